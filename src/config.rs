@@ -1,0 +1,474 @@
+//! What a run is to do: the command line over the environment over the defaults, checked as a whole.
+//!
+//! Everything that can be wrong with the configuration is found here, before the first archive is opened.
+
+mod rules;
+pub mod s3;
+mod source;
+
+use std::fmt::Display;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::thread::available_parallelism;
+use std::time::Duration;
+
+pub use self::source::Source;
+use crate::cli::{Cli, parse_switch};
+use crate::elasticsearch::url::parse_base_url;
+use crate::exit::Failure;
+use crate::pipeline::source::Shard;
+use crate::secret::Secret;
+
+/// How Elasticsearch is reached.
+#[derive(Clone, Debug)]
+pub struct Elasticsearch {
+    /// Base URL, `http` or `https`, with host, optional port and path prefix; no user info, no trailing `/`.
+    pub url: String,
+    /// Sent as `Authorization: ApiKey …`.
+    pub api_key: Secret,
+    /// Certificates are not checked.
+    pub skip_tls_verify: bool,
+    /// PEM file with roots trusted besides the system's.
+    pub ca_cert: Option<PathBuf>,
+}
+
+/// Whether the run ends by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Takes up what is there, then ends.
+    Once,
+    /// Goes on looking for new archives until a signal.
+    Spool,
+}
+
+/// What the run does with what it finds.
+#[derive(Clone, Debug)]
+pub enum Task {
+    /// Write to Elasticsearch.
+    Ingest(Elasticsearch),
+    /// Do everything but write to Elasticsearch; the bulk NDJSON goes to `output`, if anywhere.
+    DryRun {
+        /// Where the NDJSON goes.
+        output: Option<Output>,
+    },
+    /// Send the documents of a dead-letter file again.
+    Replay {
+        /// The server.
+        elasticsearch: Elasticsearch,
+        /// The dead-letter file; never changed.
+        path: PathBuf,
+    },
+    /// Check settings, source and Elasticsearch, then end.
+    Check(Elasticsearch),
+    /// Print which archives would be taken up.
+    List,
+}
+
+/// Where something asked for is written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// Standard output, named `-`.
+    Stdout,
+    /// A file, replaced.
+    File(PathBuf),
+}
+
+impl Output {
+    fn parse(text: String) -> Self {
+        if text == "-" { Output::Stdout } else { Output::File(text.into()) }
+    }
+}
+
+/// Limits of one bulk request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BatchLimits {
+    /// Actions at most.
+    pub docs: usize,
+    /// Bytes at most, uncompressed. A single larger document travels alone.
+    pub bytes: usize,
+}
+
+/// How vectors are to be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum VectorChoice {
+    /// As base64 once the server is proven to read it, else as arrays.
+    Auto,
+    /// As base64, unproven.
+    Base64,
+    /// As arrays.
+    Array,
+}
+
+/// A run's configuration.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Whether the run ends by itself.
+    pub mode: Mode,
+    /// What it does.
+    pub task: Task,
+    /// Where archives come from.
+    pub source: Source,
+    /// Archives decoded in parallel.
+    pub workers: usize,
+    /// Concurrent bulk requests at most.
+    pub senders: usize,
+    /// Limits of one bulk request.
+    pub batch: BatchLimits,
+    /// How vectors are written.
+    pub vectors: VectorChoice,
+    /// Which archives are done.
+    pub state_file: PathBuf,
+    /// Where rejected rows go. None: nowhere but into the counters (dry runs that name no file).
+    pub dead_letters: Option<PathBuf>,
+    /// Where the summary goes, besides the log.
+    pub summary: Option<Output>,
+    /// Failed archives are taken up, too.
+    pub retry_failed: bool,
+    /// How long an unavailable Elasticsearch is waited for; None: for ever.
+    pub retry_budget: Option<Duration>,
+    /// Which archives are this process's.
+    pub shard: Shard,
+    /// Missing indices are created.
+    pub create_indices: bool,
+    /// The deletion of an account means that of all its posts.
+    pub account_deletions: bool,
+    /// Refresh and replicas are tuned for a first load, and put back at the end.
+    pub bulk_load_settings: bool,
+    /// Where figures are written in Prometheus text format.
+    pub metrics_file: Option<PathBuf>,
+    /// Time between two looks for new archives.
+    pub spool_interval: Duration,
+    /// Whether anything is logged.
+    pub logging: bool,
+}
+
+impl Config {
+    /// Resolves and checks everything. `environment` looks up a variable; an empty one is as good as none.
+    pub fn resolve(cli: Cli, environment: &dyn Fn(&str) -> Option<String>) -> Result<Self, Failure> {
+        let settings = Settings { environment };
+        rules::check_replay(&cli)?;
+        let mode = settings.choice("--mode", cli.mode, &[("once", Mode::Once), ("spool", Mode::Spool)])?;
+        let logging = settings.switch("LOGGING_ENABLED", true)?;
+        let shard = settings.shard(cli.shard)?;
+        let batch = BatchLimits {
+            docs: settings.number(("--batch-docs", "BATCH_DOCS"), cli.batch_docs, 100, 1, 100_000)?,
+            bytes: settings.number(
+                ("--batch-bytes", "BATCH_BYTES"),
+                cli.batch_bytes,
+                8 << 20,
+                1 << 10,
+                1 << 30,
+            )?,
+        };
+        let cores = available_parallelism().map_or(1, NonZeroUsize::get);
+        let workers = settings.number(("--workers", "WORKERS"), cli.workers, cores, 1, 1024)?;
+        let senders = settings.number(("--senders", "SENDERS"), cli.senders, 4, 1, 256)?;
+        let budget = ("--retry-budget", "RETRY_BUDGET_SEC");
+        let budget = Duration::from_secs(settings.number(budget, cli.retry_budget, 600, 0, u64::MAX)?);
+        let interval =
+            settings.number(("SPOOL_INTERVAL_SEC", "SPOOL_INTERVAL_SEC"), None, 60, 1, u64::MAX)?;
+        let encoding = settings.text(cli.vector_encoding, "VECTOR_ENCODING");
+        let vectors = settings.choice(
+            "--vector-encoding (VECTOR_ENCODING)",
+            encoding,
+            &[("auto", VectorChoice::Auto), ("base64", VectorChoice::Base64), ("array", VectorChoice::Array)],
+        )?;
+        let summary = settings.text(cli.summary_json, "SUMMARY_JSON").map(Output::parse);
+        let output = cli.output.map(Output::parse);
+        let ca_cert = cli.ca_cert;
+        let dead_letters = settings.text(cli.dead_letter, "DEAD_LETTER_FILE").map(PathBuf::from);
+
+        rules::check_combination(cli.dry_run, cli.check, cli.list, cli.create_indices, &output, &summary)?;
+        let task = if cli.list {
+            Task::List
+        } else if cli.dry_run {
+            Task::DryRun { output }
+        } else {
+            let elasticsearch = settings.elasticsearch(cli.skip_tls_verify, ca_cert.clone())?;
+            match cli.replay.map(PathBuf::from) {
+                _ if cli.check => Task::Check(elasticsearch),
+                Some(path) => Task::Replay { elasticsearch, path },
+                None => Task::Ingest(elasticsearch),
+            }
+        };
+        let dead_letters = match &task {
+            Task::Replay { path, .. } => dead_letters.or_else(|| Some(rules::failed_anew(path))),
+            // A dry run leaves nothing behind that was not asked for by name.
+            Task::DryRun { .. } => dead_letters,
+            _ => dead_letters.or_else(|| Some(".dead_letters.ndjson".into())),
+        };
+        let source = match &task {
+            Task::Replay { .. } => Source::Local(Vec::new()),
+            _ => settings.source(cli.source, cli.paths, ca_cert)?,
+        };
+
+        let account_deletions = cli.account_deletions || settings.switch("ACCOUNT_DELETIONS", false)?;
+        let bulk_load_settings = cli.bulk_load_settings || settings.switch("BULK_LOAD_SETTINGS", false)?;
+        rules::check_load(bulk_load_settings, mode)?;
+
+        let config = Self {
+            mode,
+            task,
+            source,
+            workers,
+            senders,
+            batch,
+            vectors,
+            state_file: settings.get("SPOOL_STATE_FILE").unwrap_or(".processed_files.json".into()).into(),
+            dead_letters,
+            summary,
+            retry_failed: cli.retry_failed,
+            retry_budget: (mode == Mode::Once).then_some(budget),
+            shard,
+            create_indices: cli.create_indices,
+            account_deletions,
+            bulk_load_settings,
+            metrics_file: settings.text(cli.metrics_file, "METRICS_FILE").map(PathBuf::from),
+            spool_interval: Duration::from_secs(interval),
+            logging,
+        };
+        config.check_files()?;
+        Ok(config)
+    }
+
+    /// Whether the run writes nothing to Elasticsearch and no state.
+    pub fn is_dry_run(&self) -> bool {
+        matches!(self.task, Task::DryRun { .. })
+    }
+
+    /// No two of the files that a run writes may be the same, nor one of them the file it replays, and their folders
+    /// must be there.
+    fn check_files(&self) -> Result<(), Failure> {
+        let mut files = match &self.task {
+            Task::Replay { path, .. } => vec![("--replay", path.as_path())],
+            _ => vec![("SPOOL_STATE_FILE", self.state_file.as_path())],
+        };
+        files.extend(self.dead_letters.as_deref().map(|path| ("--dead-letter (DEAD_LETTER_FILE)", path)));
+        files.extend(self.metrics_file.as_deref().map(|path| ("--metrics-file (METRICS_FILE)", path)));
+        if let Some(Output::File(path)) = &self.summary {
+            files.push(("--summary-json (SUMMARY_JSON)", path));
+        }
+        if let Task::DryRun { output: Some(Output::File(path)) } = &self.task {
+            files.push(("--output", path));
+        }
+        for (i, (setting, path)) in files.iter().enumerate() {
+            if let Some((other, _)) = files[..i].iter().find(|(_, other)| rules::is_same_file(other, path)) {
+                return Err(Failure::usage(format!(
+                    "{other} and {setting} both name {}: give each a file of its own",
+                    path.display()
+                )));
+            }
+            if path.is_dir() {
+                return Err(Failure::usage(format!(
+                    "{setting} names {}, which is a folder: name a file",
+                    path.display()
+                )));
+            }
+            let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+            if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
+                return Err(Failure::usage(format!(
+                    "{setting} names {}, but there is no folder {}: create it",
+                    path.display(),
+                    folder.display()
+                )));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Looks settings up and parses them; every error names the setting.
+struct Settings<'a> {
+    environment: &'a dyn Fn(&str) -> Option<String>,
+}
+
+impl Settings<'_> {
+    fn get(&self, variable: &str) -> Option<String> {
+        (self.environment)(variable).filter(|value| !value.is_empty())
+    }
+
+    fn text(&self, flag: Option<String>, variable: &str) -> Option<String> {
+        flag.or_else(|| self.get(variable))
+    }
+
+    fn needed(&self, variable: &str, what: &str) -> Result<String, Failure> {
+        self.get(variable).ok_or_else(|| {
+            Failure::usage(format!("{variable} is not set: {what}, or use --dry-run to write nothing"))
+        })
+    }
+
+    fn number<T>(
+        &self,
+        (flag, variable): (&str, &str),
+        typed: Option<String>,
+        default: T,
+        least: T,
+        most: T,
+    ) -> Result<T, Failure>
+    where
+        T: FromStr + PartialOrd + Display + Copy,
+    {
+        let name = if typed.is_some() { flag } else { variable };
+        let Some(text) = self.text(typed, variable) else { return Ok(default) };
+        match text.trim().parse::<T>() {
+            Ok(number) if number >= least && number <= most => Ok(number),
+            _ => Err(Failure::usage(format!(
+                "{name} is {text:?}: it takes a whole number from {least} to {most}"
+            ))),
+        }
+    }
+
+    fn switch(&self, variable: &str, default: bool) -> Result<bool, Failure> {
+        let Some(text) = self.get(variable) else { return Ok(default) };
+        parse_switch(&text)
+            .ok_or_else(|| Failure::usage(format!("{variable} is {text:?}: it takes true or false")))
+    }
+
+    /// One of a few words; the first is the default.
+    fn choice<T: Copy>(
+        &self,
+        name: &str,
+        typed: Option<String>,
+        choices: &[(&str, T)],
+    ) -> Result<T, Failure> {
+        let text = typed.unwrap_or_else(|| choices.first().map_or("", |c| c.0).to_owned());
+        choices.iter().find(|(word, _)| *word == text).map(|&(_, value)| value).ok_or_else(|| {
+            let words: Vec<&str> = choices.iter().map(|c| c.0).collect();
+            Failure::usage(format!("{name} is {text:?}: it takes {}", words.join(" or ")))
+        })
+    }
+
+    fn shard(&self, typed: Option<String>) -> Result<Shard, Failure> {
+        let parse = |name: &str, text: &str| {
+            Shard::parse(text).map_err(|error| Failure::usage(format!("{name} is {text:?}: {error}")))
+        };
+        if let Some(text) = &typed {
+            return parse("--shard", text);
+        }
+        if let Some(text) = self.get("SHARD") {
+            return parse("SHARD", &text);
+        }
+        match (self.get("JOB_COMPLETION_INDEX"), self.get("SHARD_COUNT")) {
+            (Some(index), Some(count)) => {
+                parse("JOB_COMPLETION_INDEX/SHARD_COUNT", &format!("{index}/{count}"))
+            }
+            (None, Some(_)) => Err(Failure::usage(
+                "SHARD_COUNT is set, but JOB_COMPLETION_INDEX is not: set both, or SHARD, or neither",
+            )),
+            // Kubernetes sets the index in every indexed job, whether or not it is meant for sharding.
+            (_, None) => Ok(Shard::ALL),
+        }
+    }
+
+    fn elasticsearch(
+        &self,
+        skip_tls_verify: bool,
+        ca_cert: Option<String>,
+    ) -> Result<Elasticsearch, Failure> {
+        let url = self.needed("ELASTICSEARCH_URL", "name the server, as in https://localhost:9200")?;
+        let url = parse_base_url(&url)
+            .map_err(|error| Failure::usage(format!("ELASTICSEARCH_URL cannot be used: {error}")))?;
+        let api_key = self.needed("ELASTICSEARCH_API_KEY", "set it to the `encoded` value of an API key")?;
+        if !api_key.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(Failure::usage(
+                "ELASTICSEARCH_API_KEY holds white space or other characters that no key has: \
+                 set it to the `encoded` value of an API key",
+            ));
+        }
+        let ca_cert = self.text(ca_cert, "ELASTICSEARCH_CA_CERT").map(PathBuf::from);
+        Ok(Elasticsearch { url, api_key: Secret::new(api_key), skip_tls_verify, ca_cert })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SERVER: [(&str, &str); 2] =
+        [("ELASTICSEARCH_URL", "http://localhost:9200/"), ("ELASTICSEARCH_API_KEY", "a2V5")];
+
+    fn resolve(cli: Cli, variables: &[(&str, &str)]) -> Result<Config, Failure> {
+        let look_up =
+            |name: &str| variables.iter().find(|(n, _)| *n == name).map(|(_, value)| (*value).to_owned());
+        Config::resolve(cli, &look_up)
+    }
+
+    fn here() -> Cli {
+        Cli { paths: vec![".".into()], ..Cli::default() }
+    }
+
+    fn message(result: Result<Config, Failure>) -> String {
+        result.err().map(|failure| failure.message).unwrap_or_default()
+    }
+
+    #[test]
+    fn a_dry_run_needs_nothing_but_a_path() {
+        let config = resolve(Cli { dry_run: true, ..here() }, &[]).unwrap();
+        assert!(config.is_dry_run());
+        assert_eq!(config.dead_letters, None);
+        assert_eq!(config.batch, BatchLimits { docs: 100, bytes: 8 << 20 });
+    }
+
+    #[test]
+    fn a_run_needs_a_server_and_a_key_and_says_which_is_missing() {
+        assert!(message(resolve(here(), &[])).contains("ELASTICSEARCH_URL"));
+        assert!(message(resolve(here(), &SERVER[..1])).contains("ELASTICSEARCH_API_KEY"));
+        assert!(resolve(here(), &SERVER).is_ok());
+    }
+
+    #[test]
+    fn a_flag_wins_over_its_variable_and_an_empty_variable_is_none() {
+        let dry = || Cli { dry_run: true, ..here() };
+        let both = Cli { workers: Some("3".into()), ..dry() };
+        assert_eq!(resolve(both, &[("WORKERS", "5")]).unwrap().workers, 3);
+        assert_eq!(resolve(dry(), &[("WORKERS", "5")]).unwrap().workers, 5);
+        assert_eq!(resolve(dry(), &[("SENDERS", "")]).unwrap().senders, 4);
+    }
+
+    #[test]
+    fn numbers_out_of_range_name_their_setting() {
+        let dry = || Cli { dry_run: true, ..here() };
+        for (variable, value) in
+            [("WORKERS", "0"), ("SENDERS", "many"), ("BATCH_DOCS", "-1"), ("BATCH_BYTES", "9")]
+        {
+            let text = message(resolve(dry(), &[(variable, value)]));
+            assert!(text.contains(variable) && text.contains(value), "{text}");
+        }
+    }
+
+    #[test]
+    fn contradictions_are_refused() {
+        let output = Cli { output: Some("x".into()), ..here() };
+        assert!(message(resolve(output, &SERVER)).contains("--output"));
+        let same = Cli { dead_letter: Some("a".into()), summary_json: Some("a".into()), ..here() };
+        assert!(message(resolve(same, &SERVER)).contains("file of its own"));
+        let tasks = Cli { dry_run: true, check: true, ..here() };
+        assert!(message(resolve(tasks, &SERVER)).contains("exclude"));
+        let load = Cli { bulk_load_settings: true, mode: Some("spool".into()), ..here() };
+        assert!(message(resolve(load, &SERVER)).contains("--bulk-load-settings"));
+    }
+
+    #[test]
+    fn a_kubernetes_index_shards_only_with_a_count() {
+        let dry = || Cli { dry_run: true, ..here() };
+        let index = ("JOB_COMPLETION_INDEX", "2");
+        assert_eq!(resolve(dry(), &[index]).unwrap().shard, Shard::ALL);
+        let shard = resolve(dry(), &[index, ("SHARD_COUNT", "4")]).unwrap().shard;
+        assert_eq!(shard, Shard::parse("2/4").unwrap());
+        assert!(message(resolve(dry(), &[("SHARD_COUNT", "4")])).contains("JOB_COMPLETION_INDEX"));
+    }
+
+    #[test]
+    fn spool_waits_for_ever() {
+        let spool = Cli { mode: Some("spool".into()), ..here() };
+        assert_eq!(resolve(spool, &SERVER).unwrap().retry_budget, None);
+        assert_eq!(resolve(here(), &SERVER).unwrap().retry_budget, Some(Duration::from_secs(600)));
+    }
+
+    #[test]
+    fn no_setting_prints_the_key() {
+        let config = resolve(here(), &SERVER).unwrap();
+        assert!(!format!("{config:?}").contains("a2V5"));
+    }
+}

@@ -1,0 +1,139 @@
+//! What does not go together, and the rules of `--replay`.
+
+use std::path::{Path, PathBuf};
+
+use super::{Mode, Output};
+use crate::cli::Cli;
+use crate::exit::Failure;
+
+/// Refuses flags that contradict each other.
+pub(super) fn check_combination(
+    dry_run: bool,
+    check: bool,
+    list: bool,
+    create_indices: bool,
+    output: &Option<Output>,
+    summary: &Option<Output>,
+) -> Result<(), Failure> {
+    let wrong = |message: &str| Err(Failure::usage(message));
+    if output.is_some() && !dry_run {
+        return wrong("--output goes with --dry-run only: add --dry-run, or leave --output away");
+    }
+    if output == &Some(Output::Stdout) && summary == &Some(Output::Stdout) {
+        return wrong("--output - and --summary-json - would mix on standard output: name a file for one");
+    }
+    if usize::from(dry_run) + usize::from(check) + usize::from(list) > 1 {
+        return wrong("--dry-run, --check and --list exclude each other: choose one");
+    }
+    if create_indices && (dry_run || list || check) {
+        return wrong(
+            "--create-indices writes to Elasticsearch, --dry-run, --check and --list do not: choose",
+        );
+    }
+    Ok(())
+}
+
+/// Refuses the settings of a first load where there is no end to put them back at.
+pub(super) fn check_load(bulk_load_settings: bool, mode: Mode) -> Result<(), Failure> {
+    if bulk_load_settings && mode == Mode::Spool {
+        return Err(Failure::usage(
+            "--bulk-load-settings (BULK_LOAD_SETTINGS) is for a first load, which has an end, and --mode spool has \
+             none: leave one of them away",
+        ));
+    }
+    Ok(())
+}
+
+/// Refuses what makes no sense with `--replay`.
+pub(super) fn check_replay(cli: &Cli) -> Result<(), Failure> {
+    let Some(path) = &cli.replay else { return Ok(()) };
+    let spool = cli.mode.as_deref() == Some("spool");
+    for (given, flag) in [
+        (cli.dry_run, "--dry-run"),
+        (cli.list, "--list"),
+        (cli.check, "--check"),
+        (cli.output.is_some(), "--output"),
+        (cli.bulk_load_settings, "--bulk-load-settings"),
+        (spool, "--mode spool"),
+        (!cli.paths.is_empty(), "paths of archives"),
+    ] {
+        if given {
+            return Err(Failure::usage(format!(
+                "--replay sends the documents of one dead-letter file, once, and takes no archives up: {flag} \
+                 does not go with it"
+            )));
+        }
+    }
+    if !Path::new(path).exists() {
+        return Err(Failure::usage(format!("--replay names {path:?}, which does not exist")));
+    }
+    Ok(())
+}
+
+/// Where lines go that a replay of `path` rejects, unless told otherwise.
+pub(super) fn failed_anew(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".failed");
+    name.into()
+}
+
+/// Whether two paths name one file, by whatever way.
+pub(super) fn is_same_file(a: &Path, b: &Path) -> bool {
+    a == b || a.canonicalize().is_ok_and(|a| b.canonicalize().is_ok_and(|b| a == b))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::config::{Config, Task};
+
+    fn resolve(cli: Cli, elasticsearch_url: &str) -> Result<Config, Failure> {
+        let environment = |name: &str| match name {
+            "ELASTICSEARCH_URL" => Some(elasticsearch_url.to_owned()),
+            "ELASTICSEARCH_API_KEY" => Some("a2V5".to_owned()),
+            _ => None,
+        };
+        Config::resolve(cli, &environment)
+    }
+
+    #[test]
+    fn a_replay_needs_a_server_and_no_archives() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("dead");
+        fs::write(&path, "").unwrap();
+        let replay = || Cli { replay: path.to_str().map(str::to_owned), ..Cli::default() };
+        assert!(resolve(replay(), "").unwrap_err().message.contains("ELASTICSEARCH_URL"));
+        let config = resolve(replay(), "http://localhost:9200").unwrap();
+        assert!(matches!(&config.task, Task::Replay { path: replayed, .. } if *replayed == path));
+        assert_eq!(config.dead_letters, Some(folder.path().join("dead.failed")));
+    }
+
+    #[test]
+    fn what_does_not_go_with_a_replay_or_would_change_its_file_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("dead");
+        let below = folder.path().join("below");
+        fs::write(&path, "").unwrap();
+        fs::create_dir(&below).unwrap();
+        let other_way = || below.join("../dead").to_str().map(str::to_owned);
+        let replay = || Cli { replay: path.to_str().map(str::to_owned), ..Cli::default() };
+        for cli in [
+            Cli { dry_run: true, ..replay() },
+            Cli { list: true, ..replay() },
+            Cli { check: true, ..replay() },
+            Cli { output: Some("x".into()), ..replay() },
+            Cli { mode: Some("spool".into()), ..replay() },
+            Cli { paths: vec![".".into()], ..replay() },
+            Cli { dead_letter: other_way(), ..replay() },
+            Cli { summary_json: other_way(), ..replay() },
+            Cli { metrics_file: other_way(), ..replay() },
+            Cli { replay: Some("no such file".into()), ..Cli::default() },
+            Cli { replay: Some(".".into()), ..Cli::default() },
+        ] {
+            let message = resolve(cli, "http://localhost:9200").unwrap_err().message;
+            assert!(message.contains("--replay"), "{message}");
+        }
+    }
+}

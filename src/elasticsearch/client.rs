@@ -1,0 +1,238 @@
+//! The HTTP client that every request to Elasticsearch goes through.
+//!
+//! It sends one request and returns one reply, of whatever status: judging, waiting and sending again are
+//! left to the callers.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ureq::http::header::{AUTHORIZATION, CONTENT_TYPE, EXPECT, RETRY_AFTER};
+use ureq::http::request::Builder;
+use ureq::http::{HeaderMap, HeaderValue, Method, Request};
+use ureq::{Agent, AsSendBody};
+
+use super::{TransportError, tls};
+use crate::config;
+use crate::exit::Failure;
+
+/// Idle connections kept at most. Only as many are ever open as threads send at once.
+const MAX_IDLE_CONNECTIONS: usize = 64;
+
+/// Characters of a server's error text that are passed on at most.
+const MAX_REASON_CHARS: usize = 400;
+
+const USER_AGENT: &str = concat!("megastream_ingest/", env!("CARGO_PKG_VERSION"));
+
+/// The bounds of one request.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Time for name, TCP connection and TLS handshake.
+    pub connect: Duration,
+    /// Time for the whole request, from the first byte sent to the last one received.
+    pub call: Duration,
+    /// Bytes of a reply's body: more is an error, so that no server can exhaust the memory.
+    pub reply_bytes: u64,
+}
+
+impl Default for Limits {
+    /// 10 s to connect; 90 s for a request, above the minute that Elasticsearch itself waits for a primary
+    /// shard; 64 MiB for a reply, many times that of the largest bulk request.
+    fn default() -> Self {
+        Self { connect: Duration::from_secs(10), call: Duration::from_secs(90), reply_bytes: 64 << 20 }
+    }
+}
+
+/// What a request body is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ContentType {
+    /// One JSON value.
+    Json,
+    /// One JSON value a line, as `_bulk` takes it.
+    Ndjson,
+}
+
+impl ContentType {
+    fn header(self) -> HeaderValue {
+        HeaderValue::from_static(match self {
+            ContentType::Json => "application/json",
+            ContentType::Ndjson => "application/x-ndjson",
+        })
+    }
+}
+
+/// A complete reply, of whatever status.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reply {
+    /// HTTP status.
+    pub status: u16,
+    /// How long the server asks to wait, where it says so in seconds; a date is not looked at.
+    pub retry_after: Option<Duration>,
+    /// The body; empty for HEAD.
+    pub body: Vec<u8>,
+}
+
+impl Reply {
+    /// The name of the error in an Elasticsearch reply (`error.type`), `""` where there is none.
+    pub fn error_type(&self) -> String {
+        self.error_field("type").unwrap_or_default()
+    }
+
+    /// What the server says is wrong, as one short line for an operator.
+    pub fn reason(&self) -> String {
+        let text = self.error_field("reason").unwrap_or_else(|| String::from_utf8_lossy(&self.body).into());
+        // Control characters could forge lines of a log.
+        let text = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(MAX_REASON_CHARS);
+        format!("HTTP {} {}", self.status, text.collect::<String>()).trim_end().to_owned()
+    }
+
+    /// A text of the `error` object; where `error` is itself a text, that is its reason.
+    fn error_field(&self, name: &str) -> Option<String> {
+        let body: serde_json::Value = serde_json::from_slice(&self.body).ok()?;
+        let error = body.get("error")?;
+        let text = if name == "reason" && error.is_string() { error } else { error.get(name)? };
+        text.as_str().map(str::to_owned)
+    }
+}
+
+/// The client. Clones share its connections.
+#[derive(Clone, Debug)]
+pub struct Client {
+    agent: Agent,
+    base_url: Arc<str>,
+    authorization: HeaderValue,
+    reply_bytes: u64,
+}
+
+impl Client {
+    /// A client for the given server, with the bounds of [`Limits::default`]. Opens no connection yet.
+    ///
+    /// # Errors
+    ///
+    /// A usage failure where the CA file or the API key cannot be used.
+    pub fn new(settings: &config::Elasticsearch) -> Result<Self, Failure> {
+        Self::with_limits(settings, Limits::default())
+    }
+
+    /// As [`Client::new`], with bounds of one's own.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Client::new`].
+    pub fn with_limits(settings: &config::Elasticsearch, limits: Limits) -> Result<Self, Failure> {
+        Ok(Self {
+            agent: agent(settings, limits)?,
+            base_url: settings.url.as_str().into(),
+            authorization: authorization(settings)?,
+            reply_bytes: limits.reply_bytes,
+        })
+    }
+
+    /// The base URL, which holds no credential.
+    pub fn base_url(&self) -> &str {
+        &self.base_url
+    }
+
+    /// `GET`; the path begins with `/` and may have a query.
+    ///
+    /// # Errors
+    ///
+    /// Where there is no complete reply. A status of 4xx or 5xx is a reply.
+    pub fn get(&self, path: &str) -> Result<Reply, TransportError> {
+        self.run(self.request(Method::GET, path), ())
+    }
+
+    /// `HEAD`. Path and errors as for [`Client::get`].
+    ///
+    /// # Errors
+    ///
+    /// As for [`Client::get`].
+    pub fn head(&self, path: &str) -> Result<Reply, TransportError> {
+        self.run(self.request(Method::HEAD, path), ())
+    }
+
+    /// `POST`. The body is sent from where it lies, under its `Content-Length`.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Client::get`].
+    pub fn post(&self, path: &str, kind: ContentType, body: &[u8]) -> Result<Reply, TransportError> {
+        self.run(self.request(Method::POST, path).header(CONTENT_TYPE, kind.header()), body)
+    }
+
+    /// `PUT`. Otherwise as [`Client::post`].
+    ///
+    /// # Errors
+    ///
+    /// As for [`Client::get`].
+    pub fn put(&self, path: &str, kind: ContentType, body: &[u8]) -> Result<Reply, TransportError> {
+        self.run(self.request(Method::PUT, path).header(CONTENT_TYPE, kind.header()), body)
+    }
+
+    /// As [`Client::post`], but the body follows only once the server has agreed to its size, or has said
+    /// nothing for a second (`Expect: 100-continue`, RFC 9110, section 10.1.1).
+    ///
+    /// A server that finds a body too large may answer 413 and close while it is still being sent; that
+    /// arrives here as [`TransportError::Interrupted`], since the reply is lost with the connection.
+    /// Asked first, it can say so. This costs a round trip, so it is for such second attempts only.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Client::get`].
+    pub fn post_asking_first(
+        &self,
+        path: &str,
+        kind: ContentType,
+        body: &[u8],
+    ) -> Result<Reply, TransportError> {
+        let request = self.request(Method::POST, path).header(EXPECT, "100-continue");
+        self.run(request.header(CONTENT_TYPE, kind.header()), body)
+    }
+
+    fn request(&self, method: Method, path: &str) -> Builder {
+        Request::builder()
+            .method(method)
+            .uri(format!("{}{path}", self.base_url))
+            .header(AUTHORIZATION, self.authorization.clone())
+    }
+
+    fn run(&self, request: Builder, body: impl AsSendBody) -> Result<Reply, TransportError> {
+        let mut response = self.agent.run(request.body(body).map_err(ureq::Error::from)?)?;
+        let body = response.body_mut().with_config().limit(self.reply_bytes).read_to_vec()?;
+        Ok(Reply { status: response.status().as_u16(), retry_after: retry_after(response.headers()), body })
+    }
+}
+
+fn agent(settings: &config::Elasticsearch, limits: Limits) -> Result<Agent, Failure> {
+    Ok(Agent::config_builder()
+        .tls_config(tls::config(settings)?)
+        // A redirect is returned as the reply that it is, and no proxy of the environment is used:
+        // the credentials go to no host but the configured one.
+        .max_redirects(0)
+        .proxy(None)
+        .http_status_as_error(false)
+        .user_agent(USER_AGENT)
+        .accept_encoding("")
+        .timeout_connect(Some(limits.connect))
+        .timeout_global(Some(limits.call))
+        .max_idle_connections(MAX_IDLE_CONNECTIONS)
+        .max_idle_connections_per_host(MAX_IDLE_CONNECTIONS)
+        .build()
+        .new_agent())
+}
+
+/// The header with the key, marked as sensitive so that no `Debug` prints it.
+fn authorization(settings: &config::Elasticsearch) -> Result<HeaderValue, Failure> {
+    let mut value = HeaderValue::try_from(format!("ApiKey {}", settings.api_key.expose())).map_err(|_| {
+        Failure::usage("ELASTICSEARCH_API_KEY holds characters that no HTTP header can carry")
+    })?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let seconds = headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
+    Some(Duration::from_secs(seconds))
+}
+
+#[cfg(test)]
+mod tests;

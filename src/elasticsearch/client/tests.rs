@@ -1,0 +1,325 @@
+//! The client against servers that say what a test wants them to say.
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::mpsc;
+use std::thread::{self, JoinHandle};
+
+use super::*;
+use crate::secret::Secret;
+
+const KEY: &str = "cGxhbnRlZC1zZWNyZXQ=";
+
+fn settings(url: String) -> config::Elasticsearch {
+    config::Elasticsearch { url, api_key: Secret::new(KEY), skip_tls_verify: false, ca_cert: None }
+}
+
+fn client(url: String) -> Client {
+    Client::new(&settings(url)).unwrap()
+}
+
+/// Reads one request, head and body.
+fn read_request(stream: &mut impl Read) -> String {
+    let (mut text, mut byte) = (String::new(), [0]);
+    let mut left = None;
+    while left != Some(0) && stream.read(&mut byte).unwrap_or(0) == 1 {
+        text.push(char::from(byte[0]));
+        match &mut left {
+            Some(n) => *n -= 1,
+            None if text.ends_with("\r\n\r\n") => {
+                let length = text.lines().find_map(|line| line.strip_prefix("content-length: "));
+                left = Some(length.map_or(0, |n| n.parse::<usize>().unwrap()));
+            }
+            None => {}
+        }
+    }
+    text
+}
+
+/// A server for one connection. Returns its base URL and what `serve` returns.
+fn server<T: Send + 'static>(serve: impl FnOnce(TcpStream) -> T + Send + 'static) -> (String, JoinHandle<T>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    (url, thread::spawn(move || serve(listener.accept().unwrap().0)))
+}
+
+/// A server that answers one request with the given bytes, closes, and returns the request.
+fn answer(reply: &'static str) -> (String, JoinHandle<String>) {
+    server(move |mut stream| {
+        let request = read_request(&mut stream);
+        stream.write_all(reply.as_bytes()).unwrap();
+        request
+    })
+}
+
+#[test]
+fn a_status_is_kept_with_its_body() {
+    let (url, _server) = answer("HTTP/1.1 429 Slow\r\nretry-after: 7\r\ncontent-length: 4\r\n\r\nbusy");
+    let reply = client(url).get("/posts").unwrap();
+    assert_eq!(
+        reply,
+        Reply { status: 429, retry_after: Some(Duration::from_secs(7)), body: b"busy".to_vec() }
+    );
+}
+
+#[test]
+fn a_body_is_sent_under_its_length_with_the_key() {
+    let (url, server) = answer("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}");
+    let body = "{\"index\":{}}\n{}\n".repeat(50_000);
+    client(format!("{url}/es")).post("/_bulk?a=b", ContentType::Ndjson, body.as_bytes()).unwrap();
+    let request = server.join().unwrap();
+    assert!(request.starts_with("POST /es/_bulk?a=b HTTP/1.1\r\n"), "{}", &request[..60]);
+    assert!(request.ends_with(&format!("\r\n\r\n{body}")));
+    for header in [
+        format!("authorization: ApiKey {KEY}\r\n"),
+        format!("content-length: {}\r\n", body.len()),
+        "content-type: application/x-ndjson\r\n".to_owned(),
+        format!("user-agent: {USER_AGENT}\r\n"),
+    ] {
+        assert!(request.contains(&header), "{header}");
+    }
+    assert!(!request.contains("accept-encoding") && !request.contains("transfer-encoding"));
+}
+
+#[test]
+fn a_server_that_is_asked_first_can_refuse_a_body_unseen() {
+    let (url, server) = server(|mut stream| {
+        let (mut head, mut byte) = (Vec::new(), [0]);
+        while !head.ends_with(b"\r\n\r\n") && stream.read(&mut byte).unwrap() == 1 {
+            head.push(byte[0]);
+        }
+        stream.write_all(b"HTTP/1.1 413 Too Large\r\ncontent-length: 0\r\n\r\n").unwrap();
+        String::from_utf8(head).unwrap()
+    });
+    let body = vec![b'x'; 4 << 20];
+    let reply = client(url).post_asking_first("/_bulk", ContentType::Ndjson, &body).unwrap();
+    assert_eq!(reply.status, 413);
+    let head = server.join().unwrap();
+    assert!(
+        head.contains("expect: 100-continue\r\n") && head.contains("content-length: 4194304\r\n"),
+        "{head}"
+    );
+}
+
+#[test]
+fn a_server_that_is_asked_first_and_agrees_gets_the_body() {
+    let (url, server) = server(|mut stream| {
+        stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").unwrap();
+        let request = read_request(&mut stream);
+        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").unwrap();
+        request
+    });
+    let reply = client(url).post_asking_first("/_bulk", ContentType::Ndjson, b"{}\n").unwrap();
+    assert_eq!(reply.status, 200);
+    assert!(server.join().unwrap().ends_with("\r\n\r\n{}\n"));
+}
+
+#[test]
+fn head_has_a_status_and_no_body() {
+    let (url, server) = answer("HTTP/1.1 404 Not Found\r\ncontent-length: 999\r\n\r\n");
+    let reply = client(url).head("/posts").unwrap();
+    assert_eq!((reply.status, reply.body.len()), (404, 0));
+    assert!(server.join().unwrap().starts_with("HEAD /posts HTTP/1.1\r\n"));
+}
+
+#[test]
+fn a_redirect_is_a_reply_and_nothing_goes_to_its_target() {
+    for status in ["301 Moved Permanently", "307 Temporary Redirect"] {
+        let target = TcpListener::bind("127.0.0.1:0").unwrap();
+        let location = format!("http://{}/", target.local_addr().unwrap());
+        let (url, _server) = server(move |mut stream| {
+            read_request(&mut stream);
+            write!(stream, "HTTP/1.1 {status}\r\nlocation: {location}\r\ncontent-length: 0\r\n\r\n").unwrap();
+        });
+        let reply = client(url).post("/_bulk", ContentType::Ndjson, b"{}\n").unwrap();
+        assert_eq!(reply.status.to_string(), status[..3]);
+        target.set_nonblocking(true).unwrap();
+        assert_eq!(target.accept().unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+    }
+}
+
+#[test]
+fn a_cut_reply_is_interrupted() {
+    for reply in [
+        "",
+        "HTTP/1.1 200 O",
+        "HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n{",
+        "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\n{\"a",
+        "\x15\x03\x03 not HTTP\r\n\r\n",
+    ] {
+        let (url, _server) = answer(reply);
+        let error = client(url).get("/").unwrap_err();
+        assert!(matches!(error, TransportError::Interrupted(_)), "{reply:?}: {error:?}");
+    }
+}
+
+#[test]
+fn a_port_where_nobody_listens_is_no_connection() {
+    let error = client("http://127.0.0.1:1".to_owned()).get("/").unwrap_err();
+    assert!(matches!(error, TransportError::Connect(_)), "{error:?}");
+}
+
+#[test]
+fn a_silent_server_is_timed_out() {
+    // The server holds the connection until the client has given up.
+    let (done, wait) = mpsc::channel::<()>();
+    let (url, server) = server(move |mut stream| {
+        read_request(&mut stream);
+        let _ = wait.recv();
+    });
+    let limits = Limits { call: Duration::from_millis(200), ..Limits::default() };
+    let client = Client::with_limits(&settings(url), limits).unwrap();
+    assert_eq!(client.get("/").unwrap_err(), TransportError::TimedOut);
+    drop(done);
+    server.join().unwrap();
+}
+
+#[test]
+fn a_reply_over_the_limit_is_refused() {
+    let limits = Limits { reply_bytes: 10, ..Limits::default() };
+    for (length, accepted) in [(10, true), (11, false)] {
+        let (url, _server) = server(move |mut stream| {
+            read_request(&mut stream);
+            let body = "x".repeat(length);
+            write!(stream, "HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n{body}").unwrap();
+        });
+        let result = Client::with_limits(&settings(url), limits).unwrap().get("/");
+        assert_eq!(result.is_ok(), accepted, "{result:?}");
+    }
+}
+
+#[test]
+fn clones_use_one_connection_after_another() {
+    let (url, server) = server(|mut stream| {
+        for _ in 0..2 {
+            read_request(&mut stream);
+            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}").unwrap();
+        }
+    });
+    let client = client(url);
+    client.clone().get("/").unwrap();
+    client.get("/").unwrap();
+    server.join().unwrap();
+}
+
+#[test]
+fn a_key_that_no_header_can_carry_is_a_usage_failure_that_does_not_show_it() {
+    let api_key = Secret::new("hunter2\nx-evil: 1");
+    let failure = Client::new(&config::Elasticsearch { api_key, ..settings("http://localhost".to_owned()) });
+    let failure = failure.unwrap_err();
+    assert!(failure.message.contains("ELASTICSEARCH_API_KEY") && !failure.message.contains("hunter2"));
+}
+
+#[test]
+fn trace_records_are_compiled_out_since_the_http_library_puts_request_heads_into_them() {
+    assert!(log::STATIC_MAX_LEVEL < log::LevelFilter::Trace);
+}
+
+#[test]
+fn a_client_does_not_print_its_key() {
+    assert!(!format!("{:?}", client("http://localhost".to_owned())).contains(KEY));
+}
+
+#[test]
+fn a_reason_is_one_short_line() {
+    let reply = |body: String| Reply { status: 400, retry_after: None, body: body.into_bytes() };
+    let nested = reply(r#"{"error":{"type":"x_exception","reason":"bad\nthing"},"status":400}"#.to_owned());
+    assert_eq!(
+        (nested.error_type().as_str(), nested.reason().as_str()),
+        ("x_exception", "HTTP 400 bad thing")
+    );
+    let flat = reply(r#"{"error":"no handler found"}"#.to_owned());
+    assert_eq!((flat.error_type().as_str(), flat.reason().as_str()), ("", "HTTP 400 no handler found"));
+    assert_eq!(reply("x".repeat(10_000)).reason().len(), MAX_REASON_CHARS + "HTTP 400 ".len());
+    assert_eq!(reply(String::new()).reason(), "HTTP 400");
+}
+
+mod with_tls {
+    use std::path::PathBuf;
+
+    use rustls::pki_types::PrivateKeyDer;
+    use rustls::{ServerConfig, ServerConnection, StreamOwned};
+
+    use super::*;
+
+    /// A TLS server for one request with a certificate for `name`: its URL, its certificate, its request.
+    fn tls_server(name: &str) -> (String, String, JoinHandle<String>) {
+        let made = rcgen::generate_simple_self_signed([name.to_owned()]).unwrap();
+        let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+        let config =
+            ServerConfig::builder_with_provider(rustls::crypto::aws_lc_rs::default_provider().into())
+                .with_safe_default_protocol_versions()
+                .unwrap()
+                .with_no_client_auth()
+                .with_single_cert(vec![made.cert.der().clone()], key)
+                .unwrap();
+        let (url, server) = server(move |stream| {
+            let mut tls = StreamOwned::new(ServerConnection::new(config.into()).unwrap(), stream);
+            let request = read_request(&mut tls);
+            if !request.is_empty() {
+                tls.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}").unwrap();
+            }
+            request
+        });
+        (url.replace("http://127.0.0.1", "https://localhost"), made.cert.pem(), server)
+    }
+
+    fn tls_settings(
+        url: String,
+        ca: Option<&str>,
+    ) -> (config::Elasticsearch, Option<tempfile::NamedTempFile>) {
+        let file = ca.map(|pem| {
+            let mut file = tempfile::NamedTempFile::new().unwrap();
+            file.write_all(pem.as_bytes()).unwrap();
+            file
+        });
+        let ca_cert: Option<PathBuf> = file.as_ref().map(|file| file.path().to_owned());
+        (config::Elasticsearch { ca_cert, ..settings(url) }, file)
+    }
+
+    #[test]
+    fn a_server_whose_root_is_given_is_trusted() {
+        let (url, pem, server) = tls_server("localhost");
+        let (settings, _file) = tls_settings(url, Some(&pem));
+        assert_eq!(Client::new(&settings).unwrap().get("/").unwrap().status, 200);
+        assert!(server.join().unwrap().contains(KEY));
+    }
+
+    #[test]
+    fn an_unknown_issuer_or_another_name_is_refused_before_the_key_is_sent() {
+        let foreign = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap().cert.pem();
+        let unknown_issuer = {
+            let (url, _pem, server) = tls_server("localhost");
+            (url, foreign, server)
+        };
+        for (url, pem, server) in [unknown_issuer, tls_server("other.example")] {
+            let (settings, _file) = tls_settings(url, Some(&pem));
+            let error = Client::new(&settings).unwrap().get("/").unwrap_err();
+            assert!(matches!(error, TransportError::Tls(_)), "{error:?}");
+            assert_eq!(server.join().unwrap(), "");
+        }
+    }
+
+    #[test]
+    fn no_certificate_is_checked_when_told_so() {
+        let (url, _pem, server) = tls_server("other.example");
+        let settings = config::Elasticsearch { skip_tls_verify: true, ..settings(url) };
+        assert_eq!(Client::new(&settings).unwrap().get("/").unwrap().status, 200);
+        server.join().unwrap();
+    }
+
+    #[test]
+    fn plain_http_where_tls_is_expected_is_a_tls_error() {
+        let (url, _server) = server(|mut stream| {
+            let mut hello = [0; 64];
+            let _ = stream.read(&mut hello);
+            let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n");
+            // The client's hello is read to its end, so that closing does not reset the connection.
+            let _ = stream.read_to_end(&mut Vec::new());
+        });
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let (settings, _file) = tls_settings(url.replace("http:", "https:"), Some(&made.cert.pem()));
+        let error = Client::new(&settings).unwrap().get("/").unwrap_err();
+        assert!(matches!(error, TransportError::Tls(_)), "{error:?}");
+    }
+}

@@ -1,0 +1,14 @@
+//! Talking to Elasticsearch: one HTTP client, and what is checked and created before anything is sent.
+
+pub mod client;
+pub mod load_settings;
+pub mod mapping;
+pub mod preflight;
+pub mod primaries;
+pub mod schema;
+pub(crate) mod tls;
+mod transport_error;
+pub mod url;
+
+pub use schema::{POSTS, TOMBSTONES};
+pub use transport_error::TransportError;

@@ -1,0 +1,268 @@
+//! What is checked before the first archive is opened: reachable, certificate, key, privileges, targets,
+//! mapping, settings, in this order.
+//!
+//! Every check is a pure function from replies to [`Check`]s; [`run`] only asks. Nothing is written, and
+//! nothing is asked that needs a cluster privilege: `GET /` answers 403 to a key made for the indices alone.
+
+mod fields;
+mod privileges;
+mod settings;
+mod target;
+
+use std::fmt;
+
+use super::client::{Client, Reply};
+use super::{POSTS, TOMBSTONES, TransportError};
+use crate::exit::{ExitCode, Failure};
+
+use privileges::Grants;
+pub use target::{Target, VectorMapping};
+
+/// What the run needs beyond reading and writing documents.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Needs {
+    /// Index settings will be changed (`--bulk-load-settings`), which takes the privilege `manage`.
+    pub manage: bool,
+    /// Posts will be searched by their author (`--account-deletions`), which takes a mapping that allows it and, to
+    /// find the latest ones, the privilege `maintenance`.
+    pub search_by_author: bool,
+}
+
+/// How a check ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// Nothing to do.
+    Ok,
+    /// The run can go on; an operator should know.
+    Warning,
+    /// The run would lose or spoil data, or fail.
+    Failed,
+}
+
+/// One thing that was checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Check {
+    /// What was checked.
+    pub name: &'static str,
+    /// How it ended.
+    pub status: Status,
+    /// What was found and what to do about it, one line, lower case, without a full stop.
+    pub text: String,
+}
+
+impl Check {
+    fn new(name: &'static str, status: Status, text: impl Into<String>) -> Self {
+        Self { name, status, text: text.into() }
+    }
+
+    pub(super) fn ok(name: &'static str, text: impl Into<String>) -> Self {
+        Self::new(name, Status::Ok, text)
+    }
+
+    pub(super) fn warning(name: &'static str, text: impl Into<String>) -> Self {
+        Self::new(name, Status::Warning, text)
+    }
+
+    pub(super) fn failed(name: &'static str, text: impl Into<String>) -> Self {
+        Self::new(name, Status::Failed, text)
+    }
+}
+
+impl fmt::Display for Check {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let status = match self.status {
+            Status::Ok => "ok",
+            Status::Warning => "warning",
+            Status::Failed => "failed",
+        };
+        write!(f, "{status}: {}: {}", self.name, self.text)
+    }
+}
+
+/// What a preflight that did not refuse found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// The checks in the order in which they were made; none has failed.
+    pub checks: Vec<Check>,
+    /// Where posts go.
+    pub posts: Target,
+    /// Where tombstones go.
+    pub tombstones: Target,
+}
+
+/// Why there is no [`Report`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PreflightError {
+    /// At least one of the checks failed; waiting does not change that.
+    Refused(Vec<Check>),
+    /// Elasticsearch cannot be reached or cannot answer for now. The text says why.
+    Unavailable(String),
+}
+
+impl PreflightError {
+    pub(super) fn refused(name: &'static str, text: impl Into<String>) -> Self {
+        Self::Refused(vec![Check::failed(name, text)])
+    }
+
+    /// A reply that is none to the question asked.
+    pub(super) fn unexpected(name: &'static str, question: &str, reply: &Reply) -> Self {
+        Self::refused(name, format!("unexpected answer to {question}: {}", reply.reason()))
+    }
+}
+
+impl fmt::Display for PreflightError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            PreflightError::Unavailable(why) => write!(f, "Elasticsearch is unavailable: {why}"),
+            PreflightError::Refused(checks) => {
+                let failed = checks.iter().filter(|check| check.status == Status::Failed);
+                let texts: Vec<_> = failed.map(|check| format!("{}: {}", check.name, check.text)).collect();
+                write!(f, "preflight refused: {}", texts.join("; "))
+            }
+        }
+    }
+}
+
+impl std::error::Error for PreflightError {}
+
+impl From<PreflightError> for Failure {
+    fn from(error: PreflightError) -> Self {
+        let code = match error {
+            PreflightError::Refused(_) => ExitCode::Refused,
+            PreflightError::Unavailable(_) => ExitCode::Unavailable,
+        };
+        Failure::new(code, error.to_string())
+    }
+}
+
+/// Checks that the run can do its work with this server, key and pair of indices.
+///
+/// # Errors
+///
+/// Refused, with all checks made so far, or unavailable, which the caller may try again within its budget.
+pub fn run(client: &Client, needs: Needs) -> Result<Report, PreflightError> {
+    let mut checks = Vec::new();
+    match ask(client, needs, &mut checks) {
+        Ok([posts, tombstones]) if checks.iter().all(|check| check.status != Status::Failed) => {
+            Ok(Report { checks, posts, tombstones })
+        }
+        Ok(_) => Err(PreflightError::Refused(checks)),
+        Err(PreflightError::Refused(last)) => {
+            checks.extend(last);
+            Err(PreflightError::Refused(checks))
+        }
+        Err(unavailable) => Err(unavailable),
+    }
+}
+
+/// Asks one question after the other, as long as the answers allow the next one.
+fn ask(client: &Client, needs: Needs, checks: &mut Vec<Check>) -> Result<[Target; 2], PreflightError> {
+    let grants = privileges::ask(client, &[POSTS, TOMBSTONES])?;
+    checks.push(Check::ok("connection", format!("{} answers", client.base_url())));
+    checks.push(grants.judge(&[POSTS, TOMBSTONES], needs));
+
+    let (posts, post_checks) = target::ask(client, POSTS)?;
+    checks.extend(post_checks);
+    let (tombstones, tombstone_checks) = target::ask(client, TOMBSTONES)?;
+    checks.extend(tombstone_checks);
+
+    if needs.search_by_author {
+        checks.extend(judge_search_by_author(&posts, &grants));
+    }
+    for target in [&posts, &tombstones] {
+        checks.extend(judge_flush(target, &grants));
+    }
+    if posts.indices.len() > 1 {
+        let names: Vec<_> = posts.indices.iter().map(String::as_str).collect();
+        checks.extend(privileges::ask(client, &names)?.judge_deletes(&names));
+    }
+    Ok([posts, tombstones])
+}
+
+/// A deleted account's posts are searched for in every index behind `posts`, right after a refresh.
+fn judge_search_by_author(posts: &Target, grants: &Grants) -> Vec<Check> {
+    let mut checks: Vec<Check> =
+        posts.unsearchable.iter().map(|text| Check::failed("account deletions", text)).collect();
+    if !grants.may(&posts.name, "maintenance") {
+        checks.push(Check::failed(
+            "account deletions",
+            format!(
+                "--account-deletions refreshes {} to find an author's latest posts, which the key must not: \
+                 grant it the index privilege maintenance, or leave the option away",
+                posts.name
+            ),
+        ));
+    }
+    if checks.is_empty() {
+        checks.push(Check::ok("account deletions", "posts can be searched by their author"));
+    }
+    checks
+}
+
+/// An index that acknowledges before it syncs is flushed before archives are marked as processed.
+fn judge_flush(target: &Target, grants: &Grants) -> Option<Check> {
+    let name = &target.name;
+    if !target.durability_async {
+        return None;
+    }
+    Some(if grants.may(name, "maintenance") {
+        Check::ok("durability", format!("{name} acknowledges before it syncs: it will be flushed"))
+    } else {
+        Check::failed(
+            "durability",
+            format!(
+                "{name} acknowledges before it syncs (index.translog.durability: async) and the key must not \
+                 flush it: grant it the index privilege maintenance, or set the durability to request"
+            ),
+        )
+    })
+}
+
+/// Sorts out what is no answer at all: a failed transport, a refused key, a server that cannot answer now.
+pub(super) fn answer(
+    client: &Client,
+    result: Result<Reply, TransportError>,
+) -> Result<Reply, PreflightError> {
+    let url = client.base_url();
+    match result {
+        Ok(reply) => sort_out(reply),
+        Err(error @ TransportError::Tls(_)) => Err(PreflightError::refused(
+            "certificate",
+            format!(
+                "{url}: {error}: name the issuer's root with ELASTICSEARCH_CA_CERT / --ca-cert, \
+                 and the host in ELASTICSEARCH_URL as in its certificate"
+            ),
+        )),
+        Err(error @ TransportError::Interrupted(_)) if url.starts_with("http:") => {
+            Err(PreflightError::Unavailable(format!("{url}: {error} (does the server expect https?)")))
+        }
+        Err(error) => Err(PreflightError::Unavailable(format!("{url}: {error}"))),
+    }
+}
+
+/// The part of [`answer`] that judges statuses which mean the same whatever was asked.
+fn sort_out(reply: Reply) -> Result<Reply, PreflightError> {
+    match reply.status {
+        300..=399 => Err(PreflightError::refused(
+            "connection",
+            format!(
+                "the server redirects (HTTP {}), which is not followed: \
+                 set ELASTICSEARCH_URL to where Elasticsearch itself answers",
+                reply.status
+            ),
+        )),
+        401 => Err(PreflightError::refused(
+            "credentials",
+            format!("ELASTICSEARCH_API_KEY is refused ({})", reply.reason()),
+        )),
+        // A cluster block goes away again, as the ones of a starting cluster do.
+        403 if reply.error_type() == "cluster_block_exception" => {
+            Err(PreflightError::Unavailable(reply.reason()))
+        }
+        408 | 429 | 500..=599 => Err(PreflightError::Unavailable(reply.reason())),
+        _ => Ok(reply),
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests;

@@ -1,0 +1,86 @@
+//! Why a request brought no complete reply.
+
+use std::fmt;
+use std::io;
+
+use ureq::Timeout;
+
+/// A request that brought no complete reply. No text in it holds a credential.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TransportError {
+    /// No TLS connection that can be trusted: certificate or protocol. Trying again does not heal it.
+    Tls(String),
+    /// No complete reply in time; the server may have carried the request out.
+    TimedOut,
+    /// No connection, so nothing was sent.
+    Connect(String),
+    /// The connection broke, or the reply was cut or garbled; the server may have carried the request out.
+    Interrupted(String),
+    /// Anything else, such as a reply over the size limit.
+    Other(String),
+}
+
+impl fmt::Display for TransportError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            TransportError::Tls(why) => write!(f, "no trusted TLS connection: {why}"),
+            TransportError::TimedOut => f.write_str("no reply in time"),
+            TransportError::Connect(why) => write!(f, "no connection: {why}"),
+            TransportError::Interrupted(why) => write!(f, "connection interrupted: {why}"),
+            TransportError::Other(why) => f.write_str(why),
+        }
+    }
+}
+
+impl std::error::Error for TransportError {}
+
+impl From<ureq::Error> for TransportError {
+    fn from(error: ureq::Error) -> Self {
+        match error {
+            ureq::Error::Timeout(Timeout::Resolve | Timeout::Connect) => {
+                Self::Connect("timed out".to_owned())
+            }
+            ureq::Error::Timeout(_) => Self::TimedOut,
+            ureq::Error::HostNotFound | ureq::Error::ConnectionFailed => Self::Connect(error.to_string()),
+            ureq::Error::Protocol(why) => Self::Interrupted(why.to_string()),
+            ureq::Error::Tls(why) => Self::Tls(why.to_owned()),
+            ureq::Error::Rustls(why) => from_rustls(&why),
+            ureq::Error::Io(why) => from_io(&why),
+            other => Self::Other(other.to_string()),
+        }
+    }
+}
+
+fn from_io(error: &io::Error) -> TransportError {
+    use io::ErrorKind::*;
+
+    // What rustls refuses in a handshake arrives wrapped in an I/O error.
+    if let Some(why) = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+        return from_rustls(why);
+    }
+    let text = error.to_string();
+    match error.kind() {
+        ConnectionRefused | HostUnreachable | NetworkUnreachable | NetworkDown | AddrNotAvailable => {
+            TransportError::Connect(text)
+        }
+        TimedOut => TransportError::TimedOut,
+        UnexpectedEof | ConnectionReset | ConnectionAborted | BrokenPipe | NotConnected | InvalidData => {
+            TransportError::Interrupted(text)
+        }
+        // The standard library has no kind for a name that does not resolve.
+        _ if text.starts_with("failed to lookup address") => TransportError::Connect(text),
+        _ => TransportError::Other(text),
+    }
+}
+
+fn from_rustls(error: &rustls::Error) -> TransportError {
+    use rustls::Error::*;
+
+    match error {
+        InvalidCertificate(_) | NoCertificatesPresented | UnsupportedNameType | PeerIncompatible(_) => {
+            TransportError::Tls(error.to_string())
+        }
+        InvalidMessage(_) => TransportError::Tls(format!("{error} (does the server speak plain http?)")),
+        _ => TransportError::Interrupted(error.to_string()),
+    }
+}

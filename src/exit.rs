@@ -1,0 +1,91 @@
+//! How a run ends: the exit codes of contract section 1, and the failures that lead to them.
+
+use std::fmt;
+
+/// The exit codes. Scripts rely on the numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExitCode {
+    /// Everything asked for is done, or a spool run was stopped by a signal.
+    Done,
+    /// The run failed.
+    Failed,
+    /// Usage or configuration.
+    Usage,
+    /// Done, with rejected rows or failed archives.
+    DoneWithRejects,
+    /// Elasticsearch or S3 was unavailable past the budget.
+    Unavailable,
+    /// Preflight refused: certificate, credentials, privileges, mapping.
+    Refused,
+    /// The state file is locked by another process.
+    Locked,
+    /// A `once` run was stopped by SIGINT before its end.
+    Interrupted,
+    /// A `once` run was stopped by SIGTERM before its end.
+    Terminated,
+}
+
+impl ExitCode {
+    /// The number that the shell sees.
+    pub fn number(self) -> u8 {
+        match self {
+            ExitCode::Done => 0,
+            ExitCode::Failed => 1,
+            ExitCode::Usage => 2,
+            ExitCode::DoneWithRejects => 3,
+            ExitCode::Unavailable => 4,
+            ExitCode::Refused => 5,
+            ExitCode::Locked => 6,
+            ExitCode::Interrupted => 130,
+            ExitCode::Terminated => 143,
+        }
+    }
+}
+
+/// Why a run could not go on: an exit code, and what an operator is to read.
+///
+/// The text names what failed and on which setting, archive or server, and says what to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// The exit code that it leads to.
+    pub code: ExitCode,
+    /// What happened and what to do, one line, lower case, without a full stop.
+    pub message: String,
+}
+
+impl Failure {
+    /// A failure with its exit code.
+    pub fn new(code: ExitCode, message: impl Into<String>) -> Self {
+        Self { code, message: message.into() }
+    }
+
+    /// Wrong usage or configuration (exit code 2).
+    pub fn usage(message: impl Into<String>) -> Self {
+        Self::new(ExitCode::Usage, message)
+    }
+
+    /// Anything that has no code of its own (exit code 1).
+    pub fn run(message: impl Into<String>) -> Self {
+        Self::new(ExitCode::Failed, message)
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Failure {}
+
+#[cfg(test)]
+mod tests {
+    use super::ExitCode::*;
+
+    #[test]
+    fn exit_codes_are_those_of_the_contract() {
+        let codes =
+            [Done, Failed, Usage, DoneWithRejects, Unavailable, Refused, Locked, Interrupted, Terminated];
+        assert_eq!(codes.map(|code| code.number()), [0, 1, 2, 3, 4, 5, 6, 130, 143]);
+    }
+}

@@ -1,0 +1,46 @@
+//! Archives for the tests of this stage, good and bad, made in memory.
+
+use std::io::{Cursor, Write};
+
+use ::zip::write::SimpleFileOptions;
+use ::zip::{CompressionMethod, ZipWriter};
+use rusqlite::{Connection, MAIN_DB};
+
+/// A table as in real archives, with three rows.
+pub(super) const THREE_ROWS: &str = "
+    CREATE TABLE enriched_posts (
+        id INTEGER PRIMARY KEY AUTOINCREMENT, at_uri TEXT, did TEXT, time_us INTEGER, raw_post TEXT, inferences TEXT,
+        created_at TIMESTAMP DEFAULT CURRENT_TIMESTAMP);
+    CREATE INDEX idx_at_uri ON enriched_posts(at_uri);
+    INSERT INTO enriched_posts (at_uri, did, raw_post, inferences, created_at) VALUES
+        ('at://a', 'did:a', '{\"a\":1}', '{}', '2025-10-30 12:34:56'),
+        ('at://b', 'did:b', '{\"b\":1}', '{}', '2025-10-30 12:34:58'),
+        ('at://c', 'did:c', '{\"c\":1}', '{}', '2025-10-30 12:34:57');";
+
+/// The file of a database that `sql` made.
+pub(super) fn database(sql: &str) -> Vec<u8> {
+    let mut connection = Connection::open_in_memory().unwrap();
+    connection.execute_batch(sql).unwrap();
+    connection.serialize(MAIN_DB).unwrap().to_vec()
+}
+
+/// A zip with the given entries, deflated.
+pub(super) fn zip(entries: &[(&str, &[u8])]) -> Vec<u8> {
+    zip_by(CompressionMethod::Deflated, entries)
+}
+
+/// A zip with the given entries.
+pub(super) fn zip_by(method: CompressionMethod, entries: &[(&str, &[u8])]) -> Vec<u8> {
+    let mut writer = ZipWriter::new(Cursor::new(Vec::new()));
+    for (name, content) in entries {
+        writer.start_file(*name, SimpleFileOptions::default().compression_method(method)).unwrap();
+        writer.write_all(content).unwrap();
+    }
+    writer.finish().unwrap().into_inner()
+}
+
+/// Overwrites bytes of the central directory's first header, `at` bytes after its start.
+pub(super) fn patch_central_header(zip: &mut [u8], at: usize, bytes: &[u8]) {
+    let header = zip.windows(4).position(|window| window == b"PK\x01\x02").unwrap();
+    zip[header + at..header + at + bytes.len()].copy_from_slice(bytes);
+}

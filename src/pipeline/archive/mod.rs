@@ -1,0 +1,47 @@
+//! Stage 2: from a file to its rows.
+//!
+//! ```text
+//! file ──read──▶ Buffers ──zip.rs──▶ inflated into SQLite's memory ──sqlite.rs──▶ rows
+//! ```
+//!
+//! Archives are hostile until proven otherwise (contract, section 7): everything that is read has a
+//! limit, nothing is written to disk, and no name in an archive is ever used as a path.
+
+use std::fmt;
+
+#[cfg(test)]
+mod fixture;
+mod schema;
+mod sqlite;
+#[cfg(test)]
+mod tests;
+mod zip;
+
+pub use self::schema::MAX_FIELD_BYTES;
+pub use self::sqlite::{Buffers, Database};
+pub use self::zip::{Limits, Packed};
+
+/// Why an archive could not be read. The text names the defect, not the archive.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ArchiveError {
+    /// The archive will not heal: no zip, no SQLite, no table, a corrupt page.
+    Broken(String),
+    /// The archive may well be fine: it could not be opened or read, or there was no memory for it.
+    Unavailable(String),
+}
+
+impl ArchiveError {
+    pub(super) fn broken(defect: impl Into<String>) -> Self {
+        Self::Broken(defect.into())
+    }
+}
+
+impl fmt::Display for ArchiveError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Broken(text) | Self::Unavailable(text) => f.write_str(text),
+        }
+    }
+}
+
+impl std::error::Error for ArchiveError {}

@@ -1,0 +1,169 @@
+//! The table in an archive's database, read by an SQLite that trusts nothing in it.
+//!
+//! The measures are those of SQLite's "Defense Against The Dark Arts" (sqlite.org/security.html), as far as
+//! they apply to a database that nobody else can change while it is read.
+
+use rusqlite::config::DbConfig;
+use rusqlite::limits::Limit;
+use rusqlite::{Connection, OptionalExtension};
+
+use super::ArchiveError;
+
+/// A text of more bytes is handed over as [`Field::Other`](crate::pipeline::decode::Field::Other), unread.
+/// Real ones have some 30 KB.
+pub const MAX_FIELD_BYTES: i32 = 64 << 20;
+
+/// SQLite asks after this many of its operations whether to go on.
+const OPERATIONS_A_CHECK: i32 = 1_000;
+
+/// Operations that reading the schema may take. Real archives take some 200.
+pub(super) const SCHEMA_OPERATIONS: u64 = 20_000;
+
+/// Takes from SQLite what reading one plain table does not need. To be called before it reads the schema.
+pub(super) fn harden(connection: &Connection) -> Result<(), ArchiveError> {
+    for (option, value) in [
+        (DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true),
+        (DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false),
+        (DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, false),
+        (DbConfig::SQLITE_DBCONFIG_ENABLE_VIEW, false),
+        (DbConfig::SQLITE_DBCONFIG_DQS_DML, false),
+        (DbConfig::SQLITE_DBCONFIG_DQS_DDL, false),
+    ] {
+        connection.set_db_config(option, value)?;
+    }
+    for (limit, value) in [
+        // A row may hold several fields, and the schema's SQL counts as a field, too.
+        (Limit::SQLITE_LIMIT_LENGTH, MAX_FIELD_BYTES),
+        // A real table's SQL has 500 bytes. Parsed, it takes many times its length.
+        (Limit::SQLITE_LIMIT_SQL_LENGTH, 16 << 10),
+        (Limit::SQLITE_LIMIT_SCHEMA, 200),
+        (Limit::SQLITE_LIMIT_COLUMN, 200),
+        (Limit::SQLITE_LIMIT_EXPR_DEPTH, 50),
+        (Limit::SQLITE_LIMIT_COMPOUND_SELECT, 2),
+        (Limit::SQLITE_LIMIT_VDBE_OP, 10_000),
+        (Limit::SQLITE_LIMIT_FUNCTION_ARG, 8),
+        (Limit::SQLITE_LIMIT_ATTACHED, 0),
+        (Limit::SQLITE_LIMIT_LIKE_PATTERN_LENGTH, 100),
+        (Limit::SQLITE_LIMIT_VARIABLE_NUMBER, 8),
+        (Limit::SQLITE_LIMIT_TRIGGER_DEPTH, 1),
+        (Limit::SQLITE_LIMIT_WORKER_THREADS, 0),
+    ] {
+        connection.set_limit(limit, value)?;
+    }
+    connection.execute_batch("PRAGMA cell_size_check = ON; PRAGMA query_only = ON; PRAGMA mmap_size = 0")?;
+    Ok(())
+}
+
+/// Ends whatever SQLite is doing after about this many of its operations, counted from now.
+///
+/// Not by time: a busy machine, or a sender that cannot keep up, would break archives.
+pub(super) fn limit_operations(connection: &mut Connection, operations: u64) -> Result<(), ArchiveError> {
+    let mut checks_left = operations / OPERATIONS_A_CHECK.unsigned_abs() as u64;
+    let spent = move || {
+        checks_left = checks_left.saturating_sub(1);
+        checks_left == 0
+    };
+    Ok(connection.progress_handler(OPERATIONS_A_CHECK, Some(spent))?)
+}
+
+/// The table that holds the rows.
+pub(super) struct Table {
+    name: &'static str,
+    /// A name of the row id that no column hides.
+    row_id: &'static str,
+    /// Whether there is a `created_at`.
+    created_at: bool,
+}
+
+impl Table {
+    /// Finds the table, and refuses whatever only looks like it.
+    pub(super) fn find(connection: &Connection) -> Result<Self, ArchiveError> {
+        for name in ["enriched_posts", "posts"] {
+            if Self::exists(connection, name)? {
+                return Self::check_columns(connection, name);
+            }
+        }
+        Err(ArchiveError::broken("the database has no table enriched_posts or posts"))
+    }
+
+    /// Whether there is a table of the name: an error for a view or a virtual table.
+    ///
+    /// When SQLite reads the schema, it checks that `type` and `name` are what `sql` says. A virtual table is of
+    /// type `table`, but cannot do without the word.
+    fn exists(connection: &Connection, name: &str) -> Result<bool, ArchiveError> {
+        let plain = connection
+            .query_row(
+                "SELECT type = 'table' AND sql NOT LIKE '%virtual%' FROM sqlite_schema
+                 WHERE name = ?1 AND type IN ('table', 'view')",
+                [name],
+                |row| row.get(0),
+            )
+            .optional()?;
+        if plain == Some(false) {
+            return Err(ArchiveError::broken(format!("{name} is a view or virtual, not a plain table")));
+        }
+        Ok(plain.is_some())
+    }
+
+    fn check_columns(connection: &Connection, name: &'static str) -> Result<Self, ArchiveError> {
+        let mut statement = connection.prepare("SELECT lower(name), hidden FROM pragma_table_xinfo(?1)")?;
+        let columns = statement
+            .query_map([name], |row| Ok((row.get(0)?, row.get(1)?)))?
+            .collect::<rusqlite::Result<Vec<(String, i64)>>>()?;
+        let hidden =
+            |wanted: &str| columns.iter().find(|(name, _)| name == wanted).map(|(_, hidden)| *hidden);
+        for wanted in ["at_uri", "did", "raw_post", "inferences"] {
+            match hidden(wanted) {
+                Some(0) => {}
+                Some(_) => {
+                    return Err(ArchiveError::broken(format!("column {wanted} of {name} is generated")));
+                }
+                None => return Err(ArchiveError::broken(format!("table {name} has no column {wanted}"))),
+            }
+        }
+        let row_id = ["rowid", "_rowid_", "oid"]
+            .into_iter()
+            .find(|row_id| {
+                hidden(row_id).is_none()
+                    && connection.prepare(&format!("SELECT {row_id} FROM {name}")).is_ok()
+            })
+            .ok_or_else(|| ArchiveError::broken(format!("table {name} has no row ids")))?;
+        Ok(Self { name, row_id, created_at: hidden("created_at") == Some(0) })
+    }
+}
+
+/// What is asked of the table. Never by way of an index, which may differ from its table.
+#[derive(Debug)]
+pub(super) struct Queries {
+    pub(super) ids: String,
+    pub(super) rows: String,
+    pub(super) row: String,
+    pub(super) newest_created_at: Option<String>,
+}
+
+impl Queries {
+    pub(super) fn of(table: &Table) -> Self {
+        let Table { name, row_id, created_at } = table;
+        let [at_uri, did, raw_post, inferences] =
+            ["at_uri", "did", "raw_post", "inferences"].map(unless_too_long);
+        let all =
+            format!("SELECT {row_id}, {at_uri}, {did}, {raw_post}, {inferences} FROM {name} NOT INDEXED");
+        Self {
+            ids: format!("SELECT {row_id}, {at_uri} FROM {name} NOT INDEXED ORDER BY {row_id}"),
+            rows: format!("{all} ORDER BY {row_id}"),
+            row: format!("{all} WHERE {row_id} = ?1"),
+            newest_created_at: created_at.then(|| {
+                format!(
+                    "SELECT max(unixepoch(created_at)) FROM {name} NOT INDEXED
+                     WHERE created_at GLOB '????-??-?? ??:??:??*'"
+                )
+            }),
+        }
+    }
+}
+
+/// An expression for a column, with a blob in place of what is too long, so that one such field does not end
+/// the query. Its length is in the row's header: SQLite does not read the field for it.
+fn unless_too_long(column: &str) -> String {
+    format!("iif(octet_length({column}) > {MAX_FIELD_BYTES}, x'', {column})")
+}

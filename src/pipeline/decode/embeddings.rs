@@ -1,0 +1,216 @@
+//! The embeddings that a row's `inferences` hold.
+
+use super::json::{Cursor, JsonError, MaybeString};
+use super::vector::{DIMENSIONS, Vector, VectorDecoder};
+use super::{Dropped, Field};
+
+/// The embeddings of one row. Source: contract, sections 2 and 3.
+#[derive(Clone, Copy, Debug)]
+pub struct Embeddings<'s> {
+    /// The embedding `all-MiniLM-L12-v2`.
+    pub all_minilm_l12_v2: Option<&'s Vector>,
+    /// The embedding `all-MiniLM-L6-v2`.
+    pub all_minilm_l6_v2: Option<&'s Vector>,
+    /// What was there, but could not be read.
+    pub dropped: Dropped,
+}
+
+/// Decodes the embeddings of rows, one row after the other, into buffers that it keeps.
+pub struct EmbeddingDecoder {
+    decoder: VectorDecoder,
+    l12: Vector,
+    l6: Vector,
+}
+
+impl EmbeddingDecoder {
+    /// A decoder with empty buffers.
+    pub fn new() -> Self {
+        Self { decoder: VectorDecoder::new(), l12: [0.0; DIMENSIONS], l6: [0.0; DIMENSIONS] }
+    }
+
+    /// Decodes the embeddings of the column `inferences`.
+    ///
+    /// What cannot be read is left out and counted: a column that is no JSON text as one `inferences`, every
+    /// embedding as one `embedding`.
+    pub fn decode<'s>(&'s mut self, inferences: Field<'_>) -> Embeddings<'s> {
+        let mut dropped = Dropped::default();
+        let texts = read_column(inferences).unwrap_or_else(|| {
+            dropped.inferences = 1;
+            Texts::default()
+        });
+        Embeddings {
+            all_minilm_l12_v2: decode_one(&mut self.decoder, texts.l12, &mut self.l12, &mut dropped),
+            all_minilm_l6_v2: decode_one(&mut self.decoder, texts.l6, &mut self.l6, &mut dropped),
+            dropped,
+        }
+    }
+}
+
+impl Default for EmbeddingDecoder {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// The embeddings as they stand in `inferences.text_embeddings`.
+#[derive(Default)]
+struct Texts<'a> {
+    l12: MaybeString<'a>,
+    l6: MaybeString<'a>,
+}
+
+/// None where the column holds something that is no JSON text.
+fn read_column(inferences: Field<'_>) -> Option<Texts<'_>> {
+    match inferences {
+        Field::Null => Some(Texts::default()),
+        Field::Text(bytes) => read_inferences(std::str::from_utf8(bytes).ok()?).ok(),
+        Field::Other => None,
+    }
+}
+
+fn read_inferences(text: &str) -> Result<Texts<'_>, JsonError> {
+    let mut texts = Texts::default();
+    let mut cursor = Cursor::new(text);
+    cursor.object_or_skip(|key, cursor| {
+        match &*key.unescape() {
+            "text_embeddings" => texts = read_text_embeddings(cursor)?,
+            _ => cursor.skip()?,
+        }
+        Ok(())
+    })?;
+    cursor.end()?;
+    Ok(texts)
+}
+
+fn read_text_embeddings<'a>(cursor: &mut Cursor<'a>) -> Result<Texts<'a>, JsonError> {
+    let mut texts = Texts::default();
+    cursor.object_or_skip(|key, cursor| {
+        match &*key.unescape() {
+            "all-MiniLM-L12-v2" => texts.l12 = cursor.string_or_skip()?,
+            "all-MiniLM-L6-v2" => texts.l6 = cursor.string_or_skip()?,
+            _ => cursor.skip()?,
+        }
+        Ok(())
+    })?;
+    Ok(texts)
+}
+
+fn decode_one<'v>(
+    decoder: &mut VectorDecoder,
+    text: MaybeString<'_>,
+    vector: &'v mut Vector,
+    dropped: &mut Dropped,
+) -> Option<&'v Vector> {
+    let decoded = match text {
+        MaybeString::String(text) => decoder.decode(&text.unescape(), vector).is_ok(),
+        MaybeString::Null => return None,
+        MaybeString::Other => false,
+    };
+    if decoded {
+        Some(vector)
+    } else {
+        dropped.embedding += 1;
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::vector::tests::embedding;
+    use super::*;
+
+    /// First values of the L12 and the L6 embedding, and the names of the fields left out.
+    fn decoded(inferences: Field<'_>) -> (Option<f32>, Option<f32>, Vec<&'static str>) {
+        let mut decoder = EmbeddingDecoder::new();
+        let embeddings = decoder.decode(inferences);
+        let first = |vector: Option<&Vector>| vector.map(|values| values[0]);
+        let dropped = embeddings.dropped.fields().collect();
+        (first(embeddings.all_minilm_l12_v2), first(embeddings.all_minilm_l6_v2), dropped)
+    }
+
+    fn decoded_text(inferences: &str) -> (Option<f32>, Option<f32>, Vec<&'static str>) {
+        decoded(Field::Text(inferences.as_bytes()))
+    }
+
+    fn half() -> String {
+        embedding(&[0.5; DIMENSIONS])
+    }
+
+    fn quarter() -> String {
+        embedding(&[0.25; DIMENSIONS])
+    }
+
+    #[test]
+    fn both_embeddings_are_decoded_among_others() {
+        let (half, quarter) = (half(), quarter());
+        let text = format!(
+            r#"{{"text": {{"a": [1]}}, "text_embeddings": {{"all-mpnet-base-v2": "x",
+                "all-MiniLM-L6-v2": "{half}", "all-MiniLM-L12-v2": "{quarter}"}}, "success": true}}"#
+        );
+        assert_eq!(decoded_text(&text), (Some(0.25), Some(0.5), vec![]));
+    }
+
+    #[test]
+    fn one_embedding_does_without_the_other() {
+        let half = half();
+        let text = format!(r#"{{"text_embeddings": {{"all-MiniLM-L12-v2": "{half}"}}}}"#);
+        assert_eq!(decoded_text(&text), (Some(0.5), None, vec![]));
+        let text =
+            format!(r#"{{"text_embeddings": {{"all-MiniLM-L12-v2": null, "all-MiniLM-L6-v2": "{half}"}}}}"#);
+        assert_eq!(decoded_text(&text), (None, Some(0.5), vec![]));
+    }
+
+    #[test]
+    fn where_there_are_none_nothing_is_counted() {
+        assert_eq!(decoded(Field::Null), (None, None, vec![]));
+        for text in ["{}", "[]", "null", "17", r#"{"text_embeddings": null}"#, r#"{"text_embeddings": "x"}"#]
+        {
+            assert_eq!(decoded_text(text), (None, None, vec![]), "{text}");
+        }
+    }
+
+    #[test]
+    fn inferences_that_are_no_json_text_are_counted_once() {
+        let nothing = (None, None, vec!["inferences"]);
+        assert_eq!(decoded(Field::Other), nothing);
+        assert_eq!(decoded(Field::Text(b"{\"\xff\": 1}")), nothing);
+        let cut = format!(r#"{{"text_embeddings": {{"all-MiniLM-L12-v2": "{}"}}"#, half());
+        for text in ["", "nope", "{} {}", &cut, &"[".repeat(1_000_000)] {
+            assert_eq!(decoded_text(text), nothing);
+        }
+    }
+
+    #[test]
+    fn every_embedding_that_cannot_be_decoded_is_counted() {
+        let half = half();
+        let mut not_finite = [0.5; DIMENSIONS];
+        not_finite[0] = f32::NAN;
+        for bad in [
+            format!("\"{}\"", embedding(&[0.5; 383])),
+            format!("\"{}\"", embedding(&not_finite)),
+            r#""not base85 \u00e9""#.to_owned(),
+            r#""""#.to_owned(),
+            "17".to_owned(),
+            "[0.5]".to_owned(),
+        ] {
+            let text = format!(
+                r#"{{"text_embeddings": {{"all-MiniLM-L6-v2": {bad}, "all-MiniLM-L12-v2": "{half}"}}}}"#
+            );
+            assert_eq!(decoded_text(&text), (Some(0.5), None, vec!["embedding"]), "{bad}");
+            let text = format!(
+                r#"{{"text_embeddings": {{"all-MiniLM-L6-v2": {bad}, "all-MiniLM-L12-v2": {bad}}}}}"#
+            );
+            assert_eq!(decoded_text(&text), (None, None, vec!["embedding", "embedding"]), "{bad}");
+        }
+    }
+
+    #[test]
+    fn of_duplicate_keys_the_last_counts() {
+        let (half, quarter) = (half(), quarter());
+        let text = format!(
+            r#"{{"text_embeddings": {{"all-MiniLM-L6-v2": "{half}", "all-MiniLM-L12-v2": "{half}"}},
+                "text_embeddings": {{"all-MiniLM-L6-v2": 1, "all-MiniLM-L6-v2": "{quarter}"}}}}"#
+        );
+        assert_eq!(decoded_text(&text), (None, Some(0.25), vec![]));
+    }
+}

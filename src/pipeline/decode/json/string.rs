@@ -1,0 +1,94 @@
+//! Strings as they stand in a document, and what their escapes mean.
+
+use std::borrow::Cow;
+
+/// A string as it stands in the document, checked but not unescaped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RawStr<'a> {
+    /// What stands between the quotes.
+    pub(super) raw: &'a str,
+    /// Whether a backslash is in it.
+    pub(super) escaped: bool,
+}
+
+impl<'a> RawStr<'a> {
+    /// The text; every surrogate that is not half of a pair becomes U+FFFD.
+    pub fn unescape(self) -> Cow<'a, str> {
+        if self.escaped { Cow::Owned(unescape(self.raw)) } else { Cow::Borrowed(self.raw) }
+    }
+
+    /// Whether it is the empty string.
+    pub fn is_empty(self) -> bool {
+        self.raw.is_empty()
+    }
+}
+
+/// What was found where a string was looked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MaybeString<'a> {
+    /// A string.
+    String(RawStr<'a>),
+    /// `null`, or nothing at all.
+    #[default]
+    Null,
+    /// A value of another type.
+    Other,
+}
+
+impl<'a> MaybeString<'a> {
+    /// The string, if it is one.
+    pub fn string(self) -> Option<RawStr<'a>> {
+        match self {
+            MaybeString::String(string) => Some(string),
+            MaybeString::Null | MaybeString::Other => None,
+        }
+    }
+}
+
+/// Unescapes a string whose escapes have been checked.
+fn unescape(mut raw: &str) -> String {
+    let mut text = String::with_capacity(raw.len());
+    while let Some((plain, escape)) = raw.split_once('\\') {
+        text.push_str(plain);
+        let (character, rest) = read_escape(escape);
+        text.push(character);
+        raw = rest;
+    }
+    text.push_str(raw);
+    text
+}
+
+/// The character of an escape, and what follows it. `escape` begins after the backslash.
+fn read_escape(escape: &str) -> (char, &str) {
+    let mut rest = escape.chars();
+    let character = match rest.next() {
+        Some('b') => '\u{8}',
+        Some('f') => '\u{c}',
+        Some('n') => '\n',
+        Some('r') => '\r',
+        Some('t') => '\t',
+        Some('u') => return read_utf16(rest.as_str()),
+        Some(character) => character,
+        None => char::REPLACEMENT_CHARACTER,
+    };
+    (character, rest.as_str())
+}
+
+/// The character of one or (a surrogate pair) two `\u` escapes, and what follows. `digits` are those of the first.
+fn read_utf16(digits: &str) -> (char, &str) {
+    let (high, after_one) = read_code_unit(digits);
+    if let Some(digits) = after_one.strip_prefix("\\u") {
+        let (low, after_two) = read_code_unit(digits);
+        if let (0xD800..=0xDBFF, 0xDC00..=0xDFFF) = (high, low) {
+            let code = 0x10000 + ((high - 0xD800) << 10) + (low - 0xDC00);
+            return (char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER), after_two);
+        }
+    }
+    (char::from_u32(high).unwrap_or(char::REPLACEMENT_CHARACTER), after_one)
+}
+
+/// The number of four hexadecimal digits, and what follows them.
+fn read_code_unit(digits: &str) -> (u32, &str) {
+    let (digits, rest) = digits.split_at_checked(4).unwrap_or((digits, ""));
+    (u32::from_str_radix(digits, 16).unwrap_or(u32::from(char::REPLACEMENT_CHARACTER)), rest)
+}

@@ -1,0 +1,207 @@
+//! The few members of `raw_post` that matter. Source: contract, sections 2 and 3.
+//!
+//! Everything is read leniently: a value of an unexpected type is as if it were absent. Every object is read
+//! into a fresh value, so that of duplicate keys the last one counts as a whole.
+
+use super::json::{Cursor, JsonError, MaybeString, RawStr};
+
+/// A `raw_post`.
+#[derive(Debug, Default)]
+pub(super) struct RawPost<'a> {
+    pub(super) message: Message<'a>,
+    /// The links of `hydrated_metadata`.
+    pub(super) hydrated: Links<'a>,
+}
+
+/// A `message`.
+#[derive(Debug, Default)]
+pub(super) struct Message<'a> {
+    pub(super) kind: Option<RawStr<'a>>,
+    pub(super) did: Option<RawStr<'a>>,
+    pub(super) time_us: Option<i64>,
+    pub(super) commit: Option<Commit<'a>>,
+    pub(super) account: Option<Account<'a>>,
+}
+
+/// A `message.account`.
+#[derive(Debug, Default)]
+pub(super) struct Account<'a> {
+    pub(super) did: Option<RawStr<'a>>,
+    pub(super) status: Option<RawStr<'a>>,
+}
+
+/// A `message.commit`.
+#[derive(Debug, Default)]
+pub(super) struct Commit<'a> {
+    pub(super) operation: Option<RawStr<'a>>,
+    pub(super) record: Option<Record<'a>>,
+}
+
+/// A `message.commit.record`.
+#[derive(Debug, Default)]
+pub(super) struct Record<'a> {
+    pub(super) text: MaybeString<'a>,
+    pub(super) created_at: Option<RawStr<'a>>,
+    /// The links of `reply` and `embed`.
+    pub(super) links: Links<'a>,
+}
+
+/// URIs of other posts. None is empty.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Links<'a> {
+    pub(super) root: Option<RawStr<'a>>,
+    pub(super) parent: Option<RawStr<'a>>,
+    pub(super) quote: Option<RawStr<'a>>,
+}
+
+impl Links<'_> {
+    /// These links, and where there is none the other one.
+    pub(super) fn or(self, other: Self) -> Self {
+        Self {
+            root: self.root.or(other.root),
+            parent: self.parent.or(other.parent),
+            quote: self.quote.or(other.quote),
+        }
+    }
+}
+
+/// Reads a whole document.
+pub(super) fn read(text: &str) -> Result<RawPost<'_>, JsonError> {
+    let mut cursor = Cursor::new(text);
+    let post = read_object(&mut cursor, |post: &mut RawPost<'_>, key, cursor| {
+        match key {
+            "message" => post.message = read_message(cursor)?.unwrap_or_default(),
+            "hydrated_metadata" => post.hydrated = read_hydrated(cursor)?.unwrap_or_default(),
+            _ => cursor.skip()?,
+        }
+        Ok(())
+    })?;
+    cursor.end()?;
+    Ok(post.unwrap_or_default())
+}
+
+fn read_message<'a>(cursor: &mut Cursor<'a>) -> Result<Option<Message<'a>>, JsonError> {
+    read_object(cursor, |message: &mut Message<'a>, key, cursor| {
+        match key {
+            "kind" => message.kind = cursor.string_or_skip()?.string(),
+            "did" => message.did = cursor.string_or_skip()?.string(),
+            "time_us" => message.time_us = cursor.integer_or_skip()?,
+            "commit" => message.commit = read_commit(cursor)?,
+            "account" => message.account = read_account(cursor)?,
+            _ => cursor.skip()?,
+        }
+        Ok(())
+    })
+}
+
+fn read_account<'a>(cursor: &mut Cursor<'a>) -> Result<Option<Account<'a>>, JsonError> {
+    read_object(cursor, |account: &mut Account<'a>, key, cursor| {
+        match key {
+            "did" => account.did = cursor.string_or_skip()?.string(),
+            "status" => account.status = cursor.string_or_skip()?.string(),
+            _ => cursor.skip()?,
+        }
+        Ok(())
+    })
+}
+
+fn read_commit<'a>(cursor: &mut Cursor<'a>) -> Result<Option<Commit<'a>>, JsonError> {
+    read_object(cursor, |commit: &mut Commit<'a>, key, cursor| {
+        match key {
+            "operation" => commit.operation = cursor.string_or_skip()?.string(),
+            "record" => commit.record = read_record(cursor)?,
+            _ => cursor.skip()?,
+        }
+        Ok(())
+    })
+}
+
+fn read_record<'a>(cursor: &mut Cursor<'a>) -> Result<Option<Record<'a>>, JsonError> {
+    read_object(cursor, |record: &mut Record<'a>, key, cursor| {
+        match key {
+            "text" => record.text = cursor.string_or_skip()?,
+            "createdAt" => record.created_at = cursor.string_or_skip()?.string(),
+            "reply" => (record.links.root, record.links.parent) = read_reply(cursor)?.unwrap_or_default(),
+            "embed" => record.links.quote = read_embed(cursor)?.flatten(),
+            _ => cursor.skip()?,
+        }
+        Ok(())
+    })
+}
+
+/// A string of the document, where there is one.
+type Uri<'a> = Option<RawStr<'a>>;
+
+/// The URIs of a reply's root and parent.
+fn read_reply<'a>(cursor: &mut Cursor<'a>) -> Result<Option<(Uri<'a>, Uri<'a>)>, JsonError> {
+    read_object(cursor, |(root, parent): &mut (Uri<'a>, Uri<'a>), key, cursor| {
+        match key {
+            "root" => *root = read_linked(cursor)?,
+            "parent" => *parent = read_linked(cursor)?,
+            _ => cursor.skip()?,
+        }
+        Ok(())
+    })
+}
+
+/// The URI of an embedded record: `record.uri`, else (a record with media) `record.record.uri`.
+fn read_embed<'a>(cursor: &mut Cursor<'a>) -> Result<Option<Uri<'a>>, JsonError> {
+    read_object(cursor, |quote: &mut Uri<'a>, key, cursor| {
+        match key {
+            "record" => *quote = read_embedded_record(cursor)?,
+            _ => cursor.skip()?,
+        }
+        Ok(())
+    })
+}
+
+fn read_embedded_record<'a>(cursor: &mut Cursor<'a>) -> Result<Uri<'a>, JsonError> {
+    let uris = read_object(cursor, |(outer, inner): &mut (Uri<'a>, Uri<'a>), key, cursor| {
+        match key {
+            "uri" => *outer = read_uri(cursor)?,
+            "record" => *inner = read_linked(cursor)?,
+            _ => cursor.skip()?,
+        }
+        Ok(())
+    })?;
+    Ok(uris.and_then(|(outer, inner)| outer.or(inner)))
+}
+
+fn read_hydrated<'a>(cursor: &mut Cursor<'a>) -> Result<Option<Links<'a>>, JsonError> {
+    read_object(cursor, |links: &mut Links<'a>, key, cursor| {
+        match key {
+            "reply_post" => links.root = read_linked(cursor)?,
+            "parent_post" => links.parent = read_linked(cursor)?,
+            "quote_post" => links.quote = read_linked(cursor)?,
+            _ => cursor.skip()?,
+        }
+        Ok(())
+    })
+}
+
+/// The `uri` of an object.
+fn read_linked<'a>(cursor: &mut Cursor<'a>) -> Result<Uri<'a>, JsonError> {
+    let uri = read_object(cursor, |uri: &mut Uri<'a>, key, cursor| {
+        match key {
+            "uri" => *uri = read_uri(cursor)?,
+            _ => cursor.skip()?,
+        }
+        Ok(())
+    })?;
+    Ok(uri.flatten())
+}
+
+/// A string that is not empty.
+fn read_uri<'a>(cursor: &mut Cursor<'a>) -> Result<Uri<'a>, JsonError> {
+    Ok(cursor.string_or_skip()?.string().filter(|uri| !uri.is_empty()))
+}
+
+/// Reads an object, member by member, into a fresh value; None where there is no object.
+fn read_object<'a, T: Default>(
+    cursor: &mut Cursor<'a>,
+    mut member: impl FnMut(&mut T, &str, &mut Cursor<'a>) -> Result<(), JsonError>,
+) -> Result<Option<T>, JsonError> {
+    let mut value = T::default();
+    let is_object = cursor.object_or_skip(|key, cursor| member(&mut value, &key.unescape(), cursor))?;
+    Ok(is_object.then_some(value))
+}

@@ -1,0 +1,28 @@
+//! Spent batch bodies, kept for reuse: a fresh megabyte costs hundreds of page faults.
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+/// A bounded store of empty buffers, shared by workers and senders.
+pub struct Buffers {
+    give: Sender<Vec<u8>>,
+    take: Receiver<Vec<u8>>,
+}
+
+impl Buffers {
+    /// Keeps at most `most` buffers.
+    pub fn new(most: usize) -> Self {
+        let (give, take) = bounded(most);
+        Self { give, take }
+    }
+
+    /// An empty buffer, used before if there is one.
+    pub fn take(&self) -> Vec<u8> {
+        self.take.try_recv().unwrap_or_default()
+    }
+
+    /// Keeps a buffer for later, or frees it where enough are kept.
+    pub fn give_back(&self, mut buffer: Vec<u8>) {
+        buffer.clear();
+        let _ = self.give.try_send(buffer);
+    }
+}

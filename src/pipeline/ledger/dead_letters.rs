@@ -1,0 +1,123 @@
+//! The dead-letter file: rejected rows, one JSON object a line.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::path::PathBuf;
+
+use super::state_file::sync_folder;
+use crate::pipeline::DeadLetter;
+
+/// Appends dead letters to a file, which is made when the first one comes.
+pub struct DeadLetterFile {
+    path: PathBuf,
+    file: Option<File>,
+    unsynced: bool,
+}
+
+impl DeadLetterFile {
+    /// The file at `path`, which need not exist.
+    pub fn new(path: PathBuf) -> Self {
+        Self { path, file: None, unsynced: false }
+    }
+
+    /// Appends dead letters. They are on disk after the next [`Self::sync`] only.
+    pub fn append(&mut self, letters: &[DeadLetter]) -> io::Result<()> {
+        let mut lines = Vec::new();
+        for letter in letters {
+            serde_json::to_writer(&mut lines, letter)?;
+            lines.push(b'\n');
+        }
+        self.append_lines(&lines)
+    }
+
+    /// Appends whole lines as they stand, each with its line end. They are on disk after the next [`Self::sync`]
+    /// only.
+    pub fn append_lines(&mut self, lines: &[u8]) -> io::Result<()> {
+        if lines.is_empty() {
+            return Ok(());
+        }
+        if self.file.is_none() {
+            self.file = Some(self.open()?);
+        }
+        self.unsynced = true;
+        self.file.as_mut().map_or(Ok(()), |file| file.write_all(lines))
+    }
+
+    /// Brings everything appended to disk.
+    pub fn sync(&mut self) -> io::Result<()> {
+        if let Some(file) = self.file.as_ref().filter(|_| self.unsynced) {
+            file.sync_data()?;
+            self.unsynced = false;
+        }
+        Ok(())
+    }
+
+    /// Opens the file to append, behind a whole line: a crash may have left half of one.
+    fn open(&self) -> io::Result<File> {
+        let mut file = OpenOptions::new().create(true).read(true).append(true).open(&self.path)?;
+        let metadata = file.metadata()?;
+        if !metadata.is_file() {
+            // A pipe or a device keeps nothing, and may hold the run up for ever.
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file"));
+        }
+        if metadata.len() > 0 {
+            file.seek(SeekFrom::End(-1))?;
+            let mut last = [0];
+            file.read_exact(&mut last)?;
+            if last != *b"\n" {
+                file.write_all(b"\n")?;
+            }
+        }
+        sync_folder(&self.path)?;
+        Ok(file)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    fn letter(row_id: i64) -> DeadLetter {
+        DeadLetter {
+            archive: "a".into(),
+            row_id,
+            at_uri: "at://x\n".into(),
+            stage: "decode".into(),
+            error_type: "invalid_json".into(),
+            reason: "since".into(),
+            action: None,
+            document: None,
+        }
+    }
+
+    #[test]
+    fn letters_are_whole_lines_even_behind_half_of_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("dead");
+        fs::write(&path, "{\"half").unwrap();
+        let mut file = DeadLetterFile::new(path.clone());
+        file.append(&[letter(1), letter(2)]).unwrap();
+        file.append(&[letter(3)]).unwrap();
+        file.append_lines(b"{}\n").unwrap();
+        file.sync().unwrap();
+        let text = fs::read_to_string(&path).unwrap();
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines.len(), 5);
+        for line in &lines[1..] {
+            serde_json::from_str::<serde_json::Value>(line).unwrap();
+        }
+    }
+
+    #[test]
+    fn without_letters_there_is_no_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("dead");
+        let mut file = DeadLetterFile::new(path.clone());
+        file.append(&[]).unwrap();
+        file.append_lines(&[]).unwrap();
+        file.sync().unwrap();
+        assert!(!path.exists());
+    }
+}

@@ -1,0 +1,172 @@
+//! Stage 6: events become counters, dead letters and marks in the state file.
+//!
+//! The order of durable writes: dead letters, then (where Elasticsearch acknowledges before it syncs) a flush of
+//! the indices, then the state file. A crash between two of them repeats work and loses none.
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError};
+
+use super::{Event, Outcomes, Tally};
+use crate::exit::Failure;
+use crate::progress::Progress;
+use crate::shutdown::Stop;
+
+pub mod dead_letters;
+pub mod state_file;
+pub mod tracker;
+
+use dead_letters::DeadLetterFile;
+use state_file::StateFile;
+use tracker::{Fate, Finished, Tracker};
+
+/// A finished archive is marked within this time; a crash repeats no more than what finished in it.
+const MARK_WITHIN: Duration = Duration::from_millis(900);
+
+/// Listens to all stages until the last of them has ended.
+pub struct Ledger<'r> {
+    /// Where archives are marked. None: nowhere (a dry run, a replay).
+    state: Option<&'r mut StateFile>,
+    /// Where rejected rows go. None: nowhere.
+    dead_letters: Option<DeadLetterFile>,
+    /// Makes what Elasticsearch confirmed durable, before it is marked.
+    make_durable: &'r (dyn Fn() -> Result<(), Failure> + 'r),
+    /// Where everything is counted.
+    progress: &'r Progress,
+    /// Told when something cannot be written.
+    stop: &'r Stop,
+    /// Why nothing may be marked any more. A write that failed once is never taken for done because a later one
+    /// succeeds: the kernel reports a failed write-back to one fsync only, and rejected rows would be lost.
+    failed: Option<Failure>,
+}
+
+impl<'r> Ledger<'r> {
+    /// A ledger that marks archives in `state`, and writes rejected rows to `dead_letters`, where given, and counts
+    /// all in `progress`.
+    pub fn new(
+        state: Option<&'r mut StateFile>,
+        dead_letters: Option<DeadLetterFile>,
+        make_durable: &'r (dyn Fn() -> Result<(), Failure> + 'r),
+        progress: &'r Progress,
+        stop: &'r Stop,
+    ) -> Self {
+        Self { state, dead_letters, make_durable, progress, stop, failed: None }
+    }
+
+    /// Takes events in until the channel closes.
+    pub fn run(mut self, events: &Receiver<Event>) {
+        let mut tracker = Tracker::default();
+        let mut unmarked: Vec<Finished> = Vec::new();
+        let mut mark_at: Option<Instant> = None;
+        loop {
+            let received = match mark_at {
+                Some(time) => events.recv_deadline(time),
+                None => events.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            };
+            match received {
+                Ok(event) => {
+                    let finished = tracker.apply(&event);
+                    let (Event::Batch { outcomes, .. } | Event::Archive { outcomes, .. }) = event;
+                    self.count(outcomes);
+                    if let Some(finished) = finished {
+                        unmarked.push(finished);
+                        mark_at.get_or_insert_with(|| Instant::now() + MARK_WITHIN);
+                    }
+                }
+                Err(end) => {
+                    self.mark(std::mem::take(&mut unmarked));
+                    mark_at = None;
+                    if end == RecvTimeoutError::Disconnected {
+                        return;
+                    }
+                }
+            }
+            if mark_at.is_some_and(|time| Instant::now() >= time) {
+                self.mark(std::mem::take(&mut unmarked));
+                mark_at = None;
+            }
+        }
+    }
+
+    fn count(&mut self, outcomes: Outcomes) {
+        self.progress.count_rows(&outcomes.tally, outcomes.reasons);
+        let Some(file) = &mut self.dead_letters else { return };
+        let appended =
+            file.append(&outcomes.dead_letters).and_then(|()| file.append_lines(&outcomes.kept_lines));
+        if let Err(error) = appended {
+            self.fail(cannot_write("the dead-letter file", &error));
+        }
+    }
+
+    fn fail(&mut self, failure: Failure) {
+        self.stop.fail(failure.clone());
+        self.failed.get_or_insert(failure);
+    }
+
+    /// Marks finished archives, all with one save.
+    fn mark(&mut self, finished: Vec<Finished>) {
+        if finished.is_empty() {
+            return;
+        }
+        let marked = self.try_mark(&finished);
+        if let Err(failure) = &marked {
+            self.fail(failure.clone());
+        }
+        for archive in finished {
+            let fate = match (&marked, archive.fate) {
+                (Err(failure), Fate::Processed | Fate::Failed(_)) => Fate::Pending(failure.message.clone()),
+                (_, fate) => fate,
+            };
+            log_archive(&archive.archive.name, &archive.tally, &fate);
+            match fate {
+                Fate::Processed => self.progress.processed(&archive.archive),
+                Fate::Failed(_) => self.progress.failed(),
+                Fate::Pending(_) => {}
+            }
+        }
+    }
+
+    fn try_mark(&mut self, finished: &[Finished]) -> Result<(), Failure> {
+        if finished.iter().all(|archive| matches!(archive.fate, Fate::Pending(_))) {
+            return Ok(());
+        }
+        if let Some(failure) = &self.failed {
+            return Err(failure.clone());
+        }
+        if let Some(file) = &mut self.dead_letters {
+            file.sync().map_err(|error| cannot_write("the dead-letter file", &error))?;
+        }
+        (self.make_durable)()?;
+        let Some(state) = &mut self.state else { return Ok(()) };
+        for archive in finished {
+            match &archive.fate {
+                Fate::Processed => state.mark_processed(&archive.archive, archive.tally.read),
+                Fate::Failed(error) => state.mark_failed(&archive.archive, error),
+                Fate::Pending(_) => {}
+            }
+        }
+        state.save().map_err(|error| cannot_write("the state file", &error))
+    }
+}
+
+fn cannot_write(what: &str, error: &io::Error) -> Failure {
+    Failure::run(format!(
+        "{what} cannot be written: {error}; free the disk or make its folder writable, then run again: what is not \
+         marked is repeated, nothing is lost"
+    ))
+}
+
+/// One line for each archive.
+fn log_archive(name: &str, tally: &Tally, fate: &Fate) {
+    let Tally { read, indexed, deleted, superseded, suppressed, skipped, rejected, unconfirmed } = tally;
+    let rows = format!(
+        "{read} rows: {indexed} indexed, {deleted} deleted, {superseded} superseded, {suppressed} suppressed, \
+         {skipped} skipped, {rejected} rejected, {unconfirmed} unconfirmed"
+    );
+    match fate {
+        Fate::Processed => log::info!("{name:?} is processed; {rows}"),
+        Fate::Failed(reason) => log::error!("{name:?} failed: {reason}; {rows}"),
+        Fate::Pending(reason) => log::warn!("{name:?} stays pending: {reason}; {rows}"),
+    }
+}

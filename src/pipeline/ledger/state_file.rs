@@ -1,0 +1,294 @@
+//! The state file: which archives are done.
+//!
+//! A JSON array of `{"filename", "status": "processed"|"failed", "timestamp", "error"?}`, as the established tool
+//! writes it, with fields of our own (`rows`, `size`, `modified_ns`) where they are useful. Entries that are not
+//! ours to change are kept to the byte.
+
+use std::collections::HashMap;
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Write};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use crate::exit::{ExitCode, Failure};
+use crate::pipeline::Archive;
+use crate::timestamp::{now_millis, write_rfc3339_millis};
+
+/// What the file says of an archive.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Known {
+    /// Done.
+    Processed,
+    /// Broken when it was last read.
+    Failed {
+        /// Why.
+        error: String,
+        /// Its size then, where recorded.
+        size: Option<u64>,
+        /// Its modification time then (nanoseconds since 1970), where recorded.
+        modified_ns: Option<i64>,
+    },
+}
+
+impl Known {
+    /// Whether a failed archive is another one by now: its size or time has changed since.
+    pub fn has_changed(&self, archive: &Archive) -> bool {
+        match self {
+            Known::Processed => false,
+            Known::Failed { size, modified_ns, .. } => {
+                size.is_some_and(|size| size != archive.bytes)
+                    || modified_ns.is_some_and(|time| i128::from(time) != archive.modified_ns)
+            }
+        }
+    }
+}
+
+/// An entry as it is read and written.
+#[derive(Deserialize, Serialize)]
+struct Entry {
+    filename: String,
+    status: String,
+    #[serde(default)]
+    timestamp: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    rows: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    size: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    modified_ns: Option<i64>,
+}
+
+/// The state file in memory.
+#[derive(Debug)]
+pub struct StateFile {
+    path: PathBuf,
+    /// The file without its last bracket, ready to be written: with a hundred thousand entries, putting it together
+    /// anew for each save would cost more than writing it.
+    text: Vec<u8>,
+    /// By archive name: where its entry is in `text`, and what it says.
+    known: HashMap<String, (Range<usize>, Known)>,
+}
+
+/// What stands behind the last entry.
+const END: &[u8] = b"\n]\n";
+
+/// Keeps other processes from the same state file as long as it lives, or as the process does.
+#[derive(Debug)]
+pub struct Lock {
+    _file: File,
+}
+
+impl StateFile {
+    /// Reads the file. A missing one is empty; anything that is not a state file is an error (exit code 2) and
+    /// never taken for an empty one.
+    pub fn load(path: &Path) -> Result<Self, Failure> {
+        let wrong = |what: String| {
+            Failure::usage(format!(
+                "the state file {} cannot be used: {what}; repair it, restore a copy, or name another one in \
+                 SPOOL_STATE_FILE",
+                path.display()
+            ))
+        };
+        // A link is followed once and for all, so that a save replaces the file and not the link.
+        let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+        let mut state = Self { path: path.clone(), text: b"[".to_vec(), known: HashMap::new() };
+        let text = match fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(state),
+            Err(error) => return Err(wrong(error.to_string())),
+        };
+        let entries: Vec<&RawValue> =
+            serde_json::from_str(&text).map_err(|error| wrong(error.to_string()))?;
+        // Of several entries of an archive, the last one counts, in the place of the first.
+        let mut places: HashMap<String, usize> = HashMap::new();
+        let mut kept: Vec<(String, &str, Known)> = Vec::with_capacity(entries.len());
+        for (i, raw) in entries.into_iter().enumerate() {
+            let entry: Entry = serde_json::from_str(raw.get())
+                .map_err(|error| wrong(format!("entry {} of its array: {error}", i + 1)))?;
+            let known = match entry.status.as_str() {
+                "processed" => Known::Processed,
+                "failed" => Known::Failed {
+                    error: entry.error.unwrap_or_default(),
+                    size: entry.size,
+                    modified_ns: entry.modified_ns,
+                },
+                other => return Err(wrong(format!("entry {} has the unknown status {other:?}", i + 1))),
+            };
+            let name = base_name(&entry.filename).to_owned();
+            let place = *places.entry(name.clone()).or_insert(kept.len());
+            match kept.get_mut(place) {
+                Some(earlier) => *earlier = (name, raw.get(), known),
+                None => kept.push((name, raw.get(), known)),
+            }
+        }
+        kept.into_iter().for_each(|(name, text, known)| state.append(name, text, known));
+        Ok(state)
+    }
+
+    /// What the file says of an archive of this name.
+    pub fn get(&self, name: &str) -> Option<&Known> {
+        self.known.get(name).map(|(_, known)| known)
+    }
+
+    /// Records that an archive is done, with the number of its rows.
+    pub fn mark_processed(&mut self, archive: &Archive, rows: u64) {
+        let mut entry = entry_of(archive, "processed");
+        entry.rows = Some(rows);
+        self.mark(entry, Known::Processed);
+    }
+
+    /// Records that an archive is broken.
+    pub fn mark_failed(&mut self, archive: &Archive, error: &str) {
+        let mut entry = entry_of(archive, "failed");
+        let modified_ns = i64::try_from(archive.modified_ns).ok();
+        entry.error = Some(error.to_owned());
+        entry.size = Some(archive.bytes);
+        entry.modified_ns = modified_ns;
+        self.mark(entry, Known::Failed { error: error.to_owned(), size: Some(archive.bytes), modified_ns });
+    }
+
+    fn mark(&mut self, entry: Entry, known: Known) {
+        // Text and numbers: this cannot fail to be written as JSON.
+        let text = serde_json::to_string(&entry).unwrap_or_default();
+        match self.known.get(&entry.filename).map(|(place, _)| place.clone()) {
+            None => self.append(entry.filename, &text, known),
+            Some(place) => {
+                self.known.insert(entry.filename, (place.clone(), known));
+                self.replace(place, &text);
+            }
+        }
+    }
+
+    fn append(&mut self, name: String, text: &str, known: Known) {
+        self.text.extend_from_slice(if self.known.is_empty() { b"\n  " } else { b",\n  " });
+        let start = self.text.len();
+        self.text.extend_from_slice(text.as_bytes());
+        self.known.insert(name, (start..self.text.len(), known));
+    }
+
+    /// Puts another text in the place of an entry, and moves those behind it.
+    fn replace(&mut self, old: Range<usize>, text: &str) {
+        self.text.splice(old.clone(), text.bytes());
+        let moved = |position: usize| position - old.len() + text.len();
+        for (place, _) in self.known.values_mut() {
+            if place.start > old.start {
+                *place = moved(place.start)..moved(place.end);
+            } else if place.start == old.start {
+                place.end = moved(place.end);
+            }
+        }
+    }
+
+    /// Replaces the file as a whole, durably: after a crash the old or the new one is there.
+    pub fn save(&mut self) -> io::Result<()> {
+        let length = self.text.len();
+        self.text.extend_from_slice(END);
+        let saved = replace_file(&self.path, &self.text);
+        self.text.truncate(length);
+        saved
+    }
+
+    /// Locks the state file at `path` against other processes (exit code 6 where one has it).
+    ///
+    /// The lock is on a file beside it, since the state file itself is replaced by every save. The kernel drops
+    /// the lock with its holder, however that ends.
+    pub fn lock(path: &Path) -> Result<Lock, Failure> {
+        let path = with_suffix(path, ".lock");
+        let cannot = |error: &dyn std::fmt::Display| {
+            Failure::run(format!(
+                "the state file cannot be locked by {}: {error}; make its folder writable, or name another one in \
+                 SPOOL_STATE_FILE",
+                path.display()
+            ))
+        };
+        let file = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&path)
+            .map_err(|error| cannot(&error))?;
+        match file.try_lock() {
+            Ok(()) => Ok(Lock { _file: file }),
+            Err(TryLockError::WouldBlock) => Err(Failure::new(
+                ExitCode::Locked,
+                format!(
+                    "another process has locked {}: wait for it to end, or give this one a state file of its own in \
+                     SPOOL_STATE_FILE",
+                    path.display()
+                ),
+            )),
+            Err(TryLockError::Error(error)) => Err(cannot(&error)),
+        }
+    }
+
+    /// Whether a process has locked the state file at `path`. Makes no lock file; where there is one it is locked,
+    /// and let go at once.
+    pub fn is_locked(path: &Path) -> io::Result<bool> {
+        match File::open(with_suffix(path, ".lock")) {
+            Ok(file) => Ok(matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Replaces a file, or makes it: temporary file, fsync, rename, fsync of the folder. After a crash the old or the
+/// new file is there, whole. The temporary name is always the same, so that a crash leaves nothing to reap.
+pub(crate) fn replace_file(path: &Path, text: &[u8]) -> io::Result<()> {
+    let temporary = with_suffix(path, ".tmp");
+    let mut file = File::create(&temporary)?;
+    let written = file.write_all(text).and_then(|()| file.sync_all());
+    drop(file);
+    let replaced = written.and_then(|()| {
+        if let Ok(metadata) = fs::metadata(path) {
+            fs::set_permissions(&temporary, metadata.permissions())?;
+        }
+        fs::rename(&temporary, path)
+    });
+    if let Err(error) = replaced {
+        // What is half written must not stay behind; the error to report is the first one.
+        let _ = fs::remove_file(&temporary);
+        return Err(error);
+    }
+    sync_folder(path)
+}
+
+/// Makes the renaming, creation or removal of a file durable.
+pub fn sync_folder(path: &Path) -> io::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(folder)?.sync_all()
+}
+
+/// The path of a file beside another one.
+pub(crate) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+/// Archives are known by their file name; other tools may have written a path or a key.
+fn base_name(filename: &str) -> &str {
+    filename.rsplit('/').next().unwrap_or(filename)
+}
+
+fn entry_of(archive: &Archive, status: &str) -> Entry {
+    let mut timestamp = Vec::new();
+    write_rfc3339_millis(&mut timestamp, now_millis());
+    Entry {
+        filename: archive.name.clone(),
+        status: status.to_owned(),
+        timestamp: String::from_utf8(timestamp).unwrap_or_default(),
+        error: None,
+        rows: None,
+        size: None,
+        modified_ns: None,
+    }
+}
+
+#[cfg(test)]
+mod tests;

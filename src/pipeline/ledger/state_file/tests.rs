@@ -1,0 +1,155 @@
+//! The state file: what is read, kept, refused and replaced.
+
+use super::*;
+
+fn archive(name: &str) -> Archive {
+    Archive { name: name.into(), path: name.into(), seconds: None, bytes: 7, modified_ns: 9 }
+}
+
+fn written(text: &str) -> (tempfile::TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state.json");
+    fs::write(&path, text).unwrap();
+    (folder, path)
+}
+
+#[test]
+fn a_file_of_the_established_tool_is_read_and_its_entries_are_kept_to_the_byte() {
+    let old =
+        r#"{ "filename":"a.db.zip","status":"processed","timestamp":"2025-09-25T01:10:00Z","host":"x" }"#;
+    let (_folder, path) = written(&format!(
+        r#"[{old}, {{"filename":"in/b.db.zip","status":"failed","timestamp":"","error":"broken"}}]"#
+    ));
+    let mut state = StateFile::load(&path).unwrap();
+    assert_eq!(state.get("a.db.zip"), Some(&Known::Processed));
+    assert!(matches!(state.get("b.db.zip"), Some(Known::Failed { error, .. }) if error == "broken"));
+    state.mark_processed(&archive("c.db.zip"), 3);
+    state.save().unwrap();
+    assert!(fs::read_to_string(&path).unwrap().contains(old));
+    assert_eq!(StateFile::load(&path).unwrap().get("c.db.zip"), Some(&Known::Processed));
+}
+
+#[test]
+fn an_archive_has_one_entry_however_often_it_is_marked() {
+    let (_folder, path) = written("[]");
+    let mut state = StateFile::load(&path).unwrap();
+    state.mark_failed(&archive("a"), "broken");
+    state.mark_processed(&archive("b"), 1);
+    state.mark_processed(&archive("a"), 2);
+    state.save().unwrap();
+    let again = StateFile::load(&path).unwrap();
+    assert_eq!(again.known.len(), 2);
+    assert_eq!(again.get("a"), Some(&Known::Processed));
+}
+
+#[test]
+fn a_failed_archive_that_changes_is_another_one() {
+    let (_folder, path) = written("[]");
+    let mut state = StateFile::load(&path).unwrap();
+    state.mark_failed(&archive("a"), "broken");
+    state.save().unwrap();
+    let state = StateFile::load(&path).unwrap();
+    let known = state.get("a").unwrap();
+    assert!(!known.has_changed(&archive("a")));
+    assert!(known.has_changed(&Archive { bytes: 8, ..archive("a") }));
+    assert!(known.has_changed(&Archive { modified_ns: 10, ..archive("a") }));
+}
+
+#[test]
+fn what_is_no_state_file_is_never_taken_for_an_empty_one() {
+    for text in ["", "{}", "null", "[1]", "[{}]", "[{\"filename\":\"a\",\"status\":\"done\"}]", "[", "[] x"] {
+        let (_folder, path) = written(text);
+        let failure = StateFile::load(&path).unwrap_err();
+        assert_eq!(failure.code, ExitCode::Usage, "{text}");
+        assert_eq!(fs::read_to_string(&path).unwrap(), text);
+    }
+}
+
+#[test]
+fn a_missing_file_is_empty_and_a_save_makes_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state.json");
+    let mut state = StateFile::load(&path).unwrap();
+    state.save().unwrap();
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    assert!(StateFile::load(&path).is_ok());
+}
+
+#[test]
+fn only_one_at_a_time_has_the_lock() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state.json");
+    let lock = StateFile::lock(&path).unwrap();
+    assert_eq!(StateFile::lock(&path).unwrap_err().code, ExitCode::Locked);
+    assert!(StateFile::is_locked(&path).unwrap());
+    drop(lock);
+    assert!(!StateFile::is_locked(&path).unwrap());
+    StateFile::lock(&path).unwrap();
+}
+
+#[test]
+fn entries_that_change_their_length_move_those_behind_them() {
+    let (_folder, path) = written("[]");
+    let mut state = StateFile::load(&path).unwrap();
+    for name in ["a", "b", "c"] {
+        state.mark_failed(&archive(name), "broken");
+    }
+    for (name, error) in
+        [("b", "far more to say"), ("a", ""), ("c", "x"), ("b", "x"), ("c", "changed once more")]
+    {
+        state.mark_failed(&archive(name), error);
+        state.save().unwrap();
+        let Some(Known::Failed { error: read, .. }) =
+            StateFile::load(&path).unwrap().known.remove(name).map(|(_, k)| k)
+        else {
+            panic!("{name} is not there")
+        };
+        assert_eq!(read, error);
+    }
+    let names: Vec<String> = serde_json::from_str::<Vec<Entry>>(&fs::read_to_string(&path).unwrap())
+        .unwrap()
+        .into_iter()
+        .map(|entry| entry.filename)
+        .collect();
+    assert_eq!(names, ["a", "b", "c"]);
+}
+
+#[test]
+fn of_several_entries_of_an_archive_the_last_one_counts() {
+    let entry = |name: &str, status: &str| format!(r#"{{"filename":"{name}","status":"{status}"}}"#);
+    let (_folder, path) = written(&format!(
+        "[{},{},{}]",
+        entry("a", "failed"),
+        entry("b", "processed"),
+        entry("in/a", "processed")
+    ));
+    let mut state = StateFile::load(&path).unwrap();
+    assert_eq!(state.get("a"), Some(&Known::Processed));
+    state.save().unwrap();
+    assert_eq!(StateFile::load(&path).unwrap().known.len(), 2);
+}
+
+/// CPU time of this thread so far, from the kernel's accounting; None where there is none to read.
+fn cpu_time() -> Option<std::time::Duration> {
+    let text = fs::read_to_string("/proc/thread-self/schedstat").ok()?;
+    Some(std::time::Duration::from_nanos(text.split(' ').next()?.parse().ok()?))
+}
+
+#[test]
+fn with_a_hundred_thousand_entries_a_save_costs_less_than_a_hundredth_of_the_time_between_two() {
+    const SAVES: u32 = 15;
+    let (_folder, path) = written("[]");
+    let mut state = StateFile::load(&path).unwrap();
+    for n in 0..100_000 {
+        state.mark_processed(&archive(&format!("mega_jetstream_2025_{n:06}.db.zip")), 1500);
+    }
+    let Some(before) = cpu_time() else { return };
+    for n in 0..SAVES {
+        state.mark_processed(&archive(&format!("another_{n}.db.zip")), 1500);
+        state.save().unwrap();
+    }
+    let each = cpu_time().unwrap().saturating_sub(before) / SAVES;
+    println!("{each:?} of CPU time for each save of {} bytes", fs::metadata(&path).unwrap().len());
+    // Of the two cores that a run has at least.
+    assert!(each < 2 * super::super::MARK_WITHIN / 100, "{each:?}");
+}

@@ -1,0 +1,164 @@
+//! The one place where it is decided when an archive is done. Pure.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::pipeline::{Archive, ArchiveEnd, Event, Tally};
+
+/// Follows archives from their first batch to their end.
+#[derive(Default)]
+pub struct Tracker {
+    open: HashMap<String, Progress>,
+}
+
+#[derive(Default)]
+struct Progress {
+    tally: Tally,
+    batches_judged: u64,
+    /// How the reading ended, and how many batches there are.
+    end: Option<(ArchiveEnd, u64)>,
+}
+
+/// An archive of which nothing more is to be heard in this run.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Finished {
+    /// The archive.
+    pub archive: Arc<Archive>,
+    /// Outcomes of all its rows that were read.
+    pub tally: Tally,
+    /// What is to be made of it.
+    pub fate: Fate,
+}
+
+/// What becomes of an archive.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// Every row has a final outcome: to be marked `processed`.
+    Processed,
+    /// It is broken for good: to be marked `failed`, with the reason.
+    Failed(String),
+    /// It is taken up again by the next run, for the reason given.
+    Pending(String),
+}
+
+impl Tracker {
+    /// Takes an event in. Returns the archive that it finishes, if it does. Events of an archive may come in any
+    /// order: the archive's end may overtake its last batches.
+    pub fn apply(&mut self, event: &Event) -> Option<Finished> {
+        let (archive, outcomes) = match event {
+            Event::Batch { archive, outcomes } | Event::Archive { archive, outcomes, .. } => {
+                (archive, outcomes)
+            }
+        };
+        let progress = self.open.entry(archive.name.clone()).or_default();
+        progress.tally += &outcomes.tally;
+        match event {
+            Event::Batch { .. } => progress.batches_judged += 1,
+            Event::Archive { end, batches, .. } => progress.end = Some((end.clone(), *batches)),
+        }
+        let finished = progress.end.as_ref().is_some_and(|(_, batches)| *batches == progress.batches_judged);
+        if !finished {
+            return None;
+        }
+        let Progress { tally, end, .. } = self.open.remove(&archive.name)?;
+        let fate = match end?.0 {
+            ArchiveEnd::Abandoned(reason) => Fate::Pending(reason),
+            _ if tally.unconfirmed > 0 => {
+                Fate::Pending(format!("{} rows are not confirmed", tally.unconfirmed))
+            }
+            ArchiveEnd::Broken(reason) => Fate::Failed(reason),
+            ArchiveEnd::Complete => Fate::Processed,
+        };
+        Some(Finished { archive: archive.clone(), tally, fate })
+    }
+
+    /// Archives of which more is to be heard.
+    pub fn open(&self) -> usize {
+        self.open.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::pipeline::Outcomes;
+
+    fn archive(name: &str) -> Arc<Archive> {
+        Arc::new(Archive { name: name.into(), path: name.into(), seconds: None, bytes: 0, modified_ns: 0 })
+    }
+
+    fn batch(name: &str, indexed: u64, unconfirmed: u64) -> Event {
+        let tally = Tally { indexed, unconfirmed, ..Tally::default() };
+        Event::Batch { archive: archive(name), outcomes: Outcomes { tally, ..Outcomes::default() } }
+    }
+
+    fn end(name: &str, read: u64, batches: u64, end: ArchiveEnd) -> Event {
+        let tally = Tally { read, ..Tally::default() };
+        let outcomes = Outcomes { tally, ..Outcomes::default() };
+        Event::Archive { archive: archive(name), outcomes, batches, end }
+    }
+
+    fn fate(events: &[Event]) -> Option<Fate> {
+        let mut tracker = Tracker::default();
+        events.iter().filter_map(|event| tracker.apply(event)).next().map(|finished| finished.fate)
+    }
+
+    #[test]
+    fn an_archive_without_rows_to_send_is_processed_when_it_is_read() {
+        assert_eq!(fate(&[end("a", 0, 0, ArchiveEnd::Complete)]), Some(Fate::Processed));
+    }
+
+    #[test]
+    fn an_archive_is_not_processed_before_its_last_batch() {
+        assert_eq!(fate(&[batch("a", 1, 0), end("a", 2, 2, ArchiveEnd::Complete)]), None);
+        assert_eq!(
+            fate(&[batch("a", 1, 0), end("a", 2, 2, ArchiveEnd::Complete), batch("a", 1, 0)]),
+            Some(Fate::Processed)
+        );
+    }
+
+    #[test]
+    fn one_unconfirmed_row_leaves_the_archive_pending_even_a_broken_one() {
+        for how in [ArchiveEnd::Complete, ArchiveEnd::Broken("x".into())] {
+            let events = [batch("a", 1, 1), end("a", 2, 1, how)];
+            assert!(matches!(fate(&events), Some(Fate::Pending(_))));
+        }
+    }
+
+    #[test]
+    fn a_broken_archive_fails_and_an_abandoned_one_stays_pending() {
+        let broken = end("a", 0, 0, ArchiveEnd::Broken("no table".into()));
+        assert_eq!(fate(&[broken]), Some(Fate::Failed("no table".into())));
+        let abandoned = end("a", 0, 0, ArchiveEnd::Abandoned("stopping".into()));
+        assert_eq!(fate(&[abandoned]), Some(Fate::Pending("stopping".into())));
+    }
+
+    proptest! {
+        #[test]
+        fn every_archive_finishes_once_with_all_its_rows_in_whatever_order_events_come(
+            sizes in prop::collection::vec(prop::collection::vec(0_u64..5, 0..6), 1..6),
+            seed in any::<u64>(),
+        ) {
+            let mut events = Vec::new();
+            for (i, batches) in sizes.iter().enumerate() {
+                let name = i.to_string();
+                events.extend(batches.iter().map(|&rows| batch(&name, rows, 0)));
+                events.push(end(&name, batches.iter().sum(), batches.len() as u64, ArchiveEnd::Complete));
+            }
+            fastrand::Rng::with_seed(seed).shuffle(&mut events);
+            let mut tracker = Tracker::default();
+            let mut finished: Vec<Finished> =
+                events.iter().filter_map(|event| tracker.apply(event)).collect();
+            finished.sort_by(|a, b| a.archive.name.cmp(&b.archive.name));
+            prop_assert_eq!(tracker.open(), 0);
+            prop_assert_eq!(finished.len(), sizes.len());
+            for (finished, batches) in finished.iter().zip(&sizes) {
+                prop_assert_eq!(&finished.fate, &Fate::Processed);
+                prop_assert!(finished.tally.balances());
+                prop_assert_eq!(finished.tally.read, batches.iter().sum::<u64>());
+            }
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! How long one request is tried without any progress, and what the log says of it.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::limiter::back_off;
+use super::throttle::Stopped;
+use crate::exit::{ExitCode, Failure};
+use crate::shutdown::Stop;
+
+/// Between two lines on failed attempts, where the wait has an end.
+const WARN_EVERY: Duration = Duration::from_secs(10);
+
+/// Between two lines on failed attempts, where it has none.
+const WARN_EVERY_FOR_EVER: Duration = Duration::from_secs(60);
+
+/// What all requests have in common that are tried again.
+pub struct Retries<'r> {
+    stop: &'r Stop,
+    budget: Option<Duration>,
+    warnings: Mutex<Warnings>,
+}
+
+impl<'r> Retries<'r> {
+    /// A request is tried for as long as `budget` without any progress; None: for ever. Spending it stops the run.
+    pub fn new(stop: &'r Stop, budget: Option<Duration>) -> Self {
+        let interval = if budget.is_some() { WARN_EVERY } else { WARN_EVERY_FOR_EVER };
+        Self { stop, budget, warnings: Mutex::new(Warnings { interval, last: None, unsaid: 0 }) }
+    }
+
+    /// For a request that has not been tried yet.
+    pub fn patience(&self) -> Patience<'_> {
+        Patience { retries: self, failures: 0, interruptions: 0, since: None }
+    }
+
+    /// One line at once, then one in a while: an outage of an hour must not fill a log.
+    fn warn(&self, reason: &str, pause: Duration) {
+        let due = self.warnings.lock().unwrap_or_else(PoisonError::into_inner).due(Instant::now());
+        let seconds = pause.as_secs_f64();
+        match due {
+            Some(0) => log::warn!("Elasticsearch: {reason}; next attempt in {seconds:.1} s"),
+            Some(unsaid) => log::warn!(
+                "Elasticsearch: {reason}; next attempt in {seconds:.1} s; {unsaid} more attempts have failed since \
+                 the last such line"
+            ),
+            None => log::debug!("Elasticsearch: {reason}; next attempt in {seconds:.1} s"),
+        }
+    }
+}
+
+/// When the log is to have a line on failed attempts.
+struct Warnings {
+    interval: Duration,
+    last: Option<Instant>,
+    /// Failed attempts since the last line.
+    unsaid: u64,
+}
+
+impl Warnings {
+    /// Counts a failed attempt. Where it is time for a line: how many before it had none.
+    fn due(&mut self, now: Instant) -> Option<u64> {
+        if self.last.is_some_and(|last| now.saturating_duration_since(last) < self.interval) {
+            self.unsaid += 1;
+            return None;
+        }
+        self.last = Some(now);
+        Some(std::mem::take(&mut self.unsaid))
+    }
+}
+
+/// Counts the failed attempts at one request, waits between them, and gives up when the budget is spent.
+pub struct Patience<'r> {
+    retries: &'r Retries<'r>,
+    failures: u32,
+    /// How often in a row the connection broke over this request, and over no other.
+    interruptions: u32,
+    /// Since when there has been no progress.
+    since: Option<Instant>,
+}
+
+impl Patience<'_> {
+    /// Whether an attempt has failed.
+    pub fn has_failed(&self) -> bool {
+        self.failures > 0
+    }
+
+    /// How often in a row the connection broke while the request was under way, and the server answered another
+    /// one right after: it may do that over a request that is too large for it.
+    pub fn interruptions(&self) -> u32 {
+        self.interruptions
+    }
+
+    /// An attempt failed; waits before the next one. With `progress` part of it succeeded: budget and back-off
+    /// start anew. Stops the run when the budget is spent.
+    pub fn failed(&mut self, reason: &str, progress: bool) -> Result<(), Stopped> {
+        self.interruptions = 0;
+        if progress {
+            (self.since, self.failures) = (None, 0);
+        }
+        self.wait(reason)
+    }
+
+    /// As [`Self::failed`], for an attempt whose connection broke. Where the server answers other requests, it is
+    /// not unavailable, and this costs no budget.
+    pub fn interrupted(&mut self, reason: &str, answers_others: bool) -> Result<(), Stopped> {
+        if !answers_others {
+            self.interruptions = 0;
+            return self.wait(reason);
+        }
+        self.interruptions = self.interruptions.saturating_add(1);
+        self.since = None;
+        let pause = self.next_pause();
+        self.pause(reason, pause)
+    }
+
+    fn wait(&mut self, reason: &str) -> Result<(), Stopped> {
+        let waited = self.since.get_or_insert_with(Instant::now).elapsed();
+        let pause = self.next_pause();
+        // The last attempt comes when the budget ends, not a back-off before.
+        let left = self.retries.budget.map(|budget| budget.saturating_sub(waited));
+        if left == Some(Duration::ZERO) {
+            let message = format!(
+                "Elasticsearch has been unavailable for {} s, for longer than --retry-budget allows ({reason}); what \
+                 is not confirmed stays pending: run again once it is back",
+                waited.as_secs()
+            );
+            self.retries.stop.fail(Failure::new(ExitCode::Unavailable, message));
+            return Err(Stopped);
+        }
+        self.pause(reason, left.map_or(pause, |left| pause.min(left)))
+    }
+
+    fn next_pause(&mut self) -> Duration {
+        let pause = back_off(self.failures, fastrand::f64());
+        self.failures = self.failures.saturating_add(1);
+        pause
+    }
+
+    fn pause(&self, reason: &str, pause: Duration) -> Result<(), Stopped> {
+        self.retries.warn(reason, pause);
+        if self.retries.stop.wait(pause) { Ok(()) } else { Err(Stopped) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::shutdown::StopReason;
+
+    #[test]
+    fn a_spent_budget_stops_the_run_as_unavailable() {
+        let stop = Stop::new();
+        let retries = Retries::new(&stop, Some(Duration::ZERO));
+        let mut patience = retries.patience();
+        while patience.failed("status 503", true).is_ok() {}
+        assert!(patience.has_failed());
+        let Some(StopReason::Fatal(failure)) = stop.reason() else { panic!("{:?}", stop.reason()) };
+        assert_eq!(failure.code, ExitCode::Unavailable);
+        assert!(failure.message.contains("status 503"));
+    }
+
+    #[test]
+    fn the_last_attempt_comes_when_the_budget_ends() {
+        let stop = Stop::new();
+        let budget = Duration::from_millis(200);
+        let retries = Retries::new(&stop, Some(budget));
+        let mut patience = retries.patience();
+        let begun = Instant::now();
+        while patience.failed("status 503", false).is_ok() {}
+        assert!(begun.elapsed() >= budget);
+    }
+
+    #[test]
+    fn a_stop_ends_the_wait() {
+        let stop = Stop::new();
+        stop.request(StopReason::Terminate);
+        assert_eq!(Retries::new(&stop, None).patience().failed("status 503", false), Err(Stopped));
+    }
+
+    #[test]
+    fn interruptions_count_only_in_a_row_and_only_while_the_server_answers_others() {
+        let stop = Stop::new();
+        let retries = Retries::new(&stop, None);
+        let mut patience = retries.patience();
+        for (answers_others, count) in [(true, 1), (true, 2), (false, 0), (true, 1)] {
+            patience.interrupted("reset", answers_others).unwrap();
+            assert_eq!(patience.interruptions(), count);
+        }
+        patience.failed("status 503", true).unwrap();
+        assert_eq!(patience.interruptions(), 0);
+    }
+
+    #[test]
+    fn the_log_has_a_line_at_once_and_then_one_in_a_while_with_a_count() {
+        let (start, second) = (Instant::now(), Duration::from_secs(1));
+        let mut warnings = Warnings { interval: 10 * second, last: None, unsaid: 0 };
+        let said: Vec<Option<u64>> = (0..25).map(|n| warnings.due(start + n * second)).collect();
+        let lines: Vec<(usize, u64)> =
+            said.into_iter().enumerate().filter_map(|(n, unsaid)| Some((n, unsaid?))).collect();
+        assert_eq!(lines, [(0, 0), (10, 9), (20, 9)]);
+    }
+}

@@ -1,0 +1,316 @@
+//! What all senders know of the server's health: how many requests, and how many bytes, may be in flight, and the
+//! pause after a push-back. Waiting for any of them ends as soon as the run is to stop.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Sender, bounded, select};
+
+use super::limiter::Limiter;
+use crate::shutdown::Stop;
+
+/// Bytes of request bodies in flight at most, however many requests are allowed: well below the tenth of its heap
+/// that a node has for them (`indexing_pressure.memory.limit`). A request that is larger by itself travels alone.
+const MOST_BYTES: usize = 64 << 20;
+
+/// A server that has made no progress for this long counts as unavailable, not as pushing back.
+const UNAVAILABLE_AFTER: Duration = Duration::from_secs(10);
+
+/// Whether the server does what it is asked to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Health {
+    /// The last request was carried out, or there has been none.
+    Available,
+    /// It carries out some of what it is asked to, or was heard doing so a short while ago.
+    PushingBack,
+    /// It has carried out nothing for ten seconds, though asked to.
+    Unavailable,
+}
+
+impl Health {
+    /// The health of a server that has made no progress for so long; None where nothing has failed.
+    fn without_progress_for(time: Option<Duration>) -> Self {
+        match time {
+            None => Health::Available,
+            Some(time) if time < UNAVAILABLE_AFTER => Health::PushingBack,
+            Some(_) => Health::Unavailable,
+        }
+    }
+}
+
+impl fmt::Display for Health {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Health::Available => "available",
+            Health::PushingBack => "pushing back",
+            Health::Unavailable => "unavailable",
+        })
+    }
+}
+
+/// The run is to stop; what is waiting is not carried out.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Stopped;
+
+/// Shared by all senders.
+pub struct Throttle {
+    stop: Stop,
+    state: Mutex<State>,
+}
+
+struct State {
+    limiter: Limiter,
+    /// Requests that have a [`Permit`], and the bytes of their bodies.
+    in_flight: usize,
+    bytes: usize,
+    /// Requests that wait for a permit, first come first served.
+    waiting: VecDeque<Waiting>,
+    /// When the first request failed after the last one that was carried out, at least in part.
+    failing_since: Option<Instant>,
+}
+
+struct Waiting {
+    bytes: usize,
+    admit: Sender<()>,
+}
+
+/// The right to have one request in flight.
+pub struct Permit<'t> {
+    throttle: &'t Throttle,
+    bytes: usize,
+    number: u64,
+}
+
+impl State {
+    /// Admits whoever may start now.
+    fn admit(&mut self) {
+        while let Some(next) = self.waiting.front().filter(|next| self.has_room_for(next.bytes)) {
+            let bytes = next.bytes;
+            // Who does not listen any more has been told to stop.
+            if next.admit.try_send(()).is_ok() {
+                self.in_flight += 1;
+                self.bytes += bytes;
+            }
+            self.waiting.pop_front();
+        }
+    }
+
+    fn has_room_for(&self, bytes: usize) -> bool {
+        let alone = self.in_flight == 0;
+        alone || self.in_flight < self.limiter.limit() && self.bytes.saturating_add(bytes) <= MOST_BYTES
+    }
+}
+
+impl Throttle {
+    /// At most `most` requests at once.
+    pub fn new(most: usize, stop: Stop) -> Self {
+        let state = State {
+            limiter: Limiter::new(most),
+            in_flight: 0,
+            bytes: 0,
+            waiting: VecDeque::new(),
+            failing_since: None,
+        };
+        Self { stop, state: Mutex::new(state) }
+    }
+
+    /// Waits for the right to send one request with so many bytes in its body.
+    pub fn acquire(&self, bytes: usize) -> Result<Permit<'_>, Stopped> {
+        if self.stop.is_requested() {
+            return Err(Stopped);
+        }
+        let (admit, admitted) = bounded(1);
+        {
+            let mut state = self.state();
+            state.waiting.push_back(Waiting { bytes, admit });
+            state.admit();
+        }
+        select! {
+            recv(admitted) -> _ => {}
+            // Who is admitted at this very moment stays counted, but nobody is admitted any more.
+            recv(self.stop.channel()) -> _ => return Err(Stopped),
+        }
+        // From here on the room is given back when the permit is dropped.
+        let mut permit = Permit { throttle: self, bytes, number: 0 };
+        while let Some(pause) = self.pause() {
+            if !self.stop.wait(pause) {
+                return Err(Stopped);
+            }
+        }
+        permit.number = self.state().limiter.start();
+        Ok(permit)
+    }
+
+    /// Whether the server does what it is asked to.
+    pub fn health(&self) -> Health {
+        Health::without_progress_for(self.state().failing_since.map(|since| since.elapsed()))
+    }
+
+    /// Requests that may be in flight at once now.
+    pub fn limit(&self) -> usize {
+        self.state().limiter.limit()
+    }
+
+    fn pause(&self) -> Option<Duration> {
+        self.state().limiter.pause(Instant::now())
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Permit<'_> {
+    /// The server did what it was asked to.
+    pub fn succeeded(self) {
+        let mut state = self.throttle.state();
+        state.failing_since = None;
+        state.limiter.succeeded(self.number);
+    }
+
+    /// The server carried out part of what it was asked to, and pushed back on the rest.
+    pub fn pushed_back_in_part(self) {
+        let now = Instant::now();
+        let mut state = self.throttle.state();
+        state.failing_since = Some(now);
+        state.limiter.pushed_back_in_part(self.number, now, fastrand::f64());
+    }
+
+    /// The server pushed back, or cannot be reached: fewer requests at once, and none at all for a while.
+    pub fn pushed_back(self, retry_after: Option<Duration>) {
+        let now = Instant::now();
+        let mut state = self.throttle.state();
+        state.failing_since.get_or_insert(now);
+        state.limiter.pushed_back(self.number, retry_after, now, fastrand::f64());
+    }
+}
+
+impl Drop for Permit<'_> {
+    /// Makes room for the next.
+    fn drop(&mut self) {
+        let mut state = self.throttle.state();
+        state.in_flight -= 1;
+        state.bytes -= self.bytes;
+        state.admit();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::shutdown::StopReason;
+
+    /// A throttle of which so many bytes, and one request, are taken; and whether one more with these bytes is
+    /// admitted at once.
+    fn admits(most: usize, taken: usize, bytes: usize) -> bool {
+        let throttle = Throttle::new(most, Stop::new());
+        let _permit = throttle.acquire(taken).unwrap();
+        throttle.state().has_room_for(bytes)
+    }
+
+    /// Without the pause before it.
+    fn acquire(throttle: &Throttle) -> Permit<'_> {
+        let permit = throttle.acquire(0).unwrap();
+        assert!(throttle.pause().is_none());
+        permit
+    }
+
+    #[test]
+    fn permits_are_as_many_as_the_limit() {
+        let throttle = Throttle::new(4, Stop::new());
+        let mut permits: Vec<Permit<'_>> = (0..4).map(|_| acquire(&throttle)).collect();
+        assert!(!throttle.state().has_room_for(0));
+        permits.pop().unwrap().pushed_back(None);
+        assert_eq!((throttle.limit(), throttle.state().in_flight), (2, 3));
+        permits.pop();
+        assert!(!throttle.state().has_room_for(0), "two are in flight, and no more are allowed");
+        permits.pop();
+        assert!(throttle.state().has_room_for(0));
+        drop(permits);
+        for _ in 0..2 + 3 {
+            throttle.acquire(0).unwrap().succeeded();
+        }
+        assert_eq!((throttle.limit(), throttle.state().in_flight), (4, 0));
+    }
+
+    #[test]
+    fn bytes_in_flight_are_bounded_but_a_large_request_travels_alone() {
+        assert!(admits(4, MOST_BYTES - 1, 1));
+        assert!(!admits(4, MOST_BYTES - 1, 2));
+        assert!(!admits(4, 1, usize::MAX));
+        assert!(Throttle::new(4, Stop::new()).acquire(MOST_BYTES + 1).is_ok());
+    }
+
+    #[test]
+    fn who_waits_is_admitted_when_there_is_room() {
+        let throttle = Throttle::new(1, Stop::new());
+        let held = throttle.acquire(MOST_BYTES).unwrap();
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| throttle.acquire(1).is_ok());
+            while throttle.state().waiting.is_empty() {
+                std::thread::yield_now();
+            }
+            drop(held);
+            assert!(waiting.join().unwrap());
+        });
+        let state = throttle.state();
+        assert_eq!((state.in_flight, state.bytes, state.waiting.len()), (0, 0, 0));
+    }
+
+    #[test]
+    fn a_stop_ends_the_wait_for_a_permit() {
+        let stop = Stop::new();
+        let throttle = Throttle::new(1, stop.clone());
+        let held = throttle.acquire(0).unwrap();
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| throttle.acquire(0).is_err());
+            stop.request(StopReason::Terminate);
+            assert!(waiting.join().unwrap());
+        });
+        drop(held);
+    }
+
+    #[test]
+    fn a_stop_ends_the_pause_that_a_server_asks_for() {
+        let stop = Stop::new();
+        let throttle = Throttle::new(1, stop.clone());
+        throttle.acquire(0).unwrap().pushed_back(Some(Duration::from_secs(3600)));
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| throttle.acquire(0).is_err());
+            stop.request(StopReason::Terminate);
+            assert!(waiting.join().unwrap());
+        });
+    }
+
+    #[test]
+    fn a_server_is_unavailable_only_after_a_while_without_progress() {
+        let states = [None, Some(Duration::ZERO), Some(UNAVAILABLE_AFTER)].map(Health::without_progress_for);
+        assert_eq!(states, [Health::Available, Health::PushingBack, Health::Unavailable]);
+    }
+
+    #[test]
+    fn progress_of_any_kind_is_a_sign_of_life() {
+        let throttle = Throttle::new(2, Stop::new());
+        let acquire = || throttle.acquire(0).unwrap();
+        let long_ago = Instant::now().checked_sub(UNAVAILABLE_AFTER).unwrap();
+        acquire().pushed_back(None);
+        assert_eq!((throttle.health(), throttle.limit()), (Health::PushingBack, 1));
+        throttle.state().failing_since = Some(long_ago);
+        acquire().pushed_back(None);
+        assert_eq!(throttle.health(), Health::Unavailable);
+        acquire().pushed_back_in_part();
+        assert_eq!(throttle.health(), Health::PushingBack);
+        acquire().succeeded();
+        assert_eq!(throttle.health(), Health::Available);
+    }
+
+    #[test]
+    fn retry_after_is_honoured_by_all() {
+        let throttle = Throttle::new(4, Stop::new());
+        throttle.acquire(0).unwrap().pushed_back(Some(Duration::from_secs(7)));
+        let pause = throttle.pause().unwrap();
+        assert!(pause > Duration::from_secs(6) && pause <= Duration::from_secs(7), "{pause:?}");
+    }
+}

@@ -1,0 +1,99 @@
+//! How long S3 is asked again for the same thing.
+
+use std::time::{Duration, Instant};
+
+use log::Level;
+
+use crate::exit::{ExitCode, Failure};
+use crate::pipeline::sender::limiter::back_off;
+use crate::shutdown::Stop;
+
+/// Between two warnings on the same thing: an outage of an hour must not fill a log.
+const WARN_EVERY: Duration = Duration::from_secs(60);
+
+/// Counts the failed attempts at one request, waits between them, and gives up when the budget is spent.
+pub(super) struct Insistence<'r> {
+    stop: &'r Stop,
+    budget: Option<Duration>,
+    failures: u32,
+    /// Since when there has been no progress.
+    since: Option<Instant>,
+    warned: Option<Instant>,
+}
+
+impl<'r> Insistence<'r> {
+    /// For something that has not been asked for yet. A budget of None is patience for ever.
+    pub(super) fn new(stop: &'r Stop, budget: Option<Duration>) -> Self {
+        Self { stop, budget, failures: 0, since: None, warned: None }
+    }
+
+    /// An attempt failed; waits before the next one. With `progress` part of what was wanted came, and both budget
+    /// and back-off start anew.
+    ///
+    /// # Errors
+    ///
+    /// Where the budget is spent (exit code 4), or the run is to stop.
+    pub(super) fn failed(&mut self, reason: &str, progress: bool) -> Result<(), Failure> {
+        if progress {
+            self.failures = 0;
+            self.since = None;
+        }
+        let since = *self.since.get_or_insert_with(Instant::now);
+        let pause = back_off(self.failures, fastrand::f64());
+        self.failures = self.failures.saturating_add(1);
+        if self.stop.is_requested() {
+            return Err(self.stop.as_failure());
+        }
+        if self.budget.is_some_and(|budget| since.elapsed().saturating_add(pause) > budget) {
+            return Err(Failure::new(ExitCode::Unavailable, self.gave_up(since.elapsed(), reason)));
+        }
+        let is_due = self.warned.is_none_or(|warned| warned.elapsed() >= WARN_EVERY);
+        let level = if is_due { Level::Warn } else { Level::Debug };
+        if is_due {
+            self.warned = Some(Instant::now());
+        }
+        let attempt = self.failures.saturating_add(1);
+        log::log!(level, "S3: {reason}; attempt {attempt} in {:.1} s", pause.as_secs_f64());
+        if self.stop.wait(pause) { Ok(()) } else { Err(self.stop.as_failure()) }
+    }
+
+    fn gave_up(&self, after: Duration, reason: &str) -> String {
+        if self.budget == Some(Duration::ZERO) {
+            return format!("S3 is unavailable: {reason}");
+        }
+        format!(
+            "S3 has been unavailable for {} s, for longer than --retry-budget allows ({reason}); what is not confirmed \
+             stays pending: run again once it is back",
+            after.as_secs()
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::shutdown::StopReason;
+
+    #[test]
+    fn a_spent_budget_is_a_failure_of_its_own_and_asks_nobody_to_stop() {
+        let stop = Stop::new();
+        let mut insistence = Insistence::new(&stop, Some(Duration::ZERO));
+        let failure = loop {
+            // A pause that is drawn as nothing is within every budget.
+            if let Err(failure) = insistence.failed("status 503", false) {
+                break failure;
+            }
+        };
+        assert_eq!(failure.code, ExitCode::Unavailable);
+        assert!(failure.message.contains("status 503"), "{failure}");
+        assert!(!stop.is_requested());
+    }
+
+    #[test]
+    fn a_stop_ends_the_waiting() {
+        let stop = Stop::new();
+        stop.request(StopReason::Terminate);
+        let failure = Insistence::new(&stop, None).failed("status 503", false).unwrap_err();
+        assert_eq!(failure.code, ExitCode::Terminated);
+    }
+}

@@ -1,0 +1,130 @@
+//! Archives in a bucket of S3, or of a server that speaks its language.
+//!
+//! ```text
+//! listing ──▶ archives (name: the last segment of the key) ──▶ read_ahead ──▶ download ──▶ memory
+//!     └────────────── client: signed GETs ◀── signature ◀── credentials ────────┘
+//! ```
+//!
+//! Nothing is ever written to the bucket, nothing goes to disk, and no key is used as a path. Listings always begin
+//! at the first key: `start-after` would pass over archives that are put in late under an earlier name, and a page
+//! costs one request for a thousand keys.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ureq::http::header::RANGE;
+
+mod client;
+mod credentials;
+mod download;
+mod insistence;
+mod listing;
+mod read_ahead;
+mod signature;
+
+pub use self::read_ahead::Download;
+
+use self::client::{Client, GetError};
+use self::read_ahead::ReadAhead;
+use super::{Discovery, Work};
+use crate::config::s3::S3;
+use crate::exit::{ExitCode, Failure};
+use crate::pipeline::Archive;
+use crate::shutdown::Stop;
+
+/// An object as it was listed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Object {
+    key: String,
+    /// Which state of the object was listed.
+    etag: Option<String>,
+    bytes: u64,
+}
+
+/// Objects by the name of the archive that they are.
+type Objects = HashMap<String, Object>;
+
+/// A bucket, and what it was last found to hold.
+pub struct Bucket {
+    settings: S3,
+    client: Client,
+    stop: Stop,
+    budget: Option<Duration>,
+    objects: Objects,
+}
+
+impl Bucket {
+    /// The bucket of these settings; it is not asked for anything yet. An unavailable S3 is waited for within the
+    /// budget (None: for ever), or until the run is to stop.
+    ///
+    /// # Errors
+    ///
+    /// A usage failure where the CA file cannot be used.
+    pub fn open(settings: &S3, budget: Option<Duration>, stop: &Stop) -> Result<Self, Failure> {
+        let client = Client::new(settings)?;
+        Ok(Self { settings: settings.clone(), client, stop: stop.clone(), budget, objects: Objects::new() })
+    }
+
+    /// Finds the archives in the bucket.
+    ///
+    /// # Errors
+    ///
+    /// Exit code 2 for a bucket that is not there and for names that are not unique, 4 where S3 is unavailable past
+    /// the budget, 5 where it refuses.
+    pub fn discover(&mut self) -> Result<Discovery, Failure> {
+        let listing = listing::list(&self.client, &self.settings, &self.stop, self.budget)?;
+        self.objects = listing.objects;
+        Ok(listing.discovery)
+    }
+
+    /// Hands out `archives`, which [`Bucket::discover`] has found, downloaded.
+    pub fn hand_out(
+        &self,
+        archives: &[Arc<Archive>],
+        workers: usize,
+        work: impl FnOnce(&(dyn Fn() -> Option<Work> + Sync)),
+    ) {
+        let ahead = ReadAhead {
+            client: &self.client,
+            objects: &self.objects,
+            stop: &self.stop,
+            budget: self.budget,
+            at_once: read_ahead::downloads_at_once(workers),
+            bytes: read_ahead::AHEAD_BYTES,
+        };
+        ahead.run(archives, work);
+    }
+
+    /// Whether an archive can be read, tried with its first byte.
+    ///
+    /// # Errors
+    ///
+    /// Exit code 4 where S3 is unavailable, 5 where it refuses, 1 for anything else.
+    pub fn try_to_read(&self, archive: &Archive) -> Result<(), Failure> {
+        let Some(object) = self.objects.get(&archive.name).filter(|object| object.bytes > 0) else {
+            return Ok(());
+        };
+        let Err(error) = self.client.get(&object.key, &[], &[(RANGE, "bytes=0-0".to_owned())]) else {
+            return Ok(());
+        };
+        let (code, why) = match error {
+            GetError::Refused(why) | GetError::Denied(why) | GetError::Expired(why) => {
+                (ExitCode::Refused, why)
+            }
+            GetError::Unavailable(why) => (ExitCode::Unavailable, why),
+            GetError::Missing(why) | GetError::Other(why) => (ExitCode::Failed, why),
+            GetError::Changed => (ExitCode::Failed, "it has changed".to_owned()),
+        };
+        let address = address(&self.settings.bucket, &object.key);
+        Err(Failure::new(
+            code,
+            format!("{address:?} cannot be read: {why}; the credentials need s3:GetObject"),
+        ))
+    }
+}
+
+/// A key for the eye.
+fn address(bucket: &str, key: &str) -> String {
+    format!("s3://{bucket}/{key}")
+}

@@ -1,0 +1,214 @@
+//! Downloads run ahead of the workers, on threads of their own.
+//!
+//! ```text
+//! dispatcher ══ jobs, in order ══▶ N downloaders ══ downloads ══▶ workers
+//!      ▲                                                             │
+//!      └──────────── bytes that are no longer needed ────────────────┘
+//! ```
+//!
+//! The dispatcher lets a download begin only when there is room for all of it, so that what is being downloaded, what
+//! waits for a worker and what a worker is unzipping have at most [`AHEAD_BYTES`] together. An object that is larger
+//! than that is let through alone.
+
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender, bounded, select, unbounded};
+
+use super::client::Client;
+use super::download::{DownloadError, download};
+use super::{Object, Objects};
+use crate::pipeline::Archive;
+use crate::pipeline::archive::ArchiveError;
+use crate::pipeline::source::{Content, Work};
+use crate::shutdown::Stop;
+
+/// Bytes of all downloads that have begun and are not unzipped yet, at most.
+pub(super) const AHEAD_BYTES: u64 = 512 << 20;
+
+/// Downloads at once: as many as there are workers, since one of them brings about as much as a worker takes, but
+/// some even for a single worker, and not so many that S3 slows down.
+pub(super) fn downloads_at_once(workers: usize) -> usize {
+    workers.clamp(2, 16)
+}
+
+/// Bytes in memory, with the room that they take up: given back when this is dropped.
+#[derive(Debug)]
+pub struct Download {
+    bytes: Vec<u8>,
+    _room: Room,
+}
+
+impl Download {
+    /// The bytes of the archive's file.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+/// Room for so many bytes.
+#[derive(Debug)]
+struct Room {
+    bytes: u64,
+    given_back: Sender<u64>,
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        // Nobody listens once the last download has begun.
+        let _ = self.given_back.send(self.bytes);
+    }
+}
+
+/// What a downloader is to do.
+struct Job {
+    archive: Arc<Archive>,
+    object: Object,
+    room: Room,
+}
+
+/// Everything that downloading takes.
+pub(super) struct ReadAhead<'r> {
+    pub(super) client: &'r Client,
+    pub(super) objects: &'r Objects,
+    pub(super) stop: &'r Stop,
+    pub(super) budget: Option<Duration>,
+    /// Downloads at once.
+    pub(super) at_once: usize,
+    /// Bytes ahead at most.
+    pub(super) bytes: u64,
+}
+
+impl ReadAhead<'_> {
+    /// Downloads `archives` in order while `work` takes them. Archives that are not begun when the run is to stop
+    /// are never handed out.
+    pub(super) fn run(
+        &self,
+        archives: &[Arc<Archive>],
+        work: impl FnOnce(&(dyn Fn() -> Option<Work> + Sync)),
+    ) {
+        let (job_sender, jobs) = bounded(0);
+        let (done_sender, done) = bounded(self.at_once);
+        thread::scope(|scope| {
+            scope.spawn(move || dispatch(archives, self.objects, self.bytes, self.stop, &job_sender));
+            for _ in 0..self.at_once {
+                let (jobs, done) = (jobs.clone(), done_sender.clone());
+                scope.spawn(move || self.download_all(&jobs, &done));
+            }
+            drop((jobs, done_sender));
+            work(&|| done.recv().ok());
+            // Downloaders that still hold something must not wait for a worker that will not come.
+            drop(done);
+        });
+    }
+
+    fn download_all(&self, jobs: &Receiver<Job>, done: &Sender<Work>) {
+        for Job { archive, object, room } in jobs {
+            let content = match download(self.client, &object, self.stop, self.budget) {
+                Ok(bytes) => Ok(Download { bytes, _room: room }),
+                Err(DownloadError::Archive(error)) => Err(error),
+                Err(DownloadError::Run(failure)) => {
+                    self.stop.fail(failure.clone());
+                    Err(ArchiveError::Unavailable(failure.message))
+                }
+            };
+            if done.send(Work { archive, content: Content::Downloaded(content) }).is_err() {
+                return;
+            }
+        }
+    }
+}
+
+/// Hands jobs out in order, each once there is room for it.
+fn dispatch(archives: &[Arc<Archive>], objects: &Objects, limit: u64, stop: &Stop, jobs: &Sender<Job>) {
+    let (given_back, returns) = unbounded();
+    let mut taken: u64 = 0;
+    for archive in archives {
+        let Some(object) = objects.get(&archive.name) else { continue };
+        while taken > 0 && taken.saturating_add(object.bytes) > limit {
+            select! {
+                recv(returns) -> bytes => taken = taken.saturating_sub(bytes.unwrap_or(taken)),
+                recv(stop.channel()) -> _ => return,
+            }
+        }
+        taken = taken.saturating_add(object.bytes);
+        let room = Room { bytes: object.bytes, given_back: given_back.clone() };
+        let job = Job { archive: archive.clone(), object: object.clone(), room };
+        select! {
+            send(jobs, job) -> sent => if sent.is_err() { return },
+            recv(stop.channel()) -> _ => return,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::shutdown::StopReason;
+
+    /// Runs the dispatcher over objects of these sizes, with room for 10 bytes.
+    fn dispatching(sizes: &[u64], stop: &Stop, check: impl FnOnce(&Receiver<Job>)) {
+        let name = |n: usize| n.to_string();
+        let archive = |(n, bytes): (usize, &u64)| {
+            Arc::new(Archive { name: name(n), path: "".into(), seconds: None, bytes: *bytes, modified_ns: 0 })
+        };
+        let archives: Vec<_> = sizes.iter().enumerate().map(archive).collect();
+        let object =
+            |(n, bytes): (usize, &u64)| (name(n), Object { key: name(n), etag: None, bytes: *bytes });
+        let objects = sizes.iter().enumerate().map(object).collect();
+        let (sender, jobs) = bounded(0);
+        thread::scope(|scope| {
+            scope.spawn(|| dispatch(&archives, &objects, 10, stop, &{ sender }));
+            check(&jobs);
+        });
+    }
+
+    fn next(jobs: &Receiver<Job>) -> Job {
+        jobs.recv_timeout(Duration::from_secs(20)).unwrap()
+    }
+
+    /// None comes: a dispatcher that hands one out does so at once.
+    fn assert_none_waits(jobs: &Receiver<Job>) {
+        assert!(jobs.recv_timeout(Duration::from_millis(50)).is_err());
+    }
+
+    #[test]
+    fn a_download_begins_once_there_is_room_for_all_of_it() {
+        dispatching(&[6, 4, 1, 9], &Stop::new(), |jobs| {
+            let (first, second) = (next(jobs), next(jobs));
+            assert_none_waits(jobs);
+            drop(second);
+            let third = next(jobs);
+            assert_eq!(third.archive.name, "2");
+            assert_none_waits(jobs);
+            drop(first);
+            assert_eq!(next(jobs).archive.name, "3");
+            drop(third);
+        });
+    }
+
+    #[test]
+    fn an_object_that_is_larger_than_all_room_is_let_through_alone() {
+        dispatching(&[1, 50, 1], &Stop::new(), |jobs| {
+            let small = next(jobs);
+            assert_none_waits(jobs);
+            drop(small);
+            let large = next(jobs);
+            assert_none_waits(jobs);
+            drop(large);
+            assert_eq!(next(jobs).archive.name, "2");
+        });
+    }
+
+    #[test]
+    fn a_stop_ends_the_waiting_for_room() {
+        let stop = Stop::new();
+        dispatching(&[10, 10], &stop, |jobs| {
+            let held = next(jobs);
+            stop.request(StopReason::Interrupt);
+            assert!(jobs.recv().is_err());
+            drop(held);
+        });
+    }
+}

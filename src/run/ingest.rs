@@ -1,0 +1,191 @@
+//! The main job: archives are looked for, selected and taken up, once or for ever.
+
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::sync::Mutex;
+use std::time::Duration;
+
+use rayon::{ThreadPool, ThreadPoolBuilder};
+
+use super::Run;
+use super::stages::stages;
+use crate::config::{Elasticsearch, Mode, Output, Task, VectorChoice};
+use crate::elasticsearch::load_settings::LoadSettings;
+use crate::exit::Failure;
+use crate::pipeline::encode::VectorEncoding;
+use crate::pipeline::ledger::Ledger;
+use crate::pipeline::ledger::state_file::StateFile;
+use crate::pipeline::sender::Deliver;
+use crate::pipeline::sender::bulk::Bulk;
+use crate::pipeline::sender::dry_run::DryRun;
+use crate::pipeline::source::Source;
+use crate::pipeline::vectors::{Prover, Vectors};
+use crate::pipeline::worker::Workers;
+use crate::selection::{self, Selection};
+use crate::server::Server;
+use crate::shutdown::StopReason;
+
+/// In spool mode a broken file is not judged before it has been unchanged for this long: it may still be being
+/// written.
+const UNCHANGED_BEFORE_JUDGED: Duration = Duration::from_secs(60);
+
+impl Run<'_> {
+    /// Takes up what there is; in spool mode, what comes later as well.
+    pub(super) fn ingest(&self) -> Result<(), Failure> {
+        match &self.config.task {
+            Task::Ingest(settings) => self.load(settings),
+            Task::DryRun { output } => self.dry_run(output.as_ref()),
+            // Other tasks have runs of their own.
+            _ => Ok(()),
+        }
+    }
+
+    fn load(&self, settings: &Elasticsearch) -> Result<(), Failure> {
+        let _lock = StateFile::lock(&self.config.state_file)?;
+        let state = StateFile::load(&self.config.state_file)?;
+        let mut source = self.source()?;
+        let selection = self.look(&mut source, &state)?;
+        let mut load_settings = LoadSettings::open(settings, &self.config.state_file)?;
+        let server = Server::connect(settings, self.config, self.stop)?;
+        let done = server
+            .begin_load(&mut load_settings, self.config, self.stop)
+            .and_then(|()| self.passes(&server, source, state, selection));
+        // Before the settings are put back, so that a failure of that does not take its place.
+        if let Err(failure) = done {
+            self.stop.fail(failure);
+        }
+        self.end_load(load_settings);
+        Ok(())
+    }
+
+    /// Takes up what was found; in spool mode, what comes later as well.
+    fn passes(
+        &self,
+        server: &Server,
+        mut source: Source,
+        mut state: StateFile,
+        mut selection: Selection,
+    ) -> Result<(), Failure> {
+        let pool = self.pool()?;
+        let throttle = self.throttle();
+        let bulk = self.bulk(server, &throttle);
+        let vectors = self.vectors(server, &bulk);
+        let make_durable = || server.make_durable(self.stop);
+        loop {
+            let dead_letters = self.dead_letters();
+            let ledger = Ledger::new(Some(&mut state), dead_letters, &make_durable, self.progress, self.stop);
+            self.take_up(&source, &selection, &pool, &vectors, &bulk, ledger);
+            self.progress.passed();
+            self.monitor.publish();
+            if self.config.mode == Mode::Once || !self.stop.wait(self.config.spool_interval) {
+                return Ok(());
+            }
+            selection = self.look(&mut source, &state)?;
+        }
+    }
+
+    /// How vectors are written; where that is to be found out, by sending with `bulk`.
+    fn vectors<'s>(&self, server: &'s Server, bulk: &'s Bulk<'s>) -> Vectors<'s> {
+        match (self.config.vectors, &server.dense_vectors) {
+            (VectorChoice::Array, _) => Vectors::Decided(VectorEncoding::Array),
+            (VectorChoice::Base64, _) => Vectors::Decided(VectorEncoding::Base64),
+            (VectorChoice::Auto, Some(index)) => Vectors::Auto(Prover::new(bulk, index)),
+            (VectorChoice::Auto, None) => {
+                log::info!(
+                    "vectors are sent as arrays: the mapping of posts has them not all as dense_vector"
+                );
+                Vectors::Decided(VectorEncoding::Array)
+            }
+        }
+    }
+
+    /// Puts the index settings back, whatever has ended the load. A failure to do so is the run's, unless that has
+    /// another reason to end; it is logged in any case.
+    fn end_load(&self, load_settings: LoadSettings) {
+        if let Err(failure) = load_settings.end()
+            && !self.stop.request(StopReason::Fatal(failure.clone()))
+        {
+            log::error!("{failure}");
+        }
+    }
+
+    fn dry_run(&self, output: Option<&Output>) -> Result<(), Failure> {
+        let state = StateFile::load(&self.config.state_file)?;
+        let mut source = self.source()?;
+        let selection = self.look(&mut source, &state)?;
+        let pool = self.pool()?;
+        let output = output.map(open).transpose()?.map(Mutex::new);
+        let dry_run = DryRun { output, stop: self.stop };
+        let ledger = Ledger::new(None, self.dead_letters(), &|| Ok(()), self.progress, self.stop);
+        // There is no server that could be tried.
+        let vectors = Vectors::Decided(match self.config.vectors {
+            VectorChoice::Base64 => VectorEncoding::Base64,
+            VectorChoice::Auto | VectorChoice::Array => VectorEncoding::Array,
+        });
+        self.take_up(&source, &selection, &pool, &vectors, &dry_run, ledger);
+        dry_run.finish();
+        Ok(())
+    }
+
+    fn source(&self) -> Result<Source, Failure> {
+        Source::open(&self.config.source, self.config.retry_budget, self.stop)
+    }
+
+    /// Looks what there is, and what of it is to be taken up.
+    fn look(&self, source: &mut Source, state: &StateFile) -> Result<Selection, Failure> {
+        let config = self.config;
+        let discovery = source.discover()?;
+        for left_out in &discovery.left_out {
+            log::warn!("{:?} is passed over: {}", left_out.path, left_out.reason);
+        }
+        let selection = selection::select(discovery.archives, state, config.shard, config.retry_failed);
+        self.progress.looked(&selection);
+        Ok(selection)
+    }
+
+    fn pool(&self) -> Result<ThreadPool, Failure> {
+        ThreadPoolBuilder::new()
+            .num_threads(self.config.workers)
+            .thread_name(|n| format!("worker-{n}"))
+            .build()
+            .map_err(|error| Failure::run(format!("cannot start {} workers: {error}", self.config.workers)))
+    }
+
+    /// Runs all stages until the last of the selected archives is read and delivered.
+    fn take_up(
+        &self,
+        source: &Source,
+        selection: &Selection,
+        pool: &ThreadPool,
+        vectors: &Vectors<'_>,
+        deliver: &dyn Deliver,
+        ledger: Ledger<'_>,
+    ) {
+        let config = self.config;
+        stages(config, deliver, ledger, |batches, events, buffers| {
+            let workers = Workers {
+                pool,
+                limits: config.batch,
+                vectors,
+                account_deletions: config.account_deletions,
+                buffers,
+                unchanged: (config.mode == Mode::Spool).then_some(UNCHANGED_BEFORE_JUDGED),
+                stop: self.stop,
+            };
+            source.hand_out(&selection.take, config.workers, |next| workers.run(next, batches, events));
+        });
+    }
+}
+
+fn open(output: &Output) -> Result<Box<dyn Write + Send>, Failure> {
+    const BUFFER: usize = 1 << 20;
+    match output {
+        Output::Stdout => Ok(Box::new(BufWriter::with_capacity(BUFFER, io::stdout()))),
+        Output::File(path) => {
+            let file = File::create(path).map_err(|error| {
+                Failure::usage(format!("--output {} cannot be written: {error}", path.display()))
+            })?;
+            Ok(Box::new(BufWriter::with_capacity(BUFFER, file)))
+        }
+    }
+}

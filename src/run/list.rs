@@ -1,0 +1,30 @@
+//! `--list`: what would be taken up, and why the rest is not.
+
+use std::io::{self, Write};
+
+use crate::config::Config;
+use crate::exit::Failure;
+use crate::pipeline::ledger::state_file::StateFile;
+use crate::pipeline::source::Source;
+use crate::selection;
+use crate::shutdown::Stop;
+
+/// Prints a line for each archive: name, size and what would be done, separated by tabs.
+pub(super) fn list(config: &Config, stop: &Stop) -> Result<(), Failure> {
+    let state = StateFile::load(&config.state_file)?;
+    let discovery = Source::open(&config.source, config.retry_budget, stop)?.discover()?;
+    let mut text = String::new();
+    for archive in &discovery.archives {
+        let why = selection::left_alone(archive, &state, config.shard, config.retry_failed);
+        let why = why.map_or_else(|| "take".to_owned(), |why| format!("leave ({why})"));
+        text.push_str(&format!("{}\t{} bytes\t{why}\n", archive.name.escape_debug(), archive.bytes));
+    }
+    for left_out in &discovery.left_out {
+        text.push_str(&format!("{:?}\t\tleave ({})\n", left_out.path, left_out.reason));
+    }
+    let mut stdout = io::stdout().lock();
+    stdout
+        .write_all(text.as_bytes())
+        .and_then(|()| stdout.flush())
+        .map_err(|error| Failure::run(format!("standard output cannot be written: {error}")))
+}

@@ -1,0 +1,118 @@
+//! A run from its start to its summary.
+
+use std::io::{self, Write};
+use std::sync::Arc;
+
+use crate::check;
+use crate::config::{Config, Task};
+use crate::exit::{ExitCode, Failure};
+use crate::monitor::Monitor;
+use crate::pipeline::ledger::dead_letters::DeadLetterFile;
+use crate::pipeline::sender::bulk::Bulk;
+use crate::pipeline::sender::patience::Retries;
+use crate::pipeline::sender::throttle::Throttle;
+use crate::progress::{Figures, Progress};
+use crate::report::{Summary, exit_code};
+use crate::server::Server;
+use crate::shutdown::{Stop, StopReason};
+
+mod ingest;
+mod list;
+mod replay;
+mod stages;
+
+/// Runs what the configuration asks for, and says how it ended.
+pub fn run(config: &Config, stop: &Stop) -> ExitCode {
+    let done = match &config.task {
+        Task::List => list::list(config, stop),
+        Task::Check(settings) => check::run(config, settings, stop),
+        Task::Ingest(_) | Task::DryRun { .. } => {
+            return report(config, stop, Progress::new(), |run| run.ingest());
+        }
+        Task::Replay { elasticsearch, path } => {
+            return report(config, stop, Progress::of_replay(), |run| run.replay(elasticsearch, path));
+        }
+    };
+    match done {
+        Ok(()) => ExitCode::Done,
+        Err(failure) => {
+            tell(config, &failure);
+            failure.code
+        }
+    }
+}
+
+/// Says why a run could not go on, also where nothing is logged: an exit code alone helps nobody.
+fn tell(config: &Config, failure: &Failure) {
+    if config.logging {
+        log::error!("{failure}");
+    } else {
+        // Where standard error is closed there is nobody to tell.
+        let _ = writeln!(io::stderr(), "megastream_ingest: {failure}");
+    }
+}
+
+/// Carries a run out, and reports whatever came of it.
+fn report(
+    config: &Config,
+    stop: &Stop,
+    progress: Progress,
+    carry_out: impl FnOnce(&Run<'_>) -> Result<(), Failure>,
+) -> ExitCode {
+    let monitor = Monitor::new(config, &progress);
+    let run = Run { config, stop, progress: &progress, monitor: &monitor };
+    let carried_out = monitor.during(|| carry_out(&run));
+    let cut_short = carried_out.is_err();
+    if let Err(failure) = carried_out {
+        stop.fail(failure);
+    }
+    let stopped = stop.reason();
+    let Figures { archives, totals, requests, elapsed, .. } = progress.figures();
+    let mut code = exit_code(config.mode, stopped.as_ref(), cut_short, archives, &totals.rows);
+    let summary = Summary::new(config, stopped.as_ref(), code, archives, totals, requests, elapsed);
+    log::info!("{}", summary.line());
+    if let Some(StopReason::Fatal(failure)) = &stopped {
+        tell(config, failure);
+    }
+    if let Some(output) = &config.summary
+        && let Err(error) = summary.write(output)
+    {
+        log::error!("--summary-json (SUMMARY_JSON) cannot be written: {error}");
+        code = if code == ExitCode::Done { ExitCode::Failed } else { code };
+    }
+    monitor.finish(code);
+    code
+}
+
+/// What all parts of a run share.
+struct Run<'r> {
+    config: &'r Config,
+    stop: &'r Stop,
+    progress: &'r Progress,
+    monitor: &'r Monitor<'r>,
+}
+
+impl Run<'_> {
+    /// The senders' view of a server that has passed preflight.
+    fn throttle(&self) -> Arc<Throttle> {
+        let throttle = Arc::new(Throttle::new(self.config.senders, self.stop.clone()));
+        self.progress.connected(throttle.clone());
+        throttle
+    }
+
+    fn bulk<'s>(&'s self, server: &'s Server, throttle: &'s Throttle) -> Bulk<'s> {
+        Bulk {
+            client: &server.client,
+            throttle,
+            stop: self.stop,
+            targets: &server.targets,
+            limits: self.config.batch,
+            retries: Retries::new(self.stop, self.config.retry_budget),
+            counters: &self.progress.requests,
+        }
+    }
+
+    fn dead_letters(&self) -> Option<DeadLetterFile> {
+        self.config.dead_letters.clone().map(DeadLetterFile::new)
+    }
+}

@@ -1,0 +1,36 @@
+//! `--replay`: the documents of a dead-letter file are sent again.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::Run;
+use super::stages::stages;
+use crate::config::Elasticsearch;
+use crate::exit::Failure;
+use crate::pipeline::Archive;
+use crate::pipeline::ledger::Ledger;
+use crate::pipeline::replay::Replay;
+use crate::pipeline::source::dead_letters::Lines;
+use crate::server::Server;
+
+impl Run<'_> {
+    /// Sends the documents of a dead-letter file again. The state file has no part in it: archives stay as they
+    /// are marked.
+    pub(super) fn replay(&self, settings: &Elasticsearch, path: &Path) -> Result<(), Failure> {
+        let lines = Lines::open(path).map_err(|error| {
+            Failure::usage(format!("--replay names {}, which cannot be read: {error}", path.display()))
+        })?;
+        let server = Server::connect(settings, self.config, self.stop)?;
+        let throttle = self.throttle();
+        let bulk = self.bulk(&server, &throttle);
+        let make_durable = || server.make_durable(self.stop);
+        let ledger = Ledger::new(None, self.dead_letters(), &make_durable, self.progress, self.stop);
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let file = Arc::new(Archive { name, path: path.to_owned(), seconds: None, bytes: 0, modified_ns: 0 });
+        let (limits, account_deletions, stop) = (self.config.batch, self.config.account_deletions, self.stop);
+        stages(self.config, &bulk, ledger, |batches, events, buffers| {
+            Replay { file, limits, buffers, account_deletions, stop }.run(lines, batches, events);
+        });
+        Ok(())
+    }
+}
