@@ -1,0 +1,200 @@
+//! Where cases are tried out: a folder, a server, and the program's own `run` on threads of this process.
+
+use std::fs;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use megastream_ingest::config::{BatchLimits, Config, Elasticsearch, Mode, Source, Task, VectorChoice};
+use megastream_ingest::exit::ExitCode;
+use megastream_ingest::pipeline::source::Shard;
+use megastream_ingest::run;
+use megastream_ingest::secret::Secret;
+use megastream_ingest::shutdown::{Stop, StopReason};
+use proptest::test_runner::TestCaseError;
+use proptest::{prop_assert, prop_assert_eq};
+use tempfile::TempDir;
+
+use crate::case::{Case, End, Held, Pass, SHARDS, State, expected};
+use crate::harness::archives::Archive;
+use crate::harness::fake::{API_KEY, Fake};
+use crate::harness::http::Request;
+use crate::harness::script::Fault;
+use crate::harness::store::Store;
+
+/// What the state files of a case are named after.
+const STATE: &str = "state";
+
+/// A server and a folder for one case.
+pub(crate) struct World {
+    pub(crate) fake: Fake,
+    folder: Folder,
+}
+
+impl World {
+    /// Empty indices that forget the versions of deletes at once, and a folder with the archives of the case.
+    pub(crate) fn of(case: &Case) -> Self {
+        let mut store = Store::with_indices(&["posts", "post_tombstones"]);
+        store.forget_deletes = true;
+        for index in store.indices.values_mut() {
+            index.settings.insert("index.gc_deletes".to_owned(), case.gc_deletes.to_owned());
+        }
+        Self { fake: Fake::start_with(store), folder: Folder::new(case) }
+    }
+
+    /// Does what the case says, then takes up what is left, and compares.
+    pub(crate) fn try_out(case: &Case) -> Result<(), TestCaseError> {
+        let world = Self::of(case);
+        case.passes.iter().for_each(|pass| world.carry_out(pass));
+        world.fake.settle();
+        for code in world.run(&Pass::last(), STATE) {
+            prop_assert!(matches!(code, ExitCode::Done | ExitCode::DoneWithRejects), "{code:?}");
+        }
+        let (posts, tombstones) = expected(case);
+        prop_assert_eq!(world.held("posts"), posts);
+        prop_assert_eq!(world.held("post_tombstones"), tombstones);
+        Ok(())
+    }
+
+    /// Asserts that the indices hold what the rule says.
+    pub(crate) fn assert_holds(&self, case: &Case) {
+        assert_eq!((self.held("posts"), self.held("post_tombstones")), expected(case));
+    }
+
+    fn carry_out(&self, pass: &Pass) {
+        let before = self.folder.states();
+        let stop = Stop::new();
+        self.script(pass, &stop);
+        self.run_until(pass, STATE, &stop);
+        self.fake.nothing_goes_wrong();
+        match pass.state {
+            State::Saved => {}
+            State::Before => self.folder.put_back(&before),
+            State::Lost => self.folder.put_back(&[]),
+        }
+    }
+
+    /// Tells the server what is to go wrong.
+    fn script(&self, pass: &Pass, stop: &Stop) {
+        let concerned = |request: &Request| request.is_bulk() || request.is_mget();
+        if let Some((after, end)) = pass.end {
+            let (stop, arrived) = (stop.clone(), AtomicUsize::new(0));
+            let is_cut = move |request: &Request| {
+                let arrived = arrived.fetch_add(concerned(request).into(), Ordering::Relaxed);
+                if arrived >= after {
+                    stop.request(StopReason::Interrupt);
+                }
+                arrived >= after && matches!(end, End::Killed)
+            };
+            self.fake.fail(is_cut, 0, usize::MAX, Fault::CloseBefore);
+        }
+        for (after, trouble) in &pass.faults {
+            self.fake.fail(concerned, *after, 1, trouble.fault());
+        }
+    }
+
+    /// Runs all processes of a pass at once, each to its end. Their state files are named after `state`.
+    pub(crate) fn run(&self, pass: &Pass, state: &str) -> Vec<ExitCode> {
+        self.run_until(pass, state, &Stop::new())
+    }
+
+    /// As [`Self::run`], unless they are stopped.
+    fn run_until(&self, pass: &Pass, state: &str, stop: &Stop) -> Vec<ExitCode> {
+        thread::scope(|scope| {
+            let processes: Vec<_> = (0..pass.shards)
+                .map(|shard| self.config(pass, shard, state))
+                .map(|config| scope.spawn(move || run::run(&config, stop)))
+                .collect();
+            processes.into_iter().map(|process| process.join().expect("a run that ends")).collect()
+        })
+    }
+
+    fn config(&self, pass: &Pass, shard: u32, state: &str) -> Config {
+        let elasticsearch = Elasticsearch {
+            url: self.fake.url(),
+            api_key: Secret::new(API_KEY),
+            skip_tls_verify: false,
+            ca_cert: None,
+        };
+        Config {
+            mode: Mode::Once,
+            task: Task::Ingest(elasticsearch),
+            source: Source::Local(self.folder.archives(pass.given)),
+            account_deletions: false,
+            workers: pass.workers,
+            senders: pass.senders,
+            batch: BatchLimits { docs: pass.batch_docs, bytes: 1 << 20 },
+            vectors: VectorChoice::Array,
+            state_file: self.folder.state_file(state, shard),
+            dead_letters: Some(self.folder.path(&format!("{state}_{shard}.dead_letters"))),
+            summary: None,
+            retry_failed: false,
+            retry_budget: Some(Duration::from_secs(60)),
+            shard: Shard::parse(&format!("{shard}/{}", pass.shards)).expect("a shard"),
+            create_indices: false,
+            bulk_load_settings: false,
+            metrics_file: None,
+            spool_interval: Duration::from_secs(1),
+            logging: false,
+        }
+    }
+
+    /// What an index holds.
+    fn held(&self, index: &str) -> Held {
+        let text = |source: &serde_json::Value| source["content"].as_str().unwrap_or_default().to_owned();
+        let documents = self.fake.documents(index).into_iter();
+        documents.map(|(id, document)| (id, (document.version, text(&document.source)))).collect()
+    }
+}
+
+/// The files of a case.
+struct Folder {
+    folder: TempDir,
+    archives: Vec<PathBuf>,
+}
+
+impl Folder {
+    /// With the archives of the case in it.
+    fn new(case: &Case) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let archives = case.archives();
+        // As bare databases: making a zip is the one thing here that takes long without optimisation.
+        let write = |archive: &Archive| {
+            let path = folder.path().join(archive.name());
+            fs::write(&path, archive.database()).expect("an archive");
+            path
+        };
+        let archives = archives.iter().map(write).collect();
+        Self { folder, archives }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn state_file(&self, state: &str, shard: u32) -> PathBuf {
+        self.path(&format!("{state}_{shard}"))
+    }
+
+    /// The archives whose bits are set.
+    fn archives(&self, given: u8) -> Vec<PathBuf> {
+        let given = |&(n, _): &(usize, &PathBuf)| given >> n & 1 == 1;
+        self.archives.iter().enumerate().filter(given).map(|(_, path)| path.clone()).collect()
+    }
+
+    /// The state files of all shards, as they are.
+    fn states(&self) -> Vec<Option<Vec<u8>>> {
+        (0..SHARDS).map(|shard| fs::read(self.state_file(STATE, shard)).ok()).collect()
+    }
+
+    /// Makes the state files what they were; those of shards that are not told of are removed.
+    fn put_back(&self, states: &[Option<Vec<u8>>]) {
+        for shard in 0..SHARDS {
+            match states.get(shard as usize).cloned().flatten() {
+                Some(state) => fs::write(self.state_file(STATE, shard), state).expect("a state file"),
+                None => drop(fs::remove_file(self.state_file(STATE, shard))),
+            }
+        }
+    }
+}

@@ -1,0 +1,251 @@
+"""The Elasticsearch server that the end-to-end runs write to: found or started, asked and cleaned.
+
+Given by the environment: ELASTICSEARCH_TEST_URL, with ELASTICSEARCH_TEST_CA (PEM file), and either an
+administrator (ELASTICSEARCH_TEST_USER and ELASTICSEARCH_TEST_PASSWORD), a ready API key for the program
+(ELASTICSEARCH_TEST_API_KEY, the `encoded` form), or both. Without an administrator the key does everything
+and needs the privilege `manage` on the indices. Otherwise a server of its own is started from
+`../shared/elasticsearch`, and stopped at the end.
+
+The program's index names are fixed, so the runs delete and create `posts_v1` and `post_tombstones_v1`. An
+index that these runs did not make is never deleted: they stop instead.
+"""
+
+import base64
+import contextlib
+import http.client
+import json
+import os
+import shutil
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import tempfile
+import unittest
+import urllib.parse
+from dataclasses import dataclass
+from pathlib import Path
+
+PROJECT = Path(__file__).resolve().parents[2]
+SHARED = PROJECT.parent / "shared"
+TARGET = Path(os.environ.get("CARGO_TARGET_DIR") or PROJECT / "target")
+STARTER = SHARED / "elasticsearch" / "elasticsearch-here"
+MARK = {"made_by": "megastream_ingest end-to-end tests"}
+
+INDICES = {"posts": "posts_v1", "post_tombstones": "post_tombstones_v1"}
+
+# What the program's key may do, and no more (no cluster privilege at all):
+#   read                 _mget of tombstones before posts are indexed, and the proof of the vector encoding
+#   index                index actions
+#   delete               delete actions
+#   view_index_metadata  preflight: aliases, mappings, settings
+PRIVILEGES = ["read", "index", "delete", "view_index_metadata"]
+
+KEYWORD = {"type": "keyword"}
+DATE = {"type": "date"}
+MODELS = ("all_MiniLM_L12_v2", "all_MiniLM_L6_v2")
+PROPERTIES = {
+    "posts": {
+        "at_uri": KEYWORD,
+        "author_did": KEYWORD,
+        # Lucene refuses a term over 32,766 bytes, and with it the whole document: longer texts stay out of it.
+        "content": {"type": "text", "fields": {"keyword": {"type": "keyword", "ignore_above": 8191}}},
+        "created_at": DATE,
+        "thread_root_post": KEYWORD,
+        "thread_parent_post": KEYWORD,
+        "quote_post": KEYWORD,
+        "indexed_at": DATE,
+    },
+    "post_tombstones": {"at_uri": KEYWORD, "author_did": KEYWORD, "deleted_at": DATE, "indexed_at": DATE},
+}
+
+
+class Unexpected(Exception):
+    """The server answered with a status that the caller has no use for."""
+
+
+@dataclass
+class Server:
+    """A server, with the credentials of its administrator and of the program."""
+
+    url: str
+    ca: str | None
+    admin: str  # Authorization header
+    api_key: str  # the `encoded` form
+    node: "Node | None" = None  # where it is one of these runs' own
+
+    def ask(self, method, path, body=None, authorization=None):
+        """One request; (status, parsed JSON reply). `body` is an object, or NDJSON as bytes."""
+        parts = urllib.parse.urlsplit(self.url)
+        if parts.scheme == "https":
+            context = ssl.create_default_context(cafile=self.ca)
+            connection = http.client.HTTPSConnection(parts.netloc, timeout=120, context=context)
+        else:
+            connection = http.client.HTTPConnection(parts.netloc, timeout=120)
+        headers = {"Authorization": authorization or self.admin, "Content-Type": "application/json"}
+        if isinstance(body, bytes):
+            headers["Content-Type"] = "application/x-ndjson"
+        elif body is not None:
+            body = json.dumps(body).encode()
+        with contextlib.closing(connection):
+            connection.request(method, parts.path.rstrip("/") + path, body, headers)
+            reply = connection.getresponse()
+            text = reply.read()
+        return reply.status, json.loads(text) if text else None
+
+    def expect(self, method, path, body=None, allowed=(200,)):
+        """The reply to a request of the administrator that must end with one of the allowed statuses."""
+        status, reply = self.ask(method, path, body)
+        if status not in allowed:
+            raise Unexpected(f"{method} {path}: {status} {json.dumps(reply)[:500]}")
+        return reply
+
+    def make_key(self, privileges, names=("posts*", "post_tombstones*")):
+        """A new API key (the `encoded` form) with the given privileges on indices and none on the cluster."""
+        if self.admin.startswith("ApiKey"):
+            raise unittest.SkipTest("needs an administrator: a key cannot make keys with privileges")
+        role = {"cluster": [], "indices": [{"names": list(names), "privileges": privileges}]}
+        body = {"name": "megastream_ingest-e2e", "expiration": "1d", "role_descriptors": {"ingest": role}}
+        return self.expect("POST", "/_security/api_key", body)["encoded"]
+
+    def drop_indices(self):
+        """Removes the indices of an earlier test."""
+        found = self.expect("GET", "/posts*,post_tombstones*/_mapping?expand_wildcards=all")
+        for index, entry in found.items():
+            if entry["mappings"].get("_meta") != MARK:
+                raise Unexpected(f"the index {index} was not made by these tests: use a server for tests")
+        for index in found:
+            self.expect("DELETE", f"/{index}")
+
+    def fresh_indices(self, similarity="cosine", vector=None, settings=None, **posts):
+        """Empty indices with the documented mapping, but for that of vectors or other fields of posts if given.
+
+        `settings` are for `posts` only.
+        """
+        self.drop_indices()
+        vector = vector or {"type": "dense_vector", "dims": 384, "index": True, "similarity": similarity}
+        for alias, index in INDICES.items():
+            properties = dict(PROPERTIES[alias])
+            if alias == "posts":
+                properties.update(posts, embeddings={"properties": dict.fromkeys(MODELS, vector)})
+            mappings = {"_meta": MARK, "dynamic": False, "properties": properties}
+            of_index = {"number_of_shards": 1, "number_of_replicas": 0}
+            if alias == "posts":
+                of_index.update(settings or {})
+            self.expect("PUT", f"/{index}", {"aliases": {alias: {}}, "mappings": mappings, "settings": of_index})
+
+    def adopt_indices(self):
+        """Marks indices that the program has created at these tests' request as theirs."""
+        for index in self.index_names():
+            self.expect("PUT", f"/{index}/_mapping", {"_meta": MARK})
+
+    def index_names(self):
+        """The names of all indices that could be the program's."""
+        return sorted(self.expect("GET", "/posts*,post_tombstones*/_mapping?expand_wildcards=all"))
+
+    def actions_taken(self, alias):
+        """How many index actions an alias has seen so far."""
+        return self.expect("GET", f"/{alias}/_stats/indexing")["_all"]["primaries"]["indexing"]["index_total"]
+
+    def documents(self, alias):
+        """Everything an alias holds, as {_id: (version, source)}, vectors included."""
+        self.expect("POST", f"/{alias}/_refresh")
+        pit = self.expect("POST", f"/{alias}/_pit?keep_alive=5m")["id"]
+        query = {
+            "size": 500,
+            "version": True,
+            "_source": {"exclude_vectors": False},
+            "sort": [{"at_uri": "asc"}, {"_shard_doc": "asc"}],
+            "pit": {"id": pit, "keep_alive": "5m"},
+        }
+        found = {}
+        try:
+            while hits := self.expect("POST", "/_search", query)["hits"]["hits"]:
+                for hit in hits:
+                    if hit["_id"] in found:
+                        raise Unexpected(f"{alias} holds {hit['_id']} twice")
+                    found[hit["_id"]] = (hit["_version"], hit["_source"])
+                query["search_after"] = hits[-1]["sort"]
+        finally:
+            self.expect("DELETE", "/_pit", {"id": pit})
+        return found
+
+
+def basic(user, password):
+    """The Authorization header of a user."""
+    return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
+
+
+def given(environment):
+    """The server that the environment names."""
+    user, password = environment.get("ELASTICSEARCH_TEST_USER"), environment.get("ELASTICSEARCH_TEST_PASSWORD")
+    key = environment.get("ELASTICSEARCH_TEST_API_KEY")
+    if not key and not (user and password):
+        sys.exit("ELASTICSEARCH_TEST_URL wants ELASTICSEARCH_TEST_API_KEY or a user and a password, too")
+    admin = basic(user, password) if user and password else f"ApiKey {key}"
+    url = environment["ELASTICSEARCH_TEST_URL"].rstrip("/")
+    server = Server(url, environment.get("ELASTICSEARCH_TEST_CA") or None, admin, key or "")
+    server.api_key = key or server.make_key(PRIVILEGES)
+    return server
+
+
+def available():
+    """Whether there is a server to be had."""
+    return bool(os.environ.get("ELASTICSEARCH_TEST_URL")) or STARTER.exists()
+
+
+@contextlib.contextmanager
+def running():
+    """The server of these runs, as long as they last."""
+    if os.environ.get("ELASTICSEARCH_TEST_URL"):
+        server = given(os.environ)
+        yield server
+        server.drop_indices()
+    else:
+        with own() as server:
+            yield server
+
+
+class Node:
+    """A node of these runs' own, in a folder that goes away with it."""
+
+    def __init__(self):
+        self.data = Path(tempfile.mkdtemp(prefix="elasticsearch-"))
+
+    def run(self, command, *options):
+        environment = {**os.environ, "ES_HERE_BUILD": str(TARGET / "elasticsearch")}
+        environment.pop("ELASTIC_PASSWORD", None)
+        words = [sys.executable, str(STARTER), command, "--data", str(self.data), *options]
+        return subprocess.run(words, env=environment, stdout=subprocess.PIPE, text=True, check=True).stdout
+
+    def start(self, port=0):
+        """Starts it; what it says of itself."""
+        return dict(line.split(": ", 1) for line in self.run("start", "--tls", "--port", str(port)).splitlines())
+
+    def crash(self, server):
+        """Kills it without a chance to tidy up, and starts it anew on the same port."""
+        os.kill(int((self.data / "pid").read_text()), signal.SIGKILL)
+        port = urllib.parse.urlsplit(server.url).port
+        with contextlib.suppress(OSError):
+            while True:
+                socket.create_connection(("127.0.0.1", port), 1).close()
+        self.start(port)
+
+    def remove(self):
+        with contextlib.suppress(subprocess.CalledProcessError):
+            self.run("stop")
+        shutil.rmtree(self.data, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def own():
+    """A server started for these runs, with TLS."""
+    node = Node()
+    try:
+        said = node.start()
+        server = Server(said["url"], said["ca"], basic(said["user"], said["password"]), "", node)
+        server.api_key = server.make_key(PRIVILEGES)
+        yield server
+    finally:
+        node.remove()

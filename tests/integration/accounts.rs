@@ -1,0 +1,286 @@
+//! `--account-deletions`: with an account go all of its posts, whenever they are read and whoever is writing them.
+
+use serde_json::{Value, json};
+
+use crate::harness::archives::{Archive, DID, Row, account_event, post, uri};
+use crate::harness::http::{Reply, Request};
+use crate::harness::model::{Documents, expected, held};
+use crate::harness::script::Fault;
+use crate::harness::store::Document;
+use crate::harness::{DEAD_LETTERS, STATE_FILE, TestEnv, lines, posts};
+
+const OPTION: &str = "--account-deletions";
+
+/// An author whose account stays.
+const OTHER: &str = "did:plc:zyxwvutsrqponmlkjihgfedc";
+
+/// An archive that holds nothing but the deletion of the account of [`DID`].
+fn deletion(time: &str) -> Archive {
+    Archive::new(time).with(account_event())
+}
+
+fn by_other(prefix: &str, count: usize) -> impl Iterator<Item = Row> {
+    posts(prefix, count).into_iter().map(|event| event.row().by(OTHER))
+}
+
+fn tombstone(at_uri: &str) -> Value {
+    json!({"at_uri": at_uri, "author_did": DID, "deleted_at": "2025-12-18T00:00:01.234Z"})
+}
+
+/// The account of [`DID`] and these posts of it have tombstones of this version; apart from that the indices hold
+/// what the archives make, but for the posts of that account.
+#[track_caller]
+fn assert_is_gone(env: &TestEnv, archives: &[Archive], version: u64, at_uris: &[String]) {
+    let (mut posts, mut tombstones) = expected(archives);
+    posts.retain(|_, (_, post)| post["author_did"] != DID);
+    tombstones.insert(DID.to_owned(), (version, tombstone(&format!("at://{DID}"))));
+    let of_posts = at_uris.iter().map(|at_uri| (at_uri.clone(), (version, tombstone(at_uri))));
+    tombstones.extend(of_posts.collect::<Documents>());
+    assert_eq!(held(&env.fake, "posts"), posts);
+    assert_eq!(held(&env.fake, "post_tombstones"), tombstones);
+}
+
+fn uris(prefix: &str, count: usize) -> Vec<String> {
+    (0..count).map(|n| uri(&format!("{prefix}{n}"))).collect()
+}
+
+#[test]
+fn with_an_account_go_all_of_its_posts_and_no_others() {
+    let archives = [
+        Archive::new("20251218_000000").with_all(posts("p", 25)).with_all(by_other("q", 3)),
+        deletion("20251218_000500"),
+    ];
+    let env = TestEnv::with_archives(&archives[..1]);
+    env.run(&[]).exits(0);
+    env.add(&archives[1..]);
+    env.fake.forget_requests();
+    let run = env.run(&[OPTION, "--batch-docs", "10"]).exits(0);
+    run.counts(&[("rows.deleted", 1), ("rows.skipped", 0), ("archives.processed", 1)]);
+    assert_is_gone(&env, &archives, archives[1].version(1), &uris("p", 25));
+    run.check(env.fake.bulks().iter().all(|bulk| bulk.items.len() <= 10), "the limits of requests are kept");
+
+    // Again from the start, in whatever order: nothing changes.
+    std::fs::remove_file(env.path(STATE_FILE)).unwrap();
+    env.fake.store(|store| store.forget_deletes = true);
+    env.run(&[OPTION]).exits(0).counts(&[("rows.deleted", 1)]);
+    assert_is_gone(&env, &archives, archives[1].version(1), &uris("p", 25));
+}
+
+#[test]
+fn without_the_option_an_account_event_is_skipped_and_costs_nothing() {
+    let archives = [deletion("20251218_000000").with_all(posts("p", 2))];
+    let env = TestEnv::with_archives(&archives);
+    env.run(&[]).exits(0).counts(&[("reasons.skipped.account_event", 1), ("rows.indexed", 2)]);
+    let requests = env.fake.requests();
+    assert!(!requests.iter().any(|record| record.request.is_search()));
+    let look_ups = requests.iter().filter(|record| record.request.is_mget());
+    assert!(look_ups.clone().count() > 0);
+    for record in look_ups {
+        assert_eq!(record.request.json()["docs"].as_array().map(Vec::len), Some(2));
+    }
+}
+
+#[test]
+fn posts_of_a_deleted_account_that_are_read_later_are_suppressed() {
+    let account = deletion("20251218_000500");
+    let env = TestEnv::with_archives(std::slice::from_ref(&account));
+    env.ingest().var("ACCOUNT_DELETIONS", "true").run().exits(0).counts(&[("rows.deleted", 1)]);
+    env.fake.store(|store| store.forget_deletes = true);
+    let archives = [
+        Archive::new("20251218_000000").with_all(posts("p", 2)).with_all(by_other("q", 2)),
+        account,
+        Archive::new("20251218_001000").with_all(posts("r", 2)),
+    ];
+    env.add(&archives);
+    let run = env.run(&[OPTION]).exits(0);
+    run.counts(&[("rows.suppressed", 4), ("rows.indexed", 2), ("rows.deleted", 0)]);
+    assert_is_gone(&env, &archives, archives[1].version(1), &[]);
+}
+
+#[test]
+fn a_post_that_another_process_is_writing_while_the_search_finds_nothing_goes_as_well() {
+    let archives = [Archive::new("20251218_000000").with(post("late", "late")), deletion("20251218_000500")];
+    let env = TestEnv::with_archives(&archives[..1]);
+    env.fake.store(|store| store.forget_deletes = true);
+    env.fake.fail_bulks(1, Fault::Hang);
+    let writing = env.ingest().args(&[OPTION]).start();
+    env.fake.wait_for_bulks(1);
+
+    let folder = env.path("others");
+    std::fs::create_dir(&folder).unwrap();
+    archives[1].write(&folder);
+    let other = env.ingest().args(&[OPTION, "others"]).var("SPOOL_STATE_FILE", "other.json");
+    let other = other.var("DEAD_LETTER_FILE", "other.ndjson").var("SUMMARY_JSON", "other_summary.json");
+    other.run().exits(0).counts(&[("rows.deleted", 1)]);
+
+    env.fake.release();
+    writing.wait().exits(0).counts(&[("rows.suppressed", 1)]);
+    assert_is_gone(&env, &archives, archives[1].version(1), &[]);
+}
+
+#[test]
+fn a_post_that_a_killed_run_has_left_is_deleted_by_the_next_one() {
+    let archives = [Archive::new("20251218_000000").with(post("p", "left")), deletion("20251218_000500")];
+    let env = TestEnv::with_archives(&archives[1..]);
+    env.run(&[OPTION]).exits(0);
+    // Without the option nobody asks for the author: as if killed between writing and asking again.
+    env.add(&archives[..1]);
+    env.run(&[]).exits(0).counts(&[("rows.indexed", 1)]);
+    std::fs::remove_file(env.path(STATE_FILE)).unwrap();
+    std::fs::remove_file(env.path("archives").join(archives[1].name())).unwrap();
+    env.run(&[OPTION]).exits(0).counts(&[("rows.suppressed", 1)]);
+    assert_is_gone(&env, &archives, archives[1].version(1), &[]);
+}
+
+#[test]
+fn an_account_with_more_posts_than_one_search_tells_is_cleared() {
+    let archive = deletion("20251218_000500");
+    let env = TestEnv::with_archives(std::slice::from_ref(&archive));
+    env.fake.store(|store| {
+        let index = store.index("posts").unwrap();
+        for at_uri in uris("p", 2300) {
+            let source = json!({"at_uri": at_uri, "author_did": DID});
+            index.documents.insert(at_uri, Document { version: 1, source });
+        }
+    });
+    env.run(&[OPTION, "--batch-docs", "500"]).exits(0).counts(&[("rows.deleted", 1)]);
+    let version = archive.version(1);
+    assert_is_gone(&env, &[archive], version, &uris("p", 2300));
+}
+
+#[test]
+fn the_last_deletion_of_an_account_in_an_archive_decides() {
+    let archive = deletion("20251218_000000").with(account_event().by(OTHER)).with(account_event());
+    let env = TestEnv::with_archives(std::slice::from_ref(&archive));
+    env.run(&[OPTION]).exits(0).counts(&[("rows.deleted", 2), ("rows.superseded", 1)]);
+    let tombstones = held(&env.fake, "post_tombstones");
+    let versions: Vec<_> = tombstones.iter().map(|(id, (version, _))| (id.as_str(), *version)).collect();
+    assert_eq!(versions, [(DID, archive.version(3)), (OTHER, archive.version(2))]);
+}
+
+#[test]
+fn an_older_deletion_is_superseded_and_carried_out_all_the_same() {
+    let archives = [deletion("20251218_000000"), deletion("20251218_000500")];
+    let env = TestEnv::with_archives(&archives[1..]);
+    env.run(&[OPTION]).exits(0);
+    env.add(&archives[..1]);
+    env.fake.forget_requests();
+    env.run(&[OPTION]).exits(0).counts(&[("rows.superseded", 1), ("rows.deleted", 0)]);
+    assert!(env.fake.requests().iter().any(|record| record.request.is_search()));
+    assert_is_gone(&env, &archives, archives[1].version(1), &[]);
+}
+
+#[test]
+fn refreshes_and_searches_that_fail_for_now_are_repeated() {
+    let told = |answer: Value| Fault::Reply(Reply::json(200, &answer));
+    for fault in [
+        Fault::status(429),
+        Fault::status(503),
+        Fault::CloseAfter,
+        Fault::CutReply,
+        told(json!({"_shards": {"failed": 1}})),
+        told(json!({"timed_out": true, "_shards": {"failed": 1}, "hits": {"total": {"value": 0}}})),
+    ] {
+        let archives = [Archive::new("20251218_000000").with_all(posts("p", 3)), deletion("20251218_000500")];
+        let env = TestEnv::with_archives(&archives[..1]);
+        env.run(&[]).exits(0);
+        env.add(&archives[1..]);
+        env.fake.fail(|request| request.path.ends_with("/_refresh"), 0, 2, fault.clone());
+        env.fake.fail(Request::is_search, 0, 2, fault);
+        env.run(&[OPTION]).exits(0).counts(&[("rows.deleted", 1)]);
+        assert_is_gone(&env, &archives, archives[1].version(1), &uris("p", 3));
+    }
+}
+
+#[test]
+fn a_deletion_that_a_signal_interrupts_is_unconfirmed_and_done_by_the_next_run() {
+    let archives = [Archive::new("20251218_000000").with_all(posts("p", 3)), deletion("20251218_000500")];
+    let env = TestEnv::with_archives(&archives[..1]);
+    env.run(&[]).exits(0);
+    env.add(&archives[1..]);
+    env.fake.fail(Request::is_search, 0, usize::MAX, Fault::status(503));
+    let running = env.ingest().args(&[OPTION]).start();
+    env.fake.wait_for(|record| record.request.is_search(), 2);
+    running.signal("TERM");
+    running.wait().exits(143).counts(&[("rows.unconfirmed", 1), ("archives.pending", 1)]);
+    assert_eq!(env.status_of(&archives[1]), "pending");
+    env.fake.release();
+    env.run(&[OPTION]).exits(0).counts(&[("rows.deleted", 1)]);
+    assert_is_gone(&env, &archives, archives[1].version(1), &uris("p", 3));
+}
+
+#[test]
+fn an_account_whose_posts_cannot_all_be_deleted_is_a_dead_letter_that_can_be_replayed() {
+    let archives = [Archive::new("20251218_000000").with_all(posts("p", 3)), deletion("20251218_000500")];
+    let env = TestEnv::with_archives(&archives[..1]);
+    env.run(&[]).exits(0);
+    env.add(&archives[1..]);
+    let is_of_p1 = |item: &crate::harness::store::Item| item.id == uri("p1") && item.index != "posts";
+    env.fake.fail_items(is_of_p1, usize::MAX, 400, "document_parsing_exception");
+    env.run(&[OPTION]).exits(3).counts(&[("reasons.rejected.document_parsing_exception", 1)]);
+    let letters = env.dead_letters();
+    assert_eq!((letters.len(), &letters[0]["at_uri"], &letters[0]["row_id"]), (1, &json!(DID), &json!(1)));
+    assert!(letters[0]["reason"].as_str().unwrap().contains(&uri("p1")), "{}", letters[0]);
+    assert_eq!(held(&env.fake, "posts").len(), 1);
+
+    env.fake.release();
+    let replay = |option: &[&str]| {
+        env.ingest().without("LOCAL_SQLITE_DB_PATH").args(&["--replay", DEAD_LETTERS]).args(option).run()
+    };
+    replay(&[]).exits(3).counts(&[("reasons.rejected.not_replayable", 1)]);
+    replay(&[OPTION]).exits(0).counts(&[("rows.deleted", 1)]);
+    assert_is_gone(&env, &archives, archives[1].version(1), &uris("p", 3));
+}
+
+#[test]
+fn a_replayed_post_of_a_deleted_account_is_suppressed() {
+    let archives = [Archive::new("20251218_000000").with_all(posts("p", 1)), deletion("20251218_000500")];
+    let env = TestEnv::with_archives(&archives);
+    env.fake.fail_items(|item| item.id == uri("p0"), 1, 400, "document_parsing_exception");
+    env.run(&[]).exits(3).counts(&[("rows.rejected", 1), ("rows.skipped", 1)]);
+    std::fs::remove_file(env.path(STATE_FILE)).unwrap();
+    std::fs::remove_file(env.path("archives").join(archives[0].name())).unwrap();
+    env.run(&[OPTION]).exits(0).counts(&[("rows.deleted", 1)]);
+    let replay = env.ingest().without("LOCAL_SQLITE_DB_PATH").args(&["--replay", DEAD_LETTERS, OPTION]);
+    replay.run().exits(0).counts(&[("rows.suppressed", 1)]);
+    assert_is_gone(&env, &archives, archives[1].version(1), &[]);
+}
+
+#[test]
+fn posts_that_come_back_again_and_again_do_not_keep_the_run_for_ever() {
+    let env = TestEnv::with_archives(&[deletion("20251218_000000")]);
+    let found = json!({"timed_out": false, "_shards": {"failed": 0},
+        "hits": {"total": {"value": 1}, "hits": [{"_id": uri("undying")}]}});
+    env.fake.fail(Request::is_search, 0, usize::MAX, Fault::Reply(Reply::json(200, &found)));
+    env.run(&[OPTION]).exits(3).counts(&[("reasons.rejected.posts_remain", 1)]);
+}
+
+#[test]
+fn a_dry_run_writes_the_tombstone_of_the_account() {
+    let archive = deletion("20251218_000000").with_all(posts("p", 1));
+    let env = TestEnv::with_archives(std::slice::from_ref(&archive));
+    let run = env.run(&["--dry-run", "--output", "-", OPTION]).exits(0);
+    run.counts(&[("rows.deleted", 1), ("rows.indexed", 1)]);
+    let written = lines(&run.stdout);
+    assert_eq!(written.len(), 4);
+    assert_eq!(written[2]["index"]["_id"], DID);
+    assert_eq!(written[3]["at_uri"], format!("at://{DID}"));
+}
+
+#[test]
+fn a_mapping_or_key_that_does_not_allow_it_is_refused_where_it_is_asked_for() {
+    let archives = [deletion("20251218_000000").with_all(posts("p", 1))];
+    let without_refresh = TestEnv::with_archives(&archives);
+    without_refresh.fake.deny("maintenance");
+    let with_text = TestEnv::with_archives(&archives);
+    with_text.fake.store(|store| {
+        store.index("posts").unwrap().mapping["properties"]["author_did"] = json!({"type": "text"});
+    });
+    for (env, what) in [(without_refresh, "maintenance"), (with_text, "author_did as text")] {
+        for arguments in [&[OPTION][..], &["--check", OPTION]] {
+            env.run(arguments).exits(5).says(what);
+            assert!(env.fake.bulks().is_empty());
+        }
+        env.run(&[]).exits(0).counts(&[("rows.indexed", 1)]);
+    }
+}

@@ -1,0 +1,102 @@
+//! `--check`: one line for every check, and nothing changed anywhere.
+
+use serde_json::json;
+
+use crate::harness::archives::Archive;
+use crate::harness::http::Request;
+use crate::harness::script::Fault;
+use crate::harness::{Run, STATE_FILE, TestEnv, posts};
+
+fn archives() -> [Archive; 2] {
+    ["20251218_000000", "20251218_000100"].map(|time| Archive::new(time).with_all(posts(time, 3)))
+}
+
+/// The lines of standard output that tell of a check, such as `warning: source: …`.
+#[track_caller]
+fn lines<'r>(run: &'r Run, beginning: &str) -> Vec<&'r str> {
+    for line in run.stdout.lines() {
+        let status = ["ok: ", "warning: ", "failed: "].iter().any(|status| line.starts_with(status));
+        run.check(status && line.matches(": ").count() >= 2, "every line is `status: name: text`");
+    }
+    run.stdout.lines().filter(|line| line.starts_with(beginning)).collect()
+}
+
+#[test]
+fn a_check_reads_and_writes_nothing_else() {
+    let env = TestEnv::with_archives(&archives());
+    let run = env.run(&["--check"]).exits(0);
+    for name in ["settings", "source", "state file", "disk", "connection", "privileges", "mapping"] {
+        run.check(!lines(&run, &format!("ok: {name}: ")).is_empty(), name);
+    }
+    run.check(lines(&run, "failed: ").is_empty(), "nothing failed");
+    run.check(lines(&run, "ok: source: ")[0].contains("2 archives to take up"), "the archives are counted");
+    assert!(env.fake.bulks().is_empty() && env.fake.documents("posts").is_empty());
+    let writes = |request: &Request| request.method == "PUT" || request.method == "DELETE";
+    assert!(!env.fake.requests().iter().any(|record| writes(&record.request)));
+    let left: Vec<_> = std::fs::read_dir(env.path("")).unwrap().flatten().map(|e| e.file_name()).collect();
+    assert_eq!(left, ["archives"]);
+}
+
+#[test]
+fn archives_are_told_by_what_is_to_be_done_with_them() {
+    let env = TestEnv::with_archives(&archives());
+    let [done, broken] = archives();
+    let entry = |archive: &Archive, status: &str| json!({"filename": archive.name(), "status": status});
+    env.write(STATE_FILE, json!([entry(&done, "processed"), entry(&broken, "failed")]).to_string());
+    let run = env.run(&["--check"]).exits(0);
+    let line = lines(&run, "ok: source: ")[0];
+    run.check(line.contains("0 archives to take up") && line.contains("1 already done, 1 failed"), "counted");
+    run.check(lines(&run, "warning: source: ")[0].contains("--retry-failed"), "what to do about failed ones");
+}
+
+#[test]
+fn checks_go_on_after_a_failure_and_the_first_one_decides_the_exit_code() {
+    let env = TestEnv::with_archives(&archives());
+    env.fake.deny("index");
+    env.write(STATE_FILE, "no JSON");
+    let run = env.run(&["--check"]).exits(2).says("state file");
+    run.check(lines(&run, "failed: state file: ").len() == 1, "the state file");
+    run.check(lines(&run, "ok: source: ")[0].contains("2 archives"), "the source");
+    run.check(lines(&run, "failed: privileges: ")[0].contains("index"), "the privileges");
+    assert_eq!(env.read(STATE_FILE).as_deref(), Some("no JSON"));
+}
+
+#[test]
+fn an_unavailable_server_is_asked_once_and_not_waited_for() {
+    let env = TestEnv::with_archives(&archives());
+    env.fake.fail(|_| true, 0, usize::MAX, Fault::status(503));
+    let run = env.run(&["--check"]).exits(4).says("unavailable");
+    run.check(lines(&run, "failed: elasticsearch: ").len() == 1, "it says so");
+    assert_eq!(env.fake.requests().len(), 1);
+}
+
+#[test]
+fn a_state_file_in_use_is_a_warning() {
+    let env = TestEnv::with_archives(&archives());
+    env.fake.fail_bulks(1, Fault::Hang);
+    let running = env.ingest().args(&["--bulk-load-settings"]).start();
+    env.fake.wait_for_bulks(1);
+    let run = env.run(&["--check"]).exits(0);
+    run.check(lines(&run, "warning: state file: ")[0].contains("locked"), "it is locked");
+    run.check(lines(&run, "warning: load settings: ").len() == 1, "settings are tuned");
+    env.fake.release();
+    running.wait().exits(0);
+}
+
+#[test]
+fn a_folder_that_cannot_be_written_to_fails() {
+    let env = TestEnv::with_archives(&archives());
+    // Nobody can make files there, not even an administrator.
+    let run = env.ingest().args(&["--check"]).var("DEAD_LETTER_FILE", "/proc/dead_letters").run().exits(2);
+    run.check(lines(&run, "failed: disk: ")[0].contains("--dead-letter"), "it names the setting");
+    run.check(!lines(&run, "ok: connection: ").is_empty(), "it goes on");
+}
+
+#[test]
+fn a_load_needs_the_privilege_manage() {
+    let env = TestEnv::with_archives(&archives());
+    env.fake.deny("manage");
+    env.run(&["--check"]).exits(0);
+    let run = env.run(&["--check", "--bulk-load-settings"]).exits(5).says("manage");
+    run.check(lines(&run, "failed: privileges: ").len() == 1, "it says which");
+}

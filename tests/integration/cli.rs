@@ -1,0 +1,141 @@
+//! Usage: what is refused before anything is done, and how.
+
+use crate::harness::archives::Archive;
+use crate::harness::{STATE_FILE, TestEnv, posts};
+
+fn env() -> TestEnv {
+    TestEnv::with_archives(&[Archive::new("20251218_000000").with_all(posts("p", 2))])
+}
+
+/// Exit code 2, an explanation that names the setting, and nothing done.
+#[track_caller]
+fn refuses(env: &TestEnv, run: &crate::harness::Run, setting: &str) {
+    run.check(run.code == Some(2), "exit code 2");
+    let said = run.stderr.to_lowercase();
+    run.check(said.contains(&setting.to_lowercase()), &format!("standard error names {setting}"));
+    run.check(run.stdout.is_empty(), "standard output is empty");
+    run.check(env.fake.requests().is_empty(), "no request was sent");
+    run.check(env.read(STATE_FILE).is_none(), "no state was written");
+}
+
+#[test]
+fn wrong_flags_are_refused() {
+    for (arguments, setting) in [
+        (&["--frobnicate"][..], "frobnicate"),
+        (&["--workers", "many"], "workers"),
+        (&["--workers=0"], "workers"),
+        (&["--senders", "0"], "senders"),
+        (&["--senders=-1"], "senders"),
+        (&["--batch-docs", "0"], "batch-docs"),
+        (&["--batch-bytes", "1.5"], "batch-bytes"),
+        (&["--source=foo"], "source"),
+        (&["--mode", "never"], "mode"),
+        (&["--vector-encoding", "hex"], "vector-encoding"),
+        (&["--retry-budget", "soon"], "retry-budget"),
+        (&["--shard", "2/2"], "shard"),
+        (&["--shard", "1"], "shard"),
+        (&["--shard", "0/0"], "shard"),
+        (&["--workers"], "workers"),
+        (&["--output", "file.ndjson"], "output"),
+        (&["no/such/folder"], "no/such/folder"),
+        (&["--ca-cert", "no-such.pem"], "no-such.pem"),
+    ] {
+        let env = env();
+        refuses(&env, &env.run(arguments), setting);
+    }
+}
+
+#[test]
+fn wrong_variables_are_refused() {
+    for (name, value) in [
+        ("WORKERS", "0"),
+        ("WORKERS", "two"),
+        ("SENDERS", "0"),
+        ("BATCH_DOCS", "-5"),
+        ("BATCH_BYTES", "0"),
+        ("SHARD", "3/2"),
+        ("SHARD", "half"),
+        ("RETRY_BUDGET_SEC", "ten"),
+        ("SPOOL_INTERVAL_SEC", "never"),
+        ("VECTOR_ENCODING", "hex"),
+        ("ELASTICSEARCH_URL", "no url"),
+        ("ELASTICSEARCH_URL", "ftp://127.0.0.1/"),
+        ("LOCAL_SQLITE_DB_PATH", "no/such/folder"),
+    ] {
+        let env = env();
+        refuses(&env, &env.ingest().var(name, value).run(), name);
+    }
+}
+
+#[test]
+fn what_is_needed_is_named_when_it_is_missing() {
+    for name in ["ELASTICSEARCH_URL", "ELASTICSEARCH_API_KEY", "LOCAL_SQLITE_DB_PATH"] {
+        let env = env();
+        refuses(&env, &env.ingest().without(name).run(), name);
+        refuses(&env, &env.ingest().var(name, "").run(), name);
+    }
+}
+
+#[test]
+fn the_bucket_is_named_when_it_is_missing() {
+    let env = env();
+    refuses(&env, &env.run(&["--source", "s3"]), "S3_SQLITE_DB_BUCKET");
+}
+
+#[test]
+fn a_flag_takes_the_place_of_its_variable() {
+    let env = env();
+    env.ingest().var("BATCH_DOCS", "2").args(&["--batch-docs=1"]).run().exits(0);
+    assert_eq!(env.fake.bulks().len(), 2);
+}
+
+#[test]
+fn credentials_in_the_url_are_refused_and_not_printed() {
+    let env = env();
+    let url = env.fake.url().replace("http://", "http://someone:hunter2@");
+    let run = env.ingest().var("ELASTICSEARCH_URL", &url).run();
+    refuses(&env, &run, "ELASTICSEARCH_URL");
+    run.check(!run.stderr.contains("hunter2"), "the password is not printed");
+}
+
+#[test]
+fn help_goes_to_standard_output() {
+    let env = env();
+    let run = env.run(&["--help"]).exits(0);
+    run.check(run.stderr.is_empty(), "standard error is empty");
+    let flags = "source mode dry-run skip-tls-verify workers senders batch-docs batch-bytes output summary-json \
+                 dead-letter retry-failed retry-budget shard create-indices check ca-cert vector-encoding list";
+    for flag in flags.split_whitespace() {
+        run.check(run.stdout.contains(&format!("--{flag}")), &format!("--{flag} is explained"));
+    }
+    assert!(env.fake.requests().is_empty());
+}
+
+#[test]
+fn help_explains_the_rarer_flags() {
+    let run = env().run(&["--help"]).exits(0);
+    for flag in ["replay", "account-deletions", "bulk-load-settings", "metrics-file"] {
+        run.check(run.stdout.contains(&format!("--{flag}")), &format!("--{flag} is explained"));
+    }
+}
+
+#[test]
+fn an_empty_folder_is_nothing_to_do() {
+    let env = TestEnv::new();
+    env.run(&[]).exits(0).counts(&[("archives.discovered", 0), ("rows.read", 0)]);
+    assert!(env.fake.bulks().is_empty());
+}
+
+#[test]
+fn metrics_are_written_as_prometheus_reads_them() {
+    let env = env();
+    env.run(&["--metrics-file", "metrics.prom"]).exits(0);
+    let text = env.read("metrics.prom").unwrap_or_default();
+    let samples: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
+    assert!(!samples.is_empty(), "{text}");
+    for sample in samples {
+        let value = sample.rsplit(' ').next().and_then(|value| value.parse::<f64>().ok());
+        assert!(value.is_some() && sample.starts_with("megastream"), "{sample}");
+    }
+    assert!(text.ends_with('\n') && text.contains("# TYPE "), "{text}");
+}

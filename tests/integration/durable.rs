@@ -1,0 +1,115 @@
+//! Where something cannot be written: the run stops, nothing is marked, and the next run makes good for it.
+
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::json;
+
+use crate::harness::archives::{Archive, unreadable};
+use crate::harness::model::assert_holds;
+use crate::harness::script::Fault;
+use crate::harness::{DEAD_LETTERS, STATE_FILE, TestEnv, posts};
+
+/// An archive with a row that has to become a dead letter.
+fn archive() -> Archive {
+    Archive::new("20251218_000000").with_all(posts("a", 5)).with(unreadable("odd", Some("{")))
+}
+
+/// A run with the dead letters at `path`, which cannot be written, marks nothing.
+fn assert_marks_nothing(path: &str, make: impl FnOnce(&Path)) {
+    let env = TestEnv::with_archives(&[archive()]);
+    make(&env.path(path));
+    let run = env.run(&["--dead-letter", path]).exits(1).says("the dead-letter file cannot be written");
+    run.counts(&[("archives.processed", 0), ("archives.failed", 0), ("archives.pending", 1)]);
+    assert_eq!(env.read(STATE_FILE), None, "{path}");
+    env.run(&[]).exits(3).counts(&[("archives.processed", 1), ("rows.rejected", 1)]);
+    assert_eq!(env.dead_letters().len(), 1);
+    assert_holds(&env.fake, &[archive()]);
+}
+
+#[test]
+fn an_archive_is_not_marked_while_its_dead_letters_cannot_be_written() {
+    assert_marks_nothing("/dev/full", |_| {});
+    assert_marks_nothing("archives/pipe", |path| {
+        assert!(Command::new("mkfifo").arg(path).status().unwrap().success());
+    });
+}
+
+#[test]
+fn dead_letters_that_end_on_a_full_disk_leave_the_archive_unmarked_and_are_whole_after_the_next_run() {
+    // Each row has its own dead letter, all of them more than the disk has room for.
+    let rows = (0..400).map(|n| unreadable(&format!("odd{n}"), Some("{")));
+    let archive = Archive::new("20251218_000000").with_all(rows);
+    let env = TestEnv::with_archives(std::slice::from_ref(&archive));
+    let run = env.ingest().largest_file(40).run().exits(1).says("the dead-letter file cannot be written");
+    run.counts(&[("archives.processed", 0), ("archives.pending", 1)]);
+    assert_eq!(env.read(STATE_FILE), None);
+    let cut = env.read(DEAD_LETTERS).unwrap();
+    assert!(!cut.ends_with('\n'), "the disk was full in the middle of a line");
+    env.run(&[]).exits(3).counts(&[("archives.processed", 1), ("rows.rejected", 400)]);
+    let whole = env.read(DEAD_LETTERS).unwrap();
+    let last_run = whole.lines().skip(cut.lines().count());
+    assert_eq!(last_run.filter(|line| line.starts_with('{') && line.ends_with('}')).count(), 400);
+}
+
+#[test]
+fn a_state_file_that_cannot_be_replaced_stays_as_it_is() {
+    let entry = json!({"filename": "mega_jetstream_20200101_000000.db.zip", "status": "processed",
+        "timestamp": "2020-01-01T00:00:00Z"});
+    let before = json!([entry]).to_string();
+    let env = TestEnv::with_archives(&[archive()]);
+    env.write(STATE_FILE, &before);
+    let temporary = env.path(&format!("{STATE_FILE}.tmp"));
+    std::fs::create_dir(&temporary).unwrap();
+    let run = env.run(&[]).exits(1).says("the state file cannot be written");
+    run.counts(&[("archives.processed", 0), ("archives.pending", 1)]);
+    assert_eq!(env.read(STATE_FILE), Some(before));
+    std::fs::remove_dir(&temporary).unwrap();
+    env.run(&[]).exits(3).counts(&[("archives.processed", 1)]);
+    assert_holds(&env.fake, &[archive()]);
+}
+
+#[test]
+fn a_state_file_too_large_for_the_disk_stays_as_it_is_and_leaves_nothing_half_written() {
+    let entry = |n: u32| {
+        json!({"filename": format!("mega_jetstream_20200101_{n:06}.db.zip"), "status": "processed",
+            "timestamp": "2020-01-01T00:00:00Z"})
+    };
+    let before = json!((0..1000).map(entry).collect::<Vec<_>>()).to_string();
+    let env = TestEnv::with_archives(&[archive()]);
+    env.write(STATE_FILE, &before);
+    let run = env.ingest().largest_file(60).run().exits(1).says("the state file cannot be written");
+    run.counts(&[("archives.processed", 0), ("archives.pending", 1)]);
+    assert_eq!(env.read(STATE_FILE), Some(before));
+    assert!(!env.path(&format!("{STATE_FILE}.tmp")).exists());
+    env.run(&[]).exits(3).counts(&[("archives.processed", 1)]);
+    assert_eq!(env.state().len(), 1001);
+}
+
+#[test]
+fn a_state_file_that_cannot_be_locked_stops_the_run_before_anything_is_sent() {
+    for (path, code) in [("no/such/folder/state.json", 2), ("/proc/state.json", 1)] {
+        let env = TestEnv::with_archives(&[archive()]);
+        env.ingest().var("SPOOL_STATE_FILE", path).run().exits(code).says(path);
+        assert!(env.fake.requests().is_empty(), "{path}");
+    }
+}
+
+#[test]
+fn what_a_node_confirmed_before_it_synced_does_not_count_once_it_was_started_anew() {
+    let env = TestEnv::with_archives(&[archive()]);
+    env.fake.confirm_before_sync();
+    env.fake.fail(|request| request.path.ends_with("/_flush"), 0, 1, Fault::Hang);
+    let running = env.ingest().start();
+    env.fake.wait_for(|record| record.request.path.ends_with("/_flush"), 1);
+    // The node dies between its confirmations and the flush, with all that it had not synced.
+    env.fake.store(|store| {
+        store.node_starts += 1;
+        store.index("posts").unwrap().documents.clear();
+    });
+    env.fake.release();
+    running.wait().exits(4).says("async").counts(&[("archives.processed", 0), ("archives.pending", 1)]);
+    assert_eq!(env.read(STATE_FILE), None);
+    env.run(&[]).exits(3).counts(&[("archives.processed", 1)]);
+    assert_holds(&env.fake, &[archive()]);
+}

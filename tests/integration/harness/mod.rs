@@ -1,0 +1,225 @@
+//! What the tests are made with: a folder and a fake Elasticsearch for each, the program run in them, and
+//! every run checked for what holds for all runs.
+
+pub(crate) mod archives;
+pub(crate) mod client;
+pub(crate) mod fake;
+pub(crate) mod http;
+mod json;
+pub(crate) mod model;
+mod rest;
+mod run;
+pub(crate) mod s3;
+pub(crate) mod script;
+mod search;
+mod selftest;
+mod server;
+pub(crate) mod store;
+pub(crate) mod vectors;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use archives::{Archive, post};
+use fake::{API_KEY, Fake};
+pub(crate) use run::{Run, Running};
+
+/// A folder of its own, with a server of its own.
+pub(crate) struct TestEnv {
+    folder: TempDir,
+    pub(crate) fake: Fake,
+}
+
+impl TestEnv {
+    /// An empty folder `archives`, and a server with both indices.
+    pub(crate) fn new() -> Self {
+        Self::with_fake(Fake::start())
+    }
+
+    /// An empty folder `archives`, and this server.
+    pub(crate) fn with_fake(fake: Fake) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        for name in ["work/archives", "output"] {
+            std::fs::create_dir_all(folder.path().join(name)).expect("a folder");
+        }
+        Self { folder, fake }
+    }
+
+    /// The same with these archives in it.
+    pub(crate) fn with_archives(archives: &[Archive]) -> Self {
+        let env = Self::new();
+        env.add(archives);
+        env
+    }
+
+    /// Puts archives into the folder.
+    pub(crate) fn add(&self, archives: &[Archive]) {
+        archives.iter().for_each(|archive| archive.write(&self.path("archives")));
+    }
+
+    /// A path in the folder that the program runs in.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join("work").join(name)
+    }
+
+    /// Writes a file there.
+    pub(crate) fn write(&self, name: &str, content: impl AsRef<[u8]>) {
+        std::fs::write(self.path(name), content).expect("a file to write");
+    }
+
+    /// Reads a file there, None where there is none.
+    pub(crate) fn read(&self, name: &str) -> Option<String> {
+        std::fs::read_to_string(self.path(name)).ok()
+    }
+
+    /// The entries of the state file by file name, empty where there is no state file.
+    pub(crate) fn state(&self) -> BTreeMap<String, Value> {
+        let text = self.read(STATE_FILE).unwrap_or_else(|| "[]".to_owned());
+        let entries: Vec<Value> = serde_json::from_str(&text).expect("the state file is a JSON array");
+        entries.into_iter().map(|entry| (string(&entry["filename"]), entry)).collect()
+    }
+
+    /// The status of an archive in the state file, `pending` where it has none.
+    pub(crate) fn status_of(&self, archive: &Archive) -> String {
+        self.state().get(&archive.name()).map_or("pending".to_owned(), |entry| string(&entry["status"]))
+    }
+
+    /// Waits until these archives are processed.
+    pub(crate) fn wait_for_processed(&self, archives: &[Archive]) {
+        let started = Instant::now();
+        while archives.iter().any(|archive| self.status_of(archive) != "processed") {
+            assert!(started.elapsed() < fake::PATIENCE, "not processed in time: {:?}", self.state());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// The lines of the dead-letter file.
+    pub(crate) fn dead_letters(&self) -> Vec<Value> {
+        lines(&self.read(DEAD_LETTERS).unwrap_or_default())
+    }
+
+    /// The program, set up to send the archives of the folder to the fake.
+    pub(crate) fn ingest(&self) -> Invocation<'_> {
+        Invocation { env: self, arguments: Vec::new(), variables: self.settings(), largest_file: None }
+    }
+
+    /// The program with these arguments, run to its end.
+    pub(crate) fn run(&self, arguments: &[&str]) -> Run {
+        self.ingest().args(arguments).run()
+    }
+
+    fn settings(&self) -> BTreeMap<String, String> {
+        let mut settings: BTreeMap<String, String> = [
+            ("ELASTICSEARCH_URL", self.fake.url().as_str()),
+            ("ELASTICSEARCH_API_KEY", API_KEY),
+            ("LOCAL_SQLITE_DB_PATH", "archives"),
+            ("SUMMARY_JSON", SUMMARY),
+        ]
+        .into_iter()
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect();
+        // The rest of the environment is kept away; these two are for the machine, not for the program.
+        for name in ["PATH", "LLVM_PROFILE_FILE"] {
+            settings.extend(std::env::var(name).ok().map(|value| (name.to_owned(), value)));
+        }
+        settings
+    }
+}
+
+/// Where the state is kept, unless told otherwise.
+pub(crate) const STATE_FILE: &str = ".processed_files.json";
+/// Where rejected rows go, unless told otherwise.
+pub(crate) const DEAD_LETTERS: &str = ".dead_letters.ndjson";
+/// Where the harness asks for the summary.
+pub(crate) const SUMMARY: &str = "summary.json";
+
+/// A call of the program in the making.
+pub(crate) struct Invocation<'a> {
+    env: &'a TestEnv,
+    arguments: Vec<String>,
+    variables: BTreeMap<String, String>,
+    largest_file: Option<u64>,
+}
+
+impl Invocation<'_> {
+    /// With these arguments, too.
+    pub(crate) fn args(mut self, arguments: &[&str]) -> Self {
+        self.arguments.extend(arguments.iter().map(|argument| (*argument).to_owned()));
+        self
+    }
+
+    /// With a variable of the environment.
+    pub(crate) fn var(mut self, name: &str, value: &str) -> Self {
+        self.variables.insert(name.to_owned(), value.to_owned());
+        self
+    }
+
+    /// Without a variable of the environment.
+    pub(crate) fn without(mut self, name: &str) -> Self {
+        self.variables.remove(name);
+        self
+    }
+
+    /// Where no file can grow beyond so many KiB, as if the disk were full then.
+    pub(crate) fn largest_file(mut self, kib: u64) -> Self {
+        self.largest_file = Some(kib);
+        self
+    }
+
+    /// Runs to the end.
+    pub(crate) fn run(self) -> Run {
+        self.start().wait()
+    }
+
+    /// Starts, and returns at once.
+    pub(crate) fn start(self) -> Running {
+        let program = env!("CARGO_BIN_EXE_megastream_ingest");
+        let mut command = Command::new(program);
+        if let Some(kib) = self.largest_file {
+            // Ignored, the signal of the limit becomes an error of the write. `ulimit` counts in 512 bytes.
+            let limited = format!("trap '' XFSZ; ulimit -f {}; exec \"$0\" \"$@\"", 2 * kib);
+            command = Command::new("sh");
+            command.args(["-c", &limited, program]);
+        }
+        command.args(&self.arguments).current_dir(self.env.path("")).env_clear().envs(&self.variables);
+        let summary = self.variables.get("SUMMARY_JSON").map(|name| self.env.path(name));
+        Running::start(command, summary, &self.env.path(""), &self.env.folder.path().join("output"))
+    }
+}
+
+/// So many posts, `prefix0`, `prefix1` and so on.
+pub(crate) fn posts(prefix: &str, count: usize) -> Vec<archives::Event> {
+    (0..count).map(|n| post(&format!("{prefix}{n}"), &format!("Post {n} of {prefix}"))).collect()
+}
+
+/// The JSON values of NDJSON; every line must be one.
+pub(crate) fn lines(text: &str) -> Vec<Value> {
+    let one = |line: &str| serde_json::from_str(line).unwrap_or_else(|e| panic!("no JSON ({e}): {line}"));
+    text.lines().map(one).collect()
+}
+
+/// A JSON string's text, `""` for anything else.
+pub(crate) fn string(value: &Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
+}
+
+/// Names of all files below a folder, for messages.
+fn listing(folder: &Path) -> Vec<String> {
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            names.extend(listing(&path));
+        } else {
+            let size = entry.metadata().map(|metadata| metadata.len()).unwrap_or_default();
+            names.push(format!("{} ({size} bytes)", path.display()));
+        }
+    }
+    names.sort();
+    names
+}

@@ -1,0 +1,289 @@
+//! The REST interface of the fake server, other than `_bulk`: replies as recorded from Elasticsearch 9.5.3.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use super::http::{Reply, Request};
+use super::json::{filter, flatten, matches, nest};
+use super::search;
+use super::store::{Base64Vectors, Index, Store, mapping_of};
+
+/// `index.version.created` of an Elasticsearch 8.19, which reads vectors as arrays only.
+const VERSION_WITHOUT_BASE64: &str = "8534000";
+/// `index.version.created` of Elasticsearch 9.5.3.
+const VERSION_WITH_BASE64: &str = "9111000";
+
+/// What an API key with the documented privileges may do, and what this one lacks.
+#[derive(Debug, Default)]
+pub(crate) struct Privileges {
+    /// Index privileges that `_has_privileges` denies.
+    pub(crate) denied: Vec<String>,
+}
+
+/// Answers a request that is not a bulk request.
+pub(crate) fn answer(store: &mut Store, privileges: &Privileges, request: &Request) -> Reply {
+    if store.base64 == Base64Vectors::Refused && request.param("_source_exclude_vectors").is_some() {
+        let path = &request.path;
+        let reason = format!("request [{path}] contains unrecognized parameter: [_source_exclude_vectors]");
+        return Reply::error(400, "illegal_argument_exception", &reason);
+    }
+    let segments: Vec<&str> = request.path.split('/').filter(|segment| !segment.is_empty()).collect();
+    let reply = match (request.method.as_str(), segments.as_slice()) {
+        ("POST" | "GET", ["_security", "user", "_has_privileges"]) => has_privileges(privileges, request),
+        ("GET", ["_alias", alias]) => alias_by_name(store, alias),
+        (_, [] | ["_cluster" | "_nodes" | "_xpack" | "_license", ..]) => not_granted(&request.path),
+        ("POST" | "GET", ["_mget"]) => mget(store, None, request),
+        ("POST" | "GET", [name, "_mget"]) => mget(store, Some(name), request),
+        ("POST" | "GET", [name, "_search"]) => search::answer(store, name, request),
+        ("PUT", [name]) => create_index(store, name, &request.json()),
+        (_, [names, ..]) if !names.starts_with('_') => on_indices(store, names, &segments[1..], request),
+        _ => Reply::error(400, "illegal_argument_exception", &format!("no handler for [{}]", request.path)),
+    };
+    match request.param("filter_path") {
+        Some(paths) if reply.status < 300 => {
+            let body: Value = serde_json::from_slice(&reply.body).unwrap_or_default();
+            Reply::json(reply.status, &filter(&body, paths))
+        }
+        _ => reply,
+    }
+}
+
+fn on_indices(store: &mut Store, names: &str, rest: &[&str], request: &Request) -> Reply {
+    let mut told = serde_json::Map::new();
+    let base64 = store.base64;
+    for name in names.split(',') {
+        if store.members(name).is_empty() {
+            return Reply::error(404, "index_not_found_exception", &format!("no such index [{name}]"));
+        }
+        for concrete in store.members(name) {
+            let Some(index) = store.indices.get_mut(&concrete) else { continue };
+            match on_index(index, &concrete, base64, rest, request) {
+                Ok(part) => told.insert(concrete, part),
+                Err(reply) => return reply,
+            };
+        }
+    }
+    match (request.method.as_str(), rest) {
+        ("PUT", ["_settings"]) => Reply::json(200, &json!({"acknowledged": true})),
+        (_, ["_search_shards"]) => search_shards(&told, store.node_starts),
+        (_, ["_flush" | "_refresh"]) => Reply::json(
+            200,
+            &json!({"_shards": {"total": 2 * told.len(), "successful": told.len(), "failed": 0}}),
+        ),
+        _ => Reply::json(200, &Value::Object(told)),
+    }
+}
+
+/// One shard for each index, on the one node.
+fn search_shards(indices: &serde_json::Map<String, Value>, starts: u32) -> Reply {
+    let node = json!({"name": "node-1", "ephemeral_id": format!("start-{starts}")});
+    let shard = |index: &String| {
+        json!([{"state": "STARTED", "primary": true, "node": "n1", "shard": 0, "index": index,
+            "allocation_id": {"id": format!("of-{index}")}}])
+    };
+    let shards: Vec<Value> = indices.keys().map(shard).collect();
+    Reply::json(200, &json!({"nodes": {"n1": node}, "indices": indices, "shards": shards}))
+}
+
+/// What is told of one index among others, or the reply to a request that tells nothing of single ones.
+fn on_index(
+    index: &mut Index,
+    concrete: &str,
+    base64: Base64Vectors,
+    rest: &[&str],
+    request: &Request,
+) -> Result<Value, Reply> {
+    Ok(match (request.method.as_str(), rest) {
+        ("HEAD" | "GET", []) => {
+            let mut told = settings(index, base64, "*", request);
+            told["aliases"] = json!(index.aliases);
+            told["mappings"] = index.mapping.clone();
+            told
+        }
+        ("GET", ["_mapping"]) => json!({"mappings": index.mapping}),
+        ("GET", ["_alias", ..]) => json!({"aliases": index.aliases}),
+        ("GET", ["_settings"]) => settings(index, base64, "*", request),
+        ("GET", ["_settings", wanted]) => settings(index, base64, wanted, request),
+        ("PUT", ["_settings"]) => {
+            set_settings(index, &request.json());
+            json!({})
+        }
+        ("POST" | "GET", ["_refresh"]) => {
+            index.refresh();
+            json!({})
+        }
+        ("POST" | "GET", ["_flush"]) | ("GET", ["_search_shards"]) => json!({}),
+        ("GET", ["_doc", id]) => {
+            let told = document(index, concrete, id, base64, request);
+            return Err(Reply::json(if told["found"] == true { 200 } else { 404 }, &told));
+        }
+        _ => return Err(Reply::error(400, "illegal_argument_exception", "no handler for this request")),
+    })
+}
+
+/// The indices and ids asked for; None where the body is not of either form.
+fn asked_for(default_index: Option<&str>, request: &Request) -> Option<Vec<(String, String)>> {
+    let body = request.json();
+    let one = |index: &Value, id: &Value| {
+        Some((index.as_str().or(default_index)?.to_owned(), id.as_str()?.to_owned()))
+    };
+    match (&body["ids"], &body["docs"]) {
+        (Value::Array(ids), _) => ids.iter().map(|id| one(&Value::Null, id)).collect(),
+        (_, Value::Array(docs)) => docs.iter().map(|doc| one(&doc["_index"], &doc["_id"])).collect(),
+        _ => None,
+    }
+}
+
+/// A missing index is told for each document, under a 200.
+fn mget(store: &Store, default_index: Option<&str>, request: &Request) -> Reply {
+    let Some(docs) = asked_for(default_index, request).filter(|docs| !docs.is_empty()) else {
+        let reason = "Validation Failed: 1: no documents to get;";
+        return Reply::error(400, "action_request_validation_exception", reason);
+    };
+    let told: Vec<Value> = docs.iter().map(|(index, id)| get(store, index, id, request)).collect();
+    Reply::json(200, &json!({"docs": told}))
+}
+
+fn get(store: &Store, name: &str, id: &str, request: &Request) -> Value {
+    match store.target(name).map(|concrete| (store.indices.get(&concrete), concrete)) {
+        Ok((Some(index), concrete)) => document(index, &concrete, id, store.base64, request),
+        Ok((None, _)) => Value::Null,
+        Err((_, kind, reason)) => {
+            json!({"_index": name, "_id": id, "error": {"type": kind, "reason": reason, "index": name}})
+        }
+    }
+}
+
+fn document(index: &Index, concrete: &str, id: &str, base64: Base64Vectors, request: &Request) -> Value {
+    let Some(document) = index.documents.get(id) else {
+        return json!({"_index": concrete, "_id": id, "found": false});
+    };
+    let mut told = json!({"_index": concrete, "_id": id, "_version": document.version, "found": true});
+    if request.param("_source") != Some("false") {
+        told["_source"] = source(&document.source, base64, request);
+    }
+    told
+}
+
+/// A document's source as it is returned: from 9.2 on without vectors, unless they are asked for.
+fn source(source: &Value, base64: Base64Vectors, request: &Request) -> Value {
+    let mut source = source.clone();
+    let wanted = match base64 {
+        Base64Vectors::Refused | Base64Vectors::KeptAsSent => true,
+        Base64Vectors::NotReturned => false,
+        _ => request.param("_source_exclude_vectors") == Some("false"),
+    };
+    if !wanted {
+        source.as_object_mut().and_then(|fields| fields.remove("embeddings"));
+    }
+    request.param("_source_includes").map(|paths| filter(&source, paths)).unwrap_or(source)
+}
+
+fn settings(index: &Index, base64: Base64Vectors, wanted: &str, request: &Request) -> Value {
+    let named = |name: &str| wanted.split(',').any(|pattern| matches(pattern, name));
+    let shape = |flat: BTreeMap<String, String>| {
+        if request.switch("flat_settings") { json!(flat) } else { nest(&flat) }
+    };
+    let version = match base64 {
+        Base64Vectors::Refused => VERSION_WITHOUT_BASE64,
+        _ => VERSION_WITH_BASE64,
+    };
+    let mut set: BTreeMap<String, String> = [
+        ("index.number_of_shards", "1"),
+        ("index.number_of_replicas", "1"),
+        ("index.uuid", "KdhN9Cp-StSKjs1JzVn0LQ"),
+        ("index.version.created", version),
+    ]
+    .into_iter()
+    .map(|(name, value)| (name.to_owned(), value.to_owned()))
+    .collect();
+    set.extend(index.settings.clone());
+    let defaults: BTreeMap<String, String> = [
+        ("index.gc_deletes", "60s"),
+        ("index.refresh_interval", "1s"),
+        ("index.translog.durability", "REQUEST"),
+        ("index.translog.sync_interval", "5s"),
+    ]
+    .into_iter()
+    .filter(|(name, _)| !set.contains_key(*name) && named(name))
+    .map(|(name, value)| (name.to_owned(), value.to_owned()))
+    .collect();
+    set.retain(|name, _| named(name));
+    let mut told = json!({"settings": shape(set)});
+    if request.switch("include_defaults") {
+        told["defaults"] = shape(defaults);
+    }
+    told
+}
+
+/// Names may be given with and without `index.`; null puts the default back.
+fn set_settings(index: &mut Index, body: &Value) {
+    let body = body.get("settings").unwrap_or(body);
+    let mut with_prefix = serde_json::Map::new();
+    for (name, value) in body.as_object().into_iter().flatten() {
+        let prefixed = name == "index" || name.starts_with("index.");
+        let name = if prefixed { name.clone() } else { format!("index.{name}") };
+        with_prefix.insert(name, value.clone());
+    }
+    flatten("", &Value::Object(with_prefix), &mut index.settings);
+}
+
+fn create_index(store: &mut Store, name: &str, body: &Value) -> Reply {
+    if !store.members(name).is_empty() {
+        let reason = format!("index [{name}/KdhN9Cp-StSKjs1JzVn0LQ] already exists");
+        return Reply::error(400, "resource_already_exists_exception", &reason);
+    }
+    let mapping = body["mappings"].is_object().then(|| body["mappings"].clone());
+    let mut index = Index::new(mapping.unwrap_or_else(|| mapping_of(name)));
+    for (alias, options) in body["aliases"].as_object().into_iter().flatten() {
+        index.aliases.insert(alias.clone(), options.clone());
+    }
+    set_settings(&mut index, &body["settings"]);
+    store.indices.insert(name.to_owned(), index);
+    Reply::json(200, &json!({"acknowledged": true, "shards_acknowledged": true, "index": name}))
+}
+
+fn alias_by_name(store: &Store, alias: &str) -> Reply {
+    let mut told = serde_json::Map::new();
+    for (name, index) in &store.indices {
+        if let Some(options) = index.aliases.get(alias) {
+            told.insert(name.clone(), json!({"aliases": {alias: options}}));
+        }
+    }
+    if told.is_empty() {
+        return Reply::json(404, &json!({"error": format!("alias [{alias}] missing"), "status": 404}));
+    }
+    Reply::json(200, &Value::Object(told))
+}
+
+fn has_privileges(privileges: &Privileges, request: &Request) -> Reply {
+    let body = request.json();
+    let mut all = true;
+    let mut indices = serde_json::Map::new();
+    for group in body["index"].as_array().into_iter().flatten() {
+        for name in group["names"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+            for privilege in group["privileges"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+                let granted = !privileges.denied.iter().any(|denied| denied == privilege);
+                all &= granted;
+                indices.entry(name).or_insert_with(|| json!({}))[privilege] = json!(granted);
+            }
+        }
+    }
+    let mut cluster = serde_json::Map::new();
+    for privilege in body["cluster"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+        all = false;
+        cluster.insert(privilege.to_owned(), json!(false));
+    }
+    Reply::json(
+        200,
+        &json!({"username": "writer", "has_all_requested": all, "cluster": cluster, "index": indices,
+            "application": {}}),
+    )
+}
+
+/// The documented API key has no cluster privilege.
+fn not_granted(path: &str) -> Reply {
+    let reason = format!("action for [{path}] is unauthorized for API key id [kXLRCKIBp5o2l78S_8Xv]");
+    Reply::error(403, "security_exception", &reason)
+}

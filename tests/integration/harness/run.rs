@@ -1,0 +1,253 @@
+//! A run of the program: started, signalled, waited for, and checked for what holds for every run.
+
+use std::fs::File;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use super::fake::API_KEY;
+use super::listing;
+
+/// The longest that any run may take.
+const TIME_LIMIT: Duration = Duration::from_secs(40);
+
+/// The program while it runs. It is killed if the test ends first.
+pub(crate) struct Running {
+    child: Child,
+    command: String,
+    summary_file: Option<PathBuf>,
+    folder: PathBuf,
+    stdout: PathBuf,
+    stderr: PathBuf,
+    started: Instant,
+}
+
+impl Running {
+    pub(super) fn start(
+        mut command: Command,
+        summary_file: Option<PathBuf>,
+        folder: &Path,
+        output: &Path,
+    ) -> Self {
+        let number = std::fs::read_dir(output).map(Iterator::count).unwrap_or_default();
+        let (stdout, stderr) = (output.join(format!("{number}.out")), output.join(format!("{number}.err")));
+        // An earlier run's summary must not pass for this one's.
+        if let Some(file) = &summary_file {
+            let _ = std::fs::remove_file(file);
+        }
+        command.stdin(Stdio::null());
+        command.stdout(File::create(&stdout).expect("a file for standard output"));
+        command.stderr(File::create(&stderr).expect("a file for standard error"));
+        let child = command.spawn().expect("the program starts");
+        let command = format!("{command:?}");
+        Self {
+            child,
+            command,
+            summary_file,
+            folder: folder.to_owned(),
+            stdout,
+            stderr,
+            started: Instant::now(),
+        }
+    }
+
+    /// Sends a signal, such as `TERM`.
+    pub(crate) fn signal(&self, name: &str) {
+        let kill = format!("kill -{name} {}", self.child.id());
+        let status = Command::new("sh").args(["-c", &kill]).status().expect("a shell");
+        assert!(status.success(), "{kill}: {status}");
+    }
+
+    /// Whether it still runs.
+    pub(crate) fn is_running(&mut self) -> bool {
+        self.child.try_wait().expect("a status").is_none()
+    }
+
+    /// Whether standard error has this text in it by now, in upper or lower case.
+    pub(crate) fn has_said(&self, text: &str) -> bool {
+        let said = std::fs::read(&self.stderr).unwrap_or_default();
+        String::from_utf8_lossy(&said).to_lowercase().contains(text)
+    }
+
+    /// Waits for the end, and checks what holds for every run.
+    pub(crate) fn wait(mut self) -> Run {
+        let status = loop {
+            if let Some(status) = self.child.try_wait().expect("a status") {
+                break Some(status);
+            }
+            if self.started.elapsed() > TIME_LIMIT {
+                break None;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        };
+        let read =
+            |path: &Path| String::from_utf8_lossy(&std::fs::read(path).unwrap_or_default()).into_owned();
+        let run = Run {
+            code: status.and_then(shell_code),
+            stdout: read(&self.stdout),
+            stderr: read(&self.stderr),
+            summary: self.summary_file.as_ref().and_then(|file| std::fs::read_to_string(file).ok()),
+            took: self.started.elapsed(),
+            command: std::mem::take(&mut self.command),
+            files: listing(&self.folder),
+        };
+        run.check(status.is_some(), "it ended in time");
+        run.check_secrets(&self.folder);
+        if let Some(summary) = run.summary_if_any() {
+            run.check_summary(&summary);
+        }
+        run
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The code that a shell sees: 128 and the signal for a process that died by one.
+fn shell_code(status: ExitStatus) -> Option<i32> {
+    status.code().or(status.signal().map(|signal| 128 + signal))
+}
+
+/// A finished run.
+#[derive(Debug)]
+pub(crate) struct Run {
+    /// None where it had to be killed.
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+    pub(crate) took: Duration,
+    summary: Option<String>,
+    command: String,
+    files: Vec<String>,
+}
+
+impl Run {
+    /// Fails with everything there is to know about the run.
+    #[track_caller]
+    pub(crate) fn check(&self, holds: bool, what: &str) {
+        assert!(
+            holds,
+            "does not hold: {what}\n--- command\n{}\n--- exit code {:?} after {:?}\n--- standard output\n{}\n\
+             --- standard error\n{}\n--- summary\n{}\n--- files\n{}\n",
+            self.command,
+            self.code,
+            self.took,
+            self.stdout,
+            self.stderr,
+            self.summary.as_deref().unwrap_or("none"),
+            self.files.join("\n"),
+        );
+    }
+
+    /// Asserts the exit code.
+    #[track_caller]
+    pub(crate) fn exits(self, code: i32) -> Self {
+        self.check(self.code == Some(code), &format!("exit code {code}"));
+        self
+    }
+
+    /// Asserts that standard error has this text in it.
+    #[track_caller]
+    pub(crate) fn says(self, text: &str) -> Self {
+        self.check(self.stderr.contains(text), &format!("standard error has [{text}] in it"));
+        self
+    }
+
+    /// The summary; there must be one.
+    #[track_caller]
+    pub(crate) fn summary(&self) -> Value {
+        self.check(self.summary.is_some(), "there is a summary");
+        self.summary_if_any().unwrap_or_default()
+    }
+
+    /// A count of the summary by its path, such as `rows.indexed`; 0 for a reason that is not there.
+    #[track_caller]
+    pub(crate) fn count(&self, path: &str) -> u64 {
+        let summary = self.summary();
+        let at = |value: &Value, name: &str| value.get(name).cloned().unwrap_or(Value::Null);
+        let value = path.split('.').fold(summary, |value, name| at(&value, name));
+        self.check(value.is_u64() || path.starts_with("reasons."), &format!("{path} is a number"));
+        value.as_u64().unwrap_or(0)
+    }
+
+    /// Asserts counts of the summary.
+    #[track_caller]
+    pub(crate) fn counts(&self, expected: &[(&str, u64)]) {
+        for (path, count) in expected {
+            let found = self.count(path);
+            self.check(found == *count, &format!("{path} is {count}, not {found}"));
+        }
+    }
+
+    fn summary_if_any(&self) -> Option<Value> {
+        let text = self.summary.as_ref()?;
+        let summary = serde_json::from_str(text).unwrap_or(Value::Null);
+        self.check(summary.is_object(), "the summary is a JSON object");
+        Some(summary)
+    }
+
+    /// Contract section 6: every row and every archive is accounted for, whatever happened.
+    pub(crate) fn check_summary(&self, summary: &Value) {
+        let rows = &summary["rows"];
+        let row = |name: &str| rows[name].as_u64().unwrap_or_else(|| panic!("rows.{name} is {}", rows[name]));
+        let outcomes =
+            ["indexed", "deleted", "superseded", "suppressed", "skipped", "rejected", "unconfirmed"];
+        self.check(row("read") == outcomes.map(row).iter().sum::<u64>(), "the rows add up");
+        for kind in ["skipped", "rejected"] {
+            let reasons = summary["reasons"][kind].as_object().into_iter().flatten();
+            let sum: u64 = reasons.filter_map(|(_, count)| count.as_u64()).sum();
+            self.check(sum == row(kind), &format!("the reasons of {kind} rows add up"));
+        }
+        let archives = &summary["archives"];
+        let archive = |name: &str| archives[name].as_u64().unwrap_or_else(|| panic!("archives.{name}"));
+        let sum: u64 = ["already_done", "processed", "failed", "pending"].map(archive).iter().sum();
+        self.check(archive("discovered") == sum, "the archives add up");
+        self.check(
+            summary["exit_code"].as_i64() == self.code.map(i64::from),
+            "the summary tells the exit code",
+        );
+        let signalled = matches!(self.code, Some(130 | 143));
+        self.check(!signalled || summary["interrupted"] == true, "an interrupted run says so");
+        let complete = matches!(self.code, Some(0 | 3)) && summary["interrupted"] == false;
+        self.check(
+            !complete || row("unconfirmed") == 0,
+            "nothing is unconfirmed in a run that ended by itself",
+        );
+        self.check(!complete || archive("pending") == 0, "nothing is pending in a run that ended by itself");
+        let rejects = row("rejected") + archive("failed") > 0;
+        self.check(!complete || rejects == (self.code == Some(3)), "code 3 is for rejects, 0 for none");
+    }
+
+    /// The API key is nowhere: not in the output, not in any file left behind.
+    fn check_secrets(&self, folder: &Path) {
+        self.check(!self.stdout.contains(API_KEY), "standard output has no API key in it");
+        self.check(!self.stderr.contains(API_KEY), "standard error has no API key in it");
+        for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+            let content = std::fs::read(entry.path()).unwrap_or_default();
+            let leaks = String::from_utf8_lossy(&content).contains(API_KEY);
+            self.check(!leaks, &format!("{} has no API key in it", entry.path().display()));
+        }
+    }
+
+    /// The only line of standard output as JSON.
+    #[track_caller]
+    pub(crate) fn stdout_json(&self) -> Value {
+        let value = serde_json::from_str(&self.stdout).unwrap_or(Value::Null);
+        self.check(value.is_object(), "standard output is one JSON object");
+        value
+    }
+
+    /// The names of the reasons that the summary counts under `skipped`, `rejected` or `dropped_fields`.
+    #[track_caller]
+    pub(crate) fn reasons(&self, kind: &str) -> Vec<String> {
+        let summary = self.summary();
+        summary["reasons"][kind].as_object().into_iter().flatten().map(|(name, _)| name.clone()).collect()
+    }
+}

@@ -1,0 +1,379 @@
+//! A scripted S3 on loopback, and the places that give out credentials for it: lists and serves objects under the
+//! bucket's path, records every request, and does wrong what it is told to.
+
+use std::collections::BTreeMap;
+use std::io::{self, BufReader, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+
+use super::http::{Reply, Request, read_request};
+use super::script::{Fault, Rule, Script};
+
+/// The bucket.
+pub(crate) const BUCKET: &str = "megastream-test";
+
+/// The access key that is accepted at first.
+pub(crate) const ACCESS_KEY: &str = "AKIDTESTONLY";
+
+/// What must turn up in no output: the secret key, the session token, the token of the container and that of the web
+/// identity.
+pub(crate) const SECRETS: [&str; 4] =
+    ["notTo/BeSeen+secret", "notToBeSeen-session", "notToBeSeen-container", "notToBeSeen-identity"];
+
+/// Keys of a page.
+const PAGE: usize = 1_000;
+
+/// An object.
+#[derive(Clone, Debug)]
+struct Object {
+    body: Vec<u8>,
+    etag: String,
+}
+
+#[derive(Default)]
+struct State {
+    objects: BTreeMap<String, Object>,
+    puts: usize,
+    script: Script,
+    /// What is put in place of an object when a reply has been cut.
+    after_cut: Option<(String, Vec<u8>)>,
+    access_key: String,
+    /// When credentials that are given out expire.
+    expiration: String,
+    requests: Vec<Request>,
+    open_gets: usize,
+    most_open_gets: usize,
+    released: bool,
+    stopped: bool,
+    connections: Vec<TcpStream>,
+}
+
+#[derive(Default)]
+struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The running server; it ends with this value.
+pub(crate) struct FakeS3 {
+    shared: Arc<Shared>,
+    address: SocketAddr,
+    acceptor: Option<JoinHandle<()>>,
+}
+
+impl FakeS3 {
+    /// Starts a server with an empty bucket.
+    pub(crate) fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = listener.local_addr().expect("an address");
+        let shared = Arc::new(Shared::default());
+        shared.lock().access_key = ACCESS_KEY.to_owned();
+        shared.lock().expiration = "2099-01-01T00:00:00Z".to_owned();
+        let for_acceptor = Arc::clone(&shared);
+        let acceptor = std::thread::spawn(move || accept(&listener, &for_acceptor));
+        Self { shared, address, acceptor: Some(acceptor) }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Puts an object into the bucket.
+    pub(crate) fn put(&self, key: &str, body: impl Into<Vec<u8>>) {
+        self.shared.lock().put(key, body.into());
+    }
+
+    /// As soon as a reply has been cut, the object has this content.
+    pub(crate) fn replace_after_cut(&self, key: &str, body: impl Into<Vec<u8>>) {
+        self.shared.lock().after_cut = Some((key.to_owned(), body.into()));
+    }
+
+    /// Of the requests that fulfil a condition, `after` pass, the next `times` meet this fault.
+    pub(crate) fn fail(
+        &self,
+        condition: impl Fn(&Request) -> bool + Send + 'static,
+        after: usize,
+        times: usize,
+        fault: Fault,
+    ) {
+        self.shared.lock().script.add(Rule { condition: Box::new(condition), times, after, fault });
+    }
+
+    /// From now on this access key is the only one that is valid; others have expired.
+    pub(crate) fn expire_all_but(&self, access_key: &str) {
+        self.shared.lock().access_key = access_key.to_owned();
+    }
+
+    /// Credentials that are given out from now on expire then.
+    pub(crate) fn give_out_until(&self, time: &str) {
+        self.shared.lock().expiration = time.to_owned();
+    }
+
+    /// What hangs goes on.
+    pub(crate) fn release(&self) {
+        self.shared.lock().released = true;
+        self.shared.changed.notify_all();
+    }
+
+    /// All requests so far, in the order of their arrival.
+    pub(crate) fn requests(&self) -> Vec<Request> {
+        self.shared.lock().requests.clone()
+    }
+
+    /// Those of them that are to the bucket.
+    pub(crate) fn to_bucket(&self) -> Vec<Request> {
+        self.requests().into_iter().filter(|request| key_of(request).is_some()).collect()
+    }
+
+    /// Requests for objects that were open at the same time, at most.
+    pub(crate) fn most_open_gets(&self) -> usize {
+        self.shared.lock().most_open_gets
+    }
+
+    /// Waits until so many such requests have arrived.
+    pub(crate) fn wait_for(&self, wanted: impl Fn(&Request) -> bool, count: usize) {
+        let missing =
+            |state: &mut State| state.requests.iter().filter(|request| wanted(request)).count() < count;
+        let (state, time_out) = self
+            .shared
+            .changed
+            .wait_timeout_while(self.shared.lock(), super::fake::PATIENCE, missing)
+            .unwrap_or_else(PoisonError::into_inner);
+        assert!(!time_out.timed_out(), "no {count} such requests among {}", state.requests.len());
+    }
+}
+
+impl Drop for FakeS3 {
+    fn drop(&mut self) {
+        {
+            let mut state = self.shared.lock();
+            state.stopped = true;
+            for connection in state.connections.drain(..) {
+                let _ = connection.shutdown(Shutdown::Both);
+            }
+            self.shared.changed.notify_all();
+        }
+        // Wakes the acceptor, which then sees that it is to stop.
+        let _ = TcpStream::connect(self.address);
+        if let Some(acceptor) = self.acceptor.take() {
+            let _ = acceptor.join();
+        }
+    }
+}
+
+/// Whether a request is for a page of the listing.
+pub(crate) fn is_listing(request: &Request) -> bool {
+    key_of(request) == Some("")
+}
+
+/// Whether a request is for an object.
+pub(crate) fn is_object(request: &Request) -> bool {
+    key_of(request).is_some_and(|key| !key.is_empty())
+}
+
+/// An error as S3 tells it.
+pub(crate) fn error(status: u16, code: &str) -> Reply {
+    let body = format!("<Error><Code>{code}</Code><Message>scripted</Message></Error>");
+    Reply { status, headers: vec![("content-type", "application/xml".to_owned())], body: body.into_bytes() }
+}
+
+fn key_of(request: &Request) -> Option<&str> {
+    request.path.strip_prefix('/')?.strip_prefix(BUCKET)?.strip_prefix('/')
+}
+
+fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
+    let mut threads = Vec::new();
+    for stream in listener.incoming() {
+        let Ok(stream) = stream else { break };
+        let mut state = shared.lock();
+        if state.stopped {
+            break;
+        }
+        state.connections.extend(stream.try_clone());
+        drop(state);
+        let shared = Arc::clone(shared);
+        threads.push(std::thread::spawn(move || {
+            // The client going away is its own affair.
+            let _ = serve(&shared, stream);
+        }));
+    }
+    for thread in threads {
+        let _ = thread.join();
+    }
+}
+
+fn serve(shared: &Shared, stream: TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let mut stream = BufReader::new(stream);
+    while let Some(request) = read_request(&mut stream)? {
+        let (bytes, goes_on) = handle(shared, &request);
+        stream.get_mut().write_all(&bytes)?;
+        if is_object(&request) {
+            shared.lock().open_gets -= 1;
+        }
+        if !goes_on {
+            stream.get_mut().shutdown(Shutdown::Both)?;
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// What is written to the connection, and whether it stays open.
+fn handle(shared: &Shared, request: &Request) -> (Vec<u8>, bool) {
+    let mut state = shared.lock();
+    let fault = state.script.take(request);
+    state.requests.push(request.clone());
+    if is_object(request) {
+        state.open_gets += 1;
+        state.most_open_gets = state.most_open_gets.max(state.open_gets);
+    }
+    shared.changed.notify_all();
+    if matches!(fault, Some(Fault::Hang)) {
+        state = shared
+            .changed
+            .wait_while(state, |state| !state.released && !state.stopped)
+            .unwrap_or_else(PoisonError::into_inner);
+    }
+    match fault {
+        Some(Fault::Reply(reply)) => (reply.bytes(false), true),
+        Some(Fault::CutReply) => {
+            let reply = state.answer(request);
+            let bytes = reply.bytes(false);
+            if let Some((key, body)) = state.after_cut.take() {
+                state.put(&key, body);
+            }
+            (bytes[..bytes.len() - reply.body.len() / 2].to_vec(), false)
+        }
+        Some(Fault::CloseBefore) => (Vec::new(), false),
+        _ => (state.answer(request).bytes(false), true),
+    }
+}
+
+impl State {
+    fn put(&mut self, key: &str, body: Vec<u8>) {
+        self.puts += 1;
+        let etag = format!("\"{:032x}\"", self.puts);
+        self.objects.insert(key.to_owned(), Object { body, etag });
+    }
+
+    fn answer(&self, request: &Request) -> Reply {
+        let Some(key) = key_of(request) else { return self.give_out(request) };
+        if request.method != "GET" {
+            return error(405, "MethodNotAllowed");
+        }
+        if let Some(refusal) = self.refuse(request) {
+            return refusal;
+        }
+        if key.is_empty() { self.list(request) } else { self.get(key, request) }
+    }
+
+    /// Whether the request is not signed as it has to be, and by whom it is.
+    fn refuse(&self, request: &Request) -> Option<Reply> {
+        let authorization = request.header("authorization").unwrap_or_default();
+        let part = |name: &str| {
+            let rest = authorization.split_once(&format!("{name}="))?.1;
+            rest.split(',').next().map(str::to_owned)
+        };
+        let signed = part("SignedHeaders").unwrap_or_default();
+        let unsigned = request.headers.iter().any(|(name, _)| {
+            let has_to_be =
+                name.starts_with("x-amz-") || ["host", "range", "if-match"].contains(&name.as_str());
+            has_to_be && !signed.split(';').any(|signed| signed == name)
+        });
+        let signature = part("Signature").unwrap_or_default();
+        if !authorization.starts_with("AWS4-HMAC-SHA256 ") || signature.len() != 64 || unsigned {
+            return Some(error(403, "AccessDenied"));
+        }
+        let credential = part("Credential").unwrap_or_default();
+        let words: Vec<&str> = credential.split('/').collect();
+        match words[..] {
+            [key, _, "us-east-1", "s3", "aws4_request"] if key == self.access_key => None,
+            [key, ..] if key.starts_with("ASIA") || key.starts_with("AKID") => {
+                Some(error(400, "ExpiredToken"))
+            }
+            _ => Some(error(403, "InvalidAccessKeyId")),
+        }
+    }
+
+    fn list(&self, request: &Request) -> Reply {
+        if request.param("list-type") != Some("2") {
+            return error(400, "InvalidArgument");
+        }
+        let prefix = request.param("prefix").unwrap_or_default();
+        let after = request.param("continuation-token").and_then(|token| token.strip_prefix("after+/="));
+        let mut keys = self
+            .objects
+            .iter()
+            .filter(|(key, _)| key.starts_with(prefix) && after.is_none_or(|after| key.as_str() > after));
+        let page: Vec<_> = keys.by_ref().take(PAGE).collect();
+        let is_truncated = keys.next().is_some();
+        let mut xml = String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n");
+        xml += "<ListBucketResult xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">";
+        xml += &format!("<Name>{BUCKET}</Name><Prefix>{prefix}</Prefix>");
+        xml += &format!("<KeyCount>{}</KeyCount><MaxKeys>{PAGE}</MaxKeys>", page.len());
+        xml += &format!("<IsTruncated>{is_truncated}</IsTruncated>");
+        if let Some((last, _)) = page.last().filter(|_| is_truncated) {
+            xml += &format!("<NextContinuationToken>after+/={last}</NextContinuationToken>");
+        }
+        for (key, object) in page {
+            xml +=
+                &format!("<Contents><Key>{key}</Key><LastModified>2025-12-18T00:00:00.000Z</LastModified>");
+            xml += &format!("<ETag>{}</ETag><Size>{}</Size>", object.etag, object.body.len());
+            xml += "<StorageClass>STANDARD</StorageClass></Contents>";
+        }
+        xml += "</ListBucketResult>";
+        Reply { status: 200, headers: vec![], body: xml.into_bytes() }
+    }
+
+    fn get(&self, key: &str, request: &Request) -> Reply {
+        let Some(object) = self.objects.get(key) else { return error(404, "NoSuchKey") };
+        if request.header("if-match").is_some_and(|etag| etag != object.etag) {
+            return error(412, "PreconditionFailed");
+        }
+        let reply = Reply { status: 200, headers: vec![("etag", object.etag.clone())], body: Vec::new() };
+        let Some(range) = request.header("range").and_then(|range| range.strip_prefix("bytes=")) else {
+            return reply.with_body(&object.body);
+        };
+        let (start, end) = range.split_once('-').expect("a range");
+        let length = object.body.len();
+        let start: usize = start.parse().expect("a start");
+        let end = end.parse().unwrap_or(usize::MAX).min(length - 1);
+        let told = format!("bytes {start}-{end}/{length}");
+        let mut reply = reply.with_header("content-range", &told).with_body(&object.body[start..=end]);
+        reply.status = 206;
+        reply
+    }
+
+    /// The endpoint of a container, the security token service, and the metadata service of an instance.
+    fn give_out(&self, request: &Request) -> Reply {
+        let [secret, session, container, identity] = SECRETS;
+        let text = |body: &str| Reply { status: 200, headers: vec![], body: body.as_bytes().to_vec() };
+        let State { access_key, expiration, .. } = self;
+        let document = format!(
+            "{{\"AccessKeyId\":\"{access_key}\",\"SecretAccessKey\":\"{secret}\",\"Token\":\"{session}\",\
+             \"Expiration\":\"{expiration}\"}}"
+        );
+        let metadata = request.header("x-aws-ec2-metadata-token") == Some(container);
+        match (request.method.as_str(), request.path.as_str()) {
+            ("GET", "/container") if request.header("authorization") == Some(container) => text(&document),
+            ("PUT", "/imds/latest/api/token") => text(container),
+            ("GET", "/imds/latest/meta-data/iam/security-credentials/") if metadata => text("a-role"),
+            ("GET", "/imds/latest/meta-data/iam/security-credentials/a-role") if metadata => text(&document),
+            ("POST", "/sts/") if String::from_utf8_lossy(&request.body).contains(identity) => text(&format!(
+                "<AssumeRoleWithWebIdentityResponse><AssumeRoleWithWebIdentityResult><Credentials>\
+                 <AccessKeyId>{access_key}</AccessKeyId><SecretAccessKey>{secret}</SecretAccessKey>\
+                 <SessionToken>{session}</SessionToken><Expiration>{expiration}</Expiration>\
+                 </Credentials></AssumeRoleWithWebIdentityResult></AssumeRoleWithWebIdentityResponse>"
+            )),
+            _ => error(404, "NotFound"),
+        }
+    }
+}

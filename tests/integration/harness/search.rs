@@ -1,0 +1,34 @@
+//! `_search` of the fake server: one `term` query, over what the last refresh has made visible.
+
+use serde_json::{Value, json};
+
+use super::http::{Reply, Request};
+use super::store::Store;
+
+/// Hits of a search that names no size.
+const DEFAULT_SIZE: u64 = 10;
+
+/// Answers a search; anything but a `term` query is refused.
+pub(super) fn answer(store: &Store, name: &str, request: &Request) -> Reply {
+    let body = request.json();
+    let term = body["query"]["term"].as_object().and_then(|term| term.iter().next());
+    let (Some((field, wanted)), members) = (term, store.members(name)) else {
+        return Reply::error(400, "parsing_exception", "this server knows the query [term] only");
+    };
+    if members.is_empty() {
+        return Reply::error(404, "index_not_found_exception", &format!("no such index [{name}]"));
+    }
+    let mut found: Vec<Value> = Vec::new();
+    for (concrete, index) in store.indices.iter().filter(|(concrete, _)| members.contains(concrete)) {
+        // Only a keyword is compared as a whole.
+        let is_keyword = index.mapping["properties"][field]["type"] == "keyword";
+        let fits = |source: &Value| is_keyword && &source[field] == wanted;
+        let hits = index.searchable.iter().filter(|(_, source)| fits(source));
+        found.extend(hits.map(|(id, _)| json!({"_index": concrete, "_id": id, "_score": 1.0})));
+    }
+    let total = found.len();
+    found.truncate(body["size"].as_u64().unwrap_or(DEFAULT_SIZE) as usize);
+    let shards = json!({"total": members.len(), "successful": members.len(), "skipped": 0, "failed": 0});
+    let hits = json!({"total": {"value": total, "relation": "eq"}, "max_score": 1.0, "hits": found});
+    Reply::json(200, &json!({"took": 1, "timed_out": false, "_shards": shards, "hits": hits}))
+}

@@ -1,0 +1,267 @@
+//! The fake server's inside: its state, its connections, and how a request is answered or not.
+
+use std::io::{self, BufReader, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use super::fake::API_KEY;
+use super::http::{Reply, Request, read_request};
+use super::json::filter;
+use super::rest::{self, Privileges};
+use super::script::{Fault, Script};
+use super::store::{Item, Store, parse_bulk, refused};
+
+/// A request as it was received, and what became of it.
+#[derive(Clone, Debug)]
+pub(crate) struct Record {
+    pub(crate) request: Request,
+    /// The actions of a bulk request.
+    pub(crate) items: Vec<Item>,
+    pub(crate) arrived: Moment,
+    /// Just before the reply was sent; none where there was none.
+    pub(crate) answered: Option<Moment>,
+    /// The status of the reply.
+    pub(crate) status: Option<u16>,
+}
+
+/// A point in time, and its place in the order of everything that happened on this server.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Moment {
+    pub(crate) order: u64,
+    pub(crate) time: Instant,
+}
+
+/// How long a request that is to come after others waits for the next of them.
+const A_MOMENT: Duration = Duration::from_millis(2);
+
+/// A bulk request that nobody waits for any more, and that is applied all the same.
+struct Late {
+    items: Vec<Item>,
+    /// Requests to arrive first.
+    requests: usize,
+}
+
+/// Everything that the server knows.
+#[derive(Default)]
+pub(super) struct State {
+    pub(super) store: Store,
+    pub(super) privileges: Privileges,
+    pub(super) script: Script,
+    pub(super) records: Vec<Record>,
+    late: Vec<Late>,
+    moments: u64,
+    open_bulks: usize,
+    pub(super) most_open_bulks: usize,
+    /// Bulk requests with more bytes are answered with 413.
+    pub(super) bulk_limit: Option<usize>,
+    pub(super) released: bool,
+    pub(super) stopped: bool,
+    pub(super) connections: Vec<TcpStream>,
+}
+
+impl State {
+    fn now(&mut self) -> Moment {
+        self.moments += 1;
+        Moment { order: self.moments, time: Instant::now() }
+    }
+
+    /// Applies the late requests whose time has come with this one.
+    fn apply_late(&mut self, request: &Request) {
+        let body = String::from_utf8_lossy(&request.body);
+        let store = &mut self.store;
+        self.late.retain_mut(|late| {
+            let looked_up = request.is_mget() && late.items.iter().any(|item| body.contains(&item.id));
+            let due = looked_up || late.requests == 0;
+            if due {
+                late.items.iter().for_each(|item| drop(store.apply(item)));
+            }
+            late.requests = late.requests.saturating_sub(1);
+            !due
+        });
+    }
+
+    /// Applies what is late.
+    pub(super) fn settle(&mut self) {
+        for item in self.late.drain(..).flat_map(|late| late.items) {
+            self.store.apply(&item);
+        }
+    }
+}
+
+/// The state, and the news that it has changed.
+#[derive(Default)]
+pub(super) struct Shared {
+    pub(super) state: Mutex<State>,
+    pub(super) changed: Condvar,
+}
+
+impl Shared {
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Serves each connection by a thread of its own, until the server is stopped.
+pub(super) fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
+    let mut threads = Vec::new();
+    for stream in listener.incoming() {
+        let Ok(stream) = stream else { break };
+        let mut state = shared.lock();
+        if state.stopped {
+            break;
+        }
+        state.connections.extend(stream.try_clone());
+        drop(state);
+        let shared = Arc::clone(shared);
+        threads.push(std::thread::spawn(move || {
+            // The client going away is its own affair.
+            let _ = serve(&shared, stream);
+        }));
+    }
+    for thread in threads {
+        let _ = thread.join();
+    }
+}
+
+fn serve(shared: &Shared, stream: TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let mut stream = BufReader::new(stream);
+    while let Some(request) = read_request(&mut stream)? {
+        let bytes = handle(shared, request);
+        let goes_on = bytes.keep_alive;
+        stream.get_mut().write_all(&bytes.bytes)?;
+        if !goes_on {
+            stream.get_mut().shutdown(Shutdown::Both)?;
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// What is written to the connection, and whether it stays open.
+struct Answer {
+    bytes: Vec<u8>,
+    keep_alive: bool,
+}
+
+fn handle(shared: &Shared, request: Request) -> Answer {
+    let mut state = shared.lock();
+    let arrived = state.now();
+    state.apply_late(&request);
+    let fault = state.script.take(&request);
+    let place = state.records.len();
+    let items = if request.is_bulk() { actions(&request).unwrap_or_default() } else { Vec::new() };
+    let bulk = request.is_bulk();
+    state.records.push(Record { request: request.clone(), items, arrived, answered: None, status: None });
+    if bulk {
+        state.open_bulks += 1;
+        state.most_open_bulks = state.most_open_bulks.max(state.open_bulks);
+    }
+    shared.changed.notify_all();
+    if let Some(Fault::After(requests)) = fault {
+        while state.records.len() <= place + requests {
+            let arrived = state.records.len();
+            state = shared.changed.wait_timeout(state, A_MOMENT).unwrap_or_else(PoisonError::into_inner).0;
+            if state.records.len() == arrived {
+                break;
+            }
+        }
+    }
+    if matches!(fault, Some(Fault::Hang)) {
+        state = shared
+            .changed
+            .wait_while(state, |state| !state.released && !state.stopped)
+            .unwrap_or_else(PoisonError::into_inner);
+    }
+    if let Some(Fault::Delay(time)) = fault {
+        drop(state);
+        std::thread::sleep(time);
+        state = shared.lock();
+    }
+    let answer = if state.stopped { None } else { reply(&mut state, place, &request, fault.as_ref()) };
+    if bulk {
+        state.open_bulks -= 1;
+    }
+    let now = state.now();
+    let bytes = answer.as_ref().map(|answer| answer.bytes(request.method == "HEAD")).unwrap_or_default();
+    if let (Some(reply), Some(record)) = (&answer, state.records.get_mut(place)) {
+        record.answered = Some(now);
+        record.status = Some(reply.status);
+    }
+    match fault {
+        Some(Fault::CutReply) => {
+            let body = answer.map(|answer| answer.body.len()).unwrap_or_default();
+            Answer { bytes: bytes[..bytes.len() - body / 2].to_vec(), keep_alive: false }
+        }
+        _ => Answer { keep_alive: !bytes.is_empty(), bytes },
+    }
+}
+
+/// Applies the request as far as the fault lets it, and replies unless the fault forbids it.
+fn reply(state: &mut State, place: usize, request: &Request, fault: Option<&Fault>) -> Option<Reply> {
+    if let Some(Fault::Reply(reply)) = fault {
+        return Some(reply.clone());
+    }
+    if matches!(fault, Some(Fault::CloseBefore)) {
+        return None;
+    }
+    if request.header("authorization") != Some(&format!("ApiKey {API_KEY}")) {
+        let reason = "unable to authenticate with provided credentials for this request";
+        return Some(Reply::error(401, "security_exception", reason));
+    }
+    if let Some(Fault::ApplyLate(requests)) = fault {
+        let items = actions(request).unwrap_or_default();
+        state.late.push(Late { items, requests: *requests });
+        return None;
+    }
+    if !request.is_bulk() {
+        let reply = rest::answer(&mut state.store, &state.privileges, request);
+        return (!matches!(fault, Some(Fault::CloseAfter | Fault::CloseHalfway))).then_some(reply);
+    }
+    if state.bulk_limit.is_some_and(|limit| request.body.len() > limit) {
+        return Some(Reply { status: 413, headers: vec![], body: vec![] });
+    }
+    let mut told = match bulk(state, place, request, matches!(fault, Some(Fault::CloseHalfway))) {
+        Ok(told) => told,
+        Err(_) if matches!(fault, Some(Fault::CloseAfter | Fault::CloseHalfway)) => return None,
+        Err(reason) => return Some(Reply::error(400, "illegal_argument_exception", &reason)),
+    };
+    match fault {
+        Some(Fault::CloseAfter | Fault::CloseHalfway) => return None,
+        Some(Fault::Garbage) => return Some(Reply::json(200, &json!("")).with_body(b"{\"took\":1,\"err")),
+        Some(Fault::ItemFewer) => drop(told.pop()),
+        Some(Fault::ItemMore) => told.extend(told.last().cloned()),
+        _ => {}
+    }
+    let errors = told.iter().any(|item| item.to_string().contains("\"error\":"));
+    let body = json!({"errors": errors, "took": 1, "items": told});
+    let body = request.param("filter_path").map(|paths| filter(&body, paths)).unwrap_or(body);
+    Some(Reply::json(200, &body))
+}
+
+/// Applies the actions of a bulk request in their order, all or the first half, and tells each result.
+fn bulk(state: &mut State, place: usize, request: &Request, half: bool) -> Result<Vec<Value>, String> {
+    let mut items = actions(request)?;
+    let applied = if half { items.len() / 2 } else { items.len() };
+    let mut told = Vec::with_capacity(items.len());
+    for item in items.iter_mut().take(applied) {
+        let (status, result) = match state.script.take_item(item) {
+            Some((status, error_type)) => refused(item, &item.index, status, error_type, "scripted"),
+            None => state.store.apply(item),
+        };
+        item.status = Some(status);
+        told.push(json!({&item.operation: result}));
+    }
+    if let Some(record) = state.records.get_mut(place) {
+        record.items = items;
+    }
+    Ok(told)
+}
+
+fn actions(request: &Request) -> Result<Vec<Item>, String> {
+    let index = request.path.strip_suffix("/_bulk").unwrap_or_default().trim_start_matches('/');
+    parse_bulk(&request.body, (!index.is_empty()).then_some(index))
+}

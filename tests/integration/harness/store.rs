@@ -1,0 +1,298 @@
+//! What the fake server holds: indices, documents and the versions that decide which write wins.
+//!
+//! The rules are those of Elasticsearch 9.5.3 as recorded from a real node: external versions, versions of
+//! deletes remembered (until `index.gc_deletes`), per-item errors.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use super::vectors;
+
+/// The longest `_id` in bytes.
+pub(crate) const MAX_ID_BYTES: usize = 512;
+
+/// Everything that the server holds.
+#[derive(Debug, Default)]
+pub(crate) struct Store {
+    pub(crate) indices: BTreeMap<String, Index>,
+    /// Versions of deletes are forgotten at once, as real ones are after `index.gc_deletes`.
+    pub(crate) forget_deletes: bool,
+    /// How often the node was started anew.
+    pub(crate) node_starts: u32,
+    pub(crate) base64: Base64Vectors,
+}
+
+/// What the server does with a vector that is sent as base64.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Base64Vectors {
+    /// It refuses the document, as Elasticsearch before 9.3.
+    #[default]
+    Refused,
+    /// It reads big-endian values, as Elasticsearch from 9.3 on.
+    BigEndian,
+    /// It reads little-endian values, as OpenSearch.
+    LittleEndian,
+    /// It reads them, and returns them as they were sent (`index.mapping.exclude_source_vectors: false`).
+    KeptAsSent,
+    /// It reads them, and never returns any (`_source.excludes` in the mapping).
+    NotReturned,
+}
+
+/// One concrete index.
+#[derive(Debug, Default)]
+pub(crate) struct Index {
+    pub(crate) documents: BTreeMap<String, Document>,
+    /// What searches see: the documents of the last refresh.
+    pub(super) searchable: BTreeMap<String, Value>,
+    /// Versions of deletes, by id.
+    deletes: BTreeMap<String, u64>,
+    pub(crate) mapping: Value,
+    /// Flat settings that were set, such as `index.gc_deletes`.
+    pub(crate) settings: BTreeMap<String, String>,
+    pub(crate) aliases: BTreeMap<String, Value>,
+}
+
+/// A live document.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Document {
+    pub(crate) version: u64,
+    pub(crate) source: Value,
+}
+
+/// One action of a bulk request.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Item {
+    /// `index` or `delete`.
+    pub(crate) operation: String,
+    pub(crate) index: String,
+    pub(crate) id: String,
+    pub(crate) version: Option<u64>,
+    pub(crate) version_type: String,
+    /// The document of an index action, null where it is no JSON.
+    pub(crate) source: Value,
+    /// Bytes of its lines.
+    pub(crate) bytes: usize,
+    /// The status that the item was answered with, none where the request was not applied that far.
+    pub(crate) status: Option<u16>,
+}
+
+impl Item {
+    /// A confirmed write: what a client may build on.
+    pub(crate) fn is_confirmed(&self) -> bool {
+        self.status.is_some_and(|status| (200..300).contains(&status))
+    }
+}
+
+/// Parses a bulk body; the error is the reason of a 400 for the whole request.
+pub(crate) fn parse_bulk(body: &[u8], default_index: Option<&str>) -> Result<Vec<Item>, String> {
+    let text = std::str::from_utf8(body).map_err(|e| format!("the body is not UTF-8: {e}"))?;
+    if text.is_empty() {
+        return Err("request body is required".to_owned());
+    }
+    let Some(text) = text.strip_suffix('\n') else {
+        return Err("The bulk request must be terminated by a newline [\\n]".to_owned());
+    };
+    let mut lines = text.split('\n');
+    let mut items = Vec::new();
+    while let Some(line) = lines.next() {
+        let mut item = parse_action(line, default_index)?;
+        item.bytes = line.len() + 1;
+        if item.operation != "delete" {
+            let source = lines.next().ok_or("Validation Failed: an action without a document")?;
+            item.source = serde_json::from_str(source).unwrap_or(Value::Null);
+            item.bytes += source.len() + 1;
+        }
+        if item.id.len() > MAX_ID_BYTES {
+            return Err(format!("Validation Failed: 1: id [{}] is too long", item.id));
+        }
+        items.push(item);
+    }
+    Ok(items)
+}
+
+fn parse_action(line: &str, default_index: Option<&str>) -> Result<Item, String> {
+    let value: Value = serde_json::from_str(line).map_err(|e| format!("malformed action line: {e}"))?;
+    let action = value.as_object().filter(|o| o.len() == 1).and_then(|o| o.iter().next());
+    let (operation, meta) = action.ok_or("Malformed action/metadata line, expected one action")?;
+    if !["index", "delete"].contains(&operation.as_str()) {
+        return Err(format!("this server knows no action [{operation}]"));
+    }
+    let known = ["_index", "_id", "version", "version_type", "require_alias", "routing"];
+    if let Some(key) = meta.as_object().and_then(|o| o.keys().find(|key| !known.contains(&key.as_str()))) {
+        return Err(format!("Action/metadata line contains an unknown parameter [{key}]"));
+    }
+    let text = |key: &str| meta[key].as_str().map(str::to_owned);
+    Ok(Item {
+        operation: operation.clone(),
+        index: text("_index").or(default_index.map(str::to_owned)).ok_or("index is missing")?,
+        id: text("_id").ok_or("this server makes no ids")?,
+        version: meta["version"].as_u64(),
+        version_type: text("version_type").unwrap_or_default(),
+        ..Item::default()
+    })
+}
+
+impl Base64Vectors {
+    /// A document as it is kept.
+    fn keep(self, source: &Value) -> Value {
+        let mut source = source.clone();
+        for vector in source.get_mut("embeddings").and_then(Value::as_object_mut).into_iter().flatten() {
+            let (Some(values), true) = (vectors::decode(vector.1), vector.1.is_string()) else { continue };
+            let swap = |value: &f32| f32::from_bits(value.to_bits().swap_bytes());
+            match self {
+                Self::BigEndian => *vector.1 = json!(values),
+                Self::LittleEndian => *vector.1 = values.iter().map(swap).collect(),
+                Self::Refused | Self::KeptAsSent | Self::NotReturned => {}
+            }
+        }
+        source
+    }
+}
+
+impl Store {
+    /// A store with the given empty indices.
+    pub(crate) fn with_indices(names: &[&str]) -> Self {
+        let mut store = Self::default();
+        for name in names {
+            store.indices.insert((*name).to_owned(), Index::new(mapping_of(name)));
+        }
+        store
+    }
+
+    /// Forgets the versions of all deletes so far, as if `index.gc_deletes` had passed.
+    pub(crate) fn forget_deletes_so_far(&mut self) {
+        self.indices.values_mut().for_each(|index| index.deletes.clear());
+    }
+
+    /// The concrete indices behind a name: the index itself, or all that have it as an alias.
+    pub(crate) fn members(&self, name: &str) -> Vec<String> {
+        let has = |(index, content): &(&String, &Index)| *index == name || content.aliases.contains_key(name);
+        self.indices.iter().filter(has).map(|(index, _)| index.clone()).collect()
+    }
+
+    /// The one index that is written to or read from under a name, or the error that there is none.
+    pub(crate) fn target(&self, name: &str) -> Result<String, (u16, &'static str, String)> {
+        let members = self.members(name);
+        let writes = |index: &&String| self.indices[*index].aliases[name]["is_write_index"] == true;
+        match members.as_slice() {
+            [] => Err((404, "index_not_found_exception", format!("no such index [{name}]"))),
+            [only] => Ok(only.clone()),
+            several => several.iter().find(writes).cloned().ok_or_else(|| {
+                let reason = format!("no write index is defined for alias [{name}]");
+                (400, "illegal_argument_exception", reason)
+            }),
+        }
+    }
+
+    /// An index by its concrete name or an alias that only it has.
+    pub(crate) fn index(&mut self, name: &str) -> Option<&mut Index> {
+        let concrete = self.target(name).ok()?;
+        self.indices.get_mut(&concrete)
+    }
+
+    /// Applies one action. Returns its status and what is said about it, without the action's name.
+    pub(crate) fn apply(&mut self, item: &Item) -> (u16, Value) {
+        let base64 = self.base64;
+        let forget = self.forget_deletes;
+        let concrete = match self.target(&item.index) {
+            Ok(concrete) => concrete,
+            Err((status, kind, reason)) => return refused(item, &item.index, status, kind, &reason),
+        };
+        let index = self.indices.entry(concrete.clone()).or_default();
+        if item.operation == "index"
+            && let Err(reason) = check_document(&item.source, base64 != Base64Vectors::Refused)
+        {
+            return refused(item, &concrete, 400, "document_parsing_exception", &reason);
+        }
+        let (status, version, result) = match index.write(item, base64.keep(&item.source)) {
+            Ok(written) => written,
+            Err(current) => {
+                let reason = format!("[{}]: version conflict, current version [{current}]", item.id);
+                return refused(item, &concrete, 409, "version_conflict_engine_exception", &reason);
+            }
+        };
+        if forget {
+            index.deletes.clear();
+        }
+        let shards = json!({"total": 2, "successful": 1, "failed": 0});
+        let told = json!({"_index": concrete, "_id": item.id, "_version": version, "result": result,
+            "_shards": shards, "_seq_no": 0, "_primary_term": 1, "status": status});
+        (status, told)
+    }
+}
+
+/// A refused item, as a bulk reply tells it.
+pub(crate) fn refused(item: &Item, index: &str, status: u16, kind: &str, reason: &str) -> (u16, Value) {
+    let error = json!({"type": kind, "reason": reason, "index": index});
+    (status, json!({"_index": index, "_id": item.id, "status": status, "error": error}))
+}
+
+impl Index {
+    /// An empty index with this mapping.
+    pub(crate) fn new(mapping: Value) -> Self {
+        Self { mapping, ..Self::default() }
+    }
+
+    /// Lets searches see the documents that are there now.
+    pub(super) fn refresh(&mut self) {
+        let sources = self.documents.iter().map(|(id, document)| (id.clone(), document.source.clone()));
+        self.searchable = sources.collect();
+    }
+
+    /// Writes under the version rules: the status, the new version and the result, or the version in the way.
+    fn write(&mut self, item: &Item, source: Value) -> Result<(u16, u64, &'static str), u64> {
+        let live = self.documents.get(&item.id).map(|document| document.version);
+        let current = live.or(self.deletes.get(&item.id).copied());
+        let version = match (current, item.version) {
+            (Some(current), Some(new)) if new < current => return Err(current),
+            (Some(current), Some(new)) if new == current && item.version_type == "external" => {
+                return Err(current);
+            }
+            (_, Some(new)) => new,
+            (current, None) => current.unwrap_or(0) + 1,
+        };
+        if item.operation == "delete" {
+            self.documents.remove(&item.id);
+            self.deletes.insert(item.id.clone(), version);
+            return Ok(if live.is_some() { (200, version, "deleted") } else { (404, version, "not_found") });
+        }
+        self.deletes.remove(&item.id);
+        self.documents.insert(item.id.clone(), Document { version, source });
+        Ok(if live.is_some() { (200, version, "updated") } else { (201, version, "created") })
+    }
+}
+
+/// What a mapping with two `dense_vector` fields of 384 dimensions refuses.
+fn check_document(source: &Value, base64: bool) -> Result<(), String> {
+    if !source.is_object() {
+        return Err("failed to parse: not an object".to_owned());
+    }
+    let vectors = source["embeddings"].as_object();
+    for (name, vector) in vectors.into_iter().flatten() {
+        let fits = match vector {
+            Value::Array(values) => values.len() == 384 && values.iter().all(Value::is_number),
+            Value::String(text) => base64 && text.len() == 2048,
+            _ => false,
+        };
+        if !fits {
+            return Err(format!("Failed to parse object: [{name}] is no vector of 384 dimensions"));
+        }
+    }
+    Ok(())
+}
+
+/// The mapping that the index of that name is documented with.
+pub(crate) fn mapping_of(index: &str) -> Value {
+    let field = |kind: &str| json!({"type": kind});
+    if index.starts_with("post_tombstones") {
+        return json!({"properties": {"at_uri": field("keyword"), "author_did": field("keyword"),
+            "deleted_at": field("date"), "indexed_at": field("date")}});
+    }
+    let vector = json!({"type": "dense_vector", "dims": 384, "index": true, "similarity": "cosine"});
+    let vectors = json!({"properties": {"all_MiniLM_L6_v2": vector, "all_MiniLM_L12_v2": vector}});
+    json!({"properties": {"at_uri": field("keyword"), "author_did": field("keyword"),
+        "content": field("text"), "created_at": field("date"), "thread_root_post": field("keyword"),
+        "thread_parent_post": field("keyword"), "quote_post": field("keyword"), "embeddings": vectors,
+        "indexed_at": field("date")}})
+}

@@ -1,0 +1,114 @@
+//! The program is killed, without a chance to tidy up, at any instant, and started anew until it is done.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use crate::harness::archives::{Archive, delete, post, unreadable, update};
+use crate::harness::http::Request;
+use crate::harness::model::{assert_holds, assert_processed_are_held};
+use crate::harness::script::Fault;
+use crate::harness::{DEAD_LETTERS, Invocation, STATE_FILE, TestEnv};
+
+/// How many times the program is killed, unless `KILLS` says otherwise.
+const KILLS: usize = 200;
+
+/// So many loads are killed at the same time. They wait for the server most of the time.
+const AT_ONCE: usize = 5;
+
+/// Twenty archives with everything in them: posts, updates, deletions, rows that are rejected.
+fn archives() -> Vec<Archive> {
+    let rows = |archive: usize| {
+        let own = (0..10).map(move |n| post(&format!("a{archive}-{n}"), "first").row());
+        // What earlier archives have brought comes again, changes, or goes.
+        let earlier = archive.saturating_sub(1);
+        let later = [
+            update(&format!("a{earlier}-1"), "second").row(),
+            delete(&format!("a{earlier}-2")),
+            post(&format!("a{}-2", earlier.saturating_sub(1)), "emitted anew").row(),
+            unreadable(&format!("odd{archive}"), Some("{")),
+        ];
+        own.chain(later)
+    };
+    (0..20).map(|n| Archive::new(&format!("20251218_0000{n:02}")).with_all(rows(n))).collect()
+}
+
+/// A server that takes its time, so that a run lasts for several saves of the state file.
+fn slow_env(archives: &[Archive]) -> TestEnv {
+    let env = TestEnv::with_archives(archives);
+    let writes_or_looks_up = |request: &Request| request.is_bulk() || request.is_mget();
+    env.fake.fail(writes_or_looks_up, 0, usize::MAX, Fault::Delay(Duration::from_millis(25)));
+    env
+}
+
+fn load(env: &TestEnv) -> Invocation<'_> {
+    env.ingest().args(&["--batch-docs", "4", "--senders", "2", "--workers", "2"])
+}
+
+/// What holds at every instant: the state file can be read, and what it calls processed is all there.
+fn assert_nothing_is_lost(env: &TestEnv, archives: &[Archive]) {
+    // The rejected row of each archive has no document; it is among the dead letters.
+    let letters = env.read(DEAD_LETTERS).unwrap_or_default();
+    let with_documents: Vec<Archive> = archives
+        .iter()
+        .map(|archive| {
+            let mut archive = archive.clone();
+            let rejected = archive.rows.pop().and_then(|row| row.at_uri).unwrap_or_default();
+            let has_letter = letters.contains(&rejected);
+            assert!(has_letter || env.status_of(&archive) == "pending", "{rejected} is nowhere");
+            archive
+        })
+        .collect();
+    assert_processed_are_held(env, &with_documents);
+}
+
+/// Kills a load at random instants until a run of it comes to its end, and looks at the result. Returns how often it
+/// was killed.
+fn kill_until_done(archives: &[Archive], typical: Duration, seed: u64) -> usize {
+    let mut random = fastrand::Rng::with_seed(seed);
+    let env = slow_env(archives);
+    let mut done = BTreeSet::new();
+    for kills in 0.. {
+        let running = load(&env).start();
+        std::thread::sleep(typical.mul_f64(random.f64()));
+        running.signal("KILL");
+        let run = running.wait();
+        assert_nothing_is_lost(&env, archives);
+        let now: BTreeSet<String> = env.state().into_keys().collect();
+        assert!(done.is_subset(&now), "an archive was forgotten: {done:?}, then {now:?}");
+        done = now;
+        if run.code != Some(128 + 9) {
+            // It has ended just before, or all was done: the rejected rows may be those of an earlier run.
+            run.check(matches!(run.code, Some(0 | 3)), "it is done");
+            assert_eq!(done.len(), archives.len());
+            assert!(!env.path(&format!("{STATE_FILE}.tmp")).exists());
+            assert_holds(&env.fake, archives);
+            return kills;
+        }
+    }
+    0
+}
+
+#[test]
+fn killed_at_any_instant_and_started_anew_the_program_loses_nothing() {
+    let archives = &archives();
+    let undisturbed = slow_env(archives);
+    let typical = load(&undisturbed).run().exits(3).took;
+    let wanted = std::env::var("KILLS").ok().and_then(|kills| kills.parse().ok()).unwrap_or(KILLS);
+    let seed = AtomicU64::new(fastrand::u64(..u64::MAX / 2));
+    let kills = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..AT_ONCE {
+            scope.spawn(|| {
+                while kills.load(Ordering::Relaxed) < wanted {
+                    let seed = seed.fetch_add(1, Ordering::Relaxed);
+                    println!("a load of {typical:?}, seed {seed}");
+                    let killed = kill_until_done(archives, typical, seed);
+                    println!("seed {seed}: done after {killed} kills");
+                    kills.fetch_add(killed, Ordering::Relaxed);
+                }
+            });
+        }
+    });
+    assert!(kills.into_inner() >= wanted);
+}

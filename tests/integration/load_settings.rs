@@ -1,0 +1,236 @@
+//! `--bulk-load-settings`: what is set for a load is put back, whatever ends it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::harness::archives::Archive;
+use crate::harness::http::Request;
+use crate::harness::model::assert_holds;
+use crate::harness::script::Fault;
+use crate::harness::{Running, TestEnv, posts};
+
+const RECORD: &str = ".processed_files.json.load_settings.json";
+
+/// What a load sets for posts.
+const TUNED: [(&str, &str); 2] = [("index.number_of_replicas", "0"), ("index.refresh_interval", "29999ms")];
+
+fn archives() -> [Archive; 1] {
+    [Archive::new("20251218_000000").with_all(posts("p", 3))]
+}
+
+/// A folder with an archive, and a server on which these settings of `posts` are set.
+fn env_with(set: &[(&str, &str)]) -> TestEnv {
+    let env = TestEnv::with_archives(&archives());
+    set_by_hand(&env, set);
+    env
+}
+
+fn set_by_hand(env: &TestEnv, set: &[(&str, &str)]) {
+    env.fake.store(|store| store.index("posts").unwrap().settings.extend(map(set)));
+}
+
+fn map(set: &[(&str, &str)]) -> BTreeMap<String, String> {
+    set.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+}
+
+/// The settings of an index that have been set.
+fn settings(env: &TestEnv, index: &str) -> BTreeMap<String, String> {
+    env.fake.store(|store| store.index(index).unwrap().settings.clone())
+}
+
+fn is_update(request: &Request) -> bool {
+    request.method == "PUT" && request.path.ends_with("/_settings")
+}
+
+/// A load that waits for the answer to its first bulk request.
+fn load_in_progress(env: &TestEnv) -> Running {
+    env.fake.fail_bulks(1, Fault::Hang);
+    let running = env.ingest().args(&["--bulk-load-settings"]).start();
+    env.fake.wait_for_bulks(1);
+    running
+}
+
+#[test]
+fn settings_are_tuned_for_the_load_and_put_back_at_its_end() {
+    let before = [("index.refresh_interval", "7s"), ("index.number_of_replicas", "2")];
+    let env = env_with(&before);
+    let running = load_in_progress(&env);
+    assert_eq!(settings(&env, "posts"), map(&TUNED), "while the load runs");
+    assert_eq!(settings(&env, "post_tombstones"), map(&TUNED[1..]), "tombstones keep their replicas");
+    assert!(env.read(RECORD).unwrap().contains("7s"));
+    env.fake.release();
+    running.wait().exits(0);
+    assert_eq!(settings(&env, "posts"), map(&before));
+    assert!(settings(&env, "post_tombstones").is_empty());
+    assert_eq!(env.read(RECORD), None);
+    assert_holds(&env.fake, &archives());
+}
+
+#[test]
+fn what_was_set_is_on_record_before_anything_is_changed() {
+    let env = env_with(&[]);
+    env.fake.fail(is_update, 0, 1, Fault::Hang);
+    let running = env.ingest().args(&["--bulk-load-settings"]).start();
+    env.fake.wait_for(|record| is_update(&record.request), 1);
+    assert!(env.read(RECORD).is_some());
+    env.fake.release();
+    running.wait().exits(0);
+}
+
+#[test]
+fn settings_are_put_back_after_a_signal_and_a_failure() {
+    let before = [("index.number_of_replicas", "1")];
+    let env = env_with(&before);
+    env.fake.fail_bulks(usize::MAX, Fault::status(503));
+    let running = env.ingest().args(&["--bulk-load-settings"]).start();
+    env.fake.wait_for_bulks(1);
+    assert_eq!(settings(&env, "posts"), map(&TUNED));
+    running.signal("TERM");
+    running.wait().exits(143);
+    assert_eq!(settings(&env, "posts"), map(&before));
+    env.run(&["--bulk-load-settings", "--retry-budget", "1"]).exits(4);
+    assert_eq!(settings(&env, "posts"), map(&before));
+    assert_eq!(env.read(RECORD), None);
+}
+
+#[test]
+fn a_run_after_a_kill_puts_them_back_first_with_or_without_the_flag() {
+    for flags in [&[][..], &["--bulk-load-settings"]] {
+        let before = [("index.number_of_replicas", "2")];
+        let env = env_with(&before);
+        let running = load_in_progress(&env);
+        running.signal("KILL");
+        running.wait().exits(137);
+        assert_eq!(settings(&env, "posts"), map(&TUNED));
+        env.fake.release();
+        env.fake.forget_requests();
+        env.run(flags).exits(0);
+        assert_eq!(settings(&env, "posts"), map(&before));
+        let requests = env.fake.requests();
+        let first = |wanted: fn(&Request) -> bool| requests.iter().position(|r| wanted(&r.request));
+        assert!(first(is_update).unwrap() < first(Request::is_bulk).unwrap());
+        assert_eq!(env.read(RECORD), None);
+        assert_holds(&env.fake, &archives());
+    }
+}
+
+#[test]
+fn a_second_signal_leaves_the_record_for_the_next_run() {
+    let before = [("index.number_of_replicas", "2")];
+    let env = env_with(&before);
+    let mut running = load_in_progress(&env);
+    running.signal("TERM");
+    while running.is_running() && !running.has_said("signal") {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    running.signal("TERM");
+    running.wait().exits(143);
+    assert_eq!(settings(&env, "posts"), map(&TUNED));
+    env.fake.release();
+    env.run(&[]).exits(0);
+    assert_eq!(settings(&env, "posts"), map(&before));
+}
+
+#[test]
+fn a_second_process_leaves_the_settings_to_the_first() {
+    let before = [("index.number_of_replicas", "2")];
+    let env = env_with(&before);
+    let running = load_in_progress(&env);
+    let second = env.ingest().args(&["--bulk-load-settings"]).var("SPOOL_STATE_FILE", "second.json").run();
+    second.exits(0).says("another process has tuned posts");
+    assert_eq!(settings(&env, "posts"), map(&TUNED), "the first one still loads");
+    assert_eq!(env.read("second.json.load_settings.json"), None);
+    env.fake.release();
+    running.wait().exits(0);
+    assert_eq!(settings(&env, "posts"), map(&before));
+}
+
+#[test]
+fn what_an_operator_sets_during_the_load_stays() {
+    let env = env_with(&[("index.refresh_interval", "7s"), ("index.number_of_replicas", "2")]);
+    let running = load_in_progress(&env);
+    set_by_hand(&env, &[("index.refresh_interval", "1s")]);
+    env.fake.release();
+    running.wait().exits(0);
+    let after = [("index.refresh_interval", "1s"), ("index.number_of_replicas", "2")];
+    assert_eq!(settings(&env, "posts"), map(&after));
+}
+
+#[test]
+fn a_server_that_is_away_for_a_moment_does_not_keep_them_from_being_put_back() {
+    let env = env_with(&[("index.number_of_replicas", "2")]);
+    env.fake.fail(is_update, 2, 3, Fault::status(503));
+    env.run(&["--bulk-load-settings"]).exits(0);
+    assert_eq!(settings(&env, "posts"), map(&[("index.number_of_replicas", "2")]));
+    assert_eq!(env.read(RECORD), None);
+}
+
+#[test]
+fn what_cannot_be_put_back_is_told_with_what_to_do_by_hand() {
+    let env = env_with(&[("index.number_of_replicas", "2")]);
+    env.fake.fail(is_update, 2, usize::MAX, Fault::status(403));
+    let run = env.run(&["--bulk-load-settings"]).exits(1);
+    run.says(r#"PUT /posts/_settings {"index.number_of_replicas":"2","index.refresh_interval":null}"#)
+        .counts(&[("archives.processed", 1)]);
+    assert!(env.read(RECORD).is_some());
+    env.fake.release();
+    env.run(&[]).exits(0);
+    assert_eq!(settings(&env, "posts"), map(&[("index.number_of_replicas", "2")]));
+}
+
+#[test]
+fn settings_are_changed_only_with_the_privilege_to_put_them_back() {
+    let env = env_with(&[]);
+    env.fake.deny("manage");
+    env.run(&["--bulk-load-settings"]).exits(5).says("manage");
+    assert!(!env.fake.requests().iter().any(|record| is_update(&record.request)));
+    env.run(&[]).exits(0);
+}
+
+#[test]
+fn what_one_index_has_taken_is_put_back_where_the_other_refuses() {
+    let env = env_with(&[]);
+    let of_posts = |request: &Request| is_update(request) && request.path.starts_with("/posts/");
+    env.fake.fail(of_posts, 0, usize::MAX, Fault::status(403));
+    env.run(&["--bulk-load-settings"]).exits(5).says("manage on posts");
+    assert!(settings(&env, "posts").is_empty() && settings(&env, "post_tombstones").is_empty());
+    assert!(env.fake.bulks().is_empty());
+    assert_eq!(env.read(RECORD), None);
+}
+
+#[test]
+fn a_failure_to_put_back_does_not_hide_what_has_ended_the_run() {
+    let env = env_with(&[]);
+    env.fake.fail(is_update, 1, usize::MAX, Fault::status(403));
+    let run = env.run(&["--bulk-load-settings"]).exits(5).says("preflight refused: load settings");
+    run.says("PUT /post_tombstones/_settings");
+    assert!(env.read(RECORD).is_some());
+}
+
+#[test]
+fn a_record_that_cannot_be_read_stops_the_run() {
+    let env = env_with(&[]);
+    env.write(RECORD, "{");
+    env.run(&[]).exits(2).says(RECORD);
+    env.run(&["--check"]).exits(2).says(RECORD);
+    assert!(env.fake.bulks().is_empty());
+    assert_eq!(env.read(RECORD).as_deref(), Some("{"));
+}
+
+#[test]
+fn the_record_of_an_index_that_is_gone_is_done_with() {
+    let env = env_with(&[]);
+    let change = json!({"index.number_of_replicas": {"before": "1", "during": "0"}});
+    env.write(RECORD, json!({"posts_v0": change}).to_string());
+    env.run(&[]).exits(0).says("posts_v0");
+    assert_eq!(env.read(RECORD), None);
+}
+
+#[test]
+fn a_spool_run_has_no_first_load() {
+    let env = env_with(&[]);
+    env.run(&["--bulk-load-settings", "--mode", "spool"]).exits(2).says("--bulk-load-settings");
+    assert!(env.fake.requests().is_empty());
+}

@@ -1,0 +1,26 @@
+//! Tests that drive the built binary against a scripted Elasticsearch.
+
+// What fails in the harness fails the test; there is nobody to hand an error to.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod accounts;
+mod check;
+mod cli;
+mod dry_run;
+mod durable;
+mod endurance;
+mod harness;
+mod ingest;
+mod kill;
+mod limits;
+mod load_settings;
+mod metrics;
+mod mixtures;
+mod preflight;
+mod pressure;
+mod replay;
+mod replies;
+mod s3;
+mod shutdown;
+mod state;
+mod vectors;

@@ -1,0 +1,125 @@
+//! The metrics file, against the summary of the same run.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use crate::harness::archives::{Archive, delete};
+use crate::harness::{Run, TestEnv, posts};
+
+const FILE: &str = "ingest.prom";
+
+fn archive() -> Archive {
+    Archive::new("20251218_000000").with_all(posts("p", 5)).with(delete("gone"))
+}
+
+/// The samples of the metrics file by name and labels, without the prefix of all names.
+fn samples(env: &TestEnv) -> BTreeMap<String, f64> {
+    let text = env.read(FILE).unwrap_or_default();
+    let sample = |line: &str| {
+        let (name, value) = line.rsplit_once(' ').expect("a name and a value");
+        let name = name.strip_prefix("megastream_ingest_").expect("the prefix");
+        (name.to_owned(), value.parse().expect("a number"))
+    };
+    text.lines().filter(|line| !line.starts_with('#')).map(sample).collect()
+}
+
+/// Asserts that every count of the summary is in the metrics file, too.
+fn assert_equal(samples: &BTreeMap<String, f64>, run: &Run) {
+    let mut pairs = vec![
+        ("archives_discovered".to_owned(), "archives.discovered".to_owned()),
+        ("rows_read_total".to_owned(), "rows.read".to_owned()),
+        ("bulk_requests_total".to_owned(), "requests.bulk".to_owned()),
+        ("bulk_requests_retried_total".to_owned(), "requests.retried".to_owned()),
+        ("bulk_request_bytes_total".to_owned(), "requests.bytes_sent".to_owned()),
+    ];
+    let labelled = |name: &str, label: &str, value: &str| format!("{name}{{{label}=\"{value}\"}}");
+    for state in ["already_done", "processed", "failed", "pending"] {
+        pairs.push((labelled("archives", "state", state), format!("archives.{state}")));
+    }
+    for outcome in ["indexed", "deleted", "superseded", "suppressed", "skipped", "rejected", "unconfirmed"] {
+        pairs.push((labelled("rows_total", "outcome", outcome), format!("rows.{outcome}")));
+    }
+    for reason in run.reasons("rejected") {
+        pairs
+            .push((labelled("rows_rejected_total", "reason", &reason), format!("reasons.rejected.{reason}")));
+    }
+    for (name, path) in pairs {
+        let found = samples.get(&name).copied();
+        run.check(found == Some(run.count(&path) as f64), &format!("{name} is {path}, not {found:?}"));
+    }
+    let code = samples.get("exit_code").copied();
+    run.check(code == run.code.map(f64::from), "the exit code is that of the run");
+    run.check(samples.get("running") == Some(&0.0), "the run has ended");
+}
+
+#[test]
+fn the_figures_of_a_dry_run_equal_its_summary() {
+    let broken = Archive::new("20251219_000000").with_all(posts("q", 2));
+    let env = TestEnv::with_archives(&[archive()]);
+    env.write(&format!("archives/{}", broken.name()), "no archive");
+    let run = env.ingest().args(&["--dry-run"]).var("METRICS_FILE", FILE).run().exits(3);
+    let samples = samples(&env);
+    assert_equal(&samples, &run);
+    assert_eq!(samples.get("rows_total{outcome=\"indexed\"}"), Some(&5.0));
+    assert_eq!(samples.get("archives{state=\"failed\"}"), Some(&1.0));
+    assert_eq!(samples.get("newest_archive_timestamp_seconds"), Some(&1_766_016_000.0));
+    assert!(!samples.keys().any(|name| name.starts_with("elasticsearch_state")), "{samples:?}");
+    assert!(!samples.contains_key("last_success_timestamp_seconds"), "a dry run is no success");
+}
+
+#[test]
+fn the_figures_of_a_run_equal_its_summary_and_a_later_failure_keeps_the_last_success() {
+    let env = TestEnv::with_archives(&[archive()]);
+    let run = env.ingest().args(&["--metrics-file", FILE]).run().exits(0);
+    let first = samples(&env);
+    assert_equal(&first, &run);
+    assert_eq!(first.get("elasticsearch_state{state=\"available\"}"), Some(&1.0));
+    assert_eq!(first.get("requests_in_flight_limit"), Some(&4.0));
+    let success = first.get("last_success_timestamp_seconds");
+    assert!(success.is_some());
+
+    // A key that the server does not know.
+    let refused =
+        env.ingest().var("METRICS_FILE", FILE).var("ELASTICSEARCH_API_KEY", "d3Jvbmc=").run().exits(5);
+    let second = samples(&env);
+    assert_equal(&second, &refused);
+    assert_eq!(second.get("last_success_timestamp_seconds"), success);
+    assert_eq!(second.get("elasticsearch_state{state=\"connecting\"}"), Some(&1.0));
+    assert_eq!(second.get("newest_archive_timestamp_seconds"), Some(&1_766_016_000.0));
+}
+
+#[test]
+fn a_spool_run_publishes_each_look_and_its_end() {
+    let env = TestEnv::with_archives(&[archive()]);
+    let spool =
+        env.ingest().args(&["--mode", "spool", "--metrics-file", FILE]).var("SPOOL_INTERVAL_SEC", "1");
+    let mut running = spool.start();
+    let processed = || samples(&env).get("archives{state=\"processed\"}").copied().unwrap_or_default();
+    let mut wait_for = |count: f64| {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while processed() != count && Instant::now() < deadline && running.is_running() {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        assert_eq!(processed(), count);
+    };
+    wait_for(1.0);
+    env.add(&[Archive::new("20251219_000000").with_all(posts("q", 2))]);
+    wait_for(2.0);
+    let during = samples(&env);
+    assert_eq!(during.get("running"), Some(&1.0));
+    assert!(!during.contains_key("exit_code"));
+    assert!(during.contains_key("last_success_timestamp_seconds"));
+    running.signal("TERM");
+    let run = running.wait().exits(0);
+    assert_equal(&samples(&env), &run);
+}
+
+#[test]
+fn a_metrics_file_that_cannot_be_written_is_a_warning_and_no_more() {
+    let env = TestEnv::with_archives(&[archive()]);
+    // The name is as long as a name may be: there is no room for the temporary file's.
+    let long = "m".repeat(255);
+    let run = env.ingest().args(&["--metrics-file", &long]).run().exits(0).says("METRICS_FILE");
+    let warnings = run.stderr.lines().filter(|line| line.contains("METRICS_FILE")).count();
+    run.check(warnings == 1, "there is one warning");
+}

@@ -1,0 +1,103 @@
+//! What is found out before anything is sent, and what is set up when asked for.
+
+use serde_json::json;
+
+use crate::harness::archives::Archive;
+use crate::harness::fake::Fake;
+use crate::harness::model::assert_holds;
+use crate::harness::store::{Index, Store};
+use crate::harness::{TestEnv, posts};
+
+fn archives() -> [Archive; 1] {
+    [Archive::new("20251218_000000").with_all(posts("p", 3))]
+}
+
+/// Exit code 5 naming what is wrong, nothing created and nothing sent; `--check` says the same.
+#[track_caller]
+fn refuses(env: &TestEnv, what: &str) {
+    env.add(&archives());
+    let indices = |store: &mut Store| store.indices.keys().cloned().collect::<Vec<_>>();
+    let before = env.fake.store(indices);
+    for arguments in [&[][..], &["--check"]] {
+        let run = env.run(arguments).exits(5).says(what);
+        run.check(env.fake.bulks().is_empty(), "no bulk request was sent");
+        run.check(env.fake.store(indices) == before, "nothing was created");
+        run.check(env.state().is_empty(), "the archive is still pending");
+    }
+}
+
+#[test]
+fn a_missing_index_is_refused() {
+    refuses(&TestEnv::with_fake(Fake::start_with(Store::with_indices(&["post_tombstones"]))), "posts");
+    refuses(&TestEnv::with_fake(Fake::start_with(Store::with_indices(&["posts"]))), "post_tombstones");
+}
+
+#[test]
+fn a_wrong_api_key_is_refused() {
+    let env = TestEnv::with_archives(&archives());
+    let run = env.ingest().var("ELASTICSEARCH_API_KEY", "d3Jvbmc6a2V5LW9mLW5vYm9keQ==").run().exits(5);
+    run.check(!run.stderr.contains("d3Jvbmc6a2V5"), "the key is not printed");
+    assert!(env.fake.bulks().is_empty());
+}
+
+#[test]
+fn a_missing_privilege_is_refused() {
+    let env = TestEnv::new();
+    for privilege in ["write", "index", "delete"] {
+        env.fake.deny(privilege);
+    }
+    refuses(&env, "privilege");
+}
+
+#[test]
+fn a_mapping_that_cannot_hold_the_vectors_is_refused() {
+    let env = TestEnv::new();
+    env.fake.store(|store| {
+        let mapping = &mut store.index("posts").unwrap().mapping;
+        mapping["properties"]["embeddings"]["properties"]["all_MiniLM_L6_v2"]["dims"] = json!(768);
+    });
+    refuses(&env, "all_MiniLM_L6_v2");
+    let env = TestEnv::new();
+    env.fake.store(|store| {
+        let mapping = &mut store.index("posts").unwrap().mapping;
+        mapping["properties"]["embeddings"]["properties"]["all_MiniLM_L12_v2"] = json!({"type": "text"});
+    });
+    refuses(&env, "all_MiniLM_L12_v2");
+}
+
+#[test]
+fn an_alias_of_several_indices_without_a_write_index_is_refused() {
+    let env = TestEnv::new();
+    env.fake.store(|store| {
+        let posts = store.indices.remove("posts").unwrap();
+        for name in ["posts_v1", "posts_v2"] {
+            let mut index = Index::new(posts.mapping.clone());
+            index.aliases.insert("posts".to_owned(), json!({}));
+            store.indices.insert(name.to_owned(), index);
+        }
+    });
+    refuses(&env, "posts");
+}
+
+#[test]
+fn missing_indices_are_created_when_asked_for() {
+    let env = TestEnv::with_fake(Fake::start_with(Store::default()));
+    env.add(&archives());
+    env.run(&["--create-indices"]).exits(0);
+    assert_holds(&env.fake, &archives());
+    env.fake.store(|store| {
+        let mapping = store.index("posts").unwrap().mapping.clone();
+        for model in ["all_MiniLM_L6_v2", "all_MiniLM_L12_v2"] {
+            let vector = &mapping["properties"]["embeddings"]["properties"][model];
+            assert_eq!(
+                (&vector["type"], &vector["dims"]),
+                (&json!("dense_vector"), &json!(384)),
+                "{mapping}"
+            );
+        }
+        assert_eq!(mapping["properties"]["at_uri"]["type"], "keyword");
+        let tombstones = store.index("post_tombstones").unwrap().mapping.clone();
+        assert_eq!(tombstones["properties"]["deleted_at"]["type"], "date");
+    });
+    env.run(&["--create-indices"]).exits(0).counts(&[("archives.already_done", 1)]);
+}

@@ -1,0 +1,146 @@
+//! A server under pressure: what is sent again, how much, how often, and what the log says of it.
+
+use std::sync::Mutex;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::harness::archives::{Archive, delete, post, uri};
+use crate::harness::http::{Reply, Request};
+use crate::harness::model::assert_holds;
+use crate::harness::script::Fault;
+use crate::harness::{Run, TestEnv, posts};
+
+fn archive() -> Archive {
+    Archive::new("20251218_000000").with_all(posts("a", 20))
+}
+
+fn bulk_bytes(env: &TestEnv) -> usize {
+    env.fake.bulks().iter().map(|record| record.request.body.len()).sum()
+}
+
+/// Lines of the log on attempts that failed.
+fn lines_on_failures(run: &Run) -> u64 {
+    run.stderr.matches("next attempt in").count() as u64
+}
+
+/// The only dead letter: of the post of that name, with the size of its request in its reason.
+fn assert_only_dead_letter(env: &TestEnv, error_type: &str, name: &str) {
+    let letters = env.dead_letters();
+    assert_eq!(letters.len(), 1, "{letters:?}");
+    let letter = &letters[0];
+    assert_eq!((&letter["error_type"], &letter["at_uri"]), (&json!(error_type), &json!(uri(name))));
+    let line = |value: &Value| value.to_string().len() + 1;
+    let size = line(&letter["action"]) + line(&letter["document"]);
+    let reason = letter["reason"].as_str().unwrap_or_default();
+    assert!(reason.contains(&format!("{size} bytes")), "{size}: {reason}");
+}
+
+#[test]
+fn a_third_of_the_items_pushed_back_at_random_costs_less_than_half_as_many_bytes_again() {
+    let archives: Vec<Archive> = (0..4)
+        .map(|n| Archive::new(&format!("20251218_00000{n}")).with_all(posts(&format!("a{n}-"), 500)))
+        .collect();
+    let env = TestEnv::with_archives(&archives);
+    env.run(&[]).exits(0);
+    let clean = bulk_bytes(&env);
+
+    let env = TestEnv::with_archives(&archives);
+    let random = Mutex::new(fastrand::Rng::with_seed(5));
+    let refused = move |_: &_| random.lock().unwrap().f64() < 0.3;
+    env.fake.fail_items(refused, usize::MAX, 429, "es_rejected_execution_exception");
+    let run = env.run(&[]).exits(0);
+    run.counts(&[("rows.indexed", 2000)]);
+    let sent = bulk_bytes(&env);
+    run.check(sent > clean * 5 / 4, "the push-backs were met");
+    run.check(sent * 2 <= clean * 3, &format!("{sent} bytes were sent instead of {clean}"));
+    assert_holds(&env.fake, &archives);
+}
+
+#[test]
+fn a_document_over_which_the_connection_breaks_becomes_a_dead_letter_and_the_others_are_indexed() {
+    let big = || post("big", &"too long ".repeat(1000));
+    for archive in [archive(), Archive::new("20251218_000000")] {
+        let env = TestEnv::with_archives(&[archive.clone().with(delete("gone")).with(big())]);
+        let is_large = |request: &Request| request.is_bulk() && request.body.len() > 6000;
+        env.fake.fail(is_large, 0, usize::MAX, Fault::CloseBefore);
+        // A budget below the time that this takes: the server is not unavailable.
+        let run = env.ingest().var("RETRY_BUDGET_SEC", "3").run().exits(3);
+        run.counts(&[("rows.rejected", 1), ("rows.deleted", 1), ("archives.processed", 1)]);
+        assert_holds(&env.fake, &[archive.with(delete("gone"))]);
+        assert_only_dead_letter(&env, "connection_broken", "big");
+    }
+}
+
+#[test]
+fn a_document_too_large_by_itself_becomes_a_dead_letter_that_names_its_size_and_what_the_server_says() {
+    let env = TestEnv::with_archives(&[archive().with(post("big", &"too long ".repeat(1000)))]);
+    let too_large = Reply::error(413, "too_large", "at most 6000 bytes");
+    let is_large = |request: &Request| request.is_bulk() && request.body.len() > 6000;
+    env.fake.fail(is_large, 0, usize::MAX, Fault::Reply(too_large));
+    env.run(&[]).exits(3).counts(&[("rows.rejected", 1), ("rows.indexed", 20)]);
+    assert_only_dead_letter(&env, "request_entity_too_large", "big");
+    let reason = env.dead_letters()[0]["reason"].to_string();
+    assert!(reason.contains("at most 6000 bytes"), "{reason}");
+}
+
+#[test]
+fn a_server_that_breaks_every_connection_is_down_and_no_document_is_to_blame() {
+    let env = TestEnv::with_archives(&[archive()]);
+    env.fake.fail_bulks(usize::MAX, Fault::CloseAfter);
+    let run = env.ingest().args(&["--batch-docs", "1"]).var("RETRY_BUDGET_SEC", "4").run().exits(4);
+    run.counts(&[("rows.rejected", 0), ("archives.pending", 1)]);
+    assert!(env.dead_letters().is_empty());
+    env.fake.release();
+    env.run(&[]).exits(0);
+    assert_holds(&env.fake, &[archive()]);
+}
+
+#[test]
+fn an_outage_costs_a_line_and_not_one_for_each_attempt() {
+    let env = TestEnv::with_archives(&[archive()]);
+    env.fake.fail_bulks(usize::MAX, Fault::status(503));
+    let run = env.ingest().args(&["--batch-docs", "4"]).var("RETRY_BUDGET_SEC", "2").run().exits(4);
+    assert!(env.fake.bulks().len() > 5);
+    run.check(lines_on_failures(&run) <= 1 + run.took.as_secs() / 10, "a line in ten seconds");
+    run.check(lines_on_failures(&run) > 0, "the first one at once");
+}
+
+#[test]
+fn a_spool_run_waits_for_an_unavailable_server_with_a_line_a_minute() {
+    let env = TestEnv::with_archives(&[archive()]);
+    env.fake.fail_bulks(6, Fault::cluster_block());
+    let running = env.ingest().args(&["--mode", "spool"]).var("RETRY_BUDGET_SEC", "0").start();
+    env.wait_for_processed(&[archive()]);
+    running.signal("TERM");
+    let run = running.wait().exits(0);
+    run.check(lines_on_failures(&run) == 1, "one line, for all attempts of less than a minute");
+    assert_holds(&env.fake, &[archive()]);
+}
+
+#[test]
+fn a_signal_ends_the_time_that_a_server_asks_for() {
+    let env = TestEnv::with_archives(&[archive()]);
+    let busy = Reply::error(429, "es_rejected_execution_exception", "busy").with_header("Retry-After", "250");
+    env.fake.fail_bulks(1, Fault::Reply(busy));
+    let running = env.ingest().start();
+    // The reply has arrived.
+    while !running.has_said("next attempt") {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    running.signal("TERM");
+    let run = running.wait().exits(143);
+    run.check(run.took < Duration::from_secs(10), "it ends soon");
+}
+
+#[test]
+fn a_signal_ends_the_waiting_of_the_preflight() {
+    let env = TestEnv::with_archives(&[archive()]);
+    env.fake.fail(|_| true, 0, usize::MAX, Fault::status(503));
+    let running = env.ingest().start();
+    env.fake.wait_for(|_| true, 3);
+    running.signal("INT");
+    let run = running.wait().exits(130);
+    run.check(run.took < Duration::from_secs(10), "it ends soon");
+    assert!(env.fake.bulks().is_empty());
+}

@@ -1,0 +1,218 @@
+//! What Elasticsearch may answer, and that nothing is lost by it.
+
+use serde_json::json;
+
+use crate::harness::archives::{Archive, delete, post, uri};
+use crate::harness::http::{Reply, Request};
+use crate::harness::model::assert_holds;
+use crate::harness::script::Fault;
+use crate::harness::{DEAD_LETTERS, TestEnv, lines, posts};
+
+/// Two archives: posts, and deletions of some of them.
+fn archives() -> [Archive; 2] {
+    let deletes = ["p1", "p5", "p9"].map(delete);
+    [
+        Archive::new("20251218_000000").with_all(posts("p", 12)),
+        Archive::new("20251218_000500").with_all(deletes).with_all(posts("q", 12)),
+    ]
+}
+
+/// Every way in which a whole request goes wrong for a while.
+fn faults() -> Vec<Fault> {
+    let statuses = [408, 429, 500, 502, 503, 504].map(Fault::status);
+    let others = [
+        Fault::cluster_block(),
+        Fault::CloseBefore,
+        Fault::CloseAfter,
+        Fault::CloseHalfway,
+        Fault::CutReply,
+        Fault::Garbage,
+        Fault::ItemFewer,
+        Fault::ItemMore,
+    ];
+    statuses.into_iter().chain(others).collect()
+}
+
+#[test]
+fn a_request_that_fails_is_sent_again_and_nothing_is_lost() {
+    for (n, fault) in faults().into_iter().enumerate() {
+        let env = TestEnv::with_archives(&archives());
+        env.fake.fail(Request::is_bulk, n % 3, 2, fault.clone());
+        let run = env.run(&["--batch-docs", "5"]).exits(0);
+        run.check(run.count("requests.retried") > 0, &format!("{fault:?} is retried"));
+        run.counts(&[("rows.read", 27), ("rows.deleted", 3), ("archives.processed", 2)]);
+        assert_holds(&env.fake, &archives());
+    }
+}
+
+#[test]
+fn a_look_up_that_fails_is_made_again() {
+    for fault in [429, 500, 503].map(Fault::status).into_iter().chain([
+        Fault::CloseBefore,
+        Fault::CloseAfter,
+        Fault::CutReply,
+        Fault::Reply(Reply::json(200, &json!({}))),
+        Fault::Reply(Reply::json(200, &json!({"docs": []}))),
+    ]) {
+        let first = Archive::new("20251218_000000").with(delete("a"));
+        let later = Archive::new("20251219_000000").with(post("a", "emitted anew")).with(post("b", "new"));
+        let env = TestEnv::with_archives(std::slice::from_ref(&first));
+        env.fake.store(|store| store.forget_deletes = true);
+        env.run(&[]).exits(0);
+        env.add(std::slice::from_ref(&later));
+        env.fake.fail(Request::is_mget, 0, 1, fault.clone());
+        env.run(&[]).exits(0).counts(&[("rows.suppressed", 1), ("rows.indexed", 1)]);
+        assert_holds(&env.fake, &[first, later]);
+    }
+}
+
+#[test]
+fn a_refused_document_becomes_a_dead_letter_and_the_others_are_indexed() {
+    let archive = Archive::new("20251218_000000").with_all(posts("p", 10));
+    let env = TestEnv::with_archives(std::slice::from_ref(&archive));
+    env.fake.fail_items(|item| item.id == uri("p4"), usize::MAX, 400, "document_parsing_exception");
+    let run = env.run(&[]).exits(3);
+    run.counts(&[("rows.indexed", 9), ("rows.rejected", 1), ("archives.processed", 1)]);
+    run.counts(&[("reasons.rejected.document_parsing_exception", 1)]);
+    let letters = env.dead_letters();
+    assert_eq!(letters.len(), 1);
+    let letter = &letters[0];
+    assert_eq!(letter["archive"], json!(archive.name()));
+    assert_eq!((&letter["row_id"], &letter["at_uri"]), (&json!(5), &json!(uri("p4"))));
+    assert_eq!(
+        (&letter["stage"], &letter["error_type"]),
+        (&json!("elasticsearch"), &json!("document_parsing_exception"))
+    );
+    assert_eq!(letter["reason"], "scripted");
+    assert_eq!(letter["action"]["index"]["_id"], json!(uri("p4")));
+    assert_eq!(letter["action"]["index"]["version"], json!(archive.version(5)));
+    assert_eq!(letter["document"]["content"], "Post 4 of p");
+}
+
+#[test]
+fn dead_letters_are_replayed_under_their_versions() {
+    let archives = [Archive::new("20251218_000000").with_all(posts("p", 4)).with(delete("gone"))];
+    let env = TestEnv::with_archives(&archives);
+    let refused = [uri("p2"), uri("gone")];
+    env.fake.fail_items(move |item| refused.contains(&item.id), 2, 400, "document_parsing_exception");
+    env.run(&[]).exits(3).counts(&[("rows.rejected", 2)]);
+    env.fake.release();
+    env.run(&["--replay", DEAD_LETTERS]).exits(0);
+    assert_holds(&env.fake, &archives);
+}
+
+#[test]
+fn items_pushed_back_are_sent_again_alone() {
+    for (status, kind) in [
+        (429, "es_rejected_execution_exception"),
+        (503, "unavailable_shards_exception"),
+        (403, "cluster_block_exception"),
+    ] {
+        let archives = [Archive::new("20251218_000000").with_all(posts("p", 10))];
+        let env = TestEnv::with_archives(&archives);
+        let pushed_back = [uri("p3"), uri("p7")];
+        env.fake.fail_items(move |item| pushed_back.contains(&item.id), 4, status, kind);
+        env.run(&[]).exits(0).counts(&[("rows.indexed", 10), ("rows.rejected", 0)]);
+        assert_holds(&env.fake, &archives);
+        let sizes: Vec<usize> = env.fake.bulks().iter().map(|record| record.items.len()).collect();
+        assert_eq!(sizes, [10, 2, 2], "{kind}");
+    }
+}
+
+#[test]
+fn a_refused_tombstone_leaves_the_post_alone() {
+    let archives = [Archive::new("20251218_000000").with_all(posts("p", 2))];
+    let deletion = Archive::new("20251219_000000").with(delete("p0"));
+    let env = TestEnv::with_archives(&archives);
+    env.run(&[]).exits(0);
+    env.add(std::slice::from_ref(&deletion));
+    env.fake.fail_items(|item| item.index == "post_tombstones", 1, 400, "document_parsing_exception");
+    env.run(&[]).exits(3).counts(&[("rows.rejected", 1), ("rows.deleted", 0)]);
+    assert_holds(&env.fake, &archives);
+}
+
+#[test]
+fn lost_rights_stop_the_run_at_once() {
+    for status in [401, 403] {
+        let env = TestEnv::with_archives(&archives());
+        env.fake.fail(Request::is_bulk, 1, usize::MAX, Fault::status(status));
+        let run = env.run(&["--batch-docs", "4", "--senders", "1"]).exits(5);
+        run.check(run.took.as_secs() < 10, "it stops at once");
+        run.counts(&[("archives.processed", 0), ("archives.pending", 2), ("requests.retried", 0)]);
+        assert!(env.state().is_empty());
+        env.fake.release();
+        env.run(&[]).exits(0);
+        assert_holds(&env.fake, &archives());
+    }
+}
+
+#[test]
+fn unavailability_past_the_budget_ends_the_run_and_no_archive_is_to_blame() {
+    for fault in [Fault::status(503), Fault::status(429), Fault::CloseBefore, Fault::cluster_block()] {
+        let env = TestEnv::with_archives(&archives());
+        env.fake.fail_bulks(usize::MAX, fault);
+        let run = env.ingest().var("RETRY_BUDGET_SEC", "1").run().exits(4);
+        run.check(run.took.as_secs() < 20, "the budget is kept");
+        run.counts(&[("archives.processed", 0), ("archives.failed", 0), ("archives.pending", 2)]);
+        assert!(env.state().is_empty());
+        env.fake.release();
+        env.run(&[]).exits(0);
+        assert_holds(&env.fake, &archives());
+    }
+}
+
+#[test]
+fn a_server_that_is_not_there_is_unavailable() {
+    let env = TestEnv::with_archives(&archives());
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let url = format!("http://{free}");
+    env.ingest().var("ELASTICSEARCH_URL", &url).var("RETRY_BUDGET_SEC", "1").run().exits(4);
+    assert!(env.state().is_empty());
+}
+
+#[test]
+fn retry_after_is_honoured() {
+    let env = TestEnv::with_archives(&[Archive::new("20251218_000000").with_all(posts("p", 3))]);
+    let busy = Reply::error(429, "es_rejected_execution_exception", "busy").with_header("Retry-After", "2");
+    env.fake.fail_bulks(1, Fault::Reply(busy));
+    env.run(&[]).exits(0);
+    let times: Vec<_> = env.fake.bulks().iter().map(|record| record.arrived.time).collect();
+    assert_eq!(times.len(), 2);
+    assert!(times[1].duration_since(times[0]).as_millis() >= 1950, "{:?}", times[1] - times[0]);
+}
+
+#[test]
+fn a_request_too_large_is_halved_down_to_the_document_that_is_to_blame() {
+    let big = post("big", &"too long ".repeat(1000));
+    let small = Archive::new("20251218_000000").with_all(posts("a", 20));
+    let archive = small.clone().with(big);
+    let env = TestEnv::with_archives(std::slice::from_ref(&archive));
+    env.fake.limit_bulk_bytes(4000);
+    env.run(&[]).exits(3).counts(&[("rows.indexed", 20), ("rows.rejected", 1), ("archives.processed", 1)]);
+    assert_holds(&env.fake, &[small]);
+    let letters = lines(&env.read(DEAD_LETTERS).unwrap_or_default());
+    assert_eq!(letters.len(), 1);
+    assert_eq!((&letters[0]["at_uri"], &letters[0]["stage"]), (&json!(uri("big")), &json!("elasticsearch")));
+}
+
+#[test]
+fn an_id_that_elasticsearch_refuses_costs_no_other_row() {
+    let good = Archive::new("20251218_000000").with_all(posts("p", 5));
+    let env = TestEnv::with_archives(&[good.clone().with(post(&"x".repeat(600), "its id is too long"))]);
+    let run = env.run(&[]).exits(3);
+    run.counts(&[("rows.indexed", 5), ("rows.rejected", 1)]);
+    assert_holds(&env.fake, &[good]);
+    assert_eq!(env.dead_letters().len(), 1);
+}
+
+#[test]
+fn a_redirect_carries_no_credentials_elsewhere() {
+    let elsewhere = crate::harness::fake::Fake::start();
+    let env = TestEnv::with_archives(&archives());
+    let target = format!("{}/_bulk", elsewhere.url());
+    let redirect = Reply { status: 307, headers: vec![("Location", target)], body: vec![] };
+    env.fake.fail(|_| true, 0, usize::MAX, Fault::Reply(redirect));
+    let run = env.ingest().var("RETRY_BUDGET_SEC", "1").run();
+    run.check(run.code != Some(0), "nothing was written, and the run says so");
+    run.check(elsewhere.requests().is_empty(), "the other server got no request");
+}

@@ -1,0 +1,433 @@
+//! `--source s3`: what is read from a bucket, and what comes of a server that fails.
+
+use crate::harness::archives::Archive;
+use crate::harness::http::Request;
+use crate::harness::model::assert_holds;
+use crate::harness::s3::{ACCESS_KEY, BUCKET, FakeS3, SECRETS, error, is_listing, is_object};
+use crate::harness::script::Fault;
+use crate::harness::{Invocation, Run, TestEnv, posts, string};
+
+fn archives() -> [Archive; 3] {
+    ["20251218_000000", "20251218_000100", "20251218_000200"]
+        .map(|time| Archive::new(time).with_all(posts(time, 3)))
+}
+
+/// Puts archives into the bucket, below `in/`.
+fn put(s3: &FakeS3, archives: &[Archive]) {
+    archives.iter().for_each(|archive| s3.put(&key(archive), archive.zip()));
+}
+
+fn key(archive: &Archive) -> String {
+    format!("in/{}", archive.name())
+}
+
+/// A bucket with these archives, and an environment whose Elasticsearch is empty.
+fn with(archives: &[Archive]) -> (TestEnv, FakeS3) {
+    let s3 = FakeS3::start();
+    put(&s3, archives);
+    (TestEnv::new(), s3)
+}
+
+/// The program, set up to read from the bucket.
+fn ingest<'e>(env: &'e TestEnv, s3: &FakeS3) -> Invocation<'e> {
+    without_keys(env, s3).var("AWS_S3_ACCESS_KEY", ACCESS_KEY).var("AWS_S3_SECRET_KEY", SECRETS[0])
+}
+
+fn without_keys<'e>(env: &'e TestEnv, s3: &FakeS3) -> Invocation<'e> {
+    env.ingest()
+        .args(&["--source", "s3"])
+        .without("LOCAL_SQLITE_DB_PATH")
+        .var("S3_SQLITE_DB_BUCKET", BUCKET)
+        .var("S3_SQLITE_DB_PREFIX", "in/")
+        .var("AWS_ENDPOINT_URL_S3", &s3.url())
+        .var("AWS_EC2_METADATA_DISABLED", "true")
+}
+
+/// Runs to the end, and checks what holds for every run: what is asked, how, and what is not told.
+#[track_caller]
+fn run(invocation: Invocation<'_>, s3: &FakeS3) -> Run {
+    check(invocation.run(), s3)
+}
+
+#[track_caller]
+fn check(run: Run, s3: &FakeS3) -> Run {
+    for request in s3.to_bucket() {
+        run.check(request.method == "GET", "nothing is ever written to the bucket");
+        run.check(request.header("authorization").is_some(), "every request is signed");
+        let payer = request.header("x-amz-request-payer");
+        run.check(payer == Some("requester"), "every request says who pays");
+    }
+    for secret in SECRETS {
+        run.check(!run.stdout.contains(secret) && !run.stderr.contains(secret), "no secret is told");
+    }
+    run
+}
+
+/// Requests for an object.
+fn gets(s3: &FakeS3, key: &str) -> Vec<Request> {
+    let path = format!("/{BUCKET}/{key}");
+    s3.requests().into_iter().filter(|request| request.path == path).collect()
+}
+
+fn is_get_of(archive: &Archive) -> impl Fn(&Request) -> bool + Send + 'static {
+    let path = format!("/{BUCKET}/{}", key(archive));
+    move |request| request.path == path
+}
+
+#[test]
+fn a_bucket_gives_the_documents_that_a_folder_does() {
+    let archives = archives();
+    let (env, s3) = with(&archives);
+    s3.put("in/README.txt", "no archive");
+    s3.put("elsewhere/mega_jetstream_20251219_000000.db.zip", "not below the prefix");
+    let bucket = run(ingest(&env, &s3), &s3).exits(0);
+    bucket.counts(&[("archives.discovered", 3), ("archives.processed", 3), ("rows.indexed", 9)]);
+    assert_eq!(bucket.summary()["source"], "s3");
+    assert_holds(&env.fake, &archives);
+
+    let folder = TestEnv::with_archives(&archives);
+    folder.run(&[]).exits(0);
+    let sources = |env: &TestEnv| -> Vec<_> {
+        let documents = env.fake.documents("posts");
+        let source = |mut document: serde_json::Value| {
+            document.as_object_mut().map(|fields| fields.remove("indexed_at"));
+            document
+        };
+        documents.into_iter().map(|(id, document)| (id, document.version, source(document.source))).collect()
+    };
+    assert_eq!(sources(&env), sources(&folder));
+
+    run(ingest(&env, &s3), &s3).exits(0).counts(&[("archives.already_done", 3), ("rows.read", 0)]);
+    assert_eq!(gets(&s3, &key(&archives[0])).len(), 1, "what is done is not downloaded again");
+}
+
+#[test]
+fn all_pages_of_a_listing_are_read_whatever_fails_in_between() {
+    let (env, s3) = with(&[]);
+    for n in 0..2_500 {
+        s3.put(&format!("in/a b+c%41/{n:04}.db.zip"), "x");
+    }
+    let second_page =
+        |request: &Request| is_listing(request) && request.param("continuation-token").is_some();
+    s3.fail(second_page, 0, 1, Fault::Reply(error(500, "InternalError")));
+    s3.fail(second_page, 0, 1, Fault::Reply(error(503, "SlowDown")));
+    s3.fail(second_page, 0, 1, Fault::CutReply);
+    s3.fail(second_page, 0, 1, Fault::CloseBefore);
+    let list = run(ingest(&env, &s3).args(&["--list"]), &s3).exits(0).says("InternalError");
+    list.check(list.stdout.lines().count() == 2_500, "every key is there");
+    list.check(
+        list.stdout.starts_with("0000.db.zip\t1 bytes\ttake\n"),
+        "known by the last segment, in order",
+    );
+    assert_eq!(s3.to_bucket().len(), 3 + 4);
+}
+
+#[test]
+fn a_body_that_is_cut_off_is_gone_on_with() {
+    let archives = archives();
+    let (env, s3) = with(&archives);
+    s3.fail(is_get_of(&archives[1]), 0, 2, Fault::CutReply);
+    run(ingest(&env, &s3), &s3).exits(0);
+    assert_holds(&env.fake, &archives);
+    let length = archives[1].zip().len();
+    let asked: Vec<_> = gets(&s3, &key(&archives[1]))
+        .iter()
+        .map(|request| (request.header("range").map(str::to_owned), request.header("if-match").is_some()))
+        .collect();
+    let first = length - length / 2;
+    let second = first + (length - first) - (length - first) / 2;
+    let range = |start: usize| Some(format!("bytes={start}-"));
+    assert_eq!(asked, [(None, false), (range(first), true), (range(second), true)]);
+}
+
+#[test]
+fn an_object_that_is_replaced_meanwhile_is_downloaded_anew() {
+    let mut archives = archives();
+    let (env, s3) = with(&archives);
+    s3.fail(is_get_of(&archives[1]), 0, 1, Fault::CutReply);
+    archives[1] = Archive::new("20251218_000100").with_all(posts("replaced", 30));
+    s3.replace_after_cut(&key(&archives[1]), archives[1].zip());
+    run(ingest(&env, &s3), &s3).exits(0).counts(&[("rows.indexed", 36)]);
+    assert_holds(&env.fake, &archives);
+    let conditions =
+        gets(&s3, &key(&archives[1])).iter().map(|r| r.header("if-match").is_some()).collect::<Vec<_>>();
+    assert_eq!(conditions, [false, true, false]);
+}
+
+#[test]
+fn what_has_vanished_or_is_denied_stays_pending_and_costs_no_other_archive() {
+    for (status, code) in [(404, "NoSuchKey"), (403, "AccessDenied"), (403, "InvalidObjectState")] {
+        let archives = archives();
+        let (env, s3) = with(&archives);
+        s3.fail(is_get_of(&archives[1]), 0, 1, Fault::Reply(error(status, code)));
+        let run = run(ingest(&env, &s3), &s3).exits(1).says(code);
+        run.counts(&[("archives.processed", 2), ("archives.pending", 1), ("archives.failed", 0)]);
+        assert_eq!(env.status_of(&archives[1]), "pending");
+        ingest(&env, &s3).run().exits(0).counts(&[("archives.processed", 1)]);
+        assert_holds(&env.fake, &archives);
+    }
+}
+
+#[test]
+fn a_broken_archive_fails_and_is_taken_up_again_once_it_is_another_one() {
+    let archives = archives();
+    let (env, s3) = with(&archives[1..]);
+    s3.put(&key(&archives[0]), "no zip");
+    run(ingest(&env, &s3), &s3).exits(3).counts(&[("archives.failed", 1), ("archives.processed", 2)]);
+    run(ingest(&env, &s3), &s3).exits(3).counts(&[("archives.failed", 1), ("rows.read", 0)]);
+    put(&s3, &archives[..1]);
+    run(ingest(&env, &s3), &s3).exits(0).counts(&[("archives.processed", 1)]);
+    assert_holds(&env.fake, &archives);
+}
+
+#[test]
+fn a_refused_listing_ends_the_run_before_anything_is_done() {
+    for (status, code, exit) in [
+        (403, "AccessDenied", 5),
+        (403, "InvalidAccessKeyId", 5),
+        (403, "SignatureDoesNotMatch", 5),
+        (301, "PermanentRedirect", 5),
+        (404, "NoSuchBucket", 2),
+        (400, "InvalidArgument", 1),
+    ] {
+        let (env, s3) = with(&archives());
+        s3.fail(is_listing, 0, usize::MAX, Fault::Reply(error(status, code)));
+        run(ingest(&env, &s3), &s3).exits(exit).says(code).says(BUCKET);
+        assert_eq!(s3.requests().len(), 1);
+        assert!(env.fake.bulks().is_empty());
+    }
+}
+
+#[test]
+fn credentials_that_turn_out_wrong_in_the_middle_end_the_run() {
+    let (env, s3) = with(&archives());
+    s3.fail(is_object, 0, usize::MAX, Fault::Reply(error(403, "InvalidAccessKeyId")));
+    let run = run(ingest(&env, &s3), &s3).exits(5).says("InvalidAccessKeyId");
+    run.counts(&[("archives.pending", 3)]);
+}
+
+#[test]
+fn more_keys_without_a_token_are_an_error() {
+    let (env, s3) = with(&[]);
+    let body =
+        format!("<ListBucketResult><Name>{BUCKET}</Name><IsTruncated>true</IsTruncated></ListBucketResult>");
+    let page = crate::harness::http::Reply { status: 200, headers: vec![], body: body.into_bytes() };
+    s3.fail(is_listing, 0, usize::MAX, Fault::Reply(page));
+    run(ingest(&env, &s3), &s3).exits(1).says("no token");
+}
+
+#[test]
+fn two_keys_of_one_name_are_refused_by_name() {
+    let (env, s3) = with(&[]);
+    s3.put("in/1/a.db.zip", "x");
+    s3.put("in/2/a.db.zip", "y");
+    run(ingest(&env, &s3), &s3).exits(2).says("in/1/a.db.zip").says("in/2/a.db.zip");
+}
+
+#[test]
+fn an_unavailable_s3_ends_the_run_once_the_budget_is_spent() {
+    for condition in [is_listing, is_object] {
+        let (env, s3) = with(&archives());
+        s3.fail(condition, 0, usize::MAX, Fault::Reply(error(503, "SlowDown")));
+        run(ingest(&env, &s3).args(&["--retry-budget", "1"]), &s3).exits(4).says("SlowDown");
+        assert!(env.fake.bulks().is_empty());
+        assert!(s3.requests().len() > 2, "it was asked again");
+    }
+}
+
+#[test]
+fn a_signal_ends_the_waiting_for_s3() {
+    for condition in [is_listing, is_object] {
+        let (env, s3) = with(&archives());
+        s3.fail(condition, 0, usize::MAX, Fault::Reply(error(503, "SlowDown")));
+        let running = ingest(&env, &s3).start();
+        s3.wait_for(condition, 4);
+        running.signal("TERM");
+        check(running.wait(), &s3).exits(143);
+    }
+}
+
+#[test]
+fn a_run_waits_for_s3_and_then_goes_on() {
+    let archives = archives();
+    let (env, s3) = with(&archives);
+    s3.fail(is_object, 0, 3, Fault::Reply(error(503, "SlowDown")));
+    s3.fail(is_object, 0, 2, Fault::CloseBefore);
+    run(ingest(&env, &s3), &s3).exits(0);
+    assert_holds(&env.fake, &archives);
+}
+
+#[test]
+fn downloads_at_once_are_bounded() {
+    let archives: Vec<_> = (0..12)
+        .map(|n| Archive::new(&format!("20251218_0000{n:02}")).with_all(posts(&n.to_string(), 1)))
+        .collect();
+    let (env, s3) = with(&archives);
+    s3.fail(is_object, 0, 2, Fault::Hang);
+    let running = ingest(&env, &s3).args(&["--workers", "1"]).start();
+    s3.wait_for(is_object, 2);
+    s3.release();
+    check(running.wait(), &s3).exits(0).counts(&[("archives.processed", 12)]);
+    assert_eq!(s3.most_open_gets(), 2);
+}
+
+#[test]
+fn spool_takes_up_what_comes_later() {
+    let archives = archives();
+    let (env, s3) = with(&archives[..1]);
+    let running = ingest(&env, &s3).args(&["--mode", "spool"]).var("SPOOL_INTERVAL_SEC", "1").start();
+    env.wait_for_processed(&archives[..1]);
+    put(&s3, &archives[1..]);
+    env.wait_for_processed(&archives);
+    running.signal("TERM");
+    check(running.wait(), &s3).exits(0);
+    assert_holds(&env.fake, &archives);
+}
+
+#[test]
+fn the_payer_header_can_be_left_out() {
+    let (env, s3) = with(&archives());
+    ingest(&env, &s3).var("S3_REQUEST_PAYER", "").run().exits(0);
+    assert!(s3.to_bucket().iter().all(|request| request.header("x-amz-request-payer").is_none()));
+}
+
+#[test]
+fn redirects_are_not_followed() {
+    let (env, s3) = with(&archives());
+    let (elsewhere, region) = (FakeS3::start(), error(307, "TemporaryRedirect"));
+    let location = format!("{}/{BUCKET}/", elsewhere.url());
+    s3.fail(is_listing, 0, usize::MAX, Fault::Reply(region.with_header("location", &location)));
+    run(ingest(&env, &s3), &s3).exits(5).says("TemporaryRedirect");
+    assert!(elsewhere.requests().is_empty());
+}
+
+#[test]
+fn check_and_list_ask_for_no_more_than_they_need() {
+    let archives = archives();
+    let (env, s3) = with(&archives);
+    let list = run(ingest(&env, &s3).args(&["--list"]), &s3).exits(0);
+    list.check(list.stdout.lines().all(|line| line.ends_with("\ttake")), "all would be taken up");
+    let checked = run(ingest(&env, &s3).args(&["--check"]), &s3).exits(0);
+    checked.check(checked.stdout.contains("ok: source: 3 archives to take up"), "they are counted");
+    let asked = gets(&s3, &key(&archives[0]));
+    assert_eq!(asked.iter().map(|r| r.header("range")).collect::<Vec<_>>(), [Some("bytes=0-0")]);
+
+    s3.fail(is_object, 0, 1, Fault::Reply(error(403, "AccessDenied")));
+    let checked = run(ingest(&env, &s3).args(&["--check"]), &s3).exits(5);
+    checked
+        .check(checked.stdout.contains("failed: source: ") && checked.stdout.contains("s3:GetObject"), "why");
+    s3.fail(is_listing, 0, usize::MAX, Fault::Reply(error(503, "SlowDown")));
+    let before = s3.requests().len();
+    let checked = run(ingest(&env, &s3).args(&["--check"]), &s3).exits(4);
+    checked.check(checked.stdout.contains("ok: connection: "), "it goes on");
+    assert!(s3.requests().len() <= before + 2, "it is not waited for");
+}
+
+#[test]
+fn settings_of_a_bucket_are_checked() {
+    let (env, s3) = with(&[]);
+    for (name, value) in [
+        ("S3_SQLITE_DB_BUCKET", ""),
+        ("S3_SQLITE_DB_BUCKET", "s3://bucket"),
+        ("AWS_ENDPOINT_URL_S3", "minio"),
+        ("S3_REQUEST_PAYER", "somebody"),
+        ("AWS_S3_SECRET_KEY", ""),
+    ] {
+        ingest(&env, &s3).var(name, value).run().exits(2).says(name);
+    }
+    ingest(&env, &s3).args(&["archives"]).run().exits(2).says("archives");
+    assert!(s3.requests().is_empty() && env.fake.requests().is_empty());
+}
+
+#[test]
+fn without_credentials_every_step_that_was_tried_is_told() {
+    let (env, s3) = with(&archives());
+    let run = run(without_keys(&env, &s3), &s3).exits(5);
+    for step in ["environment: ", "profile: ", "web identity: ", "container: ", "instance: "] {
+        run.check(run.stderr.contains(step), step);
+    }
+    assert!(s3.requests().is_empty());
+}
+
+#[test]
+fn credentials_come_from_wherever_they_are_set_up() {
+    let archives = archives();
+    let (env, s3) = with(&archives);
+    env.write("token", SECRETS[2]);
+    env.write("identity", SECRETS[3]);
+    env.write(
+        "credentials",
+        format!("[here]\naws_access_key_id={ACCESS_KEY}\naws_secret_access_key={}\n", SECRETS[0]),
+    );
+    env.write(
+        "config",
+        "[profile there]\nrole_arn=arn:aws:iam::1:role/r\nweb_identity_token_file=identity\n",
+    );
+    let (container, imds, sts) =
+        (format!("{}/container", s3.url()), format!("{}/imds", s3.url()), format!("{}/sts", s3.url()));
+    let files = [("AWS_SHARED_CREDENTIALS_FILE", "credentials"), ("AWS_CONFIG_FILE", "config")];
+    let variables: [&[(&str, &str)]; 6] = [
+        &[("AWS_ACCESS_KEY_ID", ACCESS_KEY), ("AWS_SECRET_ACCESS_KEY", SECRETS[0])],
+        &[("AWS_PROFILE", "here")],
+        &[("AWS_PROFILE", "there"), ("AWS_ENDPOINT_URL_STS", &sts)],
+        &[
+            ("AWS_WEB_IDENTITY_TOKEN_FILE", "identity"),
+            ("AWS_ROLE_ARN", "arn:aws:iam::1:role/r"),
+            ("AWS_ENDPOINT_URL_STS", &sts),
+        ],
+        &[
+            ("AWS_CONTAINER_CREDENTIALS_FULL_URI", &container),
+            ("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", "token"),
+        ],
+        &[("AWS_EC2_METADATA_DISABLED", "false"), ("AWS_EC2_METADATA_SERVICE_ENDPOINT", &imds)],
+    ];
+    for variables in variables {
+        let mut invocation = without_keys(&env, &s3).args(&["--dry-run"]).var("RUST_LOG", "trace");
+        for (name, value) in files.iter().chain(variables) {
+            invocation = invocation.var(name, value);
+        }
+        run(invocation, &s3).exits(0).counts(&[("archives.processed", 3)]);
+    }
+    without_keys(&env, &s3).var("AWS_PROFILE", "missing").run().exits(5).says("\"missing\"");
+}
+
+#[test]
+fn expired_credentials_are_renewed_and_sessions_are_told() {
+    let archives = archives();
+    let (env, s3) = with(&archives);
+    env.write("token", SECRETS[2]);
+    // The listing is the last that the first credentials are good for.
+    s3.expire_all_but("ASIAFIRST");
+    s3.fail(is_object, 0, 1, Fault::Reply(error(400, "ExpiredToken")));
+    let invocation = without_keys(&env, &s3)
+        .var("AWS_CONTAINER_CREDENTIALS_FULL_URI", &format!("{}/container", s3.url()))
+        .var("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", "token");
+    run(invocation, &s3).exits(0).counts(&[("archives.processed", 3)]);
+    assert_holds(&env.fake, &archives);
+    let given_out = s3.requests().iter().filter(|request| request.path == "/container").count();
+    assert_eq!(given_out, 2);
+    let sessions = |request: &Request| request.header("x-amz-security-token") == Some(SECRETS[1]);
+    assert!(s3.to_bucket().iter().all(sessions));
+}
+
+#[test]
+fn credentials_are_renewed_before_they_expire() {
+    let (env, s3) = with(&archives());
+    env.write("token", SECRETS[2]);
+    s3.give_out_until("2025-12-18T00:00:00Z");
+    let invocation = without_keys(&env, &s3)
+        .var("AWS_CONTAINER_CREDENTIALS_FULL_URI", &format!("{}/container", s3.url()))
+        .var("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", "token");
+    run(invocation, &s3).exits(0);
+    let given_out = s3.requests().iter().filter(|request| request.path == "/container").count();
+    assert_eq!(given_out, s3.to_bucket().len(), "none is signed with what is about to expire");
+}
+
+#[test]
+fn credentials_that_stay_expired_end_the_run() {
+    let (env, s3) = with(&archives());
+    s3.expire_all_but("ASIAOTHER");
+    let run = run(ingest(&env, &s3), &s3).exits(5).says("ExpiredToken");
+    assert_eq!(s3.requests().len(), 2, "it was tried once more");
+    run.check(string(&run.summary()["source"]) == "s3", "the summary tells the source");
+}

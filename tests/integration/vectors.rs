@@ -1,0 +1,237 @@
+//! `--vector-encoding auto`: base64 only where a post sent so reads back as it is, and no garbage anywhere else.
+
+use serde_json::{Value, json};
+
+use crate::harness::archives::{Archive, Event, delete, post, uri};
+use crate::harness::http::Request;
+use crate::harness::model::assert_holds;
+use crate::harness::script::Fault;
+use crate::harness::store::{Base64Vectors, Document, Index, Item, mapping_of};
+use crate::harness::vectors::vector;
+use crate::harness::{TestEnv, lines};
+
+/// So many posts with both vectors.
+fn with_vectors(prefix: &str, count: u32) -> Vec<Event> {
+    let one =
+        |n| post(&format!("{prefix}{n}"), "text").vector("L6", &vector(n)).vector("L12", &vector(n + 1000));
+    (0..count).map(one).collect()
+}
+
+fn archives() -> [Archive; 1] {
+    [Archive::new("20251218_000000").with_all(with_vectors("p", 5))]
+}
+
+/// These archives, and a server that does this with base64.
+fn env_with(archives: &[Archive], base64: Base64Vectors) -> TestEnv {
+    let env = TestEnv::with_archives(archives);
+    env.fake.store(|store| store.base64 = base64);
+    env
+}
+
+/// Reading back, as opposed to looking up tombstones.
+fn is_read_back(request: &Request) -> bool {
+    request.is_mget() && request.param("_source_exclude_vectors").is_some()
+}
+
+fn read_backs(env: &TestEnv) -> Vec<Request> {
+    env.fake.requests().into_iter().map(|record| record.request).filter(is_read_back).collect()
+}
+
+fn is_base64(item: &Item) -> bool {
+    item.source["embeddings"]["all_MiniLM_L6_v2"].is_string()
+}
+
+/// For each bulk request the ids and whether their vectors are base64.
+fn sent(env: &TestEnv) -> Vec<Vec<(String, bool)>> {
+    let indexed = |item: &&Item| item.operation == "index";
+    let of = |items: &[Item]| -> Vec<_> {
+        items.iter().filter(indexed).map(|item| (item.id.clone(), is_base64(item))).collect()
+    };
+    env.fake.bulks().iter().map(|record| of(&record.items)).filter(|posts| !posts.is_empty()).collect()
+}
+
+/// What is sent of [`archives`]: one post alone in these encodings, then all of them in this one.
+fn expected(alone: &[bool], together: bool) -> Vec<Vec<(String, bool)>> {
+    let mut expected: Vec<_> = alone.iter().map(|&base64| vec![(uri("p0"), base64)]).collect();
+    expected.push((0..5).map(|n| (uri(&format!("p{n}")), together)).collect());
+    expected
+}
+
+#[test]
+fn base64_is_used_once_a_post_has_been_read_back_the_same() {
+    let env = env_with(&archives(), Base64Vectors::BigEndian);
+    let run = env.run(&[]).exits(0).says("vectors are sent as base64");
+    run.counts(&[("rows.read", 5), ("rows.indexed", 5), ("requests.bulk", 2), ("requests.retried", 0)]);
+    assert_eq!(sent(&env), expected(&[true], true));
+    assert_holds(&env.fake, &archives());
+}
+
+#[test]
+fn a_server_that_refuses_base64_gets_arrays() {
+    let env = env_with(&archives(), Base64Vectors::Refused);
+    let run = env.run(&[]).exits(0).says("vectors are sent as arrays").says("document_parsing_exception");
+    run.counts(&[("rows.indexed", 5), ("rows.rejected", 0), ("requests.bulk", 3)]);
+    assert_eq!(sent(&env), expected(&[true, false], false));
+    assert!(read_backs(&env).is_empty());
+    assert!(env.dead_letters().is_empty());
+    assert_holds(&env.fake, &archives());
+}
+
+#[test]
+fn where_base64_is_misread_the_post_is_replaced_at_once_and_arrays_are_sent() {
+    let env = env_with(&archives(), Base64Vectors::LittleEndian);
+    env.run(&[]).exits(0).says("they read back different").counts(&[("rows.indexed", 5)]);
+    assert_eq!(sent(&env), expected(&[true, false], false));
+    assert_holds(&env.fake, &archives());
+}
+
+#[test]
+fn no_garbage_stays_where_the_run_ends_before_the_batch_is_sent() {
+    let env = env_with(&archives(), Base64Vectors::LittleEndian);
+    env.fake.fail(Request::is_bulk, 2, usize::MAX, Fault::status(401));
+    env.run(&[]).exits(5);
+    let held = env.fake.documents("posts");
+    assert_eq!(held.len(), 1, "{held:?}");
+    assert_eq!(held[&uri("p0")].source["embeddings"]["all_MiniLM_L6_v2"], json!(vector(0)));
+}
+
+#[test]
+fn what_readers_would_get_as_base64_or_not_at_all_is_sent_as_arrays() {
+    for base64 in [Base64Vectors::KeptAsSent, Base64Vectors::NotReturned] {
+        let env = env_with(&archives(), base64);
+        env.run(&[]).exits(0).says("vectors are sent as arrays: the index");
+        assert_eq!(sent(&env), expected(&[true, false], false));
+        let held = env.fake.documents("posts");
+        assert!(held.values().all(|kept| kept.source["embeddings"]["all_MiniLM_L6_v2"].is_array()));
+    }
+}
+
+#[test]
+fn a_post_that_is_refused_either_way_proves_nothing() {
+    let env = env_with(&archives(), Base64Vectors::BigEndian);
+    env.fake.fail_items(|item| item.id == uri("p0"), usize::MAX, 400, "document_parsing_exception");
+    let run = env.run(&[]).exits(3).says("vectors are sent as base64");
+    run.counts(&[("rows.indexed", 4), ("rows.rejected", 1)]);
+    assert_eq!(env.dead_letters().len(), 1);
+    assert_eq!(read_backs(&env).len(), 1);
+}
+
+#[test]
+fn a_vector_of_zeros_is_not_tried() {
+    let zeros = Archive::new("20251217_000000").with(post("zeros", "").vector("L6", &[0.0; 384]));
+    let env = env_with(&[zeros], Base64Vectors::LittleEndian);
+    env.run(&[]).exits(0).counts(&[("requests.bulk", 1)]);
+    assert!(read_backs(&env).is_empty());
+}
+
+#[test]
+fn posts_without_a_statement_are_followed_by_the_next() {
+    let deletion = Archive::new("20251217_000000").with(delete("p0"));
+    let env = env_with(&[deletion], Base64Vectors::BigEndian);
+    env.run(&[]).exits(0);
+    // The second one is there in a newer version, the third one is not read back.
+    let newer = Document { version: u64::MAX >> 2, source: json!({}) };
+    env.fake.store(|store| store.index("posts").unwrap().documents.insert(uri("p1"), newer));
+    env.fake.fail(is_read_back, 0, 1, Fault::status(503));
+    env.add(&archives());
+    env.fake.forget_requests();
+    let run = env.run(&[]).exits(0).says("vectors are sent as base64");
+    run.counts(&[("rows.suppressed", 1), ("rows.superseded", 1), ("rows.indexed", 3)]);
+    let alone = [("p1", true), ("p2", true), ("p2", false), ("p3", true)];
+    let alone: Vec<_> = alone.iter().map(|&(name, base64)| vec![(uri(name), base64)]).collect();
+    let batch = [("p1", false), ("p2", false), ("p3", true), ("p4", true)];
+    let batch: Vec<_> = batch.iter().map(|&(name, base64)| (uri(name), base64)).collect();
+    let sent = sent(&env);
+    assert_eq!((&sent[..4], &sent[4]), (&alone[..], &batch));
+}
+
+#[test]
+fn arrays_are_sent_for_good_after_twenty_posts_without_a_statement() {
+    let archives = [Archive::new("20251218_000000").with_all(with_vectors("p", 25))];
+    let env = env_with(&archives, Base64Vectors::LittleEndian);
+    env.fake.fail(is_read_back, 0, usize::MAX, Fault::status(403));
+    env.run(&[]).exits(0).says("vectors are sent as arrays: 20 posts");
+    assert_eq!(read_backs(&env).len(), 20);
+    assert_holds(&env.fake, &archives);
+}
+
+#[test]
+fn a_server_that_is_away_for_a_moment_is_asked_again() {
+    let env = env_with(&archives(), Base64Vectors::BigEndian);
+    env.fake.fail_bulks(2, Fault::status(503));
+    env.run(&[]).exits(0).says("vectors are sent as base64").counts(&[("requests.retried", 2)]);
+    assert_holds(&env.fake, &archives());
+}
+
+#[test]
+fn many_workers_find_out_once() {
+    let archives: Vec<Archive> = (0..6)
+        .map(|n| Archive::new(&format!("20251218_00000{n}")).with_all(with_vectors(&format!("a{n}-"), 4)))
+        .collect();
+    let env = env_with(&archives, Base64Vectors::BigEndian);
+    let run = env.run(&["--workers", "6"]).exits(0);
+    run.counts(&[("rows.indexed", 24), ("requests.bulk", 7)]);
+    assert_eq!(read_backs(&env).len(), 1);
+    assert!(sent(&env).iter().flatten().all(|(_, base64)| *base64));
+    assert_holds(&env.fake, &archives);
+}
+
+#[test]
+fn a_signal_ends_the_proof_and_the_next_run_makes_it_anew() {
+    let env = env_with(&archives(), Base64Vectors::BigEndian);
+    env.fake.fail_bulks(usize::MAX, Fault::status(503));
+    let running = env.ingest().start();
+    env.fake.wait_for_bulks(1);
+    running.signal("TERM");
+    running.wait().exits(143);
+    env.fake.release();
+    env.run(&[]).exits(0).says("vectors are sent as base64");
+    assert_holds(&env.fake, &archives());
+}
+
+#[test]
+fn what_is_asked_for_by_name_is_not_proven() {
+    for (encoding, base64) in [("array", false), ("base64", true)] {
+        let env = env_with(&archives(), Base64Vectors::BigEndian);
+        env.run(&["--vector-encoding", encoding]).exits(0).counts(&[("requests.bulk", 1)]);
+        assert_eq!(sent(&env), expected(&[], base64));
+        assert!(read_backs(&env).is_empty());
+    }
+}
+
+#[test]
+fn other_fields_than_dense_vector_get_arrays_untried() {
+    let env = env_with(&archives(), Base64Vectors::LittleEndian);
+    env.fake.store(|store| {
+        let knn = json!({"type": "knn_vector", "dimension": 384});
+        let fields = json!({"all_MiniLM_L6_v2": knn, "all_MiniLM_L12_v2": knn});
+        store.index("posts").unwrap().mapping["properties"]["embeddings"]["properties"] = fields;
+    });
+    env.run(&[]).exits(0).says("vectors are sent as arrays").counts(&[("requests.bulk", 1)]);
+    assert_eq!(sent(&env), expected(&[], false));
+}
+
+#[test]
+fn behind_an_alias_of_several_indices_the_written_one_is_read() {
+    let env = env_with(&archives(), Base64Vectors::BigEndian);
+    env.fake.store(|store| {
+        store.indices.remove("posts");
+        for (name, writes) in [("posts_v1", false), ("posts_v2", true)] {
+            let mut index = Index::new(mapping_of("posts"));
+            index.aliases.insert("posts".to_owned(), json!({"is_write_index": writes}));
+            store.indices.insert(name.to_owned(), index);
+        }
+    });
+    env.run(&[]).exits(0).says("vectors are sent as base64");
+    let asked: Vec<Value> = read_backs(&env).iter().map(Request::json).collect();
+    assert_eq!(asked, [json!({"docs": [{"_index": "posts_v2", "_id": uri("p0")}]})]);
+}
+
+#[test]
+fn a_dry_run_writes_arrays() {
+    let env = env_with(&archives(), Base64Vectors::BigEndian);
+    env.run(&["--dry-run", "--output", "out.ndjson"]).exits(0);
+    let written = lines(&env.read("out.ndjson").unwrap());
+    assert!(written[1]["embeddings"]["all_MiniLM_L6_v2"].is_array(), "{}", written[1]);
+    assert!(env.fake.requests().is_empty());
+}
