@@ -1,0 +1,105 @@
+//! A far end that answers at once and only counts: what is measured against it is the program alone.
+
+use std::io::{BufRead, BufReader, Read, Result, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+
+/// What has arrived.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    /// Bulk actions.
+    pub(crate) actions: AtomicU64,
+    /// Bytes of bulk bodies.
+    pub(crate) bytes: AtomicU64,
+}
+
+/// Serves on a free port of the loopback address, for ever. Returns the base URL.
+pub(crate) fn start(counters: Arc<Counters>) -> Result<String> {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let url = format!("http://{}", listener.local_addr()?);
+    thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let counters = counters.clone();
+            // A client that hangs up ends its thread, nothing else.
+            thread::spawn(move || serve(&stream, &counters));
+        }
+    });
+    Ok(url)
+}
+
+fn serve(stream: &TcpStream, counters: &Counters) -> Result<()> {
+    stream.set_nodelay(true)?;
+    let mut reader = BufReader::with_capacity(1 << 18, stream);
+    let mut body = Vec::new();
+    loop {
+        let mut request = String::new();
+        if reader.read_line(&mut request)? == 0 {
+            return Ok(());
+        }
+        let mut length = 0;
+        loop {
+            let mut header = String::new();
+            reader.read_line(&mut header)?;
+            if header.trim().is_empty() {
+                break;
+            }
+            if let Some((name, value)) = header.split_once(':')
+                && name.eq_ignore_ascii_case("content-length")
+            {
+                length = value.trim().parse().unwrap_or_default();
+            }
+        }
+        body.resize(length, 0);
+        reader.read_exact(&mut body)?;
+        let (status, reply) = answer(&request, &body, counters);
+        let head = format!(
+            "HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+            reply.len()
+        );
+        let mut stream = stream;
+        stream.write_all(head.as_bytes())?;
+        stream.write_all(reply.as_bytes())?;
+    }
+}
+
+fn answer(request: &str, body: &[u8], counters: &Counters) -> (&'static str, String) {
+    let path = request.split(' ').nth(1).unwrap_or_default();
+    if path.starts_with("/_bulk") {
+        counters.bytes.fetch_add(body.len() as u64, Ordering::Relaxed);
+        ("200 OK", bulk(body, counters))
+    } else if path.starts_with("/_mget") {
+        ("200 OK", look_up(body))
+    } else if path.starts_with("/posts?") {
+        ("200 OK", include_str!("../../test_data/replies/preflight_right.json").to_owned())
+    } else if path.starts_with("/post_tombstones?") {
+        ("200 OK", include_str!("../../test_data/replies/preflight_tombstones.json").to_owned())
+    } else {
+        ("400 Bad Request", r#"{"error":"no handler found"}"#.to_owned())
+    }
+}
+
+/// Confirms every action. A document's line follows each action but a delete's.
+fn bulk(body: &[u8], counters: &Counters) -> String {
+    let mut items = Vec::new();
+    let mut lines = body.split(|&byte| byte == b'\n').filter(|line| !line.is_empty());
+    while let Some(action) = lines.next() {
+        if action.starts_with(br#"{"delete""#) {
+            items.push(r#"{"delete":{"status":200,"result":"deleted"}}"#);
+        } else {
+            lines.next();
+            items.push(r#"{"index":{"status":201,"result":"created"}}"#);
+        }
+    }
+    counters.actions.fetch_add(items.len() as u64, Ordering::Relaxed);
+    format!(r#"{{"items":[{}]}}"#, items.join(","))
+}
+
+/// Finds nothing.
+fn look_up(body: &[u8]) -> String {
+    let body = String::from_utf8_lossy(body);
+    let ids = body.split(r#""_id":""#).skip(1).filter_map(|rest| rest.split('"').next());
+    let docs: Vec<String> = ids.map(|id| format!(r#"{{"_id":"{id}","found":false}}"#)).collect();
+    format!(r#"{{"docs":[{}]}}"#, docs.join(","))
+}
