@@ -306,7 +306,7 @@ mod tests {
     fn the_server_is_unknown_until_it_is_connected() {
         let progress = Progress::new();
         assert_eq!(progress.figures().server, None);
-        progress.connected(Arc::new(Throttle::new(3, Stop::new())));
+        progress.connected(Arc::new(Throttle::new(3, Stop::new(), None)));
         let expected = ServerFigures { health: Health::Available, limit: 3 };
         assert_eq!(progress.figures().server, Some(expected));
     }

@@ -95,7 +95,8 @@ struct Run<'r> {
 impl Run<'_> {
     /// The senders' view of a server that has passed preflight.
     fn throttle(&self) -> Arc<Throttle> {
-        let throttle = Arc::new(Throttle::new(self.config.senders, self.stop.clone()));
+        let throttle =
+            Arc::new(Throttle::new(self.config.senders, self.stop.clone(), self.config.retry_budget));
         self.progress.connected(throttle.clone());
         throttle
     }
@@ -107,7 +108,7 @@ impl Run<'_> {
             stop: self.stop,
             targets: &server.targets,
             limits: self.config.batch,
-            retries: Retries::new(self.stop, self.config.retry_budget),
+            retries: Retries::shared(self.stop, self.config.retry_budget, throttle),
             counters: &self.progress.requests,
         }
     }

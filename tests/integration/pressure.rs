@@ -90,6 +90,10 @@ fn a_server_that_breaks_every_connection_is_down_and_no_document_is_to_blame() {
     env.fake.fail_bulks(usize::MAX, Fault::CloseAfter);
     let run = env.ingest().args(&["--batch-docs", "1"]).var("RETRY_BUDGET_SEC", "4").run().exits(4);
     run.counts(&[("rows.rejected", 0), ("archives.pending", 1)]);
+    run.check(
+        run.took < Duration::from_secs(15),
+        "all requests together are given the budget, not each of them",
+    );
     assert!(env.dead_letters().is_empty());
     env.fake.release();
     env.run(&[]).exits(0);

@@ -4,7 +4,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::limiter::back_off;
-use super::throttle::Stopped;
+use super::throttle::{Stopped, Throttle};
 use crate::exit::{ExitCode, Failure};
 use crate::shutdown::Stop;
 
@@ -18,6 +18,7 @@ const WARN_EVERY_FOR_EVER: Duration = Duration::from_secs(60);
 pub struct Retries<'r> {
     stop: &'r Stop,
     budget: Option<Duration>,
+    throttle: Option<&'r Throttle>,
     warnings: Mutex<Warnings>,
 }
 
@@ -25,7 +26,14 @@ impl<'r> Retries<'r> {
     /// A request is tried for as long as `budget` without any progress; None: for ever. Spending it stops the run.
     pub fn new(stop: &'r Stop, budget: Option<Duration>) -> Self {
         let interval = if budget.is_some() { WARN_EVERY } else { WARN_EVERY_FOR_EVER };
-        Self { stop, budget, warnings: Mutex::new(Warnings { interval, last: None, unsaid: 0 }) }
+        let warnings = Mutex::new(Warnings { interval, last: None, unsaid: 0 });
+        Self { stop, budget, throttle: None, warnings }
+    }
+
+    /// The requests of several senders: a server that carries out none of them is given no more time than the
+    /// budget by all of them together, however few attempts each of them has had at its own.
+    pub fn shared(stop: &'r Stop, budget: Option<Duration>, throttle: &'r Throttle) -> Self {
+        Self { throttle: Some(throttle), ..Self::new(stop, budget) }
     }
 
     /// For a request that has not been tried yet.
@@ -114,7 +122,8 @@ impl Patience<'_> {
     }
 
     fn wait(&mut self, reason: &str) -> Result<(), Stopped> {
-        let waited = self.since.get_or_insert_with(Instant::now).elapsed();
+        let own = self.since.get_or_insert_with(Instant::now).elapsed();
+        let waited = own.max(self.retries.throttle.map_or(Duration::ZERO, Throttle::failing_for));
         let pause = self.next_pause();
         // The last attempt comes when the budget ends, not a back-off before.
         let left = self.retries.budget.map(|budget| budget.saturating_sub(waited));
@@ -168,6 +177,20 @@ mod tests {
         let begun = Instant::now();
         while patience.failed("status 503", false).is_ok() {}
         assert!(begun.elapsed() >= budget);
+    }
+
+    #[test]
+    fn a_server_that_fails_all_senders_is_given_the_budget_once() {
+        let stop = Stop::new();
+        let budget = Some(Duration::from_millis(50));
+        let throttle = Throttle::new(2, stop.clone(), budget);
+        let retries = Retries::shared(&stop, budget, &throttle);
+        throttle.acquire(0).unwrap().pushed_back(None);
+        while throttle.failing_for() < Duration::from_millis(50) {
+            std::thread::yield_now();
+        }
+        // The first attempt of another sender.
+        assert_eq!(retries.patience().failed("status 503", false), Err(Stopped));
     }
 
     #[test]

@@ -57,6 +57,7 @@ pub struct Stopped;
 /// Shared by all senders.
 pub struct Throttle {
     stop: Stop,
+    budget: Option<Duration>,
     state: Mutex<State>,
 }
 
@@ -104,8 +105,9 @@ impl State {
 }
 
 impl Throttle {
-    /// At most `most` requests at once.
-    pub fn new(most: usize, stop: Stop) -> Self {
+    /// At most `most` requests at once. A server without any progress is waited for as long as `budget`; None: for
+    /// ever.
+    pub fn new(most: usize, stop: Stop, budget: Option<Duration>) -> Self {
         let state = State {
             limiter: Limiter::new(most),
             in_flight: 0,
@@ -113,7 +115,7 @@ impl Throttle {
             waiting: VecDeque::new(),
             failing_since: None,
         };
-        Self { stop, state: Mutex::new(state) }
+        Self { stop, budget, state: Mutex::new(state) }
     }
 
     /// Waits for the right to send one request with so many bytes in its body.
@@ -153,8 +155,19 @@ impl Throttle {
         self.state().limiter.limit()
     }
 
+    /// For how long the server has carried out nothing of what it was asked to.
+    pub fn failing_for(&self) -> Duration {
+        self.state().failing_since.map_or(Duration::ZERO, |since| since.elapsed())
+    }
+
+    /// No pause outlasts the budget: at its end the server is asked a last time.
     fn pause(&self) -> Option<Duration> {
-        self.state().limiter.pause(Instant::now())
+        let state = self.state();
+        let now = Instant::now();
+        let pause = state.limiter.pause(now)?;
+        let end = self.budget.zip(state.failing_since).and_then(|(budget, since)| since.checked_add(budget));
+        let left = end.map_or(pause, |end| pause.min(end.saturating_duration_since(now)));
+        (!left.is_zero()).then_some(left)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -205,7 +218,7 @@ mod tests {
     /// A throttle of which so many bytes, and one request, are taken; and whether one more with these bytes is
     /// admitted at once.
     fn admits(most: usize, taken: usize, bytes: usize) -> bool {
-        let throttle = Throttle::new(most, Stop::new());
+        let throttle = Throttle::new(most, Stop::new(), None);
         let _permit = throttle.acquire(taken).unwrap();
         throttle.state().has_room_for(bytes)
     }
@@ -219,7 +232,7 @@ mod tests {
 
     #[test]
     fn permits_are_as_many_as_the_limit() {
-        let throttle = Throttle::new(4, Stop::new());
+        let throttle = Throttle::new(4, Stop::new(), None);
         let mut permits: Vec<Permit<'_>> = (0..4).map(|_| acquire(&throttle)).collect();
         assert!(!throttle.state().has_room_for(0));
         permits.pop().unwrap().pushed_back(None);
@@ -240,12 +253,12 @@ mod tests {
         assert!(admits(4, MOST_BYTES - 1, 1));
         assert!(!admits(4, MOST_BYTES - 1, 2));
         assert!(!admits(4, 1, usize::MAX));
-        assert!(Throttle::new(4, Stop::new()).acquire(MOST_BYTES + 1).is_ok());
+        assert!(Throttle::new(4, Stop::new(), None).acquire(MOST_BYTES + 1).is_ok());
     }
 
     #[test]
     fn who_waits_is_admitted_when_there_is_room() {
-        let throttle = Throttle::new(1, Stop::new());
+        let throttle = Throttle::new(1, Stop::new(), None);
         let held = throttle.acquire(MOST_BYTES).unwrap();
         std::thread::scope(|scope| {
             let waiting = scope.spawn(|| throttle.acquire(1).is_ok());
@@ -262,7 +275,7 @@ mod tests {
     #[test]
     fn a_stop_ends_the_wait_for_a_permit() {
         let stop = Stop::new();
-        let throttle = Throttle::new(1, stop.clone());
+        let throttle = Throttle::new(1, stop.clone(), None);
         let held = throttle.acquire(0).unwrap();
         std::thread::scope(|scope| {
             let waiting = scope.spawn(|| throttle.acquire(0).is_err());
@@ -275,7 +288,7 @@ mod tests {
     #[test]
     fn a_stop_ends_the_pause_that_a_server_asks_for() {
         let stop = Stop::new();
-        let throttle = Throttle::new(1, stop.clone());
+        let throttle = Throttle::new(1, stop.clone(), None);
         throttle.acquire(0).unwrap().pushed_back(Some(Duration::from_secs(3600)));
         std::thread::scope(|scope| {
             let waiting = scope.spawn(|| throttle.acquire(0).is_err());
@@ -292,7 +305,7 @@ mod tests {
 
     #[test]
     fn progress_of_any_kind_is_a_sign_of_life() {
-        let throttle = Throttle::new(2, Stop::new());
+        let throttle = Throttle::new(2, Stop::new(), None);
         let acquire = || throttle.acquire(0).unwrap();
         let long_ago = Instant::now().checked_sub(UNAVAILABLE_AFTER).unwrap();
         acquire().pushed_back(None);
@@ -308,9 +321,20 @@ mod tests {
 
     #[test]
     fn retry_after_is_honoured_by_all() {
-        let throttle = Throttle::new(4, Stop::new());
+        let throttle = Throttle::new(4, Stop::new(), None);
         throttle.acquire(0).unwrap().pushed_back(Some(Duration::from_secs(7)));
         let pause = throttle.pause().unwrap();
         assert!(pause > Duration::from_secs(6) && pause <= Duration::from_secs(7), "{pause:?}");
+    }
+
+    #[test]
+    fn no_pause_outlasts_the_budget() {
+        let throttle = Throttle::new(4, Stop::new(), Some(Duration::from_secs(2)));
+        throttle.acquire(0).unwrap().pushed_back(Some(Duration::from_secs(200)));
+        let pause = throttle.pause().unwrap();
+        assert!(pause > Duration::from_secs(1) && pause <= Duration::from_secs(2), "{pause:?}");
+        throttle.state().failing_since = Instant::now().checked_sub(Duration::from_secs(2));
+        assert_eq!(throttle.pause(), None);
+        assert!(throttle.failing_for() >= Duration::from_secs(2));
     }
 }

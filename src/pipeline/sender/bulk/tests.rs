@@ -48,7 +48,7 @@ fn deliver(
     };
     let bulk = Bulk {
         client: &client,
-        throttle: &Throttle::new(1, stop.clone()),
+        throttle: &Throttle::new(1, stop.clone(), None),
         stop,
         targets: &targets,
         limits: BatchLimits { docs: 100, bytes: 1 << 20 },
