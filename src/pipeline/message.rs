@@ -262,6 +262,15 @@ pub struct Outcomes {
     pub kept_lines: Vec<u8>,
 }
 
+impl AddAssign<Outcomes> for Outcomes {
+    fn add_assign(&mut self, mut other: Outcomes) {
+        self.tally += &other.tally;
+        self.reasons += other.reasons;
+        self.dead_letters.append(&mut other.dead_letters);
+        self.kept_lines.append(&mut other.kept_lines);
+    }
+}
+
 /// What the ledger is told.
 #[derive(Debug)]
 pub enum Event {

@@ -1,7 +1,7 @@
 //! Stage 2: from a file to its rows.
 //!
 //! ```text
-//! file ──read──▶ Buffers ──zip.rs──▶ inflated into SQLite's memory ──sqlite.rs──▶ rows
+//! file ──read──▶ Buffers ──zip.rs──▶ Image (image.rs), which SQLite reads in place ──sqlite.rs──▶ rows
 //! ```
 //!
 //! Archives are hostile until proven otherwise (contract, section 7): everything that is read has a
@@ -11,14 +11,16 @@ use std::fmt;
 
 #[cfg(test)]
 mod fixture;
+mod image;
 mod schema;
 mod sqlite;
 #[cfg(test)]
 mod tests;
 mod zip;
 
+pub use self::image::Image;
 pub use self::schema::MAX_FIELD_BYTES;
-pub use self::sqlite::{Buffers, Database};
+pub use self::sqlite::{ALL_ROWS, Buffers, Database};
 pub use self::zip::{Limits, Packed};
 
 /// Why an archive could not be read. The text names the defect, not the archive.

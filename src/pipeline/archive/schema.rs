@@ -50,7 +50,7 @@ pub(super) fn harden(connection: &Connection) -> Result<(), ArchiveError> {
     ] {
         connection.set_limit(limit, value)?;
     }
-    connection.execute_batch("PRAGMA cell_size_check = ON; PRAGMA query_only = ON; PRAGMA mmap_size = 0")?;
+    connection.execute_batch("PRAGMA cell_size_check = ON; PRAGMA query_only = ON")?;
     Ok(())
 }
 
@@ -150,7 +150,7 @@ impl Queries {
             format!("SELECT {row_id}, {at_uri}, {did}, {raw_post}, {inferences} FROM {name} NOT INDEXED");
         Self {
             ids: format!("SELECT {row_id}, {at_uri} FROM {name} NOT INDEXED ORDER BY {row_id}"),
-            rows: format!("{all} ORDER BY {row_id}"),
+            rows: format!("{all} WHERE {row_id} BETWEEN ?1 AND ?2 ORDER BY {row_id}"),
             row: format!("{all} WHERE {row_id} = ?1"),
             newest_created_at: created_at.then(|| {
                 format!(

@@ -2,13 +2,15 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read};
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, RangeInclusive};
 use std::path::Path;
+use std::sync::Arc;
 
 use libdeflater::Decompressor;
 use rusqlite::types::ValueRef;
-use rusqlite::{Connection, ErrorCode, MAIN_DB, OptionalExtension};
+use rusqlite::{Connection, ErrorCode, MAIN_DB, OptionalExtension, Params};
 
+use super::image::{Image, Spare};
 use super::schema::{Queries, SCHEMA_OPERATIONS, Table, harden, limit_operations};
 use super::{ArchiveError, Limits, Packed};
 use crate::pipeline::decode::{Field, Row};
@@ -17,24 +19,47 @@ use crate::pipeline::decode::{Field, Row};
 /// and takes some 50 operations if each method is called once.
 const OPERATIONS_A_BYTE: u64 = 8;
 
-/// Capacity that [`Buffers`] keep from one archive to the next, in bytes.
+/// Capacity that [`Buffers`] keep for the compressed file from one archive to the next, in bytes.
 const KEPT_BYTES: usize = 64 << 20;
+
+/// The ids of all rows that a table can have.
+pub const ALL_ROWS: RangeInclusive<i64> = i64::MIN..=i64::MAX;
 
 /// What a worker keeps from one archive to the next.
 pub struct Buffers {
     file: Vec<u8>,
     inflater: Decompressor,
+    spare: Spare,
 }
 
 impl Buffers {
     /// Empty buffers.
     pub fn new() -> Self {
-        Self { file: Vec::new(), inflater: Decompressor::new() }
+        Self { file: Vec::new(), inflater: Decompressor::new(), spare: Spare::new() }
     }
 
-    /// What [`Database::from_bytes`] unzips with.
-    pub fn inflater(&mut self) -> &mut Decompressor {
-        &mut self.inflater
+    /// Reads and unzips the archive at `path`.
+    ///
+    /// # Errors
+    ///
+    /// [`ArchiveError::Unavailable`] where the file cannot be read or there is no memory for it,
+    /// [`ArchiveError::Broken`] where it holds no database.
+    pub fn read(&mut self, path: &Path) -> Result<Image, ArchiveError> {
+        let mut file = std::mem::take(&mut self.file);
+        let image = read_file(path, Limits::DEFAULT.file_bytes, &mut file).and_then(|()| self.unpack(&file));
+        file.clear();
+        file.shrink_to(KEPT_BYTES);
+        self.file = file;
+        image
+    }
+
+    /// Unzips an archive whose `file` is in memory already.
+    ///
+    /// # Errors
+    ///
+    /// As [`Buffers::read`].
+    pub fn unpack(&mut self, file: &[u8]) -> Result<Image, ArchiveError> {
+        Image::unpack(&Packed::find(file, &Limits::DEFAULT)?, &mut self.inflater, &self.spare)
     }
 }
 
@@ -44,49 +69,35 @@ impl Default for Buffers {
     }
 }
 
-/// The database of one archive, open for reading, as a whole in memory.
-///
-/// While it is opened, the compressed file and the inflated database are in memory, once each: the database is
-/// inflated straight into the memory that SQLite reads it from. Later it is the database alone, plus SQLite's
-/// page cache (2 MB), one row, and what [`Buffers`] keep (64 MiB at most).
+/// The database of one archive, open for reading in the memory that it was inflated into. Any number of them may
+/// read the same image at once.
 #[derive(Debug)]
 pub struct Database {
+    // Dropped first, and closed with that: it reads from the image.
     connection: Connection,
     queries: Queries,
+    _image: Arc<Image>,
 }
 
 impl Database {
-    /// Reads, unzips and opens the archive at `path`.
+    /// Opens the database in an image.
     ///
     /// # Errors
     ///
-    /// [`ArchiveError::Unavailable`] where the file cannot be read or there is no memory for it,
-    /// [`ArchiveError::Broken`] where it holds no database with a usable table.
-    pub fn open(path: &Path, buffers: &mut Buffers) -> Result<Self, ArchiveError> {
-        let database = read_file(path, Limits::DEFAULT.file_bytes, &mut buffers.file)
-            .and_then(|()| Self::from_bytes(&buffers.file, &mut buffers.inflater));
-        buffers.file.clear();
-        buffers.file.shrink_to(KEPT_BYTES);
-        database
-    }
-
-    /// Unzips and opens an archive whose `file` is in memory already.
-    ///
-    /// # Errors
-    ///
-    /// As [`Database::open`].
-    pub fn from_bytes(file: &[u8], inflater: &mut Decompressor) -> Result<Self, ArchiveError> {
-        let packed = Packed::find(file, &Limits::DEFAULT)?;
+    /// [`ArchiveError::Broken`] where there is no usable table in it.
+    pub fn open(image: &Arc<Image>) -> Result<Self, ArchiveError> {
         let mut connection = Connection::open_in_memory()?;
-        connection.deserialize_read_exact(MAIN_DB, Unpacking { packed, inflater }, packed.len(), true)?;
+        connection.deserialize_bytes(MAIN_DB, outlive_connection(image))?;
         harden(&connection)?;
+        // Pages are read where they lie, not copied first.
+        connection.pragma_update(None, "mmap_size", i64::MAX)?;
         limit_operations(&mut connection, SCHEMA_OPERATIONS)?;
         let queries = Queries::of(&Table::find(&connection)?);
         limit_operations(
             &mut connection,
-            (packed.len() as u64).saturating_mul(OPERATIONS_A_BYTE).max(SCHEMA_OPERATIONS),
+            (image.len() as u64).saturating_mul(OPERATIONS_A_BYTE).max(SCHEMA_OPERATIONS),
         )?;
-        Ok(Self { connection, queries })
+        Ok(Self { connection, queries, _image: image.clone() })
     }
 
     /// Calls `f` with the row id and `at_uri` of every row, in the order of row ids.
@@ -95,19 +106,24 @@ impl Database {
     ///
     /// [`ArchiveError`]; `f` has then been called for the rows before the defect.
     pub fn for_each_id(&self, mut f: impl FnMut(i64, Field<'_>)) -> Result<(), ArchiveError> {
-        self.scan(&self.queries.ids, |id, row| {
+        self.scan(&self.queries.ids, [], |id, row| {
             f(id, field(row, 1)?);
             Ok(ControlFlow::Continue(()))
         })
     }
 
-    /// Calls `f` with every row, in the order of row ids, until it breaks. Texts are borrowed from SQLite.
+    /// Calls `f` with every row whose id is in the range, in the order of row ids, until it breaks. Texts are
+    /// borrowed from SQLite.
     ///
     /// # Errors
     ///
     /// As [`Database::for_each_id`].
-    pub fn for_each_row(&self, mut f: impl FnMut(&Row<'_>) -> ControlFlow<()>) -> Result<(), ArchiveError> {
-        self.scan(&self.queries.rows, |id, row| Ok(f(&whole_row(id, row)?)))
+    pub fn for_each_row(
+        &self,
+        ids: &RangeInclusive<i64>,
+        mut f: impl FnMut(&Row<'_>) -> ControlFlow<()>,
+    ) -> Result<(), ArchiveError> {
+        self.scan(&self.queries.rows, [ids.start(), ids.end()], |id, row| Ok(f(&whole_row(id, row)?)))
     }
 
     /// Calls `f` with the row of the given id; None where there is no such row.
@@ -141,10 +157,11 @@ impl Database {
     fn scan(
         &self,
         sql: &str,
+        params: impl Params,
         mut f: impl FnMut(i64, &rusqlite::Row<'_>) -> rusqlite::Result<ControlFlow<()>>,
     ) -> Result<(), ArchiveError> {
         let mut statement = self.connection.prepare_cached(sql)?;
-        let mut rows = statement.query([])?;
+        let mut rows = statement.query(params)?;
         let mut last = None;
         while let Some(row) = rows.next()? {
             let id = row.get(0)?;
@@ -177,47 +194,18 @@ fn read_file(path: &Path, limit: u64, out: &mut Vec<u8>) -> Result<(), ArchiveEr
         .map_err(unavailable)
 }
 
-/// Hands the unpacked database to SQLite: in one piece, since it is inflated in one piece.
-struct Unpacking<'a> {
-    packed: Packed<'a>,
-    inflater: &'a mut Decompressor,
-}
-
-impl Read for Unpacking<'_> {
-    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        self.packed.unpack_into(self.inflater, out).map_err(io::Error::other)?;
-        check_last_page(out).map_err(io::Error::other)?;
-        forget_wal_mode(out);
-        Ok(out.len())
-    }
-}
-
-/// Refuses a database that ends within a page: SQLite would read zeros for what is missing, and say nothing.
+/// The bytes of an image, for a connection that is closed before the image goes.
 ///
-/// Source: SQLite, "Database File Format", section 1.3.2: bytes 16 and 17 are the page size, 1 means 65,536.
-fn check_last_page(database: &[u8]) -> Result<(), ArchiveError> {
-    let page_size = match database.get(16..18) {
-        Some([0, 1]) => 65_536,
-        Some([high, low]) => usize::from(u16::from_be_bytes([*high, *low])),
-        _ => 0,
-    };
-    match database.len().checked_rem(page_size) {
-        Some(0) => Ok(()),
-        _ => Err(ArchiveError::broken("the database is cut off, or its page size is wrong")),
-    }
-}
-
-/// Marks a database in WAL mode as one with a rollback journal.
-///
-/// SQLite refuses to open a database in WAL mode from memory. One that was closed cleanly has nothing in its WAL,
-/// and of any other one the last checkpoint is all that an archive holds. Source: SQLite, "Database File Format",
-/// section 1.3.3, and `sqlite3_deserialize()`, which tells to do just this.
-fn forget_wal_mode(database: &mut [u8]) {
-    if let Some([2, 2]) = database.get(18..20)
-        && let Some(versions) = database.get_mut(18..20)
-    {
-        versions.fill(1);
-    }
+/// Safe Rust has no way to say that a field borrows from its neighbour, and SQLite can otherwise only own its
+/// memory: then each archive takes new memory (22 % of a run's CPU time goes into page faults), and only one thread
+/// can read it, so that a single large archive keeps one core busy.
+#[allow(unsafe_code)]
+fn outlive_connection(image: &Arc<Image>) -> &'static [u8] {
+    let bytes: &[u8] = image;
+    // SAFETY: the memory of an image never moves, nor is it written to once the image is made. The connection that
+    // is given this slice is a field of a `Database`, before the image's own field: fields are dropped in order, so
+    // the connection is closed while the image is still there. It opens the slice read-only.
+    unsafe { std::slice::from_raw_parts(bytes.as_ptr(), bytes.len()) }
 }
 
 fn whole_row<'a>(id: i64, row: &'a rusqlite::Row<'_>) -> rusqlite::Result<Row<'a>> {

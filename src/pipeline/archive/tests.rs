@@ -3,20 +3,20 @@
 use std::fs;
 use std::ops::ControlFlow;
 use std::path::Path;
+use std::sync::Arc;
 
-use libdeflater::Decompressor;
 use proptest::prelude::*;
 
 use super::fixture::{THREE_ROWS, database, zip};
 use super::schema::limit_operations;
-use super::{ArchiveError, Buffers, Database, MAX_FIELD_BYTES};
+use super::{ALL_ROWS, ArchiveError, Buffers, Database, MAX_FIELD_BYTES};
 use crate::pipeline::decode::Field;
 
 /// What `with_row` and `for_each_row` show of a row: the id and the four columns.
 type Shown = (i64, [String; 4]);
 
 fn open(file: &[u8]) -> Result<Database, ArchiveError> {
-    Database::from_bytes(file, &mut Decompressor::new())
+    Database::open(&Arc::new(Buffers::new().unpack(file)?))
 }
 
 fn open_sql(sql: &str) -> Result<Database, ArchiveError> {
@@ -34,7 +34,7 @@ fn show(row: &crate::pipeline::decode::Row<'_>) -> Shown {
 
 fn rows(database: &Database) -> Result<Vec<Shown>, ArchiveError> {
     let mut rows = Vec::new();
-    database.for_each_row(|row| {
+    database.for_each_row(&ALL_ROWS, |row| {
         rows.push(show(row));
         ControlFlow::Continue(())
     })?;
@@ -98,7 +98,7 @@ fn reading_rows_ends_when_the_reader_breaks() {
     let database = open_sql(THREE_ROWS).unwrap();
     let mut seen = 0;
     database
-        .for_each_row(|row| {
+        .for_each_row(&ALL_ROWS, |row| {
             seen = row.id;
             if row.id == 2 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         })
@@ -339,7 +339,7 @@ fn a_file_that_cannot_be_read_is_unavailable_and_not_broken() {
     for path in
         [folder.path().join("missing.db.zip"), folder.path().to_owned(), Path::new("/dev/zero").to_owned()]
     {
-        let result = Database::open(&path, &mut Buffers::new());
+        let result = Buffers::new().read(&path);
         assert!(matches!(result, Err(ArchiveError::Unavailable(_))), "{path:?}");
     }
 }
@@ -355,7 +355,50 @@ fn buffers_serve_one_archive_after_the_other() {
         (database(THREE_ROWS), true),
     ] {
         fs::write(&path, file).unwrap();
-        assert_eq!(Database::open(&path, &mut buffers).is_ok(), readable);
+        assert_eq!(buffers.read(&path).is_ok(), readable);
+    }
+}
+
+#[test]
+fn a_smaller_archive_read_after_a_larger_one_is_read_as_it_is() {
+    let mut buffers = Buffers::new();
+    let large = format!("{THREE_ROWS} CREATE TABLE large AS SELECT zeroblob(5000000)");
+    for sql in [&large, THREE_ROWS, &large, THREE_ROWS] {
+        let image = Arc::new(buffers.unpack(&zip(&[("a.db", &database(sql))])).unwrap());
+        assert_eq!(image[..], database(sql)[..]);
+        assert_eq!(rows(&Database::open(&image).unwrap()).unwrap(), three_rows());
+    }
+}
+
+#[test]
+fn an_image_is_read_by_several_at_once_and_as_long_as_any_of_them_is_there() {
+    let mut buffers = Buffers::new();
+    let image = Arc::new(buffers.unpack(&database(THREE_ROWS)).unwrap());
+    let databases: Vec<Database> = (0..4).map(|_| Database::open(&image).unwrap()).collect();
+    drop(image);
+    // Would overwrite the memory, had it been given back.
+    drop(buffers.unpack(&database("CREATE TABLE other (x)")));
+    std::thread::scope(|scope| {
+        for database in databases {
+            scope.spawn(move || assert_eq!(rows(&database).unwrap(), three_rows()));
+        }
+    });
+}
+
+#[test]
+fn a_range_of_ids_has_the_rows_in_it() {
+    let database = open_sql(THREE_ROWS).unwrap();
+    for (range, expected) in
+        [(1..=1, 0..1), (2..=9, 1..3), (i64::MIN..=0, 0..0), (3..=2, 0..0), (1..=3, 0..3)]
+    {
+        let mut found = Vec::new();
+        database
+            .for_each_row(&range, |row| {
+                found.push(show(row));
+                ControlFlow::Continue(())
+            })
+            .unwrap();
+        assert_eq!(found, three_rows()[expected], "{range:?}");
     }
 }
 

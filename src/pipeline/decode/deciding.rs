@@ -13,12 +13,13 @@ pub struct Superseded(HashSet<i64>);
 
 impl Superseded {
     /// Finds them, in two steps that keep memory at 16 bytes a row: all ids are hashed, then only the rows whose
-    /// hash occurs again are read and compared.
-    pub fn find(database: &Database) -> Result<Self, ArchiveError> {
+    /// hash occurs again are read and compared. `on_row` is called with each row id, in order.
+    pub fn find(database: &Database, mut on_row: impl FnMut(i64)) -> Result<Self, ArchiveError> {
         // Keyed anew for each archive: nobody can make ids that collide.
         let hasher = RandomState::new();
         let mut hashes: Vec<(u64, i64)> = Vec::new();
         database.for_each_id(|row_id, at_uri| {
+            on_row(row_id);
             if let Some(at_uri) = at_uri.bytes().filter(|at_uri| !at_uri.is_empty()) {
                 hashes.push((hasher.hash_one(at_uri), row_id));
             }

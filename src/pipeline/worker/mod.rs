@@ -1,0 +1,202 @@
+//! Stages 2 to 4: from the paths of archives to batches in the channel.
+//!
+//! Each worker opens one archive at a time and reads it to its end. A worker that finds no more archives to open
+//! helps with those of the others (`board.rs`): an archive's rows are divided into ranges (`shared.rs`), and each of
+//! its readers takes one range after the other (`reading.rs`). So a single large archive keeps all cores busy once
+//! it is unzipped, and a run does not wait for its last archive on one core.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam_channel::Sender;
+use rayon::ThreadPool;
+
+use self::board::Board;
+use self::reading::Reading;
+use self::shared::{Found, Shared};
+use super::archive::{self, ArchiveError, Database};
+use super::decode::EmbeddingDecoder;
+use super::encode::buffers::Buffers;
+use super::source::{Content, Work};
+use super::vectors::Vectors;
+use super::{Archive, ArchiveEnd, Batch, Event, MAX_ARCHIVE_SECONDS};
+use crate::config::BatchLimits;
+use crate::shutdown::Stop;
+use crate::timestamp::now_millis;
+
+mod board;
+mod reading;
+mod shared;
+
+/// What all workers share.
+pub struct Workers<'r> {
+    /// The pool, one archive a thread.
+    pub pool: &'r ThreadPool,
+    /// Limits of one batch.
+    pub limits: BatchLimits,
+    /// How vectors are written.
+    pub vectors: &'r Vectors<'r>,
+    /// The deletion of an account means that of all its posts; else it is skipped.
+    pub account_deletions: bool,
+    /// Spent batch bodies.
+    pub buffers: &'r Buffers,
+    /// A broken file is not judged before it has been unchanged for this long; None: at once.
+    pub unchanged: Option<Duration>,
+    /// Looked at between rows: a run that is to stop abandons the archives it is reading.
+    pub stop: &'r Stop,
+}
+
+impl Workers<'_> {
+    /// Decodes the archives that `next` hands out, as many at once as the pool has threads. Returns when the last one
+    /// is read; the channel of batches closes with the senders given. A full channel holds the workers up: that is
+    /// what bounds memory.
+    pub fn run(
+        &self,
+        next: &(dyn Fn() -> Option<Work> + Sync),
+        batches: Sender<Batch>,
+        events: Sender<Event>,
+    ) {
+        let board = Board::new(self.pool.current_num_threads());
+        self.pool.broadcast(|_| {
+            let mut scratch = Scratch::default();
+            let out = Out { batches: &batches, events: &events };
+            while let Some(work) = next() {
+                self.take_up(work, &board, &out, &mut scratch);
+            }
+            board.opens_no_more();
+            while let Some(shared) = board.take() {
+                self.read(&shared, None, &out, &mut scratch.embeddings);
+            }
+        });
+    }
+
+    /// Reads one archive to its end, or as far as it goes.
+    fn take_up(&self, work: Work, board: &Board, out: &Out<'_>, scratch: &mut Scratch) {
+        let Work { archive, content } = work;
+        let opened = contain_panic(|| self.open(&archive, content, &mut scratch.archive));
+        let (shared, database) = match opened {
+            Ok((shared, database)) => (Arc::new(shared), database),
+            Err(end) => return self.finish(archive, Found { end: Some(end), ..Found::default() }, out),
+        };
+        if shared.wants_help() {
+            board.put(&shared);
+        }
+        self.read(&shared, Some(database), out, &mut scratch.embeddings);
+        board.remove(&shared);
+    }
+
+    /// Unzips an archive, and looks through it.
+    fn open(
+        &self,
+        archive: &Arc<Archive>,
+        content: Content,
+        buffers: &mut archive::Buffers,
+    ) -> Result<(Shared, Database), ArchiveEnd> {
+        if self.stop.is_requested() {
+            return Err(reading::stopping());
+        }
+        let open = || {
+            let image = match content {
+                Content::AtPath => buffers.read(&archive.path)?,
+                // The file is dropped as soon as it is unzipped, which lets the next download begin.
+                Content::Downloaded(file) => buffers.unpack(file?.bytes())?,
+            };
+            let image = Arc::new(image);
+            let database = Database::open(&image)?;
+            let seconds = archive_seconds(archive, &database)?;
+            Ok((Shared::new(archive.clone(), image, &database, seconds)?, database))
+        };
+        open().map_err(end_by)
+    }
+
+    /// Reads what there is left to read of an archive, as one of its readers.
+    fn read(
+        &self,
+        shared: &Shared,
+        database: Option<Database>,
+        out: &Out<'_>,
+        embeddings: &mut EmbeddingDecoder,
+    ) {
+        let mut reading = Reading::new(self, shared, out.batches);
+        let end = contain_panic(|| {
+            let database = database.map_or_else(|| Database::open(&shared.image), Ok);
+            database.and_then(|database| reading.rows(&database, embeddings)).map_err(end_by)?
+        });
+        if let Some(mut all) = shared.leave(reading.finish(end.err())) {
+            // The last deletion of each account is known only now.
+            let accounts = std::mem::take(&mut all.accounts);
+            if !accounts.is_empty() {
+                let mut reading = Reading::new(self, shared, out.batches);
+                reading.push_accounts(accounts);
+                let found = reading.finish(None);
+                all.outcomes += found.outcomes;
+                all.batches += found.batches;
+            }
+            self.finish(shared.archive.clone(), all, out);
+        }
+    }
+
+    /// Tells the ledger of an archive that has been read.
+    fn finish(&self, archive: Arc<Archive>, found: Found, out: &Out<'_>) {
+        let end = match found.end {
+            Some(ArchiveEnd::Broken(reason)) if self.may_be_unfinished(&archive) => ArchiveEnd::Abandoned(
+                format!("{reason}; it has changed a moment ago, so it is looked at again"),
+            ),
+            end => end.unwrap_or(ArchiveEnd::Complete),
+        };
+        let Found { outcomes, batches, .. } = found;
+        // The ledger listens until all senders of events are gone.
+        let _ = out.events.send(Event::Archive { archive, outcomes, batches, end });
+    }
+
+    /// Whether the file was written to so lately that somebody may still be writing.
+    fn may_be_unfinished(&self, archive: &Archive) -> bool {
+        let age_ms = i128::from(now_millis()) - archive.modified_ns / 1_000_000;
+        self.unchanged.is_some_and(|unchanged| age_ms.unsigned_abs() < unchanged.as_millis())
+    }
+}
+
+/// What a worker keeps from one archive to the next.
+#[derive(Default)]
+struct Scratch {
+    archive: archive::Buffers,
+    embeddings: EmbeddingDecoder,
+}
+
+/// Where everything goes.
+struct Out<'w> {
+    batches: &'w Sender<Batch>,
+    events: &'w Sender<Event>,
+}
+
+/// The time in the archive's name, else the newest `created_at` of its rows, else the file's time; seconds since 1970.
+fn archive_seconds(archive: &Archive, database: &Database) -> Result<i64, ArchiveError> {
+    if let Some(seconds) = archive.seconds {
+        return Ok(seconds);
+    }
+    let in_range = |seconds: &i64| (0..MAX_ARCHIVE_SECONDS).contains(seconds);
+    let name = &archive.name;
+    if let Some(seconds) = database.newest_created_at()?.filter(in_range) {
+        log::warn!("{name:?} has no time in its name: that of its newest row is taken to order its events");
+        return Ok(seconds);
+    }
+    log::warn!("{name:?} has no time in its name or rows: that of the file is taken to order its events");
+    i64::try_from(archive.modified_ns / 1_000_000_000).ok().filter(in_range).ok_or_else(|| {
+        ArchiveError::Broken("neither its name nor its rows nor the file has a usable time".into())
+    })
+}
+
+/// A panic is a bug of ours; it must cost no more than the archive that shows it.
+fn contain_panic<T>(f: impl FnOnce() -> Result<T, ArchiveEnd>) -> Result<T, ArchiveEnd> {
+    catch_unwind(AssertUnwindSafe(f))
+        .unwrap_or_else(|_| Err(ArchiveEnd::Abandoned("an internal error (please report it)".into())))
+}
+
+/// How an archive ends that cannot be read.
+fn end_by(error: ArchiveError) -> ArchiveEnd {
+    match error {
+        ArchiveError::Broken(reason) => ArchiveEnd::Broken(reason),
+        ArchiveError::Unavailable(reason) => ArchiveEnd::Abandoned(reason),
+    }
+}

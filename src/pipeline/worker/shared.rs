@@ -1,0 +1,226 @@
+//! One archive that several workers may read at once: its rows in ranges, and what its readers have found.
+
+use std::collections::BTreeMap;
+use std::mem;
+use std::ops::RangeInclusive;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::pipeline::archive::{ArchiveError, Database, Image};
+use crate::pipeline::decode::deciding::Superseded;
+use crate::pipeline::{Archive, ArchiveEnd, Outcomes};
+
+/// Rows of a range: some ten milliseconds of work, so that readers end at about the same time, and far more than
+/// finding its first row costs.
+const RANGE_ROWS: u64 = 256;
+
+/// The last deletion of each account, by its DID: row id, and time in milliseconds since 1970.
+pub(super) type Accounts = BTreeMap<String, (i64, i64)>;
+
+/// An archive that is being read.
+pub(super) struct Shared {
+    pub(super) archive: Arc<Archive>,
+    pub(super) image: Arc<Image>,
+    /// The archive's time, seconds since 1970.
+    pub(super) seconds: i64,
+    pub(super) superseded: Superseded,
+    /// Rows in all.
+    rows: u64,
+    state: Mutex<State>,
+}
+
+struct State {
+    /// The ranges of row ids that nobody has taken yet, the next one last.
+    ranges: Vec<RangeInclusive<i64>>,
+    readers: usize,
+    found: Found,
+}
+
+/// What readers have found.
+#[derive(Default)]
+pub(super) struct Found {
+    pub(super) outcomes: Outcomes,
+    pub(super) accounts: Accounts,
+    /// Batches handed to the senders.
+    pub(super) batches: u64,
+    /// Why it is not complete, if so.
+    pub(super) end: Option<ArchiveEnd>,
+}
+
+impl Found {
+    /// Adds what another reader has found.
+    fn add(&mut self, other: Found) {
+        self.outcomes += other.outcomes;
+        self.batches += other.batches;
+        for (did, deletion) in other.accounts {
+            let superseded = keep_last(&mut self.accounts, did, deletion);
+            self.outcomes.tally.superseded += u64::from(superseded);
+        }
+        // What is broken for good stays so, whatever ended the others.
+        let is_broken = |end: &Option<ArchiveEnd>| matches!(end, Some(ArchiveEnd::Broken(_)));
+        if self.end.is_none() || is_broken(&other.end) && !is_broken(&self.end) {
+            self.end = other.end;
+        }
+    }
+}
+
+/// Keeps the last deletion of an account: the one with the highest row id. Whether there are two now, of which one
+/// is superseded.
+pub(super) fn keep_last(accounts: &mut Accounts, did: String, deletion: (i64, i64)) -> bool {
+    let earlier = accounts.get(&did).copied();
+    accounts.insert(did, earlier.map_or(deletion, |earlier| earlier.max(deletion)));
+    earlier.is_some()
+}
+
+impl Shared {
+    /// Looks the rows of an archive through, and divides them. The worker that calls this is its first reader.
+    pub(super) fn new(
+        archive: Arc<Archive>,
+        image: Arc<Image>,
+        database: &Database,
+        seconds: i64,
+    ) -> Result<Self, ArchiveError> {
+        let mut ranges: Vec<RangeInclusive<i64>> = Vec::new();
+        let mut rows = 0;
+        let superseded = Superseded::find(database, |row_id| {
+            match ranges.last_mut().filter(|_| rows % RANGE_ROWS != 0) {
+                Some(range) => *range = *range.start()..=row_id,
+                None => ranges.push(row_id..=row_id),
+            }
+            rows += 1;
+        })?;
+        ranges.reverse();
+        let state = Mutex::new(State { ranges, readers: 1, found: Found::default() });
+        Ok(Self { archive, image, seconds, superseded, rows, state })
+    }
+
+    /// Whether there is work for more than one reader.
+    pub(super) fn wants_help(&self) -> bool {
+        self.state().ranges.len() > 1
+    }
+
+    /// Makes the caller a reader, unless there is nothing left to read. Each reader has to [`Self::leave`].
+    pub(super) fn join(&self) -> bool {
+        let mut state = self.state();
+        let joins = !state.ranges.is_empty();
+        state.readers += usize::from(joins);
+        joins
+    }
+
+    /// The next range of row ids to be read.
+    pub(super) fn next_range(&self) -> Option<RangeInclusive<i64>> {
+        self.state().ranges.pop()
+    }
+
+    /// Takes what a reader has found. The last one to leave gets what all of them have found together.
+    pub(super) fn leave(&self, found: Found) -> Option<Found> {
+        let mut state = self.state();
+        if found.end.is_some() {
+            state.ranges.clear();
+        }
+        state.found.add(found);
+        state.readers -= 1;
+        if state.readers > 0 {
+            return None;
+        }
+        let mut all = mem::take(&mut state.found);
+        all.outcomes.dead_letters.sort_by_key(|dead_letter| dead_letter.row_id);
+        // By ranges, SQLite finds a row by way of the tree's inner pages; if these do not lead to every row of its
+        // leaves, rows would be missing without an error.
+        if all.end.is_none() && all.outcomes.tally.read != self.rows {
+            let (read, rows) = (all.outcomes.tally.read, self.rows);
+            let reason = format!("the table is corrupt: {read} of its {rows} rows can be found by their ids");
+            all.end = Some(ArchiveEnd::Broken(reason));
+        }
+        Some(all)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pipeline::Tally;
+
+    /// An archive with so many rows, of which every reader has been given what `found` makes.
+    fn shared(rows: u64, readers: usize) -> Shared {
+        let image = crate::pipeline::archive::Buffers::new().unpack(&table(rows)).unwrap();
+        let archive =
+            Archive { name: "a".into(), path: "a".into(), seconds: Some(1), bytes: 0, modified_ns: 0 };
+        let image = Arc::new(image);
+        let database = Database::open(&image).unwrap();
+        let shared = Shared::new(Arc::new(archive), image, &database, 1).unwrap();
+        (1..readers).for_each(|_| assert!(shared.join()));
+        shared
+    }
+
+    fn table(rows: u64) -> Vec<u8> {
+        let mut connection = rusqlite::Connection::open_in_memory().unwrap();
+        let sql = format!(
+            "CREATE TABLE posts (at_uri, did, raw_post, inferences);
+             WITH RECURSIVE n(i) AS (SELECT 10 UNION ALL SELECT i + 3 FROM n LIMIT {rows})
+             INSERT INTO posts (rowid, at_uri) SELECT i, i FROM n WHERE {rows} > 0"
+        );
+        connection.execute_batch(&sql).unwrap();
+        connection.serialize(rusqlite::MAIN_DB).unwrap().to_vec()
+    }
+
+    fn found(read: u64, end: Option<ArchiveEnd>) -> Found {
+        let outcomes = Outcomes { tally: Tally { read, ..Tally::default() }, ..Outcomes::default() };
+        Found { outcomes, end, ..Found::default() }
+    }
+
+    #[test]
+    fn the_ranges_hold_every_row_once() {
+        for rows in [0, 1, RANGE_ROWS, RANGE_ROWS + 1, 3 * RANGE_ROWS - 1] {
+            let shared = shared(rows, 1);
+            let database = Database::open(&shared.image).unwrap();
+            let mut ids = Vec::new();
+            while let Some(range) = shared.next_range() {
+                database
+                    .for_each_row(&range, |row| {
+                        ids.push(row.id);
+                        std::ops::ControlFlow::Continue(())
+                    })
+                    .unwrap();
+            }
+            assert_eq!(ids, (0..rows as i64).map(|n| 10 + 3 * n).collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn the_last_reader_to_leave_gets_what_all_have_found() {
+        let shared = shared(2 * RANGE_ROWS, 2);
+        while shared.next_range().is_some() {}
+        assert!(!shared.join());
+        let mut one = found(RANGE_ROWS, None);
+        one.accounts.insert("did:a".into(), (9, 90));
+        let mut other = found(RANGE_ROWS, None);
+        other.accounts.insert("did:a".into(), (3, 30));
+        assert!(shared.leave(one).is_none());
+        let all = shared.leave(other).unwrap();
+        assert_eq!(all.end, None);
+        assert_eq!((all.outcomes.tally.read, all.outcomes.tally.superseded), (2 * RANGE_ROWS, 1));
+        assert_eq!(all.accounts["did:a"], (9, 90));
+    }
+
+    #[test]
+    fn rows_that_are_not_found_by_their_ids_break_the_archive() {
+        let shared = shared(5, 1);
+        while shared.next_range().is_some() {}
+        let all = shared.leave(found(4, None)).unwrap();
+        assert!(matches!(all.end, Some(ArchiveEnd::Broken(reason)) if reason.contains("4 of its 5 rows")));
+    }
+
+    #[test]
+    fn a_reader_that_fails_leaves_the_others_nothing_to_read_and_what_is_broken_counts() {
+        let shared = shared(9 * RANGE_ROWS, 3);
+        assert!(shared.leave(found(0, Some(super::super::reading::stopping()))).is_none());
+        assert!(shared.next_range().is_none());
+        let broken = ArchiveEnd::Broken("a corrupt page".into());
+        assert!(shared.leave(found(0, Some(broken.clone()))).is_none());
+        assert_eq!(shared.leave(found(RANGE_ROWS, None)).unwrap().end, Some(broken));
+    }
+}
