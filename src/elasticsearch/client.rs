@@ -9,8 +9,10 @@ use std::time::Duration;
 use ureq::http::header::{AUTHORIZATION, CONTENT_TYPE, EXPECT, RETRY_AFTER};
 use ureq::http::request::Builder;
 use ureq::http::{HeaderMap, HeaderValue, Method, Request};
+use ureq::unversioned::transport::DefaultConnector;
 use ureq::{Agent, AsSendBody};
 
+use super::resolver::Remembering;
 use super::{TransportError, tls};
 use crate::config;
 use crate::exit::Failure;
@@ -203,7 +205,7 @@ impl Client {
 }
 
 fn agent(settings: &config::Elasticsearch, limits: Limits) -> Result<Agent, Failure> {
-    Ok(Agent::config_builder()
+    let config = Agent::config_builder()
         .tls_config(tls::config(settings)?)
         // A redirect is returned as the reply that it is, and no proxy of the environment is used:
         // the credentials go to no host but the configured one.
@@ -216,8 +218,8 @@ fn agent(settings: &config::Elasticsearch, limits: Limits) -> Result<Agent, Fail
         .timeout_global(Some(limits.call))
         .max_idle_connections(MAX_IDLE_CONNECTIONS)
         .max_idle_connections_per_host(MAX_IDLE_CONNECTIONS)
-        .build()
-        .new_agent())
+        .build();
+    Ok(Agent::with_parts(config, DefaultConnector::new(), Remembering::default()))
 }
 
 /// The header with the key, marked as sensitive so that no `Debug` prints it.

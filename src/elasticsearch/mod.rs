@@ -5,6 +5,7 @@ pub mod load_settings;
 pub mod mapping;
 pub mod preflight;
 pub mod primaries;
+pub(crate) mod resolver;
 pub mod schema;
 pub(crate) mod tls;
 mod transport_error;

@@ -1,7 +1,6 @@
 //! JSON text written byte by byte into a buffer: strings, numbers and vectors.
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+use base64_simd::{AsOut, STANDARD};
 
 use super::float::write_float;
 use crate::pipeline::decode::vector::Vector;
@@ -74,17 +73,19 @@ pub fn write_vector_base64(out: &mut Vec<u8>, vector: &Vector) {
     for (to, value) in bytes.as_chunks_mut::<4>().0.iter_mut().zip(vector) {
         *to = value.to_be_bytes();
     }
-    let length = bytes.len().div_ceil(3) * 4;
+    let length = STANDARD.encoded_length(bytes.len());
     out.push(b'"');
     let start = out.len();
     out.resize(start + length, b'=');
-    // The slice has exactly the length of the encoded text, so this cannot fail.
-    let _ = STANDARD.encode_slice(bytes, &mut out[start..]);
+    let text = out.get_mut(start..).unwrap_or_default();
+    // As long as the encoded text, which is all that it needs.
+    let _ = STANDARD.encode(&bytes, text.as_out());
     out.push(b'"');
 }
 
 #[cfg(test)]
 mod tests {
+    use base64::Engine as _;
     use proptest::prelude::*;
 
     use super::*;
@@ -113,7 +114,7 @@ mod tests {
             let mut rng = fastrand::Rng::with_seed(seed);
             let vector: Vector = std::array::from_fn(|_| rng.f32());
             let text = written(|out| write_vector_base64(out, &vector));
-            let bytes = STANDARD.decode(text.trim_matches('"')).unwrap();
+            let bytes = base64::prelude::BASE64_STANDARD.decode(text.trim_matches('"')).unwrap();
             let back: Vec<f32> =
                 bytes.chunks(4).map(|c| f32::from_be_bytes(c.try_into().unwrap())).collect();
             prop_assert_eq!(back.as_slice(), vector.as_slice());

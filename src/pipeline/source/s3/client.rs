@@ -10,12 +10,14 @@ use serde::Deserialize;
 use time::OffsetDateTime;
 use ureq::http::header::HeaderName;
 use ureq::http::{HeaderMap, HeaderValue, Request, Response};
+use ureq::unversioned::transport::DefaultConnector;
 use ureq::{Agent, Body};
 use url::Url;
 
 use super::credentials::{CredentialError, Credentials, Provider};
 use super::signature::sign;
 use crate::config::s3::S3;
+use crate::elasticsearch::resolver::Remembering;
 use crate::elasticsearch::{TransportError, tls};
 use crate::exit::Failure;
 
@@ -207,7 +209,7 @@ fn agent(settings: &S3) -> Result<Agent, Failure> {
     let is_https = settings.endpoint.as_ref().is_none_or(|url| url.starts_with("https:"))
         || asks_sts && sources.sts_url.starts_with("https:")
         || sources.container.as_ref().is_some_and(|container| container.url.starts_with("https:"));
-    Ok(Agent::config_builder()
+    let config = Agent::config_builder()
         .tls_config(tls::config_of(settings.ca_cert.as_deref(), is_https, false)?)
         // A redirect is an error, and no proxy of the environment is used: the credentials go to no host but the
         // one that they are for.
@@ -221,8 +223,8 @@ fn agent(settings: &S3) -> Result<Agent, Failure> {
         .timeout_per_read(Some(READ_LIMIT))
         .max_idle_connections(MAX_IDLE_CONNECTIONS)
         .max_idle_connections_per_host(MAX_IDLE_CONNECTIONS)
-        .build()
-        .new_agent())
+        .build();
+    Ok(Agent::with_parts(config, DefaultConnector::new(), Remembering::default()))
 }
 
 /// The body of an error reply.

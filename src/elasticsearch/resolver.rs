@@ -1,0 +1,138 @@
+//! The addresses of hosts, asked for once in a while.
+//!
+//! ureq asks for every request, whether it opens a connection or not, and starts a thread each time: some 3 % of a
+//! run's CPU time, and a run that stops at every hiccup of the name service though its connections are open. So
+//! addresses are remembered for as long as resolvers commonly do, and longer where there are no new ones.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use ureq::config::Config;
+use ureq::http::Uri;
+use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
+use ureq::unversioned::transport::NextTimeout;
+
+/// For how long addresses are taken as they are known.
+const REMEMBERED_FOR: Duration = Duration::from_secs(30);
+
+/// Looks addresses up by `R`, and remembers them.
+pub(crate) struct Remembering<R = DefaultResolver> {
+    resolver: R,
+    known: Mutex<HashMap<String, Known>>,
+}
+
+struct Known {
+    addresses: Vec<SocketAddr>,
+    asked: Instant,
+}
+
+impl Default for Remembering {
+    fn default() -> Self {
+        Self { resolver: DefaultResolver::default(), known: Mutex::default() }
+    }
+}
+
+impl<R: Resolver> Resolver for Remembering<R> {
+    fn resolve(
+        &self,
+        uri: &Uri,
+        config: &Config,
+        timeout: NextTimeout,
+    ) -> Result<ResolvedSocketAddrs, ureq::Error> {
+        let host = format!("{:?} {:?}", uri.scheme_str(), uri.authority());
+        if let Some(known) = self.known().get(&host).filter(|known| known.asked.elapsed() < REMEMBERED_FOR) {
+            return Ok(self.array(&known.addresses));
+        }
+        let found = self.resolver.resolve(uri, config, timeout);
+        let mut all = self.known();
+        match found {
+            Ok(found) => {
+                let known = Known { addresses: found.to_vec(), asked: Instant::now() };
+                all.insert(host, known);
+                Ok(found)
+            }
+            Err(error) => match all.get_mut(&host) {
+                Some(known) => {
+                    log::debug!("the addresses of {host} are kept: {error}");
+                    known.asked = Instant::now();
+                    Ok(self.array(&known.addresses))
+                }
+                None => Err(error),
+            },
+        }
+    }
+}
+
+impl<R: Resolver> Remembering<R> {
+    fn known(&self) -> std::sync::MutexGuard<'_, HashMap<String, Known>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// There is room for them: they have come out of such an array.
+    fn array(&self, addresses: &[SocketAddr]) -> ResolvedSocketAddrs {
+        let mut array = self.resolver.empty();
+        addresses.iter().for_each(|address| array.push(*address));
+        array
+    }
+}
+
+impl<R> fmt::Debug for Remembering<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Remembering")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU16, Ordering};
+
+    use ureq::Timeout;
+
+    use super::*;
+
+    /// Answers with another port each time, until there is none any more.
+    #[derive(Debug)]
+    struct Changing(AtomicU16);
+
+    impl Resolver for Changing {
+        fn resolve(&self, _: &Uri, _: &Config, _: NextTimeout) -> Result<ResolvedSocketAddrs, ureq::Error> {
+            match self.0.fetch_sub(1, Ordering::Relaxed) {
+                port @ 1..10 => {
+                    let mut array = self.empty();
+                    array.push(([127, 0, 0, 1], port).into());
+                    Ok(array)
+                }
+                _ => Err(ureq::Error::HostNotFound),
+            }
+        }
+    }
+
+    fn ask(resolver: &Remembering<Changing>, uri: &'static str) -> Result<u16, ureq::Error> {
+        let after = ureq::unversioned::transport::time::Duration::NotHappening;
+        let timeout = NextTimeout { after, reason: Timeout::Resolve, per_read: None, per_write: None };
+        let found = resolver.resolve(&Uri::from_static(uri), &Config::default(), timeout)?;
+        Ok(found[0].port())
+    }
+
+    fn forget_when(resolver: &Remembering<Changing>) {
+        for known in resolver.known().values_mut() {
+            known.asked = Instant::now().checked_sub(REMEMBERED_FOR).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_host_is_asked_for_once_in_a_while_and_known_on_when_nothing_answers() {
+        let resolver = Remembering { resolver: Changing(AtomicU16::new(3)), known: Mutex::default() };
+        assert_eq!(ask(&resolver, "http://a:1/x").unwrap(), 3);
+        assert_eq!(ask(&resolver, "http://a:1/y").unwrap(), 3);
+        assert_eq!(ask(&resolver, "http://b:1/").unwrap(), 2, "another host");
+        forget_when(&resolver);
+        assert_eq!(ask(&resolver, "http://a:1/").unwrap(), 1);
+        forget_when(&resolver);
+        assert_eq!(ask(&resolver, "http://a:1/").unwrap(), 1, "nothing answers any more");
+        assert!(ask(&resolver, "http://c:1/").is_err(), "what was never known");
+    }
+}
