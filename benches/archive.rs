@@ -2,10 +2,7 @@
 
 #![expect(clippy::expect_used, clippy::print_stdout, reason = "a bench has nobody to hand an error to")]
 
-use std::error::Error;
-use std::fmt::Write as _;
 use std::hint::black_box;
-use std::io::{Cursor, Write as _};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -13,49 +10,11 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use libdeflater::Decompressor;
 use megastream_ingest::pipeline::archive::{ALL_ROWS, ArchiveError, Buffers, Database, Limits, Packed};
 use megastream_ingest::pipeline::decode::{Field, Row};
-use rusqlite::{Connection, MAIN_DB};
-use zip::ZipWriter;
-use zip::write::SimpleFileOptions;
+
+#[path = "support/archives.rs"]
+mod archives;
 
 const ROWS: u32 = 1_500;
-
-/// The alphabet of RFC 1924, in which archives hold their vectors.
-const BASE85: &[u8] =
-    b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz!#$%&()*+-;<=>?@^_`{|}~";
-
-/// An archive of the size and entropy of real ones: 30 KB a row, which deflate to a quarter.
-fn archive() -> Result<Vec<u8>, Box<dyn Error>> {
-    let mut random = fastrand::Rng::with_seed(1);
-    let mut database = Connection::open_in_memory()?;
-    database.execute_batch(
-        "CREATE TABLE enriched_posts (id INTEGER PRIMARY KEY AUTOINCREMENT, at_uri TEXT, did TEXT,
-            raw_post TEXT, inferences TEXT, created_at TIMESTAMP DEFAULT CURRENT_TIMESTAMP);
-         CREATE INDEX idx_at_uri ON enriched_posts(at_uri);
-         BEGIN",
-    )?;
-    for row in 0..ROWS {
-        let at_uri = format!("at://did:plc:{row:024}/app.bsky.feed.post/{row:013}");
-        let mut inferences = r#"{"text_embeddings": {"all-MiniLM-L6-v2": ""#.to_owned();
-        inferences.extend((0..4_500).map(|_| char::from(BASE85[random.usize(..BASE85.len())])));
-        inferences.push_str(r#""}, "topic": {"#);
-        for label in 0..260 {
-            write!(inferences, r#""Arbitrary class {label}": {:.8}, "#, random.f64())?;
-        }
-        inferences.push_str(r#""other": 0}}"#);
-        let raw_post = format!(
-            r#"{{"message": {{"kind": "commit"}}, "at_uri": "{at_uri}", "inferences": {inferences}}}"#
-        );
-        database.execute(
-            "INSERT INTO enriched_posts (at_uri, did, raw_post, inferences) VALUES (?1, 'did:plc:x', ?2, ?3)",
-            (&at_uri, &raw_post, &inferences),
-        )?;
-    }
-    database.execute_batch("COMMIT")?;
-    let mut writer = ZipWriter::new(Cursor::new(Vec::new()));
-    writer.start_file("bench.db", SimpleFileOptions::default())?;
-    writer.write_all(&database.serialize(MAIN_DB)?)?;
-    Ok(writer.finish()?.into_inner())
-}
 
 fn length(field: Field<'_>) -> usize {
     if let Field::Text(text) = field { text.len() } else { 0 }
@@ -82,7 +41,7 @@ fn ids(database: &Database) -> Result<i64, ArchiveError> {
 }
 
 fn benches(criterion: &mut Criterion) {
-    let file = archive().expect("an archive");
+    let file = archives::archive(ROWS).expect("an archive");
     let mut inflater = Decompressor::new();
     let mut buffers = Buffers::new();
     let packed = Packed::find(&file, &Limits::DEFAULT).expect("a database");

@@ -1,24 +1,50 @@
 //! The whole path of a run, by number of workers: archives in a folder, HTTP, and a far end that answers at once.
 
+#![expect(clippy::expect_used, reason = "a bench has nobody to hand an error to")]
+
 use std::error::Error;
 use std::fs;
+use std::path::Path;
 use std::sync::Arc;
 
-use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{Criterion, SamplingMode, Throughput, criterion_group, criterion_main};
 use megastream_ingest::cli::Cli;
 use megastream_ingest::config::Config;
 use megastream_ingest::exit::ExitCode;
 use megastream_ingest::run::run;
 use megastream_ingest::shutdown::Stop;
+use tempfile::TempDir;
 
+#[path = "support/archives.rs"]
+mod archives;
 #[path = "support/sink.rs"]
 mod sink;
 
-fn ingest(url: &str, state: &str, workers: usize, vectors: &str) -> Result<ExitCode, Box<dyn Error>> {
+/// Archives in the folder, and rows in each of them.
+const ARCHIVES: usize = 4;
+const ROWS: u32 = 500;
+
+/// A folder with the archives.
+fn folder() -> Result<TempDir, Box<dyn Error>> {
+    let folder = tempfile::tempdir()?;
+    let archive = archives::archive(ROWS)?;
+    for n in 0..ARCHIVES {
+        fs::write(folder.path().join(format!("mega_jetstream_20251218_00{n:02}00.db.zip")), &archive)?;
+    }
+    Ok(folder)
+}
+
+fn ingest(
+    folder: &Path,
+    url: &str,
+    state: &str,
+    workers: usize,
+    vectors: &str,
+) -> Result<ExitCode, Box<dyn Error>> {
     // A run starts anew, without what the one before has marked.
     let _ = fs::remove_file(state);
     let cli = Cli {
-        paths: vec![concat!(env!("CARGO_MANIFEST_DIR"), "/test_data/archives").into()],
+        paths: vec![folder.to_string_lossy().into_owned()],
         workers: Some(workers.to_string()),
         vector_encoding: Some(vectors.into()),
         dead_letter: Some(format!("{state}.dead_letters")),
@@ -34,23 +60,28 @@ fn ingest(url: &str, state: &str, workers: usize, vectors: &str) -> Result<ExitC
 }
 
 fn pipeline(criterion: &mut Criterion) {
-    let url = sink::start(Arc::default()).unwrap_or_default();
-    let Ok(folder) = tempfile::tempdir() else { return };
+    let url = sink::start(Arc::default()).expect("a far end");
+    let folder = folder().expect("a folder of archives");
     let state = folder.path().join("state.json").to_string_lossy().into_owned();
-    let mut group = criterion.benchmark_group("pipeline");
-    group.throughput(Throughput::Elements(59)).sample_size(20);
-    for vectors in ["array", "base64"] {
-        for workers in [1, 2] {
-            group.bench_function(format!("{vectors}, {workers} workers/rows"), |bencher| {
-                bencher.iter(|| {
-                    let ended = ingest(&url, &state, workers, vectors);
-                    // One of the two archives has odd rows. Anything else would not be the run to measure.
-                    assert!(matches!(ended, Ok(ExitCode::DoneWithRejects)), "{ended:?}");
+    let rows = Throughput::Elements(ARCHIVES as u64 * u64::from(ROWS));
+    let files = fs::read_dir(folder.path()).expect("the folder").flatten();
+    let bytes = Throughput::Bytes(files.filter_map(|file| file.metadata().ok()).map(|file| file.len()).sum());
+    for (unit, throughput) in [("rows", rows), ("bytes", bytes)] {
+        let mut group = criterion.benchmark_group(format!("pipeline/{unit}"));
+        group.throughput(throughput).sample_size(10).sampling_mode(SamplingMode::Flat);
+        for vectors in ["array", "base64"] {
+            for workers in [1, 2, 4] {
+                group.bench_function(format!("{vectors}/{workers}"), |bencher| {
+                    bencher.iter(|| {
+                        let ended = ingest(folder.path(), &url, &state, workers, vectors);
+                        // Anything else would not be the run to measure.
+                        assert!(matches!(ended, Ok(ExitCode::Done)), "{ended:?}");
+                    });
                 });
-            });
+            }
         }
+        group.finish();
     }
-    group.finish();
 }
 
 criterion_group!(benches, pipeline);

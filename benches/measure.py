@@ -1,0 +1,58 @@
+"""Runs of the program against a sink that only counts, and what they cost: shared by the comparisons here.
+
+Needs a release build of the program and of the sink: cargo build --release --locked --bins --examples
+"""
+
+import contextlib
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+RELEASE = os.path.join(os.environ.get("CARGO_TARGET_DIR", os.path.join(ROOT, "target")), "release")
+
+
+@dataclass
+class Cost:
+    """What a process has cost: CPU time (user and system) and wall-clock time in seconds."""
+
+    cpu: float
+    wall: float
+
+
+def cost_of(command, ends=(0,), **options):
+    """Runs a command to its end, which must be with one of these exit codes."""
+    before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
+    process = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, **options)
+    after, ended = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
+    if process.returncode not in ends:
+        sys.exit(f"{command[0]} ended with {process.returncode}:\n{process.stderr[-2000:]}")
+    return Cost(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, ended - began)
+
+
+@contextlib.contextmanager
+def sink():
+    """The base URL of a sink, for as long as it is needed."""
+    process = subprocess.Popen([os.path.join(RELEASE, "examples", "counting_sink")], stdin=subprocess.PIPE,
+                               stdout=subprocess.PIPE, text=True)
+    try:
+        yield process.stdout.readline().strip()
+    finally:
+        process.communicate()
+
+
+def load(folder, url, arguments=(), state=None, cores=None, environment=None):
+    """Loads a folder of archives. `state` is the text of a state file to begin with, `cores` those to run on."""
+    with tempfile.TemporaryDirectory() as scratch:
+        if state is not None:
+            with open(os.path.join(scratch, ".processed_files.json"), "w") as file:
+                file.write(state)
+        variables = {"PATH": os.environ["PATH"], "ELASTICSEARCH_URL": url, "ELASTICSEARCH_API_KEY": "key",
+                     "RUST_LOG": "warn", **(environment or {})}
+        command = [os.path.join(RELEASE, "megastream_ingest"), *arguments, os.path.abspath(folder)]
+        pin = None if cores is None else lambda: os.sched_setaffinity(0, cores)
+        return cost_of(command, ends=(0, 3), cwd=scratch, env=variables, preexec_fn=pin)
