@@ -56,8 +56,11 @@ impl Server {
         let unsynced =
             acknowledges_early.then(|| insist(stop, budget, || Primaries::find(&client))).transpose()?;
         let dense_vectors = posts.vectors.dense.then(|| single_index(&posts));
+        let is_alias = |target: &Target| !target.indices.contains(&target.name);
+        let are_aliases = is_alias(&posts) && is_alias(&tombstones);
         let loaded = LoadedIndices { posts: posts.write_index, tombstones: tombstones.write_index };
         let targets = Targets {
+            are_aliases,
             gc_deletes: posts.gc_deletes,
             delete_from: one_or_each(posts.indices, POSTS),
             look_up_in: one_or_each(tombstones.indices, TOMBSTONES),

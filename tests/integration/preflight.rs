@@ -5,6 +5,7 @@ use serde_json::json;
 use crate::harness::archives::Archive;
 use crate::harness::fake::Fake;
 use crate::harness::model::assert_holds;
+use crate::harness::script::Fault;
 use crate::harness::store::{Index, Store};
 use crate::harness::{TestEnv, posts};
 
@@ -77,6 +78,22 @@ fn an_alias_of_several_indices_without_a_write_index_is_refused() {
         }
     });
     refuses(&env, "posts");
+}
+
+#[test]
+fn an_index_deleted_in_the_middle_of_a_run_stops_it_and_is_not_made_anew() {
+    let env = TestEnv::with_fake(Fake::start_with(Store::default()));
+    env.add(&archives());
+    env.fake.fail_bulks(1, Fault::Hang);
+    let running = env.ingest().args(&["--create-indices"]).start();
+    env.fake.wait_for_bulks(1);
+    env.fake.store(|store| store.indices.clear());
+    env.fake.release();
+    let run = running.wait().exits(5);
+    run.check(run.stderr.contains("an index is missing"), "it says so");
+    env.fake.store(|store| assert!(store.indices.is_empty()));
+    env.run(&["--create-indices"]).exits(0);
+    assert_holds(&env.fake, &archives());
 }
 
 #[test]

@@ -33,6 +33,10 @@ use crate::shutdown::Stop;
 /// Only what is judged comes back.
 const BULK: &str = "/_bulk?filter_path=items.*.status,items.*.result,items.*.error.type,items.*.error.reason";
 
+/// As [`BULK`], where both targets are aliases. Elasticsearch makes an index that a write misses, with types guessed
+/// from the first document; this it refuses, so that an index deleted in the middle of a run is not made anew.
+const BULK_TO_ALIASES: &str = "/_bulk?require_alias=true&filter_path=items.*.status,items.*.result,items.*.error.type,items.*.error.reason";
+
 /// As [`BULK`], for look-ups.
 const LOOK_UP: &str =
     "/_mget?_source=false&filter_path=docs._id,docs.found,docs._version,docs.error.type,docs.error.reason";
@@ -52,6 +56,8 @@ pub struct Targets {
     pub delete_from: Vec<String>,
     /// The names under which tombstones are looked up, likewise.
     pub look_up_in: Vec<String>,
+    /// Whether posts and tombstones are both written to an alias.
+    pub are_aliases: bool,
     /// How long Elasticsearch remembers the version of a delete from `posts`.
     pub gc_deletes: Duration,
 }
@@ -324,15 +330,18 @@ impl<'r> Bulk<'r> {
     ) -> Result<Attempt<'r, Vec<Item>>, Stopped> {
         let again = patience.has_failed();
         let interrupted = patience.interruptions() > 0;
+        // Posts are deleted from each index behind the alias.
+        let to_aliases = operation == Operation::Index && self.targets.are_aliases;
+        let path = if to_aliases { BULK_TO_ALIASES } else { BULK };
         self.attempt(permit, patience, |client| {
             self.counters.bulk.fetch_add(1, Ordering::Relaxed);
             self.counters.retried.fetch_add(again.into(), Ordering::Relaxed);
             self.counters.bytes_sent.fetch_add(body.len() as u64, Ordering::Relaxed);
             // A server that takes offence at the size can say so only before the body is under way.
             let reply = if interrupted {
-                client.post_asking_first(BULK, ContentType::Ndjson, body)
+                client.post_asking_first(path, ContentType::Ndjson, body)
             } else {
-                client.post(BULK, ContentType::Ndjson, body)
+                client.post(path, ContentType::Ndjson, body)
             };
             let reply = read(reply)?;
             judge_items(&reply.body, operation, actions).map_err(|answer| (answer, None))

@@ -263,5 +263,7 @@ fn bulk(state: &mut State, place: usize, request: &Request, half: bool) -> Resul
 
 fn actions(request: &Request) -> Result<Vec<Item>, String> {
     let index = request.path.strip_suffix("/_bulk").unwrap_or_default().trim_start_matches('/');
-    parse_bulk(&request.body, (!index.is_empty()).then_some(index))
+    let mut items = parse_bulk(&request.body, (!index.is_empty()).then_some(index))?;
+    items.iter_mut().for_each(|item| item.require_alias |= request.switch("require_alias"));
+    Ok(items)
 }

@@ -69,6 +69,7 @@ pub(crate) struct Item {
     pub(crate) id: String,
     pub(crate) version: Option<u64>,
     pub(crate) version_type: String,
+    pub(crate) require_alias: bool,
     /// The document of an index action, null where it is no JSON.
     pub(crate) source: Value,
     /// Bytes of its lines.
@@ -129,6 +130,7 @@ fn parse_action(line: &str, default_index: Option<&str>) -> Result<Item, String>
         id: text("_id").ok_or("this server makes no ids")?,
         version: meta["version"].as_u64(),
         version_type: text("version_type").unwrap_or_default(),
+        require_alias: meta["require_alias"] == true,
         ..Item::default()
     })
 }
@@ -195,6 +197,16 @@ impl Store {
     pub(crate) fn apply(&mut self, item: &Item) -> (u16, Value) {
         let base64 = self.base64;
         let forget = self.forget_deletes;
+        let members = self.members(&item.index);
+        if item.require_alias && (members.is_empty() || members.contains(&item.index)) {
+            let reason =
+                format!("[require_alias] request flag is [true] and [{}] is not an alias", item.index);
+            return refused(item, &item.index, 404, "index_not_found_exception", &reason);
+        }
+        // A write makes the index that it misses, whatever its mapping.
+        if members.is_empty() {
+            self.indices.insert(item.index.clone(), Index::default());
+        }
         let concrete = match self.target(&item.index) {
             Ok(concrete) => concrete,
             Err((status, kind, reason)) => return refused(item, &item.index, status, kind, &reason),

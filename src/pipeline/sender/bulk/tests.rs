@@ -44,6 +44,7 @@ fn deliver(
     let targets = Targets {
         delete_from: vec!["posts".into()],
         look_up_in: vec!["post_tombstones".into()],
+        are_aliases: true,
         gc_deletes: Duration::from_secs(60),
     };
     let bulk = Bulk {
