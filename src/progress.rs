@@ -106,7 +106,7 @@ impl Progress {
             already_done: selection.already_done.saturating_sub(processed),
             processed,
             failed: selection.failed,
-            pending: selection.take.len() as u64,
+            pending: selection.take.len() as u64 + selection.settling,
             discovered: 0,
         };
         known.archives.count_discovered();

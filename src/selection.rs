@@ -33,6 +33,8 @@ impl fmt::Display for LeftAlone {
 pub struct Selection {
     /// To be taken up, in order.
     pub take: Vec<Arc<Archive>>,
+    /// To be taken up once they have stopped changing.
+    pub settling: u64,
     /// Marked `processed`.
     pub already_done: u64,
     /// The latest time of those, seconds since 1970.

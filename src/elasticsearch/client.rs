@@ -231,7 +231,8 @@ fn authorization(settings: &config::Elasticsearch) -> Result<HeaderValue, Failur
     Ok(value)
 }
 
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+/// How long the server asks to be left alone. A time of day is not understood, and as good as none.
+pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let seconds = headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
     Some(Duration::from_secs(seconds))
 }

@@ -11,5 +11,6 @@ pub(crate) mod tls;
 mod transport_error;
 pub mod url;
 
+pub(crate) use client::retry_after;
 pub use schema::{POSTS, TOMBSTONES};
 pub use transport_error::TransportError;

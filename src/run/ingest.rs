@@ -3,11 +3,12 @@
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::sync::Mutex;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use super::Run;
+use super::looks::Looks;
 use super::stages::stages;
 use crate::config::{Elasticsearch, Mode, Output, Task, VectorChoice};
 use crate::elasticsearch::load_settings::LoadSettings;
@@ -21,13 +22,16 @@ use crate::pipeline::sender::dry_run::DryRun;
 use crate::pipeline::source::Source;
 use crate::pipeline::vectors::{Prover, Vectors};
 use crate::pipeline::worker::Workers;
-use crate::selection::{self, Selection};
+use crate::selection::Selection;
 use crate::server::Server;
 use crate::shutdown::StopReason;
 
-/// In spool mode a broken file is not judged before it has been unchanged for this long: it may still be being
-/// written.
+/// In spool mode a broken file is not judged before it has been unchanged for this long: the copying may have
+/// paused.
 const UNCHANGED_BEFORE_JUDGED: Duration = Duration::from_secs(60);
+
+/// In spool mode a source that cannot be looked at is told this often.
+const TELL_EVERY: Duration = Duration::from_secs(60);
 
 impl Run<'_> {
     /// Takes up what there is; in spool mode, what comes later as well.
@@ -43,13 +47,13 @@ impl Run<'_> {
     fn load(&self, settings: &Elasticsearch) -> Result<(), Failure> {
         let _lock = StateFile::lock(&self.config.state_file)?;
         let state = StateFile::load(&self.config.state_file)?;
-        let mut source = self.source()?;
-        let selection = self.look(&mut source, &state)?;
+        let mut looks = Looks::new(self.source()?, self.config.mode == Mode::Spool);
+        let selection = self.look(&mut looks, &state)?;
         let mut load_settings = LoadSettings::open(settings, &self.config.state_file)?;
         let server = Server::connect(settings, self.config, self.stop)?;
         let done = server
             .begin_load(&mut load_settings, self.config, self.stop)
-            .and_then(|()| self.passes(&server, source, state, selection));
+            .and_then(|()| self.passes(&server, looks, state, selection));
         // Before the settings are put back, so that a failure of that does not take its place.
         if let Err(failure) = done {
             self.stop.fail(failure);
@@ -62,7 +66,7 @@ impl Run<'_> {
     fn passes(
         &self,
         server: &Server,
-        mut source: Source,
+        mut looks: Looks,
         mut state: StateFile,
         mut selection: Selection,
     ) -> Result<(), Failure> {
@@ -74,14 +78,34 @@ impl Run<'_> {
         loop {
             let dead_letters = self.dead_letters();
             let ledger = Ledger::new(Some(&mut state), dead_letters, &make_durable, self.progress, self.stop);
-            self.take_up(&source, &selection, &pool, &vectors, &bulk, ledger);
+            self.take_up(&looks.source, &selection, &pool, &vectors, &bulk, ledger);
             self.progress.passed();
             self.monitor.publish();
-            if self.config.mode == Mode::Once || !self.stop.wait(self.config.spool_interval) {
+            if self.config.mode == Mode::Once {
                 return Ok(());
             }
-            selection = self.look(&mut source, &state)?;
+            let Some(next) = self.next_look(&mut looks, &state) else { return Ok(()) };
+            selection = next;
         }
+    }
+
+    /// Waits, and looks again; None when the run is to stop. A source that cannot be looked at now was there before:
+    /// it is looked at again after the next wait.
+    fn next_look(&self, looks: &mut Looks, state: &StateFile) -> Option<Selection> {
+        let mut told: Option<Instant> = None;
+        while self.stop.wait(looks.pause(self.config.spool_interval)) {
+            match self.look(looks, state) {
+                Ok(selection) => return Some(selection),
+                Err(_) if self.stop.is_requested() => return None,
+                Err(failure) => {
+                    if told.is_none_or(|told| told.elapsed() >= TELL_EVERY) {
+                        told = Some(Instant::now());
+                        log::error!("{failure}; it is looked for again");
+                    }
+                }
+            }
+        }
+        None
     }
 
     /// How vectors are written; where that is to be found out, by sending with `bulk`.
@@ -111,8 +135,8 @@ impl Run<'_> {
 
     fn dry_run(&self, output: Option<&Output>) -> Result<(), Failure> {
         let state = StateFile::load(&self.config.state_file)?;
-        let mut source = self.source()?;
-        let selection = self.look(&mut source, &state)?;
+        let mut looks = Looks::new(self.source()?, false);
+        let selection = self.look(&mut looks, &state)?;
         let pool = self.pool()?;
         let output = output.map(open).transpose()?.map(Mutex::new);
         let dry_run = DryRun { output, stop: self.stop };
@@ -122,7 +146,7 @@ impl Run<'_> {
             VectorChoice::Base64 => VectorEncoding::Base64,
             VectorChoice::Auto | VectorChoice::Array => VectorEncoding::Array,
         });
-        self.take_up(&source, &selection, &pool, &vectors, &dry_run, ledger);
+        self.take_up(&looks.source, &selection, &pool, &vectors, &dry_run, ledger);
         dry_run.finish();
         Ok(())
     }
@@ -131,16 +155,15 @@ impl Run<'_> {
         Source::open(&self.config.source, self.config.retry_budget, self.stop)
     }
 
-    /// Looks what there is, and what of it is to be taken up.
-    fn look(&self, source: &mut Source, state: &StateFile) -> Result<Selection, Failure> {
-        let config = self.config;
-        let discovery = source.discover()?;
-        for left_out in &discovery.left_out {
-            log::warn!("{:?} is passed over: {}", left_out.path, left_out.reason);
-        }
-        let selection = selection::select(discovery.archives, state, config.shard, config.retry_failed);
+    fn look(&self, looks: &mut Looks, state: &StateFile) -> Result<Selection, Failure> {
+        let selection = looks.look(self.config, state)?;
         self.progress.looked(&selection);
         Ok(selection)
+    }
+
+    /// Whether files may still be being written, and there is a later look at them. Objects of a bucket are whole.
+    fn judges_late(&self, source: &Source) -> bool {
+        self.config.mode == Mode::Spool && !self.config.is_dry_run() && source.is_local()
     }
 
     fn pool(&self) -> Result<ThreadPool, Failure> {
@@ -169,7 +192,7 @@ impl Run<'_> {
                 vectors,
                 account_deletions: config.account_deletions,
                 buffers,
-                unchanged: (config.mode == Mode::Spool).then_some(UNCHANGED_BEFORE_JUDGED),
+                unchanged: self.judges_late(source).then_some(UNCHANGED_BEFORE_JUDGED),
                 stop: self.stop,
             };
             source.hand_out(&selection.take, config.workers, |next| workers.run(next, batches, events));

@@ -18,6 +18,7 @@ use crate::shutdown::{Stop, StopReason};
 
 mod ingest;
 mod list;
+mod looks;
 mod replay;
 mod stages;
 

@@ -22,5 +22,6 @@ mod replay;
 mod replies;
 mod s3;
 mod shutdown;
+mod spool;
 mod state;
 mod vectors;

@@ -7,6 +7,9 @@ use crate::harness::s3::{ACCESS_KEY, BUCKET, FakeS3, SECRETS, error, is_listing,
 use crate::harness::script::Fault;
 use crate::harness::{Invocation, Run, TestEnv, posts, string};
 
+/// Less than any wait that is tested, and enough for a run on a busy machine.
+const SOON: std::time::Duration = std::time::Duration::from_secs(15);
+
 fn archives() -> [Archive; 3] {
     ["20251218_000000", "20251218_000100", "20251218_000200"]
         .map(|time| Archive::new(time).with_all(posts(time, 3)))
@@ -282,6 +285,129 @@ fn spool_takes_up_what_comes_later() {
     running.signal("TERM");
     check(running.wait(), &s3).exits(0);
     assert_holds(&env.fake, &archives);
+}
+
+/// The bucket, looked at once a second.
+fn spool<'e>(env: &'e TestEnv, s3: &FakeS3) -> Invocation<'e> {
+    ingest(env, s3).args(&["--mode", "spool"]).var("SPOOL_INTERVAL_SEC", "1")
+}
+
+#[test]
+fn spool_goes_on_whatever_becomes_of_single_objects() {
+    for (status, code) in [(404, "NoSuchKey"), (403, "AccessDenied"), (503, "SlowDown")] {
+        let archives = archives();
+        let (env, s3) = with(&archives);
+        s3.fail(is_get_of(&archives[1]), 0, 2, Fault::Reply(error(status, code)));
+        let running = spool(&env, &s3).start();
+        env.wait_for_processed(&archives);
+        running.signal("TERM");
+        check(running.wait(), &s3).exits(0).says(code).counts(&[("archives.processed", 3)]);
+        assert_holds(&env.fake, &archives);
+    }
+}
+
+#[test]
+fn spool_goes_on_whatever_becomes_of_later_listings() {
+    for (status, code) in [(403, "AccessDenied"), (404, "NoSuchBucket"), (400, "ExpiredToken"), (500, "x")] {
+        let archives = archives();
+        let (env, s3) = with(&archives[..1]);
+        s3.fail(is_listing, 1, 3, Fault::Reply(error(status, code)));
+        let running = spool(&env, &s3).start();
+        env.wait_for_processed(&archives[..1]);
+        put(&s3, &archives[1..]);
+        env.wait_for_processed(&archives);
+        running.signal("TERM");
+        check(running.wait(), &s3).exits(0).says(code);
+        assert_holds(&env.fake, &archives);
+    }
+}
+
+#[test]
+fn spool_is_given_up_at_once_where_the_first_listing_is_refused() {
+    let (env, s3) = with(&archives());
+    s3.fail(is_listing, 0, usize::MAX, Fault::Reply(error(403, "AccessDenied")));
+    check(spool(&env, &s3).run(), &s3).exits(5).says("AccessDenied");
+}
+
+#[test]
+fn spool_waits_for_credentials_that_are_refused_for_a_while() {
+    for (status, code) in [(403, "InvalidAccessKeyId"), (400, "ExpiredToken")] {
+        let archives = archives();
+        let (env, s3) = with(&archives);
+        s3.fail(is_object, 0, 7, Fault::Reply(error(status, code)));
+        let running = spool(&env, &s3).start();
+        env.wait_for_processed(&archives);
+        running.signal("TERM");
+        check(running.wait(), &s3).exits(0).says(code).counts(&[("archives.processed", 3)]);
+        assert_holds(&env.fake, &archives);
+    }
+}
+
+#[test]
+fn spool_takes_no_part_of_a_listing_whose_second_page_fails() {
+    let archives = archives();
+    let (env, s3) = with(&archives[..1]);
+    let second_page =
+        |request: &Request| is_listing(request) && request.param("continuation-token").is_some();
+    s3.fail(second_page, 0, 2, Fault::Reply(error(403, "AccessDenied")));
+    let running = spool(&env, &s3).start();
+    env.wait_for_processed(&archives[..1]);
+    for n in 0..1_000 {
+        s3.put(&format!("in/0/{n:04}.txt"), "no archive");
+    }
+    put(&s3, &archives[1..]);
+    env.wait_for_processed(&archives);
+    running.signal("TERM");
+    check(running.wait(), &s3).exits(0).says("AccessDenied");
+    assert_holds(&env.fake, &archives);
+}
+
+#[test]
+fn a_broken_object_is_judged_at_once() {
+    let archives = archives();
+    let (env, s3) = with(&archives[1..]);
+    s3.put(&key(&archives[0]), "no zip");
+    s3.modified_now();
+    let running = spool(&env, &s3).start();
+    env.wait_for_processed(&archives[1..]);
+    running.signal("TERM");
+    check(running.wait(), &s3).exits(0).counts(&[("archives.failed", 1)]);
+    assert_eq!(gets(&s3, &key(&archives[0])).len(), 1);
+}
+
+/// A throttled server, which says when to come back.
+fn slow_down(seconds: u32) -> Fault {
+    Fault::Reply(error(503, "SlowDown").with_header("retry-after", &seconds.to_string()))
+}
+
+#[test]
+fn a_server_is_left_alone_for_as_long_as_it_asks_for() {
+    for condition in [is_listing, is_object] {
+        let archives = archives();
+        let (env, s3) = with(&archives[..1]);
+        s3.fail(condition, 0, 1, slow_down(2));
+        let run = run(ingest(&env, &s3), &s3).exits(0);
+        run.check(run.took >= std::time::Duration::from_secs(2), "it was left alone");
+        assert_holds(&env.fake, &archives[..1]);
+    }
+}
+
+#[test]
+fn what_a_server_asks_for_is_within_the_budget_and_ends_at_a_signal() {
+    for condition in [is_listing, is_object] {
+        let (env, s3) = with(&archives());
+        s3.fail(condition, 0, usize::MAX, slow_down(200));
+        let over = run(ingest(&env, &s3).args(&["--retry-budget", "100"]), &s3).exits(4).says("SlowDown");
+        over.check(over.took < SOON, "a wait that leads nowhere is not begun");
+        let before = s3.requests().len();
+        for arguments in [&[][..], &["--mode", "spool"]] {
+            let running = ingest(&env, &s3).args(arguments).start();
+            s3.wait_for(condition, before + 1);
+            running.signal("TERM");
+            let run = check(running.wait(), &s3).exits(if arguments.is_empty() { 143 } else { 0 });
+            run.check(run.took < SOON, "the wait ends");
+        }
+    }
 }
 
 #[test]

@@ -14,7 +14,7 @@ const FIRST_BACK_OFF: Duration = Duration::from_millis(100);
 const LONGEST_BACK_OFF: Duration = Duration::from_secs(30);
 
 /// No `Retry-After` is honoured for longer: whatever stands in a header must not stop the run for a day.
-const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(300);
+pub const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(300);
 
 /// The adaptive limit on requests in flight, and the pause after a push-back.
 #[derive(Debug)]

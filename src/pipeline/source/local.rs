@@ -138,6 +138,12 @@ fn has_archive_suffix(name: &OsStr) -> bool {
     name.as_encoded_bytes().ends_with(ARCHIVE_SUFFIX.as_bytes())
 }
 
+/// Whether the file of an archive is not as it was when it was found.
+pub fn has_changed(archive: &Archive) -> bool {
+    inspect(&archive.path)
+        .is_ok_and(|now| (now.bytes, now.modified_ns) != (archive.bytes, archive.modified_ns))
+}
+
 /// The archive at `path`, or why there is none.
 fn inspect(path: &Path) -> Result<Archive, String> {
     let name = path.file_name().unwrap_or_default();

@@ -15,8 +15,9 @@ use crate::shutdown::Stop;
 pub mod dead_letters;
 mod local;
 mod s3;
+pub mod settling;
 
-pub use self::local::{Discovery, LeftOut, SourceError, discover};
+pub use self::local::{Discovery, LeftOut, SourceError, discover, has_changed};
 pub use self::s3::{Bucket, Download};
 
 /// What the name of an archive ends in.
@@ -58,6 +59,11 @@ impl Source {
             config::Source::Local(paths) => Self::Local(paths.clone()),
             config::Source::S3(settings) => Self::S3(Box::new(Bucket::open(settings, budget, stop)?)),
         })
+    }
+
+    /// Whether archives are files, which may be found while they are still being written.
+    pub fn is_local(&self) -> bool {
+        matches!(self, Self::Local(_))
     }
 
     /// Finds the archives.

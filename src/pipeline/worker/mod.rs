@@ -18,7 +18,7 @@ use self::shared::{Found, Shared};
 use super::archive::{self, ArchiveError, Database};
 use super::decode::EmbeddingDecoder;
 use super::encode::buffers::Buffers;
-use super::source::{Content, Work};
+use super::source::{Content, Work, has_changed};
 use super::vectors::Vectors;
 use super::{Archive, ArchiveEnd, Batch, Event, MAX_ARCHIVE_SECONDS};
 use crate::config::BatchLimits;
@@ -41,7 +41,8 @@ pub struct Workers<'r> {
     pub account_deletions: bool,
     /// Spent batch bodies.
     pub buffers: &'r Buffers,
-    /// A broken file is not judged before it has been unchanged for this long; None: at once.
+    /// Files may still be being written: one that has changed since it was found is left for a later look, and a
+    /// broken one is not judged before it has been unchanged for this long. None: files are taken as they are.
     pub unchanged: Option<Duration>,
     /// Looked at between rows: a run that is to stop abandons the archives it is reading.
     pub stop: &'r Stop,
@@ -98,7 +99,7 @@ impl Workers<'_> {
         }
         let open = || {
             let image = match content {
-                Content::AtPath => buffers.read(&archive.path)?,
+                Content::AtPath => self.unless_changed(archive, buffers.read(&archive.path))?,
                 // The file is dropped as soon as it is unzipped, which lets the next download begin.
                 Content::Downloaded(file) => buffers.unpack(file?.bytes())?,
             };
@@ -108,6 +109,20 @@ impl Workers<'_> {
             Ok((Shared::new(archive.clone(), image, &database, seconds)?, database))
         };
         open().map_err(end_by)
+    }
+
+    /// What was read of a file, if that is still as it was when it was found: else it may be half of what is there by
+    /// now, however well it reads.
+    fn unless_changed<T>(
+        &self,
+        archive: &Archive,
+        read: Result<T, ArchiveError>,
+    ) -> Result<T, ArchiveError> {
+        if self.unchanged.is_some() && has_changed(archive) {
+            let why = "it is still being written, so it is looked at again";
+            return Err(ArchiveError::Unavailable(why.to_owned()));
+        }
+        read
     }
 
     /// Reads what there is left to read of an archive, as one of its readers.

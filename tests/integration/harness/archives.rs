@@ -2,6 +2,7 @@
 
 use std::io::{Cursor, Write};
 use std::path::Path;
+use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
 
@@ -281,10 +282,19 @@ impl Archive {
         zip.finish().expect("a zip").into_inner()
     }
 
-    /// Writes the zip into a folder.
+    /// Writes the zip into a folder, as if that had been done a while ago.
     pub(crate) fn write(&self, folder: &Path) {
-        std::fs::write(folder.join(self.name()), self.zip()).expect("an archive");
+        write_aged(&folder.join(self.name()), &self.zip(), Duration::from_secs(3_600));
     }
+}
+
+/// Writes a file that was last changed so long ago. It has its age from the moment on that it has its name.
+pub(crate) fn write_aged(path: &Path, content: &[u8], age: Duration) {
+    let temporary = path.with_extension("part");
+    std::fs::write(&temporary, content).expect("a file to write");
+    let file = std::fs::File::options().write(true).open(&temporary).expect("the file");
+    file.set_modified(SystemTime::now() - age).expect("a time");
+    std::fs::rename(&temporary, path).expect("its name");
 }
 
 /// Seconds since 1970 of `YYYYMMDD_HHMMSS`, by the calendar rule of counting days from March on.

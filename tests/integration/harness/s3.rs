@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::io::{self, BufReader, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::ops::Bound;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
@@ -35,6 +36,8 @@ struct Object {
 struct State {
     objects: BTreeMap<String, Object>,
     puts: usize,
+    /// When all objects were put, as listings tell it.
+    modified: String,
     script: Script,
     /// What is put in place of an object when a reply has been cut.
     after_cut: Option<(String, Vec<u8>)>,
@@ -75,6 +78,7 @@ impl FakeS3 {
         let address = listener.local_addr().expect("an address");
         let shared = Arc::new(Shared::default());
         shared.lock().access_key = ACCESS_KEY.to_owned();
+        shared.lock().modified = "2025-12-18T00:00:00.000Z".to_owned();
         shared.lock().expiration = "2099-01-01T00:00:00Z".to_owned();
         let for_acceptor = Arc::clone(&shared);
         let acceptor = std::thread::spawn(move || accept(&listener, &for_acceptor));
@@ -104,6 +108,12 @@ impl FakeS3 {
         fault: Fault,
     ) {
         self.shared.lock().script.add(Rule { condition: Box::new(condition), times, after, fault });
+    }
+
+    /// Listings tell from now on that all objects have just been put.
+    pub(crate) fn modified_now(&self) {
+        let now = time::OffsetDateTime::now_utc().format(&time::format_description::well_known::Rfc3339);
+        self.shared.lock().modified = now.expect("a time");
     }
 
     /// From now on this access key is the only one that is valid; others have expired.
@@ -309,10 +319,12 @@ impl State {
         }
         let prefix = request.param("prefix").unwrap_or_default();
         let after = request.param("continuation-token").and_then(|token| token.strip_prefix("after+/="));
+        let start = Bound::Excluded(after.unwrap_or_default());
         let mut keys = self
             .objects
-            .iter()
-            .filter(|(key, _)| key.starts_with(prefix) && after.is_none_or(|after| key.as_str() > after));
+            .range::<str, _>((start, Bound::Unbounded))
+            .skip_while(|(key, _)| key.as_str() < prefix)
+            .take_while(|(key, _)| key.starts_with(prefix));
         let page: Vec<_> = keys.by_ref().take(PAGE).collect();
         let is_truncated = keys.next().is_some();
         let mut xml = String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n");
@@ -324,8 +336,7 @@ impl State {
             xml += &format!("<NextContinuationToken>after+/={last}</NextContinuationToken>");
         }
         for (key, object) in page {
-            xml +=
-                &format!("<Contents><Key>{key}</Key><LastModified>2025-12-18T00:00:00.000Z</LastModified>");
+            xml += &format!("<Contents><Key>{key}</Key><LastModified>{}</LastModified>", self.modified);
             xml += &format!("<ETag>{}</ETag><Size>{}</Size>", object.etag, object.body.len());
             xml += "<StorageClass>STANDARD</StorageClass></Contents>";
         }

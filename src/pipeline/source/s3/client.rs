@@ -18,7 +18,7 @@ use super::credentials::{CredentialError, Credentials, Provider};
 use super::signature::sign;
 use crate::config::s3::S3;
 use crate::elasticsearch::resolver::Remembering;
-use crate::elasticsearch::{TransportError, tls};
+use crate::elasticsearch::{TransportError, retry_after, tls};
 use crate::exit::Failure;
 
 /// Time for name, TCP connection and TLS handshake.
@@ -46,7 +46,11 @@ const USER_AGENT: &str = concat!("megastream_ingest/", env!("CARGO_PKG_VERSION")
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum GetError {
     /// Asking again may help: throttled, a 5xx, a broken connection.
-    Unavailable(String),
+    Unavailable {
+        why: String,
+        /// How long the server asks to be left alone.
+        retry_after: Option<Duration>,
+    },
     /// Nothing will be answered: no valid credentials, another region, no trusted connection.
     Refused(String),
     /// 403: these credentials may not have this.
@@ -61,13 +65,20 @@ pub(super) enum GetError {
     Other(String),
 }
 
+impl GetError {
+    /// Asking again may help, and nobody says when.
+    pub(super) fn unavailable(why: impl Into<String>) -> Self {
+        GetError::Unavailable { why: why.into(), retry_after: None }
+    }
+}
+
 impl From<TransportError> for GetError {
     fn from(error: TransportError) -> Self {
         match error {
             TransportError::Tls(_) => GetError::Refused(format!(
                 "{error}: add the root with --ca-cert (ELASTICSEARCH_CA_CERT), which is trusted for S3, too"
             )),
-            other => GetError::Unavailable(other.to_string()),
+            other => GetError::unavailable(other.to_string()),
         }
     }
 }
@@ -132,7 +143,7 @@ impl Client {
 
     fn credentials(&self) -> Result<Arc<Credentials>, GetError> {
         self.credentials.get().map_err(|error| match error {
-            CredentialError::Unavailable(why) => GetError::Unavailable(why),
+            CredentialError::Unavailable(why) => GetError::unavailable(why),
             CredentialError::Refused(why) => GetError::Refused(why),
         })
     }
@@ -151,7 +162,7 @@ impl Client {
             return Ok(response);
         }
         let body = response.body_mut().with_config().limit(ERROR_BYTES).read_to_vec().unwrap_or_default();
-        Err(judge(response.status().as_u16(), &body))
+        Err(judge(response.status().as_u16(), &body, retry_after(response.headers())))
     }
 
     fn request(
@@ -239,7 +250,7 @@ struct ErrorBody {
 /// What a reply means that is no success.
 ///
 /// Source: Amazon S3 API Reference, "Error responses".
-fn judge(status: u16, body: &[u8]) -> GetError {
+fn judge(status: u16, body: &[u8], retry_after: Option<Duration>) -> GetError {
     let body: ErrorBody = quick_xml::de::from_str(&String::from_utf8_lossy(body)).unwrap_or_default();
     // Control characters could forge lines of a log.
     let said = format!("{} {}", body.code, body.message);
@@ -249,9 +260,9 @@ fn judge(status: u16, body: &[u8]) -> GetError {
     match (status, body.code.as_str()) {
         (_, "ExpiredToken" | "ExpiredTokenException" | "TokenRefreshRequired") => GetError::Expired(why),
         (_, "SlowDown" | "RequestTimeout" | "InternalError" | "ServiceUnavailable") => {
-            GetError::Unavailable(why)
+            GetError::Unavailable { why, retry_after }
         }
-        (408 | 429 | 500 | 502 | 503 | 504, _) => GetError::Unavailable(why),
+        (408 | 429 | 500 | 502 | 503 | 504, _) => GetError::Unavailable { why, retry_after },
         (_, "InvalidAccessKeyId" | "SignatureDoesNotMatch" | "InvalidToken" | "InvalidClientTokenId") => {
             GetError::Refused(format!("{why}: the credentials are wrong"))
         }
@@ -290,7 +301,12 @@ mod tests {
     #[test]
     fn a_reply_is_judged_by_its_code_and_else_by_its_status() {
         for (status, code) in [(503, "SlowDown"), (400, "RequestTimeout"), (500, "x"), (429, ""), (503, "")] {
-            assert!(matches!(judge(status, &error(code)), GetError::Unavailable(_)), "{status} {code}");
+            let wait = Some(Duration::from_secs(7));
+            let error = judge(status, &error(code), wait);
+            assert!(
+                matches!(error, GetError::Unavailable { retry_after, .. } if retry_after == wait),
+                "{status} {code}"
+            );
         }
         for (status, code) in [
             (403, "InvalidAccessKeyId"),
@@ -300,20 +316,20 @@ mod tests {
             (401, ""),
             (307, ""),
         ] {
-            assert!(matches!(judge(status, &error(code)), GetError::Refused(_)), "{status} {code}");
+            assert!(matches!(judge(status, &error(code), None), GetError::Refused(_)), "{status} {code}");
         }
-        assert!(matches!(judge(400, &error("ExpiredToken")), GetError::Expired(_)));
-        assert!(matches!(judge(403, &error("AccessDenied")), GetError::Denied(_)));
-        assert!(matches!(judge(403, &error("InvalidObjectState")), GetError::Denied(_)));
-        assert!(matches!(judge(404, b""), GetError::Missing(_)));
-        assert_eq!(judge(412, b"<html>"), GetError::Changed);
-        assert_eq!(judge(416, b""), GetError::Changed);
-        assert_eq!(judge(501, b"\xff"), GetError::Other("S3 answers HTTP 501".into()));
+        assert!(matches!(judge(400, &error("ExpiredToken"), None), GetError::Expired(_)));
+        assert!(matches!(judge(403, &error("AccessDenied"), None), GetError::Denied(_)));
+        assert!(matches!(judge(403, &error("InvalidObjectState"), None), GetError::Denied(_)));
+        assert!(matches!(judge(404, b"", None), GetError::Missing(_)));
+        assert_eq!(judge(412, b"<html>", None), GetError::Changed);
+        assert_eq!(judge(416, b"", None), GetError::Changed);
+        assert_eq!(judge(501, b"\xff", None), GetError::Other("S3 answers HTTP 501".into()));
     }
 
     #[test]
     fn a_bucket_elsewhere_is_told_with_its_region_on_one_line() {
-        let GetError::Refused(why) = judge(301, &error("PermanentRedirect")) else { panic!() };
+        let GetError::Refused(why) = judge(301, &error("PermanentRedirect"), None) else { panic!() };
         assert!(why.contains("\"eu-west-1\"") && why.contains("AWS_REGION") && !why.contains('\n'), "{why}");
     }
 

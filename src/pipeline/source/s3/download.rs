@@ -51,13 +51,16 @@ pub(super) fn download(
     let mut part = Part::default();
     loop {
         let before = part.bytes.len();
-        let why = match attempt(client, object, &mut part, stop) {
+        let (why, retry_after) = match attempt(client, object, &mut part, stop) {
             Ok(()) => return Ok(part.bytes),
-            Err(GetError::Unavailable(why)) => why,
+            Err(GetError::Unavailable { why, retry_after }) => (why, retry_after),
             Err(GetError::Changed) => {
                 part = Part::default();
-                "it has changed in the meantime".to_owned()
+                ("it has changed in the meantime".to_owned(), None)
             }
+            // The listing was allowed a moment ago. A run that would end some time ends; one that is to go on for ever
+            // waits until the keys are renewed, or the role is given back.
+            Err(GetError::Refused(why) | GetError::Expired(why)) if budget.is_none() => (why, None),
             Err(GetError::Refused(why) | GetError::Expired(why)) => {
                 return Err(DownloadError::Run(Failure::new(ExitCode::Refused, why)));
             }
@@ -65,8 +68,10 @@ pub(super) fn download(
                 return Err(DownloadError::Archive(ArchiveError::Unavailable(why)));
             }
         };
-        let progress = part.bytes.len() > before;
-        insistence.failed(&format!("{:?}: {why}", object.key), progress).map_err(DownloadError::Run)?;
+        if part.bytes.len() > before {
+            insistence.start_anew();
+        }
+        insistence.failed(&format!("{:?}: {why}", object.key), retry_after).map_err(DownloadError::Run)?;
     }
 }
 
@@ -82,13 +87,13 @@ fn read_on(response: &mut Response<Body>, part: &mut Part, stop: &Stop) -> Resul
     let mut reader = response.body_mut().as_reader();
     while part.bytes.len() < part.length {
         if stop.is_requested() {
-            return Err(GetError::Unavailable("the run is to stop".to_owned()));
+            return Err(GetError::unavailable("the run is to stop"));
         }
         let wanted = (part.length - part.bytes.len()).min(CHUNK_BYTES) as u64;
         match reader.by_ref().take(wanted).read_to_end(&mut part.bytes) {
-            Ok(0) => return Err(GetError::Unavailable(cut_off(part, None))),
+            Ok(0) => return Err(GetError::unavailable(cut_off(part, None))),
             Ok(_) => {}
-            Err(error) => return Err(GetError::Unavailable(cut_off(part, Some(error)))),
+            Err(error) => return Err(GetError::unavailable(cut_off(part, Some(error)))),
         }
     }
     Ok(())
@@ -116,7 +121,7 @@ impl Answer {
         let headers = response.headers();
         let partial = response.status().as_u16() == 206;
         Self::parse(partial, headers)
-            .ok_or_else(|| GetError::Unavailable("the reply does not say which bytes it has".to_owned()))
+            .ok_or_else(|| GetError::unavailable("the reply does not say which bytes it has"))
     }
 
     fn parse(partial: bool, headers: &HeaderMap) -> Option<Self> {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use log::Level;
 
 use crate::exit::{ExitCode, Failure};
-use crate::pipeline::sender::limiter::back_off;
+use crate::pipeline::sender::limiter::{LONGEST_RETRY_AFTER, back_off};
 use crate::shutdown::Stop;
 
 /// Between two warnings on the same thing: an outage of an hour must not fill a log.
@@ -27,25 +27,27 @@ impl<'r> Insistence<'r> {
         Self { stop, budget, failures: 0, since: None, warned: None }
     }
 
-    /// An attempt failed; waits before the next one. With `progress` part of what was wanted came, and both budget
-    /// and back-off start anew.
+    /// Part of what was wanted came: both budget and back-off start anew.
+    pub(super) fn start_anew(&mut self) {
+        self.failures = 0;
+        self.since = None;
+    }
+
+    /// An attempt failed; waits before the next one, and at least as long as the server asks for.
     ///
     /// # Errors
     ///
-    /// Where the budget is spent (exit code 4), or the run is to stop.
-    pub(super) fn failed(&mut self, reason: &str, progress: bool) -> Result<(), Failure> {
-        if progress {
-            self.failures = 0;
-            self.since = None;
-        }
+    /// Where the budget is spent, or would be before the wait is over (exit code 4), or the run is to stop.
+    pub(super) fn failed(&mut self, reason: &str, retry_after: Option<Duration>) -> Result<(), Failure> {
         let since = *self.since.get_or_insert_with(Instant::now);
-        let pause = back_off(self.failures, fastrand::f64());
+        let asked_for = retry_after.unwrap_or_default().min(LONGEST_RETRY_AFTER);
+        let pause = back_off(self.failures, fastrand::f64()).max(asked_for);
         self.failures = self.failures.saturating_add(1);
         if self.stop.is_requested() {
             return Err(self.stop.as_failure());
         }
         if self.budget.is_some_and(|budget| since.elapsed().saturating_add(pause) > budget) {
-            return Err(Failure::new(ExitCode::Unavailable, self.gave_up(since.elapsed(), reason)));
+            return Err(Failure::new(ExitCode::Unavailable, self.gave_up(since.elapsed(), pause, reason)));
         }
         let is_due = self.warned.is_none_or(|warned| warned.elapsed() >= WARN_EVERY);
         let level = if is_due { Level::Warn } else { Level::Debug };
@@ -57,14 +59,15 @@ impl<'r> Insistence<'r> {
         if self.stop.wait(pause) { Ok(()) } else { Err(self.stop.as_failure()) }
     }
 
-    fn gave_up(&self, after: Duration, reason: &str) -> String {
+    fn gave_up(&self, after: Duration, pause: Duration, reason: &str) -> String {
         if self.budget == Some(Duration::ZERO) {
             return format!("S3 is unavailable: {reason}");
         }
         format!(
-            "S3 has been unavailable for {} s, for longer than --retry-budget allows ({reason}); what is not confirmed \
-             stays pending: run again once it is back",
-            after.as_secs()
+            "S3 has been unavailable for {} s and is to be asked again in {} s, which is longer than --retry-budget \
+             allows ({reason}); what is not confirmed stays pending: run again once it is back",
+            after.as_secs(),
+            pause.as_secs()
         )
     }
 }
@@ -80,7 +83,7 @@ mod tests {
         let mut insistence = Insistence::new(&stop, Some(Duration::ZERO));
         let failure = loop {
             // A pause that is drawn as nothing is within every budget.
-            if let Err(failure) = insistence.failed("status 503", false) {
+            if let Err(failure) = insistence.failed("status 503", None) {
                 break failure;
             }
         };
@@ -90,10 +93,21 @@ mod tests {
     }
 
     #[test]
+    fn what_the_server_asks_for_is_waited_for_and_counts_against_the_budget() {
+        let stop = Stop::new();
+        let started = Instant::now();
+        Insistence::new(&stop, None).failed("status 503", Some(Duration::from_secs(1))).unwrap();
+        assert!(started.elapsed() >= Duration::from_secs(1));
+        let budget = Some(Duration::from_secs(299));
+        let long = Insistence::new(&stop, budget).failed("status 503", Some(Duration::MAX)).unwrap_err();
+        assert_eq!(long.code, ExitCode::Unavailable);
+    }
+
+    #[test]
     fn a_stop_ends_the_waiting() {
         let stop = Stop::new();
         stop.request(StopReason::Terminate);
-        let failure = Insistence::new(&stop, None).failed("status 503", false).unwrap_err();
+        let failure = Insistence::new(&stop, None).failed("status 503", None).unwrap_err();
         assert_eq!(failure.code, ExitCode::Terminated);
     }
 }

@@ -46,8 +46,8 @@ pub(super) fn list(
         let page = loop {
             match page(client, &settings.prefix, token.as_deref()) {
                 Ok(page) => break page,
-                Err(GetError::Unavailable(why)) => {
-                    insistence.failed(&format!("the listing of {}: {why}", settings.bucket), false)?;
+                Err(GetError::Unavailable { why, retry_after }) => {
+                    insistence.failed(&format!("the listing of {}: {why}", settings.bucket), retry_after)?;
                 }
                 Err(error) => return Err(cannot_list(&settings.bucket, error)),
             }
@@ -69,7 +69,7 @@ fn cannot_list(bucket: &str, error: GetError) -> Failure {
     let (code, why) = match error {
         GetError::Refused(why) | GetError::Denied(why) | GetError::Expired(why) => (ExitCode::Refused, why),
         GetError::Missing(why) => (ExitCode::Usage, why),
-        GetError::Unavailable(why) | GetError::Other(why) => (ExitCode::Failed, why),
+        GetError::Unavailable { why, .. } | GetError::Other(why) => (ExitCode::Failed, why),
         GetError::Changed => (ExitCode::Failed, "S3 answers a condition that was not made".to_owned()),
     };
     Failure::new(
@@ -120,7 +120,7 @@ fn parse_page(body: &[u8]) -> Result<Page, GetError> {
     let result: ListBucketResult = std::str::from_utf8(body)
         .map_err(|error| error.to_string())
         .and_then(|text| quick_xml::de::from_str(text).map_err(|error| error.to_string()))
-        .map_err(|why| GetError::Unavailable(format!("a page of the listing cannot be read: {why}")))?;
+        .map_err(|why| GetError::unavailable(format!("a page of the listing cannot be read: {why}")))?;
     if result.is_truncated && result.next_continuation_token.is_none() {
         let why =
             "there are more keys, but no token to ask for them with (does the server know list-type=2?)";
@@ -215,7 +215,7 @@ mod tests {
         let truncated = xml("<IsTruncated>true</IsTruncated>", &["a"]);
         assert!(matches!(parse_page(&truncated), Err(GetError::Other(_))));
         for body in [&truncated[..truncated.len() - 40], b"", b"<html></html>", b"\xff"] {
-            assert!(matches!(parse_page(body), Err(GetError::Unavailable(_))), "{body:?}");
+            assert!(matches!(parse_page(body), Err(GetError::Unavailable { .. })), "{body:?}");
         }
     }
 

@@ -112,7 +112,7 @@ impl Bucket {
             GetError::Refused(why) | GetError::Denied(why) | GetError::Expired(why) => {
                 (ExitCode::Refused, why)
             }
-            GetError::Unavailable(why) => (ExitCode::Unavailable, why),
+            GetError::Unavailable { why, .. } => (ExitCode::Unavailable, why),
             GetError::Missing(why) | GetError::Other(why) => (ExitCode::Failed, why),
             GetError::Changed => (ExitCode::Failed, "it has changed".to_owned()),
         };

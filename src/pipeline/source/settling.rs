@@ -1,0 +1,107 @@
+//! Which local files are still being written, as far as their size and time tell. Pure.
+//!
+//! Whoever goes on looking leaves a file alone until it has stopped changing: its last change is a while ago, or a
+//! second look finds it as the first one did. The latter is for clocks that differ, as those of a file server may.
+//! Neither is proof, since a copy may pause: so a file is compared once more when it has been read, and a broken one
+//! is judged only after a minute without a change (see `worker`).
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::pipeline::Archive;
+
+/// A file whose last change is so long ago has stopped changing. Where one has not, the next look comes after this
+/// time at the latest.
+pub const SETTLED_AFTER: Duration = Duration::from_secs(10);
+
+/// What the last look found that had not stopped changing.
+#[derive(Debug, Default)]
+pub struct Settling {
+    seen: HashMap<String, State>,
+}
+
+/// Size, and time of the last modification.
+type State = (u64, i128);
+
+impl Settling {
+    /// Takes out of `archives` what has not stopped changing at `now` (milliseconds since 1970), and returns how many
+    /// these are. To be called once for each look, with all that it found.
+    pub fn hold_back(&mut self, archives: &mut Vec<Arc<Archive>>, now: i64) -> u64 {
+        let before = std::mem::take(&mut self.seen);
+        archives.retain(|archive| {
+            let state = (archive.bytes, archive.modified_ns);
+            let settled = is_settled(archive, now) || before.get(&archive.name) == Some(&state);
+            if !settled {
+                self.seen.insert(archive.name.clone(), state);
+            }
+            settled
+        });
+        self.seen.len() as u64
+    }
+
+    /// How long to wait for the next look, if it is not for others to come after `interval`.
+    pub fn pause(&self, interval: Duration) -> Duration {
+        if self.seen.is_empty() { interval } else { interval.min(SETTLED_AFTER) }
+    }
+}
+
+/// Whether the last change of a file is long enough ago. A time to come tells of another clock, and proves nothing.
+pub fn is_settled(archive: &Archive, now: i64) -> bool {
+    let age = i128::from(now) - archive.modified_ns / 1_000_000;
+    age >= SETTLED_AFTER.as_millis() as i128
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: i64 = 1_766_016_000_000;
+
+    fn changed(name: &str, seconds_ago: i64, bytes: u64) -> Archive {
+        let modified_ns = i128::from(NOW - seconds_ago * 1_000) * 1_000_000;
+        Archive { name: name.into(), path: name.into(), seconds: None, bytes, modified_ns }
+    }
+
+    /// The names of what is left of these archives.
+    fn taken(settling: &mut Settling, archives: &[Archive]) -> Vec<String> {
+        let mut all: Vec<_> = archives.iter().cloned().map(Arc::new).collect();
+        let held = settling.hold_back(&mut all, NOW);
+        assert_eq!(all.len() + held as usize, archives.len());
+        all.iter().map(|archive| archive.name.clone()).collect()
+    }
+
+    #[test]
+    fn what_has_not_changed_for_a_while_is_taken_at_once() {
+        let found = [changed("old", 10, 1), changed("new", 9, 1), changed("to come", -3_600, 1)];
+        assert_eq!(taken(&mut Settling::default(), &found), ["old"]);
+    }
+
+    #[test]
+    fn what_is_as_it_was_at_the_last_look_is_taken_whatever_its_time_says() {
+        let mut settling = Settling::default();
+        let found = [changed("a", 0, 1), changed("b", -3_600, 1), changed("c", 0, 1)];
+        assert!(taken(&mut settling, &found).is_empty());
+        let grown = [changed("a", 0, 1), changed("b", -3_600, 1), changed("c", 0, 2), changed("d", 0, 1)];
+        assert_eq!(taken(&mut settling, &grown), ["a", "b"]);
+        let touched = [changed("c", 0, 2), changed("d", -1, 1)];
+        assert_eq!(taken(&mut settling, &touched), ["c"]);
+    }
+
+    #[test]
+    fn only_the_last_look_is_remembered() {
+        let mut settling = Settling::default();
+        assert!(taken(&mut settling, &[changed("a", 0, 1)]).is_empty());
+        assert!(taken(&mut settling, &[]).is_empty());
+        assert!(taken(&mut settling, &[changed("a", 0, 1)]).is_empty());
+    }
+
+    #[test]
+    fn the_next_look_comes_sooner_where_something_is_held_back() {
+        let (hour, second) = (Duration::from_secs(3_600), Duration::from_secs(1));
+        let mut settling = Settling::default();
+        assert_eq!(settling.pause(hour), hour);
+        assert!(taken(&mut settling, &[changed("a", 0, 1)]).is_empty());
+        assert_eq!((settling.pause(hour), settling.pause(second)), (SETTLED_AFTER, second));
+    }
+}

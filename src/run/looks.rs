@@ -1,0 +1,52 @@
+//! Looking for archives, once or again and again, and what is remembered from one look to the next.
+
+use std::collections::HashSet;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::config::Config;
+use crate::exit::Failure;
+use crate::pipeline::ledger::state_file::StateFile;
+use crate::pipeline::source::Source;
+use crate::pipeline::source::settling::Settling;
+use crate::selection::{self, Selection};
+use crate::timestamp::now_millis;
+
+/// A source, and what the last look at it has shown. What is remembered does not grow with the number of looks.
+pub(super) struct Looks {
+    pub(super) source: Source,
+    /// None: files are taken as they are.
+    settling: Option<Settling>,
+    /// What the last look passed over: told when it is first seen, not at every look.
+    passed_over: HashSet<PathBuf>,
+}
+
+impl Looks {
+    /// Looks at `source`. With `spools` there will be more than one look, and files that are still being written wait
+    /// for a later one; objects of a bucket are there as a whole or not at all.
+    pub(super) fn new(source: Source, spools: bool) -> Self {
+        let settling = (spools && source.is_local()).then(Settling::default);
+        Self { source, settling, passed_over: HashSet::new() }
+    }
+
+    /// Looks what there is, and what of it is to be taken up.
+    pub(super) fn look(&mut self, config: &Config, state: &StateFile) -> Result<Selection, Failure> {
+        let discovery = self.source.discover()?;
+        for left_out in &discovery.left_out {
+            if !self.passed_over.contains(&left_out.path) {
+                log::warn!("{:?} is passed over: {}", left_out.path, left_out.reason);
+            }
+        }
+        self.passed_over = discovery.left_out.into_iter().map(|left_out| left_out.path).collect();
+        let mut selection = selection::select(discovery.archives, state, config.shard, config.retry_failed);
+        if let Some(settling) = &mut self.settling {
+            selection.settling = settling.hold_back(&mut selection.take, now_millis());
+        }
+        Ok(selection)
+    }
+
+    /// Time until the next look.
+    pub(super) fn pause(&self, interval: Duration) -> Duration {
+        self.settling.as_ref().map_or(interval, |settling| settling.pause(interval))
+    }
+}

@@ -1,0 +1,196 @@
+//! `--mode spool` on folders: files that are still being written, and a source that comes and goes.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime};
+
+use crate::harness::archives::{Archive, write_aged};
+use crate::harness::fake::PATIENCE;
+use crate::harness::model::assert_holds;
+use crate::harness::{Invocation, Running, TestEnv, posts};
+
+fn archives() -> [Archive; 3] {
+    ["20251218_000000", "20251218_000100", "20251218_000200"]
+        .map(|time| Archive::new(time).with_all(posts(time, 3)))
+}
+
+/// The program, set up to look once a second.
+fn spool(env: &TestEnv) -> Invocation<'_> {
+    env.ingest().args(&["--mode", "spool"]).var("SPOOL_INTERVAL_SEC", "1")
+}
+
+/// The place of an archive in the folder.
+fn place(env: &TestEnv, archive: &Archive) -> std::path::PathBuf {
+    env.path("archives").join(archive.name())
+}
+
+/// The first half of an archive, last changed so long ago.
+fn put_half(env: &TestEnv, archive: &Archive, age: Duration) {
+    let zip = archive.zip();
+    write_aged(&place(env, archive), &zip[..zip.len() / 2], age);
+}
+
+/// The rest of it, in the same file.
+fn complete(env: &TestEnv, archive: &Archive) {
+    let zip = archive.zip();
+    let mut file = File::options().append(true).open(place(env, archive)).unwrap();
+    file.write_all(&zip[zip.len() / 2..]).unwrap();
+}
+
+#[track_caller]
+fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
+    let started = Instant::now();
+    while !holds() {
+        assert!(started.elapsed() < PATIENCE, "not in time: {what}");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn wait_for_words(running: &Running, words: &str) {
+    wait_until(words, || running.has_said(words));
+}
+
+#[test]
+fn a_file_that_is_still_being_written_is_left_alone_until_it_has_stopped_changing() {
+    let [growing, others @ ..] = archives();
+    let env = TestEnv::new();
+    put_half(&env, &growing, Duration::ZERO);
+    let done = AtomicBool::new(false);
+    let running = thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            let file = File::options().append(true).open(place(&env, &growing)).unwrap();
+            let (mut longest, mut changes) = (Duration::ZERO, 0_u32);
+            while !done.load(Ordering::Relaxed) {
+                let before = Instant::now();
+                // Another time at each change, and never one that is long ago.
+                changes += 1;
+                file.set_modified(SystemTime::now() + Duration::from_millis(changes.into())).unwrap();
+                thread::sleep(Duration::from_millis(5));
+                longest = longest.max(before.elapsed());
+            }
+            longest
+        });
+        let running = spool(&env).start();
+        // Each of these takes a look of its own.
+        for n in 0..others.len() {
+            env.add(&others[n..=n]);
+            env.wait_for_processed(&others[n..=n]);
+        }
+        let left_alone = !running.has_said("stays pending") && env.status_of(&growing) == "pending";
+        done.store(true, Ordering::Relaxed);
+        let longest = writer.join().unwrap();
+        // A machine that stood still for as long as a look takes has shown a file that did not change.
+        assert!(left_alone || longest > Duration::from_millis(500), "it was taken up while it changed");
+        running
+    });
+    complete(&env, &growing);
+    env.wait_for_processed(std::slice::from_ref(&growing));
+    running.signal("TERM");
+    running.wait().exits(0).counts(&[("archives.processed", 3), ("archives.failed", 0)]);
+    assert_holds(&env.fake, &archives());
+}
+
+#[test]
+fn a_broken_file_is_not_judged_before_a_minute_without_a_change() {
+    let all = archives();
+    let env = TestEnv::with_archives(&all[1..]);
+    put_half(&env, &all[0], Duration::from_secs(20));
+    let running = spool(&env).start();
+    wait_for_words(&running, "stays pending");
+    assert_eq!(env.status_of(&all[0]), "pending");
+    complete(&env, &all[0]);
+    env.wait_for_processed(&all);
+    running.signal("TERM");
+    running.wait().exits(0).counts(&[("archives.processed", 3), ("archives.failed", 0)]);
+    assert_holds(&env.fake, &all);
+}
+
+#[test]
+fn a_copy_that_paused_for_long_is_taken_up_once_it_has_gone_on() {
+    let all = archives();
+    let env = TestEnv::with_archives(&all[1..]);
+    put_half(&env, &all[0], Duration::from_secs(61));
+    let running = spool(&env).start();
+    wait_until("it is called failed", || env.status_of(&all[0]) == "failed");
+    complete(&env, &all[0]);
+    env.wait_for_processed(&all);
+    running.signal("TERM");
+    running.wait().exits(0).counts(&[("archives.processed", 3)]);
+    assert_holds(&env.fake, &all);
+}
+
+#[test]
+fn a_copy_that_gets_an_old_time_at_its_end_is_taken_up_at_once() {
+    let all = archives();
+    let env = TestEnv::with_archives(&all);
+    // Were it to be looked at a second time, the test would take an hour.
+    let running = env.ingest().args(&["--mode", "spool"]).var("SPOOL_INTERVAL_SEC", "3600").start();
+    env.wait_for_processed(&all);
+    running.signal("TERM");
+    running.wait().exits(0).counts(&[("archives.processed", 3), ("archives.pending", 0)]);
+}
+
+#[test]
+fn a_run_once_takes_a_file_as_it_is() {
+    let all = archives();
+    let env = TestEnv::new();
+    write_aged(&place(&env, &all[0]), &all[0].zip(), Duration::ZERO);
+    put_half(&env, &all[1], Duration::ZERO);
+    let run = env.run(&[]).exits(3);
+    run.counts(&[("archives.processed", 1), ("archives.failed", 1)]);
+}
+
+#[test]
+fn a_list_tells_what_would_have_to_wait() {
+    let all = archives();
+    let env = TestEnv::with_archives(&all[..1]);
+    write_aged(&place(&env, &all[1]), &all[1].zip(), Duration::ZERO);
+    let list = env.run(&["--list", "--mode", "spool"]).exits(0);
+    let lines: Vec<_> = list.stdout.lines().map(|line| line.rsplit('\t').next().unwrap()).collect();
+    assert_eq!(lines, ["take", "take (once it has stopped changing)"]);
+    let list = env.run(&["--list"]).exits(0);
+    list.check(list.stdout.lines().all(|line| line.ends_with("\ttake")), "a run once takes all");
+}
+
+#[test]
+fn a_folder_that_is_away_for_a_while_does_not_end_the_run() {
+    let all = archives();
+    let env = TestEnv::with_archives(&all[..1]);
+    let running = spool(&env).start();
+    env.wait_for_processed(&all[..1]);
+    fs::rename(env.path("archives"), env.path("away")).unwrap();
+    wait_for_words(&running, "it is looked for again");
+    fs::rename(env.path("away"), env.path("archives")).unwrap();
+    env.add(&all[1..]);
+    env.wait_for_processed(&all);
+    running.signal("TERM");
+    let run = running.wait().exits(0);
+    let told = run.stderr.lines().filter(|line| line.contains("it is looked for again")).count();
+    run.check(told == 1, "an outage is a line a minute");
+    assert_holds(&env.fake, &all);
+}
+
+#[test]
+fn a_folder_that_was_never_there_ends_the_run() {
+    let env = TestEnv::new();
+    spool(&env).var("LOCAL_SQLITE_DB_PATH", "elsewhere").run().exits(2).says("elsewhere");
+}
+
+#[test]
+fn what_is_passed_over_is_told_once() {
+    let all = archives();
+    let env = TestEnv::with_archives(&all[..1]);
+    fs::create_dir(env.path("archives/folder.db.zip")).unwrap();
+    let running = spool(&env).start();
+    env.wait_for_processed(&all[..1]);
+    for n in 1..3 {
+        env.add(&all[n..=n]);
+        env.wait_for_processed(&all[n..=n]);
+    }
+    running.signal("TERM");
+    let run = running.wait().exits(0);
+    let told = run.stderr.lines().filter(|line| line.contains("is passed over")).count();
+    run.check(told == 1, "the folder is told once");
+}
