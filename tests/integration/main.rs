@@ -6,6 +6,7 @@
 mod accounts;
 mod check;
 mod cli;
+mod deploy;
 mod dry_run;
 mod durable;
 mod endurance;
@@ -24,4 +25,5 @@ mod s3;
 mod shutdown;
 mod spool;
 mod state;
+mod steady;
 mod vectors;

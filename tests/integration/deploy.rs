@@ -1,0 +1,162 @@
+//! What is in `deploy`: files that parse, and that name only what the program and the files themselves have.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+use saphyr::{LoadableYamlNode, Yaml};
+use serde_json::{Map, Value};
+
+use crate::harness::{TestEnv, string};
+
+/// Words in capitals that are no variables of the program: those of schedulers and systemd, and of the files.
+const OTHERS: &[&str] = &[
+    "AF_INET",
+    "AF_INET6",
+    "AF_UNIX",
+    "AWS_BATCH_JOB_ARRAY_INDEX",
+    "MEGASTREAM_INGEST",
+    "MEGASTREAM_SOURCE",
+    "SLURM_ARRAY_TASK_COUNT",
+    "SLURM_ARRAY_TASK_ID",
+    "SLURM_CPUS_PER_TASK",
+    "STATE_FOLDER",
+];
+
+/// The files of the folder by name.
+fn files() -> Vec<(String, String)> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy");
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let name = |path: &Path| path.file_name().unwrap().to_string_lossy().into_owned();
+    entries.map(|path| (name(&path), fs::read_to_string(path).unwrap())).collect()
+}
+
+/// The documents of all files of YAML, with the name of their file.
+fn documents() -> Vec<(String, Value)> {
+    let yaml = files().into_iter().filter(|(name, _)| name.ends_with(".yaml"));
+    yaml.flat_map(|(name, text)| {
+        let documents = Yaml::load_from_str(&text).unwrap_or_else(|error| panic!("{name}: {error}"));
+        documents.iter().map(|document| (name.clone(), as_json(document))).collect::<Vec<_>>()
+    })
+    .collect()
+}
+
+fn as_json(yaml: &Yaml<'_>) -> Value {
+    if let Some(mapping) = yaml.as_mapping() {
+        let entry = |(key, value): (&Yaml<'_>, &Yaml<'_>)| {
+            (key.as_str().expect("a key that is text").to_owned(), as_json(value))
+        };
+        return Value::Object(mapping.iter().map(entry).collect::<Map<_, _>>());
+    }
+    if let Some(sequence) = yaml.as_sequence() {
+        return sequence.iter().map(as_json).collect();
+    }
+    let number = yaml.as_integer().map(Value::from);
+    let truth = yaml.as_bool().map(Value::from);
+    number.or(truth).or(yaml.as_str().map(Value::from)).unwrap_or_default()
+}
+
+/// The pods of the manifests, with what their volumes can be besides those of the pod.
+fn pods() -> Vec<(String, Value, Value)> {
+    let of = |(name, document): (String, Value)| {
+        let spec = &document["spec"];
+        let pod = &spec["template"]["spec"];
+        pod.is_object().then(|| (name, pod.clone(), spec["volumeClaimTemplates"].clone()))
+    };
+    documents().into_iter().filter_map(of).collect()
+}
+
+fn items(value: &Value) -> &[Value] {
+    value.as_array().map(Vec::as_slice).unwrap_or_default()
+}
+
+fn help() -> String {
+    let env = TestEnv::new();
+    env.ingest().without("SUMMARY_JSON").args(&["--help"]).run().exits(0).stdout
+}
+
+/// Words of such characters in a text.
+fn words(text: &str, of_word: impl Fn(char) -> bool) -> BTreeSet<&str> {
+    text.split(|c| !of_word(c)).filter(|word| !word.is_empty()).collect()
+}
+
+#[test]
+fn every_variable_is_one_of_the_program() {
+    let help = help();
+    let of_word = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_';
+    let known = words(&help, of_word);
+    for (name, text) in files() {
+        for word in words(&text, |c| c.is_ascii_alphanumeric() || c == '_') {
+            let is_variable = word.contains('_') && word.chars().all(of_word);
+            assert!(!is_variable || known.contains(word) || OTHERS.contains(&word), "{name}: {word}");
+        }
+    }
+    for (name, pod, _) in pods() {
+        for variable in items(&pod["containers"]).iter().flat_map(|container| items(&container["env"])) {
+            let variable = string(&variable["name"]);
+            assert!(known.contains(&*variable), "{name}: {variable}");
+        }
+    }
+}
+
+#[test]
+fn every_argument_is_one_of_the_program() {
+    let help = help();
+    let known = words(&help, |c| c.is_ascii_lowercase() || c == '-');
+    let mut arguments: Vec<(String, String)> = Vec::new();
+    for (name, pod, _) in pods() {
+        let of_container = items(&pod["containers"]).iter().flat_map(|container| items(&container["args"]));
+        arguments.extend(of_container.map(|argument| (name.clone(), string(argument))));
+    }
+    for (name, text) in files().into_iter().filter(|(name, _)| name.ends_with(".service")) {
+        let command = text.lines().find_map(|line| line.strip_prefix("ExecStart=")).expect("a command");
+        arguments.extend(command.split(' ').map(|argument| (name.clone(), argument.to_owned())));
+    }
+    let flags: Vec<_> = arguments.into_iter().filter(|(_, argument)| argument.starts_with("--")).collect();
+    assert!(flags.len() >= 5, "{flags:?}");
+    for (name, flag) in flags {
+        assert!(known.contains(&*flag), "{name}: {flag}");
+    }
+}
+
+#[test]
+fn manifests_are_complete_and_every_mount_has_its_volume() {
+    for (name, document) in documents() {
+        for field in ["/apiVersion", "/kind", "/metadata/name", "/spec"] {
+            assert!(document.pointer(field).is_some(), "{name}: {field}");
+        }
+    }
+    let pods = pods();
+    assert_eq!(pods.len(), 3);
+    for (name, pod, claims) in pods {
+        let mut volumes: Vec<String> = items(&pod["volumes"]).iter().map(|v| string(&v["name"])).collect();
+        volumes.extend(items(&claims).iter().map(|claim| string(&claim["metadata"]["name"])));
+        for container in items(&pod["containers"]) {
+            let mounts: Vec<_> =
+                items(&container["volumeMounts"]).iter().map(|m| string(&m["name"])).collect();
+            assert!(mounts.iter().all(|mount| volumes.contains(mount)), "{name}: {mounts:?} of {volumes:?}");
+            let security = &container["securityContext"];
+            assert_eq!(security["readOnlyRootFilesystem"], true, "{name}");
+            assert_eq!(security["allowPrivilegeEscalation"], false, "{name}");
+            // Nothing but what is mounted can be written to.
+            let writable: Vec<_> = items(&container["env"])
+                .iter()
+                .filter(|variable| string(&variable["name"]).ends_with("_FILE"))
+                .collect();
+            assert!(
+                !writable.is_empty() && writable.iter().all(|v| string(&v["value"]).starts_with("/state/"))
+            );
+        }
+        assert_eq!(pod["securityContext"]["runAsNonRoot"], true, "{name}");
+        // Requests in flight take 90 s at most.
+        assert!(pod["terminationGracePeriodSeconds"].as_i64() > Some(90), "{name}");
+    }
+}
+
+#[test]
+fn the_job_definition_is_json() {
+    for (name, text) in files().into_iter().filter(|(name, _)| name.ends_with(".json")) {
+        let definition: Value = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert!(definition["containerProperties"]["image"].is_string());
+    }
+}
