@@ -11,6 +11,8 @@ pub(crate) mod fake;
 pub(crate) mod http;
 #[path = "../integration/harness/json.rs"]
 mod json;
+#[path = "../integration/harness/listener.rs"]
+mod listener;
 #[path = "../integration/harness/rest.rs"]
 mod rest;
 #[path = "../integration/harness/script.rs"]

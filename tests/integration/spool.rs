@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::Write;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
@@ -22,21 +23,30 @@ fn spool(env: &TestEnv) -> Invocation<'_> {
 }
 
 /// The place of an archive in the folder.
-fn place(env: &TestEnv, archive: &Archive) -> std::path::PathBuf {
+fn place(env: &TestEnv, archive: &Archive) -> PathBuf {
     env.path("archives").join(archive.name())
 }
 
-/// The first half of an archive, last changed so long ago.
-fn put_half(env: &TestEnv, archive: &Archive, age: Duration) {
-    let zip = archive.zip();
-    write_aged(&place(env, archive), &zip[..zip.len() / 2], age);
+/// An archive whose copying breaks off in the middle.
+struct Copy {
+    place: PathBuf,
+    /// Made once: the rows have the time at which they were written.
+    zip: Vec<u8>,
 }
 
-/// The rest of it, in the same file.
-fn complete(env: &TestEnv, archive: &Archive) {
-    let zip = archive.zip();
-    let mut file = File::options().append(true).open(place(env, archive)).unwrap();
-    file.write_all(&zip[zip.len() / 2..]).unwrap();
+impl Copy {
+    /// The first half, last changed so long ago.
+    fn begin(env: &TestEnv, archive: &Archive, age: Duration) -> Self {
+        let copy = Self { place: place(env, archive), zip: archive.zip() };
+        write_aged(&copy.place, &copy.zip[..copy.zip.len() / 2], age);
+        copy
+    }
+
+    /// The rest, into the same file.
+    fn go_on(&self) {
+        let mut file = File::options().append(true).open(&self.place).unwrap();
+        file.write_all(&self.zip[self.zip.len() / 2..]).unwrap();
+    }
 }
 
 #[track_caller]
@@ -56,11 +66,11 @@ fn wait_for_words(running: &Running, words: &str) {
 fn a_file_that_is_still_being_written_is_left_alone_until_it_has_stopped_changing() {
     let [growing, others @ ..] = archives();
     let env = TestEnv::new();
-    put_half(&env, &growing, Duration::ZERO);
+    let copy = Copy::begin(&env, &growing, Duration::ZERO);
     let done = AtomicBool::new(false);
     let running = thread::scope(|scope| {
         let writer = scope.spawn(|| {
-            let file = File::options().append(true).open(place(&env, &growing)).unwrap();
+            let file = File::options().append(true).open(&copy.place).unwrap();
             let (mut longest, mut changes) = (Duration::ZERO, 0_u32);
             while !done.load(Ordering::Relaxed) {
                 let before = Instant::now();
@@ -85,7 +95,7 @@ fn a_file_that_is_still_being_written_is_left_alone_until_it_has_stopped_changin
         assert!(left_alone || longest > Duration::from_millis(500), "it was taken up while it changed");
         running
     });
-    complete(&env, &growing);
+    copy.go_on();
     env.wait_for_processed(std::slice::from_ref(&growing));
     running.signal("TERM");
     running.wait().exits(0).counts(&[("archives.processed", 3), ("archives.failed", 0)]);
@@ -96,11 +106,11 @@ fn a_file_that_is_still_being_written_is_left_alone_until_it_has_stopped_changin
 fn a_broken_file_is_not_judged_before_a_minute_without_a_change() {
     let all = archives();
     let env = TestEnv::with_archives(&all[1..]);
-    put_half(&env, &all[0], Duration::from_secs(20));
+    let copy = Copy::begin(&env, &all[0], Duration::from_secs(20));
     let running = spool(&env).start();
     wait_for_words(&running, "stays pending");
     assert_eq!(env.status_of(&all[0]), "pending");
-    complete(&env, &all[0]);
+    copy.go_on();
     env.wait_for_processed(&all);
     running.signal("TERM");
     running.wait().exits(0).counts(&[("archives.processed", 3), ("archives.failed", 0)]);
@@ -111,10 +121,10 @@ fn a_broken_file_is_not_judged_before_a_minute_without_a_change() {
 fn a_copy_that_paused_for_long_is_taken_up_once_it_has_gone_on() {
     let all = archives();
     let env = TestEnv::with_archives(&all[1..]);
-    put_half(&env, &all[0], Duration::from_secs(61));
+    let copy = Copy::begin(&env, &all[0], Duration::from_secs(61));
     let running = spool(&env).start();
     wait_until("it is called failed", || env.status_of(&all[0]) == "failed");
-    complete(&env, &all[0]);
+    copy.go_on();
     env.wait_for_processed(&all);
     running.signal("TERM");
     running.wait().exits(0).counts(&[("archives.processed", 3)]);
@@ -137,7 +147,7 @@ fn a_run_once_takes_a_file_as_it_is() {
     let all = archives();
     let env = TestEnv::new();
     write_aged(&place(&env, &all[0]), &all[0].zip(), Duration::ZERO);
-    put_half(&env, &all[1], Duration::ZERO);
+    Copy::begin(&env, &all[1], Duration::ZERO);
     let run = env.run(&[]).exits(3);
     run.counts(&[("archives.processed", 1), ("archives.failed", 1)]);
 }

@@ -2,14 +2,13 @@
 //! request, and does wrong what it is told to.
 
 use std::collections::BTreeMap;
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, PoisonError};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::http::Request;
+use super::listener::Listener;
 use super::script::{Fault, ItemRule, Rule};
-use super::server::{Record, Shared, State, accept};
+use super::server::{Record, Shared, State};
 use super::store::{Document, Item, Store};
 
 /// The API key that the server accepts, and that must turn up in no output.
@@ -21,8 +20,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 /// The running server; it ends with this value.
 pub(crate) struct Fake {
     shared: Arc<Shared>,
-    address: SocketAddr,
-    acceptor: Option<JoinHandle<()>>,
+    listener: Listener,
 }
 
 impl Fake {
@@ -33,17 +31,14 @@ impl Fake {
 
     /// Starts a server that holds this.
     pub(crate) fn start_with(store: Store) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let address = listener.local_addr().expect("an address");
         let shared = Arc::new(Shared::default());
         shared.lock().store = store;
-        let for_acceptor = Arc::clone(&shared);
-        let acceptor = std::thread::spawn(move || accept(&listener, &for_acceptor));
-        Self { shared, address, acceptor: Some(acceptor) }
+        let listener = Listener::start(Arc::clone(&shared));
+        Self { shared, listener }
     }
 
     pub(crate) fn url(&self) -> String {
-        format!("http://{}", self.address)
+        format!("http://{}", self.listener.address())
     }
 
     /// Looks at or changes what the server holds.
@@ -165,18 +160,8 @@ impl Fake {
 
 impl Drop for Fake {
     fn drop(&mut self) {
-        {
-            let mut state = self.shared.lock();
-            state.stopped = true;
-            for connection in state.connections.drain(..) {
-                let _ = connection.shutdown(Shutdown::Both);
-            }
-            self.shared.changed.notify_all();
-        }
-        // Wakes the acceptor, which then sees that it is to stop.
-        let _ = TcpStream::connect(self.address);
-        if let Some(acceptor) = self.acceptor.take() {
-            let _ = acceptor.join();
-        }
+        self.shared.lock().stopped = true;
+        self.shared.changed.notify_all();
+        self.listener.end();
     }
 }

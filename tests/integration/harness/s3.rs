@@ -2,13 +2,11 @@
 //! bucket's path, records every request, and does wrong what it is told to.
 
 use std::collections::BTreeMap;
-use std::io::{self, BufReader, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::ops::Bound;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
 
-use super::http::{Reply, Request, read_request};
+use super::http::{Reply, Request};
+use super::listener::{Answer, Listener, Serve};
 use super::script::{Fault, Rule, Script};
 
 /// The bucket.
@@ -49,7 +47,6 @@ struct State {
     most_open_gets: usize,
     released: bool,
     stopped: bool,
-    connections: Vec<TcpStream>,
 }
 
 #[derive(Default)]
@@ -67,26 +64,22 @@ impl Shared {
 /// The running server; it ends with this value.
 pub(crate) struct FakeS3 {
     shared: Arc<Shared>,
-    address: SocketAddr,
-    acceptor: Option<JoinHandle<()>>,
+    listener: Listener,
 }
 
 impl FakeS3 {
     /// Starts a server with an empty bucket.
     pub(crate) fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let address = listener.local_addr().expect("an address");
         let shared = Arc::new(Shared::default());
         shared.lock().access_key = ACCESS_KEY.to_owned();
         shared.lock().modified = "2025-12-18T00:00:00.000Z".to_owned();
         shared.lock().expiration = "2099-01-01T00:00:00Z".to_owned();
-        let for_acceptor = Arc::clone(&shared);
-        let acceptor = std::thread::spawn(move || accept(&listener, &for_acceptor));
-        Self { shared, address, acceptor: Some(acceptor) }
+        let listener = Listener::start(Arc::clone(&shared));
+        Self { shared, listener }
     }
 
     pub(crate) fn url(&self) -> String {
-        format!("http://{}", self.address)
+        format!("http://{}", self.listener.address())
     }
 
     /// Puts an object into the bucket.
@@ -162,19 +155,9 @@ impl FakeS3 {
 
 impl Drop for FakeS3 {
     fn drop(&mut self) {
-        {
-            let mut state = self.shared.lock();
-            state.stopped = true;
-            for connection in state.connections.drain(..) {
-                let _ = connection.shutdown(Shutdown::Both);
-            }
-            self.shared.changed.notify_all();
-        }
-        // Wakes the acceptor, which then sees that it is to stop.
-        let _ = TcpStream::connect(self.address);
-        if let Some(acceptor) = self.acceptor.take() {
-            let _ = acceptor.join();
-        }
+        self.shared.lock().stopped = true;
+        self.shared.changed.notify_all();
+        self.listener.end();
     }
 }
 
@@ -198,42 +181,17 @@ fn key_of(request: &Request) -> Option<&str> {
     request.path.strip_prefix('/')?.strip_prefix(BUCKET)?.strip_prefix('/')
 }
 
-fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
-    let mut threads = Vec::new();
-    for stream in listener.incoming() {
-        let Ok(stream) = stream else { break };
-        let mut state = shared.lock();
-        if state.stopped {
-            break;
-        }
-        state.connections.extend(stream.try_clone());
-        drop(state);
-        let shared = Arc::clone(shared);
-        threads.push(std::thread::spawn(move || {
-            // The client going away is its own affair.
-            let _ = serve(&shared, stream);
-        }));
+impl Serve for Shared {
+    fn answer(&self, request: &Request) -> Answer {
+        let (bytes, keep_alive) = handle(self, request);
+        Answer { bytes, keep_alive }
     }
-    for thread in threads {
-        let _ = thread.join();
-    }
-}
 
-fn serve(shared: &Shared, stream: TcpStream) -> io::Result<()> {
-    stream.set_nodelay(true)?;
-    let mut stream = BufReader::new(stream);
-    while let Some(request) = read_request(&mut stream)? {
-        let (bytes, goes_on) = handle(shared, &request);
-        stream.get_mut().write_all(&bytes)?;
-        if is_object(&request) {
-            shared.lock().open_gets -= 1;
-        }
-        if !goes_on {
-            stream.get_mut().shutdown(Shutdown::Both)?;
-            break;
+    fn answered(&self, request: &Request) {
+        if is_object(request) {
+            self.lock().open_gets -= 1;
         }
     }
-    Ok(())
 }
 
 /// What is written to the connection, and whether it stays open.

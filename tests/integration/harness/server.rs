@@ -1,15 +1,14 @@
 //! The fake server's inside: its state, its connections, and how a request is answered or not.
 
-use std::io::{self, BufReader, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
 use super::fake::API_KEY;
-use super::http::{Reply, Request, read_request};
+use super::http::{Reply, Request};
 use super::json::filter;
+use super::listener::{Answer, Serve};
 use super::rest::{self, Privileges};
 use super::script::{Fault, Script};
 use super::store::{Item, Store, parse_bulk, refused};
@@ -59,7 +58,6 @@ pub(super) struct State {
     pub(super) bulk_limit: Option<usize>,
     pub(super) released: bool,
     pub(super) stopped: bool,
-    pub(super) connections: Vec<TcpStream>,
 }
 
 impl State {
@@ -104,56 +102,19 @@ impl Shared {
     }
 }
 
-/// Serves each connection by a thread of its own, until the server is stopped.
-pub(super) fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
-    let mut threads = Vec::new();
-    for stream in listener.incoming() {
-        let Ok(stream) = stream else { break };
-        let mut state = shared.lock();
-        if state.stopped {
-            break;
-        }
-        state.connections.extend(stream.try_clone());
-        drop(state);
-        let shared = Arc::clone(shared);
-        threads.push(std::thread::spawn(move || {
-            // The client going away is its own affair.
-            let _ = serve(&shared, stream);
-        }));
-    }
-    for thread in threads {
-        let _ = thread.join();
+impl Serve for Shared {
+    fn answer(&self, request: &Request) -> Answer {
+        handle(self, request)
     }
 }
 
-fn serve(shared: &Shared, stream: TcpStream) -> io::Result<()> {
-    stream.set_nodelay(true)?;
-    let mut stream = BufReader::new(stream);
-    while let Some(request) = read_request(&mut stream)? {
-        let bytes = handle(shared, request);
-        let goes_on = bytes.keep_alive;
-        stream.get_mut().write_all(&bytes.bytes)?;
-        if !goes_on {
-            stream.get_mut().shutdown(Shutdown::Both)?;
-            break;
-        }
-    }
-    Ok(())
-}
-
-/// What is written to the connection, and whether it stays open.
-struct Answer {
-    bytes: Vec<u8>,
-    keep_alive: bool,
-}
-
-fn handle(shared: &Shared, request: Request) -> Answer {
+fn handle(shared: &Shared, request: &Request) -> Answer {
     let mut state = shared.lock();
     let arrived = state.now();
-    state.apply_late(&request);
-    let fault = state.script.take(&request);
+    state.apply_late(request);
+    let fault = state.script.take(request);
     let place = state.records.len();
-    let items = if request.is_bulk() { actions(&request).unwrap_or_default() } else { Vec::new() };
+    let items = if request.is_bulk() { actions(request).unwrap_or_default() } else { Vec::new() };
     let bulk = request.is_bulk();
     state.records.push(Record { request: request.clone(), items, arrived, answered: None, status: None });
     if bulk {
@@ -181,7 +142,7 @@ fn handle(shared: &Shared, request: Request) -> Answer {
         std::thread::sleep(time);
         state = shared.lock();
     }
-    let answer = if state.stopped { None } else { reply(&mut state, place, &request, fault.as_ref()) };
+    let answer = if state.stopped { None } else { reply(&mut state, place, request, fault.as_ref()) };
     if bulk {
         state.open_bulks -= 1;
     }

@@ -1,0 +1,98 @@
+//! What all servers of the tests have: a port on loopback, a thread for each connection, and an end.
+
+use std::io::{self, BufReader, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use super::http::{Request, read_request};
+
+/// What is written to a connection, and whether that stays open.
+pub(crate) struct Answer {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) keep_alive: bool,
+}
+
+/// How a server answers.
+pub(super) trait Serve: Send + Sync + 'static {
+    /// The answer to a request; it may take as long as it likes.
+    fn answer(&self, request: &Request) -> Answer;
+
+    /// The answer has been written, as far as that was possible.
+    fn answered(&self, _request: &Request) {}
+}
+
+/// The connections that are open; None once the server has ended.
+type Open = Arc<Mutex<Option<Vec<TcpStream>>>>;
+
+/// A listening server.
+pub(super) struct Listener {
+    address: SocketAddr,
+    open: Open,
+    acceptor: Option<JoinHandle<()>>,
+}
+
+impl Listener {
+    /// Listens to a port that is free.
+    pub(super) fn start(server: Arc<impl Serve>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = listener.local_addr().expect("an address");
+        let open: Open = Arc::new(Mutex::new(Some(Vec::new())));
+        let for_acceptor = Arc::clone(&open);
+        let acceptor = std::thread::spawn(move || accept(&listener, &for_acceptor, &server));
+        Self { address, open, acceptor: Some(acceptor) }
+    }
+
+    pub(super) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Closes all connections and waits for their threads. Nobody may wait for anything but a connection by then.
+    pub(super) fn end(&mut self) {
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner).take();
+        for connection in open.into_iter().flatten() {
+            let _ = connection.shutdown(Shutdown::Both);
+        }
+        // Wakes the acceptor, which then sees that it is to end.
+        let _ = TcpStream::connect(self.address);
+        if let Some(acceptor) = self.acceptor.take() {
+            let _ = acceptor.join();
+        }
+    }
+}
+
+/// Serves each connection by a thread of its own.
+fn accept(listener: &TcpListener, open: &Open, server: &Arc<impl Serve>) {
+    let mut threads = Vec::new();
+    for stream in listener.incoming() {
+        let Ok(stream) = stream else { break };
+        match &mut *open.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(open) => open.extend(stream.try_clone()),
+            None => break,
+        }
+        let server = Arc::clone(server);
+        threads.push(std::thread::spawn(move || {
+            // The client going away is its own affair.
+            let _ = serve(&*server, stream);
+        }));
+    }
+    for thread in threads {
+        let _ = thread.join();
+    }
+}
+
+fn serve(server: &impl Serve, stream: TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let mut stream = BufReader::new(stream);
+    while let Some(request) = read_request(&mut stream)? {
+        let Answer { bytes, keep_alive } = server.answer(&request);
+        let written = stream.get_mut().write_all(&bytes);
+        server.answered(&request);
+        written?;
+        if !keep_alive {
+            stream.get_mut().shutdown(Shutdown::Both)?;
+            break;
+        }
+    }
+    Ok(())
+}
