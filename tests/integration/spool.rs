@@ -10,6 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 use crate::harness::archives::{Archive, write_aged};
 use crate::harness::fake::PATIENCE;
 use crate::harness::model::assert_holds;
+use crate::harness::script::Fault;
 use crate::harness::{Invocation, Running, TestEnv, posts};
 
 fn archives() -> [Archive; 3] {
@@ -128,6 +129,26 @@ fn a_copy_that_paused_for_long_is_taken_up_once_it_has_gone_on() {
     env.wait_for_processed(&all);
     running.signal("TERM");
     running.wait().exits(0).counts(&[("archives.processed", 3)]);
+    assert_holds(&env.fake, &all);
+}
+
+#[test]
+fn a_file_that_has_changed_since_it_was_found_is_left_for_a_later_look() {
+    let first = Archive::new("20251218_000000").with_all(posts("first", 40));
+    let mut second = Archive::new("20251218_000100").with_all(posts("second", 1));
+    let env = TestEnv::with_archives(&[first.clone(), second.clone()]);
+    env.fake.fail_bulks(1, Fault::Hang);
+    // The only worker cannot hand on what it reads of the first one.
+    let running = spool(&env).args(&["--workers", "1", "--senders", "1", "--batch-docs", "1"]).start();
+    env.fake.wait_for_bulks(1);
+    second = second.with_all(posts("more", 2));
+    env.add(std::slice::from_ref(&second));
+    env.fake.release();
+    wait_for_words(&running, "still being written");
+    let all = [first, second];
+    env.wait_for_processed(&all);
+    running.signal("TERM");
+    running.wait().exits(0).counts(&[("archives.processed", 2), ("rows.read", 43)]);
     assert_holds(&env.fake, &all);
 }
 

@@ -113,11 +113,7 @@ impl Workers<'_> {
 
     /// What was read of a file, if that is still as it was when it was found: else it may be half of what is there by
     /// now, however well it reads.
-    fn unless_changed<T>(
-        &self,
-        archive: &Archive,
-        read: Result<T, ArchiveError>,
-    ) -> Result<T, ArchiveError> {
+    fn unless_changed<T>(&self, archive: &Archive, read: Result<T, ArchiveError>) -> Result<T, ArchiveError> {
         if self.unchanged.is_some() && has_changed(archive) {
             let why = "it is still being written, so it is looked at again";
             return Err(ArchiveError::Unavailable(why.to_owned()));
