@@ -1,0 +1,124 @@
+//! `--source s3 --mode spool`: what comes later, and what outlives failures that end a run once.
+
+use super::{archives, check, gets, ingest, is_get_of, key, put, with};
+use crate::harness::archives::Archive;
+use crate::harness::http::Request;
+use crate::harness::model::assert_holds;
+use crate::harness::s3::{FakeS3, error, is_listing, is_object};
+use crate::harness::script::Fault;
+use crate::harness::{Invocation, TestEnv, posts};
+
+/// The bucket, looked at once a second.
+fn spool<'e>(env: &'e TestEnv, s3: &FakeS3) -> Invocation<'e> {
+    ingest(env, s3).args(&["--mode", "spool"]).var("SPOOL_INTERVAL_SEC", "1")
+}
+
+#[test]
+fn takes_up_what_comes_later() {
+    let archives = archives();
+    let (env, s3) = with(&archives[..1]);
+    let running = spool(&env, &s3).start();
+    env.wait_for_processed(&archives[..1]);
+    put(&s3, &archives[1..]);
+    env.wait_for_processed(&archives);
+    running.signal("TERM");
+    check(running.wait(), &s3).exits(0);
+    assert_holds(&env.fake, &archives);
+}
+
+#[test]
+fn downloads_an_object_anew_that_is_replaced_meanwhile() {
+    let mut archives = archives();
+    let (env, s3) = with(&archives);
+    s3.fail(is_get_of(&archives[1]), 0, 1, Fault::CutReply);
+    archives[1] = Archive::new("20251218_000100").with_all(posts("replaced", 30));
+    s3.replace_after_cut(&key(&archives[1]), archives[1].zip());
+    let running = spool(&env, &s3).start();
+    env.wait_for_processed(&archives);
+    running.signal("TERM");
+    check(running.wait(), &s3).exits(0).counts(&[("rows.indexed", 36)]);
+    assert_holds(&env.fake, &archives);
+}
+
+#[test]
+fn goes_on_whatever_becomes_of_single_objects() {
+    for (status, code) in [(404, "NoSuchKey"), (403, "AccessDenied"), (503, "SlowDown")] {
+        let archives = archives();
+        let (env, s3) = with(&archives);
+        s3.fail(is_get_of(&archives[1]), 0, 2, Fault::Reply(error(status, code)));
+        let running = spool(&env, &s3).start();
+        env.wait_for_processed(&archives);
+        running.signal("TERM");
+        check(running.wait(), &s3).exits(0).says(code).counts(&[("archives.processed", 3)]);
+        assert_holds(&env.fake, &archives);
+    }
+}
+
+#[test]
+fn goes_on_whatever_becomes_of_later_listings() {
+    for (status, code) in [(403, "AccessDenied"), (404, "NoSuchBucket"), (400, "ExpiredToken"), (500, "x")] {
+        let archives = archives();
+        let (env, s3) = with(&archives[..1]);
+        s3.fail(is_listing, 1, 3, Fault::Reply(error(status, code)));
+        let running = spool(&env, &s3).start();
+        env.wait_for_processed(&archives[..1]);
+        put(&s3, &archives[1..]);
+        env.wait_for_processed(&archives);
+        running.signal("TERM");
+        check(running.wait(), &s3).exits(0).says(code);
+        assert_holds(&env.fake, &archives);
+    }
+}
+
+#[test]
+fn is_given_up_at_once_where_the_first_listing_is_refused() {
+    let (env, s3) = with(&archives());
+    s3.fail(is_listing, 0, usize::MAX, Fault::Reply(error(403, "AccessDenied")));
+    check(spool(&env, &s3).run(), &s3).exits(5).says("AccessDenied");
+}
+
+#[test]
+fn waits_for_credentials_that_are_refused_for_a_while() {
+    for (status, code) in [(403, "InvalidAccessKeyId"), (400, "ExpiredToken")] {
+        let archives = archives();
+        let (env, s3) = with(&archives);
+        s3.fail(is_object, 0, 7, Fault::Reply(error(status, code)));
+        let running = spool(&env, &s3).start();
+        env.wait_for_processed(&archives);
+        running.signal("TERM");
+        check(running.wait(), &s3).exits(0).says(code).counts(&[("archives.processed", 3)]);
+        assert_holds(&env.fake, &archives);
+    }
+}
+
+#[test]
+fn no_part_is_taken_of_a_listing_whose_second_page_fails() {
+    let archives = archives();
+    let (env, s3) = with(&archives[..1]);
+    let second_page =
+        |request: &Request| is_listing(request) && request.param("continuation-token").is_some();
+    s3.fail(second_page, 0, 2, Fault::Reply(error(403, "AccessDenied")));
+    let running = spool(&env, &s3).start();
+    env.wait_for_processed(&archives[..1]);
+    for n in 0..1_000 {
+        s3.put(&format!("in/0/{n:04}.txt"), "no archive");
+    }
+    put(&s3, &archives[1..]);
+    env.wait_for_processed(&archives);
+    running.signal("TERM");
+    check(running.wait(), &s3).exits(0).says("AccessDenied");
+    assert_holds(&env.fake, &archives);
+}
+
+#[test]
+fn a_broken_object_is_judged_at_once() {
+    let archives = archives();
+    let (env, s3) = with(&archives[1..]);
+    s3.put(&key(&archives[0]), "no zip");
+    s3.modified_now();
+    let running = spool(&env, &s3).start();
+    env.wait_for_processed(&archives[1..]);
+    running.signal("TERM");
+    check(running.wait(), &s3).exits(0).counts(&[("archives.failed", 1)]);
+    assert_eq!(gets(&s3, &key(&archives[0])).len(), 1);
+}
