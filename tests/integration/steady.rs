@@ -1,6 +1,9 @@
 //! A spooler that runs for long: its memory, descriptors and threads stay as they are, and a look costs little
 //! however many archives are done.
 
+// The figures are for whoever wants to see them: `cargo test --test integration steady -- --nocapture`.
+#![allow(clippy::print_stdout)]
+
 use std::fs::{self, File};
 use std::thread;
 use std::time::{Duration, Instant};
