@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::fake::API_KEY;
 use super::listing;
 
-/// The longest that any run may take.
+/// The longest that a run may take, unless told otherwise.
 const TIME_LIMIT: Duration = Duration::from_secs(40);
 
 /// The program while it runs. It is killed if the test ends first.
@@ -23,6 +23,7 @@ pub(crate) struct Running {
     stdout: PathBuf,
     stderr: PathBuf,
     started: Instant,
+    limit: Duration,
 }
 
 impl Running {
@@ -51,7 +52,14 @@ impl Running {
             stdout,
             stderr,
             started: Instant::now(),
+            limit: TIME_LIMIT,
         }
+    }
+
+    /// It may take so long.
+    pub(crate) fn may_take(mut self, limit: Duration) -> Self {
+        self.limit = limit;
+        self
     }
 
     /// The process.
@@ -83,7 +91,7 @@ impl Running {
             if let Some(status) = self.child.try_wait().expect("a status") {
                 break Some(status);
             }
-            if self.started.elapsed() > TIME_LIMIT {
+            if self.started.elapsed() > self.limit {
                 break None;
             }
             std::thread::sleep(Duration::from_millis(5));
