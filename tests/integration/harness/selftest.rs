@@ -38,8 +38,16 @@ fn the_fake_judges_external_versions_as_elasticsearch_does() {
     assert_eq!(statuses(&fake, &body), [404, 409, 201, 200]);
     assert_eq!(statuses(&fake, &(remove("a", 8) + &remove("a", 10) + &remove("a", 10))), [409, 200, 404]);
     assert_eq!(statuses(&fake, &index("posts", "a", 9)), [409]);
-    assert_eq!(statuses(&fake, &index("nowhere", "a", 9)), [404]);
     assert!(fake.documents("posts").is_empty());
+}
+
+#[test]
+fn the_fake_makes_an_index_that_a_write_misses_unless_it_wants_an_alias() {
+    let fake = Fake::start();
+    let to_alias = index("nowhere", "a", 9).replacen("\"_id\"", "\"require_alias\":true,\"_id\"", 1);
+    assert_eq!(statuses(&fake, &to_alias), [404]);
+    assert_eq!(statuses(&fake, &(index("nowhere", "a", 9) + &to_alias)), [201, 404]);
+    assert_eq!(fake.documents("nowhere").len(), 1);
 }
 
 #[test]
