@@ -10,6 +10,7 @@ mod dry_run;
 mod durable;
 mod endurance;
 mod harness;
+mod hostile;
 mod ingest;
 mod kill;
 mod limits;

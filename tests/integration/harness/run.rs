@@ -66,6 +66,13 @@ impl Running {
         self.child.try_wait().expect("a status").is_none()
     }
 
+    /// The most memory that it has had resident so far; 0 where the system does not tell, or it has ended.
+    fn most_memory_mib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        line.and_then(|line| line.trim().trim_end_matches("kB").trim().parse::<u64>().ok()).unwrap_or(0) >> 10
+    }
+
     /// Whether standard error has this text in it by now, in upper or lower case.
     pub(crate) fn has_said(&self, text: &str) -> bool {
         let said = std::fs::read(&self.stderr).unwrap_or_default();
@@ -74,7 +81,9 @@ impl Running {
 
     /// Waits for the end, and checks what holds for every run.
     pub(crate) fn wait(mut self) -> Run {
+        let mut peak_mib = 0;
         let status = loop {
+            peak_mib = peak_mib.max(self.most_memory_mib());
             if let Some(status) = self.child.try_wait().expect("a status") {
                 break Some(status);
             }
@@ -91,6 +100,7 @@ impl Running {
             stderr: read(&self.stderr),
             summary: self.summary_file.as_ref().and_then(|file| std::fs::read_to_string(file).ok()),
             took: self.started.elapsed(),
+            peak_mib,
             command: std::mem::take(&mut self.command),
             files: listing(&self.folder),
         };
@@ -123,6 +133,8 @@ pub(crate) struct Run {
     pub(crate) stdout: String,
     pub(crate) stderr: String,
     pub(crate) took: Duration,
+    /// The most memory that it had resident, but for its last moment; 0 where the system does not tell.
+    pub(crate) peak_mib: u64,
     summary: Option<String>,
     command: String,
     files: Vec<String>,
