@@ -11,6 +11,7 @@ mod durable;
 mod endurance;
 mod harness;
 mod hostile;
+mod hostile_files;
 mod ingest;
 mod kill;
 mod limits;

@@ -241,7 +241,8 @@ impl Run {
     fn check_secrets(&self, folder: &Path) {
         self.check(!self.stdout.contains(API_KEY), "standard output has no API key in it");
         self.check(!self.stderr.contains(API_KEY), "standard error has no API key in it");
-        for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let is_file = |entry: &std::fs::DirEntry| entry.path().is_file();
+        for entry in std::fs::read_dir(folder).into_iter().flatten().flatten().filter(is_file) {
             let content = std::fs::read(entry.path()).unwrap_or_default();
             let leaks = String::from_utf8_lossy(&content).contains(API_KEY);
             self.check(!leaks, &format!("{} has no API key in it", entry.path().display()));
