@@ -25,4 +25,5 @@ mod replies;
 mod s3;
 mod shutdown;
 mod state;
+mod tls;
 mod vectors;

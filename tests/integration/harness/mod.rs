@@ -6,6 +6,7 @@ pub(crate) mod client;
 pub(crate) mod fake;
 pub(crate) mod http;
 mod json;
+pub(crate) mod listener;
 pub(crate) mod model;
 mod rest;
 mod run;
