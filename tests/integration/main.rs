@@ -23,6 +23,7 @@ mod pressure;
 mod replay;
 mod replies;
 mod s3;
+mod secrets;
 mod shutdown;
 mod state;
 mod tls;
