@@ -10,6 +10,8 @@
 
 // What fails here fails the test; there is nobody to hand an error to.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+// Figures are printed, and the place of an input that hangs.
+#![allow(clippy::print_stdout, clippy::print_stderr)]
 
 mod base85;
 mod databases;

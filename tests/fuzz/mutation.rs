@@ -142,13 +142,13 @@ fn pick<T>(values: &[T], number: u32) -> Option<&T> {
 
 /// A number below `end`, spread evenly: neighbours stay neighbours, which helps to simplify a case.
 fn within(number: u32, end: usize) -> usize {
-    (u64::from(number) * end as u64 >> 32) as usize
+    ((u64::from(number) * end as u64) >> 32) as usize
 }
 
 /// A piece of `length` bytes; mostly a short one.
 fn range(place: u32, other: u32, length: usize) -> (usize, usize) {
     let from = within(place, length + 1);
-    let longest = if other % 4 == 0 { length } else { 24 };
+    let longest = if other.is_multiple_of(4) { length } else { 24 };
     let to = from + within(other.rotate_left(16), longest + 1);
     (from, to.min(length))
 }

@@ -68,7 +68,7 @@ fn a_spooler_passes_it_over_too_and_ends_when_asked_to() {
 fn a_file_that_must_not_be_read_stays_pending() {
     let env = TestEnv::with_archives(&[good(), Archive::new("20251218_000100").with(post("secret", "x"))]);
     let secret = env.path("archives/mega_jetstream_20251218_000100.db.zip");
-    std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0)).unwrap();
+    std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0o000)).unwrap();
     if std::fs::File::open(&secret).is_ok() {
         println!("skipped: this user may read everything");
         return;
