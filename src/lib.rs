@@ -31,6 +31,7 @@ pub mod metrics;
 pub mod monitor;
 pub mod pipeline;
 pub mod progress;
+pub mod regular_file;
 pub mod report;
 pub mod run;
 pub mod secret;

@@ -4,9 +4,9 @@
 //! Sources: Prometheus, "Exposition formats" (text format 0.0.4) and "Metric and label naming"; node exporter,
 //! "Textfile collector". What each figure means is in `docs/metrics.md`.
 
-use std::fmt::{Display, Write};
+use std::fmt::{Display, Write as _};
 use std::fs;
-use std::io::{self, Read};
+use std::io::{self, Read, Write as _};
 use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::{Mutex, PoisonError};
@@ -17,6 +17,7 @@ use crate::exit::ExitCode;
 use crate::pipeline::Tally;
 use crate::pipeline::sender::throttle::Health;
 use crate::progress::{Figures, ServerFigures};
+use crate::regular_file::create_temporary;
 use crate::report::{Archives, Requests, mode_name};
 
 #[cfg(test)]
@@ -30,6 +31,9 @@ const LAST_SUCCESS: &str = "last_success_timestamp_seconds";
 
 /// A file that cannot be written is warned of this often.
 const WARN_EVERY: Duration = Duration::from_secs(300);
+
+/// A temporary file that has not changed for so long is nobody's any more: a run rewrites it at once.
+const LEFT_BEHIND_AFTER: Duration = Duration::from_secs(60);
 
 /// No more than this is read of an earlier run's file (bytes).
 const MOST_READ: u64 = 1 << 20;
@@ -61,6 +65,7 @@ impl MetricsFile {
     /// A file for a run of this kind. Takes over the time of the last success from a file that is there.
     pub fn new(path: PathBuf, mode: Mode, dry_run: bool) -> Self {
         let earlier_success = earlier_success(&path);
+        reap_temporaries(&path);
         Self { path, run: RunLabels { mode, dry_run }, earlier_success, warned: Mutex::new(None) }
     }
 
@@ -86,12 +91,33 @@ impl MetricsFile {
 fn replace(path: &Path, text: &str) -> io::Result<()> {
     let mut temporary = path.as_os_str().to_owned();
     temporary.push(format!(".{}.tmp", process::id()));
-    let replaced = fs::write(&temporary, text).and_then(|()| fs::rename(&temporary, path));
+    let temporary = PathBuf::from(temporary);
+    let written = create_temporary(&temporary, path).and_then(|mut file| file.write_all(text.as_bytes()));
+    let replaced = written.and_then(|()| fs::rename(&temporary, path));
     if replaced.is_err() {
         // What is half written must not stay behind; the error to report is the first one.
         let _ = fs::remove_file(&temporary);
     }
     replaced
+}
+
+/// Removes temporary files that killed runs have left: those of the last minute may be of one that is running.
+fn reap_temporaries(path: &Path) {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let Some(name) = path.file_name().and_then(|name| name.to_str()) else { return };
+    let is_temporary = |file: &str| {
+        let id = file.strip_prefix(name).and_then(|rest| rest.strip_prefix('.')?.strip_suffix(".tmp"));
+        id.is_some_and(|id| !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_digit()))
+    };
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let modified = entry.metadata().and_then(|metadata| metadata.modified()).ok();
+        let is_old =
+            modified.and_then(|time| time.elapsed().ok()).is_some_and(|age| age >= LEFT_BEHIND_AFTER);
+        if is_old && entry.file_name().to_str().is_some_and(is_temporary) {
+            // It harms nobody; the next run tries again.
+            let _ = fs::remove_file(entry.path());
+        }
+    }
 }
 
 /// The time of the last success in an earlier run's file, milliseconds since 1970. A file that cannot be read or

@@ -16,6 +16,7 @@ use super::resolver::Remembering;
 use super::{TransportError, tls};
 use crate::config;
 use crate::exit::Failure;
+use crate::secret::Secret;
 
 /// Idle connections kept at most. Only as many are ever open as threads send at once.
 const MAX_IDLE_CONNECTIONS: usize = 64;
@@ -102,6 +103,7 @@ pub struct Client {
     agent: Agent,
     base_url: Arc<str>,
     authorization: HeaderValue,
+    api_key: Secret,
     reply_bytes: u64,
 }
 
@@ -125,6 +127,7 @@ impl Client {
             agent: agent(settings, limits)?,
             base_url: settings.url.as_str().into(),
             authorization: authorization(settings)?,
+            api_key: settings.api_key.clone(),
             reply_bytes: limits.reply_bytes,
         })
     }
@@ -199,7 +202,8 @@ impl Client {
 
     fn run(&self, request: Builder, body: impl AsSendBody) -> Result<Reply, TransportError> {
         let mut response = self.agent.run(request.body(body).map_err(ureq::Error::from)?)?;
-        let body = response.body_mut().with_config().limit(self.reply_bytes).read_to_vec()?;
+        let mut body = response.body_mut().with_config().limit(self.reply_bytes).read_to_vec()?;
+        self.api_key.cut_out_of(&mut body);
         Ok(Reply { status: response.status().as_u16(), retry_after: retry_after(response.headers()), body })
     }
 }

@@ -27,6 +27,7 @@ use crate::config;
 use crate::exit::Failure;
 use crate::pipeline::ledger::state_file::{replace_file, sync_folder, with_suffix};
 use crate::pipeline::sender::limiter::back_off;
+use crate::regular_file;
 pub use changes::{Changes, LoadedIndices};
 use changes::{Update, Values, is_tuned};
 
@@ -78,6 +79,8 @@ impl LoadSettings {
         let client = Client::with_limits(settings, Limits { call: CALL_LIMIT, ..Limits::default() })?;
         let path = record_path(state_file);
         let record = read_record(&path)?;
+        // What a killed run was about to write. Where it cannot be removed, writing will say so.
+        let _ = regular_file::reap(&with_suffix(&path, ".tmp"));
         Ok(Self { client, path, record })
     }
 
@@ -253,7 +256,7 @@ impl LoadSettings {
 }
 
 fn read_record(path: &Path) -> Result<Record, Failure> {
-    let text = match fs::read(path) {
+    let text = match regular_file::read(path) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Record::new()),
         Err(error) => return Err(unusable(path, &error)),

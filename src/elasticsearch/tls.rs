@@ -9,6 +9,7 @@ use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, TlsProvider, parse_p
 
 use crate::config;
 use crate::exit::Failure;
+use crate::regular_file;
 
 /// The TLS configuration for the given settings: the system's roots and those of the CA file.
 ///
@@ -60,7 +61,7 @@ fn system_roots() -> Vec<Certificate<'static>> {
 
 /// The certificates of a PEM file, at least one.
 fn read_roots(path: &Path) -> Result<Vec<Certificate<'static>>, Failure> {
-    let pem = std::fs::read(path).map_err(|error| refused(path, &error.to_string()))?;
+    let pem = regular_file::read(path).map_err(|error| refused(path, &error.to_string()))?;
     parse_roots(&pem).map_err(|why| refused(path, &why))
 }
 

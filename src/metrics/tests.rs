@@ -281,3 +281,21 @@ fn a_file_that_cannot_be_written_is_warned_of_once_in_a_while_and_leaves_nothing
     assert_eq!(warned(), first);
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
 }
+
+#[test]
+fn temporary_files_of_killed_runs_are_removed_and_nothing_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let old = std::time::SystemTime::now() - Duration::from_secs(120);
+    for name in ["m.prom", "m.prom.12.tmp", "m.prom.x.tmp", "m.prom..tmp", "n.prom.12.tmp", "m.prom.tmp"] {
+        let file = fs::File::create(folder.path().join(name)).unwrap();
+        file.set_modified(old).unwrap();
+    }
+    fs::write(folder.path().join("m.prom.13.tmp"), "of a run that is writing").unwrap();
+    MetricsFile::new(folder.path().join("m.prom"), Mode::Once, false);
+    let mut left: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+    left.sort();
+    assert_eq!(
+        left,
+        ["m.prom", "m.prom..tmp", "m.prom.13.tmp", "m.prom.tmp", "m.prom.x.tmp", "n.prom.12.tmp"]
+    );
+}

@@ -274,20 +274,22 @@ impl AddAssign<Outcomes> for Outcomes {
 /// What the ledger is told.
 #[derive(Debug)]
 pub enum Event {
-    /// Every row of one batch has been judged, or the run ended first (then some are `unconfirmed`).
+    /// Every row of one batch has been judged, or the run ended first (then some are `unconfirmed`). Or a worker tells
+    /// before the archive's end what rows have come to that are in no batch.
     Batch {
         /// The archive of the batch.
         archive: Arc<Archive>,
-        /// Outcomes of the batch's rows. `tally.read` is 0: the decoder counts rows read.
+        /// Outcomes of the batch's rows. `tally.read` is 0: rows read are told with the archive's end.
         outcomes: Outcomes,
     },
     /// An archive has been read to its end, or as far as it will be in this run.
     Archive {
         /// The archive.
         archive: Arc<Archive>,
-        /// Outcomes of the rows that were not handed to the senders, and the number of all rows read.
+        /// Outcomes of the rows that were not handed to the senders nor told before, and the number of all rows read.
         outcomes: Outcomes,
-        /// The batches handed to the senders, each of which brings an [`Event::Batch`].
+        /// How many [`Event::Batch`]es there are of it: one for each batch handed to the senders, and those of the
+        /// worker.
         batches: u64,
         /// How the reading ended.
         end: ArchiveEnd,

@@ -15,6 +15,7 @@ use serde_json::value::RawValue;
 
 use crate::exit::{ExitCode, Failure};
 use crate::pipeline::Archive;
+use crate::regular_file::{self, create_temporary};
 use crate::timestamp::{now_millis, write_rfc3339_millis};
 
 /// What the file says of an archive.
@@ -97,7 +98,7 @@ impl StateFile {
         // A link is followed once and for all, so that a save replaces the file and not the link.
         let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
         let mut state = Self { path: path.clone(), text: b"[".to_vec(), known: HashMap::new() };
-        let text = match fs::read_to_string(&path) {
+        let text = match regular_file::read_to_string(&path) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(state),
             Err(error) => return Err(wrong(error.to_string())),
@@ -196,8 +197,9 @@ impl StateFile {
     /// Locks the state file at `path` against other processes (exit code 6 where one has it).
     ///
     /// The lock is on a file beside it, since the state file itself is replaced by every save. The kernel drops
-    /// the lock with its holder, however that ends.
+    /// the lock with its holder, however that ends. What a killed holder was about to save is removed.
     pub fn lock(path: &Path) -> Result<Lock, Failure> {
+        let temporary = temporary_of(&fs::canonicalize(path).unwrap_or_else(|_| path.to_owned()));
         let path = with_suffix(path, ".lock");
         let cannot = |error: &dyn std::fmt::Display| {
             Failure::run(format!(
@@ -206,6 +208,11 @@ impl StateFile {
                 path.display()
             ))
         };
+        if let Err(error) = regular_file::check(&path)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            return Err(cannot(&error));
+        }
         let file = OpenOptions::new()
             .create(true)
             .truncate(false)
@@ -213,7 +220,11 @@ impl StateFile {
             .open(&path)
             .map_err(|error| cannot(&error))?;
         match file.try_lock() {
-            Ok(()) => Ok(Lock { _file: file }),
+            Ok(()) => {
+                // Where it cannot be removed, saving will say so.
+                let _ = regular_file::reap(&temporary);
+                Ok(Lock { _file: file })
+            }
             Err(TryLockError::WouldBlock) => Err(Failure::new(
                 ExitCode::Locked,
                 format!(
@@ -229,7 +240,7 @@ impl StateFile {
     /// Whether a process has locked the state file at `path`. Makes no lock file; where there is one it is locked,
     /// and let go at once.
     pub fn is_locked(path: &Path) -> io::Result<bool> {
-        match File::open(with_suffix(path, ".lock")) {
+        match regular_file::open(&with_suffix(path, ".lock")) {
             Ok(file) => Ok(matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock))),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
             Err(error) => Err(error),
@@ -238,24 +249,24 @@ impl StateFile {
 }
 
 /// Replaces a file, or makes it: temporary file, fsync, rename, fsync of the folder. After a crash the old or the
-/// new file is there, whole. The temporary name is always the same, so that a crash leaves nothing to reap.
+/// new file is there, whole. The temporary name is always the same, so that the next one takes the place of what a crash
+/// has left.
 pub(crate) fn replace_file(path: &Path, text: &[u8]) -> io::Result<()> {
-    let temporary = with_suffix(path, ".tmp");
-    let mut file = File::create(&temporary)?;
+    let temporary = temporary_of(path);
+    let mut file = create_temporary(&temporary, path)?;
     let written = file.write_all(text).and_then(|()| file.sync_all());
     drop(file);
-    let replaced = written.and_then(|()| {
-        if let Ok(metadata) = fs::metadata(path) {
-            fs::set_permissions(&temporary, metadata.permissions())?;
-        }
-        fs::rename(&temporary, path)
-    });
+    let replaced = written.and_then(|()| fs::rename(&temporary, path));
     if let Err(error) = replaced {
         // What is half written must not stay behind; the error to report is the first one.
         let _ = fs::remove_file(&temporary);
         return Err(error);
     }
     sync_folder(path)
+}
+
+fn temporary_of(path: &Path) -> PathBuf {
+    with_suffix(path, ".tmp")
 }
 
 /// Makes the renaming, creation or removal of a file durable.

@@ -63,9 +63,8 @@ impl fmt::Display for SourceError {
             Self::NotAnArchive { path, reason } => write!(f, "{} is no archive: {reason}", path.display()),
             Self::SameName { first, second } => write!(
                 f,
-                "{} and {} are different files of the same name, by which archives are told apart: rename one",
-                first.display(),
-                second.display()
+                "{first:?} and {second:?} are different files of the same name, by which archives are told apart: \
+                 rename one"
             ),
         }
     }

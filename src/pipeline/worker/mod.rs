@@ -129,7 +129,7 @@ impl Workers<'_> {
         out: &Out<'_>,
         embeddings: &mut EmbeddingDecoder,
     ) {
-        let mut reading = Reading::new(self, shared, out.batches);
+        let mut reading = Reading::new(self, shared, out);
         let end = contain_panic(|| {
             let database = database.map_or_else(|| Database::open(&shared.image), Ok);
             database.and_then(|database| reading.rows(&database, embeddings)).map_err(end_by)?
@@ -138,7 +138,7 @@ impl Workers<'_> {
             // The last deletion of each account is known only now.
             let accounts = std::mem::take(&mut all.accounts);
             if !accounts.is_empty() {
-                let mut reading = Reading::new(self, shared, out.batches);
+                let mut reading = Reading::new(self, shared, out);
                 reading.push_accounts(accounts);
                 let found = reading.finish(None);
                 all.outcomes += found.outcomes;

@@ -1,27 +1,29 @@
 //! One reader of an archive: its rows become outcomes, and actions in batches.
 
+use std::mem;
 use std::ops::ControlFlow;
 
-use crossbeam_channel::Sender;
-
-use super::Workers;
 use super::shared::{Accounts, Found, Shared, keep_last};
+use super::{Out, Workers};
 use crate::pipeline::archive::{ArchiveError, Database};
 use crate::pipeline::decode::{
-    AccountDeletion, Deletion, EmbeddingDecoder, Post, Rejection, Row, SkipReason, Verdict, check_row_id,
-    classify,
+    AccountDeletion, Deletion, EmbeddingDecoder, MAX_ID_BYTES, Post, Rejection, Row, SkipReason, Verdict,
+    check_row_id, classify,
 };
 use crate::pipeline::encode::batch::Batcher;
 use crate::pipeline::encode::document::{write_account_tombstone, write_post, write_tombstone};
 use crate::pipeline::vectors::Sample;
-use crate::pipeline::{Action, ActionKind, ArchiveEnd, Batch, DeadLetter, Reasons, Version};
+use crate::pipeline::{Action, ActionKind, ArchiveEnd, Batch, DeadLetter, Event, Reasons, Version};
 use crate::timestamp::now_millis;
+
+/// Dead letters that a reader holds at most. An archive of some MB may hold millions of rows to reject.
+const DEAD_LETTERS_AT_ONCE: usize = 256;
 
 /// An archive that is being read, by one of its readers.
 pub(super) struct Reading<'w> {
     workers: &'w Workers<'w>,
     shared: &'w Shared,
-    batches: &'w Sender<Batch>,
+    out: &'w Out<'w>,
     /// There until the end.
     batcher: Option<Batcher>,
     found: Found,
@@ -29,9 +31,9 @@ pub(super) struct Reading<'w> {
 
 impl<'w> Reading<'w> {
     /// Nothing is read yet.
-    pub(super) fn new(workers: &'w Workers<'w>, shared: &'w Shared, batches: &'w Sender<Batch>) -> Self {
+    pub(super) fn new(workers: &'w Workers<'w>, shared: &'w Shared, out: &'w Out<'w>) -> Self {
         let batcher = Batcher::new(shared.archive.clone(), workers.limits, workers.buffers.take());
-        Self { workers, shared, batches, batcher: Some(batcher), found: Found::default() }
+        Self { workers, shared, out, batcher: Some(batcher), found: Found::default() }
     }
 
     /// Reads one range after the other, until nothing is left or the run is to stop.
@@ -92,18 +94,29 @@ impl<'w> Reading<'w> {
     fn reject(&mut self, row: &Row<'_>, rejection: Rejection) {
         self.found.outcomes.tally.rejected += 1;
         Reasons::count(&mut self.found.outcomes.reasons.rejected, rejection.name);
-        let at_uri = String::from_utf8_lossy(row.at_uri.bytes().unwrap_or_default());
         log::debug!("{:?}, row {}: {}", self.shared.archive.name, row.id, rejection.reason);
         self.found.outcomes.dead_letters.push(DeadLetter {
             archive: self.shared.archive.name.clone(),
             row_id: row.id,
-            at_uri: at_uri.into_owned(),
+            at_uri: shortened(row.at_uri.bytes().unwrap_or_default()),
             stage: "decode".into(),
             error_type: rejection.name.to_owned(),
             reason: rejection.reason,
             action: None,
             document: None,
         });
+        if self.found.outcomes.dead_letters.len() >= DEAD_LETTERS_AT_ONCE {
+            self.tell_outcomes();
+        }
+    }
+
+    /// Hands on what rows have come to so far. Their number is kept, since it is compared at the archive's end.
+    fn tell_outcomes(&mut self) {
+        let mut outcomes = mem::take(&mut self.found.outcomes);
+        self.found.outcomes.tally.read = mem::take(&mut outcomes.tally.read);
+        // The ledger listens until all senders of events are gone.
+        let _ = self.out.events.send(Event::Batch { archive: self.shared.archive.clone(), outcomes });
+        self.found.batches += 1;
     }
 
     fn post(&mut self, row: &Row<'_>, post: &Post<'_>, embeddings: &mut EmbeddingDecoder) {
@@ -175,11 +188,21 @@ impl<'w> Reading<'w> {
 
     fn send(&mut self, batch: Batch) {
         let rows = batch.actions.len() as u64;
-        match self.batches.send(batch) {
+        match self.out.batches.send(batch) {
             Ok(()) => self.found.batches += 1,
             // The channel outlives the workers; rows that could not be handed on are told all the same.
             Err(_) => self.found.outcomes.tally.unconfirmed += rows,
         }
+    }
+}
+
+/// An `at_uri` for a dead letter: the column may hold megabytes, and no longer one can be an `_id`.
+fn shortened(at_uri: &[u8]) -> String {
+    match at_uri.get(..MAX_ID_BYTES) {
+        Some(beginning) if at_uri.len() > MAX_ID_BYTES => {
+            format!("{}… ({} bytes)", String::from_utf8_lossy(beginning), at_uri.len())
+        }
+        _ => String::from_utf8_lossy(at_uri).into_owned(),
     }
 }
 

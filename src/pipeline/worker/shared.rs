@@ -40,7 +40,7 @@ struct State {
 pub(super) struct Found {
     pub(super) outcomes: Outcomes,
     pub(super) accounts: Accounts,
-    /// Batches handed to the senders.
+    /// Batches handed to the senders, and outcomes told before the end.
     pub(super) batches: u64,
     /// Why it is not complete, if so.
     pub(super) end: Option<ArchiveEnd>,

@@ -8,6 +8,7 @@ pub(crate) mod http;
 mod json;
 mod listener;
 pub(crate) mod model;
+pub(crate) mod recorder;
 mod rest;
 mod run;
 pub(crate) mod s3;

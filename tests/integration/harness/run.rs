@@ -79,6 +79,13 @@ impl Running {
         self.child.try_wait().expect("a status").is_none()
     }
 
+    /// The most memory that it has had resident so far; 0 where the system does not tell, or it has ended.
+    fn most_memory_mib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        line.and_then(|line| line.trim().trim_end_matches("kB").trim().parse::<u64>().ok()).unwrap_or(0) >> 10
+    }
+
     /// Whether standard error has this text in it by now, in upper or lower case.
     pub(crate) fn has_said(&self, text: &str) -> bool {
         let said = std::fs::read(&self.stderr).unwrap_or_default();
@@ -87,7 +94,9 @@ impl Running {
 
     /// Waits for the end, and checks what holds for every run.
     pub(crate) fn wait(mut self) -> Run {
+        let mut peak_mib = 0;
         let status = loop {
+            peak_mib = peak_mib.max(self.most_memory_mib());
             if let Some(status) = self.child.try_wait().expect("a status") {
                 break Some(status);
             }
@@ -104,6 +113,7 @@ impl Running {
             stderr: read(&self.stderr),
             summary: self.summary_file.as_ref().and_then(|file| std::fs::read_to_string(file).ok()),
             took: self.started.elapsed(),
+            peak_mib,
             command: std::mem::take(&mut self.command),
             files: listing(&self.folder),
         };
@@ -136,6 +146,8 @@ pub(crate) struct Run {
     pub(crate) stdout: String,
     pub(crate) stderr: String,
     pub(crate) took: Duration,
+    /// The most memory that it had resident, but for its last moment; 0 where the system does not tell.
+    pub(crate) peak_mib: u64,
     summary: Option<String>,
     command: String,
     files: Vec<String>,
@@ -242,7 +254,8 @@ impl Run {
     fn check_secrets(&self, folder: &Path) {
         self.check(!self.stdout.contains(API_KEY), "standard output has no API key in it");
         self.check(!self.stderr.contains(API_KEY), "standard error has no API key in it");
-        for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let is_file = |entry: &std::fs::DirEntry| entry.path().is_file();
+        for entry in std::fs::read_dir(folder).into_iter().flatten().flatten().filter(is_file) {
             let content = std::fs::read(entry.path()).unwrap_or_default();
             let leaks = String::from_utf8_lossy(&content).contains(API_KEY);
             self.check(!leaks, &format!("{} has no API key in it", entry.path().display()));

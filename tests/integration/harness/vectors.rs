@@ -24,7 +24,8 @@ pub(crate) fn encode(values: &[f32]) -> String {
     base85(&zlib(&bytes))
 }
 
-fn zlib(bytes: &[u8]) -> Vec<u8> {
+/// A zlib stream.
+pub(crate) fn zlib(bytes: &[u8]) -> Vec<u8> {
     let mut compressor = Compressor::new(CompressionLvl::default());
     let mut out = vec![0; compressor.zlib_compress_bound(bytes.len())];
     let size = compressor.zlib_compress(bytes, &mut out).expect("the bound holds");

@@ -161,7 +161,10 @@ impl Client {
         if response.status().is_success() {
             return Ok(response);
         }
-        let body = response.body_mut().with_config().limit(ERROR_BYTES).read_to_vec().unwrap_or_default();
+        let mut body = response.body_mut().with_config().limit(ERROR_BYTES).read_to_vec().unwrap_or_default();
+        // It may quote the request, and with it the session token.
+        credentials.secret_key.cut_out_of(&mut body);
+        credentials.session_token.iter().for_each(|token| token.cut_out_of(&mut body));
         Err(judge(response.status().as_u16(), &body, retry_after(response.headers())))
     }
 

@@ -6,12 +6,12 @@
 //! Source: AWS SDKs and Tools Reference Guide, "Shared config and credentials files".
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::io;
 use std::path::Path;
 
 use super::Step;
 use crate::config::s3::{Keys, Profile, WebIdentity};
+use crate::regular_file;
 use crate::secret::Secret;
 
 /// What a profile holds.
@@ -68,7 +68,7 @@ fn found_in(section: &mut Section) -> Result<Found, String> {
 /// The section of a file; None where there is no such file or section.
 fn section_of(file: Option<&Path>, wanted: &[&str]) -> Result<Option<Section>, Step> {
     let Some(file) = file else { return Ok(None) };
-    match fs::read_to_string(file) {
+    match regular_file::read_to_string(file) {
         Ok(text) => Ok(parse(&text, wanted)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(Step::Refused(format!("{} cannot be read: {error}", file.display()))),
@@ -102,6 +102,8 @@ fn parse(text: &str, wanted: &[&str]) -> Option<Section> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     const CREDENTIALS: &str = "\

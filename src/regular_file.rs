@@ -1,0 +1,119 @@
+//! Files that an operator or the environment names: read only if they are regular files, since a pipe or a device may
+//! hold a run up for ever; and replaced by temporary files that nobody else can have a hand in.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::Path;
+
+/// Opens a file to read.
+///
+/// # Errors
+///
+/// Where it cannot be read, or is no regular file.
+pub fn open(path: &Path) -> io::Result<File> {
+    check(path)?;
+    File::open(path)
+}
+
+/// Reads a whole file.
+///
+/// # Errors
+///
+/// As for [`open`].
+pub fn read(path: &Path) -> io::Result<Vec<u8>> {
+    check(path)?;
+    fs::read(path)
+}
+
+/// Reads a whole file of UTF-8.
+///
+/// # Errors
+///
+/// As for [`open`], and where it is no UTF-8.
+pub fn read_to_string(path: &Path) -> io::Result<String> {
+    check(path)?;
+    fs::read_to_string(path)
+}
+
+/// Asked before a file is opened, since opening a pipe would wait for its other end.
+///
+/// # Errors
+///
+/// Where there is none, or it is no regular file.
+pub fn check(path: &Path) -> io::Result<()> {
+    if fs::metadata(path)?.is_file() {
+        return Ok(());
+    }
+    Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file"))
+}
+
+/// Makes a temporary file that is to replace the one at `path`, in the place of one that a killed run may have left.
+/// It can be read by those only who could read that, and is never a link to another file.
+///
+/// # Errors
+///
+/// Where it cannot be made.
+pub fn create_temporary(temporary: &Path, path: &Path) -> io::Result<File> {
+    reap(temporary)?;
+    let file = File::create_new(temporary)?;
+    if let Ok(metadata) = fs::metadata(path) {
+        file.set_permissions(metadata.permissions())?;
+    }
+    Ok(file)
+}
+
+/// Removes a file, if there is one.
+///
+/// # Errors
+///
+/// Where it cannot be removed.
+pub fn reap(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+    use std::process::Command;
+
+    use super::*;
+
+    #[test]
+    fn only_regular_files_and_links_to_them_are_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let [file, link, fifo] = ["file", "link", "fifo"].map(|name| folder.path().join(name));
+        fs::write(&file, "text").unwrap();
+        symlink(&file, &link).unwrap();
+        assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+        for path in [&file, &link] {
+            assert_eq!(read(path).unwrap(), b"text");
+            assert_eq!(read_to_string(path).unwrap(), "text");
+            assert!(open(path).is_ok());
+        }
+        for path in [&fifo, folder.path(), Path::new("/dev/zero")] {
+            assert!(read(path).unwrap_err().to_string().contains("no regular file"), "{}", path.display());
+            assert!(open(path).is_err() && read_to_string(path).is_err());
+        }
+        assert_eq!(read(&folder.path().join("none")).unwrap_err().kind(), io::ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn a_temporary_file_is_as_private_as_what_it_replaces_and_follows_no_link() {
+        let folder = tempfile::tempdir().unwrap();
+        let [path, temporary, other] = ["state", "state.tmp", "other"].map(|name| folder.path().join(name));
+        fs::write(&path, "").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        fs::write(&other, "not to be touched").unwrap();
+        symlink(&other, &temporary).unwrap();
+        let file = create_temporary(&temporary, &path).unwrap();
+        assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+        assert!(fs::symlink_metadata(&temporary).unwrap().is_file());
+        assert_eq!(fs::read_to_string(other).unwrap(), "not to be touched");
+        reap(&temporary).unwrap();
+        reap(&temporary).unwrap();
+        assert!(!temporary.exists());
+    }
+}

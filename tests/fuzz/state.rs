@@ -1,0 +1,51 @@
+//! State files.
+
+use megastream_ingest::pipeline::Archive;
+use megastream_ingest::pipeline::ledger::state_file::{Known, StateFile};
+
+use super::harness::fuzz;
+use super::mutation::{Format, no_fields, words};
+
+#[test]
+fn state_files() {
+    let format = Format {
+        bases: [
+            "[]",
+            "[\n]\n",
+            r#"[{"filename":"a.db.zip","status":"processed","timestamp":"2025-10-30T12:34:56Z"}]"#,
+            r#"[{"filename":"x/b.db.zip","status":"failed","timestamp":"","error":"no table","size":5,"modified_ns":-1},
+                {"status":"processed","filename":"a.db.zip","unknown":{"deep":[1,2,{"x":null}]},"rows":18446744073709551615},
+                {"filename":"b.db.zip","status":"processed"}]"#,
+        ]
+        .map(|text| text.as_bytes().to_vec())
+        .to_vec(),
+        words: words(&[
+            "[", "]", "{", "}", ",", ":", "\"", "\\", "\\ud800", "null", "1e999", "/", "\u{feff}", "\0",
+            "\"filename\":", "\"status\":", "\"processed\"", "\"failed\"", "\"size\":", "\"a.db.zip\"",
+        ]),
+        fields: no_fields,
+    };
+    // In memory, where there is such a place: every save is synced.
+    let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
+    let path = folder.path().join("state.json");
+    fuzz("state", &format, |bytes| {
+        std::fs::write(&path, bytes).unwrap();
+        let Ok(mut state) = StateFile::load(&path) else { return false };
+        let names = ["a.db.zip", "b.db.zip", "", "\u{feff}", "\n\"\\"];
+        let before: Vec<Option<Known>> = names.iter().map(|name| state.get(name).cloned()).collect();
+        // What is read is kept, and what is added is there.
+        let new =
+            Archive { name: "new.db.zip".into(), path: "".into(), seconds: None, bytes: 1, modified_ns: 2 };
+        state.mark_failed(&new, "why \" \\ \u{1}");
+        state.mark_processed(&new, 7);
+        assert_eq!(state.get("new.db.zip"), Some(&Known::Processed));
+        let after: Vec<Option<Known>> = names.iter().map(|name| state.get(name).cloned()).collect();
+        assert_eq!(before, after);
+        state.save().unwrap();
+        let again = StateFile::load(&path).expect("what was saved is a state file");
+        assert_eq!(again.get("new.db.zip"), Some(&Known::Processed));
+        let again: Vec<Option<Known>> = names.iter().map(|name| again.get(name).cloned()).collect();
+        assert_eq!(before, again);
+        true
+    });
+}

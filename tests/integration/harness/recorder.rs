@@ -1,0 +1,150 @@
+//! Servers that keep every byte that arrives: plain ones, and ones behind TLS, of whose bytes it is those within.
+
+use std::io::{self, BufReader, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
+
+use super::http::{Reply, Request, read_request};
+
+type Answer = dyn Fn(&Request) -> Reply + Send + Sync;
+
+/// A running server; it ends with this value.
+pub(crate) struct Recorder {
+    address: SocketAddr,
+    is_tls: bool,
+    shared: Arc<Shared>,
+    acceptor: Option<JoinHandle<()>>,
+}
+
+struct Shared {
+    tls: Option<Arc<ServerConfig>>,
+    answer: Box<Answer>,
+    seen: Mutex<Vec<u8>>,
+    connections: AtomicUsize,
+    stopped: AtomicBool,
+}
+
+impl Recorder {
+    /// A server on loopback, behind TLS where there is a configuration for it.
+    pub(crate) fn start(
+        tls: Option<Arc<ServerConfig>>,
+        answer: impl Fn(&Request) -> Reply + Send + Sync + 'static,
+    ) -> Self {
+        Self::start_at(Ipv4Addr::LOCALHOST.into(), tls, answer)
+    }
+
+    /// A server on another address of this machine.
+    pub(crate) fn start_at(
+        ip: IpAddr,
+        tls: Option<Arc<ServerConfig>>,
+        answer: impl Fn(&Request) -> Reply + Send + Sync + 'static,
+    ) -> Self {
+        let listener = TcpListener::bind((ip, 0)).expect("a free port");
+        let address = listener.local_addr().expect("an address");
+        let is_tls = tls.is_some();
+        let shared = Arc::new(Shared {
+            tls,
+            answer: Box::new(answer),
+            seen: Mutex::default(),
+            connections: AtomicUsize::new(0),
+            stopped: AtomicBool::new(false),
+        });
+        let for_acceptor = Arc::clone(&shared);
+        let acceptor = std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                if for_acceptor.stopped.load(Ordering::SeqCst) {
+                    break;
+                }
+                for_acceptor.connections.fetch_add(1, Ordering::SeqCst);
+                let shared = Arc::clone(&for_acceptor);
+                // It ends with the client's connection, or when that says nothing for too long.
+                std::thread::spawn(move || {
+                    let _ = shared.serve(stream);
+                });
+            }
+        });
+        Self { address, is_tls, shared, acceptor: Some(acceptor) }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        let scheme = if self.is_tls { "https" } else { "http" };
+        match self.address.ip() {
+            // A certificate is for a name.
+            ip if ip.is_loopback() => format!("{scheme}://localhost:{}", self.address.port()),
+            ip => format!("{scheme}://{ip}:{}", self.address.port()),
+        }
+    }
+
+    /// Every byte that has arrived so far.
+    pub(crate) fn seen(&self) -> String {
+        let seen = self.shared.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        String::from_utf8_lossy(&seen).into_owned()
+    }
+
+    /// Connections so far.
+    pub(crate) fn connections(&self) -> usize {
+        self.shared.connections.load(Ordering::SeqCst)
+    }
+}
+
+impl Drop for Recorder {
+    fn drop(&mut self) {
+        self.shared.stopped.store(true, Ordering::SeqCst);
+        // Wakes the acceptor, which then sees that it is to stop.
+        let _ = TcpStream::connect(self.address);
+        if let Some(acceptor) = self.acceptor.take() {
+            let _ = acceptor.join();
+        }
+    }
+}
+
+impl Shared {
+    fn serve(&self, stream: TcpStream) -> io::Result<()> {
+        stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+        match &self.tls {
+            None => self.answer_all(stream),
+            Some(config) => {
+                let connection = ServerConnection::new(Arc::clone(config)).map_err(io::Error::other)?;
+                self.answer_all(StreamOwned::new(connection, stream))
+            }
+        }
+    }
+
+    fn answer_all(&self, stream: impl Read + Write) -> io::Result<()> {
+        let mut stream = BufReader::new(Recorded { stream, seen: &self.seen });
+        while let Some(request) = read_request(&mut stream)? {
+            let reply = (self.answer)(&request);
+            stream.get_mut().write_all(&reply.bytes(request.method == "HEAD"))?;
+        }
+        Ok(())
+    }
+}
+
+/// A stream that keeps what is read from it.
+struct Recorded<'s, S> {
+    stream: S,
+    seen: &'s Mutex<Vec<u8>>,
+}
+
+impl<S: Read> Read for Recorded<'_, S> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let length = self.stream.read(out)?;
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(&out[..length]);
+        Ok(length)
+    }
+}
+
+impl<S: Write> Write for Recorded<'_, S> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.stream.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.stream.flush()
+    }
+}

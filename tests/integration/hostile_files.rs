@@ -1,0 +1,183 @@
+//! What is no regular file never hangs or crashes a run, whatever it is named like; names never reach a terminal as
+//! they are; and no temporary file outlives the start of the next run.
+
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::Path;
+use std::process::Command;
+
+use crate::harness::archives::{Archive, post, unreadable, uri};
+use crate::harness::{DEAD_LETTERS, STATE_FILE, TestEnv};
+
+fn good() -> Archive {
+    Archive::new("20251218_000000").with(post("good", "Nothing is wrong with me."))
+}
+
+fn make_fifo(path: &Path) {
+    assert!(Command::new("mkfifo").arg(path).status().unwrap().success());
+}
+
+/// A folder with one good archive among everything else that a folder can hold.
+fn env_with_everything() -> TestEnv {
+    let env = TestEnv::with_archives(&[good()]);
+    let at = |name: &str| env.path("archives").join(name);
+    std::fs::create_dir(at("folder.db.zip")).unwrap();
+    make_fifo(&at("fifo.db.zip"));
+    symlink("/dev/zero", at("device.db.zip")).unwrap();
+    symlink("/dev/tty", at("terminal.db.zip")).unwrap();
+    symlink("nowhere", at("dangling.db.zip")).unwrap();
+    symlink("loop_b.db.zip", at("loop_a.db.zip")).unwrap();
+    symlink("loop_a.db.zip", at("loop_b.db.zip")).unwrap();
+    symlink("/proc/self/mem", at("memory.db.zip")).unwrap();
+    drop(std::os::unix::net::UnixListener::bind(at("socket.db.zip")).unwrap());
+    env
+}
+
+const PASSED_OVER: [&str; 8] =
+    ["folder", "fifo", "device", "terminal", "dangling", "loop_a", "loop_b", "socket"];
+
+#[test]
+fn what_is_no_regular_file_is_passed_over() {
+    let env = env_with_everything();
+    for arguments in [&["--dry-run"][..], &["--list"], &["--check"], &[]] {
+        let run = env.run(arguments);
+        // `/proc/self/mem` calls itself a regular file, and cannot be read: it stays pending.
+        let code = if matches!(arguments, ["--list" | "--check"]) { 0 } else { 1 };
+        run.check(run.code == Some(code), &format!("{arguments:?} ends with {code}"));
+        if *arguments != ["--check"] {
+            for name in PASSED_OVER {
+                let said = format!("{}{}", run.stdout, run.stderr);
+                run.check(said.contains(&format!("{name}.db.zip")), &format!("{arguments:?} names {name}"));
+            }
+        }
+    }
+    assert_eq!(env.status_of(&good()), "processed");
+    assert_eq!(env.state().len(), 1, "nothing else was judged");
+    assert_eq!(env.fake.documents("posts").into_keys().collect::<Vec<_>>(), [uri("good")]);
+}
+
+#[test]
+fn a_spooler_passes_it_over_too_and_ends_when_asked_to() {
+    let env = env_with_everything();
+    let running = env.ingest().args(&["--mode", "spool"]).var("SPOOL_INTERVAL_SEC", "1").start();
+    env.wait_for_processed(&[good()]);
+    running.signal("TERM");
+    running.wait().exits(0);
+}
+
+#[test]
+fn a_file_that_must_not_be_read_stays_pending() {
+    let env = TestEnv::with_archives(&[good(), Archive::new("20251218_000100").with(post("secret", "x"))]);
+    let secret = env.path("archives/mega_jetstream_20251218_000100.db.zip");
+    std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0o000)).unwrap();
+    if std::fs::File::open(&secret).is_ok() {
+        println!("skipped: this user may read everything");
+        return;
+    }
+    let run = env.run(&[]).exits(1).says("cannot be read");
+    run.counts(&[("archives.processed", 1), ("archives.pending", 1), ("archives.failed", 0)]);
+}
+
+#[test]
+fn a_pipe_in_the_place_of_a_file_is_refused_and_not_waited_for() {
+    let env = TestEnv::with_archives(&[good()]);
+    let fifo = env.path("fifo");
+    make_fifo(&fifo);
+    env.ingest().var("SPOOL_STATE_FILE", "fifo").run().exits(2).says("no regular file");
+    env.ingest().var("ELASTICSEARCH_CA_CERT", "fifo").run().exits(2).says("no regular file");
+    env.run(&["--replay", "fifo"]).exits(2).says("no regular file");
+    symlink("/dev/zero", env.path("device")).unwrap();
+    env.ingest().var("SPOOL_STATE_FILE", "device").run().exits(2).says("no regular file");
+    env.ingest().var("ELASTICSEARCH_CA_CERT", "device").run().exits(2).says("no regular file");
+    env.run(&["--replay", "device"]).exits(2).says("no regular file");
+    // Where its record of index settings or its lock should be.
+    std::fs::rename(&fifo, env.path("state.lock")).unwrap();
+    env.ingest().var("SPOOL_STATE_FILE", "state").run().exits(1).says("no regular file");
+    std::fs::rename(env.path("state.lock"), env.path("state.load_settings.json")).unwrap();
+    env.ingest().var("SPOOL_STATE_FILE", "state").run().exits(2).says("no regular file");
+    assert!(env.fake.bulks().is_empty());
+}
+
+#[test]
+fn a_pipe_for_credentials_is_refused_and_not_waited_for() {
+    let env = TestEnv::new();
+    make_fifo(&env.path("fifo"));
+    for variable in ["AWS_SHARED_CREDENTIALS_FILE", "AWS_WEB_IDENTITY_TOKEN_FILE"] {
+        let run = env
+            .ingest()
+            .args(&["--source", "s3", "--list"])
+            .var("S3_SQLITE_DB_BUCKET", "bucket")
+            .var("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+            .var("AWS_ROLE_ARN", "arn:aws:iam::1:role/r")
+            .var("AWS_EC2_METADATA_DISABLED", "true")
+            .var(variable, "fifo")
+            .run();
+        run.check(run.code != Some(0), "it fails");
+        run.says("no regular file");
+    }
+}
+
+#[test]
+fn dead_letters_are_written_to_a_file_only() {
+    let env = TestEnv::with_archives(&[good().with(unreadable("bad", Some("no JSON")))]);
+    make_fifo(&env.path("fifo"));
+    env.run(&["--dead-letter", "fifo"]).exits(1).says("no regular file");
+    assert_eq!(env.status_of(&good()), "pending");
+}
+
+#[test]
+fn names_of_files_forge_no_lines_and_reach_no_terminal_as_they_are() {
+    let env = TestEnv::with_archives(&[good()]);
+    let hostile = "x\n[2025-12-18T00:00:00Z ERROR] forged \u{1b}[2J\u{202e}\u{7f}_20251218_000100";
+    let archive = Archive::new("20251218_000100").with(unreadable("bad", None));
+    std::fs::write(env.path("archives").join(format!("{hostile}.db.zip")), archive.zip()).unwrap();
+    std::fs::create_dir(env.path("archives").join(format!("folder{hostile}.db.zip"))).unwrap();
+    std::fs::write(env.path("archives").join(format!("broken{hostile}.db.zip")), "no zip").unwrap();
+    std::fs::create_dir(env.path("twice")).unwrap();
+    std::fs::write(env.path("twice").join(format!("{hostile}.db.zip")), archive.zip()).unwrap();
+    let mut runs =
+        vec![env.run(&["--list"]), env.run(&["--check"]), env.run(&["archives", "twice"]).exits(2)];
+    runs.push(env.ingest().var("RUST_LOG", "trace").run().exits(3));
+    for run in runs {
+        let said = format!("{}{}", run.stdout, run.stderr);
+        let shown = |c: char| c == '\n' || c == '\t' || !(c.is_control() || c == '\u{202e}');
+        run.check(said.chars().all(shown), "no control character is shown");
+        run.check(!said.lines().any(|line| line.starts_with("[2025")), "no line is forged");
+    }
+    assert_eq!(env.dead_letters().len(), 1);
+    assert_eq!(env.dead_letters()[0]["archive"], format!("{hostile}.db.zip"));
+}
+
+#[test]
+fn what_a_killed_run_left_half_written_is_gone_after_the_next_start() {
+    let env = TestEnv::with_archives(&[good()]);
+    env.run(&["--metrics-file", "m.prom"]).exits(0);
+    let old = std::time::SystemTime::now() - std::time::Duration::from_secs(100);
+    for name in
+        [format!("{STATE_FILE}.tmp"), format!("{STATE_FILE}.load_settings.json.tmp"), "m.prom.7.tmp".into()]
+    {
+        env.write(&name, "half wri");
+        std::fs::File::options().write(true).open(env.path(&name)).unwrap().set_modified(old).unwrap();
+    }
+    // There is nothing to do, and so nothing to save.
+    env.run(&["--metrics-file", "m.prom"]).exits(0);
+    let mut left: Vec<String> = std::fs::read_dir(env.path(""))
+        .unwrap()
+        .map(|e| e.unwrap().file_name().into_string().unwrap())
+        .collect();
+    left.sort();
+    assert_eq!(left, [STATE_FILE, &format!("{STATE_FILE}.lock"), "archives", "m.prom", "summary.json"]);
+}
+
+#[test]
+fn a_saved_file_is_as_private_as_it_was() {
+    let env = TestEnv::with_archives(&[good()]);
+    env.write(STATE_FILE, "[]");
+    std::fs::set_permissions(env.path(STATE_FILE), std::fs::Permissions::from_mode(0o600)).unwrap();
+    // Somebody hopes that the temporary file is written through this link.
+    env.write("victim", "not to be touched");
+    symlink("victim", env.path(&format!("{STATE_FILE}.tmp"))).unwrap();
+    env.run(&["--dead-letter", DEAD_LETTERS]).exits(0);
+    assert_eq!(env.status_of(&good()), "processed");
+    assert_eq!(env.path(STATE_FILE).metadata().unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(env.read("victim").unwrap(), "not to be touched");
+}

@@ -1,0 +1,229 @@
+//! Who is not who it should be gets not one byte: certificates, redirects and plain http, for Elasticsearch and S3.
+
+use std::net::{IpAddr, UdpSocket};
+use std::sync::Arc;
+
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, date_time_ymd};
+use rustls::ServerConfig;
+use rustls::pki_types::PrivateKeyDer;
+
+use crate::harness::archives::{Archive, post};
+use crate::harness::fake::API_KEY;
+use crate::harness::http::{Reply, Request};
+use crate::harness::recorder::Recorder;
+use crate::harness::{Invocation, TestEnv};
+
+/// An authority that issues certificates.
+struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    pem: String,
+}
+
+impl Authority {
+    fn new() -> Self {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().unwrap();
+        let pem = params.self_signed(&key).unwrap().pem();
+        Self { issuer: Issuer::new(params, key), pem }
+    }
+
+    /// A server's configuration with a certificate for `localhost`, as far as `change` leaves it at that.
+    fn server(&self, change: impl FnOnce(&mut CertificateParams)) -> Arc<ServerConfig> {
+        let (params, key) = server_params(change);
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        server_config(certificate, &key)
+    }
+}
+
+fn server_params(change: impl FnOnce(&mut CertificateParams)) -> (CertificateParams, KeyPair) {
+    let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+    change(&mut params);
+    (params, KeyPair::generate().unwrap())
+}
+
+fn server_config(certificate: rcgen::Certificate, key: &KeyPair) -> Arc<ServerConfig> {
+    let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+    let config = ServerConfig::builder_with_provider(rustls::crypto::aws_lc_rs::default_provider().into())
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate.der().clone()], key)
+        .unwrap();
+    Arc::new(config)
+}
+
+/// Servers that must not be trusted by who trusts `authority`, by what is wrong with them.
+fn impostors(authority: &Authority) -> Vec<(&'static str, Arc<ServerConfig>)> {
+    let (params, key) = server_params(|_| ());
+    let other_host = |params: &mut CertificateParams| {
+        *params = CertificateParams::new(vec!["elsewhere.example".to_owned()]).unwrap();
+    };
+    vec![
+        ("expired", authority.server(|params| params.not_after = date_time_ymd(2020, 1, 1))),
+        ("not yet valid", authority.server(|params| params.not_before = date_time_ymd(2999, 1, 1))),
+        ("another host", authority.server(other_host)),
+        ("an unknown authority", Authority::new().server(|_| ())),
+        ("self-signed", server_config(params.self_signed(&key).unwrap(), &key)),
+    ]
+}
+
+fn nothing(_: &Request) -> Reply {
+    Reply { status: 200, headers: vec![], body: b"{}".to_vec() }
+}
+
+fn redirect_to(location: String) -> impl Fn(&Request) -> Reply + Send + Sync {
+    move |_| Reply { status: 307, headers: vec![("location", format!("{location}/elsewhere"))], body: vec![] }
+}
+
+fn env() -> TestEnv {
+    TestEnv::with_archives(&[Archive::new("20251218_000000").with(post("a", "text"))])
+}
+
+fn to<'e>(env: &'e TestEnv, server: &Recorder) -> Invocation<'e> {
+    env.ingest().var("ELASTICSEARCH_URL", &server.url()).args(&["--retry-budget", "0"])
+}
+
+const ACCESS_KEY: &str = "AKIDTLSTEST";
+const SESSION_TOKEN: &str = "session-token-of-the-tls-tests";
+
+/// A listing of a bucket on that server.
+fn list<'e>(env: &'e TestEnv, server: &Recorder) -> Invocation<'e> {
+    env.ingest()
+        .args(&["--source", "s3", "--list", "--retry-budget", "0"])
+        .var("S3_SQLITE_DB_BUCKET", "bucket")
+        .var("AWS_ENDPOINT_URL_S3", &server.url())
+        .var("AWS_ACCESS_KEY_ID", ACCESS_KEY)
+        .var("AWS_SECRET_ACCESS_KEY", "secret-of-the-tls-tests")
+        .var("AWS_SESSION_TOKEN", SESSION_TOKEN)
+}
+
+#[test]
+fn a_server_that_is_not_who_it_should_be_gets_not_one_byte() {
+    let authority = Authority::new();
+    let env = env();
+    env.write("ca.pem", &authority.pem);
+    for (what, config) in impostors(&authority) {
+        let server = Recorder::start(Some(config), nothing);
+        for arguments in [&[][..], &["--check"], &["--create-indices"]] {
+            let run = to(&env, &server).args(&["--ca-cert", "ca.pem"]).args(arguments).run();
+            run.check(run.code == Some(5), &format!("{what}: refused"));
+            run.check(
+                format!("{}{}", run.stdout, run.stderr).contains("certificate"),
+                &format!("{what}: tells of the certificate"),
+            );
+        }
+        let run = list(&env, &server).args(&["--ca-cert", "ca.pem"]).run();
+        run.check(run.code == Some(5), &format!("{what}: refused, for S3"));
+        assert!(server.connections() >= 4, "{what}");
+        assert_eq!(server.seen(), "", "{what}");
+    }
+    let server = Recorder::start(Some(authority.server(|_| ())), nothing);
+    to(&env, &server).args(&["--ca-cert", "ca.pem"]).run();
+    assert!(server.seen().contains(API_KEY), "who is who it should be gets the key");
+    let server = Recorder::start(Some(authority.server(|_| ())), nothing);
+    list(&env, &server).args(&["--ca-cert", "ca.pem"]).run();
+    assert!(server.seen().contains(SESSION_TOKEN), "who is who it should be gets the request");
+}
+
+#[test]
+fn a_plain_server_where_tls_is_expected_gets_no_key() {
+    let env = env();
+    env.write("ca.pem", Authority::new().pem);
+    let server = Recorder::start(None, nothing);
+    let url = server.url().replace("http:", "https:");
+    let run = to(&env, &server).var("ELASTICSEARCH_URL", &url).args(&["--ca-cert", "ca.pem"]).run();
+    run.check(run.code != Some(0), "it fails");
+    assert!(server.connections() > 0 && !server.seen().contains("ApiKey"), "{}", server.seen());
+}
+
+#[test]
+fn a_redirect_takes_no_credentials_along() {
+    let authority = Authority::new();
+    let env = env();
+    env.write("ca.pem", &authority.pem);
+    let trusted = || Some(authority.server(|_| ()));
+    for target in [Recorder::start(None, nothing), Recorder::start(trusted(), nothing)] {
+        for location in [target.url(), target.url().replace("localhost", "127.0.0.1")] {
+            let server = Recorder::start(trusted(), redirect_to(location.clone()));
+            let run = to(&env, &server).args(&["--ca-cert", "ca.pem"]).run();
+            run.check(!matches!(run.code, Some(0 | 3)), "a redirect is no success");
+            let run = list(&env, &server).args(&["--ca-cert", "ca.pem"]).run();
+            run.check(!matches!(run.code, Some(0 | 3)), "a redirect is no listing");
+            assert!(server.seen().contains(API_KEY) && server.seen().contains(SESSION_TOKEN));
+        }
+        assert_eq!((target.connections(), target.seen()), (0, String::new()));
+    }
+}
+
+#[test]
+fn the_roots_of_the_file_are_trusted_besides_those_of_the_system() {
+    let [system, file] = [Authority::new(), Authority::new()];
+    let env = env();
+    env.write("system.pem", &system.pem);
+    env.write("file.pem", &file.pem);
+    for (what, authority) in [("the system's", &system), ("the file's", &file)] {
+        let server = Recorder::start(Some(authority.server(|_| ())), nothing);
+        let with_both = |invocation: Invocation<'_>| {
+            let path = env.path("system.pem");
+            invocation.var("SSL_CERT_FILE", path.to_str().unwrap()).args(&["--ca-cert", "file.pem"]).run()
+        };
+        with_both(to(&env, &server));
+        assert!(server.seen().contains(API_KEY), "{what}");
+        with_both(list(&env, &server));
+        assert!(server.seen().contains(SESSION_TOKEN), "{what}, for S3");
+    }
+    // Without the file, its root is not trusted.
+    let server = Recorder::start(Some(file.server(|_| ())), nothing);
+    let path = env.path("system.pem");
+    to(&env, &server).var("SSL_CERT_FILE", path.to_str().unwrap()).run().exits(5);
+    assert_eq!(server.seen(), "");
+}
+
+#[test]
+fn certificates_that_are_not_checked_are_warned_of_in_every_run() {
+    let (params, key) = server_params(|_| ());
+    let config = server_config(params.self_signed(&key).unwrap(), &key);
+    let env = env();
+    env.write("dead", "");
+    for arguments in [&[][..], &["--check"], &["--create-indices"], &["--replay", "dead"]] {
+        let server = Recorder::start(Some(Arc::clone(&config)), nothing);
+        let run = to(&env, &server).args(&["--skip-tls-verify"]).args(arguments).run();
+        let said = format!("{}{}", run.stdout, run.stderr);
+        run.check(said.contains("--skip-tls-verify"), &format!("{arguments:?} warns"));
+        assert!(server.seen().contains(API_KEY), "{arguments:?}");
+    }
+    // It is for Elasticsearch alone.
+    let server = Recorder::start(Some(config), nothing);
+    env.write("ca.pem", Authority::new().pem);
+    let run = list(&env, &server).args(&["--skip-tls-verify", "--ca-cert", "ca.pem"]).run();
+    run.check(run.code == Some(5), "S3 is checked all the same");
+    assert_eq!(server.seen(), "");
+}
+
+#[test]
+fn a_key_over_plain_http_is_warned_of_unless_it_stays_on_this_machine() {
+    let env = env();
+    const WARNING: &str = "plain http";
+    let server = Recorder::start(None, nothing);
+    let run = to(&env, &server).run();
+    run.check(!run.stderr.contains(WARNING), "loopback is no network");
+    let Some(ip) = own_address() else {
+        println!("skipped: this machine has no address but loopback");
+        return;
+    };
+    let server = Recorder::start_at(ip, None, nothing);
+    for arguments in [&[][..], &["--check"]] {
+        let run = to(&env, &server).args(arguments).run();
+        let said = format!("{}{}", run.stdout, run.stderr);
+        run.check(said.contains(WARNING), &format!("{arguments:?} warns"));
+    }
+}
+
+/// The address that packets to elsewhere would leave from. None is sent for it.
+fn own_address() -> Option<IpAddr> {
+    let socket = UdpSocket::bind("0.0.0.0:0").ok()?;
+    socket.connect("198.51.100.1:9").ok()?;
+    let ip = socket.local_addr().ok()?.ip();
+    (!ip.is_loopback() && !ip.is_unspecified()).then_some(ip)
+}
