@@ -4,18 +4,17 @@
 
 mod rules;
 pub mod s3;
+mod settings;
 mod source;
 
-use std::fmt::Display;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::thread::available_parallelism;
 use std::time::Duration;
 
+use self::settings::Settings;
 pub use self::source::Source;
-use crate::cli::{Cli, parse_switch};
-use crate::elasticsearch::url::parse_base_url;
+use crate::cli::Cli;
 use crate::exit::Failure;
 use crate::pipeline::source::Shard;
 use crate::secret::Secret;
@@ -100,6 +99,16 @@ pub enum VectorChoice {
     Array,
 }
 
+/// How the log is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Lines for people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
 /// A run's configuration.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -141,6 +150,8 @@ pub struct Config {
     pub spool_interval: Duration,
     /// Whether anything is logged.
     pub logging: bool,
+    /// How it is logged.
+    pub log_format: LogFormat,
 }
 
 impl Config {
@@ -150,6 +161,11 @@ impl Config {
         rules::check_replay(&cli)?;
         let mode = settings.choice("--mode", cli.mode, &[("once", Mode::Once), ("spool", Mode::Spool)])?;
         let logging = settings.switch("LOGGING_ENABLED", true)?;
+        let log_format = settings.choice(
+            "LOG_FORMAT",
+            settings.get("LOG_FORMAT"),
+            &[("text", LogFormat::Text), ("json", LogFormat::Json)],
+        )?;
         let shard = settings.shard(cli.shard)?;
         let batch = BatchLimits {
             docs: settings.number(("--batch-docs", "BATCH_DOCS"), cli.batch_docs, 100, 1, 100_000)?,
@@ -227,6 +243,7 @@ impl Config {
             metrics_file: settings.text(cli.metrics_file, "METRICS_FILE").map(PathBuf::from),
             spool_interval: Duration::from_secs(interval),
             logging,
+            log_format,
         };
         config.check_files()?;
         Ok(config)
@@ -278,197 +295,5 @@ impl Config {
     }
 }
 
-/// Looks settings up and parses them; every error names the setting.
-struct Settings<'a> {
-    environment: &'a dyn Fn(&str) -> Option<String>,
-}
-
-impl Settings<'_> {
-    fn get(&self, variable: &str) -> Option<String> {
-        (self.environment)(variable).filter(|value| !value.is_empty())
-    }
-
-    fn text(&self, flag: Option<String>, variable: &str) -> Option<String> {
-        flag.or_else(|| self.get(variable))
-    }
-
-    fn needed(&self, variable: &str, what: &str) -> Result<String, Failure> {
-        self.get(variable).ok_or_else(|| {
-            Failure::usage(format!("{variable} is not set: {what}, or use --dry-run to write nothing"))
-        })
-    }
-
-    fn number<T>(
-        &self,
-        (flag, variable): (&str, &str),
-        typed: Option<String>,
-        default: T,
-        least: T,
-        most: T,
-    ) -> Result<T, Failure>
-    where
-        T: FromStr + PartialOrd + Display + Copy,
-    {
-        let name = if typed.is_some() { flag } else { variable };
-        let Some(text) = self.text(typed, variable) else { return Ok(default) };
-        match text.trim().parse::<T>() {
-            Ok(number) if number >= least && number <= most => Ok(number),
-            _ => Err(Failure::usage(format!(
-                "{name} is {text:?}: it takes a whole number from {least} to {most}"
-            ))),
-        }
-    }
-
-    fn switch(&self, variable: &str, default: bool) -> Result<bool, Failure> {
-        let Some(text) = self.get(variable) else { return Ok(default) };
-        parse_switch(&text)
-            .ok_or_else(|| Failure::usage(format!("{variable} is {text:?}: it takes true or false")))
-    }
-
-    /// One of a few words; the first is the default.
-    fn choice<T: Copy>(
-        &self,
-        name: &str,
-        typed: Option<String>,
-        choices: &[(&str, T)],
-    ) -> Result<T, Failure> {
-        let text = typed.unwrap_or_else(|| choices.first().map_or("", |c| c.0).to_owned());
-        choices.iter().find(|(word, _)| *word == text).map(|&(_, value)| value).ok_or_else(|| {
-            let words: Vec<&str> = choices.iter().map(|c| c.0).collect();
-            Failure::usage(format!("{name} is {text:?}: it takes {}", words.join(" or ")))
-        })
-    }
-
-    fn shard(&self, typed: Option<String>) -> Result<Shard, Failure> {
-        let parse = |name: &str, text: &str| {
-            Shard::parse(text).map_err(|error| Failure::usage(format!("{name} is {text:?}: {error}")))
-        };
-        if let Some(text) = &typed {
-            return parse("--shard", text);
-        }
-        if let Some(text) = self.get("SHARD") {
-            return parse("SHARD", &text);
-        }
-        match (self.get("JOB_COMPLETION_INDEX"), self.get("SHARD_COUNT")) {
-            (Some(index), Some(count)) => {
-                parse("JOB_COMPLETION_INDEX/SHARD_COUNT", &format!("{index}/{count}"))
-            }
-            (None, Some(_)) => Err(Failure::usage(
-                "SHARD_COUNT is set, but JOB_COMPLETION_INDEX is not: set both, or SHARD, or neither",
-            )),
-            // Kubernetes sets the index in every indexed job, whether or not it is meant for sharding.
-            (_, None) => Ok(Shard::ALL),
-        }
-    }
-
-    fn elasticsearch(
-        &self,
-        skip_tls_verify: bool,
-        ca_cert: Option<String>,
-    ) -> Result<Elasticsearch, Failure> {
-        let url = self.needed("ELASTICSEARCH_URL", "name the server, as in https://localhost:9200")?;
-        let url = parse_base_url(&url)
-            .map_err(|error| Failure::usage(format!("ELASTICSEARCH_URL cannot be used: {error}")))?;
-        let api_key = self.needed("ELASTICSEARCH_API_KEY", "set it to the `encoded` value of an API key")?;
-        if !api_key.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return Err(Failure::usage(
-                "ELASTICSEARCH_API_KEY holds white space or other characters that no key has: \
-                 set it to the `encoded` value of an API key",
-            ));
-        }
-        let ca_cert = self.text(ca_cert, "ELASTICSEARCH_CA_CERT").map(PathBuf::from);
-        Ok(Elasticsearch { url, api_key: Secret::new(api_key), skip_tls_verify, ca_cert })
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const SERVER: [(&str, &str); 2] =
-        [("ELASTICSEARCH_URL", "http://localhost:9200/"), ("ELASTICSEARCH_API_KEY", "a2V5")];
-
-    fn resolve(cli: Cli, variables: &[(&str, &str)]) -> Result<Config, Failure> {
-        let look_up =
-            |name: &str| variables.iter().find(|(n, _)| *n == name).map(|(_, value)| (*value).to_owned());
-        Config::resolve(cli, &look_up)
-    }
-
-    fn here() -> Cli {
-        Cli { paths: vec![".".into()], ..Cli::default() }
-    }
-
-    fn message(result: Result<Config, Failure>) -> String {
-        result.err().map(|failure| failure.message).unwrap_or_default()
-    }
-
-    #[test]
-    fn a_dry_run_needs_nothing_but_a_path() {
-        let config = resolve(Cli { dry_run: true, ..here() }, &[]).unwrap();
-        assert!(config.is_dry_run());
-        assert_eq!(config.dead_letters, None);
-        assert_eq!(config.batch, BatchLimits { docs: 100, bytes: 8 << 20 });
-    }
-
-    #[test]
-    fn a_run_needs_a_server_and_a_key_and_says_which_is_missing() {
-        assert!(message(resolve(here(), &[])).contains("ELASTICSEARCH_URL"));
-        assert!(message(resolve(here(), &SERVER[..1])).contains("ELASTICSEARCH_API_KEY"));
-        assert!(resolve(here(), &SERVER).is_ok());
-    }
-
-    #[test]
-    fn a_flag_wins_over_its_variable_and_an_empty_variable_is_none() {
-        let dry = || Cli { dry_run: true, ..here() };
-        let both = Cli { workers: Some("3".into()), ..dry() };
-        assert_eq!(resolve(both, &[("WORKERS", "5")]).unwrap().workers, 3);
-        assert_eq!(resolve(dry(), &[("WORKERS", "5")]).unwrap().workers, 5);
-        assert_eq!(resolve(dry(), &[("SENDERS", "")]).unwrap().senders, 4);
-    }
-
-    #[test]
-    fn numbers_out_of_range_name_their_setting() {
-        let dry = || Cli { dry_run: true, ..here() };
-        for (variable, value) in
-            [("WORKERS", "0"), ("SENDERS", "many"), ("BATCH_DOCS", "-1"), ("BATCH_BYTES", "9")]
-        {
-            let text = message(resolve(dry(), &[(variable, value)]));
-            assert!(text.contains(variable) && text.contains(value), "{text}");
-        }
-    }
-
-    #[test]
-    fn contradictions_are_refused() {
-        let output = Cli { output: Some("x".into()), ..here() };
-        assert!(message(resolve(output, &SERVER)).contains("--output"));
-        let same = Cli { dead_letter: Some("a".into()), summary_json: Some("a".into()), ..here() };
-        assert!(message(resolve(same, &SERVER)).contains("file of its own"));
-        let tasks = Cli { dry_run: true, check: true, ..here() };
-        assert!(message(resolve(tasks, &SERVER)).contains("exclude"));
-        let load = Cli { bulk_load_settings: true, mode: Some("spool".into()), ..here() };
-        assert!(message(resolve(load, &SERVER)).contains("--bulk-load-settings"));
-    }
-
-    #[test]
-    fn a_kubernetes_index_shards_only_with_a_count() {
-        let dry = || Cli { dry_run: true, ..here() };
-        let index = ("JOB_COMPLETION_INDEX", "2");
-        assert_eq!(resolve(dry(), &[index]).unwrap().shard, Shard::ALL);
-        let shard = resolve(dry(), &[index, ("SHARD_COUNT", "4")]).unwrap().shard;
-        assert_eq!(shard, Shard::parse("2/4").unwrap());
-        assert!(message(resolve(dry(), &[("SHARD_COUNT", "4")])).contains("JOB_COMPLETION_INDEX"));
-    }
-
-    #[test]
-    fn spool_waits_for_ever() {
-        let spool = Cli { mode: Some("spool".into()), ..here() };
-        assert_eq!(resolve(spool, &SERVER).unwrap().retry_budget, None);
-        assert_eq!(resolve(here(), &SERVER).unwrap().retry_budget, Some(Duration::from_secs(600)));
-    }
-
-    #[test]
-    fn no_setting_prints_the_key() {
-        let config = resolve(here(), &SERVER).unwrap();
-        assert!(!format!("{config:?}").contains("a2V5"));
-    }
-}
+mod tests;

@@ -22,13 +22,16 @@
 //! - The receipt (archive, row id, version) travels with each action of a batch; only judged answers reach the
 //!   ledger, and only the ledger marks archives.
 
+pub mod bar;
 pub mod check;
 pub mod cli;
 pub mod config;
 pub mod elasticsearch;
 pub mod exit;
+pub mod logging;
 pub mod metrics;
 pub mod monitor;
+pub mod options;
 pub mod pipeline;
 pub mod progress;
 pub mod regular_file;

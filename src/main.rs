@@ -4,10 +4,10 @@ use std::env;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use log::LevelFilter;
 use megastream_ingest::cli::{self, Parsed};
-use megastream_ingest::config::Config;
+use megastream_ingest::config::{Config, LogFormat};
 use megastream_ingest::exit::Failure;
+use megastream_ingest::logging;
 use megastream_ingest::run::run;
 use megastream_ingest::shutdown::Stop;
 
@@ -25,26 +25,12 @@ fn main() -> ExitCode {
         Ok(config) => config,
         Err(failure) => return fail(&failure),
     };
-    start_log(config.logging);
+    logging::start(config.logging, config.log_format);
     let stop = Stop::new();
     if let Err(failure) = stop.listen_to_signals() {
         return fail(&failure);
     }
     ExitCode::from(run(&config, &stop).number())
-}
-
-/// Logs go to standard error. `RUST_LOG` chooses levels for this program; the HTTP and TLS libraries stay at
-/// warnings, since their debug output shows headers, and with them credentials.
-fn start_log(enabled: bool) {
-    let mut builder = env_logger::Builder::new();
-    builder.format_target(false).filter_level(LevelFilter::Info).parse_default_env();
-    for library in ["ureq", "ureq_proto", "rustls"] {
-        builder.filter_module(library, LevelFilter::Warn);
-    }
-    if !enabled {
-        builder.filter_level(LevelFilter::Off);
-    }
-    builder.init();
 }
 
 fn print(text: &str) -> ExitCode {
@@ -54,9 +40,13 @@ fn print(text: &str) -> ExitCode {
     }
 }
 
-/// One line on standard error, whatever the log is set to: an exit code alone helps nobody.
+/// The log is not open yet, and in what form it was to be written may be what is wrong.
 fn fail(failure: &Failure) -> ExitCode {
-    // Where standard error is closed there is nobody to tell.
-    let _ = writeln!(io::stderr(), "megastream_ingest: {failure}");
+    let format = if env::var("LOG_FORMAT").is_ok_and(|format| format == "json") {
+        LogFormat::Json
+    } else {
+        LogFormat::Text
+    };
+    logging::tell(failure, format);
     ExitCode::from(failure.code.number())
 }

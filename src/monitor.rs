@@ -1,10 +1,12 @@
-//! The thread that tells how a run gets on: a line in the log now and then, and the metrics file.
+//! The thread that tells how a run gets on: a bar on a terminal, else a line in the log now and then, and the
+//! metrics file.
 
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
 
+use crate::bar::Bar;
 use crate::config::{Config, Mode};
 use crate::exit::ExitCode;
 use crate::metrics::MetricsFile;
@@ -16,19 +18,21 @@ const TICK: Duration = Duration::from_secs(10);
 /// A spool run, which mostly waits, logs a line once in so many ticks.
 const TICKS_PER_SPOOL_LINE: u32 = 6;
 
+/// The bar is drawn this often.
+const FRAME: Duration = Duration::from_millis(200);
+
 /// Tells how a run gets on while it works.
 pub struct Monitor<'r> {
+    config: &'r Config,
     progress: &'r Progress,
     metrics: Option<MetricsFile>,
     tick: Duration,
-    ticks_per_line: u32,
 }
 
 impl<'r> Monitor<'r> {
     /// Tells of `progress` what the configuration asks for.
-    pub fn new(config: &Config, progress: &'r Progress) -> Self {
-        let ticks_per_line = if config.mode == Mode::Spool { TICKS_PER_SPOOL_LINE } else { 1 };
-        Self { progress, metrics: MetricsFile::of(config), tick: TICK, ticks_per_line }
+    pub fn new(config: &'r Config, progress: &'r Progress) -> Self {
+        Self { config, progress, metrics: MetricsFile::of(config), tick: TICK }
     }
 
     /// Does the run's work, and tells how it gets on until the work returns: also while a run that is asked to stop
@@ -47,11 +51,31 @@ impl<'r> Monitor<'r> {
 
     fn watch(&self, ended: &Receiver<()>) {
         self.publish();
+        let mut bar = Bar::new(self.config);
+        let ticks_per_line = match self.config.mode {
+            Mode::Spool => Some(TICKS_PER_SPOOL_LINE),
+            // The bar tells all that the lines would.
+            Mode::Once if bar.is_some() => None,
+            Mode::Once => Some(1),
+        };
         let mut before = self.progress.figures();
         let mut ticks = 0;
-        while ended.recv_timeout(self.tick) == Err(RecvTimeoutError::Timeout) {
+        let mut next_tick = Instant::now() + self.tick;
+        loop {
+            let until_tick = next_tick.saturating_duration_since(Instant::now());
+            let wait = if bar.is_some() { until_tick.min(FRAME) } else { until_tick };
+            if ended.recv_timeout(wait) != Err(RecvTimeoutError::Timeout) {
+                return;
+            }
+            if let Some(bar) = &mut bar {
+                bar.show(&self.progress.figures());
+            }
+            if Instant::now() < next_tick {
+                continue;
+            }
+            next_tick += self.tick;
             ticks += 1;
-            if ticks >= self.ticks_per_line {
+            if ticks_per_line.is_some_and(|count| ticks >= count) {
                 let figures = self.progress.figures();
                 log::info!("{}", figures.line(&before));
                 (ticks, before) = (0, figures);
@@ -82,6 +106,7 @@ mod tests {
     use std::time::Instant;
 
     use super::*;
+    use crate::cli::Cli;
     use crate::pipeline::{Reasons, Tally};
 
     #[test]
@@ -90,8 +115,10 @@ mod tests {
         let path = folder.path().join("m.prom");
         let progress = Progress::new();
         let metrics = Some(MetricsFile::new(path.clone(), Mode::Once, true));
-        let monitor =
-            Monitor { progress: &progress, metrics, tick: Duration::from_millis(1), ticks_per_line: 1 };
+        let cli = Cli { dry_run: true, paths: vec![".".into()], ..Cli::default() };
+        let config = Config::resolve(cli, &|_| None).unwrap();
+        let tick = Duration::from_millis(1);
+        let monitor = Monitor { config: &config, progress: &progress, metrics, tick };
         let has = |text: &str| std::fs::read_to_string(&path).is_ok_and(|file| file.contains(text));
         let deadline = Instant::now() + Duration::from_secs(30);
         let seen = monitor.during(|| {

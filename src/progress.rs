@@ -33,6 +33,42 @@ struct Known {
     totals: Totals,
     newest_archive: Option<i64>,
     last_success: Option<i64>,
+    at_hand: Option<AtHand>,
+}
+
+/// The archives that have been found and are being taken up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AtHand {
+    /// How many there are; 0 where a dead-letter file is replayed.
+    pub archives: u64,
+    /// Their size.
+    pub bytes: u64,
+    /// Those of them that are done or broken.
+    pub done: u64,
+    /// The size of those.
+    pub done_bytes: u64,
+    /// How long the run had taken when they were found.
+    pub since: Duration,
+}
+
+impl AtHand {
+    /// How much of it is done, from 0 to 1.
+    pub fn share(&self) -> f64 {
+        if self.bytes == 0 { 0.0 } else { (self.done_bytes as f64 / self.bytes as f64).min(1.0) }
+    }
+
+    /// Bytes of archives done in a second, by the time that the run has taken.
+    pub fn bytes_per_second(&self, elapsed: Duration) -> f64 {
+        let time = elapsed.saturating_sub(self.since).as_secs_f64();
+        if time > 0.0 { self.done_bytes as f64 / time } else { 0.0 }
+    }
+
+    /// How long the rest takes at the speed so far; None before anything is done.
+    pub fn left(&self, elapsed: Duration) -> Option<Duration> {
+        let speed = self.bytes_per_second(elapsed);
+        let left = self.bytes.saturating_sub(self.done_bytes) as f64;
+        (speed > 0.0).then(|| Duration::try_from_secs_f64(left / speed).unwrap_or(Duration::MAX))
+    }
 }
 
 /// The figures at one moment.
@@ -55,6 +91,8 @@ pub struct Figures {
     pub newest_archive: Option<i64>,
     /// When this run last had nothing left to do, milliseconds since 1970.
     pub last_success: Option<i64>,
+    /// What is being taken up now, if anything.
+    pub at_hand: Option<AtHand>,
     /// What is known of Elasticsearch. None before it has passed preflight, and in a dry run.
     pub server: Option<ServerFigures>,
 }
@@ -89,7 +127,8 @@ impl Progress {
 
     /// As [`Self::new`], for a run that takes no archives up but a dead-letter file.
     pub fn of_replay() -> Self {
-        Self { counts_archives: false, ..Self::new() }
+        let known = Known { at_hand: Some(AtHand::default()), ..Known::default() };
+        Self { counts_archives: false, known: Mutex::new(known), ..Self::new() }
     }
 
     /// Elasticsearch has passed preflight; what is to be known of its health is with `throttle`.
@@ -111,6 +150,12 @@ impl Progress {
         };
         known.archives.count_discovered();
         known.newest_archive = known.newest_archive.max(selection.newest_done);
+        known.at_hand = (!selection.take.is_empty()).then(|| AtHand {
+            archives: selection.take.len() as u64,
+            bytes: selection.take.iter().map(|archive| archive.bytes).sum(),
+            since: self.clock.elapsed(),
+            ..AtHand::default()
+        });
     }
 
     /// Adds outcomes of rows.
@@ -129,18 +174,21 @@ impl Progress {
         known.archives.processed += 1;
         known.archives.pending = known.archives.pending.saturating_sub(1);
         known.newest_archive = known.newest_archive.max(archive.seconds);
+        known.finished(archive);
     }
 
     /// A pending archive has turned out to be broken.
-    pub fn failed(&self) {
-        let Archives { failed, pending, .. } = &mut self.known().archives;
-        *failed += 1;
-        *pending = pending.saturating_sub(1);
+    pub fn failed(&self, archive: &Archive) {
+        let mut known = self.known();
+        known.archives.failed += 1;
+        known.archives.pending = known.archives.pending.saturating_sub(1);
+        known.finished(archive);
     }
 
     /// All archives that were found have been taken up. A success is that none of them stays pending.
     pub fn passed(&self) {
         let mut known = self.known();
+        known.at_hand = None;
         if known.archives.pending == 0 {
             known.last_success = Some(now_millis());
         }
@@ -159,12 +207,23 @@ impl Progress {
             requests: Requests::from(&self.requests),
             newest_archive: known.newest_archive,
             last_success: known.last_success,
+            at_hand: known.at_hand,
             server,
         }
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Known {
+    /// One less of those at hand.
+    fn finished(&mut self, archive: &Archive) {
+        if let Some(at_hand) = &mut self.at_hand {
+            at_hand.done += 1;
+            at_hand.done_bytes += archive.bytes;
+        }
     }
 }
 
@@ -210,7 +269,7 @@ fn rate(rows: u64, time: Duration) -> f64 {
 }
 
 /// A time in the largest unit that it has two of.
-fn in_words(seconds: i64) -> String {
+pub fn in_words(seconds: i64) -> String {
     match seconds {
         ..120 => format!("{seconds} s"),
         120..7_200 => format!("{} min", seconds / 60),
@@ -240,7 +299,7 @@ mod tests {
         let discovered = progress.figures().archives.discovered;
         assert_eq!(discovered, 9);
         progress.processed(&archive(None));
-        progress.failed();
+        progress.failed(&archive(None));
         let Archives { discovered, already_done, processed, failed, pending } = progress.figures().archives;
         assert_eq!((already_done, processed, failed, pending), (5, 1, 2, 1));
         assert_eq!(discovered, already_done + processed + failed + pending);
@@ -248,6 +307,31 @@ mod tests {
         progress.looked(&selection(1, 6, 2));
         let again = progress.figures().archives;
         assert_eq!((again.already_done, again.processed, again.failed, again.pending), (5, 1, 2, 1));
+    }
+
+    #[test]
+    fn what_is_at_hand_is_known_from_a_look_to_the_end_of_its_archives() {
+        let archive = |bytes| Arc::new(Archive { bytes, ..(*archive(None)).clone() });
+        let progress = Progress::new();
+        progress.looked(&Selection { take: vec![archive(30), archive(70)], ..Selection::default() });
+        progress.failed(&archive(30));
+        let at_hand = progress.figures().at_hand.unwrap();
+        assert_eq!((at_hand.archives, at_hand.bytes, at_hand.done, at_hand.done_bytes), (2, 100, 1, 30));
+        assert_eq!(at_hand.share(), 0.3);
+        progress.processed(&archive(70));
+        progress.passed();
+        assert_eq!(progress.figures().at_hand, None);
+        progress.looked(&Selection::default());
+        assert_eq!(progress.figures().at_hand, None);
+    }
+
+    #[test]
+    fn the_rest_takes_as_long_as_the_speed_so_far_says() {
+        let since = Duration::from_secs(100);
+        let at_hand = AtHand { archives: 4, bytes: 400, done: 1, done_bytes: 100, since };
+        assert_eq!(at_hand.left(since + Duration::from_secs(10)), Some(Duration::from_secs(30)));
+        assert_eq!(AtHand { done_bytes: 0, ..at_hand }.left(2 * since), None);
+        assert_eq!(at_hand.left(since), None);
     }
 
     #[test]
@@ -270,7 +354,7 @@ mod tests {
         progress.processed(&archive(None));
         progress.passed();
         assert_eq!(progress.figures().last_success, None);
-        progress.failed();
+        progress.failed(&archive(None));
         progress.passed();
         assert!(progress.figures().last_success.is_some());
     }

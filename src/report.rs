@@ -1,5 +1,7 @@
 //! What a run came to: the summary, and the exit code that follows from it.
 
+mod table;
+
 use std::fs;
 use std::io::{self, Write};
 use std::sync::atomic::Ordering;
@@ -13,9 +15,14 @@ use crate::pipeline::sender::bulk::RequestCounters;
 use crate::pipeline::{Reasons, Tally, Totals};
 use crate::shutdown::StopReason;
 
-/// The summary of a run (contract section 6).
+/// Counts up when a field is taken away or changes its meaning; a new one does not change it.
+const SCHEMA_VERSION: u32 = 1;
+
+/// The summary of a run (contract section 6). `docs/summary.md` explains every field.
 #[derive(Clone, Debug, Serialize)]
 pub struct Summary {
+    /// Version of this form.
+    pub schema_version: u32,
     /// Version of the program.
     pub version: &'static str,
     /// `once` or `spool`.
@@ -95,6 +102,7 @@ impl Summary {
         elapsed: Duration,
     ) -> Self {
         Self {
+            schema_version: SCHEMA_VERSION,
             version: env!("CARGO_PKG_VERSION"),
             mode: mode_name(config.mode),
             source: config.source.name(),
@@ -121,6 +129,17 @@ impl Summary {
             }
             Output::File(path) => fs::write(path, text),
         }
+    }
+
+    /// The summary as one line of JSON.
+    pub fn json(&self) -> String {
+        // Numbers and names of reasons: nothing in it cannot be written.
+        serde_json::to_string(self).unwrap_or_default()
+    }
+
+    /// The summary for people: failures first, with what to do, then all counters.
+    pub fn table(&self, config: &Config) -> String {
+        table::of(self, config)
     }
 
     /// The summary as one line for the log.

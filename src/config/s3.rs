@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use ureq::http::Uri;
 
-use super::Settings;
+use super::settings::Settings;
 use crate::elasticsearch::url::{is_loopback, parse_base_url};
 use crate::exit::Failure;
 use crate::secret::Secret;

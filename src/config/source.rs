@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use super::Settings;
 use super::s3::S3;
+use super::settings::Settings;
 use crate::exit::Failure;
 
 /// Where archives come from.

@@ -4,8 +4,9 @@ use std::io::{self, Write};
 use std::sync::Arc;
 
 use crate::check;
-use crate::config::{Config, Task};
+use crate::config::{Config, LogFormat, Task};
 use crate::exit::{ExitCode, Failure};
+use crate::logging;
 use crate::monitor::Monitor;
 use crate::pipeline::ledger::dead_letters::DeadLetterFile;
 use crate::pipeline::sender::bulk::Bulk;
@@ -43,13 +44,12 @@ pub fn run(config: &Config, stop: &Stop) -> ExitCode {
     }
 }
 
-/// Says why a run could not go on, also where nothing is logged: an exit code alone helps nobody.
+/// Says why a run could not go on, also where nothing is logged.
 fn tell(config: &Config, failure: &Failure) {
     if config.logging {
-        log::error!("{failure}");
+        log::error!(exit_code = failure.code.number(); "{failure}");
     } else {
-        // Where standard error is closed there is nobody to tell.
-        let _ = writeln!(io::stderr(), "megastream_ingest: {failure}");
+        logging::tell(failure, config.log_format);
     }
 }
 
@@ -71,7 +71,7 @@ fn report(
     let Figures { archives, totals, requests, elapsed, .. } = progress.figures();
     let mut code = exit_code(config.mode, stopped.as_ref(), cut_short, archives, &totals.rows);
     let summary = Summary::new(config, stopped.as_ref(), code, archives, totals, requests, elapsed);
-    log::info!("{}", summary.line());
+    log::info!(summary = summary.json(); "{}", summary.line());
     if let Some(StopReason::Fatal(failure)) = &stopped {
         tell(config, failure);
     }
@@ -82,6 +82,10 @@ fn report(
         code = if code == ExitCode::Done { ExitCode::Failed } else { code };
     }
     monitor.finish(code);
+    if config.log_format == LogFormat::Text && log::log_enabled!(log::Level::Info) {
+        // Last of all, so that it is what stands on the screen. Where it cannot be written there is nobody to read it.
+        let _ = io::stderr().write_all(summary.table(config).as_bytes());
+    }
     code
 }
 

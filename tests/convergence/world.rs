@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use megastream_ingest::config::{BatchLimits, Config, Elasticsearch, Mode, Source, Task, VectorChoice};
+use megastream_ingest::config::{
+    BatchLimits, Config, Elasticsearch, LogFormat, Mode, Source, Task, VectorChoice,
+};
 use megastream_ingest::exit::ExitCode;
 use megastream_ingest::pipeline::source::Shard;
 use megastream_ingest::run;
@@ -137,6 +139,7 @@ impl World {
             metrics_file: None,
             spool_interval: Duration::from_secs(1),
             logging: false,
+            log_format: LogFormat::Text,
         }
     }
 

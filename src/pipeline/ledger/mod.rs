@@ -121,7 +121,7 @@ impl<'r> Ledger<'r> {
             log_archive(&archive.archive.name, &archive.tally, &fate);
             match fate {
                 Fate::Processed => self.progress.processed(&archive.archive),
-                Fate::Failed(_) => self.progress.failed(),
+                Fate::Failed(_) => self.progress.failed(&archive.archive),
                 Fate::Pending(_) => {}
             }
         }
@@ -165,8 +165,9 @@ fn log_archive(name: &str, tally: &Tally, fate: &Fate) {
          {skipped} skipped, {rejected} rejected, {unconfirmed} unconfirmed"
     );
     match fate {
-        Fate::Processed => log::info!("{name:?} is processed; {rows}"),
-        Fate::Failed(reason) => log::error!("{name:?} failed: {reason}; {rows}"),
-        Fate::Pending(reason) => log::warn!("{name:?} stays pending: {reason}; {rows}"),
+        Fate::Processed if *rejected > 0 => log::warn!(archive = name; "{name:?} is processed; {rows}"),
+        Fate::Processed => log::info!(archive = name; "{name:?} is processed; {rows}"),
+        Fate::Failed(reason) => log::error!(archive = name; "{name:?} failed: {reason}; {rows}"),
+        Fate::Pending(reason) => log::warn!(archive = name; "{name:?} stays pending: {reason}; {rows}"),
     }
 }

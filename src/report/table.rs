@@ -1,0 +1,245 @@
+//! The end of a run for people: what went wrong and what to do, then a table of all counters.
+
+use std::path::Path;
+
+use super::Summary;
+use crate::config::{Config, Task};
+use crate::exit::ExitCode;
+use crate::options::{EXIT_CODES, plain};
+use crate::pipeline::{Reasons, Tally};
+
+/// The whole text, ending in a new line.
+pub(super) fn of(summary: &Summary, config: &Config) -> String {
+    let meaning = EXIT_CODES.iter().find(|(code, _)| code.number() == summary.exit_code);
+    let meaning = plain(meaning.map_or("", |(_, meaning)| meaning));
+    let mut text = format!("\nExit code {}: {meaning}\n", summary.exit_code);
+    for advice in advice(summary, config) {
+        text.push_str(&format!("  - {advice}\n"));
+    }
+    text.push('\n');
+    text.push_str(&columns(&blocks(summary)));
+    text
+}
+
+/// What is left over, and what to do about it; the gravest first.
+fn advice(summary: &Summary, config: &Config) -> Vec<String> {
+    let Summary { archives, rows, reasons, .. } = summary;
+    let mut advice = Vec::new();
+    if archives.failed > 0 {
+        advice.push(format!(
+            "{} failed: --list says why; put whole files in their place, or try again with --retry-failed",
+            counted(archives.failed, "archive")
+        ));
+    }
+    if rows.rejected > 0 {
+        advice.push(format!("{}{}", counted(rows.rejected, "row"), rejected(config, reasons)));
+    }
+    if archives.pending > 0 {
+        advice.push(format!(
+            "{} pending: run again{}",
+            counted(archives.pending, "archive"),
+            once_mended(summary)
+        ));
+    } else if rows.unconfirmed > 0 {
+        advice.push(format!(
+            "{} unconfirmed: run again, what was confirmed is not changed by that",
+            counted(rows.unconfirmed, "row")
+        ));
+    }
+    if summary.dry_run {
+        advice.push("a dry run: nothing was written, the counters say what would have been".to_owned());
+    }
+    advice
+}
+
+/// Where rejected rows are, and how they are sent again.
+fn rejected(config: &Config, reasons: &Reasons) -> String {
+    let mut counts: Vec<_> = reasons.rejected.iter().collect();
+    counts.sort_by(|a, b| b.1.cmp(a.1).then(a.0.cmp(b.0)));
+    let mut why: Vec<_> = counts.iter().take(3).map(|(reason, count)| format!("{reason} {count}")).collect();
+    if counts.len() > why.len() {
+        why.push(format!("{} other reasons", counts.len() - why.len()));
+    }
+    let why = why.join(", ");
+    match (&config.dead_letters, &config.task) {
+        (None, _) => format!(" rejected ({why}): name a file with --dead-letter to see them"),
+        (Some(path), Task::DryRun { .. }) => format!(" rejected ({why}): see {}", shown(path)),
+        (Some(path), _) => {
+            let path = shown(path);
+            format!(" rejected ({why}): see {path}; send again, once that is mended, with --replay {path}")
+        }
+    }
+}
+
+fn once_mended(summary: &Summary) -> &'static str {
+    let code = |code: ExitCode| code.number() == summary.exit_code;
+    match () {
+        () if code(ExitCode::Unavailable) => " once the server is back",
+        () if code(ExitCode::Refused) || code(ExitCode::Usage) => " once what is refused is mended",
+        () if summary.interrupted => " to go on",
+        () => ", the log says why",
+    }
+}
+
+/// A path as one word of a shell.
+fn shown(path: &Path) -> String {
+    let path = path.display().to_string();
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-+=:@%,".contains(c);
+    if path.chars().all(is_plain) { path } else { format!("'{}'", path.replace('\'', "'\\''")) }
+}
+
+fn counted(count: u64, what: &str) -> String {
+    format!("{} {what}{}", grouped(count), if count == 1 { "" } else { "s" })
+}
+
+/// A title, and rows of a name and a number.
+type Block = (&'static str, Vec<(&'static str, String)>);
+
+fn blocks(summary: &Summary) -> [Block; 3] {
+    let Summary { archives: a, rows, requests, elapsed_seconds, .. } = summary;
+    let Tally { read, indexed, deleted, superseded, suppressed, skipped, rejected, unconfirmed } = *rows;
+    let per_second = if *elapsed_seconds > 0.0 { read as f64 / elapsed_seconds } else { 0.0 };
+    let numbers = |pairs: &[(&'static str, u64)]| pairs.iter().map(|&(name, n)| (name, grouped(n))).collect();
+    let mut run: Vec<_> = numbers(&[("bulk requests", requests.bulk), ("retried", requests.retried)]);
+    run.extend([
+        ("MB sent", format!("{:.1}", requests.bytes_sent as f64 / 1e6)),
+        ("seconds", format!("{elapsed_seconds:.1}")),
+        ("rows/s", grouped(per_second as u64)),
+    ]);
+    [
+        (
+            "Archives",
+            numbers(&[
+                ("failed", a.failed),
+                ("pending", a.pending),
+                ("processed", a.processed),
+                ("already done", a.already_done),
+                ("discovered", a.discovered),
+            ]),
+        ),
+        (
+            "Rows",
+            numbers(&[
+                ("rejected", rejected),
+                ("unconfirmed", unconfirmed),
+                ("indexed", indexed),
+                ("deleted", deleted),
+                ("superseded", superseded),
+                ("suppressed", suppressed),
+                ("skipped", skipped),
+                ("read", read),
+            ]),
+        ),
+        ("Run", run),
+    ]
+}
+
+/// Blocks side by side, names to the left and numbers to the right.
+fn columns(blocks: &[Block]) -> String {
+    let height = blocks.iter().map(|(_, rows)| rows.len()).max().unwrap_or_default();
+    let mut lines = vec![String::new(); height + 1];
+    for (title, rows) in blocks {
+        let name = rows.iter().map(|(name, _)| name.len()).max().unwrap_or_default();
+        let number = rows.iter().map(|(_, number)| number.len()).max().unwrap_or_default();
+        let width = name + 2 + number;
+        let cells = std::iter::once(format!("{title:<width$}"))
+            .chain(rows.iter().map(|(n, value)| format!("{n:<name$}  {value:>number$}")))
+            .chain(std::iter::repeat(" ".repeat(width)));
+        for (line, cell) in lines.iter_mut().zip(cells) {
+            line.push_str(&format!("  {cell}  "));
+        }
+    }
+    lines.iter().map(|line| format!("{}\n", line.trim_end())).collect()
+}
+
+/// A number with a comma between each three digits.
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::cli::Cli;
+    use crate::pipeline::Totals;
+    use crate::report::{Archives, Requests};
+
+    fn config(dead_letter: &str) -> Config {
+        let environment = |name: &str| match name {
+            "ELASTICSEARCH_URL" => Some("http://localhost:9200".to_owned()),
+            "ELASTICSEARCH_API_KEY" => Some("a2V5".to_owned()),
+            _ => None,
+        };
+        let cli = Cli { paths: vec![".".into()], dead_letter: Some(dead_letter.into()), ..Cli::default() };
+        Config::resolve(cli, &environment).unwrap()
+    }
+
+    fn text(code: ExitCode, archives: Archives, rows: Tally, config: &Config) -> String {
+        let rejected = [("invalid_json".to_owned(), rows.rejected)].into_iter().filter(|(_, n)| *n > 0);
+        let totals = Totals { rows, reasons: Reasons { rejected: rejected.collect(), ..Reasons::default() } };
+        let requests = Requests { bulk: 1200, retried: 1, bytes_sent: 1_500_000 };
+        Summary::new(config, None, code, archives, totals, requests, Duration::from_secs(2)).table(config)
+    }
+
+    #[test]
+    fn a_run_without_failures_has_no_advice() {
+        let archives = Archives { discovered: 8, processed: 8, ..Archives::default() };
+        let rows = Tally { read: 12_000, indexed: 12_000, ..Tally::default() };
+        let text = text(ExitCode::Done, archives, rows, &config("dead"));
+        assert_eq!(
+            text,
+            "
+Exit code 0: everything asked for is done, or a spool run was stopped by a signal
+
+  Archives           Rows                 Run
+  failed        0    rejected          0    bulk requests  1,200
+  pending       0    unconfirmed       0    retried            1
+  processed     8    indexed      12,000    MB sent          1.5
+  already done  0    deleted           0    seconds          2.0
+  discovered    8    superseded        0    rows/s         6,000
+                     suppressed        0
+                     skipped           0
+                     read         12,000
+"
+            .replace(
+                "Archives           Rows                 Run",
+                "Archives           Rows                   Run"
+            )
+        );
+    }
+
+    #[test]
+    fn failures_come_first_and_say_what_to_do() {
+        let archives = Archives { discovered: 5, failed: 1, pending: 2, processed: 2, ..Archives::default() };
+        let rows = Tally { read: 12, rejected: 12, ..Tally::default() };
+        let config = config("my dead");
+        let text = text(ExitCode::Unavailable, archives, rows, &config);
+        let advice: Vec<_> = text.lines().filter(|line| line.starts_with("  - ")).collect();
+        assert_eq!(
+            advice,
+            [
+                "  - 1 archive failed: --list says why; put whole files in their place, or try again with \
+                 --retry-failed",
+                "  - 12 rows rejected (invalid_json 12): see 'my dead'; send again, once that is mended, with \
+                 --replay 'my dead'",
+                "  - 2 archives pending: run again once the server is back",
+            ]
+        );
+    }
+
+    #[test]
+    fn digits_stand_in_groups_of_three() {
+        let numbers = [0, 999, 1_000, 12_345, 1_234_567].map(grouped);
+        assert_eq!(numbers, ["0", "999", "1,000", "12,345", "1,234,567"]);
+    }
+}
