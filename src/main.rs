@@ -15,7 +15,11 @@ fn main() -> ExitCode {
     let cli = match cli::parse(env::args_os().skip(1).map(|argument| argument.to_string_lossy().into_owned()))
     {
         Parsed::Run(cli) if cli.version => {
-            return print(&format!("megastream_ingest {}\n", env!("CARGO_PKG_VERSION")));
+            return print(&format!(
+                "megastream_ingest {} ({})\n",
+                env!("CARGO_PKG_VERSION"),
+                env!("MEGASTREAM_INGEST_BUILT_FROM")
+            ));
         }
         Parsed::Run(cli) => cli,
         Parsed::Print(text) => return print(&text),

@@ -8,11 +8,17 @@ const FILES: &[(&str, &str)] = &[
     (".dead_letters.ndjson", "rejected rows; `--dead-letter` names another"),
 ];
 
+/// When the program last changed in a way that the page tells of.
+const DATE: &str = "2026-11-24";
+
+/// Source lines are no longer than this.
+const WIDTH: usize = 80;
+
 /// The whole page.
 pub fn page() -> String {
     let mut page = format!(
         ".\\\" Generated from the table of options; changes here are lost.\n\
-         .TH MEGASTREAM_INGEST 1 \"\" \"megastream_ingest {}\" \"User Commands\"\n\
+         .TH MEGASTREAM_INGEST 1 {DATE} \"megastream_ingest {}\" \"User Commands\"\n\
          .SH NAME\nmegastream_ingest \\- bulk loader of Megastream archives into Elasticsearch\n\
          .SH SYNOPSIS\n.B megastream_ingest\n[\\fIOPTION\\fR]... [\\fIPATH\\fR]...\n.SH DESCRIPTION\n",
         env!("CARGO_PKG_VERSION")
@@ -21,7 +27,7 @@ pub fn page() -> String {
     page.push_str(".SH ARGUMENTS\n");
     entry(&mut page, "\\fIPATH\\fR...", &ARGUMENTS);
     page.push_str(
-        ".SH OPTIONS\nA name in capitals is a variable of the environment. A flag wins over its variable;\n\
+        ".SH OPTIONS\nA name in capitals is a variable of the environment.\nA flag wins over its variable;\n\
          an empty variable is as good as none.\n",
     );
     for group in GROUPS {
@@ -79,12 +85,23 @@ fn sentence(text: &str) -> String {
     format!("{}.", Roff(&format!("{first}{}", letters.as_str())))
 }
 
-/// A line of text, which must not be taken for a request.
+/// A text in lines, none of which must be taken for a request.
 fn line(page: &mut String, text: &str) {
-    if text.starts_with(['.', '\'']) {
-        page.push_str("\\&");
+    let mut length = 0;
+    for word in text.split(' ') {
+        if length > 0 && length + 1 + word.len() > WIDTH {
+            page.push('\n');
+            length = 0;
+        } else if length > 0 {
+            page.push(' ');
+            length += 1;
+        }
+        if length == 0 && word.starts_with(['.', '\'']) {
+            page.push_str("\\&");
+        }
+        page.push_str(word);
+        length += word.len();
     }
-    page.push_str(text);
     page.push('\n');
 }
 

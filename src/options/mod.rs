@@ -84,6 +84,16 @@ pub fn flags() -> impl Iterator<Item = &'static Opt> {
     all().filter(|option| !option.flag.is_empty())
 }
 
+/// Files that are made from the table, by their paths in the repository.
+pub fn generated() -> [(&'static str, String); 4] {
+    [
+        ("completions/megastream_ingest.bash", completions::bash()),
+        ("completions/_megastream_ingest", completions::zsh()),
+        ("completions/megastream_ingest.fish", completions::fish()),
+        ("man/megastream_ingest.1", man::page()),
+    ]
+}
+
 /// The texts of the table in ASCII, without their back-ticks.
 pub fn plain(text: &str) -> String {
     text.replace('`', "").replace('…', "...")

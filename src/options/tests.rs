@@ -90,3 +90,16 @@ fn every_exit_code_is_explained_once() {
         [Done, Failed, Usage, DoneWithRejects, Unavailable, Refused, Locked, Interrupted, Terminated]
     );
 }
+
+#[test]
+fn what_is_committed_is_what_the_table_makes() {
+    let again = "run `cargo run --example generate` and commit what it writes";
+    let read = |path: &str| {
+        std::fs::read_to_string(format!("{}/{path}", env!("CARGO_MANIFEST_DIR"))).unwrap_or_default()
+    };
+    for (path, text) in generated() {
+        assert_eq!(read(path), text, "{path}: {again}");
+    }
+    let readme = read("README.md");
+    assert_eq!(readme::fill(&readme).as_ref(), Ok(&readme), "README.md: {again}");
+}

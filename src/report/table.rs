@@ -201,7 +201,7 @@ mod tests {
             "
 Exit code 0: everything asked for is done, or a spool run was stopped by a signal
 
-  Archives           Rows                 Run
+  Archives           Rows                   Run
   failed        0    rejected          0    bulk requests  1,200
   pending       0    unconfirmed       0    retried            1
   processed     8    indexed      12,000    MB sent          1.5
@@ -211,10 +211,6 @@ Exit code 0: everything asked for is done, or a spool run was stopped by a signa
                      skipped           0
                      read         12,000
 "
-            .replace(
-                "Archives           Rows                 Run",
-                "Archives           Rows                   Run"
-            )
         );
     }
 
