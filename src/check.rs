@@ -3,6 +3,7 @@
 //! Archives are listed and opened but not read, and nothing is left anywhere: that a folder takes files is tried
 //! with a file that has no name, and that a file can be written by opening it.
 
+use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::Path;
@@ -10,8 +11,8 @@ use std::time::Duration;
 
 use crate::config::{self, Config, Output};
 use crate::elasticsearch::client::{Client, Limits};
-use crate::elasticsearch::load_settings;
 use crate::elasticsearch::preflight::{self, Check, PreflightError, Status};
+use crate::elasticsearch::{identity, load_settings};
 use crate::exit::{ExitCode, Failure};
 use crate::pipeline::Archive;
 use crate::pipeline::ledger::state_file::StateFile;
@@ -22,6 +23,10 @@ use crate::shutdown::Stop;
 
 /// The longest that a single request may take: every question is asked once.
 const CALL_LIMIT: Duration = Duration::from_secs(20);
+
+/// Less free space than this is worth a word: it holds some 20,000 dead letters with their documents, or the state of
+/// millions of archives, twice, as it is when it is replaced.
+const LITTLE_SPACE: u64 = 1 << 30;
 
 /// Checks everything, and goes on after what has failed.
 ///
@@ -232,10 +237,43 @@ fn check_disk(config: &Config) -> Vec<Check> {
             Some(failed("disk", text))
         })
         .collect();
-    if checks.is_empty() {
-        return vec![ok("disk", format!("the files of {} can be written", names.join(", ")))];
+    if !checks.is_empty() {
+        return checks;
+    }
+    let written = ok("disk", format!("the files of {} can be written", names.join(", ")));
+    [written].into_iter().chain(check_space(files.iter().map(|(_, path, _)| *path))).collect()
+}
+
+/// The room on the file systems that files are written to, each told of once.
+fn check_space<'p>(files: impl Iterator<Item = &'p Path>) -> Vec<Check> {
+    let mut seen = BTreeSet::new();
+    let mut checks = Vec::new();
+    for folder in files.map(folder_of) {
+        let Ok(space) = rustix::fs::statvfs(folder) else { continue };
+        // Those of the kernel, such as /dev, have no size.
+        if space.f_blocks > 0 && seen.insert(space.f_fsid) {
+            checks.push(judge_space(folder, space.f_bavail.saturating_mul(space.f_frsize)));
+        }
     }
     checks
+}
+
+fn judge_space(folder: &Path, free: u64) -> Check {
+    let text = format!("{:.1} GB free in {folder:?}", free as f64 / 1e9);
+    if free >= LITTLE_SPACE {
+        return ok("disk", text);
+    }
+    warning(
+        "disk",
+        format!(
+            "{text}: a run stops, and marks nothing more, when the state or dead letters cannot be written; free some"
+        ),
+    )
+}
+
+/// The folder that a file is in.
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// Whether a file could be written, without writing it.
@@ -244,8 +282,7 @@ fn try_to_write(path: &Path, written: Written) -> io::Result<()> {
         // Opening a pipe would wait for its reader.
         return if path.is_file() { OpenOptions::new().append(true).open(path).map(drop) } else { Ok(()) };
     }
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    tempfile::tempfile_in(folder).map(drop)
+    tempfile::tempfile_in(folder_of(path)).map(drop)
 }
 
 fn check_elasticsearch(config: &Config, settings: &config::Elasticsearch) -> (ExitCode, Vec<Check>) {
@@ -253,9 +290,13 @@ fn check_elasticsearch(config: &Config, settings: &config::Elasticsearch) -> (Ex
         Ok(client) => client,
         Err(failure) => return (failure.code, vec![failed("settings", failure.message)]),
     };
+    let with_identity = |mut checks: Vec<Check>| {
+        checks.extend(identity::ask(&client));
+        checks
+    };
     match preflight::run(&client, server::needs(config)) {
-        Ok(report) => (ExitCode::Done, report.checks),
-        Err(PreflightError::Refused(checks)) => (ExitCode::Refused, checks),
+        Ok(report) => (ExitCode::Done, with_identity(report.checks)),
+        Err(PreflightError::Refused(checks)) => (ExitCode::Refused, with_identity(checks)),
         Err(PreflightError::Unavailable(why)) => {
             let text = format!("unavailable: {why}: look whether it runs and ELASTICSEARCH_URL is right");
             (ExitCode::Unavailable, vec![failed("elasticsearch", text)])
@@ -294,6 +335,19 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         assert!(try_to_write(&folder.path().join("missing/file"), Written::InPlace).is_err());
         assert!(try_to_write(&folder.path().join("missing/file"), Written::Replaced).is_err());
+    }
+
+    #[test]
+    fn little_space_is_a_warning_and_a_file_system_is_told_of_once() {
+        let folder = Path::new("/x");
+        assert_eq!(judge_space(folder, LITTLE_SPACE).status, Status::Ok);
+        let little = judge_space(folder, LITTLE_SPACE - 1);
+        assert!(
+            little.status == Status::Warning && little.text.starts_with("1.1 GB free in \"/x\""),
+            "{little}"
+        );
+        let here = [Path::new("a"), Path::new("./b"), Path::new("/proc/c")];
+        assert_eq!(check_space(here.into_iter()).len(), 1);
     }
 
     #[test]

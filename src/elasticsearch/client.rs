@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ureq::http::header::{AUTHORIZATION, CONTENT_TYPE, EXPECT, RETRY_AFTER};
+use ureq::http::header::{AUTHORIZATION, CONTENT_TYPE, DATE, EXPECT, RETRY_AFTER};
 use ureq::http::request::Builder;
 use ureq::http::{HeaderMap, HeaderValue, Method, Request};
 use ureq::unversioned::transport::DefaultConnector;
@@ -146,6 +146,17 @@ impl Client {
         self.run(self.request(Method::GET, path), ())
     }
 
+    /// As [`Client::get`], with the `Date` of the reply where it has one.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Client::get`].
+    pub fn get_with_date(&self, path: &str) -> Result<(Reply, Option<String>), TransportError> {
+        let (reply, headers) = self.run_for_headers(self.request(Method::GET, path), ())?;
+        let date = headers.get(DATE).and_then(|date| date.to_str().ok()).map(str::to_owned);
+        Ok((reply, date))
+    }
+
     /// `HEAD`. Path and errors as for [`Client::get`].
     ///
     /// # Errors
@@ -201,10 +212,20 @@ impl Client {
     }
 
     fn run(&self, request: Builder, body: impl AsSendBody) -> Result<Reply, TransportError> {
-        let mut response = self.agent.run(request.body(body).map_err(ureq::Error::from)?)?;
-        let mut body = response.body_mut().with_config().limit(self.reply_bytes).read_to_vec()?;
+        Ok(self.run_for_headers(request, body)?.0)
+    }
+
+    fn run_for_headers(
+        &self,
+        request: Builder,
+        body: impl AsSendBody,
+    ) -> Result<(Reply, HeaderMap), TransportError> {
+        let response = self.agent.run(request.body(body).map_err(ureq::Error::from)?)?;
+        let (head, mut body) = response.into_parts();
+        let mut body = body.with_config().limit(self.reply_bytes).read_to_vec()?;
         self.api_key.cut_out_of(&mut body);
-        Ok(Reply { status: response.status().as_u16(), retry_after: retry_after(response.headers()), body })
+        let reply = Reply { status: head.status.as_u16(), retry_after: retry_after(&head.headers), body };
+        Ok((reply, head.headers))
     }
 }
 

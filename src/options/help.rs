@@ -72,7 +72,7 @@ fn entry(text: &mut String, name: &str, meaning: &str) {
 }
 
 /// Adds `words` in lines that fit, each behind `indent`.
-fn wrap(text: &mut String, indent: &str, words: &str) {
+pub(crate) fn wrap(text: &mut String, indent: &str, words: &str) {
     let mut line = String::new();
     for word in words.split_whitespace() {
         let length = indent.len() + line.chars().count() + 1 + word.chars().count();

@@ -5,6 +5,7 @@ use std::path::Path;
 use super::Summary;
 use crate::config::{Config, Task};
 use crate::exit::ExitCode;
+use crate::options::help::wrap;
 use crate::options::{EXIT_CODES, plain};
 use crate::pipeline::{Reasons, Tally};
 
@@ -14,7 +15,9 @@ pub(super) fn of(summary: &Summary, config: &Config) -> String {
     let meaning = plain(meaning.map_or("", |(_, meaning)| meaning));
     let mut text = format!("\nExit code {}: {meaning}\n", summary.exit_code);
     for advice in advice(summary, config) {
-        text.push_str(&format!("  - {advice}\n"));
+        let mut lines = String::new();
+        wrap(&mut lines, "    ", &advice);
+        text.push_str(&format!("  - {}", lines.trim_start()));
     }
     text.push('\n');
     text.push_str(&columns(&blocks(summary)));
@@ -104,7 +107,7 @@ fn blocks(summary: &Summary) -> [Block; 3] {
     run.extend([
         ("MB sent", format!("{:.1}", requests.bytes_sent as f64 / 1e6)),
         ("seconds", format!("{elapsed_seconds:.1}")),
-        ("rows/s", grouped(per_second as u64)),
+        ("rows/s", grouped(per_second.round() as u64)),
     ]);
     [
         (
@@ -220,17 +223,14 @@ Exit code 0: everything asked for is done, or a spool run was stopped by a signa
         let rows = Tally { read: 12, rejected: 12, ..Tally::default() };
         let config = config("my dead");
         let text = text(ExitCode::Unavailable, archives, rows, &config);
-        let advice: Vec<_> = text.lines().filter(|line| line.starts_with("  - ")).collect();
-        assert_eq!(
-            advice,
-            [
-                "  - 1 archive failed: --list says why; put whole files in their place, or try again with \
-                 --retry-failed",
-                "  - 12 rows rejected (invalid_json 12): see 'my dead'; send again, once that is mended, with \
-                 --replay 'my dead'",
-                "  - 2 archives pending: run again once the server is back",
-            ]
-        );
+        let advice = "
+  - 1 archive failed: --list says why; put whole files in their place, or try
+    again with --retry-failed
+  - 12 rows rejected (invalid_json 12): see 'my dead'; send again, once that is
+    mended, with --replay 'my dead'
+  - 2 archives pending: run again once the server is back
+";
+        assert!(text.contains(advice), "{text}");
     }
 
     #[test]

@@ -7,10 +7,13 @@ use std::time::Duration;
 use crate::config::Config;
 use crate::exit::Failure;
 use crate::pipeline::ledger::state_file::StateFile;
-use crate::pipeline::source::Source;
+use crate::pipeline::source::{LeftOut, Source};
 use crate::pipeline::source::settling::Settling;
 use crate::selection::{self, Selection};
 use crate::timestamp::now_millis;
+
+/// Of what one look passes over, so many are named in the log.
+const PASSED_OVER_NAMED: usize = 10;
 
 /// A source, and what the last look at it has shown. What is remembered does not grow with the number of looks.
 pub(super) struct Looks {
@@ -29,14 +32,22 @@ impl Looks {
         Self { source, settling, passed_over: HashSet::new() }
     }
 
+    /// Tells what is passed over for the first time, and of much the first by name.
+    fn warn_of(&self, left_out: &[LeftOut]) {
+        let mut new = left_out.iter().filter(|left_out| !self.passed_over.contains(&left_out.path));
+        for left_out in new.by_ref().take(PASSED_OVER_NAMED) {
+            log::warn!("{:?} is passed over: {}", left_out.path, left_out.reason);
+        }
+        let others = new.count();
+        if others > 0 {
+            log::warn!("{others} more are passed over: --list names all");
+        }
+    }
+
     /// Looks what there is, and what of it is to be taken up.
     pub(super) fn look(&mut self, config: &Config, state: &StateFile) -> Result<Selection, Failure> {
         let discovery = self.source.discover()?;
-        for left_out in &discovery.left_out {
-            if !self.passed_over.contains(&left_out.path) {
-                log::warn!("{:?} is passed over: {}", left_out.path, left_out.reason);
-            }
-        }
+        self.warn_of(&discovery.left_out);
         self.passed_over = discovery.left_out.into_iter().map(|left_out| left_out.path).collect();
         let mut selection = selection::select(discovery.archives, state, config.shard, config.retry_failed);
         if let Some(settling) = &mut self.settling {
