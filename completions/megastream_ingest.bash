@@ -12,25 +12,25 @@ _megastream_ingest() {
     fi
     case $prev in
         --mode) mapfile -t COMPREPLY < <(compgen -W 'once spool' -- "$cur"); return ;;
-        --output) compopt -o filenames; mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
-        --replay) compopt -o filenames; mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
+        --output) compopt -o filenames 2>/dev/null; mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
+        --replay) compopt -o filenames 2>/dev/null; mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
         --source) mapfile -t COMPREPLY < <(compgen -W 'local s3' -- "$cur"); return ;;
         --shard) :; return ;;
-        --ca-cert) compopt -o filenames; mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
+        --ca-cert) compopt -o filenames 2>/dev/null; mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
         --vector-encoding) mapfile -t COMPREPLY < <(compgen -W 'auto base64 array' -- "$cur"); return ;;
         --retry-budget) :; return ;;
         --workers) :; return ;;
         --senders) :; return ;;
         --batch-docs) :; return ;;
         --batch-bytes) :; return ;;
-        --dead-letter) compopt -o filenames; mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
-        --summary-json) compopt -o filenames; mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
-        --metrics-file) compopt -o filenames; mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
+        --dead-letter) compopt -o filenames 2>/dev/null; mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
+        --summary-json) compopt -o filenames 2>/dev/null; mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
+        --metrics-file) compopt -o filenames 2>/dev/null; mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
     esac
     if [[ $cur == -* ]]; then
         mapfile -t COMPREPLY < <(compgen -W '--mode --dry-run --output --check --list --replay --source --shard --retry-failed --ca-cert --skip-tls-verify --create-indices --vector-encoding --account-deletions --bulk-load-settings --retry-budget --workers --senders --batch-docs --batch-bytes --dead-letter --summary-json --metrics-file --help --version' -- "$cur")
     else
-        compopt -o filenames
+        compopt -o filenames 2>/dev/null
         mapfile -t COMPREPLY < <(compgen -d -- "$cur"; compgen -f -X '!*.db.zip' -- "$cur")
     fi
 }

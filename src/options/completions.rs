@@ -15,7 +15,8 @@ pub fn bash() -> String {
                 format!("mapfile -t COMPREPLY < <(compgen -W '{}' -- \"$cur\")", words.join(" "))
             }
             Value::File => {
-                "compopt -o filenames; mapfile -t COMPREPLY < <(compgen -f -- \"$cur\")".to_owned()
+                "compopt -o filenames 2>/dev/null; mapfile -t COMPREPLY < <(compgen -f -- \"$cur\")"
+                    .to_owned()
             }
             Value::Text(_) => ":".to_owned(),
         };
@@ -38,7 +39,7 @@ _megastream_ingest() {{
     if [[ $cur == -* ]]; then
         mapfile -t COMPREPLY < <(compgen -W '{}' -- "$cur")
     else
-        compopt -o filenames
+        compopt -o filenames 2>/dev/null
         mapfile -t COMPREPLY < <(compgen -d -- "$cur"; compgen -f -X '!*.db.zip' -- "$cur")
     fi
 }}

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use crate::harness::archives::Archive;
-use crate::harness::http::Request;
+use crate::harness::http::{Reply, Request};
 use crate::harness::script::Fault;
 use crate::harness::{Run, STATE_FILE, TestEnv, posts};
 
@@ -99,4 +99,28 @@ fn a_load_needs_the_privilege_manage() {
     env.run(&["--check"]).exits(0);
     let run = env.run(&["--check", "--bulk-load-settings"]).exits(5).says("manage");
     run.check(lines(&run, "failed: privileges: ").len() == 1, "it says which");
+}
+
+#[test]
+fn free_space_is_told() {
+    let env = TestEnv::with_archives(&archives());
+    let run = env.run(&["--check"]).exits(0);
+    let told = run.stdout.lines().filter(|line| line.contains("GB free in")).count();
+    run.check(told == 1, "one file system, one line");
+}
+
+#[test]
+fn the_servers_product_and_clock_are_told_where_it_tells_them() {
+    let env = TestEnv::with_archives(&archives());
+    let run = env.run(&["--check"]).exits(0);
+    run.check(lines(&run, "ok: product: ")[0].contains("does not tell"), "the key must not ask");
+    run.check(!run.stdout.contains(": clock: "), "nothing is said of a clock that is not told");
+
+    let root = json!({"version": {"number": "3.2.0", "distribution": "opensearch"}});
+    let mut reply = Reply::json(200, &root);
+    reply.headers.push(("date", "Wed, 01 Jan 2020 00:00:00 GMT".to_owned()));
+    env.fake.fail(|request| request.path == "/", 0, usize::MAX, Fault::Reply(reply));
+    let run = env.run(&["--check"]).exits(0);
+    run.check(lines(&run, "warning: product: ")[0].contains("opensearch 3.2.0"), "the product");
+    run.check(lines(&run, "warning: clock: ")[0].contains("behind"), "the clock");
 }

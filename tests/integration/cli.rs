@@ -58,6 +58,7 @@ fn wrong_variables_are_refused() {
         ("RETRY_BUDGET_SEC", "ten"),
         ("SPOOL_INTERVAL_SEC", "never"),
         ("VECTOR_ENCODING", "hex"),
+        ("LOG_FORMAT", "logfmt"),
         ("ELASTICSEARCH_URL", "no url"),
         ("ELASTICSEARCH_URL", "ftp://127.0.0.1/"),
         ("LOCAL_SQLITE_DB_PATH", "no/such/folder"),

@@ -180,6 +180,12 @@ impl Invocation<'_> {
 
     /// Starts, and returns at once.
     pub(crate) fn start(self) -> Running {
+        let summary = self.variables.get("SUMMARY_JSON").map(|name| self.env.path(name));
+        Running::start(self.command(), summary, &self.env.path(""), &self.env.folder.path().join("output"))
+    }
+
+    /// What would be started.
+    pub(crate) fn command(&self) -> Command {
         let program = env!("CARGO_BIN_EXE_megastream_ingest");
         let mut command = Command::new(program);
         if let Some(kib) = self.largest_file {
@@ -189,8 +195,7 @@ impl Invocation<'_> {
             command.args(["-c", &limited, program]);
         }
         command.args(&self.arguments).current_dir(self.env.path("")).env_clear().envs(&self.variables);
-        let summary = self.variables.get("SUMMARY_JSON").map(|name| self.env.path(name));
-        Running::start(command, summary, &self.env.path(""), &self.env.folder.path().join("output"))
+        command
     }
 }
 

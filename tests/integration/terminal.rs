@@ -1,0 +1,80 @@
+//! The progress bar, on a terminal made for it.
+
+use std::fs::{File, OpenOptions};
+use std::io::Read;
+use std::process::Stdio;
+use std::time::Duration;
+
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use rustix::termios::{Winsize, tcsetwinsize};
+
+use crate::harness::archives::Archive;
+use crate::harness::script::Fault;
+use crate::harness::{Invocation, TestEnv, posts};
+
+fn archives() -> [Archive; 3] {
+    ["20251218_000000", "20251218_000100", "20251218_000200"]
+        .map(|time| Archive::new(time).with_all(posts(time, 3)))
+}
+
+/// A server that takes its time over each bulk request.
+fn slow() -> TestEnv {
+    let env = TestEnv::with_archives(&archives());
+    env.fake.fail_bulks(usize::MAX, Fault::Delay(Duration::from_millis(500)));
+    env
+}
+
+/// The exit code of a run, and what it wrote to a terminal of 60 columns.
+fn on_a_terminal(run: Invocation<'_>) -> (Option<i32>, String) {
+    let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+    grantpt(&terminal).unwrap();
+    unlockpt(&terminal).unwrap();
+    let name = ptsname(&terminal, Vec::new()).unwrap().into_string().unwrap();
+    let stderr = OpenOptions::new().read(true).write(true).open(name).unwrap();
+    tcsetwinsize(&stderr, Winsize { ws_row: 24, ws_col: 60, ws_xpixel: 0, ws_ypixel: 0 }).unwrap();
+    let mut command = run.command();
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr).spawn().unwrap();
+    // The last copy of the other end has to be the child's, or reading never ends.
+    drop(command);
+    let mut written = Vec::new();
+    // Reading from a terminal whose other end is closed is an error on Linux.
+    let _ = File::from(terminal).read_to_end(&mut written);
+    (child.wait().unwrap().code(), String::from_utf8_lossy(&written).into_owned())
+}
+
+#[test]
+fn a_terminal_gets_a_bar_that_is_gone_at_the_end() {
+    let env = slow();
+    let run = env.ingest().args(&["--senders", "1"]).var("TERM", "xterm");
+    let (code, text) = on_a_terminal(run);
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.contains("] 0%  ") && text.contains("/3 archives"), "{text}");
+    let (before, report) = text.split_once("Exit code 0").unwrap();
+    // Erased line by line.
+    assert!(before.rfind("\x1b[2K") > before.rfind("/3 archives"), "{text}");
+    assert!(!report.contains('\x1b'), "{report}");
+}
+
+#[test]
+fn a_bar_is_only_for_terminals_that_can_show_it_and_people_who_want_it() {
+    for (name, value) in [("TERM", "dumb"), ("LOG_FORMAT", "json"), ("LOGGING_ENABLED", "false")] {
+        let env = slow();
+        let (code, text) = on_a_terminal(env.ingest().var("TERM", "xterm").var(name, value));
+        assert_eq!(code, Some(0), "{text}");
+        assert!(!text.contains("/3 archives") && !text.contains("\x1b[2K"), "{name}: {text}");
+        assert_eq!(text.is_empty(), name == "LOGGING_ENABLED", "{text}");
+    }
+}
+
+#[test]
+fn no_color_is_honoured() {
+    let env = slow();
+    let (_, text) = on_a_terminal(env.ingest().var("TERM", "xterm").var("NO_COLOR", "1"));
+    // Colours are set by sequences that end in m.
+    let coloured = text
+        .split("\x1b[")
+        .skip(1)
+        .any(|rest| rest.trim_start_matches(|c: char| c.is_ascii_digit() || c == ';').starts_with('m'));
+    assert!(!coloured, "{text:?}");
+    assert!(text.contains("/3 archives"), "{text}");
+}
