@@ -107,7 +107,13 @@ impl TestEnv {
 
     /// The program, set up to send the archives of the folder to the fake.
     pub(crate) fn ingest(&self) -> Invocation<'_> {
-        Invocation { env: self, arguments: Vec::new(), variables: self.settings(), largest_file: None }
+        Invocation {
+            env: self,
+            arguments: Vec::new(),
+            variables: self.settings(),
+            largest_file: None,
+            script: None,
+        }
     }
 
     /// The program with these arguments, run to its end.
@@ -146,6 +152,7 @@ pub(crate) struct Invocation<'a> {
     arguments: Vec<String>,
     variables: BTreeMap<String, String>,
     largest_file: Option<u64>,
+    script: Option<String>,
 }
 
 impl Invocation<'_> {
@@ -173,6 +180,12 @@ impl Invocation<'_> {
         self
     }
 
+    /// Not the program alone, but a script in which it has its name.
+    pub(crate) fn in_shell(mut self, script: &str) -> Self {
+        self.script = Some(script.to_owned());
+        self
+    }
+
     /// Runs to the end.
     pub(crate) fn run(self) -> Run {
         self.start().wait()
@@ -195,6 +208,14 @@ impl Invocation<'_> {
             command.args(["-c", &limited, program]);
         }
         command.args(&self.arguments).current_dir(self.env.path("")).env_clear().envs(&self.variables);
+        if let Some(script) = &self.script {
+            let folder = Path::new(program).parent().unwrap_or(Path::new(".")).display();
+            let path = self.variables.get("PATH").map_or("", String::as_str);
+            let mut shell = Command::new("sh");
+            shell.args(["-euc", script]).current_dir(self.env.path("")).env_clear().envs(&self.variables);
+            command = shell;
+            command.env("PATH", format!("{folder}:{path}"));
+        }
         command
     }
 }
