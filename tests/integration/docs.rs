@@ -89,6 +89,9 @@ fn prepare(env: &TestEnv, what: &str) {
             env.write("archives/mega_jetstream_20251218_020000.db.zip", "no archive");
             env.run(&[]).exits(3);
         }
+        "no broken archive" => {
+            let _ = std::fs::remove_file(env.path("archives/mega_jetstream_20251218_020000.db.zip"));
+        }
         other => panic!("nobody knows how to prepare {other:?}"),
     }
 }
