@@ -7,8 +7,8 @@ use std::time::Duration;
 use crate::config::Config;
 use crate::exit::Failure;
 use crate::pipeline::ledger::state_file::StateFile;
-use crate::pipeline::source::{LeftOut, Source};
 use crate::pipeline::source::settling::Settling;
+use crate::pipeline::source::{LeftOut, Source};
 use crate::selection::{self, Selection};
 use crate::timestamp::now_millis;
 

@@ -32,6 +32,6 @@ mod shutdown;
 mod spool;
 mod state;
 mod steady;
-mod tls;
 mod terminal;
+mod tls;
 mod vectors;
