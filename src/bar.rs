@@ -96,10 +96,12 @@ impl Shown {
         Self { bar: Some(bar), beside, below }
     }
 
+    /// An empty line stands above: the bar ends in the last column, where the terminal's `^C` moves it up by one line, so
+    /// that its first line stays when it is taken away.
     fn template(&self) -> String {
         match self.bar {
-            Some(width) => format!("[{{bar:{width}}}] {{msg}}\n{{prefix}}"),
-            None => "{prefix}".to_owned(),
+            Some(width) => format!("\n[{{bar:{width}}}] {{msg}}\n{{prefix}}"),
+            None => "\n{prefix}".to_owned(),
         }
     }
 }
@@ -235,7 +237,7 @@ mod tests {
     fn a_dead_letter_file_has_rows_alone() {
         let shown = Shown::new(&figures(Health::Available), &AtHand::default(), 10.0, 80);
         assert!(
-            shown.below.starts_with("120002 rows  10 rows/s") && shown.template() == "{prefix}",
+            shown.below.starts_with("120002 rows  10 rows/s") && shown.template() == "\n{prefix}",
             "{shown:?}"
         );
     }

@@ -112,7 +112,7 @@ mod tests {
     #[test]
     fn no_quote_ends_a_description() {
         assert_eq!(quoted("a post's"), "a post'\\''s");
-        let account = zsh().lines().find(|line| line.contains("--account-deletions")).map(str::to_owned);
-        assert_eq!(account.unwrap().matches('\'').count() % 2, 1 + 4 % 2);
+        let line = r"    '--account-deletions[a deleted account'\''s posts are deleted, too]' \";
+        assert!(zsh().lines().any(|zsh| zsh == line), "{}", zsh());
     }
 }

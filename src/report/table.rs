@@ -13,7 +13,8 @@ use crate::pipeline::{Reasons, Tally};
 pub(super) fn of(summary: &Summary, config: &Config) -> String {
     let meaning = EXIT_CODES.iter().find(|(code, _)| code.number() == summary.exit_code);
     let meaning = plain(meaning.map_or("", |(_, meaning)| meaning));
-    let mut text = format!("\nExit code {}: {meaning}\n", summary.exit_code);
+    let mut text = "\n".to_owned();
+    wrap(&mut text, "", &format!("Exit code {}: {meaning}", summary.exit_code));
     for advice in advice(summary, config) {
         let mut lines = String::new();
         wrap(&mut lines, "    ", &advice);
@@ -202,7 +203,8 @@ mod tests {
         assert_eq!(
             text,
             "
-Exit code 0: everything asked for is done, or a spool run was stopped by a signal
+Exit code 0: everything asked for is done, or a spool run was stopped by a
+signal
 
   Archives           Rows                   Run
   failed        0    rejected          0    bulk requests  1,200
