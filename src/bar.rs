@@ -56,7 +56,7 @@ impl Bar {
         bar.set_length(at_hand.bytes.max(1));
         bar.set_message(shown.beside);
         bar.set_prefix(shown.below);
-        bar.set_position(at_hand.done_bytes);
+        bar.set_position(at_hand.settled_bytes());
         bar.tick();
     }
 
@@ -112,7 +112,7 @@ fn numbers(figures: &Figures, at_hand: &AtHand) -> Vec<String> {
     if let Some(left) = at_hand.left(figures.elapsed) {
         numbers.push(format!("{} left", in_words(left.as_secs().try_into().unwrap_or(i64::MAX))));
     }
-    numbers.push(format!("{} of {}", megabytes(at_hand.done_bytes), megabytes(at_hand.bytes)));
+    numbers.push(format!("{} of {}", megabytes(at_hand.settled_bytes()), megabytes(at_hand.bytes)));
     numbers
 }
 
@@ -197,17 +197,20 @@ mod tests {
         }
     }
 
-    const AT_HAND: AtHand = AtHand {
-        archives: 40,
-        bytes: 4_000_000_000,
-        done: 10,
-        done_bytes: 1_000_000_000,
-        since: Duration::from_secs(20),
-    };
+    fn at_hand() -> AtHand {
+        AtHand {
+            archives: 40,
+            bytes: 4_000_000_000,
+            done: 10,
+            done_bytes: 1_000_000_000,
+            since: Duration::from_secs(20),
+            ..AtHand::default()
+        }
+    }
 
     #[test]
     fn a_wide_terminal_has_room_for_everything() {
-        let shown = Shown::new(&figures(Health::Available), &AT_HAND, 3000.0, 100);
+        let shown = Shown::new(&figures(Health::Available), &at_hand(), 3000.0, 100);
         assert_eq!(shown.beside, "25%  60 s left  1.00 GB of 4.00 GB");
         assert_eq!(shown.bar, Some(100 - shown.beside.len() - 3));
         assert_eq!(
@@ -219,7 +222,7 @@ mod tests {
     #[test]
     fn no_line_is_longer_than_the_terminal_is_wide_and_the_share_is_the_last_to_go() {
         for width in 3..120 {
-            let shown = Shown::new(&figures(Health::Available), &AT_HAND, 3000.0, width);
+            let shown = Shown::new(&figures(Health::Available), &at_hand(), 3000.0, width);
             let first = shown.bar.unwrap_or_default() + "[] ".len() + shown.beside.chars().count();
             assert!(first <= width && shown.below.chars().count() <= width, "{width}: {shown:?}");
             assert!(width < 16 || shown.beside.starts_with("25%"), "{width}: {shown:?}");
@@ -229,7 +232,7 @@ mod tests {
 
     #[test]
     fn a_server_that_is_not_well_comes_first() {
-        let shown = Shown::new(&figures(Health::Unavailable), &AT_HAND, 0.0, 40);
+        let shown = Shown::new(&figures(Health::Unavailable), &at_hand(), 0.0, 40);
         assert!(shown.below.starts_with("Elasticsearch unavailable  "), "{shown:?}");
     }
 

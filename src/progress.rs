@@ -47,26 +47,45 @@ pub struct AtHand {
     pub done: u64,
     /// The size of those.
     pub done_bytes: u64,
+    /// The size of those that have been opened, done or not.
+    pub opened_bytes: u64,
+    /// The rows of those.
+    pub opened_rows: u64,
+    /// Rows settled since they were found.
+    pub settled: u64,
+    /// Rows settled before.
+    pub settled_before: u64,
     /// How long the run had taken when they were found.
     pub since: Duration,
 }
 
 impl AtHand {
-    /// How much of it is done, from 0 to 1.
-    pub fn share(&self) -> f64 {
-        if self.bytes == 0 { 0.0 } else { (self.done_bytes as f64 / self.bytes as f64).min(1.0) }
+    fn with_settled(self, all: u64) -> Self {
+        Self { settled: all.saturating_sub(self.settled_before), ..self }
     }
 
-    /// Bytes of archives done in a second, by the time that the run has taken.
+    /// Bytes that are dealt with: archives that are done, and of those that are open as much as of their rows.
+    pub fn settled_bytes(&self) -> u64 {
+        let share = if self.opened_rows == 0 { 0.0 } else { self.settled as f64 / self.opened_rows as f64 };
+        let of_opened = self.opened_bytes as f64 * share.min(1.0);
+        (of_opened as u64).max(self.done_bytes).min(self.bytes)
+    }
+
+    /// How much of it is dealt with, from 0 to 1.
+    pub fn share(&self) -> f64 {
+        if self.bytes == 0 { 0.0 } else { self.settled_bytes() as f64 / self.bytes as f64 }
+    }
+
+    /// Bytes of archives dealt with in a second, by the time that the run has taken.
     pub fn bytes_per_second(&self, elapsed: Duration) -> f64 {
         let time = elapsed.saturating_sub(self.since).as_secs_f64();
-        if time > 0.0 { self.done_bytes as f64 / time } else { 0.0 }
+        if time > 0.0 { self.settled_bytes() as f64 / time } else { 0.0 }
     }
 
     /// How long the rest takes at the speed so far; None before anything is done.
     pub fn left(&self, elapsed: Duration) -> Option<Duration> {
         let speed = self.bytes_per_second(elapsed);
-        let left = self.bytes.saturating_sub(self.done_bytes) as f64;
+        let left = self.bytes.saturating_sub(self.settled_bytes()) as f64;
         (speed > 0.0).then(|| Duration::try_from_secs_f64(left / speed).unwrap_or(Duration::MAX))
     }
 }
@@ -153,6 +172,7 @@ impl Progress {
         known.at_hand = (!selection.take.is_empty()).then(|| AtHand {
             archives: selection.take.len() as u64,
             bytes: selection.take.iter().map(|archive| archive.bytes).sum(),
+            settled_before: known.totals.rows.settled(),
             since: self.clock.elapsed(),
             ..AtHand::default()
         });
@@ -163,6 +183,14 @@ impl Progress {
         let Totals { rows, reasons: all } = &mut self.known().totals;
         *rows += tally;
         *all += reasons;
+    }
+
+    /// An archive has been opened; it has so many rows.
+    pub fn opened(&self, archive: &Archive, rows: u64) {
+        if let Some(at_hand) = &mut self.known().at_hand {
+            at_hand.opened_bytes += archive.bytes;
+            at_hand.opened_rows += rows;
+        }
     }
 
     /// A pending archive is done.
@@ -207,7 +235,7 @@ impl Progress {
             requests: Requests::from(&self.requests),
             newest_archive: known.newest_archive,
             last_success: known.last_success,
-            at_hand: known.at_hand,
+            at_hand: known.at_hand.map(|at_hand| at_hand.with_settled(known.totals.rows.settled())),
             server,
         }
     }
@@ -326,9 +354,29 @@ mod tests {
     }
 
     #[test]
+    fn an_archive_that_is_open_counts_by_its_rows() {
+        let archive = Archive { bytes: 1000, ..(*archive(None)).clone() };
+        let rows = |indexed| Tally { indexed, ..Tally::default() };
+        let progress = Progress::new();
+        let share = || progress.figures().at_hand.unwrap().share();
+        progress.count_rows(&rows(77), Reasons::default());
+        progress.looked(&Selection { take: vec![Arc::new(archive.clone()); 2], ..Selection::default() });
+        assert_eq!(share(), 0.0);
+        progress.opened(&archive, 40);
+        progress.count_rows(&rows(10), Reasons::default());
+        assert_eq!(share(), 0.125);
+        progress.count_rows(&rows(40), Reasons::default());
+        assert_eq!(share(), 0.5);
+        progress.processed(&archive);
+        progress.failed(&archive);
+        assert_eq!(share(), 1.0);
+    }
+
+    #[test]
     fn the_rest_takes_as_long_as_the_speed_so_far_says() {
         let since = Duration::from_secs(100);
-        let at_hand = AtHand { archives: 4, bytes: 400, done: 1, done_bytes: 100, since };
+        let at_hand =
+            AtHand { archives: 4, bytes: 400, done: 1, done_bytes: 100, since, ..AtHand::default() };
         assert_eq!(at_hand.left(since + Duration::from_secs(10)), Some(Duration::from_secs(30)));
         assert_eq!(AtHand { done_bytes: 0, ..at_hand }.left(2 * since), None);
         assert_eq!(at_hand.left(since), None);

@@ -188,6 +188,7 @@ impl Run<'_> {
         stages(config, deliver, ledger, |batches, events, buffers| {
             let workers = Workers {
                 pool,
+                progress: self.progress,
                 limits: config.batch,
                 vectors,
                 account_deletions: config.account_deletions,

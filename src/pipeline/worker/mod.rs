@@ -22,6 +22,7 @@ use super::source::{Content, Work, has_changed};
 use super::vectors::Vectors;
 use super::{Archive, ArchiveEnd, Batch, Event, MAX_ARCHIVE_SECONDS};
 use crate::config::BatchLimits;
+use crate::progress::Progress;
 use crate::shutdown::Stop;
 use crate::timestamp::now_millis;
 
@@ -33,6 +34,8 @@ mod shared;
 pub struct Workers<'r> {
     /// The pool, one archive a thread.
     pub pool: &'r ThreadPool,
+    /// Told of archives that have been opened.
+    pub progress: &'r Progress,
     /// Limits of one batch.
     pub limits: BatchLimits,
     /// How vectors are written.
@@ -106,7 +109,9 @@ impl Workers<'_> {
             let image = Arc::new(image);
             let database = Database::open(&image)?;
             let seconds = archive_seconds(archive, &database)?;
-            Ok((Shared::new(archive.clone(), image, &database, seconds)?, database))
+            let shared = Shared::new(archive.clone(), image, &database, seconds)?;
+            self.progress.opened(archive, shared.rows());
+            Ok((shared, database))
         };
         open().map_err(end_by)
     }

@@ -93,6 +93,11 @@ impl Shared {
         Ok(Self { archive, image, seconds, superseded, rows, state })
     }
 
+    /// Rows in all.
+    pub(super) fn rows(&self) -> u64 {
+        self.rows
+    }
+
     /// Whether there is work for more than one reader.
     pub(super) fn wants_help(&self) -> bool {
         self.state().ranges.len() > 1
