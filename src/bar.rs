@@ -29,14 +29,15 @@ pub struct Bar {
 }
 
 impl Bar {
-    /// A bar, where standard error is a terminal that can show one and nothing else is to be written there: no JSON,
-    /// and no documents on the same screen. It has no colours, so that there is nothing to leave away for `NO_COLOR`.
+    /// A bar, where standard error is a terminal that can show one, its lines are for people who want to be told how it
+    /// gets on, and no documents go to the same screen. It has no colours, so that there is nothing to leave away for
+    /// `NO_COLOR`.
     pub fn new(config: &Config) -> Option<Self> {
         let shows_documents = matches!(&config.task, Task::DryRun { output: Some(Output::Stdout) })
             && std::io::stdout().is_terminal();
         let can_show = std::io::stderr().is_terminal() && env::var("TERM").is_ok_and(|term| term != "dumb");
-        let wanted = config.logging && config.log_format == LogFormat::Text && !shows_documents;
-        (wanted && can_show).then(|| Self { bar: None, recent: Recent::default() })
+        let is_text = config.log_format == LogFormat::Text && log::log_enabled!(log::Level::Info);
+        (is_text && can_show && !shows_documents).then(|| Self { bar: None, recent: Recent::default() })
     }
 
     /// Shows these figures; nothing where there is nothing at hand.
@@ -96,8 +97,8 @@ impl Shown {
         Self { bar: Some(bar), beside, below }
     }
 
-    /// An empty line stands above: the bar ends in the last column, where the terminal's `^C` moves it up by one line, so
-    /// that its first line stays when it is taken away.
+    /// An empty line stands above: the bar ends in the last column, where the terminal's `^C` moves it up by one line,
+    /// so that its first line stays when it is taken away.
     fn template(&self) -> String {
         match self.bar {
             Some(width) => format!("\n[{{bar:{width}}}] {{msg}}\n{{prefix}}"),

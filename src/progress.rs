@@ -360,7 +360,10 @@ mod tests {
         let progress = Progress::new();
         let share = || progress.figures().at_hand.unwrap().share();
         progress.count_rows(&rows(77), Reasons::default());
-        progress.looked(&Selection { take: vec![Arc::new(archive.clone()); 2], ..Selection::default() });
+        progress.looked(&Selection {
+            take: vec![Arc::new(archive.clone()), Arc::new(archive.clone())],
+            ..Selection::default()
+        });
         assert_eq!(share(), 0.0);
         progress.opened(&archive, 40);
         progress.count_rows(&rows(10), Reasons::default());

@@ -70,7 +70,7 @@ fn report(
     let stopped = stop.reason();
     let Figures { archives, totals, requests, elapsed, .. } = progress.figures();
     let mut code = exit_code(config.mode, stopped.as_ref(), cut_short, archives, &totals.rows);
-    let summary = Summary::new(config, stopped.as_ref(), code, archives, totals, requests, elapsed);
+    let mut summary = Summary::new(config, stopped.as_ref(), code, archives, totals, requests, elapsed);
     log::info!(summary = summary.json(); "{}", summary.line());
     if let Some(StopReason::Fatal(failure)) = &stopped {
         tell(config, failure);
@@ -80,6 +80,7 @@ fn report(
     {
         log::error!("--summary-json (SUMMARY_JSON) cannot be written: {error}");
         code = if code == ExitCode::Done { ExitCode::Failed } else { code };
+        summary.exit_code = code.number();
     }
     monitor.finish(code);
     if config.log_format == LogFormat::Text && log::log_enabled!(log::Level::Info) {

@@ -57,12 +57,14 @@ fn a_terminal_gets_a_bar_that_is_gone_at_the_end() {
 
 #[test]
 fn a_bar_is_only_for_terminals_that_can_show_it_and_people_who_want_it() {
-    for (name, value) in [("TERM", "dumb"), ("LOG_FORMAT", "json"), ("LOGGING_ENABLED", "false")] {
+    for (name, value) in
+        [("TERM", "dumb"), ("LOG_FORMAT", "json"), ("LOGGING_ENABLED", "false"), ("RUST_LOG", "warn")]
+    {
         let env = slow();
         let (code, text) = on_a_terminal(env.ingest().var("TERM", "xterm").var(name, value));
         assert_eq!(code, Some(0), "{text}");
         assert!(!text.contains("/3 archives") && !text.contains("\x1b[2K"), "{name}: {text}");
-        assert_eq!(text.is_empty(), name == "LOGGING_ENABLED", "{text}");
+        assert_eq!(text.is_empty(), ["LOGGING_ENABLED", "RUST_LOG"].contains(&name), "{text}");
     }
 }
 
