@@ -3,13 +3,14 @@
 //! Archives are listed and opened but not read, and nothing is left anywhere: that a folder takes files is tried
 //! with a file that has no name, and that a file can be written by opening it.
 
-use std::collections::BTreeSet;
-use std::fs::{File, OpenOptions};
+mod disk;
+
+use std::fs::File;
 use std::io::{self, Write};
-use std::path::Path;
 use std::time::Duration;
 
-use crate::config::{self, Config, Output};
+use self::disk::check_disk;
+use crate::config::{self, Config};
 use crate::elasticsearch::client::{Client, Limits};
 use crate::elasticsearch::preflight::{self, Check, PreflightError, Status};
 use crate::elasticsearch::{identity, load_settings};
@@ -23,10 +24,6 @@ use crate::shutdown::Stop;
 
 /// The longest that a single request may take: every question is asked once.
 const CALL_LIMIT: Duration = Duration::from_secs(20);
-
-/// Less free space than this is worth a word: it holds some 20,000 dead letters with their documents, or the state of
-/// millions of archives, twice, as it is when it is replaced.
-const LITTLE_SPACE: u64 = 1 << 30;
 
 /// Checks everything, and goes on after what has failed.
 ///
@@ -204,87 +201,6 @@ fn check_readable<'a>(archives: impl Iterator<Item = &'a Archive>) -> Option<Che
     Some(failed("source", format!("{text} (and {others} others): make them readable, or move them away")))
 }
 
-/// How a run writes a file.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Written {
-    /// In place; a new one where there is none.
-    InPlace,
-    /// A new one takes its place.
-    Replaced,
-}
-
-/// Every file that a run writes: in what setting it is named, where it is, and how it is written.
-fn written_files(config: &Config) -> Vec<(&'static str, &Path, Written)> {
-    let mut files = vec![("SPOOL_STATE_FILE", config.state_file.as_path(), Written::Replaced)];
-    files.extend(config.dead_letters.as_deref().map(|path| ("--dead-letter", path, Written::InPlace)));
-    files.extend(config.metrics_file.as_deref().map(|path| ("--metrics-file", path, Written::Replaced)));
-    if let Some(Output::File(path)) = &config.summary {
-        files.push(("--summary-json", path, Written::InPlace));
-    }
-    files
-}
-
-fn check_disk(config: &Config) -> Vec<Check> {
-    let files = written_files(config);
-    let names: Vec<_> = files.iter().map(|(setting, ..)| *setting).collect();
-    let checks: Vec<_> = files
-        .iter()
-        .filter_map(|(setting, path, written)| {
-            let error = try_to_write(path, *written).err()?;
-            let text = format!(
-                "{setting}: {path:?} cannot be written: {error}: make it writable, or name another one"
-            );
-            Some(failed("disk", text))
-        })
-        .collect();
-    if !checks.is_empty() {
-        return checks;
-    }
-    let written = ok("disk", format!("the files of {} can be written", names.join(", ")));
-    [written].into_iter().chain(check_space(files.iter().map(|(_, path, _)| *path))).collect()
-}
-
-/// The room on the file systems that files are written to, each told of once.
-fn check_space<'p>(files: impl Iterator<Item = &'p Path>) -> Vec<Check> {
-    let mut seen = BTreeSet::new();
-    let mut checks = Vec::new();
-    for folder in files.map(folder_of) {
-        let Ok(space) = rustix::fs::statvfs(folder) else { continue };
-        // Those of the kernel, such as /dev, have no size.
-        if space.f_blocks > 0 && seen.insert(space.f_fsid) {
-            checks.push(judge_space(folder, space.f_bavail.saturating_mul(space.f_frsize)));
-        }
-    }
-    checks
-}
-
-fn judge_space(folder: &Path, free: u64) -> Check {
-    let text = format!("{:.1} GB free in {folder:?}", free as f64 / 1e9);
-    if free >= LITTLE_SPACE {
-        return ok("disk", text);
-    }
-    warning(
-        "disk",
-        format!(
-            "{text}: a run stops, and marks nothing more, when the state or dead letters cannot be written; free some"
-        ),
-    )
-}
-
-/// The folder that a file is in.
-fn folder_of(path: &Path) -> &Path {
-    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
-}
-
-/// Whether a file could be written, without writing it.
-fn try_to_write(path: &Path, written: Written) -> io::Result<()> {
-    if written == Written::InPlace && path.exists() {
-        // Opening a pipe would wait for its reader.
-        return if path.is_file() { OpenOptions::new().append(true).open(path).map(drop) } else { Ok(()) };
-    }
-    tempfile::tempfile_in(folder_of(path)).map(drop)
-}
-
 fn check_elasticsearch(config: &Config, settings: &config::Elasticsearch) -> (ExitCode, Vec<Check>) {
     let client = match Client::with_limits(settings, Limits { call: CALL_LIMIT, ..Limits::default() }) {
         Ok(client) => client,
@@ -307,47 +223,13 @@ fn check_elasticsearch(config: &Config, settings: &config::Elasticsearch) -> (Ex
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::path::Path;
     use std::sync::Arc;
 
     use super::*;
 
     fn archive(path: &Path) -> Archive {
         Archive { name: "a".into(), path: path.into(), seconds: None, bytes: 2_500_000, modified_ns: 1 }
-    }
-
-    #[test]
-    fn trying_to_write_leaves_nothing_behind() {
-        let folder = tempfile::tempdir().unwrap();
-        let (there, new) = (folder.path().join("there"), folder.path().join("new"));
-        fs::write(&there, "kept").unwrap();
-        let before = fs::metadata(&there).unwrap().modified().unwrap();
-        for written in [Written::InPlace, Written::Replaced] {
-            try_to_write(&there, written).unwrap();
-            try_to_write(&new, written).unwrap();
-        }
-        assert_eq!(fs::read_to_string(&there).unwrap(), "kept");
-        assert_eq!(fs::metadata(&there).unwrap().modified().unwrap(), before);
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
-    }
-
-    #[test]
-    fn a_folder_that_takes_no_files_is_noticed() {
-        let folder = tempfile::tempdir().unwrap();
-        assert!(try_to_write(&folder.path().join("missing/file"), Written::InPlace).is_err());
-        assert!(try_to_write(&folder.path().join("missing/file"), Written::Replaced).is_err());
-    }
-
-    #[test]
-    fn little_space_is_a_warning_and_a_file_system_is_told_of_once() {
-        let folder = Path::new("/x");
-        assert_eq!(judge_space(folder, LITTLE_SPACE).status, Status::Ok);
-        let little = judge_space(folder, LITTLE_SPACE - 1);
-        assert!(
-            little.status == Status::Warning && little.text.starts_with("1.1 GB free in \"/x\""),
-            "{little}"
-        );
-        let here = [Path::new("a"), Path::new("./b"), Path::new("/proc/c")];
-        assert_eq!(check_space(here.into_iter()).len(), 1);
     }
 
     #[test]

@@ -1,0 +1,72 @@
+//! How far the archives are that are being taken up. Pure.
+
+use std::time::Duration;
+
+/// The archives that have been found and are being taken up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AtHand {
+    /// How many there are; 0 where a dead-letter file is replayed.
+    pub archives: u64,
+    /// Their size.
+    pub bytes: u64,
+    /// Those of them that are done or broken.
+    pub done: u64,
+    /// The size of those.
+    pub done_bytes: u64,
+    /// The size of those that have been opened, done or not.
+    pub opened_bytes: u64,
+    /// The rows of those.
+    pub opened_rows: u64,
+    /// Rows settled since they were found.
+    pub settled: u64,
+    /// Rows settled before.
+    pub settled_before: u64,
+    /// How long the run had taken when they were found.
+    pub since: Duration,
+}
+
+impl AtHand {
+    pub(super) fn with_settled(self, all: u64) -> Self {
+        Self { settled: all.saturating_sub(self.settled_before), ..self }
+    }
+
+    /// Bytes that are dealt with: archives that are done, and of those that are open as much as of their rows.
+    pub fn settled_bytes(&self) -> u64 {
+        let share = if self.opened_rows == 0 { 0.0 } else { self.settled as f64 / self.opened_rows as f64 };
+        let of_opened = self.opened_bytes as f64 * share.min(1.0);
+        (of_opened as u64).max(self.done_bytes).min(self.bytes)
+    }
+
+    /// How much of it is dealt with, from 0 to 1.
+    pub fn share(&self) -> f64 {
+        if self.bytes == 0 { 0.0 } else { self.settled_bytes() as f64 / self.bytes as f64 }
+    }
+
+    /// Bytes of archives dealt with in a second, by the time that the run has taken.
+    pub fn bytes_per_second(&self, elapsed: Duration) -> f64 {
+        let time = elapsed.saturating_sub(self.since).as_secs_f64();
+        if time > 0.0 { self.settled_bytes() as f64 / time } else { 0.0 }
+    }
+
+    /// How long the rest takes at the speed so far; None before anything is done.
+    pub fn left(&self, elapsed: Duration) -> Option<Duration> {
+        let speed = self.bytes_per_second(elapsed);
+        let left = self.bytes.saturating_sub(self.settled_bytes()) as f64;
+        (speed > 0.0).then(|| Duration::try_from_secs_f64(left / speed).unwrap_or(Duration::MAX))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_rest_takes_as_long_as_the_speed_so_far_says() {
+        let since = Duration::from_secs(100);
+        let at_hand =
+            AtHand { archives: 4, bytes: 400, done: 1, done_bytes: 100, since, ..AtHand::default() };
+        assert_eq!(at_hand.left(since + Duration::from_secs(10)), Some(Duration::from_secs(30)));
+        assert_eq!(AtHand { done_bytes: 0, ..at_hand }.left(2 * since), None);
+        assert_eq!(at_hand.left(since), None);
+    }
+}
