@@ -111,7 +111,8 @@ fn run_commands(path: &Path) -> usize {
     let s3 = FakeS3::start();
     let in_bucket = Archive::new("20251218_000200").with_all(posts("r", 1));
     s3.put(&format!("megastream/{}", in_bucket.name()), in_bucket.zip());
-    for folder in ["test_data", "deploy"] {
+    std::fs::create_dir(env.path("test_data")).unwrap();
+    for folder in ["test_data/archives", "deploy"] {
         let target = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
         std::os::unix::fs::symlink(target, env.path(folder)).unwrap();
     }
@@ -126,8 +127,9 @@ fn run_commands(path: &Path) -> usize {
         }
         let mut script = put_in_place(&block.script, &env);
         if block.mark("until stopped").is_some() {
-            // Long enough to begin; what it does until the signal is for other tests.
-            let stopped = "timeout --preserve-status --signal TERM 5 megastream_ingest";
+            // Long enough to begin; what it does until the signal is for other tests. Without `--foreground` the signal
+            // comes twice, once to the process and once to its group.
+            let stopped = "timeout --foreground --preserve-status --signal TERM 5 megastream_ingest";
             script = script.replace("megastream_ingest --", &format!("{stopped} --"));
             script = script.replacen("METRICS_FILE=", "env METRICS_FILE=", 1);
         }
