@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Loads archives into a real Elasticsearch, in several ways, and says how fast and at what cost to both sides.
 
-    benches/against_server.py FOLDER [--pairs 3] [--ways "--senders 1" "--senders 4" …]
+    benches/against_server.py FOLDER [--pairs 3] [--way="--senders 1" --way="--senders 4" …]
 
 The server is that of the end-to-end tests (see tests/e2e/server.py: ELASTICSEARCH_TEST_URL, or one of its own);
 its indices are made anew before each load, with vectors indexed by HNSW. The ways are taken in turn. Of each, the
@@ -66,8 +66,9 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder")
     parser.add_argument("--pairs", type=int, default=3)
-    parser.add_argument("--ways", nargs="*", default=WAYS)
+    parser.add_argument("--way", action="append", dest="ways", help="arguments of the program; repeatable")
     options = parser.parse_args()
+    options.ways = options.ways or WAYS
     if not servers.available():
         sys.exit("no ELASTICSEARCH_TEST_URL is set and there is no ../shared")
     with tempfile.TemporaryDirectory(prefix="megastream_ingest-e2e-") as scratch:

@@ -28,9 +28,9 @@ def main():
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--arguments", default="")
     options = parser.parse_args()
-    with measure.sink() as url:
+    with measure.sink() as sink:
         def pair():
-            return measure.load(options.folder, url, options.arguments.split()).cpu, unzip(options.folder)
+            return measure.load(options.folder, sink.url, options.arguments.split()).cpu, unzip(options.folder)
         pair()
         pairs = [pair() for _ in range(options.pairs)]
     ours, theirs = zip(*pairs)

@@ -71,10 +71,10 @@ def main():
     parser.add_argument("--pairs", type=int, default=5)
     options = parser.parse_args()
     archives = sorted(glob.glob(os.path.join(options.folder, "*.zip")))
-    with measure.sink() as url, tempfile.TemporaryDirectory() as scratch:
+    with measure.sink() as sink, tempfile.TemporaryDirectory() as scratch:
         counts = (1, 10, 100)
         folders = [copies(scratch, archives[0], count) for count in counts]
-        costs = medians(options.pairs, [lambda folder=folder: measure.load(folder, url) for folder in folders])
+        costs = medians(options.pairs, [lambda folder=folder: measure.load(folder, sink.url) for folder in folders])
         for count, cost in zip(counts, costs):
             print(f"{count:6} archives: {cost.cpu / count:.4f} CPU s an archive")
 
@@ -83,7 +83,7 @@ def main():
                  "timestamp": "2025-01-01T00:00:00Z"} for n in range(max(entries) - 1)]
         done.append({**done[0], "filename": name(0)})
         states = [json.dumps(done[-count:]) for count in entries]
-        costs = medians(options.pairs, [lambda state=state: measure.load(folders[0], url, state=state) for state in states])
+        costs = medians(options.pairs, [lambda state=state: measure.load(folders[0], sink.url, state=state) for state in states])
         for count, cost in zip(entries, costs):
             print(f"{count:6} entries in the state file, nothing new: {cost.cpu:.4f} CPU s a run")
 
@@ -93,9 +93,11 @@ def main():
             print("one core only: nothing to compare")
             return
         for what, folder in (("the folder", options.folder), ("one large archive", one)):
-            # The sink stays on both cores: it takes what the program leaves.
-            runs = [lambda cores=cores[:n], folder=folder: measure.load(folder, url, ["--workers", "2"], cores=cores)
-                    for n in (1, 2)]
+            # The sink shares the cores: what it takes of them is part of what a run costs.
+            def run(count, folder=folder):
+                sink.pin(cores[:count])
+                return measure.load(folder, sink.url, ["--workers", str(count)], cores=cores[:count])
+            runs = [lambda: run(1), lambda: run(2)]
             alone, both = medians(options.pairs, runs)
             print(f"{what}: {alone.wall:.2f} s on one core, {both.wall:.2f} s on two: {alone.wall / both.wall:.2f} times as fast "
                   f"({alone.cpu:.2f} and {both.cpu:.2f} CPU s)")
