@@ -5,13 +5,17 @@
 
 use std::process;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
 use crate::exit::{ExitCode, Failure};
+
+/// Signals that come within this time of the first are taken for the same request: `timeout` sends its signal to the
+/// program and to its process group, and a script may pass on what the terminal has sent to all.
+const ONE_REQUEST: Duration = Duration::from_millis(250);
 
 /// Why a run stops before its end.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,6 +52,8 @@ pub struct Stop {
 
 struct Shared {
     requested: AtomicBool,
+    /// When the first signal came.
+    signalled: OnceLock<Instant>,
     /// The reason, and the sender whose end closes the channel. The first reason stays.
     state: Mutex<(Option<StopReason>, Option<Sender<()>>)>,
     closed: Receiver<()>,
@@ -64,7 +70,8 @@ impl Stop {
     pub fn new() -> Self {
         let (sender, closed) = bounded(0);
         let state = Mutex::new((None, Some(sender)));
-        Self { shared: Arc::new(Shared { requested: AtomicBool::new(false), state, closed }) }
+        let (requested, signalled) = (AtomicBool::new(false), OnceLock::new());
+        Self { shared: Arc::new(Shared { requested, signalled, state, closed }) }
     }
 
     /// Asks the run to stop. Says whether this was the first request; only the first reason counts.
@@ -135,9 +142,10 @@ impl Stop {
 
     fn on_signal(&self, reason: StopReason) {
         let code = reason.exit_code();
+        let first = *self.shared.signalled.get_or_init(Instant::now);
         if self.request(reason) {
             log::warn!("stopping: what is being sent is finished first; a second signal exits at once");
-        } else {
+        } else if first.elapsed() >= ONE_REQUEST {
             process::exit(code.number().into());
         }
     }

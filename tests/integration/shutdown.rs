@@ -59,15 +59,32 @@ fn a_second_signal_ends_the_run_at_once() {
         env.fake.fail_bulks(usize::MAX, Fault::Hang);
         let mut running = env.ingest().start();
         env.fake.wait_for_bulks(1);
-        running.signal(signal);
-        // Two signals of one kind at one time may be delivered as one.
-        while running.is_running() && !running.has_said("signal") {
-            std::thread::sleep(Duration::from_millis(5));
+        // Signals that come close together count as one.
+        while running.is_running() {
+            running.signal(signal);
+            std::thread::sleep(Duration::from_millis(50));
         }
-        running.signal(signal);
         let run = running.wait().exits(code);
         run.check(run.took < SOON, "it ends at once");
         assert!(env.state().is_empty());
+    }
+}
+
+#[test]
+fn signals_that_come_together_are_one_as_those_of_the_timeout_command() {
+    for (signal, code) in [("TERM", 143), ("INT", 130)] {
+        let env = TestEnv::with_archives(&archives());
+        env.fake.fail_bulks(usize::MAX, Fault::Hang);
+        let running = env.ingest().start();
+        env.fake.wait_for_bulks(1);
+        running.signal_often(signal, 3);
+        while !running.has_said("stopping") {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        env.fake.release();
+        let run = running.wait().exits(code);
+        run.check(run.summary()["interrupted"] == true, "it ends in order");
+        assert_processed_are_held(&env, &archives());
     }
 }
 
