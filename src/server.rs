@@ -194,6 +194,12 @@ fn insist<T>(
                     return Err(stop.as_failure());
                 }
             }
+            Err(refused) if patience.may_be_starting() => {
+                let refused = Failure::from(refused);
+                if patience.failed(&refused.message, false).is_err() {
+                    return Err(refused);
+                }
+            }
             Err(refused) => return Err(refused.into()),
         }
     }

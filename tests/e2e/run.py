@@ -322,7 +322,7 @@ class Crashes(EndToEnd):
             self.skipTest("the tool that makes archives is not here")
         super().setUp()
         self.server.fresh_indices(similarity=EXACT)
-        self.archives = make_archives(MAKER, self.loader.folder / "made", "--archives", 6, "--rows", 400, "--seed", 14)
+        self.archives = make_archives(MAKER, self.loader.folder / "made", "--archives", 6, "--rows", 1500, "--seed", 14)
 
     def crash(self, process):
         """As soon as some more has been written."""

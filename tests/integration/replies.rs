@@ -147,6 +147,25 @@ fn lost_rights_stop_the_run_at_once() {
 }
 
 #[test]
+fn a_key_that_a_server_refuses_right_after_an_outage_is_tried_again() {
+    let env = TestEnv::with_archives(&archives());
+    env.fake.fail_bulks(2, Fault::status(503));
+    env.fake.fail_bulks(3, Fault::status(401));
+    env.run(&[]).exits(0).counts(&[("archives.processed", 2), ("rows.unconfirmed", 0)]);
+    assert_holds(&env.fake, &archives());
+}
+
+#[test]
+fn a_run_that_begins_while_the_server_starts_waits_for_its_keys() {
+    let env = TestEnv::with_archives(&archives());
+    let any = |_: &Request| true;
+    env.fake.fail(any, 0, 2, Fault::status(503));
+    env.fake.fail(any, 0, 2, Fault::status(401));
+    env.run(&[]).exits(0);
+    assert_holds(&env.fake, &archives());
+}
+
+#[test]
 fn unavailability_past_the_budget_ends_the_run_and_no_archive_is_to_blame() {
     for fault in [Fault::status(503), Fault::status(429), Fault::CloseBefore, Fault::cluster_block()] {
         let env = TestEnv::with_archives(&archives());

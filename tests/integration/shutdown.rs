@@ -77,7 +77,7 @@ fn signals_that_come_together_are_one_as_those_of_the_timeout_command() {
         env.fake.fail_bulks(usize::MAX, Fault::Hang);
         let running = env.ingest().start();
         env.fake.wait_for_bulks(1);
-        running.signal_often(signal, 3);
+        running.signal_often(signal, 20);
         while !running.has_said("stopping") {
             std::thread::sleep(Duration::from_millis(5));
         }

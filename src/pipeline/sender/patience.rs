@@ -14,6 +14,10 @@ const WARN_EVERY: Duration = Duration::from_secs(10);
 /// Between two lines on failed attempts, where it has none.
 const WARN_EVERY_FOR_EVER: Duration = Duration::from_secs(60);
 
+/// A node that has just started may not find its keys and indices yet, and refuses what it accepts a moment later (401,
+/// as seen of 9.5.3 after a crash). For so long a refusal that follows an outage is taken for that.
+const STARTING: Duration = Duration::from_secs(60);
+
 /// What all requests have in common that are tried again.
 pub struct Retries<'r> {
     stop: &'r Stop,
@@ -38,7 +42,7 @@ impl<'r> Retries<'r> {
 
     /// For a request that has not been tried yet.
     pub fn patience(&self) -> Patience<'_> {
-        Patience { retries: self, failures: 0, interruptions: 0, since: None }
+        Patience { retries: self, failures: 0, interruptions: 0, since: None, refused_since: None }
     }
 
     /// One line at once, then one in a while: an outage of an hour must not fill a log.
@@ -84,12 +88,22 @@ pub struct Patience<'r> {
     interruptions: u32,
     /// Since when there has been no progress.
     since: Option<Instant>,
+    /// When credentials, or what else does not change by itself, were first refused.
+    refused_since: Option<Instant>,
 }
 
 impl Patience<'_> {
     /// Whether an attempt has failed.
     pub fn has_failed(&self) -> bool {
         self.failures > 0
+    }
+
+    /// Whether a refusal of credentials, or of what else does not change by itself, may be that of a node that is not
+    /// quite there yet: the server has been failing until now, and has refused for less than a minute.
+    pub fn may_be_starting(&mut self) -> bool {
+        let is_failing = self.has_failed() || self.retries.throttle.is_some_and(Throttle::is_failing);
+        let since = *self.refused_since.get_or_insert_with(Instant::now);
+        is_failing && since.elapsed() < STARTING
     }
 
     /// How often in a row the connection broke while the request was under way, and the server answered another
@@ -191,6 +205,21 @@ mod tests {
         }
         // The first attempt of another sender.
         assert_eq!(retries.patience().failed("status 503", false), Err(Stopped));
+    }
+
+    #[test]
+    fn a_refusal_right_after_an_outage_is_final_only_after_a_while() {
+        let stop = Stop::new();
+        let throttle = Throttle::new(2, stop.clone(), None);
+        let retries = Retries::shared(&stop, None, &throttle);
+        assert!(!retries.patience().may_be_starting(), "nothing has failed before");
+        throttle.acquire(0).unwrap().pushed_back(None);
+        let mut patience = retries.patience();
+        assert!(patience.may_be_starting(), "another sender has seen the server fail");
+        patience.refused_since = Instant::now().checked_sub(STARTING);
+        assert!(!patience.may_be_starting());
+        throttle.acquire(0).unwrap().succeeded();
+        assert!(!retries.patience().may_be_starting());
     }
 
     #[test]

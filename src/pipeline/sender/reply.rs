@@ -28,6 +28,8 @@ pub enum Answer {
     /// Something in the request is refused: smaller requests tell what. A request of one action is refused for
     /// good, for the reason given.
     Divide(Refusal),
+    /// The credentials are refused: no request will succeed, unless the server has only just started.
+    Unauthenticated(Failure),
     /// No request will succeed.
     Stop(Failure),
 }
@@ -63,7 +65,7 @@ pub fn judge_answer(reply: &Reply) -> Option<Answer> {
     let described = || error.reason.clone();
     Some(match reply.status {
         401 | 403 if error.is_cluster_block() => Answer::Retry(described()),
-        401 => Answer::Stop(refused(format!(
+        401 => Answer::Unauthenticated(refused(format!(
             "Elasticsearch does not accept ELASTICSEARCH_API_KEY ({}): check that the key is the `encoded` value, \
              not expired and not invalidated",
             described()

@@ -155,6 +155,11 @@ impl Throttle {
         self.state().limiter.limit()
     }
 
+    /// Whether the last requests have failed.
+    pub fn is_failing(&self) -> bool {
+        self.state().failing_since.is_some()
+    }
+
     /// For how long the server has carried out nothing of what it was asked to.
     pub fn failing_for(&self) -> Duration {
         self.state().failing_since.map_or(Duration::ZERO, |since| since.elapsed())

@@ -147,7 +147,12 @@ impl<'r> Bulk<'r> {
                 permit.pushed_back(None);
                 Ok(Attempt::Interrupted(reason))
             }
-            Err((Answer::Stop(failure), _)) => {
+            Err((Answer::Unauthenticated(failure), _)) if patience.may_be_starting() => {
+                permit.pushed_back(None);
+                patience.failed(&failure.message, false)?;
+                Ok(Attempt::Failed)
+            }
+            Err((Answer::Unauthenticated(failure) | Answer::Stop(failure), _)) => {
                 self.stop.fail(failure);
                 Err(Stopped)
             }

@@ -85,7 +85,10 @@ fn statuses_that_may_pass_are_retried() {
 fn refused_credentials_stop_at_once_but_not_a_cluster_block() {
     for status in [401, 403] {
         let denied = reply(status, r#"{"error":{"type":"security_exception","reason":"no"},"status":403}"#);
-        assert!(matches!(judge_answer(&denied), Some(Answer::Stop(f)) if f.code == ExitCode::Refused));
+        let Some(Answer::Stop(failure) | Answer::Unauthenticated(failure)) = judge_answer(&denied) else {
+            panic!("{status}");
+        };
+        assert_eq!(failure.code, ExitCode::Refused);
     }
     let block = reply(403, r#"{"error":{"type":"cluster_block_exception","reason":"read-only"}}"#);
     assert!(matches!(judge_answer(&block), Some(Answer::Retry(_))));
@@ -154,12 +157,11 @@ fn recorded_failures_of_index_or_key_stop_the_run() {
         let judged = judge_items(&recorded(name).body, Operation::Index, 2);
         assert!(matches!(judged, Err(Answer::Stop(f)) if f.code == ExitCode::Refused), "{name}");
     }
-    for name in [
-        "401_bulk_key_unknown",
-        "401_bulk_key_malformed",
-        "403_bulk_no_write_privilege",
-        "403_mget_no_read_privilege",
-    ] {
+    for name in ["401_bulk_key_unknown", "401_bulk_key_malformed"] {
+        let judged = judge_answer(&recorded(name));
+        assert!(matches!(judged, Some(Answer::Unauthenticated(f)) if f.code == ExitCode::Refused), "{name}");
+    }
+    for name in ["403_bulk_no_write_privilege", "403_mget_no_read_privilege"] {
         let judged = judge_answer(&recorded(name));
         assert!(matches!(judged, Some(Answer::Stop(f)) if f.code == ExitCode::Refused), "{name}");
     }
