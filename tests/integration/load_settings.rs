@@ -1,7 +1,6 @@
 //! `--bulk-load-settings`: what is set for a load is put back, whatever ends it.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use serde_json::json;
 
@@ -121,11 +120,7 @@ fn a_second_signal_leaves_the_record_for_the_next_run() {
     let before = [("index.number_of_replicas", "2")];
     let env = env_with(&before);
     let mut running = load_in_progress(&env);
-    running.signal("TERM");
-    while running.is_running() && !running.has_said("signal") {
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    running.signal("TERM");
+    running.signal_until_it_ends("TERM");
     running.wait().exits(143);
     assert_eq!(settings(&env, "posts"), map(&TUNED));
     env.fake.release();

@@ -59,11 +59,7 @@ fn a_second_signal_ends_the_run_at_once() {
         env.fake.fail_bulks(usize::MAX, Fault::Hang);
         let mut running = env.ingest().start();
         env.fake.wait_for_bulks(1);
-        // Signals that come close together count as one.
-        while running.is_running() {
-            running.signal(signal);
-            std::thread::sleep(Duration::from_millis(50));
-        }
+        running.signal_until_it_ends(signal);
         let run = running.wait().exits(code);
         run.check(run.took < SOON, "it ends at once");
         assert!(env.state().is_empty());

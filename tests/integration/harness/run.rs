@@ -79,6 +79,14 @@ impl Running {
         assert!(status.success(), "{kill}: {status}");
     }
 
+    /// Sends a signal again and again: those that come close to the first count as one with it.
+    pub(crate) fn signal_until_it_ends(&mut self, name: &str) {
+        while self.is_running() && self.started.elapsed() < TIME_LIMIT {
+            self.signal(name);
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
     /// Whether it still runs.
     pub(crate) fn is_running(&mut self) -> bool {
         self.child.try_wait().expect("a status").is_none()
