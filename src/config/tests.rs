@@ -1,3 +1,5 @@
+//! What the settings come to: command line over environment over defaults, and what is refused.
+
 use super::*;
 
 const SERVER: [(&str, &str); 2] =

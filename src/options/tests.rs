@@ -1,3 +1,5 @@
+//! The table of options against the parser, the settings that are looked up, and the files made from it.
+
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 

@@ -39,7 +39,7 @@ impl Spare {
             return Ok(spare);
         }
         // Room for a somewhat larger archive: those that follow each other are about of a size.
-        MmapMut::map_anon(bytes.saturating_add(bytes / 8)).map_err(|_| out_of_memory())
+        MmapMut::map_anon(bytes.saturating_add(bytes / 8)).map_err(|_| ArchiveError::out_of_memory())
     }
 }
 
@@ -62,7 +62,7 @@ impl Image {
         let memory = spare.take(len.saturating_add(SLACK_BYTES))?;
         let mut image = Self { memory: Some(memory), len, home: spare.give.clone() };
         let memory = image.memory.as_deref_mut().unwrap_or_default();
-        let (database, slack) = memory.split_at_mut_checked(len).ok_or_else(out_of_memory)?;
+        let (database, slack) = memory.split_at_mut_checked(len).ok_or_else(ArchiveError::out_of_memory)?;
         packed.unpack_into(inflater, database)?;
         check_last_page(database)?;
         forget_wal_mode(database);
@@ -121,8 +121,4 @@ fn forget_wal_mode(database: &mut [u8]) {
     {
         versions.fill(1);
     }
-}
-
-fn out_of_memory() -> ArchiveError {
-    ArchiveError::Unavailable("there is no memory for it".to_owned())
 }

@@ -36,6 +36,10 @@ impl ArchiveError {
     pub(super) fn broken(defect: impl Into<String>) -> Self {
         Self::Broken(defect.into())
     }
+
+    pub(super) fn out_of_memory() -> Self {
+        Self::Unavailable("there is no memory for it".to_owned())
+    }
 }
 
 impl fmt::Display for ArchiveError {

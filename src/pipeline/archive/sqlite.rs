@@ -187,7 +187,7 @@ fn read_file(path: &Path, limit: u64, out: &mut Vec<u8>) -> Result<(), ArchiveEr
     }
     out.clear();
     let expected = usize::try_from(metadata.len().min(limit)).unwrap_or(usize::MAX);
-    out.try_reserve(expected).map_err(|_| out_of_memory())?;
+    out.try_reserve(expected).map_err(|_| ArchiveError::out_of_memory())?;
     File::open(path)
         .and_then(|file| file.take(limit.saturating_add(1)).read_to_end(out))
         .map(drop)
@@ -229,15 +229,11 @@ fn field<'a>(row: &'a rusqlite::Row<'_>, column: usize) -> rusqlite::Result<Fiel
 impl From<rusqlite::Error> for ArchiveError {
     fn from(error: rusqlite::Error) -> Self {
         match error.sqlite_error_code() {
-            Some(ErrorCode::OutOfMemory) => out_of_memory(),
+            Some(ErrorCode::OutOfMemory) => Self::out_of_memory(),
             Some(ErrorCode::OperationInterrupted) => {
                 Self::broken("reading the database takes more operations than its size accounts for")
             }
             _ => Self::Broken(error.to_string()),
         }
     }
-}
-
-fn out_of_memory() -> ArchiveError {
-    ArchiveError::Unavailable("there is no memory for it".to_owned())
 }
