@@ -71,9 +71,10 @@ fn signals_that_come_together_are_one_as_those_of_the_timeout_command() {
     for (signal, code) in [("TERM", 143), ("INT", 130)] {
         let env = TestEnv::with_archives(&archives());
         env.fake.fail_bulks(usize::MAX, Fault::Hang);
-        let running = env.ingest().start();
+        // The only worker cannot hand on all of the first archive: the others are never begun.
+        let running = env.ingest().args(&["--batch-docs", "1", "--senders", "1", "--workers", "1"]).start();
         env.fake.wait_for_bulks(1);
-        running.signal_often(signal, 20);
+        running.signal_often(signal, 3);
         while !running.has_said("stopping") {
             std::thread::sleep(Duration::from_millis(5));
         }
