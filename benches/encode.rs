@@ -11,7 +11,7 @@ use megastream_ingest::pipeline::decode::{DIMENSIONS, Dropped, Embeddings, Post,
 use megastream_ingest::pipeline::encode::VectorEncoding;
 use megastream_ingest::pipeline::encode::batch::Batcher;
 use megastream_ingest::pipeline::encode::document::write_post;
-use megastream_ingest::pipeline::{ActionKind, Archive, Version};
+use megastream_ingest::pipeline::{Action, ActionKind, Archive, Version};
 
 const POSTS: usize = 1000;
 
@@ -67,7 +67,7 @@ fn encode(criterion: &mut Criterion) {
                 |body: &mut Vec<u8>| write_post(body, post, &embeddings, vectors, version, 1_766_016_000_000);
             let next = || std::mem::take(&mut spare);
             if let Some(batch) =
-                batcher.push(ActionKind::Post, row_id as i64, version, post.at_uri, write, next)
+                batcher.push(Action::new(ActionKind::Post, version, post.at_uri), write, next)
             {
                 bytes += batch.body.len();
                 spare = batch.body;

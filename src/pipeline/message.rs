@@ -38,6 +38,11 @@ impl Version {
         fits.then_some(Self((archive_seconds as u64) << ROW_ID_BITS | row_id as u64))
     }
 
+    /// The row id in it.
+    pub fn row_id(self) -> i64 {
+        (self.0 % MAX_ROW_ID as u64) as i64
+    }
+
     /// The version under which a post or a tombstone is indexed.
     pub fn of_index(self) -> u64 {
         self.0
@@ -114,6 +119,12 @@ pub struct Action {
 }
 
 impl Action {
+    /// An action of the row that the version is of, in the batch's own archive. Its lines are yet to be set.
+    pub fn new(kind: ActionKind, version: Version, id: &str) -> Self {
+        let row_id = version.row_id();
+        Self { kind, row_id, origin: None, version, id: id.into(), author: None, lines: 0..0 }
+    }
+
     /// The ids under which a tombstone of a post may stand: its own, and its author's.
     pub fn tombstone_ids(&self) -> impl Iterator<Item = &str> {
         iter::once(&*self.id).chain(self.author.as_deref())
@@ -317,6 +328,7 @@ mod tests {
         let b = Version::new(1_766_016_001, 0).unwrap();
         assert!(a < b);
         assert_eq!(a.of_index(), 474_061_310_263_296_000 + MAX_ROW_ID as u64 - 1);
+        assert_eq!((a.row_id(), b.row_id()), (MAX_ROW_ID - 1, 0));
     }
 
     #[test]

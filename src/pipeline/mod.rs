@@ -16,6 +16,8 @@ pub mod decode;
 
 pub mod encode;
 
+pub mod outlet;
+
 pub mod sender;
 
 pub mod ledger;

@@ -4,16 +4,15 @@
 //! row came from, so that a document refused anew becomes the dead letter that it was.
 
 use std::io::{self, BufRead};
-use std::mem;
 use std::sync::Arc;
 
 use crossbeam_channel::Sender;
 
-use super::encode::batch::Batcher;
 use super::encode::buffers::Buffers;
 use super::encode::document::write_index;
+use super::outlet::Outlet;
 use super::source::dead_letters::{Entry, LONGEST_LINE, Line, Lines, parse};
-use super::{Action, ActionKind, Archive, ArchiveEnd, Batch, DeadLetter, Event, Outcomes, Reasons};
+use super::{Action, ActionKind, Archive, ArchiveEnd, Batch, DeadLetter, Event, Reasons};
 use crate::config::BatchLimits;
 use crate::exit::Failure;
 use crate::shutdown::Stop;
@@ -44,33 +43,22 @@ impl Replay<'_> {
     pub fn run(&self, mut lines: Lines<impl BufRead>, batches: Sender<Batch>, events: Sender<Event>) {
         let mut reading = Reading {
             replay: self,
-            batches,
-            events,
-            batcher: Batcher::new(self.file.clone(), self.limits, self.buffers.take()),
+            outlet: Outlet::new(&self.file, self.limits, &batches, &events, self.buffers),
             origin: "".into(),
-            outcomes: Outcomes::default(),
-            read: 0,
-            handed_on: 0,
         };
         let end = reading.read(&mut lines);
-        reading.finish(end);
+        let (outcomes, batches) = reading.outlet.finish();
+        // The ledger listens until all senders of events are gone.
+        let _ = events.send(Event::Archive { archive: self.file.clone(), outcomes, batches, end });
     }
 }
 
 /// A dead-letter file that is being read.
 struct Reading<'r> {
     replay: &'r Replay<'r>,
-    batches: Sender<Batch>,
-    events: Sender<Event>,
-    batcher: Batcher,
+    outlet: Outlet<'r>,
     /// The archive of the line before: neighbours mostly share it.
     origin: Arc<str>,
-    /// Outcomes of lines that are not sent, as far as the ledger has not been told yet.
-    outcomes: Outcomes,
-    /// Lines read.
-    read: u64,
-    /// Batches handed to the senders, and lots of kept lines told to the ledger.
-    handed_on: u64,
 }
 
 impl Reading<'_> {
@@ -81,9 +69,10 @@ impl Reading<'_> {
                 Ok(None) => return ArchiveEnd::Complete,
                 Err(error) => return self.unreadable(&error),
             };
-            self.read += 1;
+            let tally = &mut self.outlet.outcomes.tally;
+            tally.read += 1;
             if self.replay.stop.is_requested() {
-                self.outcomes.tally.unconfirmed += 1;
+                tally.unconfirmed += 1;
                 return ArchiveEnd::Abandoned("the run was stopped".into());
             }
             match line.content.map(parse) {
@@ -113,7 +102,7 @@ impl Reading<'_> {
         if *self.origin != *archive {
             self.origin = archive.into();
         }
-        let write = |body: &mut Vec<u8>| {
+        let write = |body: &mut Vec<u8>, version| {
             write_index(body, kind.index(), &id, version);
             body.extend_from_slice(document.get().as_bytes());
             body.push(b'\n');
@@ -121,9 +110,7 @@ impl Reading<'_> {
         let (id, origin) = (id.as_str().into(), Some(self.origin.clone()));
         let author = author.filter(|_| self.replay.account_deletions).map(String::into_boxed_str);
         let action = Action { kind, row_id, origin, version, id, author, lines: 0..0 };
-        if let Some(batch) = self.batcher.push_action(action, write, || self.replay.buffers.take()) {
-            self.send(batch);
-        }
+        self.outlet.push(action, write);
     }
 
     /// Counts a line that cannot be replayed, and keeps it. One that is too long to be held stays in the replayed
@@ -131,14 +118,15 @@ impl Reading<'_> {
     fn keep(&mut self, Line { number, content }: Line<'_>, reason: &str) {
         let name = &self.replay.file.name;
         log::debug!("{name:?}, line {number} cannot be replayed: {reason}");
-        self.outcomes.tally.rejected += 1;
-        Reasons::count(&mut self.outcomes.reasons.rejected, NOT_REPLAYABLE);
+        let outcomes = &mut self.outlet.outcomes;
+        outcomes.tally.rejected += 1;
+        Reasons::count(&mut outcomes.reasons.rejected, NOT_REPLAYABLE);
         match content {
             Some(line) => {
-                self.outcomes.kept_lines.extend_from_slice(line);
-                self.outcomes.kept_lines.push(b'\n');
+                outcomes.kept_lines.extend_from_slice(line);
+                outcomes.kept_lines.push(b'\n');
             }
-            None => self.outcomes.dead_letters.push(DeadLetter {
+            None => outcomes.dead_letters.push(DeadLetter {
                 archive: name.clone(),
                 row_id: i64::try_from(number).unwrap_or(i64::MAX),
                 at_uri: String::new(),
@@ -149,36 +137,9 @@ impl Reading<'_> {
                 document: None,
             }),
         }
-        if self.outcomes.kept_lines.len() >= KEPT_BYTES {
-            let outcomes = mem::take(&mut self.outcomes);
-            self.handed_on += 1;
-            self.tell(Event::Batch { archive: self.replay.file.clone(), outcomes });
+        if outcomes.kept_lines.len() >= KEPT_BYTES {
+            self.outlet.tell_outcomes();
         }
-    }
-
-    fn send(&mut self, batch: Batch) {
-        let lines = batch.actions.len() as u64;
-        match self.batches.send(batch) {
-            Ok(()) => self.handed_on += 1,
-            // The channel outlives the reading; lines that could not be handed on are told all the same.
-            Err(_) => self.outcomes.tally.unconfirmed += lines,
-        }
-    }
-
-    fn tell(&self, event: Event) {
-        // The ledger listens until all senders of events are gone.
-        let _ = self.events.send(event);
-    }
-
-    fn finish(mut self, end: ArchiveEnd) {
-        let next = Batcher::new(self.replay.file.clone(), self.replay.limits, Vec::new());
-        if let Some(batch) = mem::replace(&mut self.batcher, next).finish() {
-            self.send(batch);
-        }
-        let mut outcomes = mem::take(&mut self.outcomes);
-        outcomes.tally.read = self.read;
-        let (archive, batches) = (self.replay.file.clone(), self.handed_on);
-        self.tell(Event::Archive { archive, outcomes, batches, end });
     }
 }
 
@@ -190,6 +151,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::pipeline::Outcomes;
     use crate::shutdown::StopReason;
 
     /// A line as the ledger writes it.

@@ -89,12 +89,12 @@ impl Table {
     /// Whether there is a table of the name: an error for a view or a virtual table.
     ///
     /// When SQLite reads the schema, it checks that `type` and `name` are what `sql` says. A virtual table is of
-    /// type `table`, but cannot do without the word.
+    /// type `table`, too; but whatever was typed, SQLite keeps the SQL of a plain one with just this beginning.
     fn exists(connection: &Connection, name: &str) -> Result<bool, ArchiveError> {
         let plain = connection
             .query_row(
-                "SELECT type = 'table' AND sql NOT LIKE '%virtual%' FROM sqlite_schema
-                 WHERE name = ?1 AND type IN ('table', 'view')",
+                "SELECT type = 'table' AND sql LIKE 'CREATE TABLE %' FROM sqlite_schema
+                 WHERE name = ?1 COLLATE NOCASE AND type IN ('table', 'view')",
                 [name],
                 |row| row.get(0),
             )

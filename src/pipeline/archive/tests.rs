@@ -238,6 +238,18 @@ fn a_database_without_the_table_or_one_of_its_columns_is_broken() {
 }
 
 #[test]
+fn other_columns_of_a_table_and_the_case_of_its_name_do_not_matter() {
+    for sql in [
+        "CREATE TABLE posts (at_uri, did, raw_post, inferences, virtual_clicks INT)",
+        "CREATE TABLE posts (at_uri, did, raw_post, inferences, day AS (substr(at_uri, 1, 3)) VIRTUAL)",
+        "create  table /* virtual */ Enriched_Posts (AT_URI, did, raw_post, inferences)",
+        "CREATE TABLE IF NOT EXISTS \"posts\"(at_uri, did, raw_post, inferences)",
+    ] {
+        assert!(open_sql(sql).is_ok(), "{sql}");
+    }
+}
+
+#[test]
 fn a_view_or_a_virtual_table_that_poses_as_the_table_is_broken() {
     let view = "CREATE TABLE t (at_uri, did, raw_post, inferences); CREATE VIEW posts AS SELECT * FROM t";
     assert_broken(open_sql(view), "view or virtual");

@@ -1,7 +1,7 @@
 //! Stage 3: what a row means. Pure.
 //!
 //! [`classify`] is the one place where it is decided what becomes of a row: a post, a deletion, nothing, or a
-//! dead letter. Embeddings are the dear part, and rows are often superseded, so they are decoded apart from
+//! dead letter. Embeddings are the expensive part, and rows are often superseded, so they are decoded apart from
 //! it ([`EmbeddingDecoder`]), and only for posts that are sent.
 //!
 //! Source of the rules: contract, sections 2 and 3.
@@ -153,6 +153,13 @@ impl Rejection {
     fn new(name: &'static str, reason: impl Into<String>) -> Self {
         Self { name, reason: reason.into() }
     }
+
+    /// Of a row whose event has no place in the order.
+    pub fn row_id_out_of_range(row_id: i64) -> Self {
+        let reason =
+            format!("row id {row_id} is not in 0 to {}: a version has no room for it", MAX_ROW_ID - 1);
+        Self::new("row_id_out_of_range", reason)
+    }
 }
 
 /// How often each field was left out of one document.
@@ -208,25 +215,14 @@ fn account_deletion<'a>(column: Field<'a>, message: &Message<'a>) -> Option<Acco
     Some(AccountDeletion { did, deleted_at: message.time_us.and_then(timestamp::from_micros) })
 }
 
-/// Rejects a row whose event has no place in the order.
-///
-/// # Errors
-///
-/// Where a version has no room for the row id.
-pub fn check_row_id(row_id: i64) -> Result<(), Rejection> {
-    if (0..MAX_ROW_ID).contains(&row_id) {
-        return Ok(());
-    }
-    let reason = format!("row id {row_id} is not in 0 to {}: a version has no room for it", MAX_ROW_ID - 1);
-    Err(Rejection::new("row_id_out_of_range", reason))
-}
-
 /// The verdict on an event of a post.
 fn judge_event<'a>(
     row: &Row<'a>,
     raw_post: Result<RawPost<'a>, Rejection>,
 ) -> Result<Verdict<'a>, Rejection> {
-    check_row_id(row.id)?;
+    if !(0..MAX_ROW_ID).contains(&row.id) {
+        return Err(Rejection::row_id_out_of_range(row.id));
+    }
     let at_uri = read_at_uri(row.at_uri)?;
     let RawPost { message: Message { did, time_us, commit, .. }, hydrated } = raw_post?;
     let Commit { operation, record } =

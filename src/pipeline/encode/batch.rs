@@ -4,7 +4,7 @@ use std::mem;
 use std::sync::Arc;
 
 use crate::config::BatchLimits;
-use crate::pipeline::{Action, ActionKind, Archive, Batch, Version};
+use crate::pipeline::{Action, Archive, Batch};
 
 /// Collects the actions of one archive into batches. Every batch is within both limits, but for a single
 /// document over the byte limit, which travels alone.
@@ -22,26 +22,9 @@ impl Batcher {
         Self { archive, limits, body, actions: Vec::new() }
     }
 
-    /// Appends one action, whose lines `write` appends to the buffer it is given. Returns the batch that is
-    /// full with it, or that had no room for it. `spare` gives the buffer of the next batch.
+    /// Appends one action, whose `lines` are yet to be set: `write` appends them to the buffer it is given. Returns the
+    /// batch that is full with it, or that had no room for it. `spare` gives the buffer of the next batch.
     pub fn push(
-        &mut self,
-        kind: ActionKind,
-        row_id: i64,
-        version: Version,
-        id: &str,
-        write: impl FnOnce(&mut Vec<u8>),
-        spare: impl FnOnce() -> Vec<u8>,
-    ) -> Option<Batch> {
-        self.push_action(
-            Action { kind, row_id, origin: None, version, id: id.into(), author: None, lines: 0..0 },
-            write,
-            spare,
-        )
-    }
-
-    /// As [`Self::push`], with an action whose `lines` are yet to be set.
-    pub fn push_action(
         &mut self,
         action: Action,
         write: impl FnOnce(&mut Vec<u8>),
@@ -65,14 +48,16 @@ impl Batcher {
     }
 
     /// The last batch, if anything is left.
-    pub fn finish(mut self) -> Option<Batch> {
+    pub fn finish(&mut self) -> Option<Batch> {
         self.cut(Vec::new())
     }
 
     fn cut(&mut self, mut next: Vec<u8>) -> Option<Batch> {
         next.clear();
-        let body = mem::replace(&mut self.body, next);
+        let mut body = mem::replace(&mut self.body, next);
         let actions = mem::take(&mut self.actions);
+        // Nothing stands behind the last action, but for what a `write` that panicked has left.
+        body.truncate(actions.last().map_or(0, |action| action.lines.end));
         (!actions.is_empty()).then(|| Batch { archive: self.archive.clone(), body, actions })
     }
 }
@@ -82,22 +67,42 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::pipeline::{ActionKind, Version};
 
     fn archive() -> Arc<Archive> {
         Arc::new(Archive { name: "a".into(), path: "a".into(), seconds: Some(1), bytes: 0, modified_ns: 0 })
+    }
+
+    fn action(row_id: i64) -> Action {
+        Action::new(ActionKind::Post, Version::new(1, row_id).unwrap(), "id")
     }
 
     fn batches(limits: BatchLimits, sizes: &[usize]) -> Vec<Batch> {
         let mut batcher = Batcher::new(archive(), limits, b"left over".to_vec());
         let mut batches = Vec::new();
         for (row_id, &size) in sizes.iter().enumerate() {
-            let version = Version::new(1, row_id as i64).unwrap();
             let write = |body: &mut Vec<u8>| body.resize(body.len() + size, row_id as u8);
             let spare = || b"spare".to_vec();
-            batches.extend(batcher.push(ActionKind::Post, row_id as i64, version, "id", write, spare));
+            batches.extend(batcher.push(action(row_id as i64), write, spare));
         }
         batches.extend(batcher.finish());
         batches
+    }
+
+    #[test]
+    fn half_a_document_is_not_sent() {
+        let mut batcher = Batcher::new(archive(), BatchLimits { docs: 10, bytes: 100 }, Vec::new());
+        assert!(batcher.push(action(1), |body| body.extend_from_slice(b"whole\n"), Vec::new).is_none());
+        let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            let half = |body: &mut Vec<u8>| {
+                body.extend_from_slice(b"ha");
+                panic!("in the middle of a document");
+            };
+            batcher.push(action(2), half, Vec::new)
+        }));
+        assert!(panicked.is_err());
+        let batch = batcher.finish().unwrap();
+        assert_eq!((&*batch.body, batch.actions.len()), (&b"whole\n"[..], 1));
     }
 
     proptest! {

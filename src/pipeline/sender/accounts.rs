@@ -103,7 +103,7 @@ impl Bulk<'_> {
 
     /// The tombstones of an account's posts, under the row and the version of its deletion.
     fn tombstones(&self, batch: &Batch, account: &Action, at_uris: &HashSet<String>) -> Vec<Batch> {
-        let &Action { kind, row_id, version, ref id, .. } = account;
+        let &Action { kind, version, ref id, .. } = account;
         let ActionKind::AccountTombstone { deleted_at } = kind else { return Vec::new() };
         let mut batcher = Batcher::new(batch.archive.clone(), self.limits, Vec::new());
         let mut batches = Vec::new();
@@ -111,7 +111,8 @@ impl Bulk<'_> {
             let deletion = Deletion { at_uri, author_did: id.as_ref().into(), deleted_at: Some(deleted_at) };
             let write =
                 |body: &mut Vec<u8>| write_tombstone(body, &deletion, deleted_at, version, now_millis());
-            batches.extend(batcher.push(ActionKind::Tombstone, row_id, version, at_uri, write, Vec::new));
+            let action = Action::new(ActionKind::Tombstone, version, at_uri);
+            batches.extend(batcher.push(action, write, Vec::new));
         }
         batches.extend(batcher.finish());
         batches

@@ -16,8 +16,18 @@ struct State {
     openers: usize,
 }
 
+/// A worker that may still open an archive.
+pub(super) struct Opener<'b>(&'b Board);
+
+impl Drop for Opener<'_> {
+    fn drop(&mut self) {
+        self.0.state().openers -= 1;
+        self.0.changed.notify_all();
+    }
+}
+
 impl Board {
-    /// An empty board, for so many workers.
+    /// An empty board, for so many workers, each of which takes an [`Opener`].
     pub(super) fn new(workers: usize) -> Self {
         Self { state: Mutex::new(State { archives: Vec::new(), openers: workers }), changed: Condvar::new() }
     }
@@ -33,10 +43,10 @@ impl Board {
         self.state().archives.retain(|other| !Arc::ptr_eq(other, archive));
     }
 
-    /// A worker will open no archive any more.
-    pub(super) fn opens_no_more(&self) {
-        self.state().openers -= 1;
-        self.changed.notify_all();
+    /// The calling worker's right to open archives, until it is dropped: also by a panic, since the others wait for
+    /// its end.
+    pub(super) fn opener(&self) -> Opener<'_> {
+        Opener(self)
     }
 
     /// Waits for an archive to help with; None when there will be none any more.

@@ -65,10 +65,11 @@ impl Workers<'_> {
         self.pool.broadcast(|_| {
             let mut scratch = Scratch::default();
             let out = Out { batches: &batches, events: &events };
+            let opener = board.opener();
             while let Some(work) = next() {
                 self.take_up(work, &board, &out, &mut scratch);
             }
-            board.opens_no_more();
+            drop(opener);
             while let Some(shared) = board.take() {
                 self.read(&shared, None, &out, &mut scratch.embeddings);
             }

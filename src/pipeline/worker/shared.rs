@@ -7,14 +7,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::pipeline::archive::{ArchiveError, Database, Image};
 use crate::pipeline::decode::deciding::Superseded;
-use crate::pipeline::{Archive, ArchiveEnd, Outcomes};
+use crate::pipeline::{Archive, ArchiveEnd, Outcomes, Version};
 
 /// Rows of a range: some ten milliseconds of work, so that readers end at about the same time, and far more than
 /// finding its first row costs.
 const RANGE_ROWS: u64 = 256;
 
-/// The last deletion of each account, by its DID: row id, and time in milliseconds since 1970.
-pub(super) type Accounts = BTreeMap<String, (i64, i64)>;
+/// The last deletion of each account, by its DID: version, and time in milliseconds since 1970.
+pub(super) type Accounts = BTreeMap<String, (Version, i64)>;
 
 /// An archive that is being read.
 pub(super) struct Shared {
@@ -63,9 +63,9 @@ impl Found {
     }
 }
 
-/// Keeps the last deletion of an account: the one with the highest row id. Whether there are two now, of which one
+/// Keeps the last deletion of an account: the one with the highest version. Whether there are two now, of which one
 /// is superseded.
-pub(super) fn keep_last(accounts: &mut Accounts, did: String, deletion: (i64, i64)) -> bool {
+pub(super) fn keep_last(accounts: &mut Accounts, did: String, deletion: (Version, i64)) -> bool {
     let earlier = accounts.get(&did).copied();
     accounts.insert(did, earlier.map_or(deletion, |earlier| earlier.max(deletion)));
     earlier.is_some()
@@ -172,6 +172,10 @@ mod tests {
         connection.serialize(rusqlite::MAIN_DB).unwrap().to_vec()
     }
 
+    fn version(row_id: i64) -> Version {
+        Version::new(1, row_id).unwrap()
+    }
+
     fn found(read: u64, end: Option<ArchiveEnd>) -> Found {
         let outcomes = Outcomes { tally: Tally { read, ..Tally::default() }, ..Outcomes::default() };
         Found { outcomes, end, ..Found::default() }
@@ -201,14 +205,14 @@ mod tests {
         while shared.next_range().is_some() {}
         assert!(!shared.join());
         let mut one = found(RANGE_ROWS, None);
-        one.accounts.insert("did:a".into(), (9, 90));
+        one.accounts.insert("did:a".into(), (version(9), 90));
         let mut other = found(RANGE_ROWS, None);
-        other.accounts.insert("did:a".into(), (3, 30));
+        other.accounts.insert("did:a".into(), (version(3), 30));
         assert!(shared.leave(one).is_none());
         let all = shared.leave(other).unwrap();
         assert_eq!(all.end, None);
         assert_eq!((all.outcomes.tally.read, all.outcomes.tally.superseded), (2 * RANGE_ROWS, 1));
-        assert_eq!(all.accounts["did:a"], (9, 90));
+        assert_eq!(all.accounts["did:a"], (version(9), 90));
     }
 
     #[test]

@@ -1,0 +1,157 @@
+//! The end of stages 1 to 4: where whoever reads rows (a worker, or a replay) hands on what has become of them.
+//!
+//! Actions go to the senders in batches. Posts and deletions travel apart: a deletion takes a request more than a
+//! post, the delete that follows its tombstone, and in one batch of deletions these share a request instead of each
+//! batch of posts having a small one of its own. (Half of all bulk requests were such, with one deletion in twenty
+//! rows.) The order of the two is of no importance, see [`super::convergence`].
+
+use std::mem;
+use std::sync::Arc;
+
+use crossbeam_channel::Sender;
+
+use super::encode::batch::Batcher;
+use super::encode::buffers::Buffers;
+use super::{Action, ActionKind, Archive, Batch, Event, Outcomes, Version};
+use crate::config::BatchLimits;
+
+/// Hands on the actions and outcomes of one archive, as one of its readers.
+pub struct Outlet<'p> {
+    /// Outcomes of rows that are not sent, as far as the ledger has not been told yet; and of all rows their number.
+    pub outcomes: Outcomes,
+    archive: Arc<Archive>,
+    batches: &'p Sender<Batch>,
+    events: &'p Sender<Event>,
+    buffers: &'p Buffers,
+    posts: Batcher,
+    deletions: Batcher,
+    /// Batches handed to the senders, and outcomes told before the end.
+    handed_on: u64,
+}
+
+impl<'p> Outlet<'p> {
+    /// Nothing is handed on yet.
+    pub fn new(
+        archive: &Arc<Archive>,
+        limits: BatchLimits,
+        batches: &'p Sender<Batch>,
+        events: &'p Sender<Event>,
+        buffers: &'p Buffers,
+    ) -> Self {
+        Self {
+            outcomes: Outcomes::default(),
+            archive: archive.clone(),
+            batches,
+            events,
+            buffers,
+            posts: Batcher::new(archive.clone(), limits, buffers.take()),
+            // Small, even a full batch of them: they need no buffer that held megabytes before.
+            deletions: Batcher::new(archive.clone(), limits, Vec::new()),
+            handed_on: 0,
+        }
+    }
+
+    /// Puts an action into its batch; `write` appends its lines. Hands on the batch that is full with it.
+    pub fn push(&mut self, action: Action, write: impl FnOnce(&mut Vec<u8>, Version)) {
+        let version = action.version;
+        let write = |body: &mut Vec<u8>| write(body, version);
+        let full = match action.kind {
+            ActionKind::Post => self.posts.push(action, write, || self.buffers.take()),
+            ActionKind::Tombstone | ActionKind::AccountTombstone { .. } => {
+                self.deletions.push(action, write, Vec::new)
+            }
+        };
+        self.send(full);
+    }
+
+    /// Tells the ledger of the outcomes so far. The number of rows read is kept, since it is told at the end.
+    pub fn tell_outcomes(&mut self) {
+        let mut outcomes = mem::take(&mut self.outcomes);
+        self.outcomes.tally.read = mem::take(&mut outcomes.tally.read);
+        // The ledger listens until all senders of events are gone.
+        let _ = self.events.send(Event::Batch { archive: self.archive.clone(), outcomes });
+        self.handed_on += 1;
+    }
+
+    /// Hands on what is in no full batch. Returns the outcomes that are yet to be told, and how many batches and
+    /// outcomes have been handed on.
+    pub fn finish(mut self) -> (Outcomes, u64) {
+        for last in [self.posts.finish(), self.deletions.finish()] {
+            self.send(last);
+        }
+        (self.outcomes, self.handed_on)
+    }
+
+    fn send(&mut self, batch: Option<Batch>) {
+        let Some(batch) = batch else { return };
+        let rows = batch.actions.len() as u64;
+        match self.batches.send(batch) {
+            Ok(()) => self.handed_on += 1,
+            // The channel outlives its producers; rows that could not be handed on are told all the same.
+            Err(_) => self.outcomes.tally.unconfirmed += rows,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crossbeam_channel::{Receiver, unbounded};
+
+    use super::*;
+
+    fn archive() -> Arc<Archive> {
+        Arc::new(Archive { name: "a".into(), path: "a".into(), seconds: Some(1), bytes: 0, modified_ns: 0 })
+    }
+
+    fn push(outlet: &mut Outlet<'_>, kind: ActionKind, row_id: i64) {
+        let action = Action::new(kind, Version::new(1, row_id).unwrap(), "id");
+        outlet.push(action, |body, _| body.extend_from_slice(b"line\n"));
+    }
+
+    fn with_outlet(docs: usize, f: impl FnOnce(Outlet<'_>)) -> (Receiver<Batch>, Receiver<Event>) {
+        let ((batch_sender, batches), (event_sender, events)) = (unbounded(), unbounded());
+        let limits = BatchLimits { docs, bytes: 1 << 20 };
+        f(Outlet::new(&archive(), limits, &batch_sender, &event_sender, &Buffers::new(1)));
+        (batches, events)
+    }
+
+    #[test]
+    fn posts_and_deletions_travel_apart() {
+        let (batches, _) = with_outlet(2, |mut outlet| {
+            for row_id in 0..3 {
+                push(&mut outlet, ActionKind::Post, row_id);
+                push(&mut outlet, ActionKind::Tombstone, 10 + row_id);
+            }
+            assert_eq!(outlet.finish().1, 4);
+        });
+        let rows: Vec<Vec<i64>> =
+            batches.iter().map(|batch| batch.actions.iter().map(|action| action.row_id).collect()).collect();
+        assert_eq!(rows, [vec![0, 1], vec![10, 11], vec![2], vec![12]]);
+    }
+
+    #[test]
+    fn outcomes_told_early_leave_the_number_of_rows_for_the_end() {
+        let (_, events) = with_outlet(2, |mut outlet| {
+            outlet.outcomes.tally.read = 5;
+            outlet.outcomes.tally.skipped = 2;
+            outlet.tell_outcomes();
+            let (outcomes, handed_on) = outlet.finish();
+            assert_eq!((outcomes.tally.read, outcomes.tally.skipped, handed_on), (5, 0, 1));
+        });
+        let Ok(Event::Batch { outcomes, .. }) = events.recv() else { panic!("nothing was told") };
+        assert_eq!((outcomes.tally.read, outcomes.tally.skipped), (0, 2));
+    }
+
+    #[test]
+    fn rows_that_nobody_takes_are_unconfirmed() {
+        let ((batch_sender, batches), (event_sender, _events)) = (unbounded(), unbounded());
+        drop(batches);
+        let limits = BatchLimits { docs: 10, bytes: 1 << 20 };
+        let buffers = Buffers::new(1);
+        let mut outlet = Outlet::new(&archive(), limits, &batch_sender, &event_sender, &buffers);
+        push(&mut outlet, ActionKind::Post, 1);
+        push(&mut outlet, ActionKind::Tombstone, 2);
+        let (outcomes, handed_on) = outlet.finish();
+        assert_eq!((outcomes.tally.unconfirmed, handed_on), (2, 0));
+    }
+}
