@@ -9,7 +9,7 @@ use std::sync::Arc;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use libdeflater::Decompressor;
 use megastream_ingest::pipeline::archive::{ALL_ROWS, ArchiveError, Buffers, Database, Limits, Packed};
-use megastream_ingest::pipeline::decode::{Field, Row};
+use megastream_ingest::pipeline::archive::{Field, Row};
 
 #[path = "support/archives.rs"]
 mod archives;

@@ -4,8 +4,8 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use megastream_ingest::pipeline::archive::{ArchiveError, Buffers, Database};
-use megastream_ingest::pipeline::decode::deciding::Superseded;
 use megastream_ingest::pipeline::decode::{EmbeddingDecoder, classify};
+use megastream_ingest::pipeline::worker::superseded::Superseded;
 use rusqlite::{Connection, MAIN_DB};
 
 use super::harness::fuzz;

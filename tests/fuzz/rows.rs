@@ -3,7 +3,8 @@
 use std::cell::RefCell;
 
 use megastream_ingest::pipeline::Version;
-use megastream_ingest::pipeline::decode::{EmbeddingDecoder, Field, MAX_ID_BYTES, Row, Verdict, classify};
+use megastream_ingest::pipeline::archive::{Field, Row};
+use megastream_ingest::pipeline::decode::{EmbeddingDecoder, MAX_ID_BYTES, Verdict, classify};
 use megastream_ingest::pipeline::encode::VectorEncoding;
 use megastream_ingest::pipeline::encode::document::{write_delete, write_post, write_tombstone};
 use serde::de::IgnoredAny;

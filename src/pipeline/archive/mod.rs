@@ -9,18 +9,22 @@
 
 use std::fmt;
 
+mod buffers;
 #[cfg(test)]
 mod fixture;
 mod image;
+mod row;
 mod schema;
 mod sqlite;
 #[cfg(test)]
 mod tests;
 mod zip;
 
+pub use self::buffers::Buffers;
 pub use self::image::Image;
+pub use self::row::{Field, Row};
 pub use self::schema::MAX_FIELD_BYTES;
-pub use self::sqlite::{ALL_ROWS, Buffers, Database};
+pub use self::sqlite::{ALL_ROWS, Database};
 pub use self::zip::{Limits, Packed};
 
 /// Why an archive could not be read. The text names the defect, not the archive.

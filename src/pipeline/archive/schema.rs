@@ -9,7 +9,7 @@ use rusqlite::{Connection, OptionalExtension};
 
 use super::ArchiveError;
 
-/// A text of more bytes is handed over as [`Field::Other`](crate::pipeline::decode::Field::Other), unread.
+/// A text of more bytes is handed over as [`Field::Other`](super::Field::Other), unread.
 /// Real ones have some 30 KB.
 pub const MAX_FIELD_BYTES: i32 = 64 << 20;
 

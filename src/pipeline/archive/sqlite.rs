@@ -1,73 +1,22 @@
 //! The rows of an archive's database, which is held in memory as a whole.
 
-use std::fs::{self, File};
-use std::io::{self, Read};
 use std::ops::{ControlFlow, RangeInclusive};
-use std::path::Path;
 use std::sync::Arc;
 
-use libdeflater::Decompressor;
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, ErrorCode, MAIN_DB, OptionalExtension, Params};
 
-use super::image::{Image, Spare};
+use super::ArchiveError;
+use super::image::Image;
+use super::row::{Field, Row};
 use super::schema::{Queries, SCHEMA_OPERATIONS, Table, harden, limit_operations};
-use super::{ArchiveError, Limits, Packed};
-use crate::pipeline::decode::{Field, Row};
 
 /// Operations that reading the rows may take, per byte of the database: the smallest row has some 9 bytes
 /// and takes some 50 operations if each method is called once.
 const OPERATIONS_A_BYTE: u64 = 8;
 
-/// Capacity that [`Buffers`] keep for the compressed file from one archive to the next, in bytes.
-const KEPT_BYTES: usize = 64 << 20;
-
 /// The ids of all rows that a table can have.
 pub const ALL_ROWS: RangeInclusive<i64> = i64::MIN..=i64::MAX;
-
-/// What a worker keeps from one archive to the next.
-pub struct Buffers {
-    file: Vec<u8>,
-    inflater: Decompressor,
-    spare: Spare,
-}
-
-impl Buffers {
-    /// Empty buffers.
-    pub fn new() -> Self {
-        Self { file: Vec::new(), inflater: Decompressor::new(), spare: Spare::new() }
-    }
-
-    /// Reads and unzips the archive at `path`.
-    ///
-    /// # Errors
-    ///
-    /// [`ArchiveError::Unavailable`] where the file cannot be read or there is no memory for it,
-    /// [`ArchiveError::Broken`] where it holds no database.
-    pub fn read(&mut self, path: &Path) -> Result<Image, ArchiveError> {
-        let mut file = std::mem::take(&mut self.file);
-        let image = read_file(path, Limits::DEFAULT.file_bytes, &mut file).and_then(|()| self.unpack(&file));
-        file.clear();
-        file.shrink_to(KEPT_BYTES);
-        self.file = file;
-        image
-    }
-
-    /// Unzips an archive whose `file` is in memory already.
-    ///
-    /// # Errors
-    ///
-    /// As [`Buffers::read`].
-    pub fn unpack(&mut self, file: &[u8]) -> Result<Image, ArchiveError> {
-        Image::unpack(&Packed::find(file, &Limits::DEFAULT)?, &mut self.inflater, &self.spare)
-    }
-}
-
-impl Default for Buffers {
-    fn default() -> Self {
-        Self::new()
-    }
-}
 
 /// The database of one archive, open for reading in the memory that it was inflated into. Any number of them may
 /// read the same image at once.
@@ -175,23 +124,6 @@ impl Database {
         }
         Ok(())
     }
-}
-
-/// Reads a file, but no more of it than one byte beyond `limit`: enough to see that it is too large.
-fn read_file(path: &Path, limit: u64, out: &mut Vec<u8>) -> Result<(), ArchiveError> {
-    let unavailable = |error: io::Error| ArchiveError::Unavailable(format!("cannot be read: {error}"));
-    // Asked before it is opened, since opening a FIFO would wait for its writer.
-    let metadata = fs::metadata(path).map_err(unavailable)?;
-    if !metadata.is_file() {
-        return Err(ArchiveError::Unavailable("cannot be read: not a regular file".to_owned()));
-    }
-    out.clear();
-    let expected = usize::try_from(metadata.len().min(limit)).unwrap_or(usize::MAX);
-    out.try_reserve(expected).map_err(|_| ArchiveError::out_of_memory())?;
-    File::open(path)
-        .and_then(|file| file.take(limit.saturating_add(1)).read_to_end(out))
-        .map(drop)
-        .map_err(unavailable)
 }
 
 /// The bytes of an image, for a connection that is closed before the image goes.

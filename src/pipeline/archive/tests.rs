@@ -8,9 +8,9 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::fixture::{THREE_ROWS, database, zip};
+use super::row::Field;
 use super::schema::limit_operations;
 use super::{ALL_ROWS, ArchiveError, Buffers, Database, MAX_FIELD_BYTES};
-use crate::pipeline::decode::Field;
 
 /// What `with_row` and `for_each_row` show of a row: the id and the four columns.
 type Shown = (i64, [String; 4]);
@@ -23,7 +23,7 @@ fn open_sql(sql: &str) -> Result<Database, ArchiveError> {
     open(&zip(&[("a.db", &database(sql))]))
 }
 
-fn show(row: &crate::pipeline::decode::Row<'_>) -> Shown {
+fn show(row: &super::Row<'_>) -> Shown {
     let text = |field| match field {
         Field::Null => "NULL".to_owned(),
         Field::Text(text) => String::from_utf8_lossy(text).into_owned(),

@@ -1,8 +1,9 @@
 //! The embeddings that a row's `inferences` hold.
 
+use super::Dropped;
 use super::json::{Cursor, JsonError, MaybeString};
 use super::vector::{DIMENSIONS, Vector, VectorDecoder};
-use super::{Dropped, Field};
+use crate::pipeline::archive::Field;
 
 /// The embeddings of one row. Source: contract, sections 2 and 3.
 #[derive(Clone, Copy, Debug)]

@@ -29,6 +29,7 @@ use crate::timestamp::now_millis;
 mod board;
 mod reading;
 mod shared;
+pub mod superseded;
 
 /// What all workers share.
 pub struct Workers<'r> {

@@ -4,10 +4,9 @@ use std::ops::ControlFlow;
 
 use super::shared::{Accounts, Found, Shared, keep_last};
 use super::{Out, Workers};
-use crate::pipeline::archive::{ArchiveError, Database};
+use crate::pipeline::archive::{ArchiveError, Database, Row};
 use crate::pipeline::decode::{
-    AccountDeletion, Deletion, EmbeddingDecoder, MAX_ID_BYTES, Post, Rejection, Row, SkipReason, Verdict,
-    classify,
+    AccountDeletion, Deletion, EmbeddingDecoder, MAX_ID_BYTES, Post, Rejection, SkipReason, Verdict, classify,
 };
 use crate::pipeline::encode::document::{write_account_tombstone, write_post, write_tombstone};
 use crate::pipeline::outlet::Outlet;

@@ -5,8 +5,8 @@ use std::mem;
 use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::superseded::Superseded;
 use crate::pipeline::archive::{ArchiveError, Database, Image};
-use crate::pipeline::decode::deciding::Superseded;
 use crate::pipeline::{Archive, ArchiveEnd, Outcomes, Version};
 
 /// Rows of a range: some ten milliseconds of work, so that readers end at about the same time, and far more than

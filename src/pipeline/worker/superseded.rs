@@ -1,11 +1,11 @@
 //! Which row of an archive decides about an `at_uri`: only the last event of each is sent, and a delete beats
-//! every other (contract section 4). Pure but for the rows it asks for.
+//! every other (contract section 4). The rule is pure; the rows it is asked about are read in two steps.
 
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
 
-use super::{Row, Verdict, classify};
-use crate::pipeline::archive::{ArchiveError, Database};
+use crate::pipeline::archive::{ArchiveError, Database, Row};
+use crate::pipeline::decode::{Verdict, classify};
 
 /// The rows of an archive that another row of it makes irrelevant.
 #[derive(Debug, Default)]

@@ -1,0 +1,38 @@
+//! What SQLite hands over of a row.
+
+/// A column as SQLite returned it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Field<'a> {
+    /// NULL.
+    Null,
+    /// A text; SQLite does not promise that it is UTF-8.
+    Text(&'a [u8]),
+    /// A blob, an integer or a real.
+    Other,
+}
+
+impl<'a> Field<'a> {
+    /// The bytes of a text.
+    pub fn bytes(self) -> Option<&'a [u8]> {
+        match self {
+            Field::Text(bytes) => Some(bytes),
+            Field::Null | Field::Other => None,
+        }
+    }
+}
+
+/// A row of the table of posts.
+#[derive(Clone, Copy, Debug)]
+pub struct Row<'a> {
+    /// The row id.
+    pub id: i64,
+    /// URI of the post that the row is an event of.
+    pub at_uri: Field<'a>,
+    /// DID of the author.
+    pub did: Field<'a>,
+    /// The event: a JSON text.
+    pub raw_post: Field<'a>,
+    /// What models say about the post: a JSON text. Not looked at by
+    /// [`classify`](crate::pipeline::decode::classify).
+    pub inferences: Field<'a>,
+}
