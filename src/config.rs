@@ -2,6 +2,7 @@
 //!
 //! Everything that can be wrong with the configuration is found here, before the first archive is opened.
 
+mod files;
 mod rules;
 pub mod s3;
 mod settings;
@@ -252,46 +253,6 @@ impl Config {
     /// Whether the run writes nothing to Elasticsearch and no state.
     pub fn is_dry_run(&self) -> bool {
         matches!(self.task, Task::DryRun { .. })
-    }
-
-    /// No two of the files that a run writes may be the same, nor one of them the file it replays, and their folders
-    /// must be there.
-    fn check_files(&self) -> Result<(), Failure> {
-        let mut files = match &self.task {
-            Task::Replay { path, .. } => vec![("--replay", path.as_path())],
-            _ => vec![("SPOOL_STATE_FILE", self.state_file.as_path())],
-        };
-        files.extend(self.dead_letters.as_deref().map(|path| ("--dead-letter (DEAD_LETTER_FILE)", path)));
-        files.extend(self.metrics_file.as_deref().map(|path| ("--metrics-file (METRICS_FILE)", path)));
-        if let Some(Output::File(path)) = &self.summary {
-            files.push(("--summary-json (SUMMARY_JSON)", path));
-        }
-        if let Task::DryRun { output: Some(Output::File(path)) } = &self.task {
-            files.push(("--output", path));
-        }
-        for (i, (setting, path)) in files.iter().enumerate() {
-            if let Some((other, _)) = files[..i].iter().find(|(_, other)| rules::is_same_file(other, path)) {
-                return Err(Failure::usage(format!(
-                    "{other} and {setting} both name {}: give each a file of its own",
-                    path.display()
-                )));
-            }
-            if path.is_dir() {
-                return Err(Failure::usage(format!(
-                    "{setting} names {}, which is a folder: name a file",
-                    path.display()
-                )));
-            }
-            let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-            if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
-                return Err(Failure::usage(format!(
-                    "{setting} names {}, but there is no folder {}: create it",
-                    path.display(),
-                    folder.display()
-                )));
-            }
-        }
-        Ok(())
     }
 }
 

@@ -77,11 +77,6 @@ pub(super) fn failed_anew(path: &Path) -> PathBuf {
     name.into()
 }
 
-/// Whether two paths name one file, by whatever way.
-pub(super) fn is_same_file(a: &Path, b: &Path) -> bool {
-    a == b || a.canonicalize().is_ok_and(|a| b.canonicalize().is_ok_and(|b| a == b))
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs;

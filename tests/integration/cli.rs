@@ -100,6 +100,18 @@ fn credentials_in_the_url_are_refused_and_not_printed() {
 }
 
 #[test]
+fn an_archive_is_never_written_to() {
+    let env = env();
+    let name = format!("archives/{}", Archive::new("20251218_000000").name());
+    let before = std::fs::read(env.path(&name)).unwrap();
+    for flag in ["--output", "--summary-json", "--metrics-file", "--dead-letter"] {
+        refuses(&env, &env.ingest().without("SUMMARY_JSON").args(&["--dry-run", flag, &name]).run(), flag);
+    }
+    refuses(&env, &env.ingest().var("SPOOL_STATE_FILE", &name).run(), "SPOOL_STATE_FILE");
+    assert_eq!(std::fs::read(env.path(&name)).unwrap(), before);
+}
+
+#[test]
 fn help_goes_to_standard_output() {
     let env = env();
     let run = env.run(&["--help"]).exits(0);
