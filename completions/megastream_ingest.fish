@@ -23,5 +23,5 @@ complete -c megastream_ingest -l batch-bytes -x -d 'bytes a bulk request holds a
 complete -c megastream_ingest -l dead-letter -r -F -d 'rejected rows, one JSON object a line; with --replay, by default, the replayed file\'s name and .failed'
 complete -c megastream_ingest -l summary-json -r -F -d 'the run\'s summary (-: standard output)'
 complete -c megastream_ingest -l metrics-file -r -F -d 'figures in Prometheus text format, every ten seconds'
-complete -c megastream_ingest -l help -d 'print this help'
+complete -c megastream_ingest -l help -d 'print this help; so does -h'
 complete -c megastream_ingest -l version -d 'print the version and the commit it was built from'

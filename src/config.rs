@@ -161,7 +161,7 @@ impl Config {
         let settings = Settings { environment };
         rules::check_replay(&cli)?;
         let mode = settings.choice("--mode", cli.mode, &[("once", Mode::Once), ("spool", Mode::Spool)])?;
-        let logging = settings.switch("LOGGING_ENABLED", true)?;
+        let logging = settings.switch(None, "LOGGING_ENABLED", true)?;
         let log_format = settings.choice(
             "LOG_FORMAT",
             settings.get("LOG_FORMAT"),
@@ -220,8 +220,8 @@ impl Config {
             _ => settings.source(cli.source, cli.paths, ca_cert)?,
         };
 
-        let account_deletions = cli.account_deletions || settings.switch("ACCOUNT_DELETIONS", false)?;
-        let bulk_load_settings = cli.bulk_load_settings || settings.switch("BULK_LOAD_SETTINGS", false)?;
+        let account_deletions = settings.switch(cli.account_deletions, "ACCOUNT_DELETIONS", false)?;
+        let bulk_load_settings = settings.switch(cli.bulk_load_settings, "BULK_LOAD_SETTINGS", false)?;
         rules::check_load(bulk_load_settings, mode)?;
 
         let config = Self {

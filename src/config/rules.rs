@@ -53,7 +53,7 @@ pub(super) fn check_replay(cli: &Cli) -> Result<(), Failure> {
         (cli.list, "--list"),
         (cli.check, "--check"),
         (cli.output.is_some(), "--output"),
-        (cli.bulk_load_settings, "--bulk-load-settings"),
+        (cli.bulk_load_settings == Some(true), "--bulk-load-settings"),
         (spool, "--mode spool"),
         (!cli.paths.is_empty(), "paths of archives"),
     ] {

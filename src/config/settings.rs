@@ -52,7 +52,10 @@ impl Settings<'_> {
         }
     }
 
-    pub(super) fn switch(&self, variable: &str, default: bool) -> Result<bool, Failure> {
+    pub(super) fn switch(&self, typed: Option<bool>, variable: &str, default: bool) -> Result<bool, Failure> {
+        if let Some(typed) = typed {
+            return Ok(typed);
+        }
         let Some(text) = self.get(variable) else { return Ok(default) };
         parse_switch(&text)
             .ok_or_else(|| Failure::usage(format!("{variable} is {text:?}: it takes true or false")))

@@ -252,7 +252,7 @@ pub const GROUPS: &[Group] = &[
     Group {
         title: "Help",
         options: &[
-            switch("help", &[], "print this help"),
+            switch("help", &[], "print this help; so does `-h`"),
             switch("version", &[], "print the version and the commit it was built from"),
         ],
     },

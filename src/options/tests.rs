@@ -37,7 +37,11 @@ fn the_table_has_the_flags_of_the_parser_and_no_others() {
         .flags
         .iter()
         .map(|flag| {
-            let is_switch = matches!(flag.kind, FlagInfoKind::Switch);
+            let is_switch = match &flag.kind {
+                FlagInfoKind::Switch => true,
+                // Of a switch that has a variable it matters whether it was typed.
+                FlagInfoKind::Option { arg_name } => *arg_name == "true|false",
+            };
             (flag.long.trim_start_matches('-').to_owned(), is_switch)
         })
         .filter(|(name, _)| name != "help")

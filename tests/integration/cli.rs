@@ -1,6 +1,6 @@
 //! Usage: what is refused before anything is done, and how.
 
-use crate::harness::archives::Archive;
+use crate::harness::archives::{Archive, account_event};
 use crate::harness::{STATE_FILE, TestEnv, posts};
 
 fn env() -> TestEnv {
@@ -97,6 +97,26 @@ fn credentials_in_the_url_are_refused_and_not_printed() {
     let run = env.ingest().var("ELASTICSEARCH_URL", &url).run();
     refuses(&env, &run, "ELASTICSEARCH_URL");
     run.check(!run.stderr.contains("hunter2"), "the password is not printed");
+}
+
+#[test]
+fn a_switch_that_is_typed_as_off_is_off_whatever_its_variable_says() {
+    let archive = Archive::new("20251218_000000").with(account_event());
+    let env = TestEnv::with_archives(&[archive]);
+    let dry_run =
+        |argument| env.ingest().var("ACCOUNT_DELETIONS", "true").args(&["--dry-run", argument]).run();
+    dry_run("--account-deletions=false").exits(0).counts(&[("rows.skipped", 1), ("rows.deleted", 0)]);
+    dry_run("--account-deletions=true").exits(0).counts(&[("rows.skipped", 0), ("rows.deleted", 1)]);
+}
+
+#[test]
+fn values_and_paths_are_taken_as_they_are_typed() {
+    let env = env();
+    refuses(&env, &env.run(&["--workers", "-12"]), "\"-12\"");
+    env.run(&["--dry-run", "--output", "-foo.nd"]).exits(0);
+    assert!(env.read("-foo.nd").is_some());
+    std::fs::create_dir(env.path("help")).unwrap();
+    env.run(&["--dry-run", "help"]).exits(0).counts(&[("archives.discovered", 0)]);
 }
 
 #[test]
