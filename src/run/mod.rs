@@ -78,9 +78,10 @@ fn report(
     if let Some(output) = &config.summary
         && let Err(error) = summary.write(output)
     {
-        log::error!("--summary-json (SUMMARY_JSON) cannot be written: {error}");
         code = if code == ExitCode::Done { ExitCode::Failed } else { code };
         summary.exit_code = code.number();
+        let message = format!("--summary-json (SUMMARY_JSON) cannot be written: {error}");
+        tell(config, &Failure::new(code, message));
     }
     monitor.finish(code);
     if config.log_format == LogFormat::Text && log::log_enabled!(log::Level::Info) {

@@ -35,8 +35,8 @@ impl Running {
     ) -> Self {
         let number = std::fs::read_dir(output).map(Iterator::count).unwrap_or_default();
         let (stdout, stderr) = (output.join(format!("{number}.out")), output.join(format!("{number}.err")));
-        // An earlier run's summary must not pass for this one's.
-        if let Some(file) = &summary_file {
+        // An earlier run's summary must not pass for this one's. A device stays where it is.
+        if let Some(file) = summary_file.as_ref().filter(|file| file.is_file()) {
             let _ = std::fs::remove_file(file);
         }
         command.stdin(Stdio::null());
