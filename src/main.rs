@@ -31,7 +31,7 @@ fn main() -> ExitCode {
     };
     logging::start(config.logging, config.log_format);
     let stop = Stop::new();
-    if let Err(failure) = stop.listen_to_signals() {
+    if let Err(failure) = stop.listen_to_signals(config.mode) {
         return fail(&failure);
     }
     ExitCode::from(run(&config, &stop).number())

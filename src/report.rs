@@ -203,8 +203,7 @@ pub fn exit_code(
     let unfinished = cut_short || archives.pending > 0 || rows.unconfirmed > 0;
     match stopped {
         Some(StopReason::Fatal(failure)) => failure.code,
-        Some(_) if mode == Mode::Spool => ExitCode::Done,
-        Some(signal) if unfinished => signal.exit_code(),
+        Some(signal) if unfinished || mode == Mode::Spool => signal.exit_code(mode),
         // The signal came when everything was done.
         _ if unfinished => ExitCode::Failed,
         _ if archives.failed > 0 || rows.rejected > 0 => ExitCode::DoneWithRejects,

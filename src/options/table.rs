@@ -40,7 +40,7 @@ pub const EXIT_CODES: &[(ExitCode, &str)] = &[
     ),
     (ExitCode::Locked, "the state file is locked by another process"),
     (ExitCode::Interrupted, "a `once` run was stopped by SIGINT before its end"),
-    (ExitCode::Terminated, "a `once` run was stopped by SIGTERM before its end"),
+    (ExitCode::Terminated, "a `once` run was stopped by SIGTERM or SIGHUP before its end"),
 ];
 
 /// A variable that has no flag.

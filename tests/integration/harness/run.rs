@@ -69,12 +69,7 @@ impl Running {
 
     /// Sends a signal, such as `TERM`.
     pub(crate) fn signal(&self, name: &str) {
-        self.signal_often(name, 1);
-    }
-
-    /// Sends a signal several times, one right after the other.
-    pub(crate) fn signal_often(&self, name: &str, times: usize) {
-        let kill = format!("kill -{name} {}; ", self.child.id()).repeat(times);
+        let kill = format!("kill -{name} {}", self.child.id());
         let status = Command::new("sh").args(["-c", &kill]).status().expect("a shell");
         assert!(status.success(), "{kill}: {status}");
     }
