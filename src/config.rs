@@ -159,6 +159,7 @@ impl Config {
     /// Resolves and checks everything. `environment` looks up a variable; an empty one is as good as none.
     pub fn resolve(cli: Cli, environment: &dyn Fn(&str) -> Option<String>) -> Result<Self, Failure> {
         let settings = Settings { environment };
+        rules::check_paths(&cli)?;
         rules::check_replay(&cli)?;
         let mode = settings.choice("--mode", cli.mode, &[("once", Mode::Once), ("spool", Mode::Spool)])?;
         let logging = settings.switch(None, "LOGGING_ENABLED", true)?;

@@ -6,6 +6,23 @@ use super::{Mode, Output};
 use crate::cli::Cli;
 use crate::exit::Failure;
 
+/// Refuses flags that are to name a file and name none: what was asked for would not be written, without a word.
+pub(super) fn check_paths(cli: &Cli) -> Result<(), Failure> {
+    for (flag, path) in [
+        ("--output", &cli.output),
+        ("--summary-json", &cli.summary_json),
+        ("--dead-letter", &cli.dead_letter),
+        ("--metrics-file", &cli.metrics_file),
+        ("--replay", &cli.replay),
+        ("--ca-cert", &cli.ca_cert),
+    ] {
+        if path.as_deref() == Some("") {
+            return Err(Failure::usage(format!("{flag} is empty: name a file, or leave it away")));
+        }
+    }
+    Ok(())
+}
+
 /// Refuses flags that contradict each other.
 pub(super) fn check_combination(
     dry_run: bool,

@@ -1,5 +1,9 @@
 //! Usage: what is refused before anything is done, and how.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::process::Command;
+
 use crate::harness::archives::{Archive, account_event};
 use crate::harness::{STATE_FILE, TestEnv, posts};
 
@@ -37,6 +41,12 @@ fn wrong_flags_are_refused() {
         (&["--shard", "0/0"], "shard"),
         (&["--workers"], "workers"),
         (&["--output", "file.ndjson"], "output"),
+        (&["--dry-run", "--output="], "--output"),
+        (&["--summary-json="], "--summary-json"),
+        (&["--dead-letter", ""], "--dead-letter"),
+        (&["--metrics-file="], "--metrics-file"),
+        (&["--replay="], "--replay"),
+        (&["--ca-cert="], "--ca-cert"),
         (&["no/such/folder"], "no/such/folder"),
         (&["--ca-cert", "no-such.pem"], "no-such.pem"),
     ] {
@@ -66,6 +76,26 @@ fn wrong_variables_are_refused() {
         let env = env();
         refuses(&env, &env.ingest().var(name, value).run(), name);
     }
+}
+
+/// A program that is given more than what the harness can say: bytes that are no UTF-8.
+#[track_caller]
+fn refuses_bytes(setting: &str, give: impl for<'c> FnOnce(&'c mut Command, &OsStr) -> &'c mut Command) {
+    let env = env();
+    let mut command = env.ingest().command();
+    let output = give(&mut command, OsStr::from_bytes(b"f\xfcr")).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains(setting) && said.contains("UTF-8"), "{said}");
+    assert!(env.fake.requests().is_empty() && env.read(STATE_FILE).is_none());
+}
+
+#[test]
+fn what_is_no_utf_8_is_refused_and_not_taken_for_unset() {
+    for name in ["ACCOUNT_DELETIONS", "DEAD_LETTER_FILE", "ELASTICSEARCH_API_KEY", "LOG_FORMAT"] {
+        refuses_bytes(name, |command, bytes| command.env(name, bytes));
+    }
+    refuses_bytes("f\\xFCr", |command, bytes| command.arg(bytes));
 }
 
 #[test]
