@@ -116,7 +116,7 @@ pub const GROUPS: &[Group] = &[
                 &["S3_SQLITE_DB_BUCKET", "S3_SQLITE_DB_PREFIX"],
                 Text("NAME"),
                 "",
-                "with `--source s3`: the bucket, and what the keys of archives begin with",
+                "needed with `--source s3`: the bucket, and what the keys of archives begin with (empty: the whole bucket)",
             ),
             variable(&["AWS_REGION"], Text("NAME"), "us-east-1", "region of the bucket"),
             variable(

@@ -76,6 +76,7 @@ fn the_table_has_the_variables_that_are_looked_up_and_no_others() {
                 "ELASTICSEARCH_API_KEY" => Some("a2V5".to_owned()),
                 "LOCAL_SQLITE_DB_PATH" => Some(".".to_owned()),
                 "S3_SQLITE_DB_BUCKET" => Some("bucket".to_owned()),
+                "S3_SQLITE_DB_PREFIX" => Some(String::new()),
                 _ => None,
             }
         };

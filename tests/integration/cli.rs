@@ -108,9 +108,11 @@ fn what_is_needed_is_named_when_it_is_missing() {
 }
 
 #[test]
-fn the_bucket_is_named_when_it_is_missing() {
+fn the_bucket_and_its_prefix_are_named_when_they_are_missing() {
     let env = env();
     refuses(&env, &env.run(&["--source", "s3"]), "S3_SQLITE_DB_BUCKET");
+    let without_prefix = env.ingest().args(&["--source", "s3"]).var("S3_SQLITE_DB_BUCKET", "bucket").run();
+    refuses(&env, &without_prefix, "S3_SQLITE_DB_PREFIX");
 }
 
 #[test]
