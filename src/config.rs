@@ -217,12 +217,15 @@ impl Config {
             _ => dead_letters.or_else(|| Some(".dead_letters.ndjson".into())),
         };
         let source = match &task {
+            // The only file that it reads is the task's.
             Task::Replay { .. } => Source::Local(Vec::new()),
             _ => settings.source(cli.source, cli.paths, ca_cert)?,
         };
 
         let account_deletions = settings.switch(cli.account_deletions, "ACCOUNT_DELETIONS", false)?;
-        let bulk_load_settings = settings.switch(cli.bulk_load_settings, "BULK_LOAD_SETTINGS", false)?;
+        // A replay is no load.
+        let bulk_load_settings = settings.switch(cli.bulk_load_settings, "BULK_LOAD_SETTINGS", false)?
+            && !matches!(task, Task::Replay { .. });
         rules::check_load(bulk_load_settings, mode)?;
 
         let config = Self {

@@ -61,7 +61,8 @@ pub(super) fn check_load(bulk_load_settings: bool, mode: Mode) -> Result<(), Fai
     Ok(())
 }
 
-/// Refuses what makes no sense with `--replay`.
+/// Refuses what makes no sense with `--replay`. Variables may be set for other runs: those that say the same are passed
+/// over.
 pub(super) fn check_replay(cli: &Cli) -> Result<(), Failure> {
     let Some(path) = &cli.replay else { return Ok(()) };
     let spool = cli.mode.as_deref() == Some("spool");
@@ -72,6 +73,9 @@ pub(super) fn check_replay(cli: &Cli) -> Result<(), Failure> {
         (cli.output.is_some(), "--output"),
         (cli.bulk_load_settings == Some(true), "--bulk-load-settings"),
         (spool, "--mode spool"),
+        (cli.source.is_some(), "--source"),
+        (cli.shard.is_some(), "--shard"),
+        (cli.retry_failed, "--retry-failed"),
         (!cli.paths.is_empty(), "paths of archives"),
     ] {
         if given {
@@ -105,6 +109,8 @@ mod tests {
         let environment = |name: &str| match name {
             "ELASTICSEARCH_URL" => Some(elasticsearch_url.to_owned()),
             "ELASTICSEARCH_API_KEY" => Some("a2V5".to_owned()),
+            // Set for other runs.
+            "BULK_LOAD_SETTINGS" => Some("true".to_owned()),
             _ => None,
         };
         Config::resolve(cli, &environment)
@@ -120,6 +126,7 @@ mod tests {
         let config = resolve(replay(), "http://localhost:9200").unwrap();
         assert!(matches!(&config.task, Task::Replay { path: replayed, .. } if *replayed == path));
         assert_eq!(config.dead_letters, Some(folder.path().join("dead.failed")));
+        assert!(!config.bulk_load_settings);
     }
 
     #[test]
@@ -137,6 +144,10 @@ mod tests {
             Cli { check: true, ..replay() },
             Cli { output: Some("x".into()), ..replay() },
             Cli { mode: Some("spool".into()), ..replay() },
+            Cli { source: Some("s3".into()), ..replay() },
+            Cli { shard: Some("0/2".into()), ..replay() },
+            Cli { retry_failed: true, ..replay() },
+            Cli { bulk_load_settings: Some(true), ..replay() },
             Cli { paths: vec![".".into()], ..replay() },
             Cli { dead_letter: other_way(), ..replay() },
             Cli { summary_json: other_way(), ..replay() },
