@@ -36,7 +36,7 @@ pub const EXIT_CODES: &[(ExitCode, &str)] = &[
     (ExitCode::Unavailable, "Elasticsearch or S3 was unavailable for longer than the retry budget"),
     (
         ExitCode::Refused,
-        "refused before anything was sent: certificate, credentials, privileges, indices, mapping",
+        "Elasticsearch or S3 refuses: certificate, credentials, privileges, indices, mapping",
     ),
     (ExitCode::Locked, "the state file is locked by another process"),
     (ExitCode::Interrupted, "a `once` run was stopped by SIGINT before its end"),
@@ -79,7 +79,8 @@ pub const GROUPS: &[Group] = &[
                 Words(&["once", "spool"]),
                 &[],
                 "once",
-                "`once`: take up what is there, then end; `spool`: go on looking for new archives",
+                "`once`: take up what is there, then end; `spool`: go on looking for new archives, but for a dry run, which \
+                 looks once",
             ),
             switch(
                 "dry-run",
