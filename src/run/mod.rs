@@ -28,8 +28,9 @@ pub fn run(config: &Config, stop: &Stop) -> ExitCode {
     let done = match &config.task {
         Task::List => list::list(config, stop),
         Task::Check(settings) => check::run(config, settings, stop),
-        Task::Ingest(_) | Task::DryRun { .. } => {
-            return report(config, stop, Progress::new(), |run| run.ingest());
+        Task::Ingest(settings) => return report(config, stop, Progress::new(), |run| run.load(settings)),
+        Task::DryRun { output } => {
+            return report(config, stop, Progress::new(), |run| run.dry_run(output.as_ref()));
         }
         Task::Replay { elasticsearch, path } => {
             return report(config, stop, Progress::of_replay(), |run| run.replay(elasticsearch, path));
