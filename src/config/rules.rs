@@ -1,6 +1,6 @@
-//! What does not go together, and the rules of `--replay`.
+//! What does not go together.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::{Mode, Output};
 use crate::cli::Cli;
@@ -24,25 +24,18 @@ pub(super) fn check_paths(cli: &Cli) -> Result<(), Failure> {
 }
 
 /// Refuses flags that contradict each other.
-pub(super) fn check_combination(
-    dry_run: bool,
-    check: bool,
-    list: bool,
-    create_indices: bool,
-    output: &Option<Output>,
-    summary: &Option<Output>,
-) -> Result<(), Failure> {
+pub(super) fn check_combination(cli: &Cli, summary: Option<&Output>) -> Result<(), Failure> {
     let wrong = |message: &str| Err(Failure::usage(message));
-    if output.is_some() && !dry_run {
+    if cli.output.is_some() && !cli.dry_run {
         return wrong("--output goes with --dry-run only: add --dry-run, or leave --output away");
     }
-    if output == &Some(Output::Stdout) && summary == &Some(Output::Stdout) {
+    if cli.output.as_deref() == Some("-") && summary == Some(&Output::Stdout) {
         return wrong("--output - and --summary-json - would mix on standard output: name a file for one");
     }
-    if usize::from(dry_run) + usize::from(check) + usize::from(list) > 1 {
+    if [cli.dry_run, cli.check, cli.list].into_iter().filter(|&asked_for| asked_for).count() > 1 {
         return wrong("--dry-run, --check and --list exclude each other: choose one");
     }
-    if create_indices && (dry_run || list || check) {
+    if cli.create_indices && (cli.dry_run || cli.list || cli.check) {
         return wrong(
             "--create-indices writes to Elasticsearch, --dry-run, --check and --list do not: choose",
         );
@@ -89,13 +82,6 @@ pub(super) fn check_replay(cli: &Cli) -> Result<(), Failure> {
         return Err(Failure::usage(format!("--replay names {path:?}, which does not exist")));
     }
     Ok(())
-}
-
-/// Where lines go that a replay of `path` rejects, unless told otherwise.
-pub(super) fn failed_anew(path: &Path) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".failed");
-    name.into()
 }
 
 #[cfg(test)]

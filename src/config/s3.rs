@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use ureq::http::Uri;
 
 use super::settings::Settings;
+use crate::cli::Cli;
 use crate::elasticsearch::url::{is_loopback, parse_base_url};
 use crate::exit::Failure;
 use crate::secret::Secret;
@@ -101,7 +102,7 @@ const CONTAINER_HOSTS: [&str; 3] = ["169.254.170.2", "169.254.170.23", "[fd00:ec
 
 impl Settings<'_> {
     /// All that is said of a bucket.
-    pub(super) fn s3(&self, ca_cert: Option<String>) -> Result<S3, Failure> {
+    pub(super) fn s3(&self, cli: &Cli) -> Result<S3, Failure> {
         let bucket = self.get("S3_SQLITE_DB_BUCKET").ok_or_else(|| {
             Failure::usage("S3_SQLITE_DB_BUCKET is not set: name the bucket that --source s3 is to read from")
         })?;
@@ -121,7 +122,7 @@ impl Settings<'_> {
             prefix: self.prefix()?,
             endpoint: self.url(&["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"])?,
             requester_pays: self.requester_pays()?,
-            ca_cert: self.text(ca_cert, "ELASTICSEARCH_CA_CERT").map(PathBuf::from),
+            ca_cert: self.ca_cert(cli),
             credentials: self.credential_sources(&region)?,
             bucket,
             region,
@@ -251,7 +252,7 @@ mod tests {
             let found = variables.iter().chain(&needed).find(|(n, _)| *n == name);
             found.map(|(_, value)| (*value).to_owned())
         };
-        Settings { environment: &look_up }.s3(None)
+        Settings { environment: &look_up }.s3(&Cli::default())
     }
 
     fn message(variables: &[(&str, &str)]) -> String {

@@ -1,6 +1,8 @@
 //! What the settings come to: command line over environment over defaults, and what is refused.
 
 use super::*;
+use crate::cli::Cli;
+use crate::exit::Failure;
 
 const SERVER: [(&str, &str); 2] =
     [("ELASTICSEARCH_URL", "http://localhost:9200/"), ("ELASTICSEARCH_API_KEY", "a2V5")];
