@@ -1,6 +1,6 @@
 # fish completion for megastream_ingest
 # Generated from the table of options; changes here are lost.
-complete -c megastream_ingest -l mode -x -a 'once spool' -d 'once: take up what is there, then end; spool: go on looking for new archives'
+complete -c megastream_ingest -l mode -x -a 'once spool' -d 'once: take up what is there, then end; spool: go on looking for new archives, but for a dry run, which looks once'
 complete -c megastream_ingest -l dry-run -d 'do everything but write to Elasticsearch; honours the state file, writes none'
 complete -c megastream_ingest -l output -r -F -d 'with --dry-run: write the bulk NDJSON there (-: standard output)'
 complete -c megastream_ingest -l check -d 'check settings, source, disk, Elasticsearch, privileges and mapping, then end'
@@ -23,5 +23,5 @@ complete -c megastream_ingest -l batch-bytes -x -d 'bytes a bulk request holds a
 complete -c megastream_ingest -l dead-letter -r -F -d 'rejected rows, one JSON object a line; with --replay, by default, the replayed file\'s name and .failed'
 complete -c megastream_ingest -l summary-json -r -F -d 'the run\'s summary (-: standard output)'
 complete -c megastream_ingest -l metrics-file -r -F -d 'figures in Prometheus text format, every ten seconds'
-complete -c megastream_ingest -l help -d 'print this help'
+complete -c megastream_ingest -l help -d 'print this help; so does -h'
 complete -c megastream_ingest -l version -d 'print the version and the commit it was built from'

@@ -2,7 +2,7 @@
 
 use argh::{ArgsInfo, FromArgs};
 
-use crate::options;
+use crate::options::{self, Opt};
 
 /// The command line. What `--help` says of it is told by [`crate::options`].
 #[derive(FromArgs, ArgsInfo, Debug, Default)]
@@ -69,16 +69,16 @@ pub struct Cli {
     pub replay: Option<String>,
 
     /// delete the posts of deleted accounts, too
-    #[argh(switch)]
-    pub account_deletions: bool,
+    #[argh(option, arg_name = "true|false")]
+    pub account_deletions: Option<bool>,
 
     /// write figures in Prometheus text format to this file, every few seconds
     #[argh(option, arg_name = "path")]
     pub metrics_file: Option<String>,
 
     /// tune refresh and replicas for a first load; put back at every exit
-    #[argh(switch)]
-    pub bulk_load_settings: bool,
+    #[argh(option, arg_name = "true|false")]
+    pub bulk_load_settings: Option<bool>,
 
     /// take up archives that the state file calls failed, too
     #[argh(switch)]
@@ -122,7 +122,7 @@ pub enum Parsed {
 
 /// Parses the arguments that follow the program's name.
 pub fn parse(arguments: impl IntoIterator<Item = String>) -> Parsed {
-    let arguments = match separate_values(arguments) {
+    let arguments = match in_one_form(arguments) {
         Ok(arguments) => arguments,
         Err(message) => return Parsed::Wrong(message),
     };
@@ -134,38 +134,56 @@ pub fn parse(arguments: impl IntoIterator<Item = String>) -> Parsed {
     }
 }
 
-/// Whether a flag, with its dashes, takes no value.
-fn is_switch(flag: &str) -> bool {
-    options::flags().any(|option| option.is_switch() && flag.strip_prefix("--") == Some(option.flag))
-}
-
-/// Brings the forms that the established tool takes (`--flag=value`, `-flag`, `--switch=true`) into the one
-/// that argh takes.
-fn separate_values(arguments: impl IntoIterator<Item = String>) -> Result<Vec<String>, String> {
-    let mut separated = Vec::new();
+/// Brings the forms that the established tool takes (`--flag=value`, `-flag`, `--switch=true`) into the one that argh
+/// takes: flags with their values as words of their own, then paths. Paths stand behind two dashes, since argh takes
+/// one named `help` for a flag elsewhere.
+fn in_one_form(arguments: impl IntoIterator<Item = String>) -> Result<Vec<String>, String> {
+    let (mut flags, mut paths) = (Vec::new(), vec!["--".to_owned()]);
     let mut arguments = arguments.into_iter();
     while let Some(argument) = arguments.next() {
         if argument == "--" {
-            separated.push(argument);
-            separated.extend(arguments);
+            paths.extend(arguments);
             break;
         }
-        let single_dash = argument.starts_with('-') && !argument.starts_with("--") && argument.len() > 2;
-        let argument = if single_dash { format!("-{argument}") } else { argument };
-        match argument.split_once('=') {
-            Some((switch, value)) if is_switch(switch) => {
-                if parse_switch(value).ok_or_else(|| format!("{switch} is true or false, not {value:?}"))? {
-                    separated.push(switch.to_owned());
-                }
+        let Some(name) = argument.strip_prefix("--").or(argument.strip_prefix('-')) else {
+            paths.push(argument);
+            continue;
+        };
+        let (name, value) = match name.split_once('=') {
+            Some((name, value)) => (name, Some(value.to_owned())),
+            None => (name, None),
+        };
+        let name = if name == "h" { "help" } else { name };
+        let flag = format!("--{name}");
+        match options::flags().find(|option| option.flag == name) {
+            Some(option) if option.is_switch() => flags.extend(switch(option, flag, value)?),
+            // What follows is its value, whatever it looks like.
+            Some(_) => {
+                let value = value.or_else(|| arguments.next());
+                let value = value.ok_or_else(|| format!("{flag} is the last word: its value is missing"))?;
+                flags.extend([flag, value]);
             }
-            Some((flag, value)) if flag.starts_with("--") => {
-                separated.push(flag.to_owned());
-                separated.push(value.to_owned());
-            }
-            _ => separated.push(argument),
+            // As it was typed: argh says that there is none.
+            None => flags.push(argument),
         }
     }
-    Ok(separated)
+    flags.extend(paths);
+    Ok(flags)
+}
+
+/// A switch, with its value where it has a variable: `false` is then another thing than not to be typed.
+fn switch(option: &Opt, flag: String, value: Option<String>) -> Result<Vec<String>, String> {
+    let is_on = match value {
+        None => true,
+        Some(value) => {
+            parse_switch(&value).ok_or_else(|| format!("{flag} is true or false, not {value:?}"))?
+        }
+    };
+    Ok(match (option.variables.is_empty(), is_on) {
+        (false, _) => vec![flag, is_on.to_string()],
+        (true, true) => vec![flag],
+        (true, false) => Vec::new(),
+    })
 }
 
 /// A boolean as people write it.
@@ -201,6 +219,16 @@ mod tests {
     }
 
     #[test]
+    fn what_follows_a_flag_is_its_value_whatever_it_looks_like() {
+        assert_eq!(cli(&["--output", "-foo.nd"]).output.as_deref(), Some("-foo.nd"));
+        assert_eq!(cli(&["-output", "--a=b", "c"]).output.as_deref(), Some("--a=b"));
+        assert_eq!(cli(&["--workers", "-12"]).workers.as_deref(), Some("-12"));
+        assert_eq!(cli(&["--output", "help"]).output.as_deref(), Some("help"));
+        assert_eq!(cli(&["--output", "--", "a"]).output.as_deref(), Some("--"));
+        assert!(is_wrong(&["a", "--output"]));
+    }
+
+    #[test]
     fn a_dash_alone_is_a_value() {
         assert_eq!(cli(&["--dry-run", "--output", "-"]).output.as_deref(), Some("-"));
         assert_eq!(cli(&["--dry-run", "--output=-"]).output.as_deref(), Some("-"));
@@ -215,16 +243,29 @@ mod tests {
     }
 
     #[test]
+    fn a_switch_that_has_a_variable_is_typed_on_or_off_or_not_at_all() {
+        assert_eq!(cli(&[]).account_deletions, None);
+        assert_eq!(cli(&["--account-deletions"]).account_deletions, Some(true));
+        assert_eq!(cli(&["--account-deletions=no", "a"]).account_deletions, Some(false));
+        assert_eq!(cli(&["-bulk-load-settings=false"]).bulk_load_settings, Some(false));
+        assert!(is_wrong(&["--account-deletions=maybe"]));
+    }
+
+    #[test]
     fn paths_stand_anywhere_and_behind_two_dashes_everything_is_a_path() {
         assert_eq!(cli(&["a", "--dry-run", "b.db.zip"]).paths, ["a", "b.db.zip"]);
-        assert_eq!(cli(&["--dry-run", "--", "--odd=name"]).paths, ["--odd=name"]);
+        assert_eq!(cli(&["a", "--dry-run", "--", "--odd=name", "--"]).paths, ["a", "--odd=name", "--"]);
+        assert_eq!(cli(&["help", "--dry-run"]).paths, ["help"]);
     }
 
     #[test]
     fn unknown_flags_are_wrong_and_help_is_not() {
-        assert!(is_wrong(&["--no-such-flag"]));
-        assert!(
-            matches!(parse(["--help".to_owned()]), Parsed::Print(text) if text.contains("ELASTICSEARCH_URL"))
-        );
+        for flag in ["--no-such-flag", "--no-such-flag=1", "-x", "-", "--=a"] {
+            assert!(is_wrong(&[flag]), "{flag}");
+        }
+        for flag in ["--help", "-h", "-help"] {
+            let parsed = parse([flag.to_owned(), "a".to_owned()]);
+            assert!(matches!(parsed, Parsed::Print(text) if text.contains("ELASTICSEARCH_URL")), "{flag}");
+        }
     }
 }

@@ -2,20 +2,17 @@
 //!
 //! Everything that can be wrong with the configuration is found here, before the first archive is opened.
 
+mod files;
+mod resolve;
 mod rules;
 pub mod s3;
 mod settings;
 mod source;
 
-use std::num::NonZeroUsize;
 use std::path::PathBuf;
-use std::thread::available_parallelism;
 use std::time::Duration;
 
-use self::settings::Settings;
 pub use self::source::Source;
-use crate::cli::Cli;
-use crate::exit::Failure;
 use crate::pipeline::source::Shard;
 use crate::secret::Secret;
 
@@ -71,12 +68,6 @@ pub enum Output {
     Stdout,
     /// A file, replaced.
     File(PathBuf),
-}
-
-impl Output {
-    fn parse(text: String) -> Self {
-        if text == "-" { Output::Stdout } else { Output::File(text.into()) }
-    }
 }
 
 /// Limits of one bulk request.
@@ -155,143 +146,9 @@ pub struct Config {
 }
 
 impl Config {
-    /// Resolves and checks everything. `environment` looks up a variable; an empty one is as good as none.
-    pub fn resolve(cli: Cli, environment: &dyn Fn(&str) -> Option<String>) -> Result<Self, Failure> {
-        let settings = Settings { environment };
-        rules::check_replay(&cli)?;
-        let mode = settings.choice("--mode", cli.mode, &[("once", Mode::Once), ("spool", Mode::Spool)])?;
-        let logging = settings.switch("LOGGING_ENABLED", true)?;
-        let log_format = settings.choice(
-            "LOG_FORMAT",
-            settings.get("LOG_FORMAT"),
-            &[("text", LogFormat::Text), ("json", LogFormat::Json)],
-        )?;
-        let shard = settings.shard(cli.shard)?;
-        let batch = BatchLimits {
-            docs: settings.number(("--batch-docs", "BATCH_DOCS"), cli.batch_docs, 100, 1, 100_000)?,
-            bytes: settings.number(
-                ("--batch-bytes", "BATCH_BYTES"),
-                cli.batch_bytes,
-                8 << 20,
-                1 << 10,
-                1 << 30,
-            )?,
-        };
-        let cores = available_parallelism().map_or(1, NonZeroUsize::get);
-        let workers = settings.number(("--workers", "WORKERS"), cli.workers, cores, 1, 1024)?;
-        let senders = settings.number(("--senders", "SENDERS"), cli.senders, 4, 1, 256)?;
-        let budget = ("--retry-budget", "RETRY_BUDGET_SEC");
-        let budget = Duration::from_secs(settings.number(budget, cli.retry_budget, 600, 0, u64::MAX)?);
-        let interval =
-            settings.number(("SPOOL_INTERVAL_SEC", "SPOOL_INTERVAL_SEC"), None, 60, 1, u64::MAX)?;
-        let encoding = settings.text(cli.vector_encoding, "VECTOR_ENCODING");
-        let vectors = settings.choice(
-            "--vector-encoding (VECTOR_ENCODING)",
-            encoding,
-            &[("auto", VectorChoice::Auto), ("base64", VectorChoice::Base64), ("array", VectorChoice::Array)],
-        )?;
-        let summary = settings.text(cli.summary_json, "SUMMARY_JSON").map(Output::parse);
-        let output = cli.output.map(Output::parse);
-        let ca_cert = cli.ca_cert;
-        let dead_letters = settings.text(cli.dead_letter, "DEAD_LETTER_FILE").map(PathBuf::from);
-
-        rules::check_combination(cli.dry_run, cli.check, cli.list, cli.create_indices, &output, &summary)?;
-        let task = if cli.list {
-            Task::List
-        } else if cli.dry_run {
-            Task::DryRun { output }
-        } else {
-            let elasticsearch = settings.elasticsearch(cli.skip_tls_verify, ca_cert.clone())?;
-            match cli.replay.map(PathBuf::from) {
-                _ if cli.check => Task::Check(elasticsearch),
-                Some(path) => Task::Replay { elasticsearch, path },
-                None => Task::Ingest(elasticsearch),
-            }
-        };
-        let dead_letters = match &task {
-            Task::Replay { path, .. } => dead_letters.or_else(|| Some(rules::failed_anew(path))),
-            // A dry run leaves nothing behind that was not asked for by name.
-            Task::DryRun { .. } => dead_letters,
-            _ => dead_letters.or_else(|| Some(".dead_letters.ndjson".into())),
-        };
-        let source = match &task {
-            Task::Replay { .. } => Source::Local(Vec::new()),
-            _ => settings.source(cli.source, cli.paths, ca_cert)?,
-        };
-
-        let account_deletions = cli.account_deletions || settings.switch("ACCOUNT_DELETIONS", false)?;
-        let bulk_load_settings = cli.bulk_load_settings || settings.switch("BULK_LOAD_SETTINGS", false)?;
-        rules::check_load(bulk_load_settings, mode)?;
-
-        let config = Self {
-            mode,
-            task,
-            source,
-            workers,
-            senders,
-            batch,
-            vectors,
-            state_file: settings.get("SPOOL_STATE_FILE").unwrap_or(".processed_files.json".into()).into(),
-            dead_letters,
-            summary,
-            retry_failed: cli.retry_failed,
-            retry_budget: (mode == Mode::Once).then_some(budget),
-            shard,
-            create_indices: cli.create_indices,
-            account_deletions,
-            bulk_load_settings,
-            metrics_file: settings.text(cli.metrics_file, "METRICS_FILE").map(PathBuf::from),
-            spool_interval: Duration::from_secs(interval),
-            logging,
-            log_format,
-        };
-        config.check_files()?;
-        Ok(config)
-    }
-
     /// Whether the run writes nothing to Elasticsearch and no state.
     pub fn is_dry_run(&self) -> bool {
         matches!(self.task, Task::DryRun { .. })
-    }
-
-    /// No two of the files that a run writes may be the same, nor one of them the file it replays, and their folders
-    /// must be there.
-    fn check_files(&self) -> Result<(), Failure> {
-        let mut files = match &self.task {
-            Task::Replay { path, .. } => vec![("--replay", path.as_path())],
-            _ => vec![("SPOOL_STATE_FILE", self.state_file.as_path())],
-        };
-        files.extend(self.dead_letters.as_deref().map(|path| ("--dead-letter (DEAD_LETTER_FILE)", path)));
-        files.extend(self.metrics_file.as_deref().map(|path| ("--metrics-file (METRICS_FILE)", path)));
-        if let Some(Output::File(path)) = &self.summary {
-            files.push(("--summary-json (SUMMARY_JSON)", path));
-        }
-        if let Task::DryRun { output: Some(Output::File(path)) } = &self.task {
-            files.push(("--output", path));
-        }
-        for (i, (setting, path)) in files.iter().enumerate() {
-            if let Some((other, _)) = files[..i].iter().find(|(_, other)| rules::is_same_file(other, path)) {
-                return Err(Failure::usage(format!(
-                    "{other} and {setting} both name {}: give each a file of its own",
-                    path.display()
-                )));
-            }
-            if path.is_dir() {
-                return Err(Failure::usage(format!(
-                    "{setting} names {}, which is a folder: name a file",
-                    path.display()
-                )));
-            }
-            let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-            if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
-                return Err(Failure::usage(format!(
-                    "{setting} names {}, but there is no folder {}: create it",
-                    path.display(),
-                    folder.display()
-                )));
-            }
-        }
-        Ok(())
     }
 }
 

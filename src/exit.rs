@@ -15,7 +15,7 @@ pub enum ExitCode {
     DoneWithRejects,
     /// Elasticsearch or S3 was unavailable past the budget.
     Unavailable,
-    /// Preflight refused: certificate, credentials, privileges, mapping.
+    /// Elasticsearch or S3 refuses: certificate, credentials, privileges, indices, mapping.
     Refused,
     /// The state file is locked by another process.
     Locked,

@@ -18,18 +18,19 @@ pub const SUMMARY: &str = "summary";
 /// The bar that stands below the log.
 static BAR: RwLock<Option<ProgressBar>> = RwLock::new(None);
 
-/// From now on what is logged goes to standard error.
+/// From now on what is logged goes to standard error; where logging is not `enabled`, nothing does, whatever
+/// `RUST_LOG` says.
 ///
 /// `RUST_LOG` chooses levels for this program; the HTTP and TLS libraries stay at warnings, since their debug output
 /// shows headers, and with them credentials.
 pub fn start(enabled: bool, format: LogFormat) {
+    if !enabled {
+        return;
+    }
     let mut builder = env_logger::Builder::new();
     builder.format_target(false).filter_level(LevelFilter::Info).parse_default_env();
     for library in ["ureq", "ureq_proto", "rustls"] {
         builder.filter_module(library, LevelFilter::Warn);
-    }
-    if !enabled {
-        builder.filter_level(LevelFilter::Off);
     }
     if format == LogFormat::Json {
         builder.format(|buffer, record| buffer.write_all(json(record, now_millis()).as_bytes()));

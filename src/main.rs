@@ -1,10 +1,12 @@
 //! The binary: translates arguments, a run and its outcome into an exit code.
 
-use std::env;
+use std::cell::RefCell;
+use std::env::{self, VarError};
+use std::ffi::OsString;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use megastream_ingest::cli::{self, Parsed};
+use megastream_ingest::cli::{self, Cli, Parsed};
 use megastream_ingest::config::{Config, LogFormat};
 use megastream_ingest::exit::Failure;
 use megastream_ingest::logging;
@@ -12,8 +14,12 @@ use megastream_ingest::run::run;
 use megastream_ingest::shutdown::Stop;
 
 fn main() -> ExitCode {
-    let cli = match cli::parse(env::args_os().skip(1).map(|argument| argument.to_string_lossy().into_owned()))
-    {
+    let arguments: Result<Vec<String>, _> = env::args_os().skip(1).map(OsString::into_string).collect();
+    let arguments = match arguments {
+        Ok(arguments) => arguments,
+        Err(argument) => return fail(&Failure::usage(format!("the argument {argument:?} is not UTF-8"))),
+    };
+    let cli = match cli::parse(arguments) {
         Parsed::Run(cli) if cli.version => {
             return print(&format!(
                 "megastream_ingest {} ({})\n",
@@ -25,16 +31,35 @@ fn main() -> ExitCode {
         Parsed::Print(text) => return print(&text),
         Parsed::Wrong(message) => return fail(&Failure::usage(message)),
     };
-    let config = match Config::resolve(*cli, &|name| env::var(name).ok()) {
+    let config = match resolve(*cli) {
         Ok(config) => config,
         Err(failure) => return fail(&failure),
     };
     logging::start(config.logging, config.log_format);
     let stop = Stop::new();
-    if let Err(failure) = stop.listen_to_signals() {
+    if let Err(failure) = stop.listen_to_signals(config.mode) {
         return fail(&failure);
     }
     ExitCode::from(run(&config, &stop).number())
+}
+
+/// Resolves the configuration. A variable that is asked for and cannot be read is not taken for one that is not set:
+/// that may be the other way round of what is meant.
+fn resolve(cli: Cli) -> Result<Config, Failure> {
+    let unreadable = RefCell::new(None);
+    let environment = |name: &str| match env::var(name) {
+        Ok(value) => Some(value),
+        Err(VarError::NotPresent) => None,
+        Err(VarError::NotUnicode(_)) => {
+            unreadable.borrow_mut().get_or_insert_with(|| name.to_owned());
+            None
+        }
+    };
+    let config = Config::resolve(cli, &environment);
+    match unreadable.take() {
+        Some(name) => Err(Failure::usage(format!("{name} is not UTF-8: set it anew, or unset it"))),
+        None => config,
+    }
 }
 
 fn print(text: &str) -> ExitCode {

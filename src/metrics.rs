@@ -14,7 +14,6 @@ use std::time::{Duration, Instant};
 
 use crate::config::{Config, Mode};
 use crate::exit::ExitCode;
-use crate::pipeline::Tally;
 use crate::pipeline::sender::throttle::Health;
 use crate::progress::{Figures, ServerFigures};
 use crate::regular_file::create_temporary;
@@ -202,19 +201,9 @@ impl Text {
     }
 
     fn rows(&mut self, figures: &Figures) {
-        let Tally { read, indexed, deleted, superseded, suppressed, skipped, rejected, unconfirmed } =
-            figures.totals.rows;
-        self.one(Counter, "rows_read_total", "Rows of archives read to their end.", read);
-        let outcomes = [
-            ("indexed", indexed),
-            ("deleted", deleted),
-            ("superseded", superseded),
-            ("suppressed", suppressed),
-            ("skipped", skipped),
-            ("rejected", rejected),
-            ("unconfirmed", unconfirmed),
-        ];
-        self.by(Counter, "rows_total", "Rows by their outcome.", "outcome", outcomes);
+        let rows = &figures.totals.rows;
+        self.one(Counter, "rows_read_total", "Rows of archives read to their end.", rows.read);
+        self.by(Counter, "rows_total", "Rows by their outcome.", "outcome", rows.outcomes());
         let reasons = &figures.totals.reasons;
         for (name, help, label, counts) in [
             ("rows_skipped_total", "Skipped rows by reason.", "reason", &reasons.skipped),

@@ -3,7 +3,32 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+/// As many links are followed, one after the other, as the kernel follows.
+const MOST_LINKS: usize = 40;
+
+/// The one path of a file, by whatever way it is named: links are followed, also to what is not there yet. A path that
+/// leads nowhere stays as far as it could be followed.
+pub fn real_path(path: &Path) -> PathBuf {
+    let mut path = path.to_owned();
+    for _ in 0..MOST_LINKS {
+        if let Ok(real) = fs::canonicalize(&path) {
+            return real;
+        }
+        let Ok(target) = fs::read_link(&path) else { break };
+        path = folder_of(&path).join(target);
+    }
+    match (fs::canonicalize(folder_of(&path)), path.file_name()) {
+        (Ok(folder), Some(name)) => folder.join(name),
+        _ => path,
+    }
+}
+
+/// The folder that a file is in.
+pub fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
 
 /// Opens a file to read.
 ///
@@ -98,6 +123,33 @@ mod tests {
             assert!(open(path).is_err() && read_to_string(path).is_err());
         }
         assert_eq!(read(&folder.path().join("none")).unwrap_err().kind(), io::ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn a_file_has_one_path_whether_or_not_it_is_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let real = fs::canonicalize(folder.path()).unwrap();
+        let at = |name: &str| folder.path().join(name);
+        fs::create_dir(at("below")).unwrap();
+        fs::write(at("there"), "").unwrap();
+        symlink("below/../not_there", at("link")).unwrap();
+        symlink(at("link"), at("below/link")).unwrap();
+        symlink("loop", at("loop")).unwrap();
+        for (name, expected) in [
+            ("there", "there"),
+            ("below/../there", "there"),
+            ("not_there", "not_there"),
+            ("below/../not_there", "not_there"),
+            ("link", "not_there"),
+            ("below/link", "not_there"),
+            ("loop", "loop"),
+        ] {
+            assert_eq!(real_path(&at(name)), real.join(expected), "{name}");
+        }
+        assert_eq!(real_path(&at("no/folder")), at("no/folder"));
+        let here = fs::canonicalize(".").unwrap();
+        assert_eq!(real_path(Path::new("no such file")), here.join("no such file"));
+        assert_eq!(real_path(Path::new("")), Path::new(""));
     }
 
     #[test]

@@ -147,22 +147,15 @@ impl Summary {
         let Self { archives: a, rows: r, requests: q, .. } = self;
         let per_second = if self.elapsed_seconds > 0.0 { r.read as f64 / self.elapsed_seconds } else { 0.0 };
         let mut line = format!(
-            "archives: {} discovered, {} already done, {} processed, {} failed, {} pending; rows: {} read, {} indexed, \
-             {} deleted, {} superseded, {} suppressed, {} skipped, {} rejected, {} unconfirmed; requests: {} bulk, {} \
-             retried, {:.1} MB; {:.1} s, {:.0} rows/s",
+            "archives: {} discovered, {} already done, {} processed, {} failed, {} pending; rows: {} read, {}; \
+             requests: {} bulk, {} retried, {:.1} MB; {:.1} s, {:.0} rows/s",
             a.discovered,
             a.already_done,
             a.processed,
             a.failed,
             a.pending,
             r.read,
-            r.indexed,
-            r.deleted,
-            r.superseded,
-            r.suppressed,
-            r.skipped,
-            r.rejected,
-            r.unconfirmed,
+            r.words(),
             q.bulk,
             q.retried,
             q.bytes_sent as f64 / 1e6,
@@ -203,8 +196,7 @@ pub fn exit_code(
     let unfinished = cut_short || archives.pending > 0 || rows.unconfirmed > 0;
     match stopped {
         Some(StopReason::Fatal(failure)) => failure.code,
-        Some(_) if mode == Mode::Spool => ExitCode::Done,
-        Some(signal) if unfinished => signal.exit_code(),
+        Some(signal) if unfinished || mode == Mode::Spool => signal.exit_code(mode),
         // The signal came when everything was done.
         _ if unfinished => ExitCode::Failed,
         _ if archives.failed > 0 || rows.rejected > 0 => ExitCode::DoneWithRejects,

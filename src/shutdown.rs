@@ -3,19 +3,23 @@
 //! Waiting anywhere in the program is waiting on one channel that nobody sends on: it closes when the run is
 //! asked to stop, so every wait ends at once and nobody polls.
 
-use std::process;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::fs;
+use std::io;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use signal_hook::consts::{SIGHUP, SIGTERM};
+use signal_hook::iterator::Signals;
+use signal_hook::low_level;
 
+use crate::config::Mode;
 use crate::exit::{ExitCode, Failure};
 
 /// Signals that come within this time of the first are taken for the same request: `timeout` sends its signal to the
-/// program and to its process group, and a script may pass on what the terminal has sent to all.
-const ONE_REQUEST: Duration = Duration::from_millis(250);
+/// program and to its process group, one right after the other.
+const ONE_REQUEST: Duration = Duration::from_millis(50);
 
 /// Why a run stops before its end.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,9 +33,10 @@ pub enum StopReason {
 }
 
 impl StopReason {
-    /// The exit code of a `once` run that ends for this reason.
-    pub fn exit_code(&self) -> ExitCode {
+    /// The exit code of a run that ends for this reason before its end. A signal is the end of a spool run.
+    pub fn exit_code(&self, mode: Mode) -> ExitCode {
         match self {
+            StopReason::Interrupt | StopReason::Terminate if mode == Mode::Spool => ExitCode::Done,
             StopReason::Interrupt => ExitCode::Interrupted,
             StopReason::Terminate => ExitCode::Terminated,
             StopReason::Fatal(failure) => failure.code,
@@ -51,11 +56,12 @@ pub struct Stop {
 }
 
 struct Shared {
-    requested: AtomicBool,
+    /// Why the run is to stop, once it is. The first reason stays.
+    reason: OnceLock<StopReason>,
     /// When the first signal came.
     signalled: OnceLock<Instant>,
-    /// The reason, and the sender whose end closes the channel. The first reason stays.
-    state: Mutex<(Option<StopReason>, Option<Sender<()>>)>,
+    /// Dropped once there is a reason: its end closes the channel.
+    open: Mutex<Option<Sender<()>>>,
     closed: Receiver<()>,
 }
 
@@ -69,21 +75,17 @@ impl Stop {
     /// A run that nobody has asked to stop.
     pub fn new() -> Self {
         let (sender, closed) = bounded(0);
-        let state = Mutex::new((None, Some(sender)));
-        let (requested, signalled) = (AtomicBool::new(false), OnceLock::new());
-        Self { shared: Arc::new(Shared { requested, signalled, state, closed }) }
+        let (reason, signalled, open) = (OnceLock::new(), OnceLock::new(), Mutex::new(Some(sender)));
+        Self { shared: Arc::new(Shared { reason, signalled, open, closed }) }
     }
 
     /// Asks the run to stop. Says whether this was the first request; only the first reason counts.
     pub fn request(&self, reason: StopReason) -> bool {
-        let mut state = self.shared.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let first = state.0.is_none();
-        if first {
-            state.0 = Some(reason);
-            state.1 = None;
-            self.shared.requested.store(true, Ordering::Release);
+        let is_first = self.shared.reason.set(reason).is_ok();
+        if is_first {
+            *self.shared.open.lock().unwrap_or_else(PoisonError::into_inner) = None;
         }
-        first
+        is_first
     }
 
     /// Asks the run to stop since it cannot go on.
@@ -93,19 +95,19 @@ impl Stop {
 
     /// Whether the run is to stop.
     pub fn is_requested(&self) -> bool {
-        self.shared.requested.load(Ordering::Acquire)
+        self.shared.reason.get().is_some()
     }
 
     /// Why the run is to stop, if it is.
     pub fn reason(&self) -> Option<StopReason> {
-        self.shared.state.lock().unwrap_or_else(PoisonError::into_inner).0.clone()
+        self.shared.reason.get().cloned()
     }
 
     /// Why the run is to stop, as a failure: for functions that fail since it is.
     pub fn as_failure(&self) -> Failure {
         match self.reason() {
             Some(StopReason::Fatal(failure)) => failure,
-            Some(signal) => Failure::new(signal.exit_code(), "the run was stopped by a signal"),
+            Some(signal) => Failure::new(signal.exit_code(Mode::Once), "the run was stopped by a signal"),
             None => Failure::run("the run was stopped"),
         }
     }
@@ -120,35 +122,69 @@ impl Stop {
         matches!(self.shared.closed.recv_timeout(time), Err(RecvTimeoutError::Timeout))
     }
 
-    /// From now on the first SIGINT, SIGTERM or SIGHUP asks the run to stop, and a second one exits at once.
+    /// From now on the first SIGINT, SIGTERM or SIGHUP asks the run to stop, and a second one exits at once. A SIGHUP
+    /// that is ignored at the start stays so: `nohup` means that the run outlives its terminal.
     ///
     /// `ctrlc` does not say which signal came, and the exit codes differ: so it watches SIGINT, and
     /// `signal-hook` the other two.
-    pub fn listen_to_signals(&self) -> Result<(), Failure> {
+    pub fn listen_to_signals(&self, mode: Mode) -> Result<(), Failure> {
         let cannot =
             |error: &dyn std::fmt::Display| Failure::run(format!("cannot listen to signals: {error}"));
+        self.tell_of_signals().map_err(|e| cannot(&e))?;
         let stop = self.clone();
-        ctrlc::set_handler(move || stop.on_signal(StopReason::Interrupt)).map_err(|e| cannot(&e))?;
-        let mut signals =
-            signal_hook::iterator::Signals::new([signal_hook::consts::SIGTERM, signal_hook::consts::SIGHUP])
-                .map_err(|e| cannot(&e))?;
+        ctrlc::set_handler(move || stop.on_signal(StopReason::Interrupt, mode)).map_err(|e| cannot(&e))?;
+        let watched: &[i32] = if is_ignored(SIGHUP) { &[SIGTERM] } else { &[SIGTERM, SIGHUP] };
+        let mut signals = Signals::new(watched).map_err(|e| cannot(&e))?;
         let stop = self.clone();
         thread::Builder::new()
             .name("signals".into())
-            .spawn(move || signals.forever().for_each(|_| stop.on_signal(StopReason::Terminate)))
+            .spawn(move || signals.forever().for_each(|_| stop.on_signal(StopReason::Terminate, mode)))
             .map_err(|e| cannot(&e))?;
         Ok(())
     }
 
-    fn on_signal(&self, reason: StopReason) {
-        let code = reason.exit_code();
-        let first = *self.shared.signalled.get_or_init(Instant::now);
-        if self.request(reason) {
-            log::warn!("stopping: what is being sent is finished first; a second signal exits at once");
-        } else if first.elapsed() >= ONE_REQUEST {
-            process::exit(code.number().into());
+    /// A thread of its own tells that a signal has come. Writing to a log that nobody reads may take for ever, and the
+    /// threads that wait for signals must hear of the second one.
+    fn tell_of_signals(&self) -> io::Result<()> {
+        let stop = self.clone();
+        let tell = move || {
+            let _ = stop.channel().recv();
+            if stop.reason().is_some_and(|reason| reason.is_signal()) {
+                log::warn!("stopping: what is being sent is finished first; a second signal exits at once");
+            }
+        };
+        thread::Builder::new().name("stopping".into()).spawn(tell)?;
+        Ok(())
+    }
+
+    fn on_signal(&self, reason: StopReason, mode: Mode) {
+        let code = reason.exit_code(mode);
+        if self.take_signal(reason, Instant::now()) {
+            // Without what is done at an orderly exit: a buffer that nobody takes must not hold it up.
+            low_level::exit(code.number().into());
         }
     }
+
+    /// Takes in a signal that comes `now`. Whether it is a second one.
+    fn take_signal(&self, reason: StopReason, now: Instant) -> bool {
+        let first = *self.shared.signalled.get_or_init(|| now);
+        self.request(reason);
+        now.duration_since(first) >= ONE_REQUEST
+    }
+}
+
+/// Whether this process ignores a signal. Where the system does not tell, it does not.
+fn is_ignored(signal: i32) -> bool {
+    fs::read_to_string("/proc/self/status").is_ok_and(|status| ignores(&status, signal))
+}
+
+/// Whether a signal is among those that `status` calls ignored.
+///
+/// Source: proc_pid_status(5): a mask in hexadecimal, whose lowest bit is that of signal 1.
+fn ignores(status: &str, signal: i32) -> bool {
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
+    mask >> (signal - 1) & 1 == 1
 }
 
 #[cfg(test)]
@@ -172,5 +208,34 @@ mod tests {
         let waiting = thread::spawn(move || other.wait(Duration::from_secs(3600)));
         stop.request(StopReason::Interrupt);
         assert!(!waiting.join().unwrap());
+    }
+
+    #[test]
+    fn a_signal_is_a_second_one_unless_it_comes_together_with_the_first() {
+        let stop = Stop::new();
+        let start = Instant::now();
+        let at = |millis| start + Duration::from_millis(millis);
+        assert!(!stop.take_signal(StopReason::Interrupt, at(0)));
+        assert!(!stop.take_signal(StopReason::Terminate, at(49)));
+        assert!(stop.take_signal(StopReason::Interrupt, at(50)));
+        assert_eq!(stop.reason(), Some(StopReason::Interrupt));
+    }
+
+    #[test]
+    fn the_first_signal_in_a_run_that_stops_already_is_no_second_one() {
+        let stop = Stop::new();
+        stop.fail(Failure::run("the disk is gone"));
+        let now = Instant::now();
+        assert!(!stop.take_signal(StopReason::Interrupt, now));
+        assert!(stop.take_signal(StopReason::Interrupt, now + Duration::from_secs(1)));
+    }
+
+    #[test]
+    fn ignored_signals_are_read_from_the_mask_of_the_kernel() {
+        let status =
+            "Name:\tx\nSigBlk:\t0000000000000001\nSigIgn:\t0000000000001002\nSigCgt:\t0000000000000000\n";
+        assert!(ignores(status, 2) && ignores(status, 13));
+        assert!(!ignores(status, SIGHUP) && !ignores(status, SIGTERM));
+        assert!(!ignores("", SIGHUP) && !ignores("SigIgn:\tx", SIGHUP));
     }
 }

@@ -1,31 +1,41 @@
-//! What does not go together, and the rules of `--replay`.
+//! What does not go together.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::{Mode, Output};
 use crate::cli::Cli;
 use crate::exit::Failure;
 
+/// Refuses flags that are to name a file and name none: what was asked for would not be written, without a word.
+pub(super) fn check_paths(cli: &Cli) -> Result<(), Failure> {
+    for (flag, path) in [
+        ("--output", &cli.output),
+        ("--summary-json", &cli.summary_json),
+        ("--dead-letter", &cli.dead_letter),
+        ("--metrics-file", &cli.metrics_file),
+        ("--replay", &cli.replay),
+        ("--ca-cert", &cli.ca_cert),
+    ] {
+        if path.as_deref() == Some("") {
+            return Err(Failure::usage(format!("{flag} is empty: name a file, or leave it away")));
+        }
+    }
+    Ok(())
+}
+
 /// Refuses flags that contradict each other.
-pub(super) fn check_combination(
-    dry_run: bool,
-    check: bool,
-    list: bool,
-    create_indices: bool,
-    output: &Option<Output>,
-    summary: &Option<Output>,
-) -> Result<(), Failure> {
+pub(super) fn check_combination(cli: &Cli, summary: Option<&Output>) -> Result<(), Failure> {
     let wrong = |message: &str| Err(Failure::usage(message));
-    if output.is_some() && !dry_run {
+    if cli.output.is_some() && !cli.dry_run {
         return wrong("--output goes with --dry-run only: add --dry-run, or leave --output away");
     }
-    if output == &Some(Output::Stdout) && summary == &Some(Output::Stdout) {
+    if cli.output.as_deref() == Some("-") && summary == Some(&Output::Stdout) {
         return wrong("--output - and --summary-json - would mix on standard output: name a file for one");
     }
-    if usize::from(dry_run) + usize::from(check) + usize::from(list) > 1 {
+    if [cli.dry_run, cli.check, cli.list].into_iter().filter(|&asked_for| asked_for).count() > 1 {
         return wrong("--dry-run, --check and --list exclude each other: choose one");
     }
-    if create_indices && (dry_run || list || check) {
+    if cli.create_indices && (cli.dry_run || cli.list || cli.check) {
         return wrong(
             "--create-indices writes to Elasticsearch, --dry-run, --check and --list do not: choose",
         );
@@ -44,7 +54,8 @@ pub(super) fn check_load(bulk_load_settings: bool, mode: Mode) -> Result<(), Fai
     Ok(())
 }
 
-/// Refuses what makes no sense with `--replay`.
+/// Refuses what makes no sense with `--replay`. Variables may be set for other runs: those that say the same are passed
+/// over.
 pub(super) fn check_replay(cli: &Cli) -> Result<(), Failure> {
     let Some(path) = &cli.replay else { return Ok(()) };
     let spool = cli.mode.as_deref() == Some("spool");
@@ -53,8 +64,11 @@ pub(super) fn check_replay(cli: &Cli) -> Result<(), Failure> {
         (cli.list, "--list"),
         (cli.check, "--check"),
         (cli.output.is_some(), "--output"),
-        (cli.bulk_load_settings, "--bulk-load-settings"),
+        (cli.bulk_load_settings == Some(true), "--bulk-load-settings"),
         (spool, "--mode spool"),
+        (cli.source.is_some(), "--source"),
+        (cli.shard.is_some(), "--shard"),
+        (cli.retry_failed, "--retry-failed"),
         (!cli.paths.is_empty(), "paths of archives"),
     ] {
         if given {
@@ -70,18 +84,6 @@ pub(super) fn check_replay(cli: &Cli) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Where lines go that a replay of `path` rejects, unless told otherwise.
-pub(super) fn failed_anew(path: &Path) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".failed");
-    name.into()
-}
-
-/// Whether two paths name one file, by whatever way.
-pub(super) fn is_same_file(a: &Path, b: &Path) -> bool {
-    a == b || a.canonicalize().is_ok_and(|a| b.canonicalize().is_ok_and(|b| a == b))
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs;
@@ -93,6 +95,8 @@ mod tests {
         let environment = |name: &str| match name {
             "ELASTICSEARCH_URL" => Some(elasticsearch_url.to_owned()),
             "ELASTICSEARCH_API_KEY" => Some("a2V5".to_owned()),
+            // Set for other runs.
+            "BULK_LOAD_SETTINGS" => Some("true".to_owned()),
             _ => None,
         };
         Config::resolve(cli, &environment)
@@ -108,6 +112,7 @@ mod tests {
         let config = resolve(replay(), "http://localhost:9200").unwrap();
         assert!(matches!(&config.task, Task::Replay { path: replayed, .. } if *replayed == path));
         assert_eq!(config.dead_letters, Some(folder.path().join("dead.failed")));
+        assert!(!config.bulk_load_settings);
     }
 
     #[test]
@@ -125,6 +130,10 @@ mod tests {
             Cli { check: true, ..replay() },
             Cli { output: Some("x".into()), ..replay() },
             Cli { mode: Some("spool".into()), ..replay() },
+            Cli { source: Some("s3".into()), ..replay() },
+            Cli { shard: Some("0/2".into()), ..replay() },
+            Cli { retry_failed: true, ..replay() },
+            Cli { bulk_load_settings: Some(true), ..replay() },
             Cli { paths: vec![".".into()], ..replay() },
             Cli { dead_letter: other_way(), ..replay() },
             Cli { summary_json: other_way(), ..replay() },

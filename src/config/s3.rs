@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use ureq::http::Uri;
 
 use super::settings::Settings;
+use crate::cli::Cli;
 use crate::elasticsearch::url::{is_loopback, parse_base_url};
 use crate::exit::Failure;
 use crate::secret::Secret;
@@ -19,7 +20,7 @@ use crate::secret::Secret;
 pub struct S3 {
     /// Name of the bucket.
     pub bucket: String,
-    /// What the keys of archives begin with; may be empty.
+    /// What the keys of archives begin with; empty: the whole bucket.
     pub prefix: String,
     /// Region of the bucket.
     pub region: String,
@@ -101,7 +102,7 @@ const CONTAINER_HOSTS: [&str; 3] = ["169.254.170.2", "169.254.170.23", "[fd00:ec
 
 impl Settings<'_> {
     /// All that is said of a bucket.
-    pub(super) fn s3(&self, ca_cert: Option<String>) -> Result<S3, Failure> {
+    pub(super) fn s3(&self, cli: &Cli) -> Result<S3, Failure> {
         let bucket = self.get("S3_SQLITE_DB_BUCKET").ok_or_else(|| {
             Failure::usage("S3_SQLITE_DB_BUCKET is not set: name the bucket that --source s3 is to read from")
         })?;
@@ -118,13 +119,24 @@ impl Settings<'_> {
             return Err(Failure::usage(format!("AWS_REGION is {region:?}, which is no region")));
         }
         Ok(S3 {
-            prefix: self.get("S3_SQLITE_DB_PREFIX").unwrap_or_default(),
+            prefix: self.prefix()?,
             endpoint: self.url(&["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"])?,
             requester_pays: self.requester_pays()?,
-            ca_cert: self.text(ca_cert, "ELASTICSEARCH_CA_CERT").map(PathBuf::from),
+            ca_cert: self.ca_cert(cli),
             credentials: self.credential_sources(&region)?,
             bucket,
             region,
+        })
+    }
+
+    /// Other than elsewhere, an empty variable is not as good as none: a whole bucket may be far more than was meant,
+    /// and has to be asked for.
+    fn prefix(&self) -> Result<String, Failure> {
+        (self.environment)("S3_SQLITE_DB_PREFIX").ok_or_else(|| {
+            Failure::usage(
+                "S3_SQLITE_DB_PREFIX is not set: say what the keys of archives begin with, or set it to nothing for \
+                 the whole bucket",
+            )
         })
     }
 
@@ -236,11 +248,11 @@ mod tests {
 
     fn s3(variables: &[(&str, &str)]) -> Result<S3, Failure> {
         let look_up = |name: &str| {
-            let bucket = ("S3_SQLITE_DB_BUCKET", "bucket");
-            let found = variables.iter().chain([&bucket]).find(|(n, _)| *n == name);
+            let needed = [("S3_SQLITE_DB_BUCKET", "bucket"), ("S3_SQLITE_DB_PREFIX", "in/")];
+            let found = variables.iter().chain(&needed).find(|(n, _)| *n == name);
             found.map(|(_, value)| (*value).to_owned())
         };
-        Settings { environment: &look_up }.s3(None)
+        Settings { environment: &look_up }.s3(&Cli::default())
     }
 
     fn message(variables: &[(&str, &str)]) -> String {
@@ -248,9 +260,10 @@ mod tests {
     }
 
     #[test]
-    fn a_bucket_is_enough() {
+    fn a_bucket_and_a_prefix_are_enough() {
         let settings = s3(&[]).unwrap();
-        assert_eq!((settings.bucket.as_str(), settings.prefix.as_str()), ("bucket", ""));
+        assert_eq!((settings.bucket.as_str(), settings.prefix.as_str()), ("bucket", "in/"));
+        assert_eq!(s3(&[("S3_SQLITE_DB_PREFIX", "")]).unwrap().prefix, "");
         assert_eq!((settings.region.as_str(), settings.endpoint), ("us-east-1", None));
         assert!(settings.requester_pays);
         assert_eq!(settings.credentials.sts_url, "https://sts.us-east-1.amazonaws.com");

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use super::Elasticsearch;
-use crate::cli::parse_switch;
+use crate::cli::{Cli, parse_switch};
 use crate::elasticsearch::url::parse_base_url;
 use crate::exit::Failure;
 use crate::pipeline::source::Shard;
@@ -21,8 +21,8 @@ impl Settings<'_> {
         (self.environment)(variable).filter(|value| !value.is_empty())
     }
 
-    pub(super) fn text(&self, flag: Option<String>, variable: &str) -> Option<String> {
-        flag.or_else(|| self.get(variable))
+    pub(super) fn text(&self, typed: Option<&str>, variable: &str) -> Option<String> {
+        typed.map(str::to_owned).or_else(|| self.get(variable))
     }
 
     pub(super) fn needed(&self, variable: &str, what: &str) -> Result<String, Failure> {
@@ -34,7 +34,7 @@ impl Settings<'_> {
     pub(super) fn number<T>(
         &self,
         (flag, variable): (&str, &str),
-        typed: Option<String>,
+        typed: Option<&str>,
         default: T,
         least: T,
         most: T,
@@ -52,7 +52,10 @@ impl Settings<'_> {
         }
     }
 
-    pub(super) fn switch(&self, variable: &str, default: bool) -> Result<bool, Failure> {
+    pub(super) fn switch(&self, typed: Option<bool>, variable: &str, default: bool) -> Result<bool, Failure> {
+        if let Some(typed) = typed {
+            return Ok(typed);
+        }
         let Some(text) = self.get(variable) else { return Ok(default) };
         parse_switch(&text)
             .ok_or_else(|| Failure::usage(format!("{variable} is {text:?}: it takes true or false")))
@@ -62,21 +65,21 @@ impl Settings<'_> {
     pub(super) fn choice<T: Copy>(
         &self,
         name: &str,
-        typed: Option<String>,
+        typed: Option<&str>,
         choices: &[(&str, T)],
     ) -> Result<T, Failure> {
-        let text = typed.unwrap_or_else(|| choices.first().map_or("", |c| c.0).to_owned());
+        let text = typed.or(choices.first().map(|choice| choice.0)).unwrap_or_default();
         choices.iter().find(|(word, _)| *word == text).map(|&(_, value)| value).ok_or_else(|| {
             let words: Vec<&str> = choices.iter().map(|c| c.0).collect();
             Failure::usage(format!("{name} is {text:?}: it takes {}", words.join(" or ")))
         })
     }
 
-    pub(super) fn shard(&self, typed: Option<String>) -> Result<Shard, Failure> {
+    pub(super) fn shard(&self, typed: Option<&str>) -> Result<Shard, Failure> {
         let parse = |name: &str, text: &str| {
             Shard::parse(text).map_err(|error| Failure::usage(format!("{name} is {text:?}: {error}")))
         };
-        if let Some(text) = &typed {
+        if let Some(text) = typed {
             return parse("--shard", text);
         }
         if let Some(text) = self.get("SHARD") {
@@ -94,11 +97,7 @@ impl Settings<'_> {
         }
     }
 
-    pub(super) fn elasticsearch(
-        &self,
-        skip_tls_verify: bool,
-        ca_cert: Option<String>,
-    ) -> Result<Elasticsearch, Failure> {
+    pub(super) fn elasticsearch(&self, cli: &Cli) -> Result<Elasticsearch, Failure> {
         let url = self.needed("ELASTICSEARCH_URL", "name the server, as in https://localhost:9200")?;
         let url = parse_base_url(&url)
             .map_err(|error| Failure::usage(format!("ELASTICSEARCH_URL cannot be used: {error}")))?;
@@ -109,7 +108,12 @@ impl Settings<'_> {
                  set it to the `encoded` value of an API key",
             ));
         }
-        let ca_cert = self.text(ca_cert, "ELASTICSEARCH_CA_CERT").map(PathBuf::from);
+        let (skip_tls_verify, ca_cert) = (cli.skip_tls_verify, self.ca_cert(cli));
         Ok(Elasticsearch { url, api_key: Secret::new(api_key), skip_tls_verify, ca_cert })
+    }
+
+    /// Roots to trust besides the system's, for Elasticsearch and S3.
+    pub(super) fn ca_cert(&self, cli: &Cli) -> Option<PathBuf> {
+        self.text(cli.ca_cert.as_deref(), "ELASTICSEARCH_CA_CERT").map(PathBuf::from)
     }
 }

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::s3::S3;
 use super::settings::Settings;
+use crate::cli::Cli;
 use crate::exit::Failure;
 
 /// Where archives come from.
@@ -27,29 +28,24 @@ impl Source {
 
 impl Settings<'_> {
     /// The source asked for by `--source`, given the paths of the command line.
-    pub(super) fn source(
-        &self,
-        typed: Option<String>,
-        paths: Vec<String>,
-        ca_cert: Option<String>,
-    ) -> Result<Source, Failure> {
-        if self.choice("--source", typed, &[("local", true), ("s3", false)])? {
-            return self.paths(paths).map(Source::Local);
+    pub(super) fn source(&self, cli: &Cli) -> Result<Source, Failure> {
+        if self.choice("--source", cli.source.as_deref(), &[("local", true), ("s3", false)])? {
+            return self.paths(&cli.paths).map(Source::Local);
         }
-        if let Some(path) = paths.first() {
+        if let Some(path) = cli.paths.first() {
             return Err(Failure::usage(format!(
                 "{path:?} is a path, and --source s3 takes archives from S3_SQLITE_DB_BUCKET alone: leave one of \
                  them away"
             )));
         }
-        Ok(Source::S3(Box::new(self.s3(ca_cert)?)))
+        Ok(Source::S3(Box::new(self.s3(cli)?)))
     }
 
-    fn paths(&self, typed: Vec<String>) -> Result<Vec<PathBuf>, Failure> {
+    fn paths(&self, typed: &[String]) -> Result<Vec<PathBuf>, Failure> {
         let (name, paths) = if typed.is_empty() {
             ("LOCAL_SQLITE_DB_PATH", self.get("LOCAL_SQLITE_DB_PATH").into_iter().collect())
         } else {
-            ("the command line", typed)
+            ("the command line", typed.to_vec())
         };
         if paths.is_empty() {
             return Err(Failure::usage(

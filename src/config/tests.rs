@@ -1,6 +1,8 @@
 //! What the settings come to: command line over environment over defaults, and what is refused.
 
 use super::*;
+use crate::cli::Cli;
+use crate::exit::Failure;
 
 const SERVER: [(&str, &str); 2] =
     [("ELASTICSEARCH_URL", "http://localhost:9200/"), ("ELASTICSEARCH_API_KEY", "a2V5")];
@@ -44,6 +46,19 @@ fn a_flag_wins_over_its_variable_and_an_empty_variable_is_none() {
 }
 
 #[test]
+fn a_typed_switch_wins_over_its_variable() {
+    let variables = [("ACCOUNT_DELETIONS", "true"), ("BULK_LOAD_SETTINGS", "true"), SERVER[0], SERVER[1]];
+    let switches = |typed| {
+        let cli = Cli { account_deletions: typed, bulk_load_settings: typed, ..here() };
+        let config = resolve(cli, &variables).unwrap();
+        [config.account_deletions, config.bulk_load_settings]
+    };
+    assert_eq!(switches(None), [true; 2]);
+    assert_eq!(switches(Some(true)), [true; 2]);
+    assert_eq!(switches(Some(false)), [false; 2]);
+}
+
+#[test]
 fn numbers_out_of_range_name_their_setting() {
     let dry = || Cli { dry_run: true, ..here() };
     for (variable, value) in
@@ -62,7 +77,7 @@ fn contradictions_are_refused() {
     assert!(message(resolve(same, &SERVER)).contains("file of its own"));
     let tasks = Cli { dry_run: true, check: true, ..here() };
     assert!(message(resolve(tasks, &SERVER)).contains("exclude"));
-    let load = Cli { bulk_load_settings: true, mode: Some("spool".into()), ..here() };
+    let load = Cli { bulk_load_settings: Some(true), mode: Some("spool".into()), ..here() };
     assert!(message(resolve(load, &SERVER)).contains("--bulk-load-settings"));
 }
 

@@ -66,7 +66,7 @@ pub fn left_changed(state_file: &Path) -> Result<bool, Failure> {
 }
 
 fn record_path(state_file: &Path) -> PathBuf {
-    with_suffix(state_file, ".load_settings.json")
+    with_suffix(&regular_file::real_path(state_file), ".load_settings.json")
 }
 
 impl LoadSettings {

@@ -5,8 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use super::*;
-use crate::pipeline::Reasons;
-use crate::pipeline::Totals;
+use crate::pipeline::{Reasons, Tally, Totals};
 
 const RUN: RunLabels = RunLabels { mode: Mode::Spool, dry_run: false };
 

@@ -36,11 +36,11 @@ pub const EXIT_CODES: &[(ExitCode, &str)] = &[
     (ExitCode::Unavailable, "Elasticsearch or S3 was unavailable for longer than the retry budget"),
     (
         ExitCode::Refused,
-        "refused before anything was sent: certificate, credentials, privileges, indices, mapping",
+        "Elasticsearch or S3 refuses: certificate, credentials, privileges, indices, mapping",
     ),
     (ExitCode::Locked, "the state file is locked by another process"),
     (ExitCode::Interrupted, "a `once` run was stopped by SIGINT before its end"),
-    (ExitCode::Terminated, "a `once` run was stopped by SIGTERM before its end"),
+    (ExitCode::Terminated, "a `once` run was stopped by SIGTERM or SIGHUP before its end"),
 ];
 
 /// A variable that has no flag.
@@ -79,7 +79,8 @@ pub const GROUPS: &[Group] = &[
                 Words(&["once", "spool"]),
                 &[],
                 "once",
-                "`once`: take up what is there, then end; `spool`: go on looking for new archives",
+                "`once`: take up what is there, then end; `spool`: go on looking for new archives, but for a dry run, which \
+                 looks once",
             ),
             switch(
                 "dry-run",
@@ -116,7 +117,7 @@ pub const GROUPS: &[Group] = &[
                 &["S3_SQLITE_DB_BUCKET", "S3_SQLITE_DB_PREFIX"],
                 Text("NAME"),
                 "",
-                "with `--source s3`: the bucket, and what the keys of archives begin with",
+                "needed with `--source s3`: the bucket, and what the keys of archives begin with (empty: the whole bucket)",
             ),
             variable(&["AWS_REGION"], Text("NAME"), "us-east-1", "region of the bucket"),
             variable(
@@ -252,7 +253,7 @@ pub const GROUPS: &[Group] = &[
     Group {
         title: "Help",
         options: &[
-            switch("help", &[], "print this help"),
+            switch("help", &[], "print this help; so does `-h`"),
             switch("version", &[], "print the version and the commit it was built from"),
         ],
     },

@@ -37,7 +37,11 @@ fn the_table_has_the_flags_of_the_parser_and_no_others() {
         .flags
         .iter()
         .map(|flag| {
-            let is_switch = matches!(flag.kind, FlagInfoKind::Switch);
+            let is_switch = match &flag.kind {
+                FlagInfoKind::Switch => true,
+                // Of a switch that has a variable it matters whether it was typed.
+                FlagInfoKind::Option { arg_name } => *arg_name == "true|false",
+            };
             (flag.long.trim_start_matches('-').to_owned(), is_switch)
         })
         .filter(|(name, _)| name != "help")
@@ -72,6 +76,7 @@ fn the_table_has_the_variables_that_are_looked_up_and_no_others() {
                 "ELASTICSEARCH_API_KEY" => Some("a2V5".to_owned()),
                 "LOCAL_SQLITE_DB_PATH" => Some(".".to_owned()),
                 "S3_SQLITE_DB_BUCKET" => Some("bucket".to_owned()),
+                "S3_SQLITE_DB_PREFIX" => Some(String::new()),
                 _ => None,
             }
         };

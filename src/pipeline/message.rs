@@ -171,7 +171,25 @@ impl Tally {
 
     /// Rows with a final outcome.
     pub fn settled(&self) -> u64 {
-        self.indexed + self.deleted + self.superseded + self.suppressed + self.skipped + self.rejected
+        self.outcomes().iter().map(|(_, rows)| rows).sum::<u64>() - self.unconfirmed
+    }
+
+    /// What rows can come to, in the order in which it is told, and how many have.
+    pub fn outcomes(&self) -> [(&'static str, u64); 7] {
+        [
+            ("indexed", self.indexed),
+            ("deleted", self.deleted),
+            ("superseded", self.superseded),
+            ("suppressed", self.suppressed),
+            ("skipped", self.skipped),
+            ("rejected", self.rejected),
+            ("unconfirmed", self.unconfirmed),
+        ]
+    }
+
+    /// The counters in words: `7 indexed, 0 deleted, …`.
+    pub fn words(&self) -> String {
+        self.outcomes().map(|(name, rows)| format!("{rows} {name}")).join(", ")
     }
 }
 

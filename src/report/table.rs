@@ -7,7 +7,7 @@ use crate::config::{Config, Task};
 use crate::exit::ExitCode;
 use crate::options::help::wrap;
 use crate::options::{EXIT_CODES, plain};
-use crate::pipeline::{Reasons, Tally};
+use crate::pipeline::Reasons;
 
 /// The whole text, ending in a new line.
 pub(super) fn of(summary: &Summary, config: &Config) -> String {
@@ -101,8 +101,10 @@ type Block = (&'static str, Vec<(&'static str, String)>);
 
 fn blocks(summary: &Summary) -> [Block; 3] {
     let Summary { archives: a, rows, requests, elapsed_seconds, .. } = summary;
-    let Tally { read, indexed, deleted, superseded, suppressed, skipped, rejected, unconfirmed } = *rows;
-    let per_second = if *elapsed_seconds > 0.0 { read as f64 / elapsed_seconds } else { 0.0 };
+    let per_second = if *elapsed_seconds > 0.0 { rows.read as f64 / elapsed_seconds } else { 0.0 };
+    // What went wrong stands first.
+    let [done @ .., rejected, unconfirmed] = rows.outcomes();
+    let rows: Vec<_> = [rejected, unconfirmed].into_iter().chain(done).chain([("read", rows.read)]).collect();
     let numbers = |pairs: &[(&'static str, u64)]| pairs.iter().map(|&(name, n)| (name, grouped(n))).collect();
     let mut run: Vec<_> = numbers(&[("bulk requests", requests.bulk), ("retried", requests.retried)]);
     run.extend([
@@ -121,19 +123,7 @@ fn blocks(summary: &Summary) -> [Block; 3] {
                 ("discovered", a.discovered),
             ]),
         ),
-        (
-            "Rows",
-            numbers(&[
-                ("rejected", rejected),
-                ("unconfirmed", unconfirmed),
-                ("indexed", indexed),
-                ("deleted", deleted),
-                ("superseded", superseded),
-                ("suppressed", suppressed),
-                ("skipped", skipped),
-                ("read", read),
-            ]),
-        ),
+        ("Rows", numbers(&rows)),
         ("Run", run),
     ]
 }
@@ -175,7 +165,7 @@ mod tests {
 
     use super::*;
     use crate::cli::Cli;
-    use crate::pipeline::Totals;
+    use crate::pipeline::{Tally, Totals};
     use crate::report::{Archives, Requests};
 
     fn config(dead_letter: &str) -> Config {

@@ -10,7 +10,7 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 use super::Run;
 use super::looks::Looks;
 use super::stages::stages;
-use crate::config::{Elasticsearch, Mode, Output, Task, VectorChoice};
+use crate::config::{Elasticsearch, Mode, Output, VectorChoice};
 use crate::elasticsearch::load_settings::LoadSettings;
 use crate::exit::Failure;
 use crate::pipeline::encode::VectorEncoding;
@@ -35,16 +35,7 @@ const TELL_EVERY: Duration = Duration::from_secs(60);
 
 impl Run<'_> {
     /// Takes up what there is; in spool mode, what comes later as well.
-    pub(super) fn ingest(&self) -> Result<(), Failure> {
-        match &self.config.task {
-            Task::Ingest(settings) => self.load(settings),
-            Task::DryRun { output } => self.dry_run(output.as_ref()),
-            // Other tasks have runs of their own.
-            _ => Ok(()),
-        }
-    }
-
-    fn load(&self, settings: &Elasticsearch) -> Result<(), Failure> {
+    pub(super) fn load(&self, settings: &Elasticsearch) -> Result<(), Failure> {
         let _lock = StateFile::lock(&self.config.state_file)?;
         let state = StateFile::load(&self.config.state_file)?;
         let mut looks = Looks::new(self.source()?, self.config.mode == Mode::Spool);
@@ -133,7 +124,8 @@ impl Run<'_> {
         }
     }
 
-    fn dry_run(&self, output: Option<&Output>) -> Result<(), Failure> {
+    /// Takes up what there is, and writes nothing but what is asked for.
+    pub(super) fn dry_run(&self, output: Option<&Output>) -> Result<(), Failure> {
         let state = StateFile::load(&self.config.state_file)?;
         let mut looks = Looks::new(self.source()?, false);
         let selection = self.look(&mut looks, &state)?;

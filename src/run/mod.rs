@@ -28,8 +28,9 @@ pub fn run(config: &Config, stop: &Stop) -> ExitCode {
     let done = match &config.task {
         Task::List => list::list(config, stop),
         Task::Check(settings) => check::run(config, settings, stop),
-        Task::Ingest(_) | Task::DryRun { .. } => {
-            return report(config, stop, Progress::new(), |run| run.ingest());
+        Task::Ingest(settings) => return report(config, stop, Progress::new(), |run| run.load(settings)),
+        Task::DryRun { output } => {
+            return report(config, stop, Progress::new(), |run| run.dry_run(output.as_ref()));
         }
         Task::Replay { elasticsearch, path } => {
             return report(config, stop, Progress::of_replay(), |run| run.replay(elasticsearch, path));
@@ -78,9 +79,10 @@ fn report(
     if let Some(output) = &config.summary
         && let Err(error) = summary.write(output)
     {
-        log::error!("--summary-json (SUMMARY_JSON) cannot be written: {error}");
         code = if code == ExitCode::Done { ExitCode::Failed } else { code };
         summary.exit_code = code.number();
+        let message = format!("--summary-json (SUMMARY_JSON) cannot be written: {error}");
+        tell(config, &Failure::new(code, message));
     }
     monitor.finish(code);
     if config.log_format == LogFormat::Text && log::log_enabled!(log::Level::Info) {

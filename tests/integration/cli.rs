@@ -1,6 +1,10 @@
 //! Usage: what is refused before anything is done, and how.
 
-use crate::harness::archives::Archive;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::process::Command;
+
+use crate::harness::archives::{Archive, account_event};
 use crate::harness::{STATE_FILE, TestEnv, posts};
 
 fn env() -> TestEnv {
@@ -37,6 +41,12 @@ fn wrong_flags_are_refused() {
         (&["--shard", "0/0"], "shard"),
         (&["--workers"], "workers"),
         (&["--output", "file.ndjson"], "output"),
+        (&["--dry-run", "--output="], "--output"),
+        (&["--summary-json="], "--summary-json"),
+        (&["--dead-letter", ""], "--dead-letter"),
+        (&["--metrics-file="], "--metrics-file"),
+        (&["--replay="], "--replay"),
+        (&["--ca-cert="], "--ca-cert"),
         (&["no/such/folder"], "no/such/folder"),
         (&["--ca-cert", "no-such.pem"], "no-such.pem"),
     ] {
@@ -68,6 +78,26 @@ fn wrong_variables_are_refused() {
     }
 }
 
+/// A program that is given more than what the harness can say: bytes that are no UTF-8.
+#[track_caller]
+fn refuses_bytes(setting: &str, give: impl for<'c> FnOnce(&'c mut Command, &OsStr) -> &'c mut Command) {
+    let env = env();
+    let mut command = env.ingest().command();
+    let output = give(&mut command, OsStr::from_bytes(b"f\xfcr")).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains(setting) && said.contains("UTF-8"), "{said}");
+    assert!(env.fake.requests().is_empty() && env.read(STATE_FILE).is_none());
+}
+
+#[test]
+fn what_is_no_utf_8_is_refused_and_not_taken_for_unset() {
+    for name in ["ACCOUNT_DELETIONS", "DEAD_LETTER_FILE", "ELASTICSEARCH_API_KEY", "LOG_FORMAT"] {
+        refuses_bytes(name, |command, bytes| command.env(name, bytes));
+    }
+    refuses_bytes("f\\xFCr", |command, bytes| command.arg(bytes));
+}
+
 #[test]
 fn what_is_needed_is_named_when_it_is_missing() {
     for name in ["ELASTICSEARCH_URL", "ELASTICSEARCH_API_KEY", "LOCAL_SQLITE_DB_PATH"] {
@@ -78,9 +108,11 @@ fn what_is_needed_is_named_when_it_is_missing() {
 }
 
 #[test]
-fn the_bucket_is_named_when_it_is_missing() {
+fn the_bucket_and_its_prefix_are_named_when_they_are_missing() {
     let env = env();
     refuses(&env, &env.run(&["--source", "s3"]), "S3_SQLITE_DB_BUCKET");
+    let without_prefix = env.ingest().args(&["--source", "s3"]).var("S3_SQLITE_DB_BUCKET", "bucket").run();
+    refuses(&env, &without_prefix, "S3_SQLITE_DB_PREFIX");
 }
 
 #[test]
@@ -97,6 +129,38 @@ fn credentials_in_the_url_are_refused_and_not_printed() {
     let run = env.ingest().var("ELASTICSEARCH_URL", &url).run();
     refuses(&env, &run, "ELASTICSEARCH_URL");
     run.check(!run.stderr.contains("hunter2"), "the password is not printed");
+}
+
+#[test]
+fn a_switch_that_is_typed_as_off_is_off_whatever_its_variable_says() {
+    let archive = Archive::new("20251218_000000").with(account_event());
+    let env = TestEnv::with_archives(&[archive]);
+    let dry_run =
+        |argument| env.ingest().var("ACCOUNT_DELETIONS", "true").args(&["--dry-run", argument]).run();
+    dry_run("--account-deletions=false").exits(0).counts(&[("rows.skipped", 1), ("rows.deleted", 0)]);
+    dry_run("--account-deletions=true").exits(0).counts(&[("rows.skipped", 0), ("rows.deleted", 1)]);
+}
+
+#[test]
+fn values_and_paths_are_taken_as_they_are_typed() {
+    let env = env();
+    refuses(&env, &env.run(&["--workers", "-12"]), "\"-12\"");
+    env.run(&["--dry-run", "--output", "-foo.nd"]).exits(0);
+    assert!(env.read("-foo.nd").is_some());
+    std::fs::create_dir(env.path("help")).unwrap();
+    env.run(&["--dry-run", "help"]).exits(0).counts(&[("archives.discovered", 0)]);
+}
+
+#[test]
+fn an_archive_is_never_written_to() {
+    let env = env();
+    let name = format!("archives/{}", Archive::new("20251218_000000").name());
+    let before = std::fs::read(env.path(&name)).unwrap();
+    for flag in ["--output", "--summary-json", "--metrics-file", "--dead-letter"] {
+        refuses(&env, &env.ingest().without("SUMMARY_JSON").args(&["--dry-run", flag, &name]).run(), flag);
+    }
+    refuses(&env, &env.ingest().var("SPOOL_STATE_FILE", &name).run(), "SPOOL_STATE_FILE");
+    assert_eq!(std::fs::read(env.path(&name)).unwrap(), before);
 }
 
 #[test]

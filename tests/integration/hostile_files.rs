@@ -106,6 +106,7 @@ fn a_pipe_for_credentials_is_refused_and_not_waited_for() {
             .ingest()
             .args(&["--source", "s3", "--list"])
             .var("S3_SQLITE_DB_BUCKET", "bucket")
+            .var("S3_SQLITE_DB_PREFIX", "")
             .var("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
             .var("AWS_ROLE_ARN", "arn:aws:iam::1:role/r")
             .var("AWS_EC2_METADATA_DISABLED", "true")

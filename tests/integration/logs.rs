@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::harness::archives::{Archive, unreadable};
-use crate::harness::{Run, TestEnv, lines, posts};
+use crate::harness::{Run, STATE_FILE, TestEnv, lines, posts};
 
 fn archives() -> [Archive; 2] {
     [
@@ -79,8 +79,22 @@ fn the_report_has_failures_first_and_what_to_do() {
 #[test]
 fn without_logging_a_run_says_nothing() {
     let env = TestEnv::with_archives(&archives());
-    let run = env.ingest().var("LOGGING_ENABLED", "false").run().exits(3);
-    run.check(run.stderr.is_empty() && run.stdout.is_empty(), "nothing is written");
+    for level in ["", "debug", "megastream_ingest=trace", "ureq=warn"] {
+        let run = env.ingest().var("LOGGING_ENABLED", "false").var("RUST_LOG", level).run().exits(3);
+        run.check(run.stderr.is_empty() && run.stdout.is_empty(), "nothing is written");
+        std::fs::remove_file(env.path(STATE_FILE)).unwrap();
+    }
+}
+
+#[test]
+fn a_summary_that_cannot_be_written_is_told_with_and_without_logging() {
+    let env = TestEnv::with_archives(&archives()[..1]);
+    for logging in ["true", "false"] {
+        let run = env.ingest().without("SUMMARY_JSON").args(&["--summary-json", "/dev/full"]);
+        let run = run.var("LOGGING_ENABLED", logging).run().exits(1);
+        let run = run.says("--summary-json (SUMMARY_JSON) cannot be written");
+        run.check(logging == "true" || run.stderr.lines().count() == 1, "nothing else without logging");
+    }
 }
 
 #[test]

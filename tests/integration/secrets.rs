@@ -201,7 +201,8 @@ fn no_setting_that_is_wrong_is_quoted_with_its_secret() {
     ];
     for url in &urls {
         for name in names {
-            let run = loud(&env).var(name, url).var("S3_SQLITE_DB_BUCKET", "bucket");
+            let run =
+                loud(&env).var(name, url).var("S3_SQLITE_DB_BUCKET", "bucket").var("S3_SQLITE_DB_PREFIX", "");
             let run = run.args(if name == "ELASTICSEARCH_URL" { &[] } else { &["--source", "s3"] }).run();
             run.check(run.code != Some(0), &format!("{name}={url} is refused"));
             check(&env, &run, &format!("{name}={url}"));
@@ -227,6 +228,7 @@ fn chain<'e>(env: &'e TestEnv, server: &Recorder, with: &[(&str, &str)]) -> Invo
     let loud = loud(env)
         .args(&["--source", "s3"])
         .var("S3_SQLITE_DB_BUCKET", "bucket")
+        .var("S3_SQLITE_DB_PREFIX", "")
         .var("AWS_ENDPOINT_URL", &url)
         .var("AWS_EC2_METADATA_SERVICE_ENDPOINT", &format!("{url}/imds"))
         .var("AWS_CONFIG_FILE", "planted.config");

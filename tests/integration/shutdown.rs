@@ -1,6 +1,8 @@
 //! Signals: the first lets what is being sent finish, the second doesn't.
 
-use std::time::Duration;
+use std::io::Write;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use crate::harness::archives::Archive;
 use crate::harness::http::Request;
@@ -54,10 +56,12 @@ fn what_is_being_sent_is_finished_and_the_next_run_does_the_rest() {
 
 #[test]
 fn a_second_signal_ends_the_run_at_once() {
-    for (signal, code) in [("TERM", 143), ("INT", 130)] {
+    for (mode, signal, code) in
+        [("once", "TERM", 143), ("once", "INT", 130), ("spool", "TERM", 0), ("spool", "INT", 0)]
+    {
         let env = TestEnv::with_archives(&archives());
         env.fake.fail_bulks(usize::MAX, Fault::Hang);
-        let mut running = env.ingest().start();
+        let mut running = env.ingest().args(&["--mode", mode]).without("SUMMARY_JSON").start();
         env.fake.wait_for_bulks(1);
         running.signal_until_it_ends(signal);
         let run = running.wait().exits(code);
@@ -67,22 +71,92 @@ fn a_second_signal_ends_the_run_at_once() {
 }
 
 #[test]
-fn signals_that_come_together_are_one_as_those_of_the_timeout_command() {
-    for (signal, code) in [("TERM", 143), ("INT", 130)] {
-        let env = TestEnv::with_archives(&archives());
-        env.fake.fail_bulks(usize::MAX, Fault::Hang);
-        // The only worker cannot hand on all of the first archive: the others are never begun.
-        let running = env.ingest().args(&["--batch-docs", "1", "--senders", "1", "--workers", "1"]).start();
-        env.fake.wait_for_bulks(1);
-        running.signal_often(signal, 3);
-        while !running.has_said("stopping") {
-            std::thread::sleep(Duration::from_millis(5));
+fn a_second_signal_ends_a_run_whose_log_nobody_reads() {
+    let env = TestEnv::with_archives(&archives());
+    env.fake.fail_bulks(usize::MAX, Fault::Hang);
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    // Warnings only: the first line is the one that tells of the signal.
+    let mut command = env.ingest().var("RUST_LOG", "warn").command();
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(writer.try_clone().unwrap());
+    let mut child = command.spawn().unwrap();
+    drop(command);
+    // Fills the pipe, and waits for somebody who reads.
+    let filled = std::thread::spawn(move || while writer.write_all(&[b'x'; 4096]).is_ok() {});
+    env.fake.wait_for_bulks(1);
+    let started = Instant::now();
+    let status = loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            break Some(status);
         }
-        env.fake.release();
-        let run = running.wait().exits(code);
-        run.check(run.summary()["interrupted"] == true, "it ends in order");
-        assert_processed_are_held(&env, &archives());
+        if started.elapsed() > SOON {
+            child.kill().unwrap();
+            break None;
+        }
+        kill(&child.id().to_string(), &["TERM"]);
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    drop(reader);
+    filled.join().unwrap();
+    child.wait().unwrap();
+    assert_eq!(status.and_then(|status| status.code()), Some(143));
+}
+
+/// Sends signals, one right after the other.
+fn kill(id: &str, signals: &[&str]) {
+    let commands: String = signals.iter().map(|signal| format!("kill -{signal} {id}; ")).collect();
+    assert!(Command::new("sh").args(["-c", &commands]).status().unwrap().success(), "{commands}");
+}
+
+/// Whether SIGHUP is ignored here, and so in all that is started from here.
+fn hang_ups_are_ignored() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).unwrap_or_default();
+    mask.trim().ends_with(['1', '3', '5', '7', '9', 'b', 'd', 'f'])
+}
+
+#[test]
+fn a_hang_up_is_a_request_to_stop() {
+    if hang_ups_are_ignored() {
+        return;
     }
+    let env = TestEnv::with_archives(&archives());
+    env.fake.fail_bulks(usize::MAX, Fault::status(503));
+    let running = env.ingest().start();
+    env.fake.wait_for_bulks(1);
+    running.signal("HUP");
+    let run = running.wait().exits(143);
+    run.check(run.summary()["interrupted"] == true, "the summary says that it was interrupted");
+}
+
+#[test]
+fn a_hang_up_that_is_ignored_from_the_start_stays_so() {
+    let env = TestEnv::with_archives(&archives());
+    env.fake.fail_bulks(usize::MAX, Fault::Hang);
+    let running = env.ingest().in_shell("trap '' HUP; exec megastream_ingest").start();
+    env.fake.wait_for_bulks(1);
+    running.signal("HUP");
+    env.fake.release();
+    let run = running.wait().exits(0);
+    run.check(run.summary()["interrupted"] == false, "it ends by itself");
+    assert_holds(&env.fake, &archives());
+}
+
+#[test]
+fn signals_that_come_together_are_one_as_those_of_the_timeout_command() {
+    let env = TestEnv::with_archives(&archives());
+    env.fake.fail_bulks(usize::MAX, Fault::Hang);
+    // The only worker cannot hand on all of the first archive: the others are never begun.
+    let running = env.ingest().args(&["--batch-docs", "1", "--senders", "1", "--workers", "1"]).start();
+    env.fake.wait_for_bulks(1);
+    // Two that wait for a process which is stopped come together, however busy the machine is.
+    kill(&running.id().to_string(), &["STOP", "TERM", "HUP", "CONT"]);
+    while !running.has_said("stopping") {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    env.fake.release();
+    let run = running.wait().exits(143);
+    run.check(run.summary()["interrupted"] == true, "it ends in order");
+    assert_processed_are_held(&env, &archives());
 }
 
 #[test]

@@ -168,6 +168,20 @@ fn a_second_process_is_kept_out() {
 }
 
 #[test]
+fn a_second_process_is_kept_out_also_where_it_has_another_name_for_the_file() {
+    let env = TestEnv::with_archives(&[archive(0)]);
+    env.write(STATE_FILE, "[]");
+    std::os::unix::fs::symlink(STATE_FILE, env.path("link")).unwrap();
+    env.fake.fail_bulks(1, Fault::Hang);
+    let first = env.ingest().start();
+    env.fake.wait_for_bulks(1);
+    let second = env.ingest().var("SPOOL_STATE_FILE", "link").without("SUMMARY_JSON");
+    second.run().exits(6).says(STATE_FILE);
+    env.fake.release();
+    first.wait().exits(0);
+}
+
+#[test]
 fn what_a_killed_run_left_undone_the_next_one_does() {
     let archives: Vec<Archive> =
         (0..4).map(|n| archive(n).with(delete(&format!("a{}-0", n.saturating_sub(1))))).collect();

@@ -92,6 +92,7 @@ fn list<'e>(env: &'e TestEnv, server: &Recorder) -> Invocation<'e> {
     env.ingest()
         .args(&["--source", "s3", "--list", "--retry-budget", "0"])
         .var("S3_SQLITE_DB_BUCKET", "bucket")
+        .var("S3_SQLITE_DB_PREFIX", "")
         .var("AWS_ENDPOINT_URL_S3", &server.url())
         .var("AWS_ACCESS_KEY_ID", ACCESS_KEY)
         .var("AWS_SECRET_ACCESS_KEY", "secret-of-the-tls-tests")

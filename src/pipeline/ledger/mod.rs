@@ -159,13 +159,9 @@ fn cannot_write(what: &str, error: &io::Error) -> Failure {
 
 /// One line for each archive.
 fn log_archive(name: &str, tally: &Tally, fate: &Fate) {
-    let Tally { read, indexed, deleted, superseded, suppressed, skipped, rejected, unconfirmed } = tally;
-    let rows = format!(
-        "{read} rows: {indexed} indexed, {deleted} deleted, {superseded} superseded, {suppressed} suppressed, \
-         {skipped} skipped, {rejected} rejected, {unconfirmed} unconfirmed"
-    );
+    let rows = format!("{} rows: {}", tally.read, tally.words());
     match fate {
-        Fate::Processed if *rejected > 0 => log::warn!(archive = name; "{name:?} is processed; {rows}"),
+        Fate::Processed if tally.rejected > 0 => log::warn!(archive = name; "{name:?} is processed; {rows}"),
         Fate::Processed => log::info!(archive = name; "{name:?} is processed; {rows}"),
         Fate::Failed(reason) => log::error!(archive = name; "{name:?} failed: {reason}; {rows}"),
         Fate::Pending(reason) => log::warn!(archive = name; "{name:?} stays pending: {reason}; {rows}"),

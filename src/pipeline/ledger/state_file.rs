@@ -5,7 +5,7 @@
 //! ours to change are kept to the byte.
 
 use std::collections::HashMap;
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File};
 use std::io::{self, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -13,10 +13,14 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::exit::{ExitCode, Failure};
+use crate::exit::Failure;
 use crate::pipeline::Archive;
-use crate::regular_file::{self, create_temporary};
+use crate::regular_file::{self, create_temporary, folder_of, real_path};
 use crate::timestamp::{now_millis, write_rfc3339_millis};
+
+mod lock;
+
+pub use lock::Lock;
 
 /// What the file says of an archive.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,25 +82,12 @@ pub struct StateFile {
 /// What stands behind the last entry.
 const END: &[u8] = b"\n]\n";
 
-/// Keeps other processes from the same state file as long as it lives, or as the process does.
-#[derive(Debug)]
-pub struct Lock {
-    _file: File,
-}
-
 impl StateFile {
     /// Reads the file. A missing one is empty; anything that is not a state file is an error (exit code 2) and
     /// never taken for an empty one.
     pub fn load(path: &Path) -> Result<Self, Failure> {
-        let wrong = |what: String| {
-            Failure::usage(format!(
-                "the state file {} cannot be used: {what}; repair it, restore a copy, or name another one in \
-                 SPOOL_STATE_FILE",
-                path.display()
-            ))
-        };
-        // A link is followed once and for all, so that a save replaces the file and not the link.
-        let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+        let wrong = |what: String| unusable(path, &what);
+        let path = followed(path)?;
         let mut state = Self { path: path.clone(), text: b"[".to_vec(), known: HashMap::new() };
         let text = match regular_file::read_to_string(&path) {
             Ok(text) => text,
@@ -193,59 +184,6 @@ impl StateFile {
         self.text.truncate(length);
         saved
     }
-
-    /// Locks the state file at `path` against other processes (exit code 6 where one has it).
-    ///
-    /// The lock is on a file beside it, since the state file itself is replaced by every save. The kernel drops
-    /// the lock with its holder, however that ends. What a killed holder was about to save is removed.
-    pub fn lock(path: &Path) -> Result<Lock, Failure> {
-        let temporary = temporary_of(&fs::canonicalize(path).unwrap_or_else(|_| path.to_owned()));
-        let path = with_suffix(path, ".lock");
-        let cannot = |error: &dyn std::fmt::Display| {
-            Failure::run(format!(
-                "the state file cannot be locked by {}: {error}; make its folder writable, or name another one in \
-                 SPOOL_STATE_FILE",
-                path.display()
-            ))
-        };
-        if let Err(error) = regular_file::check(&path)
-            && error.kind() != io::ErrorKind::NotFound
-        {
-            return Err(cannot(&error));
-        }
-        let file = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(&path)
-            .map_err(|error| cannot(&error))?;
-        match file.try_lock() {
-            Ok(()) => {
-                // Where it cannot be removed, saving will say so.
-                let _ = regular_file::reap(&temporary);
-                Ok(Lock { _file: file })
-            }
-            Err(TryLockError::WouldBlock) => Err(Failure::new(
-                ExitCode::Locked,
-                format!(
-                    "another process has locked {}: wait for it to end, or give this one a state file of its own in \
-                     SPOOL_STATE_FILE",
-                    path.display()
-                ),
-            )),
-            Err(TryLockError::Error(error)) => Err(cannot(&error)),
-        }
-    }
-
-    /// Whether a process has locked the state file at `path`. Makes no lock file; where there is one it is locked,
-    /// and let go at once.
-    pub fn is_locked(path: &Path) -> io::Result<bool> {
-        match regular_file::open(&with_suffix(path, ".lock")) {
-            Ok(file) => Ok(matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock))),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-            Err(error) => Err(error),
-        }
-    }
 }
 
 /// Replaces a file, or makes it: temporary file, fsync, rename, fsync of the folder. After a crash the old or the
@@ -265,14 +203,32 @@ pub(crate) fn replace_file(path: &Path, text: &[u8]) -> io::Result<()> {
     sync_folder(path)
 }
 
+/// A state file by its own name: a link is followed once and for all, so that a save replaces the file and not the
+/// link, and that there is one lock whatever the file is called by. One that leads nowhere is not taken for an empty
+/// file: the volume that it is on may not be mounted.
+fn followed(path: &Path) -> Result<PathBuf, Failure> {
+    if path.is_symlink() && !path.exists() {
+        let what =
+            "it is a link to a file that is not there; where there has never been one, write [] into it";
+        return Err(unusable(path, what));
+    }
+    Ok(real_path(path))
+}
+
+fn unusable(path: &Path, what: &str) -> Failure {
+    Failure::usage(format!(
+        "the state file {} cannot be used: {what}; repair it, restore a copy, or name another one in SPOOL_STATE_FILE",
+        path.display()
+    ))
+}
+
 fn temporary_of(path: &Path) -> PathBuf {
     with_suffix(path, ".tmp")
 }
 
 /// Makes the renaming, creation or removal of a file durable.
 pub fn sync_folder(path: &Path) -> io::Result<()> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    File::open(folder)?.sync_all()
+    File::open(folder_of(path))?.sync_all()
 }
 
 /// The path of a file beside another one.

@@ -1,6 +1,7 @@
 //! The state file: what is read, kept, refused and replaced.
 
 use super::*;
+use crate::exit::ExitCode;
 
 fn archive(name: &str) -> Archive {
     Archive { name: name.into(), path: name.into(), seconds: None, bytes: 7, modified_ns: 9 }
@@ -85,6 +86,34 @@ fn only_one_at_a_time_has_the_lock() {
     drop(lock);
     assert!(!StateFile::is_locked(&path).unwrap());
     StateFile::lock(&path).unwrap();
+}
+
+#[test]
+fn by_whatever_name_there_is_one_lock() {
+    let folder = tempfile::tempdir().unwrap();
+    let [path, link] = ["state.json", "link"].map(|name| folder.path().join(name));
+    fs::write(&path, "[]").unwrap();
+    std::os::unix::fs::symlink("state.json", &link).unwrap();
+    let lock = StateFile::lock(&link).unwrap();
+    assert_eq!(StateFile::lock(&path).unwrap_err().code, ExitCode::Locked);
+    assert!(StateFile::is_locked(&path).unwrap() && StateFile::is_locked(&link).unwrap());
+    drop(lock);
+    StateFile::lock(&path).unwrap();
+}
+
+#[test]
+fn a_link_that_leads_nowhere_is_not_taken_for_an_empty_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let link = folder.path().join("link");
+    for target in ["not_there", "not/mounted"] {
+        std::os::unix::fs::symlink(target, &link).unwrap();
+        for failure in [StateFile::load(&link).unwrap_err(), StateFile::lock(&link).unwrap_err()] {
+            assert_eq!(failure.code, ExitCode::Usage);
+            assert!(failure.message.contains("link"), "{failure}");
+        }
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+        fs::remove_file(&link).unwrap();
+    }
 }
 
 #[test]

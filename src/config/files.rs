@@ -1,0 +1,189 @@
+//! The files that a run writes: each of them one of its own, and none of them an archive.
+
+use std::path::{Path, PathBuf};
+
+use super::{Config, Output, Source, Task};
+use crate::exit::Failure;
+use crate::pipeline::ledger::state_file::with_suffix;
+use crate::pipeline::source::ARCHIVE_SUFFIX;
+use crate::regular_file::{folder_of, real_path};
+
+/// What is kept beside the state file under its name and one of these.
+const BESIDE_STATE_FILE: [&str; 3] = [".lock", ".tmp", ".load_settings.json"];
+
+/// A file that a run writes, or one that has to stay as it is.
+struct Named {
+    /// What names it.
+    setting: &'static str,
+    path: PathBuf,
+    /// Its path without any link.
+    real: PathBuf,
+}
+
+impl Named {
+    fn new(setting: &'static str, path: &Path) -> Self {
+        Self { setting, path: path.to_owned(), real: real_path(path) }
+    }
+}
+
+impl Config {
+    /// No two of the files that a run writes may be the same, nor one of them an archive or the file it replays, and
+    /// their folders must be there.
+    pub(super) fn check_files(&self) -> Result<(), Failure> {
+        let files = self.named_files();
+        for (i, Named { setting, path, real }) in files.iter().enumerate() {
+            let wrong =
+                |what: String| Err(Failure::usage(format!("{setting} names {}, {what}", path.display())));
+            if let Some(Named { setting: other, .. }) = files[..i].iter().find(|other| other.real == *real) {
+                return Err(Failure::usage(format!(
+                    "{other} and {setting} both name {}: give each a file of its own",
+                    path.display()
+                )));
+            }
+            if *setting != "--replay" && self.is_archive(path, real) {
+                return wrong(
+                    "which is an archive, and archives are never changed: name another file".into(),
+                );
+            }
+            if path.is_dir() {
+                return wrong("which is a folder: name a file".into());
+            }
+            let folder = folder_of(path);
+            if !folder.is_dir() {
+                return wrong(format!("but there is no folder {}: create it", folder.display()));
+            }
+        }
+        Ok(())
+    }
+
+    /// The file that is replayed, if one is, and those that are written.
+    fn named_files(&self) -> Vec<Named> {
+        let mut files = match &self.task {
+            Task::Replay { path, .. } => vec![Named::new("--replay", path)],
+            _ => {
+                let state = Named::new("SPOOL_STATE_FILE", &self.state_file);
+                let beside = BESIDE_STATE_FILE.map(|suffix| {
+                    Named::new("SPOOL_STATE_FILE (with what is beside it)", &with_suffix(&state.real, suffix))
+                });
+                std::iter::once(state).chain(beside).collect()
+            }
+        };
+        let mut add = |setting, path: &Path| files.push(Named::new(setting, path));
+        if let Some(path) = &self.dead_letters {
+            add("--dead-letter (DEAD_LETTER_FILE)", path);
+        }
+        if let Some(path) = &self.metrics_file {
+            add("--metrics-file (METRICS_FILE)", path);
+        }
+        if let Some(Output::File(path)) = &self.summary {
+            add("--summary-json (SUMMARY_JSON)", path);
+        }
+        if let Task::DryRun { output: Some(Output::File(path)) } = &self.task {
+            add("--output", path);
+        }
+        files
+    }
+
+    /// Whether a file is an archive: by its name, or as one that was given by another.
+    fn is_archive(&self, path: &Path, real: &Path) -> bool {
+        let has_suffix = |path: &Path| {
+            path.file_name().is_some_and(|name| name.as_encoded_bytes().ends_with(ARCHIVE_SUFFIX.as_bytes()))
+        };
+        let is_given = match &self.source {
+            Source::Local(paths) => paths.iter().any(|given| real_path(given) == *real),
+            Source::S3(_) => false,
+        };
+        has_suffix(path) || has_suffix(real) || is_given
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::cli::Cli;
+
+    /// A folder with an archive, a folder below it, and an archive that is a link to a file of another name.
+    fn folder() -> TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("a.db.zip"), "").unwrap();
+        fs::write(folder.path().join("blob"), "").unwrap();
+        fs::create_dir(folder.path().join("below")).unwrap();
+        symlink("a.db.zip", folder.path().join("link")).unwrap();
+        symlink("not_there", folder.path().join("to_be")).unwrap();
+        symlink("../blob", folder.path().join("below/b.db.zip")).unwrap();
+        folder
+    }
+
+    fn at(folder: &TempDir, name: &str) -> String {
+        folder.path().join(name).to_str().unwrap().to_owned()
+    }
+
+    type Set = fn(&mut Cli, String);
+
+    /// Every way to name a file that is written, but for the state file.
+    const SETTINGS: [(&str, Set); 4] = [
+        ("--output", |cli, path| cli.output = Some(path)),
+        ("--summary-json", |cli, path| cli.summary_json = Some(path)),
+        ("--metrics-file", |cli, path| cli.metrics_file = Some(path)),
+        ("--dead-letter", |cli, path| cli.dead_letter = Some(path)),
+    ];
+
+    fn message(cli: Cli, state_file: &str) -> String {
+        let environment = |name: &str| (name == "SPOOL_STATE_FILE").then(|| state_file.to_owned());
+        Config::resolve(cli, &environment).err().map(|failure| failure.message).unwrap_or_default()
+    }
+
+    fn dry_run(paths: &[String]) -> Cli {
+        Cli { dry_run: true, paths: paths.to_vec(), ..Cli::default() }
+    }
+
+    #[test]
+    fn no_file_that_is_written_is_an_archive() {
+        let folder = folder();
+        let given = [at(&folder, ""), at(&folder, "below/b.db.zip")];
+        let state = at(&folder, "state");
+        for name in ["a.db.zip", "new.db.zip", "link", "below/b.db.zip", "blob", "below/../blob"] {
+            for (setting, set) in SETTINGS {
+                let mut cli = dry_run(&given);
+                set(&mut cli, at(&folder, name));
+                let message = message(cli, &state);
+                assert!(message.contains(setting) && message.contains("archive"), "{name}: {message}");
+            }
+            let message = message(dry_run(&given), &at(&folder, name));
+            assert!(message.contains("SPOOL_STATE_FILE") && message.contains("archive"), "{name}: {message}");
+        }
+    }
+
+    #[test]
+    fn two_settings_are_one_file_also_before_it_is_there() {
+        let folder = folder();
+        for (one, other) in [
+            ("new", "new"),
+            ("new", "below/../new"),
+            ("new", "./new"),
+            ("to_be", "not_there"),
+            ("to_be", "below/../to_be"),
+            ("new", "new.lock"),
+            ("new", "new.tmp"),
+            ("to_be", "not_there.load_settings.json"),
+        ] {
+            for (setting, set) in SETTINGS {
+                let mut cli = dry_run(&[at(&folder, "")]);
+                set(&mut cli, at(&folder, other));
+                let message = message(cli, &at(&folder, one));
+                let names_both = message.contains("SPOOL_STATE_FILE") && message.contains(setting);
+                assert!(names_both && message.contains("file of its own"), "{one}, {other}: {message}");
+            }
+        }
+        let mut cli = dry_run(&[at(&folder, "")]);
+        for (setting, set) in SETTINGS {
+            set(&mut cli, at(&folder, setting));
+        }
+        assert_eq!(message(cli, &at(&folder, "state")), "");
+    }
+}
