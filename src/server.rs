@@ -85,7 +85,8 @@ impl Server {
         if config.bulk_load_settings {
             let plan = insist(stop, self.budget, || load_settings.plan(&self.loaded))?;
             load_settings.record(plan)?;
-            insist(stop, self.budget, || load_settings.apply())?;
+            let shown = insist(stop, self.budget, || load_settings.apply())?;
+            load_settings.confirm(shown)?;
         }
         Ok(())
     }
