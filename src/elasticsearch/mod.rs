@@ -4,6 +4,7 @@ pub mod client;
 pub mod identity;
 pub mod load_settings;
 pub mod mapping;
+pub(crate) mod outcome;
 pub mod preflight;
 pub mod primaries;
 pub(crate) mod resolver;

@@ -12,6 +12,8 @@ mod target;
 use std::fmt;
 
 use super::client::{Client, Reply};
+use super::outcome::is_unavailable;
+use super::primaries::Primaries;
 use super::{POSTS, TOMBSTONES, TransportError};
 use crate::exit::{ExitCode, Failure};
 
@@ -88,6 +90,8 @@ pub struct Report {
     pub posts: Target,
     /// Where tombstones go.
     pub tombstones: Target,
+    /// Where either acknowledges before it syncs: which processes hold their primary shards.
+    pub unsynced: Option<Primaries>,
 }
 
 /// Why there is no [`Report`].
@@ -144,7 +148,10 @@ pub fn run(client: &Client, needs: Needs) -> Result<Report, PreflightError> {
     let mut checks = Vec::new();
     match ask(client, needs, &mut checks) {
         Ok([posts, tombstones]) if checks.iter().all(|check| check.status != Status::Failed) => {
-            Ok(Report { checks, posts, tombstones })
+            let acknowledges_early = posts.durability_async || tombstones.durability_async;
+            let unsynced = acknowledges_early.then(|| Primaries::find(client)).transpose()?;
+            checks.extend(unsynced.as_ref().and_then(Primaries::judge));
+            Ok(Report { checks, posts, tombstones, unsynced })
         }
         Ok(_) => Err(PreflightError::Refused(checks)),
         Err(PreflightError::Refused(last)) => {
@@ -255,11 +262,7 @@ fn sort_out(reply: Reply) -> Result<Reply, PreflightError> {
             "credentials",
             format!("ELASTICSEARCH_API_KEY is refused ({})", reply.reason()),
         )),
-        // A cluster block goes away again, as the ones of a starting cluster do.
-        403 if reply.error_type() == "cluster_block_exception" => {
-            Err(PreflightError::Unavailable(reply.reason()))
-        }
-        408 | 429 | 500..=599 => Err(PreflightError::Unavailable(reply.reason())),
+        _ if is_unavailable(&reply) => Err(PreflightError::Unavailable(reply.reason())),
         _ => Ok(reply),
     }
 }

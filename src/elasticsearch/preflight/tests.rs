@@ -132,7 +132,10 @@ fn an_index_that_acknowledges_before_it_syncs_needs_the_privilege_to_flush() {
     let error = run(&client(replies()), Needs::default()).unwrap_err().to_string();
     assert!(error.contains("durability") && error.contains("maintenance"), "{error}");
 
+    let shards = r#"{"nodes":{"n":{"ephemeral_id":"x"}},
+        "shards":[[{"primary":true,"node":"n","allocation_id":{"id":"a"}}]]}"#;
     let mut unknown = replies();
+    unknown.push((200, shards));
     unknown[0] = (400, r#"{"error":"no handler found for uri [/_security/user/_has_privileges]"}"#);
     let report = run(&client(unknown), Needs::default()).unwrap();
     assert!(report.posts.durability_async && !report.tombstones.durability_async);
