@@ -20,6 +20,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::client::{Client, ContentType, Limits};
+use super::flat::Values;
 use super::preflight::{PreflightError, answer};
 use crate::config;
 use crate::exit::Failure;
@@ -27,7 +28,7 @@ use crate::pipeline::ledger::state_file::{replace_file, sync_folder, with_suffix
 use crate::pipeline::sender::limiter::back_off;
 use crate::regular_file;
 pub use changes::{Changes, LoadedIndices};
-use changes::{Update, Values, is_tuned};
+use changes::{Update, is_tuned};
 use replies::{gone, judge_update, parse_settings};
 
 /// The longest that a request may take.

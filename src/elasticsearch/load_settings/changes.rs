@@ -5,6 +5,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::elasticsearch::flat::Values;
+
 const REFRESH_INTERVAL: &str = "index.refresh_interval";
 const REPLICAS: &str = "index.number_of_replicas";
 
@@ -21,9 +23,6 @@ const OF_POSTS: [(&str, &str); 2] = [(REFRESH_INTERVAL, LOAD_REFRESH), (REPLICAS
 /// What is set for tombstones. They keep their replicas: they are few and small, and a tombstone lost with a node
 /// would let a deleted post come back.
 const OF_TOMBSTONES: [(&str, &str); 1] = [(REFRESH_INTERVAL, LOAD_REFRESH)];
-
-/// Values of index settings, by flat name.
-pub(super) type Values = BTreeMap<String, String>;
 
 /// Settings to send, by flat name; None is the default.
 pub(super) type Update<'a> = BTreeMap<&'a str, Option<&'a str>>;

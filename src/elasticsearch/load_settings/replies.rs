@@ -6,8 +6,8 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::NAME;
-use super::changes::Values;
 use crate::elasticsearch::client::Reply;
+use crate::elasticsearch::flat::{Values, flatten};
 use crate::elasticsearch::preflight::PreflightError;
 
 /// What is set for an index; None where there is no such index.
@@ -26,30 +26,7 @@ pub(super) fn parse_settings(index: &str, reply: &Reply) -> Result<Option<Values
     let mut indices = indices
         .filter(|indices| !indices.is_empty())
         .ok_or_else(|| PreflightError::unexpected(NAME, &format!("GET /{index}/_settings"), reply))?;
-    Ok(indices.remove(index).map(|index| {
-        let mut values = Values::new();
-        flatten(String::new(), index.settings, &mut values);
-        values
-    }))
-}
-
-/// Brings settings into the flat form that was asked for, from whatever form they came in.
-fn flatten(name: String, value: Value, values: &mut Values) {
-    let text = match value {
-        Value::Object(inner) => {
-            for (key, value) in inner {
-                let name = if name.is_empty() { key } else { format!("{name}.{key}") };
-                flatten(name, value, values);
-            }
-            return;
-        }
-        Value::String(text) => text,
-        Value::Number(number) => number.to_string(),
-        Value::Bool(value) => value.to_string(),
-        // A list is none of those that are asked about, and null is the default.
-        Value::Array(_) | Value::Null => return,
-    };
-    values.insert(name, text);
+    Ok(indices.remove(index).map(|index| flatten(&index.settings)))
 }
 
 pub(super) fn gone(index: &str) -> PreflightError {

@@ -5,6 +5,7 @@
 //! nothing is asked that needs a cluster privilege: `GET /` answers 403 to a key made for the indices alone.
 
 mod fields;
+pub(super) mod lookup;
 mod privileges;
 mod settings;
 mod target;
