@@ -13,8 +13,9 @@ use serde::Deserialize;
 
 use super::client::Client;
 use super::outcome::is_not_offered;
-use super::preflight::{Check, PreflightError, answer};
+use super::preflight::{PreflightError, answer};
 use super::{POSTS, TOMBSTONES};
+use crate::finding::Check;
 
 /// The primary shards, each as allocation and start of its node; None where the server does not tell them.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -41,7 +41,7 @@ pub(super) struct Alias {
 }
 
 impl Index {
-    /// Whether all is told but what is not set, which some servers leave out.
+    /// Whether everything that is judged is told.
     fn is_complete(&self) -> bool {
         self.aliases.is_some() && self.mappings.is_some() && self.settings.is_some()
     }

@@ -17,6 +17,7 @@ use super::outcome::is_unavailable;
 use super::primaries::Primaries;
 use super::{POSTS, TOMBSTONES, TransportError};
 use crate::exit::{ExitCode, Failure};
+use crate::finding::{Check, Status};
 
 use privileges::Grants;
 pub use target::{Target, VectorMapping};
@@ -29,57 +30,6 @@ pub struct Needs {
     /// Posts will be searched by their author (`--account-deletions`), which takes a mapping that allows it and, to
     /// find the latest ones, the privilege `maintenance`.
     pub search_by_author: bool,
-}
-
-/// How a check ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Status {
-    /// Nothing to do.
-    Ok,
-    /// The run can go on; an operator should know.
-    Warning,
-    /// The run would lose or spoil data, or fail.
-    Failed,
-}
-
-/// One thing that was checked.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Check {
-    /// What was checked.
-    pub name: &'static str,
-    /// How it ended.
-    pub status: Status,
-    /// What was found and what to do about it, one line, lower case, without a full stop.
-    pub text: String,
-}
-
-impl Check {
-    fn new(name: &'static str, status: Status, text: impl Into<String>) -> Self {
-        Self { name, status, text: text.into() }
-    }
-
-    pub(super) fn ok(name: &'static str, text: impl Into<String>) -> Self {
-        Self::new(name, Status::Ok, text)
-    }
-
-    pub(super) fn warning(name: &'static str, text: impl Into<String>) -> Self {
-        Self::new(name, Status::Warning, text)
-    }
-
-    pub(super) fn failed(name: &'static str, text: impl Into<String>) -> Self {
-        Self::new(name, Status::Failed, text)
-    }
-}
-
-impl fmt::Display for Check {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let status = match self.status {
-            Status::Ok => "ok",
-            Status::Warning => "warning",
-            Status::Failed => "failed",
-        };
-        write!(f, "{status}: {}: {}", self.name, self.text)
-    }
 }
 
 /// What a preflight that did not refuse found.

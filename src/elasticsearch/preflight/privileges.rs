@@ -7,8 +7,9 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::{Check, Needs, PreflightError, answer};
+use super::{Needs, PreflightError, answer};
 use crate::elasticsearch::client::{Client, ContentType, Reply};
+use crate::finding::Check;
 
 const PATH: &str = "/_security/user/_has_privileges?filter_path=has_all_requested,index";
 
@@ -108,8 +109,8 @@ impl Grants {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Status;
     use super::*;
+    use crate::finding::Status;
 
     // Recorded from Elasticsearch 9.5.3.
     const GRANTED: &str = r#"{"index":{"post_tombstones":{"delete":true,"index":true,"maintenance":false,"manage":false,"read":true,"view_index_metadata":true},"posts":{"delete":true,"index":true,"maintenance":false,"manage":false,"read":true,"view_index_metadata":true}}}"#;

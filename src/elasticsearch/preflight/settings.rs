@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::Check;
 use crate::elasticsearch::flat::flatten;
+use crate::finding::Check;
 
 /// Elasticsearch's own default of `index.gc_deletes`.
 const DEFAULT_GC_DELETES: Duration = Duration::from_secs(60);
@@ -76,8 +76,8 @@ fn parse_time(text: &str) -> Option<Duration> {
 mod tests {
     use serde_json::json;
 
-    use super::super::Status;
     use super::*;
+    use crate::finding::Status;
 
     #[test]
     fn time_values_have_elasticsearchs_units() {

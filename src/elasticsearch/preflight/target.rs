@@ -5,10 +5,11 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::lookup::{self, Alias, Index, Indices};
-use super::{Check, PreflightError, Status, fields, settings};
+use super::{PreflightError, fields, settings};
 use crate::elasticsearch::client::Client;
 use crate::elasticsearch::schema::{POST_FIELDS, TOMBSTONE_FIELDS};
 use crate::elasticsearch::{POSTS, TOMBSTONES};
+use crate::finding::{Check, Status};
 
 /// An index or alias that is written to.
 #[derive(Clone, Debug, PartialEq, Eq)]
