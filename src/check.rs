@@ -12,9 +12,10 @@ use std::time::Duration;
 use self::disk::check_disk;
 use crate::config::{self, Config};
 use crate::elasticsearch::client::{Client, Limits};
-use crate::elasticsearch::preflight::{self, Check, PreflightError, Status};
+use crate::elasticsearch::preflight::{self, PreflightError};
 use crate::elasticsearch::{identity, load_settings};
 use crate::exit::{ExitCode, Failure};
+use crate::finding::{Check, Status};
 use crate::pipeline::Archive;
 use crate::pipeline::ledger::state_file::StateFile;
 use crate::pipeline::source::Source;
@@ -77,22 +78,6 @@ fn one_line(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
-fn check(name: &'static str, status: Status, text: impl Into<String>) -> Check {
-    Check { name, status, text: text.into() }
-}
-
-fn ok(name: &'static str, text: impl Into<String>) -> Check {
-    check(name, Status::Ok, text)
-}
-
-fn warning(name: &'static str, text: impl Into<String>) -> Check {
-    check(name, Status::Warning, text)
-}
-
-fn failed(name: &'static str, text: impl Into<String>) -> Check {
-    check(name, Status::Failed, text)
-}
-
 /// What is wrong with them has been refused before; this is for the eye.
 fn check_settings(config: &Config, settings: &config::Elasticsearch) -> Vec<Check> {
     let text = format!(
@@ -104,32 +89,34 @@ fn check_settings(config: &Config, settings: &config::Elasticsearch) -> Vec<Chec
         config.shard,
         config.state_file
     );
-    let insecurities = server::insecurities(settings).into_iter().map(|text| warning("settings", text));
-    [ok("settings", text)].into_iter().chain(insecurities).collect()
+    let insecurities =
+        server::insecurities(settings).into_iter().map(|text| Check::warning("settings", text));
+    [Check::ok("settings", text)].into_iter().chain(insecurities).collect()
 }
 
 fn check_state(config: &Config, state: Result<&StateFile, &Failure>) -> Vec<Check> {
     let mut checks = vec![match state {
-        Ok(_) => {
-            ok("state file", if config.state_file.exists() { "it can be read" } else { "there is none yet" })
-        }
-        Err(failure) => failed("state file", failure.message.as_str()),
+        Ok(_) => Check::ok(
+            "state file",
+            if config.state_file.exists() { "it can be read" } else { "there is none yet" },
+        ),
+        Err(failure) => Check::failed("state file", failure.message.as_str()),
     }];
     match StateFile::is_locked(&config.state_file) {
         Ok(false) => {}
-        Ok(true) => checks.push(warning(
+        Ok(true) => checks.push(Check::warning(
             "state file",
             "another process has locked it: wait for that to end, or name another one in SPOOL_STATE_FILE",
         )),
-        Err(error) => checks.push(failed("state file", format!("its lock cannot be opened: {error}"))),
+        Err(error) => checks.push(Check::failed("state file", format!("its lock cannot be opened: {error}"))),
     }
     match load_settings::left_changed(&config.state_file) {
         Ok(false) => {}
-        Ok(true) => checks.push(warning(
+        Ok(true) => checks.push(Check::warning(
             "load settings",
             "a run with --bulk-load-settings goes on, or was killed; then the next run puts the index settings back",
         )),
-        Err(failure) => checks.push(failed("load settings", failure.message)),
+        Err(failure) => checks.push(Check::failed("load settings", failure.message)),
     }
     checks
 }
@@ -139,16 +126,16 @@ fn check_source(config: &Config, state: Option<&StateFile>, stop: &Stop) -> (Exi
         .and_then(|mut source| source.discover().map(|discovery| (source, discovery)));
     let (source, discovery) = match found {
         Ok(found) => found,
-        Err(failure) => return (failure.code, vec![failed("source", failure.message)]),
+        Err(failure) => return (failure.code, vec![Check::failed("source", failure.message)]),
     };
     let mut checks = Vec::new();
     if let Some(first) = discovery.left_out.first() {
         let count = discovery.left_out.len();
         let text = format!("{count} passed over, as {:?}: {} (--list names all)", first.path, first.reason);
-        checks.push(warning("source", text));
+        checks.push(Check::warning("source", text));
     }
     let Some(state) = state else {
-        checks.push(ok("source", format!("{} archives", discovery.archives.len())));
+        checks.push(Check::ok("source", format!("{} archives", discovery.archives.len())));
         return (ExitCode::Usage, checks);
     };
     let selection = selection::select(discovery.archives, state, config.shard, config.retry_failed);
@@ -160,7 +147,7 @@ fn check_source(config: &Config, state: Option<&StateFile>, stop: &Stop) -> (Exi
         }
         Source::S3(bucket) => match selection.take.first().map(|archive| bucket.try_to_read(archive)) {
             Some(Err(failure)) => {
-                checks.push(failed("source", failure.message));
+                checks.push(Check::failed("source", failure.message));
                 failure.code
             }
             _ => ExitCode::Done,
@@ -172,7 +159,7 @@ fn check_source(config: &Config, state: Option<&StateFile>, stop: &Stop) -> (Exi
 fn check_selection(selection: &Selection) -> Vec<Check> {
     let Selection { take, already_done, failed: broken, other_shard, .. } = selection;
     let bytes: u64 = take.iter().map(|archive| archive.bytes).sum();
-    let mut checks = vec![ok(
+    let mut checks = vec![Check::ok(
         "source",
         format!(
             "{} archives to take up ({:.1} MB), {already_done} already done, {broken} failed, {other_shard} of other \
@@ -186,7 +173,7 @@ fn check_selection(selection: &Selection) -> Vec<Check> {
             "{broken} archives are left alone since they are marked as failed (--list says why): take them up with \
              --retry-failed"
         );
-        checks.push(warning("source", text));
+        checks.push(Check::warning("source", text));
     }
     checks
 }
@@ -198,13 +185,16 @@ fn check_readable<'a>(archives: impl Iterator<Item = &'a Archive>) -> Option<Che
     let text =
         unreadable.peek().map(|(archive, error)| format!("{:?} cannot be opened: {error}", archive.path))?;
     let others = unreadable.skip(1).count();
-    Some(failed("source", format!("{text} (and {others} others): make them readable, or move them away")))
+    Some(Check::failed(
+        "source",
+        format!("{text} (and {others} others): make them readable, or move them away"),
+    ))
 }
 
 fn check_elasticsearch(config: &Config, settings: &config::Elasticsearch) -> (ExitCode, Vec<Check>) {
     let client = match Client::with_limits(settings, Limits { call: CALL_LIMIT, ..Limits::default() }) {
         Ok(client) => client,
-        Err(failure) => return (failure.code, vec![failed("settings", failure.message)]),
+        Err(failure) => return (failure.code, vec![Check::failed("settings", failure.message)]),
     };
     let with_identity = |mut checks: Vec<Check>| {
         checks.extend(identity::ask(&client));
@@ -215,7 +205,7 @@ fn check_elasticsearch(config: &Config, settings: &config::Elasticsearch) -> (Ex
         Err(PreflightError::Refused(checks)) => (ExitCode::Refused, with_identity(checks)),
         Err(PreflightError::Unavailable(why)) => {
             let text = format!("unavailable: {why}: look whether it runs and ELASTICSEARCH_URL is right");
-            (ExitCode::Unavailable, vec![failed("elasticsearch", text)])
+            (ExitCode::Unavailable, vec![Check::failed("elasticsearch", text)])
         }
     }
 }
@@ -263,8 +253,8 @@ mod tests {
     fn the_first_failure_decides_the_exit_code() {
         let stop = Stop::new();
         let mut findings = Findings { failed: Vec::new(), stop: &stop };
-        findings.failed.push((ExitCode::Usage, failed("disk", "full\nof it")));
-        findings.failed.push((ExitCode::Refused, failed("posts", "missing")));
+        findings.failed.push((ExitCode::Usage, Check::failed("disk", "full\nof it")));
+        findings.failed.push((ExitCode::Refused, Check::failed("posts", "missing")));
         let failure = findings.end().unwrap_err();
         assert_eq!(failure.code, ExitCode::Usage);
         assert_eq!(failure.message, "check failed: disk: full of it; posts: missing");

@@ -28,6 +28,7 @@ pub mod cli;
 pub mod config;
 pub mod elasticsearch;
 pub mod exit;
+pub mod finding;
 pub mod logging;
 pub mod metrics;
 pub mod monitor;

@@ -8,11 +8,13 @@ use crate::config::{self, Config, Task};
 use crate::elasticsearch::client::{Client, ContentType};
 use crate::elasticsearch::load_settings::{self, LoadSettings, LoadedIndices};
 use crate::elasticsearch::mapping::create_missing;
-use crate::elasticsearch::preflight::{self, Check, Needs, PreflightError, Report, Status, Target};
+use crate::elasticsearch::outcome::is_unavailable;
+use crate::elasticsearch::preflight::{self, Needs, PreflightError, Report, Target};
 use crate::elasticsearch::primaries::Primaries;
 use crate::elasticsearch::url::is_loopback;
 use crate::elasticsearch::{POSTS, TOMBSTONES, TransportError};
 use crate::exit::{ExitCode, Failure};
+use crate::finding::{Check, Status};
 use crate::pipeline::sender::bulk::Targets;
 use crate::pipeline::sender::patience::Retries;
 use crate::shutdown::Stop;
@@ -46,15 +48,12 @@ impl Server {
             let created = insist(stop, budget, || create_missing(&client))?;
             created.iter().for_each(|index| log::info!("created the index {index}"));
         }
-        let Report { checks, posts, tombstones } =
+        let Report { checks, posts, tombstones, unsynced } =
             insist(stop, budget, || preflight::run(&client, needs(config)))?;
         for check in &checks {
             let level = if check.status == Status::Warning { log::Level::Warn } else { log::Level::Debug };
             log::log!(level, "preflight: {check}");
         }
-        let acknowledges_early = posts.durability_async || tombstones.durability_async;
-        let unsynced =
-            acknowledges_early.then(|| insist(stop, budget, || Primaries::find(&client))).transpose()?;
         let dense_vectors = posts.vectors.dense.then(|| single_index(&posts));
         let is_alias = |target: &Target| !target.indices.contains(&target.name);
         let are_aliases = is_alias(&posts) && is_alias(&tombstones);
@@ -85,7 +84,8 @@ impl Server {
         if config.bulk_load_settings {
             let plan = insist(stop, self.budget, || load_settings.plan(&self.loaded))?;
             load_settings.record(plan)?;
-            insist(stop, self.budget, || load_settings.apply())?;
+            let shown = insist(stop, self.budget, || load_settings.apply())?;
+            load_settings.confirm(shown)?;
         }
         Ok(())
     }
@@ -112,7 +112,7 @@ impl Server {
         };
         match reply.status {
             200 if all_shards_flushed(&reply.body) => Ok(()),
-            401 | 403 => Err(PreflightError::Refused(vec![Check {
+            401 | 403 if !is_unavailable(&reply) => Err(PreflightError::Refused(vec![Check {
                 name: "flush",
                 status: Status::Failed,
                 text: "index.translog.durability is async, so the indices have to be flushed before archives are \

@@ -5,9 +5,8 @@ use std::fs::OpenOptions;
 use std::io;
 use std::path::Path;
 
-use super::{failed, ok, warning};
 use crate::config::{Config, Output};
-use crate::elasticsearch::preflight::Check;
+use crate::finding::Check;
 
 /// Less free space than this is worth a word: it holds some 20,000 dead letters with their documents, or the state of
 /// millions of archives, twice, as it is when it is replaced.
@@ -44,13 +43,13 @@ pub(super) fn check_disk(config: &Config) -> Vec<Check> {
             let text = format!(
                 "{setting}: {path:?} cannot be written: {error}: make it writable, or name another one"
             );
-            Some(failed("disk", text))
+            Some(Check::failed("disk", text))
         })
         .collect();
     if !checks.is_empty() {
         return checks;
     }
-    let written = ok("disk", format!("the files of {} can be written", names.join(", ")));
+    let written = Check::ok("disk", format!("the files of {} can be written", names.join(", ")));
     [written].into_iter().chain(check_space(files.iter().map(|(_, path, _)| *path))).collect()
 }
 
@@ -71,9 +70,9 @@ fn check_space<'p>(files: impl Iterator<Item = &'p Path>) -> Vec<Check> {
 fn judge_space(folder: &Path, free: u64) -> Check {
     let text = format!("{:.1} GB free in {folder:?}", free as f64 / 1e9);
     if free >= LITTLE_SPACE {
-        return ok("disk", text);
+        return Check::ok("disk", text);
     }
-    warning(
+    Check::warning(
         "disk",
         format!(
             "{text}: a run stops, and marks nothing more, when the state or dead letters cannot be written; free some"
@@ -100,7 +99,7 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::elasticsearch::preflight::Status;
+    use crate::finding::Status;
 
     #[test]
     fn trying_to_write_leaves_nothing_behind() {

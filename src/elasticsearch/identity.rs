@@ -9,7 +9,7 @@ use time::format_description::BorrowedFormatItem;
 use time::macros::format_description;
 
 use super::client::{Client, Reply};
-use super::preflight::Check;
+use crate::finding::Check;
 use crate::timestamp::now_millis;
 
 /// Clocks further apart than this are worth a word: NTP keeps them within a second.
@@ -101,8 +101,8 @@ fn judge_clock(date: &str, now: i64) -> Option<Check> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::preflight::Status;
     use super::*;
+    use crate::finding::Status;
 
     fn product(body: &str) -> Check {
         judge_product(&Reply { status: 200, retry_after: None, body: body.into() })

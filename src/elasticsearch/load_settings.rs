@@ -9,6 +9,7 @@
 //!   put it back, and leaves the index alone. Only what still is as the load set it is put back.
 
 mod changes;
+mod replies;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -18,10 +19,8 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use serde::Deserialize;
-use serde_json::Value;
-
-use super::client::{Client, ContentType, Limits, Reply};
+use super::client::{Client, ContentType, Limits};
+use super::flat::Values;
 use super::preflight::{PreflightError, answer};
 use crate::config;
 use crate::exit::Failure;
@@ -29,7 +28,8 @@ use crate::pipeline::ledger::state_file::{replace_file, sync_folder, with_suffix
 use crate::pipeline::sender::limiter::back_off;
 use crate::regular_file;
 pub use changes::{Changes, LoadedIndices};
-use changes::{Update, Values, is_tuned};
+use changes::{Update, is_tuned};
+use replies::{gone, judge_update, parse_settings};
 
 /// The longest that a request may take.
 const CALL_LIMIT: Duration = Duration::from_secs(5);
@@ -98,9 +98,7 @@ impl LoadSettings {
     pub fn plan(&self, indices: &LoadedIndices) -> Result<Record, PreflightError> {
         let mut record = Record::new();
         for (index, during) in indices.tuned() {
-            let now = self.settings_of(index)?.ok_or_else(|| {
-                PreflightError::refused(NAME, format!("there is no index {index} any more: run again"))
-            })?;
+            let now = self.settings_of(index)?.ok_or_else(|| gone(index))?;
             if is_tuned(&now) {
                 log::warn!(
                     "--bulk-load-settings: another process has tuned {index} and will put its settings back; if none \
@@ -122,29 +120,65 @@ impl LoadSettings {
         if plan.is_empty() {
             return Ok(());
         }
-        let text = serde_json::to_vec_pretty(&plan).map_err(io::Error::from);
+        self.record = plan;
+        self.write().inspect_err(|_| self.record.clear())
+    }
+
+    fn write(&self) -> Result<(), Failure> {
+        let text = serde_json::to_vec_pretty(&self.record).map_err(io::Error::from);
         text.and_then(|text| replace_file(&self.path, &text)).map_err(|error| {
             Failure::run(format!(
                 "--bulk-load-settings: no index setting is changed, since what is set now cannot be written down in \
                  {}: {error}; make its folder writable",
                 self.path.display()
             ))
-        })?;
-        self.record = plan;
-        Ok(())
+        })
     }
 
-    /// Makes the changes that are on record. Can be repeated.
+    /// Makes the changes that are on record, and returns them as the server shows them afterwards. Can be repeated.
     ///
     /// # Errors
     ///
     /// Refused where the key may not, unavailable where the server cannot for now.
-    pub fn apply(&self) -> Result<(), PreflightError> {
-        for (index, changes) in &self.record {
+    pub fn apply(&self) -> Result<Record, PreflightError> {
+        let shown = self.apply_once()?;
+        // Another process at its end may just have put back what it meant to be its own.
+        if shown == self.record { Ok(shown) } else { self.apply_once() }
+    }
+
+    fn apply_once(&self) -> Result<Record, PreflightError> {
+        let apply = |(index, changes): (&String, &Changes)| {
             self.update(index, &changes.during())?;
-            log::info!("--bulk-load-settings: {index} now has {changes}; this is put back at the end");
+            let now = self.settings_of(index)?.ok_or_else(|| gone(index))?;
+            Ok((index.clone(), changes.as_shown(&now)))
+        };
+        self.record.iter().map(apply).collect()
+    }
+
+    /// Makes sure that what has been applied reads back as it was sent: otherwise the end of the run could not tell
+    /// it from what an operator sets meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// Where it does not. Then what is shown is on record, so that it is known again and put back.
+    pub fn confirm(&mut self, shown: Record) -> Result<(), Failure> {
+        if shown == self.record {
+            let indices = self.record.iter();
+            indices.for_each(|(index, changes)| {
+                log::info!("--bulk-load-settings: {index} now has {changes}; this is put back at the end");
+            });
+            return Ok(());
         }
-        Ok(())
+        let differing = shown.iter().filter(|(index, changes)| self.record.get(*index) != Some(*changes));
+        let texts: Vec<_> = differing.map(|(index, changes)| format!("{index} has {changes}")).collect();
+        self.record = shown;
+        self.write()?;
+        let text = format!(
+            "--bulk-load-settings: what was set does not read back as it was sent ({}), so that it could not safely be \
+             put back at the end: this server needs a run without",
+            texts.join("; ")
+        );
+        Err(PreflightError::refused(NAME, text).into())
     }
 
     /// Puts back what is on record and still as the load set it. Goes on with the next index after a failure, and
@@ -280,50 +314,6 @@ fn has_time(end: Option<Instant>) -> Result<(), PreflightError> {
         }
         _ => Ok(()),
     }
-}
-
-fn parse_settings(index: &str, reply: &Reply) -> Result<Option<Values>, PreflightError> {
-    #[derive(Deserialize)]
-    struct Index {
-        settings: BTreeMap<String, Value>,
-    }
-    let indices: Option<BTreeMap<String, Index>> = match reply.status {
-        404 => return Ok(None),
-        403 => return Err(not_allowed(index, reply)),
-        200 => serde_json::from_slice(&reply.body).ok(),
-        _ => None,
-    };
-    let mut indices =
-        indices.ok_or_else(|| PreflightError::unexpected(NAME, &format!("GET /{index}/_settings"), reply))?;
-    // A setting that is a list is none of those that are asked about.
-    let text = |(name, value)| match value {
-        Value::String(value) => Some((name, value)),
-        _ => None,
-    };
-    Ok(indices.remove(index).map(|index| index.settings.into_iter().filter_map(text).collect()))
-}
-
-fn judge_update(index: &str, reply: &Reply) -> Result<(), PreflightError> {
-    #[derive(Deserialize)]
-    struct Update {
-        acknowledged: bool,
-    }
-    match reply.status {
-        200 if serde_json::from_slice::<Update>(&reply.body).is_ok_and(|update| update.acknowledged) => {
-            Ok(())
-        }
-        200 => Err(PreflightError::Unavailable(format!("the settings of {index} are not in force yet"))),
-        403 => Err(not_allowed(index, reply)),
-        _ => Err(PreflightError::unexpected(NAME, &format!("PUT /{index}/_settings"), reply)),
-    }
-}
-
-fn not_allowed(index: &str, reply: &Reply) -> PreflightError {
-    let text = format!(
-        "the key must not change the settings of {index}: grant it the index privilege manage on {index} ({})",
-        reply.reason()
-    );
-    PreflightError::refused(NAME, text)
 }
 
 fn json(update: &Update<'_>) -> String {

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::client::{Client, ContentType, Reply};
-use super::preflight::{PreflightError, answer};
+use super::preflight::{PreflightError, answer, lookup};
 use super::schema::{POSTS, TOMBSTONES, VECTOR_DIMS, VECTOR_FIELDS};
 
 /// Lucene refuses a document with a term of more than 32766 bytes, and a character of UTF-8 has up to four:
@@ -39,12 +39,19 @@ pub fn create_missing(client: &Client) -> Result<Vec<String>, PreflightError> {
     Ok(made)
 }
 
+/// Whether the name of an alias means anything. Asked as preflight does, and refused where that cannot tell: what
+/// exists must never be touched, and a server that does not know `HEAD` answers it with 404 as well.
 fn exists(client: &Client, alias: &'static str) -> Result<bool, PreflightError> {
-    let reply = answer(client, client.head(&format!("/{alias}")))?;
-    match reply.status {
-        200 => Ok(true),
-        404 => Ok(false),
-        _ => Err(PreflightError::unexpected(alias, &format!("HEAD /{alias}"), &reply)),
+    match lookup::ask(client, alias)? {
+        None => Ok(false),
+        Some(indices) if !indices.is_empty() => Ok(true),
+        Some(_) => Err(PreflightError::refused(
+            alias,
+            format!(
+                "--create-indices: this server does not tell this key whether there is an index or alias {alias}: \
+                 grant the key the index privilege view_index_metadata, or make it by hand and leave the option away"
+            ),
+        )),
     }
 }
 
@@ -134,6 +141,8 @@ mod tests {
 
     // Recorded from Elasticsearch 9.5.3, shortened by its root_cause.
     const EXISTS: &str = r#"{"error":{"type":"resource_already_exists_exception","reason":"index [posts_v1/fGDshabXTE2kJhVUjSKLag] already exists","index_uuid":"fGDshabXTE2kJhVUjSKLag","index":"posts_v1"},"status":400}"#;
+    const MISSING: &str = include_str!("../../test_data/replies/preflight_missing.json");
+    const THERE: &str = include_str!("../../test_data/replies/preflight_right.json");
     const CREATED: &str = r#"{"acknowledged":true,"shards_acknowledged":true,"index":"posts_v1"}"#;
 
     fn fields(mappings: &Value) -> Vec<&str> {
@@ -158,27 +167,36 @@ mod tests {
 
     #[test]
     fn only_what_is_missing_is_made() {
-        assert_eq!(create_missing(&client(vec![(200, ""), (200, "")])), Ok(vec![]));
-        let made = create_missing(&client(vec![(200, ""), (404, ""), (200, CREATED)]));
+        assert_eq!(create_missing(&client(vec![(200, THERE), (200, THERE)])), Ok(vec![]));
+        let made = create_missing(&client(vec![(200, THERE), (404, MISSING), (200, CREATED)]));
         assert_eq!(made, Ok(vec!["post_tombstones_v1".to_owned()]));
     }
 
     #[test]
+    fn what_cannot_be_told_to_be_missing_is_left_alone_and_refused() {
+        for status in [400, 403, 405, 501] {
+            let error = create_missing(&client(vec![(status, ""); 4])).unwrap_err();
+            assert!(matches!(error, PreflightError::Refused(_)), "{error:?}");
+            assert!(error.to_string().contains("does not tell"), "{error}");
+        }
+    }
+
+    #[test]
     fn an_index_made_by_another_process_meanwhile_is_no_error() {
-        let replies = vec![(404, ""), (400, EXISTS), (200, ""), (200, "")];
+        let replies = vec![(404, MISSING), (400, EXISTS), (200, THERE), (200, THERE)];
         assert_eq!(create_missing(&client(replies)), Ok(vec![]));
     }
 
     #[test]
     fn an_index_that_exists_without_its_alias_is_left_alone_and_refused() {
-        let error = create_missing(&client(vec![(404, ""), (400, EXISTS), (404, "")])).unwrap_err();
+        let error = create_missing(&client(vec![(404, MISSING), (400, EXISTS), (404, MISSING)])).unwrap_err();
         assert!(matches!(error, PreflightError::Refused(_)), "{error:?}");
         assert!(error.to_string().contains("posts_v1 exists without the alias posts"), "{error}");
     }
 
     #[test]
     fn a_server_that_cannot_create_for_now_is_unavailable() {
-        let error = create_missing(&client(vec![(404, ""), (503, "")])).unwrap_err();
+        let error = create_missing(&client(vec![(404, MISSING), (503, "")])).unwrap_err();
         assert!(matches!(error, PreflightError::Unavailable(_)), "{error:?}");
     }
 

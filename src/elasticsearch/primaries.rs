@@ -12,34 +12,45 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 use super::client::Client;
-use super::preflight::PreflightError;
+use super::outcome::is_not_offered;
+use super::preflight::{PreflightError, answer};
 use super::{POSTS, TOMBSTONES};
+use crate::finding::Check;
 
-/// The primary shards, each as allocation and start of its node.
+/// The primary shards, each as allocation and start of its node; None where the server does not tell them.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Primaries(Vec<(String, String)>);
+pub struct Primaries(Option<Vec<(String, String)>>);
 
 impl Primaries {
     /// Asks where they are.
     ///
     /// # Errors
     ///
-    /// Unavailable where a primary is nowhere, or there is no answer that can be read.
+    /// Refused where the key is, unavailable where a primary is nowhere or the server cannot answer for now.
     pub fn find(client: &Client) -> Result<Self, PreflightError> {
-        let unavailable = |what: String| PreflightError::Unavailable(format!("primary shards: {what}"));
         let path = format!(
             "/{POSTS},{TOMBSTONES}/_search_shards?filter_path=nodes.*.ephemeral_id,shards.primary,shards.node,\
              shards.allocation_id.id"
         );
-        let reply = client.get(&path).map_err(|error| unavailable(error.to_string()))?;
-        if reply.status != 200 {
-            return Err(unavailable(reply.reason()));
+        let reply = answer(client, client.get(&path))?;
+        if is_not_offered(&reply) {
+            return Ok(Self(None));
         }
-        Self::parse(&reply.body).map_err(unavailable)
+        Self::parse(&reply.body)
+            .map_err(|what| PreflightError::Unavailable(format!("primary shards: {what}")))
+    }
+
+    /// A warning where it cannot be told whether they move.
+    pub(super) fn judge(&self) -> Option<Check> {
+        let text = "this server does not tell where its shards are: the indices are flushed before archives are \
+                    marked, but what a node that dies had confirmed and not yet synced would be missed by nobody; to \
+                    be safe, set index.translog.durability to request";
+        self.0.is_none().then(|| Check::warning("durability", text))
     }
 
     fn parse(body: &[u8]) -> Result<Self, String> {
-        let reply: Reply = serde_json::from_slice(body).map_err(|error| error.to_string())?;
+        // Another server's shards may have neither starts nor allocations.
+        let Ok(reply) = serde_json::from_slice::<Reply>(body) else { return Ok(Self(None)) };
         let mut primaries = Vec::with_capacity(reply.shards.len());
         for copies in reply.shards {
             let primary = copies.into_iter().find(|copy| copy.primary).ok_or("one is nowhere")?;
@@ -50,14 +61,16 @@ impl Primaries {
             return Err("there are none".to_owned());
         }
         primaries.sort();
-        Ok(Self(primaries))
+        Ok(Self(Some(primaries)))
     }
 }
 
 #[derive(Deserialize)]
 struct Reply {
+    #[serde(default)]
     nodes: BTreeMap<String, Node>,
     /// For each shard its copies.
+    #[serde(default)]
     shards: Vec<Vec<Shard>>,
 }
 
@@ -114,5 +127,15 @@ mod tests {
         ] {
             assert!(Primaries::parse(body.as_bytes()).is_err(), "{body}");
         }
+    }
+
+    #[test]
+    fn a_server_that_does_not_tell_its_shards_is_a_warning() {
+        for body in ["<html>", "", r#"{"shards":[[{"primary":true,"node":"n"}]]}"#] {
+            let found = Primaries::parse(body.as_bytes()).unwrap();
+            assert!(found.judge().is_some(), "{body}");
+            assert_eq!(found, Primaries::parse(b"<html>").unwrap());
+        }
+        assert_eq!(primaries("first", ["a", "b"]).judge(), None);
     }
 }

@@ -6,6 +6,7 @@ use std::process::Command;
 use serde_json::json;
 
 use crate::harness::archives::{Archive, unreadable};
+use crate::harness::http::Request;
 use crate::harness::model::assert_holds;
 use crate::harness::script::Fault;
 use crate::harness::{DEAD_LETTERS, STATE_FILE, TestEnv, posts};
@@ -92,6 +93,23 @@ fn a_state_file_that_cannot_be_locked_stops_the_run_before_anything_is_sent() {
         let env = TestEnv::with_archives(&[archive()]);
         env.ingest().var("SPOOL_STATE_FILE", path).run().exits(code).says(path);
         assert!(env.fake.requests().is_empty(), "{path}");
+    }
+}
+
+#[test]
+fn a_server_that_does_not_tell_its_shards_is_flushed_all_the_same() {
+    for status in [400, 403, 404, 405, 501] {
+        let env = TestEnv::with_archives(&[archive()]);
+        env.fake.confirm_before_sync();
+        let is_question = |request: &Request| request.path.ends_with("/_search_shards");
+        env.fake.fail(is_question, 0, usize::MAX, Fault::status(status));
+        let run = env.run(&[]).exits(3);
+        run.counts(&[("archives.processed", 1)]);
+        run.check(run.stderr.matches("does not tell where its shards are").count() == 1, "one warning");
+        let flushes = env.fake.requests().iter().filter(|r| r.request.path.ends_with("/_flush")).count();
+        assert!(flushes > 0, "{status}");
+        let check = env.run(&["--check"]).exits(0);
+        check.check(check.stdout.contains("warning: durability: "), "it is checked, too");
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::json;
 
 use crate::harness::archives::Archive;
-use crate::harness::http::Request;
+use crate::harness::http::{Reply, Request};
 use crate::harness::model::assert_holds;
 use crate::harness::script::Fault;
 use crate::harness::{Running, TestEnv, posts};
@@ -41,6 +41,10 @@ fn settings(env: &TestEnv, index: &str) -> BTreeMap<String, String> {
 
 fn is_update(request: &Request) -> bool {
     request.method == "PUT" && request.path.ends_with("/_settings")
+}
+
+fn is_look_up(request: &Request) -> bool {
+    request.method == "GET" && request.switch("flat_settings")
 }
 
 /// A load that waits for the answer to its first bulk request.
@@ -202,6 +206,73 @@ fn a_failure_to_put_back_does_not_hide_what_has_ended_the_run() {
     let run = env.run(&["--bulk-load-settings"]).exits(5).says("preflight refused: load settings");
     run.says("PUT /post_tombstones/_settings");
     assert!(env.read(RECORD).is_some());
+}
+
+#[test]
+fn settings_are_put_back_on_a_server_that_shows_them_nested_and_as_numbers() {
+    let before = [("index.refresh_interval", "7s"), ("index.number_of_replicas", "2")];
+    let env = env_with(&before);
+    env.fake.store(|store| {
+        store.show_settings = Some(|flat| {
+            let replicas = flat["index.number_of_replicas"].as_str().and_then(|text| text.parse::<u32>().ok());
+            json!({"index": {"refresh_interval": flat["index.refresh_interval"], "number_of_replicas": replicas}})
+        });
+    });
+    let running = load_in_progress(&env);
+    assert_eq!(settings(&env, "posts"), map(&TUNED), "while the load runs");
+    env.fake.release();
+    running.wait().exits(0);
+    assert_eq!(settings(&env, "posts"), map(&before));
+    assert_eq!(env.read(RECORD), None);
+}
+
+#[test]
+fn settings_that_do_not_read_back_are_put_back_before_anything_is_sent() {
+    let before = [("index.refresh_interval", "7s"), ("index.number_of_replicas", "2")];
+    let rounded = |flat: &serde_json::Value| {
+        let mut shown = flat.clone();
+        if shown["index.refresh_interval"] == TUNED[1].1 {
+            shown["index.refresh_interval"] = json!("29.9s");
+        }
+        shown
+    };
+    let hidden = |_: &serde_json::Value| json!({});
+    for (show, set) in [(rounded as fn(&_) -> _, &before[..]), (hidden, &[])] {
+        let env = env_with(set);
+        env.fake.store(|store| store.show_settings = Some(show));
+        env.run(&["--bulk-load-settings"]).exits(5).says("--bulk-load-settings").says("read back");
+        assert_eq!(settings(&env, "posts"), map(set));
+        assert!(settings(&env, "post_tombstones").is_empty() && env.fake.bulks().is_empty());
+        assert_eq!(env.read(RECORD), None);
+        env.run(&[]).exits(0);
+    }
+}
+
+#[test]
+fn what_another_process_has_put_back_meanwhile_is_tuned_again() {
+    let before = [("index.number_of_replicas", "2")];
+    let env = env_with(&before);
+    env.fake.fail(is_update, 1, 1, Fault::Reply(Reply::json(200, &json!({"acknowledged": true}))));
+    let running = load_in_progress(&env);
+    assert_eq!(settings(&env, "posts"), map(&TUNED));
+    assert_eq!(settings(&env, "post_tombstones"), map(&TUNED[1..]));
+    env.fake.release();
+    running.wait().exits(0);
+    assert_eq!(settings(&env, "posts"), map(&before));
+    assert!(settings(&env, "post_tombstones").is_empty());
+}
+
+#[test]
+fn a_reply_that_is_none_does_not_mean_that_the_index_is_gone() {
+    let env = env_with(&[("index.number_of_replicas", "2")]);
+    let no_such_page = Reply { status: 404, headers: vec![], body: b"no such page".to_vec() };
+    // The settings of both indices are read before and after they are set, and then no more.
+    env.fake.fail(is_look_up, 4, usize::MAX, Fault::Reply(no_such_page));
+    env.run(&["--bulk-load-settings"]).exits(1).says("could not be put back");
+    assert!(env.read(RECORD).is_some());
+    env.fake.release();
+    env.run(&[]).exits(0);
+    assert_eq!(settings(&env, "posts"), map(&[("index.number_of_replicas", "2")]));
 }
 
 #[test]

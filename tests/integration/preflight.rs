@@ -4,6 +4,7 @@ use serde_json::json;
 
 use crate::harness::archives::Archive;
 use crate::harness::fake::Fake;
+use crate::harness::http::{Reply, Request};
 use crate::harness::model::assert_holds;
 use crate::harness::script::Fault;
 use crate::harness::store::{Index, Store};
@@ -117,4 +118,81 @@ fn missing_indices_are_created_when_asked_for() {
         assert_eq!(tombstones["properties"]["deleted_at"]["type"], "date");
     });
     env.run(&["--create-indices"]).exits(0).counts(&[("archives.already_done", 1)]);
+}
+
+/// Answers such requests with a status from now on.
+fn refuse(env: &TestEnv, condition: fn(&Request) -> bool, status: u16) {
+    env.fake.fail(condition, 0, usize::MAX, Fault::status(status));
+}
+
+fn is_whole(request: &Request) -> bool {
+    request.method != "PUT" && ["/posts", "/post_tombstones"].contains(&request.path.as_str())
+}
+
+fn is_part(request: &Request) -> bool {
+    ["_mapping", "_settings", "_alias"].iter().any(|part| request.path.ends_with(part))
+}
+
+#[test]
+fn a_server_that_tells_mapping_and_settings_only_by_themselves_is_loaded() {
+    for status in [400, 403, 404, 405, 501] {
+        let env = TestEnv::with_archives(&archives());
+        refuse(&env, is_whole, status);
+        for arguments in [&["--check"][..], &["--create-indices"]] {
+            let run = env.run(arguments).exits(0);
+            run.check(!run.stdout.contains("warning: "), "all is known");
+        }
+        assert_holds(&env.fake, &archives());
+
+        let env = TestEnv::new();
+        refuse(&env, is_whole, status);
+        env.fake.store(|store| {
+            let mapping = &mut store.index("posts").unwrap().mapping;
+            mapping["properties"]["embeddings"]["properties"]["all_MiniLM_L6_v2"]["dims"] = json!(768);
+        });
+        refuses(&env, "all_MiniLM_L6_v2");
+    }
+}
+
+#[test]
+fn a_server_that_tells_nothing_of_its_indices_is_loaded_with_a_warning() {
+    for status in [400, 403, 405, 501] {
+        let env = TestEnv::with_archives(&archives());
+        refuse(&env, is_whole, status);
+        refuse(&env, is_part, status);
+        let run = env.run(&["--check"]).exits(0);
+        run.check(run.stdout.contains("warning: posts: "), "it says so");
+        env.run(&[]).exits(0).says("does not tell");
+        assert_holds(&env.fake, &archives());
+    }
+}
+
+#[test]
+fn nothing_is_created_where_it_is_not_told_what_exists() {
+    for status in [400, 403, 405, 501] {
+        let env = TestEnv::with_fake(Fake::start_with(Store::default()));
+        env.add(&archives());
+        refuse(&env, is_whole, status);
+        refuse(&env, is_part, status);
+        env.run(&["--create-indices"]).exits(5).says("--create-indices");
+        env.fake.store(|store| assert!(store.indices.is_empty()));
+        assert!(!env.fake.requests().iter().any(|record| record.request.method == "PUT"));
+    }
+}
+
+#[test]
+fn a_server_that_does_not_tell_privileges_in_full_is_loaded() {
+    let told = [
+        json!({"has_all_requested": true}),
+        json!({"has_all_requested": true, "index": {}}),
+        json!({}),
+        json!("<html>"),
+    ];
+    for body in told {
+        let env = TestEnv::with_archives(&archives());
+        let is_question = |request: &Request| request.path.ends_with("/_has_privileges");
+        env.fake.fail(is_question, 0, usize::MAX, Fault::Reply(Reply::json(200, &body)));
+        env.run(&[]).exits(0);
+        assert_holds(&env.fake, &archives());
+    }
 }

@@ -5,6 +5,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::elasticsearch::flat::Values;
+
 const REFRESH_INTERVAL: &str = "index.refresh_interval";
 const REPLICAS: &str = "index.number_of_replicas";
 
@@ -21,9 +23,6 @@ const OF_POSTS: [(&str, &str); 2] = [(REFRESH_INTERVAL, LOAD_REFRESH), (REPLICAS
 /// What is set for tombstones. They keep their replicas: they are few and small, and a tombstone lost with a node
 /// would let a deleted post come back.
 const OF_TOMBSTONES: [(&str, &str); 1] = [(REFRESH_INTERVAL, LOAD_REFRESH)];
-
-/// Values of index settings, by flat name.
-pub(super) type Values = BTreeMap<String, String>;
 
 /// Settings to send, by flat name; None is the default.
 pub(super) type Update<'a> = BTreeMap<&'a str, Option<&'a str>>;
@@ -59,15 +58,16 @@ pub struct Changes(BTreeMap<String, Change>);
 struct Change {
     /// What was set; None where the default was in force.
     before: Option<String>,
-    /// What the load sets.
-    during: String,
+    /// What the load has set, as the server shows it; None where it shows nothing. Never missing in a record.
+    #[serde(deserialize_with = "Option::deserialize")]
+    during: Option<String>,
 }
 
 impl Changes {
     /// From what is set `now` to what is set during a load.
     pub(super) fn new(now: &Values, during: &[(&str, &str)]) -> Self {
         let change = |(name, during): &(&str, &str)| {
-            let change = Change { before: now.get(*name).cloned(), during: (*during).to_owned() };
+            let change = Change { before: now.get(*name).cloned(), during: Some((*during).to_owned()) };
             ((*name).to_owned(), change)
         };
         Self(during.iter().map(change).collect())
@@ -75,7 +75,15 @@ impl Changes {
 
     /// What to send at the beginning of a load.
     pub(super) fn during(&self) -> Update<'_> {
-        self.update(|_, change| Some(Some(change.during.as_str())))
+        self.update(|_, change| Some(change.during.as_deref()))
+    }
+
+    /// The same changes, with what is set `now` as what the load has set.
+    pub(super) fn as_shown(&self, now: &Values) -> Self {
+        let shown = |(name, change): (&String, &Change)| {
+            (name.clone(), Change { before: change.before.clone(), during: now.get(name).cloned() })
+        };
+        Self(self.0.iter().map(shown).collect())
     }
 
     /// What to send to have everything as it was.
@@ -86,7 +94,7 @@ impl Changes {
     /// What to send to have everything as it was, but for what another process or an operator has set since.
     pub(super) fn to_put_back(&self, now: &Values) -> Update<'_> {
         self.update(|name, change| {
-            (now.get(name) == Some(&change.during)).then_some(change.before.as_deref())
+            (now.get(name) == change.during.as_ref()).then_some(change.before.as_deref())
         })
     }
 
@@ -99,7 +107,7 @@ impl Changes {
 impl fmt::Display for Changes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (i, (name, Change { before, during })) in self.0.iter().enumerate() {
-            let before = before.as_deref().unwrap_or("default");
+            let [before, during] = [before, during].map(|value| value.as_deref().unwrap_or("default"));
             write!(f, "{}{name} {during} (was: {before})", if i == 0 { "" } else { ", " })?;
         }
         Ok(())

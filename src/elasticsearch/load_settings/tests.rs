@@ -4,10 +4,6 @@ use super::*;
 use crate::exit::ExitCode;
 use crate::secret::Secret;
 
-fn reply(status: u16, body: &str) -> Reply {
-    Reply { status, retry_after: None, body: body.as_bytes().to_vec() }
-}
-
 fn open(state_file: &Path) -> Result<LoadSettings, Failure> {
     let settings = config::Elasticsearch {
         url: "http://127.0.0.1:1".into(),
@@ -64,29 +60,6 @@ fn an_operator_reads_what_to_put_back_by_hand() {
     let text = load_settings.not_back(&PreflightError::Unavailable("HTTP 503".into())).message;
     let request = r#"PUT /posts_v1/_settings {"index.number_of_replicas":"2","index.refresh_interval":null}"#;
     assert!(text.contains(request) && text.contains("HTTP 503"), "{text}");
-}
-
-#[test]
-fn settings_are_read_from_a_flat_reply() {
-    // Recorded from Elasticsearch 9.5.3, shortened.
-    let body = r#"{"posts_v1":{"settings":{"index.number_of_replicas":"1","index.query.default_field":["content","at_uri"]}}}"#;
-    let expected = Values::from([("index.number_of_replicas".into(), "1".into())]);
-    assert_eq!(parse_settings("posts_v1", &reply(200, body)), Ok(Some(expected)));
-    assert_eq!(parse_settings("posts_v1", &reply(404, "{}")), Ok(None));
-    assert!(parse_settings("posts_v1", &reply(200, "<html>")).is_err());
-}
-
-#[test]
-fn an_update_counts_only_when_it_is_acknowledged() {
-    assert_eq!(judge_update("posts_v1", &reply(200, r#"{"acknowledged":true}"#)), Ok(()));
-    for (status, body, refused) in [
-        (200, r#"{"acknowledged":false}"#, false),
-        (403, r#"{"error":{"type":"security_exception","reason":"x"}}"#, true),
-        (400, r#"{"error":{"type":"illegal_argument_exception","reason":"x"}}"#, true),
-    ] {
-        let error = judge_update("posts_v1", &reply(status, body)).unwrap_err();
-        assert_eq!(matches!(error, PreflightError::Refused(_)), refused, "{error}");
-    }
 }
 
 #[test]

@@ -2,8 +2,9 @@
 
 use serde_json::Value;
 
-use super::{Check, VectorMapping};
+use super::VectorMapping;
 use crate::elasticsearch::schema::{VECTOR_DIMS, VECTOR_FIELDS};
+use crate::finding::Check;
 
 const NAME: &str = "mapping";
 
@@ -180,9 +181,9 @@ fn type_of(field: &Value) -> &str {
 mod tests {
     use serde_json::json;
 
-    use super::super::Status::{self, *};
     use super::*;
     use crate::elasticsearch::schema::{POST_FIELDS, TOMBSTONE_FIELDS};
+    use crate::finding::Status::{self, *};
 
     fn with_vectors(dynamic: Value, vector: Value) -> Value {
         json!({"dynamic": dynamic, "properties": {"at_uri": {"type": "keyword"}, "embeddings": {

@@ -5,6 +5,7 @@
 //! nothing is asked that needs a cluster privilege: `GET /` answers 403 to a key made for the indices alone.
 
 mod fields;
+pub(super) mod lookup;
 mod privileges;
 mod settings;
 mod target;
@@ -12,8 +13,11 @@ mod target;
 use std::fmt;
 
 use super::client::{Client, Reply};
+use super::outcome::is_unavailable;
+use super::primaries::Primaries;
 use super::{POSTS, TOMBSTONES, TransportError};
 use crate::exit::{ExitCode, Failure};
+use crate::finding::{Check, Status};
 
 use privileges::Grants;
 pub use target::{Target, VectorMapping};
@@ -28,57 +32,6 @@ pub struct Needs {
     pub search_by_author: bool,
 }
 
-/// How a check ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Status {
-    /// Nothing to do.
-    Ok,
-    /// The run can go on; an operator should know.
-    Warning,
-    /// The run would lose or spoil data, or fail.
-    Failed,
-}
-
-/// One thing that was checked.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Check {
-    /// What was checked.
-    pub name: &'static str,
-    /// How it ended.
-    pub status: Status,
-    /// What was found and what to do about it, one line, lower case, without a full stop.
-    pub text: String,
-}
-
-impl Check {
-    fn new(name: &'static str, status: Status, text: impl Into<String>) -> Self {
-        Self { name, status, text: text.into() }
-    }
-
-    pub(super) fn ok(name: &'static str, text: impl Into<String>) -> Self {
-        Self::new(name, Status::Ok, text)
-    }
-
-    pub(super) fn warning(name: &'static str, text: impl Into<String>) -> Self {
-        Self::new(name, Status::Warning, text)
-    }
-
-    pub(super) fn failed(name: &'static str, text: impl Into<String>) -> Self {
-        Self::new(name, Status::Failed, text)
-    }
-}
-
-impl fmt::Display for Check {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let status = match self.status {
-            Status::Ok => "ok",
-            Status::Warning => "warning",
-            Status::Failed => "failed",
-        };
-        write!(f, "{status}: {}: {}", self.name, self.text)
-    }
-}
-
 /// What a preflight that did not refuse found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {
@@ -88,6 +41,8 @@ pub struct Report {
     pub posts: Target,
     /// Where tombstones go.
     pub tombstones: Target,
+    /// Where either acknowledges before it syncs: which processes hold their primary shards.
+    pub unsynced: Option<Primaries>,
 }
 
 /// Why there is no [`Report`].
@@ -144,7 +99,10 @@ pub fn run(client: &Client, needs: Needs) -> Result<Report, PreflightError> {
     let mut checks = Vec::new();
     match ask(client, needs, &mut checks) {
         Ok([posts, tombstones]) if checks.iter().all(|check| check.status != Status::Failed) => {
-            Ok(Report { checks, posts, tombstones })
+            let acknowledges_early = posts.durability_async || tombstones.durability_async;
+            let unsynced = acknowledges_early.then(|| Primaries::find(client)).transpose()?;
+            checks.extend(unsynced.as_ref().and_then(Primaries::judge));
+            Ok(Report { checks, posts, tombstones, unsynced })
         }
         Ok(_) => Err(PreflightError::Refused(checks)),
         Err(PreflightError::Refused(last)) => {
@@ -255,11 +213,7 @@ fn sort_out(reply: Reply) -> Result<Reply, PreflightError> {
             "credentials",
             format!("ELASTICSEARCH_API_KEY is refused ({})", reply.reason()),
         )),
-        // A cluster block goes away again, as the ones of a starting cluster do.
-        403 if reply.error_type() == "cluster_block_exception" => {
-            Err(PreflightError::Unavailable(reply.reason()))
-        }
-        408 | 429 | 500..=599 => Err(PreflightError::Unavailable(reply.reason())),
+        _ if is_unavailable(&reply) => Err(PreflightError::Unavailable(reply.reason())),
         _ => Ok(reply),
     }
 }

@@ -7,10 +7,11 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::{Check, Needs, PreflightError, answer};
+use super::{Needs, PreflightError, answer};
 use crate::elasticsearch::client::{Client, ContentType, Reply};
+use crate::finding::Check;
 
-const PATH: &str = "/_security/user/_has_privileges?filter_path=index";
+const PATH: &str = "/_security/user/_has_privileges?filter_path=has_all_requested,index";
 
 /// Index privileges of every run: look-ups and settings are read, posts and tombstones indexed, posts deleted.
 const NEEDED: [&str; 4] = ["read", "index", "delete", "view_index_metadata"];
@@ -18,12 +19,14 @@ const NEEDED: [&str; 4] = ["read", "index", "delete", "view_index_metadata"];
 /// Index privileges that some runs need: flushing, and changing index settings.
 const ASKED_TOO: [&str; 2] = ["maintenance", "manage"];
 
-/// The index privileges of the key, by index or alias and privilege; None where the server cannot tell.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Grants(Option<BTreeMap<String, BTreeMap<String, bool>>>);
-
-#[derive(Deserialize)]
-struct HasPrivileges {
+/// The index privileges of the key, as far as the server tells them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+pub(super) struct Grants {
+    /// Whether it has all that were asked for.
+    #[serde(default, rename = "has_all_requested")]
+    all: bool,
+    /// By index or alias and privilege.
+    #[serde(default)]
     index: BTreeMap<String, BTreeMap<String, bool>>,
 }
 
@@ -32,40 +35,41 @@ pub(super) fn ask(client: &Client, names: &[&str]) -> Result<Grants, PreflightEr
     let privileges: Vec<_> = NEEDED.iter().chain(&ASKED_TOO).collect();
     let body = json!({"index": [{"names": names, "privileges": privileges}]}).to_string();
     match client.post(PATH, ContentType::Json, body.as_bytes()) {
-        Ok(reply) if has_no_security(&reply) => Ok(Grants(None)),
-        result => parse(&answer(client, result)?),
+        Ok(reply) if has_no_security(&reply) => Ok(Grants::default()),
+        result => Ok(parse(&answer(client, result)?)),
     }
 }
 
-/// Whether the reply is that of a server which knows nothing of privileges.
-///
-/// 400 is Elasticsearch without its security, 403 to 405 are other servers and proxies in front; 500 with
-/// such a text are versions that know the path but have security switched off.
+/// Whether the reply is the 500 of versions that know the path but have their security switched off.
 fn has_no_security(reply: &Reply) -> bool {
     let reason = reply.reason().to_ascii_lowercase();
-    match reply.status {
-        400 | 404 | 405 | 501 => true,
-        403 => reply.error_type() != "cluster_block_exception",
-        500 => {
-            reason.contains("no handler found") || reason.contains("security") && reason.contains("enabled")
-        }
-        _ => false,
-    }
+    reply.status == 500
+        && (reason.contains("no handler found") || reason.contains("security") && reason.contains("enabled"))
 }
 
-fn parse(reply: &Reply) -> Result<Grants, PreflightError> {
-    match serde_json::from_slice::<HasPrivileges>(&reply.body) {
-        Ok(parsed) if reply.status == 200 => Ok(Grants(Some(parsed.index))),
-        _ => Err(PreflightError::unexpected("connection", "the question for the key's privileges", reply)),
-    }
+/// A server without Elasticsearch's security, or a proxy in front of one, may answer anything.
+fn parse(reply: &Reply) -> Grants {
+    let told = (reply.status == 200).then(|| serde_json::from_slice(&reply.body).ok()).flatten();
+    told.unwrap_or_default()
 }
 
 impl Grants {
-    /// Whether the key has a privilege on an index or alias. Where the server cannot tell, it may be so.
+    /// Whether the key has a privilege on an index or alias; None where the server does not tell.
+    fn told(&self, name: &str, privilege: &str) -> Option<bool> {
+        if self.all {
+            return Some(true);
+        }
+        let granted = self.index.get(name)?;
+        // These include it, and some servers know only them.
+        let wider: &[&str] =
+            if ["index", "delete"].contains(&privilege) { &["write", "all"] } else { &["all"] };
+        let is_granted = |privilege: &&str| granted.get(*privilege) == Some(&true);
+        if wider.iter().any(is_granted) { Some(true) } else { granted.get(privilege).copied() }
+    }
+
+    /// Whether the key has a privilege on an index or alias. Where the server does not tell, it may be so.
     pub(super) fn may(&self, name: &str, privilege: &str) -> bool {
-        self.0.as_ref().is_none_or(|all| {
-            all.get(name).and_then(|granted| granted.get(privilege)).copied().unwrap_or_default()
-        })
+        self.told(name, privilege).unwrap_or(true)
     }
 
     /// Whether the key may do on every one of the indices or aliases what a run with these needs does.
@@ -73,16 +77,17 @@ impl Grants {
         let mut wanted = NEEDED.to_vec();
         wanted.extend(needs.manage.then_some("manage"));
         let missing: Vec<_> = names.iter().filter_map(|name| self.missing(name, &wanted)).collect();
-        if self.0.is_none() {
-            Check::warning("privileges", "this server cannot tell which privileges the key has")
-        } else if missing.is_empty() {
-            Check::ok("privileges", format!("the key is valid and has {}", wanted.join(", ")))
-        } else {
+        let is_told = |name| wanted.iter().all(|privilege| self.told(name, privilege).is_some());
+        if !missing.is_empty() {
             let missing = missing.join("; ");
             Check::failed(
                 "privileges",
                 format!("the key lacks index privileges: {missing}: grant them to it"),
             )
+        } else if !names.iter().all(|name| is_told(name)) {
+            Check::warning("privileges", "this server does not tell which privileges the key has")
+        } else {
+            Check::ok("privileges", format!("the key is valid and has {}", wanted.join(", ")))
         }
     }
 
@@ -104,8 +109,8 @@ impl Grants {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Status;
     use super::*;
+    use crate::finding::Status;
 
     // Recorded from Elasticsearch 9.5.3.
     const GRANTED: &str = r#"{"index":{"post_tombstones":{"delete":true,"index":true,"maintenance":false,"manage":false,"read":true,"view_index_metadata":true},"posts":{"delete":true,"index":true,"maintenance":false,"manage":false,"read":true,"view_index_metadata":true}}}"#;
@@ -119,61 +124,68 @@ mod tests {
 
     #[test]
     fn sufficient_privileges_pass() {
-        let grants = parse(&reply(200, GRANTED)).unwrap();
+        let grants = parse(&reply(200, GRANTED));
         assert_eq!(grants.judge(&NAMES, Needs::default()).status, Status::Ok);
         assert!(grants.may("posts", "index") && !grants.may("posts", "maintenance"));
     }
 
     #[test]
     fn every_missing_privilege_is_named_with_its_index() {
-        let check = parse(&reply(200, READ_ONLY)).unwrap().judge(&NAMES, Needs::default());
+        let check = parse(&reply(200, READ_ONLY)).judge(&NAMES, Needs::default());
         assert_eq!(check.status, Status::Failed);
         assert!(check.text.contains("index, delete on posts; index, delete on post_tombstones"), "{check}");
     }
 
     #[test]
     fn changing_settings_needs_manage() {
-        let check =
-            parse(&reply(200, GRANTED)).unwrap().judge(&NAMES, Needs { manage: true, ..Needs::default() });
+        let check = parse(&reply(200, GRANTED)).judge(&NAMES, Needs { manage: true, ..Needs::default() });
         assert!(check.status == Status::Failed && check.text.contains("manage on posts"), "{check}");
     }
 
     #[test]
     fn deletes_are_needed_on_every_index_behind_an_alias() {
-        let grants = parse(&reply(200, GRANTED)).unwrap();
+        let body = r#"{"index":{"posts":{"delete":true},"posts_2024":{"delete":false}}}"#;
+        let grants = parse(&reply(200, body));
         assert_eq!(grants.judge_deletes(&["posts"]), None);
         let check = grants.judge_deletes(&["posts", "posts_2024"]).unwrap();
         assert!(check.status == Status::Failed && check.text.contains("delete on posts_2024"), "{check}");
     }
 
     #[test]
-    fn a_server_without_security_is_a_warning() {
-        assert!(has_no_security(&reply(400, NO_HANDLER)));
-        assert!(has_no_security(&reply(
-            500,
-            r#"{"error":{"reason":"Security must be explicitly enabled"}}"#
-        )));
-        assert_eq!(Grants(None).judge(&NAMES, Needs::default()).status, Status::Warning);
-        assert!(Grants(None).may("posts", "index"));
-    }
-
-    #[test]
-    fn a_server_that_cannot_answer_for_now_is_not_taken_for_one_without_security() {
-        for status in [200, 401, 429, 500, 502, 503] {
-            assert!(
-                !has_no_security(&reply(status, r#"{"error":{"reason":"no shard available"}}"#)),
-                "{status}"
-            );
+    fn a_server_that_does_not_tell_is_a_warning() {
+        for (status, body) in [
+            (400, NO_HANDLER),
+            (403, "{}"),
+            (404, ""),
+            (204, ""),
+            (200, "<html>"),
+            (200, "{}"),
+            (200, r#"{"index":{}}"#),
+            (200, r#"{"has_all_requested":false}"#),
+            (200, r#"{"index":{"posts":{"read":true}}}"#),
+        ] {
+            let grants = parse(&reply(status, body));
+            assert_eq!(grants.judge(&NAMES, Needs::default()).status, Status::Warning, "{status} {body}");
+            assert!(grants.may("posts", "index") && grants.judge_deletes(&NAMES).is_none());
         }
-        assert!(!has_no_security(&reply(
-            403,
-            r#"{"error":{"type":"cluster_block_exception","reason":"x"}}"#
-        )));
+        let switched_off = r#"{"error":{"reason":"Security must be explicitly enabled"}}"#;
+        assert!(has_no_security(&reply(500, switched_off)));
+        assert!(!has_no_security(&reply(500, r#"{"error":{"reason":"no shard available"}}"#)));
     }
 
     #[test]
-    fn a_page_of_something_else_is_refused() {
-        let error = parse(&reply(200, "<html>sign in</html>")).unwrap_err();
-        assert!(matches!(error, PreflightError::Refused(_)), "{error}");
+    fn what_includes_a_privilege_counts_for_it() {
+        let writer = r#"{"read":true,"write":true,"view_index_metadata":true}"#;
+        for body in [
+            r#"{"has_all_requested":true}"#.to_owned(),
+            r#"{"has_all_requested":true,"index":{}}"#.to_owned(),
+            format!(
+                r#"{{"has_all_requested":false,"index":{{"posts":{writer},"post_tombstones":{writer}}}}}"#
+            ),
+            r#"{"index":{"posts":{"all":true,"index":false},"post_tombstones":{"all":true}}}"#.to_owned(),
+        ] {
+            let check = parse(&reply(200, &body)).judge(&NAMES, Needs::default());
+            assert_eq!(check.status, Status::Ok, "{body}: {check}");
+        }
     }
 }

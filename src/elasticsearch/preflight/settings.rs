@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::Check;
+use crate::elasticsearch::flat::flatten;
+use crate::finding::Check;
 
 /// Elasticsearch's own default of `index.gc_deletes`.
 const DEFAULT_GC_DELETES: Duration = Duration::from_secs(60);
@@ -28,12 +29,11 @@ pub(super) struct Settings {
 
 /// Judges the `settings` of an index, and its `defaults` for what is not set.
 pub(super) fn judge(index: &str, settings: &Value, defaults: &Value) -> Settings {
-    let setting = |path: &str| {
-        [settings, defaults].iter().find_map(|values| values.pointer(path)?.as_str()).map(str::to_owned)
-    };
+    let (settings, defaults) = (flatten(settings), flatten(defaults));
+    let setting = |name: &str| settings.get(name).or_else(|| defaults.get(name)).map(String::as_str);
     let mut checks = Vec::new();
 
-    let gc_deletes = setting("/index/gc_deletes").map_or(Some(DEFAULT_GC_DELETES), |text| parse_time(&text));
+    let gc_deletes = setting("index.gc_deletes").map_or(Some(DEFAULT_GC_DELETES), parse_time);
     let gc_deletes = gc_deletes.unwrap_or_default();
     if gc_deletes < SHORT_GC_DELETES {
         let text =
@@ -41,16 +41,16 @@ pub(super) fn judge(index: &str, settings: &Value, defaults: &Value) -> Settings
         checks.push(Check::warning("settings", text));
     }
     for block in BLOCKS {
-        if setting(&format!("/index/blocks/{block}")).as_deref() == Some("true") {
+        if setting(&format!("index.blocks.{block}")) == Some("true") {
             let text =
                 format!("{index} has the block index.blocks.{block}: writes wait until it is taken away");
             checks.push(Check::warning("settings", text));
         }
     }
-    if setting("/index/verified_before_close").as_deref() == Some("true") {
+    if setting("index.verified_before_close") == Some("true") {
         checks.push(Check::failed("settings", format!("{index} is closed: open it")));
     }
-    let durability = setting("/index/translog/durability").unwrap_or_default();
+    let durability = setting("index.translog.durability").unwrap_or_default();
     Settings { gc_deletes, durability_async: durability.eq_ignore_ascii_case("async"), checks }
 }
 
@@ -76,8 +76,8 @@ fn parse_time(text: &str) -> Option<Duration> {
 mod tests {
     use serde_json::json;
 
-    use super::super::Status;
     use super::*;
+    use crate::finding::Status;
 
     #[test]
     fn time_values_have_elasticsearchs_units() {

@@ -1,24 +1,15 @@
 //! What stands behind the name of an index or alias.
-//!
-//! Source: Elasticsearch's "Get index information" API, which resolves aliases and tells aliases, mapping
-//! and settings of every concrete index in one reply.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
-use serde::Deserialize;
 use serde_json::Value;
 
-use super::{Check, PreflightError, Status, answer, fields, settings};
-use crate::elasticsearch::client::{Client, Reply};
+use super::lookup::{self, Alias, Index, Indices};
+use super::{PreflightError, fields, settings};
+use crate::elasticsearch::client::Client;
 use crate::elasticsearch::schema::{POST_FIELDS, TOMBSTONE_FIELDS};
 use crate::elasticsearch::{POSTS, TOMBSTONES};
-
-/// Only what is judged here: the full reply has hundreds of settings for every index. The UUID makes sure
-/// that no index is left out of the reply altogether.
-const FILTER: &str = "include_defaults=true&filter_path=*.aliases,*.mappings,*.settings.index.uuid,\
-    *.*.index.gc_deletes,*.*.index.translog.durability,*.settings.index.blocks,\
-    *.settings.index.verified_before_close";
+use crate::finding::{Check, Status};
 
 /// An index or alias that is written to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,61 +38,69 @@ pub struct VectorMapping {
     pub dense: bool,
 }
 
-#[derive(Deserialize)]
-struct Index {
-    #[serde(default)]
-    aliases: BTreeMap<String, Alias>,
-    #[serde(default)]
-    mappings: Value,
-    #[serde(default)]
-    settings: Value,
-    #[serde(default)]
-    defaults: Value,
-}
-
-#[derive(Deserialize)]
-struct Alias {
-    is_write_index: Option<bool>,
-    index_routing: Option<String>,
-}
-
 /// Asks what stands behind a name, and judges it.
 pub(super) fn ask(client: &Client, name: &'static str) -> Result<(Target, Vec<Check>), PreflightError> {
-    judge(name, &answer(client, client.get(&format!("/{name}?{FILTER}")))?)
+    judge(name, lookup::ask(client, name)?.ok_or_else(|| missing(name))?)
 }
 
-pub(super) fn judge(name: &'static str, reply: &Reply) -> Result<(Target, Vec<Check>), PreflightError> {
-    let indices: BTreeMap<String, Index> = match reply.status {
-        404 if reply.error_type() == "index_not_found_exception" => return Err(missing(name)),
-        403 => {
-            let text = format!("the key may not read settings and mapping of {name}: {}", reply.reason());
-            return Err(PreflightError::refused("privileges", text));
-        }
-        200 => serde_json::from_slice(&reply.body).ok(),
-        _ => None,
+pub(super) fn judge(name: &'static str, indices: Indices) -> Result<(Target, Vec<Check>), PreflightError> {
+    if indices.is_empty() {
+        return Ok(untold(name));
     }
-    .ok_or_else(|| PreflightError::unexpected(name, &format!("GET /{name}"), reply))?;
-
     let write_index = write_index(name, &indices)?;
     let mut checks = vec![judge_indices(name, &write_index, &indices)?];
     let mut gc_deletes = Duration::MAX;
     let mut durability_async = false;
     for (index, found) in &indices {
-        let settings = settings::judge(index, &found.settings, &found.defaults);
+        let Some(set) = &found.settings else {
+            checks.push(not_told("settings", index));
+            gc_deletes = Duration::ZERO;
+            continue;
+        };
+        let settings = settings::judge(index, set, found.defaults.as_ref().unwrap_or(&Value::Null));
         gc_deletes = gc_deletes.min(settings.gc_deletes);
         durability_async |= settings.durability_async;
         checks.extend(settings.checks);
     }
-    let mappings = indices.get(&write_index).map_or(&Value::Null, |found| &found.mappings);
-    let (mapping_checks, vectors) = judge_mapping(name, &write_index, mappings);
+    let mappings = indices.get(&write_index).and_then(|found| found.mappings.as_ref());
+    let (mapping_checks, vectors) = match mappings {
+        Some(mappings) => judge_mapping(name, &write_index, mappings),
+        None => (vec![not_told("mapping", &write_index)], VectorMapping::default()),
+    };
     checks.extend(mapping_checks);
 
-    let unsearchable =
-        indices.iter().filter_map(|(index, found)| fields::judge_author(index, &found.mappings)).collect();
+    let judge_author =
+        |(index, found): (&String, &Index)| fields::judge_author(index, found.mappings.as_ref()?);
+    let unsearchable = indices.iter().filter_map(judge_author).collect();
     let indices = indices.into_keys().collect();
     let name = name.to_owned();
     let target = Target { name, indices, write_index, gc_deletes, durability_async, vectors, unsearchable };
     Ok((target, checks))
+}
+
+/// What is taken for granted where the server tells nothing of a name: one index that is as it should be.
+fn untold(name: &'static str) -> (Target, Vec<Check>) {
+    let target = Target {
+        name: name.to_owned(),
+        indices: vec![name.to_owned()],
+        write_index: name.to_owned(),
+        gc_deletes: Duration::ZERO,
+        durability_async: false,
+        vectors: VectorMapping::default(),
+        unsearchable: Vec::new(),
+    };
+    let text = format!(
+        "this server does not tell this key whether {name} is there and right, so it is taken to be: make sure that \
+         it is, or grant the key the index privilege view_index_metadata"
+    );
+    (target, vec![Check::warning(name, text)])
+}
+
+fn not_told(what: &'static str, index: &str) -> Check {
+    Check::warning(
+        what,
+        format!("this server does not tell the {what} of {index}: make sure that it is as documented"),
+    )
 }
 
 fn missing(name: &'static str) -> PreflightError {
@@ -110,18 +109,27 @@ fn missing(name: &'static str) -> PreflightError {
 }
 
 /// The concrete index that takes what is indexed under a name.
-fn write_index(name: &'static str, indices: &BTreeMap<String, Index>) -> Result<String, PreflightError> {
+fn write_index(name: &'static str, indices: &Indices) -> Result<String, PreflightError> {
     let refused = |text: &str| Err(PreflightError::refused(name, format!("{name} {text}")));
     if indices.contains_key(name) {
         return Ok(name.to_owned());
     }
+    // Where no aliases are told, a single index is the one; that of a data stream would be named so.
+    if let Some((index, Index { aliases: None, .. })) = indices.first_key_value()
+        && indices.len() == 1
+        && !index.starts_with(".ds-")
+    {
+        return Ok(index.clone());
+    }
     let flags: Vec<_> = indices
         .iter()
-        .filter_map(|(index, found)| Some((index, found.aliases.get(name)?.is_write_index)))
+        .filter_map(|(index, found)| Some((index, alias(name, found)?.is_write_index)))
         .collect();
     let marked: Vec<_> = flags.iter().filter(|(_, flag)| *flag == Some(true)).collect();
     match (flags.as_slice(), marked.as_slice()) {
-        ([], _) if indices.is_empty() => Err(missing(name)),
+        ([], _) if indices.len() > 1 && indices.values().all(|found| found.aliases.is_none()) => {
+            refused("has several indices, and the server does not tell which of them takes writes: name one")
+        }
         ([], _) => {
             refused("is a data stream, which takes no external versions: use an index or an alias of one")
         }
@@ -130,21 +138,18 @@ fn write_index(name: &'static str, indices: &BTreeMap<String, Index>) -> Result<
     }
 }
 
+fn alias<'a>(name: &str, found: &'a Index) -> Option<&'a Alias> {
+    found.aliases.as_ref()?.get(name)
+}
+
 /// Ids and versions are unique per concrete index only, so several behind one name are worth knowing.
-fn judge_indices(
-    name: &'static str,
-    write_index: &str,
-    indices: &BTreeMap<String, Index>,
-) -> Result<Check, PreflightError> {
+fn judge_indices(name: &'static str, write_index: &str, indices: &Indices) -> Result<Check, PreflightError> {
     let count = indices.len();
     if count == 1 {
         let through = if name == write_index { "an index" } else { "an alias of one index" };
         return Ok(Check::ok(name, format!("{through}, writes go to {write_index}")));
     }
-    if indices
-        .values()
-        .any(|found| found.aliases.get(name).is_some_and(|alias| alias.index_routing.is_some()))
-    {
+    if indices.values().any(|found| alias(name, found).is_some_and(|alias| alias.index_routing.is_some())) {
         let text =
             format!("{name} is an alias of {count} indices with routing, where deletes miss: take it away");
         return Err(PreflightError::refused(name, text));

@@ -28,7 +28,8 @@ fn reply(status: u16, body: &str) -> Reply {
 }
 
 fn judge_posts(body: &str) -> Result<(Target, Vec<Check>), PreflightError> {
-    target::judge(POSTS, &reply(200, body))
+    let indices = lookup::parse(POSTS, "GET /posts", &reply(200, body))?;
+    target::judge(POSTS, indices.unwrap())
 }
 
 fn statuses(checks: &[Check]) -> Vec<Status> {
@@ -132,7 +133,10 @@ fn an_index_that_acknowledges_before_it_syncs_needs_the_privilege_to_flush() {
     let error = run(&client(replies()), Needs::default()).unwrap_err().to_string();
     assert!(error.contains("durability") && error.contains("maintenance"), "{error}");
 
+    let shards = r#"{"nodes":{"n":{"ephemeral_id":"x"}},
+        "shards":[[{"primary":true,"node":"n","allocation_id":{"id":"a"}}]]}"#;
     let mut unknown = replies();
+    unknown.push((200, shards));
     unknown[0] = (400, r#"{"error":"no handler found for uri [/_security/user/_has_privileges]"}"#);
     let report = run(&client(unknown), Needs::default()).unwrap();
     assert!(report.posts.durability_async && !report.tombstones.durability_async);
@@ -166,12 +170,65 @@ fn a_data_stream_is_refused() {
     assert!(judge_posts(backing).unwrap_err().to_string().contains("data stream"));
 }
 
+/// What is found where each request for `posts` is answered so, in turn.
+fn ask_for_posts(replies: Vec<(u16, &'static str)>) -> Result<(Target, Vec<Check>), PreflightError> {
+    target::ask(&client(replies), POSTS)
+}
+
+const MAPPING: &str = include_str!("../../../test_data/replies/200_mapping.json");
+
 #[test]
-fn a_target_whose_metadata_may_not_be_read_is_refused() {
-    let body =
-        r#"{"error":{"type":"security_exception","reason":"action [indices:admin/get] is unauthorized"}}"#;
-    let error = target::judge(POSTS, &reply(403, body)).unwrap_err().to_string();
-    assert!(error.contains("privileges") && error.contains("indices:admin/get"), "{error}");
+fn where_the_whole_is_not_told_its_parts_are_asked_for() {
+    const SET: &str =
+        r#"{"posts_v1":{"settings":{"index.translog.durability":"async","index.gc_deletes":"30s"}}}"#;
+    const ALIASES: &str = r#"{"posts_v1":{"aliases":{"posts":{}}}}"#;
+    const PART: (u16, &str) = (200, r#"{"posts_v1":{"aliases":{"posts":{}}}}"#);
+    for whole in
+        [(400, ""), (403, "{}"), (404, "nothing"), (405, ""), (501, ""), (200, "{}"), (204, ""), PART]
+    {
+        let (target, checks) =
+            ask_for_posts(vec![whole, (200, MAPPING), (200, SET), (200, ALIASES)]).unwrap();
+        assert_eq!(statuses(&checks), [Fine; 2], "{whole:?}: {checks:?}");
+        assert_eq!((target.gc_deletes.as_secs(), target.durability_async), (30, true));
+        assert!(target.vectors.dense);
+    }
+}
+
+#[test]
+fn what_no_reply_tells_is_a_warning() {
+    let forbidden = || (403, r#"{"error":{"type":"security_exception","reason":"unauthorized"}}"#);
+    let (target, checks) = ask_for_posts(vec![forbidden(), forbidden(), (405, ""), (404, "")]).unwrap();
+    assert_eq!((statuses(&checks), target.indices), (vec![Warning], vec!["posts".to_owned()]));
+    assert!(target.gc_deletes.is_zero() && !target.vectors.dense);
+    assert!(checks[0].text.contains("view_index_metadata"), "{}", checks[0]);
+
+    let (_, checks) = ask_for_posts(vec![forbidden(), (200, MAPPING), forbidden(), forbidden()]).unwrap();
+    assert_eq!(statuses(&checks), [Fine, Warning, Fine], "{checks:?}");
+    let set = r#"{"posts":{"settings":{"index":{}}}}"#;
+    let (_, checks) = ask_for_posts(vec![forbidden(), forbidden(), (200, set), forbidden()]).unwrap();
+    assert_eq!(statuses(&checks), [Fine, Warning], "{checks:?}");
+}
+
+#[test]
+fn what_is_missing_is_refused_whichever_reply_says_so() {
+    for replies in [
+        vec![(404, MISSING)],
+        vec![(405, ""), (404, MISSING)],
+        vec![(404, ""), (404, ""), (404, ""), (404, "")],
+    ] {
+        let error = ask_for_posts(replies).unwrap_err().to_string();
+        assert!(error.contains("no index or alias posts"), "{error}");
+    }
+}
+
+#[test]
+fn a_single_index_whose_aliases_are_not_told_is_written_to() {
+    let body = r#"{"posts_v1":{"mappings":{"dynamic":false}}}"#;
+    assert_eq!(judge_posts(body).unwrap().0.write_index, "posts_v1");
+    let several = r#"{"posts_v1":{"mappings":{}},"posts_v2":{"mappings":{}}}"#;
+    assert!(judge_posts(several).unwrap_err().to_string().contains("several indices"));
+    let stream = r#"{".ds-posts-2026.01.01-000001":{"mappings":{}}}"#;
+    assert!(judge_posts(stream).unwrap_err().to_string().contains("data stream"));
 }
 
 #[test]
@@ -182,9 +239,9 @@ fn a_refused_key_a_redirect_and_a_foreign_page_are_refused() {
             "ELASTICSEARCH_API_KEY",
         ),
         (vec![(302, "")], "redirects"),
-        (vec![(200, "<html>")], "unexpected answer"),
+        (vec![(200, "<html>"), (200, "<html>")], "unexpected answer"),
         (vec![(200, GRANTED), (200, "<html>")], "unexpected answer to GET /posts"),
-        (vec![(404, "nothing"), (404, "nothing")], "unexpected answer to GET /posts"),
+        (vec![(404, "nothing"); 5], "no index or alias posts"),
     ] {
         let error = run(&client(replies), Needs::default()).unwrap_err();
         assert!(matches!(error, PreflightError::Refused(_)), "{error:?}");

@@ -52,6 +52,7 @@ pub(crate) fn answer(store: &mut Store, privileges: &Privileges, request: &Reque
 fn on_indices(store: &mut Store, names: &str, rest: &[&str], request: &Request) -> Reply {
     let mut told = serde_json::Map::new();
     let base64 = store.base64;
+    let show_settings = store.show_settings.filter(|_| request.switch("flat_settings"));
     for name in names.split(',') {
         if store.members(name).is_empty() {
             return Reply::error(404, "index_not_found_exception", &format!("no such index [{name}]"));
@@ -59,7 +60,12 @@ fn on_indices(store: &mut Store, names: &str, rest: &[&str], request: &Request) 
         for concrete in store.members(name) {
             let Some(index) = store.indices.get_mut(&concrete) else { continue };
             match on_index(index, &concrete, base64, rest, request) {
-                Ok(part) => told.insert(concrete, part),
+                Ok(mut part) => {
+                    if let Some(show) = show_settings {
+                        part["settings"] = show(&part["settings"]);
+                    }
+                    told.insert(concrete, part)
+                }
                 Err(reply) => return reply,
             };
         }

@@ -21,6 +21,8 @@ pub(crate) struct Store {
     /// How often the node was started anew.
     pub(crate) node_starts: u32,
     pub(crate) base64: Base64Vectors,
+    /// How the settings of an index are shown that are asked for in flat form, where not as Elasticsearch does.
+    pub(crate) show_settings: Option<fn(&Value) -> Value>,
 }
 
 /// What the server does with a vector that is sent as base64.

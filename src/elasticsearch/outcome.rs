@@ -1,0 +1,55 @@
+//! What the status of a reply says, whatever was asked.
+
+use super::client::Reply;
+
+/// The server answers, but not now: waiting may help.
+pub(crate) fn is_unavailable(reply: &Reply) -> bool {
+    matches!(reply.status, 408 | 429 | 500 | 502..=599) || is_blocked(reply)
+}
+
+/// What was asked is not there, not allowed, or not understood, as by servers that have only a part of
+/// Elasticsearch's interface, proxies in front of one, and keys with few privileges. Waiting does not help.
+pub(super) fn is_not_offered(reply: &Reply) -> bool {
+    match reply.status {
+        // A refused key is refused for every question.
+        401 => false,
+        400..=499 | 501 => !is_unavailable(reply),
+        _ => false,
+    }
+}
+
+/// A cluster block goes away again, as the ones of a starting cluster do.
+fn is_blocked(reply: &Reply) -> bool {
+    reply.status == 403 && reply.error_type() == "cluster_block_exception"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reply(status: u16, body: &str) -> Reply {
+        Reply { status, retry_after: None, body: body.as_bytes().to_vec() }
+    }
+
+    #[test]
+    fn what_is_not_offered_is_told_from_what_is_not_there_now() {
+        for status in [400, 403, 404, 405, 410, 501] {
+            let reply = reply(status, "no handler found");
+            assert!(is_not_offered(&reply) && !is_unavailable(&reply), "{status}");
+        }
+        for status in [408, 429, 500, 502, 503, 504] {
+            let reply = reply(status, "");
+            assert!(is_unavailable(&reply) && !is_not_offered(&reply), "{status}");
+        }
+        for status in [200, 302, 401] {
+            let reply = reply(status, "");
+            assert!(!is_unavailable(&reply) && !is_not_offered(&reply), "{status}");
+        }
+    }
+
+    #[test]
+    fn a_cluster_block_is_waited_out() {
+        let blocked = reply(403, r#"{"error":{"type":"cluster_block_exception","reason":"no master"}}"#);
+        assert!(is_unavailable(&blocked) && !is_not_offered(&blocked));
+    }
+}
