@@ -13,8 +13,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use self::source::Source;
-use crate::pipeline::source::Shard;
 use crate::secret::Secret;
+use crate::shard::Shard;
 
 /// How Elasticsearch is reached.
 #[derive(Clone, Debug)]

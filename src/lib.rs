@@ -41,5 +41,6 @@ pub mod run;
 pub mod secret;
 pub mod selection;
 pub mod server;
+pub mod shard;
 pub mod shutdown;
 pub mod timestamp;

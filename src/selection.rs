@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::pipeline::Archive;
 use crate::pipeline::ledger::state_file::{Known, StateFile};
-use crate::pipeline::source::Shard;
+use crate::shard::Shard;
 
 /// Why an archive is not taken up.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -8,8 +8,8 @@ use super::Elasticsearch;
 use crate::cli::{Cli, parse_switch};
 use crate::elasticsearch::url::parse_base_url;
 use crate::exit::Failure;
-use crate::pipeline::source::Shard;
 use crate::secret::Secret;
+use crate::shard::Shard;
 
 /// Looks settings up and parses them; every error names the setting.
 pub(super) struct Settings<'a> {

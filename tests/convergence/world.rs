@@ -10,9 +10,9 @@ use megastream_ingest::config::{
     BatchLimits, Config, Elasticsearch, LogFormat, Mode, Source, Task, VectorChoice,
 };
 use megastream_ingest::exit::ExitCode;
-use megastream_ingest::pipeline::source::Shard;
 use megastream_ingest::run;
 use megastream_ingest::secret::Secret;
+use megastream_ingest::shard::Shard;
 use megastream_ingest::shutdown::{Stop, StopReason};
 use proptest::test_runner::TestCaseError;
 use proptest::{prop_assert, prop_assert_eq};
