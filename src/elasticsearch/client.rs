@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde_json::Value;
 use ureq::http::header::{AUTHORIZATION, CONTENT_TYPE, DATE, EXPECT, RETRY_AFTER};
 use ureq::http::request::Builder;
 use ureq::http::{HeaderMap, HeaderValue, Method, Request};
@@ -88,13 +89,16 @@ impl Reply {
         format!("HTTP {} {}", self.status, text.collect::<String>()).trim_end().to_owned()
     }
 
-    /// A text of the `error` object; where `error` is itself a text, that is its reason.
     fn error_field(&self, name: &str) -> Option<String> {
-        let body: serde_json::Value = serde_json::from_slice(&self.body).ok()?;
-        let error = body.get("error")?;
-        let text = if name == "reason" && error.is_string() { error } else { error.get(name)? };
-        text.as_str().map(str::to_owned)
+        let body: Value = serde_json::from_slice(&self.body).ok()?;
+        text_of_error(body.get("error")?, name).map(str::to_owned)
     }
+}
+
+/// A text of an `error` object; where `error` is itself a text, that is its reason.
+pub fn text_of_error<'e>(error: &'e Value, name: &str) -> Option<&'e str> {
+    let text = if name == "reason" && error.is_string() { error } else { error.get(name)? };
+    text.as_str()
 }
 
 /// The client. Clones share its connections.

@@ -5,8 +5,9 @@
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;
+use serde_json::{Number, Value};
 
-use crate::elasticsearch::client::Reply;
+use crate::elasticsearch::client::{Reply, text_of_error};
 use crate::exit::{ExitCode, Failure};
 
 /// What all actions of a bulk request do. A request never mixes them.
@@ -115,10 +116,12 @@ pub fn judge_items(body: &[u8], operation: Operation, actions: usize) -> Result<
 }
 
 fn judge_item(operation: Operation, result: ItemResult) -> Result<Item, Answer> {
+    let is_error = result.error.is_some();
     let error = result.error.unwrap_or_default();
     Ok(match result.status {
         200..=299 => Item::Done,
-        404 if operation == Operation::Delete && result.result == "not_found" => Item::Done,
+        // There was nothing to delete. An index that is missing is told as an error.
+        404 if operation == Operation::Delete && !is_error => Item::Done,
         409 => Item::Superseded,
         408 | 429 | 500..=599 => Item::Retry(format!("status {}: {}", result.status, error.describe())),
         _ if error.is_cluster_block() => Item::Retry(error.describe()),
@@ -139,6 +142,10 @@ fn judge_item(operation: Operation, result: ItemResult) -> Result<Item, Answer> 
     })
 }
 
+/// Stands for the version of a tombstone that is told without one: no write of this program has it, so the tombstone
+/// is taken for another program's.
+pub const UNKNOWN_VERSION: u64 = u64::MAX;
+
 /// The version of the tombstone of each id asked for, None where it has none, from the answer to a multi get.
 /// `Err(Answer::Retry)` where the answer cannot be read or does not fit the request.
 pub fn judge_look_up(body: &[u8], ids: &[&str]) -> Result<Vec<Option<u64>>, Answer> {
@@ -157,8 +164,8 @@ pub fn judge_look_up(body: &[u8], ids: &[&str]) -> Result<Vec<Option<u64>>, Answ
             }
             MultiGetDoc { error: Some(error), .. } => Err(Answer::Retry(error.describe())),
             MultiGetDoc { id: got, found: Some(false), .. } if got == *id => Ok(None),
-            MultiGetDoc { id: got, found: Some(true), version: Some(version), .. } if got == *id => {
-                Ok(Some(version))
+            MultiGetDoc { id: got, found: Some(true), version, .. } if got == *id => {
+                Ok(Some(version.and_then(|version| version.as_u64()).unwrap_or(UNKNOWN_VERSION)))
             }
             _ => Err(unreadable("a document that was not asked for".into())),
         })
@@ -207,8 +214,6 @@ enum BulkItem {
 #[derive(Deserialize)]
 struct ItemResult {
     status: u16,
-    #[serde(default)]
-    result: String,
     error: Option<ItemError>,
 }
 
@@ -223,7 +228,7 @@ struct MultiGetDoc {
     id: String,
     found: Option<bool>,
     #[serde(rename = "_version")]
-    version: Option<u64>,
+    version: Option<Number>,
     error: Option<ItemError>,
 }
 
@@ -263,12 +268,20 @@ struct Hit {
     id: String,
 }
 
+/// The error of one action or look-up. An answer is read whatever is missing here or is null: what the status says
+/// counts, and one error must not cost the other items their outcome.
 #[derive(Default, Deserialize)]
-#[serde(default)]
+#[serde(from = "Value")]
 struct ItemError {
-    #[serde(rename = "type")]
     kind: String,
     reason: String,
+}
+
+impl From<Value> for ItemError {
+    fn from(error: Value) -> Self {
+        let text = |field| text_of_error(&error, field).unwrap_or_default().to_owned();
+        Self { kind: text("type"), reason: text("reason") }
+    }
 }
 
 /// At most so many characters of a server's text go into a log line.

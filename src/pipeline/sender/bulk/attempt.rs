@@ -16,11 +16,12 @@ use crate::pipeline::sender::reply::{
 use crate::pipeline::sender::throttle::{Permit, Stopped};
 
 /// Only what is judged comes back.
-const BULK: &str = "/_bulk?filter_path=items.*.status,items.*.result,items.*.error.type,items.*.error.reason";
+const BULK: &str = "/_bulk?filter_path=items.*.status,items.*.error.type,items.*.error.reason";
 
 /// As [`BULK`], where both targets are aliases. Elasticsearch makes an index that a write misses, with types guessed
 /// from the first document; this it refuses, so that an index deleted in the middle of a run is not made anew.
-const BULK_TO_ALIASES: &str = "/_bulk?require_alias=true&filter_path=items.*.status,items.*.result,items.*.error.type,items.*.error.reason";
+const BULK_TO_ALIASES: &str =
+    "/_bulk?require_alias=true&filter_path=items.*.status,items.*.error.type,items.*.error.reason";
 
 /// As [`BULK`], for look-ups.
 const LOOK_UP: &str =
