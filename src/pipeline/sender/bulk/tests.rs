@@ -4,11 +4,12 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 use std::thread;
+use std::time::Instant;
 
 use super::*;
 use crate::config;
 use crate::elasticsearch::client::Limits;
-use crate::pipeline::{Action, Archive, Version};
+use crate::pipeline::{Archive, Version};
 use crate::secret::Secret;
 use crate::shutdown::StopReason;
 

@@ -1,0 +1,210 @@
+//! Lines are sent until each of them has a final outcome: in one request, in smaller ones where the server wants it so,
+//! and again where an attempt fails.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use super::lines::{Lines, halves};
+use super::{Attempt, Bulk};
+use crate::pipeline::sender::batch_report::Final;
+use crate::pipeline::sender::patience::Patience;
+use crate::pipeline::sender::reply::{Item, Refusal};
+use crate::pipeline::sender::throttle::{Permit, Stopped};
+
+/// A request of several actions whose connection broke so often in a row, while the server answered others, is sent
+/// in halves: it may be too large.
+const INTERRUPTIONS_BEFORE_DIVIDING: u32 = 3;
+
+/// A request of one action is refused after so many, which is some seconds: by chance that hardly happens.
+const INTERRUPTIONS_BEFORE_REFUSING: u32 = 8;
+
+/// Lines on their way to their outcomes.
+pub(super) struct Settling<'s, 'r> {
+    bulk: &'s Bulk<'r>,
+    lines: &'s Lines<'s>,
+    on_final: &'s mut dyn FnMut(usize, Final),
+}
+
+/// What is to be done with the lines of a part that have no outcome yet.
+enum Left {
+    Again(Vec<usize>),
+    InHalves(Vec<usize>),
+}
+
+/// What follows when the connection broke over a request.
+#[derive(Debug, PartialEq, Eq)]
+enum Consequence {
+    Again,
+    Divide,
+    Refuse,
+}
+
+impl<'s, 'r> Settling<'s, 'r> {
+    /// No line has an outcome yet; each is told when it has.
+    pub(super) fn new(
+        bulk: &'s Bulk<'r>,
+        lines: &'s Lines<'s>,
+        on_final: &'s mut dyn FnMut(usize, Final),
+    ) -> Self {
+        Self { bulk, lines, on_final }
+    }
+
+    /// Sends until each line has an outcome.
+    pub(super) fn run(mut self) -> Result<(), Stopped> {
+        let mut parts = vec![(0..self.lines.ranges.len()).collect::<Vec<usize>>()];
+        while let Some(part) = parts.pop() {
+            parts.extend(self.settle(part)?.into_iter().flatten());
+        }
+        Ok(())
+    }
+
+    /// Sends part of the lines again and again until each has an outcome, or the part has to be divided.
+    fn settle(&mut self, mut part: Vec<usize>) -> Result<Option<[Vec<usize>; 2]>, Stopped> {
+        let mut patience = self.bulk.retries.patience();
+        let mut looked_up: Option<Instant> = None;
+        while !part.is_empty() {
+            let mut permit = self.bulk.throttle.acquire(self.lines.bytes(&part))?;
+            // Only with the permit is it known how long the lines have waited.
+            if looked_up.is_none_or(|at| at.elapsed() > self.bulk.targets.gc_deletes / 2) {
+                let begun = Instant::now();
+                let Some(given_back) = self.suppress(permit, &mut part, &mut patience)? else { continue };
+                looked_up = Some(begun);
+                permit = given_back;
+                if part.is_empty() {
+                    permit.succeeded();
+                    break;
+                }
+            }
+            match self.send(permit, part, &mut patience)? {
+                Left::Again(left) => part = left,
+                Left::InHalves(left) => return Ok(Some(halves(left))),
+            }
+        }
+        Ok(None)
+    }
+
+    /// Looks up a part's posts, and takes those out that have a tombstone. None: it has to be tried again.
+    fn suppress(
+        &mut self,
+        permit: Permit<'r>,
+        part: &mut Vec<usize>,
+        patience: &mut Patience<'_>,
+    ) -> Result<Option<Permit<'r>>, Stopped> {
+        let (asked, posts) = self.lines.to_look_up(part);
+        let Some((tombstones, permit)) = self.bulk.look_up(permit, &posts, patience)? else {
+            return Ok(None);
+        };
+        let found = asked.into_iter().zip(tombstones);
+        let suppressed: BTreeMap<usize, u64> =
+            found.filter_map(|(line, version)| Some((line, version?))).collect();
+        part.retain(|line| !suppressed.contains_key(line));
+        for (line, version) in suppressed {
+            (self.on_final)(line, Final::Suppressed(version));
+        }
+        // One request more after a signal would double the time that a server which hangs takes to end.
+        if self.bulk.stop.is_requested() { Err(Stopped) } else { Ok(Some(permit)) }
+    }
+
+    /// Sends a part once, and judges what comes of it.
+    fn send(
+        &mut self,
+        permit: Permit<'r>,
+        part: Vec<usize>,
+        patience: &mut Patience<'_>,
+    ) -> Result<Left, Stopped> {
+        // The lines of a whole batch are sent as they stand.
+        let gathered = (part.len() < self.lines.ranges.len()).then(|| self.lines.gather(&part));
+        let body = gathered.as_deref().unwrap_or(self.lines.body);
+        match self.bulk.send(permit, self.lines.operation, body, part.len(), patience)? {
+            Attempt::Read(items, permit) => self.settle_items(part, items, permit, patience).map(Left::Again),
+            Attempt::Failed => Ok(Left::Again(part)),
+            Attempt::Divide(refusal) => Ok(self.divide(part, refusal)),
+            Attempt::Interrupted(reason) => self.interrupted(part, &reason, patience),
+        }
+    }
+
+    /// A part that is refused as a whole is sent in halves; a single action is refused for good.
+    fn divide(&mut self, part: Vec<usize>, refusal: Refusal) -> Left {
+        match part[..] {
+            [line] => self.refuse(line, refusal),
+            _ => Left::InHalves(part),
+        }
+    }
+
+    /// Names the size of the request that was refused, of which a document that is too large is the most.
+    fn refuse(&mut self, line: usize, mut refusal: Refusal) -> Left {
+        refusal.reason.push_str(&format!("; the request has {} bytes", self.lines.bytes(&[line])));
+        (self.on_final)(line, Final::Refused(refusal));
+        Left::Again(Vec::new())
+    }
+
+    /// The connection broke over a part.
+    fn interrupted(
+        &mut self,
+        part: Vec<usize>,
+        reason: &str,
+        patience: &mut Patience<'_>,
+    ) -> Result<Left, Stopped> {
+        patience.interrupted(reason, self.bulk.answers_small_requests()?)?;
+        Ok(match after_interruptions(patience.interruptions(), part.len()) {
+            Consequence::Again => Left::Again(part),
+            Consequence::Divide => Left::InHalves(part),
+            Consequence::Refuse => self.divide(part, breaks_connection(reason)),
+        })
+    }
+
+    /// Hands on the outcomes of a request's items. Returns the lines that are to be sent again.
+    fn settle_items(
+        &mut self,
+        part: Vec<usize>,
+        items: Vec<Item>,
+        permit: Permit<'_>,
+        patience: &mut Patience<'_>,
+    ) -> Result<Vec<usize>, Stopped> {
+        let sent = part.len();
+        let mut again = Vec::new();
+        let mut why = None;
+        for (line, item) in part.into_iter().zip(items) {
+            match item {
+                Item::Done => (self.on_final)(line, Final::Done),
+                Item::Superseded => (self.on_final)(line, Final::Superseded),
+                Item::Refused(refusal) => (self.on_final)(line, Final::Refused(refusal)),
+                Item::Retry(reason) => {
+                    again.push(line);
+                    why.get_or_insert(reason);
+                }
+            }
+        }
+        let Some(reason) = why else {
+            permit.succeeded();
+            return Ok(again);
+        };
+        let progress = again.len() < sent;
+        if progress {
+            permit.pushed_back_in_part();
+        } else {
+            permit.pushed_back(None);
+        }
+        patience.failed(&format!("{} of {sent} actions: {reason}", again.len()), progress)?;
+        Ok(again)
+    }
+}
+
+/// What follows when the connection broke so often in a row over a request of so many actions, while the server
+/// answered others.
+fn after_interruptions(in_a_row: u32, actions: usize) -> Consequence {
+    match (in_a_row, actions) {
+        (INTERRUPTIONS_BEFORE_REFUSING.., 1) => Consequence::Refuse,
+        (INTERRUPTIONS_BEFORE_DIVIDING.., 2..) => Consequence::Divide,
+        _ => Consequence::Again,
+    }
+}
+
+/// The refusal of a document that a server breaks the connection over every time.
+fn breaks_connection(reason: &str) -> Refusal {
+    let reason = format!(
+        "the server breaks the connection over this document every time, while it answers other requests; it may be \
+         too large for it ({reason})"
+    );
+    Refusal { error_type: "connection_broken".into(), reason }
+}
