@@ -226,7 +226,8 @@ impl Client {
     ) -> Result<(Reply, HeaderMap), TransportError> {
         let response = self.agent.run(request.body(body).map_err(ureq::Error::from)?)?;
         let (head, mut body) = response.into_parts();
-        let mut body = body.with_config().limit(self.reply_bytes).read_to_vec()?;
+        let read = body.with_config().limit(self.reply_bytes).read_to_vec();
+        let mut body = read.map_err(|error| TransportError::from(error).after_the_head())?;
         self.api_key.cut_out_of(&mut body);
         let reply = Reply { status: head.status.as_u16(), retry_after: retry_after(&head.headers), body };
         Ok((reply, head.headers))

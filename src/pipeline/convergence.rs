@@ -36,7 +36,7 @@
 //!
 //! Either way a delete comes after the last write, and so no post is left. Its version is above that of every post
 //! (`1 << 62`), so only another delete can turn it down (409), and then the post is gone already. Step 3 follows also
-//! where step 2 was turned down (409): an earlier attempt of the same row may have been carried out.
+//! where step 2 was turned down (409) or refused: an earlier attempt of the same row may have been carried out.
 //!
 //! No time occurs in this, nor does anything that a server could forget. What the first look-up adds is that a
 //! deleted post is not even seen for a moment: it is done anew where a batch has waited for longer than half of

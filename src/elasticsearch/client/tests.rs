@@ -139,17 +139,19 @@ fn a_redirect_is_a_reply_and_nothing_goes_to_its_target() {
 }
 
 #[test]
-fn a_cut_reply_is_interrupted() {
-    for reply in [
-        "",
-        "HTTP/1.1 200 O",
-        "HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n{",
-        "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\n{\"a",
-        "\x15\x03\x03 not HTTP\r\n\r\n",
-    ] {
+fn a_connection_that_breaks_is_told_from_a_reply_cut_after_its_head() {
+    for reply in ["", "HTTP/1.1 200 O", "\x15\x03\x03 not HTTP\r\n\r\n"] {
         let (url, _server) = answer(reply);
         let error = client(url).get("/").unwrap_err();
         assert!(matches!(error, TransportError::Interrupted(_)), "{reply:?}: {error:?}");
+    }
+    for reply in [
+        "HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n{",
+        "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\n{\"a",
+    ] {
+        let (url, _server) = answer(reply);
+        let error = client(url).get("/").unwrap_err();
+        assert!(matches!(error, TransportError::Cut(_)), "{reply:?}: {error:?}");
     }
 }
 

@@ -21,14 +21,14 @@ pub enum Final {
 }
 
 /// Collects the outcomes of a batch's rows. A post has its outcome when it has been looked up again after it was
-/// written; a post with a tombstone, or a deletion, when all of its deletes have theirs.
+/// sent; a post with a tombstone, or a deletion, when all of its deletes have theirs.
 pub struct BatchReport<'b> {
     batch: &'b Batch,
     /// How many deletes it takes to delete a post: one for each index that posts are deleted from.
     deletes: usize,
     outcomes: Outcomes,
-    /// Posts not looked up again yet: the action, and whether a newer version was there.
-    sent: Vec<(usize, bool)>,
+    /// Posts not looked up again yet, each with the outcome of its line.
+    sent: Vec<(usize, Final)>,
     dead: Vec<Dead>,
     /// Accounts whose tombstone is confirmed, each with the outcome of that.
     accounts: Vec<(usize, Final)>,
@@ -62,28 +62,29 @@ impl<'b> BatchReport<'b> {
     pub fn indexed(&mut self, line: usize, outcome: Final) {
         let Some(action) = self.batch.actions.get(line) else { return };
         match (action.kind, outcome) {
+            (ActionKind::Post, Final::Suppressed(tombstone)) => self.suppress(line, tombstone),
+            // One that is refused, too: an earlier attempt may have written it, and only its answer got lost.
+            (ActionKind::Post, outcome) => self.sent.push((line, outcome)),
             (_, Final::Refused(refusal)) => self.refuse(line, refusal),
             // A newer tombstone is as good as ours: the post has to go.
             (ActionKind::Tombstone, _) => self.doom(line, action.version),
             (ActionKind::AccountTombstone { .. }, outcome) => self.accounts.push((line, outcome)),
-            (ActionKind::Post, Final::Done) => self.sent.push((line, false)),
-            (ActionKind::Post, Final::Superseded) => self.sent.push((line, true)),
-            (ActionKind::Post, Final::Suppressed(tombstone)) => self.suppress(line, tombstone),
         }
     }
 
-    /// The posts that are to be looked up again.
+    /// The posts that are to be looked up again: all that were sent, whatever the answer.
     pub fn sent(&self) -> impl Iterator<Item = &'b Action> {
         self.sent.iter().filter_map(|&(action, _)| self.batch.actions.get(action))
     }
 
     /// What the second look-up has found: for each of [`Self::sent`] the version of its tombstone, if it has one.
     pub fn looked_again(&mut self, tombstones: &[Option<u64>]) {
-        for ((action, superseded), tombstone) in mem::take(&mut self.sent).into_iter().zip(tombstones) {
-            match *tombstone {
-                None if superseded => self.outcomes.tally.superseded += 1,
-                None => self.outcomes.tally.indexed += 1,
-                Some(tombstone) => self.suppress(action, tombstone),
+        for ((action, outcome), tombstone) in mem::take(&mut self.sent).into_iter().zip(tombstones) {
+            match (outcome, *tombstone) {
+                (_, Some(tombstone)) | (Final::Suppressed(tombstone), _) => self.suppress(action, tombstone),
+                (Final::Done, None) => self.outcomes.tally.indexed += 1,
+                (Final::Superseded, None) => self.outcomes.tally.superseded += 1,
+                (Final::Refused(refusal), None) => self.refuse(action, refusal),
             }
         }
     }
@@ -254,6 +255,23 @@ mod tests {
     }
 
     #[test]
+    fn a_refused_post_may_have_been_written_and_is_deleted_where_it_has_a_tombstone() {
+        let batch = batch(&[ActionKind::Post, ActionKind::Post]);
+        let mut report = BatchReport::new(&batch, 1);
+        report.indexed(0, refused());
+        report.indexed(1, refused());
+        assert_eq!((report.sent().count(), report.outcomes.tally.settled()), (2, 0));
+        report.looked_again(&[Some(1), None]);
+        assert_eq!(report.dead().map(|(action, _)| action.row_id).collect::<Vec<_>>(), [0]);
+        report.deleted(0, Final::Done);
+        let outcomes = report.finish();
+        assert_eq!(
+            (outcomes.tally.suppressed, outcomes.tally.rejected, outcomes.dead_letters.len()),
+            (1, 1, 1)
+        );
+    }
+
+    #[test]
     fn the_deletion_of_an_account_has_its_outcome_once_its_posts_are_deleted() {
         let batch = batch(&[ActionKind::AccountTombstone { deleted_at: 0 }; 4]);
         let mut report = BatchReport::new(&batch, 1);
@@ -278,6 +296,7 @@ mod tests {
         let mut report = BatchReport::new(&batch, 2);
         report.indexed(0, refused());
         report.indexed(1, Final::Done);
+        report.looked_again(&[None]);
         report.deleted(0, refused());
         report.deleted(0, refused());
         let outcomes = report.finish();

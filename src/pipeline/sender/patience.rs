@@ -122,13 +122,9 @@ impl Patience<'_> {
         self.wait(reason)
     }
 
-    /// As [`Self::failed`], for an attempt whose connection broke. Where the server answers other requests, it is
-    /// not unavailable, and this costs no budget.
-    pub fn interrupted(&mut self, reason: &str, answers_others: bool) -> Result<(), Stopped> {
-        if !answers_others {
-            self.interruptions = 0;
-            return self.wait(reason);
-        }
+    /// As [`Self::failed`], for an attempt whose connection broke, while the server answers other requests: it is not
+    /// unavailable, and this costs no budget.
+    pub fn interrupted(&mut self, reason: &str) -> Result<(), Stopped> {
         self.interruptions = self.interruptions.saturating_add(1);
         self.since = None;
         let pause = self.next_pause();
@@ -230,16 +226,18 @@ mod tests {
     }
 
     #[test]
-    fn interruptions_count_only_in_a_row_and_only_while_the_server_answers_others() {
+    fn interruptions_count_only_in_a_row() {
         let stop = Stop::new();
         let retries = Retries::new(&stop, None);
         let mut patience = retries.patience();
-        for (answers_others, count) in [(true, 1), (true, 2), (false, 0), (true, 1)] {
-            patience.interrupted("reset", answers_others).unwrap();
-            assert_eq!(patience.interruptions(), count);
+        for progress in [true, false] {
+            for count in [1, 2] {
+                patience.interrupted("reset").unwrap();
+                assert_eq!(patience.interruptions(), count);
+            }
+            patience.failed("status 503", progress).unwrap();
+            assert_eq!(patience.interruptions(), 0);
         }
-        patience.failed("status 503", true).unwrap();
-        assert_eq!(patience.interruptions(), 0);
     }
 
     #[test]

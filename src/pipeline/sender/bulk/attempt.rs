@@ -12,7 +12,7 @@ use crate::pipeline::sender::reply::{Answer, Item, Operation, Refusal, judge_ans
 use crate::pipeline::sender::throttle::{Permit, Stopped};
 
 /// Only what is judged comes back.
-pub(super) const BULK: &str = "/_bulk?filter_path=items.*.status,items.*.error.type,items.*.error.reason";
+const BULK: &str = "/_bulk?filter_path=items.*.status,items.*.error.type,items.*.error.reason";
 
 /// As [`BULK`], where both targets are aliases. Elasticsearch makes an index that a write misses, with types guessed
 /// from the first document; this it refuses, so that an index deleted in the middle of a run is not made anew.

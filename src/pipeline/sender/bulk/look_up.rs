@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use super::Bulk;
-use super::attempt::{Attempt, BULK, read};
+use super::attempt::{Attempt, read};
 use crate::elasticsearch::client::ContentType;
 use crate::exit::Failure;
 use crate::pipeline::Action;
 use crate::pipeline::encode::text::write_string;
 use crate::pipeline::sender::patience::Patience;
-use crate::pipeline::sender::reply::{Answer, Refusal, judge_answer, judge_look_up};
+use crate::pipeline::sender::reply::{Answer, Refusal, judge_look_up};
 use crate::pipeline::sender::throttle::{Permit, Stopped};
 
 /// Only what is judged comes back.
@@ -61,29 +61,28 @@ impl<'r> Bulk<'r> {
     }
 
     /// Looks posts up, once.
-    pub(super) fn ask_for_tombstones(
-        &self,
-        posts: &[&Action],
-    ) -> Result<Tombstones, (Answer, Option<Duration>)> {
-        let indices = &self.targets.look_up_in;
-        let (body, asked) = look_up_body(indices, posts);
-        let reply = read(self.client.post(LOOK_UP, ContentType::Json, &body))?;
-        let found = judge_look_up(&reply.body, &asked).map_err(|answer| (answer, None))?;
+    fn ask_for_tombstones(&self, posts: &[&Action]) -> Result<Tombstones, (Answer, Option<Duration>)> {
+        let ids: Vec<&str> = posts.iter().flat_map(|post| post.tombstone_ids()).collect();
+        let mut found = self.ask_for_ids(&ids)?.into_iter();
         // The author's may be older than the post's own, or one index's than another's: the newest counts.
-        let mut found = found.into_iter();
-        let newest = |post: &&Action| {
-            found.by_ref().take(post.tombstone_ids().count() * indices.len()).max().flatten()
-        };
+        let indices = self.targets.look_up_in.len();
+        let newest =
+            |post: &&Action| found.by_ref().take(post.tombstone_ids().count() * indices).max().flatten();
         Ok(posts.iter().map(newest).collect())
     }
 
-    /// Whether the server answers a bulk request that is as small as can be, and does nothing: so a connection that
-    /// broke just before says something about the request that it broke over.
+    /// Looks ids up, once: for each of them one version for each index.
+    fn ask_for_ids(&self, ids: &[&str]) -> Result<Vec<Option<u64>>, (Answer, Option<Duration>)> {
+        let (body, asked) = look_up_body(&self.targets.look_up_in, ids);
+        let reply = read(self.client.post(LOOK_UP, ContentType::Json, &body))?;
+        judge_look_up(&reply.body, &asked).map_err(|answer| (answer, None))
+    }
+
+    /// Whether the server answers a request that is as small as can be: so a connection that broke just before says
+    /// something about the request that it broke over.
     pub(super) fn answers_small_requests(&self) -> Result<bool, Stopped> {
         let permit = self.throttle.acquire(0)?;
-        // Refused for its lack of actions (400) by a server that is well.
-        let reply = self.client.post(BULK, ContentType::Ndjson, b"");
-        let answers = reply.is_ok_and(|reply| matches!(judge_answer(&reply), None | Some(Answer::Divide(_))));
+        let answers = self.ask_for_ids(&["-"]).is_ok();
         if answers {
             permit.succeeded();
         } else {
@@ -94,17 +93,17 @@ impl<'r> Bulk<'r> {
 }
 
 /// The body of a multi get, and the ids in the order of its answer: each id once for each index.
-fn look_up_body<'p>(indices: &[String], posts: &[&'p Action]) -> (Vec<u8>, Vec<&'p str>) {
+fn look_up_body<'i>(indices: &[String], ids: &[&'i str]) -> (Vec<u8>, Vec<&'i str>) {
     let mut body = b"{\"docs\":[".to_vec();
-    let mut asked = Vec::with_capacity(posts.len() * indices.len());
-    for id in posts.iter().flat_map(|post| post.tombstone_ids()) {
+    let mut asked = Vec::with_capacity(ids.len() * indices.len());
+    for id in ids {
         for index in indices {
             body.extend_from_slice(if asked.is_empty() { b"{\"_index\":" } else { b",{\"_index\":" });
             write_string(&mut body, index);
             body.extend_from_slice(b",\"_id\":");
             write_string(&mut body, id);
             body.push(b'}');
-            asked.push(id);
+            asked.push(*id);
         }
     }
     body.extend_from_slice(b"]}");

@@ -11,6 +11,11 @@ use crate::pipeline::sender::patience::Patience;
 use crate::pipeline::sender::reply::{Item, Refusal};
 use crate::pipeline::sender::throttle::{Permit, Stopped};
 
+/// Only over a request of more bytes than this a broken connection may tell of its size: limits that are in use lie far
+/// above (that of nginx is 1 MiB unless set otherwise). A connection that breaks over less is an outage, however often
+/// it does, and no document is to blame.
+const MAY_BE_TOO_LARGE: usize = 64 << 10;
+
 /// A request of several actions whose connection broke so often in a row, while the server answered others, is sent
 /// in halves: it may be too large.
 const INTERRUPTIONS_BEFORE_DIVIDING: u32 = 3;
@@ -145,7 +150,11 @@ impl<'s, 'r> Settling<'s, 'r> {
         reason: &str,
         patience: &mut Patience<'_>,
     ) -> Result<Left, Stopped> {
-        patience.interrupted(reason, self.bulk.answers_small_requests()?)?;
+        if self.lines.bytes(&part) <= MAY_BE_TOO_LARGE || !self.bulk.answers_small_requests()? {
+            patience.failed(reason, false)?;
+            return Ok(Left::Again(part));
+        }
+        patience.interrupted(reason)?;
         Ok(match after_interruptions(patience.interruptions(), part.len()) {
             Consequence::Again => Left::Again(part),
             Consequence::Divide => Left::InHalves(part),
@@ -190,8 +199,8 @@ impl<'s, 'r> Settling<'s, 'r> {
     }
 }
 
-/// What follows when the connection broke so often in a row over a request of so many actions, while the server
-/// answered others.
+/// What follows when the connection broke so often in a row over a large request of so many actions, while the server
+/// answered a small one each time.
 fn after_interruptions(in_a_row: u32, actions: usize) -> Consequence {
     match (in_a_row, actions) {
         (INTERRUPTIONS_BEFORE_REFUSING.., 1) => Consequence::Refuse,
@@ -207,4 +216,20 @@ fn breaks_connection(reason: &str) -> Refusal {
          too large for it ({reason})"
     );
     Refusal { error_type: "connection_broken".into(), reason }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_large_request_over_which_the_connection_breaks_is_divided_soon_and_refused_late() {
+        let kinds: Vec<Consequence> = (1..=9).map(|n| after_interruptions(n, 2)).collect();
+        assert_eq!(kinds[..3], [Consequence::Again, Consequence::Again, Consequence::Divide]);
+        assert_eq!(kinds[8], Consequence::Divide);
+        for n in 1..INTERRUPTIONS_BEFORE_REFUSING {
+            assert_eq!(after_interruptions(n, 1), Consequence::Again);
+        }
+        assert_eq!(after_interruptions(INTERRUPTIONS_BEFORE_REFUSING, 1), Consequence::Refuse);
+    }
 }
