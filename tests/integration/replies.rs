@@ -215,6 +215,31 @@ fn a_request_too_large_is_halved_down_to_the_document_that_is_to_blame() {
 }
 
 #[test]
+fn a_look_up_too_large_is_halved_down_to_one_post() {
+    let archives = [
+        Archive::new("20251218_000000").with_all(["p0", "p7"].map(delete)),
+        Archive::new("20251219_000000").with_all(posts("p", 20)),
+    ];
+    let env = TestEnv::with_archives(&archives[..1]);
+    env.run(&[]).exits(0);
+    env.fake.store(|store| store.forget_deletes_so_far());
+    env.add(&archives[1..]);
+    let is_large =
+        |request: &Request| request.is_mget() && request.json()["docs"].as_array().map_or(0, Vec::len) > 1;
+    env.fake.fail(is_large, 0, usize::MAX, Fault::status(413));
+    env.run(&[]).exits(0).counts(&[("rows.suppressed", 2), ("rows.indexed", 18)]);
+    assert_holds(&env.fake, &archives);
+}
+
+#[test]
+fn a_look_up_too_large_for_one_post_stops_the_run() {
+    let env = TestEnv::with_archives(&archives());
+    env.fake.fail(Request::is_mget, 0, usize::MAX, Fault::status(413));
+    env.run(&[]).exits(1).says("refuses to look up tombstones");
+    assert!(env.dead_letters().is_empty());
+}
+
+#[test]
 fn an_id_that_elasticsearch_refuses_costs_no_other_row() {
     let good = Archive::new("20251218_000000").with_all(posts("p", 5));
     let env = TestEnv::with_archives(&[good.clone().with(post(&"x".repeat(600), "its id is too long"))]);

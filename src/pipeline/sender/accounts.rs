@@ -138,7 +138,7 @@ impl Bulk<'_> {
                 }
                 Attempt::Failed => {}
                 Attempt::Interrupted(reason) => patience.failed(&reason, false)?,
-                Attempt::Divide(Refusal { error_type, reason }) => {
+                Attempt::Divide(Refusal { error_type, reason }, _) => {
                     let message = format!("Elasticsearch refuses POST {path}: {error_type}: {reason}");
                     self.stop.fail(Failure::run(message));
                     return Err(Stopped);

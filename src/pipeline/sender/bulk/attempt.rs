@@ -25,7 +25,7 @@ pub(in crate::pipeline::sender) enum Attempt<'t, T> {
     Failed,
     /// The connection broke, which is also how a server may refuse a large request.
     Interrupted(String),
-    Divide(Refusal),
+    Divide(Refusal, Permit<'t>),
 }
 
 impl<'r> Bulk<'r> {
@@ -67,10 +67,7 @@ impl<'r> Bulk<'r> {
     ) -> Result<Attempt<'r, T>, Stopped> {
         match ask(self.client) {
             Ok(read) => Ok(Attempt::Read(read, permit)),
-            Err((Answer::Divide(refusal), _)) => {
-                permit.succeeded();
-                Ok(Attempt::Divide(refusal))
-            }
+            Err((Answer::Divide(refusal), _)) => Ok(Attempt::Divide(refusal, permit)),
             Err((Answer::Retry(reason), retry_after)) => {
                 permit.pushed_back(retry_after);
                 patience.failed(&reason, false)?;

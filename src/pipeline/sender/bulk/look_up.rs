@@ -35,7 +35,8 @@ impl<'r> Bulk<'r> {
         }
     }
 
-    /// One attempt to look up tombstones. Gives the permit back, for the request that follows, unless it failed.
+    /// One attempt to look up tombstones, in halves where the server finds it too large. Gives the permit back, for the
+    /// request that follows, unless it failed.
     pub(super) fn look_up(
         &self,
         permit: Permit<'r>,
@@ -51,7 +52,16 @@ impl<'r> Bulk<'r> {
                 patience.failed(&reason, false)?;
                 Ok(None)
             }
-            Attempt::Divide(Refusal { error_type, reason }) => {
+            Attempt::Divide(_, permit) if posts.len() > 1 => {
+                let (first, second) = posts.split_at(posts.len() / 2);
+                let Some((mut tombstones, permit)) = self.look_up(permit, first, patience)? else {
+                    return Ok(None);
+                };
+                let Some((others, permit)) = self.look_up(permit, second, patience)? else { return Ok(None) };
+                tombstones.extend(others);
+                Ok(Some((tombstones, permit)))
+            }
+            Attempt::Divide(Refusal { error_type, reason }, _) => {
                 let message = format!("Elasticsearch refuses to look up tombstones: {error_type}: {reason}");
                 self.stop.fail(Failure::run(message));
                 Err(Stopped)

@@ -123,7 +123,10 @@ impl<'s, 'r> Settling<'s, 'r> {
         match self.bulk.send(permit, self.lines.operation, body, part.len(), patience)? {
             Attempt::Read(items, permit) => self.settle_items(part, items, permit, patience).map(Left::Again),
             Attempt::Failed => Ok(Left::Again(part)),
-            Attempt::Divide(refusal) => Ok(self.divide(part, refusal)),
+            Attempt::Divide(refusal, permit) => {
+                permit.succeeded();
+                Ok(self.divide(part, refusal))
+            }
             Attempt::Interrupted(reason) => self.interrupted(part, &reason, patience),
         }
     }
