@@ -34,15 +34,23 @@ pub struct Limits {
     pub connect: Duration,
     /// Time for the whole request, from the first byte sent to the last one received.
     pub call: Duration,
+    /// The same for a request that is made although the run is to stop.
+    pub last_call: Duration,
     /// Bytes of a reply's body: more is an error, so that no server can exhaust the memory.
     pub reply_bytes: u64,
 }
 
 impl Default for Limits {
     /// 10 s to connect; 90 s for a request, above the minute that Elasticsearch itself waits for a primary
-    /// shard; 64 MiB for a reply, many times that of the largest bulk request.
+    /// shard; 10 s for one that holds up the end of a run; 64 MiB for a reply, many times that of the largest bulk
+    /// request.
     fn default() -> Self {
-        Self { connect: Duration::from_secs(10), call: Duration::from_secs(90), reply_bytes: 64 << 20 }
+        Self {
+            connect: Duration::from_secs(10),
+            call: Duration::from_secs(90),
+            last_call: Duration::from_secs(10),
+            reply_bytes: 64 << 20,
+        }
     }
 }
 
@@ -108,7 +116,7 @@ pub struct Client {
     base_url: Arc<str>,
     authorization: HeaderValue,
     api_key: Secret,
-    reply_bytes: u64,
+    limits: Limits,
 }
 
 impl Client {
@@ -132,8 +140,18 @@ impl Client {
             base_url: settings.url.as_str().into(),
             authorization: authorization(settings)?,
             api_key: settings.api_key.clone(),
-            reply_bytes: limits.reply_bytes,
+            limits,
         })
+    }
+
+    /// The same client, with no more time than this for a request.
+    pub fn within(&self, call: Duration) -> Self {
+        Self { limits: Limits { call: call.min(self.limits.call), ..self.limits }, ..self.clone() }
+    }
+
+    /// The same client, for a request that is made although the run is to stop.
+    pub fn in_haste(&self) -> Self {
+        self.within(self.limits.last_call)
     }
 
     /// The base URL, which holds no credential.
@@ -224,9 +242,11 @@ impl Client {
         request: Builder,
         body: impl AsSendBody,
     ) -> Result<(Reply, HeaderMap), TransportError> {
-        let response = self.agent.run(request.body(body).map_err(ureq::Error::from)?)?;
+        let request = request.body(body).map_err(ureq::Error::from)?;
+        let request = self.agent.configure_request(request).timeout_global(Some(self.limits.call)).build();
+        let response = self.agent.run(request)?;
         let (head, mut body) = response.into_parts();
-        let read = body.with_config().limit(self.reply_bytes).read_to_vec();
+        let read = body.with_config().limit(self.limits.reply_bytes).read_to_vec();
         let mut body = read.map_err(|error| TransportError::from(error).after_the_head())?;
         self.api_key.cut_out_of(&mut body);
         let reply = Reply { status: head.status.as_u16(), retry_after: retry_after(&head.headers), body };
@@ -245,7 +265,6 @@ fn agent(settings: &config::Elasticsearch, limits: Limits) -> Result<Agent, Fail
         .user_agent(USER_AGENT)
         .accept_encoding("")
         .timeout_connect(Some(limits.connect))
-        .timeout_global(Some(limits.call))
         .max_idle_connections(MAX_IDLE_CONNECTIONS)
         .max_idle_connections_per_host(MAX_IDLE_CONNECTIONS)
         .build();

@@ -123,6 +123,25 @@ fn a_server_that_breaks_every_connection_is_down_and_no_document_is_to_blame() {
     assert_holds(&env.fake, &[archive()]);
 }
 
+/// A server that hangs from such a request on is given no more time than the budget, or ten seconds if that is less.
+fn assert_hanging_is_bounded(hangs: fn(&Request) -> bool) {
+    let env = TestEnv::with_archives(&[archive()]);
+    env.fake.fail(hangs, 0, usize::MAX, Fault::Hang);
+    let run = env.ingest().var("RETRY_BUDGET_SEC", "1").run().exits(4).says("no reply in time");
+    run.check(run.took < Duration::from_secs(25), "it ends soon after the budget");
+    assert!(env.state().is_empty());
+}
+
+#[test]
+fn a_server_that_hangs_is_given_no_more_time_than_the_budget() {
+    assert_hanging_is_bounded(Request::is_bulk);
+}
+
+#[test]
+fn a_server_that_hangs_in_the_preflight_is_given_no_more_time_than_the_budget() {
+    assert_hanging_is_bounded(|_| true);
+}
+
 #[test]
 fn an_outage_costs_a_line_and_not_one_for_each_attempt() {
     let env = TestEnv::with_archives(&[archive()]);

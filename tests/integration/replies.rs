@@ -156,6 +156,28 @@ fn a_key_that_a_server_refuses_right_after_an_outage_is_tried_again() {
 }
 
 #[test]
+fn a_key_refused_while_the_server_only_pushes_back_stops_the_run_at_once() {
+    let one_item = |env: &TestEnv| env.fake.fail_items(|_| true, 1, 429, "es_rejected_execution_exception");
+    let one_request = |env: &TestEnv| env.fake.fail_bulks(1, Fault::status(429));
+    for push_back in [&one_item as &dyn Fn(&TestEnv), &one_request] {
+        let env = TestEnv::with_archives(&archives());
+        push_back(&env);
+        env.fake.fail(Request::is_bulk, 1, usize::MAX, Fault::status(401));
+        let run = env.run(&["--senders", "1", "--vector-encoding", "array"]).exits(5);
+        run.check(run.took.as_secs() < 10, "it stops at once");
+    }
+}
+
+#[test]
+fn a_budget_that_ends_while_the_key_is_refused_ends_the_run_as_refused() {
+    let env = TestEnv::with_archives(&archives());
+    env.fake.fail_bulks(2, Fault::status(503));
+    env.fake.fail_bulks(usize::MAX, Fault::status(401));
+    env.ingest().var("RETRY_BUDGET_SEC", "2").run().exits(5).says("API_KEY");
+    assert!(env.state().is_empty() && env.dead_letters().is_empty());
+}
+
+#[test]
 fn a_run_that_begins_while_the_server_starts_waits_for_its_keys() {
     let env = TestEnv::with_archives(&archives());
     let any = |_: &Request| true;

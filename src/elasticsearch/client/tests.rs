@@ -169,11 +169,24 @@ fn a_silent_server_is_timed_out() {
         read_request(&mut stream);
         let _ = wait.recv();
     });
-    let limits = Limits { call: Duration::from_millis(200), ..Limits::default() };
-    let client = Client::with_limits(&settings(url), limits).unwrap();
+    let client = client(url).within(Duration::from_millis(200));
     assert_eq!(client.get("/").unwrap_err(), TransportError::TimedOut);
     drop(done);
     server.join().unwrap();
+}
+
+#[test]
+fn a_time_limit_is_only_ever_shortened() {
+    let limits =
+        Limits { call: Duration::from_secs(7), last_call: Duration::from_secs(2), ..Limits::default() };
+    let client = Client::with_limits(&settings("http://localhost".to_owned()), limits).unwrap();
+    let calls = [
+        client.clone(),
+        client.within(Duration::MAX),
+        client.within(Duration::from_secs(3)),
+        client.in_haste(),
+    ];
+    assert_eq!(calls.map(|client| client.limits.call.as_secs()), [7, 7, 3, 2]);
 }
 
 #[test]

@@ -137,7 +137,7 @@ impl Bulk<'_> {
                     return Ok(answer);
                 }
                 Attempt::Failed => {}
-                Attempt::Interrupted(reason) => patience.failed(&reason, false)?,
+                Attempt::Interrupted(reason) => patience.away(&reason)?,
                 Attempt::Divide(Refusal { error_type, reason }, _) => {
                     let message = format!("Elasticsearch refuses POST {path}: {error_type}: {reason}");
                     self.stop.fail(Failure::run(message));

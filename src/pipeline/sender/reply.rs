@@ -24,12 +24,14 @@ pub enum Operation {
 pub enum Answer {
     /// The same request may succeed later. The text says why it did not.
     Retry(String),
-    /// As [`Answer::Retry`], but the connection broke, which is also how a server may refuse a large request.
+    /// As [`Answer::Retry`], and the server is not there, or not ready for anything.
+    Away(String),
+    /// As [`Answer::Away`], but the connection broke, which is also how a server may refuse a large request.
     Interrupted(String),
     /// Something in the request is refused: smaller requests tell what. A request of one action is refused for
     /// good, for the reason given.
     Divide(Refusal),
-    /// The credentials are refused: no request will succeed, unless the server has only just started.
+    /// The credentials are refused: no request will succeed, unless the server was away until now.
     Unauthenticated(Failure),
     /// No request will succeed.
     Stop(Failure),
@@ -85,6 +87,7 @@ pub fn judge_answer(reply: &Reply) -> Option<Answer> {
             ),
         }),
         400 => Answer::Divide(error.into_refusal()),
+        503 => Answer::Away(described()),
         408 | 429 | 500..=599 => Answer::Retry(described()),
         _ => Answer::Stop(Failure::run(format!(
             "Elasticsearch answers {}: check that ELASTICSEARCH_URL names an Elasticsearch and not something \

@@ -68,8 +68,12 @@ struct State {
     bytes: usize,
     /// Requests that wait for a permit, first come first served.
     waiting: VecDeque<Waiting>,
-    /// When the first request failed after the last one that was carried out, at least in part.
+    /// When the first request began that failed after the last one that was carried out, at least in part.
     failing_since: Option<Instant>,
+    /// Whether a request since then found the server away: no connection, or nothing ready behind it.
+    away: bool,
+    /// When a request was last carried out, at least in part.
+    progressed: Option<Instant>,
 }
 
 struct Waiting {
@@ -82,9 +86,17 @@ pub struct Permit<'t> {
     throttle: &'t Throttle,
     bytes: usize,
     number: u64,
+    started: Instant,
 }
 
 impl State {
+    /// A request was carried out; where only in part, the server fails from now on.
+    fn progress(&mut self, failing_since: Option<Instant>) {
+        self.failing_since = failing_since;
+        self.away = false;
+        self.progressed = Some(Instant::now());
+    }
+
     /// Admits whoever may start now.
     fn admit(&mut self) {
         while let Some(next) = self.waiting.front().filter(|next| self.has_room_for(next.bytes)) {
@@ -114,6 +126,8 @@ impl Throttle {
             bytes: 0,
             waiting: VecDeque::new(),
             failing_since: None,
+            away: false,
+            progressed: None,
         };
         Self { stop, budget, state: Mutex::new(state) }
     }
@@ -135,13 +149,14 @@ impl Throttle {
             recv(self.stop.channel()) -> _ => return Err(Stopped),
         }
         // From here on the room is given back when the permit is dropped.
-        let mut permit = Permit { throttle: self, bytes, number: 0 };
+        let mut permit = Permit { throttle: self, bytes, number: 0, started: Instant::now() };
         while let Some(pause) = self.pause() {
             if !self.stop.wait(pause) {
                 return Err(Stopped);
             }
         }
         permit.number = self.state().limiter.start();
+        permit.started = Instant::now();
         Ok(permit)
     }
 
@@ -155,9 +170,9 @@ impl Throttle {
         self.state().limiter.limit()
     }
 
-    /// Whether the last requests have failed.
-    pub fn is_failing(&self) -> bool {
-        self.state().failing_since.is_some()
+    /// Whether the server was away when it was last asked, or has carried out nothing since.
+    pub fn was_away(&self) -> bool {
+        self.state().away
     }
 
     /// For how long the server has carried out nothing of what it was asked to.
@@ -184,7 +199,7 @@ impl Permit<'_> {
     /// The server did what it was asked to.
     pub fn succeeded(self) {
         let mut state = self.throttle.state();
-        state.failing_since = None;
+        state.progress(None);
         state.limiter.succeeded(self.number);
     }
 
@@ -192,16 +207,27 @@ impl Permit<'_> {
     pub fn pushed_back_in_part(self) {
         let now = Instant::now();
         let mut state = self.throttle.state();
-        state.failing_since = Some(now);
+        state.progress(Some(now));
         state.limiter.pushed_back_in_part(self.number, now, fastrand::f64());
     }
 
-    /// The server pushed back, or cannot be reached: fewer requests at once, and none at all for a while.
+    /// The server pushed back: fewer requests at once, and none at all for a while.
     pub fn pushed_back(self, retry_after: Option<Duration>) {
-        let now = Instant::now();
+        self.failed(retry_after, false);
+    }
+
+    /// As [`Self::pushed_back`], where the server cannot be reached, or is not ready for anything.
+    pub fn found_away(self, retry_after: Option<Duration>) {
+        self.failed(retry_after, true);
+    }
+
+    fn failed(self, retry_after: Option<Duration>, away: bool) {
         let mut state = self.throttle.state();
-        state.failing_since.get_or_insert(now);
-        state.limiter.pushed_back(self.number, retry_after, now, fastrand::f64());
+        // A request that hung while others were carried out says nothing of the time before that.
+        let since = state.progressed.map_or(self.started, |progressed| progressed.max(self.started));
+        state.failing_since.get_or_insert(since);
+        state.away |= away;
+        state.limiter.pushed_back(self.number, retry_after, Instant::now(), fastrand::f64());
     }
 }
 
@@ -322,6 +348,22 @@ mod tests {
         assert_eq!(throttle.health(), Health::PushingBack);
         acquire().succeeded();
         assert_eq!(throttle.health(), Health::Available);
+    }
+
+    #[test]
+    fn a_server_counts_as_failing_from_the_start_of_a_request_but_not_from_before_the_last_progress() {
+        let throttle = Throttle::new(2, Stop::new(), None);
+        let (mut hung, mut other) = (throttle.acquire(0).unwrap(), throttle.acquire(0).unwrap());
+        for permit in [&mut hung, &mut other] {
+            permit.started = Instant::now().checked_sub(UNAVAILABLE_AFTER).unwrap();
+        }
+        hung.found_away(None);
+        assert!(throttle.was_away() && throttle.failing_for() >= UNAVAILABLE_AFTER);
+        other.succeeded();
+        let mut hung = throttle.acquire(0).unwrap();
+        hung.started = Instant::now().checked_sub(UNAVAILABLE_AFTER).unwrap();
+        hung.pushed_back(None);
+        assert!(!throttle.was_away() && throttle.failing_for() < UNAVAILABLE_AFTER);
     }
 
     #[test]

@@ -65,7 +65,7 @@ impl<'r> Bulk<'r> {
         patience: &mut Patience<'_>,
         ask: impl FnOnce(&Client) -> Result<T, (Answer, Option<Duration>)>,
     ) -> Result<Attempt<'r, T>, Stopped> {
-        match ask(self.client) {
+        match ask(&self.client.within(patience.begin())) {
             Ok(read) => Ok(Attempt::Read(read, permit)),
             Err((Answer::Divide(refusal), _)) => Ok(Attempt::Divide(refusal, permit)),
             Err((Answer::Retry(reason), retry_after)) => {
@@ -73,16 +73,21 @@ impl<'r> Bulk<'r> {
                 patience.failed(&reason, false)?;
                 Ok(Attempt::Failed)
             }
-            Err((Answer::Interrupted(reason), _)) => {
-                permit.pushed_back(None);
-                Ok(Attempt::Interrupted(reason))
-            }
-            Err((Answer::Unauthenticated(failure), _)) if patience.may_be_starting() => {
-                permit.pushed_back(None);
-                patience.failed(&failure.message, false)?;
+            Err((Answer::Away(reason), retry_after)) => {
+                permit.found_away(retry_after);
+                patience.away(&reason)?;
                 Ok(Attempt::Failed)
             }
-            Err((Answer::Unauthenticated(failure) | Answer::Stop(failure), _)) => {
+            Err((Answer::Interrupted(reason), _)) => {
+                permit.found_away(None);
+                Ok(Attempt::Interrupted(reason))
+            }
+            Err((Answer::Unauthenticated(failure), _)) => {
+                permit.pushed_back(None);
+                patience.refused(failure)?;
+                Ok(Attempt::Failed)
+            }
+            Err((Answer::Stop(failure), _)) => {
                 self.stop.fail(failure);
                 Err(Stopped)
             }
@@ -104,6 +109,7 @@ pub(in crate::pipeline::sender) fn read(
             Err((Answer::Stop(Failure::new(ExitCode::Refused, message)), None))
         }
         Err(error @ TransportError::Interrupted(_)) => Err((Answer::Interrupted(error.to_string()), None)),
-        Err(error) => Err((Answer::Retry(error.to_string()), None)),
+        Err(error @ TransportError::Other(_)) => Err((Answer::Retry(error.to_string()), None)),
+        Err(error) => Err((Answer::Away(error.to_string()), None)),
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::Bulk;
 use super::attempt::{Attempt, read};
-use crate::elasticsearch::client::ContentType;
+use crate::elasticsearch::client::{Client, ContentType};
 use crate::exit::Failure;
 use crate::pipeline::Action;
 use crate::pipeline::encode::text::write_string;
@@ -21,12 +21,12 @@ pub(super) type Tombstones = Vec<Option<u64>>;
 
 impl<'r> Bulk<'r> {
     /// Looks up until there is an answer. What was sent is finished even where the run is to stop: then this is tried
-    /// once, and waits for nothing.
+    /// once, waits for nothing, and has not much time, since the request before may have had all of its own.
     pub(super) fn look_up_to_finish(&self, posts: &[&Action]) -> Result<Tombstones, Stopped> {
         let mut patience = self.retries.patience();
         loop {
             let Ok(permit) = self.throttle.acquire(0) else {
-                return self.ask_for_tombstones(posts).map_err(|_| Stopped);
+                return self.ask_for_tombstones(&self.client.in_haste(), posts).map_err(|_| Stopped);
             };
             if let Some((tombstones, permit)) = self.look_up(permit, posts, &mut patience)? {
                 permit.succeeded();
@@ -46,10 +46,10 @@ impl<'r> Bulk<'r> {
         if posts.is_empty() {
             return Ok(Some((Vec::new(), permit)));
         }
-        match self.attempt(permit, patience, |_| self.ask_for_tombstones(posts))? {
+        match self.attempt(permit, patience, |client| self.ask_for_tombstones(client, posts))? {
             Attempt::Failed => Ok(None),
             Attempt::Interrupted(reason) => {
-                patience.failed(&reason, false)?;
+                patience.away(&reason)?;
                 Ok(None)
             }
             Attempt::Divide(_, permit) if posts.len() > 1 => {
@@ -71,9 +71,13 @@ impl<'r> Bulk<'r> {
     }
 
     /// Looks posts up, once.
-    fn ask_for_tombstones(&self, posts: &[&Action]) -> Result<Tombstones, (Answer, Option<Duration>)> {
+    fn ask_for_tombstones(
+        &self,
+        client: &Client,
+        posts: &[&Action],
+    ) -> Result<Tombstones, (Answer, Option<Duration>)> {
         let ids: Vec<&str> = posts.iter().flat_map(|post| post.tombstone_ids()).collect();
-        let mut found = self.ask_for_ids(&ids)?.into_iter();
+        let mut found = self.ask_for_ids(client, &ids)?.into_iter();
         // The author's may be older than the post's own, or one index's than another's: the newest counts.
         let indices = self.targets.look_up_in.len();
         let newest =
@@ -82,9 +86,13 @@ impl<'r> Bulk<'r> {
     }
 
     /// Looks ids up, once: for each of them one version for each index.
-    fn ask_for_ids(&self, ids: &[&str]) -> Result<Vec<Option<u64>>, (Answer, Option<Duration>)> {
+    fn ask_for_ids(
+        &self,
+        client: &Client,
+        ids: &[&str],
+    ) -> Result<Vec<Option<u64>>, (Answer, Option<Duration>)> {
         let (body, asked) = look_up_body(&self.targets.look_up_in, ids);
-        let reply = read(self.client.post(LOOK_UP, ContentType::Json, &body))?;
+        let reply = read(client.post(LOOK_UP, ContentType::Json, &body))?;
         judge_look_up(&reply.body, &asked).map_err(|answer| (answer, None))
     }
 
@@ -92,11 +100,11 @@ impl<'r> Bulk<'r> {
     /// something about the request that it broke over.
     pub(super) fn answers_small_requests(&self) -> Result<bool, Stopped> {
         let permit = self.throttle.acquire(0)?;
-        let answers = self.ask_for_ids(&["-"]).is_ok();
+        let answers = self.ask_for_ids(self.client, &["-"]).is_ok();
         if answers {
             permit.succeeded();
         } else {
-            permit.pushed_back(None);
+            permit.found_away(None);
         }
         Ok(answers)
     }

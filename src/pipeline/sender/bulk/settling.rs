@@ -154,7 +154,7 @@ impl<'s, 'r> Settling<'s, 'r> {
         patience: &mut Patience<'_>,
     ) -> Result<Left, Stopped> {
         if self.lines.bytes(&part) <= MAY_BE_TOO_LARGE || !self.bulk.answers_small_requests()? {
-            patience.failed(reason, false)?;
+            patience.away(reason)?;
             return Ok(Left::Again(part));
         }
         patience.interrupted(reason)?;
