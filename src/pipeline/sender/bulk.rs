@@ -69,7 +69,7 @@ pub struct Bulk<'r> {
     pub stop: &'r Stop,
     /// What is known of the indices.
     pub targets: &'r Targets,
-    /// Limits of a bulk request that is made up here.
+    /// Limits of a bulk request.
     pub limits: BatchLimits,
     /// How long a request is tried without any progress.
     pub retries: Retries<'r>,

@@ -56,7 +56,7 @@ impl<'s, 'r> Settling<'s, 'r> {
 
     /// Sends until each line has an outcome.
     pub(super) fn run(mut self) -> Result<(), Stopped> {
-        let mut parts = vec![(0..self.lines.ranges.len()).collect::<Vec<usize>>()];
+        let mut parts = self.lines.parts(self.bulk.limits);
         while let Some(part) = parts.pop() {
             parts.extend(self.settle(part)?.into_iter().flatten());
         }
