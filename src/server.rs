@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use crate::config::{self, Config, Task};
-use crate::elasticsearch::client::{Client, ContentType};
+use crate::elasticsearch::client::{Client, ContentType, Limits};
 use crate::elasticsearch::load_settings::{self, LoadSettings, LoadedIndices};
 use crate::elasticsearch::mapping::create_missing;
 use crate::elasticsearch::preflight::{self, Check, Needs, PreflightError, Report, Status, Target};
@@ -40,7 +40,9 @@ impl Server {
     /// An unavailable server is waited for within the budget.
     pub fn connect(settings: &config::Elasticsearch, config: &Config, stop: &Stop) -> Result<Self, Failure> {
         insecurities(settings).iter().for_each(|text| log::warn!("{text}"));
-        let client = Client::new(settings)?;
+        // Posts are sent by senders, and by workers that find out how vectors are read; the ledger flushes.
+        let idle_connections = config.senders + config.workers + 1;
+        let client = Client::with_limits(settings, Limits { idle_connections, ..Limits::default() })?;
         let budget = config.retry_budget;
         if config.create_indices {
             let created = insist(stop, budget, |limit| create_missing(&client.within(limit)))?;

@@ -7,6 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc2822;
 use ureq::http::header::{AUTHORIZATION, CONTENT_TYPE, DATE, EXPECT, RETRY_AFTER};
 use ureq::http::request::Builder;
 use ureq::http::{HeaderMap, HeaderValue, Method, Request};
@@ -18,9 +20,6 @@ use super::{TransportError, tls};
 use crate::config;
 use crate::exit::Failure;
 use crate::secret::Secret;
-
-/// Idle connections kept at most. Only as many are ever open as threads send at once.
-const MAX_IDLE_CONNECTIONS: usize = 64;
 
 /// Characters of a server's error text that are passed on at most.
 const MAX_REASON_CHARS: usize = 400;
@@ -38,10 +37,12 @@ pub struct Limits {
     pub last_call: Duration,
     /// Bytes of a reply's body: more is an error, so that no server can exhaust the memory.
     pub reply_bytes: u64,
+    /// Idle connections kept at most: as many as threads send at once, or some would connect anew for each request.
+    pub idle_connections: usize,
 }
 
 impl Default for Limits {
-    /// 10 s to connect; 90 s for a request, above the minute that Elasticsearch itself waits for a primary
+    /// For one thread: 10 s to connect; 90 s for a request, above the minute that Elasticsearch itself waits for a primary
     /// shard; 10 s for one that holds up the end of a run; 64 MiB for a reply, many times that of the largest bulk
     /// request.
     fn default() -> Self {
@@ -50,6 +51,7 @@ impl Default for Limits {
             call: Duration::from_secs(90),
             last_call: Duration::from_secs(10),
             reply_bytes: 64 << 20,
+            idle_connections: 1,
         }
     }
 }
@@ -77,7 +79,7 @@ impl ContentType {
 pub struct Reply {
     /// HTTP status.
     pub status: u16,
-    /// How long the server asks to wait, where it says so in seconds; a date is not looked at.
+    /// How long the server asks to wait.
     pub retry_after: Option<Duration>,
     /// The body; empty for HEAD.
     pub body: Vec<u8>,
@@ -265,8 +267,8 @@ fn agent(settings: &config::Elasticsearch, limits: Limits) -> Result<Agent, Fail
         .user_agent(USER_AGENT)
         .accept_encoding("")
         .timeout_connect(Some(limits.connect))
-        .max_idle_connections(MAX_IDLE_CONNECTIONS)
-        .max_idle_connections_per_host(MAX_IDLE_CONNECTIONS)
+        .max_idle_connections(limits.idle_connections)
+        .max_idle_connections_per_host(limits.idle_connections)
         .build();
     Ok(Agent::with_parts(config, DefaultConnector::new(), Remembering::default()))
 }
@@ -280,10 +282,21 @@ fn authorization(settings: &config::Elasticsearch) -> Result<HeaderValue, Failur
     Ok(value)
 }
 
-/// How long the server asks to be left alone. A time of day is not understood, and as good as none.
+/// How long the server asks to be left alone: so many seconds, or until a time of day, which is read by the server's own
+/// clock where the reply tells it.
 pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let seconds = headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
-    Some(Duration::from_secs(seconds))
+    let text = |name| headers.get(name)?.to_str().ok().map(str::trim);
+    let after = text(RETRY_AFTER)?;
+    if let Ok(seconds) = after.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let now = text(DATE).and_then(http_date).unwrap_or_else(OffsetDateTime::now_utc);
+    // A time that has passed is no reason to wait.
+    Some(Duration::try_from(http_date(after)? - now).unwrap_or_default())
+}
+
+fn http_date(text: &str) -> Option<OffsetDateTime> {
+    OffsetDateTime::parse(text, &Rfc2822).ok()
 }
 
 #[cfg(test)]
