@@ -272,6 +272,32 @@ fn an_id_that_elasticsearch_refuses_costs_no_other_row() {
 }
 
 #[test]
+fn a_server_that_refuses_every_request_down_to_the_single_action_stops_the_run() {
+    let env = TestEnv::with_archives(&archives());
+    let refusal = Reply::error(400, "illegal_argument_exception", "unrecognized parameter: [filter_path]");
+    env.fake.fail_bulks(usize::MAX, Fault::Reply(refusal));
+    let run = env.run(&[]).exits(1).says("unrecognized parameter");
+    run.counts(&[("rows.rejected", 0), ("archives.processed", 0), ("archives.pending", 2)]);
+    assert!(env.dead_letters().is_empty() && env.state().is_empty());
+    env.fake.release();
+    env.run(&[]).exits(0);
+    assert_holds(&env.fake, &archives());
+}
+
+#[test]
+fn a_row_whose_request_is_refused_as_a_whole_costs_no_other_row() {
+    let good = Archive::new("20251218_000000").with_all(posts("p", 9));
+    let env = TestEnv::with_archives(&[good.clone().with(post("bad", "its id is not liked"))]);
+    let refusal = Reply::error(400, "action_request_validation_exception", "not this id");
+    let has_bad =
+        |request: &Request| request.is_bulk() && String::from_utf8_lossy(&request.body).contains(&uri("bad"));
+    env.fake.fail(has_bad, 0, usize::MAX, Fault::Reply(refusal));
+    env.run(&[]).exits(3).counts(&[("rows.indexed", 9), ("rows.rejected", 1), ("archives.processed", 1)]);
+    assert_holds(&env.fake, &[good]);
+    assert_eq!(env.dead_letters()[0]["error_type"], "action_request_validation_exception");
+}
+
+#[test]
 fn a_redirect_carries_no_credentials_elsewhere() {
     let elsewhere = crate::harness::fake::Fake::start();
     let env = TestEnv::with_archives(&archives());

@@ -138,7 +138,8 @@ impl Bulk<'_> {
                 }
                 Attempt::Failed => {}
                 Attempt::Interrupted(reason) => patience.away(&reason)?,
-                Attempt::Divide(Refusal { error_type, reason }, _) => {
+                Attempt::Divide(Refusal { error_type, reason }, _)
+                | Attempt::TooLarge(Refusal { error_type, reason }, _) => {
                     let message = format!("Elasticsearch refuses POST {path}: {error_type}: {reason}");
                     self.stop.fail(Failure::run(message));
                     return Err(Stopped);

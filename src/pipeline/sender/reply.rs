@@ -31,6 +31,8 @@ pub enum Answer {
     /// Something in the request is refused: smaller requests tell what. A request of one action is refused for
     /// good, for the reason given.
     Divide(Refusal),
+    /// As [`Answer::Divide`], for its size.
+    TooLarge(Refusal),
     /// The credentials are refused: no request will succeed, unless the server was away until now.
     Unauthenticated(Failure),
     /// No request will succeed.
@@ -78,7 +80,7 @@ pub fn judge_answer(reply: &Reply) -> Option<Answer> {
              post_tombstones",
             described()
         ))),
-        413 => Answer::Divide(Refusal {
+        413 => Answer::TooLarge(Refusal {
             error_type: "request_entity_too_large".into(),
             // Some servers name their limit.
             reason: format!(

@@ -26,6 +26,7 @@ pub(in crate::pipeline::sender) enum Attempt<'t, T> {
     /// The connection broke, which is also how a server may refuse a large request.
     Interrupted(String),
     Divide(Refusal, Permit<'t>),
+    TooLarge(Refusal, Permit<'t>),
 }
 
 impl<'r> Bulk<'r> {
@@ -68,6 +69,7 @@ impl<'r> Bulk<'r> {
         match ask(&self.client.within(patience.begin())) {
             Ok(read) => Ok(Attempt::Read(read, permit)),
             Err((Answer::Divide(refusal), _)) => Ok(Attempt::Divide(refusal, permit)),
+            Err((Answer::TooLarge(refusal), _)) => Ok(Attempt::TooLarge(refusal, permit)),
             Err((Answer::Retry(reason), retry_after)) => {
                 permit.pushed_back(retry_after);
                 patience.failed(&reason, false)?;

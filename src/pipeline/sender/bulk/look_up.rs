@@ -52,7 +52,7 @@ impl<'r> Bulk<'r> {
                 patience.away(&reason)?;
                 Ok(None)
             }
-            Attempt::Divide(_, permit) if posts.len() > 1 => {
+            Attempt::Divide(_, permit) | Attempt::TooLarge(_, permit) if posts.len() > 1 => {
                 let (first, second) = posts.split_at(posts.len() / 2);
                 let Some((mut tombstones, permit)) = self.look_up(permit, first, patience)? else {
                     return Ok(None);
@@ -61,7 +61,8 @@ impl<'r> Bulk<'r> {
                 tombstones.extend(others);
                 Ok(Some((tombstones, permit)))
             }
-            Attempt::Divide(Refusal { error_type, reason }, _) => {
+            Attempt::Divide(Refusal { error_type, reason }, _)
+            | Attempt::TooLarge(Refusal { error_type, reason }, _) => {
                 let message = format!("Elasticsearch refuses to look up tombstones: {error_type}: {reason}");
                 self.stop.fail(Failure::run(message));
                 Err(Stopped)

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use super::lines::{Lines, halves};
 use super::{Attempt, Bulk};
+use crate::exit::Failure;
 use crate::pipeline::sender::batch_report::Final;
 use crate::pipeline::sender::patience::Patience;
 use crate::pipeline::sender::reply::{Item, Refusal};
@@ -28,6 +29,11 @@ pub(super) struct Settling<'s, 'r> {
     bulk: &'s Bulk<'r>,
     lines: &'s Lines<'s>,
     on_final: &'s mut dyn FnMut(usize, Final),
+    /// Whether the server has judged any action, or the size of any.
+    judged: bool,
+    /// Actions whose request was refused as a whole (400) even where there was nothing else in it. Whether they are to
+    /// blame, or the server refuses everything, is known in the end.
+    refused: Vec<(usize, Refusal)>,
 }
 
 /// What is to be done with the lines of a part that have no outcome yet.
@@ -51,7 +57,7 @@ impl<'s, 'r> Settling<'s, 'r> {
         lines: &'s Lines<'s>,
         on_final: &'s mut dyn FnMut(usize, Final),
     ) -> Self {
-        Self { bulk, lines, on_final }
+        Self { bulk, lines, on_final, judged: false, refused: Vec::new() }
     }
 
     /// Sends until each line has an outcome.
@@ -59,6 +65,25 @@ impl<'s, 'r> Settling<'s, 'r> {
         let mut parts = self.lines.parts(self.bulk.limits);
         while let Some(part) = parts.pop() {
             parts.extend(self.settle(part)?.into_iter().flatten());
+        }
+        self.settle_refused()
+    }
+
+    /// A server that refuses each of several actions by itself, and judges none, is not spoken to as it wants to be (an
+    /// unknown parameter, a wrong path): that stops the run, before it makes a dead letter of every row there is. One
+    /// action proves nothing.
+    fn settle_refused(self) -> Result<(), Stopped> {
+        if let [(_, Refusal { error_type, reason }), _, ..] = &self.refused[..]
+            && !self.judged
+        {
+            self.bulk.stop.fail(Failure::run(format!(
+                "Elasticsearch refuses every request, and each action by itself, too ({error_type}: {reason}): check \
+                 ELASTICSEARCH_URL and what stands before the server"
+            )));
+            return Err(Stopped);
+        }
+        for (line, refusal) in self.refused {
+            (self.on_final)(line, Final::Refused(refusal));
         }
         Ok(())
     }
@@ -123,27 +148,33 @@ impl<'s, 'r> Settling<'s, 'r> {
         match self.bulk.send(permit, self.lines.operation, body, part.len(), patience)? {
             Attempt::Read(items, permit) => self.settle_items(part, items, permit, patience).map(Left::Again),
             Attempt::Failed => Ok(Left::Again(part)),
+            Attempt::Interrupted(reason) => self.interrupted(part, &reason, patience),
             Attempt::Divide(refusal, permit) => {
                 permit.succeeded();
-                Ok(self.divide(part, refusal))
+                let [line] = part[..] else { return Ok(Left::InHalves(part)) };
+                self.refused.push((line, self.with_size(line, refusal)));
+                Ok(Left::Again(Vec::new()))
             }
-            Attempt::Interrupted(reason) => self.interrupted(part, &reason, patience),
+            Attempt::TooLarge(refusal, permit) => {
+                permit.succeeded();
+                Ok(self.too_large(part, refusal))
+            }
         }
     }
 
-    /// A part that is refused as a whole is sent in halves; a single action is refused for good.
-    fn divide(&mut self, part: Vec<usize>, refusal: Refusal) -> Left {
-        match part[..] {
-            [line] => self.refuse(line, refusal),
-            _ => Left::InHalves(part),
-        }
+    /// A part that is too large is sent in halves; a single action is refused for good.
+    fn too_large(&mut self, part: Vec<usize>, refusal: Refusal) -> Left {
+        let [line] = part[..] else { return Left::InHalves(part) };
+        self.judged = true;
+        let refusal = self.with_size(line, refusal);
+        (self.on_final)(line, Final::Refused(refusal));
+        Left::Again(Vec::new())
     }
 
     /// Names the size of the request that was refused, of which a document that is too large is the most.
-    fn refuse(&mut self, line: usize, mut refusal: Refusal) -> Left {
+    fn with_size(&self, line: usize, mut refusal: Refusal) -> Refusal {
         refusal.reason.push_str(&format!("; the request has {} bytes", self.lines.bytes(&[line])));
-        (self.on_final)(line, Final::Refused(refusal));
-        Left::Again(Vec::new())
+        refusal
     }
 
     /// The connection broke over a part.
@@ -161,7 +192,7 @@ impl<'s, 'r> Settling<'s, 'r> {
         Ok(match after_interruptions(patience.interruptions(), part.len()) {
             Consequence::Again => Left::Again(part),
             Consequence::Divide => Left::InHalves(part),
-            Consequence::Refuse => self.divide(part, breaks_connection(reason)),
+            Consequence::Refuse => self.too_large(part, breaks_connection(reason)),
         })
     }
 
@@ -173,6 +204,7 @@ impl<'s, 'r> Settling<'s, 'r> {
         permit: Permit<'_>,
         patience: &mut Patience<'_>,
     ) -> Result<Vec<usize>, Stopped> {
+        self.judged = true;
         let sent = part.len();
         let mut again = Vec::new();
         let mut why = None;
