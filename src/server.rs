@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use crate::config::{self, Config, Task};
-use crate::elasticsearch::client::{Client, ContentType};
+use crate::elasticsearch::client::{Client, ContentType, Limits};
 use crate::elasticsearch::load_settings::{self, LoadSettings, LoadedIndices};
 use crate::elasticsearch::mapping::create_missing;
 use crate::elasticsearch::outcome::is_unavailable;
@@ -42,14 +42,16 @@ impl Server {
     /// An unavailable server is waited for within the budget.
     pub fn connect(settings: &config::Elasticsearch, config: &Config, stop: &Stop) -> Result<Self, Failure> {
         insecurities(settings).iter().for_each(|text| log::warn!("{text}"));
-        let client = Client::new(settings)?;
+        // Posts are sent by senders, and by workers that find out how vectors are read; the ledger flushes.
+        let idle_connections = config.senders + config.workers + 1;
+        let client = Client::with_limits(settings, Limits { idle_connections, ..Limits::default() })?;
         let budget = config.retry_budget;
         if config.create_indices {
-            let created = insist(stop, budget, || create_missing(&client))?;
+            let created = insist(stop, budget, |limit| create_missing(&client.within(limit)))?;
             created.iter().for_each(|index| log::info!("created the index {index}"));
         }
         let Report { checks, posts, tombstones, unsynced } =
-            insist(stop, budget, || preflight::run(&client, needs(config)))?;
+            insist(stop, budget, |limit| preflight::run(&client.within(limit), needs(config)))?;
         for check in &checks {
             let level = if check.status == Status::Warning { log::Level::Warn } else { log::Level::Debug };
             log::log!(level, "preflight: {check}");
@@ -78,13 +80,13 @@ impl Server {
     ) -> Result<(), Failure> {
         if load_settings.are_changed() {
             log::warn!("an earlier run has not put the index settings back: this is done first");
-            insist(stop, self.budget, || load_settings.put_back())?;
+            insist(stop, self.budget, |_| load_settings.put_back())?;
             load_settings.forget()?;
         }
         if config.bulk_load_settings {
-            let plan = insist(stop, self.budget, || load_settings.plan(&self.loaded))?;
+            let plan = insist(stop, self.budget, |_| load_settings.plan(&self.loaded))?;
             load_settings.record(plan)?;
-            let shown = insist(stop, self.budget, || load_settings.apply())?;
+            let shown = insist(stop, self.budget, |_| load_settings.apply())?;
             load_settings.confirm(shown)?;
         }
         Ok(())
@@ -93,8 +95,8 @@ impl Server {
     /// Brings to disk what Elasticsearch has confirmed, where its confirmation does not mean that already.
     pub fn make_durable(&self, stop: &Stop) -> Result<(), Failure> {
         let Some(primaries) = &self.unsynced else { return Ok(()) };
-        insist(stop, self.budget, || self.flush_once())?;
-        if insist(stop, self.budget, || Primaries::find(&self.client))? == *primaries {
+        insist(stop, self.budget, |_| self.flush_once())?;
+        if insist(stop, self.budget, |_| Primaries::find(&self.client))? == *primaries {
             return Ok(());
         }
         Err(Failure::new(
@@ -178,29 +180,28 @@ fn single_index(target: &Target) -> String {
     name.clone()
 }
 
-/// Asks until the answer is not "unavailable", within the budget.
+/// Asks until the answer is not "unavailable", within the budget. `ask` is told how long a request may take.
 fn insist<T>(
     stop: &Stop,
     budget: Option<Duration>,
-    ask: impl Fn() -> Result<T, PreflightError>,
+    ask: impl Fn(Duration) -> Result<T, PreflightError>,
 ) -> Result<T, Failure> {
     let retries = Retries::new(stop, budget);
     let mut patience = retries.patience();
     loop {
-        match ask() {
+        match ask(patience.begin()) {
             Ok(answer) => return Ok(answer),
             Err(PreflightError::Unavailable(reason)) => {
-                if patience.failed(&reason, false).is_err() {
+                if patience.away(&reason).is_err() {
                     return Err(stop.as_failure());
                 }
             }
-            Err(refused) if patience.may_be_starting() => {
+            Err(refused) => {
                 let refused = Failure::from(refused);
-                if patience.failed(&refused.message, false).is_err() {
+                if patience.refused(refused.clone()).is_err() {
                     return Err(refused);
                 }
             }
-            Err(refused) => return Err(refused.into()),
         }
     }
 }

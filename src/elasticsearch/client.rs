@@ -6,6 +6,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde_json::Value;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc2822;
 use ureq::http::header::{AUTHORIZATION, CONTENT_TYPE, DATE, EXPECT, RETRY_AFTER};
 use ureq::http::request::Builder;
 use ureq::http::{HeaderMap, HeaderValue, Method, Request};
@@ -17,9 +20,6 @@ use super::{TransportError, tls};
 use crate::config;
 use crate::exit::Failure;
 use crate::secret::Secret;
-
-/// Idle connections kept at most. Only as many are ever open as threads send at once.
-const MAX_IDLE_CONNECTIONS: usize = 64;
 
 /// Characters of a server's error text that are passed on at most.
 const MAX_REASON_CHARS: usize = 400;
@@ -33,15 +33,26 @@ pub struct Limits {
     pub connect: Duration,
     /// Time for the whole request, from the first byte sent to the last one received.
     pub call: Duration,
+    /// The same for a request that is made although the run is to stop.
+    pub last_call: Duration,
     /// Bytes of a reply's body: more is an error, so that no server can exhaust the memory.
     pub reply_bytes: u64,
+    /// Idle connections kept at most: as many as threads send at once, or some would connect anew for each request.
+    pub idle_connections: usize,
 }
 
 impl Default for Limits {
-    /// 10 s to connect; 90 s for a request, above the minute that Elasticsearch itself waits for a primary
-    /// shard; 64 MiB for a reply, many times that of the largest bulk request.
+    /// For one thread: 10 s to connect; 90 s for a request, above the minute that Elasticsearch itself waits for a primary
+    /// shard; 10 s for one that holds up the end of a run; 64 MiB for a reply, many times that of the largest bulk
+    /// request.
     fn default() -> Self {
-        Self { connect: Duration::from_secs(10), call: Duration::from_secs(90), reply_bytes: 64 << 20 }
+        Self {
+            connect: Duration::from_secs(10),
+            call: Duration::from_secs(90),
+            last_call: Duration::from_secs(10),
+            reply_bytes: 64 << 20,
+            idle_connections: 1,
+        }
     }
 }
 
@@ -68,7 +79,7 @@ impl ContentType {
 pub struct Reply {
     /// HTTP status.
     pub status: u16,
-    /// How long the server asks to wait, where it says so in seconds; a date is not looked at.
+    /// How long the server asks to wait.
     pub retry_after: Option<Duration>,
     /// The body; empty for HEAD.
     pub body: Vec<u8>,
@@ -88,13 +99,16 @@ impl Reply {
         format!("HTTP {} {}", self.status, text.collect::<String>()).trim_end().to_owned()
     }
 
-    /// A text of the `error` object; where `error` is itself a text, that is its reason.
     fn error_field(&self, name: &str) -> Option<String> {
-        let body: serde_json::Value = serde_json::from_slice(&self.body).ok()?;
-        let error = body.get("error")?;
-        let text = if name == "reason" && error.is_string() { error } else { error.get(name)? };
-        text.as_str().map(str::to_owned)
+        let body: Value = serde_json::from_slice(&self.body).ok()?;
+        text_of_error(body.get("error")?, name).map(str::to_owned)
     }
+}
+
+/// A text of an `error` object; where `error` is itself a text, that is its reason.
+pub fn text_of_error<'e>(error: &'e Value, name: &str) -> Option<&'e str> {
+    let text = if name == "reason" && error.is_string() { error } else { error.get(name)? };
+    text.as_str()
 }
 
 /// The client. Clones share its connections.
@@ -104,7 +118,7 @@ pub struct Client {
     base_url: Arc<str>,
     authorization: HeaderValue,
     api_key: Secret,
-    reply_bytes: u64,
+    limits: Limits,
 }
 
 impl Client {
@@ -128,8 +142,18 @@ impl Client {
             base_url: settings.url.as_str().into(),
             authorization: authorization(settings)?,
             api_key: settings.api_key.clone(),
-            reply_bytes: limits.reply_bytes,
+            limits,
         })
+    }
+
+    /// The same client, with no more time than this for a request.
+    pub fn within(&self, call: Duration) -> Self {
+        Self { limits: Limits { call: call.min(self.limits.call), ..self.limits }, ..self.clone() }
+    }
+
+    /// The same client, for a request that is made although the run is to stop.
+    pub fn in_haste(&self) -> Self {
+        self.within(self.limits.last_call)
     }
 
     /// The base URL, which holds no credential.
@@ -220,9 +244,12 @@ impl Client {
         request: Builder,
         body: impl AsSendBody,
     ) -> Result<(Reply, HeaderMap), TransportError> {
-        let response = self.agent.run(request.body(body).map_err(ureq::Error::from)?)?;
+        let request = request.body(body).map_err(ureq::Error::from)?;
+        let request = self.agent.configure_request(request).timeout_global(Some(self.limits.call)).build();
+        let response = self.agent.run(request)?;
         let (head, mut body) = response.into_parts();
-        let mut body = body.with_config().limit(self.reply_bytes).read_to_vec()?;
+        let read = body.with_config().limit(self.limits.reply_bytes).read_to_vec();
+        let mut body = read.map_err(|error| TransportError::from(error).after_the_head())?;
         self.api_key.cut_out_of(&mut body);
         let reply = Reply { status: head.status.as_u16(), retry_after: retry_after(&head.headers), body };
         Ok((reply, head.headers))
@@ -240,9 +267,8 @@ fn agent(settings: &config::Elasticsearch, limits: Limits) -> Result<Agent, Fail
         .user_agent(USER_AGENT)
         .accept_encoding("")
         .timeout_connect(Some(limits.connect))
-        .timeout_global(Some(limits.call))
-        .max_idle_connections(MAX_IDLE_CONNECTIONS)
-        .max_idle_connections_per_host(MAX_IDLE_CONNECTIONS)
+        .max_idle_connections(limits.idle_connections)
+        .max_idle_connections_per_host(limits.idle_connections)
         .build();
     Ok(Agent::with_parts(config, DefaultConnector::new(), Remembering::default()))
 }
@@ -256,10 +282,21 @@ fn authorization(settings: &config::Elasticsearch) -> Result<HeaderValue, Failur
     Ok(value)
 }
 
-/// How long the server asks to be left alone. A time of day is not understood, and as good as none.
+/// How long the server asks to be left alone: so many seconds, or until a time of day, which is read by the server's own
+/// clock where the reply tells it.
 pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let seconds = headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
-    Some(Duration::from_secs(seconds))
+    let text = |name| headers.get(name)?.to_str().ok().map(str::trim);
+    let after = text(RETRY_AFTER)?;
+    if let Ok(seconds) = after.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let now = text(DATE).and_then(http_date).unwrap_or_else(OffsetDateTime::now_utc);
+    // A time that has passed is no reason to wait.
+    Some(Duration::try_from(http_date(after)? - now).unwrap_or_default())
+}
+
+fn http_date(text: &str) -> Option<OffsetDateTime> {
+    OffsetDateTime::parse(text, &Rfc2822).ok()
 }
 
 #[cfg(test)]

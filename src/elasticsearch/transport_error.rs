@@ -14,8 +14,10 @@ pub enum TransportError {
     TimedOut,
     /// No connection, so nothing was sent.
     Connect(String),
-    /// The connection broke, or the reply was cut or garbled; the server may have carried the request out.
+    /// The connection broke, or the head of the reply was cut or garbled; the server may have carried the request out.
     Interrupted(String),
+    /// The connection broke after the head of the reply: the server has judged the request, but not told all of it.
+    Cut(String),
     /// Anything else, such as a reply over the size limit.
     Other(String),
 }
@@ -27,12 +29,23 @@ impl fmt::Display for TransportError {
             TransportError::TimedOut => f.write_str("no reply in time"),
             TransportError::Connect(why) => write!(f, "no connection: {why}"),
             TransportError::Interrupted(why) => write!(f, "connection interrupted: {why}"),
+            TransportError::Cut(why) => write!(f, "reply cut off: {why}"),
             TransportError::Other(why) => f.write_str(why),
         }
     }
 }
 
 impl std::error::Error for TransportError {}
+
+impl TransportError {
+    /// The same for an error that came after the head of the reply.
+    pub(super) fn after_the_head(self) -> Self {
+        match self {
+            Self::Interrupted(why) => Self::Cut(why),
+            other => other,
+        }
+    }
+}
 
 impl From<ureq::Error> for TransportError {
     fn from(error: ureq::Error) -> Self {

@@ -36,7 +36,7 @@
 //!
 //! Either way a delete comes after the last write, and so no post is left. Its version is above that of every post
 //! (`1 << 62`), so only another delete can turn it down (409), and then the post is gone already. Step 3 follows also
-//! where step 2 was turned down (409): an earlier attempt of the same row may have been carried out.
+//! where step 2 was turned down (409) or refused: an earlier attempt of the same row may have been carried out.
 //!
 //! No time occurs in this, nor does anything that a server could forget. What the first look-up adds is that a
 //! deleted post is not even seen for a moment: it is done anew where a batch has waited for longer than half of
@@ -57,7 +57,7 @@
 //!
 //! | assumption | where it does not hold |
 //! |---|---|
-//! | No request is carried out after the row's last look-up that its sender has given up. A request is waited for longer (90 s) than Elasticsearch waits for a shard (60 s), so this takes a request of a killed process, or one behind a connection that broke, and a server that holds it up for longer than the row's next attempts take. | The delete's version still stands against it for `index.gc_deletes`. After that the post is back until its row, or a later emission, is read again. A longer `index.gc_deletes` on `posts` (`1h` costs some 200 bytes of heap for each delete of the last hour) leaves restarts of the shard in just that moment. |
+//! | No request is carried out after the row's last look-up that its sender has given up. A request is waited for longer (90 s; less, but 10 s at least, only where a retry budget is about to end) than Elasticsearch waits for a shard (60 s), so this takes a request of a killed process, or one behind a connection that broke, and a server that holds it up for longer than the row's next attempts take. | The delete's version still stands against it for `index.gc_deletes`. After that the post is back until its row, or a later emission, is read again. A longer `index.gc_deletes` on `posts` (`1h` costs some 200 bytes of heap for each delete of the last hour) leaves restarts of the shard in just that moment. |
 //! | A confirmed tombstone is found: the index is never emptied, and not restored to an older state. | Posts that are emitted again come back. Posts restored from a snapshot that is older than their tombstones stay until their rows are read again: run once without the state file. |
 //! | Each of the two names stands for one index to write to, the same for all processes. | With several behind an alias, tombstones are looked up in and posts deleted from every one of them; one that is added while a run lasts is not known to it. |
 //! | A look-up is answered by a copy of the shard that is in sync. | A node cut off from its cluster may answer from a stale copy until it notices, some seconds. |

@@ -305,7 +305,10 @@ fn with_several_indices_behind_an_alias_deletes_go_to_every_one_of_them() {
     let deletes = ["old1", "new0"].map(delete);
     env.add(&[Archive::new("20251219_000000").with_all(posts("new", 2))]);
     env.add(&[Archive::new("20251220_000000").with_all(deletes)]);
-    env.run(&[]).exits(0).says("2 indices").counts(&[("rows.deleted", 2)]);
+    env.run(&["--batch-docs", "2"]).exits(0).says("2 indices").counts(&[("rows.deleted", 2)]);
+    // Two posts are deleted from two indices in no more actions at once than any request may hold.
+    let sizes: Vec<usize> = env.fake.bulks().iter().map(|record| record.items.len()).skip(1).collect();
+    assert!(sizes.iter().all(|size| *size <= 2), "{sizes:?}");
     let ids = |index: &str| env.fake.documents(index).into_keys().collect::<Vec<_>>();
     assert_eq!(ids("posts_v1"), [uri("old0"), uri("old2")]);
     assert_eq!(ids("posts_v2"), [uri("new1")]);

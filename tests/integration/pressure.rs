@@ -58,17 +58,40 @@ fn a_third_of_the_items_pushed_back_at_random_costs_less_than_half_as_many_bytes
 }
 
 #[test]
-fn a_document_over_which_the_connection_breaks_becomes_a_dead_letter_and_the_others_are_indexed() {
-    let big = || post("big", &"too long ".repeat(1000));
+fn a_large_document_over_which_the_connection_breaks_becomes_a_dead_letter_and_the_others_are_indexed() {
+    let big = || post("big", &"too long ".repeat(10_000));
     for archive in [archive(), Archive::new("20251218_000000")] {
         let env = TestEnv::with_archives(&[archive.clone().with(delete("gone")).with(big())]);
-        let is_large = |request: &Request| request.is_bulk() && request.body.len() > 6000;
+        let is_large = |request: &Request| request.is_bulk() && request.body.len() > 80_000;
         env.fake.fail(is_large, 0, usize::MAX, Fault::CloseBefore);
         // A budget below the time that this takes: the server is not unavailable.
         let run = env.ingest().var("RETRY_BUDGET_SEC", "3").run().exits(3);
         run.counts(&[("rows.rejected", 1), ("rows.deleted", 1), ("archives.processed", 1)]);
         assert_holds(&env.fake, &[archive.with(delete("gone"))]);
         assert_only_dead_letter(&env, "connection_broken", "big");
+        // What is asked in between, a strict server answers, too.
+        assert!(env.fake.bulks().iter().all(|record| !record.request.body.is_empty()));
+    }
+}
+
+#[test]
+fn connections_that_break_over_small_requests_or_replies_that_are_cut_are_an_outage() {
+    let large = Archive::new("20251218_000000").with(post("big", &"too long ".repeat(10_000)));
+    for (archive, fault) in [
+        (archive(), Fault::CloseBefore),
+        (archive(), Fault::CloseAfter),
+        (archive(), Fault::CutReply),
+        (large, Fault::CutReply),
+    ] {
+        let env = TestEnv::with_archives(std::slice::from_ref(&archive));
+        let has_actions = |request: &Request| request.is_bulk() && !request.body.is_empty();
+        env.fake.fail(has_actions, 0, usize::MAX, fault);
+        let run = env.ingest().var("RETRY_BUDGET_SEC", "2").run().exits(4);
+        run.counts(&[("rows.rejected", 0), ("archives.pending", 1)]);
+        assert!(env.dead_letters().is_empty() && env.state().is_empty());
+        env.fake.release();
+        env.run(&[]).exits(0);
+        assert_holds(&env.fake, &[archive]);
     }
 }
 
@@ -98,6 +121,25 @@ fn a_server_that_breaks_every_connection_is_down_and_no_document_is_to_blame() {
     env.fake.release();
     env.run(&[]).exits(0);
     assert_holds(&env.fake, &[archive()]);
+}
+
+/// A server that hangs from such a request on is given no more time than the budget, or ten seconds if that is less.
+fn assert_hanging_is_bounded(hangs: fn(&Request) -> bool) {
+    let env = TestEnv::with_archives(&[archive()]);
+    env.fake.fail(hangs, 0, usize::MAX, Fault::Hang);
+    let run = env.ingest().var("RETRY_BUDGET_SEC", "1").run().exits(4).says("no reply in time");
+    run.check(run.took < Duration::from_secs(25), "it ends soon after the budget");
+    assert!(env.state().is_empty());
+}
+
+#[test]
+fn a_server_that_hangs_is_given_no_more_time_than_the_budget() {
+    assert_hanging_is_bounded(Request::is_bulk);
+}
+
+#[test]
+fn a_server_that_hangs_in_the_preflight_is_given_no_more_time_than_the_budget() {
+    assert_hanging_is_bounded(|_| true);
 }
 
 #[test]

@@ -156,6 +156,28 @@ fn a_key_that_a_server_refuses_right_after_an_outage_is_tried_again() {
 }
 
 #[test]
+fn a_key_refused_while_the_server_only_pushes_back_stops_the_run_at_once() {
+    let one_item = |env: &TestEnv| env.fake.fail_items(|_| true, 1, 429, "es_rejected_execution_exception");
+    let one_request = |env: &TestEnv| env.fake.fail_bulks(1, Fault::status(429));
+    for push_back in [&one_item as &dyn Fn(&TestEnv), &one_request] {
+        let env = TestEnv::with_archives(&archives());
+        push_back(&env);
+        env.fake.fail(Request::is_bulk, 1, usize::MAX, Fault::status(401));
+        let run = env.run(&["--senders", "1", "--vector-encoding", "array"]).exits(5);
+        run.check(run.took.as_secs() < 10, "it stops at once");
+    }
+}
+
+#[test]
+fn a_budget_that_ends_while_the_key_is_refused_ends_the_run_as_refused() {
+    let env = TestEnv::with_archives(&archives());
+    env.fake.fail_bulks(2, Fault::status(503));
+    env.fake.fail_bulks(usize::MAX, Fault::status(401));
+    env.ingest().var("RETRY_BUDGET_SEC", "2").run().exits(5).says("API_KEY");
+    assert!(env.state().is_empty() && env.dead_letters().is_empty());
+}
+
+#[test]
 fn a_run_that_begins_while_the_server_starts_waits_for_its_keys() {
     let env = TestEnv::with_archives(&archives());
     let any = |_: &Request| true;
@@ -215,6 +237,31 @@ fn a_request_too_large_is_halved_down_to_the_document_that_is_to_blame() {
 }
 
 #[test]
+fn a_look_up_too_large_is_halved_down_to_one_post() {
+    let archives = [
+        Archive::new("20251218_000000").with_all(["p0", "p7"].map(delete)),
+        Archive::new("20251219_000000").with_all(posts("p", 20)),
+    ];
+    let env = TestEnv::with_archives(&archives[..1]);
+    env.run(&[]).exits(0);
+    env.fake.store(|store| store.forget_deletes_so_far());
+    env.add(&archives[1..]);
+    let is_large =
+        |request: &Request| request.is_mget() && request.json()["docs"].as_array().map_or(0, Vec::len) > 1;
+    env.fake.fail(is_large, 0, usize::MAX, Fault::status(413));
+    env.run(&[]).exits(0).counts(&[("rows.suppressed", 2), ("rows.indexed", 18)]);
+    assert_holds(&env.fake, &archives);
+}
+
+#[test]
+fn a_look_up_too_large_for_one_post_stops_the_run() {
+    let env = TestEnv::with_archives(&archives());
+    env.fake.fail(Request::is_mget, 0, usize::MAX, Fault::status(413));
+    env.run(&[]).exits(1).says("refuses to look up tombstones");
+    assert!(env.dead_letters().is_empty());
+}
+
+#[test]
 fn an_id_that_elasticsearch_refuses_costs_no_other_row() {
     let good = Archive::new("20251218_000000").with_all(posts("p", 5));
     let env = TestEnv::with_archives(&[good.clone().with(post(&"x".repeat(600), "its id is too long"))]);
@@ -222,6 +269,32 @@ fn an_id_that_elasticsearch_refuses_costs_no_other_row() {
     run.counts(&[("rows.indexed", 5), ("rows.rejected", 1)]);
     assert_holds(&env.fake, &[good]);
     assert_eq!(env.dead_letters().len(), 1);
+}
+
+#[test]
+fn a_server_that_refuses_every_request_down_to_the_single_action_stops_the_run() {
+    let env = TestEnv::with_archives(&archives());
+    let refusal = Reply::error(400, "illegal_argument_exception", "unrecognized parameter: [filter_path]");
+    env.fake.fail_bulks(usize::MAX, Fault::Reply(refusal));
+    let run = env.run(&[]).exits(1).says("unrecognized parameter");
+    run.counts(&[("rows.rejected", 0), ("archives.processed", 0), ("archives.pending", 2)]);
+    assert!(env.dead_letters().is_empty() && env.state().is_empty());
+    env.fake.release();
+    env.run(&[]).exits(0);
+    assert_holds(&env.fake, &archives());
+}
+
+#[test]
+fn a_row_whose_request_is_refused_as_a_whole_costs_no_other_row() {
+    let good = Archive::new("20251218_000000").with_all(posts("p", 9));
+    let env = TestEnv::with_archives(&[good.clone().with(post("bad", "its id is not liked"))]);
+    let refusal = Reply::error(400, "action_request_validation_exception", "not this id");
+    let has_bad =
+        |request: &Request| request.is_bulk() && String::from_utf8_lossy(&request.body).contains(&uri("bad"));
+    env.fake.fail(has_bad, 0, usize::MAX, Fault::Reply(refusal));
+    env.run(&[]).exits(3).counts(&[("rows.indexed", 9), ("rows.rejected", 1), ("archives.processed", 1)]);
+    assert_holds(&env.fake, &[good]);
+    assert_eq!(env.dead_letters()[0]["error_type"], "action_request_validation_exception");
 }
 
 #[test]

@@ -63,6 +63,24 @@ fn a_status_is_kept_with_its_body() {
 }
 
 #[test]
+fn a_retry_after_may_be_a_number_or_a_date_and_is_never_negative() {
+    let wait = |fields: &[(_, &str)]| {
+        let fields =
+            fields.iter().map(|(name, value)| (ureq::http::HeaderName::from(name), value.parse().unwrap()));
+        retry_after(&fields.collect()).map(|wait| wait.as_secs())
+    };
+    let date = (DATE, "Wed, 21 Oct 2015 07:28:00 GMT");
+    assert_eq!(wait(&[(RETRY_AFTER, " 7 ")]), Some(7));
+    assert_eq!(wait(&[(RETRY_AFTER, "Wed, 21 Oct 2015 07:29:05 GMT"), date.clone()]), Some(65));
+    assert_eq!(wait(&[(RETRY_AFTER, "Wed, 21 Oct 2015 07:27:00 GMT"), date.clone()]), Some(0));
+    assert_eq!(wait(&[(RETRY_AFTER, "Wed, 21 Oct 2015 07:27:00 GMT")]), Some(0));
+    assert!(wait(&[(RETRY_AFTER, "Fri, 01 Jan 2100 00:00:00 GMT")]).is_some_and(|wait| wait > 86_400));
+    for unreadable in ["-1", "soon", "", "Wed, 21 Oct 2015"] {
+        assert_eq!(wait(&[(RETRY_AFTER, unreadable), date.clone()]), None, "{unreadable}");
+    }
+}
+
+#[test]
 fn a_body_is_sent_under_its_length_with_the_key() {
     let (url, server) = answer("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}");
     let body = "{\"index\":{}}\n{}\n".repeat(50_000);
@@ -139,17 +157,19 @@ fn a_redirect_is_a_reply_and_nothing_goes_to_its_target() {
 }
 
 #[test]
-fn a_cut_reply_is_interrupted() {
-    for reply in [
-        "",
-        "HTTP/1.1 200 O",
-        "HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n{",
-        "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\n{\"a",
-        "\x15\x03\x03 not HTTP\r\n\r\n",
-    ] {
+fn a_connection_that_breaks_is_told_from_a_reply_cut_after_its_head() {
+    for reply in ["", "HTTP/1.1 200 O", "\x15\x03\x03 not HTTP\r\n\r\n"] {
         let (url, _server) = answer(reply);
         let error = client(url).get("/").unwrap_err();
         assert!(matches!(error, TransportError::Interrupted(_)), "{reply:?}: {error:?}");
+    }
+    for reply in [
+        "HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n{",
+        "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\n{\"a",
+    ] {
+        let (url, _server) = answer(reply);
+        let error = client(url).get("/").unwrap_err();
+        assert!(matches!(error, TransportError::Cut(_)), "{reply:?}: {error:?}");
     }
 }
 
@@ -167,11 +187,24 @@ fn a_silent_server_is_timed_out() {
         read_request(&mut stream);
         let _ = wait.recv();
     });
-    let limits = Limits { call: Duration::from_millis(200), ..Limits::default() };
-    let client = Client::with_limits(&settings(url), limits).unwrap();
+    let client = client(url).within(Duration::from_millis(200));
     assert_eq!(client.get("/").unwrap_err(), TransportError::TimedOut);
     drop(done);
     server.join().unwrap();
+}
+
+#[test]
+fn a_time_limit_is_only_ever_shortened() {
+    let limits =
+        Limits { call: Duration::from_secs(7), last_call: Duration::from_secs(2), ..Limits::default() };
+    let client = Client::with_limits(&settings("http://localhost".to_owned()), limits).unwrap();
+    let calls = [
+        client.clone(),
+        client.within(Duration::MAX),
+        client.within(Duration::from_secs(3)),
+        client.in_haste(),
+    ];
+    assert_eq!(calls.map(|client| client.limits.call.as_secs()), [7, 7, 3, 2]);
 }
 
 #[test]

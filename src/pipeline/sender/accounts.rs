@@ -89,7 +89,7 @@ impl Bulk<'_> {
     ) -> Result<Option<Refusal>, Stopped> {
         let mut refusal = None;
         for batch in self.tombstones(batch, account, at_uris) {
-            let mut report = BatchReport::new(&batch);
+            let mut report = BatchReport::new(&batch, self.targets.delete_from.len());
             self.index(&batch, &mut report)?;
             self.delete(&mut report)?;
             let refused = report.finish().dead_letters.into_iter().next();
@@ -138,8 +138,9 @@ impl Bulk<'_> {
                     return Ok(answer);
                 }
                 Attempt::Failed => {}
-                Attempt::Interrupted(reason) => patience.failed(&reason, false)?,
-                Attempt::Divide(Refusal { error_type, reason }) => {
+                Attempt::Interrupted(reason) => patience.away(&reason)?,
+                Attempt::Divide(Refusal { error_type, reason }, _)
+                | Attempt::TooLarge(Refusal { error_type, reason }, _) => {
                     let message = format!("Elasticsearch refuses POST {path}: {error_type}: {reason}");
                     self.stop.fail(Failure::run(message));
                     return Err(Stopped);

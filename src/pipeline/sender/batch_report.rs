@@ -21,12 +21,14 @@ pub enum Final {
 }
 
 /// Collects the outcomes of a batch's rows. A post has its outcome when it has been looked up again after it was
-/// written; a post with a tombstone, or a deletion, when all of its deletes have theirs.
+/// sent; a post with a tombstone, or a deletion, when all of its deletes have theirs.
 pub struct BatchReport<'b> {
     batch: &'b Batch,
+    /// How many deletes it takes to delete a post: one for each index that posts are deleted from.
+    deletes: usize,
     outcomes: Outcomes,
-    /// Posts not looked up again yet: the action, and whether a newer version was there.
-    sent: Vec<(usize, bool)>,
+    /// Posts not looked up again yet, each with the outcome of its line.
+    sent: Vec<(usize, Final)>,
     dead: Vec<Dead>,
     /// Accounts whose tombstone is confirmed, each with the outcome of that.
     accounts: Vec<(usize, Final)>,
@@ -43,10 +45,11 @@ struct Dead {
 }
 
 impl<'b> BatchReport<'b> {
-    /// Nothing is known yet.
-    pub fn new(batch: &'b Batch) -> Self {
+    /// Nothing is known yet. It takes so many `deletes` to delete a post.
+    pub fn new(batch: &'b Batch, deletes: usize) -> Self {
         Self {
             batch,
+            deletes,
             outcomes: Outcomes::default(),
             sent: Vec::new(),
             dead: Vec::new(),
@@ -54,34 +57,34 @@ impl<'b> BatchReport<'b> {
         }
     }
 
-    /// The outcome of an action's own line; `deletes` are to follow where its id turns out to have a tombstone. The
-    /// row is not done with a tombstone (see [`Self::dead`] and [`Self::take_accounts`]), nor with a post (see
-    /// [`Self::sent`]).
-    pub fn indexed(&mut self, line: usize, outcome: Final, deletes: usize) {
+    /// The outcome of an action's own line. The row is not done with a tombstone (see [`Self::dead`] and
+    /// [`Self::take_accounts`]), nor with a post (see [`Self::sent`]).
+    pub fn indexed(&mut self, line: usize, outcome: Final) {
         let Some(action) = self.batch.actions.get(line) else { return };
         match (action.kind, outcome) {
+            (ActionKind::Post, Final::Suppressed(tombstone)) => self.suppress(line, tombstone),
+            // One that is refused, too: an earlier attempt may have written it, and only its answer got lost.
+            (ActionKind::Post, outcome) => self.sent.push((line, outcome)),
             (_, Final::Refused(refusal)) => self.refuse(line, refusal),
             // A newer tombstone is as good as ours: the post has to go.
-            (ActionKind::Tombstone, _) => self.doom(line, action.version, deletes),
+            (ActionKind::Tombstone, _) => self.doom(line, action.version),
             (ActionKind::AccountTombstone { .. }, outcome) => self.accounts.push((line, outcome)),
-            (ActionKind::Post, Final::Done) => self.sent.push((line, false)),
-            (ActionKind::Post, Final::Superseded) => self.sent.push((line, true)),
-            (ActionKind::Post, Final::Suppressed(tombstone)) => self.suppress(line, tombstone, deletes),
         }
     }
 
-    /// The posts that are to be looked up again.
+    /// The posts that are to be looked up again: all that were sent, whatever the answer.
     pub fn sent(&self) -> impl Iterator<Item = &'b Action> {
         self.sent.iter().filter_map(|&(action, _)| self.batch.actions.get(action))
     }
 
     /// What the second look-up has found: for each of [`Self::sent`] the version of its tombstone, if it has one.
-    pub fn looked_again(&mut self, tombstones: &[Option<u64>], deletes: usize) {
-        for ((action, superseded), tombstone) in mem::take(&mut self.sent).into_iter().zip(tombstones) {
-            match *tombstone {
-                None if superseded => self.outcomes.tally.superseded += 1,
-                None => self.outcomes.tally.indexed += 1,
-                Some(tombstone) => self.suppress(action, tombstone, deletes),
+    pub fn looked_again(&mut self, tombstones: &[Option<u64>]) {
+        for ((action, outcome), tombstone) in mem::take(&mut self.sent).into_iter().zip(tombstones) {
+            match (outcome, *tombstone) {
+                (_, Some(tombstone)) | (Final::Suppressed(tombstone), _) => self.suppress(action, tombstone),
+                (Final::Done, None) => self.outcomes.tally.indexed += 1,
+                (Final::Superseded, None) => self.outcomes.tally.superseded += 1,
+                (Final::Refused(refusal), None) => self.refuse(action, refusal),
             }
         }
     }
@@ -134,14 +137,14 @@ impl<'b> BatchReport<'b> {
 
     /// A post has a tombstone. One that was not written here under a version of ours (another program's may be any)
     /// is as good: the delete then takes the version of the post.
-    fn suppress(&mut self, line: usize, tombstone: u64, deletes: usize) {
+    fn suppress(&mut self, line: usize, tombstone: u64) {
         let Some(action) = self.batch.actions.get(line) else { return };
         let version = Version::from_index_version(tombstone).unwrap_or(action.version);
-        self.doom(line, version, deletes);
+        self.doom(line, version);
     }
 
-    fn doom(&mut self, action: usize, version: Version, deletes: usize) {
-        self.dead.push(Dead { action, version, deletes_left: deletes, done: false, refused: false });
+    fn doom(&mut self, action: usize, version: Version) {
+        self.dead.push(Dead { action, version, deletes_left: self.deletes, done: false, refused: false });
     }
 
     fn refuse(&mut self, action: usize, refusal: Refusal) {
@@ -195,10 +198,10 @@ mod tests {
     #[test]
     fn rows_without_an_outcome_are_unconfirmed() {
         let batch = batch(&[ActionKind::Post, ActionKind::Post, ActionKind::Tombstone]);
-        let mut report = BatchReport::new(&batch);
-        report.indexed(0, Final::Done, 1);
-        report.indexed(2, Final::Done, 1);
-        report.looked_again(&[None], 1);
+        let mut report = BatchReport::new(&batch, 1);
+        report.indexed(0, Final::Done);
+        report.indexed(2, Final::Done);
+        report.looked_again(&[None]);
         let tally = report.finish().tally;
         assert_eq!((tally.indexed, tally.unconfirmed, tally.settled()), (1, 2, 1));
     }
@@ -206,8 +209,8 @@ mod tests {
     #[test]
     fn a_deletion_is_done_when_all_its_deletes_are() {
         let batch = batch(&[ActionKind::Tombstone, ActionKind::Tombstone]);
-        let mut report = BatchReport::new(&batch);
-        report.indexed(1, Final::Superseded, 2);
+        let mut report = BatchReport::new(&batch, 2);
+        report.indexed(1, Final::Superseded);
         assert_eq!(report.dead().map(|(action, _)| action.row_id).collect::<Vec<_>>(), [1]);
         report.deleted(0, Final::Done);
         assert_eq!(report.outcomes.tally.settled(), 0);
@@ -218,8 +221,8 @@ mod tests {
     #[test]
     fn a_deletion_that_finds_newer_versions_only_is_superseded() {
         let batch = batch(&[ActionKind::Tombstone]);
-        let mut report = BatchReport::new(&batch);
-        report.indexed(0, Final::Done, 1);
+        let mut report = BatchReport::new(&batch, 1);
+        report.indexed(0, Final::Done);
         report.deleted(0, Final::Superseded);
         assert_eq!(report.finish().tally.superseded, 1);
     }
@@ -227,13 +230,13 @@ mod tests {
     #[test]
     fn a_post_is_suppressed_only_once_its_deletes_under_the_tombstones_version_are_done() {
         let batch = batch(&[ActionKind::Post, ActionKind::Post, ActionKind::Post]);
-        let mut report = BatchReport::new(&batch);
+        let mut report = BatchReport::new(&batch, 1);
         let tombstone = Version::new(7, 7).unwrap();
-        report.indexed(0, Final::Suppressed(tombstone.of_index()), 1);
-        report.indexed(1, Final::Done, 1);
-        report.indexed(2, Final::Superseded, 1);
+        report.indexed(0, Final::Suppressed(tombstone.of_index()));
+        report.indexed(1, Final::Done);
+        report.indexed(2, Final::Superseded);
         assert_eq!(report.sent().map(|action| action.row_id).collect::<Vec<_>>(), [1, 2]);
-        report.looked_again(&[None, Some(u64::MAX)], 1);
+        report.looked_again(&[None, Some(u64::MAX)]);
         let dead: Vec<_> = report.dead().map(|(action, version)| (action.row_id, version)).collect();
         assert_eq!(dead, [(0, tombstone), (2, batch.actions[2].version)]);
         assert_eq!(report.outcomes.tally.settled(), 1);
@@ -246,19 +249,36 @@ mod tests {
     #[test]
     fn a_post_that_has_not_been_looked_up_again_is_unconfirmed() {
         let batch = batch(&[ActionKind::Post]);
-        let mut report = BatchReport::new(&batch);
-        report.indexed(0, Final::Done, 1);
+        let mut report = BatchReport::new(&batch, 1);
+        report.indexed(0, Final::Done);
         assert_eq!(report.finish().tally.unconfirmed, 1);
+    }
+
+    #[test]
+    fn a_refused_post_may_have_been_written_and_is_deleted_where_it_has_a_tombstone() {
+        let batch = batch(&[ActionKind::Post, ActionKind::Post]);
+        let mut report = BatchReport::new(&batch, 1);
+        report.indexed(0, refused());
+        report.indexed(1, refused());
+        assert_eq!((report.sent().count(), report.outcomes.tally.settled()), (2, 0));
+        report.looked_again(&[Some(1), None]);
+        assert_eq!(report.dead().map(|(action, _)| action.row_id).collect::<Vec<_>>(), [0]);
+        report.deleted(0, Final::Done);
+        let outcomes = report.finish();
+        assert_eq!(
+            (outcomes.tally.suppressed, outcomes.tally.rejected, outcomes.dead_letters.len()),
+            (1, 1, 1)
+        );
     }
 
     #[test]
     fn the_deletion_of_an_account_has_its_outcome_once_its_posts_are_deleted() {
         let batch = batch(&[ActionKind::AccountTombstone { deleted_at: 0 }; 4]);
-        let mut report = BatchReport::new(&batch);
-        report.indexed(0, Final::Done, 1);
-        report.indexed(1, Final::Superseded, 1);
-        report.indexed(2, Final::Done, 1);
-        report.indexed(3, Final::Done, 1);
+        let mut report = BatchReport::new(&batch, 1);
+        report.indexed(0, Final::Done);
+        report.indexed(1, Final::Superseded);
+        report.indexed(2, Final::Done);
+        report.indexed(3, Final::Done);
         assert_eq!((report.outcomes.tally.settled(), report.dead().count()), (0, 0));
         let accounts = report.take_accounts();
         assert_eq!(accounts.iter().map(|(line, _)| *line).collect::<Vec<_>>(), [0, 1, 2, 3]);
@@ -273,9 +293,10 @@ mod tests {
     #[test]
     fn a_refused_row_is_counted_once_and_kept_with_action_and_document() {
         let batch = batch(&[ActionKind::Post, ActionKind::Tombstone]);
-        let mut report = BatchReport::new(&batch);
-        report.indexed(0, refused(), 2);
-        report.indexed(1, Final::Done, 2);
+        let mut report = BatchReport::new(&batch, 2);
+        report.indexed(0, refused());
+        report.indexed(1, Final::Done);
+        report.looked_again(&[None]);
         report.deleted(0, refused());
         report.deleted(0, refused());
         let outcomes = report.finish();

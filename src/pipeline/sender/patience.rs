@@ -18,6 +18,9 @@ const WARN_EVERY_FOR_EVER: Duration = Duration::from_secs(60);
 /// as seen of 9.5.3 after a crash). For so long a refusal that follows an outage is taken for that.
 const STARTING: Duration = Duration::from_secs(60);
 
+/// However little is left of the budget, a request is given as much time: a busy server takes some seconds.
+const SHORTEST_CALL: Duration = Duration::from_secs(10);
+
 /// What all requests have in common that are tried again.
 pub struct Retries<'r> {
     stop: &'r Stop,
@@ -42,7 +45,15 @@ impl<'r> Retries<'r> {
 
     /// For a request that has not been tried yet.
     pub fn patience(&self) -> Patience<'_> {
-        Patience { retries: self, failures: 0, interruptions: 0, since: None, refused_since: None }
+        Patience {
+            retries: self,
+            begun: Instant::now(),
+            failures: 0,
+            interruptions: 0,
+            away: false,
+            since: None,
+            refused_since: None,
+        }
     }
 
     /// One line at once, then one in a while: an outage of an hour must not fill a log.
@@ -83,27 +94,30 @@ impl Warnings {
 /// Counts the failed attempts at one request, waits between them, and gives up when the budget is spent.
 pub struct Patience<'r> {
     retries: &'r Retries<'r>,
+    /// When the last attempt began.
+    begun: Instant,
     failures: u32,
     /// How often in a row the connection broke over this request, and over no other.
     interruptions: u32,
-    /// Since when there has been no progress.
+    /// Whether the server was away at an attempt since the last progress.
+    away: bool,
+    /// Since when there has been no progress: the start of the first attempt that failed.
     since: Option<Instant>,
     /// When credentials, or what else does not change by itself, were first refused.
     refused_since: Option<Instant>,
 }
 
 impl Patience<'_> {
+    /// An attempt begins. Returns how long it may take: no longer than what is left of the budget.
+    pub fn begin(&mut self) -> Duration {
+        self.begun = Instant::now();
+        let left = self.retries.budget.map(|budget| budget.saturating_sub(self.waited()));
+        left.map_or(Duration::MAX, |left| left.max(SHORTEST_CALL))
+    }
+
     /// Whether an attempt has failed.
     pub fn has_failed(&self) -> bool {
         self.failures > 0
-    }
-
-    /// Whether a refusal of credentials, or of what else does not change by itself, may be that of a node that is not
-    /// quite there yet: the server has been failing until now, and has refused for less than a minute.
-    pub fn may_be_starting(&mut self) -> bool {
-        let is_failing = self.has_failed() || self.retries.throttle.is_some_and(Throttle::is_failing);
-        let since = *self.refused_since.get_or_insert_with(Instant::now);
-        is_failing && since.elapsed() < STARTING
     }
 
     /// How often in a row the connection broke while the request was under way, and the server answered another
@@ -117,40 +131,60 @@ impl Patience<'_> {
     pub fn failed(&mut self, reason: &str, progress: bool) -> Result<(), Stopped> {
         self.interruptions = 0;
         if progress {
-            (self.since, self.failures) = (None, 0);
+            (self.since, self.failures, self.away) = (Some(Instant::now()), 0, false);
         }
-        self.wait(reason)
+        self.wait(reason, |waited| unavailable(reason, waited))
     }
 
-    /// As [`Self::failed`], for an attempt whose connection broke. Where the server answers other requests, it is
-    /// not unavailable, and this costs no budget.
-    pub fn interrupted(&mut self, reason: &str, answers_others: bool) -> Result<(), Stopped> {
-        if !answers_others {
-            self.interruptions = 0;
-            return self.wait(reason);
-        }
+    /// As [`Self::failed`], for an attempt that found the server away: no connection, or nothing ready behind it.
+    pub fn away(&mut self, reason: &str) -> Result<(), Stopped> {
+        self.away = true;
+        self.failed(reason, false)
+    }
+
+    /// As [`Self::failed`], for an attempt whose connection broke, while the server answers other requests: it is not
+    /// unavailable, and this costs no budget.
+    pub fn interrupted(&mut self, reason: &str) -> Result<(), Stopped> {
         self.interruptions = self.interruptions.saturating_add(1);
         self.since = None;
         let pause = self.next_pause();
         self.pause(reason, pause)
     }
 
-    fn wait(&mut self, reason: &str) -> Result<(), Stopped> {
-        let own = self.since.get_or_insert_with(Instant::now).elapsed();
-        let waited = own.max(self.retries.throttle.map_or(Duration::ZERO, Throttle::failing_for));
+    /// The server refused credentials, or what else does not change by itself. Where it was away until now, that may
+    /// be a node that is not quite there yet, and for a minute this is as any failed attempt. Otherwise, and where the
+    /// budget ends with it, `failure` stops the run.
+    pub fn refused(&mut self, failure: Failure) -> Result<(), Stopped> {
+        self.interruptions = 0;
+        let since = *self.refused_since.get_or_insert_with(Instant::now);
+        let was_away = self.away || self.retries.throttle.is_some_and(Throttle::was_away);
+        if was_away && since.elapsed() < STARTING {
+            let reason = failure.message.clone();
+            return self.wait(&reason, |_| failure);
+        }
+        self.retries.stop.fail(failure);
+        Err(Stopped)
+    }
+
+    /// Waits for the next attempt. Stops the run when the budget is spent, with what `at_the_end` makes of the time
+    /// waited.
+    fn wait(&mut self, reason: &str, at_the_end: impl FnOnce(Duration) -> Failure) -> Result<(), Stopped> {
+        self.since.get_or_insert(self.begun);
+        let waited = self.waited();
         let pause = self.next_pause();
         // The last attempt comes when the budget ends, not a back-off before.
         let left = self.retries.budget.map(|budget| budget.saturating_sub(waited));
         if left == Some(Duration::ZERO) {
-            let message = format!(
-                "Elasticsearch has been unavailable for {} s, for longer than --retry-budget allows ({reason}); what \
-                 is not confirmed stays pending: run again once it is back",
-                waited.as_secs()
-            );
-            self.retries.stop.fail(Failure::new(ExitCode::Unavailable, message));
+            self.retries.stop.fail(at_the_end(waited));
             return Err(Stopped);
         }
         self.pause(reason, left.map_or(pause, |left| pause.min(left)))
+    }
+
+    /// For how long there has been no progress, be it of this request or of all.
+    fn waited(&self) -> Duration {
+        let own = self.since.map_or(Duration::ZERO, |since| since.elapsed());
+        own.max(self.retries.throttle.map_or(Duration::ZERO, Throttle::failing_for))
     }
 
     fn next_pause(&mut self) -> Duration {
@@ -165,90 +199,15 @@ impl Patience<'_> {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::shutdown::StopReason;
-
-    #[test]
-    fn a_spent_budget_stops_the_run_as_unavailable() {
-        let stop = Stop::new();
-        let retries = Retries::new(&stop, Some(Duration::ZERO));
-        let mut patience = retries.patience();
-        while patience.failed("status 503", true).is_ok() {}
-        assert!(patience.has_failed());
-        let Some(StopReason::Fatal(failure)) = stop.reason() else { panic!("{:?}", stop.reason()) };
-        assert_eq!(failure.code, ExitCode::Unavailable);
-        assert!(failure.message.contains("status 503"));
-    }
-
-    #[test]
-    fn the_last_attempt_comes_when_the_budget_ends() {
-        let stop = Stop::new();
-        let budget = Duration::from_millis(200);
-        let retries = Retries::new(&stop, Some(budget));
-        let mut patience = retries.patience();
-        let begun = Instant::now();
-        while patience.failed("status 503", false).is_ok() {}
-        assert!(begun.elapsed() >= budget);
-    }
-
-    #[test]
-    fn a_server_that_fails_all_senders_is_given_the_budget_once() {
-        let stop = Stop::new();
-        let budget = Some(Duration::from_millis(50));
-        let throttle = Throttle::new(2, stop.clone(), budget);
-        let retries = Retries::shared(&stop, budget, &throttle);
-        throttle.acquire(0).unwrap().pushed_back(None);
-        while throttle.failing_for() < Duration::from_millis(50) {
-            std::thread::yield_now();
-        }
-        // The first attempt of another sender.
-        assert_eq!(retries.patience().failed("status 503", false), Err(Stopped));
-    }
-
-    #[test]
-    fn a_refusal_right_after_an_outage_is_final_only_after_a_while() {
-        let stop = Stop::new();
-        let throttle = Throttle::new(2, stop.clone(), None);
-        let retries = Retries::shared(&stop, None, &throttle);
-        assert!(!retries.patience().may_be_starting(), "nothing has failed before");
-        throttle.acquire(0).unwrap().pushed_back(None);
-        let mut patience = retries.patience();
-        assert!(patience.may_be_starting(), "another sender has seen the server fail");
-        patience.refused_since = Instant::now().checked_sub(STARTING);
-        assert!(!patience.may_be_starting());
-        throttle.acquire(0).unwrap().succeeded();
-        assert!(!retries.patience().may_be_starting());
-    }
-
-    #[test]
-    fn a_stop_ends_the_wait() {
-        let stop = Stop::new();
-        stop.request(StopReason::Terminate);
-        assert_eq!(Retries::new(&stop, None).patience().failed("status 503", false), Err(Stopped));
-    }
-
-    #[test]
-    fn interruptions_count_only_in_a_row_and_only_while_the_server_answers_others() {
-        let stop = Stop::new();
-        let retries = Retries::new(&stop, None);
-        let mut patience = retries.patience();
-        for (answers_others, count) in [(true, 1), (true, 2), (false, 0), (true, 1)] {
-            patience.interrupted("reset", answers_others).unwrap();
-            assert_eq!(patience.interruptions(), count);
-        }
-        patience.failed("status 503", true).unwrap();
-        assert_eq!(patience.interruptions(), 0);
-    }
-
-    #[test]
-    fn the_log_has_a_line_at_once_and_then_one_in_a_while_with_a_count() {
-        let (start, second) = (Instant::now(), Duration::from_secs(1));
-        let mut warnings = Warnings { interval: 10 * second, last: None, unsaid: 0 };
-        let said: Vec<Option<u64>> = (0..25).map(|n| warnings.due(start + n * second)).collect();
-        let lines: Vec<(usize, u64)> =
-            said.into_iter().enumerate().filter_map(|(n, unsaid)| Some((n, unsaid?))).collect();
-        assert_eq!(lines, [(0, 0), (10, 9), (20, 9)]);
-    }
+/// The end of the budget.
+fn unavailable(reason: &str, waited: Duration) -> Failure {
+    let message = format!(
+        "Elasticsearch has been unavailable for {} s, for longer than --retry-budget allows ({reason}); what is not \
+         confirmed stays pending: run again once it is back",
+        waited.as_secs()
+    );
+    Failure::new(ExitCode::Unavailable, message)
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,8 +5,9 @@
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;
+use serde_json::{Number, Value};
 
-use crate::elasticsearch::client::Reply;
+use crate::elasticsearch::client::{Reply, text_of_error};
 use crate::exit::{ExitCode, Failure};
 
 /// What all actions of a bulk request do. A request never mixes them.
@@ -23,12 +24,16 @@ pub enum Operation {
 pub enum Answer {
     /// The same request may succeed later. The text says why it did not.
     Retry(String),
-    /// As [`Answer::Retry`], but the connection broke, which is also how a server may refuse a large request.
+    /// As [`Answer::Retry`], and the server is not there, or not ready for anything.
+    Away(String),
+    /// As [`Answer::Away`], but the connection broke, which is also how a server may refuse a large request.
     Interrupted(String),
     /// Something in the request is refused: smaller requests tell what. A request of one action is refused for
     /// good, for the reason given.
     Divide(Refusal),
-    /// The credentials are refused: no request will succeed, unless the server has only just started.
+    /// As [`Answer::Divide`], for its size.
+    TooLarge(Refusal),
+    /// The credentials are refused: no request will succeed, unless the server was away until now.
     Unauthenticated(Failure),
     /// No request will succeed.
     Stop(Failure),
@@ -75,7 +80,7 @@ pub fn judge_answer(reply: &Reply) -> Option<Answer> {
              post_tombstones",
             described()
         ))),
-        413 => Answer::Divide(Refusal {
+        413 => Answer::TooLarge(Refusal {
             error_type: "request_entity_too_large".into(),
             // Some servers name their limit.
             reason: format!(
@@ -84,6 +89,7 @@ pub fn judge_answer(reply: &Reply) -> Option<Answer> {
             ),
         }),
         400 => Answer::Divide(error.into_refusal()),
+        503 => Answer::Away(described()),
         408 | 429 | 500..=599 => Answer::Retry(described()),
         _ => Answer::Stop(Failure::run(format!(
             "Elasticsearch answers {}: check that ELASTICSEARCH_URL names an Elasticsearch and not something \
@@ -115,10 +121,12 @@ pub fn judge_items(body: &[u8], operation: Operation, actions: usize) -> Result<
 }
 
 fn judge_item(operation: Operation, result: ItemResult) -> Result<Item, Answer> {
+    let is_error = result.error.is_some();
     let error = result.error.unwrap_or_default();
     Ok(match result.status {
         200..=299 => Item::Done,
-        404 if operation == Operation::Delete && result.result == "not_found" => Item::Done,
+        // There was nothing to delete. An index that is missing is told as an error.
+        404 if operation == Operation::Delete && !is_error => Item::Done,
         409 => Item::Superseded,
         408 | 429 | 500..=599 => Item::Retry(format!("status {}: {}", result.status, error.describe())),
         _ if error.is_cluster_block() => Item::Retry(error.describe()),
@@ -139,6 +147,10 @@ fn judge_item(operation: Operation, result: ItemResult) -> Result<Item, Answer> 
     })
 }
 
+/// Stands for the version of a tombstone that is told without one: no write of this program has it, so the tombstone
+/// is taken for another program's.
+pub const UNKNOWN_VERSION: u64 = u64::MAX;
+
 /// The version of the tombstone of each id asked for, None where it has none, from the answer to a multi get.
 /// `Err(Answer::Retry)` where the answer cannot be read or does not fit the request.
 pub fn judge_look_up(body: &[u8], ids: &[&str]) -> Result<Vec<Option<u64>>, Answer> {
@@ -157,8 +169,8 @@ pub fn judge_look_up(body: &[u8], ids: &[&str]) -> Result<Vec<Option<u64>>, Answ
             }
             MultiGetDoc { error: Some(error), .. } => Err(Answer::Retry(error.describe())),
             MultiGetDoc { id: got, found: Some(false), .. } if got == *id => Ok(None),
-            MultiGetDoc { id: got, found: Some(true), version: Some(version), .. } if got == *id => {
-                Ok(Some(version))
+            MultiGetDoc { id: got, found: Some(true), version, .. } if got == *id => {
+                Ok(Some(version.and_then(|version| version.as_u64()).unwrap_or(UNKNOWN_VERSION)))
             }
             _ => Err(unreadable("a document that was not asked for".into())),
         })
@@ -207,8 +219,6 @@ enum BulkItem {
 #[derive(Deserialize)]
 struct ItemResult {
     status: u16,
-    #[serde(default)]
-    result: String,
     error: Option<ItemError>,
 }
 
@@ -223,7 +233,7 @@ struct MultiGetDoc {
     id: String,
     found: Option<bool>,
     #[serde(rename = "_version")]
-    version: Option<u64>,
+    version: Option<Number>,
     error: Option<ItemError>,
 }
 
@@ -263,12 +273,20 @@ struct Hit {
     id: String,
 }
 
+/// The error of one action or look-up. An answer is read whatever is missing here or is null: what the status says
+/// counts, and one error must not cost the other items their outcome.
 #[derive(Default, Deserialize)]
-#[serde(default)]
+#[serde(from = "Value")]
 struct ItemError {
-    #[serde(rename = "type")]
     kind: String,
     reason: String,
+}
+
+impl From<Value> for ItemError {
+    fn from(error: Value) -> Self {
+        let text = |field| text_of_error(&error, field).unwrap_or_default().to_owned();
+        Self { kind: text("type"), reason: text("reason") }
+    }
 }
 
 /// At most so many characters of a server's text go into a log line.

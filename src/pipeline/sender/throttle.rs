@@ -68,8 +68,12 @@ struct State {
     bytes: usize,
     /// Requests that wait for a permit, first come first served.
     waiting: VecDeque<Waiting>,
-    /// When the first request failed after the last one that was carried out, at least in part.
+    /// When the first request began that failed after the last one that was carried out, at least in part.
     failing_since: Option<Instant>,
+    /// Whether a request since then found the server away: no connection, or nothing ready behind it.
+    away: bool,
+    /// When a request was last carried out, at least in part.
+    progressed: Option<Instant>,
 }
 
 struct Waiting {
@@ -82,9 +86,17 @@ pub struct Permit<'t> {
     throttle: &'t Throttle,
     bytes: usize,
     number: u64,
+    started: Instant,
 }
 
 impl State {
+    /// A request was carried out; where only in part, the server fails from now on.
+    fn progress(&mut self, failing_since: Option<Instant>) {
+        self.failing_since = failing_since;
+        self.away = false;
+        self.progressed = Some(Instant::now());
+    }
+
     /// Admits whoever may start now.
     fn admit(&mut self) {
         while let Some(next) = self.waiting.front().filter(|next| self.has_room_for(next.bytes)) {
@@ -114,6 +126,8 @@ impl Throttle {
             bytes: 0,
             waiting: VecDeque::new(),
             failing_since: None,
+            away: false,
+            progressed: None,
         };
         Self { stop, budget, state: Mutex::new(state) }
     }
@@ -135,13 +149,14 @@ impl Throttle {
             recv(self.stop.channel()) -> _ => return Err(Stopped),
         }
         // From here on the room is given back when the permit is dropped.
-        let mut permit = Permit { throttle: self, bytes, number: 0 };
+        let mut permit = Permit { throttle: self, bytes, number: 0, started: Instant::now() };
         while let Some(pause) = self.pause() {
             if !self.stop.wait(pause) {
                 return Err(Stopped);
             }
         }
         permit.number = self.state().limiter.start();
+        permit.started = Instant::now();
         Ok(permit)
     }
 
@@ -155,9 +170,9 @@ impl Throttle {
         self.state().limiter.limit()
     }
 
-    /// Whether the last requests have failed.
-    pub fn is_failing(&self) -> bool {
-        self.state().failing_since.is_some()
+    /// Whether the server was away when it was last asked, or has carried out nothing since.
+    pub fn was_away(&self) -> bool {
+        self.state().away
     }
 
     /// For how long the server has carried out nothing of what it was asked to.
@@ -184,7 +199,7 @@ impl Permit<'_> {
     /// The server did what it was asked to.
     pub fn succeeded(self) {
         let mut state = self.throttle.state();
-        state.failing_since = None;
+        state.progress(None);
         state.limiter.succeeded(self.number);
     }
 
@@ -192,16 +207,27 @@ impl Permit<'_> {
     pub fn pushed_back_in_part(self) {
         let now = Instant::now();
         let mut state = self.throttle.state();
-        state.failing_since = Some(now);
+        state.progress(Some(now));
         state.limiter.pushed_back_in_part(self.number, now, fastrand::f64());
     }
 
-    /// The server pushed back, or cannot be reached: fewer requests at once, and none at all for a while.
+    /// The server pushed back: fewer requests at once, and none at all for a while.
     pub fn pushed_back(self, retry_after: Option<Duration>) {
-        let now = Instant::now();
+        self.failed(retry_after, false);
+    }
+
+    /// As [`Self::pushed_back`], where the server cannot be reached, or is not ready for anything.
+    pub fn found_away(self, retry_after: Option<Duration>) {
+        self.failed(retry_after, true);
+    }
+
+    fn failed(self, retry_after: Option<Duration>, away: bool) {
         let mut state = self.throttle.state();
-        state.failing_since.get_or_insert(now);
-        state.limiter.pushed_back(self.number, retry_after, now, fastrand::f64());
+        // A request that hung while others were carried out says nothing of the time before that.
+        let since = state.progressed.map_or(self.started, |progressed| progressed.max(self.started));
+        state.failing_since.get_or_insert(since);
+        state.away |= away;
+        state.limiter.pushed_back(self.number, retry_after, Instant::now(), fastrand::f64());
     }
 }
 
@@ -216,130 +242,4 @@ impl Drop for Permit<'_> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::shutdown::StopReason;
-
-    /// A throttle of which so many bytes, and one request, are taken; and whether one more with these bytes is
-    /// admitted at once.
-    fn admits(most: usize, taken: usize, bytes: usize) -> bool {
-        let throttle = Throttle::new(most, Stop::new(), None);
-        let _permit = throttle.acquire(taken).unwrap();
-        throttle.state().has_room_for(bytes)
-    }
-
-    /// Without the pause before it.
-    fn acquire(throttle: &Throttle) -> Permit<'_> {
-        let permit = throttle.acquire(0).unwrap();
-        assert!(throttle.pause().is_none());
-        permit
-    }
-
-    #[test]
-    fn permits_are_as_many_as_the_limit() {
-        let throttle = Throttle::new(4, Stop::new(), None);
-        let mut permits: Vec<Permit<'_>> = (0..4).map(|_| acquire(&throttle)).collect();
-        assert!(!throttle.state().has_room_for(0));
-        permits.pop().unwrap().pushed_back(None);
-        assert_eq!((throttle.limit(), throttle.state().in_flight), (2, 3));
-        permits.pop();
-        assert!(!throttle.state().has_room_for(0), "two are in flight, and no more are allowed");
-        permits.pop();
-        assert!(throttle.state().has_room_for(0));
-        drop(permits);
-        for _ in 0..2 + 3 {
-            throttle.acquire(0).unwrap().succeeded();
-        }
-        assert_eq!((throttle.limit(), throttle.state().in_flight), (4, 0));
-    }
-
-    #[test]
-    fn bytes_in_flight_are_bounded_but_a_large_request_travels_alone() {
-        assert!(admits(4, MOST_BYTES - 1, 1));
-        assert!(!admits(4, MOST_BYTES - 1, 2));
-        assert!(!admits(4, 1, usize::MAX));
-        assert!(Throttle::new(4, Stop::new(), None).acquire(MOST_BYTES + 1).is_ok());
-    }
-
-    #[test]
-    fn who_waits_is_admitted_when_there_is_room() {
-        let throttle = Throttle::new(1, Stop::new(), None);
-        let held = throttle.acquire(MOST_BYTES).unwrap();
-        std::thread::scope(|scope| {
-            let waiting = scope.spawn(|| throttle.acquire(1).is_ok());
-            while throttle.state().waiting.is_empty() {
-                std::thread::yield_now();
-            }
-            drop(held);
-            assert!(waiting.join().unwrap());
-        });
-        let state = throttle.state();
-        assert_eq!((state.in_flight, state.bytes, state.waiting.len()), (0, 0, 0));
-    }
-
-    #[test]
-    fn a_stop_ends_the_wait_for_a_permit() {
-        let stop = Stop::new();
-        let throttle = Throttle::new(1, stop.clone(), None);
-        let held = throttle.acquire(0).unwrap();
-        std::thread::scope(|scope| {
-            let waiting = scope.spawn(|| throttle.acquire(0).is_err());
-            stop.request(StopReason::Terminate);
-            assert!(waiting.join().unwrap());
-        });
-        drop(held);
-    }
-
-    #[test]
-    fn a_stop_ends_the_pause_that_a_server_asks_for() {
-        let stop = Stop::new();
-        let throttle = Throttle::new(1, stop.clone(), None);
-        throttle.acquire(0).unwrap().pushed_back(Some(Duration::from_secs(3600)));
-        std::thread::scope(|scope| {
-            let waiting = scope.spawn(|| throttle.acquire(0).is_err());
-            stop.request(StopReason::Terminate);
-            assert!(waiting.join().unwrap());
-        });
-    }
-
-    #[test]
-    fn a_server_is_unavailable_only_after_a_while_without_progress() {
-        let states = [None, Some(Duration::ZERO), Some(UNAVAILABLE_AFTER)].map(Health::without_progress_for);
-        assert_eq!(states, [Health::Available, Health::PushingBack, Health::Unavailable]);
-    }
-
-    #[test]
-    fn progress_of_any_kind_is_a_sign_of_life() {
-        let throttle = Throttle::new(2, Stop::new(), None);
-        let acquire = || throttle.acquire(0).unwrap();
-        let long_ago = Instant::now().checked_sub(UNAVAILABLE_AFTER).unwrap();
-        acquire().pushed_back(None);
-        assert_eq!((throttle.health(), throttle.limit()), (Health::PushingBack, 1));
-        throttle.state().failing_since = Some(long_ago);
-        acquire().pushed_back(None);
-        assert_eq!(throttle.health(), Health::Unavailable);
-        acquire().pushed_back_in_part();
-        assert_eq!(throttle.health(), Health::PushingBack);
-        acquire().succeeded();
-        assert_eq!(throttle.health(), Health::Available);
-    }
-
-    #[test]
-    fn retry_after_is_honoured_by_all() {
-        let throttle = Throttle::new(4, Stop::new(), None);
-        throttle.acquire(0).unwrap().pushed_back(Some(Duration::from_secs(7)));
-        let pause = throttle.pause().unwrap();
-        assert!(pause > Duration::from_secs(6) && pause <= Duration::from_secs(7), "{pause:?}");
-    }
-
-    #[test]
-    fn no_pause_outlasts_the_budget() {
-        let throttle = Throttle::new(4, Stop::new(), Some(Duration::from_secs(2)));
-        throttle.acquire(0).unwrap().pushed_back(Some(Duration::from_secs(200)));
-        let pause = throttle.pause().unwrap();
-        assert!(pause > Duration::from_secs(1) && pause <= Duration::from_secs(2), "{pause:?}");
-        throttle.state().failing_since = Instant::now().checked_sub(Duration::from_secs(2));
-        assert_eq!(throttle.pause(), None);
-        assert!(throttle.failing_for() >= Duration::from_secs(2));
-    }
-}
+mod tests;

@@ -7,27 +7,17 @@ use super::Bulk;
 use crate::elasticsearch::TransportError;
 use crate::elasticsearch::client::{Client, ContentType, Reply};
 use crate::exit::{ExitCode, Failure};
-use crate::pipeline::Action;
-use crate::pipeline::encode::text::write_string;
 use crate::pipeline::sender::patience::Patience;
-use crate::pipeline::sender::reply::{
-    Answer, Item, Operation, Refusal, judge_answer, judge_items, judge_look_up,
-};
+use crate::pipeline::sender::reply::{Answer, Item, Operation, Refusal, judge_answer, judge_items};
 use crate::pipeline::sender::throttle::{Permit, Stopped};
 
 /// Only what is judged comes back.
-const BULK: &str = "/_bulk?filter_path=items.*.status,items.*.result,items.*.error.type,items.*.error.reason";
+const BULK: &str = "/_bulk?filter_path=items.*.status,items.*.error.type,items.*.error.reason";
 
 /// As [`BULK`], where both targets are aliases. Elasticsearch makes an index that a write misses, with types guessed
 /// from the first document; this it refuses, so that an index deleted in the middle of a run is not made anew.
-const BULK_TO_ALIASES: &str = "/_bulk?require_alias=true&filter_path=items.*.status,items.*.result,items.*.error.type,items.*.error.reason";
-
-/// As [`BULK`], for look-ups.
-const LOOK_UP: &str =
-    "/_mget?_source=false&filter_path=docs._id,docs.found,docs._version,docs.error.type,docs.error.reason";
-
-/// The version of the tombstone of each post looked up, or of its author; None where there is none.
-pub(super) type Tombstones = Vec<Option<u64>>;
+const BULK_TO_ALIASES: &str =
+    "/_bulk?require_alias=true&filter_path=items.*.status,items.*.error.type,items.*.error.reason";
 
 /// What came of an attempt at a request.
 pub(in crate::pipeline::sender) enum Attempt<'t, T> {
@@ -35,7 +25,8 @@ pub(in crate::pipeline::sender) enum Attempt<'t, T> {
     Failed,
     /// The connection broke, which is also how a server may refuse a large request.
     Interrupted(String),
-    Divide(Refusal),
+    Divide(Refusal, Permit<'t>),
+    TooLarge(Refusal, Permit<'t>),
 }
 
 impl<'r> Bulk<'r> {
@@ -68,63 +59,6 @@ impl<'r> Bulk<'r> {
         })
     }
 
-    /// One attempt to look up tombstones. Gives the permit back, for the request that follows, unless it failed.
-    pub(super) fn look_up(
-        &self,
-        permit: Permit<'r>,
-        posts: &[&Action],
-        patience: &mut Patience<'_>,
-    ) -> Result<Option<(Tombstones, Permit<'r>)>, Stopped> {
-        if posts.is_empty() {
-            return Ok(Some((Vec::new(), permit)));
-        }
-        match self.attempt(permit, patience, |_| self.ask_for_tombstones(posts))? {
-            Attempt::Failed => Ok(None),
-            Attempt::Interrupted(reason) => {
-                patience.failed(&reason, false)?;
-                Ok(None)
-            }
-            Attempt::Divide(Refusal { error_type, reason }) => {
-                let message = format!("Elasticsearch refuses to look up tombstones: {error_type}: {reason}");
-                self.stop.fail(Failure::run(message));
-                Err(Stopped)
-            }
-            Attempt::Read(tombstones, permit) => Ok(Some((tombstones, permit))),
-        }
-    }
-
-    /// Looks posts up, once.
-    pub(super) fn ask_for_tombstones(
-        &self,
-        posts: &[&Action],
-    ) -> Result<Tombstones, (Answer, Option<Duration>)> {
-        let indices = &self.targets.look_up_in;
-        let (body, asked) = look_up_body(indices, posts);
-        let reply = read(self.client.post(LOOK_UP, ContentType::Json, &body))?;
-        let found = judge_look_up(&reply.body, &asked).map_err(|answer| (answer, None))?;
-        // The author's may be older than the post's own, or one index's than another's: the newest counts.
-        let mut found = found.into_iter();
-        let newest = |post: &&Action| {
-            found.by_ref().take(post.tombstone_ids().count() * indices.len()).max().flatten()
-        };
-        Ok(posts.iter().map(newest).collect())
-    }
-
-    /// Whether the server answers a bulk request that is as small as can be, and does nothing: so a connection that
-    /// broke just before says something about the request that it broke over.
-    pub(super) fn answers_small_requests(&self) -> Result<bool, Stopped> {
-        let permit = self.throttle.acquire(0)?;
-        // Refused for its lack of actions (400) by a server that is well.
-        let reply = self.client.post(BULK, ContentType::Ndjson, b"");
-        let answers = reply.is_ok_and(|reply| matches!(judge_answer(&reply), None | Some(Answer::Divide(_))));
-        if answers {
-            permit.succeeded();
-        } else {
-            permit.pushed_back(None);
-        }
-        Ok(answers)
-    }
-
     /// One attempt at a request of any kind. After one that may be repeated, waits as long as it has to.
     pub(in crate::pipeline::sender) fn attempt<T>(
         &self,
@@ -132,27 +66,30 @@ impl<'r> Bulk<'r> {
         patience: &mut Patience<'_>,
         ask: impl FnOnce(&Client) -> Result<T, (Answer, Option<Duration>)>,
     ) -> Result<Attempt<'r, T>, Stopped> {
-        match ask(self.client) {
+        match ask(&self.client.within(patience.begin())) {
             Ok(read) => Ok(Attempt::Read(read, permit)),
-            Err((Answer::Divide(refusal), _)) => {
-                permit.succeeded();
-                Ok(Attempt::Divide(refusal))
-            }
+            Err((Answer::Divide(refusal), _)) => Ok(Attempt::Divide(refusal, permit)),
+            Err((Answer::TooLarge(refusal), _)) => Ok(Attempt::TooLarge(refusal, permit)),
             Err((Answer::Retry(reason), retry_after)) => {
                 permit.pushed_back(retry_after);
                 patience.failed(&reason, false)?;
                 Ok(Attempt::Failed)
             }
-            Err((Answer::Interrupted(reason), _)) => {
-                permit.pushed_back(None);
-                Ok(Attempt::Interrupted(reason))
-            }
-            Err((Answer::Unauthenticated(failure), _)) if patience.may_be_starting() => {
-                permit.pushed_back(None);
-                patience.failed(&failure.message, false)?;
+            Err((Answer::Away(reason), retry_after)) => {
+                permit.found_away(retry_after);
+                patience.away(&reason)?;
                 Ok(Attempt::Failed)
             }
-            Err((Answer::Unauthenticated(failure) | Answer::Stop(failure), _)) => {
+            Err((Answer::Interrupted(reason), _)) => {
+                permit.found_away(None);
+                Ok(Attempt::Interrupted(reason))
+            }
+            Err((Answer::Unauthenticated(failure), _)) => {
+                permit.pushed_back(None);
+                patience.refused(failure)?;
+                Ok(Attempt::Failed)
+            }
+            Err((Answer::Stop(failure), _)) => {
                 self.stop.fail(failure);
                 Err(Stopped)
             }
@@ -174,24 +111,7 @@ pub(in crate::pipeline::sender) fn read(
             Err((Answer::Stop(Failure::new(ExitCode::Refused, message)), None))
         }
         Err(error @ TransportError::Interrupted(_)) => Err((Answer::Interrupted(error.to_string()), None)),
-        Err(error) => Err((Answer::Retry(error.to_string()), None)),
+        Err(error @ TransportError::Other(_)) => Err((Answer::Retry(error.to_string()), None)),
+        Err(error) => Err((Answer::Away(error.to_string()), None)),
     }
-}
-
-/// The body of a multi get, and the ids in the order of its answer: each id once for each index.
-fn look_up_body<'p>(indices: &[String], posts: &[&'p Action]) -> (Vec<u8>, Vec<&'p str>) {
-    let mut body = b"{\"docs\":[".to_vec();
-    let mut asked = Vec::with_capacity(posts.len() * indices.len());
-    for id in posts.iter().flat_map(|post| post.tombstone_ids()) {
-        for index in indices {
-            body.extend_from_slice(if asked.is_empty() { b"{\"_index\":" } else { b",{\"_index\":" });
-            write_string(&mut body, index);
-            body.extend_from_slice(b",\"_id\":");
-            write_string(&mut body, id);
-            body.push(b'}');
-            asked.push(id);
-        }
-    }
-    body.extend_from_slice(b"]}");
-    (body, asked)
 }

@@ -40,9 +40,36 @@ fn items_are_judged_one_by_one() {
 }
 
 #[test]
+fn an_item_is_read_whatever_its_error_leaves_out() {
+    for error in [
+        r#"{"type":"document_parsing_exception","reason":null}"#,
+        r#"{"type":null,"reason":7}"#,
+        r#"{}"#,
+        r#""a text""#,
+        "null",
+    ] {
+        let body = format!(
+            r#"{{"items":[{},{}]}}"#,
+            item(201, r#","result":null"#),
+            item(400, &format!(r#","error":{error}"#))
+        );
+        let judged = items(&body, Operation::Index, 2);
+        assert!(matches!(&judged[..], [Item::Done, Item::Refused(_)]), "{error}: {judged:?}");
+    }
+    let text = r#"{"items":[{"index":{"status":400,"error":"a text"}}]}"#;
+    let refusal = Refusal { error_type: "refused".into(), reason: "a text".into() };
+    assert_eq!(items(text, Operation::Index, 1), [Item::Refused(refusal)]);
+}
+
+#[test]
 fn deleting_what_is_absent_is_done_but_a_missing_index_stops() {
-    let body = r#"{"items":[{"delete":{"status":404,"result":"not_found"}}]}"#;
-    assert_eq!(items(body, Operation::Delete, 1), [Item::Done]);
+    for rest in [r#","result":"not_found""#, r#","result":null"#, r#","error":null"#, ""] {
+        let body = format!(r#"{{"items":[{{"delete":{{"status":404{rest}}}}}]}}"#);
+        assert_eq!(items(&body, Operation::Delete, 1), [Item::Done], "{rest}");
+    }
+    let some = error("some_exception");
+    let refused = format!(r#"{{"items":[{{"delete":{{"status":404{some}}}}}]}}"#);
+    assert!(matches!(items(&refused, Operation::Delete, 1)[..], [Item::Refused(_)]));
     let gone = format!(r#"{{"items":[{}]}}"#, item(404, &error("index_not_found_exception")));
     let judged = judge_items(gone.as_bytes(), Operation::Index, 1);
     assert!(matches!(judged, Err(Answer::Stop(failure)) if failure.code == ExitCode::Refused));
@@ -75,9 +102,10 @@ fn an_answer_that_does_not_fit_is_never_guessed_at() {
 
 #[test]
 fn statuses_that_may_pass_are_retried() {
-    for status in [408, 429, 500, 502, 503, 504] {
+    for status in [408, 429, 500, 502, 504] {
         assert!(matches!(judge_answer(&reply(status, "<html>")), Some(Answer::Retry(_))), "{status}");
     }
+    assert!(matches!(judge_answer(&reply(503, "<html>")), Some(Answer::Away(_))));
     assert_eq!(judge_answer(&reply(200, "")), None);
 }
 
@@ -96,9 +124,8 @@ fn refused_credentials_stop_at_once_but_not_a_cluster_block() {
 
 #[test]
 fn what_a_request_as_a_whole_is_refused_for_is_found_by_dividing_it() {
-    for status in [400, 413] {
-        assert!(matches!(judge_answer(&reply(status, "")), Some(Answer::Divide(_))), "{status}");
-    }
+    assert!(matches!(judge_answer(&reply(400, "")), Some(Answer::Divide(_))));
+    assert!(matches!(judge_answer(&reply(413, "")), Some(Answer::TooLarge(_))));
     for status in [301, 404, 405] {
         assert!(matches!(judge_answer(&reply(status, "")), Some(Answer::Stop(_))), "{status}");
     }
@@ -113,6 +140,24 @@ fn a_look_up_pairs_by_id() {
     }
     let failed = br#"{"docs":[{"_id":"a","error":{"type":"no_shard_available_action_exception"}}]}"#;
     assert!(matches!(judge_look_up(failed, &["a"]), Err(Answer::Retry(_))));
+}
+
+#[test]
+fn a_tombstone_is_found_whatever_is_said_of_its_version() {
+    for version in ["", r#","_version":null"#, r#","_version":-1"#] {
+        let body = format!(r#"{{"docs":[{{"_id":"a","found":true{version}}},{{"_id":"b","found":false}}]}}"#);
+        let found = judge_look_up(body.as_bytes(), &["a", "b"]);
+        assert_eq!(found, Ok(vec![Some(UNKNOWN_VERSION), None]), "{version}");
+    }
+}
+
+#[test]
+fn a_look_up_that_fails_for_one_id_is_made_again_whatever_its_error_leaves_out() {
+    for error in [r#"{"type":null,"reason":null}"#, r#""a text""#, "{}"] {
+        let body = format!(r#"{{"docs":[{{"_id":"a","error":{error}}}]}}"#);
+        let judged = judge_look_up(body.as_bytes(), &["a"]);
+        assert!(matches!(&judged, Err(Answer::Retry(why)) if !why.contains("fit")), "{error}: {judged:?}");
+    }
 }
 
 /// A recorded answer; its name starts with its HTTP status.
