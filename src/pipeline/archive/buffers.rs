@@ -6,23 +6,31 @@ use std::path::Path;
 
 use libdeflater::Decompressor;
 
-use super::image::{Image, Spare};
+use super::image::Image;
+use super::memory::{Memory, Spare};
 use super::{ArchiveError, Limits, Packed};
 
-/// Capacity that [`Buffers`] keep for the compressed file from one archive to the next, in bytes.
-const KEPT_BYTES: usize = 64 << 20;
+/// Memory for a file that is kept from one archive to the next, in bytes at most.
+const KEPT_FILE_BYTES: usize = 256 << 20;
+
+/// Memory for a database that is kept, likewise.
+const KEPT_DATABASE_BYTES: usize = 512 << 20;
 
 /// What a worker keeps from one archive to the next.
 pub struct Buffers {
-    file: Vec<u8>,
+    files: Spare,
+    databases: Spare,
     inflater: Decompressor,
-    spare: Spare,
 }
 
 impl Buffers {
     /// Empty buffers.
     pub fn new() -> Self {
-        Self { file: Vec::new(), inflater: Decompressor::new(), spare: Spare::new() }
+        Self {
+            files: Spare::new(KEPT_FILE_BYTES),
+            databases: Spare::new(KEPT_DATABASE_BYTES),
+            inflater: Decompressor::new(),
+        }
     }
 
     /// Reads and unzips the archive at `path`.
@@ -32,13 +40,8 @@ impl Buffers {
     /// [`ArchiveError::Unavailable`] where the file cannot be read or there is no memory for it,
     /// [`ArchiveError::Broken`] where it holds no database.
     pub fn read(&mut self, path: &Path) -> Result<Image, ArchiveError> {
-        let Self { file, inflater, spare } = self;
-        let image = read_file(path, Limits::DEFAULT.file_bytes, file)
-            .and_then(|()| Packed::find(file, &Limits::DEFAULT))
-            .and_then(|packed| Image::unpack(&packed, inflater, spare));
-        file.clear();
-        file.shrink_to(KEPT_BYTES);
-        image
+        let (file, len) = read_file(path, Limits::DEFAULT.file_bytes, &self.files)?;
+        self.unpack(file.get(..len).unwrap_or_default())
     }
 
     /// Unzips an archive whose `file` is in memory already.
@@ -47,7 +50,7 @@ impl Buffers {
     ///
     /// As [`Buffers::read`].
     pub fn unpack(&mut self, file: &[u8]) -> Result<Image, ArchiveError> {
-        Image::unpack(&Packed::find(file, &Limits::DEFAULT)?, &mut self.inflater, &self.spare)
+        Image::unpack(&Packed::find(file, &Limits::DEFAULT)?, &mut self.inflater, &self.databases)
     }
 }
 
@@ -57,19 +60,42 @@ impl Default for Buffers {
     }
 }
 
-/// Reads a file, but no more of it than one byte beyond `limit`: enough to see that it is too large.
-fn read_file(path: &Path, limit: u64, out: &mut Vec<u8>) -> Result<(), ArchiveError> {
+/// Reads a file, but no more of it than one byte beyond `limit`: enough to see that it is too large. Returns memory that
+/// begins with its bytes, and how many these are.
+fn read_file(path: &Path, limit: u64, spare: &Spare) -> Result<(Memory, usize), ArchiveError> {
     let unavailable = |error: io::Error| ArchiveError::Unavailable(format!("cannot be read: {error}"));
     // Asked before it is opened, since opening a FIFO would wait for its writer.
     let metadata = fs::metadata(path).map_err(unavailable)?;
     if !metadata.is_file() {
         return Err(ArchiveError::Unavailable("cannot be read: not a regular file".to_owned()));
     }
-    out.clear();
-    let expected = usize::try_from(metadata.len().min(limit)).unwrap_or(usize::MAX);
-    out.try_reserve(expected).map_err(|_| ArchiveError::out_of_memory())?;
-    File::open(path)
-        .and_then(|file| file.take(limit.saturating_add(1)).read_to_end(out))
-        .map(drop)
-        .map_err(unavailable)
+    let file = File::open(path).map_err(unavailable)?;
+    // A byte more than there is: a file that fills the memory has grown since.
+    let expected = metadata.len().min(limit).saturating_add(1);
+    let expected = usize::try_from(expected).map_err(|_| ArchiveError::out_of_memory())?;
+    let mut memory = spare.take(expected)?;
+    let read = memory.fill(|memory| read_all(&file, memory.get_mut(..expected).unwrap_or_default()));
+    match read.map_err(unavailable)? {
+        read if read == expected && metadata.len() <= limit => {
+            Err(ArchiveError::Unavailable("cannot be read: it grows while it is read".to_owned()))
+        }
+        read => Ok((memory, read)),
+    }
+}
+
+/// Reads to the end of a file, or until the memory is full.
+fn read_all(mut file: &File, mut memory: &mut [u8]) -> io::Result<usize> {
+    let mut read = 0;
+    while !memory.is_empty() {
+        match file.read(memory) {
+            Ok(0) => break,
+            Ok(bytes) => {
+                read += bytes;
+                memory = memory.get_mut(bytes..).unwrap_or_default();
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(read)
 }

@@ -1,54 +1,21 @@
 //! The memory that an inflated database lies in, and that SQLite reads it from, in place.
-//!
-//! A database has tens of megabytes, and memory is given out by the page: taken anew for each archive, page faults
-//! cost a fifth of the CPU time of a whole run (measured: 22 % of 1.1 s for 8 archives of 40 MB). So a worker
-//! keeps its memory from one archive to the next. (Large pages instead, or as well, save nothing measurable.)
 
 use std::fmt;
 use std::ops::Deref;
 
-use crossbeam_channel::{Receiver, Sender, bounded};
 use libdeflater::Decompressor;
-use memmap2::MmapMut;
 
+use super::memory::{Memory, Spare};
 use super::{ArchiveError, Packed};
 
 /// SQLite may read up to 256 bytes beyond the end of a page that is corrupt, before it notices. Source: its
 /// `unixFetch()`, whose rule for files in memory this is.
 const SLACK_BYTES: usize = 256;
 
-/// Memory of more bytes is not kept.
-const KEPT_BYTES: usize = 512 << 20;
-
-/// Memory that was used before, one piece at most.
-#[derive(Debug)]
-pub(super) struct Spare {
-    give: Sender<MmapMut>,
-    take: Receiver<MmapMut>,
-}
-
-impl Spare {
-    pub(super) fn new() -> Self {
-        let (give, take) = bounded(1);
-        Self { give, take }
-    }
-
-    /// Memory for so many bytes at least, of any content.
-    fn take(&self, bytes: usize) -> Result<MmapMut, ArchiveError> {
-        if let Some(spare) = self.take.try_recv().ok().filter(|spare| spare.len() >= bytes) {
-            return Ok(spare);
-        }
-        // Room for a somewhat larger archive: those that follow each other are about of a size.
-        MmapMut::map_anon(bytes.saturating_add(bytes / 8)).map_err(|_| ArchiveError::out_of_memory())
-    }
-}
-
-/// An inflated database. Its memory goes back to who had it to spare.
+/// An inflated database.
 pub struct Image {
-    /// There until the end.
-    memory: Option<MmapMut>,
+    memory: Memory,
     len: usize,
-    home: Sender<MmapMut>,
 }
 
 impl Image {
@@ -59,16 +26,17 @@ impl Image {
         spare: &Spare,
     ) -> Result<Self, ArchiveError> {
         let len = packed.len();
-        let memory = spare.take(len.saturating_add(SLACK_BYTES))?;
-        let mut image = Self { memory: Some(memory), len, home: spare.give.clone() };
-        let memory = image.memory.as_deref_mut().unwrap_or_default();
+        let mut memory = spare.take(len.saturating_add(SLACK_BYTES))?;
+        memory.fill(|memory| match memory.get_mut(..len) {
+            Some(database) => packed.unpack_into(inflater, database),
+            None => Err(ArchiveError::out_of_memory()),
+        })?;
         let (database, slack) = memory.split_at_mut_checked(len).ok_or_else(ArchiveError::out_of_memory)?;
-        packed.unpack_into(inflater, database)?;
         check_last_page(database)?;
         forget_wal_mode(database);
         // Nothing of an earlier archive is to be found behind the end of this one.
         slack.iter_mut().take(SLACK_BYTES).for_each(|byte| *byte = 0);
-        Ok(image)
+        Ok(Self { memory, len })
     }
 }
 
@@ -76,16 +44,7 @@ impl Deref for Image {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        self.memory.as_deref().and_then(|memory| memory.get(..self.len)).unwrap_or_default()
-    }
-}
-
-impl Drop for Image {
-    fn drop(&mut self) {
-        if let Some(memory) = self.memory.take().filter(|memory| memory.len() <= KEPT_BYTES) {
-            // Where a piece is kept already, this one is freed.
-            let _ = self.home.try_send(memory);
-        }
+        self.memory.get(..self.len).unwrap_or_default()
     }
 }
 

@@ -13,6 +13,7 @@ mod buffers;
 #[cfg(test)]
 mod fixture;
 mod image;
+mod memory;
 mod row;
 mod schema;
 mod sqlite;

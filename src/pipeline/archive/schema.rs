@@ -137,7 +137,7 @@ impl Table {
 pub(super) struct Queries {
     pub(super) ids: String,
     pub(super) rows: String,
-    pub(super) row: String,
+    pub(super) event: String,
     pub(super) newest_created_at: Option<String>,
 }
 
@@ -151,7 +151,9 @@ impl Queries {
         Self {
             ids: format!("SELECT {row_id}, {at_uri} FROM {name} NOT INDEXED ORDER BY {row_id}"),
             rows: format!("{all} WHERE {row_id} BETWEEN ?1 AND ?2 ORDER BY {row_id}"),
-            row: format!("{all} WHERE {row_id} = ?1"),
+            event: format!(
+                "SELECT {row_id}, {at_uri}, {did}, {raw_post}, NULL FROM {name} NOT INDEXED WHERE {row_id} = ?1"
+            ),
             newest_created_at: created_at.then(|| {
                 format!(
                     "SELECT max(unixepoch(created_at)) FROM {name} NOT INDEXED

@@ -75,13 +75,14 @@ impl Database {
         self.scan(&self.queries.rows, [ids.start(), ids.end()], |id, row| Ok(f(&whole_row(id, row)?)))
     }
 
-    /// Calls `f` with the row of the given id; None where there is no such row.
+    /// Calls `f` with the row of the given id, without its inferences, which are half of it; None where there is no
+    /// such row.
     ///
     /// # Errors
     ///
     /// [`ArchiveError`]; `f` has then not been called.
-    pub fn with_row<T>(&self, id: i64, f: impl FnOnce(&Row<'_>) -> T) -> Result<Option<T>, ArchiveError> {
-        let mut statement = self.connection.prepare_cached(&self.queries.row)?;
+    pub fn with_event<T>(&self, id: i64, f: impl FnOnce(&Row<'_>) -> T) -> Result<Option<T>, ArchiveError> {
+        let mut statement = self.connection.prepare_cached(&self.queries.event)?;
         Ok(statement.query_row([id], |row| Ok(f(&whole_row(id, row)?))).optional()?)
     }
 

@@ -12,7 +12,7 @@ use super::row::Field;
 use super::schema::limit_operations;
 use super::{ALL_ROWS, ArchiveError, Buffers, Database, MAX_FIELD_BYTES};
 
-/// What `with_row` and `for_each_row` show of a row: the id and the four columns.
+/// What `with_event` and `for_each_row` show of a row: the id and the four columns.
 type Shown = (i64, [String; 4]);
 
 fn open(file: &[u8]) -> Result<Database, ArchiveError> {
@@ -73,7 +73,7 @@ fn read_all(file: &[u8]) -> Result<usize, ArchiveError> {
     let database = open(file)?;
     let ids = ids(&database)?;
     for id in &ids {
-        database.with_row(*id, |_| ())?;
+        database.with_event(*id, |_| ())?;
     }
     database.newest_created_at()?;
     Ok(rows(&database)?.len().min(ids.len()))
@@ -107,10 +107,12 @@ fn reading_rows_ends_when_the_reader_breaks() {
 }
 
 #[test]
-fn a_row_is_found_by_its_id() {
+fn an_event_is_found_by_its_id() {
     let database = open_sql(THREE_ROWS).unwrap();
-    assert_eq!(database.with_row(2, show).unwrap().as_ref(), three_rows().get(1));
-    assert_eq!(database.with_row(4, show).unwrap(), None);
+    let (id, mut columns) = three_rows().swap_remove(1);
+    columns[3] = "NULL".to_owned();
+    assert_eq!(database.with_event(2, show).unwrap(), Some((id, columns)));
+    assert_eq!(database.with_event(4, show).unwrap(), None);
 }
 
 #[test]
@@ -177,7 +179,7 @@ fn text_that_is_no_utf_8_and_text_with_nul_come_as_their_bytes() {
          INSERT INTO posts VALUES (CAST(x'ff00fe' AS TEXT), NULL, NULL, NULL)",
     )
     .unwrap();
-    let at_uri = database.with_row(1, |row| row.at_uri == Field::Text(&[0xff, 0, 0xfe])).unwrap();
+    let at_uri = database.with_event(1, |row| row.at_uri == Field::Text(&[0xff, 0, 0xfe])).unwrap();
     assert_eq!(at_uri, Some(true));
 }
 

@@ -29,7 +29,7 @@ impl Superseded {
         for group in hashes.chunk_by(|a, b| a.0 == b.0).filter(|group| group.len() > 1) {
             let mut deciding = HashMap::new();
             for &(_, row_id) in group {
-                let event = database.with_row(row_id, event_of)?.flatten();
+                let event = database.with_event(row_id, event_of)?.flatten();
                 superseded.enter(&mut deciding, row_id, event);
             }
         }

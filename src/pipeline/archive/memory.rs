@@ -1,0 +1,185 @@
+//! Memory for archives: megabytes at a time, used again for the next archive, and provided by the system ahead of its
+//! first use.
+//!
+//! Memory is given out by the page as it is first written to. Taken anew for each archive, page faults cost a fifth of
+//! the CPU time of a whole run (measured: 22 % of 1.1 s for 8 archives of 40 MB). So a worker keeps its memory from
+//! one archive to the next. Large pages save a few per cent on a machine with memory to spare, and cost half of a run
+//! where the system has to make room for them, so they are not asked for.
+
+use std::mem;
+use std::ops::{Deref, DerefMut};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use memmap2::MmapMut;
+
+use super::ArchiveError;
+
+/// Fresh memory of fewer bytes is not provided ahead: where there are many archives, all cores are busy anyway.
+const AHEAD_BYTES: usize = 64 << 20;
+
+/// Bytes of fresh memory that are asked for at once. An archive that lies about its size costs hardly more than that.
+const PROVIDED_BYTES: usize = 4 << 20;
+
+/// Memory that was used before, one piece at most.
+#[derive(Debug)]
+pub(super) struct Spare {
+    home: Home,
+    take: Receiver<MmapMut>,
+}
+
+/// Where memory goes that is not needed any more.
+#[derive(Clone, Debug)]
+struct Home {
+    give: Sender<MmapMut>,
+    /// Memory of more bytes is not kept.
+    most: usize,
+}
+
+impl Spare {
+    /// Nothing is kept yet, and nothing of more than so many bytes will be.
+    pub(super) fn new(most: usize) -> Self {
+        let (give, take) = bounded(1);
+        Self { home: Home { give, most }, take }
+    }
+
+    /// Memory for so many bytes at least, of any content.
+    ///
+    /// # Errors
+    ///
+    /// Where there is none.
+    pub(super) fn take(&self, bytes: usize) -> Result<Memory, ArchiveError> {
+        let home = self.home.clone();
+        if let Some(spare) = self.take.try_recv().ok().filter(|spare| spare.len() >= bytes) {
+            return Ok(Memory { map: Some(spare), is_fresh: false, home });
+        }
+        // Room for a somewhat larger archive: those that follow each other are about of a size.
+        let fresh = MmapMut::map_anon(bytes.saturating_add(bytes / 8).max(1));
+        Ok(Memory { map: Some(fresh.map_err(|_| ArchiveError::out_of_memory())?), is_fresh: true, home })
+    }
+}
+
+/// A piece of memory. It goes back to who had it to spare.
+pub(super) struct Memory {
+    /// There until the end.
+    map: Option<MmapMut>,
+    is_fresh: bool,
+    home: Home,
+}
+
+impl Memory {
+    /// Has `fill` write to the memory, from front to back. Where that is fresh and large, another thread has the system
+    /// provide it ahead of the writing.
+    ///
+    /// Otherwise the pages are provided on the thread that writes, which is the only one with work as long as a single
+    /// archive is read and unzipped. (Measured on two cores with one of 360 MB: 0.50 s instead of 0.61 s for the whole
+    /// run, which takes 0.75 s on one.)
+    pub(super) fn fill<T>(&mut self, fill: impl FnOnce(&mut [u8]) -> T) -> T {
+        let is_fresh = mem::take(&mut self.is_fresh);
+        if !is_fresh || self.len() < AHEAD_BYTES {
+            return fill(self);
+        }
+        let memory: &mut [u8] = self;
+        let (start, len) = (memory.as_mut_ptr().expose_provenance(), memory.len());
+        let is_filled = AtomicBool::new(false);
+        let provide_all = || {
+            let mut at = 0;
+            while at < len && !is_filled.load(Ordering::Relaxed) {
+                if !provide(start + at, PROVIDED_BYTES.min(len - at)) {
+                    return;
+                }
+                at += PROVIDED_BYTES;
+            }
+        };
+        thread::scope(|scope| {
+            // Where there can be no other thread it takes longer, and nothing else.
+            let _ = thread::Builder::new().name("memory".into()).spawn_scoped(scope, provide_all);
+            let filled = fill(memory);
+            is_filled.store(true, Ordering::Relaxed);
+            filled
+        })
+    }
+}
+
+/// Has the system provide the pages of some memory, which has to begin with one. Says whether it did.
+#[cfg(target_os = "linux")]
+#[allow(unsafe_code)]
+fn provide(start: usize, len: usize) -> bool {
+    let start = std::ptr::with_exposed_provenance_mut(start);
+    // SAFETY: the memory stays mapped until the caller's scope ends, and no byte of it is changed.
+    unsafe { rustix::mm::madvise(start, len, rustix::mm::Advice::LinuxPopulateWrite) }.is_ok()
+}
+
+#[cfg(not(target_os = "linux"))]
+fn provide(_: usize, _: usize) -> bool {
+    false
+}
+
+impl Deref for Memory {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        self.map.as_deref().unwrap_or_default()
+    }
+}
+
+impl DerefMut for Memory {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        self.map.as_deref_mut().unwrap_or_default()
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        if let Some(map) = self.map.take().filter(|map| map.len() <= self.home.most) {
+            // Where a piece is kept already, this one is freed.
+            let _ = self.home.give.try_send(map);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MOST: usize = 64 << 20;
+
+    #[test]
+    fn memory_is_used_again_unless_it_is_too_small_or_too_large_to_be_kept() {
+        let spare = Spare::new(MOST);
+        let address = |memory: &Memory| memory.as_ptr() as usize;
+        let first = spare.take(1 << 20).unwrap();
+        let of_first = address(&first);
+        drop(first);
+        let again = spare.take(1 << 19).unwrap();
+        assert_eq!((address(&again), again.is_fresh), (of_first, false));
+        drop(again);
+        assert!(spare.take(2 << 20).unwrap().is_fresh);
+        drop(spare.take(2 * MOST).unwrap());
+        assert!(spare.take(1).unwrap().len() < MOST, "what is too large is freed");
+    }
+
+    #[test]
+    fn what_is_filled_ahead_holds_what_was_written() {
+        let spare = Spare::new(MOST);
+        for bytes in [0, 1, 4_097, AHEAD_BYTES - 1, AHEAD_BYTES + 1] {
+            let mut memory = spare.take(bytes).unwrap();
+            memory.fill(|memory| memory.iter_mut().enumerate().for_each(|(n, byte)| *byte = n as u8));
+            assert!(memory.iter().enumerate().all(|(n, byte)| *byte == n as u8), "{bytes}");
+        }
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn memory_that_is_hardly_written_to_is_hardly_provided() {
+        let mut memory = Spare::new(MOST).take(1 << 30).unwrap();
+        memory.fill(|memory| memory[0] = 1);
+        let start = memory.as_ptr() as usize;
+        let maps = std::fs::read_to_string("/proc/self/smaps").unwrap();
+        let mapping = maps.split_once(&format!("{start:x}-")).unwrap().1;
+        let resident = mapping.lines().find_map(|line| line.strip_prefix("Rss:")).unwrap();
+        let kib: u64 = resident.trim().trim_end_matches(" kB").parse().unwrap();
+        assert!(kib < 512 << 10, "{kib} KiB of 1 GiB");
+    }
+}
