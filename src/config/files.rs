@@ -31,14 +31,18 @@ impl Config {
     /// their folders must be there.
     pub(super) fn check_files(&self) -> Result<(), Failure> {
         let files = self.named_files();
+        let beside = BESIDE_STATE_FILE.map(|suffix| with_suffix(&real_path(&self.state_file), suffix));
         for (i, Named { setting, path, real }) in files.iter().enumerate() {
             let wrong =
                 |what: String| Err(Failure::usage(format!("{setting} names {}, {what}", path.display())));
             if let Some(Named { setting: other, .. }) = files[..i].iter().find(|other| other.real == *real) {
-                return Err(Failure::usage(format!(
-                    "{other} and {setting} both name {}: give each a file of its own",
-                    path.display()
-                )));
+                return wrong(format!("and so does {other}: give each a file of its own"));
+            }
+            if beside.contains(real) {
+                return wrong(
+                    "which is kept beside the state file (SPOOL_STATE_FILE): give it a file of its own"
+                        .into(),
+                );
             }
             if *setting != "--replay" && self.is_archive(path, real) {
                 return wrong(
@@ -60,13 +64,7 @@ impl Config {
     fn named_files(&self) -> Vec<Named> {
         let mut files = match &self.task {
             Task::Replay { path, .. } => vec![Named::new("--replay", path)],
-            _ => {
-                let state = Named::new("SPOOL_STATE_FILE", &self.state_file);
-                let beside = BESIDE_STATE_FILE.map(|suffix| {
-                    Named::new("SPOOL_STATE_FILE (with what is beside it)", &with_suffix(&state.real, suffix))
-                });
-                std::iter::once(state).chain(beside).collect()
-            }
+            _ => vec![Named::new("SPOOL_STATE_FILE", &self.state_file)],
         };
         let mut add = |setting, path: &Path| files.push(Named::new(setting, path));
         if let Some(path) = &self.dead_letters {
