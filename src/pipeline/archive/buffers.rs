@@ -40,8 +40,8 @@ impl Buffers {
     /// [`ArchiveError::Unavailable`] where the file cannot be read or there is no memory for it,
     /// [`ArchiveError::Broken`] where it holds no database.
     pub fn read(&mut self, path: &Path) -> Result<Image, ArchiveError> {
-        let (file, len) = read_file(path, Limits::DEFAULT.file_bytes, &self.files)?;
-        self.unpack(file.get(..len).unwrap_or_default())
+        let file = read_file(path, Limits::DEFAULT.file_bytes, &self.files)?;
+        self.unpack(&file)
     }
 
     /// Unzips an archive whose `file` is in memory already.
@@ -60,9 +60,8 @@ impl Default for Buffers {
     }
 }
 
-/// Reads a file, but no more of it than one byte beyond `limit`: enough to see that it is too large. Returns memory that
-/// begins with its bytes, and how many these are.
-fn read_file(path: &Path, limit: u64, spare: &Spare) -> Result<(Memory, usize), ArchiveError> {
+/// Reads a file, but no more of it than one byte beyond `limit`: enough to see that it is too large.
+fn read_file(path: &Path, limit: u64, spare: &Spare) -> Result<Memory, ArchiveError> {
     let unavailable = |error: io::Error| ArchiveError::Unavailable(format!("cannot be read: {error}"));
     // Asked before it is opened, since opening a FIFO would wait for its writer.
     let metadata = fs::metadata(path).map_err(unavailable)?;
@@ -74,13 +73,12 @@ fn read_file(path: &Path, limit: u64, spare: &Spare) -> Result<(Memory, usize), 
     let expected = metadata.len().min(limit).saturating_add(1);
     let expected = usize::try_from(expected).map_err(|_| ArchiveError::out_of_memory())?;
     let mut memory = spare.take(expected)?;
-    let read = memory.fill(|memory| read_all(&file, memory.get_mut(..expected).unwrap_or_default()));
-    match read.map_err(unavailable)? {
-        read if read == expected && metadata.len() <= limit => {
-            Err(ArchiveError::Unavailable("cannot be read: it grows while it is read".to_owned()))
-        }
-        read => Ok((memory, read)),
+    let read = memory.fill(|memory| read_all(&file, memory)).map_err(unavailable)?;
+    if read == expected && metadata.len() <= limit {
+        return Err(ArchiveError::Unavailable("cannot be read: it grows while it is read".to_owned()));
     }
+    memory.truncate(read);
+    Ok(memory)
 }
 
 /// Reads to the end of a file, or until the memory is full.

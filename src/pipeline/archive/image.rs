@@ -35,7 +35,7 @@ impl Image {
         check_last_page(database)?;
         forget_wal_mode(database);
         // Nothing of an earlier archive is to be found behind the end of this one.
-        slack.iter_mut().take(SLACK_BYTES).for_each(|byte| *byte = 0);
+        slack.fill(0);
         Ok(Self { memory, len })
     }
 }

@@ -44,7 +44,7 @@ impl Spare {
         Self { home: Home { give, most }, take }
     }
 
-    /// Memory for so many bytes at least, of any content.
+    /// Memory of so many bytes, of any content.
     ///
     /// # Errors
     ///
@@ -52,11 +52,12 @@ impl Spare {
     pub(super) fn take(&self, bytes: usize) -> Result<Memory, ArchiveError> {
         let home = self.home.clone();
         if let Some(spare) = self.take.try_recv().ok().filter(|spare| spare.len() >= bytes) {
-            return Ok(Memory { map: Some(spare), is_fresh: false, home });
+            return Ok(Memory { map: Some(spare), len: bytes, is_fresh: false, home });
         }
         // Room for a somewhat larger archive: those that follow each other are about of a size.
         let fresh = MmapMut::map_anon(bytes.saturating_add(bytes / 8).max(1));
-        Ok(Memory { map: Some(fresh.map_err(|_| ArchiveError::out_of_memory())?), is_fresh: true, home })
+        let map = Some(fresh.map_err(|_| ArchiveError::out_of_memory())?);
+        Ok(Memory { map, len: bytes, is_fresh: true, home })
     }
 }
 
@@ -64,11 +65,18 @@ impl Spare {
 pub(super) struct Memory {
     /// There until the end.
     map: Option<MmapMut>,
+    /// Bytes of it that were asked for.
+    len: usize,
     is_fresh: bool,
     home: Home,
 }
 
 impl Memory {
+    /// Leaves the first so many bytes.
+    pub(super) fn truncate(&mut self, len: usize) {
+        self.len = self.len.min(len);
+    }
+
     /// Has `fill` write to the memory, from front to back. Where that is fresh and large, another thread has the system
     /// provide it ahead of the writing.
     ///
@@ -120,13 +128,13 @@ impl Deref for Memory {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        self.map.as_deref().unwrap_or_default()
+        self.map.as_deref().and_then(|map| map.get(..self.len)).unwrap_or_default()
     }
 }
 
 impl DerefMut for Memory {
     fn deref_mut(&mut self) -> &mut [u8] {
-        self.map.as_deref_mut().unwrap_or_default()
+        self.map.as_deref_mut().and_then(|map| map.get_mut(..self.len)).unwrap_or_default()
     }
 }
 
@@ -157,7 +165,10 @@ mod tests {
         drop(again);
         assert!(spare.take(2 << 20).unwrap().is_fresh);
         drop(spare.take(2 * MOST).unwrap());
-        assert!(spare.take(1).unwrap().len() < MOST, "what is too large is freed");
+        assert!(!spare.take(2 << 20).unwrap().is_fresh);
+        let large = Spare::new(MOST);
+        drop(large.take(2 * MOST).unwrap());
+        assert!(large.take(1).unwrap().is_fresh, "what is too large is freed");
     }
 
     #[test]
