@@ -242,10 +242,10 @@ impl Run {
         let archive = |name: &str| archives[name].as_u64().unwrap_or_else(|| panic!("archives.{name}"));
         let sum: u64 = ["already_done", "processed", "failed", "pending"].map(archive).iter().sum();
         self.check(archive("discovered") == sum, "the archives add up");
-        self.check(
-            summary["exit_code"].as_i64() == self.code.map(i64::from),
-            "the summary tells the exit code",
-        );
+        // A run may be killed between its summary and its end.
+        let told = summary["exit_code"].as_i64();
+        let killed = self.code == Some(128 + 9);
+        self.check(killed || told == self.code.map(i64::from), "the summary tells the exit code");
         let signalled = matches!(self.code, Some(130 | 143));
         self.check(!signalled || summary["interrupted"] == true, "an interrupted run says so");
         let complete = matches!(self.code, Some(0 | 3)) && summary["interrupted"] == false;
