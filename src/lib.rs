@@ -29,6 +29,7 @@ pub mod config;
 pub mod elasticsearch;
 pub mod exit;
 pub mod finding;
+pub mod http;
 pub mod logging;
 pub mod metrics;
 pub mod monitor;

@@ -7,24 +7,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc2822;
-use ureq::http::header::{AUTHORIZATION, CONTENT_TYPE, DATE, EXPECT, RETRY_AFTER};
+use ureq::http::header::{AUTHORIZATION, CONTENT_TYPE, DATE, EXPECT};
 use ureq::http::request::Builder;
 use ureq::http::{HeaderMap, HeaderValue, Method, Request};
-use ureq::unversioned::transport::DefaultConnector;
 use ureq::{Agent, AsSendBody};
 
-use super::resolver::Remembering;
-use super::{TransportError, tls};
 use crate::config;
 use crate::exit::Failure;
+use crate::http::{self, TransportError, retry_after};
 use crate::secret::Secret;
 
 /// Characters of a server's error text that are passed on at most.
 const MAX_REASON_CHARS: usize = 400;
-
-const USER_AGENT: &str = concat!("megastream_ingest/", env!("CARGO_PKG_VERSION"));
 
 /// The bounds of one request.
 #[derive(Clone, Copy, Debug)]
@@ -81,7 +75,7 @@ pub struct Reply {
     pub status: u16,
     /// How long the server asks to wait.
     pub retry_after: Option<Duration>,
-    /// The body; empty for HEAD.
+    /// The body.
     pub body: Vec<u8>,
 }
 
@@ -181,15 +175,6 @@ impl Client {
         Ok((reply, date))
     }
 
-    /// `HEAD`. Path and errors as for [`Client::get`].
-    ///
-    /// # Errors
-    ///
-    /// As for [`Client::get`].
-    pub fn head(&self, path: &str) -> Result<Reply, TransportError> {
-        self.run(self.request(Method::HEAD, path), ())
-    }
-
     /// `POST`. The body is sent from where it lies, under its `Content-Length`.
     ///
     /// # Errors
@@ -257,20 +242,16 @@ impl Client {
 }
 
 fn agent(settings: &config::Elasticsearch, limits: Limits) -> Result<Agent, Failure> {
-    let config = Agent::config_builder()
-        .tls_config(tls::config(settings)?)
-        // A redirect is returned as the reply that it is, and no proxy of the environment is used:
-        // the credentials go to no host but the configured one.
-        .max_redirects(0)
-        .proxy(None)
-        .http_status_as_error(false)
-        .user_agent(USER_AGENT)
-        .accept_encoding("")
-        .timeout_connect(Some(limits.connect))
-        .max_idle_connections(limits.idle_connections)
-        .max_idle_connections_per_host(limits.idle_connections)
-        .build();
-    Ok(Agent::with_parts(config, DefaultConnector::new(), Remembering::default()))
+    http::agent(&http::Settings {
+        ca_cert: settings.ca_cert.as_deref(),
+        is_https: settings.url.starts_with("https:"),
+        skip_tls_verify: settings.skip_tls_verify,
+        connect_limit: limits.connect,
+        // A request as a whole has its limit.
+        head_limit: None,
+        read_limit: None,
+        idle_connections: limits.idle_connections,
+    })
 }
 
 /// The header with the key, marked as sensitive so that no `Debug` prints it.
@@ -280,23 +261,6 @@ fn authorization(settings: &config::Elasticsearch) -> Result<HeaderValue, Failur
     })?;
     value.set_sensitive(true);
     Ok(value)
-}
-
-/// How long the server asks to be left alone: so many seconds, or until a time of day, which is read by the server's own
-/// clock where the reply tells it.
-pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let text = |name| headers.get(name)?.to_str().ok().map(str::trim);
-    let after = text(RETRY_AFTER)?;
-    if let Ok(seconds) = after.parse() {
-        return Some(Duration::from_secs(seconds));
-    }
-    let now = text(DATE).and_then(http_date).unwrap_or_else(OffsetDateTime::now_utc);
-    // A time that has passed is no reason to wait.
-    Some(Duration::try_from(http_date(after)? - now).unwrap_or_default())
-}
-
-fn http_date(text: &str) -> Option<OffsetDateTime> {
-    OffsetDateTime::parse(text, &Rfc2822).ok()
 }
 
 #[cfg(test)]

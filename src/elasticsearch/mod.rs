@@ -8,12 +8,7 @@ pub mod mapping;
 pub(crate) mod outcome;
 pub mod preflight;
 pub mod primaries;
-pub(crate) mod resolver;
 pub mod schema;
-pub(crate) mod tls;
-mod transport_error;
 pub mod url;
 
-pub(crate) use client::retry_after;
 pub use schema::{POSTS, TOMBSTONES};
-pub use transport_error::TransportError;

@@ -21,9 +21,9 @@ use super::encode::document::write_post;
 use super::sender::Deliver;
 use super::sender::bulk::Bulk;
 use super::{Action, ActionKind, Archive, Batch, Outcomes, Version};
-use crate::elasticsearch::TransportError;
 use crate::elasticsearch::client::{ContentType, Reply};
 use crate::elasticsearch::schema::VECTOR_FIELDS;
+use crate::http::TransportError;
 use crate::timestamp::now_millis;
 
 /// Posts that are tried before the server is taken for one that reads arrays only.

@@ -15,9 +15,10 @@ use std::fmt;
 use super::client::{Client, Reply};
 use super::outcome::is_unavailable;
 use super::primaries::Primaries;
-use super::{POSTS, TOMBSTONES, TransportError};
+use super::{POSTS, TOMBSTONES};
 use crate::exit::{ExitCode, Failure};
 use crate::finding::{Check, Status};
+use crate::http::TransportError;
 
 use privileges::Grants;
 pub use target::{Target, VectorMapping};

@@ -4,9 +4,9 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::Bulk;
-use crate::elasticsearch::TransportError;
 use crate::elasticsearch::client::{Client, ContentType, Reply};
 use crate::exit::{ExitCode, Failure};
+use crate::http::TransportError;
 use crate::pipeline::sender::patience::Patience;
 use crate::pipeline::sender::reply::{Answer, Item, Operation, Refusal, judge_answer, judge_items};
 use crate::pipeline::sender::throttle::{Permit, Stopped};

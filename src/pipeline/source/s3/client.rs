@@ -10,16 +10,14 @@ use serde::Deserialize;
 use time::OffsetDateTime;
 use ureq::http::header::HeaderName;
 use ureq::http::{HeaderMap, HeaderValue, Request, Response};
-use ureq::unversioned::transport::DefaultConnector;
 use ureq::{Agent, Body};
 use url::Url;
 
 use super::credentials::{CredentialError, Credentials, Provider};
 use super::signature::sign;
 use crate::config::s3::S3;
-use crate::elasticsearch::resolver::Remembering;
-use crate::elasticsearch::{TransportError, retry_after, tls};
 use crate::exit::Failure;
+use crate::http::{self, TransportError, retry_after};
 
 /// Time for name, TCP connection and TLS handshake.
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
@@ -39,8 +37,6 @@ const ERROR_BYTES: u64 = 64 << 10;
 
 /// Characters of a server's error text that are passed on at most.
 const MAX_REASON_CHARS: usize = 400;
-
-const USER_AGENT: &str = concat!("megastream_ingest/", env!("CARGO_PKG_VERSION"));
 
 /// Why there is no object and no listing. No text in it holds a credential.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -223,22 +219,15 @@ fn agent(settings: &S3) -> Result<Agent, Failure> {
     let is_https = settings.endpoint.as_ref().is_none_or(|url| url.starts_with("https:"))
         || asks_sts && sources.sts_url.starts_with("https:")
         || sources.container.as_ref().is_some_and(|container| container.url.starts_with("https:"));
-    let config = Agent::config_builder()
-        .tls_config(tls::config_of(settings.ca_cert.as_deref(), is_https, false)?)
-        // A redirect is an error, and no proxy of the environment is used: the credentials go to no host but the
-        // one that they are for.
-        .max_redirects(0)
-        .proxy(None)
-        .http_status_as_error(false)
-        .user_agent(USER_AGENT)
-        .accept_encoding("")
-        .timeout_connect(Some(CONNECT_LIMIT))
-        .timeout_recv_response(Some(REPLY_LIMIT))
-        .timeout_per_read(Some(READ_LIMIT))
-        .max_idle_connections(MAX_IDLE_CONNECTIONS)
-        .max_idle_connections_per_host(MAX_IDLE_CONNECTIONS)
-        .build();
-    Ok(Agent::with_parts(config, DefaultConnector::new(), Remembering::default()))
+    http::agent(&http::Settings {
+        ca_cert: settings.ca_cert.as_deref(),
+        is_https,
+        skip_tls_verify: false,
+        connect_limit: CONNECT_LIMIT,
+        head_limit: Some(REPLY_LIMIT),
+        read_limit: Some(READ_LIMIT),
+        idle_connections: MAX_IDLE_CONNECTIONS,
+    })
 }
 
 /// The body of an error reply.

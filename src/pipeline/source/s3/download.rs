@@ -13,8 +13,8 @@ use ureq::http::{HeaderMap, HeaderName, Response};
 use super::Object;
 use super::client::{Client, GetError};
 use super::insistence::Insistence;
-use crate::elasticsearch::TransportError;
 use crate::exit::{ExitCode, Failure};
+use crate::http::TransportError;
 use crate::pipeline::archive::{ArchiveError, Limits};
 use crate::shutdown::Stop;
 

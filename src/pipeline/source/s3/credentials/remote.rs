@@ -13,7 +13,7 @@ use ureq::{Agent, AsSendBody};
 
 use super::{Credentials, Step};
 use crate::config::s3::{Container, WebIdentity};
-use crate::elasticsearch::TransportError;
+use crate::http::TransportError;
 use crate::regular_file;
 use crate::secret::Secret;
 use crate::timestamp::parse_rfc3339_millis;

@@ -39,7 +39,7 @@ impl std::error::Error for TransportError {}
 
 impl TransportError {
     /// The same for an error that came after the head of the reply.
-    pub(super) fn after_the_head(self) -> Self {
+    pub(crate) fn after_the_head(self) -> Self {
         match self {
             Self::Interrupted(why) => Self::Cut(why),
             other => other,

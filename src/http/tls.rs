@@ -7,34 +7,18 @@ use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, TlsProvider, parse_pem};
 
-use crate::config;
+use super::Settings;
 use crate::exit::Failure;
 use crate::regular_file;
 
-/// The TLS configuration for the given settings: the system's roots and those of the CA file.
+/// The TLS configuration: the system's roots and those of the CA file.
 ///
 /// # Errors
 ///
 /// A usage failure where the CA file cannot be read or holds no certificate, or where nothing is trusted.
-pub(super) fn config(settings: &config::Elasticsearch) -> Result<TlsConfig, Failure> {
-    let is_https = settings.url.starts_with("https:");
-    config_of(settings.ca_cert.as_deref(), is_https, settings.skip_tls_verify)
-}
-
-/// The same for any server: with the roots of a CA file, where named, and checks, unless left out.
-///
-/// # Errors
-///
-/// As for [`config`].
-pub(crate) fn config_of(
-    ca_cert: Option<&Path>,
-    is_https: bool,
-    skip_tls_verify: bool,
-) -> Result<TlsConfig, Failure> {
-    let mut roots = match ca_cert {
-        Some(path) => read_roots(path)?,
-        None => Vec::new(),
-    };
+pub(super) fn config(settings: &Settings<'_>) -> Result<TlsConfig, Failure> {
+    let &Settings { ca_cert, is_https, skip_tls_verify, .. } = settings;
+    let mut roots = ca_cert.map(read_roots).transpose()?.unwrap_or_default();
     // Reading the system's roots takes milliseconds of processor time, so it is left out where nobody asks.
     if is_https && !skip_tls_verify {
         roots.extend(system_roots());
@@ -84,15 +68,21 @@ fn refused(path: &Path, why: &str) -> Failure {
 
 #[cfg(test)]
 mod tests {
-    use std::path::PathBuf;
+    use std::time::Duration;
 
     use super::*;
     use crate::exit::ExitCode;
-    use crate::secret::Secret;
 
-    fn settings(url: &str, ca_cert: Option<PathBuf>) -> config::Elasticsearch {
-        let (url, api_key) = (url.to_owned(), Secret::new("a2V5"));
-        config::Elasticsearch { url, api_key, skip_tls_verify: false, ca_cert }
+    fn settings(is_https: bool, ca_cert: Option<&Path>) -> Settings<'_> {
+        Settings {
+            ca_cert,
+            is_https,
+            skip_tls_verify: false,
+            connect_limit: Duration::from_secs(1),
+            head_limit: None,
+            read_limit: None,
+            idle_connections: 1,
+        }
     }
 
     #[test]
@@ -104,7 +94,7 @@ mod tests {
             if let Some(text) = text {
                 std::fs::write(&path, text).unwrap();
             }
-            let failure = config(&settings("https://es.example", Some(path))).unwrap_err();
+            let failure = config(&settings(true, Some(&path))).unwrap_err();
             assert_eq!(failure.code, ExitCode::Usage, "{name}");
             assert!(failure.message.contains("ELASTICSEARCH_CA_CERT / --ca-cert"), "{failure}");
             assert!(failure.message.contains(name), "{failure}");
@@ -120,7 +110,7 @@ mod tests {
 
     #[test]
     fn plain_http_reads_no_system_roots() {
-        let config = config(&settings("http://es.example", None)).unwrap();
+        let config = config(&settings(false, None)).unwrap();
         assert!(matches!(config.root_certs(), RootCerts::Specific(roots) if roots.is_empty()));
     }
 }
