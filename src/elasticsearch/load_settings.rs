@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 
 use super::client::{Client, ContentType, Limits};
 use super::flat::Values;
-use super::preflight::{PreflightError, answer};
+use super::preflight::error::{PreflightError, answer};
 use crate::config;
 use crate::exit::Failure;
 use crate::pipeline::ledger::state_file::{replace_file, sync_folder, with_suffix};

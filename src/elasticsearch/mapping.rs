@@ -3,7 +3,8 @@
 use serde_json::{Value, json};
 
 use super::client::{Client, ContentType, Reply};
-use super::preflight::{PreflightError, answer, lookup};
+use super::preflight::error::{PreflightError, answer};
+use super::preflight::lookup;
 use super::schema::{POSTS, TOMBSTONES, VECTOR_DIMS, VECTOR_FIELDS};
 
 /// Lucene refuses a document with a term of more than 32766 bytes, and a character of UTF-8 has up to four:

@@ -13,7 +13,7 @@ use serde::Deserialize;
 
 use super::client::Client;
 use super::outcome::is_not_offered;
-use super::preflight::{PreflightError, answer};
+use super::preflight::error::{PreflightError, answer};
 use super::{POSTS, TOMBSTONES};
 use crate::finding::Check;
 

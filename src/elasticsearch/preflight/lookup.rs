@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{PreflightError, answer};
+use super::error::{PreflightError, answer};
 use crate::elasticsearch::client::{Client, Reply};
 use crate::elasticsearch::outcome::is_not_offered;
 

@@ -4,22 +4,19 @@
 //! Every check is a pure function from replies to [`Check`]s; [`run`] only asks. Nothing is written, and
 //! nothing is asked that needs a cluster privilege: `GET /` answers 403 to a key made for the indices alone.
 
+pub(super) mod error;
 mod fields;
 pub(super) mod lookup;
 mod privileges;
 mod settings;
 mod target;
 
-use std::fmt;
-
-use super::client::{Client, Reply};
-use super::outcome::is_unavailable;
+use super::client::Client;
 use super::primaries::Primaries;
 use super::{POSTS, TOMBSTONES};
-use crate::exit::{ExitCode, Failure};
 use crate::finding::{Check, Status};
-use crate::http::TransportError;
 
+pub use error::PreflightError;
 use privileges::Grants;
 pub use target::{Target, VectorMapping};
 
@@ -44,51 +41,6 @@ pub struct Report {
     pub tombstones: Target,
     /// Where either acknowledges before it syncs: which processes hold their primary shards.
     pub unsynced: Option<Primaries>,
-}
-
-/// Why there is no [`Report`].
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum PreflightError {
-    /// At least one of the checks failed; waiting does not change that.
-    Refused(Vec<Check>),
-    /// Elasticsearch cannot be reached or cannot answer for now. The text says why.
-    Unavailable(String),
-}
-
-impl PreflightError {
-    pub(super) fn refused(name: &'static str, text: impl Into<String>) -> Self {
-        Self::Refused(vec![Check::failed(name, text)])
-    }
-
-    /// A reply that is none to the question asked.
-    pub(super) fn unexpected(name: &'static str, question: &str, reply: &Reply) -> Self {
-        Self::refused(name, format!("unexpected answer to {question}: {}", reply.reason()))
-    }
-}
-
-impl fmt::Display for PreflightError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            PreflightError::Unavailable(why) => write!(f, "Elasticsearch is unavailable: {why}"),
-            PreflightError::Refused(checks) => {
-                let failed = checks.iter().filter(|check| check.status == Status::Failed);
-                let texts: Vec<_> = failed.map(|check| format!("{}: {}", check.name, check.text)).collect();
-                write!(f, "preflight refused: {}", texts.join("; "))
-            }
-        }
-    }
-}
-
-impl std::error::Error for PreflightError {}
-
-impl From<PreflightError> for Failure {
-    fn from(error: PreflightError) -> Self {
-        let code = match error {
-            PreflightError::Refused(_) => ExitCode::Refused,
-            PreflightError::Unavailable(_) => ExitCode::Unavailable,
-        };
-        Failure::new(code, error.to_string())
-    }
 }
 
 /// Checks that the run can do its work with this server, key and pair of indices.
@@ -175,48 +127,6 @@ fn judge_flush(target: &Target, grants: &Grants) -> Option<Check> {
             ),
         )
     })
-}
-
-/// Sorts out what is no answer at all: a failed transport, a refused key, a server that cannot answer now.
-pub(super) fn answer(
-    client: &Client,
-    result: Result<Reply, TransportError>,
-) -> Result<Reply, PreflightError> {
-    let url = client.base_url();
-    match result {
-        Ok(reply) => sort_out(reply),
-        Err(error @ TransportError::Tls(_)) => Err(PreflightError::refused(
-            "certificate",
-            format!(
-                "{url}: {error}: name the issuer's root with ELASTICSEARCH_CA_CERT / --ca-cert, \
-                 and the host in ELASTICSEARCH_URL as in its certificate"
-            ),
-        )),
-        Err(error @ TransportError::Interrupted(_)) if url.starts_with("http:") => {
-            Err(PreflightError::Unavailable(format!("{url}: {error} (does the server expect https?)")))
-        }
-        Err(error) => Err(PreflightError::Unavailable(format!("{url}: {error}"))),
-    }
-}
-
-/// The part of [`answer`] that judges statuses which mean the same whatever was asked.
-fn sort_out(reply: Reply) -> Result<Reply, PreflightError> {
-    match reply.status {
-        300..=399 => Err(PreflightError::refused(
-            "connection",
-            format!(
-                "the server redirects (HTTP {}), which is not followed: \
-                 set ELASTICSEARCH_URL to where Elasticsearch itself answers",
-                reply.status
-            ),
-        )),
-        401 => Err(PreflightError::refused(
-            "credentials",
-            format!("ELASTICSEARCH_API_KEY is refused ({})", reply.reason()),
-        )),
-        _ if is_unavailable(&reply) => Err(PreflightError::Unavailable(reply.reason())),
-        _ => Ok(reply),
-    }
 }
 
 #[cfg(test)]

@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::{Needs, PreflightError, answer};
+use super::Needs;
+use super::error::{PreflightError, answer};
 use crate::elasticsearch::client::{Client, ContentType, Reply};
 use crate::finding::Check;
 

@@ -5,8 +5,12 @@ use std::net::TcpListener;
 use std::thread;
 
 use super::Status::{Failed, Ok as Fine, Warning};
+use super::error::answer;
 use super::*;
 use crate::config;
+use crate::elasticsearch::client::Reply;
+use crate::exit::{ExitCode, Failure};
+use crate::http::TransportError;
 use crate::secret::Secret;
 
 const RIGHT: &str = include_str!("../../../test_data/replies/preflight_right.json");

@@ -1,0 +1,96 @@
+//! Why a question that comes before the first document has no answer.
+
+use std::fmt;
+
+use crate::elasticsearch::client::{Client, Reply};
+use crate::elasticsearch::outcome::is_unavailable;
+use crate::exit::{ExitCode, Failure};
+use crate::finding::{Check, Status};
+use crate::http::TransportError;
+
+/// Why there is no [`Report`](super::Report).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PreflightError {
+    /// At least one of the checks failed; waiting does not change that.
+    Refused(Vec<Check>),
+    /// Elasticsearch cannot be reached or cannot answer for now. The text says why.
+    Unavailable(String),
+}
+
+impl PreflightError {
+    pub(in crate::elasticsearch) fn refused(name: &'static str, text: impl Into<String>) -> Self {
+        Self::Refused(vec![Check::failed(name, text)])
+    }
+
+    /// A reply that is none to the question asked.
+    pub(in crate::elasticsearch) fn unexpected(name: &'static str, question: &str, reply: &Reply) -> Self {
+        Self::refused(name, format!("unexpected answer to {question}: {}", reply.reason()))
+    }
+}
+
+impl fmt::Display for PreflightError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            PreflightError::Unavailable(why) => write!(f, "Elasticsearch is unavailable: {why}"),
+            PreflightError::Refused(checks) => {
+                let failed = checks.iter().filter(|check| check.status == Status::Failed);
+                let texts: Vec<_> = failed.map(|check| format!("{}: {}", check.name, check.text)).collect();
+                write!(f, "preflight refused: {}", texts.join("; "))
+            }
+        }
+    }
+}
+
+impl std::error::Error for PreflightError {}
+
+impl From<PreflightError> for Failure {
+    fn from(error: PreflightError) -> Self {
+        let code = match error {
+            PreflightError::Refused(_) => ExitCode::Refused,
+            PreflightError::Unavailable(_) => ExitCode::Unavailable,
+        };
+        Failure::new(code, error.to_string())
+    }
+}
+
+/// Sorts out what is no answer at all: a failed transport, a refused key, a server that cannot answer now.
+pub(in crate::elasticsearch) fn answer(
+    client: &Client,
+    result: Result<Reply, TransportError>,
+) -> Result<Reply, PreflightError> {
+    let url = client.base_url();
+    match result {
+        Ok(reply) => sort_out(reply),
+        Err(error @ TransportError::Tls(_)) => Err(PreflightError::refused(
+            "certificate",
+            format!(
+                "{url}: {error}: name the issuer's root with ELASTICSEARCH_CA_CERT / --ca-cert, \
+                 and the host in ELASTICSEARCH_URL as in its certificate"
+            ),
+        )),
+        Err(error @ TransportError::Interrupted(_)) if url.starts_with("http:") => {
+            Err(PreflightError::Unavailable(format!("{url}: {error} (does the server expect https?)")))
+        }
+        Err(error) => Err(PreflightError::Unavailable(format!("{url}: {error}"))),
+    }
+}
+
+/// The part of [`answer`] that judges statuses which mean the same whatever was asked.
+fn sort_out(reply: Reply) -> Result<Reply, PreflightError> {
+    match reply.status {
+        300..=399 => Err(PreflightError::refused(
+            "connection",
+            format!(
+                "the server redirects (HTTP {}), which is not followed: \
+                 set ELASTICSEARCH_URL to where Elasticsearch itself answers",
+                reply.status
+            ),
+        )),
+        401 => Err(PreflightError::refused(
+            "credentials",
+            format!("ELASTICSEARCH_API_KEY is refused ({})", reply.reason()),
+        )),
+        _ if is_unavailable(&reply) => Err(PreflightError::Unavailable(reply.reason())),
+        _ => Ok(reply),
+    }
+}
