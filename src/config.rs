@@ -1,6 +1,7 @@
 //! What a run is to do: the command line over the environment over the defaults, checked as a whole.
 //!
-//! Everything that can be wrong with the configuration is found here, before the first archive is opened.
+//! Everything that can be wrong with the settings themselves is found here; what is in the files that they name is
+//! found before the first archive is opened, too.
 
 mod files;
 mod resolve;
@@ -125,7 +126,7 @@ pub struct Config {
     pub summary: Option<Output>,
     /// Failed archives are taken up, too.
     pub retry_failed: bool,
-    /// How long an unavailable Elasticsearch is waited for; None: for ever.
+    /// How long an unavailable Elasticsearch or S3 is waited for; None: for ever.
     pub retry_budget: Option<Duration>,
     /// Which archives are this process's.
     pub shard: Shard,

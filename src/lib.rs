@@ -15,8 +15,8 @@
 //!   senders end. Workers and senders own the sending ends of the channel of events; when they end, the ledger does.
 //!   Nobody polls, and nobody sends "done".
 //! - A worker blocks on a full channel: that bounds memory. Senders are no pool tasks, so waiting for the network
-//!   never keeps a worker from decoding; but for the first post with vectors, if it has to be found out how the
-//!   server reads them ([`pipeline::vectors`]).
+//!   never keeps a worker from decoding; but for the first posts with vectors (one, as a rule), if it has to be found
+//!   out how the server reads them ([`pipeline::vectors`]).
 //! - Archives of a bucket are downloaded ahead of the workers, by threads that are no pool tasks either; a worker waits
 //!   for the next one as it waits for room in the channel.
 //! - The receipt (archive, row id, version) travels with each action of a batch; only judged answers reach the
@@ -28,6 +28,7 @@ pub mod cli;
 pub mod config;
 pub mod elasticsearch;
 pub mod exit;
+pub mod files;
 pub mod finding;
 pub mod http;
 pub mod logging;
@@ -36,7 +37,6 @@ pub mod monitor;
 pub mod options;
 pub mod pipeline;
 pub mod progress;
-pub mod regular_file;
 pub mod report;
 pub mod run;
 pub mod secret;

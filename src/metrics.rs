@@ -14,9 +14,9 @@ use std::time::{Duration, Instant};
 
 use crate::config::{Config, Mode};
 use crate::exit::ExitCode;
+use crate::files;
 use crate::pipeline::sender::throttle::Health;
 use crate::progress::{Figures, ServerFigures};
-use crate::regular_file::create_temporary;
 use crate::report::{Archives, Requests, mode_name};
 
 #[cfg(test)]
@@ -88,27 +88,18 @@ impl MetricsFile {
 /// The temporary name does not end in `.prom`, so that the collector passes it over. Nothing is synced to disk: the
 /// figures are of this moment, and after a power failure nobody is interested in the last ones.
 fn replace(path: &Path, text: &str) -> io::Result<()> {
-    let mut temporary = path.as_os_str().to_owned();
-    temporary.push(format!(".{}.tmp", process::id()));
-    let temporary = PathBuf::from(temporary);
-    let written = create_temporary(&temporary, path).and_then(|mut file| file.write_all(text.as_bytes()));
-    let replaced = written.and_then(|()| fs::rename(&temporary, path));
-    if replaced.is_err() {
-        // What is half written must not stay behind; the error to report is the first one.
-        let _ = fs::remove_file(&temporary);
-    }
-    replaced
+    let temporary = files::beside(path, &format!(".{}.tmp", process::id()));
+    files::replace_by(&temporary, path, |file| file.write_all(text.as_bytes()))
 }
 
 /// Removes temporary files that killed runs have left: those of the last minute may be of one that is running.
 fn reap_temporaries(path: &Path) {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let Some(name) = path.file_name().and_then(|name| name.to_str()) else { return };
     let is_temporary = |file: &str| {
         let id = file.strip_prefix(name).and_then(|rest| rest.strip_prefix('.')?.strip_suffix(".tmp"));
         id.is_some_and(|id| !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_digit()))
     };
-    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+    for entry in fs::read_dir(files::folder_of(path)).into_iter().flatten().flatten() {
         let modified = entry.metadata().and_then(|metadata| metadata.modified()).ok();
         let is_old =
             modified.and_then(|time| time.elapsed().ok()).is_some_and(|age| age >= LEFT_BEHIND_AFTER);
@@ -122,12 +113,8 @@ fn reap_temporaries(path: &Path) {
 /// The time of the last success in an earlier run's file, milliseconds since 1970. A file that cannot be read or
 /// is something else has none.
 fn earlier_success(path: &Path) -> Option<i64> {
-    // Opening a pipe would wait for its writer.
-    if !fs::metadata(path).ok()?.is_file() {
-        return None;
-    }
     let mut bytes = Vec::new();
-    fs::File::open(path).ok()?.take(MOST_READ).read_to_end(&mut bytes).ok()?;
+    files::open(path).ok()?.take(MOST_READ).read_to_end(&mut bytes).ok()?;
     let text = String::from_utf8(bytes).ok()?;
     let value =
         text.lines().find_map(|l| l.strip_prefix(PREFIX)?.strip_prefix(LAST_SUCCESS)?.strip_prefix(' '));

@@ -245,7 +245,7 @@ fn rate(rows: u64, time: Duration) -> f64 {
     if time.is_zero() { 0.0 } else { rows as f64 / time.as_secs_f64() }
 }
 
-/// A time in the largest unit that it has two of.
+/// A time in the largest unit of which it has at least two.
 pub fn in_words(seconds: i64) -> String {
     match seconds {
         ..120 => format!("{seconds} s"),

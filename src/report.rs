@@ -184,7 +184,7 @@ pub fn mode_name(mode: Mode) -> &'static str {
     }
 }
 
-/// The one place where the exit code of a run is decided. One that is `cut_short` did not come to the point where it
+/// The exit code of a run, but for a summary that cannot be written. One that is `cut_short` did not come to the point where it
 /// takes something up: that nothing is pending then means nothing.
 pub fn exit_code(
     mode: Mode,

@@ -6,6 +6,7 @@ use std::io;
 use std::path::Path;
 
 use crate::config::{Config, Output};
+use crate::files::folder_of;
 use crate::finding::Check;
 
 /// Less free space than this is worth a word: it holds some 20,000 dead letters with their documents, or the state of
@@ -78,11 +79,6 @@ fn judge_space(folder: &Path, free: u64) -> Check {
             "{text}: a run stops, and marks nothing more, when the state or dead letters cannot be written; free some"
         ),
     )
-}
-
-/// The folder that a file is in.
-fn folder_of(path: &Path) -> &Path {
-    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// Whether a file could be written, without writing it.

@@ -4,9 +4,8 @@ use std::path::{Path, PathBuf};
 
 use super::{Config, Output, Source, Task};
 use crate::exit::Failure;
-use crate::pipeline::ledger::state_file::with_suffix;
+use crate::files::{beside, folder_of, real_path};
 use crate::pipeline::source::ARCHIVE_SUFFIX;
-use crate::regular_file::{folder_of, real_path};
 
 /// What is kept beside the state file under its name and one of these.
 const BESIDE_STATE_FILE: [&str; 3] = [".lock", ".tmp", ".load_settings.json"];
@@ -31,14 +30,14 @@ impl Config {
     /// their folders must be there.
     pub(super) fn check_files(&self) -> Result<(), Failure> {
         let files = self.named_files();
-        let beside = BESIDE_STATE_FILE.map(|suffix| with_suffix(&real_path(&self.state_file), suffix));
+        let state_files = BESIDE_STATE_FILE.map(|suffix| beside(&real_path(&self.state_file), suffix));
         for (i, Named { setting, path, real }) in files.iter().enumerate() {
             let wrong =
                 |what: String| Err(Failure::usage(format!("{setting} names {}, {what}", path.display())));
             if let Some(Named { setting: other, .. }) = files[..i].iter().find(|other| other.real == *real) {
                 return wrong(format!("and so does {other}: give each a file of its own"));
             }
-            if beside.contains(real) {
+            if state_files.contains(real) {
                 return wrong(
                     "which is kept beside the state file (SPOOL_STATE_FILE): give it a file of its own"
                         .into(),

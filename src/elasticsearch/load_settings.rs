@@ -24,9 +24,8 @@ use super::flat::Values;
 use super::preflight::error::{PreflightError, answer};
 use crate::config;
 use crate::exit::Failure;
-use crate::pipeline::ledger::state_file::{replace_file, sync_folder, with_suffix};
+use crate::files;
 use crate::pipeline::sender::limiter::back_off;
-use crate::regular_file;
 pub use changes::{Changes, LoadedIndices};
 use changes::{Update, is_tuned};
 use replies::{gone, judge_update, parse_settings};
@@ -66,7 +65,7 @@ pub fn left_changed(state_file: &Path) -> Result<bool, Failure> {
 }
 
 fn record_path(state_file: &Path) -> PathBuf {
-    with_suffix(&regular_file::real_path(state_file), ".load_settings.json")
+    files::beside(&files::real_path(state_file), ".load_settings.json")
 }
 
 impl LoadSettings {
@@ -80,7 +79,7 @@ impl LoadSettings {
         let path = record_path(state_file);
         let record = read_record(&path)?;
         // What a killed run was about to write. Where it cannot be removed, writing will say so.
-        let _ = regular_file::reap(&with_suffix(&path, ".tmp"));
+        let _ = files::reap(&files::temporary_of(&path));
         Ok(Self { client, path, record })
     }
 
@@ -126,7 +125,7 @@ impl LoadSettings {
 
     fn write(&self) -> Result<(), Failure> {
         let text = serde_json::to_vec_pretty(&self.record).map_err(io::Error::from);
-        text.and_then(|text| replace_file(&self.path, &text)).map_err(|error| {
+        text.and_then(|text| files::replace(&self.path, &text)).map_err(|error| {
             Failure::run(format!(
                 "--bulk-load-settings: no index setting is changed, since what is set now cannot be written down in \
                  {}: {error}; make its folder writable",
@@ -198,7 +197,7 @@ impl LoadSettings {
     /// Where it cannot be removed.
     pub fn forget(&mut self) -> Result<(), Failure> {
         self.record = Record::new();
-        match fs::remove_file(&self.path).and_then(|()| sync_folder(&self.path)) {
+        match fs::remove_file(&self.path).and_then(|()| files::sync_folder(&self.path)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Failure::run(format!(
                 "the index settings are back, but {} cannot be removed: {error}; remove it",
                 self.path.display()
@@ -290,7 +289,7 @@ impl LoadSettings {
 }
 
 fn read_record(path: &Path) -> Result<Record, Failure> {
-    let text = match regular_file::read(path) {
+    let text = match files::read(path) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Record::new()),
         Err(error) => return Err(unusable(path, &error)),

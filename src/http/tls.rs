@@ -9,7 +9,7 @@ use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, TlsProvider, parse_p
 
 use super::Settings;
 use crate::exit::Failure;
-use crate::regular_file;
+use crate::files;
 
 /// The TLS configuration: the system's roots and those of the CA file.
 ///
@@ -45,7 +45,7 @@ fn system_roots() -> Vec<Certificate<'static>> {
 
 /// The certificates of a PEM file, at least one.
 fn read_roots(path: &Path) -> Result<Vec<Certificate<'static>>, Failure> {
-    let pem = regular_file::read(path).map_err(|error| refused(path, &error.to_string()))?;
+    let pem = files::read(path).map_err(|error| refused(path, &error.to_string()))?;
     parse_roots(&pem).map_err(|why| refused(path, &why))
 }
 

@@ -8,6 +8,8 @@
 //! Every row that a stage has read reaches the ledger exactly once, as part of an [`Event`]:
 //! settled, or explicitly unsettled. That is what makes the summary add up.
 
+// The stages in order; `worker` and `replay` are what carries out the first four.
+
 pub mod source;
 
 pub mod archive;
@@ -16,19 +18,25 @@ pub mod decode;
 
 pub mod encode;
 
-pub mod outlet;
-
 pub mod sender;
 
 pub mod ledger;
 
-pub mod vectors;
+// Who reads: archives on the pool, or a dead-letter file; and where both hand on what they have read.
 
 pub mod worker;
 
 pub mod replay;
 
+pub mod outlet;
+
+// What spans the stages: how the server reads vectors, and why the index is right in the end.
+
+pub mod vectors;
+
 pub mod convergence;
+
+// What passes between them.
 
 mod message;
 

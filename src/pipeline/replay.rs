@@ -168,7 +168,7 @@ mod tests {
     struct Came {
         batches: Vec<Batch>,
         /// Outcomes told by the way.
-        lots: Vec<Outcomes>,
+        chunks: Vec<Outcomes>,
         /// What the end told.
         outcomes: Outcomes,
         end: ArchiveEnd,
@@ -184,13 +184,13 @@ mod tests {
         let replay = Replay { file: Arc::new(file), limits, buffers, account_deletions: false, stop };
         replay.run(Lines::new(reader, longest), batch_sender, event_sender);
         let batches: Vec<Batch> = batches.iter().collect();
-        let mut lots = Vec::new();
+        let mut chunks = Vec::new();
         for event in events {
             match event {
-                Event::Batch { outcomes, .. } => lots.push(outcomes),
+                Event::Batch { outcomes, .. } => chunks.push(outcomes),
                 Event::Archive { outcomes, end, batches: told, .. } => {
-                    assert_eq!(told as usize, batches.len() + lots.len());
-                    return Came { batches, lots, outcomes, end };
+                    assert_eq!(told as usize, batches.len() + chunks.len());
+                    return Came { batches, chunks, outcomes, end };
                 }
             }
         }
@@ -219,12 +219,12 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_replayed_is_counted_and_kept_to_the_byte_in_lots() {
+    fn what_cannot_be_replayed_is_counted_and_kept_to_the_byte_in_chunks() {
         let long = vec![b'x'; KEPT_BYTES];
         let text = [b"\xff{\r\n", &long[..], b"\n\nlast"].concat();
         let came = replay(&text[..], 2 * KEPT_BYTES, &Stop::new());
-        assert_eq!(came.lots.len(), 1);
-        let all = came.lots.iter().chain([&came.outcomes]);
+        assert_eq!(came.chunks.len(), 1);
+        let all = came.chunks.iter().chain([&came.outcomes]);
         let kept: Vec<u8> = all.clone().flat_map(|outcomes| outcomes.kept_lines.clone()).collect();
         assert!(kept == [b"\xff{\r\n", &long[..], b"\nlast\n"].concat());
         assert_eq!(all.clone().map(|outcomes| outcomes.tally.rejected).sum::<u64>(), 3);

@@ -30,7 +30,8 @@ impl AtHand {
         Self { settled: all.saturating_sub(self.settled_before), ..self }
     }
 
-    /// Bytes that are dealt with: archives that are done, and of those that are open as much as of their rows.
+    /// Bytes that are dealt with: those of archives that are done, and of open ones the share that is settled of
+    /// their rows.
     pub fn settled_bytes(&self) -> u64 {
         let share = if self.opened_rows == 0 { 0.0 } else { self.settled as f64 / self.opened_rows as f64 };
         let of_opened = self.opened_bytes as f64 * share.min(1.0);

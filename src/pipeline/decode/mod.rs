@@ -1,7 +1,7 @@
 //! Stage 3: what a row means. Pure.
 //!
-//! [`classify`] is the one place where it is decided what becomes of a row: a post, a deletion, nothing, or a
-//! dead letter. Embeddings are the expensive part, and rows are often superseded, so they are decoded apart from
+//! [`classify`] is the one place where it is decided what a row means by itself: a post, a deletion, nothing, or a
+//! dead letter; other rows of the archive and settings may make it irrelevant ([`super::worker`]). Embeddings are the expensive part, and rows are often superseded, so they are decoded apart from
 //! it ([`EmbeddingDecoder`]), and only for posts that are sent.
 //!
 //! Source of the rules: contract, sections 2 and 3.

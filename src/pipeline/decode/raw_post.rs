@@ -46,7 +46,7 @@ pub(super) struct Record<'a> {
     pub(super) links: Links<'a>,
 }
 
-/// URIs of other posts. None is empty.
+/// URIs of other posts; never `""`.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Links<'a> {
     pub(super) root: Option<RawStr<'a>>,

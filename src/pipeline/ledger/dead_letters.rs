@@ -4,7 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::PathBuf;
 
-use super::state_file::sync_folder;
+use crate::files;
 use crate::pipeline::DeadLetter;
 
 /// Appends dead letters to a file, which is made when the first one comes.
@@ -68,7 +68,7 @@ impl DeadLetterFile {
                 file.write_all(b"\n")?;
             }
         }
-        sync_folder(&self.path)?;
+        files::sync_folder(&self.path)?;
         Ok(file)
     }
 }

@@ -5,8 +5,7 @@
 //! ours to change are kept to the byte.
 
 use std::collections::HashMap;
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -14,8 +13,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::exit::Failure;
+use crate::files::{self, real_path};
 use crate::pipeline::Archive;
-use crate::regular_file::{self, create_temporary, folder_of, real_path};
 use crate::timestamp::{now_millis, write_rfc3339_millis};
 
 mod lock;
@@ -89,7 +88,7 @@ impl StateFile {
         let wrong = |what: String| unusable(path, &what);
         let path = followed(path)?;
         let mut state = Self { path: path.clone(), text: b"[".to_vec(), known: HashMap::new() };
-        let text = match regular_file::read_to_string(&path) {
+        let text = match files::read_to_string(&path) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(state),
             Err(error) => return Err(wrong(error.to_string())),
@@ -180,27 +179,10 @@ impl StateFile {
     pub fn save(&mut self) -> io::Result<()> {
         let length = self.text.len();
         self.text.extend_from_slice(END);
-        let saved = replace_file(&self.path, &self.text);
+        let saved = files::replace(&self.path, &self.text);
         self.text.truncate(length);
         saved
     }
-}
-
-/// Replaces a file, or makes it: temporary file, fsync, rename, fsync of the folder. After a crash the old or the
-/// new file is there, whole. The temporary name is always the same, so that the next one takes the place of what a crash
-/// has left.
-pub(crate) fn replace_file(path: &Path, text: &[u8]) -> io::Result<()> {
-    let temporary = temporary_of(path);
-    let mut file = create_temporary(&temporary, path)?;
-    let written = file.write_all(text).and_then(|()| file.sync_all());
-    drop(file);
-    let replaced = written.and_then(|()| fs::rename(&temporary, path));
-    if let Err(error) = replaced {
-        // What is half written must not stay behind; the error to report is the first one.
-        let _ = fs::remove_file(&temporary);
-        return Err(error);
-    }
-    sync_folder(path)
 }
 
 /// A state file by its own name: a link is followed once and for all, so that a save replaces the file and not the
@@ -220,22 +202,6 @@ fn unusable(path: &Path, what: &str) -> Failure {
         "the state file {} cannot be used: {what}; repair it, restore a copy, or name another one in SPOOL_STATE_FILE",
         path.display()
     ))
-}
-
-fn temporary_of(path: &Path) -> PathBuf {
-    with_suffix(path, ".tmp")
-}
-
-/// Makes the renaming, creation or removal of a file durable.
-pub fn sync_folder(path: &Path) -> io::Result<()> {
-    File::open(folder_of(path))?.sync_all()
-}
-
-/// The path of a file beside another one.
-pub(crate) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(suffix);
-    name.into()
 }
 
 /// Archives are known by their file name; other tools may have written a path or a key.

@@ -12,9 +12,9 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::elasticsearch::{POSTS, TOMBSTONES};
+use crate::files;
 use crate::pipeline::decode::MAX_ID_BYTES;
 use crate::pipeline::{ActionKind, DeadLetter, Version};
-use crate::regular_file;
 use crate::timestamp::parse_rfc3339_millis;
 
 /// The longest line that is read, in bytes without its end. Documents have some 100 KB at most; a longer line
@@ -41,7 +41,7 @@ pub struct Lines<R> {
 impl Lines<BufReader<File>> {
     /// Opens a file, to read only.
     pub fn open(path: &Path) -> io::Result<Self> {
-        Ok(Self::new(BufReader::with_capacity(1 << 20, regular_file::open(path)?), LONGEST_LINE))
+        Ok(Self::new(BufReader::with_capacity(1 << 20, files::open(path)?), LONGEST_LINE))
     }
 }
 

@@ -4,9 +4,9 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::{StateFile, followed, temporary_of, with_suffix};
+use super::{StateFile, followed};
 use crate::exit::{ExitCode, Failure};
-use crate::regular_file::{self, real_path};
+use crate::files::{self, real_path};
 
 /// Keeps other processes from the same state file as long as it lives, or as the process does.
 #[derive(Debug)]
@@ -29,7 +29,7 @@ impl StateFile {
                 path.display()
             ))
         };
-        if let Err(error) = regular_file::check(&path)
+        if let Err(error) = files::check(&path)
             && error.kind() != io::ErrorKind::NotFound
         {
             return Err(cannot(&error));
@@ -43,7 +43,7 @@ impl StateFile {
         match file.try_lock() {
             Ok(()) => {
                 // Where it cannot be removed, saving will say so.
-                let _ = regular_file::reap(&temporary_of(&state_file));
+                let _ = files::reap(&files::temporary_of(&state_file));
                 Ok(Lock { _file: file })
             }
             Err(TryLockError::WouldBlock) => Err(Failure::new(
@@ -61,7 +61,7 @@ impl StateFile {
     /// Whether a process has locked the state file at `path`. Makes no lock file; where there is one it is locked,
     /// and let go at once.
     pub fn is_locked(path: &Path) -> io::Result<bool> {
-        match regular_file::open(&lock_of(path)) {
+        match files::open(&lock_of(path)) {
             Ok(file) => Ok(matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock))),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
             Err(error) => Err(error),
@@ -71,5 +71,5 @@ impl StateFile {
 
 /// The file that is locked in the place of a state file, which itself is replaced by every save.
 fn lock_of(path: &Path) -> PathBuf {
-    with_suffix(&real_path(path), ".lock")
+    files::beside(&real_path(path), ".lock")
 }

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::exit::ExitCode;
+use std::fs;
 
 fn archive(name: &str) -> Archive {
     Archive { name: name.into(), path: name.into(), seconds: None, bytes: 7, modified_ns: 9 }

@@ -11,7 +11,7 @@ use std::path::Path;
 
 use super::Step;
 use crate::config::s3::{Keys, Profile, WebIdentity};
-use crate::regular_file;
+use crate::files;
 use crate::secret::Secret;
 
 /// What a profile holds.
@@ -68,7 +68,7 @@ fn found_in(section: &mut Section) -> Result<Found, String> {
 /// The section of a file; None where there is no such file or section.
 fn section_of(file: Option<&Path>, wanted: &[&str]) -> Result<Option<Section>, Step> {
     let Some(file) = file else { return Ok(None) };
-    match regular_file::read_to_string(file) {
+    match files::read_to_string(file) {
         Ok(text) => Ok(parse(&text, wanted)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(Step::Refused(format!("{} cannot be read: {error}", file.display()))),

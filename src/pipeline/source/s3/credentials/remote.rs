@@ -13,8 +13,8 @@ use ureq::{Agent, AsSendBody};
 
 use super::{Credentials, Step};
 use crate::config::s3::{Container, WebIdentity};
+use crate::files;
 use crate::http::TransportError;
-use crate::regular_file;
 use crate::secret::Secret;
 use crate::timestamp::parse_rfc3339_millis;
 
@@ -34,7 +34,7 @@ const REPLY_BYTES: u64 = 256 << 10;
 /// is sent in the body, since URLs are logged.
 pub(super) fn assume_role(agent: &Agent, sts_url: &str, identity: &WebIdentity) -> Result<Credentials, Step> {
     let path = identity.token_file.display();
-    let token = regular_file::read_to_string(&identity.token_file)
+    let token = files::read_to_string(&identity.token_file)
         .map_err(|error| Step::Refused(format!("the token file {path} cannot be read: {error}")))?;
     let body = format!(
         "Action=AssumeRoleWithWebIdentity&Version=2011-06-15&RoleArn={}&RoleSessionName={}&WebIdentityToken={}",
@@ -61,9 +61,9 @@ pub(super) fn ask_container(agent: &Agent, container: &Container) -> Result<Cred
     let mut request = Request::get(&container.url);
     let token = match &container.token_file {
         Some(file) => {
-            Some(regular_file::read_to_string(file).map(|token| Secret::new(token.trim())).map_err(
-                |error| Step::Refused(format!("the token file {} cannot be read: {error}", file.display())),
-            )?)
+            Some(files::read_to_string(file).map(|token| Secret::new(token.trim())).map_err(|error| {
+                Step::Refused(format!("the token file {} cannot be read: {error}", file.display()))
+            })?)
         }
         None => container.token.clone(),
     };

@@ -1,8 +1,8 @@
 //! Files that an operator or the environment names: read only if they are regular files, since a pipe or a device may
-//! hold a run up for ever; and replaced by temporary files that nobody else can have a hand in.
+//! hold a run up for ever; and replaced as a whole, by temporary files that nobody else can have a hand in.
 
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 /// As many links are followed, one after the other, as the kernel follows.
@@ -72,13 +72,66 @@ pub fn check(path: &Path) -> io::Result<()> {
     Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file"))
 }
 
+/// The path of a file beside another one: with something added to its name.
+pub fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+/// The temporary file by which a file is replaced: always the same, so that the next one takes the place of what a crash
+/// has left.
+pub fn temporary_of(path: &Path) -> PathBuf {
+    beside(path, ".tmp")
+}
+
+/// Replaces a file, or makes it, durably: temporary file, fsync, rename, fsync of the folder. After a crash the old or
+/// the new file is there, whole.
+///
+/// # Errors
+///
+/// Where it cannot be; the old one is there still, or both are the same.
+pub fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
+    replace_by(&temporary_of(path), path, |file| file.write_all(content).and_then(|()| file.sync_all()))?;
+    sync_folder(path)
+}
+
+/// Replaces a file by what `write` writes to a temporary one: readers find the old or the new one, whole. Nothing is
+/// made durable here.
+///
+/// # Errors
+///
+/// Where it cannot be; the old one is there still, and no temporary one.
+pub fn replace_by(
+    temporary: &Path,
+    path: &Path,
+    write: impl FnOnce(&mut File) -> io::Result<()>,
+) -> io::Result<()> {
+    let written = create_temporary(temporary, path).and_then(|mut file| write(&mut file));
+    let replaced = written.and_then(|()| fs::rename(temporary, path));
+    if replaced.is_err() {
+        // What is half written must not stay behind; the error to report is the first one.
+        let _ = fs::remove_file(temporary);
+    }
+    replaced
+}
+
+/// Makes the renaming, creation or removal of a file durable.
+///
+/// # Errors
+///
+/// Where its folder cannot be synced.
+pub fn sync_folder(path: &Path) -> io::Result<()> {
+    File::open(folder_of(path))?.sync_all()
+}
+
 /// Makes a temporary file that is to replace the one at `path`, in the place of one that a killed run may have left.
 /// It can be read by those only who could read that, and is never a link to another file.
 ///
 /// # Errors
 ///
 /// Where it cannot be made.
-pub fn create_temporary(temporary: &Path, path: &Path) -> io::Result<File> {
+fn create_temporary(temporary: &Path, path: &Path) -> io::Result<File> {
     reap(temporary)?;
     let file = File::create_new(temporary)?;
     if let Ok(metadata) = fs::metadata(path) {
