@@ -22,6 +22,7 @@
 //! - The receipt (archive, row id, version) travels with each action of a batch; only judged answers reach the
 //!   ledger, and only the ledger marks archives.
 
+pub mod back_off;
 pub mod bar;
 pub mod check;
 pub mod cli;

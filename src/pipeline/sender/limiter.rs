@@ -7,14 +7,7 @@
 
 use std::time::{Duration, Instant};
 
-/// The first back-off is drawn from up to this long.
-const FIRST_BACK_OFF: Duration = Duration::from_millis(100);
-
-/// No back-off is drawn from more than this.
-const LONGEST_BACK_OFF: Duration = Duration::from_secs(30);
-
-/// No `Retry-After` is honoured for longer: whatever stands in a header must not stop the run for a day.
-pub const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(300);
+use crate::back_off::{back_off, pause_after};
 
 /// The adaptive limit on requests in flight, and the pause after a push-back.
 #[derive(Debug)]
@@ -73,8 +66,7 @@ impl Limiter {
     /// from 0 to 1.
     pub fn pushed_back(&mut self, number: u64, retry_after: Option<Duration>, now: Instant, random: f64) {
         self.hear(number);
-        let asked_for = retry_after.unwrap_or_default().min(LONGEST_RETRY_AFTER);
-        self.pause_for(back_off(self.failures.saturating_sub(1), random).max(asked_for), now);
+        self.pause_for(pause_after(self.failures.saturating_sub(1), retry_after, random), now);
     }
 
     /// The server carried out part of request `number`: fewer at once, but no longer and longer pauses.
@@ -99,27 +91,11 @@ impl Limiter {
     }
 }
 
-/// The pause after `failures` earlier failures in a row: exponential, with full jitter (`random` is drawn evenly
-/// from 0 to 1), so that senders, and hosts, do not come back all at once.
-pub fn back_off(failures: u32, random: f64) -> Duration {
-    let longest = FIRST_BACK_OFF.saturating_mul(1_u32.checked_shl(failures).unwrap_or(u32::MAX));
-    longest.min(LONGEST_BACK_OFF).mul_f64(random.clamp(0.0, 1.0))
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
-
-    #[test]
-    fn back_off_doubles_up_to_its_limit_and_is_jittered_down_to_nothing() {
-        let longest: Vec<u128> = (0..12).map(|n| back_off(n, 1.0).as_millis()).collect();
-        assert_eq!(longest[..4], [100, 200, 400, 800]);
-        assert_eq!(longest[9..], [30_000; 3]);
-        assert_eq!(back_off(40, 1.0), LONGEST_BACK_OFF);
-        assert_eq!(back_off(5, 0.0), Duration::ZERO);
-    }
 
     #[test]
     fn one_window_of_push_backs_halves_once() {
@@ -149,7 +125,7 @@ mod tests {
             let number = limiter.start();
             limiter.pushed_back_in_part(number, now, 1.0);
         }
-        assert_eq!((limiter.limit(), limiter.pause(now)), (1, Some(FIRST_BACK_OFF)));
+        assert_eq!((limiter.limit(), limiter.pause(now)), (1, Some(back_off(0, 1.0))));
     }
 
     /// Senders in simulated time against a server that answers after 50 ms: with 429 while it is busy.

@@ -3,8 +3,8 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::limiter::back_off;
 use super::throttle::{Stopped, Throttle};
+use crate::back_off::back_off;
 use crate::exit::{ExitCode, Failure};
 use crate::shutdown::Stop;
 

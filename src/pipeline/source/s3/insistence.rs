@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use log::Level;
 
+use crate::back_off::pause_after;
 use crate::exit::{ExitCode, Failure};
-use crate::pipeline::sender::limiter::{LONGEST_RETRY_AFTER, back_off};
 use crate::shutdown::Stop;
 
 /// Between two warnings on the same thing: an outage of an hour must not fill a log.
@@ -40,8 +40,7 @@ impl<'r> Insistence<'r> {
     /// Where the budget is spent, or would be before the wait is over (exit code 4), or the run is to stop.
     pub(super) fn failed(&mut self, reason: &str, retry_after: Option<Duration>) -> Result<(), Failure> {
         let since = *self.since.get_or_insert_with(Instant::now);
-        let asked_for = retry_after.unwrap_or_default().min(LONGEST_RETRY_AFTER);
-        let pause = back_off(self.failures, fastrand::f64()).max(asked_for);
+        let pause = pause_after(self.failures, retry_after, fastrand::f64());
         self.failures = self.failures.saturating_add(1);
         if self.stop.is_requested() {
             return Err(self.stop.as_failure());

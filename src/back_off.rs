@@ -1,0 +1,47 @@
+//! How long to wait before a request is tried again. Pure: chance is handed in.
+
+use std::time::Duration;
+
+/// The first back-off is drawn from up to this long.
+const FIRST_BACK_OFF: Duration = Duration::from_millis(100);
+
+/// No back-off is drawn from more than this.
+const LONGEST_BACK_OFF: Duration = Duration::from_secs(30);
+
+/// No `Retry-After` is honoured for longer: whatever stands in a header must not stop the run for a day.
+const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(300);
+
+/// The pause after `failures` earlier failures in a row: exponential, with full jitter (`random` is drawn evenly
+/// from 0 to 1), so that senders, and hosts, do not come back all at once.
+pub fn back_off(failures: u32, random: f64) -> Duration {
+    let longest = FIRST_BACK_OFF.saturating_mul(1_u32.checked_shl(failures).unwrap_or(u32::MAX));
+    longest.min(LONGEST_BACK_OFF).mul_f64(random.clamp(0.0, 1.0))
+}
+
+/// The same, or as long as the server asks for by `Retry-After`, whichever is longer.
+pub fn pause_after(failures: u32, retry_after: Option<Duration>, random: f64) -> Duration {
+    back_off(failures, random).max(retry_after.unwrap_or_default().min(LONGEST_RETRY_AFTER))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn back_off_doubles_up_to_its_limit_and_is_jittered_down_to_nothing() {
+        let longest: Vec<u128> = (0..12).map(|n| back_off(n, 1.0).as_millis()).collect();
+        assert_eq!(longest[..4], [100, 200, 400, 800]);
+        assert_eq!(longest[9..], [30_000; 3]);
+        assert_eq!(back_off(40, 1.0), LONGEST_BACK_OFF);
+        assert_eq!(back_off(5, 0.0), Duration::ZERO);
+    }
+
+    #[test]
+    fn a_server_is_left_alone_for_as_long_as_it_asks_for_but_not_for_ever() {
+        let seconds = Duration::from_secs;
+        assert_eq!(pause_after(0, Some(seconds(7)), 1.0), seconds(7));
+        assert_eq!(pause_after(40, Some(seconds(7)), 1.0), LONGEST_BACK_OFF);
+        assert_eq!(pause_after(0, Some(seconds(86_400)), 1.0), LONGEST_RETRY_AFTER);
+        assert_eq!(pause_after(3, None, 0.0), Duration::ZERO);
+    }
+}
