@@ -39,6 +39,16 @@ pub enum Mode {
     Spool,
 }
 
+impl Mode {
+    /// Its name on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Mode::Once => "once",
+            Mode::Spool => "spool",
+        }
+    }
+}
+
 /// What the run does with what it finds.
 #[derive(Clone, Debug)]
 pub enum Task {

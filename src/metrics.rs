@@ -17,7 +17,7 @@ use crate::exit::ExitCode;
 use crate::files;
 use crate::pipeline::sender::throttle::Health;
 use crate::progress::{Figures, ServerFigures};
-use crate::report::{Archives, Requests, mode_name};
+use crate::report::{Archives, Requests};
 
 #[cfg(test)]
 mod tests;
@@ -164,7 +164,7 @@ impl Text {
         self.head(Gauge, "info", "Always 1; the labels tell what runs.");
         let dry_run = if run.dry_run { "true" } else { "false" };
         let labels =
-            [("version", env!("CARGO_PKG_VERSION")), ("mode", mode_name(run.mode)), ("dry_run", dry_run)];
+            [("version", env!("CARGO_PKG_VERSION")), ("mode", run.mode.name()), ("dry_run", dry_run)];
         self.sample("info", &labels, 1);
         self.one(Gauge, "running", "1 while the run works, 0 once it has ended.", u8::from(code.is_none()));
         self.one(Gauge, "start_timestamp_seconds", "When the run started.", seconds(figures.started));

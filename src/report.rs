@@ -104,7 +104,7 @@ impl Summary {
         Self {
             schema_version: SCHEMA_VERSION,
             version: env!("CARGO_PKG_VERSION"),
-            mode: mode_name(config.mode),
+            mode: config.mode.name(),
             source: config.source.name(),
             dry_run: config.is_dry_run(),
             interrupted: stopped.is_some_and(StopReason::is_signal),
@@ -176,16 +176,8 @@ impl Summary {
     }
 }
 
-/// The mode, as on the command line.
-pub fn mode_name(mode: Mode) -> &'static str {
-    match mode {
-        Mode::Once => "once",
-        Mode::Spool => "spool",
-    }
-}
-
-/// The exit code of a run, but for a summary that cannot be written. One that is `cut_short` did not come to the point where it
-/// takes something up: that nothing is pending then means nothing.
+/// The exit code of a run, but for a summary that cannot be written. One that is `cut_short` did not come to the point
+/// where it takes something up: that nothing is pending then means nothing.
 pub fn exit_code(
     mode: Mode,
     stopped: Option<&StopReason>,

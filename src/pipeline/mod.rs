@@ -36,8 +36,14 @@ pub mod vectors;
 
 pub mod convergence;
 
-// What passes between them.
+// What passes between them, in which order events stand, and what rows have come to.
 
 mod message;
 
+mod version;
+
+mod tally;
+
 pub use message::*;
+pub use tally::*;
+pub use version::*;

@@ -14,6 +14,7 @@ use ureq::{Agent, Body};
 use url::Url;
 
 use super::credentials::{CredentialError, Credentials, Provider};
+use super::read_ahead::MOST_DOWNLOADS;
 use super::signature::sign;
 use crate::config::s3::S3;
 use crate::exit::Failure;
@@ -28,9 +29,6 @@ const REPLY_LIMIT: Duration = Duration::from_secs(20);
 /// Time in which at least something of a body has to come. Bodies as a whole have no limit: an archive may take as
 /// long as it likes as long as it comes.
 const READ_LIMIT: Duration = Duration::from_secs(15);
-
-/// Idle connections kept at most: one for each download.
-const MAX_IDLE_CONNECTIONS: usize = 16;
 
 /// Bytes of an error reply that are looked at.
 const ERROR_BYTES: u64 = 64 << 10;
@@ -226,7 +224,8 @@ fn agent(settings: &S3) -> Result<Agent, Failure> {
         connect_limit: CONNECT_LIMIT,
         head_limit: Some(REPLY_LIMIT),
         read_limit: Some(READ_LIMIT),
-        idle_connections: MAX_IDLE_CONNECTIONS,
+        // One for each download.
+        idle_connections: MOST_DOWNLOADS,
     })
 }
 

@@ -27,10 +27,13 @@ use crate::shutdown::Stop;
 /// Bytes of all downloads that have begun and are not unzipped yet, at most.
 pub(super) const AHEAD_BYTES: u64 = 512 << 20;
 
+/// Downloads at once, at most.
+pub(super) const MOST_DOWNLOADS: usize = 16;
+
 /// Downloads at once: as many as there are workers, since one of them brings about as much as a worker takes, but
 /// some even for a single worker, and not so many that S3 slows down.
 pub(super) fn downloads_at_once(workers: usize) -> usize {
-    workers.clamp(2, 16)
+    workers.clamp(2, MOST_DOWNLOADS)
 }
 
 /// Bytes in memory, with the room that they take up: given back when this is dropped.

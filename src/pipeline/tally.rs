@@ -1,0 +1,119 @@
+//! What the rows of an archive, or of a run, have come to: every row has its place in exactly one counter.
+
+use std::collections::BTreeMap;
+use std::ops::AddAssign;
+
+use serde::Serialize;
+
+/// What has become of rows: one counter for each final outcome.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Tally {
+    /// Rows read from archives.
+    pub read: u64,
+    /// Posts that Elasticsearch confirmed.
+    pub indexed: u64,
+    /// Deletions that Elasticsearch confirmed: tombstone and delete.
+    pub deleted: u64,
+    /// Rows that a later event of the same `at_uri` makes irrelevant: within the archive, or by a 409.
+    pub superseded: u64,
+    /// Posts not indexed since there is a tombstone of theirs.
+    pub suppressed: u64,
+    /// Rows that mean nothing for the index.
+    pub skipped: u64,
+    /// Rows that became dead letters.
+    pub rejected: u64,
+    /// Rows read whose outcome is not known, since the run ended early.
+    pub unconfirmed: u64,
+}
+
+impl Tally {
+    /// Whether every row read is accounted for.
+    pub fn balances(&self) -> bool {
+        self.read == self.settled() + self.unconfirmed
+    }
+
+    /// Rows with a final outcome.
+    pub fn settled(&self) -> u64 {
+        self.outcomes().iter().map(|(_, rows)| rows).sum::<u64>() - self.unconfirmed
+    }
+
+    /// What rows can come to, in the order in which it is told, and how many have.
+    pub fn outcomes(&self) -> [(&'static str, u64); 7] {
+        [
+            ("indexed", self.indexed),
+            ("deleted", self.deleted),
+            ("superseded", self.superseded),
+            ("suppressed", self.suppressed),
+            ("skipped", self.skipped),
+            ("rejected", self.rejected),
+            ("unconfirmed", self.unconfirmed),
+        ]
+    }
+
+    /// The counters in words: `7 indexed, 0 deleted, …`.
+    pub fn words(&self) -> String {
+        self.outcomes().map(|(name, rows)| format!("{rows} {name}")).join(", ")
+    }
+}
+
+impl AddAssign<&Tally> for Tally {
+    fn add_assign(&mut self, other: &Tally) {
+        self.read += other.read;
+        self.indexed += other.indexed;
+        self.deleted += other.deleted;
+        self.superseded += other.superseded;
+        self.suppressed += other.suppressed;
+        self.skipped += other.skipped;
+        self.rejected += other.rejected;
+        self.unconfirmed += other.unconfirmed;
+    }
+}
+
+/// Counters by reason, sorted by name.
+pub type ReasonCounts = BTreeMap<String, u64>;
+
+/// Why rows were skipped or rejected, and which fields were left out of documents.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Reasons {
+    /// Skipped rows by reason; adds up to [`Tally::skipped`].
+    pub skipped: ReasonCounts,
+    /// Rejected rows by reason; adds up to [`Tally::rejected`].
+    pub rejected: ReasonCounts,
+    /// Fields left out of documents that were kept, by field; not a row's outcome.
+    pub dropped_fields: ReasonCounts,
+}
+
+impl Reasons {
+    /// Adds one to a counter.
+    pub fn count(counts: &mut ReasonCounts, reason: &str) {
+        match counts.get_mut(reason) {
+            Some(n) => *n += 1,
+            None => {
+                counts.insert(reason.to_owned(), 1);
+            }
+        }
+    }
+}
+
+impl AddAssign<Reasons> for Reasons {
+    fn add_assign(&mut self, other: Reasons) {
+        for (mine, theirs) in [
+            (&mut self.skipped, other.skipped),
+            (&mut self.rejected, other.rejected),
+            (&mut self.dropped_fields, other.dropped_fields),
+        ] {
+            for (reason, n) in theirs {
+                *mine.entry(reason).or_default() += n;
+            }
+        }
+    }
+}
+
+/// What the rows of a run have come to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Rows of all archives.
+    pub rows: Tally,
+    /// Reasons behind them.
+    pub reasons: Reasons,
+}
