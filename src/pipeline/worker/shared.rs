@@ -9,9 +9,9 @@ use super::superseded::Superseded;
 use crate::pipeline::archive::{ArchiveError, Database, Image};
 use crate::pipeline::{Archive, ArchiveEnd, Outcomes, Version};
 
-/// Rows of a range: one or two milliseconds of work, so that readers end at about the same time, and far more than
-/// finding its first row costs.
-const RANGE_ROWS: u64 = 64;
+/// Rows of a range: some milliseconds of work, so that readers end at about the same time, far more than finding its
+/// first row costs, and enough for several batches, so that small archives are not scattered over smaller ones.
+const RANGE_ROWS: u64 = 256;
 
 /// The last deletion of each account, by its DID: version, and time in milliseconds since 1970.
 pub(super) type Accounts = BTreeMap<String, (Version, i64)>;
