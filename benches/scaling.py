@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """How the cost of a run grows: with the archives, with the state file, and with the cores.
 
-    benches/scaling.py FOLDER [--pairs 5]
+    benches/scaling.py FOLDER [--pairs 5] [--arguments "--vector-encoding base64"]
 
 FOLDER holds archives of one size. Runs go against a sink that only counts, as in against_unzip.py, and need
 the same build. Three tables, each of medians of runs taken in turn:
@@ -69,12 +69,15 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder")
     parser.add_argument("--pairs", type=int, default=5)
+    # A sink holds no documents, so how it reads vectors cannot be found out.
+    parser.add_argument("--arguments", default="--vector-encoding base64")
     options = parser.parse_args()
+    arguments = options.arguments.split()
     archives = sorted(glob.glob(os.path.join(options.folder, "*.zip")))
     with measure.sink() as sink, tempfile.TemporaryDirectory() as scratch:
         counts = (1, 10, 100)
         folders = [copies(scratch, archives[0], count) for count in counts]
-        costs = medians(options.pairs, [lambda folder=folder: measure.load(folder, sink.url) for folder in folders])
+        costs = medians(options.pairs, [lambda folder=folder: measure.load(folder, sink.url, arguments) for folder in folders])
         for count, cost in zip(counts, costs):
             print(f"{count:6} archives: {cost.cpu / count:.4f} CPU s an archive")
 
@@ -83,7 +86,7 @@ def main():
                  "timestamp": "2025-01-01T00:00:00Z"} for n in range(max(entries) - 1)]
         done.append({**done[0], "filename": name(0)})
         states = [json.dumps(done[-count:]) for count in entries]
-        costs = medians(options.pairs, [lambda state=state: measure.load(folders[0], sink.url, state=state) for state in states])
+        costs = medians(options.pairs, [lambda state=state: measure.load(folders[0], sink.url, arguments, state=state) for state in states])
         for count, cost in zip(entries, costs):
             print(f"{count:6} entries in the state file, nothing new: {cost.cpu:.4f} CPU s a run")
 
@@ -96,7 +99,7 @@ def main():
             # The sink shares the cores: what it takes of them is part of what a run costs.
             def run(count, folder=folder):
                 sink.pin(cores[:count])
-                return measure.load(folder, sink.url, ["--workers", str(count)], cores=cores[:count])
+                return measure.load(folder, sink.url, [*arguments, "--workers", str(count)], cores=cores[:count])
             runs = [lambda: run(1), lambda: run(2)]
             alone, both = medians(options.pairs, runs)
             print(f"{what}: {alone.wall:.2f} s on one core, {both.wall:.2f} s on two: {alone.wall / both.wall:.2f} times as fast "
