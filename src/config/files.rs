@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::{Config, Output, Source, Task};
 use crate::exit::Failure;
 use crate::files::{beside, folder_of, real_path};
-use crate::pipeline::source::ARCHIVE_SUFFIX;
+use crate::pipeline::source::has_archive_suffix;
 
 /// What is kept beside the state file under its name and one of these.
 const BESIDE_STATE_FILE: [&str; 3] = [".lock", ".tmp", ".load_settings.json"];
@@ -83,9 +83,7 @@ impl Config {
 
     /// Whether a file is an archive: by its name, or as one that was given by another.
     fn is_archive(&self, path: &Path, real: &Path) -> bool {
-        let has_suffix = |path: &Path| {
-            path.file_name().is_some_and(|name| name.as_encoded_bytes().ends_with(ARCHIVE_SUFFIX.as_bytes()))
-        };
+        let has_suffix = |path: &Path| path.file_name().is_some_and(has_archive_suffix);
         let is_given = match &self.source {
             Source::Local(paths) => paths.iter().any(|given| real_path(given) == *real),
             Source::S3(_) => false,

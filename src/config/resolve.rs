@@ -1,7 +1,7 @@
 //! From what was typed and what is set to what a run is to do.
 
 use std::num::NonZeroUsize;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::thread::available_parallelism;
 use std::time::Duration;
 
@@ -9,6 +9,7 @@ use super::settings::Settings;
 use super::{BatchLimits, Config, LogFormat, Mode, Output, Source, Task, VectorChoice, rules};
 use crate::cli::Cli;
 use crate::exit::Failure;
+use crate::files::beside;
 
 impl Config {
     /// Resolves and checks everything. `environment` looks up a variable; an empty one is as good as none.
@@ -109,7 +110,7 @@ impl Settings<'_> {
     fn dead_letters(&self, cli: &Cli, task: &Task) -> Option<PathBuf> {
         let named = self.text(cli.dead_letter.as_deref(), "DEAD_LETTER_FILE").map(PathBuf::from);
         named.or_else(|| match task {
-            Task::Replay { path, .. } => Some(failed_anew(path)),
+            Task::Replay { path, .. } => Some(beside(path, ".failed")),
             // A dry run leaves nothing behind that was not asked for by name.
             Task::DryRun { .. } => None,
             _ => Some(".dead_letters.ndjson".into()),
@@ -138,11 +139,4 @@ impl Settings<'_> {
         let text = self.get("LOG_FORMAT");
         self.choice("LOG_FORMAT", text.as_deref(), &[("text", LogFormat::Text), ("json", LogFormat::Json)])
     }
-}
-
-/// Where lines go that a replay of `path` rejects, unless told otherwise.
-fn failed_anew(path: &Path) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".failed");
-    name.into()
 }

@@ -1,14 +1,14 @@
 //! Archives in the local file system.
 
 use std::collections::HashMap;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::fmt;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
-use super::{ARCHIVE_SUFFIX, order};
+use super::{ARCHIVE_SUFFIX, has_archive_suffix, order};
 use crate::pipeline::Archive;
 use crate::timestamp::archive_seconds;
 
@@ -131,10 +131,6 @@ fn real_path(real_folder: &Path, entry: &fs::DirEntry) -> io::Result<PathBuf> {
     } else {
         Ok(real_folder.join(entry.file_name()))
     }
-}
-
-fn has_archive_suffix(name: &OsStr) -> bool {
-    name.as_encoded_bytes().ends_with(ARCHIVE_SUFFIX.as_bytes())
 }
 
 /// Whether the file of an archive is not as it was when it was found.
