@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use megastream_ingest::pipeline::archive::{ArchiveError, Buffers, Database};
 use megastream_ingest::pipeline::decode::{EmbeddingDecoder, classify};
-use megastream_ingest::pipeline::worker::superseded::Superseded;
+use megastream_ingest::pipeline::worker::superseded::{Event, Superseded};
 use rusqlite::{Connection, MAIN_DB};
 
 use super::harness::fuzz;
@@ -77,10 +77,15 @@ fn read_all(file: &[u8]) -> Result<(), ArchiveError> {
     let (mut first, mut last) = (i64::MAX, i64::MIN);
     let superseded = Superseded::find(&database, |row_id| (first, last) = (first.min(row_id), row_id))?;
     // As a worker that helps: by a connection of its own, and by a range of row ids.
-    Database::open(&image)?.for_each_row(&(first..=last), |row| {
-        let _ = (superseded.contains(row.id), classify(row), embeddings.decode(row.inferences));
-        ControlFlow::Continue(())
-    })
+    let database = Database::open(&image)?;
+    let mut end = Ok(());
+    database.for_each_row(&(first..=last), |row| {
+        embeddings.decode(row.inferences);
+        let event = Event::of(&classify(row));
+        end = event.map_or(Ok(false), |event| superseded.contains(&database, row.id, event)).map(drop);
+        if end.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    })?;
+    end
 }
 
 /// A database of such pages, with so many rows; long ones among them, and ids that repeat.

@@ -138,8 +138,8 @@ impl Workers<'_> {
     ) {
         let mut reading = Reading::new(self, shared, out);
         let end = contain_panic(|| {
-            let database = database.map_or_else(|| Database::open(&shared.image), Ok);
-            database.and_then(|database| reading.rows(&database, embeddings)).map_err(end_by)?
+            let database = database.map_or_else(|| Database::open(&shared.image), Ok).map_err(end_by)?;
+            reading.rows(&database, embeddings)
         });
         if let Some(mut all) = shared.leave(reading.finish(end.err())) {
             // The last deletion of each account is known only now.

@@ -3,7 +3,8 @@
 use std::ops::ControlFlow;
 
 use super::shared::{Accounts, Found, Shared, keep_last};
-use super::{Out, Workers};
+use super::superseded::Event;
+use super::{Out, Workers, end_by};
 use crate::pipeline::archive::{ArchiveError, Database, Row};
 use crate::pipeline::decode::{
     AccountDeletion, Deletion, EmbeddingDecoder, MAX_ID_BYTES, Post, Rejection, SkipReason, Verdict, classify,
@@ -39,21 +40,22 @@ impl<'w> Reading<'w> {
         &mut self,
         database: &Database,
         embeddings: &mut EmbeddingDecoder,
-    ) -> Result<Result<(), ArchiveEnd>, ArchiveError> {
+    ) -> Result<(), ArchiveEnd> {
         let mut end = Ok(());
         while end.is_ok()
             && let Some(range) = self.shared.next_range()
         {
-            database.for_each_row(&range, |row| {
-                if self.workers.stop.is_requested() {
-                    end = Err(stopping());
-                    return ControlFlow::Break(());
-                }
-                self.take_in(row, embeddings);
-                ControlFlow::Continue(())
-            })?;
+            let take_in = |row: &Row<'_>| {
+                end = if self.workers.stop.is_requested() {
+                    Err(stopping())
+                } else {
+                    self.take_in(row, database, embeddings).map_err(end_by)
+                };
+                if end.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+            };
+            database.for_each_row(&range, take_in).map_err(end_by)?;
         }
-        Ok(end)
+        end
     }
 
     /// Hands on the last batches. `end` is why the reader does not go on, if not for want of rows.
@@ -63,16 +65,24 @@ impl<'w> Reading<'w> {
     }
 
     /// Brings one row to its outcome, or into a batch.
-    fn take_in(&mut self, row: &Row<'_>, embeddings: &mut EmbeddingDecoder) {
-        match (classify(row), Version::new(self.shared.seconds, row.id)) {
+    fn take_in(
+        &mut self,
+        row: &Row<'_>,
+        database: &Database,
+        embeddings: &mut EmbeddingDecoder,
+    ) -> Result<(), ArchiveError> {
+        let verdict = classify(row);
+        let is_superseded = match Event::of(&verdict) {
+            Some(event) => self.shared.superseded.contains(database, row.id, event)?,
+            None => false,
+        };
+        match (verdict, Version::new(self.shared.seconds, row.id)) {
             (Verdict::Skip(reason), _) => self.skip(reason),
             (Verdict::Reject(rejection), _) => self.reject(row, rejection),
             (Verdict::DeleteAccount(_), _) if !self.workers.account_deletions => {
                 self.skip(SkipReason::AccountEvent)
             }
-            (Verdict::Post(_) | Verdict::Delete(_), _) if self.shared.superseded.contains(row.id) => {
-                self.outlet.outcomes.tally.superseded += 1;
-            }
+            _ if is_superseded => self.outlet.outcomes.tally.superseded += 1,
             (Verdict::Post(post), Some(version)) => self.post(row, &post, version, embeddings),
             (Verdict::Delete(deletion), Some(version)) => self.delete(&deletion, version),
             (Verdict::DeleteAccount(deletion), Some(version)) => self.delete_account(deletion, version),
@@ -80,6 +90,7 @@ impl<'w> Reading<'w> {
         }
         // Last, so that a row whose reading panics is no row without an outcome.
         self.outlet.outcomes.tally.read += 1;
+        Ok(())
     }
 
     fn skip(&mut self, reason: SkipReason) {

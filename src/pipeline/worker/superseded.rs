@@ -1,21 +1,61 @@
 //! Which row of an archive decides about an `at_uri`: only the last event of each is sent, and a delete beats
-//! every other (contract section 4). The rule is pure; the rows it is asked about are read in two steps.
+//! every other (contract section 4). The rule is pure; the rows it is asked about are read as they are needed.
 
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
+use std::sync::atomic::{AtomicU8, Ordering};
 
-use crate::pipeline::archive::{ArchiveError, Database, Row};
+use crate::pipeline::archive::{ArchiveError, Database};
 use crate::pipeline::decode::{Verdict, classify};
 
 /// The rows of an archive that another row of it makes irrelevant.
+///
+/// Found in two steps that take 16 bytes a row, and 17 more for those that come into question: first all ids are
+/// hashed. The rows whose hash occurs again are read and compared when a reader meets the first one of them: that
+/// takes as long as reading them does, which is for all readers of an archive to share.
 #[derive(Debug, Default)]
-pub struct Superseded(HashSet<i64>);
+pub struct Superseded {
+    /// Keyed anew for each archive: nobody can make ids that collide.
+    hasher: RandomState,
+    /// Hash and id of each row whose hash is that of another one, too, in order.
+    rows: Vec<(u64, i64)>,
+    /// What is known of each of them. Two readers may find it out at the same time, and find the same.
+    known: Vec<AtomicU8>,
+}
+
+/// The row has not been compared yet.
+const UNKNOWN: u8 = 0;
+/// No other row of the same `at_uri` decides.
+const DECIDES: u8 = 1;
+/// Another row decides, or this one is no event.
+const SUPERSEDED: u8 = 2;
+
+/// What a row says of a post: something new, or its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Event<'a> {
+    at_uri: &'a str,
+    is_delete: bool,
+}
+
+impl<'a> Event<'a> {
+    /// The event that a row is; None where it decides nothing.
+    pub fn of(verdict: &Verdict<'a>) -> Option<Self> {
+        match verdict {
+            Verdict::Post(post) => Some(Self { at_uri: post.at_uri, is_delete: false }),
+            Verdict::Delete(deletion) => Some(Self { at_uri: deletion.at_uri, is_delete: true }),
+            // Those of an account are told apart by its DID, not by an `at_uri`.
+            Verdict::DeleteAccount(_) | Verdict::Skip(_) | Verdict::Reject(_) => None,
+        }
+    }
+}
 
 impl Superseded {
-    /// Finds them, in two steps that keep memory at 16 bytes a row: all ids are hashed, then only the rows whose
-    /// hash occurs again are read and compared. `on_row` is called with each row id, in order.
+    /// The first step. `on_row` is called with each row id, in order.
+    ///
+    /// # Errors
+    ///
+    /// [`ArchiveError`] where the rows cannot be read.
     pub fn find(database: &Database, mut on_row: impl FnMut(i64)) -> Result<Self, ArchiveError> {
-        // Keyed anew for each archive: nobody can make ids that collide.
         let hasher = RandomState::new();
         let mut hashes: Vec<(u64, i64)> = Vec::new();
         database.for_each_id(|row_id, at_uri| {
@@ -25,66 +65,83 @@ impl Superseded {
             }
         })?;
         hashes.sort_unstable();
-        let mut superseded = Self::default();
-        for group in hashes.chunk_by(|a, b| a.0 == b.0).filter(|group| group.len() > 1) {
-            let mut deciding = HashMap::new();
-            for &(_, row_id) in group {
-                let event = database.with_event(row_id, event_of)?.flatten();
-                superseded.enter(&mut deciding, row_id, event);
+        let again = hashes.chunk_by(|a, b| a.0 == b.0).filter(|group| group.len() > 1);
+        let rows: Vec<_> = again.flatten().copied().collect();
+        let known = rows.iter().map(|_| AtomicU8::new(UNKNOWN)).collect();
+        Ok(Self { hasher, rows, known })
+    }
+
+    /// Whether another row decides about the `at_uri` of this one, which is such an event.
+    ///
+    /// # Errors
+    ///
+    /// [`ArchiveError`] where a row of the same `at_uri` cannot be read.
+    pub fn contains(&self, database: &Database, row_id: i64, event: Event<'_>) -> Result<bool, ArchiveError> {
+        let hash = self.hasher.hash_one(event.at_uri.as_bytes());
+        let Ok(place) = self.rows.binary_search(&(hash, row_id)) else { return Ok(false) };
+        if self.is(place, UNKNOWN) {
+            self.compare(database, hash, row_id, event)?;
+        }
+        Ok(self.is(place, SUPERSEDED))
+    }
+
+    fn is(&self, place: usize, what: u8) -> bool {
+        self.known.get(place).is_some_and(|known| known.load(Ordering::Relaxed) == what)
+    }
+
+    /// The second step, for all rows of a hash. The event of one of them is known.
+    fn compare(&self, database: &Database, hash: u64, of: i64, event: Event<'_>) -> Result<(), ArchiveError> {
+        let first = self.rows.partition_point(|row| row.0 < hash);
+        let group = || self.rows.iter().zip(&self.known).skip(first).take_while(|(row, _)| row.0 == hash);
+        let mut deciding = Deciding::default();
+        for (&(_, row_id), _) in group() {
+            if row_id == of {
+                deciding.enter(row_id, event);
+            } else {
+                database.with_event(row_id, |row| {
+                    if let Some(event) = Event::of(&classify(row)) {
+                        deciding.enter(row_id, event);
+                    }
+                })?;
             }
         }
-        Ok(superseded)
+        let rows = deciding.rows();
+        for ((_, row_id), known) in group() {
+            known.store(if rows.contains(row_id) { DECIDES } else { SUPERSEDED }, Ordering::Relaxed);
+        }
+        Ok(())
     }
+}
 
-    /// Whether another row decides about the `at_uri` of this one.
-    pub fn contains(&self, row_id: i64) -> bool {
-        self.0.contains(&row_id)
-    }
+/// The rows that decide, one for each `at_uri`, and whether they are deletes.
+#[derive(Debug, Default)]
+struct Deciding(HashMap<String, (i64, bool)>);
 
-    /// Takes in the next row, in the order of row ids. A row that is no event decides nothing.
-    fn enter(
-        &mut self,
-        deciding: &mut HashMap<String, Deciding>,
-        row_id: i64,
-        event: Option<(String, bool)>,
-    ) {
-        let Some((at_uri, is_delete)) = event else { return };
-        let new = Deciding { row_id, is_delete };
-        match deciding.get_mut(&at_uri) {
+impl Deciding {
+    /// Takes in the next event, in the order of row ids.
+    fn enter(&mut self, row_id: i64, event: Event<'_>) {
+        match self.0.get_mut(event.at_uri) {
             None => {
-                deciding.insert(at_uri, new);
+                self.0.insert(event.at_uri.to_owned(), (row_id, event.is_delete));
             }
-            Some(old) if old.is_delete && !is_delete => {
-                self.0.insert(row_id);
-            }
-            Some(old) => {
-                self.0.insert(old.row_id);
-                *old = new;
-            }
+            Some((_, true)) if !event.is_delete => {}
+            Some(decides) => *decides = (row_id, event.is_delete),
         }
     }
-}
 
-struct Deciding {
-    row_id: i64,
-    is_delete: bool,
-}
-
-/// The `at_uri` of a row that is an event, and whether it is a delete.
-fn event_of(row: &Row<'_>) -> Option<(String, bool)> {
-    match classify(row) {
-        Verdict::Post(post) => Some((post.at_uri.to_owned(), false)),
-        Verdict::Delete(deletion) => Some((deletion.at_uri.to_owned(), true)),
-        // Those of an account are told apart by its DID, not by an `at_uri`.
-        Verdict::DeleteAccount(_) | Verdict::Skip(_) | Verdict::Reject(_) => None,
+    fn rows(&self) -> HashSet<i64> {
+        self.0.values().map(|&(row_id, _)| row_id).collect()
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use proptest::prelude::*;
 
     use super::*;
+    use crate::pipeline::archive::Buffers;
 
     /// Rows that decide, by the rule in its plainest words.
     fn model(events: &[Option<(u8, bool)>]) -> HashSet<i64> {
@@ -101,15 +158,57 @@ mod tests {
         fn the_last_event_decides_and_a_delete_beats_every_other(
             events in prop::collection::vec(prop::option::weighted(0.9, (0_u8..4, prop::bool::weighted(0.3))), 0..12),
         ) {
-            let mut superseded = Superseded::default();
-            let mut deciding = HashMap::new();
+            let mut deciding = Deciding::default();
             for (row, event) in events.iter().enumerate() {
-                superseded.enter(&mut deciding, row as i64, event.map(|(id, delete)| (id.to_string(), delete)));
+                if let Some((id, is_delete)) = event {
+                    deciding.enter(row as i64, Event { at_uri: &id.to_string(), is_delete: *is_delete });
+                }
             }
-            let left: HashSet<i64> = (0..events.len() as i64)
-                .filter(|&row| events[row as usize].is_some() && !superseded.contains(row))
-                .collect();
-            prop_assert_eq!(left, model(&events));
+            prop_assert_eq!(deciding.rows(), model(&events));
+        }
+    }
+
+    /// A database with a row for each of these, those that are no event included.
+    fn database(events: &[Option<(u8, bool)>]) -> Database {
+        let mut connection = rusqlite::Connection::open_in_memory().unwrap();
+        connection.execute_batch("CREATE TABLE posts (at_uri, did, raw_post, inferences)").unwrap();
+        for (row, event) in events.iter().enumerate() {
+            let operation = if event.is_some_and(|(_, is_delete)| is_delete) { "delete" } else { "create" };
+            let raw_post = match event {
+                Some(_) => {
+                    format!(
+                        r#"{{"message":{{"kind":"commit","commit":{{"operation":"{operation}","record":{{}}}}}}}}"#
+                    )
+                }
+                None => "no JSON".to_owned(),
+            };
+            let at_uri = format!("at://{}", event.map_or(0, |(id, _)| id));
+            let sql = "INSERT INTO posts (rowid, at_uri, raw_post) VALUES (?, ?, ?)";
+            connection.execute(sql, (row as i64, at_uri, raw_post)).unwrap();
+        }
+        let bytes = connection.serialize(rusqlite::MAIN_DB).unwrap().to_vec();
+        Database::open(&Arc::new(Buffers::new().unpack(&bytes).unwrap())).unwrap()
+    }
+
+    proptest! {
+        #[test]
+        fn it_does_not_matter_which_row_is_asked_about_first(
+            (events, order) in prop::collection::vec(prop::option::weighted(0.8, (0_u8..3, any::<bool>())), 1..9)
+                .prop_flat_map(|events| {
+                    let order = (0..events.len()).collect::<Vec<_>>();
+                    (Just(events), Just(order).prop_shuffle())
+                }),
+        ) {
+            let database = database(&events);
+            let superseded = Superseded::find(&database, |_| ()).unwrap();
+            let deciding = model(&events);
+            for row in order {
+                let Some((id, is_delete)) = events[row] else { continue };
+                let at_uri = format!("at://{id}");
+                let event = Event { at_uri: &at_uri, is_delete };
+                let is_superseded = superseded.contains(&database, row as i64, event).unwrap();
+                prop_assert_eq!(is_superseded, !deciding.contains(&(row as i64)));
+            }
         }
     }
 }
