@@ -1,5 +1,5 @@
-//! Memory for archives: megabytes at a time, used again for the next archive, and provided by the system ahead of its
-//! first use.
+//! Memory for archives: megabytes at a time, used again for the next archive. Where it is much, the system provides it
+//! ahead of its first use, and takes it back from two threads.
 //!
 //! Memory is given out by the page as it is first written to. Taken anew for each archive, page faults cost a fifth of
 //! the CPU time of a whole run (measured: 22 % of 1.1 s for 8 archives of 40 MB). So a worker keeps its memory from
@@ -13,26 +13,30 @@ use std::thread;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use memmap2::MmapMut;
+#[cfg(target_os = "linux")]
+use rustix::mm::Advice;
 
 use super::ArchiveError;
 
-/// Fresh memory of fewer bytes is not provided ahead: where there are many archives, all cores are busy anyway.
+/// Fresh memory of fewer bytes is not provided ahead, nor given back by two threads: where there are many archives, all
+/// cores are busy anyway.
 const AHEAD_BYTES: usize = 64 << 20;
 
-/// Bytes of fresh memory that are asked for at once. An archive that lies about its size costs hardly more than that.
-const PROVIDED_BYTES: usize = 4 << 20;
+/// Bytes of memory that the system is asked to provide at once: a multiple of its pages. An archive that lies about its
+/// size costs hardly more than that.
+const ADVISED_BYTES: usize = 4 << 20;
 
 /// Memory that was used before, one piece at most.
 #[derive(Debug)]
 pub(super) struct Spare {
     home: Home,
-    take: Receiver<MmapMut>,
+    take: Receiver<Mapping>,
 }
 
 /// Where memory goes that is not needed any more.
 #[derive(Clone, Debug)]
 struct Home {
-    give: Sender<MmapMut>,
+    give: Sender<Mapping>,
     /// Memory of more bytes is not kept.
     most: usize,
 }
@@ -51,12 +55,12 @@ impl Spare {
     /// Where there is none.
     pub(super) fn take(&self, bytes: usize) -> Result<Memory, ArchiveError> {
         let home = self.home.clone();
-        if let Some(spare) = self.take.try_recv().ok().filter(|spare| spare.len() >= bytes) {
+        if let Some(spare) = self.take.try_recv().ok().filter(|spare| spare.0.len() >= bytes) {
             return Ok(Memory { map: Some(spare), len: bytes, is_fresh: false, home });
         }
         // Room for a somewhat larger archive: those that follow each other are about of a size.
         let fresh = MmapMut::map_anon(bytes.saturating_add(bytes / 8).max(1));
-        let map = Some(fresh.map_err(|_| ArchiveError::out_of_memory())?);
+        let map = Some(Mapping(fresh.map_err(|_| ArchiveError::out_of_memory())?));
         Ok(Memory { map, len: bytes, is_fresh: true, home })
     }
 }
@@ -64,7 +68,7 @@ impl Spare {
 /// A piece of memory. It goes back to who had it to spare.
 pub(super) struct Memory {
     /// There until the end.
-    map: Option<MmapMut>,
+    map: Option<Mapping>,
     /// Bytes of it that were asked for.
     len: usize,
     is_fresh: bool,
@@ -94,10 +98,10 @@ impl Memory {
         let provide_all = || {
             let mut at = 0;
             while at < len && !is_filled.load(Ordering::Relaxed) {
-                if !provide(start + at, PROVIDED_BYTES.min(len - at)) {
+                if !provide(start + at, ADVISED_BYTES.min(len - at)) {
                     return;
                 }
-                at += PROVIDED_BYTES;
+                at += ADVISED_BYTES;
             }
         };
         thread::scope(|scope| {
@@ -110,13 +114,48 @@ impl Memory {
     }
 }
 
-/// Has the system provide the pages of some memory, which has to begin with one. Says whether it did.
+/// Pages of the system.
+#[derive(Debug)]
+struct Mapping(MmapMut);
+
+impl Drop for Mapping {
+    /// Gives the pages back; many of them from both ends, since that is the last thing that a run with one large
+    /// archive does. (Measured on two cores with one of 360 MB: 3 % of the wall-clock time of the whole run.)
+    fn drop(&mut self) {
+        let (start, len) = (self.0.as_mut_ptr().expose_provenance(), self.0.len());
+        if len < AHEAD_BYTES {
+            return;
+        }
+        let middle = len / 2 / ADVISED_BYTES * ADVISED_BYTES;
+        thread::scope(|scope| {
+            let give_back = move || give_back(start + middle, len - middle);
+            let _ = thread::Builder::new().name("memory".into()).spawn_scoped(scope, give_back);
+            self::give_back(start, middle);
+        });
+    }
+}
+
+/// Has the system provide the pages of some memory. Says whether it did.
+#[cfg(target_os = "linux")]
+fn provide(start: usize, len: usize) -> bool {
+    advise(start, len, Advice::LinuxPopulateWrite)
+}
+
+/// Gives the pages of some memory back to the system, whose content is lost. The memory itself stays.
+#[cfg(target_os = "linux")]
+fn give_back(start: usize, len: usize) {
+    // Where that is refused, they go with the mapping.
+    let _ = advise(start, len, Advice::LinuxDontNeed);
+}
+
+/// Tells the system what is to become of some memory, which has to begin with a page. Says whether it agrees.
 #[cfg(target_os = "linux")]
 #[allow(unsafe_code)]
-fn provide(start: usize, len: usize) -> bool {
+fn advise(start: usize, len: usize, advice: Advice) -> bool {
     let start = std::ptr::with_exposed_provenance_mut(start);
-    // SAFETY: the memory stays mapped until the caller's scope ends, and no byte of it is changed.
-    unsafe { rustix::mm::madvise(start, len, rustix::mm::Advice::LinuxPopulateWrite) }.is_ok()
+    // SAFETY: the memory stays mapped until the caller's scope ends. No byte of it is changed, or none is looked at
+    // any more.
+    unsafe { rustix::mm::madvise(start, len, advice) }.is_ok()
 }
 
 #[cfg(not(target_os = "linux"))]
@@ -124,23 +163,26 @@ fn provide(_: usize, _: usize) -> bool {
     false
 }
 
+#[cfg(not(target_os = "linux"))]
+fn give_back(_: usize, _: usize) {}
+
 impl Deref for Memory {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        self.map.as_deref().and_then(|map| map.get(..self.len)).unwrap_or_default()
+        self.map.as_ref().and_then(|map| map.0.get(..self.len)).unwrap_or_default()
     }
 }
 
 impl DerefMut for Memory {
     fn deref_mut(&mut self) -> &mut [u8] {
-        self.map.as_deref_mut().and_then(|map| map.get_mut(..self.len)).unwrap_or_default()
+        self.map.as_mut().and_then(|map| map.0.get_mut(..self.len)).unwrap_or_default()
     }
 }
 
 impl Drop for Memory {
     fn drop(&mut self) {
-        if let Some(map) = self.map.take().filter(|map| map.len() <= self.home.most) {
+        if let Some(map) = self.map.take().filter(|map| map.0.len() <= self.home.most) {
             // Where a piece is kept already, this one is freed.
             let _ = self.home.give.try_send(map);
         }
