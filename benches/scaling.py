@@ -77,6 +77,7 @@ def main():
     with measure.sink() as sink, tempfile.TemporaryDirectory() as scratch:
         counts = (1, 10, 100)
         folders = [copies(scratch, archives[0], count) for count in counts]
+        os.sync()  # not while it is measured
         costs = medians(options.pairs, [lambda folder=folder: measure.load(folder, sink.url, arguments) for folder in folders])
         for count, cost in zip(counts, costs):
             print(f"{count:6} archives: {cost.cpu / count:.4f} CPU s an archive")
@@ -91,6 +92,7 @@ def main():
             print(f"{count:6} entries in the state file, nothing new: {cost.cpu:.4f} CPU s a run")
 
         one = one_of_many(scratch, archives)
+        os.sync()  # not while it is measured
         cores = sorted(os.sched_getaffinity(0))
         if len(cores) < 2:
             print("one core only: nothing to compare")
