@@ -96,8 +96,8 @@ impl Server {
     /// Brings to disk what Elasticsearch has confirmed, where its confirmation does not mean that already.
     pub fn make_durable(&self, stop: &Stop) -> Result<(), Failure> {
         let Some(primaries) = &self.unsynced else { return Ok(()) };
-        insist(stop, self.budget, |_| self.flush_once())?;
-        if insist(stop, self.budget, |_| Primaries::find(&self.client))? == *primaries {
+        insist(stop, self.budget, |call| flush(&self.client.within(call)))?;
+        if insist(stop, self.budget, |call| Primaries::find(&self.client.within(call)))? == *primaries {
             return Ok(());
         }
         Err(Failure::new(
@@ -106,25 +106,6 @@ impl Server {
              Elasticsearch may have lost what it had confirmed, so nothing is marked; run again, or set the durability \
              to request",
         ))
-    }
-
-    fn flush_once(&self) -> Result<(), PreflightError> {
-        let reply = match self.client.post(&format!("/{POSTS},{TOMBSTONES}/_flush"), ContentType::Json, b"") {
-            Ok(reply) => reply,
-            Err(error) => return Err(unavailable(error)),
-        };
-        match reply.status {
-            200 if all_shards_flushed(&reply.body) => Ok(()),
-            401 | 403 if !is_unavailable(&reply) => Err(PreflightError::Refused(vec![Check {
-                name: "flush",
-                status: Status::Failed,
-                text: "index.translog.durability is async, so the indices have to be flushed before archives are \
-                       marked, but the API key lacks the privilege maintenance: grant it, or set the durability to \
-                       request"
-                    .into(),
-            }])),
-            status => Err(PreflightError::Unavailable(format!("the flush answers status {status}"))),
-        }
     }
 }
 
@@ -150,6 +131,25 @@ pub fn insecurities(settings: &config::Elasticsearch) -> Vec<&'static str> {
         found.push("ELASTICSEARCH_URL is plain http: the API key travels unencrypted; use https");
     }
     found
+}
+
+fn flush(client: &Client) -> Result<(), PreflightError> {
+    let reply = match client.post(&format!("/{POSTS},{TOMBSTONES}/_flush"), ContentType::Json, b"") {
+        Ok(reply) => reply,
+        Err(error) => return Err(unavailable(error)),
+    };
+    match reply.status {
+        200 if all_shards_flushed(&reply.body) => Ok(()),
+        401 | 403 if !is_unavailable(&reply) => Err(PreflightError::Refused(vec![Check {
+            name: "flush",
+            status: Status::Failed,
+            text: "index.translog.durability is async, so the indices have to be flushed before archives are \
+                   marked, but the API key lacks the privilege maintenance: grant it, or set the durability to \
+                   request"
+                .into(),
+        }])),
+        status => Err(PreflightError::Unavailable(format!("the flush answers status {status}"))),
+    }
 }
 
 fn all_shards_flushed(body: &[u8]) -> bool {

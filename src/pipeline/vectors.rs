@@ -159,7 +159,7 @@ impl<'r> Prover<'r> {
 
     fn read_back(&self, sample: &Sample<'_>) -> Result<Reply, TransportError> {
         let body = json!({"docs": [{"_index": self.index, "_id": sample.post.at_uri}]}).to_string();
-        self.bulk.client.post(READ_BACK, ContentType::Json, body.as_bytes())
+        self.bulk.client_to_finish().post(READ_BACK, ContentType::Json, body.as_bytes())
     }
 }
 

@@ -91,6 +91,12 @@ impl Deliver for Bulk<'_> {
 }
 
 impl Bulk<'_> {
+    /// The client for a request that belongs to what has been sent: where the run is to stop, it has not much time,
+    /// since the request before may have had all of its own.
+    pub fn client_to_finish(&self) -> Client {
+        if self.stop.is_requested() { self.client.in_haste() } else { self.client.clone() }
+    }
+
     /// Indexes posts and tombstones.
     pub(super) fn index(&self, batch: &Batch, report: &mut BatchReport<'_>) -> Result<(), Stopped> {
         let lines = Lines {

@@ -26,7 +26,7 @@ impl<'r> Bulk<'r> {
         let mut patience = self.retries.patience();
         loop {
             let Ok(permit) = self.throttle.acquire(0) else {
-                return self.ask_for_tombstones(&self.client.in_haste(), posts).map_err(|_| Stopped);
+                return self.ask_for_tombstones(&self.client_to_finish(), posts).map_err(|_| Stopped);
             };
             if let Some((tombstones, permit)) = self.look_up(permit, posts, &mut patience)? {
                 permit.succeeded();
