@@ -1,0 +1,157 @@
+use std::fs::File;
+use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::symlink;
+use std::time::Duration;
+
+use super::*;
+
+fn folder() -> tempfile::TempDir {
+    tempfile::tempdir().unwrap()
+}
+
+fn put(folder: &Path, name: &str) -> PathBuf {
+    let path = folder.join(name);
+    fs::write(&path, name).unwrap();
+    path
+}
+
+fn found_in(paths: &[&Path]) -> Discovery {
+    discover(&paths.iter().map(|path| path.to_path_buf()).collect::<Vec<_>>()).unwrap()
+}
+
+fn names(discovery: &Discovery) -> Vec<&str> {
+    discovery.archives.iter().map(|archive| archive.name.as_str()).collect()
+}
+
+fn error_of(paths: &[&Path]) -> String {
+    discover(&paths.iter().map(|path| path.to_path_buf()).collect::<Vec<_>>()).unwrap_err().to_string()
+}
+
+#[test]
+fn archives_come_in_the_order_of_time_then_name() {
+    let folder = folder();
+    for name in ["z_20250101_000000.db.zip", "b_20250102_000000.db.zip", "a_20250102_000000.db.zip"] {
+        put(folder.path(), name);
+    }
+    assert_eq!(
+        names(&found_in(&[folder.path()])),
+        ["z_20250101_000000.db.zip", "a_20250102_000000.db.zip", "b_20250102_000000.db.zip"]
+    );
+}
+
+#[test]
+fn an_archive_without_a_time_has_its_place_by_modification() {
+    let folder = folder();
+    put(folder.path(), "a_20250101_000000.db.zip");
+    put(folder.path(), "b_20250103_000000.db.zip");
+    let path = put(folder.path(), "c.db.zip");
+    let time = UNIX_EPOCH + Duration::new(1_735_776_000, 5);
+    File::options().write(true).open(path).unwrap().set_modified(time).unwrap();
+
+    let discovery = found_in(&[folder.path()]);
+    assert_eq!(names(&discovery), ["a_20250101_000000.db.zip", "c.db.zip", "b_20250103_000000.db.zip"]);
+    let archive = &discovery.archives[1];
+    assert_eq!(archive.seconds, None);
+    assert_eq!(archive.modified_ns, 1_735_776_000_000_000_005);
+    assert_eq!(archive.bytes, 8);
+    assert_eq!(archive.path, folder.path().join("c.db.zip"));
+    assert_eq!(discovery.archives[0].seconds, Some(1_735_689_600));
+}
+
+#[test]
+fn other_names_and_deeper_folders_are_not_looked_at() {
+    let folder = folder();
+    put(folder.path(), "a.db");
+    put(folder.path(), "a.zip");
+    put(folder.path(), "a.db.zip.part");
+    fs::create_dir(folder.path().join("deeper")).unwrap();
+    put(&folder.path().join("deeper"), "b.db.zip");
+    assert_eq!(found_in(&[folder.path()]), Discovery::default());
+}
+
+#[test]
+fn what_is_no_regular_file_is_left_out_with_the_reason_and_never_opened() {
+    let folder = folder();
+    fs::create_dir(folder.path().join("folder.db.zip")).unwrap();
+    symlink("nowhere", folder.path().join("dangling.db.zip")).unwrap();
+    symlink("/dev/zero", folder.path().join("device.db.zip")).unwrap();
+    let fifo = folder.path().join("fifo.db.zip");
+    assert!(std::process::Command::new("mkfifo").arg(fifo).status().unwrap().success());
+    let latin1 = std::ffi::OsString::from_vec(b"f\xfcr.db.zip".to_vec());
+    fs::write(folder.path().join(latin1), "").unwrap();
+
+    let mut discovery = found_in(&[folder.path()]);
+    assert_eq!(discovery.archives, []);
+    discovery.left_out.sort_by(|a, b| a.path.cmp(&b.path));
+    let reasons: Vec<_> = discovery.left_out.iter().map(|left_out| left_out.reason.as_str()).collect();
+    assert_eq!(
+        reasons,
+        [
+            "it is a link to nothing, or has just been deleted",
+            "it is not a regular file",
+            "it is not a regular file",
+            "it is not a regular file",
+            "its name is not UTF-8",
+        ]
+    );
+}
+
+#[test]
+fn links_to_files_are_followed() {
+    let (folder, elsewhere) = (folder(), folder());
+    let path = put(elsewhere.path(), "data");
+    symlink(path, folder.path().join("a.db.zip")).unwrap();
+    let discovery = found_in(&[folder.path()]);
+    assert_eq!(names(&discovery), ["a.db.zip"]);
+    assert_eq!(discovery.archives[0].bytes, 4);
+}
+
+#[test]
+fn a_file_reached_twice_is_one_archive() {
+    let folder = folder();
+    let path = put(folder.path(), "a_20250101_000000.db.zip");
+    symlink(&path, folder.path().join("b_20250102_000000.db.zip")).unwrap();
+    let roundabout = folder.path().join(".").join("a_20250101_000000.db.zip");
+    let discovery = found_in(&[folder.path(), &path, &roundabout, folder.path()]);
+    assert_eq!(names(&discovery), ["a_20250101_000000.db.zip"]);
+    assert!(discovery.left_out[0].reason.starts_with("it is the same file as"));
+}
+
+#[test]
+fn two_files_of_the_same_name_are_an_error_that_names_both() {
+    let (one, other) = (folder(), folder());
+    let first = put(one.path(), "a.db.zip");
+    let second = put(other.path(), "a.db.zip");
+    let text = error_of(&[one.path(), other.path()]);
+    assert!(text.contains(first.to_str().unwrap()) && text.contains(second.to_str().unwrap()), "{text}");
+}
+
+#[test]
+fn what_was_asked_for_by_its_path_must_be_an_archive() {
+    let folder = folder();
+    let text = error_of(&[&put(folder.path(), "a.zip")]);
+    assert!(text.contains("a.zip is no archive: its name does not end in .db.zip"), "{text}");
+    let text = error_of(&[&folder.path().join("missing.db.zip")]);
+    assert!(text.contains("missing.db.zip cannot be read"), "{text}");
+    symlink("/dev/zero", folder.path().join("zero.db.zip")).unwrap();
+    let text = error_of(&[&folder.path().join("zero.db.zip")]);
+    assert!(text.contains("it is not a regular file"), "{text}");
+}
+
+#[test]
+fn a_folder_may_be_named_like_an_archive() {
+    let folder = folder();
+    let inner = folder.path().join("folder.db.zip");
+    fs::create_dir(&inner).unwrap();
+    put(&inner, "a.db.zip");
+    assert_eq!(names(&found_in(&[&inner])), ["a.db.zip"]);
+}
+
+#[test]
+fn a_folder_of_many_thousand_archives_is_listed_whole() {
+    let folder = folder();
+    for n in 0..5_000 {
+        File::create(folder.path().join(format!("a_20250101_{n:06}.db.zip"))).unwrap();
+    }
+    assert_eq!(found_in(&[folder.path()]).archives.len(), 5_000);
+}
