@@ -72,6 +72,18 @@ pub fn check(path: &Path) -> io::Result<()> {
     Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file"))
 }
 
+/// What stands beside the state file, under its name with one of these added: the lock that keeps a second process out.
+pub const LOCK: &str = ".lock";
+
+/// Likewise: what the next state is written to.
+const TEMPORARY: &str = ".tmp";
+
+/// Likewise: the index settings that a run has changed, and has to put back.
+pub const LOAD_SETTINGS: &str = ".load_settings.json";
+
+/// All of these.
+pub const BESIDE_STATE_FILE: [&str; 3] = [LOCK, TEMPORARY, LOAD_SETTINGS];
+
 /// The path of a file beside another one: with something added to its name.
 pub fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
@@ -82,7 +94,7 @@ pub fn beside(path: &Path, suffix: &str) -> PathBuf {
 /// The temporary file by which a file is replaced: always the same, so that the next one takes the place of what a crash
 /// has left.
 pub fn temporary_of(path: &Path) -> PathBuf {
-    beside(path, ".tmp")
+    beside(path, TEMPORARY)
 }
 
 /// Replaces a file, or makes it, durably: temporary file, fsync, rename, fsync of the folder. After a crash the old or

@@ -4,11 +4,8 @@ use std::path::{Path, PathBuf};
 
 use super::{Config, Output, Source, Task};
 use crate::exit::Failure;
-use crate::files::{beside, folder_of, real_path};
+use crate::files::{BESIDE_STATE_FILE, beside, folder_of, real_path};
 use crate::pipeline::source::has_archive_suffix;
-
-/// What is kept beside the state file under its name and one of these.
-const BESIDE_STATE_FILE: [&str; 3] = [".lock", ".tmp", ".load_settings.json"];
 
 /// A file that a run writes, or one that has to stay as it is.
 struct Named {

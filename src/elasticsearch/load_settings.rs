@@ -65,7 +65,7 @@ pub fn left_changed(state_file: &Path) -> Result<bool, Failure> {
 }
 
 fn record_path(state_file: &Path) -> PathBuf {
-    files::beside(&files::real_path(state_file), ".load_settings.json")
+    files::beside(&files::real_path(state_file), files::LOAD_SETTINGS)
 }
 
 impl LoadSettings {

@@ -71,5 +71,5 @@ impl StateFile {
 
 /// The file that is locked in the place of a state file, which itself is replaced by every save.
 fn lock_of(path: &Path) -> PathBuf {
-    files::beside(&real_path(path), ".lock")
+    files::beside(&real_path(path), files::LOCK)
 }
