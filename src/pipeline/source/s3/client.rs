@@ -14,7 +14,6 @@ use ureq::{Agent, Body};
 use url::Url;
 
 use super::credentials::{CredentialError, Credentials, Provider};
-use super::read_ahead::MOST_DOWNLOADS;
 use super::signature::sign;
 use crate::config::s3::S3;
 use crate::exit::Failure;
@@ -29,6 +28,9 @@ const REPLY_LIMIT: Duration = Duration::from_secs(20);
 /// Time in which at least something of a body has to come. Bodies as a whole have no limit: an archive may take as
 /// long as it likes as long as it comes.
 const READ_LIMIT: Duration = Duration::from_secs(15);
+
+/// Downloads at once, at most.
+pub(super) const MOST_DOWNLOADS: usize = 16;
 
 /// Bytes of an error reply that are looked at.
 const ERROR_BYTES: u64 = 64 << 10;

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded, select, unbounded};
 
-use super::client::Client;
+use super::client::{Client, MOST_DOWNLOADS};
 use super::download::{DownloadError, download};
 use super::{Object, Objects};
 use crate::pipeline::Archive;
@@ -26,9 +26,6 @@ use crate::shutdown::Stop;
 
 /// Bytes of all downloads that have begun and are not unzipped yet, at most.
 pub(super) const AHEAD_BYTES: u64 = 512 << 20;
-
-/// Downloads at once, at most.
-pub(super) const MOST_DOWNLOADS: usize = 16;
 
 /// Downloads at once: as many as there are workers, since one of them brings about as much as a worker takes, but
 /// some even for a single worker, and not so many that S3 slows down.
