@@ -85,9 +85,19 @@ impl Reply {
         self.error_field("type").unwrap_or_default()
     }
 
+    /// Whether the server says what is wrong as Elasticsearch does, which something before it does not.
+    pub fn has_error(&self) -> bool {
+        self.error_field("reason").is_some()
+    }
+
     /// What the server says is wrong, as one short line for an operator.
     pub fn reason(&self) -> String {
-        let text = self.error_field("reason").unwrap_or_else(|| String::from_utf8_lossy(&self.body).into());
+        let mut text =
+            self.error_field("reason").unwrap_or_else(|| String::from_utf8_lossy(&self.body).into());
+        // Of a key that is refused, the reason says no more than that; this says that it has expired, say.
+        if let Some(why) = self.error_field("additional_unsuccessful_credentials") {
+            text = format!("{why}: {text}");
+        }
         // Control characters could forge lines of a log.
         let text = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(MAX_REASON_CHARS);
         format!("HTTP {} {}", self.status, text.collect::<String>()).trim_end().to_owned()

@@ -239,6 +239,13 @@ fn a_reason_is_one_short_line() {
     assert_eq!((flat.error_type().as_str(), flat.reason().as_str()), ("", "HTTP 400 no handler found"));
     assert_eq!(reply("x".repeat(10_000)).reason().len(), MAX_REASON_CHARS + "HTTP 400 ".len());
     assert_eq!(reply(String::new()).reason(), "HTTP 400");
+    // As Elasticsearch 9.5.3 says it.
+    let expired = reply(
+        r#"{"error":{"type":"security_exception","reason":"unable to authenticate",
+            "additional_unsuccessful_credentials":"API key: api key is expired"},"status":401}"#
+            .to_owned(),
+    );
+    assert_eq!(expired.reason(), "HTTP 400 API key: api key is expired: unable to authenticate");
 }
 
 mod with_tls {

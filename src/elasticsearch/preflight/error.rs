@@ -60,6 +60,13 @@ pub(in crate::elasticsearch) fn answer(
 ) -> Result<Reply, PreflightError> {
     let url = client.base_url();
     match result {
+        Ok(reply) if has_stray_path(url, &reply) => Err(PreflightError::refused(
+            "connection",
+            format!(
+                "Elasticsearch does not answer at the path of {url} ({}): leave the path out of ELASTICSEARCH_URL",
+                reply.reason()
+            ),
+        )),
         Ok(reply) => sort_out(reply),
         Err(error @ TransportError::Tls(_)) => Err(PreflightError::refused(
             "certificate",
@@ -75,6 +82,16 @@ pub(in crate::elasticsearch) fn answer(
     }
 }
 
+/// Whether Elasticsearch itself sees the path of the base URL, and does not know it. It would take bulk requests there
+/// all the same (`/<index>/_bulk`, where each action names an index of its own), but tell nothing of the indices. A
+/// proxy that has Elasticsearch below a path takes that off.
+pub(super) fn has_stray_path(url: &str, reply: &Reply) -> bool {
+    let path = url.split_once("://").and_then(|(_, rest)| rest.split_once('/')).map_or("", |(_, path)| path);
+    let path = path.trim_end_matches('/');
+    let seen = format!("no handler found for uri [/{path}/");
+    reply.status == 400 && !path.is_empty() && reply.reason().contains(&seen)
+}
+
 /// The part of [`answer`] that judges statuses which mean the same whatever was asked.
 fn sort_out(reply: Reply) -> Result<Reply, PreflightError> {
     match reply.status {
@@ -88,7 +105,11 @@ fn sort_out(reply: Reply) -> Result<Reply, PreflightError> {
         )),
         401 => Err(PreflightError::refused(
             "credentials",
-            format!("ELASTICSEARCH_API_KEY is refused ({})", reply.reason()),
+            format!(
+                "ELASTICSEARCH_API_KEY is refused ({}): check that it is the `encoded` value of a key of this cluster, \
+                 not expired and not invalidated",
+                reply.reason()
+            ),
         )),
         _ if is_unavailable(&reply) => Err(PreflightError::Unavailable(reply.reason())),
         _ => Ok(reply),

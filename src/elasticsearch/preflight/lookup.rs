@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::Value;
 
 use super::error::{PreflightError, answer};
@@ -74,7 +75,20 @@ pub(in crate::elasticsearch) fn ask(
             indices.entry(index).or_default().fill_in(part);
         }
     }
+    if all_missing && is_foreign(&whole) {
+        let text = format!(
+            "the answer to GET /{name} is not Elasticsearch's ({}): check that ELASTICSEARCH_URL names an Elasticsearch \
+             and not something before it",
+            whole.reason()
+        );
+        return Err(PreflightError::refused("connection", text));
+    }
     Ok((!all_missing).then_some(indices))
+}
+
+/// Whether a reply is a page for people, as those of proxies are.
+fn is_foreign(reply: &Reply) -> bool {
+    !reply.body.is_empty() && serde_json::from_slice::<IgnoredAny>(&reply.body).is_err()
 }
 
 /// What one reply tells; None where it says that there is no such index.

@@ -5,7 +5,7 @@ use std::net::TcpListener;
 use std::thread;
 
 use super::Status::{Failed, Ok as Fine, Warning};
-use super::error::answer;
+use super::error::{answer, has_stray_path};
 use super::*;
 use crate::config;
 use crate::elasticsearch::client::Reply;
@@ -245,11 +245,29 @@ fn a_refused_key_a_redirect_and_a_foreign_page_are_refused() {
         (vec![(302, "")], "redirects"),
         (vec![(200, "<html>"), (200, "<html>")], "unexpected answer"),
         (vec![(200, GRANTED), (200, "<html>")], "unexpected answer to GET /posts"),
-        (vec![(404, "nothing"); 5], "no index or alias posts"),
+        (vec![(404, "nothing"); 5], "the answer to GET /posts is not Elasticsearch's"),
     ] {
         let error = run(&client(replies), Needs::default()).unwrap_err();
         assert!(matches!(error, PreflightError::Refused(_)), "{error:?}");
         assert!(error.to_string().contains(why), "{error}");
+    }
+}
+
+#[test]
+fn an_address_with_a_path_that_elasticsearch_sees_is_refused() {
+    let refusal = |uri: &str| {
+        reply(400, &format!(r#"{{"error":"no handler found for uri [{uri}?pretty] and method [GET]"}}"#))
+    };
+    for (url, uri, is_stray) in [
+        ("https://node:9200/es", "/es/posts", true),
+        ("https://node:9200/es/", "/es/_security/user/_has_privileges", true),
+        ("https://node:9200/es/x", "/es/x/posts", true),
+        // Below a proxy, and of a server that does not offer this.
+        ("https://proxy/es", "/posts", false),
+        ("https://node:9200", "/_security/user/_has_privileges", false),
+        ("https://node:9200/", "/posts", false),
+    ] {
+        assert_eq!(has_stray_path(url, &refusal(uri)), is_stray, "{url}");
     }
 }
 

@@ -75,9 +75,14 @@ pub fn judge_answer(reply: &Reply) -> Option<Answer> {
              not expired and not invalidated",
             described()
         ))),
-        403 => Answer::Stop(refused(format!(
-            "the API key lacks a privilege ({}): grant it read, write and view_index_metadata on posts and \
+        403 if reply.has_error() => Answer::Stop(refused(format!(
+            "the API key lacks a privilege ({}): grant it read, index, delete and view_index_metadata on posts and \
              post_tombstones",
+            described()
+        ))),
+        403 => Answer::Stop(refused(format!(
+            "access is denied, and not in Elasticsearch's words ({}): check that ELASTICSEARCH_URL names an \
+             Elasticsearch and not something before it",
             described()
         ))),
         413 => Answer::TooLarge(Refusal {

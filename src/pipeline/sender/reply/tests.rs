@@ -120,6 +120,12 @@ fn refused_credentials_stop_at_once_but_not_a_cluster_block() {
     }
     let block = reply(403, r#"{"error":{"type":"cluster_block_exception","reason":"read-only"}}"#);
     assert!(matches!(judge_answer(&block), Some(Answer::Retry(_))));
+    // A page for people is no word of Elasticsearch on the key.
+    for body in ["", "<html>Please sign in</html>"] {
+        let Some(Answer::Stop(failure)) = judge_answer(&reply(403, body)) else { panic!("{body}") };
+        assert_eq!(failure.code, ExitCode::Refused);
+        assert!(failure.message.contains("ELASTICSEARCH_URL"), "{}", failure.message);
+    }
 }
 
 #[test]
