@@ -10,7 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
-use signal_hook::consts::{SIGHUP, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGTERM, SIGXFSZ};
 use signal_hook::iterator::Signals;
 use signal_hook::low_level;
 
@@ -131,6 +131,9 @@ impl Stop {
         let cannot =
             |error: &dyn std::fmt::Display| Failure::run(format!("cannot listen to signals: {error}"));
         self.tell_of_signals().map_err(|e| cannot(&e))?;
+        // Caught, so that writing beyond the largest size of a file (`ulimit -f`) is an error like that of a full disk,
+        // and not the end of the process.
+        signal_hook::flag::register(SIGXFSZ, Arc::default()).map_err(|e| cannot(&e))?;
         let stop = self.clone();
         ctrlc::set_handler(move || stop.on_signal(StopReason::Interrupt, mode)).map_err(|e| cannot(&e))?;
         let watched: &[i32] = if is_ignored(SIGHUP) { &[SIGTERM] } else { &[SIGTERM, SIGHUP] };

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::archives::{Archive, DID, Row, account_event, post, uri};
+use crate::harness::archives::{Archive, DID, Row, account_event, delete, post, uri};
 use crate::harness::http::{Reply, Request};
 use crate::harness::model::{Documents, expected, held};
 use crate::harness::script::Fault;
@@ -64,6 +64,17 @@ fn with_an_account_go_all_of_its_posts_and_no_others() {
     env.fake.store(|store| store.forget_deletes = true);
     env.run(&[OPTION]).exits(0).counts(&[("rows.deleted", 1)]);
     assert_is_gone(&env, &archives, archives[1].version(1), &uris("p", 25));
+}
+
+#[test]
+fn what_does_not_say_when_it_was_deleted_was_so_at_the_time_of_its_archive() {
+    let rows = [delete("gone"), account_event()].map(Row::without_time);
+    let env = TestEnv::with_archives(&[Archive::new("20251218_000500").with_all(rows)]);
+    env.run(&[OPTION]).exits(0).counts(&[("rows.deleted", 2)]);
+    for id in [&uri("gone"), DID] {
+        let (_, tombstone) = &held(&env.fake, "post_tombstones")[id];
+        assert_eq!(tombstone["deleted_at"], "2025-12-18T00:05:00.000Z", "{id}");
+    }
 }
 
 #[test]

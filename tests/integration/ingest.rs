@@ -9,6 +9,7 @@ use crate::harness::archives::{
 };
 use crate::harness::fake::Fake;
 use crate::harness::model::assert_holds;
+use crate::harness::script::Fault;
 use crate::harness::store::{Base64Vectors, Index, Item, mapping_of};
 use crate::harness::vectors::vector;
 use crate::harness::{Run, TestEnv, posts};
@@ -265,9 +266,8 @@ fn shards_take_every_archive_once() {
     assert_holds(&env.fake, &archives);
 }
 
-#[test]
-fn an_alias_is_written_through() {
-    let env = TestEnv::new();
+/// Makes aliases of both names, of an index each.
+fn make_aliases(env: &TestEnv) {
     env.fake.store(|store| {
         for name in ["posts", "post_tombstones"] {
             let mut index = store.indices.remove(name).unwrap();
@@ -275,6 +275,25 @@ fn an_alias_is_written_through() {
             store.indices.insert(format!("{name}_v1"), index);
         }
     });
+}
+
+#[test]
+fn an_index_behind_an_alias_that_is_deleted_meanwhile_is_not_made_anew() {
+    let env = TestEnv::with_archives(&[Archive::new("20251218_000000").with_all(posts("p", 3))]);
+    make_aliases(&env);
+    env.fake.fail_bulks(1, Fault::Hang);
+    let running = env.ingest().start();
+    env.fake.wait_for_bulks(1);
+    env.fake.store(|store| store.indices.remove("posts_v1"));
+    env.fake.release();
+    running.wait().exits(5).says("create it").counts(&[("archives.processed", 0), ("archives.pending", 1)]);
+    env.fake.store(|store| assert!(!store.indices.contains_key("posts"), "it has been guessed"));
+}
+
+#[test]
+fn an_alias_is_written_through() {
+    let env = TestEnv::new();
+    make_aliases(&env);
     let events: Vec<Event> = posts("p", 3);
     let archives = [Archive::new("20251218_000000").with_all(events).with(delete("gone"))];
     env.add(&archives);
@@ -286,6 +305,7 @@ fn an_alias_is_written_through() {
 fn with_several_indices_behind_an_alias_deletes_go_to_every_one_of_them() {
     let old = Archive::new("20251218_000000").with_all(posts("old", 3));
     let env = TestEnv::with_archives(std::slice::from_ref(&old));
+    make_aliases(&env);
     let rename_to = |to: &str, writes: bool| {
         env.fake.store(|store| {
             let name = store.target("posts").unwrap();
@@ -294,7 +314,6 @@ fn with_several_indices_behind_an_alias_deletes_go_to_every_one_of_them() {
             store.indices.insert(to.to_owned(), index);
         });
     };
-    rename_to("posts_v1", true);
     env.run(&[]).exits(0).counts(&[("rows.indexed", 3)]);
     rename_to("posts_v1", false);
     env.fake.store(|store| {

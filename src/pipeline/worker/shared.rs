@@ -147,7 +147,7 @@ impl Shared {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pipeline::Tally;
+    use crate::pipeline::{DeadLetter, Tally};
 
     /// An archive with so many rows, of which every reader has been given what `found` makes.
     fn shared(rows: u64, readers: usize) -> Shared {
@@ -221,6 +221,53 @@ mod tests {
         while shared.next_range().is_some() {}
         let all = shared.leave(found(4, None)).unwrap();
         assert!(matches!(all.end, Some(ArchiveEnd::Broken(reason)) if reason.contains("4 of its 5 rows")));
+    }
+
+    #[test]
+    fn an_archive_that_is_left_before_its_end_is_not_taken_for_a_corrupt_one() {
+        let stopping = super::super::reading::stopping;
+        let alone = shared(9 * RANGE_ROWS, 1);
+        assert_eq!(alone.leave(found(0, Some(stopping()))).unwrap().end, Some(stopping()));
+        // Whichever of its readers is the last.
+        for ends in [[Some(stopping()), None], [None, Some(stopping())]] {
+            let shared = shared(9 * RANGE_ROWS, 2);
+            let all = ends.map(|end| shared.leave(found(RANGE_ROWS, end)));
+            assert_eq!(all.into_iter().flatten().next().unwrap().end, Some(stopping()));
+        }
+    }
+
+    #[test]
+    fn dead_letters_of_all_readers_are_in_the_order_of_rows() {
+        let shared = shared(2 * RANGE_ROWS, 2);
+        let with_letter = |row_id: i64| {
+            let mut found = found(RANGE_ROWS, None);
+            let letter = DeadLetter {
+                archive: "a".into(),
+                row_id,
+                at_uri: String::new(),
+                stage: "decode".into(),
+                error_type: String::new(),
+                reason: String::new(),
+                action: None,
+                document: None,
+            };
+            found.outcomes.dead_letters.push(letter);
+            found
+        };
+        assert!(shared.leave(with_letter(9)).is_none());
+        let all = shared.leave(with_letter(3)).unwrap();
+        let rows: Vec<i64> = all.outcomes.dead_letters.iter().map(|letter| letter.row_id).collect();
+        assert_eq!(rows, [3, 9]);
+    }
+
+    #[test]
+    fn an_archive_that_is_read_to_its_end_is_on_the_board_no_longer() {
+        let board = super::super::board::Board::new(1);
+        let archive = Arc::new(shared(2 * RANGE_ROWS, 1));
+        board.put(&archive);
+        assert_eq!(Arc::strong_count(&archive), 2);
+        board.remove(&archive);
+        assert_eq!(Arc::strong_count(&archive), 1, "its database would stay in memory");
     }
 
     #[test]

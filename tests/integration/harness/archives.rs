@@ -112,6 +112,12 @@ fn raw_post(at_uri: &str, operation: &str, record: Option<Value>) -> Value {
 }
 
 impl Row {
+    /// The same of an event that does not say when it happened.
+    pub(crate) fn without_time(mut self) -> Self {
+        self.raw_post = self.raw_post.map(|raw| raw.replace("1766016001234567", "null"));
+        self
+    }
+
     /// The same of another author.
     pub(crate) fn by(mut self, did: &str) -> Self {
         for text in [&mut self.at_uri, &mut self.did, &mut self.raw_post].into_iter().flatten() {

@@ -141,7 +141,7 @@ fn what_a_request_as_a_whole_is_refused_for_is_found_by_dividing_it() {
 fn a_look_up_pairs_by_id() {
     let body = r#"{"docs":[{"_id":"a","_version":7,"found":true},{"_id":"b","found":false}]}"#;
     assert_eq!(judge_look_up(body.as_bytes(), &["a", "b"]), Ok(vec![Some(7), None]));
-    for ids in [&["b", "a"][..], &["a"], &["a", "b", "c"]] {
+    for ids in [&["b", "a"][..], &["x", "b"], &["a", "x"], &["a"], &["a", "b", "c"]] {
         assert!(matches!(judge_look_up(body.as_bytes(), ids), Err(Answer::Retry(_))));
     }
     let failed = br#"{"docs":[{"_id":"a","error":{"type":"no_shard_available_action_exception"}}]}"#;
