@@ -75,6 +75,16 @@ fn a_large_document_over_which_the_connection_breaks_becomes_a_dead_letter_and_t
 }
 
 #[test]
+fn after_a_connection_that_broke_the_server_is_asked_before_the_body_follows() {
+    let env = TestEnv::with_archives(&[archive()]);
+    env.fake.fail_bulks(1, Fault::CloseBefore);
+    env.run(&[]).exits(0);
+    let asked = |n: usize| env.fake.bulks()[n].request.header("expect").is_some();
+    assert_eq!([asked(0), asked(1)], [false, true]);
+    assert_holds(&env.fake, &[archive()]);
+}
+
+#[test]
 fn connections_that_break_over_small_requests_or_replies_that_are_cut_are_an_outage() {
     let large = Archive::new("20251218_000000").with(post("big", &"too long ".repeat(10_000)));
     for (archive, fault) in [
