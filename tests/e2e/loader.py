@@ -49,9 +49,9 @@ class Loader:
     def remove(self):
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def ingest(self, archives, *flags, key=None, ca="the server's", meanwhile=None):
+    def ingest(self, archives, *flags, key=None, ca="the server's", path="", meanwhile=None):
         """A run that writes to the server; `meanwhile` is called with its process as soon as that has started."""
-        settings = {"ELASTICSEARCH_URL": self.server.url, "ELASTICSEARCH_API_KEY": key or self.server.api_key}
+        settings = {"ELASTICSEARCH_URL": self.server.url + path, "ELASTICSEARCH_API_KEY": key or self.server.api_key}
         ca = self.server.ca if ca == "the server's" else ca
         if ca:
             settings["ELASTICSEARCH_CA_CERT"] = str(ca)

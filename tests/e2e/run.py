@@ -380,6 +380,15 @@ class Refusals(EndToEnd):
         self.assert_refused(key=self.server.make_key(servers.PRIVILEGES + ["auto_configure", "create_index"]))
         self.assertEqual(self.server.index_names(), [], "an index was created")
 
+    def test_an_address_with_a_path(self):
+        """Bulk requests are taken there, and what is asked before them is not."""
+        self.server.expect("DELETE", "/posts_v1")
+        key = self.server.make_key(servers.PRIVILEGES + ["auto_configure", "create_index"])
+        for path in ("/posts", "/posts/", "/some/where"):
+            run = self.assert_refused(key=key, path=path)
+            self.assertIn("leave the path out", run.log, f"the path is not named: {run}")
+        self.assertEqual(self.server.index_names(), ["post_tombstones_v1"], "an index was created")
+
     def test_missing_tombstone_index(self):
         self.server.expect("DELETE", "/post_tombstones_v1")
         self.assert_refused(key=self.server.make_key(servers.PRIVILEGES + ["auto_configure", "create_index"]))
