@@ -69,7 +69,7 @@ pub fn judge_answer(reply: &Reply) -> Option<Answer> {
     let error = ItemError { kind: reply.error_type(), reason: reply.reason() };
     let described = || error.reason.clone();
     Some(match reply.status {
-        401 | 403 if error.is_cluster_block() => Answer::Retry(described()),
+        400 | 401 | 403 if error.is_block() => Answer::Retry(described()),
         401 => Answer::Unauthenticated(refused(format!(
             "Elasticsearch does not accept ELASTICSEARCH_API_KEY ({}): check that the key is the `encoded` value, \
              not expired and not invalidated",
@@ -134,7 +134,7 @@ fn judge_item(operation: Operation, result: ItemResult) -> Result<Item, Answer> 
         404 if operation == Operation::Delete && !is_error => Item::Done,
         409 => Item::Superseded,
         408 | 429 | 500..=599 => Item::Retry(format!("status {}: {}", result.status, error.describe())),
-        _ if error.is_cluster_block() => Item::Retry(error.describe()),
+        _ if error.is_block() => Item::Retry(error.describe()),
         401 | 403 => {
             return Err(Answer::Stop(refused(format!(
                 "the API key lacks a privilege ({})",
@@ -303,8 +303,10 @@ impl ItemError {
         format!("{}: {reason}", self.kind)
     }
 
-    fn is_cluster_block(&self) -> bool {
-        self.kind == "cluster_block_exception"
+    /// A block goes away again, and an index that is closed, as for a change of its settings, is opened again. Neither
+    /// is a fault of the document.
+    fn is_block(&self) -> bool {
+        matches!(self.kind.as_str(), "cluster_block_exception" | "index_closed_exception")
     }
 
     fn into_refusal(self) -> Refusal {

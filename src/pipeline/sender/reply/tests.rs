@@ -76,9 +76,13 @@ fn deleting_what_is_absent_is_done_but_a_missing_index_stops() {
 }
 
 #[test]
-fn a_cluster_block_is_waited_out_and_a_missing_privilege_is_not() {
-    let block = format!(r#"{{"items":[{}]}}"#, item(403, &error("cluster_block_exception")));
-    assert!(matches!(items(&block, Operation::Index, 1)[..], [Item::Retry(_)]));
+fn a_block_and_a_closed_index_are_waited_out_and_a_missing_privilege_is_not() {
+    for (status, kind) in [(403, "cluster_block_exception"), (400, "index_closed_exception")] {
+        let block = format!(r#"{{"items":[{}]}}"#, item(status, &error(kind)));
+        assert!(matches!(items(&block, Operation::Index, 1)[..], [Item::Retry(_)]), "{kind}");
+        let whole = reply(status, &format!(r#"{{"error":{{"type":"{kind}","reason":"closed"}}}}"#));
+        assert!(matches!(judge_answer(&whole), Some(Answer::Retry(_))), "{kind}");
+    }
     let denied = format!(r#"{{"items":[{}]}}"#, item(403, &error("security_exception")));
     assert!(matches!(judge_items(denied.as_bytes(), Operation::Index, 1), Err(Answer::Stop(_))));
 }
