@@ -8,6 +8,7 @@ use s3::serde_types::ListBucketResult;
 
 use super::client::{Client, GetError, has_url};
 use super::insistence::Insistence;
+use super::watched::Watched;
 use super::{Object, address};
 use crate::config::s3::S3;
 use crate::exit::{ExitCode, Failure};
@@ -20,6 +21,9 @@ use crate::timestamp::{archive_seconds, parse_rfc3339_millis};
 /// Bytes of one page at most: a thousand keys of the longest kind, encoded, have some 4 MB.
 const PAGE_BYTES: u64 = 16 << 20;
 
+/// Time for the body of one page. A server that takes longer is as good as none.
+const PAGE_LIMIT: Duration = Duration::from_secs(90);
+
 /// Archives, and the objects that they are, by name.
 #[derive(Debug, Default)]
 pub(super) struct Listing {
@@ -31,8 +35,8 @@ pub(super) struct Listing {
 ///
 /// # Errors
 ///
-/// Where the listing is refused (exit code 5), S3 is unavailable past the budget (4), there is no such bucket, or
-/// two keys end in the same name (2).
+/// Where the listing is refused (exit code 5), S3 is unavailable past the budget (4), there is no such bucket or two
+/// keys end in the same name (2), the listing leads nowhere (1), or the run is to stop.
 pub(super) fn list(
     client: &Client,
     settings: &S3,
@@ -42,9 +46,13 @@ pub(super) fn list(
     let mut keys = Vec::new();
     let mut token: Option<String> = None;
     loop {
+        // Pages that come quickly enough would never be waited for.
+        if stop.is_requested() {
+            return Err(stop.as_failure());
+        }
         let mut insistence = Insistence::new(stop, budget);
         let page = loop {
-            match page(client, &settings.prefix, token.as_deref()) {
+            match page(client, &settings.prefix, token.as_deref(), stop) {
                 Ok(page) => break page,
                 Err(GetError::Unavailable { why, retry_after }) => {
                     insistence.failed(&format!("the listing of {}: {why}", settings.bucket), retry_after)?;
@@ -98,7 +106,7 @@ struct Key {
     modified: String,
 }
 
-fn page(client: &Client, prefix: &str, token: Option<&str>) -> Result<Page, GetError> {
+fn page(client: &Client, prefix: &str, token: Option<&str>, stop: &Stop) -> Result<Page, GetError> {
     // No `encoding-type`: not every server that confirms it encodes, and the parser takes all that XML leaves out.
     let mut query = vec![("list-type", "2")];
     if !prefix.is_empty() {
@@ -107,8 +115,7 @@ fn page(client: &Client, prefix: &str, token: Option<&str>) -> Result<Page, GetE
     query.extend(token.map(|token| ("continuation-token", token)));
     let mut response = client.get("", &query, &[])?;
     let mut body = Vec::new();
-    let reader = response.body_mut().as_reader();
-    reader
+    Watched::new(response.body_mut().as_reader(), PAGE_LIMIT, Some(stop))
         .take(PAGE_BYTES)
         .read_to_end(&mut body)
         .map_err(|error| TransportError::from(ureq::Error::from(error)))?;

@@ -1,0 +1,65 @@
+//! `--source s3`: listings that are long, slow or wrong.
+
+use super::{SOON, archives, check, ingest, with};
+use crate::harness::http::{Reply, Request};
+use crate::harness::s3::{FakeS3, is_listing};
+use crate::harness::script::Fault;
+use crate::harness::{Invocation, Run, Running};
+
+/// Requests for pages of the listing.
+fn pages_asked_for(s3: &FakeS3) -> usize {
+    s3.requests().iter().filter(|request| is_listing(request)).count()
+}
+
+fn is_second_page(request: &Request) -> bool {
+    is_listing(request) && request.param("continuation-token").is_some()
+}
+
+/// A body that would take longer to drip than any run may take.
+fn long(reply: Reply) -> Reply {
+    let body = [reply.body.as_slice(), &[b' '; 10_000]].concat();
+    reply.with_body(&body)
+}
+
+/// Sends SIGTERM, waits until it has been taken in, and goes on with `then`.
+#[track_caller]
+fn terminate(running: Running, s3: &FakeS3, then: impl FnOnce()) -> Run {
+    running.signal("TERM");
+    while !running.has_said("stopping") {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    then();
+    let run = check(running.wait(), s3);
+    run.check(run.took < SOON, "it ends soon");
+    run
+}
+
+/// A run that ends once, and one that would go on.
+fn modes<'e>(invocation: impl Fn() -> Invocation<'e>) -> [(Invocation<'e>, i32); 2] {
+    [(invocation(), 143), (invocation().args(&["--mode", "spool"]), 0)]
+}
+
+#[test]
+fn a_signal_is_heeded_between_two_pages() {
+    let (env, s3) = with(&[]);
+    (0..2_500).for_each(|n| s3.put(&format!("in/{n:04}.txt"), ""));
+    s3.fail(is_second_page, 0, 1, Fault::Hang);
+    let running = ingest(&env, &s3).start();
+    s3.wait_for(is_second_page, 1);
+    terminate(running, &s3, || s3.release()).exits(143);
+    assert_eq!(pages_asked_for(&s3), 2, "the third page is not asked for");
+}
+
+#[test]
+fn a_signal_is_heeded_in_the_middle_of_a_page() {
+    let (env, s3) = with(&archives());
+    let page = Reply { status: 200, headers: vec![], body: b"<ListBucketResult>".to_vec() };
+    s3.fail(is_listing, 0, usize::MAX, Fault::Dripping(long(page)));
+    for (invocation, code) in modes(|| ingest(&env, &s3)) {
+        let before = pages_asked_for(&s3);
+        let running = invocation.start();
+        s3.wait_for(is_listing, before + 1);
+        terminate(running, &s3, || {}).exits(code);
+        assert_eq!(pages_asked_for(&s3), before + 1);
+    }
+}
