@@ -1,8 +1,8 @@
-//! `--source s3`: listings that are long, slow or wrong.
+//! `--source s3`: listings that are long, slow or wrong, and error replies that do not end.
 
-use super::{SOON, archives, check, ingest, with};
+use super::{SOON, archives, check, ingest, run, with};
 use crate::harness::http::{Reply, Request};
-use crate::harness::s3::{FakeS3, is_listing};
+use crate::harness::s3::{FakeS3, error, is_listing, is_object};
 use crate::harness::script::Fault;
 use crate::harness::{Invocation, Run, Running};
 
@@ -61,5 +61,26 @@ fn a_signal_is_heeded_in_the_middle_of_a_page() {
         s3.wait_for(is_listing, before + 1);
         terminate(running, &s3, || {}).exits(code);
         assert_eq!(pages_asked_for(&s3), before + 1);
+    }
+}
+
+#[test]
+fn an_error_reply_that_does_not_end_is_judged_by_what_has_come() {
+    for condition in [is_listing, is_object] {
+        let (env, s3) = with(&archives());
+        s3.fail(condition, 0, usize::MAX, Fault::Dripping(long(error(503, "SlowDown"))));
+        let over = run(ingest(&env, &s3).args(&["--retry-budget", "0"]), &s3).exits(4).says("503");
+        over.check(over.took < SOON, "the budget holds");
+    }
+}
+
+#[test]
+fn a_signal_is_heeded_while_an_error_reply_does_not_end() {
+    for condition in [is_listing, is_object] {
+        let (env, s3) = with(&archives());
+        s3.fail(condition, 0, usize::MAX, Fault::Dripping(long(error(503, "SlowDown"))));
+        let running = ingest(&env, &s3).start();
+        s3.wait_for(condition, 1);
+        terminate(running, &s3, || {}).exits(143);
     }
 }
