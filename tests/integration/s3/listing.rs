@@ -1,8 +1,9 @@
 //! `--source s3`: listings that are long, slow or wrong, and error replies that do not end.
 
-use super::{SOON, archives, check, ingest, run, with};
+use super::{SOON, archives, check, ingest, key, run, with};
 use crate::harness::http::{Reply, Request};
-use crate::harness::s3::{FakeS3, error, is_listing, is_object};
+use crate::harness::model::assert_holds;
+use crate::harness::s3::{BUCKET, FakeS3, error, is_listing, is_object};
 use crate::harness::script::Fault;
 use crate::harness::{Invocation, Run, Running};
 
@@ -83,4 +84,43 @@ fn a_signal_is_heeded_while_an_error_reply_does_not_end() {
         s3.wait_for(condition, 1);
         terminate(running, &s3, || {}).exits(143);
     }
+}
+
+/// A page with these keys, each of one byte, after which there is another one.
+fn page(keys: &[&str], token: &str) -> Fault {
+    let contents = keys.iter().map(|key| {
+        format!(
+            "<Contents><Key>{key}</Key><LastModified>2025-12-18T00:00:00.000Z</LastModified>\
+             <ETag>&quot;0&quot;</ETag><Size>1</Size><StorageClass>STANDARD</StorageClass></Contents>"
+        )
+    });
+    let contents: String = contents.collect();
+    let body = format!(
+        "<ListBucketResult><Name>{BUCKET}</Name><IsTruncated>true</IsTruncated>\
+         <NextContinuationToken>{token}</NextContinuationToken>{contents}</ListBucketResult>"
+    );
+    Fault::Reply(Reply { status: 200, headers: vec![], body: body.into_bytes() })
+}
+
+#[test]
+fn a_listing_that_goes_in_a_circle_is_given_up() {
+    let (env, s3) = with(&[]);
+    let asks_for = |token: &'static str| {
+        move |request: &Request| is_listing(request) && request.param("continuation-token") == Some(token)
+    };
+    s3.fail(asks_for("A"), 0, usize::MAX, page(&[], "B"));
+    s3.fail(asks_for("B"), 0, usize::MAX, page(&[], "A"));
+    s3.fail(is_listing, 0, usize::MAX, page(&[], "A"));
+    run(ingest(&env, &s3), &s3).exits(1).says("there was already");
+    assert_eq!(pages_asked_for(&s3), 3);
+}
+
+#[test]
+fn a_key_on_two_pages_is_one_object() {
+    let archives = archives();
+    let (env, s3) = with(&archives);
+    // Since then it has been replaced; the other page is the fake's own.
+    s3.fail(is_listing, 0, 1, page(&[&key(&archives[0])], "T"));
+    run(ingest(&env, &s3), &s3).exits(0).counts(&[("archives.discovered", 3), ("archives.processed", 3)]);
+    assert_holds(&env.fake, &archives);
 }
