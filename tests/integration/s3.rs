@@ -1,5 +1,7 @@
 //! `--source s3`: what is read from a bucket, and what comes of a server that fails.
 
+mod instance;
+mod listing;
 mod spool;
 
 use crate::harness::archives::Archive;

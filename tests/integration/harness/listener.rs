@@ -6,10 +6,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use super::http::{Request, read_request};
+use super::script::DRIP;
 
 /// What is written to a connection, and whether that stays open.
+#[derive(Default)]
 pub(crate) struct Answer {
     pub(crate) bytes: Vec<u8>,
+    /// What follows, a byte every [`DRIP`].
+    pub(crate) dripping: Vec<u8>,
     pub(crate) keep_alive: bool,
 }
 
@@ -85,8 +89,8 @@ fn serve(server: &impl Serve, stream: TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let mut stream = BufReader::new(stream);
     while let Some(request) = read_request(&mut stream)? {
-        let Answer { bytes, keep_alive } = server.answer(&request);
-        let written = stream.get_mut().write_all(&bytes);
+        let Answer { bytes, dripping, keep_alive } = server.answer(&request);
+        let written = stream.get_mut().write_all(&bytes).and_then(|()| drip(stream.get_mut(), &dripping));
         server.answered(&request);
         written?;
         if !keep_alive {
@@ -95,4 +99,11 @@ fn serve(server: &impl Serve, stream: TcpStream) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+fn drip(stream: &mut TcpStream, bytes: &[u8]) -> io::Result<()> {
+    bytes.chunks(1).try_for_each(|byte| {
+        std::thread::sleep(DRIP);
+        stream.write_all(byte)
+    })
 }

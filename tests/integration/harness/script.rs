@@ -5,6 +5,9 @@ use std::time::Duration;
 use super::http::{Reply, Request};
 use super::store::Item;
 
+/// Between two bytes of a body that drips.
+pub(crate) const DRIP: Duration = Duration::from_millis(100);
+
 /// What happens to one request instead of a proper reply.
 #[derive(Clone, Debug)]
 pub(crate) enum Fault {
@@ -25,6 +28,8 @@ pub(crate) enum Fault {
     Hang,
     /// As if nothing had been, but only after this long.
     Delay(Duration),
+    /// This reply, a byte of its body every [`DRIP`]; nothing is applied.
+    Dripping(Reply),
     /// Applied; the reply breaks off in the middle of its body.
     CutReply,
     /// Applied; the reply is a 200 whose body is no JSON.

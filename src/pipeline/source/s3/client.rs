@@ -1,6 +1,7 @@
 //! Signed GET requests to one bucket. There is no other method here, so nothing can be written to it.
 
 use std::error::Error;
+use std::io::Read;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use url::Url;
 
 use super::credentials::{CredentialError, Credentials, Provider};
 use super::signature::sign;
+use super::watched::Watched;
 use crate::config::s3::S3;
 use crate::exit::Failure;
 use crate::http::{self, TransportError, retry_after};
@@ -34,6 +36,9 @@ pub(super) const MOST_DOWNLOADS: usize = 16;
 
 /// Bytes of an error reply that are looked at.
 const ERROR_BYTES: u64 = 64 << 10;
+
+/// Time for the body of an error reply. Its status has come already, and is enough to go by.
+const ERROR_LIMIT: Duration = Duration::from_secs(3);
 
 /// Characters of a server's error text that are passed on at most.
 const MAX_REASON_CHARS: usize = 400;
@@ -157,7 +162,11 @@ impl Client {
         if response.status().is_success() {
             return Ok(response);
         }
-        let mut body = response.body_mut().with_config().limit(ERROR_BYTES).read_to_vec().unwrap_or_default();
+        let mut body = Vec::new();
+        let reader = Watched::new(response.body_mut().as_reader(), ERROR_LIMIT, None);
+        if let Err(error) = reader.take(ERROR_BYTES).read_to_end(&mut body) {
+            log::debug!("the reply with an error of S3 ends early: {error}");
+        }
         // It may quote the request, and with it the session token.
         credentials.secret_key.cut_out_of(&mut body);
         credentials.session_token.iter().for_each(|token| token.cut_out_of(&mut body));

@@ -1,6 +1,7 @@
 //! Which archives a bucket holds: all pages of its listing, put in order.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::hash::BuildHasher;
 use std::io::Read;
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use s3::serde_types::ListBucketResult;
 
 use super::client::{Client, GetError, has_url};
 use super::insistence::Insistence;
+use super::watched::Watched;
 use super::{Object, address};
 use crate::config::s3::S3;
 use crate::exit::{ExitCode, Failure};
@@ -20,6 +22,9 @@ use crate::timestamp::{archive_seconds, parse_rfc3339_millis};
 /// Bytes of one page at most: a thousand keys of the longest kind, encoded, have some 4 MB.
 const PAGE_BYTES: u64 = 16 << 20;
 
+/// Time for the body of one page. A server that takes longer is as good as none.
+const PAGE_LIMIT: Duration = Duration::from_secs(90);
+
 /// Archives, and the objects that they are, by name.
 #[derive(Debug, Default)]
 pub(super) struct Listing {
@@ -31,20 +36,24 @@ pub(super) struct Listing {
 ///
 /// # Errors
 ///
-/// Where the listing is refused (exit code 5), S3 is unavailable past the budget (4), there is no such bucket, or
-/// two keys end in the same name (2).
+/// Where the listing is refused (exit code 5), S3 is unavailable past the budget (4), there is no such bucket or two
+/// keys end in the same name (2), the listing leads nowhere (1), or the run is to stop.
 pub(super) fn list(
     client: &Client,
     settings: &S3,
     stop: &Stop,
     budget: Option<Duration>,
 ) -> Result<Listing, Failure> {
-    let mut keys = Vec::new();
-    let mut token: Option<String> = None;
+    let mut found = Found::nothing(&settings.bucket);
+    let mut pages = Pages::default();
     loop {
+        // Pages that come quickly enough would never be waited for.
+        if stop.is_requested() {
+            return Err(stop.as_failure());
+        }
         let mut insistence = Insistence::new(stop, budget);
         let page = loop {
-            match page(client, &settings.prefix, token.as_deref()) {
+            match page(client, &settings.prefix, pages.token.as_deref(), stop) {
                 Ok(page) => break page,
                 Err(GetError::Unavailable { why, retry_after }) => {
                     insistence.failed(&format!("the listing of {}: {why}", settings.bucket), retry_after)?;
@@ -52,15 +61,10 @@ pub(super) fn list(
                 Err(error) => return Err(cannot_list(&settings.bucket, error)),
             }
         };
-        keys.extend(page.keys);
+        found.take_up(page.keys)?;
         match page.next {
-            // A server that repeats itself would be asked for ever.
-            Some(next) if token.as_ref() == Some(&next) => {
-                let error = GetError::Other("the next page is the same one again".to_owned());
-                return Err(cannot_list(&settings.bucket, error));
-            }
-            Some(next) => token = Some(next),
-            None => return sort_out(&settings.bucket, keys),
+            Some(token) => pages.go_on(token).map_err(|error| cannot_list(&settings.bucket, error))?,
+            None => return Ok(found.in_order()),
         }
     }
 }
@@ -98,7 +102,7 @@ struct Key {
     modified: String,
 }
 
-fn page(client: &Client, prefix: &str, token: Option<&str>) -> Result<Page, GetError> {
+fn page(client: &Client, prefix: &str, token: Option<&str>, stop: &Stop) -> Result<Page, GetError> {
     // No `encoding-type`: not every server that confirms it encodes, and the parser takes all that XML leaves out.
     let mut query = vec![("list-type", "2")];
     if !prefix.is_empty() {
@@ -107,8 +111,7 @@ fn page(client: &Client, prefix: &str, token: Option<&str>) -> Result<Page, GetE
     query.extend(token.map(|token| ("continuation-token", token)));
     let mut response = client.get("", &query, &[])?;
     let mut body = Vec::new();
-    let reader = response.body_mut().as_reader();
-    reader
+    Watched::new(response.body_mut().as_reader(), PAGE_LIMIT, Some(stop))
         .take(PAGE_BYTES)
         .read_to_end(&mut body)
         .map_err(|error| TransportError::from(ureq::Error::from(error)))?;
@@ -135,125 +138,92 @@ fn parse_page(body: &[u8]) -> Result<Page, GetError> {
     Ok(Page { keys: keys.collect(), next: result.next_continuation_token.filter(|_| result.is_truncated) })
 }
 
-/// Keeps what is an archive by its name, each name once, in the order in which archives are taken up.
-fn sort_out(bucket: &str, keys: Vec<Key>) -> Result<Listing, Failure> {
-    let mut listing = Listing::default();
-    for Key { key, etag, bytes, modified } in keys {
-        let name = key.rsplit('/').next().unwrap_or_default().to_owned();
-        if !name.ends_with(ARCHIVE_SUFFIX) {
-            continue;
-        }
-        if !has_url(&key) {
-            let reason = "no URL leads to a key with . or .. between its slashes".to_owned();
-            listing.discovery.left_out.push(LeftOut { path: address(bucket, &key).into(), reason });
-            continue;
-        }
-        let object = Object { key, etag, bytes };
-        if let Some(first) = listing.objects.get(&name) {
-            return Err(Failure::usage(format!(
-                "{:?} and {:?} are different objects of the same name, by which archives are told apart: rename one, \
-                 or narrow S3_SQLITE_DB_PREFIX",
-                address(bucket, &first.key),
-                address(bucket, &object.key)
-            )));
-        }
-        listing.objects.insert(name.clone(), object);
-        listing.discovery.archives.push(Archive {
-            seconds: archive_seconds(&name),
-            name,
-            path: Default::default(),
-            bytes,
-            modified_ns: i128::from(parse_rfc3339_millis(&modified).unwrap_or_default()) * 1_000_000,
-        });
+/// Archives among the keys that have been listed so far. The others are many in some buckets, and are not kept.
+struct Found<'b> {
+    bucket: &'b str,
+    /// By name.
+    archives: HashMap<String, Key>,
+    left_out: BTreeSet<String>,
+}
+
+impl<'b> Found<'b> {
+    fn nothing(bucket: &'b str) -> Self {
+        Self { bucket, archives: HashMap::new(), left_out: BTreeSet::new() }
     }
-    sort(&mut listing.discovery.archives);
-    Ok(listing)
+
+    /// Takes up what is an archive by its name. A key that is listed again is one object, and what is told of it
+    /// last counts.
+    ///
+    /// # Errors
+    ///
+    /// A usage failure where two keys end in the same name.
+    fn take_up(&mut self, keys: Vec<Key>) -> Result<(), Failure> {
+        for key in keys {
+            let name = key.key.rsplit('/').next().unwrap_or_default();
+            if !name.ends_with(ARCHIVE_SUFFIX) {
+                continue;
+            }
+            if !has_url(&key.key) {
+                self.left_out.insert(address(self.bucket, &key.key));
+                continue;
+            }
+            if let Some(first) = self.archives.get(name).filter(|first| first.key != key.key) {
+                return Err(Failure::usage(format!(
+                    "{:?} and {:?} are different objects of the same name, by which archives are told apart: rename \
+                     one, or narrow S3_SQLITE_DB_PREFIX",
+                    address(self.bucket, &first.key),
+                    address(self.bucket, &key.key)
+                )));
+            }
+            self.archives.insert(name.to_owned(), key);
+        }
+        Ok(())
+    }
+
+    /// The archives in the order in which they are taken up.
+    fn in_order(self) -> Listing {
+        let mut listing = Listing::default();
+        for (name, Key { key, etag, bytes, modified }) in self.archives {
+            listing.objects.insert(name.clone(), Object { key, etag, bytes });
+            listing.discovery.archives.push(Archive {
+                seconds: archive_seconds(&name),
+                name,
+                path: Default::default(),
+                bytes,
+                modified_ns: i128::from(parse_rfc3339_millis(&modified).unwrap_or_default()) * 1_000_000,
+            });
+        }
+        sort(&mut listing.discovery.archives);
+        let reason = "no URL leads to a key with . or .. between its slashes";
+        let left_out = |address: String| LeftOut { path: address.into(), reason: reason.to_owned() };
+        listing.discovery.left_out = self.left_out.into_iter().map(left_out).collect();
+        listing
+    }
+}
+
+/// Where a listing goes on, page by page.
+#[derive(Default)]
+struct Pages {
+    /// What the next page is asked for with; None: it is the first.
+    token: Option<String>,
+    /// Hashes of all tokens so far: a listing may have very many pages.
+    seen: HashSet<u64>,
+}
+
+impl Pages {
+    /// Goes on to the page of this token.
+    ///
+    /// # Errors
+    ///
+    /// Where there was such a page before: a server that goes in a circle would be asked for ever.
+    fn go_on(&mut self, token: String) -> Result<(), GetError> {
+        if !self.seen.insert(self.seen.hasher().hash_one(&token)) {
+            return Err(GetError::Other("the next page is one that there was already".to_owned()));
+        }
+        self.token = Some(token);
+        Ok(())
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn xml(more: &str, keys: &[&str]) -> Vec<u8> {
-        let contents: String = keys
-            .iter()
-            .map(|key| {
-                format!(
-                    "<Contents><Key>{key}</Key><LastModified>2025-12-18T00:00:00.000Z</LastModified>\
-                     <ETag>&quot;e&quot;</ETag><Size>7</Size><StorageClass>STANDARD</StorageClass></Contents>"
-                )
-            })
-            .collect();
-        format!(
-            "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\
-             <ListBucketResult xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"><Name>b</Name><Prefix></Prefix>\
-             <KeyCount>{}</KeyCount><MaxKeys>1000</MaxKeys>{more}{contents}</ListBucketResult>",
-            keys.len()
-        )
-        .into_bytes()
-    }
-
-    fn key(key: &str) -> Key {
-        let modified = "2025-12-18T00:00:00.000Z".to_owned();
-        Key { key: key.into(), etag: Some("\"e\"".into()), bytes: 7, modified }
-    }
-
-    #[test]
-    fn pages_are_read_and_characters_that_xml_has_not_are_taken() {
-        let more = "<IsTruncated>true</IsTruncated><NextContinuationToken>1/a+b==</NextContinuationToken>";
-        let page = parse_page(&xml(more, &["a/ b+%2B\u{1f331}&#x1;&#10;.db.zip", "d"])).unwrap();
-        assert_eq!(page.keys, [key("a/ b+%2B\u{1f331}\u{1}\n.db.zip"), key("d")]);
-        assert_eq!(page.next.as_deref(), Some("1/a+b=="));
-        let last = parse_page(&xml("<IsTruncated>false</IsTruncated>", &["a+b &amp; c"])).unwrap();
-        assert_eq!((last.keys, last.next), (vec![key("a+b & c")], None));
-        let empty = parse_page(&xml("<IsTruncated>false</IsTruncated>", &[])).unwrap();
-        assert_eq!((empty.keys, empty.next), (vec![], None));
-    }
-
-    #[test]
-    fn more_keys_without_a_token_are_an_error_and_what_is_cut_off_is_asked_for_again() {
-        let truncated = xml("<IsTruncated>true</IsTruncated>", &["a"]);
-        assert!(matches!(parse_page(&truncated), Err(GetError::Other(_))));
-        for body in [&truncated[..truncated.len() - 40], b"", b"<html></html>", b"\xff"] {
-            assert!(matches!(parse_page(body), Err(GetError::Unavailable { .. })), "{body:?}");
-        }
-    }
-
-    #[test]
-    fn archives_are_known_by_the_last_segment_and_come_in_the_order_of_time() {
-        let keys = [
-            "p/z.db.zip",
-            "p/2/b_20251218_000200.db.zip",
-            "p/a_20251218_000100.db.zip",
-            "c_20251217_000000.db.zip",
-            "p/c.db",
-            "p/.db.zip/",
-        ];
-        let listing = sort_out("b", keys.map(key).into()).unwrap();
-        let names: Vec<_> = listing.discovery.archives.iter().map(|a| a.name.as_str()).collect();
-        assert_eq!(
-            names,
-            ["c_20251217_000000.db.zip", "z.db.zip", "a_20251218_000100.db.zip", "b_20251218_000200.db.zip"]
-        );
-        let archive = &listing.discovery.archives[1];
-        assert_eq!((archive.seconds, archive.bytes), (None, 7));
-        assert_eq!(archive.modified_ns, 1_766_016_000_000_000_000);
-        assert_eq!(listing.objects["b_20251218_000200.db.zip"].key, "p/2/b_20251218_000200.db.zip");
-    }
-
-    #[test]
-    fn two_keys_of_one_name_are_an_error_that_names_both() {
-        let failure = sort_out("b", vec![key("1/a.db.zip"), key("2/a.db.zip")]).unwrap_err();
-        assert_eq!(failure.code, ExitCode::Usage);
-        assert!(
-            failure.message.contains("s3://b/1/a.db.zip") && failure.message.contains("s3://b/2/a.db.zip")
-        );
-    }
-
-    #[test]
-    fn a_key_that_no_url_leads_to_is_left_out_with_the_reason() {
-        let listing = sort_out("b", vec![key("../a.db.zip")]).unwrap();
-        assert!(listing.discovery.archives.is_empty());
-        assert!(listing.discovery.left_out[0].reason.contains(".."));
-    }
-}
+mod tests;

@@ -22,6 +22,7 @@ mod insistence;
 mod listing;
 mod read_ahead;
 mod signature;
+mod watched;
 
 pub use self::read_ahead::Download;
 

@@ -6,6 +6,7 @@
 //!
 //! Source: AWS SDKs and Tools Reference Guide, "Standardized credential providers".
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ureq::Agent;
@@ -71,12 +72,14 @@ pub(super) struct Provider {
     sources: CredentialSources,
     agent: Agent,
     current: Mutex<Option<Arc<Credentials>>>,
+    /// Whether this machine is an instance that has given out credentials before.
+    is_instance: AtomicBool,
 }
 
 impl Provider {
     /// Nothing is looked for yet.
     pub(super) fn new(sources: CredentialSources, agent: Agent) -> Self {
-        Self { sources, agent, current: Mutex::new(None) }
+        Self { sources, agent, current: Mutex::new(None), is_instance: AtomicBool::new(false) }
     }
 
     /// Credentials that are valid for some minutes, as far as is known.
@@ -134,7 +137,11 @@ impl Provider {
             None => Err(Step::Absent("AWS_CONTAINER_CREDENTIALS_… is not set".into())),
         };
         let from_instance = || match instance_url {
-            Some(url) => remote::ask_instance(agent, url),
+            Some(url) => {
+                let found = remote::ask_instance(agent, url, self.is_instance.load(Ordering::Relaxed))?;
+                self.is_instance.store(true, Ordering::Relaxed);
+                Ok(found)
+            }
             None => Err(Step::Absent("AWS_EC2_METADATA_DISABLED is set".into())),
         };
         first_of(&[
@@ -173,7 +180,7 @@ fn first_of(steps: &[(&str, Look<'_>)]) -> Result<Credentials, CredentialError> 
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::atomic::AtomicUsize;
 
     use super::*;
 

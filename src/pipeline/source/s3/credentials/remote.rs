@@ -80,16 +80,20 @@ pub(super) fn ask_container(agent: &Agent, container: &Container) -> Result<Cred
 }
 
 /// Asks the metadata service of an instance, by version 2 of its protocol alone. Where nobody answers this is no
-/// instance.
-pub(super) fn ask_instance(agent: &Agent, url: &str) -> Result<Credentials, Step> {
+/// instance, unless it is known to be one.
+pub(super) fn ask_instance(agent: &Agent, url: &str, is_known: bool) -> Result<Credentials, Step> {
     const ROLES: &str = "latest/meta-data/iam/security-credentials";
     let token = Request::put(format!("{url}/latest/api/token"))
         .header("x-aws-ec2-metadata-token-ttl-seconds", "21600")
         .body(String::new());
+    let silent = if is_known { Step::Unavailable } else { Step::Absent };
     let (status, token) = ask(agent, token, NEARBY)
-        .map_err(|why| Step::Absent(format!("the metadata service cannot be asked: {why}")))?;
-    if status != 200 {
-        return Err(Step::Absent(format!("the metadata service answers HTTP {status}")));
+        .map_err(|why| silent(format!("the metadata service cannot be asked: {why}")))?;
+    let answers = |status: u16| format!("the metadata service answers HTTP {status}");
+    match status {
+        200 => {}
+        429 | 500.. => return Err(Step::Unavailable(answers(status))),
+        _ => return Err(Step::Absent(answers(status))),
     }
     let token = String::from_utf8_lossy(&token).trim().to_owned();
     let read = |path: String| {
@@ -97,6 +101,9 @@ pub(super) fn ask_instance(agent: &Agent, url: &str) -> Result<Credentials, Step
         ask(agent, request.body(String::new()), NEARBY).map_err(|why| Step::Unavailable(why.to_string()))
     };
     let (status, roles) = read(format!("{ROLES}/"))?;
+    if matches!(status, 429 | 500..) {
+        return Err(Step::Unavailable(answers(status)));
+    }
     let roles = String::from_utf8_lossy(&roles).into_owned();
     let role = roles.lines().next().map(str::trim).filter(|role| !role.is_empty() && status == 200);
     let role = role.ok_or_else(|| Step::Absent("the instance has no role".to_owned()))?;
@@ -104,7 +111,7 @@ pub(super) fn ask_instance(agent: &Agent, url: &str) -> Result<Credentials, Step
         (200, body) => {
             parse_document(&body).ok_or_else(|| Step::Unavailable("the reply cannot be read".to_owned()))
         }
-        (status, _) => Err(Step::Unavailable(format!("the metadata service answers HTTP {status}"))),
+        (status, _) => Err(Step::Unavailable(answers(status))),
     }
 }
 

@@ -1,0 +1,87 @@
+//! Bodies of replies that may take so long and no longer.
+
+use std::io::{self, Read};
+use std::time::{Duration, Instant};
+
+use crate::shutdown::Stop;
+
+/// A reader that fails as soon as its time is over or the run is to stop; what has come by then is whole up to there.
+///
+/// Both are looked at between two reads, so a read has to be bounded by itself: the client bounds each one, and a
+/// server that sends a byte now and then is not stopped by that.
+pub(super) struct Watched<'s, R> {
+    reader: R,
+    until: Instant,
+    stop: Option<&'s Stop>,
+}
+
+impl<'s, R: Read> Watched<'s, R> {
+    /// The time begins now. Without a `stop` it alone counts.
+    pub(super) fn new(reader: R, limit: Duration, stop: Option<&'s Stop>) -> Self {
+        Self { reader, until: Instant::now() + limit, stop }
+    }
+}
+
+impl<R: Read> Read for Watched<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.stop.is_some_and(Stop::is_requested) {
+            return Err(io::Error::other("the run is to stop"));
+        }
+        if Instant::now() >= self.until {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        self.reader.read(buffer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::shutdown::StopReason;
+
+    const LONG: Duration = Duration::from_secs(3600);
+
+    /// A body that never ends, a byte at a time; when the last byte of a few has come, something happens.
+    struct Endless<F>(u8, F);
+
+    impl<F: FnMut()> Read for Endless<F> {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            buffer[0] = self.0;
+            self.0 += 1;
+            if self.0 == 3 {
+                (self.1)();
+            }
+            Ok(1)
+        }
+    }
+
+    #[test]
+    fn what_comes_in_time_is_read_to_its_end() {
+        let stop = Stop::new();
+        let mut body = String::new();
+        Watched::new(&b"whole"[..], LONG, Some(&stop)).read_to_string(&mut body).unwrap();
+        assert_eq!(body, "whole");
+    }
+
+    #[test]
+    fn a_stop_ends_a_body_and_what_has_come_is_kept() {
+        let stop = Stop::new();
+        let endless = Endless(0, || {
+            stop.request(StopReason::Terminate);
+        });
+        let mut body = Vec::new();
+        let error = Watched::new(endless, LONG, Some(&stop)).read_to_end(&mut body).unwrap_err();
+        assert_eq!((body, error.kind()), (vec![0, 1, 2], io::ErrorKind::Other));
+    }
+
+    #[test]
+    fn a_body_that_trickles_ends_when_its_time_is_over() {
+        let limit = Duration::from_millis(20);
+        let started = Instant::now();
+        let endless = Endless(0, || std::thread::sleep(limit));
+        let mut body = Vec::new();
+        let error = Watched::new(endless, limit, None).read_to_end(&mut body).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert!(body.len() <= 3 && started.elapsed() >= limit, "{body:?}");
+    }
+}
