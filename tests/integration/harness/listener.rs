@@ -4,12 +4,19 @@ use std::io::{self, BufReader, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use super::http::{Request, read_request};
 
+/// Between two bytes that trickle: less than any time-out, and so long that a body takes hours.
+const BETWEEN_BYTES: Duration = Duration::from_secs(1);
+
 /// What is written to a connection, and whether that stays open.
+#[derive(Default)]
 pub(crate) struct Answer {
     pub(crate) bytes: Vec<u8>,
+    /// What comes after that byte by byte.
+    pub(crate) trickle: Vec<u8>,
     pub(crate) keep_alive: bool,
 }
 
@@ -85,14 +92,23 @@ fn serve(server: &impl Serve, stream: TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let mut stream = BufReader::new(stream);
     while let Some(request) = read_request(&mut stream)? {
-        let Answer { bytes, keep_alive } = server.answer(&request);
-        let written = stream.get_mut().write_all(&bytes);
+        let Answer { bytes, trickle, keep_alive } = server.answer(&request);
+        let written = write(stream.get_mut(), &bytes, &trickle);
         server.answered(&request);
         written?;
         if !keep_alive {
             stream.get_mut().shutdown(Shutdown::Both)?;
             break;
         }
+    }
+    Ok(())
+}
+
+fn write(stream: &mut TcpStream, bytes: &[u8], trickle: &[u8]) -> io::Result<()> {
+    stream.write_all(bytes)?;
+    for byte in trickle.chunks(1) {
+        std::thread::sleep(BETWEEN_BYTES);
+        stream.write_all(byte)?;
     }
     Ok(())
 }

@@ -183,8 +183,7 @@ fn key_of(request: &Request) -> Option<&str> {
 
 impl Serve for Shared {
     fn answer(&self, request: &Request) -> Answer {
-        let (bytes, keep_alive) = handle(self, request);
-        Answer { bytes, keep_alive }
+        handle(self, request)
     }
 
     fn answered(&self, request: &Request) {
@@ -194,8 +193,7 @@ impl Serve for Shared {
     }
 }
 
-/// What is written to the connection, and whether it stays open.
-fn handle(shared: &Shared, request: &Request) -> (Vec<u8>, bool) {
+fn handle(shared: &Shared, request: &Request) -> Answer {
     let mut state = shared.lock();
     let fault = state.script.take(request);
     state.requests.push(request.clone());
@@ -211,18 +209,28 @@ fn handle(shared: &Shared, request: &Request) -> (Vec<u8>, bool) {
             .unwrap_or_else(PoisonError::into_inner);
     }
     match fault {
-        Some(Fault::Reply(reply)) => (reply.bytes(false), true),
+        Some(Fault::Reply(reply)) => whole(&reply),
         Some(Fault::CutReply) => {
             let reply = state.answer(request);
             let bytes = reply.bytes(false);
             if let Some((key, body)) = state.after_cut.take() {
                 state.put(&key, body);
             }
-            (bytes[..bytes.len() - reply.body.len() / 2].to_vec(), false)
+            Answer { bytes: bytes[..bytes.len() - reply.body.len() / 2].to_vec(), ..Answer::default() }
         }
-        Some(Fault::CloseBefore) => (Vec::new(), false),
-        _ => (state.answer(request).bytes(false), true),
+        Some(Fault::Trickle) => {
+            let reply = state.answer(request);
+            let mut bytes = reply.bytes(false);
+            let trickle = bytes.split_off(bytes.len() - reply.body.len() / 2);
+            Answer { bytes, trickle, keep_alive: true }
+        }
+        Some(Fault::CloseBefore) => Answer::default(),
+        _ => whole(&state.answer(request)),
     }
+}
+
+fn whole(reply: &Reply) -> Answer {
+    Answer { bytes: reply.bytes(false), keep_alive: true, ..Answer::default() }
 }
 
 impl State {

@@ -155,9 +155,9 @@ fn handle(shared: &Shared, request: &Request) -> Answer {
     match fault {
         Some(Fault::CutReply) => {
             let body = answer.map(|answer| answer.body.len()).unwrap_or_default();
-            Answer { bytes: bytes[..bytes.len() - body / 2].to_vec(), keep_alive: false }
+            Answer { bytes: bytes[..bytes.len() - body / 2].to_vec(), ..Answer::default() }
         }
-        _ => Answer { keep_alive: !bytes.is_empty(), bytes },
+        _ => Answer { keep_alive: !bytes.is_empty(), bytes, ..Answer::default() },
     }
 }
 

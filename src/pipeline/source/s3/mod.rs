@@ -20,6 +20,7 @@ mod credentials;
 mod download;
 mod insistence;
 mod listing;
+mod part;
 mod read_ahead;
 mod signature;
 
