@@ -103,6 +103,11 @@ impl FakeS3 {
         self.shared.lock().script.add(Rule { condition: Box::new(condition), times, after, fault });
     }
 
+    /// Nothing goes wrong from now on.
+    pub(crate) fn heal(&self) {
+        self.shared.lock().script.clear();
+    }
+
     /// Listings tell from now on that all objects have just been put.
     pub(crate) fn modified_now(&self) {
         let now = time::OffsetDateTime::now_utc().format(&time::format_description::well_known::Rfc3339);

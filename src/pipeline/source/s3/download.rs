@@ -4,7 +4,6 @@
 //! still the same one (`If-Match`); where it is not, the download begins anew.
 
 use std::io::{self, Read};
-use std::time::Duration;
 
 use ureq::Body;
 use ureq::http::Response;
@@ -13,6 +12,7 @@ use super::Object;
 use super::client::{Client, GetError};
 use super::insistence::Insistence;
 use super::part::{Answer, Part};
+use super::service::Service;
 use crate::exit::{ExitCode, Failure};
 use crate::http::TransportError;
 use crate::pipeline::archive::{ArchiveError, Limits};
@@ -26,33 +26,36 @@ const CHUNK_BYTES: usize = 64 << 10;
 pub(super) enum DownloadError {
     /// The archive cannot be read, now or for good.
     Archive(ArchiveError),
+    /// The budget is spent on it. Others may be served.
+    GivenUp(Failure),
     /// The run cannot go on.
     Run(Failure),
 }
 
-/// Downloads an object. Waits for an unavailable S3 within the budget, counted from the last time that there was more of
-/// the object than ever before.
+/// Downloads an object. It is asked for again as long as `service` has patience, counted from the last time that there
+/// was more of it than ever before.
 ///
 /// # Errors
 ///
 /// [`DownloadError`]. A missing object or one that is not to be had leaves the archive as it is; credentials that are
-/// refused and an S3 that stays unavailable are the run's.
+/// refused and an S3 that serves nothing at all are the run's.
 pub(super) fn download(
     client: &Client,
     object: &Object,
     stop: &Stop,
-    budget: Option<Duration>,
+    service: &Service<'_>,
 ) -> Result<Vec<u8>, DownloadError> {
     let limit = Limits::DEFAULT.file_bytes;
     if object.bytes > limit {
         let why = format!("the file has more than {limit} bytes");
         return Err(DownloadError::Archive(ArchiveError::Broken(why)));
     }
-    let mut insistence = Insistence::new(stop, budget);
+    let mut insistence = Insistence::new(stop, service.budget);
     let mut part = Part::default();
+    let mut is_last = service.was_left(object);
     loop {
         let before = part.most();
-        let (why, retry_after) = match attempt(client, object, &mut part, stop) {
+        let (why, retry_after) = match attempt(client, object, &mut part, stop, service) {
             Ok(()) => return Ok(part.into_bytes()),
             Err(GetError::Unavailable { why, retry_after }) => (why, retry_after),
             Err(GetError::Changed) => {
@@ -61,7 +64,7 @@ pub(super) fn download(
             }
             // The listing was allowed a moment ago. A run that would end some time ends; one that is to go on for ever
             // waits until the keys are renewed, or the role is given back.
-            Err(GetError::Refused(why) | GetError::Expired(why)) if budget.is_none() => (why, None),
+            Err(GetError::Refused(why) | GetError::Expired(why)) if service.budget.is_none() => (why, None),
             Err(GetError::Refused(why) | GetError::Expired(why)) => {
                 return Err(DownloadError::Run(Failure::new(ExitCode::Refused, why)));
             }
@@ -71,21 +74,44 @@ pub(super) fn download(
         };
         if part.most() > before {
             insistence.start_anew();
+        } else if is_last && !stop.is_requested() {
+            service.leave(object);
+            let why =
+                format!("S3 answers, but does not serve it, and is asked again at the next look: {why}");
+            return Err(DownloadError::Archive(ArchiveError::Unavailable(why)));
         }
-        insistence.failed(&format!("{:?}: {why}", object.key), retry_after).map_err(DownloadError::Run)?;
+        let reason = format!("{:?}: {why}", object.key);
+        match insistence.failed_since(service.failed(), &reason, retry_after) {
+            Ok(()) => is_last = service.is_out_of_patience(insistence.lasts()),
+            Err(failure) if stop.is_requested() || !service.gives_up() => {
+                return Err(DownloadError::Run(failure));
+            }
+            Err(failure) => return Err(DownloadError::GivenUp(failure)),
+        }
     }
 }
 
-fn attempt(client: &Client, object: &Object, part: &mut Part, stop: &Stop) -> Result<(), GetError> {
+fn attempt(
+    client: &Client,
+    object: &Object,
+    part: &mut Part,
+    stop: &Stop,
+    service: &Service<'_>,
+) -> Result<(), GetError> {
     let mut response = client.get(&object.key, &[], &part.headers())?;
     let answer = Answer::of(&response)?;
     part.begin(answer, object)?;
-    read_on(&mut response, part, stop)
+    read_on(&mut response, part, stop, service)
 }
 
 /// Reads what is missing; what has come is kept, whatever happens. A stop is noticed after every read, however little
 /// that has brought: a body that trickles must not hold a run up.
-fn read_on(response: &mut Response<Body>, part: &mut Part, stop: &Stop) -> Result<(), GetError> {
+fn read_on(
+    response: &mut Response<Body>,
+    part: &mut Part,
+    stop: &Stop,
+    service: &Service<'_>,
+) -> Result<(), GetError> {
     let mut reader = response.body_mut().as_reader();
     let mut chunk = vec![0; CHUNK_BYTES];
     while part.missing() > 0 {
@@ -95,7 +121,8 @@ fn read_on(response: &mut Response<Body>, part: &mut Part, stop: &Stop) -> Resul
         let wanted = part.missing().min(CHUNK_BYTES);
         match reader.read(&mut chunk[..wanted]) {
             Ok(0) => return Err(GetError::unavailable(cut_off(part, None))),
-            Ok(count) => part.take(&chunk[..count]),
+            Ok(count) if part.take(&chunk[..count]) => service.served(),
+            Ok(_) => {}
             Err(error) => return Err(GetError::unavailable(cut_off(part, Some(error)))),
         }
     }

@@ -104,10 +104,12 @@ impl Part {
         self.length.saturating_sub(self.bytes.len())
     }
 
-    /// Takes in what has come of a body.
-    pub(super) fn take(&mut self, came: &[u8]) {
+    /// Takes in what has come of a body. Whether there is more of the object now than ever before.
+    pub(super) fn take(&mut self, came: &[u8]) -> bool {
         self.bytes.extend_from_slice(came);
+        let is_progress = self.bytes.len() > self.most;
         self.most = self.most.max(self.bytes.len());
+        is_progress
     }
 
     /// Throws away what there is.
@@ -198,10 +200,9 @@ mod tests {
         part.forget();
         assert!(part.headers().is_empty() && part.missing() == 0);
         part.begin(whole(10, "\"1\""), &object(10)).unwrap();
-        part.take(&[0; 4]);
-        assert_eq!(part.most(), 5);
+        assert!(!part.take(&[0; 5]));
         part.begin(whole(10, "\"1\""), &object(10)).unwrap();
-        part.take(&[0; 6]);
+        assert!(!part.take(&[0; 4]) && part.take(&[0; 2]));
         assert_eq!((part.most(), part.missing()), (6, 4));
     }
 
