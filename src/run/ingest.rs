@@ -69,9 +69,10 @@ impl Run<'_> {
         loop {
             let dead_letters = self.dead_letters();
             let ledger = Ledger::new(Some(&mut state), dead_letters, &make_durable, self.progress, self.stop);
-            self.take_up(&looks.source, &selection, &pool, &vectors, &bulk, ledger);
+            let taken_up = self.take_up(&looks.source, &selection, &pool, &vectors, &bulk, ledger);
             self.progress.passed();
             self.monitor.publish();
+            taken_up?;
             if self.config.mode == Mode::Once {
                 return Ok(());
             }
@@ -138,9 +139,9 @@ impl Run<'_> {
             VectorChoice::Base64 => VectorEncoding::Base64,
             VectorChoice::Auto | VectorChoice::Array => VectorEncoding::Array,
         });
-        self.take_up(&looks.source, &selection, &pool, &vectors, &dry_run, ledger);
+        let taken_up = self.take_up(&looks.source, &selection, &pool, &vectors, &dry_run, ledger);
         dry_run.finish();
-        Ok(())
+        taken_up
     }
 
     fn source(&self) -> Result<Source, Failure> {
@@ -166,7 +167,8 @@ impl Run<'_> {
             .map_err(|error| Failure::run(format!("cannot start {} workers: {error}", self.config.workers)))
     }
 
-    /// Runs all stages until the last of the selected archives is read and delivered.
+    /// Runs all stages until the last of the selected archives is read and delivered. An error is told after that: of
+    /// those archives that the source could not be waited for.
     fn take_up(
         &self,
         source: &Source,
@@ -175,8 +177,9 @@ impl Run<'_> {
         vectors: &Vectors<'_>,
         deliver: &dyn Deliver,
         ledger: Ledger<'_>,
-    ) {
+    ) -> Result<(), Failure> {
         let config = self.config;
+        let mut handed_out = Ok(());
         stages(config, deliver, ledger, |batches, events, buffers| {
             let workers = Workers {
                 pool,
@@ -188,8 +191,11 @@ impl Run<'_> {
                 unchanged: self.judges_late(source).then_some(UNCHANGED_BEFORE_JUDGED),
                 stop: self.stop,
             };
-            source.hand_out(&selection.take, config.workers, |next| workers.run(next, batches, events));
+            handed_out = source.hand_out(&selection.take, config.workers, config.spool_interval, |next| {
+                workers.run(next, batches, events);
+            });
         });
+        handed_out
     }
 }
 

@@ -1,5 +1,6 @@
 //! `--source s3`: what is read from a bucket, and what comes of a server that fails.
 
+mod downloads;
 mod instance;
 mod listing;
 mod spool;
@@ -130,52 +131,6 @@ fn all_pages_of_a_listing_are_read_whatever_fails_in_between() {
 }
 
 #[test]
-fn a_body_that_is_cut_off_is_gone_on_with() {
-    let archives = archives();
-    let (env, s3) = with(&archives);
-    s3.fail(is_get_of(&archives[1]), 0, 2, Fault::CutReply);
-    run(ingest(&env, &s3), &s3).exits(0);
-    assert_holds(&env.fake, &archives);
-    let length = archives[1].zip().len();
-    let asked: Vec<_> = gets(&s3, &key(&archives[1]))
-        .iter()
-        .map(|request| (request.header("range").map(str::to_owned), request.header("if-match").is_some()))
-        .collect();
-    let first = length - length / 2;
-    let second = first + (length - first) - (length - first) / 2;
-    let range = |start: usize| Some(format!("bytes={start}-"));
-    assert_eq!(asked, [(None, false), (range(first), true), (range(second), true)]);
-}
-
-#[test]
-fn an_object_that_is_replaced_meanwhile_is_downloaded_anew() {
-    let mut archives = archives();
-    let (env, s3) = with(&archives);
-    s3.fail(is_get_of(&archives[1]), 0, 1, Fault::CutReply);
-    archives[1] = Archive::new("20251218_000100").with_all(posts("replaced", 30));
-    s3.replace_after_cut(&key(&archives[1]), archives[1].zip());
-    run(ingest(&env, &s3), &s3).exits(0).counts(&[("rows.indexed", 36)]);
-    assert_holds(&env.fake, &archives);
-    let conditions =
-        gets(&s3, &key(&archives[1])).iter().map(|r| r.header("if-match").is_some()).collect::<Vec<_>>();
-    assert_eq!(conditions, [false, true, false]);
-}
-
-#[test]
-fn what_has_vanished_or_is_denied_stays_pending_and_costs_no_other_archive() {
-    for (status, code) in [(404, "NoSuchKey"), (403, "AccessDenied"), (403, "InvalidObjectState")] {
-        let archives = archives();
-        let (env, s3) = with(&archives);
-        s3.fail(is_get_of(&archives[1]), 0, 1, Fault::Reply(error(status, code)));
-        let run = run(ingest(&env, &s3), &s3).exits(1).says(code);
-        run.counts(&[("archives.processed", 2), ("archives.pending", 1), ("archives.failed", 0)]);
-        assert_eq!(env.status_of(&archives[1]), "pending");
-        ingest(&env, &s3).run().exits(0).counts(&[("archives.processed", 1)]);
-        assert_holds(&env.fake, &archives);
-    }
-}
-
-#[test]
 fn a_broken_archive_fails_and_is_taken_up_again_once_it_is_another_one() {
     let archives = archives();
     let (env, s3) = with(&archives[1..]);
@@ -262,20 +217,6 @@ fn a_run_waits_for_s3_and_then_goes_on() {
     s3.fail(is_object, 0, 2, Fault::CloseBefore);
     run(ingest(&env, &s3), &s3).exits(0);
     assert_holds(&env.fake, &archives);
-}
-
-#[test]
-fn downloads_at_once_are_bounded() {
-    let archives: Vec<_> = (0..12)
-        .map(|n| Archive::new(&format!("20251218_0000{n:02}")).with_all(posts(&n.to_string(), 1)))
-        .collect();
-    let (env, s3) = with(&archives);
-    s3.fail(is_object, 0, 2, Fault::Hang);
-    let running = ingest(&env, &s3).args(&["--workers", "1"]).start();
-    s3.wait_for(is_object, 2);
-    s3.release();
-    check(running.wait(), &s3).exits(0).counts(&[("archives.processed", 12)]);
-    assert_eq!(s3.most_open_gets(), 2);
 }
 
 /// A throttled server, which says when to come back.

@@ -84,13 +84,19 @@ impl Source {
     }
 
     /// Calls `work` with a function that hands `archives` out, each once and in order, to whichever of `workers`
-    /// threads asks next. It may block that thread; None is the end.
+    /// threads asks next. It may block that thread; None is the end. Where there is no budget, the source is looked at
+    /// again after `next_look`.
+    ///
+    /// # Errors
+    ///
+    /// Where the budget was spent on some of them, once all others have been handed out.
     pub fn hand_out(
         &self,
         archives: &[Arc<Archive>],
         workers: usize,
+        next_look: Duration,
         work: impl FnOnce(&(dyn Fn() -> Option<Work> + Sync)),
-    ) {
+    ) -> Result<(), Failure> {
         match self {
             Self::Local(_) => {
                 let next = AtomicUsize::new(0);
@@ -98,8 +104,9 @@ impl Source {
                     let archive = archives.get(next.fetch_add(1, Ordering::Relaxed))?.clone();
                     Some(Work { archive, content: Content::AtPath })
                 });
+                Ok(())
             }
-            Self::S3(bucket) => bucket.hand_out(archives, workers, work),
+            Self::S3(bucket) => bucket.hand_out(archives, workers, next_look, work),
         }
     }
 }

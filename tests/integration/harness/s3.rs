@@ -103,6 +103,11 @@ impl FakeS3 {
         self.shared.lock().script.add(Rule { condition: Box::new(condition), times, after, fault });
     }
 
+    /// Nothing goes wrong from now on.
+    pub(crate) fn heal(&self) {
+        self.shared.lock().script.clear();
+    }
+
     /// Listings tell from now on that all objects have just been put.
     pub(crate) fn modified_now(&self) {
         let now = time::OffsetDateTime::now_utc().format(&time::format_description::well_known::Rfc3339);
@@ -223,6 +228,12 @@ fn handle(shared: &Shared, request: &Request) -> Answer {
                 state.put(&key, body);
             }
             Answer { bytes: bytes[..bytes.len() - reply.body.len() / 2].to_vec(), ..Answer::default() }
+        }
+        Some(Fault::Trickle) => {
+            let reply = state.answer(request);
+            let mut bytes = reply.bytes(false);
+            let dripping = bytes.split_off(bytes.len() - reply.body.len() / 2);
+            Answer { bytes, dripping, keep_alive: true }
         }
         Some(Fault::CloseBefore) => Answer::default(),
         _ => whole(state.answer(request)),

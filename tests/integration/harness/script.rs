@@ -32,6 +32,8 @@ pub(crate) enum Fault {
     Dripping(Reply),
     /// Applied; the reply breaks off in the middle of its body.
     CutReply,
+    /// The second half of the reply's body comes byte by byte, for hours.
+    Trickle,
     /// Applied; the reply is a 200 whose body is no JSON.
     Garbage,
     /// Applied; the reply lacks the last item.

@@ -71,6 +71,57 @@ fn goes_on_whatever_becomes_of_later_listings() {
 }
 
 #[test]
+fn an_object_that_cannot_be_served_is_left_for_later_and_costs_no_other_archive() {
+    for (status, code) in [(500, "InternalError"), (307, "TemporaryRedirect")] {
+        let archives = archives();
+        let (env, s3) = with(&archives[..2]);
+        s3.fail(is_get_of(&archives[0]), 0, usize::MAX, Fault::Reply(error(status, code)));
+        let running = spool(&env, &s3).start();
+        env.wait_for_processed(&archives[1..2]);
+        put(&s3, &archives[2..]);
+        env.wait_for_processed(&archives[1..]);
+        s3.heal();
+        env.wait_for_processed(&archives);
+        running.signal("TERM");
+        check(running.wait(), &s3).exits(0).says("stays pending").says(code);
+        assert_holds(&env.fake, &archives);
+    }
+}
+
+#[test]
+fn an_object_that_was_left_is_asked_for_once_at_each_later_look() {
+    let archives = archives();
+    let (env, s3) = with(&archives[..1]);
+    s3.fail(is_object, 0, usize::MAX, Fault::Reply(error(500, "InternalError")));
+    let is_look = |request: &Request| is_listing(request) && request.param("max-keys").is_none();
+    let running = spool(&env, &s3).start();
+    s3.wait_for(is_look, 4);
+    running.signal("TERM");
+    check(running.wait(), &s3).exits(0);
+    let requests = s3.requests();
+    let asked: Vec<_> =
+        requests.split(is_look).map(|look| look.iter().filter(|r| is_object(r)).count()).collect();
+    assert!(asked[1] > 1 && asked[2..4] == [1, 1], "{asked:?}");
+}
+
+#[test]
+fn no_object_is_left_for_later_while_s3_does_not_answer_at_all() {
+    let archives = archives();
+    let (env, s3) = with(&archives);
+    s3.fail(is_object, 0, usize::MAX, Fault::Reply(error(503, "SlowDown")));
+    s3.fail(is_listing, 1, usize::MAX, Fault::Reply(error(503, "SlowDown")));
+    let running = spool(&env, &s3).start();
+    // The first is the look, the others ask whether S3 answers.
+    s3.wait_for(is_listing, 3);
+    s3.heal();
+    env.wait_for_processed(&archives);
+    running.signal("TERM");
+    let run = check(running.wait(), &s3).exits(0);
+    run.check(!run.stderr.contains("stays pending"), "none was left");
+    assert_holds(&env.fake, &archives);
+}
+
+#[test]
 fn is_given_up_at_once_where_the_first_listing_is_refused() {
     let (env, s3) = with(&archives());
     s3.fail(is_listing, 0, usize::MAX, Fault::Reply(error(403, "AccessDenied")));

@@ -39,7 +39,21 @@ impl<'r> Insistence<'r> {
     ///
     /// Where the budget is spent, or would be before the wait is over (exit code 4), or the run is to stop.
     pub(super) fn failed(&mut self, reason: &str, retry_after: Option<Duration>) -> Result<(), Failure> {
-        let since = *self.since.get_or_insert_with(Instant::now);
+        self.failed_since(Instant::now(), reason, retry_after)
+    }
+
+    /// The same where it is part of an outage that has lasted since `outage`: the budget counts from there.
+    ///
+    /// # Errors
+    ///
+    /// As [`Insistence::failed`].
+    pub(super) fn failed_since(
+        &mut self,
+        outage: Instant,
+        reason: &str,
+        retry_after: Option<Duration>,
+    ) -> Result<(), Failure> {
+        let since = (*self.since.get_or_insert_with(Instant::now)).min(outage);
         let pause = pause_after(self.failures, retry_after, fastrand::f64());
         self.failures = self.failures.saturating_add(1);
         if self.stop.is_requested() {
@@ -56,6 +70,11 @@ impl<'r> Insistence<'r> {
         let attempt = self.failures.saturating_add(1);
         log::log!(level, "S3: {reason}; attempt {attempt} in {:.1} s", pause.as_secs_f64());
         if self.stop.wait(pause) { Ok(()) } else { Err(self.stop.as_failure()) }
+    }
+
+    /// How long there has been no progress.
+    pub(super) fn lasts(&self) -> Duration {
+        self.since.map_or(Duration::ZERO, |since| since.elapsed())
     }
 
     fn gave_up(&self, after: Duration, pause: Duration, reason: &str) -> String {
@@ -100,6 +119,18 @@ mod tests {
         let budget = Some(Duration::from_secs(299));
         let long = Insistence::new(&stop, budget).failed("status 503", Some(Duration::MAX)).unwrap_err();
         assert_eq!(long.code, ExitCode::Unavailable);
+    }
+
+    #[test]
+    fn what_is_part_of_an_outage_has_what_is_left_of_the_budget() {
+        let stop = Stop::new();
+        let began = Instant::now().checked_sub(Duration::from_secs(60)).unwrap();
+        let late =
+            Insistence::new(&stop, Some(Duration::from_secs(60))).failed_since(began, "status 503", None);
+        assert_eq!(late.unwrap_err().code, ExitCode::Unavailable);
+        Insistence::new(&stop, Some(Duration::from_secs(90)))
+            .failed_since(began, "status 503", None)
+            .unwrap();
     }
 
     #[test]

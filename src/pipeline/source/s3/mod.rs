@@ -9,8 +9,8 @@
 //! at the first key: `start-after` would pass over archives that are put in late under an earlier name, and a page
 //! costs one request for a thousand keys.
 
-use std::collections::HashMap;
-use std::sync::Arc;
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use ureq::http::header::RANGE;
@@ -20,7 +20,9 @@ mod credentials;
 mod download;
 mod insistence;
 mod listing;
+mod part;
 mod read_ahead;
+mod service;
 mod signature;
 mod watched;
 
@@ -28,6 +30,7 @@ pub use self::read_ahead::Download;
 
 use self::client::{Client, GetError};
 use self::read_ahead::ReadAhead;
+use self::service::Service;
 use super::{Discovery, Work};
 use crate::config::s3::S3;
 use crate::exit::{ExitCode, Failure};
@@ -53,6 +56,8 @@ pub struct Bucket {
     stop: Stop,
     budget: Option<Duration>,
     objects: Objects,
+    /// Keys that the last look has left for the next one, since S3 did not serve them.
+    left: Mutex<HashSet<String>>,
 }
 
 impl Bucket {
@@ -64,7 +69,14 @@ impl Bucket {
     /// A usage failure where the CA file cannot be used.
     pub fn open(settings: &S3, budget: Option<Duration>, stop: &Stop) -> Result<Self, Failure> {
         let client = Client::new(settings)?;
-        Ok(Self { settings: settings.clone(), client, stop: stop.clone(), budget, objects: Objects::new() })
+        Ok(Self {
+            settings: settings.clone(),
+            client,
+            stop: stop.clone(),
+            budget,
+            objects: Objects::new(),
+            left: Mutex::default(),
+        })
     }
 
     /// Finds the archives in the bucket.
@@ -79,22 +91,30 @@ impl Bucket {
         Ok(listing.discovery)
     }
 
-    /// Hands out `archives`, which [`Bucket::discover`] has found, downloaded.
+    /// Hands out `archives`, which [`Bucket::discover`] has found, downloaded. Where there is no budget, the bucket is
+    /// looked at again after `next_look`.
+    ///
+    /// # Errors
+    ///
+    /// Exit code 4 where the budget was spent on some of them, once all others have been handed out.
     pub fn hand_out(
         &self,
         archives: &[Arc<Archive>],
         workers: usize,
+        next_look: Duration,
         work: impl FnOnce(&(dyn Fn() -> Option<Work> + Sync)),
-    ) {
+    ) -> Result<(), Failure> {
         let ahead = ReadAhead {
             client: &self.client,
             objects: &self.objects,
             stop: &self.stop,
-            budget: self.budget,
+            service: Service::new(&self.client, &self.settings.prefix, self.budget, next_look, &self.left),
+            given_up: OnceLock::new(),
             at_once: read_ahead::downloads_at_once(workers),
             bytes: read_ahead::AHEAD_BYTES,
         };
         ahead.run(archives, work);
+        ahead.given_up.into_inner().map_or(Ok(()), Err)
     }
 
     /// Whether an archive can be read, tried with its first byte.

@@ -10,15 +10,16 @@
 //! waits for a worker and what a worker is unzipping have at most [`AHEAD_BYTES`] together. An object that is larger
 //! than that is let through alone.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::thread;
-use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded, select, unbounded};
 
 use super::client::{Client, MOST_DOWNLOADS};
 use super::download::{DownloadError, download};
+use super::service::Service;
 use super::{Object, Objects};
+use crate::exit::Failure;
 use crate::pipeline::Archive;
 use crate::pipeline::archive::ArchiveError;
 use crate::pipeline::source::{Content, Work};
@@ -73,7 +74,9 @@ pub(super) struct ReadAhead<'r> {
     pub(super) client: &'r Client,
     pub(super) objects: &'r Objects,
     pub(super) stop: &'r Stop,
-    pub(super) budget: Option<Duration>,
+    pub(super) service: Service<'r>,
+    /// What came of the first object that the budget was spent on.
+    pub(super) given_up: OnceLock<Failure>,
     /// Downloads at once.
     pub(super) at_once: usize,
     /// Bytes ahead at most.
@@ -105,9 +108,14 @@ impl ReadAhead<'_> {
 
     fn download_all(&self, jobs: &Receiver<Job>, done: &Sender<Work>) {
         for Job { archive, object, room } in jobs {
-            let content = match download(self.client, &object, self.stop, self.budget) {
+            let content = match download(self.client, &object, self.stop, &self.service) {
                 Ok(bytes) => Ok(Download { bytes, _room: room }),
                 Err(DownloadError::Archive(error)) => Err(error),
+                Err(DownloadError::GivenUp(failure)) => {
+                    // Only the first is told at the end: that it was set already is no error.
+                    let _ = self.given_up.set(failure.clone());
+                    Err(ArchiveError::Unavailable(failure.message))
+                }
                 Err(DownloadError::Run(failure)) => {
                     self.stop.fail(failure.clone());
                     Err(ArchiveError::Unavailable(failure.message))
@@ -144,6 +152,8 @@ fn dispatch(archives: &[Arc<Archive>], objects: &Objects, limit: u64, stop: &Sto
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::shutdown::StopReason;
 

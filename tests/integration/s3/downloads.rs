@@ -1,0 +1,160 @@
+//! `--source s3`: single downloads that fail, and what becomes of the others.
+
+use super::{SOON, archives, check, gets, ingest, is_get_of, key, run, with};
+use crate::harness::archives::Archive;
+use crate::harness::http::{Reply, Request};
+use crate::harness::model::assert_holds;
+use crate::harness::posts;
+use crate::harness::s3::{error, is_object};
+use crate::harness::script::Fault;
+
+/// So many archives with a row each.
+fn many(count: usize) -> Vec<Archive> {
+    (0..count)
+        .map(|n| Archive::new(&format!("20251218_0000{n:02}")).with_all(posts(&n.to_string(), 1)))
+        .collect()
+}
+
+#[test]
+fn a_body_that_is_cut_off_is_gone_on_with() {
+    let archives = archives();
+    let (env, s3) = with(&archives);
+    s3.fail(is_get_of(&archives[1]), 0, 2, Fault::CutReply);
+    run(ingest(&env, &s3), &s3).exits(0);
+    assert_holds(&env.fake, &archives);
+    let length = archives[1].zip().len();
+    let asked: Vec<_> = gets(&s3, &key(&archives[1]))
+        .iter()
+        .map(|request| (request.header("range").map(str::to_owned), request.header("if-match").is_some()))
+        .collect();
+    let first = length - length / 2;
+    let second = first + (length - first) - (length - first) / 2;
+    let range = |start: usize| Some(format!("bytes={start}-"));
+    assert_eq!(asked, [(None, false), (range(first), true), (range(second), true)]);
+}
+
+#[test]
+fn an_object_that_is_replaced_meanwhile_is_downloaded_anew() {
+    let mut archives = archives();
+    archives[1] = Archive::new("20251218_000100").with_all(posts("larger", 30));
+    let (env, s3) = with(&archives);
+    s3.fail(is_get_of(&archives[1]), 0, 1, Fault::CutReply);
+    archives[1] = Archive::new("20251218_000100").with_all(posts("replaced", 3));
+    s3.replace_after_cut(&key(&archives[1]), archives[1].zip());
+    run(ingest(&env, &s3), &s3).exits(0).counts(&[("rows.indexed", 9)]);
+    assert_holds(&env.fake, &archives);
+    let conditions =
+        gets(&s3, &key(&archives[1])).iter().map(|r| r.header("if-match").is_some()).collect::<Vec<_>>();
+    assert_eq!(conditions, [false, true, false]);
+}
+
+#[test]
+fn what_has_vanished_or_is_denied_stays_pending_and_costs_no_other_archive() {
+    for (status, code) in [(404, "NoSuchKey"), (403, "AccessDenied"), (403, "InvalidObjectState")] {
+        let archives = archives();
+        let (env, s3) = with(&archives);
+        s3.fail(is_get_of(&archives[1]), 0, 1, Fault::Reply(error(status, code)));
+        let run = run(ingest(&env, &s3), &s3).exits(1).says(code);
+        run.counts(&[("archives.processed", 2), ("archives.pending", 1), ("archives.failed", 0)]);
+        assert_eq!(env.status_of(&archives[1]), "pending");
+        ingest(&env, &s3).run().exits(0).counts(&[("archives.processed", 1)]);
+        assert_holds(&env.fake, &archives);
+    }
+}
+
+#[test]
+fn downloads_at_once_are_bounded() {
+    let archives = many(12);
+    let (env, s3) = with(&archives);
+    s3.fail(is_object, 0, 2, Fault::Hang);
+    let running = ingest(&env, &s3).args(&["--workers", "1"]).start();
+    s3.wait_for(is_object, 2);
+    s3.release();
+    check(running.wait(), &s3).exits(0).counts(&[("archives.processed", 12)]);
+    assert_eq!(s3.most_open_gets(), 2);
+}
+
+#[test]
+fn an_object_that_is_replaced_by_a_larger_one_is_left_for_the_next_listing() {
+    let mut archives = archives();
+    let (env, s3) = with(&archives);
+    s3.fail(is_get_of(&archives[1]), 0, 1, Fault::CutReply);
+    archives[1] = Archive::new("20251218_000100").with_all(posts("replaced", 30));
+    s3.replace_after_cut(&key(&archives[1]), archives[1].zip());
+    let first = run(ingest(&env, &s3), &s3).exits(1).says("replaced by a larger one");
+    first.counts(&[("archives.processed", 2), ("archives.pending", 1)]);
+    run(ingest(&env, &s3), &s3).exits(0).counts(&[("rows.indexed", 30)]);
+    assert_holds(&env.fake, &archives);
+}
+
+#[test]
+fn objects_that_the_budget_is_spent_on_stay_pending_and_cost_no_other_archive() {
+    let archives = many(6);
+    let (env, s3) = with(&archives);
+    // As many as are downloaded at once.
+    for archive in &archives[..2] {
+        s3.fail(is_get_of(archive), 0, usize::MAX, Fault::Reply(error(500, "InternalError")));
+    }
+    let spent = run(ingest(&env, &s3).args(&["--retry-budget", "1", "--workers", "2"]), &s3);
+    let spent = spent.exits(4).says("InternalError");
+    spent.counts(&[("archives.processed", 4), ("archives.pending", 2), ("archives.failed", 0)]);
+    s3.heal();
+    run(ingest(&env, &s3), &s3).exits(0).counts(&[("archives.processed", 2)]);
+    assert_holds(&env.fake, &archives);
+}
+
+#[test]
+fn the_budget_of_an_s3_that_serves_nothing_is_spent_once() {
+    let archives = many(60);
+    let (env, s3) = with(&archives);
+    s3.fail(is_object, 0, usize::MAX, Fault::Reply(error(503, "SlowDown")));
+    let spent = run(ingest(&env, &s3).args(&["--retry-budget", "2", "--workers", "2"]), &s3).exits(4);
+    spent.counts(&[("archives.pending", 60)]);
+    spent.check(spent.took < SOON, "not each object was waited for");
+    assert!(gets(&s3, &key(&archives[59])).is_empty(), "not all were asked for");
+}
+
+/// A request for the rest of this object.
+fn is_range_of(archive: &Archive) -> impl Fn(&Request) -> bool + Send + 'static {
+    let is_get = is_get_of(archive);
+    move |request| is_get(request) && request.header("range").is_some()
+}
+
+#[test]
+fn what_comes_again_and_again_is_no_progress() {
+    let archives = archives();
+    let (env, s3) = with(&archives);
+    s3.fail(is_range_of(&archives[1]), 0, usize::MAX, Fault::Reply(error(412, "PreconditionFailed")));
+    s3.fail(is_get_of(&archives[1]), 0, usize::MAX, Fault::CutReply);
+    let spent = run(ingest(&env, &s3).args(&["--retry-budget", "1"]), &s3).exits(4);
+    spent.counts(&[("archives.processed", 2), ("archives.pending", 1)]);
+    assert!(gets(&s3, &key(&archives[1])).len() < 100, "there is a pause between two attempts");
+}
+
+#[test]
+fn the_rest_of_an_object_need_not_name_its_state_again() {
+    let archives = archives();
+    let (env, s3) = with(&archives);
+    let zip = archives[1].zip();
+    let start = zip.len() - zip.len() / 2;
+    let range = format!("bytes {start}-{}/{}", zip.len() - 1, zip.len());
+    let rest = Reply { status: 206, headers: vec![("content-range", range)], body: zip[start..].to_vec() };
+    s3.fail(is_range_of(&archives[1]), 0, 1, Fault::Reply(rest));
+    s3.fail(is_get_of(&archives[1]), 0, 1, Fault::CutReply);
+    run(ingest(&env, &s3), &s3).exits(0);
+    assert_eq!(gets(&s3, &key(&archives[1])).len(), 2);
+    assert_holds(&env.fake, &archives);
+}
+
+#[test]
+fn a_signal_ends_a_download_that_trickles() {
+    let archives = archives();
+    let (env, s3) = with(&archives);
+    s3.fail(is_get_of(&archives[1]), 0, usize::MAX, Fault::Trickle);
+    let running = ingest(&env, &s3).start();
+    env.wait_for_processed(&archives[..1]);
+    s3.wait_for(is_get_of(&archives[1]), 1);
+    running.signal("TERM");
+    let run = check(running.wait(), &s3).exits(143);
+    run.check(run.took < SOON, "it did not wait for the rest");
+}
