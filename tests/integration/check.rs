@@ -1,5 +1,7 @@
 //! `--check`: one line for every check, and nothing changed anywhere.
 
+use std::time::Duration;
+
 use serde_json::json;
 
 use crate::harness::archives::Archive;
@@ -62,11 +64,35 @@ fn checks_go_on_after_a_failure_and_the_first_one_decides_the_exit_code() {
 }
 
 #[test]
-fn an_unavailable_server_is_asked_once_and_not_waited_for() {
+fn an_unavailable_server_is_asked_again_for_a_while() {
     let env = TestEnv::with_archives(&archives());
     env.fake.fail(|_| true, 0, usize::MAX, Fault::status(503));
-    let run = env.run(&["--check"]).exits(4).says("unavailable");
+    let run = env.run(&["--check", "--retry-budget", "1"]).exits(4).says("unavailable");
     run.check(lines(&run, "failed: elasticsearch: ").len() == 1, "it says so");
+    run.check(run.took >= Duration::from_secs(1), "it insists");
+    assert!(env.fake.requests().len() > 1);
+
+    env.fake.nothing_goes_wrong();
+    env.fake.fail(|_| true, 0, 4, Fault::status(503));
+    env.run(&["--check"]).exits(0);
+}
+
+#[test]
+fn a_server_that_asks_to_be_left_alone_is_left_alone() {
+    let env = TestEnv::with_archives(&archives());
+    let busy = |seconds: &str| {
+        let reply = Reply::error(429, "es_rejected_execution_exception", "busy");
+        Fault::Reply(reply.with_header("Retry-After", seconds))
+    };
+    env.fake.fail(|_| true, 0, 1, busy("1"));
+    env.run(&["--check"]).exits(0);
+    let times: Vec<_> = env.fake.requests().iter().map(|record| record.arrived.time).collect();
+    assert!(times[1].duration_since(times[0]).as_millis() >= 950, "{:?}", times[1] - times[0]);
+
+    env.fake.forget_requests();
+    env.fake.fail(|_| true, 0, usize::MAX, busy("60"));
+    let run = env.run(&["--check"]).exits(4).says("unavailable");
+    run.check(lines(&run, "failed: elasticsearch: ")[0].contains("check again in 60 s"), "it says how long");
     assert_eq!(env.fake.requests().len(), 1);
 }
 

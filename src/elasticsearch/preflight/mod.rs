@@ -16,7 +16,7 @@ use super::primaries::Primaries;
 use super::{POSTS, TOMBSTONES};
 use crate::finding::{Check, Status};
 
-pub use error::PreflightError;
+pub use error::{Outage, PreflightError};
 use privileges::Grants;
 pub use target::{Target, VectorMapping};
 
