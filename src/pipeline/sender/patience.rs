@@ -205,8 +205,11 @@ impl Patience<'_> {
         pause
     }
 
+    /// Waits for so long; what is told is the time to the next attempt, for which the throttle may have to be waited
+    /// for, too.
     fn pause(&self, reason: &str, pause: Duration) -> Result<(), Stopped> {
-        self.retries.warn(reason, pause);
+        let of_all = self.retries.throttle.and_then(Throttle::pause);
+        self.retries.warn(reason, of_all.map_or(pause, |of_all| of_all.max(pause)));
         if self.retries.stop.wait(pause) { Ok(()) } else { Err(Stopped) }
     }
 }
