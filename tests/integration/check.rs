@@ -5,8 +5,10 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::harness::archives::Archive;
+use crate::harness::fake::Fake;
 use crate::harness::http::{Reply, Request};
 use crate::harness::script::Fault;
+use crate::harness::store::Store;
 use crate::harness::{Run, STATE_FILE, TestEnv, posts};
 
 fn archives() -> [Archive; 2] {
@@ -94,6 +96,15 @@ fn a_server_that_asks_to_be_left_alone_is_left_alone() {
     let run = env.run(&["--check"]).exits(4).says("unavailable");
     run.check(lines(&run, "failed: elasticsearch: ")[0].contains("check again in 60 s"), "it says how long");
     assert_eq!(env.fake.requests().len(), 1);
+}
+
+#[test]
+fn all_that_is_missing_is_told_at_once() {
+    let env = TestEnv::with_fake(Fake::start_with(Store::default()));
+    let run = env.run(&["--check"]).exits(5);
+    for name in ["posts", "post_tombstones"] {
+        run.check(lines(&run, &format!("failed: {name}: ")).len() == 1, name);
+    }
 }
 
 #[test]

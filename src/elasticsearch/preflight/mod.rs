@@ -72,11 +72,7 @@ fn ask(client: &Client, needs: Needs, checks: &mut Vec<Check>) -> Result<[Target
     checks.push(Check::ok("connection", format!("{} answers", client.base_url())));
     checks.push(grants.judge(&[POSTS, TOMBSTONES], needs));
 
-    let (posts, post_checks) = target::ask(client, POSTS)?;
-    checks.extend(post_checks);
-    let (tombstones, tombstone_checks) = target::ask(client, TOMBSTONES)?;
-    checks.extend(tombstone_checks);
-
+    let [posts, tombstones] = ask_for_targets(client, checks)?;
     if needs.search_by_author {
         checks.extend(judge_search_by_author(&posts, &grants));
     }
@@ -88,6 +84,26 @@ fn ask(client: &Client, needs: Needs, checks: &mut Vec<Check>) -> Result<[Target
         checks.extend(privileges::ask(client, &names)?.judge_deletes(&names));
     }
     Ok([posts, tombstones])
+}
+
+/// Looks at both targets also where one of them is refused: whoever mends that is to know of all there is to mend.
+fn ask_for_targets(client: &Client, checks: &mut Vec<Check>) -> Result<[Target; 2], PreflightError> {
+    let mut look_at = |name| match target::ask(client, name) {
+        Ok((target, found)) => {
+            checks.extend(found);
+            Ok(Some(target))
+        }
+        Err(PreflightError::Refused(found)) => {
+            checks.extend(found);
+            Ok(None)
+        }
+        Err(unavailable) => Err(unavailable),
+    };
+    match [look_at(POSTS)?, look_at(TOMBSTONES)?] {
+        [Some(posts), Some(tombstones)] => Ok([posts, tombstones]),
+        // Why is among the checks.
+        _ => Err(PreflightError::Refused(Vec::new())),
+    }
 }
 
 /// A deleted account's posts are searched for in every index behind `posts`, right after a refresh.
