@@ -13,7 +13,7 @@ use self::disk::check_disk;
 use crate::back_off::back_off;
 use crate::config::{self, Config};
 use crate::elasticsearch::client::{Client, Limits};
-use crate::elasticsearch::preflight::{self, Needs, Outage, PreflightError, Report};
+use crate::elasticsearch::preflight::{self, Needs, Outage};
 use crate::elasticsearch::{identity, load_settings};
 use crate::exit::{ExitCode, Failure};
 use crate::finding::{Check, Status};
@@ -204,15 +204,13 @@ fn check_elasticsearch(
         Ok(client) => client,
         Err(failure) => return (failure.code, vec![Check::failed("settings", failure.message)]),
     };
-    let with_identity = |mut checks: Vec<Check>| {
-        checks.extend(identity::ask(&client));
-        checks
-    };
     let limit = config.retry_budget.map_or(INSIST_FOR, |budget| budget.min(INSIST_FOR));
     match insist(&client, server::needs(config), limit, stop) {
-        Ok(report) => (ExitCode::Done, with_identity(report.checks)),
-        Err(PreflightError::Refused(checks)) => (ExitCode::Refused, with_identity(checks)),
-        Err(PreflightError::Unavailable(Outage { why, retry_after })) => {
+        Ok(mut checks) => {
+            checks.extend(identity::ask(&client));
+            (ExitCode::Refused, checks)
+        }
+        Err(Outage { why, retry_after }) => {
             let what_to_do = match retry_after {
                 Some(time) => format!("it asks to be left alone: check again in {} s", time.as_secs()),
                 None => "look whether it runs and ELASTICSEARCH_URL is right".to_owned(),
@@ -224,12 +222,12 @@ fn check_elasticsearch(
 }
 
 /// Asks an unavailable server again, until the limit. One that asks to be left alone for longer is left alone.
-fn insist(client: &Client, needs: Needs, limit: Duration, stop: &Stop) -> Result<Report, PreflightError> {
+fn insist(client: &Client, needs: Needs, limit: Duration, stop: &Stop) -> Result<Vec<Check>, Outage> {
     let begun = Instant::now();
     let mut failures = 0;
     loop {
-        let result = preflight::run(client, needs);
-        let Err(PreflightError::Unavailable(Outage { retry_after, .. })) = &result else { return result };
+        let result = preflight::check(client, needs);
+        let Err(Outage { retry_after, .. }) = &result else { return result };
         let left = limit.saturating_sub(begun.elapsed());
         let pause = back_off(failures, fastrand::f64()).min(left).max(retry_after.unwrap_or_default());
         if left.is_zero() || pause > left || !stop.wait(pause) {

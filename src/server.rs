@@ -115,6 +115,8 @@ pub fn needs(config: &Config) -> Needs {
     Needs {
         manage: !is_replay && (config.bulk_load_settings || left_changed()),
         search_by_author: config.account_deletions,
+        // A load has made them by then.
+        create: config.create_indices && matches!(config.task, Task::Check(_)),
     }
 }
 

@@ -8,7 +8,7 @@ use crate::harness::archives::Archive;
 use crate::harness::fake::Fake;
 use crate::harness::http::{Reply, Request};
 use crate::harness::script::Fault;
-use crate::harness::store::Store;
+use crate::harness::store::{Index, Store};
 use crate::harness::{Run, STATE_FILE, TestEnv, posts};
 
 fn archives() -> [Archive; 2] {
@@ -105,6 +105,29 @@ fn all_that_is_missing_is_told_at_once() {
     for name in ["posts", "post_tombstones"] {
         run.check(lines(&run, &format!("failed: {name}: ")).len() == 1, name);
     }
+}
+
+#[test]
+fn what_would_be_created_is_told_and_whether_the_key_may_and_nothing_is_created() {
+    let env = TestEnv::with_fake(Fake::start_with(Store::with_indices(&["posts"])));
+    let run = env.run(&["--check", "--create-indices"]).exits(0);
+    run.check(lines(&run, "ok: post_tombstones: ")[0].contains("post_tombstones_v1"), "what would be made");
+    run.check(lines(&run, "ok: posts: ")[0].contains("writes go to posts"), "what is there");
+    env.fake.deny("manage");
+    let run = env.run(&["--check", "--create-indices"]).exits(5);
+    run.check(
+        lines(&run, "failed: privileges: ")[0].contains("manage on post_tombstones"),
+        "what is lacking",
+    );
+    // What is not to be made needs no privilege.
+    let env = TestEnv::new();
+    env.fake.deny("manage");
+    env.run(&["--check", "--create-indices"]).exits(0);
+    env.fake.store(|store| store.indices.clear());
+    env.fake.store(|store| store.indices.insert("posts_v1".into(), Index::new(json!({}))));
+    let run = env.run(&["--check", "--create-indices"]).exits(5);
+    run.check(lines(&run, "failed: posts: ")[0].contains("without the alias posts"), "an index in the way");
+    assert!(!env.fake.requests().iter().any(|record| record.request.method == "PUT"));
 }
 
 #[test]

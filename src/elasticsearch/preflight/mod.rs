@@ -28,6 +28,8 @@ pub struct Needs {
     /// Posts will be searched by their author (`--account-deletions`), which takes a mapping that allows it and, to
     /// find the latest ones, the privilege `maintenance`.
     pub search_by_author: bool,
+    /// What is missing would be made (`--check --create-indices`), so that it is no failure as long as that is possible.
+    pub create: bool,
 }
 
 /// What a preflight that did not refuse found.
@@ -66,13 +68,26 @@ pub fn run(client: &Client, needs: Needs) -> Result<Report, PreflightError> {
     }
 }
 
+/// All checks that can be made, failed ones among them.
+///
+/// # Errors
+///
+/// Where there is no answer for now.
+pub fn check(client: &Client, needs: Needs) -> Result<Vec<Check>, Outage> {
+    match run(client, needs) {
+        Ok(report) => Ok(report.checks),
+        Err(PreflightError::Refused(checks)) => Ok(checks),
+        Err(PreflightError::Unavailable(outage)) => Err(outage),
+    }
+}
+
 /// Asks one question after the other, as long as the answers allow the next one.
 fn ask(client: &Client, needs: Needs, checks: &mut Vec<Check>) -> Result<[Target; 2], PreflightError> {
     let grants = privileges::ask(client, &[POSTS, TOMBSTONES])?;
     checks.push(Check::ok("connection", format!("{} answers", client.base_url())));
     checks.push(grants.judge(&[POSTS, TOMBSTONES], needs));
 
-    let [posts, tombstones] = ask_for_targets(client, checks)?;
+    let [posts, tombstones] = ask_for_targets(client, needs, checks)?;
     if needs.search_by_author {
         checks.extend(judge_search_by_author(&posts, &grants));
     }
@@ -87,8 +102,12 @@ fn ask(client: &Client, needs: Needs, checks: &mut Vec<Check>) -> Result<[Target
 }
 
 /// Looks at both targets also where one of them is refused: whoever mends that is to know of all there is to mend.
-fn ask_for_targets(client: &Client, checks: &mut Vec<Check>) -> Result<[Target; 2], PreflightError> {
-    let mut look_at = |name| match target::ask(client, name) {
+fn ask_for_targets(
+    client: &Client,
+    needs: Needs,
+    checks: &mut Vec<Check>,
+) -> Result<[Target; 2], PreflightError> {
+    let mut look_at = |name| match target::ask(client, name, needs) {
         Ok((target, found)) => {
             checks.extend(found);
             Ok(Some(target))

@@ -185,7 +185,7 @@ fn a_data_stream_is_refused() {
 
 /// What is found where each request for `posts` is answered so, in turn.
 fn ask_for_posts(replies: Vec<(u16, &'static str)>) -> Result<(Target, Vec<Check>), PreflightError> {
-    target::ask(&client(replies), POSTS)
+    target::ask(&client(replies), POSTS, Needs::default())
 }
 
 const MAPPING: &str = include_str!("../../../test_data/replies/200_mapping.json");
