@@ -7,12 +7,13 @@ mod disk;
 
 use std::fs::File;
 use std::io::{self, Write};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use self::disk::check_disk;
+use crate::back_off::back_off;
 use crate::config::{self, Config};
 use crate::elasticsearch::client::{Client, Limits};
-use crate::elasticsearch::preflight::{self, PreflightError};
+use crate::elasticsearch::preflight::{self, Needs, Outage};
 use crate::elasticsearch::{identity, load_settings};
 use crate::exit::{ExitCode, Failure};
 use crate::finding::{Check, Status};
@@ -23,8 +24,11 @@ use crate::selection::{self, Selection};
 use crate::server;
 use crate::shutdown::Stop;
 
-/// The longest that a single request may take: every question is asked once.
+/// The longest that a single request may take.
 const CALL_LIMIT: Duration = Duration::from_secs(20);
+
+/// For so long a server that is unavailable is asked again: one that is busy or has just started is there a moment later.
+const INSIST_FOR: Duration = Duration::from_secs(10);
 
 /// Checks everything, and goes on after what has failed.
 ///
@@ -40,7 +44,7 @@ pub fn run(config: &Config, settings: &config::Elasticsearch, stop: &Stop) -> Re
     let (code, checks) = check_source(config, state.as_ref().ok(), stop);
     findings.add(code, checks)?;
     findings.add(ExitCode::Usage, check_disk(config))?;
-    let (code, checks) = check_elasticsearch(config, settings);
+    let (code, checks) = check_elasticsearch(config, settings, stop);
     findings.add(code, checks)?;
     findings.end()
 }
@@ -191,22 +195,45 @@ fn check_readable<'a>(archives: impl Iterator<Item = &'a Archive>) -> Option<Che
     ))
 }
 
-fn check_elasticsearch(config: &Config, settings: &config::Elasticsearch) -> (ExitCode, Vec<Check>) {
+fn check_elasticsearch(
+    config: &Config,
+    settings: &config::Elasticsearch,
+    stop: &Stop,
+) -> (ExitCode, Vec<Check>) {
     let client = match Client::with_limits(settings, Limits { call: CALL_LIMIT, ..Limits::default() }) {
         Ok(client) => client,
         Err(failure) => return (failure.code, vec![Check::failed("settings", failure.message)]),
     };
-    let with_identity = |mut checks: Vec<Check>| {
-        checks.extend(identity::ask(&client));
-        checks
-    };
-    match preflight::run(&client, server::needs(config)) {
-        Ok(report) => (ExitCode::Done, with_identity(report.checks)),
-        Err(PreflightError::Refused(checks)) => (ExitCode::Refused, with_identity(checks)),
-        Err(PreflightError::Unavailable(why)) => {
-            let text = format!("unavailable: {why}: look whether it runs and ELASTICSEARCH_URL is right");
+    let limit = config.retry_budget.map_or(INSIST_FOR, |budget| budget.min(INSIST_FOR));
+    match insist(&client, server::needs(config), limit, stop) {
+        Ok(mut checks) => {
+            checks.extend(identity::ask(&client));
+            (ExitCode::Refused, checks)
+        }
+        Err(Outage { why, retry_after }) => {
+            let what_to_do = match retry_after {
+                Some(time) => format!("it asks to be left alone: check again in {} s", time.as_secs()),
+                None => "look whether it runs and ELASTICSEARCH_URL is right".to_owned(),
+            };
+            let text = format!("unavailable: {why}: {what_to_do}");
             (ExitCode::Unavailable, vec![Check::failed("elasticsearch", text)])
         }
+    }
+}
+
+/// Asks an unavailable server again, until the limit. One that asks to be left alone for longer is left alone.
+fn insist(client: &Client, needs: Needs, limit: Duration, stop: &Stop) -> Result<Vec<Check>, Outage> {
+    let begun = Instant::now();
+    let mut failures = 0;
+    loop {
+        let result = preflight::check(client, needs);
+        let Err(Outage { retry_after, .. }) = &result else { return result };
+        let left = limit.saturating_sub(begun.elapsed());
+        let pause = back_off(failures, fastrand::f64()).min(left).max(retry_after.unwrap_or_default());
+        if left.is_zero() || pause > left || !stop.wait(pause) {
+            return result;
+        }
+        failures = failures.saturating_add(1);
     }
 }
 

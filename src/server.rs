@@ -9,13 +9,12 @@ use crate::elasticsearch::client::{Client, ContentType, Limits};
 use crate::elasticsearch::load_settings::{self, LoadSettings, LoadedIndices};
 use crate::elasticsearch::mapping::create_missing;
 use crate::elasticsearch::outcome::is_unavailable;
-use crate::elasticsearch::preflight::{self, Needs, PreflightError, Report, Target};
+use crate::elasticsearch::preflight::{self, Needs, Outage, PreflightError, Report, Target};
 use crate::elasticsearch::primaries::Primaries;
 use crate::elasticsearch::url::is_loopback;
 use crate::elasticsearch::{POSTS, TOMBSTONES};
 use crate::exit::{ExitCode, Failure};
 use crate::finding::{Check, Status};
-use crate::http::TransportError;
 use crate::pipeline::sender::bulk::Targets;
 use crate::pipeline::sender::patience::Retries;
 use crate::shutdown::Stop;
@@ -116,6 +115,8 @@ pub fn needs(config: &Config) -> Needs {
     Needs {
         manage: !is_replay && (config.bulk_load_settings || left_changed()),
         search_by_author: config.account_deletions,
+        // A load has made them by then.
+        create: config.create_indices && matches!(config.task, Task::Check(_)),
     }
 }
 
@@ -136,7 +137,7 @@ pub fn insecurities(settings: &config::Elasticsearch) -> Vec<&'static str> {
 fn flush(client: &Client) -> Result<(), PreflightError> {
     let reply = match client.post(&format!("/{POSTS},{TOMBSTONES}/_flush"), ContentType::Json, b"") {
         Ok(reply) => reply,
-        Err(error) => return Err(unavailable(error)),
+        Err(error) => return Err(PreflightError::unavailable(error.to_string())),
     };
     match reply.status {
         200 if all_shards_flushed(&reply.body) => Ok(()),
@@ -148,7 +149,9 @@ fn flush(client: &Client) -> Result<(), PreflightError> {
                    request"
                 .into(),
         }])),
-        status => Err(PreflightError::Unavailable(format!("the flush answers status {status}"))),
+        status => {
+            Err(PreflightError::unavailable_as(format!("the flush answers status {status}"), &reply))
+        }
     }
 }
 
@@ -165,10 +168,6 @@ fn all_shards_flushed(body: &[u8]) -> bool {
     serde_json::from_slice::<Flushed>(body).is_ok_and(|flushed| flushed.shards.failed == 0)
 }
 
-fn unavailable(error: TransportError) -> PreflightError {
-    PreflightError::Unavailable(error.to_string())
-}
-
 /// Ids are unique per index only: where an alias has several, each of them is meant.
 fn one_or_each(indices: Vec<String>, alias: &str) -> Vec<String> {
     if indices.len() > 1 { indices } else { vec![alias.to_owned()] }
@@ -181,7 +180,8 @@ fn single_index(target: &Target) -> String {
     name.clone()
 }
 
-/// Asks until the answer is not "unavailable", within the budget. `ask` is told how long a request may take.
+/// Asks until the answer is not "unavailable", within the budget; a server that asks to be left alone for a while is.
+/// `ask` is told how long a request may take.
 fn insist<T>(
     stop: &Stop,
     budget: Option<Duration>,
@@ -192,8 +192,8 @@ fn insist<T>(
     loop {
         match ask(patience.begin()) {
             Ok(answer) => return Ok(answer),
-            Err(PreflightError::Unavailable(reason)) => {
-                if patience.away(&reason).is_err() {
+            Err(PreflightError::Unavailable(Outage { why, retry_after })) => {
+                if patience.away_for(&why, retry_after).is_err() {
                     return Err(stop.as_failure());
                 }
             }

@@ -7,6 +7,12 @@ use crate::exit::Failure;
 use crate::files::{BESIDE_STATE_FILE, beside, folder_of, real_path};
 use crate::pipeline::source::has_archive_suffix;
 
+/// The settings of files that keep what must not be lost: a pipe or a device keeps nothing.
+const KEPT: [&str; 2] = [STATE_FILE, DEAD_LETTERS];
+
+const STATE_FILE: &str = "SPOOL_STATE_FILE";
+const DEAD_LETTERS: &str = "--dead-letter (DEAD_LETTER_FILE)";
+
 /// A file that a run writes, or one that has to stay as it is.
 struct Named {
     /// What names it.
@@ -24,7 +30,7 @@ impl Named {
 
 impl Config {
     /// No two of the files that a run writes may be the same, nor one of them an archive or the file it replays, and
-    /// their folders must be there.
+    /// their folders must be there. What has to last is written to regular files only.
     pub(super) fn check_files(&self) -> Result<(), Failure> {
         let files = self.named_files();
         let state_files = BESIDE_STATE_FILE.map(|suffix| beside(&real_path(&self.state_file), suffix));
@@ -48,6 +54,9 @@ impl Config {
             if path.is_dir() {
                 return wrong("which is a folder: name a file".into());
             }
+            if KEPT.contains(setting) && path.exists() && !path.is_file() {
+                return wrong("which is no regular file: name a file".into());
+            }
             let folder = folder_of(path);
             if !folder.is_dir() {
                 return wrong(format!("but there is no folder {}: create it", folder.display()));
@@ -60,11 +69,11 @@ impl Config {
     fn named_files(&self) -> Vec<Named> {
         let mut files = match &self.task {
             Task::Replay { path, .. } => vec![Named::new("--replay", path)],
-            _ => vec![Named::new("SPOOL_STATE_FILE", &self.state_file)],
+            _ => vec![Named::new(STATE_FILE, &self.state_file)],
         };
         let mut add = |setting, path: &Path| files.push(Named::new(setting, path));
         if let Some(path) = &self.dead_letters {
-            add("--dead-letter (DEAD_LETTER_FILE)", path);
+            add(DEAD_LETTERS, path);
         }
         if let Some(path) = &self.metrics_file {
             add("--metrics-file (METRICS_FILE)", path);
@@ -148,6 +157,28 @@ mod tests {
             }
             let message = message(dry_run(&given), &at(&folder, name));
             assert!(message.contains("SPOOL_STATE_FILE") && message.contains("archive"), "{name}: {message}");
+        }
+    }
+
+    #[test]
+    fn what_has_to_last_is_not_written_to_a_device_and_all_else_may_be() {
+        let folder = folder();
+        let state = at(&folder, "state");
+        symlink("/dev/zero", at(&folder, "device")).unwrap();
+        for path in ["/dev/null".to_owned(), "/dev/full".to_owned(), at(&folder, "device")] {
+            let of_state = message(dry_run(&[at(&folder, "")]), &path);
+            assert!(
+                of_state.contains("SPOOL_STATE_FILE") && of_state.contains("no regular file"),
+                "{of_state}"
+            );
+            for (setting, set) in SETTINGS {
+                let mut cli = dry_run(&[at(&folder, "")]);
+                set(&mut cli, path.clone());
+                let message = message(cli, &state);
+                let is_refused = message.contains("no regular file: name a file");
+                assert_eq!(is_refused, setting == "--dead-letter", "{setting} {path}: {message}");
+                assert!(is_refused || message.is_empty(), "{message}");
+            }
         }
     }
 

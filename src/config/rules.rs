@@ -35,10 +35,8 @@ pub(super) fn check_combination(cli: &Cli, summary: Option<&Output>) -> Result<(
     if [cli.dry_run, cli.check, cli.list].into_iter().filter(|&asked_for| asked_for).count() > 1 {
         return wrong("--dry-run, --check and --list exclude each other: choose one");
     }
-    if cli.create_indices && (cli.dry_run || cli.list || cli.check) {
-        return wrong(
-            "--create-indices writes to Elasticsearch, --dry-run, --check and --list do not: choose",
-        );
+    if cli.create_indices && (cli.dry_run || cli.list) {
+        return wrong("--create-indices writes to Elasticsearch, --dry-run and --list do not: choose");
     }
     Ok(())
 }

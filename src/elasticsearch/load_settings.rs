@@ -309,7 +309,7 @@ fn unusable(path: &Path, error: &dyn fmt::Display) -> Failure {
 fn has_time(end: Option<Instant>) -> Result<(), PreflightError> {
     match end {
         Some(end) if Instant::now() + CALL_LIMIT > end => {
-            Err(PreflightError::Unavailable("there is no time left for another request".to_owned()))
+            Err(PreflightError::unavailable("there is no time left for another request"))
         }
         _ => Ok(()),
     }

@@ -28,8 +28,8 @@ struct Plan {
 /// Refused where the server does not allow it, unavailable where it cannot for now.
 pub fn create_missing(client: &Client) -> Result<Vec<String>, PreflightError> {
     let plans = [
-        Plan { alias: POSTS, index: "posts_v1", mappings: post_mappings() },
-        Plan { alias: TOMBSTONES, index: "post_tombstones_v1", mappings: tombstone_mappings() },
+        Plan { alias: POSTS, index: made_for(POSTS), mappings: post_mappings() },
+        Plan { alias: TOMBSTONES, index: made_for(TOMBSTONES), mappings: tombstone_mappings() },
     ];
     let mut made = Vec::new();
     for plan in plans {
@@ -40,20 +40,38 @@ pub fn create_missing(client: &Client) -> Result<Vec<String>, PreflightError> {
     Ok(made)
 }
 
+/// The index that is made for an alias that is missing.
+pub(super) fn made_for(alias: &str) -> &'static str {
+    if alias == TOMBSTONES { "post_tombstones_v1" } else { "posts_v1" }
+}
+
 /// Whether the name of an alias means anything. Asked as preflight does, and refused where that cannot tell: what
 /// exists must never be touched, and a server that does not know `HEAD` answers it with 404 as well.
 fn exists(client: &Client, alias: &'static str) -> Result<bool, PreflightError> {
     match lookup::ask(client, alias)? {
         None => Ok(false),
         Some(indices) if !indices.is_empty() => Ok(true),
-        Some(_) => Err(PreflightError::refused(
-            alias,
-            format!(
-                "--create-indices: this server does not tell this key whether there is an index or alias {alias}: \
-                 grant the key the index privilege view_index_metadata, or make it by hand and leave the option away"
-            ),
-        )),
+        Some(_) => Err(not_told(alias)),
     }
+}
+
+/// Why nothing is made where it is not told what exists.
+pub(super) fn not_told(alias: &'static str) -> PreflightError {
+    PreflightError::refused(
+        alias,
+        format!(
+            "--create-indices: this server does not tell this key whether there is an index or alias {alias}: \
+             grant the key the index privilege view_index_metadata, or make it by hand and leave the option away"
+        ),
+    )
+}
+
+/// Why nothing is made where the index is there already, and the alias is not.
+pub(super) fn without_alias(alias: &'static str, index: &str) -> PreflightError {
+    PreflightError::refused(
+        alias,
+        format!("index {index} exists without the alias {alias}: add {alias} to {index}, or remove {index}"),
+    )
 }
 
 /// Makes an index together with its alias, in one step; false where another process was faster.
@@ -65,13 +83,7 @@ fn create(client: &Client, plan: &Plan) -> Result<bool, PreflightError> {
         Created::Now => Ok(true),
         // The other process made the alias with the index; where there is none, the index is something else.
         Created::Before if exists(client, plan.alias)? => Ok(false),
-        Created::Before => Err(PreflightError::refused(
-            plan.alias,
-            format!(
-                "index {0} exists without the alias {1}: add {1} to {0}, or remove {0}",
-                plan.index, plan.alias
-            ),
-        )),
+        Created::Before => Err(without_alias(plan.alias, plan.index)),
     }
 }
 

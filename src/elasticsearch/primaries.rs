@@ -37,7 +37,7 @@ impl Primaries {
             return Ok(Self(None));
         }
         Self::parse(&reply.body)
-            .map_err(|what| PreflightError::Unavailable(format!("primary shards: {what}")))
+            .map_err(|what| PreflightError::unavailable(format!("primary shards: {what}")))
     }
 
     /// A warning where it cannot be told whether they move.

@@ -62,7 +62,8 @@ fn rejected(config: &Config, reasons: &Reasons) -> String {
     counts.sort_by(|a, b| b.1.cmp(a.1).then(a.0.cmp(b.0)));
     let mut why: Vec<_> = counts.iter().take(3).map(|(reason, count)| format!("{reason} {count}")).collect();
     if counts.len() > why.len() {
-        why.push(format!("{} other reasons", counts.len() - why.len()));
+        let others = counts.len() - why.len();
+        why.push(format!("{others} other {}", if others == 1 { "reason" } else { "reasons" }));
     }
     let why = why.join(", ");
     match (&config.dead_letters, &config.task) {
@@ -223,6 +224,18 @@ signal
   - 2 archives pending: run again once the server is back
 ";
         assert!(text.contains(advice), "{text}");
+    }
+
+    #[test]
+    fn the_most_frequent_reasons_are_named_and_the_others_counted() {
+        let reasons = |count: u64| Reasons {
+            rejected: (1..=count).map(|n| (format!("r{n}"), n)).collect(),
+            ..Reasons::default()
+        };
+        let config = config("dead");
+        assert!(rejected(&config, &reasons(3)).contains("(r3 3, r2 2, r1 1)"));
+        assert!(rejected(&config, &reasons(4)).contains("(r4 4, r3 3, r2 2, 1 other reason)"));
+        assert!(rejected(&config, &reasons(5)).contains("(r5 5, r4 4, r3 3, 2 other reasons)"));
     }
 
     #[test]

@@ -1,10 +1,14 @@
 //! `--check`: one line for every check, and nothing changed anywhere.
 
+use std::time::Duration;
+
 use serde_json::json;
 
 use crate::harness::archives::Archive;
+use crate::harness::fake::Fake;
 use crate::harness::http::{Reply, Request};
 use crate::harness::script::Fault;
+use crate::harness::store::{Index, Store};
 use crate::harness::{Run, STATE_FILE, TestEnv, posts};
 
 fn archives() -> [Archive; 2] {
@@ -62,12 +66,68 @@ fn checks_go_on_after_a_failure_and_the_first_one_decides_the_exit_code() {
 }
 
 #[test]
-fn an_unavailable_server_is_asked_once_and_not_waited_for() {
+fn an_unavailable_server_is_asked_again_for_a_while() {
     let env = TestEnv::with_archives(&archives());
     env.fake.fail(|_| true, 0, usize::MAX, Fault::status(503));
-    let run = env.run(&["--check"]).exits(4).says("unavailable");
+    let run = env.run(&["--check", "--retry-budget", "1"]).exits(4).says("unavailable");
     run.check(lines(&run, "failed: elasticsearch: ").len() == 1, "it says so");
+    run.check(run.took >= Duration::from_secs(1), "it insists");
+    assert!(env.fake.requests().len() > 1);
+
+    env.fake.nothing_goes_wrong();
+    env.fake.fail(|_| true, 0, 4, Fault::status(503));
+    env.run(&["--check"]).exits(0);
+}
+
+#[test]
+fn a_server_that_asks_to_be_left_alone_is_left_alone() {
+    let env = TestEnv::with_archives(&archives());
+    let busy = |seconds: &str| {
+        let reply = Reply::error(429, "es_rejected_execution_exception", "busy");
+        Fault::Reply(reply.with_header("Retry-After", seconds))
+    };
+    env.fake.fail(|_| true, 0, 1, busy("1"));
+    env.run(&["--check"]).exits(0);
+    let times: Vec<_> = env.fake.requests().iter().map(|record| record.arrived.time).collect();
+    assert!(times[1].duration_since(times[0]).as_millis() >= 950, "{:?}", times[1] - times[0]);
+
+    env.fake.forget_requests();
+    env.fake.fail(|_| true, 0, usize::MAX, busy("60"));
+    let run = env.run(&["--check"]).exits(4).says("unavailable");
+    run.check(lines(&run, "failed: elasticsearch: ")[0].contains("check again in 60 s"), "it says how long");
     assert_eq!(env.fake.requests().len(), 1);
+}
+
+#[test]
+fn all_that_is_missing_is_told_at_once() {
+    let env = TestEnv::with_fake(Fake::start_with(Store::default()));
+    let run = env.run(&["--check"]).exits(5);
+    for name in ["posts", "post_tombstones"] {
+        run.check(lines(&run, &format!("failed: {name}: ")).len() == 1, name);
+    }
+}
+
+#[test]
+fn what_would_be_created_is_told_and_whether_the_key_may_and_nothing_is_created() {
+    let env = TestEnv::with_fake(Fake::start_with(Store::with_indices(&["posts"])));
+    let run = env.run(&["--check", "--create-indices"]).exits(0);
+    run.check(lines(&run, "ok: post_tombstones: ")[0].contains("post_tombstones_v1"), "what would be made");
+    run.check(lines(&run, "ok: posts: ")[0].contains("writes go to posts"), "what is there");
+    env.fake.deny("manage");
+    let run = env.run(&["--check", "--create-indices"]).exits(5);
+    run.check(
+        lines(&run, "failed: privileges: ")[0].contains("manage on post_tombstones"),
+        "what is lacking",
+    );
+    // What is not to be made needs no privilege.
+    let env = TestEnv::new();
+    env.fake.deny("manage");
+    env.run(&["--check", "--create-indices"]).exits(0);
+    env.fake.store(|store| store.indices.clear());
+    env.fake.store(|store| store.indices.insert("posts_v1".into(), Index::new(json!({}))));
+    let run = env.run(&["--check", "--create-indices"]).exits(5);
+    run.check(lines(&run, "failed: posts: ")[0].contains("without the alias posts"), "an index in the way");
+    assert!(!env.fake.requests().iter().any(|record| record.request.method == "PUT"));
 }
 
 #[test]

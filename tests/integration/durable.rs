@@ -1,6 +1,5 @@
 //! Where something cannot be written: the run stops, nothing is marked, and the next run makes good for it.
 
-use std::path::Path;
 use std::process::Command;
 
 use serde_json::json;
@@ -16,24 +15,31 @@ fn archive() -> Archive {
     Archive::new("20251218_000000").with_all(posts("a", 5)).with(unreadable("odd", Some("{")))
 }
 
-/// A run with the dead letters at `path`, which cannot be written, marks nothing.
-fn assert_marks_nothing(path: &str, make: impl FnOnce(&Path)) {
+#[test]
+fn an_archive_is_not_marked_while_its_dead_letters_cannot_be_written() {
     let env = TestEnv::with_archives(&[archive()]);
-    make(&env.path(path));
-    let run = env.run(&["--dead-letter", path]).exits(1).says("the dead-letter file cannot be written");
+    // Nobody can make files there, not even an administrator.
+    let path = "/proc/dead_letters";
+    let run = env.run(&["--dead-letter", path]).exits(1);
+    let run = run.says("the dead-letter file /proc/dead_letters cannot be written");
     run.counts(&[("archives.processed", 0), ("archives.failed", 0), ("archives.pending", 1)]);
-    assert_eq!(env.read(STATE_FILE), None, "{path}");
+    assert_eq!(env.read(STATE_FILE), None);
     env.run(&[]).exits(3).counts(&[("archives.processed", 1), ("rows.rejected", 1)]);
     assert_eq!(env.dead_letters().len(), 1);
     assert_holds(&env.fake, &[archive()]);
 }
 
 #[test]
-fn an_archive_is_not_marked_while_its_dead_letters_cannot_be_written() {
-    assert_marks_nothing("/dev/full", |_| {});
-    assert_marks_nothing("archives/pipe", |path| {
-        assert!(Command::new("mkfifo").arg(path).status().unwrap().success());
-    });
+fn dead_letters_and_state_that_would_not_last_are_refused_from_the_start() {
+    let env = TestEnv::with_archives(&[archive()]);
+    assert!(Command::new("mkfifo").arg(env.path("pipe")).status().unwrap().success());
+    for path in ["/dev/full", "/dev/null", "pipe"] {
+        for name in ["DEAD_LETTER_FILE", "SPOOL_STATE_FILE"] {
+            let run = env.ingest().var(name, path).run().exits(2).says("is no regular file: name a file");
+            run.check(run.stderr.contains(name) && run.stderr.contains(path), "setting and path are named");
+        }
+    }
+    assert!(env.fake.requests().is_empty());
 }
 
 #[test]
@@ -42,7 +48,8 @@ fn dead_letters_that_end_on_a_full_disk_leave_the_archive_unmarked_and_are_whole
     let rows = (0..400).map(|n| unreadable(&format!("odd{n}"), Some("{")));
     let archive = Archive::new("20251218_000000").with_all(rows);
     let env = TestEnv::with_archives(std::slice::from_ref(&archive));
-    let run = env.ingest().largest_file(40).run().exits(1).says("the dead-letter file cannot be written");
+    let run = env.ingest().largest_file(40).run().exits(1);
+    let run = run.says(&format!("the dead-letter file {DEAD_LETTERS} cannot be written"));
     run.counts(&[("archives.processed", 0), ("archives.pending", 1)]);
     assert_eq!(env.read(STATE_FILE), None);
     let cut = env.read(DEAD_LETTERS).unwrap();
@@ -62,7 +69,7 @@ fn a_state_file_that_cannot_be_replaced_stays_as_it_is() {
     env.write(STATE_FILE, &before);
     let temporary = env.path(&format!("{STATE_FILE}.tmp"));
     std::fs::create_dir(&temporary).unwrap();
-    let run = env.run(&[]).exits(1).says("the state file cannot be written");
+    let run = env.run(&[]).exits(1).says(".processed_files.json cannot be written");
     run.counts(&[("archives.processed", 0), ("archives.pending", 1)]);
     assert_eq!(env.read(STATE_FILE), Some(before));
     std::fs::remove_dir(&temporary).unwrap();
@@ -79,7 +86,7 @@ fn a_state_file_too_large_for_the_disk_stays_as_it_is_and_leaves_nothing_half_wr
     let before = json!((0..1000).map(entry).collect::<Vec<_>>()).to_string();
     let env = TestEnv::with_archives(&[archive()]);
     env.write(STATE_FILE, &before);
-    let run = env.ingest().largest_file(60).run().exits(1).says("the state file cannot be written");
+    let run = env.ingest().largest_file(60).run().exits(1).says(".processed_files.json cannot be written");
     run.counts(&[("archives.processed", 0), ("archives.pending", 1)]);
     assert_eq!(env.read(STATE_FILE), Some(before));
     assert!(!env.path(&format!("{STATE_FILE}.tmp")).exists());

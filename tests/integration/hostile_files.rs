@@ -121,7 +121,7 @@ fn a_pipe_for_credentials_is_refused_and_not_waited_for() {
 fn dead_letters_are_written_to_a_file_only() {
     let env = TestEnv::with_archives(&[good().with(unreadable("bad", Some("no JSON")))]);
     make_fifo(&env.path("fifo"));
-    env.run(&["--dead-letter", "fifo"]).exits(1).says("no regular file");
+    env.run(&["--dead-letter", "fifo"]).exits(2).says("no regular file");
     assert_eq!(env.status_of(&good()), "pending");
 }
 

@@ -120,6 +120,17 @@ fn missing_indices_are_created_when_asked_for() {
     env.run(&["--create-indices"]).exits(0).counts(&[("archives.already_done", 1)]);
 }
 
+#[test]
+fn what_the_server_asks_for_by_retry_after_is_waited_for() {
+    let env = TestEnv::with_archives(&archives());
+    let busy = Reply::error(503, "busy", "busy").with_header("Retry-After", "1");
+    env.fake.fail(|_| true, 0, 1, Fault::Reply(busy));
+    env.run(&[]).exits(0).says("next attempt in 1.0 s");
+    let times: Vec<_> = env.fake.requests().iter().map(|record| record.arrived.time).collect();
+    assert!(times[1].duration_since(times[0]).as_millis() >= 950, "{:?}", times[1] - times[0]);
+    assert_holds(&env.fake, &archives());
+}
+
 /// Answers such requests with a status from now on.
 fn refuse(env: &TestEnv, condition: fn(&Request) -> bool, status: u16) {
     env.fake.fail(condition, 0, usize::MAX, Fault::status(status));

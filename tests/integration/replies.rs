@@ -6,7 +6,7 @@ use crate::harness::archives::{Archive, delete, post, uri};
 use crate::harness::http::{Reply, Request};
 use crate::harness::model::assert_holds;
 use crate::harness::script::Fault;
-use crate::harness::{DEAD_LETTERS, TestEnv, lines, posts};
+use crate::harness::{DEAD_LETTERS, Run, TestEnv, lines, posts};
 
 /// Two archives: posts, and deletions of some of them.
 fn archives() -> [Archive; 2] {
@@ -216,10 +216,27 @@ fn retry_after_is_honoured() {
     let env = TestEnv::with_archives(&[Archive::new("20251218_000000").with_all(posts("p", 3))]);
     let busy = Reply::error(429, "es_rejected_execution_exception", "busy").with_header("Retry-After", "2");
     env.fake.fail_bulks(1, Fault::Reply(busy));
-    env.run(&[]).exits(0);
+    let run = env.run(&[]).exits(0);
     let times: Vec<_> = env.fake.bulks().iter().map(|record| record.arrived.time).collect();
     assert_eq!(times.len(), 2);
     assert!(times[1].duration_since(times[0]).as_millis() >= 1950, "{:?}", times[1] - times[0]);
+    says_that_it_waits_for_about(&run, 2.0);
+}
+
+#[test]
+fn retry_after_of_a_look_up_is_honoured_and_told() {
+    let env = TestEnv::with_archives(&[Archive::new("20251218_000000").with_all(posts("p", 3))]);
+    let busy = Reply::error(429, "es_rejected_execution_exception", "busy").with_header("Retry-After", "2");
+    env.fake.fail(Request::is_mget, 0, 1, Fault::Reply(busy));
+    says_that_it_waits_for_about(&env.run(&[]).exits(0), 2.0);
+}
+
+/// The log names the time that passes until the next attempt, less what has passed until it is told.
+#[track_caller]
+fn says_that_it_waits_for_about(run: &Run, seconds: f64) {
+    let told = run.stderr.split_once("next attempt in ").and_then(|(_, rest)| rest.split_once(" s"));
+    let told: Option<f64> = told.and_then(|(told, _)| told.parse().ok());
+    run.check(told.is_some_and(|told| told > seconds / 2.0 && told <= seconds), "the wait is told as it is");
 }
 
 #[test]

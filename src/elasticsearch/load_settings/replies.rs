@@ -43,7 +43,7 @@ pub(super) fn judge_update(index: &str, reply: &Reply) -> Result<(), PreflightEr
         200 if serde_json::from_slice::<Update>(&reply.body).is_ok_and(|update| update.acknowledged) => {
             Ok(())
         }
-        200 => Err(PreflightError::Unavailable(format!("the settings of {index} are not in force yet"))),
+        200 => Err(PreflightError::unavailable(format!("the settings of {index} are not in force yet"))),
         403 => Err(not_allowed(index, reply)),
         _ => Err(PreflightError::unexpected(NAME, &format!("PUT /{index}/_settings"), reply)),
     }

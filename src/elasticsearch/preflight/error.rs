@@ -1,6 +1,7 @@
 //! Why a question that comes before the first document has no answer.
 
 use std::fmt;
+use std::time::Duration;
 
 use crate::elasticsearch::client::{Client, Reply};
 use crate::elasticsearch::outcome::is_unavailable;
@@ -13,11 +14,30 @@ use crate::http::TransportError;
 pub enum PreflightError {
     /// At least one of the checks failed; waiting does not change that.
     Refused(Vec<Check>),
-    /// Elasticsearch cannot be reached or cannot answer for now. The text says why.
-    Unavailable(String),
+    /// Elasticsearch cannot be reached or cannot answer for now.
+    Unavailable(Outage),
+}
+
+/// Why Elasticsearch has no answer for now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outage {
+    /// What happened, as one line.
+    pub why: String,
+    /// How long the server asks to be left alone.
+    pub retry_after: Option<Duration>,
 }
 
 impl PreflightError {
+    /// No answer for now, from a server that does not say until when.
+    pub fn unavailable(why: impl Into<String>) -> Self {
+        Self::Unavailable(Outage { why: why.into(), retry_after: None })
+    }
+
+    /// A reply that says that there is no answer for now.
+    pub fn unavailable_as(why: impl Into<String>, reply: &Reply) -> Self {
+        Self::Unavailable(Outage { why: why.into(), retry_after: reply.retry_after })
+    }
+
     pub(in crate::elasticsearch) fn refused(name: &'static str, text: impl Into<String>) -> Self {
         Self::Refused(vec![Check::failed(name, text)])
     }
@@ -31,7 +51,9 @@ impl PreflightError {
 impl fmt::Display for PreflightError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            PreflightError::Unavailable(why) => write!(f, "Elasticsearch is unavailable: {why}"),
+            PreflightError::Unavailable(Outage { why, .. }) => {
+                write!(f, "Elasticsearch is unavailable: {why}")
+            }
             PreflightError::Refused(checks) => {
                 let failed = checks.iter().filter(|check| check.status == Status::Failed);
                 let texts: Vec<_> = failed.map(|check| format!("{}: {}", check.name, check.text)).collect();
@@ -76,9 +98,9 @@ pub(in crate::elasticsearch) fn answer(
             ),
         )),
         Err(error @ TransportError::Interrupted(_)) if url.starts_with("http:") => {
-            Err(PreflightError::Unavailable(format!("{url}: {error} (does the server expect https?)")))
+            Err(PreflightError::unavailable(format!("{url}: {error} (does the server expect https?)")))
         }
-        Err(error) => Err(PreflightError::Unavailable(format!("{url}: {error}"))),
+        Err(error) => Err(PreflightError::unavailable(format!("{url}: {error}"))),
     }
 }
 
@@ -111,7 +133,7 @@ fn sort_out(reply: Reply) -> Result<Reply, PreflightError> {
                 reply.reason()
             ),
         )),
-        _ if is_unavailable(&reply) => Err(PreflightError::Unavailable(reply.reason())),
+        _ if is_unavailable(&reply) => Err(PreflightError::unavailable_as(reply.reason(), &reply)),
         _ => Ok(reply),
     }
 }

@@ -16,7 +16,7 @@ use super::primaries::Primaries;
 use super::{POSTS, TOMBSTONES};
 use crate::finding::{Check, Status};
 
-pub use error::PreflightError;
+pub use error::{Outage, PreflightError};
 use privileges::Grants;
 pub use target::{Target, VectorMapping};
 
@@ -28,6 +28,8 @@ pub struct Needs {
     /// Posts will be searched by their author (`--account-deletions`), which takes a mapping that allows it and, to
     /// find the latest ones, the privilege `maintenance`.
     pub search_by_author: bool,
+    /// What is missing would be made (`--check --create-indices`), so that it is no failure as long as that is possible.
+    pub create: bool,
 }
 
 /// What a preflight that did not refuse found.
@@ -66,17 +68,26 @@ pub fn run(client: &Client, needs: Needs) -> Result<Report, PreflightError> {
     }
 }
 
+/// All checks that can be made, failed ones among them.
+///
+/// # Errors
+///
+/// Where there is no answer for now.
+pub fn check(client: &Client, needs: Needs) -> Result<Vec<Check>, Outage> {
+    match run(client, needs) {
+        Ok(report) => Ok(report.checks),
+        Err(PreflightError::Refused(checks)) => Ok(checks),
+        Err(PreflightError::Unavailable(outage)) => Err(outage),
+    }
+}
+
 /// Asks one question after the other, as long as the answers allow the next one.
 fn ask(client: &Client, needs: Needs, checks: &mut Vec<Check>) -> Result<[Target; 2], PreflightError> {
     let grants = privileges::ask(client, &[POSTS, TOMBSTONES])?;
     checks.push(Check::ok("connection", format!("{} answers", client.base_url())));
     checks.push(grants.judge(&[POSTS, TOMBSTONES], needs));
 
-    let (posts, post_checks) = target::ask(client, POSTS)?;
-    checks.extend(post_checks);
-    let (tombstones, tombstone_checks) = target::ask(client, TOMBSTONES)?;
-    checks.extend(tombstone_checks);
-
+    let [posts, tombstones] = ask_for_targets(client, needs, checks)?;
     if needs.search_by_author {
         checks.extend(judge_search_by_author(&posts, &grants));
     }
@@ -88,6 +99,30 @@ fn ask(client: &Client, needs: Needs, checks: &mut Vec<Check>) -> Result<[Target
         checks.extend(privileges::ask(client, &names)?.judge_deletes(&names));
     }
     Ok([posts, tombstones])
+}
+
+/// Looks at both targets also where one of them is refused: whoever mends that is to know of all there is to mend.
+fn ask_for_targets(
+    client: &Client,
+    needs: Needs,
+    checks: &mut Vec<Check>,
+) -> Result<[Target; 2], PreflightError> {
+    let mut look_at = |name| match target::ask(client, name, needs) {
+        Ok((target, found)) => {
+            checks.extend(found);
+            Ok(Some(target))
+        }
+        Err(PreflightError::Refused(found)) => {
+            checks.extend(found);
+            Ok(None)
+        }
+        Err(unavailable) => Err(unavailable),
+    };
+    match [look_at(POSTS)?, look_at(TOMBSTONES)?] {
+        [Some(posts), Some(tombstones)] => Ok([posts, tombstones]),
+        // Why is among the checks.
+        _ => Err(PreflightError::Refused(Vec::new())),
+    }
 }
 
 /// A deleted account's posts are searched for in every index behind `posts`, right after a refresh.

@@ -102,6 +102,18 @@ impl Grants {
         })
     }
 
+    /// Whether the key may make an index with an alias.
+    pub(super) fn judge_creation(&self, alias: &'static str, index: &str) -> Check {
+        let missing: Vec<_> =
+            [alias, index].iter().filter_map(|name| self.missing(name, &["manage"])).collect();
+        let would_make = format!("--create-indices would make the index {index} with the alias {alias}");
+        if missing.is_empty() {
+            return Check::ok(alias, format!("there is none yet: {would_make}"));
+        }
+        let missing = missing.join("; ");
+        Check::failed("privileges", format!("the key lacks index privileges: {missing}: {would_make}"))
+    }
+
     fn missing(&self, name: &str, wanted: &[&str]) -> Option<String> {
         let missing: Vec<_> = wanted.iter().copied().filter(|privilege| !self.may(name, privilege)).collect();
         (!missing.is_empty()).then(|| format!("{} on {name}", missing.join(", ")))

@@ -5,8 +5,9 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::lookup::{self, Alias, Index, Indices};
-use super::{PreflightError, fields, settings};
+use super::{Needs, PreflightError, fields, privileges, settings};
 use crate::elasticsearch::client::Client;
+use crate::elasticsearch::mapping;
 use crate::elasticsearch::schema::{POST_FIELDS, TOMBSTONE_FIELDS};
 use crate::elasticsearch::{POSTS, TOMBSTONES};
 use crate::finding::{Check, Status};
@@ -39,8 +40,27 @@ pub struct VectorMapping {
 }
 
 /// Asks what stands behind a name, and judges it.
-pub(super) fn ask(client: &Client, name: &'static str) -> Result<(Target, Vec<Check>), PreflightError> {
-    judge(name, lookup::ask(client, name)?.ok_or_else(|| missing(name))?)
+pub(super) fn ask(
+    client: &Client,
+    name: &'static str,
+    needs: Needs,
+) -> Result<(Target, Vec<Check>), PreflightError> {
+    match lookup::ask(client, name)? {
+        Some(indices) if indices.is_empty() && needs.create => Err(mapping::not_told(name)),
+        Some(indices) => judge(name, indices),
+        // There is no target to tell of yet.
+        None if needs.create => Err(PreflightError::Refused(vec![judge_creation(client, name)?])),
+        None => Err(missing(name)),
+    }
+}
+
+/// Whether `--create-indices` could make what is missing. Makes nothing.
+fn judge_creation(client: &Client, name: &'static str) -> Result<Check, PreflightError> {
+    let index = mapping::made_for(name);
+    if lookup::ask(client, index)?.is_some_and(|found| !found.is_empty()) {
+        return Err(mapping::without_alias(name, index));
+    }
+    Ok(privileges::ask(client, &[name, index])?.judge_creation(name, index))
 }
 
 pub(super) fn judge(name: &'static str, indices: Indices) -> Result<(Target, Vec<Check>), PreflightError> {

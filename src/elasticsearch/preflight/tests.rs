@@ -105,6 +105,15 @@ fn a_missing_index_is_refused_with_what_to_do() {
 }
 
 #[test]
+fn both_indices_are_looked_at_also_where_the_first_is_refused() {
+    let replies = vec![(200, GRANTED), (404, MISSING), (404, MISSING)];
+    let error = run(&client(replies), Needs::default()).unwrap_err().to_string();
+    for name in ["no index or alias posts:", "no index or alias post_tombstones:"] {
+        assert!(error.contains(name), "{error}");
+    }
+}
+
+#[test]
 fn an_alias_of_several_indices_needs_a_write_index() {
     let error = judge_posts(TWO_NO_WRITE).unwrap_err();
     assert!(error.to_string().contains("is_write_index"), "{error}");
@@ -176,7 +185,7 @@ fn a_data_stream_is_refused() {
 
 /// What is found where each request for `posts` is answered so, in turn.
 fn ask_for_posts(replies: Vec<(u16, &'static str)>) -> Result<(Target, Vec<Check>), PreflightError> {
-    target::ask(&client(replies), POSTS)
+    target::ask(&client(replies), POSTS, Needs::default())
 }
 
 const MAPPING: &str = include_str!("../../../test_data/replies/200_mapping.json");
@@ -243,9 +252,9 @@ fn a_refused_key_a_redirect_and_a_foreign_page_are_refused() {
             "ELASTICSEARCH_API_KEY",
         ),
         (vec![(302, "")], "redirects"),
-        (vec![(200, "<html>"), (200, "<html>")], "unexpected answer"),
-        (vec![(200, GRANTED), (200, "<html>")], "unexpected answer to GET /posts"),
-        (vec![(404, "nothing"); 5], "the answer to GET /posts is not Elasticsearch's"),
+        (vec![(200, "<html>"); 3], "unexpected answer"),
+        (vec![(200, GRANTED), (200, "<html>"), (200, "<html>")], "unexpected answer to GET /posts"),
+        (vec![(404, "nothing"); 9], "the answer to GET /posts is not Elasticsearch's"),
     ] {
         let error = run(&client(replies), Needs::default()).unwrap_err();
         assert!(matches!(error, PreflightError::Refused(_)), "{error:?}");

@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::files;
 use crate::pipeline::DeadLetter;
@@ -18,6 +18,11 @@ impl DeadLetterFile {
     /// The file at `path`, which need not exist.
     pub fn new(path: PathBuf) -> Self {
         Self { path, file: None, unsynced: false }
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Appends dead letters. They are on disk after the next [`Self::sync`] only.

@@ -3,7 +3,8 @@
 //! The order of durable writes: dead letters, then (where Elasticsearch acknowledges before it syncs) a flush of
 //! the indices, then the state file. A crash between two of them repeats work and loses none.
 
-use std::io;
+use std::io::{self, ErrorKind};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
@@ -95,7 +96,8 @@ impl<'r> Ledger<'r> {
         let appended =
             file.append(&outcomes.dead_letters).and_then(|()| file.append_lines(&outcomes.kept_lines));
         if let Err(error) = appended {
-            self.fail(cannot_write("the dead-letter file", &error));
+            let failure = cannot_write("the dead-letter file", file.path(), &error);
+            self.fail(failure);
         }
     }
 
@@ -135,7 +137,7 @@ impl<'r> Ledger<'r> {
             return Err(failure.clone());
         }
         if let Some(file) = &mut self.dead_letters {
-            file.sync().map_err(|error| cannot_write("the dead-letter file", &error))?;
+            file.sync().map_err(|error| cannot_write("the dead-letter file", file.path(), &error))?;
         }
         (self.make_durable)()?;
         let Some(state) = &mut self.state else { return Ok(()) };
@@ -146,14 +148,21 @@ impl<'r> Ledger<'r> {
                 Fate::Pending(_) => {}
             }
         }
-        state.save().map_err(|error| cannot_write("the state file", &error))
+        state.save().map_err(|error| cannot_write("the state file", state.path(), &error))
     }
 }
 
-fn cannot_write(what: &str, error: &io::Error) -> Failure {
+fn cannot_write(what: &str, path: &Path, error: &io::Error) -> Failure {
+    let what_to_do = match error.kind() {
+        ErrorKind::InvalidInput => "name another one",
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => "free the disk",
+        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => "make it and its folder writable",
+        _ => "free the disk or make its folder writable",
+    };
     Failure::run(format!(
-        "{what} cannot be written: {error}; free the disk or make its folder writable, then run again: what is not \
-         marked is repeated, nothing is lost"
+        "{what} {} cannot be written: {error}; {what_to_do}, then run again: what is not marked is repeated, nothing \
+         is lost",
+        path.display()
     ))
 }
 
@@ -165,5 +174,24 @@ fn log_archive(name: &str, tally: &Tally, fate: &Fate) {
         Fate::Processed => log::info!(archive = name; "{name:?} is processed; {rows}"),
         Fate::Failed(reason) => log::error!(archive = name; "{name:?} failed: {reason}; {rows}"),
         Fate::Pending(reason) => log::warn!(archive = name; "{name:?} stays pending: {reason}; {rows}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_cannot_be_written_is_named_with_what_to_do() {
+        for (kind, what_to_do) in [
+            (ErrorKind::InvalidInput, "name another one"),
+            (ErrorKind::StorageFull, "free the disk,"),
+            (ErrorKind::ReadOnlyFilesystem, "make it and its folder writable"),
+            (ErrorKind::IsADirectory, "free the disk or make"),
+        ] {
+            let message = cannot_write("the state file", Path::new("a/b"), &kind.into()).message;
+            assert!(message.starts_with("the state file a/b cannot be written: "), "{message}");
+            assert!(message.contains(what_to_do), "{message}");
+        }
     }
 }

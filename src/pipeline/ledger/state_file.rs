@@ -175,6 +175,11 @@ impl StateFile {
         }
     }
 
+    /// Where it is, without any link.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Replaces the file as a whole, durably: after a crash the old or the new one is there.
     pub fn save(&mut self) -> io::Result<()> {
         let length = self.text.len();

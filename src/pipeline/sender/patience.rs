@@ -4,7 +4,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::throttle::{Stopped, Throttle};
-use crate::back_off::back_off;
+use crate::back_off::pause_after;
 use crate::exit::{ExitCode, Failure};
 use crate::shutdown::Stop;
 
@@ -133,13 +133,20 @@ impl Patience<'_> {
         if progress {
             (self.since, self.failures, self.away) = (Some(Instant::now()), 0, false);
         }
-        self.wait(reason, |waited| unavailable(reason, waited))
+        self.wait(reason, None, |waited| unavailable(reason, waited))
     }
 
     /// As [`Self::failed`], for an attempt that found the server away: no connection, or nothing ready behind it.
     pub fn away(&mut self, reason: &str) -> Result<(), Stopped> {
+        self.away_for(reason, None)
+    }
+
+    /// As [`Self::away`], where the server asks to be left alone for so long. Of what is sent by several senders the
+    /// throttle takes care of that.
+    pub fn away_for(&mut self, reason: &str, retry_after: Option<Duration>) -> Result<(), Stopped> {
+        self.interruptions = 0;
         self.away = true;
-        self.failed(reason, false)
+        self.wait(reason, retry_after, |waited| unavailable(reason, waited))
     }
 
     /// As [`Self::failed`], for an attempt whose connection broke, while the server answers other requests: it is not
@@ -147,7 +154,7 @@ impl Patience<'_> {
     pub fn interrupted(&mut self, reason: &str) -> Result<(), Stopped> {
         self.interruptions = self.interruptions.saturating_add(1);
         self.since = None;
-        let pause = self.next_pause();
+        let pause = self.next_pause(None);
         self.pause(reason, pause)
     }
 
@@ -160,7 +167,7 @@ impl Patience<'_> {
         let was_away = self.away || self.retries.throttle.is_some_and(Throttle::was_away);
         if was_away && since.elapsed() < STARTING {
             let reason = failure.message.clone();
-            return self.wait(&reason, |_| failure);
+            return self.wait(&reason, None, |_| failure);
         }
         self.retries.stop.fail(failure);
         Err(Stopped)
@@ -168,10 +175,15 @@ impl Patience<'_> {
 
     /// Waits for the next attempt. Stops the run when the budget is spent, with what `at_the_end` makes of the time
     /// waited.
-    fn wait(&mut self, reason: &str, at_the_end: impl FnOnce(Duration) -> Failure) -> Result<(), Stopped> {
+    fn wait(
+        &mut self,
+        reason: &str,
+        retry_after: Option<Duration>,
+        at_the_end: impl FnOnce(Duration) -> Failure,
+    ) -> Result<(), Stopped> {
         self.since.get_or_insert(self.begun);
         let waited = self.waited();
-        let pause = self.next_pause();
+        let pause = self.next_pause(retry_after);
         // The last attempt comes when the budget ends, not a back-off before.
         let left = self.retries.budget.map(|budget| budget.saturating_sub(waited));
         if left == Some(Duration::ZERO) {
@@ -187,14 +199,17 @@ impl Patience<'_> {
         own.max(self.retries.throttle.map_or(Duration::ZERO, Throttle::failing_for))
     }
 
-    fn next_pause(&mut self) -> Duration {
-        let pause = back_off(self.failures, fastrand::f64());
+    fn next_pause(&mut self, retry_after: Option<Duration>) -> Duration {
+        let pause = pause_after(self.failures, retry_after, fastrand::f64());
         self.failures = self.failures.saturating_add(1);
         pause
     }
 
+    /// Waits for so long; what is told is the time to the next attempt, for which the throttle may have to be waited
+    /// for, too.
     fn pause(&self, reason: &str, pause: Duration) -> Result<(), Stopped> {
-        self.retries.warn(reason, pause);
+        let of_all = self.retries.throttle.and_then(Throttle::pause);
+        self.retries.warn(reason, of_all.map_or(pause, |of_all| of_all.max(pause)));
         if self.retries.stop.wait(pause) { Ok(()) } else { Err(Stopped) }
     }
 }

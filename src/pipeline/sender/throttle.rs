@@ -180,8 +180,8 @@ impl Throttle {
         self.state().failing_since.map_or(Duration::ZERO, |since| since.elapsed())
     }
 
-    /// No pause outlasts the budget: at its end the server is asked a last time.
-    fn pause(&self) -> Option<Duration> {
+    /// For how long nothing may start, if so. No pause outlasts the budget: at its end the server is asked a last time.
+    pub fn pause(&self) -> Option<Duration> {
         let state = self.state();
         let now = Instant::now();
         let pause = state.limiter.pause(now)?;

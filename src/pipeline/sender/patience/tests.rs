@@ -118,10 +118,28 @@ fn a_budget_that_ends_with_a_refusal_ends_the_run_as_refused() {
 }
 
 #[test]
+fn a_server_is_left_alone_for_as_long_as_it_asks_for_but_not_beyond_the_budget() {
+    let stop = Stop::new();
+    let asked = Duration::from_millis(300);
+    let begun = Instant::now();
+    let retries = Retries::new(&stop, None);
+    assert_eq!(retries.patience().away_for("status 429", Some(asked)), Ok(()));
+    assert!(begun.elapsed() >= asked);
+
+    let begun = Instant::now();
+    let retries = Retries::new(&stop, Some(Duration::from_millis(50)));
+    let mut patience = retries.patience();
+    while patience.away_for("status 429", Some(Duration::from_secs(200))).is_ok() {}
+    assert!(begun.elapsed() < Duration::from_secs(100));
+}
+
+#[test]
 fn a_stop_ends_the_wait() {
     let stop = Stop::new();
     stop.request(StopReason::Terminate);
-    assert_eq!(Retries::new(&stop, None).patience().failed("status 503", false), Err(Stopped));
+    let retries = Retries::new(&stop, None);
+    assert_eq!(retries.patience().failed("status 503", false), Err(Stopped));
+    assert_eq!(retries.patience().away_for("status 503", Some(Duration::from_secs(200))), Err(Stopped));
 }
 
 #[test]
