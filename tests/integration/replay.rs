@@ -104,7 +104,14 @@ fn lines_that_cannot_be_replayed_are_counted_and_kept() {
         Archive::new("20251218_000000").with_all(posts("p", 2)).with(unreadable("bad", Some("{\"no\"")));
     let env = TestEnv::with_archives(std::slice::from_ref(&archive));
     refuse(&env, &["p1"]);
-    env.run(&[]).exits(3).counts(&[("rows.rejected", 2)]);
+    let run = env.run(&[]).exits(3);
+    run.counts(&[("rows.rejected", 2)]);
+    let told = run.stderr.split_whitespace().collect::<Vec<_>>().join(" ");
+    run.check(
+        told.contains("send 1 document again, once that is mended, with --replay"),
+        "what can be sent again",
+    );
+    run.check(told.contains("1 row is damaged in the archive: there is nothing to send again"), "what not");
     env.fake.release();
     let letters = env.read(DEAD_LETTERS).unwrap();
     let decoded = letters.lines().find(|line| line.contains("\"decode\"")).unwrap();
@@ -112,6 +119,7 @@ fn lines_that_cannot_be_replayed_are_counted_and_kept() {
     env.write(DEAD_LETTERS, format!("{letters}\n{elsewhere}\nno JSON  \n  \n{{\"half"));
     let run = replay(&env, &["--dead-letter", "kept"]).exits(3);
     run.counts(&[("rows.read", 5), ("rows.indexed", 1), ("reasons.rejected.not_replayable", 4)]);
+    run.check(!run.stderr.contains("with --replay"), "a second replay is not advised");
     assert_eq!(env.read("kept").unwrap(), format!("{decoded}\n{elsewhere}\nno JSON  \n{{\"half\n"));
     assert!(env.fake.documents("secrets").is_empty());
     assert_holds(&env.fake, &[archive]);
