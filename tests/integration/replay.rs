@@ -126,6 +126,19 @@ fn lines_that_cannot_be_replayed_are_counted_and_kept() {
 }
 
 #[test]
+fn a_file_that_holds_no_dead_letters_is_refused_and_nothing_of_it_is_copied() {
+    let archive = Archive::new("20251218_000000").with_all(posts("p", 2));
+    let env = TestEnv::with_archives(&[]);
+    for content in [archive.zip(), b"PASSWORD=secret\nOTHER=secret\n".to_vec(), b"{}\n".to_vec()] {
+        env.write("other", content);
+        let run = env.run(&["--replay", "other"]).exits(2).says("holds no dead letters");
+        run.check(env.read("other.failed").is_none(), "nothing is copied");
+        run.check(!run.stderr.contains("secret"), "nothing is quoted");
+        run.check(env.fake.requests().is_empty(), "nothing was asked of the server");
+    }
+}
+
+#[test]
 fn an_interrupted_replay_is_repeated() {
     let archives = [Archive::new("20251218_000000").with_all(posts("p", 40))];
     let env = TestEnv::with_archives(&archives);
