@@ -113,6 +113,7 @@ fn figures() -> Figures {
                 skipped: counts(&[("account_event", 4)]),
                 rejected: counts(&[("a \"quoted\\\n\" type", 1), ("invalid_json", 1)]),
                 dropped_fields: counts(&[("embedding", 3)]),
+                ..Reasons::default()
             },
         },
         requests: Requests { bulk: 10, retried: 3, bytes_sent: 12_345 },

@@ -79,6 +79,10 @@ pub struct Reasons {
     pub skipped: ReasonCounts,
     /// Rejected rows by reason; adds up to [`Tally::rejected`].
     pub rejected: ReasonCounts,
+    /// Those of them whose dead letter holds a document, so that it can be sent again. Only the advice at the end of a
+    /// run needs it.
+    #[serde(skip)]
+    pub can_be_replayed: u64,
     /// Fields left out of documents that were kept, by field; not a row's outcome.
     pub dropped_fields: ReasonCounts,
 }
@@ -97,6 +101,7 @@ impl Reasons {
 
 impl AddAssign<Reasons> for Reasons {
     fn add_assign(&mut self, other: Reasons) {
+        self.can_be_replayed += other.can_be_replayed;
         for (mine, theirs) in [
             (&mut self.skipped, other.skipped),
             (&mut self.rejected, other.rejected),

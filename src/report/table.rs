@@ -36,7 +36,7 @@ fn advice(summary: &Summary, config: &Config) -> Vec<String> {
         ));
     }
     if rows.rejected > 0 {
-        advice.push(format!("{}{}", counted(rows.rejected, "row"), rejected(config, reasons)));
+        advice.push(rejected(config, rows.rejected, reasons));
     }
     if archives.pending > 0 {
         advice.push(format!(
@@ -56,8 +56,8 @@ fn advice(summary: &Summary, config: &Config) -> Vec<String> {
     advice
 }
 
-/// Where rejected rows are, and how they are sent again.
-fn rejected(config: &Config, reasons: &Reasons) -> String {
+/// Where rejected rows are, and how those are sent again that hold a document.
+fn rejected(config: &Config, rows: u64, reasons: &Reasons) -> String {
     let mut counts: Vec<_> = reasons.rejected.iter().collect();
     counts.sort_by(|a, b| b.1.cmp(a.1).then(a.0.cmp(b.0)));
     let mut why: Vec<_> = counts.iter().take(3).map(|(reason, count)| format!("{reason} {count}")).collect();
@@ -65,15 +65,37 @@ fn rejected(config: &Config, reasons: &Reasons) -> String {
         let others = counts.len() - why.len();
         why.push(format!("{others} other {}", if others == 1 { "reason" } else { "reasons" }));
     }
-    let why = why.join(", ");
-    match (&config.dead_letters, &config.task) {
-        (None, _) => format!(" rejected ({why}): name a file with --dead-letter to see them"),
-        (Some(path), Task::DryRun { .. }) => format!(" rejected ({why}): see {}", shown(path)),
-        (Some(path), _) => {
-            let path = shown(path);
-            format!(" rejected ({why}): see {path}; send again, once that is mended, with --replay {path}")
-        }
+    let mut text = format!("{} rejected ({}): ", counted(rows, "row"), why.join(", "));
+    let Some(path) = config.dead_letters.as_deref().map(shown) else {
+        return text + "name a file with --dead-letter to see them";
+    };
+    text.push_str(&format!("see {path}"));
+    if matches!(config.task, Task::DryRun { .. }) {
+        return text;
     }
+    let documents = reasons.can_be_replayed.min(rows);
+    let others = rows - documents;
+    if documents > 0 {
+        let which = if others > 0 { format!(" {}", counted(documents, "document")) } else { String::new() };
+        text.push_str(&format!("; send{which} again, once that is mended, with --replay {path}"));
+    }
+    if others > 0 {
+        let be = if others == 1 { "is" } else { "are" };
+        text.push_str(&match config.task {
+            // Most are rows damaged in their archive; RUST_LOG=debug tells the others.
+            Task::Replay { .. } => {
+                format!(
+                    "; {} {be} no document that can be sent again (RUST_LOG=debug says why)",
+                    counted(others, "line")
+                )
+            }
+            _ => format!(
+                "; {} {be} damaged in the archive: there is nothing to send again",
+                counted(others, "row")
+            ),
+        });
+    }
+    text
 }
 
 fn once_mended(summary: &Summary) -> &'static str {
@@ -180,8 +202,10 @@ mod tests {
     }
 
     fn text(code: ExitCode, archives: Archives, rows: Tally, config: &Config) -> String {
-        let rejected = [("invalid_json".to_owned(), rows.rejected)].into_iter().filter(|(_, n)| *n > 0);
-        let totals = Totals { rows, reasons: Reasons { rejected: rejected.collect(), ..Reasons::default() } };
+        let rejected = [("mapper_exception".to_owned(), rows.rejected)].into_iter().filter(|(_, n)| *n > 0);
+        let can_be_replayed = rows.rejected;
+        let reasons = Reasons { rejected: rejected.collect(), can_be_replayed, ..Reasons::default() };
+        let totals = Totals { rows, reasons };
         let requests = Requests { bulk: 1200, retried: 1, bytes_sent: 1_500_000 };
         Summary::new(config, None, code, archives, totals, requests, Duration::from_secs(2)).table(config)
     }
@@ -219,8 +243,8 @@ signal
         let advice = "
   - 1 archive failed: --list says why; put whole files in their place, or try
     again with --retry-failed
-  - 12 rows rejected (invalid_json 12): see 'my dead'; send again, once that is
-    mended, with --replay 'my dead'
+  - 12 rows rejected (mapper_exception 12): see 'my dead'; send again, once that
+    is mended, with --replay 'my dead'
   - 2 archives pending: run again once the server is back
 ";
         assert!(text.contains(advice), "{text}");
@@ -233,9 +257,34 @@ signal
             ..Reasons::default()
         };
         let config = config("dead");
-        assert!(rejected(&config, &reasons(3)).contains("(r3 3, r2 2, r1 1)"));
-        assert!(rejected(&config, &reasons(4)).contains("(r4 4, r3 3, r2 2, 1 other reason)"));
-        assert!(rejected(&config, &reasons(5)).contains("(r5 5, r4 4, r3 3, 2 other reasons)"));
+        assert!(rejected(&config, 9, &reasons(3)).contains("(r3 3, r2 2, r1 1)"));
+        assert!(rejected(&config, 9, &reasons(4)).contains("(r4 4, r3 3, r2 2, 1 other reason)"));
+        assert!(rejected(&config, 9, &reasons(5)).contains("(r5 5, r4 4, r3 3, 2 other reasons)"));
+    }
+
+    #[test]
+    fn only_rows_with_a_document_are_to_be_sent_again() {
+        let advice = |config: &Config, rows, can_be_replayed| {
+            rejected(config, rows, &Reasons { can_be_replayed, ..Reasons::default() })
+        };
+        let mut config = config("dead");
+        assert_eq!(
+            advice(&config, 3, 1),
+            "3 rows rejected (): see dead; send 1 document again, once that is mended, with --replay dead; 2 rows are \
+             damaged in the archive: there is nothing to send again"
+        );
+        let nothing = advice(&config, 1, 0);
+        assert!(
+            nothing.ends_with("see dead; 1 row is damaged in the archive: there is nothing to send again")
+        );
+        let Task::Ingest(elasticsearch) = config.task.clone() else { panic!("it loads") };
+        config.task = Task::Replay { elasticsearch, path: "dead".into() };
+        let nothing = advice(&config, 2, 0);
+        assert!(
+            nothing.ends_with("2 lines are no document that can be sent again (RUST_LOG=debug says why)")
+        );
+        config.task = Task::DryRun { output: None };
+        assert!(advice(&config, 2, 0).ends_with(": see dead"));
     }
 
     #[test]

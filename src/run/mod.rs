@@ -9,7 +9,7 @@ use crate::exit::{ExitCode, Failure};
 use crate::logging;
 use crate::monitor::Monitor;
 use crate::pipeline::ledger::dead_letters::DeadLetterFile;
-use crate::pipeline::sender::bulk::Bulk;
+use crate::pipeline::sender::bulk::{Bulk, Notices};
 use crate::pipeline::sender::patience::Retries;
 use crate::pipeline::sender::throttle::Throttle;
 use crate::progress::{Figures, Progress};
@@ -118,6 +118,7 @@ impl Run<'_> {
             limits: self.config.batch,
             retries: Retries::shared(self.stop, self.config.retry_budget, throttle),
             counters: &self.progress.requests,
+            notices: Notices::default(),
         }
     }
 

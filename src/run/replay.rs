@@ -17,9 +17,17 @@ impl Run<'_> {
     /// Sends the documents of a dead-letter file again. The state file has no part in it: archives stay as they
     /// are marked.
     pub(super) fn replay(&self, settings: &Elasticsearch, path: &Path) -> Result<(), Failure> {
-        let lines = Lines::open(path).map_err(|error| {
+        let unreadable = |error| {
             Failure::usage(format!("--replay names {}, which cannot be read: {error}", path.display()))
-        })?;
+        };
+        let mut lines = Lines::open(path).map_err(unreadable)?;
+        // Lines that cannot be replayed are copied. A file of something else may hold secrets.
+        if !lines.are_dead_letters().map_err(unreadable)? {
+            return Err(Failure::usage(format!(
+                "--replay names {}, which holds no dead letters: name a file that was written by --dead-letter",
+                path.display()
+            )));
+        }
         let server = Server::connect(settings, self.config, self.stop)?;
         let throttle = self.throttle();
         let bulk = self.bulk(&server, &throttle);

@@ -11,7 +11,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::harness::archives::{Archive, uri};
+use crate::harness::archives::{Archive, unreadable, uri};
 use crate::harness::fake::API_KEY;
 use crate::harness::s3::{ACCESS_KEY, BUCKET, FakeS3, SECRETS};
 use crate::harness::{DEAD_LETTERS, STATE_FILE, TestEnv, posts};
@@ -72,7 +72,9 @@ fn put_in_place(script: &str, env: &TestEnv) -> String {
 fn prepare(env: &TestEnv, what: &str) {
     match what {
         "rejected rows" => {
-            let archive = Archive::new("20251218_010000").with_all(posts("refused", 1));
+            // One row can be sent again, the other one cannot.
+            let damaged = unreadable("damaged", Some("{"));
+            let archive = Archive::new("20251218_010000").with_all(posts("refused", 1)).with(damaged);
             env.add(std::slice::from_ref(&archive));
             env.fake.fail_items(
                 |item| item.id == uri("refused0"),
@@ -84,6 +86,8 @@ fn prepare(env: &TestEnv, what: &str) {
             env.run(&[]).exits(3);
             env.fake.release();
             assert!(env.read(DEAD_LETTERS).is_some());
+            // Whoever reads everything again later finds nothing to reject.
+            std::fs::remove_file(env.path("archives").join(archive.name())).unwrap();
         }
         "a broken archive" => {
             env.write("archives/mega_jetstream_20251218_020000.db.zip", "no archive");

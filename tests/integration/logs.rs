@@ -65,7 +65,7 @@ fn the_report_has_failures_first_and_what_to_do() {
     let run = env.run(&[]).exits(3);
     let report = run.stderr.split_once("\nExit code 3: ").map(|(_, report)| report.to_owned());
     let report = report.unwrap_or_default();
-    for text in ["1 archive failed", "--retry-failed", "1 row rejected", "--replay .dead_letters.ndjson"] {
+    for text in ["1 archive failed", "--retry-failed", "1 row rejected", "see .dead_letters.ndjson"] {
         run.check(report.contains(text), text);
     }
     let number = |name: &str| {

@@ -104,7 +104,14 @@ fn lines_that_cannot_be_replayed_are_counted_and_kept() {
         Archive::new("20251218_000000").with_all(posts("p", 2)).with(unreadable("bad", Some("{\"no\"")));
     let env = TestEnv::with_archives(std::slice::from_ref(&archive));
     refuse(&env, &["p1"]);
-    env.run(&[]).exits(3).counts(&[("rows.rejected", 2)]);
+    let run = env.run(&[]).exits(3);
+    run.counts(&[("rows.rejected", 2)]);
+    let told = run.stderr.split_whitespace().collect::<Vec<_>>().join(" ");
+    run.check(
+        told.contains("send 1 document again, once that is mended, with --replay"),
+        "what can be sent again",
+    );
+    run.check(told.contains("1 row is damaged in the archive: there is nothing to send again"), "what not");
     env.fake.release();
     let letters = env.read(DEAD_LETTERS).unwrap();
     let decoded = letters.lines().find(|line| line.contains("\"decode\"")).unwrap();
@@ -112,9 +119,23 @@ fn lines_that_cannot_be_replayed_are_counted_and_kept() {
     env.write(DEAD_LETTERS, format!("{letters}\n{elsewhere}\nno JSON  \n  \n{{\"half"));
     let run = replay(&env, &["--dead-letter", "kept"]).exits(3);
     run.counts(&[("rows.read", 5), ("rows.indexed", 1), ("reasons.rejected.not_replayable", 4)]);
+    run.check(!run.stderr.contains("with --replay"), "a second replay is not advised");
     assert_eq!(env.read("kept").unwrap(), format!("{decoded}\n{elsewhere}\nno JSON  \n{{\"half\n"));
     assert!(env.fake.documents("secrets").is_empty());
     assert_holds(&env.fake, &[archive]);
+}
+
+#[test]
+fn a_file_that_holds_no_dead_letters_is_refused_and_nothing_of_it_is_copied() {
+    let archive = Archive::new("20251218_000000").with_all(posts("p", 2));
+    let env = TestEnv::with_archives(&[]);
+    for content in [archive.zip(), b"PASSWORD=secret\nOTHER=secret\n".to_vec(), b"{}\n".to_vec()] {
+        env.write("other", content);
+        let run = env.run(&["--replay", "other"]).exits(2).says("holds no dead letters");
+        run.check(env.read("other.failed").is_none(), "nothing is copied");
+        run.check(!run.stderr.contains("secret"), "nothing is quoted");
+        run.check(env.fake.requests().is_empty(), "nothing was asked of the server");
+    }
 }
 
 #[test]

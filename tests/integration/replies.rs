@@ -295,10 +295,49 @@ fn a_server_that_refuses_every_request_down_to_the_single_action_stops_the_run()
     env.fake.fail_bulks(usize::MAX, Fault::Reply(refusal));
     let run = env.run(&[]).exits(1).says("unrecognized parameter");
     run.counts(&[("rows.rejected", 0), ("archives.processed", 0), ("archives.pending", 2)]);
+    // Long before the end the log has why.
+    let warnings = run.stderr.matches("refuses a whole bulk request (illegal_argument_exception:").count();
+    run.check(warnings == 1, "one warning tells of it");
     assert!(env.dead_letters().is_empty() && env.state().is_empty());
     env.fake.release();
     env.run(&[]).exits(0);
     assert_holds(&env.fake, &archives());
+}
+
+#[test]
+fn a_server_to_which_every_request_is_too_large_stops_the_run() {
+    for batch_docs in ["1", "100"] {
+        let env = TestEnv::with_archives(&archives());
+        env.fake.fail_bulks(usize::MAX, Fault::status(413));
+        let run = env.run(&["--batch-docs", batch_docs]).exits(1).says("raise http.max_content_length");
+        run.counts(&[("rows.rejected", 0), ("archives.processed", 0), ("archives.pending", 2)]);
+        let warnings = run.stderr.matches("set --batch-bytes or --batch-docs lower").count();
+        run.check(
+            warnings == usize::from(batch_docs != "1"),
+            "one warning tells of batches that are divided",
+        );
+        assert!(env.dead_letters().is_empty() && env.state().is_empty());
+        env.fake.release();
+        env.run(&[]).exits(0);
+        assert_holds(&env.fake, &archives());
+    }
+}
+
+#[test]
+fn a_server_to_which_every_request_is_too_large_from_some_time_on_stops_the_run() {
+    let archives = [
+        Archive::new("20251218_000000").with_all(posts("p", 3)),
+        Archive::new("20251219_000000")
+            .with_all(posts("q", 2))
+            .with(post("big", &"too long ".repeat(10_000))),
+    ];
+    let env = TestEnv::with_archives(&archives);
+    let is_of_second =
+        |request: &Request| request.is_bulk() && !String::from_utf8_lossy(&request.body).contains(&uri("p0"));
+    env.fake.fail(is_of_second, 0, usize::MAX, Fault::status(413));
+    let run = env.run(&["--workers", "1", "--senders", "1"]).exits(1).says("raise http.max_content_length");
+    run.counts(&[("rows.rejected", 0), ("archives.processed", 1), ("archives.pending", 1)]);
+    assert!(env.dead_letters().is_empty());
 }
 
 #[test]

@@ -151,6 +151,7 @@ impl<'b> BatchReport<'b> {
         let Some(action) = self.batch.actions.get(action) else { return };
         self.outcomes.tally.rejected += 1;
         Reasons::count(&mut self.outcomes.reasons.rejected, &refusal.error_type);
+        self.outcomes.reasons.can_be_replayed += 1;
         let lines = self.batch.body.get(action.lines.clone()).unwrap_or_default();
         let mut lines = lines.split(|&byte| byte == b'\n').map(raw_json);
         self.outcomes.dead_letters.push(DeadLetter {

@@ -17,6 +17,7 @@ use std::time::Duration;
 
 pub(super) use self::attempt::{Attempt, read};
 use self::lines::Lines;
+pub use self::refused::Notices;
 use self::settling::Settling;
 use super::Deliver;
 use super::batch_report::BatchReport;
@@ -32,6 +33,7 @@ use crate::shutdown::Stop;
 mod attempt;
 mod lines;
 mod look_up;
+mod refused;
 mod settling;
 
 /// What is known of the two indices, from the preflight.
@@ -75,6 +77,8 @@ pub struct Bulk<'r> {
     pub retries: Retries<'r>,
     /// Requests made.
     pub counters: &'r RequestCounters,
+    /// What has been noticed of the server.
+    pub notices: Notices,
 }
 
 impl Deliver for Bulk<'_> {

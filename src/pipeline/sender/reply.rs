@@ -88,10 +88,7 @@ pub fn judge_answer(reply: &Reply) -> Option<Answer> {
         413 => Answer::TooLarge(Refusal {
             error_type: "request_entity_too_large".into(),
             // Some servers name their limit.
-            reason: format!(
-                "the document is larger than what the server takes in one request ({})",
-                described()
-            ),
+            reason: format!("larger than what the server takes in one request ({})", described()),
         }),
         400 => Answer::Divide(error.into_refusal()),
         503 => Answer::Away(described()),

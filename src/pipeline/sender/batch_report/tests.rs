@@ -124,7 +124,7 @@ fn a_refused_row_is_counted_once_and_kept_with_action_and_document() {
     report.deleted(0, refused());
     let outcomes = report.finish();
     assert_eq!((outcomes.tally.rejected, outcomes.tally.unconfirmed), (2, 0));
-    assert_eq!(outcomes.reasons.rejected["bad"], 2);
+    assert_eq!((outcomes.reasons.rejected["bad"], outcomes.reasons.can_be_replayed), (2, 2));
     let letter = serde_json::to_string(&outcomes.dead_letters[0]).unwrap();
     assert!(letter.contains(r#""action":{"index":0},"document":{"document":0}"#), "{letter}");
 }

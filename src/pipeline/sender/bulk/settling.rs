@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use super::lines::{Lines, halves};
+use super::refused::{Refused, What, everything_is_refused};
 use super::{Attempt, Bulk};
-use crate::exit::Failure;
 use crate::pipeline::sender::batch_report::Final;
 use crate::pipeline::sender::patience::Patience;
 use crate::pipeline::sender::reply::{Item, Refusal};
@@ -14,8 +14,8 @@ use crate::pipeline::sender::throttle::{Permit, Stopped};
 
 /// Only over a request of more bytes than this a broken connection may tell of its size: limits that are in use lie far
 /// above (that of nginx is 1 MiB unless set otherwise). A connection that breaks over less is an outage, however often
-/// it does, and no document is to blame.
-const MAY_BE_TOO_LARGE: usize = 64 << 10;
+/// it does, and no document is to blame. Nor is it where a server calls less too large, unless it takes others.
+pub(super) const MAY_BE_TOO_LARGE: usize = 64 << 10;
 
 /// A request of several actions whose connection broke so often in a row, while the server answered others, is sent
 /// in halves: it may be too large.
@@ -29,11 +29,10 @@ pub(super) struct Settling<'s, 'r> {
     bulk: &'s Bulk<'r>,
     lines: &'s Lines<'s>,
     on_final: &'s mut dyn FnMut(usize, Final),
-    /// Whether the server has judged any action, or the size of any.
+    /// Whether the server has judged any action.
     judged: bool,
-    /// Actions whose request was refused as a whole (400) even where there was nothing else in it. Whether they are to
-    /// blame, or the server refuses everything, is known in the end.
-    refused: Vec<(usize, Refusal)>,
+    /// Whether these are to blame, or the server refuses everything, is known in the end.
+    refused: Vec<Refused>,
 }
 
 /// What is to be done with the lines of a part that have no outcome yet.
@@ -69,20 +68,16 @@ impl<'s, 'r> Settling<'s, 'r> {
         self.settle_refused()
     }
 
-    /// A server that refuses each of several actions by itself, and judges none, is not spoken to as it wants to be (an
-    /// unknown parameter, a wrong path): that stops the run, before it makes a dead letter of every row there is. One
-    /// action proves nothing.
+    /// Actions that were refused by themselves have their outcomes, unless the server refuses everything.
     fn settle_refused(self) -> Result<(), Stopped> {
-        if let [(_, Refusal { error_type, reason }), _, ..] = &self.refused[..]
-            && !self.judged
+        let Bulk { stop, notices, .. } = self.bulk;
+        if !self.judged
+            && let Some(failure) = everything_is_refused(&self.refused, notices.has_judged())
         {
-            self.bulk.stop.fail(Failure::run(format!(
-                "Elasticsearch refuses every request, and each action by itself, too ({error_type}: {reason}): check \
-                 ELASTICSEARCH_URL and what stands before the server"
-            )));
+            stop.fail(failure);
             return Err(Stopped);
         }
-        for (line, refusal) in self.refused {
+        for Refused { line, refusal, .. } in self.refused {
             (self.on_final)(line, Final::Refused(refusal));
         }
         Ok(())
@@ -151,23 +146,24 @@ impl<'s, 'r> Settling<'s, 'r> {
             Attempt::Interrupted(reason) => self.interrupted(part, &reason, patience),
             Attempt::Divide(refusal, permit) => {
                 permit.succeeded();
-                let [line] = part[..] else { return Ok(Left::InHalves(part)) };
-                self.refused.push((line, self.with_size(line, refusal)));
-                Ok(Left::Again(Vec::new()))
+                self.bulk.notices.refused(&refusal);
+                Ok(self.divide(part, refusal, What::Content))
             }
             Attempt::TooLarge(refusal, permit) => {
                 permit.succeeded();
-                Ok(self.too_large(part, refusal))
+                let bytes = self.lines.bytes(&part);
+                if part.len() > 1 {
+                    self.bulk.notices.too_large(part.len(), bytes, &refusal);
+                }
+                Ok(self.divide(part, refusal, What::Size(bytes)))
             }
         }
     }
 
-    /// A part that is too large is sent in halves; a single action is refused for good.
-    fn too_large(&mut self, part: Vec<usize>, refusal: Refusal) -> Left {
+    /// A part that is refused is sent in halves; a single action is refused by itself.
+    fn divide(&mut self, part: Vec<usize>, refusal: Refusal, what: What) -> Left {
         let [line] = part[..] else { return Left::InHalves(part) };
-        self.judged = true;
-        let refusal = self.with_size(line, refusal);
-        (self.on_final)(line, Final::Refused(refusal));
+        self.refused.push(Refused { line, refusal: self.with_size(line, refusal), what });
         Left::Again(Vec::new())
     }
 
@@ -184,7 +180,8 @@ impl<'s, 'r> Settling<'s, 'r> {
         reason: &str,
         patience: &mut Patience<'_>,
     ) -> Result<Left, Stopped> {
-        if self.lines.bytes(&part) <= MAY_BE_TOO_LARGE || !self.bulk.answers_small_requests()? {
+        let bytes = self.lines.bytes(&part);
+        if bytes <= MAY_BE_TOO_LARGE || !self.bulk.answers_small_requests()? {
             patience.away(reason)?;
             return Ok(Left::Again(part));
         }
@@ -192,7 +189,7 @@ impl<'s, 'r> Settling<'s, 'r> {
         Ok(match after_interruptions(patience.interruptions(), part.len()) {
             Consequence::Again => Left::Again(part),
             Consequence::Divide => Left::InHalves(part),
-            Consequence::Refuse => self.too_large(part, breaks_connection(reason)),
+            Consequence::Refuse => self.divide(part, breaks_connection(reason), What::Size(bytes)),
         })
     }
 
@@ -205,6 +202,7 @@ impl<'s, 'r> Settling<'s, 'r> {
         patience: &mut Patience<'_>,
     ) -> Result<Vec<usize>, Stopped> {
         self.judged = true;
+        self.bulk.notices.judged();
         let sent = part.len();
         let mut again = Vec::new();
         let mut why = None;

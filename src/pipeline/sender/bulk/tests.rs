@@ -78,6 +78,7 @@ fn deliver(
         limits: BatchLimits { docs: 100, bytes: 1 << 20 },
         retries: Retries::new(stop, None),
         counters: &RequestCounters::default(),
+        notices: Notices::default(),
     };
     thread::scope(|scope| {
         let serving = scope.spawn(|| {

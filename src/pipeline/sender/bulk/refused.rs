@@ -1,0 +1,143 @@
+//! Bulk requests that are refused as a whole: whether an action is to blame, or the server refuses everything.
+
+use std::sync::Once;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::settling::MAY_BE_TOO_LARGE;
+use crate::exit::Failure;
+use crate::pipeline::sender::reply::Refusal;
+
+/// What the senders have noticed of a server by now.
+#[derive(Debug)]
+pub struct Notices {
+    /// Whether it has judged any action.
+    judged: AtomicBool,
+    refused: Once,
+    too_large: Once,
+}
+
+impl Default for Notices {
+    fn default() -> Self {
+        Self { judged: AtomicBool::new(false), refused: Once::new(), too_large: Once::new() }
+    }
+}
+
+impl Notices {
+    /// The server has judged actions one by one.
+    pub(super) fn judged(&self) {
+        self.judged.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it ever has.
+    pub(super) fn has_judged(&self) -> bool {
+        self.judged.load(Ordering::Relaxed)
+    }
+
+    /// A request was answered by 400. The log has the first one: it may be long before it is known what that means.
+    pub(super) fn refused(&self, Refusal { error_type, reason }: &Refusal) {
+        self.refused.call_once(|| {
+            log::warn!(
+                "Elasticsearch refuses a whole bulk request ({error_type}: {reason}): it is sent in halves, down to \
+                 the action that is to blame; further ones are not told"
+            );
+        });
+    }
+
+    /// A request of so many actions and bytes was answered by 413. The log has the first one.
+    pub(super) fn too_large(&self, actions: usize, bytes: usize, Refusal { reason, .. }: &Refusal) {
+        self.too_large.call_once(|| {
+            log::warn!(
+                "a bulk request of {actions} actions and {bytes} bytes is {reason}: it is sent in halves; set \
+                 --batch-bytes or --batch-docs lower; further ones are not told"
+            );
+        });
+    }
+}
+
+/// An action whose request was refused as a whole even where there was nothing else in it.
+#[derive(Debug)]
+pub(super) struct Refused {
+    pub(super) line: usize,
+    pub(super) refusal: Refusal,
+    pub(super) what: What,
+}
+
+/// What of a request is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum What {
+    /// Something in it, or how it is made (400).
+    Content,
+    /// Its size, which is so many bytes.
+    Size(usize),
+}
+
+/// Why the run is to stop where the server has judged no action of a batch and refused these: before every row there
+/// is becomes a dead letter. None: the actions are to blame.
+///
+/// - A server that refuses the content of each of several actions is not spoken to as it wants to be (an unknown
+///   parameter, a wrong path). One action proves nothing.
+/// - One that refuses the size of several actions that are not large takes no requests as they are. So does one that
+///   refuses a single such action when it has judged none before: a limit that lets documents through at all hardly
+///   ever lies so low.
+pub(super) fn everything_is_refused(refused: &[Refused], has_judged: bool) -> Option<Failure> {
+    let of = |counts: fn(What) -> bool| refused.iter().filter(move |refused| counts(refused.what));
+    let mut small = of(|what| matches!(what, What::Size(bytes) if bytes <= MAY_BE_TOO_LARGE));
+    if let Some(Refused { refusal: Refusal { reason, .. }, .. }) = small.next()
+        && (!has_judged || small.next().is_some())
+    {
+        return Some(Failure::run(format!(
+            "every bulk request is refused as too large (413), down to the single action, which is {reason}: raise \
+             http.max_content_length of Elasticsearch, or the limit of the proxy before it; what is not confirmed \
+             stays pending"
+        )));
+    }
+    let mut content = of(|what| what == What::Content);
+    let (Some(first), Some(_)) = (content.next(), content.next()) else { return None };
+    let Refusal { error_type, reason } = &first.refusal;
+    Some(Failure::run(format!(
+        "Elasticsearch refuses every request, and each action by itself, too ({error_type}: {reason}): check \
+         ELASTICSEARCH_URL and what stands before the server"
+    )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stops(whats: &[What], has_judged: bool) -> Option<String> {
+        let refusal = |_| Refusal { error_type: "bad".into(), reason: "since".into() };
+        let refused =
+            whats.iter().enumerate().map(|(line, &what)| Refused { line, refusal: refusal(line), what });
+        let refused: Vec<Refused> = refused.collect();
+        everything_is_refused(&refused, has_judged).map(|failure| failure.message)
+    }
+
+    #[test]
+    fn a_document_is_to_blame_where_it_is_large_or_the_only_one() {
+        let large = What::Size(MAY_BE_TOO_LARGE + 1);
+        for (whats, has_judged) in [
+            (&[][..], false),
+            (&[large; 3], false),
+            (&[What::Size(1)], true),
+            (&[What::Size(1), large], true),
+            (&[What::Content], false),
+            (&[What::Content, large], false),
+        ] {
+            assert_eq!(stops(whats, has_judged), None, "{whats:?}");
+        }
+    }
+
+    #[test]
+    fn the_server_refuses_everything_where_several_or_the_first_of_all_are_no_different() {
+        let small = What::Size(MAY_BE_TOO_LARGE);
+        for (whats, has_judged, why) in [
+            (&[small][..], false, "http.max_content_length"),
+            (&[small, What::Size(MAY_BE_TOO_LARGE + 1)], false, "http.max_content_length"),
+            (&[small; 2], true, "http.max_content_length"),
+            (&[What::Content; 2], true, "bad: since"),
+        ] {
+            let message = stops(whats, has_judged).unwrap_or_default();
+            assert!(message.contains(why), "{whats:?}: {message}");
+        }
+    }
+}
