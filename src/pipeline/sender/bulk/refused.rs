@@ -1,38 +1,27 @@
 //! Bulk requests that are refused as a whole: whether an action is to blame, or the server refuses everything.
 
 use std::sync::Once;
-use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::settling::MAY_BE_TOO_LARGE;
 use crate::exit::Failure;
 use crate::pipeline::sender::reply::Refusal;
 
-/// What the senders have noticed of a server by now.
+/// An action of so many bytes is too large for no server that takes any: the smallest posts have about as many.
+const NEVER_TOO_LARGE: usize = 1 << 10;
+
+/// What the log has been told of a server by now.
 #[derive(Debug)]
 pub struct Notices {
-    /// Whether it has judged any action.
-    judged: AtomicBool,
     refused: Once,
     too_large: Once,
 }
 
 impl Default for Notices {
     fn default() -> Self {
-        Self { judged: AtomicBool::new(false), refused: Once::new(), too_large: Once::new() }
+        Self { refused: Once::new(), too_large: Once::new() }
     }
 }
 
 impl Notices {
-    /// The server has judged actions one by one.
-    pub(super) fn judged(&self) {
-        self.judged.store(true, Ordering::Relaxed);
-    }
-
-    /// Whether it ever has.
-    pub(super) fn has_judged(&self) -> bool {
-        self.judged.load(Ordering::Relaxed)
-    }
-
     /// A request was answered by 400. The log has the first one: it may be long before it is known what that means.
     pub(super) fn refused(&self, Refusal { error_type, reason }: &Refusal) {
         self.refused.call_once(|| {
@@ -76,15 +65,11 @@ pub(super) enum What {
 ///
 /// - A server that refuses the content of each of several actions is not spoken to as it wants to be (an unknown
 ///   parameter, a wrong path). One action proves nothing.
-/// - One that refuses the size of several actions that are not large takes no requests as they are. So does one that
-///   refuses a single such action when it has judged none before: a limit that lets documents through at all hardly
-///   ever lies so low.
-pub(super) fn everything_is_refused(refused: &[Refused], has_judged: bool) -> Option<Failure> {
+/// - One that refuses the size of several actions of [`NEVER_TOO_LARGE`] takes no requests as they are.
+pub(super) fn everything_is_refused(refused: &[Refused]) -> Option<Failure> {
     let of = |counts: fn(What) -> bool| refused.iter().filter(move |refused| counts(refused.what));
-    let mut small = of(|what| matches!(what, What::Size(bytes) if bytes <= MAY_BE_TOO_LARGE));
-    if let Some(Refused { refusal: Refusal { reason, .. }, .. }) = small.next()
-        && (!has_judged || small.next().is_some())
-    {
+    let mut small = of(|what| matches!(what, What::Size(bytes) if bytes <= NEVER_TOO_LARGE));
+    if let (Some(Refused { refusal: Refusal { reason, .. }, .. }), Some(_)) = (small.next(), small.next()) {
         return Some(Failure::run(format!(
             "every bulk request is refused as too large (413), down to the single action, which is {reason}: raise \
              http.max_content_length of Elasticsearch, or the limit of the proxy before it; what is not confirmed \
@@ -104,39 +89,36 @@ pub(super) fn everything_is_refused(refused: &[Refused], has_judged: bool) -> Op
 mod tests {
     use super::*;
 
-    fn stops(whats: &[What], has_judged: bool) -> Option<String> {
+    fn stops(whats: &[What]) -> Option<String> {
         let refusal = |_| Refusal { error_type: "bad".into(), reason: "since".into() };
         let refused =
             whats.iter().enumerate().map(|(line, &what)| Refused { line, refusal: refusal(line), what });
         let refused: Vec<Refused> = refused.collect();
-        everything_is_refused(&refused, has_judged).map(|failure| failure.message)
+        everything_is_refused(&refused).map(|failure| failure.message)
     }
 
     #[test]
     fn a_document_is_to_blame_where_it_is_large_or_the_only_one() {
-        let large = What::Size(MAY_BE_TOO_LARGE + 1);
-        for (whats, has_judged) in [
-            (&[][..], false),
-            (&[large; 3], false),
-            (&[What::Size(1)], true),
-            (&[What::Size(1), large], true),
-            (&[What::Content], false),
-            (&[What::Content, large], false),
+        let large = What::Size(NEVER_TOO_LARGE + 1);
+        for whats in [
+            &[][..],
+            &[large; 3],
+            &[What::Size(1)],
+            &[What::Size(1), large],
+            &[What::Content],
+            &[What::Content, large],
         ] {
-            assert_eq!(stops(whats, has_judged), None, "{whats:?}");
+            assert_eq!(stops(whats), None, "{whats:?}");
         }
     }
 
     #[test]
-    fn the_server_refuses_everything_where_several_or_the_first_of_all_are_no_different() {
-        let small = What::Size(MAY_BE_TOO_LARGE);
-        for (whats, has_judged, why) in [
-            (&[small][..], false, "http.max_content_length"),
-            (&[small, What::Size(MAY_BE_TOO_LARGE + 1)], false, "http.max_content_length"),
-            (&[small; 2], true, "http.max_content_length"),
-            (&[What::Content; 2], true, "bad: since"),
+    fn the_server_refuses_everything_where_several_are_no_different() {
+        for (whats, why) in [
+            (&[What::Size(NEVER_TOO_LARGE); 2], "http.max_content_length"),
+            (&[What::Content; 2], "bad: since"),
         ] {
-            let message = stops(whats, has_judged).unwrap_or_default();
+            let message = stops(whats).unwrap_or_default();
             assert!(message.contains(why), "{whats:?}: {message}");
         }
     }

@@ -15,7 +15,7 @@ use crate::pipeline::sender::throttle::{Permit, Stopped};
 /// Only over a request of more bytes than this a broken connection may tell of its size: limits that are in use lie far
 /// above (that of nginx is 1 MiB unless set otherwise). A connection that breaks over less is an outage, however often
 /// it does, and no document is to blame. Nor is it where a server calls less too large, unless it takes others.
-pub(super) const MAY_BE_TOO_LARGE: usize = 64 << 10;
+const MAY_BE_TOO_LARGE: usize = 64 << 10;
 
 /// A request of several actions whose connection broke so often in a row, while the server answered others, is sent
 /// in halves: it may be too large.
@@ -70,9 +70,9 @@ impl<'s, 'r> Settling<'s, 'r> {
 
     /// Actions that were refused by themselves have their outcomes, unless the server refuses everything.
     fn settle_refused(self) -> Result<(), Stopped> {
-        let Bulk { stop, notices, .. } = self.bulk;
+        let Bulk { stop, .. } = self.bulk;
         if !self.judged
-            && let Some(failure) = everything_is_refused(&self.refused, notices.has_judged())
+            && let Some(failure) = everything_is_refused(&self.refused)
         {
             stop.fail(failure);
             return Err(Stopped);
@@ -202,7 +202,6 @@ impl<'s, 'r> Settling<'s, 'r> {
         patience: &mut Patience<'_>,
     ) -> Result<Vec<usize>, Stopped> {
         self.judged = true;
-        self.bulk.notices.judged();
         let sent = part.len();
         let mut again = Vec::new();
         let mut why = None;
