@@ -2,6 +2,10 @@
 
 use super::client::Reply;
 
+/// What to do about an answer that is none of Elasticsearch's.
+pub(crate) const NAME_ELASTICSEARCH: &str =
+    "check that ELASTICSEARCH_URL names an Elasticsearch and not something before it";
+
 /// The server answers, but not now: waiting may help.
 pub(crate) fn is_unavailable(reply: &Reply) -> bool {
     matches!(reply.status, 408 | 429 | 500 | 502..=599) || is_blocked(reply)

@@ -1,3 +1,5 @@
+//! How far a run is: counted, and told in a line.
+
 use super::*;
 use crate::shutdown::Stop;
 

@@ -288,16 +288,14 @@ fn an_id_that_elasticsearch_refuses_costs_no_other_row() {
     assert_eq!(env.dead_letters().len(), 1);
 }
 
-#[test]
-fn a_server_that_refuses_every_request_down_to_the_single_action_stops_the_run() {
+/// A server that answers every bulk request so stops the run, which says why, after one warning. Nothing is rejected or
+/// marked, and the next run makes good for it.
+fn assert_stops_the_run(fault: Fault, why: &str, warning: &str) {
     let env = TestEnv::with_archives(&archives());
-    let refusal = Reply::error(400, "illegal_argument_exception", "unrecognized parameter: [filter_path]");
-    env.fake.fail_bulks(usize::MAX, Fault::Reply(refusal));
-    let run = env.run(&[]).exits(1).says("unrecognized parameter");
+    env.fake.fail_bulks(usize::MAX, fault);
+    let run = env.run(&[]).exits(1).says(why);
     run.counts(&[("rows.rejected", 0), ("archives.processed", 0), ("archives.pending", 2)]);
-    // Long before the end the log has why.
-    let warnings = run.stderr.matches("refuses a whole bulk request (illegal_argument_exception:").count();
-    run.check(warnings == 1, "one warning tells of it");
+    run.check(run.stderr.matches(warning).count() == 1, "one warning tells of it, long before the end");
     assert!(env.dead_letters().is_empty() && env.state().is_empty());
     env.fake.release();
     env.run(&[]).exits(0);
@@ -305,17 +303,16 @@ fn a_server_that_refuses_every_request_down_to_the_single_action_stops_the_run()
 }
 
 #[test]
+fn a_server_that_refuses_every_request_down_to_the_single_action_stops_the_run() {
+    let refusal = Reply::error(400, "illegal_argument_exception", "unrecognized parameter: [filter_path]");
+    let warning = "refuses a whole bulk request (illegal_argument_exception:";
+    assert_stops_the_run(Fault::Reply(refusal), "unrecognized parameter", warning);
+}
+
+#[test]
 fn a_server_to_which_every_request_is_too_large_stops_the_run() {
-    let env = TestEnv::with_archives(&archives());
-    env.fake.fail_bulks(usize::MAX, Fault::status(413));
-    let run = env.run(&[]).exits(1).says("raise http.max_content_length");
-    run.counts(&[("rows.rejected", 0), ("archives.processed", 0), ("archives.pending", 2)]);
-    let warnings = run.stderr.matches("set --batch-bytes or --batch-docs lower").count();
-    run.check(warnings == 1, "one warning tells of batches that are divided");
-    assert!(env.dead_letters().is_empty() && env.state().is_empty());
-    env.fake.release();
-    env.run(&[]).exits(0);
-    assert_holds(&env.fake, &archives());
+    let warning = "set --batch-bytes or --batch-docs lower";
+    assert_stops_the_run(Fault::status(413), "raise http.max_content_length", warning);
 }
 
 #[test]

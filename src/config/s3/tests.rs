@@ -1,3 +1,5 @@
+//! What is made of the settings for S3.
+
 use super::*;
 
 fn s3(variables: &[(&str, &str)]) -> Result<S3, Failure> {

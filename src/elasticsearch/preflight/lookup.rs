@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::error::{PreflightError, answer};
 use crate::elasticsearch::client::{Client, Reply};
-use crate::elasticsearch::outcome::is_not_offered;
+use crate::elasticsearch::outcome::{NAME_ELASTICSEARCH, is_not_offered};
 
 /// Only what is judged: the full reply has hundreds of settings for every index. The UUID makes sure
 /// that no index is left out of the reply altogether.
@@ -77,8 +77,7 @@ pub(in crate::elasticsearch) fn ask(
     }
     if all_missing && is_foreign(&whole) {
         let text = format!(
-            "the answer to GET /{name} is not Elasticsearch's ({}): check that ELASTICSEARCH_URL names an Elasticsearch \
-             and not something before it",
+            "the answer to GET /{name} is not Elasticsearch's ({}): {NAME_ELASTICSEARCH}",
             whole.reason()
         );
         return Err(PreflightError::refused("connection", text));

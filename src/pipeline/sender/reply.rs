@@ -8,6 +8,7 @@ use serde::de::IgnoredAny;
 use serde_json::{Number, Value};
 
 use crate::elasticsearch::client::{Reply, text_of_error};
+use crate::elasticsearch::outcome::NAME_ELASTICSEARCH;
 use crate::exit::{ExitCode, Failure};
 
 /// What all actions of a bulk request do. A request never mixes them.
@@ -81,8 +82,7 @@ pub fn judge_answer(reply: &Reply) -> Option<Answer> {
             described()
         ))),
         403 => Answer::Stop(refused(format!(
-            "access is denied, and not in Elasticsearch's words ({}): check that ELASTICSEARCH_URL names an \
-             Elasticsearch and not something before it",
+            "access is denied, and not in Elasticsearch's words ({}): {NAME_ELASTICSEARCH}",
             described()
         ))),
         413 => Answer::TooLarge(Refusal {
@@ -93,11 +93,9 @@ pub fn judge_answer(reply: &Reply) -> Option<Answer> {
         400 => Answer::Divide(error.into_refusal()),
         503 => Answer::Away(described()),
         408 | 429 | 500..=599 => Answer::Retry(described()),
-        _ => Answer::Stop(Failure::run(format!(
-            "Elasticsearch answers {}: check that ELASTICSEARCH_URL names an Elasticsearch and not something \
-             before it",
-            described()
-        ))),
+        _ => {
+            Answer::Stop(Failure::run(format!("Elasticsearch answers {}: {NAME_ELASTICSEARCH}", described())))
+        }
     })
 }
 

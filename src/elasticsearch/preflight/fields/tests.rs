@@ -1,3 +1,5 @@
+//! Mappings that hold the documents, and such that do not.
+
 use serde_json::json;
 
 use super::*;

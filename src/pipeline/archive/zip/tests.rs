@@ -1,3 +1,5 @@
+//! Zips that are whole, and zips that lie, are cut off or ask for too much.
+
 use super::super::fixture::{THREE_ROWS, database, patch_central_header, zip, zip_by};
 use super::*;
 

@@ -1,3 +1,5 @@
+//! What the actions of a batch have come to after each of its requests.
+
 use std::sync::Arc;
 
 use super::*;

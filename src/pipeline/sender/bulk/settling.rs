@@ -14,7 +14,7 @@ use crate::pipeline::sender::throttle::{Permit, Stopped};
 
 /// Only over a request of more bytes than this a broken connection may tell of its size: limits that are in use lie far
 /// above (that of nginx is 1 MiB unless set otherwise). A connection that breaks over less is an outage, however often
-/// it does, and no document is to blame. Nor is it where a server calls less too large, unless it takes others.
+/// it does, and no document is to blame.
 const MAY_BE_TOO_LARGE: usize = 64 << 10;
 
 /// A request of several actions whose connection broke so often in a row, while the server answered others, is sent

@@ -1,3 +1,5 @@
+//! Lines of a dead-letter file: read one by one, and judged.
+
 use serde_json::{Value, json};
 
 use super::*;

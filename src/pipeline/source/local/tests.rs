@@ -1,3 +1,5 @@
+//! Archives that are found in folders and by their names, and what is left out.
+
 use std::fs::File;
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::symlink;

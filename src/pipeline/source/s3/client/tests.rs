@@ -1,3 +1,5 @@
+//! What error replies of S3 mean, and the URLs that it is asked at.
+
 use super::*;
 
 fn error(code: &str) -> Vec<u8> {

@@ -1,3 +1,5 @@
+//! Pages of listings, and the archives that are made of them.
+
 use super::*;
 
 fn xml(more: &str, keys: &[&str]) -> Vec<u8> {
