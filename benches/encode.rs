@@ -7,11 +7,11 @@ use std::sync::Arc;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use megastream_ingest::config::BatchLimits;
-use megastream_ingest::pipeline::decode::{DIMENSIONS, Dropped, Embeddings, Post, Vector};
-use megastream_ingest::pipeline::encode::VectorEncoding;
-use megastream_ingest::pipeline::encode::batch::Batcher;
-use megastream_ingest::pipeline::encode::document::write_post;
-use megastream_ingest::pipeline::{Action, ActionKind, Archive, Version};
+use megastream_ingest::model::{Action, ActionKind, Archive, Version};
+use megastream_ingest::model::{DIMENSIONS, Dropped, Embeddings, Post, Vector};
+use megastream_ingest::sink::batch::Batcher;
+use megastream_ingest::sink::elasticsearch::encode::VectorEncoding;
+use megastream_ingest::sink::elasticsearch::encode::document::write_post;
 
 const POSTS: usize = 1000;
 

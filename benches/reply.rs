@@ -5,7 +5,7 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use megastream_ingest::pipeline::sender::reply::{Operation, judge_items, judge_look_up};
+use megastream_ingest::sink::elasticsearch::bulk::reply::{Operation, judge_items, judge_look_up};
 
 /// Actions of a request.
 const ACTIONS: usize = 1_000;

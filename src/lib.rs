@@ -16,33 +16,26 @@
 //!   Nobody polls, and nobody sends "done".
 //! - A worker blocks on a full channel: that bounds memory. Senders are no pool tasks, so waiting for the network
 //!   never keeps a worker from decoding; but for the first posts with vectors (one, as a rule), if it has to be found
-//!   out how the server reads them ([`pipeline::vectors`]).
+//!   out how the server reads them ([`sink::elasticsearch::vectors`]).
 //! - Archives of a bucket are downloaded ahead of the workers, by threads that are no pool tasks either; a worker waits
 //!   for the next one as it waits for room in the channel.
 //! - The receipt (archive, row id, version) travels with each action of a batch; only judged answers reach the
 //!   ledger, and only the ledger marks archives.
 
-pub mod back_off;
-pub mod bar;
-pub mod check;
 pub mod cli;
 pub mod config;
-pub mod elasticsearch;
 pub mod exit;
 pub mod files;
 pub mod finding;
 pub mod http;
-pub mod logging;
-pub mod metrics;
-pub mod monitor;
+pub mod model;
+pub mod observe;
 pub mod options;
 pub mod pipeline;
-pub mod progress;
-pub mod report;
+pub mod retry;
 pub mod run;
 pub mod secret;
-pub mod selection;
-pub mod server;
 pub mod shard;
 pub mod shutdown;
+pub mod sink;
 pub mod timestamp;

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use megastream_ingest::cli::{self, Cli, Parsed};
 use megastream_ingest::config::{Config, LogFormat};
 use megastream_ingest::exit::Failure;
-use megastream_ingest::logging;
+use megastream_ingest::observe::logging;
 use megastream_ingest::run::run;
 use megastream_ingest::shutdown::Stop;
 

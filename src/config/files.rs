@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::{Config, Output, Source, Task};
 use crate::exit::Failure;
 use crate::files::{BESIDE_STATE_FILE, beside, folder_of, real_path};
-use crate::pipeline::source::has_archive_suffix;
+use crate::model::has_archive_suffix;
 
 /// The settings of files that keep what must not be lost: a pipe or a device keeps nothing.
 const KEPT: [&str; 2] = [STATE_FILE, DEAD_LETTERS];

@@ -11,8 +11,8 @@ use ureq::http::Uri;
 
 use super::settings::Settings;
 use crate::cli::Cli;
-use crate::elasticsearch::url::{is_loopback, parse_base_url};
 use crate::exit::Failure;
+use crate::http::url::{is_loopback, parse_base_url};
 use crate::secret::Secret;
 
 /// A bucket and the way to it.

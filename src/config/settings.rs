@@ -6,8 +6,8 @@ use std::str::FromStr;
 
 use super::Elasticsearch;
 use crate::cli::{Cli, parse_switch};
-use crate::elasticsearch::url::parse_base_url;
 use crate::exit::Failure;
+use crate::http::url::parse_base_url;
 use crate::secret::Secret;
 use crate::shard::Shard;
 

@@ -3,17 +3,17 @@
 //! Actions go to the senders in batches. Posts and deletions travel apart: a deletion takes a request more than a
 //! post, the delete that follows its tombstone, and in one batch of deletions these share a request instead of each
 //! batch of posts having a small one of its own. (Half of all bulk requests were such, with one deletion in twenty
-//! rows.) The order of the two is of no importance, see [`super::convergence`].
+//! rows.) The order of the two is of no importance, see [`convergence`](crate::sink::elasticsearch::convergence).
 
 use std::mem;
 use std::sync::Arc;
 
 use crossbeam_channel::Sender;
 
-use super::encode::batch::Batcher;
-use super::encode::buffers::Buffers;
-use super::{Action, ActionKind, Archive, Batch, Event, Outcomes, Version};
+use super::buffers::Buffers;
 use crate::config::BatchLimits;
+use crate::model::{Action, ActionKind, Archive, Batch, Event, Outcomes, Version};
+use crate::sink::batch::Batcher;
 
 /// Hands on the actions and outcomes of one archive, as one of its readers.
 pub struct Outlet<'p> {

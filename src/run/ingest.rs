@@ -9,22 +9,22 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use super::Run;
 use super::looks::Looks;
-use super::stages::stages;
 use crate::config::{Elasticsearch, Mode, Output, VectorChoice};
-use crate::elasticsearch::load_settings::LoadSettings;
 use crate::exit::Failure;
-use crate::pipeline::encode::VectorEncoding;
+use crate::model::Selection;
 use crate::pipeline::ledger::Ledger;
 use crate::pipeline::ledger::state_file::StateFile;
-use crate::pipeline::sender::Deliver;
-use crate::pipeline::sender::bulk::Bulk;
-use crate::pipeline::sender::dry_run::DryRun;
 use crate::pipeline::source::Source;
-use crate::pipeline::vectors::{Prover, Vectors};
+use crate::pipeline::stages::stages;
 use crate::pipeline::worker::Workers;
-use crate::selection::Selection;
-use crate::server::Server;
 use crate::shutdown::StopReason;
+use crate::sink::Deliver;
+use crate::sink::elasticsearch::bulk::Bulk;
+use crate::sink::elasticsearch::encode::VectorEncoding;
+use crate::sink::elasticsearch::load_settings::LoadSettings;
+use crate::sink::elasticsearch::server::Server;
+use crate::sink::elasticsearch::vectors::{Prover, Vectors};
+use crate::sink::ndjson::DryRun;
 
 /// In spool mode a broken file is not judged before it has been unchanged for this long: the copying may have
 /// paused.

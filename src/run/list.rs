@@ -4,11 +4,11 @@ use std::io::{self, Write};
 
 use crate::config::{Config, Mode};
 use crate::exit::Failure;
-use crate::pipeline::Archive;
+use crate::model::Archive;
 use crate::pipeline::ledger::state_file::StateFile;
 use crate::pipeline::source::Source;
 use crate::pipeline::source::settling::is_settled;
-use crate::selection;
+use crate::run::selection;
 use crate::shutdown::Stop;
 use crate::timestamp::now_millis;
 

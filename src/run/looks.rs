@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use crate::config::Config;
 use crate::exit::Failure;
+use crate::model::Selection;
 use crate::pipeline::ledger::state_file::StateFile;
 use crate::pipeline::source::settling::Settling;
 use crate::pipeline::source::{LeftOut, Source};
-use crate::selection::{self, Selection};
+use crate::run::selection;
 use crate::timestamp::now_millis;
 
 /// Of what one look passes over, so many are named in the log.

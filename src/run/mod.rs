@@ -3,25 +3,25 @@
 use std::io::{self, Write};
 use std::sync::Arc;
 
-use crate::check;
 use crate::config::{Config, LogFormat, Task};
 use crate::exit::{ExitCode, Failure};
-use crate::logging;
-use crate::monitor::Monitor;
+use crate::observe::logging;
+use crate::observe::monitor::Monitor;
+use crate::observe::progress::{Figures, Progress};
+use crate::observe::report::{Summary, exit_code};
 use crate::pipeline::ledger::dead_letters::DeadLetterFile;
-use crate::pipeline::sender::bulk::{Bulk, Notices};
-use crate::pipeline::sender::patience::Retries;
-use crate::pipeline::sender::throttle::Throttle;
-use crate::progress::{Figures, Progress};
-use crate::report::{Summary, exit_code};
-use crate::server::Server;
+use crate::retry::patience::Retries;
+use crate::retry::throttle::Throttle;
 use crate::shutdown::{Stop, StopReason};
+use crate::sink::elasticsearch::bulk::{Bulk, Notices};
+use crate::sink::elasticsearch::server::Server;
 
+pub mod check;
 mod ingest;
 mod list;
 mod looks;
 mod replay;
-mod stages;
+pub mod selection;
 
 /// Runs what the configuration asks for, and says how it ended.
 pub fn run(config: &Config, stop: &Stop) -> ExitCode {

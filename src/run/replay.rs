@@ -4,14 +4,14 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::Run;
-use super::stages::stages;
 use crate::config::Elasticsearch;
 use crate::exit::Failure;
-use crate::pipeline::Archive;
+use crate::model::Archive;
 use crate::pipeline::ledger::Ledger;
 use crate::pipeline::replay::Replay;
-use crate::pipeline::source::dead_letters::Lines;
-use crate::server::Server;
+use crate::pipeline::replay::dead_letters::Lines;
+use crate::pipeline::stages::stages;
+use crate::sink::elasticsearch::server::Server;
 
 impl Run<'_> {
     /// Sends the documents of a dead-letter file again. The state file has no part in it: archives stay as they

@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use megastream_ingest::elasticsearch::client::Reply;
-use megastream_ingest::pipeline::sender::reply::{
+use megastream_ingest::sink::elasticsearch::bulk::reply::{
     Operation, judge_answer, judge_items, judge_look_up, judge_search, judge_shards,
 };
+use megastream_ingest::sink::elasticsearch::client::Reply;
 
 use super::harness::fuzz;
 use super::mutation::{Format, no_fields, words};

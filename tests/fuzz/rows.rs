@@ -2,11 +2,12 @@
 
 use std::cell::RefCell;
 
-use megastream_ingest::pipeline::Version;
+use megastream_ingest::model::MAX_ID_BYTES;
+use megastream_ingest::model::Version;
 use megastream_ingest::pipeline::archive::{Field, Row};
-use megastream_ingest::pipeline::decode::{EmbeddingDecoder, MAX_ID_BYTES, Verdict, classify};
-use megastream_ingest::pipeline::encode::VectorEncoding;
-use megastream_ingest::pipeline::encode::document::{write_delete, write_post, write_tombstone};
+use megastream_ingest::pipeline::decode::{EmbeddingDecoder, Verdict, classify};
+use megastream_ingest::sink::elasticsearch::encode::VectorEncoding;
+use megastream_ingest::sink::elasticsearch::encode::document::{write_delete, write_post, write_tombstone};
 use serde::de::IgnoredAny;
 use serde_json::Value;
 

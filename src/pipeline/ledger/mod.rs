@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 
-use super::{Event, Outcomes, Tally};
 use crate::exit::Failure;
-use crate::progress::Progress;
+use crate::model::{Event, Outcomes, Tally};
+use crate::observe::progress::Progress;
 use crate::shutdown::Stop;
 
 pub mod dead_letters;

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::pipeline::{Archive, ArchiveEnd, Event, Tally};
+use crate::model::{Archive, ArchiveEnd, Event, Tally};
 
 /// Follows archives from their first batch to their end.
 #[derive(Default)]
@@ -83,7 +83,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::pipeline::Outcomes;
+    use crate::model::Outcomes;
 
     fn archive(name: &str) -> Arc<Archive> {
         Arc::new(Archive { name: name.into(), path: name.into(), seconds: None, bytes: 0, modified_ns: 0 })

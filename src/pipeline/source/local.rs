@@ -8,9 +8,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
-use super::{ARCHIVE_SUFFIX, has_archive_suffix, order};
-use crate::pipeline::Archive;
-use crate::timestamp::archive_seconds;
+use super::order;
+use crate::model::Archive;
+use crate::model::{ARCHIVE_SUFFIX, archive_seconds, has_archive_suffix};
 
 /// What was found under the paths asked for.
 #[derive(Debug, Default, PartialEq, Eq)]

@@ -16,14 +16,14 @@ use self::board::Board;
 use self::reading::Reading;
 use self::shared::{Found, Shared};
 use super::archive::{self, ArchiveError, Database};
+use super::buffers::Buffers;
 use super::decode::EmbeddingDecoder;
-use super::encode::buffers::Buffers;
 use super::source::{Content, Work, has_changed};
-use super::vectors::Vectors;
-use super::{Archive, ArchiveEnd, Batch, Event, MAX_ARCHIVE_SECONDS};
 use crate::config::BatchLimits;
-use crate::progress::Progress;
+use crate::model::{Archive, ArchiveEnd, Batch, Event, MAX_ARCHIVE_SECONDS};
+use crate::observe::progress::Progress;
 use crate::shutdown::Stop;
+use crate::sink::elasticsearch::vectors::Vectors;
 use crate::timestamp::now_millis;
 
 mod board;

@@ -5,14 +5,13 @@ use std::ops::ControlFlow;
 use super::shared::{Accounts, Found, Shared, keep_last};
 use super::superseded::Event;
 use super::{Out, Workers, end_by};
+use crate::model::{AccountDeletion, Deletion, MAX_ID_BYTES, Post};
+use crate::model::{Action, ActionKind, ArchiveEnd, DeadLetter, Reasons, Version};
 use crate::pipeline::archive::{ArchiveError, Database, Row};
-use crate::pipeline::decode::{
-    AccountDeletion, Deletion, EmbeddingDecoder, MAX_ID_BYTES, Post, Rejection, SkipReason, Verdict, classify,
-};
-use crate::pipeline::encode::document::{write_account_tombstone, write_post, write_tombstone};
+use crate::pipeline::decode::{EmbeddingDecoder, Rejection, SkipReason, Verdict, classify};
 use crate::pipeline::outlet::Outlet;
-use crate::pipeline::vectors::Sample;
-use crate::pipeline::{Action, ActionKind, ArchiveEnd, DeadLetter, Reasons, Version};
+use crate::sink::elasticsearch::encode::document::{write_account_tombstone, write_post, write_tombstone};
+use crate::sink::elasticsearch::vectors::Sample;
 use crate::timestamp::now_millis;
 
 /// Dead letters that a reader holds at most. An archive of some MB may hold millions of rows to reject.

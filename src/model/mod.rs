@@ -1,0 +1,15 @@
+//! What passes between the stages: archives, documents, batches of bulk actions, and what has become of rows.
+//!
+//! Plain data. Nothing here reads, writes or waits.
+
+mod archive;
+mod document;
+mod message;
+mod tally;
+mod version;
+
+pub use archive::*;
+pub use document::*;
+pub use message::*;
+pub use tally::*;
+pub use version::*;

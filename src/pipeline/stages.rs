@@ -1,0 +1,37 @@
+//! Builds the stages behind the workers, owns both channels, and joins what it started.
+
+use std::thread;
+
+use crossbeam_channel::{Sender, bounded};
+
+use crate::config::Config;
+use crate::model::{Batch, Event};
+use crate::pipeline::buffers::Buffers;
+use crate::pipeline::ledger::Ledger;
+use crate::pipeline::sender;
+use crate::sink::Deliver;
+
+/// Batches that wait for each sender: enough that none of them waits for a worker, few enough to bound memory.
+const BATCHES_PER_SENDER: usize = 2;
+
+/// Runs the stages behind `produce`, which hands batches on and drops its ends of the channels when it is done.
+/// Returns when the ledger has heard of every batch.
+pub fn stages(
+    config: &Config,
+    deliver: &dyn Deliver,
+    ledger: Ledger<'_>,
+    produce: impl FnOnce(Sender<Batch>, Sender<Event>, &Buffers) + Send,
+) {
+    let (batch_sender, batches) = bounded(config.senders * BATCHES_PER_SENDER);
+    let (event_sender, events) = bounded(config.senders + config.workers);
+    let buffers = &Buffers::new(config.senders * (BATCHES_PER_SENDER + 1) + config.workers);
+    thread::scope(|scope| {
+        for _ in 0..config.senders {
+            let (batches, events) = (batches.clone(), event_sender.clone());
+            scope.spawn(move || sender::run(deliver, batches, events, buffers));
+        }
+        drop(batches);
+        scope.spawn(move || produce(batch_sender, event_sender, buffers));
+        ledger.run(&events);
+    });
+}
