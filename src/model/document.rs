@@ -91,3 +91,30 @@ impl Dropped {
         .flat_map(|(name, times)| (0..times).map(move |_| name))
     }
 }
+
+/// The tombstone of a post or of an account.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tombstone<'a> {
+    /// The URI of the post; of an account that of its repository, `at://DID` (AT Protocol, "AT URI scheme").
+    pub at_uri: Cow<'a, str>,
+    /// The DID of the author, `""` where it is not known.
+    pub author_did: Cow<'a, str>,
+    /// When it was deleted, milliseconds since 1970.
+    pub deleted_at: i64,
+}
+
+/// The document of an action, for a sink to write.
+#[derive(Clone, Copy, Debug)]
+pub enum Document<'a> {
+    /// A post.
+    Post {
+        /// Its fields.
+        post: &'a Post<'a>,
+        /// Its vectors.
+        embeddings: &'a Embeddings<'a>,
+    },
+    /// A tombstone.
+    Tombstone(&'a Tombstone<'a>),
+    /// A document that was refused before, as it stands in the dead-letter file: JSON on one line.
+    Replayed(&'a str),
+}

@@ -33,3 +33,31 @@ pub mod buffers;
 // The threads of the stages, and the channels between them.
 
 pub mod stages;
+
+#[cfg(test)]
+mod tests {
+    //! What the tests of several stages share.
+
+    use crate::exit::Failure;
+    use crate::model::{Action, Batch, Document, Outcomes};
+    use crate::sink::Sink;
+    use crate::sink::elasticsearch::encode::VectorEncoding;
+    use crate::sink::elasticsearch::encode::document::write_action;
+
+    /// Takes documents in and tells nothing of them.
+    pub(super) struct NullSink;
+
+    impl Sink for NullSink {
+        fn encode(&self, body: &mut Vec<u8>, action: &Action, document: &Document<'_>) {
+            write_action(body, action, document, VectorEncoding::Array, 0);
+        }
+
+        fn deliver(&self, _: &Batch) -> Outcomes {
+            Outcomes::default()
+        }
+
+        fn make_durable(&self) -> Result<(), Failure> {
+            Ok(())
+        }
+    }
+}

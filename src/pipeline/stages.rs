@@ -9,7 +9,7 @@ use crate::model::{Batch, Event};
 use crate::pipeline::buffers::Buffers;
 use crate::pipeline::ledger::Ledger;
 use crate::pipeline::sender;
-use crate::sink::Deliver;
+use crate::sink::Sink;
 
 /// Batches that wait for each sender: enough that none of them waits for a worker, few enough to bound memory.
 const BATCHES_PER_SENDER: usize = 2;
@@ -18,7 +18,7 @@ const BATCHES_PER_SENDER: usize = 2;
 /// Returns when the ledger has heard of every batch.
 pub fn stages(
     config: &Config,
-    deliver: &dyn Deliver,
+    sink: &dyn Sink,
     ledger: Ledger<'_>,
     produce: impl FnOnce(Sender<Batch>, Sender<Event>, &Buffers) + Send,
 ) {
@@ -28,7 +28,7 @@ pub fn stages(
     thread::scope(|scope| {
         for _ in 0..config.senders {
             let (batches, events) = (batches.clone(), event_sender.clone());
-            scope.spawn(move || sender::run(deliver, batches, events, buffers));
+            scope.spawn(move || sender::run(sink, batches, events, buffers));
         }
         drop(batches);
         scope.spawn(move || produce(batch_sender, event_sender, buffers));

@@ -18,13 +18,11 @@ use crate::pipeline::source::Source;
 use crate::pipeline::stages::stages;
 use crate::pipeline::worker::Workers;
 use crate::shutdown::StopReason;
-use crate::sink::Deliver;
-use crate::sink::elasticsearch::bulk::Bulk;
+use crate::sink::Sink;
 use crate::sink::elasticsearch::encode::VectorEncoding;
 use crate::sink::elasticsearch::load_settings::LoadSettings;
 use crate::sink::elasticsearch::server::Server;
-use crate::sink::elasticsearch::vectors::{Prover, Vectors};
-use crate::sink::ndjson::DryRun;
+use crate::sink::ndjson::Ndjson;
 
 /// In spool mode a broken file is not judged before it has been unchanged for this long: the copying may have
 /// paused.
@@ -62,14 +60,11 @@ impl Run<'_> {
         mut selection: Selection,
     ) -> Result<(), Failure> {
         let pool = self.pool()?;
-        let throttle = self.throttle();
-        let bulk = self.bulk(server, &throttle);
-        let vectors = self.vectors(server, &bulk);
-        let make_durable = || server.make_durable(self.stop);
+        let sink = self.sink(server);
         loop {
             let dead_letters = self.dead_letters();
-            let ledger = Ledger::new(Some(&mut state), dead_letters, &make_durable, self.progress, self.stop);
-            let taken_up = self.take_up(&looks.source, &selection, &pool, &vectors, &bulk, ledger);
+            let ledger = Ledger::new(Some(&mut state), dead_letters, &sink, self.progress, self.stop);
+            let taken_up = self.take_up(&looks.source, &selection, &pool, &sink, ledger);
             self.progress.passed();
             self.monitor.publish();
             taken_up?;
@@ -100,21 +95,6 @@ impl Run<'_> {
         None
     }
 
-    /// How vectors are written; where that is to be found out, by sending with `bulk`.
-    fn vectors<'s>(&self, server: &'s Server, bulk: &'s Bulk<'s>) -> Vectors<'s> {
-        match (self.config.vectors, &server.dense_vectors) {
-            (VectorChoice::Array, _) => Vectors::Decided(VectorEncoding::Array),
-            (VectorChoice::Base64, _) => Vectors::Decided(VectorEncoding::Base64),
-            (VectorChoice::Auto, Some(index)) => Vectors::Auto(Prover::new(bulk, index)),
-            (VectorChoice::Auto, None) => {
-                log::info!(
-                    "vectors are sent as arrays: the mapping of posts has them not all as dense_vector"
-                );
-                Vectors::Decided(VectorEncoding::Array)
-            }
-        }
-    }
-
     /// Puts the index settings back, whatever has ended the load. A failure to do so is the run's, unless that has
     /// another reason to end; it is logged in any case.
     fn end_load(&self, load_settings: LoadSettings) {
@@ -132,15 +112,14 @@ impl Run<'_> {
         let selection = self.look(&mut looks, &state)?;
         let pool = self.pool()?;
         let output = output.map(open).transpose()?.map(Mutex::new);
-        let dry_run = DryRun { output, stop: self.stop };
-        let ledger = Ledger::new(None, self.dead_letters(), &|| Ok(()), self.progress, self.stop);
-        // There is no server that could be tried.
-        let vectors = Vectors::Decided(match self.config.vectors {
+        let vectors = match self.config.vectors {
             VectorChoice::Base64 => VectorEncoding::Base64,
             VectorChoice::Auto | VectorChoice::Array => VectorEncoding::Array,
-        });
-        let taken_up = self.take_up(&looks.source, &selection, &pool, &vectors, &dry_run, ledger);
-        dry_run.finish();
+        };
+        let sink = Ndjson { vectors, output, stop: self.stop };
+        let ledger = Ledger::new(None, self.dead_letters(), &sink, self.progress, self.stop);
+        let taken_up = self.take_up(&looks.source, &selection, &pool, &sink, ledger);
+        sink.finish();
         taken_up
     }
 
@@ -174,18 +153,17 @@ impl Run<'_> {
         source: &Source,
         selection: &Selection,
         pool: &ThreadPool,
-        vectors: &Vectors<'_>,
-        deliver: &dyn Deliver,
+        sink: &dyn Sink,
         ledger: Ledger<'_>,
     ) -> Result<(), Failure> {
         let config = self.config;
         let mut handed_out = Ok(());
-        stages(config, deliver, ledger, |batches, events, buffers| {
+        stages(config, sink, ledger, |batches, events, buffers| {
             let workers = Workers {
                 pool,
                 progress: self.progress,
                 limits: config.batch,
-                vectors,
+                sink,
                 account_deletions: config.account_deletions,
                 buffers,
                 unchanged: self.judges_late(source).then_some(UNCHANGED_BEFORE_JUDGED),

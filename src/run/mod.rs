@@ -1,7 +1,6 @@
 //! A run from its start to its summary.
 
 use std::io::{self, Write};
-use std::sync::Arc;
 
 use crate::config::{Config, LogFormat, Task};
 use crate::exit::{ExitCode, Failure};
@@ -10,10 +9,8 @@ use crate::observe::monitor::Monitor;
 use crate::observe::progress::{Figures, Progress};
 use crate::observe::report::{Summary, exit_code};
 use crate::pipeline::ledger::dead_letters::DeadLetterFile;
-use crate::retry::patience::Retries;
-use crate::retry::throttle::Throttle;
 use crate::shutdown::{Stop, StopReason};
-use crate::sink::elasticsearch::bulk::{Bulk, Notices};
+use crate::sink::elasticsearch::Elasticsearch;
 use crate::sink::elasticsearch::server::Server;
 
 pub mod check;
@@ -101,25 +98,10 @@ struct Run<'r> {
 }
 
 impl Run<'_> {
-    /// The senders' view of a server that has passed preflight.
-    fn throttle(&self) -> Arc<Throttle> {
-        let throttle =
-            Arc::new(Throttle::new(self.config.senders, self.stop.clone(), self.config.retry_budget));
-        self.progress.connected(throttle.clone());
-        throttle
-    }
-
-    fn bulk<'s>(&'s self, server: &'s Server, throttle: &'s Throttle) -> Bulk<'s> {
-        Bulk {
-            client: &server.client,
-            throttle,
-            stop: self.stop,
-            targets: &server.targets,
-            limits: self.config.batch,
-            retries: Retries::shared(self.stop, self.config.retry_budget, throttle),
-            counters: &self.progress.requests,
-            notices: Notices::default(),
-        }
+    /// A server that has passed preflight, as the place where documents go.
+    fn sink<'s>(&'s self, server: &'s Server) -> Elasticsearch<'s> {
+        self.progress.connected(server.throttle.clone());
+        Elasticsearch::new(server, self.config, self.stop, &self.progress.requests)
     }
 
     fn dead_letters(&self) -> Option<DeadLetterFile> {

@@ -29,15 +29,14 @@ impl Run<'_> {
             )));
         }
         let server = Server::connect(settings, self.config, self.stop)?;
-        let throttle = self.throttle();
-        let bulk = self.bulk(&server, &throttle);
-        let make_durable = || server.make_durable(self.stop);
-        let ledger = Ledger::new(None, self.dead_letters(), &make_durable, self.progress, self.stop);
+        let sink = self.sink(&server);
+        let ledger = Ledger::new(None, self.dead_letters(), &sink, self.progress, self.stop);
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let file = Arc::new(Archive { name, path: path.to_owned(), seconds: None, bytes: 0, modified_ns: 0 });
         let (limits, account_deletions, stop) = (self.config.batch, self.config.account_deletions, self.stop);
-        stages(self.config, &bulk, ledger, |batches, events, buffers| {
-            Replay { file, limits, buffers, account_deletions, stop }.run(lines, batches, events);
+        stages(self.config, &sink, ledger, |batches, events, buffers| {
+            Replay { file, sink: &sink, limits, buffers, account_deletions, stop }
+                .run(lines, batches, events);
         });
         Ok(())
     }

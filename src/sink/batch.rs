@@ -27,11 +27,11 @@ impl Batcher {
     pub fn push(
         &mut self,
         action: Action,
-        write: impl FnOnce(&mut Vec<u8>),
+        write: impl FnOnce(&mut Vec<u8>, &Action),
         spare: impl FnOnce() -> Vec<u8>,
     ) -> Option<Batch> {
         let start = self.body.len();
-        write(&mut self.body);
+        write(&mut self.body, &action);
         let end = self.body.len();
         if end > self.limits.bytes && start > 0 {
             let without_room = self.body.split_off(start);
@@ -81,7 +81,7 @@ mod tests {
         let mut batcher = Batcher::new(archive(), limits, b"left over".to_vec());
         let mut batches = Vec::new();
         for (row_id, &size) in sizes.iter().enumerate() {
-            let write = |body: &mut Vec<u8>| body.resize(body.len() + size, row_id as u8);
+            let write = |body: &mut Vec<u8>, _: &Action| body.resize(body.len() + size, row_id as u8);
             let spare = || b"spare".to_vec();
             batches.extend(batcher.push(action(row_id as i64), write, spare));
         }
@@ -92,9 +92,9 @@ mod tests {
     #[test]
     fn half_a_document_is_not_sent() {
         let mut batcher = Batcher::new(archive(), BatchLimits { docs: 10, bytes: 100 }, Vec::new());
-        assert!(batcher.push(action(1), |body| body.extend_from_slice(b"whole\n"), Vec::new).is_none());
+        assert!(batcher.push(action(1), |body, _| body.extend_from_slice(b"whole\n"), Vec::new).is_none());
         let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            let half = |body: &mut Vec<u8>| {
+            let half = |body: &mut Vec<u8>, _: &Action| {
                 body.extend_from_slice(b"ha");
                 panic!("in the middle of a document");
             };

@@ -1,28 +1,32 @@
-//! Delivery of a dry run: to a file, or nowhere.
+//! The sink of a dry run: bulk NDJSON into a file, or nowhere.
 
 use std::io::Write;
 use std::sync::{Mutex, PoisonError};
 
 use crate::exit::Failure;
-use crate::model::{ActionKind, Batch, Outcomes};
+use crate::model::{Action, ActionKind, Batch, Document, Outcomes};
 use crate::shutdown::Stop;
-use crate::sink::Deliver;
+use crate::sink::Sink;
 use crate::sink::elasticsearch::POSTS;
-use crate::sink::elasticsearch::encode::document::write_delete;
+use crate::sink::elasticsearch::encode::VectorEncoding;
+use crate::sink::elasticsearch::encode::document::{write_action, write_delete};
+use crate::timestamp::now_millis;
 
 /// Counts what would be sent, and writes it to `output` as bulk NDJSON.
 ///
 /// The delete from `posts` stands right behind its tombstone. Versions make the order of lines irrelevant, so the
 /// file can be sent as it is. Of the deletion of an account only its tombstone is written: which posts it has is
 /// known to a server alone.
-pub struct DryRun<'r> {
+pub struct Ndjson<'r> {
+    /// How vectors are written: there is no server that could be tried.
+    pub vectors: VectorEncoding,
     /// Where the NDJSON goes, if anywhere.
     pub output: Option<Mutex<Box<dyn Write + Send + 'r>>>,
     /// Told when the output cannot be written.
     pub stop: &'r Stop,
 }
 
-impl DryRun<'_> {
+impl Ndjson<'_> {
     /// Writes out what is still buffered.
     pub fn finish(self) {
         let Some(output) = self.output else { return };
@@ -33,7 +37,11 @@ impl DryRun<'_> {
     }
 }
 
-impl Deliver for DryRun<'_> {
+impl Sink for Ndjson<'_> {
+    fn encode(&self, body: &mut Vec<u8>, action: &Action, document: &Document<'_>) {
+        write_action(body, action, document, self.vectors, now_millis());
+    }
+
     fn deliver(&self, batch: &Batch) -> Outcomes {
         let mut outcomes = Outcomes::default();
         if let Some(output) = &self.output {
@@ -51,6 +59,10 @@ impl Deliver for DryRun<'_> {
             }
         }
         outcomes
+    }
+
+    fn make_durable(&self) -> Result<(), Failure> {
+        Ok(())
     }
 }
 

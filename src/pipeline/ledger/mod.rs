@@ -13,6 +13,7 @@ use crate::exit::Failure;
 use crate::model::{Event, Outcomes, Tally};
 use crate::observe::progress::Progress;
 use crate::shutdown::Stop;
+use crate::sink::Sink;
 
 pub mod dead_letters;
 pub mod state_file;
@@ -31,8 +32,8 @@ pub struct Ledger<'r> {
     state: Option<&'r mut StateFile>,
     /// Where rejected rows go. None: nowhere.
     dead_letters: Option<DeadLetterFile>,
-    /// Makes what Elasticsearch confirmed durable, before it is marked.
-    make_durable: &'r (dyn Fn() -> Result<(), Failure> + 'r),
+    /// Makes what it confirmed durable, before it is marked.
+    sink: &'r dyn Sink,
     /// Where everything is counted.
     progress: &'r Progress,
     /// Told when something cannot be written.
@@ -48,11 +49,11 @@ impl<'r> Ledger<'r> {
     pub fn new(
         state: Option<&'r mut StateFile>,
         dead_letters: Option<DeadLetterFile>,
-        make_durable: &'r (dyn Fn() -> Result<(), Failure> + 'r),
+        sink: &'r dyn Sink,
         progress: &'r Progress,
         stop: &'r Stop,
     ) -> Self {
-        Self { state, dead_letters, make_durable, progress, stop, failed: None }
+        Self { state, dead_letters, sink, progress, stop, failed: None }
     }
 
     /// Takes events in until the channel closes.
@@ -139,7 +140,7 @@ impl<'r> Ledger<'r> {
         if let Some(file) = &mut self.dead_letters {
             file.sync().map_err(|error| cannot_write("the dead-letter file", file.path(), &error))?;
         }
-        (self.make_durable)()?;
+        self.sink.make_durable()?;
         let Some(state) = &mut self.state else { return Ok(()) };
         for archive in finished {
             match &archive.fate {

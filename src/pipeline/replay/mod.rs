@@ -13,10 +13,9 @@ use super::buffers::Buffers;
 use super::outlet::Outlet;
 use crate::config::BatchLimits;
 use crate::exit::Failure;
-use crate::model::{Action, ActionKind, Archive, ArchiveEnd, Batch, DeadLetter, Event, Reasons};
+use crate::model::{Action, ActionKind, Archive, ArchiveEnd, Batch, DeadLetter, Document, Event, Reasons};
 use crate::shutdown::Stop;
-use crate::sink::elasticsearch::encode::document::write_index;
-use crate::sink::elasticsearch::schema::index_of;
+use crate::sink::Sink;
 
 pub mod dead_letters;
 
@@ -30,6 +29,8 @@ const KEPT_BYTES: usize = 1 << 20;
 pub struct Replay<'r> {
     /// The dead-letter file, as an archive.
     pub file: Arc<Archive>,
+    /// Writes documents.
+    pub sink: &'r dyn Sink,
     /// Limits of one batch.
     pub limits: BatchLimits,
     /// Spent batch bodies.
@@ -46,7 +47,7 @@ impl Replay<'_> {
     pub fn run(&self, mut lines: Lines<impl BufRead>, batches: Sender<Batch>, events: Sender<Event>) {
         let mut reading = Reading {
             replay: self,
-            outlet: Outlet::new(&self.file, self.limits, &batches, &events, self.buffers),
+            outlet: Outlet::new(&self.file, self.sink, self.limits, &batches, &events, self.buffers),
             origin: "".into(),
         };
         let end = reading.read(&mut lines);
@@ -105,15 +106,10 @@ impl Reading<'_> {
         if *self.origin != *archive {
             self.origin = archive.into();
         }
-        let write = |body: &mut Vec<u8>, version| {
-            write_index(body, index_of(kind), &id, version);
-            body.extend_from_slice(document.get().as_bytes());
-            body.push(b'\n');
-        };
         let (id, origin) = (id.as_str().into(), Some(self.origin.clone()));
         let author = author.filter(|_| self.replay.account_deletions).map(String::into_boxed_str);
         let action = Action { kind, row_id, origin, version, id, author, lines: 0..0 };
-        self.outlet.push(action, write);
+        self.outlet.push(action, &Document::Replayed(document.get()));
     }
 
     /// Counts a line that cannot be replayed, and keeps it. One that is too long to be held stays in the replayed
@@ -155,6 +151,7 @@ mod tests {
 
     use super::*;
     use crate::model::Outcomes;
+    use crate::pipeline::tests::NullSink;
     use crate::shutdown::StopReason;
 
     /// A line as the ledger writes it.
@@ -184,7 +181,8 @@ mod tests {
         let buffers = &Buffers::new(1);
         let (batch_sender, batches) = unbounded();
         let (event_sender, events) = unbounded();
-        let replay = Replay { file: Arc::new(file), limits, buffers, account_deletions: false, stop };
+        let replay =
+            Replay { file: Arc::new(file), sink: &NullSink, limits, buffers, account_deletions: false, stop };
         replay.run(Lines::new(reader, longest), batch_sender, event_sender);
         let batches: Vec<Batch> = batches.iter().collect();
         let mut chunks = Vec::new();

@@ -23,7 +23,7 @@ use crate::config::BatchLimits;
 use crate::model::{Archive, ArchiveEnd, Batch, Event, MAX_ARCHIVE_SECONDS};
 use crate::observe::progress::Progress;
 use crate::shutdown::Stop;
-use crate::sink::elasticsearch::vectors::Vectors;
+use crate::sink::Sink;
 use crate::timestamp::now_millis;
 
 mod board;
@@ -39,8 +39,8 @@ pub struct Workers<'r> {
     pub progress: &'r Progress,
     /// Limits of one batch.
     pub limits: BatchLimits,
-    /// How vectors are written.
-    pub vectors: &'r Vectors<'r>,
+    /// Writes documents.
+    pub sink: &'r dyn Sink,
     /// The deletion of an account means that of all its posts; else it is skipped.
     pub account_deletions: bool,
     /// Spent batch bodies.

@@ -1,4 +1,16 @@
-//! Talking to Elasticsearch: one HTTP client, and what is checked and created before anything is sent.
+//! The sink that is Elasticsearch: everything that knows it, and nothing else does.
+//!
+//! [`server`] connects and checks, [`encode`] writes the lines of bulk requests, [`bulk`] sends them until each action
+//! has its outcome, and [`convergence`] argues why the indices are right in the end.
+
+use crate::config::{Config, VectorChoice};
+use crate::exit::Failure;
+use crate::model::{Action, Batch, Document, Outcomes};
+use crate::observe::report::RequestCounters;
+use crate::retry::patience::Retries;
+use crate::shutdown::Stop;
+use crate::sink::Sink;
+use crate::timestamp::now_millis;
 
 pub mod bulk;
 pub mod client;
@@ -15,4 +27,67 @@ pub mod schema;
 pub mod server;
 pub mod vectors;
 
+use bulk::{Bulk, Notices};
+use encode::VectorEncoding;
+use encode::document::write_action;
 pub use schema::{POSTS, TOMBSTONES};
+use server::Server;
+use vectors::{Prover, Sample, Vectors};
+
+/// A server that has passed preflight, as the place where documents go.
+pub struct Elasticsearch<'r> {
+    server: &'r Server,
+    bulk: Bulk<'r>,
+    vectors: Vectors,
+    stop: &'r Stop,
+}
+
+impl<'r> Elasticsearch<'r> {
+    /// Nothing is sent yet.
+    pub fn new(server: &'r Server, config: &Config, stop: &'r Stop, counters: &'r RequestCounters) -> Self {
+        let bulk = Bulk {
+            client: &server.client,
+            throttle: &server.throttle,
+            stop,
+            targets: &server.targets,
+            limits: config.batch,
+            retries: Retries::shared(stop, config.retry_budget, &server.throttle),
+            counters,
+            notices: Notices::default(),
+        };
+        Self { server, bulk, vectors: vectors(config.vectors, server), stop }
+    }
+}
+
+impl Sink for Elasticsearch<'_> {
+    fn encode(&self, body: &mut Vec<u8>, action: &Action, document: &Document<'_>) {
+        let vectors = match document {
+            Document::Post { post, embeddings } => {
+                self.vectors.encoding(&Sample { version: action.version, post, embeddings }, &self.bulk)
+            }
+            Document::Tombstone(_) | Document::Replayed(_) => VectorEncoding::Array,
+        };
+        write_action(body, action, document, vectors, now_millis());
+    }
+
+    fn deliver(&self, batch: &Batch) -> Outcomes {
+        self.bulk.deliver(batch)
+    }
+
+    fn make_durable(&self) -> Result<(), Failure> {
+        self.server.make_durable(self.stop)
+    }
+}
+
+/// How vectors are written.
+fn vectors(choice: VectorChoice, server: &Server) -> Vectors {
+    match (choice, &server.dense_vectors) {
+        (VectorChoice::Array, _) => Vectors::Decided(VectorEncoding::Array),
+        (VectorChoice::Base64, _) => Vectors::Decided(VectorEncoding::Base64),
+        (VectorChoice::Auto, Some(index)) => Vectors::Auto(Prover::new(index.clone())),
+        (VectorChoice::Auto, None) => {
+            log::info!("vectors are sent as arrays: the mapping of posts has them not all as dense_vector");
+            Vectors::Decided(VectorEncoding::Array)
+        }
+    }
+}

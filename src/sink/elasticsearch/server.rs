@@ -1,5 +1,6 @@
 //! A connection to Elasticsearch that has passed preflight.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -9,6 +10,7 @@ use crate::exit::{ExitCode, Failure};
 use crate::finding::{Check, Status};
 use crate::http::url::is_loopback;
 use crate::retry::patience::Retries;
+use crate::retry::throttle::Throttle;
 use crate::shutdown::Stop;
 use crate::sink::elasticsearch::bulk::Targets;
 use crate::sink::elasticsearch::client::{Client, ContentType, Limits};
@@ -23,6 +25,8 @@ use crate::sink::elasticsearch::{POSTS, TOMBSTONES};
 pub struct Server {
     /// The client shared by all senders.
     pub client: Client,
+    /// The server's health as all senders see it.
+    pub throttle: Arc<Throttle>,
     /// What the preflight learnt of the indices.
     pub targets: Targets,
     /// What the preflight checked, in order.
@@ -66,7 +70,8 @@ impl Server {
             delete_from: one_or_each(posts.indices, POSTS),
             look_up_in: one_or_each(tombstones.indices, TOMBSTONES),
         };
-        Ok(Self { client, targets, checks, dense_vectors, loaded, unsynced, budget })
+        let throttle = Arc::new(Throttle::new(config.senders, stop.clone(), budget));
+        Ok(Self { client, throttle, targets, checks, dense_vectors, loaded, unsynced, budget })
     }
 
     /// Puts back what a killed run has left changed; then, where asked for, sets what a first load wants.

@@ -11,18 +11,20 @@
 //! again.
 //! A worker waits for the server meanwhile, and so do those that need the answer: a few round trips in a run.
 
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use serde_json::{Value, json};
 
 use super::bulk::Bulk;
 use super::encode::VectorEncoding;
-use super::encode::document::write_post;
+use super::encode::document::write_action;
 use crate::http::TransportError;
-use crate::model::{Action, ActionKind, Archive, Batch, Embeddings, Outcomes, Post, Vector, Version};
-use crate::sink::Deliver;
+use crate::model::{
+    Action, ActionKind, Archive, Batch, Document, Embeddings, Outcomes, Post, Vector, Version,
+};
 use crate::sink::elasticsearch::client::{ContentType, Reply};
-use crate::sink::elasticsearch::schema::VECTOR_FIELDS;
+use crate::sink::elasticsearch::schema::VECTORS;
 use crate::timestamp::now_millis;
 
 /// Posts that are tried before the server is taken for one that reads arrays only.
@@ -38,19 +40,15 @@ const READ_BACK: &str = "/_mget?_source_includes=embeddings&_source_exclude_vect
 const ROUNDING: f32 = 1e-6;
 
 /// How the vectors of posts are written.
-pub enum Vectors<'r> {
+pub enum Vectors {
     /// The same way in all posts.
     Decided(VectorEncoding),
     /// As base64 from the post on that proves that the server reads it so.
-    Auto(Prover<'r>),
+    Auto(Prover),
 }
 
 /// A post that is about to be encoded.
 pub struct Sample<'a> {
-    /// The archive that it comes from.
-    pub archive: &'a Arc<Archive>,
-    /// Its row id.
-    pub row_id: i64,
     /// The place of its event in the order.
     pub version: Version,
     /// The post.
@@ -60,9 +58,8 @@ pub struct Sample<'a> {
 }
 
 /// Finds out, once for all workers, whether the server reads vectors as base64.
-pub struct Prover<'r> {
-    bulk: &'r Bulk<'r>,
-    index: &'r str,
+pub struct Prover {
+    index: String,
     decided: OnceLock<VectorEncoding>,
     /// Posts tried so far. Held while one is tried: the other workers wait for what it shows.
     attempts: Mutex<u32>,
@@ -79,30 +76,30 @@ enum Finding {
     Nothing(String),
 }
 
-impl Vectors<'_> {
-    /// How the vectors of this post are to be written.
-    pub fn encoding(&self, sample: &Sample<'_>) -> VectorEncoding {
+impl Vectors {
+    /// How the vectors of this post are to be written; where that is to be found out, by sending with `bulk`.
+    pub fn encoding(&self, sample: &Sample<'_>, bulk: &Bulk<'_>) -> VectorEncoding {
         match self {
             Vectors::Decided(encoding) => *encoding,
-            Vectors::Auto(prover) => prover.encoding(sample),
+            Vectors::Auto(prover) => prover.encoding(sample, bulk),
         }
     }
 }
 
-impl<'r> Prover<'r> {
-    /// Nothing is known yet. Posts are sent by `bulk`, and read back from `index`, a name behind which there is a
-    /// single index, in which all vectors are `dense_vector`.
-    pub fn new(bulk: &'r Bulk<'r>, index: &'r str) -> Self {
-        Self { bulk, index, decided: OnceLock::new(), attempts: Mutex::new(0) }
+impl Prover {
+    /// Nothing is known yet. Posts are read back from `index`, a name behind which there is a single index, in which
+    /// all vectors are `dense_vector`.
+    pub fn new(index: String) -> Self {
+        Self { index, decided: OnceLock::new(), attempts: Mutex::new(0) }
     }
 
-    fn encoding(&self, sample: &Sample<'_>) -> VectorEncoding {
+    fn encoding(&self, sample: &Sample<'_>, bulk: &Bulk<'_>) -> VectorEncoding {
         if self.decided.get().is_none() && sample.is_telling() {
             let mut attempts = self.attempts.lock().unwrap_or_else(PoisonError::into_inner);
             // While this one waited, another one may have found out.
             if self.decided.get().is_none() {
                 *attempts += 1;
-                self.decide(self.attempt(sample), *attempts);
+                self.decide(self.attempt(sample, bulk), *attempts);
             }
         }
         self.decided.get().copied().unwrap_or(VectorEncoding::Array)
@@ -134,40 +131,38 @@ impl<'r> Prover<'r> {
     }
 
     /// Sends a post as base64 and looks what has come of it. What may have been misread is replaced at once.
-    fn attempt(&self, sample: &Sample<'_>) -> Finding {
-        let sent = self.send(sample, VectorEncoding::Base64);
+    fn attempt(&self, sample: &Sample<'_>, bulk: &Bulk<'_>) -> Finding {
+        let sent = send(bulk, sample, VectorEncoding::Base64);
         if sent.tally.indexed > 0 {
-            let finding = judge(self.read_back(sample), sample);
+            let finding = judge(self.read_back(sample, bulk), sample);
             if finding != Finding::Proven {
-                self.send(sample, VectorEncoding::Array);
+                send(bulk, sample, VectorEncoding::Array);
             }
             return finding;
         }
         // A post that is refused either way says nothing of the encoding.
         if let Some(refused) = sent.dead_letters.first()
-            && self.send(sample, VectorEncoding::Array).tally.indexed > 0
+            && send(bulk, sample, VectorEncoding::Array).tally.indexed > 0
         {
             return Finding::Refuted(format!("the server refuses base64 ({})", refused.error_type));
         }
         Finding::Nothing("the post was not indexed".into())
     }
 
-    fn send(&self, sample: &Sample<'_>, encoding: VectorEncoding) -> Outcomes {
-        self.bulk.deliver(&sample.batch(encoding))
-    }
-
-    fn read_back(&self, sample: &Sample<'_>) -> Result<Reply, TransportError> {
+    fn read_back(&self, sample: &Sample<'_>, bulk: &Bulk<'_>) -> Result<Reply, TransportError> {
         let body = json!({"docs": [{"_index": self.index, "_id": sample.post.at_uri}]}).to_string();
-        self.bulk.client_to_finish().post(READ_BACK, ContentType::Json, body.as_bytes())
+        bulk.client_to_finish().post(READ_BACK, ContentType::Json, body.as_bytes())
     }
+}
+
+fn send(bulk: &Bulk<'_>, sample: &Sample<'_>, encoding: VectorEncoding) -> Outcomes {
+    bulk.deliver(&sample.batch(encoding))
 }
 
 impl Sample<'_> {
     /// Its vectors, with the names of their fields.
     fn vectors(&self) -> impl Iterator<Item = (&'static str, &Vector)> {
-        let [l12, l6] = VECTOR_FIELDS;
-        let fields = [(l12, self.embeddings.all_minilm_l12_v2), (l6, self.embeddings.all_minilm_l6_v2)];
-        fields.into_iter().filter_map(|(name, vector)| Some((name, vector?)))
+        VECTORS.iter().filter_map(|field| Some((field.name, (field.read)(self.embeddings)?)))
     }
 
     /// Whether one of its vectors would be another one in the other byte order. Zeros are the same in both.
@@ -176,16 +171,17 @@ impl Sample<'_> {
         self.vectors().any(|(_, vector)| vector.iter().any(|value| !is_same(*value, swapped(value))))
     }
 
-    /// The post alone.
+    /// The post alone. Of the archive that it comes from nothing is told: its batch brings it once more.
     fn batch(&self, encoding: VectorEncoding) -> Batch {
-        let &Sample { row_id, version, post, .. } = self;
+        let &Sample { version, post, embeddings } = self;
+        let archive =
+            Archive { name: String::new(), path: PathBuf::new(), seconds: None, bytes: 0, modified_ns: 0 };
         let mut body = Vec::new();
-        write_post(&mut body, post, self.embeddings, encoding, version, now_millis());
-        let (id, lines) = (post.at_uri.into(), 0..body.len());
         // Whether the account of its author is deleted is asked when it is delivered for good.
-        let author = None;
-        let action = Action { kind: ActionKind::Post, row_id, origin: None, version, id, author, lines };
-        Batch { archive: self.archive.clone(), body, actions: vec![action] }
+        let action = Action::new(ActionKind::Post, version, post.at_uri);
+        write_action(&mut body, &action, &Document::Post { post, embeddings }, encoding, now_millis());
+        let action = Action { lines: 0..body.len(), ..action };
+        Batch { archive: Arc::new(archive), body, actions: vec![action] }
     }
 }
 

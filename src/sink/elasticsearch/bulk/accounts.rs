@@ -24,13 +24,13 @@ use super::batch_report::{BatchReport, Final};
 use super::reply::{Answer, Refusal, judge_search, judge_shards};
 use super::{Attempt, Bulk, read};
 use crate::exit::Failure;
-use crate::model::Deletion;
-use crate::model::{Action, ActionKind, Batch};
+use crate::model::{Action, ActionKind, Batch, Document, Tombstone};
 use crate::retry::throttle::Stopped;
 use crate::sink::batch::Batcher;
 use crate::sink::elasticsearch::POSTS;
 use crate::sink::elasticsearch::client::ContentType;
-use crate::sink::elasticsearch::encode::document::write_tombstone;
+use crate::sink::elasticsearch::encode::VectorEncoding;
+use crate::sink::elasticsearch::encode::document::write_action;
 use crate::timestamp::now_millis;
 
 /// Posts that a search tells at most: few enough for one answer, many enough that refreshes are rare.
@@ -108,10 +108,12 @@ impl Bulk<'_> {
         let mut batcher = Batcher::new(batch.archive.clone(), self.limits, Vec::new());
         let mut batches = Vec::new();
         for at_uri in at_uris {
-            let deletion = Deletion { at_uri, author_did: id.as_ref().into(), deleted_at: Some(deleted_at) };
-            let write =
-                |body: &mut Vec<u8>| write_tombstone(body, &deletion, deleted_at, version, now_millis());
+            let tombstone = Tombstone { at_uri: at_uri.into(), author_did: id.as_ref().into(), deleted_at };
             let action = Action::new(ActionKind::Tombstone, version, at_uri);
+            let write = |body: &mut Vec<u8>, action: &Action| {
+                let document = Document::Tombstone(&tombstone);
+                write_action(body, action, &document, VectorEncoding::Array, now_millis());
+            };
             batches.extend(batcher.push(action, write, Vec::new));
         }
         batches.extend(batcher.finish());

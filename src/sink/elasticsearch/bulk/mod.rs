@@ -26,7 +26,6 @@ use crate::observe::report::RequestCounters;
 use crate::retry::patience::Retries;
 use crate::retry::throttle::{Stopped, Throttle};
 use crate::shutdown::Stop;
-use crate::sink::Deliver;
 use crate::sink::elasticsearch::client::Client;
 use crate::sink::elasticsearch::encode::document::write_delete;
 
@@ -73,8 +72,9 @@ pub struct Bulk<'r> {
     pub notices: Notices,
 }
 
-impl Deliver for Bulk<'_> {
-    fn deliver(&self, batch: &Batch) -> Outcomes {
+impl Bulk<'_> {
+    /// Brings every action of a batch to an outcome.
+    pub fn deliver(&self, batch: &Batch) -> Outcomes {
         let mut report = BatchReport::new(batch, self.targets.delete_from.len());
         // Why the run stops is with `stop`; what it leaves undone is counted as unconfirmed.
         let _ = self

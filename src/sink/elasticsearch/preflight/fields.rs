@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::VectorMapping;
 use crate::finding::Check;
-use crate::sink::elasticsearch::schema::{VECTOR_DIMS, VECTOR_FIELDS};
+use crate::sink::elasticsearch::schema::{VECTOR_DIMS, VECTORS};
 
 const NAME: &str = "mapping";
 
@@ -102,7 +102,7 @@ pub(super) fn judge_vectors(index: &str, mappings: &Value) -> (Vec<Check>, Vecto
     let dynamic = Dynamic::of(embeddings.unwrap_or(&Value::Null), Dynamic::of(mappings, Dynamic::Guess));
     let mut checks = Vec::new();
     let mut dense = true;
-    for field in VECTOR_FIELDS {
+    for field in VECTORS.iter().map(|field| field.name) {
         let name = format!("embeddings.{field}");
         let mapped =
             embeddings.and_then(|object| property(object, field)).or_else(|| property(mappings, &name));

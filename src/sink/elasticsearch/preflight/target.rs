@@ -9,7 +9,7 @@ use super::{Needs, PreflightError, fields, privileges, settings};
 use crate::finding::{Check, Status};
 use crate::sink::elasticsearch::client::Client;
 use crate::sink::elasticsearch::mapping;
-use crate::sink::elasticsearch::schema::{POST_FIELDS, TOMBSTONE_FIELDS};
+use crate::sink::elasticsearch::schema::{POST_FIELDS, TOMBSTONE_FIELDS, names};
 use crate::sink::elasticsearch::{POSTS, TOMBSTONES};
 
 /// An index or alias that is written to.
@@ -186,8 +186,8 @@ fn judge_mapping(name: &str, write_index: &str, mappings: &Value) -> (Vec<Check>
         POSTS => fields::judge_vectors(write_index, mappings),
         _ => (Vec::new(), VectorMapping::default()),
     };
-    let sent: &[&str] = if name == TOMBSTONES { &TOMBSTONE_FIELDS } else { &POST_FIELDS };
-    checks.extend(fields::judge(write_index, mappings, sent));
+    let sent = if name == TOMBSTONES { names(TOMBSTONE_FIELDS) } else { names(POST_FIELDS) };
+    checks.extend(fields::judge(write_index, mappings, &sent));
     if checks.iter().all(|check| check.status == Status::Ok) {
         checks.push(Check::ok("mapping", format!("{write_index} takes the documents as they are sent")));
     }

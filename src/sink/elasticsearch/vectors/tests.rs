@@ -8,7 +8,6 @@ use crate::model::{DIMENSIONS, Dropped};
 const ID: &str = "at://did:plc:a/app.bsky.feed.post/b";
 
 fn with_sample<T>(l12: Option<&Vector>, l6: Option<&Vector>, f: impl FnOnce(&Sample<'_>) -> T) -> T {
-    let archive = Archive { name: "a".into(), path: "a".into(), seconds: None, bytes: 0, modified_ns: 0 };
     let post = Post {
         at_uri: ID,
         author_did: Cow::Borrowed("did:plc:a"),
@@ -20,13 +19,7 @@ fn with_sample<T>(l12: Option<&Vector>, l6: Option<&Vector>, f: impl FnOnce(&Sam
         dropped: Dropped::default(),
     };
     let embeddings = Embeddings { all_minilm_l12_v2: l12, all_minilm_l6_v2: l6, dropped: Dropped::default() };
-    f(&Sample {
-        archive: &Arc::new(archive),
-        row_id: 7,
-        version: Version::new(1, 7).unwrap(),
-        post: &post,
-        embeddings: &embeddings,
-    })
+    f(&Sample { version: Version::new(1, 7).unwrap(), post: &post, embeddings: &embeddings })
 }
 
 /// As embeddings are: values around 0, zeros among them.
