@@ -15,6 +15,14 @@ pub struct Cli {
     #[argh(option, arg_name = "local|s3")]
     pub source: Option<String>,
 
+    /// where the bucket's name goes: path, virtual (into the host's name) or auto (default)
+    #[argh(option, arg_name = "path|virtual|auto")]
+    pub s3_addressing: Option<String>,
+
+    /// do not sign requests to S3, for public buckets
+    #[argh(option, arg_name = "true|false")]
+    pub s3_anonymous: Option<bool>,
+
     /// once (default): take up what is there, then end; spool: go on looking for new archives
     #[argh(option, arg_name = "once|spool")]
     pub mode: Option<String>,

@@ -119,25 +119,44 @@ pub const GROUPS: &[Group] = &[
                 "",
                 "needed with `--source s3`: the bucket, and what the keys of archives begin with (empty: the whole bucket)",
             ),
-            variable(&["AWS_REGION"], Text("NAME"), "us-east-1", "region of the bucket"),
+            variable(
+                &["AWS_REGION", "AWS_DEFAULT_REGION"],
+                Text("NAME"),
+                "us-east-1",
+                "region of the bucket; without them that of the profile",
+            ),
             variable(
                 &["AWS_S3_ACCESS_KEY", "AWS_S3_SECRET_KEY"],
                 Text("KEY"),
                 "the AWS chain",
                 "credentials for S3; without them `AWS_ACCESS_KEY_ID` and the like, `AWS_PROFILE`, a web identity, a \
-                 container's, an instance's",
+                 container's, an instance's; with `_FILE` behind the name: a file that holds it",
             ),
+            switch("s3-anonymous", &["AWS_S3_ANONYMOUS"], "do not sign requests to S3, for public buckets"),
             variable(
                 &["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"],
                 Text("URL"),
                 "",
-                "S3-compatible server, path style",
+                "S3-compatible server, or an endpoint of AWS by its name",
+            ),
+            option(
+                "s3-addressing",
+                Words(&["path", "virtual", "auto"]),
+                &["S3_ADDRESSING"],
+                "auto",
+                "where the bucket's name goes: into the path, or into the host's name; `auto`: into the host's name on AWS",
             ),
             variable(
                 &["S3_REQUEST_PAYER"],
                 Words(&["requester", "none"]),
                 "requester",
-                "`requester`: who asks pays; `none`: who owns the bucket",
+                "`requester`: who asks pays, as far as the server takes that; `none`: who owns the bucket",
+            ),
+            variable(
+                &["AWS_CA_BUNDLE"],
+                File,
+                "",
+                "roots to trust besides the system's for S3, PEM, in place of `--ca-cert`",
             ),
             option("shard", Text("I/N"), &["SHARD"], "0/1", "take only archives whose name hashes to I of N"),
             variable(

@@ -1,6 +1,9 @@
 //! `--source s3`: what is read from a bucket, and what comes of a server that fails.
 
+mod credentials;
+mod dialects;
 mod downloads;
+mod elsewhere;
 mod instance;
 mod listing;
 mod spool;
@@ -150,11 +153,16 @@ fn a_refused_listing_ends_the_run_before_anything_is_done() {
         (403, "SignatureDoesNotMatch", 5),
         (301, "PermanentRedirect", 5),
         (404, "NoSuchBucket", 2),
-        (400, "InvalidArgument", 1),
+        (409, "InvalidBucketState", 1),
     ] {
         let (env, s3) = with(&archives());
         s3.fail(is_listing, 0, usize::MAX, Fault::Reply(error(status, code)));
-        run(ingest(&env, &s3), &s3).exits(exit).says(code).says(BUCKET);
+        let host = s3.url().replace("http://", "");
+        run(ingest(&env, &s3).var("S3_REQUEST_PAYER", "requester"), &s3)
+            .exits(exit)
+            .says(code)
+            .says(BUCKET)
+            .says(&host);
         assert_eq!(s3.requests().len(), 1);
         assert!(env.fake.bulks().is_empty());
     }
@@ -179,11 +187,28 @@ fn more_keys_without_a_token_are_an_error() {
 }
 
 #[test]
-fn two_keys_of_one_name_are_refused_by_name() {
-    let (env, s3) = with(&[]);
+fn of_two_keys_of_one_name_none_is_taken_and_the_others_are() {
+    let archives = archives();
+    let (env, s3) = with(&archives);
     s3.put("in/1/a.db.zip", "x");
     s3.put("in/2/a.db.zip", "y");
-    run(ingest(&env, &s3), &s3).exits(2).says("in/1/a.db.zip").says("in/2/a.db.zip");
+    let run = run(ingest(&env, &s3), &s3).exits(0).says("in/1/a.db.zip").says("in/2/a.db.zip");
+    run.counts(&[("archives.processed", 3), ("archives.failed", 0)]);
+    assert_holds(&env.fake, &archives);
+}
+
+#[test]
+fn nothing_found_is_told_with_what_there_is_instead() {
+    let (env, s3) = with(&archives());
+    s3.put("in/notes.txt", "x");
+    for (prefix, instead) in [
+        ("in/notes", "in/notes.txt"),
+        ("/in/", "begins with a slash"),
+        ("elsewhere/", "the bucket has \"in/mega_jetstream_20251218_000000.db.zip\""),
+    ] {
+        let run = run(ingest(&env, &s3).var("S3_SQLITE_DB_PREFIX", prefix), &s3).exits(0);
+        run.says(&format!("s3://{BUCKET}/{prefix}")).says(instead).counts(&[("archives.discovered", 0)]);
+    }
 }
 
 #[test]
@@ -398,6 +423,6 @@ fn credentials_that_stay_expired_end_the_run() {
     let (env, s3) = with(&archives());
     s3.expire_all_but("ASIAOTHER");
     let run = run(ingest(&env, &s3), &s3).exits(5).says("ExpiredToken");
-    assert_eq!(s3.requests().len(), 2, "it was tried once more");
+    assert_eq!(s3.requests().len(), 1, "there are no others");
     run.check(string(&run.summary()["source"]) == "s3", "the summary tells the source");
 }
