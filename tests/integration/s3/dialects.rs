@@ -112,6 +112,16 @@ fn characters_that_a_server_cannot_write_are_asked_for_encoded() {
 }
 
 #[test]
+fn a_key_that_a_server_can_write_in_no_way_is_left_out_by_name() {
+    let archives = archives();
+    let (env, s3) = with(&archives);
+    s3.put("in/a\u{fffd}.db.zip", "what is listed is not what it is called");
+    let run =
+        run(ingest(&env, &s3), &s3).exits(0).says("in/a\u{fffd}.db.zip").says("writes other characters");
+    run.counts(&[("archives.processed", 3), ("archives.pending", 0)]);
+}
+
+#[test]
 fn a_page_that_is_no_listing_is_named_and_not_waited_for() {
     for body in
         ["<html><title>Console</title></html>", "{\"cluster_name\":\"x\"}", "", "<ListAllMyBucketsResult/>"]

@@ -182,6 +182,7 @@ impl Pages {
                 Err(error @ GetError::Unavailable { .. }) => return Err(error),
                 Err(error) => log::debug!("the listing cannot be had encoded: {error:?}"),
             }
+            page.cannot_be_mended();
         }
         Ok(page)
     }

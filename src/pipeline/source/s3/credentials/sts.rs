@@ -90,12 +90,14 @@ fn ask_sts(
         ask(agent, request, FAR).map_err(|why| Step::Unavailable(format!("{url}: {why}")))?;
     match status {
         200 => parse_role(&body).ok_or_else(|| Step::Unavailable(format!("{url}: the reply cannot be read"))),
-        429 | 500.. => Err(Step::Unavailable(format!("{url} answers HTTP {status}"))),
+        429 | 500.. => Err(Step::Unavailable(format!("the token service {url} answers HTTP {status}"))),
         _ => match sts_error(&body).as_str() {
             code @ ("Throttling" | "ThrottlingException" | "RequestLimitExceeded") => {
-                Err(Step::Unavailable(format!("{url} answers HTTP {status} {code}")))
+                Err(Step::Unavailable(format!("the token service {url} answers HTTP {status} {code}")))
             }
-            code => Err(Step::Refused(format!("{url} answers HTTP {status} {code}").trim_end().to_owned())),
+            code => Err(Step::Refused(
+                format!("the token service {url} answers HTTP {status} {code}").trim_end().to_owned(),
+            )),
         },
     }
 }
@@ -130,21 +132,13 @@ fn parse_role(body: &[u8]) -> Option<Credentials> {
     })
 }
 
-/// The name of the error in a reply of the security token service. Its message is not passed on: it may quote the
-/// token.
+/// The name of the error in a reply, wherever it stands: servers wrap it in different elements. Its message is not
+/// passed on: it may quote the token.
 fn sts_error(body: &[u8]) -> String {
-    #[derive(Default, Deserialize)]
-    #[serde(default, rename_all = "PascalCase")]
-    struct Reply {
-        error: Named,
-    }
-    #[derive(Default, Deserialize)]
-    #[serde(default, rename_all = "PascalCase")]
-    struct Named {
-        code: String,
-    }
-    let reply: Reply = quick_xml::de::from_str(&String::from_utf8_lossy(body)).unwrap_or_default();
-    reply.error.code.chars().filter(char::is_ascii_alphanumeric).take(100).collect()
+    let text = String::from_utf8_lossy(body);
+    let code = text.split_once("<Code>").and_then(|(_, rest)| rest.split_once("</Code>"));
+    let code = code.map(|(code, _)| code).unwrap_or_default();
+    code.chars().filter(char::is_ascii_alphanumeric).take(100).collect()
 }
 
 #[cfg(test)]

@@ -144,6 +144,12 @@ fn why_not(key: &Key) -> Option<String> {
     if !has_url(&key.key) {
         return Some("no URL leads to a key with . or .. between its slashes".to_owned());
     }
+    if key.is_garbled {
+        return Some(
+            "the server writes other characters (\u{fffd}) in place of some, so that it cannot be asked for"
+                .to_owned(),
+        );
+    }
     if key.bytes.is_none() {
         return Some("the listing does not tell its size".to_owned());
     }

@@ -17,6 +17,8 @@ pub(super) struct Page {
     pub(super) next: Option<String>,
     /// Keys that are no text, or have none.
     pub(super) unreadable: usize,
+    /// Keys were written encoded.
+    is_encoded: bool,
 }
 
 /// A key as it is listed.
@@ -32,12 +34,27 @@ pub(super) struct Key {
     pub(super) storage_class: String,
     /// A copy of an archived object is at hand for a while.
     pub(super) is_restored: bool,
+    /// The server may have put other characters in place of some.
+    pub(super) is_garbled: bool,
 }
 
 impl Page {
     /// Whether the server may have put other characters in place of some that XML cannot have.
     pub(super) fn may_be_mended(&self) -> bool {
-        self.unreadable > 0 || self.keys.iter().any(|key| key.key.contains('\u{fffd}'))
+        !self.is_encoded && (self.unreadable > 0 || self.keys.iter().any(Key::may_be_garbled))
+    }
+
+    /// There is no other way to have these keys.
+    pub(super) fn cannot_be_mended(&mut self) {
+        if !self.is_encoded {
+            self.keys.iter_mut().for_each(|key| key.is_garbled = key.may_be_garbled());
+        }
+    }
+}
+
+impl Key {
+    fn may_be_garbled(&self) -> bool {
+        self.key.contains('\u{fffd}')
     }
 }
 
@@ -65,13 +82,12 @@ struct Entry {
 /// [`GetError`].
 pub(super) fn parse(host: &str, body: &[u8]) -> Result<Page, GetError> {
     let told = read(host, body)?;
-    let decode = |key: &[u8]| if told.is_encoded { url_decoded(key) } else { key.to_vec() };
     // What confirms that it encodes and does not is none of the servers' rarer mistakes.
     let is_encoded =
         told.is_encoded && told.keys.iter().flat_map(|told| &told.key).all(|key| is_url_encoded(key));
-    let mut page = Page::default();
+    let mut page = Page { is_encoded, ..Page::default() };
     for Entry { key, rest } in told.keys {
-        let key = key.map(|key| if is_encoded { decode(&key) } else { key });
+        let key = key.map(|key| if is_encoded { url_decoded(&key) } else { key });
         match key.and_then(|key| String::from_utf8(key).ok()) {
             Some(key) => page.keys.push(Key { key, ..rest }),
             None => page.unreadable += 1,

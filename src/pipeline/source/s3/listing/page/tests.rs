@@ -41,6 +41,7 @@ fn what_is_used_is_read_wherever_it_stands() {
         modified: "2025-12-18T00:00:00.000Z".into(),
         storage_class: "GLACIER".into(),
         is_restored: true,
+        is_garbled: false,
     };
     assert_eq!(page.keys, [first, Key { key: "b".into(), ..Key::default() }]);
     assert_eq!(page.next.as_deref(), Some("1/a+b=="));
