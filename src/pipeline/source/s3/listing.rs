@@ -15,6 +15,7 @@ use crate::config::s3::S3;
 use crate::exit::{ExitCode, Failure};
 use crate::http::TransportError;
 use crate::pipeline::Archive;
+use crate::pipeline::archive::is_litter;
 use crate::pipeline::source::{ARCHIVE_SUFFIX, Discovery, LeftOut, sort};
 use crate::shutdown::Stop;
 use crate::timestamp::{archive_seconds, parse_rfc3339_millis};
@@ -160,7 +161,7 @@ impl<'b> Found<'b> {
     fn take_up(&mut self, keys: Vec<Key>) -> Result<(), Failure> {
         for key in keys {
             let name = key.key.rsplit('/').next().unwrap_or_default();
-            if !name.ends_with(ARCHIVE_SUFFIX) {
+            if !name.ends_with(ARCHIVE_SUFFIX) || is_litter(key.key.as_bytes()) {
                 continue;
             }
             if !has_url(&key.key) {
