@@ -35,9 +35,9 @@ fn main() -> ExitCode {
         Ok(config) => config,
         Err(failure) => return fail(&failure),
     };
-    logging::start(config.logging, config.log_format);
+    logging::start(config.logging.enabled, config.logging.format);
     let stop = Stop::new();
-    if let Err(failure) = stop.listen_to_signals(config.mode) {
+    if let Err(failure) = stop.listen_to_signals(config.task.mode()) {
         return fail(&failure);
     }
     ExitCode::from(run(&config, &stop).number())

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
 
-use crate::config::{Config, Mode};
+use crate::config::{LogFormat, Mode, Reports};
 use crate::exit::ExitCode;
 use crate::observe::bar::Bar;
 use crate::observe::metrics::MetricsFile;
@@ -23,16 +23,17 @@ const FRAME: Duration = Duration::from_millis(200);
 
 /// Tells how a run gets on while it works.
 pub struct Monitor<'r> {
-    config: &'r Config,
+    reports: &'r Reports,
+    format: LogFormat,
     progress: &'r Progress,
     metrics: Option<MetricsFile>,
     tick: Duration,
 }
 
 impl<'r> Monitor<'r> {
-    /// Tells of `progress` what the configuration asks for.
-    pub fn new(config: &'r Config, progress: &'r Progress) -> Self {
-        Self { config, progress, metrics: MetricsFile::of(config), tick: TICK }
+    /// Tells of `progress` what is asked for.
+    pub fn new(reports: &'r Reports, format: LogFormat, progress: &'r Progress) -> Self {
+        Self { reports, format, progress, metrics: MetricsFile::of(reports), tick: TICK }
     }
 
     /// Does the run's work, and tells how it gets on until the work returns: also while a run that is asked to stop
@@ -51,8 +52,8 @@ impl<'r> Monitor<'r> {
 
     fn watch(&self, ended: &Receiver<()>) {
         self.publish();
-        let mut bar = Bar::new(self.config);
-        let ticks_per_line = match self.config.mode {
+        let mut bar = Bar::new(self.format, self.reports.shows_documents);
+        let ticks_per_line = match self.reports.mode {
             Mode::Spool => Some(TICKS_PER_SPOOL_LINE),
             // The bar tells all that the lines would.
             Mode::Once if bar.is_some() => None,
@@ -107,6 +108,7 @@ mod tests {
 
     use super::*;
     use crate::cli::Cli;
+    use crate::config::{Config, Task};
     use crate::model::{Reasons, Tally};
 
     #[test]
@@ -116,9 +118,10 @@ mod tests {
         let progress = Progress::new();
         let metrics = Some(MetricsFile::new(path.clone(), Mode::Once, true));
         let cli = Cli { dry_run: true, paths: vec![".".into()], ..Cli::default() };
-        let config = Config::resolve(cli, &|_| None).unwrap();
+        let Task::DryRun(task) = Config::resolve(cli, &|_| None).unwrap().task else { panic!("a dry run") };
         let tick = Duration::from_millis(1);
-        let monitor = Monitor { config: &config, progress: &progress, metrics, tick };
+        let monitor =
+            Monitor { reports: &task.reports, format: LogFormat::Text, progress: &progress, metrics, tick };
         let has = |text: &str| std::fs::read_to_string(&path).is_ok_and(|file| file.contains(text));
         let deadline = Instant::now() + Duration::from_secs(30);
         let seen = monitor.during(|| {

@@ -4,7 +4,6 @@ use std::thread;
 
 use crossbeam_channel::{Sender, bounded};
 
-use crate::config::Config;
 use crate::model::{Batch, Event};
 use crate::pipeline::buffers::Buffers;
 use crate::pipeline::ledger::Ledger;
@@ -15,18 +14,19 @@ use crate::sink::Sink;
 const BATCHES_PER_SENDER: usize = 2;
 
 /// Runs the stages behind `produce`, which hands batches on and drops its ends of the channels when it is done.
-/// Returns when the ledger has heard of every batch.
+/// `workers` threads make them. Returns when the ledger has heard of every batch.
 pub fn stages(
-    config: &Config,
+    senders: usize,
+    workers: usize,
     sink: &dyn Sink,
     ledger: Ledger<'_>,
     produce: impl FnOnce(Sender<Batch>, Sender<Event>, &Buffers) + Send,
 ) {
-    let (batch_sender, batches) = bounded(config.senders * BATCHES_PER_SENDER);
-    let (event_sender, events) = bounded(config.senders + config.workers);
-    let buffers = &Buffers::new(config.senders * (BATCHES_PER_SENDER + 1) + config.workers);
+    let (batch_sender, batches) = bounded(senders * BATCHES_PER_SENDER);
+    let (event_sender, events) = bounded(senders + workers);
+    let buffers = &Buffers::new(senders * (BATCHES_PER_SENDER + 1) + workers);
     thread::scope(|scope| {
-        for _ in 0..config.senders {
+        for _ in 0..senders {
             let (batches, events) = (batches.clone(), event_sender.clone());
             scope.spawn(move || sender::run(sink, batches, events, buffers));
         }

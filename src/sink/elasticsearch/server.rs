@@ -5,16 +5,16 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use crate::config::{self, Config, Task};
+use crate::config;
 use crate::exit::{ExitCode, Failure};
-use crate::finding::{Check, Status};
 use crate::http::url::is_loopback;
+use crate::observe::finding::{Check, Status};
 use crate::retry::patience::Retries;
 use crate::retry::throttle::Throttle;
 use crate::shutdown::Stop;
 use crate::sink::elasticsearch::bulk::Targets;
 use crate::sink::elasticsearch::client::{Client, ContentType, Limits};
-use crate::sink::elasticsearch::load_settings::{self, LoadSettings, LoadedIndices};
+use crate::sink::elasticsearch::load_settings::{LoadSettings, LoadedIndices};
 use crate::sink::elasticsearch::mapping::create_missing;
 use crate::sink::elasticsearch::outcome::is_unavailable;
 use crate::sink::elasticsearch::preflight::{self, Needs, Outage, PreflightError, Report, Target};
@@ -38,24 +38,32 @@ pub struct Server {
     /// Where Elasticsearch acknowledges before it syncs, so that it has to be flushed before anything is marked: the
     /// shards that the run writes to.
     unsynced: Option<Primaries>,
-    budget: Option<Duration>,
+    /// How long it is waited for while it is unavailable; None: for ever.
+    pub budget: Option<Duration>,
 }
 
 impl Server {
     /// Connects, creates missing indices if asked to, and checks all that can be checked before anything is sent.
     /// An unavailable server is waited for within the budget.
-    pub fn connect(settings: &config::Elasticsearch, config: &Config, stop: &Stop) -> Result<Self, Failure> {
+    pub fn connect(
+        settings: &config::Server,
+        senders: usize,
+        workers: usize,
+        needs: Needs,
+        stop: &Stop,
+    ) -> Result<Self, Failure> {
+        let config::Server { elasticsearch: settings, create_indices, retry_budget: budget } = settings;
+        let budget = *budget;
         insecurities(settings).iter().for_each(|text| log::warn!("{text}"));
         // Posts are sent by senders, and by workers that find out how vectors are read; the ledger flushes.
-        let idle_connections = config.senders + config.workers + 1;
+        let idle_connections = senders + workers + 1;
         let client = Client::with_limits(settings, Limits { idle_connections, ..Limits::default() })?;
-        let budget = config.retry_budget;
-        if config.create_indices {
+        if *create_indices {
             let created = insist(stop, budget, |limit| create_missing(&client.within(limit)))?;
             created.iter().for_each(|index| log::info!("created the index {index}"));
         }
         let Report { checks, posts, tombstones, unsynced } =
-            insist(stop, budget, |limit| preflight::run(&client.within(limit), needs(config)))?;
+            insist(stop, budget, |limit| preflight::run(&client.within(limit), needs))?;
         for check in &checks {
             let level = if check.status == Status::Warning { log::Level::Warn } else { log::Level::Debug };
             log::log!(level, "preflight: {check}");
@@ -70,17 +78,17 @@ impl Server {
             delete_from: one_or_each(posts.indices, POSTS),
             look_up_in: one_or_each(tombstones.indices, TOMBSTONES),
         };
-        let throttle = Arc::new(Throttle::new(config.senders, stop.clone(), budget));
+        let throttle = Arc::new(Throttle::new(senders, stop.clone(), budget));
         Ok(Self { client, throttle, targets, checks, dense_vectors, loaded, unsynced, budget })
     }
 
-    /// Puts back what a killed run has left changed; then, where asked for, sets what a first load wants.
+    /// Puts back what a killed run has left changed; then, where the load tunes them, sets what a first load wants.
     ///
     /// Whatever comes of it, [`LoadSettings::end`] has to follow.
     pub fn begin_load(
         &self,
         load_settings: &mut LoadSettings,
-        config: &Config,
+        tunes: bool,
         stop: &Stop,
     ) -> Result<(), Failure> {
         if load_settings.are_changed() {
@@ -88,7 +96,7 @@ impl Server {
             insist(stop, self.budget, |_| load_settings.put_back())?;
             load_settings.forget()?;
         }
-        if config.bulk_load_settings {
+        if tunes {
             let plan = insist(stop, self.budget, |_| load_settings.plan(&self.loaded))?;
             load_settings.record(plan)?;
             let shown = insist(stop, self.budget, |_| load_settings.apply())?;
@@ -110,18 +118,6 @@ impl Server {
              Elasticsearch may have lost what it had confirmed, so nothing is marked; run again, or set the durability \
              to request",
         ))
-    }
-}
-
-/// What the run needs of the key, beyond reading and writing documents. A replay leaves index settings alone.
-pub fn needs(config: &Config) -> Needs {
-    let left_changed = || load_settings::left_changed(&config.state_file).unwrap_or(true);
-    let is_replay = matches!(config.task, Task::Replay { .. });
-    Needs {
-        manage: !is_replay && (config.bulk_load_settings || left_changed()),
-        search_by_author: config.account_deletions,
-        // A load has made them by then.
-        create: config.create_indices && matches!(config.task, Task::Check(_)),
     }
 }
 

@@ -14,7 +14,7 @@ mod target;
 use super::client::Client;
 use super::primaries::Primaries;
 use super::{POSTS, TOMBSTONES};
-use crate::finding::{Check, Status};
+use crate::observe::finding::{Check, Status};
 
 pub use error::{Outage, PreflightError};
 use privileges::Grants;
