@@ -284,8 +284,10 @@ fn an_index_is_written_to_by_its_own_name() {
     let first = Archive::new("20251218_000000").with_all(posts("p", 3)).with(delete("never"));
     let later = Archive::new("20251219_000000").with(delete("p1"));
     let archives = [first, later];
-    env.add(&archives);
-    env.run(&[]).exits(0).counts(&[("rows.indexed", 3), ("rows.deleted", 2)]);
+    env.add(&archives[..1]);
+    env.run(&[]).exits(0).counts(&[("rows.indexed", 3), ("rows.deleted", 1)]);
+    env.add(&archives[1..]);
+    env.run(&[]).exits(0).counts(&[("rows.deleted", 1)]);
     assert_holds(&env.fake, &archives);
     let deletes = sent(&env.fake).into_iter().filter(|item| item.operation == "delete");
     let deletes: Vec<_> = deletes.map(|item| (item.id, item.version, item.if_seq_no.is_some())).collect();

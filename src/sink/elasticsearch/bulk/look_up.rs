@@ -20,6 +20,9 @@ const LOOK_UP: &str = "/_mget?_source=false&filter_path=docs._id,docs.found,docs
 /// Why a look-up has failed, with the server's `Retry-After`.
 type Failed = (Answer, Option<Duration>);
 
+/// Looks some of what is asked for up, once.
+type Ask<'a, A, T> = dyn Fn(&Client, &[A]) -> Result<Vec<T>, Failed> + 'a;
+
 /// The version of the tombstone of each post looked up, or of its author; None where there is none.
 pub(super) type Tombstones = Vec<Option<u64>>;
 
@@ -72,7 +75,7 @@ impl<'r> Bulk<'r> {
         permit: Permit<'r>,
         asked: &[A],
         patience: &mut Patience<'_>,
-        ask: &dyn Fn(&Client, &[A]) -> Result<Vec<T>, Failed>,
+        ask: &Ask<'_, A, T>,
     ) -> Result<Option<(Vec<T>, Permit<'r>)>, Stopped> {
         if asked.is_empty() {
             return Ok(Some((Vec::new(), permit)));
