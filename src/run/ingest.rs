@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use rayon::{ThreadPool, ThreadPoolBuilder};
@@ -10,8 +10,8 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 use super::looks::Looks;
 use super::{Run, needs};
 use crate::config::{Archives, DryRun, Intake, Load, Mode, Output, VectorChoice};
-use crate::exit::Failure;
-use crate::model::Selection;
+use crate::exit::{ExitCode, Failure};
+use crate::model::{Archive, Selection};
 use crate::pipeline::ledger::Ledger;
 use crate::pipeline::ledger::state_file::StateFile;
 use crate::pipeline::source::Source;
@@ -27,6 +27,9 @@ use crate::sink::ndjson::Ndjson;
 /// In spool mode a broken file is not judged before it has been unchanged for this long: the copying may have
 /// paused.
 const UNCHANGED_BEFORE_JUDGED: Duration = Duration::from_secs(60);
+
+/// What an index is written to has moved so often in a row, and each time before archives could be marked.
+const MOST_ROUNDS: u32 = 20;
 
 /// In spool mode a source that cannot be looked at is told this often.
 const TELL_EVERY: Duration = Duration::from_secs(60);
@@ -64,13 +67,22 @@ impl Run<'_> {
         let Load { archives, intake, vectors, .. } = task;
         let pool = pool(intake.workers)?;
         let sink = self.sink(server, intake.batch, *vectors);
+        let mut rounds = 0;
         loop {
             let dead_letters = self.dead_letters();
             let ledger = Ledger::new(Some(&mut state), dead_letters, &sink, self.progress, self.stop);
             let taken_up = self.take_up(intake, &looks, &selection, &pool, &sink, ledger);
             self.progress.passed();
             self.monitor.publish();
-            taken_up?;
+            let again = taken_up?;
+            rounds = if again.is_empty() { 0 } else { rounds + 1 };
+            if !again.is_empty() && !self.stop.is_requested() {
+                if rounds > MOST_ROUNDS && archives.mode == Mode::Once {
+                    return Err(moves_for_ever());
+                }
+                selection.take = again;
+                continue;
+            }
             if archives.mode == Mode::Once {
                 return Ok(());
             }
@@ -124,7 +136,7 @@ impl Run<'_> {
         let ledger = Ledger::new(None, self.dead_letters(), &sink, self.progress, self.stop);
         let taken_up = self.take_up(intake, &looks, &selection, &pool, &sink, ledger);
         sink.finish();
-        taken_up
+        taken_up.map(drop)
     }
 
     fn source(&self, archives: &Archives) -> Result<Source, Failure> {
@@ -137,8 +149,8 @@ impl Run<'_> {
         Ok(selection)
     }
 
-    /// Runs all stages until the last of the selected archives is read and delivered. An error is told after that: of
-    /// those archives that the source could not be waited for.
+    /// Runs all stages until the last of the selected archives is read and delivered. Returns those that are to be done
+    /// again. An error is told after that: of those archives that the source could not be waited for.
     fn take_up(
         &self,
         intake: &Intake,
@@ -147,10 +159,10 @@ impl Run<'_> {
         pool: &ThreadPool,
         sink: &dyn Sink,
         ledger: Ledger<'_>,
-    ) -> Result<(), Failure> {
+    ) -> Result<Vec<Arc<Archive>>, Failure> {
         let Intake { workers, senders, batch, account_deletions, spool_interval } = *intake;
         let mut handed_out = Ok(());
-        stages(senders, workers, sink, ledger, |batches, events, buffers| {
+        let again = stages(senders, workers, sink, ledger, |batches, events, buffers| {
             let stage = Workers {
                 pool,
                 progress: self.progress,
@@ -165,7 +177,7 @@ impl Run<'_> {
                 stage.run(next, batches, events);
             });
         });
-        handed_out
+        handed_out.map(|()| again)
     }
 }
 
@@ -175,6 +187,12 @@ fn pool(workers: usize) -> Result<ThreadPool, Failure> {
         .thread_name(|n| format!("worker-{n}"))
         .build()
         .map_err(|error| Failure::run(format!("cannot start {workers} workers: {error}")))
+}
+
+fn moves_for_ever() -> Failure {
+    let message = "what stands behind the names of the indices moves again and again before archives can be marked: look \
+                   at who changes the aliases, and run again";
+    Failure::new(ExitCode::Unavailable, message)
 }
 
 fn open(output: &Output) -> Result<Box<dyn Write + Send>, Failure> {

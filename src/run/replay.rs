@@ -24,7 +24,8 @@ impl Run<'_> {
         let unreadable = |error| {
             Failure::usage(format!("--replay names {}, which cannot be read: {error}", path.display()))
         };
-        let mut lines = Lines::open(path).map_err(unreadable)?;
+        let open = || Lines::open(path).map_err(unreadable);
+        let mut lines = open()?;
         // Lines that cannot be replayed are copied. A file of something else may hold secrets.
         if !lines.are_dead_letters().map_err(unreadable)? {
             return Err(Failure::usage(format!(
@@ -36,14 +37,20 @@ impl Run<'_> {
         let server = Server::connect(&task.server, *senders, READERS, needs, self.stop)?;
         // Documents are sent as they are.
         let sink = self.sink(&server, *limits, VectorChoice::Array);
-        let ledger = Ledger::new(None, self.dead_letters(), &sink, self.progress, self.stop);
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let file = Arc::new(Archive { name, path: path.to_owned(), seconds: None, bytes: 0, modified_ns: 0 });
         let (limits, account_deletions, stop) = (*limits, *account_deletions, self.stop);
-        stages(*senders, READERS, &sink, ledger, |batches, events, buffers| {
-            Replay { file, sink: &sink, limits, buffers, account_deletions, stop }
-                .run(lines, batches, events);
-        });
-        Ok(())
+        loop {
+            let ledger = Ledger::new(None, self.dead_letters(), &sink, self.progress, self.stop);
+            let file = file.clone();
+            let again = stages(*senders, READERS, &sink, ledger, |batches, events, buffers| {
+                Replay { file, sink: &sink, limits, buffers, account_deletions, stop }
+                    .run(lines, batches, events);
+            });
+            if again.is_empty() || stop.is_requested() {
+                return Ok(());
+            }
+            lines = open()?;
+        }
     }
 }

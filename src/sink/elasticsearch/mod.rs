@@ -5,7 +5,7 @@
 
 use crate::config::{BatchLimits, VectorChoice};
 use crate::exit::Failure;
-use crate::model::{Action, Batch, Document, Outcomes};
+use crate::model::{Action, Batch, Document, Generation, Outcomes};
 use crate::observe::report::RequestCounters;
 use crate::retry::patience::Retries;
 use crate::shutdown::Stop;
@@ -25,6 +25,7 @@ pub mod preflight;
 pub mod primaries;
 pub mod schema;
 pub mod server;
+pub mod targets;
 pub mod vectors;
 
 use bulk::{Bulk, Notices};
@@ -80,7 +81,7 @@ impl Sink for Elasticsearch<'_> {
         self.bulk.deliver(batch)
     }
 
-    fn make_durable(&self) -> Result<(), Failure> {
+    fn make_durable(&self) -> Result<Generation, Failure> {
         self.server.make_durable(self.stop)
     }
 }

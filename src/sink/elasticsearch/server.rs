@@ -6,19 +6,19 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use crate::config;
-use crate::exit::{ExitCode, Failure};
+use crate::exit::Failure;
 use crate::http::url::is_loopback;
+use crate::model::Generation;
 use crate::observe::finding::{Check, Status};
 use crate::retry::patience::Retries;
 use crate::retry::throttle::Throttle;
 use crate::shutdown::Stop;
-use crate::sink::elasticsearch::bulk::Targets;
 use crate::sink::elasticsearch::client::{Client, ContentType, Limits};
 use crate::sink::elasticsearch::load_settings::{LoadSettings, LoadedIndices};
 use crate::sink::elasticsearch::mapping::create_missing;
 use crate::sink::elasticsearch::outcome::is_unavailable;
 use crate::sink::elasticsearch::preflight::{self, Needs, Outage, PreflightError, Report, Target};
-use crate::sink::elasticsearch::primaries::Primaries;
+use crate::sink::elasticsearch::targets::{LiveTargets, Targets};
 use crate::sink::elasticsearch::{POSTS, TOMBSTONES};
 
 /// The server that a run writes to.
@@ -27,17 +27,14 @@ pub struct Server {
     pub client: Client,
     /// The server's health as all senders see it.
     pub throttle: Arc<Throttle>,
-    /// What the preflight learnt of the indices.
-    pub targets: Targets,
+    /// What stands behind the names of the indices.
+    pub targets: LiveTargets,
     /// What the preflight checked, in order.
     pub checks: Vec<Check>,
     /// The name of one index in which all vectors are `dense_vector`, and which posts are written to; None where
     /// they are anything else.
     pub dense_vectors: Option<String>,
     loaded: LoadedIndices,
-    /// Where Elasticsearch acknowledges before it syncs, so that it has to be flushed before anything is marked: the
-    /// shards that the run writes to.
-    unsynced: Option<Primaries>,
     /// How long it is waited for while it is unavailable; None: for ever.
     pub budget: Option<Duration>,
 }
@@ -69,17 +66,11 @@ impl Server {
             log::log!(level, "preflight: {check}");
         }
         let dense_vectors = posts.vectors.dense.then(|| single_index(&posts));
-        let is_alias = |target: &Target| !target.indices.contains(&target.name);
-        let are_aliases = is_alias(&posts) && is_alias(&tombstones);
-        let loaded = LoadedIndices { posts: posts.write_index, tombstones: tombstones.write_index };
-        let targets = Targets {
-            are_aliases,
-            gc_deletes: posts.gc_deletes,
-            delete_from: one_or_each(posts.indices, POSTS),
-            look_up_in: one_or_each(tombstones.indices, TOMBSTONES),
-        };
+        let loaded =
+            LoadedIndices { posts: posts.write_index.clone(), tombstones: tombstones.write_index.clone() };
+        let targets = LiveTargets::new(Targets { generation: 0, posts, tombstones, unsynced });
         let throttle = Arc::new(Throttle::new(senders, stop.clone(), budget));
-        Ok(Self { client, throttle, targets, checks, dense_vectors, loaded, unsynced, budget })
+        Ok(Self { client, throttle, targets, checks, dense_vectors, loaded, budget })
     }
 
     /// Puts back what a killed run has left changed; then, where the load tunes them, sets what a first load wants.
@@ -105,19 +96,15 @@ impl Server {
         Ok(())
     }
 
-    /// Brings to disk what Elasticsearch has confirmed, where its confirmation does not mean that already.
-    pub fn make_durable(&self, stop: &Stop) -> Result<(), Failure> {
-        let Some(primaries) = &self.unsynced else { return Ok(()) };
-        insist(stop, self.budget, |call| flush(&self.client.within(call)))?;
-        if insist(stop, self.budget, |call| Primaries::find(&self.client.within(call)))? == *primaries {
-            return Ok(());
+    /// Brings to disk what Elasticsearch has confirmed, where its confirmation does not mean that already, and looks
+    /// whether what it was written to is still what stands behind the names. Returns the generation that counts.
+    pub fn make_durable(&self, stop: &Stop) -> Result<Generation, Failure> {
+        let seen = self.targets.now();
+        if seen.unsynced.is_some() {
+            insist(stop, self.budget, |call| flush(&self.client.within(call)))?;
         }
-        Err(Failure::new(
-            ExitCode::Unavailable,
-            "a shard has been started anew or moved since the run began, and index.translog.durability is async: \
-             Elasticsearch may have lost what it had confirmed, so nothing is marked; run again, or set the durability \
-             to request",
-        ))
+        let look = |call| self.targets.look(&self.client.within(call), seen.generation);
+        Ok(insist(stop, self.budget, look)?.generation)
     }
 }
 
@@ -169,15 +156,10 @@ fn all_shards_flushed(body: &[u8]) -> bool {
     serde_json::from_slice::<Flushed>(body).is_ok_and(|flushed| flushed.shards.failed == 0)
 }
 
-/// Ids are unique per index only: where an alias has several, each of them is meant.
-fn one_or_each(indices: Vec<String>, alias: &str) -> Vec<String> {
-    if indices.len() > 1 { indices } else { vec![alias.to_owned()] }
-}
-
 /// The name under which documents are read that were written to the target. The alias is preferred to the index
 /// behind it, which the key may not be made for.
 fn single_index(target: &Target) -> String {
-    let name = if target.indices.len() > 1 { &target.write_index } else { &target.name };
+    let name = if target.members.len() > 1 { &target.write_index } else { &target.name };
     name.clone()
 }
 
@@ -217,11 +199,5 @@ mod tests {
         assert!(all_shards_flushed(br#"{"_shards":{"total":4,"successful":2,"failed":0}}"#));
         assert!(!all_shards_flushed(br#"{"_shards":{"total":4,"successful":1,"failed":1}}"#));
         assert!(!all_shards_flushed(b"{}"));
-    }
-
-    #[test]
-    fn an_alias_of_several_indices_means_each_of_them() {
-        assert_eq!(one_or_each(vec!["posts_v1".into()], POSTS), ["posts"]);
-        assert_eq!(one_or_each(vec!["a".into(), "b".into()], POSTS), ["a", "b"]);
     }
 }

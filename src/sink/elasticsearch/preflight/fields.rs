@@ -40,14 +40,14 @@ impl Dynamic {
 /// Judges the mapping of everything but the vectors.
 pub(super) fn judge(index: &str, mappings: &Value, fields: &[&str]) -> Vec<Check> {
     let mut checks = Vec::new();
-    if mappings.pointer("/_routing/required") == Some(&Value::Bool(true)) {
-        let text =
-            format!("{index} requires routing (_routing.required), which is not sent: make it anew without");
-        checks.push(Check::failed(NAME, text));
-    }
     checks.extend(judge_unmapped(index, mappings, fields));
     checks.extend(judge_at_uri(index, mappings));
     checks
+}
+
+/// Whether every action and look-up of a document has to carry a routing.
+pub(super) fn requires_routing(mappings: &Value) -> bool {
+    mappings.pointer("/_routing/required") == Some(&Value::Bool(true))
 }
 
 /// A strict mapping rejects every document with a field that it doesn't name.

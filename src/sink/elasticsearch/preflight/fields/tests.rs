@@ -117,7 +117,8 @@ fn a_strict_mapping_without_a_field_that_is_sent_is_refused() {
 }
 
 #[test]
-fn required_routing_is_refused() {
+fn required_routing_is_no_reason_to_refuse() {
     let mappings = json!({"_routing": {"required": true}, "properties": {"at_uri": {"type": "keyword"}}});
-    assert_eq!(statuses(&judge("posts", &mappings, &names(POST_FIELDS))), [Failed]);
+    assert!(requires_routing(&mappings) && !requires_routing(&json!({"_routing": {"required": false}})));
+    assert_eq!(judge("posts", &mappings, &names(POST_FIELDS)), []);
 }
