@@ -1,6 +1,6 @@
 //! State files.
 
-use megastream_ingest::pipeline::Archive;
+use megastream_ingest::model::Archive;
 use megastream_ingest::pipeline::ledger::state_file::{Known, StateFile};
 
 use super::harness::fuzz;

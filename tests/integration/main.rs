@@ -21,6 +21,7 @@ mod load_settings;
 mod logs;
 mod metrics;
 mod mixtures;
+mod moves;
 mod odd_archives;
 mod preflight;
 mod pressure;

@@ -13,7 +13,6 @@ mod buffers;
 #[cfg(test)]
 mod fixture;
 mod image;
-mod litter;
 mod memory;
 mod row;
 mod schema;
@@ -24,7 +23,6 @@ mod zip;
 
 pub use self::buffers::Buffers;
 pub use self::image::Image;
-pub use self::litter::is_litter;
 pub use self::row::{Field, Row};
 pub use self::schema::MAX_FIELD_BYTES;
 pub use self::sqlite::{ALL_ROWS, Database};

@@ -13,7 +13,7 @@ use ::zip::{CompressionMethod, HasZipMetadata};
 use libdeflater::{DecompressionError, Decompressor};
 
 use super::ArchiveError;
-use super::litter::is_litter;
+use crate::model::is_litter;
 
 /// What every SQLite database begins with. Source: SQLite, "Database File Format", section 1.3.1.
 const SQLITE_MAGIC: &[u8] = b"SQLite format 3\0";

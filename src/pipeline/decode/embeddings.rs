@@ -1,20 +1,9 @@
 //! The embeddings that a row's `inferences` hold.
 
-use super::Dropped;
 use super::json::{Cursor, JsonError, MaybeString};
-use super::vector::{DIMENSIONS, Vector, VectorDecoder};
+use super::vector::VectorDecoder;
+use crate::model::{DIMENSIONS, Dropped, Embeddings, Vector};
 use crate::pipeline::archive::Field;
-
-/// The embeddings of one row. Source: contract, sections 2 and 3.
-#[derive(Clone, Copy, Debug)]
-pub struct Embeddings<'s> {
-    /// The embedding `all-MiniLM-L12-v2`.
-    pub all_minilm_l12_v2: Option<&'s Vector>,
-    /// The embedding `all-MiniLM-L6-v2`.
-    pub all_minilm_l6_v2: Option<&'s Vector>,
-    /// What was there, but could not be read.
-    pub dropped: Dropped,
-}
 
 /// Decodes the embeddings of rows, one row after the other, into buffers that it keeps.
 pub struct EmbeddingDecoder {

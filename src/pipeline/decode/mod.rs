@@ -11,8 +11,8 @@ use std::str;
 
 use self::json::{JsonError, MAX_DEPTH, MaybeString, RawStr};
 use self::raw_post::{Commit, Message, RawPost, Record};
-use super::MAX_ROW_ID;
 use super::archive::{Field, MAX_FIELD_BYTES, Row};
+use crate::model::{AccountDeletion, Deletion, Dropped, MAX_ID_BYTES, MAX_ROW_ID, Post};
 use crate::timestamp;
 
 pub mod base85;
@@ -22,11 +22,8 @@ mod raw_post;
 pub mod vector;
 mod verdict;
 
-pub use self::embeddings::{EmbeddingDecoder, Embeddings};
-pub use self::vector::{DIMENSIONS, Vector};
-pub use self::verdict::{
-    AccountDeletion, Deletion, Dropped, MAX_ID_BYTES, Post, Rejection, SkipReason, Verdict,
-};
+pub use self::embeddings::EmbeddingDecoder;
+pub use self::verdict::{Rejection, SkipReason, Verdict};
 
 /// Decides what a row becomes.
 pub fn classify<'a>(row: &Row<'a>) -> Verdict<'a> {

@@ -5,12 +5,7 @@ use std::fmt;
 use libdeflater::{DecompressionError, Decompressor};
 
 use super::base85::{self, Base85Error};
-
-/// Values of an embedding.
-pub const DIMENSIONS: usize = 384;
-
-/// An embedding. Every value is finite, and so is its length, which is not 0.
-pub type Vector = [f32; DIMENSIONS];
+use crate::model::{DIMENSIONS, Vector};
 
 /// Bytes of a vector.
 const VECTOR_BYTES: usize = DIMENSIONS * size_of::<f32>();

@@ -5,14 +5,16 @@
 
 use std::io::{self, ErrorKind};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 
-use super::{Event, Outcomes, Tally};
 use crate::exit::Failure;
-use crate::progress::Progress;
+use crate::model::{Archive, Event, Outcomes, Tally};
+use crate::observe::progress::Progress;
 use crate::shutdown::Stop;
+use crate::sink::Sink;
 
 pub mod dead_letters;
 pub mod state_file;
@@ -31,8 +33,8 @@ pub struct Ledger<'r> {
     state: Option<&'r mut StateFile>,
     /// Where rejected rows go. None: nowhere.
     dead_letters: Option<DeadLetterFile>,
-    /// Makes what Elasticsearch confirmed durable, before it is marked.
-    make_durable: &'r (dyn Fn() -> Result<(), Failure> + 'r),
+    /// Makes what it confirmed durable, before it is marked.
+    sink: &'r dyn Sink,
     /// Where everything is counted.
     progress: &'r Progress,
     /// Told when something cannot be written.
@@ -40,6 +42,7 @@ pub struct Ledger<'r> {
     /// Why nothing may be marked any more. A write that failed once is never taken for done because a later one
     /// succeeds: the kernel reports a failed write-back to one fsync only, and rejected rows would be lost.
     failed: Option<Failure>,
+    again: Vec<Arc<Archive>>,
 }
 
 impl<'r> Ledger<'r> {
@@ -48,15 +51,16 @@ impl<'r> Ledger<'r> {
     pub fn new(
         state: Option<&'r mut StateFile>,
         dead_letters: Option<DeadLetterFile>,
-        make_durable: &'r (dyn Fn() -> Result<(), Failure> + 'r),
+        sink: &'r dyn Sink,
         progress: &'r Progress,
         stop: &'r Stop,
     ) -> Self {
-        Self { state, dead_letters, make_durable, progress, stop, failed: None }
+        Self { state, dead_letters, sink, progress, stop, failed: None, again: Vec::new() }
     }
 
-    /// Takes events in until the channel closes.
-    pub fn run(mut self, events: &Receiver<Event>) {
+    /// Takes events in until the channel closes. Returns the archives that are to be done again, since what they were
+    /// delivered to no longer counts.
+    pub fn run(mut self, events: &Receiver<Event>) -> Vec<Arc<Archive>> {
         let mut tracker = Tracker::default();
         let mut unmarked: Vec<Finished> = Vec::new();
         let mut mark_at: Option<Instant> = None;
@@ -79,7 +83,7 @@ impl<'r> Ledger<'r> {
                     self.mark(std::mem::take(&mut unmarked));
                     mark_at = None;
                     if end == RecvTimeoutError::Disconnected {
-                        return;
+                        return self.again;
                     }
                 }
             }
@@ -107,11 +111,11 @@ impl<'r> Ledger<'r> {
     }
 
     /// Marks finished archives, all with one save.
-    fn mark(&mut self, finished: Vec<Finished>) {
+    fn mark(&mut self, mut finished: Vec<Finished>) {
         if finished.is_empty() {
             return;
         }
-        let marked = self.try_mark(&finished);
+        let marked = self.try_mark(&mut finished);
         if let Err(failure) = &marked {
             self.fail(failure.clone());
         }
@@ -125,11 +129,12 @@ impl<'r> Ledger<'r> {
                 Fate::Processed => self.progress.processed(&archive.archive),
                 Fate::Failed(_) => self.progress.failed(&archive.archive),
                 Fate::Pending(_) => {}
+                Fate::Again => self.again.push(archive.archive),
             }
         }
     }
 
-    fn try_mark(&mut self, finished: &[Finished]) -> Result<(), Failure> {
+    fn try_mark(&mut self, finished: &mut [Finished]) -> Result<(), Failure> {
         if finished.iter().all(|archive| matches!(archive.fate, Fate::Pending(_))) {
             return Ok(());
         }
@@ -139,13 +144,18 @@ impl<'r> Ledger<'r> {
         if let Some(file) = &mut self.dead_letters {
             file.sync().map_err(|error| cannot_write("the dead-letter file", file.path(), &error))?;
         }
-        (self.make_durable)()?;
+        let present = self.sink.make_durable()?;
+        for archive in finished.iter_mut().filter(|archive| !archive.counts_for(present)) {
+            if archive.fate == Fate::Processed {
+                archive.fate = Fate::Again;
+            }
+        }
         let Some(state) = &mut self.state else { return Ok(()) };
-        for archive in finished {
+        for archive in finished.iter() {
             match &archive.fate {
                 Fate::Processed => state.mark_processed(&archive.archive, archive.tally.read),
                 Fate::Failed(error) => state.mark_failed(&archive.archive, error),
-                Fate::Pending(_) => {}
+                Fate::Pending(_) | Fate::Again => {}
             }
         }
         state.save().map_err(|error| cannot_write("the state file", state.path(), &error))
@@ -173,6 +183,9 @@ fn log_archive(name: &str, tally: &Tally, fate: &Fate) {
         Fate::Processed if tally.rejected > 0 => log::warn!(archive = name; "{name:?} is processed; {rows}"),
         Fate::Processed => log::info!(archive = name; "{name:?} is processed; {rows}"),
         Fate::Failed(reason) => log::error!(archive = name; "{name:?} failed: {reason}; {rows}"),
+        Fate::Again => {
+            log::warn!(archive = name; "{name:?} is done again: what it was written to has moved; {rows}");
+        }
         Fate::Pending(reason) => log::warn!(archive = name; "{name:?} stays pending: {reason}; {rows}"),
     }
 }

@@ -14,7 +14,7 @@ use serde_json::value::RawValue;
 
 use crate::exit::Failure;
 use crate::files::{self, real_path};
-use crate::pipeline::Archive;
+use crate::model::Archive;
 use crate::timestamp::{now_millis, write_rfc3339_millis};
 
 mod lock;

@@ -8,10 +8,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
-use super::{ARCHIVE_SUFFIX, has_archive_suffix, order};
-use crate::pipeline::Archive;
-use crate::pipeline::archive::is_litter;
-use crate::timestamp::archive_seconds;
+use super::order;
+use crate::model::{ARCHIVE_SUFFIX, Archive, archive_seconds, has_archive_suffix, is_litter};
 
 /// What was found under the paths asked for.
 #[derive(Debug, Default, PartialEq, Eq)]

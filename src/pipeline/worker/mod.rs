@@ -16,14 +16,14 @@ use self::board::Board;
 use self::reading::Reading;
 use self::shared::{Found, Shared};
 use super::archive::{self, ArchiveError, Database};
+use super::buffers::Buffers;
 use super::decode::EmbeddingDecoder;
-use super::encode::buffers::Buffers;
 use super::source::{Content, Work, has_changed};
-use super::vectors::Vectors;
-use super::{Archive, ArchiveEnd, Batch, Event, MAX_ARCHIVE_SECONDS};
 use crate::config::BatchLimits;
-use crate::progress::Progress;
+use crate::model::{Archive, ArchiveEnd, Batch, Event, MAX_ARCHIVE_SECONDS};
+use crate::observe::progress::Progress;
 use crate::shutdown::Stop;
+use crate::sink::Sink;
 use crate::timestamp::now_millis;
 
 mod board;
@@ -39,8 +39,8 @@ pub struct Workers<'r> {
     pub progress: &'r Progress,
     /// Limits of one batch.
     pub limits: BatchLimits,
-    /// How vectors are written.
-    pub vectors: &'r Vectors<'r>,
+    /// Writes documents.
+    pub sink: &'r dyn Sink,
     /// The deletion of an account means that of all its posts; else it is skipped.
     pub account_deletions: bool,
     /// Spent batch bodies.

@@ -6,8 +6,8 @@ use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::superseded::Superseded;
+use crate::model::{Archive, ArchiveEnd, Outcomes, Version};
 use crate::pipeline::archive::{ArchiveError, Database, Image};
-use crate::pipeline::{Archive, ArchiveEnd, Outcomes, Version};
 
 /// Rows of a range: some milliseconds of work, so that readers end at about the same time, far more than finding its
 /// first row costs, and enough for several batches, so that small archives are not scattered over smaller ones.
@@ -147,7 +147,7 @@ impl Shared {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pipeline::{DeadLetter, Tally};
+    use crate::model::{DeadLetter, Tally};
 
     /// An archive with so many rows, of which every reader has been given what `found` makes.
     fn shared(rows: u64, readers: usize) -> Shared {

@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use log::Level;
 
-use crate::back_off::pause_after;
 use crate::exit::{ExitCode, Failure};
+use crate::retry::back_off::pause_after;
 use crate::shutdown::Stop;
 
 /// Between two warnings on the same thing: an outage of an hour must not fill a log.

@@ -14,11 +14,10 @@ use super::{Object, address};
 use crate::config::s3::S3;
 use crate::exit::{ExitCode, Failure};
 use crate::http::TransportError;
-use crate::pipeline::Archive;
-use crate::pipeline::archive::is_litter;
-use crate::pipeline::source::{ARCHIVE_SUFFIX, Discovery, LeftOut, sort};
+use crate::model::{ARCHIVE_SUFFIX, Archive, archive_seconds, is_litter};
+use crate::pipeline::source::{Discovery, LeftOut, sort};
 use crate::shutdown::Stop;
-use crate::timestamp::{archive_seconds, parse_rfc3339_millis};
+use crate::timestamp::parse_rfc3339_millis;
 
 /// Bytes of one page at most: a thousand keys of the longest kind, encoded, have some 4 MB.
 const PAGE_BYTES: u64 = 16 << 20;

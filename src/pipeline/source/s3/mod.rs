@@ -34,7 +34,7 @@ use self::service::Service;
 use super::{Discovery, Work};
 use crate::config::s3::S3;
 use crate::exit::{ExitCode, Failure};
-use crate::pipeline::Archive;
+use crate::model::Archive;
 use crate::shutdown::Stop;
 
 /// An object as it was listed.

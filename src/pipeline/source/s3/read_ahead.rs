@@ -20,7 +20,7 @@ use super::download::{DownloadError, download};
 use super::service::Service;
 use super::{Object, Objects};
 use crate::exit::Failure;
-use crate::pipeline::Archive;
+use crate::model::Archive;
 use crate::pipeline::archive::ArchiveError;
 use crate::pipeline::source::{Content, Work};
 use crate::shutdown::Stop;
