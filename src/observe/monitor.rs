@@ -11,6 +11,7 @@ use crate::exit::ExitCode;
 use crate::observe::bar::Bar;
 use crate::observe::metrics::MetricsFile;
 use crate::observe::progress::Progress;
+use crate::shutdown::Stop;
 
 /// The metrics file is written this often, and a `once` run logs a line.
 const TICK: Duration = Duration::from_secs(10);
@@ -25,14 +26,15 @@ const FRAME: Duration = Duration::from_millis(200);
 pub struct Monitor<'r> {
     config: &'r Config,
     progress: &'r Progress,
+    stop: &'r Stop,
     metrics: Option<MetricsFile>,
     tick: Duration,
 }
 
 impl<'r> Monitor<'r> {
-    /// Tells of `progress` what the configuration asks for.
-    pub fn new(config: &'r Config, progress: &'r Progress) -> Self {
-        Self { config, progress, metrics: MetricsFile::of(config), tick: TICK }
+    /// Tells of `progress` what the configuration asks for. A panic on the way is told `stop`.
+    pub fn new(config: &'r Config, progress: &'r Progress, stop: &'r Stop) -> Self {
+        Self { config, progress, stop, metrics: MetricsFile::of(config), tick: TICK }
     }
 
     /// Does the run's work, and tells how it gets on until the work returns: also while a run that is asked to stop
@@ -44,7 +46,7 @@ impl<'r> Monitor<'r> {
         thread::scope(|scope| {
             // The sending end is dropped, and the thread ends, even if the work panics.
             let (_end, ended) = bounded(0);
-            scope.spawn(move || self.watch(&ended));
+            scope.spawn(move || self.stop.guard("the monitor", || self.watch(&ended)));
             work()
         })
     }
@@ -118,7 +120,8 @@ mod tests {
         let cli = Cli { dry_run: true, paths: vec![".".into()], ..Cli::default() };
         let config = Config::resolve(cli, &|_| None).unwrap();
         let tick = Duration::from_millis(1);
-        let monitor = Monitor { config: &config, progress: &progress, metrics, tick };
+        let stop = Stop::new();
+        let monitor = Monitor { config: &config, progress: &progress, stop: &stop, metrics, tick };
         let has = |text: &str| std::fs::read_to_string(&path).is_ok_and(|file| file.contains(text));
         let deadline = Instant::now() + Duration::from_secs(30);
         let seen = monitor.during(|| {

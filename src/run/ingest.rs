@@ -40,11 +40,13 @@ impl Run<'_> {
         let selection = self.look(&mut looks, &state)?;
         let mut load_settings = LoadSettings::open(settings, &self.config.state_file)?;
         let server = Server::connect(settings, self.config, self.stop)?;
-        let done = server
-            .begin_load(&mut load_settings, self.config, self.stop)
-            .and_then(|()| self.passes(&server, looks, state, selection));
+        let done = self.stop.guard("the load", || {
+            server
+                .begin_load(&mut load_settings, self.config, self.stop)
+                .and_then(|()| self.passes(&server, looks, state, selection))
+        });
         // Before the settings are put back, so that a failure of that does not take its place.
-        if let Err(failure) = done {
+        if let Some(Err(failure)) = done {
             self.stop.fail(failure);
         }
         self.end_load(load_settings);
@@ -158,7 +160,7 @@ impl Run<'_> {
     ) -> Result<(), Failure> {
         let config = self.config;
         let mut handed_out = Ok(());
-        stages(config, sink, ledger, |batches, events, buffers| {
+        stages(config, sink, ledger, self.stop, |batches, events, buffers| {
             let workers = Workers {
                 pool,
                 progress: self.progress,

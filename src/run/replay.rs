@@ -34,7 +34,7 @@ impl Run<'_> {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let file = Arc::new(Archive { name, path: path.to_owned(), seconds: None, bytes: 0, modified_ns: 0 });
         let (limits, account_deletions, stop) = (self.config.batch, self.config.account_deletions, self.stop);
-        stages(self.config, &sink, ledger, |batches, events, buffers| {
+        stages(self.config, &sink, ledger, self.stop, |batches, events, buffers| {
             Replay { file, sink: &sink, limits, buffers, account_deletions, stop }
                 .run(lines, batches, events);
         });

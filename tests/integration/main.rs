@@ -21,6 +21,7 @@ mod load_settings;
 mod logs;
 mod metrics;
 mod mixtures;
+mod panics;
 mod preflight;
 mod pressure;
 mod replay;
