@@ -11,6 +11,7 @@ use crate::exit::ExitCode;
 use crate::observe::bar::Bar;
 use crate::observe::metrics::MetricsFile;
 use crate::observe::progress::Progress;
+use crate::shutdown::Stop;
 
 /// The metrics file is written this often, and a `once` run logs a line.
 const TICK: Duration = Duration::from_secs(10);
@@ -26,14 +27,15 @@ pub struct Monitor<'r> {
     reports: &'r Reports,
     format: LogFormat,
     progress: &'r Progress,
+    stop: &'r Stop,
     metrics: Option<MetricsFile>,
     tick: Duration,
 }
 
 impl<'r> Monitor<'r> {
-    /// Tells of `progress` what is asked for.
-    pub fn new(reports: &'r Reports, format: LogFormat, progress: &'r Progress) -> Self {
-        Self { reports, format, progress, metrics: MetricsFile::of(reports), tick: TICK }
+    /// Tells of `progress` what is asked for. A panic on the way is told `stop`.
+    pub fn new(reports: &'r Reports, format: LogFormat, progress: &'r Progress, stop: &'r Stop) -> Self {
+        Self { reports, format, progress, stop, metrics: MetricsFile::of(reports), tick: TICK }
     }
 
     /// Does the run's work, and tells how it gets on until the work returns: also while a run that is asked to stop
@@ -45,7 +47,7 @@ impl<'r> Monitor<'r> {
         thread::scope(|scope| {
             // The sending end is dropped, and the thread ends, even if the work panics.
             let (_end, ended) = bounded(0);
-            scope.spawn(move || self.watch(&ended));
+            scope.spawn(move || self.stop.guard("the monitor", || self.watch(&ended)));
             work()
         })
     }
@@ -120,8 +122,9 @@ mod tests {
         let cli = Cli { dry_run: true, paths: vec![".".into()], ..Cli::default() };
         let Task::DryRun(task) = Config::resolve(cli, &|_| None).unwrap().task else { panic!("a dry run") };
         let tick = Duration::from_millis(1);
-        let monitor =
-            Monitor { reports: &task.reports, format: LogFormat::Text, progress: &progress, metrics, tick };
+        let stop = Stop::new();
+        let (reports, format) = (&task.reports, LogFormat::Text);
+        let monitor = Monitor { reports, format, progress: &progress, stop: &stop, metrics, tick };
         let has = |text: &str| std::fs::read_to_string(&path).is_ok_and(|file| file.contains(text));
         let deadline = Instant::now() + Duration::from_secs(30);
         let seen = monitor.during(|| {

@@ -48,7 +48,7 @@ pub(super) struct Found {
 
 impl Found {
     /// Adds what another reader has found.
-    fn add(&mut self, other: Found) {
+    pub(super) fn add(&mut self, other: Found) {
         self.outcomes += other.outcomes;
         self.batches += other.batches;
         for (did, deletion) in other.accounts {
