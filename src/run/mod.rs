@@ -100,7 +100,8 @@ struct Run<'r> {
 impl Run<'_> {
     /// A server that has passed preflight, as the place where documents go.
     fn sink<'s>(&'s self, server: &'s Server) -> Elasticsearch<'s> {
-        self.progress.connected(server.throttle.clone());
+        let throttle = server.throttle.clone();
+        self.progress.connected(move || throttle.figures());
         Elasticsearch::new(server, self.config, self.stop, &self.progress.requests)
     }
 
