@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Sender, bounded, select};
 
 use super::limiter::Limiter;
+use super::together::Together;
 use crate::model::{Health, ServerFigures};
 use crate::shutdown::Stop;
 
@@ -152,28 +153,28 @@ impl Throttle {
         self.state().limiter.limit()
     }
 
-    /// Whether the server was away when it was last asked, or has carried out nothing since.
-    pub fn was_away(&self) -> bool {
-        self.state().away
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
 
-    /// For how long the server has carried out nothing of what it was asked to.
-    pub fn failing_for(&self) -> Duration {
+impl Together for Throttle {
+    fn failing_for(&self) -> Duration {
         self.state().failing_since.map_or(Duration::ZERO, |since| since.elapsed())
     }
 
-    /// For how long nothing may start, if so. No pause outlasts the budget: at its end the server is asked a last time.
-    pub fn pause(&self) -> Option<Duration> {
+    fn was_away(&self) -> bool {
+        self.state().away
+    }
+
+    /// No pause outlasts the budget: at its end the server is asked a last time.
+    fn pause(&self) -> Option<Duration> {
         let state = self.state();
         let now = Instant::now();
         let pause = state.limiter.pause(now)?;
         let end = self.budget.zip(state.failing_since).and_then(|(budget, since)| since.checked_add(budget));
         let left = end.map_or(pause, |end| pause.min(end.saturating_duration_since(now)));
         (!left.is_zero()).then_some(left)
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -18,6 +18,7 @@ pub mod convergence;
 pub mod encode;
 mod flat;
 pub mod identity;
+pub mod insist;
 pub mod load_settings;
 pub mod mapping;
 pub(crate) mod outcome;
@@ -52,7 +53,9 @@ impl<'r> Elasticsearch<'r> {
             stop,
             targets: &server.targets,
             limits: config.batch,
-            retries: Retries::shared(stop, config.retry_budget, &server.throttle),
+            retries: Retries::new(stop, insist::policy(config.retry_budget))
+                .together(&*server.throttle)
+                .ending_the_run(),
             counters,
             notices: Notices::default(),
         };

@@ -18,11 +18,12 @@ use crossbeam_channel::{Receiver, Sender, bounded, select, unbounded};
 use super::client::{Client, MOST_DOWNLOADS};
 use super::download::{DownloadError, download};
 use super::service::Service;
-use super::{Object, Objects};
+use super::{Object, Objects, policy};
 use crate::exit::Failure;
 use crate::model::Archive;
 use crate::pipeline::archive::ArchiveError;
 use crate::pipeline::source::{Content, Work};
+use crate::retry::patience::Retries;
 use crate::shutdown::Stop;
 
 /// Bytes of all downloads that have begun and are not unzipped yet, at most.
@@ -91,13 +92,14 @@ impl ReadAhead<'_> {
         archives: &[Arc<Archive>],
         work: impl FnOnce(&(dyn Fn() -> Option<Work> + Sync)),
     ) {
+        let retries = &Retries::new(self.stop, policy(self.service.budget)).together(&self.service);
         let (job_sender, jobs) = bounded(0);
         let (done_sender, done) = bounded(self.at_once);
         thread::scope(|scope| {
             scope.spawn(move || dispatch(archives, self.objects, self.bytes, self.stop, &job_sender));
             for _ in 0..self.at_once {
                 let (jobs, done) = (jobs.clone(), done_sender.clone());
-                scope.spawn(move || self.download_all(&jobs, &done));
+                scope.spawn(move || self.download_all(&jobs, &done, retries));
             }
             drop((jobs, done_sender));
             work(&|| done.recv().ok());
@@ -106,9 +108,9 @@ impl ReadAhead<'_> {
         });
     }
 
-    fn download_all(&self, jobs: &Receiver<Job>, done: &Sender<Work>) {
+    fn download_all(&self, jobs: &Receiver<Job>, done: &Sender<Work>, retries: &Retries<'_>) {
         for Job { archive, object, room } in jobs {
-            let content = match download(self.client, &object, self.stop, &self.service) {
+            let content = match download(self.client, &object, self.stop, &self.service, retries) {
                 Ok(bytes) => Ok(Download { bytes, _room: room }),
                 Err(DownloadError::Archive(error)) => Err(error),
                 Err(DownloadError::GivenUp(failure)) => {
