@@ -5,11 +5,13 @@
 mod archive;
 mod document;
 mod message;
+mod server;
 mod tally;
 mod version;
 
 pub use archive::*;
 pub use document::*;
 pub use message::*;
+pub use server::*;
 pub use tally::*;
 pub use version::*;

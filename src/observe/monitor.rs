@@ -63,9 +63,9 @@ impl<'r> Monitor<'r> {
         };
         let mut before = self.progress.figures();
         let mut ticks = 0;
-        let mut next_tick = Instant::now() + self.tick;
+        let mut clock = Clock::new(self.tick, Instant::now());
         loop {
-            let until_tick = next_tick.saturating_duration_since(Instant::now());
+            let until_tick = clock.next.saturating_duration_since(Instant::now());
             let wait = if bar.is_some() { until_tick.min(FRAME) } else { until_tick };
             if ended.recv_timeout(wait) != Err(RecvTimeoutError::Timeout) {
                 return;
@@ -73,10 +73,9 @@ impl<'r> Monitor<'r> {
             if let Some(bar) = &mut bar {
                 bar.show(&self.progress.figures());
             }
-            if Instant::now() < next_tick {
+            if !clock.ticks(Instant::now()) {
                 continue;
             }
-            next_tick += self.tick;
             ticks += 1;
             if ticks_per_line.is_some_and(|count| ticks >= count) {
                 let figures = self.progress.figures();
@@ -104,14 +103,48 @@ impl<'r> Monitor<'r> {
     }
 }
 
+/// Ticks at a steady rate. Ticks that a process has slept through (SIGSTOP, a machine that is suspended) are left out:
+/// there is nothing to tell of them.
+struct Clock {
+    every: Duration,
+    next: Instant,
+}
+
+impl Clock {
+    fn new(every: Duration, now: Instant) -> Self {
+        Self { every, next: now + every }
+    }
+
+    /// Whether it ticks now.
+    fn ticks(&mut self, now: Instant) -> bool {
+        let is_due = now >= self.next;
+        if is_due {
+            let on_time = self.next + self.every;
+            self.next = if on_time > now { on_time } else { now + self.every };
+        }
+        is_due
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
-
     use super::*;
     use crate::cli::Cli;
     use crate::config::{Config, Task};
     use crate::model::{Reasons, Tally};
+
+    #[test]
+    fn a_process_that_has_slept_ticks_once() {
+        let (start, second) = (Instant::now(), Duration::from_secs(1));
+        let mut clock = Clock::new(10 * second, start);
+        let ticks = |clock: &mut Clock, seconds| clock.ticks(start + seconds * second);
+        assert!(!ticks(&mut clock, 9) && ticks(&mut clock, 10) && !ticks(&mut clock, 11));
+        // A tick that comes late does not put off the next one.
+        assert!(ticks(&mut clock, 22) && ticks(&mut clock, 30));
+        assert!(ticks(&mut clock, 3600));
+        assert!(!ticks(&mut clock, 3600) && !ticks(&mut clock, 3609));
+        assert!(ticks(&mut clock, 3610));
+    }
 
     #[test]
     fn the_metrics_file_follows_the_work_and_ends_with_it() {

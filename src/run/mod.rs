@@ -129,7 +129,8 @@ impl Run<'_> {
         batch: BatchLimits,
         vectors: VectorChoice,
     ) -> Elasticsearch<'s> {
-        self.progress.connected(server.throttle.clone());
+        let throttle = server.throttle.clone();
+        self.progress.connected(move || throttle.figures());
         Elasticsearch::new(server, batch, vectors, self.stop, &self.progress.requests)
     }
 

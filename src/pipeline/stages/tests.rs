@@ -9,7 +9,7 @@ use super::*;
 use crate::exit::{ExitCode, Failure};
 use crate::model::{Action, ActionKind, Archive, ArchiveEnd, Document, Generation, Outcomes, Tally, Version};
 use crate::observe::progress::{Figures, Progress};
-use crate::pipeline::ledger::state_file::{Known, StateFile};
+use crate::pipeline::ledger::state_file::{Mark, StateFile};
 use crate::shutdown::StopReason;
 
 /// Far more than there is room for between the stages.
@@ -92,7 +92,7 @@ fn run(panics: Panics) -> Came {
             read("b", &batches, &events);
         });
         let state = StateFile::load(&path).unwrap();
-        let marked = ["a", "b"].into_iter().filter(|name| state.get(name) == Some(&Known::Processed));
+        let marked = ["a", "b"].into_iter().filter(|name| state.get(name) == Some(&Mark::Processed));
         sender
             .send(Came { figures: progress.figures(), stopped: stop.reason(), marked: marked.collect() })
             .unwrap();

@@ -14,7 +14,7 @@ use rayon::ThreadPool;
 
 use self::board::{Board, Opener};
 use self::reading::Reading;
-use self::shared::{Found, Shared};
+use self::shared::{ReadRows, Shared};
 use super::archive::{self, ArchiveError, Database};
 use super::buffers::Buffers;
 use super::decode::EmbeddingDecoder;
@@ -95,7 +95,7 @@ impl Workers<'_> {
         let opened = contain_panic(|| self.open(&archive, content, &mut scratch.archive));
         let (shared, database) = match opened {
             Ok((shared, database)) => (Arc::new(shared), database),
-            Err(end) => return self.finish(archive, Found { end: Some(end), ..Found::default() }, out),
+            Err(end) => return self.finish(archive, ReadRows { end: Some(end), ..ReadRows::default() }, out),
         };
         if shared.wants_help() {
             board.put(&shared);
@@ -169,14 +169,14 @@ impl Workers<'_> {
     }
 
     /// Tells the ledger of an archive that has been read.
-    fn finish(&self, archive: Arc<Archive>, found: Found, out: &Out<'_>) {
+    fn finish(&self, archive: Arc<Archive>, found: ReadRows, out: &Out<'_>) {
         let end = match found.end {
             Some(ArchiveEnd::Broken(reason)) if self.may_be_unfinished(&archive) => ArchiveEnd::Abandoned(
                 format!("{reason}; it has changed a moment ago, so it is looked at again"),
             ),
             end => end.unwrap_or(ArchiveEnd::Complete),
         };
-        let Found { outcomes, batches, .. } = found;
+        let ReadRows { outcomes, batches, .. } = found;
         // The ledger listens until all senders of events are gone.
         let _ = out.events.send(Event::Archive { archive, outcomes, batches, end });
     }

@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use super::shared::{Accounts, Found, Shared, keep_last};
+use super::shared::{Accounts, ReadRows, Shared, keep_last};
 use super::superseded::Event;
 use super::{Out, Workers, end_by};
 use crate::model::{
@@ -58,9 +58,9 @@ impl<'w> Reading<'w> {
     }
 
     /// Hands on the last batches. `end` is why the reader does not go on, if not for want of rows.
-    pub(super) fn finish(self, end: Option<ArchiveEnd>) -> Found {
+    pub(super) fn finish(self, end: Option<ArchiveEnd>) -> ReadRows {
         let (outcomes, batches) = self.outlet.finish();
-        Found { outcomes, accounts: self.accounts, batches, end }
+        ReadRows { outcomes, accounts: self.accounts, batches, end }
     }
 
     /// Brings one row to its outcome, or into a batch.

@@ -18,11 +18,12 @@ use crossbeam_channel::{Receiver, Sender, bounded, select, unbounded};
 use super::client::{Client, MOST_DOWNLOADS};
 use super::download::{DownloadError, download};
 use super::service::Service;
-use super::{Object, Objects};
+use super::{Object, Objects, policy};
 use crate::exit::Failure;
 use crate::model::Archive;
 use crate::pipeline::archive::ArchiveError;
 use crate::pipeline::source::{Content, Work};
+use crate::retry::patience::Retries;
 use crate::shutdown::Stop;
 
 /// Bytes of all downloads that have begun and are not unzipped yet, at most.
@@ -91,6 +92,7 @@ impl ReadAhead<'_> {
         archives: &[Arc<Archive>],
         work: impl FnOnce(&(dyn Fn() -> Option<Work> + Sync)),
     ) {
+        let retries = &Retries::new(self.stop, policy(self.service.budget)).together(&self.service);
         let (job_sender, jobs) = bounded(0);
         let (done_sender, done) = bounded(self.at_once);
         thread::scope(|scope| {
@@ -101,7 +103,7 @@ impl ReadAhead<'_> {
             });
             for _ in 0..self.at_once {
                 let (jobs, done) = (jobs.clone(), done_sender.clone());
-                scope.spawn(move || self.download_all(&jobs, &done));
+                scope.spawn(move || self.download_all(&jobs, &done, retries));
             }
             drop((jobs, done_sender));
             work(&|| done.recv().ok());
@@ -110,10 +112,11 @@ impl ReadAhead<'_> {
         });
     }
 
-    fn download_all(&self, jobs: &Receiver<Job>, done: &Sender<Work>) {
+    fn download_all(&self, jobs: &Receiver<Job>, done: &Sender<Work>, retries: &Retries<'_>) {
         for Job { archive, object, room } in jobs {
-            let downloaded =
-                self.stop.guard("a download", || download(self.client, &object, self.stop, &self.service));
+            let downloaded = self
+                .stop
+                .guard("a download", || download(self.client, &object, self.stop, &self.service, retries));
             let content = match downloaded {
                 Some(Ok(bytes)) => Ok(Download { bytes, _room: room }),
                 Some(Err(DownloadError::Archive(error))) => Err(error),
