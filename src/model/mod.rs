@@ -6,6 +6,7 @@ mod archive;
 mod document;
 mod litter;
 mod message;
+mod server;
 mod tally;
 mod version;
 
@@ -13,5 +14,6 @@ pub use archive::*;
 pub use document::*;
 pub use litter::is_litter;
 pub use message::*;
+pub use server::*;
 pub use tally::*;
 pub use version::*;

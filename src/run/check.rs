@@ -7,7 +7,7 @@ mod disk;
 
 use std::fs::File;
 use std::io::{self, Write};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use self::disk::check_disk;
 use crate::config::{Archives, Load};
@@ -17,11 +17,12 @@ use crate::model::Selection;
 use crate::observe::finding::{Check, Status};
 use crate::pipeline::ledger::state_file::StateFile;
 use crate::pipeline::source::Source;
-use crate::retry::back_off::back_off;
+use crate::retry::patience::Retries;
 use crate::run::{needs, selection};
 use crate::shutdown::Stop;
 use crate::sink::elasticsearch::client::{Client, Limits};
-use crate::sink::elasticsearch::preflight::{self, Needs, Outage};
+use crate::sink::elasticsearch::insist::{insist, policy};
+use crate::sink::elasticsearch::preflight::{self, Needs, Outage, PreflightError};
 use crate::sink::elasticsearch::server;
 use crate::sink::elasticsearch::{identity, load_settings};
 
@@ -207,7 +208,7 @@ fn check_elasticsearch(load: &Load, stop: &Stop) -> (ExitCode, Vec<Check>) {
     };
     let limit = load.server.retry_budget.map_or(INSIST_FOR, |budget| budget.min(INSIST_FOR));
     let needs = Needs { create: load.server.create_indices, ..needs(load) };
-    match insist(&client, needs, limit, stop) {
+    match ask(&client, needs, limit, stop) {
         Ok(mut checks) => {
             checks.extend(identity::ask(&client));
             (ExitCode::Refused, checks)
@@ -224,19 +225,17 @@ fn check_elasticsearch(load: &Load, stop: &Stop) -> (ExitCode, Vec<Check>) {
 }
 
 /// Asks an unavailable server again, until the limit. One that asks to be left alone for longer is left alone.
-fn insist(client: &Client, needs: Needs, limit: Duration, stop: &Stop) -> Result<Vec<Check>, Outage> {
-    let begun = Instant::now();
-    let mut failures = 0;
-    loop {
-        let result = preflight::check(client, needs);
-        let Err(Outage { retry_after, .. }) = &result else { return result };
-        let left = limit.saturating_sub(begun.elapsed());
-        let pause = back_off(failures, fastrand::f64()).min(left).max(retry_after.unwrap_or_default());
-        if left.is_zero() || pause > left || !stop.wait(pause) {
-            return result;
-        }
-        failures = failures.saturating_add(1);
-    }
+fn ask(client: &Client, needs: Needs, limit: Duration, stop: &Stop) -> Result<Vec<Check>, Outage> {
+    let retries = Retries::new(stop, policy(Some(limit)));
+    let asked = insist(&retries, |_| match preflight::check(client, needs) {
+        Err(outage) if outage.retry_after.is_some_and(|time| time > limit) => Ok(Err(outage)),
+        Err(outage) => Err(PreflightError::Unavailable(outage)),
+        Ok(checks) => Ok(Ok(checks)),
+    });
+    asked.unwrap_or_else(|unanswered| match unanswered.last {
+        PreflightError::Unavailable(outage) => Err(outage),
+        PreflightError::Refused(checks) => Ok(checks),
+    })
 }
 
 #[cfg(test)]

@@ -93,7 +93,7 @@ pub fn discover(paths: &[PathBuf]) -> Result<Discovery, SourceError> {
         } else {
             let real = fs::canonicalize(path).map_err(unreadable)?;
             let not_an_archive = |reason| SourceError::NotAnArchive { path: path.clone(), reason };
-            found.push(Found { archive: inspect(path).map_err(not_an_archive)?, real });
+            found.push(Candidate { archive: inspect(path).map_err(not_an_archive)?, real });
         }
     }
     found.sort_by(|a, b| order(&a.archive).cmp(&order(&b.archive)));
@@ -102,12 +102,12 @@ pub fn discover(paths: &[PathBuf]) -> Result<Discovery, SourceError> {
 }
 
 /// An archive, and the path of its file without any symbolic link.
-struct Found {
+struct Candidate {
     archive: Archive,
     real: PathBuf,
 }
 
-fn list_folder(folder: &Path, found: &mut Vec<Found>, left_out: &mut Vec<LeftOut>) -> io::Result<()> {
+fn list_folder(folder: &Path, found: &mut Vec<Candidate>, left_out: &mut Vec<LeftOut>) -> io::Result<()> {
     let real_folder = fs::canonicalize(folder)?;
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
@@ -119,7 +119,7 @@ fn list_folder(folder: &Path, found: &mut Vec<Found>, left_out: &mut Vec<LeftOut
         match inspect(&path) {
             // Resolving a path costs many system calls; only links need it.
             Ok(archive) => match real_path(&real_folder, &entry) {
-                Ok(real) => found.push(Found { archive, real }),
+                Ok(real) => found.push(Candidate { archive, real }),
                 Err(error) => left_out.push(LeftOut { path, reason: error.to_string() }),
             },
             Err(reason) => left_out.push(LeftOut { path, reason }),
@@ -166,12 +166,15 @@ fn inspect(path: &Path) -> Result<Archive, String> {
 }
 
 /// One archive for each file, each of its own name.
-fn without_repetitions(found: Vec<Found>, left_out: &mut Vec<LeftOut>) -> Result<Vec<Archive>, SourceError> {
+fn without_repetitions(
+    found: Vec<Candidate>,
+    left_out: &mut Vec<LeftOut>,
+) -> Result<Vec<Archive>, SourceError> {
     // As text: a `Path` is hashed component by component, which takes several times as long.
     let mut by_file: HashMap<OsString, usize> = HashMap::with_capacity(found.len());
     let mut by_name: HashMap<String, usize> = HashMap::with_capacity(found.len());
     let mut archives: Vec<Archive> = Vec::with_capacity(found.len());
-    for Found { archive, real } in found {
+    for Candidate { archive, real } in found {
         let real = real.into_os_string();
         if let Some(first) = by_file.get(&real).and_then(|n| archives.get(*n)) {
             if first.name != archive.name {
