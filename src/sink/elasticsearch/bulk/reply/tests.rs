@@ -312,6 +312,16 @@ fn errors_of_what_no_longer_stands_behind_a_name_ask_for_a_look() {
         let body = format!(r#"{{"docs":[{{"_id":"a"{error}}}]}}"#);
         assert!(matches!(judge_look_up(body.as_bytes(), &["a"]), Err(Answer::Moved(_))), "{body}");
     }
+    let no_alias = "no such index [elsewhere] and [require_alias] request flag is [true] and [elsewhere] is not an alias";
+    let error = format!(r#","error":{{"type":"index_not_found_exception","reason":"{no_alias}"}}"#);
+    let moved = judged(format!(r#"{{"items":[{}]}}"#, item(404, &error)).as_bytes(), Operation::Index, 1);
+    assert!(
+        matches!(moved, Err(Answer::Moved(failure)) if failure.message.contains("pipeline sends documents"))
+    );
+}
+
+#[test]
+fn a_document_that_must_not_be_looked_up_stops_the_run() {
     let denied = format!(r#"{{"docs":[{{"_id":"a"{}}}]}}"#, error("security_exception"));
     assert!(matches!(judge_look_up(denied.as_bytes(), &["a"]), Err(Answer::Stop(_))));
 }
