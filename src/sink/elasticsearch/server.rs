@@ -14,7 +14,7 @@ use crate::retry::patience::Retries;
 use crate::retry::throttle::Throttle;
 use crate::shutdown::Stop;
 use crate::sink::elasticsearch::client::{Client, ContentType, Limits};
-use crate::sink::elasticsearch::insist::{insist, policy};
+use crate::sink::elasticsearch::insist::{insist, insist_until_stopped, policy};
 use crate::sink::elasticsearch::load_settings::{self, LoadSettings, LoadedIndices};
 use crate::sink::elasticsearch::mapping::create_missing;
 use crate::sink::elasticsearch::outcome::is_unavailable;
@@ -50,11 +50,13 @@ impl Server {
         let budget = config.retry_budget;
         let retries = Retries::new(stop, policy(budget));
         if config.create_indices {
-            let created = insist(&retries, |limit| create_missing(&client.within(limit)))?;
+            let asking = client.clone();
+            let created = insist_until_stopped(&retries, move |limit| create_missing(&asking.within(limit)))?;
             created.iter().for_each(|index| log::info!("created the index {index}"));
         }
+        let (asking, needs) = (client.clone(), needs(config));
         let Report { checks, posts, tombstones, unsynced } =
-            insist(&retries, |limit| preflight::run(&client.within(limit), needs(config)))?;
+            insist_until_stopped(&retries, move |limit| preflight::run(&asking.within(limit), needs))?;
         for check in &checks {
             let level = if check.status == Status::Warning { log::Level::Warn } else { log::Level::Debug };
             log::log!(level, "preflight: {check}");
