@@ -6,11 +6,12 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
 
-use crate::config::{Config, Mode};
+use crate::config::{LogFormat, Mode, Reports};
 use crate::exit::ExitCode;
 use crate::observe::bar::Bar;
 use crate::observe::metrics::MetricsFile;
 use crate::observe::progress::Progress;
+use crate::shutdown::Stop;
 
 /// The metrics file is written this often, and a `once` run logs a line.
 const TICK: Duration = Duration::from_secs(10);
@@ -23,16 +24,18 @@ const FRAME: Duration = Duration::from_millis(200);
 
 /// Tells how a run gets on while it works.
 pub struct Monitor<'r> {
-    config: &'r Config,
+    reports: &'r Reports,
+    format: LogFormat,
     progress: &'r Progress,
+    stop: &'r Stop,
     metrics: Option<MetricsFile>,
     tick: Duration,
 }
 
 impl<'r> Monitor<'r> {
-    /// Tells of `progress` what the configuration asks for.
-    pub fn new(config: &'r Config, progress: &'r Progress) -> Self {
-        Self { config, progress, metrics: MetricsFile::of(config), tick: TICK }
+    /// Tells of `progress` what is asked for. A panic on the way is told `stop`.
+    pub fn new(reports: &'r Reports, format: LogFormat, progress: &'r Progress, stop: &'r Stop) -> Self {
+        Self { reports, format, progress, stop, metrics: MetricsFile::of(reports), tick: TICK }
     }
 
     /// Does the run's work, and tells how it gets on until the work returns: also while a run that is asked to stop
@@ -44,15 +47,15 @@ impl<'r> Monitor<'r> {
         thread::scope(|scope| {
             // The sending end is dropped, and the thread ends, even if the work panics.
             let (_end, ended) = bounded(0);
-            scope.spawn(move || self.watch(&ended));
+            scope.spawn(move || self.stop.guard("the monitor", || self.watch(&ended)));
             work()
         })
     }
 
     fn watch(&self, ended: &Receiver<()>) {
         self.publish();
-        let mut bar = Bar::new(self.config);
-        let ticks_per_line = match self.config.mode {
+        let mut bar = Bar::new(self.format, self.reports.shows_documents);
+        let ticks_per_line = match self.reports.mode {
             Mode::Spool => Some(TICKS_PER_SPOOL_LINE),
             // The bar tells all that the lines would.
             Mode::Once if bar.is_some() => None,
@@ -127,6 +130,7 @@ impl Clock {
 mod tests {
     use super::*;
     use crate::cli::Cli;
+    use crate::config::{Config, Task};
     use crate::model::{Reasons, Tally};
 
     #[test]
@@ -149,9 +153,11 @@ mod tests {
         let progress = Progress::new();
         let metrics = Some(MetricsFile::new(path.clone(), Mode::Once, true));
         let cli = Cli { dry_run: true, paths: vec![".".into()], ..Cli::default() };
-        let config = Config::resolve(cli, &|_| None).unwrap();
+        let Task::DryRun(task) = Config::resolve(cli, &|_| None).unwrap().task else { panic!("a dry run") };
         let tick = Duration::from_millis(1);
-        let monitor = Monitor { config: &config, progress: &progress, metrics, tick };
+        let stop = Stop::new();
+        let (reports, format) = (&task.reports, LogFormat::Text);
+        let monitor = Monitor { reports, format, progress: &progress, stop: &stop, metrics, tick };
         let has = |text: &str| std::fs::read_to_string(&path).is_ok_and(|file| file.contains(text));
         let deadline = Instant::now() + Duration::from_secs(30);
         let seen = monitor.during(|| {

@@ -30,14 +30,14 @@ fn key(archive: &Archive) -> String {
 }
 
 /// A bucket with these archives, and an environment whose Elasticsearch is empty.
-fn with(archives: &[Archive]) -> (TestEnv, FakeS3) {
+pub(crate) fn with(archives: &[Archive]) -> (TestEnv, FakeS3) {
     let s3 = FakeS3::start();
     put(&s3, archives);
     (TestEnv::new(), s3)
 }
 
 /// The program, set up to read from the bucket.
-fn ingest<'e>(env: &'e TestEnv, s3: &FakeS3) -> Invocation<'e> {
+pub(crate) fn ingest<'e>(env: &'e TestEnv, s3: &FakeS3) -> Invocation<'e> {
     without_keys(env, s3).var("AWS_S3_ACCESS_KEY", ACCESS_KEY).var("AWS_S3_SECRET_KEY", SECRETS[0])
 }
 

@@ -12,7 +12,7 @@ use std::time::Duration;
 use crossbeam_channel::Sender;
 use rayon::ThreadPool;
 
-use self::board::Board;
+use self::board::{Board, Opener};
 use self::reading::Reading;
 use self::shared::{ReadRows, Shared};
 use super::archive::{self, ArchiveError, Database};
@@ -63,18 +63,30 @@ impl Workers<'_> {
         events: Sender<Event>,
     ) {
         let board = Board::new(self.pool.current_num_threads());
+        let out = Out { batches: &batches, events: &events };
         self.pool.broadcast(|_| {
-            let mut scratch = Scratch::default();
-            let out = Out { batches: &batches, events: &events };
+            // Taken before anything can panic: the other workers wait until it is dropped.
             let opener = board.opener();
-            while let Some(work) = next() {
-                self.take_up(work, &board, &out, &mut scratch);
-            }
-            drop(opener);
-            while let Some(shared) = board.take() {
-                self.read(&shared, None, &out, &mut scratch.embeddings);
-            }
+            self.stop.guard("a worker", || self.work(next, &board, &out, opener));
         });
+    }
+
+    /// One worker: opens archives as long as there are any, then helps with those of the others.
+    fn work(
+        &self,
+        next: &(dyn Fn() -> Option<Work> + Sync),
+        board: &Board,
+        out: &Out<'_>,
+        opener: Opener<'_>,
+    ) {
+        let mut scratch = Scratch::default();
+        while let Some(work) = next() {
+            self.take_up(work, board, out, &mut scratch);
+        }
+        drop(opener);
+        while let Some(shared) = board.take() {
+            self.read(&shared, None, out, &mut scratch.embeddings);
+        }
     }
 
     /// Reads one archive to its end, or as far as it goes.
@@ -146,10 +158,11 @@ impl Workers<'_> {
             let accounts = std::mem::take(&mut all.accounts);
             if !accounts.is_empty() {
                 let mut reading = Reading::new(self, shared, out);
-                reading.push_accounts(accounts);
-                let found = reading.finish(None);
-                all.outcomes += found.outcomes;
-                all.batches += found.batches;
+                let end = contain_panic(|| {
+                    reading.push_accounts(accounts);
+                    Ok(())
+                });
+                all.add(reading.finish(end.err()));
             }
             self.finish(shared.archive.clone(), all, out);
         }
@@ -218,3 +231,6 @@ fn end_by(error: ArchiveError) -> ArchiveEnd {
         ArchiveError::Unavailable(reason) => ArchiveEnd::Abandoned(reason),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -145,6 +145,8 @@ impl<'w> Reading<'w> {
 
     /// Hands on the deletions of accounts.
     pub(super) fn push_accounts(&mut self, accounts: Accounts) {
+        // Each until it is handed on, so that a panic on the way leaves no row without an outcome.
+        self.outlet.outcomes.tally.unconfirmed += accounts.len() as u64;
         for (did, (version, deleted_at)) in accounts {
             let action = Action::new(ActionKind::AccountTombstone { deleted_at }, version, &did);
             let at_uri = format!("at://{did}").into();
@@ -152,6 +154,7 @@ impl<'w> Reading<'w> {
                 action,
                 &Document::Tombstone(&Tombstone { at_uri, author_did: did.into(), deleted_at }),
             );
+            self.outlet.outcomes.tally.unconfirmed -= 1;
         }
     }
 }

@@ -48,7 +48,7 @@ pub(super) struct ReadRows {
 
 impl ReadRows {
     /// Adds what another reader has found.
-    fn add(&mut self, other: ReadRows) {
+    pub(super) fn add(&mut self, other: ReadRows) {
         self.outcomes += other.outcomes;
         self.batches += other.batches;
         for (did, deletion) in other.accounts {

@@ -3,7 +3,7 @@
 //! [`server`] connects and checks, [`encode`] writes the lines of bulk requests, [`bulk`] sends them until each action
 //! has its outcome, and [`convergence`] argues why the indices are right in the end.
 
-use crate::config::{Config, VectorChoice};
+use crate::config::{BatchLimits, VectorChoice};
 use crate::exit::Failure;
 use crate::model::{Action, Batch, Document, Generation, Outcomes};
 use crate::observe::report::RequestCounters;
@@ -46,20 +46,26 @@ pub struct Elasticsearch<'r> {
 
 impl<'r> Elasticsearch<'r> {
     /// Nothing is sent yet.
-    pub fn new(server: &'r Server, config: &Config, stop: &'r Stop, counters: &'r RequestCounters) -> Self {
+    pub fn new(
+        server: &'r Server,
+        limits: BatchLimits,
+        vectors: VectorChoice,
+        stop: &'r Stop,
+        counters: &'r RequestCounters,
+    ) -> Self {
         let bulk = Bulk {
             client: &server.client,
             throttle: &server.throttle,
             stop,
             targets: &server.targets,
-            limits: config.batch,
-            retries: Retries::new(stop, insist::policy(config.retry_budget))
+            limits,
+            retries: Retries::new(stop, insist::policy(server.budget))
                 .together(&*server.throttle)
                 .ending_the_run(),
             counters,
             notices: Notices::default(),
         };
-        Self { server, bulk, vectors: vectors(config.vectors, server), stop }
+        Self { server, bulk, vectors: decide(vectors, server), stop }
     }
 }
 
@@ -84,7 +90,7 @@ impl Sink for Elasticsearch<'_> {
 }
 
 /// How vectors are written.
-fn vectors(choice: VectorChoice, server: &Server) -> Vectors {
+fn decide(choice: VectorChoice, server: &Server) -> Vectors {
     match (choice, &server.dense_vectors) {
         (VectorChoice::Array, _) => Vectors::Decided(VectorEncoding::Array),
         (VectorChoice::Base64, _) => Vectors::Decided(VectorEncoding::Base64),

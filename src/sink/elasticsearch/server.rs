@@ -5,17 +5,17 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use crate::config::{self, Config, Task};
+use crate::config;
 use crate::exit::Failure;
-use crate::finding::{Check, Status};
 use crate::http::url::is_loopback;
 use crate::model::Generation;
+use crate::observe::finding::{Check, Status};
 use crate::retry::patience::Retries;
 use crate::retry::throttle::Throttle;
 use crate::shutdown::Stop;
 use crate::sink::elasticsearch::client::{Client, ContentType, Limits};
 use crate::sink::elasticsearch::insist::{insist, insist_until_stopped, policy};
-use crate::sink::elasticsearch::load_settings::{self, LoadSettings, LoadedIndices};
+use crate::sink::elasticsearch::load_settings::{LoadSettings, LoadedIndices};
 use crate::sink::elasticsearch::mapping::create_missing;
 use crate::sink::elasticsearch::outcome::is_unavailable;
 use crate::sink::elasticsearch::preflight::{self, Needs, PreflightError, Report, Target};
@@ -36,25 +36,33 @@ pub struct Server {
     /// they are anything else.
     pub dense_vectors: Option<String>,
     loaded: LoadedIndices,
-    budget: Option<Duration>,
+    /// How long it is waited for while it is unavailable; None: for ever.
+    pub budget: Option<Duration>,
 }
 
 impl Server {
     /// Connects, creates missing indices if asked to, and checks all that can be checked before anything is sent.
     /// An unavailable server is waited for within the budget.
-    pub fn connect(settings: &config::Elasticsearch, config: &Config, stop: &Stop) -> Result<Self, Failure> {
+    pub fn connect(
+        settings: &config::Server,
+        senders: usize,
+        workers: usize,
+        needs: Needs,
+        stop: &Stop,
+    ) -> Result<Self, Failure> {
+        let config::Server { elasticsearch: settings, create_indices, retry_budget: budget } = settings;
+        let budget = *budget;
         insecurities(settings).iter().for_each(|text| log::warn!("{text}"));
         // Posts are sent by senders, and by workers that find out how vectors are read; the ledger flushes.
-        let idle_connections = config.senders + config.workers + 1;
+        let idle_connections = senders + workers + 1;
         let client = Client::with_limits(settings, Limits { idle_connections, ..Limits::default() })?;
-        let budget = config.retry_budget;
         let retries = Retries::new(stop, policy(budget));
-        if config.create_indices {
+        if *create_indices {
             let asking = client.clone();
             let created = insist_until_stopped(&retries, move |limit| create_missing(&asking.within(limit)))?;
             created.iter().for_each(|index| log::info!("created the index {index}"));
         }
-        let (asking, needs) = (client.clone(), needs(config));
+        let asking = client.clone();
         let Report { checks, posts, tombstones, unsynced } =
             insist_until_stopped(&retries, move |limit| preflight::run(&asking.within(limit), needs))?;
         for check in &checks {
@@ -65,17 +73,17 @@ impl Server {
         let loaded =
             LoadedIndices { posts: posts.write_index.clone(), tombstones: tombstones.write_index.clone() };
         let targets = LiveTargets::new(Targets { generation: 0, posts, tombstones, unsynced });
-        let throttle = Arc::new(Throttle::new(config.senders, stop.clone(), budget));
+        let throttle = Arc::new(Throttle::new(senders, stop.clone(), budget));
         Ok(Self { client, throttle, targets, checks, dense_vectors, loaded, budget })
     }
 
-    /// Puts back what a killed run has left changed; then, where asked for, sets what a first load wants.
+    /// Puts back what a killed run has left changed; then, where the load tunes them, sets what a first load wants.
     ///
     /// Whatever comes of it, [`LoadSettings::end`] has to follow.
     pub fn begin_load(
         &self,
         load_settings: &mut LoadSettings,
-        config: &Config,
+        tunes: bool,
         stop: &Stop,
     ) -> Result<(), Failure> {
         let retries = Retries::new(stop, policy(self.budget));
@@ -84,7 +92,7 @@ impl Server {
             insist(&retries, |_| load_settings.put_back())?;
             load_settings.forget()?;
         }
-        if config.bulk_load_settings {
+        if tunes {
             let plan = insist(&retries, |_| load_settings.plan(&self.loaded))?;
             load_settings.record(plan)?;
             let shown = insist(&retries, |_| load_settings.apply())?;
@@ -103,18 +111,6 @@ impl Server {
         }
         let look = |call| self.targets.look(&self.client.within(call), seen.generation);
         Ok(insist(&retries, look)?.generation)
-    }
-}
-
-/// What the run needs of the key, beyond reading and writing documents. A replay leaves index settings alone.
-pub fn needs(config: &Config) -> Needs {
-    let left_changed = || load_settings::left_changed(&config.state_file).unwrap_or(true);
-    let is_replay = matches!(config.task, Task::Replay { .. });
-    Needs {
-        manage: !is_replay && (config.bulk_load_settings || left_changed()),
-        search_by_author: config.account_deletions,
-        // A load has made them by then.
-        create: config.create_indices && matches!(config.task, Task::Check(_)),
     }
 }
 

@@ -96,7 +96,11 @@ impl ReadAhead<'_> {
         let (job_sender, jobs) = bounded(0);
         let (done_sender, done) = bounded(self.at_once);
         thread::scope(|scope| {
-            scope.spawn(move || dispatch(archives, self.objects, self.bytes, self.stop, &job_sender));
+            scope.spawn(move || {
+                self.stop.guard("the downloads", || {
+                    dispatch(archives, self.objects, self.bytes, self.stop, &job_sender);
+                });
+            });
             for _ in 0..self.at_once {
                 let (jobs, done) = (jobs.clone(), done_sender.clone());
                 scope.spawn(move || self.download_all(&jobs, &done, retries));
@@ -110,18 +114,22 @@ impl ReadAhead<'_> {
 
     fn download_all(&self, jobs: &Receiver<Job>, done: &Sender<Work>, retries: &Retries<'_>) {
         for Job { archive, object, room } in jobs {
-            let content = match download(self.client, &object, self.stop, &self.service, retries) {
-                Ok(bytes) => Ok(Download { bytes, _room: room }),
-                Err(DownloadError::Archive(error)) => Err(error),
-                Err(DownloadError::GivenUp(failure)) => {
+            let downloaded = self
+                .stop
+                .guard("a download", || download(self.client, &object, self.stop, &self.service, retries));
+            let content = match downloaded {
+                Some(Ok(bytes)) => Ok(Download { bytes, _room: room }),
+                Some(Err(DownloadError::Archive(error))) => Err(error),
+                Some(Err(DownloadError::GivenUp(failure))) => {
                     // Only the first is told at the end: that it was set already is no error.
                     let _ = self.given_up.set(failure.clone());
                     Err(ArchiveError::Unavailable(failure.message))
                 }
-                Err(DownloadError::Run(failure)) => {
+                Some(Err(DownloadError::Run(failure))) => {
                     self.stop.fail(failure.clone());
                     Err(ArchiveError::Unavailable(failure.message))
                 }
+                None => Err(ArchiveError::Unavailable("an internal error ended its download".to_owned())),
             };
             if done.send(Work { archive, content: Content::Downloaded(content) }).is_err() {
                 return;

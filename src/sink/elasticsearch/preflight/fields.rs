@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::VectorMapping;
-use crate::finding::Check;
+use crate::observe::finding::Check;
 use crate::sink::elasticsearch::schema::{VECTOR_DIMS, VECTORS};
 
 const NAME: &str = "mapping";

@@ -15,7 +15,7 @@ use super::client::Client;
 use super::primaries::Primaries;
 use super::targets::Targets;
 use super::{POSTS, TOMBSTONES};
-use crate::finding::{Check, Status};
+use crate::observe::finding::{Check, Status};
 
 pub use error::{Outage, PreflightError};
 use privileges::Grants;

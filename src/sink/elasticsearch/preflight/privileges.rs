@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::Needs;
 use super::error::{PreflightError, answer};
-use crate::finding::Check;
+use crate::observe::finding::Check;
 use crate::sink::elasticsearch::client::{Client, ContentType, Reply};
 
 const PATH: &str = "/_security/user/_has_privileges?filter_path=has_all_requested,index";
@@ -124,7 +124,7 @@ impl Grants {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::finding::Status;
+    use crate::observe::finding::Status;
 
     // Recorded from Elasticsearch 9.5.3.
     const GRANTED: &str = r#"{"index":{"post_tombstones":{"delete":true,"index":true,"maintenance":false,"manage":false,"read":true,"view_index_metadata":true},"posts":{"delete":true,"index":true,"maintenance":false,"manage":false,"read":true,"view_index_metadata":true}}}"#;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::finding::Check;
+use crate::observe::finding::Check;
 use crate::sink::elasticsearch::flat::flatten;
 
 /// Elasticsearch's own default of `index.gc_deletes`.
@@ -103,7 +103,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::finding::Status;
+    use crate::observe::finding::Status;
 
     #[test]
     fn time_values_have_elasticsearchs_units() {

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::lookup::{self, Alias, Index, Indices};
 use super::{Needs, PreflightError, fields, privileges, settings};
-use crate::finding::{Check, Status};
+use crate::observe::finding::{Check, Status};
 use crate::sink::elasticsearch::client::Client;
 use crate::sink::elasticsearch::mapping;
 use crate::sink::elasticsearch::schema::{POST_FIELDS, TOMBSTONE_FIELDS, names};

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::*;
-use crate::finding::Status::{self, *};
+use crate::observe::finding::Status::{self, *};
 use crate::sink::elasticsearch::schema::{POST_FIELDS, TOMBSTONE_FIELDS, names};
 
 fn with_vectors(dynamic: Value, vector: Value) -> Value {
