@@ -75,6 +75,8 @@ impl LoadSettings {
     /// As for [`left_changed`] and for [`Client::new`].
     pub fn open(settings: &config::Elasticsearch, state_file: &Path) -> Result<Self, Failure> {
         let client = Client::with_limits(settings, Limits { call: CALL_LIMIT, ..Limits::default() })?;
+        // It asks only once the preflight has passed.
+        client.note_answer();
         let path = record_path(state_file);
         let record = read_record(&path)?;
         // What a killed run was about to write. Where it cannot be removed, writing will say so.
