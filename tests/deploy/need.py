@@ -13,10 +13,12 @@ DEBIAN = {
     "parallel": {"parallel": "parallel"},
     "container": {"runc": "runc", "musl-gcc": "musl-tools", SECCOMP: "golang-github-containers-common"},
     "systemd": {"systemd-analyze": "systemd", "systemd-nspawn": "systemd-container"},
+    "watched": {"promtool": "prometheus"},
     "slurm": {"slurmctld": "slurm-wlm", "munged": "munge"},
 }
 # Packages of PyPI by group, with the name that they are imported by. They are put into a folder of the build's.
 PYTHON = {"kubernetes": {"kubernetes_validate": "kubernetes-validate"}}
+PYTHON["watched"] = {"yaml": "PyYAML"}
 PYTHON["container"] = PYTHON["kubernetes"]
 PATH = os.environ["PATH"] + ":/usr/sbin:/sbin"
 
