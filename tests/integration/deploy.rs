@@ -15,12 +15,17 @@ const OTHERS: &[&str] = &[
     "AF_INET6",
     "AF_UNIX",
     "AWS_BATCH_JOB_ARRAY_INDEX",
+    "FROM_TIME",
     "MEGASTREAM_INGEST",
     "MEGASTREAM_SOURCE",
     "SLURM_ARRAY_TASK_COUNT",
     "SLURM_ARRAY_TASK_ID",
     "SLURM_CPUS_PER_TASK",
+    "SLURM_HEAD",
+    "SLURM_MORE",
     "STATE_FOLDER",
+    "THIS_FILE",
+    "TO_TIME",
 ];
 
 /// The files of the folder by name.
