@@ -114,7 +114,7 @@ fn whatever_becomes_of_an_item_its_error_is_told_with_type_and_reason() {
         let told = match judged(body.as_bytes(), Operation::Index, 1).as_deref() {
             Ok([Item::Retry(why)]) => why.clone(),
             Ok([Item::Refused(refusal)]) => format!("{}: {}", refusal.error_type, refusal.reason),
-            Err(Answer::Stop(failure)) => failure.message.clone(),
+            Err(Answer::Stop(failure) | Answer::Moved(failure)) => failure.message.clone(),
             other => panic!("{other:?}"),
         };
         assert!(told.contains(&format!("{kind}: since")), "{told}");
@@ -209,7 +209,7 @@ fn a_look_up_that_fails_tells_type_and_reason() {
         let body = format!(r#"{{"docs":[{{"_id":"a"{}}}]}}"#, error(kind));
         let told = match judge_look_up(body.as_bytes(), &["a"]) {
             Err(Answer::Retry(why)) => why,
-            Err(Answer::Stop(failure)) => failure.message,
+            Err(Answer::Stop(failure) | Answer::Moved(failure)) => failure.message,
             other => panic!("{other:?}"),
         };
         assert!(told.contains(&format!("{kind}: since")), "{told}");
