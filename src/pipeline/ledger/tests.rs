@@ -104,27 +104,34 @@ fn archives_that_are_all_pending_have_nothing_made_durable() {
     assert!(matches!(state.get("c"), Some(Mark::Failed { error, .. }) if error == "no table"));
 }
 
-#[test]
-fn after_a_failure_nothing_is_marked_even_where_a_later_attempt_would_succeed() {
+/// Has a ledger mark one archive after the other, of which the first marking fails. Returns why the run stops.
+fn first_marking(fails: impl Fn() -> Result<(), Failure> + Sync) -> String {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("state.json");
     let mut state = StateFile::load(&path).unwrap();
     let (progress, stop) = (Progress::new(), Stop::new());
-    let attempts = Mutex::new(0);
+    let is_first = Mutex::new(true);
     let make_durable = || {
-        *attempts.lock().unwrap() += 1;
-        if *attempts.lock().unwrap() == 1 { Err(Failure::run("the disk is gone")) } else { Ok(()) }
+        let is_first = std::mem::take(&mut *is_first.lock().unwrap());
+        if is_first { fails() } else { Ok(()) }
     };
     let sink = Fake(&make_durable);
     let mut ledger = Ledger::new(Some(&mut state), None, &sink, &progress, &stop);
     ledger.mark_within = Duration::ZERO;
     let (sender, receiver) = unbounded();
-    ["a", "b"].map(complete).into_iter().for_each(|event| sender.send(event).unwrap());
+    ["a", "b", "c"].map(complete).into_iter().for_each(|event| sender.send(event).unwrap());
     drop(sender);
     ledger.run(receiver);
-    assert_eq!((stop.as_failure().message.as_str(), *attempts.lock().unwrap()), ("the disk is gone", 1));
     assert!(!path.exists());
-    assert_eq!(progress.figures().archives.processed, 0);
+    assert_eq!((progress.figures().archives.processed, progress.figures().totals.rows.skipped), (0, 3));
+    stop.as_failure().message
+}
+
+#[test]
+fn after_a_failure_or_a_panic_nothing_is_marked_even_where_a_later_attempt_would_succeed() {
+    assert_eq!(first_marking(|| Err(Failure::run("the disk is gone"))), "the disk is gone");
+    let told = first_marking(|| panic!("provoked"));
+    assert!(told.starts_with("an internal error in the ledger: provoked"), "{told}");
 }
 
 #[test]
