@@ -15,7 +15,7 @@ _megastream_ingest() {
         --output) compopt -o filenames 2>/dev/null; mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
         --replay) compopt -o filenames 2>/dev/null; mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
         --source) mapfile -t COMPREPLY < <(compgen -W 'local s3' -- "$cur"); return ;;
-        --s3-addressing) mapfile -t COMPREPLY < <(compgen -W 'path virtual auto' -- "$cur"); return ;;
+        --s3-addressing) mapfile -t COMPREPLY < <(compgen -W 'auto path virtual' -- "$cur"); return ;;
         --shard) :; return ;;
         --ca-cert) compopt -o filenames 2>/dev/null; mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
         --vector-encoding) mapfile -t COMPREPLY < <(compgen -W 'auto base64 array' -- "$cur"); return ;;

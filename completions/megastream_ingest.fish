@@ -8,7 +8,7 @@ complete -c megastream_ingest -l list -d 'print what would be taken up, and why 
 complete -c megastream_ingest -l replay -r -F -d 'send the documents of a dead-letter file again, under the same versions'
 complete -c megastream_ingest -l source -x -a 'local s3' -d 'where archives come from'
 complete -c megastream_ingest -l s3-anonymous -d 'do not sign requests to S3, for public buckets'
-complete -c megastream_ingest -l s3-addressing -x -a 'path virtual auto' -d 'where the bucket\'s name goes: into the path, or into the host\'s name; auto: into the host\'s name on AWS'
+complete -c megastream_ingest -l s3-addressing -x -a 'auto path virtual' -d 'where the bucket\'s name goes: into the path, or into the host\'s name; auto: into the host\'s name on AWS'
 complete -c megastream_ingest -l shard -x -d 'take only archives whose name hashes to I of N'
 complete -c megastream_ingest -l retry-failed -d 'take up archives that the state file calls failed, too'
 complete -c megastream_ingest -l ca-cert -r -F -d 'roots to trust besides the system\'s, for Elasticsearch and S3, PEM'

@@ -8,14 +8,17 @@
 
 use std::path::PathBuf;
 
-use super::settings::Settings;
-use crate::cli::Cli;
+use crate::cli::choices::{Choice, Payer};
+use crate::cli::entries;
+use crate::cli::settings::{Settings, parse_switch};
 use crate::exit::Failure;
 use crate::http::url::parse_base_url;
 
 mod bucket;
 pub mod shared;
 mod sources;
+
+pub use crate::cli::choices::Addressing;
 
 pub use self::bucket::{AccessPoint, BucketName};
 pub use self::sources::{Container, CredentialSources, Given, Keys, Profile, Sts, WebIdentity};
@@ -54,17 +57,6 @@ pub struct Region {
     pub setting: &'static str,
 }
 
-/// Where the bucket's name goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Addressing {
-    /// Into the host's name on AWS, where that is possible; into the path elsewhere.
-    Auto,
-    /// Into the path.
-    Path,
-    /// Into the host's name.
-    Virtual,
-}
-
 /// Variants of the endpoints of AWS.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Variant {
@@ -85,7 +77,7 @@ pub struct CaFile {
 
 impl Settings<'_> {
     /// All that is said of a bucket.
-    pub(super) fn s3(&self, cli: &Cli) -> Result<S3, Failure> {
+    pub(super) fn s3(&self) -> Result<S3, Failure> {
         let bucket = self.bucket()?;
         let profile = self.profile();
         // What cannot be read is told when credentials are looked for.
@@ -95,7 +87,7 @@ impl Settings<'_> {
         let variant = self.variant(&region.name, of_profile)?;
         let services =
             || profile.named("services", &of_profile("services")?)?.get("s3.endpoint_url").cloned();
-        let endpoint = self.endpoint(&["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"], || {
+        let endpoint = self.endpoint(entries::aws_endpoint_url().variables, || {
             services().or_else(|| of_profile("endpoint_url"))
         })?;
         if endpoint.is_some() && variant.fips {
@@ -104,7 +96,7 @@ impl Settings<'_> {
                  endpoint_url of the profile) names another one: leave one of them away",
             ));
         }
-        let addressing = self.addressing(cli, of_profile("s3.addressing_style"))?;
+        let addressing = self.addressing(of_profile("s3.addressing_style"))?;
         bucket.check(addressing, endpoint.as_deref())?;
         let region = region_of(endpoint.as_deref(), region);
         Ok(S3 {
@@ -112,8 +104,8 @@ impl Settings<'_> {
             endpoint,
             addressing,
             requester_pays: self.requester_pays()?,
-            anonymous: self.switch(cli.s3_anonymous, "AWS_S3_ANONYMOUS", false)?,
-            ca_cert: self.ca_file(cli, of_profile("ca_bundle")),
+            anonymous: self.is_on(entries::s3_anonymous())?,
+            ca_cert: self.ca_file(of_profile("ca_bundle")),
             credentials: self.credential_sources(&region.name, variant, profile)?,
             variant,
             bucket,
@@ -122,15 +114,17 @@ impl Settings<'_> {
     }
 
     fn region(&self, bucket: &BucketName, of_profile: Option<String>) -> Result<Region, Failure> {
-        let of_variable = |setting: &'static str| Some((self.trimmed(setting)?, setting));
-        let set = of_variable("AWS_REGION")
-            .or_else(|| of_variable("AWS_DEFAULT_REGION"))
+        let entry = entries::aws_region();
+        let set = entry
+            .variables
+            .iter()
+            .find_map(|&name| Some((self.trimmed(name)?, name)))
             .or_else(|| Some((of_profile?, "region of the profile")));
         let of_bucket = match bucket {
             BucketName::AccessPoint(point) => Some((point.region.clone(), "S3_SQLITE_DB_BUCKET")),
             BucketName::Plain(_) => None,
         };
-        let (name, setting) = of_bucket.or(set).unwrap_or_else(|| ("us-east-1".to_owned(), ""));
+        let (name, setting) = of_bucket.or(set).unwrap_or_else(|| (entry.default.to_owned(), ""));
         if !is_region(&name) {
             return Err(Failure::usage(format!("{setting} is {name:?}, which is no region")));
         }
@@ -139,7 +133,7 @@ impl Settings<'_> {
 
     fn variant(&self, region: &str, of_profile: impl Fn(&str) -> Option<String>) -> Result<Variant, Failure> {
         let switch = |variable: &'static str, setting: &str| match self.trimmed(variable) {
-            Some(_) => self.switch(None, variable, false),
+            Some(_) => self.switch(variable),
             None => Ok(of_profile(setting).is_some_and(|text| text.eq_ignore_ascii_case("true"))),
         };
         let fips = switch("AWS_USE_FIPS_ENDPOINT", "use_fips_endpoint")?;
@@ -153,45 +147,58 @@ impl Settings<'_> {
         Ok(Variant { fips, dual_stack })
     }
 
-    fn addressing(&self, cli: &Cli, of_profile: Option<String>) -> Result<Addressing, Failure> {
-        let typed = cli.s3_addressing.clone().or_else(|| self.trimmed("S3_ADDRESSING")).or(of_profile);
-        self.choice(
-            "--s3-addressing (S3_ADDRESSING)",
-            typed.as_deref(),
-            &[("auto", Addressing::Auto), ("path", Addressing::Path), ("virtual", Addressing::Virtual)],
-        )
+    fn addressing(&self, of_profile: Option<String>) -> Result<Addressing, Failure> {
+        let entry = entries::s3_addressing();
+        match (self.asked_for(entry), of_profile) {
+            (None, Some(text)) => {
+                let place = Addressing::WORDS.iter().position(|word| *word == text);
+                let found = place.and_then(|place| Addressing::ALL.get(place)).copied();
+                found.ok_or_else(|| {
+                    let words = Addressing::WORDS.join(" or ");
+                    Failure::usage(format!("addressing_style of the profile is {text:?}: it takes {words}"))
+                })
+            }
+            _ => self.choice(entry),
+        }
     }
 
     /// Other than elsewhere, an empty variable is not as good as none: a whole bucket may be far more than was meant,
     /// and has to be asked for.
     fn prefix(&self) -> Result<String, Failure> {
-        (self.environment)("S3_SQLITE_DB_PREFIX").ok_or_else(|| {
-            Failure::usage(
-                "S3_SQLITE_DB_PREFIX is not set: say what the keys of archives begin with, or set it to nothing for \
-                 the whole bucket",
-            )
+        let [_, name] = entries::s3_sqlite_db().names();
+        (self.environment)(name).ok_or_else(|| {
+            Failure::usage(format!(
+                "{name} is not set: say what the keys of archives begin with, or set it to nothing for the whole bucket"
+            ))
         })
     }
 
     /// Other than elsewhere, an empty variable is not as good as none: it turns the header off.
     fn requester_pays(&self) -> Result<bool, Failure> {
-        match (self.environment)("S3_REQUEST_PAYER").as_deref().map(str::trim) {
-            None | Some("requester") => Ok(true),
-            Some("" | "none") => Ok(false),
-            Some(other) => {
-                Err(Failure::usage(format!("S3_REQUEST_PAYER is {other:?}: it takes requester or none")))
-            }
-        }
+        let [name] = entries::s3_request_payer().names();
+        let is_empty = (self.environment)(name).is_some_and(|value| value.is_empty());
+        Ok(!is_empty && self.choice::<Payer>(entries::s3_request_payer())? == Payer::Requester)
+    }
+
+    /// A variable of the AWS tools that is true or false.
+    fn switch(&self, variable: &str) -> Result<bool, Failure> {
+        let Some(text) = self.trimmed(variable) else { return Ok(false) };
+        parse_switch(&text)
+            .ok_or_else(|| Failure::usage(format!("{variable} is {text:?}: it takes true or false")))
     }
 
     /// `AWS_CA_BUNDLE` takes the place of `--ca-cert` for S3: one of Elasticsearch's may stand beside it.
-    fn ca_file(&self, cli: &Cli, of_profile: Option<String>) -> Option<CaFile> {
+    fn ca_file(&self, of_profile: Option<String>) -> Option<CaFile> {
         let file = |path: String, setting| CaFile { path: path.into(), setting };
-        self.trimmed("AWS_CA_BUNDLE")
-            .map(|path| file(path, "AWS_CA_BUNDLE"))
+        let [name] = entries::aws_ca_bundle().names();
+        self.trimmed(name)
+            .map(|path| file(path, name))
             .or_else(|| of_profile.map(|path| file(path, "ca_bundle of the profile")))
             .or_else(|| {
-                Some(CaFile { path: self.ca_cert(cli)?, setting: "ELASTICSEARCH_CA_CERT / --ca-cert" })
+                Some(CaFile {
+                    path: self.file(entries::ca_cert())?,
+                    setting: "ELASTICSEARCH_CA_CERT / --ca-cert",
+                })
             })
     }
 
@@ -208,7 +215,7 @@ impl Settings<'_> {
         variables: &[&str],
         of_profile: impl FnOnce() -> Option<String>,
     ) -> Result<Option<String>, Failure> {
-        if self.switch(None, "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", false)? {
+        if self.switch("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS")? {
             return Ok(None);
         }
         match self.url(variables)? {

@@ -3,8 +3,9 @@
 use std::fmt;
 use std::net::IpAddr;
 
-use super::super::settings::Settings;
 use super::{Addressing, host_of, is_region};
+use crate::cli::entries;
+use crate::cli::settings::Settings;
 use crate::exit::Failure;
 
 /// What `S3_SQLITE_DB_BUCKET` names.
@@ -40,11 +41,11 @@ impl fmt::Display for BucketName {
 
 impl Settings<'_> {
     pub(super) fn bucket(&self) -> Result<BucketName, Failure> {
-        let text = self.trimmed("S3_SQLITE_DB_BUCKET").ok_or_else(|| {
-            Failure::usage("S3_SQLITE_DB_BUCKET is not set: name the bucket that --source s3 is to read from")
+        let [name, _] = entries::s3_sqlite_db().names();
+        let text = self.trimmed(name).ok_or_else(|| {
+            Failure::usage(format!("{name} is not set: name the bucket that --source s3 is to read from"))
         })?;
-        BucketName::parse(&text)
-            .map_err(|why| Failure::usage(format!("S3_SQLITE_DB_BUCKET is {text:?}, {why}")))
+        BucketName::parse(&text).map_err(|why| Failure::usage(format!("{name} is {text:?}, {why}")))
     }
 }
 

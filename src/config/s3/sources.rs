@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 
 use ureq::http::Uri;
 
-use super::super::settings::Settings;
 use super::Variant;
+use crate::cli::entries;
+use crate::cli::settings::Settings;
 use crate::exit::Failure;
 use crate::files;
 use crate::http::url::is_loopback;
@@ -130,7 +131,7 @@ impl Settings<'_> {
         let web_identity = self.trimmed("AWS_WEB_IDENTITY_TOKEN_FILE").zip(self.trimmed("AWS_ROLE_ARN"));
         let session_name =
             self.trimmed("AWS_ROLE_SESSION_NAME").unwrap_or_else(|| "megastream_ingest".to_owned());
-        let metadata_off = self.switch(None, "AWS_EC2_METADATA_DISABLED", false)?;
+        let metadata_off = self.switch("AWS_EC2_METADATA_DISABLED")?;
         let instance_url = self
             .url(&["AWS_EC2_METADATA_SERVICE_ENDPOINT"])?
             .unwrap_or_else(|| "http://169.254.169.254".to_owned());
@@ -159,7 +160,8 @@ impl Settings<'_> {
     fn all_keys(&self) -> Result<Option<Keys>, Failure> {
         let of_aws = self.keys("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY");
         let token = self.given("AWS_SESSION_TOKEN")?.or(self.given("AWS_SECURITY_TOKEN")?);
-        let Some(own) = self.keys("AWS_S3_ACCESS_KEY", "AWS_S3_SECRET_KEY")? else {
+        let [access_key, secret_key] = entries::aws_s3_keys().names();
+        let Some(own) = self.keys(access_key, secret_key)? else {
             return Ok(of_aws?.map(|keys| Keys { session_token: token, ..keys }));
         };
         let is_of_others =

@@ -11,12 +11,12 @@ use self::found::Found;
 use self::page::Page;
 use super::Object;
 use super::client::{Client, GetError};
-use super::insistence::Insistence;
 use super::watched::Watched;
 use crate::config::s3::{BucketName, S3};
 use crate::exit::{ExitCode, Failure};
 use crate::http::TransportError;
 use crate::pipeline::source::Discovery;
+use crate::retry::patience::Retries;
 use crate::shutdown::Stop;
 
 mod found;
@@ -50,7 +50,7 @@ pub(super) fn list(
     client: &Client,
     settings: &S3,
     stop: &Stop,
-    budget: Option<Duration>,
+    retries: &Retries<'_>,
 ) -> Result<Listing, Failure> {
     let bucket = &settings.bucket;
     let mut found = Found::nothing(bucket, &settings.prefix);
@@ -60,12 +60,13 @@ pub(super) fn list(
         if stop.is_requested() {
             return Err(stop.as_failure());
         }
-        let mut insistence = Insistence::new(stop, budget);
+        let mut patience = retries.patience();
         let page = loop {
+            patience.begin();
             match pages.read(client, &settings.prefix, stop) {
                 Ok(page) => break page,
                 Err(GetError::Unavailable { why, retry_after }) => {
-                    insistence.failed(&format!("the listing of {bucket}: {why}"), retry_after)?;
+                    patience.away_for(&format!("the listing of {bucket}: {why}"), retry_after)?;
                 }
                 Err(error) => return Err(cannot_list(bucket, error)),
             }

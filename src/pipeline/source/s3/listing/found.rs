@@ -10,7 +10,7 @@ use super::super::{Object, address};
 use super::Listing;
 use super::page::Key;
 use crate::config::s3::{BucketName, S3};
-use crate::model::{ARCHIVE_SUFFIX, Archive, archive_seconds};
+use crate::model::{ARCHIVE_SUFFIX, Archive, archive_seconds, is_litter};
 use crate::pipeline::source::{LeftOut, sort};
 use crate::timestamp::parse_rfc3339_millis;
 
@@ -60,7 +60,8 @@ impl<'b> Found<'b> {
                 self.first.push(key.key.clone());
             }
             let name = name_of(&key.key);
-            if !name.ends_with(ARCHIVE_SUFFIX) || !key.key.starts_with(self.prefix) {
+            let is_archive = name.ends_with(ARCHIVE_SUFFIX) && !is_litter(key.key.as_bytes());
+            if !is_archive || !key.key.starts_with(self.prefix) {
                 continue;
             }
             let name = name.to_owned();
