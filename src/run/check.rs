@@ -1,7 +1,7 @@
 //! `--check`: whether a run could do its work, told one line a check on standard output.
 //!
-//! Archives are listed and opened but not read, and nothing is left anywhere: that a folder takes files is tried
-//! with a file that has no name, and that a file can be written by opening it.
+//! Archives are listed and opened but not read, and nothing is left anywhere: whether files can be
+//! written is tried by doing what a run does, beside them.
 
 mod disk;
 
