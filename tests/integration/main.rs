@@ -22,6 +22,7 @@ mod logs;
 mod metrics;
 mod mixtures;
 mod moves;
+mod offer;
 mod preflight;
 mod pressure;
 mod replay;

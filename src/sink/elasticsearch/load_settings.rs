@@ -26,8 +26,9 @@ use crate::config;
 use crate::exit::Failure;
 use crate::files;
 use crate::retry::back_off::back_off;
+use changes::Update;
+pub(super) use changes::is_tuned;
 pub use changes::{Changes, LoadedIndices};
-use changes::{Update, is_tuned};
 use replies::{gone, judge_update, parse_settings};
 
 /// The longest that a request may take.
