@@ -67,6 +67,12 @@ pub(super) const fn takes(value: Value) -> Entry {
     Entry { name: "", value, variables: &[], default: "", text: "", typed: None }
 }
 
+impl PartialEq for Entry {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name
+    }
+}
+
 impl Entry {
     /// With variables of the same meaning.
     pub(super) const fn or(self, variables: &'static [&'static str]) -> Self {

@@ -22,14 +22,10 @@ impl Settings<'_> {
         (self.environment)(name).filter(|value| !value.is_empty())
     }
 
-    /// What was typed, even if it is empty.
-    pub fn typed(&self, entry: &Entry) -> Option<String> {
-        entry.typed.and_then(|typed| typed(self.cli))
-    }
-
     /// What a setting is set to, behind the name of the flag or variable that does it.
     pub fn set(&self, entry: &Entry) -> Option<(String, String)> {
-        if let Some(text) = self.typed(entry) {
+        // Even if it is empty.
+        if let Some(text) = entry.typed.and_then(|typed| typed(self.cli)) {
             return Some((format!("--{}", entry.flag()?), text));
         }
         entry.variables.iter().find_map(|name| Some(((*name).to_owned(), self.get(name)?)))
@@ -50,11 +46,7 @@ impl Settings<'_> {
         self.asked_for(entry).map(PathBuf::from)
     }
 
-    /// A text that has to be there.
-    ///
-    /// # Errors
-    ///
-    /// It is not set; `what` says what to do.
+    /// A text that has to be there; `what` says what to do where it is not.
     pub fn needed(&self, entry: &Entry, what: &str) -> Result<String, Failure> {
         let name = entry.full_name();
         self.asked_for(entry).ok_or_else(|| {
@@ -63,28 +55,16 @@ impl Settings<'_> {
     }
 
     /// A whole number in the range of the entry.
-    ///
-    /// # Errors
-    ///
-    /// It is none.
     pub fn number<T: TryFrom<u64>>(&self, entry: &Entry) -> Result<T, Failure> {
         number(entry, self.set(entry).unwrap_or_else(|| (entry.full_name(), entry.default.to_owned())))
     }
 
     /// As [`Self::number`], where the default is worked out.
-    ///
-    /// # Errors
-    ///
-    /// It is none.
     pub fn number_or<T: TryFrom<u64>>(&self, entry: &Entry, default: T) -> Result<T, Failure> {
         self.set(entry).map_or(Ok(default), |set| number(entry, set))
     }
 
     /// One of a few words.
-    ///
-    /// # Errors
-    ///
-    /// It is none of them.
     pub fn choice<T: Choice>(&self, entry: &Entry) -> Result<T, Failure> {
         let text = self.text(entry);
         let place = place(entry, T::WORDS, &text)?;
@@ -92,19 +72,11 @@ impl Settings<'_> {
     }
 
     /// On or off.
-    ///
-    /// # Errors
-    ///
-    /// It is neither.
     pub fn is_on(&self, entry: &Entry) -> Result<bool, Failure> {
         self.set(entry).map_or(Ok(entry.default == "true"), switch)
     }
 
     /// Refuses what is set to something that it cannot take, whether or not the task has a use for it.
-    ///
-    /// # Errors
-    ///
-    /// What is wrong with the first of them.
     pub fn check_values(&self) -> Result<(), Failure> {
         for entry in all() {
             let Some(set) = self.set(entry) else { continue };

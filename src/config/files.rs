@@ -2,9 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Archives, Output, Reports, Source, Task};
+use super::{Archives, Output, Source, Task};
 use crate::cli::Entry;
-use crate::cli::entries::{dead_letter, metrics_file, output, replay, spool_state_file, summary_json};
+use crate::cli::entries;
 use crate::exit::Failure;
 use crate::files::{BESIDE_STATE_FILE, beside, folder_of, real_path};
 use crate::model::has_archive_suffix;
@@ -23,13 +23,9 @@ impl Named {
         Self { setting, path: path.to_owned(), real: real_path(path) }
     }
 
-    fn is_of(&self, setting: &Entry) -> bool {
-        self.setting.name == setting.name
-    }
-
     /// Whether it keeps what must not be lost: a pipe or a device keeps nothing.
     fn is_kept(&self) -> bool {
-        self.is_of(spool_state_file()) || self.is_of(dead_letter())
+        [entries::spool_state_file(), entries::dead_letter()].contains(&self.setting)
     }
 }
 
@@ -55,7 +51,7 @@ impl Task {
                         .into(),
                 );
             }
-            if !file.is_of(replay()) && is_archive(path, real, archives) {
+            if *setting != entries::replay() && is_archive(path, real, archives) {
                 return wrong(
                     "which is an archive, and archives are never changed: name another file".into(),
                 );
@@ -74,7 +70,7 @@ impl Task {
         Ok(())
     }
 
-    /// The archives that are taken up. A replay takes none up, and leaves the state file alone.
+    /// The archives that are taken up: a replay takes none up, and leaves the state file alone.
     fn archives(&self) -> Option<&Archives> {
         match self {
             Task::Load(load) | Task::Check(load) => Some(&load.archives),
@@ -84,32 +80,26 @@ impl Task {
         }
     }
 
-    fn reports(&self) -> Option<&Reports> {
-        match self {
-            Task::Load(load) | Task::Check(load) => Some(&load.reports),
-            Task::DryRun(dry_run) => Some(&dry_run.reports),
-            Task::Replay(replay) => Some(&replay.reports),
-            Task::List(_) => None,
-        }
-    }
-
     /// The file that is replayed, if one is, and those that are written.
     fn named_files(&self) -> Vec<Named> {
-        let mut files = Vec::new();
-        let mut add = |setting, path: Option<&Path>| files.extend(path.map(|path| Named::new(setting, path)));
-        add(spool_state_file(), self.archives().map(|archives| archives.state_file.as_path()));
-        if let Task::Replay(task) = self {
-            add(replay(), Some(&task.path));
-        }
-        if let Some(reports) = self.reports() {
-            add(dead_letter(), reports.dead_letters.as_deref());
-            add(metrics_file(), reports.metrics_file.as_deref());
-            add(summary_json(), reports.summary.as_ref().and_then(Output::file));
-        }
-        if let Task::DryRun(dry_run) = self {
-            add(output(), dry_run.output.as_ref().and_then(Output::file));
-        }
-        files
+        let (replayed, output, reports) = match self {
+            Task::Load(load) | Task::Check(load) => (None, None, Some(&load.reports)),
+            Task::DryRun(dry_run) => (None, dry_run.output.as_ref(), Some(&dry_run.reports)),
+            Task::Replay(replay) => (Some(replay.path.as_path()), None, Some(&replay.reports)),
+            Task::List(_) => (None, None, None),
+        };
+        let summary = reports.and_then(|reports| reports.summary.as_ref());
+        [
+            (entries::replay(), replayed),
+            (entries::spool_state_file(), self.archives().map(|archives| archives.state_file.as_path())),
+            (entries::dead_letter(), reports.and_then(|reports| reports.dead_letters.as_deref())),
+            (entries::metrics_file(), reports.and_then(|reports| reports.metrics_file.as_deref())),
+            (entries::summary_json(), summary.and_then(Output::file)),
+            (entries::output(), output.and_then(Output::file)),
+        ]
+        .into_iter()
+        .filter_map(|(setting, path)| Some(Named::new(setting, path?)))
+        .collect()
     }
 }
 

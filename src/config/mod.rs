@@ -18,7 +18,7 @@ pub use self::source::Source;
 pub use self::tasks::{DryRun, List, Load, Replay, Task};
 use crate::cli::Cli;
 pub use crate::cli::choices::{LogFormat, Mode, Place, VectorChoice};
-use crate::cli::entries::spool_state_file;
+use crate::cli::entries;
 use crate::cli::settings::Settings;
 use crate::exit::Failure;
 
@@ -70,7 +70,7 @@ impl Config {
         rules::check_replay(settings.cli)?;
         rules::check_combination(settings)?;
         let config = Self { logging: Logging::read(settings)?, task: Task::read(settings)? };
-        config.task.check_files(settings.text(spool_state_file()).as_ref())?;
+        config.task.check_files(settings.text(entries::spool_state_file()).as_ref())?;
         Ok(config)
     }
 }

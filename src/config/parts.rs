@@ -6,11 +6,7 @@ use std::thread::available_parallelism;
 use std::time::Duration;
 
 use super::{LogFormat, Mode, Output, Place, Source};
-use crate::cli::entries::{
-    account_deletions, batch_bytes, batch_docs, ca_cert, dead_letter, elasticsearch_api_key,
-    elasticsearch_url, kubernetes_shard, log_format, logging_enabled, metrics_file, mode, retry_budget,
-    senders, shard, source, spool_interval, spool_state_file, summary_json, workers,
-};
+use crate::cli::entries;
 use crate::cli::settings::Settings;
 use crate::exit::Failure;
 use crate::http::url::parse_base_url;
@@ -123,17 +119,21 @@ pub struct Reports {
 
 impl Logging {
     pub(super) fn read(settings: Settings<'_>) -> Result<Self, Failure> {
-        Ok(Self { enabled: settings.is_on(logging_enabled())?, format: settings.choice(log_format())? })
+        Ok(Self {
+            enabled: settings.is_on(entries::logging_enabled())?,
+            format: settings.choice(entries::log_format())?,
+        })
     }
 }
 
 impl Elasticsearch {
     fn read(settings: Settings<'_>) -> Result<Self, Failure> {
-        let url = settings.needed(elasticsearch_url(), "name the server, as in https://localhost:9200")?;
+        let url =
+            settings.needed(entries::elasticsearch_url(), "name the server, as in https://localhost:9200")?;
         let url = parse_base_url(&url)
             .map_err(|error| Failure::usage(format!("ELASTICSEARCH_URL cannot be used: {error}")))?;
-        let api_key =
-            settings.needed(elasticsearch_api_key(), "set it to the `encoded` value of an API key")?;
+        let api_key = settings
+            .needed(entries::elasticsearch_api_key(), "set it to the `encoded` value of an API key")?;
         if !api_key.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err(Failure::usage(
                 "ELASTICSEARCH_API_KEY holds white space or other characters that no key has: \
@@ -144,7 +144,7 @@ impl Elasticsearch {
             url,
             api_key: Secret::new(api_key),
             skip_tls_verify: settings.cli.skip_tls_verify,
-            ca_cert: settings.file(ca_cert()),
+            ca_cert: settings.file(entries::ca_cert()),
         })
     }
 }
@@ -163,8 +163,8 @@ impl Archives {
     pub(super) fn read(settings: Settings<'_>) -> Result<Self, Failure> {
         Ok(Self {
             source: Source::read(settings)?,
-            mode: settings.choice(mode())?,
-            state_file: settings.text(spool_state_file()).into(),
+            mode: settings.choice(entries::mode())?,
+            state_file: settings.text(entries::spool_state_file()).into(),
             retry_failed: settings.cli.retry_failed,
             shard: read_shard(settings)?,
             retry_budget: budget(settings)?,
@@ -176,18 +176,21 @@ impl Intake {
     pub(super) fn read(settings: Settings<'_>) -> Result<Self, Failure> {
         let cores = available_parallelism().map_or(1, NonZeroUsize::get);
         Ok(Self {
-            workers: settings.number_or(workers(), cores)?,
-            senders: settings.number(senders())?,
+            workers: settings.number_or(entries::workers(), cores)?,
+            senders: settings.number(entries::senders())?,
             batch: BatchLimits::read(settings)?,
-            account_deletions: settings.is_on(account_deletions())?,
-            spool_interval: Duration::from_secs(settings.number(spool_interval())?),
+            account_deletions: settings.is_on(entries::account_deletions())?,
+            spool_interval: Duration::from_secs(settings.number(entries::spool_interval())?),
         })
     }
 }
 
 impl BatchLimits {
     pub(super) fn read(settings: Settings<'_>) -> Result<Self, Failure> {
-        Ok(Self { docs: settings.number(batch_docs())?, bytes: settings.number(batch_bytes())? })
+        Ok(Self {
+            docs: settings.number(entries::batch_docs())?,
+            bytes: settings.number(entries::batch_bytes())?,
+        })
     }
 }
 
@@ -200,36 +203,36 @@ impl Reports {
     ) -> Result<Self, Failure> {
         Ok(Self {
             job,
-            mode: settings.choice(mode())?,
-            source: settings.choice(source())?,
+            mode: settings.choice(entries::mode())?,
+            source: settings.choice(entries::source())?,
             shows_documents: false,
-            dead_letters: settings.file(dead_letter()).or(dead_letters),
-            summary: settings.asked_for(summary_json()).map(Output::parse),
-            metrics_file: settings.file(metrics_file()),
+            dead_letters: settings.file(entries::dead_letter()).or(dead_letters),
+            summary: settings.asked_for(entries::summary_json()).map(Output::parse),
+            metrics_file: settings.file(entries::metrics_file()),
         })
     }
 }
 
 /// A spool run waits for ever.
 fn budget(settings: Settings<'_>) -> Result<Option<Duration>, Failure> {
-    let seconds = Duration::from_secs(settings.number(retry_budget())?);
-    Ok((settings.choice::<Mode>(mode())? == Mode::Once).then_some(seconds))
+    let seconds = Duration::from_secs(settings.number(entries::retry_budget())?);
+    Ok((settings.choice::<Mode>(entries::mode())? == Mode::Once).then_some(seconds))
 }
 
 fn read_shard(settings: Settings<'_>) -> Result<Shard, Failure> {
     let parse = |name: &str, text: &str| {
         Shard::parse(text).map_err(|error| Failure::usage(format!("{name} is {text:?}: {error}")))
     };
-    if let Some((name, text)) = settings.set(shard()) {
+    if let Some((name, text)) = settings.set(entries::shard()) {
         return parse(&name, &text);
     }
-    let [index, count] = kubernetes_shard().names();
+    let [index, count] = entries::kubernetes_shard().names();
     match (settings.get(index), settings.get(count)) {
         (Some(i), Some(n)) => parse(&format!("{index}/{count}"), &format!("{i}/{n}")),
         (None, Some(_)) => {
             Err(Failure::usage(format!("{count} is set, but {index} is not: set both, or SHARD, or neither")))
         }
         // Kubernetes sets the index in every indexed job, whether or not it is meant for sharding.
-        (_, None) => parse("the default of --shard", shard().default),
+        (_, None) => parse("the default of --shard", entries::shard().default),
     }
 }

@@ -4,14 +4,14 @@ use std::path::Path;
 
 use super::Mode;
 use crate::cli::Cli;
-use crate::cli::entries::summary_json;
+use crate::cli::entries;
 use crate::cli::settings::Settings;
 use crate::exit::Failure;
 
 /// Refuses flags that contradict each other.
 pub(super) fn check_combination(settings: Settings<'_>) -> Result<(), Failure> {
     let cli = settings.cli;
-    let summary = settings.asked_for(summary_json());
+    let summary = settings.asked_for(entries::summary_json());
     let wrong = |message: &str| Err(Failure::usage(message));
     if cli.output.is_some() && !cli.dry_run {
         return wrong("--output goes with --dry-run only: add --dry-run, or leave --output away");

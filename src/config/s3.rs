@@ -10,9 +10,7 @@ use std::path::PathBuf;
 use ureq::http::Uri;
 
 use crate::cli::choices::Payer;
-use crate::cli::entries::{
-    aws_endpoint_url, aws_region, aws_s3_keys, ca_cert, s3_request_payer, s3_sqlite_db,
-};
+use crate::cli::entries;
 use crate::cli::settings::Settings;
 use crate::exit::Failure;
 use crate::http::url::{is_loopback, parse_base_url};
@@ -106,7 +104,7 @@ const CONTAINER_HOSTS: [&str; 3] = ["169.254.170.2", "169.254.170.23", "[fd00:ec
 impl Settings<'_> {
     /// All that is said of a bucket.
     pub(super) fn s3(&self) -> Result<S3, Failure> {
-        let [name, prefix] = s3_sqlite_db().names();
+        let [name, prefix] = entries::s3_sqlite_db().names();
         let bucket = self.get(name).ok_or_else(|| {
             Failure::usage(format!("{name} is not set: name the bucket that --source s3 is to read from"))
         })?;
@@ -118,15 +116,15 @@ impl Settings<'_> {
                 "{name} is {bucket:?}, which is no name of a bucket: give it without s3:// or a path"
             )));
         }
-        let region = self.text(aws_region());
+        let region = self.text(entries::aws_region());
         if !of_a_host(&region, "-") {
             return Err(Failure::usage(format!("AWS_REGION is {region:?}, which is no region")));
         }
         Ok(S3 {
             prefix: self.prefix(prefix)?,
-            endpoint: self.url(aws_endpoint_url().variables)?,
+            endpoint: self.url(entries::aws_endpoint_url().variables)?,
             requester_pays: self.requester_pays()?,
-            ca_cert: self.file(ca_cert()),
+            ca_cert: self.file(entries::ca_cert()),
             credentials: self.credential_sources(&region)?,
             bucket,
             region,
@@ -145,13 +143,13 @@ impl Settings<'_> {
 
     /// Other than elsewhere, an empty variable is not as good as none: it turns the header off.
     fn requester_pays(&self) -> Result<bool, Failure> {
-        let [name] = s3_request_payer().names();
+        let [name] = entries::s3_request_payer().names();
         let is_empty = (self.environment)(name).is_some_and(|value| value.is_empty());
-        Ok(!is_empty && self.choice::<Payer>(s3_request_payer())? == Payer::Requester)
+        Ok(!is_empty && self.choice::<Payer>(entries::s3_request_payer())? == Payer::Requester)
     }
 
     fn credential_sources(&self, region: &str) -> Result<CredentialSources, Failure> {
-        let [access_key, secret_key] = aws_s3_keys().names();
+        let [access_key, secret_key] = entries::aws_s3_keys().names();
         let keys = match self.keys(access_key, secret_key, None)? {
             Some(keys) => Some(keys),
             None => self.keys("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", Some("AWS_SESSION_TOKEN"))?,

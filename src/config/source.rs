@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::Place;
 use super::s3::S3;
-use crate::cli::entries::{self, paths};
+use crate::cli::entries;
 use crate::cli::settings::Settings;
 use crate::exit::Failure;
 
@@ -36,7 +36,7 @@ impl Source {
 fn read_paths(settings: Settings<'_>) -> Result<Vec<PathBuf>, Failure> {
     let (name, given) = match &settings.cli.paths {
         typed if typed.is_empty() => {
-            settings.set(paths()).map(|(name, path)| (name, vec![path])).ok_or_else(|| {
+            settings.set(entries::paths()).map(|(name, path)| (name, vec![path])).ok_or_else(|| {
                 Failure::usage(
                     "no archives are named: give folders or *.db.zip files as arguments, or set LOCAL_SQLITE_DB_PATH",
                 )

@@ -4,9 +4,7 @@ use std::path::PathBuf;
 
 use super::parts::{Archives, BatchLimits, Intake, Job, Reports, Server};
 use super::{Mode, Output, VectorChoice, rules};
-use crate::cli::entries::{
-    account_deletions, bulk_load_settings, dead_letter, mode, output, senders, vector_encoding,
-};
+use crate::cli::entries;
 use crate::cli::settings::Settings;
 use crate::exit::Failure;
 use crate::files::beside;
@@ -109,28 +107,28 @@ impl Task {
 impl Load {
     fn read(settings: Settings<'_>) -> Result<Self, Failure> {
         let server = Server::read(settings)?;
-        let bulk_load_settings = settings.is_on(bulk_load_settings())?;
-        rules::check_load(bulk_load_settings, settings.choice(mode())?)?;
+        let bulk_load_settings = settings.is_on(entries::bulk_load_settings())?;
+        rules::check_load(bulk_load_settings, settings.choice(entries::mode())?)?;
         Ok(Self {
             archives: Archives::read(settings)?,
             intake: Intake::read(settings)?,
-            vectors: settings.choice(vector_encoding())?,
+            vectors: settings.choice(entries::vector_encoding())?,
             server,
             bulk_load_settings,
-            reports: Reports::read(Job::Load, Some(dead_letter().default.into()), settings)?,
+            reports: Reports::read(Job::Load, Some(entries::dead_letter().default.into()), settings)?,
         })
     }
 }
 
 impl DryRun {
     fn read(settings: Settings<'_>) -> Result<Self, Failure> {
-        let output = settings.asked_for(output()).map(Output::parse);
+        let output = settings.asked_for(entries::output()).map(Output::parse);
         // It leaves nothing behind that was not asked for by name.
         let reports = Reports::read(Job::DryRun, None, settings)?;
         Ok(Self {
             archives: Archives::read(settings)?,
             intake: Intake::read(settings)?,
-            vectors: settings.choice(vector_encoding())?,
+            vectors: settings.choice(entries::vector_encoding())?,
             reports: Reports { shows_documents: output == Some(Output::Stdout), ..reports },
             output,
         })
@@ -141,9 +139,9 @@ impl Replay {
     fn read(path: PathBuf, settings: Settings<'_>) -> Result<Self, Failure> {
         Ok(Self {
             server: Server::read(settings)?,
-            senders: settings.number(senders())?,
+            senders: settings.number(entries::senders())?,
             batch: BatchLimits::read(settings)?,
-            account_deletions: settings.is_on(account_deletions())?,
+            account_deletions: settings.is_on(entries::account_deletions())?,
             reports: Reports::read(Job::Replay, Some(beside(&path, ".failed")), settings)?,
             path,
         })

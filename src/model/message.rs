@@ -108,6 +108,13 @@ pub struct Outcomes {
     pub kept_lines: Vec<u8>,
 }
 
+impl Outcomes {
+    /// So many rows of which nothing is known.
+    pub fn unconfirmed(rows: usize) -> Self {
+        Self { tally: Tally { unconfirmed: rows as u64, ..Tally::default() }, ..Self::default() }
+    }
+}
+
 impl AddAssign<Outcomes> for Outcomes {
     fn add_assign(&mut self, mut other: Outcomes) {
         self.tally += &other.tally;

@@ -9,9 +9,9 @@ use console::Term;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::config::LogFormat;
+use crate::model::Health;
 use crate::observe::logging;
 use crate::observe::progress::{AtHand, Figures, in_words};
-use crate::retry::throttle::Health;
 
 /// Rows in a second are those of so long a time.
 const RECENT: Duration = Duration::from_secs(10);
@@ -182,8 +182,7 @@ impl Recent {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Tally, Totals};
-    use crate::observe::progress::ServerFigures;
+    use crate::model::{ServerFigures, Tally, Totals};
     use crate::observe::report::Requests;
 
     fn figures(health: Health) -> Figures {

@@ -15,9 +15,9 @@ use std::time::{Duration, Instant};
 use crate::config::{Job, Mode, Reports};
 use crate::exit::ExitCode;
 use crate::files;
-use crate::observe::progress::{Figures, ServerFigures};
+use crate::model::{Health, ServerFigures};
+use crate::observe::progress::Figures;
 use crate::observe::report::{Archives, Requests};
-use crate::retry::throttle::Health;
 
 #[cfg(test)]
 mod tests;

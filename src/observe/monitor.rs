@@ -11,6 +11,7 @@ use crate::exit::ExitCode;
 use crate::observe::bar::Bar;
 use crate::observe::metrics::MetricsFile;
 use crate::observe::progress::Progress;
+use crate::shutdown::Stop;
 
 /// The metrics file is written this often, and a `once` run logs a line.
 const TICK: Duration = Duration::from_secs(10);
@@ -26,14 +27,15 @@ pub struct Monitor<'r> {
     reports: &'r Reports,
     format: LogFormat,
     progress: &'r Progress,
+    stop: &'r Stop,
     metrics: Option<MetricsFile>,
     tick: Duration,
 }
 
 impl<'r> Monitor<'r> {
-    /// Tells of `progress` what is asked for.
-    pub fn new(reports: &'r Reports, format: LogFormat, progress: &'r Progress) -> Self {
-        Self { reports, format, progress, metrics: MetricsFile::of(reports), tick: TICK }
+    /// Tells of `progress` what is asked for. A panic on the way is told `stop`.
+    pub fn new(reports: &'r Reports, format: LogFormat, progress: &'r Progress, stop: &'r Stop) -> Self {
+        Self { reports, format, progress, stop, metrics: MetricsFile::of(reports), tick: TICK }
     }
 
     /// Does the run's work, and tells how it gets on until the work returns: also while a run that is asked to stop
@@ -45,7 +47,7 @@ impl<'r> Monitor<'r> {
         thread::scope(|scope| {
             // The sending end is dropped, and the thread ends, even if the work panics.
             let (_end, ended) = bounded(0);
-            scope.spawn(move || self.watch(&ended));
+            scope.spawn(move || self.stop.guard("the monitor", || self.watch(&ended)));
             work()
         })
     }
@@ -61,9 +63,9 @@ impl<'r> Monitor<'r> {
         };
         let mut before = self.progress.figures();
         let mut ticks = 0;
-        let mut next_tick = Instant::now() + self.tick;
+        let mut clock = Clock::new(self.tick, Instant::now());
         loop {
-            let until_tick = next_tick.saturating_duration_since(Instant::now());
+            let until_tick = clock.next.saturating_duration_since(Instant::now());
             let wait = if bar.is_some() { until_tick.min(FRAME) } else { until_tick };
             if ended.recv_timeout(wait) != Err(RecvTimeoutError::Timeout) {
                 return;
@@ -71,10 +73,9 @@ impl<'r> Monitor<'r> {
             if let Some(bar) = &mut bar {
                 bar.show(&self.progress.figures());
             }
-            if Instant::now() < next_tick {
+            if !clock.ticks(Instant::now()) {
                 continue;
             }
-            next_tick += self.tick;
             ticks += 1;
             if ticks_per_line.is_some_and(|count| ticks >= count) {
                 let figures = self.progress.figures();
@@ -102,14 +103,48 @@ impl<'r> Monitor<'r> {
     }
 }
 
+/// Ticks at a steady rate. Ticks that a process has slept through (SIGSTOP, a machine that is suspended) are left out:
+/// there is nothing to tell of them.
+struct Clock {
+    every: Duration,
+    next: Instant,
+}
+
+impl Clock {
+    fn new(every: Duration, now: Instant) -> Self {
+        Self { every, next: now + every }
+    }
+
+    /// Whether it ticks now.
+    fn ticks(&mut self, now: Instant) -> bool {
+        let is_due = now >= self.next;
+        if is_due {
+            let on_time = self.next + self.every;
+            self.next = if on_time > now { on_time } else { now + self.every };
+        }
+        is_due
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
-
     use super::*;
     use crate::cli::Cli;
     use crate::config::{Config, Task};
     use crate::model::{Reasons, Tally};
+
+    #[test]
+    fn a_process_that_has_slept_ticks_once() {
+        let (start, second) = (Instant::now(), Duration::from_secs(1));
+        let mut clock = Clock::new(10 * second, start);
+        let ticks = |clock: &mut Clock, seconds| clock.ticks(start + seconds * second);
+        assert!(!ticks(&mut clock, 9) && ticks(&mut clock, 10) && !ticks(&mut clock, 11));
+        // A tick that comes late does not put off the next one.
+        assert!(ticks(&mut clock, 22) && ticks(&mut clock, 30));
+        assert!(ticks(&mut clock, 3600));
+        assert!(!ticks(&mut clock, 3600) && !ticks(&mut clock, 3609));
+        assert!(ticks(&mut clock, 3610));
+    }
 
     #[test]
     fn the_metrics_file_follows_the_work_and_ends_with_it() {
@@ -120,8 +155,9 @@ mod tests {
         let cli = Cli { dry_run: true, paths: vec![".".into()], ..Cli::default() };
         let Task::DryRun(task) = Config::resolve(cli, &|_| None).unwrap().task else { panic!("a dry run") };
         let tick = Duration::from_millis(1);
-        let monitor =
-            Monitor { reports: &task.reports, format: LogFormat::Text, progress: &progress, metrics, tick };
+        let stop = Stop::new();
+        let (reports, format) = (&task.reports, LogFormat::Text);
+        let monitor = Monitor { reports, format, progress: &progress, stop: &stop, metrics, tick };
         let has = |text: &str| std::fs::read_to_string(&path).is_ok_and(|file| file.contains(text));
         let deadline = Instant::now() + Duration::from_secs(30);
         let seen = monitor.during(|| {

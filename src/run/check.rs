@@ -7,7 +7,7 @@ mod disk;
 
 use std::fs::File;
 use std::io::{self, Write};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use self::disk::check_disk;
 use crate::config::{Archives, Load};
@@ -17,11 +17,12 @@ use crate::model::Selection;
 use crate::observe::finding::{Check, Status};
 use crate::pipeline::ledger::state_file::StateFile;
 use crate::pipeline::source::Source;
-use crate::retry::back_off::back_off;
+use crate::retry::patience::Retries;
 use crate::run::{needs, selection};
 use crate::shutdown::Stop;
 use crate::sink::elasticsearch::client::{Client, Limits};
-use crate::sink::elasticsearch::preflight::{self, Needs, Outage};
+use crate::sink::elasticsearch::insist::{insist_until_stopped, policy};
+use crate::sink::elasticsearch::preflight::{self, Needs, Outage, PreflightError};
 use crate::sink::elasticsearch::server;
 use crate::sink::elasticsearch::{identity, load_settings};
 
@@ -57,8 +58,11 @@ struct Findings<'r> {
 }
 
 impl Findings<'_> {
-    /// Prints the checks at once: the next ones may take their time.
+    /// Prints the checks at once: the next ones may take their time. Those that a signal came into tell nothing.
     fn add(&mut self, code_of_failed: ExitCode, checks: Vec<Check>) -> Result<(), Failure> {
+        if self.stop.is_requested() {
+            return Err(self.stop.as_failure());
+        }
         let text: String = checks.iter().map(|check| format!("{}\n", one_line(&check.to_string()))).collect();
         let mut stdout = io::stdout().lock();
         stdout
@@ -67,7 +71,7 @@ impl Findings<'_> {
             .map_err(|error| Failure::run(format!("standard output cannot be written: {error}")))?;
         let failed = checks.into_iter().filter(|check| check.status == Status::Failed);
         self.failed.extend(failed.map(|check| (code_of_failed, check)));
-        if self.stop.is_requested() { Err(self.stop.as_failure()) } else { Ok(()) }
+        Ok(())
     }
 
     fn end(self) -> Result<(), Failure> {
@@ -207,9 +211,10 @@ fn check_elasticsearch(load: &Load, stop: &Stop) -> (ExitCode, Vec<Check>) {
     };
     let limit = load.server.retry_budget.map_or(INSIST_FOR, |budget| budget.min(INSIST_FOR));
     let needs = Needs { create: load.server.create_indices, ..needs(load) };
-    match insist(&client, needs, limit, stop) {
+    match ask(&client, needs, limit, stop) {
         Ok(mut checks) => {
-            checks.extend(identity::ask(&client));
+            let identity = stop.unless_requested(move || identity::ask(&client));
+            checks.extend(identity.ok().flatten().unwrap_or_default());
             (ExitCode::Refused, checks)
         }
         Err(Outage { why, retry_after }) => {
@@ -224,19 +229,18 @@ fn check_elasticsearch(load: &Load, stop: &Stop) -> (ExitCode, Vec<Check>) {
 }
 
 /// Asks an unavailable server again, until the limit. One that asks to be left alone for longer is left alone.
-fn insist(client: &Client, needs: Needs, limit: Duration, stop: &Stop) -> Result<Vec<Check>, Outage> {
-    let begun = Instant::now();
-    let mut failures = 0;
-    loop {
-        let result = preflight::check(client, needs);
-        let Err(Outage { retry_after, .. }) = &result else { return result };
-        let left = limit.saturating_sub(begun.elapsed());
-        let pause = back_off(failures, fastrand::f64()).min(left).max(retry_after.unwrap_or_default());
-        if left.is_zero() || pause > left || !stop.wait(pause) {
-            return result;
-        }
-        failures = failures.saturating_add(1);
-    }
+fn ask(client: &Client, needs: Needs, limit: Duration, stop: &Stop) -> Result<Vec<Check>, Outage> {
+    let retries = Retries::new(stop, policy(Some(limit)));
+    let client = client.clone();
+    let asked = insist_until_stopped(&retries, move |_| match preflight::check(&client, needs) {
+        Err(outage) if outage.retry_after.is_some_and(|time| time > limit) => Ok(Err(outage)),
+        Err(outage) => Err(PreflightError::Unavailable(outage)),
+        Ok(checks) => Ok(Ok(checks)),
+    });
+    asked.unwrap_or_else(|unanswered| match unanswered.last {
+        PreflightError::Unavailable(outage) => Err(outage),
+        PreflightError::Refused(checks) => Ok(checks),
+    })
 }
 
 #[cfg(test)]

@@ -44,11 +44,13 @@ impl Run<'_> {
         let selection = self.look(&mut looks, archives, &state)?;
         let mut load_settings = LoadSettings::open(&settings.elasticsearch, &archives.state_file)?;
         let server = Server::connect(settings, intake.senders, intake.workers, needs(task), self.stop)?;
-        let done = server
-            .begin_load(&mut load_settings, task.bulk_load_settings, self.stop)
-            .and_then(|()| self.passes(task, &server, looks, state, selection));
+        let done = self.stop.guard("the load", || {
+            server
+                .begin_load(&mut load_settings, task.bulk_load_settings, self.stop)
+                .and_then(|()| self.passes(task, &server, looks, state, selection))
+        });
         // Before the settings are put back, so that a failure of that does not take its place.
-        if let Err(failure) = done {
+        if let Some(Err(failure)) = done {
             self.stop.fail(failure);
         }
         self.end_load(load_settings);
@@ -162,7 +164,7 @@ impl Run<'_> {
     ) -> Result<Vec<Arc<Archive>>, Failure> {
         let Intake { workers, senders, batch, account_deletions, spool_interval } = *intake;
         let mut handed_out = Ok(());
-        let again = stages(senders, workers, sink, ledger, |batches, events, buffers| {
+        let again = stages(senders, workers, sink, ledger, self.stop, |batches, events, buffers| {
             let stage = Workers {
                 pool,
                 progress: self.progress,

@@ -23,6 +23,14 @@ pub mod selection;
 
 /// Runs what the configuration asks for, and says how it ended.
 pub fn run(config: &Config, stop: &Stop) -> ExitCode {
+    stop.guard("the program", || carry_out(config, stop)).unwrap_or_else(|| {
+        let failure = stop.as_failure();
+        tell(config.logging, &failure);
+        failure.code
+    })
+}
+
+fn carry_out(config: &Config, stop: &Stop) -> ExitCode {
     let logging = config.logging;
     let done = match &config.task {
         Task::List(task) => list::list(task, stop),
@@ -63,11 +71,11 @@ fn report(
     progress: Progress,
     carry_out: impl FnOnce(&Run<'_>) -> Result<(), Failure>,
 ) -> ExitCode {
-    let monitor = Monitor::new(reports, logging.format, &progress);
+    let monitor = Monitor::new(reports, logging.format, &progress, stop);
     let run = Run { reports, stop, progress: &progress, monitor: &monitor };
-    let carried_out = monitor.during(|| carry_out(&run));
-    let cut_short = carried_out.is_err();
-    if let Err(failure) = carried_out {
+    let carried_out = monitor.during(|| stop.guard("the run", || carry_out(&run)));
+    let cut_short = !matches!(carried_out, Some(Ok(())));
+    if let Some(Err(failure)) = carried_out {
         stop.fail(failure);
     }
     let stopped = stop.reason();
@@ -122,7 +130,8 @@ impl Run<'_> {
         batch: BatchLimits,
         vectors: VectorChoice,
     ) -> Elasticsearch<'s> {
-        self.progress.connected(server.throttle.clone());
+        let throttle = server.throttle.clone();
+        self.progress.connected(move || throttle.figures());
         Elasticsearch::new(server, batch, vectors, self.stop, &self.progress.requests)
     }
 

@@ -43,7 +43,7 @@ impl Run<'_> {
         loop {
             let ledger = Ledger::new(None, self.dead_letters(), &sink, self.progress, self.stop);
             let file = file.clone();
-            let again = stages(*senders, READERS, &sink, ledger, |batches, events, buffers| {
+            let again = stages(*senders, READERS, &sink, ledger, stop, |batches, events, buffers| {
                 Replay { file, sink: &sink, limits, buffers, account_deletions, stop }
                     .run(lines, batches, events);
             });

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
+use log::Level;
 
 use crate::exit::Failure;
 use crate::model::{Archive, Event, Outcomes, Tally};
@@ -43,6 +44,12 @@ pub struct Ledger<'r> {
     /// succeeds: the kernel reports a failed write-back to one fsync only, and rejected rows would be lost.
     failed: Option<Failure>,
     again: Vec<Arc<Archive>>,
+    tracker: Tracker,
+    /// Archives that are finished and not marked yet.
+    unmarked: Vec<Finished>,
+    /// When they are to be marked, if there are any.
+    mark_at: Option<Instant>,
+    mark_within: Duration,
 }
 
 impl<'r> Ledger<'r> {
@@ -55,47 +62,66 @@ impl<'r> Ledger<'r> {
         progress: &'r Progress,
         stop: &'r Stop,
     ) -> Self {
-        Self { state, dead_letters, sink, progress, stop, failed: None, again: Vec::new() }
+        Self {
+            state,
+            dead_letters,
+            sink,
+            progress,
+            stop,
+            failed: None,
+            again: Vec::new(),
+            tracker: Tracker::default(),
+            unmarked: Vec::new(),
+            mark_at: None,
+            mark_within: MARK_WITHIN,
+        }
     }
 
     /// Takes events in until the channel closes. Returns the archives that are to be done again, since what they were
     /// delivered to no longer counts.
-    pub fn run(mut self, events: &Receiver<Event>) -> Vec<Arc<Archive>> {
-        let mut tracker = Tracker::default();
-        let mut unmarked: Vec<Finished> = Vec::new();
-        let mut mark_at: Option<Instant> = None;
+    ///
+    /// A panic stops the run, and from then on nothing is marked; but events are taken in, so that nobody waits and every
+    /// row is counted.
+    pub fn run(mut self, events: Receiver<Event>) -> Vec<Arc<Archive>> {
+        let stop = self.stop;
         loop {
-            let received = match mark_at {
+            let mut received = match self.mark_at {
                 Some(time) => events.recv_deadline(time),
                 None => events.recv().map_err(|_| RecvTimeoutError::Disconnected),
             };
-            match received {
-                Ok(event) => {
-                    let finished = tracker.apply(&event);
-                    let (Event::Batch { outcomes, .. } | Event::Archive { outcomes, .. }) = event;
-                    self.count(outcomes);
-                    if let Some(finished) = finished {
-                        unmarked.push(finished);
-                        mark_at.get_or_insert_with(|| Instant::now() + MARK_WITHIN);
-                    }
-                }
-                Err(end) => {
-                    self.mark(std::mem::take(&mut unmarked));
-                    mark_at = None;
-                    if end == RecvTimeoutError::Disconnected {
-                        return self.again;
-                    }
-                }
+            let is_last = matches!(received, Err(RecvTimeoutError::Disconnected));
+            if let Ok(Event::Batch { outcomes, .. } | Event::Archive { outcomes, .. }) = &mut received {
+                self.progress.count_rows(&outcomes.tally, std::mem::take(&mut outcomes.reasons));
             }
-            if mark_at.is_some_and(|time| Instant::now() >= time) {
-                self.mark(std::mem::take(&mut unmarked));
-                mark_at = None;
+            if stop.guard("the ledger", || self.take_in(received.ok())).is_none() {
+                self.failed.get_or_insert_with(|| stop.as_failure());
+            }
+            if is_last {
+                return self.again;
             }
         }
     }
 
-    fn count(&mut self, outcomes: Outcomes) {
-        self.progress.count_rows(&outcomes.tally, outcomes.reasons);
+    /// Takes in an event. None: there is none for now, or none any more, so that what is finished is to be marked.
+    fn take_in(&mut self, event: Option<Event>) {
+        let is_idle = event.is_none();
+        if let Some(event) = event {
+            let finished = self.tracker.apply(&event);
+            let (Event::Batch { outcomes, .. } | Event::Archive { outcomes, .. }) = event;
+            self.keep_rejected(&outcomes);
+            if let Some(finished) = finished {
+                self.unmarked.push(finished);
+                self.mark_at.get_or_insert_with(|| Instant::now() + self.mark_within);
+            }
+        }
+        if is_idle || self.mark_at.is_some_and(|time| Instant::now() >= time) {
+            self.mark_at = None;
+            let finished = std::mem::take(&mut self.unmarked);
+            self.mark(finished);
+        }
+    }
+
+    fn keep_rejected(&mut self, outcomes: &Outcomes) {
         let Some(file) = &mut self.dead_letters else { return };
         let appended =
             file.append(&outcomes.dead_letters).and_then(|()| file.append_lines(&outcomes.kept_lines));
@@ -178,33 +204,20 @@ fn cannot_write(what: &str, path: &Path, error: &io::Error) -> Failure {
 
 /// One line for each archive.
 fn log_archive(name: &str, tally: &Tally, fate: &Fate) {
-    let rows = format!("{} rows: {}", tally.read, tally.words());
+    let (level, what) = line_of(tally, fate);
+    log::log!(level, archive = name; "{name:?} {what}; {} rows: {}", tally.read, tally.words());
+}
+
+/// How grave it is, and what an archive has come to.
+fn line_of(tally: &Tally, fate: &Fate) -> (Level, String) {
     match fate {
-        Fate::Processed if tally.rejected > 0 => log::warn!(archive = name; "{name:?} is processed; {rows}"),
-        Fate::Processed => log::info!(archive = name; "{name:?} is processed; {rows}"),
-        Fate::Failed(reason) => log::error!(archive = name; "{name:?} failed: {reason}; {rows}"),
-        Fate::Again => {
-            log::warn!(archive = name; "{name:?} is done again: what it was written to has moved; {rows}");
-        }
-        Fate::Pending(reason) => log::warn!(archive = name; "{name:?} stays pending: {reason}; {rows}"),
+        Fate::Processed if tally.rejected > 0 => (Level::Warn, "is processed".to_owned()),
+        Fate::Processed => (Level::Info, "is processed".to_owned()),
+        Fate::Failed(reason) => (Level::Error, format!("failed: {reason}")),
+        Fate::Again => (Level::Warn, "is done again: what it was written to has moved".to_owned()),
+        Fate::Pending(reason) => (Level::Warn, format!("stays pending: {reason}")),
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_file_that_cannot_be_written_is_named_with_what_to_do() {
-        for (kind, what_to_do) in [
-            (ErrorKind::InvalidInput, "name another one"),
-            (ErrorKind::StorageFull, "free the disk,"),
-            (ErrorKind::ReadOnlyFilesystem, "make it and its folder writable"),
-            (ErrorKind::IsADirectory, "free the disk or make"),
-        ] {
-            let message = cannot_write("the state file", Path::new("a/b"), &kind.into()).message;
-            assert!(message.starts_with("the state file a/b cannot be written: "), "{message}");
-            assert!(message.contains(what_to_do), "{message}");
-        }
-    }
-}
+mod tests;

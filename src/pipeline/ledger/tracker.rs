@@ -8,11 +8,11 @@ use crate::model::{Archive, ArchiveEnd, Event, Generation, Tally};
 /// Follows archives from their first batch to their end.
 #[derive(Default)]
 pub struct Tracker {
-    open: HashMap<String, Progress>,
+    open: HashMap<String, OpenArchive>,
 }
 
 #[derive(Default)]
-struct Progress {
+struct OpenArchive {
     tally: Tally,
     generation: Option<Generation>,
     batches_judged: u64,
@@ -62,18 +62,18 @@ impl Tracker {
                 (archive, outcomes)
             }
         };
-        let progress = self.open.entry(archive.name.clone()).or_default();
-        progress.tally += &outcomes.tally;
-        progress.generation = progress.generation.into_iter().chain(outcomes.generation).min();
+        let open = self.open.entry(archive.name.clone()).or_default();
+        open.tally += &outcomes.tally;
+        open.generation = open.generation.into_iter().chain(outcomes.generation).min();
         match event {
-            Event::Batch { .. } => progress.batches_judged += 1,
-            Event::Archive { end, batches, .. } => progress.end = Some((end.clone(), *batches)),
+            Event::Batch { .. } => open.batches_judged += 1,
+            Event::Archive { end, batches, .. } => open.end = Some((end.clone(), *batches)),
         }
-        let finished = progress.end.as_ref().is_some_and(|(_, batches)| *batches == progress.batches_judged);
+        let finished = open.end.as_ref().is_some_and(|(_, batches)| *batches == open.batches_judged);
         if !finished {
             return None;
         }
-        let Progress { tally, generation, end, .. } = self.open.remove(&archive.name)?;
+        let OpenArchive { tally, generation, end, .. } = self.open.remove(&archive.name)?;
         let fate = match end?.0 {
             ArchiveEnd::Abandoned(reason) => Fate::Pending(reason),
             _ if tally.unconfirmed > 0 => {

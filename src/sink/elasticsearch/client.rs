@@ -4,6 +4,7 @@
 //! left to the callers.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -123,6 +124,8 @@ pub struct Client {
     authorization: HeaderValue,
     api_key: Secret,
     limits: Limits,
+    /// Whether there has been a reply, so that what answers speaks as the URL says.
+    has_answered: Arc<AtomicBool>,
 }
 
 impl Client {
@@ -147,6 +150,7 @@ impl Client {
             authorization: authorization(settings)?,
             api_key: settings.api_key.clone(),
             limits,
+            has_answered: Arc::default(),
         })
     }
 
@@ -158,6 +162,16 @@ impl Client {
     /// The same client, for a request that is made although the run is to stop.
     pub fn in_haste(&self) -> Self {
         self.within(self.limits.last_call)
+    }
+
+    /// Takes note of a reply, for all clones.
+    pub fn note_answer(&self) {
+        self.has_answered.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether there has been a reply.
+    pub fn has_answered(&self) -> bool {
+        self.has_answered.load(Ordering::Relaxed)
     }
 
     /// The base URL, which holds no credential.

@@ -18,6 +18,7 @@ pub mod convergence;
 pub mod encode;
 mod flat;
 pub mod identity;
+pub mod insist;
 pub mod load_settings;
 pub mod mapping;
 pub(crate) mod outcome;
@@ -58,7 +59,9 @@ impl<'r> Elasticsearch<'r> {
             stop,
             targets: &server.targets,
             limits,
-            retries: Retries::shared(stop, server.budget, &server.throttle),
+            retries: Retries::new(stop, insist::policy(server.budget))
+                .together(&*server.throttle)
+                .ending_the_run(),
             counters,
             notices: Notices::default(),
         };

@@ -14,10 +14,11 @@ use crate::retry::patience::Retries;
 use crate::retry::throttle::Throttle;
 use crate::shutdown::Stop;
 use crate::sink::elasticsearch::client::{Client, ContentType, Limits};
+use crate::sink::elasticsearch::insist::{insist, insist_until_stopped, policy};
 use crate::sink::elasticsearch::load_settings::{LoadSettings, LoadedIndices};
 use crate::sink::elasticsearch::mapping::create_missing;
 use crate::sink::elasticsearch::outcome::is_unavailable;
-use crate::sink::elasticsearch::preflight::{self, Needs, Outage, PreflightError, Report, Target};
+use crate::sink::elasticsearch::preflight::{self, Needs, PreflightError, Report, Target};
 use crate::sink::elasticsearch::targets::{LiveTargets, Targets};
 use crate::sink::elasticsearch::{POSTS, TOMBSTONES};
 
@@ -55,12 +56,15 @@ impl Server {
         // Posts are sent by senders, and by workers that find out how vectors are read; the ledger flushes.
         let idle_connections = senders + workers + 1;
         let client = Client::with_limits(settings, Limits { idle_connections, ..Limits::default() })?;
+        let retries = Retries::new(stop, policy(budget));
         if *create_indices {
-            let created = insist(stop, budget, |limit| create_missing(&client.within(limit)))?;
+            let asking = client.clone();
+            let created = insist_until_stopped(&retries, move |limit| create_missing(&asking.within(limit)))?;
             created.iter().for_each(|index| log::info!("created the index {index}"));
         }
+        let asking = client.clone();
         let Report { checks, posts, tombstones, unsynced } =
-            insist(stop, budget, |limit| preflight::run(&client.within(limit), needs))?;
+            insist_until_stopped(&retries, move |limit| preflight::run(&asking.within(limit), needs))?;
         for check in &checks {
             let level = if check.status == Status::Warning { log::Level::Warn } else { log::Level::Debug };
             log::log!(level, "preflight: {check}");
@@ -82,15 +86,16 @@ impl Server {
         tunes: bool,
         stop: &Stop,
     ) -> Result<(), Failure> {
+        let retries = Retries::new(stop, policy(self.budget));
         if load_settings.are_changed() {
             log::warn!("an earlier run has not put the index settings back: this is done first");
-            insist(stop, self.budget, |_| load_settings.put_back())?;
+            insist(&retries, |_| load_settings.put_back())?;
             load_settings.forget()?;
         }
         if tunes {
-            let plan = insist(stop, self.budget, |_| load_settings.plan(&self.loaded))?;
+            let plan = insist(&retries, |_| load_settings.plan(&self.loaded))?;
             load_settings.record(plan)?;
-            let shown = insist(stop, self.budget, |_| load_settings.apply())?;
+            let shown = insist(&retries, |_| load_settings.apply())?;
             load_settings.confirm(shown)?;
         }
         Ok(())
@@ -99,12 +104,13 @@ impl Server {
     /// Brings to disk what Elasticsearch has confirmed, where its confirmation does not mean that already, and looks
     /// whether what it was written to is still what stands behind the names. Returns the generation that counts.
     pub fn make_durable(&self, stop: &Stop) -> Result<Generation, Failure> {
+        let retries = Retries::new(stop, policy(self.budget));
         let seen = self.targets.now();
         if seen.unsynced.is_some() {
-            insist(stop, self.budget, |call| flush(&self.client.within(call)))?;
+            insist(&retries, |call| flush(&self.client.within(call)))?;
         }
         let look = |call| self.targets.look(&self.client.within(call), seen.generation);
-        Ok(insist(stop, self.budget, look)?.generation)
+        Ok(insist(&retries, look)?.generation)
     }
 }
 
@@ -161,33 +167,6 @@ fn all_shards_flushed(body: &[u8]) -> bool {
 fn single_index(target: &Target) -> String {
     let name = if target.members.len() > 1 { &target.write_index } else { &target.name };
     name.clone()
-}
-
-/// Asks until the answer is not "unavailable", within the budget; a server that asks to be left alone for a while is.
-/// `ask` is told how long a request may take.
-fn insist<T>(
-    stop: &Stop,
-    budget: Option<Duration>,
-    ask: impl Fn(Duration) -> Result<T, PreflightError>,
-) -> Result<T, Failure> {
-    let retries = Retries::new(stop, budget);
-    let mut patience = retries.patience();
-    loop {
-        match ask(patience.begin()) {
-            Ok(answer) => return Ok(answer),
-            Err(PreflightError::Unavailable(Outage { why, retry_after })) => {
-                if patience.away_for(&why, retry_after).is_err() {
-                    return Err(stop.as_failure());
-                }
-            }
-            Err(refused) => {
-                let refused = Failure::from(refused);
-                if patience.refused(refused.clone()).is_err() {
-                    return Err(refused);
-                }
-            }
-        }
-    }
 }
 
 #[cfg(test)]

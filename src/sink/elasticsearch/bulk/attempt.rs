@@ -118,11 +118,11 @@ impl Bulk<'_> {
         patience: &mut Patience<'_>,
     ) -> Result<(), Stopped> {
         match self.targets.look(&self.client.within(patience.begin()), seen) {
-            Ok(targets) if targets.generation != seen => Ok(()),
-            Ok(_) => patience.refused(failure),
-            Err(PreflightError::Unavailable(outage)) => patience.away(&outage.why),
-            Err(PreflightError::Refused(_)) => patience.refused(failure),
+            Ok(targets) if targets.generation != seen => {}
+            Err(PreflightError::Unavailable(outage)) => patience.away(&outage.why)?,
+            Ok(_) | Err(PreflightError::Refused(_)) => patience.refused(failure)?,
         }
+        Ok(())
     }
 }
 

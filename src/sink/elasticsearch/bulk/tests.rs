@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use super::*;
 use crate::config;
 use crate::model::{ActionKind, Archive, Version};
+use crate::retry::policy::Policy;
 use crate::secret::Secret;
 use crate::shutdown::StopReason;
 use crate::sink::elasticsearch::client::Limits;
@@ -89,7 +90,7 @@ fn deliver(
         stop,
         targets: &targets,
         limits: BatchLimits { docs: 100, bytes: 1 << 20 },
-        retries: Retries::new(stop, None),
+        retries: Retries::new(stop, Policy::new("Elasticsearch", None)).ending_the_run(),
         counters: &RequestCounters::default(),
         notices: Notices::default(),
     };
