@@ -23,6 +23,7 @@ mod metrics;
 mod mixtures;
 mod moves;
 mod odd_archives;
+mod offer;
 mod panics;
 mod preflight;
 mod pressure;
