@@ -29,7 +29,7 @@ sys.path.append(str(PYTHON_FOLDER))
 import fleet
 import need
 
-CASES = ["equal_jobs", "parallel", "slurm", "kubernetes", "container", "systemd", "watched"]
+CASES = ["equal_jobs", "parallel", "slurm", "kubernetes", "container", "systemd", "watched", "packages"]
 
 
 class Result(unittest.TextTestResult):
