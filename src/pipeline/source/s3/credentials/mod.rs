@@ -7,7 +7,8 @@
 //! Source: AWS SDKs and Tools Reference Guide, "Standardized credential providers".
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use ureq::Agent;
 
@@ -20,6 +21,9 @@ mod remote;
 
 /// Credentials are renewed when less than this is left of them, in milliseconds.
 const RENEWED_AHEAD: i64 = 5 * 60 * 1000;
+
+/// While there are valid ones, credentials are asked for no more often than this: who gives them out may be busy.
+const RENEWED_EVERY: Duration = Duration::from_secs(30);
 
 /// What requests are signed with.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,15 +75,34 @@ enum Step {
 pub(super) struct Provider {
     sources: CredentialSources,
     agent: Agent,
-    current: Mutex<Option<Arc<Credentials>>>,
+    current: Mutex<Current>,
     /// Whether this machine is an instance that has given out credentials before.
     is_instance: AtomicBool,
+}
+
+#[derive(Default)]
+struct Current {
+    credentials: Option<Arc<Credentials>>,
+    /// When somebody last began to renew them while they were valid.
+    renewed: Option<Instant>,
+}
+
+impl Current {
+    /// Whether it is time to renew credentials that are still valid. Who hears so is to do it; the others go on with
+    /// what there is.
+    fn is_to_be_renewed(&mut self, now: Instant) -> bool {
+        let is_due = self.renewed.is_none_or(|last| now.saturating_duration_since(last) >= RENEWED_EVERY);
+        if is_due {
+            self.renewed = Some(now);
+        }
+        is_due
+    }
 }
 
 impl Provider {
     /// Nothing is looked for yet.
     pub(super) fn new(sources: CredentialSources, agent: Agent) -> Self {
-        Self { sources, agent, current: Mutex::new(None), is_instance: AtomicBool::new(false) }
+        Self { sources, agent, current: Mutex::default(), is_instance: AtomicBool::new(false) }
     }
 
     /// Credentials that are valid for some minutes, as far as is known.
@@ -88,31 +111,43 @@ impl Provider {
     ///
     /// [`CredentialError`], where there are none, or none that are valid still.
     pub(super) fn get(&self) -> Result<Arc<Credentials>, CredentialError> {
-        // Held while they are looked for, so that one thread does and the others wait for it.
-        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        self.get_from(|| self.find())
+    }
+
+    fn get_from(
+        &self,
+        find: impl FnOnce() -> Result<Credentials, CredentialError>,
+    ) -> Result<Arc<Credentials>, CredentialError> {
+        let mut current = self.current();
         let now = now_millis();
-        if let Some(credentials) = &*current
-            && !credentials.expire_within(now, RENEWED_AHEAD)
-        {
-            return Ok(credentials.clone());
+        let valid = current.credentials.clone().filter(|credentials| !credentials.expire_within(now, 0));
+        let Some(valid) = valid else {
+            // Held while they are looked for, so that one thread does and the others wait for it.
+            return Ok(current.credentials.insert(Arc::new(find()?)).clone());
+        };
+        if !valid.expire_within(now, RENEWED_AHEAD) || !current.is_to_be_renewed(Instant::now()) {
+            return Ok(valid);
         }
-        match (self.find(), &*current) {
-            (Ok(found), _) => Ok(current.insert(Arc::new(found)).clone()),
-            (Err(error), Some(old)) if !old.expire_within(now, 0) => {
-                let (CredentialError::Unavailable(why) | CredentialError::Refused(why)) = error;
+        drop(current);
+        match find() {
+            Ok(found) => Ok(self.current().credentials.insert(Arc::new(found)).clone()),
+            Err(CredentialError::Unavailable(why) | CredentialError::Refused(why)) => {
                 log::warn!("the S3 credentials expire soon and cannot be renewed: {why}");
-                Ok(old.clone())
+                Ok(valid)
             }
-            (Err(error), _) => Err(error),
         }
+    }
+
+    fn current(&self) -> MutexGuard<'_, Current> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// These have expired, whatever was said of them: the next look finds others. Has no effect where another thread
     /// has found others already.
     pub(super) fn forget(&self, expired: &Arc<Credentials>) {
-        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-        if current.as_ref().is_some_and(|credentials| Arc::ptr_eq(credentials, expired)) {
-            *current = None;
+        let mut current = self.current();
+        if current.credentials.as_ref().is_some_and(|credentials| Arc::ptr_eq(credentials, expired)) {
+            current.credentials = None;
         }
     }
 
