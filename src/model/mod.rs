@@ -4,6 +4,7 @@
 
 mod archive;
 mod document;
+mod litter;
 mod message;
 mod server;
 mod tally;
@@ -11,6 +12,7 @@ mod version;
 
 pub use archive::*;
 pub use document::*;
+pub use litter::is_litter;
 pub use message::*;
 pub use server::*;
 pub use tally::*;

@@ -1,22 +1,42 @@
 """What each group of cases needs to have installed, and how it is got."""
 
+import importlib.util
 import os
 import shutil
 import subprocess
 import sys
 
-# Debian packages by group, each with a program that tells whether it is there.
+# The profile that `RuntimeDefault` stands for.
+SECCOMP = "/usr/share/containers/seccomp.json"
+# Debian packages by group, each with a program or file that tells whether it is there.
 DEBIAN = {
     "parallel": {"parallel": "parallel"},
+    "container": {"runc": "runc", "musl-gcc": "musl-tools", SECCOMP: "golang-github-containers-common"},
+    "systemd": {"systemd-analyze": "systemd", "systemd-nspawn": "systemd-container"},
+    "watched": {"promtool": "prometheus"},
     "slurm": {"slurmctld": "slurm-wlm", "munged": "munge"},
 }
+# Packages of PyPI by group, with the name that they are imported by. They are put into a folder of the build's.
+PYTHON = {"kubernetes": {"kubernetes_validate": "kubernetes-validate"}}
+PYTHON["watched"] = {"yaml": "PyYAML"}
+PYTHON["container"] = PYTHON["kubernetes"]
 PATH = os.environ["PATH"] + ":/usr/sbin:/sbin"
 
 
-def install(groups):
+def is_there(program):
+    return shutil.which(program, path=PATH) or (program.startswith("/") and os.path.exists(program))
+
+
+def install(groups, python_folder):
     """Gets what is missing, where that is possible."""
+    modules = {package for group in groups for module, package in PYTHON.get(group, {}).items()
+               if not importlib.util.find_spec(module)}
+    if modules:
+        command = [sys.executable, "-m", "pip", "install", "--quiet", "--target", python_folder, *sorted(modules)]
+        subprocess.run(command, check=False)
+        importlib.invalidate_caches()
     wanted = {package for group in groups for program, package in DEBIAN.get(group, {}).items()
-              if not shutil.which(program, path=PATH)}
+              if not is_there(program)}
     if wanted and os.geteuid() == 0 and shutil.which("apt-get"):
         subprocess.run(["apt-get", "update", "-q"], check=True, stdout=subprocess.DEVNULL)
         environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}

@@ -22,6 +22,7 @@ mod logs;
 mod metrics;
 mod mixtures;
 mod moves;
+mod odd_archives;
 mod panics;
 mod preflight;
 mod pressure;

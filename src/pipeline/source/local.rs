@@ -9,8 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
 use super::order;
-use crate::model::Archive;
-use crate::model::{ARCHIVE_SUFFIX, archive_seconds, has_archive_suffix};
+use crate::model::{ARCHIVE_SUFFIX, Archive, archive_seconds, has_archive_suffix, is_litter};
 
 /// What was found under the paths asked for.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -74,7 +73,7 @@ impl std::error::Error for SourceError {}
 
 /// Finds the archives among `paths`: files, and folders with files directly in them, named `*.db.zip`.
 ///
-/// Nothing is opened. Symbolic links to files are followed. An archive without a time in its name has its
+/// Nothing is opened. What macOS adds (`._*`) is ignored. Symbolic links to files are followed. An archive without a time in its name has its
 /// place by the time of its last modification. A file that is reached several times is one archive.
 ///
 /// # Errors
@@ -88,6 +87,9 @@ pub fn discover(paths: &[PathBuf]) -> Result<Discovery, SourceError> {
         let unreadable = |error| SourceError::Unreadable { path: path.clone(), error };
         if fs::metadata(path).map_err(unreadable)?.is_dir() {
             list_folder(path, &mut found, &mut left_out).map_err(unreadable)?;
+        } else if path.file_name().is_some_and(|name| is_litter(name.as_encoded_bytes())) {
+            let reason = "macOS keeps it beside a file on other file systems".to_owned();
+            left_out.push(LeftOut { path: path.clone(), reason });
         } else {
             let real = fs::canonicalize(path).map_err(unreadable)?;
             let not_an_archive = |reason| SourceError::NotAnArchive { path: path.clone(), reason };
@@ -109,7 +111,8 @@ fn list_folder(folder: &Path, found: &mut Vec<Candidate>, left_out: &mut Vec<Lef
     let real_folder = fs::canonicalize(folder)?;
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
-        if !has_archive_suffix(&entry.file_name()) {
+        let name = entry.file_name();
+        if !has_archive_suffix(&name) || is_litter(name.as_encoded_bytes()) {
             continue;
         }
         let path = entry.path();

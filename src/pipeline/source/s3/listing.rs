@@ -13,7 +13,7 @@ use super::{Object, address};
 use crate::config::s3::S3;
 use crate::exit::{ExitCode, Failure};
 use crate::http::TransportError;
-use crate::model::{ARCHIVE_SUFFIX, Archive, archive_seconds};
+use crate::model::{ARCHIVE_SUFFIX, Archive, archive_seconds, is_litter};
 use crate::pipeline::source::{Discovery, LeftOut, sort};
 use crate::retry::patience::Retries;
 use crate::shutdown::Stop;
@@ -161,7 +161,7 @@ impl<'b> Found<'b> {
     fn take_up(&mut self, keys: Vec<Key>) -> Result<(), Failure> {
         for key in keys {
             let name = key.key.rsplit('/').next().unwrap_or_default();
-            if !name.ends_with(ARCHIVE_SUFFIX) {
+            if !name.ends_with(ARCHIVE_SUFFIX) || is_litter(key.key.as_bytes()) {
                 continue;
             }
             if !has_url(&key.key) {

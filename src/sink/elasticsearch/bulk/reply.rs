@@ -379,6 +379,10 @@ impl ItemError {
     fn as_move(&self) -> String {
         let what = self.describe();
         match self.kind.as_str() {
+            "index_not_found_exception" if self.reason.contains("is not an alias") => format!(
+                "an index is missing or no alias ({what}): create it, or run with --create-indices; where it \
+                 is none that is written to, an ingest pipeline sends documents there: take that away"
+            ),
             "index_not_found_exception" => {
                 format!("an index is missing ({what}): create it, or run with --create-indices")
             }

@@ -9,7 +9,7 @@ use super::{Needs, PreflightError, fields, privileges, settings};
 use crate::observe::finding::{Check, Status};
 use crate::sink::elasticsearch::client::Client;
 use crate::sink::elasticsearch::mapping;
-use crate::sink::elasticsearch::schema::{POST_FIELDS, TOMBSTONE_FIELDS, names};
+use crate::sink::elasticsearch::schema::{POST_FIELDS, TOMBSTONE_FIELDS, kinds};
 use crate::sink::elasticsearch::{POSTS, TOMBSTONES};
 
 /// An index or alias that is written to.
@@ -264,13 +264,19 @@ fn judge_indices(name: &'static str, write_index: &str, indices: &Indices) -> Re
     Ok(Check::warning(name, text))
 }
 
+/// The fields that are sent to an index.
+fn sent(name: &str) -> Vec<fields::Sent> {
+    if name == TOMBSTONES { kinds(TOMBSTONE_FIELDS) } else { kinds(POST_FIELDS) }
+}
+
 fn judge_mapping(name: &str, write_index: &str, mappings: &Value) -> (Vec<Check>, VectorMapping) {
     let (mut checks, vectors) = match name {
         POSTS => fields::judge_vectors(write_index, mappings),
         _ => (Vec::new(), VectorMapping::default()),
     };
-    let sent = if name == TOMBSTONES { names(TOMBSTONE_FIELDS) } else { names(POST_FIELDS) };
+    let sent = sent(name);
     checks.extend(fields::judge(write_index, mappings, &sent));
+    checks.extend(fields::judge_foreign(write_index, mappings, &sent));
     if checks.iter().all(|check| check.status == Status::Ok) {
         checks.push(Check::ok("mapping", format!("{write_index} takes the documents as they are sent")));
     }
