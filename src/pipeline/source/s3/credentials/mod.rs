@@ -111,25 +111,18 @@ impl Provider {
     ///
     /// [`CredentialError`], where there are none, or none that are valid still.
     pub(super) fn get(&self) -> Result<Arc<Credentials>, CredentialError> {
-        self.get_from(|| self.find())
-    }
-
-    fn get_from(
-        &self,
-        find: impl FnOnce() -> Result<Credentials, CredentialError>,
-    ) -> Result<Arc<Credentials>, CredentialError> {
         let mut current = self.current();
         let now = now_millis();
         let valid = current.credentials.clone().filter(|credentials| !credentials.expire_within(now, 0));
         let Some(valid) = valid else {
             // Held while they are looked for, so that one thread does and the others wait for it.
-            return Ok(current.credentials.insert(Arc::new(find()?)).clone());
+            return Ok(current.credentials.insert(Arc::new(self.find()?)).clone());
         };
         if !valid.expire_within(now, RENEWED_AHEAD) || !current.is_to_be_renewed(Instant::now()) {
             return Ok(valid);
         }
         drop(current);
-        match find() {
+        match self.find() {
             Ok(found) => Ok(self.current().credentials.insert(Arc::new(found)).clone()),
             Err(CredentialError::Unavailable(why) | CredentialError::Refused(why)) => {
                 log::warn!("the S3 credentials expire soon and cannot be renewed: {why}");
