@@ -35,6 +35,38 @@ pub struct Cli {
     #[argh(option, arg_name = "path")]
     pub ca_cert: Option<String>,
 
+    /// SHA-256 of a certificate of the server's chain, the only one to trust
+    #[argh(option, arg_name = "hex")]
+    pub ca_fingerprint: Option<String>,
+
+    /// PEM file with the certificate of this client
+    #[argh(option, arg_name = "path")]
+    pub client_cert: Option<String>,
+
+    /// PEM file with the key of --client-cert
+    #[argh(option, arg_name = "path")]
+    pub client_key: Option<String>,
+
+    /// user of Elasticsearch, for basic authentication
+    #[argh(option, arg_name = "name")]
+    pub username: Option<String>,
+
+    /// sign requests for a service of AWS
+    #[argh(option, arg_name = "es|aoss")]
+    pub aws_sigv4: Option<String>,
+
+    /// send no credentials to Elasticsearch
+    #[argh(switch)]
+    pub no_auth: bool,
+
+    /// HTTP proxy for Elasticsearch and S3
+    #[argh(option, arg_name = "url")]
+    pub proxy: Option<String>,
+
+    /// gzip level of bulk requests (default 0)
+    #[argh(option, arg_name = "0..9")]
+    pub compress: Option<String>,
+
     /// archives decoded in parallel (default: cores)
     #[argh(option, arg_name = "n")]
     pub workers: Option<String>,

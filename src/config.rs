@@ -3,6 +3,7 @@
 //! Everything that can be wrong with the settings themselves is found here; what is in the files that they name is
 //! found before the first archive is opened, too.
 
+mod elasticsearch;
 mod files;
 mod resolve;
 mod rules;
@@ -13,22 +14,9 @@ mod source;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use self::elasticsearch::Elasticsearch;
 pub use self::source::Source;
-use crate::secret::Secret;
 use crate::shard::Shard;
-
-/// How Elasticsearch is reached.
-#[derive(Clone, Debug)]
-pub struct Elasticsearch {
-    /// Base URL, `http` or `https`, with host, optional port and path prefix; no user info, no trailing `/`.
-    pub url: String,
-    /// Sent as `Authorization: ApiKey …`.
-    pub api_key: Secret,
-    /// Certificates are not checked.
-    pub skip_tls_verify: bool,
-    /// PEM file with roots trusted besides the system's.
-    pub ca_cert: Option<PathBuf>,
-}
 
 /// Whether the run ends by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -15,6 +15,8 @@ pub(super) fn check_paths(cli: &Cli) -> Result<(), Failure> {
         ("--metrics-file", &cli.metrics_file),
         ("--replay", &cli.replay),
         ("--ca-cert", &cli.ca_cert),
+        ("--client-cert", &cli.client_cert),
+        ("--client-key", &cli.client_key),
     ] {
         if path.as_deref() == Some("") {
             return Err(Failure::usage(format!("{flag} is empty: name a file, or leave it away")));

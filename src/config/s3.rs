@@ -12,6 +12,7 @@ use ureq::http::Uri;
 use super::settings::Settings;
 use crate::cli::Cli;
 use crate::exit::Failure;
+use crate::http::proxy::Proxies;
 use crate::http::url::{is_loopback, parse_base_url};
 use crate::secret::Secret;
 
@@ -30,6 +31,8 @@ pub struct S3 {
     pub requester_pays: bool,
     /// PEM file with roots trusted besides the system's.
     pub ca_cert: Option<PathBuf>,
+    /// What goes through a proxy.
+    pub proxies: Proxies,
     /// Where credentials may come from.
     pub credentials: CredentialSources,
 }
@@ -106,7 +109,7 @@ impl Settings<'_> {
         let bucket = self.get("S3_SQLITE_DB_BUCKET").ok_or_else(|| {
             Failure::usage("S3_SQLITE_DB_BUCKET is not set: name the bucket that --source s3 is to read from")
         })?;
-        // Bucket and region become part of a host name.
+        // It becomes part of a host's name.
         let of_a_host =
             |text: &str, more: &str| text.chars().all(|c| c.is_ascii_alphanumeric() || more.contains(c));
         if !of_a_host(&bucket, "-._") || !(3..=255).contains(&bucket.len()) {
@@ -114,19 +117,29 @@ impl Settings<'_> {
                 "S3_SQLITE_DB_BUCKET is {bucket:?}, which is no name of a bucket: give it without s3:// or a path"
             )));
         }
-        let region = self.get("AWS_REGION").unwrap_or_else(|| "us-east-1".to_owned());
-        if !of_a_host(&region, "-") {
-            return Err(Failure::usage(format!("AWS_REGION is {region:?}, which is no region")));
-        }
+        let (region, credentials) = self.aws_chain(None)?;
         Ok(S3 {
             prefix: self.prefix()?,
             endpoint: self.url(&["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"])?,
             requester_pays: self.requester_pays()?,
             ca_cert: self.ca_cert(cli),
-            credentials: self.credential_sources(&region)?,
+            proxies: self.proxies(cli)?,
+            credentials,
             bucket,
             region,
         })
+    }
+
+    /// A region, unless another is asked for that of `AWS_REGION`, and where credentials for it may come from.
+    pub(super) fn aws_chain(&self, region: Option<&str>) -> Result<(String, CredentialSources), Failure> {
+        let region = region.map(str::to_owned).or_else(|| self.get("AWS_REGION"));
+        let region = region.unwrap_or_else(|| "us-east-1".to_owned());
+        // It becomes part of a host's name.
+        if !region.chars().all(|c| c.is_ascii_alphanumeric() || c == '-') {
+            return Err(Failure::usage(format!("AWS_REGION is {region:?}, which is no region")));
+        }
+        let sources = self.credential_sources(&region)?;
+        Ok((region, sources))
     }
 
     /// Other than elsewhere, an empty variable is not as good as none: a whole bucket may be far more than was meant,

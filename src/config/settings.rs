@@ -4,11 +4,8 @@ use std::fmt::Display;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use super::Elasticsearch;
 use crate::cli::{Cli, parse_switch};
 use crate::exit::Failure;
-use crate::http::url::parse_base_url;
-use crate::secret::Secret;
 use crate::shard::Shard;
 
 /// Looks settings up and parses them; every error names the setting.
@@ -95,21 +92,6 @@ impl Settings<'_> {
             // Kubernetes sets the index in every indexed job, whether or not it is meant for sharding.
             (_, None) => Ok(Shard::ALL),
         }
-    }
-
-    pub(super) fn elasticsearch(&self, cli: &Cli) -> Result<Elasticsearch, Failure> {
-        let url = self.needed("ELASTICSEARCH_URL", "name the server, as in https://localhost:9200")?;
-        let url = parse_base_url(&url)
-            .map_err(|error| Failure::usage(format!("ELASTICSEARCH_URL cannot be used: {error}")))?;
-        let api_key = self.needed("ELASTICSEARCH_API_KEY", "set it to the `encoded` value of an API key")?;
-        if !api_key.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return Err(Failure::usage(
-                "ELASTICSEARCH_API_KEY holds white space or other characters that no key has: \
-                 set it to the `encoded` value of an API key",
-            ));
-        }
-        let (skip_tls_verify, ca_cert) = (cli.skip_tls_verify, self.ca_cert(cli));
-        Ok(Elasticsearch { url, api_key: Secret::new(api_key), skip_tls_verify, ca_cert })
     }
 
     /// Roots to trust besides the system's, for Elasticsearch and S3.

@@ -31,6 +31,18 @@ const AWS_CHAIN: &[&str] = &[
     "HOME",
 ];
 
+/// Variables of other programs: whom a proxy is not for, and which ones are told of where they are all there is.
+const PROXIES: &[&str] = &[
+    "NO_PROXY",
+    "no_proxy",
+    "HTTPS_PROXY",
+    "https_proxy",
+    "HTTP_PROXY",
+    "http_proxy",
+    "ALL_PROXY",
+    "all_proxy",
+];
+
 #[test]
 fn the_table_has_the_flags_of_the_parser_and_no_others() {
     let parsed: BTreeSet<(String, bool)> = Cli::get_args_info()
@@ -84,7 +96,10 @@ fn the_table_has_the_variables_that_are_looked_up_and_no_others() {
         Config::resolve(cli, &look_up).unwrap();
     }
     let told = all().chain([&ARGUMENTS]).flat_map(|option| option.variables).map(|&name| name.to_owned());
-    let own = asked.into_inner().into_iter().filter(|name| !AWS_CHAIN.contains(&name.as_str()));
+    let own = asked
+        .into_inner()
+        .into_iter()
+        .filter(|name| !AWS_CHAIN.contains(&name.as_str()) && !PROXIES.contains(&name.as_str()));
     assert_eq!(told.collect::<BTreeSet<_>>(), own.collect::<BTreeSet<_>>());
 }
 

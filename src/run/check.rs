@@ -94,8 +94,7 @@ fn check_settings(config: &Config, settings: &config::Elasticsearch) -> Vec<Chec
         config.shard,
         config.state_file
     );
-    let insecurities =
-        server::insecurities(settings).into_iter().map(|text| Check::warning("settings", text));
+    let insecurities = settings.insecurities().into_iter().map(|text| Check::warning("settings", text));
     [Check::ok("settings", text)].into_iter().chain(insecurities).collect()
 }
 

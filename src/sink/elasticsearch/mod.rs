@@ -45,6 +45,7 @@ pub struct Elasticsearch<'r> {
 impl<'r> Elasticsearch<'r> {
     /// Nothing is sent yet.
     pub fn new(server: &'r Server, config: &Config, stop: &'r Stop, counters: &'r RequestCounters) -> Self {
+        server.client.count_bytes(counters.bytes_on_wire.clone());
         let bulk = Bulk {
             client: &server.client,
             throttle: &server.throttle,

@@ -8,7 +8,6 @@ use serde::Deserialize;
 use crate::config::{self, Config, Task};
 use crate::exit::{ExitCode, Failure};
 use crate::finding::{Check, Status};
-use crate::http::url::is_loopback;
 use crate::retry::patience::Retries;
 use crate::retry::throttle::Throttle;
 use crate::shutdown::Stop;
@@ -45,7 +44,7 @@ impl Server {
     /// Connects, creates missing indices if asked to, and checks all that can be checked before anything is sent.
     /// An unavailable server is waited for within the budget.
     pub fn connect(settings: &config::Elasticsearch, config: &Config, stop: &Stop) -> Result<Self, Failure> {
-        insecurities(settings).iter().for_each(|text| log::warn!("{text}"));
+        settings.insecurities().iter().for_each(|text| log::warn!("{text}"));
         // Posts are sent by senders, and by workers that find out how vectors are read; the ledger flushes.
         let idle_connections = config.senders + config.workers + 1;
         let client = Client::with_limits(settings, Limits { idle_connections, ..Limits::default() })?;
@@ -113,7 +112,7 @@ impl Server {
     }
 }
 
-/// What the run needs of the key, beyond reading and writing documents. A replay leaves index settings alone.
+/// What the run needs of its privileges, beyond reading and writing documents. A replay leaves index settings alone.
 pub fn needs(config: &Config) -> Needs {
     let left_changed = || load_settings::left_changed(&config.state_file).unwrap_or(true);
     let is_replay = matches!(config.task, Task::Replay { .. });
@@ -123,20 +122,6 @@ pub fn needs(config: &Config) -> Needs {
         // A load has made them by then.
         create: config.create_indices && matches!(config.task, Task::Check(_)),
     }
-}
-
-/// What makes the connection less safe than it could be, each with what to do.
-pub fn insecurities(settings: &config::Elasticsearch) -> Vec<&'static str> {
-    let mut found = Vec::new();
-    if settings.skip_tls_verify {
-        found.push(
-            "--skip-tls-verify: certificates are not checked; anybody in between can read and change all",
-        );
-    }
-    if settings.url.starts_with("http:") && !is_loopback(&settings.url) {
-        found.push("ELASTICSEARCH_URL is plain http: the API key travels unencrypted; use https");
-    }
-    found
 }
 
 fn flush(client: &Client) -> Result<(), PreflightError> {
@@ -149,14 +134,13 @@ fn flush(client: &Client) -> Result<(), PreflightError> {
         401 | 403 if !is_unavailable(&reply) => Err(PreflightError::Refused(vec![Check {
             name: "flush",
             status: Status::Failed,
-            text: "index.translog.durability is async, so the indices have to be flushed before archives are \
-                   marked, but the API key lacks the privilege maintenance: grant it, or set the durability to \
+            text:
+                "index.translog.durability is async, so the indices have to be flushed before archives are \
+                   marked, but this run lacks the privilege maintenance: grant it, or set the durability to \
                    request"
-                .into(),
+                    .into(),
         }])),
-        status => {
-            Err(PreflightError::unavailable_as(format!("the flush answers status {status}"), &reply))
-        }
+        status => Err(PreflightError::unavailable_as(format!("the flush answers status {status}"), &reply)),
     }
 }
 

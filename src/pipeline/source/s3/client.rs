@@ -79,6 +79,7 @@ impl From<TransportError> for GetError {
             TransportError::Tls(_) => GetError::Refused(format!(
                 "{error}: add the root with --ca-cert (ELASTICSEARCH_CA_CERT), which is trusted for S3, too"
             )),
+            TransportError::Refused(why) => GetError::Refused(why),
             other => GetError::unavailable(other.to_string()),
         }
     }
@@ -230,8 +231,11 @@ fn agent(settings: &S3) -> Result<Agent, Failure> {
         || sources.container.as_ref().is_some_and(|container| container.url.starts_with("https:"));
     http::agent(&http::Settings {
         ca_cert: settings.ca_cert.as_deref(),
+        ca_fingerprint: None,
+        client_cert: None,
         is_https,
         skip_tls_verify: false,
+        proxies: &settings.proxies,
         connect_limit: CONNECT_LIMIT,
         head_limit: Some(REPLY_LIMIT),
         read_limit: Some(READ_LIMIT),

@@ -108,6 +108,9 @@ pub(super) fn read(reply: Result<Reply, TransportError>) -> Result<Reply, (Answe
             let message = format!("the certificate of ELASTICSEARCH_URL is refused: {reason}");
             Err((Answer::Stop(Failure::new(ExitCode::Refused, message)), None))
         }
+        Err(TransportError::Refused(reason)) => {
+            Err((Answer::Stop(Failure::new(ExitCode::Refused, reason)), None))
+        }
         Err(error @ TransportError::Interrupted(_)) => Err((Answer::Interrupted(error.to_string()), None)),
         Err(error @ TransportError::Other(_)) => Err((Answer::Retry(error.to_string()), None)),
         Err(error) => Err((Answer::Away(error.to_string()), None)),

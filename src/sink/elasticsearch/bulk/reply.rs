@@ -72,12 +72,12 @@ pub fn judge_answer(reply: &Reply) -> Option<Answer> {
     Some(match reply.status {
         400 | 401 | 403 if error.is_block() => Answer::Retry(described()),
         401 => Answer::Unauthenticated(refused(format!(
-            "Elasticsearch does not accept ELASTICSEARCH_API_KEY ({}): check that the key is the `encoded` value, \
-             not expired and not invalidated",
+            "Elasticsearch does not accept the credentials of this run ({}): check that they are right, have not \
+             expired and have not been invalidated",
             described()
         ))),
         403 if reply.has_error() => Answer::Stop(refused(format!(
-            "the API key lacks a privilege ({}): grant it read, index, delete and view_index_metadata on posts and \
+            "this run lacks a privilege ({}): grant it read, index, delete and view_index_metadata on posts and \
              post_tombstones",
             described()
         ))),
@@ -131,10 +131,7 @@ fn judge_item(operation: Operation, result: ItemResult) -> Result<Item, Answer> 
         408 | 429 | 500..=599 => Item::Retry(format!("status {}: {}", result.status, error.describe())),
         _ if error.is_block() => Item::Retry(error.describe()),
         401 | 403 => {
-            return Err(Answer::Stop(refused(format!(
-                "the API key lacks a privilege ({})",
-                error.describe()
-            ))));
+            return Err(Answer::Stop(refused(format!("this run lacks a privilege ({})", error.describe()))));
         }
         // An index that is gone is no fault of the document.
         _ if error.kind == "index_not_found_exception" => {

@@ -23,15 +23,15 @@ const RENEWED_AHEAD: i64 = 5 * 60 * 1000;
 
 /// What requests are signed with.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Credentials {
+pub(crate) struct Credentials {
     /// The access key id.
-    pub(super) access_key: String,
+    pub(crate) access_key: String,
     /// The secret access key.
-    pub(super) secret_key: Secret,
+    pub(crate) secret_key: Secret,
     /// The session token that goes with temporary keys.
-    pub(super) session_token: Option<Secret>,
+    pub(crate) session_token: Option<Secret>,
     /// When they expire, milliseconds since 1970; None where nobody says.
-    pub(super) expires: Option<i64>,
+    pub(crate) expires: Option<i64>,
 }
 
 impl Credentials {
@@ -49,7 +49,7 @@ impl From<Keys> for Credentials {
 
 /// Why there are no credentials, with every step of the chain that was tried.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum CredentialError {
+pub(crate) enum CredentialError {
     /// Asking again may help.
     Unavailable(String),
     /// It will not.
@@ -68,7 +68,7 @@ enum Step {
 }
 
 /// Finds credentials, keeps them, and renews them. Shared by all threads.
-pub(super) struct Provider {
+pub(crate) struct Provider {
     sources: CredentialSources,
     agent: Agent,
     current: Mutex<Option<Arc<Credentials>>>,
@@ -78,7 +78,7 @@ pub(super) struct Provider {
 
 impl Provider {
     /// Nothing is looked for yet.
-    pub(super) fn new(sources: CredentialSources, agent: Agent) -> Self {
+    pub(crate) fn new(sources: CredentialSources, agent: Agent) -> Self {
         Self { sources, agent, current: Mutex::new(None), is_instance: AtomicBool::new(false) }
     }
 
@@ -87,7 +87,7 @@ impl Provider {
     /// # Errors
     ///
     /// [`CredentialError`], where there are none, or none that are valid still.
-    pub(super) fn get(&self) -> Result<Arc<Credentials>, CredentialError> {
+    pub(crate) fn get(&self) -> Result<Arc<Credentials>, CredentialError> {
         // Held while they are looked for, so that one thread does and the others wait for it.
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         let now = now_millis();
@@ -109,7 +109,7 @@ impl Provider {
 
     /// These have expired, whatever was said of them: the next look finds others. Has no effect where another thread
     /// has found others already.
-    pub(super) fn forget(&self, expired: &Arc<Credentials>) {
+    pub(crate) fn forget(&self, expired: &Arc<Credentials>) {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         if current.as_ref().is_some_and(|credentials| Arc::ptr_eq(credentials, expired)) {
             *current = None;
