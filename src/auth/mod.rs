@@ -20,6 +20,9 @@ use crate::http::url::UserInfo;
 use crate::http::{TransportError, proxy::Proxies};
 use crate::secret::Secret;
 
+/// Finds the region, unless it is told one, and where credentials for it may come from.
+pub type AwsChain<'g> = &'g dyn Fn(Option<&str>) -> Result<(String, CredentialSources), Failure>;
+
 /// What is set that may say who the run is.
 pub struct Given<'g> {
     /// Looks up a variable.
@@ -34,8 +37,8 @@ pub struct Given<'g> {
     pub no_auth: bool,
     /// Base URLs of the server.
     pub urls: &'g [String],
-    /// The AWS chain of a region, which `AWS_REGION` says where None is asked for.
-    pub aws: &'g dyn Fn(Option<&str>) -> Result<(String, CredentialSources), Failure>,
+    /// The AWS chain.
+    pub aws: AwsChain<'g>,
     /// How the services of the AWS chain are reached.
     pub proxies: &'g Proxies,
 }
@@ -238,7 +241,7 @@ impl Auth {
     }
 
     /// What to do where this is refused.
-    fn advice(&self) -> String {
+    pub(crate) fn advice(&self) -> String {
         let setting = self.setting();
         match self {
             Self::ApiKey(_) => format!(

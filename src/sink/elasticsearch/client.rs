@@ -228,6 +228,11 @@ impl Client {
         self.auth.refusal(reply.status, &reply.body)
     }
 
+    /// The failure of a run whose credentials are refused, with what to do about these.
+    pub fn with_advice(&self, failure: Failure) -> Failure {
+        Failure { message: format!("{}; {}", failure.message, self.auth.advice()), ..failure }
+    }
+
     /// `GET`; the path begins with `/` and may have a query.
     ///
     /// # Errors

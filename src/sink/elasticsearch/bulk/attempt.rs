@@ -86,7 +86,7 @@ impl<'r> Bulk<'r> {
             }
             Err((Answer::Unauthenticated(failure), _)) => {
                 permit.pushed_back(None);
-                patience.refused(failure)?;
+                patience.refused(self.client.with_advice(failure))?;
                 Ok(Attempt::Failed)
             }
             Err((Answer::Stop(failure), _)) => {

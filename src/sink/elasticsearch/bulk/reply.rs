@@ -72,8 +72,7 @@ pub fn judge_answer(reply: &Reply) -> Option<Answer> {
     Some(match reply.status {
         400 | 401 | 403 if error.is_block() => Answer::Retry(described()),
         401 => Answer::Unauthenticated(refused(format!(
-            "Elasticsearch does not accept the credentials of this run ({}): check that they are right, have not \
-             expired and have not been invalidated",
+            "Elasticsearch does not accept who this run says that it is ({})",
             described()
         ))),
         403 if reply.has_error() => Answer::Stop(refused(format!(
