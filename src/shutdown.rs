@@ -2,9 +2,13 @@
 //!
 //! Waiting anywhere in the program is waiting on one channel that nobody sends on: it closes when the run is
 //! asked to stop, so every wait ends at once and nobody polls.
+//!
+//! A panic in any thread is such a stage, see [`Stop::guard`].
 
+use std::any::Any;
 use std::fs;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -93,6 +97,33 @@ impl Stop {
         self.request(StopReason::Fatal(failure));
     }
 
+    /// Does one thread's share of the work. None where it panics: that is a bug of ours, and ends the run like any
+    /// failure, so that the others finish what they hold, and nobody waits for one that is gone.
+    ///
+    /// What is shared between threads may be used on: no lock is held across what can panic, and all locks are taken
+    /// even where they are poisoned.
+    pub fn guard<T>(&self, who: &str, work: impl FnOnce() -> T) -> Option<T> {
+        let done = catch_unwind(AssertUnwindSafe(|| {
+            #[cfg(debug_assertions)]
+            panic_if_asked(who);
+            work()
+        }));
+        done.map_err(|panic| self.panicked(who, &*panic)).ok()
+    }
+
+    fn panicked(&self, who: &str, panic: &(dyn Any + Send)) {
+        let text = panic.downcast_ref::<&str>().copied();
+        let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("a panic");
+        let failure = Failure::run(format!(
+            "an internal error in {who}: {text}; please report it, and run again: what is not marked is repeated, \
+             nothing is lost"
+        ));
+        // A run that stops for another reason tells that one at its end.
+        if !self.request(StopReason::Fatal(failure.clone())) {
+            log::error!("{failure}");
+        }
+    }
+
     /// Whether the run is to stop.
     pub fn is_requested(&self) -> bool {
         self.shared.reason.get().is_some()
@@ -141,7 +172,11 @@ impl Stop {
         let stop = self.clone();
         thread::Builder::new()
             .name("signals".into())
-            .spawn(move || signals.forever().for_each(|_| stop.on_signal(StopReason::Terminate, mode)))
+            .spawn(move || {
+                stop.guard("the thread for signals", || {
+                    signals.forever().for_each(|_| stop.on_signal(StopReason::Terminate, mode));
+                })
+            })
             .map_err(|e| cannot(&e))?;
         Ok(())
     }
@@ -173,6 +208,15 @@ impl Stop {
         let first = *self.shared.signalled.get_or_init(|| now);
         self.request(reason);
         now.duration_since(first) >= ONE_REQUEST
+    }
+}
+
+/// Panics where the tests of the whole program want to see what comes of it. No release has this.
+#[cfg(debug_assertions)]
+#[allow(clippy::panic)]
+fn panic_if_asked(who: &str) {
+    if std::env::var_os("MEGASTREAM_INGEST_PANIC").is_some_and(|asked| asked == who) {
+        panic!("asked for");
     }
 }
 

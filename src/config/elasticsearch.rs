@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
-use super::settings::Settings;
 use crate::auth::{Auth, Given};
-use crate::cli::Cli;
+use crate::cli::entries;
+use crate::cli::settings::Settings;
 use crate::exit::Failure;
 use crate::http::Fingerprint;
 use crate::http::proxy::{NoProxy, Proxies, Proxy};
@@ -78,109 +78,100 @@ impl Elasticsearch {
     }
 }
 
-impl Settings<'_> {
-    pub(super) fn elasticsearch(&self, cli: &Cli) -> Result<Elasticsearch, Failure> {
-        let (urls, user_info) = self.urls()?;
-        let proxies = self.proxies(cli)?;
-        let aws = |region: Option<&str>| self.aws_chain(region);
+impl Elasticsearch {
+    pub(super) fn read(settings: Settings<'_>) -> Result<Self, Failure> {
+        let (urls, user_info) = read_urls(settings)?;
+        let proxies = Proxies::read(settings)?;
         let auth = Auth::read(&Given {
-            variable: &|name| self.get(name),
-            username: self.text(cli.username.as_deref(), "ELASTICSEARCH_USERNAME"),
+            variable: &|name| settings.get(name),
+            username: settings.asked_for(entries::username()),
             user_info,
-            aws_sigv4: self.text(cli.aws_sigv4.as_deref(), "ELASTICSEARCH_AWS_SIGV4"),
-            no_auth: cli.no_auth,
+            aws_sigv4: settings.asked_for(entries::aws_sigv4()),
+            no_auth: settings.cli.no_auth,
             urls: &urls,
-            aws: &aws,
+            aws: &|region| settings.aws_chain(region),
             proxies: &proxies,
         })?;
-        let shows_password =
-            cli.proxy.is_some() && proxies.proxy.as_ref().is_some_and(Proxy::has_credentials);
-        let ca_fingerprint = self.ca_fingerprint(cli)?;
-        if ca_fingerprint.is_some() && cli.skip_tls_verify {
+        let is_typed = settings.cli.proxy.is_some();
+        let shows_password = is_typed && proxies.proxy.as_ref().is_some_and(Proxy::has_credentials);
+        let ca_fingerprint = read_fingerprint(settings)?;
+        if ca_fingerprint.is_some() && settings.cli.skip_tls_verify {
             return Err(Failure::usage(
                 "--ca-fingerprint (ELASTICSEARCH_CA_FINGERPRINT) says which certificate to trust, and \
                  --skip-tls-verify trusts every one: leave one of them away",
             ));
         }
-        Ok(Elasticsearch {
+        Ok(Self {
             urls,
             auth,
-            skip_tls_verify: cli.skip_tls_verify,
-            ca_cert: self.ca_cert(cli),
+            skip_tls_verify: settings.cli.skip_tls_verify,
+            ca_cert: settings.file(entries::ca_cert()),
             ca_fingerprint,
-            client_cert: self.client_cert(cli)?,
+            client_cert: read_client_cert(settings)?,
             proxies,
             shows_password,
-            compression: self.number(
-                ("--compress", "COMPRESSION_LEVEL"),
-                cli.compress.as_deref(),
-                0,
-                0,
-                9,
-            )?,
+            compression: settings.number(entries::compress())?,
         })
     }
+}
 
-    fn urls(&self) -> Result<(Vec<String>, Option<UserInfo>), Failure> {
-        let unusable = |name: &str, why: String| Failure::usage(format!("{name} cannot be used: {why}"));
-        match (self.get("ELASTICSEARCH_URL"), self.get("ELASTICSEARCH_CLOUD_ID")) {
-            (Some(_), Some(_)) => Err(Failure::usage(
-                "ELASTICSEARCH_URL and ELASTICSEARCH_CLOUD_ID both say where Elasticsearch is: leave one of them away",
-            )),
-            (None, Some(id)) => match cloud_url(&id) {
-                Some(url) => Ok((vec![url], None)),
-                None => Err(unusable(
-                    "ELASTICSEARCH_CLOUD_ID",
-                    "copy the Cloud ID of the deployment from the console of Elastic Cloud (name:…)"
-                        .to_owned(),
-                )),
-            },
-            _ => {
-                let what = "name the server, as in https://localhost:9200 (or ELASTICSEARCH_CLOUD_ID)";
-                let url = self.needed("ELASTICSEARCH_URL", what)?;
-                parse_base_urls(&url).map_err(|why| unusable("ELASTICSEARCH_URL", why))
-            }
-        }
-    }
-
+impl Proxies {
     /// What goes through a proxy, to Elasticsearch and S3.
-    pub(super) fn proxies(&self, cli: &Cli) -> Result<Proxies, Failure> {
-        let proxy = self.text(cli.proxy.as_deref(), "INGEST_PROXY").map(|url| {
-            Proxy::parse(&url)
-                .map_err(|why| Failure::usage(format!("--proxy (INGEST_PROXY) cannot be used: {why}")))
-        });
-        let no_proxy = self.get("NO_PROXY").or_else(|| self.get("no_proxy")).unwrap_or_default();
-        Ok(Proxies {
+    pub(super) fn read(settings: Settings<'_>) -> Result<Self, Failure> {
+        let unusable =
+            |why| Failure::usage(format!("{} cannot be used: {why}", entries::proxy().full_name()));
+        let proxy = settings.asked_for(entries::proxy()).map(|url| Proxy::parse(&url).map_err(unusable));
+        let no_proxy = settings.get("NO_PROXY").or_else(|| settings.get("no_proxy")).unwrap_or_default();
+        Ok(Self {
             proxy: proxy.transpose()?,
             no_proxy: NoProxy::parse(&no_proxy),
-            unused: FOR_OTHERS.into_iter().find(|name| self.get(name).is_some()),
+            unused: FOR_OTHERS.into_iter().find(|name| settings.get(name).is_some()),
         })
     }
+}
 
-    fn ca_fingerprint(&self, cli: &Cli) -> Result<Option<Fingerprint>, Failure> {
-        let text = self.text(cli.ca_fingerprint.as_deref(), "ELASTICSEARCH_CA_FINGERPRINT");
-        let parse = |text: String| {
-            Fingerprint::parse(&text).ok_or_else(|| {
-                Failure::usage(format!(
-                    "--ca-fingerprint (ELASTICSEARCH_CA_FINGERPRINT) is {text:?}: it takes the 64 hexadecimal digits of \
-                     a SHA-256, with or without colons"
-                ))
-            })
-        };
-        text.map(parse).transpose()
-    }
-
-    fn client_cert(&self, cli: &Cli) -> Result<Option<(PathBuf, PathBuf)>, Failure> {
-        let certificate = self.text(cli.client_cert.as_deref(), "ELASTICSEARCH_CLIENT_CERT");
-        let key = self.text(cli.client_key.as_deref(), "ELASTICSEARCH_CLIENT_KEY");
-        match (certificate, key) {
-            (Some(certificate), Some(key)) => Ok(Some((certificate.into(), key.into()))),
-            (None, None) => Ok(None),
-            _ => Err(Failure::usage(
-                "--client-cert (ELASTICSEARCH_CLIENT_CERT) and --client-key (ELASTICSEARCH_CLIENT_KEY) go together: name \
-                 both",
+fn read_urls(settings: Settings<'_>) -> Result<(Vec<String>, Option<UserInfo>), Failure> {
+    let unusable = |name: &str, why: &str| Failure::usage(format!("{name} cannot be used: {why}"));
+    let [url, cloud_id] = [entries::elasticsearch_url(), entries::elasticsearch_cloud_id()];
+    match (settings.asked_for(url), settings.asked_for(cloud_id)) {
+        (Some(_), Some(_)) => Err(Failure::usage(
+            "ELASTICSEARCH_URL and ELASTICSEARCH_CLOUD_ID both say where Elasticsearch is: leave one of them away",
+        )),
+        (None, Some(id)) => match cloud_url(&id) {
+            Some(url) => Ok((vec![url], None)),
+            None => Err(unusable(
+                "ELASTICSEARCH_CLOUD_ID",
+                "copy the Cloud ID of the deployment from the console of Elastic Cloud (name:…)",
             )),
+        },
+        _ => {
+            let what = "name the server, as in https://localhost:9200 (or ELASTICSEARCH_CLOUD_ID)";
+            let url = settings.needed(url, what)?;
+            parse_base_urls(&url).map_err(|why| unusable("ELASTICSEARCH_URL", &why))
         }
+    }
+}
+
+fn read_fingerprint(settings: Settings<'_>) -> Result<Option<Fingerprint>, Failure> {
+    let parse = |(name, text): (String, String)| {
+        Fingerprint::parse(&text).ok_or_else(|| {
+            Failure::usage(format!(
+                "{name} is {text:?}: it takes the 64 hexadecimal digits of a SHA-256, with or without colons"
+            ))
+        })
+    };
+    settings.set(entries::ca_fingerprint()).map(parse).transpose()
+}
+
+fn read_client_cert(settings: Settings<'_>) -> Result<Option<(PathBuf, PathBuf)>, Failure> {
+    match (settings.file(entries::client_cert()), settings.file(entries::client_key())) {
+        (Some(certificate), Some(key)) => Ok(Some((certificate, key))),
+        (None, None) => Ok(None),
+        _ => Err(Failure::usage(format!(
+            "{} and {} go together: name both",
+            entries::client_cert().full_name(),
+            entries::client_key().full_name()
+        ))),
     }
 }
 

@@ -9,8 +9,9 @@ use std::path::PathBuf;
 
 use ureq::http::Uri;
 
-use super::settings::Settings;
-use crate::cli::Cli;
+use crate::cli::choices::Payer;
+use crate::cli::entries;
+use crate::cli::settings::Settings;
 use crate::exit::Failure;
 use crate::http::proxy::Proxies;
 use crate::http::url::{is_loopback, parse_base_url};
@@ -105,25 +106,26 @@ const CONTAINER_HOSTS: [&str; 3] = ["169.254.170.2", "169.254.170.23", "[fd00:ec
 
 impl Settings<'_> {
     /// All that is said of a bucket.
-    pub(super) fn s3(&self, cli: &Cli) -> Result<S3, Failure> {
-        let bucket = self.get("S3_SQLITE_DB_BUCKET").ok_or_else(|| {
-            Failure::usage("S3_SQLITE_DB_BUCKET is not set: name the bucket that --source s3 is to read from")
+    pub(super) fn s3(&self) -> Result<S3, Failure> {
+        let [name, prefix] = entries::s3_sqlite_db().names();
+        let bucket = self.get(name).ok_or_else(|| {
+            Failure::usage(format!("{name} is not set: name the bucket that --source s3 is to read from"))
         })?;
         // It becomes part of a host's name.
         let of_a_host =
             |text: &str, more: &str| text.chars().all(|c| c.is_ascii_alphanumeric() || more.contains(c));
         if !of_a_host(&bucket, "-._") || !(3..=255).contains(&bucket.len()) {
             return Err(Failure::usage(format!(
-                "S3_SQLITE_DB_BUCKET is {bucket:?}, which is no name of a bucket: give it without s3:// or a path"
+                "{name} is {bucket:?}, which is no name of a bucket: give it without s3:// or a path"
             )));
         }
         let (region, credentials) = self.aws_chain(None)?;
         Ok(S3 {
-            prefix: self.prefix()?,
-            endpoint: self.url(&["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"])?,
+            prefix: self.prefix(prefix)?,
+            endpoint: self.url(entries::aws_endpoint_url().variables)?,
             requester_pays: self.requester_pays()?,
-            ca_cert: self.ca_cert(cli),
-            proxies: self.proxies(cli)?,
+            ca_cert: self.file(entries::ca_cert()),
+            proxies: Proxies::read(*self)?,
             credentials,
             bucket,
             region,
@@ -132,8 +134,7 @@ impl Settings<'_> {
 
     /// A region, unless another is asked for that of `AWS_REGION`, and where credentials for it may come from.
     pub(super) fn aws_chain(&self, region: Option<&str>) -> Result<(String, CredentialSources), Failure> {
-        let region = region.map(str::to_owned).or_else(|| self.get("AWS_REGION"));
-        let region = region.unwrap_or_else(|| "us-east-1".to_owned());
+        let region = region.map_or_else(|| self.text(entries::aws_region()), str::to_owned);
         // It becomes part of a host's name.
         if !region.chars().all(|c| c.is_ascii_alphanumeric() || c == '-') {
             return Err(Failure::usage(format!("AWS_REGION is {region:?}, which is no region")));
@@ -144,28 +145,24 @@ impl Settings<'_> {
 
     /// Other than elsewhere, an empty variable is not as good as none: a whole bucket may be far more than was meant,
     /// and has to be asked for.
-    fn prefix(&self) -> Result<String, Failure> {
-        (self.environment)("S3_SQLITE_DB_PREFIX").ok_or_else(|| {
-            Failure::usage(
-                "S3_SQLITE_DB_PREFIX is not set: say what the keys of archives begin with, or set it to nothing for \
-                 the whole bucket",
-            )
+    fn prefix(&self, name: &str) -> Result<String, Failure> {
+        (self.environment)(name).ok_or_else(|| {
+            Failure::usage(format!(
+                "{name} is not set: say what the keys of archives begin with, or set it to nothing for the whole bucket"
+            ))
         })
     }
 
     /// Other than elsewhere, an empty variable is not as good as none: it turns the header off.
     fn requester_pays(&self) -> Result<bool, Failure> {
-        match (self.environment)("S3_REQUEST_PAYER").as_deref() {
-            None | Some("requester") => Ok(true),
-            Some("" | "none") => Ok(false),
-            Some(other) => {
-                Err(Failure::usage(format!("S3_REQUEST_PAYER is {other:?}: it takes requester or none")))
-            }
-        }
+        let [name] = entries::s3_request_payer().names();
+        let is_empty = (self.environment)(name).is_some_and(|value| value.is_empty());
+        Ok(!is_empty && self.choice::<Payer>(entries::s3_request_payer())? == Payer::Requester)
     }
 
     fn credential_sources(&self, region: &str) -> Result<CredentialSources, Failure> {
-        let keys = match self.keys("AWS_S3_ACCESS_KEY", "AWS_S3_SECRET_KEY", None)? {
+        let [access_key, secret_key] = entries::aws_s3_keys().names();
+        let keys = match self.keys(access_key, secret_key, None)? {
             Some(keys) => Some(keys),
             None => self.keys("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", Some("AWS_SESSION_TOKEN"))?,
         };

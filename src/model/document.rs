@@ -8,7 +8,7 @@ pub const MAX_ID_BYTES: usize = 512;
 /// Values of an embedding.
 pub const DIMENSIONS: usize = 384;
 
-/// An embedding. Every value is finite.
+/// An embedding. Every value is finite, and so is its length, which is not 0.
 pub type Vector = [f32; DIMENSIONS];
 
 /// A post that was created or updated. Its embeddings are decoded by [`EmbeddingDecoder`](crate::pipeline::decode::EmbeddingDecoder).

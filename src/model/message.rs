@@ -90,6 +90,9 @@ pub struct DeadLetter {
     pub document: Option<Box<serde_json::value::RawValue>>,
 }
 
+/// Counts up whenever what stands behind a sink has moved, so that what was delivered before no longer counts.
+pub type Generation = u64;
+
 /// Outcomes of rows of one archive, with what explains them.
 #[derive(Debug, Default)]
 pub struct Outcomes {
@@ -99,14 +102,24 @@ pub struct Outcomes {
     pub reasons: Reasons,
     /// The rejected rows; with the lines kept as many as [`Tally::rejected`].
     pub dead_letters: Vec<DeadLetter>,
+    /// The generation of the sink that they were delivered to, the earliest of several; None where nothing was.
+    pub generation: Option<Generation>,
     /// Lines of a replayed dead-letter file that cannot be replayed, as they stand there, each with its line end.
     pub kept_lines: Vec<u8>,
+}
+
+impl Outcomes {
+    /// So many rows of which nothing is known.
+    pub fn unconfirmed(rows: usize) -> Self {
+        Self { tally: Tally { unconfirmed: rows as u64, ..Tally::default() }, ..Self::default() }
+    }
 }
 
 impl AddAssign<Outcomes> for Outcomes {
     fn add_assign(&mut self, mut other: Outcomes) {
         self.tally += &other.tally;
         self.reasons += other.reasons;
+        self.generation = self.generation.into_iter().chain(other.generation).min();
         self.dead_letters.append(&mut other.dead_letters);
         self.kept_lines.append(&mut other.kept_lines);
     }

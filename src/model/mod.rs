@@ -4,12 +4,16 @@
 
 mod archive;
 mod document;
+mod litter;
 mod message;
+mod server;
 mod tally;
 mod version;
 
 pub use archive::*;
 pub use document::*;
+pub use litter::is_litter;
 pub use message::*;
+pub use server::*;
 pub use tally::*;
 pub use version::*;

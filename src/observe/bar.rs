@@ -8,10 +8,10 @@ use std::time::Duration;
 use console::Term;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::config::{Config, LogFormat, Output, Task};
+use crate::config::LogFormat;
+use crate::model::Health;
 use crate::observe::logging;
 use crate::observe::progress::{AtHand, Figures, in_words};
-use crate::retry::throttle::Health;
 
 /// Rows in a second are those of so long a time.
 const RECENT: Duration = Duration::from_secs(10);
@@ -32,11 +32,10 @@ impl Bar {
     /// A bar, where standard error is a terminal that can show one, its lines are for people who want to be told how it
     /// gets on, and no documents go to the same screen. It has no colours, so that there is nothing to leave away for
     /// `NO_COLOR`.
-    pub fn new(config: &Config) -> Option<Self> {
-        let shows_documents = matches!(&config.task, Task::DryRun { output: Some(Output::Stdout) })
-            && std::io::stdout().is_terminal();
+    pub fn new(format: LogFormat, shows_documents: bool) -> Option<Self> {
+        let shows_documents = shows_documents && std::io::stdout().is_terminal();
         let can_show = std::io::stderr().is_terminal() && env::var("TERM").is_ok_and(|term| term != "dumb");
-        let is_text = config.log_format == LogFormat::Text && log::log_enabled!(log::Level::Info);
+        let is_text = format == LogFormat::Text && log::log_enabled!(log::Level::Info);
         (is_text && can_show && !shows_documents).then(|| Self { bar: None, recent: Recent::default() })
     }
 
@@ -183,8 +182,7 @@ impl Recent {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Tally, Totals};
-    use crate::observe::progress::ServerFigures;
+    use crate::model::{ServerFigures, Tally, Totals};
     use crate::observe::report::Requests;
 
     fn figures(health: Health) -> Figures {

@@ -1,6 +1,8 @@
 //! The log, on standard error: lines for people or JSON objects, above the progress bar where there is one.
 
+use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io::{self, Write};
+use std::panic::{self, PanicHookInfo};
 use std::sync::{PoisonError, RwLock};
 
 use indicatif::ProgressBar;
@@ -24,6 +26,12 @@ static BAR: RwLock<Option<ProgressBar>> = RwLock::new(None);
 /// `RUST_LOG` chooses levels for this program; the HTTP and TLS libraries stay at warnings, since their debug output
 /// shows headers, and with them credentials.
 pub fn start(enabled: bool, format: LogFormat) {
+    // Where nothing is logged, a panic is told as the failure that it leads to.
+    panic::set_hook(Box::new(move |panic| {
+        if enabled {
+            tell_of_panic(panic, format);
+        }
+    }));
     if !enabled {
         return;
     }
@@ -45,14 +53,28 @@ pub fn start(enabled: bool, format: LogFormat) {
 
 /// Says why the program ends where nothing is logged (yet): an exit code alone helps nobody.
 pub fn tell(failure: &Failure, format: LogFormat) {
+    write_error(&failure.message, &[("exit_code", failure.code.number())], format);
+}
+
+/// Says where in the program a panic is. Past the log: what panics may hold its locks.
+fn tell_of_panic(panic: &PanicHookInfo<'_>, format: LogFormat) {
+    let backtrace = match Backtrace::capture() {
+        trace if trace.status() == BacktraceStatus::Captured => format!("\n{trace}"),
+        _ => String::new(),
+    };
+    write_error(&format!("an internal error: {panic}{backtrace}"), &[], format);
+}
+
+/// Writes an error to standard error, past the log.
+fn write_error(message: &str, fields: &[(&str, u8)], format: LogFormat) {
     let line = match format {
-        LogFormat::Text => format!("megastream_ingest: {failure}\n"),
+        LogFormat::Text => format!("megastream_ingest: {message}\n"),
         LogFormat::Json => json(
             &Record::builder()
                 .level(Level::Error)
                 .target("megastream_ingest")
-                .key_values(&[("exit_code", failure.code.number())])
-                .args(format_args!("{failure}"))
+                .key_values(&fields)
+                .args(format_args!("{message}"))
                 .build(),
             now_millis(),
         ),

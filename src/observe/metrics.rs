@@ -12,12 +12,12 @@ use std::process;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::config::{Config, Mode};
+use crate::config::{Job, Mode, Reports};
 use crate::exit::ExitCode;
 use crate::files;
-use crate::observe::progress::{Figures, ServerFigures};
+use crate::model::{Health, ServerFigures};
+use crate::observe::progress::Figures;
 use crate::observe::report::{Archives, Requests};
-use crate::retry::throttle::Health;
 
 #[cfg(test)]
 mod tests;
@@ -56,9 +56,9 @@ struct RunLabels {
 }
 
 impl MetricsFile {
-    /// The file that the configuration asks for, if it does.
-    pub fn of(config: &Config) -> Option<Self> {
-        Some(Self::new(config.metrics_file.clone()?, config.mode, config.is_dry_run()))
+    /// The file that is asked for, if one is.
+    pub fn of(reports: &Reports) -> Option<Self> {
+        Some(Self::new(reports.metrics_file.clone()?, reports.mode, reports.job == Job::DryRun))
     }
 
     /// A file for a run of this kind. Takes over the time of the last success from a file that is there.

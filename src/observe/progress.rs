@@ -6,13 +6,12 @@
 
 mod at_hand;
 
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 pub use self::at_hand::AtHand;
-use crate::model::{Archive, Reasons, Selection, Tally, Totals};
+use crate::model::{Archive, Reasons, Selection, ServerFigures, Tally, Totals};
 use crate::observe::report::{Archives, RequestCounters, Requests};
-use crate::retry::throttle::{Health, Throttle};
 use crate::timestamp::{now_millis, write_rfc3339_millis};
 
 /// The figures of a run, shared by its threads.
@@ -23,13 +22,16 @@ pub struct Progress {
     counts_archives: bool,
     /// Requests made; the senders count them.
     pub requests: RequestCounters,
-    throttle: OnceLock<Arc<Throttle>>,
-    known: Mutex<Known>,
+    server: OnceLock<ServerSource>,
+    counts: Mutex<Counts>,
 }
+
+/// Tells how the server does whenever it is asked.
+type ServerSource = Box<dyn Fn() -> ServerFigures + Send + Sync>;
 
 /// What changes with an event.
 #[derive(Default)]
-struct Known {
+struct Counts {
     archives: Archives,
     totals: Totals,
     newest_archive: Option<i64>,
@@ -63,15 +65,6 @@ pub struct Figures {
     pub server: Option<ServerFigures>,
 }
 
-/// Elasticsearch as the senders see it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ServerFigures {
-    /// Whether it does what it is asked to.
-    pub health: Health,
-    /// Requests that may be in flight at once.
-    pub limit: usize,
-}
-
 impl Default for Progress {
     fn default() -> Self {
         Self::new()
@@ -86,40 +79,41 @@ impl Progress {
             started: now_millis(),
             counts_archives: true,
             requests: RequestCounters::default(),
-            throttle: OnceLock::new(),
-            known: Mutex::default(),
+            server: OnceLock::new(),
+            counts: Mutex::default(),
         }
     }
 
     /// As [`Self::new`], for a run that takes no archives up but a dead-letter file.
     pub fn of_replay() -> Self {
-        let known = Known { at_hand: Some(AtHand::default()), ..Known::default() };
-        Self { counts_archives: false, known: Mutex::new(known), ..Self::new() }
+        let counts = Counts { at_hand: Some(AtHand::default()), ..Counts::default() };
+        Self { counts_archives: false, counts: Mutex::new(counts), ..Self::new() }
     }
 
-    /// Elasticsearch has passed preflight; what is to be known of its health is with `throttle`.
-    pub fn connected(&self, throttle: Arc<Throttle>) {
-        // A run connects once; were there a second time, the first throttle would stay.
-        let _ = self.throttle.set(throttle);
+    /// The server has passed preflight; `figures` tells how it does.
+    pub fn connected(&self, figures: impl Fn() -> ServerFigures + Send + Sync + 'static) {
+        // A run connects once; were there a second time, the first source would stay.
+        let _ = self.server.set(Box::new(figures));
     }
 
     /// There has been a look for archives. Until they are done they count as pending.
     pub fn looked(&self, selection: &Selection) {
-        let mut known = self.known();
-        let Archives { processed, .. } = known.archives;
-        known.archives = Archives {
-            already_done: selection.already_done.saturating_sub(processed),
+        let mut counts = self.counts();
+        let Archives { already_done, processed, .. } = counts.archives;
+        counts.archives = Archives {
+            // What is done may be moved away between two looks, and stays done.
+            already_done: selection.already_done.saturating_sub(processed).max(already_done),
             processed,
             failed: selection.failed,
             pending: selection.take.len() as u64 + selection.settling,
             discovered: 0,
         };
-        known.archives.count_discovered();
-        known.newest_archive = known.newest_archive.max(selection.newest_done);
-        known.at_hand = (!selection.take.is_empty()).then(|| AtHand {
+        counts.archives.count_discovered();
+        counts.newest_archive = counts.newest_archive.max(selection.newest_done);
+        counts.at_hand = (!selection.take.is_empty()).then(|| AtHand {
             archives: selection.take.len() as u64,
             bytes: selection.take.iter().map(|archive| archive.bytes).sum(),
-            settled_before: known.totals.rows.settled(),
+            settled_before: counts.totals.rows.settled(),
             since: self.clock.elapsed(),
             ..AtHand::default()
         });
@@ -127,14 +121,14 @@ impl Progress {
 
     /// Adds outcomes of rows.
     pub fn count_rows(&self, tally: &Tally, reasons: Reasons) {
-        let Totals { rows, reasons: all } = &mut self.known().totals;
+        let Totals { rows, reasons: all } = &mut self.counts().totals;
         *rows += tally;
         *all += reasons;
     }
 
     /// An archive has been opened; it has so many rows.
     pub fn opened(&self, archive: &Archive, rows: u64) {
-        if let Some(at_hand) = &mut self.known().at_hand {
+        if let Some(at_hand) = &mut self.counts().at_hand {
             at_hand.opened_bytes += archive.bytes;
             at_hand.opened_rows += rows;
         }
@@ -145,54 +139,54 @@ impl Progress {
         if !self.counts_archives {
             return;
         }
-        let mut known = self.known();
-        known.archives.processed += 1;
-        known.archives.pending = known.archives.pending.saturating_sub(1);
-        known.newest_archive = known.newest_archive.max(archive.seconds);
-        known.finished(archive);
+        let mut counts = self.counts();
+        counts.archives.processed += 1;
+        counts.archives.pending = counts.archives.pending.saturating_sub(1);
+        counts.newest_archive = counts.newest_archive.max(archive.seconds);
+        counts.finished(archive);
     }
 
     /// A pending archive has turned out to be broken.
     pub fn failed(&self, archive: &Archive) {
-        let mut known = self.known();
-        known.archives.failed += 1;
-        known.archives.pending = known.archives.pending.saturating_sub(1);
-        known.finished(archive);
+        let mut counts = self.counts();
+        counts.archives.failed += 1;
+        counts.archives.pending = counts.archives.pending.saturating_sub(1);
+        counts.finished(archive);
     }
 
     /// All archives that were found have been taken up. A success is that none of them stays pending.
     pub fn passed(&self) {
-        let mut known = self.known();
-        known.at_hand = None;
-        if known.archives.pending == 0 {
-            known.last_success = Some(now_millis());
+        let mut counts = self.counts();
+        counts.at_hand = None;
+        if counts.archives.pending == 0 {
+            counts.last_success = Some(now_millis());
         }
     }
 
     /// The figures now.
     pub fn figures(&self) -> Figures {
-        let server = self.throttle.get().map(|t| ServerFigures { health: t.health(), limit: t.limit() });
-        let known = self.known();
+        let server = self.server.get().map(|figures| figures());
+        let counts = self.counts();
         Figures {
             now: now_millis(),
             started: self.started,
             elapsed: self.clock.elapsed(),
-            archives: known.archives,
-            totals: known.totals.clone(),
+            archives: counts.archives,
+            totals: counts.totals.clone(),
             requests: Requests::from(&self.requests),
-            newest_archive: known.newest_archive,
-            last_success: known.last_success,
-            at_hand: known.at_hand.map(|at_hand| at_hand.with_settled(known.totals.rows.settled())),
+            newest_archive: counts.newest_archive,
+            last_success: counts.last_success,
+            at_hand: counts.at_hand.map(|at_hand| at_hand.with_settled(counts.totals.rows.settled())),
             server,
         }
     }
 
-    fn known(&self) -> MutexGuard<'_, Known> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    fn counts(&self) -> MutexGuard<'_, Counts> {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Known {
+impl Counts {
     /// One less of those at hand.
     fn finished(&mut self, archive: &Archive) {
         if let Some(at_hand) = &mut self.at_hand {

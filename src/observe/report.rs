@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::config::{Config, Mode, Output};
+use crate::config::{Job, Mode, Output, Reports};
 use crate::exit::ExitCode;
 use crate::model::{Reasons, Tally, Totals};
 use crate::shutdown::StopReason;
@@ -109,7 +109,7 @@ impl From<&RequestCounters> for Requests {
 impl Summary {
     /// Puts a run's figures together.
     pub fn new(
-        config: &Config,
+        reports: &Reports,
         stopped: Option<&StopReason>,
         code: ExitCode,
         archives: Archives,
@@ -120,9 +120,9 @@ impl Summary {
         Self {
             schema_version: SCHEMA_VERSION,
             version: env!("CARGO_PKG_VERSION"),
-            mode: config.mode.name(),
-            source: config.source.name(),
-            dry_run: config.is_dry_run(),
+            mode: reports.mode.name(),
+            source: reports.source.name(),
+            dry_run: reports.job == Job::DryRun,
             interrupted: stopped.is_some_and(StopReason::is_signal),
             exit_code: code.number(),
             elapsed_seconds: (elapsed.as_secs_f64() * 1000.0).round() / 1000.0,
@@ -154,8 +154,8 @@ impl Summary {
     }
 
     /// The summary for people: failures first, with what to do, then all counters.
-    pub fn table(&self, config: &Config) -> String {
-        table::of(self, config)
+    pub fn table(&self, reports: &Reports) -> String {
+        table::of(self, reports)
     }
 
     /// The summary as one line for the log.

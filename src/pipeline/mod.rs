@@ -39,7 +39,7 @@ mod tests {
     //! What the tests of several stages share.
 
     use crate::exit::Failure;
-    use crate::model::{Action, Batch, Document, Outcomes};
+    use crate::model::{Action, Batch, Document, Generation, Outcomes};
     use crate::sink::Sink;
     use crate::sink::elasticsearch::encode::VectorEncoding;
     use crate::sink::elasticsearch::encode::document::write_action;
@@ -56,8 +56,8 @@ mod tests {
             Outcomes::default()
         }
 
-        fn make_durable(&self) -> Result<(), Failure> {
-            Ok(())
+        fn make_durable(&self) -> Result<Generation, Failure> {
+            Ok(0)
         }
     }
 }

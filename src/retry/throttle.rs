@@ -2,13 +2,14 @@
 //! pause after a push-back. Waiting for any of them ends as soon as the run is to stop.
 
 use std::collections::VecDeque;
-use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Sender, bounded, select};
 
 use super::limiter::Limiter;
+use super::together::Together;
+use crate::model::{Health, ServerFigures};
 use crate::shutdown::Stop;
 
 /// Bytes of request bodies in flight at most, however many requests are allowed: well below the tenth of its heap
@@ -18,35 +19,12 @@ const MOST_BYTES: usize = 64 << 20;
 /// A server that has made no progress for this long counts as unavailable, not as pushing back.
 const UNAVAILABLE_AFTER: Duration = Duration::from_secs(10);
 
-/// Whether the server does what it is asked to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Health {
-    /// The last request was carried out, or there has been none.
-    Available,
-    /// It carries out some of what it is asked to, or was heard doing so a short while ago.
-    PushingBack,
-    /// It has carried out nothing for ten seconds, though asked to.
-    Unavailable,
-}
-
-impl Health {
-    /// The health of a server that has made no progress for so long; None where nothing has failed.
-    fn without_progress_for(time: Option<Duration>) -> Self {
-        match time {
-            None => Health::Available,
-            Some(time) if time < UNAVAILABLE_AFTER => Health::PushingBack,
-            Some(_) => Health::Unavailable,
-        }
-    }
-}
-
-impl fmt::Display for Health {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Health::Available => "available",
-            Health::PushingBack => "pushing back",
-            Health::Unavailable => "unavailable",
-        })
+/// The health of a server that has made no progress for so long; None where nothing has failed.
+fn health_without_progress_for(time: Option<Duration>) -> Health {
+    match time {
+        None => Health::Available,
+        Some(time) if time < UNAVAILABLE_AFTER => Health::PushingBack,
+        Some(_) => Health::Unavailable,
     }
 }
 
@@ -162,7 +140,12 @@ impl Throttle {
 
     /// Whether the server does what it is asked to.
     pub fn health(&self) -> Health {
-        Health::without_progress_for(self.state().failing_since.map(|since| since.elapsed()))
+        health_without_progress_for(self.state().failing_since.map(|since| since.elapsed()))
+    }
+
+    /// What is told of the server.
+    pub fn figures(&self) -> ServerFigures {
+        ServerFigures { health: self.health(), limit: self.limit() }
     }
 
     /// Requests that may be in flight at once now.
@@ -170,28 +153,28 @@ impl Throttle {
         self.state().limiter.limit()
     }
 
-    /// Whether the server was away when it was last asked, or has carried out nothing since.
-    pub fn was_away(&self) -> bool {
-        self.state().away
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
 
-    /// For how long the server has carried out nothing of what it was asked to.
-    pub fn failing_for(&self) -> Duration {
+impl Together for Throttle {
+    fn failing_for(&self) -> Duration {
         self.state().failing_since.map_or(Duration::ZERO, |since| since.elapsed())
     }
 
-    /// For how long nothing may start, if so. No pause outlasts the budget: at its end the server is asked a last time.
-    pub fn pause(&self) -> Option<Duration> {
+    fn was_away(&self) -> bool {
+        self.state().away
+    }
+
+    /// No pause outlasts the budget: at its end the server is asked a last time.
+    fn pause(&self) -> Option<Duration> {
         let state = self.state();
         let now = Instant::now();
         let pause = state.limiter.pause(now)?;
         let end = self.budget.zip(state.failing_since).and_then(|(budget, since)| since.checked_add(budget));
         let left = end.map_or(pause, |end| pause.min(end.saturating_duration_since(now)));
         (!left.is_zero()).then_some(left)
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -7,22 +7,22 @@ mod disk;
 
 use std::fs::File;
 use std::io::{self, Write};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use self::disk::check_disk;
-use crate::config::{self, Config};
+use crate::config::{Archives, Load};
 use crate::exit::{ExitCode, Failure};
-use crate::finding::{Check, Status};
 use crate::model::Archive;
 use crate::model::Selection;
+use crate::observe::finding::{Check, Status};
 use crate::pipeline::ledger::state_file::StateFile;
 use crate::pipeline::source::Source;
-use crate::retry::back_off::back_off;
-use crate::run::selection;
+use crate::retry::patience::Retries;
+use crate::run::{needs, selection};
 use crate::shutdown::Stop;
 use crate::sink::elasticsearch::client::{Client, Limits};
-use crate::sink::elasticsearch::preflight::{self, Needs, Outage};
-use crate::sink::elasticsearch::server;
+use crate::sink::elasticsearch::insist::{insist, policy};
+use crate::sink::elasticsearch::preflight::{self, Needs, Outage, PreflightError};
 use crate::sink::elasticsearch::{identity, load_settings};
 
 /// The longest that a single request may take.
@@ -37,15 +37,15 @@ const INSIST_FOR: Duration = Duration::from_secs(10);
 ///
 /// What has failed, with the exit code of the first of it: 2 for settings, source and disk, 4 for an unavailable
 /// Elasticsearch or S3, 5 for one that refuses.
-pub fn run(config: &Config, settings: &config::Elasticsearch, stop: &Stop) -> Result<(), Failure> {
+pub fn run(load: &Load, stop: &Stop) -> Result<(), Failure> {
     let mut findings = Findings { failed: Vec::new(), stop };
-    findings.add(ExitCode::Usage, check_settings(config, settings))?;
-    let state = StateFile::load(&config.state_file);
-    findings.add(ExitCode::Usage, check_state(config, state.as_ref()))?;
-    let (code, checks) = check_source(config, state.as_ref().ok(), stop);
+    findings.add(ExitCode::Usage, check_settings(load))?;
+    let state = StateFile::load(&load.archives.state_file);
+    findings.add(ExitCode::Usage, check_state(&load.archives, state.as_ref()))?;
+    let (code, checks) = check_source(&load.archives, state.as_ref().ok(), stop);
     findings.add(code, checks)?;
-    findings.add(ExitCode::Usage, check_disk(config))?;
-    let (code, checks) = check_elasticsearch(config, settings, stop);
+    findings.add(ExitCode::Usage, check_disk(load))?;
+    let (code, checks) = check_elasticsearch(load, stop);
     findings.add(code, checks)?;
     findings.end()
 }
@@ -84,29 +84,31 @@ fn one_line(text: &str) -> String {
 }
 
 /// What is wrong with them has been refused before; this is for the eye.
-fn check_settings(config: &Config, settings: &config::Elasticsearch) -> Vec<Check> {
+fn check_settings(load: &Load) -> Vec<Check> {
+    let Load { archives, intake, server, .. } = load;
     let text = format!(
         "{} workers, {} senders, {} actions and {} bytes a bulk request at most, shard {}, state file {:?}",
-        config.workers,
-        config.senders,
-        config.batch.docs,
-        config.batch.bytes,
-        config.shard,
-        config.state_file
+        intake.workers,
+        intake.senders,
+        intake.batch.docs,
+        intake.batch.bytes,
+        archives.shard,
+        archives.state_file
     );
-    let insecurities = settings.insecurities().into_iter().map(|text| Check::warning("settings", text));
+    let insecurities =
+        server.elasticsearch.insecurities().into_iter().map(|text| Check::warning("settings", text));
     [Check::ok("settings", text)].into_iter().chain(insecurities).collect()
 }
 
-fn check_state(config: &Config, state: Result<&StateFile, &Failure>) -> Vec<Check> {
+fn check_state(archives: &Archives, state: Result<&StateFile, &Failure>) -> Vec<Check> {
     let mut checks = vec![match state {
         Ok(_) => Check::ok(
             "state file",
-            if config.state_file.exists() { "it can be read" } else { "there is none yet" },
+            if archives.state_file.exists() { "it can be read" } else { "there is none yet" },
         ),
         Err(failure) => Check::failed("state file", failure.message.as_str()),
     }];
-    match StateFile::is_locked(&config.state_file) {
+    match StateFile::is_locked(&archives.state_file) {
         Ok(false) => {}
         Ok(true) => checks.push(Check::warning(
             "state file",
@@ -114,7 +116,7 @@ fn check_state(config: &Config, state: Result<&StateFile, &Failure>) -> Vec<Chec
         )),
         Err(error) => checks.push(Check::failed("state file", format!("its lock cannot be opened: {error}"))),
     }
-    match load_settings::left_changed(&config.state_file) {
+    match load_settings::left_changed(&archives.state_file) {
         Ok(false) => {}
         Ok(true) => checks.push(Check::warning(
             "load settings",
@@ -125,8 +127,8 @@ fn check_state(config: &Config, state: Result<&StateFile, &Failure>) -> Vec<Chec
     checks
 }
 
-fn check_source(config: &Config, state: Option<&StateFile>, stop: &Stop) -> (ExitCode, Vec<Check>) {
-    let found = Source::open(&config.source, Some(Duration::ZERO), stop)
+fn check_source(archives: &Archives, state: Option<&StateFile>, stop: &Stop) -> (ExitCode, Vec<Check>) {
+    let found = Source::open(&archives.source, Some(Duration::ZERO), stop)
         .and_then(|mut source| source.discover().map(|discovery| (source, discovery)));
     let (source, discovery) = match found {
         Ok(found) => found,
@@ -142,7 +144,7 @@ fn check_source(config: &Config, state: Option<&StateFile>, stop: &Stop) -> (Exi
         checks.push(Check::ok("source", format!("{} archives", discovery.archives.len())));
         return (ExitCode::Usage, checks);
     };
-    let selection = selection::select(discovery.archives, state, config.shard, config.retry_failed);
+    let selection = selection::select(discovery.archives, state, archives.shard, archives.retry_failed);
     checks.extend(check_selection(&selection));
     let code = match source {
         Source::Local(_) => {
@@ -195,17 +197,17 @@ fn check_readable<'a>(archives: impl Iterator<Item = &'a Archive>) -> Option<Che
     ))
 }
 
-fn check_elasticsearch(
-    config: &Config,
-    settings: &config::Elasticsearch,
-    stop: &Stop,
-) -> (ExitCode, Vec<Check>) {
-    let client = match Client::with_limits(settings, Limits { call: CALL_LIMIT, ..Limits::default() }) {
+fn check_elasticsearch(load: &Load, stop: &Stop) -> (ExitCode, Vec<Check>) {
+    let client = match Client::with_limits(
+        &load.server.elasticsearch,
+        Limits { call: CALL_LIMIT, ..Limits::default() },
+    ) {
         Ok(client) => client,
         Err(failure) => return (failure.code, vec![Check::failed("settings", failure.message)]),
     };
-    let limit = config.retry_budget.map_or(INSIST_FOR, |budget| budget.min(INSIST_FOR));
-    match insist(&client, server::needs(config), limit, stop) {
+    let limit = load.server.retry_budget.map_or(INSIST_FOR, |budget| budget.min(INSIST_FOR));
+    let needs = Needs { create: load.server.create_indices, ..needs(load) };
+    match ask(&client, needs, limit, stop) {
         Ok(mut checks) => {
             checks.extend(identity::ask(&client));
             (ExitCode::Refused, checks)
@@ -222,19 +224,17 @@ fn check_elasticsearch(
 }
 
 /// Asks an unavailable server again, until the limit. One that asks to be left alone for longer is left alone.
-fn insist(client: &Client, needs: Needs, limit: Duration, stop: &Stop) -> Result<Vec<Check>, Outage> {
-    let begun = Instant::now();
-    let mut failures = 0;
-    loop {
-        let result = preflight::check(client, needs);
-        let Err(Outage { retry_after, .. }) = &result else { return result };
-        let left = limit.saturating_sub(begun.elapsed());
-        let pause = back_off(failures, fastrand::f64()).min(left).max(retry_after.unwrap_or_default());
-        if left.is_zero() || pause > left || !stop.wait(pause) {
-            return result;
-        }
-        failures = failures.saturating_add(1);
-    }
+fn ask(client: &Client, needs: Needs, limit: Duration, stop: &Stop) -> Result<Vec<Check>, Outage> {
+    let retries = Retries::new(stop, policy(Some(limit)));
+    let asked = insist(&retries, |_| match preflight::check(client, needs) {
+        Err(outage) if outage.retry_after.is_some_and(|time| time > limit) => Ok(Err(outage)),
+        Err(outage) => Err(PreflightError::Unavailable(outage)),
+        Ok(checks) => Ok(Ok(checks)),
+    });
+    asked.unwrap_or_else(|unanswered| match unanswered.last {
+        PreflightError::Unavailable(outage) => Err(outage),
+        PreflightError::Refused(checks) => Ok(checks),
+    })
 }
 
 #[cfg(test)]

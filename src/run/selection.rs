@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::model::{Archive, Selection};
-use crate::pipeline::ledger::state_file::{Known, StateFile};
+use crate::pipeline::ledger::state_file::{Mark, StateFile};
 use crate::shard::Shard;
 
 /// Why an archive is not taken up.
@@ -39,8 +39,8 @@ pub fn left_alone(
         return Some(LeftAlone::OtherShard);
     }
     match state.get(&archive.name)? {
-        Known::Processed => Some(LeftAlone::Processed),
-        known @ Known::Failed { error, .. } => {
+        Mark::Processed => Some(LeftAlone::Processed),
+        known @ Mark::Failed { error, .. } => {
             (!retry_failed && !known.has_changed(archive)).then(|| LeftAlone::Failed(error.clone()))
         }
     }

@@ -4,7 +4,7 @@
 //! `run/` that opens it.
 
 use crate::exit::Failure;
-use crate::model::{Action, Batch, Document, Outcomes};
+use crate::model::{Action, Batch, Document, Generation, Outcomes};
 
 pub mod batch;
 pub mod elasticsearch;
@@ -21,10 +21,11 @@ pub trait Sink: Sync {
     fn deliver(&self, batch: &Batch) -> Outcomes;
 
     /// Brings to disk what has been confirmed, where a confirmation does not mean that already. Called before archives
-    /// are marked.
+    /// are marked. Returns the present generation: what was delivered to an earlier one does not count, and has to be
+    /// delivered again.
     ///
     /// # Errors
     ///
     /// Nothing may be marked, and the run is to stop.
-    fn make_durable(&self) -> Result<(), Failure>;
+    fn make_durable(&self) -> Result<Generation, Failure>;
 }

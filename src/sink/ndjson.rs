@@ -4,7 +4,7 @@ use std::io::Write;
 use std::sync::{Mutex, PoisonError};
 
 use crate::exit::Failure;
-use crate::model::{Action, ActionKind, Batch, Document, Outcomes};
+use crate::model::{Action, ActionKind, Batch, Document, Generation, Outcomes};
 use crate::shutdown::Stop;
 use crate::sink::Sink;
 use crate::sink::elasticsearch::POSTS;
@@ -61,8 +61,8 @@ impl Sink for Ndjson<'_> {
         outcomes
     }
 
-    fn make_durable(&self) -> Result<(), Failure> {
-        Ok(())
+    fn make_durable(&self) -> Result<Generation, Failure> {
+        Ok(0)
     }
 }
 
@@ -77,7 +77,7 @@ fn write_lines(output: &mut dyn Write, batch: &Batch) -> std::io::Result<()> {
         output.write_all(batch.body.get(written..end).unwrap_or_default())?;
         written = end;
         let mut delete = Vec::new();
-        write_delete(&mut delete, POSTS, &action.id, action.version);
+        write_delete(&mut delete, POSTS, &action.id, action.version, false, None);
         output.write_all(&delete)?;
     }
     output.write_all(batch.body.get(written..).unwrap_or_default())

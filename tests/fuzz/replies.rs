@@ -50,9 +50,11 @@ fn replies() {
     };
     fuzz("replies", &format, |bytes| {
         let mut taken = false;
-        for operation in [Operation::Index, Operation::Delete] {
+        for operation in [Operation::Index, Operation::Delete, Operation::DeleteFound] {
             for actions in [0, 1, 2, 3] {
-                if let Ok(items) = judge_items(bytes, operation, actions) {
+                if let Ok(items) =
+                    judge_items(bytes, operation, &["x"; 3][..actions], &|index| index == "posts")
+                {
                     assert_eq!(items.len(), actions);
                     taken = true;
                 }

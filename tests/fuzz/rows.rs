@@ -124,7 +124,7 @@ fn check(bytes: &[u8], decoder: &mut EmbeddingDecoder) -> bool {
             write_action(&mut lines, &action, &Document::Tombstone(&tombstone), VectorEncoding::Array, 0);
             check_lines(&lines, 2, at_uri);
             lines.clear();
-            write_delete(&mut lines, "posts", deletion.at_uri, version);
+            write_delete(&mut lines, "posts", deletion.at_uri, version, true, Some(deletion.at_uri));
             check_lines(&lines, 1, at_uri);
         }
         Verdict::Reject(rejection) if rejection.name == "invalid_json" => {

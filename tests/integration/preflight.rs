@@ -71,7 +71,7 @@ fn a_mapping_that_cannot_hold_the_vectors_is_refused() {
 fn an_alias_of_several_indices_without_a_write_index_is_refused() {
     let env = TestEnv::new();
     env.fake.store(|store| {
-        let posts = store.indices.remove("posts").unwrap();
+        let posts = store.indices.remove("posts_v1").unwrap();
         for name in ["posts_v1", "posts_v2"] {
             let mut index = Index::new(posts.mapping.clone());
             index.aliases.insert("posts".to_owned(), json!({}));

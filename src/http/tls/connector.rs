@@ -63,7 +63,9 @@ impl<In: Transport> Connector<In> for TlsConnector {
         let mut connection = ClientConnection::new(Arc::new(config), name)?;
         let mut sock = TransportAdapter::new(transport.boxed(), details.current_time.clone());
         sock.set_timeout(details.timeout);
-        connection.complete_io(&mut sock).map_err(|error| identity.explain(error))?;
+        if let Err(error) = connection.complete_io(&mut sock) {
+            return Err(identity.explain(last_words(&mut connection, &mut sock, error)));
+        }
         let (input, output) = (details.config.input_buffer_size(), details.config.output_buffer_size());
         let stream = StreamOwned { conn: connection, sock };
         let buffers = LazyBuffers::new(input, output);
@@ -128,6 +130,20 @@ impl Identity {
     }
 }
 
+/// Why nothing more can be sent: a server that closes says so first, and that may have come unread.
+fn last_words(connection: &mut ClientConnection, sock: &mut TransportAdapter, error: io::Error) -> io::Error {
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset};
+    if !matches!(error.kind(), BrokenPipe | ConnectionAborted | ConnectionReset) {
+        return error;
+    }
+    while matches!(connection.read_tls(sock), Ok(1..)) {
+        if let Err(why) = connection.process_new_packets() {
+            return io::Error::new(io::ErrorKind::InvalidData, why);
+        }
+    }
+    error
+}
+
 /// A TLS connection.
 pub(in crate::http) struct Tls {
     buffers: LazyBuffers,
@@ -141,17 +157,6 @@ impl Tls {
     fn explain(&self, error: io::Error) -> ureq::Error {
         if self.has_been_answered { error.into() } else { self.identity.explain(error) }
     }
-
-    /// Why nothing more can be sent: a server that closes says so first, and that may have come unread.
-    fn last_words(&mut self, error: io::Error) -> io::Error {
-        if self.has_been_answered {
-            return error;
-        }
-        match self.stream.read(&mut [0]) {
-            Err(why) if why.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()) => why,
-            _ => error,
-        }
-    }
 }
 
 impl Transport for Tls {
@@ -163,7 +168,8 @@ impl Transport for Tls {
         self.stream.get_mut().set_timeout(timeout);
         let output = self.buffers.output().get(..amount).unwrap_or_default();
         self.stream.write_all(output).map_err(|error| {
-            let error = self.last_words(error);
+            let StreamOwned { conn, sock } = &mut self.stream;
+            let error = if self.has_been_answered { error } else { last_words(conn, sock, error) };
             self.explain(error)
         })
     }

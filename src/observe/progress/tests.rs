@@ -1,7 +1,9 @@
 //! How far a run is: counted, and told in a line.
 
+use std::sync::Arc;
+
 use super::*;
-use crate::shutdown::Stop;
+use crate::model::Health;
 
 fn archive(seconds: Option<i64>) -> Arc<Archive> {
     Arc::new(Archive { name: "a".into(), path: "a".into(), seconds, bytes: 0, modified_ns: 0 })
@@ -27,6 +29,23 @@ fn archives_add_up_at_any_time() {
     progress.looked(&selection(1, 6, 2));
     let again = progress.figures().archives;
     assert_eq!((again.already_done, again.processed, again.failed, again.pending), (5, 1, 2, 1));
+}
+
+#[test]
+fn archives_that_leave_the_folder_stay_done() {
+    let progress = Progress::new();
+    let seen = |take, already_done| {
+        progress.looked(&selection(take, already_done, 0));
+        let Archives { discovered, already_done, processed, failed, pending } = progress.figures().archives;
+        assert_eq!(discovered, already_done + processed + failed + pending);
+        (already_done, processed)
+    };
+    assert_eq!(seen(3, 5), (5, 0));
+    (0..3).for_each(|_| progress.processed(&archive(None)));
+    assert_eq!(seen(0, 8), (5, 3));
+    // What this run has done is moved away, then the rest.
+    assert_eq!(seen(0, 5), (5, 3));
+    assert_eq!(seen(1, 0), (5, 3));
 }
 
 #[test]
@@ -123,9 +142,9 @@ fn a_line_tells_the_interval_the_age_and_the_server() {
 fn the_server_is_unknown_until_it_is_connected() {
     let progress = Progress::new();
     assert_eq!(progress.figures().server, None);
-    progress.connected(Arc::new(Throttle::new(3, Stop::new(), None)));
-    let expected = ServerFigures { health: Health::Available, limit: 3 };
-    assert_eq!(progress.figures().server, Some(expected));
+    let told = ServerFigures { health: Health::PushingBack, limit: 3 };
+    progress.connected(move || told);
+    assert_eq!(progress.figures().server, Some(told));
 }
 
 #[test]

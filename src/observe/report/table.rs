@@ -3,19 +3,18 @@
 use std::path::Path;
 
 use super::Summary;
-use crate::config::{Config, Task};
-use crate::exit::ExitCode;
+use crate::config::{Job, Reports};
+use crate::exit::{EXIT_CODES, ExitCode};
 use crate::model::Reasons;
-use crate::options::help::wrap;
-use crate::options::{EXIT_CODES, plain};
+use crate::text::{plain, wrap};
 
 /// The whole text, ending in a new line.
-pub(super) fn of(summary: &Summary, config: &Config) -> String {
+pub(super) fn of(summary: &Summary, reports: &Reports) -> String {
     let meaning = EXIT_CODES.iter().find(|(code, _)| code.number() == summary.exit_code);
     let meaning = plain(meaning.map_or("", |(_, meaning)| meaning));
     let mut text = "\n".to_owned();
     wrap(&mut text, "", &format!("Exit code {}: {meaning}", summary.exit_code));
-    for advice in advice(summary, config) {
+    for advice in advice(summary, reports) {
         let mut lines = String::new();
         wrap(&mut lines, "    ", &advice);
         text.push_str(&format!("  - {}", lines.trim_start()));
@@ -26,7 +25,7 @@ pub(super) fn of(summary: &Summary, config: &Config) -> String {
 }
 
 /// What is left over, and what to do about it; the gravest first.
-fn advice(summary: &Summary, config: &Config) -> Vec<String> {
+fn advice(summary: &Summary, reports: &Reports) -> Vec<String> {
     let Summary { archives, rows, reasons, .. } = summary;
     let mut advice = Vec::new();
     if archives.failed > 0 {
@@ -36,7 +35,7 @@ fn advice(summary: &Summary, config: &Config) -> Vec<String> {
         ));
     }
     if rows.rejected > 0 {
-        advice.push(rejected(config, rows.rejected, reasons));
+        advice.push(rejected(reports, rows.rejected, reasons));
     }
     if archives.pending > 0 {
         advice.push(format!(
@@ -57,7 +56,7 @@ fn advice(summary: &Summary, config: &Config) -> Vec<String> {
 }
 
 /// Where rejected rows are, and how those are sent again that hold a document.
-fn rejected(config: &Config, rows: u64, reasons: &Reasons) -> String {
+fn rejected(reports: &Reports, rows: u64, reasons: &Reasons) -> String {
     let mut counts: Vec<_> = reasons.rejected.iter().collect();
     counts.sort_by(|a, b| b.1.cmp(a.1).then(a.0.cmp(b.0)));
     let mut why: Vec<_> = counts.iter().take(3).map(|(reason, count)| format!("{reason} {count}")).collect();
@@ -66,11 +65,11 @@ fn rejected(config: &Config, rows: u64, reasons: &Reasons) -> String {
         why.push(format!("{others} other {}", if others == 1 { "reason" } else { "reasons" }));
     }
     let mut text = format!("{} rejected ({}): ", counted(rows, "row"), why.join(", "));
-    let Some(path) = config.dead_letters.as_deref().map(shown) else {
+    let Some(path) = reports.dead_letters.as_deref().map(shown) else {
         return text + "name a file with --dead-letter to see them";
     };
     text.push_str(&format!("see {path}"));
-    if matches!(config.task, Task::DryRun { .. }) {
+    if reports.job == Job::DryRun {
         return text;
     }
     let documents = reasons.can_be_replayed.min(rows);
@@ -81,15 +80,15 @@ fn rejected(config: &Config, rows: u64, reasons: &Reasons) -> String {
     }
     if others > 0 {
         let be = if others == 1 { "is" } else { "are" };
-        text.push_str(&match config.task {
+        text.push_str(&match reports.job {
             // Most are rows damaged in their archive; RUST_LOG=debug tells the others.
-            Task::Replay { .. } => {
+            Job::Replay => {
                 format!(
                     "; {} {be} no document that can be sent again (RUST_LOG=debug says why)",
                     counted(others, "line")
                 )
             }
-            _ => format!(
+            Job::Load | Job::DryRun => format!(
                 "; {} {be} damaged in the archive: there is nothing to send again",
                 counted(others, "row")
             ),
@@ -191,34 +190,36 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::cli::Cli;
+    use crate::config::{Mode, Place};
     use crate::model::{Tally, Totals};
     use crate::observe::report::{Archives, Requests};
 
-    fn config(dead_letter: &str) -> Config {
-        let environment = |name: &str| match name {
-            "ELASTICSEARCH_URL" => Some("http://localhost:9200".to_owned()),
-            "ELASTICSEARCH_API_KEY" => Some("a2V5".to_owned()),
-            _ => None,
-        };
-        let cli = Cli { paths: vec![".".into()], dead_letter: Some(dead_letter.into()), ..Cli::default() };
-        Config::resolve(cli, &environment).unwrap()
+    fn reports(dead_letter: &str) -> Reports {
+        Reports {
+            job: Job::Load,
+            mode: Mode::Once,
+            source: Place::Local,
+            shows_documents: false,
+            dead_letters: Some(dead_letter.into()),
+            summary: None,
+            metrics_file: None,
+        }
     }
 
-    fn text(code: ExitCode, archives: Archives, rows: Tally, config: &Config) -> String {
+    fn text(code: ExitCode, archives: Archives, rows: Tally, reports: &Reports) -> String {
         let rejected = [("mapper_exception".to_owned(), rows.rejected)].into_iter().filter(|(_, n)| *n > 0);
         let can_be_replayed = rows.rejected;
         let reasons = Reasons { rejected: rejected.collect(), can_be_replayed, ..Reasons::default() };
         let totals = Totals { rows, reasons };
         let requests = Requests { bulk: 1200, retried: 1, bytes_sent: 1_500_000, bytes_on_wire: 1_500_000 };
-        Summary::new(config, None, code, archives, totals, requests, Duration::from_secs(2)).table(config)
+        Summary::new(reports, None, code, archives, totals, requests, Duration::from_secs(2)).table(reports)
     }
 
     #[test]
     fn a_run_without_failures_has_no_advice() {
         let archives = Archives { discovered: 8, processed: 8, ..Archives::default() };
         let rows = Tally { read: 12_000, indexed: 12_000, ..Tally::default() };
-        let text = text(ExitCode::Done, archives, rows, &config("dead"));
+        let text = text(ExitCode::Done, archives, rows, &reports("dead"));
         assert_eq!(
             text,
             "
@@ -242,8 +243,8 @@ signal
     fn failures_come_first_and_say_what_to_do() {
         let archives = Archives { discovered: 5, failed: 1, pending: 2, processed: 2, ..Archives::default() };
         let rows = Tally { read: 12, rejected: 12, ..Tally::default() };
-        let config = config("my dead");
-        let text = text(ExitCode::Unavailable, archives, rows, &config);
+        let reports = reports("my dead");
+        let text = text(ExitCode::Unavailable, archives, rows, &reports);
         let advice = "
   - 1 archive failed: --list says why; put whole files in their place, or try
     again with --retry-failed
@@ -260,35 +261,34 @@ signal
             rejected: (1..=count).map(|n| (format!("r{n}"), n)).collect(),
             ..Reasons::default()
         };
-        let config = config("dead");
-        assert!(rejected(&config, 9, &reasons(3)).contains("(r3 3, r2 2, r1 1)"));
-        assert!(rejected(&config, 9, &reasons(4)).contains("(r4 4, r3 3, r2 2, 1 other reason)"));
-        assert!(rejected(&config, 9, &reasons(5)).contains("(r5 5, r4 4, r3 3, 2 other reasons)"));
+        let reports = reports("dead");
+        assert!(rejected(&reports, 9, &reasons(3)).contains("(r3 3, r2 2, r1 1)"));
+        assert!(rejected(&reports, 9, &reasons(4)).contains("(r4 4, r3 3, r2 2, 1 other reason)"));
+        assert!(rejected(&reports, 9, &reasons(5)).contains("(r5 5, r4 4, r3 3, 2 other reasons)"));
     }
 
     #[test]
     fn only_rows_with_a_document_are_to_be_sent_again() {
-        let advice = |config: &Config, rows, can_be_replayed| {
-            rejected(config, rows, &Reasons { can_be_replayed, ..Reasons::default() })
+        let advice = |reports: &Reports, rows, can_be_replayed| {
+            rejected(reports, rows, &Reasons { can_be_replayed, ..Reasons::default() })
         };
-        let mut config = config("dead");
+        let mut reports = reports("dead");
         assert_eq!(
-            advice(&config, 3, 1),
+            advice(&reports, 3, 1),
             "3 rows rejected (): see dead; send 1 document again, once that is mended, with --replay dead; 2 rows are \
              damaged in the archive: there is nothing to send again"
         );
-        let nothing = advice(&config, 1, 0);
+        let nothing = advice(&reports, 1, 0);
         assert!(
             nothing.ends_with("see dead; 1 row is damaged in the archive: there is nothing to send again")
         );
-        let Task::Ingest(elasticsearch) = config.task.clone() else { panic!("it loads") };
-        config.task = Task::Replay { elasticsearch, path: "dead".into() };
-        let nothing = advice(&config, 2, 0);
+        reports.job = Job::Replay;
+        let nothing = advice(&reports, 2, 0);
         assert!(
             nothing.ends_with("2 lines are no document that can be sent again (RUST_LOG=debug says why)")
         );
-        config.task = Task::DryRun { output: None };
-        assert!(advice(&config, 2, 0).ends_with(": see dead"));
+        reports.job = Job::DryRun;
+        assert!(advice(&reports, 2, 0).ends_with(": see dead"));
     }
 
     #[test]

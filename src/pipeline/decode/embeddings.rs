@@ -54,7 +54,7 @@ fn read_column(inferences: Field<'_>) -> Option<Texts<'_>> {
     match inferences {
         Field::Null => Some(Texts::default()),
         Field::Text(bytes) => read_inferences(std::str::from_utf8(bytes).ok()?).ok(),
-        Field::Other => None,
+        Field::TooLong(_) | Field::Other => None,
     }
 }
 
@@ -163,6 +163,7 @@ mod tests {
     fn inferences_that_are_no_json_text_are_counted_once() {
         let nothing = (None, None, vec!["inferences"]);
         assert_eq!(decoded(Field::Other), nothing);
+        assert_eq!(decoded(Field::TooLong(1 << 30)), nothing);
         assert_eq!(decoded(Field::Text(b"{\"\xff\": 1}")), nothing);
         let cut = format!(r#"{{"text_embeddings": {{"all-MiniLM-L12-v2": "{}"}}"#, half());
         for text in ["", "nope", "{} {}", &cut, &"[".repeat(1_000_000)] {
@@ -178,6 +179,7 @@ mod tests {
         for bad in [
             format!("\"{}\"", embedding(&[0.5; 383])),
             format!("\"{}\"", embedding(&not_finite)),
+            format!("\"{}\"", embedding(&[0.0; DIMENSIONS])),
             r#""not base85 \u00e9""#.to_owned(),
             r#""""#.to_owned(),
             "17".to_owned(),

@@ -24,6 +24,8 @@ pub enum SkipReason {
     AccountEvent,
     /// Nothing to index it under.
     EmptyAtUri,
+    /// A commit of another collection than that of posts.
+    OtherCollection,
 }
 
 impl SkipReason {
@@ -32,6 +34,7 @@ impl SkipReason {
         match self {
             SkipReason::AccountEvent => "account_event",
             SkipReason::EmptyAtUri => "empty_at_uri",
+            SkipReason::OtherCollection => "other_collection",
         }
     }
 }

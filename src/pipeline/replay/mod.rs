@@ -50,7 +50,8 @@ impl Replay<'_> {
             outlet: Outlet::new(&self.file, self.sink, self.limits, &batches, &events, self.buffers),
             origin: "".into(),
         };
-        let end = reading.read(&mut lines);
+        let end = self.stop.guard("the reading of dead letters", || reading.read(&mut lines));
+        let end = end.unwrap_or_else(|| ArchiveEnd::Abandoned("an internal error (please report it)".into()));
         let (outcomes, batches) = reading.outlet.finish();
         // The ledger listens until all senders of events are gone.
         let _ = events.send(Event::Archive { archive: self.file.clone(), outcomes, batches, end });
@@ -73,9 +74,9 @@ impl Reading<'_> {
                 Ok(None) => return ArchiveEnd::Complete,
                 Err(error) => return self.unreadable(&error),
             };
-            let tally = &mut self.outlet.outcomes.tally;
-            tally.read += 1;
             if self.replay.stop.is_requested() {
+                let tally = &mut self.outlet.outcomes.tally;
+                tally.read += 1;
                 tally.unconfirmed += 1;
                 return ArchiveEnd::Abandoned("the run was stopped".into());
             }
@@ -89,6 +90,8 @@ impl Reading<'_> {
                 Some(Err(reason)) => self.keep(line, &reason),
                 None => self.keep(line, &format!("it is over {} MiB", LONGEST_LINE >> 20)),
             }
+            // Last, so that a line whose reading panics is none without an outcome.
+            self.outlet.outcomes.tally.read += 1;
         }
     }
 

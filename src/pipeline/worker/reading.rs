@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use super::shared::{Accounts, Found, Shared, keep_last};
+use super::shared::{Accounts, ReadRows, Shared, keep_last};
 use super::superseded::Event;
 use super::{Out, Workers, end_by};
 use crate::model::{
@@ -58,9 +58,9 @@ impl<'w> Reading<'w> {
     }
 
     /// Hands on the last batches. `end` is why the reader does not go on, if not for want of rows.
-    pub(super) fn finish(self, end: Option<ArchiveEnd>) -> Found {
+    pub(super) fn finish(self, end: Option<ArchiveEnd>) -> ReadRows {
         let (outcomes, batches) = self.outlet.finish();
-        Found { outcomes, accounts: self.accounts, batches, end }
+        ReadRows { outcomes, accounts: self.accounts, batches, end }
     }
 
     /// Brings one row to its outcome, or into a batch.
@@ -145,6 +145,8 @@ impl<'w> Reading<'w> {
 
     /// Hands on the deletions of accounts.
     pub(super) fn push_accounts(&mut self, accounts: Accounts) {
+        // Each until it is handed on, so that a panic on the way leaves no row without an outcome.
+        self.outlet.outcomes.tally.unconfirmed += accounts.len() as u64;
         for (did, (version, deleted_at)) in accounts {
             let action = Action::new(ActionKind::AccountTombstone { deleted_at }, version, &did);
             let at_uri = format!("at://{did}").into();
@@ -152,6 +154,7 @@ impl<'w> Reading<'w> {
                 action,
                 &Document::Tombstone(&Tombstone { at_uri, author_did: did.into(), deleted_at }),
             );
+            self.outlet.outcomes.tally.unconfirmed -= 1;
         }
     }
 }

@@ -87,7 +87,7 @@ fn a_stop_ends_the_pause_that_a_server_asks_for() {
 
 #[test]
 fn a_server_is_unavailable_only_after_a_while_without_progress() {
-    let states = [None, Some(Duration::ZERO), Some(UNAVAILABLE_AFTER)].map(Health::without_progress_for);
+    let states = [None, Some(Duration::ZERO), Some(UNAVAILABLE_AFTER)].map(health_without_progress_for);
     assert_eq!(states, [Health::Available, Health::PushingBack, Health::Unavailable]);
 }
 

@@ -5,9 +5,9 @@ use std::fs::OpenOptions;
 use std::io;
 use std::path::Path;
 
-use crate::config::{Config, Output};
+use crate::config::{Load, Output, Reports};
 use crate::files::folder_of;
-use crate::finding::Check;
+use crate::observe::finding::Check;
 
 /// Less free space than this is worth a word: it holds some 20,000 dead letters with their documents, or the state of
 /// millions of archives, twice, as it is when it is replaced.
@@ -23,19 +23,19 @@ enum Written {
 }
 
 /// Every file that a run writes: in what setting it is named, where it is, and how it is written.
-fn written_files(config: &Config) -> Vec<(&'static str, &Path, Written)> {
-    let mut files = vec![("SPOOL_STATE_FILE", config.state_file.as_path(), Written::Replaced)];
-    files.extend(config.dead_letters.as_deref().map(|path| ("--dead-letter", path, Written::InPlace)));
-    files.extend(config.metrics_file.as_deref().map(|path| ("--metrics-file", path, Written::Replaced)));
-    if let Some(Output::File(path)) = &config.summary {
-        files.push(("--summary-json", path, Written::InPlace));
-    }
+fn written_files(load: &Load) -> Vec<(&'static str, &Path, Written)> {
+    let Reports { dead_letters, metrics_file, summary, .. } = &load.reports;
+    let mut files = vec![("SPOOL_STATE_FILE", load.archives.state_file.as_path(), Written::Replaced)];
+    files.extend(dead_letters.as_deref().map(|path| ("--dead-letter", path, Written::InPlace)));
+    files.extend(metrics_file.as_deref().map(|path| ("--metrics-file", path, Written::Replaced)));
+    let summary = summary.as_ref().and_then(Output::file);
+    files.extend(summary.map(|path| ("--summary-json", path, Written::InPlace)));
     files
 }
 
 /// Whether the files of a run can be written, and how much room there is for them.
-pub(super) fn check_disk(config: &Config) -> Vec<Check> {
-    let files = written_files(config);
+pub(super) fn check_disk(load: &Load) -> Vec<Check> {
+    let files = written_files(load);
     let names: Vec<_> = files.iter().map(|(setting, ..)| *setting).collect();
     let checks: Vec<_> = files
         .iter()
@@ -95,7 +95,7 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::finding::Status;
+    use crate::observe::finding::Status;
 
     #[test]
     fn trying_to_write_leaves_nothing_behind() {

@@ -34,9 +34,11 @@
 //!   look-up began, since a look-up by id is realtime: it sees all that was confirmed before. The delete that follows
 //!   the tombstone came later still: it deleted the post.
 //!
-//! Either way a delete comes after the last write, and so no post is left. Its version is above that of every post
-//! (`1 << 62`), so only another delete can turn it down (409), and then the post is gone already. Step 3 follows also
-//! where step 2 was turned down (409) or refused: an earlier attempt of the same row may have been carried out.
+//! Either way a delete comes after the last write, and so no post is left. Through an alias its version is above that of
+//! every post (`1 << 62`), so only another delete can turn it down (409), and then the post is gone already. Elsewhere
+//! (the older indices behind an alias, an index that is named itself) the post is looked up and deleted if it is still
+//! the same (`if_seq_no`); where it has changed meanwhile, it is looked up again. Step 3 follows also where step 2 was
+//! turned down (409) or refused: an earlier attempt of the same row may have been carried out.
 //!
 //! No time occurs in this, nor does anything that a server could forget. What the first look-up adds is that a
 //! deleted post is not even seen for a moment: it is done anew where a batch has waited for longer than half of
@@ -53,13 +55,26 @@
 //! An attempt whose answer got lost may have been carried out or not, or is carried out while the next attempt is
 //! already under way. Any of these is a write before the look-up of step 3.
 //!
+//! # Several indices, and aliases that move
+//!
+//! Ids and versions are unique per concrete index. Where an alias has several, a tombstone is looked up in each of them,
+//! and a post is deleted from each of them; so "the tombstone" and "the post" above mean those of any index that stood
+//! behind the names when the step was taken.
+//!
+//! An alias may get another index between two steps, and a step may then have missed it. So before an archive is marked,
+//! after its last step, what stands behind the names is looked at anew ([`targets`](super::targets)). Where it is not
+//! what it was before the first step, the archive is not marked, and all its steps are taken again with what there is
+//! now. An archive that is marked has thus had all its steps with one and the same set of indices, that of the moment
+//! when it was marked. Take a post and a deletion of the same id, both marked. The later of the two marks saw a set of
+//! indices that holds those of the earlier one, as long as no index leaves an alias: its steps looked in all of them.
+//!
 //! # What is taken for granted
 //!
 //! | assumption | where it does not hold |
 //! |---|---|
 //! | No request is carried out after the row's last look-up that its sender has given up. A request is waited for longer (90 s; less, but 10 s at least, only where a retry budget is about to end) than Elasticsearch waits for a shard (60 s), so this takes a request of a killed process, or one behind a connection that broke, and a server that holds it up for longer than the row's next attempts take. | The delete's version still stands against it for `index.gc_deletes`. After that the post is back until its row, or a later emission, is read again. A longer `index.gc_deletes` on `posts` (`1h` costs some 200 bytes of heap for each delete of the last hour) leaves restarts of the shard in just that moment. |
 //! | A confirmed tombstone is found: the index is never emptied, and not restored to an older state. | Posts that are emitted again come back. Posts restored from a snapshot that is older than their tombstones stay until their rows are read again: run once without the state file. |
-//! | Each of the two names stands for one index to write to, the same for all processes. | With several behind an alias, tombstones are looked up in and posts deleted from every one of them; one that is added while a run lasts is not known to it. |
+//! | An index that leaves an alias takes nothing with it that matters. | Its tombstones no longer keep posts away, and its posts are no longer deleted. An index that leaves and comes back while an archive is being done may be missed. |
 //! | A look-up is answered by a copy of the shard that is in sync. | A node cut off from its cluster may answer from a stale copy until it notices, some seconds. |
 //! | Only this program writes posts. | What others write after the deletion stays, unless they look up tombstones, too. |
 //!

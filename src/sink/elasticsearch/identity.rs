@@ -9,7 +9,7 @@ use time::format_description::BorrowedFormatItem;
 use time::macros::format_description;
 
 use super::client::{Client, Reply};
-use crate::finding::Check;
+use crate::observe::finding::Check;
 use crate::timestamp::now_millis;
 
 /// Clocks further apart than this are worth a word: NTP keeps them within a second.
@@ -102,7 +102,7 @@ fn judge_clock(date: &str, now: i64) -> Option<Check> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::finding::Status;
+    use crate::observe::finding::Status;
 
     fn product(body: &str) -> Check {
         judge_product(&Reply { status: 200, retry_after: None, body: body.into() })

@@ -16,16 +16,18 @@ use std::fmt;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use super::client::{Client, ContentType, Limits};
 use super::flat::Values;
+use super::insist::{insist, policy};
 use super::preflight::error::{PreflightError, answer};
 use crate::config;
 use crate::exit::Failure;
 use crate::files;
-use crate::retry::back_off::back_off;
+use crate::retry::patience::Retries;
+use crate::retry::policy::Policy;
+use crate::shutdown::Stop;
 pub use changes::{Changes, LoadedIndices};
 use changes::{Update, is_tuned};
 use replies::{gone, judge_update, parse_settings};
@@ -38,9 +40,6 @@ const SERVER_TIMEOUTS: &str = "master_timeout=4s&timeout=4s";
 
 /// The longest that putting back may take at the end of a run.
 const PUT_BACK_LIMIT: Duration = Duration::from_secs(30);
-
-/// The longest pause between two attempts to put back: little time is left.
-const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 const NAME: &str = "load settings";
 
@@ -219,16 +218,13 @@ impl LoadSettings {
             return Ok(());
         }
         let end = Instant::now() + PUT_BACK_LIMIT;
-        let mut failures = 0;
-        while let Err(error) = self.put_back_until(Some(end)) {
-            let pause = back_off(failures, fastrand::f64()).min(LONGEST_PAUSE);
-            let is_refused = matches!(error, PreflightError::Refused(_));
-            if is_refused || Instant::now() + pause + CALL_LIMIT > end {
-                return Err(self.not_back(&error));
-            }
-            log::warn!("--bulk-load-settings: {error}; trying again to put the settings back");
-            failures = failures.saturating_add(1);
-            thread::sleep(pause);
+        // What the run is to stop for does not stop this, and the last attempt has the time that its requests may take.
+        let never = Stop::new();
+        let server = "putting the index settings back: Elasticsearch";
+        let budget = Some(PUT_BACK_LIMIT.saturating_sub(2 * CALL_LIMIT));
+        let retries = Retries::new(&never, Policy { server, ..policy(budget) });
+        if let Err(unanswered) = insist(&retries, |_| self.put_back_until(Some(end))) {
+            return Err(self.not_back(&unanswered.last));
         }
         self.forget()
     }

@@ -3,9 +3,9 @@
 //! [`server`] connects and checks, [`encode`] writes the lines of bulk requests, [`bulk`] sends them until each action
 //! has its outcome, and [`convergence`] argues why the indices are right in the end.
 
-use crate::config::{Config, VectorChoice};
+use crate::config::{BatchLimits, VectorChoice};
 use crate::exit::Failure;
-use crate::model::{Action, Batch, Document, Outcomes};
+use crate::model::{Action, Batch, Document, Generation, Outcomes};
 use crate::observe::report::RequestCounters;
 use crate::retry::patience::Retries;
 use crate::shutdown::Stop;
@@ -18,6 +18,7 @@ pub mod convergence;
 pub mod encode;
 mod flat;
 pub mod identity;
+pub mod insist;
 pub mod load_settings;
 pub mod mapping;
 pub(crate) mod outcome;
@@ -25,6 +26,7 @@ pub mod preflight;
 pub mod primaries;
 pub mod schema;
 pub mod server;
+pub mod targets;
 pub mod vectors;
 
 use bulk::{Bulk, Notices};
@@ -44,19 +46,27 @@ pub struct Elasticsearch<'r> {
 
 impl<'r> Elasticsearch<'r> {
     /// Nothing is sent yet.
-    pub fn new(server: &'r Server, config: &Config, stop: &'r Stop, counters: &'r RequestCounters) -> Self {
+    pub fn new(
+        server: &'r Server,
+        limits: BatchLimits,
+        vectors: VectorChoice,
+        stop: &'r Stop,
+        counters: &'r RequestCounters,
+    ) -> Self {
         server.client.count_bytes(counters.bytes_on_wire.clone());
         let bulk = Bulk {
             client: &server.client,
             throttle: &server.throttle,
             stop,
             targets: &server.targets,
-            limits: config.batch,
-            retries: Retries::shared(stop, config.retry_budget, &server.throttle),
+            limits,
+            retries: Retries::new(stop, insist::policy(server.budget))
+                .together(&*server.throttle)
+                .ending_the_run(),
             counters,
             notices: Notices::default(),
         };
-        Self { server, bulk, vectors: vectors(config.vectors, server), stop }
+        Self { server, bulk, vectors: decide(vectors, server), stop }
     }
 }
 
@@ -75,13 +85,13 @@ impl Sink for Elasticsearch<'_> {
         self.bulk.deliver(batch)
     }
 
-    fn make_durable(&self) -> Result<(), Failure> {
+    fn make_durable(&self) -> Result<Generation, Failure> {
         self.server.make_durable(self.stop)
     }
 }
 
 /// How vectors are written.
-fn vectors(choice: VectorChoice, server: &Server) -> Vectors {
+fn decide(choice: VectorChoice, server: &Server) -> Vectors {
     match (choice, &server.dense_vectors) {
         (VectorChoice::Array, _) => Vectors::Decided(VectorEncoding::Array),
         (VectorChoice::Base64, _) => Vectors::Decided(VectorEncoding::Base64),

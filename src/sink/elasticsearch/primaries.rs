@@ -15,7 +15,7 @@ use super::client::Client;
 use super::outcome::is_not_offered;
 use super::preflight::error::{PreflightError, answer};
 use super::{POSTS, TOMBSTONES};
-use crate::finding::Check;
+use crate::observe::finding::Check;
 
 /// The primary shards, each as allocation and start of its node; None where the server does not tell them.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -106,9 +106,9 @@ pub fn index_of(kind: ActionKind) -> &'static str {
     }
 }
 
-/// The names of some fields.
-pub fn names<Read>(fields: &[Field<Read>]) -> Vec<&'static str> {
-    fields.iter().map(|field| field.name).collect()
+/// The names of some fields, and what they hold.
+pub fn kinds<Read>(fields: &[Field<Read>]) -> Vec<(&'static str, Kind)> {
+    fields.iter().map(|field| (field.name, field.kind)).collect()
 }
 
 /// The mapping of an index with these fields.

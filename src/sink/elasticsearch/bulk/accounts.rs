@@ -89,7 +89,7 @@ impl Bulk<'_> {
     ) -> Result<Option<Refusal>, Stopped> {
         let mut refusal = None;
         for batch in self.tombstones(batch, account, at_uris) {
-            let mut report = BatchReport::new(&batch, self.targets.delete_from.len());
+            let mut report = BatchReport::new(&batch);
             self.index(&batch, &mut report)?;
             self.delete(&mut report)?;
             let refused = report.finish().dead_letters.into_iter().next();

@@ -4,20 +4,23 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::Bulk;
+use super::lines::Lines;
 use crate::exit::{ExitCode, Failure};
 use crate::http::TransportError;
+use crate::model::Generation;
 use crate::retry::patience::Patience;
 use crate::retry::throttle::{Permit, Stopped};
 use crate::sink::elasticsearch::bulk::reply::{Answer, Item, Operation, Refusal, judge_answer, judge_items};
 use crate::sink::elasticsearch::client::{Client, ContentType, Reply};
+use crate::sink::elasticsearch::preflight::PreflightError;
 
 /// Only what is judged comes back.
-const BULK: &str = "/_bulk?filter_path=items.*.status,items.*.error.type,items.*.error.reason";
+const BULK: &str = "/_bulk?filter_path=items.*.status,items.*.result,items.*._id,items.*._index,items.*.error.type,\
+                    items.*.error.reason";
 
-/// As [`BULK`], where both targets are aliases. Elasticsearch makes an index that a write misses, with types guessed
-/// from the first document; this it refuses, so that an index deleted in the middle of a run is not made anew.
-const BULK_TO_ALIASES: &str =
-    "/_bulk?require_alias=true&filter_path=items.*.status,items.*.error.type,items.*.error.reason";
+/// Elasticsearch makes an index that a write misses, with types guessed from the first document; with this it refuses,
+/// so that an index deleted in the middle of a run is not made anew.
+const REQUIRE_ALIAS: &str = "&require_alias=true";
 
 /// What came of an attempt at a request.
 pub(super) enum Attempt<'t, T> {
@@ -34,28 +37,30 @@ impl<'r> Bulk<'r> {
     pub(super) fn send(
         &self,
         permit: Permit<'r>,
-        operation: Operation,
-        body: &[u8],
-        actions: usize,
+        lines: &Lines<'_>,
+        part: &[usize],
         patience: &mut Patience<'_>,
     ) -> Result<Attempt<'r, Vec<Item>>, Stopped> {
+        let targets = self.targets.now();
+        let (operation, ids, body) = (lines.operation, lines.ids(part), lines.request(part, &targets));
+        let body = &*body;
+        let holds = |index: &str| targets.posts.holds(index) || targets.tombstones.holds(index);
         let again = patience.has_failed();
         let interrupted = patience.interruptions() > 0;
-        // Posts are deleted from each index behind the alias.
-        let to_aliases = operation == Operation::Index && self.targets.are_aliases;
-        let path = if to_aliases { BULK_TO_ALIASES } else { BULK };
+        let to_aliases = operation == Operation::Index && targets.are_aliases();
+        let path = format!("{BULK}{}", if to_aliases { REQUIRE_ALIAS } else { "" });
         self.attempt(permit, patience, |client| {
             self.counters.bulk.fetch_add(1, Ordering::Relaxed);
             self.counters.retried.fetch_add(again.into(), Ordering::Relaxed);
             self.counters.bytes_sent.fetch_add(body.len() as u64, Ordering::Relaxed);
             // A server that takes offence at the size can say so only before the body is under way.
             let reply = if interrupted {
-                client.post_asking_first(path, ContentType::Ndjson, body)
+                client.post_asking_first(&path, ContentType::Ndjson, body)
             } else {
-                client.post(path, ContentType::Ndjson, body)
+                client.post(&path, ContentType::Ndjson, body)
             };
             let reply = read(reply)?;
-            judge_items(&reply.body, operation, actions).map_err(|answer| (answer, None))
+            judge_items(&reply.body, operation, &ids, &holds).map_err(|answer| (answer, None))
         })
     }
 
@@ -66,6 +71,7 @@ impl<'r> Bulk<'r> {
         patience: &mut Patience<'_>,
         ask: impl FnOnce(&Client) -> Result<T, (Answer, Option<Duration>)>,
     ) -> Result<Attempt<'r, T>, Stopped> {
+        let generation = self.targets.now().generation;
         match ask(&self.client.within(patience.begin())) {
             Ok(read) => Ok(Attempt::Read(read, permit)),
             Err((Answer::Divide(refusal), _)) => Ok(Attempt::Divide(refusal, permit)),
@@ -84,6 +90,11 @@ impl<'r> Bulk<'r> {
                 permit.found_away(None);
                 Ok(Attempt::Interrupted(reason))
             }
+            Err((Answer::Moved(failure), _)) => {
+                permit.succeeded();
+                self.look_at_targets(generation, failure, patience)?;
+                Ok(Attempt::Failed)
+            }
             Err((Answer::Unauthenticated(failure), _)) => {
                 permit.pushed_back(None);
                 patience.refused(self.client.with_advice(failure))?;
@@ -94,6 +105,24 @@ impl<'r> Bulk<'r> {
                 Err(Stopped)
             }
         }
+    }
+}
+
+impl Bulk<'_> {
+    /// Looks anew at what stands behind the names, since an answer says that it has moved. Where it has not, the run
+    /// stops with `failure`.
+    pub(super) fn look_at_targets(
+        &self,
+        seen: Generation,
+        failure: Failure,
+        patience: &mut Patience<'_>,
+    ) -> Result<(), Stopped> {
+        match self.targets.look(&self.client.within(patience.begin()), seen) {
+            Ok(targets) if targets.generation != seen => {}
+            Err(PreflightError::Unavailable(outage)) => patience.away(&outage.why)?,
+            Ok(_) | Err(PreflightError::Refused(_)) => patience.refused(failure)?,
+        }
+        Ok(())
     }
 }
 

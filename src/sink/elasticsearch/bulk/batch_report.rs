@@ -24,8 +24,6 @@ pub enum Final {
 /// sent; a post with a tombstone, or a deletion, when all of its deletes have theirs.
 pub struct BatchReport<'b> {
     batch: &'b Batch,
-    /// How many deletes it takes to delete a post: one for each index that posts are deleted from.
-    deletes: usize,
     outcomes: Outcomes,
     /// Posts not looked up again yet, each with the outcome of its line.
     sent: Vec<(usize, Final)>,
@@ -39,17 +37,13 @@ struct Dead {
     action: usize,
     /// That of the tombstone.
     version: Version,
-    deletes_left: usize,
-    done: bool,
-    refused: bool,
 }
 
 impl<'b> BatchReport<'b> {
-    /// Nothing is known yet. It takes so many `deletes` to delete a post.
-    pub fn new(batch: &'b Batch, deletes: usize) -> Self {
+    /// Nothing is known yet.
+    pub fn new(batch: &'b Batch) -> Self {
         Self {
             batch,
-            deletes,
             outcomes: Outcomes::default(),
             sent: Vec::new(),
             dead: Vec::new(),
@@ -94,23 +88,15 @@ impl<'b> BatchReport<'b> {
         self.dead.iter().filter_map(|dead| Some((self.batch.actions.get(dead.action)?, dead.version)))
     }
 
-    /// The outcome of one delete of the `nth` of [`Self::dead`].
+    /// The `nth` of [`Self::dead`] is deleted from wherever it was, or that was refused.
     pub fn deleted(&mut self, nth: usize, outcome: Final) {
-        let Some(dead) = self.dead.get_mut(nth) else { return };
-        dead.deletes_left = dead.deletes_left.saturating_sub(1);
-        dead.done |= matches!(outcome, Final::Done);
-        let (action, left, done, refused) = (dead.action, dead.deletes_left, dead.done, dead.refused);
-        match outcome {
-            Final::Refused(refusal) if !refused => {
-                dead.refused = true;
-                self.refuse(action, refusal);
-            }
-            _ if refused || left > 0 => {}
-            _ => match self.batch.actions.get(action).map(|action| action.kind) {
-                Some(ActionKind::Tombstone) if done => self.outcomes.tally.deleted += 1,
-                Some(ActionKind::Tombstone) => self.outcomes.tally.superseded += 1,
-                _ => self.outcomes.tally.suppressed += 1,
-            },
+        let Some(&Dead { action, .. }) = self.dead.get(nth) else { return };
+        let kind = self.batch.actions.get(action).map(|action| action.kind);
+        match (kind, outcome) {
+            (_, Final::Refused(refusal)) => self.refuse(action, refusal),
+            (Some(ActionKind::Tombstone), Final::Superseded) => self.outcomes.tally.superseded += 1,
+            (Some(ActionKind::Tombstone), _) => self.outcomes.tally.deleted += 1,
+            _ => self.outcomes.tally.suppressed += 1,
         }
     }
 
@@ -144,7 +130,7 @@ impl<'b> BatchReport<'b> {
     }
 
     fn doom(&mut self, action: usize, version: Version) {
-        self.dead.push(Dead { action, version, deletes_left: self.deletes, done: false, refused: false });
+        self.dead.push(Dead { action, version });
     }
 
     fn refuse(&mut self, action: usize, refusal: Refusal) {

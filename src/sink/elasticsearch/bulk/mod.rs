@@ -12,8 +12,6 @@
 //! deletes the post afterwards, so that the later of the two finds what the other one wrote. A part of a batch that
 //! has waited for longer than half of `index.gc_deletes` since its look-up is looked up anew before it is sent.
 
-use std::time::Duration;
-
 use self::attempt::{Attempt, read};
 use self::batch_report::BatchReport;
 use self::lines::Lines;
@@ -21,36 +19,23 @@ pub use self::refused::Notices;
 use self::reply::Operation;
 use self::settling::Settling;
 use crate::config::BatchLimits;
-use crate::model::{Action, ActionKind, Batch, Outcomes};
+use crate::model::{Action, Batch, Outcomes};
 use crate::observe::report::RequestCounters;
 use crate::retry::patience::Retries;
 use crate::retry::throttle::{Stopped, Throttle};
 use crate::shutdown::Stop;
 use crate::sink::elasticsearch::client::Client;
-use crate::sink::elasticsearch::encode::document::write_delete;
+use crate::sink::elasticsearch::targets::LiveTargets;
 
 pub mod accounts;
 mod attempt;
 pub mod batch_report;
+mod deletes;
 mod lines;
 mod look_up;
 mod refused;
 pub mod reply;
 mod settling;
-
-/// What is known of the two indices, from the preflight.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Targets {
-    /// The names under which posts are deleted: `posts`, or each index behind the alias where it has several
-    /// (ids are unique per index only).
-    pub delete_from: Vec<String>,
-    /// The names under which tombstones are looked up, likewise.
-    pub look_up_in: Vec<String>,
-    /// Whether posts and tombstones are both written to an alias.
-    pub are_aliases: bool,
-    /// How long Elasticsearch remembers the version of a delete from `posts`.
-    pub gc_deletes: Duration,
-}
 
 /// Delivers to Elasticsearch.
 pub struct Bulk<'r> {
@@ -60,8 +45,8 @@ pub struct Bulk<'r> {
     pub throttle: &'r Throttle,
     /// Told when the run cannot go on.
     pub stop: &'r Stop,
-    /// What is known of the indices.
-    pub targets: &'r Targets,
+    /// What stands behind the names of the indices.
+    pub targets: &'r LiveTargets,
     /// Limits of a bulk request.
     pub limits: BatchLimits,
     /// How long a request is tried without any progress.
@@ -75,14 +60,16 @@ pub struct Bulk<'r> {
 impl Bulk<'_> {
     /// Brings every action of a batch to an outcome.
     pub fn deliver(&self, batch: &Batch) -> Outcomes {
-        let mut report = BatchReport::new(batch, self.targets.delete_from.len());
+        // Before the first request: what moves afterwards may have been missed.
+        let generation = self.targets.now().generation;
+        let mut report = BatchReport::new(batch);
         // Why the run stops is with `stop`; what it leaves undone is counted as unconfirmed.
         let _ = self
             .index(batch, &mut report)
             .and_then(|()| self.look_again(&mut report))
             .and_then(|()| self.delete(&mut report))
             .and_then(|()| self.delete_accounts(batch, &mut report));
-        report.finish()
+        Outcomes { generation: Some(generation), ..report.finish() }
     }
 }
 
@@ -99,7 +86,7 @@ impl Bulk<'_> {
             operation: Operation::Index,
             body: &batch.body,
             ranges: batch.actions.iter().map(|action| action.lines.clone()).collect(),
-            look_up: batch.actions.iter().map(|a| (a.kind == ActionKind::Post).then_some(a)).collect(),
+            actions: batch.actions.iter().collect(),
         };
         Settling::new(self, &lines, &mut |line, outcome| report.indexed(line, outcome)).run()
     }
@@ -112,23 +99,6 @@ impl Bulk<'_> {
             report.looked_again(&tombstones);
         }
         Ok(())
-    }
-
-    /// Deletes from `posts` what has a tombstone.
-    pub(super) fn delete(&self, report: &mut BatchReport<'_>) -> Result<(), Stopped> {
-        let mut body = Vec::new();
-        let mut ranges = Vec::new();
-        for (action, version) in report.dead() {
-            for index in &self.targets.delete_from {
-                let start = body.len();
-                write_delete(&mut body, index, &action.id, version);
-                ranges.push(start..body.len());
-            }
-        }
-        let look_up = vec![None; ranges.len()];
-        let lines = Lines { operation: Operation::Delete, body: &body, ranges, look_up };
-        let deletes = self.targets.delete_from.len().max(1);
-        Settling::new(self, &lines, &mut |line, outcome| report.deleted(line / deletes, outcome)).run()
     }
 }
 

@@ -16,8 +16,10 @@ use crate::sink::elasticsearch::outcome::NAME_ELASTICSEARCH;
 pub enum Operation {
     /// Index a document.
     Index,
-    /// Delete a document.
+    /// Delete a document under a version above all others.
     Delete,
+    /// Delete a document that has been found, if it is still the same.
+    DeleteFound,
 }
 
 /// What an answer means that is not simply read.
@@ -34,6 +36,8 @@ pub enum Answer {
     Divide(Refusal),
     /// As [`Answer::Divide`], for its size.
     TooLarge(Refusal),
+    /// What stands behind a name has moved since it was last looked at; where it has not, the run stops for this reason.
+    Moved(Failure),
     /// The credentials are refused: no request will succeed, unless the server was away until now.
     Unauthenticated(Failure),
     /// No request will succeed.
@@ -54,6 +58,11 @@ pub struct Refusal {
 pub enum Item {
     /// Confirmed. For a delete: the document is not there any more, or was not.
     Done,
+    /// Confirmed, and written to this index, which is none that is known to stand behind the name.
+    Elsewhere(String),
+    /// The server says that all is well and has not written the document as it was sent (a pipeline's doing). The text
+    /// says what it has done.
+    Dropped(String),
     /// A newer version is there (409): a normal outcome.
     Superseded,
     /// The same action may succeed later.
@@ -98,46 +107,70 @@ pub fn judge_answer(reply: &Reply) -> Option<Answer> {
     })
 }
 
-/// Judges the items of a bulk answer.
+/// Judges the items of a bulk answer to actions with these ids. `holds` says whether an index is known to stand behind the
+/// name that was written to.
 ///
 /// `Err(Answer::Retry)` where the answer cannot be read or does not fit the request: nothing is guessed.
-pub fn judge_items(body: &[u8], operation: Operation, actions: usize) -> Result<Vec<Item>, Answer> {
+pub fn judge_items(
+    body: &[u8],
+    operation: Operation,
+    ids: &[&str],
+    holds: &dyn Fn(&str) -> bool,
+) -> Result<Vec<Item>, Answer> {
     let unreadable = |what: String| Answer::Retry(format!("an answer that does not fit the request: {what}"));
     let reply: BulkReply = serde_json::from_slice(body).map_err(|error| unreadable(error.to_string()))?;
-    if reply.items.len() != actions {
-        return Err(unreadable(format!("{} items for {actions} actions", reply.items.len())));
+    if reply.items.len() != ids.len() {
+        return Err(unreadable(format!("{} items for {} actions", reply.items.len(), ids.len())));
     }
     reply
         .items
         .into_iter()
-        .map(|item| match (operation, item) {
-            (Operation::Index, BulkItem::Index(result)) | (Operation::Delete, BulkItem::Delete(result)) => {
-                judge_item(operation, result)
+        .zip(ids)
+        .map(|(item, id)| match (operation, item) {
+            (Operation::Index, BulkItem::Index(result)) => judge_item(operation, result, id, holds),
+            (Operation::Delete | Operation::DeleteFound, BulkItem::Delete(result)) => {
+                judge_item(operation, result, id, holds)
             }
             _ => Err(unreadable("an item of another kind than its action".into())),
         })
         .collect()
 }
 
-fn judge_item(operation: Operation, result: ItemResult) -> Result<Item, Answer> {
+/// What a confirmed item says of where its document is.
+fn judge_confirmed(result: ItemResult, id: &str, holds: &dyn Fn(&str) -> bool) -> Item {
+    let ItemResult { result, id: got, index, .. } = result;
+    match (result.as_deref(), got, index) {
+        (Some("noop"), ..) => {
+            Item::Dropped("the server answers noop: an ingest pipeline has dropped it".into())
+        }
+        (_, Some(got), _) if got != id => Item::Dropped(format!("it was written under the _id {got:?}")),
+        (.., Some(index)) if !holds(&index) => Item::Elsewhere(index),
+        _ => Item::Done,
+    }
+}
+
+fn judge_item(
+    operation: Operation,
+    mut result: ItemResult,
+    id: &str,
+    holds: &dyn Fn(&str) -> bool,
+) -> Result<Item, Answer> {
     let is_error = result.error.is_some();
-    let error = result.error.unwrap_or_default();
+    let error = result.error.take().unwrap_or_default();
     Ok(match result.status {
+        200..=299 if operation == Operation::Index => judge_confirmed(result, id, holds),
         200..=299 => Item::Done,
         // There was nothing to delete. An index that is missing is told as an error.
-        404 if operation == Operation::Delete && !is_error => Item::Done,
+        404 if operation != Operation::Index && !is_error => Item::Done,
         409 => Item::Superseded,
         408 | 429 | 500..=599 => Item::Retry(format!("status {}: {}", result.status, error.describe())),
+        _ if operation == Operation::DeleteFound && error.is_lasting_block() => {
+            Item::Refused(error.into_refusal())
+        }
         _ if error.is_block() => Item::Retry(error.describe()),
+        _ if error.tells_of_a_move() => return Err(Answer::Moved(refused(error.as_move()))),
         401 | 403 => {
             return Err(Answer::Stop(refused(format!("this run lacks a privilege ({})", error.describe()))));
-        }
-        // An index that is gone is no fault of the document.
-        _ if error.kind == "index_not_found_exception" => {
-            return Err(Answer::Stop(refused(format!(
-                "an index is missing ({}): create it, or run with --create-indices",
-                error.describe()
-            ))));
         }
         _ => Item::Refused(error.into_refusal()),
     })
@@ -147,9 +180,9 @@ fn judge_item(operation: Operation, result: ItemResult) -> Result<Item, Answer> 
 /// is taken for another program's.
 pub const UNKNOWN_VERSION: u64 = u64::MAX;
 
-/// The version of the tombstone of each id asked for, None where it has none, from the answer to a multi get.
+/// What is there of each id asked for, None where there is nothing, from the answer to a multi get.
 /// `Err(Answer::Retry)` where the answer cannot be read or does not fit the request.
-pub fn judge_look_up(body: &[u8], ids: &[&str]) -> Result<Vec<Option<u64>>, Answer> {
+pub fn judge_look_up(body: &[u8], ids: &[&str]) -> Result<Vec<Option<FoundDocument>>, Answer> {
     let unreadable = |what: String| Answer::Retry(format!("an answer that does not fit the look-up: {what}"));
     let reply: MultiGetReply = serde_json::from_slice(body).map_err(|error| unreadable(error.to_string()))?;
     if reply.docs.len() != ids.len() {
@@ -160,17 +193,24 @@ pub fn judge_look_up(body: &[u8], ids: &[&str]) -> Result<Vec<Option<u64>>, Answ
         .into_iter()
         .zip(ids)
         .map(|(doc, id)| match doc {
-            MultiGetDoc { error: Some(error), .. } if error.kind == "index_not_found_exception" => {
-                Err(Answer::Stop(refused(format!("an index is missing ({})", error.describe()))))
-            }
-            MultiGetDoc { error: Some(error), .. } => Err(Answer::Retry(error.describe())),
+            MultiGetDoc { error: Some(error), .. } => Err(error.of_look_up()),
             MultiGetDoc { id: got, found: Some(false), .. } if got == *id => Ok(None),
-            MultiGetDoc { id: got, found: Some(true), version, .. } if got == *id => {
-                Ok(Some(version.and_then(|version| version.as_u64()).unwrap_or(UNKNOWN_VERSION)))
+            MultiGetDoc { id: got, found: Some(true), version, seq_no, primary_term, .. } if got == *id => {
+                let version = version.and_then(|version| version.as_u64()).unwrap_or(UNKNOWN_VERSION);
+                Ok(Some(FoundDocument { version, place: seq_no.zip(primary_term) }))
             }
             _ => Err(unreadable("a document that was not asked for".into())),
         })
         .collect()
+}
+
+/// What a look-up tells of a document that is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct FoundDocument {
+    /// Its version.
+    pub version: u64,
+    /// Its `_seq_no` and `_primary_term`, by which it can be deleted if it is still the same.
+    pub place: Option<(u64, u64)>,
 }
 
 /// Whether a refresh or flush has reached every shard, from its answer. `Err(Answer::Retry)` where not.
@@ -215,6 +255,13 @@ enum BulkItem {
 #[derive(Deserialize)]
 struct ItemResult {
     status: u16,
+    /// What was done, as `created`.
+    result: Option<String>,
+    #[serde(rename = "_id")]
+    id: Option<String>,
+    /// The concrete index.
+    #[serde(rename = "_index")]
+    index: Option<String>,
     error: Option<ItemError>,
 }
 
@@ -230,6 +277,10 @@ struct MultiGetDoc {
     found: Option<bool>,
     #[serde(rename = "_version")]
     version: Option<Number>,
+    #[serde(rename = "_seq_no")]
+    seq_no: Option<u64>,
+    #[serde(rename = "_primary_term")]
+    primary_term: Option<u64>,
     error: Option<ItemError>,
 }
 
@@ -298,6 +349,58 @@ impl ItemError {
     /// is a fault of the document.
     fn is_block(&self) -> bool {
         matches!(self.kind.as_str(), "cluster_block_exception" | "index_closed_exception")
+    }
+
+    /// A block that somebody has set, and that stays until somebody takes it away; the one of a disk that is full goes by
+    /// itself.
+    fn is_lasting_block(&self) -> bool {
+        self.is_block()
+            && ["index write (api)", "index read-only (api)"].iter().any(|b| self.reason.contains(b))
+    }
+
+    /// Whether the request was made for what no longer stands behind a name. Source: Elasticsearch 8.12 to 9.5 and
+    /// OpenSearch 2.19 to 3.9, as seen.
+    fn tells_of_a_move(&self) -> bool {
+        match self.kind.as_str() {
+            "index_not_found_exception" | "routing_missing_exception" => true,
+            "illegal_argument_exception" => {
+                self.reason.contains("no write index is defined for alias")
+                    || self.reason.contains("has more than one ind")
+            }
+            _ => false,
+        }
+    }
+
+    /// Why the run stops where nothing has moved.
+    fn as_move(&self) -> String {
+        let what = self.describe();
+        match self.kind.as_str() {
+            "index_not_found_exception" if self.reason.contains("is not an alias") => format!(
+                "an index is missing or no alias ({what}): create it, or run with --create-indices; where it \
+                 is none that is written to, an ingest pipeline sends documents there: take that away"
+            ),
+            "index_not_found_exception" => {
+                format!("an index is missing ({what}): create it, or run with --create-indices")
+            }
+            "routing_missing_exception" => {
+                format!(
+                    "an index requires routing, and its mapping does not tell so ({what}): grant view_index_metadata"
+                )
+            }
+            _ => format!("an alias cannot be used ({what}): mark one of its indices with is_write_index"),
+        }
+    }
+
+    /// What the error of one document of a look-up means.
+    fn of_look_up(&self) -> Answer {
+        match self.kind.as_str() {
+            "security_exception" => Answer::Stop(refused(format!(
+                "an index must not be read ({}): grant read on it",
+                self.describe()
+            ))),
+            _ if self.tells_of_a_move() => Answer::Moved(refused(self.as_move())),
+            _ => Answer::Retry(self.describe()),
+        }
     }
 
     fn into_refusal(self) -> Refusal {

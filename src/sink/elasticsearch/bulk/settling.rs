@@ -7,10 +7,13 @@ use std::time::Instant;
 use super::lines::{Lines, halves};
 use super::refused::{Refused, What, everything_is_refused};
 use super::{Attempt, Bulk};
+use crate::exit::{ExitCode, Failure};
+use crate::model::ActionKind;
 use crate::retry::patience::Patience;
 use crate::retry::throttle::{Permit, Stopped};
 use crate::sink::elasticsearch::bulk::batch_report::Final;
 use crate::sink::elasticsearch::bulk::reply::{Item, Refusal};
+use crate::sink::elasticsearch::preflight::PreflightError;
 
 /// Only over a request of more bytes than this a broken connection may tell of its size: limits that are in use lie far
 /// above (that of nginx is 1 MiB unless set otherwise). A connection that breaks over less is an outage, however often
@@ -90,7 +93,7 @@ impl<'s, 'r> Settling<'s, 'r> {
         while !part.is_empty() {
             let mut permit = self.bulk.throttle.acquire(self.lines.bytes(&part))?;
             // Only with the permit is it known how long the lines have waited.
-            if looked_up.is_none_or(|at| at.elapsed() > self.bulk.targets.gc_deletes / 2) {
+            if looked_up.is_none_or(|at| at.elapsed() > self.bulk.targets.now().gc_deletes() / 2) {
                 let begun = Instant::now();
                 let Some(given_back) = self.suppress(permit, &mut part, &mut patience)? else { continue };
                 looked_up = Some(begun);
@@ -137,10 +140,7 @@ impl<'s, 'r> Settling<'s, 'r> {
         part: Vec<usize>,
         patience: &mut Patience<'_>,
     ) -> Result<Left, Stopped> {
-        // The lines of a whole batch are sent as they stand.
-        let gathered = (part.len() < self.lines.ranges.len()).then(|| self.lines.gather(&part));
-        let body = gathered.as_deref().unwrap_or(self.lines.body);
-        match self.bulk.send(permit, self.lines.operation, body, part.len(), patience)? {
+        match self.bulk.send(permit, self.lines, &part, patience)? {
             Attempt::Read(items, permit) => self.settle_items(part, items, permit, patience).map(Left::Again),
             Attempt::Failed => Ok(Left::Again(part)),
             Attempt::Interrupted(reason) => self.interrupted(part, &reason, patience),
@@ -193,6 +193,51 @@ impl<'s, 'r> Settling<'s, 'r> {
         })
     }
 
+    /// A document was written to an index that was not known to stand behind the name: the alias has moved, or a pipeline
+    /// sends it elsewhere.
+    fn written_elsewhere(
+        &mut self,
+        line: usize,
+        index: &str,
+        patience: &mut Patience<'_>,
+    ) -> Result<(), Stopped> {
+        let kind = self.lines.kind(line);
+        loop {
+            let targets = self.bulk.targets.now();
+            if targets.of(kind).holds(index) {
+                (self.on_final)(line, Final::Done);
+                return Ok(());
+            }
+            match self.bulk.targets.look(&self.bulk.client.within(patience.begin()), targets.generation) {
+                Ok(now) if now.of(kind).holds(index) => {}
+                Ok(now) => {
+                    let name = &now.of(kind).name;
+                    return self.dropped(
+                        line,
+                        format!("it was written to {index}, which does not stand behind {name}"),
+                    );
+                }
+                Err(PreflightError::Unavailable(outage)) => patience.away(&outage.why)?,
+                Err(refused) => patience.refused(refused.into())?,
+            }
+        }
+    }
+
+    /// A document was not written as it was sent. A post becomes a dead letter; without tombstones no deletion is final.
+    fn dropped(&mut self, line: usize, what: String) -> Result<(), Stopped> {
+        if self.lines.kind(line) == ActionKind::Post {
+            let refusal = Refusal { error_type: "dropped_by_pipeline".into(), reason: what };
+            (self.on_final)(line, Final::Refused(refusal));
+            return Ok(());
+        }
+        let message = format!(
+            "a tombstone was not written as it was sent ({what}), so deleted posts would come back: take the ingest \
+             pipeline away from the index of tombstones"
+        );
+        self.bulk.stop.fail(Failure::new(ExitCode::Refused, message));
+        Err(Stopped)
+    }
+
     /// Hands on the outcomes of a request's items. Returns the lines that are to be sent again.
     fn settle_items(
         &mut self,
@@ -208,6 +253,8 @@ impl<'s, 'r> Settling<'s, 'r> {
         for (line, item) in part.into_iter().zip(items) {
             match item {
                 Item::Done => (self.on_final)(line, Final::Done),
+                Item::Elsewhere(index) => self.written_elsewhere(line, &index, patience)?,
+                Item::Dropped(what) => self.dropped(line, what)?,
                 Item::Superseded => (self.on_final)(line, Final::Superseded),
                 Item::Refused(refusal) => (self.on_final)(line, Final::Refused(refusal)),
                 Item::Retry(reason) => {

@@ -4,14 +4,17 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::*;
 use crate::auth::Auth;
 use crate::config;
-use crate::model::{Archive, Version};
+use crate::model::{ActionKind, Archive, Version};
+use crate::retry::policy::Policy;
 use crate::shutdown::StopReason;
 use crate::sink::elasticsearch::client::Limits;
+use crate::sink::elasticsearch::preflight::{Member, Target, VectorMapping};
+use crate::sink::elasticsearch::targets::Targets;
 
 /// A post.
 fn batch() -> Batch {
@@ -63,19 +66,30 @@ fn deliver(
     let url = format!("http://{}", listener.local_addr().unwrap());
     let settings = config::Elasticsearch::at(url, Auth::of_api_key("a2V5"));
     let client = Client::with_limits(&settings, limits).unwrap();
-    let targets = Targets {
-        delete_from: vec!["posts".into()],
-        look_up_in: vec!["post_tombstones".into()],
-        are_aliases: true,
+    let target = |name: &str| Target {
+        name: name.into(),
+        members: vec![Member {
+            name: format!("{name}_v1"),
+            uuid: None,
+            requires_routing: false,
+            block: None,
+        }],
+        write_index: format!("{name}_v1"),
+        is_told: true,
         gc_deletes: Duration::from_secs(60),
+        durability_async: false,
+        vectors: VectorMapping::default(),
+        unsearchable: Vec::new(),
     };
+    let (posts, tombstones) = (target("posts"), target("post_tombstones"));
+    let targets = LiveTargets::new(Targets { generation: 0, posts, tombstones, unsynced: None });
     let bulk = Bulk {
         client: &client,
         throttle: &Throttle::new(1, stop.clone(), None),
         stop,
         targets: &targets,
         limits: BatchLimits { docs: 100, bytes: 1 << 20 },
-        retries: Retries::new(stop, None),
+        retries: Retries::new(stop, Policy::new("Elasticsearch", None)).ending_the_run(),
         counters: &RequestCounters::default(),
         notices: Notices::default(),
     };

@@ -4,8 +4,8 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::exit::{ExitCode, Failure};
-use crate::finding::{Check, Status};
 use crate::http::TransportError;
+use crate::observe::finding::{Check, Status};
 use crate::sink::elasticsearch::client::{Client, Reply};
 use crate::sink::elasticsearch::outcome::is_unavailable;
 

@@ -13,12 +13,13 @@ mod target;
 
 use super::client::Client;
 use super::primaries::Primaries;
+use super::targets::Targets;
 use super::{POSTS, TOMBSTONES};
-use crate::finding::{Check, Status};
+use crate::observe::finding::{Check, Status};
 
 pub use error::{Outage, PreflightError};
 use privileges::Grants;
-pub use target::{Target, VectorMapping};
+pub use target::{Member, Target, VectorMapping};
 
 /// What the run needs beyond reading and writing documents.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -81,6 +82,29 @@ pub fn check(client: &Client, needs: Needs) -> Result<Vec<Check>, Outage> {
     }
 }
 
+/// Looks anew at what stands behind the names of `before`, without judging what cannot change.
+///
+/// # Errors
+///
+/// Refused where nothing can be written to a name any more, unavailable where there is no answer for now.
+pub fn look(client: &Client, before: &Targets) -> Result<Targets, PreflightError> {
+    let [posts, tombstones] = [POSTS, TOMBSTONES].map(|name| target::ask(client, name, Needs::default()));
+    let ((posts, mut checks), (tombstones, more)) = (posts?, tombstones?);
+    checks.extend(more);
+    checks.retain(|check| check.status == Status::Failed);
+    if before.posts.vectors != posts.vectors {
+        let text =
+            format!("{} maps vectors in another way than the index before: run again", posts.write_index);
+        checks.push(Check::failed("mapping", text));
+    }
+    if !checks.is_empty() {
+        return Err(PreflightError::Refused(checks));
+    }
+    let acknowledges_early = posts.durability_async || tombstones.durability_async;
+    let unsynced = acknowledges_early.then(|| Primaries::find(client)).transpose()?;
+    Ok(Targets { generation: before.generation, posts, tombstones, unsynced })
+}
+
 /// Asks one question after the other, as long as the answers allow the next one.
 fn ask(client: &Client, needs: Needs, checks: &mut Vec<Check>) -> Result<[Target; 2], PreflightError> {
     let grants = privileges::ask(client, &[POSTS, TOMBSTONES])?;
@@ -94,9 +118,11 @@ fn ask(client: &Client, needs: Needs, checks: &mut Vec<Check>) -> Result<[Target
     for target in [&posts, &tombstones] {
         checks.extend(judge_flush(target, &grants));
     }
-    if posts.indices.len() > 1 {
-        let names: Vec<_> = posts.indices.iter().map(String::as_str).collect();
-        checks.extend(privileges::ask(client, &names)?.judge_deletes(&names));
+    for (target, needed) in [(&posts, &["read", "delete"][..]), (&tombstones, &["read"])] {
+        if target.members.len() > 1 {
+            let names: Vec<_> = target.members.iter().map(|member| &*member.name).collect();
+            checks.extend(privileges::ask(client, &names)?.judge_members(&names, needed));
+        }
     }
     Ok([posts, tombstones])
 }

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::Needs;
 use super::error::{PreflightError, answer};
-use crate::finding::Check;
+use crate::observe::finding::Check;
 use crate::sink::elasticsearch::client::{Client, ContentType, Reply};
 
 const PATH: &str = "/_security/user/_has_privileges?filter_path=has_all_requested,index";
@@ -92,12 +92,13 @@ impl Grants {
         }
     }
 
-    /// A failed check where the run may not delete from every one of the concrete indices.
-    pub(super) fn judge_deletes(&self, names: &[&str]) -> Option<Check> {
-        let missing: Vec<_> = names.iter().filter_map(|name| self.missing(name, &["delete"])).collect();
+    /// A failed check where the run lacks what is needed on every one of the concrete indices behind an alias.
+    pub(super) fn judge_members(&self, names: &[&str], needed: &[&str]) -> Option<Check> {
+        let missing: Vec<_> = names.iter().filter_map(|name| self.missing(name, needed)).collect();
         (!missing.is_empty()).then(|| {
             let missing = missing.join("; ");
-            let why = "deletes go to every index behind the alias";
+            let why = "look-ups and deletes go to every index behind the alias; grant them on the indices, too, as by \
+                       the pattern of their names";
             Check::failed("privileges", format!("this run lacks index privileges: {missing}: {why}"))
         })
     }
@@ -123,7 +124,7 @@ impl Grants {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::finding::Status;
+    use crate::observe::finding::Status;
 
     // Recorded from Elasticsearch 9.5.3.
     const GRANTED: &str = r#"{"index":{"post_tombstones":{"delete":true,"index":true,"maintenance":false,"manage":false,"read":true,"view_index_metadata":true},"posts":{"delete":true,"index":true,"maintenance":false,"manage":false,"read":true,"view_index_metadata":true}}}"#;
@@ -159,8 +160,8 @@ mod tests {
     fn deletes_are_needed_on_every_index_behind_an_alias() {
         let body = r#"{"index":{"posts":{"delete":true},"posts_2024":{"delete":false}}}"#;
         let grants = parse(&reply(200, body));
-        assert_eq!(grants.judge_deletes(&["posts"]), None);
-        let check = grants.judge_deletes(&["posts", "posts_2024"]).unwrap();
+        assert_eq!(grants.judge_members(&["posts"], &["delete"]), None);
+        let check = grants.judge_members(&["posts", "posts_2024"], &["delete"]).unwrap();
         assert!(check.status == Status::Failed && check.text.contains("delete on posts_2024"), "{check}");
     }
 
@@ -179,7 +180,7 @@ mod tests {
         ] {
             let grants = parse(&reply(status, body));
             assert_eq!(grants.judge(&NAMES, Needs::default()).status, Status::Warning, "{status} {body}");
-            assert!(grants.may("posts", "index") && grants.judge_deletes(&NAMES).is_none());
+            assert!(grants.may("posts", "index") && grants.judge_members(&NAMES, &["delete"]).is_none());
         }
         let switched_off = r#"{"error":{"reason":"Security must be explicitly enabled"}}"#;
         assert!(has_no_security(&reply(500, switched_off)));

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::finding::Check;
+use crate::observe::finding::Check;
 use crate::sink::elasticsearch::flat::flatten;
 
 /// Elasticsearch's own default of `index.gc_deletes`.
@@ -23,6 +23,10 @@ pub(super) struct Settings {
     pub(super) gc_deletes: Duration,
     /// Whether writes are acknowledged before they are synced.
     pub(super) durability_async: bool,
+    /// The `index.uuid`.
+    pub(super) uuid: Option<String>,
+    /// A block that keeps writes out until somebody takes it away. (The one of a disk that is full goes by itself.)
+    pub(super) block: Option<&'static str>,
     /// What an operator should know.
     pub(super) checks: Vec<Check>,
 }
@@ -50,8 +54,30 @@ pub(super) fn judge(index: &str, settings: &Value, defaults: &Value) -> Settings
     if setting("index.verified_before_close") == Some("true") {
         checks.push(Check::failed("settings", format!("{index} is closed: open it")));
     }
-    let durability = setting("index.translog.durability").unwrap_or_default();
-    Settings { gc_deletes, durability_async: durability.eq_ignore_ascii_case("async"), checks }
+    // What is not told counts as the worst case.
+    let durability = setting("index.translog.durability").unwrap_or("async");
+    let block = ["index.blocks.read_only", "index.blocks.write"]
+        .into_iter()
+        .find(|block| setting(block) == Some("true"));
+    Settings {
+        gc_deletes,
+        durability_async: durability.eq_ignore_ascii_case("async"),
+        uuid: setting("index.uuid").map(str::to_owned),
+        block,
+        checks,
+    }
+}
+
+/// What an operator should know of an index that posts or tombstones are no longer written to: a block there keeps
+/// deletes out, and nothing else.
+pub(super) fn of_older(name: &str, index: &str, settings: Settings) -> Vec<Check> {
+    let Some(block) = settings.block else { return settings.checks };
+    let text = format!(
+        "{index}, an older index behind {name}, has the block {block}: a deleted post that it holds becomes a dead letter; \
+         take the block away, or the index out of the alias"
+    );
+    let others = settings.checks.into_iter().filter(|check| !check.text.contains(block));
+    others.chain([Check::warning("settings", text)]).collect()
 }
 
 /// A time value of Elasticsearch, such as `60s`; a negative one is zero. None where it is not understood.
@@ -77,7 +103,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::finding::Status;
+    use crate::observe::finding::Status;
 
     #[test]
     fn time_values_have_elasticsearchs_units() {

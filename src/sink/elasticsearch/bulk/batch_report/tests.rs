@@ -26,7 +26,7 @@ fn refused() -> Final {
 #[test]
 fn rows_without_an_outcome_are_unconfirmed() {
     let batch = batch(&[ActionKind::Post, ActionKind::Post, ActionKind::Tombstone]);
-    let mut report = BatchReport::new(&batch, 1);
+    let mut report = BatchReport::new(&batch);
     report.indexed(0, Final::Done);
     report.indexed(2, Final::Done);
     report.looked_again(&[None]);
@@ -35,21 +35,20 @@ fn rows_without_an_outcome_are_unconfirmed() {
 }
 
 #[test]
-fn a_deletion_is_done_when_all_its_deletes_are() {
+fn a_deletion_is_done_when_its_deletes_are() {
     let batch = batch(&[ActionKind::Tombstone, ActionKind::Tombstone]);
-    let mut report = BatchReport::new(&batch, 2);
+    let mut report = BatchReport::new(&batch);
     report.indexed(1, Final::Superseded);
     assert_eq!(report.dead().map(|(action, _)| action.row_id).collect::<Vec<_>>(), [1]);
-    report.deleted(0, Final::Done);
     assert_eq!(report.outcomes.tally.settled(), 0);
-    report.deleted(0, Final::Superseded);
+    report.deleted(0, Final::Done);
     assert_eq!(report.outcomes.tally.deleted, 1);
 }
 
 #[test]
 fn a_deletion_that_finds_newer_versions_only_is_superseded() {
     let batch = batch(&[ActionKind::Tombstone]);
-    let mut report = BatchReport::new(&batch, 1);
+    let mut report = BatchReport::new(&batch);
     report.indexed(0, Final::Done);
     report.deleted(0, Final::Superseded);
     assert_eq!(report.finish().tally.superseded, 1);
@@ -58,7 +57,7 @@ fn a_deletion_that_finds_newer_versions_only_is_superseded() {
 #[test]
 fn a_post_is_suppressed_only_once_its_deletes_under_the_tombstones_version_are_done() {
     let batch = batch(&[ActionKind::Post, ActionKind::Post, ActionKind::Post]);
-    let mut report = BatchReport::new(&batch, 1);
+    let mut report = BatchReport::new(&batch);
     let tombstone = Version::new(7, 7).unwrap();
     report.indexed(0, Final::Suppressed(tombstone.of_index()));
     report.indexed(1, Final::Done);
@@ -77,7 +76,7 @@ fn a_post_is_suppressed_only_once_its_deletes_under_the_tombstones_version_are_d
 #[test]
 fn a_post_that_has_not_been_looked_up_again_is_unconfirmed() {
     let batch = batch(&[ActionKind::Post]);
-    let mut report = BatchReport::new(&batch, 1);
+    let mut report = BatchReport::new(&batch);
     report.indexed(0, Final::Done);
     assert_eq!(report.finish().tally.unconfirmed, 1);
 }
@@ -85,7 +84,7 @@ fn a_post_that_has_not_been_looked_up_again_is_unconfirmed() {
 #[test]
 fn a_refused_post_may_have_been_written_and_is_deleted_where_it_has_a_tombstone() {
     let batch = batch(&[ActionKind::Post, ActionKind::Post]);
-    let mut report = BatchReport::new(&batch, 1);
+    let mut report = BatchReport::new(&batch);
     report.indexed(0, refused());
     report.indexed(1, refused());
     assert_eq!((report.sent().count(), report.outcomes.tally.settled()), (2, 0));
@@ -99,7 +98,7 @@ fn a_refused_post_may_have_been_written_and_is_deleted_where_it_has_a_tombstone(
 #[test]
 fn the_deletion_of_an_account_has_its_outcome_once_its_posts_are_deleted() {
     let batch = batch(&[ActionKind::AccountTombstone { deleted_at: 0 }; 4]);
-    let mut report = BatchReport::new(&batch, 1);
+    let mut report = BatchReport::new(&batch);
     report.indexed(0, Final::Done);
     report.indexed(1, Final::Superseded);
     report.indexed(2, Final::Done);
@@ -118,11 +117,10 @@ fn the_deletion_of_an_account_has_its_outcome_once_its_posts_are_deleted() {
 #[test]
 fn a_refused_row_is_counted_once_and_kept_with_action_and_document() {
     let batch = batch(&[ActionKind::Post, ActionKind::Tombstone]);
-    let mut report = BatchReport::new(&batch, 2);
+    let mut report = BatchReport::new(&batch);
     report.indexed(0, refused());
     report.indexed(1, Final::Done);
     report.looked_again(&[None]);
-    report.deleted(0, refused());
     report.deleted(0, refused());
     let outcomes = report.finish();
     assert_eq!((outcomes.tally.rejected, outcomes.tally.unconfirmed), (2, 0));

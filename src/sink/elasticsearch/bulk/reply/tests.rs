@@ -6,8 +6,21 @@ fn reply(status: u16, body: &str) -> Reply {
     Reply { status, retry_after: None, body: body.into() }
 }
 
+/// Judges an answer to so many actions: of the ids that it tells, written to indices behind the names.
+fn judged(body: &[u8], operation: Operation, actions: usize) -> Result<Vec<Item>, Answer> {
+    let told: Value = serde_json::from_slice(body).unwrap_or_default();
+    let id = |n: usize| told["items"][n].as_object()?.values().next()?["_id"].as_str();
+    let ids: Vec<&str> = (0..actions).map(|n| id(n).unwrap_or("x")).collect();
+    judge_items(body, operation, &ids, &|_| true)
+}
+
 fn items(body: &str, operation: Operation, actions: usize) -> Vec<Item> {
-    judge_items(body.as_bytes(), operation, actions).unwrap()
+    judged(body.as_bytes(), operation, actions).unwrap()
+}
+
+/// A document that is there under a version, without a place.
+fn found(version: u64) -> Option<FoundDocument> {
+    Some(FoundDocument { version, place: None })
 }
 
 fn item(status: u16, rest: &str) -> String {
@@ -71,8 +84,8 @@ fn deleting_what_is_absent_is_done_but_a_missing_index_stops() {
     let refused = format!(r#"{{"items":[{{"delete":{{"status":404{some}}}}}]}}"#);
     assert!(matches!(items(&refused, Operation::Delete, 1)[..], [Item::Refused(_)]));
     let gone = format!(r#"{{"items":[{}]}}"#, item(404, &error("index_not_found_exception")));
-    let judged = judge_items(gone.as_bytes(), Operation::Index, 1);
-    assert!(matches!(judged, Err(Answer::Stop(failure)) if failure.code == ExitCode::Refused));
+    let outcome = judged(gone.as_bytes(), Operation::Index, 1);
+    assert!(matches!(outcome, Err(Answer::Moved(failure)) if failure.code == ExitCode::Refused));
 }
 
 #[test]
@@ -84,7 +97,7 @@ fn a_block_and_a_closed_index_are_waited_out_and_a_missing_privilege_is_not() {
         assert!(matches!(judge_answer(&whole), Some(Answer::Retry(_))), "{kind}");
     }
     let denied = format!(r#"{{"items":[{}]}}"#, item(403, &error("security_exception")));
-    assert!(matches!(judge_items(denied.as_bytes(), Operation::Index, 1), Err(Answer::Stop(_))));
+    assert!(matches!(judged(denied.as_bytes(), Operation::Index, 1), Err(Answer::Stop(_))));
 }
 
 #[test]
@@ -99,8 +112,8 @@ fn an_answer_that_does_not_fit_is_never_guessed_at() {
         r#"{"items":[{"index":{}}]}"#,
         r#"{"items":[{"index":{"status":201}}"#,
     ] {
-        let judged = judge_items(body.as_bytes(), Operation::Index, 1);
-        assert!(matches!(judged, Err(Answer::Retry(_))), "{body}: {judged:?}");
+        let outcome = judged(body.as_bytes(), Operation::Index, 1);
+        assert!(matches!(outcome, Err(Answer::Retry(_))), "{body}: {outcome:?}");
     }
 }
 
@@ -144,7 +157,7 @@ fn what_a_request_as_a_whole_is_refused_for_is_found_by_dividing_it() {
 #[test]
 fn a_look_up_pairs_by_id() {
     let body = r#"{"docs":[{"_id":"a","_version":7,"found":true},{"_id":"b","found":false}]}"#;
-    assert_eq!(judge_look_up(body.as_bytes(), &["a", "b"]), Ok(vec![Some(7), None]));
+    assert_eq!(judge_look_up(body.as_bytes(), &["a", "b"]), Ok(vec![found(7), None]));
     for ids in [&["b", "a"][..], &["x", "b"], &["a", "x"], &["a"], &["a", "b", "c"]] {
         assert!(matches!(judge_look_up(body.as_bytes(), ids), Err(Answer::Retry(_))));
     }
@@ -156,8 +169,8 @@ fn a_look_up_pairs_by_id() {
 fn a_tombstone_is_found_whatever_is_said_of_its_version() {
     for version in ["", r#","_version":null"#, r#","_version":-1"#] {
         let body = format!(r#"{{"docs":[{{"_id":"a","found":true{version}}},{{"_id":"b","found":false}}]}}"#);
-        let found = judge_look_up(body.as_bytes(), &["a", "b"]);
-        assert_eq!(found, Ok(vec![Some(UNKNOWN_VERSION), None]), "{version}");
+        let told = judge_look_up(body.as_bytes(), &["a", "b"]);
+        assert_eq!(told, Ok(vec![found(UNKNOWN_VERSION), None]), "{version}");
     }
 }
 
@@ -184,8 +197,9 @@ fn letters(name: &str, operation: Operation, actions: usize) -> String {
         Item::Superseded => 's',
         Item::Retry(_) => 'a',
         Item::Refused(_) => 'r',
+        Item::Elsewhere(_) | Item::Dropped(_) => '?',
     };
-    judge_items(&recorded(name).body, operation, actions).unwrap().into_iter().map(letter).collect()
+    judged(&recorded(name).body, operation, actions).unwrap().into_iter().map(letter).collect()
 }
 
 #[test]
@@ -208,10 +222,10 @@ fn recorded_items_are_judged_for_what_they_are() {
 
 #[test]
 fn recorded_failures_of_index_or_key_stop_the_run() {
-    for name in ["200_bulk_index_missing", "200_bulk_index_missing_no_auto_create"] {
-        let judged = judge_items(&recorded(name).body, Operation::Index, 2);
-        assert!(matches!(judged, Err(Answer::Stop(f)) if f.code == ExitCode::Refused), "{name}");
-    }
+    let missing = judged(&recorded("200_bulk_index_missing").body, Operation::Index, 2);
+    assert!(matches!(missing, Err(Answer::Moved(f)) if f.code == ExitCode::Refused));
+    let denied = judged(&recorded("200_bulk_index_missing_no_auto_create").body, Operation::Index, 2);
+    assert!(matches!(denied, Err(Answer::Stop(f)) if f.code == ExitCode::Refused));
     for name in ["401_bulk_key_unknown", "401_bulk_key_malformed"] {
         let judged = judge_answer(&recorded(name));
         assert!(matches!(judged, Some(Answer::Unauthenticated(f)) if f.code == ExitCode::Refused), "{name}");
@@ -234,9 +248,9 @@ fn a_recorded_cluster_block_is_waited_out_and_a_refused_request_divided() {
 #[test]
 fn recorded_look_ups_are_judged_for_what_they_are() {
     let ids = ["t", "absent"];
-    assert_eq!(judge_look_up(&recorded("200_mget").body, &ids), Ok(vec![Some(100), None]));
+    assert_eq!(judge_look_up(&recorded("200_mget").body, &ids), Ok(vec![found(100), None]));
     let missing = judge_look_up(&recorded("200_mget_index_missing").body, &ids);
-    assert!(matches!(missing, Err(Answer::Stop(f)) if f.code == ExitCode::Refused));
+    assert!(matches!(missing, Err(Answer::Moved(f)) if f.code == ExitCode::Refused));
 }
 
 // The answers to a refresh and a search are as Elasticsearch 9.5.3 filters them.
@@ -264,5 +278,66 @@ fn a_search_that_not_all_shards_have_answered_has_found_nothing_yet() {
     ] {
         let judged = judge_search(nothing.replace(part, other).as_bytes());
         assert!(matches!(judged, Err(Answer::Retry(_))), "{part}: {judged:?}");
+    }
+}
+
+#[test]
+fn a_document_that_is_not_written_as_it_was_sent_is_no_success() {
+    let judge = |rest: &str| {
+        let body = format!(r#"{{"items":[{}]}}"#, item(200, rest));
+        judge_items(body.as_bytes(), Operation::Index, &["x"], &|index| index == "posts_v1")
+            .unwrap()
+            .remove(0)
+    };
+    assert_eq!(judge(r#","result":"updated","_id":"x","_index":"posts_v1""#), Item::Done);
+    assert!(matches!(judge(r#","result":"noop","_id":"x","_index":"posts_v1""#), Item::Dropped(_)));
+    assert!(matches!(judge(r#","result":"created","_id":"y","_index":"posts_v1""#), Item::Dropped(_)));
+    let elsewhere = judge(r#","result":"created","_id":"x","_index":"posts_v2""#);
+    assert_eq!(elsewhere, Item::Elsewhere("posts_v2".into()));
+}
+
+#[test]
+fn errors_of_what_no_longer_stands_behind_a_name_ask_for_a_look() {
+    let reason =
+        |reason: &str| format!(r#","error":{{"type":"illegal_argument_exception","reason":"{reason}"}}"#);
+    for error in [
+        error("routing_missing_exception"),
+        reason("no write index is defined for alias [posts]"),
+        reason(
+            "alias [posts] has more than one index associated with it [a, b], can't execute a single index op",
+        ),
+    ] {
+        let body = format!(r#"{{"items":[{}]}}"#, item(400, &error));
+        assert!(matches!(judged(body.as_bytes(), Operation::Index, 1), Err(Answer::Moved(_))), "{body}");
+        let body = format!(r#"{{"docs":[{{"_id":"a"{error}}}]}}"#);
+        assert!(matches!(judge_look_up(body.as_bytes(), &["a"]), Err(Answer::Moved(_))), "{body}");
+    }
+    let no_alias = "no such index [elsewhere] and [require_alias] request flag is [true] and [elsewhere] is not an alias";
+    let error = format!(r#","error":{{"type":"index_not_found_exception","reason":"{no_alias}"}}"#);
+    let moved = judged(format!(r#"{{"items":[{}]}}"#, item(404, &error)).as_bytes(), Operation::Index, 1);
+    assert!(
+        matches!(moved, Err(Answer::Moved(failure)) if failure.message.contains("pipeline sends documents"))
+    );
+}
+
+#[test]
+fn a_document_that_must_not_be_looked_up_stops_the_run() {
+    let denied = format!(r#"{{"docs":[{{"_id":"a"{}}}]}}"#, error("security_exception"));
+    assert!(matches!(judge_look_up(denied.as_bytes(), &["a"]), Err(Answer::Stop(_))));
+}
+
+#[test]
+fn a_post_in_an_older_index_that_takes_no_writes_is_refused_and_one_on_a_full_disk_waited_for() {
+    for (block, refused) in [
+        ("FORBIDDEN/8/index write (api)", true),
+        ("FORBIDDEN/5/index read-only (api)", true),
+        ("TOO_MANY_REQUESTS/12/disk usage exceeded flood-stage watermark", false),
+    ] {
+        let error =
+            format!(r#"{{"type":"cluster_block_exception","reason":"index [a] blocked by: [{block}];"}}"#);
+        let body = format!(r#"{{"items":[{{"delete":{{"status":403,"error":{error}}}}}]}}"#);
+        let is_refused = |operation| matches!(items(&body, operation, 1)[..], [Item::Refused(_)]);
+        assert_eq!(is_refused(Operation::DeleteFound), refused, "{block}");
+        assert!(!is_refused(Operation::Delete));
     }
 }

@@ -1,18 +1,13 @@
 //! The man page, in the macros of man(7).
 
-use super::{ARGUMENTS, EXAMPLES, EXIT_CODES, GROUPS, Opt, PURPOSE};
-
-/// Files beside those of the settings, and what they are.
-const FILES: &[(&str, &str)] = &[
-    (".processed_files.json", "the state file: which archives are done; `SPOOL_STATE_FILE` names another"),
-    (".dead_letters.ndjson", "rejected rows; `--dead-letter` names another"),
-];
+use super::entries::{GROUPS, dead_letter, paths, spool_state_file};
+use super::entry::Entry;
+use super::texts::{EXAMPLES, PURPOSE};
+use crate::exit::EXIT_CODES;
+use crate::text::WIDTH;
 
 /// When the program last changed in a way that the page tells of.
 const DATE: &str = "2026-11-24";
-
-/// Source lines are no longer than this.
-const WIDTH: usize = 80;
 
 /// The whole page.
 pub fn page() -> String {
@@ -25,15 +20,15 @@ pub fn page() -> String {
     );
     line(&mut page, &format!("{}", Roff(PURPOSE)));
     page.push_str(".SH ARGUMENTS\n");
-    entry(&mut page, "\\fIPATH\\fR...", &ARGUMENTS);
+    entry(&mut page, "\\fIPATH\\fR...", paths());
     page.push_str(
         ".SH OPTIONS\nA name in capitals is a variable of the environment.\nA flag wins over its variable;\n\
          an empty variable is as good as none.\n",
     );
     for group in GROUPS {
         page.push_str(&format!(".SS {}\n", Roff(group.title)));
-        for option in group.options {
-            entry(&mut page, &name(option), option);
+        for setting in group.entries() {
+            entry(&mut page, &name(setting), setting);
         }
     }
     page.push_str(".SH EXIT STATUS\n");
@@ -42,7 +37,13 @@ pub fn page() -> String {
         line(&mut page, &sentence(meaning));
     }
     page.push_str(".SH FILES\n");
-    for (file, meaning) in FILES {
+    for (file, meaning) in [
+        (
+            spool_state_file().default,
+            "the state file: which archives are done; `SPOOL_STATE_FILE` names another",
+        ),
+        (dead_letter().default, "rejected rows; `--dead-letter` names another"),
+    ] {
         page.push_str(&format!(".TP\n.I {}\n", Roff(file)));
         line(&mut page, &sentence(meaning));
     }
@@ -55,26 +56,26 @@ pub fn page() -> String {
 }
 
 /// A flag with what it takes, or the variables that stand for one.
-fn name(option: &Opt) -> String {
-    if option.flag.is_empty() {
-        let names: Vec<_> = option.variables.iter().map(|name| format!("\\fB{}\\fR", Roff(name))).collect();
+fn name(setting: &Entry) -> String {
+    let Some(flag) = setting.flag() else {
+        let names: Vec<_> = setting.variables.iter().map(|name| format!("\\fB{}\\fR", Roff(name))).collect();
         return names.join(", ");
-    }
-    let flag = format!("\\fB\\-\\-{}\\fR", Roff(option.flag));
-    match option.value.placeholder().as_str() {
+    };
+    let flag = format!("\\fB\\-\\-{}\\fR", Roff(&flag));
+    match setting.value.placeholder().as_str() {
         "" => flag,
         value => format!("{flag} \\fI{}\\fR", Roff(value)),
     }
 }
 
-fn entry(page: &mut String, name: &str, option: &Opt) {
+fn entry(page: &mut String, name: &str, setting: &Entry) {
     page.push_str(&format!(".TP\n{name}\n"));
-    line(page, &sentence(option.text));
-    if !option.variables.is_empty() && !name.contains("_") {
-        line(page, &format!("Variable: {}.", Roff(&option.variables.join(", "))));
+    line(page, &sentence(setting.text));
+    if !setting.variables.is_empty() && !name.contains("_") {
+        line(page, &format!("Variable: {}.", Roff(&setting.variables.join(", "))));
     }
-    if !option.default.is_empty() {
-        line(page, &format!("Default: {}.", Roff(option.default)));
+    if !setting.default.is_empty() {
+        line(page, &format!("Default: {}.", Roff(setting.default)));
     }
 }
 
@@ -131,16 +132,16 @@ impl std::fmt::Display for Roff<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::options::{all, flags};
+    use crate::cli::{all, flags};
 
     #[test]
     fn every_flag_and_variable_is_there() {
         let page = page();
-        for option in flags() {
-            assert!(page.contains(&format!("\\-\\-{}\\fR", Roff(option.flag))), "{option:?}");
+        for (flag, entry) in flags() {
+            assert!(page.contains(&format!("\\-\\-{}\\fR", Roff(&flag))), "{entry:?}");
         }
-        for option in all() {
-            assert!(option.variables.iter().all(|name| page.contains(name)), "{option:?}");
+        for entry in all() {
+            assert!(entry.variables.iter().all(|name| page.contains(name)), "{entry:?}");
         }
     }
 

@@ -1,6 +1,8 @@
 //! The tables of the README.
 
-use super::{EXIT_CODES, Opt, all};
+use super::entries::paths;
+use super::entry::{Entry, all};
+use crate::exit::EXIT_CODES;
 
 /// What stands before a generated part, by its name.
 pub fn begin(name: &str) -> String {
@@ -33,23 +35,23 @@ pub fn fill(readme: &str) -> Result<String, &'static str> {
 
 fn options() -> String {
     let mut table = "| flag | variable | meaning | default |\n|---|---|---|---|\n".to_owned();
-    table.push_str(&row("paths", &super::ARGUMENTS));
-    for option in all() {
-        let usage = option.usage().replace('|', "\\|");
+    table.push_str(&row("paths", paths()));
+    for entry in all() {
+        let usage = entry.usage().replace('|', "\\|");
         let flag = if usage.is_empty() { usage } else { format!("`{usage}`") };
-        table.push_str(&row(&flag, option));
+        table.push_str(&row(&flag, entry));
     }
     table
 }
 
-fn row(flag: &str, option: &Opt) -> String {
-    let variables: Vec<_> = option.variables.iter().map(|name| format!("`{name}`")).collect();
-    let default = match option.default {
+fn row(flag: &str, entry: &Entry) -> String {
+    let variables: Vec<_> = entry.variables.iter().map(|name| format!("`{name}`")).collect();
+    let default = match entry.default {
         "" => String::new(),
         words if words.contains(' ') || words == "cores" => words.to_owned(),
         word => format!("`{word}`"),
     };
-    let cells = [flag, &variables.join(", "), option.text, &default];
+    let cells = [flag, &variables.join(", "), entry.text, &default];
     let cells: Vec<_> =
         cells.iter().map(|cell| if cell.is_empty() { " ".into() } else { format!(" {cell} ") }).collect();
     format!("|{}|\n", cells.join("|"))

@@ -1,9 +1,11 @@
 //! What `--help` prints.
 
-use super::{ARGUMENTS, EXAMPLES, EXIT_CODES, GROUPS, Opt, PURPOSE, plain};
+use super::entries::{GROUPS, paths};
+use super::entry::Entry;
+use super::texts::{EXAMPLES, PURPOSE};
+use crate::exit::EXIT_CODES;
+use crate::text::{plain, wrap};
 
-/// Lines are no longer than this.
-const WIDTH: usize = 80;
 /// Where the explanations begin.
 const COLUMN: usize = 30;
 
@@ -12,11 +14,11 @@ pub fn text() -> String {
     let mut text = "Usage: megastream_ingest [OPTION]... [PATH]...\n\n".to_owned();
     wrap(&mut text, "", &plain(PURPOSE));
     text.push_str("\nArguments:\n");
-    entry(&mut text, "PATH...", &explanation(&ARGUMENTS));
+    entry(&mut text, "PATH...", &explanation(paths()));
     for group in GROUPS {
         text.push_str(&format!("\n{}:\n", group.title));
-        for option in group.options {
-            entry(&mut text, &name(option), &explanation(option));
+        for setting in group.entries() {
+            entry(&mut text, &name(setting), &explanation(setting));
         }
     }
     text.push('\n');
@@ -38,21 +40,21 @@ pub fn text() -> String {
 }
 
 /// A flag as it is typed, or the variables that stand for one.
-fn name(option: &Opt) -> String {
-    if option.flag.is_empty() { option.variables.join(",\n  ") } else { option.usage() }
+fn name(setting: &Entry) -> String {
+    if setting.typed.is_none() { setting.variables.join(",\n  ") } else { setting.usage() }
 }
 
-/// What an option means, its variables where it has a flag, and its default.
-fn explanation(option: &Opt) -> String {
+/// What a setting means, its variables where it has another name, and its default.
+fn explanation(setting: &Entry) -> String {
     let mut notes = Vec::new();
-    let is_named_by_variables = option.flag.is_empty() && option.text != ARGUMENTS.text;
-    if !option.variables.is_empty() && !is_named_by_variables {
-        notes.push(option.variables.join(", "));
+    let is_named_by_variables = setting.typed.is_none() && setting.name != paths().name;
+    if !setting.variables.is_empty() && !is_named_by_variables {
+        notes.push(setting.variables.join(", "));
     }
-    if !option.default.is_empty() {
-        notes.push(format!("default {}", option.default));
+    if !setting.default.is_empty() {
+        notes.push(format!("default {}", setting.default));
     }
-    let text = plain(option.text);
+    let text = plain(setting.text);
     if notes.is_empty() { text } else { format!("{text} [{}]", notes.join("; ")) }
 }
 
@@ -71,36 +73,20 @@ fn entry(text: &mut String, name: &str, meaning: &str) {
     text.push_str(if last + 2 > COLUMN { &wrapped } else { wrapped.trim_start() });
 }
 
-/// Adds `words` in lines that fit, each behind `indent`.
-pub(crate) fn wrap(text: &mut String, indent: &str, words: &str) {
-    let mut line = String::new();
-    for word in words.split_whitespace() {
-        let length = indent.len() + line.chars().count() + 1 + word.chars().count();
-        if !line.is_empty() && length > WIDTH {
-            text.push_str(&format!("{indent}{line}\n"));
-            line.clear();
-        }
-        if !line.is_empty() {
-            line.push(' ');
-        }
-        line.push_str(word);
-    }
-    text.push_str(&format!("{indent}{line}\n"));
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::options::all;
+    use crate::cli::all;
+    use crate::text::WIDTH;
 
     #[test]
     fn every_flag_variable_default_and_exit_code_is_there() {
         let text = text();
-        for option in all() {
-            let flag = option.usage();
+        for entry in all() {
+            let flag = entry.usage();
             assert!(text.contains(&format!("  {flag}")), "{flag}");
-            assert!(option.variables.iter().all(|name| text.contains(name)), "{option:?}");
-            assert!(text.contains(option.default), "{option:?}");
+            assert!(entry.variables.iter().all(|name| text.contains(name)), "{entry:?}");
+            assert!(text.contains(entry.default), "{entry:?}");
         }
         for (code, _) in EXIT_CODES {
             assert!(text.contains(&format!("\n  {} ", code.number())), "{code:?}");

@@ -1,15 +1,16 @@
 //! Completions for bash, zsh and fish.
 
-use super::{Opt, Value, flags, plain};
+use super::entry::{Entry, Value, flags};
+use crate::text::plain;
 
 const HEAD: &str = "# Generated from the table of options; changes here are lost.\n";
 
 /// For bash 4 and newer; needs no bash-completion.
 pub fn bash() -> String {
-    let names: Vec<_> = flags().map(|option| format!("--{}", option.flag)).collect();
+    let names: Vec<_> = flags().map(|(flag, _)| format!("--{flag}")).collect();
     let mut cases = String::new();
-    for option in flags() {
-        let reply = match option.value {
+    for (flag, entry) in flags() {
+        let reply = match entry.value {
             Value::Switch => continue,
             Value::Words(words) => {
                 format!("mapfile -t COMPREPLY < <(compgen -W '{}' -- \"$cur\")", words.join(" "))
@@ -18,9 +19,9 @@ pub fn bash() -> String {
                 "compopt -o filenames 2>/dev/null; mapfile -t COMPREPLY < <(compgen -f -- \"$cur\")"
                     .to_owned()
             }
-            Value::Text(_) => ":".to_owned(),
+            Value::Number(..) | Value::Text(_) => ":".to_owned(),
         };
-        cases.push_str(&format!("        --{}) {reply}; return ;;\n", option.flag));
+        cases.push_str(&format!("        --{flag}) {reply}; return ;;\n"));
     }
     format!(
         r#"# bash completion for megastream_ingest
@@ -52,16 +53,16 @@ complete -F _megastream_ingest megastream_ingest
 /// For zsh: a file `_megastream_ingest` in a folder of `fpath`.
 pub fn zsh() -> String {
     let mut specs = String::new();
-    for option in flags() {
-        let text = quoted(&plain(option.text)).replace('[', "\\[").replace(']', "\\]");
-        let value = match option.value {
+    for (flag, entry) in flags() {
+        let text = quoted(&plain(entry.text)).replace('[', "\\[").replace(']', "\\]");
+        let value = match entry.value {
             Value::Switch => String::new(),
-            Value::Words(words) => format!(":{}:({})", option.flag, words.join(" ")),
+            Value::Words(words) => format!(":{flag}:({})", words.join(" ")),
             Value::File => ":file:_files".to_owned(),
-            Value::Text(name) => format!(":{name}: "),
+            Value::Number(name, ..) | Value::Text(name) => format!(":{name}: "),
         };
-        let equals = if option.is_switch() { "" } else { "=" };
-        specs.push_str(&format!("    '--{}{equals}[{text}]{value}' \\\n", option.flag));
+        let equals = if entry.is_switch() { "" } else { "=" };
+        specs.push_str(&format!("    '--{flag}{equals}[{text}]{value}' \\\n"));
     }
     format!(
         "#compdef megastream_ingest\n{HEAD}\n_arguments \\\n{specs}    '*:archive:_files -g \"*.db.zip\"'\n"
@@ -71,23 +72,22 @@ pub fn zsh() -> String {
 /// For fish.
 pub fn fish() -> String {
     let mut text = format!("# fish completion for megastream_ingest\n{HEAD}");
-    for option in flags() {
+    for (flag, entry) in flags() {
         text.push_str(&format!(
-            "complete -c megastream_ingest -l {}{} -d '{}'\n",
-            option.flag,
-            fish_value(option),
-            plain(option.text).replace('\\', "\\\\").replace('\'', "\\'")
+            "complete -c megastream_ingest -l {flag}{} -d '{}'\n",
+            fish_value(entry),
+            plain(entry.text).replace('\\', "\\\\").replace('\'', "\\'")
         ));
     }
     text
 }
 
-fn fish_value(option: &Opt) -> String {
-    match option.value {
+fn fish_value(entry: &Entry) -> String {
+    match entry.value {
         Value::Switch => String::new(),
         Value::Words(words) => format!(" -x -a '{}'", words.join(" ")),
         Value::File => " -r -F".to_owned(),
-        Value::Text(_) => " -x".to_owned(),
+        Value::Number(..) | Value::Text(_) => " -x".to_owned(),
     }
 }
 
@@ -103,8 +103,8 @@ mod tests {
     #[test]
     fn every_flag_is_completed_in_every_shell() {
         for (shell, dashes) in [(bash(), "--"), (zsh(), "--"), (fish(), "-l ")] {
-            for option in flags() {
-                assert!(shell.contains(&format!("{dashes}{}", option.flag)), "{option:?}");
+            for (flag, entry) in flags() {
+                assert!(shell.contains(&format!("{dashes}{flag}")), "{entry:?}");
             }
         }
     }

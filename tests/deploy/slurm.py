@@ -1,0 +1,182 @@
+"""deploy/slurm.sbatch under a real Slurm: one controller and one node, as Debian packages them."""
+
+import contextlib
+import os
+import pwd
+import re
+import secrets
+import signal
+import socket
+import subprocess
+
+import fleet
+
+COUNT = 8
+ARCHIVES = 96
+
+
+def free_port():
+    with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as listener:
+        return listener.getsockname()[1]
+
+
+# The node claims more than the machine has, so that all tasks run at once. A task that is requeued waits until
+# its credential is out of date, which is two minutes unless told otherwise.
+CONFIGURATION = """
+ClusterName=tests
+SlurmctldHost={host}(127.0.0.1)
+SlurmctldPort={controller}
+SlurmdPort={node}
+AuthType=auth/munge
+AuthInfo=socket={folder}/munge/socket,cred_expire=5
+CredType=cred/munge
+SlurmUser=root
+SlurmdUser=root
+StateSaveLocation={folder}/controller
+SlurmdSpoolDir={folder}/node
+SlurmctldPidFile={folder}/controller.pid
+SlurmdPidFile={folder}/node.pid
+SlurmctldLogFile={folder}/controller.log
+SlurmdLogFile={folder}/node.log
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+SelectType=select/cons_tres
+SelectTypeParameters=CR_CPU_Memory
+SlurmdParameters=config_overrides
+SchedulerParameters=batch_sched_delay=0,sched_min_interval=1,sched_interval=2,bf_interval=2
+ReturnToService=2
+MpiDefault=none
+MailProg=/bin/true
+NodeName=node NodeHostname={host} NodeAddr=127.0.0.1 CPUs=64 RealMemory=262144 State=UNKNOWN
+PartitionName=all Nodes=ALL Default=YES MaxTime=INFINITE State=UP
+"""
+
+
+class Slurm(fleet.Fleet):
+    needs = ("munged", "slurmctld", "slurmd", "sbatch", "scontrol")
+    real = True
+
+    def setUp(self):
+        super().setUp()
+        if os.geteuid() != 0:
+            self.skipTest("Slurm's daemons are started as root")
+        self.start_munge()
+        self.host = socket.gethostname().split(".")[0]
+        text = CONFIGURATION.format(host=self.host, folder=self.folder, controller=free_port(), node=free_port())
+        self.configuration = self.folder / "slurm.conf"
+        self.configuration.write_text(text)
+        self.daemon("slurmctld", "-D", "-f", self.configuration)
+        self.daemon("slurmd", "-D", "-N", "node", "-f", self.configuration)
+        self.wait_until(lambda: "idle" in self.slurm("sinfo", "--noheader", "--format=%t", code=None), self.logs)
+
+    def start_munge(self):
+        """With a key and a socket of its own, as the user of the package."""
+        user = pwd.getpwnam("munge")
+        os.chmod(self.folder, 0o755)
+        place = self.folder / "munge"
+        place.mkdir(mode=0o755)
+        key = place / "key"
+        key.write_bytes(secrets.token_bytes(128))
+        key.chmod(0o400)
+        for path in (place, key):
+            os.chown(path, user.pw_uid, user.pw_gid)
+        files = [f"--{name}-file={place / name}" for name in ("pid", "log", "seed")]
+        self.daemon("munged", "--foreground", f"--socket={place / 'socket'}", f"--key-file={key}", *files,
+                    user=user.pw_uid, group=user.pw_gid, extra_groups=[])
+        self.wait_until((place / "socket").exists, "munge's socket")
+
+    def daemon(self, *command, **options):
+        """In the foreground of a process group of its own, which ends with the case."""
+        log = (self.folder / f"{command[0]}.out").open("wb")
+        environment = {"PATH": fleet.PATH, "SLURM_CONF": str(getattr(self, "configuration", ""))}
+        process = subprocess.Popen(list(map(str, command)), stdout=log, stderr=log, stdin=subprocess.DEVNULL,
+                                   env=environment, cwd=self.folder, start_new_session=True, **options)
+        log.close()
+        self.addCleanup(self.end, process)
+
+    def end(self, process):
+        process.terminate()
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+    def logs(self):
+        logs = [*self.folder.glob("*.out"), *self.folder.glob("*.log"), *self.folder.glob("*.txt")]
+        return "\n".join(f"{path.name}: {path.read_text(errors='replace')[-1500:]}" for path in logs)
+
+    def slurm(self, *command, **options):
+        environment = self.environment(SLURM_CONF=str(self.configuration))
+        return self.call(*command, environment=environment, **options)
+
+    def submit(self, *options):
+        """The script as it is in the repository; the number of the job."""
+        said = self.slurm("sbatch", "--parsable", "--chdir", self.folder, "--output=task-%a.txt", *options,
+                          fleet.DEPLOY / "slurm.sbatch", self.folder / "state", self.folder / "archives")
+        job = int(said.strip())
+        self.addCleanup(self.cancel, job)
+        return job
+
+    def cancel(self, job):
+        """Nothing of it is left behind, neither its processes nor those of Slurm that watch over them."""
+        self.slurm("scancel", job, code=None)
+        self.wait_until(lambda: not self.slurm("squeue", "--noheader", f"--jobs={job}", code=None).strip(), self.logs)
+
+    def task(self, job, index):
+        """What Slurm tells of a task, by name; {} where it has not become a job of its own."""
+        for line in self.slurm("scontrol", "--oneliner", "show", "job", job).splitlines():
+            told = dict(re.findall(r"(\w+)=(\S*)", line))
+            if told.get("ArrayTaskId") == str(index):
+                return told
+        return {}
+
+    def state_of(self, job, index):
+        return self.task(job, index).get("JobState")
+
+    def wait_for(self, job, index, *states):
+        said = lambda: f"{index}: {self.task(job, index)}\n{self.logs()}"
+        return self.wait_until(lambda: (told := self.task(job, index)).get("JobState") in states and told, said)
+
+    def state_file(self, index):
+        return self.folder / "state" / f"{index}-of-{COUNT}.state.json"
+
+    def test_an_array_with_a_killed_and_requeued_task_loads_everything(self):
+        archives = fleet.make_archives(self.folder / "archives", ARCHIVES, rows=10)
+        of_shard = [sum(fleet.shard_of(path, COUNT) == shard for path in archives) for shard in range(COUNT)]
+        done = lambda shard: fleet.processed(self.state_file(shard))
+        midway = lambda: [shard for shard in range(COUNT) if 0 < done(shard) < of_shard[shard]]
+        self.gate.slow(200_000)
+        job = self.submit()
+        victim = self.wait_until(midway, self.logs)[0]
+        self.gate.hold()
+        self.slurm("scancel", "--batch", "--signal=KILL", self.task(job, victim)["JobId"])
+        told = self.wait_for(job, victim, "FAILED", "COMPLETED")
+        self.assertEqual((told["JobState"], told["ExitCode"]), ("FAILED", "0:9"), self.logs())
+        self.assertLess(done(victim), of_shard[victim], "the task was killed after its end")
+        self.gate.open()
+        self.slurm("scontrol", "requeue", f"{job}_{victim}")
+        for index in range(COUNT):
+            told = self.wait_for(job, index, "COMPLETED", "FAILED")
+            self.assertEqual((told["JobState"], told["ExitCode"]), ("COMPLETED", "0:0"), self.logs())
+            self.assertEqual(fleet.processed(self.state_file(index)), of_shard[index])
+        self.assertEqual(self.task(job, victim)["Restarts"], "1")
+        self.assert_holds(archives)
+
+    def test_a_task_at_its_time_limit_ends_in_order_and_goes_on_when_requeued(self):
+        """The signal of the script comes before the limit, and finishes what is in flight."""
+        archives = fleet.make_archives(self.folder / "archives", 8, rows=100)
+        self.gate.slow(20_000)
+        job = self.submit("--array=0-0", "--time=2")
+        state = self.folder / "state" / "0-of-1.state.json"
+        self.wait_until(lambda: "CANCELLED" in (self.folder / "node.log").read_text(), self.logs)
+        self.gate.open()
+        told = self.wait_for(job, 0, "FAILED", "COMPLETED", "TIMEOUT")
+        self.assertEqual((told["JobState"], told["ExitCode"]), ("FAILED", "143:0"), self.logs())
+        self.assertLess(fleet.processed(state), len(archives))
+        self.slurm("scontrol", "requeue", f"{job}_0")
+        self.slurm("scontrol", "update", f"jobid={job}", "timelimit=60")
+        told = self.wait_for(job, 0, "COMPLETED", "FAILED")
+        self.assertEqual(told["ExitCode"], "0:0", self.logs())
+        self.assertEqual(fleet.processed(state), len(archives))
+        self.assert_holds(archives)
