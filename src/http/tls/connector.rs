@@ -118,6 +118,8 @@ impl Identity {
                 | Alert::CertificateUnknown
                 | Alert::UnknownCA
                 | Alert::AccessDenied
+                // The signature of its issuer is another's.
+                | Alert::DecryptError
         );
         match alert {
             Alert::CertificateRequired => Refused::error(format!("{GIVE_ONE} ({alert:?})")),
@@ -136,12 +138,15 @@ fn last_words(connection: &mut ClientConnection, sock: &mut TransportAdapter, er
     if !matches!(error.kind(), BrokenPipe | ConnectionAborted | ConnectionReset) {
         return error;
     }
-    while matches!(connection.read_tls(sock), Ok(1..)) {
+    loop {
+        // What was read before, too, is told again.
         if let Err(why) = connection.process_new_packets() {
             return io::Error::new(io::ErrorKind::InvalidData, why);
         }
+        if !matches!(connection.read_tls(sock), Ok(1..)) {
+            return error;
+        }
     }
-    error
 }
 
 /// A TLS connection.
@@ -154,8 +159,12 @@ pub(in crate::http) struct Tls {
 }
 
 impl Tls {
-    fn explain(&self, error: io::Error) -> ureq::Error {
-        if self.has_been_answered { error.into() } else { self.identity.explain(error) }
+    fn explain(&mut self, error: io::Error) -> ureq::Error {
+        if self.has_been_answered {
+            return error.into();
+        }
+        let StreamOwned { conn, sock } = &mut self.stream;
+        self.identity.explain(last_words(conn, sock, error))
     }
 }
 
@@ -167,11 +176,7 @@ impl Transport for Tls {
     fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), ureq::Error> {
         self.stream.get_mut().set_timeout(timeout);
         let output = self.buffers.output().get(..amount).unwrap_or_default();
-        self.stream.write_all(output).map_err(|error| {
-            let StreamOwned { conn, sock } = &mut self.stream;
-            let error = if self.has_been_answered { error } else { last_words(conn, sock, error) };
-            self.explain(error)
-        })
+        self.stream.write_all(output).map_err(|error| self.explain(error))
     }
 
     fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, ureq::Error> {
