@@ -363,8 +363,11 @@ fn agent(settings: &S3) -> Result<Agent, Failure> {
         || sources.container.as_ref().is_some_and(|container| container.url.starts_with("https:"));
     http::agent(&http::Settings {
         ca_cert: settings.ca_cert.as_ref().map(|file| file.path.as_path()),
+        ca_fingerprint: None,
+        client_cert: None,
         is_https,
         skip_tls_verify: false,
+        proxies: &settings.proxies,
         connect_limit: CONNECT_LIMIT,
         head_limit: Some(REPLY_LIMIT),
         read_limit: Some(READ_LIMIT),

@@ -35,15 +35,15 @@ const RENEWED_EVERY: Duration = Duration::from_secs(30);
 
 /// What requests are signed with.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Credentials {
+pub(crate) struct Credentials {
     /// The access key id.
-    pub(super) access_key: String,
+    pub(crate) access_key: String,
     /// The secret access key.
-    pub(super) secret_key: Secret,
+    pub(crate) secret_key: Secret,
     /// The session token that goes with temporary keys.
-    pub(super) session_token: Option<Secret>,
+    pub(crate) session_token: Option<Secret>,
     /// When they expire, milliseconds since 1970; None where nobody says.
-    pub(super) expires: Option<i64>,
+    pub(crate) expires: Option<i64>,
 }
 
 impl Credentials {
@@ -66,7 +66,7 @@ fn of_keys(keys: &Keys) -> Result<Credentials, Step> {
 
 /// Why there are no credentials, with every step of the chain that was tried.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum CredentialError {
+pub(crate) enum CredentialError {
     /// Asking again may help.
     Unavailable(String),
     /// It will not.
@@ -95,7 +95,7 @@ impl Step {
 }
 
 /// Finds credentials, keeps them, and renews them. Shared by all threads.
-pub(super) struct Provider {
+pub(crate) struct Provider {
     sources: CredentialSources,
     agent: Agent,
     current: Mutex<Current>,
@@ -126,7 +126,7 @@ impl Current {
 
 impl Provider {
     /// Nothing is looked for yet.
-    pub(super) fn new(sources: CredentialSources, agent: Agent) -> Self {
+    pub(crate) fn new(sources: CredentialSources, agent: Agent) -> Self {
         Self { sources, agent, current: Mutex::default(), is_instance: AtomicBool::new(false) }
     }
 
@@ -139,7 +139,7 @@ impl Provider {
     /// # Errors
     ///
     /// [`CredentialError`], where there are none, or none that are valid still.
-    pub(super) fn get(&self) -> Result<Arc<Credentials>, CredentialError> {
+    pub(crate) fn get(&self) -> Result<Arc<Credentials>, CredentialError> {
         let mut current = self.current();
         let now = now_millis();
         let valid = current.credentials.clone().filter(|credentials| !credentials.expire_within(now, 0));
@@ -166,7 +166,7 @@ impl Provider {
     /// # Errors
     ///
     /// [`CredentialError`], where there are none any more.
-    pub(super) fn anew(
+    pub(crate) fn anew(
         &self,
         refused: &Arc<Credentials>,
     ) -> Result<Option<Arc<Credentials>>, CredentialError> {
