@@ -1,7 +1,7 @@
 //! How a run shows Elasticsearch who it is.
 //!
 //! Everything that differs from one way to the other is here: what is set for it, what it sends, what may be seen of
-//! it, and what to do where it is refused. Another way is a function in [`WAYS`], a variant of [`Auth`], and its flag.
+//! it, and what to do where it is refused. Another way is a function in `WAYS`, a variant of [`Auth`], and its flag.
 //! Exactly one way is given; that a run has no credentials has to be said, too.
 
 mod sigv4;
