@@ -7,6 +7,7 @@ mod accounts;
 mod check;
 mod cli;
 mod deploy;
+mod disks;
 mod docs;
 mod dry_run;
 mod durable;

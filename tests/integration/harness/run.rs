@@ -192,12 +192,19 @@ impl Run {
         self
     }
 
-    /// Asserts that it took less memory than this, and that what it took is known.
+    /// The most memory that it took, which has to be known.
     #[track_caller]
-    pub(crate) fn takes_less_than_mib(&self, limit: u64) {
+    pub(crate) fn most_memory_kib(&self) -> u64 {
         let peak = self.peak_kib.unwrap_or(0);
         // No process takes less than the pages that its program is started from.
         self.check(peak > 1 << 10, &format!("its memory is known: {:?} KiB", self.peak_kib));
+        peak
+    }
+
+    /// Asserts that it took less memory than this.
+    #[track_caller]
+    pub(crate) fn takes_less_than_mib(&self, limit: u64) {
+        let peak = self.most_memory_kib();
         self.check(peak < limit << 10, &format!("it takes less than {limit} MiB, not {peak} KiB"));
     }
 

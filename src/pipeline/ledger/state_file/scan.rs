@@ -51,7 +51,18 @@ pub(super) fn objects(
         if bytes.is_empty() {
             break;
         }
-        for byte in bytes {
+        let length = bytes.len();
+        let mut rest = bytes;
+        while let Some((byte, behind)) = rest.split_first() {
+            // Most bytes are those of strings and numbers, which change nothing.
+            let plain = plain(next, rest);
+            if plain > 0 {
+                object.extend_from_slice(rest.get(..plain).unwrap_or_default());
+                at += plain as u64;
+                rest = rest.get(plain..).unwrap_or_default();
+                continue;
+            }
+            rest = behind;
             let before = next;
             next = step(before, *byte).ok_or_else(|| {
                 invalid(format!("no array of objects at byte {at} ({:?})", char::from(*byte)))
@@ -70,7 +81,6 @@ pub(super) fn objects(
                 shape.end = at;
             }
         }
-        let length = bytes.len();
         reader.consume(length);
     }
     match next {
@@ -80,6 +90,20 @@ pub(super) fn objects(
         }
         _ => Err(invalid(format!("it is cut off, after {} entries", shape.count))),
     }
+}
+
+/// How many bytes change nothing, where an object has begun.
+fn plain(next: Next, bytes: &[u8]) -> usize {
+    let plain = match next {
+        Next::Inside { string: true, escaped: false, .. } => {
+            bytes.iter().position(|byte| matches!(byte, b'"' | b'\\'))
+        }
+        Next::Inside { string: false, .. } => {
+            bytes.iter().position(|byte| matches!(byte, b'"' | b'{' | b'}' | b'[' | b']'))
+        }
+        _ => Some(0),
+    };
+    plain.unwrap_or(bytes.len())
 }
 
 /// What may come after a byte; None where it must not come.

@@ -176,6 +176,86 @@ fn of_several_entries_of_an_archive_the_last_one_counts() {
     assert_eq!(StateFile::load(&path).unwrap().known.len(), 2);
 }
 
+/// A file of so many bytes at least.
+fn large(bytes: usize) -> String {
+    let entry =
+        |n: usize| format!(r#"{{"filename":"x/{n}","status":"processed","note":"{}"}}"#, "x".repeat(1_000));
+    format!("[{}]", (0..=bytes / 1_000).map(entry).collect::<Vec<_>>().join(","))
+}
+
+#[test]
+fn what_is_added_to_a_large_file_goes_to_its_journal_first() {
+    let text = large(3 << 20);
+    let (folder, path) = written(&text);
+    let mut state = StateFile::load(&path).unwrap();
+    let failed = archive("broken");
+    state.mark_failed(&failed, "no table");
+    state.mark_processed(&archive("a"), 1);
+    state.save().unwrap();
+    state.mark_failed(&failed, "no table at all");
+    state.mark_processed(&archive("b"), 1);
+    state.save().unwrap();
+    assert_eq!(fs::read_to_string(&path).unwrap(), text, "not yet");
+    for state in [&state, &StateFile::load(&path).unwrap()] {
+        assert_eq!(
+            (state.get("a"), state.get("x/7"), state.get("7")),
+            (Some(&Mark::Processed), None, Some(&Mark::Processed))
+        );
+        assert!(
+            matches!(state.get("broken"), Some(Mark::Failed { error, .. }) if error == "no table at all")
+        );
+    }
+    state.finish().unwrap();
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "the journal is gone");
+    let now = fs::read_to_string(&path).unwrap();
+    assert!(now.starts_with(text.trim_end_matches(']')), "entries are kept to the byte");
+    assert_eq!(
+        serde_json::from_str::<Vec<Entry>>(&now).unwrap().len(),
+        StateFile::load(&path).unwrap().known.len()
+    );
+    // What is in the file now is replaced where it stands.
+    state.mark_processed(&failed, 5);
+    state.save().unwrap();
+    state.finish().unwrap();
+    let entries: Vec<Entry> = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+    let end: Vec<_> = entries.iter().rev().take(3).map(|entry| (&*entry.filename, &*entry.status)).collect();
+    assert_eq!(end, [("b", "processed"), ("a", "processed"), ("broken", "processed")]);
+}
+
+#[test]
+fn what_a_killed_run_has_left_in_the_journal_counts_and_is_put_into_the_file_with_the_next_mark() {
+    let (folder, path) = written(&large(3 << 20));
+    let journal = folder.path().join("state.json.journal");
+    let line = |name: &str, status: &str| format!("{{\"filename\":\"{name}\",\"status\":\"{status}\"}}\n");
+    let left = [line("new", "processed"), line("7", "failed"), "{\"filename\":\"cut".to_owned()].concat();
+    fs::write(&journal, left).unwrap();
+    let mut state = StateFile::load(&path).unwrap();
+    assert_eq!(state.get("new"), Some(&Mark::Processed));
+    assert_eq!(state.get("7"), Some(&Mark::Processed), "what is processed stays so");
+    assert_eq!(state.get("cut"), None);
+    state.mark_processed(&archive("newer"), 1);
+    state.save().unwrap();
+    assert!(!journal.exists());
+    let state = StateFile::load(&path).unwrap();
+    assert_eq!((state.get("new"), state.get("newer")), (Some(&Mark::Processed), Some(&Mark::Processed)));
+
+    fs::write(&journal, "no entry\n").unwrap();
+    assert_eq!(StateFile::load(&path).unwrap_err().code, ExitCode::Usage);
+}
+
+#[test]
+fn a_file_that_somebody_else_changes_meanwhile_is_not_mixed_with_what_was_read() {
+    let (_folder, path) = written("[]");
+    let mut state = StateFile::load(&path).unwrap();
+    fs::write(&path, r#"[{"filename":"a","status":"processed"}]"#).unwrap();
+    state.mark_processed(&archive("b"), 1);
+    assert!(state.save().unwrap_err().to_string().contains("somebody else"));
+    // One that is gone is made anew.
+    fs::remove_file(&path).unwrap();
+    state.save().unwrap();
+    assert_eq!(StateFile::load(&path).unwrap().get("b"), Some(&Mark::Processed));
+}
+
 /// CPU time of this thread so far, from the kernel's accounting; None where there is none to read.
 fn cpu_time() -> Option<std::time::Duration> {
     let text = fs::read_to_string("/proc/thread-self/schedstat").ok()?;

@@ -1,0 +1,217 @@
+//! State file and dead letters on disks as they come: mount points, file systems that cannot sync a folder, syncs that
+//! fail, and state files of a hundred thousand entries.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::json;
+
+use crate::harness::archives::{Archive, unreadable};
+use crate::harness::model::assert_holds;
+use crate::harness::script::Fault;
+use crate::harness::{Invocation, Run, STATE_FILE, TestEnv, posts};
+
+/// An archive with a row that has to become a dead letter.
+fn archive(n: usize) -> Archive {
+    Archive::new(&format!("20251218_00000{n}"))
+        .with_all(posts(&format!("a{n}-"), 5))
+        .with(unreadable(&format!("odd{n}"), Some("{")))
+}
+
+/// The library of `syncs.c`; None, with a word, where there is no C compiler.
+fn shim(env: &TestEnv) -> Option<PathBuf> {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/integration/harness/syncs.c");
+    let library = env.path("syncs.so");
+    match Command::new("cc")
+        .args(["-shared", "-fPIC", "-O1", "-o"])
+        .arg(&library)
+        .arg(source)
+        .arg("-ldl")
+        .status()
+    {
+        Ok(status) if status.success() => Some(library),
+        other => {
+            println!("skipped, since cc cannot be run: {other:?}");
+            None
+        }
+    }
+}
+
+/// What the shim has written down.
+fn syncs(env: &TestEnv) -> Vec<String> {
+    env.read("syncs.log").unwrap_or_default().lines().map(str::to_owned).collect()
+}
+
+fn watched<'e>(env: &'e TestEnv, shim: &Path) -> Invocation<'e> {
+    let log = env.path("syncs.log");
+    let _ = std::fs::remove_file(&log);
+    env.ingest().var("LD_PRELOAD", shim.to_str().unwrap()).var("SYNC_LOG", log.to_str().unwrap())
+}
+
+fn assert_nothing_was_marked_unsynced(env: &TestEnv, run: &Run) {
+    let unsynced: Vec<String> = syncs(env).into_iter().filter(|line| line.starts_with("UNSYNCED")).collect();
+    run.check(unsynced.is_empty(), &format!("all is on disk before anything is marked: {unsynced:?}"));
+}
+
+#[test]
+fn whichever_sync_fails_nothing_is_marked_that_is_not_on_disk() {
+    let env = TestEnv::with_archives(&[archive(0)]);
+    let Some(shim) = shim(&env) else { return };
+    let run = watched(&env, &shim).run().exits(3);
+    assert_nothing_was_marked_unsynced(&env, &run);
+    let all = syncs(&env);
+    let of = |words: &str| all.iter().filter(|line| line.contains(words)).count();
+    assert!(
+        of("dead_letters") > 0 && of(&format!("{STATE_FILE}.tmp")) > 0,
+        "the shim sees the syncs: {all:?}"
+    );
+    for n in 1..=all.len() {
+        let env = TestEnv::with_archives(&[archive(0)]);
+        let run = watched(&env, &shim).var("FAIL_SYNC", &n.to_string()).run();
+        run.check(run.code == Some(1), &format!("the failure of sync {n} ends the run"));
+        assert_nothing_was_marked_unsynced(&env, &run);
+        let failed = &all[n - 1];
+        if n < all.len() {
+            run.check(env.status_of(&archive(0)) == "pending", &format!("nothing is marked after {failed}"));
+        }
+        let again = watched(&env, &shim).run();
+        again.check(matches!(again.code, Some(0 | 3)), "the next run makes good for it");
+        assert_eq!(env.status_of(&archive(0)), "processed");
+        assert!(!env.dead_letters().is_empty());
+        assert_holds(&env.fake, &[archive(0)]);
+    }
+}
+
+#[test]
+fn a_large_state_file_is_not_marked_before_all_is_on_disk_either() {
+    let env = TestEnv::with_archives(&[archive(0), archive(1)]);
+    let Some(shim) = shim(&env) else { return };
+    env.write(STATE_FILE, many(10_000));
+    let run = watched(&env, &shim).run().exits(3);
+    assert_nothing_was_marked_unsynced(&env, &run);
+    assert!(syncs(&env).iter().any(|line| line.contains(".journal")), "{:?}", syncs(&env));
+    assert_eq!(env.read(&format!("{STATE_FILE}.journal")), None);
+}
+
+#[test]
+fn a_folder_that_cannot_be_synced_is_told_of_once() {
+    const EINVAL: &str = "22";
+    const EOPNOTSUPP: &str = "95";
+    const EIO: &str = "5";
+    for errno in [EINVAL, EOPNOTSUPP] {
+        let env = TestEnv::with_archives(&[archive(0), archive(1)]);
+        let Some(shim) = shim(&env) else { return };
+        let run = watched(&env, &shim).var("FOLDER_ERRNO", errno).run().exits(3);
+        let told = run.stderr.matches("cannot be synced").count();
+        run.check(told == 1, &format!("it is told once, not {told} times"));
+        assert_eq!(env.status_of(&archive(1)), "processed");
+        let check = watched(&env, &shim).var("FOLDER_ERRNO", errno).args(&["--check"]).run().exits(0);
+        check.check(check.stdout.contains("warning: disk: SPOOL_STATE_FILE"), "the check tells of it");
+    }
+    let env = TestEnv::with_archives(&[archive(0)]);
+    let Some(shim) = shim(&env) else { return };
+    watched(&env, &shim).var("FOLDER_ERRNO", EIO).run().exits(1).says("the state file");
+    assert_eq!(env.status_of(&archive(0)), "pending");
+    assert!(env.fake.bulks().is_empty(), "it is found before anything is loaded");
+    let check = watched(&env, &shim).var("FOLDER_ERRNO", EIO).args(&["--check"]).run().exits(2);
+    check.check(check.stdout.contains("failed: disk"), "the check finds it, too");
+}
+
+/// Runs a script in which there may be mounts, with a mount that it makes. None, with a word, where nobody may.
+fn with_mounts<'e>(env: &'e TestEnv, script: &str) -> Option<Invocation<'e>> {
+    let may = Command::new("unshare").args(["-Urm", "sh", "-c", "mount -t tmpfs none /tmp"]).output();
+    if !may.as_ref().is_ok_and(|output| output.status.success()) {
+        println!("skipped, since nothing can be mounted here: {may:?}");
+        return None;
+    }
+    Some(env.ingest().in_shell(&format!("exec unshare -Urm sh -euc '{script}'")))
+}
+
+#[test]
+fn a_state_file_that_is_a_mount_point_is_written_in_place() {
+    let env = TestEnv::with_archives(&[archive(0), archive(1)]);
+    env.write("real.json", "[]");
+    env.write(STATE_FILE, "[]");
+    let mount = format!("mount --bind real.json {STATE_FILE};");
+    let script = format!("{mount} megastream_ingest");
+    let Some(invocation) = with_mounts(&env, &script) else { return };
+    let run = invocation.run().exits(3);
+    let told = run.stderr.matches("is a mount point by itself").count();
+    run.check(told == 1, &format!("it is told once, not {told} times"));
+    run.counts(&[("archives.processed", 2)]);
+    let written = env.read("real.json").unwrap();
+    assert!(written.contains(&archive(1).name()), "{written}");
+    assert_eq!(env.read(&format!("{STATE_FILE}.copy")), Some(written.clone()), "a copy stays beside it");
+    assert_eq!(env.read(STATE_FILE).unwrap(), "[]", "outside nothing is mounted");
+
+    // What a crash in a write has torn is whole in the copy.
+    env.write("real.json", &written[..written.len() / 2]);
+    let run = with_mounts(&env, &script).unwrap().run().says("its copy");
+    run.counts(&[("archives.already_done", 2), ("archives.pending", 0)]);
+    let check = format!("{mount} megastream_ingest --check");
+    env.write("real.json", &written);
+    let check = with_mounts(&env, &check).unwrap().run().exits(0);
+    check.check(check.stdout.contains("is a mount point by itself"), "the check tells of it");
+}
+
+#[test]
+fn a_mounted_state_file_in_a_folder_that_takes_no_files_is_locked_and_written_itself() {
+    let env = TestEnv::with_archives(&[archive(0)]);
+    env.write("real.json", "[]");
+    for name in ["sealed", "out"] {
+        std::fs::create_dir(env.path(name)).unwrap();
+    }
+    env.write("sealed/state.json", "[]");
+    let mounts = "mount --bind sealed sealed; mount -o remount,bind,ro sealed; mount --bind real.json sealed/state.json;";
+    let script = format!("{mounts} megastream_ingest --dead-letter out/dead");
+    let Some(invocation) = with_mounts(&env, &script) else { return };
+    let run =
+        invocation.var("SPOOL_STATE_FILE", "sealed/state.json").run().exits(3).says("no copy beside it");
+    run.counts(&[("archives.processed", 1)]);
+    assert!(env.read("real.json").unwrap().contains(&archive(0).name()));
+}
+
+/// The text of a state file of so many entries, of some 200 bytes each.
+fn many(count: usize) -> String {
+    let entry = |n: usize| {
+        json!({"filename": format!("mega_jetstream_2024{n:08}.db.zip"), "status": "processed", "rows": 1500,
+            "timestamp": "2025-12-18T01:02:03.456Z", "host": "loader-7.example", "note": "x".repeat(30)})
+        .to_string()
+    };
+    format!("[\n  {}\n]\n", (0..count).map(entry).collect::<Vec<_>>().join(",\n  "))
+}
+
+/// The most memory of a run until its first bulk request, in KiB.
+fn memory_of_run(env: &TestEnv) -> u64 {
+    env.fake.fail_bulks(1, Fault::Hang);
+    let running = env.ingest().start();
+    env.fake.wait_for_bulks(1);
+    // It takes a while to end, and its memory is looked at from now on.
+    env.fake.release();
+    running.wait().exits(3).most_memory_kib()
+}
+
+#[test]
+fn a_state_file_of_a_hundred_thousand_entries_takes_15_mib_at_most() {
+    let without = memory_of_run(&TestEnv::with_archives(&[archive(0)]));
+    let env = TestEnv::with_archives(&[archive(0)]);
+    env.write(STATE_FILE, many(100_000));
+    let more = memory_of_run(&env).saturating_sub(without);
+    println!("a state file of 100,000 entries takes {more} KiB");
+    assert!(more <= 15 << 10, "{more} KiB");
+    let state = env.state();
+    assert_eq!((state.len(), env.status_of(&archive(0)).as_str()), (100_001, "processed"));
+}
+
+#[test]
+fn what_a_killed_run_left_in_the_journal_is_not_done_again() {
+    let env = TestEnv::with_archives(&[archive(0), archive(1)]);
+    env.write(STATE_FILE, many(10_000));
+    let entry = json!({"filename": archive(0).name(), "status": "processed", "timestamp": "2025-12-18T01:02:03.456Z"});
+    env.write(&format!("{STATE_FILE}.journal"), format!("{entry}\n{{\"filename\":\"half"));
+    let list = env.run(&["--list"]).exits(0);
+    list.check(list.stdout.contains(&format!("{}\t", archive(0).name())), "it is listed");
+    list.check(list.stdout.matches("leave (processed)").count() == 1, "the list knows of it");
+    env.run(&[]).exits(3).counts(&[("archives.already_done", 1), ("archives.processed", 1)]);
+    assert_eq!((env.state().len(), env.read(&format!("{STATE_FILE}.journal"))), (10_002, None));
+}

@@ -1,0 +1,115 @@
+/* Watches what a program brings to disk, and lets it fail. Loaded before the C library (LD_PRELOAD).
+ *
+ * FAIL_SYNC=N       the N-th fsync or fdatasync fails with EIO
+ * FOLDER_ERRNO=N    each fsync of a folder fails with this error
+ * SYNC_LOG=PATH     a line for each sync; and "UNSYNCED PATH" where the state file, or its journal, is written while
+ *                   what was written to another file of the run is not on disk
+ */
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define FDS 1024
+static char dirty[FDS];
+/* The last file that was closed with something that is not on disk. */
+static char lost[PATH_MAX];
+static int syncs;
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+
+#define NEXT(name) ((__typeof__(&name))dlsym(RTLD_NEXT, #name))
+
+static void path_of(int fd, char *path) {
+    char link[64];
+    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+    ssize_t length = readlink(link, path, PATH_MAX - 1);
+    path[length < 0 ? 0 : length] = 0;
+}
+
+/* Whether it is a file that must be on disk before anything is marked. */
+static int is_kept(const char *path) {
+    return strstr(path, "dead_letters") || strstr(path, "processed_files");
+}
+
+static void say(const char *what, const char *path) {
+    const char *log = getenv("SYNC_LOG");
+    if (!log) return;
+    char line[PATH_MAX + 64];
+    int length = snprintf(line, sizeof line, "%s %s\n", what, path);
+    int fd = NEXT(open)(log, O_WRONLY | O_CREAT | O_APPEND, 0600);
+    if (fd >= 0) {
+        if (NEXT(write)(fd, line, length) < 0) abort();
+        close(fd);
+    }
+}
+
+static void say_what_is_unsynced(int but) {
+    char path[PATH_MAX];
+    for (int fd = 0; fd < FDS; fd++) {
+        if (!dirty[fd] || fd == but) continue;
+        path_of(fd, path);
+        if (is_kept(path)) say("UNSYNCED", path);
+    }
+}
+
+ssize_t write(int fd, const void *bytes, size_t count) {
+    char path[PATH_MAX];
+    path_of(fd, path);
+    pthread_mutex_lock(&lock);
+    if (strstr(path, ".journal")) say_what_is_unsynced(fd);
+    if (fd >= 0 && fd < FDS) dirty[fd] = 1;
+    pthread_mutex_unlock(&lock);
+    return NEXT(write)(fd, bytes, count);
+}
+
+int rename(const char *from, const char *to) {
+    pthread_mutex_lock(&lock);
+    if (is_kept(to)) {
+        say_what_is_unsynced(-1);
+        if (!strcmp(lost, from) || strstr(lost, "dead_letters")) say("UNSYNCED", lost);
+    }
+    pthread_mutex_unlock(&lock);
+    return NEXT(rename)(from, to);
+}
+
+static int sync_by(int (*next)(int), int fd) {
+    char path[PATH_MAX];
+    struct stat stat;
+    const char *fail = getenv("FAIL_SYNC"), *folder = getenv("FOLDER_ERRNO");
+    path_of(fd, path);
+    pthread_mutex_lock(&lock);
+    int number = ++syncs;
+    say("sync", path);
+    if (fail && number == atoi(fail)) {
+        pthread_mutex_unlock(&lock);
+        errno = EIO;
+        return -1;
+    }
+    if (fd >= 0 && fd < FDS) dirty[fd] = 0;
+    pthread_mutex_unlock(&lock);
+    if (folder && fstat(fd, &stat) == 0 && S_ISDIR(stat.st_mode)) {
+        errno = atoi(folder);
+        return -1;
+    }
+    return next(fd);
+}
+
+int fsync(int fd) { return sync_by(NEXT(fsync), fd); }
+int fdatasync(int fd) { return sync_by(NEXT(fdatasync), fd); }
+
+int close(int fd) {
+    char path[PATH_MAX];
+    if (fd >= 0 && fd < FDS && dirty[fd]) {
+        path_of(fd, path);
+        if (is_kept(path)) strcpy(lost, path);
+        dirty[fd] = 0;
+    }
+    return NEXT(close)(fd);
+}
