@@ -7,6 +7,8 @@ complete -c megastream_ingest -l check -d 'check settings, source, disk, Elastic
 complete -c megastream_ingest -l list -d 'print what would be taken up, and why the rest is not'
 complete -c megastream_ingest -l replay -r -F -d 'send the documents of a dead-letter file again, under the same versions'
 complete -c megastream_ingest -l source -x -a 'local s3' -d 'where archives come from'
+complete -c megastream_ingest -l s3-anonymous -d 'do not sign requests to S3, for public buckets'
+complete -c megastream_ingest -l s3-addressing -x -a 'auto path virtual' -d 'where the bucket\'s name goes: into the path, or into the host\'s name; auto: into the host\'s name on AWS'
 complete -c megastream_ingest -l shard -x -d 'take only archives whose name hashes to I of N'
 complete -c megastream_ingest -l retry-failed -d 'take up archives that the state file calls failed, too'
 complete -c megastream_ingest -l username -x -d 'basic authentication; also as user:password@ in the URL'

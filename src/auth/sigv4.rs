@@ -137,10 +137,7 @@ impl Signer {
             value.contains(&format!("Credential={}/", credentials.access_key))
         };
         let Ok(now) = self.credentials() else { return false };
-        if was_sent(&now) {
-            self.provider.forget(&now);
-        }
-        self.credentials().is_ok_and(|now| !was_sent(&now))
+        !was_sent(&now) || self.provider.anew(&now).is_ok_and(|others| others.is_some())
     }
 
     /// What to do where a signature is refused.

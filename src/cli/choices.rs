@@ -59,6 +59,18 @@ choice! {
 }
 
 choice! {
+    /// Where the bucket's name goes.
+    Addressing {
+        /// Into the host's name on AWS, where that is possible; into the path elsewhere.
+        Auto = "auto",
+        /// Into the path.
+        Path = "path",
+        /// Into the host's name.
+        Virtual = "virtual",
+    }
+}
+
+choice! {
     /// How vectors are to be written.
     VectorChoice {
         /// As base64 once the server is proven to read it, else as arrays.

@@ -2,7 +2,7 @@
 //!
 //! How to add one: `CONTRIBUTING.md`.
 
-use super::choices::{AwsService, Choice, LogFormat, Mode, Payer, Place, VectorChoice};
+use super::choices::{Addressing, AwsService, Choice, LogFormat, Mode, Payer, Place, VectorChoice};
 use super::entry::Value::{File, Number, Switch, Text, Words};
 use super::entry::{Entry, Group, settings, takes};
 
@@ -37,15 +37,22 @@ settings! {
         s3_sqlite_db: variable,
             "needed with `--source s3`: the bucket, and what the keys of archives begin with (empty: the whole bucket)",
             takes(Text("NAME")).or(&["S3_SQLITE_DB_BUCKET", "S3_SQLITE_DB_PREFIX"]);
-        aws_region: variable, "region of the bucket",
-            takes(Text("NAME")).or(&["AWS_REGION"]).default("us-east-1");
+        aws_region: variable, "region of the bucket; without them that of the profile",
+            takes(Text("NAME")).or(&["AWS_REGION", "AWS_DEFAULT_REGION"]).default("us-east-1");
         aws_s3_keys: variable,
             "credentials for S3; without them `AWS_ACCESS_KEY_ID` and the like, `AWS_PROFILE`, a web identity, a \
-             container's, an instance's",
+             container's, an instance's; with `_FILE` behind the name: a file that holds it",
             takes(Text("KEY")).or(&["AWS_S3_ACCESS_KEY", "AWS_S3_SECRET_KEY"]).default("the AWS chain");
-        aws_endpoint_url: variable, "S3-compatible server, path style",
+        s3_anonymous: option bool, "do not sign requests to S3, for public buckets",
+            takes(Switch).or(&["AWS_S3_ANONYMOUS"]);
+        aws_endpoint_url: variable, "S3-compatible server, or an endpoint of AWS by its name",
             takes(Text("URL")).or(&["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"]);
-        s3_request_payer: variable, "`requester`: who asks pays; `none`: who owns the bucket",
+        s3_addressing: option String,
+            "where the bucket's name goes: into the path, or into the host's name; `auto`: into the host's name on AWS",
+            takes(Words(Addressing::WORDS)).or(&["S3_ADDRESSING"]).default("auto");
+        aws_ca_bundle: variable, "roots to trust besides the system's for S3, PEM, in place of `--ca-cert`",
+            takes(File).or(&["AWS_CA_BUNDLE"]);
+        s3_request_payer: variable, "`requester`: who asks pays, as far as the server takes that; `none`: who owns the bucket",
             takes(Words(Payer::WORDS)).or(&["S3_REQUEST_PAYER"]).default("requester");
         shard: option String, "take only archives whose name hashes to I of N",
             takes(Text("I/N")).or(&["SHARD"]).default("0/1");

@@ -53,7 +53,8 @@ impl<R: Resolver> Resolver for Remembering<R> {
         if let Some(known) = self.known().get(&host).filter(|known| known.asked.elapsed() < REMEMBERED_FOR) {
             return Ok(self.array(&known.addresses));
         }
-        let found = self.resolver.resolve(uri, config, timeout);
+        let found =
+            self.resolver.resolve(uri, config, timeout).or_else(|error| self.of_this_host(uri).ok_or(error));
         let mut all = self.known();
         match found {
             Ok(found) => {
@@ -74,6 +75,13 @@ impl<R: Resolver> Resolver for Remembering<R> {
 }
 
 impl<R: Resolver> Remembering<R> {
+    /// Names below `localhost` are this host's, though not every system knows them (RFC 6761, section 6.3).
+    fn of_this_host(&self, uri: &Uri) -> Option<ResolvedSocketAddrs> {
+        let host = uri.host()?.to_ascii_lowercase();
+        let port = uri.port_u16().unwrap_or(if uri.scheme_str() == Some("https") { 443 } else { 80 });
+        host.ends_with(".localhost").then(|| self.array(&[([127, 0, 0, 1], port).into()]))
+    }
+
     fn known(&self) -> std::sync::MutexGuard<'_, HashMap<String, Known>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -145,5 +153,6 @@ mod tests {
         forget_when(&resolver);
         assert_eq!(ask(&resolver, "http://a:1/").unwrap(), 1, "nothing answers any more");
         assert!(ask(&resolver, "http://c:1/").is_err(), "what was never known");
+        assert_eq!(ask(&resolver, "http://bucket.localhost:7/").unwrap(), 7, "this host");
     }
 }

@@ -1,7 +1,7 @@
 //! `--check`: whether a run could do its work, told one line a check on standard output.
 //!
-//! Archives are listed and opened but not read, and nothing is left anywhere: that a folder takes files is tried
-//! with a file that has no name, and that a file can be written by opening it.
+//! Archives are listed and opened but not read, and nothing is left anywhere: whether files can be
+//! written is tried by doing what a run does, beside them.
 
 mod disk;
 
@@ -21,7 +21,7 @@ use crate::retry::patience::Retries;
 use crate::run::{needs, selection};
 use crate::shutdown::Stop;
 use crate::sink::elasticsearch::client::{Client, Limits};
-use crate::sink::elasticsearch::insist::{insist, policy};
+use crate::sink::elasticsearch::insist::{insist_until_stopped, policy};
 use crate::sink::elasticsearch::preflight::{self, Needs, Outage, PreflightError};
 use crate::sink::elasticsearch::{identity, load_settings};
 
@@ -57,8 +57,11 @@ struct Findings<'r> {
 }
 
 impl Findings<'_> {
-    /// Prints the checks at once: the next ones may take their time.
+    /// Prints the checks at once: the next ones may take their time. Those that a signal came into tell nothing.
     fn add(&mut self, code_of_failed: ExitCode, checks: Vec<Check>) -> Result<(), Failure> {
+        if self.stop.is_requested() {
+            return Err(self.stop.as_failure());
+        }
         let text: String = checks.iter().map(|check| format!("{}\n", one_line(&check.to_string()))).collect();
         let mut stdout = io::stdout().lock();
         stdout
@@ -67,7 +70,7 @@ impl Findings<'_> {
             .map_err(|error| Failure::run(format!("standard output cannot be written: {error}")))?;
         let failed = checks.into_iter().filter(|check| check.status == Status::Failed);
         self.failed.extend(failed.map(|check| (code_of_failed, check)));
-        if self.stop.is_requested() { Err(self.stop.as_failure()) } else { Ok(()) }
+        Ok(())
     }
 
     fn end(self) -> Result<(), Failure> {
@@ -209,7 +212,8 @@ fn check_elasticsearch(load: &Load, stop: &Stop) -> (ExitCode, Vec<Check>) {
     let needs = Needs { create: load.server.create_indices, ..needs(load) };
     match ask(&client, needs, limit, stop) {
         Ok(mut checks) => {
-            checks.extend(identity::ask(&client));
+            let identity = stop.unless_requested(move || identity::ask(&client));
+            checks.extend(identity.ok().flatten().unwrap_or_default());
             (ExitCode::Refused, checks)
         }
         Err(Outage { why, retry_after }) => {
@@ -226,7 +230,8 @@ fn check_elasticsearch(load: &Load, stop: &Stop) -> (ExitCode, Vec<Check>) {
 /// Asks an unavailable server again, until the limit. One that asks to be left alone for longer is left alone.
 fn ask(client: &Client, needs: Needs, limit: Duration, stop: &Stop) -> Result<Vec<Check>, Outage> {
     let retries = Retries::new(stop, policy(Some(limit)));
-    let asked = insist(&retries, |_| match preflight::check(client, needs) {
+    let client = client.clone();
+    let asked = insist_until_stopped(&retries, move |_| match preflight::check(&client, needs) {
         Err(outage) if outage.retry_after.is_some_and(|time| time > limit) => Ok(Err(outage)),
         Err(outage) => Err(PreflightError::Unavailable(outage)),
         Ok(checks) => Ok(Ok(checks)),

@@ -24,6 +24,7 @@ mod mixtures;
 mod moves;
 mod nodes;
 mod odd_archives;
+mod offer;
 mod panics;
 mod preflight;
 mod pressure;

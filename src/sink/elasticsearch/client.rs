@@ -137,6 +137,8 @@ pub struct Client {
     on_the_wire: Arc<OnceLock<Arc<AtomicU64>>>,
     /// The server, or what stands before it, has refused `Expect`.
     expects_nothing: Arc<AtomicBool>,
+    /// Whether there has been a reply, so that what answers speaks as the URL says.
+    has_answered: Arc<AtomicBool>,
 }
 
 /// A request, without who asks and whom.
@@ -194,6 +196,7 @@ impl Client {
             compression: settings.compression,
             on_the_wire: Arc::default(),
             expects_nothing: Arc::default(),
+            has_answered: Arc::default(),
         })
     }
 
@@ -211,6 +214,16 @@ impl Client {
     /// The same client, for a request that is made although the run is to stop.
     pub fn in_haste(&self) -> Self {
         self.within(self.limits.last_call)
+    }
+
+    /// Takes note of a reply, for all clones.
+    pub fn note_answer(&self) {
+        self.has_answered.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether there has been a reply.
+    pub fn has_answered(&self) -> bool {
+        self.has_answered.load(Ordering::Relaxed)
     }
 
     /// The base URL, or all of them, for messages; it holds no credential.

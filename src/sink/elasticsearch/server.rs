@@ -13,7 +13,7 @@ use crate::retry::patience::Retries;
 use crate::retry::throttle::Throttle;
 use crate::shutdown::Stop;
 use crate::sink::elasticsearch::client::{Client, ContentType, Limits};
-use crate::sink::elasticsearch::insist::{insist, policy};
+use crate::sink::elasticsearch::insist::{insist, insist_until_stopped, policy};
 use crate::sink::elasticsearch::load_settings::{LoadSettings, LoadedIndices};
 use crate::sink::elasticsearch::mapping::create_missing;
 use crate::sink::elasticsearch::outcome::is_unavailable;
@@ -57,11 +57,13 @@ impl Server {
         let client = Client::with_limits(settings, Limits { idle_connections, ..Limits::default() })?;
         let retries = Retries::new(stop, policy(budget));
         if *create_indices {
-            let created = insist(&retries, |limit| create_missing(&client.within(limit)))?;
+            let asking = client.clone();
+            let created = insist_until_stopped(&retries, move |limit| create_missing(&asking.within(limit)))?;
             created.iter().for_each(|index| log::info!("created the index {index}"));
         }
+        let asking = client.clone();
         let Report { checks, posts, tombstones, unsynced } =
-            insist(&retries, |limit| preflight::run(&client.within(limit), needs))?;
+            insist_until_stopped(&retries, move |limit| preflight::run(&asking.within(limit), needs))?;
         for check in &checks {
             let level = if check.status == Status::Warning { log::Level::Warn } else { log::Level::Debug };
             log::log!(level, "preflight: {check}");

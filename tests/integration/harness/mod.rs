@@ -11,7 +11,7 @@ mod listener;
 pub(crate) mod model;
 pub(crate) mod recorder;
 mod rest;
-mod run;
+pub(crate) mod run;
 pub(crate) mod s3;
 pub(crate) mod script;
 mod search;

@@ -85,6 +85,9 @@ pub(in crate::sink::elasticsearch) fn answer(
     result: Result<Reply, TransportError>,
 ) -> Result<Reply, PreflightError> {
     let url = client.base_url();
+    if result.is_ok() {
+        client.note_answer();
+    }
     match result {
         Ok(reply) if client.urls().any(|url| has_stray_path(url, &reply)) => Err(PreflightError::refused(
             "connection",
@@ -109,7 +112,10 @@ pub(in crate::sink::elasticsearch) fn answer(
                  and the host in ELASTICSEARCH_URL as in its certificate"
             ),
         )),
-        Err(error @ TransportError::Interrupted(_)) if client.urls().any(|url| url.starts_with("http:")) => {
+        // Who has answered before has not begun to expect anything else.
+        Err(error @ TransportError::Interrupted(_))
+            if !client.has_answered() && client.urls().any(|url| url.starts_with("http:")) =>
+        {
             Err(PreflightError::unavailable(format!("{url}: {error} (does the server expect https?)")))
         }
         Err(error) => Err(PreflightError::unavailable(format!("{url}: {error}"))),

@@ -8,6 +8,7 @@ pub(super) mod error;
 mod fields;
 pub(super) mod lookup;
 mod privileges;
+mod probe;
 mod settings;
 mod target;
 
@@ -31,6 +32,8 @@ pub struct Needs {
     pub search_by_author: bool,
     /// What is missing would be made (`--check --create-indices`), so that it is no failure as long as that is possible.
     pub create: bool,
+    /// The server is asked to judge a document that no index keeps.
+    pub offer: bool,
 }
 
 /// What a preflight that did not refuse found.

@@ -34,7 +34,7 @@ fn reply(status: u16, body: &str) -> Reply {
 
 fn judge_posts(body: &str) -> Result<(Target, Vec<Check>), PreflightError> {
     let indices = lookup::parse(POSTS, "GET /posts", &reply(200, body))?;
-    target::judge(POSTS, indices.unwrap())
+    target::judge(POSTS, &indices.unwrap(), Needs::default())
 }
 
 fn names(target: &Target) -> Vec<&str> {
