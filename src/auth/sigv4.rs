@@ -137,11 +137,7 @@ impl Signer {
             value.contains(&format!("Credential={}/", credentials.access_key))
         };
         let Ok(now) = self.credentials() else { return false };
-        if !was_sent(&now) {
-            return true;
-        }
-        let others = self.provider.anew(&now);
-        others.is_ok_and(|others| others.is_some()) && self.credentials().is_ok()
+        !was_sent(&now) || self.provider.anew(&now).is_ok_and(|others| others.is_some())
     }
 
     /// What to do where a signature is refused.

@@ -117,16 +117,15 @@ impl Settings<'_> {
         })
     }
 
-    /// A region, unless another is asked for that of the settings, and where credentials for it may come from.
+    /// A region, unless another is asked for the one that is set, and where credentials for it may come from: for
+    /// other services of AWS than S3.
     pub(super) fn aws_chain(&self, region: Option<&str>) -> Result<(String, CredentialSources), Failure> {
         let profile = self.profile();
-        // What cannot be read is told when credentials are looked for.
         let section = profile.section(&profile.name).ok().flatten().unwrap_or_default();
         let of_profile = |setting: &str| section.get(setting).filter(|text| !text.is_empty()).cloned();
         let region = match region {
-            Some(region) if is_region(region) => region.to_owned(),
-            Some(region) => return Err(Failure::usage(format!("{region:?} is no region"))),
-            None => self.region(&BucketName::Plain(String::new()), of_profile("region"))?.name,
+            Some(region) => region.to_owned(),
+            None => self.region_set(of_profile("region"))?.name,
         };
         let variant = self.variant(&region, of_profile)?;
         let sources = self.credential_sources(&region, variant, profile)?;
@@ -134,17 +133,22 @@ impl Settings<'_> {
     }
 
     fn region(&self, bucket: &BucketName, of_profile: Option<String>) -> Result<Region, Failure> {
+        match bucket {
+            BucketName::AccessPoint(point) => {
+                Ok(Region { name: point.region.clone(), setting: "S3_SQLITE_DB_BUCKET" })
+            }
+            BucketName::Plain(_) => self.region_set(of_profile),
+        }
+    }
+
+    fn region_set(&self, of_profile: Option<String>) -> Result<Region, Failure> {
         let entry = entries::aws_region();
         let set = entry
             .variables
             .iter()
             .find_map(|&name| Some((self.trimmed(name)?, name)))
             .or_else(|| Some((of_profile?, "region of the profile")));
-        let of_bucket = match bucket {
-            BucketName::AccessPoint(point) => Some((point.region.clone(), "S3_SQLITE_DB_BUCKET")),
-            BucketName::Plain(_) => None,
-        };
-        let (name, setting) = of_bucket.or(set).unwrap_or_else(|| (entry.default.to_owned(), ""));
+        let (name, setting) = set.unwrap_or_else(|| (entry.default.to_owned(), ""));
         if !is_region(&name) {
             return Err(Failure::usage(format!("{setting} is {name:?}, which is no region")));
         }

@@ -131,14 +131,14 @@ pub struct Client {
     base_url: Arc<str>,
     auth: Auth,
     limits: Limits,
-    /// Whether there has been a reply, so that what answers speaks as the URL says.
-    has_answered: Arc<AtomicBool>,
     /// Gzip level of bulk requests; 0: they are not compressed.
     compression: u8,
     /// Bytes of bulk requests as they were sent.
     on_the_wire: Arc<OnceLock<Arc<AtomicU64>>>,
     /// The server, or what stands before it, has refused `Expect`.
     expects_nothing: Arc<AtomicBool>,
+    /// Whether there has been a reply, so that what answers speaks as the URL says.
+    has_answered: Arc<AtomicBool>,
 }
 
 /// A request, without who asks and whom.
@@ -193,10 +193,10 @@ impl Client {
             base_url: settings.urls.join(", ").into(),
             auth: settings.auth.clone(),
             limits,
-            has_answered: Arc::default(),
             compression: settings.compression,
             on_the_wire: Arc::default(),
             expects_nothing: Arc::default(),
+            has_answered: Arc::default(),
         })
     }
 

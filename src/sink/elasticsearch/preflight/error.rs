@@ -114,7 +114,7 @@ pub(in crate::sink::elasticsearch) fn answer(
         )),
         // Who has answered before has not begun to expect anything else.
         Err(error @ TransportError::Interrupted(_))
-            if client.urls().any(|url| url.starts_with("http:")) && !client.has_answered() =>
+            if !client.has_answered() && client.urls().any(|url| url.starts_with("http:")) =>
         {
             Err(PreflightError::unavailable(format!("{url}: {error} (does the server expect https?)")))
         }

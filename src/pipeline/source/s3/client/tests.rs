@@ -4,6 +4,7 @@ use super::*;
 use crate::config::s3::{
     AccessPoint, Addressing, BucketName, CredentialSources, Profile, Region, Sts, Variant,
 };
+use crate::http::proxy::Proxies;
 
 fn settings(bucket: &str, endpoint: Option<&str>, addressing: Addressing, variant: Variant) -> S3 {
     let profile = Profile {
@@ -32,7 +33,7 @@ fn settings(bucket: &str, endpoint: Option<&str>, addressing: Addressing, varian
         requester_pays: true,
         anonymous: false,
         ca_cert: None,
-        proxies: Default::default(),
+        proxies: Proxies::default(),
         credentials: CredentialSources {
             keys: None,
             profile,

@@ -154,7 +154,7 @@ impl Provider {
         match self.find() {
             Ok(found) => Ok(self.current().credentials.insert(Arc::new(found)).clone()),
             Err(CredentialError::Unavailable(why) | CredentialError::Refused(why)) => {
-                log::warn!("the S3 credentials expire soon and cannot be renewed: {why}");
+                log::warn!("the AWS credentials expire soon and cannot be renewed: {why}");
                 Ok(valid)
             }
         }
@@ -177,7 +177,7 @@ impl Provider {
             _ if current.anew.is_some_and(|last| last.elapsed() < ANEW_EVERY) => return Ok(None),
             _ => {}
         }
-        log::debug!("the S3 credentials are refused, and looked for anew");
+        log::debug!("the AWS credentials are refused, and looked for anew");
         current.anew = Some(Instant::now());
         current.credentials = None;
         let found = Arc::new(self.find()?);
@@ -239,11 +239,11 @@ fn first_of(steps: &[(&str, Look<'_>)]) -> Result<Credentials, CredentialError> 
     for (name, look) in steps {
         let mut tell = |why: &str| {
             tried.push(format!("{name}: {why}"));
-            format!("no credentials for S3: {}", tried.join("; "))
+            format!("no AWS credentials: {}", tried.join("; "))
         };
         match look() {
             Ok(credentials) => {
-                log::debug!("S3 credentials: {name}");
+                log::debug!("AWS credentials: {name}");
                 return Ok(credentials);
             }
             Err(Step::Absent(why)) => drop(tell(&why)),
@@ -251,7 +251,7 @@ fn first_of(steps: &[(&str, Look<'_>)]) -> Result<Credentials, CredentialError> 
             Err(Step::Unavailable(why)) => return Err(CredentialError::Unavailable(tell(&why))),
         }
     }
-    Err(CredentialError::Refused(format!("no credentials for S3: {}", tried.join("; "))))
+    Err(CredentialError::Refused(format!("no AWS credentials: {}", tried.join("; "))))
 }
 
 #[cfg(test)]
@@ -273,11 +273,11 @@ mod tests {
         assert_eq!(first_of(&[("a", &absent), ("b", &found), ("c", &refused)]), Ok(credentials(None)));
         assert_eq!(
             first_of(&[("a", &absent), ("b", &refused), ("c", &found)]),
-            Err(CredentialError::Refused("no credentials for S3: a: not set; b: no such profile".into()))
+            Err(CredentialError::Refused("no AWS credentials: a: not set; b: no such profile".into()))
         );
         assert_eq!(
             first_of(&[("a", &absent), ("b", &absent)]),
-            Err(CredentialError::Refused("no credentials for S3: a: not set; b: not set".into()))
+            Err(CredentialError::Refused("no AWS credentials: a: not set; b: not set".into()))
         );
         let silent = || Err(Step::Unavailable("no reply".into()));
         let later_ones_asked = AtomicUsize::new(0);
