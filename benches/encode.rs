@@ -7,11 +7,12 @@ use std::sync::Arc;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use megastream_ingest::config::BatchLimits;
-use megastream_ingest::pipeline::decode::{DIMENSIONS, Dropped, Embeddings, Post, Vector};
-use megastream_ingest::pipeline::encode::VectorEncoding;
-use megastream_ingest::pipeline::encode::batch::Batcher;
-use megastream_ingest::pipeline::encode::document::write_post;
-use megastream_ingest::pipeline::{Action, ActionKind, Archive, Version};
+use megastream_ingest::model::{
+    Action, ActionKind, Archive, DIMENSIONS, Document, Dropped, Embeddings, Post, Vector, Version,
+};
+use megastream_ingest::sink::batch::Batcher;
+use megastream_ingest::sink::elasticsearch::encode::VectorEncoding;
+use megastream_ingest::sink::elasticsearch::encode::document::write_action;
 
 const POSTS: usize = 1000;
 
@@ -63,8 +64,10 @@ fn encode(criterion: &mut Criterion) {
                 dropped: Dropped::default(),
             };
             let Some(version) = Version::new(1_766_016_000, row_id as i64) else { continue };
-            let write =
-                |body: &mut Vec<u8>| write_post(body, post, &embeddings, vectors, version, 1_766_016_000_000);
+            let document = Document::Post { post, embeddings: &embeddings };
+            let write = |body: &mut Vec<u8>, action: &Action| {
+                write_action(body, action, &document, vectors, 1_766_016_000_000);
+            };
             let next = || std::mem::take(&mut spare);
             if let Some(batch) =
                 batcher.push(Action::new(ActionKind::Post, version, post.at_uri), write, next)

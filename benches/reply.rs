@@ -5,7 +5,7 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use megastream_ingest::pipeline::sender::reply::{Operation, judge_items, judge_look_up};
+use megastream_ingest::sink::elasticsearch::bulk::reply::{Operation, judge_items, judge_look_up};
 
 /// Actions of a request.
 const ACTIONS: usize = 1_000;
@@ -30,7 +30,7 @@ fn benches(criterion: &mut Criterion) {
     group.throughput(Throughput::Elements(ACTIONS as u64));
     for (name, body) in [("all_done", &done), ("all_refused", &refused)] {
         group.bench_function(name, |bencher| {
-            bencher.iter(|| judge_items(black_box(body), Operation::Index, ACTIONS).expect("items"));
+            bencher.iter(|| judge_items(black_box(body), Operation::Index, &ids, &|_| true).expect("items"));
         });
     }
     group.bench_function("look_up_finds_nothing", |bencher| {

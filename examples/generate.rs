@@ -1,11 +1,11 @@
-//! Writes what is made from the table of options: completions, the man page, and the tables of the README.
+//! Writes what is made from the settings: completions, the man page, and the tables of the README.
 //!
-//! `cargo run --example generate`, in the root of the repository, after a change of `src/options/table.rs`.
+//! `cargo run --example generate`, in the root of the repository, after a change of `src/cli/entries.rs`.
 
 use std::error::Error;
 use std::fs;
 
-use megastream_ingest::options::{generated, readme};
+use megastream_ingest::cli::{generated, readme};
 
 fn main() -> Result<(), Box<dyn Error>> {
     for (path, text) in generated() {

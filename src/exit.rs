@@ -42,6 +42,22 @@ impl ExitCode {
     }
 }
 
+/// The exit codes, and what each means, with words to be typed in back-ticks.
+pub const EXIT_CODES: &[(ExitCode, &str)] = &[
+    (ExitCode::Done, "everything asked for is done, or a spool run was stopped by a signal"),
+    (ExitCode::Failed, "the run failed, or archives could not be read for now"),
+    (ExitCode::Usage, "usage or configuration; nothing was done"),
+    (ExitCode::DoneWithRejects, "done, with rejected rows or failed archives"),
+    (ExitCode::Unavailable, "Elasticsearch or S3 was unavailable for longer than the retry budget"),
+    (
+        ExitCode::Refused,
+        "Elasticsearch or S3 refuses: certificate, credentials, privileges, indices, mapping",
+    ),
+    (ExitCode::Locked, "the state file is locked by another process"),
+    (ExitCode::Interrupted, "a `once` run was stopped by SIGINT before its end"),
+    (ExitCode::Terminated, "a `once` run was stopped by SIGTERM or SIGHUP before its end"),
+];
+
 /// Why a run could not go on: an exit code, and what an operator is to read.
 ///
 /// The text names what failed and on which setting, archive or server, and says what to do.

@@ -6,10 +6,10 @@ use std::ffi::OsString;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use megastream_ingest::cli::{self, Cli, Parsed};
+use megastream_ingest::cli::{self, Cli, Parsed, entries};
 use megastream_ingest::config::{Config, LogFormat};
 use megastream_ingest::exit::Failure;
-use megastream_ingest::logging;
+use megastream_ingest::observe::logging;
 use megastream_ingest::run::run;
 use megastream_ingest::shutdown::Stop;
 
@@ -35,9 +35,9 @@ fn main() -> ExitCode {
         Ok(config) => config,
         Err(failure) => return fail(&failure),
     };
-    logging::start(config.logging, config.log_format);
+    logging::start(config.logging.enabled, config.logging.format);
     let stop = Stop::new();
-    if let Err(failure) = stop.listen_to_signals(config.mode) {
+    if let Err(failure) = stop.listen_to_signals(config.task.mode()) {
         return fail(&failure);
     }
     ExitCode::from(run(&config, &stop).number())
@@ -71,11 +71,9 @@ fn print(text: &str) -> ExitCode {
 
 /// The log is not open yet, and in what form it was to be written may be what is wrong.
 fn fail(failure: &Failure) -> ExitCode {
-    let format = if env::var("LOG_FORMAT").is_ok_and(|format| format == "json") {
-        LogFormat::Json
-    } else {
-        LogFormat::Text
-    };
+    let [name] = entries::log_format().names();
+    let is_json = env::var(name).is_ok_and(|format| format == LogFormat::Json.name());
+    let format = if is_json { LogFormat::Json } else { LogFormat::Text };
     logging::tell(failure, format);
     ExitCode::from(failure.code.number())
 }

@@ -2,14 +2,18 @@
 //!
 //! Waiting anywhere in the program is waiting on one channel that nobody sends on: it closes when the run is
 //! asked to stop, so every wait ends at once and nobody polls.
+//!
+//! A panic in any thread is such a stage, see [`Stop::guard`].
 
+use std::any::Any;
 use std::fs;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, select};
 use signal_hook::consts::{SIGHUP, SIGTERM, SIGXFSZ};
 use signal_hook::iterator::Signals;
 use signal_hook::low_level;
@@ -93,6 +97,33 @@ impl Stop {
         self.request(StopReason::Fatal(failure));
     }
 
+    /// Does one thread's share of the work. None where it panics: that is a bug of ours, and ends the run like any
+    /// failure, so that the others finish what they hold, and nobody waits for one that is gone.
+    ///
+    /// What is shared between threads may be used on: no lock is held across what can panic, and all locks are taken
+    /// even where they are poisoned.
+    pub fn guard<T>(&self, who: &str, work: impl FnOnce() -> T) -> Option<T> {
+        let done = catch_unwind(AssertUnwindSafe(|| {
+            #[cfg(debug_assertions)]
+            panic_if_asked(who);
+            work()
+        }));
+        done.map_err(|panic| self.panicked(who, &*panic)).ok()
+    }
+
+    fn panicked(&self, who: &str, panic: &(dyn Any + Send)) {
+        let text = panic.downcast_ref::<&str>().copied();
+        let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("a panic");
+        let failure = Failure::run(format!(
+            "an internal error in {who}: {text}; please report it, and run again: what is not marked is repeated, \
+             nothing is lost"
+        ));
+        // A run that stops for another reason tells that one at its end.
+        if !self.request(StopReason::Fatal(failure.clone())) {
+            log::error!("{failure}");
+        }
+    }
+
     /// Whether the run is to stop.
     pub fn is_requested(&self) -> bool {
         self.shared.reason.get().is_some()
@@ -122,6 +153,37 @@ impl Stop {
         matches!(self.shared.closed.recv_timeout(time), Err(RecvTimeoutError::Timeout))
     }
 
+    /// Does `work` on a thread of its own, which nobody waits for any more once the run is to stop: None then.
+    ///
+    /// That is for questions to a server whose answers are of no use to a run that ends. A request cannot be called off
+    /// from outside: name, connection, TLS handshake and reply have a time-out each, and none of them is short.
+    ///
+    /// # Errors
+    ///
+    /// Where there is no thread to be had.
+    pub fn unless_requested<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> io::Result<Option<T>> {
+        if self.is_requested() {
+            return Ok(None);
+        }
+        let (sender, done) = bounded(1);
+        let working = thread::Builder::new().name("question".into()).spawn(move || {
+            // Nobody listens once the run is to stop.
+            let _ = sender.send(work());
+        })?;
+        let answer = select! {
+            recv(done) -> answer => answer.ok(),
+            recv(self.channel()) -> _ => return Ok(None),
+        };
+        // A thread that ends without an answer has panicked, and so does who waits for it.
+        if let Err(panic) = working.join() {
+            std::panic::resume_unwind(panic);
+        }
+        Ok(answer)
+    }
+
     /// From now on the first SIGINT, SIGTERM or SIGHUP asks the run to stop, and a second one exits at once. A SIGHUP
     /// that is ignored at the start stays so: `nohup` means that the run outlives its terminal.
     ///
@@ -141,7 +203,11 @@ impl Stop {
         let stop = self.clone();
         thread::Builder::new()
             .name("signals".into())
-            .spawn(move || signals.forever().for_each(|_| stop.on_signal(StopReason::Terminate, mode)))
+            .spawn(move || {
+                stop.guard("the thread for signals", || {
+                    signals.forever().for_each(|_| stop.on_signal(StopReason::Terminate, mode));
+                })
+            })
             .map_err(|e| cannot(&e))?;
         Ok(())
     }
@@ -173,6 +239,15 @@ impl Stop {
         let first = *self.shared.signalled.get_or_init(|| now);
         self.request(reason);
         now.duration_since(first) >= ONE_REQUEST
+    }
+}
+
+/// Panics where the tests of the whole program want to see what comes of it. No release has this.
+#[cfg(debug_assertions)]
+#[allow(clippy::panic)]
+fn panic_if_asked(who: &str) {
+    if std::env::var_os("MEGASTREAM_INGEST_PANIC").is_some_and(|asked| asked == who) {
+        panic!("asked for");
     }
 }
 
@@ -211,6 +286,26 @@ mod tests {
         let waiting = thread::spawn(move || other.wait(Duration::from_secs(3600)));
         stop.request(StopReason::Interrupt);
         assert!(!waiting.join().unwrap());
+    }
+
+    #[test]
+    fn work_is_waited_for_unless_the_run_is_to_stop() {
+        let stop = Stop::new();
+        assert_eq!(stop.unless_requested(|| 7).unwrap(), Some(7));
+        let (other, (held, released)) = (stop.clone(), bounded::<()>(0));
+        let never_answers = move || {
+            other.request(StopReason::Interrupt);
+            let _ = released.recv();
+        };
+        assert_eq!(stop.unless_requested(never_answers).unwrap(), None);
+        assert_eq!(stop.unless_requested(|| 7).unwrap(), None, "it is not even begun");
+        drop(held);
+    }
+
+    #[test]
+    #[should_panic(expected = "of the work")]
+    fn a_panic_of_the_work_is_that_of_who_waits_for_it() {
+        let _ = Stop::new().unless_requested(|| panic!("of the work"));
     }
 
     #[test]

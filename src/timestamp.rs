@@ -2,12 +2,11 @@
 //!
 //! Only the years 0 to 9999 exist here: RFC 3339 can write no others.
 
+use std::ops::Range;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use time::format_description::well_known::Rfc3339;
 use time::{Date, Month, OffsetDateTime, PrimitiveDateTime, Time};
-
-use crate::pipeline::MAX_ARCHIVE_SECONDS;
 
 /// 0000-01-01T00:00:00.000Z, the earliest time, in milliseconds since 1970.
 const MIN_MILLIS: i64 = -62_167_219_200_000;
@@ -68,9 +67,9 @@ fn in_range(millis: i64) -> Option<i64> {
 
 /// Seconds since 1970 of the `YYYYMMDD_HHMMSS` (UTC) in an archive's file name.
 ///
-/// A group counts where no digit touches it, where it is a real date and time, and where a
-/// [`Version`](crate::pipeline::Version) has room for it; the last such group is taken.
-pub fn archive_seconds(name: &str) -> Option<i64> {
+/// A group counts where no digit touches it, where it is a real date and time, and where it is in `range`; the last such
+/// group is taken.
+pub fn last_in_name(name: &str, range: Range<i64>) -> Option<i64> {
     const LENGTH: usize = "YYYYMMDD_HHMMSS".len();
     let name = name.as_bytes();
     let is_digit = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_digit);
@@ -87,7 +86,7 @@ pub fn archive_seconds(name: &str) -> Option<i64> {
             )?,
             _ => return None,
         };
-        (0..MAX_ARCHIVE_SECONDS).contains(&seconds).then_some(seconds)
+        range.contains(&seconds).then_some(seconds)
     })
 }
 
@@ -121,6 +120,7 @@ mod tests {
     use time::macros::{datetime, format_description};
 
     use super::*;
+    use crate::model::{MAX_ARCHIVE_SECONDS, archive_seconds};
 
     fn written(millis: i64) -> String {
         let mut out = Vec::new();

@@ -143,7 +143,17 @@ def zip_defects():
     yield "zip_nested", zipped(("a.db", whole))
     yield "zip_says_65535_entries", zipped(("a.db", good), count=65535)
     yield "zip_bomb_of_60_mib", zipped(("a.db", bytes(60 * MIB)))
+    yield "zip_with_wal", zipped(("a.db", patched(good, 18, b"\2\2")), ("a.db-wal", b"\x37\x7f\x06\x82" + bytes(28)))
+    yield "zip_with_journal", zipped(("a.db", good), ("a.db-journal", b"\xd9\xd5\x05\xf9\x20\xa1\x63\xd7" + bytes(504)))
+    yield "zip_several_db_entries_no_database", zipped(("a.db", b"x" * 200), ("b.db", b""))
+    yield "zip_only_what_macos_added", zipped(("__MACOSX/._a.db", good), ("._b.db", good), (".DS_Store", b"Bud1"))
     # Nothing is wrong with these but what they could do to somebody careless.
+    yield "zip_of_macos", zipped(
+        ("a.db", good), ("__MACOSX/", b""), ("__MACOSX/._a.db", b"\0\5\x16\7" + bytes(200)), (".DS_Store", b"Bud1")
+    )
+    yield "zip_of_windows", zipped(("x\\Thumbs.db", b"\xd0\xcf\x11\xe0" + bytes(508)), ("x\\a.db", good))
+    yield "zip_one_database_of_three_db_entries", zipped(("b.db", b"not one"), ("a.db", good), ("c.db", b""))
+    yield "zip_with_empty_wal", zipped(("a.db", good), ("a.db-wal", b""), ("a.db-shm", bytes(100)))
     yield "zip64", zipped(("a.db", good), zip64=True)
     yield "zip_name_with_dots", zipped(("../../../../../../tmp/megastream_hostile.db", good))
     yield "zip_name_absolute", zipped(("/tmp/megastream_hostile.db", good))
@@ -250,6 +260,8 @@ def row_defects():
         + bad.format("CAST(x'61743a2f2fff' AS TEXT)", f"x'{raw().encode().hex()}'")
         + f"INSERT INTO posts VALUES ('{uri('after')}', '{DID}', '{raw('after')}', '{{}}');",
     )
+    gate = raw("gate").replace('"operation"', '"collection": "app.bsky.feed.threadgate", "operation"')
+    yield "row_of_another_collection", between(row("hostile", gate))
     yield "json_200000_levels", between(row("hostile", "[" * 200_000))
     yield "json_200000_levels_in_a_member", between(row("hostile", raw()[:-1] + ', "x": ' + '{"a":' * 200_000))
     yield "json_200000_levels_that_end", between(row("hostile", raw()[:-1] + ', "x": ' + "[" * 200_000 + "]" * 200_000 + "}"))
@@ -283,6 +295,9 @@ def vector_defects():
     yield "vector_of_383", hostile(vector(zlib.compress(struct.pack("<383f", *[1.0] * 383))))
     yield "vector_with_nan", hostile(vector(zlib.compress(struct.pack("<384f", *[float("nan")] * 384))))
     yield "vector_with_infinity", hostile(vector(zlib.compress(struct.pack("<384f", *[float("inf")] * 384))))
+    yield "vector_of_zeros", hostile(vector(zlib.compress(bytes(4 * 384))))
+    yield "vector_without_length", hostile(vector(zlib.compress(struct.pack("<384f", *[1e-30] * 384))))
+    yield "vector_too_long_for_f32", hostile(vector(zlib.compress(struct.pack("<384f", *[1e19] * 384))))
     yield "vector_bomb_of_3_mb", hostile(vector(zlib.compress(bytes(3_000_000), 9)))
     yield "vector_bomb_of_300_mb", hostile(vector(zlib.compress(bytes(300_000_000), 9)))
     deep = '{"text_embeddings": ' + "[" * 200_000

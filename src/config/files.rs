@@ -2,51 +2,56 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Config, Output, Source, Task};
+use super::{Archives, Output, Source, Task};
+use crate::cli::Entry;
+use crate::cli::entries;
 use crate::exit::Failure;
 use crate::files::{BESIDE_STATE_FILE, beside, folder_of, real_path};
-use crate::pipeline::source::has_archive_suffix;
-
-/// The settings of files that keep what must not be lost: a pipe or a device keeps nothing.
-const KEPT: [&str; 2] = [STATE_FILE, DEAD_LETTERS];
-
-const STATE_FILE: &str = "SPOOL_STATE_FILE";
-const DEAD_LETTERS: &str = "--dead-letter (DEAD_LETTER_FILE)";
+use crate::model::has_archive_suffix;
 
 /// A file that a run writes, or one that has to stay as it is.
 struct Named {
     /// What names it.
-    setting: &'static str,
+    setting: &'static Entry,
     path: PathBuf,
     /// Its path without any link.
     real: PathBuf,
 }
 
 impl Named {
-    fn new(setting: &'static str, path: &Path) -> Self {
+    fn new(setting: &'static Entry, path: &Path) -> Self {
         Self { setting, path: path.to_owned(), real: real_path(path) }
+    }
+
+    /// Whether it keeps what must not be lost: a pipe or a device keeps nothing.
+    fn is_kept(&self) -> bool {
+        [entries::spool_state_file(), entries::dead_letter()].contains(&self.setting)
     }
 }
 
-impl Config {
+impl Task {
     /// No two of the files that a run writes may be the same, nor one of them an archive or the file it replays, and
     /// their folders must be there. What has to last is written to regular files only.
-    pub(super) fn check_files(&self) -> Result<(), Failure> {
+    pub(super) fn check_files(&self, state_file: &Path) -> Result<(), Failure> {
         let files = self.named_files();
-        let state_files = BESIDE_STATE_FILE.map(|suffix| beside(&real_path(&self.state_file), suffix));
-        for (i, Named { setting, path, real }) in files.iter().enumerate() {
-            let wrong =
-                |what: String| Err(Failure::usage(format!("{setting} names {}, {what}", path.display())));
-            if let Some(Named { setting: other, .. }) = files[..i].iter().find(|other| other.real == *real) {
+        let archives = self.archives();
+        let beside_state_file = BESIDE_STATE_FILE.map(|suffix| beside(&real_path(state_file), suffix));
+        for (i, file) in files.iter().enumerate() {
+            let Named { setting, path, real } = file;
+            let wrong = |what: String| {
+                Err(Failure::usage(format!("{} names {}, {what}", setting.full_name(), path.display())))
+            };
+            if let Some(other) = files[..i].iter().find(|other| other.real == *real) {
+                let other = other.setting.full_name();
                 return wrong(format!("and so does {other}: give each a file of its own"));
             }
-            if state_files.contains(real) {
+            if beside_state_file.contains(real) {
                 return wrong(
                     "which is kept beside the state file (SPOOL_STATE_FILE): give it a file of its own"
                         .into(),
                 );
             }
-            if *setting != "--replay" && self.is_archive(path, real) {
+            if *setting != entries::replay() && is_archive(path, real, archives) {
                 return wrong(
                     "which is an archive, and archives are never changed: name another file".into(),
                 );
@@ -54,7 +59,7 @@ impl Config {
             if path.is_dir() {
                 return wrong("which is a folder: name a file".into());
             }
-            if KEPT.contains(setting) && path.exists() && !path.is_file() {
+            if file.is_kept() && path.exists() && !path.is_file() {
                 return wrong("which is no regular file: name a file".into());
             }
             let folder = folder_of(path);
@@ -65,37 +70,47 @@ impl Config {
         Ok(())
     }
 
-    /// The file that is replayed, if one is, and those that are written.
-    fn named_files(&self) -> Vec<Named> {
-        let mut files = match &self.task {
-            Task::Replay { path, .. } => vec![Named::new("--replay", path)],
-            _ => vec![Named::new(STATE_FILE, &self.state_file)],
-        };
-        let mut add = |setting, path: &Path| files.push(Named::new(setting, path));
-        if let Some(path) = &self.dead_letters {
-            add(DEAD_LETTERS, path);
+    /// The archives that are taken up: a replay takes none up, and leaves the state file alone.
+    fn archives(&self) -> Option<&Archives> {
+        match self {
+            Task::Load(load) | Task::Check(load) => Some(&load.archives),
+            Task::DryRun(dry_run) => Some(&dry_run.archives),
+            Task::List(list) => Some(&list.archives),
+            Task::Replay(_) => None,
         }
-        if let Some(path) = &self.metrics_file {
-            add("--metrics-file (METRICS_FILE)", path);
-        }
-        if let Some(Output::File(path)) = &self.summary {
-            add("--summary-json (SUMMARY_JSON)", path);
-        }
-        if let Task::DryRun { output: Some(Output::File(path)) } = &self.task {
-            add("--output", path);
-        }
-        files
     }
 
-    /// Whether a file is an archive: by its name, or as one that was given by another.
-    fn is_archive(&self, path: &Path, real: &Path) -> bool {
-        let has_suffix = |path: &Path| path.file_name().is_some_and(has_archive_suffix);
-        let is_given = match &self.source {
-            Source::Local(paths) => paths.iter().any(|given| real_path(given) == *real),
-            Source::S3(_) => false,
+    /// The file that is replayed, if one is, and those that are written.
+    fn named_files(&self) -> Vec<Named> {
+        let (replayed, output, reports) = match self {
+            Task::Load(load) | Task::Check(load) => (None, None, Some(&load.reports)),
+            Task::DryRun(dry_run) => (None, dry_run.output.as_ref(), Some(&dry_run.reports)),
+            Task::Replay(replay) => (Some(replay.path.as_path()), None, Some(&replay.reports)),
+            Task::List(_) => (None, None, None),
         };
-        has_suffix(path) || has_suffix(real) || is_given
+        let summary = reports.and_then(|reports| reports.summary.as_ref());
+        [
+            (entries::replay(), replayed),
+            (entries::spool_state_file(), self.archives().map(|archives| archives.state_file.as_path())),
+            (entries::dead_letter(), reports.and_then(|reports| reports.dead_letters.as_deref())),
+            (entries::metrics_file(), reports.and_then(|reports| reports.metrics_file.as_deref())),
+            (entries::summary_json(), summary.and_then(Output::file)),
+            (entries::output(), output.and_then(Output::file)),
+        ]
+        .into_iter()
+        .filter_map(|(setting, path)| Some(Named::new(setting, path?)))
+        .collect()
     }
+}
+
+/// Whether a file is an archive: by its name, or as one that was given by another.
+fn is_archive(path: &Path, real: &Path, archives: Option<&Archives>) -> bool {
+    let has_suffix = |path: &Path| path.file_name().is_some_and(has_archive_suffix);
+    let is_given = match archives.map(|archives| &archives.source) {
+        Some(Source::Local(paths)) => paths.iter().any(|given| real_path(given) == *real),
+        Some(Source::S3(_)) | None => false,
+    };
+    has_suffix(path) || has_suffix(real) || is_given
 }
 
 #[cfg(test)]
@@ -105,8 +120,8 @@ mod tests {
 
     use tempfile::TempDir;
 
-    use super::*;
     use crate::cli::Cli;
+    use crate::config::Config;
 
     /// A folder with an archive, a folder below it, and an archive that is a link to a file of another name.
     fn folder() -> TempDir {

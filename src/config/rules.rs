@@ -2,34 +2,21 @@
 
 use std::path::Path;
 
-use super::{Mode, Output};
+use super::Mode;
 use crate::cli::Cli;
+use crate::cli::entries;
+use crate::cli::settings::Settings;
 use crate::exit::Failure;
 
-/// Refuses flags that are to name a file and name none: what was asked for would not be written, without a word.
-pub(super) fn check_paths(cli: &Cli) -> Result<(), Failure> {
-    for (flag, path) in [
-        ("--output", &cli.output),
-        ("--summary-json", &cli.summary_json),
-        ("--dead-letter", &cli.dead_letter),
-        ("--metrics-file", &cli.metrics_file),
-        ("--replay", &cli.replay),
-        ("--ca-cert", &cli.ca_cert),
-    ] {
-        if path.as_deref() == Some("") {
-            return Err(Failure::usage(format!("{flag} is empty: name a file, or leave it away")));
-        }
-    }
-    Ok(())
-}
-
 /// Refuses flags that contradict each other.
-pub(super) fn check_combination(cli: &Cli, summary: Option<&Output>) -> Result<(), Failure> {
+pub(super) fn check_combination(settings: Settings<'_>) -> Result<(), Failure> {
+    let cli = settings.cli;
+    let summary = settings.asked_for(entries::summary_json());
     let wrong = |message: &str| Err(Failure::usage(message));
     if cli.output.is_some() && !cli.dry_run {
         return wrong("--output goes with --dry-run only: add --dry-run, or leave --output away");
     }
-    if cli.output.as_deref() == Some("-") && summary == Some(&Output::Stdout) {
+    if cli.output.as_deref() == Some("-") && summary.as_deref() == Some("-") {
         return wrong("--output - and --summary-json - would mix on standard output: name a file for one");
     }
     if [cli.dry_run, cli.check, cli.list].into_iter().filter(|&asked_for| asked_for).count() > 1 {
@@ -108,9 +95,9 @@ mod tests {
         let replay = || Cli { replay: path.to_str().map(str::to_owned), ..Cli::default() };
         assert!(resolve(replay(), "").unwrap_err().message.contains("ELASTICSEARCH_URL"));
         let config = resolve(replay(), "http://localhost:9200").unwrap();
-        assert!(matches!(&config.task, Task::Replay { path: replayed, .. } if *replayed == path));
-        assert_eq!(config.dead_letters, Some(folder.path().join("dead.failed")));
-        assert!(!config.bulk_load_settings);
+        let Task::Replay(replay) = config.task else { panic!("{config:?}") };
+        assert_eq!(replay.path, path);
+        assert_eq!(replay.reports.dead_letters, Some(folder.path().join("dead.failed")));
     }
 
     #[test]

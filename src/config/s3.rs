@@ -9,10 +9,11 @@ use std::path::PathBuf;
 
 use ureq::http::Uri;
 
-use super::settings::Settings;
-use crate::cli::Cli;
-use crate::elasticsearch::url::{is_loopback, parse_base_url};
+use crate::cli::choices::Payer;
+use crate::cli::entries;
+use crate::cli::settings::Settings;
 use crate::exit::Failure;
+use crate::http::url::{is_loopback, parse_base_url};
 use crate::secret::Secret;
 
 /// A bucket and the way to it.
@@ -102,27 +103,28 @@ const CONTAINER_HOSTS: [&str; 3] = ["169.254.170.2", "169.254.170.23", "[fd00:ec
 
 impl Settings<'_> {
     /// All that is said of a bucket.
-    pub(super) fn s3(&self, cli: &Cli) -> Result<S3, Failure> {
-        let bucket = self.get("S3_SQLITE_DB_BUCKET").ok_or_else(|| {
-            Failure::usage("S3_SQLITE_DB_BUCKET is not set: name the bucket that --source s3 is to read from")
+    pub(super) fn s3(&self) -> Result<S3, Failure> {
+        let [name, prefix] = entries::s3_sqlite_db().names();
+        let bucket = self.get(name).ok_or_else(|| {
+            Failure::usage(format!("{name} is not set: name the bucket that --source s3 is to read from"))
         })?;
         // Bucket and region become part of a host name.
         let of_a_host =
             |text: &str, more: &str| text.chars().all(|c| c.is_ascii_alphanumeric() || more.contains(c));
         if !of_a_host(&bucket, "-._") || !(3..=255).contains(&bucket.len()) {
             return Err(Failure::usage(format!(
-                "S3_SQLITE_DB_BUCKET is {bucket:?}, which is no name of a bucket: give it without s3:// or a path"
+                "{name} is {bucket:?}, which is no name of a bucket: give it without s3:// or a path"
             )));
         }
-        let region = self.get("AWS_REGION").unwrap_or_else(|| "us-east-1".to_owned());
+        let region = self.text(entries::aws_region());
         if !of_a_host(&region, "-") {
             return Err(Failure::usage(format!("AWS_REGION is {region:?}, which is no region")));
         }
         Ok(S3 {
-            prefix: self.prefix()?,
-            endpoint: self.url(&["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"])?,
+            prefix: self.prefix(prefix)?,
+            endpoint: self.url(entries::aws_endpoint_url().variables)?,
             requester_pays: self.requester_pays()?,
-            ca_cert: self.ca_cert(cli),
+            ca_cert: self.file(entries::ca_cert()),
             credentials: self.credential_sources(&region)?,
             bucket,
             region,
@@ -131,28 +133,24 @@ impl Settings<'_> {
 
     /// Other than elsewhere, an empty variable is not as good as none: a whole bucket may be far more than was meant,
     /// and has to be asked for.
-    fn prefix(&self) -> Result<String, Failure> {
-        (self.environment)("S3_SQLITE_DB_PREFIX").ok_or_else(|| {
-            Failure::usage(
-                "S3_SQLITE_DB_PREFIX is not set: say what the keys of archives begin with, or set it to nothing for \
-                 the whole bucket",
-            )
+    fn prefix(&self, name: &str) -> Result<String, Failure> {
+        (self.environment)(name).ok_or_else(|| {
+            Failure::usage(format!(
+                "{name} is not set: say what the keys of archives begin with, or set it to nothing for the whole bucket"
+            ))
         })
     }
 
     /// Other than elsewhere, an empty variable is not as good as none: it turns the header off.
     fn requester_pays(&self) -> Result<bool, Failure> {
-        match (self.environment)("S3_REQUEST_PAYER").as_deref() {
-            None | Some("requester") => Ok(true),
-            Some("" | "none") => Ok(false),
-            Some(other) => {
-                Err(Failure::usage(format!("S3_REQUEST_PAYER is {other:?}: it takes requester or none")))
-            }
-        }
+        let [name] = entries::s3_request_payer().names();
+        let is_empty = (self.environment)(name).is_some_and(|value| value.is_empty());
+        Ok(!is_empty && self.choice::<Payer>(entries::s3_request_payer())? == Payer::Requester)
     }
 
     fn credential_sources(&self, region: &str) -> Result<CredentialSources, Failure> {
-        let keys = match self.keys("AWS_S3_ACCESS_KEY", "AWS_S3_SECRET_KEY", None)? {
+        let [access_key, secret_key] = entries::aws_s3_keys().names();
+        let keys = match self.keys(access_key, secret_key, None)? {
             Some(keys) => Some(keys),
             None => self.keys("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", Some("AWS_SESSION_TOKEN"))?,
         };

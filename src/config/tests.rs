@@ -1,8 +1,14 @@
 //! What the settings come to: command line over environment over defaults, and what is refused.
 
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::time::Duration;
+
 use super::*;
-use crate::cli::Cli;
+use crate::cli::entries::paths;
+use crate::cli::{Cli, all};
 use crate::exit::Failure;
+use crate::shard::Shard;
 
 const SERVER: [(&str, &str); 2] =
     [("ELASTICSEARCH_URL", "http://localhost:9200/"), ("ELASTICSEARCH_API_KEY", "a2V5")];
@@ -17,16 +23,30 @@ fn here() -> Cli {
     Cli { paths: vec![".".into()], ..Cli::default() }
 }
 
+fn load(cli: Cli, variables: &[(&str, &str)]) -> Load {
+    match resolve(cli, variables).unwrap().task {
+        Task::Load(load) => *load,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn dry_run(cli: Cli, variables: &[(&str, &str)]) -> DryRun {
+    match resolve(Cli { dry_run: true, ..cli }, variables).unwrap().task {
+        Task::DryRun(dry_run) => *dry_run,
+        other => panic!("{other:?}"),
+    }
+}
+
 fn message(result: Result<Config, Failure>) -> String {
     result.err().map(|failure| failure.message).unwrap_or_default()
 }
 
 #[test]
 fn a_dry_run_needs_nothing_but_a_path() {
-    let config = resolve(Cli { dry_run: true, ..here() }, &[]).unwrap();
-    assert!(config.is_dry_run());
-    assert_eq!(config.dead_letters, None);
-    assert_eq!(config.batch, BatchLimits { docs: 100, bytes: 8 << 20 });
+    let task = dry_run(here(), &[]);
+    assert_eq!(task.reports.job, Job::DryRun);
+    assert_eq!(task.reports.dead_letters, None);
+    assert_eq!(task.intake.batch, BatchLimits { docs: 100, bytes: 8 << 20 });
 }
 
 #[test]
@@ -38,11 +58,10 @@ fn a_run_needs_a_server_and_a_key_and_says_which_is_missing() {
 
 #[test]
 fn a_flag_wins_over_its_variable_and_an_empty_variable_is_none() {
-    let dry = || Cli { dry_run: true, ..here() };
-    let both = Cli { workers: Some("3".into()), ..dry() };
-    assert_eq!(resolve(both, &[("WORKERS", "5")]).unwrap().workers, 3);
-    assert_eq!(resolve(dry(), &[("WORKERS", "5")]).unwrap().workers, 5);
-    assert_eq!(resolve(dry(), &[("SENDERS", "")]).unwrap().senders, 4);
+    let both = Cli { workers: Some("3".into()), ..here() };
+    assert_eq!(dry_run(both, &[("WORKERS", "5")]).intake.workers, 3);
+    assert_eq!(dry_run(here(), &[("WORKERS", "5")]).intake.workers, 5);
+    assert_eq!(dry_run(here(), &[("SENDERS", "")]).intake.senders, 4);
 }
 
 #[test]
@@ -50,8 +69,8 @@ fn a_typed_switch_wins_over_its_variable() {
     let variables = [("ACCOUNT_DELETIONS", "true"), ("BULK_LOAD_SETTINGS", "true"), SERVER[0], SERVER[1]];
     let switches = |typed| {
         let cli = Cli { account_deletions: typed, bulk_load_settings: typed, ..here() };
-        let config = resolve(cli, &variables).unwrap();
-        [config.account_deletions, config.bulk_load_settings]
+        let load = load(cli, &variables);
+        [load.intake.account_deletions, load.bulk_load_settings]
     };
     assert_eq!(switches(None), [true; 2]);
     assert_eq!(switches(Some(true)), [true; 2]);
@@ -85,8 +104,8 @@ fn contradictions_are_refused() {
 fn a_kubernetes_index_shards_only_with_a_count() {
     let dry = || Cli { dry_run: true, ..here() };
     let index = ("JOB_COMPLETION_INDEX", "2");
-    assert_eq!(resolve(dry(), &[index]).unwrap().shard, Shard::ALL);
-    let shard = resolve(dry(), &[index, ("SHARD_COUNT", "4")]).unwrap().shard;
+    assert_eq!(dry_run(here(), &[index]).archives.shard, Shard::ALL);
+    let shard = dry_run(here(), &[index, ("SHARD_COUNT", "4")]).archives.shard;
     assert_eq!(shard, Shard::parse("2/4").unwrap());
     assert!(message(resolve(dry(), &[("SHARD_COUNT", "4")])).contains("JOB_COMPLETION_INDEX"));
 }
@@ -94,8 +113,9 @@ fn a_kubernetes_index_shards_only_with_a_count() {
 #[test]
 fn spool_waits_for_ever() {
     let spool = Cli { mode: Some("spool".into()), ..here() };
-    assert_eq!(resolve(spool, &SERVER).unwrap().retry_budget, None);
-    assert_eq!(resolve(here(), &SERVER).unwrap().retry_budget, Some(Duration::from_secs(600)));
+    let budgets = |load: Load| [load.server.retry_budget, load.archives.retry_budget];
+    assert_eq!(budgets(load(spool, &SERVER)), [None; 2]);
+    assert_eq!(budgets(load(here(), &SERVER)), [Some(Duration::from_secs(600)); 2]);
 }
 
 #[test]
@@ -107,7 +127,62 @@ fn no_setting_prints_the_key() {
 #[test]
 fn an_unknown_log_format_is_refused() {
     let dry = || Cli { dry_run: true, ..here() };
-    assert_eq!(resolve(dry(), &[]).unwrap().log_format, LogFormat::Text);
-    assert_eq!(resolve(dry(), &[("LOG_FORMAT", "json")]).unwrap().log_format, LogFormat::Json);
+    assert_eq!(resolve(dry(), &[]).unwrap().logging.format, LogFormat::Text);
+    assert_eq!(resolve(dry(), &[("LOG_FORMAT", "json")]).unwrap().logging.format, LogFormat::Json);
     assert!(message(resolve(dry(), &[("LOG_FORMAT", "logfmt")])).contains("LOG_FORMAT"));
+}
+
+/// Variables that are looked up without being settings of this program: those of the AWS chain.
+const AWS_CHAIN: &[&str] = &[
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "AWS_PROFILE",
+    "AWS_SHARED_CREDENTIALS_FILE",
+    "AWS_CONFIG_FILE",
+    "AWS_WEB_IDENTITY_TOKEN_FILE",
+    "AWS_ROLE_ARN",
+    "AWS_ROLE_SESSION_NAME",
+    "AWS_ENDPOINT_URL_STS",
+    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+    "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+    "AWS_CONTAINER_AUTHORIZATION_TOKEN",
+    "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
+    "AWS_EC2_METADATA_DISABLED",
+    "AWS_EC2_METADATA_SERVICE_ENDPOINT",
+    "HOME",
+];
+
+#[test]
+fn the_entries_have_the_variables_that_are_read_and_no_others() {
+    let asked: RefCell<BTreeSet<String>> = RefCell::default();
+    for source in ["local", "s3"] {
+        let look_up = |name: &str| {
+            asked.borrow_mut().insert(name.to_owned());
+            match name {
+                "ELASTICSEARCH_URL" => Some("http://127.0.0.1:9200".to_owned()),
+                "ELASTICSEARCH_API_KEY" => Some("a2V5".to_owned()),
+                "LOCAL_SQLITE_DB_PATH" => Some(".".to_owned()),
+                "S3_SQLITE_DB_BUCKET" => Some("bucket".to_owned()),
+                "S3_SQLITE_DB_PREFIX" => Some(String::new()),
+                _ => None,
+            }
+        };
+        let cli = Cli { source: Some(source.to_owned()), ..Cli::default() };
+        // Without the check of all values, which looks every variable up.
+        Config::read(Settings { cli: &cli, environment: &look_up }).unwrap();
+    }
+    let told = all().chain([paths()]).flat_map(|entry| entry.variables).map(|&name| name.to_owned());
+    let own = asked.into_inner().into_iter().filter(|name| !AWS_CHAIN.contains(&name.as_str()));
+    assert_eq!(told.collect::<BTreeSet<_>>(), own.collect::<BTreeSet<_>>());
+}
+
+#[test]
+fn a_wrong_value_is_refused_also_where_the_task_has_no_use_for_it() {
+    let list = |workers: Option<&str>| Cli { list: true, workers: workers.map(str::to_owned), ..here() };
+    assert!(message(resolve(list(Some("0")), &[])).contains("--workers is \"0\""));
+    assert!(message(resolve(list(None), &[("SENDERS", "many")])).contains("SENDERS is \"many\""));
+    assert!(message(resolve(list(None), &[("VECTOR_ENCODING", "hex")])).contains("VECTOR_ENCODING"));
+    assert!(message(resolve(list(None), &[("ACCOUNT_DELETIONS", "maybe")])).contains("ACCOUNT_DELETIONS"));
+    assert!(resolve(list(Some("1")), &[]).is_ok());
 }

@@ -13,6 +13,7 @@ mod resolver;
 mod retry_after;
 mod tls;
 mod transport_error;
+pub mod url;
 
 pub(crate) use self::retry_after::retry_after;
 pub use self::transport_error::TransportError;

@@ -5,18 +5,16 @@
 //! └──── Rayon pool, one archive a task ────┘            N plain threads     run's own thread
 //! ```
 //!
-//! Every row that a stage has read reaches the ledger exactly once, as part of an [`Event`]:
+//! Every row that a stage has read reaches the ledger exactly once, as part of an [`Event`](crate::model::Event):
 //! settled, or explicitly unsettled. That is what makes the summary add up.
 
-// The stages in order; `worker` and `replay` are what carries out the first four.
+// The stages in order; `worker` and `replay` are what carries out the first three.
 
 pub mod source;
 
 pub mod archive;
 
 pub mod decode;
-
-pub mod encode;
 
 pub mod sender;
 
@@ -30,20 +28,36 @@ pub mod replay;
 
 pub mod outlet;
 
-// What spans the stages: how the server reads vectors, and why the index is right in the end.
+pub mod buffers;
 
-pub mod vectors;
+// The threads of the stages, and the channels between them.
 
-pub mod convergence;
+pub mod stages;
 
-// What passes between them, in which order events stand, and what rows have come to.
+#[cfg(test)]
+mod tests {
+    //! What the tests of several stages share.
 
-mod message;
+    use crate::exit::Failure;
+    use crate::model::{Action, Batch, Document, Generation, Outcomes};
+    use crate::sink::Sink;
+    use crate::sink::elasticsearch::encode::VectorEncoding;
+    use crate::sink::elasticsearch::encode::document::write_action;
 
-mod version;
+    /// Takes documents in and tells nothing of them.
+    pub(super) struct NullSink;
 
-mod tally;
+    impl Sink for NullSink {
+        fn encode(&self, body: &mut Vec<u8>, action: &Action, document: &Document<'_>) {
+            write_action(body, action, document, VectorEncoding::Array, 0);
+        }
 
-pub use message::*;
-pub use tally::*;
-pub use version::*;
+        fn deliver(&self, _: &Batch) -> Outcomes {
+            Outcomes::default()
+        }
+
+        fn make_durable(&self) -> Result<Generation, Failure> {
+            Ok(0)
+        }
+    }
+}

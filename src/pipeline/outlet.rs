@@ -3,23 +3,25 @@
 //! Actions go to the senders in batches. Posts and deletions travel apart: a deletion takes a request more than a
 //! post, the delete that follows its tombstone, and in one batch of deletions these share a request instead of each
 //! batch of posts having a small one of its own. (Half of all bulk requests were such, with one deletion in twenty
-//! rows.) The order of the two is of no importance, see [`super::convergence`].
+//! rows.) The order of the two is of no importance, see [`convergence`](crate::sink::elasticsearch::convergence).
 
 use std::mem;
 use std::sync::Arc;
 
 use crossbeam_channel::Sender;
 
-use super::encode::batch::Batcher;
-use super::encode::buffers::Buffers;
-use super::{Action, ActionKind, Archive, Batch, Event, Outcomes, Version};
+use super::buffers::Buffers;
 use crate::config::BatchLimits;
+use crate::model::{Action, ActionKind, Archive, Batch, Document, Event, Outcomes};
+use crate::sink::Sink;
+use crate::sink::batch::Batcher;
 
 /// Hands on the actions and outcomes of one archive, as one of its readers.
 pub struct Outlet<'p> {
     /// Outcomes of rows that are not sent, as far as the ledger has not been told yet; and of all rows their number.
     pub outcomes: Outcomes,
     archive: Arc<Archive>,
+    sink: &'p dyn Sink,
     batches: &'p Sender<Batch>,
     events: &'p Sender<Event>,
     buffers: &'p Buffers,
@@ -33,6 +35,7 @@ impl<'p> Outlet<'p> {
     /// Nothing is handed on yet.
     pub fn new(
         archive: &Arc<Archive>,
+        sink: &'p dyn Sink,
         limits: BatchLimits,
         batches: &'p Sender<Batch>,
         events: &'p Sender<Event>,
@@ -41,6 +44,7 @@ impl<'p> Outlet<'p> {
         Self {
             outcomes: Outcomes::default(),
             archive: archive.clone(),
+            sink,
             batches,
             events,
             buffers,
@@ -51,10 +55,9 @@ impl<'p> Outlet<'p> {
         }
     }
 
-    /// Puts an action into its batch; `write` appends its lines. Hands on the batch that is full with it.
-    pub fn push(&mut self, action: Action, write: impl FnOnce(&mut Vec<u8>, Version)) {
-        let version = action.version;
-        let write = |body: &mut Vec<u8>| write(body, version);
+    /// Puts an action into its batch. Hands on the batch that is full with it.
+    pub fn push(&mut self, action: Action, document: &Document<'_>) {
+        let write = |body: &mut Vec<u8>, action: &Action| self.sink.encode(body, action, document);
         let full = match action.kind {
             ActionKind::Post => self.posts.push(action, write, || self.buffers.take()),
             ActionKind::Tombstone | ActionKind::AccountTombstone { .. } => {
@@ -98,6 +101,8 @@ mod tests {
     use crossbeam_channel::{Receiver, unbounded};
 
     use super::*;
+    use crate::model::Version;
+    use crate::pipeline::tests::NullSink;
 
     fn archive() -> Arc<Archive> {
         Arc::new(Archive { name: "a".into(), path: "a".into(), seconds: Some(1), bytes: 0, modified_ns: 0 })
@@ -105,13 +110,13 @@ mod tests {
 
     fn push(outlet: &mut Outlet<'_>, kind: ActionKind, row_id: i64) {
         let action = Action::new(kind, Version::new(1, row_id).unwrap(), "id");
-        outlet.push(action, |body, _| body.extend_from_slice(b"line\n"));
+        outlet.push(action, &Document::Replayed("line"));
     }
 
     fn with_outlet(docs: usize, f: impl FnOnce(Outlet<'_>)) -> (Receiver<Batch>, Receiver<Event>) {
         let ((batch_sender, batches), (event_sender, events)) = (unbounded(), unbounded());
         let limits = BatchLimits { docs, bytes: 1 << 20 };
-        f(Outlet::new(&archive(), limits, &batch_sender, &event_sender, &Buffers::new(1)));
+        f(Outlet::new(&archive(), &NullSink, limits, &batch_sender, &event_sender, &Buffers::new(1)));
         (batches, events)
     }
 
@@ -148,7 +153,7 @@ mod tests {
         drop(batches);
         let limits = BatchLimits { docs: 10, bytes: 1 << 20 };
         let buffers = Buffers::new(1);
-        let mut outlet = Outlet::new(&archive(), limits, &batch_sender, &event_sender, &buffers);
+        let mut outlet = Outlet::new(&archive(), &NullSink, limits, &batch_sender, &event_sender, &buffers);
         push(&mut outlet, ActionKind::Post, 1);
         push(&mut outlet, ActionKind::Tombstone, 2);
         let (outcomes, handed_on) = outlet.finish();

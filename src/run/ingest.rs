@@ -2,51 +2,55 @@
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
-use super::Run;
 use super::looks::Looks;
-use super::stages::stages;
-use crate::config::{Elasticsearch, Mode, Output, VectorChoice};
-use crate::elasticsearch::load_settings::LoadSettings;
-use crate::exit::Failure;
-use crate::pipeline::encode::VectorEncoding;
+use super::{Run, needs};
+use crate::config::{Archives, DryRun, Intake, Load, Mode, Output, VectorChoice};
+use crate::exit::{ExitCode, Failure};
+use crate::model::{Archive, Selection};
 use crate::pipeline::ledger::Ledger;
 use crate::pipeline::ledger::state_file::StateFile;
-use crate::pipeline::sender::Deliver;
-use crate::pipeline::sender::bulk::Bulk;
-use crate::pipeline::sender::dry_run::DryRun;
 use crate::pipeline::source::Source;
-use crate::pipeline::vectors::{Prover, Vectors};
+use crate::pipeline::stages::stages;
 use crate::pipeline::worker::Workers;
-use crate::selection::Selection;
-use crate::server::Server;
 use crate::shutdown::StopReason;
+use crate::sink::Sink;
+use crate::sink::elasticsearch::encode::VectorEncoding;
+use crate::sink::elasticsearch::load_settings::LoadSettings;
+use crate::sink::elasticsearch::server::Server;
+use crate::sink::ndjson::Ndjson;
 
 /// In spool mode a broken file is not judged before it has been unchanged for this long: the copying may have
 /// paused.
 const UNCHANGED_BEFORE_JUDGED: Duration = Duration::from_secs(60);
+
+/// What an index is written to has moved so often in a row, and each time before archives could be marked.
+const MOST_ROUNDS: u32 = 20;
 
 /// In spool mode a source that cannot be looked at is told this often.
 const TELL_EVERY: Duration = Duration::from_secs(60);
 
 impl Run<'_> {
     /// Takes up what there is; in spool mode, what comes later as well.
-    pub(super) fn load(&self, settings: &Elasticsearch) -> Result<(), Failure> {
-        let _lock = StateFile::lock(&self.config.state_file)?;
-        let state = StateFile::load(&self.config.state_file)?;
-        let mut looks = Looks::new(self.source()?, self.config.mode == Mode::Spool);
-        let selection = self.look(&mut looks, &state)?;
-        let mut load_settings = LoadSettings::open(settings, &self.config.state_file)?;
-        let server = Server::connect(settings, self.config, self.stop)?;
-        let done = server
-            .begin_load(&mut load_settings, self.config, self.stop)
-            .and_then(|()| self.passes(&server, looks, state, selection));
+    pub(super) fn load(&self, task: &Load) -> Result<(), Failure> {
+        let Load { archives, intake, server: settings, .. } = task;
+        let _lock = StateFile::lock(&archives.state_file)?;
+        let state = StateFile::load(&archives.state_file)?;
+        let mut looks = Looks::new(self.source(archives)?, archives.mode == Mode::Spool);
+        let selection = self.look(&mut looks, archives, &state)?;
+        let mut load_settings = LoadSettings::open(&settings.elasticsearch, &archives.state_file)?;
+        let server = Server::connect(settings, intake.senders, intake.workers, needs(task), self.stop)?;
+        let done = self.stop.guard("the load", || {
+            server
+                .begin_load(&mut load_settings, task.bulk_load_settings, self.stop)
+                .and_then(|()| self.passes(task, &server, looks, state, selection))
+        });
         // Before the settings are put back, so that a failure of that does not take its place.
-        if let Err(failure) = done {
+        if let Some(Err(failure)) = done {
             self.stop.fail(failure);
         }
         self.end_load(load_settings);
@@ -56,37 +60,45 @@ impl Run<'_> {
     /// Takes up what was found; in spool mode, what comes later as well.
     fn passes(
         &self,
+        task: &Load,
         server: &Server,
         mut looks: Looks,
         mut state: StateFile,
         mut selection: Selection,
     ) -> Result<(), Failure> {
-        let pool = self.pool()?;
-        let throttle = self.throttle();
-        let bulk = self.bulk(server, &throttle);
-        let vectors = self.vectors(server, &bulk);
-        let make_durable = || server.make_durable(self.stop);
+        let Load { archives, intake, vectors, .. } = task;
+        let pool = pool(intake.workers)?;
+        let sink = self.sink(server, intake.batch, *vectors);
+        let mut rounds = 0;
         loop {
             let dead_letters = self.dead_letters();
-            let ledger = Ledger::new(Some(&mut state), dead_letters, &make_durable, self.progress, self.stop);
-            let taken_up = self.take_up(&looks.source, &selection, &pool, &vectors, &bulk, ledger);
+            let ledger = Ledger::new(Some(&mut state), dead_letters, &sink, self.progress, self.stop);
+            let taken_up = self.take_up(intake, &looks, &selection, &pool, &sink, ledger);
             self.progress.passed();
             self.monitor.publish();
-            taken_up?;
-            if self.config.mode == Mode::Once {
+            let again = taken_up?;
+            rounds = if again.is_empty() { 0 } else { rounds + 1 };
+            if !again.is_empty() && !self.stop.is_requested() {
+                if rounds > MOST_ROUNDS && archives.mode == Mode::Once {
+                    return Err(moves_for_ever());
+                }
+                selection.take = again;
+                continue;
+            }
+            if archives.mode == Mode::Once {
                 return Ok(());
             }
-            let Some(next) = self.next_look(&mut looks, &state) else { return Ok(()) };
+            let Some(next) = self.next_look(task, &mut looks, &state) else { return Ok(()) };
             selection = next;
         }
     }
 
     /// Waits, and looks again; None when the run is to stop. A source that cannot be looked at now was there before:
     /// it is looked at again after the next wait.
-    fn next_look(&self, looks: &mut Looks, state: &StateFile) -> Option<Selection> {
+    fn next_look(&self, task: &Load, looks: &mut Looks, state: &StateFile) -> Option<Selection> {
         let mut told: Option<Instant> = None;
-        while self.stop.wait(looks.pause(self.config.spool_interval)) {
-            match self.look(looks, state) {
+        while self.stop.wait(looks.pause(task.intake.spool_interval)) {
+            match self.look(looks, &task.archives, state) {
                 Ok(selection) => return Some(selection),
                 Err(_) if self.stop.is_requested() => return None,
                 Err(failure) => {
@@ -100,21 +112,6 @@ impl Run<'_> {
         None
     }
 
-    /// How vectors are written; where that is to be found out, by sending with `bulk`.
-    fn vectors<'s>(&self, server: &'s Server, bulk: &'s Bulk<'s>) -> Vectors<'s> {
-        match (self.config.vectors, &server.dense_vectors) {
-            (VectorChoice::Array, _) => Vectors::Decided(VectorEncoding::Array),
-            (VectorChoice::Base64, _) => Vectors::Decided(VectorEncoding::Base64),
-            (VectorChoice::Auto, Some(index)) => Vectors::Auto(Prover::new(bulk, index)),
-            (VectorChoice::Auto, None) => {
-                log::info!(
-                    "vectors are sent as arrays: the mapping of posts has them not all as dense_vector"
-                );
-                Vectors::Decided(VectorEncoding::Array)
-            }
-        }
-    }
-
     /// Puts the index settings back, whatever has ended the load. A failure to do so is the run's, unless that has
     /// another reason to end; it is logged in any case.
     fn end_load(&self, load_settings: LoadSettings) {
@@ -126,77 +123,78 @@ impl Run<'_> {
     }
 
     /// Takes up what there is, and writes nothing but what is asked for.
-    pub(super) fn dry_run(&self, output: Option<&Output>) -> Result<(), Failure> {
-        let state = StateFile::load(&self.config.state_file)?;
-        let mut looks = Looks::new(self.source()?, false);
-        let selection = self.look(&mut looks, &state)?;
-        let pool = self.pool()?;
-        let output = output.map(open).transpose()?.map(Mutex::new);
-        let dry_run = DryRun { output, stop: self.stop };
-        let ledger = Ledger::new(None, self.dead_letters(), &|| Ok(()), self.progress, self.stop);
-        // There is no server that could be tried.
-        let vectors = Vectors::Decided(match self.config.vectors {
+    pub(super) fn dry_run(&self, task: &DryRun) -> Result<(), Failure> {
+        let DryRun { archives, intake, .. } = task;
+        let state = StateFile::load(&archives.state_file)?;
+        let mut looks = Looks::new(self.source(archives)?, false);
+        let selection = self.look(&mut looks, archives, &state)?;
+        let pool = pool(intake.workers)?;
+        let output = task.output.as_ref().map(open).transpose()?.map(Mutex::new);
+        let vectors = match task.vectors {
             VectorChoice::Base64 => VectorEncoding::Base64,
             VectorChoice::Auto | VectorChoice::Array => VectorEncoding::Array,
-        });
-        let taken_up = self.take_up(&looks.source, &selection, &pool, &vectors, &dry_run, ledger);
-        dry_run.finish();
-        taken_up
+        };
+        let sink = Ndjson { vectors, output, stop: self.stop };
+        let ledger = Ledger::new(None, self.dead_letters(), &sink, self.progress, self.stop);
+        let taken_up = self.take_up(intake, &looks, &selection, &pool, &sink, ledger);
+        sink.finish();
+        taken_up.map(drop)
     }
 
-    fn source(&self) -> Result<Source, Failure> {
-        Source::open(&self.config.source, self.config.retry_budget, self.stop)
+    fn source(&self, archives: &Archives) -> Result<Source, Failure> {
+        Source::open(&archives.source, archives.retry_budget, self.stop)
     }
 
-    fn look(&self, looks: &mut Looks, state: &StateFile) -> Result<Selection, Failure> {
-        let selection = looks.look(self.config, state)?;
+    fn look(&self, looks: &mut Looks, archives: &Archives, state: &StateFile) -> Result<Selection, Failure> {
+        let selection = looks.look(archives, state)?;
         self.progress.looked(&selection);
         Ok(selection)
     }
 
-    /// Whether files may still be being written, and there is a later look at them. Objects of a bucket are whole.
-    fn judges_late(&self, source: &Source) -> bool {
-        self.config.mode == Mode::Spool && !self.config.is_dry_run() && source.is_local()
-    }
-
-    fn pool(&self) -> Result<ThreadPool, Failure> {
-        ThreadPoolBuilder::new()
-            .num_threads(self.config.workers)
-            .thread_name(|n| format!("worker-{n}"))
-            .build()
-            .map_err(|error| Failure::run(format!("cannot start {} workers: {error}", self.config.workers)))
-    }
-
-    /// Runs all stages until the last of the selected archives is read and delivered. An error is told after that: of
-    /// those archives that the source could not be waited for.
+    /// Runs all stages until the last of the selected archives is read and delivered. Returns those that are to be done
+    /// again. An error is told after that: of those archives that the source could not be waited for.
     fn take_up(
         &self,
-        source: &Source,
+        intake: &Intake,
+        looks: &Looks,
         selection: &Selection,
         pool: &ThreadPool,
-        vectors: &Vectors<'_>,
-        deliver: &dyn Deliver,
+        sink: &dyn Sink,
         ledger: Ledger<'_>,
-    ) -> Result<(), Failure> {
-        let config = self.config;
+    ) -> Result<Vec<Arc<Archive>>, Failure> {
+        let Intake { workers, senders, batch, account_deletions, spool_interval } = *intake;
         let mut handed_out = Ok(());
-        stages(config, deliver, ledger, |batches, events, buffers| {
-            let workers = Workers {
+        let again = stages(senders, workers, sink, ledger, self.stop, |batches, events, buffers| {
+            let stage = Workers {
                 pool,
                 progress: self.progress,
-                limits: config.batch,
-                vectors,
-                account_deletions: config.account_deletions,
+                limits: batch,
+                sink,
+                account_deletions,
                 buffers,
-                unchanged: self.judges_late(source).then_some(UNCHANGED_BEFORE_JUDGED),
+                unchanged: looks.judges_late().then_some(UNCHANGED_BEFORE_JUDGED),
                 stop: self.stop,
             };
-            handed_out = source.hand_out(&selection.take, config.workers, config.spool_interval, |next| {
-                workers.run(next, batches, events);
+            handed_out = looks.source.hand_out(&selection.take, workers, spool_interval, |next| {
+                stage.run(next, batches, events);
             });
         });
-        handed_out
+        handed_out.map(|()| again)
     }
+}
+
+fn pool(workers: usize) -> Result<ThreadPool, Failure> {
+    ThreadPoolBuilder::new()
+        .num_threads(workers)
+        .thread_name(|n| format!("worker-{n}"))
+        .build()
+        .map_err(|error| Failure::run(format!("cannot start {workers} workers: {error}")))
+}
+
+fn moves_for_ever() -> Failure {
+    let message = "what stands behind the names of the indices moves again and again before archives can be marked: look \
+                   at who changes the aliases, and run again";
+    Failure::new(ExitCode::Unavailable, message)
 }
 
 fn open(output: &Output) -> Result<Box<dyn Write + Send>, Failure> {

@@ -2,27 +2,28 @@
 
 use std::io::{self, Write};
 
-use crate::config::{Config, Mode};
+use crate::config::{List, Mode};
 use crate::exit::Failure;
-use crate::pipeline::Archive;
+use crate::model::Archive;
 use crate::pipeline::ledger::state_file::StateFile;
 use crate::pipeline::source::Source;
 use crate::pipeline::source::settling::is_settled;
-use crate::selection;
+use crate::run::selection;
 use crate::shutdown::Stop;
 use crate::timestamp::now_millis;
 
 /// Prints a line for each archive: name, size and what would be done, separated by tabs.
-pub(super) fn list(config: &Config, stop: &Stop) -> Result<(), Failure> {
-    let state = StateFile::load(&config.state_file)?;
-    let mut source = Source::open(&config.source, config.retry_budget, stop)?;
+pub(super) fn list(task: &List, stop: &Stop) -> Result<(), Failure> {
+    let archives = &task.archives;
+    let state = StateFile::load(&archives.state_file)?;
+    let mut source = Source::open(&archives.source, archives.retry_budget, stop)?;
     let discovery = source.discover()?;
     let waits = |archive: &Archive| {
-        config.mode == Mode::Spool && source.is_local() && !is_settled(archive, now_millis())
+        archives.mode == Mode::Spool && source.is_local() && !is_settled(archive, now_millis())
     };
     let mut text = String::new();
     for archive in &discovery.archives {
-        let why = selection::left_alone(archive, &state, config.shard, config.retry_failed);
+        let why = selection::left_alone(archive, &state, archives.shard, archives.retry_failed);
         let why = match why {
             Some(why) => format!("leave ({why})"),
             None if waits(archive) => "take (once it has stopped changing)".to_owned(),

@@ -4,12 +4,13 @@ use std::collections::HashSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::config::Config;
+use crate::config::Archives;
 use crate::exit::Failure;
+use crate::model::Selection;
 use crate::pipeline::ledger::state_file::StateFile;
 use crate::pipeline::source::settling::Settling;
 use crate::pipeline::source::{LeftOut, Source};
-use crate::selection::{self, Selection};
+use crate::run::selection;
 use crate::timestamp::now_millis;
 
 /// Of what one look passes over, so many are named in the log.
@@ -45,15 +46,21 @@ impl Looks {
     }
 
     /// Looks what there is, and what of it is to be taken up.
-    pub(super) fn look(&mut self, config: &Config, state: &StateFile) -> Result<Selection, Failure> {
+    pub(super) fn look(&mut self, archives: &Archives, state: &StateFile) -> Result<Selection, Failure> {
         let discovery = self.source.discover()?;
         self.warn_of(&discovery.left_out);
         self.passed_over = discovery.left_out.into_iter().map(|left_out| left_out.path).collect();
-        let mut selection = selection::select(discovery.archives, state, config.shard, config.retry_failed);
+        let mut selection =
+            selection::select(discovery.archives, state, archives.shard, archives.retry_failed);
         if let Some(settling) = &mut self.settling {
             selection.settling = settling.hold_back(&mut selection.take, now_millis());
         }
         Ok(selection)
+    }
+
+    /// Whether files may still be being written, and there is a later look at them.
+    pub(super) fn judges_late(&self) -> bool {
+        self.settling.is_some()
     }
 
     /// Time until the next look.

@@ -1,128 +1,140 @@
 //! A run from its start to its summary.
 
 use std::io::{self, Write};
-use std::sync::Arc;
 
-use crate::check;
-use crate::config::{Config, LogFormat, Task};
+use crate::config::{BatchLimits, Config, Load, LogFormat, Logging, Reports, Task, VectorChoice};
 use crate::exit::{ExitCode, Failure};
-use crate::logging;
-use crate::monitor::Monitor;
+use crate::observe::logging;
+use crate::observe::monitor::Monitor;
+use crate::observe::progress::{Figures, Progress};
+use crate::observe::report::{Summary, exit_code};
 use crate::pipeline::ledger::dead_letters::DeadLetterFile;
-use crate::pipeline::sender::bulk::{Bulk, Notices};
-use crate::pipeline::sender::patience::Retries;
-use crate::pipeline::sender::throttle::Throttle;
-use crate::progress::{Figures, Progress};
-use crate::report::{Summary, exit_code};
-use crate::server::Server;
 use crate::shutdown::{Stop, StopReason};
+use crate::sink::elasticsearch::preflight::Needs;
+use crate::sink::elasticsearch::server::Server;
+use crate::sink::elasticsearch::{Elasticsearch, load_settings};
 
+pub mod check;
 mod ingest;
 mod list;
 mod looks;
 mod replay;
-mod stages;
+pub mod selection;
 
 /// Runs what the configuration asks for, and says how it ended.
 pub fn run(config: &Config, stop: &Stop) -> ExitCode {
+    stop.guard("the program", || carry_out(config, stop)).unwrap_or_else(|| {
+        let failure = stop.as_failure();
+        tell(config.logging, &failure);
+        failure.code
+    })
+}
+
+fn carry_out(config: &Config, stop: &Stop) -> ExitCode {
+    let logging = config.logging;
     let done = match &config.task {
-        Task::List => list::list(config, stop),
-        Task::Check(settings) => check::run(config, settings, stop),
-        Task::Ingest(settings) => return report(config, stop, Progress::new(), |run| run.load(settings)),
-        Task::DryRun { output } => {
-            return report(config, stop, Progress::new(), |run| run.dry_run(output.as_ref()));
+        Task::List(task) => list::list(task, stop),
+        Task::Check(load) => check::run(load, stop),
+        Task::Load(task) => {
+            return report(logging, &task.reports, stop, Progress::new(), |run| run.load(task));
         }
-        Task::Replay { elasticsearch, path } => {
-            return report(config, stop, Progress::of_replay(), |run| run.replay(elasticsearch, path));
+        Task::DryRun(task) => {
+            return report(logging, &task.reports, stop, Progress::new(), |run| run.dry_run(task));
+        }
+        Task::Replay(task) => {
+            return report(logging, &task.reports, stop, Progress::of_replay(), |run| run.replay(task));
         }
     };
     match done {
         Ok(()) => ExitCode::Done,
         Err(failure) => {
-            tell(config, &failure);
+            tell(logging, &failure);
             failure.code
         }
     }
 }
 
 /// Says why a run could not go on, also where nothing is logged.
-fn tell(config: &Config, failure: &Failure) {
-    if config.logging {
+fn tell(logging: Logging, failure: &Failure) {
+    if logging.enabled {
         log::error!(exit_code = failure.code.number(); "{failure}");
     } else {
-        logging::tell(failure, config.log_format);
+        logging::tell(failure, logging.format);
     }
 }
 
 /// Carries a run out, and reports whatever came of it.
 fn report(
-    config: &Config,
+    logging: Logging,
+    reports: &Reports,
     stop: &Stop,
     progress: Progress,
     carry_out: impl FnOnce(&Run<'_>) -> Result<(), Failure>,
 ) -> ExitCode {
-    let monitor = Monitor::new(config, &progress);
-    let run = Run { config, stop, progress: &progress, monitor: &monitor };
-    let carried_out = monitor.during(|| carry_out(&run));
-    let cut_short = carried_out.is_err();
-    if let Err(failure) = carried_out {
+    let monitor = Monitor::new(reports, logging.format, &progress, stop);
+    let run = Run { reports, stop, progress: &progress, monitor: &monitor };
+    let carried_out = monitor.during(|| stop.guard("the run", || carry_out(&run)));
+    let cut_short = !matches!(carried_out, Some(Ok(())));
+    if let Some(Err(failure)) = carried_out {
         stop.fail(failure);
     }
     let stopped = stop.reason();
     let Figures { archives, totals, requests, elapsed, .. } = progress.figures();
-    let mut code = exit_code(config.mode, stopped.as_ref(), cut_short, archives, &totals.rows);
-    let mut summary = Summary::new(config, stopped.as_ref(), code, archives, totals, requests, elapsed);
+    let mut code = exit_code(reports.mode, stopped.as_ref(), cut_short, archives, &totals.rows);
+    let mut summary = Summary::new(reports, stopped.as_ref(), code, archives, totals, requests, elapsed);
     log::info!(summary = summary.json(); "{}", summary.line());
     if let Some(StopReason::Fatal(failure)) = &stopped {
-        tell(config, failure);
+        tell(logging, failure);
     }
-    if let Some(output) = &config.summary
+    if let Some(output) = &reports.summary
         && let Err(error) = summary.write(output)
     {
         code = if code == ExitCode::Done { ExitCode::Failed } else { code };
         summary.exit_code = code.number();
         let message = format!("--summary-json (SUMMARY_JSON) cannot be written: {error}");
-        tell(config, &Failure::new(code, message));
+        tell(logging, &Failure::new(code, message));
     }
     monitor.finish(code);
-    if config.log_format == LogFormat::Text && log::log_enabled!(log::Level::Info) {
+    if logging.format == LogFormat::Text && log::log_enabled!(log::Level::Info) {
         // Last of all, so that it is what stands on the screen. Where it cannot be written there is nobody to read it.
-        let _ = io::stderr().write_all(summary.table(config).as_bytes());
+        let _ = io::stderr().write_all(summary.table(reports).as_bytes());
     }
     code
 }
 
+/// What a load needs of the key, beyond reading and writing documents.
+fn needs(load: &Load) -> Needs {
+    let left_changed = || load_settings::left_changed(&load.archives.state_file).unwrap_or(true);
+    Needs {
+        manage: load.bulk_load_settings || left_changed(),
+        search_by_author: load.intake.account_deletions,
+        // A load has made them by then.
+        create: false,
+    }
+}
+
 /// What all parts of a run share.
 struct Run<'r> {
-    config: &'r Config,
+    reports: &'r Reports,
     stop: &'r Stop,
     progress: &'r Progress,
     monitor: &'r Monitor<'r>,
 }
 
 impl Run<'_> {
-    /// The senders' view of a server that has passed preflight.
-    fn throttle(&self) -> Arc<Throttle> {
-        let throttle =
-            Arc::new(Throttle::new(self.config.senders, self.stop.clone(), self.config.retry_budget));
-        self.progress.connected(throttle.clone());
-        throttle
-    }
-
-    fn bulk<'s>(&'s self, server: &'s Server, throttle: &'s Throttle) -> Bulk<'s> {
-        Bulk {
-            client: &server.client,
-            throttle,
-            stop: self.stop,
-            targets: &server.targets,
-            limits: self.config.batch,
-            retries: Retries::shared(self.stop, self.config.retry_budget, throttle),
-            counters: &self.progress.requests,
-            notices: Notices::default(),
-        }
+    /// A server that has passed preflight, as the place where documents go.
+    fn sink<'s>(
+        &'s self,
+        server: &'s Server,
+        batch: BatchLimits,
+        vectors: VectorChoice,
+    ) -> Elasticsearch<'s> {
+        let throttle = server.throttle.clone();
+        self.progress.connected(move || throttle.figures());
+        Elasticsearch::new(server, batch, vectors, self.stop, &self.progress.requests)
     }
 
     fn dead_letters(&self) -> Option<DeadLetterFile> {
-        self.config.dead_letters.clone().map(DeadLetterFile::new)
+        self.reports.dead_letters.clone().map(DeadLetterFile::new)
     }
 }

@@ -1,26 +1,31 @@
 //! `--replay`: the documents of a dead-letter file are sent again.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use super::Run;
-use super::stages::stages;
-use crate::config::Elasticsearch;
+use crate::config::{self, VectorChoice};
 use crate::exit::Failure;
-use crate::pipeline::Archive;
+use crate::model::Archive;
 use crate::pipeline::ledger::Ledger;
 use crate::pipeline::replay::Replay;
-use crate::pipeline::source::dead_letters::Lines;
-use crate::server::Server;
+use crate::pipeline::replay::dead_letters::Lines;
+use crate::pipeline::stages::stages;
+use crate::sink::elasticsearch::preflight::Needs;
+use crate::sink::elasticsearch::server::Server;
+
+/// A file of lines is read by one thread.
+const READERS: usize = 1;
 
 impl Run<'_> {
     /// Sends the documents of a dead-letter file again. The state file has no part in it: archives stay as they
     /// are marked.
-    pub(super) fn replay(&self, settings: &Elasticsearch, path: &Path) -> Result<(), Failure> {
+    pub(super) fn replay(&self, task: &config::Replay) -> Result<(), Failure> {
+        let config::Replay { path, senders, batch: limits, account_deletions, .. } = task;
         let unreadable = |error| {
             Failure::usage(format!("--replay names {}, which cannot be read: {error}", path.display()))
         };
-        let mut lines = Lines::open(path).map_err(unreadable)?;
+        let open = || Lines::open(path).map_err(unreadable);
+        let mut lines = open()?;
         // Lines that cannot be replayed are copied. A file of something else may hold secrets.
         if !lines.are_dead_letters().map_err(unreadable)? {
             return Err(Failure::usage(format!(
@@ -28,17 +33,24 @@ impl Run<'_> {
                 path.display()
             )));
         }
-        let server = Server::connect(settings, self.config, self.stop)?;
-        let throttle = self.throttle();
-        let bulk = self.bulk(&server, &throttle);
-        let make_durable = || server.make_durable(self.stop);
-        let ledger = Ledger::new(None, self.dead_letters(), &make_durable, self.progress, self.stop);
+        let needs = Needs { search_by_author: *account_deletions, ..Needs::default() };
+        let server = Server::connect(&task.server, *senders, READERS, needs, self.stop)?;
+        // Documents are sent as they are.
+        let sink = self.sink(&server, *limits, VectorChoice::Array);
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let file = Arc::new(Archive { name, path: path.to_owned(), seconds: None, bytes: 0, modified_ns: 0 });
-        let (limits, account_deletions, stop) = (self.config.batch, self.config.account_deletions, self.stop);
-        stages(self.config, &bulk, ledger, |batches, events, buffers| {
-            Replay { file, limits, buffers, account_deletions, stop }.run(lines, batches, events);
-        });
-        Ok(())
+        let (limits, account_deletions, stop) = (*limits, *account_deletions, self.stop);
+        loop {
+            let ledger = Ledger::new(None, self.dead_letters(), &sink, self.progress, self.stop);
+            let file = file.clone();
+            let again = stages(*senders, READERS, &sink, ledger, stop, |batches, events, buffers| {
+                Replay { file, sink: &sink, limits, buffers, account_deletions, stop }
+                    .run(lines, batches, events);
+            });
+            if again.is_empty() || stop.is_requested() {
+                return Ok(());
+            }
+            lines = open()?;
+        }
     }
 }

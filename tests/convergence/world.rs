@@ -7,7 +7,8 @@ use std::thread;
 use std::time::Duration;
 
 use megastream_ingest::config::{
-    BatchLimits, Config, Elasticsearch, LogFormat, Mode, Source, Task, VectorChoice,
+    Archives, BatchLimits, Config, Elasticsearch, Intake, Job, Load, LogFormat, Logging, Mode, Place,
+    Reports, Server, Source, Task, VectorChoice,
 };
 use megastream_ingest::exit::ExitCode;
 use megastream_ingest::run;
@@ -119,28 +120,41 @@ impl World {
             skip_tls_verify: false,
             ca_cert: None,
         };
-        Config {
-            mode: Mode::Once,
-            task: Task::Ingest(elasticsearch),
+        let retry_budget = Some(Duration::from_secs(60));
+        let archives = Archives {
             source: Source::Local(self.folder.archives(pass.given)),
-            account_deletions: false,
+            mode: Mode::Once,
+            state_file: self.folder.state_file(state, shard),
+            retry_failed: false,
+            shard: Shard::parse(&format!("{shard}/{}", pass.shards)).expect("a shard"),
+            retry_budget,
+        };
+        let intake = Intake {
             workers: pass.workers,
             senders: pass.senders,
             batch: BatchLimits { docs: pass.batch_docs, bytes: 1 << 20 },
-            vectors: VectorChoice::Array,
-            state_file: self.folder.state_file(state, shard),
+            account_deletions: false,
+            spool_interval: Duration::from_secs(1),
+        };
+        let reports = Reports {
+            job: Job::Load,
+            mode: Mode::Once,
+            source: Place::Local,
+            shows_documents: false,
             dead_letters: Some(self.folder.path(&format!("{state}_{shard}.dead_letters"))),
             summary: None,
-            retry_failed: false,
-            retry_budget: Some(Duration::from_secs(60)),
-            shard: Shard::parse(&format!("{shard}/{}", pass.shards)).expect("a shard"),
-            create_indices: false,
-            bulk_load_settings: false,
             metrics_file: None,
-            spool_interval: Duration::from_secs(1),
-            logging: false,
-            log_format: LogFormat::Text,
-        }
+        };
+        let load = Load {
+            archives,
+            intake,
+            vectors: VectorChoice::Array,
+            server: Server { elasticsearch, create_indices: false, retry_budget },
+            bulk_load_settings: false,
+            reports,
+        };
+        let logging = Logging { enabled: false, format: LogFormat::Text };
+        Config { task: Task::Load(Box::new(load)), logging }
     }
 
     /// What an index holds.

@@ -25,6 +25,7 @@ from pathlib import Path
 DIMS = 384
 ROW_ID_BITS = 28
 MAX_ID_BYTES = 512
+POSTS = "app.bsky.feed.post"
 MODELS = {"all-MiniLM-L12-v2": "all_MiniLM_L12_v2", "all-MiniLM-L6-v2": "all_MiniLM_L6_v2"}
 # Not modelled, and not in the test archives: the year 0 and leap seconds, which Python's datetime has not.
 RFC3339 = re.compile(r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:\d\d)(\.\d+)?([Zz]|[+-]\d\d:\d\d)")
@@ -133,6 +134,9 @@ def judge(row):
         return "skipped", "account_event"
     if not at_uri:
         return "skipped", "empty_at_uri"
+    collection = member(commit, "collection")
+    if isinstance(collection, str) and collection not in ("", POSTS):
+        return "skipped", "other_collection"
     if raw_text is None:
         return "rejected", "null_raw_post"
     if not is_json:
@@ -212,11 +216,20 @@ def links(raw_post, record):
     candidates = {
         "thread_root_post": [member(hydrated, "reply_post", "uri"), member(record, "reply", "root", "uri")],
         "thread_parent_post": [member(hydrated, "parent_post", "uri"), member(record, "reply", "parent", "uri")],
-        "quote_post": [member(hydrated, "quote_post", "uri"), member(record, "embed", "record", "uri"),
-                       member(record, "embed", "record", "record", "uri")],
+        "quote_post": [uri for uri in (member(hydrated, "quote_post", "uri"),) if collection(uri) in (None, POSTS)] + [
+            uri
+            for uri in (member(record, "embed", "record", "uri"), member(record, "embed", "record", "record", "uri"))
+            if collection(uri) == POSTS
+        ],
     }
     uris = {name: next((uri for uri in found if isinstance(uri, str) and uri), None) for name, found in candidates.items()}
     return {name: scalar_values(uri) for name, uri in uris.items() if uri}
+
+
+def collection(uri):
+    """The collection that an URI names, None where it names none."""
+    found = re.match("at://[^/]*/([^/]*)/", uri) if isinstance(uri, str) else None
+    return found and found.group(1)
 
 
 def scalar_values(text):
@@ -266,13 +279,27 @@ def vectors(text, dropped):
 
 
 def decode_vector(encoded):
-    """base85 of a zlib stream of little-endian f32; None where it is not 384 finite numbers."""
+    """base85 of a zlib stream of little-endian f32; None where it is not 384 finite numbers with a length."""
     try:
         data = zlib.decompress(base64.b85decode(encoded))
         vector = struct.unpack(f"<{DIMS}f", data)
     except (ValueError, TypeError, zlib.error, struct.error):
         return None
-    return list(vector) if all(map(math.isfinite, vector)) else None
+    if not all(map(math.isfinite, vector)):
+        return None
+    # Each square and their sum as an f32, as an index with cosine similarity works the length out.
+    squared = 0.0
+    for value in vector:
+        squared = f32(squared + f32(value * value))
+    return list(vector) if 0 < squared < math.inf else None
+
+
+def f32(value):
+    """A number as an f32 holds it."""
+    try:
+        return struct.unpack("<f", struct.pack("<f", value))[0]
+    except OverflowError:
+        return math.inf
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 //! Texts of embeddings, and the values that they are made of.
 
+use megastream_ingest::model::DIMENSIONS;
 use megastream_ingest::pipeline::decode::base85;
-use megastream_ingest::pipeline::decode::vector::{DIMENSIONS, VectorDecoder};
+use megastream_ingest::pipeline::decode::vector::VectorDecoder;
 
 use super::harness::fuzz;
 use super::mutation::{Format, no_fields, words};

@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use megastream_ingest::elasticsearch::client::Reply;
-use megastream_ingest::pipeline::sender::reply::{
+use megastream_ingest::sink::elasticsearch::bulk::reply::{
     Operation, judge_answer, judge_items, judge_look_up, judge_search, judge_shards,
 };
+use megastream_ingest::sink::elasticsearch::client::Reply;
 
 use super::harness::fuzz;
 use super::mutation::{Format, no_fields, words};
@@ -50,9 +50,11 @@ fn replies() {
     };
     fuzz("replies", &format, |bytes| {
         let mut taken = false;
-        for operation in [Operation::Index, Operation::Delete] {
+        for operation in [Operation::Index, Operation::Delete, Operation::DeleteFound] {
             for actions in [0, 1, 2, 3] {
-                if let Ok(items) = judge_items(bytes, operation, actions) {
+                if let Ok(items) =
+                    judge_items(bytes, operation, &["x"; 3][..actions], &|index| index == "posts")
+                {
                     assert_eq!(items.len(), actions);
                     taken = true;
                 }

@@ -2,11 +2,11 @@
 
 use std::cell::RefCell;
 
-use megastream_ingest::pipeline::Version;
+use megastream_ingest::model::{Action, ActionKind, Document, MAX_ID_BYTES, Tombstone, Version};
 use megastream_ingest::pipeline::archive::{Field, Row};
-use megastream_ingest::pipeline::decode::{EmbeddingDecoder, MAX_ID_BYTES, Verdict, classify};
-use megastream_ingest::pipeline::encode::VectorEncoding;
-use megastream_ingest::pipeline::encode::document::{write_delete, write_post, write_tombstone};
+use megastream_ingest::pipeline::decode::{EmbeddingDecoder, Verdict, classify};
+use megastream_ingest::sink::elasticsearch::encode::VectorEncoding;
+use megastream_ingest::sink::elasticsearch::encode::document::{write_action, write_delete};
 use serde::de::IgnoredAny;
 use serde_json::Value;
 
@@ -110,16 +110,21 @@ fn check(bytes: &[u8], decoder: &mut EmbeddingDecoder) -> bool {
             let embeddings = decoder.decode(inferences);
             assert_eq!(embeddings.dropped.inferences == 0, is_json_of_some_depth(inferences, is_json));
             for encoding in [VectorEncoding::Array, VectorEncoding::Base64] {
-                write_post(&mut lines, post, &embeddings, encoding, version, 0);
+                let action = Action::new(ActionKind::Post, version, post.at_uri);
+                let document = Document::Post { post, embeddings: &embeddings };
+                write_action(&mut lines, &action, &document, encoding, 0);
             }
             check_lines(&lines, 4, at_uri);
         }
         Verdict::Delete(deletion) => {
             assert!(is_json(raw_post), "what is no JSON became a deletion");
-            write_tombstone(&mut lines, deletion, 0, version, 0);
+            let (at_uri_of, author_did) = (deletion.at_uri.into(), deletion.author_did.clone());
+            let tombstone = Tombstone { at_uri: at_uri_of, author_did, deleted_at: 0 };
+            let action = Action::new(ActionKind::Tombstone, version, deletion.at_uri);
+            write_action(&mut lines, &action, &Document::Tombstone(&tombstone), VectorEncoding::Array, 0);
             check_lines(&lines, 2, at_uri);
             lines.clear();
-            write_delete(&mut lines, "posts", deletion.at_uri, version);
+            write_delete(&mut lines, "posts", deletion.at_uri, version, true, Some(deletion.at_uri));
             check_lines(&lines, 1, at_uri);
         }
         Verdict::Reject(rejection) if rejection.name == "invalid_json" => {

@@ -1,7 +1,7 @@
 //! State files.
 
-use megastream_ingest::pipeline::Archive;
-use megastream_ingest::pipeline::ledger::state_file::{Known, StateFile};
+use megastream_ingest::model::Archive;
+use megastream_ingest::pipeline::ledger::state_file::{Mark, StateFile};
 
 use super::harness::fuzz;
 use super::mutation::{Format, no_fields, words};
@@ -32,19 +32,19 @@ fn state_files() {
         std::fs::write(&path, bytes).unwrap();
         let Ok(mut state) = StateFile::load(&path) else { return false };
         let names = ["a.db.zip", "b.db.zip", "", "\u{feff}", "\n\"\\"];
-        let before: Vec<Option<Known>> = names.iter().map(|name| state.get(name).cloned()).collect();
+        let before: Vec<Option<Mark>> = names.iter().map(|name| state.get(name).cloned()).collect();
         // What is read is kept, and what is added is there.
         let new =
             Archive { name: "new.db.zip".into(), path: "".into(), seconds: None, bytes: 1, modified_ns: 2 };
         state.mark_failed(&new, "why \" \\ \u{1}");
         state.mark_processed(&new, 7);
-        assert_eq!(state.get("new.db.zip"), Some(&Known::Processed));
-        let after: Vec<Option<Known>> = names.iter().map(|name| state.get(name).cloned()).collect();
+        assert_eq!(state.get("new.db.zip"), Some(&Mark::Processed));
+        let after: Vec<Option<Mark>> = names.iter().map(|name| state.get(name).cloned()).collect();
         assert_eq!(before, after);
         state.save().unwrap();
         let again = StateFile::load(&path).expect("what was saved is a state file");
-        assert_eq!(again.get("new.db.zip"), Some(&Known::Processed));
-        let again: Vec<Option<Known>> = names.iter().map(|name| again.get(name).cloned()).collect();
+        assert_eq!(again.get("new.db.zip"), Some(&Mark::Processed));
+        let again: Vec<Option<Mark>> = names.iter().map(|name| again.get(name).cloned()).collect();
         assert_eq!(before, again);
         true
     });

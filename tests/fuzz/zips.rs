@@ -39,6 +39,17 @@ fn zips() {
             zip(&[("a.db", deflated.large_file(true), &database)]),
             zip(&[("README", stored, b"hello"), ("dir/a.db", deflated, &database), ("b", deflated, b"")]),
             zip(&[("a.db", deflated, &database), ("b.db", deflated, &database)]),
+            zip(&[("a.db", deflated, b""), ("b.db", stored, b"no database"), ("c.db", deflated, &database)]),
+            zip(&[
+                ("__MACOSX/._a.db", deflated, &database),
+                ("Thumbs.db", stored, b"x"),
+                ("a.db", deflated, &database),
+            ]),
+            zip(&[
+                ("a.db", deflated, &database),
+                ("a.db-wal", deflated, b"x"),
+                ("a.db-journal", stored, b""),
+            ]),
             zip(&[("a.db", deflated, &vec![0; 1 << 20])]),
             zip(&[]),
             streamed.finish().unwrap().into_inner(),
@@ -46,7 +57,7 @@ fn zips() {
         ],
         words: [
             SIGNATURES.map(|signature| signature.to_vec()).to_vec(),
-            words(&["a.db", "\0", "../", "\x01\0"]),
+            words(&["a.db", "-wal", "-journal", "__MACOSX/", "._", "\0", "../", "\x01\0"]),
         ]
         .concat(),
         fields,

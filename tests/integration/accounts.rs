@@ -151,7 +151,7 @@ fn an_account_with_more_posts_than_one_search_tells_is_cleared() {
         let index = store.index("posts").unwrap();
         for at_uri in uris("p", 2300) {
             let source = json!({"at_uri": at_uri, "author_did": DID});
-            index.documents.insert(at_uri, Document { version: 1, source });
+            index.documents.insert(at_uri, Document::new(1, source));
         }
     });
     env.run(&[OPTION, "--batch-docs", "500"]).exits(0).counts(&[("rows.deleted", 1)]);

@@ -142,6 +142,7 @@ fn names_of_files_forge_no_lines_and_reach_no_terminal_as_they_are() {
         let said = format!("{}{}", run.stdout, run.stderr);
         let shown = |c: char| c == '\n' || c == '\t' || !(c.is_control() || c == '\u{202e}');
         run.check(said.chars().all(shown), "no control character is shown");
+        run.check(said.contains("forged"), "the names are told");
         run.check(!said.lines().any(|line| line.starts_with("[2025")), "no line is forged");
     }
     assert_eq!(env.dead_letters().len(), 1);

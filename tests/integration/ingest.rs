@@ -5,12 +5,12 @@ use std::collections::BTreeSet;
 use serde_json::json;
 
 use crate::harness::archives::{
-    Archive, DID, Event, account_event, delete, post, unreadable, update, uri, without_uri,
+    Archive, DID, account_event, delete, post, unreadable, update, uri, without_uri,
 };
 use crate::harness::fake::Fake;
 use crate::harness::model::assert_holds;
 use crate::harness::script::Fault;
-use crate::harness::store::{Base64Vectors, Index, Item, mapping_of};
+use crate::harness::store::{Base64Vectors, Item, Store};
 use crate::harness::vectors::vector;
 use crate::harness::{Run, TestEnv, posts};
 
@@ -266,21 +266,9 @@ fn shards_take_every_archive_once() {
     assert_holds(&env.fake, &archives);
 }
 
-/// Makes aliases of both names, of an index each.
-fn make_aliases(env: &TestEnv) {
-    env.fake.store(|store| {
-        for name in ["posts", "post_tombstones"] {
-            let mut index = store.indices.remove(name).unwrap();
-            index.aliases.insert(name.to_owned(), json!({"is_write_index": true}));
-            store.indices.insert(format!("{name}_v1"), index);
-        }
-    });
-}
-
 #[test]
 fn an_index_behind_an_alias_that_is_deleted_meanwhile_is_not_made_anew() {
     let env = TestEnv::with_archives(&[Archive::new("20251218_000000").with_all(posts("p", 3))]);
-    make_aliases(&env);
     env.fake.fail_bulks(1, Fault::Hang);
     let running = env.ingest().start();
     env.fake.wait_for_bulks(1);
@@ -291,36 +279,31 @@ fn an_index_behind_an_alias_that_is_deleted_meanwhile_is_not_made_anew() {
 }
 
 #[test]
-fn an_alias_is_written_through() {
-    let env = TestEnv::new();
-    make_aliases(&env);
-    let events: Vec<Event> = posts("p", 3);
-    let archives = [Archive::new("20251218_000000").with_all(events).with(delete("gone"))];
-    env.add(&archives);
+fn an_index_is_written_to_by_its_own_name() {
+    let env = TestEnv::with_fake(Fake::start_with(Store::with_indices(&["posts", "post_tombstones"])));
+    let first = Archive::new("20251218_000000").with_all(posts("p", 3)).with(delete("never"));
+    let later = Archive::new("20251219_000000").with(delete("p1"));
+    let archives = [first, later];
+    env.add(&archives[..1]);
     env.run(&[]).exits(0).counts(&[("rows.indexed", 3), ("rows.deleted", 1)]);
+    env.add(&archives[1..]);
+    env.run(&[]).exits(0).counts(&[("rows.deleted", 1)]);
     assert_holds(&env.fake, &archives);
+    let deletes = sent(&env.fake).into_iter().filter(|item| item.operation == "delete");
+    let deletes: Vec<_> = deletes.map(|item| (item.id, item.version, item.if_seq_no.is_some())).collect();
+    assert_eq!(
+        deletes,
+        [(uri("p1"), None, true)],
+        "a delete with an external version makes the index that it misses"
+    );
 }
 
 #[test]
 fn with_several_indices_behind_an_alias_deletes_go_to_every_one_of_them() {
     let old = Archive::new("20251218_000000").with_all(posts("old", 3));
     let env = TestEnv::with_archives(std::slice::from_ref(&old));
-    make_aliases(&env);
-    let rename_to = |to: &str, writes: bool| {
-        env.fake.store(|store| {
-            let name = store.target("posts").unwrap();
-            let mut index = store.indices.remove(&name).unwrap();
-            index.aliases.insert("posts".to_owned(), json!({"is_write_index": writes}));
-            store.indices.insert(to.to_owned(), index);
-        });
-    };
     env.run(&[]).exits(0).counts(&[("rows.indexed", 3)]);
-    rename_to("posts_v1", false);
-    env.fake.store(|store| {
-        let mut index = Index::new(mapping_of("posts"));
-        index.aliases.insert("posts".to_owned(), json!({"is_write_index": true}));
-        store.indices.insert("posts_v2".to_owned(), index);
-    });
+    env.fake.store(|store| store.add_index("posts_v2", "posts", true));
     let deletes = ["old1", "new0"].map(delete);
     env.add(&[Archive::new("20251219_000000").with_all(posts("new", 2))]);
     env.add(&[Archive::new("20251220_000000").with_all(deletes)]);

@@ -171,7 +171,7 @@ fn what_cannot_be_put_back_is_told_with_what_to_do_by_hand() {
     let env = env_with(&[("index.number_of_replicas", "2")]);
     env.fake.fail(is_update, 2, usize::MAX, Fault::status(403));
     let run = env.run(&["--bulk-load-settings"]).exits(1);
-    run.says(r#"PUT /posts/_settings {"index.number_of_replicas":"2","index.refresh_interval":null}"#)
+    run.says(r#"PUT /posts_v1/_settings {"index.number_of_replicas":"2","index.refresh_interval":null}"#)
         .counts(&[("archives.processed", 1)]);
     assert!(env.read(RECORD).is_some());
     env.fake.release();
@@ -191,9 +191,9 @@ fn settings_are_changed_only_with_the_privilege_to_put_them_back() {
 #[test]
 fn what_one_index_has_taken_is_put_back_where_the_other_refuses() {
     let env = env_with(&[]);
-    let of_posts = |request: &Request| is_update(request) && request.path.starts_with("/posts/");
+    let of_posts = |request: &Request| is_update(request) && request.path.starts_with("/posts_v1/");
     env.fake.fail(of_posts, 0, usize::MAX, Fault::status(403));
-    env.run(&["--bulk-load-settings"]).exits(5).says("manage on posts");
+    env.run(&["--bulk-load-settings"]).exits(5).says("manage on posts_v1");
     assert!(settings(&env, "posts").is_empty() && settings(&env, "post_tombstones").is_empty());
     assert!(env.fake.bulks().is_empty());
     assert_eq!(env.read(RECORD), None);
@@ -204,7 +204,7 @@ fn a_failure_to_put_back_does_not_hide_what_has_ended_the_run() {
     let env = env_with(&[]);
     env.fake.fail(is_update, 1, usize::MAX, Fault::status(403));
     let run = env.run(&["--bulk-load-settings"]).exits(5).says("preflight refused: load settings");
-    run.says("PUT /post_tombstones/_settings");
+    run.says("PUT /post_tombstones_v1/_settings");
     assert!(env.read(RECORD).is_some());
 }
 

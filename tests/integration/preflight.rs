@@ -71,7 +71,7 @@ fn a_mapping_that_cannot_hold_the_vectors_is_refused() {
 fn an_alias_of_several_indices_without_a_write_index_is_refused() {
     let env = TestEnv::new();
     env.fake.store(|store| {
-        let posts = store.indices.remove("posts").unwrap();
+        let posts = store.indices.remove("posts_v1").unwrap();
         for name in ["posts_v1", "posts_v2"] {
             let mut index = Index::new(posts.mapping.clone());
             index.aliases.insert("posts".to_owned(), json!({}));
@@ -118,6 +118,19 @@ fn missing_indices_are_created_when_asked_for() {
         assert_eq!(tombstones["properties"]["deleted_at"]["type"], "date");
     });
     env.run(&["--create-indices"]).exits(0).counts(&[("archives.already_done", 1)]);
+}
+
+#[test]
+fn only_who_has_never_answered_may_expect_https() {
+    let says = |answers: usize| {
+        let env = TestEnv::with_archives(&archives());
+        env.fake.fail(|_| true, answers, 1, Fault::CloseBefore);
+        let run = env.run(&[]).exits(0).says("next attempt");
+        run.stderr.contains("does the server expect https?")
+    };
+    assert!(says(0));
+    assert!(!says(1), "the first question is answered, the second one is not");
+    assert!(!says(3));
 }
 
 #[test]

@@ -274,7 +274,7 @@ fn a_look_up_too_large_is_halved_down_to_one_post() {
 fn a_look_up_too_large_for_one_post_stops_the_run() {
     let env = TestEnv::with_archives(&archives());
     env.fake.fail(Request::is_mget, 0, usize::MAX, Fault::status(413));
-    env.run(&[]).exits(1).says("refuses to look up tombstones");
+    env.run(&[]).exits(1).says("refuses to look documents up");
     assert!(env.dead_letters().is_empty());
 }
 

@@ -30,14 +30,14 @@ fn key(archive: &Archive) -> String {
 }
 
 /// A bucket with these archives, and an environment whose Elasticsearch is empty.
-fn with(archives: &[Archive]) -> (TestEnv, FakeS3) {
+pub(crate) fn with(archives: &[Archive]) -> (TestEnv, FakeS3) {
     let s3 = FakeS3::start();
     put(&s3, archives);
     (TestEnv::new(), s3)
 }
 
 /// The program, set up to read from the bucket.
-fn ingest<'e>(env: &'e TestEnv, s3: &FakeS3) -> Invocation<'e> {
+pub(crate) fn ingest<'e>(env: &'e TestEnv, s3: &FakeS3) -> Invocation<'e> {
     without_keys(env, s3).var("AWS_S3_ACCESS_KEY", ACCESS_KEY).var("AWS_S3_SECRET_KEY", SECRETS[0])
 }
 
@@ -241,8 +241,14 @@ fn what_a_server_asks_for_is_within_the_budget_and_ends_at_a_signal() {
     for condition in [is_listing, is_object] {
         let (env, s3) = with(&archives());
         s3.fail(condition, 0, usize::MAX, slow_down(200));
-        let over = run(ingest(&env, &s3).args(&["--retry-budget", "100"]), &s3).exits(4).says("SlowDown");
-        over.check(over.took < SOON, "a wait that leads nowhere is not begun");
+        let over = run(ingest(&env, &s3).args(&["--retry-budget", "2"]), &s3).exits(4).says("SlowDown");
+        over.check(
+            over.took >= std::time::Duration::from_millis(1950),
+            "the last attempt comes when the budget ends",
+        );
+        over.check(over.took < SOON, "and not when the server would have it");
+        let asked = s3.requests().iter().filter(|request| condition(request)).count();
+        over.check(asked >= 2, "it was asked a last time");
         for arguments in [&[][..], &["--mode", "spool"]] {
             let before = s3.requests().iter().filter(|request| condition(request)).count();
             let running = ingest(&env, &s3).args(arguments).start();

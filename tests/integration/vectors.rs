@@ -130,7 +130,7 @@ fn posts_without_a_statement_are_followed_by_the_next() {
     let env = env_with(&[deletion], Base64Vectors::BigEndian);
     env.run(&[]).exits(0);
     // The second one is there in a newer version, the third one is not read back.
-    let newer = Document { version: u64::MAX >> 2, source: json!({}) };
+    let newer = Document::new(u64::MAX >> 2, json!({}));
     env.fake.store(|store| store.index("posts").unwrap().documents.insert(uri("p1"), newer));
     env.fake.fail(is_read_back, 0, 1, Fault::status(503));
     env.add(&archives());

@@ -1,6 +1,7 @@
 //! What is made of the settings for S3.
 
 use super::*;
+use crate::cli::Cli;
 
 fn s3(variables: &[(&str, &str)]) -> Result<S3, Failure> {
     let look_up = |name: &str| {
@@ -8,7 +9,7 @@ fn s3(variables: &[(&str, &str)]) -> Result<S3, Failure> {
         let found = variables.iter().chain(&needed).find(|(n, _)| *n == name);
         found.map(|(_, value)| (*value).to_owned())
     };
-    Settings { environment: &look_up }.s3(&Cli::default())
+    Settings { cli: &Cli::default(), environment: &look_up }.s3()
 }
 
 fn message(variables: &[(&str, &str)]) -> String {

@@ -8,7 +8,9 @@ use libdeflater::Decompressor;
 
 use super::image::Image;
 use super::memory::{Memory, Spare};
+use super::zip::{self, LOG_SUFFIXES};
 use super::{ArchiveError, Limits, Packed};
+use crate::files;
 
 /// Memory for a file that is kept from one archive to the next, in bytes at most.
 const KEPT_FILE_BYTES: usize = 256 << 20;
@@ -41,6 +43,9 @@ impl Buffers {
     /// [`ArchiveError::Broken`] where it holds no database.
     pub fn read(&mut self, path: &Path) -> Result<Image, ArchiveError> {
         let file = read_file(path, Limits::DEFAULT.file_bytes, &self.files)?;
+        if zip::is_bare(&file) {
+            check_beside(path)?;
+        }
         self.unpack(&file)
     }
 
@@ -58,6 +63,21 @@ impl Default for Buffers {
     fn default() -> Self {
         Self::new()
     }
+}
+
+/// Refuses a bare database beside which there are changes that are not in it. They have its name, or that which it had
+/// before it was called an archive.
+fn check_beside(path: &Path) -> Result<(), ArchiveError> {
+    for database in [path.to_owned(), path.with_extension("")] {
+        for suffix in LOG_SUFFIXES {
+            let log = files::beside(&database, suffix);
+            if fs::metadata(&log).is_ok_and(|log| log.is_file() && log.len() > 0) {
+                let name = log.file_name().unwrap_or_default().to_string_lossy();
+                return Err(zip::changes_beside("beside it lies", &name));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Reads a file, but no more of it than one byte beyond `limit`: enough to see that it is too large.

@@ -71,8 +71,8 @@ fn check_last_page(database: &[u8]) -> Result<(), ArchiveError> {
 
 /// Marks a database in WAL mode as one with a rollback journal.
 ///
-/// SQLite refuses to open a database in WAL mode from memory. One that was closed cleanly has nothing in its WAL,
-/// and of any other one the last checkpoint is all that an archive holds. Source: SQLite, "Database File Format",
+/// SQLite refuses to open a database in WAL mode from memory. One that was closed cleanly has nothing in its WAL; one
+/// with a WAL beside it has been refused before. Source: SQLite, "Database File Format",
 /// section 1.3.3, and `sqlite3_deserialize()`, which tells to do just this.
 fn forget_wal_mode(database: &mut [u8]) {
     if let Some([2, 2]) = database.get(18..20)

@@ -93,25 +93,35 @@ impl Memory {
             return fill(self);
         }
         let memory: &mut [u8] = self;
-        let (start, len) = (memory.as_mut_ptr().expose_provenance(), memory.len());
-        let is_filled = AtomicBool::new(false);
-        let provide_all = || {
-            let mut at = 0;
-            while at < len && !is_filled.load(Ordering::Relaxed) {
-                if !provide(start + at, ADVISED_BYTES.min(len - at)) {
-                    return;
-                }
-                at += ADVISED_BYTES;
-            }
-        };
-        thread::scope(|scope| {
-            // Where there can be no other thread it takes longer, and nothing else.
-            let _ = thread::Builder::new().name("memory".into()).spawn_scoped(scope, provide_all);
-            let filled = fill(memory);
-            is_filled.store(true, Ordering::Relaxed);
-            filled
-        })
+        let start = memory.as_mut_ptr().expose_provenance();
+        while_providing(memory.len(), |at, len| provide(start + at, len), || fill(memory))
     }
+}
+
+/// Fills so many bytes while another thread provides them from front to back, in pieces given by their offset and
+/// length: until they are filled, or one cannot be provided.
+fn while_providing<T>(
+    len: usize,
+    provide: impl Fn(usize, usize) -> bool + Sync,
+    fill: impl FnOnce() -> T,
+) -> T {
+    let is_filled = AtomicBool::new(false);
+    let provide_all = || {
+        let mut at = 0;
+        while at < len && !is_filled.load(Ordering::Relaxed) {
+            if !provide(at, ADVISED_BYTES.min(len - at)) {
+                return;
+            }
+            at += ADVISED_BYTES;
+        }
+    };
+    thread::scope(|scope| {
+        // Where there can be no other thread it takes longer, and nothing else.
+        let _ = thread::Builder::new().name("memory".into()).spawn_scoped(scope, provide_all);
+        let filled = fill();
+        is_filled.store(true, Ordering::Relaxed);
+        filled
+    })
 }
 
 /// Pages of the system.
@@ -191,7 +201,12 @@ impl Drop for Memory {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::AtomicUsize;
+    use std::time::{Duration, Instant};
+
     use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(20);
 
     const MOST: usize = 64 << 20;
 
@@ -221,23 +236,60 @@ mod tests {
         }
     }
 
+    #[test]
+    fn all_of_it_is_provided_piece_by_piece() {
+        for len in [1, ADVISED_BYTES, 3 * ADVISED_BYTES + 7] {
+            let (all, provided) = bounded(1);
+            let end = AtomicUsize::new(0);
+            let provide = |at, bytes| {
+                assert_eq!(end.fetch_add(bytes, Ordering::Relaxed), at);
+                if at + bytes == len {
+                    all.send(()).unwrap();
+                }
+                true
+            };
+            while_providing(len, provide, || provided.recv_timeout(PATIENCE).unwrap());
+            assert_eq!(end.into_inner(), len);
+        }
+    }
+
+    #[test]
+    fn nothing_more_is_provided_once_it_is_filled_or_the_system_refuses() {
+        let until = Instant::now() + PATIENCE;
+        let (begins, has_begun) = bounded(1);
+        let provide = |_, _| {
+            let _ = begins.try_send(());
+            assert!(Instant::now() < until, "what is filled is still being provided");
+            true
+        };
+        // More pieces than can be provided in a lifetime.
+        while_providing(usize::MAX / 2, provide, || has_begun.recv_timeout(PATIENCE).unwrap());
+        let (asks, asked) = bounded(2);
+        let refuse = |_, _| asks.try_send(()).is_err();
+        while_providing(usize::MAX / 2, refuse, || {
+            asked.recv_timeout(PATIENCE).unwrap();
+            assert!(asked.recv_timeout(Duration::from_millis(50)).is_err(), "the system is asked once more");
+        });
+    }
+
     #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
     #[test]
-    fn memory_that_is_hardly_written_to_is_hardly_provided() {
+    fn what_is_provided_is_there_before_it_is_written_to() {
         use std::io::{Read, Seek, SeekFrom};
 
         const PAGE: usize = 4 << 10;
+        let memory = Spare::new(MOST).take(16 * PAGE).unwrap();
+        let start = memory.as_ptr().expose_provenance();
         let present = || {
-            let mut memory = Spare::new(MOST).take(1 << 30).unwrap();
-            memory.fill(|memory| memory[0] = 1);
             // Source: Linux, "pagemap": 8 bytes for each page, of which the highest bit says that it is present.
             let mut map = std::fs::File::open("/proc/self/pagemap").unwrap();
-            map.seek(SeekFrom::Start((memory.as_ptr() as usize / PAGE * 8) as u64)).unwrap();
-            let mut pages = vec![0; memory.len() / PAGE * 8];
+            map.seek(SeekFrom::Start((start / PAGE * 8) as u64)).unwrap();
+            let mut pages = [0; 16 * 8];
             map.read_exact(&mut pages).unwrap();
             pages.chunks(8).filter(|page| page[7] & 0x80 != 0).count()
         };
-        // On a busy machine the thread that fills may stand still while the other one goes on; not each time.
-        assert!((0..10).any(|_| (1..(512 << 20) / PAGE).contains(&present())));
+        assert_eq!(present(), 0);
+        assert!(provide(start, 4 * PAGE));
+        assert_eq!(present(), 4);
     }
 }

@@ -7,6 +7,8 @@ pub enum Field<'a> {
     Null,
     /// A text; SQLite does not promise that it is UTF-8.
     Text(&'a [u8]),
+    /// A text or blob of so many bytes, more than [`MAX_FIELD_BYTES`](super::MAX_FIELD_BYTES); it was not read.
+    TooLong(u64),
     /// A blob, an integer or a real.
     Other,
 }
@@ -16,7 +18,7 @@ impl<'a> Field<'a> {
     pub fn bytes(self) -> Option<&'a [u8]> {
         match self {
             Field::Text(bytes) => Some(bytes),
-            Field::Null | Field::Other => None,
+            Field::Null | Field::TooLong(_) | Field::Other => None,
         }
     }
 }

@@ -9,7 +9,7 @@ use rusqlite::{Connection, OptionalExtension};
 
 use super::ArchiveError;
 
-/// A text of more bytes is handed over as [`Field::Other`](super::Field::Other), unread.
+/// A text of more bytes is handed over as [`Field::TooLong`](super::Field::TooLong), unread.
 /// Real ones have some 30 KB.
 pub const MAX_FIELD_BYTES: i32 = 64 << 20;
 
@@ -146,13 +146,15 @@ impl Queries {
         let Table { name, row_id, created_at } = table;
         let [at_uri, did, raw_post, inferences] =
             ["at_uri", "did", "raw_post", "inferences"].map(unless_too_long);
-        let all =
-            format!("SELECT {row_id}, {at_uri}, {did}, {raw_post}, {inferences} FROM {name} NOT INDEXED");
+        let from = format!("FROM {name} NOT INDEXED");
         Self {
-            ids: format!("SELECT {row_id}, {at_uri} FROM {name} NOT INDEXED ORDER BY {row_id}"),
-            rows: format!("{all} WHERE {row_id} BETWEEN ?1 AND ?2 ORDER BY {row_id}"),
+            ids: format!("SELECT {row_id}, {at_uri} {from} ORDER BY {row_id}"),
+            rows: format!(
+                "SELECT {row_id}, {at_uri}, {did}, {raw_post}, {inferences} {from}
+                 WHERE {row_id} BETWEEN ?1 AND ?2 ORDER BY {row_id}"
+            ),
             event: format!(
-                "SELECT {row_id}, {at_uri}, {did}, {raw_post}, NULL FROM {name} NOT INDEXED WHERE {row_id} = ?1"
+                "SELECT {row_id}, {at_uri}, {did}, {raw_post}, NULL, NULL {from} WHERE {row_id} = ?1"
             ),
             newest_created_at: created_at.then(|| {
                 format!(
@@ -164,8 +166,8 @@ impl Queries {
     }
 }
 
-/// An expression for a column, with a blob in place of what is too long, so that one such field does not end
-/// the query. Its length is in the row's header: SQLite does not read the field for it.
+/// Two expressions for a column: its value, with an empty blob in place of what is too long, so that one such field
+/// does not end the query; and its length in bytes. That is in the row's header: SQLite does not read the field for it.
 fn unless_too_long(column: &str) -> String {
-    format!("iif(octet_length({column}) > {MAX_FIELD_BYTES}, x'', {column})")
+    format!("iif(octet_length({column}) > {MAX_FIELD_BYTES}, x'', {column}), octet_length({column})")
 }

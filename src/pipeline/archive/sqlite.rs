@@ -145,16 +145,21 @@ fn whole_row<'a>(id: i64, row: &'a rusqlite::Row<'_>) -> rusqlite::Result<Row<'a
     Ok(Row {
         id,
         at_uri: field(row, 1)?,
-        did: field(row, 2)?,
-        raw_post: field(row, 3)?,
-        inferences: field(row, 4)?,
+        did: field(row, 3)?,
+        raw_post: field(row, 5)?,
+        inferences: field(row, 7)?,
     })
 }
 
+/// A column, whose length is the next one.
 fn field<'a>(row: &'a rusqlite::Row<'_>, column: usize) -> rusqlite::Result<Field<'a>> {
     Ok(match row.get_ref(column)? {
         ValueRef::Null => Field::Null,
         ValueRef::Text(text) => Field::Text(text),
+        ValueRef::Blob([]) => match row.get::<_, i64>(column + 1)?.unsigned_abs() {
+            0 => Field::Other,
+            bytes => Field::TooLong(bytes),
+        },
         ValueRef::Integer(_) | ValueRef::Real(_) | ValueRef::Blob(_) => Field::Other,
     })
 }

@@ -27,6 +27,7 @@ fn show(row: &super::Row<'_>) -> Shown {
     let text = |field| match field {
         Field::Null => "NULL".to_owned(),
         Field::Text(text) => String::from_utf8_lossy(text).into_owned(),
+        Field::TooLong(bytes) => format!("{bytes} BYTES"),
         Field::Other => "OTHER".to_owned(),
     };
     (row.id, [row.at_uri, row.did, row.raw_post, row.inferences].map(text))
@@ -193,8 +194,50 @@ fn a_field_that_is_too_long_costs_neither_its_row_nor_the_others() {
     .unwrap();
     assert_eq!(
         rows(&database).unwrap(),
-        [row(1, ["at://a", "did:a", "OTHER", "{}"]), row(2, ["at://b", "did:b", "r", "i"])]
+        [row(1, ["at://a", "did:a", "67108865 BYTES", "{}"]), row(2, ["at://b", "did:b", "r", "i"])]
     );
+}
+
+#[test]
+fn every_field_that_is_too_long_tells_its_length_and_what_is_no_text_does_not() {
+    let long = MAX_FIELD_BYTES + 1;
+    let database = open(&database(&format!(
+        "CREATE TABLE posts (at_uri, did, raw_post, inferences);
+         INSERT INTO posts VALUES (zeroblob({long}), x'', {long}, CAST(zeroblob({MAX_FIELD_BYTES}) AS TEXT)),
+                                  ('', x'', zeroblob({MAX_FIELD_BYTES}), zeroblob({long} + 1))"
+    )))
+    .unwrap();
+    let mut seen = Vec::new();
+    database
+        .for_each_row(&ALL_ROWS, |row| {
+            seen.push([row.at_uri, row.did, row.raw_post, row.inferences].map(|field| match field {
+                Field::Text(text) => Err(text.len()),
+                other => Ok(show_kind(other)),
+            }));
+            ControlFlow::Continue(())
+        })
+        .unwrap();
+    assert_eq!(
+        seen,
+        [
+            [Ok("too long"), Ok("other"), Ok("other"), Err(MAX_FIELD_BYTES as usize)],
+            [Err(0), Ok("other"), Ok("other"), Ok("too long")]
+        ]
+    );
+    let of_event = database.with_event(1, |row| show_kind(row.at_uri));
+    assert_eq!(of_event.unwrap(), Some("too long"));
+    let mut of_ids = Vec::new();
+    database.for_each_id(|_, at_uri| of_ids.push(show_kind(at_uri))).unwrap();
+    assert_eq!(of_ids, ["too long", "text"]);
+}
+
+fn show_kind(field: Field<'_>) -> &'static str {
+    match field {
+        Field::Null => "NULL",
+        Field::Text(_) => "text",
+        Field::TooLong(_) => "too long",
+        Field::Other => "other",
+    }
 }
 
 #[test]
@@ -208,6 +251,25 @@ fn a_database_in_wal_mode_that_was_closed_cleanly_is_read() {
     let file = fs::read(path).unwrap();
     assert_eq!(&file[18..20], [2, 2], "not in WAL mode");
     assert_eq!(rows(&open(&file).unwrap()).unwrap(), three_rows());
+}
+
+#[test]
+fn a_bare_database_beside_which_there_is_a_log_is_broken() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.db.zip");
+    fs::write(&path, database(THREE_ROWS)).unwrap();
+    for name in ["a.db.zip-wal", "a.db-wal", "a.db.zip-journal", "a.db-journal"] {
+        let log = folder.path().join(name);
+        fs::write(&log, "").unwrap();
+        assert!(Buffers::new().read(&path).is_ok(), "an empty {name}");
+        fs::write(&log, "x").unwrap();
+        assert_broken(Buffers::new().read(&path), &format!("beside it lies {name:?}"));
+        fs::remove_file(log).unwrap();
+    }
+    // It is of no database in here: a zip's own is within it.
+    fs::write(folder.path().join("a.db-wal"), "x").unwrap();
+    fs::write(&path, zip(&[("a.db", &database(THREE_ROWS))])).unwrap();
+    assert!(Buffers::new().read(&path).is_ok());
 }
 
 #[test]

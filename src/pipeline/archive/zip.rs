@@ -1,4 +1,4 @@
-//! The one `.db` entry of a zip: found without trusting the zip, inflated as a whole into memory
+//! The database of a zip, its one `.db` entry: found without trusting the zip, inflated as a whole into memory
 //! that the caller provides.
 //!
 //! Source: PKWARE's APPNOTE.TXT 6.3.10 (central directory 4.3.12, zip64 4.3.14). The `zip` crate reads
@@ -13,12 +13,17 @@ use ::zip::{CompressionMethod, HasZipMetadata};
 use libdeflater::{DecompressionError, Decompressor};
 
 use super::ArchiveError;
+use crate::model::is_litter;
 
 /// What every SQLite database begins with. Source: SQLite, "Database File Format", section 1.3.1.
 const SQLITE_MAGIC: &[u8] = b"SQLite format 3\0";
 
 /// Length of the header of an SQLite database: nothing shorter is one.
 const SQLITE_HEADER_BYTES: u64 = 100;
+
+/// So many bytes of an inflated entry hold its beginning as far as [`SQLITE_MAGIC`], however it was deflated: the longest
+/// stored block of a deflate stream has 65,535.
+const BEGINNING_BYTES: usize = (64 << 10) + SQLITE_MAGIC.len();
 
 /// How much an archive may ask for. The defaults are far above what real archives need.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,24 +67,48 @@ pub struct Packed<'a> {
 }
 
 impl<'a> Packed<'a> {
-    /// Finds the database in `file`: the only `.db` entry of a zip, or the file itself.
+    /// Finds the database in `file`: the `.db` entry of a zip, or the file itself. Of several such entries it is the one
+    /// that begins as databases of SQLite do.
     ///
     /// # Errors
     ///
-    /// [`ArchiveError::Broken`] where there is no such entry, or several, or one that is encrypted, cut off,
-    /// compressed by anything but deflate, or beyond `limits`.
+    /// [`ArchiveError::Broken`] where there is no such entry, or two databases, or changes beside it that are not in it
+    /// yet, or where an entry is encrypted, cut off, compressed by anything but deflate, or beyond `limits`.
     pub fn find(file: &'a [u8], limits: &Limits) -> Result<Self, ArchiveError> {
         if file.len() as u64 > limits.file_bytes {
             return Err(broken(format!("the file has more than {} bytes", limits.file_bytes)));
         }
-        let (packed, declared) = if file.starts_with(SQLITE_MAGIC) {
+        let (packed, declared) = if is_bare(file) {
             (Self { bytes: file, deflated: false, len: file.len(), crc32: None }, file.len() as u64)
         } else {
-            let entry = database_entry(file, limits)?;
-            (Self::of_entry(file, &entry)?, entry.size())
+            Self::in_zip(file, limits)?
         };
         packed.check_declared_length(declared, limits)?;
         Ok(packed)
+    }
+
+    /// The database in a zip, and its length as that is declared.
+    fn in_zip(file: &'a [u8], limits: &Limits) -> Result<(Self, u64), ArchiveError> {
+        let Entries { mut databases, logs } = Entries::of(file, limits)?;
+        if databases.len() > 1 {
+            databases = databases_among(file, databases)?;
+        }
+        let Some(entry) = databases.first() else { return Err(broken("the zip has no .db entry")) };
+        if let Some(log) = logs.first() {
+            return Err(changes_beside("the zip holds", &String::from_utf8_lossy(log)));
+        }
+        Ok((Self::of_entry(file, entry)?, entry.size()))
+    }
+
+    /// Whether the database begins as one of SQLite does. No more of it is unpacked than that takes.
+    fn has_magic(&self, inflater: &mut Decompressor) -> bool {
+        if !self.deflated {
+            return self.bytes.starts_with(SQLITE_MAGIC);
+        }
+        // Where the room is too small for all, it holds the beginning: which has no repetitions that could be left out.
+        let mut beginning = vec![0; BEGINNING_BYTES];
+        let _ = inflater.deflate_decompress(self.bytes, &mut beginning);
+        beginning.starts_with(SQLITE_MAGIC)
     }
 
     fn of_entry(file: &'a [u8], entry: &ZipFileEntry<'_>) -> Result<Self, ArchiveError> {
@@ -156,22 +185,86 @@ impl<'a> Packed<'a> {
     }
 }
 
-/// The only entry whose name ends in `.db`. Other entries are of no interest, and names of no other use.
-fn database_entry(file: &[u8], limits: &Limits) -> Result<ZipFileEntry<'static>, ArchiveError> {
-    // A known offset keeps the crate from searching the file for the start of the archive.
-    let config = Config { archive_offset: ArchiveOffset::Known(0) };
-    let mut zip = ZipIterable::try_new(Cursor::new(file), config).map_err(invalid)?;
-    if zip.len() > limits.entries {
-        return Err(broken(format!("the zip has {} entries, more than {}", zip.len(), limits.entries)));
+/// Whether a file is a database itself, not a zip around one.
+pub(super) fn is_bare(file: &[u8]) -> bool {
+    file.starts_with(SQLITE_MAGIC)
+}
+
+/// An archive whose database is not all: with a `-wal` or `-journal` of SQLite, `beside` tells where.
+///
+/// The rows in it cannot be read, since that would take writing to the database, and would be missing without a sign.
+pub(super) fn changes_beside(beside: &str, log: &str) -> ArchiveError {
+    broken(format!(
+        "{beside} {log:?}, without which the database is not whole: open it with sqlite3 where both are, run PRAGMA \
+         wal_checkpoint(TRUNCATE), and zip it anew"
+    ))
+}
+
+/// The suffixes of the files that SQLite keeps changes in: those that are not in the database yet, or to be undone.
+pub(super) const LOG_SUFFIXES: [&str; 2] = ["-wal", "-journal"];
+
+/// What of a zip matters. Other entries are of no interest, and names of no other use.
+#[derive(Default)]
+struct Entries {
+    /// Those whose names end in `.db`.
+    databases: Vec<ZipFileEntry<'static>>,
+    /// The names of logs of such that hold something.
+    logs: Vec<Vec<u8>>,
+}
+
+impl Entries {
+    fn of(file: &[u8], limits: &Limits) -> Result<Self, ArchiveError> {
+        // A known offset keeps the crate from searching the file for the start of the archive.
+        let config = Config { archive_offset: ArchiveOffset::Known(0) };
+        let mut zip = ZipIterable::try_new(Cursor::new(file), config).map_err(invalid)?;
+        if zip.len() > limits.entries {
+            return Err(broken(format!("the zip has {} entries, more than {}", zip.len(), limits.entries)));
+        }
+        let mut entries = Self::default();
+        for entry in zip.files().map_err(invalid)? {
+            let entry = entry.map_err(invalid)?;
+            if is_litter(entry.name_raw()) {
+                continue;
+            }
+            let name = entry.name_raw().to_ascii_lowercase();
+            if name.ends_with(b".db") {
+                entries.databases.push(entry);
+            } else if entry.size() > 0 && is_log(&name) {
+                entries.logs.push(entry.name_raw().to_vec());
+            }
+        }
+        Ok(entries)
     }
-    let mut found = None;
-    for entry in zip.files().map_err(invalid)? {
-        let entry = entry.map_err(invalid)?;
-        if entry.name_raw().ends_with(b".db") && found.replace(entry).is_some() {
-            return Err(broken("the zip has several .db entries"));
+}
+
+/// Whether an entry of this name, in lower case, is a log of a `.db` entry.
+fn is_log(name: &[u8]) -> bool {
+    LOG_SUFFIXES
+        .iter()
+        .filter_map(|suffix| name.strip_suffix(suffix.as_bytes()))
+        .any(|database| database.ends_with(b".db"))
+}
+
+/// The one of several `.db` entries that is a database.
+fn databases_among(
+    file: &[u8],
+    entries: Vec<ZipFileEntry<'static>>,
+) -> Result<Vec<ZipFileEntry<'static>>, ArchiveError> {
+    let mut inflater = Decompressor::new();
+    let mut databases = Vec::new();
+    for entry in entries {
+        // One that cannot be looked into may be a database: then its rows would be missing without a sign.
+        if Packed::of_entry(file, &entry)?.has_magic(&mut inflater) {
+            databases.push(entry);
         }
     }
-    found.ok_or_else(|| broken("the zip has no .db entry"))
+    match databases.len() {
+        0 => Err(broken("the zip has several .db entries, and none is a database of SQLite")),
+        1 => Ok(databases),
+        _ => {
+            Err(broken("the zip has several .db entries that are databases: put each into a zip of its own"))
+        }
+    }
 }
 
 fn broken(defect: impl Into<String>) -> ArchiveError {

@@ -1,20 +1,9 @@
 //! The embeddings that a row's `inferences` hold.
 
-use super::Dropped;
 use super::json::{Cursor, JsonError, MaybeString};
-use super::vector::{DIMENSIONS, Vector, VectorDecoder};
+use super::vector::VectorDecoder;
+use crate::model::{DIMENSIONS, Dropped, Embeddings, Vector};
 use crate::pipeline::archive::Field;
-
-/// The embeddings of one row. Source: contract, sections 2 and 3.
-#[derive(Clone, Copy, Debug)]
-pub struct Embeddings<'s> {
-    /// The embedding `all-MiniLM-L12-v2`.
-    pub all_minilm_l12_v2: Option<&'s Vector>,
-    /// The embedding `all-MiniLM-L6-v2`.
-    pub all_minilm_l6_v2: Option<&'s Vector>,
-    /// What was there, but could not be read.
-    pub dropped: Dropped,
-}
 
 /// Decodes the embeddings of rows, one row after the other, into buffers that it keeps.
 pub struct EmbeddingDecoder {
@@ -65,7 +54,7 @@ fn read_column(inferences: Field<'_>) -> Option<Texts<'_>> {
     match inferences {
         Field::Null => Some(Texts::default()),
         Field::Text(bytes) => read_inferences(std::str::from_utf8(bytes).ok()?).ok(),
-        Field::Other => None,
+        Field::TooLong(_) | Field::Other => None,
     }
 }
 
@@ -174,6 +163,7 @@ mod tests {
     fn inferences_that_are_no_json_text_are_counted_once() {
         let nothing = (None, None, vec!["inferences"]);
         assert_eq!(decoded(Field::Other), nothing);
+        assert_eq!(decoded(Field::TooLong(1 << 30)), nothing);
         assert_eq!(decoded(Field::Text(b"{\"\xff\": 1}")), nothing);
         let cut = format!(r#"{{"text_embeddings": {{"all-MiniLM-L12-v2": "{}"}}"#, half());
         for text in ["", "nope", "{} {}", &cut, &"[".repeat(1_000_000)] {
@@ -189,6 +179,7 @@ mod tests {
         for bad in [
             format!("\"{}\"", embedding(&[0.5; 383])),
             format!("\"{}\"", embedding(&not_finite)),
+            format!("\"{}\"", embedding(&[0.0; DIMENSIONS])),
             r#""not base85 \u00e9""#.to_owned(),
             r#""""#.to_owned(),
             "17".to_owned(),

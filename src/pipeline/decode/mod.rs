@@ -11,8 +11,8 @@ use std::str;
 
 use self::json::{JsonError, MAX_DEPTH, MaybeString, RawStr};
 use self::raw_post::{Commit, Message, RawPost, Record};
-use super::MAX_ROW_ID;
-use super::archive::{Field, Row};
+use super::archive::{Field, MAX_FIELD_BYTES, Row};
+use crate::model::{AccountDeletion, Deletion, Dropped, MAX_ID_BYTES, MAX_ROW_ID, Post};
 use crate::timestamp;
 
 pub mod base85;
@@ -22,11 +22,8 @@ mod raw_post;
 pub mod vector;
 mod verdict;
 
-pub use self::embeddings::{EmbeddingDecoder, Embeddings};
-pub use self::vector::{DIMENSIONS, Vector};
-pub use self::verdict::{
-    AccountDeletion, Deletion, Dropped, MAX_ID_BYTES, Post, Rejection, SkipReason, Verdict,
-};
+pub use self::embeddings::EmbeddingDecoder;
+pub use self::verdict::{Rejection, SkipReason, Verdict};
 
 /// Decides what a row becomes.
 pub fn classify<'a>(row: &Row<'a>) -> Verdict<'a> {
@@ -41,7 +38,18 @@ pub fn classify<'a>(row: &Row<'a>) -> Verdict<'a> {
     if let Field::Null | Field::Text([]) = row.at_uri {
         return Verdict::Skip(SkipReason::EmptyAtUri);
     }
+    if let Ok(RawPost { message: Message { commit: Some(commit), .. }, .. }) = &raw_post
+        && is_of_another_collection(commit)
+    {
+        return Verdict::Skip(SkipReason::OtherCollection);
+    }
     judge_event(row, raw_post).unwrap_or_else(Verdict::Reject)
+}
+
+/// Whether a commit names a collection, and not that of posts: likes, lists, gates of threads.
+fn is_of_another_collection(commit: &Commit<'_>) -> bool {
+    let collection = commit.collection.map(RawStr::unescape).unwrap_or_default();
+    !collection.is_empty() && collection != raw_post::POSTS
 }
 
 /// The deletion that an account event stands for; None where it has another status, or no DID that can be used.
@@ -64,7 +72,7 @@ fn judge_event<'a>(
     }
     let at_uri = read_at_uri(row.at_uri)?;
     let RawPost { message: Message { did, time_us, commit, .. }, hydrated } = raw_post?;
-    let Commit { operation, record } =
+    let Commit { operation, record, .. } =
         commit.ok_or_else(|| Rejection::new("no_commit", "raw_post has no object message.commit"))?;
     let author_did = author_did(row.did, did);
     if is(operation, "delete") {
@@ -100,6 +108,10 @@ fn read_raw_post(raw_post: Field<'_>) -> Result<RawPost<'_>, Rejection> {
     let bytes = match raw_post {
         Field::Text(bytes) => bytes,
         Field::Null => return Err(Rejection::new("null_raw_post", "raw_post is NULL")),
+        Field::TooLong(bytes) => {
+            let reason = format!("raw_post has {bytes} bytes, more than the {MAX_FIELD_BYTES} that are read");
+            return Err(Rejection::new("too_long", reason));
+        }
         Field::Other => return Err(Rejection::new("wrong_type", "raw_post is no text")),
     };
     let text = str::from_utf8(bytes).map_err(|error| {
@@ -116,16 +128,21 @@ fn read_raw_post(raw_post: Field<'_>) -> Result<RawPost<'_>, Rejection> {
 }
 
 fn read_at_uri(at_uri: Field<'_>) -> Result<&str, Rejection> {
-    let Field::Text(bytes) = at_uri else {
-        return Err(Rejection::new("invalid_at_uri", "at_uri is no text"));
+    let too_long = |bytes: u64| {
+        let reason = format!("at_uri has {bytes} bytes, an _id at most {MAX_ID_BYTES}");
+        Rejection::new("id_too_long", reason)
+    };
+    let bytes = match at_uri {
+        Field::Text(bytes) => bytes,
+        Field::TooLong(bytes) => return Err(too_long(bytes)),
+        Field::Null | Field::Other => return Err(Rejection::new("invalid_at_uri", "at_uri is no text")),
     };
     let text = str::from_utf8(bytes).map_err(|error| {
         let reason = format!("at_uri is no UTF-8 at byte {}", error.valid_up_to());
         Rejection::new("invalid_at_uri", reason)
     })?;
     if text.len() > MAX_ID_BYTES {
-        let reason = format!("at_uri has {} bytes, an _id at most {MAX_ID_BYTES}", text.len());
-        return Err(Rejection::new("id_too_long", reason));
+        return Err(too_long(text.len() as u64));
     }
     Ok(text)
 }
@@ -134,7 +151,7 @@ fn read_at_uri(at_uri: Field<'_>) -> Result<&str, Rejection> {
 fn author_did<'a>(column: Field<'a>, message: Option<RawStr<'a>>) -> Cow<'a, str> {
     let of_column = match column {
         Field::Text(bytes) => str::from_utf8(bytes).ok().filter(|did| !did.is_empty()),
-        Field::Null | Field::Other => None,
+        Field::Null | Field::TooLong(_) | Field::Other => None,
     };
     of_column.map(Cow::Borrowed).or_else(|| message.map(RawStr::unescape)).unwrap_or_default()
 }

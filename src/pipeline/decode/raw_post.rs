@@ -5,6 +5,9 @@
 
 use super::json::{Cursor, JsonError, MaybeString, RawStr};
 
+/// The collection of posts.
+pub(super) const POSTS: &str = "app.bsky.feed.post";
+
 /// A `raw_post`.
 #[derive(Debug, Default)]
 pub(super) struct RawPost<'a> {
@@ -34,6 +37,7 @@ pub(super) struct Account<'a> {
 #[derive(Debug, Default)]
 pub(super) struct Commit<'a> {
     pub(super) operation: Option<RawStr<'a>>,
+    pub(super) collection: Option<RawStr<'a>>,
     pub(super) record: Option<Record<'a>>,
 }
 
@@ -109,6 +113,7 @@ fn read_commit<'a>(cursor: &mut Cursor<'a>) -> Result<Option<Commit<'a>>, JsonEr
     read_object(cursor, |commit: &mut Commit<'a>, key, cursor| {
         match key {
             "operation" => commit.operation = cursor.string_or_skip()?.string(),
+            "collection" => commit.collection = cursor.string_or_skip()?.string(),
             "record" => commit.record = read_record(cursor)?,
             _ => cursor.skip()?,
         }
@@ -144,7 +149,8 @@ fn read_reply<'a>(cursor: &mut Cursor<'a>) -> Result<Option<(Uri<'a>, Uri<'a>)>,
     })
 }
 
-/// The URI of an embedded record: `record.uri`, else (a record with media) `record.record.uri`.
+/// The URI of an embedded post: `record.uri`, else (a record with media) `record.record.uri`. Lists, feeds and starter
+/// packs are embedded likewise, and are no quotes.
 fn read_embed<'a>(cursor: &mut Cursor<'a>) -> Result<Option<Uri<'a>>, JsonError> {
     read_object(cursor, |quote: &mut Uri<'a>, key, cursor| {
         match key {
@@ -164,7 +170,20 @@ fn read_embedded_record<'a>(cursor: &mut Cursor<'a>) -> Result<Uri<'a>, JsonErro
         }
         Ok(())
     })?;
-    Ok(uris.and_then(|(outer, inner)| outer.or(inner)))
+    let names_post = |uri: &RawStr<'a>| collection(&uri.unescape()) == Some(POSTS);
+    Ok(uris.and_then(|(outer, inner)| [outer, inner].into_iter().flatten().find(names_post)))
+}
+
+/// Whether an URI names something else than a post. One that names no collection is taken for what its place says.
+fn names_no_post(uri: &str) -> bool {
+    collection(uri).is_some_and(|collection| collection != POSTS)
+}
+
+/// The collection that an URI names: `at://AUTHOR/COLLECTION/KEY`.
+fn collection(uri: &str) -> Option<&str> {
+    let mut segments = uri.strip_prefix("at://")?.splitn(3, '/').skip(1);
+    let collection = segments.next()?;
+    segments.next().map(|_| collection)
 }
 
 fn read_hydrated<'a>(cursor: &mut Cursor<'a>) -> Result<Option<Links<'a>>, JsonError> {
@@ -172,7 +191,7 @@ fn read_hydrated<'a>(cursor: &mut Cursor<'a>) -> Result<Option<Links<'a>>, JsonE
         match key {
             "reply_post" => links.root = read_linked(cursor)?,
             "parent_post" => links.parent = read_linked(cursor)?,
-            "quote_post" => links.quote = read_linked(cursor)?,
+            "quote_post" => links.quote = read_linked(cursor)?.filter(|uri| !names_no_post(&uri.unescape())),
             _ => cursor.skip()?,
         }
         Ok(())

@@ -7,6 +7,7 @@ use super::*;
 
 const URI: &str = "at://did:plc:author/app.bsky.feed.post/3m4abcdefgh2a";
 const DID: &str = "did:plc:author";
+const QUOTED: &str = "at://did:plc:other/app.bsky.feed.post/3m4record";
 
 /// A `raw_post` as real ones are: a reply with a quote, everything hydrated.
 fn real_post() -> Value {
@@ -18,7 +19,7 @@ fn real_post() -> Value {
             "record": {
                 "createdAt": "2025-10-30T12:34:56.789Z", "text": "Hello \u{1f331} \"world\"", "langs": ["en"],
                 "reply": {"root": {"uri": "at://record-root"}, "parent": {"uri": "at://record-parent"}},
-                "embed": {"$type": "app.bsky.embed.record", "record": {"uri": "at://record-quote"}},
+                "embed": {"$type": "app.bsky.embed.record", "record": {"uri": QUOTED}},
             },
             "cid": "bafyrei",
         }},
@@ -204,6 +205,49 @@ fn an_empty_at_uri_is_skipped_even_where_raw_post_is_broken() {
 }
 
 #[test]
+fn a_commit_of_another_collection_is_skipped_whatever_it_is() {
+    let pointer = "/message/commit/collection";
+    for collection in
+        ["app.bsky.feed.threadgate", "app.bsky.feed.like", "app.bsky.feed.postgate", "app.bsky.feed.Post"]
+    {
+        for document in [real_post(), real_delete(), without(real_post(), "/message/commit/record")] {
+            let text = with(document, pointer, json!(collection)).to_string();
+            for id in [1, -1] {
+                let row = Row { id, ..row(&text) };
+                assert_eq!(classify(&row), Verdict::Skip(SkipReason::OtherCollection), "{text}");
+            }
+        }
+    }
+    assert_eq!(SkipReason::OtherCollection.name(), "other_collection");
+    // Where none is named it is taken for that of posts.
+    for document in [
+        without(real_post(), pointer),
+        with(real_post(), pointer, json!(null)),
+        with(real_post(), pointer, json!("")),
+        with(real_post(), pointer, json!(["app.bsky.feed.like"])),
+    ] {
+        assert_eq!(post(document.to_string().leak()).at_uri, URI);
+    }
+}
+
+#[test]
+fn what_is_too_long_to_be_read_is_rejected_with_its_size() {
+    let text = real_post().to_string();
+    let bytes = 70 << 20;
+    let Verdict::Reject(rejection) = classify(&Row { raw_post: Field::TooLong(bytes), ..row("") }) else {
+        panic!()
+    };
+    let reason = "raw_post has 73400320 bytes, more than the 67108864 that are read";
+    assert_eq!(rejection, Rejection::new("too_long", reason));
+    let Verdict::Reject(rejection) = classify(&Row { at_uri: Field::TooLong(bytes), ..row(&text) }) else {
+        panic!()
+    };
+    assert_eq!(rejection, Rejection::new("id_too_long", "at_uri has 73400320 bytes, an _id at most 512"));
+    let Verdict::Post(post) = classify(&Row { did: Field::TooLong(bytes), ..row(&text) }) else { panic!() };
+    assert_eq!(post.author_did, DID);
+}
+
+#[test]
 fn an_at_uri_that_is_no_id_is_rejected() {
     let text = real_post().to_string();
     assert_eq!(rejection(Row { at_uri: Field::Other, ..row(&text) }), "invalid_at_uri");
@@ -327,7 +371,7 @@ fn each_link_that_is_not_hydrated_is_that_of_the_record() {
     let links: [(&str, Link, &str); 3] = [
         ("reply_post", |post| post.thread_root_post, "at://record-root"),
         ("parent_post", |post| post.thread_parent_post, "at://record-parent"),
-        ("quote_post", |post| post.quote_post, "at://record-quote"),
+        ("quote_post", |post| post.quote_post, QUOTED),
     ];
     for (member, link, expected) in links {
         for value in
@@ -354,9 +398,48 @@ fn links_that_are_nowhere_are_left_out() {
 #[test]
 fn the_quote_of_a_record_with_media_is_one_level_deeper() {
     let embed = json!({"$type": "app.bsky.embed.recordWithMedia", "media": {"uri": "no"},
-        "record": {"$type": "app.bsky.embed.record", "record": {"uri": "at://deeper"}}});
+        "record": {"$type": "app.bsky.embed.record", "record": {"uri": QUOTED}}});
     let document = with(without(real_post(), "/hydrated_metadata"), "/message/commit/record/embed", embed);
-    assert_eq!(post(&document.to_string()).quote_post.as_deref(), Some("at://deeper"));
+    assert_eq!(post(&document.to_string()).quote_post.as_deref(), Some(QUOTED));
+}
+
+#[test]
+fn lists_feeds_and_starter_packs_are_no_quotes() {
+    let quote_of = |record: Value, hydrated: Value| {
+        let document = with(real_post(), "/message/commit/record/embed/record", record);
+        let document = with(document, "/hydrated_metadata/quote_post", hydrated);
+        post(document.to_string().leak()).quote_post
+    };
+    for collection in [
+        "app.bsky.graph.list",
+        "app.bsky.feed.generator",
+        "app.bsky.graph.starterpack",
+        "app.bsky.feed.postgate",
+    ] {
+        let uri = format!("at://did:plc:other/{collection}/3m4");
+        let (record, hydrated) = (json!({"uri": uri}), json!({"uri": uri}));
+        assert_eq!(quote_of(record.clone(), json!(null)), None, "{uri}");
+        assert_eq!(quote_of(json!({"record": record}), json!(null)), None, "{uri}");
+        assert_eq!(quote_of(record.clone(), hydrated.clone()), None, "{uri}");
+        // What else names a post counts.
+        assert_eq!(
+            quote_of(json!({"uri": uri, "record": {"uri": QUOTED}}), hydrated).as_deref(),
+            Some(QUOTED)
+        );
+        assert_eq!(quote_of(record, json!({"uri": QUOTED})).as_deref(), Some(QUOTED));
+    }
+    for uri in [
+        "at://did:plc:other",
+        "at://did:plc:other/app.bsky.feed.post",
+        "app.bsky.feed.post",
+        "https://x/app.bsky.feed.post/1",
+    ] {
+        assert_eq!(quote_of(json!({"uri": uri}), json!(null)), None, "{uri}");
+    }
+    let escaped = json!({"uri": QUOTED}).to_string().replace('/', "\\/");
+    let text = real_post().to_string().replace(&json!({"uri": QUOTED}).to_string(), &escaped);
+    let text = text.replace("at://quote", "");
+    assert_eq!(post(&text).quote_post.as_deref(), Some(QUOTED));
 }
 
 #[test]

@@ -5,12 +5,7 @@ use std::fmt;
 use libdeflater::{DecompressionError, Decompressor};
 
 use super::base85::{self, Base85Error};
-
-/// Values of an embedding.
-pub const DIMENSIONS: usize = 384;
-
-/// An embedding. Every value is finite.
-pub type Vector = [f32; DIMENSIONS];
+use crate::model::{DIMENSIONS, Vector};
 
 /// Bytes of a vector.
 const VECTOR_BYTES: usize = DIMENSIONS * size_of::<f32>();
@@ -31,6 +26,8 @@ pub enum VectorError {
     Dimensions,
     /// A value is NaN or infinite.
     NotFinite,
+    /// Its length is 0, or beyond what an f32 holds: no direction can be told from it.
+    Length,
 }
 
 impl fmt::Display for VectorError {
@@ -41,6 +38,7 @@ impl fmt::Display for VectorError {
             VectorError::Zlib => f.write_str("no zlib stream"),
             VectorError::Dimensions => write!(f, "other than {DIMENSIONS} values"),
             VectorError::NotFinite => f.write_str("a value that is not finite"),
+            VectorError::Length => f.write_str("a length of 0, or none that is finite"),
         }
     }
 }
@@ -95,8 +93,26 @@ impl VectorDecoder {
         }
         // No early end: that way the test is made of vector instructions.
         let finite = out.iter().fold(true, |all, value| all & value.is_finite());
-        if finite { Ok(()) } else { Err(VectorError::NotFinite) }
+        if !finite {
+            return Err(VectorError::NotFinite);
+        }
+        let squared = squared_length(out);
+        if squared > 0.0 && squared.is_finite() { Ok(()) } else { Err(VectorError::Length) }
     }
+}
+
+/// The square of a vector's length, as an f32: what an index with cosine similarity works out, and refuses a whole post
+/// for where it is 0 or not finite.
+///
+/// In eight sums, so that it is made of vector instructions.
+fn squared_length(vector: &Vector) -> f32 {
+    let mut sums = [0.0_f32; 8];
+    for values in vector.as_chunks::<8>().0 {
+        for (sum, value) in sums.iter_mut().zip(values) {
+            *sum += value * value;
+        }
+    }
+    sums.iter().sum()
 }
 
 impl Default for VectorDecoder {
@@ -137,7 +153,7 @@ pub(super) mod tests {
 
     #[test]
     fn every_finite_value_is_kept_bit_for_bit() {
-        let odd = [0.0, -0.0, 1.0, -1.0, f32::MIN_POSITIVE, 1e-45, -1e-45, f32::MAX, f32::MIN, 0.012_344_36];
+        let odd = [0.0, -0.0, 1.0, -1.0, f32::MIN_POSITIVE, 1e-45, -1e-45, 1e18, -1e18, 0.012_344_36];
         let vector: Vector = std::array::from_fn(|n| odd[n % odd.len()]);
         let decoded = decoded(&embedding(&vector)).unwrap();
         assert_eq!(decoded.map(f32::to_bits), vector.map(f32::to_bits));
@@ -182,6 +198,25 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn a_vector_without_a_length_is_an_error() {
+        let one_of = |value: f32| -> Vector { std::array::from_fn(|n| if n == 383 { value } else { 0.0 }) };
+        for vector in [
+            [0.0; DIMENSIONS],
+            [-0.0; DIMENSIONS],
+            // What is squared is too small, or too large, for an f32; the values are not.
+            [1e-30; DIMENSIONS],
+            [1e19; DIMENSIONS],
+            one_of(1e-23),
+            one_of(f32::MAX),
+        ] {
+            assert_eq!(decoded(&embedding(&vector)), Err(VectorError::Length), "{}", vector[383]);
+        }
+        for vector in [one_of(1e-19), one_of(-1e19), one_of(f32::from_bits(0x1a80_0000))] {
+            assert_eq!(decoded(&embedding(&vector)), Ok(vector), "{}", vector[383]);
+        }
+    }
+
+    #[test]
     fn inflation_ends_at_the_size_of_a_vector() {
         let bomb = encode(&deflate(&vec![0; 2 << 20], 6));
         assert!(bomb.len() <= MAX_TEXT_BYTES);
@@ -222,12 +257,21 @@ pub(super) mod tests {
 
     proptest! {
         #[test]
-        fn vectors_are_decoded_as_they_were_encoded(bits in prop::collection::vec(any::<u32>(), DIMENSIONS)) {
+        fn vectors_are_decoded_as_they_were_encoded(
+            bits in prop_oneof![
+                prop::collection::vec(any::<u32>(), DIMENSIONS),
+                prop::collection::vec((-1e15_f32..1e15).prop_map(f32::to_bits), DIMENSIONS),
+            ],
+        ) {
             let vector: Vec<f32> = bits.into_iter().map(f32::from_bits).collect();
-            let expected = if vector.iter().all(|value| value.is_finite()) {
-                Ok(vector.iter().map(|value| value.to_bits()).collect())
-            } else {
+            // The exact sum: near the ends of what an f32 holds the order of adding decides.
+            let squared: f64 = vector.iter().map(|value| f64::from(*value) * f64::from(*value)).sum();
+            let expected = if vector.iter().any(|value| !value.is_finite()) {
                 Err(VectorError::NotFinite)
+            } else if squared > f64::from(f32::MAX) {
+                Err(VectorError::Length)
+            } else {
+                Ok(vector.iter().map(|value| value.to_bits()).collect())
             };
             let decoded = decoded(&embedding(&vector));
             prop_assert_eq!(decoded.map(|vector| vector.map(f32::to_bits).to_vec()), expected);

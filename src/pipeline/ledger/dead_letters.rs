@@ -5,7 +5,7 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use crate::files;
-use crate::pipeline::DeadLetter;
+use crate::model::DeadLetter;
 
 /// Appends dead letters to a file, which is made when the first one comes.
 pub struct DeadLetterFile {

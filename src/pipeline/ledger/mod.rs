@@ -5,14 +5,17 @@
 
 use std::io::{self, ErrorKind};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
+use log::Level;
 
-use super::{Event, Outcomes, Tally};
 use crate::exit::Failure;
-use crate::progress::Progress;
+use crate::model::{Archive, Event, Outcomes, Tally};
+use crate::observe::progress::Progress;
 use crate::shutdown::Stop;
+use crate::sink::Sink;
 
 pub mod dead_letters;
 pub mod state_file;
@@ -31,8 +34,8 @@ pub struct Ledger<'r> {
     state: Option<&'r mut StateFile>,
     /// Where rejected rows go. None: nowhere.
     dead_letters: Option<DeadLetterFile>,
-    /// Makes what Elasticsearch confirmed durable, before it is marked.
-    make_durable: &'r (dyn Fn() -> Result<(), Failure> + 'r),
+    /// Makes what it confirmed durable, before it is marked.
+    sink: &'r dyn Sink,
     /// Where everything is counted.
     progress: &'r Progress,
     /// Told when something cannot be written.
@@ -40,6 +43,13 @@ pub struct Ledger<'r> {
     /// Why nothing may be marked any more. A write that failed once is never taken for done because a later one
     /// succeeds: the kernel reports a failed write-back to one fsync only, and rejected rows would be lost.
     failed: Option<Failure>,
+    again: Vec<Arc<Archive>>,
+    tracker: Tracker,
+    /// Archives that are finished and not marked yet.
+    unmarked: Vec<Finished>,
+    /// When they are to be marked, if there are any.
+    mark_at: Option<Instant>,
+    mark_within: Duration,
 }
 
 impl<'r> Ledger<'r> {
@@ -48,50 +58,70 @@ impl<'r> Ledger<'r> {
     pub fn new(
         state: Option<&'r mut StateFile>,
         dead_letters: Option<DeadLetterFile>,
-        make_durable: &'r (dyn Fn() -> Result<(), Failure> + 'r),
+        sink: &'r dyn Sink,
         progress: &'r Progress,
         stop: &'r Stop,
     ) -> Self {
-        Self { state, dead_letters, make_durable, progress, stop, failed: None }
+        Self {
+            state,
+            dead_letters,
+            sink,
+            progress,
+            stop,
+            failed: None,
+            again: Vec::new(),
+            tracker: Tracker::default(),
+            unmarked: Vec::new(),
+            mark_at: None,
+            mark_within: MARK_WITHIN,
+        }
     }
 
-    /// Takes events in until the channel closes.
-    pub fn run(mut self, events: &Receiver<Event>) {
-        let mut tracker = Tracker::default();
-        let mut unmarked: Vec<Finished> = Vec::new();
-        let mut mark_at: Option<Instant> = None;
+    /// Takes events in until the channel closes. Returns the archives that are to be done again, since what they were
+    /// delivered to no longer counts.
+    ///
+    /// A panic stops the run, and from then on nothing is marked; but events are taken in, so that nobody waits and every
+    /// row is counted.
+    pub fn run(mut self, events: Receiver<Event>) -> Vec<Arc<Archive>> {
+        let stop = self.stop;
         loop {
-            let received = match mark_at {
+            let mut received = match self.mark_at {
                 Some(time) => events.recv_deadline(time),
                 None => events.recv().map_err(|_| RecvTimeoutError::Disconnected),
             };
-            match received {
-                Ok(event) => {
-                    let finished = tracker.apply(&event);
-                    let (Event::Batch { outcomes, .. } | Event::Archive { outcomes, .. }) = event;
-                    self.count(outcomes);
-                    if let Some(finished) = finished {
-                        unmarked.push(finished);
-                        mark_at.get_or_insert_with(|| Instant::now() + MARK_WITHIN);
-                    }
-                }
-                Err(end) => {
-                    self.mark(std::mem::take(&mut unmarked));
-                    mark_at = None;
-                    if end == RecvTimeoutError::Disconnected {
-                        return;
-                    }
-                }
+            let is_last = matches!(received, Err(RecvTimeoutError::Disconnected));
+            if let Ok(Event::Batch { outcomes, .. } | Event::Archive { outcomes, .. }) = &mut received {
+                self.progress.count_rows(&outcomes.tally, std::mem::take(&mut outcomes.reasons));
             }
-            if mark_at.is_some_and(|time| Instant::now() >= time) {
-                self.mark(std::mem::take(&mut unmarked));
-                mark_at = None;
+            if stop.guard("the ledger", || self.take_in(received.ok())).is_none() {
+                self.failed.get_or_insert_with(|| stop.as_failure());
+            }
+            if is_last {
+                return self.again;
             }
         }
     }
 
-    fn count(&mut self, outcomes: Outcomes) {
-        self.progress.count_rows(&outcomes.tally, outcomes.reasons);
+    /// Takes in an event. None: there is none for now, or none any more, so that what is finished is to be marked.
+    fn take_in(&mut self, event: Option<Event>) {
+        let is_idle = event.is_none();
+        if let Some(event) = event {
+            let finished = self.tracker.apply(&event);
+            let (Event::Batch { outcomes, .. } | Event::Archive { outcomes, .. }) = event;
+            self.keep_rejected(&outcomes);
+            if let Some(finished) = finished {
+                self.unmarked.push(finished);
+                self.mark_at.get_or_insert_with(|| Instant::now() + self.mark_within);
+            }
+        }
+        if is_idle || self.mark_at.is_some_and(|time| Instant::now() >= time) {
+            self.mark_at = None;
+            let finished = std::mem::take(&mut self.unmarked);
+            self.mark(finished);
+        }
+    }
+
+    fn keep_rejected(&mut self, outcomes: &Outcomes) {
         let Some(file) = &mut self.dead_letters else { return };
         let appended =
             file.append(&outcomes.dead_letters).and_then(|()| file.append_lines(&outcomes.kept_lines));
@@ -107,11 +137,11 @@ impl<'r> Ledger<'r> {
     }
 
     /// Marks finished archives, all with one save.
-    fn mark(&mut self, finished: Vec<Finished>) {
+    fn mark(&mut self, mut finished: Vec<Finished>) {
         if finished.is_empty() {
             return;
         }
-        let marked = self.try_mark(&finished);
+        let marked = self.try_mark(&mut finished);
         if let Err(failure) = &marked {
             self.fail(failure.clone());
         }
@@ -125,11 +155,12 @@ impl<'r> Ledger<'r> {
                 Fate::Processed => self.progress.processed(&archive.archive),
                 Fate::Failed(_) => self.progress.failed(&archive.archive),
                 Fate::Pending(_) => {}
+                Fate::Again => self.again.push(archive.archive),
             }
         }
     }
 
-    fn try_mark(&mut self, finished: &[Finished]) -> Result<(), Failure> {
+    fn try_mark(&mut self, finished: &mut [Finished]) -> Result<(), Failure> {
         if finished.iter().all(|archive| matches!(archive.fate, Fate::Pending(_))) {
             return Ok(());
         }
@@ -139,13 +170,18 @@ impl<'r> Ledger<'r> {
         if let Some(file) = &mut self.dead_letters {
             file.sync().map_err(|error| cannot_write("the dead-letter file", file.path(), &error))?;
         }
-        (self.make_durable)()?;
+        let present = self.sink.make_durable()?;
+        for archive in finished.iter_mut().filter(|archive| !archive.counts_for(present)) {
+            if archive.fate == Fate::Processed {
+                archive.fate = Fate::Again;
+            }
+        }
         let Some(state) = &mut self.state else { return Ok(()) };
-        for archive in finished {
+        for archive in finished.iter() {
             match &archive.fate {
                 Fate::Processed => state.mark_processed(&archive.archive, archive.tally.read),
                 Fate::Failed(error) => state.mark_failed(&archive.archive, error),
-                Fate::Pending(_) => {}
+                Fate::Pending(_) | Fate::Again => {}
             }
         }
         state.save().map_err(|error| cannot_write("the state file", state.path(), &error))
@@ -168,30 +204,20 @@ fn cannot_write(what: &str, path: &Path, error: &io::Error) -> Failure {
 
 /// One line for each archive.
 fn log_archive(name: &str, tally: &Tally, fate: &Fate) {
-    let rows = format!("{} rows: {}", tally.read, tally.words());
+    let (level, what) = line_of(tally, fate);
+    log::log!(level, archive = name; "{name:?} {what}; {} rows: {}", tally.read, tally.words());
+}
+
+/// How grave it is, and what an archive has come to.
+fn line_of(tally: &Tally, fate: &Fate) -> (Level, String) {
     match fate {
-        Fate::Processed if tally.rejected > 0 => log::warn!(archive = name; "{name:?} is processed; {rows}"),
-        Fate::Processed => log::info!(archive = name; "{name:?} is processed; {rows}"),
-        Fate::Failed(reason) => log::error!(archive = name; "{name:?} failed: {reason}; {rows}"),
-        Fate::Pending(reason) => log::warn!(archive = name; "{name:?} stays pending: {reason}; {rows}"),
+        Fate::Processed if tally.rejected > 0 => (Level::Warn, "is processed".to_owned()),
+        Fate::Processed => (Level::Info, "is processed".to_owned()),
+        Fate::Failed(reason) => (Level::Error, format!("failed: {reason}")),
+        Fate::Again => (Level::Warn, "is done again: what it was written to has moved".to_owned()),
+        Fate::Pending(reason) => (Level::Warn, format!("stays pending: {reason}")),
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_file_that_cannot_be_written_is_named_with_what_to_do() {
-        for (kind, what_to_do) in [
-            (ErrorKind::InvalidInput, "name another one"),
-            (ErrorKind::StorageFull, "free the disk,"),
-            (ErrorKind::ReadOnlyFilesystem, "make it and its folder writable"),
-            (ErrorKind::IsADirectory, "free the disk or make"),
-        ] {
-            let message = cannot_write("the state file", Path::new("a/b"), &kind.into()).message;
-            assert!(message.starts_with("the state file a/b cannot be written: "), "{message}");
-            assert!(message.contains(what_to_do), "{message}");
-        }
-    }
-}
+mod tests;

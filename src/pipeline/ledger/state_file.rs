@@ -14,7 +14,7 @@ use serde_json::value::RawValue;
 
 use crate::exit::Failure;
 use crate::files::{self, real_path};
-use crate::pipeline::Archive;
+use crate::model::Archive;
 use crate::timestamp::{now_millis, write_rfc3339_millis};
 
 mod lock;
@@ -23,7 +23,7 @@ pub use lock::Lock;
 
 /// What the file says of an archive.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Known {
+pub enum Mark {
     /// Done.
     Processed,
     /// Broken when it was last read.
@@ -37,12 +37,12 @@ pub enum Known {
     },
 }
 
-impl Known {
+impl Mark {
     /// Whether a failed archive is another one by now: its size or time has changed since.
     pub fn has_changed(&self, archive: &Archive) -> bool {
         match self {
-            Known::Processed => false,
-            Known::Failed { size, modified_ns, .. } => {
+            Mark::Processed => false,
+            Mark::Failed { size, modified_ns, .. } => {
                 size.is_some_and(|size| size != archive.bytes)
                     || modified_ns.is_some_and(|time| i128::from(time) != archive.modified_ns)
             }
@@ -75,7 +75,7 @@ pub struct StateFile {
     /// anew for each save would cost more than writing it.
     text: Vec<u8>,
     /// By archive name: where its entry is in `text`, and what it says.
-    known: HashMap<String, (Range<usize>, Known)>,
+    known: HashMap<String, (Range<usize>, Mark)>,
 }
 
 /// What stands behind the last entry.
@@ -97,13 +97,13 @@ impl StateFile {
             serde_json::from_str(&text).map_err(|error| wrong(error.to_string()))?;
         // Of several entries of an archive, the last one counts, in the place of the first.
         let mut places: HashMap<String, usize> = HashMap::new();
-        let mut kept: Vec<(String, &str, Known)> = Vec::with_capacity(entries.len());
+        let mut kept: Vec<(String, &str, Mark)> = Vec::with_capacity(entries.len());
         for (i, raw) in entries.into_iter().enumerate() {
             let entry: Entry = serde_json::from_str(raw.get())
                 .map_err(|error| wrong(format!("entry {} of its array: {error}", i + 1)))?;
             let known = match entry.status.as_str() {
-                "processed" => Known::Processed,
-                "failed" => Known::Failed {
+                "processed" => Mark::Processed,
+                "failed" => Mark::Failed {
                     error: entry.error.unwrap_or_default(),
                     size: entry.size,
                     modified_ns: entry.modified_ns,
@@ -122,7 +122,7 @@ impl StateFile {
     }
 
     /// What the file says of an archive of this name.
-    pub fn get(&self, name: &str) -> Option<&Known> {
+    pub fn get(&self, name: &str) -> Option<&Mark> {
         self.known.get(name).map(|(_, known)| known)
     }
 
@@ -130,7 +130,7 @@ impl StateFile {
     pub fn mark_processed(&mut self, archive: &Archive, rows: u64) {
         let mut entry = entry_of(archive, "processed");
         entry.rows = Some(rows);
-        self.mark(entry, Known::Processed);
+        self.mark(entry, Mark::Processed);
     }
 
     /// Records that an archive is broken.
@@ -140,10 +140,10 @@ impl StateFile {
         entry.error = Some(error.to_owned());
         entry.size = Some(archive.bytes);
         entry.modified_ns = modified_ns;
-        self.mark(entry, Known::Failed { error: error.to_owned(), size: Some(archive.bytes), modified_ns });
+        self.mark(entry, Mark::Failed { error: error.to_owned(), size: Some(archive.bytes), modified_ns });
     }
 
-    fn mark(&mut self, entry: Entry, known: Known) {
+    fn mark(&mut self, entry: Entry, known: Mark) {
         // Text and numbers: this cannot fail to be written as JSON.
         let text = serde_json::to_string(&entry).unwrap_or_default();
         match self.known.get(&entry.filename).map(|(place, _)| place.clone()) {
@@ -155,7 +155,7 @@ impl StateFile {
         }
     }
 
-    fn append(&mut self, name: String, text: &str, known: Known) {
+    fn append(&mut self, name: String, text: &str, known: Mark) {
         self.text.extend_from_slice(if self.known.is_empty() { b"\n  " } else { b",\n  " });
         let start = self.text.len();
         self.text.extend_from_slice(text.as_bytes());

@@ -3,17 +3,18 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::pipeline::{Archive, ArchiveEnd, Event, Tally};
+use crate::model::{Archive, ArchiveEnd, Event, Generation, Tally};
 
 /// Follows archives from their first batch to their end.
 #[derive(Default)]
 pub struct Tracker {
-    open: HashMap<String, Progress>,
+    open: HashMap<String, OpenArchive>,
 }
 
 #[derive(Default)]
-struct Progress {
+struct OpenArchive {
     tally: Tally,
+    generation: Option<Generation>,
     batches_judged: u64,
     /// How the reading ended, and how many batches there are.
     end: Option<(ArchiveEnd, u64)>,
@@ -26,6 +27,8 @@ pub struct Finished {
     pub archive: Arc<Archive>,
     /// Outcomes of all its rows that were read.
     pub tally: Tally,
+    /// The earliest generation of the sink that any of its rows were delivered to; None where none was.
+    pub generation: Option<Generation>,
     /// What is to be made of it.
     pub fate: Fate,
 }
@@ -39,6 +42,15 @@ pub enum Fate {
     Failed(String),
     /// It is taken up again by the next run, for the reason given.
     Pending(String),
+    /// It is done again in this run: what it was delivered to no longer counts.
+    Again,
+}
+
+impl Finished {
+    /// Whether what was delivered counts for the present generation of the sink; else it has to be done again.
+    pub fn counts_for(&self, present: Generation) -> bool {
+        self.generation.is_none_or(|generation| generation >= present)
+    }
 }
 
 impl Tracker {
@@ -50,17 +62,18 @@ impl Tracker {
                 (archive, outcomes)
             }
         };
-        let progress = self.open.entry(archive.name.clone()).or_default();
-        progress.tally += &outcomes.tally;
+        let open = self.open.entry(archive.name.clone()).or_default();
+        open.tally += &outcomes.tally;
+        open.generation = open.generation.into_iter().chain(outcomes.generation).min();
         match event {
-            Event::Batch { .. } => progress.batches_judged += 1,
-            Event::Archive { end, batches, .. } => progress.end = Some((end.clone(), *batches)),
+            Event::Batch { .. } => open.batches_judged += 1,
+            Event::Archive { end, batches, .. } => open.end = Some((end.clone(), *batches)),
         }
-        let finished = progress.end.as_ref().is_some_and(|(_, batches)| *batches == progress.batches_judged);
+        let finished = open.end.as_ref().is_some_and(|(_, batches)| *batches == open.batches_judged);
         if !finished {
             return None;
         }
-        let Progress { tally, end, .. } = self.open.remove(&archive.name)?;
+        let OpenArchive { tally, generation, end, .. } = self.open.remove(&archive.name)?;
         let fate = match end?.0 {
             ArchiveEnd::Abandoned(reason) => Fate::Pending(reason),
             _ if tally.unconfirmed > 0 => {
@@ -69,7 +82,7 @@ impl Tracker {
             ArchiveEnd::Broken(reason) => Fate::Failed(reason),
             ArchiveEnd::Complete => Fate::Processed,
         };
-        Some(Finished { archive: archive.clone(), tally, fate })
+        Some(Finished { archive: archive.clone(), tally, generation, fate })
     }
 
     /// Archives of which more is to be heard.
@@ -83,7 +96,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::pipeline::Outcomes;
+    use crate::model::Outcomes;
 
     fn archive(name: &str) -> Arc<Archive> {
         Arc::new(Archive { name: name.into(), path: name.into(), seconds: None, bytes: 0, modified_ns: 0 })

@@ -8,9 +8,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
-use super::{ARCHIVE_SUFFIX, has_archive_suffix, order};
-use crate::pipeline::Archive;
-use crate::timestamp::archive_seconds;
+use super::order;
+use crate::model::{ARCHIVE_SUFFIX, Archive, archive_seconds, has_archive_suffix, is_litter};
 
 /// What was found under the paths asked for.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -74,7 +73,7 @@ impl std::error::Error for SourceError {}
 
 /// Finds the archives among `paths`: files, and folders with files directly in them, named `*.db.zip`.
 ///
-/// Nothing is opened. Symbolic links to files are followed. An archive without a time in its name has its
+/// Nothing is opened. What macOS adds (`._*`) is ignored. Symbolic links to files are followed. An archive without a time in its name has its
 /// place by the time of its last modification. A file that is reached several times is one archive.
 ///
 /// # Errors
@@ -88,10 +87,13 @@ pub fn discover(paths: &[PathBuf]) -> Result<Discovery, SourceError> {
         let unreadable = |error| SourceError::Unreadable { path: path.clone(), error };
         if fs::metadata(path).map_err(unreadable)?.is_dir() {
             list_folder(path, &mut found, &mut left_out).map_err(unreadable)?;
+        } else if path.file_name().is_some_and(|name| is_litter(name.as_encoded_bytes())) {
+            let reason = "macOS keeps it beside a file on other file systems".to_owned();
+            left_out.push(LeftOut { path: path.clone(), reason });
         } else {
             let real = fs::canonicalize(path).map_err(unreadable)?;
             let not_an_archive = |reason| SourceError::NotAnArchive { path: path.clone(), reason };
-            found.push(Found { archive: inspect(path).map_err(not_an_archive)?, real });
+            found.push(Candidate { archive: inspect(path).map_err(not_an_archive)?, real });
         }
     }
     found.sort_by(|a, b| order(&a.archive).cmp(&order(&b.archive)));
@@ -100,23 +102,24 @@ pub fn discover(paths: &[PathBuf]) -> Result<Discovery, SourceError> {
 }
 
 /// An archive, and the path of its file without any symbolic link.
-struct Found {
+struct Candidate {
     archive: Archive,
     real: PathBuf,
 }
 
-fn list_folder(folder: &Path, found: &mut Vec<Found>, left_out: &mut Vec<LeftOut>) -> io::Result<()> {
+fn list_folder(folder: &Path, found: &mut Vec<Candidate>, left_out: &mut Vec<LeftOut>) -> io::Result<()> {
     let real_folder = fs::canonicalize(folder)?;
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
-        if !has_archive_suffix(&entry.file_name()) {
+        let name = entry.file_name();
+        if !has_archive_suffix(&name) || is_litter(name.as_encoded_bytes()) {
             continue;
         }
         let path = entry.path();
         match inspect(&path) {
             // Resolving a path costs many system calls; only links need it.
             Ok(archive) => match real_path(&real_folder, &entry) {
-                Ok(real) => found.push(Found { archive, real }),
+                Ok(real) => found.push(Candidate { archive, real }),
                 Err(error) => left_out.push(LeftOut { path, reason: error.to_string() }),
             },
             Err(reason) => left_out.push(LeftOut { path, reason }),
@@ -163,12 +166,15 @@ fn inspect(path: &Path) -> Result<Archive, String> {
 }
 
 /// One archive for each file, each of its own name.
-fn without_repetitions(found: Vec<Found>, left_out: &mut Vec<LeftOut>) -> Result<Vec<Archive>, SourceError> {
+fn without_repetitions(
+    found: Vec<Candidate>,
+    left_out: &mut Vec<LeftOut>,
+) -> Result<Vec<Archive>, SourceError> {
     // As text: a `Path` is hashed component by component, which takes several times as long.
     let mut by_file: HashMap<OsString, usize> = HashMap::with_capacity(found.len());
     let mut by_name: HashMap<String, usize> = HashMap::with_capacity(found.len());
     let mut archives: Vec<Archive> = Vec::with_capacity(found.len());
-    for Found { archive, real } in found {
+    for Candidate { archive, real } in found {
         let real = real.into_os_string();
         if let Some(first) = by_file.get(&real).and_then(|n| archives.get(*n)) {
             if first.name != archive.name {

@@ -1,32 +1,22 @@
 //! Stage 1: which archives there are, and which of them this process takes; or the lines of a dead-letter file.
 
-use std::ffi::OsStr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use super::Archive;
 use super::archive::ArchiveError;
 use crate::config;
 use crate::exit::Failure;
+use crate::model::Archive;
 use crate::shutdown::Stop;
 
-pub mod dead_letters;
 mod local;
 mod s3;
 pub mod settling;
 
 pub use self::local::{Discovery, LeftOut, SourceError, discover, has_changed};
 pub use self::s3::{Bucket, Download};
-
-/// What the name of an archive ends in.
-pub const ARCHIVE_SUFFIX: &str = ".db.zip";
-
-/// Whether a file has the name of an archive.
-pub fn has_archive_suffix(name: &OsStr) -> bool {
-    name.as_encoded_bytes().ends_with(ARCHIVE_SUFFIX.as_bytes())
-}
 
 /// Where archives come from.
 pub enum Source {

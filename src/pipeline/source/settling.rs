@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::pipeline::Archive;
+use crate::model::Archive;
 
 /// A file whose last change is so long ago has stopped changing. Where one has not, the next look comes after this
 /// time at the latest.

@@ -12,18 +12,18 @@ use std::time::Duration;
 use crossbeam_channel::Sender;
 use rayon::ThreadPool;
 
-use self::board::Board;
+use self::board::{Board, Opener};
 use self::reading::Reading;
-use self::shared::{Found, Shared};
+use self::shared::{ReadRows, Shared};
 use super::archive::{self, ArchiveError, Database};
+use super::buffers::Buffers;
 use super::decode::EmbeddingDecoder;
-use super::encode::buffers::Buffers;
 use super::source::{Content, Work, has_changed};
-use super::vectors::Vectors;
-use super::{Archive, ArchiveEnd, Batch, Event, MAX_ARCHIVE_SECONDS};
 use crate::config::BatchLimits;
-use crate::progress::Progress;
+use crate::model::{Archive, ArchiveEnd, Batch, Event, MAX_ARCHIVE_SECONDS};
+use crate::observe::progress::Progress;
 use crate::shutdown::Stop;
+use crate::sink::Sink;
 use crate::timestamp::now_millis;
 
 mod board;
@@ -39,8 +39,8 @@ pub struct Workers<'r> {
     pub progress: &'r Progress,
     /// Limits of one batch.
     pub limits: BatchLimits,
-    /// How vectors are written.
-    pub vectors: &'r Vectors<'r>,
+    /// Writes documents.
+    pub sink: &'r dyn Sink,
     /// The deletion of an account means that of all its posts; else it is skipped.
     pub account_deletions: bool,
     /// Spent batch bodies.
@@ -63,18 +63,30 @@ impl Workers<'_> {
         events: Sender<Event>,
     ) {
         let board = Board::new(self.pool.current_num_threads());
+        let out = Out { batches: &batches, events: &events };
         self.pool.broadcast(|_| {
-            let mut scratch = Scratch::default();
-            let out = Out { batches: &batches, events: &events };
+            // Taken before anything can panic: the other workers wait until it is dropped.
             let opener = board.opener();
-            while let Some(work) = next() {
-                self.take_up(work, &board, &out, &mut scratch);
-            }
-            drop(opener);
-            while let Some(shared) = board.take() {
-                self.read(&shared, None, &out, &mut scratch.embeddings);
-            }
+            self.stop.guard("a worker", || self.work(next, &board, &out, opener));
         });
+    }
+
+    /// One worker: opens archives as long as there are any, then helps with those of the others.
+    fn work(
+        &self,
+        next: &(dyn Fn() -> Option<Work> + Sync),
+        board: &Board,
+        out: &Out<'_>,
+        opener: Opener<'_>,
+    ) {
+        let mut scratch = Scratch::default();
+        while let Some(work) = next() {
+            self.take_up(work, board, out, &mut scratch);
+        }
+        drop(opener);
+        while let Some(shared) = board.take() {
+            self.read(&shared, None, out, &mut scratch.embeddings);
+        }
     }
 
     /// Reads one archive to its end, or as far as it goes.
@@ -83,7 +95,7 @@ impl Workers<'_> {
         let opened = contain_panic(|| self.open(&archive, content, &mut scratch.archive));
         let (shared, database) = match opened {
             Ok((shared, database)) => (Arc::new(shared), database),
-            Err(end) => return self.finish(archive, Found { end: Some(end), ..Found::default() }, out),
+            Err(end) => return self.finish(archive, ReadRows { end: Some(end), ..ReadRows::default() }, out),
         };
         if shared.wants_help() {
             board.put(&shared);
@@ -146,24 +158,25 @@ impl Workers<'_> {
             let accounts = std::mem::take(&mut all.accounts);
             if !accounts.is_empty() {
                 let mut reading = Reading::new(self, shared, out);
-                reading.push_accounts(accounts);
-                let found = reading.finish(None);
-                all.outcomes += found.outcomes;
-                all.batches += found.batches;
+                let end = contain_panic(|| {
+                    reading.push_accounts(accounts);
+                    Ok(())
+                });
+                all.add(reading.finish(end.err()));
             }
             self.finish(shared.archive.clone(), all, out);
         }
     }
 
     /// Tells the ledger of an archive that has been read.
-    fn finish(&self, archive: Arc<Archive>, found: Found, out: &Out<'_>) {
+    fn finish(&self, archive: Arc<Archive>, found: ReadRows, out: &Out<'_>) {
         let end = match found.end {
             Some(ArchiveEnd::Broken(reason)) if self.may_be_unfinished(&archive) => ArchiveEnd::Abandoned(
                 format!("{reason}; it has changed a moment ago, so it is looked at again"),
             ),
             end => end.unwrap_or(ArchiveEnd::Complete),
         };
-        let Found { outcomes, batches, .. } = found;
+        let ReadRows { outcomes, batches, .. } = found;
         // The ledger listens until all senders of events are gone.
         let _ = out.events.send(Event::Archive { archive, outcomes, batches, end });
     }
@@ -218,3 +231,6 @@ fn end_by(error: ArchiveError) -> ArchiveEnd {
         ArchiveError::Unavailable(reason) => ArchiveEnd::Abandoned(reason),
     }
 }
+
+#[cfg(test)]
+mod tests;

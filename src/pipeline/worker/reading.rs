@@ -2,18 +2,16 @@
 
 use std::ops::ControlFlow;
 
-use super::shared::{Accounts, Found, Shared, keep_last};
+use super::shared::{Accounts, ReadRows, Shared, keep_last};
 use super::superseded::Event;
 use super::{Out, Workers, end_by};
-use crate::pipeline::archive::{ArchiveError, Database, Row};
-use crate::pipeline::decode::{
-    AccountDeletion, Deletion, EmbeddingDecoder, MAX_ID_BYTES, Post, Rejection, SkipReason, Verdict, classify,
+use crate::model::{
+    AccountDeletion, Action, ActionKind, ArchiveEnd, DeadLetter, Deletion, Document, MAX_ID_BYTES, Post,
+    Reasons, Tombstone, Version,
 };
-use crate::pipeline::encode::document::{write_account_tombstone, write_post, write_tombstone};
+use crate::pipeline::archive::{ArchiveError, Database, Row};
+use crate::pipeline::decode::{EmbeddingDecoder, Rejection, SkipReason, Verdict, classify};
 use crate::pipeline::outlet::Outlet;
-use crate::pipeline::vectors::Sample;
-use crate::pipeline::{Action, ActionKind, ArchiveEnd, DeadLetter, Reasons, Version};
-use crate::timestamp::now_millis;
 
 /// Dead letters that a reader holds at most. An archive of some MB may hold millions of rows to reject.
 const DEAD_LETTERS_AT_ONCE: usize = 256;
@@ -31,7 +29,8 @@ impl<'w> Reading<'w> {
     /// Nothing is read yet.
     pub(super) fn new(workers: &'w Workers<'w>, shared: &'w Shared, out: &'w Out<'w>) -> Self {
         let Out { batches, events } = out;
-        let outlet = Outlet::new(&shared.archive, workers.limits, batches, events, workers.buffers);
+        let outlet =
+            Outlet::new(&shared.archive, workers.sink, workers.limits, batches, events, workers.buffers);
         Self { workers, shared, outlet, accounts: Accounts::new() }
     }
 
@@ -59,9 +58,9 @@ impl<'w> Reading<'w> {
     }
 
     /// Hands on the last batches. `end` is why the reader does not go on, if not for want of rows.
-    pub(super) fn finish(self, end: Option<ArchiveEnd>) -> Found {
+    pub(super) fn finish(self, end: Option<ArchiveEnd>) -> ReadRows {
         let (outcomes, batches) = self.outlet.finish();
-        Found { outcomes, accounts: self.accounts, batches, end }
+        ReadRows { outcomes, accounts: self.accounts, batches, end }
     }
 
     /// Brings one row to its outcome, or into a batch.
@@ -124,23 +123,17 @@ impl<'w> Reading<'w> {
             .fields()
             .chain(embeddings.dropped.fields())
             .for_each(|field| Reasons::count(dropped, field));
-        let sample =
-            Sample { archive: &self.shared.archive, row_id: row.id, version, post, embeddings: &embeddings };
-        let vectors = self.workers.vectors.encoding(&sample);
         let author = Some(&*post.author_did).filter(|did| self.workers.account_deletions && !did.is_empty());
         let action =
             Action { author: author.map(Into::into), ..Action::new(ActionKind::Post, version, post.at_uri) };
-        self.outlet.push(action, |body, version| {
-            write_post(body, post, &embeddings, vectors, version, now_millis());
-        });
+        self.outlet.push(action, &Document::Post { post, embeddings: &embeddings });
     }
 
     fn delete(&mut self, deletion: &Deletion<'_>, version: Version) {
         let deleted_at = deletion.deleted_at.unwrap_or(self.shared.seconds * 1000);
         let action = Action::new(ActionKind::Tombstone, version, deletion.at_uri);
-        self.outlet.push(action, |body, version| {
-            write_tombstone(body, deletion, deleted_at, version, now_millis());
-        });
+        let (at_uri, author_did) = (deletion.at_uri.into(), deletion.author_did.clone());
+        self.outlet.push(action, &Document::Tombstone(&Tombstone { at_uri, author_did, deleted_at }));
     }
 
     /// Keeps the deletion of an account until the archive's end: it is the last one that counts.
@@ -152,11 +145,16 @@ impl<'w> Reading<'w> {
 
     /// Hands on the deletions of accounts.
     pub(super) fn push_accounts(&mut self, accounts: Accounts) {
+        // Each until it is handed on, so that a panic on the way leaves no row without an outcome.
+        self.outlet.outcomes.tally.unconfirmed += accounts.len() as u64;
         for (did, (version, deleted_at)) in accounts {
             let action = Action::new(ActionKind::AccountTombstone { deleted_at }, version, &did);
-            self.outlet.push(action, |body, version| {
-                write_account_tombstone(body, &did, deleted_at, version, now_millis());
-            });
+            let at_uri = format!("at://{did}").into();
+            self.outlet.push(
+                action,
+                &Document::Tombstone(&Tombstone { at_uri, author_did: did.into(), deleted_at }),
+            );
+            self.outlet.outcomes.tally.unconfirmed -= 1;
         }
     }
 }

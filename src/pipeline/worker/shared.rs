@@ -6,8 +6,8 @@ use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::superseded::Superseded;
+use crate::model::{Archive, ArchiveEnd, Outcomes, Version};
 use crate::pipeline::archive::{ArchiveError, Database, Image};
-use crate::pipeline::{Archive, ArchiveEnd, Outcomes, Version};
 
 /// Rows of a range: some milliseconds of work, so that readers end at about the same time, far more than finding its
 /// first row costs, and enough for several batches, so that small archives are not scattered over smaller ones.
@@ -32,12 +32,12 @@ struct State {
     /// The ranges of row ids that nobody has taken yet, the next one last.
     ranges: Vec<RangeInclusive<i64>>,
     readers: usize,
-    found: Found,
+    found: ReadRows,
 }
 
 /// What readers have found.
 #[derive(Default)]
-pub(super) struct Found {
+pub(super) struct ReadRows {
     pub(super) outcomes: Outcomes,
     pub(super) accounts: Accounts,
     /// Batches handed to the senders, and outcomes told before the end.
@@ -46,9 +46,9 @@ pub(super) struct Found {
     pub(super) end: Option<ArchiveEnd>,
 }
 
-impl Found {
+impl ReadRows {
     /// Adds what another reader has found.
-    fn add(&mut self, other: Found) {
+    pub(super) fn add(&mut self, other: ReadRows) {
         self.outcomes += other.outcomes;
         self.batches += other.batches;
         for (did, deletion) in other.accounts {
@@ -89,7 +89,7 @@ impl Shared {
             rows += 1;
         })?;
         ranges.reverse();
-        let state = Mutex::new(State { ranges, readers: 1, found: Found::default() });
+        let state = Mutex::new(State { ranges, readers: 1, found: ReadRows::default() });
         Ok(Self { archive, image, seconds, superseded, rows, state })
     }
 
@@ -117,7 +117,7 @@ impl Shared {
     }
 
     /// Takes what a reader has found. The last one to leave gets what all of them have found together.
-    pub(super) fn leave(&self, found: Found) -> Option<Found> {
+    pub(super) fn leave(&self, found: ReadRows) -> Option<ReadRows> {
         let mut state = self.state();
         if found.end.is_some() {
             state.ranges.clear();
@@ -147,7 +147,7 @@ impl Shared {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pipeline::{DeadLetter, Tally};
+    use crate::model::{DeadLetter, Tally};
 
     /// An archive with so many rows, of which every reader has been given what `found` makes.
     fn shared(rows: u64, readers: usize) -> Shared {
@@ -176,9 +176,9 @@ mod tests {
         Version::new(1, row_id).unwrap()
     }
 
-    fn found(read: u64, end: Option<ArchiveEnd>) -> Found {
+    fn found(read: u64, end: Option<ArchiveEnd>) -> ReadRows {
         let outcomes = Outcomes { tally: Tally { read, ..Tally::default() }, ..Outcomes::default() };
-        Found { outcomes, end, ..Found::default() }
+        ReadRows { outcomes, end, ..ReadRows::default() }
     }
 
     #[test]
@@ -196,6 +196,14 @@ mod tests {
                     .unwrap();
             }
             assert_eq!(ids, (0..rows as i64).map(|n| 10 + 3 * n).collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn an_archive_asks_for_help_where_there_is_more_than_one_range_and_tells_its_rows() {
+        for (rows, wants_help) in [(0, false), (1, false), (RANGE_ROWS, false), (RANGE_ROWS + 1, true)] {
+            let shared = shared(rows, 1);
+            assert_eq!((shared.rows(), shared.wants_help()), (rows, wants_help));
         }
     }
 

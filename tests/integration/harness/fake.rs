@@ -24,9 +24,9 @@ pub(crate) struct Fake {
 }
 
 impl Fake {
-    /// Starts a server with empty `posts` and `post_tombstones`.
+    /// Starts a server with empty indices behind the aliases `posts` and `post_tombstones`.
     pub(crate) fn start() -> Self {
-        Self::start_with(Store::with_indices(&["posts", "post_tombstones"]))
+        Self::start_with(Store::with_aliases(&["posts", "post_tombstones"]))
     }
 
     /// Starts a server that holds this.

@@ -194,7 +194,32 @@ impl Invocation<'_> {
     /// Starts, and returns at once.
     pub(crate) fn start(self) -> Running {
         let summary = self.variables.get("SUMMARY_JSON").map(|name| self.env.path(name));
-        Running::start(self.command(), summary, &self.env.path(""), &self.env.folder.path().join("output"))
+        let (folder, output) = (self.env.path(""), self.env.folder.path().join("output"));
+        Running::start(self.command(), summary, self.archives(), &folder, &output)
+    }
+
+    /// The archives that there are for it. None where it is told of others than those in the folder, or takes up what
+    /// comes later.
+    fn archives(&self) -> Option<u64> {
+        let others = ["--source", "--replay", "--mode", "--shard", "--spool"];
+        let is_other = |argument: &String| {
+            others.iter().any(|other| argument.starts_with(other)) || self.env.path(argument).exists()
+        };
+        let variables = ["SOURCE", "INGEST_MODE", "SHARD"];
+        let of_folder = self.variables.get("LOCAL_SQLITE_DB_PATH").is_some_and(|path| path == "archives");
+        if !of_folder
+            || self.script.is_some()
+            || self.arguments.iter().any(is_other)
+            || variables.iter().any(|name| self.variables.contains_key(*name))
+        {
+            return None;
+        }
+        let is_archive = |path: &Path| {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            path.is_file() && (name.ends_with(".db.zip") || name.ends_with(".db"))
+        };
+        let entries = std::fs::read_dir(self.env.path("archives")).ok()?;
+        Some(entries.flatten().filter(|entry| is_archive(&entry.path())).count() as u64)
     }
 
     /// What would be started.

@@ -128,15 +128,21 @@ fn on_index(
     })
 }
 
+/// An index, an id and a routing.
+type AskedFor = (String, String, Option<String>);
+
 /// The indices and ids asked for; None where the body is not of either form.
-fn asked_for(default_index: Option<&str>, request: &Request) -> Option<Vec<(String, String)>> {
+fn asked_for(default_index: Option<&str>, request: &Request) -> Option<Vec<AskedFor>> {
     let body = request.json();
-    let one = |index: &Value, id: &Value| {
-        Some((index.as_str().or(default_index)?.to_owned(), id.as_str()?.to_owned()))
+    let one = |index: &Value, id: &Value, routing: &Value| {
+        let routing = routing.as_str().map(str::to_owned);
+        Some((index.as_str().or(default_index)?.to_owned(), id.as_str()?.to_owned(), routing))
     };
     match (&body["ids"], &body["docs"]) {
-        (Value::Array(ids), _) => ids.iter().map(|id| one(&Value::Null, id)).collect(),
-        (_, Value::Array(docs)) => docs.iter().map(|doc| one(&doc["_index"], &doc["_id"])).collect(),
+        (Value::Array(ids), _) => ids.iter().map(|id| one(&Value::Null, id, &Value::Null)).collect(),
+        (_, Value::Array(docs)) => {
+            docs.iter().map(|doc| one(&doc["_index"], &doc["_id"], &doc["routing"])).collect()
+        }
         _ => None,
     }
 }
@@ -147,17 +153,29 @@ fn mget(store: &Store, default_index: Option<&str>, request: &Request) -> Reply 
         let reason = "Validation Failed: 1: no documents to get;";
         return Reply::error(400, "action_request_validation_exception", reason);
     };
-    let told: Vec<Value> = docs.iter().map(|(index, id)| get(store, index, id, request)).collect();
+    let told: Vec<Value> =
+        docs.iter().map(|(index, id, routing)| get(store, index, id, routing.as_deref(), request)).collect();
     Reply::json(200, &json!({"docs": told}))
 }
 
-fn get(store: &Store, name: &str, id: &str, request: &Request) -> Value {
+fn get(store: &Store, name: &str, id: &str, routing: Option<&str>, request: &Request) -> Value {
+    let failed = |kind: &str, reason: String| json!({"_index": name, "_id": id, "error": {"type": kind, "reason": reason, "index": name}});
+    let members = store.members(name);
+    if members.len() > 1 {
+        let reason = format!(
+            "alias [{name}] has more than one index associated with it {members:?}, can't execute a single index op"
+        );
+        return failed("illegal_argument_exception", reason);
+    }
+    let requires =
+        members.first().and_then(|index| store.indices.get(index)).is_some_and(Index::requires_routing);
+    if requires && routing.is_none() {
+        return failed("routing_missing_exception", format!("routing is required for [{name}]/[{id}]"));
+    }
     match store.target(name).map(|concrete| (store.indices.get(&concrete), concrete)) {
         Ok((Some(index), concrete)) => document(index, &concrete, id, store.base64, request),
         Ok((None, _)) => Value::Null,
-        Err((_, kind, reason)) => {
-            json!({"_index": name, "_id": id, "error": {"type": kind, "reason": reason, "index": name}})
-        }
+        Err((_, kind, reason)) => failed(kind, reason),
     }
 }
 
@@ -165,7 +183,8 @@ fn document(index: &Index, concrete: &str, id: &str, base64: Base64Vectors, requ
     let Some(document) = index.documents.get(id) else {
         return json!({"_index": concrete, "_id": id, "found": false});
     };
-    let mut told = json!({"_index": concrete, "_id": id, "_version": document.version, "found": true});
+    let mut told = json!({"_index": concrete, "_id": id, "_version": document.version, "found": true,
+        "_seq_no": document.seq_no, "_primary_term": 1});
     if request.param("_source") != Some("false") {
         told["_source"] = source(&document.source, base64, request);
     }
@@ -198,7 +217,7 @@ fn settings(index: &Index, base64: Base64Vectors, wanted: &str, request: &Reques
     let mut set: BTreeMap<String, String> = [
         ("index.number_of_shards", "1"),
         ("index.number_of_replicas", "1"),
-        ("index.uuid", "KdhN9Cp-StSKjs1JzVn0LQ"),
+        ("index.uuid", &index.uuid),
         ("index.version.created", version),
     ]
     .into_iter()

@@ -19,6 +19,7 @@ pub(crate) struct Running {
     child: Child,
     command: String,
     summary_file: Option<PathBuf>,
+    archives: Option<u64>,
     folder: PathBuf,
     stdout: PathBuf,
     stderr: PathBuf,
@@ -30,6 +31,7 @@ impl Running {
     pub(super) fn start(
         mut command: Command,
         summary_file: Option<PathBuf>,
+        archives: Option<u64>,
         folder: &Path,
         output: &Path,
     ) -> Self {
@@ -48,6 +50,7 @@ impl Running {
             child,
             command,
             summary_file,
+            archives,
             folder: folder.to_owned(),
             stdout,
             stderr,
@@ -87,11 +90,11 @@ impl Running {
         self.child.try_wait().expect("a status").is_none()
     }
 
-    /// The most memory that it has had resident so far; 0 where the system does not tell, or it has ended.
-    fn most_memory_mib(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap_or_default();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-        line.and_then(|line| line.trim().trim_end_matches("kB").trim().parse::<u64>().ok()).unwrap_or(0) >> 10
+    /// The most memory that it has had resident so far; None where the system does not tell, or it has ended.
+    fn most_memory_kib(&self) -> Option<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).ok()?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+        line.trim().trim_end_matches("kB").trim().parse().ok()
     }
 
     /// Whether standard error has this text in it by now, in upper or lower case.
@@ -102,9 +105,9 @@ impl Running {
 
     /// Waits for the end, and checks what holds for every run.
     pub(crate) fn wait(mut self) -> Run {
-        let mut peak_mib = 0;
+        let mut peak_kib = None;
         let status = loop {
-            peak_mib = peak_mib.max(self.most_memory_mib());
+            peak_kib = peak_kib.max(self.most_memory_kib());
             if let Some(status) = self.child.try_wait().expect("a status") {
                 break Some(status);
             }
@@ -121,7 +124,8 @@ impl Running {
             stderr: read(&self.stderr),
             summary: self.summary_file.as_ref().and_then(|file| std::fs::read_to_string(file).ok()),
             took: self.started.elapsed(),
-            peak_mib,
+            peak_kib,
+            archives: self.archives,
             command: std::mem::take(&mut self.command),
             files: listing(&self.folder),
         };
@@ -154,9 +158,11 @@ pub(crate) struct Run {
     pub(crate) stdout: String,
     pub(crate) stderr: String,
     pub(crate) took: Duration,
-    /// The most memory that it had resident, but for its last moment; 0 where the system does not tell.
-    pub(crate) peak_mib: u64,
+    /// The most memory that it had resident, but for its last moment; None where that was never to be seen.
+    peak_kib: Option<u64>,
     summary: Option<String>,
+    /// The archives that there were for it; None where the harness does not know.
+    archives: Option<u64>,
     command: String,
     files: Vec<String>,
 }
@@ -184,6 +190,15 @@ impl Run {
     pub(crate) fn exits(self, code: i32) -> Self {
         self.check(self.code == Some(code), &format!("exit code {code}"));
         self
+    }
+
+    /// Asserts that it took less memory than this, and that what it took is known.
+    #[track_caller]
+    pub(crate) fn takes_less_than_mib(&self, limit: u64) {
+        let peak = self.peak_kib.unwrap_or(0);
+        // No process takes less than the pages that its program is started from.
+        self.check(peak > 1 << 10, &format!("its memory is known: {:?} KiB", self.peak_kib));
+        self.check(peak < limit << 10, &format!("it takes less than {limit} MiB, not {peak} KiB"));
     }
 
     /// Asserts that standard error has this text in it.
@@ -242,6 +257,9 @@ impl Run {
         let archive = |name: &str| archives[name].as_u64().unwrap_or_else(|| panic!("archives.{name}"));
         let sum: u64 = ["already_done", "processed", "failed", "pending"].map(archive).iter().sum();
         self.check(archive("discovered") == sum, "the archives add up");
+        // The program counts by adding up itself: that no archive is forgotten is seen by those that there were.
+        let is_known = |there_were| sum == there_were || sum == 0 && !matches!(self.code, Some(0 | 3));
+        self.check(self.archives.is_none_or(is_known), &format!("{:?} archives are found", self.archives));
         // A run may be killed between its summary and its end.
         let told = summary["exit_code"].as_i64();
         let killed = self.code == Some(128 + 9);

@@ -84,7 +84,7 @@ fn the_fake_reads_chunked_and_compressed_bodies_on_one_connection() {
     stream.write_all(b"\r\n7\r\n").unwrap();
     stream.write_all(&body[6..]).unwrap();
     stream.write_all(b"\r\n0\r\n\r\n").unwrap();
-    let expected = json!({"docs": [{"_index": "posts", "_id": "a", "found": false}]});
+    let expected = json!({"docs": [{"_index": "posts_v1", "_id": "a", "found": false}]});
     assert_eq!(read_reply(&mut BufReader::new(stream.try_clone().unwrap())), Some((200, expected.clone())));
 
     let mut compressor = libdeflater::Compressor::new(libdeflater::CompressionLvl::default());
@@ -186,12 +186,12 @@ fn settings_and_aliases_are_told_as_recorded() {
     let fake = Fake::start();
     let get = |target: &str| exchange(&fake, &format!("GET {target}"), b"").unwrap();
     let (_, told) = get("/posts/_settings?include_defaults=true&filter_path=*.defaults.index.gc_deletes");
-    assert_eq!(told, json!({"posts": {"defaults": {"index": {"gc_deletes": "60s"}}}}));
+    assert_eq!(told, json!({"posts_v1": {"defaults": {"index": {"gc_deletes": "60s"}}}}));
     let (_, told) = get("/posts/_settings/index.version.created?flat_settings=true");
-    assert_eq!(told, json!({"posts": {"settings": {"index.version.created": "8534000"}}}));
+    assert_eq!(told, json!({"posts_v1": {"settings": {"index.version.created": "8534000"}}}));
     exchange(&fake, "PUT /posts/_settings", br#"{"index":{"gc_deletes":"5m"}}"#).unwrap();
     let (_, told) = get("/posts/_settings?filter_path=*.settings.index.gc_deletes");
-    assert_eq!(told, json!({"posts": {"settings": {"index": {"gc_deletes": "5m"}}}}));
+    assert_eq!(told, json!({"posts_v1": {"settings": {"index": {"gc_deletes": "5m"}}}}));
     exchange(&fake, "PUT /new_v1", br#"{"aliases":{"new":{"is_write_index":true}}}"#).unwrap();
     let alias = json!({"new_v1": {"aliases": {"new": {"is_write_index": true}}}});
     assert_eq!(get("/_alias/new"), (200, alias.clone()));

@@ -4,6 +4,7 @@
 //! deletes remembered (until `index.gc_deletes`), per-item errors.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde_json::{Value, json};
 
@@ -49,17 +50,44 @@ pub(crate) struct Index {
     pub(super) searchable: BTreeMap<String, Value>,
     /// Versions of deletes, by id.
     deletes: BTreeMap<String, u64>,
+    /// Another one for each index that is made.
+    pub(crate) uuid: String,
+    /// What was written last has this `_seq_no`.
+    seq_no: u64,
+    /// What an ingest pipeline of the index does.
+    pub(crate) pipeline: Pipeline,
     pub(crate) mapping: Value,
     /// Flat settings that were set, such as `index.gc_deletes`.
     pub(crate) settings: BTreeMap<String, String>,
     pub(crate) aliases: BTreeMap<String, Value>,
 }
 
+/// What an ingest pipeline does with every document.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Pipeline {
+    #[default]
+    None,
+    /// It drops it, which is answered by 200 and `noop`.
+    Drop,
+    /// It writes it under another `_id`.
+    OtherId,
+}
+
 /// A live document.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Document {
+    pub(crate) seq_no: u64,
+    /// The routing that it was written with.
+    pub(crate) routing: Option<String>,
     pub(crate) version: u64,
     pub(crate) source: Value,
+}
+
+impl Document {
+    /// A document that another program has written.
+    pub(crate) fn new(version: u64, source: Value) -> Self {
+        Self { seq_no: 0, routing: None, version, source }
+    }
 }
 
 /// One action of a bulk request.
@@ -72,6 +100,8 @@ pub(crate) struct Item {
     pub(crate) version: Option<u64>,
     pub(crate) version_type: String,
     pub(crate) require_alias: bool,
+    pub(crate) routing: Option<String>,
+    pub(crate) if_seq_no: Option<u64>,
     /// The document of an index action, null where it is no JSON.
     pub(crate) source: Value,
     /// Bytes of its lines.
@@ -121,7 +151,16 @@ fn parse_action(line: &str, default_index: Option<&str>) -> Result<Item, String>
     if !["index", "delete"].contains(&operation.as_str()) {
         return Err(format!("this server knows no action [{operation}]"));
     }
-    let known = ["_index", "_id", "version", "version_type", "require_alias", "routing"];
+    let known = [
+        "_index",
+        "_id",
+        "version",
+        "version_type",
+        "require_alias",
+        "routing",
+        "if_seq_no",
+        "if_primary_term",
+    ];
     if let Some(key) = meta.as_object().and_then(|o| o.keys().find(|key| !known.contains(&key.as_str()))) {
         return Err(format!("Action/metadata line contains an unknown parameter [{key}]"));
     }
@@ -133,6 +172,8 @@ fn parse_action(line: &str, default_index: Option<&str>) -> Result<Item, String>
         version: meta["version"].as_u64(),
         version_type: text("version_type").unwrap_or_default(),
         require_alias: meta["require_alias"] == true,
+        routing: text("routing"),
+        if_seq_no: meta["if_seq_no"].as_u64(),
         ..Item::default()
     })
 }
@@ -162,6 +203,27 @@ impl Store {
             store.indices.insert((*name).to_owned(), Index::new(mapping_of(name)));
         }
         store
+    }
+
+    /// A store with an empty index `NAME_v1` behind each of the given aliases.
+    pub(crate) fn with_aliases(names: &[&str]) -> Self {
+        let mut store = Self::default();
+        names.iter().for_each(|name| store.add_index(&format!("{name}_v1"), name, true));
+        store
+    }
+
+    /// Adds an empty index to an alias. One that is to be written to takes that from the others.
+    pub(crate) fn add_index(&mut self, index: &str, alias: &str, is_write_index: bool) {
+        if is_write_index {
+            for other in self.indices.values_mut() {
+                if let Some(options) = other.aliases.get_mut(alias) {
+                    options["is_write_index"] = json!(false);
+                }
+            }
+        }
+        let mut content = Index::new(mapping_of(alias));
+        content.aliases.insert(alias.to_owned(), json!({"is_write_index": is_write_index}));
+        self.indices.insert(index.to_owned(), content);
     }
 
     /// Forgets the versions of all deletes so far, as if `index.gc_deletes` had passed.
@@ -205,9 +267,13 @@ impl Store {
                 format!("[require_alias] request flag is [true] and [{}] is not an alias", item.index);
             return refused(item, &item.index, 404, "index_not_found_exception", &reason);
         }
-        // A write makes the index that it misses, whatever its mapping.
+        // A write makes the index that it misses, whatever its mapping, but for a delete without an external version.
         if members.is_empty() {
-            self.indices.insert(item.index.clone(), Index::default());
+            if item.operation == "delete" && item.version.is_none() {
+                let reason = format!("no such index [{}]", item.index);
+                return refused(item, &item.index, 404, "index_not_found_exception", &reason);
+            }
+            self.indices.insert(item.index.clone(), Index::new(Value::Null));
         }
         let concrete = match self.target(&item.index) {
             Ok(concrete) => concrete,
@@ -219,6 +285,24 @@ impl Store {
         {
             return refused(item, &concrete, 400, "document_parsing_exception", &reason);
         }
+        if index.requires_routing() && item.routing.is_none() {
+            let reason = format!("routing is required for [{concrete}]/[{}]", item.id);
+            return refused(item, &concrete, 400, "routing_missing_exception", &reason);
+        }
+        if let Some(block) = index.settings.get("index.blocks.write").filter(|block| *block == "true") {
+            let reason = format!("index [{concrete}] blocked by: [FORBIDDEN/8/index write (api)]; ({block})");
+            return refused(item, &concrete, 403, "cluster_block_exception", &reason);
+        }
+        let mut item = item.clone();
+        match index.pipeline {
+            Pipeline::Drop if item.operation == "index" => {
+                let told = json!({"_index": concrete, "_id": item.id, "_version": -3, "result": "noop", "status": 200});
+                return (200, told);
+            }
+            Pipeline::OtherId if item.operation == "index" => item.id = format!("other-{}", item.id),
+            _ => {}
+        }
+        let item = &item;
         let (status, version, result) = match index.write(item, base64.keep(&item.source)) {
             Ok(written) => written,
             Err(current) => {
@@ -245,7 +329,14 @@ pub(crate) fn refused(item: &Item, index: &str, status: u16, kind: &str, reason:
 impl Index {
     /// An empty index with this mapping.
     pub(crate) fn new(mapping: Value) -> Self {
-        Self { mapping, ..Self::default() }
+        static INDICES: AtomicU64 = AtomicU64::new(0);
+        let uuid = format!("uuid-{}", INDICES.fetch_add(1, Ordering::Relaxed));
+        Self { mapping, uuid, ..Self::default() }
+    }
+
+    /// Whether every action and look-up has to carry a routing.
+    pub(crate) fn requires_routing(&self) -> bool {
+        self.mapping["_routing"]["required"] == true
     }
 
     /// Lets searches see the documents that are there now.
@@ -258,6 +349,13 @@ impl Index {
     fn write(&mut self, item: &Item, source: Value) -> Result<(u16, u64, &'static str), u64> {
         let live = self.documents.get(&item.id).map(|document| document.version);
         let current = live.or(self.deletes.get(&item.id).copied());
+        if let Some(seq_no) = item.if_seq_no {
+            let is_same = self.documents.get(&item.id).is_some_and(|document| document.seq_no == seq_no);
+            if !is_same {
+                return Err(current.unwrap_or_default());
+            }
+        }
+        self.seq_no += 1;
         let version = match (current, item.version) {
             (Some(current), Some(new)) if new < current => return Err(current),
             (Some(current), Some(new)) if new == current && item.version_type == "external" => {
@@ -272,7 +370,10 @@ impl Index {
             return Ok(if live.is_some() { (200, version, "deleted") } else { (404, version, "not_found") });
         }
         self.deletes.remove(&item.id);
-        self.documents.insert(item.id.clone(), Document { version, source });
+        self.documents.insert(
+            item.id.clone(),
+            Document { version, source, seq_no: self.seq_no, routing: item.routing.clone() },
+        );
         Ok(if live.is_some() { (200, version, "updated") } else { (201, version, "created") })
     }
 }

@@ -65,6 +65,76 @@ fn a_zip_without_a_db_entry_and_one_with_several_are_broken() {
 }
 
 #[test]
+fn what_systems_add_to_a_zip_does_not_matter() {
+    let database = database(THREE_ROWS);
+    let file = zip(&[
+        ("__MACOSX/", b""),
+        ("__MACOSX/._a.db", &database),
+        ("__MACOSX/._a.db-wal", b"xattr"),
+        ("._b.db", &database),
+        (".DS_Store", b"Bud1"),
+        ("Thumbs.db", b"\xd0\xcf\x11\xe0"),
+        ("thumbs.db", &database),
+        ("a.db", &database),
+    ]);
+    assert!(unpack(&file).unwrap() == database);
+    assert_broken(unpack(&zip(&[("__MACOSX/._a.db", &database), ("Thumbs.db", &database)])), "no .db entry");
+}
+
+#[test]
+fn of_several_db_entries_the_one_database_counts() {
+    let large = database(&format!("{THREE_ROWS} CREATE TABLE t AS SELECT randomblob(300000)"));
+    let others: [(&str, &[u8]); 4] =
+        [("b.db", b""), ("c.db", b"SQLite format"), ("d.db", b"SQLite format 2\0"), ("e.db", &[7; 200_000])];
+    for method in [CompressionMethod::Stored, CompressionMethod::Deflated] {
+        for at in 0..=others.len() {
+            let mut entries = others.to_vec();
+            entries.insert(at, ("dir/a.DB", &large));
+            assert!(unpack(&zip_by(method, &entries)).unwrap() == large, "{at}");
+            entries.push(("f.db", &large));
+            assert_broken(unpack(&zip_by(method, &entries)), "several .db entries that are databases");
+        }
+        assert_broken(unpack(&zip_by(method, &others)), "none is a database");
+    }
+}
+
+#[test]
+fn the_beginning_of_an_entry_is_seen_however_it_was_deflated() {
+    let database = database(&format!("{THREE_ROWS} CREATE TABLE t AS SELECT randomblob(300000)"));
+    for level in 0..=12 {
+        let mut compressor = libdeflater::Compressor::new(libdeflater::CompressionLvl::new(level).unwrap());
+        let mut bytes = vec![0; compressor.deflate_compress_bound(database.len())];
+        let length = compressor.deflate_compress(&database, &mut bytes).unwrap();
+        // Behind empty blocks as well: stored, and with fixed codes.
+        for before in [&b""[..], b"\0\0\0\xff\xff\0\0\0\xff\xff"] {
+            let bytes = [before, &bytes[..length]].concat();
+            let packed = Packed { bytes: &bytes, deflated: true, len: database.len(), crc32: None };
+            assert!(packed.has_magic(&mut Decompressor::new()), "level {level}");
+        }
+    }
+}
+
+#[test]
+fn an_entry_that_cannot_be_looked_into_may_be_a_database() {
+    let database = database(THREE_ROWS);
+    let mut file = zip(&[("a.db", &database), ("b.db", &database)]);
+    patch_central_header(&mut file, FLAGS, &[1]);
+    assert_broken(unpack(&file), "encrypted");
+}
+
+#[test]
+fn a_database_with_a_log_beside_it_in_the_zip_is_broken() {
+    let database = database(THREE_ROWS);
+    for log in ["a.db-wal", "a.db-journal", "A.DB-WAL", "dir/b.db-wal"] {
+        assert_broken(unpack(&zip(&[("a.db", &database), (log, b"x")])), "not whole");
+        assert!(unpack(&zip(&[(log, b""), ("a.db", &database), ("a.db-shm", b"x")])).unwrap() == database);
+    }
+    for other in ["a-wal", "notes-journal", "a.db.txt", "x.sqlite-wal"] {
+        assert!(unpack(&zip(&[("a.db", &database), (other, b"x")])).unwrap() == database, "{other}");
+    }
+}
+
+#[test]
 fn a_file_that_is_no_zip_is_broken() {
     assert_broken(unpack(b""), "not a valid zip");
     assert_broken(unpack(&[0; 5_000]), "not a valid zip");

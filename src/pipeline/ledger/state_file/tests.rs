@@ -23,12 +23,12 @@ fn a_file_of_the_established_tool_is_read_and_its_entries_are_kept_to_the_byte()
         r#"[{old}, {{"filename":"in/b.db.zip","status":"failed","timestamp":"","error":"broken"}}]"#
     ));
     let mut state = StateFile::load(&path).unwrap();
-    assert_eq!(state.get("a.db.zip"), Some(&Known::Processed));
-    assert!(matches!(state.get("b.db.zip"), Some(Known::Failed { error, .. }) if error == "broken"));
+    assert_eq!(state.get("a.db.zip"), Some(&Mark::Processed));
+    assert!(matches!(state.get("b.db.zip"), Some(Mark::Failed { error, .. }) if error == "broken"));
     state.mark_processed(&archive("c.db.zip"), 3);
     state.save().unwrap();
     assert!(fs::read_to_string(&path).unwrap().contains(old));
-    assert_eq!(StateFile::load(&path).unwrap().get("c.db.zip"), Some(&Known::Processed));
+    assert_eq!(StateFile::load(&path).unwrap().get("c.db.zip"), Some(&Mark::Processed));
 }
 
 #[test]
@@ -41,7 +41,7 @@ fn an_archive_has_one_entry_however_often_it_is_marked() {
     state.save().unwrap();
     let again = StateFile::load(&path).unwrap();
     assert_eq!(again.known.len(), 2);
-    assert_eq!(again.get("a"), Some(&Known::Processed));
+    assert_eq!(again.get("a"), Some(&Mark::Processed));
 }
 
 #[test]
@@ -64,6 +64,27 @@ fn what_is_no_state_file_is_never_taken_for_an_empty_one() {
         let failure = StateFile::load(&path).unwrap_err();
         assert_eq!(failure.code, ExitCode::Usage, "{text}");
         assert_eq!(fs::read_to_string(&path).unwrap(), text);
+    }
+}
+
+#[test]
+fn a_file_that_is_there_and_cannot_be_read_is_never_taken_for_an_empty_one() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let (folder, unreadable) = written("[]");
+    fs::set_permissions(&unreadable, fs::Permissions::from_mode(0o000)).unwrap();
+    let a_folder = folder.path().join("folder");
+    fs::create_dir(&a_folder).unwrap();
+    let no_utf_8 = folder.path().join("no_utf_8");
+    fs::write(&no_utf_8, b"[{\"filename\":\"\xff\",\"status\":\"processed\"}]").unwrap();
+    let in_a_file = no_utf_8.join("state.json");
+    // Root may read whatever it likes.
+    let permissions_count = fs::read(&unreadable).is_err();
+    let paths = [a_folder, no_utf_8, in_a_file].into_iter().chain(permissions_count.then_some(unreadable));
+    for path in paths {
+        let failure = StateFile::load(&path).unwrap_err();
+        assert_eq!(failure.code, ExitCode::Usage, "{}", path.display());
+        assert!(failure.message.contains("cannot be used"), "{failure}");
     }
 }
 
@@ -129,7 +150,7 @@ fn entries_that_change_their_length_move_those_behind_them() {
     {
         state.mark_failed(&archive(name), error);
         state.save().unwrap();
-        let Some(Known::Failed { error: read, .. }) =
+        let Some(Mark::Failed { error: read, .. }) =
             StateFile::load(&path).unwrap().known.remove(name).map(|(_, k)| k)
         else {
             panic!("{name} is not there")
@@ -154,7 +175,7 @@ fn of_several_entries_of_an_archive_the_last_one_counts() {
         entry("in/a", "processed")
     ));
     let mut state = StateFile::load(&path).unwrap();
-    assert_eq!(state.get("a"), Some(&Known::Processed));
+    assert_eq!(state.get("a"), Some(&Mark::Processed));
     state.save().unwrap();
     assert_eq!(StateFile::load(&path).unwrap().known.len(), 2);
 }

@@ -10,12 +10,12 @@ use ureq::http::Response;
 
 use super::Object;
 use super::client::{Client, GetError};
-use super::insistence::Insistence;
 use super::part::{Answer, Part};
 use super::service::Service;
 use crate::exit::{ExitCode, Failure};
 use crate::http::TransportError;
 use crate::pipeline::archive::{ArchiveError, Limits};
+use crate::retry::patience::{GivenUp, Retries};
 use crate::shutdown::Stop;
 
 /// Bytes read at once, at most.
@@ -44,17 +44,19 @@ pub(super) fn download(
     object: &Object,
     stop: &Stop,
     service: &Service<'_>,
+    retries: &Retries<'_>,
 ) -> Result<Vec<u8>, DownloadError> {
     let limit = Limits::DEFAULT.file_bytes;
     if object.bytes > limit {
         let why = format!("the file has more than {limit} bytes");
         return Err(DownloadError::Archive(ArchiveError::Broken(why)));
     }
-    let mut insistence = Insistence::new(stop, service.budget);
+    let mut patience = retries.patience();
     let mut part = Part::default();
     let mut is_last = service.was_left(object);
     loop {
         let before = part.most();
+        patience.begin();
         let (why, retry_after) = match attempt(client, object, &mut part, stop, service) {
             Ok(()) => return Ok(part.into_bytes()),
             Err(GetError::Unavailable { why, retry_after }) => (why, retry_after),
@@ -73,7 +75,7 @@ pub(super) fn download(
             }
         };
         if part.most() > before {
-            insistence.start_anew();
+            patience.progressed();
         } else if is_last && !stop.is_requested() {
             service.leave(object);
             let why =
@@ -81,12 +83,13 @@ pub(super) fn download(
             return Err(DownloadError::Archive(ArchiveError::Unavailable(why)));
         }
         let reason = format!("{:?}: {why}", object.key);
-        match insistence.failed_since(service.failed(), &reason, retry_after) {
-            Ok(()) => is_last = service.is_out_of_patience(insistence.lasts()),
-            Err(failure) if stop.is_requested() || !service.gives_up() => {
+        service.failed();
+        match patience.away_for(&reason, retry_after) {
+            Ok(()) => is_last = service.is_out_of_patience(patience.lasts()),
+            Err(GivenUp(failure)) if stop.is_requested() || !service.gives_up() => {
                 return Err(DownloadError::Run(failure));
             }
-            Err(failure) => return Err(DownloadError::GivenUp(failure)),
+            Err(GivenUp(failure)) => return Err(DownloadError::GivenUp(failure)),
         }
     }
 }

@@ -8,16 +8,16 @@ use std::time::Duration;
 use s3::serde_types::ListBucketResult;
 
 use super::client::{Client, GetError, has_url};
-use super::insistence::Insistence;
 use super::watched::Watched;
 use super::{Object, address};
 use crate::config::s3::S3;
 use crate::exit::{ExitCode, Failure};
 use crate::http::TransportError;
-use crate::pipeline::Archive;
-use crate::pipeline::source::{ARCHIVE_SUFFIX, Discovery, LeftOut, sort};
+use crate::model::{ARCHIVE_SUFFIX, Archive, archive_seconds, is_litter};
+use crate::pipeline::source::{Discovery, LeftOut, sort};
+use crate::retry::patience::Retries;
 use crate::shutdown::Stop;
-use crate::timestamp::{archive_seconds, parse_rfc3339_millis};
+use crate::timestamp::parse_rfc3339_millis;
 
 /// Bytes of one page at most: a thousand keys of the longest kind, encoded, have some 4 MB.
 const PAGE_BYTES: u64 = 16 << 20;
@@ -42,7 +42,7 @@ pub(super) fn list(
     client: &Client,
     settings: &S3,
     stop: &Stop,
-    budget: Option<Duration>,
+    retries: &Retries<'_>,
 ) -> Result<Listing, Failure> {
     let mut found = Found::nothing(&settings.bucket);
     let mut pages = Pages::default();
@@ -51,12 +51,13 @@ pub(super) fn list(
         if stop.is_requested() {
             return Err(stop.as_failure());
         }
-        let mut insistence = Insistence::new(stop, budget);
+        let mut patience = retries.patience();
         let page = loop {
+            patience.begin();
             match page(client, &settings.prefix, pages.token.as_deref(), stop) {
                 Ok(page) => break page,
                 Err(GetError::Unavailable { why, retry_after }) => {
-                    insistence.failed(&format!("the listing of {}: {why}", settings.bucket), retry_after)?;
+                    patience.away_for(&format!("the listing of {}: {why}", settings.bucket), retry_after)?;
                 }
                 Err(error) => return Err(cannot_list(&settings.bucket, error)),
             }
@@ -160,7 +161,7 @@ impl<'b> Found<'b> {
     fn take_up(&mut self, keys: Vec<Key>) -> Result<(), Failure> {
         for key in keys {
             let name = key.key.rsplit('/').next().unwrap_or_default();
-            if !name.ends_with(ARCHIVE_SUFFIX) {
+            if !name.ends_with(ARCHIVE_SUFFIX) || is_litter(key.key.as_bytes()) {
                 continue;
             }
             if !has_url(&key.key) {

@@ -18,7 +18,6 @@ use ureq::http::header::RANGE;
 mod client;
 mod credentials;
 mod download;
-mod insistence;
 mod listing;
 mod part;
 mod read_ahead;
@@ -34,7 +33,9 @@ use self::service::Service;
 use super::{Discovery, Work};
 use crate::config::s3::S3;
 use crate::exit::{ExitCode, Failure};
-use crate::pipeline::Archive;
+use crate::model::Archive;
+use crate::retry::patience::Retries;
+use crate::retry::policy::Policy;
 use crate::shutdown::Stop;
 
 /// An object as it was listed.
@@ -86,7 +87,8 @@ impl Bucket {
     /// Exit code 2 for a bucket that is not there and for names that are not unique, 4 where S3 is unavailable past
     /// the budget, 5 where it refuses.
     pub fn discover(&mut self) -> Result<Discovery, Failure> {
-        let listing = listing::list(&self.client, &self.settings, &self.stop, self.budget)?;
+        let retries = Retries::new(&self.stop, policy(self.budget));
+        let listing = listing::list(&self.client, &self.settings, &self.stop, &retries)?;
         self.objects = listing.objects;
         Ok(listing.discovery)
     }
@@ -143,6 +145,11 @@ impl Bucket {
             format!("{address:?} cannot be read: {why}; the credentials need s3:GetObject"),
         ))
     }
+}
+
+/// How S3 is waited for. What it refuses is refused.
+fn policy(budget: Option<Duration>) -> Policy {
+    Policy::new("S3", budget)
 }
 
 /// A key for the eye.

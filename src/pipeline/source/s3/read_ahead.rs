@@ -18,11 +18,12 @@ use crossbeam_channel::{Receiver, Sender, bounded, select, unbounded};
 use super::client::{Client, MOST_DOWNLOADS};
 use super::download::{DownloadError, download};
 use super::service::Service;
-use super::{Object, Objects};
+use super::{Object, Objects, policy};
 use crate::exit::Failure;
-use crate::pipeline::Archive;
+use crate::model::Archive;
 use crate::pipeline::archive::ArchiveError;
 use crate::pipeline::source::{Content, Work};
+use crate::retry::patience::Retries;
 use crate::shutdown::Stop;
 
 /// Bytes of all downloads that have begun and are not unzipped yet, at most.
@@ -91,13 +92,18 @@ impl ReadAhead<'_> {
         archives: &[Arc<Archive>],
         work: impl FnOnce(&(dyn Fn() -> Option<Work> + Sync)),
     ) {
+        let retries = &Retries::new(self.stop, policy(self.service.budget)).together(&self.service);
         let (job_sender, jobs) = bounded(0);
         let (done_sender, done) = bounded(self.at_once);
         thread::scope(|scope| {
-            scope.spawn(move || dispatch(archives, self.objects, self.bytes, self.stop, &job_sender));
+            scope.spawn(move || {
+                self.stop.guard("the downloads", || {
+                    dispatch(archives, self.objects, self.bytes, self.stop, &job_sender);
+                });
+            });
             for _ in 0..self.at_once {
                 let (jobs, done) = (jobs.clone(), done_sender.clone());
-                scope.spawn(move || self.download_all(&jobs, &done));
+                scope.spawn(move || self.download_all(&jobs, &done, retries));
             }
             drop((jobs, done_sender));
             work(&|| done.recv().ok());
@@ -106,20 +112,24 @@ impl ReadAhead<'_> {
         });
     }
 
-    fn download_all(&self, jobs: &Receiver<Job>, done: &Sender<Work>) {
+    fn download_all(&self, jobs: &Receiver<Job>, done: &Sender<Work>, retries: &Retries<'_>) {
         for Job { archive, object, room } in jobs {
-            let content = match download(self.client, &object, self.stop, &self.service) {
-                Ok(bytes) => Ok(Download { bytes, _room: room }),
-                Err(DownloadError::Archive(error)) => Err(error),
-                Err(DownloadError::GivenUp(failure)) => {
+            let downloaded = self
+                .stop
+                .guard("a download", || download(self.client, &object, self.stop, &self.service, retries));
+            let content = match downloaded {
+                Some(Ok(bytes)) => Ok(Download { bytes, _room: room }),
+                Some(Err(DownloadError::Archive(error))) => Err(error),
+                Some(Err(DownloadError::GivenUp(failure))) => {
                     // Only the first is told at the end: that it was set already is no error.
                     let _ = self.given_up.set(failure.clone());
                     Err(ArchiveError::Unavailable(failure.message))
                 }
-                Err(DownloadError::Run(failure)) => {
+                Some(Err(DownloadError::Run(failure))) => {
                     self.stop.fail(failure.clone());
                     Err(ArchiveError::Unavailable(failure.message))
                 }
+                None => Err(ArchiveError::Unavailable("an internal error ended its download".to_owned())),
             };
             if done.send(Work { archive, content: Content::Downloaded(content) }).is_err() {
                 return;

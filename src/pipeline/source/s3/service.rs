@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::Object;
 use super::client::{Client, GetError, MOST_DOWNLOADS};
+use crate::retry::together::Together;
 
 /// Objects that are given up one after the other, with nothing served in between, before the run is: those that are
 /// being downloaded, and as many others. The budget of these is spent already, so that each is asked for once only.
@@ -74,9 +75,9 @@ impl<'r> Service<'r> {
         *lock(&self.outage) = Outage::default();
     }
 
-    /// A request for an object has failed. Since when nothing has come of any.
-    pub(super) fn failed(&self) -> Instant {
-        *lock(&self.outage).since.get_or_insert_with(Instant::now)
+    /// A request for an object has failed.
+    pub(super) fn failed(&self) {
+        lock(&self.outage).since.get_or_insert_with(Instant::now);
     }
 
     /// The budget is spent on an object. Whether others are to be tried.
@@ -106,6 +107,12 @@ impl<'r> Service<'r> {
         let query = [("list-type", "2"), ("max-keys", "1"), ("prefix", self.prefix)];
         let answer = self.client.get("", &query, &[]);
         !matches!(answer, Err(GetError::Unavailable { .. } | GetError::Refused(_) | GetError::Expired(_)))
+    }
+}
+
+impl Together for Service<'_> {
+    fn failing_for(&self) -> Duration {
+        lock(&self.outage).since.map_or(Duration::ZERO, |since| since.elapsed())
     }
 }
 

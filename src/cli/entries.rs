@@ -1,0 +1,108 @@
+//! Every flag and variable. This is the one place where a name, a default, a range or a text is written.
+//!
+//! How to add one: `CONTRIBUTING.md`.
+
+use super::choices::{Choice, LogFormat, Mode, Payer, Place, VectorChoice};
+use super::entry::Value::{File, Number, Switch, Text, Words};
+use super::entry::{Entry, Group, settings, takes};
+
+/// The arguments that are no flags.
+pub fn paths() -> &'static Entry {
+    static ENTRY: Entry = Entry {
+        name: "paths",
+        text: "folders with archives, or files named `*.db.zip`",
+        ..takes(Text("PATH")).or(&["LOCAL_SQLITE_DB_PATH"])
+    };
+    &ENTRY
+}
+
+settings! {
+    "What is done" {
+        mode: option String,
+            "`once`: take up what is there, then end; `spool`: go on looking for new archives, but for a dry run, \
+             which looks once",
+            takes(Words(Mode::WORDS)).default("once");
+        dry_run: switch bool, "do everything but write to Elasticsearch; honours the state file, writes none",
+            takes(Switch);
+        output: option String, "with `--dry-run`: write the bulk NDJSON there (`-`: standard output)",
+            takes(File);
+        check: switch bool, "check settings, source, disk, Elasticsearch, privileges and mapping, then end",
+            takes(Switch);
+        list: switch bool, "print what would be taken up, and why the rest is not", takes(Switch);
+        replay: option String, "send the documents of a dead-letter file again, under the same versions",
+            takes(File);
+    }
+    "Archives" {
+        source: option String, "where archives come from", takes(Words(Place::WORDS)).default("local");
+        s3_sqlite_db: variable,
+            "needed with `--source s3`: the bucket, and what the keys of archives begin with (empty: the whole bucket)",
+            takes(Text("NAME")).or(&["S3_SQLITE_DB_BUCKET", "S3_SQLITE_DB_PREFIX"]);
+        aws_region: variable, "region of the bucket",
+            takes(Text("NAME")).or(&["AWS_REGION"]).default("us-east-1");
+        aws_s3_keys: variable,
+            "credentials for S3; without them `AWS_ACCESS_KEY_ID` and the like, `AWS_PROFILE`, a web identity, a \
+             container's, an instance's",
+            takes(Text("KEY")).or(&["AWS_S3_ACCESS_KEY", "AWS_S3_SECRET_KEY"]).default("the AWS chain");
+        aws_endpoint_url: variable, "S3-compatible server, path style",
+            takes(Text("URL")).or(&["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"]);
+        s3_request_payer: variable, "`requester`: who asks pays; `none`: who owns the bucket",
+            takes(Words(Payer::WORDS)).or(&["S3_REQUEST_PAYER"]).default("requester");
+        shard: option String, "take only archives whose name hashes to I of N",
+            takes(Text("I/N")).or(&["SHARD"]).default("0/1");
+        kubernetes_shard: variable, "I and N of `--shard`, where neither that nor `SHARD` is given",
+            takes(Text("N")).or(&["JOB_COMPLETION_INDEX", "SHARD_COUNT"]);
+        retry_failed: switch bool, "take up archives that the state file calls failed, too", takes(Switch);
+    }
+    "Elasticsearch" {
+        elasticsearch_url: variable, "base URL; needed unless `--dry-run` or `--list`",
+            takes(Text("URL")).or(&["ELASTICSEARCH_URL"]);
+        elasticsearch_api_key: variable,
+            "sent as `Authorization: ApiKey …`; needed unless `--dry-run` or `--list`",
+            takes(Text("KEY")).or(&["ELASTICSEARCH_API_KEY"]);
+        ca_cert: option String, "roots to trust besides the system's, for Elasticsearch and S3, PEM",
+            takes(File).or(&["ELASTICSEARCH_CA_CERT"]);
+        skip_tls_verify: switch bool, "no certificate check (development only)", takes(Switch);
+        create_indices: switch bool, "create missing indices and aliases", takes(Switch);
+        vector_encoding: option String,
+            "`array`; `base64`: half the bytes to send, for Elasticsearch 9.3 and newer; `auto` finds out",
+            takes(Words(VectorChoice::WORDS)).or(&["VECTOR_ENCODING"]).default("auto");
+        account_deletions: option bool, "a deleted account's posts are deleted, too",
+            takes(Switch).or(&["ACCOUNT_DELETIONS"]);
+        bulk_load_settings: option bool, "refresh and replicas tuned for a first load, put back at every exit",
+            takes(Switch).or(&["BULK_LOAD_SETTINGS"]);
+        retry_budget: option String,
+            "once: how long an unavailable Elasticsearch or S3 is waited for (spool: for ever)",
+            takes(Number("SEC", 0, u64::MAX)).or(&["RETRY_BUDGET_SEC"]).default("600");
+    }
+    "Speed and memory" {
+        workers: option String, "archives decoded in parallel",
+            takes(Number("N", 1, 1024)).or(&["WORKERS"]).default("cores");
+        senders: option String, "concurrent bulk requests at most",
+            takes(Number("N", 1, 256)).or(&["SENDERS"]).default("4");
+        batch_docs: option String, "actions a bulk request holds at most",
+            takes(Number("N", 1, 100_000)).or(&["BATCH_DOCS"]).default("100");
+        batch_bytes: option String, "bytes a bulk request holds at most, uncompressed",
+            takes(Number("N", 1 << 10, 1 << 30)).or(&["BATCH_BYTES"]).default("8388608");
+    }
+    "Files and logs" {
+        spool_state_file: variable, "which archives are done",
+            takes(File).or(&["SPOOL_STATE_FILE"]).default(".processed_files.json");
+        spool_interval: variable, "seconds between two looks for new archives",
+            takes(Number("SEC", 1, u64::MAX)).or(&["SPOOL_INTERVAL_SEC"]).default("60");
+        dead_letter: option String,
+            "rejected rows, one JSON object a line; with `--replay`, by default, the replayed file's name and `.failed`",
+            takes(File).or(&["DEAD_LETTER_FILE"]).default(".dead_letters.ndjson");
+        summary_json: option String, "the run's summary (`-`: standard output)",
+            takes(File).or(&["SUMMARY_JSON"]);
+        metrics_file: option String, "figures in Prometheus text format, every ten seconds",
+            takes(File).or(&["METRICS_FILE"]);
+        logging_enabled: variable, "`false`: no log, no progress; `RUST_LOG` chooses levels",
+            takes(Switch).or(&["LOGGING_ENABLED"]).default("true");
+        log_format: variable, "`json`: one JSON object a line on standard error, and no progress bar",
+            takes(Words(LogFormat::WORDS)).or(&["LOG_FORMAT"]).default("text");
+    }
+    "Help" {
+        help: trigger "--help", "print this help; so does `-h`", takes(Switch);
+        version: switch bool, "print the version and the commit it was built from", takes(Switch);
+    }
+}

@@ -1,0 +1,238 @@
+//! The parts that tasks are put together from.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::thread::available_parallelism;
+use std::time::Duration;
+
+use super::{LogFormat, Mode, Output, Place, Source};
+use crate::cli::entries;
+use crate::cli::settings::Settings;
+use crate::exit::Failure;
+use crate::http::url::parse_base_url;
+use crate::secret::Secret;
+use crate::shard::Shard;
+
+/// What is logged.
+#[derive(Clone, Copy, Debug)]
+pub struct Logging {
+    /// Whether anything is.
+    pub enabled: bool,
+    /// How it is written.
+    pub format: LogFormat,
+}
+
+/// How Elasticsearch is reached.
+#[derive(Clone, Debug)]
+pub struct Elasticsearch {
+    /// Base URL, `http` or `https`, with host, optional port and path prefix; no user info, no trailing `/`.
+    pub url: String,
+    /// Sent as `Authorization: ApiKey …`.
+    pub api_key: Secret,
+    /// Certificates are not checked.
+    pub skip_tls_verify: bool,
+    /// PEM file with roots trusted besides the system's.
+    pub ca_cert: Option<PathBuf>,
+}
+
+/// The server that documents go to.
+#[derive(Clone, Debug)]
+pub struct Server {
+    /// How it is reached.
+    pub elasticsearch: Elasticsearch,
+    /// Missing indices are created.
+    pub create_indices: bool,
+    /// How long it is waited for while it is unavailable; None: for ever.
+    pub retry_budget: Option<Duration>,
+}
+
+/// Which archives are taken up.
+#[derive(Clone, Debug)]
+pub struct Archives {
+    /// Where they come from.
+    pub source: Source,
+    /// Whether new ones are looked for.
+    pub mode: Mode,
+    /// Which of them are done.
+    pub state_file: PathBuf,
+    /// Failed ones are taken up, too.
+    pub retry_failed: bool,
+    /// Which of them are this process's.
+    pub shard: Shard,
+    /// How long an unavailable source is waited for; None: for ever.
+    pub retry_budget: Option<Duration>,
+}
+
+/// How archives are taken up.
+#[derive(Clone, Copy, Debug)]
+pub struct Intake {
+    /// Archives decoded in parallel.
+    pub workers: usize,
+    /// Concurrent bulk requests at most.
+    pub senders: usize,
+    /// Limits of one bulk request.
+    pub batch: BatchLimits,
+    /// The deletion of an account means that of all its posts.
+    pub account_deletions: bool,
+    /// Time between two looks for new archives.
+    pub spool_interval: Duration,
+}
+
+/// Limits of one bulk request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BatchLimits {
+    /// Actions at most.
+    pub docs: usize,
+    /// Bytes at most, uncompressed. A single larger document travels alone.
+    pub bytes: usize,
+}
+
+/// The tasks that end with a summary.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Job {
+    /// A load.
+    Load,
+    /// A dry run.
+    DryRun,
+    /// A replay.
+    Replay,
+}
+
+/// What is told of a run, and where.
+#[derive(Clone, Debug)]
+pub struct Reports {
+    /// What the run does.
+    pub job: Job,
+    /// Whether it ends by itself.
+    pub mode: Mode,
+    /// Where its archives come from.
+    pub source: Place,
+    /// It writes documents to standard output.
+    pub shows_documents: bool,
+    /// Where rejected rows go. None: nowhere but into the counters (dry runs that name no file).
+    pub dead_letters: Option<PathBuf>,
+    /// Where the summary goes, besides the log.
+    pub summary: Option<Output>,
+    /// Where figures are written in Prometheus text format.
+    pub metrics_file: Option<PathBuf>,
+}
+
+impl Logging {
+    pub(super) fn read(settings: Settings<'_>) -> Result<Self, Failure> {
+        Ok(Self {
+            enabled: settings.is_on(entries::logging_enabled())?,
+            format: settings.choice(entries::log_format())?,
+        })
+    }
+}
+
+impl Elasticsearch {
+    fn read(settings: Settings<'_>) -> Result<Self, Failure> {
+        let url =
+            settings.needed(entries::elasticsearch_url(), "name the server, as in https://localhost:9200")?;
+        let url = parse_base_url(&url)
+            .map_err(|error| Failure::usage(format!("ELASTICSEARCH_URL cannot be used: {error}")))?;
+        let api_key = settings
+            .needed(entries::elasticsearch_api_key(), "set it to the `encoded` value of an API key")?;
+        if !api_key.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(Failure::usage(
+                "ELASTICSEARCH_API_KEY holds white space or other characters that no key has: \
+                 set it to the `encoded` value of an API key",
+            ));
+        }
+        Ok(Self {
+            url,
+            api_key: Secret::new(api_key),
+            skip_tls_verify: settings.cli.skip_tls_verify,
+            ca_cert: settings.file(entries::ca_cert()),
+        })
+    }
+}
+
+impl Server {
+    pub(super) fn read(settings: Settings<'_>) -> Result<Self, Failure> {
+        Ok(Self {
+            elasticsearch: Elasticsearch::read(settings)?,
+            create_indices: settings.cli.create_indices,
+            retry_budget: budget(settings)?,
+        })
+    }
+}
+
+impl Archives {
+    pub(super) fn read(settings: Settings<'_>) -> Result<Self, Failure> {
+        Ok(Self {
+            source: Source::read(settings)?,
+            mode: settings.choice(entries::mode())?,
+            state_file: settings.text(entries::spool_state_file()).into(),
+            retry_failed: settings.cli.retry_failed,
+            shard: read_shard(settings)?,
+            retry_budget: budget(settings)?,
+        })
+    }
+}
+
+impl Intake {
+    pub(super) fn read(settings: Settings<'_>) -> Result<Self, Failure> {
+        let cores = available_parallelism().map_or(1, NonZeroUsize::get);
+        Ok(Self {
+            workers: settings.number_or(entries::workers(), cores)?,
+            senders: settings.number(entries::senders())?,
+            batch: BatchLimits::read(settings)?,
+            account_deletions: settings.is_on(entries::account_deletions())?,
+            spool_interval: Duration::from_secs(settings.number(entries::spool_interval())?),
+        })
+    }
+}
+
+impl BatchLimits {
+    pub(super) fn read(settings: Settings<'_>) -> Result<Self, Failure> {
+        Ok(Self {
+            docs: settings.number(entries::batch_docs())?,
+            bytes: settings.number(entries::batch_bytes())?,
+        })
+    }
+}
+
+impl Reports {
+    /// `dead_letters` is where rejected rows go unless that is asked for.
+    pub(super) fn read(
+        job: Job,
+        dead_letters: Option<PathBuf>,
+        settings: Settings<'_>,
+    ) -> Result<Self, Failure> {
+        Ok(Self {
+            job,
+            mode: settings.choice(entries::mode())?,
+            source: settings.choice(entries::source())?,
+            shows_documents: false,
+            dead_letters: settings.file(entries::dead_letter()).or(dead_letters),
+            summary: settings.asked_for(entries::summary_json()).map(Output::parse),
+            metrics_file: settings.file(entries::metrics_file()),
+        })
+    }
+}
+
+/// A spool run waits for ever.
+fn budget(settings: Settings<'_>) -> Result<Option<Duration>, Failure> {
+    let seconds = Duration::from_secs(settings.number(entries::retry_budget())?);
+    Ok((settings.choice::<Mode>(entries::mode())? == Mode::Once).then_some(seconds))
+}
+
+fn read_shard(settings: Settings<'_>) -> Result<Shard, Failure> {
+    let parse = |name: &str, text: &str| {
+        Shard::parse(text).map_err(|error| Failure::usage(format!("{name} is {text:?}: {error}")))
+    };
+    if let Some((name, text)) = settings.set(entries::shard()) {
+        return parse(&name, &text);
+    }
+    let [index, count] = entries::kubernetes_shard().names();
+    match (settings.get(index), settings.get(count)) {
+        (Some(i), Some(n)) => parse(&format!("{index}/{count}"), &format!("{i}/{n}")),
+        (None, Some(_)) => {
+            Err(Failure::usage(format!("{count} is set, but {index} is not: set both, or SHARD, or neither")))
+        }
+        // Kubernetes sets the index in every indexed job, whether or not it is meant for sharding.
+        (_, None) => parse("the default of --shard", entries::shard().default),
+    }
+}

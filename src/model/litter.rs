@@ -1,0 +1,41 @@
+//! What operating systems put beside files without being asked.
+
+/// Whether a path, in a zip, a folder or a bucket, is that of a file which macOS or Windows has added: the folder
+/// `__MACOSX`, `._*` (AppleDouble), `.DS_Store`, `Thumbs.db`.
+pub fn is_litter(path: &[u8]) -> bool {
+    let mut segments = path.rsplit(|byte| matches!(byte, b'/' | b'\\'));
+    let name = segments.next().unwrap_or_default();
+    name.starts_with(b"._")
+        || [b".DS_Store".as_slice(), b"Thumbs.db"].iter().any(|litter| name.eq_ignore_ascii_case(litter))
+        || segments.any(|folder| folder == b"__MACOSX")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_litter;
+
+    #[test]
+    fn what_systems_add_is_told_from_archives_by_its_name() {
+        for path in
+            ["__MACOSX/._a.db", "__MACOSX/a.db", "x/__MACOSX/y/a.db", "._a.db.zip", "x/._a.db", "x\\._a.db"]
+        {
+            assert!(is_litter(path.as_bytes()), "{path}");
+        }
+        for path in ["Thumbs.db", "thumbs.db", "x/THUMBS.DB", ".DS_Store", "x/.DS_Store"] {
+            assert!(is_litter(path.as_bytes()), "{path}");
+        }
+        for path in [
+            "",
+            "a.db",
+            "_a.db",
+            ".a.db",
+            "__MACOSX",
+            "__MACOSX.db",
+            "my__MACOSX/a.db",
+            "xThumbs.db",
+            "._x/a.db",
+        ] {
+            assert!(!is_litter(path.as_bytes()), "{path}");
+        }
+    }
+}

@@ -1,0 +1,257 @@
+//! The progress bar of a terminal: how far the archives at hand are, and how fast.
+
+use std::collections::VecDeque;
+use std::env;
+use std::io::IsTerminal;
+use std::time::Duration;
+
+use console::Term;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::config::LogFormat;
+use crate::model::Health;
+use crate::observe::logging;
+use crate::observe::progress::{AtHand, Figures, in_words};
+
+/// Rows in a second are those of so long a time.
+const RECENT: Duration = Duration::from_secs(10);
+
+/// The bar is never longer: it is read at a glance.
+const WIDEST: usize = 100;
+
+/// Numbers are left away before the bar, with its brackets, gets shorter.
+const NARROWEST_BAR: usize = 12;
+
+/// Progress on a terminal. What is shown is taken away when this is dropped.
+pub struct Bar {
+    bar: Option<ProgressBar>,
+    recent: Recent,
+}
+
+impl Bar {
+    /// A bar, where standard error is a terminal that can show one, its lines are for people who want to be told how it
+    /// gets on, and no documents go to the same screen. It has no colours, so that there is nothing to leave away for
+    /// `NO_COLOR`.
+    pub fn new(format: LogFormat, shows_documents: bool) -> Option<Self> {
+        let shows_documents = shows_documents && std::io::stdout().is_terminal();
+        let can_show = std::io::stderr().is_terminal() && env::var("TERM").is_ok_and(|term| term != "dumb");
+        let is_text = format == LogFormat::Text && log::log_enabled!(log::Level::Info);
+        (is_text && can_show && !shows_documents).then(|| Self { bar: None, recent: Recent::default() })
+    }
+
+    /// Shows these figures; nothing where there is nothing at hand.
+    pub fn show(&mut self, figures: &Figures) {
+        self.recent.add(figures.elapsed, figures.totals.rows.settled());
+        let Some(at_hand) = figures.at_hand else { return self.take_away() };
+        let width = usize::from(Term::stderr().size().1).clamp(1, WIDEST + 1) - 1;
+        let bar = self.bar.get_or_insert_with(|| {
+            let bar = ProgressBar::with_draw_target(Some(1), ProgressDrawTarget::stderr());
+            logging::stand_above(Some(bar.clone()));
+            bar
+        });
+        let shown = Shown::new(figures, &at_hand, self.recent.rows_per_second(), width);
+        if let Ok(style) = ProgressStyle::with_template(&shown.template()) {
+            bar.set_style(style.progress_chars("=> "));
+        }
+        bar.set_length(at_hand.bytes.max(1));
+        bar.set_message(shown.beside);
+        bar.set_prefix(shown.below);
+        bar.set_position(at_hand.settled_bytes());
+        bar.tick();
+    }
+
+    fn take_away(&mut self) {
+        if let Some(bar) = self.bar.take() {
+            logging::stand_above(None);
+            bar.finish_and_clear();
+        }
+    }
+}
+
+impl Drop for Bar {
+    fn drop(&mut self) {
+        self.take_away();
+    }
+}
+
+/// What is shown: two lines for archives, one for a dead-letter file, whose length nobody knows.
+#[derive(Debug)]
+struct Shown {
+    /// Characters of the bar; None: there is no bar.
+    bar: Option<usize>,
+    /// To the right of it.
+    beside: String,
+    /// Below it.
+    below: String,
+}
+
+impl Shown {
+    fn new(figures: &Figures, at_hand: &AtHand, rows_per_second: f64, width: usize) -> Self {
+        let below = fit(&rows(figures, at_hand, rows_per_second), width);
+        if at_hand.archives == 0 {
+            return Self { bar: None, beside: String::new(), below };
+        }
+        let beside = fit(&numbers(figures, at_hand), width.saturating_sub(NARROWEST_BAR));
+        let bar = width.saturating_sub(beside.chars().count() + "[] ".len());
+        Self { bar: Some(bar), beside, below }
+    }
+
+    /// An empty line stands above: the bar ends in the last column, where the terminal's `^C` moves it up by one line,
+    /// so that its first line stays when it is taken away.
+    fn template(&self) -> String {
+        match self.bar {
+            Some(width) => format!("\n[{{bar:{width}}}] {{msg}}\n{{prefix}}"),
+            None => "\n{prefix}".to_owned(),
+        }
+    }
+}
+
+/// How far it is, the most telling first.
+fn numbers(figures: &Figures, at_hand: &AtHand) -> Vec<String> {
+    let mut numbers = vec![format!("{:.0}%", (at_hand.share() * 100.0).floor())];
+    if let Some(left) = at_hand.left(figures.elapsed) {
+        numbers.push(format!("{} left", in_words(left.as_secs().try_into().unwrap_or(i64::MAX))));
+    }
+    numbers.push(format!("{} of {}", megabytes(at_hand.settled_bytes()), megabytes(at_hand.bytes)));
+    numbers
+}
+
+/// What has been done and how fast. A server that is not well comes first; else the most telling.
+fn rows(figures: &Figures, at_hand: &AtHand, rows_per_second: f64) -> Vec<String> {
+    let rows = &figures.totals.rows;
+    let mut parts = Vec::new();
+    let server = figures.server.map(|server| (server.health, format!("Elasticsearch {}", server.health)));
+    let is_well = matches!(&server, None | Some((Health::Available, _)));
+    parts.extend(server.clone().filter(|_| !is_well).map(|(_, text)| text));
+    if at_hand.archives > 0 {
+        parts.push(format!("{}/{} archives", at_hand.done, at_hand.archives));
+    }
+    parts.push(format!("{} rows", rows.settled()));
+    parts.push(format!("{rows_per_second:.0} rows/s"));
+    if rows.rejected > 0 {
+        parts.push(format!("{} rejected", rows.rejected));
+    }
+    if figures.requests.retried > 0 {
+        parts.push(format!("{} retried", figures.requests.retried));
+    }
+    if at_hand.archives > 0 {
+        parts.push(format!("{:.1} MB/s", at_hand.bytes_per_second(figures.elapsed) / 1e6));
+    }
+    parts.extend(server.filter(|_| is_well).map(|(_, text)| text));
+    parts
+}
+
+/// The parts that there is room for.
+fn fit(parts: &[String], width: usize) -> String {
+    let mut line = String::new();
+    for part in parts {
+        let gap = if line.is_empty() { "" } else { "  " };
+        if line.chars().count() + gap.len() + part.chars().count() > width {
+            continue;
+        }
+        line.push_str(gap);
+        line.push_str(part);
+    }
+    line
+}
+
+fn megabytes(bytes: u64) -> String {
+    let bytes = bytes as f64;
+    if bytes < 1e9 { format!("{:.1} MB", bytes / 1e6) } else { format!("{:.2} GB", bytes / 1e9) }
+}
+
+/// Rows settled by then, of the last few seconds.
+#[derive(Default)]
+struct Recent(VecDeque<(Duration, u64)>);
+
+impl Recent {
+    fn add(&mut self, elapsed: Duration, rows: u64) {
+        self.0.push_back((elapsed, rows));
+        while self.0.get(1).is_some_and(|(time, _)| *time + RECENT <= elapsed) {
+            self.0.pop_front();
+        }
+    }
+
+    fn rows_per_second(&self) -> f64 {
+        let (Some((start, before)), Some((end, now))) = (self.0.front(), self.0.back()) else { return 0.0 };
+        let time = end.saturating_sub(*start).as_secs_f64();
+        if time > 0.0 { now.saturating_sub(*before) as f64 / time } else { 0.0 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{ServerFigures, Tally, Totals};
+    use crate::observe::report::Requests;
+
+    fn figures(health: Health) -> Figures {
+        let rows = Tally { indexed: 120_000, rejected: 2, ..Tally::default() };
+        Figures {
+            elapsed: Duration::from_secs(40),
+            totals: Totals { rows, ..Totals::default() },
+            requests: Requests { retried: 3, ..Requests::default() },
+            server: Some(ServerFigures { health, limit: 4 }),
+            ..Figures::default()
+        }
+    }
+
+    fn at_hand() -> AtHand {
+        AtHand {
+            archives: 40,
+            bytes: 4_000_000_000,
+            done: 10,
+            done_bytes: 1_000_000_000,
+            since: Duration::from_secs(20),
+            ..AtHand::default()
+        }
+    }
+
+    #[test]
+    fn a_wide_terminal_has_room_for_everything() {
+        let shown = Shown::new(&figures(Health::Available), &at_hand(), 3000.0, 100);
+        assert_eq!(shown.beside, "25%  60 s left  1.00 GB of 4.00 GB");
+        assert_eq!(shown.bar, Some(100 - shown.beside.len() - 3));
+        assert_eq!(
+            shown.below,
+            "10/40 archives  120002 rows  3000 rows/s  2 rejected  3 retried  50.0 MB/s  Elasticsearch available"
+        );
+    }
+
+    #[test]
+    fn no_line_is_longer_than_the_terminal_is_wide_and_the_share_is_the_last_to_go() {
+        for width in 3..120 {
+            let shown = Shown::new(&figures(Health::Available), &at_hand(), 3000.0, width);
+            let first = shown.bar.unwrap_or_default() + "[] ".len() + shown.beside.chars().count();
+            assert!(first <= width && shown.below.chars().count() <= width, "{width}: {shown:?}");
+            assert!(width < 16 || shown.beside.starts_with("25%"), "{width}: {shown:?}");
+            assert!(ProgressStyle::with_template(&shown.template()).is_ok());
+        }
+    }
+
+    #[test]
+    fn a_server_that_is_not_well_comes_first() {
+        let shown = Shown::new(&figures(Health::Unavailable), &at_hand(), 0.0, 40);
+        assert!(shown.below.starts_with("Elasticsearch unavailable  "), "{shown:?}");
+    }
+
+    #[test]
+    fn a_dead_letter_file_has_rows_alone() {
+        let shown = Shown::new(&figures(Health::Available), &AtHand::default(), 10.0, 80);
+        assert!(
+            shown.below.starts_with("120002 rows  10 rows/s") && shown.template() == "\n{prefix}",
+            "{shown:?}"
+        );
+    }
+
+    #[test]
+    fn the_speed_is_that_of_the_last_seconds() {
+        let mut recent = Recent::default();
+        assert_eq!(recent.rows_per_second(), 0.0);
+        for second in 0..100_u64 {
+            recent.add(Duration::from_secs(second), if second < 50 { 0 } else { (second - 50) * 7 });
+        }
+        assert_eq!(recent.rows_per_second(), 7.0);
+        assert!(recent.0.len() < 13);
+    }
+}

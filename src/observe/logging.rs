@@ -1,0 +1,188 @@
+//! The log, on standard error: lines for people or JSON objects, above the progress bar where there is one.
+
+use std::backtrace::{Backtrace, BacktraceStatus};
+use std::io::{self, Write};
+use std::panic::{self, PanicHookInfo};
+use std::sync::{PoisonError, RwLock};
+
+use indicatif::ProgressBar;
+use log::kv::{self, Key, Value, VisitSource};
+use log::{Level, LevelFilter, Log, Metadata, Record};
+use serde_json::value::RawValue;
+
+use crate::config::LogFormat;
+use crate::exit::Failure;
+use crate::timestamp::{now_millis, write_rfc3339_millis};
+
+/// The field of a record whose text is JSON already.
+pub const SUMMARY: &str = "summary";
+
+/// The bar that stands below the log.
+static BAR: RwLock<Option<ProgressBar>> = RwLock::new(None);
+
+/// From now on what is logged goes to standard error; where logging is not `enabled`, nothing does, whatever
+/// `RUST_LOG` says.
+///
+/// `RUST_LOG` chooses levels for this program; the HTTP and TLS libraries stay at warnings, since their debug output
+/// shows headers, and with them credentials.
+pub fn start(enabled: bool, format: LogFormat) {
+    // Where nothing is logged, a panic is told as the failure that it leads to.
+    panic::set_hook(Box::new(move |panic| {
+        if enabled {
+            tell_of_panic(panic, format);
+        }
+    }));
+    if !enabled {
+        return;
+    }
+    let mut builder = env_logger::Builder::new();
+    builder.format_target(false).filter_level(LevelFilter::Info).parse_default_env();
+    for library in ["ureq", "ureq_proto", "rustls"] {
+        builder.filter_module(library, LevelFilter::Warn);
+    }
+    if format == LogFormat::Json {
+        builder.format(|buffer, record| buffer.write_all(json(record, now_millis()).as_bytes()));
+    }
+    let logger = builder.build();
+    let level = logger.filter();
+    // A process has one log: a second one would be a mistake of this program, and is none of the user's.
+    if log::set_boxed_logger(Box::new(AboveBar(logger))).is_ok() {
+        log::set_max_level(level);
+    }
+}
+
+/// Says why the program ends where nothing is logged (yet): an exit code alone helps nobody.
+pub fn tell(failure: &Failure, format: LogFormat) {
+    write_error(&failure.message, &[("exit_code", failure.code.number())], format);
+}
+
+/// Says where in the program a panic is. Past the log: what panics may hold its locks.
+fn tell_of_panic(panic: &PanicHookInfo<'_>, format: LogFormat) {
+    let backtrace = match Backtrace::capture() {
+        trace if trace.status() == BacktraceStatus::Captured => format!("\n{trace}"),
+        _ => String::new(),
+    };
+    write_error(&format!("an internal error: {panic}{backtrace}"), &[], format);
+}
+
+/// Writes an error to standard error, past the log.
+fn write_error(message: &str, fields: &[(&str, u8)], format: LogFormat) {
+    let line = match format {
+        LogFormat::Text => format!("megastream_ingest: {message}\n"),
+        LogFormat::Json => json(
+            &Record::builder()
+                .level(Level::Error)
+                .target("megastream_ingest")
+                .key_values(&fields)
+                .args(format_args!("{message}"))
+                .build(),
+            now_millis(),
+        ),
+    };
+    // Where standard error is closed there is nobody to tell.
+    let _ = io::stderr().write_all(line.as_bytes());
+}
+
+/// Sets the bar that the log stands above; None: there is none any more.
+pub(crate) fn stand_above(bar: Option<ProgressBar>) {
+    *BAR.write().unwrap_or_else(PoisonError::into_inner) = bar;
+}
+
+/// Takes the bar away while a line is written.
+struct AboveBar(env_logger::Logger);
+
+impl Log for AboveBar {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        self.0.enabled(metadata)
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        if !self.0.matches(record) {
+            return;
+        }
+        match &*BAR.read().unwrap_or_else(PoisonError::into_inner) {
+            Some(bar) => bar.suspend(|| self.0.log(record)),
+            None => self.0.log(record),
+        }
+    }
+
+    fn flush(&self) {
+        self.0.flush();
+    }
+}
+
+/// A record as one line of JSON.
+fn json(record: &Record<'_>, millis: i64) -> String {
+    let mut time = Vec::new();
+    write_rfc3339_millis(&mut time, millis);
+    let mut line = format!(
+        "{{\"timestamp\":\"{}\",\"level\":\"{}\",\"target\":{},\"message\":{}",
+        String::from_utf8_lossy(&time),
+        record.level().as_str().to_ascii_lowercase(),
+        quoted(record.target()),
+        quoted(&record.args().to_string()),
+    );
+    // Writing to a string does not fail.
+    let _ = record.key_values().visit(&mut Fields(&mut line));
+    line.push_str("}\n");
+    line
+}
+
+/// Adds the fields of a record to its line.
+struct Fields<'l>(&'l mut String);
+
+impl<'kvs> VisitSource<'kvs> for Fields<'_> {
+    fn visit_pair(&mut self, key: Key<'kvs>, value: Value<'kvs>) -> Result<(), kv::Error> {
+        let text = value.to_string();
+        let is_number = value.to_u64().is_some() || value.to_i64().is_some();
+        let is_json = key.as_str() == SUMMARY && serde_json::from_str::<&RawValue>(&text).is_ok();
+        self.0.push_str(&format!(",{}:", quoted(key.as_str())));
+        if is_number || is_json {
+            self.0.push_str(&text);
+        } else {
+            self.0.push_str(&quoted(&text));
+        }
+        Ok(())
+    }
+}
+
+/// A JSON string.
+fn quoted(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_is_one_line_of_json_whatever_is_in_it() {
+        let fields = [("archive", Value::from("a\n\"b\".db.zip")), ("rows", Value::from(3_u64))];
+        let record = Record::builder()
+            .level(Level::Warn)
+            .target("megastream_ingest::run")
+            .key_values(&fields)
+            .args(format_args!("two\nlines"))
+            .build();
+        let line = json(&record, 1_766_016_000_250);
+        assert_eq!(
+            line,
+            "{\"timestamp\":\"2025-12-18T00:00:00.250Z\",\"level\":\"warn\",\"target\":\"megastream_ingest::run\",\
+             \"message\":\"two\\nlines\",\"archive\":\"a\\n\\\"b\\\".db.zip\",\"rows\":3}\n"
+        );
+    }
+
+    #[test]
+    fn only_the_summary_is_taken_for_json() {
+        for (key, text, expected) in [
+            (SUMMARY, "{\"rows\":1}", "{\"rows\":1}"),
+            (SUMMARY, "{\"rows\"", "\"{\\\"rows\\\"\""),
+            ("archive", "{}", "\"{}\""),
+        ] {
+            let fields = [(key, text)];
+            let record = Record::builder().key_values(&fields).args(format_args!("")).build();
+            let line = json(&record, 0);
+            assert!(line.ends_with(&format!(",\"{key}\":{expected}}}\n")), "{line}");
+        }
+    }
+}

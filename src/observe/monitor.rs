@@ -1,0 +1,178 @@
+//! The thread that tells how a run gets on: a bar on a terminal, else a line in the log now and then, and the
+//! metrics file.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
+
+use crate::config::{LogFormat, Mode, Reports};
+use crate::exit::ExitCode;
+use crate::observe::bar::Bar;
+use crate::observe::metrics::MetricsFile;
+use crate::observe::progress::Progress;
+use crate::shutdown::Stop;
+
+/// The metrics file is written this often, and a `once` run logs a line.
+const TICK: Duration = Duration::from_secs(10);
+
+/// A spool run, which mostly waits, logs a line once in so many ticks.
+const TICKS_PER_SPOOL_LINE: u32 = 6;
+
+/// The bar is drawn this often.
+const FRAME: Duration = Duration::from_millis(200);
+
+/// Tells how a run gets on while it works.
+pub struct Monitor<'r> {
+    reports: &'r Reports,
+    format: LogFormat,
+    progress: &'r Progress,
+    stop: &'r Stop,
+    metrics: Option<MetricsFile>,
+    tick: Duration,
+}
+
+impl<'r> Monitor<'r> {
+    /// Tells of `progress` what is asked for. A panic on the way is told `stop`.
+    pub fn new(reports: &'r Reports, format: LogFormat, progress: &'r Progress, stop: &'r Stop) -> Self {
+        Self { reports, format, progress, stop, metrics: MetricsFile::of(reports), tick: TICK }
+    }
+
+    /// Does the run's work, and tells how it gets on until the work returns: also while a run that is asked to stop
+    /// finishes what is being sent. Where nothing is logged and no metrics file asked for, there is no thread.
+    pub fn during<T>(&self, work: impl FnOnce() -> T) -> T {
+        if self.metrics.is_none() && !log::log_enabled!(log::Level::Info) {
+            return work();
+        }
+        thread::scope(|scope| {
+            // The sending end is dropped, and the thread ends, even if the work panics.
+            let (_end, ended) = bounded(0);
+            scope.spawn(move || self.stop.guard("the monitor", || self.watch(&ended)));
+            work()
+        })
+    }
+
+    fn watch(&self, ended: &Receiver<()>) {
+        self.publish();
+        let mut bar = Bar::new(self.format, self.reports.shows_documents);
+        let ticks_per_line = match self.reports.mode {
+            Mode::Spool => Some(TICKS_PER_SPOOL_LINE),
+            // The bar tells all that the lines would.
+            Mode::Once if bar.is_some() => None,
+            Mode::Once => Some(1),
+        };
+        let mut before = self.progress.figures();
+        let mut ticks = 0;
+        let mut clock = Clock::new(self.tick, Instant::now());
+        loop {
+            let until_tick = clock.next.saturating_duration_since(Instant::now());
+            let wait = if bar.is_some() { until_tick.min(FRAME) } else { until_tick };
+            if ended.recv_timeout(wait) != Err(RecvTimeoutError::Timeout) {
+                return;
+            }
+            if let Some(bar) = &mut bar {
+                bar.show(&self.progress.figures());
+            }
+            if !clock.ticks(Instant::now()) {
+                continue;
+            }
+            ticks += 1;
+            if ticks_per_line.is_some_and(|count| ticks >= count) {
+                let figures = self.progress.figures();
+                log::info!("{}", figures.line(&before));
+                (ticks, before) = (0, figures);
+            }
+            self.publish();
+        }
+    }
+
+    /// Writes the metrics file, where there is to be one.
+    pub fn publish(&self) {
+        self.write(None);
+    }
+
+    /// Writes the metrics file for the last time.
+    pub fn finish(&self, code: ExitCode) {
+        self.write(Some(code));
+    }
+
+    fn write(&self, code: Option<ExitCode>) {
+        if let Some(metrics) = &self.metrics {
+            metrics.write(|| self.progress.figures(), code);
+        }
+    }
+}
+
+/// Ticks at a steady rate. Ticks that a process has slept through (SIGSTOP, a machine that is suspended) are left out:
+/// there is nothing to tell of them.
+struct Clock {
+    every: Duration,
+    next: Instant,
+}
+
+impl Clock {
+    fn new(every: Duration, now: Instant) -> Self {
+        Self { every, next: now + every }
+    }
+
+    /// Whether it ticks now.
+    fn ticks(&mut self, now: Instant) -> bool {
+        let is_due = now >= self.next;
+        if is_due {
+            let on_time = self.next + self.every;
+            self.next = if on_time > now { on_time } else { now + self.every };
+        }
+        is_due
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::Cli;
+    use crate::config::{Config, Task};
+    use crate::model::{Reasons, Tally};
+
+    #[test]
+    fn a_process_that_has_slept_ticks_once() {
+        let (start, second) = (Instant::now(), Duration::from_secs(1));
+        let mut clock = Clock::new(10 * second, start);
+        let ticks = |clock: &mut Clock, seconds| clock.ticks(start + seconds * second);
+        assert!(!ticks(&mut clock, 9) && ticks(&mut clock, 10) && !ticks(&mut clock, 11));
+        // A tick that comes late does not put off the next one.
+        assert!(ticks(&mut clock, 22) && ticks(&mut clock, 30));
+        assert!(ticks(&mut clock, 3600));
+        assert!(!ticks(&mut clock, 3600) && !ticks(&mut clock, 3609));
+        assert!(ticks(&mut clock, 3610));
+    }
+
+    #[test]
+    fn the_metrics_file_follows_the_work_and_ends_with_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("m.prom");
+        let progress = Progress::new();
+        let metrics = Some(MetricsFile::new(path.clone(), Mode::Once, true));
+        let cli = Cli { dry_run: true, paths: vec![".".into()], ..Cli::default() };
+        let Task::DryRun(task) = Config::resolve(cli, &|_| None).unwrap().task else { panic!("a dry run") };
+        let tick = Duration::from_millis(1);
+        let stop = Stop::new();
+        let (reports, format) = (&task.reports, LogFormat::Text);
+        let monitor = Monitor { reports, format, progress: &progress, stop: &stop, metrics, tick };
+        let has = |text: &str| std::fs::read_to_string(&path).is_ok_and(|file| file.contains(text));
+        let deadline = Instant::now() + Duration::from_secs(30);
+        let seen = monitor.during(|| {
+            progress.count_rows(&Tally { skipped: 77, ..Tally::default() }, Reasons::default());
+            while !has("{outcome=\"skipped\"} 77\n") {
+                if Instant::now() > deadline {
+                    return false;
+                }
+                thread::yield_now();
+            }
+            true
+        });
+        assert!(seen);
+        assert!(has("megastream_ingest_running 1\n"));
+        monitor.finish(ExitCode::Done);
+        assert!(has("megastream_ingest_running 0\n") && has("megastream_ingest_exit_code 0\n"));
+    }
+}

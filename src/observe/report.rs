@@ -1,0 +1,264 @@
+//! What a run came to: the summary, and the exit code that follows from it.
+
+mod table;
+
+use std::fs;
+use std::io::{self, Write};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::config::{Job, Mode, Output, Reports};
+use crate::exit::ExitCode;
+use crate::model::{Reasons, Tally, Totals};
+use crate::shutdown::StopReason;
+
+/// Counts up when a field is taken away or changes its meaning; a new one does not change it.
+const SCHEMA_VERSION: u32 = 1;
+
+/// The summary of a run (contract section 6). `docs/summary.md` explains every field.
+#[derive(Clone, Debug, Serialize)]
+pub struct Summary {
+    /// Version of this form.
+    pub schema_version: u32,
+    /// Version of the program.
+    pub version: &'static str,
+    /// `once` or `spool`.
+    pub mode: &'static str,
+    /// `local` or `s3`.
+    pub source: &'static str,
+    /// Nothing was written to Elasticsearch: the counters say what would have been.
+    pub dry_run: bool,
+    /// The run was stopped by a signal.
+    pub interrupted: bool,
+    /// The exit code.
+    pub exit_code: u8,
+    /// Wall-clock seconds.
+    pub elapsed_seconds: f64,
+    /// Archives by what became of them.
+    pub archives: Archives,
+    /// Rows by what became of them.
+    pub rows: Tally,
+    /// Why.
+    pub reasons: Reasons,
+    /// Requests made.
+    pub requests: Requests,
+}
+
+/// Archives: `discovered = already_done + processed + failed + pending`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Archives {
+    /// Found in the source, and this shard's.
+    pub discovered: u64,
+    /// Marked `processed` before this run.
+    pub already_done: u64,
+    /// Done by this run.
+    pub processed: u64,
+    /// Broken, found by this run or left alone since an earlier one.
+    pub failed: u64,
+    /// To be taken up again by the next run.
+    pub pending: u64,
+}
+
+impl Archives {
+    /// Every archive discovered is in exactly one of the other counters.
+    pub fn count_discovered(&mut self) {
+        self.discovered = self.already_done + self.processed + self.failed + self.pending;
+    }
+}
+
+/// Requests of a run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Requests {
+    /// Bulk requests.
+    pub bulk: u64,
+    /// Those of them that sent something again.
+    pub retried: u64,
+    /// Bytes of their bodies.
+    pub bytes_sent: u64,
+}
+
+/// Requests made in a run.
+#[derive(Debug, Default)]
+pub struct RequestCounters {
+    /// Bulk requests sent.
+    pub bulk: AtomicU64,
+    /// Those of them that sent something again.
+    pub retried: AtomicU64,
+    /// Bytes of their bodies.
+    pub bytes_sent: AtomicU64,
+}
+
+impl From<&RequestCounters> for Requests {
+    fn from(counters: &RequestCounters) -> Self {
+        Self {
+            bulk: counters.bulk.load(Ordering::Relaxed),
+            retried: counters.retried.load(Ordering::Relaxed),
+            bytes_sent: counters.bytes_sent.load(Ordering::Relaxed),
+        }
+    }
+}
+
+impl Summary {
+    /// Puts a run's figures together.
+    pub fn new(
+        reports: &Reports,
+        stopped: Option<&StopReason>,
+        code: ExitCode,
+        archives: Archives,
+        totals: Totals,
+        requests: Requests,
+        elapsed: Duration,
+    ) -> Self {
+        Self {
+            schema_version: SCHEMA_VERSION,
+            version: env!("CARGO_PKG_VERSION"),
+            mode: reports.mode.name(),
+            source: reports.source.name(),
+            dry_run: reports.job == Job::DryRun,
+            interrupted: stopped.is_some_and(StopReason::is_signal),
+            exit_code: code.number(),
+            elapsed_seconds: (elapsed.as_secs_f64() * 1000.0).round() / 1000.0,
+            archives,
+            rows: totals.rows,
+            reasons: totals.reasons,
+            requests,
+        }
+    }
+
+    /// Writes the summary as one JSON object.
+    pub fn write(&self, output: &Output) -> io::Result<()> {
+        let mut text = serde_json::to_vec_pretty(self)?;
+        text.push(b'\n');
+        match output {
+            Output::Stdout => {
+                let mut stdout = io::stdout().lock();
+                stdout.write_all(&text)?;
+                stdout.flush()
+            }
+            Output::File(path) => fs::write(path, text),
+        }
+    }
+
+    /// The summary as one line of JSON.
+    pub fn json(&self) -> String {
+        // Numbers and names of reasons: nothing in it cannot be written.
+        serde_json::to_string(self).unwrap_or_default()
+    }
+
+    /// The summary for people: failures first, with what to do, then all counters.
+    pub fn table(&self, reports: &Reports) -> String {
+        table::of(self, reports)
+    }
+
+    /// The summary as one line for the log.
+    pub fn line(&self) -> String {
+        let Self { archives: a, rows: r, requests: q, .. } = self;
+        let per_second = if self.elapsed_seconds > 0.0 { r.read as f64 / self.elapsed_seconds } else { 0.0 };
+        let mut line = format!(
+            "archives: {} discovered, {} already done, {} processed, {} failed, {} pending; rows: {} read, {}; \
+             requests: {} bulk, {} retried, {:.1} MB; {:.1} s, {:.0} rows/s",
+            a.discovered,
+            a.already_done,
+            a.processed,
+            a.failed,
+            a.pending,
+            r.read,
+            r.words(),
+            q.bulk,
+            q.retried,
+            q.bytes_sent as f64 / 1e6,
+            self.elapsed_seconds,
+            per_second,
+        );
+        for (what, counts) in [
+            ("skipped", &self.reasons.skipped),
+            ("rejected", &self.reasons.rejected),
+            ("fields left out", &self.reasons.dropped_fields),
+        ] {
+            if !counts.is_empty() {
+                let counts: Vec<String> = counts.iter().map(|(reason, n)| format!("{reason} {n}")).collect();
+                line.push_str(&format!("; {what}: {}", counts.join(", ")));
+            }
+        }
+        line
+    }
+}
+
+/// The exit code of a run, but for a summary that cannot be written. One that is `cut_short` did not come to the point
+/// where it takes something up: that nothing is pending then means nothing.
+pub fn exit_code(
+    mode: Mode,
+    stopped: Option<&StopReason>,
+    cut_short: bool,
+    archives: Archives,
+    rows: &Tally,
+) -> ExitCode {
+    let unfinished = cut_short || archives.pending > 0 || rows.unconfirmed > 0;
+    match stopped {
+        Some(StopReason::Fatal(failure)) => failure.code,
+        Some(signal) if unfinished || mode == Mode::Spool => signal.exit_code(mode),
+        // The signal came when everything was done.
+        _ if unfinished => ExitCode::Failed,
+        _ if archives.failed > 0 || rows.rejected > 0 => ExitCode::DoneWithRejects,
+        _ => ExitCode::Done,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exit::Failure;
+
+    fn archives(failed: u64, pending: u64) -> Archives {
+        Archives { discovered: 9, failed, pending, ..Archives::default() }
+    }
+
+    fn code(mode: Mode, stopped: Option<StopReason>, failed: u64, pending: u64, rejected: u64) -> ExitCode {
+        let rows = Tally { rejected, ..Tally::default() };
+        exit_code(mode, stopped.as_ref(), false, archives(failed, pending), &rows)
+    }
+
+    #[test]
+    fn a_run_that_ends_by_itself_says_whether_anything_was_left_out() {
+        assert_eq!(code(Mode::Once, None, 0, 0, 0), ExitCode::Done);
+        assert_eq!(code(Mode::Once, None, 0, 0, 1), ExitCode::DoneWithRejects);
+        assert_eq!(code(Mode::Once, None, 1, 0, 0), ExitCode::DoneWithRejects);
+        assert_eq!(code(Mode::Once, None, 1, 1, 1), ExitCode::Failed);
+    }
+
+    #[test]
+    fn a_signal_counts_only_where_it_left_work_undone() {
+        assert_eq!(code(Mode::Once, Some(StopReason::Interrupt), 0, 1, 0), ExitCode::Interrupted);
+        assert_eq!(code(Mode::Once, Some(StopReason::Terminate), 0, 1, 0), ExitCode::Terminated);
+        assert_eq!(code(Mode::Once, Some(StopReason::Terminate), 0, 0, 0), ExitCode::Done);
+        assert_eq!(code(Mode::Spool, Some(StopReason::Terminate), 1, 1, 1), ExitCode::Done);
+    }
+
+    #[test]
+    fn a_replay_that_is_cut_short_has_no_archive_pending_and_still_is_not_done() {
+        let rows = Tally { unconfirmed: 1, ..Tally::default() };
+        let stopped = StopReason::Terminate;
+        assert_eq!(
+            exit_code(Mode::Once, Some(&stopped), false, Archives::default(), &rows),
+            ExitCode::Terminated
+        );
+    }
+
+    #[test]
+    fn a_signal_before_anything_was_looked_for_left_all_undone() {
+        let code = |mode| {
+            let (archives, rows) = (Archives::default(), Tally::default());
+            exit_code(mode, Some(&StopReason::Interrupt), true, archives, &rows)
+        };
+        assert_eq!(code(Mode::Once), ExitCode::Interrupted);
+        assert_eq!(code(Mode::Spool), ExitCode::Done);
+    }
+
+    #[test]
+    fn a_failure_wins() {
+        let unavailable = StopReason::Fatal(Failure::new(ExitCode::Unavailable, "gone"));
+        assert_eq!(code(Mode::Spool, Some(unavailable), 1, 1, 1), ExitCode::Unavailable);
+    }
+}

@@ -1,0 +1,295 @@
+//! The end of a run for people: what went wrong and what to do, then a table of all counters.
+
+use std::path::Path;
+
+use super::Summary;
+use crate::config::{Job, Reports};
+use crate::exit::{EXIT_CODES, ExitCode};
+use crate::model::Reasons;
+use crate::text::{plain, wrap};
+
+/// The whole text, ending in a new line.
+pub(super) fn of(summary: &Summary, reports: &Reports) -> String {
+    let meaning = EXIT_CODES.iter().find(|(code, _)| code.number() == summary.exit_code);
+    let meaning = plain(meaning.map_or("", |(_, meaning)| meaning));
+    let mut text = "\n".to_owned();
+    wrap(&mut text, "", &format!("Exit code {}: {meaning}", summary.exit_code));
+    for advice in advice(summary, reports) {
+        let mut lines = String::new();
+        wrap(&mut lines, "    ", &advice);
+        text.push_str(&format!("  - {}", lines.trim_start()));
+    }
+    text.push('\n');
+    text.push_str(&columns(&blocks(summary)));
+    text
+}
+
+/// What is left over, and what to do about it; the gravest first.
+fn advice(summary: &Summary, reports: &Reports) -> Vec<String> {
+    let Summary { archives, rows, reasons, .. } = summary;
+    let mut advice = Vec::new();
+    if archives.failed > 0 {
+        advice.push(format!(
+            "{} failed: --list says why; put whole files in their place, or try again with --retry-failed",
+            counted(archives.failed, "archive")
+        ));
+    }
+    if rows.rejected > 0 {
+        advice.push(rejected(reports, rows.rejected, reasons));
+    }
+    if archives.pending > 0 {
+        advice.push(format!(
+            "{} pending: run again{}",
+            counted(archives.pending, "archive"),
+            once_mended(summary)
+        ));
+    } else if rows.unconfirmed > 0 {
+        advice.push(format!(
+            "{} unconfirmed: run again, what was confirmed is not changed by that",
+            counted(rows.unconfirmed, "row")
+        ));
+    }
+    if summary.dry_run {
+        advice.push("a dry run: nothing was written, the counters say what would have been".to_owned());
+    }
+    advice
+}
+
+/// Where rejected rows are, and how those are sent again that hold a document.
+fn rejected(reports: &Reports, rows: u64, reasons: &Reasons) -> String {
+    let mut counts: Vec<_> = reasons.rejected.iter().collect();
+    counts.sort_by(|a, b| b.1.cmp(a.1).then(a.0.cmp(b.0)));
+    let mut why: Vec<_> = counts.iter().take(3).map(|(reason, count)| format!("{reason} {count}")).collect();
+    if counts.len() > why.len() {
+        let others = counts.len() - why.len();
+        why.push(format!("{others} other {}", if others == 1 { "reason" } else { "reasons" }));
+    }
+    let mut text = format!("{} rejected ({}): ", counted(rows, "row"), why.join(", "));
+    let Some(path) = reports.dead_letters.as_deref().map(shown) else {
+        return text + "name a file with --dead-letter to see them";
+    };
+    text.push_str(&format!("see {path}"));
+    if reports.job == Job::DryRun {
+        return text;
+    }
+    let documents = reasons.can_be_replayed.min(rows);
+    let others = rows - documents;
+    if documents > 0 {
+        let which = if others > 0 { format!(" {}", counted(documents, "document")) } else { String::new() };
+        text.push_str(&format!("; send{which} again, once that is mended, with --replay {path}"));
+    }
+    if others > 0 {
+        let be = if others == 1 { "is" } else { "are" };
+        text.push_str(&match reports.job {
+            // Most are rows damaged in their archive; RUST_LOG=debug tells the others.
+            Job::Replay => {
+                format!(
+                    "; {} {be} no document that can be sent again (RUST_LOG=debug says why)",
+                    counted(others, "line")
+                )
+            }
+            Job::Load | Job::DryRun => format!(
+                "; {} {be} damaged in the archive: there is nothing to send again",
+                counted(others, "row")
+            ),
+        });
+    }
+    text
+}
+
+fn once_mended(summary: &Summary) -> &'static str {
+    let code = |code: ExitCode| code.number() == summary.exit_code;
+    match () {
+        () if code(ExitCode::Unavailable) => " once the server is back",
+        () if code(ExitCode::Refused) || code(ExitCode::Usage) => " once what is refused is mended",
+        () if summary.interrupted => " to go on",
+        () => ", the log says why",
+    }
+}
+
+/// A path as one word of a shell.
+fn shown(path: &Path) -> String {
+    let path = path.display().to_string();
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-+=:@%,".contains(c);
+    if path.chars().all(is_plain) { path } else { format!("'{}'", path.replace('\'', "'\\''")) }
+}
+
+fn counted(count: u64, what: &str) -> String {
+    format!("{} {what}{}", grouped(count), if count == 1 { "" } else { "s" })
+}
+
+/// A title, and rows of a name and a number.
+type Block = (&'static str, Vec<(&'static str, String)>);
+
+fn blocks(summary: &Summary) -> [Block; 3] {
+    let Summary { archives: a, rows, requests, elapsed_seconds, .. } = summary;
+    let per_second = if *elapsed_seconds > 0.0 { rows.read as f64 / elapsed_seconds } else { 0.0 };
+    // What went wrong stands first.
+    let [done @ .., rejected, unconfirmed] = rows.outcomes();
+    let rows: Vec<_> = [rejected, unconfirmed].into_iter().chain(done).chain([("read", rows.read)]).collect();
+    let numbers = |pairs: &[(&'static str, u64)]| pairs.iter().map(|&(name, n)| (name, grouped(n))).collect();
+    let mut run: Vec<_> = numbers(&[("bulk requests", requests.bulk), ("retried", requests.retried)]);
+    run.extend([
+        ("MB sent", format!("{:.1}", requests.bytes_sent as f64 / 1e6)),
+        ("seconds", format!("{elapsed_seconds:.1}")),
+        ("rows/s", grouped(per_second.round() as u64)),
+    ]);
+    [
+        (
+            "Archives",
+            numbers(&[
+                ("failed", a.failed),
+                ("pending", a.pending),
+                ("processed", a.processed),
+                ("already done", a.already_done),
+                ("discovered", a.discovered),
+            ]),
+        ),
+        ("Rows", numbers(&rows)),
+        ("Run", run),
+    ]
+}
+
+/// Blocks side by side, names to the left and numbers to the right.
+fn columns(blocks: &[Block]) -> String {
+    let height = blocks.iter().map(|(_, rows)| rows.len()).max().unwrap_or_default();
+    let mut lines = vec![String::new(); height + 1];
+    for (title, rows) in blocks {
+        let name = rows.iter().map(|(name, _)| name.len()).max().unwrap_or_default();
+        let number = rows.iter().map(|(_, number)| number.len()).max().unwrap_or_default();
+        let width = name + 2 + number;
+        let cells = std::iter::once(format!("{title:<width$}"))
+            .chain(rows.iter().map(|(n, value)| format!("{n:<name$}  {value:>number$}")))
+            .chain(std::iter::repeat(" ".repeat(width)));
+        for (line, cell) in lines.iter_mut().zip(cells) {
+            line.push_str(&format!("  {cell}  "));
+        }
+    }
+    lines.iter().map(|line| format!("{}\n", line.trim_end())).collect()
+}
+
+/// A number with a comma between each three digits.
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::config::{Mode, Place};
+    use crate::model::{Tally, Totals};
+    use crate::observe::report::{Archives, Requests};
+
+    fn reports(dead_letter: &str) -> Reports {
+        Reports {
+            job: Job::Load,
+            mode: Mode::Once,
+            source: Place::Local,
+            shows_documents: false,
+            dead_letters: Some(dead_letter.into()),
+            summary: None,
+            metrics_file: None,
+        }
+    }
+
+    fn text(code: ExitCode, archives: Archives, rows: Tally, reports: &Reports) -> String {
+        let rejected = [("mapper_exception".to_owned(), rows.rejected)].into_iter().filter(|(_, n)| *n > 0);
+        let can_be_replayed = rows.rejected;
+        let reasons = Reasons { rejected: rejected.collect(), can_be_replayed, ..Reasons::default() };
+        let totals = Totals { rows, reasons };
+        let requests = Requests { bulk: 1200, retried: 1, bytes_sent: 1_500_000 };
+        Summary::new(reports, None, code, archives, totals, requests, Duration::from_secs(2)).table(reports)
+    }
+
+    #[test]
+    fn a_run_without_failures_has_no_advice() {
+        let archives = Archives { discovered: 8, processed: 8, ..Archives::default() };
+        let rows = Tally { read: 12_000, indexed: 12_000, ..Tally::default() };
+        let text = text(ExitCode::Done, archives, rows, &reports("dead"));
+        assert_eq!(
+            text,
+            "
+Exit code 0: everything asked for is done, or a spool run was stopped by a
+signal
+
+  Archives           Rows                   Run
+  failed        0    rejected          0    bulk requests  1,200
+  pending       0    unconfirmed       0    retried            1
+  processed     8    indexed      12,000    MB sent          1.5
+  already done  0    deleted           0    seconds          2.0
+  discovered    8    superseded        0    rows/s         6,000
+                     suppressed        0
+                     skipped           0
+                     read         12,000
+"
+        );
+    }
+
+    #[test]
+    fn failures_come_first_and_say_what_to_do() {
+        let archives = Archives { discovered: 5, failed: 1, pending: 2, processed: 2, ..Archives::default() };
+        let rows = Tally { read: 12, rejected: 12, ..Tally::default() };
+        let reports = reports("my dead");
+        let text = text(ExitCode::Unavailable, archives, rows, &reports);
+        let advice = "
+  - 1 archive failed: --list says why; put whole files in their place, or try
+    again with --retry-failed
+  - 12 rows rejected (mapper_exception 12): see 'my dead'; send again, once that
+    is mended, with --replay 'my dead'
+  - 2 archives pending: run again once the server is back
+";
+        assert!(text.contains(advice), "{text}");
+    }
+
+    #[test]
+    fn the_most_frequent_reasons_are_named_and_the_others_counted() {
+        let reasons = |count: u64| Reasons {
+            rejected: (1..=count).map(|n| (format!("r{n}"), n)).collect(),
+            ..Reasons::default()
+        };
+        let reports = reports("dead");
+        assert!(rejected(&reports, 9, &reasons(3)).contains("(r3 3, r2 2, r1 1)"));
+        assert!(rejected(&reports, 9, &reasons(4)).contains("(r4 4, r3 3, r2 2, 1 other reason)"));
+        assert!(rejected(&reports, 9, &reasons(5)).contains("(r5 5, r4 4, r3 3, 2 other reasons)"));
+    }
+
+    #[test]
+    fn only_rows_with_a_document_are_to_be_sent_again() {
+        let advice = |reports: &Reports, rows, can_be_replayed| {
+            rejected(reports, rows, &Reasons { can_be_replayed, ..Reasons::default() })
+        };
+        let mut reports = reports("dead");
+        assert_eq!(
+            advice(&reports, 3, 1),
+            "3 rows rejected (): see dead; send 1 document again, once that is mended, with --replay dead; 2 rows are \
+             damaged in the archive: there is nothing to send again"
+        );
+        let nothing = advice(&reports, 1, 0);
+        assert!(
+            nothing.ends_with("see dead; 1 row is damaged in the archive: there is nothing to send again")
+        );
+        reports.job = Job::Replay;
+        let nothing = advice(&reports, 2, 0);
+        assert!(
+            nothing.ends_with("2 lines are no document that can be sent again (RUST_LOG=debug says why)")
+        );
+        reports.job = Job::DryRun;
+        assert!(advice(&reports, 2, 0).ends_with(": see dead"));
+    }
+
+    #[test]
+    fn digits_stand_in_groups_of_three() {
+        let numbers = [0, 999, 1_000, 12_345, 1_234_567].map(grouped);
+        assert_eq!(numbers, ["0", "999", "1,000", "12,345", "1,234,567"]);
+    }
+}

@@ -1,0 +1,202 @@
+//! The dead-letter file as a source: its lines one by one, and what can be sent again of each.
+//!
+//! The file is NDJSON, one [`DeadLetter`] a line. Only what this program wrote itself is sent again: an action line
+//! that differs in anything from what it writes makes the line one that cannot be replayed.
+
+use std::borrow::Cow;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read, Seek};
+use std::path::Path;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use crate::files;
+use crate::model::MAX_ID_BYTES;
+use crate::model::{ActionKind, DeadLetter, Version};
+use crate::sink::elasticsearch::{POSTS, TOMBSTONES};
+use crate::timestamp::parse_rfc3339_millis;
+
+/// The longest line that is read, in bytes without its end. Documents have some 100 KB at most; a longer line
+/// is none of this program's.
+pub const LONGEST_LINE: usize = 64 << 20;
+
+/// Where not one of so many first lines is a dead letter, the file is none of dead letters: a crash damages a line or two.
+const FIRST_LINES: usize = 10;
+
+/// A line that is not blank.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Line<'l> {
+    /// Its number in the file, counted from 1; blank lines count.
+    pub number: u64,
+    /// The whole line without its end; None where it is over the limit.
+    pub content: Option<&'l [u8]>,
+}
+
+/// Reads a file line by line, holding one of them at a time.
+pub struct Lines<R> {
+    reader: R,
+    longest: usize,
+    line: Vec<u8>,
+    number: u64,
+}
+
+impl Lines<BufReader<File>> {
+    /// Opens a file, to read only.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        Ok(Self::new(BufReader::with_capacity(1 << 20, files::open(path)?), LONGEST_LINE))
+    }
+}
+
+impl<R: BufRead> Lines<R> {
+    /// The lines of `reader`, of at most `longest` bytes each.
+    pub fn new(reader: R, longest: usize) -> Self {
+        Self { reader, longest, line: Vec::new(), number: 0 }
+    }
+
+    /// The next line that is not blank; None at the end of the file. The last line needs no end.
+    pub fn next_line(&mut self) -> io::Result<Option<Line<'_>>> {
+        loop {
+            self.line.clear();
+            let room = (self.longest as u64).saturating_add(1);
+            if self.reader.by_ref().take(room).read_until(b'\n', &mut self.line)? == 0 {
+                return Ok(None);
+            }
+            self.number = self.number.saturating_add(1);
+            if self.line.last() == Some(&b'\n') {
+                self.line.pop();
+            } else if self.line.len() > self.longest {
+                self.reader.skip_until(b'\n')?;
+                return Ok(Some(Line { number: self.number, content: None }));
+            }
+            if !self.line.trim_ascii().is_empty() {
+                return Ok(Some(Line { number: self.number, content: Some(&self.line) }));
+            }
+        }
+    }
+}
+
+impl<R: BufRead + Seek> Lines<R> {
+    /// Whether this is a file of dead letters, by its first lines; one without any line is. All are still to be read
+    /// afterwards.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be read.
+    pub fn are_dead_letters(&mut self) -> io::Result<bool> {
+        let mut is_empty = true;
+        let mut any = false;
+        for _ in 0..FIRST_LINES {
+            let Some(line) = self.next_line()? else { break };
+            is_empty = false;
+            any |= line.content.is_some_and(|line| serde_json::from_slice::<DeadLetter>(line).is_ok());
+        }
+        self.reader.rewind()?;
+        self.number = 0;
+        Ok(is_empty || any)
+    }
+}
+
+/// A document to be sent again.
+#[derive(Debug)]
+pub struct Entry {
+    /// Name of the archive that it came from.
+    pub archive: String,
+    /// Row id within it.
+    pub row_id: i64,
+    /// What its action does.
+    pub kind: ActionKind,
+    /// The version of its action.
+    pub version: Version,
+    /// The `_id`, unescaped: the `at_uri`, or the DID of an account.
+    pub id: String,
+    /// The DID of a post's author, where it is known.
+    pub author: Option<String>,
+    /// The document as it stands, on one line.
+    pub document: Box<RawValue>,
+}
+
+/// The action line of a post or a tombstone, exactly as this program writes it.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ActionLine {
+    index: IndexAction,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct IndexAction {
+    #[serde(rename = "_index")]
+    index: String,
+    #[serde(rename = "_id")]
+    id: String,
+    version: u64,
+    version_type: String,
+}
+
+/// What is looked at in a document.
+#[derive(Deserialize)]
+struct Document<'d> {
+    #[serde(borrow)]
+    at_uri: Cow<'d, str>,
+    #[serde(borrow, default)]
+    author_did: Cow<'d, str>,
+    #[serde(borrow, default)]
+    deleted_at: Cow<'d, str>,
+}
+
+/// Reads what can be sent again from a line.
+///
+/// # Errors
+///
+/// Why the line cannot be replayed, in words.
+pub fn parse(line: &[u8]) -> Result<Entry, String> {
+    let letter: DeadLetter =
+        serde_json::from_slice(line).map_err(|error| format!("it is no dead letter: {error}"))?;
+    if letter.stage != "elasticsearch" {
+        return Err(format!("the stage {:?} refused it: there is no document to send", letter.stage));
+    }
+    let (Some(action), Some(document)) = (letter.action, letter.document) else {
+        return Err("it has no action or no document".into());
+    };
+    let ActionLine { index: action } = serde_json::from_str(action.get())
+        .map_err(|error| format!("its action is not one of this program: {error}"))?;
+    if action.version_type != "external_gte" {
+        return Err(format!("its action has the version type {:?}", action.version_type));
+    }
+    let version = Version::from_index_version(action.version)
+        .ok_or_else(|| format!("its action has the version {}, which no document has", action.version))?;
+    let id = action.id;
+    if id.is_empty() || id.len() > MAX_ID_BYTES {
+        return Err(format!("its _id has {} bytes: from 1 to {MAX_ID_BYTES} are allowed", id.len()));
+    }
+    let content: Document<'_> = serde_json::from_str(document.get())
+        .map_err(|error| format!("its document is not one of this program: {error}"))?;
+    let kind = kind(&action.index, &id, &content)?;
+    let at_uri: &str = &content.at_uri;
+    let named = match kind {
+        ActionKind::AccountTombstone { .. } => at_uri.strip_prefix("at://").unwrap_or_default(),
+        ActionKind::Post | ActionKind::Tombstone => at_uri,
+    };
+    if id != letter.at_uri || id != named {
+        return Err("its _id is not its at_uri".into());
+    }
+    let has_author = kind == ActionKind::Post && !content.author_did.is_empty();
+    let author = has_author.then(|| content.author_did.into_owned());
+    Ok(Entry { archive: letter.archive, row_id: letter.row_id, kind, version, id, author, document })
+}
+
+/// What an action does, by its index and `_id`: that of an account is a DID, that of a post is none.
+fn kind(index: &str, id: &str, document: &Document<'_>) -> Result<ActionKind, String> {
+    match index {
+        POSTS => Ok(ActionKind::Post),
+        TOMBSTONES if id.starts_with("did:") => parse_rfc3339_millis(&document.deleted_at)
+            .map(|deleted_at| ActionKind::AccountTombstone { deleted_at })
+            .ok_or_else(|| format!("its deleted_at is {:?}, which is no time", document.deleted_at)),
+        TOMBSTONES => Ok(ActionKind::Tombstone),
+        other => Err(format!("its action is for the index {other:?}")),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,273 @@
+//! A replay in place of stages 1 to 4: from the lines of a dead-letter file to batches in the channel.
+//!
+//! For the senders and the ledger the file is one archive. Each action carries the name of the archive that its
+//! row came from, so that a document refused anew becomes the dead letter that it was.
+
+use std::io::{self, BufRead};
+use std::sync::Arc;
+
+use crossbeam_channel::Sender;
+
+use self::dead_letters::{Entry, LONGEST_LINE, Line, Lines, parse};
+use super::buffers::Buffers;
+use super::outlet::Outlet;
+use crate::config::BatchLimits;
+use crate::exit::Failure;
+use crate::model::{Action, ActionKind, Archive, ArchiveEnd, Batch, DeadLetter, Document, Event, Reasons};
+use crate::shutdown::Stop;
+use crate::sink::Sink;
+
+pub mod dead_letters;
+
+/// The reason under which lines that cannot be replayed are counted.
+pub const NOT_REPLAYABLE: &str = "not_replayable";
+
+/// Lines to keep go to the ledger when they have come to so many bytes.
+const KEPT_BYTES: usize = 1 << 20;
+
+/// A replay.
+pub struct Replay<'r> {
+    /// The dead-letter file, as an archive.
+    pub file: Arc<Archive>,
+    /// Writes documents.
+    pub sink: &'r dyn Sink,
+    /// Limits of one batch.
+    pub limits: BatchLimits,
+    /// Spent batch bodies.
+    pub buffers: &'r Buffers,
+    /// Deletions of accounts are replayed, too.
+    pub account_deletions: bool,
+    /// Looked at between lines.
+    pub stop: &'r Stop,
+}
+
+impl Replay<'_> {
+    /// Reads all lines, or as many as there are before the run is to stop. A full channel holds the reading up:
+    /// that is what bounds memory.
+    pub fn run(&self, mut lines: Lines<impl BufRead>, batches: Sender<Batch>, events: Sender<Event>) {
+        let mut reading = Reading {
+            replay: self,
+            outlet: Outlet::new(&self.file, self.sink, self.limits, &batches, &events, self.buffers),
+            origin: "".into(),
+        };
+        let end = self.stop.guard("the reading of dead letters", || reading.read(&mut lines));
+        let end = end.unwrap_or_else(|| ArchiveEnd::Abandoned("an internal error (please report it)".into()));
+        let (outcomes, batches) = reading.outlet.finish();
+        // The ledger listens until all senders of events are gone.
+        let _ = events.send(Event::Archive { archive: self.file.clone(), outcomes, batches, end });
+    }
+}
+
+/// A dead-letter file that is being read.
+struct Reading<'r> {
+    replay: &'r Replay<'r>,
+    outlet: Outlet<'r>,
+    /// The archive of the line before: neighbours mostly share it.
+    origin: Arc<str>,
+}
+
+impl Reading<'_> {
+    fn read(&mut self, lines: &mut Lines<impl BufRead>) -> ArchiveEnd {
+        loop {
+            let line = match lines.next_line() {
+                Ok(Some(line)) => line,
+                Ok(None) => return ArchiveEnd::Complete,
+                Err(error) => return self.unreadable(&error),
+            };
+            if self.replay.stop.is_requested() {
+                let tally = &mut self.outlet.outcomes.tally;
+                tally.read += 1;
+                tally.unconfirmed += 1;
+                return ArchiveEnd::Abandoned("the run was stopped".into());
+            }
+            match line.content.map(parse) {
+                Some(Ok(Entry { kind: ActionKind::AccountTombstone { .. }, .. }))
+                    if !self.replay.account_deletions =>
+                {
+                    self.keep(line, "it deletes an account: that takes --account-deletions");
+                }
+                Some(Ok(entry)) => self.push(entry),
+                Some(Err(reason)) => self.keep(line, &reason),
+                None => self.keep(line, &format!("it is over {} MiB", LONGEST_LINE >> 20)),
+            }
+            // Last, so that a line whose reading panics is none without an outcome.
+            self.outlet.outcomes.tally.read += 1;
+        }
+    }
+
+    fn unreadable(&self, error: &io::Error) -> ArchiveEnd {
+        let path = self.replay.file.path.display();
+        let message =
+            format!("--replay {path} cannot be read to its end: {error}; nothing is lost, run again");
+        self.replay.stop.fail(Failure::run(message));
+        ArchiveEnd::Abandoned(error.to_string())
+    }
+
+    /// Puts a document into a batch, under the version it had.
+    fn push(&mut self, entry: Entry) {
+        let Entry { archive, row_id, kind, version, id, author, document } = entry;
+        if *self.origin != *archive {
+            self.origin = archive.into();
+        }
+        let (id, origin) = (id.as_str().into(), Some(self.origin.clone()));
+        let author = author.filter(|_| self.replay.account_deletions).map(String::into_boxed_str);
+        let action = Action { kind, row_id, origin, version, id, author, lines: 0..0 };
+        self.outlet.push(action, &Document::Replayed(document.get()));
+    }
+
+    /// Counts a line that cannot be replayed, and keeps it. One that is too long to be held stays in the replayed
+    /// file, and a dead letter says so.
+    fn keep(&mut self, Line { number, content }: Line<'_>, reason: &str) {
+        let name = &self.replay.file.name;
+        log::debug!("{name:?}, line {number} cannot be replayed: {reason}");
+        let outcomes = &mut self.outlet.outcomes;
+        outcomes.tally.rejected += 1;
+        Reasons::count(&mut outcomes.reasons.rejected, NOT_REPLAYABLE);
+        match content {
+            Some(line) => {
+                outcomes.kept_lines.extend_from_slice(line);
+                outcomes.kept_lines.push(b'\n');
+            }
+            None => outcomes.dead_letters.push(DeadLetter {
+                archive: name.clone(),
+                row_id: i64::try_from(number).unwrap_or(i64::MAX),
+                at_uri: String::new(),
+                stage: "replay".into(),
+                error_type: NOT_REPLAYABLE.into(),
+                reason: format!("line {number} of the replayed file: {reason}; it is there only"),
+                action: None,
+                document: None,
+            }),
+        }
+        if outcomes.kept_lines.len() >= KEPT_BYTES {
+            self.outlet.tell_outcomes();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufReader, Read};
+
+    use crossbeam_channel::unbounded;
+    use serde_json::json;
+
+    use super::*;
+    use crate::model::Outcomes;
+    use crate::pipeline::tests::NullSink;
+    use crate::shutdown::StopReason;
+
+    /// A line as the ledger writes it.
+    fn line(archive: &str, index: &str, row_id: u64) -> String {
+        let id = format!("at://x/{row_id}");
+        let letter = json!({
+            "archive": archive, "row_id": row_id, "at_uri": id, "stage": "elasticsearch", "error_type": "bad",
+            "reason": "since", "document": {"at_uri": id},
+            "action": {"index": {"_index": index, "_id": id, "version": row_id, "version_type": "external_gte"}},
+        });
+        format!("{letter}\n")
+    }
+
+    struct Came {
+        batches: Vec<Batch>,
+        /// Outcomes told by the way.
+        chunks: Vec<Outcomes>,
+        /// What the end told.
+        outcomes: Outcomes,
+        end: ArchiveEnd,
+    }
+
+    fn replay(reader: impl BufRead, longest: usize, stop: &Stop) -> Came {
+        let file =
+            Archive { name: "dead".into(), path: "dead".into(), seconds: None, bytes: 0, modified_ns: 0 };
+        let limits = BatchLimits { docs: 2, bytes: 1 << 20 };
+        let buffers = &Buffers::new(1);
+        let (batch_sender, batches) = unbounded();
+        let (event_sender, events) = unbounded();
+        let replay =
+            Replay { file: Arc::new(file), sink: &NullSink, limits, buffers, account_deletions: false, stop };
+        replay.run(Lines::new(reader, longest), batch_sender, event_sender);
+        let batches: Vec<Batch> = batches.iter().collect();
+        let mut chunks = Vec::new();
+        for event in events {
+            match event {
+                Event::Batch { outcomes, .. } => chunks.push(outcomes),
+                Event::Archive { outcomes, end, batches: told, .. } => {
+                    assert_eq!(told as usize, batches.len() + chunks.len());
+                    return Came { batches, chunks, outcomes, end };
+                }
+            }
+        }
+        panic!("no end was told");
+    }
+
+    #[test]
+    fn documents_travel_as_they_stand_under_their_versions_and_know_their_archive() {
+        let text = [line("a", "posts", 1), line("b", "posts", 2), line("a", "post_tombstones", 3)].concat();
+        let came = replay(text.as_bytes(), 1000, &Stop::new());
+        let bodies: String =
+            came.batches.iter().map(|batch| String::from_utf8(batch.body.clone()).unwrap()).collect();
+        let lines = |index: &str, row_id: u64| {
+            format!(
+                "{{\"index\":{{\"_index\":\"{index}\",\"_id\":\"at://x/{row_id}\",\"version\":{row_id},\
+                 \"version_type\":\"external_gte\"}}}}\n{{\"at_uri\":\"at://x/{row_id}\"}}\n"
+            )
+        };
+        assert_eq!(bodies, [lines("posts", 1), lines("posts", 2), lines("post_tombstones", 3)].concat());
+        let actions: Vec<&Action> = came.batches.iter().flat_map(|batch| &batch.actions).collect();
+        let origins: Vec<_> = actions.iter().map(|action| action.origin.as_deref()).collect();
+        assert_eq!(origins, [Some("a"), Some("b"), Some("a")]);
+        assert_eq!(actions[2].kind, ActionKind::Tombstone);
+        assert_eq!((came.outcomes.tally.read, came.outcomes.tally.settled()), (3, 0));
+        assert_eq!(came.end, ArchiveEnd::Complete);
+    }
+
+    #[test]
+    fn what_cannot_be_replayed_is_counted_and_kept_to_the_byte_in_chunks() {
+        let long = vec![b'x'; KEPT_BYTES];
+        let text = [b"\xff{\r\n", &long[..], b"\n\nlast"].concat();
+        let came = replay(&text[..], 2 * KEPT_BYTES, &Stop::new());
+        assert_eq!(came.chunks.len(), 1);
+        let all = came.chunks.iter().chain([&came.outcomes]);
+        let kept: Vec<u8> = all.clone().flat_map(|outcomes| outcomes.kept_lines.clone()).collect();
+        assert!(kept == [b"\xff{\r\n", &long[..], b"\nlast\n"].concat());
+        assert_eq!(all.clone().map(|outcomes| outcomes.tally.rejected).sum::<u64>(), 3);
+        assert_eq!(all.map(|outcomes| outcomes.reasons.rejected[NOT_REPLAYABLE]).sum::<u64>(), 3);
+        assert_eq!(came.outcomes.tally.read, 3);
+    }
+
+    #[test]
+    fn a_line_too_long_to_be_held_leaves_a_letter_that_says_where_it_is() {
+        let text = format!("\n{}{}", "x".repeat(1001) + "\n", line("a", "posts", 1));
+        let came = replay(text.as_bytes(), 1000, &Stop::new());
+        let letter = &came.outcomes.dead_letters[0];
+        assert_eq!((letter.row_id, &*letter.error_type), (2, NOT_REPLAYABLE));
+        assert_eq!((came.batches.len(), came.outcomes.tally.rejected, came.outcomes.tally.read), (1, 1, 2));
+    }
+
+    #[test]
+    fn a_stop_leaves_the_line_unconfirmed_that_it_found() {
+        let stop = Stop::new();
+        stop.request(StopReason::Terminate);
+        let text = line("a", "posts", 1) + &line("a", "posts", 2);
+        let came = replay(text.as_bytes(), 1000, &stop);
+        assert!(matches!(came.end, ArchiveEnd::Abandoned(_)));
+        assert_eq!((came.outcomes.tally.read, came.outcomes.tally.unconfirmed), (1, 1));
+        assert!(came.batches.is_empty());
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_read_on_fails_the_run() {
+        struct Broken;
+        impl Read for Broken {
+            fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+                Err(io::Error::other("the disk is gone"))
+            }
+        }
+        let stop = Stop::new();
+        let came = replay(BufReader::new(line("a", "posts", 1).as_bytes().chain(Broken)), 1000, &stop);
+        assert_eq!(came.batches.len(), 1);
+        assert!(stop.as_failure().message.contains("the disk is gone"));
+        assert!(matches!(came.end, ArchiveEnd::Abandoned(_)));
+    }
+}

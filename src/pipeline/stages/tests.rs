@@ -1,0 +1,138 @@
+//! A panic in any thread: nobody waits for ever, every row is counted, and nothing is marked that is not confirmed.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use super::*;
+use crate::exit::{ExitCode, Failure};
+use crate::model::{Action, ActionKind, Archive, ArchiveEnd, Document, Generation, Outcomes, Tally, Version};
+use crate::observe::progress::{Figures, Progress};
+use crate::pipeline::ledger::state_file::{Mark, StateFile};
+use crate::shutdown::StopReason;
+
+/// Far more than there is room for between the stages.
+const BATCHES: u64 = 200;
+
+/// Rows of each batch.
+const ROWS: u64 = 3;
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Panics {
+    Nowhere,
+    /// The sender, with the first batch.
+    OnDelivery,
+    /// The ledger, when it marks archives.
+    OnMarking,
+    /// Who reads, between the archives `a` and `b`.
+    OnReading,
+}
+
+/// A sink that confirms everything, unless it panics.
+struct Fake {
+    panics: Panics,
+    delivered: AtomicU64,
+}
+
+impl Sink for Fake {
+    fn encode(&self, _: &mut Vec<u8>, _: &Action, _: &Document<'_>) {}
+
+    fn deliver(&self, batch: &Batch) -> Outcomes {
+        let is_first = self.delivered.fetch_add(1, Ordering::SeqCst) == 0;
+        assert!(self.panics != Panics::OnDelivery || !is_first, "in the delivery");
+        let indexed = batch.actions.len() as u64;
+        Outcomes { tally: Tally { indexed, ..Tally::default() }, ..Outcomes::default() }
+    }
+
+    fn make_durable(&self) -> Result<Generation, Failure> {
+        assert!(self.panics != Panics::OnMarking, "when it marks");
+        Ok(0)
+    }
+}
+
+fn archive(name: &str) -> Arc<Archive> {
+    Arc::new(Archive { name: name.into(), path: name.into(), seconds: None, bytes: 0, modified_ns: 0 })
+}
+
+fn read(name: &str, batches: &Sender<Batch>, events: &Sender<Event>) {
+    let archive = archive(name);
+    let action = |row| Action::new(ActionKind::Post, Version::new(1, row).unwrap(), "id");
+    for _ in 0..BATCHES {
+        let actions = (0..ROWS as i64).map(action).collect();
+        batches.send(Batch { archive: archive.clone(), body: Vec::new(), actions }).unwrap();
+    }
+    let outcomes =
+        Outcomes { tally: Tally { read: BATCHES * ROWS, ..Tally::default() }, ..Outcomes::default() };
+    let end = ArchiveEnd::Complete;
+    events.send(Event::Archive { archive, outcomes, batches: BATCHES, end }).unwrap();
+}
+
+/// What a run has come to.
+struct Came {
+    figures: Figures,
+    stopped: Option<StopReason>,
+    /// The archives marked as processed.
+    marked: Vec<&'static str>,
+}
+
+/// Runs all stages over two archives; fails where they do not come to an end.
+fn run(panics: Panics) -> Came {
+    let (sender, ended) = bounded(1);
+    thread::spawn(move || {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state.json");
+        let mut state = StateFile::load(&path).unwrap();
+        let (progress, stop) = (Progress::new(), Stop::new());
+        let sink = Fake { panics, delivered: AtomicU64::new(0) };
+        let ledger = Ledger::new(Some(&mut state), None, &sink, &progress, &stop);
+        stages(4, 2, &sink, ledger, &stop, |batches, events, _| {
+            read("a", &batches, &events);
+            assert!(panics != Panics::OnReading, "in the reading");
+            read("b", &batches, &events);
+        });
+        let state = StateFile::load(&path).unwrap();
+        let marked = ["a", "b"].into_iter().filter(|name| state.get(name) == Some(&Mark::Processed));
+        sender
+            .send(Came { figures: progress.figures(), stopped: stop.reason(), marked: marked.collect() })
+            .unwrap();
+    });
+    ended.recv_timeout(Duration::from_secs(60)).expect("the stages end")
+}
+
+/// Asserts that the run failed for this reason, and what its rows have come to.
+fn assert_failed(came: &Came, who: &str, indexed: u64, unconfirmed: u64) {
+    let Some(StopReason::Fatal(failure)) = &came.stopped else { panic!("{:?}", came.stopped) };
+    assert_eq!(failure.code, ExitCode::Failed);
+    assert!(failure.message.starts_with(&format!("an internal error in {who}; ")), "{failure}");
+    let read = indexed + unconfirmed;
+    let expected = Tally { read, indexed, unconfirmed, ..Tally::default() };
+    assert_eq!(came.figures.totals.rows, expected);
+}
+
+#[test]
+fn without_a_panic_all_is_marked() {
+    let came = run(Panics::Nowhere);
+    assert_eq!((came.stopped, came.marked), (None, vec!["a", "b"]));
+}
+
+#[test]
+fn a_sender_that_panics_leaves_its_batch_unconfirmed_and_its_archive_unmarked() {
+    let came = run(Panics::OnDelivery);
+    assert_failed(&came, "a sender: in the delivery", (2 * BATCHES - 1) * ROWS, ROWS);
+    assert_eq!(came.marked, ["b"]);
+}
+
+#[test]
+fn a_ledger_that_panics_marks_nothing_and_counts_on() {
+    let came = run(Panics::OnMarking);
+    assert_failed(&came, "the ledger: when it marks", 2 * BATCHES * ROWS, 0);
+    assert_eq!(came.marked, [""; 0]);
+}
+
+#[test]
+fn a_reading_that_panics_costs_none_of_what_was_read_before() {
+    let came = run(Panics::OnReading);
+    assert_failed(&came, "the reading: in the reading", BATCHES * ROWS, 0);
+    assert_eq!(came.marked, ["a"]);
+}

@@ -1,0 +1,182 @@
+//! Workers on archives with a sink that watches them.
+
+use std::collections::HashSet;
+use std::path::Path;
+use std::sync::{Condvar, Mutex};
+use std::thread::{self, ThreadId};
+use std::time::Instant;
+
+use crossbeam_channel::{Receiver, unbounded};
+use rayon::ThreadPoolBuilder;
+use serde_json::json;
+
+use super::*;
+use crate::exit::Failure;
+use crate::model::{Action, Document, Generation, Outcomes, Selection, Tally};
+use crate::shutdown::StopReason;
+
+/// A sink whose encoding does something.
+struct Fake<F: Fn(&Document<'_>) + Sync>(F);
+
+impl<F: Fn(&Document<'_>) + Sync> Sink for Fake<F> {
+    fn encode(&self, body: &mut Vec<u8>, _: &Action, document: &Document<'_>) {
+        self.0(document);
+        body.push(b'\n');
+    }
+
+    fn deliver(&self, _: &Batch) -> Outcomes {
+        Outcomes::default()
+    }
+
+    fn make_durable(&self) -> Result<Generation, Failure> {
+        Ok(0)
+    }
+}
+
+/// Writes an archive of so many posts, and the deletion of so many accounts behind them.
+fn write(path: &Path, posts: i64, accounts: i64) -> Arc<Archive> {
+    let post = |n: i64| {
+        let commit = json!({"operation": "create", "record": {"text": "x"}});
+        (format!("at://{n}"), json!({"message": {"commit": commit}}))
+    };
+    let account = |n: i64| {
+        let account = json!({"status": "deleted", "did": format!("did:{n}")});
+        (String::new(), json!({"message": {"kind": "account", "account": account}}))
+    };
+    let mut connection = rusqlite::Connection::open(path).unwrap();
+    connection.execute_batch("CREATE TABLE posts (at_uri, did, raw_post, inferences)").unwrap();
+    let transaction = connection.transaction().unwrap();
+    for (at_uri, raw_post) in (0..posts).map(post).chain((0..accounts).map(account)) {
+        let row = (at_uri, raw_post.to_string());
+        transaction.execute("INSERT INTO posts (at_uri, raw_post) VALUES (?, ?)", row).unwrap();
+    }
+    transaction.commit().unwrap();
+    let name = path.file_name().unwrap().to_string_lossy().into_owned();
+    Arc::new(Archive { name, path: path.into(), seconds: Some(1), bytes: 1, modified_ns: 0 })
+}
+
+/// What a run of the workers has come to.
+struct Came {
+    batches: Receiver<Batch>,
+    events: Receiver<Event>,
+    stop: Stop,
+    progress: Progress,
+}
+
+impl Came {
+    /// How the only archive ended, and its rows.
+    fn end(&self) -> (ArchiveEnd, Tally) {
+        let events: Vec<Event> = self.events.try_iter().collect();
+        let [Event::Archive { outcomes, end, .. }] = &events[..] else { panic!("{events:?}") };
+        (end.clone(), outcomes.tally.clone())
+    }
+
+    /// Rows in batches.
+    fn sent(&self) -> u64 {
+        self.batches.try_iter().map(|batch| batch.actions.len() as u64).sum()
+    }
+}
+
+/// Has two workers read an archive.
+fn work(archive: &Arc<Archive>, next: impl Fn() + Sync, encode: impl Fn(&Document<'_>) + Sync) -> Came {
+    let (batch_sender, batches) = unbounded();
+    let (event_sender, events) = unbounded();
+    let (stop, progress) = (Stop::new(), Progress::new());
+    progress.looked(&Selection { take: vec![archive.clone()], ..Selection::default() });
+    let workers = Workers {
+        pool: &ThreadPoolBuilder::new().num_threads(2).build().unwrap(),
+        progress: &progress,
+        limits: BatchLimits { docs: 10, bytes: 1 << 20 },
+        sink: &Fake(encode),
+        account_deletions: true,
+        buffers: &Buffers::new(1),
+        unchanged: None,
+        stop: &stop,
+    };
+    let left = Mutex::new(Some(archive.clone()));
+    let next = || {
+        next();
+        let archive = left.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take()?;
+        Some(Work { archive, content: Content::AtPath })
+    };
+    workers.run(&next, batch_sender, event_sender);
+    Came { batches, events, stop, progress }
+}
+
+#[test]
+fn a_worker_without_an_archive_of_its_own_helps_with_that_of_another() {
+    let folder = tempfile::tempdir().unwrap();
+    let archive = write(&folder.path().join("a.db.zip"), 1000, 0);
+    let (seen, changed) = (Mutex::new(HashSet::<ThreadId>::new()), Condvar::new());
+    let until = Instant::now() + Duration::from_secs(30);
+    // Nobody goes on before both have come.
+    let came = work(
+        &archive,
+        || {},
+        |_| {
+            let mut seen = seen.lock().unwrap();
+            seen.insert(thread::current().id());
+            changed.notify_all();
+            let patience = until.saturating_duration_since(Instant::now());
+            let _ = changed.wait_timeout_while(seen, patience, |seen| seen.len() < 2).unwrap();
+        },
+    );
+    assert_eq!(seen.lock().unwrap().len(), 2);
+    assert_eq!((came.end().0, came.sent()), (ArchiveEnd::Complete, 1000));
+}
+
+#[test]
+fn the_progress_is_told_how_many_rows_an_archive_has() {
+    let folder = tempfile::tempdir().unwrap();
+    for rows in [0, 1, 7, 600] {
+        let archive = write(&folder.path().join(format!("{rows}.db.zip")), rows, 0);
+        let came = work(&archive, || {}, |_| {});
+        let at_hand = came.progress.figures().at_hand.unwrap();
+        assert_eq!((at_hand.opened_rows, at_hand.opened_bytes), (rows as u64, 1));
+    }
+}
+
+#[test]
+fn a_row_whose_encoding_panics_costs_its_archive_and_not_the_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let archive = write(&folder.path().join("a.db.zip"), 5, 0);
+    let came = work(
+        &archive,
+        || {},
+        |document| {
+            assert!(!matches!(document, Document::Post { post, .. } if post.at_uri == "at://2"), "provoked");
+        },
+    );
+    let (end, tally) = came.end();
+    assert!(matches!(end, ArchiveEnd::Abandoned(reason) if reason.contains("internal error")));
+    assert_eq!((tally.read, tally.settled(), came.sent()), (2, 0, 2));
+    assert_eq!(came.stop.reason(), None);
+}
+
+#[test]
+fn an_account_whose_encoding_panics_leaves_no_row_without_an_outcome() {
+    let folder = tempfile::tempdir().unwrap();
+    let archive = write(&folder.path().join("a.db.zip"), 5, 3);
+    let came = work(
+        &archive,
+        || {},
+        |document| {
+            let is_second =
+                matches!(document, Document::Tombstone(tombstone) if tombstone.author_did == "did:1");
+            assert!(!is_second, "provoked");
+        },
+    );
+    let (end, tally) = came.end();
+    assert!(matches!(end, ArchiveEnd::Abandoned(reason) if reason.contains("internal error")));
+    assert_eq!((tally.read, tally.unconfirmed, came.sent()), (8, 2, 6));
+}
+
+#[test]
+fn a_worker_that_panics_stops_the_run_and_holds_up_no_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let archive = write(&folder.path().join("a.db.zip"), 5, 0);
+    let came = work(&archive, || panic!("provoked"), |_| {});
+    let Some(StopReason::Fatal(failure)) = came.stop.reason() else { panic!("the run goes on") };
+    assert!(failure.message.contains("an internal error in a worker: provoked"), "{failure}");
+    assert_eq!(came.events.len(), 0);
+}

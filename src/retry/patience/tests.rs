@@ -1,0 +1,216 @@
+//! How long is waited, and what ends it.
+
+use super::*;
+use crate::retry::throttle::Throttle;
+use crate::shutdown::StopReason;
+
+/// A server that may refuse for a minute what it has accepted before an outage.
+fn policy(budget: Option<Duration>) -> Policy {
+    Policy { starting: Duration::from_secs(60), ..Policy::new("Elasticsearch", budget) }
+}
+
+/// With what a request is given up that is tried until it is.
+fn given_up(mut attempt: impl FnMut() -> Result<(), GivenUp>) -> Failure {
+    loop {
+        if let Err(GivenUp(failure)) = attempt() {
+            return failure;
+        }
+    }
+}
+
+#[test]
+fn a_spent_budget_is_a_failure_and_stops_the_run_where_that_cannot_go_on() {
+    for ends_run in [false, true] {
+        let stop = Stop::new();
+        let retries = Retries::new(&stop, policy(Some(Duration::from_millis(1))));
+        let retries = if ends_run { retries.ending_the_run() } else { retries };
+        let mut patience = retries.patience();
+        let failure = given_up(|| patience.failed("status 503", false));
+        assert!(patience.has_failed());
+        assert_eq!(failure.code, ExitCode::Unavailable);
+        assert!(
+            failure.message.contains("status 503") && failure.message.contains("--retry-budget"),
+            "{failure}"
+        );
+        assert_eq!(stop.reason(), ends_run.then_some(StopReason::Fatal(failure)));
+    }
+}
+
+#[test]
+fn without_a_budget_the_first_failure_is_the_last() {
+    let stop = Stop::new();
+    let retries = Retries::new(&stop, Policy::new("S3", Some(Duration::ZERO)));
+    let GivenUp(failure) = retries.patience().failed("status 503", true).unwrap_err();
+    assert_eq!((failure.code, &*failure.message), (ExitCode::Unavailable, "S3 is unavailable: status 503"));
+}
+
+#[test]
+fn the_last_attempt_comes_when_the_budget_ends() {
+    let stop = Stop::new();
+    let budget = Duration::from_millis(200);
+    let retries = Retries::new(&stop, policy(Some(budget)));
+    let mut patience = retries.patience();
+    let begun = Instant::now();
+    while patience.failed("status 503", false).is_ok() {}
+    assert!(begun.elapsed() >= budget);
+}
+
+#[test]
+fn a_server_that_fails_all_senders_is_given_the_budget_once() {
+    let stop = Stop::new();
+    let budget = Some(Duration::from_millis(50));
+    let throttle = Throttle::new(2, stop.clone(), budget);
+    let retries = Retries::new(&stop, policy(budget)).together(&throttle);
+    throttle.acquire(0).unwrap().pushed_back(None);
+    while throttle.failing_for() < Duration::from_millis(50) {
+        std::thread::yield_now();
+    }
+    // The first attempt of another sender.
+    let GivenUp(failure) = retries.patience().failed("status 503", false).unwrap_err();
+    assert_eq!(failure.code, ExitCode::Unavailable);
+}
+
+fn key_refused() -> Failure {
+    Failure::new(ExitCode::Refused, "no such key")
+}
+
+#[test]
+fn the_budget_counts_from_the_start_of_the_first_attempt_that_failed() {
+    let stop = Stop::new();
+    let budget = Duration::from_secs(50);
+    let retries = Retries::new(&stop, policy(Some(budget)));
+    let mut patience = retries.patience();
+    assert_eq!(patience.begin(), budget);
+    patience.begun = Instant::now().checked_sub(budget).unwrap();
+    assert_eq!(patience.away("no reply in time").unwrap_err().0.code, ExitCode::Unavailable);
+}
+
+#[test]
+fn an_attempt_is_given_what_is_left_of_the_budget_but_never_less_than_ten_seconds() {
+    let stop = Stop::new();
+    let limit = |budget: Option<u64>, ago: u64| {
+        let retries = Retries::new(&stop, policy(budget.map(Duration::from_secs)));
+        let mut patience = retries.patience();
+        patience.since = Instant::now().checked_sub(Duration::from_secs(ago));
+        patience.begin()
+    };
+    assert_eq!(limit(None, 1000), Duration::MAX);
+    let left = limit(Some(600), 550);
+    assert!(left > Duration::from_secs(49) && left <= Duration::from_secs(50), "{left:?}");
+    assert_eq!([limit(Some(600), 595), limit(Some(3), 0)], [SHORTEST_CALL; 2]);
+}
+
+#[test]
+fn a_refusal_may_pass_only_where_the_server_was_away_until_now_and_only_for_a_while() {
+    let refused = |before: &dyn Fn(&mut Patience<'_>)| {
+        let stop = Stop::new();
+        let retries = Retries::new(&stop, policy(None));
+        let mut patience = retries.patience();
+        before(&mut patience);
+        patience.refused(key_refused())
+    };
+    assert_eq!(refused(&|_| ()), Err(GivenUp(key_refused())));
+    assert_eq!(
+        refused(&|patience| patience.failed("status 429", false).unwrap()),
+        Err(GivenUp(key_refused()))
+    );
+    assert_eq!(refused(&|patience| patience.away("no connection").unwrap()), Ok(()));
+    let some_answered = |patience: &mut Patience<'_>| {
+        patience.away("no connection").unwrap();
+        patience.failed("3 of 9 actions: status 429", true).unwrap();
+    };
+    assert_eq!(refused(&some_answered), Err(GivenUp(key_refused())));
+    let for_a_minute = |patience: &mut Patience<'_>| {
+        patience.away("no connection").unwrap();
+        patience.refused_since = Instant::now().checked_sub(Duration::from_secs(60));
+    };
+    assert_eq!(refused(&for_a_minute), Err(GivenUp(key_refused())));
+}
+
+#[test]
+fn a_refusal_may_pass_where_another_sender_found_the_server_away() {
+    let stop = Stop::new();
+    let throttle = Throttle::new(2, stop.clone(), None);
+    let retries = Retries::new(&stop, policy(None)).together(&throttle);
+    throttle.acquire(0).unwrap().found_away(None);
+    assert_eq!(retries.patience().refused(key_refused()), Ok(()));
+    throttle.acquire(0).unwrap().succeeded();
+    throttle.acquire(0).unwrap().pushed_back(None);
+    assert_eq!(retries.patience().refused(key_refused()), Err(GivenUp(key_refused())));
+}
+
+#[test]
+fn a_budget_that_ends_with_a_refusal_ends_the_run_as_refused() {
+    let stop = Stop::new();
+    let retries = Retries::new(&stop, policy(Some(Duration::from_millis(50))));
+    let mut patience = retries.patience();
+    patience.away("status 503").unwrap();
+    assert_eq!(given_up(|| patience.refused(key_refused())), key_refused());
+}
+
+#[test]
+fn a_server_is_left_alone_for_as_long_as_it_asks_for_but_not_beyond_the_budget() {
+    let stop = Stop::new();
+    let asked = Duration::from_millis(300);
+    let begun = Instant::now();
+    let retries = Retries::new(&stop, policy(None));
+    assert_eq!(retries.patience().away_for("status 429", Some(asked)), Ok(()));
+    assert!(begun.elapsed() >= asked);
+
+    let begun = Instant::now();
+    let retries = Retries::new(&stop, policy(Some(Duration::from_millis(50))));
+    let mut patience = retries.patience();
+    while patience.away_for("status 429", Some(Duration::from_secs(200))).is_ok() {}
+    assert!(begun.elapsed() < Duration::from_secs(100));
+}
+
+#[test]
+fn a_stop_ends_the_wait() {
+    let stop = Stop::new();
+    stop.request(StopReason::Terminate);
+    let retries = Retries::new(&stop, policy(None));
+    let by_signal = Err(GivenUp(stop.as_failure()));
+    assert_eq!(retries.patience().failed("status 503", false), by_signal);
+    assert_eq!(retries.patience().away_for("status 503", Some(Duration::from_secs(200))), by_signal);
+    // Also where the budget is spent.
+    let retries = Retries::new(&stop, policy(Some(Duration::ZERO)));
+    assert_eq!(retries.patience().failed("status 503", false), by_signal);
+}
+
+#[test]
+fn interruptions_count_only_in_a_row() {
+    let stop = Stop::new();
+    let retries = Retries::new(&stop, policy(None));
+    let mut patience = retries.patience();
+    for progress in [true, false] {
+        for count in [1, 2] {
+            patience.interrupted("reset").unwrap();
+            assert_eq!(patience.interruptions(), count);
+        }
+        patience.failed("status 503", progress).unwrap();
+        assert_eq!(patience.interruptions(), 0);
+    }
+}
+
+#[test]
+fn a_server_whose_refusals_are_meant_is_not_asked_again() {
+    let stop = Stop::new();
+    let retries = Retries::new(&stop, Policy::new("S3", None));
+    let mut patience = retries.patience();
+    patience.away("no connection").unwrap();
+    assert_eq!(patience.refused(key_refused()), Err(GivenUp(key_refused())));
+}
+
+#[test]
+fn what_has_come_starts_budget_and_back_off_anew() {
+    let stop = Stop::new();
+    let retries = Retries::new(&stop, policy(Some(Duration::from_secs(100))));
+    let mut patience = retries.patience();
+    patience.since = Instant::now().checked_sub(Duration::from_secs(99));
+    // The attempt that brought something began long ago, which counts for nothing.
+    patience.begun = Instant::now().checked_sub(Duration::from_secs(500)).unwrap();
+    patience.progressed();
+    assert!(!patience.has_failed() && patience.lasts() < Duration::from_secs(50));
+    patience.away("cut off").unwrap();
+    assert!(patience.lasts() < Duration::from_secs(50));
+}

@@ -1,0 +1,228 @@
+//! What all senders know of the server's health: how many requests, and how many bytes, may be in flight, and the
+//! pause after a push-back. Waiting for any of them ends as soon as the run is to stop.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Sender, bounded, select};
+
+use super::limiter::Limiter;
+use super::together::Together;
+use crate::model::{Health, ServerFigures};
+use crate::shutdown::Stop;
+
+/// Bytes of request bodies in flight at most, however many requests are allowed: well below the tenth of its heap
+/// that a node has for them (`indexing_pressure.memory.limit`). A request that is larger by itself travels alone.
+const MOST_BYTES: usize = 64 << 20;
+
+/// A server that has made no progress for this long counts as unavailable, not as pushing back.
+const UNAVAILABLE_AFTER: Duration = Duration::from_secs(10);
+
+/// The health of a server that has made no progress for so long; None where nothing has failed.
+fn health_without_progress_for(time: Option<Duration>) -> Health {
+    match time {
+        None => Health::Available,
+        Some(time) if time < UNAVAILABLE_AFTER => Health::PushingBack,
+        Some(_) => Health::Unavailable,
+    }
+}
+
+/// The run is to stop; what is waiting is not carried out.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Stopped;
+
+/// Shared by all senders.
+pub struct Throttle {
+    stop: Stop,
+    budget: Option<Duration>,
+    state: Mutex<State>,
+}
+
+struct State {
+    limiter: Limiter,
+    /// Requests that have a [`Permit`], and the bytes of their bodies.
+    in_flight: usize,
+    bytes: usize,
+    /// Requests that wait for a permit, first come first served.
+    waiting: VecDeque<Waiting>,
+    /// When the first request began that failed after the last one that was carried out, at least in part.
+    failing_since: Option<Instant>,
+    /// Whether a request since then found the server away: no connection, or nothing ready behind it.
+    away: bool,
+    /// When a request was last carried out, at least in part.
+    progressed: Option<Instant>,
+}
+
+struct Waiting {
+    bytes: usize,
+    admit: Sender<()>,
+}
+
+/// The right to have one request in flight.
+pub struct Permit<'t> {
+    throttle: &'t Throttle,
+    bytes: usize,
+    number: u64,
+    started: Instant,
+}
+
+impl State {
+    /// A request was carried out; where only in part, the server fails from now on.
+    fn progress(&mut self, failing_since: Option<Instant>) {
+        self.failing_since = failing_since;
+        self.away = false;
+        self.progressed = Some(Instant::now());
+    }
+
+    /// Admits whoever may start now.
+    fn admit(&mut self) {
+        while let Some(next) = self.waiting.front().filter(|next| self.has_room_for(next.bytes)) {
+            let bytes = next.bytes;
+            // Who does not listen any more has been told to stop.
+            if next.admit.try_send(()).is_ok() {
+                self.in_flight += 1;
+                self.bytes += bytes;
+            }
+            self.waiting.pop_front();
+        }
+    }
+
+    fn has_room_for(&self, bytes: usize) -> bool {
+        let alone = self.in_flight == 0;
+        alone || self.in_flight < self.limiter.limit() && self.bytes.saturating_add(bytes) <= MOST_BYTES
+    }
+}
+
+impl Throttle {
+    /// At most `most` requests at once. A server without any progress is waited for as long as `budget`; None: for
+    /// ever.
+    pub fn new(most: usize, stop: Stop, budget: Option<Duration>) -> Self {
+        let state = State {
+            limiter: Limiter::new(most),
+            in_flight: 0,
+            bytes: 0,
+            waiting: VecDeque::new(),
+            failing_since: None,
+            away: false,
+            progressed: None,
+        };
+        Self { stop, budget, state: Mutex::new(state) }
+    }
+
+    /// Waits for the right to send one request with so many bytes in its body.
+    pub fn acquire(&self, bytes: usize) -> Result<Permit<'_>, Stopped> {
+        if self.stop.is_requested() {
+            return Err(Stopped);
+        }
+        let (admit, admitted) = bounded(1);
+        {
+            let mut state = self.state();
+            state.waiting.push_back(Waiting { bytes, admit });
+            state.admit();
+        }
+        select! {
+            recv(admitted) -> _ => {}
+            // Who is admitted at this very moment stays counted, but nobody is admitted any more.
+            recv(self.stop.channel()) -> _ => return Err(Stopped),
+        }
+        // From here on the room is given back when the permit is dropped.
+        let mut permit = Permit { throttle: self, bytes, number: 0, started: Instant::now() };
+        while let Some(pause) = self.pause() {
+            if !self.stop.wait(pause) {
+                return Err(Stopped);
+            }
+        }
+        permit.number = self.state().limiter.start();
+        permit.started = Instant::now();
+        Ok(permit)
+    }
+
+    /// Whether the server does what it is asked to.
+    pub fn health(&self) -> Health {
+        health_without_progress_for(self.state().failing_since.map(|since| since.elapsed()))
+    }
+
+    /// What is told of the server.
+    pub fn figures(&self) -> ServerFigures {
+        ServerFigures { health: self.health(), limit: self.limit() }
+    }
+
+    /// Requests that may be in flight at once now.
+    pub fn limit(&self) -> usize {
+        self.state().limiter.limit()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Together for Throttle {
+    fn failing_for(&self) -> Duration {
+        self.state().failing_since.map_or(Duration::ZERO, |since| since.elapsed())
+    }
+
+    fn was_away(&self) -> bool {
+        self.state().away
+    }
+
+    /// No pause outlasts the budget: at its end the server is asked a last time.
+    fn pause(&self) -> Option<Duration> {
+        let state = self.state();
+        let now = Instant::now();
+        let pause = state.limiter.pause(now)?;
+        let end = self.budget.zip(state.failing_since).and_then(|(budget, since)| since.checked_add(budget));
+        let left = end.map_or(pause, |end| pause.min(end.saturating_duration_since(now)));
+        (!left.is_zero()).then_some(left)
+    }
+}
+
+impl Permit<'_> {
+    /// The server did what it was asked to.
+    pub fn succeeded(self) {
+        let mut state = self.throttle.state();
+        state.progress(None);
+        state.limiter.succeeded(self.number);
+    }
+
+    /// The server carried out part of what it was asked to, and pushed back on the rest.
+    pub fn pushed_back_in_part(self) {
+        let now = Instant::now();
+        let mut state = self.throttle.state();
+        state.progress(Some(now));
+        state.limiter.pushed_back_in_part(self.number, now, fastrand::f64());
+    }
+
+    /// The server pushed back: fewer requests at once, and none at all for a while.
+    pub fn pushed_back(self, retry_after: Option<Duration>) {
+        self.failed(retry_after, false);
+    }
+
+    /// As [`Self::pushed_back`], where the server cannot be reached, or is not ready for anything.
+    pub fn found_away(self, retry_after: Option<Duration>) {
+        self.failed(retry_after, true);
+    }
+
+    fn failed(self, retry_after: Option<Duration>, away: bool) {
+        let mut state = self.throttle.state();
+        // A request that hung while others were carried out says nothing of the time before that.
+        let since = state.progressed.map_or(self.started, |progressed| progressed.max(self.started));
+        state.failing_since.get_or_insert(since);
+        state.away |= away;
+        state.limiter.pushed_back(self.number, retry_after, Instant::now(), fastrand::f64());
+    }
+}
+
+impl Drop for Permit<'_> {
+    /// Makes room for the next.
+    fn drop(&mut self) {
+        let mut state = self.throttle.state();
+        state.in_flight -= 1;
+        state.bytes -= self.bytes;
+        state.admit();
+    }
+}
+
+#[cfg(test)]
+mod tests;

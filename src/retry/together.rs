@@ -1,0 +1,20 @@
+//! What requests of several threads to one server have in common.
+
+use std::time::Duration;
+
+/// What all requests have met together. A server that carries out none of them is given no more time than the budget by
+/// all of them, however few attempts each has had at its own.
+pub trait Together: Sync {
+    /// For how long the server has carried out nothing of what it was asked to, by anybody.
+    fn failing_for(&self) -> Duration;
+
+    /// Whether the server was away when it was last asked, or has carried out nothing since.
+    fn was_away(&self) -> bool {
+        false
+    }
+
+    /// For how long nobody may ask, if so.
+    fn pause(&self) -> Option<Duration> {
+        None
+    }
+}

@@ -1,0 +1,62 @@
+//! How often the log has a line on failed attempts: one at once, then one in a while. An outage of an hour must not fill
+//! it.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Shared by all that ask the same server.
+pub(super) struct Warnings(Mutex<Due>);
+
+impl Warnings {
+    pub(super) fn new(interval: Duration) -> Self {
+        Self(Mutex::new(Due { interval, last: None, unsaid: 0 }))
+    }
+
+    /// An attempt at a request to `server` has failed, and the next one comes after `pause`.
+    pub(super) fn failed(&self, server: &str, reason: &str, pause: Duration) {
+        let due = self.0.lock().unwrap_or_else(PoisonError::into_inner).after(Instant::now());
+        let seconds = pause.as_secs_f64();
+        match due {
+            Some(0) => log::warn!("{server}: {reason}; next attempt in {seconds:.1} s"),
+            Some(unsaid) => log::warn!(
+                "{server}: {reason}; next attempt in {seconds:.1} s; {unsaid} more attempts have failed since the last \
+                 such line"
+            ),
+            None => log::debug!("{server}: {reason}; next attempt in {seconds:.1} s"),
+        }
+    }
+}
+
+struct Due {
+    interval: Duration,
+    last: Option<Instant>,
+    /// Failed attempts since the last line.
+    unsaid: u64,
+}
+
+impl Due {
+    /// Counts a failed attempt. Where it is time for a line: how many before it had none.
+    fn after(&mut self, now: Instant) -> Option<u64> {
+        if self.last.is_some_and(|last| now.saturating_duration_since(last) < self.interval) {
+            self.unsaid += 1;
+            return None;
+        }
+        self.last = Some(now);
+        Some(std::mem::take(&mut self.unsaid))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_log_has_a_line_at_once_and_then_one_in_a_while_with_a_count() {
+        let (start, second) = (Instant::now(), Duration::from_secs(1));
+        let mut due = Due { interval: 10 * second, last: None, unsaid: 0 };
+        let said: Vec<Option<u64>> = (0..25).map(|n| due.after(start + n * second)).collect();
+        let lines: Vec<(usize, u64)> =
+            said.into_iter().enumerate().filter_map(|(n, unsaid)| Some((n, unsaid?))).collect();
+        assert_eq!(lines, [(0, 0), (10, 9), (20, 9)]);
+    }
+}

@@ -1,0 +1,295 @@
+//! `--check`: whether a run could do its work, told one line a check on standard output.
+//!
+//! Archives are listed and opened but not read, and nothing is left anywhere: that a folder takes files is tried
+//! with a file that has no name, and that a file can be written by opening it.
+
+mod disk;
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::time::Duration;
+
+use self::disk::check_disk;
+use crate::config::{Archives, Load};
+use crate::exit::{ExitCode, Failure};
+use crate::model::Archive;
+use crate::model::Selection;
+use crate::observe::finding::{Check, Status};
+use crate::pipeline::ledger::state_file::StateFile;
+use crate::pipeline::source::Source;
+use crate::retry::patience::Retries;
+use crate::run::{needs, selection};
+use crate::shutdown::Stop;
+use crate::sink::elasticsearch::client::{Client, Limits};
+use crate::sink::elasticsearch::insist::{insist_until_stopped, policy};
+use crate::sink::elasticsearch::preflight::{self, Needs, Outage, PreflightError};
+use crate::sink::elasticsearch::server;
+use crate::sink::elasticsearch::{identity, load_settings};
+
+/// The longest that a single request may take.
+const CALL_LIMIT: Duration = Duration::from_secs(20);
+
+/// For so long a server that is unavailable is asked again: one that is busy or has just started is there a moment later.
+const INSIST_FOR: Duration = Duration::from_secs(10);
+
+/// Checks everything, and goes on after what has failed.
+///
+/// # Errors
+///
+/// What has failed, with the exit code of the first of it: 2 for settings, source and disk, 4 for an unavailable
+/// Elasticsearch or S3, 5 for one that refuses.
+pub fn run(load: &Load, stop: &Stop) -> Result<(), Failure> {
+    let mut findings = Findings { failed: Vec::new(), stop };
+    findings.add(ExitCode::Usage, check_settings(load))?;
+    let state = StateFile::load(&load.archives.state_file);
+    findings.add(ExitCode::Usage, check_state(&load.archives, state.as_ref()))?;
+    let (code, checks) = check_source(&load.archives, state.as_ref().ok(), stop);
+    findings.add(code, checks)?;
+    findings.add(ExitCode::Usage, check_disk(load))?;
+    let (code, checks) = check_elasticsearch(load, stop);
+    findings.add(code, checks)?;
+    findings.end()
+}
+
+/// What has been found so far.
+struct Findings<'r> {
+    failed: Vec<(ExitCode, Check)>,
+    stop: &'r Stop,
+}
+
+impl Findings<'_> {
+    /// Prints the checks at once: the next ones may take their time. Those that a signal came into tell nothing.
+    fn add(&mut self, code_of_failed: ExitCode, checks: Vec<Check>) -> Result<(), Failure> {
+        if self.stop.is_requested() {
+            return Err(self.stop.as_failure());
+        }
+        let text: String = checks.iter().map(|check| format!("{}\n", one_line(&check.to_string()))).collect();
+        let mut stdout = io::stdout().lock();
+        stdout
+            .write_all(text.as_bytes())
+            .and_then(|()| stdout.flush())
+            .map_err(|error| Failure::run(format!("standard output cannot be written: {error}")))?;
+        let failed = checks.into_iter().filter(|check| check.status == Status::Failed);
+        self.failed.extend(failed.map(|check| (code_of_failed, check)));
+        Ok(())
+    }
+
+    fn end(self) -> Result<(), Failure> {
+        let Some((code, _)) = self.failed.first() else { return Ok(()) };
+        let texts: Vec<_> =
+            self.failed.iter().map(|(_, check)| format!("{}: {}", check.name, check.text)).collect();
+        Err(Failure::new(*code, format!("check failed: {}", one_line(&texts.join("; ")))))
+    }
+}
+
+/// Paths and servers' texts may hold anything.
+fn one_line(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+/// What is wrong with them has been refused before; this is for the eye.
+fn check_settings(load: &Load) -> Vec<Check> {
+    let Load { archives, intake, server, .. } = load;
+    let text = format!(
+        "{} workers, {} senders, {} actions and {} bytes a bulk request at most, shard {}, state file {:?}",
+        intake.workers,
+        intake.senders,
+        intake.batch.docs,
+        intake.batch.bytes,
+        archives.shard,
+        archives.state_file
+    );
+    let insecurities =
+        server::insecurities(&server.elasticsearch).into_iter().map(|text| Check::warning("settings", text));
+    [Check::ok("settings", text)].into_iter().chain(insecurities).collect()
+}
+
+fn check_state(archives: &Archives, state: Result<&StateFile, &Failure>) -> Vec<Check> {
+    let mut checks = vec![match state {
+        Ok(_) => Check::ok(
+            "state file",
+            if archives.state_file.exists() { "it can be read" } else { "there is none yet" },
+        ),
+        Err(failure) => Check::failed("state file", failure.message.as_str()),
+    }];
+    match StateFile::is_locked(&archives.state_file) {
+        Ok(false) => {}
+        Ok(true) => checks.push(Check::warning(
+            "state file",
+            "another process has locked it: wait for that to end, or name another one in SPOOL_STATE_FILE",
+        )),
+        Err(error) => checks.push(Check::failed("state file", format!("its lock cannot be opened: {error}"))),
+    }
+    match load_settings::left_changed(&archives.state_file) {
+        Ok(false) => {}
+        Ok(true) => checks.push(Check::warning(
+            "load settings",
+            "a run with --bulk-load-settings goes on, or was killed; then the next run puts the index settings back",
+        )),
+        Err(failure) => checks.push(Check::failed("load settings", failure.message)),
+    }
+    checks
+}
+
+fn check_source(archives: &Archives, state: Option<&StateFile>, stop: &Stop) -> (ExitCode, Vec<Check>) {
+    let found = Source::open(&archives.source, Some(Duration::ZERO), stop)
+        .and_then(|mut source| source.discover().map(|discovery| (source, discovery)));
+    let (source, discovery) = match found {
+        Ok(found) => found,
+        Err(failure) => return (failure.code, vec![Check::failed("source", failure.message)]),
+    };
+    let mut checks = Vec::new();
+    if let Some(first) = discovery.left_out.first() {
+        let count = discovery.left_out.len();
+        let text = format!("{count} passed over, as {:?}: {} (--list names all)", first.path, first.reason);
+        checks.push(Check::warning("source", text));
+    }
+    let Some(state) = state else {
+        checks.push(Check::ok("source", format!("{} archives", discovery.archives.len())));
+        return (ExitCode::Usage, checks);
+    };
+    let selection = selection::select(discovery.archives, state, archives.shard, archives.retry_failed);
+    checks.extend(check_selection(&selection));
+    let code = match source {
+        Source::Local(_) => {
+            checks.extend(check_readable(selection.take.iter().map(AsRef::as_ref)));
+            ExitCode::Usage
+        }
+        Source::S3(bucket) => match selection.take.first().map(|archive| bucket.try_to_read(archive)) {
+            Some(Err(failure)) => {
+                checks.push(Check::failed("source", failure.message));
+                failure.code
+            }
+            _ => ExitCode::Done,
+        },
+    };
+    (code, checks)
+}
+
+fn check_selection(selection: &Selection) -> Vec<Check> {
+    let Selection { take, already_done, failed: broken, other_shard, .. } = selection;
+    let bytes: u64 = take.iter().map(|archive| archive.bytes).sum();
+    let mut checks = vec![Check::ok(
+        "source",
+        format!(
+            "{} archives to take up ({:.1} MB), {already_done} already done, {broken} failed, {other_shard} of other \
+             shards",
+            take.len(),
+            bytes as f64 / 1e6
+        ),
+    )];
+    if *broken > 0 {
+        let text = format!(
+            "{broken} archives are left alone since they are marked as failed (--list says why): take them up with \
+             --retry-failed"
+        );
+        checks.push(Check::warning("source", text));
+    }
+    checks
+}
+
+/// The first archive that cannot be opened, and how many there are.
+fn check_readable<'a>(archives: impl Iterator<Item = &'a Archive>) -> Option<Check> {
+    let mut unreadable =
+        archives.filter_map(|archive| Some((archive, File::open(&archive.path).err()?))).peekable();
+    let text =
+        unreadable.peek().map(|(archive, error)| format!("{:?} cannot be opened: {error}", archive.path))?;
+    let others = unreadable.skip(1).count();
+    Some(Check::failed(
+        "source",
+        format!("{text} (and {others} others): make them readable, or move them away"),
+    ))
+}
+
+fn check_elasticsearch(load: &Load, stop: &Stop) -> (ExitCode, Vec<Check>) {
+    let client = match Client::with_limits(
+        &load.server.elasticsearch,
+        Limits { call: CALL_LIMIT, ..Limits::default() },
+    ) {
+        Ok(client) => client,
+        Err(failure) => return (failure.code, vec![Check::failed("settings", failure.message)]),
+    };
+    let limit = load.server.retry_budget.map_or(INSIST_FOR, |budget| budget.min(INSIST_FOR));
+    let needs = Needs { create: load.server.create_indices, ..needs(load) };
+    match ask(&client, needs, limit, stop) {
+        Ok(mut checks) => {
+            let identity = stop.unless_requested(move || identity::ask(&client));
+            checks.extend(identity.ok().flatten().unwrap_or_default());
+            (ExitCode::Refused, checks)
+        }
+        Err(Outage { why, retry_after }) => {
+            let what_to_do = match retry_after {
+                Some(time) => format!("it asks to be left alone: check again in {} s", time.as_secs()),
+                None => "look whether it runs and ELASTICSEARCH_URL is right".to_owned(),
+            };
+            let text = format!("unavailable: {why}: {what_to_do}");
+            (ExitCode::Unavailable, vec![Check::failed("elasticsearch", text)])
+        }
+    }
+}
+
+/// Asks an unavailable server again, until the limit. One that asks to be left alone for longer is left alone.
+fn ask(client: &Client, needs: Needs, limit: Duration, stop: &Stop) -> Result<Vec<Check>, Outage> {
+    let retries = Retries::new(stop, policy(Some(limit)));
+    let client = client.clone();
+    let asked = insist_until_stopped(&retries, move |_| match preflight::check(&client, needs) {
+        Err(outage) if outage.retry_after.is_some_and(|time| time > limit) => Ok(Err(outage)),
+        Err(outage) => Err(PreflightError::Unavailable(outage)),
+        Ok(checks) => Ok(Ok(checks)),
+    });
+    asked.unwrap_or_else(|unanswered| match unanswered.last {
+        PreflightError::Unavailable(outage) => Err(outage),
+        PreflightError::Refused(checks) => Ok(checks),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+    use std::sync::Arc;
+
+    use super::*;
+
+    fn archive(path: &Path) -> Archive {
+        Archive { name: "a".into(), path: path.into(), seconds: None, bytes: 2_500_000, modified_ns: 1 }
+    }
+
+    #[test]
+    fn archives_are_counted_by_what_is_to_be_done_with_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let there = folder.path().join("a.db.zip");
+        fs::write(&there, "").unwrap();
+        let take = vec![Arc::new(archive(&there))];
+        let texts = |selection: &Selection| -> Vec<String> {
+            check_selection(selection).iter().map(Check::to_string).collect()
+        };
+        let selection = Selection { take, already_done: 3, other_shard: 4, ..Selection::default() };
+        assert_eq!(
+            texts(&selection),
+            ["ok: source: 1 archives to take up (2.5 MB), 3 already done, 0 failed, 4 of other shards"]
+        );
+        let selection = Selection { failed: 2, ..selection };
+        assert!(texts(&selection)[1].starts_with("warning: source: 2 archives"));
+    }
+
+    #[test]
+    fn an_archive_that_cannot_be_opened_fails_the_check() {
+        let folder = tempfile::tempdir().unwrap();
+        let gone = [archive(&folder.path().join("x")), archive(&folder.path().join("y"))];
+        let check = check_readable(gone.iter()).unwrap();
+        assert_eq!(check.status, Status::Failed);
+        assert!(check.text.contains("/x\"") && check.text.contains("1 others"), "{check}");
+    }
+
+    #[test]
+    fn the_first_failure_decides_the_exit_code() {
+        let stop = Stop::new();
+        let mut findings = Findings { failed: Vec::new(), stop: &stop };
+        findings.failed.push((ExitCode::Usage, Check::failed("disk", "full\nof it")));
+        findings.failed.push((ExitCode::Refused, Check::failed("posts", "missing")));
+        let failure = findings.end().unwrap_err();
+        assert_eq!(failure.code, ExitCode::Usage);
+        assert_eq!(failure.message, "check failed: disk: full of it; posts: missing");
+    }
+}

@@ -1,0 +1,134 @@
+//! Whether the files of a run can be written, and how much room there is. Nothing is left anywhere.
+
+use std::collections::BTreeSet;
+use std::fs::OpenOptions;
+use std::io;
+use std::path::Path;
+
+use crate::config::{Load, Output, Reports};
+use crate::files::folder_of;
+use crate::observe::finding::Check;
+
+/// Less free space than this is worth a word: it holds some 20,000 dead letters with their documents, or the state of
+/// millions of archives, twice, as it is when it is replaced.
+const LITTLE_SPACE: u64 = 1 << 30;
+
+/// How a run writes a file.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Written {
+    /// In place; a new one where there is none.
+    InPlace,
+    /// A new one takes its place.
+    Replaced,
+}
+
+/// Every file that a run writes: in what setting it is named, where it is, and how it is written.
+fn written_files(load: &Load) -> Vec<(&'static str, &Path, Written)> {
+    let Reports { dead_letters, metrics_file, summary, .. } = &load.reports;
+    let mut files = vec![("SPOOL_STATE_FILE", load.archives.state_file.as_path(), Written::Replaced)];
+    files.extend(dead_letters.as_deref().map(|path| ("--dead-letter", path, Written::InPlace)));
+    files.extend(metrics_file.as_deref().map(|path| ("--metrics-file", path, Written::Replaced)));
+    let summary = summary.as_ref().and_then(Output::file);
+    files.extend(summary.map(|path| ("--summary-json", path, Written::InPlace)));
+    files
+}
+
+/// Whether the files of a run can be written, and how much room there is for them.
+pub(super) fn check_disk(load: &Load) -> Vec<Check> {
+    let files = written_files(load);
+    let names: Vec<_> = files.iter().map(|(setting, ..)| *setting).collect();
+    let checks: Vec<_> = files
+        .iter()
+        .filter_map(|(setting, path, written)| {
+            let error = try_to_write(path, *written).err()?;
+            let text = format!(
+                "{setting}: {path:?} cannot be written: {error}: make it writable, or name another one"
+            );
+            Some(Check::failed("disk", text))
+        })
+        .collect();
+    if !checks.is_empty() {
+        return checks;
+    }
+    let written = Check::ok("disk", format!("the files of {} can be written", names.join(", ")));
+    [written].into_iter().chain(check_space(files.iter().map(|(_, path, _)| *path))).collect()
+}
+
+/// The room on the file systems that files are written to, each told of once.
+fn check_space<'p>(files: impl Iterator<Item = &'p Path>) -> Vec<Check> {
+    let mut seen = BTreeSet::new();
+    let mut checks = Vec::new();
+    for folder in files.map(folder_of) {
+        let Ok(space) = rustix::fs::statvfs(folder) else { continue };
+        // Those of the kernel, such as /dev, have no size.
+        if space.f_blocks > 0 && seen.insert(space.f_fsid) {
+            checks.push(judge_space(folder, space.f_bavail.saturating_mul(space.f_frsize)));
+        }
+    }
+    checks
+}
+
+fn judge_space(folder: &Path, free: u64) -> Check {
+    let text = format!("{:.1} GB free in {folder:?}", free as f64 / 1e9);
+    if free >= LITTLE_SPACE {
+        return Check::ok("disk", text);
+    }
+    Check::warning(
+        "disk",
+        format!(
+            "{text}: a run stops, and marks nothing more, when the state or dead letters cannot be written; free some"
+        ),
+    )
+}
+
+/// Whether a file could be written, without writing it.
+fn try_to_write(path: &Path, written: Written) -> io::Result<()> {
+    if written == Written::InPlace && path.exists() {
+        // Opening a pipe would wait for its reader.
+        return if path.is_file() { OpenOptions::new().append(true).open(path).map(drop) } else { Ok(()) };
+    }
+    tempfile::tempfile_in(folder_of(path)).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::observe::finding::Status;
+
+    #[test]
+    fn trying_to_write_leaves_nothing_behind() {
+        let folder = tempfile::tempdir().unwrap();
+        let (there, new) = (folder.path().join("there"), folder.path().join("new"));
+        fs::write(&there, "kept").unwrap();
+        let before = fs::metadata(&there).unwrap().modified().unwrap();
+        for written in [Written::InPlace, Written::Replaced] {
+            try_to_write(&there, written).unwrap();
+            try_to_write(&new, written).unwrap();
+        }
+        assert_eq!(fs::read_to_string(&there).unwrap(), "kept");
+        assert_eq!(fs::metadata(&there).unwrap().modified().unwrap(), before);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_folder_that_takes_no_files_is_noticed() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(try_to_write(&folder.path().join("missing/file"), Written::InPlace).is_err());
+        assert!(try_to_write(&folder.path().join("missing/file"), Written::Replaced).is_err());
+    }
+
+    #[test]
+    fn little_space_is_a_warning_and_a_file_system_is_told_of_once() {
+        let folder = Path::new("/x");
+        assert_eq!(judge_space(folder, LITTLE_SPACE).status, Status::Ok);
+        let little = judge_space(folder, LITTLE_SPACE - 1);
+        assert!(
+            little.status == Status::Warning && little.text.starts_with("1.1 GB free in \"/x\""),
+            "{little}"
+        );
+        let here = [Path::new("a"), Path::new("./b"), Path::new("/proc/c")];
+        assert_eq!(check_space(here.into_iter()).len(), 1);
+    }
+}

@@ -1,0 +1,159 @@
+//! The deletion of an account: all posts of its author go.
+//!
+//! The account has a tombstone of its own, with its DID for an `_id`. Posts meet it in one of two ways:
+//!
+//! - What is written afterwards finds it: with `--account-deletions` the look-ups before and after posts are
+//!   written ask for the author as well, and a post whose author has a tombstone is suppressed, and deleted in case
+//!   an earlier run had written it.
+//! - What was written before is found here, by a search right after a refresh. Each post found gets a tombstone
+//!   under the version of the account's deletion and is deleted, by the very code that does so for a row.
+//!
+//! Nothing falls in between. A post whose second look-up misses the tombstone of the account was confirmed before
+//! that tombstone was, and so before the refresh, which makes it visible to the search. This holds for all senders
+//! and processes that run with the option; the others do not ask for authors. [`crate::sink::elasticsearch::convergence`] has
+//! the like argument for single posts, and what it takes for granted.
+//!
+//! A search tells one page of posts, and is repeated until it finds none: what one search has found is gone before
+//! the next one, so there is no need of an order, a cursor or a point in time.
+
+use std::collections::HashSet;
+
+use serde_json::json;
+
+use super::batch_report::{BatchReport, Final};
+use super::reply::{Answer, Refusal, judge_search, judge_shards};
+use super::{Attempt, Bulk, read};
+use crate::exit::Failure;
+use crate::model::{Action, ActionKind, Batch, Document, Tombstone};
+use crate::retry::throttle::Stopped;
+use crate::sink::batch::Batcher;
+use crate::sink::elasticsearch::POSTS;
+use crate::sink::elasticsearch::client::ContentType;
+use crate::sink::elasticsearch::encode::VectorEncoding;
+use crate::sink::elasticsearch::encode::document::write_action;
+use crate::timestamp::now_millis;
+
+/// Posts that a search tells at most: few enough for one answer, many enough that refreshes are rare.
+const PAGE: usize = 1000;
+
+/// Only what is judged comes back. A shard that cannot be searched is an error, not an empty result.
+const SEARCH: &str = "_search?allow_partial_search_results=false&filter_path=timed_out,_shards.failed,\
+                      hits.total.value,hits.hits._id";
+
+/// Makes everything that is confirmed visible to searches.
+const REFRESH: &str = "_refresh?filter_path=_shards.failed";
+
+impl Bulk<'_> {
+    /// Deletes the posts of every account of a batch whose tombstone is confirmed.
+    pub(super) fn delete_accounts(&self, batch: &Batch, report: &mut BatchReport<'_>) -> Result<(), Stopped> {
+        for (line, outcome) in report.take_accounts() {
+            let Some(action) = batch.actions.get(line) else { continue };
+            let refusal = self.delete_posts_of(batch, action)?;
+            report.account_deleted(line, refusal.map_or(outcome, Final::Refused));
+        }
+        Ok(())
+    }
+
+    /// Deletes all posts of an account. Those that are refused cost none of the others its deletion; where some are
+    /// left in the end, says why.
+    fn delete_posts_of(&self, batch: &Batch, account: &Action) -> Result<Option<Refusal>, Stopped> {
+        let query = json!({
+            "query": {"term": {"author_did": &*account.id}},
+            "size": PAGE, "track_total_hits": true, "_source": false,
+        });
+        let mut before = HashSet::new();
+        let mut refusal = None;
+        loop {
+            self.ask(REFRESH, b"", judge_shards)?;
+            let found = self.ask(SEARCH, query.to_string().as_bytes(), judge_search)?;
+            if found.is_empty() {
+                return Ok(None);
+            }
+            let found: HashSet<String> = found.into_iter().collect();
+            // Nothing but what the last round could not delete: the next one could not either.
+            if found.is_subset(&before) {
+                return Ok(Some(refusal.unwrap_or_else(|| posts_remain(found.len()))));
+            }
+            refusal = self.delete_posts(batch, account, &found)?;
+            before = found;
+        }
+    }
+
+    /// Gives posts of an account their tombstones, and deletes them, as if a row of each had said so. Returns the
+    /// first refusal.
+    fn delete_posts(
+        &self,
+        batch: &Batch,
+        account: &Action,
+        at_uris: &HashSet<String>,
+    ) -> Result<Option<Refusal>, Stopped> {
+        let mut refusal = None;
+        for batch in self.tombstones(batch, account, at_uris) {
+            let mut report = BatchReport::new(&batch);
+            self.index(&batch, &mut report)?;
+            self.delete(&mut report)?;
+            let refused = report.finish().dead_letters.into_iter().next();
+            refusal = refusal.or(refused.map(|letter| Refusal {
+                error_type: letter.error_type,
+                reason: format!("{}: {}", letter.at_uri, letter.reason),
+            }));
+        }
+        Ok(refusal)
+    }
+
+    /// The tombstones of an account's posts, under the row and the version of its deletion.
+    fn tombstones(&self, batch: &Batch, account: &Action, at_uris: &HashSet<String>) -> Vec<Batch> {
+        let &Action { kind, version, ref id, .. } = account;
+        let ActionKind::AccountTombstone { deleted_at } = kind else { return Vec::new() };
+        let mut batcher = Batcher::new(batch.archive.clone(), self.limits, Vec::new());
+        let mut batches = Vec::new();
+        for at_uri in at_uris {
+            let tombstone = Tombstone { at_uri: at_uri.into(), author_did: id.as_ref().into(), deleted_at };
+            let action = Action::new(ActionKind::Tombstone, version, at_uri);
+            let write = |body: &mut Vec<u8>, action: &Action| {
+                let document = Document::Tombstone(&tombstone);
+                write_action(body, action, &document, VectorEncoding::Array, now_millis());
+            };
+            batches.extend(batcher.push(action, write, Vec::new));
+        }
+        batches.extend(batcher.finish());
+        batches
+    }
+
+    /// Sends a request about `posts` until it is answered.
+    fn ask<T>(
+        &self,
+        what: &str,
+        body: &[u8],
+        judge: impl Fn(&[u8]) -> Result<T, Answer>,
+    ) -> Result<T, Stopped> {
+        let path = format!("/{POSTS}/{what}");
+        let mut patience = self.retries.patience();
+        loop {
+            let attempt = self.attempt(self.throttle.acquire(body.len())?, &mut patience, |client| {
+                let reply = read(client.post(&path, ContentType::Json, body))?;
+                judge(&reply.body).map_err(|answer| (answer, None))
+            })?;
+            match attempt {
+                Attempt::Read(answer, permit) => {
+                    permit.succeeded();
+                    return Ok(answer);
+                }
+                Attempt::Failed => {}
+                Attempt::Interrupted(reason) => patience.away(&reason)?,
+                Attempt::Divide(Refusal { error_type, reason }, _)
+                | Attempt::TooLarge(Refusal { error_type, reason }, _) => {
+                    let message = format!("Elasticsearch refuses POST {path}: {error_type}: {reason}");
+                    self.stop.fail(Failure::run(message));
+                    return Err(Stopped);
+                }
+            }
+        }
+    }
+}
+
+/// Why the deletion of an account is refused where posts are found again whose deletion was confirmed.
+fn posts_remain(count: usize) -> Refusal {
+    let reason = format!("{count} posts of the account are found again after their deletion");
+    Refusal { error_type: "posts_remain".into(), reason }
+}

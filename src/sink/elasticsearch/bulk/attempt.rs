@@ -1,0 +1,144 @@
+//! One attempt at each kind of request: what is sent, and what of the answer is a failure, a refusal or a result.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::Bulk;
+use super::lines::Lines;
+use crate::exit::{ExitCode, Failure};
+use crate::http::TransportError;
+use crate::model::Generation;
+use crate::retry::patience::Patience;
+use crate::retry::throttle::{Permit, Stopped};
+use crate::sink::elasticsearch::bulk::reply::{Answer, Item, Operation, Refusal, judge_answer, judge_items};
+use crate::sink::elasticsearch::client::{Client, ContentType, Reply};
+use crate::sink::elasticsearch::preflight::PreflightError;
+
+/// Only what is judged comes back.
+const BULK: &str = "/_bulk?filter_path=items.*.status,items.*.result,items.*._id,items.*._index,items.*.error.type,\
+                    items.*.error.reason";
+
+/// Elasticsearch makes an index that a write misses, with types guessed from the first document; with this it refuses,
+/// so that an index deleted in the middle of a run is not made anew.
+const REQUIRE_ALIAS: &str = "&require_alias=true";
+
+/// What came of an attempt at a request.
+pub(super) enum Attempt<'t, T> {
+    Read(T, Permit<'t>),
+    Failed,
+    /// The connection broke, which is also how a server may refuse a large request.
+    Interrupted(String),
+    Divide(Refusal, Permit<'t>),
+    TooLarge(Refusal, Permit<'t>),
+}
+
+impl<'r> Bulk<'r> {
+    /// One attempt at a bulk request.
+    pub(super) fn send(
+        &self,
+        permit: Permit<'r>,
+        lines: &Lines<'_>,
+        part: &[usize],
+        patience: &mut Patience<'_>,
+    ) -> Result<Attempt<'r, Vec<Item>>, Stopped> {
+        let targets = self.targets.now();
+        let (operation, ids, body) = (lines.operation, lines.ids(part), lines.request(part, &targets));
+        let body = &*body;
+        let holds = |index: &str| targets.posts.holds(index) || targets.tombstones.holds(index);
+        let again = patience.has_failed();
+        let interrupted = patience.interruptions() > 0;
+        let to_aliases = operation == Operation::Index && targets.are_aliases();
+        let path = format!("{BULK}{}", if to_aliases { REQUIRE_ALIAS } else { "" });
+        self.attempt(permit, patience, |client| {
+            self.counters.bulk.fetch_add(1, Ordering::Relaxed);
+            self.counters.retried.fetch_add(again.into(), Ordering::Relaxed);
+            self.counters.bytes_sent.fetch_add(body.len() as u64, Ordering::Relaxed);
+            // A server that takes offence at the size can say so only before the body is under way.
+            let reply = if interrupted {
+                client.post_asking_first(&path, ContentType::Ndjson, body)
+            } else {
+                client.post(&path, ContentType::Ndjson, body)
+            };
+            let reply = read(reply)?;
+            judge_items(&reply.body, operation, &ids, &holds).map_err(|answer| (answer, None))
+        })
+    }
+
+    /// One attempt at a request of any kind. After one that may be repeated, waits as long as it has to.
+    pub(super) fn attempt<T>(
+        &self,
+        permit: Permit<'r>,
+        patience: &mut Patience<'_>,
+        ask: impl FnOnce(&Client) -> Result<T, (Answer, Option<Duration>)>,
+    ) -> Result<Attempt<'r, T>, Stopped> {
+        let generation = self.targets.now().generation;
+        match ask(&self.client.within(patience.begin())) {
+            Ok(read) => Ok(Attempt::Read(read, permit)),
+            Err((Answer::Divide(refusal), _)) => Ok(Attempt::Divide(refusal, permit)),
+            Err((Answer::TooLarge(refusal), _)) => Ok(Attempt::TooLarge(refusal, permit)),
+            Err((Answer::Retry(reason), retry_after)) => {
+                permit.pushed_back(retry_after);
+                patience.failed(&reason, false)?;
+                Ok(Attempt::Failed)
+            }
+            Err((Answer::Away(reason), retry_after)) => {
+                permit.found_away(retry_after);
+                patience.away(&reason)?;
+                Ok(Attempt::Failed)
+            }
+            Err((Answer::Interrupted(reason), _)) => {
+                permit.found_away(None);
+                Ok(Attempt::Interrupted(reason))
+            }
+            Err((Answer::Moved(failure), _)) => {
+                permit.succeeded();
+                self.look_at_targets(generation, failure, patience)?;
+                Ok(Attempt::Failed)
+            }
+            Err((Answer::Unauthenticated(failure), _)) => {
+                permit.pushed_back(None);
+                patience.refused(failure)?;
+                Ok(Attempt::Failed)
+            }
+            Err((Answer::Stop(failure), _)) => {
+                self.stop.fail(failure);
+                Err(Stopped)
+            }
+        }
+    }
+}
+
+impl Bulk<'_> {
+    /// Looks anew at what stands behind the names, since an answer says that it has moved. Where it has not, the run
+    /// stops with `failure`.
+    pub(super) fn look_at_targets(
+        &self,
+        seen: Generation,
+        failure: Failure,
+        patience: &mut Patience<'_>,
+    ) -> Result<(), Stopped> {
+        match self.targets.look(&self.client.within(patience.begin()), seen) {
+            Ok(targets) if targets.generation != seen => {}
+            Err(PreflightError::Unavailable(outage)) => patience.away(&outage.why)?,
+            Ok(_) | Err(PreflightError::Refused(_)) => patience.refused(failure)?,
+        }
+        Ok(())
+    }
+}
+
+/// The answer to a request, or what its failure means, with the server's `Retry-After`.
+pub(super) fn read(reply: Result<Reply, TransportError>) -> Result<Reply, (Answer, Option<Duration>)> {
+    match reply {
+        Ok(reply) => match judge_answer(&reply) {
+            None => Ok(reply),
+            Some(answer) => Err((answer, reply.retry_after)),
+        },
+        Err(TransportError::Tls(reason)) => {
+            let message = format!("the certificate of ELASTICSEARCH_URL is refused: {reason}");
+            Err((Answer::Stop(Failure::new(ExitCode::Refused, message)), None))
+        }
+        Err(error @ TransportError::Interrupted(_)) => Err((Answer::Interrupted(error.to_string()), None)),
+        Err(error @ TransportError::Other(_)) => Err((Answer::Retry(error.to_string()), None)),
+        Err(error) => Err((Answer::Away(error.to_string()), None)),
+    }
+}

@@ -1,0 +1,161 @@
+//! What has become of the rows of one batch.
+
+use std::mem;
+
+use serde_json::value::RawValue;
+
+use super::reply::Refusal;
+use crate::model::{Action, ActionKind, Batch, DeadLetter, Outcomes, Reasons, Version};
+
+/// What has become of one line of a bulk request.
+#[derive(Debug)]
+pub enum Final {
+    /// Confirmed.
+    Done,
+    /// A newer version is there.
+    Superseded,
+    /// Not sent, since there is a tombstone, of this version.
+    Suppressed(u64),
+    /// Refused for good.
+    Refused(Refusal),
+}
+
+/// Collects the outcomes of a batch's rows. A post has its outcome when it has been looked up again after it was
+/// sent; a post with a tombstone, or a deletion, when all of its deletes have theirs.
+pub struct BatchReport<'b> {
+    batch: &'b Batch,
+    outcomes: Outcomes,
+    /// Posts not looked up again yet, each with the outcome of its line.
+    sent: Vec<(usize, Final)>,
+    dead: Vec<Dead>,
+    /// Accounts whose tombstone is confirmed, each with the outcome of that.
+    accounts: Vec<(usize, Final)>,
+}
+
+/// An action whose id has a tombstone, so that it has to go from `posts`.
+struct Dead {
+    action: usize,
+    /// That of the tombstone.
+    version: Version,
+}
+
+impl<'b> BatchReport<'b> {
+    /// Nothing is known yet.
+    pub fn new(batch: &'b Batch) -> Self {
+        Self {
+            batch,
+            outcomes: Outcomes::default(),
+            sent: Vec::new(),
+            dead: Vec::new(),
+            accounts: Vec::new(),
+        }
+    }
+
+    /// The outcome of an action's own line. The row is not done with a tombstone (see [`Self::dead`] and
+    /// [`Self::take_accounts`]), nor with a post (see [`Self::sent`]).
+    pub fn indexed(&mut self, line: usize, outcome: Final) {
+        let Some(action) = self.batch.actions.get(line) else { return };
+        match (action.kind, outcome) {
+            (ActionKind::Post, Final::Suppressed(tombstone)) => self.suppress(line, tombstone),
+            // One that is refused, too: an earlier attempt may have written it, and only its answer got lost.
+            (ActionKind::Post, outcome) => self.sent.push((line, outcome)),
+            (_, Final::Refused(refusal)) => self.refuse(line, refusal),
+            // A newer tombstone is as good as ours: the post has to go.
+            (ActionKind::Tombstone, _) => self.doom(line, action.version),
+            (ActionKind::AccountTombstone { .. }, outcome) => self.accounts.push((line, outcome)),
+        }
+    }
+
+    /// The posts that are to be looked up again: all that were sent, whatever the answer.
+    pub fn sent(&self) -> impl Iterator<Item = &'b Action> {
+        self.sent.iter().filter_map(|&(action, _)| self.batch.actions.get(action))
+    }
+
+    /// What the second look-up has found: for each of [`Self::sent`] the version of its tombstone, if it has one.
+    pub fn looked_again(&mut self, tombstones: &[Option<u64>]) {
+        for ((action, outcome), tombstone) in mem::take(&mut self.sent).into_iter().zip(tombstones) {
+            match (outcome, *tombstone) {
+                (_, Some(tombstone)) | (Final::Suppressed(tombstone), _) => self.suppress(action, tombstone),
+                (Final::Done, None) => self.outcomes.tally.indexed += 1,
+                (Final::Superseded, None) => self.outcomes.tally.superseded += 1,
+                (Final::Refused(refusal), None) => self.refuse(action, refusal),
+            }
+        }
+    }
+
+    /// The actions whose ids are to be deleted from `posts`, each with the version of the tombstone.
+    pub fn dead(&self) -> impl Iterator<Item = (&'b Action, Version)> {
+        self.dead.iter().filter_map(|dead| Some((self.batch.actions.get(dead.action)?, dead.version)))
+    }
+
+    /// The `nth` of [`Self::dead`] is deleted from wherever it was, or that was refused.
+    pub fn deleted(&mut self, nth: usize, outcome: Final) {
+        let Some(&Dead { action, .. }) = self.dead.get(nth) else { return };
+        let kind = self.batch.actions.get(action).map(|action| action.kind);
+        match (kind, outcome) {
+            (_, Final::Refused(refusal)) => self.refuse(action, refusal),
+            (Some(ActionKind::Tombstone), Final::Superseded) => self.outcomes.tally.superseded += 1,
+            (Some(ActionKind::Tombstone), _) => self.outcomes.tally.deleted += 1,
+            _ => self.outcomes.tally.suppressed += 1,
+        }
+    }
+
+    /// The accounts whose posts are to be deleted, each with the outcome of its tombstone.
+    pub fn take_accounts(&mut self) -> Vec<(usize, Final)> {
+        mem::take(&mut self.accounts)
+    }
+
+    /// The posts of an account are deleted, or that was refused; else `outcome` is that of its tombstone.
+    pub fn account_deleted(&mut self, line: usize, outcome: Final) {
+        match outcome {
+            Final::Refused(refusal) => self.refuse(line, refusal),
+            Final::Done => self.outcomes.tally.deleted += 1,
+            Final::Superseded | Final::Suppressed(_) => self.outcomes.tally.superseded += 1,
+        }
+    }
+
+    /// The outcomes; rows without one are `unconfirmed`.
+    pub fn finish(mut self) -> Outcomes {
+        let tally = &mut self.outcomes.tally;
+        tally.unconfirmed = self.batch.actions.len() as u64 - tally.settled();
+        self.outcomes
+    }
+
+    /// A post has a tombstone. One that was not written here under a version of ours (another program's may be any)
+    /// is as good: the delete then takes the version of the post.
+    fn suppress(&mut self, line: usize, tombstone: u64) {
+        let Some(action) = self.batch.actions.get(line) else { return };
+        let version = Version::from_index_version(tombstone).unwrap_or(action.version);
+        self.doom(line, version);
+    }
+
+    fn doom(&mut self, action: usize, version: Version) {
+        self.dead.push(Dead { action, version });
+    }
+
+    fn refuse(&mut self, action: usize, refusal: Refusal) {
+        let Some(action) = self.batch.actions.get(action) else { return };
+        self.outcomes.tally.rejected += 1;
+        Reasons::count(&mut self.outcomes.reasons.rejected, &refusal.error_type);
+        self.outcomes.reasons.can_be_replayed += 1;
+        let lines = self.batch.body.get(action.lines.clone()).unwrap_or_default();
+        let mut lines = lines.split(|&byte| byte == b'\n').map(raw_json);
+        self.outcomes.dead_letters.push(DeadLetter {
+            archive: action.origin.as_deref().unwrap_or(&self.batch.archive.name).to_owned(),
+            row_id: action.row_id,
+            at_uri: action.id.to_string(),
+            stage: "elasticsearch".into(),
+            error_type: refusal.error_type,
+            reason: refusal.reason,
+            action: lines.next().flatten(),
+            document: lines.next().flatten(),
+        });
+    }
+}
+
+fn raw_json(line: &[u8]) -> Option<Box<RawValue>> {
+    serde_json::from_slice(line).ok()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,187 @@
+//! Deletes from `posts` of what has a tombstone.
+//!
+//! Through an alias, a delete goes to the write index under a version above that of every post, and with
+//! `require_alias`: Elasticsearch makes an index that a delete with an external version misses. The other indices behind
+//! the alias, and an index that is named itself, are looked into first: a post that is there is deleted if it is still
+//! the same (`if_seq_no`), which makes no index and sends nothing to indices that take no writes. This is as safe as the
+//! versions are: whoever writes a post looks for its tombstone afterwards, and here somebody who wrote the tombstone
+//! looks for the post afterwards ([`convergence`](crate::sink::elasticsearch::convergence)).
+
+use super::Bulk;
+use super::batch_report::{BatchReport, Final};
+use super::lines::Lines;
+use super::reply::{Operation, Refusal};
+use super::settling::Settling;
+use crate::model::{Action, Version};
+use crate::retry::throttle::Stopped;
+use crate::sink::elasticsearch::encode::document::{write_delete, write_delete_found};
+use crate::sink::elasticsearch::targets::{Targets, routing_of};
+
+/// What has become of the deletes of one id.
+#[derive(Default)]
+struct Deleted {
+    refusal: Option<Refusal>,
+    done: bool,
+    superseded: bool,
+}
+
+impl Deleted {
+    fn add(&mut self, outcome: Final) {
+        match outcome {
+            Final::Refused(refusal) => {
+                self.refusal.get_or_insert(refusal);
+            }
+            Final::Superseded => self.superseded = true,
+            Final::Done | Final::Suppressed(_) => self.done = true,
+        }
+    }
+
+    /// Nothing to delete is as good as deleted.
+    fn outcome(self) -> Final {
+        match self {
+            Deleted { refusal: Some(refusal), .. } => Final::Refused(refusal),
+            Deleted { done: false, superseded: true, .. } => Final::Superseded,
+            _ => Final::Done,
+        }
+    }
+}
+
+/// A document that has been found.
+struct FoundPost<'d> {
+    nth: usize,
+    action: &'d Action,
+    index: String,
+    requires_routing: bool,
+    block: Option<&'static str>,
+    place: (u64, u64),
+}
+
+impl Bulk<'_> {
+    /// Deletes from `posts` what has a tombstone.
+    pub(super) fn delete(&self, report: &mut BatchReport<'_>) -> Result<(), Stopped> {
+        let dead: Vec<(&Action, Version)> = report.dead().collect();
+        if dead.is_empty() {
+            return Ok(());
+        }
+        let mut deleted: Vec<Deleted> = dead.iter().map(|_| Deleted::default()).collect();
+        self.delete_through_alias(&dead, &mut deleted)?;
+        let mut left: Vec<usize> = (0..dead.len()).collect();
+        while !left.is_empty() {
+            let found = self.find_posts(&dead, &left)?;
+            left = self.delete_found(&found, &mut deleted)?;
+        }
+        deleted.into_iter().enumerate().for_each(|(nth, deleted)| report.deleted(nth, deleted.outcome()));
+        Ok(())
+    }
+
+    /// Deletes from the write index, where the name is an alias.
+    fn delete_through_alias(
+        &self,
+        dead: &[(&Action, Version)],
+        deleted: &mut [Deleted],
+    ) -> Result<(), Stopped> {
+        let targets = self.targets.now();
+        if !targets.posts.is_alias() && targets.posts.is_told {
+            return Ok(());
+        }
+        let mut body = Vec::new();
+        let mut ranges = Vec::with_capacity(dead.len());
+        for (action, version) in dead {
+            let start = body.len();
+            let routing = targets.posts.requires_routing().then(|| routing_of(&action.id));
+            write_delete(
+                &mut body,
+                &targets.posts.name,
+                &action.id,
+                *version,
+                targets.posts.is_alias(),
+                routing,
+            );
+            ranges.push(start..body.len());
+        }
+        let actions = dead.iter().map(|(action, _)| *action).collect();
+        let lines = Lines { operation: Operation::Delete, body: &body, ranges, actions };
+        Settling::new(self, &lines, &mut |line, outcome| {
+            if let Some(deleted) = deleted.get_mut(line) {
+                deleted.add(outcome);
+            }
+        })
+        .run()
+    }
+
+    /// Looks for posts in the indices that are not written to through an alias.
+    fn find_posts<'d>(
+        &self,
+        dead: &[(&'d Action, Version)],
+        left: &[usize],
+    ) -> Result<Vec<FoundPost<'d>>, Stopped> {
+        let targets = self.targets.now();
+        let members = looked_into(&targets);
+        if members.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut asked = Vec::with_capacity(left.len() * members.len());
+        for &nth in left {
+            let Some((action, _)) = dead.get(nth) else { continue };
+            asked.extend(members.iter().map(|member| (nth, *action, *member)));
+        }
+        let ids: Vec<(&str, bool, &str)> = asked
+            .iter()
+            .map(|(_, action, member)| (&*member.name, member.requires_routing, &*action.id))
+            .collect();
+        let found = self.look_up_documents(&ids)?;
+        let posts = asked.into_iter().zip(found).filter_map(|((nth, action, member), found)| {
+            let place = found?.place.unwrap_or_default();
+            let (index, requires_routing, block) =
+                (member.name.clone(), member.requires_routing, member.block);
+            Some(FoundPost { nth, action, index, requires_routing, block, place })
+        });
+        Ok(posts.collect())
+    }
+
+    /// Deletes what was found. Returns what is to be looked for again, since it has changed meanwhile.
+    fn delete_found(&self, found: &[FoundPost<'_>], deleted: &mut [Deleted]) -> Result<Vec<usize>, Stopped> {
+        let mut body = Vec::new();
+        let (mut ranges, mut actions, mut nths) = (Vec::new(), Vec::new(), Vec::new());
+        for post in found {
+            if let (Some(block), Some(deleted)) = (post.block, deleted.get_mut(post.nth)) {
+                deleted.add(Final::Refused(blocked(&post.index, block)));
+                continue;
+            }
+            let start = body.len();
+            let routing = post.requires_routing.then(|| routing_of(&post.action.id));
+            write_delete_found(&mut body, &post.index, &post.action.id, post.place, routing);
+            ranges.push(start..body.len());
+            actions.push(post.action);
+            nths.push(post.nth);
+        }
+        let lines = Lines { operation: Operation::DeleteFound, body: &body, ranges, actions };
+        let mut again = Vec::new();
+        Settling::new(self, &lines, &mut |line, outcome| match (nths.get(line), outcome) {
+            (Some(&nth), Final::Superseded) => again.push(nth),
+            (Some(&nth), outcome) => {
+                if let Some(deleted) = deleted.get_mut(nth) {
+                    deleted.add(outcome);
+                }
+            }
+            (None, _) => {}
+        })
+        .run()?;
+        again.dedup();
+        Ok(again)
+    }
+}
+
+/// The indices that are looked into before something is deleted from them: all that are not written to through an alias.
+fn looked_into(targets: &Targets) -> Vec<&crate::sink::elasticsearch::preflight::Member> {
+    let posts = &targets.posts;
+    let through_alias = |name: &str| posts.is_alias() && name == posts.write_index;
+    posts.members.iter().filter(|member| posts.is_told && !through_alias(&member.name)).collect()
+}
+
+/// Why a post stays in an index that takes no writes.
+fn blocked(index: &str, block: &str) -> Refusal {
+    let reason =
+        format!("{index} holds the post and has the block {block}: take it away and replay the dead letter");
+    Refusal { error_type: "index_takes_no_writes".into(), reason }
+}

@@ -1,0 +1,172 @@
+//! Look-ups by id: which posts have a tombstone.
+
+use std::time::Duration;
+
+use super::Bulk;
+use super::attempt::{Attempt, read};
+use crate::exit::Failure;
+use crate::model::Action;
+use crate::retry::patience::Patience;
+use crate::retry::throttle::{Permit, Stopped};
+use crate::sink::elasticsearch::bulk::reply::{Answer, FoundDocument, Refusal, judge_look_up};
+use crate::sink::elasticsearch::client::{Client, ContentType};
+use crate::sink::elasticsearch::encode::text::write_string;
+use crate::sink::elasticsearch::targets::routing_of;
+
+/// Only what is judged comes back.
+const LOOK_UP: &str = "/_mget?_source=false&filter_path=docs._id,docs.found,docs._version,docs._seq_no,\
+                       docs._primary_term,docs.error.type,docs.error.reason";
+
+/// Why a look-up has failed, with the server's `Retry-After`.
+type Failed = (Answer, Option<Duration>);
+
+/// Looks some of what is asked for up, once.
+type Ask<'a, A, T> = dyn Fn(&Client, &[A]) -> Result<Vec<T>, Failed> + 'a;
+
+/// The version of the tombstone of each post looked up, or of its author; None where there is none.
+pub(super) type Tombstones = Vec<Option<u64>>;
+
+impl<'r> Bulk<'r> {
+    /// Looks up until there is an answer. What was sent is finished even where the run is to stop: then this is tried
+    /// once, waits for nothing, and has not much time, since the request before may have had all of its own.
+    pub(super) fn look_up_to_finish(&self, posts: &[&Action]) -> Result<Tombstones, Stopped> {
+        let mut patience = self.retries.patience();
+        loop {
+            let Ok(permit) = self.throttle.acquire(0) else {
+                return self.ask_for_tombstones(&self.client_to_finish(), posts).map_err(|_| Stopped);
+            };
+            if let Some((tombstones, permit)) = self.look_up(permit, posts, &mut patience)? {
+                permit.succeeded();
+                return Ok(tombstones);
+            }
+        }
+    }
+
+    /// One attempt to look up tombstones. Gives the permit back, for the request that follows, unless it failed.
+    pub(super) fn look_up(
+        &self,
+        permit: Permit<'r>,
+        posts: &[&Action],
+        patience: &mut Patience<'_>,
+    ) -> Result<Option<(Tombstones, Permit<'r>)>, Stopped> {
+        self.in_halves(permit, posts, patience, &|client, posts| self.ask_for_tombstones(client, posts))
+    }
+
+    /// Looks documents up until there is an answer: each by index, whether that takes a routing, and id.
+    pub(super) fn look_up_documents(
+        &self,
+        documents: &[(&str, bool, &str)],
+    ) -> Result<Vec<Option<FoundDocument>>, Stopped> {
+        let mut patience = self.retries.patience();
+        loop {
+            let permit = self.throttle.acquire(0)?;
+            let found =
+                self.in_halves(permit, documents, &mut patience, &|client, part| ask_for(client, part))?;
+            if let Some((found, permit)) = found {
+                permit.succeeded();
+                return Ok(found);
+            }
+        }
+    }
+
+    /// One attempt at a look-up, in halves where the server finds it too large.
+    fn in_halves<A, T>(
+        &self,
+        permit: Permit<'r>,
+        asked: &[A],
+        patience: &mut Patience<'_>,
+        ask: &Ask<'_, A, T>,
+    ) -> Result<Option<(Vec<T>, Permit<'r>)>, Stopped> {
+        if asked.is_empty() {
+            return Ok(Some((Vec::new(), permit)));
+        }
+        match self.attempt(permit, patience, |client| ask(client, asked))? {
+            Attempt::Failed => Ok(None),
+            Attempt::Interrupted(reason) => {
+                patience.away(&reason)?;
+                Ok(None)
+            }
+            Attempt::Divide(_, permit) | Attempt::TooLarge(_, permit) if asked.len() > 1 => {
+                let (first, second) = asked.split_at(asked.len() / 2);
+                let Some((mut found, permit)) = self.in_halves(permit, first, patience, ask)? else {
+                    return Ok(None);
+                };
+                let Some((others, permit)) = self.in_halves(permit, second, patience, ask)? else {
+                    return Ok(None);
+                };
+                found.extend(others);
+                Ok(Some((found, permit)))
+            }
+            Attempt::Divide(Refusal { error_type, reason }, _)
+            | Attempt::TooLarge(Refusal { error_type, reason }, _) => {
+                let message = format!("Elasticsearch refuses to look documents up: {error_type}: {reason}");
+                self.stop.fail(Failure::run(message));
+                Err(Stopped)
+            }
+            Attempt::Read(found, permit) => Ok(Some((found, permit))),
+        }
+    }
+
+    /// Looks posts up, once.
+    fn ask_for_tombstones(
+        &self,
+        client: &Client,
+        posts: &[&Action],
+    ) -> Result<Tombstones, (Answer, Option<Duration>)> {
+        let targets = self.targets.now();
+        let indices: Vec<(&str, bool)> = targets.tombstones.look_up_in().collect();
+        let ids = posts.iter().flat_map(|post| post.tombstone_ids());
+        let asked: Vec<(&str, bool, &str)> =
+            ids.flat_map(|id| indices.iter().map(move |(index, routed)| (*index, *routed, id))).collect();
+        let mut found = ask_for(client, &asked)?.into_iter().map(|found| Some(found?.version));
+        // The author's may be older than the post's own, or one index's than another's: the newest counts.
+        let newest = |post: &&Action| {
+            found.by_ref().take(post.tombstone_ids().count() * indices.len()).max().flatten()
+        };
+        Ok(posts.iter().map(newest).collect())
+    }
+
+    /// Whether the server answers a request that is as small as can be: so a connection that broke just before says
+    /// something about the request that it broke over.
+    pub(super) fn answers_small_requests(&self) -> Result<bool, Stopped> {
+        let permit = self.throttle.acquire(0)?;
+        let targets = self.targets.now();
+        let asked: Vec<_> =
+            targets.tombstones.look_up_in().map(|(index, routed)| (index, routed, "-")).collect();
+        let answers = ask_for(self.client, &asked).is_ok();
+        if answers {
+            permit.succeeded();
+        } else {
+            permit.found_away(None);
+        }
+        Ok(answers)
+    }
+}
+
+/// Looks documents up, once.
+fn ask_for(
+    client: &Client,
+    documents: &[(&str, bool, &str)],
+) -> Result<Vec<Option<FoundDocument>>, (Answer, Option<Duration>)> {
+    let ids: Vec<&str> = documents.iter().map(|(.., id)| *id).collect();
+    let reply = read(client.post(LOOK_UP, ContentType::Json, &look_up_body(documents)))?;
+    judge_look_up(&reply.body, &ids).map_err(|answer| (answer, None))
+}
+
+/// The body of a multi get.
+fn look_up_body(documents: &[(&str, bool, &str)]) -> Vec<u8> {
+    let mut body = b"{\"docs\":[".to_vec();
+    for (n, (index, requires_routing, id)) in documents.iter().enumerate() {
+        body.extend_from_slice(if n == 0 { b"{\"_index\":" } else { b",{\"_index\":" });
+        write_string(&mut body, index);
+        body.extend_from_slice(b",\"_id\":");
+        write_string(&mut body, id);
+        if *requires_routing {
+            body.extend_from_slice(b",\"routing\":");
+            write_string(&mut body, routing_of(id));
+        }
+        body.push(b'}');
+    }
+    body.extend_from_slice(b"]}");
+    body
+}

@@ -1,0 +1,125 @@
+//! Bulk requests that are refused as a whole: whether an action is to blame, or the server refuses everything.
+
+use std::sync::Once;
+
+use crate::exit::Failure;
+use crate::sink::elasticsearch::bulk::reply::Refusal;
+
+/// An action of so many bytes is too large for no server that takes any: the smallest posts have about as many.
+const NEVER_TOO_LARGE: usize = 1 << 10;
+
+/// What the log has been told of a server by now.
+#[derive(Debug)]
+pub struct Notices {
+    refused: Once,
+    too_large: Once,
+}
+
+impl Default for Notices {
+    fn default() -> Self {
+        Self { refused: Once::new(), too_large: Once::new() }
+    }
+}
+
+impl Notices {
+    /// A request was answered by 400. The log has the first one: it may be long before it is known what that means.
+    pub(super) fn refused(&self, Refusal { error_type, reason }: &Refusal) {
+        self.refused.call_once(|| {
+            log::warn!(
+                "Elasticsearch refuses a whole bulk request ({error_type}: {reason}): it is sent in halves, down to \
+                 the action that is to blame; further ones are not told"
+            );
+        });
+    }
+
+    /// A request of so many actions and bytes was answered by 413. The log has the first one.
+    pub(super) fn too_large(&self, actions: usize, bytes: usize, Refusal { reason, .. }: &Refusal) {
+        self.too_large.call_once(|| {
+            log::warn!(
+                "a bulk request of {actions} actions and {bytes} bytes is {reason}: it is sent in halves; set \
+                 --batch-bytes or --batch-docs lower; further ones are not told"
+            );
+        });
+    }
+}
+
+/// An action whose request was refused as a whole even where there was nothing else in it.
+#[derive(Debug)]
+pub(super) struct Refused {
+    pub(super) line: usize,
+    pub(super) refusal: Refusal,
+    pub(super) what: What,
+}
+
+/// What of a request is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum What {
+    /// Something in it, or how it is made (400).
+    Content,
+    /// Its size, which is so many bytes.
+    Size(usize),
+}
+
+/// Why the run is to stop where the server has judged no action of a batch and refused these: before every row there
+/// is becomes a dead letter. None: the actions are to blame.
+///
+/// - A server that refuses the content of each of several actions is not spoken to as it wants to be (an unknown
+///   parameter, a wrong path). One action proves nothing.
+/// - One that refuses the size of several actions of [`NEVER_TOO_LARGE`] takes no requests as they are.
+pub(super) fn everything_is_refused(refused: &[Refused]) -> Option<Failure> {
+    let of = |counts: fn(What) -> bool| refused.iter().filter(move |refused| counts(refused.what));
+    let mut small = of(|what| matches!(what, What::Size(bytes) if bytes <= NEVER_TOO_LARGE));
+    if let (Some(Refused { refusal: Refusal { reason, .. }, .. }), Some(_)) = (small.next(), small.next()) {
+        return Some(Failure::run(format!(
+            "every bulk request is refused as too large (413), down to the single action, which is {reason}: raise \
+             http.max_content_length of Elasticsearch, or the limit of the proxy before it; what is not confirmed \
+             stays pending"
+        )));
+    }
+    let mut content = of(|what| what == What::Content);
+    let (Some(first), Some(_)) = (content.next(), content.next()) else { return None };
+    let Refusal { error_type, reason } = &first.refusal;
+    Some(Failure::run(format!(
+        "Elasticsearch refuses every request, and each action by itself, too ({error_type}: {reason}): check \
+         ELASTICSEARCH_URL and what stands before the server"
+    )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stops(whats: &[What]) -> Option<String> {
+        let refusal = |_| Refusal { error_type: "bad".into(), reason: "since".into() };
+        let refused =
+            whats.iter().enumerate().map(|(line, &what)| Refused { line, refusal: refusal(line), what });
+        let refused: Vec<Refused> = refused.collect();
+        everything_is_refused(&refused).map(|failure| failure.message)
+    }
+
+    #[test]
+    fn a_document_is_to_blame_where_it_is_large_or_the_only_one() {
+        let large = What::Size(NEVER_TOO_LARGE + 1);
+        for whats in [
+            &[][..],
+            &[large; 3],
+            &[What::Size(1)],
+            &[What::Size(1), large],
+            &[What::Content],
+            &[What::Content, large],
+        ] {
+            assert_eq!(stops(whats), None, "{whats:?}");
+        }
+    }
+
+    #[test]
+    fn the_server_refuses_everything_where_several_are_no_different() {
+        for (whats, why) in [
+            (&[What::Size(NEVER_TOO_LARGE); 2], "http.max_content_length"),
+            (&[What::Content; 2], "bad: since"),
+        ] {
+            let message = stops(whats).unwrap_or_default();
+            assert!(message.contains(why), "{whats:?}: {message}");
+        }
+    }
+}

@@ -1,0 +1,417 @@
+//! The one place where it is decided what an answer of Elasticsearch means. Pure.
+//!
+//! Source: contract section 5; Elasticsearch, "Bulk API": the items of an answer stand in the order of the
+//! actions of the request, and the HTTP status says nothing about them.
+
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use serde_json::{Number, Value};
+
+use crate::exit::{ExitCode, Failure};
+use crate::sink::elasticsearch::client::{Reply, text_of_error};
+use crate::sink::elasticsearch::outcome::NAME_ELASTICSEARCH;
+
+/// What all actions of a bulk request do. A request never mixes them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operation {
+    /// Index a document.
+    Index,
+    /// Delete a document under a version above all others.
+    Delete,
+    /// Delete a document that has been found, if it is still the same.
+    DeleteFound,
+}
+
+/// What an answer means that is not simply read.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// The same request may succeed later. The text says why it did not.
+    Retry(String),
+    /// As [`Answer::Retry`], and the server is not there, or not ready for anything.
+    Away(String),
+    /// As [`Answer::Away`], but the connection broke, which is also how a server may refuse a large request.
+    Interrupted(String),
+    /// Something in the request is refused: smaller requests tell what. A request of one action is refused for
+    /// good, for the reason given.
+    Divide(Refusal),
+    /// As [`Answer::Divide`], for its size.
+    TooLarge(Refusal),
+    /// What stands behind a name has moved since it was last looked at; where it has not, the run stops for this reason.
+    Moved(Failure),
+    /// The credentials are refused: no request will succeed, unless the server was away until now.
+    Unauthenticated(Failure),
+    /// No request will succeed.
+    Stop(Failure),
+}
+
+/// Why one action is refused for good.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// Elasticsearch's `error.type`, or a name of ours in its style.
+    pub error_type: String,
+    /// Elasticsearch's `error.reason`.
+    pub reason: String,
+}
+
+/// What has become of one action.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Item {
+    /// Confirmed. For a delete: the document is not there any more, or was not.
+    Done,
+    /// Confirmed, and written to this index, which is none that is known to stand behind the name.
+    Elsewhere(String),
+    /// The server says that all is well and has not written the document as it was sent (a pipeline's doing). The text
+    /// says what it has done.
+    Dropped(String),
+    /// A newer version is there (409): a normal outcome.
+    Superseded,
+    /// The same action may succeed later.
+    Retry(String),
+    /// Refused for good.
+    Refused(Refusal),
+}
+
+/// Judges status and error of an answer of any kind. None: the request was carried out, its body is to be read.
+pub fn judge_answer(reply: &Reply) -> Option<Answer> {
+    if (200..300).contains(&reply.status) {
+        return None;
+    }
+    let error = ItemError { kind: reply.error_type(), reason: reply.reason() };
+    let described = || error.reason.clone();
+    Some(match reply.status {
+        400 | 401 | 403 if error.is_block() => Answer::Retry(described()),
+        401 => Answer::Unauthenticated(refused(format!(
+            "Elasticsearch does not accept ELASTICSEARCH_API_KEY ({}): check that the key is the `encoded` value, \
+             not expired and not invalidated",
+            described()
+        ))),
+        403 if reply.has_error() => Answer::Stop(refused(format!(
+            "the API key lacks a privilege ({}): grant it read, index, delete and view_index_metadata on posts and \
+             post_tombstones",
+            described()
+        ))),
+        403 => Answer::Stop(refused(format!(
+            "access is denied, and not in Elasticsearch's words ({}): {NAME_ELASTICSEARCH}",
+            described()
+        ))),
+        413 => Answer::TooLarge(Refusal {
+            error_type: "request_entity_too_large".into(),
+            // Some servers name their limit.
+            reason: format!("larger than what the server takes in one request ({})", described()),
+        }),
+        400 => Answer::Divide(error.into_refusal()),
+        503 => Answer::Away(described()),
+        408 | 429 | 500..=599 => Answer::Retry(described()),
+        _ => {
+            Answer::Stop(Failure::run(format!("Elasticsearch answers {}: {NAME_ELASTICSEARCH}", described())))
+        }
+    })
+}
+
+/// Judges the items of a bulk answer to actions with these ids. `holds` says whether an index is known to stand behind the
+/// name that was written to.
+///
+/// `Err(Answer::Retry)` where the answer cannot be read or does not fit the request: nothing is guessed.
+pub fn judge_items(
+    body: &[u8],
+    operation: Operation,
+    ids: &[&str],
+    holds: &dyn Fn(&str) -> bool,
+) -> Result<Vec<Item>, Answer> {
+    let unreadable = |what: String| Answer::Retry(format!("an answer that does not fit the request: {what}"));
+    let reply: BulkReply = serde_json::from_slice(body).map_err(|error| unreadable(error.to_string()))?;
+    if reply.items.len() != ids.len() {
+        return Err(unreadable(format!("{} items for {} actions", reply.items.len(), ids.len())));
+    }
+    reply
+        .items
+        .into_iter()
+        .zip(ids)
+        .map(|(item, id)| match (operation, item) {
+            (Operation::Index, BulkItem::Index(result)) => judge_item(operation, result, id, holds),
+            (Operation::Delete | Operation::DeleteFound, BulkItem::Delete(result)) => {
+                judge_item(operation, result, id, holds)
+            }
+            _ => Err(unreadable("an item of another kind than its action".into())),
+        })
+        .collect()
+}
+
+/// What a confirmed item says of where its document is.
+fn judge_confirmed(result: ItemResult, id: &str, holds: &dyn Fn(&str) -> bool) -> Item {
+    let ItemResult { result, id: got, index, .. } = result;
+    match (result.as_deref(), got, index) {
+        (Some("noop"), ..) => {
+            Item::Dropped("the server answers noop: an ingest pipeline has dropped it".into())
+        }
+        (_, Some(got), _) if got != id => Item::Dropped(format!("it was written under the _id {got:?}")),
+        (.., Some(index)) if !holds(&index) => Item::Elsewhere(index),
+        _ => Item::Done,
+    }
+}
+
+fn judge_item(
+    operation: Operation,
+    mut result: ItemResult,
+    id: &str,
+    holds: &dyn Fn(&str) -> bool,
+) -> Result<Item, Answer> {
+    let is_error = result.error.is_some();
+    let error = result.error.take().unwrap_or_default();
+    Ok(match result.status {
+        200..=299 if operation == Operation::Index => judge_confirmed(result, id, holds),
+        200..=299 => Item::Done,
+        // There was nothing to delete. An index that is missing is told as an error.
+        404 if operation != Operation::Index && !is_error => Item::Done,
+        409 => Item::Superseded,
+        408 | 429 | 500..=599 => Item::Retry(format!("status {}: {}", result.status, error.describe())),
+        _ if operation == Operation::DeleteFound && error.is_lasting_block() => {
+            Item::Refused(error.into_refusal())
+        }
+        _ if error.is_block() => Item::Retry(error.describe()),
+        _ if error.tells_of_a_move() => return Err(Answer::Moved(refused(error.as_move()))),
+        401 | 403 => {
+            return Err(Answer::Stop(refused(format!(
+                "the API key lacks a privilege ({})",
+                error.describe()
+            ))));
+        }
+        _ => Item::Refused(error.into_refusal()),
+    })
+}
+
+/// Stands for the version of a tombstone that is told without one: no write of this program has it, so the tombstone
+/// is taken for another program's.
+pub const UNKNOWN_VERSION: u64 = u64::MAX;
+
+/// What is there of each id asked for, None where there is nothing, from the answer to a multi get.
+/// `Err(Answer::Retry)` where the answer cannot be read or does not fit the request.
+pub fn judge_look_up(body: &[u8], ids: &[&str]) -> Result<Vec<Option<FoundDocument>>, Answer> {
+    let unreadable = |what: String| Answer::Retry(format!("an answer that does not fit the look-up: {what}"));
+    let reply: MultiGetReply = serde_json::from_slice(body).map_err(|error| unreadable(error.to_string()))?;
+    if reply.docs.len() != ids.len() {
+        return Err(unreadable(format!("{} documents for {} ids", reply.docs.len(), ids.len())));
+    }
+    reply
+        .docs
+        .into_iter()
+        .zip(ids)
+        .map(|(doc, id)| match doc {
+            MultiGetDoc { error: Some(error), .. } => Err(error.of_look_up()),
+            MultiGetDoc { id: got, found: Some(false), .. } if got == *id => Ok(None),
+            MultiGetDoc { id: got, found: Some(true), version, seq_no, primary_term, .. } if got == *id => {
+                let version = version.and_then(|version| version.as_u64()).unwrap_or(UNKNOWN_VERSION);
+                Ok(Some(FoundDocument { version, place: seq_no.zip(primary_term) }))
+            }
+            _ => Err(unreadable("a document that was not asked for".into())),
+        })
+        .collect()
+}
+
+/// What a look-up tells of a document that is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct FoundDocument {
+    /// Its version.
+    pub version: u64,
+    /// Its `_seq_no` and `_primary_term`, by which it can be deleted if it is still the same.
+    pub place: Option<(u64, u64)>,
+}
+
+/// Whether a refresh or flush has reached every shard, from its answer. `Err(Answer::Retry)` where not.
+pub fn judge_shards(body: &[u8]) -> Result<(), Answer> {
+    match serde_json::from_slice::<ShardsReply>(body) {
+        Ok(reply) if reply.shards.failed == 0 => Ok(()),
+        Ok(reply) => Err(Answer::Retry(format!("{} shards failed", reply.shards.failed))),
+        Err(error) => Err(Answer::Retry(format!("an answer that does not tell of shards: {error}"))),
+    }
+}
+
+/// The ids that a search has found, the first so many of all. `Err(Answer::Retry)` where the answer cannot be read
+/// or is not that of all shards.
+pub fn judge_search(body: &[u8]) -> Result<Vec<String>, Answer> {
+    judge_shards(body)?;
+    let reply: SearchReply = serde_json::from_slice(body)
+        .map_err(|error| Answer::Retry(format!("an answer that is not that of a search: {error}")))?;
+    if reply.timed_out || (reply.hits.total.value > 0 && reply.hits.hits.is_empty()) {
+        return Err(Answer::Retry("an answer that does not tell what the search has found".into()));
+    }
+    Ok(reply.hits.hits.into_iter().map(|hit| hit.id).collect())
+}
+
+fn refused(message: String) -> Failure {
+    Failure::new(ExitCode::Refused, message)
+}
+
+#[derive(Deserialize)]
+struct BulkReply {
+    items: Vec<BulkItem>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum BulkItem {
+    Index(ItemResult),
+    Delete(ItemResult),
+    Create(IgnoredAny),
+    Update(IgnoredAny),
+}
+
+#[derive(Deserialize)]
+struct ItemResult {
+    status: u16,
+    /// What was done, as `created`.
+    result: Option<String>,
+    #[serde(rename = "_id")]
+    id: Option<String>,
+    /// The concrete index.
+    #[serde(rename = "_index")]
+    index: Option<String>,
+    error: Option<ItemError>,
+}
+
+#[derive(Deserialize)]
+struct MultiGetReply {
+    docs: Vec<MultiGetDoc>,
+}
+
+#[derive(Deserialize)]
+struct MultiGetDoc {
+    #[serde(rename = "_id")]
+    id: String,
+    found: Option<bool>,
+    #[serde(rename = "_version")]
+    version: Option<Number>,
+    #[serde(rename = "_seq_no")]
+    seq_no: Option<u64>,
+    #[serde(rename = "_primary_term")]
+    primary_term: Option<u64>,
+    error: Option<ItemError>,
+}
+
+#[derive(Deserialize)]
+struct ShardsReply {
+    #[serde(rename = "_shards")]
+    shards: Shards,
+}
+
+#[derive(Deserialize)]
+struct Shards {
+    failed: u64,
+}
+
+#[derive(Deserialize)]
+struct SearchReply {
+    timed_out: bool,
+    hits: Hits,
+}
+
+#[derive(Deserialize)]
+struct Hits {
+    total: Total,
+    /// Absent where there are none and the answer is filtered.
+    #[serde(default)]
+    hits: Vec<Hit>,
+}
+
+#[derive(Deserialize)]
+struct Total {
+    value: u64,
+}
+
+#[derive(Deserialize)]
+struct Hit {
+    #[serde(rename = "_id")]
+    id: String,
+}
+
+/// The error of one action or look-up. An answer is read whatever is missing here or is null: what the status says
+/// counts, and one error must not cost the other items their outcome.
+#[derive(Default, Deserialize)]
+#[serde(from = "Value")]
+struct ItemError {
+    kind: String,
+    reason: String,
+}
+
+impl From<Value> for ItemError {
+    fn from(error: Value) -> Self {
+        let text = |field| text_of_error(&error, field).unwrap_or_default().to_owned();
+        Self { kind: text("type"), reason: text("reason") }
+    }
+}
+
+/// At most so many characters of a server's text go into a log line.
+const LONGEST_REASON: usize = 500;
+
+impl ItemError {
+    fn describe(&self) -> String {
+        let reason: String = self.reason.chars().take(LONGEST_REASON).collect();
+        format!("{}: {reason}", self.kind)
+    }
+
+    /// A block goes away again, and an index that is closed, as for a change of its settings, is opened again. Neither
+    /// is a fault of the document.
+    fn is_block(&self) -> bool {
+        matches!(self.kind.as_str(), "cluster_block_exception" | "index_closed_exception")
+    }
+
+    /// A block that somebody has set, and that stays until somebody takes it away; the one of a disk that is full goes by
+    /// itself.
+    fn is_lasting_block(&self) -> bool {
+        self.is_block()
+            && ["index write (api)", "index read-only (api)"].iter().any(|b| self.reason.contains(b))
+    }
+
+    /// Whether the request was made for what no longer stands behind a name. Source: Elasticsearch 8.12 to 9.5 and
+    /// OpenSearch 2.19 to 3.9, as seen.
+    fn tells_of_a_move(&self) -> bool {
+        match self.kind.as_str() {
+            "index_not_found_exception" | "routing_missing_exception" => true,
+            "illegal_argument_exception" => {
+                self.reason.contains("no write index is defined for alias")
+                    || self.reason.contains("has more than one ind")
+            }
+            _ => false,
+        }
+    }
+
+    /// Why the run stops where nothing has moved.
+    fn as_move(&self) -> String {
+        let what = self.describe();
+        match self.kind.as_str() {
+            "index_not_found_exception" if self.reason.contains("is not an alias") => format!(
+                "an index is missing or no alias ({what}): create it, or run with --create-indices; where it \
+                 is none that is written to, an ingest pipeline sends documents there: take that away"
+            ),
+            "index_not_found_exception" => {
+                format!("an index is missing ({what}): create it, or run with --create-indices")
+            }
+            "routing_missing_exception" => {
+                format!(
+                    "an index requires routing, and its mapping does not tell so ({what}): grant view_index_metadata"
+                )
+            }
+            _ => format!("an alias cannot be used ({what}): mark one of its indices with is_write_index"),
+        }
+    }
+
+    /// What the error of one document of a look-up means.
+    fn of_look_up(&self) -> Answer {
+        match self.kind.as_str() {
+            "security_exception" => Answer::Stop(refused(format!(
+                "an index must not be read ({}): grant read on it",
+                self.describe()
+            ))),
+            _ if self.tells_of_a_move() => Answer::Moved(refused(self.as_move())),
+            _ => Answer::Retry(self.describe()),
+        }
+    }
+
+    fn into_refusal(self) -> Refusal {
+        let error_type = if self.kind.is_empty() { "refused".to_owned() } else { self.kind };
+        Refusal { error_type, reason: self.reason }
+    }
+}
+
+#[cfg(test)]
+mod tests;

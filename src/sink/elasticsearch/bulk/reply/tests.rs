@@ -1,0 +1,394 @@
+//! Judging answers, with literal ones recorded from a real Elasticsearch 9.5.3 in `test_data/replies`.
+
+use super::*;
+
+fn reply(status: u16, body: &str) -> Reply {
+    Reply { status, retry_after: None, body: body.into() }
+}
+
+/// Judges an answer to so many actions: of the ids that it tells, written to indices behind the names.
+fn judged(body: &[u8], operation: Operation, actions: usize) -> Result<Vec<Item>, Answer> {
+    let told: Value = serde_json::from_slice(body).unwrap_or_default();
+    let id = |n: usize| told["items"][n].as_object()?.values().next()?["_id"].as_str();
+    let ids: Vec<&str> = (0..actions).map(|n| id(n).unwrap_or("x")).collect();
+    judge_items(body, operation, &ids, &|_| true)
+}
+
+fn items(body: &str, operation: Operation, actions: usize) -> Vec<Item> {
+    judged(body.as_bytes(), operation, actions).unwrap()
+}
+
+/// A document that is there under a version, without a place.
+fn found(version: u64) -> Option<FoundDocument> {
+    Some(FoundDocument { version, place: None })
+}
+
+fn item(status: u16, rest: &str) -> String {
+    format!(r#"{{"index":{{"status":{status}{rest}}}}}"#)
+}
+
+fn error(kind: &str) -> String {
+    format!(r#","error":{{"type":"{kind}","reason":"since"}}"#)
+}
+
+#[test]
+fn items_are_judged_one_by_one() {
+    let body = format!(
+        r#"{{"errors":true,"items":[{},{},{},{},{},{}]}}"#,
+        item(201, ""),
+        item(200, ""),
+        item(409, &error("version_conflict_engine_exception")),
+        item(429, &error("es_rejected_execution_exception")),
+        item(503, &error("unavailable_shards_exception")),
+        item(400, &error("document_parsing_exception")),
+    );
+    let judged = items(&body, Operation::Index, 6);
+    assert_eq!(&judged[..3], [Item::Done, Item::Done, Item::Superseded]);
+    assert!(matches!(&judged[3..5], [Item::Retry(_), Item::Retry(_)]));
+    let Item::Refused(refusal) = &judged[5] else { panic!("{judged:?}") };
+    assert_eq!(
+        (refusal.error_type.as_str(), refusal.reason.as_str()),
+        ("document_parsing_exception", "since")
+    );
+}
+
+#[test]
+fn an_item_is_read_whatever_its_error_leaves_out() {
+    for error in [
+        r#"{"type":"document_parsing_exception","reason":null}"#,
+        r#"{"type":null,"reason":7}"#,
+        r#"{}"#,
+        r#""a text""#,
+        "null",
+    ] {
+        let body = format!(
+            r#"{{"items":[{},{}]}}"#,
+            item(201, r#","result":null"#),
+            item(400, &format!(r#","error":{error}"#))
+        );
+        let judged = items(&body, Operation::Index, 2);
+        assert!(matches!(&judged[..], [Item::Done, Item::Refused(_)]), "{error}: {judged:?}");
+    }
+    let text = r#"{"items":[{"index":{"status":400,"error":"a text"}}]}"#;
+    let refusal = Refusal { error_type: "refused".into(), reason: "a text".into() };
+    assert_eq!(items(text, Operation::Index, 1), [Item::Refused(refusal)]);
+}
+
+#[test]
+fn deleting_what_is_absent_is_done_but_a_missing_index_stops() {
+    for rest in [r#","result":"not_found""#, r#","result":null"#, r#","error":null"#, ""] {
+        let body = format!(r#"{{"items":[{{"delete":{{"status":404{rest}}}}}]}}"#);
+        assert_eq!(items(&body, Operation::Delete, 1), [Item::Done], "{rest}");
+    }
+    let some = error("some_exception");
+    let refused = format!(r#"{{"items":[{{"delete":{{"status":404{some}}}}}]}}"#);
+    assert!(matches!(items(&refused, Operation::Delete, 1)[..], [Item::Refused(_)]));
+    let gone = format!(r#"{{"items":[{}]}}"#, item(404, &error("index_not_found_exception")));
+    let outcome = judged(gone.as_bytes(), Operation::Index, 1);
+    assert!(matches!(outcome, Err(Answer::Moved(failure)) if failure.code == ExitCode::Refused));
+}
+
+#[test]
+fn a_block_and_a_closed_index_are_waited_out_and_a_missing_privilege_is_not() {
+    for (status, kind) in [(403, "cluster_block_exception"), (400, "index_closed_exception")] {
+        let block = format!(r#"{{"items":[{}]}}"#, item(status, &error(kind)));
+        assert!(matches!(items(&block, Operation::Index, 1)[..], [Item::Retry(_)]), "{kind}");
+        let whole = reply(status, &format!(r#"{{"error":{{"type":"{kind}","reason":"closed"}}}}"#));
+        assert!(matches!(judge_answer(&whole), Some(Answer::Retry(_))), "{kind}");
+    }
+    let denied = format!(r#"{{"items":[{}]}}"#, item(403, &error("security_exception")));
+    assert!(matches!(judged(denied.as_bytes(), Operation::Index, 1), Err(Answer::Stop(_))));
+}
+
+#[test]
+fn whatever_becomes_of_an_item_its_error_is_told_with_type_and_reason() {
+    for (status, kind) in [
+        (429, "es_rejected_execution_exception"),
+        (503, "unavailable_shards_exception"),
+        (400, "cluster_block_exception"),
+        (403, "security_exception"),
+        (404, "index_not_found_exception"),
+        (400, "document_parsing_exception"),
+    ] {
+        let body = format!(r#"{{"items":[{}]}}"#, item(status, &error(kind)));
+        let told = match judged(body.as_bytes(), Operation::Index, 1).as_deref() {
+            Ok([Item::Retry(why)]) => why.clone(),
+            Ok([Item::Refused(refusal)]) => format!("{}: {}", refusal.error_type, refusal.reason),
+            Err(Answer::Stop(failure) | Answer::Moved(failure)) => failure.message.clone(),
+            other => panic!("{other:?}"),
+        };
+        assert!(told.contains(&format!("{kind}: since")), "{told}");
+        assert!(status < 429 || told.contains(&status.to_string()), "{told}");
+    }
+    // Of a reason as long as a document only the beginning goes into the log.
+    let long = format!(r#","error":{{"type":"x","reason":"{}"}}"#, "ü".repeat(LONGEST_REASON + 1));
+    let body = format!(r#"{{"items":[{}]}}"#, item(429, &long));
+    let told = format!("status 429: x: {}", "ü".repeat(LONGEST_REASON));
+    assert_eq!(items(&body, Operation::Index, 1), [Item::Retry(told)]);
+}
+
+#[test]
+fn an_item_without_an_error_of_a_status_that_is_none_of_success_is_refused_as_it_is() {
+    let body = format!(r#"{{"items":[{}]}}"#, item(304, ""));
+    let refusal = Refusal { error_type: "refused".into(), reason: String::new() };
+    assert_eq!(items(&body, Operation::Index, 1), [Item::Refused(refusal)]);
+}
+
+#[test]
+fn an_answer_that_does_not_fit_is_never_guessed_at() {
+    for body in [
+        "",
+        "not json",
+        r#"{"took":3}"#,
+        r#"{"items":[]}"#,
+        r#"{"items":[{"index":{"status":201}},{"index":{"status":201}}]}"#,
+        r#"{"items":[{"delete":{"status":200}}]}"#,
+        r#"{"items":[{"index":{}}]}"#,
+        r#"{"items":[{"index":{"status":201}}"#,
+    ] {
+        let outcome = judged(body.as_bytes(), Operation::Index, 1);
+        assert!(matches!(outcome, Err(Answer::Retry(_))), "{body}: {outcome:?}");
+    }
+}
+
+#[test]
+fn statuses_that_may_pass_are_retried() {
+    for status in [408, 429, 500, 502, 504] {
+        assert!(matches!(judge_answer(&reply(status, "<html>")), Some(Answer::Retry(_))), "{status}");
+    }
+    assert!(matches!(judge_answer(&reply(503, "<html>")), Some(Answer::Away(_))));
+    assert_eq!(judge_answer(&reply(200, "")), None);
+}
+
+#[test]
+fn refused_credentials_stop_at_once_but_not_a_cluster_block() {
+    for status in [401, 403] {
+        let denied = reply(status, r#"{"error":{"type":"security_exception","reason":"no"},"status":403}"#);
+        let Some(Answer::Stop(failure) | Answer::Unauthenticated(failure)) = judge_answer(&denied) else {
+            panic!("{status}");
+        };
+        assert_eq!(failure.code, ExitCode::Refused);
+        let what_to_do = if status == 401 { "check that the key" } else { "grant it read, index, delete" };
+        for part in ["no)", what_to_do] {
+            assert!(failure.message.contains(part), "{part}: {failure}");
+        }
+    }
+    let block = reply(403, r#"{"error":{"type":"cluster_block_exception","reason":"read-only"}}"#);
+    assert!(matches!(judge_answer(&block), Some(Answer::Retry(_))));
+    // A page for people is no word of Elasticsearch on the key.
+    for body in ["", "<html>Please sign in</html>"] {
+        let Some(Answer::Stop(failure)) = judge_answer(&reply(403, body)) else { panic!("{body}") };
+        assert_eq!(failure.code, ExitCode::Refused);
+        assert!(failure.message.contains("ELASTICSEARCH_URL"), "{}", failure.message);
+    }
+}
+
+#[test]
+fn what_a_request_as_a_whole_is_refused_for_is_found_by_dividing_it() {
+    assert!(matches!(judge_answer(&reply(400, "")), Some(Answer::Divide(_))));
+    assert!(matches!(judge_answer(&reply(413, "")), Some(Answer::TooLarge(_))));
+    for status in [301, 404, 405] {
+        assert!(matches!(judge_answer(&reply(status, "")), Some(Answer::Stop(_))), "{status}");
+    }
+}
+
+#[test]
+fn a_look_up_pairs_by_id() {
+    let body = r#"{"docs":[{"_id":"a","_version":7,"found":true},{"_id":"b","found":false}]}"#;
+    assert_eq!(judge_look_up(body.as_bytes(), &["a", "b"]), Ok(vec![found(7), None]));
+    for ids in [&["b", "a"][..], &["x", "b"], &["a", "x"], &["a"], &["a", "b", "c"]] {
+        assert!(matches!(judge_look_up(body.as_bytes(), ids), Err(Answer::Retry(_))));
+    }
+    let failed = br#"{"docs":[{"_id":"a","error":{"type":"no_shard_available_action_exception"}}]}"#;
+    assert!(matches!(judge_look_up(failed, &["a"]), Err(Answer::Retry(_))));
+}
+
+#[test]
+fn a_look_up_that_fails_tells_type_and_reason() {
+    for kind in ["no_shard_available_action_exception", "index_not_found_exception"] {
+        let body = format!(r#"{{"docs":[{{"_id":"a"{}}}]}}"#, error(kind));
+        let told = match judge_look_up(body.as_bytes(), &["a"]) {
+            Err(Answer::Retry(why)) => why,
+            Err(Answer::Stop(failure) | Answer::Moved(failure)) => failure.message,
+            other => panic!("{other:?}"),
+        };
+        assert!(told.contains(&format!("{kind}: since")), "{told}");
+    }
+}
+
+#[test]
+fn a_tombstone_is_found_whatever_is_said_of_its_version() {
+    for version in ["", r#","_version":null"#, r#","_version":-1"#] {
+        let body = format!(r#"{{"docs":[{{"_id":"a","found":true{version}}},{{"_id":"b","found":false}}]}}"#);
+        let told = judge_look_up(body.as_bytes(), &["a", "b"]);
+        assert_eq!(told, Ok(vec![found(UNKNOWN_VERSION), None]), "{version}");
+    }
+}
+
+#[test]
+fn a_look_up_that_fails_for_one_id_is_made_again_whatever_its_error_leaves_out() {
+    for error in [r#"{"type":null,"reason":null}"#, r#""a text""#, "{}"] {
+        let body = format!(r#"{{"docs":[{{"_id":"a","error":{error}}}]}}"#);
+        let judged = judge_look_up(body.as_bytes(), &["a"]);
+        assert!(matches!(&judged, Err(Answer::Retry(why)) if !why.contains("fit")), "{error}: {judged:?}");
+    }
+}
+
+/// A recorded answer; its name starts with its HTTP status.
+fn recorded(name: &str) -> Reply {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/test_data/replies/");
+    let body = std::fs::read_to_string(format!("{folder}{name}.json")).unwrap();
+    reply(name[..3].parse().unwrap(), &body)
+}
+
+/// One letter an item: done, superseded, again, refused.
+fn letters(name: &str, operation: Operation, actions: usize) -> String {
+    let letter = |item| match item {
+        Item::Done => 'd',
+        Item::Superseded => 's',
+        Item::Retry(_) => 'a',
+        Item::Refused(_) => 'r',
+        Item::Elsewhere(_) | Item::Dropped(_) => '?',
+    };
+    judged(&recorded(name).body, operation, actions).unwrap().into_iter().map(letter).collect()
+}
+
+#[test]
+fn recorded_items_are_judged_for_what_they_are() {
+    for (name, operation, expected) in [
+        ("200_bulk_created_updated_superseded", Operation::Index, "dds"),
+        ("200_bulk_index_after_delete", Operation::Index, "s"),
+        ("200_bulk_deleted_and_absent", Operation::Delete, "dd"),
+        ("200_bulk_block_flood_stage", Operation::Index, "ad"),
+        ("200_bulk_block_write", Operation::Index, "ad"),
+        ("200_bulk_document_cut_off", Operation::Index, "rd"),
+        ("200_bulk_id_empty", Operation::Index, "rd"),
+        ("200_bulk_vector_dims", Operation::Index, "rd"),
+        ("200_bulk_vector_text", Operation::Index, "r"),
+    ] {
+        let judged = letters(name, operation, expected.len());
+        assert_eq!(judged, expected, "{name}");
+    }
+}
+
+#[test]
+fn recorded_failures_of_index_or_key_stop_the_run() {
+    let missing = judged(&recorded("200_bulk_index_missing").body, Operation::Index, 2);
+    assert!(matches!(missing, Err(Answer::Moved(f)) if f.code == ExitCode::Refused));
+    let denied = judged(&recorded("200_bulk_index_missing_no_auto_create").body, Operation::Index, 2);
+    assert!(matches!(denied, Err(Answer::Stop(f)) if f.code == ExitCode::Refused));
+    for name in ["401_bulk_key_unknown", "401_bulk_key_malformed"] {
+        let judged = judge_answer(&recorded(name));
+        assert!(matches!(judged, Some(Answer::Unauthenticated(f)) if f.code == ExitCode::Refused), "{name}");
+    }
+    for name in ["403_bulk_no_write_privilege", "403_mget_no_read_privilege"] {
+        let judged = judge_answer(&recorded(name));
+        assert!(matches!(judged, Some(Answer::Stop(f)) if f.code == ExitCode::Refused), "{name}");
+    }
+}
+
+#[test]
+fn a_recorded_cluster_block_is_waited_out_and_a_refused_request_divided() {
+    assert!(matches!(judge_answer(&recorded("403_bulk_block_cluster")), Some(Answer::Retry(_))));
+    let judged = judge_answer(&recorded("400_bulk_id_too_long"));
+    assert!(
+        matches!(judged, Some(Answer::Divide(r)) if r.error_type == "action_request_validation_exception")
+    );
+}
+
+#[test]
+fn recorded_look_ups_are_judged_for_what_they_are() {
+    let ids = ["t", "absent"];
+    assert_eq!(judge_look_up(&recorded("200_mget").body, &ids), Ok(vec![found(100), None]));
+    let missing = judge_look_up(&recorded("200_mget_index_missing").body, &ids);
+    assert!(matches!(missing, Err(Answer::Moved(f)) if f.code == ExitCode::Refused));
+}
+
+// The answers to a refresh and a search are as Elasticsearch 9.5.3 filters them.
+
+#[test]
+fn a_refresh_counts_only_where_no_shard_failed() {
+    assert_eq!(judge_shards(br#"{"_shards":{"failed":0}}"#), Ok(()));
+    for body in [&br#"{"_shards":{"failed":1}}"#[..], b"{}", b"", br#"{"_shards":{"failed":0}"#] {
+        assert!(matches!(judge_shards(body), Err(Answer::Retry(_))));
+    }
+}
+
+#[test]
+fn a_search_that_not_all_shards_have_answered_has_found_nothing_yet() {
+    let found = br#"{"timed_out":false,"_shards":{"failed":0},"hits":{"total":{"value":3},"hits":[{"_id":"a"},{"_id":"b"}]}}"#;
+    assert_eq!(judge_search(found), Ok(vec!["a".to_owned(), "b".to_owned()]));
+    let nothing = r#"{"timed_out":false,"_shards":{"failed":0},"hits":{"total":{"value":0}}}"#;
+    assert_eq!(judge_search(nothing.as_bytes()), Ok(vec![]));
+    for (part, other) in [
+        ("\"timed_out\":false", "\"timed_out\":true"),
+        ("\"timed_out\":false,", ""),
+        ("\"failed\":0", "\"failed\":1"),
+        ("\"value\":0", "\"value\":1"),
+        ("\"total\":{\"value\":0}", ""),
+    ] {
+        let judged = judge_search(nothing.replace(part, other).as_bytes());
+        assert!(matches!(judged, Err(Answer::Retry(_))), "{part}: {judged:?}");
+    }
+}
+
+#[test]
+fn a_document_that_is_not_written_as_it_was_sent_is_no_success() {
+    let judge = |rest: &str| {
+        let body = format!(r#"{{"items":[{}]}}"#, item(200, rest));
+        judge_items(body.as_bytes(), Operation::Index, &["x"], &|index| index == "posts_v1")
+            .unwrap()
+            .remove(0)
+    };
+    assert_eq!(judge(r#","result":"updated","_id":"x","_index":"posts_v1""#), Item::Done);
+    assert!(matches!(judge(r#","result":"noop","_id":"x","_index":"posts_v1""#), Item::Dropped(_)));
+    assert!(matches!(judge(r#","result":"created","_id":"y","_index":"posts_v1""#), Item::Dropped(_)));
+    let elsewhere = judge(r#","result":"created","_id":"x","_index":"posts_v2""#);
+    assert_eq!(elsewhere, Item::Elsewhere("posts_v2".into()));
+}
+
+#[test]
+fn errors_of_what_no_longer_stands_behind_a_name_ask_for_a_look() {
+    let reason =
+        |reason: &str| format!(r#","error":{{"type":"illegal_argument_exception","reason":"{reason}"}}"#);
+    for error in [
+        error("routing_missing_exception"),
+        reason("no write index is defined for alias [posts]"),
+        reason(
+            "alias [posts] has more than one index associated with it [a, b], can't execute a single index op",
+        ),
+    ] {
+        let body = format!(r#"{{"items":[{}]}}"#, item(400, &error));
+        assert!(matches!(judged(body.as_bytes(), Operation::Index, 1), Err(Answer::Moved(_))), "{body}");
+        let body = format!(r#"{{"docs":[{{"_id":"a"{error}}}]}}"#);
+        assert!(matches!(judge_look_up(body.as_bytes(), &["a"]), Err(Answer::Moved(_))), "{body}");
+    }
+    let no_alias = "no such index [elsewhere] and [require_alias] request flag is [true] and [elsewhere] is not an alias";
+    let error = format!(r#","error":{{"type":"index_not_found_exception","reason":"{no_alias}"}}"#);
+    let moved = judged(format!(r#"{{"items":[{}]}}"#, item(404, &error)).as_bytes(), Operation::Index, 1);
+    assert!(
+        matches!(moved, Err(Answer::Moved(failure)) if failure.message.contains("pipeline sends documents"))
+    );
+}
+
+#[test]
+fn a_document_that_must_not_be_looked_up_stops_the_run() {
+    let denied = format!(r#"{{"docs":[{{"_id":"a"{}}}]}}"#, error("security_exception"));
+    assert!(matches!(judge_look_up(denied.as_bytes(), &["a"]), Err(Answer::Stop(_))));
+}
+
+#[test]
+fn a_post_in_an_older_index_that_takes_no_writes_is_refused_and_one_on_a_full_disk_waited_for() {
+    for (block, refused) in [
+        ("FORBIDDEN/8/index write (api)", true),
+        ("FORBIDDEN/5/index read-only (api)", true),
+        ("TOO_MANY_REQUESTS/12/disk usage exceeded flood-stage watermark", false),
+    ] {
+        let error =
+            format!(r#"{{"type":"cluster_block_exception","reason":"index [a] blocked by: [{block}];"}}"#);
+        let body = format!(r#"{{"items":[{{"delete":{{"status":403,"error":{error}}}}}]}}"#);
+        let is_refused = |operation| matches!(items(&body, operation, 1)[..], [Item::Refused(_)]);
+        assert_eq!(is_refused(Operation::DeleteFound), refused, "{block}");
+        assert!(!is_refused(Operation::Delete));
+    }
+}

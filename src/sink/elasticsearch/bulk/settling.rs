@@ -1,0 +1,314 @@
+//! Lines are sent until each of them has a final outcome: in one request, in smaller ones where the server wants it so,
+//! and again where an attempt fails.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use super::lines::{Lines, halves};
+use super::refused::{Refused, What, everything_is_refused};
+use super::{Attempt, Bulk};
+use crate::exit::{ExitCode, Failure};
+use crate::model::ActionKind;
+use crate::retry::patience::Patience;
+use crate::retry::throttle::{Permit, Stopped};
+use crate::sink::elasticsearch::bulk::batch_report::Final;
+use crate::sink::elasticsearch::bulk::reply::{Item, Refusal};
+use crate::sink::elasticsearch::preflight::PreflightError;
+
+/// Only over a request of more bytes than this a broken connection may tell of its size: limits that are in use lie far
+/// above (that of nginx is 1 MiB unless set otherwise). A connection that breaks over less is an outage, however often
+/// it does, and no document is to blame.
+const MAY_BE_TOO_LARGE: usize = 64 << 10;
+
+/// A request of several actions whose connection broke so often in a row, while the server answered others, is sent
+/// in halves: it may be too large.
+const INTERRUPTIONS_BEFORE_DIVIDING: u32 = 3;
+
+/// A request of one action is refused after so many, which is some seconds: by chance that hardly happens.
+const INTERRUPTIONS_BEFORE_REFUSING: u32 = 8;
+
+/// Lines on their way to their outcomes.
+pub(super) struct Settling<'s, 'r> {
+    bulk: &'s Bulk<'r>,
+    lines: &'s Lines<'s>,
+    on_final: &'s mut dyn FnMut(usize, Final),
+    /// Whether the server has judged any action.
+    judged: bool,
+    /// Whether these are to blame, or the server refuses everything, is known in the end.
+    refused: Vec<Refused>,
+}
+
+/// What is to be done with the lines of a part that have no outcome yet.
+enum Left {
+    Again(Vec<usize>),
+    InHalves(Vec<usize>),
+}
+
+/// What follows when the connection broke over a request.
+#[derive(Debug, PartialEq, Eq)]
+enum Consequence {
+    Again,
+    Divide,
+    Refuse,
+}
+
+impl<'s, 'r> Settling<'s, 'r> {
+    /// No line has an outcome yet; each is told when it has.
+    pub(super) fn new(
+        bulk: &'s Bulk<'r>,
+        lines: &'s Lines<'s>,
+        on_final: &'s mut dyn FnMut(usize, Final),
+    ) -> Self {
+        Self { bulk, lines, on_final, judged: false, refused: Vec::new() }
+    }
+
+    /// Sends until each line has an outcome.
+    pub(super) fn run(mut self) -> Result<(), Stopped> {
+        let mut parts = self.lines.parts(self.bulk.limits);
+        while let Some(part) = parts.pop() {
+            parts.extend(self.settle(part)?.into_iter().flatten());
+        }
+        self.settle_refused()
+    }
+
+    /// Actions that were refused by themselves have their outcomes, unless the server refuses everything.
+    fn settle_refused(self) -> Result<(), Stopped> {
+        let Bulk { stop, .. } = self.bulk;
+        if !self.judged
+            && let Some(failure) = everything_is_refused(&self.refused)
+        {
+            stop.fail(failure);
+            return Err(Stopped);
+        }
+        for Refused { line, refusal, .. } in self.refused {
+            (self.on_final)(line, Final::Refused(refusal));
+        }
+        Ok(())
+    }
+
+    /// Sends part of the lines again and again until each has an outcome, or the part has to be divided.
+    fn settle(&mut self, mut part: Vec<usize>) -> Result<Option<[Vec<usize>; 2]>, Stopped> {
+        let mut patience = self.bulk.retries.patience();
+        let mut looked_up: Option<Instant> = None;
+        while !part.is_empty() {
+            let mut permit = self.bulk.throttle.acquire(self.lines.bytes(&part))?;
+            // Only with the permit is it known how long the lines have waited.
+            if looked_up.is_none_or(|at| at.elapsed() > self.bulk.targets.now().gc_deletes() / 2) {
+                let begun = Instant::now();
+                let Some(given_back) = self.suppress(permit, &mut part, &mut patience)? else { continue };
+                looked_up = Some(begun);
+                permit = given_back;
+                if part.is_empty() {
+                    permit.succeeded();
+                    break;
+                }
+            }
+            match self.send(permit, part, &mut patience)? {
+                Left::Again(left) => part = left,
+                Left::InHalves(left) => return Ok(Some(halves(left))),
+            }
+        }
+        Ok(None)
+    }
+
+    /// Looks up a part's posts, and takes those out that have a tombstone. None: it has to be tried again.
+    fn suppress(
+        &mut self,
+        permit: Permit<'r>,
+        part: &mut Vec<usize>,
+        patience: &mut Patience<'_>,
+    ) -> Result<Option<Permit<'r>>, Stopped> {
+        let (asked, posts) = self.lines.to_look_up(part);
+        let Some((tombstones, permit)) = self.bulk.look_up(permit, &posts, patience)? else {
+            return Ok(None);
+        };
+        let found = asked.into_iter().zip(tombstones);
+        let suppressed: BTreeMap<usize, u64> =
+            found.filter_map(|(line, version)| Some((line, version?))).collect();
+        part.retain(|line| !suppressed.contains_key(line));
+        for (line, version) in suppressed {
+            (self.on_final)(line, Final::Suppressed(version));
+        }
+        // One request more after a signal would double the time that a server which hangs takes to end.
+        if self.bulk.stop.is_requested() { Err(Stopped) } else { Ok(Some(permit)) }
+    }
+
+    /// Sends a part once, and judges what comes of it.
+    fn send(
+        &mut self,
+        permit: Permit<'r>,
+        part: Vec<usize>,
+        patience: &mut Patience<'_>,
+    ) -> Result<Left, Stopped> {
+        match self.bulk.send(permit, self.lines, &part, patience)? {
+            Attempt::Read(items, permit) => self.settle_items(part, items, permit, patience).map(Left::Again),
+            Attempt::Failed => Ok(Left::Again(part)),
+            Attempt::Interrupted(reason) => self.interrupted(part, &reason, patience),
+            Attempt::Divide(refusal, permit) => {
+                permit.succeeded();
+                self.bulk.notices.refused(&refusal);
+                Ok(self.divide(part, refusal, What::Content))
+            }
+            Attempt::TooLarge(refusal, permit) => {
+                permit.succeeded();
+                let bytes = self.lines.bytes(&part);
+                if part.len() > 1 {
+                    self.bulk.notices.too_large(part.len(), bytes, &refusal);
+                }
+                Ok(self.divide(part, refusal, What::Size(bytes)))
+            }
+        }
+    }
+
+    /// A part that is refused is sent in halves; a single action is refused by itself.
+    fn divide(&mut self, part: Vec<usize>, refusal: Refusal, what: What) -> Left {
+        let [line] = part[..] else { return Left::InHalves(part) };
+        self.refused.push(Refused { line, refusal: self.with_size(line, refusal), what });
+        Left::Again(Vec::new())
+    }
+
+    /// Names the size of the request that was refused, of which a document that is too large is the most.
+    fn with_size(&self, line: usize, mut refusal: Refusal) -> Refusal {
+        refusal.reason.push_str(&format!("; the request has {} bytes", self.lines.bytes(&[line])));
+        refusal
+    }
+
+    /// The connection broke over a part.
+    fn interrupted(
+        &mut self,
+        part: Vec<usize>,
+        reason: &str,
+        patience: &mut Patience<'_>,
+    ) -> Result<Left, Stopped> {
+        let bytes = self.lines.bytes(&part);
+        if bytes <= MAY_BE_TOO_LARGE || !self.bulk.answers_small_requests()? {
+            patience.away(reason)?;
+            return Ok(Left::Again(part));
+        }
+        patience.interrupted(reason)?;
+        Ok(match after_interruptions(patience.interruptions(), part.len()) {
+            Consequence::Again => Left::Again(part),
+            Consequence::Divide => Left::InHalves(part),
+            Consequence::Refuse => self.divide(part, breaks_connection(reason), What::Size(bytes)),
+        })
+    }
+
+    /// A document was written to an index that was not known to stand behind the name: the alias has moved, or a pipeline
+    /// sends it elsewhere.
+    fn written_elsewhere(
+        &mut self,
+        line: usize,
+        index: &str,
+        patience: &mut Patience<'_>,
+    ) -> Result<(), Stopped> {
+        let kind = self.lines.kind(line);
+        loop {
+            let targets = self.bulk.targets.now();
+            if targets.of(kind).holds(index) {
+                (self.on_final)(line, Final::Done);
+                return Ok(());
+            }
+            match self.bulk.targets.look(&self.bulk.client.within(patience.begin()), targets.generation) {
+                Ok(now) if now.of(kind).holds(index) => {}
+                Ok(now) => {
+                    let name = &now.of(kind).name;
+                    return self.dropped(
+                        line,
+                        format!("it was written to {index}, which does not stand behind {name}"),
+                    );
+                }
+                Err(PreflightError::Unavailable(outage)) => patience.away(&outage.why)?,
+                Err(refused) => patience.refused(refused.into())?,
+            }
+        }
+    }
+
+    /// A document was not written as it was sent. A post becomes a dead letter; without tombstones no deletion is final.
+    fn dropped(&mut self, line: usize, what: String) -> Result<(), Stopped> {
+        if self.lines.kind(line) == ActionKind::Post {
+            let refusal = Refusal { error_type: "dropped_by_pipeline".into(), reason: what };
+            (self.on_final)(line, Final::Refused(refusal));
+            return Ok(());
+        }
+        let message = format!(
+            "a tombstone was not written as it was sent ({what}), so deleted posts would come back: take the ingest \
+             pipeline away from the index of tombstones"
+        );
+        self.bulk.stop.fail(Failure::new(ExitCode::Refused, message));
+        Err(Stopped)
+    }
+
+    /// Hands on the outcomes of a request's items. Returns the lines that are to be sent again.
+    fn settle_items(
+        &mut self,
+        part: Vec<usize>,
+        items: Vec<Item>,
+        permit: Permit<'_>,
+        patience: &mut Patience<'_>,
+    ) -> Result<Vec<usize>, Stopped> {
+        self.judged = true;
+        let sent = part.len();
+        let mut again = Vec::new();
+        let mut why = None;
+        for (line, item) in part.into_iter().zip(items) {
+            match item {
+                Item::Done => (self.on_final)(line, Final::Done),
+                Item::Elsewhere(index) => self.written_elsewhere(line, &index, patience)?,
+                Item::Dropped(what) => self.dropped(line, what)?,
+                Item::Superseded => (self.on_final)(line, Final::Superseded),
+                Item::Refused(refusal) => (self.on_final)(line, Final::Refused(refusal)),
+                Item::Retry(reason) => {
+                    again.push(line);
+                    why.get_or_insert(reason);
+                }
+            }
+        }
+        let Some(reason) = why else {
+            permit.succeeded();
+            return Ok(again);
+        };
+        let progress = again.len() < sent;
+        if progress {
+            permit.pushed_back_in_part();
+        } else {
+            permit.pushed_back(None);
+        }
+        patience.failed(&format!("{} of {sent} actions: {reason}", again.len()), progress)?;
+        Ok(again)
+    }
+}
+
+/// What follows when the connection broke so often in a row over a large request of so many actions, while the server
+/// answered a small one each time.
+fn after_interruptions(in_a_row: u32, actions: usize) -> Consequence {
+    match (in_a_row, actions) {
+        (INTERRUPTIONS_BEFORE_REFUSING.., 1) => Consequence::Refuse,
+        (INTERRUPTIONS_BEFORE_DIVIDING.., 2..) => Consequence::Divide,
+        _ => Consequence::Again,
+    }
+}
+
+/// The refusal of a document that a server breaks the connection over every time.
+fn breaks_connection(reason: &str) -> Refusal {
+    let reason = format!(
+        "the server breaks the connection over this document every time, while it answers other requests; it may be \
+         too large for it ({reason})"
+    );
+    Refusal { error_type: "connection_broken".into(), reason }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_large_request_over_which_the_connection_breaks_is_divided_soon_and_refused_late() {
+        let kinds: Vec<Consequence> = (1..=9).map(|n| after_interruptions(n, 2)).collect();
+        assert_eq!(kinds[..3], [Consequence::Again, Consequence::Again, Consequence::Divide]);
+        assert_eq!(kinds[8], Consequence::Divide);
+        for n in 1..INTERRUPTIONS_BEFORE_REFUSING {
+            assert_eq!(after_interruptions(n, 1), Consequence::Again);
+        }
+        assert_eq!(after_interruptions(INTERRUPTIONS_BEFORE_REFUSING, 1), Consequence::Refuse);
+    }
+}

@@ -1,0 +1,123 @@
+//! JSON text written byte by byte into a buffer: strings, numbers and vectors.
+
+use base64_simd::{AsOut, STANDARD};
+
+use super::float::write_float;
+use crate::model::Vector;
+
+/// Appends `text` as a JSON string, quotes included (RFC 8259, section 7).
+pub fn write_string(out: &mut Vec<u8>, text: &str) {
+    out.push(b'"');
+    let bytes = text.as_bytes();
+    let mut written = 0;
+    for (at, &byte) in bytes.iter().enumerate() {
+        if byte >= b' ' && byte != b'"' && byte != b'\\' {
+            continue;
+        }
+        out.extend_from_slice(&bytes[written..at]);
+        written = at + 1;
+        write_escape(out, byte);
+    }
+    out.extend_from_slice(&bytes[written..]);
+    out.push(b'"');
+}
+
+fn write_escape(out: &mut Vec<u8>, byte: u8) {
+    let short = match byte {
+        b'"' | b'\\' => byte,
+        b'\n' => b'n',
+        b'\r' => b'r',
+        b'\t' => b't',
+        _ => {
+            const HEX: &[u8; 16] = b"0123456789abcdef";
+            out.extend_from_slice(b"\\u00");
+            out.extend_from_slice(&[HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
+            return;
+        }
+    };
+    out.extend_from_slice(&[b'\\', short]);
+}
+
+/// Appends a whole number.
+pub fn write_number(out: &mut Vec<u8>, mut number: u64) {
+    let mut digits = [0; 20];
+    let mut start = digits.len();
+    loop {
+        start -= 1;
+        digits[start] = b'0' + (number % 10) as u8;
+        number /= 10;
+        if number == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(&digits[start..]);
+}
+
+/// Appends a vector as a JSON array: each value as the shortest decimal that reads back as the same f32,
+/// always with a decimal point (an integer could make a dynamic mapping `long`).
+pub fn write_vector_array(out: &mut Vec<u8>, vector: &Vector) {
+    out.push(b'[');
+    for (i, &value) in vector.iter().enumerate() {
+        if i > 0 {
+            out.push(b',');
+        }
+        write_float(out, value);
+    }
+    out.push(b']');
+}
+
+/// Appends a vector as a JSON string: standard base64 of its big-endian f32, as Elasticsearch 9.3 and later
+/// reads a `dense_vector`.
+pub fn write_vector_base64(out: &mut Vec<u8>, vector: &Vector) {
+    let mut bytes = [0; size_of::<Vector>()];
+    for (to, value) in bytes.as_chunks_mut::<4>().0.iter_mut().zip(vector) {
+        *to = value.to_be_bytes();
+    }
+    let length = STANDARD.encoded_length(bytes.len());
+    out.push(b'"');
+    let start = out.len();
+    out.resize(start + length, b'=');
+    let text = out.get_mut(start..).unwrap_or_default();
+    // As long as the encoded text, which is all that it needs.
+    let _ = STANDARD.encode(&bytes, text.as_out());
+    out.push(b'"');
+}
+
+#[cfg(test)]
+mod tests {
+    use base64::Engine as _;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn written(write: impl FnOnce(&mut Vec<u8>)) -> String {
+        let mut out = Vec::new();
+        write(&mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    proptest! {
+        #[test]
+        fn strings_read_back(text in any::<String>()) {
+            let json = written(|out| write_string(out, &text));
+            prop_assert_eq!(serde_json::from_str::<String>(&json).unwrap(), text);
+            prop_assert!(!json.contains('\n'));
+        }
+
+        #[test]
+        fn numbers_read_back(number in any::<u64>()) {
+            prop_assert_eq!(written(|out| write_number(out, number)), number.to_string());
+        }
+
+        #[test]
+        fn base64_is_big_endian(seed in any::<u64>()) {
+            let mut rng = fastrand::Rng::with_seed(seed);
+            let vector: Vector = std::array::from_fn(|_| rng.f32());
+            let text = written(|out| write_vector_base64(out, &vector));
+            let bytes = base64::prelude::BASE64_STANDARD.decode(text.trim_matches('"')).unwrap();
+            let back: Vec<f32> =
+                bytes.chunks(4).map(|c| f32::from_be_bytes(c.try_into().unwrap())).collect();
+            prop_assert_eq!(back.as_slice(), vector.as_slice());
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! What the server is and what time it has, as far as it tells a key that was made for two indices alone.
+//!
+//! Nothing depends on the answers: `GET /` needs the cluster privilege `monitor`, which the key of a run has not, and
+//! a node sends no `Date`, though a proxy in front of one does. They are for the eye of who runs `--check`.
+
+use serde::Deserialize;
+use time::PrimitiveDateTime;
+use time::format_description::BorrowedFormatItem;
+use time::macros::format_description;
+
+use super::client::{Client, Reply};
+use crate::observe::finding::Check;
+use crate::timestamp::now_millis;
+
+/// Clocks further apart than this are worth a word: NTP keeps them within a second.
+const SKEW_SECONDS: i64 = 60;
+
+/// `Date`, as HTTP writes it (RFC 9110, section 5.6.7).
+const DATE: &[BorrowedFormatItem<'_>] =
+    format_description!("[weekday repr:short], [day] [month repr:short] [year] [hour]:[minute]:[second] GMT");
+
+#[derive(Deserialize)]
+struct Root {
+    version: Version,
+}
+
+#[derive(Deserialize)]
+struct Version {
+    number: String,
+    distribution: Option<String>,
+}
+
+/// Asks the server who it is. One that does not answer now has been told of before.
+pub fn ask(client: &Client) -> Vec<Check> {
+    match client.get_with_date("/") {
+        Ok((reply, date)) => {
+            let clock = date.and_then(|date| judge_clock(&date, now_millis().div_euclid(1000)));
+            [judge_product(&reply)].into_iter().chain(clock).collect()
+        }
+        Err(_) => Vec::new(),
+    }
+}
+
+/// What is known of the product, and what differs with it.
+fn judge_product(reply: &Reply) -> Check {
+    let root = (reply.status == 200).then(|| serde_json::from_slice::<Root>(&reply.body).ok()).flatten();
+    let Some(Root { version: Version { number, distribution } }) = root else {
+        return Check::ok(
+            "product",
+            "the server does not tell this key what it is (that takes the cluster privilege monitor); nothing depends \
+             on it",
+        );
+    };
+    // It is shown on a terminal.
+    let number: String = number.chars().filter(|c| c.is_ascii_graphic()).take(40).collect();
+    let mut parts = number.split('.').map_while(|part| part.parse::<u32>().ok());
+    let (major, minor) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+    if let Some(name) = distribution.filter(|name| !name.eq_ignore_ascii_case("elasticsearch")) {
+        let name: String = name.chars().filter(|c| c.is_ascii_graphic()).take(40).collect();
+        return Check::warning(
+            "product",
+            format!(
+                "{name} {number} is not Elasticsearch, and this program is not tested with it: its vector type is \
+                 knn_vector, which gets arrays (it reads base64 in the other byte order), and API keys and \
+                 --create-indices are Elasticsearch's"
+            ),
+        );
+    }
+    match (major, minor) {
+        (..8, _) => Check::warning(
+            "product",
+            format!(
+                "Elasticsearch {number} is older than those this program is tested with: 8 or 9 is meant"
+            ),
+        ),
+        (8, _) | (9, ..3) => Check::ok(
+            "product",
+            format!("Elasticsearch {number}: vectors are sent as arrays (as base64 from 9.3 on)"),
+        ),
+        _ => Check::ok("product", format!("Elasticsearch {number}: vectors can be sent as base64")),
+    }
+}
+
+/// How far the server's clock is from this host's; None where the date cannot be read.
+fn judge_clock(date: &str, now: i64) -> Option<Check> {
+    let server = PrimitiveDateTime::parse(date, DATE).ok()?.assume_utc().unix_timestamp();
+    let ahead = server.saturating_sub(now);
+    if ahead.abs() <= SKEW_SECONDS {
+        return Some(Check::ok("clock", "the server's clock agrees with this host's"));
+    }
+    let direction = if ahead > 0 { "ahead of" } else { "behind" };
+    Some(Check::warning(
+        "clock",
+        format!(
+            "the server's clock is {} s {direction} this host's: indexed_at and the times in logs are off by that, \
+             and certificates or S3 requests may be refused; let NTP set both",
+            ahead.abs()
+        ),
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::observe::finding::Status;
+
+    fn product(body: &str) -> Check {
+        judge_product(&Reply { status: 200, retry_after: None, body: body.into() })
+    }
+
+    #[test]
+    fn products_are_named_with_what_differs() {
+        for (number, status, text) in [
+            ("7.17.0", Status::Warning, "8 or 9"),
+            ("8.19.1", Status::Ok, "as arrays"),
+            ("9.2.4", Status::Ok, "as arrays"),
+            ("9.3.0", Status::Ok, "can be sent as base64"),
+            ("10.0.0-SNAPSHOT", Status::Ok, "can be sent as base64"),
+        ] {
+            let check = product(&format!(r#"{{"version":{{"number":"{number}"}}}}"#));
+            assert_eq!(check.status, status, "{check}");
+            assert!(check.text.contains(text) && check.text.contains(number), "{check}");
+        }
+        let other = product(r#"{"version":{"number":"3.2.0","distribution":"opensearch"}}"#);
+        assert_eq!(other.status, Status::Warning);
+        assert!(other.text.contains("opensearch 3.2.0") && other.text.contains("knn_vector"), "{other}");
+    }
+
+    #[test]
+    fn a_server_that_does_not_tell_is_no_worse() {
+        for (status, body) in [(403, "{}"), (200, "{}"), (200, "<html>")] {
+            let check = judge_product(&Reply { status, retry_after: None, body: body.into() });
+            assert_eq!(check.status, Status::Ok);
+            assert!(check.text.contains("does not tell"), "{check}");
+        }
+    }
+
+    #[test]
+    fn clocks_far_apart_are_a_warning() {
+        let now = 1_766_016_000;
+        let at = |date: &str| judge_clock(date, now).map(|check| (check.status, check.text));
+        assert_eq!(at("Thu, 18 Dec 2025 00:00:59 GMT").unwrap().0, Status::Ok);
+        let (status, text) = at("Wed, 17 Dec 2025 23:00:00 GMT").unwrap();
+        assert!(status == Status::Warning && text.contains("3600 s behind"), "{text}");
+        assert!(at("Thu, 18 Dec 2025 00:02:00 GMT").unwrap().1.contains("120 s ahead of"));
+        assert_eq!(at("yesterday"), None);
+    }
+}

@@ -1,0 +1,329 @@
+//! The index settings of a first load (`--bulk-load-settings`): tuned for the run's time, put back at its end.
+//!
+//! Source: Elasticsearch, "Tune for indexing speed" and "Update index settings API".
+//!
+//! - What was set before is on record, in a file beside the state file, before anything is changed, and the record
+//!   goes only when all is back. So a run that was killed is made good by the next one with the same state file.
+//! - Processes that load into the same index need not talk to each other: the refresh interval of a load is a value
+//!   that nobody else would choose. A process that meets it without a record of its own knows that another one will
+//!   put it back, and leaves the index alone. Only what still is as the load set it is put back.
+
+mod changes;
+mod replies;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use super::client::{Client, ContentType, Limits};
+use super::flat::Values;
+use super::insist::{insist, policy};
+use super::preflight::error::{PreflightError, answer};
+use crate::config;
+use crate::exit::Failure;
+use crate::files;
+use crate::retry::patience::Retries;
+use crate::retry::policy::Policy;
+use crate::shutdown::Stop;
+pub use changes::{Changes, LoadedIndices};
+use changes::{Update, is_tuned};
+use replies::{gone, judge_update, parse_settings};
+
+/// The longest that a request may take.
+const CALL_LIMIT: Duration = Duration::from_secs(5);
+
+/// Elasticsearch gives up a little before the client does, and says so.
+const SERVER_TIMEOUTS: &str = "master_timeout=4s&timeout=4s";
+
+/// The longest that putting back may take at the end of a run.
+const PUT_BACK_LIMIT: Duration = Duration::from_secs(30);
+
+const NAME: &str = "load settings";
+
+/// What is changed, by index. The record on disk is this as JSON.
+pub type Record = BTreeMap<String, Changes>;
+
+/// What is changed at the moment, on the server and on record.
+#[derive(Debug)]
+pub struct LoadSettings {
+    client: Client,
+    path: PathBuf,
+    record: Record,
+}
+
+/// Whether an earlier run has left anything changed, as far as the record beside the state file knows.
+///
+/// # Errors
+///
+/// A usage failure where the record cannot be read: it is never taken for an empty one.
+pub fn left_changed(state_file: &Path) -> Result<bool, Failure> {
+    Ok(!read_record(&record_path(state_file))?.is_empty())
+}
+
+fn record_path(state_file: &Path) -> PathBuf {
+    files::beside(&files::real_path(state_file), files::LOAD_SETTINGS)
+}
+
+impl LoadSettings {
+    /// Reads the record that an earlier run may have left. Opens no connection yet.
+    ///
+    /// # Errors
+    ///
+    /// As for [`left_changed`] and for [`Client::new`].
+    pub fn open(settings: &config::Elasticsearch, state_file: &Path) -> Result<Self, Failure> {
+        let client = Client::with_limits(settings, Limits { call: CALL_LIMIT, ..Limits::default() })?;
+        // It asks only once the preflight has passed.
+        client.note_answer();
+        let path = record_path(state_file);
+        let record = read_record(&path)?;
+        // What a killed run was about to write. Where it cannot be removed, writing will say so.
+        let _ = files::reap(&files::temporary_of(&path));
+        Ok(Self { client, path, record })
+    }
+
+    /// Whether anything is changed: by this run, or by an earlier one that did not put it back.
+    pub fn are_changed(&self) -> bool {
+        !self.record.is_empty()
+    }
+
+    /// Looks up what is set, and says what a load would change. An index that another process has tuned is left
+    /// out, with a warning.
+    ///
+    /// # Errors
+    ///
+    /// Refused where the key may not read the settings, unavailable where the server cannot tell for now.
+    pub fn plan(&self, indices: &LoadedIndices) -> Result<Record, PreflightError> {
+        let mut record = Record::new();
+        for (index, during) in indices.tuned() {
+            let now = self.settings_of(index)?.ok_or_else(|| gone(index))?;
+            if is_tuned(&now) {
+                log::warn!(
+                    "--bulk-load-settings: another process has tuned {index} and will put its settings back; if none \
+                     is running, one was killed: start it again with the state file that it had"
+                );
+            } else {
+                record.insert(index.to_owned(), Changes::new(&now, during));
+            }
+        }
+        Ok(record)
+    }
+
+    /// Puts a plan on record, durably, before anything is changed.
+    ///
+    /// # Errors
+    ///
+    /// Where the record cannot be written. Then nothing must be changed.
+    pub fn record(&mut self, plan: Record) -> Result<(), Failure> {
+        if plan.is_empty() {
+            return Ok(());
+        }
+        self.record = plan;
+        self.write().inspect_err(|_| self.record.clear())
+    }
+
+    fn write(&self) -> Result<(), Failure> {
+        let text = serde_json::to_vec_pretty(&self.record).map_err(io::Error::from);
+        text.and_then(|text| files::replace(&self.path, &text)).map_err(|error| {
+            Failure::run(format!(
+                "--bulk-load-settings: no index setting is changed, since what is set now cannot be written down in \
+                 {}: {error}; make its folder writable",
+                self.path.display()
+            ))
+        })
+    }
+
+    /// Makes the changes that are on record, and returns them as the server shows them afterwards. Can be repeated.
+    ///
+    /// # Errors
+    ///
+    /// Refused where the key may not, unavailable where the server cannot for now.
+    pub fn apply(&self) -> Result<Record, PreflightError> {
+        let shown = self.apply_once()?;
+        // Another process at its end may just have put back what it meant to be its own.
+        if shown == self.record { Ok(shown) } else { self.apply_once() }
+    }
+
+    fn apply_once(&self) -> Result<Record, PreflightError> {
+        let apply = |(index, changes): (&String, &Changes)| {
+            self.update(index, &changes.during())?;
+            let now = self.settings_of(index)?.ok_or_else(|| gone(index))?;
+            Ok((index.clone(), changes.as_shown(&now)))
+        };
+        self.record.iter().map(apply).collect()
+    }
+
+    /// Makes sure that what has been applied reads back as it was sent: otherwise the end of the run could not tell
+    /// it from what an operator sets meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// Where it does not. Then what is shown is on record, so that it is known again and put back.
+    pub fn confirm(&mut self, shown: Record) -> Result<(), Failure> {
+        if shown == self.record {
+            let indices = self.record.iter();
+            indices.for_each(|(index, changes)| {
+                log::info!("--bulk-load-settings: {index} now has {changes}; this is put back at the end");
+            });
+            return Ok(());
+        }
+        let differing = shown.iter().filter(|(index, changes)| self.record.get(*index) != Some(*changes));
+        let texts: Vec<_> = differing.map(|(index, changes)| format!("{index} has {changes}")).collect();
+        self.record = shown;
+        self.write()?;
+        let text = format!(
+            "--bulk-load-settings: what was set does not read back as it was sent ({}), so that it could not safely be \
+             put back at the end: this server needs a run without",
+            texts.join("; ")
+        );
+        Err(PreflightError::refused(NAME, text).into())
+    }
+
+    /// Puts back what is on record and still as the load set it. Goes on with the next index after a failure, and
+    /// can be repeated.
+    ///
+    /// # Errors
+    ///
+    /// The first failure: refused where the key may not, unavailable where the server cannot for now.
+    pub fn put_back(&self) -> Result<(), PreflightError> {
+        self.put_back_until(None)
+    }
+
+    /// Removes the record, since everything is back.
+    ///
+    /// # Errors
+    ///
+    /// Where it cannot be removed.
+    pub fn forget(&mut self) -> Result<(), Failure> {
+        self.record = Record::new();
+        match fs::remove_file(&self.path).and_then(|()| files::sync_folder(&self.path)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Failure::run(format!(
+                "the index settings are back, but {} cannot be removed: {error}; remove it",
+                self.path.display()
+            ))),
+            _ => Ok(()),
+        }
+    }
+
+    /// Puts everything back at the end of a run, whatever has ended it.
+    ///
+    /// Tries for half a minute at most, after a signal as well. A second signal ends the process at once; the
+    /// record stays for the next run.
+    ///
+    /// # Errors
+    ///
+    /// Where something is not back. The text says what to do by hand.
+    pub fn end(mut self) -> Result<(), Failure> {
+        if !self.are_changed() {
+            return Ok(());
+        }
+        let end = Instant::now() + PUT_BACK_LIMIT;
+        // What the run is to stop for does not stop this, and the last attempt has the time that its requests may take.
+        let never = Stop::new();
+        let server = "putting the index settings back: Elasticsearch";
+        let budget = Some(PUT_BACK_LIMIT.saturating_sub(2 * CALL_LIMIT));
+        let retries = Retries::new(&never, Policy { server, ..policy(budget) });
+        if let Err(unanswered) = insist(&retries, |_| self.put_back_until(Some(end))) {
+            return Err(self.not_back(&unanswered.last));
+        }
+        self.forget()
+    }
+
+    fn put_back_until(&self, end: Option<Instant>) -> Result<(), PreflightError> {
+        let results = self.record.iter().map(|(index, changes)| self.put_index_back(index, changes, end));
+        results.reduce(Result::and).unwrap_or(Ok(()))
+    }
+
+    fn put_index_back(
+        &self,
+        index: &str,
+        changes: &Changes,
+        end: Option<Instant>,
+    ) -> Result<(), PreflightError> {
+        has_time(end)?;
+        let Some(now) = self.settings_of(index)? else {
+            log::warn!("there is no index {index} any more, whose settings a load had changed");
+            return Ok(());
+        };
+        let update = changes.to_put_back(&now);
+        if update.is_empty() {
+            log::info!("the settings of {index} have been changed since the load began: they are left alone");
+            return Ok(());
+        }
+        has_time(end)?;
+        self.update(index, &update)?;
+        log::info!("the settings of {index} are put back: {}", json(&update));
+        Ok(())
+    }
+
+    /// What is set for an index; None where there is no such index.
+    fn settings_of(&self, index: &str) -> Result<Option<Values>, PreflightError> {
+        let path = format!("/{}/_settings?flat_settings=true&master_timeout=4s", encoded(index));
+        parse_settings(index, &answer(&self.client, self.client.get(&path))?)
+    }
+
+    fn update(&self, index: &str, update: &Update<'_>) -> Result<(), PreflightError> {
+        let path = format!("/{}/_settings?{SERVER_TIMEOUTS}", encoded(index));
+        let reply = self.client.put(&path, ContentType::Json, json(update).as_bytes());
+        judge_update(index, &answer(&self.client, reply)?)
+    }
+
+    /// What an operator has to do where putting back has failed.
+    fn not_back(&self, error: &PreflightError) -> Failure {
+        let requests: Vec<_> = self
+            .record
+            .iter()
+            .map(|(index, changes)| format!("PUT /{index}/_settings {}", json(&changes.before())))
+            .collect();
+        Failure::run(format!(
+            "--bulk-load-settings: the index settings could not be put back ({error}): the next run with this state \
+             file does it, or do it by hand, with {}, then remove {}",
+            requests.join(" and "),
+            self.path.display()
+        ))
+    }
+}
+
+fn read_record(path: &Path) -> Result<Record, Failure> {
+    let text = match files::read(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Record::new()),
+        Err(error) => return Err(unusable(path, &error)),
+    };
+    serde_json::from_slice(&text).map_err(|error| unusable(path, &error))
+}
+
+fn unusable(path: &Path, error: &dyn fmt::Display) -> Failure {
+    Failure::usage(format!(
+        "{}, with the index settings from before a load, cannot be used: {error}; repair it, or put the settings back \
+         by hand and remove it",
+        path.display()
+    ))
+}
+
+/// No request is begun that might end too late.
+fn has_time(end: Option<Instant>) -> Result<(), PreflightError> {
+    match end {
+        Some(end) if Instant::now() + CALL_LIMIT > end => {
+            Err(PreflightError::unavailable("there is no time left for another request"))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn json(update: &Update<'_>) -> String {
+    // Names and texts: this cannot fail to be written as JSON.
+    serde_json::to_string(update).unwrap_or_default()
+}
+
+/// The name of an index as a segment of a path (RFC 3986, section 2.3): it may hold more than ASCII.
+fn encoded(index: &str) -> String {
+    let unreserved = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~".contains(byte);
+    let encode = |byte: u8| if unreserved(&byte) { char::from(byte).into() } else { format!("%{byte:02X}") };
+    index.bytes().map(encode).collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,181 @@
+//! Which settings a load changes, and which of them are to be put back. Pure.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::sink::elasticsearch::flat::Values;
+
+const REFRESH_INTERVAL: &str = "index.refresh_interval";
+const REPLICAS: &str = "index.number_of_replicas";
+
+/// The refresh interval of a load: 30 s, less a millisecond as the mark.
+///
+/// It is not `-1`: the program reads its own writes by id, which needs no refresh, and twice a minute costs next to
+/// nothing, since a full indexing buffer makes a segment more often than that. But after a kill without a next run,
+/// an index at `-1` would keep what is written from every search, without a sign.
+const LOAD_REFRESH: &str = "29999ms";
+
+/// What is set for posts. Without replicas every document is indexed once instead of twice.
+const OF_POSTS: [(&str, &str); 2] = [(REFRESH_INTERVAL, LOAD_REFRESH), (REPLICAS, "0")];
+
+/// What is set for tombstones. They keep their replicas: they are few and small, and a tombstone lost with a node
+/// would let a deleted post come back.
+const OF_TOMBSTONES: [(&str, &str); 1] = [(REFRESH_INTERVAL, LOAD_REFRESH)];
+
+/// Settings to send, by flat name; None is the default.
+pub(super) type Update<'a> = BTreeMap<&'a str, Option<&'a str>>;
+
+/// The concrete indices that a load writes to.
+///
+/// Deletes go to the other indices behind an alias, too; they are not worth copying all shards of these anew.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LoadedIndices {
+    /// Takes the posts.
+    pub posts: String,
+    /// Takes the tombstones.
+    pub tombstones: String,
+}
+
+impl LoadedIndices {
+    /// Each index with what a load sets for it.
+    pub(super) fn tuned(&self) -> [(&str, &'static [(&'static str, &'static str)]); 2] {
+        [(self.posts.as_str(), &OF_POSTS), (self.tombstones.as_str(), &OF_TOMBSTONES)]
+    }
+}
+
+/// Whether a load has set what is set `now`: nobody else would choose this refresh interval.
+pub(super) fn is_tuned(now: &Values) -> bool {
+    now.get(REFRESH_INTERVAL).is_some_and(|value| value == LOAD_REFRESH)
+}
+
+/// What a load changes in one index, by the settings' flat names.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub struct Changes(BTreeMap<String, Change>);
+
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+struct Change {
+    /// What was set; None where the default was in force.
+    before: Option<String>,
+    /// What the load has set, as the server shows it; None where it shows nothing. Never missing in a record.
+    #[serde(deserialize_with = "Option::deserialize")]
+    during: Option<String>,
+}
+
+impl Changes {
+    /// From what is set `now` to what is set during a load.
+    pub(super) fn new(now: &Values, during: &[(&str, &str)]) -> Self {
+        let change = |(name, during): &(&str, &str)| {
+            let change = Change { before: now.get(*name).cloned(), during: Some((*during).to_owned()) };
+            ((*name).to_owned(), change)
+        };
+        Self(during.iter().map(change).collect())
+    }
+
+    /// What to send at the beginning of a load.
+    pub(super) fn during(&self) -> Update<'_> {
+        self.update(|_, change| Some(change.during.as_deref()))
+    }
+
+    /// The same changes, with what is set `now` as what the load has set.
+    pub(super) fn as_shown(&self, now: &Values) -> Self {
+        let shown = |(name, change): (&String, &Change)| {
+            (name.clone(), Change { before: change.before.clone(), during: now.get(name).cloned() })
+        };
+        Self(self.0.iter().map(shown).collect())
+    }
+
+    /// What to send to have everything as it was.
+    pub(super) fn before(&self) -> Update<'_> {
+        self.update(|_, change| Some(change.before.as_deref()))
+    }
+
+    /// What to send to have everything as it was, but for what another process or an operator has set since.
+    pub(super) fn to_put_back(&self, now: &Values) -> Update<'_> {
+        self.update(|name, change| {
+            (now.get(name) == change.during.as_ref()).then_some(change.before.as_deref())
+        })
+    }
+
+    fn update<'a>(&'a self, value: impl Fn(&str, &'a Change) -> Option<Option<&'a str>>) -> Update<'a> {
+        self.0.iter().filter_map(|(name, change)| Some((name.as_str(), value(name, change)?))).collect()
+    }
+}
+
+/// The changes as an operator reads them.
+impl fmt::Display for Changes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, (name, Change { before, during })) in self.0.iter().enumerate() {
+            let [before, during] = [before, during].map(|value| value.as_deref().unwrap_or("default"));
+            write!(f, "{}{name} {during} (was: {before})", if i == 0 { "" } else { ", " })?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn values(pairs: &[(&str, &str)]) -> Values {
+        pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    }
+
+    fn of_posts(now: &[(&str, &str)]) -> Changes {
+        Changes::new(&values(now), &OF_POSTS)
+    }
+
+    #[test]
+    fn what_was_set_is_put_back_and_what_was_not_is_unset() {
+        let changes = of_posts(&[(REPLICAS, "2")]);
+        let now = values(&OF_POSTS);
+        assert_eq!(
+            changes.during(),
+            Update::from([(REFRESH_INTERVAL, Some(LOAD_REFRESH)), (REPLICAS, Some("0"))])
+        );
+        assert!(is_tuned(&now));
+        assert_eq!(
+            changes.to_put_back(&now),
+            Update::from([(REFRESH_INTERVAL, None), (REPLICAS, Some("2"))])
+        );
+        assert_eq!(changes.before(), changes.to_put_back(&now));
+    }
+
+    #[test]
+    fn what_somebody_else_has_set_since_is_left_alone() {
+        let changes = of_posts(&[(REFRESH_INTERVAL, "5s"), (REPLICAS, "1")]);
+        let by_hand = values(&[(REFRESH_INTERVAL, "1s"), (REPLICAS, "0")]);
+        assert_eq!(changes.to_put_back(&by_hand), Update::from([(REPLICAS, Some("1"))]));
+        let all_back = values(&[(REFRESH_INTERVAL, "5s"), (REPLICAS, "1")]);
+        assert!(changes.to_put_back(&all_back).is_empty());
+    }
+
+    #[test]
+    fn only_the_mark_of_a_load_is_taken_for_one() {
+        for (refresh, tuned) in [("29999ms", true), ("30s", false), ("-1", false)] {
+            assert_eq!(
+                is_tuned(&values(&[(REFRESH_INTERVAL, refresh), (REPLICAS, "0")])),
+                tuned,
+                "{refresh}"
+            );
+        }
+        assert!(!is_tuned(&Values::new()));
+    }
+
+    #[test]
+    fn tombstones_keep_their_replicas() {
+        let indices = LoadedIndices { posts: "p".into(), tombstones: "t".into() };
+        for (index, during) in indices.tuned() {
+            let replicas = during.iter().any(|(name, _)| *name == REPLICAS);
+            assert_eq!(replicas, index == "p");
+        }
+    }
+
+    #[test]
+    fn changes_survive_the_way_to_disk_and_back() {
+        let changes = of_posts(&[(REPLICAS, "2")]);
+        let text = serde_json::to_string(&changes).unwrap();
+        assert_eq!(serde_json::from_str::<Changes>(&text).unwrap(), changes, "{text}");
+    }
+}

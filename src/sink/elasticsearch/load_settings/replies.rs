@@ -1,0 +1,105 @@
+//! What the server says of the settings of an index. Pure.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::NAME;
+use crate::sink::elasticsearch::client::Reply;
+use crate::sink::elasticsearch::flat::{Values, flatten};
+use crate::sink::elasticsearch::preflight::PreflightError;
+
+/// What is set for an index; None where there is no such index.
+pub(super) fn parse_settings(index: &str, reply: &Reply) -> Result<Option<Values>, PreflightError> {
+    #[derive(Deserialize)]
+    struct Index {
+        settings: Value,
+    }
+    let indices: Option<BTreeMap<String, Index>> = match reply.status {
+        // What is not there any more needs nothing put back, so only this error says so, and no page of a proxy.
+        404 if reply.error_type() == "index_not_found_exception" => return Ok(None),
+        403 => return Err(not_allowed(index, reply)),
+        200 => serde_json::from_slice(&reply.body).ok(),
+        _ => None,
+    };
+    let mut indices = indices
+        .filter(|indices| !indices.is_empty())
+        .ok_or_else(|| PreflightError::unexpected(NAME, &format!("GET /{index}/_settings"), reply))?;
+    Ok(indices.remove(index).map(|index| flatten(&index.settings)))
+}
+
+pub(super) fn gone(index: &str) -> PreflightError {
+    PreflightError::refused(NAME, format!("there is no index {index} any more: run again"))
+}
+
+/// Whether an update of settings is in force.
+pub(super) fn judge_update(index: &str, reply: &Reply) -> Result<(), PreflightError> {
+    #[derive(Deserialize)]
+    struct Update {
+        acknowledged: bool,
+    }
+    match reply.status {
+        200 if serde_json::from_slice::<Update>(&reply.body).is_ok_and(|update| update.acknowledged) => {
+            Ok(())
+        }
+        200 => Err(PreflightError::unavailable(format!("the settings of {index} are not in force yet"))),
+        403 => Err(not_allowed(index, reply)),
+        _ => Err(PreflightError::unexpected(NAME, &format!("PUT /{index}/_settings"), reply)),
+    }
+}
+
+fn not_allowed(index: &str, reply: &Reply) -> PreflightError {
+    let text = format!(
+        "the key must not change the settings of {index}: grant it the index privilege manage on {index} ({})",
+        reply.reason()
+    );
+    PreflightError::refused(NAME, text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reply(status: u16, body: &str) -> Reply {
+        Reply { status, retry_after: None, body: body.as_bytes().to_vec() }
+    }
+
+    #[test]
+    fn settings_are_read_whatever_their_form() {
+        // Recorded from Elasticsearch 9.5.3, shortened.
+        let body = r#"{"posts_v1":{"settings":{"index.number_of_replicas":"1","index.query.default_field":["content","at_uri"]}}}"#;
+        let expected = Values::from([("index.number_of_replicas".into(), "1".into())]);
+        assert_eq!(parse_settings("posts_v1", &reply(200, body)), Ok(Some(expected.clone())));
+        for settings in [
+            r#"{"index":{"number_of_replicas":"1","refresh_interval":null}}"#,
+            r#"{"index":{"number_of_replicas":1}}"#,
+            r#"{"index.number_of_replicas":1}"#,
+        ] {
+            let body = format!(r#"{{"posts_v1":{{"settings":{settings}}}}}"#);
+            assert_eq!(parse_settings("posts_v1", &reply(200, &body)), Ok(Some(expected.clone())), "{body}");
+        }
+    }
+
+    #[test]
+    fn an_index_is_gone_only_where_the_server_says_so() {
+        let gone = r#"{"error":{"type":"index_not_found_exception","reason":"no such index [posts_v1]"}}"#;
+        assert_eq!(parse_settings("posts_v1", &reply(404, gone)), Ok(None));
+        for (status, body) in [(404, "{}"), (200, "<html>"), (200, "{}"), (204, "")] {
+            assert!(parse_settings("posts_v1", &reply(status, body)).is_err(), "{status} {body}");
+        }
+    }
+
+    #[test]
+    fn an_update_counts_only_when_it_is_acknowledged() {
+        assert_eq!(judge_update("posts_v1", &reply(200, r#"{"acknowledged":true}"#)), Ok(()));
+        for (status, body, refused) in [
+            (200, r#"{"acknowledged":false}"#, false),
+            (403, r#"{"error":{"type":"security_exception","reason":"x"}}"#, true),
+            (400, r#"{"error":{"type":"illegal_argument_exception","reason":"x"}}"#, true),
+        ] {
+            let error = judge_update("posts_v1", &reply(status, body)).unwrap_err();
+            assert_eq!(matches!(error, PreflightError::Refused(_)), refused, "{error}");
+        }
+    }
+}

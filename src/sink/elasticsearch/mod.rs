@@ -1,0 +1,103 @@
+//! The sink that is Elasticsearch: everything that knows it, and nothing else does.
+//!
+//! [`server`] connects and checks, [`encode`] writes the lines of bulk requests, [`bulk`] sends them until each action
+//! has its outcome, and [`convergence`] argues why the indices are right in the end.
+
+use crate::config::{BatchLimits, VectorChoice};
+use crate::exit::Failure;
+use crate::model::{Action, Batch, Document, Generation, Outcomes};
+use crate::observe::report::RequestCounters;
+use crate::retry::patience::Retries;
+use crate::shutdown::Stop;
+use crate::sink::Sink;
+use crate::timestamp::now_millis;
+
+pub mod bulk;
+pub mod client;
+pub mod convergence;
+pub mod encode;
+mod flat;
+pub mod identity;
+pub mod insist;
+pub mod load_settings;
+pub mod mapping;
+pub(crate) mod outcome;
+pub mod preflight;
+pub mod primaries;
+pub mod schema;
+pub mod server;
+pub mod targets;
+pub mod vectors;
+
+use bulk::{Bulk, Notices};
+use encode::VectorEncoding;
+use encode::document::write_action;
+pub use schema::{POSTS, TOMBSTONES};
+use server::Server;
+use vectors::{Prover, Sample, Vectors};
+
+/// A server that has passed preflight, as the place where documents go.
+pub struct Elasticsearch<'r> {
+    server: &'r Server,
+    bulk: Bulk<'r>,
+    vectors: Vectors,
+    stop: &'r Stop,
+}
+
+impl<'r> Elasticsearch<'r> {
+    /// Nothing is sent yet.
+    pub fn new(
+        server: &'r Server,
+        limits: BatchLimits,
+        vectors: VectorChoice,
+        stop: &'r Stop,
+        counters: &'r RequestCounters,
+    ) -> Self {
+        let bulk = Bulk {
+            client: &server.client,
+            throttle: &server.throttle,
+            stop,
+            targets: &server.targets,
+            limits,
+            retries: Retries::new(stop, insist::policy(server.budget))
+                .together(&*server.throttle)
+                .ending_the_run(),
+            counters,
+            notices: Notices::default(),
+        };
+        Self { server, bulk, vectors: decide(vectors, server), stop }
+    }
+}
+
+impl Sink for Elasticsearch<'_> {
+    fn encode(&self, body: &mut Vec<u8>, action: &Action, document: &Document<'_>) {
+        let vectors = match document {
+            Document::Post { post, embeddings } => {
+                self.vectors.encoding(&Sample { version: action.version, post, embeddings }, &self.bulk)
+            }
+            Document::Tombstone(_) | Document::Replayed(_) => VectorEncoding::Array,
+        };
+        write_action(body, action, document, vectors, now_millis());
+    }
+
+    fn deliver(&self, batch: &Batch) -> Outcomes {
+        self.bulk.deliver(batch)
+    }
+
+    fn make_durable(&self) -> Result<Generation, Failure> {
+        self.server.make_durable(self.stop)
+    }
+}
+
+/// How vectors are written.
+fn decide(choice: VectorChoice, server: &Server) -> Vectors {
+    match (choice, &server.dense_vectors) {
+        (VectorChoice::Array, _) => Vectors::Decided(VectorEncoding::Array),
+        (VectorChoice::Base64, _) => Vectors::Decided(VectorEncoding::Base64),
+        (VectorChoice::Auto, Some(index)) => Vectors::Auto(Prover::new(index.clone())),
+        (VectorChoice::Auto, None) => {
+            log::info!("vectors are sent as arrays: the mapping of posts has them not all as dense_vector");
+            Vectors::Decided(VectorEncoding::Array)
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! Why a question that comes before the first document has no answer.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::exit::{ExitCode, Failure};
+use crate::http::TransportError;
+use crate::observe::finding::{Check, Status};
+use crate::sink::elasticsearch::client::{Client, Reply};
+use crate::sink::elasticsearch::outcome::is_unavailable;
+
+/// Why there is no [`Report`](super::Report).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PreflightError {
+    /// At least one of the checks failed; waiting does not change that.
+    Refused(Vec<Check>),
+    /// Elasticsearch cannot be reached or cannot answer for now.
+    Unavailable(Outage),
+}
+
+/// Why Elasticsearch has no answer for now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outage {
+    /// What happened, as one line.
+    pub why: String,
+    /// How long the server asks to be left alone.
+    pub retry_after: Option<Duration>,
+}
+
+impl PreflightError {
+    /// No answer for now, from a server that does not say until when.
+    pub fn unavailable(why: impl Into<String>) -> Self {
+        Self::Unavailable(Outage { why: why.into(), retry_after: None })
+    }
+
+    /// A reply that says that there is no answer for now.
+    pub fn unavailable_as(why: impl Into<String>, reply: &Reply) -> Self {
+        Self::Unavailable(Outage { why: why.into(), retry_after: reply.retry_after })
+    }
+
+    pub(in crate::sink::elasticsearch) fn refused(name: &'static str, text: impl Into<String>) -> Self {
+        Self::Refused(vec![Check::failed(name, text)])
+    }
+
+    /// A reply that is none to the question asked.
+    pub(in crate::sink::elasticsearch) fn unexpected(
+        name: &'static str,
+        question: &str,
+        reply: &Reply,
+    ) -> Self {
+        Self::refused(name, format!("unexpected answer to {question}: {}", reply.reason()))
+    }
+}
+
+impl fmt::Display for PreflightError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            PreflightError::Unavailable(Outage { why, .. }) => {
+                write!(f, "Elasticsearch is unavailable: {why}")
+            }
+            PreflightError::Refused(checks) => {
+                let failed = checks.iter().filter(|check| check.status == Status::Failed);
+                let texts: Vec<_> = failed.map(|check| format!("{}: {}", check.name, check.text)).collect();
+                write!(f, "preflight refused: {}", texts.join("; "))
+            }
+        }
+    }
+}
+
+impl std::error::Error for PreflightError {}
+
+impl From<PreflightError> for Failure {
+    fn from(error: PreflightError) -> Self {
+        let code = match error {
+            PreflightError::Refused(_) => ExitCode::Refused,
+            PreflightError::Unavailable(_) => ExitCode::Unavailable,
+        };
+        Failure::new(code, error.to_string())
+    }
+}
+
+/// Sorts out what is no answer at all: a failed transport, a refused key, a server that cannot answer now.
+pub(in crate::sink::elasticsearch) fn answer(
+    client: &Client,
+    result: Result<Reply, TransportError>,
+) -> Result<Reply, PreflightError> {
+    let url = client.base_url();
+    if result.is_ok() {
+        client.note_answer();
+    }
+    match result {
+        Ok(reply) if has_stray_path(url, &reply) => Err(PreflightError::refused(
+            "connection",
+            format!(
+                "Elasticsearch does not answer at the path of {url} ({}): leave the path out of ELASTICSEARCH_URL",
+                reply.reason()
+            ),
+        )),
+        Ok(reply) => sort_out(reply),
+        Err(error @ TransportError::Tls(_)) => Err(PreflightError::refused(
+            "certificate",
+            format!(
+                "{url}: {error}: name the issuer's root with ELASTICSEARCH_CA_CERT / --ca-cert, \
+                 and the host in ELASTICSEARCH_URL as in its certificate"
+            ),
+        )),
+        // Who has answered before has not begun to expect anything else.
+        Err(error @ TransportError::Interrupted(_)) if url.starts_with("http:") && !client.has_answered() => {
+            Err(PreflightError::unavailable(format!("{url}: {error} (does the server expect https?)")))
+        }
+        Err(error) => Err(PreflightError::unavailable(format!("{url}: {error}"))),
+    }
+}
+
+/// Whether Elasticsearch itself sees the path of the base URL, and does not know it. It would take bulk requests there
+/// all the same (`/<index>/_bulk`, where each action names an index of its own), but tell nothing of the indices. A
+/// proxy that has Elasticsearch below a path takes that off.
+pub(super) fn has_stray_path(url: &str, reply: &Reply) -> bool {
+    let path = url.split_once("://").and_then(|(_, rest)| rest.split_once('/')).map_or("", |(_, path)| path);
+    let path = path.trim_end_matches('/');
+    let seen = format!("no handler found for uri [/{path}/");
+    reply.status == 400 && !path.is_empty() && reply.reason().contains(&seen)
+}
+
+/// The part of [`answer`] that judges statuses which mean the same whatever was asked.
+fn sort_out(reply: Reply) -> Result<Reply, PreflightError> {
+    match reply.status {
+        300..=399 => Err(PreflightError::refused(
+            "connection",
+            format!(
+                "the server redirects (HTTP {}), which is not followed: \
+                 set ELASTICSEARCH_URL to where Elasticsearch itself answers",
+                reply.status
+            ),
+        )),
+        401 => Err(PreflightError::refused(
+            "credentials",
+            format!(
+                "ELASTICSEARCH_API_KEY is refused ({}): check that it is the `encoded` value of a key of this cluster, \
+                 not expired and not invalidated",
+                reply.reason()
+            ),
+        )),
+        _ if is_unavailable(&reply) => Err(PreflightError::unavailable_as(reply.reason(), &reply)),
+        _ => Ok(reply),
+    }
+}

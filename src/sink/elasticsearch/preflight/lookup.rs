@@ -1,0 +1,109 @@
+//! What the server tells of the indices behind a name.
+//!
+//! Source: Elasticsearch's "Get index information" API, which resolves aliases and tells aliases, mapping
+//! and settings of every concrete index in one reply. Where that is not offered, or tells less, each of these is asked
+//! for by itself.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use serde_json::Value;
+
+use super::error::{PreflightError, answer};
+use crate::sink::elasticsearch::client::{Client, Reply};
+use crate::sink::elasticsearch::outcome::{NAME_ELASTICSEARCH, is_not_offered};
+
+/// Only what is judged: the full reply has hundreds of settings for every index. The UUID makes sure
+/// that no index is left out of the reply altogether.
+const FILTER: &str = "include_defaults=true&filter_path=*.aliases,*.mappings,*.settings.index.uuid,\
+    *.*.index.gc_deletes,*.*.index.translog.durability,*.settings.index.blocks,\
+    *.settings.index.verified_before_close";
+
+/// The questions for a part each.
+const PARTS: [&str; 3] = ["_mapping", "_settings?include_defaults=true", "_alias"];
+
+/// The concrete indices behind a name. None at all means that the server does not tell whether there are any.
+pub(in crate::sink::elasticsearch) type Indices = BTreeMap<String, Index>;
+
+/// What is told of a concrete index; None where it is not told.
+#[derive(Debug, Default, PartialEq, Deserialize)]
+pub(in crate::sink::elasticsearch) struct Index {
+    pub(super) aliases: Option<BTreeMap<String, Alias>>,
+    pub(super) mappings: Option<Value>,
+    pub(super) settings: Option<Value>,
+    pub(super) defaults: Option<Value>,
+}
+
+#[derive(Debug, PartialEq, Deserialize)]
+pub(super) struct Alias {
+    pub(super) is_write_index: Option<bool>,
+    pub(super) index_routing: Option<String>,
+}
+
+impl Index {
+    /// Whether everything that is judged is told.
+    fn is_complete(&self) -> bool {
+        self.aliases.is_some() && self.mappings.is_some() && self.settings.is_some()
+    }
+
+    fn fill_in(&mut self, other: Index) {
+        self.aliases = self.aliases.take().or(other.aliases);
+        self.mappings = self.mappings.take().or(other.mappings);
+        self.settings = self.settings.take().or(other.settings);
+        self.defaults = self.defaults.take().or(other.defaults);
+    }
+}
+
+/// Asks what stands behind a name; None where there is no such index or alias.
+pub(in crate::sink::elasticsearch) fn ask(
+    client: &Client,
+    name: &'static str,
+) -> Result<Option<Indices>, PreflightError> {
+    let whole = answer(client, client.get(&format!("/{name}?{FILTER}")))?;
+    let Some(mut indices) = parse(name, &format!("GET /{name}"), &whole)? else { return Ok(None) };
+    if !indices.is_empty() && indices.values().all(Index::is_complete) {
+        return Ok(Some(indices));
+    }
+    let mut all_missing = whole.status == 404;
+    for part in PARTS {
+        let reply = answer(client, client.get(&format!("/{name}/{part}")))?;
+        all_missing &= reply.status == 404;
+        let question = format!("GET /{name}/{part}");
+        let Some(told) = parse(name, &question, &reply)? else { return Ok(None) };
+        for (index, part) in told {
+            indices.entry(index).or_default().fill_in(part);
+        }
+    }
+    if all_missing && is_foreign(&whole) {
+        let text = format!(
+            "the answer to GET /{name} is not Elasticsearch's ({}): {NAME_ELASTICSEARCH}",
+            whole.reason()
+        );
+        return Err(PreflightError::refused("connection", text));
+    }
+    Ok((!all_missing).then_some(indices))
+}
+
+/// Whether a reply is a page for people, as those of proxies are.
+fn is_foreign(reply: &Reply) -> bool {
+    !reply.body.is_empty() && serde_json::from_slice::<IgnoredAny>(&reply.body).is_err()
+}
+
+/// What one reply tells; None where it says that there is no such index.
+pub(super) fn parse(
+    name: &'static str,
+    question: &str,
+    reply: &Reply,
+) -> Result<Option<Indices>, PreflightError> {
+    match reply.status {
+        404 if reply.error_type() == "index_not_found_exception" => Ok(None),
+        200..=299 if reply.body.is_empty() => Ok(Some(Indices::new())),
+        200..=299 => match serde_json::from_slice(&reply.body) {
+            Ok(indices) => Ok(Some(indices)),
+            Err(_) => Err(PreflightError::unexpected(name, question, reply)),
+        },
+        _ if is_not_offered(reply) => Ok(Some(Indices::new())),
+        _ => Err(PreflightError::unexpected(name, question, reply)),
+    }
+}

@@ -1,0 +1,194 @@
+//! What is checked before the first archive is opened: reachable, certificate, key, privileges, targets,
+//! mapping, settings, in this order.
+//!
+//! Every check is a pure function from replies to [`Check`]s; [`run`] only asks. Nothing is written, and
+//! nothing is asked that needs a cluster privilege: `GET /` answers 403 to a key made for the indices alone.
+
+pub(super) mod error;
+mod fields;
+pub(super) mod lookup;
+mod privileges;
+mod settings;
+mod target;
+
+use super::client::Client;
+use super::primaries::Primaries;
+use super::targets::Targets;
+use super::{POSTS, TOMBSTONES};
+use crate::observe::finding::{Check, Status};
+
+pub use error::{Outage, PreflightError};
+use privileges::Grants;
+pub use target::{Member, Target, VectorMapping};
+
+/// What the run needs beyond reading and writing documents.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Needs {
+    /// Index settings will be changed (`--bulk-load-settings`), which takes the privilege `manage`.
+    pub manage: bool,
+    /// Posts will be searched by their author (`--account-deletions`), which takes a mapping that allows it and, to
+    /// find the latest ones, the privilege `maintenance`.
+    pub search_by_author: bool,
+    /// What is missing would be made (`--check --create-indices`), so that it is no failure as long as that is possible.
+    pub create: bool,
+}
+
+/// What a preflight that did not refuse found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// The checks in the order in which they were made; none has failed.
+    pub checks: Vec<Check>,
+    /// Where posts go.
+    pub posts: Target,
+    /// Where tombstones go.
+    pub tombstones: Target,
+    /// Where either acknowledges before it syncs: which processes hold their primary shards.
+    pub unsynced: Option<Primaries>,
+}
+
+/// Checks that the run can do its work with this server, key and pair of indices.
+///
+/// # Errors
+///
+/// Refused, with all checks made so far, or unavailable, which the caller may try again within its budget.
+pub fn run(client: &Client, needs: Needs) -> Result<Report, PreflightError> {
+    let mut checks = Vec::new();
+    match ask(client, needs, &mut checks) {
+        Ok([posts, tombstones]) if checks.iter().all(|check| check.status != Status::Failed) => {
+            let acknowledges_early = posts.durability_async || tombstones.durability_async;
+            let unsynced = acknowledges_early.then(|| Primaries::find(client)).transpose()?;
+            checks.extend(unsynced.as_ref().and_then(Primaries::judge));
+            Ok(Report { checks, posts, tombstones, unsynced })
+        }
+        Ok(_) => Err(PreflightError::Refused(checks)),
+        Err(PreflightError::Refused(last)) => {
+            checks.extend(last);
+            Err(PreflightError::Refused(checks))
+        }
+        Err(unavailable) => Err(unavailable),
+    }
+}
+
+/// All checks that can be made, failed ones among them.
+///
+/// # Errors
+///
+/// Where there is no answer for now.
+pub fn check(client: &Client, needs: Needs) -> Result<Vec<Check>, Outage> {
+    match run(client, needs) {
+        Ok(report) => Ok(report.checks),
+        Err(PreflightError::Refused(checks)) => Ok(checks),
+        Err(PreflightError::Unavailable(outage)) => Err(outage),
+    }
+}
+
+/// Looks anew at what stands behind the names of `before`, without judging what cannot change.
+///
+/// # Errors
+///
+/// Refused where nothing can be written to a name any more, unavailable where there is no answer for now.
+pub fn look(client: &Client, before: &Targets) -> Result<Targets, PreflightError> {
+    let [posts, tombstones] = [POSTS, TOMBSTONES].map(|name| target::ask(client, name, Needs::default()));
+    let ((posts, mut checks), (tombstones, more)) = (posts?, tombstones?);
+    checks.extend(more);
+    checks.retain(|check| check.status == Status::Failed);
+    if before.posts.vectors != posts.vectors {
+        let text =
+            format!("{} maps vectors in another way than the index before: run again", posts.write_index);
+        checks.push(Check::failed("mapping", text));
+    }
+    if !checks.is_empty() {
+        return Err(PreflightError::Refused(checks));
+    }
+    let acknowledges_early = posts.durability_async || tombstones.durability_async;
+    let unsynced = acknowledges_early.then(|| Primaries::find(client)).transpose()?;
+    Ok(Targets { generation: before.generation, posts, tombstones, unsynced })
+}
+
+/// Asks one question after the other, as long as the answers allow the next one.
+fn ask(client: &Client, needs: Needs, checks: &mut Vec<Check>) -> Result<[Target; 2], PreflightError> {
+    let grants = privileges::ask(client, &[POSTS, TOMBSTONES])?;
+    checks.push(Check::ok("connection", format!("{} answers", client.base_url())));
+    checks.push(grants.judge(&[POSTS, TOMBSTONES], needs));
+
+    let [posts, tombstones] = ask_for_targets(client, needs, checks)?;
+    if needs.search_by_author {
+        checks.extend(judge_search_by_author(&posts, &grants));
+    }
+    for target in [&posts, &tombstones] {
+        checks.extend(judge_flush(target, &grants));
+    }
+    for (target, needed) in [(&posts, &["read", "delete"][..]), (&tombstones, &["read"])] {
+        if target.members.len() > 1 {
+            let names: Vec<_> = target.members.iter().map(|member| &*member.name).collect();
+            checks.extend(privileges::ask(client, &names)?.judge_members(&names, needed));
+        }
+    }
+    Ok([posts, tombstones])
+}
+
+/// Looks at both targets also where one of them is refused: whoever mends that is to know of all there is to mend.
+fn ask_for_targets(
+    client: &Client,
+    needs: Needs,
+    checks: &mut Vec<Check>,
+) -> Result<[Target; 2], PreflightError> {
+    let mut look_at = |name| match target::ask(client, name, needs) {
+        Ok((target, found)) => {
+            checks.extend(found);
+            Ok(Some(target))
+        }
+        Err(PreflightError::Refused(found)) => {
+            checks.extend(found);
+            Ok(None)
+        }
+        Err(unavailable) => Err(unavailable),
+    };
+    match [look_at(POSTS)?, look_at(TOMBSTONES)?] {
+        [Some(posts), Some(tombstones)] => Ok([posts, tombstones]),
+        // Why is among the checks.
+        _ => Err(PreflightError::Refused(Vec::new())),
+    }
+}
+
+/// A deleted account's posts are searched for in every index behind `posts`, right after a refresh.
+fn judge_search_by_author(posts: &Target, grants: &Grants) -> Vec<Check> {
+    let mut checks: Vec<Check> =
+        posts.unsearchable.iter().map(|text| Check::failed("account deletions", text)).collect();
+    if !grants.may(&posts.name, "maintenance") {
+        checks.push(Check::failed(
+            "account deletions",
+            format!(
+                "--account-deletions refreshes {} to find an author's latest posts, which the key must not: \
+                 grant it the index privilege maintenance, or leave the option away",
+                posts.name
+            ),
+        ));
+    }
+    if checks.is_empty() {
+        checks.push(Check::ok("account deletions", "posts can be searched by their author"));
+    }
+    checks
+}
+
+/// An index that acknowledges before it syncs is flushed before archives are marked as processed.
+fn judge_flush(target: &Target, grants: &Grants) -> Option<Check> {
+    let name = &target.name;
+    if !target.durability_async {
+        return None;
+    }
+    Some(if grants.may(name, "maintenance") {
+        Check::ok("durability", format!("{name} acknowledges before it syncs: it will be flushed"))
+    } else {
+        Check::failed(
+            "durability",
+            format!(
+                "{name} acknowledges before it syncs (index.translog.durability: async) and the key must not \
+                 flush it: grant it the index privilege maintenance, or set the durability to request"
+            ),
+        )
+    })
+}
+
+#[cfg(test)]
+pub(super) mod tests;

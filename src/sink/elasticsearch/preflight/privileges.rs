@@ -1,0 +1,205 @@
+//! Whether the key may do what a run does.
+//!
+//! Source: Elasticsearch's "Has privileges" API, which every authenticated key may call about itself.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde_json::json;
+
+use super::Needs;
+use super::error::{PreflightError, answer};
+use crate::observe::finding::Check;
+use crate::sink::elasticsearch::client::{Client, ContentType, Reply};
+
+const PATH: &str = "/_security/user/_has_privileges?filter_path=has_all_requested,index";
+
+/// Index privileges of every run: look-ups and settings are read, posts and tombstones indexed, posts deleted.
+const NEEDED: [&str; 4] = ["read", "index", "delete", "view_index_metadata"];
+
+/// Index privileges that some runs need: flushing, and changing index settings.
+const ASKED_TOO: [&str; 2] = ["maintenance", "manage"];
+
+/// The index privileges of the key, as far as the server tells them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+pub(super) struct Grants {
+    /// Whether it has all that were asked for.
+    #[serde(default, rename = "has_all_requested")]
+    all: bool,
+    /// By index or alias and privilege.
+    #[serde(default)]
+    index: BTreeMap<String, BTreeMap<String, bool>>,
+}
+
+/// Asks for the key's privileges on the given indices or aliases.
+pub(super) fn ask(client: &Client, names: &[&str]) -> Result<Grants, PreflightError> {
+    let privileges: Vec<_> = NEEDED.iter().chain(&ASKED_TOO).collect();
+    let body = json!({"index": [{"names": names, "privileges": privileges}]}).to_string();
+    match client.post(PATH, ContentType::Json, body.as_bytes()) {
+        Ok(reply) if has_no_security(&reply) => Ok(Grants::default()),
+        result => Ok(parse(&answer(client, result)?)),
+    }
+}
+
+/// Whether the reply is the 500 of versions that know the path but have their security switched off.
+fn has_no_security(reply: &Reply) -> bool {
+    let reason = reply.reason().to_ascii_lowercase();
+    reply.status == 500
+        && (reason.contains("no handler found") || reason.contains("security") && reason.contains("enabled"))
+}
+
+/// A server without Elasticsearch's security, or a proxy in front of one, may answer anything.
+fn parse(reply: &Reply) -> Grants {
+    let told = (reply.status == 200).then(|| serde_json::from_slice(&reply.body).ok()).flatten();
+    told.unwrap_or_default()
+}
+
+impl Grants {
+    /// Whether the key has a privilege on an index or alias; None where the server does not tell.
+    fn told(&self, name: &str, privilege: &str) -> Option<bool> {
+        if self.all {
+            return Some(true);
+        }
+        let granted = self.index.get(name)?;
+        // These include it, and some servers know only them.
+        let wider: &[&str] =
+            if ["index", "delete"].contains(&privilege) { &["write", "all"] } else { &["all"] };
+        let is_granted = |privilege: &&str| granted.get(*privilege) == Some(&true);
+        if wider.iter().any(is_granted) { Some(true) } else { granted.get(privilege).copied() }
+    }
+
+    /// Whether the key has a privilege on an index or alias. Where the server does not tell, it may be so.
+    pub(super) fn may(&self, name: &str, privilege: &str) -> bool {
+        self.told(name, privilege).unwrap_or(true)
+    }
+
+    /// Whether the key may do on every one of the indices or aliases what a run with these needs does.
+    pub(super) fn judge(&self, names: &[&str], needs: Needs) -> Check {
+        let mut wanted = NEEDED.to_vec();
+        wanted.extend(needs.manage.then_some("manage"));
+        let missing: Vec<_> = names.iter().filter_map(|name| self.missing(name, &wanted)).collect();
+        let is_told = |name| wanted.iter().all(|privilege| self.told(name, privilege).is_some());
+        if !missing.is_empty() {
+            let missing = missing.join("; ");
+            Check::failed(
+                "privileges",
+                format!("the key lacks index privileges: {missing}: grant them to it"),
+            )
+        } else if !names.iter().all(|name| is_told(name)) {
+            Check::warning("privileges", "this server does not tell which privileges the key has")
+        } else {
+            Check::ok("privileges", format!("the key is valid and has {}", wanted.join(", ")))
+        }
+    }
+
+    /// A failed check where the key lacks what is needed on every one of the concrete indices behind an alias.
+    pub(super) fn judge_members(&self, names: &[&str], needed: &[&str]) -> Option<Check> {
+        let missing: Vec<_> = names.iter().filter_map(|name| self.missing(name, needed)).collect();
+        (!missing.is_empty()).then(|| {
+            let missing = missing.join("; ");
+            let why = "look-ups and deletes go to every index behind the alias; grant them on the indices, too, as by \
+                       the pattern of their names";
+            Check::failed("privileges", format!("the key lacks index privileges: {missing}: {why}"))
+        })
+    }
+
+    /// Whether the key may make an index with an alias.
+    pub(super) fn judge_creation(&self, alias: &'static str, index: &str) -> Check {
+        let missing: Vec<_> =
+            [alias, index].iter().filter_map(|name| self.missing(name, &["manage"])).collect();
+        let would_make = format!("--create-indices would make the index {index} with the alias {alias}");
+        if missing.is_empty() {
+            return Check::ok(alias, format!("there is none yet: {would_make}"));
+        }
+        let missing = missing.join("; ");
+        Check::failed("privileges", format!("the key lacks index privileges: {missing}: {would_make}"))
+    }
+
+    fn missing(&self, name: &str, wanted: &[&str]) -> Option<String> {
+        let missing: Vec<_> = wanted.iter().copied().filter(|privilege| !self.may(name, privilege)).collect();
+        (!missing.is_empty()).then(|| format!("{} on {name}", missing.join(", ")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::observe::finding::Status;
+
+    // Recorded from Elasticsearch 9.5.3.
+    const GRANTED: &str = r#"{"index":{"post_tombstones":{"delete":true,"index":true,"maintenance":false,"manage":false,"read":true,"view_index_metadata":true},"posts":{"delete":true,"index":true,"maintenance":false,"manage":false,"read":true,"view_index_metadata":true}}}"#;
+    const READ_ONLY: &str = r#"{"index":{"post_tombstones":{"delete":false,"index":false,"maintenance":false,"manage":false,"read":true,"view_index_metadata":true},"posts":{"delete":false,"index":false,"maintenance":false,"manage":false,"read":true,"view_index_metadata":true}}}"#;
+    const NO_HANDLER: &str = r#"{"error":"no handler found for uri [/_security/user/_has_privileges?filter_path=index] and method [POST]"}"#;
+    const NAMES: [&str; 2] = ["posts", "post_tombstones"];
+
+    fn reply(status: u16, body: &str) -> Reply {
+        Reply { status, retry_after: None, body: body.as_bytes().to_vec() }
+    }
+
+    #[test]
+    fn sufficient_privileges_pass() {
+        let grants = parse(&reply(200, GRANTED));
+        assert_eq!(grants.judge(&NAMES, Needs::default()).status, Status::Ok);
+        assert!(grants.may("posts", "index") && !grants.may("posts", "maintenance"));
+    }
+
+    #[test]
+    fn every_missing_privilege_is_named_with_its_index() {
+        let check = parse(&reply(200, READ_ONLY)).judge(&NAMES, Needs::default());
+        assert_eq!(check.status, Status::Failed);
+        assert!(check.text.contains("index, delete on posts; index, delete on post_tombstones"), "{check}");
+    }
+
+    #[test]
+    fn changing_settings_needs_manage() {
+        let check = parse(&reply(200, GRANTED)).judge(&NAMES, Needs { manage: true, ..Needs::default() });
+        assert!(check.status == Status::Failed && check.text.contains("manage on posts"), "{check}");
+    }
+
+    #[test]
+    fn deletes_are_needed_on_every_index_behind_an_alias() {
+        let body = r#"{"index":{"posts":{"delete":true},"posts_2024":{"delete":false}}}"#;
+        let grants = parse(&reply(200, body));
+        assert_eq!(grants.judge_members(&["posts"], &["delete"]), None);
+        let check = grants.judge_members(&["posts", "posts_2024"], &["delete"]).unwrap();
+        assert!(check.status == Status::Failed && check.text.contains("delete on posts_2024"), "{check}");
+    }
+
+    #[test]
+    fn a_server_that_does_not_tell_is_a_warning() {
+        for (status, body) in [
+            (400, NO_HANDLER),
+            (403, "{}"),
+            (404, ""),
+            (204, ""),
+            (200, "<html>"),
+            (200, "{}"),
+            (200, r#"{"index":{}}"#),
+            (200, r#"{"has_all_requested":false}"#),
+            (200, r#"{"index":{"posts":{"read":true}}}"#),
+        ] {
+            let grants = parse(&reply(status, body));
+            assert_eq!(grants.judge(&NAMES, Needs::default()).status, Status::Warning, "{status} {body}");
+            assert!(grants.may("posts", "index") && grants.judge_members(&NAMES, &["delete"]).is_none());
+        }
+        let switched_off = r#"{"error":{"reason":"Security must be explicitly enabled"}}"#;
+        assert!(has_no_security(&reply(500, switched_off)));
+        assert!(!has_no_security(&reply(500, r#"{"error":{"reason":"no shard available"}}"#)));
+    }
+
+    #[test]
+    fn what_includes_a_privilege_counts_for_it() {
+        let writer = r#"{"read":true,"write":true,"view_index_metadata":true}"#;
+        for body in [
+            r#"{"has_all_requested":true}"#.to_owned(),
+            r#"{"has_all_requested":true,"index":{}}"#.to_owned(),
+            format!(
+                r#"{{"has_all_requested":false,"index":{{"posts":{writer},"post_tombstones":{writer}}}}}"#
+            ),
+            r#"{"index":{"posts":{"all":true,"index":false},"post_tombstones":{"all":true}}}"#.to_owned(),
+        ] {
+            let check = parse(&reply(200, &body)).judge(&NAMES, Needs::default());
+            assert_eq!(check.status, Status::Ok, "{body}: {check}");
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! The index settings that decide how safe a write is.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::observe::finding::Check;
+use crate::sink::elasticsearch::flat::flatten;
+
+/// Elasticsearch's own default of `index.gc_deletes`.
+const DEFAULT_GC_DELETES: Duration = Duration::from_secs(60);
+
+/// Below this there is not enough time between the look-up of tombstones and the write that relies on it.
+const SHORT_GC_DELETES: Duration = Duration::from_secs(10);
+
+/// Blocks that keep writes out.
+const BLOCKS: [&str; 3] = ["read_only", "read_only_allow_delete", "write"];
+
+/// What the settings of one concrete index say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Settings {
+    /// How long the versions of deleted documents are remembered.
+    pub(super) gc_deletes: Duration,
+    /// Whether writes are acknowledged before they are synced.
+    pub(super) durability_async: bool,
+    /// The `index.uuid`.
+    pub(super) uuid: Option<String>,
+    /// A block that keeps writes out until somebody takes it away. (The one of a disk that is full goes by itself.)
+    pub(super) block: Option<&'static str>,
+    /// What an operator should know.
+    pub(super) checks: Vec<Check>,
+}
+
+/// Judges the `settings` of an index, and its `defaults` for what is not set.
+pub(super) fn judge(index: &str, settings: &Value, defaults: &Value) -> Settings {
+    let (settings, defaults) = (flatten(settings), flatten(defaults));
+    let setting = |name: &str| settings.get(name).or_else(|| defaults.get(name)).map(String::as_str);
+    let mut checks = Vec::new();
+
+    let gc_deletes = setting("index.gc_deletes").map_or(Some(DEFAULT_GC_DELETES), parse_time);
+    let gc_deletes = gc_deletes.unwrap_or_default();
+    if gc_deletes < SHORT_GC_DELETES {
+        let text =
+            format!("{index} forgets deletes after {gc_deletes:?}: set index.gc_deletes to 60s or more");
+        checks.push(Check::warning("settings", text));
+    }
+    for block in BLOCKS {
+        if setting(&format!("index.blocks.{block}")) == Some("true") {
+            let text =
+                format!("{index} has the block index.blocks.{block}: writes wait until it is taken away");
+            checks.push(Check::warning("settings", text));
+        }
+    }
+    if setting("index.verified_before_close") == Some("true") {
+        checks.push(Check::failed("settings", format!("{index} is closed: open it")));
+    }
+    // What is not told counts as the worst case.
+    let durability = setting("index.translog.durability").unwrap_or("async");
+    let block = ["index.blocks.read_only", "index.blocks.write"]
+        .into_iter()
+        .find(|block| setting(block) == Some("true"));
+    Settings {
+        gc_deletes,
+        durability_async: durability.eq_ignore_ascii_case("async"),
+        uuid: setting("index.uuid").map(str::to_owned),
+        block,
+        checks,
+    }
+}
+
+/// What an operator should know of an index that posts or tombstones are no longer written to: a block there keeps
+/// deletes out, and nothing else.
+pub(super) fn of_older(name: &str, index: &str, settings: Settings) -> Vec<Check> {
+    let Some(block) = settings.block else { return settings.checks };
+    let text = format!(
+        "{index}, an older index behind {name}, has the block {block}: a deleted post that it holds becomes a dead letter; \
+         take the block away, or the index out of the alias"
+    );
+    let others = settings.checks.into_iter().filter(|check| !check.text.contains(block));
+    others.chain([Check::warning("settings", text)]).collect()
+}
+
+/// A time value of Elasticsearch, such as `60s`; a negative one is zero. None where it is not understood.
+fn parse_time(text: &str) -> Option<Duration> {
+    let digits = text.trim().find(|c: char| c.is_ascii_alphabetic()).unwrap_or(text.trim().len());
+    let (number, unit) = text.trim().split_at(digits);
+    let number = u64::try_from(number.parse::<i64>().ok()?).unwrap_or(0);
+    Some(match unit {
+        "nanos" => Duration::from_nanos(number),
+        "micros" => Duration::from_micros(number),
+        // A bare number is 0 or -1: Elasticsearch takes no other without a unit.
+        "ms" | "" => Duration::from_millis(number),
+        "s" => Duration::from_secs(number),
+        "m" => Duration::from_secs(number.checked_mul(60)?),
+        "h" => Duration::from_secs(number.checked_mul(3_600)?),
+        "d" => Duration::from_secs(number.checked_mul(86_400)?),
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::observe::finding::Status;
+
+    #[test]
+    fn time_values_have_elasticsearchs_units() {
+        for (text, expected) in [
+            ("60s", Some(Duration::from_secs(60))),
+            ("1500ms", Some(Duration::from_millis(1500))),
+            ("2m", Some(Duration::from_secs(120))),
+            ("1h", Some(Duration::from_secs(3600))),
+            ("1d", Some(Duration::from_secs(86_400))),
+            ("7micros", Some(Duration::from_micros(7))),
+            ("0", Some(Duration::ZERO)),
+            ("-1", Some(Duration::ZERO)),
+            ("9223372036854775807d", None),
+            ("soon", None),
+            ("", None),
+        ] {
+            assert_eq!(parse_time(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_set_wins_over_the_default() {
+        let defaults = json!({"index": {"gc_deletes": "60s", "translog": {"durability": "REQUEST"}}});
+        let set = json!({"index": {"gc_deletes": "5m", "translog": {"durability": "async"}}});
+        let plain = judge("posts", &json!({}), &defaults);
+        assert_eq!((plain.gc_deletes.as_secs(), plain.durability_async, plain.checks.len()), (60, false, 0));
+        let other = judge("posts", &set, &defaults);
+        assert_eq!((other.gc_deletes.as_secs(), other.durability_async, other.checks.len()), (300, true, 0));
+        assert_eq!(judge("posts", &json!(null), &json!(null)).gc_deletes, DEFAULT_GC_DELETES);
+    }
+
+    #[test]
+    fn a_block_is_a_warning_and_a_closed_index_is_refused() {
+        let blocked = judge("posts_v1", &json!({"index": {"blocks": {"write": "true"}}}), &json!({}));
+        assert_eq!(blocked.checks.len(), 1);
+        assert_eq!(blocked.checks[0].status, Status::Warning);
+        assert!(
+            blocked.checks[0].text.contains("posts_v1") && blocked.checks[0].text.contains("blocks.write")
+        );
+        let closed = judge("posts_v1", &json!({"index": {"verified_before_close": "true"}}), &json!({}));
+        assert_eq!(closed.checks[0].status, Status::Failed);
+    }
+
+    #[test]
+    fn a_short_or_unknown_gc_deletes_is_a_warning() {
+        for text in ["1s", "0", "soon"] {
+            let settings = judge("posts", &json!({"index": {"gc_deletes": text}}), &json!({}));
+            assert_eq!(settings.checks[0].status, Status::Warning, "{text}");
+        }
+    }
+}

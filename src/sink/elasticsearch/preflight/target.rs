@@ -1,0 +1,284 @@
+//! What stands behind the name of an index or alias.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::lookup::{self, Alias, Index, Indices};
+use super::{Needs, PreflightError, fields, privileges, settings};
+use crate::observe::finding::{Check, Status};
+use crate::sink::elasticsearch::client::Client;
+use crate::sink::elasticsearch::mapping;
+use crate::sink::elasticsearch::schema::{POST_FIELDS, TOMBSTONE_FIELDS, kinds};
+use crate::sink::elasticsearch::{POSTS, TOMBSTONES};
+
+/// An index or alias that is written to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// The name that is written to.
+    pub name: String,
+    /// The concrete indices behind it, sorted by name, at least one.
+    pub members: Vec<Member>,
+    /// The concrete index that takes what is indexed.
+    pub write_index: String,
+    /// Whether the server has told all this; else it is taken for one index that is as it should be.
+    pub is_told: bool,
+    /// How long deletes are remembered (`index.gc_deletes`): the shortest time of all indices, zero where
+    /// it cannot be told.
+    pub gc_deletes: Duration,
+    /// Whether any of the indices acknowledges before it syncs (`index.translog.durability: async`), or may do so.
+    pub durability_async: bool,
+    /// How the write index maps vectors; tombstones have none.
+    pub vectors: VectorMapping,
+    /// Why posts cannot be searched by their author in some of the indices, and what to do, a text for each.
+    pub unsearchable: Vec<String>,
+}
+
+/// A concrete index behind a name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// Its name.
+    pub name: String,
+    /// Another one after it was made anew; None where it is not told.
+    pub uuid: Option<String>,
+    /// Every action and look-up has to carry a routing (`_routing.required`).
+    pub requires_routing: bool,
+    /// The block that keeps writes out until somebody takes it away.
+    pub block: Option<&'static str>,
+}
+
+impl Target {
+    /// Whether the name is an alias.
+    pub fn is_alias(&self) -> bool {
+        self.is_told && self.members.iter().all(|member| member.name != self.name)
+    }
+
+    /// The names under which a document is looked up, each with whether that takes a routing. Ids are unique per index
+    /// only, so where an alias has several, each of them is meant. The alias is preferred to the one index behind it,
+    /// which the credentials may not be made for.
+    pub fn look_up_in(&self) -> impl Iterator<Item = (&str, bool)> {
+        let by_name = self.members.len() < 2;
+        self.members
+            .iter()
+            .map(move |member| (if by_name { &*self.name } else { &*member.name }, member.requires_routing))
+    }
+
+    /// Whether what is written under the name has to carry a routing.
+    pub fn requires_routing(&self) -> bool {
+        self.members.iter().any(|member| member.name == self.write_index && member.requires_routing)
+    }
+
+    /// Whether an index is one of those behind the name, as far as that is told.
+    pub fn holds(&self, index: &str) -> bool {
+        !self.is_told || self.members.iter().any(|member| member.name == index)
+    }
+
+    /// Whether the same indices stand behind the name, and the same one takes writes. A block may come and go.
+    pub fn is_same(&self, other: &Self) -> bool {
+        let key = |member: &Member| (member.name.clone(), member.uuid.clone(), member.requires_routing);
+        self.write_index == other.write_index
+            && self.members.iter().map(key).eq(other.members.iter().map(key))
+    }
+
+    /// The write index, and the others.
+    pub fn describe(&self) -> String {
+        let others: Vec<&str> = self
+            .members
+            .iter()
+            .map(|member| &*member.name)
+            .filter(|name| *name != self.write_index)
+            .collect();
+        if others.is_empty() {
+            return self.write_index.clone();
+        }
+        format!("{} (and {})", self.write_index, others.join(", "))
+    }
+}
+
+/// How an index maps the vectors.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct VectorMapping {
+    /// All of them are Elasticsearch's `dense_vector`, which is one condition for sending them as base64.
+    pub dense: bool,
+}
+
+/// Asks what stands behind a name, and judges it.
+pub(super) fn ask(
+    client: &Client,
+    name: &'static str,
+    needs: Needs,
+) -> Result<(Target, Vec<Check>), PreflightError> {
+    match lookup::ask(client, name)? {
+        Some(indices) if indices.is_empty() && needs.create => Err(mapping::not_told(name)),
+        Some(indices) => judge(name, indices),
+        // There is no target to tell of yet.
+        None if needs.create => Err(PreflightError::Refused(vec![judge_creation(client, name)?])),
+        None => Err(missing(name)),
+    }
+}
+
+/// Whether `--create-indices` could make what is missing. Makes nothing.
+fn judge_creation(client: &Client, name: &'static str) -> Result<Check, PreflightError> {
+    let index = mapping::made_for(name);
+    if lookup::ask(client, index)?.is_some_and(|found| !found.is_empty()) {
+        return Err(mapping::without_alias(name, index));
+    }
+    Ok(privileges::ask(client, &[name, index])?.judge_creation(name, index))
+}
+
+pub(super) fn judge(name: &'static str, indices: Indices) -> Result<(Target, Vec<Check>), PreflightError> {
+    if indices.is_empty() {
+        return Ok(untold(name));
+    }
+    let write_index = write_index(name, &indices)?;
+    let mut checks = vec![judge_indices(name, &write_index, &indices)?];
+    let mut gc_deletes = Duration::MAX;
+    let mut durability_async = false;
+    let mut members = Vec::with_capacity(indices.len());
+    for (index, found) in &indices {
+        let requires_routing = found.mappings.as_ref().is_some_and(fields::requires_routing);
+        let mut member = Member { name: index.clone(), uuid: None, requires_routing, block: None };
+        if let Some(set) = &found.settings {
+            let settings = settings::judge(index, set, found.defaults.as_ref().unwrap_or(&Value::Null));
+            gc_deletes = gc_deletes.min(settings.gc_deletes);
+            durability_async |= settings.durability_async;
+            member.uuid = settings.uuid.clone();
+            member.block = settings.block;
+            checks.extend(if *index == write_index {
+                settings.checks
+            } else {
+                settings::of_older(name, index, settings)
+            });
+        } else {
+            checks.push(not_told("settings", index));
+            gc_deletes = Duration::ZERO;
+            durability_async = true;
+        }
+        members.push(member);
+    }
+    let mappings = indices.get(&write_index).and_then(|found| found.mappings.as_ref());
+    let (mapping_checks, vectors) = match mappings {
+        Some(mappings) => judge_mapping(name, &write_index, mappings),
+        None => (vec![not_told("mapping", &write_index)], VectorMapping::default()),
+    };
+    checks.extend(mapping_checks);
+
+    let judge_author =
+        |(index, found): (&String, &Index)| fields::judge_author(index, found.mappings.as_ref()?);
+    let unsearchable = indices.iter().filter_map(judge_author).collect();
+    let name = name.to_owned();
+    let target = Target {
+        name,
+        members,
+        write_index,
+        is_told: true,
+        gc_deletes,
+        durability_async,
+        vectors,
+        unsearchable,
+    };
+    Ok((target, checks))
+}
+
+/// What is taken for granted where the server tells nothing of a name: one index that is as it should be.
+fn untold(name: &'static str) -> (Target, Vec<Check>) {
+    let target = Target {
+        name: name.to_owned(),
+        members: vec![Member { name: name.to_owned(), uuid: None, requires_routing: false, block: None }],
+        write_index: name.to_owned(),
+        is_told: false,
+        gc_deletes: Duration::ZERO,
+        durability_async: true,
+        vectors: VectorMapping::default(),
+        unsearchable: Vec::new(),
+    };
+    let text = format!(
+        "this server does not tell this key whether {name} is there and right, so it is taken to be: make sure that \
+         it is, or grant the key the index privilege view_index_metadata"
+    );
+    (target, vec![Check::warning(name, text)])
+}
+
+fn not_told(what: &'static str, index: &str) -> Check {
+    Check::warning(
+        what,
+        format!("this server does not tell the {what} of {index}: make sure that it is as documented"),
+    )
+}
+
+fn missing(name: &'static str) -> PreflightError {
+    let text = format!("there is no index or alias {name}: create it, or run with --create-indices");
+    PreflightError::refused(name, text)
+}
+
+/// The concrete index that takes what is indexed under a name.
+fn write_index(name: &'static str, indices: &Indices) -> Result<String, PreflightError> {
+    let refused = |text: &str| Err(PreflightError::refused(name, format!("{name} {text}")));
+    if indices.contains_key(name) {
+        return Ok(name.to_owned());
+    }
+    // Where no aliases are told, a single index is the one; that of a data stream would be named so.
+    if let Some((index, Index { aliases: None, .. })) = indices.first_key_value()
+        && indices.len() == 1
+        && !index.starts_with(".ds-")
+    {
+        return Ok(index.clone());
+    }
+    let flags: Vec<_> = indices
+        .iter()
+        .filter_map(|(index, found)| Some((index, alias(name, found)?.is_write_index)))
+        .collect();
+    let marked: Vec<_> = flags.iter().filter(|(_, flag)| *flag == Some(true)).collect();
+    match (flags.as_slice(), marked.as_slice()) {
+        ([], _) if indices.len() > 1 && indices.values().all(|found| found.aliases.is_none()) => {
+            refused("has several indices, and the server does not tell which of them takes writes: name one")
+        }
+        ([], _) => {
+            refused("is a data stream, which takes no external versions: use an index or an alias of one")
+        }
+        ([(index, None)], _) | (_, [(index, _)]) => Ok((*index).clone()),
+        _ => refused("is an alias without a write index: mark one of its indices with is_write_index"),
+    }
+}
+
+fn alias<'a>(name: &str, found: &'a Index) -> Option<&'a Alias> {
+    found.aliases.as_ref()?.get(name)
+}
+
+/// Ids and versions are unique per concrete index only, so several behind one name are worth knowing.
+fn judge_indices(name: &'static str, write_index: &str, indices: &Indices) -> Result<Check, PreflightError> {
+    let count = indices.len();
+    if count == 1 {
+        let through = if name == write_index { "an index" } else { "an alias of one index" };
+        return Ok(Check::ok(name, format!("{through}, writes go to {write_index}")));
+    }
+    if indices.values().any(|found| alias(name, found).is_some_and(|alias| alias.index_routing.is_some())) {
+        let text =
+            format!("{name} is an alias of {count} indices with routing, where deletes miss: take it away");
+        return Err(PreflightError::refused(name, text));
+    }
+    let text = format!(
+        "an alias of {count} indices, writes go to {write_index} and deletes to all: \
+         a post that was written to another one before stays there as a second copy"
+    );
+    Ok(Check::warning(name, text))
+}
+
+/// The fields that are sent to an index.
+fn sent(name: &str) -> Vec<fields::Sent> {
+    if name == TOMBSTONES { kinds(TOMBSTONE_FIELDS) } else { kinds(POST_FIELDS) }
+}
+
+fn judge_mapping(name: &str, write_index: &str, mappings: &Value) -> (Vec<Check>, VectorMapping) {
+    let (mut checks, vectors) = match name {
+        POSTS => fields::judge_vectors(write_index, mappings),
+        _ => (Vec::new(), VectorMapping::default()),
+    };
+    let sent = sent(name);
+    checks.extend(fields::judge(write_index, mappings, &sent));
+    checks.extend(fields::judge_foreign(write_index, mappings, &sent));
+    if checks.iter().all(|check| check.status == Status::Ok) {
+        checks.push(Check::ok("mapping", format!("{write_index} takes the documents as they are sent")));
+    }
+    (checks, vectors)
+}

@@ -1,0 +1,141 @@
+//! Which processes hold the primary shards: whether any of them has been started anew since.
+//!
+//! Where an index acknowledges before it syncs (`index.translog.durability: async`), a node that dies takes with it
+//! what it has acknowledged and not yet synced, and a flush after its return cannot bring that back. So what was
+//! acknowledged counts only if the shards are after the flush where they were before the first request.
+//!
+//! Source: Elasticsearch, "Search shards API". Its `ephemeral_id` of a node is another one after each start, and its
+//! `allocation_id` of a shard after each allocation. The privilege is `view_index_metadata`.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+use super::client::Client;
+use super::outcome::is_not_offered;
+use super::preflight::error::{PreflightError, answer};
+use super::{POSTS, TOMBSTONES};
+use crate::observe::finding::Check;
+
+/// The primary shards, each as allocation and start of its node; None where the server does not tell them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Primaries(Option<Vec<(String, String)>>);
+
+impl Primaries {
+    /// Asks where they are.
+    ///
+    /// # Errors
+    ///
+    /// Refused where the key is, unavailable where a primary is nowhere or the server cannot answer for now.
+    pub fn find(client: &Client) -> Result<Self, PreflightError> {
+        let path = format!(
+            "/{POSTS},{TOMBSTONES}/_search_shards?filter_path=nodes.*.ephemeral_id,shards.primary,shards.node,\
+             shards.allocation_id.id"
+        );
+        let reply = answer(client, client.get(&path))?;
+        if is_not_offered(&reply) {
+            return Ok(Self(None));
+        }
+        Self::parse(&reply.body)
+            .map_err(|what| PreflightError::unavailable(format!("primary shards: {what}")))
+    }
+
+    /// A warning where it cannot be told whether they move.
+    pub(super) fn judge(&self) -> Option<Check> {
+        let text = "this server does not tell where its shards are: the indices are flushed before archives are \
+                    marked, but what a node that dies had confirmed and not yet synced would be missed by nobody; to \
+                    be safe, set index.translog.durability to request";
+        self.0.is_none().then(|| Check::warning("durability", text))
+    }
+
+    fn parse(body: &[u8]) -> Result<Self, String> {
+        // Another server's shards may have neither starts nor allocations.
+        let Ok(reply) = serde_json::from_slice::<Reply>(body) else { return Ok(Self(None)) };
+        let mut primaries = Vec::with_capacity(reply.shards.len());
+        for copies in reply.shards {
+            let primary = copies.into_iter().find(|copy| copy.primary).ok_or("one is nowhere")?;
+            let node = reply.nodes.get(&primary.node).ok_or("one is on a node that is not there")?;
+            primaries.push((primary.allocation_id.id, node.ephemeral_id.clone()));
+        }
+        if primaries.is_empty() {
+            return Err("there are none".to_owned());
+        }
+        primaries.sort();
+        Ok(Self(Some(primaries)))
+    }
+}
+
+#[derive(Deserialize)]
+struct Reply {
+    #[serde(default)]
+    nodes: BTreeMap<String, Node>,
+    /// For each shard its copies.
+    #[serde(default)]
+    shards: Vec<Vec<Shard>>,
+}
+
+#[derive(Deserialize)]
+struct Node {
+    ephemeral_id: String,
+}
+
+#[derive(Deserialize)]
+struct Shard {
+    primary: bool,
+    node: String,
+    allocation_id: Allocation,
+}
+
+#[derive(Deserialize)]
+struct Allocation {
+    id: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// The answer of a cluster whose two shards have these allocations, on one node that was started as `start`.
+    fn primaries(start: &str, allocations: [&str; 2]) -> Primaries {
+        let shard = |id: &str| {
+            json!([
+                {"primary": false, "node": "other", "allocation_id": {"id": "replica"}},
+                {"primary": true, "node": "n", "allocation_id": {"id": id}},
+            ])
+        };
+        let nodes = json!({"n": {"ephemeral_id": start}, "other": {"ephemeral_id": "x"}});
+        let body = json!({"nodes": nodes, "shards": allocations.map(shard)}).to_string();
+        Primaries::parse(body.as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn a_node_that_was_started_anew_and_a_shard_that_was_allocated_anew_are_told() {
+        assert_eq!(primaries("first", ["a", "b"]), primaries("first", ["b", "a"]));
+        assert_ne!(primaries("first", ["a", "b"]), primaries("second", ["a", "b"]));
+        assert_ne!(primaries("first", ["a", "b"]), primaries("first", ["a", "c"]));
+    }
+
+    #[test]
+    fn shards_without_a_primary_are_not_taken_for_unchanged() {
+        for body in [
+            r#"{"nodes":{},"shards":[]}"#,
+            r#"{"nodes":{"n":{"ephemeral_id":"x"}},"shards":[[]]}"#,
+            r#"{"nodes":{},"shards":[[{"primary":true,"node":"n","allocation_id":{"id":"a"}}]]}"#,
+            "{}",
+        ] {
+            assert!(Primaries::parse(body.as_bytes()).is_err(), "{body}");
+        }
+    }
+
+    #[test]
+    fn a_server_that_does_not_tell_its_shards_is_a_warning() {
+        for body in ["<html>", "", r#"{"shards":[[{"primary":true,"node":"n"}]]}"#] {
+            let found = Primaries::parse(body.as_bytes()).unwrap();
+            assert!(found.judge().is_some(), "{body}");
+            assert_eq!(found, Primaries::parse(b"<html>").unwrap());
+        }
+        assert_eq!(primaries("first", ["a", "b"]).judge(), None);
+    }
+}

@@ -1,0 +1,182 @@
+//! A connection to Elasticsearch that has passed preflight.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use crate::config;
+use crate::exit::Failure;
+use crate::http::url::is_loopback;
+use crate::model::Generation;
+use crate::observe::finding::{Check, Status};
+use crate::retry::patience::Retries;
+use crate::retry::throttle::Throttle;
+use crate::shutdown::Stop;
+use crate::sink::elasticsearch::client::{Client, ContentType, Limits};
+use crate::sink::elasticsearch::insist::{insist, insist_until_stopped, policy};
+use crate::sink::elasticsearch::load_settings::{LoadSettings, LoadedIndices};
+use crate::sink::elasticsearch::mapping::create_missing;
+use crate::sink::elasticsearch::outcome::is_unavailable;
+use crate::sink::elasticsearch::preflight::{self, Needs, PreflightError, Report, Target};
+use crate::sink::elasticsearch::targets::{LiveTargets, Targets};
+use crate::sink::elasticsearch::{POSTS, TOMBSTONES};
+
+/// The server that a run writes to.
+pub struct Server {
+    /// The client shared by all senders.
+    pub client: Client,
+    /// The server's health as all senders see it.
+    pub throttle: Arc<Throttle>,
+    /// What stands behind the names of the indices.
+    pub targets: LiveTargets,
+    /// What the preflight checked, in order.
+    pub checks: Vec<Check>,
+    /// The name of one index in which all vectors are `dense_vector`, and which posts are written to; None where
+    /// they are anything else.
+    pub dense_vectors: Option<String>,
+    loaded: LoadedIndices,
+    /// How long it is waited for while it is unavailable; None: for ever.
+    pub budget: Option<Duration>,
+}
+
+impl Server {
+    /// Connects, creates missing indices if asked to, and checks all that can be checked before anything is sent.
+    /// An unavailable server is waited for within the budget.
+    pub fn connect(
+        settings: &config::Server,
+        senders: usize,
+        workers: usize,
+        needs: Needs,
+        stop: &Stop,
+    ) -> Result<Self, Failure> {
+        let config::Server { elasticsearch: settings, create_indices, retry_budget: budget } = settings;
+        let budget = *budget;
+        insecurities(settings).iter().for_each(|text| log::warn!("{text}"));
+        // Posts are sent by senders, and by workers that find out how vectors are read; the ledger flushes.
+        let idle_connections = senders + workers + 1;
+        let client = Client::with_limits(settings, Limits { idle_connections, ..Limits::default() })?;
+        let retries = Retries::new(stop, policy(budget));
+        if *create_indices {
+            let asking = client.clone();
+            let created = insist_until_stopped(&retries, move |limit| create_missing(&asking.within(limit)))?;
+            created.iter().for_each(|index| log::info!("created the index {index}"));
+        }
+        let asking = client.clone();
+        let Report { checks, posts, tombstones, unsynced } =
+            insist_until_stopped(&retries, move |limit| preflight::run(&asking.within(limit), needs))?;
+        for check in &checks {
+            let level = if check.status == Status::Warning { log::Level::Warn } else { log::Level::Debug };
+            log::log!(level, "preflight: {check}");
+        }
+        let dense_vectors = posts.vectors.dense.then(|| single_index(&posts));
+        let loaded =
+            LoadedIndices { posts: posts.write_index.clone(), tombstones: tombstones.write_index.clone() };
+        let targets = LiveTargets::new(Targets { generation: 0, posts, tombstones, unsynced });
+        let throttle = Arc::new(Throttle::new(senders, stop.clone(), budget));
+        Ok(Self { client, throttle, targets, checks, dense_vectors, loaded, budget })
+    }
+
+    /// Puts back what a killed run has left changed; then, where the load tunes them, sets what a first load wants.
+    ///
+    /// Whatever comes of it, [`LoadSettings::end`] has to follow.
+    pub fn begin_load(
+        &self,
+        load_settings: &mut LoadSettings,
+        tunes: bool,
+        stop: &Stop,
+    ) -> Result<(), Failure> {
+        let retries = Retries::new(stop, policy(self.budget));
+        if load_settings.are_changed() {
+            log::warn!("an earlier run has not put the index settings back: this is done first");
+            insist(&retries, |_| load_settings.put_back())?;
+            load_settings.forget()?;
+        }
+        if tunes {
+            let plan = insist(&retries, |_| load_settings.plan(&self.loaded))?;
+            load_settings.record(plan)?;
+            let shown = insist(&retries, |_| load_settings.apply())?;
+            load_settings.confirm(shown)?;
+        }
+        Ok(())
+    }
+
+    /// Brings to disk what Elasticsearch has confirmed, where its confirmation does not mean that already, and looks
+    /// whether what it was written to is still what stands behind the names. Returns the generation that counts.
+    pub fn make_durable(&self, stop: &Stop) -> Result<Generation, Failure> {
+        let retries = Retries::new(stop, policy(self.budget));
+        let seen = self.targets.now();
+        if seen.unsynced.is_some() {
+            insist(&retries, |call| flush(&self.client.within(call)))?;
+        }
+        let look = |call| self.targets.look(&self.client.within(call), seen.generation);
+        Ok(insist(&retries, look)?.generation)
+    }
+}
+
+/// What makes the connection less safe than it could be, each with what to do.
+pub fn insecurities(settings: &config::Elasticsearch) -> Vec<&'static str> {
+    let mut found = Vec::new();
+    if settings.skip_tls_verify {
+        found.push(
+            "--skip-tls-verify: certificates are not checked; anybody in between can read and change all",
+        );
+    }
+    if settings.url.starts_with("http:") && !is_loopback(&settings.url) {
+        found.push("ELASTICSEARCH_URL is plain http: the API key travels unencrypted; use https");
+    }
+    found
+}
+
+fn flush(client: &Client) -> Result<(), PreflightError> {
+    let reply = match client.post(&format!("/{POSTS},{TOMBSTONES}/_flush"), ContentType::Json, b"") {
+        Ok(reply) => reply,
+        Err(error) => return Err(PreflightError::unavailable(error.to_string())),
+    };
+    match reply.status {
+        200 if all_shards_flushed(&reply.body) => Ok(()),
+        401 | 403 if !is_unavailable(&reply) => Err(PreflightError::Refused(vec![Check {
+            name: "flush",
+            status: Status::Failed,
+            text: "index.translog.durability is async, so the indices have to be flushed before archives are \
+                   marked, but the API key lacks the privilege maintenance: grant it, or set the durability to \
+                   request"
+                .into(),
+        }])),
+        status => {
+            Err(PreflightError::unavailable_as(format!("the flush answers status {status}"), &reply))
+        }
+    }
+}
+
+fn all_shards_flushed(body: &[u8]) -> bool {
+    #[derive(Deserialize)]
+    struct Flushed {
+        #[serde(rename = "_shards")]
+        shards: Shards,
+    }
+    #[derive(Deserialize)]
+    struct Shards {
+        failed: u64,
+    }
+    serde_json::from_slice::<Flushed>(body).is_ok_and(|flushed| flushed.shards.failed == 0)
+}
+
+/// The name under which documents are read that were written to the target. The alias is preferred to the index
+/// behind it, which the key may not be made for.
+fn single_index(target: &Target) -> String {
+    let name = if target.members.len() > 1 { &target.write_index } else { &target.name };
+    name.clone()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flush_counts_only_where_no_shard_failed() {
+        assert!(all_shards_flushed(br#"{"_shards":{"total":4,"successful":2,"failed":0}}"#));
+        assert!(!all_shards_flushed(br#"{"_shards":{"total":4,"successful":1,"failed":1}}"#));
+        assert!(!all_shards_flushed(b"{}"));
+    }
+}

@@ -1,0 +1,133 @@
+//! What stands behind the names that are written to, and how it moves during a run.
+//!
+//! An alias may get a new write index (rollover) or other members at any time, an index may be made anew, and where
+//! Elasticsearch acknowledges before it syncs, a shard that is started anew may have lost what it acknowledged. Each such
+//! move begins a new [`Generation`]. A batch counts for the generation in which its delivery began, and archives are
+//! marked only if all of their batches are of the present one; the others are done again.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use super::client::Client;
+use super::preflight::{self, PreflightError, Target};
+use super::primaries::Primaries;
+use crate::model::{ActionKind, Generation};
+
+/// What stands behind the two names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Targets {
+    /// Counts up with each move.
+    pub generation: Generation,
+    /// Where posts are.
+    pub posts: Target,
+    /// Where tombstones are.
+    pub tombstones: Target,
+    /// Where an index acknowledges before it syncs, so that it has to be flushed before archives are marked: which
+    /// processes hold the primary shards.
+    pub unsynced: Option<Primaries>,
+}
+
+impl Targets {
+    /// What an action is written to.
+    pub fn of(&self, kind: ActionKind) -> &Target {
+        match kind {
+            ActionKind::Post => &self.posts,
+            ActionKind::Tombstone | ActionKind::AccountTombstone { .. } => &self.tombstones,
+        }
+    }
+
+    /// Whether both names are aliases: then one parameter of a request makes sure that no index is made by accident.
+    pub fn are_aliases(&self) -> bool {
+        self.posts.is_alias() && self.tombstones.is_alias()
+    }
+
+    /// How long the versions of deletes are remembered.
+    pub fn gc_deletes(&self) -> Duration {
+        self.posts.gc_deletes
+    }
+
+    /// Why what was written to `self` does not count for `now`; None where it does.
+    fn moved(&self, now: &Self) -> Option<String> {
+        for (before, after) in [(&self.posts, &now.posts), (&self.tombstones, &now.tombstones)] {
+            if !before.is_same(after) {
+                return Some(format!(
+                    "{} is {} now, and was {}",
+                    after.name,
+                    after.describe(),
+                    before.describe()
+                ));
+            }
+        }
+        (self.unsynced != now.unsynced).then(|| {
+            "a shard was started anew or moved, and index.translog.durability is async: Elasticsearch may have lost what \
+             it had confirmed"
+                .to_owned()
+        })
+    }
+}
+
+/// The routing of a document, where its index requires one: the author's DID, which is the authority of the `at_uri`
+/// (AT Protocol, "AT URI scheme"). The `_id` of an account's tombstone is the DID itself.
+pub fn routing_of(id: &str) -> &str {
+    let rest = id.strip_prefix("at://").unwrap_or(id);
+    let authority = rest.split('/').next().unwrap_or(rest);
+    if authority.is_empty() { id } else { authority }
+}
+
+/// The targets as they were when last looked at, shared by all senders.
+pub struct LiveTargets {
+    now: Mutex<Arc<Targets>>,
+    /// Held while somebody looks: the others wait for what that shows.
+    looking: Mutex<()>,
+}
+
+impl LiveTargets {
+    /// As the preflight found them.
+    pub fn new(targets: Targets) -> Self {
+        Self { now: Mutex::new(Arc::new(targets)), looking: Mutex::new(()) }
+    }
+
+    /// As they were when last looked at.
+    pub fn now(&self) -> Arc<Targets> {
+        self.now.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Looks at them anew, unless somebody has since `seen`.
+    ///
+    /// # Errors
+    ///
+    /// Refused where a name has become one that nothing can be written to, unavailable where there is no answer for now.
+    pub fn look(&self, client: &Client, seen: Generation) -> Result<Arc<Targets>, PreflightError> {
+        let _looking = self.looking.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = self.now();
+        if before.generation != seen {
+            return Ok(before);
+        }
+        let mut now = preflight::look(client, &before)?;
+        if let Some(why) = before.moved(&now) {
+            log::warn!("{why}: archives that are not marked yet are done again with what there is now");
+            now.generation = before.generation + 1;
+        }
+        let now = Arc::new(now);
+        *self.now.lock().unwrap_or_else(PoisonError::into_inner) = now.clone();
+        Ok(now)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_post_is_routed_by_its_author_and_an_account_by_itself() {
+        for (id, routing) in [
+            ("at://did:plc:a/app.bsky.feed.post/b", "did:plc:a"),
+            ("at://did:plc:a", "did:plc:a"),
+            ("did:plc:a", "did:plc:a"),
+            ("at://", "at://"),
+            ("odd", "odd"),
+        ] {
+            assert_eq!(routing_of(id), routing, "{id}");
+        }
+    }
+}

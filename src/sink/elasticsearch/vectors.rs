@@ -1,0 +1,235 @@
+//! How the vectors of posts are written: as the settings say, or as the server is proven to read them.
+//!
+//! Base64 is less than half the size of an array and far cheaper to index, but only Elasticsearch 9.3 and later
+//! read it, as big-endian f32. Others refuse the document, or take it in the other byte order, which is garbage
+//! without an error. Neither product nor version can be asked for with a key that has no cluster privilege, so it
+//! is tried: a [`Prover`] sends one post of the run with base64 vectors, ahead of its batch, and reads it back.
+//! Until that has shown something, and wherever it shows anything but the same vectors, arrays are sent.
+//!
+//! The post is delivered as any other, and once more in its batch, under the same version; only that counts. A
+//! misread one is replaced at once; should the run be killed in between, by the next run, which sends its archive
+//! again.
+//! A worker waits for the server meanwhile, and so do those that need the answer: a few round trips in a run.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use serde_json::{Value, json};
+
+use super::bulk::Bulk;
+use super::encode::VectorEncoding;
+use super::encode::document::write_action;
+use crate::http::TransportError;
+use crate::model::{
+    Action, ActionKind, Archive, Batch, Document, Embeddings, Outcomes, Post, Vector, Version,
+};
+use crate::sink::elasticsearch::client::{ContentType, Reply};
+use crate::sink::elasticsearch::schema::VECTORS;
+use crate::timestamp::now_millis;
+
+/// Posts that are tried before the server is taken for one that reads arrays only.
+const MOST_ATTEMPTS: u32 = 20;
+
+/// A multi get, as the look-up of tombstones: the documented key may do that. It is realtime. From 9.2 on vectors
+/// are left out of what is returned, unless asked for; servers that do not know the parameter refuse base64, too.
+const READ_BACK: &str = "/_mget?_source_includes=embeddings&_source_exclude_vectors=false\
+    &filter_path=docs.found,docs._version,docs._source,docs.error.type";
+
+/// Indices with cosine similarity keep unit vectors and lengths apart; what they return is off by a rounding or
+/// two (2^-23), whichever way it was sent.
+const ROUNDING: f32 = 1e-6;
+
+/// How the vectors of posts are written.
+pub enum Vectors {
+    /// The same way in all posts.
+    Decided(VectorEncoding),
+    /// As base64 from the post on that proves that the server reads it so.
+    Auto(Prover),
+}
+
+/// A post that is about to be encoded.
+pub struct Sample<'a> {
+    /// The place of its event in the order.
+    pub version: Version,
+    /// The post.
+    pub post: &'a Post<'a>,
+    /// Its vectors.
+    pub embeddings: &'a Embeddings<'a>,
+}
+
+/// Finds out, once for all workers, whether the server reads vectors as base64.
+pub struct Prover {
+    index: String,
+    decided: OnceLock<VectorEncoding>,
+    /// Posts tried so far. Held while one is tried: the other workers wait for what it shows.
+    attempts: Mutex<u32>,
+}
+
+/// What an attempt has shown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Finding {
+    /// The server reads base64.
+    Proven,
+    /// It does not, or what it returns is no longer what readers expect. The text says which.
+    Refuted(String),
+    /// Neither. The text says why.
+    Nothing(String),
+}
+
+impl Vectors {
+    /// How the vectors of this post are to be written; where that is to be found out, by sending with `bulk`.
+    pub fn encoding(&self, sample: &Sample<'_>, bulk: &Bulk<'_>) -> VectorEncoding {
+        match self {
+            Vectors::Decided(encoding) => *encoding,
+            Vectors::Auto(prover) => prover.encoding(sample, bulk),
+        }
+    }
+}
+
+impl Prover {
+    /// Nothing is known yet. Posts are read back from `index`, a name behind which there is a single index, in which
+    /// all vectors are `dense_vector`.
+    pub fn new(index: String) -> Self {
+        Self { index, decided: OnceLock::new(), attempts: Mutex::new(0) }
+    }
+
+    fn encoding(&self, sample: &Sample<'_>, bulk: &Bulk<'_>) -> VectorEncoding {
+        if self.decided.get().is_none() && sample.is_telling() {
+            let mut attempts = self.attempts.lock().unwrap_or_else(PoisonError::into_inner);
+            // While this one waited, another one may have found out.
+            if self.decided.get().is_none() {
+                *attempts += 1;
+                self.decide(self.attempt(sample, bulk), *attempts);
+            }
+        }
+        self.decided.get().copied().unwrap_or(VectorEncoding::Array)
+    }
+
+    /// Decides by what an attempt has shown, if it has shown anything, or enough were made.
+    fn decide(&self, finding: Finding, attempts: u32) {
+        let (encoding, why) = match finding {
+            Finding::Proven => {
+                (VectorEncoding::Base64, "a post sent so has been read back with the same vectors".to_owned())
+            }
+            Finding::Refuted(why) => (VectorEncoding::Array, why),
+            Finding::Nothing(why) if attempts >= MOST_ATTEMPTS => {
+                let why = format!("{attempts} posts have not shown whether base64 is read; the last: {why}");
+                (VectorEncoding::Array, why)
+            }
+            Finding::Nothing(why) => {
+                log::debug!("whether vectors can be sent as base64 is still open: {why}");
+                return;
+            }
+        };
+        let name = match encoding {
+            VectorEncoding::Array => "arrays",
+            VectorEncoding::Base64 => "base64",
+        };
+        log::info!("vectors are sent as {name}: {why}");
+        // Nobody else can have decided: this happens under the lock.
+        let _ = self.decided.set(encoding);
+    }
+
+    /// Sends a post as base64 and looks what has come of it. What may have been misread is replaced at once.
+    fn attempt(&self, sample: &Sample<'_>, bulk: &Bulk<'_>) -> Finding {
+        let sent = send(bulk, sample, VectorEncoding::Base64);
+        if sent.tally.indexed > 0 {
+            let finding = judge(self.read_back(sample, bulk), sample);
+            if finding != Finding::Proven {
+                send(bulk, sample, VectorEncoding::Array);
+            }
+            return finding;
+        }
+        // A post that is refused either way says nothing of the encoding.
+        if let Some(refused) = sent.dead_letters.first()
+            && send(bulk, sample, VectorEncoding::Array).tally.indexed > 0
+        {
+            return Finding::Refuted(format!("the server refuses base64 ({})", refused.error_type));
+        }
+        Finding::Nothing("the post was not indexed".into())
+    }
+
+    fn read_back(&self, sample: &Sample<'_>, bulk: &Bulk<'_>) -> Result<Reply, TransportError> {
+        let body = json!({"docs": [{"_index": self.index, "_id": sample.post.at_uri}]}).to_string();
+        bulk.client_to_finish().post(READ_BACK, ContentType::Json, body.as_bytes())
+    }
+}
+
+fn send(bulk: &Bulk<'_>, sample: &Sample<'_>, encoding: VectorEncoding) -> Outcomes {
+    bulk.deliver(&sample.batch(encoding))
+}
+
+impl Sample<'_> {
+    /// Its vectors, with the names of their fields.
+    fn vectors(&self) -> impl Iterator<Item = (&'static str, &Vector)> {
+        VECTORS.iter().filter_map(|field| Some((field.name, (field.read)(self.embeddings)?)))
+    }
+
+    /// Whether one of its vectors would be another one in the other byte order. Zeros are the same in both.
+    fn is_telling(&self) -> bool {
+        let swapped = |value: &f32| f32::from_bits(value.to_bits().swap_bytes());
+        self.vectors().any(|(_, vector)| vector.iter().any(|value| !is_same(*value, swapped(value))))
+    }
+
+    /// The post alone. Of the archive that it comes from nothing is told: its batch brings it once more.
+    fn batch(&self, encoding: VectorEncoding) -> Batch {
+        let &Sample { version, post, embeddings } = self;
+        let archive =
+            Archive { name: String::new(), path: PathBuf::new(), seconds: None, bytes: 0, modified_ns: 0 };
+        let mut body = Vec::new();
+        // Whether the account of its author is deleted is asked when it is delivered for good.
+        let action = Action::new(ActionKind::Post, version, post.at_uri);
+        write_action(&mut body, &action, &Document::Post { post, embeddings }, encoding, now_millis());
+        let action = Action { lines: 0..body.len(), ..action };
+        Batch { archive: Arc::new(archive), body, actions: vec![action] }
+    }
+}
+
+/// What the document shows that was read back, after the server has confirmed the post.
+fn judge(reply: Result<Reply, TransportError>, sample: &Sample<'_>) -> Finding {
+    let reply = match reply {
+        Ok(reply) if reply.status == 200 => reply,
+        Ok(reply) => return Finding::Nothing(format!("it cannot be read back: {}", reply.reason())),
+        Err(error) => return Finding::Nothing(format!("it cannot be read back: {error}")),
+    };
+    let body: Value = serde_json::from_slice(&reply.body).unwrap_or_default();
+    let document = &body["docs"][0];
+    if let Some(error) = document["error"]["type"].as_str() {
+        return Finding::Nothing(format!("it cannot be read back: {error}"));
+    }
+    if document["found"] != true || document["_version"] != sample.version.of_index() {
+        return Finding::Nothing("another event of the post came in between".into());
+    }
+    let embeddings = &document["_source"]["embeddings"];
+    for (field, vector) in sample.vectors() {
+        match &embeddings[field] {
+            Value::Array(values) if is_same_vector(vector, values) => {}
+            Value::Array(_) => return Finding::Refuted("sent as base64 they read back different".into()),
+            Value::String(_) => {
+                return Finding::Refuted(
+                    "the index returns them as they were sent, and readers expect arrays \
+                     (index.mapping.exclude_source_vectors is false)"
+                        .into(),
+                );
+            }
+            _ => return Finding::Refuted("the index does not return them, so nothing can be proven".into()),
+        }
+    }
+    Finding::Proven
+}
+
+fn is_same_vector(vector: &Vector, values: &[Value]) -> bool {
+    values.len() == vector.len()
+        && vector
+            .iter()
+            .zip(values)
+            .all(|(&sent, got)| got.as_f64().is_some_and(|got| is_same(sent, got as f32)))
+}
+
+/// Whether two values are the same but for a rounding. NaN is the same as nothing.
+fn is_same(sent: f32, got: f32) -> bool {
+    (sent - got).abs() <= sent.abs() * ROUNDING + f32::MIN_POSITIVE
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,84 @@
+//! The sink of a dry run: bulk NDJSON into a file, or nowhere.
+
+use std::io::Write;
+use std::sync::{Mutex, PoisonError};
+
+use crate::exit::Failure;
+use crate::model::{Action, ActionKind, Batch, Document, Generation, Outcomes};
+use crate::shutdown::Stop;
+use crate::sink::Sink;
+use crate::sink::elasticsearch::POSTS;
+use crate::sink::elasticsearch::encode::VectorEncoding;
+use crate::sink::elasticsearch::encode::document::{write_action, write_delete};
+use crate::timestamp::now_millis;
+
+/// Counts what would be sent, and writes it to `output` as bulk NDJSON.
+///
+/// The delete from `posts` stands right behind its tombstone. Versions make the order of lines irrelevant, so the
+/// file can be sent as it is. Of the deletion of an account only its tombstone is written: which posts it has is
+/// known to a server alone.
+pub struct Ndjson<'r> {
+    /// How vectors are written: there is no server that could be tried.
+    pub vectors: VectorEncoding,
+    /// Where the NDJSON goes, if anywhere.
+    pub output: Option<Mutex<Box<dyn Write + Send + 'r>>>,
+    /// Told when the output cannot be written.
+    pub stop: &'r Stop,
+}
+
+impl Ndjson<'_> {
+    /// Writes out what is still buffered.
+    pub fn finish(self) {
+        let Some(output) = self.output else { return };
+        let mut output = output.into_inner().unwrap_or_else(PoisonError::into_inner);
+        if let Err(error) = output.flush() {
+            self.stop.fail(cannot_write(&error));
+        }
+    }
+}
+
+impl Sink for Ndjson<'_> {
+    fn encode(&self, body: &mut Vec<u8>, action: &Action, document: &Document<'_>) {
+        write_action(body, action, document, self.vectors, now_millis());
+    }
+
+    fn deliver(&self, batch: &Batch) -> Outcomes {
+        let mut outcomes = Outcomes::default();
+        if let Some(output) = &self.output {
+            let mut output = output.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Err(error) = write_lines(&mut **output, batch) {
+                self.stop.fail(cannot_write(&error));
+                outcomes.tally.unconfirmed = batch.actions.len() as u64;
+                return outcomes;
+            }
+        }
+        for action in &batch.actions {
+            match action.kind {
+                ActionKind::Post => outcomes.tally.indexed += 1,
+                ActionKind::Tombstone | ActionKind::AccountTombstone { .. } => outcomes.tally.deleted += 1,
+            }
+        }
+        outcomes
+    }
+
+    fn make_durable(&self) -> Result<Generation, Failure> {
+        Ok(0)
+    }
+}
+
+fn cannot_write(error: &std::io::Error) -> Failure {
+    Failure::run(format!("--output cannot be written: {error}"))
+}
+
+fn write_lines(output: &mut dyn Write, batch: &Batch) -> std::io::Result<()> {
+    let mut written = 0;
+    for action in batch.actions.iter().filter(|action| action.kind == ActionKind::Tombstone) {
+        let end = action.lines.end;
+        output.write_all(batch.body.get(written..end).unwrap_or_default())?;
+        written = end;
+        let mut delete = Vec::new();
+        write_delete(&mut delete, POSTS, &action.id, action.version, false, None);
+        output.write_all(&delete)?;
+    }
+    output.write_all(batch.body.get(written..).unwrap_or_default())
+}

@@ -1,0 +1,26 @@
+//! Texts for a terminal: their lines, and words of the documentation without its marks.
+
+/// Lines are no longer than this.
+pub const WIDTH: usize = 80;
+
+/// A text in ASCII, without its back-ticks.
+pub fn plain(text: &str) -> String {
+    text.replace('`', "").replace('…', "...")
+}
+
+/// Adds `words` in lines that fit, each behind `indent`.
+pub fn wrap(text: &mut String, indent: &str, words: &str) {
+    let mut line = String::new();
+    for word in words.split_whitespace() {
+        let length = indent.len() + line.chars().count() + 1 + word.chars().count();
+        if !line.is_empty() && length > WIDTH {
+            text.push_str(&format!("{indent}{line}\n"));
+            line.clear();
+        }
+        if !line.is_empty() {
+            line.push(' ');
+        }
+        line.push_str(word);
+    }
+    text.push_str(&format!("{indent}{line}\n"));
+}

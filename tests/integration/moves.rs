@@ -1,0 +1,228 @@
+//! Aliases that move while a run goes on, indices that require routing, and pipelines that do not write what was sent.
+
+use std::collections::BTreeSet;
+
+use crate::harness::archives::{Archive, delete, post, uri};
+use crate::harness::fake::Fake;
+use crate::harness::http::Request;
+use crate::harness::model::assert_holds;
+use crate::harness::script::Fault;
+use crate::harness::store::{Item, Pipeline, Store};
+use crate::harness::{TestEnv, posts};
+
+/// Posts, then deletions of some and re-emissions of all of them.
+fn history() -> [Archive; 3] {
+    let again = (0..10).map(|n| post(&format!("p{n}"), "emitted anew"));
+    [
+        Archive::new("20251218_000000").with_all(posts("p", 10)),
+        Archive::new("20251219_000000")
+            .with_all((0..5).map(|n| delete(&format!("p{n}"))))
+            .with_all(posts("q", 5)),
+        Archive::new("20251220_000000").with_all(again),
+    ]
+}
+
+/// The ids in all indices behind an alias.
+fn ids(fake: &Fake, alias: &str) -> BTreeSet<String> {
+    fake.store(|store| {
+        let members = store.members(alias);
+        members
+            .iter()
+            .flat_map(|index| store.indices[index].documents.keys().cloned().collect::<Vec<_>>())
+            .collect()
+    })
+}
+
+/// Every post is in some index, a deleted one in none, and each deletion has its tombstone.
+#[track_caller]
+fn assert_converged(env: &TestEnv, case: &str) {
+    let deleted: BTreeSet<String> = (0..5).map(|n| uri(&format!("p{n}"))).collect();
+    let alive = (5..10).map(|n| uri(&format!("p{n}"))).chain((0..5).map(|n| uri(&format!("q{n}"))));
+    assert_eq!(ids(&env.fake, "posts"), alive.collect(), "{case}");
+    assert_eq!(ids(&env.fake, "post_tombstones"), deleted, "{case}");
+}
+
+#[test]
+fn a_rollover_in_the_middle_brings_no_deleted_post_back_and_loses_none() {
+    for rolled in [&["posts"][..], &["post_tombstones"], &["posts", "post_tombstones"]] {
+        for (before, is_async, spools) in
+            [(1, false, false), (2, false, true), (1, true, true), (2, true, false)]
+        {
+            for hang_at in [0, 1, 2] {
+                let case =
+                    format!("{rolled:?} roll, {before} before, async {is_async}, spool {spools}, {hang_at}");
+                rolls_over(rolled, before, is_async, spools, hang_at, &case);
+            }
+        }
+    }
+}
+
+fn rolls_over(rolled: &[&str], before: u32, is_async: bool, spools: bool, hang_at: usize, case: &str) {
+    let [first, rest @ ..] = history();
+    let env = TestEnv::with_archives(std::slice::from_ref(&first));
+    env.fake.store(|store| store.forget_deletes = true);
+    env.run(&[]).exits(0);
+    if before == 2 {
+        env.fake.store(|store| {
+            rolled.iter().for_each(|alias| store.add_index(&format!("{alias}_v2"), alias, true))
+        });
+    }
+    if is_async {
+        env.fake.confirm_before_sync();
+    }
+    env.add(&rest);
+    env.fake.fail(Request::is_bulk, hang_at, 1, Fault::Hang);
+    env.fake.forget_requests();
+    let mode = if spools { "spool" } else { "once" };
+    let running =
+        env.ingest().args(&["--mode", mode, "--batch-docs", "3"]).var("SPOOL_INTERVAL_SEC", "1").start();
+    env.fake.wait_for_bulks(hang_at + 1);
+    env.fake
+        .store(|store| rolled.iter().for_each(|alias| store.add_index(&format!("{alias}_v3"), alias, true)));
+    if is_async {
+        env.fake.confirm_before_sync();
+    }
+    env.fake.release();
+    if spools {
+        env.wait_for_processed(&rest);
+        running.signal("TERM");
+    }
+    running.wait().exits(0);
+    assert_converged(&env, case);
+    for archive in &rest {
+        assert_eq!(env.status_of(archive), "processed", "{case}");
+    }
+}
+
+#[test]
+fn archives_that_were_marked_before_an_alias_moved_are_not_done_again() {
+    let [first, second, third] = history();
+    let env = TestEnv::with_archives(&[first]);
+    let running = env.ingest().args(&["--mode", "spool"]).var("SPOOL_INTERVAL_SEC", "1").start();
+    env.wait_for_processed(&history()[..1]);
+    env.fake.store(|store| store.add_index("posts_v2", "posts", true));
+    env.fake.forget_requests();
+    env.add(&[second, third]);
+    env.wait_for_processed(&history());
+    running.signal("TERM");
+    running.wait().exits(0);
+    assert_converged(&env, "spool");
+    let sent = env.fake.bulks().into_iter().flat_map(|record| record.items);
+    let versions: BTreeSet<u64> = sent.filter_map(|item| item.version).collect();
+    assert!(!versions.contains(&history()[0].version(1)), "the first archive is sent again");
+}
+
+#[test]
+fn an_alias_that_has_no_write_index_for_a_moment_costs_no_document() {
+    let archives = [Archive::new("20251218_000000").with_all(posts("p", 3))];
+    let env = TestEnv::with_archives(&archives);
+    env.fake.fail(Request::is_bulk, 0, 1, Fault::Hang);
+    let running = env.ingest().start();
+    env.fake.wait_for_bulks(1);
+    env.fake.store(|store| {
+        store.add_index("posts_v2", "posts", false);
+        store.index("posts").unwrap();
+        for index in ["posts_v1", "posts_v2"] {
+            store.indices.get_mut(index).unwrap().aliases.insert("posts".into(), serde_json::json!({}));
+        }
+    });
+    env.fake.release();
+    running.wait().exits(5).says("write index");
+    assert!(env.dead_letters().is_empty());
+}
+
+fn require_routing(store: &mut Store, index: &str) {
+    store.indices.get_mut(index).unwrap().mapping["_routing"] = serde_json::json!({"required": true});
+}
+
+#[test]
+fn where_an_index_requires_routing_everything_carries_the_author() {
+    let archives = history();
+    for required in [&["posts_v1", "post_tombstones_v1"][..], &["posts_v1"], &["post_tombstones_v1"]] {
+        let env = TestEnv::with_archives(&archives);
+        env.fake.store(|store| required.iter().for_each(|index| require_routing(store, index)));
+        env.run(&["--check"]).exits(0);
+        env.run(&["--workers", "1"]).exits(0);
+        assert_holds(&env.fake, &archives);
+        let did = uri("x").split('/').nth(2).unwrap().to_owned();
+        for item in env.fake.bulks().into_iter().flat_map(|record| record.items) {
+            let is_required = required.contains(&&*format!("{}_v1", item.index));
+            assert_eq!(item.routing, is_required.then(|| did.clone()), "{item:?}");
+        }
+    }
+}
+
+#[test]
+fn an_index_that_requires_routing_from_the_rollover_on_gets_it() {
+    let archives = [Archive::new("20251218_000000").with_all(posts("p", 6))];
+    let env = TestEnv::with_archives(&archives);
+    env.fake.fail(Request::is_bulk, 0, 1, Fault::Hang);
+    let running = env.ingest().args(&["--batch-docs", "2"]).start();
+    env.fake.wait_for_bulks(1);
+    env.fake.store(|store| {
+        store.add_index("posts_v2", "posts", true);
+        require_routing(store, "posts_v2");
+    });
+    env.fake.release();
+    running.wait().exits(0);
+    assert_eq!(ids(&env.fake, "posts").len(), 6);
+    assert!(env.dead_letters().is_empty());
+}
+
+#[test]
+fn an_older_index_that_requires_routing_or_takes_no_writes_is_looked_into_and_named() {
+    let [first, second, third] = history();
+    let env = TestEnv::with_archives(&[first]);
+    env.run(&[]).exits(0);
+    env.fake.store(|store| {
+        require_routing(store, "posts_v1");
+        store.add_index("posts_v2", "posts", true);
+    });
+    env.add(&[second, third]);
+    env.run(&[]).exits(0);
+    assert_converged(&env, "routing");
+
+    let [first, second, third] = history();
+    let env = TestEnv::with_archives(&[first]);
+    env.run(&[]).exits(0);
+    env.fake.store(|store| {
+        let old = store.indices.get_mut("posts_v1").unwrap();
+        old.settings.insert("index.blocks.write".into(), "true".into());
+        store.add_index("posts_v2", "posts", true);
+    });
+    env.add(&[second.with(delete("nowhere")), third]);
+    let run = env.run(&[]).exits(3).says("posts_v1");
+    // Five deletions of what it holds; the sixth is of nothing. Their re-emissions find what cannot be deleted, too.
+    run.check(run.reasons("rejected") == ["index_takes_no_writes"], "by its name");
+    assert_eq!(run.count("rows.deleted"), 1);
+}
+
+#[test]
+fn a_pipeline_that_drops_posts_makes_dead_letters_and_one_that_drops_tombstones_stops_the_run() {
+    for pipeline in [Pipeline::Drop, Pipeline::OtherId] {
+        let archive = Archive::new("20251218_000000").with_all(posts("p", 3));
+        let env = TestEnv::with_archives(&[archive]);
+        env.fake.store(|store| store.index("posts").unwrap().pipeline = pipeline);
+        let run = env.run(&[]).exits(3);
+        run.counts(&[("rows.indexed", 0), ("rows.rejected", 3)]);
+        run.check(run.reasons("rejected") == ["dropped_by_pipeline"], "by its name");
+
+        let archive = Archive::new("20251218_000000").with_all(posts("p", 3)).with(delete("p0"));
+        let env = TestEnv::with_archives(&[archive]);
+        env.fake.store(|store| store.index("post_tombstones").unwrap().pipeline = pipeline);
+        env.run(&[]).exits(5).says("pipeline").counts(&[("archives.processed", 0)]);
+    }
+}
+
+#[test]
+fn only_one_of_the_names_is_an_alias_and_no_index_is_made_by_accident() {
+    let mut store = Store::with_indices(&["post_tombstones"]);
+    store.add_index("posts_v1", "posts", true);
+    let env = TestEnv::with_fake(Fake::start_with(store));
+    let archives = history();
+    env.add(&archives);
+    env.run(&[]).exits(0);
+    assert_holds(&env.fake, &archives);
+    let requires = |item: &Item| item.require_alias == (item.index == "posts");
+    assert!(env.fake.bulks().iter().flat_map(|record| &record.items).all(requires));
+}
