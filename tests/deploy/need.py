@@ -51,8 +51,7 @@ def install(groups, python_folder):
         print(f"to be installed by apt-get: {' '.join(sorted(wanted))}")
     for program, package in ((program, package) for group in groups for program, package in CARGO.get(group, {}).items()):
         if not is_there(program):
-            environment = {**os.environ, "CARGO_PROFILE_DEV_OPT_LEVEL": "1", "CARGO_PROFILE_DEV_DEBUG": "false"}
-            subprocess.run(["cargo", "install", "--quiet", "--locked", "--debug", package], check=False, env=environment)
+            subprocess.run(["cargo", "install", "--quiet", "--locked", "--debug", package], check=False)
     if groups & STATIC and is_there("musl-gcc"):
         build_static()
 
