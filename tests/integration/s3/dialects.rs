@@ -122,6 +122,32 @@ fn a_key_that_a_server_can_write_in_no_way_is_left_out_by_name() {
 }
 
 #[test]
+fn a_page_that_is_no_xml_is_asked_for_encoded_and_one_that_is_cut_off_again() {
+    let archives = archives();
+    let (env, s3) = with(&archives);
+    let asks_encoded = |request: &Request| is_listing(request) && request.param("encoding-type").is_some();
+    let rest = "<EncodingType>url</EncodingType><IsTruncated>true</IsTruncated>\
+                <NextContinuationToken>after+/=</NextContinuationToken></ListBucketResult>";
+    s3.fail(
+        asks_encoded,
+        0,
+        1,
+        page_of(&format!("<ListBucketResult><Contents><Key>in%2Fa%26b</Key></Contents>{rest}")),
+    );
+    s3.fail(
+        is_listing,
+        0,
+        1,
+        page_of("<ListBucketResult><Contents><Key>in/a&b<</Key></Contents></ListBucketResult>"),
+    );
+    run(ingest(&env, &s3), &s3).exits(0).counts(&[("archives.processed", 3)]);
+    // Both forms of it break off, and the next attempt is whole.
+    let (env, s3) = with(&archives);
+    s3.fail(is_listing, 0, 2, page_of("<ListBucketResult><Contents><Key>in/a"));
+    run(ingest(&env, &s3), &s3).exits(0).says("cannot be read").counts(&[("archives.processed", 3)]);
+}
+
+#[test]
 fn a_page_that_is_no_listing_is_named_and_not_waited_for() {
     for body in
         ["<html><title>Console</title></html>", "{\"cluster_name\":\"x\"}", "", "<ListAllMyBucketsResult/>"]
