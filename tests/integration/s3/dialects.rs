@@ -201,6 +201,22 @@ fn a_body_of_no_told_length_has_to_be_as_long_as_it_is_listed() {
     run.counts(&[("archives.processed", 2), ("archives.pending", 1), ("archives.failed", 0)]);
 }
 
+#[test]
+fn a_body_that_a_gateway_compresses_is_read() {
+    let archives = archives();
+    let (env, s3) = with(&archives);
+    let zip = archives[1].zip();
+    let mut packed = vec![0; zip.len() * 2 + 100];
+    let length = libdeflater::Compressor::default().gzip_compress(&zip, &mut packed).unwrap();
+    packed.truncate(length);
+    let reply = Reply { status: 200, headers: vec![("content-encoding", "gzip".to_owned())], body: packed };
+    s3.fail(is_get_of(&archives[1]), 0, 1, Fault::Bytes(reply.unframed(300).leak()));
+    s3.fail(is_get_of(&archives[1]), 0, 1, Fault::Bytes(reply.chunked().leak()));
+    run(ingest(&env, &s3), &s3).exits(0);
+    assert_holds(&env.fake, &archives);
+    assert_eq!(gets(&s3, &key(&archives[1])).len(), 2);
+}
+
 /// A listing of one archive of a storage class, as AWS tells it when asked whether there is a copy.
 fn archived_page(archive: &Archive, class: &str, is_restored: bool) -> Fault {
     let restored = "<RestoreStatus><IsRestoreInProgress>false</IsRestoreInProgress>\

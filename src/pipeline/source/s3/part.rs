@@ -1,7 +1,10 @@
 //! What there is of an object so far, and whether a reply goes on with it.
 
+use libdeflater::Decompressor;
 use ureq::Body;
-use ureq::http::header::{CONTENT_LENGTH, CONTENT_RANGE, ETAG, IF_MATCH, RANGE, TRANSFER_ENCODING};
+use ureq::http::header::{
+    CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, ETAG, IF_MATCH, RANGE, TRANSFER_ENCODING,
+};
 use ureq::http::{HeaderMap, HeaderName, Response};
 
 use super::Object;
@@ -16,6 +19,8 @@ pub(super) struct Answer {
     length: Option<usize>,
     /// The body says itself where it ends, so that one that is cut off is never taken for whole.
     is_framed: bool,
+    /// It may be compressed on its way, though that was not asked for. Objects may be stored under that name as well.
+    may_be_gzip: bool,
     etag: Option<String>,
 }
 
@@ -37,14 +42,16 @@ impl Answer {
         let etag = text(ETAG).map(str::to_owned);
         let length = text(CONTENT_LENGTH).and_then(|length| length.parse().ok());
         let is_framed = length.is_some() || headers.contains_key(TRANSFER_ENCODING);
+        let encoding = text(CONTENT_ENCODING).unwrap_or_default().to_ascii_lowercase();
+        let may_be_gzip = encoding.split(',').any(|coding| coding.trim().trim_start_matches("x-") == "gzip");
         if !partial {
-            return Some(Self { start: None, length, is_framed, etag });
+            return Some(Self { start: None, length, is_framed, may_be_gzip, etag });
         }
         // As in `bytes 100-999/1000`; the whole length may be `*`.
         let (range, length) = text(CONTENT_RANGE)?.strip_prefix("bytes ")?.split_once('/')?;
         let (start, _) = range.split_once('-')?;
         let length = if length == "*" { None } else { Some(length.parse().ok()?) };
-        Some(Self { start: Some(start.trim().parse().ok()?), length, is_framed, etag })
+        Some(Self { start: Some(start.trim().parse().ok()?), length, is_framed, may_be_gzip, etag })
     }
 }
 
@@ -60,6 +67,8 @@ pub(super) struct Part {
     is_framed: bool,
     /// The object is another one than was listed.
     is_replaced: bool,
+    /// The bytes are compressed, and so many once they are not.
+    inflated: Option<usize>,
     /// Which state of the object the bytes are of.
     etag: Option<String>,
     /// The most bytes that there have ever been. Bytes are thrown away where a server knows no ranges or the object
@@ -71,7 +80,7 @@ impl Part {
     /// What is asked for: the rest of this very object, or all of any. Weak ETags fulfil no condition.
     pub(super) fn headers(&self) -> Vec<(HeaderName, String)> {
         match &self.etag {
-            Some(etag) if !self.bytes.is_empty() && !etag.starts_with("W/") => {
+            Some(etag) if !self.bytes.is_empty() && self.inflated.is_none() && !etag.starts_with("W/") => {
                 vec![(RANGE, format!("bytes={}-", self.bytes.len())), (IF_MATCH, etag.clone())]
             }
             _ => Vec::new(),
@@ -96,6 +105,10 @@ impl Part {
         let listed = object.bytes;
         let is_replaced =
             answer.etag.is_some() && object.etag.is_some() && bare(&answer.etag) != bare(&object.etag);
+        if answer.may_be_gzip && answer.length.is_none_or(|length| length as u64 != listed) {
+            return self.begin_compressed(answer, object);
+        }
+        self.inflated = None;
         if let Some(length) = answer.length.filter(|&length| length as u64 != listed) {
             if !is_replaced {
                 return Err(GetError::Other(format!("it has {length} bytes, but is listed with {listed}")));
@@ -114,12 +127,55 @@ impl Part {
             .map_err(|_| GetError::Other("there is no memory for it".to_owned()))
     }
 
+    /// What is compressed on its way has its length on arrival only. What compresses no further grows a little.
+    fn begin_compressed(&mut self, answer: Answer, object: &Object) -> Result<(), GetError> {
+        let listed = usize::try_from(object.bytes).unwrap_or(usize::MAX);
+        let most = listed.saturating_add(listed / 100).saturating_add(1024);
+        if answer.length.is_some_and(|length| length > most) {
+            return Err(larger("compressed", object.bytes));
+        }
+        *self = Self { most: self.most, ..Self::default() };
+        self.length = answer.length.unwrap_or(most);
+        (self.is_told, self.is_framed, self.etag) = (answer.length.is_some(), answer.is_framed, answer.etag);
+        self.inflated = Some(listed);
+        self.bytes
+            .try_reserve_exact(self.length)
+            .map_err(|_| GetError::Other("there is no memory for it".to_owned()))
+    }
+
+    /// Undoes the compression. What was stored under that name and is not compressed stays as it is.
+    fn inflate(&mut self, listed: usize) -> Result<(), GetError> {
+        if self.bytes.len() != listed {
+            let mut inflated = Vec::new();
+            inflated
+                .try_reserve_exact(listed)
+                .map_err(|_| GetError::Other("there is no memory for it".to_owned()))?;
+            inflated.resize(listed, 0);
+            match Decompressor::new().gzip_decompress(&self.bytes, &mut inflated) {
+                Ok(length) if length == listed => self.bytes = inflated,
+                _ => {
+                    let why = format!(
+                        "it was compressed on its way (Content-Encoding: gzip), and {} bytes of that are not the {listed} \
+                         that are listed",
+                        self.bytes.len()
+                    );
+                    return Err(GetError::unavailable(why));
+                }
+            }
+        }
+        self.length = listed;
+        Ok(())
+    }
+
     /// The body has ended.
     ///
     /// # Errors
     ///
     /// Where that is not the end of the object.
     pub(super) fn ends(&mut self) -> Result<(), GetError> {
+        if let Some(listed) = self.inflated {
+            return self.inflate(listed);
+        }
         if self.missing() == 0 {
             return Ok(());
         }
@@ -201,7 +257,13 @@ mod tests {
     }
 
     fn whole(length: usize, etag: &str) -> Answer {
-        Answer { start: None, length: Some(length), is_framed: true, etag: Some(etag.into()) }
+        Answer {
+            start: None,
+            length: Some(length),
+            is_framed: true,
+            may_be_gzip: false,
+            etag: Some(etag.into()),
+        }
     }
 
     fn half() -> Part {
@@ -324,5 +386,28 @@ mod tests {
     #[test]
     fn weak_etags_make_no_condition() {
         assert!(Part { etag: Some("W/\"1\"".into()), ..half() }.headers().is_empty());
+    }
+
+    #[test]
+    fn what_was_compressed_on_its_way_is_inflated_and_what_was_not_stays() {
+        let stored: Vec<u8> = (0..1_000).map(|n| (n % 251) as u8).collect();
+        let mut packed = vec![0; 2_000];
+        let length = libdeflater::Compressor::default().gzip_compress(&stored, &mut packed).unwrap();
+        packed.truncate(length);
+        let received = |body: &[u8], length: Option<usize>| {
+            let mut part = Part::default();
+            part.begin(Answer { length, may_be_gzip: true, ..whole(0, "\"1\"") }, &object(1_000)).unwrap();
+            part.take(body);
+            let ends = part.ends();
+            assert!(part.headers().is_empty() || length == Some(1_000));
+            (ends, part.into_bytes() == stored)
+        };
+        assert_eq!(received(&packed, None), (Ok(()), true));
+        assert_eq!(received(&packed, Some(packed.len())), (Ok(()), true));
+        assert_eq!(received(&stored, None), (Ok(()), true));
+        assert_eq!(received(&stored, Some(1_000)), (Ok(()), true));
+        assert!(matches!(received(&packed[..100], None), (Err(GetError::Unavailable { .. }), _)));
+        let huge = Answer { length: Some(5_000), may_be_gzip: true, ..whole(0, "\"1\"") };
+        assert!(Part::default().begin(huge, &object(1_000)).is_err());
     }
 }
