@@ -83,6 +83,16 @@ choice! {
 }
 
 choice! {
+    /// What of AWS requests are signed for, as signatures name it.
+    AwsService {
+        /// Amazon OpenSearch Service.
+        Es = "es",
+        /// Its Serverless.
+        Aoss = "aoss",
+    }
+}
+
+choice! {
     /// How the log is written.
     LogFormat {
         /// Lines for people.

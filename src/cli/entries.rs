@@ -2,7 +2,7 @@
 //!
 //! How to add one: `CONTRIBUTING.md`.
 
-use super::choices::{Addressing, Choice, LogFormat, Mode, Payer, Place, VectorChoice};
+use super::choices::{Addressing, AwsService, Choice, LogFormat, Mode, Payer, Place, VectorChoice};
 use super::entry::Value::{File, Number, Switch, Text, Words};
 use super::entry::{Entry, Group, settings, takes};
 
@@ -61,13 +61,48 @@ settings! {
         retry_failed: switch bool, "take up archives that the state file calls failed, too", takes(Switch);
     }
     "Elasticsearch" {
-        elasticsearch_url: variable, "base URL; needed unless `--dry-run` or `--list`",
+        elasticsearch_url: variable,
+            "base URL, or several separated by commas: nodes of one cluster; needed unless `--dry-run` or `--list`",
             takes(Text("URL")).or(&["ELASTICSEARCH_URL"]);
+        elasticsearch_cloud_id: variable,
+            "address of an Elastic Cloud deployment, in place of the URL",
+            takes(Text("ID")).or(&["ELASTICSEARCH_CLOUD_ID"]);
         elasticsearch_api_key: variable,
-            "sent as `Authorization: ApiKey …`; needed unless `--dry-run` or `--list`",
-            takes(Text("KEY")).or(&["ELASTICSEARCH_API_KEY"]);
-        ca_cert: option String, "roots to trust besides the system's, for Elasticsearch and S3, PEM",
+            "API key: its `encoded` value or `id:api_key`, or a file that holds it; this, or one of the next four, says \
+             who the run is",
+            takes(Text("KEY")).or(&["ELASTICSEARCH_API_KEY", "ELASTICSEARCH_API_KEY_FILE"]);
+        username: option String,
+            "basic authentication; also as `user:password@` in the URL",
+            takes(Text("NAME")).or(&["ELASTICSEARCH_USERNAME"]);
+        elasticsearch_password: variable,
+            "password of `--username`, or a file that holds it",
+            takes(Text("WORD")).or(&["ELASTICSEARCH_PASSWORD", "ELASTICSEARCH_PASSWORD_FILE"]);
+        elasticsearch_bearer_token: variable,
+            "bearer token, or a file that holds it",
+            takes(Text("TOKEN")).or(&["ELASTICSEARCH_BEARER_TOKEN", "ELASTICSEARCH_BEARER_TOKEN_FILE"]);
+        aws_sigv4: option String,
+            "sign requests for Amazon OpenSearch Service or Serverless with the AWS chain; the region is the host \
+             name's, else `AWS_REGION`",
+            takes(Words(AwsService::WORDS)).or(&["ELASTICSEARCH_AWS_SIGV4"]);
+        no_auth: switch bool,
+            "no authentication (a cluster without security)",
+            takes(Switch);
+        ca_cert: option String,
+            "certificates to trust besides the system's roots, for Elasticsearch and S3, PEM: roots, or the server's own \
+             self-signed one",
             takes(File).or(&["ELASTICSEARCH_CA_CERT"]);
+        ca_fingerprint: option String,
+            "SHA-256 of a certificate of Elasticsearch's chain, as it prints it at its first start: the only one to trust",
+            takes(Text("HEX")).or(&["ELASTICSEARCH_CA_FINGERPRINT"]);
+        client_cert: option String,
+            "certificate of this client, PEM, for Elasticsearch",
+            takes(File).or(&["ELASTICSEARCH_CLIENT_CERT"]);
+        client_key: option String,
+            "key of `--client-cert`, PEM",
+            takes(File).or(&["ELASTICSEARCH_CLIENT_KEY"]);
+        proxy: option String,
+            "HTTP proxy for Elasticsearch and S3, but for hosts in `NO_PROXY`; `HTTPS_PROXY` alone does nothing",
+            takes(Text("URL")).or(&["INGEST_PROXY"]);
         skip_tls_verify: switch bool, "no certificate check (development only)", takes(Switch);
         create_indices: switch bool, "create missing indices and aliases", takes(Switch);
         vector_encoding: option String,
@@ -90,6 +125,9 @@ settings! {
             takes(Number("N", 1, 100_000)).or(&["BATCH_DOCS"]).default("100");
         batch_bytes: option String, "bytes a bulk request holds at most, uncompressed",
             takes(Number("N", 1 << 10, 1 << 30)).or(&["BATCH_BYTES"]).default("8388608");
+        compress: option String,
+            "gzip level of bulk requests; 0: they go as they are",
+            takes(Number("0..9", 0, 9)).or(&["COMPRESSION_LEVEL"]).default("0");
     }
     "Files and logs" {
         spool_state_file: variable, "which archives are done",

@@ -12,6 +12,7 @@ use crate::cli::choices::{Choice, Payer};
 use crate::cli::entries;
 use crate::cli::settings::{Settings, parse_switch};
 use crate::exit::Failure;
+use crate::http::proxy::Proxies;
 use crate::http::url::parse_base_url;
 
 mod bucket;
@@ -44,6 +45,8 @@ pub struct S3 {
     pub anonymous: bool,
     /// PEM file with roots trusted besides the system's.
     pub ca_cert: Option<CaFile>,
+    /// What goes through a proxy.
+    pub proxies: Proxies,
     /// Where credentials may come from.
     pub credentials: CredentialSources,
 }
@@ -106,11 +109,28 @@ impl Settings<'_> {
             requester_pays: self.requester_pays()?,
             anonymous: self.is_on(entries::s3_anonymous())?,
             ca_cert: self.ca_file(of_profile("ca_bundle")),
+            proxies: Proxies::read(*self)?,
             credentials: self.credential_sources(&region.name, variant, profile)?,
             variant,
             bucket,
             region,
         })
+    }
+
+    /// A region, unless another is asked for that of the settings, and where credentials for it may come from.
+    pub(super) fn aws_chain(&self, region: Option<&str>) -> Result<(String, CredentialSources), Failure> {
+        let profile = self.profile();
+        // What cannot be read is told when credentials are looked for.
+        let section = profile.section(&profile.name).ok().flatten().unwrap_or_default();
+        let of_profile = |setting: &str| section.get(setting).filter(|text| !text.is_empty()).cloned();
+        let region = match region {
+            Some(region) if is_region(region) => region.to_owned(),
+            Some(region) => return Err(Failure::usage(format!("{region:?} is no region"))),
+            None => self.region(&BucketName::Plain(String::new()), of_profile("region"))?.name,
+        };
+        let variant = self.variant(&region, of_profile)?;
+        let sources = self.credential_sources(&region, variant, profile)?;
+        Ok((region, sources))
     }
 
     fn region(&self, bucket: &BucketName, of_profile: Option<String>) -> Result<Region, Failure> {

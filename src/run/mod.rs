@@ -110,6 +110,7 @@ fn needs(load: &Load) -> Needs {
         search_by_author: load.intake.account_deletions,
         // A load has made them by then.
         create: false,
+        offer: true,
     }
 }
 

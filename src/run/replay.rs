@@ -33,7 +33,7 @@ impl Run<'_> {
                 path.display()
             )));
         }
-        let needs = Needs { search_by_author: *account_deletions, ..Needs::default() };
+        let needs = Needs { search_by_author: *account_deletions, offer: true, ..Needs::default() };
         let server = Server::connect(&task.server, *senders, READERS, needs, self.stop)?;
         // Documents are sent as they are.
         let sink = self.sink(&server, *limits, VectorChoice::Array);

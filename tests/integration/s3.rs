@@ -424,6 +424,53 @@ fn credentials_are_renewed_before_they_expire() {
     assert_eq!(given_out, s3.to_bucket().len(), "none is signed with what is about to expire");
 }
 
+/// A run with credentials that are good for two minutes more, whose renewal meets a fault; and how often they were asked
+/// for.
+fn with_soon_expiring(
+    archives: &[Archive],
+    fault: Fault,
+    meanwhile: impl FnOnce(&TestEnv, &FakeS3),
+) -> (Run, usize) {
+    let (env, s3) = with(archives);
+    env.write("token", SECRETS[2]);
+    let until = time::OffsetDateTime::now_utc() + time::Duration::minutes(2);
+    s3.give_out_until(&until.format(&time::format_description::well_known::Rfc3339).unwrap());
+    s3.fail(|request| request.path == "/container", 1, usize::MAX, fault);
+    let running = without_keys(&env, &s3)
+        .var("AWS_CONTAINER_CREDENTIALS_FULL_URI", &format!("{}/container", s3.url()))
+        .var("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", "token")
+        .args(&["--workers", "2"])
+        .start();
+    meanwhile(&env, &s3);
+    let run = check(running.wait(), &s3).exits(0);
+    assert_holds(&env.fake, archives);
+    let asked = s3.requests().iter().filter(|request| request.path == "/container").count();
+    (run, asked)
+}
+
+#[test]
+fn while_one_renews_credentials_the_others_go_on_with_those_that_are_valid() {
+    let archives = archives();
+    let (_, asked) = with_soon_expiring(&archives, Fault::Hang, |env, s3| {
+        // The download that renews them waits for that.
+        let others = archives.len() - 1;
+        let started = std::time::Instant::now();
+        while env.state().len() < others && started.elapsed() < SOON {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        assert_eq!(env.state().len(), others);
+        s3.release();
+    });
+    assert_eq!(asked, 2);
+}
+
+#[test]
+fn credentials_that_cannot_be_renewed_yet_are_asked_for_once_in_a_while_with_one_warning() {
+    let (run, asked) = with_soon_expiring(&archives(), Fault::Reply(error(503, "Busy")), |_, _| ());
+    assert_eq!(asked, 2);
+    run.check(run.stderr.matches("cannot be renewed").count() == 1, "it is told once");
+}
+
 #[test]
 fn credentials_that_stay_expired_end_the_run() {
     let (env, s3) = with(&archives());

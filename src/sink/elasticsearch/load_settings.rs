@@ -28,8 +28,9 @@ use crate::files;
 use crate::retry::patience::Retries;
 use crate::retry::policy::Policy;
 use crate::shutdown::Stop;
+use changes::Update;
+pub(super) use changes::is_tuned;
 pub use changes::{Changes, LoadedIndices};
-use changes::{Update, is_tuned};
 use replies::{gone, judge_update, parse_settings};
 
 /// The longest that a request may take.

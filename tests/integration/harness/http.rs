@@ -43,6 +43,11 @@ impl Request {
         self.path.ends_with("/_mget")
     }
 
+    /// Whether it offers a document that no index keeps, since its condition is not met.
+    pub(crate) fn is_offer(&self) -> bool {
+        self.param("if_seq_no").is_some()
+    }
+
     /// Whether it is a search.
     pub(crate) fn is_search(&self) -> bool {
         self.path.ends_with("/_search")

@@ -16,7 +16,7 @@ use std::time::Duration;
 use ureq::http::header::RANGE;
 
 mod client;
-mod credentials;
+pub(crate) mod credentials;
 mod download;
 mod listing;
 mod part;

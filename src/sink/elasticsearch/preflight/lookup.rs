@@ -18,6 +18,7 @@ use crate::sink::elasticsearch::outcome::{NAME_ELASTICSEARCH, is_not_offered};
 /// that no index is left out of the reply altogether.
 const FILTER: &str = "include_defaults=true&filter_path=*.aliases,*.mappings,*.settings.index.uuid,\
     *.*.index.gc_deletes,*.*.index.translog.durability,*.settings.index.blocks,\
+    *.settings.index.default_pipeline,*.settings.index.final_pipeline,*.settings.index.refresh_interval,\
     *.settings.index.verified_before_close";
 
 /// The questions for a part each.

@@ -8,6 +8,7 @@ pub(super) mod error;
 mod fields;
 pub(super) mod lookup;
 mod privileges;
+mod probe;
 mod settings;
 mod target;
 
@@ -31,6 +32,8 @@ pub struct Needs {
     pub search_by_author: bool,
     /// What is missing would be made (`--check --create-indices`), so that it is no failure as long as that is possible.
     pub create: bool,
+    /// The server is asked to judge a document that no index keeps.
+    pub offer: bool,
 }
 
 /// What a preflight that did not refuse found.
@@ -159,7 +162,7 @@ fn judge_search_by_author(posts: &Target, grants: &Grants) -> Vec<Check> {
         checks.push(Check::failed(
             "account deletions",
             format!(
-                "--account-deletions refreshes {} to find an author's latest posts, which the key must not: \
+                "--account-deletions refreshes {} to find an author's latest posts, which this run must not: \
                  grant it the index privilege maintenance, or leave the option away",
                 posts.name
             ),
@@ -183,7 +186,7 @@ fn judge_flush(target: &Target, grants: &Grants) -> Option<Check> {
         Check::failed(
             "durability",
             format!(
-                "{name} acknowledges before it syncs (index.translog.durability: async) and the key must not \
+                "{name} acknowledges before it syncs (index.translog.durability: async) and this run must not \
                  flush it: grant it the index privilege maintenance, or set the durability to request"
             ),
         )

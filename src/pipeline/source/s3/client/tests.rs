@@ -32,6 +32,7 @@ fn settings(bucket: &str, endpoint: Option<&str>, addressing: Addressing, varian
         requester_pays: true,
         anonymous: false,
         ca_cert: None,
+        proxies: Default::default(),
         credentials: CredentialSources {
             keys: None,
             profile,

@@ -30,17 +30,20 @@ const RENEWED_AHEAD: i64 = 5 * 60 * 1000;
 /// them out is to be left alone.
 const ANEW_EVERY: Duration = Duration::from_secs(30);
 
+/// While there are valid ones, credentials are asked for no more often than this: who gives them out may be busy.
+const RENEWED_EVERY: Duration = Duration::from_secs(30);
+
 /// What requests are signed with.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Credentials {
+pub(crate) struct Credentials {
     /// The access key id.
-    pub(super) access_key: String,
+    pub(crate) access_key: String,
     /// The secret access key.
-    pub(super) secret_key: Secret,
+    pub(crate) secret_key: Secret,
     /// The session token that goes with temporary keys.
-    pub(super) session_token: Option<Secret>,
+    pub(crate) session_token: Option<Secret>,
     /// When they expire, milliseconds since 1970; None where nobody says.
-    pub(super) expires: Option<i64>,
+    pub(crate) expires: Option<i64>,
 }
 
 impl Credentials {
@@ -63,7 +66,7 @@ fn of_keys(keys: &Keys) -> Result<Credentials, Step> {
 
 /// Why there are no credentials, with every step of the chain that was tried.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum CredentialError {
+pub(crate) enum CredentialError {
     /// Asking again may help.
     Unavailable(String),
     /// It will not.
@@ -92,7 +95,7 @@ impl Step {
 }
 
 /// Finds credentials, keeps them, and renews them. Shared by all threads.
-pub(super) struct Provider {
+pub(crate) struct Provider {
     sources: CredentialSources,
     agent: Agent,
     current: Mutex<Current>,
@@ -105,11 +108,25 @@ struct Current {
     credentials: Option<Arc<Credentials>>,
     /// When credentials were last looked for since a server had refused those that there were.
     anew: Option<Instant>,
+    /// When somebody last began to renew them while they were valid.
+    renewed: Option<Instant>,
+}
+
+impl Current {
+    /// Whether it is time to renew credentials that are still valid. Who hears so is to do it; the others go on with
+    /// what there is.
+    fn is_to_be_renewed(&mut self, now: Instant) -> bool {
+        let is_due = self.renewed.is_none_or(|last| now.saturating_duration_since(last) >= RENEWED_EVERY);
+        if is_due {
+            self.renewed = Some(now);
+        }
+        is_due
+    }
 }
 
 impl Provider {
     /// Nothing is looked for yet.
-    pub(super) fn new(sources: CredentialSources, agent: Agent) -> Self {
+    pub(crate) fn new(sources: CredentialSources, agent: Agent) -> Self {
         Self { sources, agent, current: Mutex::default(), is_instance: AtomicBool::new(false) }
     }
 
@@ -122,23 +139,24 @@ impl Provider {
     /// # Errors
     ///
     /// [`CredentialError`], where there are none, or none that are valid still.
-    pub(super) fn get(&self) -> Result<Arc<Credentials>, CredentialError> {
-        // Held while they are looked for, so that one thread does and the others wait for it.
+    pub(crate) fn get(&self) -> Result<Arc<Credentials>, CredentialError> {
         let mut current = self.current();
         let now = now_millis();
-        if let Some(credentials) = &current.credentials
-            && !credentials.expire_within(now, RENEWED_AHEAD)
-        {
-            return Ok(credentials.clone());
+        let valid = current.credentials.clone().filter(|credentials| !credentials.expire_within(now, 0));
+        let Some(valid) = valid else {
+            // Held while they are looked for, so that one thread does and the others wait for it.
+            return Ok(current.credentials.insert(Arc::new(self.find()?)).clone());
+        };
+        if !valid.expire_within(now, RENEWED_AHEAD) || !current.is_to_be_renewed(Instant::now()) {
+            return Ok(valid);
         }
-        match (self.find(), &current.credentials) {
-            (Ok(found), _) => Ok(current.credentials.insert(Arc::new(found)).clone()),
-            (Err(error), Some(old)) if !old.expire_within(now, 0) => {
-                let (CredentialError::Unavailable(why) | CredentialError::Refused(why)) = error;
+        drop(current);
+        match self.find() {
+            Ok(found) => Ok(self.current().credentials.insert(Arc::new(found)).clone()),
+            Err(CredentialError::Unavailable(why) | CredentialError::Refused(why)) => {
                 log::warn!("the S3 credentials expire soon and cannot be renewed: {why}");
-                Ok(old.clone())
+                Ok(valid)
             }
-            (Err(error), _) => Err(error),
         }
     }
 
@@ -148,7 +166,7 @@ impl Provider {
     /// # Errors
     ///
     /// [`CredentialError`], where there are none any more.
-    pub(super) fn anew(
+    pub(crate) fn anew(
         &self,
         refused: &Arc<Credentials>,
     ) -> Result<Option<Arc<Credentials>>, CredentialError> {
