@@ -205,7 +205,7 @@ impl Settings<'_> {
     pub(super) fn profile(&self) -> Profile {
         let name = self.trimmed("AWS_PROFILE").or_else(|| self.trimmed("AWS_DEFAULT_PROFILE"));
         let in_home = |name: &str| {
-            let home = self.get("HOME").or_else(|| self.get("USERPROFILE"))?;
+            let home = self.get("HOME")?;
             Some(Path::new(&home).join(".aws").join(name))
         };
         let file = |variable: &str, name: &str| match self.trimmed(variable) {

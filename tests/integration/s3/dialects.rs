@@ -122,6 +122,32 @@ fn a_key_that_a_server_can_write_in_no_way_is_left_out_by_name() {
 }
 
 #[test]
+fn a_page_that_is_no_xml_is_asked_for_encoded_and_one_that_is_cut_off_again() {
+    let archives = archives();
+    let (env, s3) = with(&archives);
+    let asks_encoded = |request: &Request| is_listing(request) && request.param("encoding-type").is_some();
+    let rest = "<EncodingType>url</EncodingType><IsTruncated>true</IsTruncated>\
+                <NextContinuationToken>after+/=</NextContinuationToken></ListBucketResult>";
+    s3.fail(
+        asks_encoded,
+        0,
+        1,
+        page_of(&format!("<ListBucketResult><Contents><Key>in%2Fa%26b</Key></Contents>{rest}")),
+    );
+    s3.fail(
+        is_listing,
+        0,
+        1,
+        page_of("<ListBucketResult><Contents><Key>in/a&b<</Key></Contents></ListBucketResult>"),
+    );
+    run(ingest(&env, &s3), &s3).exits(0).counts(&[("archives.processed", 3)]);
+    // Both forms of it break off, and the next attempt is whole.
+    let (env, s3) = with(&archives);
+    s3.fail(is_listing, 0, 2, page_of("<ListBucketResult><Contents><Key>in/a"));
+    run(ingest(&env, &s3), &s3).exits(0).says("cannot be read").counts(&[("archives.processed", 3)]);
+}
+
+#[test]
 fn a_page_that_is_no_listing_is_named_and_not_waited_for() {
     for body in
         ["<html><title>Console</title></html>", "{\"cluster_name\":\"x\"}", "", "<ListAllMyBucketsResult/>"]
@@ -173,6 +199,22 @@ fn a_body_of_no_told_length_has_to_be_as_long_as_it_is_listed() {
     s3.fail(is_get_of(&archives[1]), 0, 1, Fault::Bytes(bytes));
     let run = run(ingest(&env, &s3), &s3).exits(1).says("more bytes");
     run.counts(&[("archives.processed", 2), ("archives.pending", 1), ("archives.failed", 0)]);
+}
+
+#[test]
+fn a_body_that_a_gateway_compresses_is_read() {
+    let archives = archives();
+    let (env, s3) = with(&archives);
+    let zip = archives[1].zip();
+    let mut packed = vec![0; zip.len() * 2 + 100];
+    let length = libdeflater::Compressor::default().gzip_compress(&zip, &mut packed).unwrap();
+    packed.truncate(length);
+    let reply = Reply { status: 200, headers: vec![("content-encoding", "gzip".to_owned())], body: packed };
+    s3.fail(is_get_of(&archives[1]), 0, 1, Fault::Bytes(reply.unframed(300).leak()));
+    s3.fail(is_get_of(&archives[1]), 0, 1, Fault::Bytes(reply.chunked().leak()));
+    run(ingest(&env, &s3), &s3).exits(0);
+    assert_holds(&env.fake, &archives);
+    assert_eq!(gets(&s3, &key(&archives[1])).len(), 2);
 }
 
 /// A listing of one archive of a storage class, as AWS tells it when asked whether there is a copy.

@@ -17,7 +17,7 @@ use url::Url;
 
 use self::answer::{Refusal, judge};
 use self::place::Place;
-use super::credentials::{CredentialError, Credentials, Provider};
+use super::credentials::{Credentials, Provider};
 use super::signature::{Scope, sign};
 use super::watched::Watched;
 use crate::config::s3::S3;
@@ -26,10 +26,12 @@ use crate::http::{self, TransportError};
 use crate::shutdown::Stop;
 
 mod answer;
+mod error;
 mod hints;
 mod place;
 
 pub(super) use self::answer::{for_the_eye, judge_late};
+pub(super) use self::error::GetError;
 
 /// Time for name, TCP connection and TLS handshake.
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
@@ -50,50 +52,6 @@ const ERROR_BYTES: u64 = 64 << 10;
 
 /// Time for the body of an error reply. Its status has come already, and is enough to go by.
 const ERROR_LIMIT: Duration = Duration::from_secs(3);
-
-/// Why there is no object and no listing. No text in it holds a credential.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum GetError {
-    /// Asking again may help: throttled, a 5xx, a broken connection.
-    Unavailable {
-        why: String,
-        /// How long the server asks to be left alone.
-        retry_after: Option<Duration>,
-    },
-    /// Nothing will be answered: another region, no trusted connection, a wrong clock.
-    Refused(String),
-    /// The credentials are wrong, or no longer right; there are no others for now.
-    Credentials(String),
-    /// 403: these credentials may not have this.
-    Denied(String),
-    /// 404.
-    Missing(String),
-    /// 412, 416: it is not the object that the request was made for.
-    Changed,
-    /// Anything else.
-    Other(String),
-}
-
-impl GetError {
-    /// Asking again may help, and nobody says when.
-    pub(super) fn unavailable(why: impl Into<String>) -> Self {
-        GetError::Unavailable { why: why.into(), retry_after: None }
-    }
-
-    /// The run is to stop, so nothing more is asked.
-    fn stopped() -> Self {
-        Self::unavailable("the run is to stop")
-    }
-}
-
-impl From<CredentialError> for GetError {
-    fn from(error: CredentialError) -> Self {
-        match error {
-            CredentialError::Unavailable(why) => GetError::unavailable(why),
-            CredentialError::Refused(why) => GetError::Refused(why),
-        }
-    }
-}
 
 /// The client. Its connections are shared by all threads.
 #[derive(Clone)]

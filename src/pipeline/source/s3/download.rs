@@ -137,12 +137,11 @@ fn read_on(
     }
     if part.may_go_on() {
         // There is all that was listed; the end of the body has to say that this is all. What breaks off now is whole.
-        return match reader.read(&mut chunk[..1]) {
-            Ok(0) | Err(_) => Ok(()),
-            Ok(_) => Err(part.goes_on()),
-        };
+        if let Ok(1..) = reader.read(&mut chunk[..1]) {
+            return Err(part.goes_on());
+        }
     }
-    Ok(())
+    part.ends()
 }
 
 fn cut_off(part: &Part, error: io::Error) -> String {

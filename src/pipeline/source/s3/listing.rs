@@ -185,7 +185,10 @@ impl Pages {
             }
             page.cannot_be_mended();
         }
-        Ok(page)
+        match page.broken.take() {
+            Some(why) => Err(GetError::unavailable(why)),
+            None => Ok(page),
+        }
     }
 
     fn ask(&self, client: &Client, query: &[(&'static str, String)], stop: &Stop) -> Result<Page, GetError> {

@@ -17,6 +17,8 @@ pub(super) struct Page {
     pub(super) next: Option<String>,
     /// Keys that are no text, or have none.
     pub(super) unreadable: usize,
+    /// Why it could not be read to its end: it is cut off, or has characters that no XML has.
+    pub(super) broken: Option<String>,
     /// Keys were written encoded.
     is_encoded: bool,
 }
@@ -41,7 +43,8 @@ pub(super) struct Key {
 impl Page {
     /// Whether the server may have put other characters in place of some that XML cannot have.
     pub(super) fn may_be_mended(&self) -> bool {
-        !self.is_encoded && (self.unreadable > 0 || self.keys.iter().any(Key::may_be_garbled))
+        !self.is_encoded
+            && (self.broken.is_some() || self.unreadable > 0 || self.keys.iter().any(Key::may_be_garbled))
     }
 
     /// There is no other way to have these keys.
@@ -75,13 +78,17 @@ struct Entry {
     rest: Key,
 }
 
-/// Reads a page of a server. Where it may be cut off it is asked for again; where it is no listing, it is not.
+/// Reads a page of a server.
 ///
 /// # Errors
 ///
 /// [`GetError`].
 pub(super) fn parse(host: &str, body: &[u8]) -> Result<Page, GetError> {
-    let told = read(host, body)?;
+    let told = match read(host, body) {
+        Ok(told) => told,
+        Err(Unread::Broken(why)) => return Ok(Page { broken: Some(why), ..Page::default() }),
+        Err(Unread::Other(error)) => return Err(error),
+    };
     // What confirms that it encodes and does not is none of the servers' rarer mistakes.
     let is_encoded =
         told.is_encoded && told.keys.iter().flat_map(|told| &told.key).all(|key| is_url_encoded(key));
@@ -104,15 +111,22 @@ pub(super) fn parse(host: &str, body: &[u8]) -> Result<Page, GetError> {
     Ok(page)
 }
 
+/// Why a page has not been read.
+enum Unread {
+    /// It is a listing, and breaks off or is no XML.
+    Broken(String),
+    /// It is something else.
+    Other(GetError),
+}
+
 /// Walks through the elements. Names are taken without their name spaces.
-fn read(host: &str, body: &[u8]) -> Result<Told, GetError> {
-    let cut_off =
-        |why: String| GetError::unavailable(format!("{host}: a page of the listing cannot be read: {why}"));
+fn read(host: &str, body: &[u8]) -> Result<Told, Unread> {
+    let broken = |why: String| Unread::Broken(format!("{host}: a page of the listing cannot be read: {why}"));
     let no_listing = || {
         let text = for_the_eye(&String::from_utf8_lossy(body.get(..1000).unwrap_or(body)));
-        GetError::Other(format!(
+        Unread::Other(GetError::Other(format!(
             "{host} answers with what is no listing of S3: {text:?}; look at AWS_ENDPOINT_URL_S3 (host, port, path)"
-        ))
+        )))
     };
     let mut reader = Reader::from_reader(body);
     reader.config_mut().check_end_names = false;
@@ -124,7 +138,7 @@ fn read(host: &str, body: &[u8]) -> Result<Told, GetError> {
     loop {
         let event = match reader.read_event() {
             Ok(event) => event,
-            Err(error) if is_listing => return Err(cut_off(error.to_string())),
+            Err(error) if is_listing => return Err(broken(error.to_string())),
             Err(_) => return Err(no_listing()),
         };
         match event {
@@ -157,12 +171,12 @@ fn read(host: &str, body: &[u8]) -> Result<Told, GetError> {
                     break;
                 }
             }
-            Event::Eof if is_listing => return Err(cut_off("it ends in the middle".to_owned())),
+            Event::Eof if is_listing => return Err(broken("it ends in the middle".to_owned())),
             Event::Eof => return Err(no_listing()),
             Event::Decl(_) | Event::PI(_) | Event::DocType(_) | Event::Comment(_) => {}
         }
     }
-    if is_listing { Ok(told) } else { Err(judge_late(host, &told.error.0, &told.error.1)) }
+    if is_listing { Ok(told) } else { Err(Unread::Other(judge_late(host, &told.error.0, &told.error.1))) }
 }
 
 /// An element begins below `path`.
