@@ -3,6 +3,9 @@
 //! A JSON array of `{"filename", "status": "processed"|"failed", "timestamp", "error"?}`, as the established tool
 //! writes it, with fields of our own (`rows`, `size`, `modified_ns`) where they are useful. Entries that are not
 //! ours to change are kept to the byte.
+//!
+//! Its later versions write an object: `{"files": […], "cursor": {"last_time_us": …}}`, then the cursor alone. A cursor
+//! stands for every archive up to that time. A file that has one is saved in the first of these forms.
 
 use std::collections::HashMap;
 use std::io;
@@ -74,12 +77,41 @@ pub struct StateFile {
     /// The file without its last bracket, ready to be written: with a hundred thousand entries, putting it together
     /// anew for each save would cost more than writing it.
     text: Vec<u8>,
+    /// What stands behind the last entry.
+    end: &'static [u8],
+    /// Every archive up to this time is done, microseconds since 1970.
+    cursor_us: Option<i64>,
     /// By archive name: where its entry is in `text`, and what it says.
     known: HashMap<String, (Range<usize>, Mark)>,
 }
 
-/// What stands behind the last entry.
-const END: &[u8] = b"\n]\n";
+/// The file as one of the later versions of the established tool writes it.
+#[derive(Deserialize)]
+struct WithCursor<'t> {
+    #[serde(borrow, default)]
+    files: Option<Vec<&'t RawValue>>,
+    cursor: Option<Cursor>,
+    last_time_us: Option<i64>,
+}
+
+#[derive(Deserialize)]
+struct Cursor {
+    last_time_us: i64,
+}
+
+/// The entries of a file of any form, and its cursor.
+fn parse(text: &str) -> Result<(Vec<&RawValue>, Option<i64>), String> {
+    if !text.trim_start().starts_with('{') {
+        return serde_json::from_str(text).map(|entries| (entries, None)).map_err(|error| error.to_string());
+    }
+    let WithCursor { files, cursor, last_time_us } =
+        serde_json::from_str(text).map_err(|error| error.to_string())?;
+    let cursor = cursor.map(|cursor| cursor.last_time_us).or(last_time_us);
+    if files.is_none() && cursor.is_none() {
+        return Err("it is an object with neither files nor a cursor".to_owned());
+    }
+    Ok((files.unwrap_or_default(), cursor))
+}
 
 impl StateFile {
     /// Reads the file. A missing one is empty; anything that is not a state file is an error (exit code 2) and
@@ -87,14 +119,24 @@ impl StateFile {
     pub fn load(path: &Path) -> Result<Self, Failure> {
         let wrong = |what: String| unusable(path, &what);
         let path = followed(path)?;
-        let mut state = Self { path: path.clone(), text: b"[".to_vec(), known: HashMap::new() };
+        let mut state = Self {
+            path: path.clone(),
+            text: b"[".to_vec(),
+            end: b"\n]\n",
+            cursor_us: None,
+            known: HashMap::new(),
+        };
         let text = match files::read_to_string(&path) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(state),
             Err(error) => return Err(wrong(error.to_string())),
         };
-        let entries: Vec<&RawValue> =
-            serde_json::from_str(&text).map_err(|error| wrong(error.to_string()))?;
+        let (entries, cursor_us) = parse(&text).map_err(wrong)?;
+        if let Some(cursor) = cursor_us {
+            state.text = format!("{{\"cursor\": {{\"last_time_us\": {cursor}}}, \"files\": [").into_bytes();
+            state.end = b"\n]}\n";
+            state.cursor_us = cursor_us;
+        }
         // Of several entries of an archive, the last one counts, in the place of the first.
         let mut places: HashMap<String, usize> = HashMap::new();
         let mut kept: Vec<(String, &str, Mark)> = Vec::with_capacity(entries.len());
@@ -124,6 +166,26 @@ impl StateFile {
     /// What the file says of an archive of this name.
     pub fn get(&self, name: &str) -> Option<&Mark> {
         self.known.get(name).map(|(_, known)| known)
+    }
+
+    /// How many archives were done before a time (milliseconds since 1970), and how many rows they had where that is
+    /// recorded.
+    pub fn done_before(&self, millis: i64) -> (u64, u64) {
+        let mut before = Vec::new();
+        write_rfc3339_millis(&mut before, millis);
+        let processed = self.known.values().filter(|(_, mark)| *mark == Mark::Processed);
+        let entries = processed.filter_map(|(place, _)| {
+            let entry: Entry = serde_json::from_slice(self.text.get(place.clone())?).ok()?;
+            // Both are UTC, and down to the second written alike.
+            (entry.timestamp.as_bytes().get(..19) < before.get(..19)).then_some(entry)
+        });
+        entries.fold((0, 0), |(archives, rows), entry| (archives + 1, rows + entry.rows.unwrap_or_default()))
+    }
+
+    /// Whether the file has a cursor that stands for this archive.
+    pub fn is_before_cursor(&self, archive: &Archive) -> bool {
+        let micros = archive.seconds.and_then(|seconds| seconds.checked_mul(1_000_000));
+        micros.zip(self.cursor_us).is_some_and(|(micros, cursor)| micros <= cursor)
     }
 
     /// Records that an archive is done, with the number of its rows.
@@ -183,7 +245,7 @@ impl StateFile {
     /// Replaces the file as a whole, durably: after a crash the old or the new one is there.
     pub fn save(&mut self) -> io::Result<()> {
         let length = self.text.len();
-        self.text.extend_from_slice(END);
+        self.text.extend_from_slice(self.end);
         let saved = files::replace(&self.path, &self.text);
         self.text.truncate(length);
         saved
