@@ -18,13 +18,13 @@ use crate::observe::finding::{Check, Status};
 use crate::pipeline::ledger::state_file::StateFile;
 use crate::pipeline::source::Source;
 use crate::retry::patience::Retries;
-use crate::run::{needs, selection};
+use crate::run::{brought, needs, selection};
 use crate::shutdown::Stop;
 use crate::sink::elasticsearch::client::{Client, Limits};
 use crate::sink::elasticsearch::insist::{insist_until_stopped, policy};
 use crate::sink::elasticsearch::preflight::{self, Needs, Outage, PreflightError};
 use crate::sink::elasticsearch::server;
-use crate::sink::elasticsearch::{identity, load_settings};
+use crate::sink::elasticsearch::{holdings, identity, load_settings};
 
 /// The longest that a single request may take.
 const CALL_LIMIT: Duration = Duration::from_secs(20);
@@ -46,7 +46,7 @@ pub fn run(load: &Load, stop: &Stop) -> Result<(), Failure> {
     let (code, checks) = check_source(&load.archives, state.as_ref().ok(), stop);
     findings.add(code, checks)?;
     findings.add(ExitCode::Usage, check_disk(load))?;
-    let (code, checks) = check_elasticsearch(load, stop);
+    let (code, checks) = check_elasticsearch(load, state.as_ref().ok(), stop);
     findings.add(code, checks)?;
     findings.end()
 }
@@ -201,7 +201,7 @@ fn check_readable<'a>(archives: impl Iterator<Item = &'a Archive>) -> Option<Che
     ))
 }
 
-fn check_elasticsearch(load: &Load, stop: &Stop) -> (ExitCode, Vec<Check>) {
+fn check_elasticsearch(load: &Load, state: Option<&StateFile>, stop: &Stop) -> (ExitCode, Vec<Check>) {
     let client = match Client::with_limits(
         &load.server.elasticsearch,
         Limits { call: CALL_LIMIT, ..Limits::default() },
@@ -213,6 +213,12 @@ fn check_elasticsearch(load: &Load, stop: &Stop) -> (ExitCode, Vec<Check>) {
     let needs = Needs { create: load.server.create_indices, ..needs(load) };
     match ask(&client, needs, limit, stop) {
         Ok(mut checks) => {
+            let holdings = {
+                let client = client.clone();
+                let brought = state.map(brought).unwrap_or_default();
+                stop.unless_requested(move || holdings::ask(&client, brought))
+            };
+            checks.extend(holdings.ok().flatten().flatten());
             let identity = stop.unless_requested(move || identity::ask(&client));
             checks.extend(identity.ok().flatten().unwrap_or_default());
             (ExitCode::Refused, checks)

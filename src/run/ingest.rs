@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use super::looks::Looks;
-use super::{Run, needs};
+use super::{Run, judge_holdings, needs};
 use crate::config::{Archives, DryRun, Intake, Load, Mode, Output, VectorChoice};
 use crate::exit::{ExitCode, Failure};
 use crate::model::{Archive, Selection};
@@ -44,6 +44,9 @@ impl Run<'_> {
         let selection = self.look(&mut looks, archives, &state)?;
         let mut load_settings = LoadSettings::open(&settings.elasticsearch, &archives.state_file)?;
         let server = Server::connect(settings, intake.senders, intake.workers, needs(task), self.stop)?;
+        if let Some(lost) = judge_holdings(&server.client, &server.created, &state) {
+            log::warn!("{lost}");
+        }
         let done = self.stop.guard("the load", || {
             server
                 .begin_load(&mut load_settings, task.bulk_load_settings, self.stop)

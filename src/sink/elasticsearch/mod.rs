@@ -17,6 +17,7 @@ pub mod client;
 pub mod convergence;
 pub mod encode;
 mod flat;
+pub mod holdings;
 pub mod identity;
 pub mod insist;
 pub mod load_settings;

@@ -130,9 +130,10 @@ impl Kind {
             }
             Kind::Date => json!({"type": "date", "format": "strict_date_optional_time"}),
             Kind::Vectors => {
-                let vector = json!(
-                    {"type": "dense_vector", "dims": VECTOR_DIMS, "similarity": "cosine", "index": true}
-                );
+                // Written out, since the default differs between versions (8.12: int8_hnsw, 9.1: bbq_hnsw).
+                let graph = json!({"type": "int8_hnsw", "m": 16, "ef_construction": 100});
+                let vector = json!({"type": "dense_vector", "dims": VECTOR_DIMS, "similarity": "cosine",
+                    "index": true, "index_options": graph});
                 let fields: serde_json::Map<String, Json> =
                     VECTORS.iter().map(|field| (field.name.to_owned(), vector.clone())).collect();
                 json!({"properties": fields})

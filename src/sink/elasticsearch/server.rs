@@ -35,6 +35,8 @@ pub struct Server {
     /// The name of one index in which all vectors are `dense_vector`, and which posts are written to; None where
     /// they are anything else.
     pub dense_vectors: Option<String>,
+    /// The indices that were made for this run.
+    pub created: Vec<String>,
     loaded: LoadedIndices,
     /// How long it is waited for while it is unavailable; None: for ever.
     pub budget: Option<Duration>,
@@ -57,9 +59,10 @@ impl Server {
         let idle_connections = senders + workers + 1;
         let client = Client::with_limits(settings, Limits { idle_connections, ..Limits::default() })?;
         let retries = Retries::new(stop, policy(budget));
+        let mut created = Vec::new();
         if *create_indices {
             let asking = client.clone();
-            let created = insist_until_stopped(&retries, move |limit| create_missing(&asking.within(limit)))?;
+            created = insist_until_stopped(&retries, move |limit| create_missing(&asking.within(limit)))?;
             created.iter().for_each(|index| log::info!("created the index {index}"));
         }
         let asking = client.clone();
@@ -74,7 +77,7 @@ impl Server {
             LoadedIndices { posts: posts.write_index.clone(), tombstones: tombstones.write_index.clone() };
         let targets = LiveTargets::new(Targets { generation: 0, posts, tombstones, unsynced });
         let throttle = Arc::new(Throttle::new(senders, stop.clone(), budget));
-        Ok(Self { client, throttle, targets, checks, dense_vectors, loaded, budget })
+        Ok(Self { client, throttle, targets, checks, dense_vectors, created, loaded, budget })
     }
 
     /// Puts back what a killed run has left changed; then, where the load tunes them, sets what a first load wants.
