@@ -17,6 +17,9 @@ _megastream_ingest() {
         --source) mapfile -t COMPREPLY < <(compgen -W 'local s3' -- "$cur"); return ;;
         --shard) :; return ;;
         --ca-cert) compopt -o filenames 2>/dev/null; mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
+        --posts-index) :; return ;;
+        --tombstones-index) :; return ;;
+        --pipeline) :; return ;;
         --vector-encoding) mapfile -t COMPREPLY < <(compgen -W 'auto base64 array' -- "$cur"); return ;;
         --retry-budget) :; return ;;
         --workers) :; return ;;
@@ -28,7 +31,7 @@ _megastream_ingest() {
         --metrics-file) compopt -o filenames 2>/dev/null; mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
     esac
     if [[ $cur == -* ]]; then
-        mapfile -t COMPREPLY < <(compgen -W '--mode --dry-run --output --check --list --replay --source --shard --retry-failed --ca-cert --skip-tls-verify --create-indices --vector-encoding --account-deletions --bulk-load-settings --retry-budget --workers --senders --batch-docs --batch-bytes --dead-letter --summary-json --metrics-file --help --version' -- "$cur")
+        mapfile -t COMPREPLY < <(compgen -W '--mode --dry-run --output --check --list --replay --source --shard --retry-failed --ca-cert --skip-tls-verify --create-indices --posts-index --tombstones-index --pipeline --vector-encoding --account-deletions --bulk-load-settings --retry-budget --workers --senders --batch-docs --batch-bytes --dead-letter --summary-json --metrics-file --help --version' -- "$cur")
     else
         compopt -o filenames 2>/dev/null
         mapfile -t COMPREPLY < <(compgen -d -- "$cur"; compgen -f -X '!*.db.zip' -- "$cur")

@@ -215,8 +215,9 @@ fn check_elasticsearch(load: &Load, state: Option<&StateFile>, stop: &Stop) -> (
         Ok(mut checks) => {
             let holdings = {
                 let client = client.clone();
+                let names = needs.names;
                 let brought = state.map(brought).unwrap_or_default();
-                stop.unless_requested(move || holdings::ask(&client, brought))
+                stop.unless_requested(move || holdings::ask(&client, names, brought))
             };
             checks.extend(holdings.ok().flatten().flatten());
             let identity = stop.unless_requested(move || identity::ask(&client));

@@ -12,7 +12,6 @@ use crate::observe::report::{Summary, exit_code};
 use crate::pipeline::ledger::dead_letters::DeadLetterFile;
 use crate::pipeline::ledger::state_file::StateFile;
 use crate::shutdown::{Stop, StopReason};
-use crate::sink::elasticsearch::client::Client;
 use crate::sink::elasticsearch::holdings::{self, Brought};
 use crate::sink::elasticsearch::preflight::Needs;
 use crate::sink::elasticsearch::server::Server;
@@ -119,13 +118,13 @@ fn brought_before(state: &StateFile, millis: i64) -> Brought {
     Brought { archives, rows }
 }
 
-/// A warning where the indices hold far less than the archives that are marked have brought, or were just `made`.
-fn judge_holdings(client: &Client, made: &[String], state: &StateFile) -> Option<Check> {
+/// A warning where the indices hold far less than the archives that are marked have brought, or were just made.
+fn judge_holdings(server: &Server, state: &StateFile) -> Option<Check> {
     const DAY_MILLIS: i64 = 24 * 60 * 60 * 1000;
     let of_all = brought_before(state, now_millis() + DAY_MILLIS);
-    match made.first() {
+    match server.created.first() {
         Some(index) if of_all.archives > 0 => Some(holdings::lost(&format!("{index} was just made"), of_all)),
-        _ => holdings::ask(client, brought(state)),
+        _ => holdings::ask(&server.client, server.names, brought(state)),
     }
 }
 
@@ -138,6 +137,8 @@ fn needs(load: &Load) -> Needs {
         // A load has made them by then.
         create: false,
         offer: true,
+        names: load.server.names,
+        pipeline: load.server.pipeline,
     }
 }
 

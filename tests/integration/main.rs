@@ -22,6 +22,7 @@ mod logs;
 mod metrics;
 mod mixtures;
 mod moves;
+mod names;
 mod odd_archives;
 mod offer;
 mod panics;

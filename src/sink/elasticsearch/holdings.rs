@@ -5,7 +5,7 @@
 use serde::Deserialize;
 
 use super::client::{Client, ContentType, Reply};
-use super::{POSTS, TOMBSTONES};
+use super::schema::Names;
 use crate::observe::finding::Check;
 
 /// What the archives that are marked as processed have brought, as the state file has it.
@@ -26,22 +26,23 @@ struct Count {
 }
 
 /// A warning where the indices hold far less than was brought. None: all is well, or the server does not tell.
-pub fn ask(client: &Client, brought: Brought) -> Option<Check> {
+pub fn ask(client: &Client, names: Names, brought: Brought) -> Option<Check> {
     if brought.archives == 0 {
         return None;
     }
-    let path = format!("/{POSTS},{TOMBSTONES}/_count?filter_path=count");
-    judge(&client.post(&path, ContentType::Json, b"").ok()?, brought)
+    let path = format!("/{},{}/_count?filter_path=count", names.posts, names.tombstones);
+    judge(&client.post(&path, ContentType::Json, b"").ok()?, names, brought)
 }
 
-fn judge(reply: &Reply, brought: Brought) -> Option<Check> {
+fn judge(reply: &Reply, names: Names, brought: Brought) -> Option<Check> {
     let count = match reply.status {
         200 => serde_json::from_slice::<Count>(&reply.body).ok()?.count,
         404 if reply.error_type() == "index_not_found_exception" => 0,
         _ => return None,
     };
     let is_little = count == 0 || count.saturating_mul(FEWEST) < brought.rows;
-    is_little.then(|| lost(&format!("{POSTS} and {TOMBSTONES} hold {count} documents"), brought))
+    is_little
+        .then(|| lost(&format!("{} and {} hold {count} documents", names.posts, names.tombstones), brought))
 }
 
 /// Where `what` says that an index is empty, or nearly, and archives are marked.
@@ -61,7 +62,7 @@ mod tests {
     fn far_fewer_documents_than_rows_are_a_warning() {
         let says = |status, body: &str, rows| {
             let reply = Reply { status, retry_after: None, body: body.as_bytes().to_vec() };
-            judge(&reply, Brought { archives: 2, rows }).is_some()
+            judge(&reply, Names::default(), Brought { archives: 2, rows }).is_some()
         };
         let missing = r#"{"error":{"type":"index_not_found_exception","reason":"no such index [posts]"}}"#;
         for (status, body, rows, expected) in [

@@ -6,11 +6,37 @@ use serde_json::{Value as Json, json};
 
 use crate::model::{ActionKind, Embeddings, Post, Tombstone, Vector};
 
-/// Index or alias that posts are written to.
-pub const POSTS: &str = "posts";
+/// What is written to, each the name of an index or alias.
+///
+/// They hold as long as the process does, so that they can be part of whatever needs them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Names {
+    /// Takes the posts.
+    pub posts: &'static str,
+    /// Takes the tombstones of deleted posts.
+    pub tombstones: &'static str,
+}
 
-/// Index or alias that the tombstones of deleted posts are written to.
-pub const TOMBSTONES: &str = "post_tombstones";
+impl Default for Names {
+    fn default() -> Self {
+        Self { posts: "posts", tombstones: "post_tombstones" }
+    }
+}
+
+impl Names {
+    /// Both of them.
+    pub fn both(self) -> [&'static str; 2] {
+        [self.posts, self.tombstones]
+    }
+
+    /// What an action writes to.
+    pub fn of(self, kind: ActionKind) -> &'static str {
+        match kind {
+            ActionKind::Post => self.posts,
+            ActionKind::Tombstone | ActionKind::AccountTombstone { .. } => self.tombstones,
+        }
+    }
+}
 
 /// Values of a vector.
 pub const VECTOR_DIMS: u64 = 384;
@@ -97,14 +123,6 @@ pub const VECTORS: &[VectorField] = &[
     VectorField { name: "all_MiniLM_L12_v2", read: |embeddings| embeddings.all_minilm_l12_v2 },
     VectorField { name: "all_MiniLM_L6_v2", read: |embeddings| embeddings.all_minilm_l6_v2 },
 ];
-
-/// The index or alias that an action writes to.
-pub fn index_of(kind: ActionKind) -> &'static str {
-    match kind {
-        ActionKind::Post => POSTS,
-        ActionKind::Tombstone | ActionKind::AccountTombstone { .. } => TOMBSTONES,
-    }
-}
 
 /// The names of some fields, and what they hold.
 pub fn kinds<Read>(fields: &[Field<Read>]) -> Vec<(&'static str, Kind)> {
