@@ -2,8 +2,12 @@
 //! hold a run up for ever; and replaced as a whole, by temporary files that nobody else can have a hand in.
 
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
+
+mod replace;
+
+pub use replace::*;
 
 /// As many links are followed, one after the other, as the kernel follows.
 const MOST_LINKS: usize = 40;
@@ -78,11 +82,17 @@ pub const LOCK: &str = ".lock";
 /// Likewise: what the next state is written to.
 const TEMPORARY: &str = ".tmp";
 
+/// Likewise: a whole copy, where the file itself can only be written in place.
+const COPY: &str = ".copy";
+
+/// Likewise: what a run has added and not yet put into the file.
+pub const JOURNAL: &str = ".journal";
+
 /// Likewise: the index settings that a run has changed, and has to put back.
 pub const LOAD_SETTINGS: &str = ".load_settings.json";
 
 /// All of these.
-pub const BESIDE_STATE_FILE: [&str; 3] = [LOCK, TEMPORARY, LOAD_SETTINGS];
+pub const BESIDE_STATE_FILE: [&str; 5] = [LOCK, TEMPORARY, COPY, JOURNAL, LOAD_SETTINGS];
 
 /// The path of a file beside another one: with something added to its name.
 pub fn beside(path: &Path, suffix: &str) -> PathBuf {
@@ -95,61 +105,6 @@ pub fn beside(path: &Path, suffix: &str) -> PathBuf {
 /// has left.
 pub fn temporary_of(path: &Path) -> PathBuf {
     beside(path, TEMPORARY)
-}
-
-/// Replaces a file, or makes it, durably: temporary file, fsync, rename, fsync of the folder. After a crash the old or
-/// the new file is there, whole.
-///
-/// # Errors
-///
-/// Where it cannot be; the old one is there still, or both are the same.
-pub fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
-    replace_by(&temporary_of(path), path, |file| file.write_all(content).and_then(|()| file.sync_all()))?;
-    sync_folder(path)
-}
-
-/// Replaces a file by what `write` writes to a temporary one: readers find the old or the new one, whole. Nothing is
-/// made durable here.
-///
-/// # Errors
-///
-/// Where it cannot be; the old one is there still, and no temporary one.
-pub fn replace_by(
-    temporary: &Path,
-    path: &Path,
-    write: impl FnOnce(&mut File) -> io::Result<()>,
-) -> io::Result<()> {
-    let written = create_temporary(temporary, path).and_then(|mut file| write(&mut file));
-    let replaced = written.and_then(|()| fs::rename(temporary, path));
-    if replaced.is_err() {
-        // What is half written must not stay behind; the error to report is the first one.
-        let _ = fs::remove_file(temporary);
-    }
-    replaced
-}
-
-/// Makes the renaming, creation or removal of a file durable.
-///
-/// # Errors
-///
-/// Where its folder cannot be synced.
-pub fn sync_folder(path: &Path) -> io::Result<()> {
-    File::open(folder_of(path))?.sync_all()
-}
-
-/// Makes a temporary file that is to replace the one at `path`, in the place of one that a killed run may have left.
-/// It can be read by those only who could read that, and is never a link to another file.
-///
-/// # Errors
-///
-/// Where it cannot be made.
-fn create_temporary(temporary: &Path, path: &Path) -> io::Result<File> {
-    reap(temporary)?;
-    let file = File::create_new(temporary)?;
-    if let Ok(metadata) = fs::metadata(path) {
-        file.set_permissions(metadata.permissions())?;
-    }
-    Ok(file)
 }
 
 /// Removes a file, if there is one.

@@ -5,12 +5,10 @@ use std::path::PathBuf;
 use std::thread::available_parallelism;
 use std::time::Duration;
 
-use super::{LogFormat, Mode, Output, Place, Source, rules};
+use super::{Elasticsearch, LogFormat, Mode, Output, Place, Source, rules};
 use crate::cli::entries;
 use crate::cli::settings::Settings;
 use crate::exit::Failure;
-use crate::http::url::parse_base_url;
-use crate::secret::Secret;
 use crate::shard::Shard;
 use crate::sink::elasticsearch::Names;
 
@@ -21,19 +19,6 @@ pub struct Logging {
     pub enabled: bool,
     /// How it is written.
     pub format: LogFormat,
-}
-
-/// How Elasticsearch is reached.
-#[derive(Clone, Debug)]
-pub struct Elasticsearch {
-    /// Base URL, `http` or `https`, with host, optional port and path prefix; no user info, no trailing `/`.
-    pub url: String,
-    /// Sent as `Authorization: ApiKey …`.
-    pub api_key: Secret,
-    /// Certificates are not checked.
-    pub skip_tls_verify: bool,
-    /// PEM file with roots trusted besides the system's.
-    pub ca_cert: Option<PathBuf>,
 }
 
 /// The server that documents go to.
@@ -127,29 +112,6 @@ impl Logging {
         Ok(Self {
             enabled: settings.is_on(entries::logging_enabled())?,
             format: settings.choice(entries::log_format())?,
-        })
-    }
-}
-
-impl Elasticsearch {
-    fn read(settings: Settings<'_>) -> Result<Self, Failure> {
-        let url =
-            settings.needed(entries::elasticsearch_url(), "name the server, as in https://localhost:9200")?;
-        let url = parse_base_url(&url)
-            .map_err(|error| Failure::usage(format!("ELASTICSEARCH_URL cannot be used: {error}")))?;
-        let api_key = settings
-            .needed(entries::elasticsearch_api_key(), "set it to the `encoded` value of an API key")?;
-        if !api_key.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return Err(Failure::usage(
-                "ELASTICSEARCH_API_KEY holds white space or other characters that no key has: \
-                 set it to the `encoded` value of an API key",
-            ));
-        }
-        Ok(Self {
-            url,
-            api_key: Secret::new(api_key),
-            skip_tls_verify: settings.cli.skip_tls_verify,
-            ca_cert: settings.file(entries::ca_cert()),
         })
     }
 }

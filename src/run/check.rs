@@ -1,7 +1,7 @@
 //! `--check`: whether a run could do its work, told one line a check on standard output.
 //!
-//! Archives are listed and opened but not read, and nothing is left anywhere: that a folder takes files is tried
-//! with a file that has no name, and that a file can be written by opening it.
+//! Archives are listed and opened but not read, and nothing is left anywhere: whether files can be
+//! written is tried by doing what a run does, beside them.
 
 mod disk;
 
@@ -18,12 +18,11 @@ use crate::observe::finding::{Check, Status};
 use crate::pipeline::ledger::state_file::StateFile;
 use crate::pipeline::source::Source;
 use crate::retry::patience::Retries;
-use crate::run::{brought, needs, selection};
+use crate::run::{needs, selection};
 use crate::shutdown::Stop;
 use crate::sink::elasticsearch::client::{Client, Limits};
 use crate::sink::elasticsearch::insist::{insist_until_stopped, policy};
 use crate::sink::elasticsearch::preflight::{self, Needs, Outage, PreflightError};
-use crate::sink::elasticsearch::server;
 use crate::sink::elasticsearch::{holdings, identity, load_settings};
 
 /// The longest that a single request may take.
@@ -100,7 +99,7 @@ fn check_settings(load: &Load) -> Vec<Check> {
         archives.state_file
     );
     let insecurities =
-        server::insecurities(&server.elasticsearch).into_iter().map(|text| Check::warning("settings", text));
+        server.elasticsearch.insecurities().into_iter().map(|text| Check::warning("settings", text));
     [Check::ok("settings", text)].into_iter().chain(insecurities).collect()
 }
 
@@ -216,7 +215,7 @@ fn check_elasticsearch(load: &Load, state: Option<&StateFile>, stop: &Stop) -> (
             let holdings = {
                 let client = client.clone();
                 let names = needs.names;
-                let brought = state.map(brought).unwrap_or_default();
+                let (_, brought) = state.map(StateFile::done).unwrap_or_default();
                 stop.unless_requested(move || holdings::ask(&client, names, brought))
             };
             checks.extend(holdings.ok().flatten().flatten());

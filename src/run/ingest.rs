@@ -11,9 +11,10 @@ use super::looks::Looks;
 use super::{Run, judge_holdings, needs};
 use crate::config::{Archives, DryRun, Intake, Load, Mode, Output, VectorChoice};
 use crate::exit::{ExitCode, Failure};
+use crate::files;
 use crate::model::{Archive, Selection};
-use crate::pipeline::ledger::Ledger;
 use crate::pipeline::ledger::state_file::StateFile;
+use crate::pipeline::ledger::{Ledger, state_not_written};
 use crate::pipeline::source::Source;
 use crate::pipeline::stages::stages;
 use crate::pipeline::worker::Workers;
@@ -39,7 +40,8 @@ impl Run<'_> {
     pub(super) fn load(&self, task: &Load) -> Result<(), Failure> {
         let Load { archives, intake, server: settings, .. } = task;
         let _lock = StateFile::lock(&archives.state_file)?;
-        let state = StateFile::load(&archives.state_file)?;
+        let mut state = StateFile::load(&archives.state_file)?;
+        files::try_to_replace(state.path()).map_err(|error| state_not_written(state.path(), &error))?;
         let mut looks = Looks::new(self.source(archives)?, archives.mode == Mode::Spool);
         let selection = self.look(&mut looks, archives, &state)?;
         let mut load_settings = LoadSettings::open(&settings.elasticsearch, &archives.state_file)?;
@@ -50,12 +52,13 @@ impl Run<'_> {
         let done = self.stop.guard("the load", || {
             server
                 .begin_load(&mut load_settings, task.bulk_load_settings, self.stop)
-                .and_then(|()| self.passes(task, &server, looks, state, selection))
+                .and_then(|()| self.passes(task, &server, looks, &mut state, selection))
         });
         // Before the settings are put back, so that a failure of that does not take its place.
         if let Some(Err(failure)) = done {
             self.stop.fail(failure);
         }
+        self.finish(&mut state);
         self.end_load(load_settings);
         Ok(())
     }
@@ -66,7 +69,7 @@ impl Run<'_> {
         task: &Load,
         server: &Server,
         mut looks: Looks,
-        mut state: StateFile,
+        state: &mut StateFile,
         mut selection: Selection,
     ) -> Result<(), Failure> {
         let Load { archives, intake, vectors, .. } = task;
@@ -75,7 +78,7 @@ impl Run<'_> {
         let mut rounds = 0;
         loop {
             let dead_letters = self.dead_letters();
-            let ledger = Ledger::new(Some(&mut state), dead_letters, &sink, self.progress, self.stop);
+            let ledger = Ledger::new(Some(&mut *state), dead_letters, &sink, self.progress, self.stop);
             let taken_up = self.take_up(intake, &looks, &selection, &pool, &sink, ledger);
             self.progress.passed();
             self.monitor.publish();
@@ -91,8 +94,19 @@ impl Run<'_> {
             if archives.mode == Mode::Once {
                 return Ok(());
             }
-            let Some(next) = self.next_look(task, &mut looks, &state) else { return Ok(()) };
+            let Some(next) = self.next_look(task, &mut looks, state) else { return Ok(()) };
             selection = next;
+        }
+    }
+
+    /// Brings all marks into the state file. Where something could not be written before, its journal keeps them for the
+    /// next run.
+    fn finish(&self, state: &mut StateFile) {
+        if matches!(self.stop.reason(), Some(StopReason::Fatal(_))) {
+            return;
+        }
+        if let Err(error) = state.finish() {
+            self.stop.fail(state_not_written(state.path(), &error));
         }
     }
 

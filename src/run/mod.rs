@@ -12,11 +12,10 @@ use crate::observe::report::{Summary, exit_code};
 use crate::pipeline::ledger::dead_letters::DeadLetterFile;
 use crate::pipeline::ledger::state_file::StateFile;
 use crate::shutdown::{Stop, StopReason};
-use crate::sink::elasticsearch::holdings::{self, Brought};
+use crate::sink::elasticsearch::holdings;
 use crate::sink::elasticsearch::preflight::Needs;
 use crate::sink::elasticsearch::server::Server;
 use crate::sink::elasticsearch::{Elasticsearch, load_settings};
-use crate::timestamp::now_millis;
 
 pub mod check;
 mod ingest;
@@ -106,25 +105,12 @@ fn report(
     code
 }
 
-/// What archives have brought that were marked long enough ago for an index to show it: it refreshes as seldom as it is
-/// told to, mostly within minutes.
-fn brought(state: &StateFile) -> Brought {
-    const SHOWN_AFTER_MILLIS: i64 = 10 * 60 * 1000;
-    brought_before(state, now_millis() - SHOWN_AFTER_MILLIS)
-}
-
-fn brought_before(state: &StateFile, millis: i64) -> Brought {
-    let (archives, rows) = state.done_before(millis);
-    Brought { archives, rows }
-}
-
 /// A warning where the indices hold far less than the archives that are marked have brought, or were just made.
 fn judge_holdings(server: &Server, state: &StateFile) -> Option<Check> {
-    const DAY_MILLIS: i64 = 24 * 60 * 60 * 1000;
-    let of_all = brought_before(state, now_millis() + DAY_MILLIS);
+    let (all, earlier) = state.done();
     match server.created.first() {
-        Some(index) if of_all.archives > 0 => Some(holdings::lost(&format!("{index} was just made"), of_all)),
-        _ => holdings::ask(&server.client, server.names, brought(state)),
+        Some(index) if all.archives > 0 => Some(holdings::lost(&format!("{index} was just made"), all)),
+        _ => holdings::ask(&server.client, server.names, earlier),
     }
 }
 

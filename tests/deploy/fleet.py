@@ -26,6 +26,7 @@ from loader import binary
 
 PROJECT = servers.PROJECT
 DEPLOY = PROJECT / "deploy"
+TARGET = servers.TARGET
 PATIENCE = 120  # seconds
 BEGINNING = datetime(2025, 12, 18, tzinfo=timezone.utc)
 

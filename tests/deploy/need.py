@@ -14,12 +14,17 @@ DEBIAN = {
     "container": {"runc": "runc", "musl-gcc": "musl-tools", SECCOMP: "golang-github-containers-common"},
     "systemd": {"systemd-analyze": "systemd", "systemd-nspawn": "systemd-container"},
     "watched": {"promtool": "prometheus"},
+    "packages": {"lintian": "lintian", "rpm": "rpm", "musl-gcc": "musl-tools"},
     "slurm": {"slurmctld": "slurm-wlm", "munged": "munge"},
 }
 # Packages of PyPI by group, with the name that they are imported by. They are put into a folder of the build's.
 PYTHON = {"kubernetes": {"kubernetes_validate": "kubernetes-validate"}}
 PYTHON["watched"] = {"yaml": "PyYAML"}
 PYTHON["container"] = PYTHON["kubernetes"]
+# Packages of crates.io by group. They are built in little time rather than for speed.
+CARGO = {"packages": {"cargo-deb": "cargo-deb@3.8.0", "cargo-generate-rpm": "cargo-generate-rpm@0.21.1"}}
+STATIC = {"container", "packages"}
+STATIC_TARGET = "x86_64-unknown-linux-musl"
 PATH = os.environ["PATH"] + ":/usr/sbin:/sbin"
 
 
@@ -44,3 +49,17 @@ def install(groups, python_folder):
         subprocess.run(command, check=True, env=environment, stdout=subprocess.DEVNULL)
     elif wanted:
         print(f"to be installed by apt-get: {' '.join(sorted(wanted))}")
+    for program, package in ((program, package) for group in groups for program, package in CARGO.get(group, {}).items()):
+        if not is_there(program):
+            environment = {**os.environ, "CARGO_PROFILE_DEV_OPT_LEVEL": "1", "CARGO_PROFILE_DEV_DEBUG": "false"}
+            subprocess.run(["cargo", "install", "--quiet", "--locked", "--debug", package], check=False, env=environment)
+    if groups & STATIC and is_there("musl-gcc"):
+        build_static()
+
+
+def build_static():
+    """The program without anything of the system's, in a debug build: what is tried is how it is linked."""
+    targets = subprocess.run(["rustup", "target", "list", "--installed"], stdout=subprocess.PIPE, text=True, check=False)
+    if STATIC_TARGET not in targets.stdout:
+        subprocess.run(["rustup", "target", "add", STATIC_TARGET], check=False)
+    subprocess.run(["cargo", "build", "--quiet", "--locked", "--target", STATIC_TARGET], check=False)

@@ -5,7 +5,8 @@
 
 NAME selects cases, as unittest does: `slurm`, `slurm.Slurm.test_...`. What is not installed is skipped with a word
 of what is missing; `--install` gets it before (Debian and root). The program is the one that MEGASTREAM_INGEST
-names, else the newest build.
+names, else the newest build. Slurm and GNU parallel load into a real Elasticsearch where one is to be had (see
+tests/e2e/server.py), and into the fake of fake.py where none is, or where FLEET_FAKE is set.
 """
 
 import sys
@@ -29,7 +30,7 @@ sys.path.append(str(PYTHON_FOLDER))
 import fleet
 import need
 
-CASES = ["equal_jobs", "parallel", "slurm", "kubernetes", "container", "systemd", "watched"]
+CASES = ["equal_jobs", "parallel", "slurm", "kubernetes", "container", "systemd", "watched", "packages"]
 
 
 class Result(unittest.TextTestResult):

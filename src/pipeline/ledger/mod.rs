@@ -184,8 +184,13 @@ impl<'r> Ledger<'r> {
                 Fate::Pending(_) | Fate::Again => {}
             }
         }
-        state.save().map_err(|error| cannot_write("the state file", state.path(), &error))
+        state.save().map_err(|error| state_not_written(state.path(), &error))
     }
+}
+
+/// What is to be told where the state file cannot be written.
+pub fn state_not_written(path: &Path, error: &io::Error) -> Failure {
+    cannot_write("the state file", path, error)
 }
 
 fn cannot_write(what: &str, path: &Path, error: &io::Error) -> Failure {

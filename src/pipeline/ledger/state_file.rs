@@ -4,25 +4,45 @@
 //! writes it, with fields of our own (`rows`, `size`, `modified_ns`) where they are useful. Entries that are not
 //! ours to change are kept to the byte.
 //!
-//! Its later versions write an object: `{"files": […], "cursor": {"last_time_us": …}}`, then the cursor alone. A cursor
-//! stands for every archive up to that time. A file that has one is saved in the first of these forms.
+//! Later versions of that tool write an object: `{"files": […], "cursor": {"last_time_us": …}}`, then the cursor alone.
+//! A cursor stands for every archive up to that time. At the first save such a file becomes an array, in which the cursor
+//! is an entry of its own.
+//!
+//! Its text stays on disk: in memory there is, for each archive, its name and what the file says of it. A small file is
+//! written anew at each save. A large one is, at most, so often that it costs nothing; in between, what is new goes to a
+//! journal beside it, which whoever reads the file reads as well.
 
 use std::collections::HashMap;
-use std::io;
-use std::ops::Range;
+use std::fs::File;
+use std::io::{self, BufReader, Read, Seek};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use self::journal::Journal;
+use self::text::{Moved, Place, Text};
 use crate::exit::Failure;
 use crate::files::{self, real_path};
-use crate::model::Archive;
+use crate::model::{Archive, Done};
 use crate::timestamp::{now_millis, write_rfc3339_millis};
 
+mod journal;
 mod lock;
+mod scan;
+mod text;
 
 pub use lock::Lock;
+
+/// A file of up to so many bytes is written anew at each save.
+const SMALL_BYTES: u64 = 1 << 20;
+
+/// Of a larger one, so many bytes a second at most, on average.
+const BYTES_A_SECOND: u64 = 1 << 20;
+
+/// Bytes read at once.
+const READ_BYTES: usize = 64 << 10;
 
 /// What the file says of an archive.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,22 +88,12 @@ struct Entry {
     size: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     modified_ns: Option<i64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    last_time_us: Option<i64>,
 }
 
-/// The state file in memory.
-#[derive(Debug)]
-pub struct StateFile {
-    path: PathBuf,
-    /// The file without its last bracket, ready to be written: with a hundred thousand entries, putting it together
-    /// anew for each save would cost more than writing it.
-    text: Vec<u8>,
-    /// What stands behind the last entry.
-    end: &'static [u8],
-    /// Every archive up to this time is done, microseconds since 1970.
-    cursor_us: Option<i64>,
-    /// By archive name: where its entry is in `text`, and what it says.
-    known: HashMap<String, (Range<usize>, Mark)>,
-}
+/// The `filename` of the entry that is a cursor; no archive is called so.
+const CURSOR: &str = ".cursor";
 
 /// The file as one of the later versions of the established tool writes it.
 #[derive(Deserialize)]
@@ -99,100 +109,233 @@ struct Cursor {
     last_time_us: i64,
 }
 
-/// The entries of a file of any form, and its cursor.
-fn parse(text: &str) -> Result<(Vec<&RawValue>, Option<i64>), String> {
-    if !text.trim_start().starts_with('{') {
-        return serde_json::from_str(text).map(|entries| (entries, None)).map_err(|error| error.to_string());
+/// What the entries say besides the marks.
+#[derive(Debug)]
+struct Sums {
+    /// Every archive up to this time is done, microseconds since 1970.
+    cursor_us: Option<i64>,
+    all: Done,
+    /// Of what was marked some minutes before the file was read.
+    earlier: Done,
+    /// Since this time an entry is none of those, as it is written.
+    since: Vec<u8>,
+}
+
+impl Sums {
+    /// An index refreshes as seldom as it is told to, mostly within minutes: what was marked before shows.
+    const SHOWN_AFTER_MILLIS: i64 = 10 * 60 * 1000;
+
+    fn new() -> Self {
+        let mut since = Vec::new();
+        write_rfc3339_millis(&mut since, now_millis() - Self::SHOWN_AFTER_MILLIS);
+        Self { cursor_us: None, all: Done::default(), earlier: Done::default(), since }
     }
-    let WithCursor { files, cursor, last_time_us } =
-        serde_json::from_str(text).map_err(|error| error.to_string())?;
-    let cursor = cursor.map(|cursor| cursor.last_time_us).or(last_time_us);
-    if files.is_none() && cursor.is_none() {
-        return Err("it is an object with neither files nor a cursor".to_owned());
+
+    fn add(&mut self, entry: &Entry) {
+        self.cursor_us = self.cursor_us.max(entry.last_time_us);
+        if entry.status != "processed" || entry.filename == CURSOR {
+            return;
+        }
+        let rows = entry.rows.unwrap_or_default();
+        self.all = Done { archives: self.all.archives + 1, rows: self.all.rows + rows };
+        // Both are UTC, and down to the second written alike.
+        if entry.timestamp.as_bytes().get(..19) < self.since.get(..19) {
+            self.earlier = Done { archives: self.earlier.archives + 1, rows: self.earlier.rows + rows };
+        }
     }
-    Ok((files.unwrap_or_default(), cursor))
+}
+
+/// The state file in memory.
+#[derive(Debug)]
+pub struct StateFile {
+    path: PathBuf,
+    text: Text,
+    /// By archive name.
+    known: HashMap<Box<str>, Known>,
+    /// Entries since the last save, one a line.
+    unsaved: Vec<u8>,
+    sums: Sums,
+    journal: Journal,
+    /// Whether there is a journal, of this run or an earlier one, with more in it than is in the file.
+    has_journal: bool,
+    /// When the file was last read or written.
+    written: Instant,
+}
+
+/// What is known of an archive. Of most it is little, so that a hundred thousand take little memory.
+#[derive(Debug)]
+enum Known {
+    Processed,
+    /// With the place of its entry, which will have another text some day.
+    Failed(Box<(Mark, Place)>),
+}
+
+impl Known {
+    fn new(mark: Mark, place: Place) -> Self {
+        match mark {
+            Mark::Processed => Known::Processed,
+            failed @ Mark::Failed { .. } => Known::Failed(Box::new((failed, place))),
+        }
+    }
+
+    fn mark(&self) -> &Mark {
+        match self {
+            Known::Processed => &Mark::Processed,
+            Known::Failed(failed) => &failed.0,
+        }
+    }
+
+    fn place(&mut self) -> Option<&mut Place> {
+        match self {
+            Known::Processed => None,
+            Known::Failed(failed) => Some(&mut failed.1),
+        }
+    }
+}
+
+impl Entry {
+    fn read(text: &[u8], sums: &mut Sums) -> Result<(String, Mark), String> {
+        let entry: Self = serde_json::from_slice(text).map_err(|error| error.to_string())?;
+        sums.add(&entry);
+        let mark = match entry.status.as_str() {
+            "processed" => Mark::Processed,
+            "failed" => Mark::Failed {
+                error: entry.error.unwrap_or_default(),
+                size: entry.size,
+                modified_ns: entry.modified_ns,
+            },
+            other => return Err(format!("it has the unknown status {other:?}")),
+        };
+        Ok((base_name(&entry.filename).to_owned(), mark))
+    }
 }
 
 impl StateFile {
     /// Reads the file. A missing one is empty; anything that is not a state file is an error (exit code 2) and
     /// never taken for an empty one.
     pub fn load(path: &Path) -> Result<Self, Failure> {
-        let wrong = |what: String| unusable(path, &what);
         let path = followed(path)?;
-        let mut state = Self {
-            path: path.clone(),
-            text: b"[".to_vec(),
-            end: b"\n]\n",
-            cursor_us: None,
-            known: HashMap::new(),
+        let state = match Self::read(&path, &path) {
+            Ok(state) => state,
+            Err(error) => {
+                Self::read_copy(&path, &error).ok_or_else(|| unusable(&path, &error.to_string()))?
+            }
         };
-        let text = match files::read_to_string(&path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(state),
-            Err(error) => return Err(wrong(error.to_string())),
+        state.with_journal()
+    }
+
+    /// Reads the text at `from`, for the state file at `path`.
+    fn read(path: &Path, from: &Path) -> io::Result<Self> {
+        let mut known = HashMap::new();
+        let mut sums = Sums::new();
+        let text = match files::open(from) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Text::new(),
+            file => {
+                let mut file = file?;
+                if is_object(&mut file)? {
+                    return Self::read_object(path, file);
+                }
+                // Of several entries of an archive, the last one counts.
+                let shape = scan::objects(BufReader::with_capacity(READ_BYTES, &file), |at, entry| {
+                    let (name, mark) = Entry::read(entry, &mut sums)?;
+                    let place = Place { at, length: entry.len() as u64 };
+                    known.insert(name.into_boxed_str(), Known::new(mark, place));
+                    Ok(())
+                })?;
+                Text::of(file, shape)?
+            }
         };
-        let (entries, cursor_us) = parse(&text).map_err(wrong)?;
-        if let Some(cursor) = cursor_us {
-            state.text = format!("{{\"cursor\": {{\"last_time_us\": {cursor}}}, \"files\": [").into_bytes();
-            state.end = b"\n]}\n";
-            state.cursor_us = cursor_us;
+        let (unsaved, journal, written) = (Vec::new(), Journal::of(path), Instant::now());
+        Ok(Self { path: path.to_owned(), text, known, unsaved, sums, journal, has_journal: false, written })
+    }
+
+    /// Reads the forms with a cursor. They hold little besides it.
+    fn read_object(path: &Path, mut file: File) -> io::Result<Self> {
+        let wrong = |what: String| io::Error::new(io::ErrorKind::InvalidData, what);
+        let mut text = String::new();
+        file.read_to_string(&mut text)?;
+        let WithCursor { files, cursor, last_time_us } =
+            serde_json::from_str(&text).map_err(|error| wrong(error.to_string()))?;
+        let cursor = cursor.map(|cursor| cursor.last_time_us).or(last_time_us);
+        if files.is_none() && cursor.is_none() {
+            return Err(wrong("it is an object with neither files nor a cursor".to_owned()));
         }
-        // Of several entries of an archive, the last one counts, in the place of the first.
-        let mut places: HashMap<String, usize> = HashMap::new();
-        let mut kept: Vec<(String, &str, Mark)> = Vec::with_capacity(entries.len());
-        for (i, raw) in entries.into_iter().enumerate() {
-            let entry: Entry = serde_json::from_str(raw.get())
-                .map_err(|error| wrong(format!("entry {} of its array: {error}", i + 1)))?;
-            let known = match entry.status.as_str() {
-                "processed" => Mark::Processed,
-                "failed" => Mark::Failed {
-                    error: entry.error.unwrap_or_default(),
-                    size: entry.size,
-                    modified_ns: entry.modified_ns,
-                },
-                other => return Err(wrong(format!("entry {} has the unknown status {other:?}", i + 1))),
-            };
-            let name = base_name(&entry.filename).to_owned();
-            let place = *places.entry(name.clone()).or_insert(kept.len());
-            match kept.get_mut(place) {
-                Some(earlier) => *earlier = (name, raw.get(), known),
-                None => kept.push((name, raw.get(), known)),
+        let (unsaved, journal, written) = (Vec::new(), Journal::of(path), Instant::now());
+        let (text, known, sums) = (Text::new(), HashMap::new(), Sums::new());
+        let mut state =
+            Self { path: path.to_owned(), text, known, unsaved, sums, journal, has_journal: false, written };
+        for entry in files.unwrap_or_default() {
+            let entry = entry.get().as_bytes();
+            let (name, mark) = Entry::read(entry, &mut state.sums).map_err(wrong)?;
+            state.put(&name, entry, mark);
+        }
+        if let Some(cursor) = cursor {
+            let entry = format!(
+                r#"{{"filename":"{CURSOR}","status":"processed","timestamp":"","last_time_us":{cursor}}}"#
+            );
+            state.sums.cursor_us = Some(cursor);
+            state.put(CURSOR, entry.as_bytes(), Mark::Processed);
+        }
+        Ok(state)
+    }
+
+    /// The copy beside a file that can only be written in place, and was torn by that. None: there is none, or it is not
+    /// whole either.
+    fn read_copy(path: &Path, error: &io::Error) -> Option<Self> {
+        let copy = files::copy_of(path);
+        if !files::is_mount_point(path) || !copy.is_file() {
+            return None;
+        }
+        let mut state = Self::read(path, &copy).ok()?;
+        log::warn!(
+            "the state file {} is torn ({error}): its copy {} is taken",
+            path.display(),
+            copy.display()
+        );
+        state.text.replacement(path).ok()?;
+        Some(state)
+    }
+
+    /// With what an earlier run, or one that goes on, has not put into the file yet.
+    fn with_journal(mut self) -> Result<Self, Failure> {
+        let left = self.journal.left().map_err(|error| {
+            unusable(&self.path, &format!("its journal, beside it, cannot be read: {error}"))
+        })?;
+        for line in left.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+            let (name, mark) = Entry::read(line, &mut self.sums).map_err(|why| {
+                unusable(&self.path, &format!("its journal, beside it, holds another line: {why}"))
+            })?;
+            // One that outlived its entries says nothing new; and what is processed stays so.
+            if self.get(&name).is_none_or(|known| *known != mark && *known != Mark::Processed) {
+                self.put(&name, line, mark);
+                self.has_journal = true;
             }
         }
-        kept.into_iter().for_each(|(name, text, known)| state.append(name, text, known));
-        Ok(state)
+        Ok(self)
     }
 
     /// What the file says of an archive of this name.
     pub fn get(&self, name: &str) -> Option<&Mark> {
-        self.known.get(name).map(|(_, known)| known)
+        self.known.get(name).map(Known::mark)
     }
 
-    /// How many archives were done before a time (milliseconds since 1970), and how many rows they had where that is
-    /// recorded.
-    pub fn done_before(&self, millis: i64) -> (u64, u64) {
-        let mut before = Vec::new();
-        write_rfc3339_millis(&mut before, millis);
-        let processed = self.known.values().filter(|(_, mark)| *mark == Mark::Processed);
-        let entries = processed.filter_map(|(place, _)| {
-            let entry: Entry = serde_json::from_slice(self.text.get(place.clone())?).ok()?;
-            // Both are UTC, and down to the second written alike.
-            (entry.timestamp.as_bytes().get(..19) < before.get(..19)).then_some(entry)
-        });
-        entries.fold((0, 0), |(archives, rows), entry| (archives + 1, rows + entry.rows.unwrap_or_default()))
+    /// What the archives have brought that were called processed when the file was read; and those of them that were
+    /// marked some minutes before, so that an index shows what they brought.
+    pub fn done(&self) -> (Done, Done) {
+        (self.sums.all, self.sums.earlier)
     }
 
     /// Whether the file has a cursor that stands for this archive.
     pub fn is_before_cursor(&self, archive: &Archive) -> bool {
         let micros = archive.seconds.and_then(|seconds| seconds.checked_mul(1_000_000));
-        micros.zip(self.cursor_us).is_some_and(|(micros, cursor)| micros <= cursor)
+        micros.zip(self.sums.cursor_us).is_some_and(|(micros, cursor)| micros <= cursor)
     }
 
     /// Records that an archive is done, with the number of its rows.
     pub fn mark_processed(&mut self, archive: &Archive, rows: u64) {
         let mut entry = entry_of(archive, "processed");
         entry.rows = Some(rows);
-        self.mark(entry, Mark::Processed);
+        self.mark(&entry, Mark::Processed);
     }
 
     /// Records that an archive is broken.
@@ -202,39 +345,34 @@ impl StateFile {
         entry.error = Some(error.to_owned());
         entry.size = Some(archive.bytes);
         entry.modified_ns = modified_ns;
-        self.mark(entry, Mark::Failed { error: error.to_owned(), size: Some(archive.bytes), modified_ns });
+        self.mark(&entry, Mark::Failed { error: error.to_owned(), size: Some(archive.bytes), modified_ns });
     }
 
-    fn mark(&mut self, entry: Entry, known: Mark) {
+    fn mark(&mut self, entry: &Entry, mark: Mark) {
         // Text and numbers: this cannot fail to be written as JSON.
-        let text = serde_json::to_string(&entry).unwrap_or_default();
-        match self.known.get(&entry.filename).map(|(place, _)| place.clone()) {
-            None => self.append(entry.filename, &text, known),
-            Some(place) => {
-                self.known.insert(entry.filename, (place.clone(), known));
-                self.replace(place, &text);
-            }
-        }
+        let text = serde_json::to_vec(entry).unwrap_or_default();
+        self.unsaved.extend_from_slice(&text);
+        self.unsaved.push(b'\n');
+        self.put(&entry.filename, &text, mark);
     }
 
-    fn append(&mut self, name: String, text: &str, known: Mark) {
-        self.text.extend_from_slice(if self.known.is_empty() { b"\n  " } else { b",\n  " });
-        let start = self.text.len();
-        self.text.extend_from_slice(text.as_bytes());
-        self.known.insert(name, (start..self.text.len(), known));
-    }
-
-    /// Puts another text in the place of an entry, and moves those behind it.
-    fn replace(&mut self, old: Range<usize>, text: &str) {
-        self.text.splice(old.clone(), text.bytes());
-        let moved = |position: usize| position - old.len() + text.len();
-        for (place, _) in self.known.values_mut() {
-            if place.start > old.start {
-                *place = moved(place.start)..moved(place.end);
-            } else if place.start == old.start {
-                place.end = moved(place.end);
+    /// Puts an entry in the place of the one that there is, or behind all others.
+    fn put(&mut self, name: &str, text: &[u8], mark: Mark) {
+        let old = self.known.get_mut(name).and_then(Known::place).copied();
+        let place = match old {
+            None => self.text.append(text),
+            Some(old) => {
+                let Moved { behind, by, place } = self.text.replace(old, text);
+                if by != 0 {
+                    let places = self.known.values_mut().filter_map(Known::place);
+                    places
+                        .filter(|place| place.at > behind)
+                        .for_each(|place| place.at = place.at.saturating_add_signed(by));
+                }
+                place
             }
-        }
+        };
+        self.known.insert(name.into(), Known::new(mark, place));
     }
 
     /// Where it is, without any link.
@@ -242,13 +380,48 @@ impl StateFile {
         &self.path
     }
 
-    /// Replaces the file as a whole, durably: after a crash the old or the new one is there.
+    /// Brings all marks to disk: into the file, which is replaced as a whole, or for now into its journal.
+    ///
+    /// # Errors
+    ///
+    /// Where they are not there.
     pub fn save(&mut self) -> io::Result<()> {
-        let length = self.text.len();
-        self.text.extend_from_slice(self.end);
-        let saved = files::replace(&self.path, &self.text);
-        self.text.truncate(length);
-        saved
+        if self.is_due() || self.journal.append(&self.unsaved).is_err() {
+            return self.write();
+        }
+        self.has_journal = true;
+        self.unsaved.clear();
+        Ok(())
+    }
+
+    /// Brings all marks into the file itself. To be called at the end of a run.
+    ///
+    /// # Errors
+    ///
+    /// Where they are not there.
+    pub fn finish(&mut self) -> io::Result<()> {
+        if self.has_journal { self.write() } else { Ok(()) }
+    }
+
+    /// Whether the file is to be written anew: it is small, or was last written long enough ago, or an earlier run has left
+    /// a journal.
+    fn is_due(&self) -> bool {
+        let pause = Duration::from_secs(self.text.len() / BYTES_A_SECOND);
+        let is_left = self.has_journal && !self.journal.is_open();
+        is_left || self.text.len() <= SMALL_BYTES || self.written.elapsed() >= pause
+    }
+
+    fn write(&mut self) -> io::Result<()> {
+        let places = self.text.write(&self.path)?;
+        if !places.are_kept() {
+            self.known.values_mut().filter_map(Known::place).for_each(|place| *place = places.of(*place));
+        }
+        if std::mem::take(&mut self.has_journal) {
+            self.journal.clear();
+        }
+        self.unsaved.clear();
+        self.written = Instant::now();
+        Ok(())
     }
 }
 
@@ -287,7 +460,16 @@ fn entry_of(archive: &Archive, status: &str) -> Entry {
         rows: None,
         size: None,
         modified_ns: None,
+        last_time_us: None,
     }
+}
+
+/// Whether a file begins as a JSON object. It is read from its start afterwards.
+fn is_object(file: &mut File) -> io::Result<bool> {
+    let mut start = [0; 64];
+    let length = file.read(&mut start)?;
+    file.rewind()?;
+    Ok(start.get(..length).unwrap_or_default().trim_ascii_start().starts_with(b"{"))
 }
 
 #[cfg(test)]

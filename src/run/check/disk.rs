@@ -6,8 +6,8 @@ use std::io;
 use std::path::Path;
 
 use crate::config::{Load, Output, Reports};
-use crate::files::folder_of;
-use crate::observe::finding::Check;
+use crate::files::{self, folder_of};
+use crate::observe::finding::{Check, Status};
 
 /// Less free space than this is worth a word: it holds some 20,000 dead letters with their documents, or the state of
 /// millions of archives, twice, as it is when it is replaced.
@@ -37,21 +37,37 @@ fn written_files(load: &Load) -> Vec<(&'static str, &Path, Written)> {
 pub(super) fn check_disk(load: &Load) -> Vec<Check> {
     let files = written_files(load);
     let names: Vec<_> = files.iter().map(|(setting, ..)| *setting).collect();
-    let checks: Vec<_> = files
-        .iter()
-        .filter_map(|(setting, path, written)| {
-            let error = try_to_write(path, *written).err()?;
+    let checks: Vec<_> =
+        files.iter().filter_map(|(setting, path, written)| check_file(setting, path, *written)).collect();
+    if checks.iter().any(|check| check.status == Status::Failed) {
+        return checks;
+    }
+    let written = Check::ok("disk", format!("the files of {} can be written", names.join(", ")));
+    let space = check_space(files.iter().map(|(_, path, _)| *path));
+    [written].into_iter().chain(checks).chain(space).collect()
+}
+
+/// What is to be told of a file that a run writes. None: nothing.
+fn check_file(setting: &str, path: &Path, written: Written) -> Option<Check> {
+    match try_to_write(path, written) {
+        Err(error) => {
             let text = format!(
                 "{setting}: {path:?} cannot be written: {error}: make it writable, or name another one"
             );
             Some(Check::failed("disk", text))
-        })
-        .collect();
-    if !checks.is_empty() {
-        return checks;
+        }
+        Ok(Some(why)) => {
+            Some(Check::warning("disk", format!("{setting}: {}", files::unsynced(folder_of(path), &why))))
+        }
+        Ok(None) if written == Written::Replaced && files::is_mount_point(path) => {
+            let text = format!(
+                "{setting}: {path:?} is a mount point by itself, so it is written in place: mount its folder, so that it \
+                 can be replaced as a whole"
+            );
+            Some(Check::warning("disk", text))
+        }
+        Ok(None) => None,
     }
-    let written = Check::ok("disk", format!("the files of {} can be written", names.join(", ")));
-    [written].into_iter().chain(check_space(files.iter().map(|(_, path, _)| *path))).collect()
 }
 
 /// The room on the file systems that files are written to, each told of once.
@@ -81,13 +97,18 @@ fn judge_space(folder: &Path, free: u64) -> Check {
     )
 }
 
-/// Whether a file could be written, without writing it.
-fn try_to_write(path: &Path, written: Written) -> io::Result<()> {
-    if written == Written::InPlace && path.exists() {
-        // Opening a pipe would wait for its reader.
-        return if path.is_file() { OpenOptions::new().append(true).open(path).map(drop) } else { Ok(()) };
+/// Does what a run does to write a file, in the very place, and leaves nothing. Some: it works, but the folder cannot be
+/// synced.
+fn try_to_write(path: &Path, written: Written) -> io::Result<Option<io::Error>> {
+    let path = &files::real_path(path);
+    if written == Written::Replaced || !path.exists() {
+        return files::try_to_replace(path);
     }
-    tempfile::tempfile_in(folder_of(path)).map(drop)
+    // Opening a pipe would wait for its reader.
+    if path.is_file() {
+        OpenOptions::new().append(true).open(path)?.sync_all()?;
+    }
+    Ok(None)
 }
 
 #[cfg(test)]
@@ -95,7 +116,6 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::observe::finding::Status;
 
     #[test]
     fn trying_to_write_leaves_nothing_behind() {

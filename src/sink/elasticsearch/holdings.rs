@@ -6,16 +6,8 @@ use serde::Deserialize;
 
 use super::client::{Client, ContentType, Reply};
 use super::schema::Names;
+use crate::model::Done;
 use crate::observe::finding::Check;
-
-/// What the archives that are marked as processed have brought, as the state file has it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Brought {
-    /// How many archives.
-    pub archives: u64,
-    /// Rows of those whose rows are recorded.
-    pub rows: u64,
-}
 
 /// A row becomes a document at most, and posts come several times; fewer documents than this part of the rows are a sign.
 const FEWEST: u64 = 10;
@@ -26,7 +18,7 @@ struct Count {
 }
 
 /// A warning where the indices hold far less than was brought. None: all is well, or the server does not tell.
-pub fn ask(client: &Client, names: Names, brought: Brought) -> Option<Check> {
+pub fn ask(client: &Client, names: Names, brought: Done) -> Option<Check> {
     if brought.archives == 0 {
         return None;
     }
@@ -34,7 +26,7 @@ pub fn ask(client: &Client, names: Names, brought: Brought) -> Option<Check> {
     judge(&client.post(&path, ContentType::Json, b"").ok()?, names, brought)
 }
 
-fn judge(reply: &Reply, names: Names, brought: Brought) -> Option<Check> {
+fn judge(reply: &Reply, names: Names, brought: Done) -> Option<Check> {
     let count = match reply.status {
         200 => serde_json::from_slice::<Count>(&reply.body).ok()?.count,
         404 if reply.error_type() == "index_not_found_exception" => 0,
@@ -46,7 +38,7 @@ fn judge(reply: &Reply, names: Names, brought: Brought) -> Option<Check> {
 }
 
 /// Where `what` says that an index is empty, or nearly, and archives are marked.
-pub fn lost(what: &str, Brought { archives, rows }: Brought) -> Check {
+pub fn lost(what: &str, Done { archives, rows }: Done) -> Check {
     let text = format!(
         "{what}, and the state file calls {archives} archives processed ({rows} rows): if an index was lost or made anew, \
          take all of them up again, by a new state file (SPOOL_STATE_FILE)"
@@ -62,7 +54,7 @@ mod tests {
     fn far_fewer_documents_than_rows_are_a_warning() {
         let says = |status, body: &str, rows| {
             let reply = Reply { status, retry_after: None, body: body.as_bytes().to_vec() };
-            judge(&reply, Names::default(), Brought { archives: 2, rows }).is_some()
+            judge(&reply, Names::default(), Done { archives: 2, rows }).is_some()
         };
         let missing = r#"{"error":{"type":"index_not_found_exception","reason":"no such index [posts]"}}"#;
         for (status, body, rows, expected) in [

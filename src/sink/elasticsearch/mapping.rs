@@ -61,7 +61,7 @@ pub(super) fn not_told(alias: &'static str) -> PreflightError {
         alias,
         format!(
             "--create-indices: this server does not tell this key whether there is an index or alias {alias}: \
-             grant the key the index privilege view_index_metadata, or make it by hand and leave the option away"
+             grant this run the index privilege view_index_metadata, or make it by hand and leave the option away"
         ),
     )
 }
@@ -100,7 +100,7 @@ fn judge_created(plan: &Plan, reply: &Reply) -> Result<Created, PreflightError> 
         (403, _) => Err(PreflightError::refused(
             "privileges",
             format!(
-                "the key may not create {} with the alias {}: {}",
+                "this run may not create {} with the alias {}: {}",
                 plan.index,
                 plan.alias,
                 reply.reason()

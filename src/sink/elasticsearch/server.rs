@@ -7,7 +7,6 @@ use serde::Deserialize;
 
 use crate::config;
 use crate::exit::Failure;
-use crate::http::url::is_loopback;
 use crate::model::Generation;
 use crate::observe::finding::{Check, Status};
 use crate::retry::patience::Retries;
@@ -58,7 +57,7 @@ impl Server {
     ) -> Result<Self, Failure> {
         let config::Server { elasticsearch: settings, create_indices, retry_budget: budget, .. } = settings;
         let budget = *budget;
-        insecurities(settings).iter().for_each(|text| log::warn!("{text}"));
+        settings.insecurities().iter().for_each(|text| log::warn!("{text}"));
         // Posts are sent by senders, and by workers that find out how vectors are read; the ledger flushes.
         let idle_connections = senders + workers + 1;
         let client = Client::with_limits(settings, Limits { idle_connections, ..Limits::default() })?;
@@ -135,20 +134,6 @@ impl Server {
     }
 }
 
-/// What makes the connection less safe than it could be, each with what to do.
-pub fn insecurities(settings: &config::Elasticsearch) -> Vec<&'static str> {
-    let mut found = Vec::new();
-    if settings.skip_tls_verify {
-        found.push(
-            "--skip-tls-verify: certificates are not checked; anybody in between can read and change all",
-        );
-    }
-    if settings.url.starts_with("http:") && !is_loopback(&settings.url) {
-        found.push("ELASTICSEARCH_URL is plain http: the API key travels unencrypted; use https");
-    }
-    found
-}
-
 fn flush(client: &Client, names: Names) -> Result<(), PreflightError> {
     let reply =
         match client.post(&format!("/{},{}/_flush", names.posts, names.tombstones), ContentType::Json, b"") {
@@ -160,14 +145,13 @@ fn flush(client: &Client, names: Names) -> Result<(), PreflightError> {
         401 | 403 if !is_unavailable(&reply) => Err(PreflightError::Refused(vec![Check {
             name: "flush",
             status: Status::Failed,
-            text: "index.translog.durability is async, so the indices have to be flushed before archives are \
-                   marked, but the API key lacks the privilege maintenance: grant it, or set the durability to \
+            text:
+                "index.translog.durability is async, so the indices have to be flushed before archives are \
+                   marked, but this run lacks the privilege maintenance: grant it, or set the durability to \
                    request"
-                .into(),
+                    .into(),
         }])),
-        status => {
-            Err(PreflightError::unavailable_as(format!("the flush answers status {status}"), &reply))
-        }
+        status => Err(PreflightError::unavailable_as(format!("the flush answers status {status}"), &reply)),
     }
 }
 

@@ -4,6 +4,7 @@
 pub(crate) mod archives;
 pub(crate) mod client;
 pub(crate) mod fake;
+pub(crate) mod front;
 pub(crate) mod http;
 mod json;
 mod listener;

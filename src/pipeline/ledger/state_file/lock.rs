@@ -69,7 +69,9 @@ impl StateFile {
     }
 }
 
-/// The file that is locked in the place of a state file, which itself is replaced by every save.
+/// The file that is locked in the place of a state file, which itself is replaced by every save. One that is a mount
+/// point stays what it is, and is all that containers share: so it is locked itself.
 fn lock_of(path: &Path) -> PathBuf {
-    files::beside(&real_path(path), files::LOCK)
+    let path = real_path(path);
+    if files::is_mount_point(&path) { path } else { files::beside(&path, files::LOCK) }
 }

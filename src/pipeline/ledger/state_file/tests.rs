@@ -150,12 +150,8 @@ fn entries_that_change_their_length_move_those_behind_them() {
     {
         state.mark_failed(&archive(name), error);
         state.save().unwrap();
-        let Some(Mark::Failed { error: read, .. }) =
-            StateFile::load(&path).unwrap().known.remove(name).map(|(_, k)| k)
-        else {
-            panic!("{name} is not there")
-        };
-        assert_eq!(read, error);
+        let state = StateFile::load(&path).unwrap();
+        assert!(matches!(state.get(name), Some(Mark::Failed { error: read, .. }) if read == error), "{name}");
     }
     let names: Vec<String> = serde_json::from_str::<Vec<Entry>>(&fs::read_to_string(&path).unwrap())
         .unwrap()
@@ -228,7 +224,10 @@ fn the_later_forms_of_the_established_tool_are_read_and_their_cursor_is_kept() {
             assert_eq!(state.get("new.db.zip"), Some(&Mark::Processed));
         }
         let saved: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
-        assert_eq!(saved["cursor"]["last_time_us"], 1_758_762_590_000_000_u64, "{text}");
+        assert!(
+            saved.as_array().unwrap().iter().any(|e| e["last_time_us"] == 1_758_762_590_000_000_u64),
+            "{text}"
+        );
     }
     for text in ["{}", r#"{"file": []}"#, r#"{"cursor": "yesterday"}"#, r#"{"files": {}}"#] {
         let (_folder, path) = written(text);

@@ -102,7 +102,7 @@ impl<'r> Bulk<'r> {
             }
             Err((Answer::Unauthenticated(failure), _)) => {
                 permit.pushed_back(None);
-                patience.refused(failure)?;
+                patience.refused(self.client.with_advice(failure))?;
                 Ok(Attempt::Failed)
             }
             Err((Answer::Stop(failure), _)) => {
@@ -141,6 +141,9 @@ pub(super) fn read(reply: Result<Reply, TransportError>) -> Result<Reply, (Answe
         Err(TransportError::Tls(reason)) => {
             let message = format!("the certificate of ELASTICSEARCH_URL is refused: {reason}");
             Err((Answer::Stop(Failure::new(ExitCode::Refused, message)), None))
+        }
+        Err(TransportError::Refused(reason)) => {
+            Err((Answer::Stop(Failure::new(ExitCode::Refused, reason)), None))
         }
         Err(error @ TransportError::Interrupted(_)) => Err((Answer::Interrupted(error.to_string()), None)),
         Err(error @ TransportError::Other(_)) => Err((Answer::Retry(error.to_string()), None)),

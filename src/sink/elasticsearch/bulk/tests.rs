@@ -7,10 +7,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::*;
+use crate::auth::Auth;
 use crate::config;
 use crate::model::{ActionKind, Archive, Version};
 use crate::retry::policy::Policy;
-use crate::secret::Secret;
 use crate::shutdown::StopReason;
 use crate::sink::elasticsearch::client::Limits;
 use crate::sink::elasticsearch::preflight::{Member, Target, VectorMapping};
@@ -65,8 +65,7 @@ fn deliver(
     serve: impl FnOnce(&mut TcpStream) + Send,
 ) -> (Outcomes, TcpStream) {
     let url = format!("http://{}", listener.local_addr().unwrap());
-    let settings =
-        config::Elasticsearch { url, api_key: Secret::new("a2V5"), skip_tls_verify: false, ca_cert: None };
+    let settings = config::Elasticsearch::at(url, Auth::of_api_key("a2V5"));
     let client = Client::with_limits(&settings, limits).unwrap();
     let target = |name: &str| Target {
         name: name.into(),

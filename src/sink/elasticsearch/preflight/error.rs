@@ -89,14 +89,22 @@ pub(in crate::sink::elasticsearch) fn answer(
         client.note_answer();
     }
     match result {
-        Ok(reply) if has_stray_path(url, &reply) => Err(PreflightError::refused(
+        Ok(reply) if client.urls().any(|url| has_stray_path(url, &reply)) => Err(PreflightError::refused(
             "connection",
             format!(
                 "Elasticsearch does not answer at the path of {url} ({}): leave the path out of ELASTICSEARCH_URL",
                 reply.reason()
             ),
         )),
-        Ok(reply) => sort_out(reply),
+        Ok(reply) => match client.refusal(&reply) {
+            Some(what_to_do) => {
+                Err(PreflightError::refused("credentials", format!("{what_to_do} ({})", reply.reason())))
+            }
+            None => sort_out(reply),
+        },
+        Err(TransportError::Refused(why)) => {
+            Err(PreflightError::refused("connection", format!("{url}: {why}")))
+        }
         Err(error @ TransportError::Tls(_)) => Err(PreflightError::refused(
             "certificate",
             format!(
@@ -105,7 +113,9 @@ pub(in crate::sink::elasticsearch) fn answer(
             ),
         )),
         // Who has answered before has not begun to expect anything else.
-        Err(error @ TransportError::Interrupted(_)) if url.starts_with("http:") && !client.has_answered() => {
+        Err(error @ TransportError::Interrupted(_))
+            if client.urls().any(|url| url.starts_with("http:")) && !client.has_answered() =>
+        {
             Err(PreflightError::unavailable(format!("{url}: {error} (does the server expect https?)")))
         }
         Err(error) => Err(PreflightError::unavailable(format!("{url}: {error}"))),
@@ -133,13 +143,9 @@ fn sort_out(reply: Reply) -> Result<Reply, PreflightError> {
                 reply.status
             ),
         )),
-        401 => Err(PreflightError::refused(
-            "credentials",
-            format!(
-                "ELASTICSEARCH_API_KEY is refused ({}): check that it is the `encoded` value of a key of this cluster, \
-                 not expired and not invalidated",
-                reply.reason()
-            ),
+        407 => Err(PreflightError::refused(
+            "connection",
+            "the proxy wants other credentials (HTTP 407): give them as http://user:password@… in INGEST_PROXY",
         )),
         _ if is_unavailable(&reply) => Err(PreflightError::unavailable_as(reply.reason(), &reply)),
         _ => Ok(reply),

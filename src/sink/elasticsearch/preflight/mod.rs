@@ -167,7 +167,7 @@ fn judge_search_by_author(posts: &Target, grants: &Grants) -> Vec<Check> {
         checks.push(Check::failed(
             "account deletions",
             format!(
-                "--account-deletions refreshes {} to find an author's latest posts, which the key must not: \
+                "--account-deletions refreshes {} to find an author's latest posts, which this run must not: \
                  grant it the index privilege maintenance, or leave the option away",
                 posts.name
             ),
@@ -191,7 +191,7 @@ fn judge_flush(target: &Target, grants: &Grants) -> Option<Check> {
         Check::failed(
             "durability",
             format!(
-                "{name} acknowledges before it syncs (index.translog.durability: async) and the key must not \
+                "{name} acknowledges before it syncs (index.translog.durability: async) and this run must not \
                  flush it: grant it the index privilege maintenance, or set the durability to request"
             ),
         )

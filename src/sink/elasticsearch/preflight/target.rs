@@ -227,7 +227,7 @@ fn untold(name: &'static str) -> (Target, Vec<Check>) {
     };
     let text = format!(
         "this server does not tell this key whether {name} is there and right, so it is taken to be: make sure that \
-         it is, or grant the key the index privilege view_index_metadata"
+         it is, or grant this run the index privilege view_index_metadata"
     );
     (target, vec![Check::warning(name, text)])
 }

@@ -1,0 +1,189 @@
+//! The objects of a JSON array, one after the other: a state file of a hundred thousand entries is never in memory as a
+//! whole. Pure.
+
+use std::io::{self, BufRead, ErrorKind};
+
+/// Where the content of an array ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Shape {
+    /// Where its last object ends; behind the opening bracket where there is none.
+    pub(super) end: u64,
+    /// Objects.
+    pub(super) count: u64,
+}
+
+/// What may come next.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Next {
+    Array,
+    /// An object, or the end of the array: nothing has come yet.
+    First,
+    Object,
+    /// Within an object, so many brackets deep.
+    Inside {
+        depth: u32,
+        string: bool,
+        escaped: bool,
+    },
+    Comma,
+    Nothing,
+}
+
+/// Calls `each` with the place and the text of every object of the array that `reader` holds. What is in an object is
+/// up to `each`; here only its brackets and strings are looked at.
+///
+/// # Errors
+///
+/// What cannot be read; and, as [`ErrorKind::InvalidData`], what is no array of objects, or what `each` says.
+pub(super) fn objects(
+    mut reader: impl BufRead,
+    mut each: impl FnMut(u64, &[u8]) -> Result<(), String>,
+) -> io::Result<Shape> {
+    let mut next = Next::Array;
+    let mut shape = Shape { end: 0, count: 0 };
+    let mut object = Vec::new();
+    let mut at = 0_u64;
+    loop {
+        let bytes = match reader.fill_buf() {
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            bytes => bytes?,
+        };
+        if bytes.is_empty() {
+            break;
+        }
+        for byte in bytes {
+            let before = next;
+            next = step(before, *byte).ok_or_else(|| {
+                invalid(format!("no array of objects at byte {at} ({:?})", char::from(*byte)))
+            })?;
+            if matches!(next, Next::Inside { .. }) || matches!(before, Next::Inside { .. }) {
+                object.push(*byte);
+            }
+            at += 1;
+            if matches!(before, Next::Inside { .. }) && next == Next::Comma {
+                shape.count += 1;
+                shape.end = at;
+                each(at - object.len() as u64, &object)
+                    .map_err(|why| invalid(format!("entry {}: {why}", shape.count)))?;
+                object.clear();
+            } else if before == Next::Array && next == Next::First {
+                shape.end = at;
+            }
+        }
+        let length = bytes.len();
+        reader.consume(length);
+    }
+    match next {
+        Next::Nothing => Ok(shape),
+        Next::Array => {
+            Err(invalid("it is empty; where there has never been an archive, write [] into it".to_owned()))
+        }
+        _ => Err(invalid(format!("it is cut off, after {} entries", shape.count))),
+    }
+}
+
+/// What may come after a byte; None where it must not come.
+fn step(next: Next, byte: u8) -> Option<Next> {
+    let is_space = matches!(byte, b' ' | b'\t' | b'\n' | b'\r');
+    Some(match next {
+        Next::Inside { depth, string: true, escaped } => {
+            let string = escaped || byte != b'"';
+            Next::Inside { depth, string, escaped: !escaped && byte == b'\\' }
+        }
+        Next::Inside { depth, .. } => match byte {
+            b'"' => Next::Inside { depth, string: true, escaped: false },
+            b'{' | b'[' => Next::Inside { depth: depth.checked_add(1)?, string: false, escaped: false },
+            b'}' | b']' if depth == 1 => Next::Comma,
+            b'}' | b']' => Next::Inside { depth: depth - 1, string: false, escaped: false },
+            _ => next,
+        },
+        _ if is_space => next,
+        Next::Array if byte == b'[' => Next::First,
+        Next::First | Next::Object if byte == b'{' => {
+            Next::Inside { depth: 1, string: false, escaped: false }
+        }
+        Next::Comma if byte == b',' => Next::Object,
+        Next::First | Next::Comma if byte == b']' => Next::Nothing,
+        _ => return None,
+    })
+}
+
+fn invalid(why: String) -> io::Error {
+    io::Error::new(ErrorKind::InvalidData, why)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::BufReader;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn scanned(text: &[u8], capacity: usize) -> Result<(Vec<(u64, String)>, Shape), String> {
+        let mut found = Vec::new();
+        let shape = objects(BufReader::with_capacity(capacity, text), |at, object| {
+            found.push((at, String::from_utf8_lossy(object).into_owned()));
+            Ok(())
+        });
+        shape.map(|shape| (found, shape)).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn objects_come_with_their_places_however_the_file_is_read() {
+        let text = br#" [ {"a":"]},{\"\\"} ,{"b":[{},{"c":1}]},{}]
+"#;
+        let objects = [(3, r#"{"a":"]},{\"\\"}"#), (21, r#"{"b":[{},{"c":1}]}"#), (40, "{}")];
+        let expected = objects.map(|(at, text)| (at, text.to_owned())).to_vec();
+        for capacity in [1, 2, 7, 1_000] {
+            assert_eq!(scanned(text, capacity), Ok((expected.clone(), Shape { end: 42, count: 3 })));
+        }
+        assert_eq!(scanned(b"[ \n]", 9), Ok((Vec::new(), Shape { end: 1, count: 0 })));
+    }
+
+    #[test]
+    fn what_is_no_array_of_objects_is_refused() {
+        for text in [
+            "",
+            " \n",
+            "[",
+            "[{}",
+            "[{},",
+            "[{},]",
+            "[{}{}]",
+            "[{}]x",
+            "[{}][",
+            "[1]",
+            "[\"{}\"]",
+            "[null]",
+            "{}",
+            "null",
+            "[,{}]",
+            "[{\"a]",
+            "\u{feff}[]",
+            "[[]]",
+        ] {
+            assert!(scanned(text.as_bytes(), 8).is_err(), "{text:?}");
+        }
+        assert!(scanned(b"", 8).unwrap_err().contains("write [] into it"));
+        assert!(scanned(b"[{}", 8).unwrap_err().contains("cut off"));
+    }
+
+    proptest! {
+        #[test]
+        fn what_serde_takes_for_an_array_of_objects_is_one_and_nothing_else(
+            text in r#"[\[\]{},:"\\a1 \n]{0,24}"#,
+        ) {
+            let parsed: Result<Vec<serde_json::Map<String, serde_json::Value>>, _> = serde_json::from_str(&text);
+            // Brackets and strings are looked at here, the rest by whoever is called.
+            let whole = |objects: &[(u64, String)]| objects.iter().all(|(_, object)| {
+                serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(object).is_ok()
+            });
+            let found = scanned(text.as_bytes(), 3);
+            prop_assert_eq!(parsed.is_ok(), found.as_ref().is_ok_and(|(objects, _)| whole(objects)));
+            if let (Ok(parsed), Ok((objects, shape))) = (parsed, found) {
+                prop_assert_eq!((parsed.len(), parsed.len() as u64), (objects.len(), shape.count));
+            }
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! The text of a state file: what is on disk stays there, and what is new is kept until the next time it is written.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::Path;
+
+use super::scan::Shape;
+use crate::files::{self, copy_bytes};
+
+/// What stands behind the last entry.
+const END: &[u8] = b"\n]\n";
+
+/// Where an entry is: in the file, or behind its end in what has been added.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) at: u64,
+    pub(super) length: u64,
+}
+
+/// A state file's text as it is to be written next.
+#[derive(Debug)]
+pub(super) struct Text {
+    /// The file as it was read or last written; None: there is none yet.
+    file: Option<File>,
+    /// Its length.
+    length: u64,
+    /// What of it is kept, up to the end of its last entry.
+    body: u64,
+    is_empty: bool,
+    /// Entries behind those, each with what stands before it.
+    added: Vec<u8>,
+    /// Other texts in the place of entries of the file, by where these are.
+    edits: BTreeMap<u64, (u64, Vec<u8>)>,
+}
+
+impl Text {
+    /// Of a file that is not there yet.
+    pub(super) fn new() -> Self {
+        // As if there were its bracket.
+        Self { file: None, length: 0, body: 1, is_empty: true, added: Vec::new(), edits: BTreeMap::new() }
+    }
+
+    /// Of a file that has been read.
+    pub(super) fn of(file: File, shape: Shape) -> io::Result<Self> {
+        let length = file.metadata()?.len();
+        Ok(Self { file: Some(file), length, body: shape.end, is_empty: shape.count == 0, ..Self::new() })
+    }
+
+    /// Bytes that it has when it is written.
+    pub(super) fn len(&self) -> u64 {
+        self.body + self.added.len() as u64
+    }
+
+    /// As what is to be written to another file than it was read from.
+    pub(super) fn replacement(&mut self, path: &Path) -> io::Result<()> {
+        self.length = std::fs::metadata(path)?.len();
+        Ok(())
+    }
+
+    /// Adds an entry.
+    pub(super) fn append(&mut self, entry: &[u8]) -> Place {
+        self.added.extend_from_slice(if self.is_empty { b"\n  " } else { b",\n  " });
+        self.is_empty = false;
+        let place = Place { at: self.len(), length: entry.len() as u64 };
+        self.added.extend_from_slice(entry);
+        place
+    }
+
+    /// Puts another text in the place of an entry. Returns by how much it moves those behind it, and how long it is then.
+    pub(super) fn replace(&mut self, place: Place, entry: &[u8]) -> Moved {
+        let Some(start) = place.at.checked_sub(self.body).and_then(|start| usize::try_from(start).ok())
+        else {
+            self.edits.insert(place.at, (place.length, entry.to_vec()));
+            return Moved { behind: place.at, by: 0, place };
+        };
+        let end = start + usize::try_from(place.length).unwrap_or_default();
+        self.added.splice(start..end, entry.iter().copied());
+        let length = entry.len() as u64;
+        Moved { behind: place.at, by: length as i64 - place.length as i64, place: Place { length, ..place } }
+    }
+
+    /// Writes the file anew, durably. Returns where its entries are then.
+    ///
+    /// # Errors
+    ///
+    /// Where it cannot be written, or somebody else has changed it.
+    pub(super) fn write(&mut self, path: &Path) -> io::Result<Places> {
+        if self.file.is_some() && std::fs::metadata(path).is_ok_and(|now| now.len() != self.length) {
+            return Err(io::Error::other(
+                "somebody else has changed it since it was read, which must not be in a run",
+            ));
+        }
+        files::replace_with(path, &|out| self.write_to(out))?;
+        let file = files::open(path)?;
+        self.length = file.metadata()?.len();
+        self.body = self.length.saturating_sub(END.len() as u64);
+        self.file = Some(file);
+        self.added.clear();
+        Ok(Places(std::mem::take(&mut self.edits)))
+    }
+
+    fn write_to(&self, out: &mut dyn Write) -> io::Result<()> {
+        let mut at = 0;
+        match &self.file {
+            None => out.write_all(b"[")?,
+            Some(file) => {
+                for (place, (length, entry)) in &self.edits {
+                    copy_bytes(file, at..*place, out)?;
+                    out.write_all(entry)?;
+                    at = place + length;
+                }
+                copy_bytes(file, at..self.body, out)?;
+            }
+        }
+        out.write_all(&self.added)?;
+        out.write_all(END)
+    }
+}
+
+/// Which entries have moved since one of them has another text.
+pub(super) struct Moved {
+    /// Those behind this place.
+    pub(super) behind: u64,
+    pub(super) by: i64,
+    /// Where the one itself is.
+    pub(super) place: Place,
+}
+
+/// Where entries are since the file was written.
+pub(super) struct Places(BTreeMap<u64, (u64, Vec<u8>)>);
+
+impl Places {
+    /// Whether all are where they were.
+    pub(super) fn are_kept(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Where an entry is now.
+    pub(super) fn of(&self, old: Place) -> Place {
+        let before = self.0.range(..old.at).map(|(_, (length, entry))| entry.len() as i64 - *length as i64);
+        let at = old.at.saturating_add_signed(before.sum());
+        let length = self.0.get(&old.at).map_or(old.length, |(_, entry)| entry.len() as u64);
+        Place { at, length }
+    }
+}
