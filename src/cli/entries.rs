@@ -104,7 +104,15 @@ settings! {
             "HTTP proxy for Elasticsearch and S3, but for hosts in `NO_PROXY`; `HTTPS_PROXY` alone does nothing",
             takes(Text("URL")).or(&["INGEST_PROXY"]);
         skip_tls_verify: switch bool, "no certificate check (development only)", takes(Switch);
-        create_indices: switch bool, "create missing indices and aliases", takes(Switch);
+        create_indices: option bool, "create missing indices and aliases",
+            takes(Switch).or(&["CREATE_INDICES"]);
+        posts_index: option String, "index or alias that posts are written to",
+            takes(Text("NAME")).or(&["POSTS_INDEX"]).default("posts");
+        tombstones_index: option String, "index or alias that tombstones are written to",
+            takes(Text("NAME")).or(&["TOMBSTONES_INDEX"]).default("post_tombstones");
+        pipeline: option String,
+            "ingest pipeline of bulk requests in place of the index's default (`_none`: none)",
+            takes(Text("NAME")).or(&["INGEST_PIPELINE"]);
         vector_encoding: option String,
             "`array`; `base64`: half the bytes to send, for Elasticsearch 9.3 and newer; `auto` finds out",
             takes(Words(VectorChoice::WORDS)).or(&["VECTOR_ENCODING"]).default("auto");

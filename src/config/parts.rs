@@ -5,11 +5,12 @@ use std::path::PathBuf;
 use std::thread::available_parallelism;
 use std::time::Duration;
 
-use super::{Elasticsearch, LogFormat, Mode, Output, Place, Source};
+use super::{Elasticsearch, LogFormat, Mode, Output, Place, Source, rules};
 use crate::cli::entries;
 use crate::cli::settings::Settings;
 use crate::exit::Failure;
 use crate::shard::Shard;
+use crate::sink::elasticsearch::Names;
 
 /// What is logged.
 #[derive(Clone, Copy, Debug)]
@@ -25,6 +26,10 @@ pub struct Logging {
 pub struct Server {
     /// How it is reached.
     pub elasticsearch: Elasticsearch,
+    /// What is written to.
+    pub names: Names,
+    /// The ingest pipeline of bulk requests; None: the index's own.
+    pub pipeline: Option<&'static str>,
     /// Missing indices are created.
     pub create_indices: bool,
     /// How long it is waited for while it is unavailable; None: for ever.
@@ -115,10 +120,30 @@ impl Server {
     pub(super) fn read(settings: Settings<'_>) -> Result<Self, Failure> {
         Ok(Self {
             elasticsearch: Elasticsearch::read(settings)?,
-            create_indices: settings.cli.create_indices,
+            names: read_names(settings)?,
+            pipeline: settings.asked_for(entries::pipeline()).map(|name| &*name.leak()),
+            create_indices: settings.is_on(entries::create_indices())?,
             retry_budget: budget(settings)?,
         })
     }
+}
+
+/// What is written to.
+pub(super) fn read_names(settings: Settings<'_>) -> Result<Names, Failure> {
+    let read = |flag, entry| {
+        let name = settings.text(entry);
+        rules::check_index_name(flag, &name)?;
+        // They are read once, and needed to the end.
+        Ok::<&'static str, Failure>(name.leak())
+    };
+    let names = Names {
+        posts: read("--posts-index (POSTS_INDEX)", entries::posts_index())?,
+        tombstones: read("--tombstones-index (TOMBSTONES_INDEX)", entries::tombstones_index())?,
+    };
+    if names.posts == names.tombstones {
+        return Err(Failure::usage("--posts-index and --tombstones-index are the same: name two"));
+    }
+    Ok(names)
 }
 
 impl Archives {

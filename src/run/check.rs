@@ -23,7 +23,7 @@ use crate::shutdown::Stop;
 use crate::sink::elasticsearch::client::{Client, Limits};
 use crate::sink::elasticsearch::insist::{insist_until_stopped, policy};
 use crate::sink::elasticsearch::preflight::{self, Needs, Outage, PreflightError};
-use crate::sink::elasticsearch::{identity, load_settings};
+use crate::sink::elasticsearch::{holdings, identity, load_settings};
 
 /// The longest that a single request may take.
 const CALL_LIMIT: Duration = Duration::from_secs(20);
@@ -45,7 +45,7 @@ pub fn run(load: &Load, stop: &Stop) -> Result<(), Failure> {
     let (code, checks) = check_source(&load.archives, state.as_ref().ok(), stop);
     findings.add(code, checks)?;
     findings.add(ExitCode::Usage, check_disk(load))?;
-    let (code, checks) = check_elasticsearch(load, stop);
+    let (code, checks) = check_elasticsearch(load, state.as_ref().ok(), stop);
     findings.add(code, checks)?;
     findings.end()
 }
@@ -200,7 +200,7 @@ fn check_readable<'a>(archives: impl Iterator<Item = &'a Archive>) -> Option<Che
     ))
 }
 
-fn check_elasticsearch(load: &Load, stop: &Stop) -> (ExitCode, Vec<Check>) {
+fn check_elasticsearch(load: &Load, state: Option<&StateFile>, stop: &Stop) -> (ExitCode, Vec<Check>) {
     let client = match Client::with_limits(
         &load.server.elasticsearch,
         Limits { call: CALL_LIMIT, ..Limits::default() },
@@ -212,6 +212,13 @@ fn check_elasticsearch(load: &Load, stop: &Stop) -> (ExitCode, Vec<Check>) {
     let needs = Needs { create: load.server.create_indices, ..needs(load) };
     match ask(&client, needs, limit, stop) {
         Ok(mut checks) => {
+            let holdings = {
+                let client = client.clone();
+                let names = needs.names;
+                let (_, brought) = state.map(StateFile::done).unwrap_or_default();
+                stop.unless_requested(move || holdings::ask(&client, names, brought))
+            };
+            checks.extend(holdings.ok().flatten().flatten());
             let identity = stop.unless_requested(move || identity::ask(&client));
             checks.extend(identity.ok().flatten().unwrap_or_default());
             (ExitCode::Refused, checks)

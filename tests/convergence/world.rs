@@ -15,6 +15,7 @@ use megastream_ingest::exit::ExitCode;
 use megastream_ingest::run;
 use megastream_ingest::shard::Shard;
 use megastream_ingest::shutdown::{Stop, StopReason};
+use megastream_ingest::sink::elasticsearch::Names;
 use proptest::test_runner::TestCaseError;
 use proptest::{prop_assert, prop_assert_eq};
 use tempfile::TempDir;
@@ -144,7 +145,13 @@ impl World {
             archives,
             intake,
             vectors: VectorChoice::Array,
-            server: Server { elasticsearch, create_indices: false, retry_budget },
+            server: Server {
+                elasticsearch,
+                names: Names::default(),
+                pipeline: None,
+                create_indices: false,
+                retry_budget,
+            },
             bulk_load_settings: false,
             reports,
         };

@@ -23,6 +23,7 @@ mod logs;
 mod metrics;
 mod mixtures;
 mod moves;
+mod names;
 mod nodes;
 mod odd_archives;
 mod offer;

@@ -202,7 +202,8 @@ fn an_older_index_that_requires_routing_or_takes_no_writes_is_looked_into_and_na
 fn with_pipeline(alias: &str, pipeline: Pipeline, archive: Archive) -> Run {
     let env = TestEnv::with_archives(&[archive]);
     env.fake.fail(Request::is_mget, 0, 1, Fault::Hang);
-    let running = env.ingest().start();
+    // One batch, which begins with its look-up.
+    let running = env.ingest().args(&["--workers", "1"]).start();
     env.fake.wait_for(|record| record.request.is_mget(), 1);
     env.fake.store(|store| store.index(alias).unwrap().pipeline = pipeline);
     env.fake.release();

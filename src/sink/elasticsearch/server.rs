@@ -12,6 +12,7 @@ use crate::observe::finding::{Check, Status};
 use crate::retry::patience::Retries;
 use crate::retry::throttle::Throttle;
 use crate::shutdown::Stop;
+use crate::sink::elasticsearch::Names;
 use crate::sink::elasticsearch::client::{Client, ContentType, Limits};
 use crate::sink::elasticsearch::insist::{insist, insist_until_stopped, policy};
 use crate::sink::elasticsearch::load_settings::{LoadSettings, LoadedIndices};
@@ -19,7 +20,6 @@ use crate::sink::elasticsearch::mapping::create_missing;
 use crate::sink::elasticsearch::outcome::is_unavailable;
 use crate::sink::elasticsearch::preflight::{self, Needs, PreflightError, Report, Target};
 use crate::sink::elasticsearch::targets::{LiveTargets, Targets};
-use crate::sink::elasticsearch::{POSTS, TOMBSTONES};
 
 /// The server that a run writes to.
 pub struct Server {
@@ -34,6 +34,12 @@ pub struct Server {
     /// The name of one index in which all vectors are `dense_vector`, and which posts are written to; None where
     /// they are anything else.
     pub dense_vectors: Option<String>,
+    /// What is written to.
+    pub names: Names,
+    /// The ingest pipeline that is named in place of the index's default.
+    pub pipeline: Option<&'static str>,
+    /// The indices that were made for this run.
+    pub created: Vec<String>,
     loaded: LoadedIndices,
     /// How long it is waited for while it is unavailable; None: for ever.
     pub budget: Option<Duration>,
@@ -49,16 +55,19 @@ impl Server {
         needs: Needs,
         stop: &Stop,
     ) -> Result<Self, Failure> {
-        let config::Server { elasticsearch: settings, create_indices, retry_budget: budget } = settings;
+        let config::Server { elasticsearch: settings, create_indices, retry_budget: budget, .. } = settings;
         let budget = *budget;
         settings.insecurities().iter().for_each(|text| log::warn!("{text}"));
         // Posts are sent by senders, and by workers that find out how vectors are read; the ledger flushes.
         let idle_connections = senders + workers + 1;
         let client = Client::with_limits(settings, Limits { idle_connections, ..Limits::default() })?;
         let retries = Retries::new(stop, policy(budget));
+        let mut created = Vec::new();
         if *create_indices {
             let asking = client.clone();
-            let created = insist_until_stopped(&retries, move |limit| create_missing(&asking.within(limit)))?;
+            created = insist_until_stopped(&retries, move |limit| {
+                create_missing(&asking.within(limit), needs.names)
+            })?;
             created.iter().for_each(|index| log::info!("created the index {index}"));
         }
         let asking = client.clone();
@@ -71,9 +80,21 @@ impl Server {
         let dense_vectors = posts.vectors.dense.then(|| single_index(&posts));
         let loaded =
             LoadedIndices { posts: posts.write_index.clone(), tombstones: tombstones.write_index.clone() };
-        let targets = LiveTargets::new(Targets { generation: 0, posts, tombstones, unsynced });
+        let targets =
+            LiveTargets::new(Targets { generation: 0, names: needs.names, posts, tombstones, unsynced });
         let throttle = Arc::new(Throttle::new(senders, stop.clone(), budget));
-        Ok(Self { client, throttle, targets, checks, dense_vectors, loaded, budget })
+        Ok(Self {
+            client,
+            throttle,
+            targets,
+            checks,
+            dense_vectors,
+            names: needs.names,
+            pipeline: needs.pipeline,
+            created,
+            loaded,
+            budget,
+        })
     }
 
     /// Puts back what a killed run has left changed; then, where the load tunes them, sets what a first load wants.
@@ -106,18 +127,19 @@ impl Server {
         let retries = Retries::new(stop, policy(self.budget));
         let seen = self.targets.now();
         if seen.unsynced.is_some() {
-            insist(&retries, |call| flush(&self.client.within(call)))?;
+            insist(&retries, |call| flush(&self.client.within(call), self.names))?;
         }
         let look = |call| self.targets.look(&self.client.within(call), seen.generation);
         Ok(insist(&retries, look)?.generation)
     }
 }
 
-fn flush(client: &Client) -> Result<(), PreflightError> {
-    let reply = match client.post(&format!("/{POSTS},{TOMBSTONES}/_flush"), ContentType::Json, b"") {
-        Ok(reply) => reply,
-        Err(error) => return Err(PreflightError::unavailable(error.to_string())),
-    };
+fn flush(client: &Client, names: Names) -> Result<(), PreflightError> {
+    let reply =
+        match client.post(&format!("/{},{}/_flush", names.posts, names.tombstones), ContentType::Json, b"") {
+            Ok(reply) => reply,
+            Err(error) => return Err(PreflightError::unavailable(error.to_string())),
+        };
     match reply.status {
         200 if all_shards_flushed(&reply.body) => Ok(()),
         401 | 403 if !is_unavailable(&reply) => Err(PreflightError::Refused(vec![Check {

@@ -77,6 +77,10 @@ fn on_indices(store: &mut Store, names: &str, rest: &[&str], request: &Request) 
     match (request.method.as_str(), rest) {
         ("PUT", ["_settings"]) => Reply::json(200, &json!({"acknowledged": true})),
         (_, ["_search_shards"]) => search_shards(&told, store.node_starts),
+        (_, ["_count"]) => {
+            let counts = told.values().filter_map(|part| part["count"].as_u64());
+            Reply::json(200, &json!({"count": counts.sum::<u64>()}))
+        }
         (_, ["_flush" | "_refresh"]) => Reply::json(
             200,
             &json!({"_shards": {"total": 2 * told.len(), "successful": told.len(), "failed": 0}}),
@@ -124,6 +128,7 @@ fn on_index(
             json!({})
         }
         ("POST" | "GET", ["_flush"]) | ("GET", ["_search_shards"]) => json!({}),
+        ("POST" | "GET", ["_count"]) => json!({"count": index.documents.len()}),
         ("GET", ["_doc", id]) => {
             let told = document(index, concrete, id, base64, request);
             return Err(Reply::json(if told["found"] == true { 200 } else { 404 }, &told));

@@ -14,6 +14,7 @@ use crate::retry::policy::Policy;
 use crate::shutdown::StopReason;
 use crate::sink::elasticsearch::client::Limits;
 use crate::sink::elasticsearch::preflight::{Member, Target, VectorMapping};
+use crate::sink::elasticsearch::schema::Names;
 use crate::sink::elasticsearch::targets::Targets;
 
 /// A post.
@@ -82,12 +83,19 @@ fn deliver(
         unsearchable: Vec::new(),
     };
     let (posts, tombstones) = (target("posts"), target("post_tombstones"));
-    let targets = LiveTargets::new(Targets { generation: 0, posts, tombstones, unsynced: None });
+    let targets = LiveTargets::new(Targets {
+        generation: 0,
+        names: Names::default(),
+        posts,
+        tombstones,
+        unsynced: None,
+    });
     let bulk = Bulk {
         client: &client,
         throttle: &Throttle::new(1, stop.clone(), None),
         stop,
         targets: &targets,
+        pipeline: None,
         limits: BatchLimits { docs: 100, bytes: 1 << 20 },
         retries: Retries::new(stop, Policy::new("Elasticsearch", None)).ending_the_run(),
         counters: &RequestCounters::default(),

@@ -13,10 +13,10 @@ use serde_json::{Map, Value, json};
 use super::fields::{Sent, property};
 use super::lookup::Index;
 use super::settings::Pipelines;
-use super::{PreflightError, Target};
+use super::{Needs, PreflightError, Target};
 use crate::observe::finding::Check;
-use crate::sink::elasticsearch::TOMBSTONES;
 use crate::sink::elasticsearch::client::{Client, ContentType, Reply};
+use crate::sink::elasticsearch::encode::text::percent_encoded;
 use crate::sink::elasticsearch::preflight::error::answer;
 use crate::sink::elasticsearch::schema::{Kind, VECTOR_DIMS, VECTORS};
 use crate::sink::elasticsearch::targets::routing_of;
@@ -28,7 +28,13 @@ const ID: &str = "megastream_ingest-check";
 const NEVER: u64 = 1 << 62;
 
 /// Offers a document to a target, and judges what comes of it. None: the server says nothing to go by.
-pub(super) fn offer(client: &Client, target: &Target, found: &Index, sent: &[Sent]) -> Option<Check> {
+pub(super) fn offer(
+    client: &Client,
+    target: &Target,
+    found: &Index,
+    needs: Needs,
+    sent: &[Sent],
+) -> Option<Check> {
     let mappings = found.mappings.as_ref()?;
     let document = document(mappings, sent).to_string();
     let mut path = format!("/{}/_doc/{ID}?if_seq_no={NEVER}&if_primary_term=1", target.name);
@@ -39,8 +45,12 @@ pub(super) fn offer(client: &Client, target: &Target, found: &Index, sent: &[Sen
         path.push_str("&routing=");
         path.push_str(routing_of(ID));
     }
+    if let Some(pipeline) = needs.pipeline {
+        path.push_str("&pipeline=");
+        path.push_str(&percent_encoded(pipeline));
+    }
     let reply = client.put(&path, ContentType::Json, document.as_bytes()).ok()?;
-    judge(&target.name, &reply)
+    judge(&target.name, target.name == needs.names.tombstones, &reply)
 }
 
 /// A document with a value for each field that the mapping names.
@@ -73,7 +83,7 @@ fn vectors(mappings: &Value, object: &str) -> Value {
 }
 
 /// What the answer says of documents as they are sent.
-fn judge(name: &str, reply: &Reply) -> Option<Check> {
+fn judge(name: &str, is_tombstones: bool, reply: &Reply) -> Option<Check> {
     let (kind, reason) = (reply.error_type(), reply.reason());
     let what = "a document that no index keeps was tried";
     let failed = |text: String| Some(Check::failed("document", text));
@@ -82,7 +92,7 @@ fn judge(name: &str, reply: &Reply) -> Option<Check> {
             failed(format!("an ingest pipeline of {name} changes the _id ({what}): take it away"))
         }
         (409, _) => Some(Check::ok("document", format!("{name} takes documents as they are sent ({what})"))),
-        (200, _) if is_noop(reply) && name == TOMBSTONES => failed(format!(
+        (200, _) if is_noop(reply) && is_tombstones => failed(format!(
             "an ingest pipeline drops what is sent to {name} ({what}), so deleted posts would come back: take it away"
         )),
         (200, _) if is_noop(reply) => Some(Check::warning(
@@ -113,13 +123,13 @@ fn is_noop(reply: &Reply) -> bool {
 /// Names the pipelines of an index, and refuses such as are missing, where the server tells.
 pub(super) fn judge_pipelines(
     client: &Client,
-    name: &str,
+    is_tombstones: bool,
     index: &str,
     pipelines: &Pipelines,
 ) -> Result<Vec<Check>, PreflightError> {
     let mut checks = Vec::new();
     for (setting, pipeline) in pipelines {
-        let reply = answer(client, client.get(&format!("/_ingest/pipeline/{}", in_path(pipeline))))?;
+        let reply = answer(client, client.get(&format!("/_ingest/pipeline/{}", percent_encoded(pipeline))))?;
         // A key without cluster privileges is told nothing.
         let is_missing = reply.status == 404 && serde_json::from_slice::<IgnoredAny>(&reply.body).is_ok();
         checks.push(if is_missing {
@@ -129,23 +139,14 @@ pub(super) fn judge_pipelines(
             );
             Check::failed("pipeline", text)
         } else {
-            Check::warning("pipeline", describe(name, index, setting, pipeline))
+            Check::warning("pipeline", describe(is_tombstones, index, setting, pipeline))
         });
     }
     Ok(checks)
 }
 
-/// A name as a segment of a path.
-fn in_path(name: &str) -> String {
-    let encoded = |byte: u8| match byte {
-        b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' => char::from(byte).to_string(),
-        _ => format!("%{byte:02X}"),
-    };
-    name.bytes().map(encoded).collect()
-}
-
-fn describe(name: &str, index: &str, setting: &str, pipeline: &str) -> String {
-    let what_follows = if name == TOMBSTONES {
+fn describe(is_tombstones: bool, index: &str, setting: &str, pipeline: &str) -> String {
+    let what_follows = if is_tombstones {
         "a tombstone that it drops or gives another _id stops the run"
     } else {
         "a post that it drops or gives another _id becomes a dead letter, and what it changes in others stays so"
@@ -163,8 +164,8 @@ mod tests {
         Reply { status, retry_after: None, body: body.as_bytes().to_vec() }
     }
 
-    fn status(name: &str, http: u16, body: &str) -> Option<Status> {
-        judge(name, &reply(http, body)).map(|check| check.status)
+    fn status(is_tombstones: bool, http: u16, body: &str) -> Option<Status> {
+        judge("x", is_tombstones, &reply(http, body)).map(|check| check.status)
     }
 
     // Recorded from Elasticsearch 9.5.3, shortened.
@@ -188,8 +189,8 @@ mod tests {
             (503, "", None, None),
             (201, "{}", None, None),
         ] {
-            assert_eq!(status("posts", http, body), of_posts, "{http} {body}");
-            assert_eq!(status(TOMBSTONES, http, body), of_tombstones, "{http} {body}");
+            assert_eq!(status(false, http, body), of_posts, "{http} {body}");
+            assert_eq!(status(true, http, body), of_tombstones, "{http} {body}");
         }
     }
 

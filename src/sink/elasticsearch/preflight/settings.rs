@@ -97,6 +97,14 @@ pub(super) fn of_older(name: &str, index: &str, settings: Settings) -> Vec<Check
     others.chain([Check::warning("settings", text)]).collect()
 }
 
+/// The pipelines of requests that name one in place of the default, as `--pipeline` does.
+pub(super) fn name_pipeline(pipelines: &mut Pipelines, named: &str) {
+    pipelines.retain(|(setting, _)| *setting != "default pipeline");
+    if named != "_none" {
+        pipelines.push(("pipeline by --pipeline", named.to_owned()));
+    }
+}
+
 /// What an operator should know of an index that is tuned for a load where this run does not put that back.
 pub(super) fn judge_tuned(index: &str) -> Check {
     let text = format!(
@@ -179,6 +187,10 @@ mod tests {
         let set = json!({"index": {"default_pipeline": "a", "final_pipeline": "_none", "refresh_interval": "29999ms"}});
         let settings = judge("posts", &set, &json!({}));
         assert_eq!(settings.pipelines, [("default pipeline", "a".to_owned())]);
+        let mut pipelines = settings.pipelines.clone();
+        name_pipeline(&mut pipelines, "b");
+        assert_eq!(pipelines, [("pipeline by --pipeline", "b".to_owned())]);
+        name_pipeline(&mut pipelines, "_none");
         assert!(settings.tuned && !judge("posts", &json!({}), &json!({})).tuned);
     }
 

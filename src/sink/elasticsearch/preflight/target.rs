@@ -10,7 +10,6 @@ use crate::observe::finding::{Check, Status};
 use crate::sink::elasticsearch::client::Client;
 use crate::sink::elasticsearch::mapping;
 use crate::sink::elasticsearch::schema::{POST_FIELDS, TOMBSTONE_FIELDS, kinds};
-use crate::sink::elasticsearch::{POSTS, TOMBSTONES};
 
 /// An index or alias that is written to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -112,7 +111,7 @@ pub(super) fn ask(
         Some(indices) if indices.is_empty() && needs.create => Err(mapping::not_told(name)),
         Some(indices) if needs.offer => {
             let (target, mut checks) = judge(name, &indices, needs)?;
-            checks.extend(offer(client, &target, &indices)?);
+            checks.extend(offer(client, &target, &indices, needs)?);
             Ok((target, checks))
         }
         Some(indices) => judge(name, &indices, needs),
@@ -123,16 +122,25 @@ pub(super) fn ask(
 }
 
 /// Lets the server judge a document, where nothing has to be mended before.
-fn offer(client: &Client, target: &Target, indices: &Indices) -> Result<Vec<Check>, PreflightError> {
+fn offer(
+    client: &Client,
+    target: &Target,
+    indices: &Indices,
+    needs: Needs,
+) -> Result<Vec<Check>, PreflightError> {
     let Some(found) = indices.get(&target.write_index) else { return Ok(Vec::new()) };
     let Some(set) = &found.settings else { return Ok(Vec::new()) };
-    let settings = settings::judge(&target.write_index, set, &Value::Null);
-    let mut checks = probe::judge_pipelines(client, &target.name, &target.write_index, &settings.pipelines)?;
+    let mut settings = settings::judge(&target.write_index, set, &Value::Null);
+    if let Some(pipeline) = needs.pipeline {
+        settings::name_pipeline(&mut settings.pipelines, pipeline);
+    }
+    let is_tombstones = target.name == needs.names.tombstones;
+    let mut checks = probe::judge_pipelines(client, is_tombstones, &target.write_index, &settings.pipelines)?;
     // A pipeline may send it to another index, which would be made if there is none, but where an alias is required.
     let may_go_elsewhere = !settings.pipelines.is_empty() && !target.is_alias();
     let is_blocked = settings.checks.iter().any(|check| check.text.contains("index.blocks."));
     if !may_go_elsewhere && !is_blocked && checks.iter().all(|check| check.status != Status::Failed) {
-        checks.extend(probe::offer(client, target, found, &sent(&target.name)));
+        checks.extend(probe::offer(client, target, found, needs, &sent(is_tombstones)));
     }
     Ok(checks)
 }
@@ -140,10 +148,10 @@ fn offer(client: &Client, target: &Target, indices: &Indices) -> Result<Vec<Chec
 /// Whether `--create-indices` could make what is missing. Makes nothing.
 fn judge_creation(client: &Client, name: &'static str) -> Result<Check, PreflightError> {
     let index = mapping::made_for(name);
-    if lookup::ask(client, index)?.is_some_and(|found| !found.is_empty()) {
-        return Err(mapping::without_alias(name, index));
+    if lookup::ask_about(client, name, &index)?.is_some_and(|found| !found.is_empty()) {
+        return Err(mapping::without_alias(name, &index));
     }
-    Ok(privileges::ask(client, &[name, index])?.judge_creation(name, index))
+    Ok(privileges::ask(client, &[name, &index])?.judge_creation(name, &index))
 }
 
 pub(super) fn judge(
@@ -183,7 +191,7 @@ pub(super) fn judge(
     }
     let mappings = indices.get(&write_index).and_then(|found| found.mappings.as_ref());
     let (mapping_checks, vectors) = match mappings {
-        Some(mappings) => judge_mapping(name, &write_index, mappings),
+        Some(mappings) => judge_mapping(name == needs.names.tombstones, &write_index, mappings),
         None => (vec![not_told("mapping", &write_index)], VectorMapping::default()),
     };
     checks.extend(mapping_checks);
@@ -290,16 +298,17 @@ fn judge_indices(name: &'static str, write_index: &str, indices: &Indices) -> Re
 }
 
 /// The fields that are sent to an index.
-fn sent(name: &str) -> Vec<fields::Sent> {
-    if name == TOMBSTONES { kinds(TOMBSTONE_FIELDS) } else { kinds(POST_FIELDS) }
+fn sent(is_tombstones: bool) -> Vec<fields::Sent> {
+    if is_tombstones { kinds(TOMBSTONE_FIELDS) } else { kinds(POST_FIELDS) }
 }
 
-fn judge_mapping(name: &str, write_index: &str, mappings: &Value) -> (Vec<Check>, VectorMapping) {
-    let (mut checks, vectors) = match name {
-        POSTS => fields::judge_vectors(write_index, mappings),
-        _ => (Vec::new(), VectorMapping::default()),
+fn judge_mapping(is_tombstones: bool, write_index: &str, mappings: &Value) -> (Vec<Check>, VectorMapping) {
+    let (mut checks, vectors) = if is_tombstones {
+        (Vec::new(), VectorMapping::default())
+    } else {
+        fields::judge_vectors(write_index, mappings)
     };
-    let sent = sent(name);
+    let sent = sent(is_tombstones);
     checks.extend(fields::judge(write_index, mappings, &sent));
     checks.extend(fields::judge_foreign(write_index, mappings, &sent));
     if checks.iter().all(|check| check.status == Status::Ok) {

@@ -33,8 +33,8 @@ fn reply(status: u16, body: &str) -> Reply {
 }
 
 fn judge_posts(body: &str) -> Result<(Target, Vec<Check>), PreflightError> {
-    let indices = lookup::parse(POSTS, "GET /posts", &reply(200, body))?;
-    target::judge(POSTS, &indices.unwrap(), Needs::default())
+    let indices = lookup::parse("posts", "GET /posts", &reply(200, body))?;
+    target::judge("posts", &indices.unwrap(), Needs::default())
 }
 
 fn names(target: &Target) -> Vec<&str> {
@@ -186,7 +186,7 @@ fn a_data_stream_is_refused() {
 
 /// What is found where each request for `posts` is answered so, in turn.
 fn ask_for_posts(replies: Vec<(u16, &'static str)>) -> Result<(Target, Vec<Check>), PreflightError> {
-    target::ask(&client(replies), POSTS, Needs::default())
+    target::ask(&client(replies), "posts", Needs::default())
 }
 
 const MAPPING: &str = include_str!("../../../../test_data/replies/200_mapping.json");
