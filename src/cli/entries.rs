@@ -83,6 +83,10 @@ settings! {
             takes(Number("N", 1, 100_000)).or(&["BATCH_DOCS"]).default("100");
         batch_bytes: option String, "bytes a bulk request holds at most, uncompressed",
             takes(Number("N", 1 << 10, 1 << 30)).or(&["BATCH_BYTES"]).default("8388608");
+        memory: option String,
+            "what archives being read may take together, in bytes, `KiB`, `MiB` or `GiB`; `auto`: three quarters of the \
+             container's or machine's memory",
+            takes(Text("SIZE")).or(&["MEMORY_LIMIT"]).default("auto");
     }
     "Files and logs" {
         spool_state_file: variable, "which archives are done",

@@ -5,6 +5,7 @@
 //! first archive is opened, too.
 
 mod files;
+mod memory;
 mod parts;
 mod rules;
 pub mod s3;
@@ -13,6 +14,7 @@ mod tasks;
 
 use std::path::{Path, PathBuf};
 
+pub use self::memory::Memory;
 pub use self::parts::{Archives, BatchLimits, Elasticsearch, Intake, Job, Logging, Reports, Server};
 pub use self::source::Source;
 pub use self::tasks::{DryRun, List, Load, Replay, Task};

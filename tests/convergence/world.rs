@@ -7,7 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use megastream_ingest::config::{
-    Archives, BatchLimits, Config, Elasticsearch, Intake, Job, Load, LogFormat, Logging, Mode, Place,
+    Archives, BatchLimits, Config, Elasticsearch, Intake, Job, Load, LogFormat, Logging, Memory, Mode, Place,
     Reports, Server, Source, Task, VectorChoice,
 };
 use megastream_ingest::exit::ExitCode;
@@ -133,6 +133,7 @@ impl World {
             workers: pass.workers,
             senders: pass.senders,
             batch: BatchLimits { docs: pass.batch_docs, bytes: 1 << 20 },
+            memory: Memory { bytes: 1 << 30, is_auto: false },
             account_deletions: false,
             spool_interval: Duration::from_secs(1),
         };
