@@ -36,7 +36,10 @@ fn open(file: &[u8], buffers: &mut Buffers) -> Result<Database, ArchiveError> {
 
 fn ids(database: &Database) -> Result<i64, ArchiveError> {
     let mut sum = 0;
-    database.for_each_id(|id, _| sum += id)?;
+    database.for_each_id(|id, _| {
+        sum += id;
+        ControlFlow::Continue(())
+    })?;
     Ok(sum)
 }
 

@@ -33,6 +33,7 @@ complete -c megastream_ingest -l senders -x -d 'concurrent bulk requests at most
 complete -c megastream_ingest -l batch-docs -x -d 'actions a bulk request holds at most'
 complete -c megastream_ingest -l batch-bytes -x -d 'bytes a bulk request holds at most, uncompressed'
 complete -c megastream_ingest -l compress -x -d 'gzip level of bulk requests; 0: they go as they are'
+complete -c megastream_ingest -l memory -x -d 'what archives being read may take together, in bytes, KiB, MiB or GiB; auto: three quarters of the container\'s or machine\'s memory'
 complete -c megastream_ingest -l dead-letter -r -F -d 'rejected rows, one JSON object a line; with --replay, by default, the replayed file\'s name and .failed'
 complete -c megastream_ingest -l summary-json -r -F -d 'the run\'s summary (-: standard output)'
 complete -c megastream_ingest -l metrics-file -r -F -d 'figures in Prometheus text format, every ten seconds'

@@ -8,6 +8,15 @@ pub fn plain(text: &str) -> String {
     text.replace('`', "").replace('…', "...")
 }
 
+/// A number of bytes in the largest unit of which it has one.
+pub fn in_bytes(bytes: u64) -> String {
+    match bytes {
+        ..0x10_0000 => format!("{bytes} bytes"),
+        0x10_0000..0x4000_0000 => format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20)),
+        _ => format!("{:.1} GiB", bytes as f64 / f64::from(1 << 30)),
+    }
+}
+
 /// Adds `words` in lines that fit, each behind `indent`.
 pub fn wrap(text: &mut String, indent: &str, words: &str) {
     let mut line = String::new();

@@ -136,6 +136,10 @@ settings! {
         compress: option String,
             "gzip level of bulk requests; 0: they go as they are",
             takes(Number("0..9", 0, 9)).or(&["COMPRESSION_LEVEL"]).default("0");
+        memory: option String,
+            "what archives being read may take together, in bytes, `KiB`, `MiB` or `GiB`; `auto`: three quarters of the \
+             container's or machine's memory",
+            takes(Text("SIZE")).or(&["MEMORY_LIMIT"]).default("auto");
     }
     "Files and logs" {
         spool_state_file: variable, "which archives are done",

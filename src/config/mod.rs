@@ -6,6 +6,7 @@
 
 mod elasticsearch;
 mod files;
+mod memory;
 mod parts;
 mod rules;
 pub mod s3;
@@ -15,6 +16,7 @@ mod tasks;
 use std::path::{Path, PathBuf};
 
 pub use self::elasticsearch::Elasticsearch;
+pub use self::memory::Memory;
 pub use self::parts::{Archives, BatchLimits, Intake, Job, Logging, Reports, Server};
 pub use self::source::Source;
 pub use self::tasks::{DryRun, List, Load, Replay, Task};

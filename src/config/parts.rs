@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::thread::available_parallelism;
 use std::time::Duration;
 
-use super::{Elasticsearch, LogFormat, Mode, Output, Place, Source, rules};
+use super::{Elasticsearch, LogFormat, Memory, Mode, Output, Place, Source, rules};
 use crate::cli::entries;
 use crate::cli::settings::Settings;
 use crate::exit::Failure;
@@ -62,6 +62,8 @@ pub struct Intake {
     pub senders: usize,
     /// Limits of one bulk request.
     pub batch: BatchLimits,
+    /// What archives being read may take together.
+    pub memory: Memory,
     /// The deletion of an account means that of all its posts.
     pub account_deletions: bool,
     /// Time between two looks for new archives.
@@ -166,10 +168,17 @@ impl Intake {
             workers: settings.number_or(entries::workers(), cores)?,
             senders: settings.number(entries::senders())?,
             batch: BatchLimits::read(settings)?,
+            memory: read_memory(settings)?,
             account_deletions: settings.is_on(entries::account_deletions())?,
             spool_interval: Duration::from_secs(settings.number(entries::spool_interval())?),
         })
     }
+}
+
+fn read_memory(settings: Settings<'_>) -> Result<Memory, Failure> {
+    let entry = entries::memory();
+    let (name, text) = settings.set(entry).unwrap_or_else(|| (entry.full_name(), entry.default.to_owned()));
+    Memory::parse(&name, &text)
 }
 
 impl BatchLimits {

@@ -43,6 +43,8 @@ pub struct Selection {
     pub take: Vec<Arc<Archive>>,
     /// To be taken up once they have stopped changing.
     pub settling: u64,
+    /// To be taken up once they may take more memory; told of before.
+    pub too_large: u64,
     /// Marked `processed`.
     pub already_done: u64,
     /// The latest time of those, seconds since 1970.

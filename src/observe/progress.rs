@@ -105,7 +105,7 @@ impl Progress {
             already_done: selection.already_done.saturating_sub(processed).max(already_done),
             processed,
             failed: selection.failed,
-            pending: selection.take.len() as u64 + selection.settling,
+            pending: selection.take.len() as u64 + selection.settling + selection.too_large,
             discovered: 0,
         };
         counts.archives.count_discovered();

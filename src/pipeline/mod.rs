@@ -24,6 +24,8 @@ pub mod ledger;
 
 pub mod worker;
 
+pub mod admission;
+
 pub mod replay;
 
 pub mod outlet;

@@ -7,14 +7,16 @@ mod disk;
 
 use std::fs::File;
 use std::io::{self, Write};
+use std::sync::Arc;
 use std::time::Duration;
 
 use self::disk::check_disk;
-use crate::config::{Archives, Load};
+use crate::config::{Archives, Intake, Load, Memory};
 use crate::exit::{ExitCode, Failure};
-use crate::model::Archive;
-use crate::model::Selection;
+use crate::model::{Archive, Selection};
 use crate::observe::finding::{Check, Status};
+use crate::pipeline::admission::too_large;
+use crate::pipeline::archive::bytes_declared;
 use crate::pipeline::ledger::state_file::StateFile;
 use crate::pipeline::source::Source;
 use crate::retry::patience::Retries;
@@ -24,12 +26,16 @@ use crate::sink::elasticsearch::client::{Client, Limits};
 use crate::sink::elasticsearch::insist::{insist_until_stopped, policy};
 use crate::sink::elasticsearch::preflight::{self, Needs, Outage, PreflightError};
 use crate::sink::elasticsearch::{holdings, identity, load_settings};
+use crate::text::in_bytes;
 
 /// The longest that a single request may take.
 const CALL_LIMIT: Duration = Duration::from_secs(20);
 
 /// For so long a server that is unavailable is asked again: one that is busy or has just started is there a moment later.
 const INSIST_FOR: Duration = Duration::from_secs(10);
+
+/// So many zips are asked what they declare.
+const ZIPS_LOOKED_AT: usize = 1_000;
 
 /// Checks everything, and goes on after what has failed.
 ///
@@ -42,7 +48,7 @@ pub fn run(load: &Load, stop: &Stop) -> Result<(), Failure> {
     findings.add(ExitCode::Usage, check_settings(load))?;
     let state = StateFile::load(&load.archives.state_file);
     findings.add(ExitCode::Usage, check_state(&load.archives, state.as_ref()))?;
-    let (code, checks) = check_source(&load.archives, state.as_ref().ok(), stop);
+    let (code, checks) = check_source(&load.archives, &load.intake, state.as_ref().ok(), stop);
     findings.add(code, checks)?;
     findings.add(ExitCode::Usage, check_disk(load))?;
     let (code, checks) = check_elasticsearch(load, state.as_ref().ok(), stop);
@@ -130,7 +136,12 @@ fn check_state(archives: &Archives, state: Result<&StateFile, &Failure>) -> Vec<
     checks
 }
 
-fn check_source(archives: &Archives, state: Option<&StateFile>, stop: &Stop) -> (ExitCode, Vec<Check>) {
+fn check_source(
+    archives: &Archives,
+    intake: &Intake,
+    state: Option<&StateFile>,
+    stop: &Stop,
+) -> (ExitCode, Vec<Check>) {
     let found = Source::open(&archives.source, Some(Duration::ZERO), stop)
         .and_then(|mut source| source.discover().map(|discovery| (source, discovery)));
     let (source, discovery) = match found {
@@ -151,18 +162,57 @@ fn check_source(archives: &Archives, state: Option<&StateFile>, stop: &Stop) -> 
     checks.extend(check_selection(&selection));
     let code = match source {
         Source::Local(_) => {
+            checks.extend(check_memory(&selection.take, intake.memory, intake.workers));
             checks.extend(check_readable(selection.take.iter().map(AsRef::as_ref)));
             ExitCode::Usage
         }
-        Source::S3(bucket) => match selection.take.first().map(|archive| bucket.try_to_read(archive)) {
-            Some(Err(failure)) => {
-                checks.push(Check::failed("source", failure.message));
-                failure.code
+        Source::S3(bucket) => {
+            // Their zips are not there to be looked at.
+            checks.extend(check_memory(&[], intake.memory, intake.workers));
+            match selection.take.first().map(|archive| bucket.try_to_read(archive)) {
+                Some(Err(failure)) => {
+                    checks.push(Check::failed("source", failure.message));
+                    failure.code
+                }
+                _ => ExitCode::Done,
             }
-            _ => ExitCode::Done,
-        },
+        }
     };
     (code, checks)
+}
+
+/// How many of the archives may be read at once, as the zips of the first of them declare, and whether some never may.
+fn check_memory(archives: &[Arc<Archive>], memory: Memory, workers: usize) -> Vec<Check> {
+    let needs: Vec<(u64, &Archive)> = archives
+        .iter()
+        .take(ZIPS_LOOKED_AT)
+        .filter_map(|archive| Some((bytes_declared(&archive.path).ok()?, &**archive)))
+        .collect();
+    let how = if memory.is_auto { "auto" } else { "--memory" };
+    let Some((largest, archive)) = needs.iter().max_by_key(|(bytes, _)| bytes) else {
+        let text = format!("{} for archives ({how})", in_bytes(memory.bytes));
+        return vec![Check::ok("memory", text)];
+    };
+    let at_once = usize::try_from(memory.bytes / largest).unwrap_or(usize::MAX).min(workers);
+    let text = format!(
+        "{} for archives ({how}): {at_once} at once of the largest, {:?}, which takes {} ({workers} workers)",
+        in_bytes(memory.bytes),
+        archive.name,
+        in_bytes(*largest)
+    );
+    let larger: Vec<_> = needs.iter().filter(|(bytes, _)| *bytes > memory.bytes).collect();
+    match larger.first() {
+        None => vec![Check::ok("memory", text)],
+        Some((bytes, archive)) => {
+            let text = format!(
+                "{} archives stay pending, as {:?}: {}",
+                larger.len(),
+                archive.name,
+                too_large(*bytes, memory.bytes)
+            );
+            vec![Check::warning("memory", text)]
+        }
+    }
 }
 
 fn check_selection(selection: &Selection) -> Vec<Check> {

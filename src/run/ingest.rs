@@ -42,7 +42,7 @@ impl Run<'_> {
         let _lock = StateFile::lock(&archives.state_file)?;
         let mut state = StateFile::load(&archives.state_file)?;
         files::try_to_replace(state.path()).map_err(|error| state_not_written(state.path(), &error))?;
-        let mut looks = Looks::new(self.source(archives)?, archives.mode == Mode::Spool);
+        let mut looks = Looks::new(self.source(archives)?, archives.mode == Mode::Spool, intake);
         let selection = self.look(&mut looks, archives, &state)?;
         let mut load_settings = LoadSettings::open(&settings.elasticsearch, &archives.state_file)?;
         let server = Server::connect(settings, intake.senders, intake.workers, needs(task), self.stop)?;
@@ -143,7 +143,7 @@ impl Run<'_> {
     pub(super) fn dry_run(&self, task: &DryRun) -> Result<(), Failure> {
         let DryRun { archives, intake, names, .. } = task;
         let state = StateFile::load(&archives.state_file)?;
-        let mut looks = Looks::new(self.source(archives)?, false);
+        let mut looks = Looks::new(self.source(archives)?, false, intake);
         let selection = self.look(&mut looks, archives, &state)?;
         let pool = pool(intake.workers)?;
         let output = task.output.as_ref().map(open).transpose()?.map(Mutex::new);
@@ -179,11 +179,12 @@ impl Run<'_> {
         sink: &dyn Sink,
         ledger: Ledger<'_>,
     ) -> Result<Vec<Arc<Archive>>, Failure> {
-        let Intake { workers, senders, batch, account_deletions, spool_interval } = *intake;
+        let Intake { workers, senders, batch, account_deletions, spool_interval, .. } = *intake;
         let mut handed_out = Ok(());
         let again = stages(senders, workers, sink, ledger, self.stop, |batches, events, buffers| {
             let stage = Workers {
                 pool,
+                admission: &looks.admission,
                 progress: self.progress,
                 limits: batch,
                 sink,
@@ -192,9 +193,10 @@ impl Run<'_> {
                 unchanged: looks.judges_late().then_some(UNCHANGED_BEFORE_JUDGED),
                 stop: self.stop,
             };
-            handed_out = looks.source.hand_out(&selection.take, workers, spool_interval, |next| {
-                stage.run(next, batches, events);
-            });
+            handed_out =
+                looks.source.hand_out(&selection.take, workers, &looks.admission, spool_interval, |next| {
+                    stage.run(next, batches, events);
+                });
         });
         handed_out.map(|()| again)
     }

@@ -4,9 +4,10 @@ use std::collections::HashSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::config::Archives;
+use crate::config::{Archives, Intake};
 use crate::exit::Failure;
-use crate::model::Selection;
+use crate::model::{Archive, Selection};
+use crate::pipeline::admission::Admission;
 use crate::pipeline::ledger::state_file::StateFile;
 use crate::pipeline::source::settling::Settling;
 use crate::pipeline::source::{LeftOut, Source};
@@ -23,14 +24,52 @@ pub(super) struct Looks {
     settling: Option<Settling>,
     /// What the last look passed over: told when it is first seen, not at every look.
     passed_over: HashSet<PathBuf>,
+    /// Times, in seconds since 1970, that several of the archives have which the last look found: told likewise.
+    shared_times: HashSet<i64>,
+    /// Lets archives in, and remembers those that never get in.
+    pub(super) admission: Admission,
 }
 
 impl Looks {
     /// Looks at `source`. With `spools` there will be more than one look, and files that are still being written wait
     /// for a later one; objects of a bucket are there as a whole or not at all.
-    pub(super) fn new(source: Source, spools: bool) -> Self {
+    pub(super) fn new(source: Source, spools: bool, intake: &Intake) -> Self {
         let settling = (spools && source.is_local()).then(Settling::default);
-        Self { source, settling, passed_over: HashSet::new() }
+        let admission = Admission::new(intake.memory.bytes, intake.workers, !source.is_local());
+        Self { source, settling, passed_over: HashSet::new(), shared_times: HashSet::new(), admission }
+    }
+
+    /// Tells of archives that have the same time, if one of them is to be taken up: events with equal row ids have no
+    /// order then. `archives` are in order.
+    fn warn_of_shared_times(&mut self, archives: &[Archive], is_taken: impl Fn(&Archive) -> bool) {
+        let mut shared = HashSet::new();
+        let mut told = 0;
+        for same in archives.chunk_by(|a, b| a.seconds.is_some() && a.seconds == b.seconds) {
+            let ([first, second, ..], Some(seconds)) = (same, same.first().and_then(|first| first.seconds))
+            else {
+                continue;
+            };
+            if !same.iter().any(&is_taken) {
+                continue;
+            }
+            shared.insert(seconds);
+            if self.shared_times.contains(&seconds) {
+                continue;
+            }
+            if told < PASSED_OVER_NAMED {
+                log::warn!(
+                    "{:?} and {:?} have the same time: which of two events of a post counts is open where their row ids \
+                     are equal",
+                    first.name,
+                    second.name
+                );
+            }
+            told += 1;
+        }
+        if told > PASSED_OVER_NAMED {
+            log::warn!("{} more times are those of several archives", told - PASSED_OVER_NAMED);
+        }
+        self.shared_times = shared;
     }
 
     /// Tells what is passed over for the first time, and of much the first by name.
@@ -50,8 +89,15 @@ impl Looks {
         let discovery = self.source.discover()?;
         self.warn_of(&discovery.left_out);
         self.passed_over = discovery.left_out.into_iter().map(|left_out| left_out.path).collect();
+        let is_taken = |archive: &Archive| {
+            selection::left_alone(archive, state, archives.shard, archives.retry_failed).is_none()
+        };
+        self.warn_of_shared_times(&discovery.archives, is_taken);
         let mut selection =
             selection::select(discovery.archives, state, archives.shard, archives.retry_failed);
+        let found = selection.take.len();
+        selection.take.retain(|archive| !self.admission.has_shut_out(archive));
+        selection.too_large = (found - selection.take.len()) as u64;
         if let Some(settling) = &mut self.settling {
             selection.settling = settling.hold_back(&mut selection.take, now_millis());
         }

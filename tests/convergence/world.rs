@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use megastream_ingest::auth::Auth;
 use megastream_ingest::config::{
-    Archives, BatchLimits, Config, Elasticsearch, Intake, Job, Load, LogFormat, Logging, Mode, Place,
+    Archives, BatchLimits, Config, Elasticsearch, Intake, Job, Load, LogFormat, Logging, Memory, Mode, Place,
     Reports, Server, Source, Task, VectorChoice,
 };
 use megastream_ingest::exit::ExitCode;
@@ -129,6 +129,7 @@ impl World {
             workers: pass.workers,
             senders: pass.senders,
             batch: BatchLimits { docs: pass.batch_docs, bytes: 1 << 20 },
+            memory: Memory { bytes: 1 << 30, is_auto: false },
             account_deletions: false,
             spool_interval: Duration::from_secs(1),
         };

@@ -75,7 +75,10 @@ fn read_all(file: &[u8]) -> Result<(), ArchiveError> {
     let mut embeddings = EmbeddingDecoder::new();
     database.newest_created_at()?;
     let (mut first, mut last) = (i64::MAX, i64::MIN);
-    let superseded = Superseded::find(&database, |row_id| (first, last) = (first.min(row_id), row_id))?;
+    let superseded = Superseded::find(&database, |row_id| {
+        (first, last) = (first.min(row_id), row_id);
+        Ok(())
+    })?;
     // As a worker that helps: by a connection of its own, and by a range of row ids.
     let database = Database::open(&image)?;
     let mut end = Ok(());

@@ -20,6 +20,7 @@ mod kill;
 mod limits;
 mod load_settings;
 mod logs;
+mod memory;
 mod metrics;
 mod mixtures;
 mod moves;

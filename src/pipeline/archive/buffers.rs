@@ -7,32 +7,27 @@ use std::path::Path;
 use libdeflater::Decompressor;
 
 use super::image::Image;
-use super::memory::{Memory, Spare};
+use super::memory::Memory;
+use super::room::{Rooms, bytes_to_read};
 use super::zip::{self, LOG_SUFFIXES};
 use super::{ArchiveError, Limits, Packed};
 use crate::files;
 
-/// Memory for a file that is kept from one archive to the next, in bytes at most.
-const KEPT_FILE_BYTES: usize = 256 << 20;
-
-/// Memory for a database that is kept, likewise.
-const KEPT_DATABASE_BYTES: usize = 512 << 20;
-
-/// What a worker keeps from one archive to the next.
+/// What a worker keeps from one archive to the next, and where it has its memory from.
 pub struct Buffers {
-    files: Spare,
-    databases: Spare,
+    rooms: Rooms,
     inflater: Decompressor,
 }
 
 impl Buffers {
-    /// Empty buffers.
+    /// Buffers with all the memory that they ask for.
     pub fn new() -> Self {
-        Self {
-            files: Spare::new(KEPT_FILE_BYTES),
-            databases: Spare::new(KEPT_DATABASE_BYTES),
-            inflater: Decompressor::new(),
-        }
+        Self::within(&Rooms::unlimited())
+    }
+
+    /// Buffers whose memory counts with that of others. Whoever reads asks for room first.
+    pub fn within(rooms: &Rooms) -> Self {
+        Self { rooms: rooms.clone(), inflater: Decompressor::new() }
     }
 
     /// Reads and unzips the archive at `path`.
@@ -42,11 +37,23 @@ impl Buffers {
     /// [`ArchiveError::Unavailable`] where the file cannot be read or there is no memory for it,
     /// [`ArchiveError::Broken`] where it holds no database.
     pub fn read(&mut self, path: &Path) -> Result<Image, ArchiveError> {
-        let file = read_file(path, Limits::DEFAULT.file_bytes, &self.files)?;
+        self.read_within(path, u64::MAX)
+    }
+
+    /// As [`Buffers::read`], in so many bytes of memory.
+    ///
+    /// # Errors
+    ///
+    /// As [`Buffers::read`], and [`ArchiveError::NoRoom`] where it takes more.
+    pub fn read_within(&mut self, path: &Path, room: u64) -> Result<Image, ArchiveError> {
+        let file = read_file(path, Limits::DEFAULT.file_bytes.min(room), &self.rooms)?;
+        if file.len() as u64 > room {
+            return Err(ArchiveError::NoRoom(file.len() as u64));
+        }
         if zip::is_bare(&file) {
             check_beside(path)?;
         }
-        self.unpack(&file)
+        self.unpack_within(&file, room)
     }
 
     /// Unzips an archive whose `file` is in memory already.
@@ -55,8 +62,42 @@ impl Buffers {
     ///
     /// As [`Buffers::read`].
     pub fn unpack(&mut self, file: &[u8]) -> Result<Image, ArchiveError> {
-        Image::unpack(&Packed::find(file, &Limits::DEFAULT)?, &mut self.inflater, &self.databases)
+        self.unpack_within(file, u64::MAX)
     }
+
+    /// As [`Buffers::unpack`], where that, and the file, may take so many bytes of memory.
+    ///
+    /// # Errors
+    ///
+    /// As [`Buffers::read_within`].
+    pub fn unpack_within(&mut self, file: &[u8], room: u64) -> Result<Image, ArchiveError> {
+        let packed = Packed::find(file, &Limits::DEFAULT)?;
+        let needed = bytes_to_read(file.len() as u64, packed.len() as u64);
+        if needed > room {
+            return Err(ArchiveError::NoRoom(needed));
+        }
+        Image::unpack(&packed, &mut self.inflater, &self.rooms)
+    }
+}
+
+/// Bytes of memory that reading an archive will take beside its `file`, which is in memory already, as it declares.
+///
+/// # Errors
+///
+/// As [`Buffers::unpack`].
+pub fn bytes_declared_in(file: &[u8]) -> Result<u64, ArchiveError> {
+    Ok(bytes_to_read(0, Packed::find(file, &Limits::DEFAULT)?.len() as u64))
+}
+
+/// Bytes of memory that reading the archive at `path` will take, as it declares. Little of it is read for that.
+///
+/// # Errors
+///
+/// As [`Buffers::read`].
+pub fn bytes_declared(path: &Path) -> Result<u64, ArchiveError> {
+    let (file, length) = open(path)?;
+    let declared = zip::declared(&file, length, &Limits::DEFAULT)?;
+    Ok(bytes_to_read(length, declared))
 }
 
 impl Default for Buffers {
@@ -80,21 +121,29 @@ fn check_beside(path: &Path) -> Result<(), ArchiveError> {
     Ok(())
 }
 
-/// Reads a file, but no more of it than one byte beyond `limit`: enough to see that it is too large.
-fn read_file(path: &Path, limit: u64, spare: &Spare) -> Result<Memory, ArchiveError> {
-    let unavailable = |error: io::Error| ArchiveError::Unavailable(format!("cannot be read: {error}"));
+/// Opens a regular file. Its length as well.
+fn open(path: &Path) -> Result<(File, u64), ArchiveError> {
     // Asked before it is opened, since opening a FIFO would wait for its writer.
     let metadata = fs::metadata(path).map_err(unavailable)?;
     if !metadata.is_file() {
         return Err(ArchiveError::Unavailable("cannot be read: not a regular file".to_owned()));
     }
-    let file = File::open(path).map_err(unavailable)?;
+    Ok((File::open(path).map_err(unavailable)?, metadata.len()))
+}
+
+fn unavailable(error: io::Error) -> ArchiveError {
+    ArchiveError::Unavailable(format!("cannot be read: {error}"))
+}
+
+/// Reads a file, but no more of it than one byte beyond `limit`: enough to see that it is too large.
+fn read_file(path: &Path, limit: u64, rooms: &Rooms) -> Result<Memory, ArchiveError> {
+    let (file, length) = open(path)?;
     // A byte more than there is: a file that fills the memory has grown since.
-    let expected = metadata.len().min(limit).saturating_add(1);
+    let expected = length.min(limit).saturating_add(1);
     let expected = usize::try_from(expected).map_err(|_| ArchiveError::out_of_memory())?;
-    let mut memory = spare.take(expected)?;
+    let mut memory = Memory::take(rooms, expected)?;
     let read = memory.fill(|memory| read_all(&file, memory)).map_err(unavailable)?;
-    if read == expected && metadata.len() <= limit {
+    if read == expected && length <= limit {
         return Err(ArchiveError::Unavailable("cannot be read: it grows while it is read".to_owned()));
     }
     memory.truncate(read);

@@ -5,7 +5,8 @@ use std::ops::Deref;
 
 use libdeflater::Decompressor;
 
-use super::memory::{Memory, Spare};
+use super::memory::Memory;
+use super::room::Rooms;
 use super::{ArchiveError, Packed};
 
 /// SQLite may read up to 256 bytes beyond the end of a page that is corrupt, before it notices. Source: its
@@ -23,10 +24,10 @@ impl Image {
     pub(super) fn unpack(
         packed: &Packed<'_>,
         inflater: &mut Decompressor,
-        spare: &Spare,
+        rooms: &Rooms,
     ) -> Result<Self, ArchiveError> {
         let len = packed.len();
-        let mut memory = spare.take(len.saturating_add(SLACK_BYTES))?;
+        let mut memory = Memory::take(rooms, len.saturating_add(SLACK_BYTES))?;
         memory.fill(|memory| match memory.get_mut(..len) {
             Some(database) => packed.unpack_into(inflater, database),
             None => Err(ArchiveError::out_of_memory()),

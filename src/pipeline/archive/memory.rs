@@ -11,12 +11,12 @@ use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use crossbeam_channel::{Receiver, Sender, bounded};
 use memmap2::MmapMut;
 #[cfg(target_os = "linux")]
 use rustix::mm::Advice;
 
 use super::ArchiveError;
+use super::room::Rooms;
 
 /// Fresh memory of fewer bytes is not provided ahead, nor given back by two threads: where there are many archives, all
 /// cores are busy anyway.
@@ -26,56 +26,33 @@ const AHEAD_BYTES: usize = 64 << 20;
 /// size costs hardly more than that.
 const ADVISED_BYTES: usize = 4 << 20;
 
-/// Memory that was used before, one piece at most.
-#[derive(Debug)]
-pub(super) struct Spare {
-    home: Home,
-    take: Receiver<Mapping>,
-}
-
-/// Where memory goes that is not needed any more.
-#[derive(Clone, Debug)]
-struct Home {
-    give: Sender<Mapping>,
-    /// Memory of more bytes is not kept.
-    most: usize,
-}
-
-impl Spare {
-    /// Nothing is kept yet, and nothing of more than so many bytes will be.
-    pub(super) fn new(most: usize) -> Self {
-        let (give, take) = bounded(1);
-        Self { home: Home { give, most }, take }
-    }
-
-    /// Memory of so many bytes, of any content.
-    ///
-    /// # Errors
-    ///
-    /// Where there is none.
-    pub(super) fn take(&self, bytes: usize) -> Result<Memory, ArchiveError> {
-        let home = self.home.clone();
-        if let Some(spare) = self.take.try_recv().ok().filter(|spare| spare.0.len() >= bytes) {
-            return Ok(Memory { map: Some(spare), len: bytes, is_fresh: false, home });
-        }
-        // Room for a somewhat larger archive: those that follow each other are about of a size.
-        let fresh = MmapMut::map_anon(bytes.saturating_add(bytes / 8).max(1));
-        let map = Some(Mapping(fresh.map_err(|_| ArchiveError::out_of_memory())?));
-        Ok(Memory { map, len: bytes, is_fresh: true, home })
-    }
-}
-
-/// A piece of memory. It goes back to who had it to spare.
+/// A piece of memory. It goes back to where it is kept for the next archive.
 pub(super) struct Memory {
     /// There until the end.
     map: Option<Mapping>,
     /// Bytes of it that were asked for.
     len: usize,
     is_fresh: bool,
-    home: Home,
+    home: Rooms,
 }
 
 impl Memory {
+    /// Memory of so many bytes, of any content.
+    ///
+    /// # Errors
+    ///
+    /// Where there is none.
+    pub(super) fn take(home: &Rooms, bytes: usize) -> Result<Self, ArchiveError> {
+        let home = home.clone();
+        if let Some(mut kept) = home.take_kept(bytes) {
+            kept.give_back_behind(bytes);
+            return Ok(Self { map: Some(kept), len: bytes, is_fresh: false, home });
+        }
+        // Room for a somewhat larger archive: those that follow each other are about of a size.
+        let fresh = Mapping::new(bytes.saturating_add(bytes / 8).max(1))?;
+        Ok(Self { map: Some(fresh), len: bytes, is_fresh: true, home })
+    }
+
     /// Leaves the first so many bytes.
     pub(super) fn truncate(&mut self, len: usize) {
         self.len = self.len.min(len);
@@ -126,7 +103,28 @@ fn while_providing<T>(
 
 /// Pages of the system.
 #[derive(Debug)]
-struct Mapping(MmapMut);
+pub(super) struct Mapping(MmapMut);
+
+impl Mapping {
+    /// Fresh ones, of so many bytes.
+    pub(super) fn new(bytes: usize) -> Result<Self, ArchiveError> {
+        MmapMut::map_anon(bytes).map(Self).map_err(|_| ArchiveError::out_of_memory())
+    }
+
+    /// Bytes.
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Gives the pages back that lie behind so many bytes: nobody has asked for them, and nobody counts them.
+    fn give_back_behind(&mut self, bytes: usize) {
+        let kept = bytes.next_multiple_of(ADVISED_BYTES);
+        let (start, len) = (self.0.as_mut_ptr().expose_provenance(), self.0.len());
+        if kept < len {
+            give_back(start + kept, len - kept);
+        }
+    }
+}
 
 impl Drop for Mapping {
     /// Gives the pages back; many of them from both ends, since that is the last thing that a run with one large
@@ -192,9 +190,8 @@ impl DerefMut for Memory {
 
 impl Drop for Memory {
     fn drop(&mut self) {
-        if let Some(map) = self.map.take().filter(|map| map.0.len() <= self.home.most) {
-            // Where a piece is kept already, this one is freed.
-            let _ = self.home.give.try_send(map);
+        if let Some(map) = self.map.take() {
+            self.home.keep(map);
         }
     }
 }
@@ -204,33 +201,31 @@ mod tests {
     use std::sync::atomic::AtomicUsize;
     use std::time::{Duration, Instant};
 
+    use crossbeam_channel::bounded;
+
     use super::*;
 
     const PATIENCE: Duration = Duration::from_secs(20);
 
-    const MOST: usize = 64 << 20;
-
     #[test]
-    fn memory_is_used_again_unless_it_is_too_small_or_too_large_to_be_kept() {
-        let spare = Spare::new(MOST);
+    fn memory_is_used_again_unless_it_is_too_small_or_far_too_large() {
+        let rooms = Rooms::unlimited();
         let address = |memory: &Memory| memory.as_ptr() as usize;
-        let first = spare.take(1 << 20).unwrap();
+        let first = Memory::take(&rooms, 1 << 20).unwrap();
         let of_first = address(&first);
         drop(first);
-        let again = spare.take(1 << 19).unwrap();
+        let again = Memory::take(&rooms, 1 << 19).unwrap();
         assert_eq!((address(&again), again.is_fresh), (of_first, false));
         drop(again);
-        assert!(spare.take(2 << 20).unwrap().is_fresh);
-        let large = Spare::new(MOST);
-        drop(large.take(2 * MOST).unwrap());
-        assert!(large.take(1).unwrap().is_fresh, "what is too large is freed");
+        assert!(Memory::take(&rooms, 2 << 20).unwrap().is_fresh);
+        assert!(Memory::take(&rooms, 1 << 10).unwrap().is_fresh);
     }
 
     #[test]
     fn what_is_filled_ahead_holds_what_was_written() {
-        let spare = Spare::new(MOST);
+        let rooms = Rooms::unlimited();
         for bytes in [0, 1, 4_097, AHEAD_BYTES - 1, AHEAD_BYTES + 1] {
-            let mut memory = spare.take(bytes).unwrap();
+            let mut memory = Memory::take(&rooms, bytes).unwrap();
             memory.fill(|memory| memory.iter_mut().enumerate().for_each(|(n, byte)| *byte = n as u8));
             assert!(memory.iter().enumerate().all(|(n, byte)| *byte == n as u8), "{bytes}");
         }
@@ -278,7 +273,7 @@ mod tests {
         use std::io::{Read, Seek, SeekFrom};
 
         const PAGE: usize = 4 << 10;
-        let memory = Spare::new(MOST).take(16 * PAGE).unwrap();
+        let memory = Memory::take(&Rooms::unlimited(), 16 * PAGE).unwrap();
         let start = memory.as_ptr().expose_provenance();
         let present = || {
             // Source: Linux, "pagemap": 8 bytes for each page, of which the highest bit says that it is present.

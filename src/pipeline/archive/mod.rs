@@ -14,6 +14,7 @@ mod buffers;
 mod fixture;
 mod image;
 mod memory;
+mod room;
 mod row;
 mod schema;
 mod sqlite;
@@ -21,8 +22,9 @@ mod sqlite;
 mod tests;
 mod zip;
 
-pub use self::buffers::Buffers;
+pub use self::buffers::{Buffers, bytes_declared, bytes_declared_in};
 pub use self::image::Image;
+pub use self::room::{NoRoom, Room, Rooms, beside_database, bytes_to_read};
 pub use self::row::{Field, Row};
 pub use self::schema::MAX_FIELD_BYTES;
 pub use self::sqlite::{ALL_ROWS, Database};
@@ -35,6 +37,8 @@ pub enum ArchiveError {
     Broken(String),
     /// The archive may well be fine: it could not be opened or read, or there was no memory for it.
     Unavailable(String),
+    /// Reading it takes more memory than there is room for now: so many bytes.
+    NoRoom(u64),
 }
 
 impl ArchiveError {
@@ -51,6 +55,7 @@ impl fmt::Display for ArchiveError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Broken(text) | Self::Unavailable(text) => f.write_str(text),
+            Self::NoRoom(bytes) => write!(f, "reading it takes {bytes} bytes of memory"),
         }
     }
 }

@@ -49,16 +49,16 @@ impl Database {
         Ok(Self { connection, queries, _image: image.clone() })
     }
 
-    /// Calls `f` with the row id and `at_uri` of every row, in the order of row ids.
+    /// Calls `f` with the row id and `at_uri` of every row, in the order of row ids, until it breaks.
     ///
     /// # Errors
     ///
     /// [`ArchiveError`]; `f` has then been called for the rows before the defect.
-    pub fn for_each_id(&self, mut f: impl FnMut(i64, Field<'_>)) -> Result<(), ArchiveError> {
-        self.scan(&self.queries.ids, [], |id, row| {
-            f(id, field(row, 1)?);
-            Ok(ControlFlow::Continue(()))
-        })
+    pub fn for_each_id(
+        &self,
+        mut f: impl FnMut(i64, Field<'_>) -> ControlFlow<()>,
+    ) -> Result<(), ArchiveError> {
+        self.scan(&self.queries.ids, [], |id, row| Ok(f(id, field(row, 1)?)))
     }
 
     /// Calls `f` with every row whose id is in the range, in the order of row ids, until it breaks. Texts are

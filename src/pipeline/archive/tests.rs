@@ -44,7 +44,10 @@ fn rows(database: &Database) -> Result<Vec<Shown>, ArchiveError> {
 
 fn ids(database: &Database) -> Result<Vec<i64>, ArchiveError> {
     let mut ids = Vec::new();
-    database.for_each_id(|id, _| ids.push(id))?;
+    database.for_each_id(|id, _| {
+        ids.push(id);
+        ControlFlow::Continue(())
+    })?;
     Ok(ids)
 }
 
@@ -90,7 +93,12 @@ fn rows_come_in_the_order_of_their_ids_with_all_columns() {
 fn ids_come_with_their_at_uri() {
     let database = open_sql(THREE_ROWS).unwrap();
     let mut seen = Vec::new();
-    database.for_each_id(|id, at_uri| seen.push((id, at_uri == Field::Text(b"at://b")))).unwrap();
+    database
+        .for_each_id(|id, at_uri| {
+            seen.push((id, at_uri == Field::Text(b"at://b")));
+            ControlFlow::Continue(())
+        })
+        .unwrap();
     assert_eq!(seen, [(1, false), (2, true), (3, false)]);
 }
 
@@ -227,7 +235,12 @@ fn every_field_that_is_too_long_tells_its_length_and_what_is_no_text_does_not() 
     let of_event = database.with_event(1, |row| show_kind(row.at_uri));
     assert_eq!(of_event.unwrap(), Some("too long"));
     let mut of_ids = Vec::new();
-    database.for_each_id(|_, at_uri| of_ids.push(show_kind(at_uri))).unwrap();
+    database
+        .for_each_id(|_, at_uri| {
+            of_ids.push(show_kind(at_uri));
+            ControlFlow::Continue(())
+        })
+        .unwrap();
     assert_eq!(of_ids, ["too long", "text"]);
 }
 

@@ -5,7 +5,8 @@
 //! the central directory entry by entry, so that its memory does not grow with their number;
 //! libdeflate inflates.
 
-use std::io::Cursor;
+use std::fs::File;
+use std::io::{BufReader, Cursor, ErrorKind, Read, Seek};
 
 use ::zip::read::{ArchiveOffset, Config, ZipFileEntry};
 use ::zip::unstable::read::ZipIterable;
@@ -83,13 +84,13 @@ impl<'a> Packed<'a> {
         } else {
             Self::in_zip(file, limits)?
         };
-        packed.check_declared_length(declared, limits)?;
+        check_declared_length(packed.bytes.len() as u64, declared, limits)?;
         Ok(packed)
     }
 
     /// The database in a zip, and its length as that is declared.
     fn in_zip(file: &'a [u8], limits: &Limits) -> Result<(Self, u64), ArchiveError> {
-        let Entries { mut databases, logs } = Entries::of(file, limits)?;
+        let Entries { mut databases, logs } = Entries::of(Cursor::new(file), limits)?;
         if databases.len() > 1 {
             databases = databases_among(file, databases)?;
         }
@@ -133,19 +134,6 @@ impl<'a> Packed<'a> {
         Ok(Self { bytes, deflated, len, crc32: Some(entry.crc32()) })
     }
 
-    fn check_declared_length(&self, declared: u64, limits: &Limits) -> Result<(), ArchiveError> {
-        let ratio_limit = (self.bytes.len() as u64).saturating_mul(limits.ratio).max(limits.any_ratio_bytes);
-        if declared < SQLITE_HEADER_BYTES {
-            Err(broken("the database is too short to be one of SQLite"))
-        } else if declared > limits.database_bytes {
-            Err(broken(format!("the database has {declared} bytes, more than {}", limits.database_bytes)))
-        } else if declared > ratio_limit {
-            Err(broken(format!("the database is more than {} times its compressed size", limits.ratio)))
-        } else {
-            Ok(())
-        }
-    }
-
     /// Length of the database in bytes, as declared: what [`Packed::unpack_into`] wants.
     ///
     /// Never 0, since nothing without a header is a database.
@@ -185,6 +173,39 @@ impl<'a> Packed<'a> {
     }
 }
 
+/// Refuses a database of a declared length that `packed` bytes cannot, or must not, become.
+fn check_declared_length(packed: u64, declared: u64, limits: &Limits) -> Result<(), ArchiveError> {
+    let ratio_limit = packed.saturating_mul(limits.ratio).max(limits.any_ratio_bytes);
+    if declared < SQLITE_HEADER_BYTES {
+        Err(broken("the database is too short to be one of SQLite"))
+    } else if declared > limits.database_bytes {
+        Err(broken(format!("the database has {declared} bytes, more than {}", limits.database_bytes)))
+    } else if declared > ratio_limit {
+        Err(broken(format!("the database is more than {} times its compressed size", limits.ratio)))
+    } else {
+        Ok(())
+    }
+}
+
+/// The length of the database in a file, as it declares: the largest of its `.db` entries. Only the zip's directory is
+/// read.
+pub(super) fn declared(file: &File, length: u64, limits: &Limits) -> Result<u64, ArchiveError> {
+    let mut reader = BufReader::new(file);
+    let mut beginning = Vec::new();
+    let unreadable = |error: std::io::Error| ArchiveError::Unavailable(format!("cannot be read: {error}"));
+    Read::take(&mut reader, SQLITE_MAGIC.len() as u64).read_to_end(&mut beginning).map_err(unreadable)?;
+    if is_bare(&beginning) {
+        return Ok(length);
+    }
+    let entries = Entries::of(reader, limits)?;
+    // What is beyond the limits is refused before any of it is unpacked.
+    let sizes = entries
+        .databases
+        .iter()
+        .filter(|entry| check_declared_length(entry.compressed_size(), entry.size(), limits).is_ok());
+    Ok(sizes.map(ZipFileEntry::size).max().unwrap_or(0))
+}
+
 /// Whether a file is a database itself, not a zip around one.
 pub(super) fn is_bare(file: &[u8]) -> bool {
     file.starts_with(SQLITE_MAGIC)
@@ -213,10 +234,10 @@ struct Entries {
 }
 
 impl Entries {
-    fn of(file: &[u8], limits: &Limits) -> Result<Self, ArchiveError> {
+    fn of(file: impl Read + Seek, limits: &Limits) -> Result<Self, ArchiveError> {
         // A known offset keeps the crate from searching the file for the start of the archive.
         let config = Config { archive_offset: ArchiveOffset::Known(0) };
-        let mut zip = ZipIterable::try_new(Cursor::new(file), config).map_err(invalid)?;
+        let mut zip = ZipIterable::try_new(file, config).map_err(invalid)?;
         if zip.len() > limits.entries {
             return Err(broken(format!("the zip has {} entries, more than {}", zip.len(), limits.entries)));
         }
@@ -272,7 +293,18 @@ fn broken(defect: impl Into<String>) -> ArchiveError {
 }
 
 fn invalid(error: ::zip::result::ZipError) -> ArchiveError {
-    broken(format!("not a valid zip: {error}"))
+    match error {
+        // A disk that fails says nothing of what is on it.
+        ::zip::result::ZipError::Io(error)
+            if !matches!(
+                error.kind(),
+                ErrorKind::UnexpectedEof | ErrorKind::InvalidData | ErrorKind::InvalidInput
+            ) =>
+        {
+            ArchiveError::Unavailable(format!("cannot be read: {error}"))
+        }
+        error => broken(format!("not a valid zip: {error}")),
+    }
 }
 
 #[cfg(test)]

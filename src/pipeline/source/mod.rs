@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use super::admission::Admission;
 use super::archive::ArchiveError;
 use crate::config;
 use crate::exit::Failure;
@@ -74,7 +75,7 @@ impl Source {
     }
 
     /// Calls `work` with a function that hands `archives` out, each once and in order, to whichever of `workers`
-    /// threads asks next. It may block that thread; None is the end. Where there is no budget, the source is looked at
+    /// threads asks next. It may block that thread; None is the end. What is downloaded is let in by `admission`. Where there is no budget, the source is looked at
     /// again after `next_look`.
     ///
     /// # Errors
@@ -84,6 +85,7 @@ impl Source {
         &self,
         archives: &[Arc<Archive>],
         workers: usize,
+        admission: &Admission,
         next_look: Duration,
         work: impl FnOnce(&(dyn Fn() -> Option<Work> + Sync)),
     ) -> Result<(), Failure> {
@@ -96,7 +98,7 @@ impl Source {
                 });
                 Ok(())
             }
-            Self::S3(bucket) => bucket.hand_out(archives, workers, next_look, work),
+            Self::S3(bucket) => bucket.hand_out(archives, workers, admission, next_look, work),
         }
     }
 }

@@ -15,10 +15,13 @@ use rayon::ThreadPool;
 use self::board::{Board, Opener};
 use self::reading::Reading;
 use self::shared::{ReadRows, Shared};
-use super::archive::{self, ArchiveError, Database};
+use super::admission::Admission;
+use super::archive::{
+    self, ArchiveError, Database, Image, Room, bytes_declared, bytes_declared_in, bytes_to_read,
+};
 use super::buffers::Buffers;
 use super::decode::EmbeddingDecoder;
-use super::source::{Content, Work, has_changed};
+use super::source::{Content, Download, Work, has_changed};
 use crate::config::BatchLimits;
 use crate::model::{Archive, ArchiveEnd, Batch, Event, MAX_ARCHIVE_SECONDS};
 use crate::observe::progress::Progress;
@@ -35,6 +38,8 @@ pub mod superseded;
 pub struct Workers<'r> {
     /// The pool, one archive a thread.
     pub pool: &'r ThreadPool,
+    /// Lets archives in.
+    pub admission: &'r Admission,
     /// Told of archives that have been opened.
     pub progress: &'r Progress,
     /// Limits of one batch.
@@ -79,7 +84,10 @@ impl Workers<'_> {
         out: &Out<'_>,
         opener: Opener<'_>,
     ) {
-        let mut scratch = Scratch::default();
+        let mut scratch = Scratch {
+            archive: archive::Buffers::within(self.admission.rooms()),
+            embeddings: EmbeddingDecoder::default(),
+        };
         while let Some(work) = next() {
             self.take_up(work, board, out, &mut scratch);
         }
@@ -114,20 +122,79 @@ impl Workers<'_> {
         if self.stop.is_requested() {
             return Err(reading::stopping());
         }
-        let open = || {
-            let image = match content {
-                Content::AtPath => self.unless_changed(archive, buffers.read(&archive.path))?,
-                // The file is dropped as soon as it is unzipped, which lets the next download begin.
-                Content::Downloaded(file) => buffers.unpack(file?.bytes())?,
-            };
-            let image = Arc::new(image);
-            let database = Database::open(&image)?;
-            let seconds = archive_seconds(archive, &database)?;
-            let shared = Shared::new(archive.clone(), image, &database, seconds)?;
-            self.progress.opened(archive, shared.rows());
-            Ok((shared, database))
+        let opened = match content {
+            Content::AtPath => self.read_file(archive, buffers),
+            Content::Downloaded(download) => {
+                download.and_then(|download| self.unpack(archive, download, buffers))
+            }
         };
-        open().map_err(end_by)
+        let (shared, database) = opened.map_err(|error| match error {
+            ArchiveError::NoRoom(needed) => ArchiveEnd::Abandoned(self.admission.shut_out(archive, needed)),
+            error => end_by(error),
+        })?;
+        self.progress.opened(archive, shared.rows());
+        Ok((shared, database))
+    }
+
+    /// Reads and unzips a file once it is let in. One that turns out to need more room, though that could be had, waits
+    /// for it anew.
+    fn read_file(
+        &self,
+        archive: &Arc<Archive>,
+        buffers: &mut archive::Buffers,
+    ) -> Result<(Shared, Database), ArchiveError> {
+        let mut needed = self.unless_changed(archive, bytes_declared(&archive.path))?;
+        // What reading takes behind unzipping, where it has been found to be more than is usual.
+        let mut beside = 0;
+        loop {
+            let mut room = self.admission.let_in(0, needed, self.stop)?;
+            let read = buffers.read_within(&archive.path, room.bytes());
+            let image = self.unless_changed(archive, read)?;
+            // The file is not needed any more, and what its rows need is known by now.
+            room.shrink_to(beside.max(bytes_to_read(0, image.len() as u64)));
+            match self.look_through(archive, image, room) {
+                Err(ArchiveError::NoRoom(more)) if more > beside => {
+                    beside = more;
+                    needed = needed.max(more);
+                }
+                looked_through => return looked_through,
+            }
+        }
+    }
+
+    /// Unzips what has been downloaded once it is let in. The file is dropped then, which lets the next download begin.
+    fn unpack(
+        &self,
+        archive: &Arc<Archive>,
+        mut download: Download,
+        buffers: &mut archive::Buffers,
+    ) -> Result<(Shared, Database), ArchiveError> {
+        let needed = bytes_declared_in(download.bytes())?;
+        let mut room = match download.alone() {
+            Some(room) => {
+                self.admission.check_alone(archive.bytes, needed)?;
+                room
+            }
+            None => self.admission.let_in(archive.bytes, needed, self.stop)?,
+        };
+        let image = buffers.unpack(download.bytes())?;
+        drop(download);
+        room.shrink_to(needed);
+        self.look_through(archive, image, room)
+    }
+
+    /// Looks through an archive, and divides it.
+    fn look_through(
+        &self,
+        archive: &Arc<Archive>,
+        image: Image,
+        room: Room,
+    ) -> Result<(Shared, Database), ArchiveError> {
+        let image = Arc::new(image);
+        let database = Database::open(&image)?;
+        let seconds = archive_seconds(archive, &database)?;
+        let shared = Shared::new(archive.clone(), image, &database, seconds, room)?;
+        Ok((shared, database))
     }
 
     /// What was read of a file, if that is still as it was when it was found: else it may be half of what is there by
@@ -189,7 +256,6 @@ impl Workers<'_> {
 }
 
 /// What a worker keeps from one archive to the next.
-#[derive(Default)]
 struct Scratch {
     archive: archive::Buffers,
     embeddings: EmbeddingDecoder,
@@ -229,6 +295,7 @@ fn end_by(error: ArchiveError) -> ArchiveEnd {
     match error {
         ArchiveError::Broken(reason) => ArchiveEnd::Broken(reason),
         ArchiveError::Unavailable(reason) => ArchiveEnd::Abandoned(reason),
+        ArchiveError::NoRoom(_) => ArchiveEnd::Abandoned(error.to_string()),
     }
 }
 

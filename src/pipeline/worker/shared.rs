@@ -7,11 +7,18 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::superseded::Superseded;
 use crate::model::{Archive, ArchiveEnd, Outcomes, Version};
-use crate::pipeline::archive::{ArchiveError, Database, Image};
+use crate::pipeline::archive::{ArchiveError, Database, Image, Room};
 
 /// Rows of a range: some milliseconds of work, so that readers end at about the same time, far more than finding its
 /// first row costs, and enough for several batches, so that small archives are not scattered over smaller ones.
 const RANGE_ROWS: u64 = 256;
+
+/// Bytes of memory that each row takes while an archive is read: its hash, twice while their list grows, and what is
+/// known of it.
+const ROW_BYTES: u64 = 65;
+
+/// It is asked for more memory once in so many rows.
+const ROWS_A_CHECK: u64 = 1 << 16;
 
 /// The last deletion of each account, by its DID: version, and time in milliseconds since 1970.
 pub(super) type Accounts = BTreeMap<String, (Version, i64)>;
@@ -20,6 +27,8 @@ pub(super) type Accounts = BTreeMap<String, (Version, i64)>;
 pub(super) struct Shared {
     pub(super) archive: Arc<Archive>,
     pub(super) image: Arc<Image>,
+    /// Given back behind the image.
+    _room: Room,
     /// The archive's time, seconds since 1970.
     pub(super) seconds: i64,
     pub(super) superseded: Superseded,
@@ -78,6 +87,7 @@ impl Shared {
         image: Arc<Image>,
         database: &Database,
         seconds: i64,
+        mut room: Room,
     ) -> Result<Self, ArchiveError> {
         let mut ranges: Vec<RangeInclusive<i64>> = Vec::new();
         let mut rows = 0;
@@ -87,10 +97,11 @@ impl Shared {
                 None => ranges.push(row_id..=row_id),
             }
             rows += 1;
+            if rows % ROWS_A_CHECK == 0 { make_room(&mut room, image.len() as u64, rows) } else { Ok(()) }
         })?;
         ranges.reverse();
         let state = Mutex::new(State { ranges, readers: 1, found: ReadRows::default() });
-        Ok(Self { archive, image, seconds, superseded, rows, state })
+        Ok(Self { archive, image, _room: room, seconds, superseded, rows, state })
     }
 
     /// Rows in all.
@@ -144,10 +155,24 @@ impl Shared {
     }
 }
 
+/// Asks for more memory where an archive has more rows than is usual for its size.
+fn make_room(room: &mut Room, database: u64, rows: u64) -> Result<(), ArchiveError> {
+    // As many again before the next check, since their list doubles.
+    let needed = database + (rows + ROWS_A_CHECK) * ROW_BYTES;
+    let lacking = needed.saturating_sub(room.bytes());
+    if lacking == 0 || room.try_grow(lacking) {
+        Ok(())
+    } else {
+        Err(ArchiveError::NoRoom(needed.saturating_mul(2)))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::model::{DeadLetter, Tally};
+    use crate::pipeline::archive::Rooms;
+    use crate::shutdown::Stop;
 
     /// An archive with so many rows, of which every reader has been given what `found` makes.
     fn shared(rows: u64, readers: usize) -> Shared {
@@ -156,7 +181,8 @@ mod tests {
             Archive { name: "a".into(), path: "a".into(), seconds: Some(1), bytes: 0, modified_ns: 0 };
         let image = Arc::new(image);
         let database = Database::open(&image).unwrap();
-        let shared = Shared::new(Arc::new(archive), image, &database, 1).unwrap();
+        let room = Rooms::unlimited().acquire(0, &Stop::new()).unwrap();
+        let shared = Shared::new(Arc::new(archive), image, &database, 1, room).unwrap();
         (1..readers).for_each(|_| assert!(shared.join()));
         shared
     }

@@ -3,6 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
+use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use crate::pipeline::archive::{ArchiveError, Database};
@@ -50,20 +51,29 @@ impl<'a> Event<'a> {
 }
 
 impl Superseded {
-    /// The first step. `on_row` is called with each row id, in order.
+    /// The first step. `on_row` is called with each row id, in order, and may end it.
     ///
     /// # Errors
     ///
-    /// [`ArchiveError`] where the rows cannot be read.
-    pub fn find(database: &Database, mut on_row: impl FnMut(i64)) -> Result<Self, ArchiveError> {
+    /// [`ArchiveError`] where the rows cannot be read, or of `on_row`.
+    pub fn find(
+        database: &Database,
+        mut on_row: impl FnMut(i64) -> Result<(), ArchiveError>,
+    ) -> Result<Self, ArchiveError> {
         let hasher = RandomState::new();
         let mut hashes: Vec<(u64, i64)> = Vec::new();
+        let mut end = Ok(());
         database.for_each_id(|row_id, at_uri| {
-            on_row(row_id);
+            end = on_row(row_id);
+            if end.is_err() {
+                return ControlFlow::Break(());
+            }
             if let Some(at_uri) = at_uri.bytes().filter(|at_uri| !at_uri.is_empty()) {
                 hashes.push((hasher.hash_one(at_uri), row_id));
             }
+            ControlFlow::Continue(())
         })?;
+        end?;
         hashes.sort_unstable();
         let again = hashes.chunk_by(|a, b| a.0 == b.0).filter(|group| group.len() > 1);
         let rows: Vec<_> = again.flatten().copied().collect();
@@ -200,7 +210,7 @@ mod tests {
                 }),
         ) {
             let database = database(&events);
-            let superseded = Superseded::find(&database, |_| ()).unwrap();
+            let superseded = Superseded::find(&database, |_| Ok(())).unwrap();
             let deciding = model(&events);
             for row in order {
                 let Some((id, is_delete)) = events[row] else { continue };

@@ -85,6 +85,7 @@ fn work(archive: &Arc<Archive>, next: impl Fn() + Sync, encode: impl Fn(&Documen
     progress.looked(&Selection { take: vec![archive.clone()], ..Selection::default() });
     let workers = Workers {
         pool: &ThreadPoolBuilder::new().num_threads(2).build().unwrap(),
+        admission: &Admission::new(1 << 30, 2, false),
         progress: &progress,
         limits: BatchLimits { docs: 10, bytes: 1 << 20 },
         sink: &Fake(encode),

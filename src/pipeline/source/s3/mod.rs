@@ -34,6 +34,7 @@ use super::{Discovery, Work};
 use crate::config::s3::{BucketName, S3};
 use crate::exit::{ExitCode, Failure};
 use crate::model::Archive;
+use crate::pipeline::admission::Admission;
 use crate::retry::patience::Retries;
 use crate::retry::policy::Policy;
 use crate::shutdown::Stop;
@@ -110,6 +111,7 @@ impl Bucket {
         &self,
         archives: &[Arc<Archive>],
         workers: usize,
+        admission: &Admission,
         next_look: Duration,
         work: impl FnOnce(&(dyn Fn() -> Option<Work> + Sync)),
     ) -> Result<(), Failure> {
@@ -120,7 +122,7 @@ impl Bucket {
             service: Service::new(&self.client, &self.settings.prefix, self.budget, next_look, &self.left),
             given_up: OnceLock::new(),
             at_once: read_ahead::downloads_at_once(workers),
-            bytes: read_ahead::AHEAD_BYTES,
+            admission,
         };
         ahead.run(archives, work);
         ahead.given_up.into_inner().map_or(Ok(()), Err)

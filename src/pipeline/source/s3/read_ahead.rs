@@ -7,8 +7,8 @@
 //! ```
 //!
 //! The dispatcher lets a download begin only when there is room for all of it, so that what is being downloaded, what
-//! waits for a worker and what a worker is unzipping have at most [`AHEAD_BYTES`] together. An object that is larger
-//! than that is let through alone.
+//! waits for a worker and what a worker is unzipping keep to the share of `--memory` that is for downloads. An object that
+//! is larger than that is let through alone: nothing else is downloaded then, and nothing else is read.
 
 use std::sync::{Arc, OnceLock};
 use std::thread;
@@ -21,13 +21,11 @@ use super::service::Service;
 use super::{Object, Objects, policy};
 use crate::exit::Failure;
 use crate::model::Archive;
-use crate::pipeline::archive::ArchiveError;
+use crate::pipeline::admission::Admission;
+use crate::pipeline::archive::{self, ArchiveError, Limits};
 use crate::pipeline::source::{Content, Work};
 use crate::retry::patience::Retries;
 use crate::shutdown::Stop;
-
-/// Bytes of all downloads that have begun and are not unzipped yet, at most.
-pub(super) const AHEAD_BYTES: u64 = 512 << 20;
 
 /// Downloads at once: as many as there are workers, since one of them brings about as much as a worker takes, but
 /// some even for a single worker, and not so many that S3 slows down.
@@ -39,6 +37,7 @@ pub(super) fn downloads_at_once(workers: usize) -> usize {
 #[derive(Debug)]
 pub struct Download {
     bytes: Vec<u8>,
+    alone: Option<archive::Room>,
     _room: Room,
 }
 
@@ -46,6 +45,11 @@ impl Download {
     /// The bytes of the archive's file.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
+    }
+
+    /// All the room that there is for archives, where this one is read alone. To be asked once.
+    pub fn alone(&mut self) -> Option<archive::Room> {
+        self.alone.take()
     }
 }
 
@@ -68,6 +72,8 @@ struct Job {
     archive: Arc<Archive>,
     object: Object,
     room: Room,
+    /// All other room, for one that is larger than what downloads may take.
+    alone: Option<archive::Room>,
 }
 
 /// Everything that downloading takes.
@@ -80,8 +86,8 @@ pub(super) struct ReadAhead<'r> {
     pub(super) given_up: OnceLock<Failure>,
     /// Downloads at once.
     pub(super) at_once: usize,
-    /// Bytes ahead at most.
-    pub(super) bytes: u64,
+    /// How many bytes may be ahead, and what lets a larger object in alone.
+    pub(super) admission: &'r Admission,
 }
 
 impl ReadAhead<'_> {
@@ -98,7 +104,7 @@ impl ReadAhead<'_> {
         thread::scope(|scope| {
             scope.spawn(move || {
                 self.stop.guard("the downloads", || {
-                    dispatch(archives, self.objects, self.bytes, self.stop, &job_sender);
+                    dispatch(archives, self.objects, self.admission, self.stop, &job_sender);
                 });
             });
             for _ in 0..self.at_once {
@@ -113,12 +119,15 @@ impl ReadAhead<'_> {
     }
 
     fn download_all(&self, jobs: &Receiver<Job>, done: &Sender<Work>, retries: &Retries<'_>) {
-        for Job { archive, object, room } in jobs {
-            let downloaded = self
-                .stop
-                .guard("a download", || download(self.client, &object, self.stop, &self.service, retries));
+        for Job { archive, object, room, alone } in jobs {
+            let downloaded = self.stop.guard("a download", || {
+                if self.admission.excludes_file(object.bytes) && object.bytes <= Limits::DEFAULT.file_bytes {
+                    return Err(DownloadError::Archive(ArchiveError::NoRoom(object.bytes)));
+                }
+                download(self.client, &object, self.stop, &self.service, retries)
+            });
             let content = match downloaded {
-                Some(Ok(bytes)) => Ok(Download { bytes, _room: room }),
+                Some(Ok(bytes)) => Ok(Download { bytes, alone, _room: room }),
                 Some(Err(DownloadError::Archive(error))) => Err(error),
                 Some(Err(DownloadError::GivenUp(failure))) => {
                     // Only the first is told at the end: that it was set already is no error.
@@ -139,7 +148,14 @@ impl ReadAhead<'_> {
 }
 
 /// Hands jobs out in order, each once there is room for it.
-fn dispatch(archives: &[Arc<Archive>], objects: &Objects, limit: u64, stop: &Stop, jobs: &Sender<Job>) {
+fn dispatch(
+    archives: &[Arc<Archive>],
+    objects: &Objects,
+    admission: &Admission,
+    stop: &Stop,
+    jobs: &Sender<Job>,
+) {
+    let limit = admission.downloads();
     let (given_back, returns) = unbounded();
     let mut taken: u64 = 0;
     for archive in archives {
@@ -152,7 +168,13 @@ fn dispatch(archives: &[Arc<Archive>], objects: &Objects, limit: u64, stop: &Sto
         }
         taken = taken.saturating_add(object.bytes);
         let room = Room { bytes: object.bytes, given_back: given_back.clone() };
-        let job = Job { archive: archive.clone(), object: object.clone(), room };
+        // Asked for once nothing is downloaded any more, so that nobody with a download waits behind this.
+        let is_alone = object.bytes > limit && !admission.excludes_file(object.bytes);
+        let alone = if is_alone { admission.let_in_alone(stop) } else { None };
+        if is_alone && alone.is_none() {
+            return;
+        }
+        let job = Job { archive: archive.clone(), object: object.clone(), room, alone };
         select! {
             send(jobs, job) -> sent => if sent.is_err() { return },
             recv(stop.channel()) -> _ => return,
@@ -167,7 +189,9 @@ mod tests {
     use super::*;
     use crate::shutdown::StopReason;
 
-    /// Runs the dispatcher over objects of these sizes, with room for 10 bytes.
+    const MIB: u64 = 1 << 20;
+
+    /// Runs the dispatcher over objects of so many MiB, with room for 10 of them.
     fn dispatching(sizes: &[u64], stop: &Stop, check: impl FnOnce(&Receiver<Job>)) {
         let name = |n: usize| n.to_string();
         let archive = |(n, bytes): (usize, &u64)| {
@@ -175,11 +199,12 @@ mod tests {
         };
         let archives: Vec<_> = sizes.iter().enumerate().map(archive).collect();
         let object =
-            |(n, bytes): (usize, &u64)| (name(n), Object { key: name(n), etag: None, bytes: *bytes });
+            |(n, bytes): (usize, &u64)| (name(n), Object { key: name(n), etag: None, bytes: *bytes * MIB });
         let objects = sizes.iter().enumerate().map(object).collect();
         let (sender, jobs) = bounded(0);
+        let admission = Admission::new(40 * MIB, 1, true);
         thread::scope(|scope| {
-            scope.spawn(|| dispatch(&archives, &objects, 10, stop, &{ sender }));
+            scope.spawn(|| dispatch(&archives, &objects, &admission, stop, &{ sender }));
             check(&jobs);
         });
     }
@@ -210,7 +235,7 @@ mod tests {
 
     #[test]
     fn an_object_that_is_larger_than_all_room_is_let_through_alone() {
-        dispatching(&[1, 50, 1], &Stop::new(), |jobs| {
+        dispatching(&[1, 30, 1], &Stop::new(), |jobs| {
             let small = next(jobs);
             assert_none_waits(jobs);
             drop(small);

@@ -1,0 +1,138 @@
+//! Which archives are let in to be read, so that all of them together keep to `--memory`.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use super::archive::{ArchiveError, NoRoom, Room, Rooms, bytes_to_read};
+use crate::model::Archive;
+use crate::shutdown::Stop;
+use crate::text::in_bytes;
+
+/// Downloads that have begun and are not unzipped yet take so many bytes at most, and a quarter of all.
+const DOWNLOADED_BYTES: u64 = 512 << 20;
+
+/// Pieces of memory that are kept for each worker: for a file, and for its database.
+const KEPT_PER_WORKER: usize = 2;
+
+/// What archives may take, and which of them need more than that.
+#[derive(Debug)]
+pub struct Admission {
+    memory: u64,
+    /// What of it is for files that are downloaded.
+    downloads: u64,
+    rooms: Rooms,
+    /// Size and time of those that never get in, by name.
+    too_large: Mutex<HashMap<String, (u64, i128)>>,
+}
+
+impl Admission {
+    /// So many bytes for archives that so many workers read. Where archives are `downloaded`, their files are in memory
+    /// before it is their turn.
+    pub fn new(memory: u64, workers: usize, downloaded: bool) -> Self {
+        let downloads = if downloaded { DOWNLOADED_BYTES.min(memory / 4) } else { 0 };
+        let rooms = Rooms::new(memory - downloads, KEPT_PER_WORKER * workers);
+        Self { memory, downloads, rooms, too_large: Mutex::default() }
+    }
+
+    /// Room for databases that are read; for files, too, where they are not downloaded.
+    pub fn rooms(&self) -> &Rooms {
+        &self.rooms
+    }
+
+    /// Bytes for files that are downloaded.
+    pub fn downloads(&self) -> u64 {
+        self.downloads
+    }
+
+    /// Whether a file alone is more than may be in memory.
+    pub fn excludes_file(&self, bytes: u64) -> bool {
+        bytes_to_read(bytes, 0) > self.memory
+    }
+
+    /// Waits for room for an archive. `file` is what its file takes already, elsewhere.
+    ///
+    /// # Errors
+    ///
+    /// [`ArchiveError::NoRoom`] where there never will be, [`ArchiveError::Unavailable`] where the run is to stop.
+    pub fn let_in(&self, file: u64, bytes: u64, stop: &Stop) -> Result<Room, ArchiveError> {
+        self.rooms.acquire(bytes, stop).map_err(|why| match why {
+            NoRoom::TooLarge => ArchiveError::NoRoom(file.saturating_add(bytes)),
+            NoRoom::Stopping => ArchiveError::Unavailable("the run was stopped".to_owned()),
+        })
+    }
+
+    /// Waits until nothing else is being read, for a file that is larger than all that is downloaded otherwise. None: the
+    /// run is to stop.
+    pub fn let_in_alone(&self, stop: &Stop) -> Option<Room> {
+        self.rooms.acquire(self.rooms.total(), stop).ok()
+    }
+
+    /// Checks what an archive takes that was let in alone, with its file.
+    ///
+    /// # Errors
+    ///
+    /// [`ArchiveError::NoRoom`] where that is more than all there is.
+    pub fn check_alone(&self, file: u64, bytes: u64) -> Result<(), ArchiveError> {
+        let needed = file.saturating_add(bytes);
+        if needed > self.memory { Err(ArchiveError::NoRoom(needed)) } else { Ok(()) }
+    }
+
+    /// Remembers an archive that never gets in. Returns what is to be told of it.
+    pub fn shut_out(&self, archive: &Archive, needed: u64) -> String {
+        self.too_large().insert(archive.name.clone(), state_of(archive));
+        too_large(needed, self.memory)
+    }
+
+    /// Whether an archive has turned out to be too large before, and is as it was then.
+    pub fn has_shut_out(&self, archive: &Archive) -> bool {
+        self.too_large().get(&archive.name) == Some(&state_of(archive))
+    }
+
+    fn too_large(&self) -> MutexGuard<'_, HashMap<String, (u64, i128)>> {
+        self.too_large.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn state_of(archive: &Archive) -> (u64, i128) {
+    (archive.bytes, archive.modified_ns)
+}
+
+/// What is to be told of an archive that needs more than all there is.
+pub fn too_large(needed: u64, memory: u64) -> String {
+    format!(
+        "reading it takes {} of memory, and all archives together may take {}: set --memory (MEMORY_LIMIT) to more than \
+         that, where there is as much",
+        in_bytes(needed),
+        in_bytes(memory)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GIB: u64 = 1 << 30;
+
+    #[test]
+    fn downloads_have_a_share_of_the_memory() {
+        let local = Admission::new(GIB, 4, false);
+        assert_eq!((local.downloads(), local.rooms().total()), (0, GIB));
+        let small = Admission::new(GIB, 4, true);
+        assert_eq!((small.downloads(), small.rooms().total()), (GIB / 4, 3 * GIB / 4));
+        let large = Admission::new(8 * GIB, 4, true);
+        assert_eq!((large.downloads(), large.rooms().total()), (GIB / 2, 15 * GIB / 2));
+    }
+
+    #[test]
+    fn an_archive_that_never_gets_in_is_remembered_until_it_changes() {
+        let admission = Admission::new(GIB, 1, false);
+        let archive = Archive { name: "a".into(), path: "a".into(), seconds: None, bytes: 7, modified_ns: 9 };
+        assert!(!admission.has_shut_out(&archive));
+        let error = admission.let_in(0, 2 * GIB, &Stop::new()).unwrap_err();
+        assert_eq!(error, ArchiveError::NoRoom(2 * GIB));
+        let text = admission.shut_out(&archive, 2 * GIB);
+        assert!(text.contains("takes 2.0 GiB of memory") && text.contains("may take 1.0 GiB"), "{text}");
+        assert!(admission.has_shut_out(&archive));
+        assert!(!admission.has_shut_out(&Archive { bytes: 8, ..archive }));
+    }
+}

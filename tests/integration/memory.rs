@@ -1,0 +1,245 @@
+//! `--memory`: archives are let in by what they declare, and together they keep to it.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+use libdeflater::{CompressionLvl, Compressor};
+
+use crate::harness::archives::{Archive, write_aged};
+use crate::harness::s3::FakeS3;
+use crate::harness::{Run, TestEnv, posts, string};
+use crate::s3::ingest;
+
+const MIB: u64 = 1 << 20;
+
+/// The name of an archive, and its file, whose database has about so many MiB, of which little is left when it is zipped.
+fn padded(n: usize, mib: u64) -> (String, Vec<u8>) {
+    static MADE: Mutex<BTreeMap<u64, Vec<u8>>> = Mutex::new(BTreeMap::new());
+    let name = Archive::new(&format!("20251218_{n:06}")).name();
+    (name, MADE.lock().unwrap().entry(mib).or_insert_with(|| make_padded(mib)).clone())
+}
+
+fn make_padded(mib: u64) -> Vec<u8> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.db");
+    std::fs::write(&path, Archive::new("20251218_000000").with_all(posts("a", 3)).database()).unwrap();
+    let database = rusqlite::Connection::open(&path).unwrap();
+    // Enough of it is noise: what is too small when it is zipped is taken for a bomb.
+    let fill = format!(
+        "CREATE TABLE fill (x);
+         WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {mib})
+         INSERT INTO fill SELECT CAST(hex(randomblob(6000)) || hex(zeroblob(512000)) AS BLOB) FROM n"
+    );
+    database.execute_batch(&fill).unwrap();
+    database.close().unwrap();
+    zip_of(&std::fs::read(&path).unwrap())
+}
+
+/// A zip with this one entry. The zip crate deflates as slowly as a debug build does all things; libdeflate doesn't.
+///
+/// Source: APPNOTE.TXT 6.3.10, sections 4.3.7, 4.3.12 and 4.3.16.
+fn zip_of(database: &[u8]) -> Vec<u8> {
+    let mut compressor = Compressor::new(CompressionLvl::new(1).unwrap());
+    let mut deflated = vec![0; compressor.deflate_compress_bound(database.len())];
+    let length = compressor.deflate_compress(database, &mut deflated).unwrap();
+    deflated.truncate(length);
+    let size = |bytes: &[u8]| u32::try_from(bytes.len()).unwrap().to_le_bytes();
+    let common = [
+        &[20, 0, 0, 0, 8, 0, 0, 0, 0x21, 0][..],
+        &libdeflater::crc32(database).to_le_bytes(),
+        &size(&deflated),
+        &size(database),
+        &[4, 0, 0, 0],
+    ]
+    .concat();
+    let mut zip = [b"PK\x03\x04", &common[..], b"a.db", &deflated].concat();
+    let start = size(&zip);
+    let central = [b"PK\x01\x02\x14\0", &common[..], &[0; 14], b"a.db"].concat();
+    zip.extend_from_slice(&central);
+    zip.extend_from_slice(
+        &[b"PK\x05\x06\0\0\0\0\x01\0\x01\0", &size(&central)[..], &start, b"\0\0"].concat(),
+    );
+    zip
+}
+
+fn put(env: &TestEnv, (name, content): &(String, Vec<u8>)) {
+    write_aged(&env.path("archives").join(name), content, std::time::Duration::from_secs(3_600));
+}
+
+/// The most memory of an idle run, in MiB: what is above it is for archives and batches.
+fn memory(env: &TestEnv, arguments: &[&str]) -> (Run, u64) {
+    let run = env.ingest().args(arguments).start().may_take(std::time::Duration::from_secs(120)).wait();
+    let mib = run.most_memory_kib() >> 10;
+    (run, mib)
+}
+
+#[test]
+fn archives_together_keep_to_the_memory_that_they_may_take() {
+    let env = TestEnv::new();
+    let archives: Vec<_> = (0..8).map(|n| padded(n, 60)).collect();
+    archives.iter().for_each(|archive| put(&env, archive));
+    let (run, most) = memory(&env, &["--dry-run", "--workers", "8", "--memory", "150MiB"]);
+    let run = run.exits(0);
+    run.counts(&[("archives.processed", 8), ("rows.indexed", 24)]);
+    // The program itself and its batches take some 30 MiB in a debug build.
+    run.check(most < 150 + 60, &format!("{most} MiB"));
+    let (run, all) = memory(&env, &["--dry-run", "--workers", "8", "--memory", "2GiB"]);
+    run.exits(0).counts(&[("archives.processed", 8)]);
+    println!("8 archives of 60 MiB by 8 workers: {most} MiB within 150MiB, {all} MiB within 2GiB");
+}
+
+#[test]
+fn an_archive_that_needs_more_than_all_of_it_stays_pending_and_is_told_of_once() {
+    let env = TestEnv::new();
+    let large = padded(0, 60);
+    put(&env, &large);
+    let small = Archive::new("20251218_000100").with_all(posts("small", 3));
+    env.add(std::slice::from_ref(&small));
+    let check = env.run(&["--check", "--memory", "32MiB"]).exits(0);
+    check.check(check.stdout.contains("warning: memory: 1 archives stay pending"), "the check tells of it");
+    let run = env.run(&["--memory", "32MiB"]).exits(1).says("set --memory (MEMORY_LIMIT)");
+    run.counts(&[
+        ("archives.processed", 1),
+        ("archives.pending", 1),
+        ("archives.failed", 0),
+        ("rows.indexed", 3),
+    ]);
+    assert_eq!(env.status_of(&small), "processed");
+
+    // Looked at again and again, it costs no word more; one that comes meanwhile is taken in.
+    let running =
+        env.ingest().args(&["--mode", "spool", "--memory", "32MiB"]).var("SPOOL_INTERVAL_SEC", "1").start();
+    for n in 2..4 {
+        let other = Archive::new(&format!("20251218_00010{n}")).with_all(posts(&format!("other{n}"), 3));
+        env.add(std::slice::from_ref(&other));
+        env.wait_for_processed(&[other]);
+    }
+    running.signal("TERM");
+    let run = running.wait().exits(0);
+    let told = run.stderr.matches("stays pending").count();
+    run.check(told == 1, &format!("it is told once, not {told} times"));
+    run.counts(&[("archives.pending", 1)]);
+
+    env.ingest().var("MEMORY_LIMIT", "100 MiB").run().exits(0).counts(&[("archives.processed", 1)]);
+}
+
+#[test]
+fn what_memory_takes_is_checked() {
+    let env = TestEnv::new();
+    for text in ["2GB", "-1", "", "1MiB", "lots"] {
+        if !text.is_empty() {
+            env.ingest()
+                .var("MEMORY_LIMIT", text)
+                .without("SUMMARY_JSON")
+                .run()
+                .exits(2)
+                .says("MEMORY_LIMIT is");
+        }
+        env.ingest().args(&["--memory", text]).without("SUMMARY_JSON").run().exits(2).says("--memory is");
+    }
+    let check = env.run(&["--check"]).exits(0);
+    check.check(check.stdout.contains("for archives (auto)"), "the check tells what is taken");
+}
+
+#[test]
+fn millions_of_tiny_rows_take_no_more_than_there_is() {
+    let env = TestEnv::new();
+    let database = rusqlite::Connection::open(env.path("tiny.db")).unwrap();
+    // Some 12 bytes a row, of which each takes several times as much while they are looked through.
+    let fill = "PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; CREATE TABLE posts (at_uri, did, raw_post, inferences);
+        WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1000000)
+        INSERT INTO posts (at_uri) SELECT 'x' FROM n";
+    database.execute_batch(fill).unwrap();
+    database.close().unwrap();
+    let bytes = std::fs::read(env.path("tiny.db")).unwrap();
+    put(&env, &("mega_jetstream_20251218_000000.db.zip".to_owned(), bytes));
+    let run = env.run(&["--dry-run", "--memory", "64MiB"]).exits(1).says("stays pending");
+    run.counts(&[("archives.pending", 1), ("rows.read", 0)]);
+    run.takes_less_than_mib(64 + 60);
+}
+
+#[test]
+fn downloads_are_within_the_memory_too() {
+    let s3 = FakeS3::start();
+    let env = TestEnv::new();
+    for n in 0..6 {
+        let (name, content) = padded(n, 40);
+        s3.put(&format!("in/{name}"), content);
+    }
+    // A file that is larger than what downloads may take is let in alone: it is stored as it is.
+    let archive = Archive::new("20251218_000100").with_all(posts("stored", 3));
+    let mut stored = archive.database();
+    let page = stored.len();
+    stored.resize(page.max(60 * MIB as usize) / 4096 * 4096, 0);
+    let run =
+        |memory: &str| ingest(&env, &s3).args(&["--workers", "6", "--dry-run", "--memory", memory]).run();
+    let first = run("160MiB").exits(0);
+    first.counts(&[("archives.processed", 6)]);
+    first.takes_less_than_mib(160 + 60);
+    s3.put(&format!("in/{}", archive.name()), stored);
+    run("160MiB").exits(0).counts(&[("archives.processed", 7)]);
+    let run = run("90MiB").exits(1);
+    run.counts(&[("archives.processed", 6), ("archives.pending", 1)]);
+}
+
+/// A control group of its own, where this process may make one: what it is called, and its folder.
+struct Group(PathBuf);
+
+impl Group {
+    fn new(limit: u64) -> Option<Self> {
+        let line = std::fs::read_to_string("/proc/self/cgroup").ok()?;
+        let memory = line
+            .lines()
+            .find(|line| line.split(':').nth(1).is_some_and(|c| c.split(',').any(|c| c == "memory")));
+        let (root, file, parent) = match memory {
+            Some(line) => ("/sys/fs/cgroup/memory", "memory.limit_in_bytes", line.splitn(3, ':').nth(2)?),
+            None => ("/sys/fs/cgroup", "memory.max", line.lines().find_map(|line| line.strip_prefix("0::"))?),
+        };
+        let name = format!("megastream-test-{}-{limit}", std::process::id());
+        let folder = Path::new(root).join(parent.trim_start_matches('/')).join(name);
+        std::fs::create_dir(&folder).ok()?;
+        let group = Self(folder);
+        std::fs::write(group.0.join(file), limit.to_string()).ok()?;
+        Some(group)
+    }
+
+    /// The most that it has taken, as the kernel counts it.
+    fn most(&self) -> Option<u64> {
+        ["memory.max_usage_in_bytes", "memory.peak"]
+            .iter()
+            .find_map(|file| std::fs::read_to_string(self.0.join(file)).ok()?.trim().parse().ok())
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir(&self.0);
+    }
+}
+
+#[test]
+fn in_a_control_group_archives_that_would_fill_it_are_read_one_after_the_other() {
+    let Some(group) = Group::new(400 * MIB) else {
+        println!("skipped, since no control group can be made here");
+        return;
+    };
+    let env = TestEnv::new();
+    let archives: Vec<_> = (0..4).map(|n| padded(n, 150)).collect();
+    archives.iter().for_each(|archive| put(&env, archive));
+    let script =
+        format!("echo $$ > {}/cgroup.procs; exec megastream_ingest --dry-run --workers 4", group.0.display());
+    let run = env.ingest().in_shell(&script).start().may_take(std::time::Duration::from_secs(120)).wait();
+    let most = group.most().unwrap_or_default() >> 20;
+    println!(
+        "4 archives of 150 MiB by 4 workers in a group of 400 MiB: {most} MiB at most (page cache included)"
+    );
+    let run = run.exits(0);
+    run.counts(&[("archives.processed", 4)]);
+    // Three quarters of it, and what the program itself takes.
+    run.takes_less_than_mib(300 + 60);
+    let check = format!("echo $$ > {}/cgroup.procs; exec megastream_ingest --check", group.0.display());
+    let check = env.ingest().in_shell(&check).run().exits(0);
+    let text = string(&serde_json::Value::String(check.stdout.clone()));
+    check.check(text.contains("memory: 300.0 MiB for archives (auto)"), "its limit counts for `auto`");
+}
