@@ -7,11 +7,11 @@ use std::sync::Arc;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use megastream_ingest::config::BatchLimits;
+use megastream_ingest::model::Names;
 use megastream_ingest::model::{
     Action, ActionKind, Archive, DIMENSIONS, Document, Dropped, Embeddings, Post, Vector, Version,
 };
 use megastream_ingest::sink::batch::Batcher;
-use megastream_ingest::sink::elasticsearch::Names;
 use megastream_ingest::sink::elasticsearch::encode::VectorEncoding;
 use megastream_ingest::sink::elasticsearch::encode::document::write_action;
 

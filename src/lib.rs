@@ -25,7 +25,6 @@
 //!   only the ledger marks archives.
 
 pub mod auth;
-mod aws;
 pub mod cli;
 pub mod config;
 pub mod exit;
@@ -37,7 +36,6 @@ pub mod pipeline;
 pub mod retry;
 pub mod run;
 pub mod secret;
-pub mod shard;
 pub mod shutdown;
 pub mod sink;
 pub mod text;

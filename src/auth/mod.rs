@@ -4,6 +4,7 @@
 //! it, and what to do where it is refused. Another way is a function in `WAYS`, a variant of [`Auth`], and its flag.
 //! Exactly one way is given; that a run has no credentials has to be said, too.
 
+pub mod aws;
 mod sigv4;
 mod stored;
 
@@ -12,9 +13,9 @@ use std::sync::Arc;
 use ureq::http::header::AUTHORIZATION;
 use ureq::http::{HeaderMap, HeaderValue, Uri};
 
+use self::aws::CredentialSources;
 use self::sigv4::Signer;
 use self::stored::Stored;
-use crate::config::s3::CredentialSources;
 use crate::exit::Failure;
 use crate::http::url::UserInfo;
 use crate::http::{TransportError, proxy::Proxies};

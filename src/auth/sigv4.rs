@@ -16,7 +16,7 @@ use ureq::http::header::{AUTHORIZATION, HOST};
 use ureq::http::{HeaderMap, HeaderValue, Uri};
 
 use super::Given;
-use crate::aws::{CredentialError, Credentials, Provider};
+use crate::auth::aws::{CredentialError, Credentials, Provider};
 use crate::exit::Failure;
 use crate::http::{self, TransportError};
 use crate::secret::Secret;

@@ -9,8 +9,8 @@ use super::{Elasticsearch, LogFormat, Memory, Mode, Output, Place, Source, rules
 use crate::cli::entries;
 use crate::cli::settings::Settings;
 use crate::exit::Failure;
-use crate::shard::Shard;
-use crate::sink::elasticsearch::Names;
+use crate::model::Names;
+use crate::model::Shard;
 
 /// What is logged.
 #[derive(Clone, Copy, Debug)]

@@ -8,6 +8,7 @@
 
 use std::path::PathBuf;
 
+use crate::auth::aws::{CredentialSources, is_region};
 use crate::cli::choices::{Choice, Payer};
 use crate::cli::entries;
 use crate::cli::settings::{Settings, parse_switch};
@@ -16,13 +17,11 @@ use crate::http::proxy::Proxies;
 use crate::http::url::parse_base_url;
 
 mod bucket;
-pub mod shared;
 mod sources;
 
 pub use crate::cli::choices::Addressing;
 
 pub use self::bucket::{AccessPoint, BucketName};
-pub use self::sources::{Container, CredentialSources, Given, Keys, Profile, Sts, WebIdentity};
 
 /// A bucket and the way to it.
 #[derive(Clone, Debug)]
@@ -265,11 +264,6 @@ fn base_url(setting: &str, url: &str) -> Result<String, Failure> {
         )));
     }
     parse_base_url(url).map_err(|error| Failure::usage(format!("{setting} cannot be used: {error}")))
-}
-
-/// Whether a text can be a region. It becomes part of a host's name.
-pub fn is_region(text: &str) -> bool {
-    !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_')
 }
 
 /// The region that an endpoint of AWS names, where no other is set.

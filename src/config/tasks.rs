@@ -8,7 +8,7 @@ use crate::cli::entries;
 use crate::cli::settings::Settings;
 use crate::exit::Failure;
 use crate::files::beside;
-use crate::sink::elasticsearch::Names;
+use crate::model::Names;
 
 /// What the run does.
 #[derive(Clone, Debug)]

@@ -8,7 +8,7 @@ use super::*;
 use crate::cli::entries::paths;
 use crate::cli::{Cli, all};
 use crate::exit::Failure;
-use crate::shard::Shard;
+use crate::model::Shard;
 
 const SERVER: [(&str, &str); 2] =
     [("ELASTICSEARCH_URL", "http://localhost:9200/"), ("ELASTICSEARCH_API_KEY", "a2V5")];

@@ -6,7 +6,9 @@ mod archive;
 mod document;
 mod litter;
 mod message;
+mod names;
 mod server;
+mod shard;
 mod tally;
 mod version;
 
@@ -14,6 +16,8 @@ pub use archive::*;
 pub use document::*;
 pub use litter::is_litter;
 pub use message::*;
+pub use names::*;
 pub use server::*;
+pub use shard::*;
 pub use tally::*;
 pub use version::*;

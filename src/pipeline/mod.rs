@@ -41,9 +41,9 @@ mod tests {
     //! What the tests of several stages share.
 
     use crate::exit::Failure;
+    use crate::model::Names;
     use crate::model::{Action, Batch, Document, Generation, Outcomes};
     use crate::sink::Sink;
-    use crate::sink::elasticsearch::Names;
     use crate::sink::elasticsearch::encode::VectorEncoding;
     use crate::sink::elasticsearch::encode::document::write_action;
 

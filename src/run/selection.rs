@@ -3,9 +3,9 @@
 use std::fmt;
 use std::sync::Arc;
 
+use crate::model::Shard;
 use crate::model::{Archive, Selection};
 use crate::pipeline::ledger::state_file::{Mark, StateFile};
-use crate::shard::Shard;
 
 /// Why an archive is not taken up.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -4,10 +4,10 @@ use std::io::Write;
 use std::sync::{Mutex, PoisonError};
 
 use crate::exit::Failure;
+use crate::model::Names;
 use crate::model::{Action, ActionKind, Batch, Document, Generation, Outcomes};
 use crate::shutdown::Stop;
 use crate::sink::Sink;
-use crate::sink::elasticsearch::Names;
 use crate::sink::elasticsearch::encode::VectorEncoding;
 use crate::sink::elasticsearch::encode::document::{write_action, write_delete};
 use crate::timestamp::now_millis;

@@ -12,10 +12,10 @@ use megastream_ingest::config::{
     Reports, Server, Source, Task, VectorChoice,
 };
 use megastream_ingest::exit::ExitCode;
+use megastream_ingest::model::Names;
+use megastream_ingest::model::Shard;
 use megastream_ingest::run;
-use megastream_ingest::shard::Shard;
 use megastream_ingest::shutdown::{Stop, StopReason};
-use megastream_ingest::sink::elasticsearch::Names;
 use proptest::test_runner::TestCaseError;
 use proptest::{prop_assert, prop_assert_eq};
 use tempfile::TempDir;

@@ -2,10 +2,10 @@
 
 use std::cell::RefCell;
 
+use megastream_ingest::model::Names;
 use megastream_ingest::model::{Action, ActionKind, Document, MAX_ID_BYTES, Tombstone, Version};
 use megastream_ingest::pipeline::archive::{Field, Row};
 use megastream_ingest::pipeline::decode::{EmbeddingDecoder, Verdict, classify};
-use megastream_ingest::sink::elasticsearch::Names;
 use megastream_ingest::sink::elasticsearch::encode::VectorEncoding;
 use megastream_ingest::sink::elasticsearch::encode::document::{write_action, write_delete};
 use serde::de::IgnoredAny;

@@ -3,7 +3,8 @@
 use std::fmt;
 use std::net::IpAddr;
 
-use super::{Addressing, host_of, is_region};
+use super::{Addressing, host_of};
+use crate::auth::aws::is_region;
 use crate::cli::entries;
 use crate::cli::settings::Settings;
 use crate::exit::Failure;

@@ -1,6 +1,7 @@
 //! What is made of the settings for S3.
 
 use super::*;
+use crate::auth::aws::Given;
 use crate::cli::Cli;
 use crate::secret::Secret;
 

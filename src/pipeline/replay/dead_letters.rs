@@ -13,8 +13,8 @@ use serde_json::value::RawValue;
 
 use crate::files;
 use crate::model::MAX_ID_BYTES;
+use crate::model::Names;
 use crate::model::{ActionKind, DeadLetter, Version};
-use crate::sink::elasticsearch::Names;
 use crate::timestamp::parse_rfc3339_millis;
 
 /// The longest line that is read, in bytes without its end. Documents have some 100 KB at most; a longer line

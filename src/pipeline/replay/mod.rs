@@ -13,10 +13,10 @@ use super::buffers::Buffers;
 use super::outlet::Outlet;
 use crate::config::BatchLimits;
 use crate::exit::Failure;
+use crate::model::Names;
 use crate::model::{Action, ActionKind, Archive, ArchiveEnd, Batch, DeadLetter, Document, Event, Reasons};
 use crate::shutdown::Stop;
 use crate::sink::Sink;
-use crate::sink::elasticsearch::Names;
 
 pub mod dead_letters;
 

@@ -5,8 +5,8 @@
 use serde::Deserialize;
 
 use super::client::{Client, ContentType, Reply};
-use super::schema::Names;
 use crate::model::Done;
+use crate::model::Names;
 use crate::observe::finding::Check;
 
 /// A row becomes a document at most, and posts come several times; fewer documents than this part of the rows are a sign.

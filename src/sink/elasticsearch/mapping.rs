@@ -5,7 +5,8 @@ use serde_json::{Value, json};
 use super::client::{Client, ContentType, Reply};
 use super::preflight::error::{PreflightError, answer};
 use super::preflight::lookup;
-use super::schema::{Names, POST_FIELDS, TOMBSTONE_FIELDS, mappings};
+use super::schema::{POST_FIELDS, TOMBSTONE_FIELDS, mappings};
+use crate::model::Names;
 
 /// An index to make where its alias is missing.
 struct Plan {

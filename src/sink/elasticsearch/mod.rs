@@ -33,7 +33,6 @@ pub mod vectors;
 use bulk::{Bulk, Notices};
 use encode::VectorEncoding;
 use encode::document::write_action;
-pub use schema::Names;
 use server::Server;
 use vectors::{Prover, Sample, Vectors};
 

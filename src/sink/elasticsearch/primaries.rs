@@ -14,7 +14,7 @@ use serde::Deserialize;
 use super::client::Client;
 use super::outcome::is_not_offered;
 use super::preflight::error::{PreflightError, answer};
-use super::schema::Names;
+use crate::model::Names;
 use crate::observe::finding::Check;
 
 /// The primary shards, each as allocation and start of its node; None where the server does not tell them.

@@ -11,7 +11,7 @@ use std::time::Duration;
 use super::client::Client;
 use super::preflight::{self, PreflightError, Target};
 use super::primaries::Primaries;
-use super::schema::Names;
+use crate::model::Names;
 use crate::model::{ActionKind, Generation};
 
 /// What stands behind the two names.

@@ -19,8 +19,8 @@ use serde_json::{Value, json};
 use super::bulk::Bulk;
 use super::encode::VectorEncoding;
 use super::encode::document::write_action;
-use super::schema::Names;
 use crate::http::TransportError;
+use crate::model::Names;
 use crate::model::{
     Action, ActionKind, Archive, Batch, Document, Embeddings, Outcomes, Post, Vector, Version,
 };

@@ -17,9 +17,9 @@ use url::Url;
 
 use self::answer::{Refusal, judge};
 use self::place::Place;
-use super::credentials::{Credentials, Provider};
-use super::signature::{Scope, sign};
 use super::watched::Watched;
+use crate::auth::aws::signature::{Scope, sign};
+use crate::auth::aws::{Credentials, Provider};
 use crate::config::s3::S3;
 use crate::exit::Failure;
 use crate::http::{self, TransportError};

@@ -16,13 +16,11 @@ use std::time::Duration;
 use ureq::http::header::RANGE;
 
 mod client;
-pub(crate) mod credentials;
 mod download;
 mod listing;
 mod part;
 mod read_ahead;
 mod service;
-mod signature;
 mod watched;
 
 pub use self::read_ahead::Download;

@@ -9,12 +9,12 @@ use std::time::{Duration, Instant};
 use super::*;
 use crate::auth::Auth;
 use crate::config;
+use crate::model::Names;
 use crate::model::{ActionKind, Archive, Version};
 use crate::retry::policy::Policy;
 use crate::shutdown::StopReason;
 use crate::sink::elasticsearch::client::Limits;
 use crate::sink::elasticsearch::preflight::{Member, Target, VectorMapping};
-use crate::sink::elasticsearch::schema::Names;
 use crate::sink::elasticsearch::targets::Targets;
 
 /// A post.

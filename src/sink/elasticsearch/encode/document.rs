@@ -4,8 +4,8 @@
 
 use super::VectorEncoding;
 use super::text::{write_number, write_string, write_vector_array, write_vector_base64};
-use crate::model::{Action, Document, Embeddings, Vector, Version};
-use crate::sink::elasticsearch::schema::{Names, POST_FIELDS, TOMBSTONE_FIELDS, VECTORS, Value};
+use crate::model::{Action, Document, Embeddings, Names, Vector, Version};
+use crate::sink::elasticsearch::schema::{POST_FIELDS, TOMBSTONE_FIELDS, VECTORS, Value};
 use crate::timestamp::write_rfc3339_millis;
 
 /// Appends the two lines of an action: what it does, and its document. `indexed_at` is in milliseconds since 1970.

@@ -14,8 +14,8 @@ mod target;
 
 use super::client::Client;
 use super::primaries::Primaries;
-use super::schema::Names;
 use super::targets::Targets;
+use crate::model::Names;
 use crate::observe::finding::{Check, Status};
 
 pub use error::{Outage, PreflightError};

@@ -7,7 +7,7 @@ use ureq::http::HeaderMap;
 
 use super::GetError;
 use super::place::{Place, is_of_aws};
-use crate::config::s3::is_region;
+use crate::auth::aws::is_region;
 use crate::http::retry_after;
 
 /// Characters of a server's error text that are passed on at most.

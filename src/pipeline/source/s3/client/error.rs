@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::super::credentials::CredentialError;
+use crate::auth::aws::CredentialError;
 
 /// Why there is no object and no listing. No text in it holds a credential.
 #[derive(Clone, Debug, PartialEq, Eq)]

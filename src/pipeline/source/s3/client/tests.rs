@@ -1,9 +1,8 @@
 //! What error replies of S3 mean, and the URLs that it is asked at.
 
 use super::*;
-use crate::config::s3::{
-    AccessPoint, Addressing, BucketName, CredentialSources, Profile, Region, Sts, Variant,
-};
+use crate::auth::aws::{CredentialSources, Profile, Sts};
+use crate::config::s3::{AccessPoint, Addressing, BucketName, Region, Variant};
 use crate::http::proxy::Proxies;
 
 fn settings(bucket: &str, endpoint: Option<&str>, addressing: Addressing, variant: Variant) -> S3 {

@@ -14,8 +14,8 @@ use ureq::http::Request;
 
 use super::request::{FAR, ask};
 use super::{Credentials, Step};
-use crate::config::s3::shared::Section;
-use crate::config::s3::{Profile, is_region};
+use crate::auth::aws::shared::Section;
+use crate::auth::aws::{Profile, is_region};
 use crate::files;
 use crate::secret::Secret;
 use crate::timestamp::{now_millis, parse_rfc3339_millis};

@@ -9,8 +9,8 @@
 use super::sso::Login;
 use super::sts::Role;
 use super::{Credentials, Provider, Step, of_keys, process, sso, sts};
-use crate::config::s3::shared::Section;
-use crate::config::s3::{CredentialSources, Profile, WebIdentity};
+use crate::auth::aws::shared::Section;
+use crate::auth::aws::{CredentialSources, Profile, WebIdentity};
 use crate::secret::Secret;
 
 /// Profiles that one may lead to by way of `source_profile`, one after the other.

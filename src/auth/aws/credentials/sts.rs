@@ -14,9 +14,9 @@ use url::Url;
 
 use super::request::{FAR, ask};
 use super::{Credentials, Step};
-use crate::config::s3::{Sts, WebIdentity};
+use crate::auth::aws::signature::{Scope, sign};
+use crate::auth::aws::{Sts, WebIdentity};
 use crate::files;
-use crate::pipeline::source::s3::signature::{Scope, sign};
 use crate::secret::Secret;
 use crate::timestamp::parse_rfc3339_millis;
 

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use ureq::Agent;
 
-use crate::config::s3::{CredentialSources, Given, Keys};
+use crate::auth::aws::{CredentialSources, Given, Keys};
 use crate::secret::Secret;
 use crate::timestamp::now_millis;
 

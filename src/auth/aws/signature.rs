@@ -18,11 +18,11 @@ use super::credentials::Credentials;
 
 /// What a signature is good for.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Scope<'s> {
+pub(crate) struct Scope<'s> {
     /// Region of the service.
-    pub(super) region: &'s str,
+    pub(crate) region: &'s str,
     /// The service, as in `s3`.
-    pub(super) service: &'s str,
+    pub(crate) service: &'s str,
 }
 
 /// Adds to `headers`, all of which are signed, those that a signed request needs.
@@ -30,7 +30,7 @@ pub(super) struct Scope<'s> {
 /// # Errors
 ///
 /// Where something cannot be put into a header.
-pub(super) fn sign(
+pub(crate) fn sign(
     (method, url, body): (&str, &Url, &[u8]),
     headers: &mut HeaderMap,
     credentials: &Credentials,
@@ -64,7 +64,7 @@ pub(super) fn sign(
 }
 
 /// The host of a URL, with its port where that is not the scheme's own.
-pub(super) fn host(url: &Url) -> String {
+pub(crate) fn host(url: &Url) -> String {
     match (url.host_str().unwrap_or_default(), url.port()) {
         (host, None) => host.to_owned(),
         (host, Some(port)) => format!("{host}:{port}"),

@@ -8,7 +8,7 @@ use ureq::http::Request;
 
 use super::request::{NEARBY, ask, parse_document};
 use super::{Credentials, Step};
-use crate::config::s3::Container;
+use crate::auth::aws::Container;
 use crate::files;
 use crate::secret::Secret;
 
