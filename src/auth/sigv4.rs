@@ -7,15 +7,14 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use aws_lc_rs::{digest, hmac};
 use s3::signing::uri_encode;
 use time::OffsetDateTime;
-use time::macros::format_description;
 use ureq::Agent;
 use ureq::http::header::{AUTHORIZATION, HOST};
 use ureq::http::{HeaderMap, HeaderValue, Uri};
 
 use super::Given;
+use crate::auth::aws::signature::{self, Signature, hash, sensitive, time_of};
 use crate::auth::aws::{CredentialError, Credentials, Provider};
 use crate::exit::Failure;
 use crate::http::{self, TransportError};
@@ -92,8 +91,7 @@ impl Signer {
         body: &[u8],
         now: OffsetDateTime,
     ) -> Result<(), Box<dyn std::error::Error>> {
-        let time = now.format(format_description!("[year][month][day]T[hour][minute][second]Z"))?;
-        let (host, hash) = (host_of(uri), hex(digest::digest(&digest::SHA256, body).as_ref()));
+        let (host, hash, time) = (host_of(uri), hash(body), time_of(now)?);
         let token = credentials.session_token.as_ref().map(|token| token.expose());
         let mut signed =
             vec![("host", host.as_str()), ("x-amz-content-sha256", &hash), ("x-amz-date", &time)];
@@ -223,16 +221,8 @@ fn authorization(request: &Request<'_>, credentials: &Credentials, scope: &Scope
     let path = if request.path.is_empty() { "/".to_owned() } else { uri_encode(request.path, false) };
     let Request { method, query, body, .. } = request;
     let canonical = format!("{method}\n{path}\n{}\n{lines}\n{names}\n{body}", canonical_query(query));
-    let date = time.get(..8).unwrap_or_default();
-    let Scope { region, service } = scope;
-    let scope = format!("{date}/{region}/{service}/aws4_request");
-    let canonical = hex(digest::digest(&digest::SHA256, canonical.as_bytes()).as_ref());
-    let to_sign = format!("AWS4-HMAC-SHA256\n{time}\n{scope}\n{canonical}");
-    let secret = format!("AWS4{}", credentials.secret_key.expose());
-    let key = [date, region, service, "aws4_request"]
-        .iter()
-        .fold(secret.into_bytes(), |key, part| mac(&key, part.as_bytes()));
-    let signature = hex(&mac(&key, to_sign.as_bytes()));
+    let scope = signature::Scope { region: &scope.region, service: &scope.service };
+    let Signature { scope, signature } = Signature::of(&canonical, credentials, scope, time);
     format!(
         "AWS4-HMAC-SHA256 Credential={}/{scope}, SignedHeaders={names}, Signature={signature}",
         credentials.access_key
@@ -249,21 +239,6 @@ fn canonical_query(query: &str) -> String {
     pairs.join("&")
 }
 
-fn mac(key: &[u8], text: &[u8]) -> Vec<u8> {
-    hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), text).as_ref().to_vec()
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// A header that no `Debug` prints.
-fn sensitive(text: &str) -> Result<HeaderValue, ureq::http::header::InvalidHeaderValue> {
-    let mut value = HeaderValue::try_from(text)?;
-    value.set_sensitive(true);
-    Ok(value)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -277,7 +252,7 @@ mod tests {
         let mut headers = vec![("host", "example.amazonaws.com"), ("x-amz-date", TIME)];
         headers.extend(more);
         headers.sort();
-        let hash = hex(digest::digest(&digest::SHA256, body).as_ref());
+        let hash = hash(body);
         let credentials = Credentials {
             access_key: "AKIDEXAMPLE".into(),
             secret_key: Secret::new("wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY"),
@@ -335,7 +310,7 @@ mod tests {
         ] {
             assert_eq!(signed, expected);
         }
-        assert_eq!(hex(digest::digest(&digest::SHA256, b"").as_ref()), EMPTY);
+        assert_eq!(hash(b""), EMPTY);
     }
 
     #[test]

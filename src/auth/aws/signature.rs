@@ -1,13 +1,12 @@
 //! Signature Version 4: the headers that prove who asks.
 //!
-//! Source: AWS Identity and Access Management User Guide, "AWS Signature Version 4 for API requests". The parts are
-//! rust-s3's, as far as they are not for S3 alone.
+//! Source: AWS Identity and Access Management User Guide, "AWS Signature Version 4 for API requests". The canonical
+//! request of S3 and STS is rust-s3's; that of other services is in [`sigv4`](crate::auth).
 
-use hmac::Mac;
-use s3::error::S3Error;
-use s3::region::Region;
-use s3::signing::{HmacSha256, canonical_request, signed_header_string, signing_key};
-use sha2::{Digest, Sha256};
+use std::error::Error;
+
+use aws_lc_rs::{digest, hmac};
+use s3::signing::{canonical_request, signed_header_string};
 use time::OffsetDateTime;
 use time::macros::format_description;
 use ureq::http::header::{AUTHORIZATION, HOST, InvalidHeaderValue};
@@ -25,7 +24,39 @@ pub(crate) struct Scope<'s> {
     pub(crate) service: &'s str,
 }
 
-/// Adds to `headers`, all of which are signed, those that a signed request needs.
+/// A signature, and the scope that it names.
+pub(crate) struct Signature {
+    /// As it stands in `Credential`, behind the access key.
+    pub(crate) scope: String,
+    /// In hexadecimal digits.
+    pub(crate) signature: String,
+}
+
+impl Signature {
+    /// Signs a canonical request. `time` is the one of [`time_of`].
+    pub(crate) fn of(canonical: &str, credentials: &Credentials, scope: Scope<'_>, time: &str) -> Self {
+        let (day, Scope { region, service }) = (time.get(..8).unwrap_or_default(), scope);
+        let scope = format!("{day}/{region}/{service}/aws4_request");
+        let to_sign = format!("AWS4-HMAC-SHA256\n{time}\n{scope}\n{}", hash(canonical.as_bytes()));
+        let secret = format!("AWS4{}", credentials.secret_key.expose());
+        let key = [day, region, service, "aws4_request"]
+            .iter()
+            .fold(secret.into_bytes(), |key, part| mac(&key, part.as_bytes()));
+        Self { scope, signature: hex(&mac(&key, to_sign.as_bytes())) }
+    }
+}
+
+/// A time as signatures have it.
+pub(crate) fn time_of(time: OffsetDateTime) -> Result<String, time::error::Format> {
+    time.format(format_description!("[year][month][day]T[hour][minute][second]Z"))
+}
+
+/// The SHA-256 of a body or a canonical request, in hexadecimal digits.
+pub(crate) fn hash(bytes: &[u8]) -> String {
+    hex(digest::digest(&digest::SHA256, bytes).as_ref())
+}
+
+/// Adds to `headers`, all of which are signed, those that a signed request to S3 or STS needs.
 ///
 /// # Errors
 ///
@@ -36,39 +67,35 @@ pub(crate) fn sign(
     credentials: &Credentials,
     scope: Scope<'_>,
     now: OffsetDateTime,
-) -> Result<(), S3Error> {
-    let time = now.format(format_description!("[year][month][day]T[hour][minute][second]Z"))?;
-    let day = &time[..8];
-    let body = hex(&Sha256::digest(body));
+) -> Result<(), Box<dyn Error>> {
+    let (time, body) = (time_of(now)?, hash(body));
     headers.insert(HOST, host(url).parse()?);
     headers.insert("x-amz-date", time.parse()?);
     headers.insert("x-amz-content-sha256", body.parse()?);
     if let Some(token) = &credentials.session_token {
         headers.insert("x-amz-security-token", sensitive(token.expose())?);
     }
-    let Scope { region, service } = scope;
-    let canonical = hex(&Sha256::digest(canonical_request(method, url, headers, &body)?));
-    let scope = format!("{day}/{region}/{service}/aws4_request");
-    let region = Region::Custom { region: region.to_owned(), endpoint: String::new() };
-    let key = signing_key(&now, credentials.secret_key.expose(), &region, service)?;
-    let mut signature = HmacSha256::new_from_slice(&key)?;
-    signature.update(format!("AWS4-HMAC-SHA256\n{time}\n{scope}\n{canonical}").as_bytes());
+    let canonical = canonical_request(method, url, headers, &body)?;
+    let Signature { scope, signature } = Signature::of(&canonical, credentials, scope, &time);
     let text = format!(
-        "AWS4-HMAC-SHA256 Credential={}/{scope},SignedHeaders={},Signature={}",
+        "AWS4-HMAC-SHA256 Credential={}/{scope},SignedHeaders={},Signature={signature}",
         credentials.access_key,
         signed_header_string(headers),
-        hex(&signature.finalize().into_bytes())
     );
     headers.insert(AUTHORIZATION, sensitive(&text)?);
     Ok(())
 }
 
 /// The host of a URL, with its port where that is not the scheme's own.
-pub(crate) fn host(url: &Url) -> String {
+fn host(url: &Url) -> String {
     match (url.host_str().unwrap_or_default(), url.port()) {
         (host, None) => host.to_owned(),
         (host, Some(port)) => format!("{host}:{port}"),
     }
+}
+
+fn mac(key: &[u8], text: &[u8]) -> Vec<u8> {
+    hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), text).as_ref().to_vec()
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -76,7 +103,7 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 /// A header that no `Debug` prints.
-fn sensitive(text: &str) -> Result<HeaderValue, InvalidHeaderValue> {
+pub(crate) fn sensitive(text: &str) -> Result<HeaderValue, InvalidHeaderValue> {
     let mut value: HeaderValue = text.parse()?;
     value.set_sensitive(true);
     Ok(value)
