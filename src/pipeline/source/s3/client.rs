@@ -4,10 +4,8 @@ use std::error::Error;
 use std::io::Read;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
-use std::thread;
 use std::time::Duration;
 
-use crossbeam_channel::{bounded, select};
 use s3::signing::uri_encode;
 use time::OffsetDateTime;
 use ureq::http::header::{ACCEPT_ENCODING, HeaderName};
@@ -122,20 +120,10 @@ impl Client {
         &self,
         work: impl FnOnce() -> Result<T, GetError> + Send + 'static,
     ) -> Result<T, GetError> {
-        if self.stop.is_requested() {
-            return Err(GetError::stopped());
-        }
-        let (sender, done) = bounded(1);
-        thread::Builder::new()
-            .spawn(move || {
-                // Nobody listens once the run is to stop.
-                let _ = sender.send(work());
-            })
+        let done = self.stop.unless_requested(work);
+        let done = done
             .map_err(|error| GetError::unavailable(format!("there is no thread for the request: {error}")))?;
-        select! {
-            recv(done) -> result => result.unwrap_or_else(|_| Err(GetError::stopped())),
-            recv(self.stop.channel()) -> _ => Err(GetError::stopped()),
-        }
+        done.unwrap_or_else(|| Err(GetError::stopped()))
     }
 
     /// Replaces the credentials wherever they stand in what a server has sent.
