@@ -71,10 +71,10 @@ impl Targets {
 
 /// The routing of a document, where its index requires one: the author's DID, which is the authority of the `at_uri`
 /// (AT Protocol, "AT URI scheme"). The `_id` of an account's tombstone is the DID itself.
-pub fn routing_of(id: &str) -> &str {
+pub fn routing_of(id: &str, is_required: bool) -> Option<&str> {
     let rest = id.strip_prefix("at://").unwrap_or(id);
     let authority = rest.split('/').next().unwrap_or(rest);
-    if authority.is_empty() { id } else { authority }
+    is_required.then_some(if authority.is_empty() { id } else { authority })
 }
 
 /// The targets as they were when last looked at, shared by all senders.
@@ -130,7 +130,8 @@ mod tests {
             ("at://", "at://"),
             ("odd", "odd"),
         ] {
-            assert_eq!(routing_of(id), routing, "{id}");
+            assert_eq!(routing_of(id, true), Some(routing), "{id}");
+            assert_eq!(routing_of(id, false), None, "{id}");
         }
     }
 }

@@ -14,7 +14,8 @@ use super::reply::{Operation, Refusal};
 use super::settling::Settling;
 use crate::model::{Action, Version};
 use crate::retry::throttle::Stopped;
-use crate::sink::elasticsearch::encode::document::{write_delete, write_delete_found};
+use crate::sink::elasticsearch::encode::action::{Carried, write_delete, write_delete_found};
+use crate::sink::elasticsearch::preflight::Member;
 use crate::sink::elasticsearch::targets::{Targets, routing_of};
 
 /// What has become of the deletes of one id.
@@ -88,15 +89,9 @@ impl Bulk<'_> {
         let mut ranges = Vec::with_capacity(dead.len());
         for (action, version) in dead {
             let start = body.len();
-            let routing = targets.posts.requires_routing().then(|| routing_of(&action.id));
-            write_delete(
-                &mut body,
-                &targets.posts.name,
-                &action.id,
-                *version,
-                targets.posts.is_alias(),
-                routing,
-            );
+            let routing = routing_of(&action.id, targets.posts.requires_routing());
+            let carried = Carried { require_alias: targets.posts.is_alias(), routing };
+            write_delete(&mut body, &targets.posts.name, &action.id, *version, carried);
             ranges.push(start..body.len());
         }
         let actions = dead.iter().map(|(action, _)| *action).collect();
@@ -149,8 +144,9 @@ impl Bulk<'_> {
                 continue;
             }
             let start = body.len();
-            let routing = post.requires_routing.then(|| routing_of(&post.action.id));
-            write_delete_found(&mut body, &post.index, &post.action.id, post.place, routing);
+            let routing = routing_of(&post.action.id, post.requires_routing);
+            let carried = Carried { routing, ..Carried::default() };
+            write_delete_found(&mut body, &post.index, &post.action.id, post.place, carried);
             ranges.push(start..body.len());
             actions.push(post.action);
             nths.push(post.nth);
@@ -173,7 +169,7 @@ impl Bulk<'_> {
 }
 
 /// The indices that are looked into before something is deleted from them: all that are not written to through an alias.
-fn looked_into(targets: &Targets) -> Vec<&crate::sink::elasticsearch::preflight::Member> {
+fn looked_into(targets: &Targets) -> Vec<&Member> {
     let posts = &targets.posts;
     let through_alias = |name: &str| posts.is_alias() && name == posts.write_index;
     posts.members.iter().filter(|member| posts.is_told && !through_alias(&member.name)).collect()

@@ -6,11 +6,8 @@ use std::ops::Range;
 use crate::config::BatchLimits;
 use crate::model::{Action, ActionKind};
 use crate::sink::elasticsearch::bulk::reply::Operation;
-use crate::sink::elasticsearch::encode::text::write_string;
+use crate::sink::elasticsearch::encode::action::{Carried, END};
 use crate::sink::elasticsearch::targets::{Targets, routing_of};
-
-/// What an action line that this program writes ends in.
-const END: &[u8] = b"}}\n";
 
 /// Lines of one kind, and where each of them is in the body.
 pub(super) struct Lines<'b> {
@@ -71,25 +68,23 @@ impl<'b> Lines<'b> {
     /// is put in here, so that lines need not be written anew when that moves. The lines of a whole batch are sent as
     /// they stand, where nothing is to be put in.
     pub(super) fn request(&self, part: &[usize], targets: &Targets) -> Cow<'b, [u8]> {
-        let puts_in = self.operation == Operation::Index
-            && part.iter().any(|&line| !self.put_in(line, targets).is_empty());
-        if !puts_in && part.len() == self.ranges.len() {
+        let carries = part.iter().any(|&line| !self.carried(line, targets).is_nothing());
+        if !carries && part.len() == self.ranges.len() {
             return Cow::Borrowed(self.body);
         }
-        let mut body = Vec::with_capacity(self.bytes(part) + part.len() * 64 * usize::from(puts_in));
+        let mut body = Vec::with_capacity(self.bytes(part) + part.len() * 64 * usize::from(carries));
         for &line in part {
             let Some(bytes) = self.ranges.get(line).and_then(|range| self.body.get(range.clone())) else {
                 continue;
             };
-            let put_in = if puts_in { self.put_in(line, targets) } else { Vec::new() };
             let (action, document) = split_action(bytes);
             match action.strip_suffix(END) {
-                Some(open) if !put_in.is_empty() => {
+                Some(open) => {
                     body.extend_from_slice(open);
-                    body.extend_from_slice(&put_in);
+                    self.carried(line, targets).write(&mut body);
                     body.extend_from_slice(END);
                 }
-                _ => body.extend_from_slice(action),
+                None => body.extend_from_slice(action),
             }
             body.extend_from_slice(document);
         }
@@ -97,19 +92,17 @@ impl<'b> Lines<'b> {
     }
 
     /// What an index action carries: its routing where the write index requires one, and where one of the names alone
-    /// is an alias, that it must be. (Where both are, a parameter of the request says so.)
-    fn put_in(&self, line: usize, targets: &Targets) -> Vec<u8> {
-        let Some(action) = self.actions.get(line) else { return Vec::new() };
+    /// is an alias, that it must be. (Where both are, a parameter of the request says so.) Deletes are written with what
+    /// they carry.
+    fn carried(&self, line: usize, targets: &Targets) -> Carried<'b> {
+        let Some(action) = self.actions.get(line).filter(|_| self.operation == Operation::Index) else {
+            return Carried::default();
+        };
         let target = targets.of(action.kind);
-        let mut put_in = Vec::new();
-        if target.is_alias() && !targets.are_aliases() {
-            put_in.extend_from_slice(b",\"require_alias\":true");
+        Carried {
+            require_alias: target.is_alias() && !targets.are_aliases(),
+            routing: routing_of(&action.id, target.requires_routing()),
         }
-        if target.requires_routing() {
-            put_in.extend_from_slice(b",\"routing\":");
-            write_string(&mut put_in, routing_of(&action.id));
-        }
-        put_in
     }
 }
 

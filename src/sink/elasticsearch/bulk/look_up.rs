@@ -10,6 +10,7 @@ use crate::retry::patience::Patience;
 use crate::retry::throttle::{Permit, Stopped};
 use crate::sink::elasticsearch::bulk::reply::{Answer, FoundDocument, Refusal, judge_look_up};
 use crate::sink::elasticsearch::client::{Client, ContentType};
+use crate::sink::elasticsearch::encode::action::Carried;
 use crate::sink::elasticsearch::encode::text::write_string;
 use crate::sink::elasticsearch::targets::routing_of;
 
@@ -161,10 +162,7 @@ fn look_up_body(documents: &[(&str, bool, &str)]) -> Vec<u8> {
         write_string(&mut body, index);
         body.extend_from_slice(b",\"_id\":");
         write_string(&mut body, id);
-        if *requires_routing {
-            body.extend_from_slice(b",\"routing\":");
-            write_string(&mut body, routing_of(id));
-        }
+        Carried { routing: routing_of(id, *requires_routing), ..Carried::default() }.write(&mut body);
         body.push(b'}');
     }
     body.extend_from_slice(b"]}");

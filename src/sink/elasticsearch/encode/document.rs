@@ -1,10 +1,11 @@
-//! The lines of a bulk request: action and document of a post or a tombstone, and the delete that follows one.
+//! The lines of a post or a tombstone in a bulk request: action and document.
 //!
 //! Documents and their order of fields are those of [`schema`](crate::sink::elasticsearch::schema).
 
 use super::VectorEncoding;
-use super::text::{write_number, write_string, write_vector_array, write_vector_base64};
-use crate::model::{Action, Document, Embeddings, Names, Vector, Version};
+use super::action::write_index;
+use super::text::{write_string, write_vector_array, write_vector_base64};
+use crate::model::{Action, Document, Embeddings, Names, Vector};
 use crate::sink::elasticsearch::schema::{POST_FIELDS, TOMBSTONE_FIELDS, VECTORS, Value};
 use crate::timestamp::write_rfc3339_millis;
 
@@ -31,73 +32,6 @@ pub fn write_action(
         Document::Replayed(document) => out.extend_from_slice(document.as_bytes()),
     }
     out.push(b'\n');
-}
-
-/// Appends the action line that indexes the document on the next line into `index`.
-pub fn write_index(out: &mut Vec<u8>, index: &str, at_uri: &str, version: Version) {
-    write_metadata(out, "index", index, at_uri, version.of_index());
-}
-
-/// Appends the line that deletes a post from `index` under a version above that of every post.
-pub fn write_delete(
-    out: &mut Vec<u8>,
-    index: &str,
-    at_uri: &str,
-    version: Version,
-    require_alias: bool,
-    routing: Option<&str>,
-) {
-    write_metadata(out, "delete", index, at_uri, version.of_delete());
-    let more: &[u8] = if require_alias { b",\"require_alias\":true" } else { b"" };
-    append(out, more, routing);
-}
-
-/// Appends the line that deletes a post that was found, if it is still the same: `place` is its `_seq_no` and
-/// `_primary_term`.
-pub fn write_delete_found(
-    out: &mut Vec<u8>,
-    index: &str,
-    at_uri: &str,
-    (seq_no, primary_term): (u64, u64),
-    routing: Option<&str>,
-) {
-    out.extend_from_slice(b"{\"delete\":{\"_index\":");
-    write_string(out, index);
-    out.extend_from_slice(b",\"_id\":");
-    write_string(out, at_uri);
-    out.extend_from_slice(b",\"if_seq_no\":");
-    write_number(out, seq_no);
-    out.extend_from_slice(b",\"if_primary_term\":");
-    write_number(out, primary_term);
-    out.extend_from_slice(b"}}\n");
-    append(out, b"", routing);
-}
-
-/// Puts more into the action line that `out` ends with.
-fn append(out: &mut Vec<u8>, more: &[u8], routing: Option<&str>) {
-    if more.is_empty() && routing.is_none() {
-        return;
-    }
-    out.truncate(out.len().saturating_sub(b"}}\n".len()));
-    out.extend_from_slice(more);
-    if let Some(routing) = routing {
-        out.extend_from_slice(b",\"routing\":");
-        write_string(out, routing);
-    }
-    out.extend_from_slice(b"}}\n");
-}
-
-/// `external_gte`: the same version again is no conflict, so that a repeated request is a success.
-fn write_metadata(out: &mut Vec<u8>, action: &str, index: &str, id: &str, version: u64) {
-    out.extend_from_slice(b"{\"");
-    out.extend_from_slice(action.as_bytes());
-    out.extend_from_slice(b"\":{\"_index\":");
-    write_string(out, index);
-    out.extend_from_slice(b",\"_id\":");
-    write_string(out, id);
-    out.extend_from_slice(b",\"version\":");
-    write_number(out, version);
-    out.extend_from_slice(b",\"version_type\":\"external_gte\"}}\n");
 }
 
 /// A document that is being written, field by field.

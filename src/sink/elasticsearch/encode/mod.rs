@@ -1,5 +1,6 @@
 //! Stage 4: documents become bulk NDJSON, written straight into the buffer that is sent. Pure.
 
+pub mod action;
 pub mod document;
 pub mod float;
 pub mod text;

@@ -41,9 +41,9 @@ pub(super) fn offer(
     if target.is_alias() {
         path.push_str("&require_alias=true");
     }
-    if target.requires_routing() {
+    if let Some(routing) = routing_of(ID, target.requires_routing()) {
         path.push_str("&routing=");
-        path.push_str(routing_of(ID));
+        path.push_str(routing);
     }
     if let Some(pipeline) = needs.pipeline {
         path.push_str("&pipeline=");

@@ -1,0 +1,86 @@
+//! The action lines of bulk requests.
+
+use super::text::{write_number, write_string};
+use crate::model::Version;
+
+/// What an action line ends in. More is put in before it, see [`Carried`].
+pub const END: &[u8] = b"}}\n";
+
+/// What an action carries for what stands behind the name that it writes to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Carried<'c> {
+    /// The name has to be an alias.
+    pub require_alias: bool,
+    /// The routing, where the index requires one.
+    pub routing: Option<&'c str>,
+}
+
+impl Carried<'_> {
+    /// Whether there is nothing to write.
+    pub fn is_nothing(self) -> bool {
+        self == Self::default()
+    }
+
+    /// Appends it to an action line that has no [`END`] yet.
+    pub fn write(self, out: &mut Vec<u8>) {
+        if self.require_alias {
+            out.extend_from_slice(b",\"require_alias\":true");
+        }
+        if let Some(routing) = self.routing {
+            out.extend_from_slice(b",\"routing\":");
+            write_string(out, routing);
+        }
+    }
+}
+
+/// Appends the line that indexes the document on the next line into `index`.
+pub fn write_index(out: &mut Vec<u8>, index: &str, at_uri: &str, version: Version) {
+    begin(out, "index", index, at_uri);
+    write_version(out, version.of_index());
+    end(out, Carried::default());
+}
+
+/// Appends the line that deletes a post from `index` under a version above that of every post.
+pub fn write_delete(out: &mut Vec<u8>, index: &str, at_uri: &str, version: Version, carried: Carried<'_>) {
+    begin(out, "delete", index, at_uri);
+    write_version(out, version.of_delete());
+    end(out, carried);
+}
+
+/// Appends the line that deletes a post that was found, if it is still the same: `place` is its `_seq_no` and
+/// `_primary_term`.
+pub fn write_delete_found(
+    out: &mut Vec<u8>,
+    index: &str,
+    at_uri: &str,
+    (seq_no, primary_term): (u64, u64),
+    carried: Carried<'_>,
+) {
+    begin(out, "delete", index, at_uri);
+    out.extend_from_slice(b",\"if_seq_no\":");
+    write_number(out, seq_no);
+    out.extend_from_slice(b",\"if_primary_term\":");
+    write_number(out, primary_term);
+    end(out, carried);
+}
+
+fn begin(out: &mut Vec<u8>, action: &str, index: &str, id: &str) {
+    out.extend_from_slice(b"{\"");
+    out.extend_from_slice(action.as_bytes());
+    out.extend_from_slice(b"\":{\"_index\":");
+    write_string(out, index);
+    out.extend_from_slice(b",\"_id\":");
+    write_string(out, id);
+}
+
+/// `external_gte`: the same version again is no conflict, so that a repeated request is a success.
+fn write_version(out: &mut Vec<u8>, version: u64) {
+    out.extend_from_slice(b",\"version\":");
+    write_number(out, version);
+    out.extend_from_slice(b",\"version_type\":\"external_gte\"");
+}
+
+fn end(out: &mut Vec<u8>, carried: Carried<'_>) {
+    carried.write(out);
+    out.extend_from_slice(END);
+}
