@@ -1,5 +1,6 @@
 //! A value that cannot be printed.
 
+use crate::text::percent_encoded;
 use std::fmt;
 
 /// A credential. Neither `Debug` nor anything else prints it; [`Secret::expose`] is the only way to its text.
@@ -40,14 +41,6 @@ impl Secret {
             cut_out(form.as_bytes(), text);
         }
     }
-}
-
-fn percent_encoded(text: &str) -> String {
-    let one = |byte: u8| match byte {
-        byte if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) => char::from(byte).to_string(),
-        byte => format!("%{byte:02X}"),
-    };
-    text.bytes().map(one).collect()
 }
 
 fn cut_out(form: &[u8], text: &mut Vec<u8>) {

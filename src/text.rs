@@ -1,4 +1,4 @@
-//! Texts for a terminal: their lines, and words of the documentation without its marks.
+//! Texts for a terminal (their lines, and words of the documentation without its marks) and for URLs.
 
 /// Lines are no longer than this.
 pub const WIDTH: usize = 80;
@@ -6,6 +6,13 @@ pub const WIDTH: usize = 80;
 /// A text in ASCII, without its back-ticks.
 pub fn plain(text: &str) -> String {
     text.replace('`', "").replace('…', "...")
+}
+
+/// A text as a segment of a path or as a value of a query (RFC 3986, section 2.3).
+pub fn percent_encoded(text: &str) -> String {
+    let is_unreserved = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~".contains(byte);
+    let one = |byte: u8| if is_unreserved(&byte) { char::from(byte).into() } else { format!("%{byte:02X}") };
+    text.bytes().map(one).collect()
 }
 
 /// A number of bytes in the largest unit of which it has one.
@@ -32,4 +39,15 @@ pub fn wrap(text: &mut String, indent: &str, words: &str) {
         line.push_str(word);
     }
     text.push_str(&format!("{indent}{line}\n"));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_of_an_index_is_one_segment_of_a_path() {
+        assert_eq!(percent_encoded("posts-2025.10_v1"), "posts-2025.10_v1");
+        assert_eq!(percent_encoded("pösts%/"), "p%C3%B6sts%25%2F");
+    }
 }

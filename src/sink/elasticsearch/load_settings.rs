@@ -28,6 +28,7 @@ use crate::files;
 use crate::retry::patience::Retries;
 use crate::retry::policy::Policy;
 use crate::shutdown::Stop;
+use crate::text::percent_encoded;
 use changes::Update;
 pub(super) use changes::is_tuned;
 pub use changes::{Changes, LoadedIndices};
@@ -261,12 +262,12 @@ impl LoadSettings {
 
     /// What is set for an index; None where there is no such index.
     fn settings_of(&self, index: &str) -> Result<Option<Values>, PreflightError> {
-        let path = format!("/{}/_settings?flat_settings=true&master_timeout=4s", encoded(index));
+        let path = format!("/{}/_settings?flat_settings=true&master_timeout=4s", percent_encoded(index));
         parse_settings(index, &answer(&self.client, self.client.get(&path))?)
     }
 
     fn update(&self, index: &str, update: &Update<'_>) -> Result<(), PreflightError> {
-        let path = format!("/{}/_settings?{SERVER_TIMEOUTS}", encoded(index));
+        let path = format!("/{}/_settings?{SERVER_TIMEOUTS}", percent_encoded(index));
         let reply = self.client.put(&path, ContentType::Json, json(update).as_bytes());
         judge_update(index, &answer(&self.client, reply)?)
     }
@@ -317,13 +318,6 @@ fn has_time(end: Option<Instant>) -> Result<(), PreflightError> {
 fn json(update: &Update<'_>) -> String {
     // Names and texts: this cannot fail to be written as JSON.
     serde_json::to_string(update).unwrap_or_default()
-}
-
-/// The name of an index as a segment of a path (RFC 3986, section 2.3): it may hold more than ASCII.
-fn encoded(index: &str) -> String {
-    let unreserved = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~".contains(byte);
-    let encode = |byte: u8| if unreserved(&byte) { char::from(byte).into() } else { format!("%{byte:02X}") };
-    index.bytes().map(encode).collect()
 }
 
 #[cfg(test)]

@@ -12,8 +12,8 @@ use crate::retry::patience::Patience;
 use crate::retry::throttle::{Permit, Stopped};
 use crate::sink::elasticsearch::bulk::reply::{Answer, Item, Operation, Refusal, judge_answer, judge_items};
 use crate::sink::elasticsearch::client::{Client, ContentType, Reply};
-use crate::sink::elasticsearch::encode::text::percent_encoded;
 use crate::sink::elasticsearch::preflight::PreflightError;
+use crate::text::percent_encoded;
 
 /// Only what is judged comes back.
 const BULK: &str = "/_bulk?filter_path=items.*.status,items.*.result,items.*._id,items.*._index,items.*.error.type,\

@@ -56,9 +56,3 @@ fn an_operator_reads_what_to_put_back_by_hand() {
     let request = r#"PUT /posts_v1/_settings {"index.number_of_replicas":"2","index.refresh_interval":null}"#;
     assert!(text.contains(request) && text.contains("HTTP 503"), "{text}");
 }
-
-#[test]
-fn a_name_of_an_index_is_one_segment_of_a_path() {
-    assert_eq!(encoded("posts-2025.10_v1"), "posts-2025.10_v1");
-    assert_eq!(encoded("pösts%/"), "p%C3%B6sts%25%2F");
-}

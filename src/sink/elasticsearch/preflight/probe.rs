@@ -16,10 +16,10 @@ use super::settings::Pipelines;
 use super::{Needs, PreflightError, Target};
 use crate::observe::finding::Check;
 use crate::sink::elasticsearch::client::{Client, ContentType, Reply};
-use crate::sink::elasticsearch::encode::text::percent_encoded;
 use crate::sink::elasticsearch::preflight::error::answer;
 use crate::sink::elasticsearch::schema::{Kind, VECTOR_DIMS, VECTORS};
 use crate::sink::elasticsearch::targets::routing_of;
+use crate::text::percent_encoded;
 
 /// Its `_id`, which nobody's document has.
 const ID: &str = "megastream_ingest-check";
