@@ -18,8 +18,8 @@ const CLIENT_KEY: &str = "ELASTICSEARCH_CLIENT_KEY / --client-key";
 /// The file is read for each server; one line in the log is enough.
 static TOLD: Once = Once::new();
 
-/// The certificates of a bundle, at least one. Those that cannot be read are told of and passed over, as other programs
-/// do: bundles of a system have such ones.
+/// The certificates of a bundle, at least one. A certificate that cannot be read is logged and left out, as other
+/// programs do: system bundles contain some.
 ///
 /// # Errors
 ///

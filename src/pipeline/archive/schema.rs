@@ -166,8 +166,8 @@ impl Queries {
     }
 }
 
-/// Two expressions for a column: its value, with an empty blob in place of what is too long, so that one such field
-/// does not end the query; and its length in bytes. That is in the row's header: SQLite does not read the field for it.
+/// Two expressions for a column: its value and its length in bytes. A value that is too long becomes an empty blob, so
+/// that it does not end the query. The length stands in the row's header, so SQLite does not read the field for it.
 fn unless_too_long(column: &str) -> String {
     format!("iif(octet_length({column}) > {MAX_FIELD_BYTES}, x'', {column}), octet_length({column})")
 }

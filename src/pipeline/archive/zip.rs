@@ -294,7 +294,7 @@ fn broken(defect: impl Into<String>) -> ArchiveError {
 
 fn invalid(error: ::zip::result::ZipError) -> ArchiveError {
     match error {
-        // A disk that fails says nothing of what is on it.
+        // A failing disk does not make the archive broken.
         ::zip::result::ZipError::Io(error)
             if !matches!(
                 error.kind(),

@@ -117,7 +117,7 @@ struct Sums {
     all: Done,
     /// Of what was marked some minutes before the file was read.
     earlier: Done,
-    /// Since this time an entry is none of those, as it is written.
+    /// Entries from this time on are not among the earlier ones. The time is written as in the file.
     since: Vec<u8>,
 }
 

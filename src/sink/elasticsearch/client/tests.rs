@@ -5,6 +5,7 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 
+use super::reply::MAX_REASON_CHARS;
 use super::*;
 
 const KEY: &str = "cGxhbnRlZC1zZWNyZXQ=";

@@ -28,8 +28,8 @@ impl Place {
     }
 }
 
-/// The URL that keys are appended to. The bucket is part of the path where the server is none of AWS's, or where its
-/// name is none of a host that the wildcard certificate of AWS is for.
+/// The URL that keys are appended to. The bucket goes into the path for servers other than AWS, and for names that the
+/// wildcard certificate of AWS does not cover.
 ///
 /// Source: Amazon S3 User Guide, "Virtual hosting of general purpose buckets"; AWS General Reference, "Amazon S3
 /// endpoints and quotas".
