@@ -201,10 +201,11 @@ fn an_older_index_that_requires_routing_or_takes_no_writes_is_looked_into_and_na
 /// A load during which an index gets a pipeline: what is found before it is another matter.
 fn with_pipeline(alias: &str, pipeline: Pipeline, archive: Archive) -> Run {
     let env = TestEnv::with_archives(&[archive]);
-    env.fake.fail(Request::is_mget, 0, 1, Fault::Hang);
-    // One batch, which begins with its look-up.
+    // A batch of posts begins with a look-up, one of deletions does not: neither gets further before there is the pipeline.
+    let is_of_a_batch = |request: &Request| request.is_mget() || request.is_bulk();
+    env.fake.fail(is_of_a_batch, 0, usize::MAX, Fault::Hang);
     let running = env.ingest().args(&["--workers", "1"]).start();
-    env.fake.wait_for(|record| record.request.is_mget(), 1);
+    env.fake.wait_for(|record| is_of_a_batch(&record.request), 1);
     env.fake.store(|store| store.index(alias).unwrap().pipeline = pipeline);
     env.fake.release();
     running.wait()
