@@ -253,6 +253,24 @@ class Corpora(EndToEnd):
         last.began = runs[0].began
         self.assert_holds(expectation.of(self.plain), last)
 
+    def test_documents_that_the_server_refuses_cost_no_other(self):
+        """The mapping is fine for all but a few: times in nanoseconds begin in 1970."""
+        self.server.fresh_indices(created_at={"type": "date_nanos"})
+        expected = expectation.of(self.odd)
+        created = {name: document.get("created_at", "") for name, (_, document) in expected.posts.items()}
+        refused = {name for name, time in created.items() if time and time < "1970"}
+        self.assertTrue(refused, "no post of the corpus is that old")
+        run = self.loader.ingest(self.odd, "--workers", "1")
+        self.assert_code(run, DONE_WITH_REJECTS)
+        letters = {letter["at_uri"]: letter for letter in run.dead_letters if letter["stage"] == "elasticsearch"}
+        self.assertEqual(letters.keys(), refused, "dead letters of the server")
+        for letter in letters.values():
+            self.assertEqual(letter["error_type"], "document_parsing_exception")
+            self.assertEqual(letter["document"]["at_uri"], letter["at_uri"])
+        for name in refused:
+            del expected.posts[name]
+        self.assert_holds(expected, run, exact=False)
+
     def test_the_output_of_a_dry_run_is_what_bulk_takes(self):
         expected = expectation.of(self.odd)
         output = self.loader.folder / "bulk.ndjson"
@@ -271,22 +289,6 @@ class Corpora(EndToEnd):
 
 class Faults(EndToEnd):
     """What goes wrong at the server while a run is under way."""
-
-    def test_documents_that_the_server_refuses_cost_no_other(self):
-        self.server.fresh_indices(quote_post={"type": "integer"})
-        expected = expectation.of(TEST_DATA)
-        refused = {name for name, (_, document) in expected.posts.items() if "quote_post" in document}
-        self.assertTrue(refused, "no post of the test data quotes another")
-        run = self.loader.ingest(TEST_DATA)
-        self.assert_code(run, DONE_WITH_REJECTS)
-        letters = {letter["at_uri"]: letter for letter in run.dead_letters if letter["stage"] == "elasticsearch"}
-        self.assertEqual(letters.keys(), refused, "dead letters of the server")
-        for letter in letters.values():
-            self.assertEqual(letter["error_type"], "document_parsing_exception")
-            self.assertEqual(letter["document"]["at_uri"], letter["at_uri"])
-        for name in refused:
-            del expected.posts[name]
-        self.assert_holds(expected, run, exact=False)
 
     def test_a_write_block_costs_time_only(self):
         self.assert_waited_out("index.blocks.write")
@@ -371,7 +373,7 @@ class Crashes(EndToEnd):
         self.assert_none(comparison.summary(expected, run, len(self.archives)), "summary")
         self.assert_holds(expected, run)
 
-    def test_a_killed_server_that_confirms_before_it_syncs_leaves_archives_to_the_next_run(self):
+    def test_what_a_killed_server_confirmed_before_it_synced_is_done_again_in_the_same_run(self):
         """What it had confirmed is gone with it; the program must not build on that."""
         key = self.server.make_key(servers.PRIVILEGES + ["maintenance"])
         for index in servers.INDICES.values():
@@ -379,13 +381,11 @@ class Crashes(EndToEnd):
             self.server.expect("PUT", f"/{index}/_settings", settings)
         expected = expectation.of(self.archives)
         flags = SLOWLY
-        first = self.loader.ingest(self.archives, *flags, key=key, meanwhile=self.crash)
-        self.assert_code(first, UNAVAILABLE)
-        self.assertGreater(first.summary["archives"]["pending"], 0, "archives that are left to the next run")
-        last = self.loader.ingest(self.archives, key=key)
-        self.assert_code(last, DONE_WITH_REJECTS if expected.rejected else DONE)
-        last.began = first.began
-        self.assert_holds(expected, last)
+        run = self.loader.ingest(self.archives, *flags, key=key, meanwhile=self.crash)
+        self.assert_code(run, DONE_WITH_REJECTS if expected.rejected else DONE)
+        self.assertIn("is done again", run.log, "archives were in flight")
+        self.assertEqual(run.summary["archives"]["pending"], 0, "archives that are left to the next run")
+        self.assert_holds(expected, run)
 
 
 class Refusals(EndToEnd):
