@@ -31,6 +31,7 @@ mod pressure;
 mod replay;
 mod replies;
 mod s3;
+mod sealed;
 mod secrets;
 mod shell;
 mod shutdown;

@@ -195,7 +195,7 @@ impl StateFile {
             path.display(),
             copy.display()
         );
-        state.text.to_replace(path).ok()?;
+        state.text.replacing(path).ok()?;
         Some(state)
     }
 

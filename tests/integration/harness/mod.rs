@@ -216,7 +216,7 @@ impl Invocation<'_> {
         }
         let is_archive = |path: &Path| {
             let name = path.file_name().unwrap_or_default().to_string_lossy();
-            path.is_file() && (name.ends_with(".db.zip") || name.ends_with(".db"))
+            path.is_file() && !name.starts_with("._") && (name.ends_with(".db.zip") || name.ends_with(".db"))
         };
         let entries = std::fs::read_dir(self.env.path("archives")).ok()?;
         Some(entries.flatten().filter(|entry| is_archive(&entry.path())).count() as u64)
