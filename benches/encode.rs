@@ -11,6 +11,7 @@ use megastream_ingest::model::{
     Action, ActionKind, Archive, DIMENSIONS, Document, Dropped, Embeddings, Post, Vector, Version,
 };
 use megastream_ingest::sink::batch::Batcher;
+use megastream_ingest::sink::elasticsearch::Names;
 use megastream_ingest::sink::elasticsearch::encode::VectorEncoding;
 use megastream_ingest::sink::elasticsearch::encode::document::write_action;
 
@@ -66,7 +67,7 @@ fn encode(criterion: &mut Criterion) {
             let Some(version) = Version::new(1_766_016_000, row_id as i64) else { continue };
             let document = Document::Post { post, embeddings: &embeddings };
             let write = |body: &mut Vec<u8>, action: &Action| {
-                write_action(body, action, &document, vectors, 1_766_016_000_000);
+                write_action(body, Names::default(), action, &document, vectors, 1_766_016_000_000);
             };
             let next = || std::mem::take(&mut spare);
             if let Some(batch) =

@@ -15,21 +15,32 @@ _megastream_ingest() {
         --output) compopt -o filenames 2>/dev/null; mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
         --replay) compopt -o filenames 2>/dev/null; mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
         --source) mapfile -t COMPREPLY < <(compgen -W 'local s3' -- "$cur"); return ;;
+        --s3-addressing) mapfile -t COMPREPLY < <(compgen -W 'auto path virtual' -- "$cur"); return ;;
         --shard) :; return ;;
+        --username) :; return ;;
+        --aws-sigv4) mapfile -t COMPREPLY < <(compgen -W 'es aoss' -- "$cur"); return ;;
         --ca-cert) compopt -o filenames 2>/dev/null; mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
+        --ca-fingerprint) :; return ;;
+        --client-cert) compopt -o filenames 2>/dev/null; mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
+        --client-key) compopt -o filenames 2>/dev/null; mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
+        --proxy) :; return ;;
+        --posts-index) :; return ;;
+        --tombstones-index) :; return ;;
+        --pipeline) :; return ;;
         --vector-encoding) mapfile -t COMPREPLY < <(compgen -W 'auto base64 array' -- "$cur"); return ;;
         --retry-budget) :; return ;;
         --workers) :; return ;;
         --senders) :; return ;;
         --batch-docs) :; return ;;
         --batch-bytes) :; return ;;
+        --compress) :; return ;;
         --memory) :; return ;;
         --dead-letter) compopt -o filenames 2>/dev/null; mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
         --summary-json) compopt -o filenames 2>/dev/null; mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
         --metrics-file) compopt -o filenames 2>/dev/null; mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
     esac
     if [[ $cur == -* ]]; then
-        mapfile -t COMPREPLY < <(compgen -W '--mode --dry-run --output --check --list --replay --source --shard --retry-failed --ca-cert --skip-tls-verify --create-indices --vector-encoding --account-deletions --bulk-load-settings --retry-budget --workers --senders --batch-docs --batch-bytes --memory --dead-letter --summary-json --metrics-file --help --version' -- "$cur")
+        mapfile -t COMPREPLY < <(compgen -W '--mode --dry-run --output --check --list --replay --source --s3-anonymous --s3-addressing --shard --retry-failed --username --aws-sigv4 --no-auth --ca-cert --ca-fingerprint --client-cert --client-key --proxy --skip-tls-verify --create-indices --posts-index --tombstones-index --pipeline --vector-encoding --account-deletions --bulk-load-settings --retry-budget --workers --senders --batch-docs --batch-bytes --compress --memory --dead-letter --summary-json --metrics-file --help --version' -- "$cur")
     else
         compopt -o filenames 2>/dev/null
         mapfile -t COMPREPLY < <(compgen -d -- "$cur"; compgen -f -X '!*.db.zip' -- "$cur")

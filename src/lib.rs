@@ -24,6 +24,8 @@
 //! - The receipt (archive, row id, version) travels with each action of a batch; only judged answers reach the ledger, and
 //!   only the ledger marks archives.
 
+pub mod auth;
+mod aws;
 pub mod cli;
 pub mod config;
 pub mod exit;

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, select};
 use signal_hook::consts::{SIGHUP, SIGTERM, SIGXFSZ};
 use signal_hook::iterator::Signals;
 use signal_hook::low_level;
@@ -153,6 +153,37 @@ impl Stop {
         matches!(self.shared.closed.recv_timeout(time), Err(RecvTimeoutError::Timeout))
     }
 
+    /// Does `work` on a thread of its own, which nobody waits for any more once the run is to stop: None then.
+    ///
+    /// That is for questions to a server whose answers are of no use to a run that ends. A request cannot be called off
+    /// from outside: name, connection, TLS handshake and reply have a time-out each, and none of them is short.
+    ///
+    /// # Errors
+    ///
+    /// Where there is no thread to be had.
+    pub fn unless_requested<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> io::Result<Option<T>> {
+        if self.is_requested() {
+            return Ok(None);
+        }
+        let (sender, done) = bounded(1);
+        let working = thread::Builder::new().name("question".into()).spawn(move || {
+            // Nobody listens once the run is to stop.
+            let _ = sender.send(work());
+        })?;
+        let answer = select! {
+            recv(done) -> answer => answer.ok(),
+            recv(self.channel()) -> _ => return Ok(None),
+        };
+        // A thread that ends without an answer has panicked, and so does who waits for it.
+        if let Err(panic) = working.join() {
+            std::panic::resume_unwind(panic);
+        }
+        Ok(answer)
+    }
+
     /// From now on the first SIGINT, SIGTERM or SIGHUP asks the run to stop, and a second one exits at once. A SIGHUP
     /// that is ignored at the start stays so: `nohup` means that the run outlives its terminal.
     ///
@@ -255,6 +286,26 @@ mod tests {
         let waiting = thread::spawn(move || other.wait(Duration::from_secs(3600)));
         stop.request(StopReason::Interrupt);
         assert!(!waiting.join().unwrap());
+    }
+
+    #[test]
+    fn work_is_waited_for_unless_the_run_is_to_stop() {
+        let stop = Stop::new();
+        assert_eq!(stop.unless_requested(|| 7).unwrap(), Some(7));
+        let (other, (held, released)) = (stop.clone(), bounded::<()>(0));
+        let never_answers = move || {
+            other.request(StopReason::Interrupt);
+            let _ = released.recv();
+        };
+        assert_eq!(stop.unless_requested(never_answers).unwrap(), None);
+        assert_eq!(stop.unless_requested(|| 7).unwrap(), None, "it is not even begun");
+        drop(held);
+    }
+
+    #[test]
+    #[should_panic(expected = "of the work")]
+    fn a_panic_of_the_work_is_that_of_who_waits_for_it() {
+        let _ = Stop::new().unless_requested(|| panic!("of the work"));
     }
 
     #[test]

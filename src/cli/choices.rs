@@ -59,6 +59,18 @@ choice! {
 }
 
 choice! {
+    /// Where the bucket's name goes.
+    Addressing {
+        /// Into the host's name on AWS, where that is possible; into the path elsewhere.
+        Auto = "auto",
+        /// Into the path.
+        Path = "path",
+        /// Into the host's name.
+        Virtual = "virtual",
+    }
+}
+
+choice! {
     /// How vectors are to be written.
     VectorChoice {
         /// As base64 once the server is proven to read it, else as arrays.
@@ -67,6 +79,16 @@ choice! {
         Base64 = "base64",
         /// As arrays.
         Array = "array",
+    }
+}
+
+choice! {
+    /// What of AWS requests are signed for, as signatures name it.
+    AwsService {
+        /// Amazon OpenSearch Service.
+        Es = "es",
+        /// Its Serverless.
+        Aoss = "aoss",
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! How to add one: `CONTRIBUTING.md`.
 
-use super::choices::{Choice, LogFormat, Mode, Payer, Place, VectorChoice};
+use super::choices::{Addressing, AwsService, Choice, LogFormat, Mode, Payer, Place, VectorChoice};
 use super::entry::Value::{File, Number, Switch, Text, Words};
 use super::entry::{Entry, Group, settings, takes};
 
@@ -37,15 +37,22 @@ settings! {
         s3_sqlite_db: variable,
             "needed with `--source s3`: the bucket, and what the keys of archives begin with (empty: the whole bucket)",
             takes(Text("NAME")).or(&["S3_SQLITE_DB_BUCKET", "S3_SQLITE_DB_PREFIX"]);
-        aws_region: variable, "region of the bucket",
-            takes(Text("NAME")).or(&["AWS_REGION"]).default("us-east-1");
+        aws_region: variable, "region of the bucket; without them that of the profile",
+            takes(Text("NAME")).or(&["AWS_REGION", "AWS_DEFAULT_REGION"]).default("us-east-1");
         aws_s3_keys: variable,
             "credentials for S3; without them `AWS_ACCESS_KEY_ID` and the like, `AWS_PROFILE`, a web identity, a \
-             container's, an instance's",
+             container's, an instance's; with `_FILE` behind the name: a file that holds it",
             takes(Text("KEY")).or(&["AWS_S3_ACCESS_KEY", "AWS_S3_SECRET_KEY"]).default("the AWS chain");
-        aws_endpoint_url: variable, "S3-compatible server, path style",
+        s3_anonymous: option bool, "do not sign requests to S3, for public buckets",
+            takes(Switch).or(&["AWS_S3_ANONYMOUS"]);
+        aws_endpoint_url: variable, "S3-compatible server, or an endpoint of AWS by its name",
             takes(Text("URL")).or(&["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"]);
-        s3_request_payer: variable, "`requester`: who asks pays; `none`: who owns the bucket",
+        s3_addressing: option String,
+            "where the bucket's name goes: into the path, or into the host's name; `auto`: into the host's name on AWS",
+            takes(Words(Addressing::WORDS)).or(&["S3_ADDRESSING"]).default("auto");
+        aws_ca_bundle: variable, "roots to trust besides the system's for S3, PEM, in place of `--ca-cert`",
+            takes(File).or(&["AWS_CA_BUNDLE"]);
+        s3_request_payer: variable, "`requester`: who asks pays, as far as the server takes that; `none`: who owns the bucket",
             takes(Words(Payer::WORDS)).or(&["S3_REQUEST_PAYER"]).default("requester");
         shard: option String, "take only archives whose name hashes to I of N",
             takes(Text("I/N")).or(&["SHARD"]).default("0/1");
@@ -54,15 +61,58 @@ settings! {
         retry_failed: switch bool, "take up archives that the state file calls failed, too", takes(Switch);
     }
     "Elasticsearch" {
-        elasticsearch_url: variable, "base URL; needed unless `--dry-run` or `--list`",
+        elasticsearch_url: variable,
+            "base URL, or several separated by commas: nodes of one cluster; needed unless `--dry-run` or `--list`",
             takes(Text("URL")).or(&["ELASTICSEARCH_URL"]);
+        elasticsearch_cloud_id: variable,
+            "address of an Elastic Cloud deployment, in place of the URL",
+            takes(Text("ID")).or(&["ELASTICSEARCH_CLOUD_ID"]);
         elasticsearch_api_key: variable,
-            "sent as `Authorization: ApiKey …`; needed unless `--dry-run` or `--list`",
-            takes(Text("KEY")).or(&["ELASTICSEARCH_API_KEY"]);
-        ca_cert: option String, "roots to trust besides the system's, for Elasticsearch and S3, PEM",
+            "API key: its `encoded` value or `id:api_key`, or a file that holds it; this, or one of the next four, says \
+             who the run is",
+            takes(Text("KEY")).or(&["ELASTICSEARCH_API_KEY", "ELASTICSEARCH_API_KEY_FILE"]);
+        username: option String,
+            "basic authentication; also as `user:password@` in the URL",
+            takes(Text("NAME")).or(&["ELASTICSEARCH_USERNAME"]);
+        elasticsearch_password: variable,
+            "password of `--username`, or a file that holds it",
+            takes(Text("WORD")).or(&["ELASTICSEARCH_PASSWORD", "ELASTICSEARCH_PASSWORD_FILE"]);
+        elasticsearch_bearer_token: variable,
+            "bearer token, or a file that holds it",
+            takes(Text("TOKEN")).or(&["ELASTICSEARCH_BEARER_TOKEN", "ELASTICSEARCH_BEARER_TOKEN_FILE"]);
+        aws_sigv4: option String,
+            "sign requests for Amazon OpenSearch Service or Serverless with the AWS chain; the region is the host \
+             name's, else `AWS_REGION`",
+            takes(Words(AwsService::WORDS)).or(&["ELASTICSEARCH_AWS_SIGV4"]);
+        no_auth: switch bool,
+            "no authentication (a cluster without security)",
+            takes(Switch);
+        ca_cert: option String,
+            "certificates to trust besides the system's roots, for Elasticsearch and S3, PEM: roots, or the server's own \
+             self-signed one",
             takes(File).or(&["ELASTICSEARCH_CA_CERT"]);
+        ca_fingerprint: option String,
+            "SHA-256 of a certificate of Elasticsearch's chain, as it prints it at its first start: the only one to trust",
+            takes(Text("HEX")).or(&["ELASTICSEARCH_CA_FINGERPRINT"]);
+        client_cert: option String,
+            "certificate of this client, PEM, for Elasticsearch",
+            takes(File).or(&["ELASTICSEARCH_CLIENT_CERT"]);
+        client_key: option String,
+            "key of `--client-cert`, PEM",
+            takes(File).or(&["ELASTICSEARCH_CLIENT_KEY"]);
+        proxy: option String,
+            "HTTP proxy for Elasticsearch and S3, but for hosts in `NO_PROXY`; `HTTPS_PROXY` alone does nothing",
+            takes(Text("URL")).or(&["INGEST_PROXY"]);
         skip_tls_verify: switch bool, "no certificate check (development only)", takes(Switch);
-        create_indices: switch bool, "create missing indices and aliases", takes(Switch);
+        create_indices: option bool, "create missing indices and aliases",
+            takes(Switch).or(&["CREATE_INDICES"]);
+        posts_index: option String, "index or alias that posts are written to",
+            takes(Text("NAME")).or(&["POSTS_INDEX"]).default("posts");
+        tombstones_index: option String, "index or alias that tombstones are written to",
+            takes(Text("NAME")).or(&["TOMBSTONES_INDEX"]).default("post_tombstones");
+        pipeline: option String,
+            "ingest pipeline of bulk requests in place of the index's default (`_none`: none)",
+            takes(Text("NAME")).or(&["INGEST_PIPELINE"]);
         vector_encoding: option String,
             "`array`; `base64`: half the bytes to send, for Elasticsearch 9.3 and newer; `auto` finds out",
             takes(Words(VectorChoice::WORDS)).or(&["VECTOR_ENCODING"]).default("auto");
@@ -83,6 +133,9 @@ settings! {
             takes(Number("N", 1, 100_000)).or(&["BATCH_DOCS"]).default("100");
         batch_bytes: option String, "bytes a bulk request holds at most, uncompressed",
             takes(Number("N", 1 << 10, 1 << 30)).or(&["BATCH_BYTES"]).default("8388608");
+        compress: option String,
+            "gzip level of bulk requests; 0: they go as they are",
+            takes(Number("0..9", 0, 9)).or(&["COMPRESSION_LEVEL"]).default("0");
         memory: option String,
             "what archives being read may take together, in bytes, `KiB`, `MiB` or `GiB`; `auto`: three quarters of the \
              container's or machine's memory",

@@ -4,6 +4,7 @@
 //! that can be wrong with the settings themselves is found here; what is in the files that they name is found before the
 //! first archive is opened, too.
 
+mod elasticsearch;
 mod files;
 mod memory;
 mod parts;
@@ -14,8 +15,9 @@ mod tasks;
 
 use std::path::{Path, PathBuf};
 
+pub use self::elasticsearch::Elasticsearch;
 pub use self::memory::Memory;
-pub use self::parts::{Archives, BatchLimits, Elasticsearch, Intake, Job, Logging, Reports, Server};
+pub use self::parts::{Archives, BatchLimits, Intake, Job, Logging, Reports, Server};
 pub use self::source::Source;
 pub use self::tasks::{DryRun, List, Load, Replay, Task};
 use crate::cli::Cli;

@@ -5,13 +5,12 @@ use std::path::PathBuf;
 use std::thread::available_parallelism;
 use std::time::Duration;
 
-use super::{LogFormat, Memory, Mode, Output, Place, Source};
+use super::{Elasticsearch, LogFormat, Memory, Mode, Output, Place, Source, rules};
 use crate::cli::entries;
 use crate::cli::settings::Settings;
 use crate::exit::Failure;
-use crate::http::url::parse_base_url;
-use crate::secret::Secret;
 use crate::shard::Shard;
+use crate::sink::elasticsearch::Names;
 
 /// What is logged.
 #[derive(Clone, Copy, Debug)]
@@ -22,24 +21,15 @@ pub struct Logging {
     pub format: LogFormat,
 }
 
-/// How Elasticsearch is reached.
-#[derive(Clone, Debug)]
-pub struct Elasticsearch {
-    /// Base URL, `http` or `https`, with host, optional port and path prefix; no user info, no trailing `/`.
-    pub url: String,
-    /// Sent as `Authorization: ApiKey …`.
-    pub api_key: Secret,
-    /// Certificates are not checked.
-    pub skip_tls_verify: bool,
-    /// PEM file with roots trusted besides the system's.
-    pub ca_cert: Option<PathBuf>,
-}
-
 /// The server that documents go to.
 #[derive(Clone, Debug)]
 pub struct Server {
     /// How it is reached.
     pub elasticsearch: Elasticsearch,
+    /// What is written to.
+    pub names: Names,
+    /// The ingest pipeline of bulk requests; None: the index's own.
+    pub pipeline: Option<&'static str>,
     /// Missing indices are created.
     pub create_indices: bool,
     /// How long it is waited for while it is unavailable; None: for ever.
@@ -128,37 +118,34 @@ impl Logging {
     }
 }
 
-impl Elasticsearch {
-    fn read(settings: Settings<'_>) -> Result<Self, Failure> {
-        let url =
-            settings.needed(entries::elasticsearch_url(), "name the server, as in https://localhost:9200")?;
-        let url = parse_base_url(&url)
-            .map_err(|error| Failure::usage(format!("ELASTICSEARCH_URL cannot be used: {error}")))?;
-        let api_key = settings
-            .needed(entries::elasticsearch_api_key(), "set it to the `encoded` value of an API key")?;
-        if !api_key.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return Err(Failure::usage(
-                "ELASTICSEARCH_API_KEY holds white space or other characters that no key has: \
-                 set it to the `encoded` value of an API key",
-            ));
-        }
-        Ok(Self {
-            url,
-            api_key: Secret::new(api_key),
-            skip_tls_verify: settings.cli.skip_tls_verify,
-            ca_cert: settings.file(entries::ca_cert()),
-        })
-    }
-}
-
 impl Server {
     pub(super) fn read(settings: Settings<'_>) -> Result<Self, Failure> {
         Ok(Self {
             elasticsearch: Elasticsearch::read(settings)?,
-            create_indices: settings.cli.create_indices,
+            names: read_names(settings)?,
+            pipeline: settings.asked_for(entries::pipeline()).map(|name| &*name.leak()),
+            create_indices: settings.is_on(entries::create_indices())?,
             retry_budget: budget(settings)?,
         })
     }
+}
+
+/// What is written to.
+pub(super) fn read_names(settings: Settings<'_>) -> Result<Names, Failure> {
+    let read = |flag, entry| {
+        let name = settings.text(entry);
+        rules::check_index_name(flag, &name)?;
+        // They are read once, and needed to the end.
+        Ok::<&'static str, Failure>(name.leak())
+    };
+    let names = Names {
+        posts: read("--posts-index (POSTS_INDEX)", entries::posts_index())?,
+        tombstones: read("--tombstones-index (TOMBSTONES_INDEX)", entries::tombstones_index())?,
+    };
+    if names.posts == names.tombstones {
+        return Err(Failure::usage("--posts-index and --tombstones-index are the same: name two"));
+    }
+    Ok(names)
 }
 
 impl Archives {

@@ -22,8 +22,23 @@ pub(super) fn check_combination(settings: Settings<'_>) -> Result<(), Failure> {
     if [cli.dry_run, cli.check, cli.list].into_iter().filter(|&asked_for| asked_for).count() > 1 {
         return wrong("--dry-run, --check and --list exclude each other: choose one");
     }
-    if cli.create_indices && (cli.dry_run || cli.list) {
+    if cli.create_indices == Some(true) && (cli.dry_run || cli.list) {
         return wrong("--create-indices writes to Elasticsearch, --dry-run and --list do not: choose");
+    }
+    Ok(())
+}
+
+/// Refuses what can be no name of an index or alias, or means several.
+///
+/// Source: Elasticsearch, "Create index" API.
+pub(super) fn check_index_name(flag: &str, name: &str) -> Result<(), Failure> {
+    let is_wrong =
+        |c: char| c.is_whitespace() || c.is_uppercase() || c.is_control() || ",*?\"<>|\\/#:%".contains(c);
+    if name.is_empty() || name.starts_with(['-', '_', '+', '.']) || name.contains(is_wrong) {
+        return Err(Failure::usage(format!(
+            "{flag} is {name:?}, which is no name of one index or alias: it has lower-case letters, digits, `-`, `_` and \
+             the like, and begins with a letter or digit"
+        )));
     }
     Ok(())
 }

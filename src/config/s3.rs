@@ -1,139 +1,195 @@
 //! How a bucket is reached, and where its credentials may come from.
 //!
-//! The variables are those of the AWS SDKs; only `AWS_S3_ACCESS_KEY`, `AWS_S3_SECRET_KEY` and what begins with `S3_`
-//! are of this program. Nothing is read from files and no server is asked here.
+//! The variables are those of the AWS SDKs; only `AWS_S3_…` and what begins with `S3_` are of this program. Of the
+//! shared files only what says where the bucket is is read here; credentials in them are read when they are needed.
+//! No server is asked.
 //!
 //! Source: AWS SDKs and Tools Reference Guide, "Settings reference".
 
 use std::path::PathBuf;
 
-use ureq::http::Uri;
-
-use crate::cli::choices::Payer;
+use crate::cli::choices::{Choice, Payer};
 use crate::cli::entries;
-use crate::cli::settings::Settings;
+use crate::cli::settings::{Settings, parse_switch};
 use crate::exit::Failure;
-use crate::http::url::{is_loopback, parse_base_url};
-use crate::secret::Secret;
+use crate::http::proxy::Proxies;
+use crate::http::url::parse_base_url;
+
+mod bucket;
+pub mod shared;
+mod sources;
+
+pub use crate::cli::choices::Addressing;
+
+pub use self::bucket::{AccessPoint, BucketName};
+pub use self::sources::{Container, CredentialSources, Given, Keys, Profile, Sts, WebIdentity};
 
 /// A bucket and the way to it.
 #[derive(Clone, Debug)]
 pub struct S3 {
-    /// Name of the bucket.
-    pub bucket: String,
+    /// The bucket.
+    pub bucket: BucketName,
     /// What the keys of archives begin with; empty: the whole bucket.
     pub prefix: String,
     /// Region of the bucket.
-    pub region: String,
-    /// Base URL of an S3-compatible server, without a trailing `/`; None: AWS.
+    pub region: Region,
+    /// Base URL of an S3-compatible server or of an endpoint of AWS, without a trailing `/`; None: AWS.
     pub endpoint: Option<String>,
+    /// Where the bucket's name goes.
+    pub addressing: Addressing,
+    /// Variants of the endpoints of AWS.
+    pub variant: Variant,
     /// Listing and downloads are paid for by who makes them (`x-amz-request-payer`).
     pub requester_pays: bool,
+    /// Requests are not signed.
+    pub anonymous: bool,
     /// PEM file with roots trusted besides the system's.
-    pub ca_cert: Option<PathBuf>,
+    pub ca_cert: Option<CaFile>,
+    /// What goes through a proxy.
+    pub proxies: Proxies,
     /// Where credentials may come from.
     pub credentials: CredentialSources,
 }
 
-/// A pair of keys as it stands in the environment.
+/// A region, and what it was taken from.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Keys {
-    /// The access key id.
-    pub access_key: String,
-    /// The secret access key.
-    pub secret_key: Secret,
-    /// The session token that goes with temporary keys.
-    pub session_token: Option<Secret>,
-}
-
-/// Where credentials may come from, in the order in which they are looked for.
-#[derive(Clone, Debug)]
-pub struct CredentialSources {
-    /// `AWS_S3_ACCESS_KEY` and `AWS_S3_SECRET_KEY`, else `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY`.
-    pub keys: Option<Keys>,
-    /// A profile of the shared files.
-    pub profile: Profile,
-    /// A token that a role is given for.
-    pub web_identity: Option<WebIdentity>,
-    /// The security token service, base URL.
-    pub sts_url: String,
-    /// The endpoint that a container is given.
-    pub container: Option<Container>,
-    /// The instance metadata service, base URL; None where it is not to be asked.
-    pub instance_url: Option<String>,
-}
-
-/// A profile of the shared credentials and config files.
-#[derive(Clone, Debug)]
-pub struct Profile {
+pub struct Region {
     /// Its name.
     pub name: String,
-    /// It was asked for by `AWS_PROFILE`, so that it has to be there.
-    pub asked_for: bool,
-    /// `AWS_SHARED_CREDENTIALS_FILE`, else `~/.aws/credentials`.
-    pub credentials_file: Option<PathBuf>,
-    /// `AWS_CONFIG_FILE`, else `~/.aws/config`.
-    pub config_file: Option<PathBuf>,
+    /// The setting; `""` where nothing is set.
+    pub setting: &'static str,
 }
 
-/// What `AssumeRoleWithWebIdentity` is asked with.
+/// Variants of the endpoints of AWS.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Variant {
+    /// Those whose cryptography is validated by FIPS 140.
+    pub fips: bool,
+    /// Those that have addresses of both IPv4 and IPv6.
+    pub dual_stack: bool,
+}
+
+/// A PEM file with roots, and the setting that names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct WebIdentity {
-    /// File with the token; read anew each time, since it is replaced before it expires.
-    pub token_file: PathBuf,
-    /// The role.
-    pub role_arn: String,
-    /// A name for the session.
-    pub session_name: String,
+pub struct CaFile {
+    /// The file.
+    pub path: PathBuf,
+    /// The setting.
+    pub setting: &'static str,
 }
-
-/// The credentials endpoint of a container.
-#[derive(Clone, Debug)]
-pub struct Container {
-    /// Its URL.
-    pub url: String,
-    /// What is sent as `Authorization`.
-    pub token: Option<Secret>,
-    /// File with what is sent as `Authorization`; wins over `token`.
-    pub token_file: Option<PathBuf>,
-}
-
-/// Hosts that may be asked for a container's credentials over plain http, besides this machine: those of ECS and EKS.
-const CONTAINER_HOSTS: [&str; 3] = ["169.254.170.2", "169.254.170.23", "[fd00:ec2::23]"];
 
 impl Settings<'_> {
     /// All that is said of a bucket.
     pub(super) fn s3(&self) -> Result<S3, Failure> {
-        let [name, prefix] = entries::s3_sqlite_db().names();
-        let bucket = self.get(name).ok_or_else(|| {
-            Failure::usage(format!("{name} is not set: name the bucket that --source s3 is to read from"))
+        let bucket = self.bucket()?;
+        let profile = self.profile();
+        // What cannot be read is told when credentials are looked for.
+        let section = profile.section(&profile.name).ok().flatten().unwrap_or_default();
+        let of_profile = |setting: &str| section.get(setting).filter(|text| !text.is_empty()).cloned();
+        let region = self.region(&bucket, of_profile("region"))?;
+        let variant = self.variant(&region.name, of_profile)?;
+        let services =
+            || profile.named("services", &of_profile("services")?)?.get("s3.endpoint_url").cloned();
+        let endpoint = self.endpoint(entries::aws_endpoint_url().variables, || {
+            services().or_else(|| of_profile("endpoint_url"))
         })?;
-        // Bucket and region become part of a host name.
-        let of_a_host =
-            |text: &str, more: &str| text.chars().all(|c| c.is_ascii_alphanumeric() || more.contains(c));
-        if !of_a_host(&bucket, "-._") || !(3..=255).contains(&bucket.len()) {
-            return Err(Failure::usage(format!(
-                "{name} is {bucket:?}, which is no name of a bucket: give it without s3:// or a path"
-            )));
+        if endpoint.is_some() && variant.fips {
+            return Err(Failure::usage(
+                "AWS_USE_FIPS_ENDPOINT asks for an endpoint of AWS, and AWS_ENDPOINT_URL_S3 (AWS_ENDPOINT_URL, or \
+                 endpoint_url of the profile) names another one: leave one of them away",
+            ));
         }
-        let region = self.text(entries::aws_region());
-        if !of_a_host(&region, "-") {
-            return Err(Failure::usage(format!("AWS_REGION is {region:?}, which is no region")));
-        }
+        let addressing = self.addressing(of_profile("s3.addressing_style"))?;
+        bucket.check(addressing, endpoint.as_deref())?;
+        let region = region_of(endpoint.as_deref(), region);
         Ok(S3 {
-            prefix: self.prefix(prefix)?,
-            endpoint: self.url(entries::aws_endpoint_url().variables)?,
+            prefix: self.prefix()?,
+            endpoint,
+            addressing,
             requester_pays: self.requester_pays()?,
-            ca_cert: self.file(entries::ca_cert()),
-            credentials: self.credential_sources(&region)?,
+            anonymous: self.is_on(entries::s3_anonymous())?,
+            ca_cert: self.ca_file(of_profile("ca_bundle")),
+            proxies: Proxies::read(*self)?,
+            credentials: self.credential_sources(&region.name, variant, profile)?,
+            variant,
             bucket,
             region,
         })
     }
 
+    /// A region, unless another is asked for the one that is set, and where credentials for it may come from: for
+    /// other services of AWS than S3.
+    pub(super) fn aws_chain(&self, region: Option<&str>) -> Result<(String, CredentialSources), Failure> {
+        let profile = self.profile();
+        let section = profile.section(&profile.name).ok().flatten().unwrap_or_default();
+        let of_profile = |setting: &str| section.get(setting).filter(|text| !text.is_empty()).cloned();
+        let region = match region {
+            Some(region) => region.to_owned(),
+            None => self.region_set(of_profile("region"))?.name,
+        };
+        let variant = self.variant(&region, of_profile)?;
+        let sources = self.credential_sources(&region, variant, profile)?;
+        Ok((region, sources))
+    }
+
+    fn region(&self, bucket: &BucketName, of_profile: Option<String>) -> Result<Region, Failure> {
+        match bucket {
+            BucketName::AccessPoint(point) => {
+                Ok(Region { name: point.region.clone(), setting: "S3_SQLITE_DB_BUCKET" })
+            }
+            BucketName::Plain(_) => self.region_set(of_profile),
+        }
+    }
+
+    fn region_set(&self, of_profile: Option<String>) -> Result<Region, Failure> {
+        let entry = entries::aws_region();
+        let set = entry
+            .variables
+            .iter()
+            .find_map(|&name| Some((self.trimmed(name)?, name)))
+            .or_else(|| Some((of_profile?, "region of the profile")));
+        let (name, setting) = set.unwrap_or_else(|| (entry.default.to_owned(), ""));
+        if !is_region(&name) {
+            return Err(Failure::usage(format!("{setting} is {name:?}, which is no region")));
+        }
+        Ok(Region { name, setting })
+    }
+
+    fn variant(&self, region: &str, of_profile: impl Fn(&str) -> Option<String>) -> Result<Variant, Failure> {
+        let switch = |variable: &'static str, setting: &str| match self.trimmed(variable) {
+            Some(_) => self.switch(variable),
+            None => Ok(of_profile(setting).is_some_and(|text| text.eq_ignore_ascii_case("true"))),
+        };
+        let fips = switch("AWS_USE_FIPS_ENDPOINT", "use_fips_endpoint")?;
+        let dual_stack = switch("AWS_USE_DUALSTACK_ENDPOINT", "use_dualstack_endpoint")?
+            || of_profile("s3.use_dualstack_endpoint").is_some_and(|text| text.eq_ignore_ascii_case("true"));
+        if fips && region.starts_with("cn-") {
+            return Err(Failure::usage(format!(
+                "AWS_USE_FIPS_ENDPOINT is set, and there is no such endpoint in {region}: leave it away"
+            )));
+        }
+        Ok(Variant { fips, dual_stack })
+    }
+
+    fn addressing(&self, of_profile: Option<String>) -> Result<Addressing, Failure> {
+        let entry = entries::s3_addressing();
+        match (self.asked_for(entry), of_profile) {
+            (None, Some(text)) => {
+                let place = Addressing::WORDS.iter().position(|word| *word == text);
+                let found = place.and_then(|place| Addressing::ALL.get(place)).copied();
+                found.ok_or_else(|| {
+                    let words = Addressing::WORDS.join(" or ");
+                    Failure::usage(format!("addressing_style of the profile is {text:?}: it takes {words}"))
+                })
+            }
+            _ => self.choice(entry),
+        }
+    }
+
     /// Other than elsewhere, an empty variable is not as good as none: a whole bucket may be far more than was meant,
     /// and has to be asked for.
-    fn prefix(&self, name: &str) -> Result<String, Failure> {
+    fn prefix(&self) -> Result<String, Failure> {
+        let [_, name] = entries::s3_sqlite_db().names();
         (self.environment)(name).ok_or_else(|| {
             Failure::usage(format!(
                 "{name} is not set: say what the keys of archives begin with, or set it to nothing for the whole bucket"
@@ -148,96 +204,93 @@ impl Settings<'_> {
         Ok(!is_empty && self.choice::<Payer>(entries::s3_request_payer())? == Payer::Requester)
     }
 
-    fn credential_sources(&self, region: &str) -> Result<CredentialSources, Failure> {
-        let [access_key, secret_key] = entries::aws_s3_keys().names();
-        let keys = match self.keys(access_key, secret_key, None)? {
-            Some(keys) => Some(keys),
-            None => self.keys("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", Some("AWS_SESSION_TOKEN"))?,
-        };
-        let web_identity = self.get("AWS_WEB_IDENTITY_TOKEN_FILE").zip(self.get("AWS_ROLE_ARN"));
-        let session_name =
-            self.get("AWS_ROLE_SESSION_NAME").unwrap_or_else(|| "megastream_ingest".to_owned());
-        let suffix = if region.starts_with("cn-") { ".cn" } else { "" };
-        let metadata_off =
-            self.get("AWS_EC2_METADATA_DISABLED").is_some_and(|v| v.eq_ignore_ascii_case("true"));
-        let instance_url = self
-            .url(&["AWS_EC2_METADATA_SERVICE_ENDPOINT"])?
-            .unwrap_or_else(|| "http://169.254.169.254".to_owned());
-        Ok(CredentialSources {
-            keys,
-            profile: self.profile(),
-            web_identity: web_identity.map(|(token_file, role_arn)| WebIdentity {
-                token_file: token_file.into(),
-                role_arn,
-                session_name,
-            }),
-            sts_url: self
-                .url(&["AWS_ENDPOINT_URL_STS", "AWS_ENDPOINT_URL"])?
-                .unwrap_or_else(|| format!("https://sts.{region}.amazonaws.com{suffix}")),
-            container: self.container()?,
-            instance_url: (!metadata_off).then_some(instance_url),
-        })
+    /// A variable of the AWS tools that is true or false.
+    fn switch(&self, variable: &str) -> Result<bool, Failure> {
+        let Some(text) = self.trimmed(variable) else { return Ok(false) };
+        parse_switch(&text)
+            .ok_or_else(|| Failure::usage(format!("{variable} is {text:?}: it takes true or false")))
     }
 
-    /// A pair of keys: both or none.
-    fn keys(&self, access: &str, secret: &str, token: Option<&str>) -> Result<Option<Keys>, Failure> {
-        let session_token = token.and_then(|token| self.get(token)).map(Secret::new);
-        match (self.get(access), self.get(secret)) {
-            (Some(access_key), Some(secret_key)) => {
-                Ok(Some(Keys { access_key, secret_key: Secret::new(secret_key), session_token }))
-            }
-            (None, None) => Ok(None),
-            (Some(_), None) => Err(Failure::usage(format!("{access} is set, but {secret} is not: set both"))),
-            (None, Some(_)) => Err(Failure::usage(format!("{secret} is set, but {access} is not: set both"))),
+    /// `AWS_CA_BUNDLE` takes the place of `--ca-cert` for S3: one of Elasticsearch's may stand beside it.
+    fn ca_file(&self, of_profile: Option<String>) -> Option<CaFile> {
+        let file = |path: String, setting| CaFile { path: path.into(), setting };
+        let [name] = entries::aws_ca_bundle().names();
+        self.trimmed(name)
+            .map(|path| file(path, name))
+            .or_else(|| of_profile.map(|path| file(path, "ca_bundle of the profile")))
+            .or_else(|| {
+                Some(CaFile {
+                    path: self.file(entries::ca_cert())?,
+                    setting: "ELASTICSEARCH_CA_CERT / --ca-cert",
+                })
+            })
+    }
+
+    /// The value of a variable, without white space around it: much of it comes from files.
+    fn trimmed(&self, variable: &str) -> Option<String> {
+        let text = self.get(variable)?.trim().to_owned();
+        (!text.is_empty()).then_some(text)
+    }
+
+    /// The base URL in the first of these variables that is set, else what a profile says, unless it is not to be
+    /// heeded.
+    fn endpoint(
+        &self,
+        variables: &[&str],
+        of_profile: impl FnOnce() -> Option<String>,
+    ) -> Result<Option<String>, Failure> {
+        if self.switch("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS")? {
+            return Ok(None);
+        }
+        match self.url(variables)? {
+            Some(url) => Ok(Some(url)),
+            None => of_profile().map(|url| base_url("endpoint_url of the profile", &url)).transpose(),
         }
     }
 
-    fn profile(&self) -> Profile {
-        let name = self.get("AWS_PROFILE");
-        let file = |variable: &str, name: &str| {
-            let in_home = || Some(PathBuf::from(self.get("HOME")?).join(".aws").join(name));
-            self.get(variable).map(PathBuf::from).or_else(in_home)
-        };
-        Profile {
-            asked_for: name.is_some(),
-            name: name.unwrap_or_else(|| "default".to_owned()),
-            credentials_file: file("AWS_SHARED_CREDENTIALS_FILE", "credentials"),
-            config_file: file("AWS_CONFIG_FILE", "config"),
-        }
-    }
-
-    fn container(&self) -> Result<Option<Container>, Failure> {
-        let url = match self.get("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI") {
-            Some(path) => format!("http://169.254.170.2/{}", path.trim_start_matches('/')),
-            None => match self.get("AWS_CONTAINER_CREDENTIALS_FULL_URI") {
-                Some(url) => url,
-                None => return Ok(None),
-            },
-        };
-        let host = url.parse::<Uri>().ok().and_then(|uri| uri.host().map(str::to_owned)).unwrap_or_default();
-        let is_near = is_loopback(&url) || CONTAINER_HOSTS.contains(&host.as_str());
-        let is_known = url.starts_with("https://") || url.starts_with("http://") && is_near;
-        if !is_known {
-            return Err(Failure::usage(
-                "AWS_CONTAINER_CREDENTIALS_FULL_URI names a foreign host over plain http: use https",
-            ));
-        }
-        Ok(Some(Container {
-            url,
-            token: self.get("AWS_CONTAINER_AUTHORIZATION_TOKEN").map(Secret::new),
-            token_file: self.get("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE").map(PathBuf::from),
-        }))
-    }
-
-    /// The base URL in the first of these variables that is set.
     fn url(&self, variables: &[&str]) -> Result<Option<String>, Failure> {
-        let set = variables.iter().find_map(|variable| Some((variable, self.get(variable)?)));
-        set.map(|(variable, url)| {
-            parse_base_url(&url)
-                .map_err(|error| Failure::usage(format!("{variable} cannot be used: {error}")))
-        })
-        .transpose()
+        let set = variables.iter().find_map(|variable| Some((variable, self.trimmed(variable)?)));
+        set.map(|(variable, url)| base_url(variable, &url)).transpose()
     }
+}
+
+/// A base URL of S3 or of what gives out credentials for it.
+fn base_url(setting: &str, url: &str) -> Result<String, Failure> {
+    let after_scheme = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let authority = after_scheme.split(['/', '?', '#']).next().unwrap_or_default();
+    if authority.contains('@') {
+        return Err(Failure::usage(format!(
+            "{setting} cannot be used: the URL must not hold a user name or password: the keys go into \
+             AWS_S3_ACCESS_KEY and AWS_S3_SECRET_KEY"
+        )));
+    }
+    parse_base_url(url).map_err(|error| Failure::usage(format!("{setting} cannot be used: {error}")))
+}
+
+/// Whether a text can be a region. It becomes part of a host's name.
+pub fn is_region(text: &str) -> bool {
+    !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_')
+}
+
+/// The region that an endpoint of AWS names, where no other is set.
+fn region_of(endpoint: Option<&str>, region: Region) -> Region {
+    let named = || {
+        let host = host_of(endpoint?);
+        let before =
+            host.strip_suffix(".amazonaws.com").or_else(|| host.strip_suffix(".amazonaws.com.cn"))?;
+        let label = before.rsplit('.').find(|label| *label != "vpce")?;
+        (label.contains('-') && !label.starts_with("s3-") && is_region(label)).then(|| label.to_owned())
+    };
+    match named() {
+        Some(name) if region.setting.is_empty() => Region { name, setting: "AWS_ENDPOINT_URL_S3" },
+        _ => region,
+    }
+}
+
+/// The host of a URL, with its port, without user info.
+pub fn host_of(url: &str) -> &str {
+    let after_scheme = url.split_once("://").map_or(url, |(_, rest)| rest);
+    after_scheme.split('/').next().unwrap_or_default()
 }
 
 #[cfg(test)]

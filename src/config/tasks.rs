@@ -2,12 +2,13 @@
 
 use std::path::PathBuf;
 
-use super::parts::{Archives, BatchLimits, Intake, Job, Reports, Server};
+use super::parts::{Archives, BatchLimits, Intake, Job, Reports, Server, read_names};
 use super::{Mode, Output, VectorChoice, rules};
 use crate::cli::entries;
 use crate::cli::settings::Settings;
 use crate::exit::Failure;
 use crate::files::beside;
+use crate::sink::elasticsearch::Names;
 
 /// What the run does.
 #[derive(Clone, Debug)]
@@ -50,6 +51,8 @@ pub struct DryRun {
     pub intake: Intake,
     /// How vectors are written.
     pub vectors: VectorChoice,
+    /// What would be written to.
+    pub names: Names,
     /// Where the bulk NDJSON goes; None: nowhere.
     pub output: Option<Output>,
     /// What is told of it.
@@ -128,6 +131,7 @@ impl DryRun {
         Ok(Self {
             archives: Archives::read(settings)?,
             intake: Intake::read(settings)?,
+            names: read_names(settings)?,
             vectors: settings.choice(entries::vector_encoding())?,
             reports: Reports { shows_documents: output == Some(Output::Stdout), ..reports },
             output,

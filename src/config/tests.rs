@@ -134,16 +134,35 @@ fn an_unknown_log_format_is_refused() {
 
 /// Variables that are looked up without being settings of this program: those of the AWS chain.
 const AWS_CHAIN: &[&str] = &[
+    "AWS_ACCESS_KEY_ID_FILE",
+    "AWS_DEFAULT_PROFILE",
+    "AWS_ENDPOINT_URL_SSO",
+    "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS",
+    "AWS_S3_ACCESS_KEY_FILE",
+    "AWS_S3_SECRET_KEY_FILE",
+    "AWS_SECRET_ACCESS_KEY_FILE",
+    "AWS_SECURITY_TOKEN",
+    "AWS_SECURITY_TOKEN_FILE",
+    "AWS_SESSION_TOKEN_FILE",
+    "AWS_USE_DUALSTACK_ENDPOINT",
+    "AWS_USE_FIPS_ENDPOINT",
+    "USERPROFILE",
     "AWS_ACCESS_KEY_ID",
     "AWS_SECRET_ACCESS_KEY",
     "AWS_SESSION_TOKEN",
+    "AWS_SECURITY_TOKEN",
     "AWS_PROFILE",
+    "AWS_DEFAULT_PROFILE",
     "AWS_SHARED_CREDENTIALS_FILE",
     "AWS_CONFIG_FILE",
     "AWS_WEB_IDENTITY_TOKEN_FILE",
     "AWS_ROLE_ARN",
     "AWS_ROLE_SESSION_NAME",
     "AWS_ENDPOINT_URL_STS",
+    "AWS_ENDPOINT_URL_SSO",
+    "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS",
+    "AWS_USE_DUALSTACK_ENDPOINT",
+    "AWS_USE_FIPS_ENDPOINT",
     "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
     "AWS_CONTAINER_CREDENTIALS_FULL_URI",
     "AWS_CONTAINER_AUTHORIZATION_TOKEN",
@@ -151,6 +170,18 @@ const AWS_CHAIN: &[&str] = &[
     "AWS_EC2_METADATA_DISABLED",
     "AWS_EC2_METADATA_SERVICE_ENDPOINT",
     "HOME",
+];
+
+/// Variables of other programs: whom a proxy is not for, and which ones are told of where they are all there is.
+const PROXIES: &[&str] = &[
+    "NO_PROXY",
+    "no_proxy",
+    "HTTPS_PROXY",
+    "https_proxy",
+    "HTTP_PROXY",
+    "http_proxy",
+    "ALL_PROXY",
+    "all_proxy",
 ];
 
 #[test]
@@ -173,7 +204,13 @@ fn the_entries_have_the_variables_that_are_read_and_no_others() {
         Config::read(Settings { cli: &cli, environment: &look_up }).unwrap();
     }
     let told = all().chain([paths()]).flat_map(|entry| entry.variables).map(|&name| name.to_owned());
-    let own = asked.into_inner().into_iter().filter(|name| !AWS_CHAIN.contains(&name.as_str()));
+    // Each key may be in a file, too.
+    let by_text = |name: &str| name.strip_suffix("_FILE").map(str::to_owned);
+    let is_key = |name: &str| name.starts_with("AWS_") && (name.contains("KEY") || name.ends_with("TOKEN"));
+    let own = asked.into_inner().into_iter().filter(|name| {
+        let is_others = AWS_CHAIN.contains(&name.as_str()) || PROXIES.contains(&name.as_str());
+        !is_others && !by_text(name).is_some_and(|name| is_key(&name))
+    });
     assert_eq!(told.collect::<BTreeSet<_>>(), own.collect::<BTreeSet<_>>());
 }
 

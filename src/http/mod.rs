@@ -1,20 +1,31 @@
 //! What requests to any server have in common: the one HTTP and TLS stack, what is trusted, and how a request fails.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ureq::Agent;
-use ureq::unversioned::transport::DefaultConnector;
+use ureq::unversioned::transport::{Connector, TcpConnector};
 
+use self::interim::InterimConnector;
+use self::proxy::{Proxies, ProxyConnector};
+use self::reach::Reach;
 use self::resolver::Remembering;
 use crate::exit::Failure;
 
+pub(crate) mod encoding;
+mod fingerprint;
+mod interim;
+pub(crate) mod nodes;
+pub mod proxy;
+mod reach;
 mod resolver;
 mod retry_after;
 mod tls;
 mod transport_error;
 pub mod url;
 
+pub use self::fingerprint::Fingerprint;
 pub(crate) use self::retry_after::retry_after;
 pub use self::transport_error::TransportError;
 
@@ -22,12 +33,18 @@ const USER_AGENT: &str = concat!("megastream_ingest/", env!("CARGO_PKG_VERSION")
 
 /// How a server is talked to.
 pub(crate) struct Settings<'s> {
-    /// Roots to trust besides those of the system, PEM.
+    /// Certificates to trust besides the system's roots, PEM.
     pub(crate) ca_cert: Option<&'s Path>,
+    /// The one certificate to trust.
+    pub(crate) ca_fingerprint: Option<Fingerprint>,
+    /// Certificate and key of this client, PEM.
+    pub(crate) client_cert: Option<(&'s Path, &'s Path)>,
     /// Whether any request goes by TLS. Else the system's roots are not read.
     pub(crate) is_https: bool,
     /// Whether no certificate is checked.
     pub(crate) skip_tls_verify: bool,
+    /// What goes through a proxy.
+    pub(crate) proxies: &'s Proxies,
     /// Time for name, TCP connection and TLS handshake.
     pub(crate) connect_limit: Duration,
     /// Time to the head of a reply.
@@ -41,24 +58,51 @@ pub(crate) struct Settings<'s> {
 /// An agent for requests to one server.
 ///
 /// A redirect is the reply that it is, and no proxy of the environment is used: credentials go to no host but the one
-/// that they are for. A reply of any status is a reply.
+/// that they are for. A reply of any status is a reply. Replies are asked for as they are, not compressed.
 ///
 /// # Errors
 ///
-/// A usage failure where the CA file cannot be read or holds no certificate, or where nothing is trusted.
+/// A usage failure where a file with certificates cannot be used, or where nothing is trusted.
 pub(crate) fn agent(settings: &Settings<'_>) -> Result<Agent, Failure> {
     let config = Agent::config_builder()
-        .tls_config(tls::config(settings)?)
         .max_redirects(0)
         .proxy(None)
         .http_status_as_error(false)
         .user_agent(USER_AGENT)
-        .accept_encoding("")
+        .accept_encoding("identity")
         .timeout_connect(Some(settings.connect_limit))
         .timeout_recv_response(settings.head_limit)
         .timeout_per_read(settings.read_limit)
         .max_idle_connections(settings.idle_connections)
         .max_idle_connections_per_host(settings.idle_connections)
         .build();
-    Ok(Agent::with_parts(config, DefaultConnector::new(), Remembering::default()))
+    let proxies = Arc::new(settings.proxies.clone());
+    let connector =
+        ().chain(Reach { tcp: TcpConnector::default(), proxies: proxies.clone() })
+            .chain(ProxyConnector(proxies.clone()))
+            .chain(tls::connector(settings)?)
+            .chain(InterimConnector);
+    Ok(Agent::with_parts(config, connector, Remembering::new(proxies)))
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// Settings for https to a server that the system trusts.
+    pub(crate) fn settings() -> Settings<'static> {
+        static PROXIES: std::sync::LazyLock<Proxies> = std::sync::LazyLock::new(Proxies::default);
+        Settings {
+            ca_cert: None,
+            ca_fingerprint: None,
+            client_cert: None,
+            is_https: true,
+            skip_tls_verify: false,
+            proxies: &PROXIES,
+            connect_limit: Duration::from_secs(1),
+            head_limit: None,
+            read_limit: None,
+            idle_connections: 1,
+        }
+    }
 }

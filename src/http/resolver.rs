@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::net::SocketAddr;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use ureq::config::Config;
@@ -15,12 +15,16 @@ use ureq::http::Uri;
 use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::NextTimeout;
 
+use super::proxy::{Proxies, Proxy};
+use super::reach::explained;
+
 /// For how long addresses are taken as they are known.
 const REMEMBERED_FOR: Duration = Duration::from_secs(30);
 
-/// Looks addresses up by `R`, and remembers them.
+/// Looks addresses up by `R`, and remembers them. Of a server that is reached by a proxy it gives the proxy's.
 pub(crate) struct Remembering<R = DefaultResolver> {
     resolver: R,
+    proxies: Arc<Proxies>,
     known: Mutex<HashMap<String, Known>>,
 }
 
@@ -29,9 +33,10 @@ struct Known {
     asked: Instant,
 }
 
-impl Default for Remembering {
-    fn default() -> Self {
-        Self { resolver: DefaultResolver::default(), known: Mutex::default() }
+impl Remembering {
+    /// Nothing is known yet.
+    pub(super) fn new(proxies: Arc<Proxies>) -> Self {
+        Self { resolver: DefaultResolver::default(), proxies, known: Mutex::default() }
     }
 }
 
@@ -42,11 +47,14 @@ impl<R: Resolver> Resolver for Remembering<R> {
         config: &Config,
         timeout: NextTimeout,
     ) -> Result<ResolvedSocketAddrs, ureq::Error> {
+        let server = uri;
+        let uri = self.proxies.of(server).map_or(server, Proxy::uri);
         let host = format!("{:?} {:?}", uri.scheme_str(), uri.authority());
         if let Some(known) = self.known().get(&host).filter(|known| known.asked.elapsed() < REMEMBERED_FOR) {
             return Ok(self.array(&known.addresses));
         }
-        let found = self.resolver.resolve(uri, config, timeout);
+        let found =
+            self.resolver.resolve(uri, config, timeout).or_else(|error| self.of_this_host(uri).ok_or(error));
         let mut all = self.known();
         match found {
             Ok(found) => {
@@ -60,13 +68,20 @@ impl<R: Resolver> Resolver for Remembering<R> {
                     known.asked = Instant::now();
                     Ok(self.array(&known.addresses))
                 }
-                None => Err(error),
+                None => Err(explained(&self.proxies, server, error)),
             },
         }
     }
 }
 
 impl<R: Resolver> Remembering<R> {
+    /// Names below `localhost` are this host's, though not every system knows them (RFC 6761, section 6.3).
+    fn of_this_host(&self, uri: &Uri) -> Option<ResolvedSocketAddrs> {
+        let host = uri.host()?.to_ascii_lowercase();
+        let port = uri.port_u16().unwrap_or(if uri.scheme_str() == Some("https") { 443 } else { 80 });
+        host.ends_with(".localhost").then(|| self.array(&[([127, 0, 0, 1], port).into()]))
+    }
+
     fn known(&self) -> std::sync::MutexGuard<'_, HashMap<String, Known>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -125,7 +140,11 @@ mod tests {
 
     #[test]
     fn a_host_is_asked_for_once_in_a_while_and_known_on_when_nothing_answers() {
-        let resolver = Remembering { resolver: Changing(AtomicU16::new(3)), known: Mutex::default() };
+        let resolver = Remembering {
+            resolver: Changing(AtomicU16::new(3)),
+            proxies: Arc::default(),
+            known: Mutex::default(),
+        };
         assert_eq!(ask(&resolver, "http://a:1/x").unwrap(), 3);
         assert_eq!(ask(&resolver, "http://a:1/y").unwrap(), 3);
         assert_eq!(ask(&resolver, "http://b:1/").unwrap(), 2, "another host");
@@ -134,5 +153,6 @@ mod tests {
         forget_when(&resolver);
         assert_eq!(ask(&resolver, "http://a:1/").unwrap(), 1, "nothing answers any more");
         assert!(ask(&resolver, "http://c:1/").is_err(), "what was never known");
+        assert_eq!(ask(&resolver, "http://bucket.localhost:7/").unwrap(), 7, "this host");
     }
 }

@@ -10,6 +10,9 @@ use ureq::Timeout;
 pub enum TransportError {
     /// No TLS connection that can be trusted: certificate or protocol. Trying again does not heal it.
     Tls(String),
+    /// The server or a proxy refuses this client, or there are no credentials to show. The text says what to do; trying
+    /// again does not heal it.
+    Refused(String),
     /// No complete reply in time; the server may have carried the request out.
     TimedOut,
     /// No connection, so nothing was sent.
@@ -26,6 +29,7 @@ impl fmt::Display for TransportError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             TransportError::Tls(why) => write!(f, "no trusted TLS connection: {why}"),
+            TransportError::Refused(why) => f.write_str(why),
             TransportError::TimedOut => f.write_str("no reply in time"),
             TransportError::Connect(why) => write!(f, "no connection: {why}"),
             TransportError::Interrupted(why) => write!(f, "connection interrupted: {why}"),
@@ -59,10 +63,44 @@ impl From<ureq::Error> for TransportError {
             ureq::Error::Tls(why) => Self::Tls(why.to_owned()),
             ureq::Error::Rustls(why) => from_rustls(&why),
             ureq::Error::Io(why) => from_io(&why),
+            ureq::Error::Other(why) if why.is::<Refused>() => Self::Refused(why.to_string()),
+            ureq::Error::Other(why) if why.is::<Unreachable>() => Self::Connect(why.to_string()),
             other => Self::Other(other.to_string()),
         }
     }
 }
+
+/// What the HTTP library hands on as an error of ours.
+macro_rules! passed_on {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Debug)]
+        pub(super) struct $name(String);
+
+        impl $name {
+            pub(super) fn error(why: impl Into<String>) -> ureq::Error {
+                ureq::Error::Other(Box::new(Self(why.into())))
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl std::error::Error for $name {}
+    };
+}
+
+passed_on!(
+    /// Somebody refuses this client.
+    Refused
+);
+passed_on!(
+    /// Nobody answers.
+    Unreachable
+);
 
 fn from_io(error: &io::Error) -> TransportError {
     use io::ErrorKind::*;

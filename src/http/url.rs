@@ -4,6 +4,77 @@ use std::net::IpAddr;
 
 use ureq::http::Uri;
 
+use crate::secret::Secret;
+
+/// What stands before the `@` of a URL.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UserInfo {
+    /// The name, percent-decoded.
+    pub user: String,
+    /// The password, percent-decoded; None where there is no `:`.
+    pub password: Option<Secret>,
+}
+
+/// Checks a list of base URLs, separated by commas, and cuts out of them who they are for: `user:password@`, which is
+/// the same in all that have it.
+///
+/// # Errors
+///
+/// Says what is wrong, never repeating any of it: it may hold a password.
+pub fn parse_base_urls(text: &str) -> Result<(Vec<String>, Option<UserInfo>), String> {
+    let parts: Vec<&str> = text.split(',').map(str::trim).filter(|part| !part.is_empty()).collect();
+    let mut urls: Vec<String> = Vec::with_capacity(parts.len());
+    let mut user_info = None;
+    for (n, part) in parts.iter().enumerate() {
+        let wrong =
+            |why: String| if parts.len() > 1 { format!("number {} of the list: {why}", n + 1) } else { why };
+        let (url, found) = split_user_info(part).map_err(wrong)?;
+        let url = parse_base_url(&url).map_err(wrong)?;
+        if found.is_some() && user_info.is_some() && found != user_info {
+            return Err("the URLs hold different users or passwords, and are nodes of one cluster".to_owned());
+        }
+        user_info = user_info.or(found);
+        if !urls.contains(&url) {
+            urls.push(url);
+        }
+    }
+    if urls.is_empty() { Err("that is no URL".to_owned()) } else { Ok((urls, user_info)) }
+}
+
+/// A URL without its `user:password@`, and that.
+///
+/// # Errors
+///
+/// Where they are not percent-encoded as they should be.
+pub fn split_user_info(url: &str) -> Result<(String, Option<UserInfo>), String> {
+    let Some((scheme, rest)) = url.split_once("://") else { return Ok((url.to_owned(), None)) };
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let Some((info, host)) = authority.rsplit_once('@') else { return Ok((url.to_owned(), None)) };
+    let decode = |text: &str| {
+        percent_decode(text).ok_or_else(|| {
+            "user name and password before the @ have to be percent-encoded (%40 for @, %3A for :, %25 for %)".to_owned()
+        })
+    };
+    let (user, password) = info.split_once(':').map_or((info, None), |(user, word)| (user, Some(word)));
+    let password = password.map(decode).transpose()?.map(Secret::new);
+    let rest = &rest[authority.len()..];
+    Ok((format!("{scheme}://{host}{rest}"), Some(UserInfo { user: decode(user)?, password })))
+}
+
+/// Undoes percent encoding; None where it is wrong, or its result is no UTF-8.
+fn percent_decode(text: &str) -> Option<String> {
+    let (mut bytes, mut out) = (text.bytes(), Vec::with_capacity(text.len()));
+    while let Some(byte) = bytes.next() {
+        out.push(if byte == b'%' {
+            let mut digit = || char::from(bytes.next()?).to_digit(16);
+            u8::try_from(digit()? * 16 + digit()?).ok()?
+        } else {
+            byte
+        });
+    }
+    String::from_utf8(out).ok()
+}
+
 /// Checks the base URL of Elasticsearch and brings it into the form that paths are appended to.
 ///
 /// Returns scheme, host, optional port and optional path prefix, without a trailing `/`.
@@ -24,8 +95,7 @@ pub fn parse_base_url(text: &str) -> Result<String, String> {
     }
     let authority = uri.authority().ok_or("the URL names no host")?.as_str();
     if authority.contains('@') {
-        let advice = "give an API key in ELASTICSEARCH_API_KEY instead";
-        return Err(format!("the URL must not hold a user name or password: {advice}"));
+        return Err("the URL must not hold a user name or password".to_owned());
     }
     let host = uri.host().unwrap_or_default();
     if host.is_empty() {
@@ -93,7 +163,45 @@ mod tests {
             let error = parse_base_url(given).unwrap_err();
             assert!(!error.contains("hunter2"), "{error}");
         }
-        assert!(parse_base_url("https://a:b@es.example").unwrap_err().contains("ELASTICSEARCH_API_KEY"));
+    }
+
+    fn info(user: &str, password: Option<&str>) -> Option<UserInfo> {
+        Some(UserInfo { user: user.to_owned(), password: password.map(Secret::new) })
+    }
+
+    #[test]
+    fn user_and_password_are_cut_out_and_decoded() {
+        for (given, urls, found) in [
+            ("https://es.example:9200", &["https://es.example:9200"][..], None),
+            (
+                "https://elastic:p%40ss%2Fword@es.example/x/",
+                &["https://es.example/x"],
+                info("elastic", Some("p@ss/word")),
+            ),
+            ("http://a:b:c@10.0.0.1", &["http://10.0.0.1"], info("a", Some("b:c"))),
+            ("http://a:p@w@10.0.0.1", &["http://10.0.0.1"], info("a", Some("p@w"))),
+            ("http://a@10.0.0.1", &["http://10.0.0.1"], info("a", None)),
+            (
+                " http://a:b@one:1, http://two:2/ ,http://a:b@three,http://two:2",
+                &["http://one:1", "http://two:2", "http://three"],
+                info("a", Some("b")),
+            ),
+        ] {
+            assert_eq!(
+                parse_base_urls(given).unwrap(),
+                (urls.iter().map(|&u| u.to_owned()).collect(), found),
+                "{given}"
+            );
+        }
+        for given in [
+            "http://a:hunter2@one,http://a:hunter3@two",
+            "http://a:hunter2%@one",
+            "http://hunter2%ff@one",
+            "",
+        ] {
+            assert!(!parse_base_urls(given).unwrap_err().contains("hunter"), "{given}");
+        }
+        assert!(parse_base_urls("http://one,two").unwrap_err().contains("number 2"));
     }
 
     #[test]

@@ -54,3 +54,12 @@ pub struct Selection {
     /// Another shard's.
     pub other_shard: u64,
 }
+
+/// What archives have brought that are marked as processed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Done {
+    /// How many archives.
+    pub archives: u64,
+    /// Rows of those whose rows are recorded.
+    pub rows: u64,
+}

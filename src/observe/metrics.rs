@@ -208,12 +208,14 @@ impl Text {
     }
 
     fn requests(&mut self, requests: &Requests) {
-        let &Requests { bulk, retried, bytes_sent } = requests;
+        let &Requests { bulk, retried, bytes_sent, bytes_on_wire } = requests;
         self.one(Counter, "bulk_requests_total", "Bulk requests sent.", bulk);
         let help = "Bulk requests that sent something again.";
         self.one(Counter, "bulk_requests_retried_total", help, retried);
         let help = "Bytes of the bodies of bulk requests, uncompressed.";
         self.one(Counter, "bulk_request_bytes_total", help, bytes_sent);
+        let help = "The same as they were sent, compressed or not.";
+        self.one(Counter, "bulk_request_bytes_on_wire_total", help, bytes_on_wire);
     }
 
     fn server(&mut self, server: Option<ServerFigures>) {

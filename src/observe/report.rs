@@ -4,6 +4,7 @@ mod table;
 
 use std::fs;
 use std::io::{self, Write};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -75,8 +76,10 @@ pub struct Requests {
     pub bulk: u64,
     /// Those of them that sent something again.
     pub retried: u64,
-    /// Bytes of their bodies.
+    /// Bytes of their bodies, before they are compressed.
     pub bytes_sent: u64,
+    /// The same as they were sent: with `--compress` fewer.
+    pub bytes_on_wire: u64,
 }
 
 /// Requests made in a run.
@@ -86,8 +89,10 @@ pub struct RequestCounters {
     pub bulk: AtomicU64,
     /// Those of them that sent something again.
     pub retried: AtomicU64,
-    /// Bytes of their bodies.
+    /// Bytes of their bodies, before they are compressed.
     pub bytes_sent: AtomicU64,
+    /// The same as they were sent. Counted where they are.
+    pub bytes_on_wire: Arc<AtomicU64>,
 }
 
 impl From<&RequestCounters> for Requests {
@@ -96,6 +101,7 @@ impl From<&RequestCounters> for Requests {
             bulk: counters.bulk.load(Ordering::Relaxed),
             retried: counters.retried.load(Ordering::Relaxed),
             bytes_sent: counters.bytes_sent.load(Ordering::Relaxed),
+            bytes_on_wire: counters.bytes_on_wire.load(Ordering::Relaxed),
         }
     }
 }

@@ -43,6 +43,7 @@ mod tests {
     use crate::exit::Failure;
     use crate::model::{Action, Batch, Document, Generation, Outcomes};
     use crate::sink::Sink;
+    use crate::sink::elasticsearch::Names;
     use crate::sink::elasticsearch::encode::VectorEncoding;
     use crate::sink::elasticsearch::encode::document::write_action;
 
@@ -51,7 +52,7 @@ mod tests {
 
     impl Sink for NullSink {
         fn encode(&self, body: &mut Vec<u8>, action: &Action, document: &Document<'_>) {
-            write_action(body, action, document, VectorEncoding::Array, 0);
+            write_action(body, Names::default(), action, document, VectorEncoding::Array, 0);
         }
 
         fn deliver(&self, _: &Batch) -> Outcomes {

@@ -59,6 +59,11 @@ impl<'r> Retries<'r> {
         Self { ends_run: true, ..self }
     }
 
+    /// What ends all waiting.
+    pub fn stop(&self) -> &'r Stop {
+        self.stop
+    }
+
     /// For a request that has not been tried yet.
     pub fn patience(&self) -> Patience<'_> {
         Patience {

@@ -23,10 +23,9 @@ use crate::retry::patience::Retries;
 use crate::run::{needs, selection};
 use crate::shutdown::Stop;
 use crate::sink::elasticsearch::client::{Client, Limits};
-use crate::sink::elasticsearch::insist::{insist, policy};
+use crate::sink::elasticsearch::insist::{insist_until_stopped, policy};
 use crate::sink::elasticsearch::preflight::{self, Needs, Outage, PreflightError};
-use crate::sink::elasticsearch::server;
-use crate::sink::elasticsearch::{identity, load_settings};
+use crate::sink::elasticsearch::{holdings, identity, load_settings};
 use crate::text::in_bytes;
 
 /// The longest that a single request may take.
@@ -52,7 +51,7 @@ pub fn run(load: &Load, stop: &Stop) -> Result<(), Failure> {
     let (code, checks) = check_source(&load.archives, &load.intake, state.as_ref().ok(), stop);
     findings.add(code, checks)?;
     findings.add(ExitCode::Usage, check_disk(load))?;
-    let (code, checks) = check_elasticsearch(load, stop);
+    let (code, checks) = check_elasticsearch(load, state.as_ref().ok(), stop);
     findings.add(code, checks)?;
     findings.end()
 }
@@ -64,8 +63,11 @@ struct Findings<'r> {
 }
 
 impl Findings<'_> {
-    /// Prints the checks at once: the next ones may take their time.
+    /// Prints the checks at once: the next ones may take their time. Those that a signal came into tell nothing.
     fn add(&mut self, code_of_failed: ExitCode, checks: Vec<Check>) -> Result<(), Failure> {
+        if self.stop.is_requested() {
+            return Err(self.stop.as_failure());
+        }
         let text: String = checks.iter().map(|check| format!("{}\n", one_line(&check.to_string()))).collect();
         let mut stdout = io::stdout().lock();
         stdout
@@ -74,7 +76,7 @@ impl Findings<'_> {
             .map_err(|error| Failure::run(format!("standard output cannot be written: {error}")))?;
         let failed = checks.into_iter().filter(|check| check.status == Status::Failed);
         self.failed.extend(failed.map(|check| (code_of_failed, check)));
-        if self.stop.is_requested() { Err(self.stop.as_failure()) } else { Ok(()) }
+        Ok(())
     }
 
     fn end(self) -> Result<(), Failure> {
@@ -103,7 +105,7 @@ fn check_settings(load: &Load) -> Vec<Check> {
         archives.state_file
     );
     let insecurities =
-        server::insecurities(&server.elasticsearch).into_iter().map(|text| Check::warning("settings", text));
+        server.elasticsearch.insecurities().into_iter().map(|text| Check::warning("settings", text));
     [Check::ok("settings", text)].into_iter().chain(insecurities).collect()
 }
 
@@ -248,7 +250,7 @@ fn check_readable<'a>(archives: impl Iterator<Item = &'a Archive>) -> Option<Che
     ))
 }
 
-fn check_elasticsearch(load: &Load, stop: &Stop) -> (ExitCode, Vec<Check>) {
+fn check_elasticsearch(load: &Load, state: Option<&StateFile>, stop: &Stop) -> (ExitCode, Vec<Check>) {
     let client = match Client::with_limits(
         &load.server.elasticsearch,
         Limits { call: CALL_LIMIT, ..Limits::default() },
@@ -260,7 +262,15 @@ fn check_elasticsearch(load: &Load, stop: &Stop) -> (ExitCode, Vec<Check>) {
     let needs = Needs { create: load.server.create_indices, ..needs(load) };
     match ask(&client, needs, limit, stop) {
         Ok(mut checks) => {
-            checks.extend(identity::ask(&client));
+            let holdings = {
+                let client = client.clone();
+                let names = needs.names;
+                let (_, brought) = state.map(StateFile::done).unwrap_or_default();
+                stop.unless_requested(move || holdings::ask(&client, names, brought))
+            };
+            checks.extend(holdings.ok().flatten().flatten());
+            let identity = stop.unless_requested(move || identity::ask(&client));
+            checks.extend(identity.ok().flatten().unwrap_or_default());
             (ExitCode::Refused, checks)
         }
         Err(Outage { why, retry_after }) => {
@@ -277,7 +287,8 @@ fn check_elasticsearch(load: &Load, stop: &Stop) -> (ExitCode, Vec<Check>) {
 /// Asks an unavailable server again, until the limit. One that asks to be left alone for longer is left alone.
 fn ask(client: &Client, needs: Needs, limit: Duration, stop: &Stop) -> Result<Vec<Check>, Outage> {
     let retries = Retries::new(stop, policy(Some(limit)));
-    let asked = insist(&retries, |_| match preflight::check(client, needs) {
+    let client = client.clone();
+    let asked = insist_until_stopped(&retries, move |_| match preflight::check(&client, needs) {
         Err(outage) if outage.retry_after.is_some_and(|time| time > limit) => Ok(Err(outage)),
         Err(outage) => Err(PreflightError::Unavailable(outage)),
         Ok(checks) => Ok(Ok(checks)),

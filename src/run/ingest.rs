@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use super::looks::Looks;
-use super::{Run, needs};
+use super::{Run, judge_holdings, needs};
 use crate::config::{Archives, DryRun, Intake, Load, Mode, Output, VectorChoice};
 use crate::exit::{ExitCode, Failure};
 use crate::files;
@@ -46,6 +46,9 @@ impl Run<'_> {
         let selection = self.look(&mut looks, archives, &state)?;
         let mut load_settings = LoadSettings::open(&settings.elasticsearch, &archives.state_file)?;
         let server = Server::connect(settings, intake.senders, intake.workers, needs(task), self.stop)?;
+        if let Some(lost) = judge_holdings(&server, &state) {
+            log::warn!("{lost}");
+        }
         let done = self.stop.guard("the load", || {
             server
                 .begin_load(&mut load_settings, task.bulk_load_settings, self.stop)
@@ -138,7 +141,7 @@ impl Run<'_> {
 
     /// Takes up what there is, and writes nothing but what is asked for.
     pub(super) fn dry_run(&self, task: &DryRun) -> Result<(), Failure> {
-        let DryRun { archives, intake, .. } = task;
+        let DryRun { archives, intake, names, .. } = task;
         let state = StateFile::load(&archives.state_file)?;
         let mut looks = Looks::new(self.source(archives)?, false, intake);
         let selection = self.look(&mut looks, archives, &state)?;
@@ -148,7 +151,7 @@ impl Run<'_> {
             VectorChoice::Base64 => VectorEncoding::Base64,
             VectorChoice::Auto | VectorChoice::Array => VectorEncoding::Array,
         };
-        let sink = Ndjson { vectors, output, stop: self.stop };
+        let sink = Ndjson { names: *names, vectors, output, stop: self.stop };
         let ledger = Ledger::new(None, self.dead_letters(), &sink, self.progress, self.stop);
         let taken_up = self.take_up(intake, &looks, &selection, &pool, &sink, ledger);
         sink.finish();

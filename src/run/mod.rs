@@ -4,12 +4,15 @@ use std::io::{self, Write};
 
 use crate::config::{BatchLimits, Config, Load, LogFormat, Logging, Reports, Task, VectorChoice};
 use crate::exit::{ExitCode, Failure};
+use crate::observe::finding::Check;
 use crate::observe::logging;
 use crate::observe::monitor::Monitor;
 use crate::observe::progress::{Figures, Progress};
 use crate::observe::report::{Summary, exit_code};
 use crate::pipeline::ledger::dead_letters::DeadLetterFile;
+use crate::pipeline::ledger::state_file::StateFile;
 use crate::shutdown::{Stop, StopReason};
+use crate::sink::elasticsearch::holdings;
 use crate::sink::elasticsearch::preflight::Needs;
 use crate::sink::elasticsearch::server::Server;
 use crate::sink::elasticsearch::{Elasticsearch, load_settings};
@@ -102,6 +105,15 @@ fn report(
     code
 }
 
+/// A warning where the indices hold far less than the archives that are marked have brought, or were just made.
+fn judge_holdings(server: &Server, state: &StateFile) -> Option<Check> {
+    let (all, earlier) = state.done();
+    match server.created.first() {
+        Some(index) if all.archives > 0 => Some(holdings::lost(&format!("{index} was just made"), all)),
+        _ => holdings::ask(&server.client, server.names, earlier),
+    }
+}
+
 /// What a load needs of the key, beyond reading and writing documents.
 fn needs(load: &Load) -> Needs {
     let left_changed = || load_settings::left_changed(&load.archives.state_file).unwrap_or(true);
@@ -110,6 +122,9 @@ fn needs(load: &Load) -> Needs {
         search_by_author: load.intake.account_deletions,
         // A load has made them by then.
         create: false,
+        offer: true,
+        names: load.server.names,
+        pipeline: load.server.pipeline,
     }
 }
 

@@ -33,7 +33,13 @@ impl Run<'_> {
                 path.display()
             )));
         }
-        let needs = Needs { search_by_author: *account_deletions, ..Needs::default() };
+        let needs = Needs {
+            search_by_author: *account_deletions,
+            offer: true,
+            names: task.server.names,
+            pipeline: task.server.pipeline,
+            ..Needs::default()
+        };
         let server = Server::connect(&task.server, *senders, READERS, needs, self.stop)?;
         // Documents are sent as they are.
         let sink = self.sink(&server, *limits, VectorChoice::Array);
@@ -44,7 +50,7 @@ impl Run<'_> {
             let ledger = Ledger::new(None, self.dead_letters(), &sink, self.progress, self.stop);
             let file = file.clone();
             let again = stages(*senders, READERS, &sink, ledger, stop, |batches, events, buffers| {
-                Replay { file, sink: &sink, limits, buffers, account_deletions, stop }
+                Replay { file, names: needs.names, sink: &sink, limits, buffers, account_deletions, stop }
                     .run(lines, batches, events);
             });
             if again.is_empty() || stop.is_requested() {

@@ -38,7 +38,10 @@ pub fn left_alone(
     if !shard.takes(&archive.name) {
         return Some(LeftAlone::OtherShard);
     }
-    match state.get(&archive.name)? {
+    let Some(mark) = state.get(&archive.name) else {
+        return state.is_before_cursor(archive).then_some(LeftAlone::Processed);
+    };
+    match mark {
         Mark::Processed => Some(LeftAlone::Processed),
         known @ Mark::Failed { error, .. } => {
             (!retry_failed && !known.has_changed(archive)).then(|| LeftAlone::Failed(error.clone()))

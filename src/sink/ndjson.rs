@@ -7,7 +7,7 @@ use crate::exit::Failure;
 use crate::model::{Action, ActionKind, Batch, Document, Generation, Outcomes};
 use crate::shutdown::Stop;
 use crate::sink::Sink;
-use crate::sink::elasticsearch::POSTS;
+use crate::sink::elasticsearch::Names;
 use crate::sink::elasticsearch::encode::VectorEncoding;
 use crate::sink::elasticsearch::encode::document::{write_action, write_delete};
 use crate::timestamp::now_millis;
@@ -18,6 +18,8 @@ use crate::timestamp::now_millis;
 /// file can be sent as it is. Of the deletion of an account only its tombstone is written: which posts it has is
 /// known to a server alone.
 pub struct Ndjson<'r> {
+    /// What would be written to.
+    pub names: Names,
     /// How vectors are written: there is no server that could be tried.
     pub vectors: VectorEncoding,
     /// Where the NDJSON goes, if anywhere.
@@ -39,14 +41,14 @@ impl Ndjson<'_> {
 
 impl Sink for Ndjson<'_> {
     fn encode(&self, body: &mut Vec<u8>, action: &Action, document: &Document<'_>) {
-        write_action(body, action, document, self.vectors, now_millis());
+        write_action(body, self.names, action, document, self.vectors, now_millis());
     }
 
     fn deliver(&self, batch: &Batch) -> Outcomes {
         let mut outcomes = Outcomes::default();
         if let Some(output) = &self.output {
             let mut output = output.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Err(error) = write_lines(&mut **output, batch) {
+            if let Err(error) = write_lines(&mut **output, self.names.posts, batch) {
                 self.stop.fail(cannot_write(&error));
                 outcomes.tally.unconfirmed = batch.actions.len() as u64;
                 return outcomes;
@@ -70,14 +72,14 @@ fn cannot_write(error: &std::io::Error) -> Failure {
     Failure::run(format!("--output cannot be written: {error}"))
 }
 
-fn write_lines(output: &mut dyn Write, batch: &Batch) -> std::io::Result<()> {
+fn write_lines(output: &mut dyn Write, posts: &str, batch: &Batch) -> std::io::Result<()> {
     let mut written = 0;
     for action in batch.actions.iter().filter(|action| action.kind == ActionKind::Tombstone) {
         let end = action.lines.end;
         output.write_all(batch.body.get(written..end).unwrap_or_default())?;
         written = end;
         let mut delete = Vec::new();
-        write_delete(&mut delete, POSTS, &action.id, action.version, false, None);
+        write_delete(&mut delete, posts, &action.id, action.version, false, None);
         output.write_all(&delete)?;
     }
     output.write_all(batch.body.get(written..).unwrap_or_default())

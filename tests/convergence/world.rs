@@ -6,15 +6,16 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use megastream_ingest::auth::Auth;
 use megastream_ingest::config::{
     Archives, BatchLimits, Config, Elasticsearch, Intake, Job, Load, LogFormat, Logging, Memory, Mode, Place,
     Reports, Server, Source, Task, VectorChoice,
 };
 use megastream_ingest::exit::ExitCode;
 use megastream_ingest::run;
-use megastream_ingest::secret::Secret;
 use megastream_ingest::shard::Shard;
 use megastream_ingest::shutdown::{Stop, StopReason};
+use megastream_ingest::sink::elasticsearch::Names;
 use proptest::test_runner::TestCaseError;
 use proptest::{prop_assert, prop_assert_eq};
 use tempfile::TempDir;
@@ -114,12 +115,7 @@ impl World {
     }
 
     fn config(&self, pass: &Pass, shard: u32, state: &str) -> Config {
-        let elasticsearch = Elasticsearch {
-            url: self.fake.url(),
-            api_key: Secret::new(API_KEY),
-            skip_tls_verify: false,
-            ca_cert: None,
-        };
+        let elasticsearch = Elasticsearch::at(self.fake.url(), Auth::of_api_key(API_KEY));
         let retry_budget = Some(Duration::from_secs(60));
         let archives = Archives {
             source: Source::Local(self.folder.archives(pass.given)),
@@ -150,7 +146,13 @@ impl World {
             archives,
             intake,
             vectors: VectorChoice::Array,
-            server: Server { elasticsearch, create_indices: false, retry_budget },
+            server: Server {
+                elasticsearch,
+                names: Names::default(),
+                pipeline: None,
+                create_indices: false,
+                retry_budget,
+            },
             bulk_load_settings: false,
             reports,
         };

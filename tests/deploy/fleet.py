@@ -26,6 +26,7 @@ from loader import binary
 
 PROJECT = servers.PROJECT
 DEPLOY = PROJECT / "deploy"
+TARGET = servers.TARGET
 PATIENCE = 120  # seconds
 BEGINNING = datetime(2025, 12, 18, tzinfo=timezone.utc)
 
@@ -82,6 +83,9 @@ def write_archive(path, lines):
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
         archive.write(database, path.name.removesuffix(".zip"))
     database.unlink()
+    # A spooler leaves alone what has just been written.
+    hour_ago = time.time() - 3600
+    os.utime(path, (hour_ago, hour_ago))
 
 
 def hash_of(name):
@@ -121,7 +125,7 @@ class Fleet(unittest.TestCase):
 
     @classmethod
     def setUpClass(cls):
-        missing = [name for name in cls.needs if not shutil.which(name, path=PATH)]
+        missing = [name for name in cls.needs if not which(name)]
         if missing:
             raise unittest.SkipTest(f"not installed: {', '.join(missing)}")
         if binary() is None:
@@ -190,6 +194,30 @@ def shared_server():
 
 def finish():
     _open.close()
+
+
+def static_binary():
+    """The newest build that needs nothing of the system; None without one."""
+    built = servers.TARGET.glob("*-linux-musl/*/megastream_ingest")
+    return max(built, key=lambda path: path.stat().st_mtime, default=None)
+
+
+@contextlib.contextmanager
+def folder():
+    with tempfile.TemporaryDirectory() as path:
+        yield Path(path)
+
+
+def which(program):
+    return shutil.which(program, path=PATH)
+
+
+def read(path):
+    """The text of a file, "" where there is none (yet)."""
+    try:
+        return Path(path).read_text(errors="replace")
+    except OSError:
+        return ""
 
 
 def processed(state_file):

@@ -1,22 +1,47 @@
 """What each group of cases needs to have installed, and how it is got."""
 
+import importlib.util
 import os
 import shutil
 import subprocess
 import sys
 
-# Debian packages by group, each with a program that tells whether it is there.
+# The profile that `RuntimeDefault` stands for.
+SECCOMP = "/usr/share/containers/seccomp.json"
+# Debian packages by group, each with a program or file that tells whether it is there.
 DEBIAN = {
     "parallel": {"parallel": "parallel"},
+    "container": {"runc": "runc", "musl-gcc": "musl-tools", SECCOMP: "golang-github-containers-common"},
+    "systemd": {"systemd-analyze": "systemd", "systemd-nspawn": "systemd-container"},
+    "watched": {"promtool": "prometheus"},
+    "packages": {"lintian": "lintian", "rpm": "rpm", "musl-gcc": "musl-tools"},
     "slurm": {"slurmctld": "slurm-wlm", "munged": "munge"},
 }
+# Packages of PyPI by group, with the name that they are imported by. They are put into a folder of the build's.
+PYTHON = {"kubernetes": {"kubernetes_validate": "kubernetes-validate"}}
+PYTHON["watched"] = {"yaml": "PyYAML"}
+PYTHON["container"] = PYTHON["kubernetes"]
+# Packages of crates.io by group. They are built in little time rather than for speed.
+CARGO = {"packages": {"cargo-deb": "cargo-deb@3.8.0", "cargo-generate-rpm": "cargo-generate-rpm@0.21.1"}}
+STATIC = {"container", "packages"}
+STATIC_TARGET = "x86_64-unknown-linux-musl"
 PATH = os.environ["PATH"] + ":/usr/sbin:/sbin"
 
 
-def install(groups):
+def is_there(program):
+    return shutil.which(program, path=PATH) or (program.startswith("/") and os.path.exists(program))
+
+
+def install(groups, python_folder):
     """Gets what is missing, where that is possible."""
+    modules = {package for group in groups for module, package in PYTHON.get(group, {}).items()
+               if not importlib.util.find_spec(module)}
+    if modules:
+        command = [sys.executable, "-m", "pip", "install", "--quiet", "--target", python_folder, *sorted(modules)]
+        subprocess.run(command, check=False)
+        importlib.invalidate_caches()
     wanted = {package for group in groups for program, package in DEBIAN.get(group, {}).items()
-              if not shutil.which(program, path=PATH)}
+              if not is_there(program)}
     if wanted and os.geteuid() == 0 and shutil.which("apt-get"):
         subprocess.run(["apt-get", "update", "-q"], check=True, stdout=subprocess.DEVNULL)
         environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
@@ -24,3 +49,16 @@ def install(groups):
         subprocess.run(command, check=True, env=environment, stdout=subprocess.DEVNULL)
     elif wanted:
         print(f"to be installed by apt-get: {' '.join(sorted(wanted))}")
+    for program, package in ((program, package) for group in groups for program, package in CARGO.get(group, {}).items()):
+        if not is_there(program):
+            subprocess.run(["cargo", "install", "--quiet", "--locked", "--debug", package], check=False)
+    if groups & STATIC and is_there("musl-gcc"):
+        build_static()
+
+
+def build_static():
+    """The program without anything of the system's, in a debug build: what is tried is how it is linked."""
+    targets = subprocess.run(["rustup", "target", "list", "--installed"], stdout=subprocess.PIPE, text=True, check=False)
+    if STATIC_TARGET not in targets.stdout:
+        subprocess.run(["rustup", "target", "add", STATIC_TARGET], check=False)
+    subprocess.run(["cargo", "build", "--quiet", "--locked", "--target", STATIC_TARGET], check=False)

@@ -5,13 +5,15 @@
 
 NAME selects cases, as unittest does: `slurm`, `slurm.Slurm.test_...`. What is not installed is skipped with a word
 of what is missing; `--install` gets it before (Debian and root). The program is the one that MEGASTREAM_INGEST
-names, else the newest build.
+names, else the newest build. Slurm and GNU parallel load into a real Elasticsearch where one is to be had (see
+tests/e2e/server.py), and into the fake of fake.py where none is, or where FLEET_FAKE is set.
 """
 
 import sys
 
 sys.dont_write_bytecode = True
 
+import importlib
 import os
 import signal
 import subprocess
@@ -22,11 +24,13 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "e2e")]
+PYTHON_FOLDER = Path(os.environ.get("CARGO_TARGET_DIR") or HERE.parents[1] / "target") / "deploy-python"
+sys.path.append(str(PYTHON_FOLDER))
 
 import fleet
 import need
 
-CASES = ["parallel", "slurm"]
+CASES = ["equal_jobs", "parallel", "slurm", "kubernetes", "container", "systemd", "watched", "packages"]
 
 
 class Result(unittest.TextTestResult):
@@ -47,12 +51,23 @@ def stop(*_):
     raise KeyboardInterrupt
 
 
+def importable(group):
+    """Whether the modules of others that a group needs are there; says so where one is not."""
+    try:
+        importlib.import_module(group)
+    except ModuleNotFoundError as error:
+        print(f"left out: {group}: not installed: the Python module {error.name}")
+        return False
+    return True
+
+
 def main():
     signal.signal(signal.SIGTERM, stop)
     words = sys.argv[1:]
     names = [word for word in words if not word.startswith("-")] or CASES
     if "--install" in words:
-        need.install({name.split(".")[0] for name in names})
+        need.install({name.split(".")[0] for name in names}, PYTHON_FOLDER)
+    names = [name for name in names if importable(name.split(".")[0])]
     with tempfile.TemporaryDirectory(prefix="megastream_ingest-deploy-") as scratch:
         # Read by users other than root, too.
         os.chmod(scratch, 0o755)

@@ -47,8 +47,8 @@ def raw_post(at_uri, operation, number):
     commit = {"operation": operation, "collection": "app.bsky.feed.post", "rkey": at_uri.rsplit("/", 1)[1]}
     if operation != "delete":
         commit["record"] = {"text": f"event {number}", "createdAt": "2025-10-30T12:34:56.789Z"}
-    message = {"did": DID, "kind": "commit", "time_us": 1_766_016_000_000_000 + number, "commit": commit}
-    return json.dumps({"at_uri": at_uri, "did": DID, "message": message, "hydrated_metadata": None})
+    message = {"did": at_uri.split("/")[2], "kind": "commit", "time_us": 1_766_016_000_000_000 + number, "commit": commit}
+    return json.dumps({"at_uri": at_uri, "did": message["did"], "message": message, "hydrated_metadata": None})
 
 
 def uris(count):

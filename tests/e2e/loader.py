@@ -46,16 +46,22 @@ class Loader:
         self.folder = Path(tempfile.mkdtemp(prefix="run-"))
         self.state_file = self.folder / "state.json"
 
+    def marked(self):
+        """How many archives the state file calls processed."""
+        if not self.state_file.exists():
+            return 0
+        return sum(entry["status"] == "processed" for entry in json.loads(self.state_file.read_text()))
+
     def remove(self):
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def ingest(self, archives, *flags, key=None, ca="the server's", path="", meanwhile=None):
+    def ingest(self, archives, *flags, key=None, ca="the server's", path="", meanwhile=None, variables=()):
         """A run that writes to the server; `meanwhile` is called with its process as soon as that has started."""
         settings = {"ELASTICSEARCH_URL": self.server.url + path, "ELASTICSEARCH_API_KEY": key or self.server.api_key}
         ca = self.server.ca if ca == "the server's" else ca
         if ca:
             settings["ELASTICSEARCH_CA_CERT"] = str(ca)
-        return self.run(archives, flags, settings, meanwhile)
+        return self.run(archives, flags, {**settings, **dict(variables)}, meanwhile)
 
     def dry_run(self, archives, *flags):
         """A dry run; it is told nothing of any server."""

@@ -444,16 +444,16 @@ class Result(unittest.TextTestResult):
         self.passed += 1
 
 
-def run_all(names, verbosity):
-    """Runs the cases; the number of those that passed, failed and were skipped."""
-    here = sys.modules[__name__]
+def run_all(module, names, verbosity):
+    """Runs the cases of a module; the number of those that passed, failed and were skipped."""
     find = unittest.defaultTestLoader
-    suite = find.loadTestsFromNames(names, here) if names else find.loadTestsFromModule(here)
+    suite = find.loadTestsFromNames(names, module) if names else find.loadTestsFromModule(module)
     result = unittest.TextTestRunner(sys.stdout, verbosity=verbosity, resultclass=Result).run(suite)
     return result.passed, len(result.failures) + len(result.errors), len(result.skipped)
 
 
-def main():
+def main(module):
+    """Runs the cases of a module that the command line names, else all; the exit code."""
     names = [word for word in sys.argv[1:] if not word.startswith("-")]
     if not servers.available():
         print("No ELASTICSEARCH_TEST_URL is set and there is no ../shared: the end-to-end runs are left out.")
@@ -467,10 +467,10 @@ def main():
         with servers.running() as server:
             print(f"{binary()} against {server.url}", flush=True)
             EndToEnd.server = server
-            passed, failed, skipped = run_all(names, 2 if "-v" in sys.argv else 1)
+            passed, failed, skipped = run_all(module, names, 2 if "-v" in sys.argv else 1)
     print(f"{passed} passed, {failed} failed, {skipped} skipped")
     return 1 if failed else 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.modules[__name__]))

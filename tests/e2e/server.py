@@ -35,6 +35,10 @@ MARK = {"made_by": "megastream_ingest end-to-end tests"}
 
 INDICES = {"posts": "posts_v1", "post_tombstones": "post_tombstones_v1"}
 
+# The names of all indices that these runs make, those of clusters.py included.
+NAMES = ("posts*", "post_tombstones*", "post-tombstones*")
+PATTERN = ",".join(NAMES)
+
 # What the program's key may do, and no more (no cluster privilege at all):
 #   read                 _mget of tombstones before posts are indexed, and the proof of the vector encoding
 #   index                index actions
@@ -101,7 +105,7 @@ class Server:
             raise Unexpected(f"{method} {path}: {status} {json.dumps(reply)[:500]}")
         return reply
 
-    def make_key(self, privileges, names=("posts*", "post_tombstones*")):
+    def make_key(self, privileges, names=NAMES):
         """A new API key (the `encoded` form) with the given privileges on indices and none on the cluster."""
         if self.admin.startswith("ApiKey"):
             raise unittest.SkipTest("needs an administrator: a key cannot make keys with privileges")
@@ -111,7 +115,7 @@ class Server:
 
     def drop_indices(self):
         """Removes the indices of an earlier test."""
-        found = self.expect("GET", "/posts*,post_tombstones*/_mapping?expand_wildcards=all")
+        found = self.expect("GET", f"/{PATTERN}/_mapping?expand_wildcards=all")
         for index, entry in found.items():
             if entry["mappings"].get("_meta") != MARK:
                 raise Unexpected(f"the index {index} was not made by these tests: use a server for tests")
@@ -142,14 +146,19 @@ class Server:
 
     def index_names(self):
         """The names of all indices that could be the program's."""
-        return sorted(self.expect("GET", "/posts*,post_tombstones*/_mapping?expand_wildcards=all"))
+        return sorted(self.expect("GET", f"/{PATTERN}/_mapping?expand_wildcards=all"))
 
     def actions_taken(self, alias):
         """How many index actions an alias has seen so far."""
         return self.expect("GET", f"/{alias}/_stats/indexing")["_all"]["primaries"]["indexing"]["index_total"]
 
+    def make_index(self, index, body):
+        """An index with this body, marked as these runs' own."""
+        mappings = {**body.get("mappings", {}), "_meta": MARK}
+        self.expect("PUT", f"/{index}", {**body, "mappings": mappings})
+
     def documents(self, alias):
-        """Everything an alias holds, as {_id: (version, source)}, vectors included."""
+        """Everything an alias or index holds, as {_id: (version, source)}, vectors included."""
         self.expect("POST", f"/{alias}/_refresh")
         pit = self.expect("POST", f"/{alias}/_pit?keep_alive=5m")["id"]
         query = {
@@ -165,11 +174,18 @@ class Server:
                 for hit in hits:
                     if hit["_id"] in found:
                         raise Unexpected(f"{alias} holds {hit['_id']} twice")
-                    found[hit["_id"]] = (hit["_version"], hit["_source"])
+                    found[hit["_id"]] = (hit["_version"], nested(hit["_source"]))
                 query["search_after"] = hits[-1]["sort"]
         finally:
             self.expect("DELETE", "/_pit", {"id": pit})
         return found
+
+
+def nested(source):
+    """A source with its vectors where they were sent: those that `_source.excludes` keeps out come under a dotted name."""
+    for name in [name for name in source if name.startswith("embeddings.")]:
+        source.setdefault("embeddings", {})[name.removeprefix("embeddings.")] = source.pop(name)
+    return source
 
 
 def basic(user, password):

@@ -5,6 +5,7 @@ use std::cell::RefCell;
 use megastream_ingest::model::{Action, ActionKind, Document, MAX_ID_BYTES, Tombstone, Version};
 use megastream_ingest::pipeline::archive::{Field, Row};
 use megastream_ingest::pipeline::decode::{EmbeddingDecoder, Verdict, classify};
+use megastream_ingest::sink::elasticsearch::Names;
 use megastream_ingest::sink::elasticsearch::encode::VectorEncoding;
 use megastream_ingest::sink::elasticsearch::encode::document::{write_action, write_delete};
 use serde::de::IgnoredAny;
@@ -112,7 +113,7 @@ fn check(bytes: &[u8], decoder: &mut EmbeddingDecoder) -> bool {
             for encoding in [VectorEncoding::Array, VectorEncoding::Base64] {
                 let action = Action::new(ActionKind::Post, version, post.at_uri);
                 let document = Document::Post { post, embeddings: &embeddings };
-                write_action(&mut lines, &action, &document, encoding, 0);
+                write_action(&mut lines, Names::default(), &action, &document, encoding, 0);
             }
             check_lines(&lines, 4, at_uri);
         }
@@ -121,7 +122,14 @@ fn check(bytes: &[u8], decoder: &mut EmbeddingDecoder) -> bool {
             let (at_uri_of, author_did) = (deletion.at_uri.into(), deletion.author_did.clone());
             let tombstone = Tombstone { at_uri: at_uri_of, author_did, deleted_at: 0 };
             let action = Action::new(ActionKind::Tombstone, version, deletion.at_uri);
-            write_action(&mut lines, &action, &Document::Tombstone(&tombstone), VectorEncoding::Array, 0);
+            write_action(
+                &mut lines,
+                Names::default(),
+                &action,
+                &Document::Tombstone(&tombstone),
+                VectorEncoding::Array,
+                0,
+            );
             check_lines(&lines, 2, at_uri);
             lines.clear();
             write_delete(&mut lines, "posts", deletion.at_uri, version, true, Some(deletion.at_uri));

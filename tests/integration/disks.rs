@@ -1,6 +1,8 @@
 //! State file and dead letters on disks as they come: mount points, file systems that cannot sync a folder, syncs that
 //! fail, and state files of a hundred thousand entries.
 
+#![allow(clippy::print_stdout)]
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 

@@ -36,6 +36,14 @@ fn json_lines_tell_archives_and_end_with_the_summary() {
             records.iter().filter(|record| record["archive"] == json!(archive.name())).collect();
         run.check(own.len() == 1, "one line for each archive");
     }
+    let level = |archive: &Archive| {
+        records
+            .iter()
+            .find(|record| record["archive"] == json!(archive.name()))
+            .map(|own| own["level"].clone())
+    };
+    let levels = archives().map(|archive| level(&archive).unwrap_or_default());
+    run.check(levels == ["info", "warn"], "rejected rows are a warning");
     let last = records.last().cloned().unwrap_or_default();
     run.check(last["summary"] == run.summary(), "the last line has the summary");
     run.check(last["level"] == "info", "as information");

@@ -31,6 +31,7 @@ fn assert_equal(samples: &BTreeMap<String, f64>, run: &Run) {
         ("bulk_requests_total".to_owned(), "requests.bulk".to_owned()),
         ("bulk_requests_retried_total".to_owned(), "requests.retried".to_owned()),
         ("bulk_request_bytes_total".to_owned(), "requests.bytes_sent".to_owned()),
+        ("bulk_request_bytes_on_wire_total".to_owned(), "requests.bytes_on_wire".to_owned()),
     ];
     let labelled = |name: &str, label: &str, value: &str| format!("{name}{{{label}=\"{value}\"}}");
     for state in ["already_done", "processed", "failed", "pending"] {

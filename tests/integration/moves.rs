@@ -6,6 +6,7 @@ use crate::harness::archives::{Archive, delete, post, uri};
 use crate::harness::fake::Fake;
 use crate::harness::http::Request;
 use crate::harness::model::assert_holds;
+use crate::harness::run::Run;
 use crate::harness::script::Fault;
 use crate::harness::store::{Item, Pipeline, Store};
 use crate::harness::{TestEnv, posts};
@@ -197,20 +198,29 @@ fn an_older_index_that_requires_routing_or_takes_no_writes_is_looked_into_and_na
     assert_eq!(run.count("rows.deleted"), 1);
 }
 
+/// A load during which an index gets a pipeline: what is found before it is another matter.
+fn with_pipeline(alias: &str, pipeline: Pipeline, archive: Archive) -> Run {
+    let env = TestEnv::with_archives(&[archive]);
+    env.fake.fail(Request::is_mget, 0, 1, Fault::Hang);
+    // One batch, which begins with its look-up.
+    let running = env.ingest().args(&["--workers", "1"]).start();
+    env.fake.wait_for(|record| record.request.is_mget(), 1);
+    env.fake.store(|store| store.index(alias).unwrap().pipeline = pipeline);
+    env.fake.release();
+    running.wait()
+}
+
 #[test]
 fn a_pipeline_that_drops_posts_makes_dead_letters_and_one_that_drops_tombstones_stops_the_run() {
     for pipeline in [Pipeline::Drop, Pipeline::OtherId] {
         let archive = Archive::new("20251218_000000").with_all(posts("p", 3));
-        let env = TestEnv::with_archives(&[archive]);
-        env.fake.store(|store| store.index("posts").unwrap().pipeline = pipeline);
-        let run = env.run(&[]).exits(3);
+        let run = with_pipeline("posts", pipeline, archive).exits(3);
         run.counts(&[("rows.indexed", 0), ("rows.rejected", 3)]);
         run.check(run.reasons("rejected") == ["dropped_by_pipeline"], "by its name");
 
         let archive = Archive::new("20251218_000000").with_all(posts("p", 3)).with(delete("p0"));
-        let env = TestEnv::with_archives(&[archive]);
-        env.fake.store(|store| store.index("post_tombstones").unwrap().pipeline = pipeline);
-        env.run(&[]).exits(5).says("pipeline").counts(&[("archives.processed", 0)]);
+        let run = with_pipeline("post_tombstones", pipeline, archive);
+        run.exits(5).says("pipeline").counts(&[("archives.processed", 0)]);
     }
 }
 

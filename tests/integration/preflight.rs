@@ -121,6 +121,19 @@ fn missing_indices_are_created_when_asked_for() {
 }
 
 #[test]
+fn only_who_has_never_answered_may_expect_https() {
+    let says = |answers: usize| {
+        let env = TestEnv::with_archives(&archives());
+        env.fake.fail(|_| true, answers, 1, Fault::CloseBefore);
+        let run = env.run(&[]).exits(0).says("next attempt");
+        run.stderr.contains("does the server expect https?")
+    };
+    assert!(says(0));
+    assert!(!says(1), "the first question is answered, the second one is not");
+    assert!(!says(3));
+}
+
+#[test]
 fn what_the_server_asks_for_by_retry_after_is_waited_for() {
     let env = TestEnv::with_archives(&archives());
     let busy = Reply::error(503, "busy", "busy").with_header("Retry-After", "1");

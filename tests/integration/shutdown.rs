@@ -1,6 +1,7 @@
 //! Signals: the first lets what is being sent finish, the second doesn't.
 
 use std::io::Write;
+use std::net::TcpListener;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -9,7 +10,7 @@ use crate::harness::archives::Archive;
 use crate::harness::http::Request;
 use crate::harness::model::{assert_holds, assert_processed_are_held};
 use crate::harness::script::Fault;
-use crate::harness::{TestEnv, posts};
+use crate::harness::{Run, Running, TestEnv, posts};
 
 const SOON: Duration = Duration::from_secs(8);
 
@@ -100,6 +101,54 @@ fn a_second_signal_ends_a_run_whose_log_nobody_reads() {
     filled.join().unwrap();
     child.wait().unwrap();
     assert_eq!(status.and_then(|status| status.code()), Some(143));
+}
+
+/// Sends SIGTERM to a run that waits for an answer, and sees it end within two seconds.
+fn ends_at_once(running: Running, code: i32) -> Run {
+    let signalled = Instant::now();
+    running.signal("TERM");
+    let run = running.wait().exits(code);
+    run.check(signalled.elapsed() < Duration::from_secs(2), "it does not wait for an answer");
+    run
+}
+
+#[test]
+fn a_signal_ends_the_preflight_of_a_server_that_never_answers() {
+    let with_all = |flags: &[&str], code: i32| {
+        let env = TestEnv::with_archives(&archives());
+        env.write("dead.ndjson", "");
+        env.fake.fail(|_| true, 0, usize::MAX, Fault::Hang);
+        let running = env.ingest().args(flags).start();
+        env.fake.wait_for(|_| true, 1);
+        ends_at_once(running, code);
+        assert_eq!(env.fake.requests().len(), 1, "{flags:?}");
+        assert!(env.state().is_empty());
+    };
+    with_all(&[], 143);
+    with_all(&["--mode", "spool"], 0);
+    with_all(&["--create-indices"], 143);
+    with_all(&["--check"], 143);
+    with_all(&["--replay", "dead.ndjson"], 143);
+}
+
+#[test]
+fn a_signal_ends_a_preflight_in_the_middle() {
+    let env = TestEnv::with_archives(&archives());
+    env.fake.fail(|request| request.path.starts_with("/post_tombstones"), 0, usize::MAX, Fault::Hang);
+    let running = env.ingest().start();
+    env.fake.wait_for(|record| record.request.path.starts_with("/post_tombstones"), 1);
+    ends_at_once(running, 143).counts(&[("archives.pending", 3)]);
+}
+
+#[test]
+fn a_signal_ends_a_handshake_that_is_never_answered() {
+    let env = TestEnv::with_archives(&archives());
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("https://{}", listener.local_addr().unwrap());
+    let running = env.ingest().var("ELASTICSEARCH_URL", &url).args(&["--skip-tls-verify"]).start();
+    let connection = listener.accept().unwrap();
+    ends_at_once(running, 143);
+    drop(connection);
 }
 
 /// Sends signals, one right after the other.

@@ -33,6 +33,39 @@ fn a_second_run_sends_nothing() {
 }
 
 #[test]
+fn an_index_that_was_lost_does_not_look_like_success() {
+    let archives = [archive(0), archive(1)];
+    let says = "calls 2 archives processed (10 rows)";
+    let env = TestEnv::with_archives(&archives);
+    let mut marked = archives.each_ref().map(|archive| entry(archive, "processed"));
+    marked.iter_mut().for_each(|entry| entry["rows"] = json!(5));
+    env.write(STATE_FILE, json!(marked).to_string());
+    env.run(&[]).exits(0).says(says);
+    let run = env.run(&["--check"]).exits(0);
+    run.check(run.stdout.contains(says), "so does a check");
+    env.fake.store(|store| store.indices.clear());
+    env.run(&["--create-indices"]).exits(0).says("posts_v1 was just made").says(says);
+
+    // What was marked just now may not be shown yet.
+    let env = TestEnv::with_archives(&archives);
+    env.run(&[]).exits(0);
+    env.fake.store(|store| store.index("posts").unwrap().documents.clear());
+    let run = env.run(&[]).exits(0);
+    run.check(!run.stderr.contains("archives processed ("), "it is not told too soon");
+}
+
+#[test]
+fn a_cursor_of_the_established_tool_stands_for_every_archive_up_to_it() {
+    let archives = [archive(0), archive(1), archive(2)];
+    let env = TestEnv::with_archives(&archives);
+    // 2025-12-18T00:00:01Z.
+    env.write(STATE_FILE, r#"{"last_time_us": 1766016001000000, "updated_at": "2025-12-18T00:01:00Z"}"#);
+    let run = env.run(&[]).exits(0);
+    run.counts(&[("archives.processed", 1), ("archives.already_done", 2), ("rows.read", 5)]);
+    env.run(&[]).exits(0).counts(&[("archives.already_done", 3)]);
+}
+
+#[test]
 fn entries_have_the_fields_of_the_established_tool() {
     let broken = archive(1);
     let env = TestEnv::with_archives(&[archive(0)]);

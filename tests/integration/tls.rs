@@ -228,3 +228,120 @@ fn own_address() -> Option<IpAddr> {
     let ip = socket.local_addr().ok()?.ip();
     (!ip.is_loopback() && !ip.is_unspecified()).then_some(ip)
 }
+
+/// A certificate that its own server has made, as `openssl req -x509` does: marked as an authority's.
+fn own_certificate(name: &str) -> (rcgen::Certificate, Arc<ServerConfig>) {
+    let (mut params, key) = server_params(|_| ());
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    if name != "localhost" {
+        params.subject_alt_names = CertificateParams::new(vec![name.to_owned()]).unwrap().subject_alt_names;
+    }
+    let certificate = params.self_signed(&key).unwrap();
+    (certificate.clone(), server_config(certificate, &key))
+}
+
+fn fingerprint(certificate: &rcgen::Certificate) -> String {
+    let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, certificate.der());
+    hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[test]
+fn the_servers_own_certificate_is_trusted_where_it_is_named_by_file_or_fingerprint() {
+    let env = env();
+    let (certificate, config) = own_certificate("localhost");
+    env.write("own.pem", certificate.pem());
+    env.write("own.der", certificate.der());
+    env.write("other.pem", own_certificate("localhost").0.pem());
+    let server = Recorder::start(Some(config), nothing);
+    let colons: Vec<_> = fingerprint(&certificate)
+        .as_bytes()
+        .chunks(2)
+        .map(|pair| String::from_utf8_lossy(pair).to_uppercase())
+        .collect();
+    for arguments in [
+        ["--ca-cert", "own.pem"],
+        ["--ca-fingerprint", &fingerprint(&certificate)],
+        ["--ca-fingerprint", &colons.join(":")],
+    ] {
+        let before = server.seen().len();
+        to(&env, &server).args(&arguments).run();
+        assert!(server.seen()[before..].contains(API_KEY), "{arguments:?}");
+    }
+    let before = server.seen().len();
+    to(&env, &server).args(&["--ca-cert", "other.pem"]).run().exits(5).says("certificate");
+    let other = "00".repeat(32);
+    to(&env, &server).args(&["--ca-fingerprint", &other]).run().exits(5).says("--ca-fingerprint");
+    to(&env, &server).args(&["--ca-cert", "own.der"]).run().exits(2).says("DER form").says("openssl x509");
+    to(&env, &server).args(&["--ca-fingerprint", "abc"]).run().exits(2).says("64 hexadecimal digits");
+    let run = to(&env, &server).args(&["--ca-fingerprint", &other, "--skip-tls-verify"]).run().exits(2);
+    run.check(run.stderr.contains("leave one of them away"), "one of them says the other's contrary");
+    let (elsewhere, config) = own_certificate("elsewhere.example");
+    env.write("elsewhere.pem", elsewhere.pem());
+    let impostor = Recorder::start(Some(config), nothing);
+    to(&env, &impostor).args(&["--ca-cert", "elsewhere.pem"]).run().exits(5).says("not valid for name");
+    to(&env, &impostor).args(&["--ca-fingerprint", &fingerprint(&elsewhere)]).run().exits(5);
+    assert_eq!((server.seen().len(), impostor.seen().len()), (before, 0));
+}
+
+#[test]
+fn a_certificate_that_cannot_be_read_costs_the_bundle_no_other_one_and_is_warned_of() {
+    let env = env();
+    let authority = Authority::new();
+    let broken = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+    env.write("bundle.pem", format!("{broken}{}{broken}", authority.pem));
+    let server = Recorder::start(Some(authority.server(|_| ())), nothing);
+    let run = to(&env, &server).args(&["--ca-cert", "bundle.pem"]).run();
+    run.check(run.stderr.matches("2 of 3 certificates cannot be read").count() == 1, "one warning");
+    assert!(server.seen().contains(API_KEY));
+}
+
+#[test]
+fn a_server_that_asks_for_a_client_certificate_gets_it_or_is_no_outage() {
+    let env = env();
+    let authority = Authority::new();
+    env.write("ca.pem", &authority.pem);
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(rustls::pki_types::pem::PemObject::from_pem_slice(authority.pem.as_bytes()).unwrap()).unwrap();
+    let client_of = |authority: &Authority, name: &str| {
+        let (params, key) = server_params(|_| ());
+        env.write(&format!("{name}.pem"), params.signed_by(&key, &authority.issuer).unwrap().pem());
+        env.write(&format!("{name}.key"), key.serialize_pem());
+    };
+    client_of(&authority, "good");
+    client_of(&Authority::new(), "foreign");
+    for versions in [&[&rustls::version::TLS12][..], &[&rustls::version::TLS13]] {
+        let verifier = rustls::server::WebPkiClientVerifier::builder_with_provider(
+            roots.clone().into(),
+            provider.clone(),
+        );
+        let (params, key) = server_params(|_| ());
+        let certificate = params.signed_by(&key, &authority.issuer).unwrap();
+        let config = ServerConfig::builder_with_provider(provider.clone())
+            .with_protocol_versions(versions)
+            .unwrap()
+            .with_client_cert_verifier(verifier.build().unwrap())
+            .with_single_cert(
+                vec![certificate.der().clone()],
+                PrivateKeyDer::try_from(key.serialize_der()).unwrap(),
+            )
+            .unwrap();
+        let server = Recorder::start(Some(Arc::new(config)), nothing);
+        for task in [&["--check"][..], &[]] {
+            let with = |arguments: &[&str]| {
+                let run = env.ingest().var("ELASTICSEARCH_URL", &server.url()).args(&["--ca-cert", "ca.pem"]);
+                run.args(arguments).args(task).run()
+            };
+            with(&[]).exits(5).says("--client-cert");
+            with(&["--client-cert", "foreign.pem", "--client-key", "foreign.key"])
+                .exits(5)
+                .says("--client-cert");
+            assert_eq!(server.seen(), "");
+        }
+        let files = ["--client-cert", "good.pem", "--client-key", "good.key"];
+        to(&env, &server).args(&["--ca-cert", "ca.pem"]).args(&files).run();
+        assert!(server.seen().contains(API_KEY));
+        to(&env, &server).args(&files[..2]).run().exits(2).says("go together");
+        to(&env, &server).args(&["--client-cert", "good.pem", "--client-key", "foreign.key"]).run().exits(2);
+    }
+}

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::cli::Cli;
+use crate::secret::Secret;
 
 fn s3(variables: &[(&str, &str)]) -> Result<S3, Failure> {
     let look_up = |name: &str| {
@@ -19,11 +20,11 @@ fn message(variables: &[(&str, &str)]) -> String {
 #[test]
 fn a_bucket_and_a_prefix_are_enough() {
     let settings = s3(&[]).unwrap();
-    assert_eq!((settings.bucket.as_str(), settings.prefix.as_str()), ("bucket", "in/"));
+    assert_eq!((settings.bucket.to_string().as_str(), settings.prefix.as_str()), ("bucket", "in/"));
     assert_eq!(s3(&[("S3_SQLITE_DB_PREFIX", "")]).unwrap().prefix, "");
-    assert_eq!((settings.region.as_str(), settings.endpoint), ("us-east-1", None));
+    assert_eq!((settings.region.name.as_str(), settings.endpoint), ("us-east-1", None));
     assert!(settings.requester_pays);
-    assert_eq!(settings.credentials.sts_url, "https://sts.us-east-1.amazonaws.com");
+    assert_eq!(settings.credentials.sts.url, "https://sts.us-east-1.amazonaws.com");
     assert_eq!(settings.credentials.instance_url.as_deref(), Some("http://169.254.169.254"));
 }
 
@@ -51,16 +52,161 @@ fn the_payer_header_can_be_turned_off() {
     assert!(message(&[("S3_REQUEST_PAYER", "me")]).contains("S3_REQUEST_PAYER"));
 }
 
+fn text(text: &str) -> Given {
+    Given::Text(Secret::new(text))
+}
+
 #[test]
 fn the_own_keys_win_over_those_of_the_environment_and_half_a_pair_is_refused() {
     let aws = [("AWS_ACCESS_KEY_ID", "A"), ("AWS_SECRET_ACCESS_KEY", "B"), ("AWS_SESSION_TOKEN", "C")];
     let keys = s3(&aws).unwrap().credentials.keys.unwrap();
-    assert_eq!((keys.access_key.as_str(), keys.session_token), ("A", Some(Secret::new("C"))));
+    assert_eq!((keys.access_key, keys.session_token), (text("A"), Some(text("C"))));
     let own = [("AWS_S3_ACCESS_KEY", "D"), ("AWS_S3_SECRET_KEY", "E")];
     let keys = s3(&[own.as_slice(), &aws].concat()).unwrap().credentials.keys.unwrap();
-    assert_eq!((keys.access_key.as_str(), keys.session_token), ("D", None));
+    assert_eq!((keys.access_key, keys.session_token), (text("D"), None), "the token is that of other keys");
+    let keys = s3(&[own.as_slice(), &aws[2..]].concat()).unwrap().credentials.keys.unwrap();
+    assert_eq!((keys.access_key, keys.session_token), (text("D"), Some(text("C"))));
     assert!(message(&own[..1]).contains("AWS_S3_SECRET_KEY"));
     assert!(message(&aws[1..]).contains("AWS_ACCESS_KEY_ID"));
+}
+
+#[test]
+fn white_space_around_settings_is_cut_off_and_within_keys_it_is_refused() {
+    let given = [
+        ("AWS_S3_ACCESS_KEY", " D\n"),
+        ("AWS_S3_SECRET_KEY", "E\r\n"),
+        ("AWS_REGION", " eu-west-1 "),
+        ("AWS_ENDPOINT_URL_S3", "http://localhost:9000\n"),
+        ("S3_SQLITE_DB_BUCKET", "bucket\n"),
+    ];
+    let settings = s3(&given).unwrap();
+    let keys = settings.credentials.keys.unwrap();
+    assert_eq!((keys.access_key, keys.secret_key), (text("D"), text("E")));
+    assert_eq!(settings.region.name, "eu-west-1");
+    assert_eq!(settings.endpoint.as_deref(), Some("http://localhost:9000"));
+    let told = message(&[("AWS_S3_ACCESS_KEY", "D"), ("AWS_S3_SECRET_KEY", "hunter2 hunter3")]);
+    assert!(told.contains("AWS_S3_SECRET_KEY") && !told.contains("hunter"), "{told}");
+}
+
+#[test]
+fn keys_may_be_in_files_which_are_read_when_they_are_needed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("secret");
+    let file = path.to_str().unwrap();
+    let given = [("AWS_S3_ACCESS_KEY", "D"), ("AWS_S3_SECRET_KEY_FILE", file)];
+    let secret = s3(&given).unwrap().credentials.keys.unwrap().secret_key;
+    assert!(secret.read().unwrap_err().contains(file));
+    std::fs::write(&path, "E\n").unwrap();
+    assert_eq!(secret.read(), Ok(Secret::new("E")));
+    let both = [given[0], given[1], ("AWS_S3_SECRET_KEY", "E")];
+    assert!(message(&both).contains("AWS_S3_SECRET_KEY_FILE"));
+}
+
+#[test]
+fn a_user_name_in_a_url_is_told_with_the_settings_of_s3() {
+    for variable in ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_STS"] {
+        let told = message(&[(variable, "https://user:hunter2@s3.example")]);
+        assert!(told.contains(variable) && told.contains("AWS_S3_ACCESS_KEY"), "{told}");
+        assert!(!told.contains("ELASTICSEARCH") && !told.contains("hunter2"), "{told}");
+    }
+}
+
+/// With a config file of this text.
+fn with_config(config: &str, variables: &[(&str, &str)]) -> Result<S3, Failure> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("config");
+    std::fs::write(&path, config).unwrap();
+    s3(&[variables, &[("AWS_CONFIG_FILE", path.to_str().unwrap())]].concat())
+}
+
+#[test]
+fn the_region_is_that_of_the_first_place_that_has_one() {
+    let config = "[default]\nregion=eu-west-3\n[profile p]\nregion=eu-west-2\n";
+    let all =
+        [("AWS_REGION", "eu-west-1"), ("AWS_DEFAULT_REGION", "eu-north-1"), ("AWS_DEFAULT_PROFILE", "p")];
+    for (skipped, expected) in ["eu-west-1", "eu-north-1", "eu-west-2", "eu-west-3"].iter().enumerate() {
+        assert_eq!(with_config(config, &all[skipped..]).unwrap().region.name, *expected);
+    }
+    let of_endpoint = |url: &str| s3(&[("AWS_ENDPOINT_URL_S3", url)]).unwrap().region.name;
+    assert_eq!(of_endpoint("https://s3.dualstack.eu-west-1.amazonaws.com"), "eu-west-1");
+    assert_eq!(of_endpoint("https://bucket.vpce-1a2b.s3.eu-west-2.vpce.amazonaws.com"), "eu-west-2");
+    assert_eq!(of_endpoint("https://s3.amazonaws.com"), "us-east-1");
+    assert_eq!(of_endpoint("https://s3.eu-west-1.example.com"), "us-east-1");
+}
+
+#[test]
+fn the_endpoint_may_come_from_the_profile_unless_it_is_not_to() {
+    let config = "[default]\nendpoint_url = http://all:1\n[profile p]\nservices = s\nendpoint_url=http://all:2\n\
+                  [services s]\ns3 =\n  endpoint_url = http://s3:3/\n";
+    let endpoint = |variables: &[(&str, &str)]| with_config(config, variables).unwrap().endpoint;
+    assert_eq!(endpoint(&[]).as_deref(), Some("http://all:1"));
+    assert_eq!(endpoint(&[("AWS_PROFILE", "p")]).as_deref(), Some("http://s3:3"));
+    assert_eq!(
+        endpoint(&[("AWS_PROFILE", "p"), ("AWS_ENDPOINT_URL", "http://x:4")]).as_deref(),
+        Some("http://x:4")
+    );
+    assert_eq!(endpoint(&[("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "true")]), None);
+}
+
+#[test]
+fn the_variant_of_an_endpoint_is_honoured_or_refused() {
+    let both = [("AWS_USE_FIPS_ENDPOINT", "true"), ("AWS_USE_DUALSTACK_ENDPOINT", "true")];
+    assert_eq!(s3(&both).unwrap().variant, Variant { fips: true, dual_stack: true });
+    let of_profile = with_config("[default]\nuse_fips_endpoint=true\n", &[]).unwrap();
+    assert!(of_profile.variant.fips);
+    assert_eq!(of_profile.credentials.sts.url, "https://sts-fips.us-east-1.amazonaws.com");
+    assert!(message(&[both[0], ("AWS_ENDPOINT_URL_S3", "http://s3:1")]).contains("AWS_USE_FIPS_ENDPOINT"));
+    assert!(message(&[both[0], ("AWS_REGION", "cn-north-1")]).contains("AWS_USE_FIPS_ENDPOINT"));
+    assert!(message(&[("AWS_USE_FIPS_ENDPOINT", "perhaps")]).contains("AWS_USE_FIPS_ENDPOINT"));
+}
+
+#[test]
+fn addressing_is_typed_set_or_the_profiles_and_has_to_lead_somewhere() {
+    let of = |variables: &[(&str, &str)]| s3(variables).unwrap().addressing;
+    assert_eq!(of(&[]), Addressing::Auto);
+    assert_eq!(of(&[("S3_ADDRESSING", "virtual")]), Addressing::Virtual);
+    let of_profile = with_config("[default]\ns3 =\n  addressing_style = path\n", &[]).unwrap();
+    assert_eq!(of_profile.addressing, Addressing::Path);
+    assert!(message(&[("S3_ADDRESSING", "host")]).contains("S3_ADDRESSING"));
+    for url in ["http://127.0.0.1:9000", "http://[::1]:9000"] {
+        let told = message(&[("S3_ADDRESSING", "virtual"), ("AWS_ENDPOINT_URL_S3", url)]);
+        assert!(told.contains("--s3-addressing"), "{told}");
+    }
+    assert!(message(&[("S3_ADDRESSING", "virtual"), ("S3_SQLITE_DB_BUCKET", "Old_One")]).contains("Old_One"));
+}
+
+#[test]
+fn access_points_are_taken_and_what_cannot_be_read_is_refused_as_what_it_is() {
+    let bucket = |arn: &str| s3(&[("S3_SQLITE_DB_BUCKET", arn), ("AWS_REGION", "eu-west-2")]);
+    for arn in
+        ["arn:aws:s3:eu-west-1:123456789012:accesspoint/mine", "arn:aws:s3:eu-west-1:1:accesspoint:mine"]
+    {
+        let settings = bucket(arn).unwrap();
+        assert_eq!((settings.bucket.to_string().as_str(), settings.region.name.as_str()), (arn, "eu-west-1"));
+    }
+    for (arn, what) in [
+        ("arn:aws:s3::123456789012:accesspoint/mine.mrap", "several regions"),
+        ("arn:aws:s3-object-lambda:eu-west-1:1:accesspoint/mine", "Lambda"),
+        ("arn:aws:s3-outposts:eu-west-1:1:outpost/op-1/accesspoint/mine", "Outpost"),
+        ("arn:aws:s3express:eu-west-1:1:bucket/mine--x-s3", "Express"),
+        ("arn:aws:s3:::mine", "give its name, mine"),
+        ("arn:aws:s3:eu-west-1:1:accesspoint/a.evil.example/", "no ARN"),
+        ("arn:aws:s3:evil.example/:1:accesspoint/a", "no ARN"),
+        ("arn:aws:sns:eu-west-1:1:topic", "no ARN"),
+        ("mine--usw2-az1--x-s3", "directory bucket"),
+    ] {
+        let told = bucket(arn).unwrap_err().message;
+        assert!(told.contains("S3_SQLITE_DB_BUCKET") && told.contains(what), "{arn}: {told}");
+    }
+}
+
+#[test]
+fn another_ca_file_may_be_named_for_s3() {
+    let file =
+        |variables: &[(&str, &str)]| s3(variables).unwrap().ca_cert.map(|file| (file.path, file.setting));
+    let es = ("ELASTICSEARCH_CA_CERT", "es.pem");
+    assert_eq!(file(&[es]).unwrap().0, PathBuf::from("es.pem"));
+    assert_eq!(file(&[es, ("AWS_CA_BUNDLE", "s3.pem")]), Some((PathBuf::from("s3.pem"), "AWS_CA_BUNDLE")));
 }
 
 #[test]

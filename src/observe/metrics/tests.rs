@@ -116,7 +116,7 @@ fn figures() -> Figures {
                 ..Reasons::default()
             },
         },
-        requests: Requests { bulk: 10, retried: 3, bytes_sent: 12_345 },
+        requests: Requests { bulk: 10, retried: 3, bytes_sent: 12_345, bytes_on_wire: 6_789 },
         newest_archive: Some(1_766_016_000),
         last_success: Some(1_766_016_010_007),
         server: Some(ServerFigures { health: Health::PushingBack, limit: 2 }),
@@ -160,6 +160,7 @@ fn every_figure_is_there_with_its_value() {
         ("bulk_requests_total", "", 10.0),
         ("bulk_requests_retried_total", "", 3.0),
         ("bulk_request_bytes_total", "", 12_345.0),
+        ("bulk_request_bytes_on_wire_total", "", 6_789.0),
         ("elasticsearch_state", "state=available", 0.0),
         ("elasticsearch_state", "state=pushing_back", 1.0),
         ("requests_in_flight_limit", "", 2.0),

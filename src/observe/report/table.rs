@@ -129,8 +129,12 @@ fn blocks(summary: &Summary) -> [Block; 3] {
     let rows: Vec<_> = [rejected, unconfirmed].into_iter().chain(done).chain([("read", rows.read)]).collect();
     let numbers = |pairs: &[(&'static str, u64)]| pairs.iter().map(|&(name, n)| (name, grouped(n))).collect();
     let mut run: Vec<_> = numbers(&[("bulk requests", requests.bulk), ("retried", requests.retried)]);
+    let megabytes = |bytes: u64| format!("{:.1}", bytes as f64 / 1e6);
+    run.push(("MB sent", megabytes(requests.bytes_sent)));
+    if requests.bytes_on_wire != requests.bytes_sent {
+        run.push(("MB compressed", megabytes(requests.bytes_on_wire)));
+    }
     run.extend([
-        ("MB sent", format!("{:.1}", requests.bytes_sent as f64 / 1e6)),
         ("seconds", format!("{elapsed_seconds:.1}")),
         ("rows/s", grouped(per_second.round() as u64)),
     ]);
@@ -207,7 +211,7 @@ mod tests {
         let can_be_replayed = rows.rejected;
         let reasons = Reasons { rejected: rejected.collect(), can_be_replayed, ..Reasons::default() };
         let totals = Totals { rows, reasons };
-        let requests = Requests { bulk: 1200, retried: 1, bytes_sent: 1_500_000 };
+        let requests = Requests { bulk: 1200, retried: 1, bytes_sent: 1_500_000, bytes_on_wire: 1_500_000 };
         Summary::new(reports, None, code, archives, totals, requests, Duration::from_secs(2)).table(reports)
     }
 

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
+use log::Level;
 
 use crate::exit::Failure;
 use crate::model::{Archive, Event, Outcomes, Tally};
@@ -208,33 +209,20 @@ fn cannot_write(what: &str, path: &Path, error: &io::Error) -> Failure {
 
 /// One line for each archive.
 fn log_archive(name: &str, tally: &Tally, fate: &Fate) {
-    let rows = format!("{} rows: {}", tally.read, tally.words());
+    let (level, what) = line_of(tally, fate);
+    log::log!(level, archive = name; "{name:?} {what}; {} rows: {}", tally.read, tally.words());
+}
+
+/// How grave it is, and what an archive has come to.
+fn line_of(tally: &Tally, fate: &Fate) -> (Level, String) {
     match fate {
-        Fate::Processed if tally.rejected > 0 => log::warn!(archive = name; "{name:?} is processed; {rows}"),
-        Fate::Processed => log::info!(archive = name; "{name:?} is processed; {rows}"),
-        Fate::Failed(reason) => log::error!(archive = name; "{name:?} failed: {reason}; {rows}"),
-        Fate::Again => {
-            log::warn!(archive = name; "{name:?} is done again: what it was written to has moved; {rows}");
-        }
-        Fate::Pending(reason) => log::warn!(archive = name; "{name:?} stays pending: {reason}; {rows}"),
+        Fate::Processed if tally.rejected > 0 => (Level::Warn, "is processed".to_owned()),
+        Fate::Processed => (Level::Info, "is processed".to_owned()),
+        Fate::Failed(reason) => (Level::Error, format!("failed: {reason}")),
+        Fate::Again => (Level::Warn, "is done again: what it was written to has moved".to_owned()),
+        Fate::Pending(reason) => (Level::Warn, format!("stays pending: {reason}")),
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_file_that_cannot_be_written_is_named_with_what_to_do() {
-        for (kind, what_to_do) in [
-            (ErrorKind::InvalidInput, "name another one"),
-            (ErrorKind::StorageFull, "free the disk,"),
-            (ErrorKind::ReadOnlyFilesystem, "make it and its folder writable"),
-            (ErrorKind::IsADirectory, "free the disk or make"),
-        ] {
-            let message = cannot_write("the state file", Path::new("a/b"), &kind.into()).message;
-            assert!(message.starts_with("the state file a/b cannot be written: "), "{message}");
-            assert!(message.contains(what_to_do), "{message}");
-        }
-    }
-}
+mod tests;

@@ -4,22 +4,28 @@
 //! writes it, with fields of our own (`rows`, `size`, `modified_ns`) where they are useful. Entries that are not
 //! ours to change are kept to the byte.
 //!
+//! Later versions of that tool write an object: `{"files": […], "cursor": {"last_time_us": …}}`, then the cursor alone.
+//! A cursor stands for every archive up to that time. At the first save such a file becomes an array, in which the cursor
+//! is an entry of its own.
+//!
 //! Its text stays on disk: in memory there is, for each archive, its name and what the file says of it. A small file is
 //! written anew at each save. A large one is, at most, so often that it costs nothing; in between, what is new goes to a
 //! journal beside it, which whoever reads the file reads as well.
 
 use std::collections::HashMap;
-use std::io::{self, BufReader};
+use std::fs::File;
+use std::io::{self, BufReader, Read, Seek};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
 use self::journal::Journal;
 use self::text::{Moved, Place, Text};
 use crate::exit::Failure;
 use crate::files::{self, real_path};
-use crate::model::Archive;
+use crate::model::{Archive, Done};
 use crate::timestamp::{now_millis, write_rfc3339_millis};
 
 mod journal;
@@ -82,6 +88,61 @@ struct Entry {
     size: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     modified_ns: Option<i64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    last_time_us: Option<i64>,
+}
+
+/// The `filename` of the entry that is a cursor; no archive is called so.
+const CURSOR: &str = ".cursor";
+
+/// The file as one of the later versions of the established tool writes it.
+#[derive(Deserialize)]
+struct WithCursor<'t> {
+    #[serde(borrow, default)]
+    files: Option<Vec<&'t RawValue>>,
+    cursor: Option<Cursor>,
+    last_time_us: Option<i64>,
+}
+
+#[derive(Deserialize)]
+struct Cursor {
+    last_time_us: i64,
+}
+
+/// What the entries say besides the marks.
+#[derive(Debug)]
+struct Sums {
+    /// Every archive up to this time is done, microseconds since 1970.
+    cursor_us: Option<i64>,
+    all: Done,
+    /// Of what was marked some minutes before the file was read.
+    earlier: Done,
+    /// Since this time an entry is none of those, as it is written.
+    since: Vec<u8>,
+}
+
+impl Sums {
+    /// An index refreshes as seldom as it is told to, mostly within minutes: what was marked before shows.
+    const SHOWN_AFTER_MILLIS: i64 = 10 * 60 * 1000;
+
+    fn new() -> Self {
+        let mut since = Vec::new();
+        write_rfc3339_millis(&mut since, now_millis() - Self::SHOWN_AFTER_MILLIS);
+        Self { cursor_us: None, all: Done::default(), earlier: Done::default(), since }
+    }
+
+    fn add(&mut self, entry: &Entry) {
+        self.cursor_us = self.cursor_us.max(entry.last_time_us);
+        if entry.status != "processed" || entry.filename == CURSOR {
+            return;
+        }
+        let rows = entry.rows.unwrap_or_default();
+        self.all = Done { archives: self.all.archives + 1, rows: self.all.rows + rows };
+        // Both are UTC, and down to the second written alike.
+        if entry.timestamp.as_bytes().get(..19) < self.since.get(..19) {
+            self.earlier = Done { archives: self.earlier.archives + 1, rows: self.earlier.rows + rows };
+        }
+    }
 }
 
 /// The state file in memory.
@@ -93,6 +154,7 @@ pub struct StateFile {
     known: HashMap<Box<str>, Known>,
     /// Entries since the last save, one a line.
     unsaved: Vec<u8>,
+    sums: Sums,
     journal: Journal,
     /// Whether there is a journal, of this run or an earlier one, with more in it than is in the file.
     has_journal: bool,
@@ -132,8 +194,9 @@ impl Known {
 }
 
 impl Entry {
-    fn read(text: &[u8]) -> Result<(String, Mark), String> {
+    fn read(text: &[u8], sums: &mut Sums) -> Result<(String, Mark), String> {
         let entry: Self = serde_json::from_slice(text).map_err(|error| error.to_string())?;
+        sums.add(&entry);
         let mark = match entry.status.as_str() {
             "processed" => Mark::Processed,
             "failed" => Mark::Failed {
@@ -164,13 +227,17 @@ impl StateFile {
     /// Reads the text at `from`, for the state file at `path`.
     fn read(path: &Path, from: &Path) -> io::Result<Self> {
         let mut known = HashMap::new();
+        let mut sums = Sums::new();
         let text = match files::open(from) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Text::new(),
             file => {
-                let file = file?;
+                let mut file = file?;
+                if is_object(&mut file)? {
+                    return Self::read_object(path, file);
+                }
                 // Of several entries of an archive, the last one counts.
                 let shape = scan::objects(BufReader::with_capacity(READ_BYTES, &file), |at, entry| {
-                    let (name, mark) = Entry::read(entry)?;
+                    let (name, mark) = Entry::read(entry, &mut sums)?;
                     let place = Place { at, length: entry.len() as u64 };
                     known.insert(name.into_boxed_str(), Known::new(mark, place));
                     Ok(())
@@ -179,7 +246,37 @@ impl StateFile {
             }
         };
         let (unsaved, journal, written) = (Vec::new(), Journal::of(path), Instant::now());
-        Ok(Self { path: path.to_owned(), text, known, unsaved, journal, has_journal: false, written })
+        Ok(Self { path: path.to_owned(), text, known, unsaved, sums, journal, has_journal: false, written })
+    }
+
+    /// Reads the forms with a cursor. They hold little besides it.
+    fn read_object(path: &Path, mut file: File) -> io::Result<Self> {
+        let wrong = |what: String| io::Error::new(io::ErrorKind::InvalidData, what);
+        let mut text = String::new();
+        file.read_to_string(&mut text)?;
+        let WithCursor { files, cursor, last_time_us } =
+            serde_json::from_str(&text).map_err(|error| wrong(error.to_string()))?;
+        let cursor = cursor.map(|cursor| cursor.last_time_us).or(last_time_us);
+        if files.is_none() && cursor.is_none() {
+            return Err(wrong("it is an object with neither files nor a cursor".to_owned()));
+        }
+        let (unsaved, journal, written) = (Vec::new(), Journal::of(path), Instant::now());
+        let (text, known, sums) = (Text::new(), HashMap::new(), Sums::new());
+        let mut state =
+            Self { path: path.to_owned(), text, known, unsaved, sums, journal, has_journal: false, written };
+        for entry in files.unwrap_or_default() {
+            let entry = entry.get().as_bytes();
+            let (name, mark) = Entry::read(entry, &mut state.sums).map_err(wrong)?;
+            state.put(&name, entry, mark);
+        }
+        if let Some(cursor) = cursor {
+            let entry = format!(
+                r#"{{"filename":"{CURSOR}","status":"processed","timestamp":"","last_time_us":{cursor}}}"#
+            );
+            state.sums.cursor_us = Some(cursor);
+            state.put(CURSOR, entry.as_bytes(), Mark::Processed);
+        }
+        Ok(state)
     }
 
     /// The copy beside a file that can only be written in place, and was torn by that. None: there is none, or it is not
@@ -195,7 +292,7 @@ impl StateFile {
             path.display(),
             copy.display()
         );
-        state.text.replacing(path).ok()?;
+        state.text.replacement(path).ok()?;
         Some(state)
     }
 
@@ -205,7 +302,7 @@ impl StateFile {
             unusable(&self.path, &format!("its journal, beside it, cannot be read: {error}"))
         })?;
         for line in left.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
-            let (name, mark) = Entry::read(line).map_err(|why| {
+            let (name, mark) = Entry::read(line, &mut self.sums).map_err(|why| {
                 unusable(&self.path, &format!("its journal, beside it, holds another line: {why}"))
             })?;
             // One that outlived its entries says nothing new; and what is processed stays so.
@@ -220,6 +317,18 @@ impl StateFile {
     /// What the file says of an archive of this name.
     pub fn get(&self, name: &str) -> Option<&Mark> {
         self.known.get(name).map(Known::mark)
+    }
+
+    /// What the archives have brought that were called processed when the file was read; and those of them that were
+    /// marked some minutes before, so that an index shows what they brought.
+    pub fn done(&self) -> (Done, Done) {
+        (self.sums.all, self.sums.earlier)
+    }
+
+    /// Whether the file has a cursor that stands for this archive.
+    pub fn is_before_cursor(&self, archive: &Archive) -> bool {
+        let micros = archive.seconds.and_then(|seconds| seconds.checked_mul(1_000_000));
+        micros.zip(self.sums.cursor_us).is_some_and(|(micros, cursor)| micros <= cursor)
     }
 
     /// Records that an archive is done, with the number of its rows.
@@ -351,7 +460,16 @@ fn entry_of(archive: &Archive, status: &str) -> Entry {
         rows: None,
         size: None,
         modified_ns: None,
+        last_time_us: None,
     }
+}
+
+/// Whether a file begins as a JSON object. It is read from its start afterwards.
+fn is_object(file: &mut File) -> io::Result<bool> {
+    let mut start = [0; 64];
+    let length = file.read(&mut start)?;
+    file.rewind()?;
+    Ok(start.get(..length).unwrap_or_default().trim_ascii_start().starts_with(b"{"))
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use serde_json::value::RawValue;
 use crate::files;
 use crate::model::MAX_ID_BYTES;
 use crate::model::{ActionKind, DeadLetter, Version};
-use crate::sink::elasticsearch::{POSTS, TOMBSTONES};
+use crate::sink::elasticsearch::Names;
 use crate::timestamp::parse_rfc3339_millis;
 
 /// The longest line that is read, in bytes without its end. Documents have some 100 KB at most; a longer line
@@ -150,7 +150,7 @@ struct Document<'d> {
 /// # Errors
 ///
 /// Why the line cannot be replayed, in words.
-pub fn parse(line: &[u8]) -> Result<Entry, String> {
+pub fn parse(line: &[u8], names: Names) -> Result<Entry, String> {
     let letter: DeadLetter =
         serde_json::from_slice(line).map_err(|error| format!("it is no dead letter: {error}"))?;
     if letter.stage != "elasticsearch" {
@@ -172,7 +172,7 @@ pub fn parse(line: &[u8]) -> Result<Entry, String> {
     }
     let content: Document<'_> = serde_json::from_str(document.get())
         .map_err(|error| format!("its document is not one of this program: {error}"))?;
-    let kind = kind(&action.index, &id, &content)?;
+    let kind = kind(names, &action.index, &id, &content)?;
     let at_uri: &str = &content.at_uri;
     let named = match kind {
         ActionKind::AccountTombstone { .. } => at_uri.strip_prefix("at://").unwrap_or_default(),
@@ -187,14 +187,17 @@ pub fn parse(line: &[u8]) -> Result<Entry, String> {
 }
 
 /// What an action does, by its index and `_id`: that of an account is a DID, that of a post is none.
-fn kind(index: &str, id: &str, document: &Document<'_>) -> Result<ActionKind, String> {
+fn kind(names: Names, index: &str, id: &str, document: &Document<'_>) -> Result<ActionKind, String> {
     match index {
-        POSTS => Ok(ActionKind::Post),
-        TOMBSTONES if id.starts_with("did:") => parse_rfc3339_millis(&document.deleted_at)
+        posts if posts == names.posts => Ok(ActionKind::Post),
+        other if other != names.tombstones => Err(format!(
+            "its action is for the index {other:?}, which is not written to: --posts-index and --tombstones-index name \
+             what is"
+        )),
+        _ if id.starts_with("did:") => parse_rfc3339_millis(&document.deleted_at)
             .map(|deleted_at| ActionKind::AccountTombstone { deleted_at })
             .ok_or_else(|| format!("its deleted_at is {:?}, which is no time", document.deleted_at)),
-        TOMBSTONES => Ok(ActionKind::Tombstone),
-        other => Err(format!("its action is for the index {other:?}")),
+        _ => Ok(ActionKind::Tombstone),
     }
 }
 

@@ -16,6 +16,7 @@ use crate::exit::Failure;
 use crate::model::{Action, ActionKind, Archive, ArchiveEnd, Batch, DeadLetter, Document, Event, Reasons};
 use crate::shutdown::Stop;
 use crate::sink::Sink;
+use crate::sink::elasticsearch::Names;
 
 pub mod dead_letters;
 
@@ -29,6 +30,8 @@ const KEPT_BYTES: usize = 1 << 20;
 pub struct Replay<'r> {
     /// The dead-letter file, as an archive.
     pub file: Arc<Archive>,
+    /// What is written to.
+    pub names: Names,
     /// Writes documents.
     pub sink: &'r dyn Sink,
     /// Limits of one batch.
@@ -80,7 +83,7 @@ impl Reading<'_> {
                 tally.unconfirmed += 1;
                 return ArchiveEnd::Abandoned("the run was stopped".into());
             }
-            match line.content.map(parse) {
+            match line.content.map(|line| parse(line, self.replay.names)) {
                 Some(Ok(Entry { kind: ActionKind::AccountTombstone { .. }, .. }))
                     if !self.replay.account_deletions =>
                 {
@@ -184,8 +187,15 @@ mod tests {
         let buffers = &Buffers::new(1);
         let (batch_sender, batches) = unbounded();
         let (event_sender, events) = unbounded();
-        let replay =
-            Replay { file: Arc::new(file), sink: &NullSink, limits, buffers, account_deletions: false, stop };
+        let replay = Replay {
+            file: Arc::new(file),
+            names: Names::default(),
+            sink: &NullSink,
+            limits,
+            buffers,
+            account_deletions: false,
+            stop,
+        };
         replay.run(Lines::new(reader, longest), batch_sender, event_sender);
         let batches: Vec<Batch> = batches.iter().collect();
         let mut chunks = Vec::new();

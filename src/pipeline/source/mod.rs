@@ -16,7 +16,7 @@ use crate::model::Archive;
 use crate::shutdown::Stop;
 
 mod local;
-mod s3;
+pub(crate) mod s3;
 pub mod settling;
 
 pub use self::local::{Discovery, LeftOut, SourceError, discover, has_changed};

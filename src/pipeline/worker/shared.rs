@@ -226,6 +226,14 @@ mod tests {
     }
 
     #[test]
+    fn an_archive_asks_for_help_where_there_is_more_than_one_range_and_tells_its_rows() {
+        for (rows, wants_help) in [(0, false), (1, false), (RANGE_ROWS, false), (RANGE_ROWS + 1, true)] {
+            let shared = shared(rows, 1);
+            assert_eq!((shared.rows(), shared.wants_help()), (rows, wants_help));
+        }
+    }
+
+    #[test]
     fn the_last_reader_to_leave_gets_what_all_have_found() {
         let shared = shared(2 * RANGE_ROWS, 2);
         while shared.next_range().is_some() {}

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::path::Path;
 use std::sync::{Condvar, Mutex};
 use std::thread::{self, ThreadId};
+use std::time::Instant;
 
 use crossbeam_channel::{Receiver, unbounded};
 use rayon::ThreadPoolBuilder;
@@ -108,6 +109,7 @@ fn a_worker_without_an_archive_of_its_own_helps_with_that_of_another() {
     let folder = tempfile::tempdir().unwrap();
     let archive = write(&folder.path().join("a.db.zip"), 1000, 0);
     let (seen, changed) = (Mutex::new(HashSet::<ThreadId>::new()), Condvar::new());
+    let until = Instant::now() + Duration::from_secs(30);
     // Nobody goes on before both have come.
     let came = work(
         &archive,
@@ -116,7 +118,8 @@ fn a_worker_without_an_archive_of_its_own_helps_with_that_of_another() {
             let mut seen = seen.lock().unwrap();
             seen.insert(thread::current().id());
             changed.notify_all();
-            let _ = changed.wait_timeout_while(seen, Duration::from_secs(30), |seen| seen.len() < 2).unwrap();
+            let patience = until.saturating_duration_since(Instant::now());
+            let _ = changed.wait_timeout_while(seen, patience, |seen| seen.len() < 2).unwrap();
         },
     );
     assert_eq!(seen.lock().unwrap().len(), 2);

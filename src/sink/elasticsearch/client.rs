@@ -1,21 +1,25 @@
 //! The HTTP client that every request to Elasticsearch goes through.
 //!
 //! It sends one request and returns one reply, of whatever status: judging, waiting and sending again are
-//! left to the callers.
+//! left to the callers. Only what is no matter of theirs is done again here: at another node where one fails, with new
+//! credentials where they have been changed, and without `Expect` where that is not understood.
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::borrow::Cow;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use ureq::http::header::{AUTHORIZATION, CONTENT_TYPE, DATE, EXPECT};
-use ureq::http::request::Builder;
-use ureq::http::{HeaderMap, HeaderValue, Method, Request};
+use ureq::http::header::{CONTENT_ENCODING, CONTENT_TYPE, DATE, EXPECT};
+use ureq::http::{HeaderMap, HeaderValue, Method, Request, Uri};
 use ureq::{Agent, AsSendBody};
 
+use crate::auth::Auth;
 use crate::config;
 use crate::exit::Failure;
+use crate::http::encoding::{decoded, gzip};
+use crate::http::nodes::{Nodes, Turn};
 use crate::http::{self, TransportError, retry_after};
-use crate::secret::Secret;
 
 /// Characters of a server's error text that are passed on at most.
 const MAX_REASON_CHARS: usize = 400;
@@ -49,6 +53,9 @@ impl Default for Limits {
         }
     }
 }
+
+/// Time for the small request that finds out whether a node is back.
+const PROBE: Duration = Duration::from_secs(10);
 
 /// What a request body is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,10 +126,49 @@ pub fn text_of_error<'e>(error: &'e Value, name: &str) -> Option<&'e str> {
 #[derive(Clone, Debug)]
 pub struct Client {
     agent: Agent,
+    nodes: Arc<Nodes>,
+    /// The base URLs, for messages.
     base_url: Arc<str>,
-    authorization: HeaderValue,
-    api_key: Secret,
+    auth: Auth,
     limits: Limits,
+    /// Gzip level of bulk requests; 0: they are not compressed.
+    compression: u8,
+    /// Bytes of bulk requests as they were sent.
+    on_the_wire: Arc<OnceLock<Arc<AtomicU64>>>,
+    /// The server, or what stands before it, has refused `Expect`.
+    expects_nothing: Arc<AtomicBool>,
+    /// Whether there has been a reply, so that what answers speaks as the URL says.
+    has_answered: Arc<AtomicBool>,
+}
+
+/// A request, without who asks and whom.
+#[derive(Clone, Debug)]
+struct Ask<'a> {
+    method: Method,
+    path: &'a str,
+    kind: Option<ContentType>,
+    /// None: there is no body.
+    body: Option<Cow<'a, [u8]>>,
+    is_gzip: bool,
+    asks_first: bool,
+}
+
+impl<'a> Ask<'a> {
+    fn get(path: &'a str) -> Self {
+        Self { method: Method::GET, path, kind: None, body: None, is_gzip: false, asks_first: false }
+    }
+
+    fn with_body(method: Method, path: &'a str, kind: ContentType, body: &'a [u8]) -> Self {
+        let body = Some(Cow::Borrowed(body));
+        Self { method, path, kind: Some(kind), body, is_gzip: false, asks_first: false }
+    }
+}
+
+/// A reply with its headers, and the headers of the request that it answers.
+struct Answered {
+    reply: Reply,
+    headers: HeaderMap,
+    sent: HeaderMap,
 }
 
 impl Client {
@@ -130,7 +176,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// A usage failure where the CA file or the API key cannot be used.
+    /// A usage failure where a file with certificates cannot be used.
     pub fn new(settings: &config::Elasticsearch) -> Result<Self, Failure> {
         Self::with_limits(settings, Limits::default())
     }
@@ -143,11 +189,21 @@ impl Client {
     pub fn with_limits(settings: &config::Elasticsearch, limits: Limits) -> Result<Self, Failure> {
         Ok(Self {
             agent: agent(settings, limits)?,
-            base_url: settings.url.as_str().into(),
-            authorization: authorization(settings)?,
-            api_key: settings.api_key.clone(),
+            nodes: Arc::new(Nodes::new(settings.urls.clone())),
+            base_url: settings.urls.join(", ").into(),
+            auth: settings.auth.clone(),
             limits,
+            compression: settings.compression,
+            on_the_wire: Arc::default(),
+            expects_nothing: Arc::default(),
+            has_answered: Arc::default(),
         })
+    }
+
+    /// Counts the bytes of bulk requests, as they are sent, from now on.
+    pub fn count_bytes(&self, counter: Arc<AtomicU64>) {
+        // There is one run, and it has one counter.
+        let _ = self.on_the_wire.set(counter);
     }
 
     /// The same client, with no more time than this for a request.
@@ -160,9 +216,34 @@ impl Client {
         self.within(self.limits.last_call)
     }
 
-    /// The base URL, which holds no credential.
+    /// Takes note of a reply, for all clones.
+    pub fn note_answer(&self) {
+        self.has_answered.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether there has been a reply.
+    pub fn has_answered(&self) -> bool {
+        self.has_answered.load(Ordering::Relaxed)
+    }
+
+    /// The base URL, or all of them, for messages; it holds no credential.
     pub fn base_url(&self) -> &str {
         &self.base_url
+    }
+
+    /// The base URLs.
+    pub fn urls(&self) -> impl Iterator<Item = &str> {
+        self.nodes.urls()
+    }
+
+    /// What to do about a reply that refuses the credentials; None where it does not.
+    pub fn refusal(&self, reply: &Reply) -> Option<String> {
+        self.auth.refusal(reply.status, &reply.body)
+    }
+
+    /// The failure of a run whose credentials are refused, with what to do about these.
+    pub fn with_advice(&self, failure: Failure) -> Failure {
+        Failure { message: format!("{}; {}", failure.message, self.auth.advice()), ..failure }
     }
 
     /// `GET`; the path begins with `/` and may have a query.
@@ -171,7 +252,7 @@ impl Client {
     ///
     /// Where there is no complete reply. A status of 4xx or 5xx is a reply.
     pub fn get(&self, path: &str) -> Result<Reply, TransportError> {
-        self.run(self.request(Method::GET, path), ())
+        Ok(self.send(Ask::get(path))?.reply)
     }
 
     /// As [`Client::get`], with the `Date` of the reply where it has one.
@@ -180,18 +261,19 @@ impl Client {
     ///
     /// As for [`Client::get`].
     pub fn get_with_date(&self, path: &str) -> Result<(Reply, Option<String>), TransportError> {
-        let (reply, headers) = self.run_for_headers(self.request(Method::GET, path), ())?;
+        let Answered { reply, headers, .. } = self.send(Ask::get(path))?;
         let date = headers.get(DATE).and_then(|date| date.to_str().ok()).map(str::to_owned);
         Ok((reply, date))
     }
 
-    /// `POST`. The body is sent from where it lies, under its `Content-Length`.
+    /// `POST`. The body is sent from where it lies, under its `Content-Length`; that of a bulk request is compressed
+    /// where asked for.
     ///
     /// # Errors
     ///
     /// As for [`Client::get`].
     pub fn post(&self, path: &str, kind: ContentType, body: &[u8]) -> Result<Reply, TransportError> {
-        self.run(self.request(Method::POST, path).header(CONTENT_TYPE, kind.header()), body)
+        Ok(self.send(Ask::with_body(Method::POST, path, kind, body))?.reply)
     }
 
     /// `PUT`. Otherwise as [`Client::post`].
@@ -200,7 +282,7 @@ impl Client {
     ///
     /// As for [`Client::get`].
     pub fn put(&self, path: &str, kind: ContentType, body: &[u8]) -> Result<Reply, TransportError> {
-        self.run(self.request(Method::PUT, path).header(CONTENT_TYPE, kind.header()), body)
+        Ok(self.send(Ask::with_body(Method::PUT, path, kind, body))?.reply)
     }
 
     /// As [`Client::post`], but the body follows only once the server has agreed to its size, or has said
@@ -219,58 +301,209 @@ impl Client {
         kind: ContentType,
         body: &[u8],
     ) -> Result<Reply, TransportError> {
-        let request = self.request(Method::POST, path).header(EXPECT, "100-continue");
-        self.run(request.header(CONTENT_TYPE, kind.header()), body)
+        let asks_first = !self.expects_nothing.load(Ordering::Relaxed);
+        Ok(self.send(Ask { asks_first, ..Ask::with_body(Method::POST, path, kind, body) })?.reply)
     }
 
-    fn request(&self, method: Method, path: &str) -> Builder {
-        Request::builder()
-            .method(method)
-            .uri(format!("{}{path}", self.base_url))
-            .header(AUTHORIZATION, self.authorization.clone())
+    /// Sends a request to one node, or where it fails to one after the other. Only where none answers is there no
+    /// reply.
+    fn send(&self, ask: Ask<'_>) -> Result<Answered, TransportError> {
+        let ask = self.compressed(ask);
+        if self.nodes.len() == 1 {
+            return self.send_to(0, &ask);
+        }
+        let mut failed = NoneAnswers::default();
+        for node in self.nodes.order(Instant::now()) {
+            if !self.is_there(node) {
+                failed.left_out(self.nodes.url(node));
+                continue;
+            }
+            let result = self.send_to(node, &ask);
+            let Some(why) = self.failure_of_node(node, &result) else {
+                if self.nodes.works(node) {
+                    log::info!("{} answers again", self.nodes.url(node));
+                }
+                return result;
+            };
+            self.leave_out(node, &why);
+            failed.add(self.nodes.url(node), result);
+        }
+        failed.result()
     }
 
-    fn run(&self, request: Builder, body: impl AsSendBody) -> Result<Reply, TransportError> {
-        Ok(self.run_for_headers(request, body)?.0)
+    /// Whether a node can be sent something, which is found out where it has failed before.
+    fn is_there(&self, node: usize) -> bool {
+        match self.nodes.begin(node) {
+            Turn::Ready => return true,
+            Turn::Busy => return false,
+            Turn::Probe => {}
+        }
+        let result = self.within(PROBE).send_to(node, &Ask::get("/"));
+        match self.failure_of_node(node, &result) {
+            None => {
+                self.nodes.is_back(node);
+                true
+            }
+            Some(why) => {
+                self.leave_out(node, &why);
+                false
+            }
+        }
     }
 
-    fn run_for_headers(
+    fn leave_out(&self, node: usize, why: &str) {
+        if let Some(pause) = self.nodes.failed(node, Instant::now()) {
+            let (url, seconds) = (self.nodes.url(node), pause.as_secs());
+            let level = if seconds <= 1 { log::Level::Warn } else { log::Level::Debug };
+            log::log!(level, "{url} is left out for {seconds} s, and the other nodes are used: {why}");
+        }
+    }
+
+    /// Why a node is to blame for what came of a request; None where it is not.
+    fn failure_of_node(&self, node: usize, result: &Result<Answered, TransportError>) -> Option<String> {
+        match result {
+            // One that has just come back may not know its users and keys yet.
+            Ok(Answered { reply, .. }) if reply.status == 401 && self.nodes.has_failed(node) => {
+                Some(reply.reason())
+            }
+            Ok(Answered { reply, .. }) => matches!(reply.status, 502 | 503).then(|| reply.reason()),
+            Err(TransportError::Refused(_) | TransportError::Other(_)) => None,
+            Err(error) => Some(error.to_string()),
+        }
+    }
+
+    /// Sends a request to a node: again with other credentials where these are refused and there are others by now, and
+    /// without `Expect` where that is refused.
+    fn send_to(&self, node: usize, ask: &Ask<'_>) -> Result<Answered, TransportError> {
+        let mut answered = self.send_once(node, ask)?;
+        if answered.reply.status == 417 && ask.asks_first {
+            self.expects_nothing.store(true, Ordering::Relaxed);
+            answered = self.send_once(node, &Ask { asks_first: false, ..ask.clone() })?;
+        }
+        let Reply { status, body, .. } = &answered.reply;
+        if self.auth.renew(&answered.sent, *status, body) {
+            answered = self.send_once(node, ask)?;
+        }
+        Ok(answered)
+    }
+
+    fn send_once(&self, node: usize, ask: &Ask<'_>) -> Result<Answered, TransportError> {
+        let uri: Uri = format!("{}{}", self.nodes.url(node), ask.path)
+            .parse()
+            .map_err(|_| TransportError::Other("no URL can be made of this path".to_owned()))?;
+        let mut headers = HeaderMap::new();
+        let body = ask.body.as_deref();
+        self.auth.authorize(ask.method.as_str(), &uri, &mut headers, body.unwrap_or_default())?;
+        if let Some(kind) = ask.kind {
+            headers.insert(CONTENT_TYPE, kind.header());
+        }
+        if ask.is_gzip {
+            headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+        }
+        if ask.asks_first {
+            headers.insert(EXPECT, HeaderValue::from_static("100-continue"));
+        }
+        let mut request =
+            Request::builder().method(&ask.method).uri(uri).body(()).map_err(ureq::Error::from)?;
+        *request.headers_mut() = headers.clone();
+        match body {
+            None => self.receive(request, headers),
+            Some(body) => self.receive(request.map(|()| body), headers),
+        }
+    }
+
+    fn receive(
         &self,
-        request: Builder,
-        body: impl AsSendBody,
-    ) -> Result<(Reply, HeaderMap), TransportError> {
-        let request = request.body(body).map_err(ureq::Error::from)?;
+        request: Request<impl AsSendBody>,
+        sent: HeaderMap,
+    ) -> Result<Answered, TransportError> {
         let request = self.agent.configure_request(request).timeout_global(Some(self.limits.call)).build();
         let response = self.agent.run(request)?;
         let (head, mut body) = response.into_parts();
-        let read = body.with_config().limit(self.limits.reply_bytes).read_to_vec();
-        let mut body = read.map_err(|error| TransportError::from(error).after_the_head())?;
-        self.api_key.cut_out_of(&mut body);
+        let limit = self.limits.reply_bytes;
+        let read = body.with_config().limit(limit).read_to_vec();
+        let body = read.map_err(|error| TransportError::from(error).after_the_head())?;
+        let mut body = decoded(&head.headers, body, limit)?;
+        self.auth.cut_out_of(&mut body);
         let reply = Reply { status: head.status.as_u16(), retry_after: retry_after(&head.headers), body };
-        Ok((reply, head.headers))
+        Ok(Answered { reply, headers: head.headers, sent })
+    }
+
+    /// A bulk request as it is sent.
+    fn compressed<'a>(&self, mut ask: Ask<'a>) -> Ask<'a> {
+        if ask.kind != Some(ContentType::Ndjson) {
+            return ask;
+        }
+        let gzip =
+            ask.body.as_ref().filter(|_| self.compression > 0).and_then(|body| gzip(body, self.compression));
+        if let Some(gzip) = gzip {
+            (ask.body, ask.is_gzip) = (Some(Cow::Owned(gzip)), true);
+        }
+        if let (Some(counter), Some(body)) = (self.on_the_wire.get(), &ask.body) {
+            counter.fetch_add(body.len() as u64, Ordering::Relaxed);
+        }
+        ask
+    }
+}
+
+/// What came of a request at nodes that have failed.
+#[derive(Default)]
+struct NoneAnswers {
+    /// The last reply, which says more than none.
+    reply: Option<Answered>,
+    /// The last error, one that goes away by itself rather than one that does not.
+    error: Option<TransportError>,
+    /// Of each node why.
+    whys: Vec<String>,
+}
+
+impl NoneAnswers {
+    /// Another node has failed.
+    fn add(&mut self, url: &str, result: Result<Answered, TransportError>) {
+        match result {
+            Ok(answered) => self.reply = Some(answered),
+            Err(error) => {
+                self.whys.push(format!("{url}: {error}"));
+                if self.error.is_none() || !matches!(error, TransportError::Tls(_)) {
+                    self.error = Some(error);
+                }
+            }
+        }
+    }
+
+    /// A node is not tried: it has failed, and not answered since.
+    fn left_out(&mut self, url: &str) {
+        self.whys.push(format!("{url}: left out since it has failed"));
+    }
+
+    fn result(self) -> Result<Answered, TransportError> {
+        let whys = self.whys.join("; ");
+        match (self.reply, self.error) {
+            (Some(answered), _) => Ok(answered),
+            (None, Some(TransportError::Tls(_))) => Err(TransportError::Tls(whys)),
+            (None, Some(TransportError::Interrupted(_))) => Err(TransportError::Interrupted(whys)),
+            (None, Some(TransportError::Cut(_))) => Err(TransportError::Cut(whys)),
+            (None, Some(TransportError::TimedOut)) => Err(TransportError::TimedOut),
+            (None, _) => Err(TransportError::Connect(whys)),
+        }
     }
 }
 
 fn agent(settings: &config::Elasticsearch, limits: Limits) -> Result<Agent, Failure> {
+    let client_cert = settings.client_cert.as_ref();
     http::agent(&http::Settings {
         ca_cert: settings.ca_cert.as_deref(),
-        is_https: settings.url.starts_with("https:"),
+        ca_fingerprint: settings.ca_fingerprint,
+        client_cert: client_cert.map(|(certificate, key)| (certificate.as_path(), key.as_path())),
+        is_https: settings.urls.iter().any(|url| url.starts_with("https:")),
         skip_tls_verify: settings.skip_tls_verify,
+        proxies: &settings.proxies,
         connect_limit: limits.connect,
         // A request as a whole has its limit.
         head_limit: None,
         read_limit: None,
         idle_connections: limits.idle_connections,
     })
-}
-
-/// The header with the key, marked as sensitive so that no `Debug` prints it.
-fn authorization(settings: &config::Elasticsearch) -> Result<HeaderValue, Failure> {
-    let mut value = HeaderValue::try_from(format!("ApiKey {}", settings.api_key.expose())).map_err(|_| {
-        Failure::usage("ELASTICSEARCH_API_KEY holds characters that no HTTP header can carry")
-    })?;
-    value.set_sensitive(true);
-    Ok(value)
 }
 
 #[cfg(test)]

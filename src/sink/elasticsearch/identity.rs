@@ -47,7 +47,7 @@ fn judge_product(reply: &Reply) -> Check {
     let Some(Root { version: Version { number, distribution } }) = root else {
         return Check::ok(
             "product",
-            "the server does not tell this key what it is (that takes the cluster privilege monitor); nothing depends \
+            "the server does not tell this run what it is (that takes the cluster privilege monitor); nothing depends \
              on it",
         );
     };

@@ -56,3 +56,25 @@ pub fn insist<T>(
         }
     }
 }
+
+/// As [`insist`], for questions whose answers are of no use once the run is to stop, as are those of a preflight: then
+/// nobody waits for a server that is silent.
+///
+/// # Errors
+///
+/// As for [`insist`].
+pub fn insist_until_stopped<T: Send + 'static>(
+    retries: &Retries<'_>,
+    ask: impl Fn(Duration) -> Result<T, PreflightError> + Clone + Send + 'static,
+) -> Result<T, Unanswered> {
+    insist(retries, |limit| {
+        let ask = ask.clone();
+        match retries.stop().unless_requested(move || ask(limit)) {
+            Ok(Some(answer)) => answer,
+            Ok(None) => Err(PreflightError::unavailable("the run is to stop")),
+            Err(error) => {
+                Err(PreflightError::unavailable(format!("there is no thread for the request: {error}")))
+            }
+        }
+    })
+}

@@ -28,8 +28,9 @@ use crate::files;
 use crate::retry::patience::Retries;
 use crate::retry::policy::Policy;
 use crate::shutdown::Stop;
+use changes::Update;
+pub(super) use changes::is_tuned;
 pub use changes::{Changes, LoadedIndices};
-use changes::{Update, is_tuned};
 use replies::{gone, judge_update, parse_settings};
 
 /// The longest that a request may take.
@@ -75,6 +76,8 @@ impl LoadSettings {
     /// As for [`left_changed`] and for [`Client::new`].
     pub fn open(settings: &config::Elasticsearch, state_file: &Path) -> Result<Self, Failure> {
         let client = Client::with_limits(settings, Limits { call: CALL_LIMIT, ..Limits::default() })?;
+        // It asks only once the preflight has passed.
+        client.note_answer();
         let path = record_path(state_file);
         let record = read_record(&path)?;
         // What a killed run was about to write. Where it cannot be removed, writing will say so.

@@ -5,16 +5,16 @@ use serde_json::{Value, json};
 use super::client::{Client, ContentType, Reply};
 use super::preflight::error::{PreflightError, answer};
 use super::preflight::lookup;
-use super::schema::{POST_FIELDS, POSTS, TOMBSTONE_FIELDS, TOMBSTONES, mappings};
+use super::schema::{Names, POST_FIELDS, TOMBSTONE_FIELDS, mappings};
 
 /// An index to make where its alias is missing.
 struct Plan {
     alias: &'static str,
-    index: &'static str,
+    index: String,
     mappings: Value,
 }
 
-/// Makes `posts_v1` with the alias `posts`, and `post_tombstones_v1` with the alias `post_tombstones`, each
+/// Makes the index `NAME_v1` with the alias `NAME` for each of the names, each
 /// where the name of the alias means nothing yet. Never touches what exists.
 ///
 /// Returns the names of the indices made.
@@ -22,23 +22,27 @@ struct Plan {
 /// # Errors
 ///
 /// Refused where the server does not allow it, unavailable where it cannot for now.
-pub fn create_missing(client: &Client) -> Result<Vec<String>, PreflightError> {
+pub fn create_missing(client: &Client, names: Names) -> Result<Vec<String>, PreflightError> {
     let plans = [
-        Plan { alias: POSTS, index: made_for(POSTS), mappings: mappings(POST_FIELDS) },
-        Plan { alias: TOMBSTONES, index: made_for(TOMBSTONES), mappings: mappings(TOMBSTONE_FIELDS) },
+        Plan { alias: names.posts, index: made_for(names.posts), mappings: mappings(POST_FIELDS) },
+        Plan {
+            alias: names.tombstones,
+            index: made_for(names.tombstones),
+            mappings: mappings(TOMBSTONE_FIELDS),
+        },
     ];
     let mut made = Vec::new();
     for plan in plans {
         if !exists(client, plan.alias)? && create(client, &plan)? {
-            made.push(plan.index.to_owned());
+            made.push(plan.index);
         }
     }
     Ok(made)
 }
 
 /// The index that is made for an alias that is missing.
-pub(super) fn made_for(alias: &str) -> &'static str {
-    if alias == TOMBSTONES { "post_tombstones_v1" } else { "posts_v1" }
+pub(super) fn made_for(alias: &str) -> String {
+    format!("{alias}_v1")
 }
 
 /// Whether the name of an alias means anything. Asked as preflight does, and refused where that cannot tell: what
@@ -57,7 +61,7 @@ pub(super) fn not_told(alias: &'static str) -> PreflightError {
         alias,
         format!(
             "--create-indices: this server does not tell this key whether there is an index or alias {alias}: \
-             grant the key the index privilege view_index_metadata, or make it by hand and leave the option away"
+             grant this run the index privilege view_index_metadata, or make it by hand and leave the option away"
         ),
     )
 }
@@ -79,7 +83,7 @@ fn create(client: &Client, plan: &Plan) -> Result<bool, PreflightError> {
         Created::Now => Ok(true),
         // The other process made the alias with the index; where there is none, the index is something else.
         Created::Before if exists(client, plan.alias)? => Ok(false),
-        Created::Before => Err(without_alias(plan.alias, plan.index)),
+        Created::Before => Err(without_alias(plan.alias, &plan.index)),
     }
 }
 
@@ -96,7 +100,7 @@ fn judge_created(plan: &Plan, reply: &Reply) -> Result<Created, PreflightError> 
         (403, _) => Err(PreflightError::refused(
             "privileges",
             format!(
-                "the key may not create {} with the alias {}: {}",
+                "this run may not create {} with the alias {}: {}",
                 plan.index,
                 plan.alias,
                 reply.reason()
@@ -123,15 +127,16 @@ mod tests {
 
     #[test]
     fn only_what_is_missing_is_made() {
-        assert_eq!(create_missing(&client(vec![(200, THERE), (200, THERE)])), Ok(vec![]));
-        let made = create_missing(&client(vec![(200, THERE), (404, MISSING), (200, CREATED)]));
+        assert_eq!(create_missing(&client(vec![(200, THERE), (200, THERE)]), Names::default()), Ok(vec![]));
+        let made =
+            create_missing(&client(vec![(200, THERE), (404, MISSING), (200, CREATED)]), Names::default());
         assert_eq!(made, Ok(vec!["post_tombstones_v1".to_owned()]));
     }
 
     #[test]
     fn what_cannot_be_told_to_be_missing_is_left_alone_and_refused() {
         for status in [400, 403, 405, 501] {
-            let error = create_missing(&client(vec![(status, ""); 4])).unwrap_err();
+            let error = create_missing(&client(vec![(status, ""); 4]), Names::default()).unwrap_err();
             assert!(matches!(error, PreflightError::Refused(_)), "{error:?}");
             assert!(error.to_string().contains("does not tell"), "{error}");
         }
@@ -140,25 +145,27 @@ mod tests {
     #[test]
     fn an_index_made_by_another_process_meanwhile_is_no_error() {
         let replies = vec![(404, MISSING), (400, EXISTS), (200, THERE), (200, THERE)];
-        assert_eq!(create_missing(&client(replies)), Ok(vec![]));
+        assert_eq!(create_missing(&client(replies), Names::default()), Ok(vec![]));
     }
 
     #[test]
     fn an_index_that_exists_without_its_alias_is_left_alone_and_refused() {
-        let error = create_missing(&client(vec![(404, MISSING), (400, EXISTS), (404, MISSING)])).unwrap_err();
+        let error =
+            create_missing(&client(vec![(404, MISSING), (400, EXISTS), (404, MISSING)]), Names::default())
+                .unwrap_err();
         assert!(matches!(error, PreflightError::Refused(_)), "{error:?}");
         assert!(error.to_string().contains("posts_v1 exists without the alias posts"), "{error}");
     }
 
     #[test]
     fn a_server_that_cannot_create_for_now_is_unavailable() {
-        let error = create_missing(&client(vec![(404, MISSING), (503, "")])).unwrap_err();
+        let error = create_missing(&client(vec![(404, MISSING), (503, "")]), Names::default()).unwrap_err();
         assert!(matches!(error, PreflightError::Unavailable(_)), "{error:?}");
     }
 
     #[test]
     fn a_create_that_the_server_does_not_allow_is_refused_with_its_reason() {
-        let plan = Plan { alias: POSTS, index: "posts_v1", mappings: mappings(POST_FIELDS) };
+        let plan = Plan { alias: "posts", index: "posts_v1".into(), mappings: mappings(POST_FIELDS) };
         for (status, kind) in [(403, "security_exception"), (400, "mapper_parsing_exception")] {
             let body = format!(r#"{{"error":{{"type":"{kind}","reason":"the server's reason"}}}}"#);
             let error = judge_created(&plan, &reply(status, &body)).unwrap_err();

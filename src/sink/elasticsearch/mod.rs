@@ -17,6 +17,7 @@ pub mod client;
 pub mod convergence;
 pub mod encode;
 mod flat;
+pub mod holdings;
 pub mod identity;
 pub mod insist;
 pub mod load_settings;
@@ -32,7 +33,7 @@ pub mod vectors;
 use bulk::{Bulk, Notices};
 use encode::VectorEncoding;
 use encode::document::write_action;
-pub use schema::{POSTS, TOMBSTONES};
+pub use schema::Names;
 use server::Server;
 use vectors::{Prover, Sample, Vectors};
 
@@ -53,11 +54,13 @@ impl<'r> Elasticsearch<'r> {
         stop: &'r Stop,
         counters: &'r RequestCounters,
     ) -> Self {
+        server.client.count_bytes(counters.bytes_on_wire.clone());
         let bulk = Bulk {
             client: &server.client,
             throttle: &server.throttle,
             stop,
             targets: &server.targets,
+            pipeline: server.pipeline,
             limits,
             retries: Retries::new(stop, insist::policy(server.budget))
                 .together(&*server.throttle)
@@ -77,7 +80,7 @@ impl Sink for Elasticsearch<'_> {
             }
             Document::Tombstone(_) | Document::Replayed(_) => VectorEncoding::Array,
         };
-        write_action(body, action, document, vectors, now_millis());
+        write_action(body, self.server.names, action, document, vectors, now_millis());
     }
 
     fn deliver(&self, batch: &Batch) -> Outcomes {

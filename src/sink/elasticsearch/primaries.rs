@@ -14,7 +14,7 @@ use serde::Deserialize;
 use super::client::Client;
 use super::outcome::is_not_offered;
 use super::preflight::error::{PreflightError, answer};
-use super::{POSTS, TOMBSTONES};
+use super::schema::Names;
 use crate::observe::finding::Check;
 
 /// The primary shards, each as allocation and start of its node; None where the server does not tell them.
@@ -27,9 +27,9 @@ impl Primaries {
     /// # Errors
     ///
     /// Refused where the key is, unavailable where a primary is nowhere or the server cannot answer for now.
-    pub fn find(client: &Client) -> Result<Self, PreflightError> {
+    pub fn find(client: &Client, Names { posts, tombstones }: Names) -> Result<Self, PreflightError> {
         let path = format!(
-            "/{POSTS},{TOMBSTONES}/_search_shards?filter_path=nodes.*.ephemeral_id,shards.primary,shards.node,\
+            "/{posts},{tombstones}/_search_shards?filter_path=nodes.*.ephemeral_id,shards.primary,shards.node,\
              shards.allocation_id.id"
         );
         let reply = answer(client, client.get(&path))?;

@@ -6,11 +6,37 @@ use serde_json::{Value as Json, json};
 
 use crate::model::{ActionKind, Embeddings, Post, Tombstone, Vector};
 
-/// Index or alias that posts are written to.
-pub const POSTS: &str = "posts";
+/// What is written to, each the name of an index or alias.
+///
+/// They hold as long as the process does, so that they can be part of whatever needs them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Names {
+    /// Takes the posts.
+    pub posts: &'static str,
+    /// Takes the tombstones of deleted posts.
+    pub tombstones: &'static str,
+}
 
-/// Index or alias that the tombstones of deleted posts are written to.
-pub const TOMBSTONES: &str = "post_tombstones";
+impl Default for Names {
+    fn default() -> Self {
+        Self { posts: "posts", tombstones: "post_tombstones" }
+    }
+}
+
+impl Names {
+    /// Both of them.
+    pub fn both(self) -> [&'static str; 2] {
+        [self.posts, self.tombstones]
+    }
+
+    /// What an action writes to.
+    pub fn of(self, kind: ActionKind) -> &'static str {
+        match kind {
+            ActionKind::Post => self.posts,
+            ActionKind::Tombstone | ActionKind::AccountTombstone { .. } => self.tombstones,
+        }
+    }
+}
 
 /// Values of a vector.
 pub const VECTOR_DIMS: u64 = 384;
@@ -98,17 +124,9 @@ pub const VECTORS: &[VectorField] = &[
     VectorField { name: "all_MiniLM_L6_v2", read: |embeddings| embeddings.all_minilm_l6_v2 },
 ];
 
-/// The index or alias that an action writes to.
-pub fn index_of(kind: ActionKind) -> &'static str {
-    match kind {
-        ActionKind::Post => POSTS,
-        ActionKind::Tombstone | ActionKind::AccountTombstone { .. } => TOMBSTONES,
-    }
-}
-
-/// The names of some fields.
-pub fn names<Read>(fields: &[Field<Read>]) -> Vec<&'static str> {
-    fields.iter().map(|field| field.name).collect()
+/// The names of some fields, and what they hold.
+pub fn kinds<Read>(fields: &[Field<Read>]) -> Vec<(&'static str, Kind)> {
+    fields.iter().map(|field| (field.name, field.kind)).collect()
 }
 
 /// The mapping of an index with these fields.
@@ -130,9 +148,10 @@ impl Kind {
             }
             Kind::Date => json!({"type": "date", "format": "strict_date_optional_time"}),
             Kind::Vectors => {
-                let vector = json!(
-                    {"type": "dense_vector", "dims": VECTOR_DIMS, "similarity": "cosine", "index": true}
-                );
+                // Written out, since the default differs between versions (8.12: int8_hnsw, 9.1: bbq_hnsw).
+                let graph = json!({"type": "int8_hnsw", "m": 16, "ef_construction": 100});
+                let vector = json!({"type": "dense_vector", "dims": VECTOR_DIMS, "similarity": "cosine",
+                    "index": true, "index_options": graph});
                 let fields: serde_json::Map<String, Json> =
                     VECTORS.iter().map(|field| (field.name.to_owned(), vector.clone())).collect();
                 json!({"properties": fields})

@@ -7,20 +7,19 @@ use serde::Deserialize;
 
 use crate::config;
 use crate::exit::Failure;
-use crate::http::url::is_loopback;
 use crate::model::Generation;
 use crate::observe::finding::{Check, Status};
 use crate::retry::patience::Retries;
 use crate::retry::throttle::Throttle;
 use crate::shutdown::Stop;
+use crate::sink::elasticsearch::Names;
 use crate::sink::elasticsearch::client::{Client, ContentType, Limits};
-use crate::sink::elasticsearch::insist::{insist, policy};
+use crate::sink::elasticsearch::insist::{insist, insist_until_stopped, policy};
 use crate::sink::elasticsearch::load_settings::{LoadSettings, LoadedIndices};
 use crate::sink::elasticsearch::mapping::create_missing;
 use crate::sink::elasticsearch::outcome::is_unavailable;
 use crate::sink::elasticsearch::preflight::{self, Needs, PreflightError, Report, Target};
 use crate::sink::elasticsearch::targets::{LiveTargets, Targets};
-use crate::sink::elasticsearch::{POSTS, TOMBSTONES};
 
 /// The server that a run writes to.
 pub struct Server {
@@ -35,6 +34,12 @@ pub struct Server {
     /// The name of one index in which all vectors are `dense_vector`, and which posts are written to; None where
     /// they are anything else.
     pub dense_vectors: Option<String>,
+    /// What is written to.
+    pub names: Names,
+    /// The ingest pipeline that is named in place of the index's default.
+    pub pipeline: Option<&'static str>,
+    /// The indices that were made for this run.
+    pub created: Vec<String>,
     loaded: LoadedIndices,
     /// How long it is waited for while it is unavailable; None: for ever.
     pub budget: Option<Duration>,
@@ -50,19 +55,24 @@ impl Server {
         needs: Needs,
         stop: &Stop,
     ) -> Result<Self, Failure> {
-        let config::Server { elasticsearch: settings, create_indices, retry_budget: budget } = settings;
+        let config::Server { elasticsearch: settings, create_indices, retry_budget: budget, .. } = settings;
         let budget = *budget;
-        insecurities(settings).iter().for_each(|text| log::warn!("{text}"));
+        settings.insecurities().iter().for_each(|text| log::warn!("{text}"));
         // Posts are sent by senders, and by workers that find out how vectors are read; the ledger flushes.
         let idle_connections = senders + workers + 1;
         let client = Client::with_limits(settings, Limits { idle_connections, ..Limits::default() })?;
         let retries = Retries::new(stop, policy(budget));
+        let mut created = Vec::new();
         if *create_indices {
-            let created = insist(&retries, |limit| create_missing(&client.within(limit)))?;
+            let asking = client.clone();
+            created = insist_until_stopped(&retries, move |limit| {
+                create_missing(&asking.within(limit), needs.names)
+            })?;
             created.iter().for_each(|index| log::info!("created the index {index}"));
         }
+        let asking = client.clone();
         let Report { checks, posts, tombstones, unsynced } =
-            insist(&retries, |limit| preflight::run(&client.within(limit), needs))?;
+            insist_until_stopped(&retries, move |limit| preflight::run(&asking.within(limit), needs))?;
         for check in &checks {
             let level = if check.status == Status::Warning { log::Level::Warn } else { log::Level::Debug };
             log::log!(level, "preflight: {check}");
@@ -70,9 +80,21 @@ impl Server {
         let dense_vectors = posts.vectors.dense.then(|| single_index(&posts));
         let loaded =
             LoadedIndices { posts: posts.write_index.clone(), tombstones: tombstones.write_index.clone() };
-        let targets = LiveTargets::new(Targets { generation: 0, posts, tombstones, unsynced });
+        let targets =
+            LiveTargets::new(Targets { generation: 0, names: needs.names, posts, tombstones, unsynced });
         let throttle = Arc::new(Throttle::new(senders, stop.clone(), budget));
-        Ok(Self { client, throttle, targets, checks, dense_vectors, loaded, budget })
+        Ok(Self {
+            client,
+            throttle,
+            targets,
+            checks,
+            dense_vectors,
+            names: needs.names,
+            pipeline: needs.pipeline,
+            created,
+            loaded,
+            budget,
+        })
     }
 
     /// Puts back what a killed run has left changed; then, where the load tunes them, sets what a first load wants.
@@ -105,45 +127,31 @@ impl Server {
         let retries = Retries::new(stop, policy(self.budget));
         let seen = self.targets.now();
         if seen.unsynced.is_some() {
-            insist(&retries, |call| flush(&self.client.within(call)))?;
+            insist(&retries, |call| flush(&self.client.within(call), self.names))?;
         }
         let look = |call| self.targets.look(&self.client.within(call), seen.generation);
         Ok(insist(&retries, look)?.generation)
     }
 }
 
-/// What makes the connection less safe than it could be, each with what to do.
-pub fn insecurities(settings: &config::Elasticsearch) -> Vec<&'static str> {
-    let mut found = Vec::new();
-    if settings.skip_tls_verify {
-        found.push(
-            "--skip-tls-verify: certificates are not checked; anybody in between can read and change all",
-        );
-    }
-    if settings.url.starts_with("http:") && !is_loopback(&settings.url) {
-        found.push("ELASTICSEARCH_URL is plain http: the API key travels unencrypted; use https");
-    }
-    found
-}
-
-fn flush(client: &Client) -> Result<(), PreflightError> {
-    let reply = match client.post(&format!("/{POSTS},{TOMBSTONES}/_flush"), ContentType::Json, b"") {
-        Ok(reply) => reply,
-        Err(error) => return Err(PreflightError::unavailable(error.to_string())),
-    };
+fn flush(client: &Client, names: Names) -> Result<(), PreflightError> {
+    let reply =
+        match client.post(&format!("/{},{}/_flush", names.posts, names.tombstones), ContentType::Json, b"") {
+            Ok(reply) => reply,
+            Err(error) => return Err(PreflightError::unavailable(error.to_string())),
+        };
     match reply.status {
         200 if all_shards_flushed(&reply.body) => Ok(()),
         401 | 403 if !is_unavailable(&reply) => Err(PreflightError::Refused(vec![Check {
             name: "flush",
             status: Status::Failed,
-            text: "index.translog.durability is async, so the indices have to be flushed before archives are \
-                   marked, but the API key lacks the privilege maintenance: grant it, or set the durability to \
+            text:
+                "index.translog.durability is async, so the indices have to be flushed before archives are \
+                   marked, but this run lacks the privilege maintenance: grant it, or set the durability to \
                    request"
-                .into(),
+                    .into(),
         }])),
-        status => {
-            Err(PreflightError::unavailable_as(format!("the flush answers status {status}"), &reply))
-        }
+        status => Err(PreflightError::unavailable_as(format!("the flush answers status {status}"), &reply)),
     }
 }
 

@@ -11,6 +11,7 @@ use std::time::Duration;
 use super::client::Client;
 use super::preflight::{self, PreflightError, Target};
 use super::primaries::Primaries;
+use super::schema::Names;
 use crate::model::{ActionKind, Generation};
 
 /// What stands behind the two names.
@@ -18,6 +19,8 @@ use crate::model::{ActionKind, Generation};
 pub struct Targets {
     /// Counts up with each move.
     pub generation: Generation,
+    /// The two names.
+    pub names: Names,
     /// Where posts are.
     pub posts: Target,
     /// Where tombstones are.

@@ -19,6 +19,7 @@ use serde_json::{Value, json};
 use super::bulk::Bulk;
 use super::encode::VectorEncoding;
 use super::encode::document::write_action;
+use super::schema::Names;
 use crate::http::TransportError;
 use crate::model::{
     Action, ActionKind, Archive, Batch, Document, Embeddings, Outcomes, Post, Vector, Version,
@@ -156,7 +157,7 @@ impl Prover {
 }
 
 fn send(bulk: &Bulk<'_>, sample: &Sample<'_>, encoding: VectorEncoding) -> Outcomes {
-    bulk.deliver(&sample.batch(encoding))
+    bulk.deliver(&sample.batch(bulk.targets.now().names, encoding))
 }
 
 impl Sample<'_> {
@@ -172,14 +173,14 @@ impl Sample<'_> {
     }
 
     /// The post alone. Of the archive that it comes from nothing is told: its batch brings it once more.
-    fn batch(&self, encoding: VectorEncoding) -> Batch {
+    fn batch(&self, names: Names, encoding: VectorEncoding) -> Batch {
         let &Sample { version, post, embeddings } = self;
         let archive =
             Archive { name: String::new(), path: PathBuf::new(), seconds: None, bytes: 0, modified_ns: 0 };
         let mut body = Vec::new();
         // Whether the account of its author is deleted is asked when it is delivered for good.
         let action = Action::new(ActionKind::Post, version, post.at_uri);
-        write_action(&mut body, &action, &Document::Post { post, embeddings }, encoding, now_millis());
+        write_action(&mut body, names, &action, &Document::Post { post, embeddings }, encoding, now_millis());
         let action = Action { lines: 0..body.len(), ..action };
         Batch { archive: Arc::new(archive), body, actions: vec![action] }
     }

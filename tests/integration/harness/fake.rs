@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use super::http::Request;
+use super::http::{Reply, Request};
 use super::listener::Listener;
 use super::script::{Fault, ItemRule, Rule};
-use super::server::{Record, Shared, State};
+use super::server::{Record, Shared, State, unauthenticated};
 use super::store::{Document, Item, Store};
 
 /// The API key that the server accepts, and that must turn up in no output.
@@ -58,6 +58,19 @@ impl Fake {
     /// The live documents of an index or alias.
     pub(crate) fn documents(&self, index: &str) -> BTreeMap<String, Document> {
         self.store(|store| store.index(index).map(|index| index.documents.clone()).unwrap_or_default())
+    }
+
+    /// Lets in who sends this as `Authorization`, None for nothing at all, from now on.
+    pub(crate) fn admit(&self, authorization: Option<&str>) {
+        let wanted = authorization.map(str::to_owned);
+        self.admit_by(move |request| {
+            (request.header("authorization") != wanted.as_deref()).then(unauthenticated)
+        });
+    }
+
+    /// Lets in whom this does not refuse, from now on.
+    pub(crate) fn admit_by(&self, refuses: impl Fn(&Request) -> Option<Reply> + Send + 'static) {
+        self.shared.lock().gate = Some(Box::new(refuses));
     }
 
     /// `_has_privileges` denies this index privilege from now on.

@@ -43,6 +43,11 @@ impl Request {
         self.path.ends_with("/_mget")
     }
 
+    /// Whether it offers a document that no index keeps, since its condition is not met.
+    pub(crate) fn is_offer(&self) -> bool {
+        self.param("if_seq_no").is_some()
+    }
+
     /// Whether it is a search.
     pub(crate) fn is_search(&self) -> bool {
         self.path.ends_with("/_search")
@@ -95,14 +100,36 @@ impl Reply {
         self
     }
 
-    /// As sent; a reply to HEAD has no body.
-    pub(crate) fn bytes(&self, to_head: bool) -> Vec<u8> {
+    fn head(&self, framing: &str) -> Vec<u8> {
         let mut out = format!("HTTP/1.1 {} Scripted\r\n", self.status);
         for (name, value) in &self.headers {
             out += &format!("{name}: {value}\r\n");
         }
-        out += &format!("content-length: {}\r\n\r\n", self.body.len());
-        let mut out = out.into_bytes();
+        out += framing;
+        out += "\r\n";
+        out.into_bytes()
+    }
+
+    /// With no length told, so many bytes of the body: the end of the connection is its end.
+    pub(crate) fn unframed(&self, bytes: usize) -> Vec<u8> {
+        [self.head("connection: close\r\n"), self.body[..bytes.min(self.body.len())].to_vec()].concat()
+    }
+
+    /// In chunks.
+    pub(crate) fn chunked(&self) -> Vec<u8> {
+        let mut out = self.head("transfer-encoding: chunked\r\n");
+        for chunk in self.body.chunks(1_000) {
+            out.extend(format!("{:x}\r\n", chunk.len()).into_bytes());
+            out.extend_from_slice(chunk);
+            out.extend(b"\r\n");
+        }
+        out.extend(b"0\r\n\r\n");
+        out
+    }
+
+    /// As sent; a reply to HEAD has no body.
+    pub(crate) fn bytes(&self, to_head: bool) -> Vec<u8> {
+        let mut out = self.head(&format!("content-length: {}\r\n", self.body.len()));
         if !to_head {
             out.extend_from_slice(&self.body);
         }

@@ -4,13 +4,14 @@
 pub(crate) mod archives;
 pub(crate) mod client;
 pub(crate) mod fake;
+pub(crate) mod front;
 pub(crate) mod http;
 mod json;
 mod listener;
 pub(crate) mod model;
 pub(crate) mod recorder;
 mod rest;
-mod run;
+pub(crate) mod run;
 pub(crate) mod s3;
 pub(crate) mod script;
 mod search;

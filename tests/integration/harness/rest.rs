@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::http::{Reply, Request};
 use super::json::{filter, flatten, matches, nest};
 use super::search;
-use super::store::{Base64Vectors, Index, Store, mapping_of};
+use super::store::{Base64Vectors, Index, Pipeline, Store, mapping_of};
 
 /// `index.version.created` of an Elasticsearch 8.19, which reads vectors as arrays only.
 const VERSION_WITHOUT_BASE64: &str = "8534000";
@@ -31,6 +31,10 @@ pub(crate) fn answer(store: &mut Store, privileges: &Privileges, request: &Reque
     let segments: Vec<&str> = request.path.split('/').filter(|segment| !segment.is_empty()).collect();
     let reply = match (request.method.as_str(), segments.as_slice()) {
         ("POST" | "GET", ["_security", "user", "_has_privileges"]) => has_privileges(privileges, request),
+        ("GET", ["_ingest", "pipeline", name]) => match store.pipelines.contains(*name) {
+            true => Reply::json(200, &json!({*name: {"processors": []}})),
+            false => Reply::json(404, &json!({})),
+        },
         ("GET", ["_alias", alias]) => alias_by_name(store, alias),
         (_, [] | ["_cluster" | "_nodes" | "_xpack" | "_license", ..]) => not_granted(&request.path),
         ("POST" | "GET", ["_mget"]) => mget(store, None, request),
@@ -73,6 +77,10 @@ fn on_indices(store: &mut Store, names: &str, rest: &[&str], request: &Request) 
     match (request.method.as_str(), rest) {
         ("PUT", ["_settings"]) => Reply::json(200, &json!({"acknowledged": true})),
         (_, ["_search_shards"]) => search_shards(&told, store.node_starts),
+        (_, ["_count"]) => {
+            let counts = told.values().filter_map(|part| part["count"].as_u64());
+            Reply::json(200, &json!({"count": counts.sum::<u64>()}))
+        }
         (_, ["_flush" | "_refresh"]) => Reply::json(
             200,
             &json!({"_shards": {"total": 2 * told.len(), "successful": told.len(), "failed": 0}}),
@@ -120,12 +128,30 @@ fn on_index(
             json!({})
         }
         ("POST" | "GET", ["_flush"]) | ("GET", ["_search_shards"]) => json!({}),
+        ("POST" | "GET", ["_count"]) => json!({"count": index.documents.len()}),
         ("GET", ["_doc", id]) => {
             let told = document(index, concrete, id, base64, request);
             return Err(Reply::json(if told["found"] == true { 200 } else { 404 }, &told));
         }
+        ("PUT", ["_doc", id]) => return Err(offered(index, id, request)),
         _ => return Err(Reply::error(400, "illegal_argument_exception", "no handler for this request")),
     })
+}
+
+/// A document under a condition that is not met: it is judged, and never kept.
+fn offered(index: &Index, id: &str, request: &Request) -> Reply {
+    assert!(request.is_offer(), "documents are written by bulk requests alone");
+    if let Some(reason) = &index.refuses {
+        return Reply::error(400, "document_parsing_exception", reason);
+    }
+    let id = match index.pipeline {
+        Pipeline::Drop => return Reply::json(200, &json!({"_id": id, "result": "noop"})),
+        Pipeline::OtherId => format!("other-{id}"),
+        Pipeline::None => id.to_owned(),
+    };
+    let reason =
+        format!("[{id}]: version conflict, required seqNo [1], primary term [1]. but no document was found");
+    Reply::error(409, "version_conflict_engine_exception", &reason)
 }
 
 /// An index, an id and a routing.

@@ -20,6 +20,9 @@ pub(crate) const ACCESS_KEY: &str = "AKIDTESTONLY";
 pub(crate) const SECRETS: [&str; 4] =
     ["notTo/BeSeen+secret", "notToBeSeen-session", "notToBeSeen-container", "notToBeSeen-identity"];
 
+/// The access key by which roles may be taken.
+pub(crate) const ROLE_KEY: &str = "AKIDROLETAKER";
+
 /// Keys of a page.
 const PAGE: usize = 1_000;
 
@@ -40,6 +43,10 @@ struct State {
     /// What is put in place of an object when a reply has been cut.
     after_cut: Option<(String, Vec<u8>)>,
     access_key: String,
+    /// The region that requests have to be signed for.
+    region: String,
+    /// Requests need not be signed.
+    is_public: bool,
     /// When credentials that are given out expire.
     expiration: String,
     requests: Vec<Request>,
@@ -72,6 +79,7 @@ impl FakeS3 {
     pub(crate) fn start() -> Self {
         let shared = Arc::new(Shared::default());
         shared.lock().access_key = ACCESS_KEY.to_owned();
+        shared.lock().region = "us-east-1".to_owned();
         shared.lock().modified = "2025-12-18T00:00:00.000Z".to_owned();
         shared.lock().expiration = "2099-01-01T00:00:00Z".to_owned();
         let listener = Listener::start(Arc::clone(&shared));
@@ -117,6 +125,16 @@ impl FakeS3 {
     /// From now on this access key is the only one that is valid; others have expired.
     pub(crate) fn expire_all_but(&self, access_key: &str) {
         self.shared.lock().access_key = access_key.to_owned();
+    }
+
+    /// The bucket is in this region.
+    pub(crate) fn is_in(&self, region: &str) {
+        self.shared.lock().region = region.to_owned();
+    }
+
+    /// Everybody may read from now on.
+    pub(crate) fn make_public(&self) {
+        self.shared.lock().is_public = true;
     }
 
     /// Credentials that are given out from now on expire then.
@@ -182,7 +200,11 @@ pub(crate) fn error(status: u16, code: &str) -> Reply {
     Reply { status, headers: vec![("content-type", "application/xml".to_owned())], body: body.into_bytes() }
 }
 
+/// The key; the bucket stands before it, or in the host's name.
 fn key_of(request: &Request) -> Option<&str> {
+    if request.header("host").is_some_and(|host| host.starts_with(&format!("{BUCKET}."))) {
+        return request.path.strip_prefix('/');
+    }
     request.path.strip_prefix('/')?.strip_prefix(BUCKET)?.strip_prefix('/')
 }
 
@@ -214,6 +236,7 @@ fn handle(shared: &Shared, request: &Request) -> Answer {
             .unwrap_or_else(PoisonError::into_inner);
     }
     let whole = |reply: Reply| Answer { bytes: reply.bytes(false), keep_alive: true, ..Answer::default() };
+    let last = |bytes: Vec<u8>| Answer { bytes, ..Answer::default() };
     match fault {
         Some(Fault::Reply(reply)) => whole(reply),
         Some(Fault::Dripping(reply)) => {
@@ -236,6 +259,12 @@ fn handle(shared: &Shared, request: &Request) -> Answer {
             Answer { bytes, dripping, keep_alive: true }
         }
         Some(Fault::CloseBefore) => Answer::default(),
+        Some(Fault::Chunked) => {
+            Answer { bytes: state.answer(request).chunked(), keep_alive: true, ..Answer::default() }
+        }
+        Some(Fault::Unframed) => last(state.answer(request).unframed(usize::MAX)),
+        Some(Fault::UnframedCut(bytes)) => last(state.answer(request).unframed(bytes)),
+        Some(Fault::Bytes(bytes)) => last(bytes.to_vec()),
         _ => whole(state.answer(request)),
     }
 }
@@ -261,6 +290,9 @@ impl State {
     /// Whether the request is not signed as it has to be, and by whom it is.
     fn refuse(&self, request: &Request) -> Option<Reply> {
         let authorization = request.header("authorization").unwrap_or_default();
+        if self.is_public && authorization.is_empty() {
+            return None;
+        }
         let part = |name: &str| {
             let rest = authorization.split_once(&format!("{name}="))?.1;
             rest.split(',').next().map(str::to_owned)
@@ -278,7 +310,10 @@ impl State {
         let credential = part("Credential").unwrap_or_default();
         let words: Vec<&str> = credential.split('/').collect();
         match words[..] {
-            [key, _, "us-east-1", "s3", "aws4_request"] if key == self.access_key => None,
+            [key, _, region, "s3", "aws4_request"] if key == self.access_key && region == self.region => None,
+            [key, _, _, "s3", "aws4_request"] if key == self.access_key => {
+                Some(error(301, "PermanentRedirect").with_header("x-amz-bucket-region", &self.region))
+            }
             [key, ..] if key.starts_with("ASIA") || key.starts_with("AKID") => {
                 Some(error(400, "ExpiredToken"))
             }
@@ -351,13 +386,42 @@ impl State {
             ("PUT", "/imds/latest/api/token") => text(container),
             ("GET", "/imds/latest/meta-data/iam/security-credentials/") if metadata => text("a-role"),
             ("GET", "/imds/latest/meta-data/iam/security-credentials/a-role") if metadata => text(&document),
-            ("POST", "/sts/") if String::from_utf8_lossy(&request.body).contains(identity) => text(&format!(
-                "<AssumeRoleWithWebIdentityResponse><AssumeRoleWithWebIdentityResult><Credentials>\
-                 <AccessKeyId>{access_key}</AccessKeyId><SecretAccessKey>{secret}</SecretAccessKey>\
-                 <SessionToken>{session}</SessionToken><Expiration>{expiration}</Expiration>\
-                 </Credentials></AssumeRoleWithWebIdentityResult></AssumeRoleWithWebIdentityResponse>"
-            )),
+            ("POST", "/sts/") if String::from_utf8_lossy(&request.body).contains(identity) => {
+                text(&role_reply("AssumeRoleWithWebIdentity", access_key, expiration))
+            }
+            // Only who signs as ROLE_KEY may take the role.
+            ("POST", "/roles/") if is_by_role_key(request) => {
+                text(&role_reply("AssumeRole", access_key, expiration))
+            }
+            ("GET", "/sso/federation/credentials")
+                if request.header("x-amz-sso_bearer_token") == Some(identity)
+                    && request.param("role_name") == Some("a role")
+                    && request.param("account_id") == Some("1") =>
+            {
+                text(&format!(
+                    "{{\"roleCredentials\":{{\"accessKeyId\":\"{access_key}\",\"secretAccessKey\":\"{secret}\",\
+                     \"sessionToken\":\"{session}\",\"expiration\":4070908800000}}}}"
+                ))
+            }
             _ => error(404, "NotFound"),
         }
     }
+}
+
+fn is_by_role_key(request: &Request) -> bool {
+    let authorization = request.header("authorization").unwrap_or_default();
+    let body = String::from_utf8_lossy(&request.body);
+    authorization.contains(&format!("Credential={ROLE_KEY}/"))
+        && authorization.contains("/sts/aws4_request")
+        && body.contains("Action=AssumeRole&")
+        && body.contains("RoleArn=arn%3Aaws%3Aiam%3A%3A1%3Arole%2Fr")
+}
+
+fn role_reply(action: &str, access_key: &str, expiration: &str) -> String {
+    let [secret, session, ..] = SECRETS;
+    format!(
+        "<{action}Response><{action}Result><Credentials><AccessKeyId>{access_key}</AccessKeyId>\
+         <SecretAccessKey>{secret}</SecretAccessKey><SessionToken>{session}</SessionToken>\
+         <Expiration>{expiration}</Expiration></Credentials></{action}Result></{action}Response>"
+    )
 }

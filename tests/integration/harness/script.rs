@@ -34,6 +34,14 @@ pub(crate) enum Fault {
     CutReply,
     /// The second half of the reply's body comes byte by byte, for hours.
     Trickle,
+    /// The reply in chunks, with no length told.
+    Chunked,
+    /// The reply with no length told; the end of the connection is its end.
+    Unframed,
+    /// The same, of whose body only so many bytes come.
+    UnframedCut(usize),
+    /// These bytes, whatever they are, and the end of the connection.
+    Bytes(&'static [u8]),
     /// Applied; the reply is a 200 whose body is no JSON.
     Garbage,
     /// Applied; the reply lacks the last item.

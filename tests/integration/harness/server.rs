@@ -33,6 +33,9 @@ pub(crate) struct Moment {
     pub(crate) time: Instant,
 }
 
+/// Judges a request by who sends it: None lets it in.
+pub(super) type Gate = Box<dyn Fn(&Request) -> Option<Reply> + Send>;
+
 /// How long a request that is to come after others waits for the next of them.
 const A_MOMENT: Duration = Duration::from_millis(2);
 
@@ -56,6 +59,8 @@ pub(super) struct State {
     pub(super) most_open_bulks: usize,
     /// Bulk requests with more bytes are answered with 413.
     pub(super) bulk_limit: Option<usize>,
+    /// Who is let in; None: who has the API key of the tests.
+    pub(super) gate: Option<Gate>,
     pub(super) released: bool,
     pub(super) stopped: bool,
 }
@@ -161,6 +166,12 @@ fn handle(shared: &Shared, request: &Request) -> Answer {
     }
 }
 
+/// As Elasticsearch says that it does not know somebody.
+pub(super) fn unauthenticated() -> Reply {
+    let reason = "unable to authenticate with provided credentials for this request";
+    Reply::error(401, "security_exception", reason)
+}
+
 /// Applies the request as far as the fault lets it, and replies unless the fault forbids it.
 fn reply(state: &mut State, place: usize, request: &Request, fault: Option<&Fault>) -> Option<Reply> {
     if let Some(Fault::Reply(reply)) = fault {
@@ -169,9 +180,12 @@ fn reply(state: &mut State, place: usize, request: &Request, fault: Option<&Faul
     if matches!(fault, Some(Fault::CloseBefore)) {
         return None;
     }
-    if request.header("authorization") != Some(&format!("ApiKey {API_KEY}")) {
-        let reason = "unable to authenticate with provided credentials for this request";
-        return Some(Reply::error(401, "security_exception", reason));
+    if let Some(gate) = &state.gate {
+        if let Some(refusal) = gate(request) {
+            return Some(refusal);
+        }
+    } else if request.header("authorization") != Some(&format!("ApiKey {API_KEY}")) {
+        return Some(unauthenticated());
     }
     if let Some(Fault::ApplyLate(requests)) = fault {
         let items = actions(request).unwrap_or_default();

@@ -3,7 +3,7 @@
 //! The rules are those of Elasticsearch 9.5.3 as recorded from a real node: external versions, versions of
 //! deletes remembered (until `index.gc_deletes`), per-item errors.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde_json::{Value, json};
@@ -19,6 +19,8 @@ pub(crate) struct Store {
     pub(crate) indices: BTreeMap<String, Index>,
     /// Versions of deletes are forgotten at once, as real ones are after `index.gc_deletes`.
     pub(crate) forget_deletes: bool,
+    /// The ingest pipelines that there are.
+    pub(crate) pipelines: BTreeSet<String>,
     /// How often the node was started anew.
     pub(crate) node_starts: u32,
     pub(crate) base64: Base64Vectors,
@@ -56,6 +58,8 @@ pub(crate) struct Index {
     seq_no: u64,
     /// What an ingest pipeline of the index does.
     pub(crate) pipeline: Pipeline,
+    /// Why a document that is offered to be judged is refused.
+    pub(crate) refuses: Option<String>,
     pub(crate) mapping: Value,
     /// Flat settings that were set, such as `index.gc_deletes`.
     pub(crate) settings: BTreeMap<String, String>,

@@ -22,11 +22,12 @@ fn long(reply: Reply) -> Reply {
     reply.with_body(&body)
 }
 
-/// Sends SIGTERM, waits until it has been taken in, and goes on with `then`.
+/// Sends SIGTERM, waits until it has been taken in, and goes on with `then`. A program that waits for nothing ends at
+/// once, perhaps before it has said so.
 #[track_caller]
-fn terminate(running: Running, s3: &FakeS3, then: impl FnOnce()) -> Run {
+fn terminate(mut running: Running, s3: &FakeS3, then: impl FnOnce()) -> Run {
     running.signal("TERM");
-    while !running.has_said("stopping") {
+    while !running.has_said("stopping") && running.is_running() {
         std::thread::sleep(std::time::Duration::from_millis(5));
     }
     then();

@@ -68,6 +68,27 @@ fn what_is_no_state_file_is_never_taken_for_an_empty_one() {
 }
 
 #[test]
+fn a_file_that_is_there_and_cannot_be_read_is_never_taken_for_an_empty_one() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let (folder, unreadable) = written("[]");
+    fs::set_permissions(&unreadable, fs::Permissions::from_mode(0o000)).unwrap();
+    let a_folder = folder.path().join("folder");
+    fs::create_dir(&a_folder).unwrap();
+    let no_utf_8 = folder.path().join("no_utf_8");
+    fs::write(&no_utf_8, b"[{\"filename\":\"\xff\",\"status\":\"processed\"}]").unwrap();
+    let in_a_file = no_utf_8.join("state.json");
+    // Root may read whatever it likes.
+    let permissions_count = fs::read(&unreadable).is_err();
+    let paths = [a_folder, no_utf_8, in_a_file].into_iter().chain(permissions_count.then_some(unreadable));
+    for path in paths {
+        let failure = StateFile::load(&path).unwrap_err();
+        assert_eq!(failure.code, ExitCode::Usage, "{}", path.display());
+        assert!(failure.message.contains("cannot be used"), "{failure}");
+    }
+}
+
+#[test]
 fn a_missing_file_is_empty_and_a_save_makes_it() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("state.json");
@@ -258,4 +279,38 @@ fn with_a_hundred_thousand_entries_a_save_costs_less_than_a_hundredth_of_the_tim
     println!("{each:?} of CPU time for each save of {} bytes", fs::metadata(&path).unwrap().len());
     // Of the two cores that a run has at least.
     assert!(each < 2 * super::super::MARK_WITHIN / 100, "{each:?}");
+}
+
+#[test]
+fn the_later_forms_of_the_established_tool_are_read_and_their_cursor_is_kept() {
+    let entry = r#"{"filename":"late.db.zip","status":"failed","timestamp":"","error":"broken"}"#;
+    let cursor = r#"{"last_time_us": 1758762590000000, "updated_at": "2025-09-25T01:09:51Z"}"#;
+    for text in [
+        cursor.to_owned(),
+        format!(r#"{{"cursor": {cursor}}}"#),
+        format!(r#"{{"files": [{entry}], "cursor": {cursor}}}"#),
+        format!(r#"{{"files": null, "cursor": {cursor}}}"#),
+    ] {
+        let (_folder, path) = written(&text);
+        let at = |seconds| Archive { seconds: Some(seconds), ..archive("x") };
+        let mut state = StateFile::load(&path).unwrap();
+        for _ in 0..2 {
+            assert!(state.is_before_cursor(&at(1_758_762_590)) && state.is_before_cursor(&at(0)), "{text}");
+            assert!(!state.is_before_cursor(&at(1_758_762_591)) && !state.is_before_cursor(&archive("x")));
+            assert_eq!(state.get("late.db.zip").is_some(), text.contains("files\": ["), "{text}");
+            state.mark_processed(&archive("new.db.zip"), 1);
+            state.save().unwrap();
+            state = StateFile::load(&path).unwrap();
+            assert_eq!(state.get("new.db.zip"), Some(&Mark::Processed));
+        }
+        let saved: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        assert!(
+            saved.as_array().unwrap().iter().any(|e| e["last_time_us"] == 1_758_762_590_000_000_u64),
+            "{text}"
+        );
+    }
+    for text in ["{}", r#"{"file": []}"#, r#"{"cursor": "yesterday"}"#, r#"{"files": {}}"#] {
+        let (_folder, path) = written(text);
+        assert_eq!(StateFile::load(&path).unwrap_err().code, ExitCode::Usage, "{text}");
+    }
 }

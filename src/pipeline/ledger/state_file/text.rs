@@ -53,7 +53,7 @@ impl Text {
     }
 
     /// As what is to be written to another file than it was read from.
-    pub(super) fn replacing(&mut self, path: &Path) -> io::Result<()> {
+    pub(super) fn replacement(&mut self, path: &Path) -> io::Result<()> {
         self.length = std::fs::metadata(path)?.len();
         Ok(())
     }

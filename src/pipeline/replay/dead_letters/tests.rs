@@ -40,13 +40,13 @@ fn letter() -> Value {
 }
 
 fn parsed(letter: &Value) -> Result<Entry, String> {
-    parse(letter.to_string().as_bytes())
+    parse(letter.to_string().as_bytes(), Names::default())
 }
 
 #[test]
 fn a_refused_document_is_sent_as_it_stands() {
     let line = letter().to_string().replace("\"text\"", r#""\ud83d  \u0041""#);
-    let entry = parse(line.as_bytes()).unwrap();
+    let entry = parse(line.as_bytes(), Names::default()).unwrap();
     assert_eq!((entry.archive.as_str(), entry.row_id), ("a_20251218_000000.db.zip", 7));
     assert_eq!((entry.kind, entry.version.of_index()), (ActionKind::Post, 474_061_310_263_296_007));
     assert_eq!(entry.id, "at://x/1");
@@ -112,7 +112,7 @@ fn what_this_program_did_not_write_is_not_sent() {
     assert!(parsed(&routed).unwrap_err().contains("pipeline"));
     let text = letter().to_string();
     for line in [&text.as_bytes()[..text.len() - 1], b"text", b"\xff", b"[]"] {
-        assert!(parse(line).unwrap_err().contains("no dead letter"));
+        assert!(parse(line, Names::default()).unwrap_err().contains("no dead letter"));
     }
 }
 

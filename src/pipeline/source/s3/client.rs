@@ -2,30 +2,43 @@
 
 use std::error::Error;
 use std::io::Read;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::thread;
 use std::time::Duration;
 
-use s3::region::Region;
+use crossbeam_channel::{bounded, select};
 use s3::signing::uri_encode;
-use serde::Deserialize;
 use time::OffsetDateTime;
-use ureq::http::header::HeaderName;
+use ureq::http::header::{ACCEPT_ENCODING, HeaderName};
 use ureq::http::{HeaderMap, HeaderValue, Request, Response};
 use ureq::{Agent, Body};
 use url::Url;
 
-use super::credentials::{CredentialError, Credentials, Provider};
-use super::signature::sign;
+use self::answer::{Refusal, judge};
+use self::place::Place;
+use super::credentials::{Credentials, Provider};
+use super::signature::{Scope, sign};
 use super::watched::Watched;
 use crate::config::s3::S3;
 use crate::exit::Failure;
-use crate::http::{self, TransportError, retry_after};
+use crate::http::{self, TransportError};
+use crate::shutdown::Stop;
+
+mod answer;
+mod error;
+mod hints;
+mod place;
+
+pub(super) use self::answer::{for_the_eye, judge_late};
+pub(super) use self::error::GetError;
 
 /// Time for name, TCP connection and TLS handshake.
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 
-/// Time to the head of a reply.
-const REPLY_LIMIT: Duration = Duration::from_secs(20);
+/// Time to the head of a reply, as other clients have it: a page of a large listing and an object that has not been
+/// asked for in years take their time.
+const REPLY_LIMIT: Duration = Duration::from_secs(60);
 
 /// Time in which at least something of a body has to come. Bodies as a whole have no limit: an archive may take as
 /// long as it likes as long as it comes.
@@ -40,125 +53,209 @@ const ERROR_BYTES: u64 = 64 << 10;
 /// Time for the body of an error reply. Its status has come already, and is enough to go by.
 const ERROR_LIMIT: Duration = Duration::from_secs(3);
 
-/// Characters of a server's error text that are passed on at most.
-const MAX_REASON_CHARS: usize = 400;
-
-/// Why there is no object and no listing. No text in it holds a credential.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum GetError {
-    /// Asking again may help: throttled, a 5xx, a broken connection.
-    Unavailable {
-        why: String,
-        /// How long the server asks to be left alone.
-        retry_after: Option<Duration>,
-    },
-    /// Nothing will be answered: no valid credentials, another region, no trusted connection.
-    Refused(String),
-    /// 403: these credentials may not have this.
-    Denied(String),
-    /// 404.
-    Missing(String),
-    /// 412, 416: it is not the object that the request was made for.
-    Changed,
-    /// The credentials have expired.
-    Expired(String),
-    /// Anything else.
-    Other(String),
-}
-
-impl GetError {
-    /// Asking again may help, and nobody says when.
-    pub(super) fn unavailable(why: impl Into<String>) -> Self {
-        GetError::Unavailable { why: why.into(), retry_after: None }
-    }
-}
-
-impl From<TransportError> for GetError {
-    fn from(error: TransportError) -> Self {
-        match error {
-            TransportError::Tls(_) => GetError::Refused(format!(
-                "{error}: add the root with --ca-cert (ELASTICSEARCH_CA_CERT), which is trusted for S3, too"
-            )),
-            other => GetError::unavailable(other.to_string()),
-        }
-    }
-}
-
 /// The client. Its connections are shared by all threads.
+#[derive(Clone)]
 pub(super) struct Client {
+    shared: Arc<Shared>,
+    stop: Stop,
+}
+
+struct Shared {
     agent: Agent,
-    /// What keys are appended to; ends in `/`.
-    base: String,
-    region: Region,
-    requester_pays: bool,
-    credentials: Provider,
+    settings: S3,
+    /// Where the bucket is, as far as is known.
+    place: RwLock<Arc<Place>>,
+    requester_pays: AtomicBool,
+    /// None: requests are not signed.
+    credentials: Option<Provider>,
+}
+
+/// What is asked for.
+struct Wanted {
+    /// Of an object; empty for a listing.
+    key: String,
+    query: Vec<(&'static str, String)>,
+    headers: Vec<(HeaderName, String)>,
 }
 
 impl Client {
-    /// A client for the given bucket. Opens no connection yet.
+    /// A client for the given bucket. Opens no connection yet. No request is waited for once the run is to stop.
     ///
     /// # Errors
     ///
     /// A usage failure where the CA file cannot be used.
-    pub(super) fn new(settings: &S3) -> Result<Self, Failure> {
+    pub(super) fn new(settings: &S3, stop: &Stop) -> Result<Self, Failure> {
         let agent = agent(settings)?;
-        let region = settings.region.parse().map_err(|error| {
-            Failure::usage(format!("AWS_REGION is {:?}, which is no region: {error}", settings.region))
-        })?;
-        Ok(Self {
-            credentials: Provider::new(settings.credentials.clone(), agent.clone()),
+        let provider = || Provider::new(settings.credentials.clone(), agent.clone());
+        let shared = Shared {
+            credentials: (!settings.anonymous).then(provider),
+            place: RwLock::new(Arc::new(Place::of(settings, &settings.region.name))),
+            // Who is not known cannot pay.
+            requester_pays: AtomicBool::new(settings.requester_pays && !settings.anonymous),
+            settings: settings.clone(),
             agent,
-            base: base_url(&settings.bucket, &settings.region, settings.endpoint.as_deref()),
-            region,
-            requester_pays: settings.requester_pays,
-        })
+        };
+        Ok(Self { shared: Arc::new(shared), stop: stop.clone() })
     }
 
     /// Asks for an object, or with an empty key for a listing. The reply is a success whose body is still to be
-    /// read. Where the credentials have expired they are renewed once.
+    /// read.
     ///
     /// # Errors
     ///
-    /// [`GetError`]; never [`GetError::Expired`].
+    /// [`GetError`].
     pub(super) fn get(
         &self,
         key: &str,
-        query: &[(&str, &str)],
+        query: &[(&'static str, &str)],
         headers: &[(HeaderName, String)],
     ) -> Result<Response<Body>, GetError> {
-        let url = self.url(key, query)?;
-        let credentials = self.credentials()?;
-        match self.get_with(&credentials, &url, headers) {
-            Err(GetError::Expired(_)) => {}
-            done => return done,
-        }
-        self.credentials.forget(&credentials);
-        let credentials = self.credentials()?;
-        self.get_with(&credentials, &url, headers).map_err(|error| match error {
-            GetError::Expired(why) => {
-                GetError::Refused(format!("{why} (and so have the renewed credentials)"))
-            }
-            other => other,
-        })
+        let query = query.iter().map(|&(name, value)| (name, value.to_owned())).collect();
+        let wanted = Wanted { key: key.to_owned(), query, headers: headers.to_vec() };
+        let shared = self.shared.clone();
+        self.unless_stopped(move || shared.get(&wanted))
     }
 
-    fn credentials(&self) -> Result<Arc<Credentials>, GetError> {
-        self.credentials.get().map_err(|error| match error {
-            CredentialError::Unavailable(why) => GetError::unavailable(why),
-            CredentialError::Refused(why) => GetError::Refused(why),
-        })
-    }
-
-    fn get_with(
+    /// Does `work` on a thread of its own, which nobody waits for once the run is to stop: names that do not resolve,
+    /// heads of replies and programs that give out credentials may take a minute.
+    pub(super) fn unless_stopped<T: Send + 'static>(
         &self,
-        credentials: &Credentials,
-        url: &Url,
-        headers: &[(HeaderName, String)],
-    ) -> Result<Response<Body>, GetError> {
-        let request = self
-            .request(credentials, url, headers)
+        work: impl FnOnce() -> Result<T, GetError> + Send + 'static,
+    ) -> Result<T, GetError> {
+        if self.stop.is_requested() {
+            return Err(GetError::stopped());
+        }
+        let (sender, done) = bounded(1);
+        thread::Builder::new()
+            .spawn(move || {
+                // Nobody listens once the run is to stop.
+                let _ = sender.send(work());
+            })
+            .map_err(|error| GetError::unavailable(format!("there is no thread for the request: {error}")))?;
+        select! {
+            recv(done) -> result => result.unwrap_or_else(|_| Err(GetError::stopped())),
+            recv(self.stop.channel()) -> _ => Err(GetError::stopped()),
+        }
+    }
+
+    /// A key with its bucket, for the eye.
+    pub(super) fn address(&self, key: &str) -> String {
+        super::address(&self.shared.settings.bucket, key)
+    }
+
+    /// The host that is asked, for the eye.
+    pub(super) fn host(&self) -> String {
+        self.shared.place().host().to_owned()
+    }
+}
+
+impl Shared {
+    /// Asks. Where the credentials are refused they are looked for anew, and where there are others it is asked once
+    /// more.
+    fn get(&self, wanted: &Wanted) -> Result<Response<Body>, GetError> {
+        let Some(provider) = &self.credentials else { return self.ask(wanted, None) };
+        let credentials = provider.get()?;
+        let error = match self.ask(wanted, Some(&credentials)) {
+            // Some servers know no other word for credentials that are gone.
+            Err(error @ (GetError::Credentials(_) | GetError::Denied(_))) => error,
+            done => return done,
+        };
+        match provider.anew(&credentials)? {
+            Some(others) => self.ask(wanted, Some(&others)),
+            None => Err(error),
+        }
+    }
+
+    /// Asks, and goes to the region that the bucket is said to be in.
+    fn ask(&self, wanted: &Wanted, credentials: Option<&Credentials>) -> Result<Response<Body>, GetError> {
+        let place = self.place();
+        let refusal = match self.ask_at(&place, wanted, credentials) {
+            Ok(response) => return Ok(response),
+            Err(refusal) => refusal,
+        };
+        let Some(region) = refusal.region else { return Err(refusal.error) };
+        let there = Place::of(&self.settings, &region);
+        let answer = self.ask_at(&there, wanted, credentials);
+        match answer {
+            // It is no better there.
+            Err(Refusal { region: Some(_), .. }) => Err(refusal.error),
+            Err(Refusal { error: GetError::Unavailable { .. }, .. }) => {
+                answer.map_err(|refusal| refusal.error)
+            }
+            Err(Refusal { error: GetError::Refused(_) | GetError::Other(_), .. }) => Err(refusal.error),
+            answer => {
+                self.move_to(there);
+                answer.map_err(|refusal| refusal.error)
+            }
+        }
+    }
+
+    fn place(&self) -> Arc<Place> {
+        self.place.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn move_to(&self, there: Place) {
+        let mut place = self.place.write().unwrap_or_else(PoisonError::into_inner);
+        if **place != there {
+            let was = match self.settings.region.setting {
+                "" => "AWS_REGION is not set".to_owned(),
+                setting => format!("{setting} says {:?}", place.region),
+            };
+            log::warn!(
+                "S3: the bucket {} is in the region {:?} and is read from there, though {was}: set AWS_REGION",
+                self.settings.bucket,
+                there.region
+            );
+            *place = Arc::new(there);
+        }
+    }
+
+    /// Asks, and where the header may be what is refused, asks without saying who pays.
+    fn ask_at(
+        &self,
+        place: &Place,
+        wanted: &Wanted,
+        credentials: Option<&Credentials>,
+    ) -> Result<Response<Body>, Refusal> {
+        let pays = self.requester_pays.load(Ordering::Relaxed);
+        let refusal = match self.send(place, wanted, credentials, pays) {
+            Err(refusal) if pays && refusal.may_be_a_header => refusal,
+            done => return done,
+        };
+        let without = self.send(place, wanted, credentials, false);
+        match &without {
+            Err(again) if again.may_be_a_header || matches!(again.error, GetError::Unavailable { .. }) => {
+                return Err(refusal);
+            }
+            _ => {}
+        }
+        if self.requester_pays.swap(false, Ordering::Relaxed) {
+            let why = match refusal.error {
+                GetError::Other(why) => why,
+                error => format!("{error:?}"),
+            };
+            log::warn!(
+                "S3: the server refuses x-amz-request-payer, which is left out from now on ({why}): set \
+                 S3_REQUEST_PAYER=none"
+            );
+        }
+        without
+    }
+
+    fn send(
+        &self,
+        place: &Place,
+        wanted: &Wanted,
+        credentials: Option<&Credentials>,
+        pays: bool,
+    ) -> Result<Response<Body>, Refusal> {
+        let url = url(place, wanted)?;
+        let request = request(place, &url, wanted, credentials, pays)
             .map_err(|why| GetError::Refused(format!("the request cannot be signed: {why}")))?;
-        let mut response = self.agent.run(request).map_err(TransportError::from)?;
+        let mut response = self
+            .agent
+            .run(request)
+            .map_err(|error| hints::of_transport(&self.settings, place, TransportError::from(error)))?;
         if response.status().is_success() {
             return Ok(response);
         }
@@ -168,38 +265,47 @@ impl Client {
             log::debug!("the reply with an error of S3 ends early: {error}");
         }
         // It may quote the request, and with it the session token.
-        credentials.secret_key.cut_out_of(&mut body);
-        credentials.session_token.iter().for_each(|token| token.cut_out_of(&mut body));
-        Err(judge(response.status().as_u16(), &body, retry_after(response.headers())))
+        if let Some(credentials) = credentials {
+            credentials.secret_key.cut_out_of(&mut body);
+            credentials.session_token.iter().for_each(|token| token.cut_out_of(&mut body));
+        }
+        let refusal = judge(place, response.status().as_u16(), response.headers(), &body);
+        Err(hints::of_answer(&self.settings, place, refusal))
     }
+}
 
-    fn request(
-        &self,
-        credentials: &Credentials,
-        url: &Url,
-        headers: &[(HeaderName, String)],
-    ) -> Result<Request<()>, Box<dyn Error>> {
-        let mut all = HeaderMap::new();
-        for (name, value) in headers {
-            all.insert(name.clone(), value.parse()?);
-        }
-        if self.requester_pays {
-            all.insert("x-amz-request-payer", HeaderValue::from_static("requester"));
-        }
-        sign(url, &mut all, credentials, &self.region, OffsetDateTime::now_utc())?;
-        let mut request = Request::get(url.as_str()).body(())?;
-        *request.headers_mut() = all;
-        Ok(request)
+fn request(
+    place: &Place,
+    url: &Url,
+    wanted: &Wanted,
+    credentials: Option<&Credentials>,
+    pays: bool,
+) -> Result<Request<()>, Box<dyn Error>> {
+    let mut all = HeaderMap::new();
+    for (name, value) in &wanted.headers {
+        all.insert(name.clone(), value.parse()?);
     }
+    if pays {
+        all.insert("x-amz-request-payer", HeaderValue::from_static("requester"));
+    }
+    if let Some(credentials) = credentials {
+        let scope = Scope { region: &place.region, service: "s3" };
+        sign(("GET", url, b""), &mut all, credentials, scope, OffsetDateTime::now_utc())?;
+    }
+    // Not signed: gateways change it. What is sent is to be what is stored.
+    all.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    let mut request = Request::get(url.as_str()).body(())?;
+    *request.headers_mut() = all;
+    Ok(request)
+}
 
-    fn url(&self, key: &str, query: &[(&str, &str)]) -> Result<Url, GetError> {
-        let mut text = format!("{}{}", self.base, uri_encode(key, false));
-        for (n, (name, value)) in query.iter().enumerate() {
-            let separator = if n == 0 { '?' } else { '&' };
-            text.push_str(&format!("{separator}{name}={}", uri_encode(value, true)));
-        }
-        Url::parse(&text).map_err(|error| GetError::Other(error.to_string()))
+fn url(place: &Place, wanted: &Wanted) -> Result<Url, GetError> {
+    let mut text = format!("{}{}", place.base, uri_encode(&wanted.key, false));
+    for (n, (name, value)) in wanted.query.iter().enumerate() {
+        let separator = if n == 0 { '?' } else { '&' };
+        text.push_str(&format!("{separator}{name}={}", uri_encode(value, true)));
     }
+    Url::parse(&text).map_err(|error| GetError::Other(error.to_string()))
 }
 
 /// Whether a key can be asked for. URLs with a segment `.` or `..` mean another key, so such a key has none.
@@ -207,85 +313,33 @@ pub(super) fn has_url(key: &str) -> bool {
     key.split('/').all(|segment| segment != "." && segment != "..")
 }
 
-/// The URL that keys are appended to. The bucket is part of the path where the server is named, or where its name
-/// is none of a host that the wildcard certificate of AWS is for.
-fn base_url(bucket: &str, region: &str, endpoint: Option<&str>) -> String {
-    if let Some(endpoint) = endpoint {
-        return format!("{endpoint}/{bucket}/");
-    }
-    let suffix = if region.starts_with("cn-") { "amazonaws.com.cn" } else { "amazonaws.com" };
-    let is_label = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-    if bucket.chars().all(is_label) {
-        format!("https://{bucket}.s3.{region}.{suffix}/")
-    } else {
-        format!("https://s3.{region}.{suffix}/{bucket}/")
-    }
-}
-
 fn agent(settings: &S3) -> Result<Agent, Failure> {
     let sources = &settings.credentials;
-    let asks_sts = sources.web_identity.is_some() || sources.profile.config_file.is_some();
+    let asks_others = sources.web_identity.is_some() || sources.profile.config_file.is_some();
     let is_https = settings.endpoint.as_ref().is_none_or(|url| url.starts_with("https:"))
-        || asks_sts && sources.sts_url.starts_with("https:")
+        || asks_others && sources.sts.url.starts_with("https:")
         || sources.container.as_ref().is_some_and(|container| container.url.starts_with("https:"));
     http::agent(&http::Settings {
-        ca_cert: settings.ca_cert.as_deref(),
+        ca_cert: settings.ca_cert.as_ref().map(|file| file.path.as_path()),
+        ca_fingerprint: None,
+        client_cert: None,
         is_https,
         skip_tls_verify: false,
+        proxies: &settings.proxies,
         connect_limit: CONNECT_LIMIT,
         head_limit: Some(REPLY_LIMIT),
         read_limit: Some(READ_LIMIT),
         // One for each download.
         idle_connections: MOST_DOWNLOADS,
     })
-}
-
-/// The body of an error reply.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, rename_all = "PascalCase")]
-struct ErrorBody {
-    code: String,
-    message: String,
-    region: Option<String>,
-}
-
-/// What a reply means that is no success.
-///
-/// Source: Amazon S3 API Reference, "Error responses".
-fn judge(status: u16, body: &[u8], retry_after: Option<Duration>) -> GetError {
-    let body: ErrorBody = quick_xml::de::from_str(&String::from_utf8_lossy(body)).unwrap_or_default();
-    // Control characters could forge lines of a log.
-    let said = format!("{} {}", body.code, body.message);
-    let said: String =
-        said.chars().map(|c| if c.is_control() { ' ' } else { c }).take(MAX_REASON_CHARS).collect();
-    let why = format!("S3 answers HTTP {status} {said}").trim_end().to_owned();
-    match (status, body.code.as_str()) {
-        (_, "ExpiredToken" | "ExpiredTokenException" | "TokenRefreshRequired") => GetError::Expired(why),
-        (_, "SlowDown" | "RequestTimeout" | "InternalError" | "ServiceUnavailable") => {
-            GetError::Unavailable { why, retry_after }
+    // What it says is about Elasticsearch's setting.
+    .map_err(|failure| match &settings.ca_cert {
+        Some(file) => {
+            let message = failure.message.replace("ELASTICSEARCH_CA_CERT / --ca-cert", file.setting);
+            Failure::new(failure.code, message)
         }
-        (408 | 429 | 500 | 502 | 503 | 504, _) => GetError::Unavailable { why, retry_after },
-        (_, "InvalidAccessKeyId" | "SignatureDoesNotMatch" | "InvalidToken" | "InvalidClientTokenId") => {
-            GetError::Refused(format!("{why}: the credentials are wrong"))
-        }
-        (_, "RequestTimeTooSkewed") => GetError::Refused(format!("{why}: set the clock of this machine")),
-        (
-            _,
-            "PermanentRedirect"
-            | "TemporaryRedirect"
-            | "AuthorizationHeaderMalformed"
-            | "IllegalLocationConstraintException",
-        )
-        | (301 | 302 | 303 | 307 | 308, _) => GetError::Refused(match body.region {
-            Some(region) => format!("{why}: the bucket is in the region {region:?}: set AWS_REGION"),
-            None => format!("{why}: the bucket is elsewhere: set AWS_REGION or AWS_ENDPOINT_URL_S3"),
-        }),
-        (401, _) => GetError::Refused(why),
-        (403, _) => GetError::Denied(why),
-        (404, _) => GetError::Missing(why),
-        (412 | 416, _) => GetError::Changed,
-        _ => GetError::Other(why),
-    }
+        None => failure,
+    })
 }
 
 #[cfg(test)]

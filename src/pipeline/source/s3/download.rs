@@ -51,6 +51,7 @@ pub(super) fn download(
         let why = format!("the file has more than {limit} bytes");
         return Err(DownloadError::Archive(ArchiveError::Broken(why)));
     }
+    let address = client.address(&object.key);
     let mut patience = retries.patience();
     let mut part = Part::default();
     let mut is_last = service.was_left(object);
@@ -66,12 +67,17 @@ pub(super) fn download(
             }
             // The listing was allowed a moment ago. A run that would end some time ends; one that is to go on for ever
             // waits until the keys are renewed, or the role is given back.
-            Err(GetError::Refused(why) | GetError::Expired(why)) if service.budget.is_none() => (why, None),
-            Err(GetError::Refused(why) | GetError::Expired(why)) => {
-                return Err(DownloadError::Run(Failure::new(ExitCode::Refused, why)));
+            Err(GetError::Refused(why) | GetError::Credentials(why)) if service.budget.is_none() => {
+                (why, None)
+            }
+            Err(GetError::Refused(why) | GetError::Credentials(why)) => {
+                return Err(DownloadError::Run(Failure::new(
+                    ExitCode::Refused,
+                    format!("{address:?}: {why}"),
+                )));
             }
             Err(GetError::Denied(why) | GetError::Missing(why) | GetError::Other(why)) => {
-                return Err(DownloadError::Archive(ArchiveError::Unavailable(why)));
+                return Err(DownloadError::Archive(ArchiveError::Unavailable(format!("{address:?}: {why}"))));
             }
         };
         if part.most() > before {
@@ -82,7 +88,7 @@ pub(super) fn download(
                 format!("S3 answers, but does not serve it, and is asked again at the next look: {why}");
             return Err(DownloadError::Archive(ArchiveError::Unavailable(why)));
         }
-        let reason = format!("{:?}: {why}", object.key);
+        let reason = format!("{address:?}: {why}");
         service.failed();
         match patience.away_for(&reason, retry_after) {
             Ok(()) => is_last = service.is_out_of_patience(patience.lasts()),
@@ -123,18 +129,22 @@ fn read_on(
         }
         let wanted = part.missing().min(CHUNK_BYTES);
         match reader.read(&mut chunk[..wanted]) {
-            Ok(0) => return Err(GetError::unavailable(cut_off(part, None))),
+            Ok(0) => return part.ends(),
             Ok(count) if part.take(&chunk[..count]) => service.served(),
             Ok(_) => {}
-            Err(error) => return Err(GetError::unavailable(cut_off(part, Some(error)))),
+            Err(error) => return Err(GetError::unavailable(cut_off(part, error))),
         }
     }
-    Ok(())
+    if part.may_go_on() {
+        // There is all that was listed; the end of the body has to say that this is all. What breaks off now is whole.
+        if let Ok(1..) = reader.read(&mut chunk[..1]) {
+            return Err(part.goes_on());
+        }
+    }
+    part.ends()
 }
 
-fn cut_off(part: &Part, error: Option<io::Error>) -> String {
-    let why = error.map_or("end of the body".to_owned(), |error| {
-        TransportError::from(ureq::Error::from(error)).to_string()
-    });
+fn cut_off(part: &Part, error: io::Error) -> String {
+    let why = TransportError::from(ureq::Error::from(error));
     format!("cut off after {} ({why})", part.state())
 }

@@ -1,23 +1,26 @@
 //! Which archives a bucket holds: all pages of its listing, put in order.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::hash::BuildHasher;
 use std::io::Read;
 use std::time::Duration;
 
-use s3::serde_types::ListBucketResult;
+use ureq::http::HeaderName;
 
-use super::client::{Client, GetError, has_url};
+use self::found::Found;
+use self::page::Page;
+use super::Object;
+use super::client::{Client, GetError};
 use super::watched::Watched;
-use super::{Object, address};
-use crate::config::s3::S3;
+use crate::config::s3::{BucketName, S3};
 use crate::exit::{ExitCode, Failure};
 use crate::http::TransportError;
-use crate::model::{ARCHIVE_SUFFIX, Archive, archive_seconds, is_litter};
-use crate::pipeline::source::{Discovery, LeftOut, sort};
+use crate::pipeline::source::Discovery;
 use crate::retry::patience::Retries;
 use crate::shutdown::Stop;
-use crate::timestamp::parse_rfc3339_millis;
+
+mod found;
+mod page;
 
 /// Bytes of one page at most: a thousand keys of the longest kind, encoded, have some 4 MB.
 const PAGE_BYTES: u64 = 16 << 20;
@@ -25,26 +28,32 @@ const PAGE_BYTES: u64 = 16 << 20;
 /// Time for the body of one page. A server that takes longer is as good as none.
 const PAGE_LIMIT: Duration = Duration::from_secs(90);
 
+/// Keys of what is no archive that are told of at most.
+const EXAMPLES: &str = "5";
+
 /// Archives, and the objects that they are, by name.
 #[derive(Debug, Default)]
 pub(super) struct Listing {
     pub(super) discovery: Discovery,
     pub(super) objects: HashMap<String, Object>,
+    /// Where nothing is: what there is instead.
+    pub(super) nothing: Option<String>,
 }
 
 /// Lists all archives below the prefix.
 ///
 /// # Errors
 ///
-/// Where the listing is refused (exit code 5), S3 is unavailable past the budget (4), there is no such bucket or two
-/// keys end in the same name (2), the listing leads nowhere (1), or the run is to stop.
+/// Where the listing is refused (exit code 5), S3 is unavailable past the budget (4), there is no such bucket (2), the
+/// listing leads nowhere (1), or the run is to stop.
 pub(super) fn list(
     client: &Client,
     settings: &S3,
     stop: &Stop,
     retries: &Retries<'_>,
 ) -> Result<Listing, Failure> {
-    let mut found = Found::nothing(&settings.bucket);
+    let bucket = &settings.bucket;
+    let mut found = Found::nothing(bucket, &settings.prefix);
     let mut pages = Pages::default();
     loop {
         // Pages that come quickly enough would never be waited for.
@@ -54,25 +63,43 @@ pub(super) fn list(
         let mut patience = retries.patience();
         let page = loop {
             patience.begin();
-            match page(client, &settings.prefix, pages.token.as_deref(), stop) {
+            match pages.read(client, &settings.prefix, stop) {
                 Ok(page) => break page,
                 Err(GetError::Unavailable { why, retry_after }) => {
-                    patience.away_for(&format!("the listing of {}: {why}", settings.bucket), retry_after)?;
+                    patience.away_for(&format!("the listing of {bucket}: {why}"), retry_after)?;
                 }
-                Err(error) => return Err(cannot_list(&settings.bucket, error)),
+                Err(error) => return Err(cannot_list(bucket, error)),
             }
         };
-        found.take_up(page.keys)?;
+        found.take_up(page.keys, page.unreadable);
         match page.next {
-            Some(token) => pages.go_on(token).map_err(|error| cannot_list(&settings.bucket, error))?,
-            None => return Ok(found.in_order()),
+            Some(token) => pages.go_on(token).map_err(|error| cannot_list(bucket, error))?,
+            None => break,
         }
     }
+    let seen = found.first_keys();
+    let mut listing = found.in_order();
+    if listing.objects.is_empty() && listing.discovery.left_out.is_empty() {
+        // Under this prefix there may be nothing at all.
+        let elsewhere = || first_keys(client, stop).filter(|_| !settings.prefix.is_empty());
+        listing.nothing = Some(found::nothing(settings, &seen, elsewhere));
+    }
+    Ok(listing)
 }
 
-fn cannot_list(bucket: &str, error: GetError) -> Failure {
+/// The first keys of the whole bucket, where it may be listed.
+fn first_keys(client: &Client, stop: &Stop) -> Option<Vec<String>> {
+    let query = vec![("list-type", "2".to_owned()), ("max-keys", EXAMPLES.to_owned())];
+    let page = page(client, query, None, stop).ok()?;
+    Some(page.keys.into_iter().map(|key| key.key).collect())
+}
+
+fn cannot_list(bucket: &BucketName, error: GetError) -> Failure {
     let (code, why) = match error {
-        GetError::Refused(why) | GetError::Denied(why) | GetError::Expired(why) => (ExitCode::Refused, why),
+        GetError::Refused(why) | GetError::Denied(why) => (ExitCode::Refused, why),
+        GetError::Credentials(why) => {
+            (ExitCode::Refused, format!("{why}: the credentials are wrong, or have expired"))
+        }
         GetError::Missing(why) => (ExitCode::Usage, why),
         GetError::Unavailable { why, .. } | GetError::Other(why) => (ExitCode::Failed, why),
         GetError::Changed => (ExitCode::Failed, "S3 answers a condition that was not made".to_owned()),
@@ -80,135 +107,44 @@ fn cannot_list(bucket: &str, error: GetError) -> Failure {
     Failure::new(
         code,
         format!(
-            "the bucket {bucket:?} cannot be listed: {why}; look at S3_SQLITE_DB_BUCKET, AWS_REGION and the \
+            "the bucket \"{bucket}\" cannot be listed: {why}; look at S3_SQLITE_DB_BUCKET, AWS_REGION and the \
              credentials, which need s3:ListBucket"
         ),
     )
 }
 
-/// One page of a listing.
-#[derive(Debug, PartialEq, Eq)]
-struct Page {
-    keys: Vec<Key>,
-    /// What the next page is asked for with.
-    next: Option<String>,
+/// Asks for a page and reads it.
+fn page(
+    client: &Client,
+    query: Vec<(&'static str, String)>,
+    header: Option<(HeaderName, String)>,
+    stop: &Stop,
+) -> Result<Page, GetError> {
+    let (asking, stop) = (client.clone(), stop.clone());
+    client.unless_stopped(move || {
+        let query: Vec<_> = query.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let mut response = asking.get("", &query, header.as_slice())?;
+        let mut body = Vec::new();
+        let host = asking.host();
+        Watched::new(response.body_mut().as_reader(), PAGE_LIMIT, Some(&stop))
+            .take(PAGE_BYTES)
+            .read_to_end(&mut body)
+            .map_err(|error| {
+                GetError::unavailable(format!("{host}: {}", TransportError::from(ureq::Error::from(error))))
+            })?;
+        page::parse(&host, &body)
+    })
 }
 
-/// A key as it is listed.
-#[derive(Debug, PartialEq, Eq)]
-struct Key {
-    key: String,
-    etag: Option<String>,
-    bytes: u64,
-    modified: String,
-}
-
-fn page(client: &Client, prefix: &str, token: Option<&str>, stop: &Stop) -> Result<Page, GetError> {
-    // No `encoding-type`: not every server that confirms it encodes, and the parser takes all that XML leaves out.
-    let mut query = vec![("list-type", "2")];
-    if !prefix.is_empty() {
-        query.push(("prefix", prefix));
-    }
-    query.extend(token.map(|token| ("continuation-token", token)));
-    let mut response = client.get("", &query, &[])?;
-    let mut body = Vec::new();
-    Watched::new(response.body_mut().as_reader(), PAGE_LIMIT, Some(stop))
-        .take(PAGE_BYTES)
-        .read_to_end(&mut body)
-        .map_err(|error| TransportError::from(ureq::Error::from(error)))?;
-    parse_page(&body)
-}
-
-/// Reads a page. What cannot be read may be cut off, and is asked for again.
-fn parse_page(body: &[u8]) -> Result<Page, GetError> {
-    let result: ListBucketResult = std::str::from_utf8(body)
-        .map_err(|error| error.to_string())
-        .and_then(|text| quick_xml::de::from_str(text).map_err(|error| error.to_string()))
-        .map_err(|why| GetError::unavailable(format!("a page of the listing cannot be read: {why}")))?;
-    if result.is_truncated && result.next_continuation_token.is_none() {
-        let why =
-            "there are more keys, but no token to ask for them with (does the server know list-type=2?)";
-        return Err(GetError::Other(why.to_owned()));
-    }
-    let keys = result.contents.into_iter().map(|object| Key {
-        key: object.key,
-        etag: object.e_tag,
-        bytes: object.size,
-        modified: object.last_modified,
-    });
-    Ok(Page { keys: keys.collect(), next: result.next_continuation_token.filter(|_| result.is_truncated) })
-}
-
-/// Archives among the keys that have been listed so far. The others are many in some buckets, and are not kept.
-struct Found<'b> {
-    bucket: &'b str,
-    /// By name.
-    archives: HashMap<String, Key>,
-    left_out: BTreeSet<String>,
-}
-
-impl<'b> Found<'b> {
-    fn nothing(bucket: &'b str) -> Self {
-        Self { bucket, archives: HashMap::new(), left_out: BTreeSet::new() }
-    }
-
-    /// Takes up what is an archive by its name. A key that is listed again is one object, and what is told of it
-    /// last counts.
-    ///
-    /// # Errors
-    ///
-    /// A usage failure where two keys end in the same name.
-    fn take_up(&mut self, keys: Vec<Key>) -> Result<(), Failure> {
-        for key in keys {
-            let name = key.key.rsplit('/').next().unwrap_or_default();
-            if !name.ends_with(ARCHIVE_SUFFIX) || is_litter(key.key.as_bytes()) {
-                continue;
-            }
-            if !has_url(&key.key) {
-                self.left_out.insert(address(self.bucket, &key.key));
-                continue;
-            }
-            if let Some(first) = self.archives.get(name).filter(|first| first.key != key.key) {
-                return Err(Failure::usage(format!(
-                    "{:?} and {:?} are different objects of the same name, by which archives are told apart: rename \
-                     one, or narrow S3_SQLITE_DB_PREFIX",
-                    address(self.bucket, &first.key),
-                    address(self.bucket, &key.key)
-                )));
-            }
-            self.archives.insert(name.to_owned(), key);
-        }
-        Ok(())
-    }
-
-    /// The archives in the order in which they are taken up.
-    fn in_order(self) -> Listing {
-        let mut listing = Listing::default();
-        for (name, Key { key, etag, bytes, modified }) in self.archives {
-            listing.objects.insert(name.clone(), Object { key, etag, bytes });
-            listing.discovery.archives.push(Archive {
-                seconds: archive_seconds(&name),
-                name,
-                path: Default::default(),
-                bytes,
-                modified_ns: i128::from(parse_rfc3339_millis(&modified).unwrap_or_default()) * 1_000_000,
-            });
-        }
-        sort(&mut listing.discovery.archives);
-        let reason = "no URL leads to a key with . or .. between its slashes";
-        let left_out = |address: String| LeftOut { path: address.into(), reason: reason.to_owned() };
-        listing.discovery.left_out = self.left_out.into_iter().map(left_out).collect();
-        listing
-    }
-}
-
-/// Where a listing goes on, page by page.
+/// Where a listing goes on, page by page, and how pages are asked for.
 #[derive(Default)]
 struct Pages {
     /// What the next page is asked for with; None: it is the first.
     token: Option<String>,
     /// Hashes of all tokens so far: a listing may have very many pages.
     seen: HashSet<u64>,
+    /// There are archived objects: whether copies of them are at hand is asked for, too.
+    asks_for_copies: bool,
 }
 
 impl Pages {
@@ -223,6 +159,48 @@ impl Pages {
         }
         self.token = Some(token);
         Ok(())
+    }
+
+    /// Asks for the page that is next.
+    ///
+    /// Not every server that confirms `encoding-type=url` encodes, so that what means itself and what is encoded could
+    /// not be told apart: it is asked for only where keys have characters that the page cannot have otherwise.
+    fn read(&mut self, client: &Client, prefix: &str, stop: &Stop) -> Result<Page, GetError> {
+        let mut query = vec![("list-type", "2".to_owned())];
+        if !prefix.is_empty() {
+            query.push(("prefix", prefix.to_owned()));
+        }
+        query.extend(self.token.clone().map(|token| ("continuation-token", token)));
+        let mut page = self.ask(client, &query, stop)?;
+        if !self.asks_for_copies && page.keys.iter().any(found::is_archived_archive) {
+            self.asks_for_copies = true;
+            page = self.ask(client, &query, stop)?;
+        }
+        if page.may_be_mended() {
+            query.push(("encoding-type", "url".to_owned()));
+            match self.ask(client, &query, stop) {
+                Ok(encoded) => page = encoded,
+                Err(error @ GetError::Unavailable { .. }) => return Err(error),
+                Err(error) => log::debug!("the listing cannot be had encoded: {error:?}"),
+            }
+            page.cannot_be_mended();
+        }
+        match page.broken.take() {
+            Some(why) => Err(GetError::unavailable(why)),
+            None => Ok(page),
+        }
+    }
+
+    fn ask(&self, client: &Client, query: &[(&'static str, String)], stop: &Stop) -> Result<Page, GetError> {
+        if self.asks_for_copies {
+            let header = HeaderName::from_static("x-amz-optional-object-attributes");
+            match page(client, query.to_vec(), Some((header, "RestoreStatus".to_owned())), stop) {
+                // Another server than AWS: without this header, which it does not know.
+                Err(GetError::Other(why)) => log::debug!("copies of archived objects are not told of: {why}"),
+                done => return done,
+            }
+        }
+        page(client, query.to_vec(), None, stop)
     }
 }
 

@@ -16,7 +16,7 @@ use std::time::Duration;
 use ureq::http::header::RANGE;
 
 mod client;
-mod credentials;
+pub(crate) mod credentials;
 mod download;
 mod listing;
 mod part;
@@ -31,7 +31,7 @@ use self::client::{Client, GetError};
 use self::read_ahead::ReadAhead;
 use self::service::Service;
 use super::{Discovery, Work};
-use crate::config::s3::S3;
+use crate::config::s3::{BucketName, S3};
 use crate::exit::{ExitCode, Failure};
 use crate::model::Archive;
 use crate::pipeline::admission::Admission;
@@ -58,6 +58,8 @@ pub struct Bucket {
     stop: Stop,
     budget: Option<Duration>,
     objects: Objects,
+    /// What was last told of a look that has found nothing.
+    nothing: Option<String>,
     /// Keys that the last look has left for the next one, since S3 did not serve them.
     left: Mutex<HashSet<String>>,
 }
@@ -70,13 +72,14 @@ impl Bucket {
     ///
     /// A usage failure where the CA file cannot be used.
     pub fn open(settings: &S3, budget: Option<Duration>, stop: &Stop) -> Result<Self, Failure> {
-        let client = Client::new(settings)?;
+        let client = Client::new(settings, stop)?;
         Ok(Self {
             settings: settings.clone(),
             client,
             stop: stop.clone(),
             budget,
             objects: Objects::new(),
+            nothing: None,
             left: Mutex::default(),
         })
     }
@@ -85,12 +88,16 @@ impl Bucket {
     ///
     /// # Errors
     ///
-    /// Exit code 2 for a bucket that is not there and for names that are not unique, 4 where S3 is unavailable past
+    /// Exit code 2 for a bucket that is not there, 4 where S3 is unavailable past
     /// the budget, 5 where it refuses.
     pub fn discover(&mut self) -> Result<Discovery, Failure> {
         let retries = Retries::new(&self.stop, policy(self.budget));
         let listing = listing::list(&self.client, &self.settings, &self.stop, &retries)?;
         self.objects = listing.objects;
+        if listing.nothing != self.nothing {
+            listing.nothing.iter().for_each(|nothing| log::warn!("{nothing}"));
+            self.nothing = listing.nothing;
+        }
         Ok(listing.discovery)
     }
 
@@ -134,7 +141,7 @@ impl Bucket {
             return Ok(());
         };
         let (code, why) = match error {
-            GetError::Refused(why) | GetError::Denied(why) | GetError::Expired(why) => {
+            GetError::Refused(why) | GetError::Credentials(why) | GetError::Denied(why) => {
                 (ExitCode::Refused, why)
             }
             GetError::Unavailable { why, .. } => (ExitCode::Unavailable, why),
@@ -155,6 +162,6 @@ fn policy(budget: Option<Duration>) -> Policy {
 }
 
 /// A key for the eye.
-fn address(bucket: &str, key: &str) -> String {
+fn address(bucket: &BucketName, key: &str) -> String {
     format!("s3://{bucket}/{key}")
 }

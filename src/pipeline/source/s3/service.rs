@@ -106,7 +106,7 @@ impl<'r> Service<'r> {
     fn answers(&self) -> bool {
         let query = [("list-type", "2"), ("max-keys", "1"), ("prefix", self.prefix)];
         let answer = self.client.get("", &query, &[]);
-        !matches!(answer, Err(GetError::Unavailable { .. } | GetError::Refused(_) | GetError::Expired(_)))
+        !matches!(answer, Err(GetError::Unavailable { .. } | GetError::Refused(_) | GetError::Credentials(_)))
     }
 }
 

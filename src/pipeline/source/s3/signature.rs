@@ -1,14 +1,13 @@
 //! Signature Version 4: the headers that prove who asks.
 //!
-//! Source: Amazon S3 API Reference, "Authenticating Requests: Using the Authorization Header". The parts are
-//! rust-s3's; here they are put together for GET, the only method that S3 is ever asked with.
+//! Source: AWS Identity and Access Management User Guide, "AWS Signature Version 4 for API requests". The parts are
+//! rust-s3's, as far as they are not for S3 alone.
 
 use hmac::Mac;
 use s3::error::S3Error;
 use s3::region::Region;
-use s3::signing::{
-    HmacSha256, authorization_header, canonical_request, signed_header_string, signing_key, string_to_sign,
-};
+use s3::signing::{HmacSha256, canonical_request, signed_header_string, signing_key};
+use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
 use time::macros::format_description;
 use ureq::http::header::{AUTHORIZATION, HOST, InvalidHeaderValue};
@@ -17,43 +16,63 @@ use url::Url;
 
 use super::credentials::Credentials;
 
-/// SHA-256 of nothing, which is the body of every GET.
-const EMPTY_BODY: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+/// What a signature is good for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Scope<'s> {
+    /// Region of the service.
+    pub(super) region: &'s str,
+    /// The service, as in `s3`.
+    pub(super) service: &'s str,
+}
 
-/// Adds to `headers`, all of which are signed, those that a signed GET of `url` needs.
+/// Adds to `headers`, all of which are signed, those that a signed request needs.
 ///
 /// # Errors
 ///
 /// Where something cannot be put into a header.
 pub(super) fn sign(
-    url: &Url,
+    (method, url, body): (&str, &Url, &[u8]),
     headers: &mut HeaderMap,
     credentials: &Credentials,
-    region: &Region,
+    scope: Scope<'_>,
     now: OffsetDateTime,
 ) -> Result<(), S3Error> {
     let time = now.format(format_description!("[year][month][day]T[hour][minute][second]Z"))?;
-    let host = match (url.host_str().unwrap_or_default(), url.port()) {
-        (host, None) => host.to_owned(),
-        (host, Some(port)) => format!("{host}:{port}"),
-    };
-    headers.insert(HOST, host.parse()?);
+    let day = &time[..8];
+    let body = hex(&Sha256::digest(body));
+    headers.insert(HOST, host(url).parse()?);
     headers.insert("x-amz-date", time.parse()?);
-    headers.insert("x-amz-content-sha256", EMPTY_BODY.parse()?);
+    headers.insert("x-amz-content-sha256", body.parse()?);
     if let Some(token) = &credentials.session_token {
         headers.insert("x-amz-security-token", sensitive(token.expose())?);
     }
-    let canonical = canonical_request("GET", url, headers, EMPTY_BODY)?;
-    let to_sign = string_to_sign(&now, region, &canonical)?;
-    let key = signing_key(&now, credentials.secret_key.expose(), region, "s3")?;
+    let Scope { region, service } = scope;
+    let canonical = hex(&Sha256::digest(canonical_request(method, url, headers, &body)?));
+    let scope = format!("{day}/{region}/{service}/aws4_request");
+    let region = Region::Custom { region: region.to_owned(), endpoint: String::new() };
+    let key = signing_key(&now, credentials.secret_key.expose(), &region, service)?;
     let mut signature = HmacSha256::new_from_slice(&key)?;
-    signature.update(to_sign.as_bytes());
-    let signature: String =
-        signature.finalize().into_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
-    let signed = signed_header_string(headers);
-    let text = authorization_header(&credentials.access_key, &now, region, &signed, &signature)?;
+    signature.update(format!("AWS4-HMAC-SHA256\n{time}\n{scope}\n{canonical}").as_bytes());
+    let text = format!(
+        "AWS4-HMAC-SHA256 Credential={}/{scope},SignedHeaders={},Signature={}",
+        credentials.access_key,
+        signed_header_string(headers),
+        hex(&signature.finalize().into_bytes())
+    );
     headers.insert(AUTHORIZATION, sensitive(&text)?);
     Ok(())
+}
+
+/// The host of a URL, with its port where that is not the scheme's own.
+pub(super) fn host(url: &Url) -> String {
+    match (url.host_str().unwrap_or_default(), url.port()) {
+        (host, None) => host.to_owned(),
+        (host, Some(port)) => format!("{host}:{port}"),
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// A header that no `Debug` prints.
@@ -70,6 +89,8 @@ mod tests {
     use super::*;
     use crate::secret::Secret;
 
+    const SCOPE: Scope<'_> = Scope { region: "us-east-1", service: "s3" };
+
     /// The credentials of the examples that AWS publishes.
     fn published(session_token: Option<&str>) -> Credentials {
         Credentials {
@@ -85,8 +106,8 @@ mod tests {
         for (name, value) in headers {
             map.insert(*name, value.parse().unwrap());
         }
-        let region = "us-east-1".parse().unwrap();
-        sign(&url.parse().unwrap(), &mut map, credentials, &region, datetime!(2013-05-24 00:00 UTC)).unwrap();
+        let asked = ("GET", &url.parse().unwrap(), &b""[..]);
+        sign(asked, &mut map, credentials, SCOPE, datetime!(2013-05-24 00:00 UTC)).unwrap();
         map[AUTHORIZATION].to_str().unwrap().to_owned()
     }
 
@@ -118,9 +139,9 @@ mod tests {
         for name in ["x-amz-request-payer", "range", "if-match"] {
             headers.insert(name, HeaderValue::from_static("x"));
         }
-        let (url, region) = ("http://127.0.0.1:9000/bucket/a%20b".parse().unwrap(), "x".parse().unwrap());
-        sign(&url, &mut headers, &published(Some("hunter2")), &region, datetime!(2013-05-24 00:00 UTC))
-            .unwrap();
+        let url = "http://127.0.0.1:9000/bucket/a%20b".parse().unwrap();
+        let credentials = published(Some("hunter2"));
+        sign(("GET", &url, b""), &mut headers, &credentials, SCOPE, datetime!(2013-05-24 00:00 UTC)).unwrap();
         let signed = "SignedHeaders=host;if-match;range;x-amz-content-sha256;x-amz-date;x-amz-request-payer;\
                       x-amz-security-token,";
         assert!(headers[AUTHORIZATION].to_str().unwrap().contains(signed));

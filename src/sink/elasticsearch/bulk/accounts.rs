@@ -27,7 +27,6 @@ use crate::exit::Failure;
 use crate::model::{Action, ActionKind, Batch, Document, Tombstone};
 use crate::retry::throttle::Stopped;
 use crate::sink::batch::Batcher;
-use crate::sink::elasticsearch::POSTS;
 use crate::sink::elasticsearch::client::ContentType;
 use crate::sink::elasticsearch::encode::VectorEncoding;
 use crate::sink::elasticsearch::encode::document::write_action;
@@ -107,12 +106,13 @@ impl Bulk<'_> {
         let ActionKind::AccountTombstone { deleted_at } = kind else { return Vec::new() };
         let mut batcher = Batcher::new(batch.archive.clone(), self.limits, Vec::new());
         let mut batches = Vec::new();
+        let names = self.targets.now().names;
         for at_uri in at_uris {
             let tombstone = Tombstone { at_uri: at_uri.into(), author_did: id.as_ref().into(), deleted_at };
             let action = Action::new(ActionKind::Tombstone, version, at_uri);
             let write = |body: &mut Vec<u8>, action: &Action| {
                 let document = Document::Tombstone(&tombstone);
-                write_action(body, action, &document, VectorEncoding::Array, now_millis());
+                write_action(body, names, action, &document, VectorEncoding::Array, now_millis());
             };
             batches.extend(batcher.push(action, write, Vec::new));
         }
@@ -127,7 +127,7 @@ impl Bulk<'_> {
         body: &[u8],
         judge: impl Fn(&[u8]) -> Result<T, Answer>,
     ) -> Result<T, Stopped> {
-        let path = format!("/{POSTS}/{what}");
+        let path = format!("/{}/{what}", self.targets.now().names.posts);
         let mut patience = self.retries.patience();
         loop {
             let attempt = self.attempt(self.throttle.acquire(body.len())?, &mut patience, |client| {

@@ -12,6 +12,7 @@ use crate::retry::patience::Patience;
 use crate::retry::throttle::{Permit, Stopped};
 use crate::sink::elasticsearch::bulk::reply::{Answer, Item, Operation, Refusal, judge_answer, judge_items};
 use crate::sink::elasticsearch::client::{Client, ContentType, Reply};
+use crate::sink::elasticsearch::encode::text::percent_encoded;
 use crate::sink::elasticsearch::preflight::PreflightError;
 
 /// Only what is judged comes back.
@@ -48,7 +49,11 @@ impl<'r> Bulk<'r> {
         let again = patience.has_failed();
         let interrupted = patience.interruptions() > 0;
         let to_aliases = operation == Operation::Index && targets.are_aliases();
-        let path = format!("{BULK}{}", if to_aliases { REQUIRE_ALIAS } else { "" });
+        let mut path = format!("{BULK}{}", if to_aliases { REQUIRE_ALIAS } else { "" });
+        if let (Operation::Index, Some(pipeline)) = (operation, self.pipeline) {
+            path.push_str("&pipeline=");
+            path.push_str(&percent_encoded(pipeline));
+        }
         self.attempt(permit, patience, |client| {
             self.counters.bulk.fetch_add(1, Ordering::Relaxed);
             self.counters.retried.fetch_add(again.into(), Ordering::Relaxed);
@@ -97,7 +102,7 @@ impl<'r> Bulk<'r> {
             }
             Err((Answer::Unauthenticated(failure), _)) => {
                 permit.pushed_back(None);
-                patience.refused(failure)?;
+                patience.refused(self.client.with_advice(failure))?;
                 Ok(Attempt::Failed)
             }
             Err((Answer::Stop(failure), _)) => {
@@ -136,6 +141,9 @@ pub(super) fn read(reply: Result<Reply, TransportError>) -> Result<Reply, (Answe
         Err(TransportError::Tls(reason)) => {
             let message = format!("the certificate of ELASTICSEARCH_URL is refused: {reason}");
             Err((Answer::Stop(Failure::new(ExitCode::Refused, message)), None))
+        }
+        Err(TransportError::Refused(reason)) => {
+            Err((Answer::Stop(Failure::new(ExitCode::Refused, reason)), None))
         }
         Err(error @ TransportError::Interrupted(_)) => Err((Answer::Interrupted(error.to_string()), None)),
         Err(error @ TransportError::Other(_)) => Err((Answer::Retry(error.to_string()), None)),

@@ -47,6 +47,8 @@ pub struct Bulk<'r> {
     pub stop: &'r Stop,
     /// What stands behind the names of the indices.
     pub targets: &'r LiveTargets,
+    /// The ingest pipeline that documents go through in place of the index's default.
+    pub pipeline: Option<&'r str>,
     /// Limits of a bulk request.
     pub limits: BatchLimits,
     /// How long a request is tried without any progress.

@@ -81,12 +81,11 @@ pub fn judge_answer(reply: &Reply) -> Option<Answer> {
     Some(match reply.status {
         400 | 401 | 403 if error.is_block() => Answer::Retry(described()),
         401 => Answer::Unauthenticated(refused(format!(
-            "Elasticsearch does not accept ELASTICSEARCH_API_KEY ({}): check that the key is the `encoded` value, \
-             not expired and not invalidated",
+            "Elasticsearch does not accept who this run says that it is ({})",
             described()
         ))),
         403 if reply.has_error() => Answer::Stop(refused(format!(
-            "the API key lacks a privilege ({}): grant it read, index, delete and view_index_metadata on posts and \
+            "this run lacks a privilege ({}): grant it read, index, delete and view_index_metadata on posts and \
              post_tombstones",
             described()
         ))),
@@ -171,10 +170,7 @@ fn judge_item(
         _ if error.is_block() => Item::Retry(error.describe()),
         _ if error.tells_of_a_move() => return Err(Answer::Moved(refused(error.as_move()))),
         401 | 403 => {
-            return Err(Answer::Stop(refused(format!(
-                "the API key lacks a privilege ({})",
-                error.describe()
-            ))));
+            return Err(Answer::Stop(refused(format!("this run lacks a privilege ({})", error.describe()))));
         }
         _ => Item::Refused(error.into_refusal()),
     })
@@ -379,6 +375,10 @@ impl ItemError {
     fn as_move(&self) -> String {
         let what = self.describe();
         match self.kind.as_str() {
+            "index_not_found_exception" if self.reason.contains("is not an alias") => format!(
+                "an index is missing or no alias ({what}): create it, or run with --create-indices; where it \
+                 is none that is written to, an ingest pipeline sends documents there: take that away"
+            ),
             "index_not_found_exception" => {
                 format!("an index is missing ({what}): create it, or run with --create-indices")
             }

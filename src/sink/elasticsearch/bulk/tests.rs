@@ -7,13 +7,14 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::*;
+use crate::auth::Auth;
 use crate::config;
 use crate::model::{ActionKind, Archive, Version};
 use crate::retry::policy::Policy;
-use crate::secret::Secret;
 use crate::shutdown::StopReason;
 use crate::sink::elasticsearch::client::Limits;
 use crate::sink::elasticsearch::preflight::{Member, Target, VectorMapping};
+use crate::sink::elasticsearch::schema::Names;
 use crate::sink::elasticsearch::targets::Targets;
 
 /// A post.
@@ -64,8 +65,7 @@ fn deliver(
     serve: impl FnOnce(&mut TcpStream) + Send,
 ) -> (Outcomes, TcpStream) {
     let url = format!("http://{}", listener.local_addr().unwrap());
-    let settings =
-        config::Elasticsearch { url, api_key: Secret::new("a2V5"), skip_tls_verify: false, ca_cert: None };
+    let settings = config::Elasticsearch::at(url, Auth::of_api_key("a2V5"));
     let client = Client::with_limits(&settings, limits).unwrap();
     let target = |name: &str| Target {
         name: name.into(),
@@ -83,12 +83,19 @@ fn deliver(
         unsearchable: Vec::new(),
     };
     let (posts, tombstones) = (target("posts"), target("post_tombstones"));
-    let targets = LiveTargets::new(Targets { generation: 0, posts, tombstones, unsynced: None });
+    let targets = LiveTargets::new(Targets {
+        generation: 0,
+        names: Names::default(),
+        posts,
+        tombstones,
+        unsynced: None,
+    });
     let bulk = Bulk {
         client: &client,
         throttle: &Throttle::new(1, stop.clone(), None),
         stop,
         targets: &targets,
+        pipeline: None,
         limits: BatchLimits { docs: 100, bytes: 1 << 20 },
         retries: Retries::new(stop, Policy::new("Elasticsearch", None)).ending_the_run(),
         counters: &RequestCounters::default(),

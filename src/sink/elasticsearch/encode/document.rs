@@ -5,18 +5,19 @@
 use super::VectorEncoding;
 use super::text::{write_number, write_string, write_vector_array, write_vector_base64};
 use crate::model::{Action, Document, Embeddings, Vector, Version};
-use crate::sink::elasticsearch::schema::{POST_FIELDS, TOMBSTONE_FIELDS, VECTORS, Value, index_of};
+use crate::sink::elasticsearch::schema::{Names, POST_FIELDS, TOMBSTONE_FIELDS, VECTORS, Value};
 use crate::timestamp::write_rfc3339_millis;
 
 /// Appends the two lines of an action: what it does, and its document. `indexed_at` is in milliseconds since 1970.
 pub fn write_action(
     out: &mut Vec<u8>,
+    names: Names,
     action: &Action,
     document: &Document<'_>,
     vectors: VectorEncoding,
     indexed_at: i64,
 ) {
-    write_index(out, index_of(action.kind), &action.id, action.version);
+    write_index(out, names.of(action.kind), &action.id, action.version);
     let mut fields = Fields { out, vectors, indexed_at, is_first: true };
     match document {
         Document::Post { post, embeddings } => {

@@ -83,6 +83,15 @@ pub fn write_vector_base64(out: &mut Vec<u8>, vector: &Vector) {
     out.push(b'"');
 }
 
+/// A name as part of a path or query.
+pub fn percent_encoded(name: &str) -> String {
+    let encoded = |byte: u8| match byte {
+        b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' => char::from(byte).to_string(),
+        _ => format!("%{byte:02X}"),
+    };
+    name.bytes().map(encoded).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use base64::Engine as _;

@@ -46,7 +46,7 @@ impl LoadedIndices {
 }
 
 /// Whether a load has set what is set `now`: nobody else would choose this refresh interval.
-pub(super) fn is_tuned(now: &Values) -> bool {
+pub(in crate::sink::elasticsearch) fn is_tuned(now: &Values) -> bool {
     now.get(REFRESH_INTERVAL).is_some_and(|value| value == LOAD_REFRESH)
 }
 

@@ -51,7 +51,7 @@ pub(super) fn judge_update(index: &str, reply: &Reply) -> Result<(), PreflightEr
 
 fn not_allowed(index: &str, reply: &Reply) -> PreflightError {
     let text = format!(
-        "the key must not change the settings of {index}: grant it the index privilege manage on {index} ({})",
+        "this run must not change the settings of {index}: grant it the index privilege manage on {index} ({})",
         reply.reason()
     );
     PreflightError::refused(NAME, text)

@@ -1,16 +1,11 @@
 //! The record, and the replies that decide what is done with it.
 
 use super::*;
+use crate::auth::Auth;
 use crate::exit::ExitCode;
-use crate::secret::Secret;
 
 fn open(state_file: &Path) -> Result<LoadSettings, Failure> {
-    let settings = config::Elasticsearch {
-        url: "http://127.0.0.1:1".into(),
-        api_key: Secret::new("a2V5"),
-        skip_tls_verify: false,
-        ca_cert: None,
-    };
+    let settings = config::Elasticsearch::at("http://127.0.0.1:1", Auth::of_api_key("a2V5"));
     LoadSettings::open(&settings, state_file)
 }
 

@@ -85,15 +85,26 @@ pub(in crate::sink::elasticsearch) fn answer(
     result: Result<Reply, TransportError>,
 ) -> Result<Reply, PreflightError> {
     let url = client.base_url();
+    if result.is_ok() {
+        client.note_answer();
+    }
     match result {
-        Ok(reply) if has_stray_path(url, &reply) => Err(PreflightError::refused(
+        Ok(reply) if client.urls().any(|url| has_stray_path(url, &reply)) => Err(PreflightError::refused(
             "connection",
             format!(
                 "Elasticsearch does not answer at the path of {url} ({}): leave the path out of ELASTICSEARCH_URL",
                 reply.reason()
             ),
         )),
-        Ok(reply) => sort_out(reply),
+        Ok(reply) => match client.refusal(&reply) {
+            Some(what_to_do) => {
+                Err(PreflightError::refused("credentials", format!("{what_to_do} ({})", reply.reason())))
+            }
+            None => sort_out(reply),
+        },
+        Err(TransportError::Refused(why)) => {
+            Err(PreflightError::refused("connection", format!("{url}: {why}")))
+        }
         Err(error @ TransportError::Tls(_)) => Err(PreflightError::refused(
             "certificate",
             format!(
@@ -101,7 +112,10 @@ pub(in crate::sink::elasticsearch) fn answer(
                  and the host in ELASTICSEARCH_URL as in its certificate"
             ),
         )),
-        Err(error @ TransportError::Interrupted(_)) if url.starts_with("http:") => {
+        // Who has answered before has not begun to expect anything else.
+        Err(error @ TransportError::Interrupted(_))
+            if !client.has_answered() && client.urls().any(|url| url.starts_with("http:")) =>
+        {
             Err(PreflightError::unavailable(format!("{url}: {error} (does the server expect https?)")))
         }
         Err(error) => Err(PreflightError::unavailable(format!("{url}: {error}"))),
@@ -129,13 +143,9 @@ fn sort_out(reply: Reply) -> Result<Reply, PreflightError> {
                 reply.status
             ),
         )),
-        401 => Err(PreflightError::refused(
-            "credentials",
-            format!(
-                "ELASTICSEARCH_API_KEY is refused ({}): check that it is the `encoded` value of a key of this cluster, \
-                 not expired and not invalidated",
-                reply.reason()
-            ),
+        407 => Err(PreflightError::refused(
+            "connection",
+            "the proxy wants other credentials (HTTP 407): give them as http://user:password@… in INGEST_PROXY",
         )),
         _ if is_unavailable(&reply) => Err(PreflightError::unavailable_as(reply.reason(), &reply)),
         _ => Ok(reply),

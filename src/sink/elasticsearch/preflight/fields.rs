@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::VectorMapping;
 use crate::observe::finding::Check;
-use crate::sink::elasticsearch::schema::{VECTOR_DIMS, VECTORS};
+use crate::sink::elasticsearch::schema::{Kind, VECTOR_DIMS, VECTORS};
 
 const NAME: &str = "mapping";
 
@@ -27,9 +27,11 @@ impl Dynamic {
         match object.get("dynamic") {
             Some(Value::Bool(true)) => Dynamic::Guess,
             Some(Value::Bool(false)) => Dynamic::Keep,
-            Some(Value::String(text)) => match text.as_str() {
+            Some(Value::String(text)) => match text.to_ascii_lowercase().as_str() {
                 "true" => Dynamic::Guess,
-                "strict" => Dynamic::Reject,
+                // The second is OpenSearch's: what no template names is rejected.
+                "strict" | "strict_allow_templates" => Dynamic::Reject,
+                // `runtime` makes fields that are computed from the source when they are searched.
                 _ => Dynamic::Keep,
             },
             _ => inherited,
@@ -37,12 +39,46 @@ impl Dynamic {
     }
 }
 
+/// A field that is sent, and what it holds.
+pub(super) type Sent = (&'static str, Kind);
+
 /// Judges the mapping of everything but the vectors.
-pub(super) fn judge(index: &str, mappings: &Value, fields: &[&str]) -> Vec<Check> {
+pub(super) fn judge(index: &str, mappings: &Value, fields: &[Sent]) -> Vec<Check> {
     let mut checks = Vec::new();
     checks.extend(judge_unmapped(index, mappings, fields));
     checks.extend(judge_at_uri(index, mappings));
+    let judged = |&(name, kind): &Sent| judge_value(index, name, kind, property(mappings, name)?);
+    checks.extend(fields.iter().filter_map(judged));
     checks
+}
+
+/// A warning that names the fields of another writer: a document that it has made richer is replaced by one without
+/// them, since the versions of this program stand above those that Elasticsearch counts itself.
+pub(super) fn judge_foreign(index: &str, mappings: &Value, fields: &[Sent]) -> Option<Check> {
+    const NAMED: usize = 10;
+    let is_ours = |name: &str| fields.iter().any(|&(field, _)| field == name);
+    let is_vector = |name: &str| VECTORS.iter().any(|field| field.name == name);
+    let names = |object: Option<&Value>| -> Vec<String> {
+        let fields = object.and_then(|object| object.get("properties")).and_then(Value::as_object);
+        fields.into_iter().flatten().map(|(name, _)| name.clone()).collect()
+    };
+    let dotted = |name: &str| name.strip_prefix("embeddings.").is_some_and(is_vector);
+    let mut foreign: Vec<String> =
+        names(Some(mappings)).into_iter().filter(|name| !is_ours(name) && !dotted(name)).collect();
+    let vectors = names(property(mappings, "embeddings")).into_iter().filter(|name| !is_vector(name));
+    foreign.extend(vectors.map(|name| format!("embeddings.{name}")));
+    if foreign.is_empty() {
+        return None;
+    }
+    let more = foreign.len().saturating_sub(NAMED);
+    foreign.truncate(NAMED);
+    let and_more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    let text = format!(
+        "{index} has fields that this program does not write: {}{and_more}; a document that another writer has given \
+         them is replaced by one without them",
+        foreign.join(", ")
+    );
+    Some(Check::warning(NAME, text))
 }
 
 /// Whether every action and look-up of a document has to carry a routing.
@@ -51,9 +87,9 @@ pub(super) fn requires_routing(mappings: &Value) -> bool {
 }
 
 /// A strict mapping rejects every document with a field that it doesn't name.
-fn judge_unmapped(index: &str, mappings: &Value, fields: &[&str]) -> Option<Check> {
-    let unmapped: Vec<_> =
-        fields.iter().copied().filter(|field| property(mappings, field).is_none()).collect();
+fn judge_unmapped(index: &str, mappings: &Value, fields: &[Sent]) -> Option<Check> {
+    let names = fields.iter().map(|&(name, _)| name);
+    let unmapped: Vec<_> = names.filter(|field| property(mappings, field).is_none()).collect();
     let rejected = Dynamic::of(mappings, Dynamic::Guess) == Dynamic::Reject && !unmapped.is_empty();
     rejected.then(|| {
         let unmapped = unmapped.join(", ");
@@ -66,13 +102,112 @@ fn judge_at_uri(index: &str, mappings: &Value) -> Option<Check> {
     let wrong = match property(mappings, "at_uri").map(type_of) {
         Some("keyword" | "wildcard" | "constant_keyword") => return None,
         Some("text") => "maps at_uri as text: exact searches for it need keyword".to_owned(),
-        Some(other) => {
-            let text = format!("{index} maps at_uri as {other}: make the index anew with keyword");
-            return Some(Check::failed(NAME, text));
-        }
+        // Whether it takes a text at all is judged like that of every field.
+        Some(_) => return None,
         None => "does not map at_uri as keyword".to_owned(),
     };
     Some(Check::warning(NAME, format!("{index} {wrong}")))
+}
+
+/// Types that take every text.
+const TEXTS: [&str; 11] = [
+    "keyword",
+    "text",
+    "wildcard",
+    "match_only_text",
+    "search_as_you_type",
+    "annotated_text",
+    "counted_keyword",
+    "pattern_text",
+    "icu_collation_keyword",
+    "token_count",
+    "version",
+];
+
+/// Types that take no text, or none but such as stands for a number, a place and the like.
+const NO_TEXTS: [&str; 26] = [
+    "long",
+    "integer",
+    "short",
+    "byte",
+    "double",
+    "float",
+    "half_float",
+    "scaled_float",
+    "unsigned_long",
+    "boolean",
+    "binary",
+    "ip",
+    "geo_point",
+    "geo_shape",
+    "point",
+    "shape",
+    "flattened",
+    "flat_object",
+    "dense_vector",
+    "sparse_vector",
+    "knn_vector",
+    "rank_feature",
+    "rank_features",
+    "constant_keyword",
+    "histogram",
+    "join",
+];
+
+/// What is wrong with the mapping of a field that holds a text or a time. Types that are not known here are left to the
+/// server to judge.
+fn judge_value(index: &str, name: &str, kind: Kind, mapping: &Value) -> Option<Check> {
+    let wanted = match kind {
+        Kind::Vectors => return None,
+        Kind::Keyword => "keyword",
+        Kind::Text => "text",
+        Kind::Date => "date",
+    };
+    let is = |parameter: &str, value: bool| mapping.get(parameter) == Some(&Value::Bool(value));
+    let failed = |how: String| {
+        let text = format!("{index} maps {name} {how}: make the index anew with {wanted}");
+        Some(Check::failed(NAME, text))
+    };
+    let not_indexed = |why: String| {
+        Some(Check::warning(NAME, format!("{index} keeps {name} and does not index it, since {why}")))
+    };
+    match type_of(mapping) {
+        "object" if is("enabled", false) => not_indexed("it is an object that is not enabled".to_owned()),
+        "date" | "date_nanos" => {
+            let format = mapping.get("format").and_then(Value::as_str);
+            if kind == Kind::Date && !format.is_some_and(refuses_our_times) {
+                return None;
+            }
+            if is("ignore_malformed", true) {
+                return not_indexed(format!("its format is {}", format.unwrap_or("a time")));
+            }
+            let how = format.map_or("as date".to_owned(), |format| format!("as date of the format {format}"));
+            failed(how)
+        }
+        texts if TEXTS.contains(&texts) => None,
+        "alias" => failed("as an alias of another field, which takes no values".to_owned()),
+        "object" | "nested" => failed(format!("as {}", type_of(mapping))),
+        other if !NO_TEXTS.contains(&other) => None,
+        other if is("ignore_malformed", true) => not_indexed(format!("it is a {other}")),
+        other => failed(format!("as {other}")),
+    }
+}
+
+/// Whether a date format takes none of our times, which are like `2025-10-30T12:34:56.789Z`. One that is not known here
+/// is left to the server to judge.
+///
+/// Source: Elasticsearch's mapping parameter `format`.
+fn refuses_our_times(format: &str) -> bool {
+    format.split("||").map(str::trim).all(|format| {
+        let name = format.strip_prefix("strict_").unwrap_or(format);
+        name.starts_with("epoch_")
+            || name.starts_with("basic_")
+            || name.ends_with("_no_millis")
+            || ["date", "time", "t_time", "year", "year_month", "year_month_day", "yyyy-MM-dd"]
+                .contains(&name)
+            || ["weekyear", "week_date", "ordinal_date", "hour", "hour_minute"].contains(&name)
+            || ["yyyy-MM-dd HH:mm:ss", "yyyy/MM/dd", "date_hour", "date_hour_minute_second"].contains(&name)
+    })
 }
 
 /// Why posts cannot be searched by their exact author, and what to do.
@@ -107,6 +242,9 @@ pub(super) fn judge_vectors(index: &str, mappings: &Value) -> (Vec<Check>, Vecto
         let mapped =
             embeddings.and_then(|object| property(object, field)).or_else(|| property(mappings, &name));
         let (is_dense, check) = match (mapped, embeddings.map(type_of)) {
+            _ if embeddings.is_some_and(|object| object.get("enabled") == Some(&Value::Bool(false))) => {
+                (false, Some(judge_no_vector(index, &name, Dynamic::Keep)))
+            }
             (Some(mapping), _) => judge_vector(index, &name, mapping),
             (None, None | Some("object" | "nested")) => (false, Some(judge_no_vector(index, &name, dynamic))),
             (None, Some(other)) => {
@@ -126,11 +264,12 @@ const WANTED: &str = "dense_vector of 384 dims (a mapping cannot be changed; \
 /// Judges the mapping that a vector field has: whether it is a `dense_vector`, and what is wrong with it.
 fn judge_vector(index: &str, name: &str, mapping: &Value) -> (bool, Option<Check>) {
     let dims = mapping.get("dims").or(mapping.get("dimension")).map(|dims| dims.as_u64());
-    let element = mapping.get("element_type").and_then(Value::as_str).unwrap_or("float");
+    let text = |parameter: &str| mapping.get(parameter).and_then(Value::as_str);
+    let element = text("element_type").or(text("data_type")).unwrap_or("float");
     let is_vector = match type_of(mapping) {
         "dense_vector" => matches!(element, "float" | "bfloat16"),
         // OpenSearch's: takes the same arrays, but reads base64 in the other byte order.
-        "knn_vector" => true,
+        "knn_vector" => !matches!(element, "byte" | "binary"),
         _ => false,
     };
     let problem = if !is_vector {
@@ -140,7 +279,15 @@ fn judge_vector(index: &str, name: &str, mapping: &Value) -> (bool, Option<Check
         let dims = dims.flatten().unwrap_or_default();
         format!("{index} maps {name} with {dims} dims: make the index anew with {WANTED}")
     } else {
-        return (type_of(mapping) == "dense_vector", None);
+        let wants_length = text("similarity") == Some("dot_product");
+        let warning = wants_length.then(|| {
+            let text = format!(
+                "{index} maps {name} with the similarity dot_product, which takes vectors of the length 1 and refuses \
+                 a post with any other: take cosine, or expect dead letters"
+            );
+            Check::warning(NAME, text)
+        });
+        return (type_of(mapping) == "dense_vector", warning);
     };
     (false, Some(Check::failed(NAME, problem)))
 }
@@ -168,7 +315,7 @@ fn judge_no_vector(index: &str, name: &str, dynamic: Dynamic) -> Check {
     }
 }
 
-fn property<'a>(object: &'a Value, name: &str) -> Option<&'a Value> {
+pub(super) fn property<'a>(object: &'a Value, name: &str) -> Option<&'a Value> {
     object.get("properties")?.get(name)
 }
 

@@ -18,6 +18,7 @@ use crate::sink::elasticsearch::outcome::{NAME_ELASTICSEARCH, is_not_offered};
 /// that no index is left out of the reply altogether.
 const FILTER: &str = "include_defaults=true&filter_path=*.aliases,*.mappings,*.settings.index.uuid,\
     *.*.index.gc_deletes,*.*.index.translog.durability,*.settings.index.blocks,\
+    *.settings.index.default_pipeline,*.settings.index.final_pipeline,*.settings.index.refresh_interval,\
     *.settings.index.verified_before_close";
 
 /// The questions for a part each.
@@ -60,8 +61,17 @@ pub(in crate::sink::elasticsearch) fn ask(
     client: &Client,
     name: &'static str,
 ) -> Result<Option<Indices>, PreflightError> {
+    ask_about(client, name, name)
+}
+
+/// As [`ask`], about another index that has to do with the name.
+pub(super) fn ask_about(
+    client: &Client,
+    checked: &'static str,
+    name: &str,
+) -> Result<Option<Indices>, PreflightError> {
     let whole = answer(client, client.get(&format!("/{name}?{FILTER}")))?;
-    let Some(mut indices) = parse(name, &format!("GET /{name}"), &whole)? else { return Ok(None) };
+    let Some(mut indices) = parse(checked, &format!("GET /{name}"), &whole)? else { return Ok(None) };
     if !indices.is_empty() && indices.values().all(Index::is_complete) {
         return Ok(Some(indices));
     }
@@ -70,7 +80,7 @@ pub(in crate::sink::elasticsearch) fn ask(
         let reply = answer(client, client.get(&format!("/{name}/{part}")))?;
         all_missing &= reply.status == 404;
         let question = format!("GET /{name}/{part}");
-        let Some(told) = parse(name, &question, &reply)? else { return Ok(None) };
+        let Some(told) = parse(checked, &question, &reply)? else { return Ok(None) };
         for (index, part) in told {
             indices.entry(index).or_default().fill_in(part);
         }

@@ -8,13 +8,14 @@ pub(super) mod error;
 mod fields;
 pub(super) mod lookup;
 mod privileges;
+mod probe;
 mod settings;
 mod target;
 
 use super::client::Client;
 use super::primaries::Primaries;
+use super::schema::Names;
 use super::targets::Targets;
-use super::{POSTS, TOMBSTONES};
 use crate::observe::finding::{Check, Status};
 
 pub use error::{Outage, PreflightError};
@@ -31,6 +32,12 @@ pub struct Needs {
     pub search_by_author: bool,
     /// What is missing would be made (`--check --create-indices`), so that it is no failure as long as that is possible.
     pub create: bool,
+    /// The server is asked to judge a document that no index keeps.
+    pub offer: bool,
+    /// What is written to.
+    pub names: Names,
+    /// The ingest pipeline that is named in place of the index's default.
+    pub pipeline: Option<&'static str>,
 }
 
 /// What a preflight that did not refuse found.
@@ -56,7 +63,7 @@ pub fn run(client: &Client, needs: Needs) -> Result<Report, PreflightError> {
     match ask(client, needs, &mut checks) {
         Ok([posts, tombstones]) if checks.iter().all(|check| check.status != Status::Failed) => {
             let acknowledges_early = posts.durability_async || tombstones.durability_async;
-            let unsynced = acknowledges_early.then(|| Primaries::find(client)).transpose()?;
+            let unsynced = acknowledges_early.then(|| Primaries::find(client, needs.names)).transpose()?;
             checks.extend(unsynced.as_ref().and_then(Primaries::judge));
             Ok(Report { checks, posts, tombstones, unsynced })
         }
@@ -88,7 +95,8 @@ pub fn check(client: &Client, needs: Needs) -> Result<Vec<Check>, Outage> {
 ///
 /// Refused where nothing can be written to a name any more, unavailable where there is no answer for now.
 pub fn look(client: &Client, before: &Targets) -> Result<Targets, PreflightError> {
-    let [posts, tombstones] = [POSTS, TOMBSTONES].map(|name| target::ask(client, name, Needs::default()));
+    let needs = Needs { names: before.names, ..Needs::default() };
+    let [posts, tombstones] = before.names.both().map(|name| target::ask(client, name, needs));
     let ((posts, mut checks), (tombstones, more)) = (posts?, tombstones?);
     checks.extend(more);
     checks.retain(|check| check.status == Status::Failed);
@@ -101,15 +109,15 @@ pub fn look(client: &Client, before: &Targets) -> Result<Targets, PreflightError
         return Err(PreflightError::Refused(checks));
     }
     let acknowledges_early = posts.durability_async || tombstones.durability_async;
-    let unsynced = acknowledges_early.then(|| Primaries::find(client)).transpose()?;
-    Ok(Targets { generation: before.generation, posts, tombstones, unsynced })
+    let unsynced = acknowledges_early.then(|| Primaries::find(client, before.names)).transpose()?;
+    Ok(Targets { generation: before.generation, names: before.names, posts, tombstones, unsynced })
 }
 
 /// Asks one question after the other, as long as the answers allow the next one.
 fn ask(client: &Client, needs: Needs, checks: &mut Vec<Check>) -> Result<[Target; 2], PreflightError> {
-    let grants = privileges::ask(client, &[POSTS, TOMBSTONES])?;
+    let grants = privileges::ask(client, &needs.names.both())?;
     checks.push(Check::ok("connection", format!("{} answers", client.base_url())));
-    checks.push(grants.judge(&[POSTS, TOMBSTONES], needs));
+    checks.push(grants.judge(&needs.names.both(), needs));
 
     let [posts, tombstones] = ask_for_targets(client, needs, checks)?;
     if needs.search_by_author {
@@ -144,7 +152,7 @@ fn ask_for_targets(
         }
         Err(unavailable) => Err(unavailable),
     };
-    match [look_at(POSTS)?, look_at(TOMBSTONES)?] {
+    match [look_at(needs.names.posts)?, look_at(needs.names.tombstones)?] {
         [Some(posts), Some(tombstones)] => Ok([posts, tombstones]),
         // Why is among the checks.
         _ => Err(PreflightError::Refused(Vec::new())),
@@ -159,7 +167,7 @@ fn judge_search_by_author(posts: &Target, grants: &Grants) -> Vec<Check> {
         checks.push(Check::failed(
             "account deletions",
             format!(
-                "--account-deletions refreshes {} to find an author's latest posts, which the key must not: \
+                "--account-deletions refreshes {} to find an author's latest posts, which this run must not: \
                  grant it the index privilege maintenance, or leave the option away",
                 posts.name
             ),
@@ -183,7 +191,7 @@ fn judge_flush(target: &Target, grants: &Grants) -> Option<Check> {
         Check::failed(
             "durability",
             format!(
-                "{name} acknowledges before it syncs (index.translog.durability: async) and the key must not \
+                "{name} acknowledges before it syncs (index.translog.durability: async) and this run must not \
                  flush it: grant it the index privilege maintenance, or set the durability to request"
             ),
         )

@@ -1,6 +1,6 @@
-//! Whether the key may do what a run does.
+//! Whether the run may do what it does.
 //!
-//! Source: Elasticsearch's "Has privileges" API, which every authenticated key may call about itself.
+//! Source: Elasticsearch's "Has privileges" API, which every user and key may call about itself.
 
 use std::collections::BTreeMap;
 
@@ -20,7 +20,7 @@ const NEEDED: [&str; 4] = ["read", "index", "delete", "view_index_metadata"];
 /// Index privileges that some runs need: flushing, and changing index settings.
 const ASKED_TOO: [&str; 2] = ["maintenance", "manage"];
 
-/// The index privileges of the key, as far as the server tells them.
+/// The index privileges of the run, as far as the server tells them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 pub(super) struct Grants {
     /// Whether it has all that were asked for.
@@ -31,7 +31,7 @@ pub(super) struct Grants {
     index: BTreeMap<String, BTreeMap<String, bool>>,
 }
 
-/// Asks for the key's privileges on the given indices or aliases.
+/// Asks for the run's privileges on the given indices or aliases.
 pub(super) fn ask(client: &Client, names: &[&str]) -> Result<Grants, PreflightError> {
     let privileges: Vec<_> = NEEDED.iter().chain(&ASKED_TOO).collect();
     let body = json!({"index": [{"names": names, "privileges": privileges}]}).to_string();
@@ -55,7 +55,7 @@ fn parse(reply: &Reply) -> Grants {
 }
 
 impl Grants {
-    /// Whether the key has a privilege on an index or alias; None where the server does not tell.
+    /// Whether the run has a privilege on an index or alias; None where the server does not tell.
     fn told(&self, name: &str, privilege: &str) -> Option<bool> {
         if self.all {
             return Some(true);
@@ -68,12 +68,12 @@ impl Grants {
         if wider.iter().any(is_granted) { Some(true) } else { granted.get(privilege).copied() }
     }
 
-    /// Whether the key has a privilege on an index or alias. Where the server does not tell, it may be so.
+    /// Whether the run has a privilege on an index or alias. Where the server does not tell, it may be so.
     pub(super) fn may(&self, name: &str, privilege: &str) -> bool {
         self.told(name, privilege).unwrap_or(true)
     }
 
-    /// Whether the key may do on every one of the indices or aliases what a run with these needs does.
+    /// Whether the run may do on every one of the indices or aliases what a run with these needs does.
     pub(super) fn judge(&self, names: &[&str], needs: Needs) -> Check {
         let mut wanted = NEEDED.to_vec();
         wanted.extend(needs.manage.then_some("manage"));
@@ -83,27 +83,27 @@ impl Grants {
             let missing = missing.join("; ");
             Check::failed(
                 "privileges",
-                format!("the key lacks index privileges: {missing}: grant them to it"),
+                format!("this run lacks index privileges: {missing}: grant them to its user, role or key"),
             )
         } else if !names.iter().all(|name| is_told(name)) {
-            Check::warning("privileges", "this server does not tell which privileges the key has")
+            Check::warning("privileges", "this server does not tell which privileges this run has")
         } else {
-            Check::ok("privileges", format!("the key is valid and has {}", wanted.join(", ")))
+            Check::ok("privileges", format!("this run has {}", wanted.join(", ")))
         }
     }
 
-    /// A failed check where the key lacks what is needed on every one of the concrete indices behind an alias.
+    /// A failed check where the run lacks what is needed on every one of the concrete indices behind an alias.
     pub(super) fn judge_members(&self, names: &[&str], needed: &[&str]) -> Option<Check> {
         let missing: Vec<_> = names.iter().filter_map(|name| self.missing(name, needed)).collect();
         (!missing.is_empty()).then(|| {
             let missing = missing.join("; ");
             let why = "look-ups and deletes go to every index behind the alias; grant them on the indices, too, as by \
                        the pattern of their names";
-            Check::failed("privileges", format!("the key lacks index privileges: {missing}: {why}"))
+            Check::failed("privileges", format!("this run lacks index privileges: {missing}: {why}"))
         })
     }
 
-    /// Whether the key may make an index with an alias.
+    /// Whether the run may make an index with an alias.
     pub(super) fn judge_creation(&self, alias: &'static str, index: &str) -> Check {
         let missing: Vec<_> =
             [alias, index].iter().filter_map(|name| self.missing(name, &["manage"])).collect();
@@ -112,7 +112,7 @@ impl Grants {
             return Check::ok(alias, format!("there is none yet: {would_make}"));
         }
         let missing = missing.join("; ");
-        Check::failed("privileges", format!("the key lacks index privileges: {missing}: {would_make}"))
+        Check::failed("privileges", format!("this run lacks index privileges: {missing}: {would_make}"))
     }
 
     fn missing(&self, name: &str, wanted: &[&str]) -> Option<String> {

@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use crate::observe::finding::Check;
 use crate::sink::elasticsearch::flat::flatten;
+use crate::sink::elasticsearch::load_settings::is_tuned;
 
 /// Elasticsearch's own default of `index.gc_deletes`.
 const DEFAULT_GC_DELETES: Duration = Duration::from_secs(60);
@@ -15,6 +16,12 @@ const SHORT_GC_DELETES: Duration = Duration::from_secs(10);
 
 /// Blocks that keep writes out.
 const BLOCKS: [&str; 3] = ["read_only", "read_only_allow_delete", "write"];
+
+/// What the setting is called by whoever reads of it, and the ingest pipeline that it names.
+pub(super) type Pipelines = Vec<(&'static str, String)>;
+
+const PIPELINES: [(&str, &str); 2] =
+    [("default pipeline", "index.default_pipeline"), ("final pipeline", "index.final_pipeline")];
 
 /// What the settings of one concrete index say.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +34,10 @@ pub(super) struct Settings {
     pub(super) uuid: Option<String>,
     /// A block that keeps writes out until somebody takes it away. (The one of a disk that is full goes by itself.)
     pub(super) block: Option<&'static str>,
+    /// Whether they are those that `--bulk-load-settings` sets.
+    pub(super) tuned: bool,
+    /// The ingest pipelines that documents go through.
+    pub(super) pipelines: Pipelines,
     /// What an operator should know.
     pub(super) checks: Vec<Check>,
 }
@@ -59,7 +70,13 @@ pub(super) fn judge(index: &str, settings: &Value, defaults: &Value) -> Settings
     let block = ["index.blocks.read_only", "index.blocks.write"]
         .into_iter()
         .find(|block| setting(block) == Some("true"));
+    let pipeline = |(name, setting_name)| {
+        let pipeline = setting(setting_name).filter(|pipeline| !["", "_none"].contains(pipeline))?;
+        Some((name, pipeline.to_owned()))
+    };
     Settings {
+        tuned: is_tuned(&settings),
+        pipelines: PIPELINES.into_iter().filter_map(pipeline).collect(),
         gc_deletes,
         durability_async: durability.eq_ignore_ascii_case("async"),
         uuid: setting("index.uuid").map(str::to_owned),
@@ -78,6 +95,24 @@ pub(super) fn of_older(name: &str, index: &str, settings: Settings) -> Vec<Check
     );
     let others = settings.checks.into_iter().filter(|check| !check.text.contains(block));
     others.chain([Check::warning("settings", text)]).collect()
+}
+
+/// The pipelines of requests that name one in place of the default, as `--pipeline` does.
+pub(super) fn name_pipeline(pipelines: &mut Pipelines, named: &str) {
+    pipelines.retain(|(setting, _)| *setting != "default pipeline");
+    if named != "_none" {
+        pipelines.push(("pipeline by --pipeline", named.to_owned()));
+    }
+}
+
+/// What an operator should know of an index that is tuned for a load where this run does not put that back.
+pub(super) fn judge_tuned(index: &str) -> Check {
+    let text = format!(
+        "{index} has the settings of a load with --bulk-load-settings, as no replicas: such a load with another state \
+         file goes on, or was killed; run once with that state file, or set index.refresh_interval and \
+         index.number_of_replicas by hand"
+    );
+    Check::warning("load settings", text)
 }
 
 /// A time value of Elasticsearch, such as `60s`; a negative one is zero. None where it is not understood.
@@ -145,6 +180,18 @@ mod tests {
         );
         let closed = judge("posts_v1", &json!({"index": {"verified_before_close": "true"}}), &json!({}));
         assert_eq!(closed.checks[0].status, Status::Failed);
+    }
+
+    #[test]
+    fn the_pipelines_of_an_index_and_the_settings_of_a_load_are_seen() {
+        let set = json!({"index": {"default_pipeline": "a", "final_pipeline": "_none", "refresh_interval": "29999ms"}});
+        let settings = judge("posts", &set, &json!({}));
+        assert_eq!(settings.pipelines, [("default pipeline", "a".to_owned())]);
+        let mut pipelines = settings.pipelines.clone();
+        name_pipeline(&mut pipelines, "b");
+        assert_eq!(pipelines, [("pipeline by --pipeline", "b".to_owned())]);
+        name_pipeline(&mut pipelines, "_none");
+        assert!(settings.tuned && !judge("posts", &json!({}), &json!({})).tuned);
     }
 
     #[test]

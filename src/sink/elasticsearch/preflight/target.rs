@@ -5,12 +5,11 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::lookup::{self, Alias, Index, Indices};
-use super::{Needs, PreflightError, fields, privileges, settings};
+use super::{Needs, PreflightError, fields, privileges, probe, settings};
 use crate::observe::finding::{Check, Status};
 use crate::sink::elasticsearch::client::Client;
 use crate::sink::elasticsearch::mapping;
-use crate::sink::elasticsearch::schema::{POST_FIELDS, TOMBSTONE_FIELDS, names};
-use crate::sink::elasticsearch::{POSTS, TOMBSTONES};
+use crate::sink::elasticsearch::schema::{POST_FIELDS, TOMBSTONE_FIELDS, kinds};
 
 /// An index or alias that is written to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -110,38 +109,72 @@ pub(super) fn ask(
 ) -> Result<(Target, Vec<Check>), PreflightError> {
     match lookup::ask(client, name)? {
         Some(indices) if indices.is_empty() && needs.create => Err(mapping::not_told(name)),
-        Some(indices) => judge(name, indices),
+        Some(indices) if needs.offer => {
+            let (target, mut checks) = judge(name, &indices, needs)?;
+            checks.extend(offer(client, &target, &indices, needs)?);
+            Ok((target, checks))
+        }
+        Some(indices) => judge(name, &indices, needs),
         // There is no target to tell of yet.
         None if needs.create => Err(PreflightError::Refused(vec![judge_creation(client, name)?])),
         None => Err(missing(name)),
     }
 }
 
+/// Lets the server judge a document, where nothing has to be mended before.
+fn offer(
+    client: &Client,
+    target: &Target,
+    indices: &Indices,
+    needs: Needs,
+) -> Result<Vec<Check>, PreflightError> {
+    let Some(found) = indices.get(&target.write_index) else { return Ok(Vec::new()) };
+    let Some(set) = &found.settings else { return Ok(Vec::new()) };
+    let mut settings = settings::judge(&target.write_index, set, &Value::Null);
+    if let Some(pipeline) = needs.pipeline {
+        settings::name_pipeline(&mut settings.pipelines, pipeline);
+    }
+    let is_tombstones = target.name == needs.names.tombstones;
+    let mut checks = probe::judge_pipelines(client, is_tombstones, &target.write_index, &settings.pipelines)?;
+    // A pipeline may send it to another index, which would be made if there is none, but where an alias is required.
+    let may_go_elsewhere = !settings.pipelines.is_empty() && !target.is_alias();
+    let is_blocked = settings.checks.iter().any(|check| check.text.contains("index.blocks."));
+    if !may_go_elsewhere && !is_blocked && checks.iter().all(|check| check.status != Status::Failed) {
+        checks.extend(probe::offer(client, target, found, needs, &sent(is_tombstones)));
+    }
+    Ok(checks)
+}
+
 /// Whether `--create-indices` could make what is missing. Makes nothing.
 fn judge_creation(client: &Client, name: &'static str) -> Result<Check, PreflightError> {
     let index = mapping::made_for(name);
-    if lookup::ask(client, index)?.is_some_and(|found| !found.is_empty()) {
-        return Err(mapping::without_alias(name, index));
+    if lookup::ask_about(client, name, &index)?.is_some_and(|found| !found.is_empty()) {
+        return Err(mapping::without_alias(name, &index));
     }
-    Ok(privileges::ask(client, &[name, index])?.judge_creation(name, index))
+    Ok(privileges::ask(client, &[name, &index])?.judge_creation(name, &index))
 }
 
-pub(super) fn judge(name: &'static str, indices: Indices) -> Result<(Target, Vec<Check>), PreflightError> {
+pub(super) fn judge(
+    name: &'static str,
+    indices: &Indices,
+    needs: Needs,
+) -> Result<(Target, Vec<Check>), PreflightError> {
     if indices.is_empty() {
         return Ok(untold(name));
     }
-    let write_index = write_index(name, &indices)?;
-    let mut checks = vec![judge_indices(name, &write_index, &indices)?];
+    let write_index = write_index(name, indices)?;
+    let mut checks = vec![judge_indices(name, &write_index, indices)?];
     let mut gc_deletes = Duration::MAX;
     let mut durability_async = false;
     let mut members = Vec::with_capacity(indices.len());
-    for (index, found) in &indices {
+    for (index, found) in indices {
         let requires_routing = found.mappings.as_ref().is_some_and(fields::requires_routing);
         let mut member = Member { name: index.clone(), uuid: None, requires_routing, block: None };
         if let Some(set) = &found.settings {
             let settings = settings::judge(index, set, found.defaults.as_ref().unwrap_or(&Value::Null));
             gc_deletes = gc_deletes.min(settings.gc_deletes);
             durability_async |= settings.durability_async;
+            checks.extend((settings.tuned && !needs.manage).then(|| settings::judge_tuned(index)));
             member.uuid = settings.uuid.clone();
             member.block = settings.block;
             checks.extend(if *index == write_index {
@@ -158,7 +191,7 @@ pub(super) fn judge(name: &'static str, indices: Indices) -> Result<(Target, Vec
     }
     let mappings = indices.get(&write_index).and_then(|found| found.mappings.as_ref());
     let (mapping_checks, vectors) = match mappings {
-        Some(mappings) => judge_mapping(name, &write_index, mappings),
+        Some(mappings) => judge_mapping(name == needs.names.tombstones, &write_index, mappings),
         None => (vec![not_told("mapping", &write_index)], VectorMapping::default()),
     };
     checks.extend(mapping_checks);
@@ -194,7 +227,7 @@ fn untold(name: &'static str) -> (Target, Vec<Check>) {
     };
     let text = format!(
         "this server does not tell this key whether {name} is there and right, so it is taken to be: make sure that \
-         it is, or grant the key the index privilege view_index_metadata"
+         it is, or grant this run the index privilege view_index_metadata"
     );
     (target, vec![Check::warning(name, text)])
 }
@@ -264,13 +297,20 @@ fn judge_indices(name: &'static str, write_index: &str, indices: &Indices) -> Re
     Ok(Check::warning(name, text))
 }
 
-fn judge_mapping(name: &str, write_index: &str, mappings: &Value) -> (Vec<Check>, VectorMapping) {
-    let (mut checks, vectors) = match name {
-        POSTS => fields::judge_vectors(write_index, mappings),
-        _ => (Vec::new(), VectorMapping::default()),
+/// The fields that are sent to an index.
+fn sent(is_tombstones: bool) -> Vec<fields::Sent> {
+    if is_tombstones { kinds(TOMBSTONE_FIELDS) } else { kinds(POST_FIELDS) }
+}
+
+fn judge_mapping(is_tombstones: bool, write_index: &str, mappings: &Value) -> (Vec<Check>, VectorMapping) {
+    let (mut checks, vectors) = if is_tombstones {
+        (Vec::new(), VectorMapping::default())
+    } else {
+        fields::judge_vectors(write_index, mappings)
     };
-    let sent = if name == TOMBSTONES { names(TOMBSTONE_FIELDS) } else { names(POST_FIELDS) };
+    let sent = sent(is_tombstones);
     checks.extend(fields::judge(write_index, mappings, &sent));
+    checks.extend(fields::judge_foreign(write_index, mappings, &sent));
     if checks.iter().all(|check| check.status == Status::Ok) {
         checks.push(Check::ok("mapping", format!("{write_index} takes the documents as they are sent")));
     }

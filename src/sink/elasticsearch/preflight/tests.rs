@@ -7,10 +7,10 @@ use std::thread;
 use super::Status::{Failed, Ok as Fine, Warning};
 use super::error::{answer, has_stray_path};
 use super::*;
+use crate::auth::Auth;
 use crate::config;
 use crate::exit::{ExitCode, Failure};
 use crate::http::TransportError;
-use crate::secret::Secret;
 use crate::sink::elasticsearch::client::Reply;
 
 const RIGHT: &str = include_str!("../../../../test_data/replies/preflight_right.json");
@@ -33,8 +33,8 @@ fn reply(status: u16, body: &str) -> Reply {
 }
 
 fn judge_posts(body: &str) -> Result<(Target, Vec<Check>), PreflightError> {
-    let indices = lookup::parse(POSTS, "GET /posts", &reply(200, body))?;
-    target::judge(POSTS, indices.unwrap())
+    let indices = lookup::parse("posts", "GET /posts", &reply(200, body))?;
+    target::judge("posts", &indices.unwrap(), Needs::default())
 }
 
 fn names(target: &Target) -> Vec<&str> {
@@ -63,8 +63,7 @@ pub(in crate::sink::elasticsearch) fn client(replies: Vec<(u16, &'static str)>) 
             write!(stream.get_mut(), "{head}\r\n\r\n{body}").unwrap();
         }
     });
-    let api_key = Secret::new("a2V5");
-    Client::new(&config::Elasticsearch { url, api_key, skip_tls_verify: false, ca_cert: None }).unwrap()
+    Client::new(&config::Elasticsearch::at(url, Auth::of_api_key("a2V5"))).unwrap()
 }
 
 #[test]
@@ -187,7 +186,7 @@ fn a_data_stream_is_refused() {
 
 /// What is found where each request for `posts` is answered so, in turn.
 fn ask_for_posts(replies: Vec<(u16, &'static str)>) -> Result<(Target, Vec<Check>), PreflightError> {
-    target::ask(&client(replies), POSTS, Needs::default())
+    target::ask(&client(replies), "posts", Needs::default())
 }
 
 const MAPPING: &str = include_str!("../../../../test_data/replies/200_mapping.json");

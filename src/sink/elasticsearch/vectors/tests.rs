@@ -98,7 +98,8 @@ fn vectors_that_are_the_same_in_both_byte_orders_are_not_tried() {
 
 #[test]
 fn the_post_travels_alone_under_its_id_and_version() {
-    let batch = with_sample(Some(&vector()), None, |sample| sample.batch(VectorEncoding::Base64));
+    let batch =
+        with_sample(Some(&vector()), None, |sample| sample.batch(Names::default(), VectorEncoding::Base64));
     let [action] = &batch.actions[..] else { panic!("{:?}", batch.actions) };
     assert_eq!((&*action.id, action.row_id, action.lines.clone()), (ID, 7, 0..batch.body.len()));
     let lines: Vec<Value> =

@@ -1,167 +1,214 @@
-//! Profiles of the shared credentials and config files.
+//! What a profile of the shared files leads to: keys, a role, a web identity, a log-in by SSO, a program.
 //!
-//! Keys and web identities are understood; what needs another program or a browser (`credential_process`, `sso_…`),
-//! and `source_profile`, are not, and said to be not.
+//! The order is that of the AWS tools: a role goes before the keys of the same profile, which may be what it is asked
+//! for with.
 //!
-//! Source: AWS SDKs and Tools Reference Guide, "Shared config and credentials files".
+//! Source: AWS SDKs and Tools Reference Guide, "Assume role credential provider", "Process credential provider" and
+//! "IAM Identity Center credential provider"; AWS CLI User Guide, "Using an IAM role in the AWS CLI".
 
-use std::collections::BTreeMap;
-use std::io;
-use std::path::Path;
-
-use super::Step;
-use crate::config::s3::{Keys, Profile, WebIdentity};
-use crate::files;
+use super::sso::Login;
+use super::sts::Role;
+use super::{Credentials, Provider, Step, of_keys, process, sso, sts};
+use crate::config::s3::shared::Section;
+use crate::config::s3::{CredentialSources, Profile, WebIdentity};
 use crate::secret::Secret;
 
-/// What a profile holds.
+/// Profiles that one may lead to by way of `source_profile`, one after the other.
+const MOST_SOURCES: usize = 8;
+
+/// What a profile says.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Found {
-    /// A pair of keys.
-    Keys(Keys),
+enum Found {
+    /// Keys.
+    Keys(Credentials),
+    /// A role that is asked for with the credentials of somebody.
+    Role(Role, By),
     /// A token and a role.
     WebIdentity(WebIdentity),
+    /// Whoever has logged in.
+    Login(Login),
+    /// A program that writes them.
+    Process(String),
 }
 
-/// The settings of a profile, by name in lower case.
-type Section = BTreeMap<String, String>;
+/// Whose credentials a role is asked for with.
+#[derive(Debug, PartialEq, Eq)]
+enum By {
+    /// Those of another profile, or of this one.
+    Profile(String),
+    /// This profile's own keys.
+    Own(Credentials),
+    Environment,
+    Instance,
+    Container,
+}
+
+/// Whether a profile that was asked for is a role which is taken with the keys of the environment, so that these are
+/// not meant for themselves.
+pub(super) fn takes_keys(profile: &Profile) -> bool {
+    let section = || profile.section(&profile.name).ok().flatten();
+    profile.asked_for
+        && section().is_some_and(|section| {
+            section.contains_key("role_arn")
+                && section.get("credential_source").is_some_and(|source| source == "Environment")
+        })
+}
+
+/// The credentials of the profile.
+pub(super) fn find(provider: &Provider) -> Result<Credentials, Step> {
+    let CredentialSources { profile, .. } = &provider.sources;
+    follow(provider, &profile.name, &mut Vec::new())
+}
+
+/// The credentials of a profile that others have led to.
+fn follow(provider: &Provider, name: &str, before: &mut Vec<String>) -> Result<Credentials, Step> {
+    let CredentialSources { profile, keys, sts, sso_url, .. } = &provider.sources;
+    let section = profile.section(name).map_err(Step::Refused)?;
+    let in_profile = |why: String| format!("the profile {name:?} {why}");
+    let Some(section) = section else {
+        let why = format!("there is no profile {name:?}");
+        let is_asked_for = profile.asked_for || !before.is_empty();
+        return Err(if is_asked_for { Step::Refused(why) } else { Step::Absent(why) });
+    };
+    let found = match found_in(&section, name, profile) {
+        Ok(Some(found)) => found,
+        Ok(None) => {
+            let why =
+                in_profile("has no aws_access_key_id with aws_secret_access_key, and no role".to_owned());
+            let is_asked_for = profile.asked_for || !before.is_empty();
+            return Err(if is_asked_for { Step::Refused(why) } else { Step::Absent(why) });
+        }
+        Err(why) => return Err(Step::Refused(in_profile(why))),
+    };
+    let agent = &provider.agent;
+    match found {
+        Found::Keys(keys) => Ok(keys),
+        Found::WebIdentity(identity) => sts::assume_by_token(agent, sts, &identity),
+        Found::Login(login) => {
+            sso::credentials(agent, sso_url.as_deref(), profile.sso_cache.as_deref(), &login).map_err(
+                |step| {
+                    let hint = |why| format!("{why}: log in (aws sso login --profile {name})");
+                    match step {
+                        Step::Refused(why) => Step::Refused(hint(in_profile(why))),
+                        other => other,
+                    }
+                },
+            )
+        }
+        Found::Process(command) => process::run(&command).map_err(|why| Step::Refused(in_profile(why))),
+        Found::Role(role, by) => {
+            let by = match by {
+                By::Own(keys) => keys,
+                By::Environment => match keys {
+                    Some(keys) => of_keys(keys)?,
+                    None => {
+                        let why = "has credential_source = Environment, and AWS_ACCESS_KEY_ID is not set"
+                            .to_owned();
+                        return Err(Step::Refused(in_profile(why)));
+                    }
+                },
+                By::Instance => provider.of_instance().map_err(Step::when_asked_for)?,
+                By::Container => provider.of_container().map_err(Step::when_asked_for)?,
+                By::Profile(source) => {
+                    before.push(name.to_owned());
+                    if before.contains(&source) || before.len() > MOST_SOURCES {
+                        let why = format!("leads in a circle: {} → {source}", before.join(" → "));
+                        return Err(Step::Refused(in_profile(why)));
+                    }
+                    follow(provider, &source, before)?
+                }
+            };
+            sts::assume(agent, sts, &by, &role)
+        }
+    }
+}
+
+/// What a section says; None: nothing of credentials.
+///
+/// # Errors
+///
+/// What is wrong with it, or not understood.
+fn found_in(section: &Section, name: &str, profile: &Profile) -> Result<Option<Found>, String> {
+    let get = |setting: &str| section.get(setting).filter(|value| !value.is_empty()).cloned();
+    let keys = match (get("aws_access_key_id"), get("aws_secret_access_key")) {
+        (Some(access_key), Some(secret_key)) => {
+            let token = get("aws_session_token").or_else(|| get("aws_security_token"));
+            let secret_key = Secret::new(secret_key);
+            Some(Credentials { access_key, secret_key, session_token: token.map(Secret::new), expires: None })
+        }
+        (None, None) => None,
+        (Some(_), None) => return Err("has aws_access_key_id without aws_secret_access_key".to_owned()),
+        (None, Some(_)) => return Err("has aws_secret_access_key without aws_access_key_id".to_owned()),
+    };
+    let session_name = get("role_session_name").unwrap_or_else(|| "megastream_ingest".to_owned());
+    if let Some(role_arn) = get("role_arn") {
+        if let Some(token_file) = get("web_identity_token_file") {
+            let token_file = token_file.into();
+            return Ok(Some(Found::WebIdentity(WebIdentity { token_file, role_arn, session_name })));
+        }
+        if get("mfa_serial").is_some() {
+            return Err(instead("asks for a code of a device (mfa_serial)", name));
+        }
+        let by = match (get("source_profile"), get("credential_source")) {
+            (Some(_), Some(_)) => {
+                return Err(
+                    "has both source_profile and credential_source: leave one of them away".to_owned()
+                );
+            }
+            (Some(source), None) if source != name => By::Profile(source),
+            (None, Some(source)) => credential_source(&source)?,
+            (_, None) => match keys {
+                Some(keys) => By::Own(keys),
+                None => return Err("has role_arn without source_profile or credential_source".to_owned()),
+            },
+        };
+        let duration_seconds = match get("duration_seconds") {
+            Some(text) => {
+                Some(text.parse().map_err(|_| format!("has duration_seconds {text:?}, which is no number"))?)
+            }
+            None => None,
+        };
+        let role = Role { role_arn, session_name, external_id: get("external_id"), duration_seconds };
+        return Ok(Some(Found::Role(role, by)));
+    }
+    if let Some(login) = Login::of(section, profile)? {
+        return Ok(Some(Found::Login(login)));
+    }
+    if let Some(keys) = keys {
+        return Ok(Some(Found::Keys(keys)));
+    }
+    if let Some(command) = get("credential_process") {
+        return Ok(Some(Found::Process(command)));
+    }
+    match NOT_UNDERSTOOD.iter().find(|setting| get(setting).is_some()) {
+        Some(setting) => {
+            Err(instead(&format!("asks for {setting}, which this program does not understand"), name))
+        }
+        None => Ok(None),
+    }
+}
 
 /// Settings by which a profile asks for what is not understood.
-const NOT_UNDERSTOOD: [&str; 5] =
-    ["sso_session", "sso_start_url", "credential_process", "source_profile", "credential_source"];
+const NOT_UNDERSTOOD: [&str; 3] = ["login_session", "credential_source", "source_profile"];
 
-/// Reads a profile; what the credentials file says wins over the config file.
-pub(super) fn read(profile: &Profile) -> Result<Found, Step> {
-    let name = &profile.name;
-    let credentials = section_of(profile.credentials_file.as_deref(), &[name])?;
-    let in_config = format!("profile {name}");
-    let wanted: &[&str] = if name == "default" { &["default", &in_config] } else { &[&in_config] };
-    let config = section_of(profile.config_file.as_deref(), wanted)?;
-    // One that was asked for by name has to be there.
-    let missing = |why: String| if profile.asked_for { Step::Refused(why) } else { Step::Absent(why) };
-    let mut section = match (config, credentials) {
-        (None, None) => return Err(missing(format!("there is no profile {name:?}"))),
-        (config, credentials) => {
-            config.unwrap_or_default().into_iter().chain(credentials.unwrap_or_default())
-        }
-    }
-    .collect::<Section>();
-    found_in(&mut section).map_err(|why| missing(format!("the profile {name:?} {why}")))
+/// What can be done where something is not understood.
+fn instead(why: &str, name: &str) -> String {
+    format!(
+        "{why}: another profile may have it by credential_process = aws configure export-credentials --profile {name} \
+         --format process"
+    )
 }
 
-fn found_in(section: &mut Section) -> Result<Found, String> {
-    let mut take = |setting: &str| section.remove(setting).filter(|value| !value.is_empty());
-    if let Some((access_key, secret_key)) = take("aws_access_key_id").zip(take("aws_secret_access_key")) {
-        let session_token = take("aws_session_token").map(Secret::new);
-        return Ok(Found::Keys(Keys { access_key, secret_key: Secret::new(secret_key), session_token }));
+fn credential_source(text: &str) -> Result<By, String> {
+    match text {
+        "Environment" => Ok(By::Environment),
+        "Ec2InstanceMetadata" => Ok(By::Instance),
+        "EcsContainer" => Ok(By::Container),
+        _ => Err(format!(
+            "has credential_source {text:?}: it takes Environment, Ec2InstanceMetadata or EcsContainer"
+        )),
     }
-    if let Some((token_file, role_arn)) = take("web_identity_token_file").zip(take("role_arn")) {
-        let session_name = take("role_session_name").unwrap_or_else(|| "megastream_ingest".to_owned());
-        return Ok(Found::WebIdentity(WebIdentity { token_file: token_file.into(), role_arn, session_name }));
-    }
-    Err(match NOT_UNDERSTOOD.iter().find(|setting| section.contains_key(**setting)) {
-        Some(setting) => format!("asks for {setting}, which this program does not understand"),
-        None => "has no aws_access_key_id with aws_secret_access_key".to_owned(),
-    })
-}
-
-/// The section of a file; None where there is no such file or section.
-fn section_of(file: Option<&Path>, wanted: &[&str]) -> Result<Option<Section>, Step> {
-    let Some(file) = file else { return Ok(None) };
-    match files::read_to_string(file) {
-        Ok(text) => Ok(parse(&text, wanted)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(Step::Refused(format!("{} cannot be read: {error}", file.display()))),
-    }
-}
-
-/// The settings of the sections of these names; None where there is none. Indented lines belong to the setting above
-/// them, none of which is of interest.
-fn parse(text: &str, wanted: &[&str]) -> Option<Section> {
-    let mut section = None;
-    let mut is_wanted = false;
-    for line in text.lines().filter(|line| !line.starts_with([' ', '\t', '#', ';'])) {
-        if let Some(header) = line.strip_prefix('[') {
-            let name = header.split(']').next().unwrap_or_default();
-            let name: Vec<&str> = name.split_whitespace().collect();
-            is_wanted = wanted.contains(&name.join(" ").as_str());
-            if is_wanted {
-                section.get_or_insert_with(Section::new);
-            }
-        } else if is_wanted
-            && let Some((setting, value)) = line.split_once('=')
-            && let Some(section) = &mut section
-        {
-            let value = value.split(" #").next().unwrap_or_default();
-            let value = value.split(" ;").next().unwrap_or_default();
-            section.insert(setting.trim().to_ascii_lowercase(), value.trim().to_owned());
-        }
-    }
-    section
 }
 
 #[cfg(test)]
-mod tests {
-    use std::fs;
-
-    use super::*;
-
-    const CREDENTIALS: &str = "\
-        # comment = [default]\n[default]\naws_access_key_id = A\naws_secret_access_key=B/+=\n\n\
-        [ temporary ]\nAWS_ACCESS_KEY_ID=C\naws_secret_access_key = D # why\ns3 =\n  aws_session_token = x\n\
-        aws_session_token=E\n";
-    const CONFIG: &str = "\
-        [default]\nregion = eu-west-1\n[profile sso]\nsso_session = x\n[profile half]\naws_access_key_id=A\n\
-        [profile  role]\nrole_arn = arn:aws:iam::1:role/r\nweb_identity_token_file = /var/token\n\
-        [temporary]\naws_session_token=not a profile\n";
-
-    fn read_named(name: &str, asked_for: bool) -> Result<Found, Step> {
-        let folder = tempfile::tempdir().unwrap();
-        let (credentials, config) = (folder.path().join("credentials"), folder.path().join("config"));
-        fs::write(&credentials, CREDENTIALS).unwrap();
-        fs::write(&config, CONFIG).unwrap();
-        let name = name.to_owned();
-        read(&Profile { name, asked_for, credentials_file: Some(credentials), config_file: Some(config) })
-    }
-
-    fn keys(access_key: &str, secret_key: &str, token: Option<&str>) -> Found {
-        let (access_key, secret_key) = (access_key.to_owned(), Secret::new(secret_key));
-        Found::Keys(Keys { access_key, secret_key, session_token: token.map(Secret::new) })
-    }
-
-    #[test]
-    fn keys_come_from_the_section_of_the_profile() {
-        assert_eq!(read_named("default", false), Ok(keys("A", "B/+=", None)));
-        assert_eq!(read_named("temporary", true), Ok(keys("C", "D", Some("E"))));
-    }
-
-    #[test]
-    fn a_role_with_a_token_file_is_a_web_identity() {
-        let Ok(Found::WebIdentity(identity)) = read_named("role", true) else { panic!() };
-        assert_eq!(identity.role_arn, "arn:aws:iam::1:role/r");
-        assert_eq!(identity.token_file, Path::new("/var/token"));
-    }
-
-    #[test]
-    fn what_cannot_be_used_is_told_and_ends_the_search_only_if_it_was_asked_for() {
-        for (name, why) in [("none", "no profile"), ("sso", "sso_session"), ("half", "aws_access_key_id")] {
-            let Err(Step::Refused(text)) = read_named(name, true) else { panic!("{name}") };
-            assert!(text.contains(why) && text.contains(name), "{text}");
-            assert!(matches!(read_named(name, false), Err(Step::Absent(_))), "{name}");
-        }
-    }
-
-    #[test]
-    fn missing_files_are_no_profile_and_unreadable_ones_an_error() {
-        let folder = tempfile::tempdir().unwrap();
-        let mut profile = Profile {
-            name: "default".into(),
-            asked_for: false,
-            credentials_file: Some(folder.path().join("missing")),
-            config_file: None,
-        };
-        assert!(matches!(read(&profile), Err(Step::Absent(_))));
-        profile.credentials_file = Some(folder.path().into());
-        assert!(matches!(read(&profile), Err(Step::Refused(_))));
-    }
-}
+mod tests;

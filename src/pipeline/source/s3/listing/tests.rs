@@ -1,72 +1,51 @@
-//! Pages of listings, and the archives that are made of them.
+//! Where a listing goes on, and what is made of keys.
 
+use super::found::Found;
+use super::page::Key;
 use super::*;
-
-fn xml(more: &str, keys: &[&str]) -> Vec<u8> {
-    let contents: String = keys
-        .iter()
-        .map(|key| {
-            format!(
-                "<Contents><Key>{key}</Key><LastModified>2025-12-18T00:00:00.000Z</LastModified>\
-                 <ETag>&quot;e&quot;</ETag><Size>7</Size><StorageClass>STANDARD</StorageClass></Contents>"
-            )
-        })
-        .collect();
-    format!(
-        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\
-         <ListBucketResult xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"><Name>b</Name><Prefix></Prefix>\
-         <KeyCount>{}</KeyCount><MaxKeys>1000</MaxKeys>{more}{contents}</ListBucketResult>",
-        keys.len()
-    )
-    .into_bytes()
-}
 
 fn key(key: &str) -> Key {
     let modified = "2025-12-18T00:00:00.000Z".to_owned();
-    Key { key: key.into(), etag: Some("\"e\"".into()), bytes: 7, modified }
+    Key { key: key.into(), etag: Some("\"e\"".into()), bytes: Some(7), modified, ..Key::default() }
 }
 
-#[test]
-fn pages_are_read_and_characters_that_xml_has_not_are_taken() {
-    let more = "<IsTruncated>true</IsTruncated><NextContinuationToken>1/a+b==</NextContinuationToken>";
-    let page = parse_page(&xml(more, &["a/ b+%2B\u{1f331}&#x1;&#10;.db.zip", "d"])).unwrap();
-    assert_eq!(page.keys, [key("a/ b+%2B\u{1f331}\u{1}\n.db.zip"), key("d")]);
-    assert_eq!(page.next.as_deref(), Some("1/a+b=="));
-    let last = parse_page(&xml("<IsTruncated>false</IsTruncated>", &["a+b &amp; c"])).unwrap();
-    assert_eq!((last.keys, last.next), (vec![key("a+b & c")], None));
-    let empty = parse_page(&xml("<IsTruncated>false</IsTruncated>", &[])).unwrap();
-    assert_eq!((empty.keys, empty.next), (vec![], None));
+fn bucket() -> BucketName {
+    BucketName::Plain("b".into())
 }
 
-#[test]
-fn more_keys_without_a_token_are_an_error_and_what_is_cut_off_is_asked_for_again() {
-    let truncated = xml("<IsTruncated>true</IsTruncated>", &["a"]);
-    assert!(matches!(parse_page(&truncated), Err(GetError::Other(_))));
-    for body in [&truncated[..truncated.len() - 40], b"", b"<html></html>", b"\xff"] {
-        assert!(matches!(parse_page(body), Err(GetError::Unavailable { .. })), "{body:?}");
-    }
+fn found(keys: Vec<Key>) -> Listing {
+    let bucket = bucket();
+    let mut found = Found::nothing(&bucket, "");
+    found.take_up(keys, 0);
+    found.in_order()
 }
 
-fn found(keys: &[&str]) -> Result<Listing, Failure> {
-    let mut found = Found::nothing("b");
-    found.take_up(keys.iter().copied().map(key).collect())?;
-    Ok(found.in_order())
+fn named(keys: &[&str]) -> Listing {
+    found(keys.iter().copied().map(key).collect())
+}
+
+fn names(listing: &Listing) -> Vec<&str> {
+    listing.discovery.archives.iter().map(|archive| archive.name.as_str()).collect()
+}
+
+/// Address and reason of what was left out.
+fn left_out(listing: &Listing) -> Vec<(String, &str)> {
+    let left_out = listing.discovery.left_out.iter();
+    left_out.map(|left_out| (left_out.path.display().to_string(), left_out.reason.as_str())).collect()
 }
 
 #[test]
 fn archives_are_known_by_the_last_segment_and_come_in_the_order_of_time() {
-    let keys = [
+    let listing = named(&[
         "p/z.db.zip",
         "p/2/b_20251218_000200.db.zip",
         "p/a_20251218_000100.db.zip",
         "c_20251217_000000.db.zip",
         "p/c.db",
         "p/.db.zip/",
-    ];
-    let listing = found(&keys).unwrap();
-    let names: Vec<_> = listing.discovery.archives.iter().map(|a| a.name.as_str()).collect();
+    ]);
     assert_eq!(
-        names,
+        names(&listing),
         ["c_20251217_000000.db.zip", "z.db.zip", "a_20251218_000100.db.zip", "b_20251218_000200.db.zip"]
     );
     let archive = &listing.discovery.archives[1];
@@ -76,36 +55,67 @@ fn archives_are_known_by_the_last_segment_and_come_in_the_order_of_time() {
 }
 
 #[test]
-fn two_keys_of_one_name_are_an_error_that_names_both() {
-    let failure = found(&["1/a.db.zip", "2/a.db.zip"]).unwrap_err();
-    assert_eq!(failure.code, ExitCode::Usage);
-    assert!(failure.message.contains("s3://b/1/a.db.zip") && failure.message.contains("s3://b/2/a.db.zip"));
+fn of_keys_of_one_name_none_is_taken_and_all_others_are() {
+    let listing = named(&["1/a.db.zip", "2/a.db.zip", "3/a.db.zip", "1/b.db.zip", "2/a.db.zip"]);
+    assert_eq!(names(&listing), ["b.db.zip"]);
+    assert_eq!(listing.objects.len(), 1);
+    let left_out = left_out(&listing);
+    assert_eq!(left_out.len(), 3);
+    assert!(
+        left_out[0].0 == "s3://b/1/a.db.zip" && left_out[0].1.contains("s3://b/2/a.db.zip"),
+        "{left_out:?}"
+    );
+    assert!(
+        left_out[2].0 == "s3://b/3/a.db.zip" && left_out[2].1.contains("s3://b/1/a.db.zip"),
+        "{left_out:?}"
+    );
 }
 
 #[test]
-fn a_key_that_no_url_leads_to_is_left_out_with_the_reason() {
-    let listing = found(&["../a.db.zip", "../a.db.zip"]).unwrap();
-    assert!(listing.discovery.archives.is_empty());
-    assert_eq!(listing.discovery.left_out.len(), 1);
-    assert!(listing.discovery.left_out[0].reason.contains(".."));
+fn what_cannot_be_read_is_left_out_with_the_reason() {
+    let archived =
+        |class: &str, is_restored| Key { storage_class: class.into(), is_restored, ..key("g.db.zip") };
+    for (odd, why) in [
+        (key("../a.db.zip"), ".."),
+        (Key { bytes: None, ..key("s.db.zip") }, "size"),
+        (archived("GLACIER", false), "GLACIER"),
+        (archived("DEEP_ARCHIVE", false), "restore"),
+    ] {
+        let listing = found(vec![odd.clone(), key("b.db.zip"), odd]);
+        assert_eq!(names(&listing), ["b.db.zip"]);
+        assert!(matches!(&left_out(&listing)[..], [(_, reason)] if reason.contains(why)), "{why}");
+    }
+    for readable in [archived("GLACIER_IR", false), archived("STANDARD_IA", false), archived("GLACIER", true)]
+    {
+        assert_eq!(names(&found(vec![readable])), ["g.db.zip"]);
+    }
 }
 
 #[test]
 fn a_key_that_is_listed_twice_is_one_object_in_its_later_state() {
-    let mut found = Found::nothing("b");
-    found.take_up(vec![key("a.db.zip")]).unwrap();
-    found.take_up(vec![Key { bytes: 8, etag: None, ..key("a.db.zip") }]).unwrap();
-    let listing = found.in_order();
+    let listing = found(vec![key("a.db.zip"), Key { bytes: Some(8), etag: None, ..key("a.db.zip") }]);
     let later = Object { key: "a.db.zip".into(), etag: None, bytes: 8 };
     assert_eq!(listing.objects["a.db.zip"], later);
     assert_eq!(listing.discovery.archives.iter().map(|a| a.bytes).collect::<Vec<_>>(), [8]);
 }
 
 #[test]
-fn only_archives_are_kept() {
-    let mut found = Found::nothing("b");
-    found.take_up(vec![key("a.txt"), key("a.db.zip"), key("../b.db"), key("a.db.zip/")]).unwrap();
-    assert_eq!((found.archives.len(), found.left_out.len()), (1, 0));
+fn what_was_not_asked_for_is_not_taken() {
+    let bucket = bucket();
+    let mut found = Found::nothing(&bucket, "in/");
+    found.take_up(vec![key("in/a.db.zip"), key("out/b.db.zip"), key("in/c.txt")], 0);
+    assert_eq!(found.first_keys().len(), 3);
+    assert_eq!(names(&found.in_order()), ["a.db.zip"]);
+}
+
+#[test]
+fn times_are_read_in_whatever_form_they_are_told() {
+    for told in ["2025-12-18T00:00:00Z", "2025-12-18T01:00:00+01:00", "Thu, 18 Dec 2025 00:00:00 GMT"] {
+        let listing = found(vec![Key { modified: told.into(), ..key("a.db.zip") }]);
+        assert_eq!(listing.discovery.archives[0].modified_ns, 1_766_016_000_000_000_000, "{told}");
+    }
+    let listing = found(vec![Key { modified: "yesterday".into(), ..key("a.db.zip") }]);
+    assert_eq!(listing.discovery.archives[0].modified_ns, 0);
 }
 
 #[test]

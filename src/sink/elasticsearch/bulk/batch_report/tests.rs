@@ -74,6 +74,15 @@ fn a_post_is_suppressed_only_once_its_deletes_under_the_tombstones_version_are_d
 }
 
 #[test]
+fn every_post_that_a_newer_event_supersedes_is_counted() {
+    let batch = batch(&[ActionKind::Post; 3]);
+    let mut report = BatchReport::new(&batch);
+    (0..3).for_each(|line| report.indexed(line, Final::Superseded));
+    report.looked_again(&[None; 3]);
+    assert_eq!(report.finish().tally, Tally { superseded: 3, ..Tally::default() });
+}
+
+#[test]
 fn a_post_that_has_not_been_looked_up_again_is_unconfirmed() {
     let batch = batch(&[ActionKind::Post]);
     let mut report = BatchReport::new(&batch);

@@ -101,6 +101,40 @@ fn a_block_and_a_closed_index_are_waited_out_and_a_missing_privilege_is_not() {
 }
 
 #[test]
+fn whatever_becomes_of_an_item_its_error_is_told_with_type_and_reason() {
+    for (status, kind) in [
+        (429, "es_rejected_execution_exception"),
+        (503, "unavailable_shards_exception"),
+        (400, "cluster_block_exception"),
+        (403, "security_exception"),
+        (404, "index_not_found_exception"),
+        (400, "document_parsing_exception"),
+    ] {
+        let body = format!(r#"{{"items":[{}]}}"#, item(status, &error(kind)));
+        let told = match judged(body.as_bytes(), Operation::Index, 1).as_deref() {
+            Ok([Item::Retry(why)]) => why.clone(),
+            Ok([Item::Refused(refusal)]) => format!("{}: {}", refusal.error_type, refusal.reason),
+            Err(Answer::Stop(failure) | Answer::Moved(failure)) => failure.message.clone(),
+            other => panic!("{other:?}"),
+        };
+        assert!(told.contains(&format!("{kind}: since")), "{told}");
+        assert!(status < 429 || told.contains(&status.to_string()), "{told}");
+    }
+    // Of a reason as long as a document only the beginning goes into the log.
+    let long = format!(r#","error":{{"type":"x","reason":"{}"}}"#, "ü".repeat(LONGEST_REASON + 1));
+    let body = format!(r#"{{"items":[{}]}}"#, item(429, &long));
+    let told = format!("status 429: x: {}", "ü".repeat(LONGEST_REASON));
+    assert_eq!(items(&body, Operation::Index, 1), [Item::Retry(told)]);
+}
+
+#[test]
+fn an_item_without_an_error_of_a_status_that_is_none_of_success_is_refused_as_it_is() {
+    let body = format!(r#"{{"items":[{}]}}"#, item(304, ""));
+    let refusal = Refusal { error_type: "refused".into(), reason: String::new() };
+    assert_eq!(items(&body, Operation::Index, 1), [Item::Refused(refusal)]);
+}
+
+#[test]
 fn an_answer_that_does_not_fit_is_never_guessed_at() {
     for body in [
         "",
@@ -134,6 +168,11 @@ fn refused_credentials_stop_at_once_but_not_a_cluster_block() {
             panic!("{status}");
         };
         assert_eq!(failure.code, ExitCode::Refused);
+        let what_to_do =
+            if status == 401 { "does not accept who this run" } else { "grant it read, index, delete" };
+        for part in ["no)", what_to_do] {
+            assert!(failure.message.contains(part), "{part}: {failure}");
+        }
     }
     let block = reply(403, r#"{"error":{"type":"cluster_block_exception","reason":"read-only"}}"#);
     assert!(matches!(judge_answer(&block), Some(Answer::Retry(_))));
@@ -163,6 +202,19 @@ fn a_look_up_pairs_by_id() {
     }
     let failed = br#"{"docs":[{"_id":"a","error":{"type":"no_shard_available_action_exception"}}]}"#;
     assert!(matches!(judge_look_up(failed, &["a"]), Err(Answer::Retry(_))));
+}
+
+#[test]
+fn a_look_up_that_fails_tells_type_and_reason() {
+    for kind in ["no_shard_available_action_exception", "index_not_found_exception"] {
+        let body = format!(r#"{{"docs":[{{"_id":"a"{}}}]}}"#, error(kind));
+        let told = match judge_look_up(body.as_bytes(), &["a"]) {
+            Err(Answer::Retry(why)) => why,
+            Err(Answer::Stop(failure) | Answer::Moved(failure)) => failure.message,
+            other => panic!("{other:?}"),
+        };
+        assert!(told.contains(&format!("{kind}: since")), "{told}");
+    }
 }
 
 #[test]
@@ -312,6 +364,16 @@ fn errors_of_what_no_longer_stands_behind_a_name_ask_for_a_look() {
         let body = format!(r#"{{"docs":[{{"_id":"a"{error}}}]}}"#);
         assert!(matches!(judge_look_up(body.as_bytes(), &["a"]), Err(Answer::Moved(_))), "{body}");
     }
+    let no_alias = "no such index [elsewhere] and [require_alias] request flag is [true] and [elsewhere] is not an alias";
+    let error = format!(r#","error":{{"type":"index_not_found_exception","reason":"{no_alias}"}}"#);
+    let moved = judged(format!(r#"{{"items":[{}]}}"#, item(404, &error)).as_bytes(), Operation::Index, 1);
+    assert!(
+        matches!(moved, Err(Answer::Moved(failure)) if failure.message.contains("pipeline sends documents"))
+    );
+}
+
+#[test]
+fn a_document_that_must_not_be_looked_up_stops_the_run() {
     let denied = format!(r#"{{"docs":[{{"_id":"a"{}}}]}}"#, error("security_exception"));
     assert!(matches!(judge_look_up(denied.as_bytes(), &["a"]), Err(Answer::Stop(_))));
 }

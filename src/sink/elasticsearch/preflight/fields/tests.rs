@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::*;
 use crate::observe::finding::Status::{self, *};
-use crate::sink::elasticsearch::schema::{POST_FIELDS, TOMBSTONE_FIELDS, names};
+use crate::sink::elasticsearch::schema::{POST_FIELDS, TOMBSTONE_FIELDS, kinds};
 
 fn with_vectors(dynamic: Value, vector: Value) -> Value {
     json!({"dynamic": dynamic, "properties": {"at_uri": {"type": "keyword"}, "embeddings": {
@@ -41,6 +41,10 @@ fn any_other_mapping_of_a_vector_is_refused_with_its_field() {
         (json!({"type": "text"}), "as text"),
         (json!({"type": "dense_vector", "dims": 768}), "768 dims"),
         (json!({"type": "dense_vector", "dims": 384, "element_type": "byte"}), "as byte"),
+        (json!({"type": "knn_vector", "dimension": 384, "data_type": "byte"}), "as byte"),
+        (json!({"type": "knn_vector", "dimension": 384, "data_type": "binary"}), "as binary"),
+        (json!({"type": "rank_vectors", "dims": 384}), "as rank_vectors"),
+        (json!({"type": "integer"}), "as integer"),
         (json!({"properties": {}}), "as object"),
     ] {
         let (checks, vectors) = judge_vectors("posts_v1", &with_vectors(json!(false), vector));
@@ -60,6 +64,9 @@ fn an_unmapped_vector_is_refused_unless_it_is_left_alone() {
         (json!({"dynamic": false, "properties": {"embeddings": {"dynamic": true}}}), Failed),
         (json!({"dynamic": true, "properties": {"embeddings": {"dynamic": "false"}}}), Warning),
         (json!({"dynamic": false, "properties": {"embeddings": {"type": "flattened"}}}), Failed),
+        (json!({"dynamic": "runtime"}), Warning),
+        (json!({"dynamic": "strict_allow_templates"}), Failed),
+        (json!({"dynamic": "strict", "properties": {"embeddings": {"enabled": false}}}), Warning),
     ] {
         let (checks, vectors) = judge_vectors("posts", &mappings);
         assert_eq!((statuses(&checks), vectors.dense), (vec![expected; 2], false), "{mappings}");
@@ -82,7 +89,7 @@ fn at_uri_is_a_keyword() {
         (json!({"at_uri": {"type": "long"}}), vec![Failed]),
         (json!({}), vec![Warning]),
     ] {
-        let checks = judge("posts", &json!({"properties": mapping}), &names(POST_FIELDS));
+        let checks = judge("posts", &json!({"properties": mapping}), &kinds(POST_FIELDS));
         assert_eq!(statuses(&checks), expected, "{mapping}");
     }
 }
@@ -109,9 +116,9 @@ fn posts_can_be_searched_by_an_author_that_is_an_indexed_keyword() {
 
 #[test]
 fn a_strict_mapping_without_a_field_that_is_sent_is_refused() {
-    let properties = json!({"at_uri": {"type": "keyword"}, "author_did": {}, "deleted_at": {}});
+    let properties = json!({"at_uri": {"type": "keyword"}, "author_did": {"type": "keyword"}, "deleted_at": {"type": "date"}});
     let checks =
-        judge("t", &json!({"dynamic": "strict", "properties": properties}), &names(TOMBSTONE_FIELDS));
+        judge("t", &json!({"dynamic": "strict", "properties": properties}), &kinds(TOMBSTONE_FIELDS));
     assert_eq!(statuses(&checks), [Failed]);
     assert!(checks[0].text.contains("does not map indexed_at:"), "{}", checks[0]);
 }
@@ -120,5 +127,72 @@ fn a_strict_mapping_without_a_field_that_is_sent_is_refused() {
 fn required_routing_is_no_reason_to_refuse() {
     let mappings = json!({"_routing": {"required": true}, "properties": {"at_uri": {"type": "keyword"}}});
     assert!(requires_routing(&mappings) && !requires_routing(&json!({"_routing": {"required": false}})));
-    assert_eq!(judge("posts", &mappings, &names(POST_FIELDS)), []);
+    assert_eq!(judge("posts", &mappings, &kinds(POST_FIELDS)), []);
+}
+
+#[test]
+fn vectors_of_the_length_1_alone_are_a_warning() {
+    let vector = json!({"type": "dense_vector", "dims": 384, "similarity": "dot_product"});
+    let (checks, vectors) = judge_vectors("posts", &with_vectors(json!(false), vector));
+    assert_eq!((statuses(&checks), vectors.dense), (vec![Warning, Warning], true));
+    assert!(checks[0].text.contains("dot_product"), "{}", checks[0]);
+}
+
+#[test]
+fn a_field_that_takes_no_text_is_refused_and_one_that_keeps_it_only_is_a_warning() {
+    for (mapping, expected) in [
+        (json!({"type": "text", "analyzer": "content_analyzer"}), None),
+        (json!({"type": "match_only_text"}), None),
+        (json!({"type": "made_by_a_plugin"}), None),
+        (json!({"type": "long"}), Some(Failed)),
+        (json!({"type": "long", "ignore_malformed": true}), Some(Warning)),
+        (json!({"type": "alias", "path": "at_uri"}), Some(Failed)),
+        (json!({"type": "date"}), Some(Failed)),
+        (json!({"type": "date", "ignore_malformed": true}), Some(Warning)),
+        (json!({"properties": {"text": {"type": "text"}}}), Some(Failed)),
+        (json!({"type": "object", "enabled": false}), Some(Warning)),
+        (json!({"type": "nested"}), Some(Failed)),
+        (json!({"type": "flattened"}), Some(Failed)),
+    ] {
+        let check = judge_value("posts_v1", "content", Kind::Text, &mapping);
+        assert_eq!(check.as_ref().map(|check| check.status), expected, "{mapping}");
+        assert!(check.is_none_or(|check| check.text.contains("content")), "{mapping}");
+    }
+}
+
+#[test]
+fn a_date_format_takes_our_times_or_is_refused() {
+    for (mapping, expected) in [
+        (json!({"type": "date"}), None),
+        (json!({"type": "date_nanos"}), None),
+        (json!({"type": "keyword"}), None),
+        (json!({"type": "date", "format": "iso8601"}), None),
+        (json!({"type": "date", "format": "strict_date_optional_time||epoch_millis"}), None),
+        (json!({"type": "date", "format": "epoch_millis || date_time"}), None),
+        (json!({"type": "date", "format": "yyyy-MM-dd'T'HH:mm:ss.SSSX"}), None),
+        (json!({"type": "date", "format": "epoch_millis"}), Some(Failed)),
+        (json!({"type": "date", "format": "epoch_second||strict_date"}), Some(Failed)),
+        (json!({"type": "date", "format": "date_time_no_millis"}), Some(Failed)),
+        (json!({"type": "date", "format": "epoch_millis", "ignore_malformed": true}), Some(Warning)),
+        (json!({"type": "long"}), Some(Failed)),
+    ] {
+        let check = judge_value("posts_v1", "created_at", Kind::Date, &mapping);
+        assert_eq!(check.map(|check| check.status), expected, "{mapping}");
+    }
+}
+
+#[test]
+fn fields_of_another_writer_are_named() {
+    let fields = kinds(POST_FIELDS);
+    let ours = json!({"properties": {"at_uri": {}, "embeddings": {"properties": {"all_MiniLM_L6_v2": {}}},
+        "embeddings.all_MiniLM_L12_v2": {}}});
+    assert_eq!(judge_foreign("posts_v1", &ours, &fields), None);
+    let theirs = json!({"properties": {"at_uri": {}, "like_count": {}, "media": {},
+        "embeddings": {"properties": {"ge_post_embedding": {}}}}});
+    let check = judge_foreign("posts_v1", &theirs, &fields).unwrap();
+    assert_eq!(check.status, Warning);
+    assert!(check.text.contains("like_count, media, embeddings.ge_post_embedding;"), "{check}");
+    let many: serde_json::Map<String, Value> = (0..13).map(|n| (format!("f{n}"), json!({}))).collect();
+    let check = judge_foreign("posts_v1", &json!({"properties": many}), &fields).unwrap();
+    assert!(check.text.contains(" and 3 more"), "{check}");
 }

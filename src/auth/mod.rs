@@ -1,0 +1,361 @@
+//! How a run shows Elasticsearch who it is.
+//!
+//! Everything that differs from one way to the other is here: what is set for it, what it sends, what may be seen of
+//! it, and what to do where it is refused. Another way is a function in `WAYS`, a variant of [`Auth`], and its flag.
+//! Exactly one way is given; that a run has no credentials has to be said, too.
+
+mod sigv4;
+mod stored;
+
+use std::sync::Arc;
+
+use ureq::http::header::AUTHORIZATION;
+use ureq::http::{HeaderMap, HeaderValue, Uri};
+
+use self::sigv4::Signer;
+use self::stored::Stored;
+use crate::config::s3::CredentialSources;
+use crate::exit::Failure;
+use crate::http::url::UserInfo;
+use crate::http::{TransportError, proxy::Proxies};
+use crate::secret::Secret;
+
+/// Finds the region, unless it is told one, and where credentials for it may come from.
+pub type AwsChain<'g> = &'g dyn Fn(Option<&str>) -> Result<(String, CredentialSources), Failure>;
+
+/// What is set that may say who the run is.
+pub struct Given<'g> {
+    /// Looks up a variable.
+    pub variable: &'g dyn Fn(&str) -> Option<String>,
+    /// `--username`, else its variable.
+    pub username: Option<String>,
+    /// What stood before the `@` of the URL.
+    pub user_info: Option<UserInfo>,
+    /// `--aws-sigv4`, else its variable.
+    pub aws_sigv4: Option<String>,
+    /// `--no-auth`.
+    pub no_auth: bool,
+    /// Base URLs of the server.
+    pub urls: &'g [String],
+    /// The AWS chain.
+    pub aws: AwsChain<'g>,
+    /// How the services of the AWS chain are reached.
+    pub proxies: &'g Proxies,
+}
+
+/// The one way to authenticate.
+#[derive(Clone, Debug)]
+pub enum Auth {
+    /// `Authorization: ApiKey …`.
+    ApiKey(Arc<Stored>),
+    /// `Authorization: Basic …`: a user and the password.
+    Basic(Arc<str>, Arc<Stored>),
+    /// `Authorization: Bearer …`.
+    Bearer(Arc<Stored>),
+    /// AWS Signature Version 4.
+    SigV4(Arc<Signer>),
+    /// None: the cluster has no security, or what stands before it takes care of that.
+    Nobody,
+}
+
+/// Reads one way; None where nothing is set for it.
+type Way = fn(&Given<'_>) -> Result<Option<Auth>, Failure>;
+
+/// All ways, by what messages call them.
+const WAYS: [(&str, Way); 6] = [
+    ("an API key (ELASTICSEARCH_API_KEY)", api_key),
+    ("a user and password (--username or ELASTICSEARCH_USERNAME, with ELASTICSEARCH_PASSWORD)", basic),
+    ("a user and password in ELASTICSEARCH_URL", basic_of_url),
+    ("a bearer token (ELASTICSEARCH_BEARER_TOKEN)", bearer),
+    ("AWS signatures (--aws-sigv4 or ELASTICSEARCH_AWS_SIGV4)", sigv4),
+    ("--no-auth", nobody),
+];
+
+const API_KEY: &str = "ELASTICSEARCH_API_KEY";
+const USERNAME: &str = "ELASTICSEARCH_USERNAME";
+const PASSWORD: &str = "ELASTICSEARCH_PASSWORD";
+const BEARER_TOKEN: &str = "ELASTICSEARCH_BEARER_TOKEN";
+
+fn api_key(given: &Given<'_>) -> Result<Option<Auth>, Failure> {
+    let key = Stored::find(API_KEY, given, |text| {
+        let is_key = text.bytes().all(|byte| byte.is_ascii_graphic());
+        let why = "it holds white space or other characters that no key has: set it to the `encoded` value of an API \
+                   key, or to its id and api_key with a colon between them";
+        if is_key { Ok(()) } else { Err(why) }
+    })?;
+    Ok(key.map(Auth::ApiKey))
+}
+
+fn basic(given: &Given<'_>) -> Result<Option<Auth>, Failure> {
+    let password = Stored::find(PASSWORD, given, |_| Ok(()))?;
+    let of_url =
+        given.user_info.as_ref().filter(|info| info.password.is_none()).map(|info| info.user.clone());
+    match (given.username.clone().or(of_url), password) {
+        (Some(user), Some(password)) => {
+            if user.contains(':') {
+                return Err(Failure::usage(
+                    "--username (ELASTICSEARCH_USERNAME) holds a colon, which no user name can",
+                ));
+            }
+            Ok(Some(Auth::Basic(user.trim().into(), password)))
+        }
+        (Some(_), None) => Err(Failure::usage(format!(
+            "a user name is given, but no password: set {PASSWORD}, or name a file that holds it in {PASSWORD}_FILE"
+        ))),
+        (None, Some(_)) => Err(Failure::usage(format!(
+            "{PASSWORD} is set, but no user name: give it with --username ({USERNAME})"
+        ))),
+        (None, None) => Ok(None),
+    }
+}
+
+fn basic_of_url(given: &Given<'_>) -> Result<Option<Auth>, Failure> {
+    let Some(UserInfo { user, password: Some(password) }) = &given.user_info else { return Ok(None) };
+    let password = Stored::of_setting("ELASTICSEARCH_URL", password.clone());
+    Ok(Some(Auth::Basic(user.as_str().into(), Arc::new(password))))
+}
+
+fn bearer(given: &Given<'_>) -> Result<Option<Auth>, Failure> {
+    let token = Stored::find(BEARER_TOKEN, given, |text| {
+        let is_token = text.bytes().all(|byte| byte.is_ascii_graphic());
+        if is_token { Ok(()) } else { Err("it holds white space or other characters that no token has") }
+    })?;
+    Ok(token.map(Auth::Bearer))
+}
+
+fn sigv4(given: &Given<'_>) -> Result<Option<Auth>, Failure> {
+    let Some(service) = &given.aws_sigv4 else { return Ok(None) };
+    Signer::new(service, given).map(|signer| Some(Auth::SigV4(Arc::new(signer))))
+}
+
+fn nobody(given: &Given<'_>) -> Result<Option<Auth>, Failure> {
+    Ok(given.no_auth.then_some(Auth::Nobody))
+}
+
+impl Auth {
+    /// The one way that is given.
+    ///
+    /// # Errors
+    ///
+    /// A usage failure where there is none, where there are two, or where what is set for one is not whole or cannot be
+    /// read. No secret is in it.
+    pub fn read(given: &Given<'_>) -> Result<Self, Failure> {
+        let mut found: Option<(&str, Self)> = None;
+        for (name, way) in WAYS {
+            let Some(auth) = way(given)? else { continue };
+            if let Some((other, _)) = found {
+                return Err(Failure::usage(format!(
+                    "two ways to authenticate are given: {other}, and {name}: leave one of them away"
+                )));
+            }
+            found = Some((name, auth));
+        }
+        found.map(|(_, auth)| auth).ok_or_else(|| {
+            let ways: Vec<_> = WAYS.iter().map(|(name, _)| *name).collect();
+            Failure::usage(format!(
+                "nothing says who this run is to Elasticsearch: give one of {}; or use --dry-run to write nothing",
+                ways.join(", ")
+            ))
+        })
+    }
+
+    /// An API key, as tests and benches have it.
+    pub fn of_api_key(key: &str) -> Self {
+        Self::ApiKey(Arc::new(Stored::of_setting(API_KEY, Secret::new(key))))
+    }
+
+    /// Adds to a request's headers those that say who asks.
+    ///
+    /// # Errors
+    ///
+    /// Where there are no credentials for now, or none at all.
+    pub(crate) fn authorize(
+        &self,
+        method: &str,
+        uri: &Uri,
+        headers: &mut HeaderMap,
+        body: &[u8],
+    ) -> Result<(), TransportError> {
+        if let Self::SigV4(signer) = self {
+            return signer.sign(method, uri, headers, body);
+        }
+        if let Some(text) = self.authorization() {
+            let mut value = HeaderValue::try_from(text).map_err(|_| {
+                TransportError::Refused(format!("{} holds what no HTTP header can carry", self.setting()))
+            })?;
+            // No `Debug` prints it.
+            value.set_sensitive(true);
+            headers.insert(AUTHORIZATION, value);
+        }
+        Ok(())
+    }
+
+    /// The value of `Authorization`, where it is the same for every request.
+    fn authorization(&self) -> Option<String> {
+        let base64 = |text: &str| base64_simd::STANDARD.encode_to_string(text);
+        match self {
+            Self::ApiKey(key) => {
+                let key = key.now();
+                let key = key.expose();
+                // An encoded key is base64, which has no colon.
+                Some(format!("ApiKey {}", if key.contains(':') { base64(key) } else { key.to_owned() }))
+            }
+            Self::Basic(user, password) => {
+                Some(format!("Basic {}", base64(&format!("{user}:{}", password.now().expose()))))
+            }
+            Self::Bearer(token) => Some(format!("Bearer {}", token.now().expose())),
+            Self::SigV4(_) | Self::Nobody => None,
+        }
+    }
+
+    /// Credentials were refused that had been sent in these headers. Whether there are others now: from a file that has
+    /// changed, or from the AWS chain.
+    pub(crate) fn renew(&self, sent: &HeaderMap, status: u16, body: &[u8]) -> bool {
+        match self {
+            Self::ApiKey(stored) | Self::Basic(_, stored) | Self::Bearer(stored) => {
+                let is_another = || {
+                    let now = self.authorization();
+                    now.as_ref().map(String::as_bytes) != sent.get(AUTHORIZATION).map(HeaderValue::as_bytes)
+                };
+                // Another thread may have read the file since.
+                status == 401 && (is_another() || stored.read_again() && is_another())
+            }
+            Self::SigV4(signer) => matches!(status, 401 | 403) && signer.renew(sent, body),
+            Self::Nobody => false,
+        }
+    }
+
+    /// What to do about an answer that refuses the credentials themselves; None where it does not.
+    pub(crate) fn refusal(&self, status: u16, body: &[u8]) -> Option<String> {
+        match (status, amazon(status, body), self) {
+            (_, Some(_), Self::SigV4(signer)) => Some(signer.refusal(body)),
+            (_, Some(Amazon::WantsSignature), _) => Some(
+                "this is Amazon OpenSearch Service, which takes no such credentials: sign requests with --aws-sigv4 es \
+                 (aoss for Serverless), or, where the domain has a user of its own, authenticate with --username and \
+                 ELASTICSEARCH_PASSWORD"
+                    .to_owned(),
+            ),
+            (401, _, _) => Some(self.advice()),
+            _ => None,
+        }
+    }
+
+    /// What to do where this is refused.
+    pub(crate) fn advice(&self) -> String {
+        let setting = self.setting();
+        match self {
+            Self::ApiKey(_) => format!(
+                "{setting} is refused: check that it is the `encoded` value of a key of this cluster, or its id and \
+                 api_key with a colon between them, not expired and not invalidated"
+            ),
+            Self::Basic(user, _) => {
+                format!("the user {user:?} is refused with the password of {setting}: check both")
+            }
+            Self::Bearer(_) => {
+                format!(
+                    "{setting} is refused: check that the token is one of this cluster and has not expired"
+                )
+            }
+            Self::SigV4(_) => {
+                "the signature is refused: this may be no service of AWS; leave --aws-sigv4 away".to_owned()
+            }
+            Self::Nobody => {
+                let ways: Vec<_> =
+                    WAYS.iter().map(|(name, _)| *name).filter(|name| *name != "--no-auth").collect();
+                format!("the server wants credentials, and --no-auth sends none: give {}", ways.join(" or "))
+            }
+        }
+    }
+
+    /// The setting that holds the secret.
+    fn setting(&self) -> String {
+        match self {
+            Self::ApiKey(stored) | Self::Basic(_, stored) | Self::Bearer(stored) => stored.setting(),
+            Self::SigV4(_) => "--aws-sigv4".to_owned(),
+            Self::Nobody => "--no-auth".to_owned(),
+        }
+    }
+
+    /// What anybody in between could read and use, where requests are not encrypted.
+    pub fn readable(&self) -> Option<&'static str> {
+        match self {
+            Self::ApiKey(_) => Some("the API key"),
+            Self::Basic(..) => Some("the password"),
+            Self::Bearer(_) => Some("the bearer token"),
+            Self::SigV4(_) | Self::Nobody => None,
+        }
+    }
+
+    /// Replaces the credentials, now's and former ones, wherever they stand in a text of somebody else's.
+    pub(crate) fn cut_out_of(&self, text: &mut Vec<u8>) {
+        for secret in self.secrets() {
+            secret.cut_out_of(text);
+        }
+    }
+
+    /// Everything that is not to be seen.
+    fn secrets(&self) -> Vec<Secret> {
+        let base64 = |text: &str| Secret::new(base64_simd::STANDARD.encode_to_string(text));
+        match self {
+            Self::ApiKey(key) => key.all().into_iter().flat_map(|key| parts_of_key(&key)).collect(),
+            Self::Basic(user, password) => {
+                let pair = |password: &Secret| base64(&format!("{user}:{}", password.expose()));
+                password.all().into_iter().flat_map(|password| [pair(&password), password]).collect()
+            }
+            Self::Bearer(token) => token.all(),
+            Self::SigV4(signer) => signer.secrets(),
+            Self::Nobody => Vec::new(),
+        }
+    }
+}
+
+/// An API key in all its forms: `encoded`, its id with its secret, and its secret.
+fn parts_of_key(key: &Secret) -> Vec<Secret> {
+    let text = key.expose();
+    let decoded = || String::from_utf8(base64_simd::STANDARD.decode_to_vec(text).ok()?).ok();
+    let pair = if text.contains(':') { Some(text.to_owned()) } else { decoded() };
+    let Some(pair) = pair else { return vec![key.clone()] };
+    let secret = pair.split_once(':').map(|(_, secret)| Secret::new(secret));
+    let encoded = Secret::new(base64_simd::STANDARD.encode_to_string(&pair));
+    [Some(encoded), Some(Secret::new(pair)), secret].into_iter().flatten().collect()
+}
+
+/// What Amazon's services say in their own words, which are none of Elasticsearch's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Amazon {
+    /// Only signed requests are taken, or a user's of the domain.
+    WantsSignature,
+    /// A signature is refused.
+    RefusesSignature,
+}
+
+/// Source: Amazon OpenSearch Service Developer Guide, "Troubleshooting"; IAM User Guide, "Troubleshoot Signature
+/// Version 4 signing". The texts are lower-cased, since services write them differently.
+fn amazon(status: u16, body: &[u8]) -> Option<Amazon> {
+    if !matches!(status, 400 | 401 | 403) {
+        return None;
+    }
+    let text = String::from_utf8_lossy(body.get(..body.len().min(4096))?).to_ascii_lowercase();
+    let has = |words: &[&str]| words.iter().any(|word| text.contains(word));
+    if has(&[
+        "authorization header requires",
+        "(missing equal-sign) in authorization header",
+        "missing authentication token",
+        "user: anonymous is not authorized",
+    ]) {
+        return Some(Amazon::WantsSignature);
+    }
+    has(&[
+        "request signature we calculated",
+        "security token included in the request",
+        "credential should be scoped",
+        "signature expired",
+        "signature not yet current",
+        "is not authorized to perform: es:",
+        "is not authorized to perform: aoss:",
+    ])
+    .then_some(Amazon::RefusesSignature)
+}
+
+#[cfg(test)]
+mod tests;

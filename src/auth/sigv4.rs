@@ -1,0 +1,375 @@
+//! AWS Signature Version 4 for Amazon OpenSearch Service and its Serverless.
+//!
+//! Source: IAM User Guide, "Create a signed AWS API request"; OpenSearch Serverless Developer Guide, "Signing HTTP
+//! requests with other clients" (`x-amz-content-sha256` is wanted there, and a signed length is not). Only what no proxy
+//! changes is signed: host, time, hash of the body, token.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use aws_lc_rs::{digest, hmac};
+use s3::signing::uri_encode;
+use time::OffsetDateTime;
+use time::macros::format_description;
+use ureq::Agent;
+use ureq::http::header::{AUTHORIZATION, HOST};
+use ureq::http::{HeaderMap, HeaderValue, Uri};
+
+use super::Given;
+use crate::aws::{CredentialError, Credentials, Provider};
+use crate::exit::Failure;
+use crate::http::{self, TransportError};
+use crate::secret::Secret;
+
+/// Time to connect to a service that gives out credentials.
+const CONNECT_LIMIT: Duration = Duration::from_secs(10);
+
+/// The services, as they are called in signatures.
+const SERVICES: [&str; 2] = ["es", "aoss"];
+
+/// Signs requests with the credentials of the AWS chain.
+pub struct Signer {
+    scope: Scope,
+    provider: Provider,
+    /// What is not to be seen: all credentials that have been used.
+    known: Mutex<Vec<Secret>>,
+}
+
+/// What a signature is good for.
+struct Scope {
+    region: String,
+    service: String,
+}
+
+/// What is signed.
+struct Request<'r> {
+    method: &'r str,
+    /// As it is sent.
+    path: &'r str,
+    /// As it is sent, without its `?`.
+    query: &'r str,
+    /// Names in lower case, in the order of these.
+    headers: &'r [(&'r str, &'r str)],
+    /// SHA-256 of the body.
+    body: &'r str,
+}
+
+impl Signer {
+    /// For a service of AWS, with the credentials chain.
+    pub(super) fn new(service: &str, given: &Given<'_>) -> Result<Self, Failure> {
+        if !SERVICES.contains(&service) {
+            return Err(Failure::usage(format!(
+                "--aws-sigv4 (ELASTICSEARCH_AWS_SIGV4) is {service:?}: it takes es (Amazon OpenSearch Service) or aoss \
+                 (OpenSearch Serverless)"
+            )));
+        }
+        let of_host = given.urls.iter().find_map(|url| region_of_host(url));
+        let (region, sources) = (given.aws)(of_host.as_deref())?;
+        let agent = agent(given)?;
+        let scope = Scope { region, service: service.to_owned() };
+        Ok(Self { scope, provider: Provider::new(sources, agent), known: Mutex::default() })
+    }
+
+    /// Adds the headers of a signature.
+    pub(super) fn sign(
+        &self,
+        method: &str,
+        uri: &Uri,
+        headers: &mut HeaderMap,
+        body: &[u8],
+    ) -> Result<(), TransportError> {
+        let credentials = self.credentials()?;
+        self.sign_with(&credentials, method, uri, headers, body, OffsetDateTime::now_utc())
+            .map_err(|why| TransportError::Refused(format!("a request cannot be signed: {why}")))
+    }
+
+    fn sign_with(
+        &self,
+        credentials: &Credentials,
+        method: &str,
+        uri: &Uri,
+        headers: &mut HeaderMap,
+        body: &[u8],
+        now: OffsetDateTime,
+    ) -> Result<(), Box<dyn std::error::Error>> {
+        let time = now.format(format_description!("[year][month][day]T[hour][minute][second]Z"))?;
+        let (host, hash) = (host_of(uri), hex(digest::digest(&digest::SHA256, body).as_ref()));
+        let token = credentials.session_token.as_ref().map(|token| token.expose());
+        let mut signed =
+            vec![("host", host.as_str()), ("x-amz-content-sha256", &hash), ("x-amz-date", &time)];
+        signed.extend(token.map(|token| ("x-amz-security-token", token)));
+        let query = uri.query().unwrap_or_default();
+        let request = Request { method, path: uri.path(), query, headers: &signed, body: &hash };
+        let value = authorization(&request, credentials, &self.scope, &time);
+        headers.insert(HOST, HeaderValue::try_from(&host)?);
+        headers.insert("x-amz-date", HeaderValue::try_from(&time)?);
+        headers.insert("x-amz-content-sha256", HeaderValue::try_from(&hash)?);
+        if let Some(token) = token {
+            headers.insert("x-amz-security-token", sensitive(token)?);
+        }
+        headers.insert(AUTHORIZATION, sensitive(&value)?);
+        Ok(())
+    }
+
+    fn credentials(&self) -> Result<Arc<Credentials>, TransportError> {
+        let credentials = self.provider.get().map_err(|error| match error {
+            CredentialError::Unavailable(why) => TransportError::Connect(why),
+            CredentialError::Refused(why) => TransportError::Refused(why),
+        })?;
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        for secret in
+            [Some(&credentials.secret_key), credentials.session_token.as_ref()].into_iter().flatten()
+        {
+            if !known.contains(secret) {
+                known.push(secret.clone());
+            }
+        }
+        Ok(credentials)
+    }
+
+    /// Whether the chain has other credentials than those that were refused.
+    pub(super) fn renew(&self, sent: &HeaderMap, body: &[u8]) -> bool {
+        if !String::from_utf8_lossy(body).to_ascii_lowercase().contains("security token") {
+            return false;
+        }
+        let was_sent = |credentials: &Credentials| {
+            let value = sent.get(AUTHORIZATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
+            value.contains(&format!("Credential={}/", credentials.access_key))
+        };
+        let Ok(now) = self.credentials() else { return false };
+        !was_sent(&now) || self.provider.anew(&now).is_ok_and(|others| others.is_some())
+    }
+
+    /// What to do where a signature is refused.
+    pub(super) fn refusal(&self, body: &[u8]) -> String {
+        let text = String::from_utf8_lossy(body).to_ascii_lowercase();
+        let Scope { region, service } = &self.scope;
+        if text.contains("is not authorized to perform") {
+            return format!(
+                "the AWS identity may not use this: allow it {service}:{} in its policy, and in that of the domain or \
+                 collection",
+                if service == "aoss" { "APIAccessAll" } else { "ESHttp*" }
+            );
+        }
+        if text.contains("security token") {
+            return "the AWS credentials are invalid or have expired: renew them".to_owned();
+        }
+        if text.contains("expired") || text.contains("not yet current") {
+            return "the signature's time is refused: set the clock of this machine (NTP)".to_owned();
+        }
+        format!(
+            "the signature for the service {service} in the region {region} is refused: check AWS credentials, \
+             --aws-sigv4 and AWS_REGION"
+        )
+    }
+
+    /// All credentials that have been used.
+    pub(super) fn secrets(&self) -> Vec<Secret> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl std::fmt::Debug for Signer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Signer({} {})", self.scope.service, self.scope.region)
+    }
+}
+
+/// For the services that give out credentials; nothing of Elasticsearch's settings is for them but the proxy.
+fn agent(given: &Given<'_>) -> Result<Agent, Failure> {
+    http::agent(&http::Settings {
+        ca_cert: None,
+        ca_fingerprint: None,
+        client_cert: None,
+        is_https: true,
+        skip_tls_verify: false,
+        proxies: given.proxies,
+        connect_limit: CONNECT_LIMIT,
+        head_limit: None,
+        read_limit: None,
+        idle_connections: 1,
+    })
+}
+
+/// The region that the name of a host of AWS tells: `….REGION.es.amazonaws.com`, `….aos.REGION.on.aws`.
+fn region_of_host(url: &str) -> Option<String> {
+    let uri: Uri = url.parse().ok()?;
+    let host = uri.host()?.to_ascii_lowercase();
+    let host = host.trim_end_matches(".cn");
+    let before = host
+        .strip_suffix(".amazonaws.com")
+        .map(|rest| rest.rsplit_once('.').map_or("", |(before, _)| before));
+    let region = before.or_else(|| host.strip_suffix(".on.aws"))?.rsplit('.').next()?;
+    region.contains('-').then(|| region.to_owned())
+}
+
+/// The host as it is sent: without a port where that is the scheme's own.
+fn host_of(uri: &Uri) -> String {
+    let host = uri.host().unwrap_or_default();
+    let default = if uri.scheme_str() == Some("https") { 443 } else { 80 };
+    match uri.port_u16().filter(|port| *port != default) {
+        Some(port) => format!("{host}:{port}"),
+        None => host.to_owned(),
+    }
+}
+
+/// The value of `Authorization`.
+fn authorization(request: &Request<'_>, credentials: &Credentials, scope: &Scope, time: &str) -> String {
+    let names: Vec<_> = request.headers.iter().map(|(name, _)| *name).collect();
+    let names = names.join(";");
+    let lines: String =
+        request.headers.iter().map(|(name, value)| format!("{name}:{}\n", value.trim())).collect();
+    // Other than for S3, the path is encoded once more than it is sent.
+    let path = if request.path.is_empty() { "/".to_owned() } else { uri_encode(request.path, false) };
+    let Request { method, query, body, .. } = request;
+    let canonical = format!("{method}\n{path}\n{}\n{lines}\n{names}\n{body}", canonical_query(query));
+    let date = time.get(..8).unwrap_or_default();
+    let Scope { region, service } = scope;
+    let scope = format!("{date}/{region}/{service}/aws4_request");
+    let canonical = hex(digest::digest(&digest::SHA256, canonical.as_bytes()).as_ref());
+    let to_sign = format!("AWS4-HMAC-SHA256\n{time}\n{scope}\n{canonical}");
+    let secret = format!("AWS4{}", credentials.secret_key.expose());
+    let key = [date, region, service, "aws4_request"]
+        .iter()
+        .fold(secret.into_bytes(), |key, part| mac(&key, part.as_bytes()));
+    let signature = hex(&mac(&key, to_sign.as_bytes()));
+    format!(
+        "AWS4-HMAC-SHA256 Credential={}/{scope}, SignedHeaders={names}, Signature={signature}",
+        credentials.access_key
+    )
+}
+
+/// Names and values encoded anew, strictly, and in the order of the encoded ones.
+fn canonical_query(query: &str) -> String {
+    let pairs = url::form_urlencoded::parse(query.as_bytes());
+    let mut pairs: Vec<_> =
+        pairs.map(|(name, value)| (uri_encode(&name, true), uri_encode(&value, true))).collect();
+    pairs.sort();
+    let pairs: Vec<_> = pairs.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    pairs.join("&")
+}
+
+fn mac(key: &[u8], text: &[u8]) -> Vec<u8> {
+    hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), text).as_ref().to_vec()
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// A header that no `Debug` prints.
+fn sensitive(text: &str) -> Result<HeaderValue, ureq::http::header::InvalidHeaderValue> {
+    let mut value = HeaderValue::try_from(text)?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EMPTY: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+    const TIME: &str = "20150830T123600Z";
+
+    /// The end of the signature of a request of the "AWS Signature Version 4 Test Suite", which is for the host
+    /// `example.amazonaws.com` in 2015.
+    fn signature(method: &str, path: &str, query: &str, more: &[(&str, &str)], body: &[u8]) -> String {
+        let mut headers = vec![("host", "example.amazonaws.com"), ("x-amz-date", TIME)];
+        headers.extend(more);
+        headers.sort();
+        let hash = hex(digest::digest(&digest::SHA256, body).as_ref());
+        let credentials = Credentials {
+            access_key: "AKIDEXAMPLE".into(),
+            secret_key: Secret::new("wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY"),
+            session_token: None,
+            expires: None,
+        };
+        let scope = Scope { region: "us-east-1".into(), service: "service".into() };
+        let value = authorization(
+            &Request { method, path, query, headers: &headers, body: &hash },
+            &credentials,
+            &scope,
+            TIME,
+        );
+        let start =
+            "AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/20150830/us-east-1/service/aws4_request, SignedHeaders=";
+        assert!(value.starts_with(start), "{value}");
+        value.rsplit_once("Signature=").unwrap().1.to_owned()
+    }
+
+    /// Source: "AWS Signature Version 4 Test Suite": get-vanilla, post-vanilla, get-vanilla-query-order-key-case,
+    /// get-unreserved, get-utf8, get-vanilla-utf8-query, post-x-www-form-urlencoded.
+    #[test]
+    fn requests_are_signed_as_in_the_published_test_suite() {
+        let unreserved = "/-._~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+        let form = ("content-type", "application/x-www-form-urlencoded");
+        for (signed, expected) in [
+            (
+                signature("GET", "/", "", &[], b""),
+                "5fa00fa31553b73ebf1942676e86291e8372ff2a2260956d9b8aae1d763fbf31",
+            ),
+            (
+                signature("POST", "/", "", &[], b""),
+                "5da7c1a2acd57cee7505fc6676e4e544621c30862966e37dddb68e92efbe5d6b",
+            ),
+            (
+                signature("GET", "/", "Param2=value2&Param1=value1", &[], b""),
+                "b97d918cfa904a5beff61c982a1b6f458b799221646efd99d3219ec94cdf2500",
+            ),
+            (
+                signature("GET", unreserved, "", &[], b""),
+                "07ef7494c76fa4850883e2b006601f940f8a34d404d0cfa977f52a65bbf5f24f",
+            ),
+            (
+                signature("GET", "/\u{1234}", "", &[], b""),
+                "8318018e0b0f223aa2bbf98705b62bb787dc9c0e678f255a891fd03141be5d85",
+            ),
+            (
+                signature("GET", "/", "\u{1234}=bar", &[], b""),
+                "2cdec8eed098649ff3a119c94853b13c643bcf08f8b0a1d91e12c9027818dd04",
+            ),
+            (
+                signature("POST", "/", "", &[form], b"Param1=value1"),
+                "ff11897932ad3f4e8b18135d722051e5ac45fc38421b1da7b9d196a0fe09473a",
+            ),
+        ] {
+            assert_eq!(signed, expected);
+        }
+        assert_eq!(hex(digest::digest(&digest::SHA256, b"").as_ref()), EMPTY);
+    }
+
+    #[test]
+    fn paths_are_encoded_once_more_than_they_are_sent_and_queries_anew() {
+        assert_eq!(
+            uri_encode("/posts,post%2Ctombstones/_flush", false),
+            "/posts%2Cpost%252Ctombstones/_flush"
+        );
+        assert_eq!(canonical_query("b=*.x,y&a&a=%20%2c"), "a=&a=%20%2C&b=%2A.x%2Cy");
+    }
+
+    #[test]
+    fn a_host_of_aws_tells_its_region() {
+        for (url, region) in [
+            ("https://search-x-abc.eu-west-1.es.amazonaws.com", Some("eu-west-1")),
+            ("https://vpc-x-abc.cn-north-1.es.amazonaws.com.cn:443/", Some("cn-north-1")),
+            ("https://abc.us-gov-west-1.aoss.amazonaws.com", Some("us-gov-west-1")),
+            ("https://search-x-abc.aos.eu-central-1.on.aws", Some("eu-central-1")),
+            ("https://es.example", None),
+            ("http://127.0.0.1:9200", None),
+        ] {
+            assert_eq!(region_of_host(url).as_deref(), region, "{url}");
+        }
+    }
+
+    #[test]
+    fn a_host_is_sent_without_the_port_that_goes_without_saying() {
+        for (url, host) in [
+            ("https://a:443/", "a"),
+            ("http://a:80/", "a"),
+            ("https://a:80/", "a:80"),
+            ("http://[::1]:9200", "[::1]:9200"),
+        ] {
+            assert_eq!(host_of(&url.parse().unwrap()), host);
+        }
+    }
+}

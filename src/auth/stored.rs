@@ -1,0 +1,134 @@
+//! A secret from a variable or a file.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::Given;
+use crate::exit::Failure;
+use crate::files;
+use crate::secret::Secret;
+
+/// No secret is longer, in bytes.
+const LONGEST: u64 = 64 << 10;
+
+/// A secret, and where it is from. White space around it does not belong to it.
+pub struct Stored {
+    setting: &'static str,
+    /// What it is read from again after a refusal.
+    file: Option<PathBuf>,
+    check: Check,
+    /// All that it has been, the last one being what it is: a late answer may quote a former one.
+    known: Mutex<Vec<Secret>>,
+}
+
+/// Says what is wrong with a text, without any of it.
+type Check = fn(&str) -> Result<(), &'static str>;
+
+impl Stored {
+    /// The secret in the variable `setting`, or in the file that the variable of that name with `_FILE` names; None
+    /// where neither is set.
+    pub(super) fn find(
+        setting: &'static str,
+        given: &Given<'_>,
+        check: Check,
+    ) -> Result<Option<Arc<Self>>, Failure> {
+        let file_setting = format!("{setting}_FILE");
+        let text = (given.variable)(setting).filter(|text| !text.is_empty());
+        let file = (given.variable)(&file_setting).filter(|path| !path.is_empty()).map(PathBuf::from);
+        let (text, name) = match (text, &file) {
+            (None, None) => return Ok(None),
+            (Some(_), Some(_)) => {
+                return Err(Failure::usage(format!(
+                    "{setting} and {file_setting} are both set: leave one of them away"
+                )));
+            }
+            (Some(text), None) => (text, setting.to_owned()),
+            (None, Some(path)) => {
+                let name = format!("{file_setting} {}", path.display());
+                (read(path).map_err(|why| Failure::usage(format!("{name}: {why}")))?, name)
+            }
+        };
+        let text = text.trim();
+        if text.is_empty() {
+            return Err(Failure::usage(format!(
+                "{name} holds nothing but white space: put the secret there"
+            )));
+        }
+        check(text).map_err(|why| Failure::usage(format!("{name} cannot be used: {why}")))?;
+        let known = Mutex::new(vec![Secret::new(text)]);
+        Ok(Some(Arc::new(Self { setting, file, check, known })))
+    }
+
+    /// A secret from elsewhere.
+    pub(super) fn of_setting(setting: &'static str, secret: Secret) -> Self {
+        Self { setting, file: None, check: |_| Ok(()), known: Mutex::new(vec![secret]) }
+    }
+
+    /// What messages call it.
+    pub(super) fn setting(&self) -> String {
+        match &self.file {
+            None => self.setting.to_owned(),
+            Some(path) => format!("{}_FILE ({})", self.setting, path.display()),
+        }
+    }
+
+    /// What it is now.
+    pub(super) fn now(&self) -> Secret {
+        self.known().last().cloned().unwrap_or_else(|| Secret::new(""))
+    }
+
+    /// All that it has been.
+    pub(super) fn all(&self) -> Vec<Secret> {
+        self.known().clone()
+    }
+
+    /// Reads the file again. Whether it holds another secret now; one that cannot be used is none.
+    pub(super) fn read_again(&self) -> bool {
+        // A pipe has been read to its end, and would be waited for.
+        let Some(path) = self.file.as_deref().filter(|path| files::check(path).is_ok()) else { return false };
+        let text = match read(path) {
+            Ok(text) => text.trim().to_owned(),
+            Err(why) => {
+                log::warn!("{} cannot be read again: {why}", self.setting());
+                return false;
+            }
+        };
+        if text.is_empty() || (self.check)(&text).is_err() {
+            log::warn!("{} holds nothing that can be used any more", self.setting());
+            return false;
+        }
+        let (secret, mut known) = (Secret::new(text), self.known());
+        if known.last() == Some(&secret) {
+            return false;
+        }
+        log::info!("{} has changed: what it holds now is used", self.setting());
+        known.retain(|former| *former != secret);
+        known.push(secret);
+        true
+    }
+
+    fn known(&self) -> std::sync::MutexGuard<'_, Vec<Secret>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The text of a file. It may be a pipe (`<(…)` of a shell), but no device and no folder.
+fn read(path: &Path) -> Result<String, String> {
+    use std::os::unix::fs::FileTypeExt;
+    let metadata = fs::metadata(path).map_err(|error| error.to_string())?;
+    let kind = metadata.file_type();
+    if !(kind.is_file() || kind.is_fifo()) {
+        return Err("it is no file".to_owned());
+    }
+    if metadata.len() > LONGEST {
+        return Err("it is too long to be a secret".to_owned());
+    }
+    fs::read_to_string(path).map_err(|error| error.to_string())
+}
+
+impl std::fmt::Debug for Stored {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.setting)
+    }
+}

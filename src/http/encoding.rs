@@ -1,0 +1,108 @@
+//! Gzip: of requests where asked for, and of replies that come so though nobody asked.
+
+use libdeflater::{CompressionLvl, Compressor, DecompressionError, Decompressor};
+use ureq::http::HeaderMap;
+use ureq::http::header::CONTENT_ENCODING;
+
+use super::TransportError;
+
+/// A gzip member is at least this long (RFC 1952: head and tail).
+const SHORTEST: usize = 18;
+
+/// A body as gzip of a level from 1 to 9. None where it cannot be compressed; then it goes as it is.
+pub(crate) fn gzip(body: &[u8], level: u8) -> Option<Vec<u8>> {
+    let mut compressor = Compressor::new(CompressionLvl::new(level.into()).ok()?);
+    let mut out = vec![0; compressor.gzip_compress_bound(body.len())];
+    let length = compressor.gzip_compress(body, &mut out).ok()?;
+    out.truncate(length);
+    Some(out)
+}
+
+/// The body of a reply as its server meant it, of at most so many bytes. The client asks for `identity`; some proxies
+/// send gzip all the same.
+///
+/// # Errors
+///
+/// Names an encoding that is not known, and says what is wrong with gzip that is none.
+pub(crate) fn decoded(headers: &HeaderMap, body: Vec<u8>, limit: u64) -> Result<Vec<u8>, TransportError> {
+    let Some(encoding) = headers.get(CONTENT_ENCODING) else { return Ok(body) };
+    let encoding = String::from_utf8_lossy(encoding.as_bytes()).trim().to_ascii_lowercase();
+    match encoding.as_str() {
+        "" | "identity" => Ok(body),
+        "gzip" | "x-gzip" => {
+            gunzip(&body, limit).map_err(|why| TransportError::Other(format!("a reply that is gzip: {why}")))
+        }
+        _ => {
+            let encoding: String = encoding.chars().filter(char::is_ascii_graphic).take(40).collect();
+            Err(TransportError::Other(format!(
+                "a reply in the encoding {encoding:?}, though none was asked for: have what stands before the server \
+                 send replies as they are, or as gzip"
+            )))
+        }
+    }
+}
+
+/// Inflates one gzip member; its last four bytes are the size of its content, modulo 2^32.
+fn gunzip(body: &[u8], limit: u64) -> Result<Vec<u8>, String> {
+    let tail = body.last_chunk().filter(|_| body.len() >= SHORTEST).ok_or("it is cut off")?;
+    let size = u32::from_le_bytes(*tail);
+    if u64::from(size) > limit {
+        return Err(format!("it is larger than {limit} bytes"));
+    }
+    let mut out = vec![0; usize::try_from(size).unwrap_or(usize::MAX)];
+    let length = Decompressor::new().gzip_decompress(body, &mut out).map_err(|error| match error {
+        DecompressionError::BadData => "it is damaged",
+        DecompressionError::InsufficientSpace => "it is longer than it says",
+    })?;
+    out.truncate(length);
+    Ok(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn decode(encoding: Option<&str>, body: &[u8]) -> Result<Vec<u8>, String> {
+        let headers = encoding.map(|encoding| (CONTENT_ENCODING, encoding.parse().unwrap()));
+        decoded(&headers.into_iter().collect(), body.to_vec(), 10_000).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn gzip_of_every_level_is_inflated() {
+        let body = b"{\"index\":{}}\n".repeat(100);
+        for level in 1..=9 {
+            let gzip = gzip(&body, level).unwrap();
+            assert!(gzip.len() < body.len() / 5, "{level}");
+            assert_eq!(decode(Some(" GZIP"), &gzip).as_deref(), Ok(&*body));
+        }
+        assert_eq!(decode(Some("x-gzip"), &gzip(b"", 1).unwrap()).as_deref(), Ok(&b""[..]));
+    }
+
+    #[test]
+    fn what_is_not_encoded_stays_as_it_is() {
+        for encoding in [None, Some("identity"), Some("")] {
+            assert_eq!(decode(encoding, b"{}").as_deref(), Ok(&b"{}"[..]));
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_inflated_is_told() {
+        let good = gzip(&[b'x'; 9_000], 1).unwrap();
+        let large = gzip(&[b'x'; 10_001], 1).unwrap();
+        let mut longer = good.clone();
+        let tail = longer.len() - 4;
+        longer[tail] ^= 8;
+        for (encoding, body, why) in [
+            ("br", &b"{}"[..], "\"br\""),
+            ("gzip, br", b"{}", "\"gzip,br\""),
+            ("gzip", b"{}", "cut off"),
+            ("gzip", &good[..good.len() - 9], ""),
+            ("gzip", b"this is no gzip, but \x10\x00\x00\x00", "damaged"),
+            ("gzip", &large, "10000 bytes"),
+            ("gzip", &longer, ""),
+        ] {
+            let error = decode(Some(encoding), body).unwrap_err();
+            assert!(error.contains(why), "{encoding}: {error}");
+        }
+    }
+}

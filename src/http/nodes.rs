@@ -1,0 +1,191 @@
+//! Several nodes of one cluster: which of them a request goes to.
+//!
+//! Requests go round. A node that fails is left out for a while, twice as long each time, and is then asked something
+//! small before it gets a request again: one that accepts connections and never answers must not cost a bulk request
+//! its whole time again and again. Where no node is left, all of them are asked.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// A node that fails for the first time is left out for so long.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+
+/// No node is left out for longer.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+
+/// The nodes, at least one.
+#[derive(Debug)]
+pub(crate) struct Nodes {
+    nodes: Vec<Node>,
+    /// Counts requests.
+    next: AtomicUsize,
+}
+
+#[derive(Debug)]
+struct Node {
+    url: String,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Failures since a request last succeeded.
+    failures: u32,
+    /// It failed, and has not answered since: it is left out until then.
+    out_until: Option<Instant>,
+    /// Somebody finds out whether it answers again.
+    is_probed: bool,
+}
+
+/// What is to be done with a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Turn {
+    /// It gets the request.
+    Ready,
+    /// It has failed: it gets the request if it answers something small.
+    Probe,
+    /// Another thread finds out about it right now.
+    Busy,
+}
+
+impl Nodes {
+    /// Nodes that answer at these base URLs.
+    pub(crate) fn new(urls: Vec<String>) -> Self {
+        let nodes = urls.into_iter().map(|url| Node { url, state: Mutex::default() }).collect();
+        Self { nodes, next: AtomicUsize::new(0) }
+    }
+
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// The base URL of a node.
+    pub(crate) fn url(&self, node: usize) -> &str {
+        self.nodes.get(node).map_or("", |node| &node.url)
+    }
+
+    /// The base URLs of all.
+    pub(crate) fn urls(&self) -> impl Iterator<Item = &str> {
+        self.nodes.iter().map(|node| node.url.as_str())
+    }
+
+    /// The order in which a request tries the nodes: from the next one round, and last, in the order in which their
+    /// time comes, those that are left out.
+    pub(crate) fn order(&self, now: Instant) -> Vec<usize> {
+        let first = self.next.fetch_add(1, Ordering::Relaxed);
+        let round = (0..self.len()).map(|n| first.wrapping_add(n) % self.len());
+        let is_out = |node: &usize| self.out_until(*node).filter(|until| *until > now);
+        let mut order: Vec<usize> = round.collect();
+        order.sort_by_key(is_out);
+        order
+    }
+
+    /// A request wants to go to a node.
+    pub(crate) fn begin(&self, node: usize) -> Turn {
+        let Some(mut state) = self.state(node) else { return Turn::Busy };
+        match (state.out_until, state.is_probed) {
+            (None, _) => Turn::Ready,
+            (Some(_), true) => Turn::Busy,
+            (Some(_), false) => {
+                state.is_probed = true;
+                Turn::Probe
+            }
+        }
+    }
+
+    /// A node has answered something small. It has failures still, until it carries out a request.
+    pub(crate) fn is_back(&self, node: usize) {
+        if let Some(mut state) = self.state(node) {
+            (state.is_probed, state.out_until) = (false, None);
+        }
+    }
+
+    /// A node has carried out a request, or refused it: it works. Whether it did not before.
+    pub(crate) fn works(&self, node: usize) -> bool {
+        self.state(node).is_some_and(|mut state| std::mem::take(&mut state.failures) > 0)
+    }
+
+    /// Whether a node has failed since a request last succeeded: it may not quite be there yet.
+    pub(crate) fn has_failed(&self, node: usize) -> bool {
+        self.state(node).is_some_and(|state| state.failures > 0)
+    }
+
+    /// A node has failed. For how long it is left out, where that is not known yet.
+    pub(crate) fn failed(&self, node: usize, now: Instant) -> Option<Duration> {
+        let mut state = self.state(node)?;
+        // Of several requests that fail at a time, one counts.
+        if !state.is_probed && state.out_until.is_some_and(|until| until > now) {
+            return None;
+        }
+        let pause = FIRST_PAUSE
+            .saturating_mul(1_u32.checked_shl(state.failures).unwrap_or(u32::MAX))
+            .min(LONGEST_PAUSE);
+        state.failures = state.failures.saturating_add(1);
+        (state.out_until, state.is_probed) = (Some(now + pause), false);
+        Some(pause)
+    }
+
+    fn out_until(&self, node: usize) -> Option<Instant> {
+        self.state(node)?.out_until
+    }
+
+    fn state(&self, node: usize) -> Option<MutexGuard<'_, State>> {
+        Some(self.nodes.get(node)?.state.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn nodes() -> Nodes {
+        Nodes::new(["a", "b", "c"].map(str::to_owned).to_vec())
+    }
+
+    #[test]
+    fn requests_go_round() {
+        let (nodes, now) = (nodes(), Instant::now());
+        assert_eq!(
+            [0; 4].map(|_| nodes.order(now)),
+            [vec![0, 1, 2], vec![1, 2, 0], vec![2, 0, 1], vec![0, 1, 2]]
+        );
+    }
+
+    #[test]
+    fn a_node_that_fails_is_left_out_and_asked_something_small_before_it_is_used_again() {
+        let (nodes, now) = (nodes(), Instant::now());
+        assert_eq!(nodes.failed(1, now), Some(FIRST_PAUSE));
+        assert_eq!(nodes.failed(1, now), None, "of several at a time one counts");
+        assert_eq!([0; 3].map(|_| nodes.order(now)), [[0, 2, 1], [2, 0, 1], [2, 0, 1]].map(Vec::from));
+        assert_eq!(nodes.order(now + FIRST_PAUSE), [0, 1, 2], "its time has come");
+        assert_eq!([nodes.begin(0), nodes.begin(1), nodes.begin(1)], [Turn::Ready, Turn::Probe, Turn::Busy]);
+        nodes.is_back(1);
+        assert_eq!(nodes.begin(1), Turn::Ready);
+        assert!(nodes.has_failed(1) && nodes.works(1) && !nodes.works(1) && !nodes.has_failed(1));
+    }
+
+    #[test]
+    fn a_node_is_left_out_for_twice_as_long_each_time_up_to_a_minute() {
+        let (nodes, mut now) = (nodes(), Instant::now());
+        let pauses: Vec<u64> = (0..9)
+            .map(|_| {
+                let pause = nodes.failed(0, now).unwrap();
+                now += pause;
+                assert_eq!(nodes.begin(0), Turn::Probe);
+                pause.as_secs()
+            })
+            .collect();
+        assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 60, 60, 60]);
+    }
+
+    #[test]
+    fn where_all_are_left_out_the_one_whose_time_comes_first_is_tried_first() {
+        let (nodes, now) = (nodes(), Instant::now());
+        for (node, after) in [(0, 3), (1, 1), (2, 2)] {
+            nodes.failed(node, now + Duration::from_millis(after));
+        }
+        assert_eq!(nodes.order(now), [1, 2, 0]);
+    }
+}

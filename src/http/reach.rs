@@ -1,0 +1,38 @@
+//! The way to a server: by TCP, with what is known of it in the error where nobody answers.
+
+use std::sync::Arc;
+
+use ureq::http::Uri;
+use ureq::unversioned::transport::{ConnectionDetails, Connector, TcpConnector, Transport};
+
+use super::TransportError;
+use super::proxy::Proxies;
+use super::transport_error::Unreachable;
+
+/// Opens TCP connections.
+#[derive(Debug)]
+pub(super) struct Reach {
+    pub(super) tcp: TcpConnector,
+    pub(super) proxies: Arc<Proxies>,
+}
+
+impl<In: Transport> Connector<In> for Reach {
+    type Out = <TcpConnector as Connector<In>>::Out;
+
+    fn connect(
+        &self,
+        details: &ConnectionDetails<'_>,
+        chained: Option<In>,
+    ) -> Result<Option<Self::Out>, ureq::Error> {
+        self.tcp.connect(details, chained).map_err(|error| explained(&self.proxies, details.uri, error))
+    }
+}
+
+/// An error on the way to a server, with what might help.
+pub(super) fn explained(proxies: &Proxies, uri: &Uri, error: ureq::Error) -> ureq::Error {
+    match TransportError::from(error) {
+        TransportError::Connect(why) => Unreachable::error(proxies.explain(uri, &why)),
+        TransportError::TimedOut => Unreachable::error(proxies.explain(uri, "timed out")),
+        other => Unreachable::error(proxies.explain(uri, &other.to_string())),
+    }
+}

@@ -1,0 +1,207 @@
+//! TLS connections for the HTTP library, whose own know neither a verifier of ours nor whether the server has asked for
+//! a certificate.
+
+use std::fmt;
+use std::io::{self, Read, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rustls::client::ResolvesClientCert;
+use rustls::pki_types::ServerName;
+use rustls::sign::CertifiedKey;
+use rustls::{AlertDescription, ClientConfig, ClientConnection, SignatureScheme, StreamOwned};
+use ureq::unversioned::transport::{
+    Buffers, ConnectionDetails, Connector, Either, LazyBuffers, NextTimeout, Transport, TransportAdapter,
+};
+
+use crate::http::transport_error::Refused;
+
+/// What to do where a server wants to know who we are.
+const GIVE_ONE: &str = "the server asks for a client certificate, and none is given: name it and its key with \
+                        --client-cert and --client-key (ELASTICSEARCH_CLIENT_CERT, ELASTICSEARCH_CLIENT_KEY)";
+const GIVE_ANOTHER: &str = "the server refuses the client certificate of --client-cert (ELASTICSEARCH_CLIENT_CERT): \
+                            look whether it has expired, and whether the server trusts who has issued it";
+
+/// Wraps connections in TLS where the URL asks for it.
+pub(in crate::http) struct TlsConnector {
+    config: ClientConfig,
+    has_certificate: bool,
+}
+
+impl TlsConnector {
+    pub(super) fn new(config: ClientConfig, has_certificate: bool) -> Self {
+        Self { config, has_certificate }
+    }
+}
+
+impl fmt::Debug for TlsConnector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TlsConnector")
+    }
+}
+
+impl<In: Transport> Connector<In> for TlsConnector {
+    type Out = Either<In, Tls>;
+
+    fn connect(
+        &self,
+        details: &ConnectionDetails<'_>,
+        chained: Option<In>,
+    ) -> Result<Option<Self::Out>, ureq::Error> {
+        let Some(transport) = chained else { return Ok(None) };
+        if !details.needs_tls() {
+            return Ok(Some(Either::A(transport)));
+        }
+        let host = details.uri.host().unwrap_or_default().trim_matches(['[', ']']);
+        let name = ServerName::try_from(host.to_owned())
+            .map_err(|_| ureq::Error::Tls("the host of the URL is none that a certificate can be for"))?;
+        let (mut config, asked) = (self.config.clone(), Arc::new(AtomicBool::new(false)));
+        if !self.has_certificate {
+            config.client_auth_cert_resolver = Arc::new(Nobody(asked.clone()));
+        }
+        let identity = Identity { asked, has_certificate: self.has_certificate };
+        let mut connection = ClientConnection::new(Arc::new(config), name)?;
+        let mut sock = TransportAdapter::new(transport.boxed(), details.current_time.clone());
+        sock.set_timeout(details.timeout);
+        if let Err(error) = connection.complete_io(&mut sock) {
+            return Err(identity.explain(last_words(&mut connection, &mut sock, error)));
+        }
+        let (input, output) = (details.config.input_buffer_size(), details.config.output_buffer_size());
+        let stream = StreamOwned { conn: connection, sock };
+        let buffers = LazyBuffers::new(input, output);
+        Ok(Some(Either::B(Tls { buffers, stream, identity, has_been_answered: false })))
+    }
+}
+
+/// Notes that the server has asked for a certificate, and has none.
+#[derive(Debug)]
+struct Nobody(Arc<AtomicBool>);
+
+impl ResolvesClientCert for Nobody {
+    fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        self.0.store(true, Ordering::Relaxed);
+        None
+    }
+
+    fn has_certs(&self) -> bool {
+        false
+    }
+}
+
+/// Who we are to the server.
+struct Identity {
+    /// The server has asked for a certificate, and we have none.
+    asked: Arc<AtomicBool>,
+    has_certificate: bool,
+}
+
+impl Identity {
+    /// What an error means, coming before the first reply: a server says only then that it wants another client.
+    fn explain(&self, error: io::Error) -> ureq::Error {
+        use AlertDescription as Alert;
+        let rustls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+        let asked = self.asked.load(Ordering::Relaxed);
+        let Some(rustls::Error::AlertReceived(alert)) = rustls else {
+            if asked && error.kind() != io::ErrorKind::TimedOut {
+                return io::Error::new(error.kind(), format!("{error} ({GIVE_ONE}, if it insists)")).into();
+            }
+            return error.into();
+        };
+        let is_about_us = matches!(
+            alert,
+            Alert::CertificateRequired
+                | Alert::NoCertificate
+                | Alert::BadCertificate
+                | Alert::UnsupportedCertificate
+                | Alert::CertificateRevoked
+                | Alert::CertificateExpired
+                | Alert::CertificateUnknown
+                | Alert::UnknownCA
+                | Alert::AccessDenied
+                // The signature of its issuer is another's.
+                | Alert::DecryptError
+        );
+        match alert {
+            Alert::CertificateRequired => Refused::error(format!("{GIVE_ONE} ({alert:?})")),
+            _ if asked && (is_about_us || *alert == Alert::HandshakeFailure) => {
+                Refused::error(format!("{GIVE_ONE} ({alert:?})"))
+            }
+            _ if is_about_us && self.has_certificate => Refused::error(format!("{GIVE_ANOTHER} ({alert:?})")),
+            _ => error.into(),
+        }
+    }
+}
+
+/// Why nothing more can be sent: a server that closes says so first, and that may have come unread.
+fn last_words(connection: &mut ClientConnection, sock: &mut TransportAdapter, error: io::Error) -> io::Error {
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset};
+    if !matches!(error.kind(), BrokenPipe | ConnectionAborted | ConnectionReset) {
+        return error;
+    }
+    loop {
+        // What was read before, too, is told again.
+        if let Err(why) = connection.process_new_packets() {
+            return io::Error::new(io::ErrorKind::InvalidData, why);
+        }
+        if !matches!(connection.read_tls(sock), Ok(1..)) {
+            return error;
+        }
+    }
+}
+
+/// A TLS connection.
+pub(in crate::http) struct Tls {
+    buffers: LazyBuffers,
+    stream: StreamOwned<ClientConnection, TransportAdapter>,
+    identity: Identity,
+    /// Something has come within TLS: the server takes us as we are.
+    has_been_answered: bool,
+}
+
+impl Tls {
+    fn explain(&mut self, error: io::Error) -> ureq::Error {
+        if self.has_been_answered {
+            return error.into();
+        }
+        let StreamOwned { conn, sock } = &mut self.stream;
+        self.identity.explain(last_words(conn, sock, error))
+    }
+}
+
+impl Transport for Tls {
+    fn buffers(&mut self) -> &mut dyn Buffers {
+        &mut self.buffers
+    }
+
+    fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), ureq::Error> {
+        self.stream.get_mut().set_timeout(timeout);
+        let output = self.buffers.output().get(..amount).unwrap_or_default();
+        self.stream.write_all(output).map_err(|error| self.explain(error))
+    }
+
+    fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, ureq::Error> {
+        self.stream.get_mut().set_timeout(timeout);
+        let amount =
+            self.stream.read(self.buffers.input_append_buf()).map_err(|error| self.explain(error))?;
+        self.buffers.input_appended(amount);
+        if amount == 0 && !self.has_been_answered && self.identity.asked.load(Ordering::Relaxed) {
+            return Err(self.explain(io::ErrorKind::UnexpectedEof.into()));
+        }
+        self.has_been_answered |= amount > 0;
+        Ok(amount > 0)
+    }
+
+    fn is_open(&mut self) -> bool {
+        self.stream.get_mut().get_mut().is_open()
+    }
+
+    fn is_tls(&self) -> bool {
+        true
+    }
+}
+
+impl fmt::Debug for Tls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Tls")
+    }
+}

@@ -1,0 +1,96 @@
+//! TLS: who is trusted, and who we are.
+
+mod connector;
+mod pem;
+mod validity;
+mod verifier;
+
+use std::sync::Arc;
+
+use rustls::ClientConfig;
+use rustls::pki_types::CertificateDer;
+
+pub(super) use self::connector::TlsConnector;
+use self::verifier::{Credulous, Verifier};
+use super::Settings;
+use crate::exit::Failure;
+
+/// The TLS configuration: the system's roots and the certificates of the CA file, or the one fingerprint; and the client's
+/// certificate.
+///
+/// # Errors
+///
+/// A usage failure where a file cannot be read or does not hold what it should, or where nothing is trusted.
+pub(super) fn connector(settings: &Settings<'_>) -> Result<TlsConnector, Failure> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let own = settings.ca_cert.map(pem::read_bundle).transpose()?.unwrap_or_default();
+    let builder = ClientConfig::builder_with_provider(provider.clone())
+        .with_safe_default_protocol_versions()
+        .map_err(|error| Failure::run(format!("TLS cannot be used: {error}")))?
+        .dangerous();
+    let builder = if settings.skip_tls_verify {
+        builder.with_custom_certificate_verifier(Arc::new(Credulous(provider)))
+    } else {
+        // Reading the system's roots takes milliseconds of processor time, so it is left out where nobody asks.
+        let asks = settings.is_https && settings.ca_fingerprint.is_none();
+        let system = if asks { system_roots() } else { Vec::new() };
+        let verifier = Verifier::new(provider, system, own, settings.ca_fingerprint);
+        if settings.is_https && !verifier.trusts_anybody() {
+            return Err(Failure::usage(
+                "this system has no trusted root certificates: install them, \
+                 or name a PEM file with ELASTICSEARCH_CA_CERT / --ca-cert",
+            ));
+        }
+        builder.with_custom_certificate_verifier(Arc::new(verifier))
+    };
+    let (config, has_certificate) = match settings.client_cert {
+        Some((certificate, key)) => {
+            let (chain, key) = pem::read_client(certificate, key)?;
+            let config = builder.with_client_auth_cert(chain, key);
+            (config.map_err(|error| pem::unusable_client(&error))?, true)
+        }
+        None => (builder.with_no_client_auth(), false),
+    };
+    Ok(TlsConnector::new(config, has_certificate))
+}
+
+/// The system's roots, as far as they can be read; `SSL_CERT_FILE` and `SSL_CERT_DIR` are honoured.
+fn system_roots() -> Vec<CertificateDer<'static>> {
+    rustls_native_certs::load_native_certs().certs
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exit::ExitCode;
+    use crate::http::tests::settings;
+
+    #[test]
+    fn a_ca_file_that_is_missing_or_holds_no_certificate_is_a_usage_failure() {
+        let folder = tempfile::tempdir().unwrap();
+        let broken = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+        for (name, text) in [("missing", None), ("empty", Some("")), ("broken", Some(broken))] {
+            let path = folder.path().join(name);
+            if let Some(text) = text {
+                std::fs::write(&path, text).unwrap();
+            }
+            let failure = connector(&Settings { ca_cert: Some(&path), ..settings() }).unwrap_err();
+            assert_eq!(failure.code, ExitCode::Usage, "{name}");
+            assert!(failure.message.contains("ELASTICSEARCH_CA_CERT / --ca-cert"), "{failure}");
+            assert!(failure.message.contains(name), "{failure}");
+        }
+    }
+
+    #[test]
+    fn a_client_certificate_with_the_key_of_another_is_a_usage_failure() {
+        let folder = tempfile::tempdir().unwrap();
+        let [certificate, key] = ["cert", "key"].map(|name| folder.path().join(name));
+        let made = [(), ()].map(|()| rcgen::generate_simple_self_signed(["a.example".to_owned()]).unwrap());
+        std::fs::write(&certificate, made[0].cert.pem()).unwrap();
+        std::fs::write(&key, made[1].signing_key.serialize_pem()).unwrap();
+        let failure =
+            connector(&Settings { client_cert: Some((&certificate, &key)), ..settings() }).unwrap_err();
+        assert_eq!(failure.code, ExitCode::Usage);
+        assert!(failure.message.contains("--client-key"), "{failure}");
+    }
+}

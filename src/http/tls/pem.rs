@@ -1,0 +1,188 @@
+//! Files with certificates and keys.
+
+use std::path::Path;
+use std::sync::Once;
+
+use rustls::RootCertStore;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+use crate::exit::Failure;
+use crate::files;
+
+/// How a file that is to hold PEM is named by who sets it.
+pub(super) const CA_CERT: &str = "ELASTICSEARCH_CA_CERT / --ca-cert";
+const CLIENT_CERT: &str = "ELASTICSEARCH_CLIENT_CERT / --client-cert";
+const CLIENT_KEY: &str = "ELASTICSEARCH_CLIENT_KEY / --client-key";
+
+/// The file is read for each server; one line in the log is enough.
+static TOLD: Once = Once::new();
+
+/// The certificates of a bundle, at least one. Those that cannot be read are told of and passed over, as other programs
+/// do: bundles of a system have such ones.
+///
+/// # Errors
+///
+/// A usage failure where the file cannot be read or holds no certificate.
+pub(super) fn read_bundle(path: &Path) -> Result<Vec<CertificateDer<'static>>, Failure> {
+    let pem = files::read(path).map_err(|error| refused(CA_CERT, path, &error.to_string()))?;
+    let (good, bad) = parse_bundle(&pem);
+    match bad.first() {
+        Some(why) if good.is_empty() => Err(refused(CA_CERT, path, why)),
+        None if good.is_empty() => Err(refused(CA_CERT, path, &no_certificate(&pem))),
+        Some(why) => {
+            TOLD.call_once(|| {
+                log::warn!(
+                    "{CA_CERT} {}: {} of {} certificates cannot be read and are passed over ({why})",
+                    path.display(),
+                    bad.len(),
+                    good.len() + bad.len()
+                );
+            });
+            Ok(good)
+        }
+        None => Ok(good),
+    }
+}
+
+/// The certificates of a PEM text that can be read, and what is wrong with the others.
+fn parse_bundle(pem: &[u8]) -> (Vec<CertificateDer<'static>>, Vec<String>) {
+    let (mut good, mut bad) = (Vec::new(), Vec::new());
+    for item in CertificateDer::pem_slice_iter(pem) {
+        // The TLS library leaves out what is no certificate without a word, so it is tried here.
+        let tried = item.map_err(|error| error.to_string()).and_then(|der| {
+            RootCertStore::empty().add(der.clone()).map(|()| der).map_err(|error| error.to_string())
+        });
+        match tried {
+            Ok(der) => good.push(der),
+            Err(why) => bad.push(why),
+        }
+    }
+    (good, bad)
+}
+
+/// A client's certificate, with those of its issuers, and its key.
+///
+/// # Errors
+///
+/// A usage failure where one of the files cannot be read or does not hold what it should.
+pub(super) fn read_client(
+    certificate: &Path,
+    key: &Path,
+) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), Failure> {
+    let pem =
+        files::read(certificate).map_err(|error| refused(CLIENT_CERT, certificate, &error.to_string()))?;
+    let (chain, bad) = parse_bundle(&pem);
+    if let Some(why) = bad.first() {
+        return Err(refused(CLIENT_CERT, certificate, why));
+    }
+    if chain.is_empty() {
+        return Err(refused(CLIENT_CERT, certificate, &no_certificate(&pem)));
+    }
+    let pem = files::read(key).map_err(|error| refused(CLIENT_KEY, key, &error.to_string()))?;
+    let key_read = PrivateKeyDer::from_pem_slice(&pem).map_err(|_| {
+        let text = String::from_utf8_lossy(&pem);
+        let why = if text.contains("ENCRYPTED") {
+            "the key is encrypted, and this program asks for no password: decrypt it (openssl pkey -in …)"
+        } else if pem.first() == Some(&0x30) {
+            "it is DER, not PEM: convert it (openssl pkey -inform der -in …)"
+        } else {
+            "no private key in PEM form in it"
+        };
+        refused(CLIENT_KEY, key, why)
+    })?;
+    Ok((chain, key_read))
+}
+
+/// What a file is that has no certificate in PEM form.
+fn no_certificate(bytes: &[u8]) -> String {
+    if RootCertStore::empty().add(CertificateDer::from(bytes)).is_ok() {
+        return "it is a certificate in DER form, and PEM is wanted: convert it \
+                (openssl x509 -inform der -in … -out ca.pem)"
+            .to_owned();
+    }
+    if bytes.first() == Some(&0x30) {
+        return "it is binary, perhaps a PKCS#12 keystore, and PEM is wanted: take the certificates out of it \
+                (openssl pkcs12 -in … -nokeys -out ca.pem)"
+            .to_owned();
+    }
+    "no certificate in PEM form in it".to_owned()
+}
+
+pub(super) fn refused(setting: &str, path: &Path, why: &str) -> Failure {
+    Failure::usage(format!("{setting} {}: {why}", path.display()))
+}
+
+/// Whether two files belong together is found out when they are used.
+///
+/// # Errors
+///
+/// A usage failure that names both.
+pub(super) fn unusable_client(error: &rustls::Error) -> Failure {
+    Failure::usage(format!("{CLIENT_CERT} and {CLIENT_KEY} cannot be used together: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn made(name: &str) -> rcgen::Certificate {
+        rcgen::generate_simple_self_signed([name.to_owned()]).unwrap().cert
+    }
+
+    #[test]
+    fn every_certificate_of_a_bundle_is_trusted() {
+        let bundle = format!("{}\n# a comment\n{}", made("a.example").pem(), made("b.example").pem());
+        let (good, bad) = parse_bundle(bundle.as_bytes());
+        assert_eq!((good.len(), bad.len()), (2, 0));
+    }
+
+    #[test]
+    fn a_certificate_that_cannot_be_read_costs_no_other_one() {
+        for broken in ["AAAA", "!!!!", ""] {
+            let broken = format!("-----BEGIN CERTIFICATE-----\n{broken}\n-----END CERTIFICATE-----\n");
+            let bundle = format!("{broken}{}{broken}{}", made("a.example").pem(), made("b.example").pem());
+            let (good, bad) = parse_bundle(bundle.as_bytes());
+            assert_eq!((good.len(), bad.len()), (2, 2), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn der_and_keystores_are_named_as_such() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("ca");
+        let der = made("a.example").der().to_vec();
+        for (bytes, why) in [
+            (&der[..], "DER"),
+            (&b"\x30\x82\x0a\x00\x02\x01\x03"[..], "PKCS#12"),
+            (b"hello", "no certificate"),
+        ] {
+            std::fs::write(&path, bytes).unwrap();
+            let failure = read_bundle(&path).unwrap_err();
+            assert!(failure.message.contains(why) && failure.message.contains("--ca-cert"), "{failure}");
+        }
+    }
+
+    #[test]
+    fn a_client_certificate_needs_its_key_as_pem_without_a_password() {
+        let folder = tempfile::tempdir().unwrap();
+        let [certificate, key] = ["cert", "key"].map(|name| folder.path().join(name));
+        let pair = rcgen::generate_simple_self_signed(["a.example".to_owned()]).unwrap();
+        let (pem, key_pem) = (pair.cert.pem(), pair.signing_key.serialize_pem());
+        let encrypted = "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n";
+        let der = pair.signing_key.serialize_der();
+        for (cert_text, key_bytes, why) in [
+            (pem.as_bytes(), key_pem.as_bytes(), ""),
+            (key_pem.as_bytes(), key_pem.as_bytes(), "--client-cert"),
+            (pem.as_bytes(), pem.as_bytes(), "no private key"),
+            (pem.as_bytes(), encrypted.as_bytes(), "encrypted"),
+            (pem.as_bytes(), &der, "DER"),
+        ] {
+            std::fs::write(&certificate, cert_text).unwrap();
+            std::fs::write(&key, key_bytes).unwrap();
+            let message =
+                read_client(&certificate, &key).err().map_or(String::new(), |failure| failure.message);
+            assert!(message.contains(why) && message.is_empty() == why.is_empty(), "{why}: {message}");
+        }
+    }
+}

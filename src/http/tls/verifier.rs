@@ -1,0 +1,305 @@
+//! Whether a server is who it should be.
+//!
+//! - Its chain leads to a root of the system, or to one of the file of `--ca-cert`.
+//! - Or its certificate is itself in that file, byte for byte: one that `openssl req -x509` has made is marked as an
+//!   authority's, which the TLS library takes from no server.
+//! - With `--ca-fingerprint` nothing but that counts: a certificate of its chain, or of the file, has it, and is the
+//!   only root.
+//!
+//! Whichever it is: the name is the server's, and the time is within the certificate's.
+
+use std::fmt;
+use std::sync::Arc;
+
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::verify_server_name;
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::server::ParsedCertificate;
+use rustls::{CertificateError, DigitallySignedStruct, Error, OtherError, RootCertStore, SignatureScheme};
+
+use super::validity::validity;
+use crate::http::Fingerprint;
+
+/// What is trusted.
+#[derive(Debug)]
+pub(super) struct Verifier {
+    provider: Arc<CryptoProvider>,
+    /// Roots of the system and of the file.
+    roots: Arc<RootCertStore>,
+    /// The certificates of the file.
+    own: Vec<CertificateDer<'static>>,
+    fingerprint: Option<Fingerprint>,
+}
+
+impl Verifier {
+    /// Trusts `system` and `own`; with a fingerprint, that alone.
+    pub(super) fn new(
+        provider: Arc<CryptoProvider>,
+        system: Vec<CertificateDer<'static>>,
+        own: Vec<CertificateDer<'static>>,
+        fingerprint: Option<Fingerprint>,
+    ) -> Self {
+        let mut roots = RootCertStore::empty();
+        roots.add_parsable_certificates(own.iter().cloned().chain(system));
+        Self { provider, roots: Arc::new(roots), own, fingerprint }
+    }
+
+    /// Whether anything is trusted at all.
+    pub(super) fn trusts_anybody(&self) -> bool {
+        !self.roots.is_empty() || self.fingerprint.is_some()
+    }
+
+    /// Whether the chain leads to one of these roots.
+    fn verify_chain(
+        &self,
+        roots: Arc<RootCertStore>,
+        chain: &Chain<'_>,
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let verifier = WebPkiServerVerifier::builder_with_provider(roots, self.provider.clone())
+            .build()
+            .map_err(|_| Error::InvalidCertificate(CertificateError::UnknownIssuer))?;
+        verifier.verify_server_cert(chain.server, chain.issuers, chain.name, &[], now)
+    }
+
+    /// Whether the one certificate with the fingerprint vouches for the server.
+    fn verify_fingerprint(
+        &self,
+        fingerprint: Fingerprint,
+        chain: &Chain<'_>,
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        if Fingerprint::of(chain.server) == fingerprint {
+            return verify_own(chain, now);
+        }
+        let mut candidates = chain.issuers.iter().chain(&self.own);
+        let Some(root) = candidates.find(|certificate| Fingerprint::of(certificate) == fingerprint) else {
+            return Err(other(
+                "no certificate of its chain has the fingerprint of --ca-fingerprint (ELASTICSEARCH_CA_FINGERPRINT)",
+            ));
+        };
+        let mut roots = RootCertStore::empty();
+        roots.add(root.clone().into_owned())?;
+        self.verify_chain(Arc::new(roots), chain, now)
+    }
+}
+
+/// What a server shows.
+struct Chain<'c> {
+    server: &'c CertificateDer<'c>,
+    issuers: &'c [CertificateDer<'c>],
+    name: &'c ServerName<'c>,
+}
+
+/// Name and time of a certificate that is trusted by itself. That the server has its key is proven by the handshake.
+fn verify_own(chain: &Chain<'_>, now: UnixTime) -> Result<ServerCertVerified, Error> {
+    let invalid = |why| Err(Error::InvalidCertificate(why));
+    verify_server_name(&ParsedCertificate::try_from(chain.server)?, chain.name)?;
+    let Some((first, last)) = validity(chain.server) else { return invalid(CertificateError::BadEncoding) };
+    match i64::try_from(now.as_secs()).unwrap_or(i64::MAX) {
+        now if now < first => invalid(CertificateError::NotValidYet),
+        now if now > last => invalid(CertificateError::Expired),
+        _ => Ok(ServerCertVerified::assertion()),
+    }
+}
+
+/// A refusal in words of our own.
+fn other(why: &'static str) -> Error {
+    #[derive(Debug)]
+    struct Why(&'static str);
+    impl fmt::Display for Why {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str(self.0)
+        }
+    }
+    impl std::error::Error for Why {}
+    Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(Why(why)))))
+}
+
+impl ServerCertVerifier for Verifier {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let chain = Chain { server: end_entity, issuers: intermediates, name: server_name };
+        if let Some(fingerprint) = self.fingerprint {
+            return self.verify_fingerprint(fingerprint, &chain, now);
+        }
+        if self.own.iter().any(|own| own == end_entity) {
+            return verify_own(&chain, now);
+        }
+        self.verify_chain(self.roots.clone(), &chain, now)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls12_signature(
+            message,
+            certificate,
+            signature,
+            &self.provider.signature_verification_algorithms,
+        )
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature(
+            message,
+            certificate,
+            signature,
+            &self.provider.signature_verification_algorithms,
+        )
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// Trusts everybody (`--skip-tls-verify`).
+#[derive(Debug)]
+pub(super) struct Credulous(pub(super) Arc<CryptoProvider>);
+
+impl ServerCertVerifier for Credulous {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use rcgen::{BasicConstraints, Certificate, CertificateParams, IsCa, Issuer, KeyPair, date_time_ymd};
+
+    use super::*;
+
+    const NOW: u64 = 1_790_000_000;
+
+    fn params(name: &str) -> CertificateParams {
+        let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        (params.not_before, params.not_after) = (date_time_ymd(2020, 1, 1), date_time_ymd(2040, 1, 1));
+        params
+    }
+
+    /// As `openssl req -x509` makes it: an authority's, with a name.
+    fn as_openssl_makes_it(name: &str, change: impl FnOnce(&mut CertificateParams)) -> Certificate {
+        let mut params = params(name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        change(&mut params);
+        params.self_signed(&KeyPair::generate().unwrap()).unwrap()
+    }
+
+    /// An authority and a server's certificate that it has issued.
+    fn issued() -> (Certificate, Certificate) {
+        let (mut authority, key) = (params("authority"), KeyPair::generate().unwrap());
+        authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let root = authority.self_signed(&key).unwrap();
+        let server = params("localhost")
+            .signed_by(&KeyPair::generate().unwrap(), &Issuer::new(authority, key))
+            .unwrap();
+        (root, server)
+    }
+
+    fn verify(
+        own: &[&Certificate],
+        fingerprint: Option<&Certificate>,
+        server: &Certificate,
+        issuers: &[&Certificate],
+    ) -> Result<(), String> {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let ders = |all: &[&Certificate]| all.iter().map(|one| one.der().clone()).collect::<Vec<_>>();
+        let fingerprint = fingerprint.map(|certificate| Fingerprint::of(certificate.der()));
+        let verifier = Verifier::new(provider, Vec::new(), ders(own), fingerprint);
+        let now = UnixTime::since_unix_epoch(Duration::from_secs(NOW));
+        let name = ServerName::try_from("localhost").unwrap();
+        verifier
+            .verify_server_cert(server.der(), &ders(issuers), &name, &[], now)
+            .map(|_| ())
+            .map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn the_servers_own_certificate_is_trusted_with_its_name_and_within_its_time_only() {
+        let own = as_openssl_makes_it("localhost", |_| ());
+        assert_eq!(verify(&[&own], None, &own, &[]), Ok(()));
+        assert_eq!(verify(&[], Some(&own), &own, &[]), Ok(()));
+        let elsewhere = as_openssl_makes_it("elsewhere", |_| ());
+        let expired = as_openssl_makes_it("localhost", |params| params.not_after = date_time_ymd(2021, 1, 1));
+        let not_yet =
+            as_openssl_makes_it("localhost", |params| params.not_before = date_time_ymd(2039, 1, 1));
+        for (other, why) in [(&elsewhere, "not valid for"), (&expired, "Expired"), (&not_yet, "NotValidYet")]
+        {
+            for result in [verify(&[other], None, other, &[]), verify(&[], Some(other), other, &[])] {
+                let error = result.unwrap_err();
+                assert!(error.to_lowercase().contains(&why.to_lowercase()), "{why}: {error}");
+            }
+        }
+        let same_name = as_openssl_makes_it("localhost", |_| ());
+        assert!(verify(&[&own], None, &same_name, &[]).is_err());
+    }
+
+    #[test]
+    fn a_fingerprint_is_that_of_the_root_or_of_the_server_and_the_chain_is_checked_all_the_same() {
+        let (root, server) = issued();
+        assert_eq!(verify(&[&root], None, &server, &[]), Ok(()));
+        assert_eq!(verify(&[], Some(&root), &server, &[&root]), Ok(()));
+        assert_eq!(
+            verify(&[&root], Some(&root), &server, &[]),
+            Ok(()),
+            "a root that is not sent, from the file"
+        );
+        assert_eq!(verify(&[], Some(&server), &server, &[]), Ok(()));
+        let (other_root, other_server) = issued();
+        let error = verify(&[&root], Some(&other_root), &server, &[&root]).unwrap_err();
+        assert!(error.contains("--ca-fingerprint"), "{error}");
+        assert!(
+            verify(&[], Some(&root), &other_server, &[&root]).is_err(),
+            "shown beside a chain that is another's"
+        );
+        assert!(verify(&[], Some(&root), &other_server, &[&other_root, &root]).is_err());
+    }
+}

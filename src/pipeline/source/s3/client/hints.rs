@@ -1,0 +1,87 @@
+//! Which setting to look at when a server does not answer as S3 does.
+
+use super::GetError;
+use super::answer::Refusal;
+use super::place::{Place, is_of_aws};
+use crate::config::s3::{Addressing, BucketName, S3, host_of};
+use crate::http::TransportError;
+
+/// A request that has brought no reply, with the server and the setting to look at.
+pub(super) fn of_transport(settings: &S3, place: &Place, error: TransportError) -> GetError {
+    let host = place.host();
+    match &error {
+        TransportError::Tls(why) if why.contains("plain http") => GetError::Refused(format!(
+            "{host}: {error}: then AWS_ENDPOINT_URL_S3 has to begin with http://, or to name another port"
+        )),
+        TransportError::Tls(_) if is_dotted(settings) && settings.addressing == Addressing::Virtual => {
+            GetError::Refused(format!(
+                "{host}: {error}: a certificate for all buckets covers no dots in their names: try --s3-addressing path"
+            ))
+        }
+        TransportError::Tls(_) => GetError::Refused(format!(
+            "{host}: {error}: add the root with --ca-cert (ELASTICSEARCH_CA_CERT), which is trusted for S3, too, or \
+             with AWS_CA_BUNDLE"
+        )),
+        TransportError::Refused(why) => GetError::Refused(format!("{host}: {why}")),
+        TransportError::Connect(why) => {
+            GetError::unavailable(format!("{host}: {error}{}", connect(settings, place, why)))
+        }
+        TransportError::Interrupted(why) if place.is_plain() && why.contains("http") => {
+            GetError::unavailable(format!(
+                "{host}: {error}: what answers does not speak http: is the port of AWS_ENDPOINT_URL_S3 one for https://?"
+            ))
+        }
+        _ => GetError::unavailable(format!("{host}: {error}")),
+    }
+}
+
+fn connect(settings: &S3, place: &Place, why: &str) -> String {
+    let is_unknown = why.contains("lookup") || why.contains("host not found") || why.contains("resolve");
+    let region = match settings.region.setting {
+        "" => "AWS_REGION (not set)".to_owned(),
+        setting => format!("{setting} ({:?})", place.region),
+    };
+    match (&settings.endpoint, is_unknown) {
+        (None, true) => format!(": there is no such host: look at {region}, and at the network's name service"),
+        (None, false) => ": look at the network".to_owned(),
+        (Some(_), true) if place.base.contains(&format!("//{}.", settings.bucket)) => {
+            ": there is no such host: look at AWS_ENDPOINT_URL_S3, and at --s3-addressing (path: the bucket is no part \
+             of the host's name)"
+                .to_owned()
+        }
+        (Some(_), true) => ": there is no such host: look at AWS_ENDPOINT_URL_S3".to_owned(),
+        (Some(_), false) => ": look at the host and the port of AWS_ENDPOINT_URL_S3".to_owned(),
+    }
+}
+
+fn is_dotted(settings: &S3) -> bool {
+    matches!(&settings.bucket, BucketName::Plain(name) if name.contains('.'))
+}
+
+/// What a refusal may come of, besides what it says.
+pub(super) fn of_answer(settings: &S3, place: &Place, mut refusal: Refusal) -> Refusal {
+    let (GetError::Missing(why) | GetError::Other(why) | GetError::Denied(why)) = &mut refusal.error else {
+        return refusal;
+    };
+    if let Some(hint) = twice(settings, place) {
+        why.push_str(&hint);
+    }
+    refusal
+}
+
+/// The bucket is part of the endpoint already.
+pub(super) fn twice(settings: &S3, place: &Place) -> Option<String> {
+    let endpoint = settings.endpoint.as_deref()?;
+    let BucketName::Plain(bucket) = &settings.bucket else { return None };
+    let ends_in_it = endpoint.rsplit('/').next() == Some(bucket);
+    let begins_with_it = host_of(endpoint).starts_with(&format!("{bucket}."));
+    let what = if begins_with_it { "begins with" } else { "ends in" };
+    (ends_in_it || begins_with_it).then(|| {
+        let without = if is_of_aws(&place.base) || begins_with_it {
+            "name the server alone"
+        } else {
+            "leave the bucket away"
+        };
+        format!(": AWS_ENDPOINT_URL_S3 {what} the bucket's name, which is added to it: {without}")
+    })
+}

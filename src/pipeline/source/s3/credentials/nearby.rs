@@ -1,0 +1,72 @@
+//! Credentials that are given out on this very host: a container's endpoint, an instance's metadata service.
+//!
+//! Source: Amazon ECS Developer Guide, "Task IAM role"; Amazon EC2 User Guide, "Use IMDSv2".
+
+use s3::signing::uri_encode;
+use ureq::Agent;
+use ureq::http::Request;
+
+use super::request::{NEARBY, ask, parse_document};
+use super::{Credentials, Step};
+use crate::config::s3::Container;
+use crate::files;
+use crate::secret::Secret;
+
+/// Asks the endpoint that a container is given.
+pub(super) fn ask_container(agent: &Agent, container: &Container) -> Result<Credentials, Step> {
+    let mut request = Request::get(&container.url);
+    let token = match &container.token_file {
+        Some(file) => {
+            Some(files::read_to_string(file).map(|token| Secret::new(token.trim())).map_err(|error| {
+                Step::Refused(format!("the token file {} cannot be read: {error}", file.display()))
+            })?)
+        }
+        None => container.token.clone(),
+    };
+    if let Some(token) = token {
+        request = request.header("authorization", token.expose());
+    }
+    let (status, body) =
+        ask(agent, request.body(String::new()), NEARBY).map_err(|why| Step::Unavailable(why.to_string()))?;
+    match status {
+        200 => parse_document(&body).ok_or_else(|| Step::Unavailable("the reply cannot be read".to_owned())),
+        429 | 500.. => Err(Step::Unavailable(format!("the endpoint answers HTTP {status}"))),
+        _ => Err(Step::Refused(format!("the endpoint answers HTTP {status}"))),
+    }
+}
+
+/// Asks the metadata service of an instance, by version 2 of its protocol alone. Where nobody answers this is no
+/// instance, unless it is known to be one.
+pub(super) fn ask_instance(agent: &Agent, url: &str, is_known: bool) -> Result<Credentials, Step> {
+    const ROLES: &str = "latest/meta-data/iam/security-credentials";
+    let token = Request::put(format!("{url}/latest/api/token"))
+        .header("x-aws-ec2-metadata-token-ttl-seconds", "21600")
+        .body(String::new());
+    let silent = if is_known { Step::Unavailable } else { Step::Absent };
+    let (status, token) = ask(agent, token, NEARBY)
+        .map_err(|why| silent(format!("the metadata service cannot be asked: {why}")))?;
+    let answers = |status: u16| format!("the metadata service answers HTTP {status}");
+    match status {
+        200 => {}
+        429 | 500.. => return Err(Step::Unavailable(answers(status))),
+        _ => return Err(Step::Absent(answers(status))),
+    }
+    let token = String::from_utf8_lossy(&token).trim().to_owned();
+    let read = |path: String| {
+        let request = Request::get(format!("{url}/{path}")).header("x-aws-ec2-metadata-token", &token);
+        ask(agent, request.body(String::new()), NEARBY).map_err(|why| Step::Unavailable(why.to_string()))
+    };
+    let (status, roles) = read(format!("{ROLES}/"))?;
+    if matches!(status, 429 | 500..) {
+        return Err(Step::Unavailable(answers(status)));
+    }
+    let roles = String::from_utf8_lossy(&roles).into_owned();
+    let role = roles.lines().next().map(str::trim).filter(|role| !role.is_empty() && status == 200);
+    let role = role.ok_or_else(|| Step::Absent("the instance has no role".to_owned()))?;
+    match read(format!("{ROLES}/{}", uri_encode(role, true)))? {
+        (200, body) => {
+            parse_document(&body).ok_or_else(|| Step::Unavailable("the reply cannot be read".to_owned()))
+        }
+        (status, _) => Err(Step::Unavailable(answers(status))),
+    }
+}

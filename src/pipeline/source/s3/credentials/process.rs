@@ -1,0 +1,129 @@
+//! Credentials that a program writes to its standard output.
+//!
+//! Source: AWS SDKs and Tools Reference Guide, "Process credential provider".
+
+use std::io::Read;
+use std::process::{Command, Stdio};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use super::Credentials;
+use super::request::parse_document;
+
+/// Time that a program may take. It may ask other servers.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// Bytes of its output at most.
+const OUTPUT_BYTES: u64 = 256 << 10;
+
+/// Runs a command line and reads what it writes. No shell is asked, and what the program says on standard error is
+/// not passed on: either may hold secrets.
+///
+/// # Errors
+///
+/// Why there are none.
+pub(super) fn run(command: &str) -> Result<Credentials, String> {
+    let words = words(command).ok_or("has a credential_process with a quote that does not end")?;
+    let Some((program, arguments)) = words.split_first() else {
+        return Err("has an empty credential_process".to_owned());
+    };
+    let told = |why: &str| format!("has the credential_process {program:?}, which {why}");
+    let mut child = Command::new(program)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .map_err(|error| told(&format!("cannot be started: {error}")))?;
+    let Some(output) = child.stdout.take() else { return Err(told("has no standard output")) };
+    let (sender, read) = mpsc::channel();
+    // What it has started itself may hold its output open.
+    thread::spawn(move || {
+        let mut text = Vec::new();
+        let done = output.take(OUTPUT_BYTES).read_to_end(&mut text).map(|_| text);
+        // Nobody listens once the time is over.
+        let _ = sender.send(done);
+    });
+    let text = read.recv_timeout(LIMIT);
+    if text.is_err() {
+        // It may have ended by itself just now.
+        let _ = child.kill();
+    }
+    let status = child.wait().map_err(|error| told(&format!("cannot be waited for: {error}")))?;
+    let text = text
+        .map_err(|_| told(&format!("has not ended after {} s", LIMIT.as_secs())))?
+        .map_err(|error| told(&format!("cannot be read from: {error}")))?;
+    if !status.success() {
+        return Err(told(&format!("ends with {status}: run it by hand")));
+    }
+    parse_document(&text)
+        .ok_or_else(|| told("writes no JSON with AccessKeyId and SecretAccessKey: run it by hand"))
+}
+
+/// The words of a command line, with quotes and backslashes as a shell takes them. None where a quote does not end.
+fn words(command: &str) -> Option<Vec<String>> {
+    let (mut words, mut word) = (Vec::new(), None::<String>);
+    let mut characters = command.chars();
+    while let Some(c) = characters.next() {
+        match c {
+            '\'' => {
+                let word = word.get_or_insert_default();
+                loop {
+                    match characters.next()? {
+                        '\'' => break,
+                        c => word.push(c),
+                    }
+                }
+            }
+            '"' => {
+                let word = word.get_or_insert_default();
+                loop {
+                    match characters.next()? {
+                        '"' => break,
+                        '\\' => match characters.next()? {
+                            c @ ('"' | '\\') => word.push(c),
+                            c => word.extend(['\\', c]),
+                        },
+                        c => word.push(c),
+                    }
+                }
+            }
+            '\\' => word.get_or_insert_default().extend(characters.next()),
+            c if c.is_whitespace() => words.extend(word.take()),
+            c => word.get_or_insert_default().push(c),
+        }
+    }
+    words.extend(word);
+    Some(words)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_those_of_a_shell() {
+        let expected = ["/bin/a b", "--c=d e", "", "f\"g", "h i"];
+        let line = r#"  "/bin/a b" --c='d e' '' "f\"g" h\ i "#;
+        assert_eq!(words(line).unwrap(), expected);
+        assert_eq!(words("a \"b"), None);
+    }
+
+    #[test]
+    fn what_a_program_writes_is_read_and_what_it_says_is_not_told() {
+        let found =
+            run("echo '{\"Version\":1,\"AccessKeyId\":\"A\",\"SecretAccessKey\":\"hunter2\"}'").unwrap();
+        assert_eq!((found.access_key.as_str(), found.secret_key.expose()), ("A", "hunter2"));
+        for (command, why) in [
+            ("/no/such/program", "cannot be started"),
+            ("false", "run it by hand"),
+            ("echo hunter2", "writes no JSON"),
+            ("", "empty"),
+            ("'a", "quote"),
+        ] {
+            let told = run(command).unwrap_err();
+            assert!(told.contains(why) && !told.contains("hunter2"), "{told}");
+        }
+    }
+}

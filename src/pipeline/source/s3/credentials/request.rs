@@ -1,0 +1,95 @@
+//! Requests to what gives out credentials, and the JSON that most of it answers with.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+use ureq::http::Request;
+use ureq::{Agent, AsSendBody};
+
+use super::Credentials;
+use crate::http::TransportError;
+use crate::secret::Secret;
+use crate::timestamp::parse_rfc3339_millis;
+
+/// Time to connect to a service on this very host.
+pub(super) const NEARBY: Duration = Duration::from_secs(1);
+
+/// Time to connect to a service elsewhere.
+pub(super) const FAR: Duration = Duration::from_secs(10);
+
+/// Time for a whole request.
+const CALL_LIMIT: Duration = Duration::from_secs(15);
+
+/// Bytes of a reply at most.
+const REPLY_BYTES: u64 = 256 << 10;
+
+/// One request: status and body.
+pub(super) fn ask(
+    agent: &Agent,
+    request: Result<Request<String>, ureq::http::Error>,
+    connect: Duration,
+) -> Result<(u16, Vec<u8>), TransportError> {
+    let request = request.map_err(ureq::Error::from)?;
+    if request.body().is_empty() {
+        send(agent, request.map(|_| ()), connect)
+    } else {
+        send(agent, request, connect)
+    }
+}
+
+fn send<B: AsSendBody>(
+    agent: &Agent,
+    request: Request<B>,
+    connect: Duration,
+) -> Result<(u16, Vec<u8>), TransportError> {
+    let request = agent
+        .configure_request(request)
+        .timeout_connect(Some(connect))
+        .timeout_global(Some(CALL_LIMIT))
+        .build();
+    let mut response = agent.run(request)?;
+    let body = response.body_mut().with_config().limit(REPLY_BYTES).read_to_vec()?;
+    Ok((response.status().as_u16(), body))
+}
+
+/// The JSON document of a container's endpoint, an instance's metadata or a program.
+pub(super) fn parse_document(body: &[u8]) -> Option<Credentials> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "PascalCase")]
+    struct Document {
+        access_key_id: String,
+        secret_access_key: String,
+        #[serde(alias = "SessionToken")]
+        token: Option<String>,
+        expiration: Option<String>,
+    }
+    let document: Document = serde_json::from_slice(body).ok()?;
+    Some(Credentials {
+        access_key: document.access_key_id,
+        secret_key: Secret::new(document.secret_access_key),
+        session_token: document.token.filter(|token| !token.is_empty()).map(Secret::new),
+        expires: document.expiration.as_deref().and_then(parse_rfc3339_millis),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn documents_of_containers_instances_and_programs_are_read() {
+        let expected = Credentials {
+            access_key: "ASIA1".into(),
+            secret_key: Secret::new("secret"),
+            session_token: Some(Secret::new("token")),
+            expires: Some(1_781_352_000_000),
+        };
+        let body = br#"{"Code":"Success","Type":"AWS-HMAC","AccessKeyId":"ASIA1","SecretAccessKey":"secret",
+            "Token":"token","Expiration":"2026-06-13T12:00:00Z","RoleArn":"x"}"#;
+        assert_eq!(parse_document(body), Some(expected.clone()));
+        let body = br#"{"Version":1,"AccessKeyId":"ASIA1","SecretAccessKey":"secret","SessionToken":"token",
+            "Expiration":"2026-06-13T14:00:00+02:00"}"#;
+        assert_eq!(parse_document(body), Some(expected));
+        assert_eq!(parse_document(br#"{"Code":"AssumeRoleUnauthorizedAccess"}"#), None);
+    }
+}

@@ -1,0 +1,158 @@
+//! Credentials of those who have logged in by IAM Identity Center. The log-in itself needs a browser, and is made by
+//! the AWS tools, which keep the token that is read here.
+//!
+//! Source: AWS SDKs and Tools Reference Guide, "IAM Identity Center credential provider"; AWS IAM Identity Center
+//! Portal API Reference, "GetRoleCredentials".
+
+use std::fs;
+use std::path::Path;
+
+use s3::signing::uri_encode;
+use serde::Deserialize;
+use ureq::Agent;
+use ureq::http::Request;
+
+use super::request::{FAR, ask};
+use super::{Credentials, Step};
+use crate::config::s3::shared::Section;
+use crate::config::s3::{Profile, is_region};
+use crate::files;
+use crate::secret::Secret;
+use crate::timestamp::{now_millis, parse_rfc3339_millis};
+
+/// Files of the cache that are looked at, at most.
+const MOST_FILES: usize = 1_000;
+
+/// Who has logged in where.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Login {
+    start_url: String,
+    region: String,
+    account_id: String,
+    role_name: String,
+}
+
+impl Login {
+    /// What a profile says of it; None where that is nothing.
+    pub(super) fn of(section: &Section, profile: &Profile) -> Result<Option<Self>, String> {
+        let of_profile = |setting: &str| section.get(setting).filter(|text| !text.is_empty()).cloned();
+        let session = match of_profile("sso_session") {
+            Some(name) => match profile.named("sso-session", &name) {
+                Some(session) => session,
+                None => {
+                    return Err(format!(
+                        "names the section [sso-session {name}], which the config file has not"
+                    ));
+                }
+            },
+            None if of_profile("sso_start_url").is_some() => section.clone(),
+            None => return Ok(None),
+        };
+        let of_session = |setting: &str| session.get(setting).filter(|text| !text.is_empty()).cloned();
+        let missing = |setting: &str| format!("logs in by SSO, and has no {setting}");
+        let region = of_session("sso_region").ok_or_else(|| missing("sso_region"))?;
+        if !is_region(&region) {
+            return Err(format!("has sso_region {region:?}, which is no region"));
+        }
+        Ok(Some(Self {
+            start_url: of_session("sso_start_url").ok_or_else(|| missing("sso_start_url"))?,
+            region,
+            account_id: of_profile("sso_account_id").ok_or_else(|| missing("sso_account_id"))?,
+            role_name: of_profile("sso_role_name").ok_or_else(|| missing("sso_role_name"))?,
+        }))
+    }
+}
+
+/// Asks for the credentials of the role with the token of the log-in.
+pub(super) fn credentials(
+    agent: &Agent,
+    url: Option<&str>,
+    cache: Option<&Path>,
+    login: &Login,
+) -> Result<Credentials, Step> {
+    let refused = |why: &str| Step::Refused(format!("logs in by SSO, and {why}"));
+    let token = cache.and_then(|cache| token(cache, login)).ok_or_else(|| refused("nobody has done so"))?;
+    if token.expires.is_none_or(|expires| expires <= now_millis()) {
+        return Err(refused("the log-in has expired"));
+    }
+    let suffix = if login.region.starts_with("cn-") { ".cn" } else { "" };
+    let url = url
+        .map_or_else(|| format!("https://portal.sso.{}.amazonaws.com{suffix}", login.region), str::to_owned);
+    let query = format!(
+        "role_name={}&account_id={}",
+        uri_encode(&login.role_name, true),
+        uri_encode(&login.account_id, true)
+    );
+    let request = Request::get(format!("{url}/federation/credentials?{query}"))
+        .header("x-amz-sso_bearer_token", token.access_token.expose())
+        .body(String::new());
+    let (status, body) =
+        ask(agent, request, FAR).map_err(|why| Step::Unavailable(format!("{url}: {why}")))?;
+    match status {
+        200 => parse(&body).ok_or_else(|| Step::Unavailable(format!("{url}: the reply cannot be read"))),
+        429 | 500.. => Err(Step::Unavailable(format!("{url} answers HTTP {status}"))),
+        _ => Err(refused(&format!("{url} answers HTTP {status}"))),
+    }
+}
+
+/// A token of the cache.
+struct Token {
+    access_token: Secret,
+    /// Milliseconds since 1970; None where nobody can tell.
+    expires: Option<i64>,
+}
+
+/// The token of a log-in that is good for longest. The files are named by hashes, which the tools make in several
+/// ways; what they hold says what they are for.
+fn token(cache: &Path, login: &Login) -> Option<Token> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Cached {
+        start_url: String,
+        access_token: String,
+        expires_at: String,
+        region: Option<String>,
+    }
+    let same = |a: &str, b: &str| a.trim_end_matches(['/', '#']) == b.trim_end_matches(['/', '#']);
+    let read = |entry: fs::DirEntry| -> Option<Token> {
+        let path = entry.path();
+        if path.extension()? != "json" {
+            return None;
+        }
+        let cached: Cached = serde_json::from_str(&files::read_to_string(&path).ok()?).ok()?;
+        let is_of_login = same(&cached.start_url, &login.start_url)
+            && cached.region.is_none_or(|region| region == login.region);
+        // Older tools write the zone as UTC.
+        let expires = parse_rfc3339_millis(&cached.expires_at.replace("UTC", "Z"));
+        is_of_login.then(|| Token { access_token: Secret::new(cached.access_token), expires })
+    };
+    fs::read_dir(cache)
+        .ok()?
+        .take(MOST_FILES)
+        .filter_map(|entry| read(entry.ok()?))
+        .max_by_key(|token| token.expires)
+}
+
+fn parse(body: &[u8]) -> Option<Credentials> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Reply {
+        role_credentials: Given,
+    }
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Given {
+        access_key_id: String,
+        secret_access_key: String,
+        session_token: String,
+        /// Milliseconds since 1970.
+        expiration: i64,
+    }
+    let given = serde_json::from_slice::<Reply>(body).ok()?.role_credentials;
+    Some(Credentials {
+        access_key: given.access_key_id,
+        secret_key: Secret::new(given.secret_access_key),
+        session_token: Some(Secret::new(given.session_token)),
+        expires: Some(given.expiration),
+    })
+}

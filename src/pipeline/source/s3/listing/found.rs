@@ -1,0 +1,199 @@
+//! Archives among the keys that have been listed so far.
+
+use std::collections::{BTreeMap, HashMap};
+
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc2822;
+
+use super::super::client::has_url;
+use super::super::{Object, address};
+use super::Listing;
+use super::page::Key;
+use crate::config::s3::{BucketName, S3};
+use crate::model::{ARCHIVE_SUFFIX, Archive, archive_seconds, is_litter};
+use crate::pipeline::source::{LeftOut, sort};
+use crate::timestamp::parse_rfc3339_millis;
+
+/// Of keys that are no archives, so many are remembered to tell of them.
+const EXAMPLES: usize = 5;
+
+/// Storage classes whose objects have to be restored before they can be read. Those of Intelligent-Tiering may have to
+/// be as well; that shows when they are read.
+///
+/// Source: Amazon S3 User Guide, "Working with archived objects".
+const ARCHIVED: [&str; 2] = ["GLACIER", "DEEP_ARCHIVE"];
+
+/// What has been listed so far. What is no archive is many in some buckets, and is not kept.
+pub(super) struct Found<'b> {
+    bucket: &'b BucketName,
+    prefix: &'b str,
+    /// By name.
+    archives: HashMap<String, Key>,
+    /// Keys with the name of one that is there already, by name.
+    same: BTreeMap<String, Vec<String>>,
+    /// Addresses, and why.
+    left_out: BTreeMap<String, String>,
+    unreadable: usize,
+    /// The first keys of all.
+    first: Vec<String>,
+}
+
+impl<'b> Found<'b> {
+    pub(super) fn nothing(bucket: &'b BucketName, prefix: &'b str) -> Self {
+        Self {
+            bucket,
+            prefix,
+            archives: HashMap::new(),
+            same: BTreeMap::new(),
+            left_out: BTreeMap::new(),
+            unreadable: 0,
+            first: Vec::new(),
+        }
+    }
+
+    /// Takes up what is an archive by its name. A key that is listed again is one object, and what is told of it
+    /// last counts. What does not begin with the prefix was not asked for.
+    pub(super) fn take_up(&mut self, keys: Vec<Key>, unreadable: usize) {
+        self.unreadable += unreadable;
+        for key in keys {
+            if self.first.len() < EXAMPLES {
+                self.first.push(key.key.clone());
+            }
+            let name = name_of(&key.key);
+            let is_archive = name.ends_with(ARCHIVE_SUFFIX) && !is_litter(key.key.as_bytes());
+            if !is_archive || !key.key.starts_with(self.prefix) {
+                continue;
+            }
+            let name = name.to_owned();
+            if let Some(why) = why_not(&key) {
+                self.left_out.insert(address(self.bucket, &key.key), why);
+                continue;
+            }
+            match self.archives.get(&name) {
+                Some(first) if first.key != key.key => {
+                    let same = self.same.entry(name).or_default();
+                    if !same.contains(&key.key) {
+                        same.push(key.key);
+                    }
+                }
+                _ => {
+                    self.archives.insert(name, key);
+                }
+            }
+        }
+    }
+
+    /// The first keys, whatever they are.
+    pub(super) fn first_keys(&self) -> Vec<String> {
+        self.first.clone()
+    }
+
+    /// The archives in the order in which they are taken up. Archives are told apart by their names, so that of those
+    /// of one name none is taken.
+    pub(super) fn in_order(mut self) -> Listing {
+        for (name, others) in std::mem::take(&mut self.same) {
+            let first = self.archives.remove(&name).map(|first| first.key);
+            let all: Vec<String> =
+                first.into_iter().chain(others).map(|key| address(self.bucket, &key)).collect();
+            for (n, this) in all.iter().enumerate() {
+                let other = if n == 0 { all.get(1) } else { all.first() };
+                let why = format!(
+                    "{:?} has the same name, by which archives are told apart: rename one, or narrow \
+                     S3_SQLITE_DB_PREFIX",
+                    other.map_or("", String::as_str)
+                );
+                self.left_out.insert(this.clone(), why);
+            }
+        }
+        if self.unreadable > 0 {
+            let why = format!(
+                "{} keys cannot be read: they are no UTF-8, or missing in the listing",
+                self.unreadable
+            );
+            self.left_out.insert(address(self.bucket, self.prefix), why);
+        }
+        let mut listing = Listing::default();
+        for (name, Key { key, etag, bytes, modified, .. }) in self.archives {
+            let bytes = bytes.unwrap_or_default();
+            listing.objects.insert(name.clone(), Object { key, etag, bytes });
+            listing.discovery.archives.push(Archive {
+                seconds: archive_seconds(&name),
+                name,
+                path: Default::default(),
+                bytes,
+                modified_ns: i128::from(millis(&modified)) * 1_000_000,
+            });
+        }
+        sort(&mut listing.discovery.archives);
+        let left_out = |(address, reason): (String, String)| LeftOut { path: address.into(), reason };
+        listing.discovery.left_out = self.left_out.into_iter().map(left_out).collect();
+        listing
+    }
+}
+
+fn name_of(key: &str) -> &str {
+    key.rsplit('/').next().unwrap_or_default()
+}
+
+/// Whether a key is that of an archive which has to be restored first.
+pub(super) fn is_archived_archive(key: &Key) -> bool {
+    name_of(&key.key).ends_with(ARCHIVE_SUFFIX) && ARCHIVED.contains(&key.storage_class.as_str())
+}
+
+/// Why an archive cannot be read.
+fn why_not(key: &Key) -> Option<String> {
+    if !has_url(&key.key) {
+        return Some("no URL leads to a key with . or .. between its slashes".to_owned());
+    }
+    if key.is_garbled {
+        return Some(
+            "the server writes other characters (\u{fffd}) in place of some, so that it cannot be asked for"
+                .to_owned(),
+        );
+    }
+    if key.bytes.is_none() {
+        return Some("the listing does not tell its size".to_owned());
+    }
+    (is_archived_archive(key) && !key.is_restored).then(|| {
+        format!(
+            "it is archived (storage class {}): restore it (s3:RestoreObject) to have it taken up",
+            key.storage_class
+        )
+    })
+}
+
+/// A time as servers tell it, in milliseconds since 1970; 0 where it cannot be read.
+fn millis(text: &str) -> i64 {
+    let of_mails = || OffsetDateTime::parse(text, &Rfc2822).ok().map(|time| time.unix_timestamp() * 1000);
+    parse_rfc3339_millis(text).or_else(of_mails).unwrap_or_default()
+}
+
+/// What to say where no archive was found: where, for what, and what was seen instead.
+pub(super) fn nothing(
+    settings: &S3,
+    seen: &[String],
+    elsewhere: impl FnOnce() -> Option<Vec<String>>,
+) -> String {
+    let where_to = address(&settings.bucket, &settings.prefix);
+    let named = |keys: &[String]| {
+        let keys: Vec<String> = keys.iter().take(EXAMPLES).map(|key| format!("{key:?}")).collect();
+        keys.join(", ")
+    };
+    let instead = match (seen, elsewhere) {
+        ([], _) if settings.prefix.is_empty() => "the bucket is empty".to_owned(),
+        ([], elsewhere) => match elsewhere() {
+            Some(keys) if keys.is_empty() => "the bucket is empty".to_owned(),
+            Some(keys) => format!("there is nothing at all, and the bucket has {} and so on", named(&keys)),
+            None => "there is nothing at all".to_owned(),
+        },
+        (seen, _) => format!("there are other keys, such as {}", named(seen)),
+    };
+    let slash = if settings.prefix.starts_with('/') {
+        "; S3_SQLITE_DB_PREFIX begins with a slash, which keys seldom do: leave it away"
+    } else {
+        ""
+    };
+    format!(
+        "no archive was found in {where_to:?}, where keys were looked for that end in {ARCHIVE_SUFFIX}: {instead}{slash}"
+    )
+}

@@ -1,0 +1,255 @@
+//! One page of a listing, read by the few elements that are used: what else servers put into it, or leave out, is
+//! irrelevant.
+//!
+//! Source: Amazon S3 API Reference, "ListObjectsV2"; what other servers do was found out by asking them.
+
+use quick_xml::Reader;
+use quick_xml::escape::resolve_predefined_entity;
+use quick_xml::events::{BytesRef, Event};
+
+use super::super::client::{GetError, for_the_eye, judge_late};
+
+/// One page.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Page {
+    pub(super) keys: Vec<Key>,
+    /// What the next page is asked for with.
+    pub(super) next: Option<String>,
+    /// Keys that are no text, or have none.
+    pub(super) unreadable: usize,
+    /// Why it could not be read to its end: it is cut off, or has characters that no XML has.
+    pub(super) broken: Option<String>,
+    /// Keys were written encoded.
+    is_encoded: bool,
+}
+
+/// A key as it is listed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Key {
+    pub(super) key: String,
+    pub(super) etag: Option<String>,
+    /// None where the listing does not tell it, or tells nonsense.
+    pub(super) bytes: Option<u64>,
+    /// As it is told; empty where it is not.
+    pub(super) modified: String,
+    /// Empty where it is not told.
+    pub(super) storage_class: String,
+    /// A copy of an archived object is at hand for a while.
+    pub(super) is_restored: bool,
+    /// The server may have put other characters in place of some.
+    pub(super) is_garbled: bool,
+}
+
+impl Page {
+    /// Whether the server may have put other characters in place of some that XML cannot have.
+    pub(super) fn may_be_mended(&self) -> bool {
+        !self.is_encoded
+            && (self.broken.is_some() || self.unreadable > 0 || self.keys.iter().any(Key::may_be_garbled))
+    }
+
+    /// There is no other way to have these keys.
+    pub(super) fn cannot_be_mended(&mut self) {
+        if !self.is_encoded {
+            self.keys.iter_mut().for_each(|key| key.is_garbled = key.may_be_garbled());
+        }
+    }
+}
+
+impl Key {
+    fn may_be_garbled(&self) -> bool {
+        self.key.contains('\u{fffd}')
+    }
+}
+
+/// The elements of a page that are used, as far as they have come.
+#[derive(Default)]
+struct Told {
+    keys: Vec<Entry>,
+    is_truncated: Option<bool>,
+    next: Option<String>,
+    is_encoded: bool,
+    error: (String, String),
+}
+
+/// What is told of one key.
+#[derive(Default)]
+struct Entry {
+    key: Option<Vec<u8>>,
+    rest: Key,
+}
+
+/// Reads a page of a server.
+///
+/// # Errors
+///
+/// [`GetError`].
+pub(super) fn parse(host: &str, body: &[u8]) -> Result<Page, GetError> {
+    let told = match read(host, body) {
+        Ok(told) => told,
+        Err(Unread::Broken(why)) => return Ok(Page { broken: Some(why), ..Page::default() }),
+        Err(Unread::Other(error)) => return Err(error),
+    };
+    // What confirms that it encodes and does not is none of the servers' rarer mistakes.
+    let is_encoded =
+        told.is_encoded && told.keys.iter().flat_map(|told| &told.key).all(|key| is_url_encoded(key));
+    let mut page = Page { is_encoded, ..Page::default() };
+    for Entry { key, rest } in told.keys {
+        let key = key.map(|key| if is_encoded { url_decoded(&key) } else { key });
+        match key.and_then(|key| String::from_utf8(key).ok()) {
+            Some(key) => page.keys.push(Key { key, ..rest }),
+            None => page.unreadable += 1,
+        }
+    }
+    let next = told.next.filter(|token| !token.is_empty());
+    if told.is_truncated == Some(true) && next.is_none() {
+        let why = format!(
+            "{host} says that there are more keys, and gives no token to ask for them with (does it know list-type=2?)"
+        );
+        return Err(GetError::Other(why));
+    }
+    page.next = next.filter(|_| told.is_truncated != Some(false));
+    Ok(page)
+}
+
+/// Why a page has not been read.
+enum Unread {
+    /// It is a listing, and breaks off or is no XML.
+    Broken(String),
+    /// It is something else.
+    Other(GetError),
+}
+
+/// Walks through the elements. Names are taken without their name spaces.
+fn read(host: &str, body: &[u8]) -> Result<Told, Unread> {
+    let broken = |why: String| Unread::Broken(format!("{host}: a page of the listing cannot be read: {why}"));
+    let no_listing = || {
+        let text = for_the_eye(&String::from_utf8_lossy(body.get(..1000).unwrap_or(body)));
+        Unread::Other(GetError::Other(format!(
+            "{host} answers with what is no listing of S3: {text:?}; look at AWS_ENDPOINT_URL_S3 (host, port, path)"
+        )))
+    };
+    let mut reader = Reader::from_reader(body);
+    reader.config_mut().check_end_names = false;
+    reader.config_mut().allow_unmatched_ends = true;
+    let mut told = Told::default();
+    let mut path: Vec<Vec<u8>> = Vec::new();
+    let mut text: Vec<u8> = Vec::new();
+    let mut is_listing = false;
+    loop {
+        let event = match reader.read_event() {
+            Ok(event) => event,
+            Err(error) if is_listing => return Err(broken(error.to_string())),
+            Err(_) => return Err(no_listing()),
+        };
+        match event {
+            Event::Start(element) => {
+                let name = element.local_name().as_ref().to_vec();
+                if path.is_empty() {
+                    is_listing = name == b"ListBucketResult";
+                    if !is_listing && name != b"Error" {
+                        return Err(no_listing());
+                    }
+                }
+                begin(&mut told, &path, &name);
+                path.push(name);
+                text.clear();
+            }
+            Event::Empty(element) => {
+                let name = element.local_name().as_ref().to_vec();
+                if path.is_empty() {
+                    return if name == b"ListBucketResult" { Ok(told) } else { Err(no_listing()) };
+                }
+                begin(&mut told, &path, &name);
+            }
+            Event::Text(part) => text.extend_from_slice(&part),
+            Event::CData(part) => text.extend_from_slice(&part),
+            Event::GeneralRef(reference) => text.extend(resolve(&reference)),
+            Event::End(_) => {
+                end(&mut told, &path, std::mem::take(&mut text));
+                path.pop();
+                if path.is_empty() {
+                    break;
+                }
+            }
+            Event::Eof if is_listing => return Err(broken("it ends in the middle".to_owned())),
+            Event::Eof => return Err(no_listing()),
+            Event::Decl(_) | Event::PI(_) | Event::DocType(_) | Event::Comment(_) => {}
+        }
+    }
+    if is_listing { Ok(told) } else { Err(Unread::Other(judge_late(host, &told.error.0, &told.error.1))) }
+}
+
+/// An element begins below `path`.
+fn begin(told: &mut Told, path: &[Vec<u8>], name: &[u8]) {
+    if path.len() == 1 && name == b"Contents" {
+        told.keys.push(Entry::default());
+    }
+}
+
+/// The last element of `path` ends, which had this text.
+fn end(told: &mut Told, path: &[Vec<u8>], text: Vec<u8>) {
+    let names: Vec<&[u8]> = path.iter().skip(1).map(Vec::as_slice).collect();
+    let words = || String::from_utf8_lossy(&text).trim().to_owned();
+    match names[..] {
+        [b"IsTruncated"] => told.is_truncated = Some(words().eq_ignore_ascii_case("true") || words() == "1"),
+        [b"NextContinuationToken"] => told.next = Some(words()),
+        [b"EncodingType"] => told.is_encoded = words().eq_ignore_ascii_case("url"),
+        [b"Code"] => told.error.0 = words(),
+        [b"Message"] => told.error.1 = words(),
+        [b"Contents", ref below @ ..] => {
+            let Some(Entry { key, rest }) = told.keys.last_mut() else { return };
+            match below {
+                [b"Key"] => *key = Some(text),
+                [b"ETag"] => rest.etag = Some(words()).filter(|etag| !etag.is_empty()),
+                [b"Size"] => rest.bytes = words().parse().ok(),
+                [b"LastModified"] => rest.modified = words(),
+                [b"StorageClass"] => rest.storage_class = words(),
+                [b"RestoreStatus", b"RestoreExpiryDate"] => rest.is_restored = true,
+                _ => {}
+            }
+        }
+        _ => {}
+    }
+}
+
+/// The character that a reference stands for, also where XML does not allow for it. One that is unknown stays as it is.
+fn resolve(reference: &BytesRef<'_>) -> Vec<u8> {
+    let name = reference.as_ref();
+    let text = std::str::from_utf8(name).unwrap_or_default();
+    let number = text.strip_prefix('#').and_then(|digits| match digits.strip_prefix(['x', 'X']) {
+        Some(hex) => u32::from_str_radix(hex, 16).ok(),
+        None => digits.parse().ok(),
+    });
+    match (number.and_then(char::from_u32), resolve_predefined_entity(text)) {
+        (Some(character), _) => character.to_string().into_bytes(),
+        (None, Some(known)) => known.as_bytes().to_vec(),
+        (None, None) => [b"&", name, b";"].concat(),
+    }
+}
+
+/// Whether a text can be one that was encoded: no encoder leaves blanks, quotes or letters of other alphabets as they
+/// are, nor a percent sign that means itself.
+fn is_url_encoded(text: &[u8]) -> bool {
+    let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.~*/+!'(),:@$;=".contains(byte);
+    let mut rest = text;
+    while let Some((first, after)) = rest.split_first() {
+        rest = match first {
+            b'%' => match after {
+                [a, b, after @ ..] if a.is_ascii_hexdigit() && b.is_ascii_hexdigit() => after,
+                _ => return false,
+            },
+            byte if is_plain(byte) => after,
+            _ => return false,
+        };
+    }
+    true
+}
+
+/// Undoes what is done for `encoding-type=url`. Some servers write a blank as `+`, and all write that sign as `%2B`.
+fn url_decoded(text: &[u8]) -> Vec<u8> {
+    let with_blanks: Vec<u8> = text.iter().map(|&byte| if byte == b'+' { b' ' } else { byte }).collect();
+    percent_encoding::percent_decode(&with_blanks).collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,144 @@
+//! Pages as servers write them.
+
+use super::*;
+
+fn page(body: &str) -> Result<Page, GetError> {
+    parse("host", body.as_bytes())
+}
+
+fn keys(body: &str) -> Vec<String> {
+    page(body).unwrap().keys.into_iter().map(|key| key.key).collect()
+}
+
+/// A page with this in it, as most servers write it.
+fn listing(inner: &str) -> String {
+    format!(
+        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<ListBucketResult \
+         xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">{inner}</ListBucketResult>"
+    )
+}
+
+fn contents(keys: &[&str]) -> String {
+    keys.iter().map(|key| format!("<Contents><Key>{key}</Key><Size>7</Size></Contents>")).collect()
+}
+
+#[test]
+fn what_is_used_is_read_wherever_it_stands() {
+    let body = listing(
+        "<Contents><Owner><DisplayName>x</DisplayName><Key>not this</Key></Owner><Size> 7 </Size><Key>a</Key>\
+         <LastModified>2025-12-18T00:00:00.000Z</LastModified><ETag>&quot;e&quot;</ETag>\
+         <StorageClass>GLACIER</StorageClass><RestoreStatus><IsRestoreInProgress>false</IsRestoreInProgress>\
+         <RestoreExpiryDate>2026-01-01T00:00:00Z</RestoreExpiryDate></RestoreStatus></Contents>\
+         <CommonPrefixes><Prefix>p/</Prefix></CommonPrefixes><NextMarker>m</NextMarker>\
+         <NextContinuationToken>1/a+b==</NextContinuationToken><IsTruncated>true</IsTruncated>\
+         <Contents><Key>b</Key></Contents>",
+    );
+    let page = page(&body).unwrap();
+    let first = Key {
+        key: "a".into(),
+        etag: Some("\"e\"".into()),
+        bytes: Some(7),
+        modified: "2025-12-18T00:00:00.000Z".into(),
+        storage_class: "GLACIER".into(),
+        is_restored: true,
+        is_garbled: false,
+    };
+    assert_eq!(page.keys, [first, Key { key: "b".into(), ..Key::default() }]);
+    assert_eq!(page.next.as_deref(), Some("1/a+b=="));
+}
+
+#[test]
+fn name_spaces_and_missing_elements_change_nothing() {
+    let body = "<s3:ListBucketResult xmlns:s3=\"x\"><s3:Contents><s3:Key>a</s3:Key></s3:Contents></s3:ListBucketResult>";
+    assert_eq!(keys(body), ["a"]);
+    for empty in ["<ListBucketResult/>", "<ListBucketResult></ListBucketResult>"] {
+        assert_eq!(page(empty).unwrap(), Page::default());
+    }
+    let page =
+        page(&listing("<Contents><Size>1</Size></Contents><Contents/><Contents><Key>a</Key></Contents>"))
+            .unwrap();
+    assert_eq!((page.keys.len(), page.unreadable), (1, 2));
+}
+
+#[test]
+fn characters_that_xml_has_not_and_white_space_are_part_of_a_key() {
+    let body = listing(&contents(&[
+        "a/ b+%2B\u{1f331}&#x1;&#10;&#13;.db.zip",
+        " a &amp;&lt;&#x41; ",
+        "b\u{1}\u{8}c",
+        "<![CDATA[<d>]]>",
+    ]));
+    assert_eq!(keys(&body), ["a/ b+%2B\u{1f331}\u{1}\n\r.db.zip", " a &<A ", "b\u{1}\u{8}c", "<d>"]);
+}
+
+#[test]
+fn keys_are_decoded_where_the_reply_says_that_they_are_encoded_and_they_are() {
+    let encoded = |keys: &[&str]| listing(&format!("<EncodingType>url</EncodingType>{}", contents(keys)));
+    assert_eq!(keys(&encoded(&["a%20b%2Bc/%01", "a+b"])), ["a b+c/\u{1}", "a b"]);
+    assert_eq!(keys(&encoded(&["a b+%41"])), ["a b+%41"], "it says so, and does not");
+    assert_eq!(keys(&encoded(&["100%"])), ["100%"]);
+    let later = listing(&format!("{}<EncodingType>url</EncodingType>", contents(&["a%20b"])));
+    assert_eq!(keys(&later), ["a b"], "said after the keys");
+    assert_eq!(keys(&listing(&contents(&["a%20b"]))), ["a%20b"]);
+}
+
+#[test]
+fn what_is_no_text_is_counted_and_what_may_be_another_character_is_noticed() {
+    let body = [
+        listing("<Contents><Key>").as_bytes().strip_suffix(b"</ListBucketResult>").unwrap(),
+        b"\xff</Key></Contents></ListBucketResult>",
+    ]
+    .concat();
+    let page_of_bytes = parse("host", &body).unwrap();
+    assert_eq!(page_of_bytes.unreadable, 1);
+    assert!(page_of_bytes.may_be_mended());
+    assert!(page(&listing(&contents(&["a\u{fffd}b"]))).unwrap().may_be_mended());
+    assert!(!page(&listing(&contents(&["a\u{1}b"]))).unwrap().may_be_mended());
+}
+
+#[test]
+fn there_is_another_page_where_that_is_said_or_a_token_given() {
+    let next = |inner: &str| page(&listing(inner)).map(|page| page.next);
+    let token = "<NextContinuationToken>t</NextContinuationToken>";
+    assert_eq!(next(token), Ok(Some("t".into())));
+    assert_eq!(next(&format!("{token}<IsTruncated>TRUE</IsTruncated>")), Ok(Some("t".into())));
+    assert_eq!(next(&format!("{token}<IsTruncated>false</IsTruncated>")), Ok(None));
+    assert_eq!(next("<NextContinuationToken/>"), Ok(None));
+    for inner in [
+        "<IsTruncated>true</IsTruncated>",
+        "<IsTruncated> true </IsTruncated><NextContinuationToken></NextContinuationToken>",
+    ] {
+        assert!(matches!(next(inner), Err(GetError::Other(why)) if why.contains("no token")));
+    }
+}
+
+#[test]
+fn what_is_cut_off_is_asked_for_again_and_what_is_no_listing_is_not() {
+    let whole = listing(&contents(&["a"]));
+    for length in [whole.len() - 1, whole.len() - 20, whole.len() - 40] {
+        let cut = page(&whole[..length]).unwrap();
+        assert!(cut.broken.is_some() && cut.may_be_mended() && cut.keys.is_empty(), "{length}");
+    }
+    for other in [
+        "",
+        "  ",
+        "<html><body>Welcome</body></html>",
+        "{\"a\":1}",
+        "<ListAllMyBucketsResult/>",
+        "Welcome",
+        "<",
+    ] {
+        let Err(GetError::Other(why)) = page(other) else { panic!("{other}") };
+        assert!(why.contains("no listing") && why.contains("AWS_ENDPOINT_URL_S3"), "{why}");
+    }
+}
+
+#[test]
+fn an_error_that_comes_late_is_an_error() {
+    let error =
+        |code: &str| page(&format!("<Error><Code>{code}</Code><Message>m</Message></Error>")).unwrap_err();
+    assert!(matches!(error("InternalError"), GetError::Unavailable { .. }));
+    assert!(matches!(error("AccessDenied"), GetError::Denied(_)));
+    assert!(matches!(error("ExpiredToken"), GetError::Credentials(_)));
+    assert!(matches!(error("NoSuchBucket"), GetError::Missing(_)));
+}

@@ -1,0 +1,155 @@
+//! Heads of replies, and what becomes of the bytes behind them.
+
+use super::*;
+
+fn object(bytes: u64) -> Object {
+    Object { key: "k".into(), etag: Some("\"1\"".into()), bytes }
+}
+
+fn whole(length: usize, etag: &str) -> Answer {
+    Answer { start: None, length: Some(length), is_framed: true, may_be_gzip: false, etag: Some(etag.into()) }
+}
+
+fn half() -> Part {
+    let part = Part { bytes: vec![0; 5], length: 10, etag: Some("\"1\"".into()), most: 5, ..Part::default() };
+    Part { is_told: true, is_framed: true, ..part }
+}
+
+#[test]
+fn heads_of_replies_are_read() {
+    let headers = |pairs: &[(HeaderName, &str)]| -> HeaderMap {
+        pairs.iter().map(|(name, value)| (name.clone(), value.parse().unwrap())).collect()
+    };
+    let all = headers(&[(CONTENT_LENGTH, "10"), (ETAG, "\"1\"")]);
+    assert_eq!(Answer::parse(false, &all), Some(whole(10, "\"1\"")));
+    let rest = headers(&[(CONTENT_LENGTH, "5"), (CONTENT_RANGE, "bytes 5-9/10")]);
+    assert_eq!(Answer::parse(true, &rest), Some(Answer { start: Some(5), etag: None, ..whole(10, "") }));
+    let of_unknown_length = headers(&[(CONTENT_LENGTH, "5"), (CONTENT_RANGE, "bytes 5-9/*")]);
+    let answer = Answer::parse(true, &of_unknown_length).unwrap();
+    assert_eq!((answer.start, answer.length), (Some(5), None));
+    assert_eq!(Answer::parse(false, &headers(&[])), Some(Answer::default()));
+    let chunked = headers(&[(TRANSFER_ENCODING, "chunked")]);
+    assert_eq!(Answer::parse(false, &chunked), Some(Answer { is_framed: true, ..Answer::default() }));
+    for range in ["bytes */10", "5-9/10", ""] {
+        assert_eq!(Answer::parse(true, &headers(&[(CONTENT_RANGE, range)])), None, "{range}");
+    }
+}
+
+#[test]
+fn the_rest_is_asked_for_only_of_the_same_object() {
+    assert_eq!(half().headers(), [(RANGE, "bytes=5-".into()), (IF_MATCH, "\"1\"".into())]);
+    assert!(Part::default().headers().is_empty());
+    assert!(Part { etag: None, ..half() }.headers().is_empty());
+}
+
+#[test]
+fn the_rest_goes_on_where_it_fits_and_nowhere_else() {
+    let rest = Answer { start: Some(5), ..whole(10, "\"1\"") };
+    let mut part = half();
+    part.begin(rest.clone(), &object(10)).unwrap();
+    assert_eq!(part.bytes.len(), 5);
+    for other in [
+        Answer { start: Some(4), ..rest.clone() },
+        Answer { length: Some(11), ..rest.clone() },
+        Answer { etag: Some("\"2\"".into()), ..rest },
+    ] {
+        assert_eq!(half().begin(other, &object(10)), Err(GetError::Changed));
+    }
+}
+
+#[test]
+fn a_server_that_has_honoured_the_condition_need_not_repeat_the_etag() {
+    let mut part = half();
+    part.begin(Answer { start: Some(5), etag: None, ..whole(10, "") }, &object(10)).unwrap();
+    assert_eq!(part.missing(), 5);
+    assert_eq!(part.etag.as_deref(), Some("\"1\""));
+}
+
+#[test]
+fn what_comes_again_is_no_progress() {
+    let mut part = half();
+    part.forget();
+    assert!(part.headers().is_empty() && part.missing() == 0);
+    part.begin(whole(10, "\"1\""), &object(10)).unwrap();
+    assert!(!part.take(&[0; 5]));
+    part.begin(whole(10, "\"1\""), &object(10)).unwrap();
+    assert!(!part.take(&[0; 4]) && part.take(&[0; 2]));
+    assert_eq!((part.most(), part.missing()), (6, 4));
+}
+
+#[test]
+fn a_server_that_knows_no_ranges_sends_everything_again() {
+    let mut part = half();
+    part.begin(whole(10, "\"1\""), &object(10)).unwrap();
+    assert!(part.bytes.is_empty() && part.bytes.capacity() >= 10);
+}
+
+#[test]
+fn the_length_has_to_be_the_listed_one_unless_the_object_was_replaced_by_one_that_fits() {
+    let other = Part::default().begin(whole(9, "\"1\""), &object(10));
+    assert!(matches!(other, Err(GetError::Other(why)) if why.contains("9 bytes")));
+    assert_eq!(Part::default().begin(whole(9, "\"2\""), &object(10)), Ok(()));
+    for length in [11, usize::MAX] {
+        let larger = Part::default().begin(whole(length, "\"2\""), &object(10));
+        assert!(matches!(larger, Err(GetError::Other(why)) if why.contains("a larger one")));
+    }
+}
+
+#[test]
+fn a_part_that_is_everything_is_the_object() {
+    let mut part = Part::default();
+    part.begin(Answer { start: Some(0), ..whole(10, "\"1\"") }, &object(10)).unwrap();
+    assert_eq!(part.missing(), 10);
+}
+
+#[test]
+fn without_a_length_the_listed_one_decides() {
+    let begun = |etag: &str, is_framed| {
+        let mut part = Part::default();
+        part.begin(Answer { length: None, is_framed, ..whole(0, etag) }, &object(10)).unwrap();
+        part
+    };
+    for (etag, is_framed) in [("\"1\"", true), ("1", false), ("W/\"1\"", false)] {
+        let mut part = begun(etag, is_framed);
+        part.take(&[0; 4]);
+        assert!(matches!(part.ends(), Err(GetError::Unavailable { .. })), "{etag}");
+        part.take(&[0; 6]);
+        assert_eq!(part.ends(), Ok(()));
+        assert!(part.may_go_on());
+    }
+    // Replaced by a shorter one: it ends where it says so, or nobody knows.
+    let mut framed = begun("\"2\"", true);
+    framed.take(&[0; 4]);
+    assert_eq!((framed.ends(), framed.missing()), (Ok(()), 0));
+    let mut unframed = begun("\"2\"", false);
+    unframed.take(&[0; 4]);
+    assert!(matches!(unframed.ends(), Err(GetError::Other(_))));
+}
+
+#[test]
+fn weak_etags_make_no_condition() {
+    assert!(Part { etag: Some("W/\"1\"".into()), ..half() }.headers().is_empty());
+}
+
+#[test]
+fn what_was_compressed_on_its_way_is_inflated_and_what_was_not_stays() {
+    let stored: Vec<u8> = (0..1_000).map(|n| (n % 251) as u8).collect();
+    let mut packed = vec![0; 2_000];
+    let length = libdeflater::Compressor::default().gzip_compress(&stored, &mut packed).unwrap();
+    packed.truncate(length);
+    let received = |body: &[u8], length: Option<usize>| {
+        let mut part = Part::default();
+        part.begin(Answer { length, may_be_gzip: true, ..whole(0, "\"1\"") }, &object(1_000)).unwrap();
+        part.take(body);
+        let ends = part.ends();
+        assert!(part.headers().is_empty() || length == Some(1_000));
+        (ends, part.into_bytes() == stored)
+    };
+    assert_eq!(received(&packed, None), (Ok(()), true));
+    assert_eq!(received(&packed, Some(packed.len())), (Ok(()), true));
+    assert_eq!(received(&stored, None), (Ok(()), true));
+    assert_eq!(received(&stored, Some(1_000)), (Ok(()), true));
+    assert!(matches!(received(&packed[..100], None), (Err(GetError::Unavailable { .. }), _)));
+    let huge = Answer { length: Some(5_000), may_be_gzip: true, ..whole(0, "\"1\"") };
+    assert!(Part::default().begin(huge, &object(1_000)).is_err());
+}

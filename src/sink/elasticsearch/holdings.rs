@@ -1,0 +1,73 @@
+//! Whether the indices hold about as much as the archives that are marked have brought.
+//!
+//! An index that was lost and made anew looks like success otherwise: all archives are marked, and there is nothing to do.
+
+use serde::Deserialize;
+
+use super::client::{Client, ContentType, Reply};
+use super::schema::Names;
+use crate::model::Done;
+use crate::observe::finding::Check;
+
+/// A row becomes a document at most, and posts come several times; fewer documents than this part of the rows are a sign.
+const FEWEST: u64 = 10;
+
+#[derive(Deserialize)]
+struct Count {
+    count: u64,
+}
+
+/// A warning where the indices hold far less than was brought. None: all is well, or the server does not tell.
+pub fn ask(client: &Client, names: Names, brought: Done) -> Option<Check> {
+    if brought.archives == 0 {
+        return None;
+    }
+    let path = format!("/{},{}/_count?filter_path=count", names.posts, names.tombstones);
+    judge(&client.post(&path, ContentType::Json, b"").ok()?, names, brought)
+}
+
+fn judge(reply: &Reply, names: Names, brought: Done) -> Option<Check> {
+    let count = match reply.status {
+        200 => serde_json::from_slice::<Count>(&reply.body).ok()?.count,
+        404 if reply.error_type() == "index_not_found_exception" => 0,
+        _ => return None,
+    };
+    let is_little = count == 0 || count.saturating_mul(FEWEST) < brought.rows;
+    is_little
+        .then(|| lost(&format!("{} and {} hold {count} documents", names.posts, names.tombstones), brought))
+}
+
+/// Where `what` says that an index is empty, or nearly, and archives are marked.
+pub fn lost(what: &str, Done { archives, rows }: Done) -> Check {
+    let text = format!(
+        "{what}, and the state file calls {archives} archives processed ({rows} rows): if an index was lost or made anew, \
+         take all of them up again, by a new state file (SPOOL_STATE_FILE)"
+    );
+    Check::warning("indices", text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn far_fewer_documents_than_rows_are_a_warning() {
+        let says = |status, body: &str, rows| {
+            let reply = Reply { status, retry_after: None, body: body.as_bytes().to_vec() };
+            judge(&reply, Names::default(), Done { archives: 2, rows }).is_some()
+        };
+        let missing = r#"{"error":{"type":"index_not_found_exception","reason":"no such index [posts]"}}"#;
+        for (status, body, rows, expected) in [
+            (200, r#"{"count":0}"#, 0, true),
+            (200, r#"{"count":9}"#, 100, true),
+            (200, r#"{"count":10}"#, 100, false),
+            (200, r#"{"count":1}"#, 0, false),
+            (404, missing, 100, true),
+            (404, "<html>", 100, false),
+            (403, "{}", 100, false),
+            (200, "{}", 100, false),
+        ] {
+            assert_eq!(says(status, body, rows), expected, "{status} {body} {rows}");
+        }
+    }
+}

@@ -1,0 +1,210 @@
+//! A document that the server is asked to judge, and that no index keeps.
+//!
+//! Rules about mappings are never complete: plugins have types, formats and pipelines of their own. So a document as it
+//! is sent is offered under a condition that cannot be met (`if_seq_no` of a document that is not there). The server
+//! parses a document before it looks at that, so one that it takes is answered by 409, and one that it refuses by 400;
+//! it keeps neither. Fields that the mapping does not name are left out: the server would add them to it.
+//!
+//! Source: Elasticsearch, "Optimistic concurrency control"; 9.5.3 as seen.
+
+use serde::de::IgnoredAny;
+use serde_json::{Map, Value, json};
+
+use super::fields::{Sent, property};
+use super::lookup::Index;
+use super::settings::Pipelines;
+use super::{Needs, PreflightError, Target};
+use crate::observe::finding::Check;
+use crate::sink::elasticsearch::client::{Client, ContentType, Reply};
+use crate::sink::elasticsearch::encode::text::percent_encoded;
+use crate::sink::elasticsearch::preflight::error::answer;
+use crate::sink::elasticsearch::schema::{Kind, VECTOR_DIMS, VECTORS};
+use crate::sink::elasticsearch::targets::routing_of;
+
+/// Its `_id`, which nobody's document has.
+const ID: &str = "megastream_ingest-check";
+
+/// A value of `_seq_no` that no document reaches.
+const NEVER: u64 = 1 << 62;
+
+/// Offers a document to a target, and judges what comes of it. None: the server says nothing to go by.
+pub(super) fn offer(
+    client: &Client,
+    target: &Target,
+    found: &Index,
+    needs: Needs,
+    sent: &[Sent],
+) -> Option<Check> {
+    let mappings = found.mappings.as_ref()?;
+    let document = document(mappings, sent).to_string();
+    let mut path = format!("/{}/_doc/{ID}?if_seq_no={NEVER}&if_primary_term=1", target.name);
+    if target.is_alias() {
+        path.push_str("&require_alias=true");
+    }
+    if target.requires_routing() {
+        path.push_str("&routing=");
+        path.push_str(routing_of(ID));
+    }
+    if let Some(pipeline) = needs.pipeline {
+        path.push_str("&pipeline=");
+        path.push_str(&percent_encoded(pipeline));
+    }
+    let reply = client.put(&path, ContentType::Json, document.as_bytes()).ok()?;
+    judge(&target.name, target.name == needs.names.tombstones, &reply)
+}
+
+/// A document with a value for each field that the mapping names.
+fn document(mappings: &Value, sent: &[Sent]) -> Value {
+    let mut document = Map::new();
+    for &(name, kind) in sent {
+        let value = match kind {
+            Kind::Keyword => json!("at://did:plc:megastream/app.bsky.feed.post/check"),
+            Kind::Text => json!("A post that no index keeps."),
+            Kind::Date => json!("2025-10-30T12:34:56.789Z"),
+            Kind::Vectors => vectors(mappings, name),
+        };
+        if property(mappings, name).is_some() && value != json!({}) {
+            document.insert(name.to_owned(), value);
+        }
+    }
+    Value::Object(document)
+}
+
+/// Vectors of the length 1 for the fields that the mapping names.
+fn vectors(mappings: &Value, object: &str) -> Value {
+    let mut vector = vec![0.0; usize::try_from(VECTOR_DIMS).unwrap_or_default()];
+    for (value, part) in vector.iter_mut().zip([0.5, -0.5, 0.5, -0.5]) {
+        *value = part;
+    }
+    let mapped = property(mappings, object);
+    let is_mapped = |name: &str| mapped.is_some_and(|object| property(object, name).is_some());
+    let named = VECTORS.iter().filter(|field| is_mapped(field.name));
+    named.map(|field| (field.name.to_owned(), json!(vector))).collect::<Map<_, _>>().into()
+}
+
+/// What the answer says of documents as they are sent.
+fn judge(name: &str, is_tombstones: bool, reply: &Reply) -> Option<Check> {
+    let (kind, reason) = (reply.error_type(), reply.reason());
+    let what = "a document that no index keeps was tried";
+    let failed = |text: String| Some(Check::failed("document", text));
+    match (reply.status, kind.as_str()) {
+        (409, _) if !reason.contains(&format!("[{ID}]")) => {
+            failed(format!("an ingest pipeline of {name} changes the _id ({what}): take it away"))
+        }
+        (409, _) => Some(Check::ok("document", format!("{name} takes documents as they are sent ({what})"))),
+        (200, _) if is_noop(reply) && is_tombstones => failed(format!(
+            "an ingest pipeline drops what is sent to {name} ({what}), so deleted posts would come back: take it away"
+        )),
+        (200, _) if is_noop(reply) => Some(Check::warning(
+            "document",
+            format!(
+                "an ingest pipeline drops what is sent to {name} ({what}): posts that it drops become dead letters"
+            ),
+        )),
+        (400, _) if reason.contains("pipeline with id") => failed(format!(
+            "{name} has an ingest pipeline that is missing ({reason}): make it, or take it away"
+        )),
+        (
+            400,
+            "document_parsing_exception" | "mapper_parsing_exception" | "strict_dynamic_mapping_exception",
+        ) => failed(format!("{name} refuses documents as they are sent ({what}): {kind}: {reason}")),
+        (400, _) => Some(Check::warning(
+            "document",
+            format!("{name} may refuse documents as they are sent ({what}): {kind}: {reason}"),
+        )),
+        _ => None,
+    }
+}
+
+fn is_noop(reply: &Reply) -> bool {
+    serde_json::from_slice::<Value>(&reply.body).is_ok_and(|body| body["result"] == "noop")
+}
+
+/// Names the pipelines of an index, and refuses such as are missing, where the server tells.
+pub(super) fn judge_pipelines(
+    client: &Client,
+    is_tombstones: bool,
+    index: &str,
+    pipelines: &Pipelines,
+) -> Result<Vec<Check>, PreflightError> {
+    let mut checks = Vec::new();
+    for (setting, pipeline) in pipelines {
+        let reply = answer(client, client.get(&format!("/_ingest/pipeline/{}", percent_encoded(pipeline))))?;
+        // A key without cluster privileges is told nothing.
+        let is_missing = reply.status == 404 && serde_json::from_slice::<IgnoredAny>(&reply.body).is_ok();
+        checks.push(if is_missing {
+            let text = format!(
+                "{index} has the {setting} {pipeline}, and there is no such pipeline, so that every document would be \
+                 refused: make it, or take it away from the index"
+            );
+            Check::failed("pipeline", text)
+        } else {
+            Check::warning("pipeline", describe(is_tombstones, index, setting, pipeline))
+        });
+    }
+    Ok(checks)
+}
+
+fn describe(is_tombstones: bool, index: &str, setting: &str, pipeline: &str) -> String {
+    let what_follows = if is_tombstones {
+        "a tombstone that it drops or gives another _id stops the run"
+    } else {
+        "a post that it drops or gives another _id becomes a dead letter, and what it changes in others stays so"
+    };
+    format!("{index} has the {setting} {pipeline}, which documents go through: {what_follows}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::observe::finding::Status::{self, Failed, Ok as Fine, Warning};
+    use crate::sink::elasticsearch::schema::{POST_FIELDS, kinds};
+
+    fn reply(status: u16, body: &str) -> Reply {
+        Reply { status, retry_after: None, body: body.as_bytes().to_vec() }
+    }
+
+    fn status(is_tombstones: bool, http: u16, body: &str) -> Option<Status> {
+        judge("x", is_tombstones, &reply(http, body)).map(|check| check.status)
+    }
+
+    // Recorded from Elasticsearch 9.5.3, shortened.
+    const TAKEN: &str = r#"{"error":{"type":"version_conflict_engine_exception","reason":"[megastream_ingest-check]: version conflict, required seqNo [4611686018427387904], primary term [1]. but no document was found"},"status":409}"#;
+    const RENAMED: &str = r#"{"error":{"type":"version_conflict_engine_exception","reason":"[other-megastream_ingest]: version conflict, required seqNo [4611686018427387904], primary term [1]. but no document was found"},"status":409}"#;
+    const REFUSED: &str = r#"{"error":{"type":"document_parsing_exception","reason":"[1:6] failed to parse field [d] of type [date] in document with id 'probe'."},"status":400}"#;
+    const NO_PIPELINE: &str = r#"{"error":{"type":"illegal_argument_exception","reason":"pipeline with id [missing] does not exist"},"status":400}"#;
+    const DROPPED: &str = r#"{"_index":"a1","_id":"probe","_version":-3,"result":"noop","_shards":{"total":0,"successful":0,"failed":0},"_seq_no":-2,"_primary_term":0}"#;
+
+    #[test]
+    fn the_answer_to_a_document_that_no_index_keeps_says_whether_documents_are_taken() {
+        for (http, body, of_posts, of_tombstones) in [
+            (409, TAKEN, Some(Fine), Some(Fine)),
+            (409, RENAMED, Some(Failed), Some(Failed)),
+            (400, REFUSED, Some(Failed), Some(Failed)),
+            (400, NO_PIPELINE, Some(Failed), Some(Failed)),
+            (200, DROPPED, Some(Warning), Some(Failed)),
+            (400, r#"{"error":{"type":"script_exception","reason":"x"}}"#, Some(Warning), Some(Warning)),
+            (403, r#"{"error":{"type":"cluster_block_exception","reason":"x"}}"#, None, None),
+            (404, "<html>", None, None),
+            (503, "", None, None),
+            (201, "{}", None, None),
+        ] {
+            assert_eq!(status(false, http, body), of_posts, "{http} {body}");
+            assert_eq!(status(true, http, body), of_tombstones, "{http} {body}");
+        }
+    }
+
+    #[test]
+    fn only_fields_that_the_mapping_names_are_offered() {
+        let mappings = json!({"properties": {"at_uri": {"type": "keyword"}, "created_at": {"type": "date"},
+            "embeddings": {"properties": {"all_MiniLM_L12_v2": {"type": "dense_vector"}}}}});
+        let document = document(&mappings, &kinds(POST_FIELDS));
+        let names: Vec<&String> = document.as_object().unwrap().keys().collect();
+        assert_eq!(names, ["at_uri", "created_at", "embeddings"]);
+        let vectors = document["embeddings"].as_object().unwrap();
+        assert_eq!(vectors.keys().collect::<Vec<_>>(), ["all_MiniLM_L12_v2"]);
+        let vector: Vec<f64> = serde_json::from_value(vectors["all_MiniLM_L12_v2"].clone()).unwrap();
+        assert_eq!((vector.len(), vector.iter().map(|value| value * value).sum::<f64>()), (384, 1.0));
+        assert_eq!(super::document(&json!({}), &kinds(POST_FIELDS)), json!({}));
+    }
+}

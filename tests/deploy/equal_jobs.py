@@ -1,0 +1,110 @@
+"""deploy/equal-jobs.py: a year is cut into spans of equal bytes, without a gap, and the scripts it prints run."""
+
+import json
+import random
+import subprocess
+import sys
+import unittest
+from datetime import datetime, timedelta, timezone
+
+import fleet
+
+SCRIPT = fleet.DEPLOY / "equal-jobs.py"
+YEAR = datetime(2025, 1, 1, tzinfo=timezone.utc)
+
+
+def listing(archives):
+    """The lines of `--list --json` for (time, bytes)."""
+    line = lambda time, size: {"name": f"mega_jetstream_{time:%Y%m%d_%H%M%S}.db.zip", "bytes": size,
+                               "time": f"{time:%Y-%m-%dT%H:%M:%S}.000Z"}
+    return "".join(json.dumps(line(*archive)) + "\n" for archive in archives)
+
+
+def a_year(seed=1, every=timedelta(minutes=30)):
+    """Archives that grow during the year, and are large by day."""
+    chance = random.Random(seed)
+    count = timedelta(days=365) // every
+    times = [YEAR + every * number for number in range(count)]
+    return [(time, int(1e6 * (1 + number / count * 9) * (3 if 8 <= time.hour < 20 else 1) * chance.uniform(0.5, 2)))
+            for number, time in enumerate(times)]
+
+
+def call(*words, text, code=0):
+    done = subprocess.run([sys.executable, SCRIPT, *map(str, words)], input=text, capture_output=True, text=True)
+    assert done.returncode == code, (done.returncode, done.stderr)
+    return done.stdout if code == 0 else done.stderr
+
+
+def table(*words, text):
+    rows = [line.split("\t") for line in call(*words, text=text).splitlines()]
+    return [(datetime.fromisoformat(begins.replace("Z", "+00:00")), datetime.fromisoformat(end.replace("Z", "+00:00")),
+             int(archives), int(size)) for _, begins, end, archives, size in rows]
+
+
+class EqualJobs(unittest.TestCase):
+    longMessage = False
+
+    def test_a_year_is_cut_into_equal_bytes_without_a_gap(self):
+        archives = a_year()
+        total, largest = sum(size for _, size in archives), max(size for _, size in archives)
+        shuffled = random.Random(2).sample(archives, len(archives))
+        for count in (1, 2, 7, 8, 100, 365):
+            jobs = table(count, text=listing(shuffled))
+            self.assertEqual(len(jobs), count)
+            self.assertEqual([job[1] for job in jobs[:-1]], [job[0] for job in jobs[1:]], "a gap or an overlap")
+            # As the program chooses: [from, to).
+            for begins, end, number, size in jobs:
+                of_job = [archive for archive in archives if begins <= archive[0] < end]
+                self.assertEqual((len(of_job), sum(size for _, size in of_job)), (number, size))
+                self.assertLessEqual(size, total / count + largest)
+                self.assertGreaterEqual(size, total / count - largest)
+            self.assertEqual(sum(job[3] for job in jobs), total)
+            self.assertEqual(sum(job[2] for job in jobs), len(archives))
+
+    def test_archives_of_one_second_stay_together_and_no_job_is_empty(self):
+        later = YEAR + timedelta(hours=1)
+        jobs = table(8, text=listing([(YEAR, 5), (YEAR, 5), (later, 90), (later, 0)]))
+        self.assertEqual([job[2:] for job in jobs], [(2, 10), (2, 90)])
+        self.assertEqual(table(4, text=listing([(YEAR, 0), (later, 0)]))[-1][1], later + timedelta(seconds=1))
+
+    def test_what_is_no_listing_is_refused_by_its_line(self):
+        good = listing([(YEAR, 5)])
+        for bad in ("no JSON\n", "[]\n", '{"name": "a", "bytes": 5}\n', '{"bytes": -1, "time": "2025-01-01T00:00:00Z"}\n',
+                    '{"bytes": null, "time": "2025-01-01T00:00:00Z"}\n', '{"bytes": 5, "time": null}\n'):
+            self.assertIn("line 2 of the listing", call(3, text=good + bad, code=1))
+        self.assertIn("empty", call(3, text="", code=1))
+        call(0, text=good, code=2)
+
+    def test_the_spans_for_parallel_are_those_of_the_table(self):
+        text = listing(a_year(every=timedelta(days=1)))
+        rows = [line.split("\t")[1:3] for line in call(8, text=text).splitlines()]
+        self.assertEqual([line.split("\t") for line in call(8, "--for", "parallel", text=text).splitlines()], rows)
+
+    def test_the_scripts_hand_each_task_its_span_and_files_of_its_own(self):
+        text = listing(a_year(every=timedelta(days=1)))
+        spans = [line.split("\t") for line in call(8, "--for", "parallel", text=text).splitlines()]
+        for engine, index in (("slurm", "SLURM_ARRAY_TASK_ID"), ("aws-batch", "AWS_BATCH_JOB_ARRAY_INDEX")):
+            made = call(8, "--for", engine, text=text)
+            with fleet.folder() as folder:
+                (folder / "made.sh").write_text(made)
+                (folder / "program").write_text('#!/bin/sh\necho "$FROM_TIME|$TO_TIME|$SPOOL_STATE_FILE|$*"\n')
+                (folder / "program").chmod(0o755)
+                seen = set()
+                for task in range(8):
+                    said = subprocess.run(["sh", folder / "made.sh", folder / "state", "/archives", "--check"], text=True,
+                                          env={"PATH": fleet.PATH, index: str(task), "MEGASTREAM_INGEST": str(folder / "program")},
+                                          capture_output=True, check=True).stdout.strip().split("|")
+                    self.assertEqual(said[:2], spans[task], engine)
+                    self.assertEqual(said[3], "/archives --check")
+                    seen.add(said[2])
+                self.assertEqual(len(seen), 8, "a state file for each")
+                beyond = subprocess.run(["sh", folder / "made.sh", folder / "state"], capture_output=True,
+                                        env={"PATH": fleet.PATH, index: "8"})
+                self.assertEqual(beyond.returncode, 2)
+        self.assertIn("#SBATCH --array=0-7\n", call(8, "--for", "slurm", text=text))
+
+    def test_the_limits_for_slurm_are_those_of_the_script_in_the_repository(self):
+        made = call(1, "--for", "slurm", text=listing([(YEAR, 5)]))
+        ours = (fleet.DEPLOY / "slurm.sbatch").read_text()
+        options = lambda text: {line for line in text.splitlines() if line.startswith("#SBATCH") and "--array" not in line}
+        self.assertEqual(options(made), options(ours))

@@ -1,0 +1,151 @@
+"""The alerts and the dashboard: every figure that they name is documented, and the alerts fire when they should."""
+
+import json
+import re
+import subprocess
+import unittest
+
+import fleet
+import yaml
+
+ALERTS = fleet.DEPLOY / "prometheus-alerts.yaml"
+DASHBOARD = fleet.DEPLOY / "grafana-dashboard.json"
+# Figures of others.
+OTHERS = {"node_textfile_mtime_seconds"}
+PREFIX = "megastream_ingest_"
+# What a histogram's series are called beside its own name.
+OF_HISTOGRAMS = ("_bucket", "_sum", "_count")
+
+
+def documented():
+    """The figures of docs/metrics.md, {name: (labels, {label: values that are named})}.
+
+    Values are the words in backquotes in the row's text; they are checked only where there are any.
+    """
+    text = (fleet.PROJECT / "docs" / "metrics.md").read_text()
+    found = {}
+    for line in text.splitlines():
+        if head := re.match(r"\| `(megastream_ingest_\w+)(?:\{([\w,]+)\})?` \| (\w+) \|(.*)", line):
+            name, labels, kind, meaning = head.groups()
+            labels = set(labels.split(",")) if labels else set()
+            found[name] = (labels, set(re.findall(r"`(\w+)`", meaning)))
+            if kind == "histogram":
+                for ending in OF_HISTOGRAMS:
+                    found[name + ending] = (labels | {"le"}, set())
+    return found
+
+
+def expressions_of_alerts():
+    groups = yaml.safe_load(ALERTS.read_text())["groups"]
+    return [(rule["alert"], rule["expr"]) for group in groups for rule in group["rules"]]
+
+
+def panels():
+    """All panels, those in rows too."""
+    def each(some):
+        for panel in some:
+            yield panel
+            yield from each(panel.get("panels", ()))
+    return list(each(json.loads(DASHBOARD.read_text())["panels"]))
+
+
+def expressions_of_the_dashboard():
+    return [(panel["title"], target["expr"]) for panel in panels() for target in panel.get("targets", ())]
+
+
+def figures(expression):
+    """(name, {label: value}) of each series that an expression selects."""
+    for name, selector in re.findall(r"\b((?:megastream_ingest|node)_\w+)(?:\{([^}]*)\})?", expression):
+        yield name, dict(re.findall(r'(\w+)\s*=~?\s*"([^"]*)"', selector))
+
+
+class Names(unittest.TestCase):
+    longMessage = False
+
+    def test_the_documented_figures_are_found(self):
+        self.assertIn("megastream_ingest_rows_total", documented())
+        self.assertEqual(documented()["megastream_ingest_archives"][0], {"state"})
+
+    def test_every_figure_is_documented_with_its_labels_and_their_values(self):
+        known = documented()
+        for where, expression in expressions_of_alerts() + expressions_of_the_dashboard():
+            selected = list(figures(expression))
+            self.assertTrue(selected, f"{where}: no figure in {expression}")
+            for name, labels in selected:
+                if name in OTHERS:
+                    continue
+                self.assertIn(name, known, where)
+                of_figure, values = known[name]
+                for label, value in labels.items():
+                    if label in ("job", "instance"):
+                        continue
+                    self.assertIn(label, of_figure, f"{where}: {name}")
+                    if values and not value.startswith("$"):
+                        self.assertLessEqual(set(value.split("|")), values, f"{where}: {name}{{{label}}}")
+
+    def test_legends_name_labels_that_the_figures_have(self):
+        known = documented()
+        for panel in panels():
+            for target in panel.get("targets", ()):
+                labels = {label for name, _ in figures(target["expr"]) for label in known[name][0]}
+                for label in re.findall(r"\{\{\s*(\w+)\s*\}\}", target.get("legendFormat", "")):
+                    self.assertIn(label, labels | {"job", "instance"}, panel["title"])
+
+    def test_the_dashboard_shows_every_figure_but_those_of_a_run_as_a_whole(self):
+        shown = {name for _, expression in expressions_of_the_dashboard() for name, _ in figures(expression)}
+        plain = {re.sub("_(bucket|sum|count)$", "", name) for name in shown}
+        missing = {name for name in documented() if re.sub("_(bucket|sum|count)$", "", name) not in plain}
+        self.assertEqual(missing - {PREFIX + "info", PREFIX + "start_timestamp_seconds"}, set())
+
+    def test_panels_have_titles_and_numbers_of_their_own_and_do_not_overlap(self):
+        places, numbers = set(), set()
+        for panel in panels():
+            self.assertTrue(panel["title"])
+            self.assertNotIn(panel["id"], numbers)
+            numbers.add(panel["id"])
+            at = panel["gridPos"]
+            self.assertLessEqual(at["x"] + at["w"], 24, panel["title"])
+            for x in range(at["x"], at["x"] + at["w"]):
+                for y in range(at["y"], at["y"] + at["h"]):
+                    self.assertNotIn((x, y), places, panel["title"])
+                    places.add((x, y))
+
+
+class Promtool(fleet.Fleet):
+    needs = ("promtool",)
+
+    def test_the_alerts_fire_when_they_should(self):
+        self.assertIn("SUCCESS", self.call("promtool", "check", "rules", ALERTS))
+        text = (fleet.PROJECT / "tests" / "deploy" / "alerts_test.yaml").read_text()
+        test = self.folder / "alerts_test.yaml"
+        test.write_text(f"rule_files: [{json.dumps(str(ALERTS))}]\n{text}")
+        self.assertIn("SUCCESS", self.call("promtool", "test", "rules", test))
+
+    def test_every_alert_has_a_case_in_which_it_fires(self):
+        text = (fleet.PROJECT / "tests" / "deploy" / "alerts_test.yaml").read_text()
+        cases = [case for test in yaml.safe_load(text)["tests"] for case in test["alert_rule_test"]]
+        fired = {case["alertname"] for case in cases if case["exp_alerts"]}
+        self.assertEqual(fired, {name for name, _ in expressions_of_alerts()})
+
+    def test_prometheus_takes_the_queries_of_the_dashboard(self):
+        """As expressions of rules, which it parses as it does queries; the dashboard's variables filled in."""
+        fill = lambda text: re.sub(r"\$(\w+)", lambda found: {"__rate_interval": "5m"}.get(found[1], ".*"), text)
+        rules = [{"record": f"query_{number}", "expr": fill(expression)}
+                 for number, (_, expression) in enumerate(expressions_of_the_dashboard())]
+        path = self.folder / "queries.yaml"
+        path.write_text(yaml.safe_dump({"groups": [{"name": "dashboard", "rules": rules}]}))
+        self.assertIn(f"{len(rules)} rules found", self.call("promtool", "check", "rules", path))
+
+    def test_the_file_of_a_real_run_is_clean_and_has_what_the_alerts_ask_for(self):
+        archives = fleet.make_archives(self.folder / "archives", 2, rows=20)
+        figures_file = self.folder / "run.prom"
+        self.call(fleet.binary(), "--metrics-file", figures_file, *archives)
+        done = subprocess.run(["promtool", "check", "metrics"], stdin=figures_file.open(), stdout=subprocess.PIPE,
+                              stderr=subprocess.STDOUT, text=True, timeout=fleet.PATIENCE)
+        self.assertEqual((done.returncode, done.stdout), (0, ""))
+        written = {re.match(r"\w+", line)[0] for line in figures_file.read_text().splitlines() if not line.startswith("#")}
+        self.assertLessEqual(written, set(documented()), "figures that are not documented")
+        # Those without a value in a run without faults.
+        absent = {PREFIX + "rows_rejected_total"}
+        for name, expression in expressions_of_alerts():
+            self.assertLessEqual({figure for figure, _ in figures(expression)} - OTHERS - absent, written, name)

@@ -1,0 +1,209 @@
+//! What may stand between the program and a server: nodes that hand on, refuse or say nothing, and an HTTP proxy.
+
+use std::io::{self, BufReader, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use super::http::{Request, read_request};
+
+/// What a front does with connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Conduct {
+    /// What comes goes on to the server.
+    HandsOn,
+    /// They are closed at once.
+    Closes,
+    /// They are kept, and nothing is said.
+    IsSilent,
+}
+
+/// Listens in front of a server; it ends with this value.
+pub(crate) struct Front {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+    acceptor: Option<JoinHandle<()>>,
+}
+
+struct Shared {
+    conduct: Mutex<Conduct>,
+    open: Mutex<Vec<TcpStream>>,
+    connections: AtomicUsize,
+    stopped: AtomicBool,
+    serve: Box<dyn Fn(TcpStream) -> io::Result<()> + Send + Sync>,
+}
+
+impl Front {
+    /// A node of the cluster behind this URL.
+    pub(crate) fn of(url: &str) -> Self {
+        let server = address_of(url);
+        Self::start(move |stream| pipe(stream, TcpStream::connect(&server)?))
+    }
+
+    fn start(serve: impl Fn(TcpStream) -> io::Result<()> + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = listener.local_addr().expect("an address");
+        let shared = Arc::new(Shared {
+            conduct: Mutex::new(Conduct::HandsOn),
+            open: Mutex::default(),
+            connections: AtomicUsize::new(0),
+            stopped: AtomicBool::new(false),
+            serve: Box::new(serve),
+        });
+        let for_acceptor = Arc::clone(&shared);
+        let acceptor = std::thread::spawn(move || accept(&listener, &for_acceptor));
+        Self { address, shared, acceptor: Some(acceptor) }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// From now on; connections that are open end.
+    pub(crate) fn conducts(&self, conduct: Conduct) {
+        *self.shared.conduct.lock().unwrap_or_else(PoisonError::into_inner) = conduct;
+        self.shared.close_all();
+    }
+
+    /// Connections so far.
+    pub(crate) fn connections(&self) -> usize {
+        self.shared.connections.load(Ordering::SeqCst)
+    }
+}
+
+impl Drop for Front {
+    fn drop(&mut self) {
+        self.shared.stopped.store(true, Ordering::SeqCst);
+        self.shared.close_all();
+        // Wakes the acceptor, which then sees that it is to end.
+        let _ = TcpStream::connect(self.address);
+        if let Some(acceptor) = self.acceptor.take() {
+            let _ = acceptor.join();
+        }
+    }
+}
+
+impl Shared {
+    fn keep(&self, stream: &TcpStream) {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).extend(stream.try_clone());
+    }
+
+    fn close_all(&self) {
+        for stream in self.open.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+    }
+}
+
+fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
+    for stream in listener.incoming().flatten() {
+        if shared.stopped.load(Ordering::SeqCst) {
+            return;
+        }
+        shared.connections.fetch_add(1, Ordering::SeqCst);
+        let conduct = *shared.conduct.lock().unwrap_or_else(PoisonError::into_inner);
+        if conduct == Conduct::Closes {
+            continue;
+        }
+        shared.keep(&stream);
+        if conduct == Conduct::HandsOn {
+            let shared = Arc::clone(shared);
+            std::thread::spawn(move || {
+                let _ = (shared.serve)(stream);
+            });
+        }
+    }
+}
+
+/// Hands bytes on in both directions until either ends.
+fn pipe(one: TcpStream, other: TcpStream) -> io::Result<()> {
+    let (mut from, mut to) = (one.try_clone()?, other.try_clone()?);
+    let back = std::thread::spawn(move || {
+        let _ = io::copy(&mut &other, &mut &one);
+        let _ = one.shutdown(Shutdown::Both);
+    });
+    let _ = io::copy(&mut from, &mut to);
+    let _ = to.shutdown(Shutdown::Both);
+    let _ = back.join();
+    Ok(())
+}
+
+fn address_of(url: &str) -> String {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    rest.split('/').next().unwrap_or_default().to_owned()
+}
+
+/// An HTTP proxy. Whatever host is asked for is looked for on this machine.
+pub(crate) struct Proxy {
+    pub(crate) front: Front,
+    asked: Arc<Mutex<Vec<Request>>>,
+}
+
+impl Proxy {
+    /// One that takes whoever sends this as `Proxy-Authorization`, None: everybody, and answers others with this status.
+    pub(crate) fn start(authorization: Option<&'static str>, refusal: u16) -> Self {
+        let asked: Arc<Mutex<Vec<Request>>> = Arc::default();
+        let for_front = Arc::clone(&asked);
+        let front = Front::start(move |stream| {
+            let mut stream = BufReader::new(stream);
+            while let Some(request) = read_request(&mut stream)? {
+                let has_right =
+                    authorization.is_none() || request.header("proxy-authorization") == authorization;
+                for_front.lock().unwrap_or_else(PoisonError::into_inner).push(request.clone());
+                if !has_right {
+                    write!(stream.get_mut(), "HTTP/1.1 {refusal} No\r\ncontent-length: 0\r\n\r\n")?;
+                    continue;
+                }
+                let is_tunnel = request.method == "CONNECT";
+                let host = if is_tunnel { request.path.clone() } else { address_of(&request.path) };
+                let port = host.rsplit_once(':').map_or("80", |(_, port)| port);
+                let server = TcpStream::connect(format!("127.0.0.1:{port}"))?;
+                if is_tunnel {
+                    stream.get_mut().write_all(b"HTTP/1.1 200 Connected\r\nvia: proxy\r\n\r\n")?;
+                    return pipe(stream.into_inner(), server);
+                }
+                stream.get_mut().write_all(&hand_on(&request, server)?)?;
+            }
+            Ok(())
+        });
+        Self { front, asked }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        self.front.url()
+    }
+
+    /// What it was asked for so far.
+    pub(crate) fn asked(&self) -> Vec<Request> {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// Asks a server, and returns its reply as it came.
+fn hand_on(request: &Request, mut server: TcpStream) -> io::Result<Vec<u8>> {
+    let after_scheme = request.path.split_once("://").map_or("", |(_, rest)| rest);
+    let path = after_scheme.find('/').map_or("/", |at| &after_scheme[at..]);
+    let query: Vec<_> = request.query.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    let query = if query.is_empty() { String::new() } else { format!("?{}", query.join("&")) };
+    let mut head = format!("{} {path}{query} HTTP/1.1\r\n", request.method);
+    for (name, value) in &request.headers {
+        if !matches!(name.as_str(), "proxy-authorization" | "content-length") {
+            head += &format!("{name}: {value}\r\n");
+        }
+    }
+    head += &format!("content-length: {}\r\n\r\n", request.body.len());
+    server.write_all(head.as_bytes())?;
+    server.write_all(&request.body)?;
+    let mut reply = Vec::new();
+    let mut byte = [0];
+    while !reply.ends_with(b"\r\n\r\n") && server.read(&mut byte)? == 1 {
+        reply.push(byte[0]);
+    }
+    let head = String::from_utf8_lossy(&reply).to_lowercase();
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")?.trim().parse().ok());
+    let mut body = vec![0; length.unwrap_or(0)];
+    server.read_exact(&mut body)?;
+    reply.extend(body);
+    Ok(reply)
+}

@@ -1,0 +1,112 @@
+//! Several nodes of one cluster: requests go round, one that fails is left out, and nobody else is asked.
+
+use std::time::Duration;
+
+use crate::harness::archives::Archive;
+use crate::harness::front::{Conduct, Front};
+use crate::harness::model::assert_holds;
+use crate::harness::script::Fault;
+use crate::harness::{Invocation, TestEnv, posts};
+
+fn env() -> (TestEnv, Vec<Archive>) {
+    let archives: Vec<_> = (0..3)
+        .map(|n| Archive::new(&format!("20251218_00000{n}")).with_all(posts(&format!("p{n}_"), 20)))
+        .collect();
+    (TestEnv::with_archives(&archives), archives)
+}
+
+fn to<'e>(env: &'e TestEnv, nodes: &[&Front]) -> Invocation<'e> {
+    let urls: Vec<_> = nodes.iter().map(|node| node.url()).collect();
+    env.ingest().var("ELASTICSEARCH_URL", &urls.join(", ")).args(&["--batch-docs", "2", "--senders", "2"])
+}
+
+#[test]
+fn requests_go_round() {
+    let (env, archives) = env();
+    let nodes = [(); 3].map(|()| Front::of(&env.fake.url()));
+    to(&env, &[&nodes[0], &nodes[1], &nodes[2]]).run().exits(0);
+    assert!(nodes.iter().all(|node| node.connections() > 0));
+    assert_holds(&env.fake, &archives);
+}
+
+#[test]
+fn a_node_that_is_not_there_costs_nothing_and_is_told_of_once() {
+    let (env, archives) = env();
+    let [good, gone, closing] = [(); 3].map(|()| Front::of(&env.fake.url()));
+    closing.conducts(Conduct::Closes);
+    let url_of_gone = gone.url();
+    drop(gone);
+    let urls = format!("{},{url_of_gone},{}", closing.url(), good.url());
+    let run = env.ingest().var("ELASTICSEARCH_URL", &urls).args(&["--batch-docs", "2"]).run().exits(0);
+    for node in [&url_of_gone, &closing.url()] {
+        run.check(
+            run.stderr.matches(&format!("{node} is left out for 1 s")).count() == 1,
+            "one line for each",
+        );
+    }
+    run.counts(&[("requests.retried", 0)]);
+    run.check(run.took < Duration::from_secs(15), "it waits for nobody");
+    assert_holds(&env.fake, &archives);
+}
+
+#[test]
+fn a_node_that_goes_away_in_the_middle_costs_no_row_and_is_used_again_when_it_is_back() {
+    let (env, archives) = env();
+    let nodes = [(); 2].map(|()| Front::of(&env.fake.url()));
+    // Long enough for the pause of a second to pass.
+    env.fake.fail_bulks(usize::MAX, Fault::Delay(Duration::from_millis(150)));
+    let run = to(&env, &[&nodes[0], &nodes[1]]).start();
+    env.fake.wait_for_bulks(3);
+    nodes[0].conducts(Conduct::Closes);
+    env.fake.wait_for_bulks(8);
+    let before = nodes[0].connections();
+    nodes[0].conducts(Conduct::HandsOn);
+    let run = run.wait().exits(0);
+    run.check(nodes[0].connections() > before, "it is used again");
+    run.check(run.stderr.contains(&format!("{} is left out", nodes[0].url())), "it is told of");
+    assert_holds(&env.fake, &archives);
+}
+
+#[test]
+fn a_node_whose_answer_is_that_it_is_not_ready_is_left_out_too() {
+    let (env, archives) = env();
+    let other = TestEnv::new();
+    other.fake.fail(|_| true, 0, usize::MAX, Fault::status(503));
+    let urls = format!("{},{}", other.fake.url(), env.fake.url());
+    let run = env.ingest().var("ELASTICSEARCH_URL", &urls).run().exits(0);
+    run.counts(&[("requests.retried", 0)]);
+    assert_holds(&env.fake, &archives);
+}
+
+#[test]
+fn a_node_that_takes_connections_and_says_nothing_is_given_up_for_another_one() {
+    let (env, _) = env();
+    let [silent, good] = [(); 2].map(|()| Front::of(&env.fake.url()));
+    silent.conducts(Conduct::IsSilent);
+    let run = to(&env, &[&silent, &good]).args(&["--check"]).run().exits(0);
+    run.check(run.stderr.contains(&format!("{} is left out", silent.url())), "it is told of");
+}
+
+#[test]
+fn only_where_no_node_answers_is_the_server_away() {
+    let (env, _) = env();
+    let [one, other] = [(); 2].map(|()| Front::of(&env.fake.url()));
+    let urls = [one.url(), other.url()];
+    drop((one, other));
+    let run =
+        env.ingest().var("ELASTICSEARCH_URL", &urls.join(",")).args(&["--retry-budget", "1"]).run().exits(4);
+    for url in &urls {
+        run.check(run.stderr.contains(url), "every node is told with its reason");
+    }
+}
+
+#[test]
+fn nobody_is_asked_but_the_nodes_that_are_given() {
+    let (env, archives) = env();
+    let node = Front::of(&env.fake.url());
+    env.fake.forget_requests();
+    to(&env, &[&node]).run().exits(0);
+    let paths: Vec<_> = env.fake.requests().into_iter().map(|record| record.request.path).collect();
+    assert!(!paths.iter().any(|path| path.contains("_nodes") || path.contains("_cluster")), "{paths:?}");
+    assert_holds(&env.fake, &archives);
+}

@@ -1,0 +1,96 @@
+//! What the server itself says of documents and indices before a load.
+
+use serde_json::json;
+
+use crate::harness::archives::Archive;
+use crate::harness::http::Request;
+use crate::harness::script::Fault;
+use crate::harness::store::Pipeline;
+use crate::harness::{TestEnv, posts};
+
+fn archives() -> [Archive; 1] {
+    [Archive::new("20251218_000000").with_all(posts("p", 3))]
+}
+
+fn set(env: &TestEnv, alias: &str, setting: &str, value: &str) {
+    env.fake.store(|store| {
+        store.index(alias).unwrap().settings.insert(setting.to_owned(), value.to_owned());
+    });
+}
+
+/// A load and a check end alike, say this, and leave nothing in any index.
+#[track_caller]
+fn refuses(env: &TestEnv, what: &str) {
+    for arguments in [&[][..], &["--check"]] {
+        let run = env.run(arguments).exits(5).says(what);
+        run.check(env.fake.bulks().is_empty(), "no bulk request was sent");
+        env.fake.store(|store| assert!(store.indices.values().all(|index| index.documents.is_empty())));
+    }
+}
+
+#[test]
+fn a_document_that_the_server_would_refuse_is_found_out_before_the_first_one() {
+    let env = TestEnv::with_archives(&archives());
+    env.fake.store(|store| store.index("posts").unwrap().refuses = Some("failed to parse field [x]".into()));
+    refuses(&env, "failed to parse field [x]");
+}
+
+#[test]
+fn a_document_is_offered_to_both_indices_and_kept_by_none() {
+    let env = TestEnv::with_archives(&archives());
+    let run = env.run(&["--check"]).exits(0);
+    run.check(run.stdout.contains("posts takes documents as they are sent"), "it says what was tried");
+    assert_eq!(env.fake.requests().iter().filter(|record| record.request.is_offer()).count(), 2);
+    env.fake.store(|store| assert!(store.indices.values().all(|index| index.documents.is_empty())));
+}
+
+#[test]
+fn a_server_that_does_not_judge_a_document_takes_it_all_the_same() {
+    for status in [403, 404, 405, 503] {
+        let env = TestEnv::with_archives(&archives());
+        env.fake.fail(Request::is_offer, 0, 2, Fault::status(status));
+        env.run(&[]).exits(0);
+    }
+}
+
+#[test]
+fn the_pipelines_of_an_index_are_named_and_a_missing_one_is_refused() {
+    for setting in ["index.default_pipeline", "index.final_pipeline"] {
+        let env = TestEnv::with_archives(&archives());
+        set(&env, "posts", setting, "enrich");
+        refuses(&env, "pipeline enrich, and there is no such pipeline");
+        env.fake.store(|store| store.pipelines.insert("enrich".into()));
+        env.run(&[]).exits(0).says("pipeline enrich, which documents go through");
+    }
+}
+
+#[test]
+fn a_pipeline_that_drops_tombstones_or_changes_ids_is_refused() {
+    for (alias, pipeline, what) in [
+        ("post_tombstones", Pipeline::Drop, "deleted posts would come back"),
+        ("post_tombstones", Pipeline::OtherId, "changes the _id"),
+        ("posts", Pipeline::OtherId, "changes the _id"),
+    ] {
+        let env = TestEnv::with_archives(&archives());
+        env.fake.store(|store| store.index(alias).unwrap().pipeline = pipeline);
+        refuses(&env, what);
+    }
+}
+
+#[test]
+fn settings_that_a_killed_load_with_another_state_file_has_left_are_named() {
+    let env = TestEnv::with_archives(&archives());
+    set(&env, "posts", "index.refresh_interval", "29999ms");
+    set(&env, "posts", "index.number_of_replicas", "0");
+    env.run(&["--check"]).exits(0);
+    env.run(&[]).exits(0).says("posts_v1 has the settings of a load with --bulk-load-settings");
+}
+
+#[test]
+fn fields_of_another_writer_are_named() {
+    let env = TestEnv::with_archives(&archives());
+    env.fake.store(|store| {
+        store.index("posts").unwrap().mapping["properties"]["like_count"] = json!({"type": "integer"});
+    });
+    env.run(&[]).exits(0).says("does not write: like_count;");
+}

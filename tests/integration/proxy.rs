@@ -1,0 +1,143 @@
+//! Through a proxy, around it, and what is said where one would be needed.
+
+use std::sync::Arc;
+
+use rustls::ServerConfig;
+use rustls::pki_types::PrivateKeyDer;
+
+use crate::harness::archives::{Archive, post};
+use crate::harness::fake::API_KEY;
+use crate::harness::front::Proxy;
+use crate::harness::http::{Reply, Request};
+use crate::harness::model::assert_holds;
+use crate::harness::recorder::Recorder;
+use crate::harness::{Invocation, TestEnv};
+
+fn archives() -> [Archive; 1] {
+    [Archive::new("20251218_000000").with(post("a", "text"))]
+}
+
+/// The name is one that only a proxy knows.
+fn unknown_here(url: &str) -> String {
+    url.replace("127.0.0.1", "es.invalid")
+}
+
+fn list<'e>(env: &'e TestEnv, endpoint: &str) -> Invocation<'e> {
+    env.ingest()
+        .args(&["--source", "s3", "--list", "--retry-budget", "0"])
+        .var("S3_SQLITE_DB_BUCKET", "bucket")
+        .var("S3_SQLITE_DB_PREFIX", "")
+        .var("AWS_ENDPOINT_URL_S3", endpoint)
+        .var("AWS_ACCESS_KEY_ID", "AKIDPROXY")
+        .var("AWS_SECRET_ACCESS_KEY", "secret-of-the-proxy-tests")
+}
+
+#[test]
+fn plain_http_goes_to_the_proxy_with_the_whole_url_and_the_proxy_finds_the_server() {
+    let archives = archives();
+    let env = TestEnv::with_archives(&archives);
+    let proxy = Proxy::start(None, 407);
+    let url = unknown_here(&env.fake.url());
+    env.ingest().var("ELASTICSEARCH_URL", &url).args(&["--proxy", &proxy.url()]).run().exits(0);
+    assert_holds(&env.fake, &archives);
+    let asked = proxy.asked();
+    assert!(asked.iter().all(|request| request.path.starts_with(&url)), "{:?}", asked[0].path);
+    assert!(asked.iter().any(Request::is_bulk));
+    let host = asked[0].header("host").map(str::to_owned);
+    assert_eq!(host.as_deref(), url.strip_prefix("http://"));
+}
+
+#[test]
+fn https_goes_through_a_tunnel_of_which_the_proxy_sees_nothing_and_certificates_are_checked_within() {
+    let env = TestEnv::with_archives(&archives());
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+    let config = ServerConfig::builder_with_provider(rustls::crypto::aws_lc_rs::default_provider().into())
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![made.cert.der().clone()], key)
+        .unwrap();
+    let server = Recorder::start(Some(Arc::new(config)), |_| Reply {
+        status: 200,
+        headers: vec![],
+        body: b"{}".to_vec(),
+    });
+    env.write("ca.pem", made.cert.pem());
+    let proxy = Proxy::start(Some("Basic bWU6aHVudGVyMiE="), 407);
+    let with = |proxy: &str, ca: &[&str]| {
+        let run = env.ingest().var("ELASTICSEARCH_URL", &server.url()).var("INGEST_PROXY", proxy);
+        run.args(&["--check"]).args(ca).run()
+    };
+    let url = proxy.url().replace("http://", "http://me:hunter2%21@");
+    with(&url, &["--ca-cert", "ca.pem"]);
+    let asked = proxy.asked();
+    assert!(
+        asked.iter().all(|request| request.method == "CONNECT" && request.header("authorization").is_none())
+    );
+    assert_eq!(format!("https://{}", asked[0].path), server.url());
+    assert!(server.seen().contains(API_KEY) && !server.seen().to_lowercase().contains("proxy-authorization"));
+    // A server that is not trusted gets nothing through a tunnel, either.
+    let before = server.seen();
+    with(&url, &[]).exits(5).says("certificate");
+    assert_eq!(server.seen(), before);
+    for wrong in [proxy.url(), url.replace("hunter2", "hunter3")] {
+        let run = with(&wrong, &["--ca-cert", "ca.pem"]).exits(5).says("HTTP 407").says("INGEST_PROXY");
+        run.check(!format!("{}{}", run.stdout, run.stderr).contains("hunter"), "no password is told");
+    }
+    let refusing = Proxy::start(Some("nobody"), 403);
+    with(&refusing.url(), &["--ca-cert", "ca.pem"])
+        .exits(5)
+        .says("answers HTTP 403 to CONNECT")
+        .says("NO_PROXY");
+}
+
+#[test]
+fn a_proxy_that_wants_credentials_for_plain_http_says_so() {
+    let env = TestEnv::with_archives(&archives());
+    let proxy = Proxy::start(Some("Basic bWU6aHVudGVyMiE="), 407);
+    let url = proxy.url().replace("http://", "http://me:hunter2%21@");
+    env.ingest().var("INGEST_PROXY", &url).run().exits(0);
+    let run = env.ingest().args(&["--proxy", &url, "--check"]).run().exits(0);
+    run.check(run.stdout.contains("--proxy holds a password"), "the list of processes shows it");
+    env.ingest().var("INGEST_PROXY", &proxy.url()).args(&["--check"]).run().exits(5).says("HTTP 407");
+}
+
+#[test]
+fn s3_goes_through_the_proxy_too_and_hosts_of_no_proxy_do_not() {
+    let env = TestEnv::with_archives(&archives());
+    let bucket = Recorder::start(None, |_| {
+        let body = b"<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>".to_vec();
+        Reply { status: 200, headers: vec![], body }
+    });
+    let proxy = Proxy::start(None, 407);
+    let endpoint = bucket.url().replace("localhost", "s3.invalid");
+    list(&env, &endpoint).args(&["--proxy", &proxy.url()]).run();
+    assert!(proxy.asked()[0].path.starts_with(&format!("{endpoint}/bucket")), "{:?}", proxy.asked()[0].path);
+    let asked = proxy.asked().len();
+    for no_proxy in ["localhost", "127.0.0.0/8,localhost", "*"] {
+        list(&env, &bucket.url()).args(&["--proxy", &proxy.url()]).var("NO_PROXY", no_proxy).run();
+        env.ingest().args(&["--proxy", &proxy.url(), "--check"]).var("no_proxy", "127.0.0.1").run().exits(0);
+    }
+    assert_eq!(proxy.asked().len(), asked);
+}
+
+#[test]
+fn a_proxy_of_the_environment_is_not_used_and_where_nothing_answers_that_is_said() {
+    let env = TestEnv::with_archives(&archives());
+    let proxy = Proxy::start(None, 407);
+    for name in ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "ALL_PROXY"] {
+        env.ingest().var(name, &proxy.url()).args(&["--check"]).run().exits(0);
+        for url in ["http://127.0.0.1:1", "http://nowhere.invalid:9200", "https://127.0.0.1:1"] {
+            let run = env.ingest().var(name, &proxy.url()).var("ELASTICSEARCH_URL", url);
+            run.args(&["--retry-budget", "0"]).run().exits(4).says(name).says("--proxy (INGEST_PROXY)");
+        }
+        let run = list(&env, "http://127.0.0.1:1").var(name, &proxy.url()).run().exits(4);
+        run.check(run.stderr.contains("--proxy (INGEST_PROXY)"), "for S3, too");
+    }
+    assert_eq!(proxy.front.connections(), 0);
+    let gone = proxy.url();
+    drop(proxy);
+    let run = env.ingest().args(&["--proxy", &gone, "--retry-budget", "0"]).run().exits(4);
+    run.check(run.stderr.contains(&format!("by the proxy {gone}")), "it is the proxy that does not answer");
+}

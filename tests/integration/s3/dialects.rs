@@ -1,0 +1,298 @@
+//! `--source s3`: what servers other than AWS say in other words, and how odd keys and bodies come.
+
+use super::{archives, gets, ingest, is_get_of, key, run, with};
+use crate::harness::archives::Archive;
+use crate::harness::http::{Reply, Request};
+use crate::harness::model::assert_holds;
+use crate::harness::posts;
+use crate::harness::s3::{BUCKET, error, is_listing, is_object};
+use crate::harness::script::Fault;
+
+fn page_of(body: &str) -> Fault {
+    Fault::Reply(Reply { status: 200, headers: vec![], body: body.as_bytes().to_vec() })
+}
+
+fn has_payer(request: &Request) -> bool {
+    request.header("x-amz-request-payer").is_some()
+}
+
+#[test]
+fn a_server_that_refuses_to_hear_who_pays_is_asked_without_that() {
+    let refusals = [(501, "NotImplemented"), (400, "InvalidArgument"), (400, ""), (501, "")];
+    for (status, code) in refusals {
+        for condition in [is_listing, is_object] {
+            let archives = archives();
+            let (env, s3) = with(&archives);
+            s3.fail(
+                move |request| condition(request) && has_payer(request),
+                0,
+                usize::MAX,
+                Fault::Reply(error(status, code)),
+            );
+            let run = ingest(&env, &s3).run().exits(0).says("S3_REQUEST_PAYER=none");
+            assert_eq!(run.stderr.matches("S3_REQUEST_PAYER=none").count(), 1, "it is told once");
+            assert_holds(&env.fake, &archives);
+            let listings = s3.requests().into_iter().filter(is_listing).count();
+            assert!(
+                listings <= 2
+                    && s3
+                        .requests()
+                        .iter()
+                        .filter(|request| condition(request) && has_payer(request))
+                        .count()
+                        <= 3
+            );
+        }
+    }
+}
+
+#[test]
+fn what_is_refused_without_the_payer_as_well_is_told_as_it_is() {
+    let (env, s3) = with(&archives());
+    s3.fail(is_listing, 0, usize::MAX, Fault::Reply(error(400, "InvalidArgument")));
+    let run = ingest(&env, &s3).run().exits(1).says("InvalidArgument");
+    run.check(!run.stderr.contains("S3_REQUEST_PAYER"), "the header is not to blame");
+    assert_eq!(s3.requests().len(), 2);
+}
+
+/// A page in which one object is told of in the barest way, among elements of all kinds.
+fn bare_page(archive: &Archive, token: &str) -> String {
+    format!(
+        "<ListBucketResult><NextMarker>m</NextMarker><KeyCount/><Contents><Key>in/</Key><Size>0</Size></Contents>\
+         <Contents><Owner><DisplayName>x</DisplayName></Owner><Key>{}</Key><Size>{}</Size></Contents>\
+         <CommonPrefixes><Prefix>x/</Prefix></CommonPrefixes>{token}</ListBucketResult>",
+        key(archive),
+        archive.zip().len()
+    )
+}
+
+#[test]
+fn of_a_listing_only_what_is_used_has_to_be_there() {
+    let archives = archives();
+    let (env, s3) = with(&archives);
+    let token = "<IsTruncated>true</IsTruncated><NextContinuationToken>after+/=in/a</NextContinuationToken>";
+    s3.fail(is_listing, 0, 1, page_of(&bare_page(&archives[0], token)));
+    run(ingest(&env, &s3), &s3).exits(0).counts(&[("archives.processed", 3)]);
+    assert_holds(&env.fake, &archives);
+}
+
+#[test]
+fn odd_keys_cost_no_other_archive() {
+    let archives = archives();
+    let (env, s3) = with(&archives);
+    s3.put("in/\u{1}\u{8}\u{1b}.txt", "x");
+    s3.put("in/a b+c%41 \u{e9}\u{1f331}\u{7f}.db.zip", "no zip");
+    s3.put("in/\u{2}/odd\u{3}.db.zip", "no zip");
+    let run = run(ingest(&env, &s3), &s3).exits(3);
+    run.counts(&[("archives.processed", 3), ("archives.failed", 2), ("archives.pending", 0)]);
+    assert_holds(&env.fake, &archives);
+}
+
+#[test]
+fn characters_that_a_server_cannot_write_are_asked_for_encoded() {
+    // As servers in Go list it, and how they do when asked for it encoded.
+    for (encoded, confirms) in
+        [("in/a%01%20b.db.zip", true), ("in/a%01+b.db.zip", true), ("in/a\u{1} b.db.zip", false)]
+    {
+        let (env, s3) = with(&[]);
+        s3.put("in/a\u{1} b.db.zip", "no zip");
+        let page = |key: &str, confirmed: bool| {
+            let encoding = if confirmed { "<EncodingType>url</EncodingType>" } else { "" };
+            page_of(&format!(
+                "<ListBucketResult>{encoding}<Contents><Key>{key}</Key><Size>6</Size></Contents></ListBucketResult>"
+            ))
+        };
+        let asks_encoded =
+            |request: &Request| is_listing(request) && request.param("encoding-type") == Some("url");
+        s3.fail(asks_encoded, 0, usize::MAX, page(encoded, confirms));
+        s3.fail(is_listing, 0, usize::MAX, page("in/a\u{fffd} b.db.zip", false));
+        run(ingest(&env, &s3), &s3).exits(3).counts(&[("archives.failed", 1)]);
+        assert_eq!(gets(&s3, "in/a\u{1} b.db.zip").len(), 1);
+    }
+}
+
+#[test]
+fn a_key_that_a_server_can_write_in_no_way_is_left_out_by_name() {
+    let archives = archives();
+    let (env, s3) = with(&archives);
+    s3.put("in/a\u{fffd}.db.zip", "what is listed is not what it is called");
+    let run =
+        run(ingest(&env, &s3), &s3).exits(0).says("in/a\u{fffd}.db.zip").says("writes other characters");
+    run.counts(&[("archives.processed", 3), ("archives.pending", 0)]);
+}
+
+#[test]
+fn a_page_that_is_no_xml_is_asked_for_encoded_and_one_that_is_cut_off_again() {
+    let archives = archives();
+    let (env, s3) = with(&archives);
+    let asks_encoded = |request: &Request| is_listing(request) && request.param("encoding-type").is_some();
+    let rest = "<EncodingType>url</EncodingType><IsTruncated>true</IsTruncated>\
+                <NextContinuationToken>after+/=</NextContinuationToken></ListBucketResult>";
+    s3.fail(
+        asks_encoded,
+        0,
+        1,
+        page_of(&format!("<ListBucketResult><Contents><Key>in%2Fa%26b</Key></Contents>{rest}")),
+    );
+    s3.fail(
+        is_listing,
+        0,
+        1,
+        page_of("<ListBucketResult><Contents><Key>in/a&b<</Key></Contents></ListBucketResult>"),
+    );
+    run(ingest(&env, &s3), &s3).exits(0).counts(&[("archives.processed", 3)]);
+    // Both forms of it break off, and the next attempt is whole.
+    let (env, s3) = with(&archives);
+    s3.fail(is_listing, 0, 2, page_of("<ListBucketResult><Contents><Key>in/a"));
+    run(ingest(&env, &s3), &s3).exits(0).says("cannot be read").counts(&[("archives.processed", 3)]);
+}
+
+#[test]
+fn a_page_that_is_no_listing_is_named_and_not_waited_for() {
+    for body in
+        ["<html><title>Console</title></html>", "{\"cluster_name\":\"x\"}", "", "<ListAllMyBucketsResult/>"]
+    {
+        let (env, s3) = with(&archives());
+        s3.fail(is_listing, 0, usize::MAX, page_of(body));
+        run(ingest(&env, &s3), &s3).exits(1).says("no listing of S3").says("AWS_ENDPOINT_URL_S3");
+        assert_eq!(s3.requests().len(), 1);
+    }
+    let (env, s3) = with(&archives());
+    s3.fail(is_listing, 0, 2, page_of("<Error><Code>InternalError</Code></Error>"));
+    run(ingest(&env, &s3), &s3).exits(0).says("InternalError");
+}
+
+#[test]
+fn a_body_whose_length_is_not_told_is_read_to_its_end() {
+    for fault in [Fault::Chunked, Fault::Unframed] {
+        let archives = archives();
+        let (env, s3) = with(&archives);
+        s3.fail(is_object, 0, usize::MAX, fault.clone());
+        s3.fail(is_listing, 0, usize::MAX, fault);
+        run(ingest(&env, &s3), &s3).exits(0);
+        assert_holds(&env.fake, &archives);
+        assert_eq!(gets(&s3, &key(&archives[0])).len(), 1);
+    }
+}
+
+#[test]
+fn a_body_of_no_told_length_that_breaks_off_is_gone_on_with() {
+    let archives = archives();
+    let (env, s3) = with(&archives);
+    s3.fail(is_get_of(&archives[1]), 0, 2, Fault::UnframedCut(200));
+    run(ingest(&env, &s3), &s3).exits(0);
+    assert_holds(&env.fake, &archives);
+    let asked: Vec<_> = gets(&s3, &key(&archives[1]))
+        .iter()
+        .map(|request| request.header("range").map(str::to_owned))
+        .collect();
+    assert_eq!(asked, [None, Some("bytes=200-".to_owned()), Some("bytes=400-".to_owned())]);
+}
+
+#[test]
+fn a_body_of_no_told_length_has_to_be_as_long_as_it_is_listed() {
+    let archives = archives();
+    let (env, s3) = with(&archives);
+    let larger = Reply { status: 200, headers: vec![], body: [archives[1].zip(), b"more".to_vec()].concat() };
+    let larger = larger.with_header("transfer-encoding", "identity");
+    let bytes: &'static [u8] = larger.unframed(usize::MAX).leak();
+    s3.fail(is_get_of(&archives[1]), 0, 1, Fault::Bytes(bytes));
+    let run = run(ingest(&env, &s3), &s3).exits(1).says("more bytes");
+    run.counts(&[("archives.processed", 2), ("archives.pending", 1), ("archives.failed", 0)]);
+}
+
+#[test]
+fn a_body_that_a_gateway_compresses_is_read() {
+    let archives = archives();
+    let (env, s3) = with(&archives);
+    let zip = archives[1].zip();
+    let mut packed = vec![0; zip.len() * 2 + 100];
+    let length = libdeflater::Compressor::default().gzip_compress(&zip, &mut packed).unwrap();
+    packed.truncate(length);
+    let reply = Reply { status: 200, headers: vec![("content-encoding", "gzip".to_owned())], body: packed };
+    s3.fail(is_get_of(&archives[1]), 0, 1, Fault::Bytes(reply.unframed(300).leak()));
+    s3.fail(is_get_of(&archives[1]), 0, 1, Fault::Bytes(reply.chunked().leak()));
+    run(ingest(&env, &s3), &s3).exits(0);
+    assert_holds(&env.fake, &archives);
+    assert_eq!(gets(&s3, &key(&archives[1])).len(), 2);
+}
+
+/// A listing of one archive of a storage class, as AWS tells it when asked whether there is a copy.
+fn archived_page(archive: &Archive, class: &str, is_restored: bool) -> Fault {
+    let restored = "<RestoreStatus><IsRestoreInProgress>false</IsRestoreInProgress>\
+                    <RestoreExpiryDate>2099-01-01T00:00:00Z</RestoreExpiryDate></RestoreStatus>";
+    page_of(&format!(
+        "<ListBucketResult><Contents><Key>{}</Key><Size>{}</Size><StorageClass>{class}</StorageClass>{}</Contents>\
+         </ListBucketResult>",
+        key(archive),
+        archive.zip().len(),
+        if is_restored { restored } else { "" }
+    ))
+}
+
+fn asks_for_copies(request: &Request) -> bool {
+    is_listing(request) && request.header("x-amz-optional-object-attributes") == Some("RestoreStatus")
+}
+
+#[test]
+fn archived_objects_are_left_out_unless_a_copy_is_at_hand() {
+    let archives = archives();
+    for class in ["GLACIER", "DEEP_ARCHIVE"] {
+        let (env, s3) = with(&archives[..1]);
+        s3.fail(is_listing, 0, usize::MAX, archived_page(&archives[0], class, false));
+        let list = run(ingest(&env, &s3).args(&["--list"]), &s3).exits(0);
+        list.check(
+            list.stdout.contains(class) && list.stdout.contains("restore"),
+            "the class and what to do",
+        );
+        run(ingest(&env, &s3), &s3).exits(0).says(class).counts(&[("archives.discovered", 0)]);
+        assert!(gets(&s3, &key(&archives[0])).is_empty());
+    }
+    let (env, s3) = with(&archives[..1]);
+    s3.fail(asks_for_copies, 0, usize::MAX, archived_page(&archives[0], "GLACIER", true));
+    s3.fail(is_listing, 0, usize::MAX, archived_page(&archives[0], "GLACIER", false));
+    run(ingest(&env, &s3), &s3).exits(0).counts(&[("archives.processed", 1)]);
+    // A server that does not know the question.
+    let (env, s3) = with(&archives[..1]);
+    s3.fail(asks_for_copies, 0, usize::MAX, Fault::Reply(error(501, "NotImplemented")));
+    s3.fail(is_listing, 0, usize::MAX, archived_page(&archives[0], "GLACIER", false));
+    ingest(&env, &s3).run().exits(0).says("GLACIER").counts(&[("archives.discovered", 0)]);
+}
+
+#[test]
+fn an_object_that_turns_out_archived_stays_pending_and_says_so() {
+    let archives = archives();
+    let (env, s3) = with(&archives);
+    s3.fail(is_get_of(&archives[1]), 0, 1, Fault::Reply(error(403, "InvalidObjectState")));
+    let run = run(ingest(&env, &s3), &s3).exits(1).says("archived").says("restore").says(&key(&archives[1]));
+    run.counts(&[("archives.processed", 2), ("archives.pending", 1)]);
+}
+
+#[test]
+fn etags_may_be_written_in_several_ways() {
+    let mut archives = archives();
+    archives[1] = Archive::new("20251218_000100").with_all(posts("larger", 30));
+    let (env, s3) = with(&archives);
+    let (length, etag) = (archives[1].zip().len(), format!("{:032x}", 2));
+    s3.fail(
+        is_listing,
+        0,
+        1,
+        page_of(&format!(
+            "<ListBucketResult><IsTruncated>true</IsTruncated><NextContinuationToken>after+/=</NextContinuationToken>\
+             <Contents><Key>{}</Key><Size>{length}</Size><ETag>{etag}</ETag></Contents></ListBucketResult>",
+            key(&archives[1])
+        )),
+    );
+    s3.fail(is_get_of(&archives[1]), 0, 1, Fault::CutReply);
+    run(ingest(&env, &s3), &s3).exits(0);
+    assert_holds(&env.fake, &archives);
+}
+
+#[test]
+fn every_error_of_a_server_is_told_with_its_host_and_what_was_asked_for() {
+    let (env, s3) = with(&archives());
+    let host = s3.url().replace("http://", "");
+    s3.fail(is_object, 0, usize::MAX, Fault::Reply(error(404, "NoSuchKey")));
+    run(ingest(&env, &s3), &s3).exits(1).says(&host).says(&format!("s3://{BUCKET}/in/"));
+}
