@@ -39,7 +39,7 @@ impl Version {
 
     /// The version under which a post is deleted: above that of every post.
     pub fn of_delete(self) -> u64 {
-        DELETE_BIT | self.0
+        DELETE_BIT + self.0
     }
 
     /// The version that an index action of the given number was made with.
@@ -67,6 +67,16 @@ mod tests {
         let first_delete = Version::new(0, 0).unwrap();
         assert!(first_delete.of_delete() > last_post.of_index());
         assert!(last_post.of_delete() <= i64::MAX as u64);
+    }
+
+    #[test]
+    fn the_number_of_an_index_action_is_read_back_and_no_other_is() {
+        let last = Version::new(MAX_ARCHIVE_SECONDS - 1, MAX_ROW_ID - 1).unwrap();
+        for version in [Version::new(0, 0).unwrap(), Version::new(7, 7).unwrap(), last] {
+            assert_eq!(Version::from_index_version(version.of_index()), Some(version));
+            assert_eq!(Version::from_index_version(version.of_delete()), None);
+        }
+        assert_eq!(Version::from_index_version(u64::MAX), None);
     }
 
     #[test]

@@ -51,8 +51,12 @@ fn check_values(bytes: &[u8], decoder: &mut VectorDecoder) -> bool {
     let result = decoder.decode(&encode(&zlib(bytes)), &mut decoded);
     let expected =
         rest.is_empty() && given.len() == DIMENSIONS && given.iter().all(|value| value.is_finite());
-    assert_eq!(result.is_ok(), expected, "{result:?}");
-    if expected {
+    // One without a length is refused, which depends on the order of adding near the ends of what an f32 holds.
+    let squared: f64 = given.iter().map(|value| f64::from(*value).powi(2)).sum();
+    let is_plain = expected && squared > 1e-30 && squared < 1e30;
+    assert!(result.is_ok() || !is_plain, "{result:?}");
+    assert!(result.is_err() || expected, "{result:?}");
+    if result.is_ok() {
         let bits = |values: &[f32]| values.iter().map(|value| value.to_bits()).collect::<Vec<_>>();
         assert_eq!(bits(&decoded), bits(&given));
     }

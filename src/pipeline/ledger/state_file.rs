@@ -137,10 +137,11 @@ impl Sums {
             return;
         }
         let rows = entry.rows.unwrap_or_default();
-        self.all = Done { archives: self.all.archives + 1, rows: self.all.rows + rows };
+        self.all = Done { archives: self.all.archives + 1, rows: self.all.rows.saturating_add(rows) };
         // Both are UTC, and down to the second written alike.
         if entry.timestamp.as_bytes().get(..19) < self.since.get(..19) {
-            self.earlier = Done { archives: self.earlier.archives + 1, rows: self.earlier.rows + rows };
+            self.earlier =
+                Done { archives: self.earlier.archives + 1, rows: self.earlier.rows.saturating_add(rows) };
         }
     }
 }

@@ -10,6 +10,9 @@ use super::state_file::Mark;
 use super::*;
 use crate::model::{Action, Archive, ArchiveEnd, Batch, DeadLetter, Document, Generation};
 
+/// The generation of the sink.
+const PRESENT: Generation = 3;
+
 /// A sink that remembers what is known when archives are about to be marked.
 struct Fake<'r, F: Fn() -> Result<(), Failure> + Sync>(&'r F);
 
@@ -21,7 +24,7 @@ impl<F: Fn() -> Result<(), Failure> + Sync> Sink for Fake<'_, F> {
     }
 
     fn make_durable(&self) -> Result<Generation, Failure> {
-        self.0().map(|()| 0)
+        self.0().map(|()| PRESENT)
     }
 }
 
@@ -91,6 +94,27 @@ fn a_ledger_that_has_nothing_to_take_in_marks_in_time() {
         marking.recv_timeout(Duration::from_secs(30)).unwrap();
         drop(sender);
     });
+}
+
+#[test]
+fn what_was_delivered_to_an_earlier_generation_is_done_again_unless_it_is_broken_or_pending() {
+    let (complete, broken) = (ArchiveEnd::Complete, ArchiveEnd::Broken("no table".into()));
+    let events = [
+        ("earlier", complete.clone(), Some(PRESENT - 1)),
+        ("present", complete.clone(), Some(PRESENT)),
+        ("nothing", complete, None),
+        ("broken", broken, Some(PRESENT - 1)),
+        ("pending", ArchiveEnd::Abandoned("stopping".into()), Some(PRESENT - 1)),
+    ];
+    let events = events.map(|(name, end, generation)| {
+        let outcomes = Outcomes { generation, ..Outcomes::default() };
+        Event::Archive { archive: archive(name), outcomes, batches: 0, end }
+    });
+    let (_, state) = marked(Duration::from_secs(3_600), events.into());
+    let processed = Some(&Mark::Processed);
+    assert_eq!(["earlier", "pending"].map(|name| state.get(name)), [None, None]);
+    assert_eq!(["present", "nothing"].map(|name| state.get(name)), [processed, processed]);
+    assert!(matches!(state.get("broken"), Some(Mark::Failed { .. })));
 }
 
 #[test]

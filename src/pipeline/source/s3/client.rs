@@ -138,6 +138,11 @@ impl Client {
         }
     }
 
+    /// Replaces the credentials wherever they stand in what a server has sent.
+    pub(super) fn cut_credentials_out_of(&self, text: &mut Vec<u8>) {
+        self.shared.credentials.iter().for_each(|credentials| credentials.cut_out_of(text));
+    }
+
     /// A key with its bucket, for the eye.
     pub(super) fn address(&self, key: &str) -> String {
         super::address(&self.shared.settings.bucket, key)
@@ -264,11 +269,7 @@ impl Shared {
         if let Err(error) = reader.take(ERROR_BYTES).read_to_end(&mut body) {
             log::debug!("the reply with an error of S3 ends early: {error}");
         }
-        // It may quote the request, and with it the session token.
-        if let Some(credentials) = credentials {
-            credentials.secret_key.cut_out_of(&mut body);
-            credentials.session_token.iter().for_each(|token| token.cut_out_of(&mut body));
-        }
+        credentials.iter().for_each(|credentials| credentials.cut_out_of(&mut body));
         let refusal = judge(place, response.status().as_u16(), response.headers(), &body);
         Err(hints::of_answer(&self.settings, place, refusal))
     }

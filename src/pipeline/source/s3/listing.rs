@@ -132,7 +132,11 @@ fn page(
             .map_err(|error| {
                 GetError::unavailable(format!("{host}: {}", TransportError::from(ureq::Error::from(error))))
             })?;
-        page::parse(&host, &body)
+        page::parse(&host, &body).or_else(|_| {
+            // What is no listing is told, and may quote the request.
+            asking.cut_credentials_out_of(&mut body);
+            page::parse(&host, &body)
+        })
     })
 }
 

@@ -47,6 +47,13 @@ pub(crate) struct Credentials {
 }
 
 impl Credentials {
+    /// Replaces them wherever they stand in a text of a server's: it may quote the request, and with it the session
+    /// token.
+    pub(crate) fn cut_out_of(&self, text: &mut Vec<u8>) {
+        self.secret_key.cut_out_of(text);
+        self.session_token.iter().for_each(|token| token.cut_out_of(text));
+    }
+
     /// Whether they expire within so many milliseconds.
     fn expire_within(&self, now: i64, millis: i64) -> bool {
         self.expires.is_some_and(|expires| expires.saturating_sub(now) < millis)
@@ -128,6 +135,13 @@ impl Provider {
     /// Nothing is looked for yet.
     pub(crate) fn new(sources: CredentialSources, agent: Agent) -> Self {
         Self { sources, agent, current: Mutex::default(), is_instance: AtomicBool::new(false) }
+    }
+
+    /// Replaces the credentials that there are now wherever they stand in a text of a server's.
+    pub(crate) fn cut_out_of(&self, text: &mut Vec<u8>) {
+        if let Some(credentials) = &self.current().credentials {
+            credentials.cut_out_of(text);
+        }
     }
 
     fn current(&self) -> MutexGuard<'_, Current> {
