@@ -163,7 +163,7 @@ impl Run<'_> {
     }
 
     fn look(&self, looks: &mut Looks, archives: &Archives, state: &StateFile) -> Result<Selection, Failure> {
-        let selection = looks.look(archives, state)?;
+        let selection = looks.look(archives, state, self.stop)?;
         self.progress.looked(&selection);
         Ok(selection)
     }

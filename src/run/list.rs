@@ -17,7 +17,7 @@ pub(super) fn list(task: &List, stop: &Stop) -> Result<(), Failure> {
     let archives = &task.archives;
     let state = StateFile::load(&archives.state_file)?;
     let mut source = Source::open(&archives.source, archives.retry_budget, stop)?;
-    let discovery = source.discover()?;
+    let discovery = source.discover(stop)?;
     let waits = |archive: &Archive| {
         archives.mode == Mode::Spool && source.is_local() && !is_settled(archive, now_millis())
     };

@@ -12,6 +12,7 @@ use crate::pipeline::ledger::state_file::StateFile;
 use crate::pipeline::source::settling::Settling;
 use crate::pipeline::source::{LeftOut, Source};
 use crate::run::selection;
+use crate::shutdown::Stop;
 use crate::timestamp::now_millis;
 
 /// Of what one look passes over, so many are named in the log.
@@ -85,8 +86,13 @@ impl Looks {
     }
 
     /// Looks what there is, and what of it is to be taken up.
-    pub(super) fn look(&mut self, archives: &Archives, state: &StateFile) -> Result<Selection, Failure> {
-        let discovery = self.source.discover()?;
+    pub(super) fn look(
+        &mut self,
+        archives: &Archives,
+        state: &StateFile,
+        stop: &Stop,
+    ) -> Result<Selection, Failure> {
+        let discovery = self.source.discover(stop)?;
         self.warn_of(&discovery.left_out);
         self.passed_over = discovery.left_out.into_iter().map(|left_out| left_out.path).collect();
         let is_taken = |archive: &Archive| {

@@ -21,7 +21,8 @@ fn archive(n: usize) -> Archive {
 }
 
 /// The library of `syncs.c`; None, with a word, where there is no C compiler.
-fn shim(env: &TestEnv) -> Option<PathBuf> {
+#[expect(clippy::print_stdout, reason = "it says why a test is skipped")]
+pub(crate) fn shim(env: &TestEnv) -> Option<PathBuf> {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/integration/harness/syncs.c");
     let library = env.path("syncs.so");
     match Command::new("cc")
@@ -40,11 +41,11 @@ fn shim(env: &TestEnv) -> Option<PathBuf> {
 }
 
 /// What the shim has written down.
-fn syncs(env: &TestEnv) -> Vec<String> {
+pub(crate) fn syncs(env: &TestEnv) -> Vec<String> {
     env.read("syncs.log").unwrap_or_default().lines().map(str::to_owned).collect()
 }
 
-fn watched<'e>(env: &'e TestEnv, shim: &Path) -> Invocation<'e> {
+pub(crate) fn watched<'e>(env: &'e TestEnv, shim: &Path) -> Invocation<'e> {
     let log = env.path("syncs.log");
     let _ = std::fs::remove_file(&log);
     env.ingest().var("LD_PRELOAD", shim.to_str().unwrap()).var("SYNC_LOG", log.to_str().unwrap())
@@ -120,7 +121,8 @@ fn a_folder_that_cannot_be_synced_is_told_of_once() {
 }
 
 /// Runs a script in which there may be mounts, with a mount that it makes. None, with a word, where nobody may.
-fn with_mounts<'e>(env: &'e TestEnv, script: &str) -> Option<Invocation<'e>> {
+#[expect(clippy::print_stdout, reason = "it says why a test is skipped")]
+pub(crate) fn with_mounts<'e>(env: &'e TestEnv, script: &str) -> Option<Invocation<'e>> {
     let may = Command::new("unshare").args(["-Urm", "sh", "-c", "mount -t tmpfs none /tmp"]).output();
     if !may.as_ref().is_ok_and(|output| output.status.success()) {
         println!("skipped, since nothing can be mounted here: {may:?}");

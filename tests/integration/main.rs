@@ -35,6 +35,7 @@ mod proxy;
 mod replay;
 mod replies;
 mod s3;
+mod sealed;
 mod secrets;
 mod shell;
 mod shutdown;

@@ -110,3 +110,33 @@ fn what_macos_puts_beside_archives_is_no_archive() {
     let named = env.run(&[&beside, &format!("archives/{}", archive.name())]).exits(0).says("macOS");
     named.counts(&[("archives.already_done", 1)]);
 }
+
+#[test]
+fn archives_of_the_same_second_are_warned_of_by_name_and_once() {
+    let archive = Archive::new("20251218_000000").with_all(posts("a", 3));
+    let other = "other_20251218_000000.db.zip";
+    let env =
+        TestEnv::with_archives(&[archive.clone(), Archive::new("20251218_000001").with_all(posts("b", 3))]);
+    std::fs::write(
+        env.path("archives").join(other),
+        Archive::new("20251218_000000").with_all(posts("c", 3)).zip(),
+    )
+    .unwrap();
+    let warning = format!("{:?} and {other:?} have the same time", archive.name());
+    let warned = |run: &crate::harness::Run| run.stderr.matches(&warning).count();
+    let running = env
+        .ingest()
+        .args(&["--mode", "spool", "--metrics-file", "m.prom"])
+        .var("SPOOL_INTERVAL_SEC", "1")
+        .start();
+    env.wait_for_processed(std::slice::from_ref(&archive));
+    let late = Archive::new("20251218_000002").with_all(posts("d", 3));
+    env.add(std::slice::from_ref(&late));
+    env.wait_for_processed(&[late]);
+    running.signal("TERM");
+    let run = running.wait().exits(0);
+    run.check(warned(&run) == 1, "it is told once");
+    let done = env.run(&[]).exits(0);
+    done.check(warned(&done) == 0, "there is nothing to warn of any more");
+    assert!(!env.run(&["--list"]).stderr.contains("20251218_000001.db.zip\" and"), "others are not");
+}

@@ -5,6 +5,7 @@ use std::net::TcpListener;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::disks::{shim, syncs, watched};
 use crate::harness::archives::Archive;
 use crate::harness::http::Request;
 use crate::harness::model::{assert_holds, assert_processed_are_held};
@@ -231,4 +232,23 @@ fn a_signal_ends_the_waiting_of_a_spool_run() {
     let run = running.wait().exits(0);
     run.check(run.took < SOON, "it ends soon");
     assert_holds(&env.fake, &archives());
+}
+
+#[test]
+fn a_signal_ends_a_listing_that_does_not_come() {
+    for arguments in [&[][..], &["--list"], &["--check"], &["--mode", "spool"]] {
+        let env = TestEnv::with_archives(&archives());
+        let Some(shim) = shim(&env) else { return };
+        let mut running = watched(&env, &shim).var("SLOW_FOLDERS", "1").args(arguments).start();
+        while syncs(&env).iter().all(|line| !line.starts_with("readdir")) {
+            assert!(running.is_running(), "it lists the folder");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let signalled = Instant::now();
+        running.signal("INT");
+        let run = running.wait();
+        run.check(signalled.elapsed() < Duration::from_secs(2), "it ends within two seconds");
+        let code = if arguments.contains(&"spool") { 0 } else { 130 };
+        run.check(run.code == Some(code), &format!("{arguments:?} ends with {code}"));
+    }
 }

@@ -3,7 +3,10 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 use std::time::Duration;
+
+use crossbeam_channel::{bounded, select};
 
 use super::admission::Admission;
 use super::archive::ArchiveError;
@@ -66,10 +69,10 @@ impl Source {
     ///
     /// # Errors
     ///
-    /// Where they cannot be listed, or their names are not unique.
-    pub fn discover(&mut self) -> Result<Discovery, Failure> {
+    /// Where they cannot be listed, their names are not unique, or the run is to stop.
+    pub fn discover(&mut self, stop: &Stop) -> Result<Discovery, Failure> {
         match self {
-            Self::Local(paths) => discover(paths).map_err(|error| Failure::usage(error.to_string())),
+            Self::Local(paths) => discover_until(paths, stop),
             Self::S3(bucket) => bucket.discover(),
         }
     }
@@ -100,6 +103,25 @@ impl Source {
             }
             Self::S3(bucket) => bucket.hand_out(archives, workers, admission, next_look, work),
         }
+    }
+}
+
+/// Finds archives among `paths`. A folder of a file server that does not answer is not waited for once the run is to
+/// stop: the thread that looks at it ends with the process.
+fn discover_until(paths: &[PathBuf], stop: &Stop) -> Result<Discovery, Failure> {
+    let (found, finding) = bounded(1);
+    let paths = paths.to_vec();
+    let find = move || drop(found.send(discover(&paths)));
+    thread::Builder::new()
+        .name("listing".into())
+        .spawn(find)
+        .map_err(|error| Failure::run(format!("cannot start a thread: {error}")))?;
+    select! {
+        recv(finding) -> found => match found {
+            Ok(found) => found.map_err(|error| Failure::usage(error.to_string())),
+            Err(_) => Err(Failure::run("an internal error ended the listing (please report it)")),
+        },
+        recv(stop.channel()) -> _ => Err(stop.as_failure()),
     }
 }
 

@@ -1,11 +1,13 @@
 /* Watches what a program brings to disk, and lets it fail. Loaded before the C library (LD_PRELOAD).
  *
  * FAIL_SYNC=N       the N-th fsync or fdatasync fails with EIO
+ * SLOW_FOLDERS=1    listing a folder takes an hour, and "readdir" stands in the log
  * FOLDER_ERRNO=N    each fsync of a folder fails with this error
  * SYNC_LOG=PATH     a line for each sync; and "UNSYNCED PATH" where the state file, or its journal, is written while
  *                   what was written to another file of the run is not on disk
  */
 #define _GNU_SOURCE
+#include <dirent.h>
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -112,4 +114,12 @@ int close(int fd) {
         dirty[fd] = 0;
     }
     return NEXT(close)(fd);
+}
+
+struct dirent64 *readdir64(DIR *folder) {
+    if (getenv("SLOW_FOLDERS")) {
+        say("readdir", "");
+        sleep(3600);
+    }
+    return NEXT(readdir64)(folder);
 }
