@@ -2,9 +2,11 @@
 # Generated from the table of options; changes here are lost.
 complete -c megastream_ingest -l mode -x -a 'once spool' -d 'once: take up what is there, then end; spool: go on looking for new archives, but for a dry run, which looks once'
 complete -c megastream_ingest -l dry-run -d 'do everything but write to Elasticsearch; honours the state file, writes none'
-complete -c megastream_ingest -l output -r -F -d 'with --dry-run: write the bulk NDJSON there (-: standard output)'
+complete -c megastream_ingest -l output -r -F -d 'with --dry-run: write the bulk NDJSON there; with --verify: the differences (-: standard output)'
 complete -c megastream_ingest -l check -d 'check settings, source, disk, Elasticsearch, privileges and mapping, then end'
 complete -c megastream_ingest -l list -d 'print what would be taken up, and why the rest is not'
+complete -c megastream_ingest -l verify -d 'compare the index with the archives, whatever the state file says; reads only'
+complete -c megastream_ingest -l repair -d 'with --verify: send what differs again, and look again'
 complete -c megastream_ingest -l replay -r -F -d 'send the documents of a dead-letter file again, under the same versions'
 complete -c megastream_ingest -l source -x -a 'local s3' -d 'where archives come from'
 complete -c megastream_ingest -l s3-anonymous -d 'do not sign requests to S3, for public buckets'

@@ -24,11 +24,15 @@ settings! {
             takes(Words(Mode::WORDS)).default("once");
         dry_run: switch bool, "do everything but write to Elasticsearch; honours the state file, writes none",
             takes(Switch);
-        output: option String, "with `--dry-run`: write the bulk NDJSON there (`-`: standard output)",
+        output: option String,
+            "with `--dry-run`: write the bulk NDJSON there; with `--verify`: the differences (`-`: standard output)",
             takes(File);
         check: switch bool, "check settings, source, disk, Elasticsearch, privileges and mapping, then end",
             takes(Switch);
         list: switch bool, "print what would be taken up, and why the rest is not", takes(Switch);
+        verify: switch bool, "compare the index with the archives, whatever the state file says; reads only",
+            takes(Switch);
+        repair: switch bool, "with `--verify`: send what differs again, and look again", takes(Switch);
         replay: option String, "send the documents of a dead-letter file again, under the same versions",
             takes(File);
     }

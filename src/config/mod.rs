@@ -19,7 +19,7 @@ pub use self::elasticsearch::Elasticsearch;
 pub use self::memory::Memory;
 pub use self::parts::{Archives, BatchLimits, Intake, Job, Logging, Reports, Server};
 pub use self::source::Source;
-pub use self::tasks::{DryRun, List, Load, Replay, Task};
+pub use self::tasks::{DryRun, List, Load, Replay, Task, Verify};
 use crate::cli::Cli;
 pub use crate::cli::choices::{LogFormat, Mode, Place, VectorChoice};
 use crate::cli::entries;

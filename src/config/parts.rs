@@ -88,6 +88,17 @@ pub enum Job {
     DryRun,
     /// A replay.
     Replay,
+    /// A verification, which writes nothing.
+    Verify,
+    /// A verification that sends again what differs.
+    Repair,
+}
+
+impl Job {
+    /// Whether the index is compared with the archives.
+    pub fn verifies(self) -> bool {
+        matches!(self, Job::Verify | Job::Repair)
+    }
 }
 
 /// What is told of a run, and where.

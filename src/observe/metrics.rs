@@ -191,6 +191,13 @@ impl Text {
         let rows = &figures.totals.rows;
         self.one(Counter, "rows_read_total", "Rows of archives read to their end.", rows.read);
         self.by(Counter, "rows_total", "Rows by their outcome.", "outcome", rows.outcomes());
+        // Only a verification finds anything.
+        if rows.findings.total() > 0 {
+            let help = "Rows compared, by what was found of them.";
+            self.by(Counter, "rows_verified_total", help, "finding", rows.findings.all());
+            let help = "Rows mended, by what was found of them before.";
+            self.by(Counter, "rows_repaired_total", help, "finding", rows.repaired.differences());
+        }
         let reasons = &figures.totals.reasons;
         for (name, help, label, counts) in [
             ("rows_skipped_total", "Skipped rows by reason.", "reason", &reasons.skipped),

@@ -154,11 +154,12 @@ impl Progress {
         counts.finished(archive);
     }
 
-    /// All archives that were found have been taken up. A success is that none of them stays pending.
+    /// All archives that were found have been taken up. A success is that none of them stays pending, and that the index
+    /// is as it should be where that was looked at.
     pub fn passed(&self) {
         let mut counts = self.counts();
         counts.at_hand = None;
-        if counts.archives.pending == 0 {
+        if counts.archives.pending == 0 && counts.totals.rows.findings.total_differences() == 0 {
             counts.last_success = Some(now_millis());
         }
     }

@@ -23,6 +23,10 @@ mod list;
 mod looks;
 mod replay;
 pub mod selection;
+mod verify;
+
+/// What an index is written to has moved so often in a row, and each time before archives could be marked.
+const MOST_ROUNDS: u32 = 20;
 
 /// Runs what the configuration asks for, and says how it ended.
 pub fn run(config: &Config, stop: &Stop) -> ExitCode {
@@ -43,6 +47,9 @@ fn carry_out(config: &Config, stop: &Stop) -> ExitCode {
         }
         Task::DryRun(task) => {
             return report(logging, &task.reports, stop, Progress::new(), |run| run.dry_run(task));
+        }
+        Task::Verify(task) => {
+            return report(logging, &task.reports, stop, Progress::new(), |run| run.verify(task));
         }
         Task::Replay(task) => {
             return report(logging, &task.reports, stop, Progress::of_replay(), |run| run.replay(task));
@@ -123,6 +130,7 @@ fn needs(load: &Load) -> Needs {
         // A load has made them by then.
         create: false,
         offer: true,
+        reads_only: false,
         names: load.server.names,
         pipeline: load.server.pipeline,
     }

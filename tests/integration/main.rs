@@ -45,4 +45,5 @@ mod steady;
 mod terminal;
 mod tls;
 mod vectors;
+mod verify;
 mod ways_in;

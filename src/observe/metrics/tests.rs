@@ -108,6 +108,7 @@ fn figures() -> Figures {
                 skipped: 4,
                 rejected: 2,
                 unconfirmed: 1,
+                ..Tally::default()
             },
             reasons: Reasons {
                 skipped: counts(&[("account_event", 4)]),

@@ -225,6 +225,13 @@ impl StateFile {
         state.with_journal()
     }
 
+    /// Nothing is done: for who asks what there is, whatever has been done. It is never to be saved.
+    pub fn of_nothing(path: &Path) -> Self {
+        let (text, known, sums) = (Text::new(), HashMap::new(), Sums::new());
+        let (unsaved, journal, written) = (Vec::new(), Journal::of(path), Instant::now());
+        Self { path: path.to_owned(), text, known, unsaved, sums, journal, has_journal: false, written }
+    }
+
     /// Reads the text at `from`, for the state file at `path`.
     fn read(path: &Path, from: &Path) -> io::Result<Self> {
         let mut known = HashMap::new();

@@ -29,6 +29,7 @@ pub mod schema;
 pub mod server;
 pub mod targets;
 pub mod vectors;
+pub mod verify;
 
 use bulk::{Bulk, Notices};
 use encode::VectorEncoding;

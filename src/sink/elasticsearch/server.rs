@@ -80,8 +80,9 @@ impl Server {
         let dense_vectors = posts.vectors.dense.then(|| single_index(&posts));
         let loaded =
             LoadedIndices { posts: posts.write_index.clone(), tombstones: tombstones.write_index.clone() };
+        let Needs { names, reads_only, .. } = needs;
         let targets =
-            LiveTargets::new(Targets { generation: 0, names: needs.names, posts, tombstones, unsynced });
+            LiveTargets::new(Targets { generation: 0, names, reads_only, posts, tombstones, unsynced });
         let throttle = Arc::new(Throttle::new(senders, stop.clone(), budget));
         Ok(Self {
             client,

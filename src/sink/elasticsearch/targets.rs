@@ -21,6 +21,8 @@ pub struct Targets {
     pub generation: Generation,
     /// The two names.
     pub names: Names,
+    /// Nothing is written to them.
+    pub reads_only: bool,
     /// Where posts are.
     pub posts: Target,
     /// Where tombstones are.
@@ -108,7 +110,12 @@ impl LiveTargets {
         }
         let mut now = preflight::look(client, &before)?;
         if let Some(why) = before.moved(&now) {
-            log::warn!("{why}: archives that are not marked yet are done again with what there is now");
+            let what = if before.reads_only {
+                "that is looked into from now on"
+            } else {
+                "archives that are not marked yet are done again with what there is now"
+            };
+            log::warn!("{why}: {what}");
             now.generation = before.generation + 1;
         }
         let now = Arc::new(now);

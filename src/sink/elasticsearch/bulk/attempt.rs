@@ -132,7 +132,9 @@ impl Bulk<'_> {
 }
 
 /// The answer to a request, or what its failure means, with the server's `Retry-After`.
-pub(super) fn read(reply: Result<Reply, TransportError>) -> Result<Reply, (Answer, Option<Duration>)> {
+pub(in crate::sink::elasticsearch) fn read(
+    reply: Result<Reply, TransportError>,
+) -> Result<Reply, (Answer, Option<Duration>)> {
     match reply {
         Ok(reply) => match judge_answer(&reply) {
             None => Ok(reply),

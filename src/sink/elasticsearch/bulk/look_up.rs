@@ -15,14 +15,14 @@ use crate::sink::elasticsearch::encode::text::write_string;
 use crate::sink::elasticsearch::targets::routing_of;
 
 /// Only what is judged comes back.
-const LOOK_UP: &str = "/_mget?_source=false&filter_path=docs._id,docs.found,docs._version,docs._seq_no,\
+pub(in crate::sink::elasticsearch) const LOOK_UP: &str = "/_mget?_source=false&filter_path=docs._id,docs.found,docs._version,docs._seq_no,\
                        docs._primary_term,docs.error.type,docs.error.reason";
 
 /// Why a look-up has failed, with the server's `Retry-After`.
-type Failed = (Answer, Option<Duration>);
+pub(in crate::sink::elasticsearch) type Failed = (Answer, Option<Duration>);
 
 /// Looks some of what is asked for up, once.
-type Ask<'a, A, T> = dyn Fn(&Client, &[A]) -> Result<Vec<T>, Failed> + 'a;
+pub(in crate::sink::elasticsearch) type Ask<'a, A, T> = dyn Fn(&Client, &[A]) -> Result<Vec<T>, Failed> + 'a;
 
 /// The version of the tombstone of each post looked up, or of its author; None where there is none.
 pub(super) type Tombstones = Vec<Option<u64>>;
@@ -58,12 +58,19 @@ impl<'r> Bulk<'r> {
         &self,
         documents: &[(&str, bool, &str)],
     ) -> Result<Vec<Option<FoundDocument>>, Stopped> {
+        self.ask_for_all(documents, &|client, part| ask_for(client, part))
+    }
+
+    /// Asks for all of something until there is an answer.
+    pub(in crate::sink::elasticsearch) fn ask_for_all<A, T>(
+        &self,
+        asked: &[A],
+        ask: &Ask<'_, A, T>,
+    ) -> Result<Vec<T>, Stopped> {
         let mut patience = self.retries.patience();
         loop {
             let permit = self.throttle.acquire(0)?;
-            let found =
-                self.in_halves(permit, documents, &mut patience, &|client, part| ask_for(client, part))?;
-            if let Some((found, permit)) = found {
+            if let Some((found, permit)) = self.in_halves(permit, asked, &mut patience, ask)? {
                 permit.succeeded();
                 return Ok(found);
             }
@@ -155,7 +162,7 @@ fn ask_for(
 }
 
 /// The body of a multi get.
-fn look_up_body(documents: &[(&str, bool, &str)]) -> Vec<u8> {
+pub(in crate::sink::elasticsearch) fn look_up_body(documents: &[(&str, bool, &str)]) -> Vec<u8> {
     let mut body = b"{\"docs\":[".to_vec();
     for (n, (index, requires_routing, id)) in documents.iter().enumerate() {
         body.extend_from_slice(if n == 0 { b"{\"_index\":" } else { b",{\"_index\":" });

@@ -28,11 +28,11 @@ use crate::sink::elasticsearch::client::Client;
 use crate::sink::elasticsearch::targets::LiveTargets;
 
 pub mod accounts;
-mod attempt;
+pub(super) mod attempt;
 pub mod batch_report;
 mod deletes;
 mod lines;
-mod look_up;
+pub(super) mod look_up;
 mod refused;
 pub mod reply;
 mod settling;

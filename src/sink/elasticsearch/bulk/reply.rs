@@ -409,5 +409,7 @@ impl ItemError {
     }
 }
 
+pub mod contents;
+
 #[cfg(test)]
 mod tests;

@@ -14,7 +14,7 @@ use crate::model::{ActionKind, Archive, Version};
 use crate::retry::policy::Policy;
 use crate::shutdown::StopReason;
 use crate::sink::elasticsearch::client::Limits;
-use crate::sink::elasticsearch::preflight::{Member, Target, VectorMapping};
+use crate::sink::elasticsearch::preflight::{Member, Returned, Target, VectorMapping};
 use crate::sink::elasticsearch::targets::Targets;
 
 /// A post.
@@ -74,6 +74,7 @@ fn deliver(
             uuid: None,
             requires_routing: false,
             block: None,
+            returned: Returned::default(),
         }],
         write_index: format!("{name}_v1"),
         is_told: true,
@@ -84,6 +85,7 @@ fn deliver(
     };
     let (posts, tombstones) = (target("posts"), target("post_tombstones"));
     let targets = LiveTargets::new(Targets {
+        reads_only: false,
         generation: 0,
         names: Names::default(),
         posts,

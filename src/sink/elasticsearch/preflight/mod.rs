@@ -9,6 +9,7 @@ mod fields;
 pub(super) mod lookup;
 mod privileges;
 mod probe;
+mod returned;
 mod settings;
 mod target;
 
@@ -20,6 +21,7 @@ use crate::observe::finding::{Check, Status};
 
 pub use error::{Outage, PreflightError};
 use privileges::Grants;
+pub use returned::{Returned, Rounding};
 pub use target::{Member, Target, VectorMapping};
 
 /// What the run needs beyond reading and writing documents.
@@ -34,6 +36,8 @@ pub struct Needs {
     pub create: bool,
     /// The server is asked to judge a document that no index keeps.
     pub offer: bool,
+    /// Documents are looked up, and nothing is written.
+    pub reads_only: bool,
     /// What is written to.
     pub names: Names,
     /// The ingest pipeline that is named in place of the index's default.
@@ -63,6 +67,7 @@ pub fn run(client: &Client, needs: Needs) -> Result<Report, PreflightError> {
     match ask(client, needs, &mut checks) {
         Ok([posts, tombstones]) if checks.iter().all(|check| check.status != Status::Failed) => {
             let acknowledges_early = posts.durability_async || tombstones.durability_async;
+            let acknowledges_early = acknowledges_early && !needs.reads_only;
             let unsynced = acknowledges_early.then(|| Primaries::find(client, needs.names)).transpose()?;
             checks.extend(unsynced.as_ref().and_then(Primaries::judge));
             Ok(Report { checks, posts, tombstones, unsynced })
@@ -95,12 +100,12 @@ pub fn check(client: &Client, needs: Needs) -> Result<Vec<Check>, Outage> {
 ///
 /// Refused where nothing can be written to a name any more, unavailable where there is no answer for now.
 pub fn look(client: &Client, before: &Targets) -> Result<Targets, PreflightError> {
-    let needs = Needs { names: before.names, ..Needs::default() };
+    let needs = Needs { names: before.names, reads_only: before.reads_only, ..Needs::default() };
     let [posts, tombstones] = before.names.both().map(|name| target::ask(client, name, needs));
     let ((posts, mut checks), (tombstones, more)) = (posts?, tombstones?);
     checks.extend(more);
     checks.retain(|check| check.status == Status::Failed);
-    if before.posts.vectors != posts.vectors {
+    if before.posts.vectors != posts.vectors && !needs.reads_only {
         let text =
             format!("{} maps vectors in another way than the index before: run again", posts.write_index);
         checks.push(Check::failed("mapping", text));
@@ -109,8 +114,10 @@ pub fn look(client: &Client, before: &Targets) -> Result<Targets, PreflightError
         return Err(PreflightError::Refused(checks));
     }
     let acknowledges_early = posts.durability_async || tombstones.durability_async;
+    let acknowledges_early = acknowledges_early && !needs.reads_only;
     let unsynced = acknowledges_early.then(|| Primaries::find(client, before.names)).transpose()?;
-    Ok(Targets { generation: before.generation, names: before.names, posts, tombstones, unsynced })
+    let Targets { generation, names, reads_only, .. } = *before;
+    Ok(Targets { generation, names, reads_only, posts, tombstones, unsynced })
 }
 
 /// Asks one question after the other, as long as the answers allow the next one.
@@ -123,10 +130,11 @@ fn ask(client: &Client, needs: Needs, checks: &mut Vec<Check>) -> Result<[Target
     if needs.search_by_author {
         checks.extend(judge_search_by_author(&posts, &grants));
     }
-    for target in [&posts, &tombstones] {
+    for target in [&posts, &tombstones].into_iter().filter(|_| !needs.reads_only) {
         checks.extend(judge_flush(target, &grants));
     }
-    for (target, needed) in [(&posts, &["read", "delete"][..]), (&tombstones, &["read"])] {
+    let of_posts = if needs.reads_only { &["read"][..] } else { &["read", "delete"] };
+    for (target, needed) in [(&posts, of_posts), (&tombstones, &["read"])] {
         if target.members.len() > 1 {
             let names: Vec<_> = target.members.iter().map(|member| &*member.name).collect();
             checks.extend(privileges::ask(client, &names)?.judge_members(&names, needed));
