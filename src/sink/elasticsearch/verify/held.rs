@@ -56,7 +56,7 @@ impl Verifier<'_> {
         let ids: Vec<&str> = questions.iter().map(|(.., id)| *id).collect();
         let reply = self.post(client, LOOK_UP.to_owned(), look_up_body(&questions))?;
         let found =
-            judge_look_up(&reply.body, &ids).map_err(|answer| self.learn_routing(answer, &targets))?;
+            judge_look_up(&reply.body, &ids).map_err(|answer| self.learn_routing(answer, &targets, routed))?;
         let mut answers = questions.iter().zip(found);
         Ok(actions
             .iter()
@@ -67,15 +67,14 @@ impl Verifier<'_> {
             .collect())
     }
 
-    /// An index of which nothing is told may turn out to require a routing: then it is asked again with one.
-    pub(super) fn learn_routing(&self, answer: Answer, targets: &Targets) -> Failed {
+    /// An index of which nothing is told may turn out to require a routing: then it is asked again with one. `routed`
+    /// says whether it has been.
+    fn learn_routing(&self, answer: Answer, targets: &Targets, routed: bool) -> Failed {
         let is_untold = !targets.posts.is_told || !targets.tombstones.is_told;
         match answer {
-            Answer::Moved(failure) if is_untold && failure.message.contains("requires routing") => {
-                if self.requires_routing.swap(true, Ordering::Relaxed) {
-                    return (Answer::Stop(failure), None);
-                }
-                (Answer::Retry("an index requires routing, which was not told".to_owned()), None)
+            Answer::Moved(failure) if is_untold && !routed && failure.message.contains("requires routing") => {
+                self.requires_routing.store(true, Ordering::Relaxed);
+                (Answer::Retry("an index requires routing, which was not told before".to_owned()), None)
             }
             answer => (answer, None),
         }
