@@ -55,8 +55,8 @@ impl Verifier<'_> {
             actions.iter().flat_map(|action| questions(action, &targets, routed)).collect();
         let ids: Vec<&str> = questions.iter().map(|(.., id)| *id).collect();
         let reply = self.post(client, LOOK_UP.to_owned(), look_up_body(&questions))?;
-        let found =
-            judge_look_up(&reply.body, &ids).map_err(|answer| self.learn_routing(answer, &targets, routed))?;
+        let found = judge_look_up(&reply.body, &ids)
+            .map_err(|answer| self.learn_routing(answer, &targets, routed))?;
         let mut answers = questions.iter().zip(found);
         Ok(actions
             .iter()
@@ -72,7 +72,9 @@ impl Verifier<'_> {
     fn learn_routing(&self, answer: Answer, targets: &Targets, routed: bool) -> Failed {
         let is_untold = !targets.posts.is_told || !targets.tombstones.is_told;
         match answer {
-            Answer::Moved(failure) if is_untold && !routed && failure.message.contains("requires routing") => {
+            Answer::Moved(failure)
+                if is_untold && !routed && failure.message.contains("requires routing") =>
+            {
                 self.requires_routing.store(true, Ordering::Relaxed);
                 (Answer::Retry("an index requires routing, which was not told before".to_owned()), None)
             }
