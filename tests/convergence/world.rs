@@ -114,7 +114,7 @@ impl World {
         })
     }
 
-    fn config(&self, pass: &Pass, shard: u32, state: &str) -> Config {
+    pub(crate) fn config(&self, pass: &Pass, shard: u32, state: &str) -> Config {
         let elasticsearch = Elasticsearch::at(self.fake.url(), Auth::of_api_key(API_KEY));
         let retry_budget = Some(Duration::from_secs(60));
         let archives = Archives {
@@ -158,6 +158,11 @@ impl World {
         };
         let logging = Logging { enabled: false, format: LogFormat::Text };
         Config { task: Task::Load(Box::new(load)), logging }
+    }
+
+    /// A file of the case.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path(name)
     }
 
     /// What an index holds.

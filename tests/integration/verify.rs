@@ -253,19 +253,21 @@ fn an_index_that_tells_nothing_of_itself_is_asked_by_its_name_and_with_a_routing
 
 #[test]
 fn trouble_on_the_way_is_waited_out_and_past_the_budget_ends_the_run() {
-    for fault in [
-        Fault::status(429),
-        Fault::status(503),
-        Fault::CloseBefore,
-        Fault::CutReply,
-        Fault::Garbage,
-        Fault::status(413),
-    ] {
+    for fault in [Fault::status(429), Fault::status(503), Fault::CloseBefore, Fault::CutReply, Fault::Garbage]
+    {
         let env = loaded(aliases());
         env.fake.fail(Request::is_mget, 1, 2, fault.clone());
         assert_eq!(verify(&env, &[]).code, Some(3), "{fault:?}: one row is unreadable");
         assert_eq!(differences(&env), BTreeSet::new(), "{fault:?}");
     }
+    let env = loaded(aliases());
+    let is_large = |request: &Request| {
+        request.is_mget() && request.json()["docs"].as_array().is_some_and(|docs| docs.len() > 4)
+    };
+    env.fake.fail(is_large, 0, usize::MAX, Fault::status(413));
+    assert_eq!(verify(&env, &[]).code, Some(3), "one row is unreadable");
+    assert_eq!(differences(&env), BTreeSet::new(), "asked in smaller parts");
+
     let env = loaded(aliases());
     env.fake.fail(Request::is_mget, 0, usize::MAX, Fault::status(503));
     let run = verify(&env, &["--retry-budget", "0"]);

@@ -54,14 +54,21 @@ impl Verifier<'_> {
                     *finding = Some(verdict.finding);
                 }
             }
-            // Elasticsearch takes no older version for as long as it remembers the delete.
-            open.retain(|&nth| findings.get(nth) == Some(&Some(Finding::Missing)));
-            let remembered = self.elasticsearch.server.targets.now().gc_deletes();
-            if open.is_empty() || !superseded || begun.elapsed() > remembered + AGAIN_AFTER {
+            // Elasticsearch takes no older version for as long as it remembers the delete. That of a post is told; a tombstone
+            // that is refused for it is taken for a newer one.
+            let is_refused = |nth: &usize| match findings.get(*nth) {
+                Some(Some(Finding::Missing)) => superseded,
+                Some(Some(Finding::Undeleted)) => true,
+                _ => false,
+            };
+            open.retain(is_refused);
+            let targets = self.elasticsearch.server.targets.now();
+            let remembered = targets.posts.gc_deletes.max(targets.tombstones.gc_deletes);
+            if open.is_empty() || begun.elapsed() > remembered + AGAIN_AFTER {
                 return Ok(findings);
             }
             log::info!(
-                "{} posts were deleted so lately that the index refuses them: they are sent again once it has forgotten \
+                "{} documents were deleted so lately that the index refuses them: they are sent again once it has forgotten \
                  that (index.gc_deletes)",
                 open.len()
             );
