@@ -189,7 +189,7 @@ impl Verify {
         Ok(Self {
             archives: Archives::read(settings)?,
             intake: Intake::read(settings)?,
-            server: config_server(server, repair),
+            server: which_makes_indices_if(repair, server),
             repair,
             vectors: settings.choice(entries::vector_encoding())?,
             reports: Reports { shows_documents: output == Some(Output::Stdout), ..reports },
@@ -199,6 +199,6 @@ impl Verify {
 }
 
 /// What only reads makes no index, also where a variable says so for other runs.
-fn config_server(server: Server, repair: bool) -> Server {
+fn which_makes_indices_if(repair: bool, server: Server) -> Server {
     Server { create_indices: server.create_indices && repair, ..server }
 }
