@@ -318,8 +318,19 @@ class Meanwhile(Verify):
         self.load()
         self.harm()
         wanted = self.to_be_found()
-        crash = lambda process: self.server.node.crash(self.server)
-        self.assert_found(self.verify("--senders", "1", "--batch-docs", "1", code=DIFFERENT, meanwhile=crash), wanted)
+
+        def looked_up():
+            return self.server.expect("GET", "/posts/_stats/get")["_all"]["primaries"]["get"]["total"]
+
+        before = looked_up()
+
+        def crash(process):
+            while looked_up() < before + 50:
+                self.assertIsNone(process.poll(), "the verification has ended")
+            self.server.node.crash(self.server)
+
+        found = self.verify("--senders", "1", "--batch-docs", "5", code=DIFFERENT, meanwhile=crash)
+        self.assert_found(found, wanted)
         self.assertIn("next attempt", self.run_of.log, "the verification has met nothing")
 
     def test_a_server_that_pushes_back_costs_time_only(self):
