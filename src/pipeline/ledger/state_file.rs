@@ -62,7 +62,7 @@ pub enum Mark {
 
 /// An entry as it is read and written.
 #[derive(Deserialize, Serialize)]
-struct Entry {
+struct StateEntry {
     filename: String,
     status: String,
     #[serde(default)]
@@ -120,7 +120,7 @@ impl Sums {
         Self { cursor_us: None, all: Done::default(), earlier: Done::default(), since }
     }
 
-    fn add(&mut self, entry: &Entry) {
+    fn add(&mut self, entry: &StateEntry) {
         self.cursor_us = self.cursor_us.max(entry.last_time_us);
         if entry.status != "processed" || entry.filename == CURSOR {
             return;
@@ -141,7 +141,7 @@ pub struct StateFile {
     path: PathBuf,
     text: Text,
     /// By archive name.
-    known: HashMap<Box<str>, Known>,
+    known: HashMap<Box<str>, ArchiveState>,
     /// Entries since the last save, one a line.
     unsaved: Vec<u8>,
     sums: Sums,
@@ -154,32 +154,32 @@ pub struct StateFile {
 
 /// What is known of an archive. Of most it is little, so that a hundred thousand take little memory.
 #[derive(Debug)]
-enum Known {
+enum ArchiveState {
     /// With what it was then, where recorded.
     Processed(Option<Stamp>),
     /// With the place of its entry, which will have another text some day.
     Failed(Box<(Mark, Place)>),
 }
 
-impl Known {
+impl ArchiveState {
     fn new(mark: Mark, stamp: Option<Stamp>, place: Place) -> Self {
         match mark {
-            Mark::Processed => Known::Processed(stamp),
-            failed @ Mark::Failed { .. } => Known::Failed(Box::new((failed, place))),
+            Mark::Processed => ArchiveState::Processed(stamp),
+            failed @ Mark::Failed { .. } => ArchiveState::Failed(Box::new((failed, place))),
         }
     }
 
     fn mark(&self) -> &Mark {
         match self {
-            Known::Processed(_) => &Mark::Processed,
-            Known::Failed(failed) => &failed.0,
+            ArchiveState::Processed(_) => &Mark::Processed,
+            ArchiveState::Failed(failed) => &failed.0,
         }
     }
 
     fn stamp(&self) -> Option<Stamp> {
         match self {
-            Known::Processed(stamp) => *stamp,
-            Known::Failed(failed) => match &failed.0 {
+            ArchiveState::Processed(stamp) => *stamp,
+            ArchiveState::Failed(failed) => match &failed.0 {
                 Mark::Failed { stamp, .. } => *stamp,
                 Mark::Processed => None,
             },
@@ -188,13 +188,13 @@ impl Known {
 
     fn place(&mut self) -> Option<&mut Place> {
         match self {
-            Known::Processed(_) => None,
-            Known::Failed(failed) => Some(&mut failed.1),
+            ArchiveState::Processed(_) => None,
+            ArchiveState::Failed(failed) => Some(&mut failed.1),
         }
     }
 }
 
-impl Entry {
+impl StateEntry {
     /// The archive's name, what is said of it, and what it was then.
     fn read(text: &[u8], sums: &mut Sums) -> Result<(String, Mark, Option<Stamp>), String> {
         let entry: Self = serde_json::from_slice(text).map_err(|error| error.to_string())?;
@@ -236,9 +236,9 @@ impl StateFile {
                 }
                 // Of several entries of an archive, the last one counts.
                 let shape = scan::objects(BufReader::with_capacity(READ_BYTES, &file), |at, entry| {
-                    let (name, mark, stamp) = Entry::read(entry, &mut sums)?;
+                    let (name, mark, stamp) = StateEntry::read(entry, &mut sums)?;
                     let place = Place { at, length: entry.len() as u64 };
-                    known.insert(name.into_boxed_str(), Known::new(mark, stamp, place));
+                    known.insert(name.into_boxed_str(), ArchiveState::new(mark, stamp, place));
                     Ok(())
                 })?;
                 Text::of(file, shape)?
@@ -265,7 +265,7 @@ impl StateFile {
             Self { path: path.to_owned(), text, known, unsaved, sums, journal, has_journal: false, written };
         for entry in files.unwrap_or_default() {
             let entry = entry.get().as_bytes();
-            let (name, mark, stamp) = Entry::read(entry, &mut state.sums).map_err(wrong)?;
+            let (name, mark, stamp) = StateEntry::read(entry, &mut state.sums).map_err(wrong)?;
             state.put(&name, entry, mark, stamp);
         }
         if let Some(cursor) = cursor {
@@ -301,7 +301,7 @@ impl StateFile {
             unusable(&self.path, &format!("its journal, beside it, cannot be read: {error}"))
         })?;
         for line in left.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
-            let (name, mark, stamp) = Entry::read(line, &mut self.sums).map_err(|why| {
+            let (name, mark, stamp) = StateEntry::read(line, &mut self.sums).map_err(|why| {
                 unusable(&self.path, &format!("its journal, beside it, holds another line: {why}"))
             })?;
             // One that outlived its entries says nothing new; and what is processed stays so.
@@ -315,13 +315,13 @@ impl StateFile {
 
     /// What the file says of an archive of this name.
     pub fn get(&self, name: &str) -> Option<&Mark> {
-        self.known.get(name).map(Known::mark)
+        self.known.get(name).map(ArchiveState::mark)
     }
 
     /// Whether an archive is another one by now than when it was marked: the size or time of a file, or the size or ETag
     /// of an object.
     pub fn has_changed(&self, archive: &Archive) -> bool {
-        let stamp = self.known.get(&*archive.name).and_then(Known::stamp);
+        let stamp = self.known.get(&*archive.name).and_then(ArchiveState::stamp);
         stamp.is_some_and(|stamp| stamp.differs(archive))
     }
 
@@ -339,18 +339,18 @@ impl StateFile {
 
     /// Records that an archive is done, with the number of its rows.
     pub fn mark_processed(&mut self, archive: &Archive, rows: u64) {
-        let entry = Entry { rows: Some(rows), ..entry_of(archive, "processed") };
+        let entry = StateEntry { rows: Some(rows), ..entry_of(archive, "processed") };
         self.mark(&entry, Mark::Processed, Stamp::of(archive));
     }
 
     /// Records that an archive is broken.
     pub fn mark_failed(&mut self, archive: &Archive, error: &str) {
-        let entry = Entry { error: Some(error.to_owned()), ..entry_of(archive, "failed") };
+        let entry = StateEntry { error: Some(error.to_owned()), ..entry_of(archive, "failed") };
         let stamp = Stamp::of(archive);
         self.mark(&entry, Mark::Failed { error: error.to_owned(), stamp }, stamp);
     }
 
-    fn mark(&mut self, entry: &Entry, mark: Mark, stamp: Option<Stamp>) {
+    fn mark(&mut self, entry: &StateEntry, mark: Mark, stamp: Option<Stamp>) {
         // Text and numbers: this cannot fail to be written as JSON.
         let text = serde_json::to_vec(entry).unwrap_or_default();
         self.unsaved.extend_from_slice(&text);
@@ -360,13 +360,13 @@ impl StateFile {
 
     /// Puts an entry in the place of the one that there is, or behind all others.
     fn put(&mut self, name: &str, text: &[u8], mark: Mark, stamp: Option<Stamp>) {
-        let old = self.known.get_mut(name).and_then(Known::place).copied();
+        let old = self.known.get_mut(name).and_then(ArchiveState::place).copied();
         let place = match old {
             None => self.text.append(text),
             Some(old) => {
                 let Moved { behind, by, place } = self.text.replace(old, text);
                 if by != 0 {
-                    let places = self.known.values_mut().filter_map(Known::place);
+                    let places = self.known.values_mut().filter_map(ArchiveState::place);
                     places
                         .filter(|place| place.at > behind)
                         .for_each(|place| place.at = place.at.saturating_add_signed(by));
@@ -374,7 +374,7 @@ impl StateFile {
                 place
             }
         };
-        self.known.insert(name.into(), Known::new(mark, stamp, place));
+        self.known.insert(name.into(), ArchiveState::new(mark, stamp, place));
     }
 
     /// Where it is, without any link.
@@ -416,7 +416,10 @@ impl StateFile {
     fn write(&mut self) -> io::Result<()> {
         let places = self.text.write(&self.path)?;
         if !places.are_kept() {
-            self.known.values_mut().filter_map(Known::place).for_each(|place| *place = places.of(*place));
+            self.known
+                .values_mut()
+                .filter_map(ArchiveState::place)
+                .for_each(|place| *place = places.of(*place));
         }
         if std::mem::take(&mut self.has_journal) {
             self.journal.clear();
@@ -451,9 +454,9 @@ fn base_name(filename: &str) -> &str {
     filename.rsplit('/').next().unwrap_or(filename)
 }
 
-fn entry_of(archive: &Archive, status: &str) -> Entry {
+fn entry_of(archive: &Archive, status: &str) -> StateEntry {
     let etag = archive.etag.as_deref().map(str::to_owned);
-    Entry {
+    StateEntry {
         filename: archive.name.clone(),
         status: status.to_owned(),
         timestamp: rfc3339_millis(now_millis()),
