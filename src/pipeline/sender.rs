@@ -2,7 +2,7 @@
 
 use crossbeam_channel::{Receiver, Sender};
 
-use super::buffers::Buffers;
+use super::buffers::BufferPool;
 use crate::model::{Batch, Event, Outcomes};
 use crate::pulse::Stage;
 use crate::shutdown::Stop;
@@ -10,7 +10,13 @@ use crate::sink::Sink;
 
 /// A sender's life: ends when the channel of batches does. Even a run that is to stop drains it, so that every
 /// batch is reported: one whose delivery panics as unconfirmed.
-pub fn run(sink: &dyn Sink, batches: Receiver<Batch>, events: Sender<Event>, buffers: &Buffers, stop: &Stop) {
+pub fn run(
+    sink: &dyn Sink,
+    batches: Receiver<Batch>,
+    events: Sender<Event>,
+    buffers: &BufferPool,
+    stop: &Stop,
+) {
     for batch in batches {
         let delivered = stop.guard("a sender", || {
             let _watch = stop.pulse().watch(Stage::Sender);

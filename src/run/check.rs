@@ -22,7 +22,7 @@ use crate::pipeline::source::Source;
 use crate::retry::patience::Retries;
 use crate::run::{needs, selection};
 use crate::shutdown::Stop;
-use crate::sink::elasticsearch::client::{Client, Limits};
+use crate::sink::elasticsearch::client::{Client, RequestLimits};
 use crate::sink::elasticsearch::insist::{insist_until_stopped, policy};
 use crate::sink::elasticsearch::preflight::{self, Needs, Outage, PreflightError};
 use crate::sink::elasticsearch::{holdings, identity, load_settings};
@@ -253,7 +253,7 @@ fn check_readable<'a>(archives: impl Iterator<Item = &'a Archive>) -> Option<Che
 fn check_elasticsearch(load: &Load, state: Option<&StateFile>, stop: &Stop) -> (ExitCode, Vec<Check>) {
     let client = match Client::with_limits(
         &load.server.elasticsearch,
-        Limits { call: CALL_LIMIT, ..Limits::default() },
+        RequestLimits { call: CALL_LIMIT, ..RequestLimits::default() },
     ) {
         Ok(client) => client,
         Err(failure) => return (failure.code, vec![Check::failed("settings", failure.message)]),

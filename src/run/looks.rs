@@ -9,7 +9,7 @@ use crate::exit::Failure;
 use crate::model::{Archive, Selection};
 use crate::pipeline::admission::Admission;
 use crate::pipeline::ledger::state_file::StateFile;
-use crate::pipeline::source::settling::Settling;
+use crate::pipeline::source::settling::UnsettledFiles;
 use crate::pipeline::source::{LeftOut, Source};
 use crate::run::selection;
 use crate::shutdown::Stop;
@@ -22,7 +22,7 @@ const PASSED_OVER_NAMED: usize = 10;
 pub(super) struct Looks {
     pub(super) source: Source,
     /// None: files are taken as they are.
-    settling: Option<Settling>,
+    settling: Option<UnsettledFiles>,
     /// What the last look passed over: told when it is first seen, not at every look.
     passed_over: HashSet<PathBuf>,
     /// Times, in seconds since 1970, that several of the archives have which the last look found: told likewise.
@@ -35,7 +35,7 @@ impl Looks {
     /// Looks at `source`. With `spools` there will be more than one look, and files that are still being written wait
     /// for a later one; objects of a bucket are there as a whole or not at all.
     pub(super) fn new(source: Source, spools: bool, intake: &Intake) -> Self {
-        let settling = (spools && source.is_local()).then(Settling::default);
+        let settling = (spools && source.is_local()).then(UnsettledFiles::default);
         let admission = Admission::new(intake.memory.bytes, intake.workers, !source.is_local());
         Self { source, settling, passed_over: HashSet::new(), shared_times: HashSet::new(), admission }
     }

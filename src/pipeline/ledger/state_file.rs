@@ -75,7 +75,7 @@ impl Mark {
 
 /// An entry as it is read and written.
 #[derive(Deserialize, Serialize)]
-struct Entry {
+struct StateEntry {
     filename: String,
     status: String,
     #[serde(default)]
@@ -131,7 +131,7 @@ impl Sums {
         Self { cursor_us: None, all: Done::default(), earlier: Done::default(), since }
     }
 
-    fn add(&mut self, entry: &Entry) {
+    fn add(&mut self, entry: &StateEntry) {
         self.cursor_us = self.cursor_us.max(entry.last_time_us);
         if entry.status != "processed" || entry.filename == CURSOR {
             return;
@@ -152,7 +152,7 @@ pub struct StateFile {
     path: PathBuf,
     text: Text,
     /// By archive name.
-    known: HashMap<Box<str>, Known>,
+    known: HashMap<Box<str>, ArchiveState>,
     /// Entries since the last save, one a line.
     unsaved: Vec<u8>,
     sums: Sums,
@@ -165,36 +165,36 @@ pub struct StateFile {
 
 /// What is known of an archive. Of most it is little, so that a hundred thousand take little memory.
 #[derive(Debug)]
-enum Known {
+enum ArchiveState {
     Processed,
     /// With the place of its entry, which will have another text some day.
     Failed(Box<(Mark, Place)>),
 }
 
-impl Known {
+impl ArchiveState {
     fn new(mark: Mark, place: Place) -> Self {
         match mark {
-            Mark::Processed => Known::Processed,
-            failed @ Mark::Failed { .. } => Known::Failed(Box::new((failed, place))),
+            Mark::Processed => ArchiveState::Processed,
+            failed @ Mark::Failed { .. } => ArchiveState::Failed(Box::new((failed, place))),
         }
     }
 
     fn mark(&self) -> &Mark {
         match self {
-            Known::Processed => &Mark::Processed,
-            Known::Failed(failed) => &failed.0,
+            ArchiveState::Processed => &Mark::Processed,
+            ArchiveState::Failed(failed) => &failed.0,
         }
     }
 
     fn place(&mut self) -> Option<&mut Place> {
         match self {
-            Known::Processed => None,
-            Known::Failed(failed) => Some(&mut failed.1),
+            ArchiveState::Processed => None,
+            ArchiveState::Failed(failed) => Some(&mut failed.1),
         }
     }
 }
 
-impl Entry {
+impl StateEntry {
     fn read(text: &[u8], sums: &mut Sums) -> Result<(String, Mark), String> {
         let entry: Self = serde_json::from_slice(text).map_err(|error| error.to_string())?;
         sums.add(&entry);
@@ -238,9 +238,9 @@ impl StateFile {
                 }
                 // Of several entries of an archive, the last one counts.
                 let shape = scan::objects(BufReader::with_capacity(READ_BYTES, &file), |at, entry| {
-                    let (name, mark) = Entry::read(entry, &mut sums)?;
+                    let (name, mark) = StateEntry::read(entry, &mut sums)?;
                     let place = Place { at, length: entry.len() as u64 };
-                    known.insert(name.into_boxed_str(), Known::new(mark, place));
+                    known.insert(name.into_boxed_str(), ArchiveState::new(mark, place));
                     Ok(())
                 })?;
                 Text::of(file, shape)?
@@ -267,7 +267,7 @@ impl StateFile {
             Self { path: path.to_owned(), text, known, unsaved, sums, journal, has_journal: false, written };
         for entry in files.unwrap_or_default() {
             let entry = entry.get().as_bytes();
-            let (name, mark) = Entry::read(entry, &mut state.sums).map_err(wrong)?;
+            let (name, mark) = StateEntry::read(entry, &mut state.sums).map_err(wrong)?;
             state.put(&name, entry, mark);
         }
         if let Some(cursor) = cursor {
@@ -303,7 +303,7 @@ impl StateFile {
             unusable(&self.path, &format!("its journal, beside it, cannot be read: {error}"))
         })?;
         for line in left.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
-            let (name, mark) = Entry::read(line, &mut self.sums).map_err(|why| {
+            let (name, mark) = StateEntry::read(line, &mut self.sums).map_err(|why| {
                 unusable(&self.path, &format!("its journal, beside it, holds another line: {why}"))
             })?;
             // One that outlived its entries says nothing new; and what is processed stays so.
@@ -317,7 +317,7 @@ impl StateFile {
 
     /// What the file says of an archive of this name.
     pub fn get(&self, name: &str) -> Option<&Mark> {
-        self.known.get(name).map(Known::mark)
+        self.known.get(name).map(ArchiveState::mark)
     }
 
     /// What the archives have brought that were called processed when the file was read; and those of them that were
@@ -349,7 +349,7 @@ impl StateFile {
         self.mark(&entry, Mark::Failed { error: error.to_owned(), size: Some(archive.bytes), modified_ns });
     }
 
-    fn mark(&mut self, entry: &Entry, mark: Mark) {
+    fn mark(&mut self, entry: &StateEntry, mark: Mark) {
         // Text and numbers: this cannot fail to be written as JSON.
         let text = serde_json::to_vec(entry).unwrap_or_default();
         self.unsaved.extend_from_slice(&text);
@@ -359,13 +359,13 @@ impl StateFile {
 
     /// Puts an entry in the place of the one that there is, or behind all others.
     fn put(&mut self, name: &str, text: &[u8], mark: Mark) {
-        let old = self.known.get_mut(name).and_then(Known::place).copied();
+        let old = self.known.get_mut(name).and_then(ArchiveState::place).copied();
         let place = match old {
             None => self.text.append(text),
             Some(old) => {
                 let Moved { behind, by, place } = self.text.replace(old, text);
                 if by != 0 {
-                    let places = self.known.values_mut().filter_map(Known::place);
+                    let places = self.known.values_mut().filter_map(ArchiveState::place);
                     places
                         .filter(|place| place.at > behind)
                         .for_each(|place| place.at = place.at.saturating_add_signed(by));
@@ -373,7 +373,7 @@ impl StateFile {
                 place
             }
         };
-        self.known.insert(name.into(), Known::new(mark, place));
+        self.known.insert(name.into(), ArchiveState::new(mark, place));
     }
 
     /// Where it is, without any link.
@@ -415,7 +415,10 @@ impl StateFile {
     fn write(&mut self) -> io::Result<()> {
         let places = self.text.write(&self.path)?;
         if !places.are_kept() {
-            self.known.values_mut().filter_map(Known::place).for_each(|place| *place = places.of(*place));
+            self.known
+                .values_mut()
+                .filter_map(ArchiveState::place)
+                .for_each(|place| *place = places.of(*place));
         }
         if std::mem::take(&mut self.has_journal) {
             self.journal.clear();
@@ -450,10 +453,10 @@ fn base_name(filename: &str) -> &str {
     filename.rsplit('/').next().unwrap_or(filename)
 }
 
-fn entry_of(archive: &Archive, status: &str) -> Entry {
+fn entry_of(archive: &Archive, status: &str) -> StateEntry {
     let mut timestamp = Vec::new();
     write_rfc3339_millis(&mut timestamp, now_millis());
-    Entry {
+    StateEntry {
         filename: archive.name.clone(),
         status: status.to_owned(),
         timestamp: String::from_utf8(timestamp).unwrap_or_default(),

@@ -153,7 +153,7 @@ fn entries_that_change_their_length_move_those_behind_them() {
         let state = StateFile::load(&path).unwrap();
         assert!(matches!(state.get(name), Some(Mark::Failed { error: read, .. }) if read == error), "{name}");
     }
-    let names: Vec<String> = serde_json::from_str::<Vec<Entry>>(&fs::read_to_string(&path).unwrap())
+    let names: Vec<String> = serde_json::from_str::<Vec<StateEntry>>(&fs::read_to_string(&path).unwrap())
         .unwrap()
         .into_iter()
         .map(|entry| entry.filename)
@@ -210,14 +210,14 @@ fn what_is_added_to_a_large_file_goes_to_its_journal_first() {
     let now = fs::read_to_string(&path).unwrap();
     assert!(now.starts_with(text.trim_end_matches(']')), "entries are kept to the byte");
     assert_eq!(
-        serde_json::from_str::<Vec<Entry>>(&now).unwrap().len(),
+        serde_json::from_str::<Vec<StateEntry>>(&now).unwrap().len(),
         StateFile::load(&path).unwrap().known.len()
     );
     // What is in the file now is replaced where it stands.
     state.mark_processed(&failed, 5);
     state.save().unwrap();
     state.finish().unwrap();
-    let entries: Vec<Entry> = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+    let entries: Vec<StateEntry> = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
     let end: Vec<_> = entries.iter().rev().take(3).map(|entry| (&*entry.filename, &*entry.status)).collect();
     assert_eq!(end, [("b", "processed"), ("a", "processed"), ("broken", "processed")]);
 }

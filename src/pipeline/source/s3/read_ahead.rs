@@ -23,7 +23,7 @@ use super::{Object, Objects, policy};
 use crate::exit::Failure;
 use crate::model::Archive;
 use crate::pipeline::admission::Admission;
-use crate::pipeline::archive::{self, ArchiveError, Limits};
+use crate::pipeline::archive::{self, ArchiveError, ArchiveLimits};
 use crate::pipeline::source::{Content, Work};
 use crate::retry::patience::Retries;
 use crate::shutdown::Stop;
@@ -132,7 +132,9 @@ impl ReadAhead<'_> {
     fn download_all(&self, jobs: &Receiver<Job>, done: &Sender<Work>, retries: &Retries<'_>) {
         for Job { archive, object, room, alone } in jobs {
             let downloaded = self.stop.guard("a download", || {
-                if self.admission.excludes_file(object.bytes) && object.bytes <= Limits::DEFAULT.file_bytes {
+                if self.admission.excludes_file(object.bytes)
+                    && object.bytes <= ArchiveLimits::DEFAULT.file_bytes
+                {
                     return Err(DownloadError::Archive(ArchiveError::NoRoom(object.bytes)));
                 }
                 download(self.client, &object, self.stop, &self.service, retries)

@@ -64,7 +64,7 @@ impl Key {
 /// The elements of a page that are used, as far as they have come.
 #[derive(Default)]
 struct Told {
-    keys: Vec<Entry>,
+    keys: Vec<ListedKey>,
     is_truncated: Option<bool>,
     next: Option<String>,
     is_encoded: bool,
@@ -73,7 +73,7 @@ struct Told {
 
 /// What is told of one key.
 #[derive(Default)]
-struct Entry {
+struct ListedKey {
     key: Option<Vec<u8>>,
     rest: Key,
 }
@@ -93,7 +93,7 @@ pub(super) fn parse(host: &str, body: &[u8]) -> Result<Page, GetError> {
     let is_encoded =
         told.is_encoded && told.keys.iter().flat_map(|told| &told.key).all(|key| is_url_encoded(key));
     let mut page = Page { is_encoded, ..Page::default() };
-    for Entry { key, rest } in told.keys {
+    for ListedKey { key, rest } in told.keys {
         let key = key.map(|key| if is_encoded { url_decoded(&key) } else { key });
         match key.and_then(|key| String::from_utf8(key).ok()) {
             Some(key) => page.keys.push(Key { key, ..rest }),
@@ -182,7 +182,7 @@ fn read(host: &str, body: &[u8]) -> Result<Told, Unread> {
 /// An element begins below `path`.
 fn begin(told: &mut Told, path: &[Vec<u8>], name: &[u8]) {
     if path.len() == 1 && name == b"Contents" {
-        told.keys.push(Entry::default());
+        told.keys.push(ListedKey::default());
     }
 }
 
@@ -197,7 +197,7 @@ fn end(told: &mut Told, path: &[Vec<u8>], text: Vec<u8>) {
         [b"Code"] => told.error.0 = words(),
         [b"Message"] => told.error.1 = words(),
         [b"Contents", ref below @ ..] => {
-            let Some(Entry { key, rest }) = told.keys.last_mut() else { return };
+            let Some(ListedKey { key, rest }) = told.keys.last_mut() else { return };
             match below {
                 [b"Key"] => *key = Some(text),
                 [b"ETag"] => rest.etag = Some(words()).filter(|etag| !etag.is_empty()),
