@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::thread::available_parallelism;
 use std::time::Duration;
 
-use super::{Elasticsearch, LogFormat, Memory, Mode, Output, Place, Source, rules};
+use super::{Elasticsearch, ListenAddress, LogFormat, Memory, Mode, Output, Place, Source, rules};
 use crate::cli::entries;
 use crate::cli::settings::Settings;
 use crate::exit::Failure;
@@ -105,6 +105,8 @@ pub struct Reports {
     pub summary: Option<Output>,
     /// Where figures are written in Prometheus text format.
     pub metrics_file: Option<PathBuf>,
+    /// Where figures are served over HTTP.
+    pub listen: Option<ListenAddress>,
 }
 
 impl Logging {
@@ -210,8 +212,20 @@ impl Reports {
             dead_letters: settings.file(entries::dead_letter()).or(dead_letters),
             summary: settings.asked_for(entries::summary_json()).map(Output::parse),
             metrics_file: settings.file(entries::metrics_file()),
+            listen: read_listen(settings)?,
         })
     }
+}
+
+/// Where figures are served.
+fn read_listen(settings: Settings<'_>) -> Result<Option<ListenAddress>, Failure> {
+    let Some((name, text)) = settings.set(entries::listen()) else { return Ok(None) };
+    let address = ListenAddress::parse(&text).ok_or_else(|| {
+        Failure::usage(format!(
+            "{name} is {text:?}: it takes an address of this machine, a port, or both as ADDR:PORT"
+        ))
+    })?;
+    Ok(Some(address))
 }
 
 /// A spool run waits for ever.

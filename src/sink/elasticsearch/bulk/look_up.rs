@@ -6,6 +6,7 @@ use super::Bulk;
 use super::attempt::{Attempt, read};
 use crate::exit::Failure;
 use crate::model::Action;
+use crate::observe::traffic::{Again, Request};
 use crate::retry::patience::Patience;
 use crate::retry::throttle::{Permit, Stopped};
 use crate::sink::elasticsearch::bulk::reply::{Answer, FoundDocument, Refusal, judge_look_up};
@@ -81,13 +82,14 @@ impl<'r> Bulk<'r> {
         if asked.is_empty() {
             return Ok(Some((Vec::new(), permit)));
         }
-        match self.attempt(permit, patience, |client| ask(client, asked))? {
+        match self.attempt(Request::LookUp, permit, patience, |client| ask(client, asked))? {
             Attempt::Failed => Ok(None),
             Attempt::Interrupted(reason) => {
                 patience.away(&reason)?;
                 Ok(None)
             }
             Attempt::Divide(_, permit) | Attempt::TooLarge(_, permit) if asked.len() > 1 => {
+                self.counters.traffic.again(Again::TooLarge);
                 let (first, second) = asked.split_at(asked.len() / 2);
                 let Some((mut found, permit)) = self.in_halves(permit, first, patience, ask)? else {
                     return Ok(None);

@@ -9,6 +9,7 @@ use super::refused::{Refused, What, everything_is_refused};
 use super::{Attempt, Bulk};
 use crate::exit::{ExitCode, Failure};
 use crate::model::ActionKind;
+use crate::observe::traffic::Again;
 use crate::retry::patience::Patience;
 use crate::retry::throttle::{Permit, Stopped};
 use crate::sink::elasticsearch::bulk::batch_report::Final;
@@ -162,7 +163,13 @@ impl<'s, 'r> Settling<'s, 'r> {
 
     /// A part that is refused is sent in halves; a single action is refused by itself.
     fn divide(&mut self, part: Vec<usize>, refusal: Refusal, what: What) -> Left {
-        let [line] = part[..] else { return Left::InHalves(part) };
+        let [line] = part[..] else {
+            self.bulk.counters.traffic.again(match what {
+                What::Size(_) => Again::TooLarge,
+                What::Content => Again::Divided,
+            });
+            return Left::InHalves(part);
+        };
         self.refused.push(Refused { line, refusal: self.with_size(line, refusal), what });
         Left::Again(Vec::new())
     }
@@ -268,6 +275,8 @@ impl<'s, 'r> Settling<'s, 'r> {
             return Ok(again);
         };
         let progress = again.len() < sent;
+        let traffic = &self.bulk.counters.traffic;
+        traffic.again(if progress { Again::InPart } else { Again::PushedBack });
         if progress {
             permit.pushed_back_in_part();
         } else {
