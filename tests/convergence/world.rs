@@ -154,7 +154,6 @@ impl World {
                 names: Names::default(),
                 pipeline: None,
                 create_indices: false,
-                page_budget: retry_budget,
                 retry_budget,
             },
             bulk_load_settings: false,
