@@ -298,6 +298,13 @@ fn with_a_hundred_thousand_entries_a_save_costs_less_than_a_hundredth_of_the_tim
     println!("{each:?} of CPU time for each save of {} bytes", fs::metadata(&path).unwrap().len());
     // Of the two cores that a run has at least.
     assert!(each < 2 * super::super::MARK_WITHIN / 100, "{each:?}");
+    // Now and then the file itself is written anew.
+    let pause = Duration::from_secs(state.text.len() / BYTES_A_SECOND);
+    let before = cpu_time().unwrap();
+    state.finish().unwrap();
+    let whole = cpu_time().unwrap().saturating_sub(before);
+    println!("{whole:?} of CPU time to write {} bytes, every {pause:?}", fs::metadata(&path).unwrap().len());
+    assert!(whole < 2 * pause / 100, "{whole:?}");
 }
 
 #[test]
