@@ -161,6 +161,10 @@ settings! {
             takes(File).or(&["SUMMARY_JSON"]);
         metrics_file: option String, "figures in Prometheus text format, every ten seconds",
             takes(File).or(&["METRICS_FILE"]);
+        listen: option String,
+            "serve `/metrics`, `/healthz` and `/readyz` over HTTP; a port alone is one of 127.0.0.1, an address alone has \
+             port 9464",
+            takes(Text("ADDR")).or(&["LISTEN_ADDRESS"]);
         logging_enabled: variable, "`false`: no log, no progress; `RUST_LOG` chooses levels",
             takes(Switch).or(&["LOGGING_ENABLED"]).default("true");
         log_format: variable, "`json`: one JSON object a line on standard error, and no progress bar",

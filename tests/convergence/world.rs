@@ -143,6 +143,7 @@ impl World {
             dead_letters: Some(self.folder.path(&format!("{state}_{shard}.dead_letters"))),
             summary: None,
             metrics_file: None,
+            listen: None,
         };
         let load = Load {
             archives,

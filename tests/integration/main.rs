@@ -18,6 +18,7 @@ mod hostile_files;
 mod ingest;
 mod kill;
 mod limits;
+mod listen;
 mod load_settings;
 mod logs;
 mod memory;
