@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use self::journal::Journal;
+use self::stamp::recorded_ns;
 use self::text::{Moved, Place, Text};
 use crate::exit::Failure;
 use crate::files::{self, real_path};
@@ -471,7 +472,7 @@ fn entry_of(archive: &Archive, status: &str) -> StateEntry {
         rows: None,
         size: Some(archive.bytes),
         // An object's says when it was put there, which is of no use.
-        modified_ns: i64::try_from(archive.modified_ns).ok().filter(|_| etag.is_none()),
+        modified_ns: recorded_ns(archive).filter(|_| etag.is_none()),
         etag,
         last_time_us: None,
     }
