@@ -11,6 +11,7 @@ use crate::cli::settings::Settings;
 use crate::exit::Failure;
 use crate::model::Names;
 use crate::model::Shard;
+use crate::sink::elasticsearch::schema;
 
 /// What is logged.
 #[derive(Clone, Copy, Debug)]
@@ -141,6 +142,10 @@ pub(super) fn read_names(settings: Settings<'_>) -> Result<Names, Failure> {
     let names = Names {
         posts: read("--posts-index (POSTS_INDEX)", entries::posts_index())?,
         tombstones: read("--tombstones-index (TOMBSTONES_INDEX)", entries::tombstones_index())?,
+        fields: schema::choose(
+            &settings.several(entries::exclude_field()),
+            &settings.several(entries::add_field()),
+        )?,
     };
     if names.posts == names.tombstones {
         return Err(Failure::usage("--posts-index and --tombstones-index are the same: name two"));

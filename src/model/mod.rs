@@ -4,6 +4,7 @@
 
 mod archive;
 mod document;
+mod fields;
 mod litter;
 mod message;
 mod names;
@@ -14,6 +15,7 @@ mod version;
 
 pub use archive::*;
 pub use document::*;
+pub use fields::*;
 pub use litter::is_litter;
 pub use message::*;
 pub use names::*;

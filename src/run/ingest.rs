@@ -189,6 +189,7 @@ impl Run<'_> {
                 limits: batch,
                 sink,
                 account_deletions,
+                fields: sink.fields(),
                 buffers,
                 unchanged: looks.judges_late().then_some(UNCHANGED_BEFORE_JUDGED),
                 stop: self.stop,

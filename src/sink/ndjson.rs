@@ -4,8 +4,8 @@ use std::io::Write;
 use std::sync::{Mutex, PoisonError};
 
 use crate::exit::Failure;
-use crate::model::Names;
 use crate::model::{Action, ActionKind, Batch, Document, Generation, Outcomes};
+use crate::model::{FieldChoice, Names};
 use crate::shutdown::Stop;
 use crate::sink::Sink;
 use crate::sink::elasticsearch::encode::VectorEncoding;
@@ -62,6 +62,10 @@ impl Sink for Ndjson<'_> {
             }
         }
         outcomes
+    }
+
+    fn fields(&self) -> FieldChoice {
+        self.names.fields
     }
 
     fn make_durable(&self) -> Result<Generation, Failure> {
