@@ -9,7 +9,7 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use megastream_ingest::config::BatchLimits;
 use megastream_ingest::model::Names;
 use megastream_ingest::model::{
-    Action, ActionKind, Archive, DIMENSIONS, Document, Dropped, Embeddings, Post, Vector, Version,
+    Action, ActionKind, Added, Archive, DIMENSIONS, Document, Dropped, Embeddings, Post, Vector, Version,
 };
 use megastream_ingest::sink::batch::Batcher;
 use megastream_ingest::sink::elasticsearch::encode::VectorEncoding;
