@@ -95,6 +95,7 @@ impl Run<'_> {
                 return Ok(());
             }
             let Some(next) = self.next_look(task, &mut looks, state) else { return Ok(()) };
+            server.look(!next.take.is_empty())?;
             selection = next;
         }
     }

@@ -9,7 +9,7 @@ use crate::model::{FieldChoice, Names};
 use crate::shutdown::Stop;
 use crate::sink::Sink;
 use crate::sink::elasticsearch::encode::VectorEncoding;
-use crate::sink::elasticsearch::encode::action::{Carried, write_delete};
+use crate::sink::elasticsearch::encode::action::write_delete;
 use crate::sink::elasticsearch::encode::document::write_action;
 use crate::timestamp::now_millis;
 
@@ -84,7 +84,7 @@ fn write_lines(output: &mut dyn Write, posts: &str, batch: &Batch) -> std::io::R
         output.write_all(batch.body.get(written..end).unwrap_or_default())?;
         written = end;
         let mut delete = Vec::new();
-        write_delete(&mut delete, posts, &action.id, action.version, Carried::default());
+        write_delete(&mut delete, posts, &action.id, action.version);
         output.write_all(&delete)?;
     }
     output.write_all(batch.body.get(written..).unwrap_or_default())
