@@ -12,6 +12,7 @@ mod server;
 mod shard;
 mod tally;
 mod version;
+mod wanted;
 
 pub use archive::*;
 pub use document::*;
@@ -23,3 +24,4 @@ pub use server::*;
 pub use shard::*;
 pub use tally::*;
 pub use version::*;
+pub use wanted::*;

@@ -203,6 +203,7 @@ mod tests {
             dead_letters: Some(dead_letter.into()),
             summary: None,
             metrics_file: None,
+            listen: None,
         }
     }
 
