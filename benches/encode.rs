@@ -9,7 +9,7 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use megastream_ingest::config::BatchLimits;
 use megastream_ingest::model::Names;
 use megastream_ingest::model::{
-    Action, ActionKind, Archive, DIMENSIONS, Document, Dropped, Embeddings, Post, Vector, Version,
+    Action, ActionKind, Added, Archive, DIMENSIONS, Document, Dropped, Embeddings, Post, Vector, Version,
 };
 use megastream_ingest::sink::batch::Batcher;
 use megastream_ingest::sink::elasticsearch::encode::VectorEncoding;
@@ -40,6 +40,8 @@ fn post(rng: &mut fastrand::Rng) -> Post<'static> {
         thread_parent_post: None,
         quote_post: None,
         dropped: Dropped::default(),
+        record: "",
+        added: Added::default(),
     }
 }
 
@@ -63,7 +65,10 @@ fn encode(criterion: &mut Criterion) {
             let embeddings = Embeddings {
                 all_minilm_l12_v2: Some(l12),
                 all_minilm_l6_v2: Some(l6),
+                others: &[],
                 dropped: Dropped::default(),
+                dropped_others: &[],
+                video: "",
             };
             let Some(version) = Version::new(1_766_016_000, row_id as i64) else { continue };
             let document = Document::Post { post, embeddings: &embeddings };

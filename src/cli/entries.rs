@@ -125,6 +125,14 @@ settings! {
         pipeline: option String,
             "ingest pipeline of bulk requests in place of the index's default (`_none`: none)",
             takes(Text("NAME")).or(&["INGEST_PIPELINE"]);
+        exclude_field: several String,
+            "leave a field out of post documents, as `thread_root_post` or `embeddings.all_MiniLM_L6_v2`; again, or with \
+             commas, for several",
+            takes(Text("NAME")).or(&["EXCLUDE_FIELDS"]);
+        add_field: several String,
+            "a further field of post documents: `langs`, `hashtags`, `links`, `mentions`, `media`, `external_embed`, \
+             `video_transcript`, `vector:MODEL`; again, or with commas, for several",
+            takes(Text("NAME")).or(&["ADD_FIELDS"]);
         vector_encoding: option String,
             "`array`; `base64`: half the bytes to send, for Elasticsearch 9.3 and newer; `auto` finds out",
             takes(Words(VectorChoice::WORDS)).or(&["VECTOR_ENCODING"]).default("auto");

@@ -132,11 +132,11 @@ pub fn flags() -> impl Iterator<Item = (String, &'static Entry)> {
 /// Makes of the list of settings the struct that argh fills, a function for each entry, and the groups of them all.
 ///
 /// A setting is `name: kind, text, entry;`. The kind says what is typed, and becomes the field of [`Cli`]:
-/// `option String` takes a value, `option bool` is a switch with a variable, `switch bool` is one without, and
+/// `option String` takes a value, `several String` takes one each time that it is typed, `option bool` is a switch with a variable, `switch bool` is one without, and
 /// `variable` is no flag. `trigger` is argh's own: it asks for help.
 macro_rules! settings {
     ($( $title:literal { $(
-        $name:ident: $(option $option:ident)? $(switch $switch:ident)? $(trigger $trigger:tt)? $(variable)?, $text:literal, $entry:expr;
+        $name:ident: $(option $option:ident)? $(several $several:ident)? $(switch $switch:ident)? $(trigger $trigger:tt)? $(variable)?, $text:literal, $entry:expr;
     )* } )*) => {
         /// What was typed. Nothing is looked up or checked here.
         #[derive(argh::FromArgs, Debug, Default)]
@@ -147,6 +147,7 @@ macro_rules! settings {
             pub paths: Vec<String>,
             $($(
                 $(#[argh(option, description = "see the entry")] #[doc = $text] pub $name: Option<$option>,)?
+                $(#[argh(option, description = "see the entry")] #[doc = $text] pub $name: Vec<$several>,)?
                 $(#[argh(switch, description = "see the entry")] #[doc = $text] pub $name: $switch,)?
             )*)*
         }
@@ -159,6 +160,7 @@ macro_rules! settings {
                     text: $text,
                     typed: settings!(@maybe
                         $(|cli| cli.$name.as_ref().map($option::to_string))?
+                        $(|cli| (!cli.$name.is_empty()).then(|| <[$several]>::join(&cli.$name, ",")))?
                         $(|cli| cli.$name.then(|| $switch::to_string(&true)))?
                         $(|_| settings!(@none $trigger))?
                     ),

@@ -41,6 +41,12 @@ impl Settings<'_> {
         self.asked_for(entry).unwrap_or_else(|| entry.default.to_owned())
     }
 
+    /// Several texts, separated by commas.
+    pub fn several(&self, entry: &Entry) -> Vec<String> {
+        let text = self.text(entry);
+        text.split(',').map(str::trim).filter(|text| !text.is_empty()).map(str::to_owned).collect()
+    }
+
     /// The file that a setting names, without its default.
     pub fn file(&self, entry: &Entry) -> Option<PathBuf> {
         self.asked_for(entry).map(PathBuf::from)

@@ -10,6 +10,7 @@ use crate::cli::entries;
 use crate::cli::settings::Settings;
 use crate::exit::Failure;
 use crate::model::{Names, Shard, Span, Wanted};
+use crate::sink::elasticsearch::schema;
 use crate::timestamp::parse_time_or_date_millis;
 
 /// What is logged.
@@ -155,6 +156,10 @@ pub(super) fn read_names(settings: Settings<'_>) -> Result<Names, Failure> {
     let names = Names {
         posts: read("--posts-index (POSTS_INDEX)", entries::posts_index())?,
         tombstones: read("--tombstones-index (TOMBSTONES_INDEX)", entries::tombstones_index())?,
+        fields: schema::choose(
+            &settings.several(entries::exclude_field()),
+            &settings.several(entries::add_field()),
+        )?,
     };
     if names.posts == names.tombstones {
         return Err(Failure::usage("--posts-index and --tombstones-index are the same: name two"));

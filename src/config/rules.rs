@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::Mode;
+use super::{Mode, Server};
 use crate::cli::Cli;
 use crate::cli::entries;
 use crate::cli::settings::Settings;
@@ -53,6 +53,16 @@ pub(super) fn check_index_name(flag: &str, name: &str) -> Result<(), Failure> {
             "{flag} is {name:?}, which is no name of one index or alias: it has lower-case letters, digits, `-`, `_` and \
              the like, and begins with a letter or digit"
         )));
+    }
+    Ok(())
+}
+
+/// Refuses to leave out what a deleted account's posts are found by.
+pub(super) fn check_fields(server: &Server, account_deletions: bool) -> Result<(), Failure> {
+    if account_deletions && server.names.fields.excludes("author_did") {
+        return Err(Failure::usage(
+            "--account-deletions finds posts by their author_did, and --exclude-field leaves that out: choose",
+        ));
     }
     Ok(())
 }

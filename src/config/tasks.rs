@@ -137,6 +137,7 @@ impl Load {
     fn read(settings: Settings<'_>) -> Result<Self, Failure> {
         let server = Server::read(settings)?;
         let bulk_load_settings = settings.is_on(entries::bulk_load_settings())?;
+        rules::check_fields(&server, settings.is_on(entries::account_deletions())?)?;
         rules::check_load(bulk_load_settings, settings.choice(entries::mode())?)?;
         Ok(Self {
             archives: Archives::read(settings)?,

@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use super::Added;
+
 /// The longest `_id` in bytes. Elasticsearch refuses the whole bulk request over a longer one.
 pub const MAX_ID_BYTES: usize = 512;
 
@@ -30,6 +32,10 @@ pub struct Post<'a> {
     pub quote_post: Option<Cow<'a, str>>,
     /// What was left out of it.
     pub dropped: Dropped,
+    /// The JSON text of its record.
+    pub record: &'a str,
+    /// Its further fields, as far as they have been read.
+    pub added: Added,
 }
 
 /// A post that was deleted.
@@ -61,8 +67,14 @@ pub struct Embeddings<'s> {
     pub all_minilm_l12_v2: Option<&'s Vector>,
     /// The embedding `all-MiniLM-L6-v2`.
     pub all_minilm_l6_v2: Option<&'s Vector>,
+    /// Those of further models, in the order in which they were asked for; empty where none was.
+    pub others: &'s [Option<Vec<f32>>],
     /// What was there, but could not be read.
     pub dropped: Dropped,
+    /// Further vectors likewise: what they were asked for as.
+    pub dropped_others: &'s [&'static str],
+    /// The JSON text of `inferences.video`, where it was asked for; else `""`.
+    pub video: &'s str,
 }
 
 /// How often each field was left out of one document.

@@ -4,6 +4,7 @@
 
 mod archive;
 mod document;
+mod fields;
 mod findings;
 mod litter;
 mod message;
@@ -16,6 +17,7 @@ mod wanted;
 
 pub use archive::*;
 pub use document::*;
+pub use fields::*;
 pub use findings::*;
 pub use litter::is_litter;
 pub use message::*;

@@ -1,8 +1,8 @@
 //! The names that are written to.
 
-use super::ActionKind;
+use super::{ActionKind, FieldChoice};
 
-/// What is written to, each the name of an index or alias.
+/// What is written to, each the name of an index or alias, and which fields posts have there.
 ///
 /// They hold as long as the process does, so that they can be part of whatever needs them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,11 +11,13 @@ pub struct Names {
     pub posts: &'static str,
     /// Takes the tombstones of deleted posts.
     pub tombstones: &'static str,
+    /// Which fields posts have.
+    pub fields: FieldChoice,
 }
 
 impl Default for Names {
     fn default() -> Self {
-        Self { posts: "posts", tombstones: "post_tombstones" }
+        Self { posts: "posts", tombstones: "post_tombstones", fields: FieldChoice::default() }
     }
 }
 

@@ -26,7 +26,7 @@ use crate::shutdown::Stop;
 use crate::sink::elasticsearch::client::{Client, RequestLimits};
 use crate::sink::elasticsearch::insist::{insist_until_stopped, policy};
 use crate::sink::elasticsearch::preflight::{self, Needs, Outage, PreflightError};
-use crate::sink::elasticsearch::{holdings, identity, load_settings};
+use crate::sink::elasticsearch::{holdings, identity, load_settings, schema};
 use crate::text::in_bytes;
 
 /// The longest that a single request may take.
@@ -105,9 +105,10 @@ fn check_settings(load: &Load) -> Vec<Check> {
         archives.wanted.shard,
         archives.state_file
     );
+    let fields = format!("posts are written with {}", schema::describe(server.names.fields));
     let insecurities =
         server.elasticsearch.insecurities().into_iter().map(|text| Check::warning("settings", text));
-    [Check::ok("settings", text)].into_iter().chain(insecurities).collect()
+    [Check::ok("settings", text), Check::ok("fields", fields)].into_iter().chain(insecurities).collect()
 }
 
 fn check_state(archives: &Archives, state: Result<&StateFile, &Failure>) -> Vec<Check> {

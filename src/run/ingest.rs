@@ -93,6 +93,7 @@ impl Run<'_> {
                 return Ok(());
             }
             let Some(next) = self.next_look(task, &mut looks, state) else { return Ok(()) };
+            server.look(!next.take.is_empty())?;
             selection = next;
         }
     }
@@ -194,6 +195,7 @@ impl Run<'_> {
                 limits: batch,
                 sink,
                 account_deletions,
+                fields: sink.fields(),
                 buffers,
                 unchanged: looks.judges_late().then_some(UNCHANGED_BEFORE_JUDGED),
                 stop: self.stop,

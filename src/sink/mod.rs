@@ -4,7 +4,7 @@
 //! `run/` that opens it.
 
 use crate::exit::Failure;
-use crate::model::{Action, Batch, Document, Generation, Outcomes};
+use crate::model::{Action, Batch, Document, FieldChoice, Generation, Outcomes};
 
 pub mod batch;
 pub mod elasticsearch;
@@ -19,6 +19,11 @@ pub trait Sink: Sync {
     /// Brings every action of a batch to an outcome. Where the run stops first, the rest is `unconfirmed`; the
     /// outcomes always add up to the number of actions.
     fn deliver(&self, batch: &Batch) -> Outcomes;
+
+    /// Which fields posts have there.
+    fn fields(&self) -> FieldChoice {
+        FieldChoice::default()
+    }
 
     /// Brings to disk what has been confirmed, where a confirmation does not mean that already. Called before archives
     /// are marked. Returns the present generation: what was delivered to an earlier one does not count, and has to be

@@ -4,12 +4,12 @@ use std::io::Write;
 use std::sync::{Mutex, PoisonError};
 
 use crate::exit::Failure;
-use crate::model::Names;
 use crate::model::{Action, ActionKind, Batch, Document, Generation, Outcomes};
+use crate::model::{FieldChoice, Names};
 use crate::shutdown::Stop;
 use crate::sink::Sink;
 use crate::sink::elasticsearch::encode::VectorEncoding;
-use crate::sink::elasticsearch::encode::action::{Carried, write_delete};
+use crate::sink::elasticsearch::encode::action::write_delete;
 use crate::sink::elasticsearch::encode::document::write_action;
 use crate::timestamp::now_millis;
 
@@ -64,6 +64,10 @@ impl Sink for Ndjson<'_> {
         outcomes
     }
 
+    fn fields(&self) -> FieldChoice {
+        self.names.fields
+    }
+
     fn make_durable(&self) -> Result<Generation, Failure> {
         Ok(0)
     }
@@ -80,7 +84,7 @@ fn write_lines(output: &mut dyn Write, posts: &str, batch: &Batch) -> std::io::R
         output.write_all(batch.body.get(written..end).unwrap_or_default())?;
         written = end;
         let mut delete = Vec::new();
-        write_delete(&mut delete, posts, &action.id, action.version, Carried::default());
+        write_delete(&mut delete, posts, &action.id, action.version);
         output.write_all(&delete)?;
     }
     output.write_all(batch.body.get(written..).unwrap_or_default())

@@ -55,6 +55,8 @@ pub(crate) struct Pass {
     pub(crate) batch_docs: usize,
     /// What befalls the requests that look up or write, by their number.
     pub(crate) faults: Vec<(usize, Trouble)>,
+    /// Aliases that get a new write index, each when so many of those requests have arrived.
+    pub(crate) rolls: Vec<(usize, Roll)>,
     /// All end when so many of those requests have arrived, if not by themselves.
     pub(crate) end: Option<(usize, End)>,
     /// What is left of the state files afterwards.
@@ -71,10 +73,19 @@ impl Pass {
             senders: 2,
             batch_docs: 3,
             faults: Vec::new(),
+            rolls: Vec::new(),
             end: None,
             state: State::Saved,
         }
     }
+}
+
+/// An alias gets a new write index.
+#[derive(Clone, Debug)]
+pub(crate) struct Roll {
+    pub(crate) alias: &'static str,
+    /// The new index requires routing.
+    pub(crate) requires_routing: bool,
 }
 
 /// What befalls a request.
@@ -148,14 +159,18 @@ fn pass() -> impl Strategy<Value = Pass> {
     let state = prop_oneof![3 => Just(State::Saved), 2 => Just(State::Before), 1 => Just(State::Lost)];
     let end = option::weighted(0.6, (0_usize..16, select(vec![End::Stopped, End::Killed])));
     let given = prop_oneof![Just(u8::MAX), any::<u8>()];
-    (1..=SHARDS, given, 1_usize..=2, 1_usize..=3, 1_usize..=4, faults, end, state).prop_map(
-        |(shards, given, workers, senders, batch_docs, faults, end, state)| Pass {
+    let roll = (select(vec!["posts", "post_tombstones"]), any::<bool>())
+        .prop_map(|(alias, requires_routing)| Roll { alias, requires_routing });
+    let rolls = prop_oneof![1 => Just(Vec::new()), 1 => vec((0_usize..12, roll), 1..3)];
+    (1..=SHARDS, given, 1_usize..=2, 1_usize..=3, 1_usize..=4, (faults, rolls), end, state).prop_map(
+        |(shards, given, workers, senders, batch_docs, (faults, rolls), end, state)| Pass {
             shards,
             given,
             workers,
             senders,
             batch_docs,
             faults,
+            rolls,
             end,
             state,
         },

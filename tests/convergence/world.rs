@@ -2,7 +2,8 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -20,7 +21,7 @@ use proptest::test_runner::TestCaseError;
 use proptest::{prop_assert, prop_assert_eq};
 use tempfile::TempDir;
 
-use crate::case::{Case, End, Held, Pass, SHARDS, State, expected};
+use crate::case::{Case, End, Held, Pass, Roll, SHARDS, State, expected};
 use crate::harness::archives::Archive;
 use crate::harness::fake::{API_KEY, Fake};
 use crate::harness::http::Request;
@@ -33,18 +34,19 @@ const STATE: &str = "state";
 /// A server and a folder for one case.
 pub(crate) struct World {
     pub(crate) fake: Fake,
+    gc_deletes: &'static str,
     folder: Folder,
 }
 
 impl World {
     /// Empty indices that forget the versions of deletes at once, and a folder with the archives of the case.
     pub(crate) fn of(case: &Case) -> Self {
-        let mut store = Store::with_indices(&["posts", "post_tombstones"]);
+        let mut store = Store::with_indices(&[]);
         store.forget_deletes = true;
-        for index in store.indices.values_mut() {
-            index.settings.insert("index.gc_deletes".to_owned(), case.gc_deletes.to_owned());
+        for alias in ["posts", "post_tombstones"] {
+            roll(&mut store, &Roll { alias, requires_routing: false }, case.gc_deletes);
         }
-        Self { fake: Fake::start_with(store), folder: Folder::new(case) }
+        Self { gc_deletes: case.gc_deletes, fake: Fake::start_with(store), folder: Folder::new(case) }
     }
 
     /// Does what the case says, then takes up what is left, and compares.
@@ -70,7 +72,12 @@ impl World {
         let before = self.folder.states();
         let stop = Stop::new();
         self.script(pass, &stop);
-        self.run_until(pass, STATE, &stop);
+        let is_over = AtomicBool::new(false);
+        thread::scope(|scope| {
+            scope.spawn(|| self.roll_over(&pass.rolls, &is_over));
+            self.run_until(pass, STATE, &stop);
+            is_over.store(true, Ordering::Relaxed);
+        });
         self.fake.nothing_goes_wrong();
         match pass.state {
             State::Saved => {}
@@ -79,9 +86,29 @@ impl World {
         }
     }
 
+    /// Gives aliases new write indices in the middle of a pass, or at its end.
+    fn roll_over(&self, rolls: &[(usize, Roll)], is_over: &AtomicBool) {
+        if rolls.is_empty() {
+            return;
+        }
+        let arrived = Arc::new(AtomicUsize::new(0));
+        let counted = arrived.clone();
+        let count = move |request: &Request| {
+            counted.fetch_add(is_concerned(request).into(), Ordering::Relaxed);
+            false
+        };
+        self.fake.fail(count, 0, usize::MAX, Fault::CloseBefore);
+        for (after, to_roll) in rolls {
+            while arrived.load(Ordering::Relaxed) < *after && !is_over.load(Ordering::Relaxed) {
+                thread::yield_now();
+            }
+            self.fake.store(|store| roll(store, to_roll, self.gc_deletes));
+        }
+    }
+
     /// Tells the server what is to go wrong.
     fn script(&self, pass: &Pass, stop: &Stop) {
-        let concerned = |request: &Request| request.is_bulk() || request.is_mget();
+        let concerned = is_concerned;
         if let Some((after, end)) = pass.end {
             let (stop, arrived) = (stop.clone(), AtomicUsize::new(0));
             let is_cut = move |request: &Request| {
@@ -169,11 +196,36 @@ impl World {
         self.folder.path(name)
     }
 
-    /// What an index holds.
-    fn held(&self, index: &str) -> Held {
+    /// What the indices behind an alias hold: of a post that stands in several of them the last emission.
+    fn held(&self, alias: &str) -> Held {
         let text = |source: &serde_json::Value| source["content"].as_str().unwrap_or_default().to_owned();
-        let documents = self.fake.documents(index).into_iter();
-        documents.map(|(id, document)| (id, (document.version, text(&document.source)))).collect()
+        let mut held = Held::new();
+        self.fake.store(|store| {
+            let members = store.indices.values().filter(|index| index.aliases.contains_key(alias));
+            for (id, document) in members.flat_map(|index| &index.documents) {
+                let found = (document.version, text(&document.source));
+                let last = held.entry(id.clone()).or_insert_with(|| found.clone());
+                *last = found.max(last.clone());
+            }
+        });
+        held
+    }
+}
+
+/// Whether a request looks up or writes.
+fn is_concerned(request: &Request) -> bool {
+    request.is_bulk() || request.is_mget()
+}
+
+/// Gives an alias a new write index.
+fn roll(store: &mut Store, roll: &Roll, gc_deletes: &str) {
+    let index = format!("{}_v{}", roll.alias, store.indices.len());
+    store.add_index(&index, roll.alias, true);
+    if let Some(index) = store.indices.get_mut(&index) {
+        index.settings.insert("index.gc_deletes".to_owned(), gc_deletes.to_owned());
+        if roll.requires_routing {
+            index.mapping["_routing"] = serde_json::json!({"required": true});
+        }
     }
 }
 

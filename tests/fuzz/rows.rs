@@ -7,7 +7,7 @@ use megastream_ingest::model::{Action, ActionKind, Document, MAX_ID_BYTES, Tombs
 use megastream_ingest::pipeline::archive::{Field, Row};
 use megastream_ingest::pipeline::decode::{EmbeddingDecoder, Verdict, classify};
 use megastream_ingest::sink::elasticsearch::encode::VectorEncoding;
-use megastream_ingest::sink::elasticsearch::encode::action::{Carried, write_delete};
+use megastream_ingest::sink::elasticsearch::encode::action::write_delete;
 use megastream_ingest::sink::elasticsearch::encode::document::write_action;
 use serde::de::IgnoredAny;
 use serde_json::Value;
@@ -133,8 +133,7 @@ fn check(bytes: &[u8], decoder: &mut EmbeddingDecoder) -> bool {
             );
             check_lines(&lines, 2, at_uri);
             lines.clear();
-            let carried = Carried { require_alias: true, routing: Some(deletion.at_uri) };
-            write_delete(&mut lines, "posts", deletion.at_uri, version, carried);
+            write_delete(&mut lines, "posts", deletion.at_uri, version);
             check_lines(&lines, 1, at_uri);
         }
         Verdict::Reject(rejection) if rejection.name == "invalid_json" => {

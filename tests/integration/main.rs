@@ -12,6 +12,7 @@ mod docs;
 mod dry_run;
 mod durable;
 mod endurance;
+mod fields;
 mod harness;
 mod hostile;
 mod hostile_files;

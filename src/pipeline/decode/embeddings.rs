@@ -2,7 +2,7 @@
 
 use super::json::{Cursor, JsonError, MaybeString};
 use super::vector::VectorDecoder;
-use crate::model::{DIMENSIONS, Dropped, Embeddings, Vector};
+use crate::model::{DIMENSIONS, Dropped, Embeddings, FieldChoice, Model, Vector};
 use crate::pipeline::archive::Field;
 
 /// Decodes the embeddings of rows, one row after the other, into buffers that it keeps.
@@ -10,28 +10,89 @@ pub struct EmbeddingDecoder {
     decoder: VectorDecoder,
     l12: Vector,
     l6: Vector,
+    wanted: Wanted,
+    others: Vec<Option<Vec<f32>>>,
+    dropped_others: Vec<&'static str>,
+}
+
+/// What is wanted of a row's inferences.
+#[derive(Clone, Copy)]
+struct Wanted {
+    l12: bool,
+    l6: bool,
+    video: bool,
+    models: &'static [Model],
+}
+
+impl Wanted {
+    fn of(fields: FieldChoice) -> Self {
+        let has = |name| !fields.excludes("embeddings") && !fields.excludes(name);
+        Self {
+            l12: has("embeddings.all_MiniLM_L12_v2"),
+            l6: has("embeddings.all_MiniLM_L6_v2"),
+            video: fields.adds("video_transcript"),
+            models: fields.models,
+        }
+    }
 }
 
 impl EmbeddingDecoder {
     /// A decoder with empty buffers.
     pub fn new() -> Self {
-        Self { decoder: VectorDecoder::new(), l12: [0.0; DIMENSIONS], l6: [0.0; DIMENSIONS] }
+        Self::of(FieldChoice::default())
+    }
+
+    /// A decoder of what posts with these fields have.
+    pub fn of(fields: FieldChoice) -> Self {
+        Self {
+            decoder: VectorDecoder::new(),
+            l12: [0.0; DIMENSIONS],
+            l6: [0.0; DIMENSIONS],
+            wanted: Wanted::of(fields),
+            others: Vec::new(),
+            dropped_others: Vec::new(),
+        }
     }
 
     /// Decodes the embeddings of the column `inferences`.
     ///
     /// What cannot be read is left out and counted: a column that is no JSON text as one `inferences`, every
     /// embedding as one `embedding`.
-    pub fn decode<'s>(&'s mut self, inferences: Field<'_>) -> Embeddings<'s> {
+    pub fn decode<'s>(&'s mut self, inferences: Field<'s>) -> Embeddings<'s> {
         let mut dropped = Dropped::default();
-        let texts = read_column(inferences).unwrap_or_else(|| {
+        let texts = read_column(inferences, self.wanted).unwrap_or_else(|| {
             dropped.inferences = 1;
             Texts::default()
         });
+        self.decode_others(&texts.others);
         Embeddings {
             all_minilm_l12_v2: decode_one(&mut self.decoder, texts.l12, &mut self.l12, &mut dropped),
             all_minilm_l6_v2: decode_one(&mut self.decoder, texts.l6, &mut self.l6, &mut dropped),
+            others: &self.others,
             dropped,
+            dropped_others: &self.dropped_others,
+            video: texts.video,
+        }
+    }
+
+    /// Decodes the embeddings of further models, as long as those that were decoded first.
+    fn decode_others(&mut self, texts: &[MaybeString<'_>]) {
+        self.others.clear();
+        self.dropped_others.clear();
+        for (n, model) in self.wanted.models.iter().enumerate() {
+            let vector = match texts.get(n) {
+                None | Some(MaybeString::Null) => {
+                    self.others.push(None);
+                    continue;
+                }
+                Some(MaybeString::String(text)) => self.decoder.decode_any(&text.unescape()).ok(),
+                Some(MaybeString::Other) => None,
+            };
+            let vector = vector.filter(|vector| model.has_dims(vector.len()));
+            if vector.is_none() {
+                self.dropped_others.push(model.asked);
+            }
+            self.others.push(vector);
         }
     }
 }
@@ -47,38 +108,55 @@ impl Default for EmbeddingDecoder {
 struct Texts<'a> {
     l12: MaybeString<'a>,
     l6: MaybeString<'a>,
+    /// Those of the models that are wanted, in their order; empty where there are none.
+    others: Vec<MaybeString<'a>>,
+    /// The JSON text of `inferences.video`.
+    video: &'a str,
 }
 
 /// None where the column holds something that is no JSON text.
-fn read_column(inferences: Field<'_>) -> Option<Texts<'_>> {
+fn read_column(inferences: Field<'_>, wanted: Wanted) -> Option<Texts<'_>> {
     match inferences {
         Field::Null => Some(Texts::default()),
-        Field::Text(bytes) => read_inferences(std::str::from_utf8(bytes).ok()?).ok(),
+        Field::Text(bytes) => read_inferences(std::str::from_utf8(bytes).ok()?, wanted).ok(),
         Field::TooLong(_) | Field::Other => None,
     }
 }
 
-fn read_inferences(text: &str) -> Result<Texts<'_>, JsonError> {
+fn read_inferences(text: &str, wanted: Wanted) -> Result<Texts<'_>, JsonError> {
     let mut texts = Texts::default();
+    let mut video = "";
     let mut cursor = Cursor::new(text);
     cursor.object_or_skip(|key, cursor| {
         match &*key.unescape() {
-            "text_embeddings" => texts = read_text_embeddings(cursor)?,
+            "text_embeddings" => texts = read_text_embeddings(cursor, wanted)?,
+            "video" if wanted.video => {
+                let place = cursor.place();
+                cursor.skip()?;
+                video = cursor.since(place);
+            }
             _ => cursor.skip()?,
         }
         Ok(())
     })?;
     cursor.end()?;
-    Ok(texts)
+    Ok(Texts { video, ..texts })
 }
 
-fn read_text_embeddings<'a>(cursor: &mut Cursor<'a>) -> Result<Texts<'a>, JsonError> {
-    let mut texts = Texts::default();
+fn read_text_embeddings<'a>(cursor: &mut Cursor<'a>, wanted: Wanted) -> Result<Texts<'a>, JsonError> {
+    let others = vec![MaybeString::Null; wanted.models.len()];
+    let mut texts = Texts { others, ..Texts::default() };
     cursor.object_or_skip(|key, cursor| {
         match &*key.unescape() {
-            "all-MiniLM-L12-v2" => texts.l12 = cursor.string_or_skip()?,
-            "all-MiniLM-L6-v2" => texts.l6 = cursor.string_or_skip()?,
-            _ => cursor.skip()?,
+            "all-MiniLM-L12-v2" if wanted.l12 => texts.l12 = cursor.string_or_skip()?,
+            "all-MiniLM-L6-v2" if wanted.l6 => texts.l6 = cursor.string_or_skip()?,
+            key => match wanted.models.iter().position(|model| model.name == key) {
+                Some(n) => {
+                    let text = cursor.string_or_skip()?;
+                    texts.others.get_mut(n).into_iter().for_each(|place| *place = text);
+                }
+                None => cursor.skip()?,
+            },
         }
         Ok(())
     })?;

@@ -7,6 +7,8 @@
 
 use std::fmt;
 
+use serde_json::{Map, Value};
+
 mod scan;
 mod string;
 
@@ -211,6 +213,78 @@ impl<'a> Cursor<'a> {
                 self.depth -= 1;
             }
         }
+    }
+
+    /// Reads an array: `element` must read exactly one value; a value of another type is skipped. Whether it was one.
+    ///
+    /// # Errors
+    /// Those of [`Cursor::skip`], and whatever error `element` returns.
+    pub fn array_or_skip(
+        &mut self,
+        mut element: impl FnMut(&mut Self) -> Result<(), JsonError>,
+    ) -> Result<bool, JsonError> {
+        self.skip_space();
+        if self.peek() != Some(b'[') {
+            return self.skip().map(|()| false);
+        }
+        self.at += 1;
+        self.enter()?;
+        self.skip_space();
+        if !self.eat(b']') {
+            loop {
+                element(self)?;
+                self.skip_space();
+                if !self.eat(b',') {
+                    break;
+                }
+            }
+            self.expect(b']', "`,` or `]`")?;
+        }
+        self.depth -= 1;
+        Ok(true)
+    }
+
+    /// Reads a value of any type with all that is in it. A number is kept where it has room in an `i64`, and is null
+    /// elsewhere.
+    ///
+    /// # Errors
+    /// Those of [`Cursor::skip`].
+    pub fn value(&mut self) -> Result<Value, JsonError> {
+        self.skip_space();
+        match self.peek() {
+            Some(b'{') => {
+                let mut members = Map::new();
+                self.object(|key, cursor| {
+                    members.insert(key.unescape().into_owned(), cursor.value()?);
+                    Ok(())
+                })?;
+                Ok(Value::Object(members))
+            }
+            Some(b'[') => {
+                let mut elements = Vec::new();
+                self.array_or_skip(|cursor| {
+                    elements.push(cursor.value()?);
+                    Ok(())
+                })?;
+                Ok(Value::Array(elements))
+            }
+            Some(b'"') => self.string().map(|string| Value::String(string.unescape().into_owned())),
+            Some(b'-' | b'0'..=b'9') => {
+                self.integer_or_skip().map(|number| number.map_or(Value::Null, Value::from))
+            }
+            Some(first @ (b't' | b'f')) => self.skip().map(|()| Value::Bool(first == b't')),
+            _ => self.skip().map(|()| Value::Null),
+        }
+    }
+
+    /// The text from a place on to where the cursor is now, see [`Cursor::place`].
+    pub fn since(&self, place: usize) -> &'a str {
+        self.text.get(place..self.at).unwrap_or_default()
+    }
+
+    /// Where the cursor is.
+    pub fn place(&self) -> usize {
+        self.at
     }
 
     /// Checks that nothing but white space is left.

@@ -12,9 +12,10 @@ use std::str;
 use self::json::{JsonError, MAX_DEPTH, MaybeString, RawStr};
 use self::raw_post::{Commit, Message, RawPost, Record};
 use super::archive::{Field, MAX_FIELD_BYTES, Row};
-use crate::model::{AccountDeletion, Deletion, Dropped, MAX_ID_BYTES, MAX_ROW_ID, Post};
+use crate::model::{AccountDeletion, Added, Deletion, Dropped, MAX_ID_BYTES, MAX_ROW_ID, Post};
 use crate::timestamp;
 
+pub mod added;
 pub mod base85;
 mod embeddings;
 pub mod json;
@@ -72,7 +73,7 @@ fn judge_event<'a>(
     }
     let at_uri = read_at_uri(row.at_uri)?;
     let RawPost { message: Message { did, time_us, commit, .. }, hydrated } = raw_post?;
-    let Commit { operation, record, .. } =
+    let Commit { operation, record, record_text, .. } =
         commit.ok_or_else(|| Rejection::new("no_commit", "raw_post has no object message.commit"))?;
     let author_did = author_did(row.did, did);
     if is(operation, "delete") {
@@ -101,6 +102,8 @@ fn judge_event<'a>(
         thread_parent_post: links.parent.map(RawStr::unescape),
         quote_post: links.quote.map(RawStr::unescape),
         dropped,
+        record: record_text,
+        added: Added::default(),
     }))
 }
 

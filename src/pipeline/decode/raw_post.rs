@@ -39,6 +39,8 @@ pub(super) struct Commit<'a> {
     pub(super) operation: Option<RawStr<'a>>,
     pub(super) collection: Option<RawStr<'a>>,
     pub(super) record: Option<Record<'a>>,
+    /// The record as it stands there.
+    pub(super) record_text: &'a str,
 }
 
 /// A `message.commit.record`.
@@ -114,7 +116,11 @@ fn read_commit<'a>(cursor: &mut Cursor<'a>) -> Result<Option<Commit<'a>>, JsonEr
         match key {
             "operation" => commit.operation = cursor.string_or_skip()?.string(),
             "collection" => commit.collection = cursor.string_or_skip()?.string(),
-            "record" => commit.record = read_record(cursor)?,
+            "record" => {
+                let place = cursor.place();
+                commit.record = read_record(cursor)?;
+                commit.record_text = cursor.since(place);
+            }
             _ => cursor.skip()?,
         }
         Ok(())

@@ -13,6 +13,9 @@ const VECTOR_BYTES: usize = DIMENSIONS * size_of::<f32>();
 /// The longest text of an embedding, in bytes: twice what a vector takes that zlib could not make smaller.
 const MAX_TEXT_BYTES: usize = 4096;
 
+/// The most values of a vector of any model. Source: Elasticsearch's `dense_vector`, parameter `dims`.
+const MAX_DIMS: usize = 4096;
+
 /// Why a text is no embedding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum VectorError {
@@ -65,12 +68,18 @@ pub struct VectorDecoder {
     inflater: Decompressor,
     deflated: Vec<u8>,
     inflated: [u8; VECTOR_BYTES],
+    inflated_any: Vec<u8>,
 }
 
 impl VectorDecoder {
     /// A decoder with empty buffers.
     pub fn new() -> Self {
-        Self { inflater: Decompressor::new(), deflated: Vec::new(), inflated: [0; VECTOR_BYTES] }
+        Self {
+            inflater: Decompressor::new(),
+            deflated: Vec::new(),
+            inflated: [0; VECTOR_BYTES],
+            inflated_any: Vec::new(),
+        }
     }
 
     /// Decodes an embedding, every value bit for bit.
@@ -101,18 +110,46 @@ impl VectorDecoder {
     }
 }
 
+impl VectorDecoder {
+    /// Decodes an embedding of any number of values that an index takes, otherwise as [`VectorDecoder::decode`].
+    ///
+    /// # Errors
+    /// Where the text is no embedding.
+    pub fn decode_any(&mut self, text: &str) -> Result<Vec<f32>, VectorError> {
+        if text.len() > MAX_TEXT_BYTES * MAX_DIMS / DIMENSIONS {
+            return Err(VectorError::TooLong);
+        }
+        base85::decode(text.as_bytes(), &mut self.deflated)?;
+        self.inflated_any.resize(MAX_DIMS * size_of::<f32>(), 0);
+        let length = self.inflater.zlib_decompress(&self.deflated, &mut self.inflated_any)?;
+        let (values, []) = self.inflated_any.get(..length).unwrap_or_default().as_chunks() else {
+            return Err(VectorError::Dimensions);
+        };
+        let vector: Vec<f32> = values.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
+        if vector.is_empty() {
+            return Err(VectorError::Dimensions);
+        }
+        if !vector.iter().all(|value| value.is_finite()) {
+            return Err(VectorError::NotFinite);
+        }
+        let squared = squared_length(&vector);
+        if squared > 0.0 && squared.is_finite() { Ok(vector) } else { Err(VectorError::Length) }
+    }
+}
+
 /// The square of a vector's length, as an f32: what an index with cosine similarity works out, and refuses a whole post
 /// for where it is 0 or not finite.
 ///
 /// In eight sums, so that it is made of vector instructions.
-fn squared_length(vector: &Vector) -> f32 {
+fn squared_length(vector: &[f32]) -> f32 {
     let mut sums = [0.0_f32; 8];
-    for values in vector.as_chunks::<8>().0 {
+    let (eights, rest) = vector.as_chunks::<8>();
+    for values in eights {
         for (sum, value) in sums.iter_mut().zip(values) {
             *sum += value * value;
         }
     }
-    sums.iter().sum()
+    sums.iter().sum::<f32>() + rest.iter().map(|value| value * value).sum::<f32>()
 }
 
 impl Default for VectorDecoder {

@@ -177,7 +177,8 @@ impl<'r> Ledger<'r> {
         }
         let present = self.sink.make_durable()?;
         for archive in finished.iter_mut().filter(|archive| !archive.counts_for(present)) {
-            if archive.fate == Fate::Processed {
+            // A failed archive as well: rows of it were delivered before it turned out to be broken.
+            if matches!(archive.fate, Fate::Processed | Fate::Failed(_)) {
                 archive.fate = Fate::Again;
             }
         }

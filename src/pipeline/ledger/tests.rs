@@ -98,13 +98,14 @@ fn a_ledger_that_has_nothing_to_take_in_marks_in_time() {
 }
 
 #[test]
-fn what_was_delivered_to_an_earlier_generation_is_done_again_unless_it_is_broken_or_pending() {
+fn what_was_delivered_to_an_earlier_generation_is_done_again_unless_it_is_pending() {
     let (complete, broken) = (ArchiveEnd::Complete, ArchiveEnd::Broken("no table".into()));
     let events = [
         ("earlier", complete.clone(), Some(PRESENT - 1)),
         ("present", complete.clone(), Some(PRESENT)),
         ("nothing", complete, None),
-        ("broken", broken, Some(PRESENT - 1)),
+        ("broken earlier", broken.clone(), Some(PRESENT - 1)),
+        ("broken", broken, Some(PRESENT)),
         ("pending", ArchiveEnd::Abandoned("stopping".into()), Some(PRESENT - 1)),
     ];
     let events = events.map(|(name, end, generation)| {
@@ -113,7 +114,7 @@ fn what_was_delivered_to_an_earlier_generation_is_done_again_unless_it_is_broken
     });
     let (_, state) = marked(Duration::from_secs(3_600), events.into());
     let processed = Some(&Mark::Processed);
-    assert_eq!(["earlier", "pending"].map(|name| state.get(name)), [None, None]);
+    assert_eq!(["earlier", "broken earlier", "pending"].map(|name| state.get(name)), [None, None, None]);
     assert_eq!(["present", "nothing"].map(|name| state.get(name)), [processed, processed]);
     assert!(matches!(state.get("broken"), Some(Mark::Failed { .. })));
 }

@@ -23,7 +23,7 @@ use super::buffers::BufferPool;
 use super::decode::EmbeddingDecoder;
 use super::source::{Content, Download, Work, has_changed};
 use crate::config::BatchLimits;
-use crate::model::{Archive, ArchiveEnd, Batch, Event, MAX_ARCHIVE_SECONDS};
+use crate::model::{Archive, ArchiveEnd, Batch, Event, FieldChoice, MAX_ARCHIVE_SECONDS};
 use crate::observe::progress::Progress;
 use crate::shutdown::Stop;
 use crate::sink::Sink;
@@ -48,6 +48,8 @@ pub struct Workers<'r> {
     pub sink: &'r dyn Sink,
     /// The deletion of an account means that of all its posts; else it is skipped.
     pub account_deletions: bool,
+    /// Which fields posts have.
+    pub fields: FieldChoice,
     /// Spent batch bodies.
     pub buffers: &'r BufferPool,
     /// Files may still be being written: one that has changed since it was found is left for a later look, and a
@@ -86,7 +88,7 @@ impl Workers<'_> {
     ) {
         let mut scratch = Scratch {
             archive: archive::ArchiveBuffers::within(self.admission.rooms()),
-            embeddings: EmbeddingDecoder::default(),
+            embeddings: EmbeddingDecoder::of(self.fields),
         };
         while let Some(work) = next() {
             self.take_up(work, board, out, &mut scratch);

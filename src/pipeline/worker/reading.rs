@@ -10,7 +10,7 @@ use crate::model::{
     Reasons, Tombstone, Version,
 };
 use crate::pipeline::archive::{ArchiveError, Database, Row};
-use crate::pipeline::decode::{EmbeddingDecoder, Rejection, SkipReason, Verdict, classify};
+use crate::pipeline::decode::{EmbeddingDecoder, Rejection, SkipReason, Verdict, added, classify};
 use crate::pipeline::outlet::Outlet;
 
 /// Dead letters that a reader holds at most. An archive of some MB may hold millions of rows to reject.
@@ -82,7 +82,7 @@ impl<'w> Reading<'w> {
                 self.skip(SkipReason::AccountEvent)
             }
             _ if is_superseded => self.outlet.outcomes.tally.superseded += 1,
-            (Verdict::Post(post), Some(version)) => self.post(row, &post, version, embeddings),
+            (Verdict::Post(post), Some(version)) => self.post(row, post, version, embeddings),
             (Verdict::Delete(deletion), Some(version)) => self.delete(&deletion, version),
             (Verdict::DeleteAccount(deletion), Some(version)) => self.delete_account(deletion, version),
             (_, None) => self.reject(row, Rejection::row_id_out_of_range(row.id)),
@@ -116,17 +116,28 @@ impl<'w> Reading<'w> {
         }
     }
 
-    fn post(&mut self, row: &Row<'_>, post: &Post<'_>, version: Version, embeddings: &mut EmbeddingDecoder) {
+    fn post(
+        &mut self,
+        row: &Row<'_>,
+        mut post: Post<'_>,
+        version: Version,
+        embeddings: &mut EmbeddingDecoder,
+    ) {
         let embeddings = embeddings.decode(row.inferences);
+        let fields = self.workers.fields;
+        post.added = added::read(fields, &post, &embeddings);
         let dropped = &mut self.outlet.outcomes.reasons.dropped_fields;
         post.dropped
             .fields()
             .chain(embeddings.dropped.fields())
+            .chain(embeddings.dropped_others.iter().copied())
+            .chain(post.added.dropped.iter().copied())
+            .filter(|field| !fields.excludes(field))
             .for_each(|field| Reasons::count(dropped, field));
         let author = Some(&*post.author_did).filter(|did| self.workers.account_deletions && !did.is_empty());
         let action =
             Action { author: author.map(Into::into), ..Action::new(ActionKind::Post, version, post.at_uri) };
-        self.outlet.push(action, &Document::Post { post, embeddings: &embeddings });
+        self.outlet.push(action, &Document::Post { post: &post, embeddings: &embeddings });
     }
 
     fn delete(&mut self, deletion: &Deletion<'_>, version: Version) {

@@ -90,6 +90,7 @@ fn work(archive: &Arc<Archive>, next: impl Fn() + Sync, encode: impl Fn(&Documen
         limits: BatchLimits { docs: 10, bytes: 1 << 20 },
         sink: &Fake(encode),
         account_deletions: true,
+        fields: FieldChoice::default(),
         buffers: &BufferPool::new(1),
         unchanged: None,
         stop: &stop,

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::client::{Client, ContentType, Reply};
 use super::preflight::error::{PreflightError, answer};
 use super::preflight::lookup;
-use super::schema::{POST_FIELDS, TOMBSTONE_FIELDS, mappings};
+use super::schema::{TOMBSTONE_FIELDS, kinds, mappings, post_fields};
 use crate::model::Names;
 
 /// An index to make where its alias is missing.
@@ -25,11 +25,15 @@ struct Plan {
 /// Refused where the server does not allow it, unavailable where it cannot for now.
 pub fn create_missing(client: &Client, names: Names) -> Result<Vec<String>, PreflightError> {
     let plans = [
-        Plan { alias: names.posts, index: made_for(names.posts), mappings: mappings(POST_FIELDS) },
+        Plan {
+            alias: names.posts,
+            index: made_for(names.posts),
+            mappings: mappings(names.fields, &kinds(post_fields(names.fields))),
+        },
         Plan {
             alias: names.tombstones,
             index: made_for(names.tombstones),
-            mappings: mappings(TOMBSTONE_FIELDS),
+            mappings: mappings(names.fields, &kinds(TOMBSTONE_FIELDS)),
         },
     ];
     let mut made = Vec::new();
@@ -166,7 +170,7 @@ mod tests {
 
     #[test]
     fn a_create_that_the_server_does_not_allow_is_refused_with_its_reason() {
-        let plan = Plan { alias: "posts", index: "posts_v1".into(), mappings: mappings(POST_FIELDS) };
+        let plan = Plan { alias: "posts", index: "posts_v1".into(), mappings: json!({}) };
         for (status, kind) in [(403, "security_exception"), (400, "mapper_parsing_exception")] {
             let body = format!(r#"{{"error":{{"type":"{kind}","reason":"the server's reason"}}}}"#);
             let error = judge_created(&plan, &reply(status, &body)).unwrap_err();

@@ -5,7 +5,7 @@
 
 use crate::config::{BatchLimits, VectorChoice};
 use crate::exit::Failure;
-use crate::model::{Action, Batch, Document, Generation, Outcomes};
+use crate::model::{Action, Batch, Document, FieldChoice, Generation, Outcomes};
 use crate::observe::report::RequestCounters;
 use crate::retry::patience::Retries;
 use crate::shutdown::Stop;
@@ -76,9 +76,10 @@ impl<'r> Elasticsearch<'r> {
 impl Sink for Elasticsearch<'_> {
     fn encode(&self, body: &mut Vec<u8>, action: &Action, document: &Document<'_>) {
         let vectors = match document {
-            Document::Post { post, embeddings } => {
-                self.vectors.encoding(&Sample { version: action.version, post, embeddings }, &self.bulk)
-            }
+            Document::Post { post, embeddings } => self.vectors.encoding(
+                &Sample { version: action.version, post, embeddings, fields: self.server.names.fields },
+                &self.bulk,
+            ),
             Document::Tombstone(_) | Document::Replayed(_) => VectorEncoding::Array,
         };
         write_action(body, self.server.names, action, document, vectors, now_millis());
@@ -86,6 +87,10 @@ impl Sink for Elasticsearch<'_> {
 
     fn deliver(&self, batch: &Batch) -> Outcomes {
         self.bulk.deliver(batch)
+    }
+
+    fn fields(&self) -> FieldChoice {
+        self.server.names.fields
     }
 
     fn make_durable(&self) -> Result<Generation, Failure> {

@@ -27,7 +27,7 @@ impl Primaries {
     /// # Errors
     ///
     /// Refused where the key is, unavailable where a primary is nowhere or the server cannot answer for now.
-    pub fn find(client: &Client, Names { posts, tombstones }: Names) -> Result<Self, PreflightError> {
+    pub fn find(client: &Client, Names { posts, tombstones, .. }: Names) -> Result<Self, PreflightError> {
         let path = format!(
             "/{posts},{tombstones}/_search_shards?filter_path=nodes.*.ephemeral_id,shards.primary,shards.node,\
              shards.allocation_id.id"

@@ -2,9 +2,11 @@
 //!
 //! Source: contract, section 3.
 
-use serde_json::{Value as Json, json};
+use serde_json::{Map, Value as Json, json};
 
-use crate::model::{Embeddings, Post, Tombstone, Vector};
+use crate::exit::Failure;
+use crate::model::{Embeddings, FieldChoice, Model, Post, Tombstone, Vector};
+use crate::timestamp::write_rfc3339_millis;
 
 /// Values of a vector.
 pub const VECTOR_DIMS: u64 = 384;
@@ -13,12 +15,17 @@ pub const VECTOR_DIMS: u64 = 384;
 /// a longer value stays in the source and is not indexed.
 const MAX_KEYWORD_CHARS: u32 = 32_766 / 4;
 
+/// A longer link stays in the source and is not indexed.
+const MAX_LINK_CHARS: u32 = 1_024;
+
 /// A field of a document.
 pub struct Field<Read> {
     /// Its name.
     pub name: &'static str,
     /// What it holds.
     pub kind: Kind,
+    /// What it has to be asked for as with `--add-field`; None: it belongs to the usual ones.
+    pub asked: Option<&'static str>,
     /// Takes its value from what a row has become.
     pub read: Read,
 }
@@ -32,8 +39,20 @@ pub enum Kind {
     Text,
     /// A time.
     Date,
-    /// An object with the [`VECTORS`].
+    /// An object with the vectors.
     Vectors,
+    /// An URI of the web, which may be very long.
+    Link,
+    /// A text that is searched by its words only.
+    Words,
+    /// True or false.
+    Boolean,
+    /// A whole number.
+    Integer,
+    /// Objects with these members, each of which is searched as one.
+    Nested(&'static [(&'static str, Kind)]),
+    /// An object with these members.
+    Object(&'static [(&'static str, Kind)]),
 }
 
 /// The value of a field.
@@ -49,6 +68,8 @@ pub enum Value<'d> {
     Now,
     /// An object of vectors; left out where there is none.
     Vectors(&'d Embeddings<'d>),
+    /// Whatever it is.
+    Json(&'d Json),
 }
 
 /// Reads a field of a post.
@@ -62,23 +83,93 @@ pub const WRITTEN_AT: &str = "indexed_at";
 
 /// The fields of a post, in the order in which they are written.
 pub const POST_FIELDS: &[Field<ReadPost>] = &[
-    Field { name: "at_uri", kind: Kind::Keyword, read: |post, _| Value::Text(post.at_uri) },
-    Field { name: "author_did", kind: Kind::Keyword, read: |post, _| Value::Text(&post.author_did) },
-    Field { name: "content", kind: Kind::Text, read: |post, _| Value::Text(&post.content) },
-    Field { name: "created_at", kind: Kind::Date, read: |post, _| time(post.created_at) },
-    Field { name: "thread_root_post", kind: Kind::Keyword, read: |post, _| text(&post.thread_root_post) },
-    Field { name: "thread_parent_post", kind: Kind::Keyword, read: |post, _| text(&post.thread_parent_post) },
-    Field { name: "quote_post", kind: Kind::Keyword, read: |post, _| text(&post.quote_post) },
-    Field { name: "embeddings", kind: Kind::Vectors, read: |_, embeddings| Value::Vectors(embeddings) },
-    Field { name: WRITTEN_AT, kind: Kind::Date, read: |_, _| Value::Now },
+    Field { name: "at_uri", kind: Kind::Keyword, asked: None, read: |post, _| Value::Text(post.at_uri) },
+    Field {
+        name: "author_did",
+        kind: Kind::Keyword,
+        asked: None,
+        read: |post, _| Value::Text(&post.author_did),
+    },
+    Field { name: "content", kind: Kind::Text, asked: None, read: |post, _| Value::Text(&post.content) },
+    Field { name: "created_at", kind: Kind::Date, asked: None, read: |post, _| time(post.created_at) },
+    Field {
+        name: "thread_root_post",
+        kind: Kind::Keyword,
+        asked: None,
+        read: |post, _| text(&post.thread_root_post),
+    },
+    Field {
+        name: "thread_parent_post",
+        kind: Kind::Keyword,
+        asked: None,
+        read: |post, _| text(&post.thread_parent_post),
+    },
+    Field { name: "quote_post", kind: Kind::Keyword, asked: None, read: |post, _| text(&post.quote_post) },
+    Field {
+        name: "embeddings",
+        kind: Kind::Vectors,
+        asked: None,
+        read: |_, embeddings| Value::Vectors(embeddings),
+    },
+    Field { name: WRITTEN_AT, kind: Kind::Date, asked: None, read: |_, _| Value::Now },
+    further("langs", Kind::Keyword, "langs", |post, _| added(post, "langs")),
+    further("hashtags", Kind::Keyword, "hashtags", |post, _| added(post, "hashtags")),
+    further("links", Kind::Link, "links", |post, _| added(post, "links")),
+    further("mentions", Kind::Keyword, "mentions", |post, _| added(post, "mentions")),
+    further("media", Kind::Nested(MEDIUM), "media", |post, _| added(post, "media")),
+    further("contains_images", Kind::Boolean, "media", |post, _| added(post, "contains_images")),
+    further("contains_video", Kind::Boolean, "media", |post, _| added(post, "contains_video")),
+    further("image_count", Kind::Integer, "media", |post, _| added(post, "image_count")),
+    further("video_count", Kind::Integer, "media", |post, _| added(post, "video_count")),
+    further("external_embed", Kind::Object(EXTERNAL), "external_embed", |post, _| {
+        added(post, "external_embed")
+    }),
+    further("video_transcript", Kind::Words, "video_transcript", |post, _| added(post, "video_transcript")),
+    further("video_transcript_language", Kind::Keyword, "video_transcript", |post, _| {
+        added(post, "video_transcript_language")
+    }),
 ];
+
+/// A field that has to be asked for.
+const fn further(name: &'static str, kind: Kind, asked: &'static str, read: ReadPost) -> Field<ReadPost> {
+    Field { name, kind, asked: Some(asked), read }
+}
+
+/// What is told of an image or a video.
+const MEDIUM: &[(&str, Kind)] = &[
+    ("media_type", Kind::Keyword),
+    ("mime_type", Kind::Keyword),
+    ("size", Kind::Integer),
+    ("width", Kind::Integer),
+    ("height", Kind::Integer),
+    ("alt_text", Kind::Words),
+];
+
+/// What is told of a page that a post shows.
+const EXTERNAL: &[(&str, Kind)] =
+    &[("uri", Kind::Link), ("title", Kind::Words), ("description", Kind::Words)];
 
 /// The fields of a tombstone, in the order in which they are written.
 pub const TOMBSTONE_FIELDS: &[Field<ReadTombstone>] = &[
-    Field { name: "at_uri", kind: Kind::Keyword, read: |tombstone| Value::Text(&tombstone.at_uri) },
-    Field { name: "author_did", kind: Kind::Keyword, read: |tombstone| Value::Text(&tombstone.author_did) },
-    Field { name: "deleted_at", kind: Kind::Date, read: |tombstone| Value::Time(tombstone.deleted_at) },
-    Field { name: WRITTEN_AT, kind: Kind::Date, read: |_| Value::Now },
+    Field {
+        name: "at_uri",
+        kind: Kind::Keyword,
+        asked: None,
+        read: |tombstone| Value::Text(&tombstone.at_uri),
+    },
+    Field {
+        name: "author_did",
+        kind: Kind::Keyword,
+        asked: None,
+        read: |tombstone| Value::Text(&tombstone.author_did),
+    },
+    Field {
+        name: "deleted_at",
+        kind: Kind::Date,
+        asked: None,
+        read: |tombstone| Value::Time(tombstone.deleted_at),
+    },
+    Field { name: WRITTEN_AT, kind: Kind::Date, asked: None, read: |_| Value::Now },
 ];
 
 /// A vector below `embeddings`.
@@ -105,40 +196,248 @@ pub const VECTORS: &[VectorField] = &[
     },
 ];
 
-/// The names of some fields, and what they hold.
-pub fn kinds<Read>(fields: &[Field<Read>]) -> Vec<(&'static str, Kind)> {
-    fields.iter().map(|field| (field.name, field.kind)).collect()
+/// The field without which nothing finds a post; it cannot be left out.
+const NEEDED: &str = "at_uri";
+
+/// What vectors of further models are asked for with, before the model's name.
+const VECTOR: &str = "vector:";
+
+/// The fields that posts have.
+pub fn post_fields(choice: FieldChoice) -> impl Iterator<Item = &'static Field<ReadPost>> {
+    POST_FIELDS.iter().filter(move |field| {
+        field.asked.is_none_or(|asked| choice.adds(asked)) && !choice.excludes(field.name)
+    })
 }
 
-/// The mapping of an index with these fields.
+/// A vector that posts have.
+#[derive(Clone, Copy)]
+pub struct VectorName {
+    /// Its name below `embeddings`.
+    pub name: &'static str,
+    /// Where it is in a document: `embeddings.` and its name.
+    pub path: &'static str,
+    /// How many values it has, where that is known.
+    pub dims: Option<u64>,
+    /// Its model, where it was asked for.
+    pub model: Option<&'static Model>,
+}
+
+/// The names of the vectors that posts have.
+pub fn vector_names(choice: FieldChoice) -> Vec<VectorName> {
+    if choice.excludes("embeddings") {
+        return Vec::new();
+    }
+    let usual = VECTORS.iter().filter(|field| !choice.excludes(field.path));
+    let usual = usual.map(|&VectorField { name, path, .. }| VectorName {
+        name,
+        path,
+        dims: Some(VECTOR_DIMS),
+        model: None,
+    });
+    let others = choice.models.iter().map(|model| VectorName {
+        name: model.field,
+        path: model.path,
+        dims: model.dims().map(|dims| dims as u64),
+        model: Some(model),
+    });
+    usual.chain(others).collect()
+}
+
+/// The vectors that a post has, with their names. Those left out have not been decoded.
+pub fn vectors<'d>(
+    choice: FieldChoice,
+    embeddings: &Embeddings<'d>,
+) -> impl Iterator<Item = (&'static str, &'d [f32])> {
+    let usual = VECTORS.iter().filter_map({
+        let embeddings = *embeddings;
+        move |field| Some((field.name, (field.read)(&embeddings)?.as_slice()))
+    });
+    let others = choice.models.iter().zip(embeddings.others);
+    usual.chain(others.filter_map(|(model, vector)| Some((model.field, vector.as_deref()?))))
+}
+
+/// The value that a document has in a field, as JSON; None where it has none. Vectors are arrays of numbers that are
+/// exactly their values, and `indexed_at` has none to expect.
+pub fn expected(
+    choice: FieldChoice,
+    field: &Field<ReadPost>,
+    post: &Post<'_>,
+    embeddings: &Embeddings<'_>,
+) -> Option<Json> {
+    match (field.read)(post, embeddings) {
+        Value::Absent | Value::Now => None,
+        Value::Text(text) => Some(text.into()),
+        Value::Time(millis) => {
+            let mut text = Vec::new();
+            write_rfc3339_millis(&mut text, millis);
+            Some(String::from_utf8_lossy(&text).into())
+        }
+        Value::Json(value) => Some(value.clone()),
+        Value::Vectors(embeddings) => {
+            let vectors: Map<String, Json> =
+                vectors(choice, embeddings).map(|(name, values)| (name.to_owned(), json!(values))).collect();
+            (!vectors.is_empty()).then_some(Json::Object(vectors))
+        }
+    }
+}
+
+/// The names of some fields, and what they hold.
+pub fn kinds<Read>(fields: impl IntoIterator<Item = &'static Field<Read>>) -> Vec<(&'static str, Kind)>
+where
+    Read: 'static,
+{
+    fields.into_iter().map(|field| (field.name, field.kind)).collect()
+}
+
+/// Reads what is to be left out and what is to be added, each as it was typed.
+///
+/// # Errors
+///
+/// Names that are not known, or cannot be left out, and what excludes each other.
+pub fn choose(excluded: &[String], added: &[String]) -> Result<FieldChoice, Failure> {
+    let mut choice = FieldChoice::default();
+    let mut models = Vec::new();
+    let mut names = Vec::new();
+    for name in added {
+        if let Some(model) = name.strip_prefix(VECTOR) {
+            models.push(further_model(model, &models)?);
+        } else if let Some(asked) =
+            POST_FIELDS.iter().filter_map(|field| field.asked).find(|asked| asked == name)
+        {
+            names.push(asked);
+        } else {
+            let known = addable().join(", ");
+            return Err(Failure::usage(format!("--add-field (ADD_FIELDS) names {name:?}: it takes {known}")));
+        }
+    }
+    choice.added = names.leak();
+    choice.models = models.leak();
+    let excluded: Result<Vec<&'static str>, Failure> = excluded.iter().map(|name| excludable(name)).collect();
+    choice.excluded = excluded?.leak();
+    if choice.excludes("embeddings") && !choice.models.is_empty() {
+        return Err(Failure::usage(
+            "--exclude-field embeddings and --add-field vector:… exclude each other: choose",
+        ));
+    }
+    Ok(choice)
+}
+
+/// What `--add-field` takes.
+fn addable() -> Vec<&'static str> {
+    let mut names: Vec<_> = POST_FIELDS.iter().filter_map(|field| field.asked).collect();
+    names.dedup();
+    names.push("vector:MODEL");
+    names
+}
+
+/// The model that vectors were asked for of.
+fn further_model(model: &str, before: &[Model]) -> Result<Model, Failure> {
+    let wrong =
+        |why: &str| Err(Failure::usage(format!("--add-field (ADD_FIELDS) names vector:{model}: {why}")));
+    // A dot would make an object of what stands before it.
+    let field: String =
+        model.chars().map(|c| if matches!(c, '-' | '.' | '/' | ':') { '_' } else { c }).collect();
+    if model.is_empty()
+        || model.contains(|c: char| c.is_control() || c.is_whitespace() || c == '"' || c == '\\')
+    {
+        return wrong("a model has a name without spaces, as all-mpnet-base-v2");
+    }
+    if VECTORS.iter().any(|usual| usual.name == field) {
+        return wrong("it is written anyway, leave it away");
+    }
+    if before.iter().any(|other| other.field == field) {
+        return wrong("it is named twice, leave one away");
+    }
+    Ok(Model::new(model.to_owned().leak(), in_embeddings(&field).leak(), format!("{VECTOR}{model}").leak()))
+}
+
+/// The name of what is to be left out. Vectors may be called as they are in documents or in archives, with `embeddings.`
+/// before it or not.
+fn excludable(name: &str) -> Result<&'static str, Failure> {
+    let vector = name.strip_prefix("embeddings.").unwrap_or(name).replace('-', "_");
+    if let Some(field) = VECTORS.iter().find(|field| field.name == vector) {
+        return Ok(in_embeddings(field.name).leak());
+    }
+    let usual = || POST_FIELDS.iter().filter(|field| field.asked.is_none() && field.name != NEEDED);
+    if let Some(field) = usual().find(|field| field.name == name) {
+        return Ok(field.name);
+    }
+    let vectors = VECTORS.iter().map(|field| in_embeddings(field.name));
+    let known: Vec<String> = usual().map(|field| field.name.to_owned()).chain(vectors).collect();
+    let why = if name == NEEDED { ", which every post needs" } else { "" };
+    Err(Failure::usage(format!(
+        "--exclude-field (EXCLUDE_FIELDS) names {name:?}{why}: it takes {}",
+        known.join(", ")
+    )))
+}
+
+/// The names of the fields that posts have, in words.
+pub fn describe(choice: FieldChoice) -> String {
+    let mut names = Vec::new();
+    for field in post_fields(choice) {
+        match field.kind {
+            Kind::Vectors => {
+                names.extend(vector_names(choice).iter().map(|vector| in_embeddings(vector.name)))
+            }
+            _ => names.push(field.name.to_owned()),
+        }
+    }
+    names.join(", ")
+}
+
+/// The name of a vector in a document.
+pub fn in_embeddings(name: &str) -> String {
+    format!("embeddings.{name}")
+}
+
+/// The mapping of an index of posts, and of one of tombstones.
 ///
 /// Unknown fields are kept in the source and not indexed (`dynamic: false`): one wrong document can then not fix a wrong
 /// type for good, nor can many of them make the mapping grow without end.
-pub fn mappings<Read>(fields: &[Field<Read>]) -> Json {
-    let properties: serde_json::Map<String, Json> =
-        fields.iter().map(|field| (field.name.to_owned(), field.kind.mapping())).collect();
-    json!({"dynamic": false, "properties": properties})
+pub fn mappings(choice: FieldChoice, fields: &[(&'static str, Kind)]) -> Json {
+    json!({"dynamic": false, "properties": properties(choice, fields)})
+}
+
+fn properties(choice: FieldChoice, fields: &[(&'static str, Kind)]) -> Map<String, Json> {
+    fields.iter().map(|&(name, kind)| (name.to_owned(), kind.mapping(choice))).collect()
 }
 
 impl Kind {
-    fn mapping(self) -> Json {
+    fn mapping(self, choice: FieldChoice) -> Json {
         match self {
             Kind::Keyword => json!({"type": "keyword", "ignore_above": MAX_KEYWORD_CHARS}),
+            Kind::Link => json!({"type": "keyword", "ignore_above": MAX_LINK_CHARS}),
             Kind::Text => {
                 json!({"type": "text", "fields": {"keyword": {"type": "keyword", "ignore_above": 256}}})
             }
+            Kind::Words => json!({"type": "text"}),
+            Kind::Boolean => json!({"type": "boolean"}),
+            // A size in bytes may be beyond what an integer holds.
+            Kind::Integer => json!({"type": "long"}),
             Kind::Date => json!({"type": "date", "format": "strict_date_optional_time"}),
+            Kind::Nested(fields) => json!({"type": "nested", "properties": properties(choice, fields)}),
+            Kind::Object(fields) => json!({"properties": properties(choice, fields)}),
             Kind::Vectors => {
-                // Written out, since the default differs between versions (8.12: int8_hnsw, 9.1: bbq_hnsw).
-                let graph = json!({"type": "int8_hnsw", "m": 16, "ef_construction": 100});
-                let vector = json!({"type": "dense_vector", "dims": VECTOR_DIMS, "similarity": "cosine",
-                    "index": true, "index_options": graph});
-                let fields: serde_json::Map<String, Json> =
-                    VECTORS.iter().map(|field| (field.name.to_owned(), vector.clone())).collect();
-                json!({"properties": fields})
+                let vectors: Map<String, Json> = vector_names(choice)
+                    .into_iter()
+                    .map(|vector| (vector.name.to_owned(), vector_mapping(vector.dims)))
+                    .collect();
+                json!({"properties": vectors})
             }
         }
     }
+}
+
+/// The mapping of a vector. Where it is not known how many values it has, the first one that is indexed decides.
+fn vector_mapping(dims: Option<u64>) -> Json {
+    // Written out, since the default differs between versions (8.12: int8_hnsw, 9.1: bbq_hnsw).
+    let graph = json!({"type": "int8_hnsw", "m": 16, "ef_construction": 100});
+    let mut mapping =
+        json!({"type": "dense_vector", "similarity": "cosine", "index": true, "index_options": graph});
+    if let Some(dims) = dims {
+        mapping["dims"] = dims.into();
+    }
+    mapping
 }
 
 fn text<'d>(text: &'d Option<std::borrow::Cow<'d, str>>) -> Value<'d> {
@@ -148,3 +447,10 @@ fn text<'d>(text: &'d Option<std::borrow::Cow<'d, str>>) -> Value<'d> {
 fn time(millis: Option<i64>) -> Value<'static> {
     millis.map_or(Value::Absent, Value::Time)
 }
+
+fn added<'d>(post: &'d Post<'_>, name: &str) -> Value<'d> {
+    post.added.get(name).map_or(Value::Absent, Value::Json)
+}
+
+#[cfg(test)]
+mod tests;

@@ -121,6 +121,19 @@ impl Server {
         Ok(())
     }
 
+    /// Looks once whether something else stands behind the names by now. A server that is away is waited for by whoever
+    /// sends to it, and as long as nothing `is_to_send`, names that nothing can be written to may be mended.
+    ///
+    /// # Errors
+    ///
+    /// Where nothing can be written to a name any more.
+    pub fn look(&self, is_to_send: bool) -> Result<(), Failure> {
+        match self.targets.look(&self.client, self.targets.now().generation) {
+            Err(error @ PreflightError::Refused(_)) if is_to_send => Err(error.into()),
+            Ok(_) | Err(_) => Ok(()),
+        }
+    }
+
     /// Brings to disk what Elasticsearch has confirmed, where its confirmation does not mean that already, and looks
     /// whether what it was written to is still what stands behind the names. Returns the generation that counts.
     pub fn make_durable(&self, stop: &Stop) -> Result<Generation, Failure> {

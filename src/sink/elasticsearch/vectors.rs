@@ -22,10 +22,10 @@ use super::encode::document::write_action;
 use crate::http::TransportError;
 use crate::model::Names;
 use crate::model::{
-    Action, ActionKind, Archive, Batch, Document, Embeddings, Outcomes, Post, Vector, Version,
+    Action, ActionKind, Archive, Batch, Document, Embeddings, FieldChoice, Outcomes, Post, Version,
 };
 use crate::sink::elasticsearch::client::{ContentType, Reply};
-use crate::sink::elasticsearch::schema::VECTORS;
+use crate::sink::elasticsearch::schema::vectors;
 use crate::timestamp::now_millis;
 
 /// Posts that are tried before the server is taken for one that reads arrays only.
@@ -56,6 +56,8 @@ pub struct Sample<'a> {
     pub post: &'a Post<'a>,
     /// Its vectors.
     pub embeddings: &'a Embeddings<'a>,
+    /// Which vectors there may be.
+    pub fields: FieldChoice,
 }
 
 /// Finds out, once for all workers, whether the server reads vectors as base64.
@@ -162,8 +164,8 @@ fn send(bulk: &Bulk<'_>, sample: &Sample<'_>, encoding: VectorEncoding) -> Outco
 
 impl Sample<'_> {
     /// Its vectors, with the names of their fields.
-    fn vectors(&self) -> impl Iterator<Item = (&'static str, &Vector)> {
-        VECTORS.iter().filter_map(|field| Some((field.name, (field.read)(self.embeddings)?)))
+    fn vectors(&self) -> impl Iterator<Item = (&'static str, &[f32])> {
+        vectors(self.fields, self.embeddings)
     }
 
     /// Whether one of its vectors would be another one in the other byte order. Zeros are the same in both.
@@ -174,7 +176,7 @@ impl Sample<'_> {
 
     /// The post alone. Of the archive that it comes from nothing is told: its batch brings it once more.
     fn batch(&self, names: Names, encoding: VectorEncoding) -> Batch {
-        let &Sample { version, post, embeddings } = self;
+        let &Sample { version, post, embeddings, .. } = self;
         let archive = Archive {
             name: String::new(),
             path: PathBuf::new(),
@@ -225,7 +227,7 @@ fn judge(reply: Result<Reply, TransportError>, sample: &Sample<'_>) -> Finding {
     Finding::Proven
 }
 
-fn is_same_vector(vector: &Vector, values: &[Value]) -> bool {
+fn is_same_vector(vector: &[f32], values: &[Value]) -> bool {
     values.len() == vector.len()
         && vector
             .iter()

@@ -167,6 +167,24 @@ impl Event {
         self
     }
 
+    /// With a member of the record that means nothing without `--add-field`.
+    pub(crate) fn record(mut self, member: &str, value: Value) -> Self {
+        self.raw["message"]["commit"]["record"][member] = value;
+        self
+    }
+
+    /// With a member of the inferences that means nothing without `--add-field`.
+    pub(crate) fn inferred(mut self, member: &str, value: Value) -> Self {
+        self.inferences[member] = value;
+        self
+    }
+
+    /// With a vector of another model.
+    pub(crate) fn other_vector(mut self, model: &str, values: &[f32]) -> Self {
+        self.inferences["text_embeddings"][model] = json!(encode(values));
+        self
+    }
+
     /// With something for a vector that is none, and is left out.
     pub(crate) fn bad_vector(mut self, model: &str, written: &str) -> Self {
         self.inferences["text_embeddings"][format!("all-MiniLM-{model}-v2")] = json!(written);

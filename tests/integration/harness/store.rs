@@ -387,20 +387,21 @@ impl Index {
     }
 }
 
-/// What a mapping with two `dense_vector` fields of 384 dimensions refuses.
+/// What a mapping with `dense_vector` fields of 384 dimensions refuses, and one of 768 for the larger model.
 fn check_document(source: &Value, base64: bool) -> Result<(), String> {
     if !source.is_object() {
         return Err("failed to parse: not an object".to_owned());
     }
     let vectors = source["embeddings"].as_object();
     for (name, vector) in vectors.into_iter().flatten() {
+        let dims = if name == "all_mpnet_base_v2" { 768 } else { 384 };
         let fits = match vector {
-            Value::Array(values) => values.len() == 384 && values.iter().all(Value::is_number),
-            Value::String(text) => base64 && text.len() == 2048,
+            Value::Array(values) => values.len() == dims && values.iter().all(Value::is_number),
+            Value::String(text) => base64 && text.len() == dims * 16 / 3,
             _ => false,
         };
         if !fits {
-            return Err(format!("Failed to parse object: [{name}] is no vector of 384 dimensions"));
+            return Err(format!("Failed to parse object: [{name}] is no vector of {dims} dimensions"));
         }
     }
     Ok(())

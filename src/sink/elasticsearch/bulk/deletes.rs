@@ -89,9 +89,7 @@ impl Bulk<'_> {
         let mut ranges = Vec::with_capacity(dead.len());
         for (action, version) in dead {
             let start = body.len();
-            let routing = routing_of(&action.id, targets.posts.requires_routing());
-            let carried = Carried { require_alias: targets.posts.is_alias(), routing };
-            write_delete(&mut body, &targets.posts.name, &action.id, *version, carried);
+            write_delete(&mut body, &targets.posts.name, &action.id, *version);
             ranges.push(start..body.len());
         }
         let actions = dead.iter().map(|(action, _)| *action).collect();

@@ -91,16 +91,17 @@ impl<'b> BodyLines<'b> {
         Cow::Owned(body)
     }
 
-    /// What an index action carries: its routing where the write index requires one, and where one of the names alone
-    /// is an alias, that it must be. (Where both are, a parameter of the request says so.) Deletes are written with what
-    /// they carry.
+    /// What an action carries: its routing where the write index requires one, and where its name is an alias, that it
+    /// must be. (Where both names are, a parameter of the requests that index says so.) Deletes of what was found in an
+    /// index are written with what they carry.
     fn carried(&self, line: usize, targets: &Targets) -> Carried<'b> {
-        let Some(action) = self.actions.get(line).filter(|_| self.operation == Operation::Index) else {
+        let Some(action) = self.actions.get(line).filter(|_| self.operation != Operation::DeleteFound) else {
             return Carried::default();
         };
-        let target = targets.of(action.kind);
+        let target = targets.of(self.kind(line));
+        let is_said = self.operation == Operation::Index && targets.are_aliases();
         Carried {
-            require_alias: target.is_alias() && !targets.are_aliases(),
+            require_alias: target.is_alias() && !is_said,
             routing: routing_of(&action.id, target.requires_routing()),
         }
     }

@@ -41,10 +41,10 @@ pub fn write_index(out: &mut Vec<u8>, index: &str, at_uri: &str, version: Versio
 }
 
 /// Appends the line that deletes a post from `index` under a version above that of every post.
-pub fn write_delete(out: &mut Vec<u8>, index: &str, at_uri: &str, version: Version, carried: Carried<'_>) {
+pub fn write_delete(out: &mut Vec<u8>, index: &str, at_uri: &str, version: Version) {
     begin(out, "delete", index, at_uri);
     write_version(out, version.of_delete());
-    end(out, carried);
+    end(out, Carried::default());
 }
 
 /// Appends the line that deletes a post that was found, if it is still the same: `place` is its `_seq_no` and

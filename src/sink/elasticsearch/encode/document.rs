@@ -5,8 +5,8 @@
 use super::VectorEncoding;
 use super::action::write_index;
 use super::text::{write_string, write_vector_array, write_vector_base64};
-use crate::model::{Action, Document, Embeddings, Names, Vector};
-use crate::sink::elasticsearch::schema::{POST_FIELDS, TOMBSTONE_FIELDS, VECTORS, Value};
+use crate::model::{Action, Document, Embeddings, FieldChoice, Names};
+use crate::sink::elasticsearch::schema::{TOMBSTONE_FIELDS, Value, post_fields, vectors};
 use crate::timestamp::write_rfc3339_millis;
 
 /// Appends the two lines of an action: what it does, and its document. `indexed_at` is in milliseconds since 1970.
@@ -19,10 +19,11 @@ pub fn write_action(
     indexed_at: i64,
 ) {
     write_index(out, names.of(action.kind), &action.id, action.version);
-    let mut fields = Fields { out, vectors, indexed_at, is_first: true };
+    let choice = names.fields;
+    let mut fields = Fields { out, choice, vectors, indexed_at, is_first: true };
     match document {
         Document::Post { post, embeddings } => {
-            POST_FIELDS.iter().for_each(|field| fields.write(field.name, (field.read)(post, embeddings)));
+            post_fields(choice).for_each(|field| fields.write(field.name, (field.read)(post, embeddings)));
             out.push(b'}');
         }
         Document::Tombstone(tombstone) => {
@@ -37,6 +38,7 @@ pub fn write_action(
 /// A document that is being written, field by field.
 struct Fields<'o> {
     out: &'o mut Vec<u8>,
+    choice: FieldChoice,
     vectors: VectorEncoding,
     indexed_at: i64,
     is_first: bool,
@@ -52,10 +54,14 @@ impl Fields<'_> {
             }
             Value::Time(millis) => self.time(name, millis),
             Value::Now => self.time(name, self.indexed_at),
-            Value::Vectors(embeddings) if VECTORS.iter().all(|field| (field.read)(embeddings).is_none()) => {}
+            Value::Vectors(embeddings) if vectors(self.choice, embeddings).next().is_none() => {}
             Value::Vectors(embeddings) => {
                 self.name(name);
-                write_embeddings(self.out, embeddings, self.vectors);
+                write_embeddings(self.out, self.choice, embeddings, self.vectors);
+            }
+            Value::Json(value) => {
+                self.name(name);
+                self.out.extend_from_slice(value.to_string().as_bytes());
             }
         }
     }
@@ -74,20 +80,23 @@ impl Fields<'_> {
     }
 }
 
-fn write_embeddings(out: &mut Vec<u8>, embeddings: &Embeddings<'_>, encoding: VectorEncoding) {
+fn write_embeddings(
+    out: &mut Vec<u8>,
+    choice: FieldChoice,
+    embeddings: &Embeddings<'_>,
+    encoding: VectorEncoding,
+) {
     let mut before = b'{';
-    for field in VECTORS {
-        if let Some(vector) = (field.read)(embeddings) {
-            out.push(before);
-            write_name(out, field.name);
-            write_vector(out, vector, encoding);
-            before = b',';
-        }
+    for (name, vector) in vectors(choice, embeddings) {
+        out.push(before);
+        write_name(out, name);
+        write_vector(out, vector, encoding);
+        before = b',';
     }
     out.push(b'}');
 }
 
-fn write_vector(out: &mut Vec<u8>, vector: &Vector, encoding: VectorEncoding) {
+fn write_vector(out: &mut Vec<u8>, vector: &[f32], encoding: VectorEncoding) {
     match encoding {
         VectorEncoding::Array => write_vector_array(out, vector),
         VectorEncoding::Base64 => write_vector_base64(out, vector),

@@ -3,7 +3,7 @@
 use base64_simd::{AsOut, STANDARD};
 
 use super::float::write_float;
-use crate::model::Vector;
+use crate::model::{DIMENSIONS, Vector};
 
 /// Appends `text` as a JSON string, quotes included (RFC 8259, section 7).
 pub fn write_string(out: &mut Vec<u8>, text: &str) {
@@ -55,7 +55,7 @@ pub fn write_number(out: &mut Vec<u8>, mut number: u64) {
 
 /// Appends a vector as a JSON array: each value as the shortest decimal that reads back as the same f32,
 /// always with a decimal point (an integer could make a dynamic mapping `long`).
-pub fn write_vector_array(out: &mut Vec<u8>, vector: &Vector) {
+pub fn write_vector_array(out: &mut Vec<u8>, vector: &[f32]) {
     out.push(b'[');
     for (i, &value) in vector.iter().enumerate() {
         if i > 0 {
@@ -68,18 +68,21 @@ pub fn write_vector_array(out: &mut Vec<u8>, vector: &Vector) {
 
 /// Appends a vector as a JSON string: standard base64 of its big-endian f32, as Elasticsearch 9.3 and later
 /// reads a `dense_vector`.
-pub fn write_vector_base64(out: &mut Vec<u8>, vector: &Vector) {
+pub fn write_vector_base64(out: &mut Vec<u8>, vector: &[f32]) {
     let mut bytes = [0; size_of::<Vector>()];
-    for (to, value) in bytes.as_chunks_mut::<4>().0.iter_mut().zip(vector) {
-        *to = value.to_be_bytes();
-    }
-    let length = STANDARD.encoded_length(bytes.len());
     out.push(b'"');
-    let start = out.len();
-    out.resize(start + length, b'=');
-    let text = out.get_mut(start..).unwrap_or_default();
-    // As long as the encoded text, which is all that it needs.
-    let _ = STANDARD.encode(&bytes, text.as_out());
+    // The bytes of all parts but the last are a multiple of three, so only that may end in padding.
+    for part in vector.chunks(DIMENSIONS) {
+        for (to, value) in bytes.as_chunks_mut::<4>().0.iter_mut().zip(part) {
+            *to = value.to_be_bytes();
+        }
+        let part = bytes.get(..size_of_val(part)).unwrap_or_default();
+        let start = out.len();
+        out.resize(start + STANDARD.encoded_length(part.len()), b'=');
+        let text = out.get_mut(start..).unwrap_or_default();
+        // As long as the encoded text, which is all that it needs.
+        let _ = STANDARD.encode(part, text.as_out());
+    }
     out.push(b'"');
 }
 
@@ -112,7 +115,7 @@ mod tests {
         #[test]
         fn base64_is_big_endian(seed in any::<u64>()) {
             let mut rng = fastrand::Rng::with_seed(seed);
-            let vector: Vector = std::array::from_fn(|_| rng.f32());
+            let vector: Vec<f32> = (0..rng.usize(1..1_000)).map(|_| rng.f32()).collect();
             let text = written(|out| write_vector_base64(out, &vector));
             let bytes = base64::prelude::BASE64_STANDARD.decode(text.trim_matches('"')).unwrap();
             let back: Vec<f32> =

@@ -3,8 +3,9 @@
 use serde_json::Value;
 
 use super::VectorMapping;
+use crate::model::FieldChoice;
 use crate::observe::finding::Check;
-use crate::sink::elasticsearch::schema::{Kind, VECTOR_DIMS, VECTORS};
+use crate::sink::elasticsearch::schema::{Kind, VectorName, vector_names};
 
 const NAME: &str = "mapping";
 
@@ -47,17 +48,50 @@ pub(super) fn judge(index: &str, mappings: &Value, fields: &[Sent]) -> Vec<Check
     let mut checks = Vec::new();
     checks.extend(judge_unmapped(index, mappings, fields));
     checks.extend(judge_at_uri(index, mappings));
-    let judged = |&(name, kind): &Sent| judge_value(index, name, kind, property(mappings, name)?);
-    checks.extend(fields.iter().filter_map(judged));
+    for &(name, kind) in fields {
+        checks.extend(
+            property(mappings, name).into_iter().flat_map(|mapping| judge_field(index, name, kind, mapping)),
+        );
+    }
+    checks
+}
+
+/// Judges a field, and the members of one that is an object.
+fn judge_field(index: &str, name: &str, kind: Kind, mapping: &Value) -> Vec<Check> {
+    let mut checks: Vec<Check> = judge_value(index, name, kind, mapping).into_iter().collect();
+    if let Kind::Nested(members) | Kind::Object(members) = kind
+        && checks.is_empty()
+        && matches!(type_of(mapping), "object" | "nested")
+    {
+        let unmapped: Vec<_> =
+            members.iter().filter(|(member, _)| property(mapping, member).is_none()).collect();
+        if Dynamic::of(mapping, Dynamic::Keep) == Dynamic::Reject && !unmapped.is_empty() {
+            let names: Vec<String> = unmapped.iter().map(|(member, _)| format!("{name}.{member}")).collect();
+            let text =
+                format!("{index} is strict and does not map {}: add them to its mapping", names.join(", "));
+            checks.push(Check::failed(NAME, text));
+        }
+        for &(member, kind) in members {
+            let judged = property(mapping, member)
+                .map(|mapping| judge_field(index, &format!("{name}.{member}"), kind, mapping));
+            checks.extend(judged.into_iter().flatten());
+        }
+    }
     checks
 }
 
 /// A warning that names the fields of another writer: a document that it has made richer is replaced by one without
 /// them, since the versions of this program stand above those that Elasticsearch counts itself.
-pub(super) fn judge_foreign(index: &str, mappings: &Value, fields: &[Sent]) -> Option<Check> {
+pub(super) fn judge_foreign(
+    index: &str,
+    mappings: &Value,
+    fields: &[Sent],
+    choice: FieldChoice,
+) -> Option<Check> {
     const NAMED: usize = 10;
     let is_ours = |name: &str| fields.iter().any(|&(field, _)| field == name);
-    let is_vector = |name: &str| VECTORS.iter().any(|field| field.name == name);
+    let ours = vector_names(choice);
+    let is_vector = |name: &str| ours.iter().any(|field| field.name == name);
     let names = |object: Option<&Value>| -> Vec<String> {
         let fields = object.and_then(|object| object.get("properties")).and_then(Value::as_object);
         fields.into_iter().flatten().map(|(name, _)| name.clone()).collect()
@@ -74,7 +108,7 @@ pub(super) fn judge_foreign(index: &str, mappings: &Value, fields: &[Sent]) -> O
     foreign.truncate(NAMED);
     let and_more = if more > 0 { format!(" and {more} more") } else { String::new() };
     let text = format!(
-        "{index} has fields that this program does not write: {}{and_more}; a document that another writer has given \
+        "{index} has fields that this run does not write: {}{and_more}; a document that another writer has given \
          them is replaced by one without them",
         foreign.join(", ")
     );
@@ -124,6 +158,10 @@ const TEXTS: [&str; 11] = [
     "version",
 ];
 
+/// Types that take every number of the media of posts.
+const NUMBERS: [&str; 7] =
+    ["long", "integer", "unsigned_long", "double", "float", "scaled_float", "rank_feature"];
+
 /// Types that take no text, or none but such as stands for a number, a place and the like.
 const NO_TEXTS: [&str; 26] = [
     "long",
@@ -159,9 +197,13 @@ const NO_TEXTS: [&str; 26] = [
 fn judge_value(index: &str, name: &str, kind: Kind, mapping: &Value) -> Option<Check> {
     let wanted = match kind {
         Kind::Vectors => return None,
-        Kind::Keyword => "keyword",
-        Kind::Text => "text",
+        Kind::Keyword | Kind::Link => "keyword",
+        Kind::Text | Kind::Words => "text",
         Kind::Date => "date",
+        Kind::Boolean => "boolean",
+        Kind::Integer => "long",
+        Kind::Nested(_) => "nested",
+        Kind::Object(_) => "an object",
     };
     let is = |parameter: &str, value: bool| mapping.get(parameter) == Some(&Value::Bool(value));
     let failed = |how: String| {
@@ -171,6 +213,7 @@ fn judge_value(index: &str, name: &str, kind: Kind, mapping: &Value) -> Option<C
     let not_indexed = |why: String| {
         Some(Check::warning(NAME, format!("{index} keeps {name} and does not index it, since {why}")))
     };
+    let is_object = matches!(kind, Kind::Nested(_) | Kind::Object(_));
     match type_of(mapping) {
         "object" if is("enabled", false) => not_indexed("it is an object that is not enabled".to_owned()),
         "date" | "date_nanos" => {
@@ -184,10 +227,13 @@ fn judge_value(index: &str, name: &str, kind: Kind, mapping: &Value) -> Option<C
             let how = format.map_or("as date".to_owned(), |format| format!("as date of the format {format}"));
             failed(how)
         }
-        texts if TEXTS.contains(&texts) => None,
+        "object" | "nested" | "flattened" | "flat_object" if is_object => None,
+        "boolean" if kind == Kind::Boolean => None,
+        number if kind == Kind::Integer && NUMBERS.contains(&number) => None,
+        texts if TEXTS.contains(&texts) && !is_object => None,
         "alias" => failed("as an alias of another field, which takes no values".to_owned()),
         "object" | "nested" => failed(format!("as {}", type_of(mapping))),
-        other if !NO_TEXTS.contains(&other) => None,
+        other if !NO_TEXTS.contains(&other) && !TEXTS.contains(&other) => None,
         other if is("ignore_malformed", true) => not_indexed(format!("it is a {other}")),
         other => failed(format!("as {other}")),
     }
@@ -232,23 +278,31 @@ pub(super) fn judge_author(index: &str, mappings: &Value) -> Option<String> {
 }
 
 /// Judges the mapping of the vectors.
-pub(super) fn judge_vectors(index: &str, mappings: &Value) -> (Vec<Check>, VectorMapping) {
+pub(super) fn judge_vectors(
+    index: &str,
+    mappings: &Value,
+    choice: FieldChoice,
+) -> (Vec<Check>, VectorMapping) {
     let embeddings = property(mappings, "embeddings");
     let dynamic = Dynamic::of(embeddings.unwrap_or(&Value::Null), Dynamic::of(mappings, Dynamic::Guess));
     let mut checks = Vec::new();
     let mut dense = true;
-    for field in VECTORS.iter().map(|field| field.name) {
+    for vector in vector_names(choice) {
+        let (field, wanted) = (vector.name, wanted(vector));
         let name = format!("embeddings.{field}");
         let mapped =
             embeddings.and_then(|object| property(object, field)).or_else(|| property(mappings, &name));
         let (is_dense, check) = match (mapped, embeddings.map(type_of)) {
             _ if embeddings.is_some_and(|object| object.get("enabled") == Some(&Value::Bool(false))) => {
-                (false, Some(judge_no_vector(index, &name, Dynamic::Keep)))
+                (false, Some(judge_no_vector(index, &name, Dynamic::Keep, &wanted)))
             }
-            (Some(mapping), _) => judge_vector(index, &name, mapping),
-            (None, None | Some("object" | "nested")) => (false, Some(judge_no_vector(index, &name, dynamic))),
+            (Some(mapping), _) => judge_vector(index, &name, vector, mapping),
+            (None, None | Some("object" | "nested")) => {
+                (false, Some(judge_no_vector(index, &name, dynamic, &wanted)))
+            }
             (None, Some(other)) => {
-                let text = format!("{index} maps embeddings as {other}: make the index anew with {WANTED}");
+                let text =
+                    format!("{index} maps embeddings as {other}: make the index anew with {wanted} {ANEW}");
                 (false, Some(Check::failed(NAME, text)))
             }
         };
@@ -258,11 +312,22 @@ pub(super) fn judge_vectors(index: &str, mappings: &Value) -> (Vec<Check>, Vecto
     (checks, VectorMapping { dense })
 }
 
-const WANTED: &str = "dense_vector of 384 dims (a mapping cannot be changed; \
-                      --create-indices makes a right one where the index is missing)";
+/// How a vector is to be mapped.
+fn wanted(vector: VectorName) -> String {
+    match vector.dims {
+        Some(dims) => format!("dense_vector of {dims} dims"),
+        None => "dense_vector".to_owned(),
+    }
+}
+
+/// That, where there is another mapping already.
+const ANEW: &str =
+    "(a mapping cannot be changed; --create-indices makes a right one where the index is missing)";
 
 /// Judges the mapping that a vector field has: whether it is a `dense_vector`, and what is wrong with it.
-fn judge_vector(index: &str, name: &str, mapping: &Value) -> (bool, Option<Check>) {
+///
+/// What it says of the dimension of a further model holds for the vectors of this run.
+fn judge_vector(index: &str, name: &str, vector: VectorName, mapping: &Value) -> (bool, Option<Check>) {
     let dims = mapping.get("dims").or(mapping.get("dimension")).map(|dims| dims.as_u64());
     let text = |parameter: &str| mapping.get(parameter).and_then(Value::as_str);
     let element = text("element_type").or(text("data_type")).unwrap_or("float");
@@ -272,12 +337,22 @@ fn judge_vector(index: &str, name: &str, mapping: &Value) -> (bool, Option<Check
         "knn_vector" => !matches!(element, "byte" | "binary"),
         _ => false,
     };
+    if let (Some(model), Some(Some(dims))) = (vector.model, dims)
+        && is_vector
+    {
+        model.has_dims(usize::try_from(dims).unwrap_or_default());
+    }
+    let vector = VectorName {
+        dims: vector.model.map_or(vector.dims, |model| model.dims().map(|dims| dims as u64)),
+        ..vector
+    };
+    let wanted = wanted(vector);
     let problem = if !is_vector {
         let kind = if element == "float" { type_of(mapping) } else { element };
-        format!("{index} maps {name} as {kind}: make the index anew with {WANTED}")
-    } else if dims.is_some_and(|dims| dims != Some(VECTOR_DIMS)) {
+        format!("{index} maps {name} as {kind}: make the index anew with {wanted} {ANEW}")
+    } else if dims.is_some_and(|dims| vector.dims.is_some() && dims != vector.dims) {
         let dims = dims.flatten().unwrap_or_default();
-        format!("{index} maps {name} with {dims} dims: make the index anew with {WANTED}")
+        format!("{index} maps {name} with {dims} dims: make the index anew with {wanted} {ANEW}")
     } else {
         let wants_length = text("similarity") == Some("dot_product");
         let warning = wants_length.then(|| {
@@ -296,21 +371,19 @@ fn judge_vector(index: &str, name: &str, mapping: &Value) -> (bool, Option<Check
 ///
 /// Guessing is refused: Elasticsearch guesses `dense_vector` since 8.11, but older ones and OpenSearch guess
 /// `float`, and anything guesses `text` from base64; none of that can be changed afterwards.
-fn judge_no_vector(index: &str, name: &str, dynamic: Dynamic) -> Check {
+fn judge_no_vector(index: &str, name: &str, dynamic: Dynamic, wanted: &str) -> Check {
     match dynamic {
         Dynamic::Keep => Check::warning(NAME, format!("{index} does not index {name}: it is not searchable")),
         Dynamic::Guess => Check::failed(
             NAME,
             format!(
                 "{index} does not map {name} and would guess its type from the first post: \
-                 add it to the mapping as dense_vector of 384 dims"
+                 add it to the mapping as {wanted}"
             ),
         ),
         Dynamic::Reject => Check::failed(
             NAME,
-            format!(
-                "{index} does not map {name} and is strict: add it to the mapping as dense_vector of 384 dims"
-            ),
+            format!("{index} does not map {name} and is strict: add it to the mapping as {wanted}"),
         ),
     }
 }

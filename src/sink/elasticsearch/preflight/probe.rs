@@ -14,10 +14,11 @@ use super::fields::{Sent, property};
 use super::lookup::Index;
 use super::settings::Pipelines;
 use super::{Needs, PreflightError, Target};
+use crate::model::FieldChoice;
 use crate::observe::finding::Check;
 use crate::sink::elasticsearch::client::{Client, ContentType, Reply};
 use crate::sink::elasticsearch::preflight::error::answer;
-use crate::sink::elasticsearch::schema::{Kind, VECTOR_DIMS, VECTORS};
+use crate::sink::elasticsearch::schema::{Kind, vector_names};
 use crate::sink::elasticsearch::targets::routing_of;
 use crate::text::percent_encoded;
 
@@ -36,7 +37,7 @@ pub(super) fn offer(
     sent: &[Sent],
 ) -> Option<Check> {
     let mappings = found.mappings.as_ref()?;
-    let document = document(mappings, sent).to_string();
+    let document = document(mappings, sent, needs.names.fields).to_string();
     let mut path = format!("/{}/_doc/{ID}?if_seq_no={NEVER}&if_primary_term=1", target.name);
     if target.is_alias() {
         path.push_str("&require_alias=true");
@@ -54,14 +55,19 @@ pub(super) fn offer(
 }
 
 /// A document with a value for each field that the mapping names.
-fn document(mappings: &Value, sent: &[Sent]) -> Value {
+fn document(mappings: &Value, sent: &[Sent], choice: FieldChoice) -> Value {
     let mut document = Map::new();
     for &(name, kind) in sent {
+        let members =
+            |members| property(mappings, name).map(|mapped| self::document(mapped, members, choice));
         let value = match kind {
-            Kind::Keyword => json!("at://did:plc:megastream/app.bsky.feed.post/check"),
-            Kind::Text => json!("A post that no index keeps."),
+            Kind::Keyword | Kind::Link => json!("at://did:plc:megastream/app.bsky.feed.post/check"),
+            Kind::Text | Kind::Words => json!("A post that no index keeps."),
             Kind::Date => json!("2025-10-30T12:34:56.789Z"),
-            Kind::Vectors => vectors(mappings, name),
+            Kind::Boolean => json!(true),
+            Kind::Integer => json!(1),
+            Kind::Nested(fields) | Kind::Object(fields) => members(fields).unwrap_or_default(),
+            Kind::Vectors => vectors(mappings, name, choice),
         };
         if property(mappings, name).is_some() && value != json!({}) {
             document.insert(name.to_owned(), value);
@@ -71,15 +77,23 @@ fn document(mappings: &Value, sent: &[Sent]) -> Value {
 }
 
 /// Vectors of the length 1 for the fields that the mapping names.
-fn vectors(mappings: &Value, object: &str) -> Value {
-    let mut vector = vec![0.0; usize::try_from(VECTOR_DIMS).unwrap_or_default()];
-    for (value, part) in vector.iter_mut().zip([0.5, -0.5, 0.5, -0.5]) {
-        *value = part;
-    }
+///
+/// One that would fix how many values they have is not offered.
+fn vectors(mappings: &Value, object: &str, choice: FieldChoice) -> Value {
+    let unit = |dims: u64| {
+        let mut vector = vec![0.0; usize::try_from(dims).unwrap_or_default()];
+        for (value, part) in vector.iter_mut().zip([0.5, -0.5, 0.5, -0.5]) {
+            *value = part;
+        }
+        json!(vector)
+    };
     let mapped = property(mappings, object);
     let is_mapped = |name: &str| mapped.is_some_and(|object| property(object, name).is_some());
-    let named = VECTORS.iter().filter(|field| is_mapped(field.name));
-    named.map(|field| (field.name.to_owned(), json!(vector))).collect::<Map<_, _>>().into()
+    let named = vector_names(choice).into_iter().filter(|vector| is_mapped(vector.name));
+    named
+        .filter_map(|vector| Some((vector.name.to_owned(), unit(vector.dims?))))
+        .collect::<Map<_, _>>()
+        .into()
 }
 
 /// What the answer says of documents as they are sent.
@@ -158,7 +172,7 @@ fn describe(is_tombstones: bool, index: &str, setting: &str, pipeline: &str) -> 
 mod tests {
     use super::*;
     use crate::observe::finding::Status::{self, Failed, Ok as Fine, Warning};
-    use crate::sink::elasticsearch::schema::{POST_FIELDS, kinds};
+    use crate::sink::elasticsearch::schema::{kinds, post_fields};
 
     fn reply(status: u16, body: &str) -> Reply {
         Reply { status, retry_after: None, body: body.as_bytes().to_vec() }
@@ -198,13 +212,17 @@ mod tests {
     fn only_fields_that_the_mapping_names_are_offered() {
         let mappings = json!({"properties": {"at_uri": {"type": "keyword"}, "created_at": {"type": "date"},
             "embeddings": {"properties": {"all_MiniLM_L12_v2": {"type": "dense_vector"}}}}});
-        let document = document(&mappings, &kinds(POST_FIELDS));
+        let document =
+            document(&mappings, &kinds(post_fields(FieldChoice::default())), FieldChoice::default());
         let names: Vec<&String> = document.as_object().unwrap().keys().collect();
         assert_eq!(names, ["at_uri", "created_at", "embeddings"]);
         let vectors = document["embeddings"].as_object().unwrap();
         assert_eq!(vectors.keys().collect::<Vec<_>>(), ["all_MiniLM_L12_v2"]);
         let vector: Vec<f64> = serde_json::from_value(vectors["all_MiniLM_L12_v2"].clone()).unwrap();
         assert_eq!((vector.len(), vector.iter().map(|value| value * value).sum::<f64>()), (384, 1.0));
-        assert_eq!(super::document(&json!({}), &kinds(POST_FIELDS)), json!({}));
+        assert_eq!(
+            super::document(&json!({}), &kinds(post_fields(FieldChoice::default())), FieldChoice::default()),
+            json!({})
+        );
     }
 }

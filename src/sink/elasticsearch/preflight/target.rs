@@ -7,10 +7,11 @@ use serde_json::Value;
 use super::lookup::{self, Alias, Index, Indices};
 use super::returned::Returned;
 use super::{Needs, PreflightError, fields, privileges, probe, settings};
+use crate::model::FieldChoice;
 use crate::observe::finding::{Check, Status};
 use crate::sink::elasticsearch::client::Client;
 use crate::sink::elasticsearch::mapping;
-use crate::sink::elasticsearch::schema::{POST_FIELDS, TOMBSTONE_FIELDS, kinds};
+use crate::sink::elasticsearch::schema::{TOMBSTONE_FIELDS, kinds, post_fields};
 
 /// An index or alias that is written to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -161,7 +162,7 @@ fn offer(
     let may_go_elsewhere = !settings.pipelines.is_empty() && !target.is_alias();
     let is_blocked = settings.checks.iter().any(|check| check.text.contains("index.blocks."));
     if !may_go_elsewhere && !is_blocked && checks.iter().all(|check| check.status != Status::Failed) {
-        checks.extend(probe::offer(client, target, found, needs, &sent(is_tombstones)));
+        checks.extend(probe::offer(client, target, found, needs, &sent(is_tombstones, needs.names.fields)));
     }
     Ok(checks)
 }
@@ -213,7 +214,9 @@ pub(super) fn judge(
     }
     let mappings = indices.get(&write_index).and_then(|found| found.mappings.as_ref());
     let (mapping_checks, vectors) = match mappings {
-        Some(mappings) => judge_mapping(name == needs.names.tombstones, &write_index, mappings),
+        Some(mappings) => {
+            judge_mapping(name == needs.names.tombstones, needs.names.fields, &write_index, mappings)
+        }
         None => (vec![not_told("mapping", &write_index)], VectorMapping::default()),
     };
     checks.extend(mapping_checks);
@@ -320,19 +323,24 @@ fn judge_indices(name: &'static str, write_index: &str, indices: &Indices) -> Re
 }
 
 /// The fields that are sent to an index.
-fn sent(is_tombstones: bool) -> Vec<fields::Sent> {
-    if is_tombstones { kinds(TOMBSTONE_FIELDS) } else { kinds(POST_FIELDS) }
+fn sent(is_tombstones: bool, choice: FieldChoice) -> Vec<fields::Sent> {
+    if is_tombstones { kinds(TOMBSTONE_FIELDS) } else { kinds(post_fields(choice)) }
 }
 
-fn judge_mapping(is_tombstones: bool, write_index: &str, mappings: &Value) -> (Vec<Check>, VectorMapping) {
+fn judge_mapping(
+    is_tombstones: bool,
+    choice: FieldChoice,
+    write_index: &str,
+    mappings: &Value,
+) -> (Vec<Check>, VectorMapping) {
     let (mut checks, vectors) = if is_tombstones {
         (Vec::new(), VectorMapping::default())
     } else {
-        fields::judge_vectors(write_index, mappings)
+        fields::judge_vectors(write_index, mappings, choice)
     };
-    let sent = sent(is_tombstones);
+    let sent = sent(is_tombstones, choice);
     checks.extend(fields::judge(write_index, mappings, &sent));
-    checks.extend(fields::judge_foreign(write_index, mappings, &sent));
+    checks.extend(fields::judge_foreign(write_index, mappings, &sent, choice));
     if checks.iter().all(|check| check.status == Status::Ok) {
         checks.push(Check::ok("mapping", format!("{write_index} takes the documents as they are sent")));
     }

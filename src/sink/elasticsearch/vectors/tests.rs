@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::*;
-use crate::model::{DIMENSIONS, Dropped};
+use crate::model::{Added, DIMENSIONS, Dropped, Vector};
 
 const ID: &str = "at://did:plc:a/app.bsky.feed.post/b";
 
@@ -17,9 +17,23 @@ fn with_sample<T>(l12: Option<&Vector>, l6: Option<&Vector>, f: impl FnOnce(&Sam
         thread_parent_post: None,
         quote_post: None,
         dropped: Dropped::default(),
+        record: "",
+        added: Added::default(),
     };
-    let embeddings = Embeddings { all_minilm_l12_v2: l12, all_minilm_l6_v2: l6, dropped: Dropped::default() };
-    f(&Sample { version: Version::new(1, 7).unwrap(), post: &post, embeddings: &embeddings })
+    let embeddings = Embeddings {
+        all_minilm_l12_v2: l12,
+        all_minilm_l6_v2: l6,
+        dropped: Dropped::default(),
+        others: &[],
+        dropped_others: &[],
+        video: "",
+    };
+    f(&Sample {
+        version: Version::new(1, 7).unwrap(),
+        post: &post,
+        embeddings: &embeddings,
+        fields: FieldChoice::default(),
+    })
 }
 
 /// As embeddings are: values around 0, zeros among them.

@@ -6,23 +6,30 @@
 use std::collections::HashMap;
 
 use base64_simd::STANDARD;
+use serde_json::Value as Json;
 use serde_json::value::RawValue;
 
+use crate::model::FieldChoice;
 use crate::sink::elasticsearch::preflight::{Returned, Rounding};
-use crate::sink::elasticsearch::schema::{Kind, POST_FIELDS, VECTORS, WRITTEN_AT};
+use crate::sink::elasticsearch::schema::{Kind, WRITTEN_AT, post_fields, vector_names};
 use crate::timestamp::parse_rfc3339_millis;
 
 /// An object, of which nothing but the fields is read.
 type Object<'o> = HashMap<String, &'o RawValue>;
 
 /// The first field in which a stored post differs from the document that it should be. A field that the index keeps
-/// no source of is passed over, and so are those of other writers.
-pub(super) fn first_difference(document: &[u8], stored: &str, returned: &Returned) -> Option<&'static str> {
+/// no source of is passed over, and so are those of other writers and those that posts are not to have.
+pub(super) fn first_difference(
+    choice: FieldChoice,
+    document: &[u8],
+    stored: &str,
+    returned: &Returned,
+) -> Option<&'static str> {
     let Ok(document) = serde_json::from_slice::<Object<'_>>(document) else { return Some("_source") };
     let Ok(stored) = serde_json::from_str::<Object<'_>>(stored) else { return Some("_source") };
-    let compared = POST_FIELDS.iter().filter(|field| field.name != WRITTEN_AT);
+    let compared = post_fields(choice).filter(|field| field.name != WRITTEN_AT);
     compared.map(|field| (field.name, field.kind)).find_map(|(name, kind)| match kind {
-        Kind::Vectors => differing_vector(name, &document, &stored, returned),
+        Kind::Vectors => differing_vector(choice, name, &document, &stored, returned),
         kind => {
             let (wanted, got) = (document.get(name), stored.get(name));
             let is_same =
@@ -49,12 +56,19 @@ fn is_same(kind: Kind, wanted: Option<&str>, got: Option<&str>) -> bool {
             millis.is_some() && millis == parse_rfc3339_millis(&got)
         }
         Some((wanted, got)) => wanted == got,
-        None => false,
+        // A server may write lists and objects anew, with other spaces and in another order.
+        None => same_json(wanted, got),
     }
+}
+
+fn same_json(wanted: &str, got: &str) -> bool {
+    let read = |text| serde_json::from_str::<Json>(text).ok();
+    read(wanted).is_some_and(|wanted| Some(wanted) == read(got))
 }
 
 /// The first vector that differs.
 fn differing_vector(
+    choice: FieldChoice,
     name: &str,
     document: &Object<'_>,
     stored: &Object<'_>,
@@ -65,7 +79,7 @@ fn differing_vector(
         value.and_then(|value| serde_json::from_str::<HashMap<String, Box<RawValue>>>(value.get()).ok())
     };
     let (wanted, got) = (object(document).unwrap_or_default(), object(stored).unwrap_or_default());
-    VECTORS.iter().find_map(|field| {
+    vector_names(choice).iter().find_map(|field| {
         let wanted = wanted.get(field.name).map(|value| value.get());
         let got = got.get(field.name).map(|value| value.get());
         // What the source is kept without is returned under its full name.
@@ -127,7 +141,12 @@ mod tests {
     }
 
     fn difference(stored: &Value, returned: &Returned) -> Option<&'static str> {
-        first_difference(document().to_string().as_bytes(), &stored.to_string(), returned)
+        first_difference(
+            FieldChoice::default(),
+            document().to_string().as_bytes(),
+            &stored.to_string(),
+            returned,
+        )
     }
 
     fn with(field: &str, value: Value) -> Value {
@@ -196,6 +215,9 @@ mod tests {
 
     #[test]
     fn a_source_that_is_none_differs() {
-        assert_eq!(first_difference(b"{}", "[]", &Returned::default()), Some("_source"));
+        assert_eq!(
+            first_difference(FieldChoice::default(), b"{}", "[]", &Returned::default()),
+            Some("_source")
+        );
     }
 }

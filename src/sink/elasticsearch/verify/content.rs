@@ -6,7 +6,7 @@ use super::Verifier;
 use super::compare::first_difference;
 use super::held::Place;
 use super::judge::Verdict;
-use crate::model::{Action, Batch, Finding};
+use crate::model::{Action, Batch, FieldChoice, Finding};
 use crate::retry::throttle::Stopped;
 use crate::sink::elasticsearch::bulk::look_up::{Failed, look_up_body};
 use crate::sink::elasticsearch::bulk::reply::contents::{FoundContent, judge_contents};
@@ -62,9 +62,11 @@ impl Verifier<'_> {
             Err(Answer::Moved(_)) => return Ok(posts.iter().map(|(nth, ..)| (*nth, None)).collect()),
             Err(answer) => return Err((answer, None)),
         };
+        let choice = self.elasticsearch.server.names.fields;
         let verdicts = posts.iter().zip(found).map(|((nth, action, place), found)| {
             let found = found.filter(|found| found.version == place.version);
-            let verdict = found.map(|found| verdict(batch, action, &found, &returned(&targets, place)));
+            let verdict =
+                found.map(|found| verdict(choice, batch, action, &found, &returned(&targets, place)));
             (*nth, verdict)
         });
         Ok(verdicts.collect())
@@ -92,11 +94,17 @@ fn returned(targets: &Targets, place: &Place) -> Returned {
     member.map(|member| member.returned.clone()).unwrap_or_default()
 }
 
-fn verdict(batch: &Batch, action: &Action, found: &FoundContent<'_>, returned: &Returned) -> Verdict {
+fn verdict(
+    choice: FieldChoice,
+    batch: &Batch,
+    action: &Action,
+    found: &FoundContent<'_>,
+    returned: &Returned,
+) -> Verdict {
     let lines = batch.body.get(action.lines.clone()).unwrap_or_default();
     let document = lines.split(|&byte| byte == b'\n').nth(1).unwrap_or_default();
     let source = found.source.map_or("{}", |source| source.get());
-    let finding = match first_difference(document, source, returned) {
+    let finding = match first_difference(choice, document, source, returned) {
         None => Finding::Equal,
         Some(field) => Finding::Different(field),
     };

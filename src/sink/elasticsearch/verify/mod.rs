@@ -19,7 +19,7 @@ use super::encode::VectorEncoding;
 use super::encode::document::write_action;
 use super::insist::{insist, policy};
 use crate::exit::Failure;
-use crate::model::{Action, Batch, Document, Finding, Generation, Outcomes};
+use crate::model::{Action, Batch, Document, FieldChoice, Finding, Generation, Outcomes};
 use crate::retry::patience::Retries;
 use crate::retry::throttle::Stopped;
 use crate::sink::Sink;
@@ -204,6 +204,10 @@ impl Sink for Verifier<'_> {
     fn encode(&self, body: &mut Vec<u8>, action: &Action, document: &Document<'_>) {
         let names = self.elasticsearch.server.names;
         write_action(body, names, action, document, VectorEncoding::Base64, now_millis());
+    }
+
+    fn fields(&self) -> FieldChoice {
+        self.elasticsearch.server.names.fields
     }
 
     fn deliver(&self, batch: &Batch) -> Outcomes {

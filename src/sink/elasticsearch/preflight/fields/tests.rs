@@ -4,7 +4,16 @@ use serde_json::json;
 
 use super::*;
 use crate::observe::finding::Status::{self, *};
-use crate::sink::elasticsearch::schema::{POST_FIELDS, TOMBSTONE_FIELDS, kinds};
+use crate::sink::elasticsearch::schema::{TOMBSTONE_FIELDS, kinds, post_fields};
+
+/// Judged as the usual fields are.
+fn judge_vectors(index: &str, mappings: &Value) -> (Vec<Check>, VectorMapping) {
+    super::judge_vectors(index, mappings, FieldChoice::default())
+}
+
+fn judge_foreign(index: &str, mappings: &Value, fields: &[Sent]) -> Option<Check> {
+    super::judge_foreign(index, mappings, fields, FieldChoice::default())
+}
 
 fn with_vectors(dynamic: Value, vector: Value) -> Value {
     json!({"dynamic": dynamic, "properties": {"at_uri": {"type": "keyword"}, "embeddings": {
@@ -89,7 +98,8 @@ fn at_uri_is_a_keyword() {
         (json!({"at_uri": {"type": "long"}}), vec![Failed]),
         (json!({}), vec![Warning]),
     ] {
-        let checks = judge("posts", &json!({"properties": mapping}), &kinds(POST_FIELDS));
+        let checks =
+            judge("posts", &json!({"properties": mapping}), &kinds(post_fields(FieldChoice::default())));
         assert_eq!(statuses(&checks), expected, "{mapping}");
     }
 }
@@ -127,7 +137,7 @@ fn a_strict_mapping_without_a_field_that_is_sent_is_refused() {
 fn required_routing_is_no_reason_to_refuse() {
     let mappings = json!({"_routing": {"required": true}, "properties": {"at_uri": {"type": "keyword"}}});
     assert!(requires_routing(&mappings) && !requires_routing(&json!({"_routing": {"required": false}})));
-    assert_eq!(judge("posts", &mappings, &kinds(POST_FIELDS)), []);
+    assert_eq!(judge("posts", &mappings, &kinds(post_fields(FieldChoice::default()))), []);
 }
 
 #[test]
@@ -183,7 +193,7 @@ fn a_date_format_takes_our_times_or_is_refused() {
 
 #[test]
 fn fields_of_another_writer_are_named() {
-    let fields = kinds(POST_FIELDS);
+    let fields = kinds(post_fields(FieldChoice::default()));
     let ours = json!({"properties": {"at_uri": {}, "embeddings": {"properties": {"all_MiniLM_L6_v2": {}}},
         "embeddings.all_MiniLM_L12_v2": {}}});
     assert_eq!(judge_foreign("posts_v1", &ours, &fields), None);

@@ -1,0 +1,272 @@
+//! Further fields of posts: a reader for each name that `--add-field` takes.
+//!
+//! They are read in a second pass over the record, and only of posts that are sent: who asks for none pays for none.
+
+use std::collections::HashSet;
+
+use serde_json::{Map, Value as Json, json};
+
+use super::json::Cursor;
+use crate::model::{Added, Embeddings, FieldChoice, Post};
+
+/// The members of a record that any reader has a use for.
+const MEMBERS: [&str; 4] = ["embed", "facets", "langs", "tags"];
+
+/// More languages of one post than these are not told.
+const MOST_LANGS: usize = 3;
+
+/// Reads what is asked for as one name.
+struct Reader {
+    /// The name.
+    asked: &'static str,
+    /// Where it is read.
+    source: Source,
+    /// Reads it.
+    read: fn(&Json, &mut Found),
+}
+
+/// Where a field is read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Source {
+    /// In `message.commit.record`.
+    Record,
+    /// In `inferences.video`.
+    Video,
+}
+
+/// The readers. Vectors of further models are read with the others, see [`super::EmbeddingDecoder`].
+const READERS: &[Reader] = &[
+    Reader { asked: "langs", source: Source::Record, read: langs },
+    Reader { asked: "hashtags", source: Source::Record, read: hashtags },
+    Reader { asked: "links", source: Source::Record, read: links },
+    Reader { asked: "mentions", source: Source::Record, read: mentions },
+    Reader { asked: "media", source: Source::Record, read: media },
+    Reader { asked: "external_embed", source: Source::Record, read: external_embed },
+    Reader { asked: "video_transcript", source: Source::Video, read: video_transcript },
+];
+
+/// What a reader has found.
+#[derive(Default)]
+struct Found {
+    values: Vec<(&'static str, Json)>,
+    /// Something was there that could not be read.
+    is_unreadable: bool,
+}
+
+impl Found {
+    fn put(&mut self, name: &'static str, value: impl Into<Json>) {
+        self.values.push((name, value.into()));
+    }
+
+    /// Texts, each once and so many at most, if there are any.
+    fn put_texts(&mut self, name: &'static str, texts: impl IntoIterator<Item = String>, most: usize) {
+        let mut seen = HashSet::new();
+        let is_new = |text: &String| !text.is_empty() && seen.insert(text.clone());
+        let unique: Vec<String> = texts.into_iter().filter(is_new).take(most).collect();
+        if !unique.is_empty() {
+            self.put(name, unique);
+        }
+    }
+
+    /// The value, if it is of the type; one of another type is unreadable, and none or null is absent.
+    fn typed<'j, T>(
+        &mut self,
+        value: Option<&'j Json>,
+        read: impl FnOnce(&'j Json) -> Option<T>,
+    ) -> Option<T> {
+        let value = value.filter(|value| !value.is_null())?;
+        let typed = read(value);
+        self.is_unreadable |= typed.is_none();
+        typed
+    }
+
+    fn text<'j>(&mut self, value: Option<&'j Json>) -> Option<&'j str> {
+        self.typed(value, Json::as_str)
+    }
+
+    fn elements<'j>(&mut self, value: Option<&'j Json>) -> &'j [Json] {
+        self.typed(value, Json::as_array).map_or(&[], Vec::as_slice)
+    }
+
+    fn object<'j>(&mut self, value: Option<&'j Json>) -> Option<&'j Map<String, Json>> {
+        self.typed(value, Json::as_object)
+    }
+}
+
+/// Reads the further fields of a post, where any were asked for.
+pub fn read(fields: FieldChoice, post: &Post<'_>, embeddings: &Embeddings<'_>) -> Added {
+    let mut added = Added::default();
+    if fields.added.is_empty() {
+        return added;
+    }
+    let asked = |source| READERS.iter().filter(move |r| r.source == source && fields.adds(r.asked));
+    for (source, text) in [(Source::Record, post.record), (Source::Video, embeddings.video)] {
+        if asked(source).next().is_none() {
+            continue;
+        }
+        let value = match source {
+            Source::Record => members(text),
+            Source::Video => Cursor::new(text).value().unwrap_or_default(),
+        };
+        for reader in asked(source) {
+            let mut found = Found::default();
+            (reader.read)(&value, &mut found);
+            added.values.append(&mut found.values);
+            added.dropped.extend(found.is_unreadable.then_some(reader.asked));
+        }
+    }
+    added
+}
+
+/// The [`MEMBERS`] of a record, which has been read before and so is JSON.
+fn members(record: &str) -> Json {
+    let mut members = Map::new();
+    let _ = Cursor::new(record).object_or_skip(|key, cursor| {
+        match MEMBERS.iter().find(|member| key.unescape() == **member) {
+            Some(member) => drop(members.insert((*member).to_owned(), cursor.value()?)),
+            None => cursor.skip()?,
+        }
+        Ok(())
+    });
+    Json::Object(members)
+}
+
+fn langs(record: &Json, found: &mut Found) {
+    let mut langs = Vec::new();
+    for lang in found.elements(record.get("langs")) {
+        let Some(lang) = found.text(Some(lang)).map(str::to_ascii_lowercase) else { continue };
+        if is_language(&lang) {
+            langs.push(lang);
+        } else {
+            found.is_unreadable = true;
+        }
+    }
+    found.put_texts("langs", langs, MOST_LANGS);
+}
+
+/// Whether a text, in lower case, has the form of a language's tag (BCP 47, RFC 5646, section 2.1).
+fn is_language(tag: &str) -> bool {
+    let is_part =
+        |part: &str| (1..=8).contains(&part.len()) && part.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    let first = tag.split('-').next().unwrap_or_default();
+    tag.split('-').all(is_part) && first.bytes().all(|byte| byte.is_ascii_alphabetic())
+}
+
+fn hashtags(record: &Json, found: &mut Found) {
+    let mut tags = features(record, "app.bsky.richtext.facet#tag", "tag", found);
+    for tag in found.elements(record.get("tags")) {
+        tags.extend(found.text(Some(tag)));
+    }
+    found.put_texts("hashtags", tags.into_iter().map(str::to_lowercase), usize::MAX);
+}
+
+fn links(record: &Json, found: &mut Found) {
+    let mut links = features(record, "app.bsky.richtext.facet#link", "uri", found);
+    if let Some(external) = external(record, found) {
+        links.extend(found.text(external.get("uri")));
+    }
+    found.put_texts("links", links.into_iter().map(str::to_owned), usize::MAX);
+}
+
+fn mentions(record: &Json, found: &mut Found) {
+    let mentions = features(record, "app.bsky.richtext.facet#mention", "did", found);
+    found.put_texts("mentions", mentions.into_iter().map(str::to_owned), usize::MAX);
+}
+
+/// What the features of one type name, in their order.
+fn features<'j>(record: &'j Json, kind: &str, member: &str, found: &mut Found) -> Vec<&'j str> {
+    let mut texts = Vec::new();
+    for facet in found.elements(record.get("facets")) {
+        for feature in found.elements(facet.get("features")) {
+            if feature.get("$type").and_then(Json::as_str) == Some(kind) {
+                texts.extend(found.text(feature.get(member)));
+            }
+        }
+    }
+    texts
+}
+
+/// What is embedded besides a post that is quoted.
+fn embed<'j>(record: &'j Json, found: &mut Found) -> Option<&'j Map<String, Json>> {
+    let embed = found.object(record.get("embed"))?;
+    match embed.get("media") {
+        None | Some(Json::Null) => Some(embed),
+        media => found.object(media),
+    }
+}
+
+fn external<'j>(record: &'j Json, found: &mut Found) -> Option<&'j Map<String, Json>> {
+    embed(record, found).and_then(|embed| found.object(embed.get("external")))
+}
+
+fn external_embed(record: &Json, found: &mut Found) {
+    let Some(external) = external(record, found) else { return };
+    let mut embed = Map::new();
+    for name in ["uri", "title", "description"] {
+        if let Some(text) = found.text(external.get(name)) {
+            embed.insert(name.to_owned(), text.into());
+        }
+    }
+    if !embed.is_empty() {
+        found.put("external_embed", embed);
+    }
+}
+
+fn media(record: &Json, found: &mut Found) {
+    let (mut media, mut videos) = (Vec::new(), 0_u64);
+    if let Some(embed) = embed(record, found) {
+        for image in found.elements(embed.get("images")) {
+            let blob = found.object(image.get("image"));
+            media.push(medium("image", image.get("alt"), image.get("aspectRatio"), blob, found));
+        }
+        if let Some(video) = found.object(embed.get("video")) {
+            videos = 1;
+            media.push(medium("video", embed.get("alt"), embed.get("aspectRatio"), Some(video), found));
+        }
+    }
+    let images = media.len() as u64 - videos;
+    if !media.is_empty() {
+        found.put("media", media);
+    }
+    found.put("contains_images", images > 0);
+    found.put("contains_video", videos > 0);
+    found.put("image_count", images);
+    found.put("video_count", videos);
+}
+
+/// An image or a video. What is not told of it is left out.
+fn medium(
+    media_type: &str,
+    alt: Option<&Json>,
+    ratio: Option<&Json>,
+    blob: Option<&Map<String, Json>>,
+    found: &mut Found,
+) -> Json {
+    let mut medium = Map::new();
+    let mut put = |name: &str, value: Option<Json>| {
+        value.into_iter().for_each(|value| drop(medium.insert(name.to_owned(), value)));
+    };
+    let member = |name: &str| blob.and_then(|blob| blob.get(name));
+    put("media_type", Some(json!(media_type)));
+    put("mime_type", found.text(member("mimeType")).map(Json::from));
+    put("size", found.typed(member("size"), Json::as_u64).map(Json::from));
+    for side in ["width", "height"] {
+        let length = ratio.and_then(|ratio| ratio.get(side));
+        put(side, found.typed(length, Json::as_u64).map(Json::from));
+    }
+    put("alt_text", found.text(alt).filter(|alt| !alt.is_empty()).map(Json::from));
+    Json::Object(medium)
+}
+
+fn video_transcript(video: &Json, found: &mut Found) {
+    let Some(transcription) = found.object(video.get("audio_transcription")) else { return };
+    for (name, member) in [("video_transcript", "text"), ("video_transcript_language", "language")] {
+        let text = found.text(transcription.get(member)).filter(|text| !text.trim().is_empty());
+        if let Some(text) = text {
+            found.put(name, text);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
