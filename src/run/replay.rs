@@ -44,7 +44,14 @@ impl Run<'_> {
         // Documents are sent as they are.
         let sink = self.sink(&server, *limits, VectorChoice::Array);
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let file = Arc::new(Archive { name, path: path.to_owned(), seconds: None, bytes: 0, modified_ns: 0 });
+        let file = Arc::new(Archive {
+            name,
+            path: path.to_owned(),
+            seconds: None,
+            bytes: 0,
+            modified_ns: 0,
+            etag: None,
+        });
         let (limits, account_deletions, stop) = (*limits, *account_deletions, self.stop);
         loop {
             let ledger = Ledger::new(None, self.dead_letters(), &sink, self.progress, self.stop);

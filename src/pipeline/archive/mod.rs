@@ -28,7 +28,7 @@ pub use self::room::{NoRoom, Room, Rooms, beside_database, bytes_to_read};
 pub use self::row::{Field, Row};
 pub use self::schema::MAX_FIELD_BYTES;
 pub use self::sqlite::{ALL_ROWS, Database};
-pub use self::zip::{ArchiveLimits, Packed};
+pub use self::zip::{ArchiveLimits, LOG_SUFFIXES, Packed, check_downloaded};
 
 /// Why an archive could not be read. The text names the defect, not the archive.
 #[derive(Clone, Debug, PartialEq, Eq)]

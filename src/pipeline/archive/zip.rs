@@ -221,8 +221,21 @@ pub(super) fn changes_beside(beside: &str, log: &str) -> ArchiveError {
     ))
 }
 
+/// Refuses a downloaded file that is a bare database, where `log` is the key of an object beside it with changes that are
+/// not in it.
+///
+/// # Errors
+///
+/// [`ArchiveError::Broken`].
+pub fn check_downloaded(file: &[u8], log: Option<&str>) -> Result<(), ArchiveError> {
+    match log.filter(|_| is_bare(file)) {
+        Some(log) => Err(changes_beside("beside it lies", log)),
+        None => Ok(()),
+    }
+}
+
 /// The suffixes of the files that SQLite keeps changes in: those that are not in the database yet, or to be undone.
-pub(super) const LOG_SUFFIXES: [&str; 2] = ["-wal", "-journal"];
+pub const LOG_SUFFIXES: [&str; 2] = ["-wal", "-journal"];
 
 /// What of a zip matters. Other entries are of no interest, and names of no other use.
 #[derive(Default)]

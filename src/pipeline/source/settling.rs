@@ -60,7 +60,7 @@ mod tests {
 
     fn changed(name: &str, seconds_ago: i64, bytes: u64) -> Archive {
         let modified_ns = i128::from(NOW - seconds_ago * 1_000) * 1_000_000;
-        Archive { name: name.into(), path: name.into(), seconds: None, bytes, modified_ns }
+        Archive { name: name.into(), path: name.into(), seconds: None, bytes, modified_ns, etag: None }
     }
 
     /// The names of what is left of these archives.

@@ -52,7 +52,7 @@ fn write(path: &Path, posts: i64, accounts: i64) -> Arc<Archive> {
     }
     transaction.commit().unwrap();
     let name = path.file_name().unwrap().to_string_lossy().into_owned();
-    Arc::new(Archive { name, path: path.into(), seconds: Some(1), bytes: 1, modified_ns: 0 })
+    Arc::new(Archive { name, path: path.into(), seconds: Some(1), bytes: 1, modified_ns: 0, etag: None })
 }
 
 /// What a run of the workers has come to.

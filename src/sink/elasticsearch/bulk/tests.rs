@@ -19,7 +19,8 @@ use crate::sink::elasticsearch::targets::Targets;
 
 /// A post.
 fn batch() -> Batch {
-    let archive = Archive { name: "a".into(), path: "a".into(), seconds: None, bytes: 0, modified_ns: 0 };
+    let archive =
+        Archive { name: "a".into(), path: "a".into(), seconds: None, bytes: 0, modified_ns: 0, etag: None };
     let body = b"{\"index\":{\"_id\":\"x\"}}\n{}\n".to_vec();
     let version = Version::new(1, 1).unwrap();
     let action = Action {

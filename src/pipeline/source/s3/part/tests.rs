@@ -3,7 +3,7 @@
 use super::*;
 
 fn object(bytes: u64) -> Object {
-    Object { key: "k".into(), etag: Some("\"1\"".into()), bytes }
+    Object { key: "k".into(), etag: Some("\"1\"".into()), bytes, storage_class: None, log: None }
 }
 
 fn whole(length: usize, etag: &str) -> ObjectHead {
