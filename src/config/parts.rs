@@ -34,6 +34,8 @@ pub struct Server {
     pub create_indices: bool,
     /// How long it is waited for while it is unavailable; None: for ever.
     pub retry_budget: Option<Duration>,
+    /// How long the start waits where something else answers in its place; None: that is refused at once.
+    pub page_budget: Option<Duration>,
 }
 
 /// Which archives are taken up.
@@ -126,6 +128,7 @@ impl Server {
             pipeline: settings.asked_for(entries::pipeline()).map(|name| &*name.leak()),
             create_indices: settings.is_on(entries::create_indices())?,
             retry_budget: budget(settings)?,
+            page_budget: page_budget(settings)?,
         })
     }
 }
@@ -252,6 +255,13 @@ pub(super) fn read_span(settings: Settings<'_>) -> Result<Span, Failure> {
         }
         (from, to) => Ok(Span { from: from.map(|(_, time)| time), to: to.map(|(_, time)| time) }),
     }
+}
+
+/// A `once` run, which somebody has started, tells a wrong address at once; a spooler may be started anew while the server
+/// is away.
+fn page_budget(settings: Settings<'_>) -> Result<Option<Duration>, Failure> {
+    let seconds = Duration::from_secs(settings.number(entries::retry_budget())?);
+    Ok((settings.choice::<Mode>(entries::mode())? == Mode::Spool).then_some(seconds))
 }
 
 fn read_shard(settings: Settings<'_>) -> Result<Shard, Failure> {

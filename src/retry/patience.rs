@@ -161,6 +161,13 @@ impl Patience<'_> {
         self.pause(reason, pause)
     }
 
+    /// As [`Self::interrupted`], for an attempt that was not answered in time: that costs budget, since it may be how a
+    /// server ends that hangs.
+    pub fn unanswered(&mut self, reason: &str) -> Result<(), GivenUp> {
+        self.interruptions = self.interruptions.saturating_add(1);
+        self.wait(reason, None, None)
+    }
+
     /// The server refused credentials, or what else does not change by itself. Where it was away until now, that may
     /// be a node that is not quite there yet, and for a while this is as any failed attempt
     /// ([`Policy::starting`]). Otherwise, and where the budget ends with it, it is given up with `failure`.

@@ -155,6 +155,7 @@ impl World {
                 pipeline: None,
                 create_indices: false,
                 retry_budget,
+                page_budget: None,
             },
             bulk_load_settings: false,
             reports,

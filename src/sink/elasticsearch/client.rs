@@ -6,7 +6,7 @@
 
 use std::borrow::Cow;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use ureq::http::header::{CONTENT_ENCODING, CONTENT_TYPE, DATE, EXPECT};
@@ -92,6 +92,8 @@ pub struct Client {
     expects_nothing: Arc<AtomicBool>,
     /// Whether there has been a reply, so that what answers speaks as the URL says.
     has_answered: Arc<AtomicBool>,
+    /// The last answer that was none of Elasticsearch's, and whether there was one of its own.
+    pages: Arc<Mutex<(Option<String>, bool)>>,
 }
 
 /// A request, without who asks and whom.
@@ -150,6 +152,7 @@ impl Client {
             on_the_wire: Arc::default(),
             expects_nothing: Arc::default(),
             has_answered: Arc::default(),
+            pages: Arc::default(),
         })
     }
 
@@ -177,6 +180,22 @@ impl Client {
     /// Whether there has been a reply.
     pub fn has_answered(&self) -> bool {
         self.has_answered.load(Ordering::Relaxed)
+    }
+
+    /// The same client, which takes note of pages from now on ([`Reply::is_page`]), apart from the others.
+    pub fn noting_pages(&self) -> Self {
+        Self { pages: Arc::default(), ..self.clone() }
+    }
+
+    /// The last answer that was a page, as one line.
+    pub fn page(&self) -> Option<String> {
+        self.pages.lock().unwrap_or_else(PoisonError::into_inner).0.clone()
+    }
+
+    /// The same, where every answer was one.
+    pub fn only_page(&self) -> Option<String> {
+        let pages = self.pages.lock().unwrap_or_else(PoisonError::into_inner);
+        pages.0.clone().filter(|_| !pages.1)
     }
 
     /// The base URL, or all of them, for messages; it holds no credential.
@@ -329,13 +348,15 @@ impl Client {
     /// without `Expect` where that is refused.
     fn send_to(&self, node: usize, ask: &Ask<'_>) -> Result<Answered, TransportError> {
         let mut answered = self.send_once(node, ask)?;
-        if answered.reply.status == 417 && ask.asks_first {
+        let mut asks_first = ask.asks_first;
+        if answered.reply.status == 417 && asks_first {
             self.expects_nothing.store(true, Ordering::Relaxed);
-            answered = self.send_once(node, &Ask { asks_first: false, ..ask.clone() })?;
+            asks_first = false;
+            answered = self.send_once(node, &Ask { asks_first, ..ask.clone() })?;
         }
         let Reply { status, body, .. } = &answered.reply;
         if self.auth.renew(&answered.sent, *status, body) {
-            answered = self.send_once(node, ask)?;
+            answered = self.send_once(node, &Ask { asks_first, ..ask.clone() })?;
         }
         Ok(answered)
     }
@@ -372,6 +393,7 @@ impl Client {
     ) -> Result<Answered, TransportError> {
         let request = self.agent.configure_request(request).timeout_global(Some(self.limits.call)).build();
         let response = self.agent.run(request)?;
+        self.note_answer();
         let (head, mut body) = response.into_parts();
         let limit = self.limits.reply_bytes;
         let read = body.with_config().limit(limit).read_to_vec();
@@ -379,6 +401,13 @@ impl Client {
         let mut body = decoded(&head.headers, body, limit)?;
         self.auth.cut_out_of(&mut body);
         let reply = Reply { status: head.status.as_u16(), retry_after: retry_after(&head.headers), body };
+        let mut pages = self.pages.lock().unwrap_or_else(PoisonError::into_inner);
+        if reply.is_page() {
+            pages.0 = Some(reply.reason());
+        } else {
+            pages.1 = true;
+        }
+        drop(pages);
         Ok(Answered { reply, headers: head.headers, sent })
     }
 

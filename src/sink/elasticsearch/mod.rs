@@ -30,7 +30,7 @@ pub mod server;
 pub mod targets;
 pub mod vectors;
 
-use bulk::{Bulk, Notices};
+use bulk::{Bulk, Notices, Sizes};
 use encode::VectorEncoding;
 use encode::document::write_action;
 use server::Server;
@@ -66,6 +66,7 @@ impl<'r> Elasticsearch<'r> {
                 .ending_the_run(),
             counters,
             notices: Notices::default(),
+            sizes: Sizes::default(),
         };
         Self { server, bulk, vectors: decide(vectors, server), stop }
     }

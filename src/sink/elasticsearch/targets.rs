@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::client::Client;
+use super::outcome::not_elasticsearchs;
 use super::preflight::{self, PreflightError, Target};
 use super::primaries::Primaries;
 use crate::model::Names;
@@ -106,8 +107,13 @@ impl LiveTargets {
         if before.generation != seen {
             return Ok(before);
         }
-        let mut now = preflight::look(client, &before)?;
+        let client = client.noting_pages();
+        let mut now = preflight::past_pages(&client, |client| preflight::look(client, &before))?;
         if let Some(why) = before.moved(&now) {
+            // A page tells nothing of an index, and is none of the answers that were there before.
+            if let Some(page) = client.page() {
+                return Err(PreflightError::unavailable(not_elasticsearchs(&page)));
+            }
             log::warn!("{why}: archives that are not marked yet are done again with what there is now");
             now.generation = before.generation + 1;
         }

@@ -142,7 +142,7 @@ impl Bulk<'_> {
                     return Ok(answer);
                 }
                 Attempt::Failed => {}
-                Attempt::Interrupted(reason) => patience.away(&reason)?,
+                Attempt::Interrupted(reason) | Attempt::TooSlow(reason) => patience.away(&reason)?,
                 Attempt::Divide(Refusal { error_type, reason }, _)
                 | Attempt::TooLarge(Refusal { error_type, reason }, _) => {
                     let message = format!("Elasticsearch refuses POST {path}: {error_type}: {reason}");

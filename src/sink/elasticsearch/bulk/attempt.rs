@@ -30,6 +30,8 @@ pub(super) enum Attempt<'t, T> {
     Failed,
     /// The connection broke, which is also how a server may refuse a large request.
     Interrupted(String),
+    /// There was no answer in time, which may be a matter of how much was asked for.
+    TooSlow(String),
     Divide(Refusal, Permit<'t>),
     TooLarge(Refusal, Permit<'t>),
 }
@@ -105,6 +107,10 @@ impl<'r> Bulk<'r> {
                 permit.found_away(None);
                 Ok(Attempt::Interrupted(reason))
             }
+            Err((Answer::TooSlow(reason), retry_after)) => {
+                permit.found_away(retry_after);
+                Ok(Attempt::TooSlow(reason))
+            }
             Err((Answer::Moved(failure), _)) => {
                 traffic.again(Again::Moved);
                 permit.succeeded();
@@ -158,6 +164,7 @@ pub(super) fn read(reply: Result<Reply, TransportError>) -> Result<Reply, (Answe
             Err((Answer::Stop(Failure::new(ExitCode::Refused, reason)), None))
         }
         Err(error @ TransportError::Interrupted(_)) => Err((Answer::Interrupted(error.to_string()), None)),
+        Err(error @ TransportError::TimedOut) => Err((Answer::TooSlow(error.to_string()), None)),
         Err(error @ TransportError::Other(_)) => Err((Answer::Retry(error.to_string()), None)),
         Err(error) => Err((Answer::Away(error.to_string()), None)),
     }

@@ -1,9 +1,10 @@
 //! Look-ups by id: which posts have a tombstone.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::Bulk;
 use super::attempt::{Attempt, read};
+use super::settling::INTERRUPTIONS_BEFORE_DIVIDING;
 use crate::exit::Failure;
 use crate::model::Action;
 use crate::observe::traffic::{Again, Request};
@@ -82,23 +83,26 @@ impl<'r> Bulk<'r> {
         if asked.is_empty() {
             return Ok(Some((Vec::new(), permit)));
         }
+        let sizes = self.sizes.look_up();
+        if asked.len() > sizes.most(Instant::now()) {
+            return self.by_halves(permit, asked, patience, ask);
+        }
         match self.attempt(Request::LookUp, permit, patience, |client| ask(client, asked))? {
             Attempt::Failed => Ok(None),
-            Attempt::Interrupted(reason) => {
+            Attempt::TooSlow(reason) if asked.len() > 1 && self.answers_small_requests()? => {
+                patience.unanswered(&reason)?;
+                if patience.interruptions() >= INTERRUPTIONS_BEFORE_DIVIDING {
+                    sizes.divided(asked.len(), Instant::now());
+                }
+                Ok(None)
+            }
+            Attempt::Interrupted(reason) | Attempt::TooSlow(reason) => {
                 patience.away(&reason)?;
                 Ok(None)
             }
             Attempt::Divide(_, permit) | Attempt::TooLarge(_, permit) if asked.len() > 1 => {
                 self.counters.traffic.again(Again::TooLarge);
-                let (first, second) = asked.split_at(asked.len() / 2);
-                let Some((mut found, permit)) = self.in_halves(permit, first, patience, ask)? else {
-                    return Ok(None);
-                };
-                let Some((others, permit)) = self.in_halves(permit, second, patience, ask)? else {
-                    return Ok(None);
-                };
-                found.extend(others);
-                Ok(Some((found, permit)))
+                self.by_halves(permit, asked, patience, ask)
             }
             Attempt::Divide(Refusal { error_type, reason }, _)
             | Attempt::TooLarge(Refusal { error_type, reason }, _) => {
@@ -108,6 +112,25 @@ impl<'r> Bulk<'r> {
             }
             Attempt::Read(found, permit) => Ok(Some((found, permit))),
         }
+    }
+
+    /// One attempt at the look-up of each half.
+    fn by_halves<A, T>(
+        &self,
+        permit: Permit<'r>,
+        asked: &[A],
+        patience: &mut Patience<'_>,
+        ask: &Ask<'_, A, T>,
+    ) -> Result<Option<(Vec<T>, Permit<'r>)>, Stopped> {
+        let (first, second) = asked.split_at(asked.len() / 2);
+        let Some((mut found, permit)) = self.in_halves(permit, first, patience, ask)? else {
+            return Ok(None);
+        };
+        let Some((others, permit)) = self.in_halves(permit, second, patience, ask)? else {
+            return Ok(None);
+        };
+        found.extend(others);
+        Ok(Some((found, permit)))
     }
 
     /// Looks posts up, once.

@@ -18,6 +18,7 @@ use self::lines::BodyLines;
 pub use self::refused::Notices;
 use self::reply::Operation;
 use self::settling::Settling;
+pub use self::sizes::Sizes;
 use crate::config::BatchLimits;
 use crate::model::{Action, Batch, Outcomes};
 use crate::observe::report::RequestCounters;
@@ -36,6 +37,7 @@ mod look_up;
 mod refused;
 pub mod reply;
 mod settling;
+mod sizes;
 
 /// Delivers to Elasticsearch.
 pub struct Bulk<'r> {
@@ -57,6 +59,8 @@ pub struct Bulk<'r> {
     pub counters: &'r RequestCounters,
     /// What has been noticed of the server.
     pub notices: Notices,
+    /// What sizes of requests it takes.
+    pub sizes: Sizes,
 }
 
 impl Bulk<'_> {

@@ -101,6 +101,7 @@ fn deliver(
         retries: Retries::new(stop, Policy::new("Elasticsearch", None)).ending_the_run(),
         counters: &RequestCounters::default(),
         notices: Notices::default(),
+        sizes: Sizes::default(),
     };
     thread::scope(|scope| {
         let serving = scope.spawn(|| {

@@ -7,7 +7,7 @@ use crate::exit::{ExitCode, Failure};
 use crate::http::TransportError;
 use crate::observe::finding::{Check, Status};
 use crate::sink::elasticsearch::client::{Client, Reply};
-use crate::sink::elasticsearch::outcome::is_unavailable;
+use crate::sink::elasticsearch::outcome::{is_unavailable, not_elasticsearchs};
 
 /// Why there is no [`Report`](super::Report).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,15 +79,24 @@ impl From<PreflightError> for Failure {
     }
 }
 
+/// Asks, where a refusal that rests on an answer which is not Elasticsearch's (a page of an ingress, a redirect) is no
+/// refusal but an outage: that of a server that has answered before.
+pub(in crate::sink::elasticsearch) fn past_pages<T>(
+    client: &Client,
+    ask: impl FnOnce(&Client) -> Result<T, PreflightError>,
+) -> Result<T, PreflightError> {
+    ask(client).map_err(|error| match (error, client.page()) {
+        (PreflightError::Refused(_), Some(page)) => PreflightError::unavailable(not_elasticsearchs(&page)),
+        (error, _) => error,
+    })
+}
+
 /// Sorts out what is no answer at all: a failed transport, a refused key, a server that cannot answer now.
 pub(in crate::sink::elasticsearch) fn answer(
     client: &Client,
     result: Result<Reply, TransportError>,
 ) -> Result<Reply, PreflightError> {
     let url = client.base_url();
-    if result.is_ok() {
-        client.note_answer();
-    }
     match result {
         Ok(reply) if client.urls().any(|url| has_stray_path(url, &reply)) => Err(PreflightError::refused(
             "connection",

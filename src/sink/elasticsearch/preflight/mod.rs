@@ -13,11 +13,13 @@ mod settings;
 mod target;
 
 use super::client::Client;
+use super::outcome::NAME_ELASTICSEARCH;
 use super::primaries::Primaries;
 use super::targets::Targets;
 use crate::model::Names;
 use crate::observe::finding::{Check, Status};
 
+pub(super) use error::past_pages;
 pub use error::{Outage, PreflightError};
 use privileges::Grants;
 pub use target::{Member, Target, VectorMapping};
@@ -65,6 +67,10 @@ pub fn run(client: &Client, needs: Needs) -> Result<Report, PreflightError> {
             let acknowledges_early = posts.durability_async || tombstones.durability_async;
             let unsynced = acknowledges_early.then(|| Primaries::find(client, needs.names)).transpose()?;
             checks.extend(unsynced.as_ref().and_then(Primaries::judge));
+            if let Some(page) = client.only_page() {
+                let text = format!("the answer is not Elasticsearch's ({page}): {NAME_ELASTICSEARCH}");
+                return Err(PreflightError::refused("connection", text));
+            }
             Ok(Report { checks, posts, tombstones, unsynced })
         }
         Ok(_) => Err(PreflightError::Refused(checks)),
