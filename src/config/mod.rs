@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 
 pub use self::elasticsearch::Elasticsearch;
 pub use self::memory::Memory;
-pub use self::parts::{Archives, BatchLimits, Intake, Job, Logging, Reports, Server};
+pub use self::parts::{Archives, BatchLimits, Intake, Job, Logging, MostRejected, Reports, Server};
 pub use self::source::Source;
 pub use self::tasks::{DryRun, List, Load, Replay, Task};
 use crate::cli::Cli;

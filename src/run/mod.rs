@@ -10,6 +10,7 @@ use crate::observe::monitor::Monitor;
 use crate::observe::progress::{Figures, Progress};
 use crate::observe::report::{Summary, exit_code};
 use crate::pipeline::ledger::dead_letters::DeadLetterFile;
+use crate::pipeline::ledger::refusals::Refusals;
 use crate::pipeline::ledger::state_file::StateFile;
 use crate::shutdown::{Stop, StopReason};
 use crate::sink::elasticsearch::holdings;
@@ -75,7 +76,8 @@ fn report(
     carry_out: impl FnOnce(&Run<'_>) -> Result<(), Failure>,
 ) -> ExitCode {
     let monitor = Monitor::new(reports, logging.format, &progress, stop);
-    let run = Run { reports, stop, progress: &progress, monitor: &monitor };
+    let refusals = Refusals::new(reports.max_rejected);
+    let run = Run { reports, stop, progress: &progress, monitor: &monitor, refusals };
     let carried_out = monitor.during(|| stop.guard("the run", || carry_out(&run)));
     let cut_short = !matches!(carried_out, Some(Ok(())));
     if let Some(Err(failure)) = carried_out {
@@ -134,6 +136,7 @@ struct Run<'r> {
     stop: &'r Stop,
     progress: &'r Progress,
     monitor: &'r Monitor<'r>,
+    refusals: Refusals,
 }
 
 impl Run<'_> {

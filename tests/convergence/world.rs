@@ -140,6 +140,7 @@ impl World {
             shows_documents: false,
             dead_letters: Some(self.folder.path(&format!("{state}_{shard}.dead_letters"))),
             summary: None,
+            max_rejected: None,
             metrics_file: None,
         };
         let load = Load {
