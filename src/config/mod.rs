@@ -6,6 +6,7 @@
 
 mod elasticsearch;
 mod files;
+mod listen;
 mod memory;
 mod parts;
 mod rules;
@@ -16,6 +17,7 @@ mod tasks;
 use std::path::{Path, PathBuf};
 
 pub use self::elasticsearch::Elasticsearch;
+pub use self::listen::ListenAddress;
 pub use self::memory::Memory;
 pub use self::parts::{Archives, BatchLimits, Intake, Job, Logging, MostRejected, Reports, Server};
 pub use self::source::Source;

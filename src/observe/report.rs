@@ -13,6 +13,7 @@ use serde::Serialize;
 use crate::config::{Job, Mode, Output, Reports};
 use crate::exit::ExitCode;
 use crate::model::{Reasons, Tally, Totals};
+use crate::observe::traffic::Traffic;
 use crate::shutdown::StopReason;
 
 /// Counts up when a field is taken away or changes its meaning; a new one does not change it.
@@ -93,6 +94,8 @@ pub struct RequestCounters {
     pub bytes_sent: AtomicU64,
     /// The same as they were sent. Counted where they are.
     pub bytes_on_wire: Arc<AtomicU64>,
+    /// How long requests took, and what was sent again.
+    pub traffic: Traffic,
 }
 
 impl From<&RequestCounters> for Requests {

@@ -105,6 +105,7 @@ impl Patience<'_> {
     /// An attempt begins. Returns how long it may take: no longer than what is left of the budget.
     pub fn begin(&mut self) -> Duration {
         self.begun = Instant::now();
+        self.retries.stop.pulse().sign(Duration::ZERO);
         self.left().map_or(Duration::MAX, |left| left.max(SHORTEST_CALL))
     }
 

@@ -18,6 +18,7 @@ use crate::pipeline::ledger::{Ledger, state_not_written};
 use crate::pipeline::source::Source;
 use crate::pipeline::stages::stages;
 use crate::pipeline::worker::Workers;
+use crate::pulse::Stage;
 use crate::shutdown::StopReason;
 use crate::sink::Sink;
 use crate::sink::elasticsearch::encode::VectorEncoding;
@@ -165,6 +166,7 @@ impl Run<'_> {
     }
 
     fn look(&self, looks: &mut Looks, archives: &Archives, state: &StateFile) -> Result<Selection, Failure> {
+        let _watch = self.stop.pulse().watch(Stage::Look);
         let selection = looks.look(archives, state, self.stop)?;
         self.progress.looked(&selection);
         Ok(selection)
@@ -181,6 +183,7 @@ impl Run<'_> {
         sink: &dyn Sink,
         ledger: Ledger<'_>,
     ) -> Result<Vec<Arc<Archive>>, Failure> {
+        self.progress.lets_in(looks.admission.figures());
         let Intake { workers, senders, batch, account_deletions, spool_interval, .. } = *intake;
         let mut handed_out = Ok(());
         let again = stages(senders, workers, sink, ledger, self.stop, |batches, events, buffers| {

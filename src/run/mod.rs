@@ -1,12 +1,14 @@
 //! A run from its start to its summary.
 
 use std::io::{self, Write};
+use std::sync::Arc;
 
 use crate::config::{BatchLimits, Config, Load, LogFormat, Logging, Reports, Task, VectorChoice};
 use crate::exit::{ExitCode, Failure};
 use crate::observe::finding::Check;
 use crate::observe::logging;
 use crate::observe::monitor::Monitor;
+use crate::observe::pages;
 use crate::observe::progress::{Figures, Progress};
 use crate::observe::report::{Summary, exit_code};
 use crate::pipeline::ledger::dead_letters::DeadLetterFile;
@@ -75,10 +77,16 @@ fn report(
     progress: Progress,
     carry_out: impl FnOnce(&Run<'_>) -> Result<(), Failure>,
 ) -> ExitCode {
+    let progress = Arc::new(progress);
     let monitor = Monitor::new(reports, logging.format, &progress, stop);
     let refusals = Refusals::new(reports.max_rejected);
     let run = Run { reports, stop, progress: &progress, monitor: &monitor, refusals };
-    let carried_out = monitor.during(|| stop.guard("the run", || carry_out(&run)));
+    let carried_out = monitor.during(|| {
+        stop.guard("the run", || {
+            pages::serve(reports, &progress, stop)?;
+            carry_out(&run)
+        })
+    });
     let cut_short = !matches!(carried_out, Some(Ok(())));
     if let Some(Err(failure)) = carried_out {
         stop.fail(failure);

@@ -13,7 +13,7 @@ use megastream_ingest::config::{
 };
 use megastream_ingest::exit::ExitCode;
 use megastream_ingest::model::Names;
-use megastream_ingest::model::Shard;
+use megastream_ingest::model::{Shard, Wanted};
 use megastream_ingest::run;
 use megastream_ingest::shutdown::{Stop, StopReason};
 use proptest::test_runner::TestCaseError;
@@ -121,8 +121,10 @@ impl World {
             source: Source::Local(self.folder.archives(pass.given)),
             mode: Mode::Once,
             state_file: self.folder.state_file(state, shard),
-            retry_failed: false,
-            shard: Shard::parse(&format!("{shard}/{}", pass.shards)).expect("a shard"),
+            wanted: Wanted {
+                shard: Shard::parse(&format!("{shard}/{}", pass.shards)).expect("a shard"),
+                ..Wanted::ALL
+            },
             retry_budget,
         };
         let intake = Intake {
@@ -142,6 +144,7 @@ impl World {
             summary: None,
             max_rejected: None,
             metrics_file: None,
+            listen: None,
         };
         let load = Load {
             archives,
@@ -153,6 +156,7 @@ impl World {
                 pipeline: None,
                 create_indices: false,
                 retry_budget,
+                page_budget: None,
             },
             bulk_load_settings: false,
             reports,

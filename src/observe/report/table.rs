@@ -204,6 +204,7 @@ mod tests {
             summary: None,
             max_rejected: None,
             metrics_file: None,
+            listen: None,
         }
     }
 

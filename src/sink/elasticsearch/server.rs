@@ -13,7 +13,7 @@ use crate::observe::finding::{Check, Status};
 use crate::retry::patience::Retries;
 use crate::retry::throttle::Throttle;
 use crate::shutdown::Stop;
-use crate::sink::elasticsearch::client::{Client, ContentType, Limits};
+use crate::sink::elasticsearch::client::{Client, ContentType, RequestLimits};
 use crate::sink::elasticsearch::insist::{insist, insist_until_stopped, policy};
 use crate::sink::elasticsearch::load_settings::{LoadSettings, LoadedIndices};
 use crate::sink::elasticsearch::mapping::create_missing;
@@ -62,7 +62,8 @@ impl Server {
         settings.insecurities().iter().for_each(|text| log::warn!("{text}"));
         // Posts are sent by senders, and by workers that find out how vectors are read; the ledger flushes.
         let idle_connections = senders + workers + 1;
-        let client = Client::with_limits(settings, Limits { idle_connections, ..Limits::default() })?;
+        let client =
+            Client::with_limits(settings, RequestLimits { idle_connections, ..RequestLimits::default() })?;
         let door = Door { client: &client, stop, budget, page_budget: *page_budget };
         let mut created = Vec::new();
         if *create_indices {

@@ -10,6 +10,7 @@
 //! waits for a worker and what a worker is unzipping keep to the share of `--memory` that is for downloads. An object that
 //! is larger than that is let through alone: nothing else is downloaded then, and nothing else is read.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread;
 
@@ -22,7 +23,7 @@ use super::{Object, Objects, policy};
 use crate::exit::Failure;
 use crate::model::Archive;
 use crate::pipeline::admission::Admission;
-use crate::pipeline::archive::{self, ArchiveError, Limits};
+use crate::pipeline::archive::{self, ArchiveError, ArchiveLimits};
 use crate::pipeline::source::{Content, Work};
 use crate::retry::patience::Retries;
 use crate::shutdown::Stop;
@@ -58,10 +59,20 @@ impl Download {
 struct Room {
     bytes: u64,
     given_back: Sender<u64>,
+    /// What all of them take.
+    counted: Arc<AtomicU64>,
+}
+
+impl Room {
+    fn new(bytes: u64, given_back: Sender<u64>, counted: Arc<AtomicU64>) -> Self {
+        counted.fetch_add(bytes, Ordering::Relaxed);
+        Self { bytes, given_back, counted }
+    }
 }
 
 impl Drop for Room {
     fn drop(&mut self) {
+        self.counted.fetch_sub(self.bytes, Ordering::Relaxed);
         // Nobody listens once the last download has begun.
         let _ = self.given_back.send(self.bytes);
     }
@@ -121,13 +132,16 @@ impl ReadAhead<'_> {
     fn download_all(&self, jobs: &Receiver<Job>, done: &Sender<Work>, retries: &Retries<'_>) {
         for Job { archive, object, room, alone } in jobs {
             let downloaded = self.stop.guard("a download", || {
-                if self.admission.excludes_file(object.bytes) && object.bytes <= Limits::DEFAULT.file_bytes {
+                if self.admission.excludes_file(object.bytes)
+                    && object.bytes <= ArchiveLimits::DEFAULT.file_bytes
+                {
                     return Err(DownloadError::Archive(ArchiveError::NoRoom(object.bytes)));
                 }
                 download(self.client, &object, self.stop, &self.service, retries)
             });
             let content = match downloaded {
-                Some(Ok(bytes)) => Ok(Download { bytes, alone, _room: room }),
+                Some(Ok(bytes)) => archive::check_downloaded(&bytes, object.log.as_deref())
+                    .map(|()| Download { bytes, alone, _room: room }),
                 Some(Err(DownloadError::Archive(error))) => Err(error),
                 Some(Err(DownloadError::GivenUp(failure))) => {
                     // Only the first is told at the end: that it was set already is no error.
@@ -167,7 +181,7 @@ fn dispatch(
             }
         }
         taken = taken.saturating_add(object.bytes);
-        let room = Room { bytes: object.bytes, given_back: given_back.clone() };
+        let room = Room::new(object.bytes, given_back.clone(), admission.downloaded().clone());
         // Asked for once nothing is downloaded any more, so that nobody with a download waits behind this.
         let is_alone = object.bytes > limit && !admission.excludes_file(object.bytes);
         let alone = if is_alone { admission.let_in_alone(stop) } else { None };
@@ -195,11 +209,22 @@ mod tests {
     fn dispatching(sizes: &[u64], stop: &Stop, check: impl FnOnce(&Receiver<Job>)) {
         let name = |n: usize| n.to_string();
         let archive = |(n, bytes): (usize, &u64)| {
-            Arc::new(Archive { name: name(n), path: "".into(), seconds: None, bytes: *bytes, modified_ns: 0 })
+            Arc::new(Archive {
+                name: name(n),
+                path: "".into(),
+                seconds: None,
+                bytes: *bytes,
+                modified_ns: 0,
+                etag: None,
+            })
         };
         let archives: Vec<_> = sizes.iter().enumerate().map(archive).collect();
-        let object =
-            |(n, bytes): (usize, &u64)| (name(n), Object { key: name(n), etag: None, bytes: *bytes * MIB });
+        let object = |(n, bytes): (usize, &u64)| {
+            (
+                name(n),
+                Object { key: name(n), etag: None, bytes: *bytes * MIB, storage_class: None, log: None },
+            )
+        };
         let objects = sizes.iter().enumerate().map(object).collect();
         let (sender, jobs) = bounded(0);
         let admission = Admission::new(40 * MIB, 1, true);

@@ -7,6 +7,7 @@ use super::attempt::{Attempt, read};
 use super::settling::INTERRUPTIONS_BEFORE_DIVIDING;
 use crate::exit::Failure;
 use crate::model::Action;
+use crate::observe::traffic::{Again, Request};
 use crate::retry::patience::Patience;
 use crate::retry::throttle::{Permit, Stopped};
 use crate::sink::elasticsearch::bulk::reply::{Answer, FoundDocument, Refusal, judge_look_up};
@@ -86,7 +87,7 @@ impl<'r> Bulk<'r> {
         if asked.len() > sizes.most(Instant::now()) {
             return self.by_halves(permit, asked, patience, ask);
         }
-        match self.attempt(permit, patience, |client| ask(client, asked))? {
+        match self.attempt(Request::LookUp, permit, patience, |client| ask(client, asked))? {
             Attempt::Failed => Ok(None),
             Attempt::TooSlow(reason) if asked.len() > 1 && self.answers_small_requests()? => {
                 patience.unanswered(&reason)?;
@@ -100,6 +101,7 @@ impl<'r> Bulk<'r> {
                 Ok(None)
             }
             Attempt::Divide(_, permit) | Attempt::TooLarge(_, permit) if asked.len() > 1 => {
+                self.counters.traffic.again(Again::TooLarge);
                 self.by_halves(permit, asked, patience, ask)
             }
             Attempt::Divide(Refusal { error_type, reason }, _)

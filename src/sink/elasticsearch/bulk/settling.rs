@@ -4,11 +4,12 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use super::lines::{Lines, halves};
+use super::lines::{BodyLines, halves};
 use super::refused::{Refused, What, everything_is_refused};
 use super::{Attempt, Bulk};
 use crate::exit::{ExitCode, Failure};
 use crate::model::ActionKind;
+use crate::observe::traffic::Again;
 use crate::retry::patience::Patience;
 use crate::retry::throttle::{Permit, Stopped};
 use crate::sink::elasticsearch::bulk::batch_report::Final;
@@ -30,7 +31,7 @@ const INTERRUPTIONS_BEFORE_REFUSING: u32 = 8;
 /// Lines on their way to their outcomes.
 pub(super) struct Settling<'s, 'r> {
     bulk: &'s Bulk<'r>,
-    lines: &'s Lines<'s>,
+    lines: &'s BodyLines<'s>,
     on_final: &'s mut dyn FnMut(usize, Final),
     /// Whether the server has judged any action.
     judged: bool,
@@ -56,7 +57,7 @@ impl<'s, 'r> Settling<'s, 'r> {
     /// No line has an outcome yet; each is told when it has.
     pub(super) fn new(
         bulk: &'s Bulk<'r>,
-        lines: &'s Lines<'s>,
+        lines: &'s BodyLines<'s>,
         on_final: &'s mut dyn FnMut(usize, Final),
     ) -> Self {
         Self { bulk, lines, on_final, judged: false, refused: Vec::new() }
@@ -174,6 +175,10 @@ impl<'s, 'r> Settling<'s, 'r> {
     /// A part that is refused is sent in halves; a single action is refused by itself.
     fn divide(&mut self, part: Vec<usize>, refusal: Refusal, what: What) -> Left {
         let [line] = part[..] else {
+            self.bulk.counters.traffic.again(match what {
+                What::Size(_) => Again::TooLarge,
+                What::Content => Again::Divided,
+            });
             if let What::Size(bytes) = what {
                 self.bulk.sizes.bulk().divided(bytes, Instant::now());
             }
@@ -311,6 +316,8 @@ impl<'s, 'r> Settling<'s, 'r> {
             return Ok(again);
         };
         let progress = again.len() < sent;
+        let traffic = &self.bulk.counters.traffic;
+        traffic.again(if progress { Again::InPart } else { Again::PushedBack });
         if progress {
             permit.pushed_back_in_part();
         } else {
