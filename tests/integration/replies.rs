@@ -399,7 +399,7 @@ fn fewer_refusals_in_a_row_are_dead_letters_at_the_end() {
     env.run(&["--replay", ".dead_letters.ndjson", "--max-rejected", "10%"])
         .exits(1)
         .says("--max-rejected 10%")
-        .counts(&[("rows.rejected", 0), ("rows.unconfirmed", 900)]);
+        .counts(&[("rows.rejected", 100), ("rows.unconfirmed", 800)]);
 }
 
 #[test]
@@ -411,9 +411,12 @@ fn more_rejected_rows_than_allowed_stop_the_run() {
             let env = TestEnv::with_archives(&archives);
             let arguments = [&["--workers", "1", "--max-rejected", most], dry].concat();
             let run = env.run(&arguments).exits(code);
-            run.counts(&[("rows.rejected", rejected), ("rows.unconfirmed", 3 - rejected)]);
+            run.counts(&[("rows.rejected", rejected)]);
             if code == 1 {
-                run.says("--max-rejected").counts(&[("archives.processed", 1), ("archives.pending", 1)]);
+                let run = run.says("--max-rejected");
+                // What was in flight may be unconfirmed as well.
+                run.check(run.count("rows.unconfirmed") >= 3, "what it stopped for");
+                run.check(run.count("archives.pending") >= 1, "its archive");
                 assert!(env.dead_letters().is_empty());
             }
         }
