@@ -136,6 +136,10 @@ settings! {
         vector_encoding: option String,
             "`array`; `base64`: half the bytes to send, for Elasticsearch 9.3 and newer; `auto` finds out",
             takes(Words(VectorChoice::WORDS)).or(&["VECTOR_ENCODING"]).default("auto");
+        max_rejected: option String,
+            "stop when more rows than that are rejected, or more than that share of them, where fewer than 1000 rows count as \
+             1000",
+            takes(Text("N|P%")).or(&["MAX_REJECTED"]);
         account_deletions: option bool, "a deleted account's posts are deleted, too",
             takes(Switch).or(&["ACCOUNT_DELETIONS"]);
         bulk_load_settings: option bool, "refresh and replicas tuned for a first load, put back at every exit",

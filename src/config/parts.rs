@@ -1,5 +1,6 @@
 //! The parts that tasks are put together from.
 
+use std::fmt;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::thread::available_parallelism;
@@ -80,6 +81,59 @@ pub struct BatchLimits {
     pub bytes: usize,
 }
 
+/// How many rows may be rejected.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum MostRejected {
+    /// So many.
+    Rows(u64),
+    /// So many of a hundred.
+    Percent(f64),
+}
+
+/// A share of fewer rows than this says little: they count as so many.
+const LEAST_BASE: u64 = 1000;
+
+impl MostRejected {
+    /// What is typed: a number, or a percentage.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text.strip_suffix('%') {
+            Some(percent) => {
+                let percent: f64 = percent.trim_end().parse().ok()?;
+                (0.0..=100.0).contains(&percent).then_some(Self::Percent(percent))
+            }
+            None => text.parse().ok().map(Self::Rows),
+        }
+    }
+
+    /// How many of so many rows.
+    pub fn of(self, rows: u64) -> u64 {
+        match self {
+            Self::Rows(most) => most,
+            Self::Percent(percent) => (rows.max(LEAST_BASE) as f64 * percent / 100.0).floor() as u64,
+        }
+    }
+
+    fn read(settings: Settings<'_>) -> Result<Option<Self>, Failure> {
+        let parse = |text: String| {
+            Self::parse(&text).ok_or_else(|| {
+                Failure::usage(format!(
+                    "--max-rejected (MAX_REJECTED) is {text:?}: give a number of rows, or a percentage from 0% to 100%"
+                ))
+            })
+        };
+        settings.asked_for(entries::max_rejected()).map(parse).transpose()
+    }
+}
+
+impl fmt::Display for MostRejected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Rows(rows) => write!(f, "{rows}"),
+            Self::Percent(percent) => write!(f, "{percent}%"),
+        }
+    }
+}
+
 /// The tasks that end with a summary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Job {
@@ -117,6 +171,8 @@ pub struct Reports {
     pub dead_letters: Option<PathBuf>,
     /// Where the summary goes, besides the log.
     pub summary: Option<Output>,
+    /// The run stops when more rows are rejected; None: whatever there is.
+    pub max_rejected: Option<MostRejected>,
     /// Where figures are written in Prometheus text format.
     pub metrics_file: Option<PathBuf>,
     /// Where figures are served over HTTP.
@@ -230,6 +286,7 @@ impl Reports {
             shows_documents: false,
             dead_letters: settings.file(entries::dead_letter()).or(dead_letters),
             summary: settings.asked_for(entries::summary_json()).map(Output::parse),
+            max_rejected: MostRejected::read(settings)?,
             metrics_file: settings.file(entries::metrics_file()),
             listen: read_listen(settings)?,
         })

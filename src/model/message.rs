@@ -104,6 +104,8 @@ pub struct Outcomes {
     pub dead_letters: Vec<DeadLetter>,
     /// The generation of the sink that they were delivered to, the earliest of several; None where nothing was.
     pub generation: Option<Generation>,
+    /// They are of a batch of deletions.
+    pub of_deletions: bool,
     /// Lines of a replayed dead-letter file that cannot be replayed, as they stand there, each with its line end.
     pub kept_lines: Vec<u8>,
 }
@@ -112,6 +114,14 @@ impl Outcomes {
     /// So many rows of which nothing is known.
     pub fn unconfirmed(rows: usize) -> Self {
         Self { tally: Tally { unconfirmed: rows as u64, ..Tally::default() }, ..Self::default() }
+    }
+}
+
+impl Event {
+    /// The outcomes that it tells.
+    pub fn outcomes_mut(&mut self) -> &mut Outcomes {
+        let (Event::Batch { outcomes, .. } | Event::Archive { outcomes, .. }) = self;
+        outcomes
     }
 }
 

@@ -18,9 +18,14 @@ pub fn back_off(failures: u32, random: f64) -> Duration {
     longest.min(LONGEST_BACK_OFF).mul_f64(random.clamp(0.0, 1.0))
 }
 
+/// A pause, or as long as the server asks for by `Retry-After`, whichever is longer.
+pub fn at_least(pause: Duration, retry_after: Option<Duration>) -> Duration {
+    pause.max(retry_after.unwrap_or_default().min(LONGEST_RETRY_AFTER))
+}
+
 /// The same, or as long as the server asks for by `Retry-After`, whichever is longer.
 pub fn pause_after(failures: u32, retry_after: Option<Duration>, random: f64) -> Duration {
-    back_off(failures, random).max(retry_after.unwrap_or_default().min(LONGEST_RETRY_AFTER))
+    at_least(back_off(failures, random), retry_after)
 }
 
 #[cfg(test)]

@@ -4,10 +4,24 @@
 //! The limit follows the rule of TCP congestion control (additive increase, multiplicative decrease): one more
 //! request at a time once a whole window of requests went well, half as many as soon as the server pushes back. A
 //! window is judged once: requests that were already in flight when the limit fell tell nothing new.
+//!
+//! A server may refuse most of what it is sent whatever the pace: it does so even with one request at a time, and takes
+//! some in between. Then it is of no use to wait longer and longer. How many refusals in a row are usual for such a server
+//! is learnt while one request at a time is sent; as long as there are not many more, they cost only who meets them a
+//! short wait. From a server that has taken nothing nothing is learnt, and it sees no request more for this.
 
 use std::time::{Duration, Instant};
 
 use crate::retry::back_off::{back_off, pause_after};
+
+/// Fewer refusals than this between two requests that are taken are none to speak of.
+const LEAST_USUAL: f64 = 0.2;
+
+/// Where more are usual, the server takes next to nothing.
+const MOST_USUAL: f64 = 4.0;
+
+/// So many refusals in a row are an outage, whatever was usual before.
+const FAR_TOO_MANY: u32 = 40;
 
 /// The adaptive limit on requests in flight, and the pause after a push-back.
 #[derive(Debug)]
@@ -21,6 +35,14 @@ pub struct Limiter {
     heard_below: u64,
     /// Push-backs since the last success.
     failures: u32,
+    /// Requests refused since one was last taken, at least in part.
+    in_a_row: u32,
+    /// Those of them that travelled alone.
+    alone: u32,
+    /// How many are usual between two that are taken, even with one request at a time; an average.
+    usual: f64,
+    /// How long a request takes that is carried out; an average.
+    takes: Duration,
     /// Nothing starts before.
     pause_until: Option<Instant>,
 }
@@ -29,7 +51,19 @@ impl Limiter {
     /// A limiter that starts at its ceiling, `most` requests (at least one).
     pub fn new(most: usize) -> Self {
         let most = most.max(1);
-        Self { most, limit: most, successes: 0, next: 0, heard_below: 0, failures: 0, pause_until: None }
+        Self {
+            most,
+            limit: most,
+            successes: 0,
+            next: 0,
+            heard_below: 0,
+            failures: 0,
+            in_a_row: 0,
+            alone: 0,
+            usual: 0.0,
+            takes: Duration::ZERO,
+            pause_until: None,
+        }
     }
 
     /// Requests that may be in flight now, 1 at least.
@@ -51,10 +85,15 @@ impl Limiter {
     /// Request `number` went well. One that was in flight when the server pushed back is no sign that it is over,
     /// nor does it shorten what a `Retry-After` has asked for.
     pub fn succeeded(&mut self, number: u64) {
+        self.learn(0);
         if number < self.heard_below {
             return;
         }
         self.failures = 0;
+        self.count_success();
+    }
+
+    fn count_success(&mut self) {
         self.successes += 1;
         if self.successes >= self.limit {
             self.successes = 0;
@@ -62,15 +101,70 @@ impl Limiter {
         }
     }
 
+    /// So long has a request taken that was carried out.
+    pub fn took(&mut self, time: Duration) {
+        self.takes = if self.takes.is_zero() { time } else { (self.takes * 7 + time) / 8 };
+    }
+
+    /// How long who has met `failures` earlier ones in a row waits by itself. Where all together have met fewer since the
+    /// server last took something, these count; and what is usual is waited out for as long as a request takes.
+    pub fn own_pause(&self, failures: u32, random: f64) -> Duration {
+        if self.is_usual() {
+            return back_off(0, random).min(self.takes.mul_f64(random.clamp(0.0, 1.0)));
+        }
+        back_off(self.known(failures.min(self.failures)), random)
+    }
+
+    /// So many failures in a row, as far as they say something: of a server that has refused most and taken some, a few
+    /// more say little.
+    fn known(&self, failures: u32) -> u32 {
+        if self.usual > 0.0 && self.in_a_row < FAR_TOO_MANY { failures.min(2) } else { failures }
+    }
+
+    /// Something was taken, after so many refusals besides those of whole requests.
+    fn learn(&mut self, besides: u32) {
+        let met = f64::from(self.in_a_row.saturating_add(besides));
+        let alone = f64::from(self.alone.saturating_add(besides));
+        (self.in_a_row, self.alone) = (0, 0);
+        if self.usual > 0.0 {
+            let weight = if met > self.usual { 4.0 } else { 16.0 };
+            self.usual += (met - self.usual) / weight;
+            if self.usual < LEAST_USUAL {
+                self.usual = 0.0;
+            }
+        } else if self.limit == 1 && alone > 0.0 {
+            self.usual = alone.min(MOST_USUAL) / 2.0;
+        }
+    }
+
+    /// Whether there are no more refusals in a row than such a server has often. Chance makes four times the average
+    /// rare: one in some hundred where seven of ten requests are refused.
+    fn is_usual(&self) -> bool {
+        self.usual > 0.0 && f64::from(self.in_a_row) <= (4.0 * self.usual).min(4.0 * MOST_USUAL)
+    }
+
     /// The server pushed back on request `number`: fewer at once, and none for a while. `random` is drawn evenly
     /// from 0 to 1.
     pub fn pushed_back(&mut self, number: u64, retry_after: Option<Duration>, now: Instant, random: f64) {
+        self.in_a_row = self.in_a_row.saturating_add(1);
+        if self.limit == 1 && number >= self.heard_below {
+            self.alone = self.alone.saturating_add(1);
+        }
+        if self.is_usual() {
+            retry_after.iter().for_each(|_| self.pause_for(pause_after(0, retry_after, random), now));
+            return;
+        }
         self.hear(number);
-        self.pause_for(pause_after(self.failures.saturating_sub(1), retry_after, random), now);
+        self.pause_for(pause_after(self.known(self.failures.saturating_sub(1)), retry_after, random), now);
     }
 
     /// The server carried out part of request `number`: fewer at once, but no longer and longer pauses.
     pub fn pushed_back_in_part(&mut self, number: u64, now: Instant, random: f64) {
+        self.learn(1);
+        if self.is_usual() {
+            self.count_success();
+            return;
+        }
         self.hear(number);
         self.failures = self.failures.min(1);
         self.pause_for(back_off(0, random), now);
@@ -125,7 +219,8 @@ mod tests {
             let number = limiter.start();
             limiter.pushed_back_in_part(number, now, 1.0);
         }
-        assert_eq!((limiter.limit(), limiter.pause(now)), (1, Some(back_off(0, 1.0))));
+        // Slower is no better: once that is known, all senders go on, and only who is refused waits.
+        assert_eq!((limiter.limit(), limiter.pause(now)), (4, Some(back_off(0, 1.0))));
     }
 
     /// Senders in simulated time against a server that answers after 50 ms: with 429 while it is busy.
@@ -134,6 +229,8 @@ mod tests {
         now: Instant,
         random: fastrand::Rng,
         senders: Vec<Sender>,
+        taken: usize,
+        refused: usize,
     }
 
     #[derive(Clone, Default)]
@@ -146,6 +243,7 @@ mod tests {
     }
 
     const STEP: Duration = Duration::from_millis(10);
+    const ANSWER: Duration = Duration::from_millis(50);
 
     impl Simulation {
         fn new(senders: usize, seed: u64) -> Self {
@@ -154,6 +252,8 @@ mod tests {
                 now: Instant::now(),
                 random: fastrand::Rng::with_seed(seed),
                 senders: vec![Sender::default(); senders],
+                taken: 0,
+                refused: 0,
             }
         }
 
@@ -161,20 +261,25 @@ mod tests {
             self.senders.iter().filter(|sender| sender.request.is_some()).count()
         }
 
-        fn step(&mut self, busy: bool) {
+        /// A step in which requests are refused with this likelihood.
+        fn step(&mut self, refuses: f64) {
             self.now += STEP;
             for n in 0..self.senders.len() {
                 let in_flight = self.in_flight();
                 let sender = &mut self.senders[n];
                 match sender.request {
-                    Some((number, at)) if at <= self.now && busy => {
+                    Some((number, at)) if at <= self.now && self.random.f64() < refuses => {
                         self.limiter.pushed_back(number, None, self.now, self.random.f64());
-                        sender.ready = Some(self.now + back_off(sender.failures, self.random.f64()));
+                        let pause = self.limiter.own_pause(sender.failures, self.random.f64());
+                        sender.ready = Some(self.now + pause);
+                        self.refused += 1;
                         sender.failures += 1;
                         sender.request = None;
                     }
                     Some((number, at)) if at <= self.now => {
+                        self.limiter.took(ANSWER);
                         self.limiter.succeeded(number);
+                        self.taken += 1;
                         *sender = Sender::default();
                     }
                     Some(_) => {}
@@ -184,7 +289,7 @@ mod tests {
                             && self.limiter.pause(self.now).is_none()
                             && in_flight < self.limiter.limit()
                         {
-                            let answered = self.now + Duration::from_millis(50);
+                            let answered = self.now + ANSWER;
                             sender.request = Some((self.limiter.start(), answered));
                         }
                     }
@@ -198,7 +303,7 @@ mod tests {
             let began = self.now;
             let (mut most, mut full_after) = (0, Duration::ZERO);
             while self.now < began + time {
-                self.step(busy);
+                self.step(if busy { 1.0 } else { 0.0 });
                 most = most.max(self.in_flight());
                 if self.limiter.limit() < self.senders.len() {
                     full_after = self.now - began;
@@ -219,6 +324,59 @@ mod tests {
             let (most, full_after) = simulation.run(Duration::from_secs(70), false);
             assert_eq!(most, senders, "seed {seed}");
             assert!(full_after <= Duration::from_secs(60), "{full_after:?}, {senders} senders, seed {seed}");
+        }
+    }
+
+    #[test]
+    fn a_server_that_refuses_most_gets_half_of_what_it_would_take_at_least() {
+        for (senders, seed) in [1, 4, 16].into_iter().flat_map(|n| (0..5).map(move |seed| (n, seed))) {
+            for refuses in [0.6, 0.7] {
+                let mut simulation = Simulation::new(senders, seed);
+                // Until it has taken something nothing is known of it.
+                while simulation.taken < 10 {
+                    simulation.step(refuses);
+                }
+                simulation.taken = 0;
+                let time = Duration::from_secs(300);
+                for _ in 0..time.as_millis() / STEP.as_millis() {
+                    simulation.step(refuses);
+                }
+                // Without any pause: a request takes its time and a step.
+                let most =
+                    senders as f64 * time.as_secs_f64() / (ANSWER + STEP).as_secs_f64() * (1.0 - refuses);
+                let share = simulation.taken as f64 / most;
+                assert!(share >= 0.5, "{share} of {most}, {senders} senders, {refuses}, seed {seed}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_server_that_takes_nothing_is_asked_no_more_often_than_each_sender_would_by_itself() {
+        for seed in 0..10 {
+            let mut simulation = Simulation::new(4, seed);
+            for _ in 0..60_000 {
+                simulation.step(1.0);
+                let most = simulation.senders.iter().map(|sender| sender.failures).max().unwrap_or_default();
+                assert!(simulation.limiter.failures >= most.saturating_sub(1), "no shorter pause of its own");
+                assert!(!simulation.limiter.is_usual());
+            }
+            assert_eq!(simulation.taken, 0);
+            assert!(simulation.refused <= 80, "{} requests in ten minutes", simulation.refused);
+        }
+    }
+
+    #[test]
+    fn a_server_that_takes_all_at_a_slower_pace_is_given_that_pace() {
+        let now = Instant::now();
+        let mut limiter = Limiter::new(4);
+        // Refused only while there are several at once: nothing is learnt from that.
+        for _ in 0..50 {
+            let window: Vec<u64> = (0..limiter.limit()).map(|_| limiter.start()).collect();
+            let is_busy = window.len() > 1;
+            for number in window {
+                if is_busy { limiter.pushed_back(number, None, now, 1.0) } else { limiter.succeeded(number) }
+            }
+            assert!(!limiter.is_usual());
         }
     }
 

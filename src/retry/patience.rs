@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::back_off::pause_after;
+use super::back_off::{at_least, back_off};
 use super::policy::Policy;
 use super::throttle::Stopped;
 use super::together::Together;
@@ -157,7 +157,9 @@ impl Patience<'_> {
     pub fn interrupted(&mut self, reason: &str) -> Result<(), GivenUp> {
         self.interruptions = self.interruptions.saturating_add(1);
         self.since = None;
-        let pause = self.next_pause(None);
+        // Whatever else the server takes: so many attempts must not all fall into one bad moment.
+        let pause = back_off(self.failures, fastrand::f64());
+        self.failures = self.failures.saturating_add(1);
         self.pause(reason, pause)
     }
 
@@ -212,7 +214,11 @@ impl Patience<'_> {
     }
 
     fn next_pause(&mut self, retry_after: Option<Duration>) -> Duration {
-        let pause = pause_after(self.failures, retry_after, fastrand::f64());
+        let own = match self.retries.together {
+            Some(others) => others.own_pause(self.failures, fastrand::f64()),
+            None => back_off(self.failures, fastrand::f64()),
+        };
+        let pause = at_least(own, retry_after);
         self.failures = self.failures.saturating_add(1);
         pause
     }

@@ -173,6 +173,10 @@ impl Together for Throttle {
         self.state().away
     }
 
+    fn own_pause(&self, failures: u32, random: f64) -> Duration {
+        self.state().limiter.own_pause(failures, random)
+    }
+
     /// No pause outlasts the budget: at its end the server is asked a last time.
     fn pause(&self) -> Option<Duration> {
         let state = self.state();
@@ -189,6 +193,7 @@ impl Permit<'_> {
     pub fn succeeded(self) {
         let mut state = self.throttle.state();
         state.progress(None);
+        state.limiter.took(self.started.elapsed());
         state.limiter.succeeded(self.number);
     }
 
@@ -197,6 +202,7 @@ impl Permit<'_> {
         let now = Instant::now();
         let mut state = self.throttle.state();
         state.progress(Some(now));
+        state.limiter.took(self.started.elapsed());
         state.limiter.pushed_back_in_part(self.number, now, fastrand::f64());
     }
 

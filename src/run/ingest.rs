@@ -76,7 +76,8 @@ impl Run<'_> {
         let mut rounds = 0;
         loop {
             let dead_letters = self.dead_letters();
-            let ledger = Ledger::new(Some(&mut *state), dead_letters, &sink, self.progress, self.stop);
+            let ledger = Ledger::new(Some(&mut *state), dead_letters, &sink, self.progress, self.stop)
+                .watched_by(&self.refusals);
             let taken_up = self.take_up(intake, &looks, &selection, &pool, &sink, ledger);
             self.progress.passed();
             self.monitor.publish();
@@ -151,7 +152,8 @@ impl Run<'_> {
             VectorChoice::Auto | VectorChoice::Array => VectorEncoding::Array,
         };
         let sink = Ndjson { names: *names, vectors, output, stop: self.stop };
-        let ledger = Ledger::new(None, self.dead_letters(), &sink, self.progress, self.stop);
+        let ledger = Ledger::new(None, self.dead_letters(), &sink, self.progress, self.stop)
+            .watched_by(&self.refusals);
         let taken_up = self.take_up(intake, &looks, &selection, &pool, &sink, ledger);
         sink.finish();
         taken_up.map(drop)

@@ -12,6 +12,7 @@ use crate::observe::pages;
 use crate::observe::progress::{Figures, Progress};
 use crate::observe::report::{Summary, exit_code};
 use crate::pipeline::ledger::dead_letters::DeadLetterFile;
+use crate::pipeline::ledger::refusals::Refusals;
 use crate::pipeline::ledger::state_file::StateFile;
 use crate::shutdown::{Stop, StopReason};
 use crate::sink::elasticsearch::holdings;
@@ -85,7 +86,8 @@ fn report(
 ) -> ExitCode {
     let progress = Arc::new(progress);
     let monitor = Monitor::new(reports, logging.format, &progress, stop);
-    let run = Run { reports, stop, progress: &progress, monitor: &monitor };
+    let refusals = Refusals::new(reports.max_rejected);
+    let run = Run { reports, stop, progress: &progress, monitor: &monitor, refusals };
     let carried_out = monitor.during(|| {
         stop.guard("the run", || {
             pages::serve(reports, &progress, stop)?;
@@ -150,6 +152,7 @@ struct Run<'r> {
     stop: &'r Stop,
     progress: &'r Progress,
     monitor: &'r Monitor<'r>,
+    refusals: Refusals,
 }
 
 impl Run<'_> {

@@ -54,7 +54,8 @@ impl Run<'_> {
         });
         let (limits, account_deletions, stop) = (*limits, *account_deletions, self.stop);
         loop {
-            let ledger = Ledger::new(None, self.dead_letters(), &sink, self.progress, self.stop);
+            let ledger = Ledger::new(None, self.dead_letters(), &sink, self.progress, self.stop)
+                .watched_by(&self.refusals);
             let file = file.clone();
             let again = stages(*senders, READERS, &sink, ledger, stop, |batches, events, buffers| {
                 Replay { file, names: needs.names, sink: &sink, limits, buffers, account_deletions, stop }

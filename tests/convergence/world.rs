@@ -169,6 +169,7 @@ impl World {
             shows_documents: false,
             dead_letters: Some(self.folder.path(&format!("{state}_{shard}.dead_letters"))),
             summary: None,
+            max_rejected: None,
             metrics_file: None,
             listen: None,
         };

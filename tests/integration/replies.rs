@@ -6,6 +6,7 @@ use crate::harness::archives::{Archive, delete, post, uri};
 use crate::harness::http::{Reply, Request};
 use crate::harness::model::assert_holds;
 use crate::harness::script::Fault;
+use crate::harness::store::Item;
 use crate::harness::{DEAD_LETTERS, Run, TestEnv, lines, posts};
 
 /// Two archives: posts, and deletions of some of them.
@@ -355,4 +356,72 @@ fn a_redirect_carries_no_credentials_elsewhere() {
     let run = env.ingest().var("RETRY_BUDGET_SEC", "1").run();
     run.check(run.code != Some(0), "nothing was written, and the run says so");
     run.check(elsewhere.requests().is_empty(), "the other server got no request");
+}
+
+/// Archives of 150 posts each.
+fn many_archives(count: usize) -> Vec<Archive> {
+    let of = |n| Archive::new(&format!("20251218_0000{n:02}")).with_all(posts(&format!("a{n}-"), 150));
+    (0..count).map(of).collect()
+}
+
+#[test]
+fn nothing_but_refusals_stop_the_run_and_leave_no_dead_letters() {
+    let mut archives = many_archives(12);
+    archives[3] = archives[3].clone().with(delete("gone"));
+    let env = TestEnv::with_archives(&archives);
+    // Of the first archive something is taken; tombstones are throughout.
+    let is_refused = |item: &Item| {
+        item.index.starts_with("posts") && item.operation == "index" && !item.id.contains("a0-1")
+    };
+    env.fake.fail_items(is_refused, usize::MAX, 400, "mapper_exception");
+    let run = env.run(&["--workers", "1", "--senders", "1"]).exits(1);
+    let run = run.says("1000 actions in a row").says("times mapper_exception");
+    let rejected = run.count("rows.rejected");
+    run.check(rejected < 150, "of the first archive alone");
+    run.check(run.count("rows.unconfirmed") >= 1000, "what it stopped for");
+    run.check(run.count("archives.processed") <= 1, "none of what was refused is marked");
+    assert_eq!(env.dead_letters().len() as u64, rejected);
+    env.fake.nothing_goes_wrong();
+    env.run(&["--retry-failed"]).exits(0);
+    let left: Vec<Archive> = archives[1..].to_vec();
+    assert!(left.iter().all(|archive| env.status_of(archive) == "processed"));
+}
+
+#[test]
+fn fewer_refusals_in_a_row_are_dead_letters_at_the_end() {
+    let archives = many_archives(6);
+    let env = TestEnv::with_archives(&archives);
+    env.fake.fail_items(|item| item.index.starts_with("posts"), usize::MAX, 400, "mapper_exception");
+    env.run(&[]).exits(3).counts(&[("rows.rejected", 900), ("archives.processed", 6)]);
+    assert_eq!(env.dead_letters().len(), 900);
+    // They are refused again, and again they are fewer.
+    env.run(&["--replay", ".dead_letters.ndjson"]).exits(3).counts(&[("rows.rejected", 900)]);
+    env.run(&["--replay", ".dead_letters.ndjson", "--max-rejected", "10%"])
+        .exits(1)
+        .says("--max-rejected 10%")
+        .counts(&[("rows.rejected", 100), ("rows.unconfirmed", 800)]);
+}
+
+#[test]
+fn more_rejected_rows_than_allowed_stop_the_run() {
+    let bad = Archive::new("20251219_000000").with_all((0..3).map(|n| post(&"x".repeat(600 + n), "its id")));
+    let archives = [Archive::new("20251218_000000").with_all(posts("p", 5)), bad];
+    for (most, code, rejected) in [("3", 3, 3), ("1%", 3, 3), ("2", 1, 0), ("0.1%", 1, 0), ("0", 1, 0)] {
+        for dry in [&[][..], &["--dry-run"]] {
+            let env = TestEnv::with_archives(&archives);
+            let arguments = [&["--workers", "1", "--max-rejected", most], dry].concat();
+            let run = env.run(&arguments).exits(code);
+            run.counts(&[("rows.rejected", rejected)]);
+            if code == 1 {
+                let run = run.says("--max-rejected");
+                // What was in flight may be unconfirmed as well.
+                run.check(run.count("rows.unconfirmed") >= 3, "what it stopped for");
+                run.check(run.count("archives.pending") >= 1, "its archive");
+                assert!(env.dead_letters().is_empty());
+            }
+        }
+    }
+    for wrong in ["many", "-1", "101%", "%", "nan%"] {
+        TestEnv::new().run(&["--max-rejected", wrong]).exits(2).says("--max-rejected (MAX_REJECTED)");
+    }
 }

@@ -234,6 +234,7 @@ mod tests {
             shows_documents: false,
             dead_letters: Some(dead_letter.into()),
             summary: None,
+            max_rejected: None,
             metrics_file: None,
             listen: None,
         }

@@ -19,10 +19,12 @@ use crate::shutdown::Stop;
 use crate::sink::Sink;
 
 pub mod dead_letters;
+pub mod refusals;
 pub mod state_file;
 pub mod tracker;
 
 use dead_letters::DeadLetterFile;
+use refusals::Refusals;
 use state_file::StateFile;
 use tracker::{Fate, Finished, Tracker};
 
@@ -45,6 +47,8 @@ pub struct Ledger<'r> {
     /// succeeds: the kernel reports a failed write-back to one fsync only, and rejected rows would be lost.
     failed: Option<Failure>,
     again: Vec<Arc<Archive>>,
+    /// Stops the run where too much is rejected.
+    refusals: Option<&'r Refusals>,
     tracker: Tracker,
     /// Archives that are finished and not marked yet.
     unmarked: Vec<Finished>,
@@ -71,11 +75,17 @@ impl<'r> Ledger<'r> {
             stop,
             failed: None,
             again: Vec::new(),
+            refusals: None,
             tracker: Tracker::default(),
             unmarked: Vec::new(),
             mark_at: None,
             mark_within: MARK_WITHIN,
         }
+    }
+
+    /// As it is, with `refusals` watching over what is rejected.
+    pub fn watched_by(self, refusals: &'r Refusals) -> Self {
+        Self { refusals: Some(refusals), ..self }
     }
 
     /// Takes events in until the channel closes. Returns the archives that are to be done again, since what they were
@@ -84,26 +94,46 @@ impl<'r> Ledger<'r> {
     /// A panic stops the run, and from then on nothing is marked; but events are taken in, so that nobody waits and every
     /// row is counted.
     pub fn run(mut self, events: Receiver<Event>) -> Vec<Arc<Archive>> {
-        let stop = self.stop;
         loop {
-            let mut received = match self.mark_at {
+            let received = match self.mark_at {
                 Some(time) => events.recv_deadline(time),
                 None => events.recv().map_err(|_| RecvTimeoutError::Disconnected),
             };
             let is_last = matches!(received, Err(RecvTimeoutError::Disconnected));
-            if let Ok(Event::Batch { outcomes, .. } | Event::Archive { outcomes, .. }) = &mut received {
-                self.progress.count_rows(&outcomes.tally, std::mem::take(&mut outcomes.reasons));
+            let is_idle = received.is_err();
+            for event in self.decided(received.ok(), is_last) {
+                self.guarded(Some(event));
             }
-            let taken_in = stop.guard("the ledger", || {
-                let _watch = stop.pulse().watch(Stage::Ledger);
-                self.take_in(received.ok());
-            });
-            if taken_in.is_none() {
-                self.failed.get_or_insert_with(|| stop.as_failure());
+            if is_idle {
+                self.guarded(None);
             }
             if is_last {
                 return self.again;
             }
+        }
+    }
+
+    /// The events that are decided by one more, or by the end of them.
+    fn decided(&self, event: Option<Event>, is_last: bool) -> Vec<Event> {
+        let Some(refusals) = self.refusals else { return event.into_iter().collect() };
+        let mut decided = event.map_or_else(Vec::new, |event| refusals.judge(event, self.stop));
+        if is_last {
+            decided.extend(refusals.finish(self.stop));
+        }
+        decided
+    }
+
+    fn guarded(&mut self, mut event: Option<Event>) {
+        let stop = self.stop;
+        if let Some(outcomes) = event.as_mut().map(Event::outcomes_mut) {
+            self.progress.count_rows(&outcomes.tally, std::mem::take(&mut outcomes.reasons));
+        }
+        let taken_in = stop.guard("the ledger", || {
+            let _watch = stop.pulse().watch(Stage::Ledger);
+            self.take_in(event);
+        });
+        if taken_in.is_none() {
+            self.failed.get_or_insert_with(|| stop.as_failure());
         }
     }
 

@@ -118,6 +118,8 @@ impl<'b> BatchReport<'b> {
     pub fn finish(mut self) -> Outcomes {
         let tally = &mut self.outcomes.tally;
         tally.unconfirmed = self.batch.actions.len() as u64 - tally.settled();
+        self.outcomes.of_deletions =
+            self.batch.actions.first().is_some_and(|action| action.kind != ActionKind::Post);
         self.outcomes
     }
 

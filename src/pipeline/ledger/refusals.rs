@@ -1,0 +1,287 @@
+//! When so much is refused that the run is to stop, before every row there is becomes a dead letter.
+//!
+//! - The server refuses [`NOTHING_BUT_REFUSALS`] actions in a row and takes none. Until that is decided, what it refuses
+//!   is held back: its archives are not marked, and its rows are no dead letters yet. Posts and deletions are counted
+//!   apart, since a server that takes tombstones may refuse all posts.
+//! - More rows are rejected than `--max-rejected` allows.
+//!
+//! Rows of which that is decided are unconfirmed, so that their archives stay pending.
+
+use std::collections::BTreeMap;
+use std::mem;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::config::MostRejected;
+use crate::exit::Failure;
+use crate::model::{Event, Outcomes, Tally};
+use crate::shutdown::Stop;
+
+/// So many actions that are refused in a row, with none taken between them, are no matter of their content.
+pub const NOTHING_BUT_REFUSALS: u64 = 1000;
+
+/// So many types of refusals are told apart.
+const MOST_TYPES: usize = 100;
+
+/// Watches over what is rejected, from the start of a run to its end.
+pub struct Refusals {
+    most: Option<MostRejected>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// Rows with an outcome that is decided.
+    rows: Tally,
+    /// Of posts and of deletions: actions refused since one was last taken, and what is held back of them.
+    kinds: [Kind; 2],
+    /// The run is to stop.
+    is_over: bool,
+    types: Types,
+}
+
+#[derive(Default)]
+struct Kind {
+    in_a_row: u64,
+    held: Vec<Event>,
+}
+
+/// How often rows were rejected for what, with the first reason of each.
+#[derive(Default)]
+struct Types(BTreeMap<String, (u64, String)>);
+
+impl Types {
+    fn add(&mut self, outcomes: &Outcomes) {
+        for letter in &outcomes.dead_letters {
+            if let Some((count, _)) = self.0.get_mut(&letter.error_type) {
+                *count += 1;
+            } else if self.0.len() < MOST_TYPES {
+                self.0.insert(letter.error_type.clone(), (1, letter.reason.clone()));
+            }
+        }
+    }
+
+    /// What is said most.
+    fn most(&self) -> String {
+        let most = self.0.iter().max_by_key(|(_, (count, _))| *count);
+        most.map_or_else(String::new, |(kind, (count, reason))| format!("{count} times {kind}: {reason}"))
+    }
+}
+
+impl Refusals {
+    /// Nothing is rejected yet; as many rows may be as `most` allows.
+    pub fn new(most: Option<MostRejected>) -> Self {
+        Self { most, state: Mutex::default() }
+    }
+
+    /// Takes an event in. Returns what is decided by it, in order: nothing, itself, or more than that.
+    pub fn judge(&self, mut event: Event, stop: &Stop) -> Vec<Event> {
+        let mut state = self.state();
+        let outcomes = event.outcomes_mut();
+        let (refused, taken) = (refused_by_server(outcomes), taken(&outcomes.tally));
+        let nth = usize::from(outcomes.of_deletions);
+        if state.is_over {
+            unconfirm(outcomes);
+            return vec![event];
+        }
+        let mut decided = Vec::new();
+        if refused > 0 && taken == 0 {
+            let Some(kind) = state.kinds.get_mut(nth) else { return vec![event] };
+            kind.in_a_row += refused;
+            kind.held.push(event);
+            if kind.in_a_row >= NOTHING_BUT_REFUSALS {
+                state.is_over = true;
+                let mut types = Types::default();
+                kind_outcomes(&mut state.kinds, nth).for_each(|outcomes| types.add(outcomes));
+                stop.fail(nothing_but_refusals(&types.most()));
+                for kind in &mut state.kinds {
+                    decided.append(&mut kind.held);
+                }
+                decided.iter_mut().for_each(|event| unconfirm(event.outcomes_mut()));
+            }
+            return decided;
+        }
+        if taken > 0
+            && let Some(kind) = state.kinds.get_mut(nth)
+        {
+            kind.in_a_row = 0;
+            decided.append(&mut kind.held);
+        }
+        decided.push(event);
+        self.within_limit(&mut state, decided, stop)
+    }
+
+    /// Nothing is to come for now: what is held back is decided.
+    pub fn finish(&self, stop: &Stop) -> Vec<Event> {
+        let mut state = self.state();
+        let held: Vec<Event> = state.kinds.iter_mut().flat_map(|kind| mem::take(&mut kind.held)).collect();
+        self.within_limit(&mut state, held, stop)
+    }
+
+    /// Counts events, and stops the run with the one that rejects too much.
+    fn within_limit(&self, state: &mut State, mut events: Vec<Event>, stop: &Stop) -> Vec<Event> {
+        let Some(most) = self.most else { return events };
+        for event in &mut events {
+            let outcomes = event.outcomes_mut();
+            if !state.is_over && outcomes.tally.rejected > 0 {
+                state.types.add(outcomes);
+                let rejected = state.rows.rejected + outcomes.tally.rejected;
+                if rejected > most.of(state.rows.settled() + outcomes.tally.settled()) {
+                    state.is_over = true;
+                    stop.fail(too_many(most, rejected, &state.types.most()));
+                }
+            }
+            if state.is_over {
+                unconfirm(outcomes);
+            }
+            state.rows += &outcomes.tally;
+        }
+        events
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn kind_outcomes(kinds: &mut [Kind; 2], nth: usize) -> impl Iterator<Item = &Outcomes> {
+    kinds
+        .iter_mut()
+        .skip(nth)
+        .take(1)
+        .flat_map(|kind| kind.held.iter_mut().map(|event| &*event.outcomes_mut()))
+}
+
+/// Actions that the server has carried out, or has something newer than.
+fn taken(tally: &Tally) -> u64 {
+    tally.indexed + tally.deleted + tally.superseded
+}
+
+/// Actions that the server has refused. What was rejected before it was sent is none of them.
+fn refused_by_server(outcomes: &Outcomes) -> u64 {
+    outcomes.dead_letters.iter().filter(|letter| letter.stage == "elasticsearch").count() as u64
+}
+
+/// Takes back that rows are rejected.
+fn unconfirm(outcomes: &mut Outcomes) {
+    let rejected = mem::take(&mut outcomes.tally.rejected);
+    outcomes.tally.unconfirmed += rejected;
+    outcomes.dead_letters.clear();
+    outcomes.kept_lines.clear();
+    outcomes.reasons.rejected.clear();
+    outcomes.reasons.can_be_replayed = 0;
+}
+
+fn nothing_but_refusals(most: &str) -> Failure {
+    Failure::run(format!(
+        "Elasticsearch has refused {NOTHING_BUT_REFUSALS} actions in a row and taken none ({most}): look at the index, its \
+         mapping and its ingest pipeline; these rows are no dead letters, their archives stay pending: run again once it \
+         takes documents"
+    ))
+}
+
+fn too_many(most: MostRejected, rejected: u64, said: &str) -> Failure {
+    Failure::run(format!(
+        "{rejected} rows are rejected, more than --max-rejected {most} allows (most of all, {said}): look at the dead \
+         letters, and run again with a higher limit once they are what you expect; the archives of the last of them stay \
+         pending"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::model::{Archive, DeadLetter};
+
+    fn event(indexed: u64, refused: u64, stage: &'static str) -> Event {
+        let archive = Archive {
+            name: "a".into(),
+            path: "a".into(),
+            seconds: None,
+            bytes: 0,
+            modified_ns: 0,
+            etag: None,
+        };
+        let letter = |n| DeadLetter {
+            archive: "a".into(),
+            row_id: n,
+            at_uri: String::new(),
+            stage: stage.into(),
+            error_type: if n % 4 == 0 { "rare" } else { "mapper_exception" }.into(),
+            reason: "since".into(),
+            action: None,
+            document: None,
+        };
+        let dead_letters = (0..i64::try_from(refused).unwrap()).map(letter).collect();
+        let tally = Tally { indexed, rejected: refused, ..Tally::default() };
+        Event::Batch {
+            archive: Arc::new(archive),
+            outcomes: Outcomes { tally, dead_letters, ..Outcomes::default() },
+        }
+    }
+
+    fn of_deletions(mut event: Event) -> Event {
+        event.outcomes_mut().of_deletions = true;
+        event
+    }
+
+    /// Rejected and unconfirmed rows of what is decided.
+    fn decided(events: Vec<Event>) -> (usize, u64, u64) {
+        let mut all = Outcomes::default();
+        let count = events.len();
+        events.into_iter().for_each(|mut event| all += mem::take(event.outcomes_mut()));
+        assert_eq!(all.dead_letters.len() as u64, all.tally.rejected);
+        (count, all.tally.rejected, all.tally.unconfirmed)
+    }
+
+    #[test]
+    fn refusals_in_a_row_are_held_back_until_something_is_taken() {
+        let (refusals, stop) = (Refusals::new(None), Stop::new());
+        let judge = |event| decided(refusals.judge(event, &stop));
+        assert_eq!(judge(event(0, 999, "elasticsearch")), (0, 0, 0));
+        assert_eq!(judge(event(0, 5, "decode")), (1, 5, 0), "what was never sent");
+        assert_eq!(judge(of_deletions(event(1, 0, ""))), (1, 0, 0), "tombstones are taken, posts are not");
+        assert_eq!(judge(event(1, 1, "elasticsearch")), (2, 1000, 0));
+        assert_eq!(judge(event(0, 999, "elasticsearch")), (0, 0, 0));
+        assert_eq!(decided(refusals.finish(&stop)), (1, 999, 0), "the end of a pass");
+        assert!(!stop.is_requested());
+        assert_eq!(decided(refusals.judge(event(0, 1, "elasticsearch"), &stop)), (1, 0, 1), "of two passes");
+        assert!(stop.is_requested());
+    }
+
+    #[test]
+    fn nothing_but_refusals_stop_the_run_and_are_no_dead_letters() {
+        let (refusals, stop) = (Refusals::new(None), Stop::new());
+        for _ in 0..9 {
+            assert!(refusals.judge(event(0, 100, "elasticsearch"), &stop).is_empty());
+        }
+        assert!(refusals.judge(of_deletions(event(0, 7, "elasticsearch")), &stop).is_empty());
+        assert_eq!(decided(refusals.judge(event(0, 100, "elasticsearch"), &stop)), (11, 0, 1007));
+        let message = stop.as_failure().message;
+        assert!(message.contains("750 times mapper_exception: since"), "{message}");
+        assert_eq!(
+            decided(refusals.judge(event(1, 3, "elasticsearch"), &stop)),
+            (1, 0, 3),
+            "what is in flight"
+        );
+    }
+
+    #[test]
+    fn more_than_is_allowed_stops_the_run_with_what_goes_over_it() {
+        for (most, allowed, rows) in
+            [("0", 0, 0), ("20", 20, 0), ("1%", 10, 0), ("1%", 10, 500), ("1%", 50, 4_950)]
+        {
+            let (refusals, stop) = (Refusals::new(Some(MostRejected::parse(most).unwrap())), Stop::new());
+            decided(refusals.judge(event(rows, 0, ""), &stop));
+            assert_eq!(
+                decided(refusals.judge(event(1, allowed, "decode"), &stop)),
+                (1, allowed, 0),
+                "{most}"
+            );
+            assert!(!stop.is_requested(), "{most}");
+            assert_eq!(decided(refusals.judge(event(0, 2, "decode"), &stop)), (1, 0, 2), "{most}");
+            assert!(stop.as_failure().message.contains("--max-rejected"), "{most}");
+        }
+    }
+}
