@@ -144,9 +144,6 @@ fn ask(client: &Client, needs: Needs, checks: &mut Vec<Check>) -> Result<[Target
         if target.members.len() > 1 {
             let names: Vec<_> = target.members.iter().map(|member| &*member.name).collect();
             checks.extend(privileges::ask(client, &names)?.judge_members(&names, needed));
-        } else if target.is_alias() && grants.is_told() {
-            let asked = privileges::ask(client, &[&target.write_index])?;
-            checks.extend(asked.judge_only_alias(&target.name, &target.write_index));
         }
     }
     Ok([posts, tombstones])

@@ -103,23 +103,6 @@ impl Grants {
         })
     }
 
-    /// Whether the server tells anything.
-    pub(super) fn is_told(&self) -> bool {
-        self.all || !self.index.is_empty()
-    }
-
-    /// A warning where the run's privileges are for an alias alone, and not for the index behind it: what it names is
-    /// then the alias, but after a rollover it has to name the indices.
-    pub(super) fn judge_only_alias(&self, alias: &str, index: &str) -> Option<Check> {
-        let missing = self.missing(index, &["read", "delete"])?;
-        let text = format!(
-            "this run lacks index privileges: {missing}: those for the alias {alias} are enough as long as one index is \
-             behind it, and after a rollover they are not; grant them by the pattern of the indices' names, too (a \
-             pattern as {alias}* does not cover names with other dashes)"
-        );
-        Some(Check::warning("privileges", text))
-    }
-
     /// Whether the run may make an index with an alias.
     pub(super) fn judge_creation(&self, alias: &'static str, index: &str) -> Check {
         let missing: Vec<_> =
