@@ -122,7 +122,7 @@ fn rewrite(document: &[u8]) -> Option<Vec<u8>> {
         serde_json::to_writer(&mut written, &name).ok()?;
         written.push(b':');
         let values = vector_of(value.get())?;
-        write_vector_array(&mut written, values.as_slice().try_into().ok()?);
+        write_vector_array(&mut written, &values);
     }
     written.push(b'}');
     let embeddings = RawValue::from_string(String::from_utf8(written).ok()?).ok()?;
