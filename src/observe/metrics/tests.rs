@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use super::*;
-use crate::model::{Health, MemoryFigures, Reasons, ServerFigures, Tally, Totals};
+use crate::model::{Finding, Health, MemoryFigures, Reasons, ServerFigures, Tally, Totals};
 use crate::observe::report::{Archives, Requests};
 use crate::observe::traffic::{Again, Request, Traffic, TrafficFigures};
 use crate::pulse::Stage;
@@ -263,7 +263,9 @@ fn every_figure_is_documented_and_nothing_else_is() {
         .filter_map(|line| Some(line.strip_prefix("| `")?.split(['`', '{']).next()?.to_owned()))
         .filter(|name| name.starts_with(PREFIX))
         .collect();
-    let written: BTreeSet<String> = rendered(&figures(), Some(ExitCode::Done)).into_keys().collect();
+    let mut of_all_tasks = figures();
+    of_all_tasks.totals.rows.findings.count(Finding::Missing);
+    let written: BTreeSet<String> = rendered(&of_all_tasks, Some(ExitCode::Done)).into_keys().collect();
     assert_eq!(written, documented);
 }
 
