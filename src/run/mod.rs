@@ -122,6 +122,7 @@ fn needs(load: &Load) -> Needs {
         search_by_author: load.intake.account_deletions,
         // A load has made them by then.
         create: false,
+        base64: load.vectors == VectorChoice::Base64,
         offer: true,
         names: load.server.names,
         pipeline: load.server.pipeline,

@@ -97,35 +97,34 @@ pub fn kinds<Read>(fields: &[Field<Read>]) -> Vec<(&'static str, Kind)> {
     fields.iter().map(|field| (field.name, field.kind)).collect()
 }
 
-/// The mapping of an index with these fields.
+/// The mapping of an index with these fields, where the object of the vectors is mapped so.
 ///
 /// Unknown fields are kept in the source and not indexed (`dynamic: false`): one wrong document can then not fix a wrong
 /// type for good, nor can many of them make the mapping grow without end.
-pub fn mappings<Read>(fields: &[Field<Read>]) -> Json {
+pub fn mappings<Read>(fields: &[Field<Read>], vectors: &Json) -> Json {
     let properties: serde_json::Map<String, Json> =
-        fields.iter().map(|field| (field.name.to_owned(), field.kind.mapping())).collect();
+        fields.iter().map(|field| (field.name.to_owned(), field.kind.mapping(vectors))).collect();
     json!({"dynamic": false, "properties": properties})
 }
 
 impl Kind {
-    fn mapping(self) -> Json {
+    fn mapping(self, vectors: &Json) -> Json {
         match self {
             Kind::Keyword => json!({"type": "keyword", "ignore_above": MAX_KEYWORD_CHARS}),
             Kind::Text => {
                 json!({"type": "text", "fields": {"keyword": {"type": "keyword", "ignore_above": 256}}})
             }
             Kind::Date => json!({"type": "date", "format": "strict_date_optional_time"}),
-            Kind::Vectors => {
-                // Written out, since the default differs between versions (8.12: int8_hnsw, 9.1: bbq_hnsw).
-                let graph = json!({"type": "int8_hnsw", "m": 16, "ef_construction": 100});
-                let vector = json!({"type": "dense_vector", "dims": VECTOR_DIMS, "similarity": "cosine",
-                    "index": true, "index_options": graph});
-                let fields: serde_json::Map<String, Json> =
-                    VECTORS.iter().map(|field| (field.name.to_owned(), vector.clone())).collect();
-                json!({"properties": fields})
-            }
+            Kind::Vectors => vectors.clone(),
         }
     }
+}
+
+/// The object of the vectors, each mapped so.
+pub fn vectors_mapped(vector: &Json) -> Json {
+    let fields: serde_json::Map<String, Json> =
+        VECTORS.iter().map(|field| (field.name.to_owned(), vector.clone())).collect();
+    json!({"properties": fields})
 }
 
 fn text<'d>(text: &'d Option<std::borrow::Cow<'d, str>>) -> Value<'d> {

@@ -8,6 +8,7 @@ use crate::http::TransportError;
 use crate::observe::finding::{Check, Status};
 use crate::sink::elasticsearch::client::{Client, Reply};
 use crate::sink::elasticsearch::outcome::is_unavailable;
+use crate::sink::elasticsearch::product::Product;
 
 /// Why there is no [`Report`](super::Report).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,8 +86,11 @@ pub(in crate::sink::elasticsearch) fn answer(
     result: Result<Reply, TransportError>,
 ) -> Result<Reply, PreflightError> {
     let url = client.base_url();
-    if result.is_ok() {
+    if let Ok(reply) = &result {
         client.note_answer();
+        if let Some(product) = Product::of_refusal(reply) {
+            client.note_product(product);
+        }
     }
     match result {
         Ok(reply) if client.urls().any(|url| has_stray_path(url, &reply)) => Err(PreflightError::refused(

@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::VectorMapping;
 use crate::observe::finding::Check;
+use crate::sink::elasticsearch::product::Product;
 use crate::sink::elasticsearch::schema::{Kind, VECTOR_DIMS, VECTORS};
 
 const NAME: &str = "mapping";
@@ -232,7 +233,12 @@ pub(super) fn judge_author(index: &str, mappings: &Value) -> Option<String> {
 }
 
 /// Judges the mapping of the vectors.
-pub(super) fn judge_vectors(index: &str, mappings: &Value) -> (Vec<Check>, VectorMapping) {
+pub(super) fn judge_vectors(
+    index: &str,
+    mappings: &Value,
+    product: Product,
+) -> (Vec<Check>, VectorMapping) {
+    let wanted = wanted(product);
     let embeddings = property(mappings, "embeddings");
     let dynamic = Dynamic::of(embeddings.unwrap_or(&Value::Null), Dynamic::of(mappings, Dynamic::Guess));
     let mut checks = Vec::new();
@@ -243,12 +249,12 @@ pub(super) fn judge_vectors(index: &str, mappings: &Value) -> (Vec<Check>, Vecto
             embeddings.and_then(|object| property(object, field)).or_else(|| property(mappings, &name));
         let (is_dense, check) = match (mapped, embeddings.map(type_of)) {
             _ if embeddings.is_some_and(|object| object.get("enabled") == Some(&Value::Bool(false))) => {
-                (false, Some(judge_no_vector(index, &name, Dynamic::Keep)))
+                (false, Some(judge_no_vector(index, &name, Dynamic::Keep, product)))
             }
-            (Some(mapping), _) => judge_vector(index, &name, mapping),
-            (None, None | Some("object" | "nested")) => (false, Some(judge_no_vector(index, &name, dynamic))),
+            (Some(mapping), _) => judge_vector(index, &name, mapping, product),
+            (None, None | Some("object" | "nested")) => (false, Some(judge_no_vector(index, &name, dynamic, product))),
             (None, Some(other)) => {
-                let text = format!("{index} maps embeddings as {other}: make the index anew with {WANTED}");
+                let text = format!("{index} maps embeddings as {other}: make the index anew with {wanted}");
                 (false, Some(Check::failed(NAME, text)))
             }
         };
@@ -258,11 +264,16 @@ pub(super) fn judge_vectors(index: &str, mappings: &Value) -> (Vec<Check>, Vecto
     (checks, VectorMapping { dense })
 }
 
-const WANTED: &str = "dense_vector of 384 dims (a mapping cannot be changed; \
-                      --create-indices makes a right one where the index is missing)";
+fn wanted(product: Product) -> String {
+    format!(
+        "{} (a mapping cannot be changed; --create-indices makes a right one where the index is missing)",
+        product.wanted_vector()
+    )
+}
 
 /// Judges the mapping that a vector field has: whether it is a `dense_vector`, and what is wrong with it.
-fn judge_vector(index: &str, name: &str, mapping: &Value) -> (bool, Option<Check>) {
+fn judge_vector(index: &str, name: &str, mapping: &Value, product: Product) -> (bool, Option<Check>) {
+    let wanted = wanted(product);
     let dims = mapping.get("dims").or(mapping.get("dimension")).map(|dims| dims.as_u64());
     let text = |parameter: &str| mapping.get(parameter).and_then(Value::as_str);
     let element = text("element_type").or(text("data_type")).unwrap_or("float");
@@ -274,10 +285,10 @@ fn judge_vector(index: &str, name: &str, mapping: &Value) -> (bool, Option<Check
     };
     let problem = if !is_vector {
         let kind = if element == "float" { type_of(mapping) } else { element };
-        format!("{index} maps {name} as {kind}: make the index anew with {WANTED}")
+        format!("{index} maps {name} as {kind}: make the index anew with {wanted}")
     } else if dims.is_some_and(|dims| dims != Some(VECTOR_DIMS)) {
         let dims = dims.flatten().unwrap_or_default();
-        format!("{index} maps {name} with {dims} dims: make the index anew with {WANTED}")
+        format!("{index} maps {name} with {dims} dims: make the index anew with {wanted}")
     } else {
         let wants_length = text("similarity") == Some("dot_product");
         let warning = wants_length.then(|| {
@@ -296,20 +307,21 @@ fn judge_vector(index: &str, name: &str, mapping: &Value) -> (bool, Option<Check
 ///
 /// Guessing is refused: Elasticsearch guesses `dense_vector` since 8.11, but older ones and OpenSearch guess
 /// `float`, and anything guesses `text` from base64; none of that can be changed afterwards.
-fn judge_no_vector(index: &str, name: &str, dynamic: Dynamic) -> Check {
+fn judge_no_vector(index: &str, name: &str, dynamic: Dynamic, product: Product) -> Check {
+    let wanted = product.wanted_vector();
     match dynamic {
         Dynamic::Keep => Check::warning(NAME, format!("{index} does not index {name}: it is not searchable")),
         Dynamic::Guess => Check::failed(
             NAME,
             format!(
                 "{index} does not map {name} and would guess its type from the first post: \
-                 add it to the mapping as dense_vector of 384 dims"
+                 add it to the mapping as {wanted}"
             ),
         ),
         Dynamic::Reject => Check::failed(
             NAME,
             format!(
-                "{index} does not map {name} and is strict: add it to the mapping as dense_vector of 384 dims"
+                "{index} does not map {name} and is strict: add it to the mapping as {wanted}"
             ),
         ),
     }

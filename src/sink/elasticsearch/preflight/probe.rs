@@ -13,11 +13,14 @@ use serde_json::{Map, Value, json};
 use super::fields::{Sent, property};
 use super::lookup::Index;
 use super::settings::Pipelines;
-use super::{Needs, PreflightError, Target};
+use super::{Needs, PreflightError, Target, VectorMapping};
+use crate::model::{DIMENSIONS, Vector};
 use crate::observe::finding::Check;
 use crate::sink::elasticsearch::client::{Client, ContentType, Reply};
 use crate::sink::elasticsearch::preflight::error::answer;
-use crate::sink::elasticsearch::schema::{Kind, VECTOR_DIMS, VECTORS};
+use crate::sink::elasticsearch::encode::VectorEncoding;
+use crate::sink::elasticsearch::encode::document::write_vector;
+use crate::sink::elasticsearch::schema::{Kind, VECTORS};
 use crate::sink::elasticsearch::targets::routing_of;
 use crate::text::percent_encoded;
 
@@ -35,8 +38,49 @@ pub(super) fn offer(
     needs: Needs,
     sent: &[Sent],
 ) -> Option<Check> {
+    let reply = ask(client, target, found, needs, sent, VectorEncoding::Array)?;
+    judge(&target.name, target.name == needs.names.tombstones, &reply)
+}
+
+/// Offers a post whose vectors are base64: whether it is taken. None: nothing is shown.
+pub(super) fn offer_base64(
+    client: &Client,
+    target: &Target,
+    found: &Index,
+    needs: Needs,
+    sent: &[Sent],
+) -> Option<bool> {
+    match ask(client, target, found, needs, sent, VectorEncoding::Base64)?.status {
+        409 => Some(true),
+        400 => Some(false),
+        _ => None,
+    }
+}
+
+/// Whether vectors can be sent as base64. Only a `dense_vector` is known to read it as it is sent.
+pub(super) fn judge_base64(target: &Target, vectors: VectorMapping, taken: Option<bool>) -> Check {
+    let name = &target.name;
+    let why = match (vectors.dense, taken) {
+        (true, Some(true)) => {
+            return Check::ok("vectors", format!("{name} takes vectors as base64 (a document that no index keeps was tried)"));
+        }
+        (false, _) => "does not have all vectors mapped as dense_vector, as far as this run is told",
+        (true, Some(false)) => "refuses vectors as base64, which Elasticsearch takes from 9.3 on",
+        (true, None) => "cannot be tried now with a document that no index keeps, as for a pipeline, a block or what is not told",
+    };
+    Check::failed("vectors", format!("--vector-encoding base64: {name} {why}: leave the option away, or give array"))
+}
+
+fn ask(
+    client: &Client,
+    target: &Target,
+    found: &Index,
+    needs: Needs,
+    sent: &[Sent],
+    encoding: VectorEncoding,
+) -> Option<Reply> {
     let mappings = found.mappings.as_ref()?;
-    let document = document(mappings, sent).to_string();
+    let document = document(mappings, sent, encoding).to_string();
     let mut path = format!("/{}/_doc/{ID}?if_seq_no={NEVER}&if_primary_term=1", target.name);
     if target.is_alias() {
         path.push_str("&require_alias=true");
@@ -49,19 +93,18 @@ pub(super) fn offer(
         path.push_str("&pipeline=");
         path.push_str(&percent_encoded(pipeline));
     }
-    let reply = client.put(&path, ContentType::Json, document.as_bytes()).ok()?;
-    judge(&target.name, target.name == needs.names.tombstones, &reply)
+    client.put(&path, ContentType::Json, document.as_bytes()).ok()
 }
 
 /// A document with a value for each field that the mapping names.
-fn document(mappings: &Value, sent: &[Sent]) -> Value {
+fn document(mappings: &Value, sent: &[Sent], encoding: VectorEncoding) -> Value {
     let mut document = Map::new();
     for &(name, kind) in sent {
         let value = match kind {
             Kind::Keyword => json!("at://did:plc:megastream/app.bsky.feed.post/check"),
             Kind::Text => json!("A post that no index keeps."),
             Kind::Date => json!("2025-10-30T12:34:56.789Z"),
-            Kind::Vectors => vectors(mappings, name),
+            Kind::Vectors => vectors(mappings, name, encoding),
         };
         if property(mappings, name).is_some() && value != json!({}) {
             document.insert(name.to_owned(), value);
@@ -71,15 +114,18 @@ fn document(mappings: &Value, sent: &[Sent]) -> Value {
 }
 
 /// Vectors of the length 1 for the fields that the mapping names.
-fn vectors(mappings: &Value, object: &str) -> Value {
-    let mut vector = vec![0.0; usize::try_from(VECTOR_DIMS).unwrap_or_default()];
+fn vectors(mappings: &Value, object: &str, encoding: VectorEncoding) -> Value {
+    let mut vector: Vector = [0.0; DIMENSIONS];
     for (value, part) in vector.iter_mut().zip([0.5, -0.5, 0.5, -0.5]) {
         *value = part;
     }
+    let mut written = Vec::new();
+    write_vector(&mut written, &vector, encoding);
+    let vector: Value = serde_json::from_slice(&written).unwrap_or_default();
     let mapped = property(mappings, object);
     let is_mapped = |name: &str| mapped.is_some_and(|object| property(object, name).is_some());
     let named = VECTORS.iter().filter(|field| is_mapped(field.name));
-    named.map(|field| (field.name.to_owned(), json!(vector))).collect::<Map<_, _>>().into()
+    named.map(|field| (field.name.to_owned(), vector.clone())).collect::<Map<_, _>>().into()
 }
 
 /// What the answer says of documents as they are sent.
@@ -198,13 +244,13 @@ mod tests {
     fn only_fields_that_the_mapping_names_are_offered() {
         let mappings = json!({"properties": {"at_uri": {"type": "keyword"}, "created_at": {"type": "date"},
             "embeddings": {"properties": {"all_MiniLM_L12_v2": {"type": "dense_vector"}}}}});
-        let document = document(&mappings, &kinds(POST_FIELDS));
+        let document = document(&mappings, &kinds(POST_FIELDS), VectorEncoding::Array);
         let names: Vec<&String> = document.as_object().unwrap().keys().collect();
         assert_eq!(names, ["at_uri", "created_at", "embeddings"]);
         let vectors = document["embeddings"].as_object().unwrap();
         assert_eq!(vectors.keys().collect::<Vec<_>>(), ["all_MiniLM_L12_v2"]);
         let vector: Vec<f64> = serde_json::from_value(vectors["all_MiniLM_L12_v2"].clone()).unwrap();
         assert_eq!((vector.len(), vector.iter().map(|value| value * value).sum::<f64>()), (384, 1.0));
-        assert_eq!(super::document(&json!({}), &kinds(POST_FIELDS)), json!({}));
+        assert_eq!(super::document(&json!({}), &kinds(POST_FIELDS), VectorEncoding::Array), json!({}));
     }
 }

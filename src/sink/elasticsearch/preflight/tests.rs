@@ -7,6 +7,7 @@ use std::thread;
 use super::Status::{Failed, Ok as Fine, Warning};
 use super::error::{answer, has_stray_path};
 use super::*;
+use crate::sink::elasticsearch::product::Product;
 use crate::auth::Auth;
 use crate::config;
 use crate::exit::{ExitCode, Failure};
@@ -34,7 +35,7 @@ fn reply(status: u16, body: &str) -> Reply {
 
 fn judge_posts(body: &str) -> Result<(Target, Vec<Check>), PreflightError> {
     let indices = lookup::parse("posts", "GET /posts", &reply(200, body))?;
-    target::judge("posts", &indices.unwrap(), Needs::default())
+    target::judge("posts", &indices.unwrap(), Needs::default(), Product::default())
 }
 
 fn names(target: &Target) -> Vec<&str> {
