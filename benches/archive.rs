@@ -8,7 +8,9 @@ use std::sync::Arc;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use libdeflater::Decompressor;
-use megastream_ingest::pipeline::archive::{ALL_ROWS, ArchiveError, Buffers, Database, Limits, Packed};
+use megastream_ingest::pipeline::archive::{
+    ALL_ROWS, ArchiveBuffers, ArchiveError, ArchiveLimits, Database, Packed,
+};
 use megastream_ingest::pipeline::archive::{Field, Row};
 
 #[path = "support/archives.rs"]
@@ -30,7 +32,7 @@ fn scan(database: &Database) -> Result<usize, ArchiveError> {
     Ok(bytes)
 }
 
-fn open(file: &[u8], buffers: &mut Buffers) -> Result<Database, ArchiveError> {
+fn open(file: &[u8], buffers: &mut ArchiveBuffers) -> Result<Database, ArchiveError> {
     Database::open(&Arc::new(buffers.unpack(file)?))
 }
 
@@ -46,8 +48,8 @@ fn ids(database: &Database) -> Result<i64, ArchiveError> {
 fn benches(criterion: &mut Criterion) {
     let file = archives::archive(ROWS).expect("an archive");
     let mut inflater = Decompressor::new();
-    let mut buffers = Buffers::new();
-    let packed = Packed::find(&file, &Limits::DEFAULT).expect("a database");
+    let mut buffers = ArchiveBuffers::new();
+    let packed = Packed::find(&file, &ArchiveLimits::DEFAULT).expect("a database");
     println!("{ROWS} rows, {} bytes zipped, {} bytes inflated", file.len(), packed.len());
 
     let mut group = criterion.benchmark_group("archive");

@@ -53,6 +53,7 @@ fn encode(criterion: &mut Criterion) {
         seconds: Some(1_766_016_000),
         bytes: 0,
         modified_ns: 0,
+        etag: None,
     });
     let run = |vectors: VectorEncoding, docs: usize| -> usize {
         let limits = BatchLimits { docs, bytes: 8 << 20 };

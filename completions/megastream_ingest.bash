@@ -16,6 +16,9 @@ _megastream_ingest() {
         --replay) compopt -o filenames 2>/dev/null; mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
         --source) mapfile -t COMPREPLY < <(compgen -W 'local s3' -- "$cur"); return ;;
         --s3-addressing) mapfile -t COMPREPLY < <(compgen -W 'auto path virtual' -- "$cur"); return ;;
+        --from) :; return ;;
+        --to) :; return ;;
+        --limit) :; return ;;
         --shard) :; return ;;
         --username) :; return ;;
         --aws-sigv4) mapfile -t COMPREPLY < <(compgen -W 'es aoss' -- "$cur"); return ;;
@@ -40,7 +43,7 @@ _megastream_ingest() {
         --metrics-file) compopt -o filenames 2>/dev/null; mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
     esac
     if [[ $cur == -* ]]; then
-        mapfile -t COMPREPLY < <(compgen -W '--mode --dry-run --output --check --list --replay --source --s3-anonymous --s3-addressing --shard --retry-failed --username --aws-sigv4 --no-auth --ca-cert --ca-fingerprint --client-cert --client-key --proxy --skip-tls-verify --create-indices --posts-index --tombstones-index --pipeline --vector-encoding --account-deletions --bulk-load-settings --retry-budget --workers --senders --batch-docs --batch-bytes --compress --memory --dead-letter --summary-json --metrics-file --help --version' -- "$cur")
+        mapfile -t COMPREPLY < <(compgen -W '--mode --dry-run --output --check --list --json --replay --source --s3-anonymous --s3-addressing --from --to --limit --shard --retry-failed --username --aws-sigv4 --no-auth --ca-cert --ca-fingerprint --client-cert --client-key --proxy --skip-tls-verify --create-indices --posts-index --tombstones-index --pipeline --vector-encoding --account-deletions --bulk-load-settings --retry-budget --workers --senders --batch-docs --batch-bytes --compress --memory --dead-letter --summary-json --metrics-file --help --version' -- "$cur")
     else
         compopt -o filenames 2>/dev/null
         mapfile -t COMPREPLY < <(compgen -d -- "$cur"; compgen -f -X '!*.db.zip' -- "$cur")

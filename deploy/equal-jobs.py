@@ -3,8 +3,9 @@
 
     megastream_ingest --list --json --from 2025-01-01 --to 2026-01-01 | deploy/equal-jobs.py 8 [--for ENGINE]
 
-Standard input has one JSON object a line with `name`, `bytes` and `time` (RFC 3339) of an archive. No job has more
-than its share and the bytes of one archive; archives of the same second stay together. ENGINE:
+Standard input has one JSON object a line with `name`, `bytes` and `time` (RFC 3339) of an archive, and `take`: what
+would not be taken up (false) is in no job. One without a time in its name would be in no span: it is told of, and left.
+No job has more than its share and the bytes of one archive; archives of the same second stay together. ENGINE:
 
     table      number, FROM_TIME, TO_TIME, archives and bytes of each job, separated by tabs (the default)
     parallel   FROM_TIME and TO_TIME, for `parallel --colsep '\\t'`
@@ -54,20 +55,27 @@ SLURM_MORE = 'export WORKERS="${SLURM_CPUS_PER_TASK:-4}"\n'
 
 def read(lines):
     """(time, bytes) of each archive, in order of time."""
-    archives = []
+    archives, timeless = [], []
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         try:
             archive = json.loads(line)
+            if not archive.get("take", True):
+                continue
+            if archive["time"] is None:
+                timeless.append(archive["name"])
+                continue
             time, size = moment(archive["time"]), archive["bytes"]
             if not isinstance(size, int) or isinstance(size, bool) or size < 0:
                 raise ValueError(f"bytes is {size!r}")
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             sys.exit(f"line {number} of the listing is no object with name, bytes and time: {error!r}")
         archives.append((time, size))
+    if timeless:
+        print(f"{len(timeless)} archives without a time in their names are in no job, as {timeless[0]!r}", file=sys.stderr)
     if not archives:
-        sys.exit("the listing is empty")
+        sys.exit("the listing has no archive to take up")
     return sorted(archives)
 
 

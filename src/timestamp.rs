@@ -28,6 +28,19 @@ pub fn parse_rfc3339_millis(text: &str) -> Option<i64> {
     in_range(millis)
 }
 
+/// As [`parse_rfc3339_millis`]; a date alone is its beginning in UTC.
+pub fn parse_time_or_date_millis(text: &str) -> Option<i64> {
+    let is_date = text.len() == "YYYY-MM-DD".len();
+    if is_date { parse_rfc3339_millis(&format!("{text}T00:00:00Z")) } else { parse_rfc3339_millis(text) }
+}
+
+/// A time in milliseconds since 1970 as `2025-10-30T12:34:56.789Z`.
+pub fn rfc3339_millis(millis: i64) -> String {
+    let mut text = Vec::new();
+    write_rfc3339_millis(&mut text, millis);
+    String::from_utf8(text).unwrap_or_default()
+}
+
 /// Appends a time in milliseconds since 1970 as `2025-10-30T12:34:56.789Z`.
 ///
 /// A time outside of the years 0 to 9999 is written as the nearest one inside.
@@ -172,6 +185,28 @@ mod tests {
         ] {
             assert_eq!(parse_rfc3339_millis(text), None, "{text}");
         }
+    }
+
+    #[test]
+    fn a_date_is_its_beginning_in_utc() {
+        let midnight = parse_rfc3339_millis("2025-10-30T00:00:00Z");
+        assert!(midnight.is_some());
+        for text in ["2025-10-30", "2025-10-30T00:00:00Z", "2025-10-30T01:00:00+01:00"] {
+            assert_eq!(parse_time_or_date_millis(text), midnight, "{text}");
+        }
+        for text in [
+            "",
+            "2025-13-30",
+            "20251030",
+            "2025-10-3",
+            "2025-1-030",
+            "10-30-2025",
+            "yesterday.",
+            "2025-10-30T00:00",
+        ] {
+            assert_eq!(parse_time_or_date_millis(text), None, "{text}");
+        }
+        assert_eq!(rfc3339_millis(0), "1970-01-01T00:00:00.000Z");
     }
 
     #[test]

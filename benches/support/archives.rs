@@ -4,7 +4,7 @@ use std::error::Error;
 use std::fs;
 use std::io::{Cursor, Write};
 
-use megastream_ingest::pipeline::archive::Buffers;
+use megastream_ingest::pipeline::archive::ArchiveBuffers;
 use rusqlite::{Connection, MAIN_DB};
 use zip::ZipWriter;
 use zip::write::SimpleFileOptions;
@@ -15,7 +15,7 @@ const SMALL: &str =
 /// An archive with so many rows. Equal ones are far enough apart (more than the 32 KiB that deflate looks back) for
 /// the zip to be as hard to unpack as any.
 pub(crate) fn archive(rows: u32) -> Result<Vec<u8>, Box<dyn Error>> {
-    let image = Buffers::new().unpack(&fs::read(SMALL)?)?;
+    let image = ArchiveBuffers::new().unpack(&fs::read(SMALL)?)?;
     let mut small = Connection::open_in_memory()?;
     small.deserialize_read_exact(MAIN_DB, &image[..], image.len(), false)?;
     let mut many = Connection::open_in_memory()?;

@@ -175,7 +175,7 @@ impl std::fmt::Debug for Signer {
 
 /// For the services that give out credentials; nothing of Elasticsearch's settings is for them but the proxy.
 fn agent(given: &Given<'_>) -> Result<Agent, Failure> {
-    http::agent(&http::Settings {
+    http::agent(&http::HttpSettings {
         ca_cert: None,
         ca_fingerprint: None,
         client_cert: None,

@@ -29,6 +29,7 @@ settings! {
         check: switch bool, "check settings, source, disk, Elasticsearch, privileges and mapping, then end",
             takes(Switch);
         list: switch bool, "print what would be taken up, and why the rest is not", takes(Switch);
+        json: switch bool, "with `--list`: one JSON object a line", takes(Switch);
         replay: option String, "send the documents of a dead-letter file again, under the same versions",
             takes(File);
     }
@@ -54,6 +55,13 @@ settings! {
             takes(File).or(&["AWS_CA_BUNDLE"]);
         s3_request_payer: variable, "`requester`: who asks pays, as far as the server takes that; `none`: who owns the bucket",
             takes(Words(Payer::WORDS)).or(&["S3_REQUEST_PAYER"]).default("requester");
+        from: option String,
+            "take only archives of this time or later: that in their names (UTC), as RFC 3339 or a date",
+            takes(Text("TIME")).or(&["FROM_TIME"]);
+        to: option String, "take only archives of earlier times than this",
+            takes(Text("TIME")).or(&["TO_TIME"]);
+        limit: option String, "take at most N archives, the oldest first; once only",
+            takes(Number("N", 1, 1 << 32));
         shard: option String, "take only archives whose name hashes to I of N",
             takes(Text("I/N")).or(&["SHARD"]).default("0/1");
         kubernetes_shard: variable, "I and N of `--shard`, where neither that nor `SHARD` is given",

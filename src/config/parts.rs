@@ -9,8 +9,8 @@ use super::{Elasticsearch, LogFormat, Memory, Mode, Output, Place, Source, rules
 use crate::cli::entries;
 use crate::cli::settings::Settings;
 use crate::exit::Failure;
-use crate::model::Names;
-use crate::model::Shard;
+use crate::model::{Names, Shard, Span, Wanted};
+use crate::timestamp::parse_time_or_date_millis;
 
 /// What is logged.
 #[derive(Clone, Copy, Debug)]
@@ -45,10 +45,8 @@ pub struct Archives {
     pub mode: Mode,
     /// Which of them are done.
     pub state_file: PathBuf,
-    /// Failed ones are taken up, too.
-    pub retry_failed: bool,
-    /// Which of them are this process's.
-    pub shard: Shard,
+    /// Which of them are asked for.
+    pub wanted: Wanted,
     /// How long an unavailable source is waited for; None: for ever.
     pub retry_budget: Option<Duration>,
 }
@@ -154,8 +152,15 @@ impl Archives {
             source: Source::read(settings)?,
             mode: settings.choice(entries::mode())?,
             state_file: settings.text(entries::spool_state_file()).into(),
-            retry_failed: settings.cli.retry_failed,
-            shard: read_shard(settings)?,
+            wanted: Wanted {
+                shard: read_shard(settings)?,
+                span: read_span(settings)?,
+                limit: settings
+                    .set(entries::limit())
+                    .map(|_| settings.number(entries::limit()))
+                    .transpose()?,
+                retry_failed: settings.cli.retry_failed,
+            },
             retry_budget: budget(settings)?,
         })
     }
@@ -213,6 +218,26 @@ impl Reports {
 fn budget(settings: Settings<'_>) -> Result<Option<Duration>, Failure> {
     let seconds = Duration::from_secs(settings.number(entries::retry_budget())?);
     Ok((settings.choice::<Mode>(entries::mode())? == Mode::Once).then_some(seconds))
+}
+
+/// The times that are asked for.
+pub(super) fn read_span(settings: Settings<'_>) -> Result<Span, Failure> {
+    let read = |entry| {
+        let Some((name, text)) = settings.set(entry) else { return Ok(None) };
+        let time = parse_time_or_date_millis(text.trim());
+        time.map(|time| Some((name.clone(), time))).ok_or_else(|| {
+            Failure::usage(format!(
+                "{name} is {text:?}: it takes a time as 2025-12-18T00:00:00Z (RFC 3339), or a date as 2025-12-18, which \
+                 begins at midnight UTC"
+            ))
+        })
+    };
+    match (read(entries::from())?, read(entries::to())?) {
+        (Some((from, start)), Some((to, end))) if start >= end => {
+            Err(Failure::usage(format!("{to} is no later than {from}: there is no time between them")))
+        }
+        (from, to) => Ok(Span { from: from.map(|(_, time)| time), to: to.map(|(_, time)| time) }),
+    }
 }
 
 fn read_shard(settings: Settings<'_>) -> Result<Shard, Failure> {

@@ -22,6 +22,15 @@ pub(super) fn check_combination(settings: Settings<'_>) -> Result<(), Failure> {
     if [cli.dry_run, cli.check, cli.list].into_iter().filter(|&asked_for| asked_for).count() > 1 {
         return wrong("--dry-run, --check and --list exclude each other: choose one");
     }
+    if cli.json && !cli.list {
+        return wrong("--json goes with --list only: add --list, or leave --json away");
+    }
+    if cli.limit.is_some() && cli.mode.as_deref() == Some("spool") {
+        return wrong(
+            "--limit is for a run that ends: --mode spool goes on looking for archives, and would take up the others at \
+             the next look; leave one of them away",
+        );
+    }
     if cli.create_indices == Some(true) && (cli.dry_run || cli.list) {
         return wrong("--create-indices writes to Elasticsearch, --dry-run and --list do not: choose");
     }
@@ -68,6 +77,9 @@ pub(super) fn check_replay(cli: &Cli) -> Result<(), Failure> {
         (spool, "--mode spool"),
         (cli.source.is_some(), "--source"),
         (cli.shard.is_some(), "--shard"),
+        (cli.from.is_some(), "--from"),
+        (cli.to.is_some(), "--to"),
+        (cli.limit.is_some(), "--limit"),
         (cli.retry_failed, "--retry-failed"),
         (!cli.paths.is_empty(), "paths of archives"),
     ] {
@@ -133,6 +145,8 @@ mod tests {
             Cli { source: Some("s3".into()), ..replay() },
             Cli { shard: Some("0/2".into()), ..replay() },
             Cli { retry_failed: true, ..replay() },
+            Cli { from: Some("2025-12-18".into()), ..replay() },
+            Cli { limit: Some("1".into()), ..replay() },
             Cli { bulk_load_settings: Some(true), ..replay() },
             Cli { paths: vec![".".into()], ..replay() },
             Cli { dead_letter: other_way(), ..replay() },

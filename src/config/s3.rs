@@ -8,6 +8,7 @@
 
 use std::path::PathBuf;
 
+use super::parts::read_span;
 use crate::auth::aws::{CredentialSources, is_region};
 use crate::cli::choices::{Choice, Payer};
 use crate::cli::entries;
@@ -15,6 +16,7 @@ use crate::cli::settings::{Settings, parse_switch};
 use crate::exit::Failure;
 use crate::http::proxy::Proxies;
 use crate::http::url::parse_base_url;
+use crate::model::Span;
 
 mod bucket;
 mod sources;
@@ -30,6 +32,8 @@ pub struct S3 {
     pub bucket: BucketName,
     /// What the keys of archives begin with; empty: the whole bucket.
     pub prefix: String,
+    /// Of which times archives are asked for.
+    pub span: Span,
     /// Region of the bucket.
     pub region: Region,
     /// Base URL of an S3-compatible server or of an endpoint of AWS, without a trailing `/`; None: AWS.
@@ -103,6 +107,7 @@ impl Settings<'_> {
         let region = region_of(endpoint.as_deref(), region);
         Ok(S3 {
             prefix: self.prefix()?,
+            span: read_span(*self)?,
             endpoint,
             addressing,
             requester_pays: self.requester_pays()?,

@@ -83,6 +83,8 @@ pub struct Replay {
 pub struct List {
     /// Which archives would be taken up.
     pub archives: Archives,
+    /// It is one JSON object a line.
+    pub json: bool,
 }
 
 impl Task {
@@ -90,7 +92,9 @@ impl Task {
     pub(super) fn read(settings: Settings<'_>) -> Result<Self, Failure> {
         let cli = settings.cli;
         Ok(match &cli.replay {
-            _ if cli.list => Task::List(Box::new(List { archives: Archives::read(settings)? })),
+            _ if cli.list => {
+                Task::List(Box::new(List { archives: Archives::read(settings)?, json: cli.json }))
+            }
             _ if cli.dry_run => Task::DryRun(Box::new(DryRun::read(settings)?)),
             _ if cli.check => Task::Check(Box::new(Load::read(settings)?)),
             Some(path) => Task::Replay(Box::new(Replay::read(path.into(), settings)?)),

@@ -47,7 +47,7 @@ fn asks_first(output: &[u8]) -> bool {
 
 /// What there is to do about an answer as far as it has come.
 #[derive(Debug, PartialEq, Eq)]
-enum Answer {
+enum InterimAnswer {
     /// More of it has to come.
     Incomplete,
     /// It agrees, with a head of so many bytes.
@@ -56,12 +56,12 @@ enum Answer {
     Refuses,
 }
 
-fn answer(input: &[u8]) -> Answer {
+fn answer(input: &[u8]) -> InterimAnswer {
     let agrees = input.starts_with(CONTINUE);
     match input.windows(4).position(|four| four == b"\r\n\r\n") {
-        None if agrees || CONTINUE.starts_with(input) => Answer::Incomplete,
-        Some(end) if agrees => Answer::Agrees(end + 4),
-        _ => Answer::Refuses,
+        None if agrees || CONTINUE.starts_with(input) => InterimAnswer::Incomplete,
+        Some(end) if agrees => InterimAnswer::Agrees(end + 4),
+        _ => InterimAnswer::Refuses,
     }
 }
 
@@ -91,13 +91,13 @@ impl<In: Transport> Transport for Interim<In> {
         while self.is_asked && has_come {
             let input = self.inner.buffers().input().to_vec();
             match answer(&input) {
-                Answer::Incomplete => has_come = self.inner.await_input(timeout)?,
-                Answer::Agrees(end) => {
+                InterimAnswer::Incomplete => has_come = self.inner.await_input(timeout)?,
+                InterimAnswer::Agrees(end) => {
                     let rest = input.get(end..).unwrap_or_default();
                     replace(self.inner.buffers(), &[BARE, rest].concat());
                     self.is_asked = false;
                 }
-                Answer::Refuses => {
+                InterimAnswer::Refuses => {
                     replace(self.inner.buffers(), &input);
                     self.is_asked = false;
                 }
@@ -134,13 +134,16 @@ mod tests {
     #[test]
     fn an_agreement_is_told_from_a_refusal_and_from_half_of_it() {
         let whole = b"HTTP/1.1 100 Continue\r\ndate: now\r\nserver: x\r\n\r\n";
-        assert_eq!(answer(whole), Answer::Agrees(whole.len()));
-        assert_eq!(answer(&[whole, &b"HTTP/1.1 200 OK\r\n"[..]].concat()), Answer::Agrees(whole.len()));
+        assert_eq!(answer(whole), InterimAnswer::Agrees(whole.len()));
+        assert_eq!(
+            answer(&[whole, &b"HTTP/1.1 200 OK\r\n"[..]].concat()),
+            InterimAnswer::Agrees(whole.len())
+        );
         for half in [&whole[..4], &whole[..30], b"H", b""] {
-            assert_eq!(answer(half), Answer::Incomplete);
+            assert_eq!(answer(half), InterimAnswer::Incomplete);
         }
         for refusal in [&b"HTTP/1.1 417 No\r\n\r\n"[..], b"HTTP/1.1 413 ", b"{}"] {
-            assert_eq!(answer(refusal), Answer::Refuses);
+            assert_eq!(answer(refusal), InterimAnswer::Refuses);
         }
     }
 }

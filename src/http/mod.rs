@@ -32,7 +32,7 @@ pub use self::transport_error::TransportError;
 const USER_AGENT: &str = concat!("megastream_ingest/", env!("CARGO_PKG_VERSION"));
 
 /// How a server is talked to.
-pub(crate) struct Settings<'s> {
+pub(crate) struct HttpSettings<'s> {
     /// Certificates to trust besides the system's roots, PEM.
     pub(crate) ca_cert: Option<&'s Path>,
     /// The one certificate to trust.
@@ -63,7 +63,7 @@ pub(crate) struct Settings<'s> {
 /// # Errors
 ///
 /// A usage failure where a file with certificates cannot be used, or where nothing is trusted.
-pub(crate) fn agent(settings: &Settings<'_>) -> Result<Agent, Failure> {
+pub(crate) fn agent(settings: &HttpSettings<'_>) -> Result<Agent, Failure> {
     let config = Agent::config_builder()
         .max_redirects(0)
         .proxy(None)
@@ -90,9 +90,9 @@ pub(crate) mod tests {
     use super::*;
 
     /// Settings for https to a server that the system trusts.
-    pub(crate) fn settings() -> Settings<'static> {
+    pub(crate) fn settings() -> HttpSettings<'static> {
         static PROXIES: std::sync::LazyLock<Proxies> = std::sync::LazyLock::new(Proxies::default);
-        Settings {
+        HttpSettings {
             ca_cert: None,
             ca_fingerprint: None,
             client_cert: None,

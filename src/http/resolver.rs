@@ -25,10 +25,10 @@ const REMEMBERED_FOR: Duration = Duration::from_secs(30);
 pub(crate) struct Remembering<R = DefaultResolver> {
     resolver: R,
     proxies: Arc<Proxies>,
-    known: Mutex<HashMap<String, Known>>,
+    known: Mutex<HashMap<String, CachedAddresses>>,
 }
 
-struct Known {
+struct CachedAddresses {
     addresses: Vec<SocketAddr>,
     asked: Instant,
 }
@@ -58,7 +58,7 @@ impl<R: Resolver> Resolver for Remembering<R> {
         let mut all = self.known();
         match found {
             Ok(found) => {
-                let known = Known { addresses: found.to_vec(), asked: Instant::now() };
+                let known = CachedAddresses { addresses: found.to_vec(), asked: Instant::now() };
                 all.insert(host, known);
                 Ok(found)
             }
@@ -82,7 +82,7 @@ impl<R: Resolver> Remembering<R> {
         host.ends_with(".localhost").then(|| self.array(&[([127, 0, 0, 1], port).into()]))
     }
 
-    fn known(&self) -> std::sync::MutexGuard<'_, HashMap<String, Known>> {
+    fn known(&self) -> std::sync::MutexGuard<'_, HashMap<String, CachedAddresses>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

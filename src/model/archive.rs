@@ -34,6 +34,8 @@ pub struct Archive {
     pub bytes: u64,
     /// Modification time when it was discovered, nanoseconds since 1970.
     pub modified_ns: i128,
+    /// Which state of an object it is; None for files, and where the listing does not tell.
+    pub etag: Option<Box<str>>,
 }
 
 /// Archives by what is to be done with them.
@@ -53,6 +55,10 @@ pub struct Selection {
     pub failed: u64,
     /// Another shard's.
     pub other_shard: u64,
+    /// Of times that are not asked for, or without a time where some are asked for.
+    pub other_times: u64,
+    /// More than are asked for.
+    pub beyond_limit: u64,
 }
 
 /// What archives have brought that are marked as processed.

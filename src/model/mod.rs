@@ -11,6 +11,7 @@ mod server;
 mod shard;
 mod tally;
 mod version;
+mod wanted;
 
 pub use archive::*;
 pub use document::*;
@@ -21,3 +22,4 @@ pub use server::*;
 pub use shard::*;
 pub use tally::*;
 pub use version::*;
+pub use wanted::*;

@@ -126,7 +126,14 @@ mod tests {
     #[test]
     fn an_archive_that_never_gets_in_is_remembered_until_it_changes() {
         let admission = Admission::new(GIB, 1, false);
-        let archive = Archive { name: "a".into(), path: "a".into(), seconds: None, bytes: 7, modified_ns: 9 };
+        let archive = Archive {
+            name: "a".into(),
+            path: "a".into(),
+            seconds: None,
+            bytes: 7,
+            modified_ns: 9,
+            etag: None,
+        };
         assert!(!admission.has_shut_out(&archive));
         let error = admission.let_in(0, 2 * GIB, &Stop::new()).unwrap_err();
         assert_eq!(error, ArchiveError::NoRoom(2 * GIB));

@@ -3,12 +3,12 @@
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 /// A bounded store of empty buffers, shared by workers and senders.
-pub struct Buffers {
+pub struct BufferPool {
     give: Sender<Vec<u8>>,
     take: Receiver<Vec<u8>>,
 }
 
-impl Buffers {
+impl BufferPool {
     /// Keeps at most `most` buffers.
     pub fn new(most: usize) -> Self {
         let (give, take) = bounded(most);

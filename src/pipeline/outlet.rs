@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use crossbeam_channel::Sender;
 
-use super::buffers::Buffers;
+use super::buffers::BufferPool;
 use crate::config::BatchLimits;
 use crate::model::{Action, ActionKind, Archive, Batch, Document, Event, Outcomes};
 use crate::sink::Sink;
@@ -24,7 +24,7 @@ pub struct Outlet<'p> {
     sink: &'p dyn Sink,
     batches: &'p Sender<Batch>,
     events: &'p Sender<Event>,
-    buffers: &'p Buffers,
+    buffers: &'p BufferPool,
     posts: Batcher,
     deletions: Batcher,
     /// Batches handed to the senders, and outcomes told before the end.
@@ -39,7 +39,7 @@ impl<'p> Outlet<'p> {
         limits: BatchLimits,
         batches: &'p Sender<Batch>,
         events: &'p Sender<Event>,
-        buffers: &'p Buffers,
+        buffers: &'p BufferPool,
     ) -> Self {
         Self {
             outcomes: Outcomes::default(),
@@ -105,7 +105,14 @@ mod tests {
     use crate::pipeline::tests::NullSink;
 
     fn archive() -> Arc<Archive> {
-        Arc::new(Archive { name: "a".into(), path: "a".into(), seconds: Some(1), bytes: 0, modified_ns: 0 })
+        Arc::new(Archive {
+            name: "a".into(),
+            path: "a".into(),
+            seconds: Some(1),
+            bytes: 0,
+            modified_ns: 0,
+            etag: None,
+        })
     }
 
     fn push(outlet: &mut Outlet<'_>, kind: ActionKind, row_id: i64) {
@@ -116,7 +123,7 @@ mod tests {
     fn with_outlet(docs: usize, f: impl FnOnce(Outlet<'_>)) -> (Receiver<Batch>, Receiver<Event>) {
         let ((batch_sender, batches), (event_sender, events)) = (unbounded(), unbounded());
         let limits = BatchLimits { docs, bytes: 1 << 20 };
-        f(Outlet::new(&archive(), &NullSink, limits, &batch_sender, &event_sender, &Buffers::new(1)));
+        f(Outlet::new(&archive(), &NullSink, limits, &batch_sender, &event_sender, &BufferPool::new(1)));
         (batches, events)
     }
 
@@ -152,7 +159,7 @@ mod tests {
         let ((batch_sender, batches), (event_sender, _events)) = (unbounded(), unbounded());
         drop(batches);
         let limits = BatchLimits { docs: 10, bytes: 1 << 20 };
-        let buffers = Buffers::new(1);
+        let buffers = BufferPool::new(1);
         let mut outlet = Outlet::new(&archive(), &NullSink, limits, &batch_sender, &event_sender, &buffers);
         push(&mut outlet, ActionKind::Post, 1);
         push(&mut outlet, ActionKind::Tombstone, 2);

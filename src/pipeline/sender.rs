@@ -2,14 +2,20 @@
 
 use crossbeam_channel::{Receiver, Sender};
 
-use super::buffers::Buffers;
+use super::buffers::BufferPool;
 use crate::model::{Batch, Event, Outcomes};
 use crate::shutdown::Stop;
 use crate::sink::Sink;
 
 /// A sender's life: ends when the channel of batches does. Even a run that is to stop drains it, so that every
 /// batch is reported: one whose delivery panics as unconfirmed.
-pub fn run(sink: &dyn Sink, batches: Receiver<Batch>, events: Sender<Event>, buffers: &Buffers, stop: &Stop) {
+pub fn run(
+    sink: &dyn Sink,
+    batches: Receiver<Batch>,
+    events: Sender<Event>,
+    buffers: &BufferPool,
+    stop: &Stop,
+) {
     for batch in batches {
         let delivered = stop.guard("a sender", || sink.deliver(&batch));
         let outcomes = delivered.unwrap_or_else(|| Outcomes::unconfirmed(batch.actions.len()));

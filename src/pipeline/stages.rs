@@ -6,7 +6,7 @@ use std::thread;
 use crossbeam_channel::{Sender, bounded};
 
 use crate::model::{Archive, Batch, Event};
-use crate::pipeline::buffers::Buffers;
+use crate::pipeline::buffers::BufferPool;
 use crate::pipeline::ledger::Ledger;
 use crate::pipeline::sender;
 use crate::shutdown::Stop;
@@ -24,11 +24,11 @@ pub fn stages(
     sink: &dyn Sink,
     ledger: Ledger<'_>,
     stop: &Stop,
-    produce: impl FnOnce(Sender<Batch>, Sender<Event>, &Buffers) + Send,
+    produce: impl FnOnce(Sender<Batch>, Sender<Event>, &BufferPool) + Send,
 ) -> Vec<Arc<Archive>> {
     let (batch_sender, batches) = bounded(senders * BATCHES_PER_SENDER);
     let (event_sender, events) = bounded(senders + workers);
-    let buffers = &Buffers::new(senders * (BATCHES_PER_SENDER + 1) + workers);
+    let buffers = &BufferPool::new(senders * (BATCHES_PER_SENDER + 1) + workers);
     thread::scope(|scope| {
         for _ in 0..senders {
             let (batches, events) = (batches.clone(), event_sender.clone());

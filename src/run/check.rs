@@ -20,9 +20,10 @@ use crate::pipeline::archive::bytes_declared;
 use crate::pipeline::ledger::state_file::StateFile;
 use crate::pipeline::source::Source;
 use crate::retry::patience::Retries;
-use crate::run::{needs, selection};
+use crate::run::needs;
+use crate::run::selection::{self, LeftAlone};
 use crate::shutdown::Stop;
-use crate::sink::elasticsearch::client::{Client, Limits};
+use crate::sink::elasticsearch::client::{Client, RequestLimits};
 use crate::sink::elasticsearch::insist::{insist_until_stopped, policy};
 use crate::sink::elasticsearch::preflight::{self, Needs, Outage, PreflightError};
 use crate::sink::elasticsearch::{holdings, identity, load_settings};
@@ -101,7 +102,7 @@ fn check_settings(load: &Load) -> Vec<Check> {
         intake.senders,
         intake.batch.docs,
         intake.batch.bytes,
-        archives.shard,
+        archives.wanted.shard,
         archives.state_file
     );
     let insecurities =
@@ -154,11 +155,16 @@ fn check_source(
         let text = format!("{count} passed over, as {:?}: {} (--list names all)", first.path, first.reason);
         checks.push(Check::warning("source", text));
     }
+    checks.extend(discovery.nothing.map(|nothing| Check::warning("source", nothing)));
     let Some(state) = state else {
         checks.push(Check::ok("source", format!("{} archives", discovery.archives.len())));
         return (ExitCode::Usage, checks);
     };
-    let selection = selection::select(discovery.archives, state, archives.shard, archives.retry_failed);
+    let judged = selection::judge(&discovery.archives, state, &archives.wanted);
+    let nothing = selection::nothing_of_the_span(&discovery.archives, &judged);
+    checks.extend(nothing.map(|nothing| Check::warning("source", nothing)));
+    checks.extend(check_changed(&discovery.archives, &judged));
+    let selection = selection::sort_out(discovery.archives, judged);
     checks.extend(check_selection(&selection));
     let code = match source {
         Source::Local(_) => {
@@ -216,15 +222,17 @@ fn check_memory(archives: &[Arc<Archive>], memory: Memory, workers: usize) -> Ve
 }
 
 fn check_selection(selection: &Selection) -> Vec<Check> {
-    let Selection { take, already_done, failed: broken, other_shard, .. } = selection;
+    let Selection { take, already_done, failed: broken, other_shard, other_times, beyond_limit, .. } =
+        selection;
     let bytes: u64 = take.iter().map(|archive| archive.bytes).sum();
     let mut checks = vec![Check::ok(
         "source",
         format!(
             "{} archives to take up ({:.1} MB), {already_done} already done, {broken} failed, {other_shard} of other \
-             shards",
+             shards{}",
             take.len(),
-            bytes as f64 / 1e6
+            bytes as f64 / 1e6,
+            not_asked_for(*other_times, *beyond_limit)
         ),
     )];
     if *broken > 0 {
@@ -235,6 +243,27 @@ fn check_selection(selection: &Selection) -> Vec<Check> {
         checks.push(Check::warning("source", text));
     }
     checks
+}
+
+/// What --from, --to and --limit leave alone.
+fn not_asked_for(other_times: u64, beyond_limit: u64) -> String {
+    let of = |count: u64, what: &str| if count > 0 { format!(", {count} {what}") } else { String::new() };
+    of(other_times, "of other times") + &of(beyond_limit, "beyond --limit")
+}
+
+/// Archives that are done, and are others by now.
+fn check_changed(archives: &[Archive], judged: &[Option<LeftAlone>]) -> Option<Check> {
+    let all = archives.iter().zip(judged);
+    let mut changed =
+        all.filter(|(_, why)| **why == Some(LeftAlone::Processed { has_changed: true })).peekable();
+    let (first, _) = *changed.peek()?;
+    let text = format!(
+        "{:?} and {} others have changed since they were processed (--list names all): take their entries out of the state \
+         file to have them taken up again",
+        first.name,
+        changed.count() - 1
+    );
+    Some(Check::warning("source", text))
 }
 
 /// The first archive that cannot be opened, and how many there are.
@@ -253,7 +282,7 @@ fn check_readable<'a>(archives: impl Iterator<Item = &'a Archive>) -> Option<Che
 fn check_elasticsearch(load: &Load, state: Option<&StateFile>, stop: &Stop) -> (ExitCode, Vec<Check>) {
     let client = match Client::with_limits(
         &load.server.elasticsearch,
-        Limits { call: CALL_LIMIT, ..Limits::default() },
+        RequestLimits { call: CALL_LIMIT, ..RequestLimits::default() },
     ) {
         Ok(client) => client,
         Err(failure) => return (failure.code, vec![Check::failed("settings", failure.message)]),
@@ -308,7 +337,14 @@ mod tests {
     use super::*;
 
     fn archive(path: &Path) -> Archive {
-        Archive { name: "a".into(), path: path.into(), seconds: None, bytes: 2_500_000, modified_ns: 1 }
+        Archive {
+            name: "a".into(),
+            path: path.into(),
+            seconds: None,
+            bytes: 2_500_000,
+            modified_ns: 1,
+            etag: None,
+        }
     }
 
     #[test]

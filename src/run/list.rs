@@ -1,42 +1,139 @@
 //! `--list`: what would be taken up, and why the rest is not.
 
-use std::io::{self, Write};
+use std::io::{self, BufWriter, ErrorKind, Write};
+
+use serde::Serialize;
 
 use crate::config::{List, Mode};
 use crate::exit::Failure;
 use crate::model::Archive;
-use crate::pipeline::ledger::state_file::StateFile;
-use crate::pipeline::source::Source;
+use crate::pipeline::ledger::state_file::{Mark, StateFile};
 use crate::pipeline::source::settling::is_settled;
-use crate::run::selection;
+use crate::pipeline::source::{LeftOut, Source};
+use crate::run::selection::{self, LeftAlone};
 use crate::shutdown::Stop;
-use crate::timestamp::now_millis;
+use crate::timestamp::{now_millis, rfc3339_millis};
 
-/// Prints a line for each archive: name, size and what would be done, separated by tabs.
+/// An archive, or what has the name of one. Its fields are told in docs/operations.md.
+#[derive(Serialize)]
+struct Line<'l> {
+    name: &'l str,
+    /// Path, or address in a bucket.
+    path: String,
+    /// The time in its name.
+    time: Option<String>,
+    bytes: Option<u64>,
+    modified: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    storage_class: Option<&'l str>,
+    /// What the state file says; None: nothing.
+    state: Option<&'static str>,
+    /// It is another one than when it was marked.
+    changed: bool,
+    take: bool,
+    /// Why it is not taken, as a word.
+    left: Option<&'static str>,
+    /// In a sentence.
+    why: Option<String>,
+}
+
+/// Prints a line for each archive.
 pub(super) fn list(task: &List, stop: &Stop) -> Result<(), Failure> {
     let archives = &task.archives;
     let state = StateFile::load(&archives.state_file)?;
     let mut source = Source::open(&archives.source, archives.retry_budget, stop)?;
     let discovery = source.discover(stop)?;
+    let judged = selection::judge(&discovery.archives, &state, &archives.wanted);
+    let nothing = selection::nothing_of_the_span(&discovery.archives, &judged);
+    discovery.nothing.iter().chain(&nothing).for_each(|nothing| log::warn!("{nothing}"));
     let waits = |archive: &Archive| {
         archives.mode == Mode::Spool && source.is_local() && !is_settled(archive, now_millis())
     };
-    let mut text = String::new();
-    for archive in &discovery.archives {
-        let why = selection::left_alone(archive, &state, archives.shard, archives.retry_failed);
-        let why = match why {
-            Some(why) => format!("leave ({why})"),
-            None if waits(archive) => "take (once it has stopped changing)".to_owned(),
-            None => "take".to_owned(),
-        };
-        text.push_str(&format!("{}\t{} bytes\t{why}\n", archive.name.escape_debug(), archive.bytes));
+    let mut out = BufWriter::new(io::stdout().lock());
+    let written = discovery
+        .archives
+        .iter()
+        .zip(&judged)
+        .map(|(archive, why)| line_of(archive, why.as_ref(), waits(archive), &state, &source))
+        .chain(discovery.left_out.iter().map(line_of_left_out))
+        .try_for_each(|line| write_line(&mut out, &line, task.json))
+        .and_then(|()| out.flush());
+    match written {
+        // Whoever reads has read enough, as `head` does.
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        written => {
+            written.map_err(|error| Failure::run(format!("standard output cannot be written: {error}")))
+        }
     }
-    for left_out in &discovery.left_out {
-        text.push_str(&format!("{:?}\t\tleave ({})\n", left_out.path, left_out.reason));
+}
+
+fn line_of<'l>(
+    archive: &'l Archive,
+    why: Option<&LeftAlone>,
+    waits: bool,
+    state: &StateFile,
+    source: &'l Source,
+) -> Line<'l> {
+    let (path, storage_class) = source.whereabouts(archive);
+    let known = match state.get(&archive.name) {
+        Some(Mark::Processed) => Some("processed"),
+        Some(Mark::Failed { .. }) => Some("failed"),
+        None => None,
+    };
+    let waits = why.is_none() && waits;
+    Line {
+        name: &archive.name,
+        path,
+        time: archive.seconds.map(|seconds| rfc3339_millis(seconds.saturating_mul(1000))),
+        bytes: Some(archive.bytes),
+        modified: i64::try_from(archive.modified_ns / 1_000_000).ok().map(rfc3339_millis),
+        storage_class,
+        state: known,
+        changed: state.has_changed(archive),
+        take: why.is_none(),
+        left: if waits { Some("settling") } else { why.map(LeftAlone::code) },
+        why: if waits {
+            Some("once it has stopped changing".to_owned())
+        } else {
+            why.map(ToString::to_string)
+        },
     }
-    let mut stdout = io::stdout().lock();
-    stdout
-        .write_all(text.as_bytes())
-        .and_then(|()| stdout.flush())
-        .map_err(|error| Failure::run(format!("standard output cannot be written: {error}")))
+}
+
+fn line_of_left_out(left_out: &LeftOut) -> Line<'_> {
+    let LeftOut { path, reason, storage_class } = left_out;
+    Line {
+        // Also that of a key: what stands behind its last slash.
+        name: path.file_name().and_then(|name| name.to_str()).unwrap_or_default(),
+        path: path.to_string_lossy().into_owned(),
+        time: None,
+        bytes: None,
+        modified: None,
+        storage_class: storage_class.as_deref(),
+        state: None,
+        changed: false,
+        take: false,
+        left: Some("passed_over"),
+        why: Some(reason.clone()),
+    }
+}
+
+/// As a JSON object; or for the eye: name, time, size and what is done, separated by tabs.
+fn write_line(out: &mut impl Write, line: &Line<'_>, as_json: bool) -> io::Result<()> {
+    if as_json {
+        serde_json::to_writer(&mut *out, line)?;
+        return out.write_all(b"\n");
+    }
+    let Line { bytes: Some(bytes), why, .. } = line else {
+        return writeln!(out, "{:?}\t-\t-\tleave ({})", line.path, line.why.as_deref().unwrap_or_default());
+    };
+    let what = match (line.take, why) {
+        (true, None) if line.state == Some("failed") => "take (failed before)".to_owned(),
+        (true, None) => "take".to_owned(),
+        (true, Some(why)) => format!("take ({why})"),
+        (false, why) => format!("leave ({})", why.as_deref().unwrap_or_default()),
+    };
+    let class = line.storage_class.map(|class| format!(", {class}")).unwrap_or_default();
+    let time = line.time.as_deref().unwrap_or("-");
+    writeln!(out, "{}\t{time}\t{bytes} bytes{class}\t{what}", line.name.escape_debug())
 }

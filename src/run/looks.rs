@@ -9,9 +9,9 @@ use crate::exit::Failure;
 use crate::model::{Archive, Selection};
 use crate::pipeline::admission::Admission;
 use crate::pipeline::ledger::state_file::StateFile;
-use crate::pipeline::source::settling::Settling;
-use crate::pipeline::source::{LeftOut, Source};
-use crate::run::selection;
+use crate::pipeline::source::settling::UnsettledFiles;
+use crate::pipeline::source::{Discovery, LeftOut, Source};
+use crate::run::selection::{self, LeftAlone};
 use crate::shutdown::Stop;
 use crate::timestamp::now_millis;
 
@@ -22,11 +22,15 @@ const PASSED_OVER_NAMED: usize = 10;
 pub(super) struct Looks {
     pub(super) source: Source,
     /// None: files are taken as they are.
-    settling: Option<Settling>,
+    settling: Option<UnsettledFiles>,
     /// What the last look passed over: told when it is first seen, not at every look.
     passed_over: HashSet<PathBuf>,
     /// Times, in seconds since 1970, that several of the archives have which the last look found: told likewise.
     shared_times: HashSet<i64>,
+    /// Archives that have changed since they were done: told likewise.
+    changed: HashSet<String>,
+    /// What the last look told of finding nothing, or nothing that is asked for.
+    nothing: Option<String>,
     /// Lets archives in, and remembers those that never get in.
     pub(super) admission: Admission,
 }
@@ -35,9 +39,17 @@ impl Looks {
     /// Looks at `source`. With `spools` there will be more than one look, and files that are still being written wait
     /// for a later one; objects of a bucket are there as a whole or not at all.
     pub(super) fn new(source: Source, spools: bool, intake: &Intake) -> Self {
-        let settling = (spools && source.is_local()).then(Settling::default);
+        let settling = (spools && source.is_local()).then(UnsettledFiles::default);
         let admission = Admission::new(intake.memory.bytes, intake.workers, !source.is_local());
-        Self { source, settling, passed_over: HashSet::new(), shared_times: HashSet::new(), admission }
+        Self {
+            source,
+            settling,
+            passed_over: HashSet::new(),
+            shared_times: HashSet::new(),
+            changed: HashSet::new(),
+            nothing: None,
+            admission,
+        }
     }
 
     /// Tells of archives that have the same time, if one of them is to be taken up: events with equal row ids have no
@@ -85,6 +97,31 @@ impl Looks {
         }
     }
 
+    /// Tells of archives that have changed since they were done, and of much the first by name: they are not taken up
+    /// again, since nobody asks for that by putting a file in place of another.
+    fn warn_of_changed(&mut self, changed: Vec<String>) {
+        let mut new = changed.iter().filter(|name| !self.changed.contains(*name));
+        for name in new.by_ref().take(PASSED_OVER_NAMED) {
+            log::warn!(
+                "{name:?} has changed since it was processed, and is not taken up again: take its entry out of the state \
+                 file to have that done"
+            );
+        }
+        let others = new.count();
+        if others > 0 {
+            log::warn!("{others} more have changed since they were processed: --list names all");
+        }
+        self.changed = changed.into_iter().collect();
+    }
+
+    /// Tells that there is nothing, or nothing that is asked for, when that is new.
+    fn warn_of_nothing(&mut self, nothing: Option<String>) {
+        if nothing != self.nothing {
+            nothing.iter().for_each(|nothing| log::warn!("{nothing}"));
+            self.nothing = nothing;
+        }
+    }
+
     /// Looks what there is, and what of it is to be taken up.
     pub(super) fn look(
         &mut self,
@@ -92,15 +129,19 @@ impl Looks {
         state: &StateFile,
         stop: &Stop,
     ) -> Result<Selection, Failure> {
-        let discovery = self.source.discover(stop)?;
-        self.warn_of(&discovery.left_out);
-        self.passed_over = discovery.left_out.into_iter().map(|left_out| left_out.path).collect();
-        let is_taken = |archive: &Archive| {
-            selection::left_alone(archive, state, archives.shard, archives.retry_failed).is_none()
-        };
-        self.warn_of_shared_times(&discovery.archives, is_taken);
-        let mut selection =
-            selection::select(discovery.archives, state, archives.shard, archives.retry_failed);
+        let Discovery { archives: found, left_out, nothing } = self.source.discover(stop)?;
+        self.warn_of(&left_out);
+        self.passed_over = left_out.into_iter().map(|left_out| left_out.path).collect();
+        let judged = selection::judge(&found, state, &archives.wanted);
+        self.warn_of_nothing(nothing.or_else(|| selection::nothing_of_the_span(&found, &judged)));
+        let all = || found.iter().zip(&judged);
+        let taken: HashSet<&str> =
+            all().filter(|(_, why)| why.is_none()).map(|(archive, _)| &*archive.name).collect();
+        let changed = all().filter(|(_, why)| **why == Some(LeftAlone::Processed { has_changed: true }));
+        let changed = changed.map(|(archive, _)| archive.name.clone()).collect();
+        self.warn_of_shared_times(&found, |archive| taken.contains(&*archive.name));
+        self.warn_of_changed(changed);
+        let mut selection = selection::sort_out(found, judged);
         let found = selection.take.len();
         selection.take.retain(|archive| !self.admission.has_shut_out(archive));
         selection.too_large = (found - selection.take.len()) as u64;

@@ -8,7 +8,7 @@ use crate::exit::Failure;
 use crate::model::Archive;
 use crate::pipeline::ledger::Ledger;
 use crate::pipeline::replay::Replay;
-use crate::pipeline::replay::dead_letters::Lines;
+use crate::pipeline::replay::dead_letters::DeadLetterLines;
 use crate::pipeline::stages::stages;
 use crate::sink::elasticsearch::preflight::Needs;
 use crate::sink::elasticsearch::server::Server;
@@ -24,7 +24,7 @@ impl Run<'_> {
         let unreadable = |error| {
             Failure::usage(format!("--replay names {}, which cannot be read: {error}", path.display()))
         };
-        let open = || Lines::open(path).map_err(unreadable);
+        let open = || DeadLetterLines::open(path).map_err(unreadable);
         let mut lines = open()?;
         // Lines that cannot be replayed are copied. A file of something else may hold secrets.
         if !lines.are_dead_letters().map_err(unreadable)? {
@@ -46,7 +46,14 @@ impl Run<'_> {
         let vectors = if needs.base64 { VectorChoice::Base64 } else { VectorChoice::Array };
         let sink = self.sink(&server, *limits, vectors);
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let file = Arc::new(Archive { name, path: path.to_owned(), seconds: None, bytes: 0, modified_ns: 0 });
+        let file = Arc::new(Archive {
+            name,
+            path: path.to_owned(),
+            seconds: None,
+            bytes: 0,
+            modified_ns: 0,
+            etag: None,
+        });
         let (limits, account_deletions, stop) = (*limits, *account_deletions, self.stop);
         loop {
             let ledger = Ledger::new(None, self.dead_letters(), &sink, self.progress, self.stop);

@@ -70,7 +70,14 @@ mod tests {
     use crate::model::{ActionKind, Version};
 
     fn archive() -> Arc<Archive> {
-        Arc::new(Archive { name: "a".into(), path: "a".into(), seconds: Some(1), bytes: 0, modified_ns: 0 })
+        Arc::new(Archive {
+            name: "a".into(),
+            path: "a".into(),
+            seconds: Some(1),
+            bytes: 0,
+            modified_ns: 0,
+            etag: None,
+        })
     }
 
     fn action(row_id: i64) -> Action {

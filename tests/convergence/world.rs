@@ -13,7 +13,7 @@ use megastream_ingest::config::{
 };
 use megastream_ingest::exit::ExitCode;
 use megastream_ingest::model::Names;
-use megastream_ingest::model::Shard;
+use megastream_ingest::model::{Shard, Wanted};
 use megastream_ingest::run;
 use megastream_ingest::shutdown::{Stop, StopReason};
 use proptest::test_runner::TestCaseError;
@@ -121,8 +121,10 @@ impl World {
             source: Source::Local(self.folder.archives(pass.given)),
             mode: Mode::Once,
             state_file: self.folder.state_file(state, shard),
-            retry_failed: false,
-            shard: Shard::parse(&format!("{shard}/{}", pass.shards)).expect("a shard"),
+            wanted: Wanted {
+                shard: Shard::parse(&format!("{shard}/{}", pass.shards)).expect("a shard"),
+                ..Wanted::ALL
+            },
             retry_budget,
         };
         let intake = Intake {

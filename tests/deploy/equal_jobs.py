@@ -70,10 +70,42 @@ class EqualJobs(unittest.TestCase):
     def test_what_is_no_listing_is_refused_by_its_line(self):
         good = listing([(YEAR, 5)])
         for bad in ("no JSON\n", "[]\n", '{"name": "a", "bytes": 5}\n', '{"bytes": -1, "time": "2025-01-01T00:00:00Z"}\n',
-                    '{"bytes": null, "time": "2025-01-01T00:00:00Z"}\n', '{"bytes": 5, "time": null}\n'):
+                    '{"bytes": null, "time": "2025-01-01T00:00:00Z"}\n', '{"bytes": 5, "time": "soon"}\n'):
             self.assertIn("line 2 of the listing", call(3, text=good + bad, code=1))
-        self.assertIn("empty", call(3, text="", code=1))
+        self.assertIn("no archive", call(3, text="", code=1))
         call(0, text=good, code=2)
+
+    def test_what_would_not_be_taken_up_is_in_no_job_and_what_has_no_time_is_told_of(self):
+        line = json.loads(listing([(YEAR, 5)]))
+        others = [{**line, "bytes": 90, "take": False}, {**line, "bytes": 90, "time": None, "name": "timeless.db.zip"},
+                  {"name": "folder.db.zip", "bytes": None, "time": None, "take": False}]
+        text = "".join(json.dumps(line) + "\n" for line in [{**line, "take": True}, *others])
+        done = subprocess.run([sys.executable, SCRIPT, "2"], input=text, capture_output=True, text=True, check=True)
+        self.assertEqual(done.stdout.split("\t")[3:], ["1", "5\n"])
+        self.assertIn("timeless.db.zip", done.stderr)
+        self.assertNotIn("folder.db.zip", done.stderr)
+
+    def test_the_listing_of_the_program_is_cut_and_its_spans_take_every_archive_once(self):
+        program = fleet.binary()
+        if program is None:
+            self.skipTest("the program is not built")
+        with fleet.folder() as folder:
+            archives = fleet.make_archives(folder / "archives", 24, rows=5, rows_of=lambda n: 60 if n % 5 == 0 else None)
+            program_says = lambda *words: subprocess.run([program, *map(str, words), folder / "archives"], cwd=folder,
+                                                         env={"PATH": fleet.PATH}, text=True, capture_output=True, check=True)
+            whole = program_says("--list", "--json").stdout
+            self.assertEqual(len(whole.splitlines()), len(archives))
+            jobs = call(4, "--for", "parallel", text=whole).splitlines()
+            taken, sizes = [], []
+            for begins, end in (job.split("\t") for job in jobs):
+                told = program_says("--list", "--json", "--from", begins, "--to", end).stdout.splitlines()
+                job = [archive for archive in map(json.loads, told) if archive["take"]]
+                taken += [archive["name"] for archive in job]
+                sizes.append(sum(archive["bytes"] for archive in job))
+            self.assertEqual(sorted(taken), [path.name for path in archives])
+            self.assertEqual(len(jobs), 4)
+            largest = max(path.stat().st_size for path in archives)
+            self.assertLessEqual(max(sizes), sum(sizes) / 4 + largest)
 
     def test_the_spans_for_parallel_are_those_of_the_table(self):
         text = listing(a_year(every=timedelta(days=1)))

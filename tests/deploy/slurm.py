@@ -110,10 +110,10 @@ class Slurm(fleet.Fleet):
         environment = self.environment(SLURM_CONF=str(self.configuration))
         return self.call(*command, environment=environment, **options)
 
-    def submit(self, *options):
-        """The script as it is in the repository; the number of the job."""
+    def submit(self, *options, script=fleet.DEPLOY / "slurm.sbatch"):
+        """The script, as it is in the repository; the number of the job."""
         said = self.slurm("sbatch", "--parsable", "--chdir", self.folder, "--output=task-%a.txt", *options,
-                          fleet.DEPLOY / "slurm.sbatch", self.folder / "state", self.folder / "archives")
+                          script, self.folder / "state", self.folder / "archives")
         job = int(said.strip())
         self.addCleanup(self.cancel, job)
         return job
@@ -179,4 +179,19 @@ class Slurm(fleet.Fleet):
         told = self.wait_for(job, 0, "COMPLETED", "FAILED")
         self.assertEqual(told["ExitCode"], "0:0", self.logs())
         self.assertEqual(fleet.processed(state), len(archives))
+        self.assert_holds(archives)
+
+    def test_an_array_of_spans_of_equal_bytes_loads_everything(self):
+        archives = fleet.make_archives(self.folder / "archives", 24, rows=10, rows_of=lambda n: 60 if n % 5 == 0 else None)
+        listing = self.call(fleet.binary(), "--list", "--json", self.folder / "archives")
+        made = subprocess.run([fleet.DEPLOY / "equal-jobs.py", "4", "--for", "slurm"], input=listing, text=True,
+                              stdout=subprocess.PIPE, check=True).stdout
+        script = self.folder / "made.sbatch"
+        script.write_text(made)
+        job = self.submit(script=script)
+        for index in range(4):
+            told = self.wait_for(job, index, "COMPLETED", "FAILED")
+            self.assertEqual((told["JobState"], told["ExitCode"]), ("COMPLETED", "0:0"), self.logs())
+        states = list((self.folder / "state").glob("*.state.json"))
+        self.assertEqual((len(states), sum(map(fleet.processed, states))), (4, len(archives)))
         self.assert_holds(archives)

@@ -3,9 +3,9 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use megastream_ingest::pipeline::archive::{ArchiveError, Buffers, Database};
+use megastream_ingest::pipeline::archive::{ArchiveBuffers, ArchiveError, Database};
 use megastream_ingest::pipeline::decode::{EmbeddingDecoder, classify};
-use megastream_ingest::pipeline::worker::superseded::{Event, Superseded};
+use megastream_ingest::pipeline::worker::superseded::{RowEvent, Superseded};
 use rusqlite::{Connection, MAIN_DB};
 
 use super::harness::fuzz;
@@ -70,7 +70,7 @@ pub(crate) fn is_readable(file: &[u8]) -> bool {
 }
 
 fn read_all(file: &[u8]) -> Result<(), ArchiveError> {
-    let image = Arc::new(Buffers::new().unpack(file)?);
+    let image = Arc::new(ArchiveBuffers::new().unpack(file)?);
     let database = Database::open(&image)?;
     let mut embeddings = EmbeddingDecoder::new();
     database.newest_created_at()?;
@@ -84,7 +84,7 @@ fn read_all(file: &[u8]) -> Result<(), ArchiveError> {
     let mut end = Ok(());
     database.for_each_row(&(first..=last), |row| {
         embeddings.decode(row.inferences);
-        let event = Event::of(&classify(row));
+        let event = RowEvent::of(&classify(row));
         end = event.map_or(Ok(false), |event| superseded.contains(&database, row.id, event)).map(drop);
         if end.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     })?;

@@ -34,8 +34,14 @@ fn state_files() {
         let names = ["a.db.zip", "b.db.zip", "", "\u{feff}", "\n\"\\"];
         let before: Vec<Option<Mark>> = names.iter().map(|name| state.get(name).cloned()).collect();
         // What is read is kept, and what is added is there.
-        let new =
-            Archive { name: "new.db.zip".into(), path: "".into(), seconds: None, bytes: 1, modified_ns: 2 };
+        let new = Archive {
+            name: "new.db.zip".into(),
+            path: "".into(),
+            seconds: None,
+            bytes: 1,
+            modified_ns: 2,
+            etag: None,
+        };
         state.mark_failed(&new, "why \" \\ \u{1}");
         state.mark_processed(&new, 7);
         assert_eq!(state.get("new.db.zip"), Some(&Mark::Processed));

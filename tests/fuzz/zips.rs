@@ -2,7 +2,7 @@
 
 use std::io::{Cursor, Write};
 
-use megastream_ingest::pipeline::archive::{Limits, Packed};
+use megastream_ingest::pipeline::archive::{ArchiveLimits, Packed};
 use zip::CompressionMethod::{Deflated, Stored};
 use zip::ZipWriter;
 use zip::write::SimpleFileOptions;
@@ -63,8 +63,9 @@ fn zips() {
         fields,
     };
     fuzz("zip", &format, |bytes| {
-        if let Ok(packed) = Packed::find(bytes, &Limits::DEFAULT) {
-            let most = (bytes.len() as u64 * Limits::DEFAULT.ratio).max(Limits::DEFAULT.any_ratio_bytes);
+        if let Ok(packed) = Packed::find(bytes, &ArchiveLimits::DEFAULT) {
+            let most = (bytes.len() as u64 * ArchiveLimits::DEFAULT.ratio)
+                .max(ArchiveLimits::DEFAULT.any_ratio_bytes);
             assert!(packed.len() as u64 <= most);
         }
         is_readable(bytes)

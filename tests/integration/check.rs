@@ -128,12 +128,9 @@ fn what_would_be_created_is_told_and_whether_the_key_may_and_nothing_is_created(
     env.fake.store(|store| store.indices.insert("posts_v1".into(), Index::new(json!({}))));
     let run = env.run(&["--check", "--create-indices"]).exits(5);
     run.check(lines(&run, "failed: posts: ")[0].contains("without the alias posts"), "an index in the way");
-    assert!(
-        !env.fake
-            .requests()
-            .iter()
-            .any(|record| record.request.method == "PUT" && !record.request.is_offer() && !is_trial(&record.request))
-    );
+    assert!(!env.fake.requests().iter().any(|record| record.request.method == "PUT"
+        && !record.request.is_offer()
+        && !is_trial(&record.request)));
 }
 
 #[test]
@@ -193,7 +190,9 @@ fn the_servers_product_and_clock_are_told_where_it_tells_them() {
 
 /// An index is asked for with what no server takes, so that none is made.
 fn is_trial(request: &Request) -> bool {
-    request.json()["aliases"].as_object().is_some_and(|aliases| aliases.values().all(|alias| alias["filter"].is_object()))
+    request.json()["aliases"]
+        .as_object()
+        .is_some_and(|aliases| aliases.values().all(|alias| alias["filter"].is_object()))
 }
 
 #[test]

@@ -37,6 +37,7 @@ mod replies;
 mod s3;
 mod sealed;
 mod secrets;
+mod selection;
 mod shell;
 mod shutdown;
 mod spool;

@@ -6,6 +6,7 @@ mod downloads;
 mod elsewhere;
 mod instance;
 mod listing;
+mod spans;
 mod spool;
 
 use crate::harness::archives::Archive;
@@ -127,7 +128,7 @@ fn all_pages_of_a_listing_are_read_whatever_fails_in_between() {
     let list = run(ingest(&env, &s3).args(&["--list"]), &s3).exits(0).says("InternalError");
     list.check(list.stdout.lines().count() == 2_500, "every key is there");
     list.check(
-        list.stdout.starts_with("0000.db.zip\t1 bytes\ttake\n"),
+        list.stdout.starts_with("0000.db.zip\t-\t1 bytes, STANDARD\ttake\n"),
         "known by the last segment, in order",
     );
     assert_eq!(s3.to_bucket().len(), 3 + 4);

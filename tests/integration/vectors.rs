@@ -223,7 +223,10 @@ fn base64_by_name_is_refused_where_the_index_is_not_proven_to_take_it() {
     refused(&knn, "mapped as dense_vector");
     let untold = env_with(&archives(), Base64Vectors::BigEndian);
     let asks = |request: &Request| request.method == "GET";
-    let no = Reply::json(403, &json!({"error": {"type": "security_exception", "reason": "no permissions for [x]"}}));
+    let no = Reply::json(
+        403,
+        &json!({"error": {"type": "security_exception", "reason": "no permissions for [x]"}}),
+    );
     untold.fake.fail(asks, 0, usize::MAX, Fault::Reply(no));
     refused(&untold, "as far as this run is told");
 }
@@ -248,7 +251,10 @@ fn a_replay_writes_vectors_as_the_server_takes_them() {
         dead_letters(&env, before);
         let earlier = sent(&env).len();
         env.ingest().without("LOCAL_SQLITE_DB_PATH").args(flags).run().exits(0);
-        assert!(sent(&env)[earlier..].iter().flatten().all(|(_, base64)| *base64 == now), "{before} {flags:?}");
+        assert!(
+            sent(&env)[earlier..].iter().flatten().all(|(_, base64)| *base64 == now),
+            "{before} {flags:?}"
+        );
         assert_holds(&env.fake, &archives());
     }
 }

@@ -245,7 +245,8 @@ fn no_answer_makes_a_secret_known() {
                 check_secrets(&env, &run);
             }
         }
-        let invocation = signed(&env, "es").var("ELASTICSEARCH_URL", &server.url()).var("AWS_REGION", "eu-west-1");
+        let invocation =
+            signed(&env, "es").var("ELASTICSEARCH_URL", &server.url()).var("AWS_REGION", "eu-west-1");
         check_secrets(&env, &invocation.args(&["--retry-budget", "0"]).run());
     }
 }

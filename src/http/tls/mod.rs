@@ -12,7 +12,7 @@ use rustls::pki_types::CertificateDer;
 
 pub(super) use self::connector::TlsConnector;
 use self::verifier::{Credulous, Verifier};
-use super::Settings;
+use super::HttpSettings;
 use crate::exit::Failure;
 
 /// The TLS configuration: the system's roots and the certificates of the CA file, or the one fingerprint; and the client's
@@ -21,7 +21,7 @@ use crate::exit::Failure;
 /// # Errors
 ///
 /// A usage failure where a file cannot be read or does not hold what it should, or where nothing is trusted.
-pub(super) fn connector(settings: &Settings<'_>) -> Result<TlsConnector, Failure> {
+pub(super) fn connector(settings: &HttpSettings<'_>) -> Result<TlsConnector, Failure> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let own = settings.ca_cert.map(pem::read_bundle).transpose()?.unwrap_or_default();
     let builder = ClientConfig::builder_with_provider(provider.clone())
@@ -74,7 +74,7 @@ mod tests {
             if let Some(text) = text {
                 std::fs::write(&path, text).unwrap();
             }
-            let failure = connector(&Settings { ca_cert: Some(&path), ..settings() }).unwrap_err();
+            let failure = connector(&HttpSettings { ca_cert: Some(&path), ..settings() }).unwrap_err();
             assert_eq!(failure.code, ExitCode::Usage, "{name}");
             assert!(failure.message.contains("ELASTICSEARCH_CA_CERT / --ca-cert"), "{failure}");
             assert!(failure.message.contains(name), "{failure}");
@@ -89,7 +89,7 @@ mod tests {
         std::fs::write(&certificate, made[0].cert.pem()).unwrap();
         std::fs::write(&key, made[1].signing_key.serialize_pem()).unwrap();
         let failure =
-            connector(&Settings { client_cert: Some((&certificate, &key)), ..settings() }).unwrap_err();
+            connector(&HttpSettings { client_cert: Some((&certificate, &key)), ..settings() }).unwrap_err();
         assert_eq!(failure.code, ExitCode::Usage);
         assert!(failure.message.contains("--client-key"), "{failure}");
     }

@@ -6,7 +6,7 @@ use super::*;
 use crate::model::Health;
 
 fn archive(seconds: Option<i64>) -> Arc<Archive> {
-    Arc::new(Archive { name: "a".into(), path: "a".into(), seconds, bytes: 0, modified_ns: 0 })
+    Arc::new(Archive { name: "a".into(), path: "a".into(), seconds, bytes: 0, modified_ns: 0, etag: None })
 }
 
 fn selection(take: usize, already_done: u64, failed: u64) -> Selection {

@@ -10,16 +10,16 @@ use super::image::Image;
 use super::memory::Memory;
 use super::room::{Rooms, bytes_to_read};
 use super::zip::{self, LOG_SUFFIXES};
-use super::{ArchiveError, Limits, Packed};
+use super::{ArchiveError, ArchiveLimits, Packed};
 use crate::files;
 
 /// What a worker keeps from one archive to the next, and where it has its memory from.
-pub struct Buffers {
+pub struct ArchiveBuffers {
     rooms: Rooms,
     inflater: Decompressor,
 }
 
-impl Buffers {
+impl ArchiveBuffers {
     /// Buffers with all the memory that they ask for.
     pub fn new() -> Self {
         Self::within(&Rooms::unlimited())
@@ -40,13 +40,13 @@ impl Buffers {
         self.read_within(path, u64::MAX)
     }
 
-    /// As [`Buffers::read`], in so many bytes of memory.
+    /// As [`ArchiveBuffers::read`], in so many bytes of memory.
     ///
     /// # Errors
     ///
-    /// As [`Buffers::read`], and [`ArchiveError::NoRoom`] where it takes more.
+    /// As [`ArchiveBuffers::read`], and [`ArchiveError::NoRoom`] where it takes more.
     pub fn read_within(&mut self, path: &Path, room: u64) -> Result<Image, ArchiveError> {
-        let file = read_file(path, Limits::DEFAULT.file_bytes.min(room), &self.rooms)?;
+        let file = read_file(path, ArchiveLimits::DEFAULT.file_bytes.min(room), &self.rooms)?;
         if file.len() as u64 > room {
             return Err(ArchiveError::NoRoom(file.len() as u64));
         }
@@ -60,18 +60,18 @@ impl Buffers {
     ///
     /// # Errors
     ///
-    /// As [`Buffers::read`].
+    /// As [`ArchiveBuffers::read`].
     pub fn unpack(&mut self, file: &[u8]) -> Result<Image, ArchiveError> {
         self.unpack_within(file, u64::MAX)
     }
 
-    /// As [`Buffers::unpack`], where that, and the file, may take so many bytes of memory.
+    /// As [`ArchiveBuffers::unpack`], where that, and the file, may take so many bytes of memory.
     ///
     /// # Errors
     ///
-    /// As [`Buffers::read_within`].
+    /// As [`ArchiveBuffers::read_within`].
     pub fn unpack_within(&mut self, file: &[u8], room: u64) -> Result<Image, ArchiveError> {
-        let packed = Packed::find(file, &Limits::DEFAULT)?;
+        let packed = Packed::find(file, &ArchiveLimits::DEFAULT)?;
         let needed = bytes_to_read(file.len() as u64, packed.len() as u64);
         if needed > room {
             return Err(ArchiveError::NoRoom(needed));
@@ -84,23 +84,23 @@ impl Buffers {
 ///
 /// # Errors
 ///
-/// As [`Buffers::unpack`].
+/// As [`ArchiveBuffers::unpack`].
 pub fn bytes_declared_in(file: &[u8]) -> Result<u64, ArchiveError> {
-    Ok(bytes_to_read(0, Packed::find(file, &Limits::DEFAULT)?.len() as u64))
+    Ok(bytes_to_read(0, Packed::find(file, &ArchiveLimits::DEFAULT)?.len() as u64))
 }
 
 /// Bytes of memory that reading the archive at `path` will take, as it declares. Little of it is read for that.
 ///
 /// # Errors
 ///
-/// As [`Buffers::read`].
+/// As [`ArchiveBuffers::read`].
 pub fn bytes_declared(path: &Path) -> Result<u64, ArchiveError> {
     let (file, length) = open(path)?;
-    let declared = zip::declared(&file, length, &Limits::DEFAULT)?;
+    let declared = zip::declared(&file, length, &ArchiveLimits::DEFAULT)?;
     Ok(bytes_to_read(length, declared))
 }
 
-impl Default for Buffers {
+impl Default for ArchiveBuffers {
     fn default() -> Self {
         Self::new()
     }

@@ -1,7 +1,7 @@
 //! Stage 2: from a file to its rows.
 //!
 //! ```text
-//! file ──read──▶ Buffers ──zip.rs──▶ Image (image.rs), which SQLite reads in place ──sqlite.rs──▶ rows
+//! file ──read──▶ ArchiveBuffers ──zip.rs──▶ Image (image.rs), which SQLite reads in place ──sqlite.rs──▶ rows
 //! ```
 //!
 //! Archives are hostile until proven otherwise (contract, section 7): everything that is read has a
@@ -22,13 +22,13 @@ mod sqlite;
 mod tests;
 mod zip;
 
-pub use self::buffers::{Buffers, bytes_declared, bytes_declared_in};
+pub use self::buffers::{ArchiveBuffers, bytes_declared, bytes_declared_in};
 pub use self::image::Image;
 pub use self::room::{NoRoom, Room, Rooms, beside_database, bytes_to_read};
 pub use self::row::{Field, Row};
 pub use self::schema::MAX_FIELD_BYTES;
 pub use self::sqlite::{ALL_ROWS, Database};
-pub use self::zip::{Limits, Packed};
+pub use self::zip::{ArchiveLimits, LOG_SUFFIXES, Packed, check_downloaded};
 
 /// Why an archive could not be read. The text names the defect, not the archive.
 #[derive(Clone, Debug, PartialEq, Eq)]

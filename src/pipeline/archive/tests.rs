@@ -10,13 +10,13 @@ use proptest::prelude::*;
 use super::fixture::{THREE_ROWS, database, zip};
 use super::row::Field;
 use super::schema::limit_operations;
-use super::{ALL_ROWS, ArchiveError, Buffers, Database, MAX_FIELD_BYTES};
+use super::{ALL_ROWS, ArchiveBuffers, ArchiveError, Database, MAX_FIELD_BYTES};
 
 /// What `with_event` and `for_each_row` show of a row: the id and the four columns.
 type Shown = (i64, [String; 4]);
 
 fn open(file: &[u8]) -> Result<Database, ArchiveError> {
-    Database::open(&Arc::new(Buffers::new().unpack(file)?))
+    Database::open(&Arc::new(ArchiveBuffers::new().unpack(file)?))
 }
 
 fn open_sql(sql: &str) -> Result<Database, ArchiveError> {
@@ -274,15 +274,15 @@ fn a_bare_database_beside_which_there_is_a_log_is_broken() {
     for name in ["a.db.zip-wal", "a.db-wal", "a.db.zip-journal", "a.db-journal"] {
         let log = folder.path().join(name);
         fs::write(&log, "").unwrap();
-        assert!(Buffers::new().read(&path).is_ok(), "an empty {name}");
+        assert!(ArchiveBuffers::new().read(&path).is_ok(), "an empty {name}");
         fs::write(&log, "x").unwrap();
-        assert_broken(Buffers::new().read(&path), &format!("beside it lies {name:?}"));
+        assert_broken(ArchiveBuffers::new().read(&path), &format!("beside it lies {name:?}"));
         fs::remove_file(log).unwrap();
     }
     // It is of no database in here: a zip's own is within it.
     fs::write(folder.path().join("a.db-wal"), "x").unwrap();
     fs::write(&path, zip(&[("a.db", &database(THREE_ROWS))])).unwrap();
-    assert!(Buffers::new().read(&path).is_ok());
+    assert!(ArchiveBuffers::new().read(&path).is_ok());
 }
 
 #[test]
@@ -428,7 +428,7 @@ fn a_file_that_cannot_be_read_is_unavailable_and_not_broken() {
     for path in
         [folder.path().join("missing.db.zip"), folder.path().to_owned(), Path::new("/dev/zero").to_owned()]
     {
-        let result = Buffers::new().read(&path);
+        let result = ArchiveBuffers::new().read(&path);
         assert!(matches!(result, Err(ArchiveError::Unavailable(_))), "{path:?}");
     }
 }
@@ -437,7 +437,7 @@ fn a_file_that_cannot_be_read_is_unavailable_and_not_broken() {
 fn buffers_serve_one_archive_after_the_other() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.db.zip");
-    let mut buffers = Buffers::new();
+    let mut buffers = ArchiveBuffers::new();
     for (file, readable) in [
         (zip(&[("a.db", &database(THREE_ROWS))]), true),
         (b"broken".to_vec(), false),
@@ -450,7 +450,7 @@ fn buffers_serve_one_archive_after_the_other() {
 
 #[test]
 fn a_smaller_archive_read_after_a_larger_one_is_read_as_it_is() {
-    let mut buffers = Buffers::new();
+    let mut buffers = ArchiveBuffers::new();
     let large = format!("{THREE_ROWS} CREATE TABLE large AS SELECT zeroblob(5000000)");
     for sql in [&large, THREE_ROWS, &large, THREE_ROWS] {
         let image = Arc::new(buffers.unpack(&zip(&[("a.db", &database(sql))])).unwrap());
@@ -461,7 +461,7 @@ fn a_smaller_archive_read_after_a_larger_one_is_read_as_it_is() {
 
 #[test]
 fn an_image_is_read_by_several_at_once_and_as_long_as_any_of_them_is_there() {
-    let mut buffers = Buffers::new();
+    let mut buffers = ArchiveBuffers::new();
     let image = Arc::new(buffers.unpack(&database(THREE_ROWS)).unwrap());
     let databases: Vec<Database> = (0..4).map(|_| Database::open(&image).unwrap()).collect();
     drop(image);

@@ -28,7 +28,7 @@ const BEGINNING_BYTES: usize = (64 << 10) + SQLITE_MAGIC.len();
 
 /// How much an archive may ask for. The defaults are far above what real archives need.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
+pub struct ArchiveLimits {
     /// Bytes of the file as it is on disk.
     pub file_bytes: u64,
     /// Bytes of the database in it.
@@ -41,7 +41,7 @@ pub struct Limits {
     pub entries: usize,
 }
 
-impl Limits {
+impl ArchiveLimits {
     /// The limits that the program works with.
     ///
     /// Real archives have some 10 to 80 MB, and inflate about 4-fold, into memory.
@@ -75,7 +75,7 @@ impl<'a> Packed<'a> {
     ///
     /// [`ArchiveError::Broken`] where there is no such entry, or two databases, or changes beside it that are not in it
     /// yet, or where an entry is encrypted, cut off, compressed by anything but deflate, or beyond `limits`.
-    pub fn find(file: &'a [u8], limits: &Limits) -> Result<Self, ArchiveError> {
+    pub fn find(file: &'a [u8], limits: &ArchiveLimits) -> Result<Self, ArchiveError> {
         if file.len() as u64 > limits.file_bytes {
             return Err(broken(format!("the file has more than {} bytes", limits.file_bytes)));
         }
@@ -89,7 +89,7 @@ impl<'a> Packed<'a> {
     }
 
     /// The database in a zip, and its length as that is declared.
-    fn in_zip(file: &'a [u8], limits: &Limits) -> Result<(Self, u64), ArchiveError> {
+    fn in_zip(file: &'a [u8], limits: &ArchiveLimits) -> Result<(Self, u64), ArchiveError> {
         let Entries { mut databases, logs } = Entries::of(Cursor::new(file), limits)?;
         if databases.len() > 1 {
             databases = databases_among(file, databases)?;
@@ -174,7 +174,7 @@ impl<'a> Packed<'a> {
 }
 
 /// Refuses a database of a declared length that `packed` bytes cannot, or must not, become.
-fn check_declared_length(packed: u64, declared: u64, limits: &Limits) -> Result<(), ArchiveError> {
+fn check_declared_length(packed: u64, declared: u64, limits: &ArchiveLimits) -> Result<(), ArchiveError> {
     let ratio_limit = packed.saturating_mul(limits.ratio).max(limits.any_ratio_bytes);
     if declared < SQLITE_HEADER_BYTES {
         Err(broken("the database is too short to be one of SQLite"))
@@ -189,7 +189,7 @@ fn check_declared_length(packed: u64, declared: u64, limits: &Limits) -> Result<
 
 /// The length of the database in a file, as it declares: the largest of its `.db` entries. Only the zip's directory is
 /// read.
-pub(super) fn declared(file: &File, length: u64, limits: &Limits) -> Result<u64, ArchiveError> {
+pub(super) fn declared(file: &File, length: u64, limits: &ArchiveLimits) -> Result<u64, ArchiveError> {
     let mut reader = BufReader::new(file);
     let mut beginning = Vec::new();
     let unreadable = |error: std::io::Error| ArchiveError::Unavailable(format!("cannot be read: {error}"));
@@ -221,8 +221,21 @@ pub(super) fn changes_beside(beside: &str, log: &str) -> ArchiveError {
     ))
 }
 
+/// Refuses a downloaded file that is a bare database, where `log` is the key of an object beside it with changes that are
+/// not in it.
+///
+/// # Errors
+///
+/// [`ArchiveError::Broken`].
+pub fn check_downloaded(file: &[u8], log: Option<&str>) -> Result<(), ArchiveError> {
+    match log.filter(|_| is_bare(file)) {
+        Some(log) => Err(changes_beside("beside it lies", log)),
+        None => Ok(()),
+    }
+}
+
 /// The suffixes of the files that SQLite keeps changes in: those that are not in the database yet, or to be undone.
-pub(super) const LOG_SUFFIXES: [&str; 2] = ["-wal", "-journal"];
+pub const LOG_SUFFIXES: [&str; 2] = ["-wal", "-journal"];
 
 /// What of a zip matters. Other entries are of no interest, and names of no other use.
 #[derive(Default)]
@@ -234,7 +247,7 @@ struct Entries {
 }
 
 impl Entries {
-    fn of(file: impl Read + Seek, limits: &Limits) -> Result<Self, ArchiveError> {
+    fn of(file: impl Read + Seek, limits: &ArchiveLimits) -> Result<Self, ArchiveError> {
         // A known offset keeps the crate from searching the file for the start of the archive.
         let config = Config { archive_offset: ArchiveOffset::Known(0) };
         let mut zip = ZipIterable::try_new(file, config).map_err(invalid)?;

@@ -1,7 +1,7 @@
 //! The state file: which archives are done.
 //!
 //! A JSON array of `{"filename", "status": "processed"|"failed", "timestamp", "error"?}`, as the established tool
-//! writes it, with fields of our own (`rows`, `size`, `modified_ns`) where they are useful. Entries that are not
+//! writes it, with fields of our own (`rows`, `size`, `modified_ns`, `etag`) where they are useful. Entries that are not
 //! ours to change are kept to the byte.
 //!
 //! Later versions of that tool write an object: `{"files": […], "cursor": {"last_time_us": …}}`, then the cursor alone.
@@ -26,14 +26,16 @@ use self::text::{Moved, Place, Text};
 use crate::exit::Failure;
 use crate::files::{self, real_path};
 use crate::model::{Archive, Done};
-use crate::timestamp::{now_millis, write_rfc3339_millis};
+use crate::timestamp::{now_millis, rfc3339_millis, write_rfc3339_millis};
 
 mod journal;
 mod lock;
 mod scan;
+mod stamp;
 mod text;
 
 pub use lock::Lock;
+pub use stamp::Stamp;
 
 /// A file of up to so many bytes is written anew at each save.
 const SMALL_BYTES: u64 = 1 << 20;
@@ -53,29 +55,14 @@ pub enum Mark {
     Failed {
         /// Why.
         error: String,
-        /// Its size then, where recorded.
-        size: Option<u64>,
-        /// Its modification time then (nanoseconds since 1970), where recorded.
-        modified_ns: Option<i64>,
+        /// What it was then, where recorded.
+        stamp: Option<Stamp>,
     },
-}
-
-impl Mark {
-    /// Whether a failed archive is another one by now: its size or time has changed since.
-    pub fn has_changed(&self, archive: &Archive) -> bool {
-        match self {
-            Mark::Processed => false,
-            Mark::Failed { size, modified_ns, .. } => {
-                size.is_some_and(|size| size != archive.bytes)
-                    || modified_ns.is_some_and(|time| i128::from(time) != archive.modified_ns)
-            }
-        }
-    }
 }
 
 /// An entry as it is read and written.
 #[derive(Deserialize, Serialize)]
-struct Entry {
+struct StateEntry {
     filename: String,
     status: String,
     #[serde(default)]
@@ -88,6 +75,8 @@ struct Entry {
     size: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     modified_ns: Option<i64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    etag: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     last_time_us: Option<i64>,
 }
@@ -131,7 +120,7 @@ impl Sums {
         Self { cursor_us: None, all: Done::default(), earlier: Done::default(), since }
     }
 
-    fn add(&mut self, entry: &Entry) {
+    fn add(&mut self, entry: &StateEntry) {
         self.cursor_us = self.cursor_us.max(entry.last_time_us);
         if entry.status != "processed" || entry.filename == CURSOR {
             return;
@@ -152,7 +141,7 @@ pub struct StateFile {
     path: PathBuf,
     text: Text,
     /// By archive name.
-    known: HashMap<Box<str>, Known>,
+    known: HashMap<Box<str>, ArchiveState>,
     /// Entries since the last save, one a line.
     unsaved: Vec<u8>,
     sums: Sums,
@@ -165,49 +154,58 @@ pub struct StateFile {
 
 /// What is known of an archive. Of most it is little, so that a hundred thousand take little memory.
 #[derive(Debug)]
-enum Known {
-    Processed,
+enum ArchiveState {
+    /// With what it was then, where recorded.
+    Processed(Option<Stamp>),
     /// With the place of its entry, which will have another text some day.
     Failed(Box<(Mark, Place)>),
 }
 
-impl Known {
-    fn new(mark: Mark, place: Place) -> Self {
+impl ArchiveState {
+    fn new(mark: Mark, stamp: Option<Stamp>, place: Place) -> Self {
         match mark {
-            Mark::Processed => Known::Processed,
-            failed @ Mark::Failed { .. } => Known::Failed(Box::new((failed, place))),
+            Mark::Processed => ArchiveState::Processed(stamp),
+            failed @ Mark::Failed { .. } => ArchiveState::Failed(Box::new((failed, place))),
         }
     }
 
     fn mark(&self) -> &Mark {
         match self {
-            Known::Processed => &Mark::Processed,
-            Known::Failed(failed) => &failed.0,
+            ArchiveState::Processed(_) => &Mark::Processed,
+            ArchiveState::Failed(failed) => &failed.0,
+        }
+    }
+
+    fn stamp(&self) -> Option<Stamp> {
+        match self {
+            ArchiveState::Processed(stamp) => *stamp,
+            ArchiveState::Failed(failed) => match &failed.0 {
+                Mark::Failed { stamp, .. } => *stamp,
+                Mark::Processed => None,
+            },
         }
     }
 
     fn place(&mut self) -> Option<&mut Place> {
         match self {
-            Known::Processed => None,
-            Known::Failed(failed) => Some(&mut failed.1),
+            ArchiveState::Processed(_) => None,
+            ArchiveState::Failed(failed) => Some(&mut failed.1),
         }
     }
 }
 
-impl Entry {
-    fn read(text: &[u8], sums: &mut Sums) -> Result<(String, Mark), String> {
+impl StateEntry {
+    /// The archive's name, what is said of it, and what it was then.
+    fn read(text: &[u8], sums: &mut Sums) -> Result<(String, Mark, Option<Stamp>), String> {
         let entry: Self = serde_json::from_slice(text).map_err(|error| error.to_string())?;
         sums.add(&entry);
+        let stamp = Stamp::recorded(entry.size, entry.modified_ns, entry.etag.as_deref());
         let mark = match entry.status.as_str() {
             "processed" => Mark::Processed,
-            "failed" => Mark::Failed {
-                error: entry.error.unwrap_or_default(),
-                size: entry.size,
-                modified_ns: entry.modified_ns,
-            },
+            "failed" => Mark::Failed { error: entry.error.unwrap_or_default(), stamp },
             other => return Err(format!("it has the unknown status {other:?}")),
         };
-        Ok((base_name(&entry.filename).to_owned(), mark))
+        Ok((base_name(&entry.filename).to_owned(), mark, stamp))
     }
 }
 
@@ -238,9 +236,9 @@ impl StateFile {
                 }
                 // Of several entries of an archive, the last one counts.
                 let shape = scan::objects(BufReader::with_capacity(READ_BYTES, &file), |at, entry| {
-                    let (name, mark) = Entry::read(entry, &mut sums)?;
+                    let (name, mark, stamp) = StateEntry::read(entry, &mut sums)?;
                     let place = Place { at, length: entry.len() as u64 };
-                    known.insert(name.into_boxed_str(), Known::new(mark, place));
+                    known.insert(name.into_boxed_str(), ArchiveState::new(mark, stamp, place));
                     Ok(())
                 })?;
                 Text::of(file, shape)?
@@ -267,15 +265,15 @@ impl StateFile {
             Self { path: path.to_owned(), text, known, unsaved, sums, journal, has_journal: false, written };
         for entry in files.unwrap_or_default() {
             let entry = entry.get().as_bytes();
-            let (name, mark) = Entry::read(entry, &mut state.sums).map_err(wrong)?;
-            state.put(&name, entry, mark);
+            let (name, mark, stamp) = StateEntry::read(entry, &mut state.sums).map_err(wrong)?;
+            state.put(&name, entry, mark, stamp);
         }
         if let Some(cursor) = cursor {
             let entry = format!(
                 r#"{{"filename":"{CURSOR}","status":"processed","timestamp":"","last_time_us":{cursor}}}"#
             );
             state.sums.cursor_us = Some(cursor);
-            state.put(CURSOR, entry.as_bytes(), Mark::Processed);
+            state.put(CURSOR, entry.as_bytes(), Mark::Processed, None);
         }
         Ok(state)
     }
@@ -303,12 +301,12 @@ impl StateFile {
             unusable(&self.path, &format!("its journal, beside it, cannot be read: {error}"))
         })?;
         for line in left.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
-            let (name, mark) = Entry::read(line, &mut self.sums).map_err(|why| {
+            let (name, mark, stamp) = StateEntry::read(line, &mut self.sums).map_err(|why| {
                 unusable(&self.path, &format!("its journal, beside it, holds another line: {why}"))
             })?;
             // One that outlived its entries says nothing new; and what is processed stays so.
             if self.get(&name).is_none_or(|known| *known != mark && *known != Mark::Processed) {
-                self.put(&name, line, mark);
+                self.put(&name, line, mark, stamp);
                 self.has_journal = true;
             }
         }
@@ -317,7 +315,14 @@ impl StateFile {
 
     /// What the file says of an archive of this name.
     pub fn get(&self, name: &str) -> Option<&Mark> {
-        self.known.get(name).map(Known::mark)
+        self.known.get(name).map(ArchiveState::mark)
+    }
+
+    /// Whether an archive is another one by now than when it was marked: the size or time of a file, or the size or ETag
+    /// of an object.
+    pub fn has_changed(&self, archive: &Archive) -> bool {
+        let stamp = self.known.get(&*archive.name).and_then(ArchiveState::stamp);
+        stamp.is_some_and(|stamp| stamp.differs(archive))
     }
 
     /// What the archives have brought that were called processed when the file was read; and those of them that were
@@ -334,38 +339,34 @@ impl StateFile {
 
     /// Records that an archive is done, with the number of its rows.
     pub fn mark_processed(&mut self, archive: &Archive, rows: u64) {
-        let mut entry = entry_of(archive, "processed");
-        entry.rows = Some(rows);
-        self.mark(&entry, Mark::Processed);
+        let entry = StateEntry { rows: Some(rows), ..entry_of(archive, "processed") };
+        self.mark(&entry, Mark::Processed, Stamp::of(archive));
     }
 
     /// Records that an archive is broken.
     pub fn mark_failed(&mut self, archive: &Archive, error: &str) {
-        let mut entry = entry_of(archive, "failed");
-        let modified_ns = i64::try_from(archive.modified_ns).ok();
-        entry.error = Some(error.to_owned());
-        entry.size = Some(archive.bytes);
-        entry.modified_ns = modified_ns;
-        self.mark(&entry, Mark::Failed { error: error.to_owned(), size: Some(archive.bytes), modified_ns });
+        let entry = StateEntry { error: Some(error.to_owned()), ..entry_of(archive, "failed") };
+        let stamp = Stamp::of(archive);
+        self.mark(&entry, Mark::Failed { error: error.to_owned(), stamp }, stamp);
     }
 
-    fn mark(&mut self, entry: &Entry, mark: Mark) {
+    fn mark(&mut self, entry: &StateEntry, mark: Mark, stamp: Option<Stamp>) {
         // Text and numbers: this cannot fail to be written as JSON.
         let text = serde_json::to_vec(entry).unwrap_or_default();
         self.unsaved.extend_from_slice(&text);
         self.unsaved.push(b'\n');
-        self.put(&entry.filename, &text, mark);
+        self.put(&entry.filename, &text, mark, stamp);
     }
 
     /// Puts an entry in the place of the one that there is, or behind all others.
-    fn put(&mut self, name: &str, text: &[u8], mark: Mark) {
-        let old = self.known.get_mut(name).and_then(Known::place).copied();
+    fn put(&mut self, name: &str, text: &[u8], mark: Mark, stamp: Option<Stamp>) {
+        let old = self.known.get_mut(name).and_then(ArchiveState::place).copied();
         let place = match old {
             None => self.text.append(text),
             Some(old) => {
                 let Moved { behind, by, place } = self.text.replace(old, text);
                 if by != 0 {
-                    let places = self.known.values_mut().filter_map(Known::place);
+                    let places = self.known.values_mut().filter_map(ArchiveState::place);
                     places
                         .filter(|place| place.at > behind)
                         .for_each(|place| place.at = place.at.saturating_add_signed(by));
@@ -373,7 +374,7 @@ impl StateFile {
                 place
             }
         };
-        self.known.insert(name.into(), Known::new(mark, place));
+        self.known.insert(name.into(), ArchiveState::new(mark, stamp, place));
     }
 
     /// Where it is, without any link.
@@ -415,7 +416,10 @@ impl StateFile {
     fn write(&mut self) -> io::Result<()> {
         let places = self.text.write(&self.path)?;
         if !places.are_kept() {
-            self.known.values_mut().filter_map(Known::place).for_each(|place| *place = places.of(*place));
+            self.known
+                .values_mut()
+                .filter_map(ArchiveState::place)
+                .for_each(|place| *place = places.of(*place));
         }
         if std::mem::take(&mut self.has_journal) {
             self.journal.clear();
@@ -450,17 +454,18 @@ fn base_name(filename: &str) -> &str {
     filename.rsplit('/').next().unwrap_or(filename)
 }
 
-fn entry_of(archive: &Archive, status: &str) -> Entry {
-    let mut timestamp = Vec::new();
-    write_rfc3339_millis(&mut timestamp, now_millis());
-    Entry {
+fn entry_of(archive: &Archive, status: &str) -> StateEntry {
+    let etag = archive.etag.as_deref().map(str::to_owned);
+    StateEntry {
         filename: archive.name.clone(),
         status: status.to_owned(),
-        timestamp: String::from_utf8(timestamp).unwrap_or_default(),
+        timestamp: rfc3339_millis(now_millis()),
         error: None,
         rows: None,
-        size: None,
-        modified_ns: None,
+        size: Some(archive.bytes),
+        // An object's says when it was put there, which is of no use.
+        modified_ns: i64::try_from(archive.modified_ns).ok().filter(|_| etag.is_none()),
+        etag,
         last_time_us: None,
     }
 }

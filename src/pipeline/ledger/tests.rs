@@ -29,7 +29,8 @@ impl<F: Fn() -> Result<(), Failure> + Sync> Sink for Fake<'_, F> {
 }
 
 fn archive(name: &str) -> std::sync::Arc<Archive> {
-    Archive { name: name.into(), path: name.into(), seconds: None, bytes: 0, modified_ns: 0 }.into()
+    Archive { name: name.into(), path: name.into(), seconds: None, bytes: 0, modified_ns: 0, etag: None }
+        .into()
 }
 
 /// An archive of so many rows is read, all of them skipped.

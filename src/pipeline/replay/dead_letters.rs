@@ -34,21 +34,21 @@ pub struct Line<'l> {
 }
 
 /// Reads a file line by line, holding one of them at a time.
-pub struct Lines<R> {
+pub struct DeadLetterLines<R> {
     reader: R,
     longest: usize,
     line: Vec<u8>,
     number: u64,
 }
 
-impl Lines<BufReader<File>> {
+impl DeadLetterLines<BufReader<File>> {
     /// Opens a file, to read only.
     pub fn open(path: &Path) -> io::Result<Self> {
         Ok(Self::new(BufReader::with_capacity(1 << 20, files::open(path)?), LONGEST_LINE))
     }
 }
 
-impl<R: BufRead> Lines<R> {
+impl<R: BufRead> DeadLetterLines<R> {
     /// The lines of `reader`, of at most `longest` bytes each.
     pub fn new(reader: R, longest: usize) -> Self {
         Self { reader, longest, line: Vec::new(), number: 0 }
@@ -76,7 +76,7 @@ impl<R: BufRead> Lines<R> {
     }
 }
 
-impl<R: BufRead + Seek> Lines<R> {
+impl<R: BufRead + Seek> DeadLetterLines<R> {
     /// Whether this is a file of dead letters, by its first lines; one without any line is. All are still to be read
     /// afterwards.
     ///
@@ -136,7 +136,7 @@ struct IndexAction {
 
 /// What is looked at in a document.
 #[derive(Deserialize)]
-struct Document<'d> {
+struct SentDocument<'d> {
     #[serde(borrow)]
     at_uri: Cow<'d, str>,
     #[serde(borrow, default)]
@@ -170,7 +170,7 @@ pub fn parse(line: &[u8], names: Names) -> Result<Entry, String> {
     if id.is_empty() || id.len() > MAX_ID_BYTES {
         return Err(format!("its _id has {} bytes: from 1 to {MAX_ID_BYTES} are allowed", id.len()));
     }
-    let content: Document<'_> = serde_json::from_str(document.get())
+    let content: SentDocument<'_> = serde_json::from_str(document.get())
         .map_err(|error| format!("its document is not one of this program: {error}"))?;
     let kind = kind(names, &action.index, &id, &content)?;
     let at_uri: &str = &content.at_uri;
@@ -187,7 +187,7 @@ pub fn parse(line: &[u8], names: Names) -> Result<Entry, String> {
 }
 
 /// What an action does, by its index and `_id`: that of an account is a DID, that of a post is none.
-fn kind(names: Names, index: &str, id: &str, document: &Document<'_>) -> Result<ActionKind, String> {
+fn kind(names: Names, index: &str, id: &str, document: &SentDocument<'_>) -> Result<ActionKind, String> {
     match index {
         posts if posts == names.posts => Ok(ActionKind::Post),
         other if other != names.tombstones => Err(format!(

@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use crossbeam_channel::Sender;
 
-use self::dead_letters::{Entry, LONGEST_LINE, Line, Lines, parse};
-use super::buffers::Buffers;
+use self::dead_letters::{DeadLetterLines, Entry, LONGEST_LINE, Line, parse};
+use super::buffers::BufferPool;
 use super::outlet::Outlet;
 use crate::config::BatchLimits;
 use crate::exit::Failure;
@@ -37,7 +37,7 @@ pub struct Replay<'r> {
     /// Limits of one batch.
     pub limits: BatchLimits,
     /// Spent batch bodies.
-    pub buffers: &'r Buffers,
+    pub buffers: &'r BufferPool,
     /// Deletions of accounts are replayed, too.
     pub account_deletions: bool,
     /// Looked at between lines.
@@ -47,8 +47,13 @@ pub struct Replay<'r> {
 impl Replay<'_> {
     /// Reads all lines, or as many as there are before the run is to stop. A full channel holds the reading up:
     /// that is what bounds memory.
-    pub fn run(&self, mut lines: Lines<impl BufRead>, batches: Sender<Batch>, events: Sender<Event>) {
-        let mut reading = Reading {
+    pub fn run(
+        &self,
+        mut lines: DeadLetterLines<impl BufRead>,
+        batches: Sender<Batch>,
+        events: Sender<Event>,
+    ) {
+        let mut reading = OpenFile {
             replay: self,
             outlet: Outlet::new(&self.file, self.sink, self.limits, &batches, &events, self.buffers),
             origin: "".into(),
@@ -62,15 +67,15 @@ impl Replay<'_> {
 }
 
 /// A dead-letter file that is being read.
-struct Reading<'r> {
+struct OpenFile<'r> {
     replay: &'r Replay<'r>,
     outlet: Outlet<'r>,
     /// The archive of the line before: neighbours mostly share it.
     origin: Arc<str>,
 }
 
-impl Reading<'_> {
-    fn read(&mut self, lines: &mut Lines<impl BufRead>) -> ArchiveEnd {
+impl OpenFile<'_> {
+    fn read(&mut self, lines: &mut DeadLetterLines<impl BufRead>) -> ArchiveEnd {
         loop {
             let line = match lines.next_line() {
                 Ok(Some(line)) => line,
@@ -181,10 +186,16 @@ mod tests {
     }
 
     fn replay(reader: impl BufRead, longest: usize, stop: &Stop) -> Came {
-        let file =
-            Archive { name: "dead".into(), path: "dead".into(), seconds: None, bytes: 0, modified_ns: 0 };
+        let file = Archive {
+            name: "dead".into(),
+            path: "dead".into(),
+            seconds: None,
+            bytes: 0,
+            modified_ns: 0,
+            etag: None,
+        };
         let limits = BatchLimits { docs: 2, bytes: 1 << 20 };
-        let buffers = &Buffers::new(1);
+        let buffers = &BufferPool::new(1);
         let (batch_sender, batches) = unbounded();
         let (event_sender, events) = unbounded();
         let replay = Replay {
@@ -196,7 +207,7 @@ mod tests {
             account_deletions: false,
             stop,
         };
-        replay.run(Lines::new(reader, longest), batch_sender, event_sender);
+        replay.run(DeadLetterLines::new(reader, longest), batch_sender, event_sender);
         let batches: Vec<Batch> = batches.iter().collect();
         let mut chunks = Vec::new();
         for event in events {

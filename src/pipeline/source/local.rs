@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
 use super::order;
+use super::seen::Seen;
 use crate::model::{ARCHIVE_SUFFIX, Archive, archive_seconds, has_archive_suffix, is_litter};
 
 /// What was found under the paths asked for.
@@ -18,6 +19,8 @@ pub struct Discovery {
     pub archives: Vec<Archive>,
     /// What has the name of an archive, but is none that could be read. In no particular order.
     pub left_out: Vec<LeftOut>,
+    /// Where there is neither: where and for what was looked, and what is there instead.
+    pub nothing: Option<String>,
 }
 
 /// Something that has the name of an archive, but is left alone.
@@ -27,6 +30,15 @@ pub struct LeftOut {
     pub path: PathBuf,
     /// Why it is left alone, in words.
     pub reason: String,
+    /// Storage class of an object, where that is told.
+    pub storage_class: Option<String>,
+}
+
+impl LeftOut {
+    /// A file, or an object of any class.
+    pub fn new(path: impl Into<PathBuf>, reason: impl Into<String>) -> Self {
+        Self { path: path.into(), reason: reason.into(), storage_class: None }
+    }
 }
 
 /// Why the archives cannot be listed.
@@ -46,13 +58,6 @@ pub enum SourceError {
         /// Why it is none, in words.
         reason: String,
     },
-    /// Two different files have the same name, by which archives are told apart.
-    SameName {
-        /// The first of the two.
-        first: PathBuf,
-        /// The other one.
-        second: PathBuf,
-    },
 }
 
 impl fmt::Display for SourceError {
@@ -60,11 +65,6 @@ impl fmt::Display for SourceError {
         match self {
             Self::Unreadable { path, error } => write!(f, "{} cannot be read: {error}", path.display()),
             Self::NotAnArchive { path, reason } => write!(f, "{} is no archive: {reason}", path.display()),
-            Self::SameName { first, second } => write!(
-                f,
-                "{first:?} and {second:?} are different files of the same name, by which archives are told apart: \
-                 rename one"
-            ),
         }
     }
 }
@@ -78,18 +78,18 @@ impl std::error::Error for SourceError {}
 ///
 /// # Errors
 ///
-/// [`SourceError`]: for what was asked for by its own path, and for names that are not unique. What else cannot
-/// be an archive is left out, with the reason.
+/// [`SourceError`], for what was asked for by its own path. What else cannot be an archive is left out, with the reason;
+/// so are different files of the same name.
 pub fn discover(paths: &[PathBuf]) -> Result<Discovery, SourceError> {
     let mut found = Vec::new();
     let mut left_out = Vec::new();
+    let mut seen = Seen::default();
     for path in paths {
         let unreadable = |error| SourceError::Unreadable { path: path.clone(), error };
         if fs::metadata(path).map_err(unreadable)?.is_dir() {
-            list_folder(path, &mut found, &mut left_out).map_err(unreadable)?;
+            list_folder(path, &mut found, &mut left_out, &mut seen).map_err(unreadable)?;
         } else if path.file_name().is_some_and(|name| is_litter(name.as_encoded_bytes())) {
-            let reason = "macOS keeps it beside a file on other file systems".to_owned();
-            left_out.push(LeftOut { path: path.clone(), reason });
+            left_out.push(LeftOut::new(path, "macOS keeps it beside a file on other file systems"));
         } else {
             let real = fs::canonicalize(path).map_err(unreadable)?;
             let not_an_archive = |reason| SourceError::NotAnArchive { path: path.clone(), reason };
@@ -97,8 +97,9 @@ pub fn discover(paths: &[PathBuf]) -> Result<Discovery, SourceError> {
         }
     }
     found.sort_by(|a, b| order(&a.archive).cmp(&order(&b.archive)));
-    let archives = without_repetitions(found, &mut left_out)?;
-    Ok(Discovery { archives, left_out })
+    let archives = without_repetitions(found, &mut left_out);
+    let nothing = (archives.is_empty() && left_out.is_empty()).then(|| seen.instead_of_archives(paths));
+    Ok(Discovery { archives, left_out, nothing })
 }
 
 /// An archive, and the path of its file without any symbolic link.
@@ -107,12 +108,18 @@ struct Candidate {
     real: PathBuf,
 }
 
-fn list_folder(folder: &Path, found: &mut Vec<Candidate>, left_out: &mut Vec<LeftOut>) -> io::Result<()> {
+fn list_folder(
+    folder: &Path,
+    found: &mut Vec<Candidate>,
+    left_out: &mut Vec<LeftOut>,
+    seen: &mut Seen,
+) -> io::Result<()> {
     let real_folder = fs::canonicalize(folder)?;
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
         let name = entry.file_name();
         if !has_archive_suffix(&name) || is_litter(name.as_encoded_bytes()) {
+            seen.other(&entry);
             continue;
         }
         let path = entry.path();
@@ -120,9 +127,9 @@ fn list_folder(folder: &Path, found: &mut Vec<Candidate>, left_out: &mut Vec<Lef
             // Resolving a path costs many system calls; only links need it.
             Ok(archive) => match real_path(&real_folder, &entry) {
                 Ok(real) => found.push(Candidate { archive, real }),
-                Err(error) => left_out.push(LeftOut { path, reason: error.to_string() }),
+                Err(error) => left_out.push(LeftOut::new(path, error.to_string())),
             },
-            Err(reason) => left_out.push(LeftOut { path, reason }),
+            Err(reason) => left_out.push(LeftOut::new(path, reason)),
         }
     }
     Ok(())
@@ -162,35 +169,51 @@ fn inspect(path: &Path) -> Result<Archive, String> {
         Err(before) => -(before.duration().as_nanos() as i128),
     };
     let seconds = archive_seconds(&name);
-    Ok(Archive { name, path: path.to_owned(), seconds, bytes: metadata.len(), modified_ns })
+    Ok(Archive { name, path: path.to_owned(), seconds, bytes: metadata.len(), modified_ns, etag: None })
 }
 
-/// One archive for each file, each of its own name.
-fn without_repetitions(
-    found: Vec<Candidate>,
-    left_out: &mut Vec<LeftOut>,
-) -> Result<Vec<Archive>, SourceError> {
+/// One archive for each file. Archives are told apart by their names, so that of different files of one name none is
+/// taken.
+fn without_repetitions(found: Vec<Candidate>, left_out: &mut Vec<LeftOut>) -> Vec<Archive> {
     // As text: a `Path` is hashed component by component, which takes several times as long.
     let mut by_file: HashMap<OsString, usize> = HashMap::with_capacity(found.len());
     let mut by_name: HashMap<String, usize> = HashMap::with_capacity(found.len());
     let mut archives: Vec<Archive> = Vec::with_capacity(found.len());
+    let mut same: HashMap<usize, Vec<PathBuf>> = HashMap::new();
     for Candidate { archive, real } in found {
         let real = real.into_os_string();
         if let Some(first) = by_file.get(&real).and_then(|n| archives.get(*n)) {
             if first.name != archive.name {
                 let reason = format!("it is the same file as {}", first.path.display());
-                left_out.push(LeftOut { path: archive.path, reason });
+                left_out.push(LeftOut::new(archive.path, reason));
             }
             continue;
         }
-        if let Some(first) = by_name.get(&archive.name).and_then(|n| archives.get(*n)) {
-            return Err(SourceError::SameName { first: first.path.clone(), second: archive.path });
+        if let Some(first) = by_name.get(&archive.name) {
+            by_file.insert(real, *first);
+            same.entry(*first).or_default().push(archive.path);
+            continue;
         }
         by_file.insert(real, archives.len());
         by_name.insert(archive.name.clone(), archives.len());
         archives.push(archive);
     }
-    Ok(archives)
+    for (first, others) in &same {
+        let Some(first) = archives.get(*first) else { continue };
+        let second = others.first().unwrap_or(&first.path);
+        left_out.push(LeftOut::new(&first.path, same_name_as(second)));
+        left_out.extend(others.iter().map(|other| LeftOut::new(other, same_name_as(&first.path))));
+    }
+    let mut n = 0;
+    archives.retain(|_| {
+        n += 1;
+        !same.contains_key(&(n - 1))
+    });
+    archives
+}
+
+fn same_name_as(other: &Path) -> String {
+    format!("{other:?} is another file of the same name, by which archives are told apart: rename one")
 }
 
 #[cfg(test)]

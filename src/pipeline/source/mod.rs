@@ -17,6 +17,7 @@ use crate::shutdown::Stop;
 
 mod local;
 pub(crate) mod s3;
+mod seen;
 pub mod settling;
 
 pub use self::local::{Discovery, LeftOut, SourceError, discover, has_changed};
@@ -69,11 +70,19 @@ impl Source {
     ///
     /// # Errors
     ///
-    /// Where they cannot be listed, their names are not unique, or the run is to stop.
+    /// Where they cannot be listed, or the run is to stop.
     pub fn discover(&mut self, stop: &Stop) -> Result<Discovery, Failure> {
         match self {
             Self::Local(paths) => discover_until(paths, stop),
             Self::S3(bucket) => bucket.discover(),
+        }
+    }
+
+    /// Where an archive that was found is, for the eye; and the storage class of an object, where that is told.
+    pub fn whereabouts(&self, archive: &Archive) -> (String, Option<&str>) {
+        match self {
+            Self::Local(_) => (archive.path.to_string_lossy().into_owned(), None),
+            Self::S3(bucket) => bucket.whereabouts(archive),
         }
     }
 

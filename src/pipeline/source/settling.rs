@@ -17,14 +17,14 @@ pub const SETTLED_AFTER: Duration = Duration::from_secs(10);
 
 /// What the last look found that had not stopped changing.
 #[derive(Debug, Default)]
-pub struct Settling {
+pub struct UnsettledFiles {
     seen: HashMap<String, State>,
 }
 
 /// Size, and time of the last modification.
 type State = (u64, i128);
 
-impl Settling {
+impl UnsettledFiles {
     /// Takes out of `archives` what has not stopped changing at `now` (milliseconds since 1970), and returns how many
     /// these are. To be called once for each look, with all that it found.
     pub fn hold_back(&mut self, archives: &mut Vec<Arc<Archive>>, now: i64) -> u64 {
@@ -60,11 +60,11 @@ mod tests {
 
     fn changed(name: &str, seconds_ago: i64, bytes: u64) -> Archive {
         let modified_ns = i128::from(NOW - seconds_ago * 1_000) * 1_000_000;
-        Archive { name: name.into(), path: name.into(), seconds: None, bytes, modified_ns }
+        Archive { name: name.into(), path: name.into(), seconds: None, bytes, modified_ns, etag: None }
     }
 
     /// The names of what is left of these archives.
-    fn taken(settling: &mut Settling, archives: &[Archive]) -> Vec<String> {
+    fn taken(settling: &mut UnsettledFiles, archives: &[Archive]) -> Vec<String> {
         let mut all: Vec<_> = archives.iter().cloned().map(Arc::new).collect();
         let held = settling.hold_back(&mut all, NOW);
         assert_eq!(all.len() + held as usize, archives.len());
@@ -74,12 +74,12 @@ mod tests {
     #[test]
     fn what_has_not_changed_for_a_while_is_taken_at_once() {
         let found = [changed("old", 10, 1), changed("new", 9, 1), changed("to come", -3_600, 1)];
-        assert_eq!(taken(&mut Settling::default(), &found), ["old"]);
+        assert_eq!(taken(&mut UnsettledFiles::default(), &found), ["old"]);
     }
 
     #[test]
     fn what_is_as_it_was_at_the_last_look_is_taken_whatever_its_time_says() {
-        let mut settling = Settling::default();
+        let mut settling = UnsettledFiles::default();
         let found = [changed("a", 0, 1), changed("b", -3_600, 1), changed("c", 0, 1)];
         assert!(taken(&mut settling, &found).is_empty());
         let grown = [changed("a", 0, 1), changed("b", -3_600, 1), changed("c", 0, 2), changed("d", 0, 1)];
@@ -90,7 +90,7 @@ mod tests {
 
     #[test]
     fn only_the_last_look_is_remembered() {
-        let mut settling = Settling::default();
+        let mut settling = UnsettledFiles::default();
         assert!(taken(&mut settling, &[changed("a", 0, 1)]).is_empty());
         assert!(taken(&mut settling, &[]).is_empty());
         assert!(taken(&mut settling, &[changed("a", 0, 1)]).is_empty());
@@ -99,7 +99,7 @@ mod tests {
     #[test]
     fn the_next_look_comes_sooner_where_something_is_held_back() {
         let (hour, second) = (Duration::from_secs(3_600), Duration::from_secs(1));
-        let mut settling = Settling::default();
+        let mut settling = UnsettledFiles::default();
         assert_eq!(settling.pause(hour), hour);
         assert!(taken(&mut settling, &[changed("a", 0, 1)]).is_empty());
         assert_eq!((settling.pause(hour), settling.pause(second)), (SETTLED_AFTER, second));

@@ -52,7 +52,14 @@ impl Sink for Fake {
 }
 
 fn archive(name: &str) -> Arc<Archive> {
-    Arc::new(Archive { name: name.into(), path: name.into(), seconds: None, bytes: 0, modified_ns: 0 })
+    Arc::new(Archive {
+        name: name.into(),
+        path: name.into(),
+        seconds: None,
+        bytes: 0,
+        modified_ns: 0,
+        etag: None,
+    })
 }
 
 fn read(name: &str, batches: &Sender<Batch>, events: &Sender<Event>) {

@@ -19,7 +19,7 @@ use super::admission::Admission;
 use super::archive::{
     self, ArchiveError, Database, Image, Room, bytes_declared, bytes_declared_in, bytes_to_read,
 };
-use super::buffers::Buffers;
+use super::buffers::BufferPool;
 use super::decode::EmbeddingDecoder;
 use super::source::{Content, Download, Work, has_changed};
 use crate::config::BatchLimits;
@@ -49,7 +49,7 @@ pub struct Workers<'r> {
     /// The deletion of an account means that of all its posts; else it is skipped.
     pub account_deletions: bool,
     /// Spent batch bodies.
-    pub buffers: &'r Buffers,
+    pub buffers: &'r BufferPool,
     /// Files may still be being written: one that has changed since it was found is left for a later look, and a
     /// broken one is not judged before it has been unchanged for this long. None: files are taken as they are.
     pub unchanged: Option<Duration>,
@@ -85,7 +85,7 @@ impl Workers<'_> {
         opener: Opener<'_>,
     ) {
         let mut scratch = Scratch {
-            archive: archive::Buffers::within(self.admission.rooms()),
+            archive: archive::ArchiveBuffers::within(self.admission.rooms()),
             embeddings: EmbeddingDecoder::default(),
         };
         while let Some(work) = next() {
@@ -117,7 +117,7 @@ impl Workers<'_> {
         &self,
         archive: &Arc<Archive>,
         content: Content,
-        buffers: &mut archive::Buffers,
+        buffers: &mut archive::ArchiveBuffers,
     ) -> Result<(Shared, Database), ArchiveEnd> {
         if self.stop.is_requested() {
             return Err(reading::stopping());
@@ -141,7 +141,7 @@ impl Workers<'_> {
     fn read_file(
         &self,
         archive: &Arc<Archive>,
-        buffers: &mut archive::Buffers,
+        buffers: &mut archive::ArchiveBuffers,
     ) -> Result<(Shared, Database), ArchiveError> {
         let mut needed = self.unless_changed(archive, bytes_declared(&archive.path))?;
         // What reading takes behind unzipping, where it has been found to be more than is usual.
@@ -167,7 +167,7 @@ impl Workers<'_> {
         &self,
         archive: &Arc<Archive>,
         mut download: Download,
-        buffers: &mut archive::Buffers,
+        buffers: &mut archive::ArchiveBuffers,
     ) -> Result<(Shared, Database), ArchiveError> {
         let needed = bytes_declared_in(download.bytes())?;
         let mut room = match download.alone() {
@@ -257,7 +257,7 @@ impl Workers<'_> {
 
 /// What a worker keeps from one archive to the next.
 struct Scratch {
-    archive: archive::Buffers,
+    archive: archive::ArchiveBuffers,
     embeddings: EmbeddingDecoder,
 }
 

@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 
 use super::shared::{Accounts, ReadRows, Shared, keep_last};
-use super::superseded::Event;
+use super::superseded::RowEvent;
 use super::{Out, Workers, end_by};
 use crate::model::{
     AccountDeletion, Action, ActionKind, ArchiveEnd, DeadLetter, Deletion, Document, MAX_ID_BYTES, Post,
@@ -71,7 +71,7 @@ impl<'w> Reading<'w> {
         embeddings: &mut EmbeddingDecoder,
     ) -> Result<(), ArchiveError> {
         let verdict = classify(row);
-        let is_superseded = match Event::of(&verdict) {
+        let is_superseded = match RowEvent::of(&verdict) {
             Some(event) => self.shared.superseded.contains(database, row.id, event)?,
             None => false,
         };

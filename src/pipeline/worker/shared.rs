@@ -176,9 +176,15 @@ mod tests {
 
     /// An archive with so many rows, of which every reader has been given what `found` makes.
     fn shared(rows: u64, readers: usize) -> Shared {
-        let image = crate::pipeline::archive::Buffers::new().unpack(&table(rows)).unwrap();
-        let archive =
-            Archive { name: "a".into(), path: "a".into(), seconds: Some(1), bytes: 0, modified_ns: 0 };
+        let image = crate::pipeline::archive::ArchiveBuffers::new().unpack(&table(rows)).unwrap();
+        let archive = Archive {
+            name: "a".into(),
+            path: "a".into(),
+            seconds: Some(1),
+            bytes: 0,
+            modified_ns: 0,
+            etag: None,
+        };
         let image = Arc::new(image);
         let database = Database::open(&image).unwrap();
         let room = Rooms::unlimited().acquire(0, &Stop::new()).unwrap();

@@ -33,12 +33,12 @@ const SUPERSEDED: u8 = 2;
 
 /// What a row says of a post: something new, or its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Event<'a> {
+pub struct RowEvent<'a> {
     at_uri: &'a str,
     is_delete: bool,
 }
 
-impl<'a> Event<'a> {
+impl<'a> RowEvent<'a> {
     /// The event that a row is; None where it decides nothing.
     pub fn of(verdict: &Verdict<'a>) -> Option<Self> {
         match verdict {
@@ -86,7 +86,12 @@ impl Superseded {
     /// # Errors
     ///
     /// [`ArchiveError`] where a row of the same `at_uri` cannot be read.
-    pub fn contains(&self, database: &Database, row_id: i64, event: Event<'_>) -> Result<bool, ArchiveError> {
+    pub fn contains(
+        &self,
+        database: &Database,
+        row_id: i64,
+        event: RowEvent<'_>,
+    ) -> Result<bool, ArchiveError> {
         let hash = self.hasher.hash_one(event.at_uri.as_bytes());
         let Ok(place) = self.rows.binary_search(&(hash, row_id)) else { return Ok(false) };
         if self.is(place, UNKNOWN) {
@@ -100,7 +105,13 @@ impl Superseded {
     }
 
     /// The second step, for all rows of a hash. The event of one of them is known.
-    fn compare(&self, database: &Database, hash: u64, of: i64, event: Event<'_>) -> Result<(), ArchiveError> {
+    fn compare(
+        &self,
+        database: &Database,
+        hash: u64,
+        of: i64,
+        event: RowEvent<'_>,
+    ) -> Result<(), ArchiveError> {
         let first = self.rows.partition_point(|row| row.0 < hash);
         let group = || self.rows.iter().zip(&self.known).skip(first).take_while(|(row, _)| row.0 == hash);
         let mut deciding = Deciding::default();
@@ -109,7 +120,7 @@ impl Superseded {
                 deciding.enter(row_id, event);
             } else {
                 database.with_event(row_id, |row| {
-                    if let Some(event) = Event::of(&classify(row)) {
+                    if let Some(event) = RowEvent::of(&classify(row)) {
                         deciding.enter(row_id, event);
                     }
                 })?;
@@ -129,7 +140,7 @@ struct Deciding(HashMap<String, (i64, bool)>);
 
 impl Deciding {
     /// Takes in the next event, in the order of row ids.
-    fn enter(&mut self, row_id: i64, event: Event<'_>) {
+    fn enter(&mut self, row_id: i64, event: RowEvent<'_>) {
         match self.0.get_mut(event.at_uri) {
             None => {
                 self.0.insert(event.at_uri.to_owned(), (row_id, event.is_delete));
@@ -151,7 +162,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::pipeline::archive::Buffers;
+    use crate::pipeline::archive::ArchiveBuffers;
 
     /// Rows that decide, by the rule in its plainest words.
     fn model(events: &[Option<(u8, bool)>]) -> HashSet<i64> {
@@ -171,7 +182,7 @@ mod tests {
             let mut deciding = Deciding::default();
             for (row, event) in events.iter().enumerate() {
                 if let Some((id, is_delete)) = event {
-                    deciding.enter(row as i64, Event { at_uri: &id.to_string(), is_delete: *is_delete });
+                    deciding.enter(row as i64, RowEvent { at_uri: &id.to_string(), is_delete: *is_delete });
                 }
             }
             prop_assert_eq!(deciding.rows(), model(&events));
@@ -197,7 +208,7 @@ mod tests {
             connection.execute(sql, (row as i64, at_uri, raw_post)).unwrap();
         }
         let bytes = connection.serialize(rusqlite::MAIN_DB).unwrap().to_vec();
-        Database::open(&Arc::new(Buffers::new().unpack(&bytes).unwrap())).unwrap()
+        Database::open(&Arc::new(ArchiveBuffers::new().unpack(&bytes).unwrap())).unwrap()
     }
 
     proptest! {
@@ -215,7 +226,7 @@ mod tests {
             for row in order {
                 let Some((id, is_delete)) = events[row] else { continue };
                 let at_uri = format!("at://{id}");
-                let event = Event { at_uri: &at_uri, is_delete };
+                let event = RowEvent { at_uri: &at_uri, is_delete };
                 let is_superseded = superseded.contains(&database, row as i64, event).unwrap();
                 prop_assert_eq!(is_superseded, !deciding.contains(&(row as i64)));
             }

@@ -52,7 +52,7 @@ fn write(path: &Path, posts: i64, accounts: i64) -> Arc<Archive> {
     }
     transaction.commit().unwrap();
     let name = path.file_name().unwrap().to_string_lossy().into_owned();
-    Arc::new(Archive { name, path: path.into(), seconds: Some(1), bytes: 1, modified_ns: 0 })
+    Arc::new(Archive { name, path: path.into(), seconds: Some(1), bytes: 1, modified_ns: 0, etag: None })
 }
 
 /// What a run of the workers has come to.
@@ -90,7 +90,7 @@ fn work(archive: &Arc<Archive>, next: impl Fn() + Sync, encode: impl Fn(&Documen
         limits: BatchLimits { docs: 10, bytes: 1 << 20 },
         sink: &Fake(encode),
         account_deletions: true,
-        buffers: &Buffers::new(1),
+        buffers: &BufferPool::new(1),
         unchanged: None,
         stop: &stop,
     };

@@ -27,7 +27,7 @@ pub use self::reply::{Reply, text_of_error};
 
 /// The bounds of one request.
 #[derive(Clone, Copy, Debug)]
-pub struct Limits {
+pub struct RequestLimits {
     /// Time for name, TCP connection and TLS handshake.
     pub connect: Duration,
     /// Time for the whole request, from the first byte sent to the last one received.
@@ -40,7 +40,7 @@ pub struct Limits {
     pub idle_connections: usize,
 }
 
-impl Default for Limits {
+impl Default for RequestLimits {
     /// For one thread: 10 s to connect; 90 s for a request, above the minute that Elasticsearch itself waits for a primary
     /// shard; 10 s for one that holds up the end of a run; 64 MiB for a reply, many times that of the largest bulk
     /// request.
@@ -84,7 +84,7 @@ pub struct Client {
     /// The base URLs, for messages.
     base_url: Arc<str>,
     auth: Auth,
-    limits: Limits,
+    limits: RequestLimits,
     /// Gzip level of bulk requests; 0: they are not compressed.
     compression: u8,
     /// Bytes of bulk requests as they were sent.
@@ -130,13 +130,13 @@ struct Answered {
 }
 
 impl Client {
-    /// A client for the given server, with the bounds of [`Limits::default`]. Opens no connection yet.
+    /// A client for the given server, with the bounds of [`RequestLimits::default`]. Opens no connection yet.
     ///
     /// # Errors
     ///
     /// A usage failure where a file with certificates cannot be used.
     pub fn new(settings: &config::Elasticsearch) -> Result<Self, Failure> {
-        Self::with_limits(settings, Limits::default())
+        Self::with_limits(settings, RequestLimits::default())
     }
 
     /// As [`Client::new`], with bounds of one's own.
@@ -144,7 +144,7 @@ impl Client {
     /// # Errors
     ///
     /// As for [`Client::new`].
-    pub fn with_limits(settings: &config::Elasticsearch, limits: Limits) -> Result<Self, Failure> {
+    pub fn with_limits(settings: &config::Elasticsearch, limits: RequestLimits) -> Result<Self, Failure> {
         Ok(Self {
             agent: agent(settings, limits)?,
             nodes: Arc::new(Nodes::new(settings.urls.clone())),
@@ -168,7 +168,7 @@ impl Client {
 
     /// The same client, with no more time than this for a request.
     pub fn within(&self, call: Duration) -> Self {
-        Self { limits: Limits { call: call.min(self.limits.call), ..self.limits }, ..self.clone() }
+        Self { limits: RequestLimits { call: call.min(self.limits.call), ..self.limits }, ..self.clone() }
     }
 
     /// The same client, for a request that is made although the run is to stop.
@@ -474,9 +474,9 @@ impl NoneAnswers {
     }
 }
 
-fn agent(settings: &config::Elasticsearch, limits: Limits) -> Result<Agent, Failure> {
+fn agent(settings: &config::Elasticsearch, limits: RequestLimits) -> Result<Agent, Failure> {
     let client_cert = settings.client_cert.as_ref();
-    http::agent(&http::Settings {
+    http::agent(&http::HttpSettings {
         ca_cert: settings.ca_cert.as_deref(),
         ca_fingerprint: settings.ca_fingerprint,
         client_cert: client_cert.map(|(certificate, key)| (certificate.as_path(), key.as_path())),

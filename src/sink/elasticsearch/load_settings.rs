@@ -18,7 +18,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::client::{Client, ContentType, Limits};
+use super::client::{Client, ContentType, RequestLimits};
 use super::flat::Values;
 use super::insist::{insist, policy};
 use super::preflight::error::{PreflightError, answer};
@@ -76,7 +76,8 @@ impl LoadSettings {
     ///
     /// As for [`left_changed`] and for [`Client::new`].
     pub fn open(settings: &config::Elasticsearch, state_file: &Path) -> Result<Self, Failure> {
-        let client = Client::with_limits(settings, Limits { call: CALL_LIMIT, ..Limits::default() })?;
+        let client =
+            Client::with_limits(settings, RequestLimits { call: CALL_LIMIT, ..RequestLimits::default() })?;
         // It asks only once the preflight has passed.
         client.note_answer();
         let path = record_path(state_file);

@@ -38,11 +38,7 @@ impl Plan {
 
     /// Asks for the index as the product makes it; where that has no vectors of that kind, as the other one does. Returns
     /// what came of the last request, and the product that it was meant for.
-    fn ask(
-        &self,
-        client: &Client,
-        change: impl Fn(&mut Value),
-    ) -> Result<(Reply, Product), PreflightError> {
+    fn ask(&self, client: &Client, change: impl Fn(&mut Value)) -> Result<(Reply, Product), PreflightError> {
         let first = client.product();
         for product in [first, first.other()] {
             let mut body = self.body(product, &vectors_mapped(&product.vector_mapping()));
@@ -107,8 +103,7 @@ pub(super) fn try_to_create(
     let plan = Plan::of(names, alias);
     let (reply, product) =
         plan.ask(client, |body| body["aliases"][alias]["filter"] = json!({NO_QUERY: {}}))?;
-    let would_make =
-        format!("--create-indices would make the index {} with the alias {alias}", plan.index);
+    let would_make = format!("--create-indices would make the index {} with the alias {alias}", plan.index);
     Ok(match reply.status {
         400 if reply.reason().contains("filter for alias") => {
             let vectors = if plan.is_of_posts {

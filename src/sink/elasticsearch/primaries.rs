@@ -146,7 +146,11 @@ mod tests {
             let found = Primaries::parse(body.as_bytes(), 3).unwrap();
             assert!(found.judge().is_some(), "{body}");
             assert_eq!(found, Primaries::parse(b"<html>", 3).unwrap());
-            assert_ne!(found, Primaries::parse(b"<html>", 4).unwrap(), "an outage may have been a node's death");
+            assert_ne!(
+                found,
+                Primaries::parse(b"<html>", 4).unwrap(),
+                "an outage may have been a node's death"
+            );
         }
         assert_eq!(primaries("first", ["a", "b"]).judge(), None);
     }

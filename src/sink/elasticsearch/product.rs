@@ -74,11 +74,15 @@ impl Product {
     pub(super) fn vector_mapping(self) -> Value {
         match self {
             // 8.12 makes int8_hnsw by default, 9.1 bbq_hnsw.
-            Self::Elasticsearch => json!({"type": "dense_vector", "dims": VECTOR_DIMS, "similarity": "cosine",
-                "index": true, "index_options": {"type": "int8_hnsw", "m": 16, "ef_construction": 100}}),
+            Self::Elasticsearch => {
+                json!({"type": "dense_vector", "dims": VECTOR_DIMS, "similarity": "cosine",
+                "index": true, "index_options": {"type": "int8_hnsw", "m": 16, "ef_construction": 100}})
+            }
             // 2.19 takes faiss by default, which refuses no vector but has no cosine of its own before 2.19.
-            Self::OpenSearch => json!({"type": "knn_vector", "dimension": VECTOR_DIMS, "method": {"name": "hnsw",
-                "engine": "lucene", "space_type": "cosinesimil", "parameters": {"m": 16, "ef_construction": 100}}}),
+            Self::OpenSearch => {
+                json!({"type": "knn_vector", "dimension": VECTOR_DIMS, "method": {"name": "hnsw",
+                "engine": "lucene", "space_type": "cosinesimil", "parameters": {"m": 16, "ef_construction": 100}}})
+            }
         }
     }
 
@@ -150,7 +154,10 @@ mod tests {
 
     #[test]
     fn a_missing_type_tells_the_other_product() {
-        let none = refusal(400, "Failed to parse mapping [_doc]: No handler for type [dense_vector] declared on field [v]");
+        let none = refusal(
+            400,
+            "Failed to parse mapping [_doc]: No handler for type [dense_vector] declared on field [v]",
+        );
         assert!(Product::Elasticsearch.lacks_vectors(&none) && !Product::OpenSearch.lacks_vectors(&none));
     }
 }

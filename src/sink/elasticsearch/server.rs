@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-
 use crate::config;
 use crate::exit::Failure;
 use crate::model::Generation;
@@ -12,7 +11,7 @@ use crate::observe::finding::{Check, Status};
 use crate::retry::patience::Retries;
 use crate::retry::throttle::Throttle;
 use crate::shutdown::Stop;
-use crate::sink::elasticsearch::client::{Client, Limits};
+use crate::sink::elasticsearch::client::{Client, RequestLimits};
 use crate::sink::elasticsearch::flush::flush;
 use crate::sink::elasticsearch::insist::{insist, insist_until_stopped, policy};
 use crate::sink::elasticsearch::load_settings::{LoadSettings, LoadedIndices};
@@ -59,7 +58,8 @@ impl Server {
         settings.insecurities().iter().for_each(|text| log::warn!("{text}"));
         // Posts are sent by senders, and by workers that find out how vectors are read; the ledger flushes.
         let idle_connections = senders + workers + 1;
-        let client = Client::with_limits(settings, Limits { idle_connections, ..Limits::default() })?;
+        let client =
+            Client::with_limits(settings, RequestLimits { idle_connections, ..RequestLimits::default() })?;
         let retries = Retries::new(stop, policy(budget));
         let mut created = Vec::new();
         if *create_indices {

@@ -175,8 +175,14 @@ impl Sample<'_> {
     /// The post alone. Of the archive that it comes from nothing is told: its batch brings it once more.
     fn batch(&self, names: Names, encoding: VectorEncoding) -> Batch {
         let &Sample { version, post, embeddings } = self;
-        let archive =
-            Archive { name: String::new(), path: PathBuf::new(), seconds: None, bytes: 0, modified_ns: 0 };
+        let archive = Archive {
+            name: String::new(),
+            path: PathBuf::new(),
+            seconds: None,
+            bytes: 0,
+            modified_ns: 0,
+            etag: None,
+        };
         let mut body = Vec::new();
         // Whether the account of its author is deleted is asked when it is delivered for good.
         let action = Action::new(ActionKind::Post, version, post.at_uri);

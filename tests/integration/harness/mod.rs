@@ -202,11 +202,11 @@ impl Invocation<'_> {
     /// The archives that there are for it. None where it is told of others than those in the folder, or takes up what
     /// comes later.
     fn archives(&self) -> Option<u64> {
-        let others = ["--source", "--replay", "--mode", "--shard", "--spool"];
+        let others = ["--source", "--replay", "--mode", "--shard", "--spool", "--from", "--to", "--limit"];
         let is_other = |argument: &String| {
             others.iter().any(|other| argument.starts_with(other)) || self.env.path(argument).exists()
         };
-        let variables = ["SOURCE", "INGEST_MODE", "SHARD"];
+        let variables = ["SOURCE", "INGEST_MODE", "SHARD", "FROM_TIME", "TO_TIME"];
         let of_folder = self.variables.get("LOCAL_SQLITE_DB_PATH").is_some_and(|path| path == "archives");
         if !of_folder
             || self.script.is_some()

@@ -289,7 +289,8 @@ fn create_index(store: &mut Store, name: &str, body: &Value) -> Reply {
         return Reply::error(400, "resource_already_exists_exception", &reason);
     }
     if let Some(kind) = store.unknown_type(&body["mappings"]) {
-        let reason = format!("Failed to parse mapping [_doc]: No handler for type [{kind}] declared on field [v]");
+        let reason =
+            format!("Failed to parse mapping [_doc]: No handler for type [{kind}] declared on field [v]");
         return Reply::error(400, "mapper_parsing_exception", &reason);
     }
     for (alias, options) in body["aliases"].as_object().into_iter().flatten() {

@@ -37,6 +37,10 @@ struct Object {
 struct State {
     objects: BTreeMap<String, Object>,
     puts: usize,
+    /// Keys of a page.
+    page: usize,
+    /// Delimiters are passed over, as by servers that know none of several characters.
+    knows_no_delimiter: bool,
     /// When all objects were put, as listings tell it.
     modified: String,
     script: Script,
@@ -78,6 +82,7 @@ impl FakeS3 {
     /// Starts a server with an empty bucket.
     pub(crate) fn start() -> Self {
         let shared = Arc::new(Shared::default());
+        shared.lock().page = PAGE;
         shared.lock().access_key = ACCESS_KEY.to_owned();
         shared.lock().region = "us-east-1".to_owned();
         shared.lock().modified = "2025-12-18T00:00:00.000Z".to_owned();
@@ -114,6 +119,16 @@ impl FakeS3 {
     /// Nothing goes wrong from now on.
     pub(crate) fn heal(&self) {
         self.shared.lock().script.clear();
+    }
+
+    /// A page of the listing has so many keys from now on.
+    pub(crate) fn pages_of(&self, keys: usize) {
+        self.shared.lock().page = keys;
+    }
+
+    /// Delimiters change nothing from now on.
+    pub(crate) fn know_no_delimiter(&self) {
+        self.shared.lock().knows_no_delimiter = true;
     }
 
     /// Listings tell from now on that all objects have just been put.
@@ -327,18 +342,34 @@ impl State {
         }
         let prefix = request.param("prefix").unwrap_or_default();
         let after = request.param("continuation-token").and_then(|token| token.strip_prefix("after+/="));
-        let start = Bound::Excluded(after.unwrap_or_default());
-        let mut keys = self
+        let after = after.or(request.param("start-after")).unwrap_or_default();
+        let keys = self
             .objects
-            .range::<str, _>((start, Bound::Unbounded))
+            .range::<str, _>((Bound::Excluded(after), Bound::Unbounded))
             .skip_while(|(key, _)| key.as_str() < prefix)
             .take_while(|(key, _)| key.starts_with(prefix));
-        let page: Vec<_> = keys.by_ref().take(PAGE).collect();
+        let delimiter = request.param("delimiter").filter(|_| !self.knows_no_delimiter);
+        let group_of = |key: &str| {
+            let delimiter = delimiter?;
+            let at = key.get(prefix.len()..)?.find(delimiter)?;
+            key.get(..prefix.len() + at + delimiter.len()).map(str::to_owned)
+        };
+        let mut groups: Vec<String> = Vec::new();
+        let mut keys = keys.filter(|(key, _)| match group_of(key) {
+            None => true,
+            Some(group) => {
+                if groups.last() != Some(&group) {
+                    groups.push(group);
+                }
+                false
+            }
+        });
+        let page: Vec<_> = keys.by_ref().take(self.page).collect();
         let is_truncated = keys.next().is_some();
         let mut xml = String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n");
         xml += "<ListBucketResult xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">";
         xml += &format!("<Name>{BUCKET}</Name><Prefix>{prefix}</Prefix>");
-        xml += &format!("<KeyCount>{}</KeyCount><MaxKeys>{PAGE}</MaxKeys>", page.len());
+        xml += &format!("<KeyCount>{}</KeyCount><MaxKeys>{}</MaxKeys>", page.len(), self.page);
         xml += &format!("<IsTruncated>{is_truncated}</IsTruncated>");
         if let Some((last, _)) = page.last().filter(|_| is_truncated) {
             xml += &format!("<NextContinuationToken>after+/={last}</NextContinuationToken>");
@@ -347,6 +378,9 @@ impl State {
             xml += &format!("<Contents><Key>{key}</Key><LastModified>{}</LastModified>", self.modified);
             xml += &format!("<ETag>{}</ETag><Size>{}</Size>", object.etag, object.body.len());
             xml += "<StorageClass>STANDARD</StorageClass></Contents>";
+        }
+        for group in groups {
+            xml += &format!("<CommonPrefixes><Prefix>{group}</Prefix></CommonPrefixes>");
         }
         xml += "</ListBucketResult>";
         Reply { status: 200, headers: vec![], body: xml.into_bytes() }

@@ -18,7 +18,7 @@ const MOST_SOURCES: usize = 8;
 
 /// What a profile says.
 #[derive(Debug, PartialEq, Eq)]
-enum Found {
+enum ProfileContent {
     /// Keys.
     Keys(Credentials),
     /// A role that is asked for with the credentials of somebody.
@@ -82,9 +82,9 @@ fn follow(provider: &Provider, name: &str, before: &mut Vec<String>) -> Result<C
     };
     let agent = &provider.agent;
     match found {
-        Found::Keys(keys) => Ok(keys),
-        Found::WebIdentity(identity) => sts::assume_by_token(agent, sts, &identity),
-        Found::Login(login) => {
+        ProfileContent::Keys(keys) => Ok(keys),
+        ProfileContent::WebIdentity(identity) => sts::assume_by_token(agent, sts, &identity),
+        ProfileContent::Login(login) => {
             sso::credentials(agent, sso_url.as_deref(), profile.sso_cache.as_deref(), &login).map_err(
                 |step| {
                     let hint = |why| format!("{why}: log in (aws sso login --profile {name})");
@@ -95,8 +95,10 @@ fn follow(provider: &Provider, name: &str, before: &mut Vec<String>) -> Result<C
                 },
             )
         }
-        Found::Process(command) => process::run(&command).map_err(|why| Step::Refused(in_profile(why))),
-        Found::Role(role, by) => {
+        ProfileContent::Process(command) => {
+            process::run(&command).map_err(|why| Step::Refused(in_profile(why)))
+        }
+        ProfileContent::Role(role, by) => {
             let by = match by {
                 By::Own(keys) => keys,
                 By::Environment => match keys {
@@ -128,7 +130,7 @@ fn follow(provider: &Provider, name: &str, before: &mut Vec<String>) -> Result<C
 /// # Errors
 ///
 /// What is wrong with it, or not understood.
-fn found_in(section: &Section, name: &str, profile: &Profile) -> Result<Option<Found>, String> {
+fn found_in(section: &Section, name: &str, profile: &Profile) -> Result<Option<ProfileContent>, String> {
     let get = |setting: &str| section.get(setting).filter(|value| !value.is_empty()).cloned();
     let keys = match (get("aws_access_key_id"), get("aws_secret_access_key")) {
         (Some(access_key), Some(secret_key)) => {
@@ -144,7 +146,7 @@ fn found_in(section: &Section, name: &str, profile: &Profile) -> Result<Option<F
     if let Some(role_arn) = get("role_arn") {
         if let Some(token_file) = get("web_identity_token_file") {
             let token_file = token_file.into();
-            return Ok(Some(Found::WebIdentity(WebIdentity { token_file, role_arn, session_name })));
+            return Ok(Some(ProfileContent::WebIdentity(WebIdentity { token_file, role_arn, session_name })));
         }
         if get("mfa_serial").is_some() {
             return Err(instead("asks for a code of a device (mfa_serial)", name));
@@ -169,16 +171,16 @@ fn found_in(section: &Section, name: &str, profile: &Profile) -> Result<Option<F
             None => None,
         };
         let role = Role { role_arn, session_name, external_id: get("external_id"), duration_seconds };
-        return Ok(Some(Found::Role(role, by)));
+        return Ok(Some(ProfileContent::Role(role, by)));
     }
     if let Some(login) = Login::of(section, profile)? {
-        return Ok(Some(Found::Login(login)));
+        return Ok(Some(ProfileContent::Login(login)));
     }
     if let Some(keys) = keys {
-        return Ok(Some(Found::Keys(keys)));
+        return Ok(Some(ProfileContent::Keys(keys)));
     }
     if let Some(command) = get("credential_process") {
-        return Ok(Some(Found::Process(command)));
+        return Ok(Some(ProfileContent::Process(command)));
     }
     match NOT_UNDERSTOOD.iter().find(|setting| get(setting).is_some()) {
         Some(setting) => {

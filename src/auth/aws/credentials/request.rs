@@ -56,14 +56,14 @@ fn send<B: AsSendBody>(
 pub(super) fn parse_document(body: &[u8]) -> Option<Credentials> {
     #[derive(Deserialize)]
     #[serde(rename_all = "PascalCase")]
-    struct Document {
+    struct KeysDocument {
         access_key_id: String,
         secret_access_key: String,
         #[serde(alias = "SessionToken")]
         token: Option<String>,
         expiration: Option<String>,
     }
-    let document: Document = serde_json::from_slice(body).ok()?;
+    let document: KeysDocument = serde_json::from_slice(body).ok()?;
     Some(Credentials {
         access_key: document.access_key_id,
         secret_key: Secret::new(document.secret_access_key),

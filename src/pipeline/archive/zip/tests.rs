@@ -12,10 +12,10 @@ const SIZE: usize = 24;
 const HEADER_OFFSET: usize = 42;
 
 fn unpack(file: &[u8]) -> Result<Vec<u8>, ArchiveError> {
-    unpack_within(file, &Limits::DEFAULT)
+    unpack_within(file, &ArchiveLimits::DEFAULT)
 }
 
-fn unpack_within(file: &[u8], limits: &Limits) -> Result<Vec<u8>, ArchiveError> {
+fn unpack_within(file: &[u8], limits: &ArchiveLimits) -> Result<Vec<u8>, ArchiveError> {
     let packed = Packed::find(file, limits)?;
     let mut out = vec![0; packed.len()];
     packed.unpack_into(&mut Decompressor::new(), &mut out)?;
@@ -196,13 +196,16 @@ fn a_declared_size_beyond_the_limit_is_refused_before_anything_is_allocated() {
 #[test]
 fn a_bomb_is_refused_by_its_ratio_unless_it_is_small() {
     let bomb = zip(&[("a.db", &vec![0; 4 << 20])]);
-    assert_broken(unpack_within(&bomb, &Limits { any_ratio_bytes: 1 << 20, ..Limits::DEFAULT }), "200 times");
+    assert_broken(
+        unpack_within(&bomb, &ArchiveLimits { any_ratio_bytes: 1 << 20, ..ArchiveLimits::DEFAULT }),
+        "200 times",
+    );
     assert_broken(unpack(&bomb), "no SQLite database");
 }
 
 #[test]
 fn a_file_beyond_the_limit_is_broken() {
-    let limits = Limits { file_bytes: 100, ..Limits::DEFAULT };
+    let limits = ArchiveLimits { file_bytes: 100, ..ArchiveLimits::DEFAULT };
     assert_broken(unpack_within(&[0; 101], &limits), "more than 100 bytes");
 }
 

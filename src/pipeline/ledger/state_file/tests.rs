@@ -5,7 +5,7 @@ use crate::exit::ExitCode;
 use std::fs;
 
 fn archive(name: &str) -> Archive {
-    Archive { name: name.into(), path: name.into(), seconds: None, bytes: 7, modified_ns: 9 }
+    Archive { name: name.into(), path: name.into(), seconds: None, bytes: 7, modified_ns: 9, etag: None }
 }
 
 fn written(text: &str) -> (tempfile::TempDir, PathBuf) {
@@ -51,10 +51,29 @@ fn a_failed_archive_that_changes_is_another_one() {
     state.mark_failed(&archive("a"), "broken");
     state.save().unwrap();
     let state = StateFile::load(&path).unwrap();
-    let known = state.get("a").unwrap();
-    assert!(!known.has_changed(&archive("a")));
-    assert!(known.has_changed(&Archive { bytes: 8, ..archive("a") }));
-    assert!(known.has_changed(&Archive { modified_ns: 10, ..archive("a") }));
+    assert!(!state.has_changed(&archive("a")));
+    assert!(state.has_changed(&Archive { bytes: 8, ..archive("a") }));
+    assert!(state.has_changed(&Archive { modified_ns: 10, ..archive("a") }));
+}
+
+#[test]
+fn that_a_processed_archive_has_changed_is_known_after_reading_the_file_anew() {
+    let (_folder, path) = written(r#"[{"filename":"old","status":"processed"}]"#);
+    let object = |etag: &str| Archive { etag: Some(etag.into()), ..archive("object") };
+    let mut state = StateFile::load(&path).unwrap();
+    state.mark_processed(&archive("file"), 1);
+    state.mark_processed(&object("\"e\""), 1);
+    state.save().unwrap();
+    for state in [&state, &StateFile::load(&path).unwrap()] {
+        for unchanged in [archive("file"), object("\"e\""), archive("old"), archive("new")] {
+            assert!(!state.has_changed(&unchanged), "{unchanged:?}");
+        }
+        assert!(state.has_changed(&Archive { bytes: 8, ..archive("file") }));
+        assert!(state.has_changed(&object("\"f\"")));
+    }
+    let entries: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    assert_eq!((&entries[1]["size"], &entries[1]["modified_ns"]), (&7.into(), &9.into()));
+    assert_eq!((&entries[2]["size"], &entries[2]["etag"]), (&7.into(), &"\"e\"".into()));
 }
 
 #[test]
@@ -153,7 +172,7 @@ fn entries_that_change_their_length_move_those_behind_them() {
         let state = StateFile::load(&path).unwrap();
         assert!(matches!(state.get(name), Some(Mark::Failed { error: read, .. }) if read == error), "{name}");
     }
-    let names: Vec<String> = serde_json::from_str::<Vec<Entry>>(&fs::read_to_string(&path).unwrap())
+    let names: Vec<String> = serde_json::from_str::<Vec<StateEntry>>(&fs::read_to_string(&path).unwrap())
         .unwrap()
         .into_iter()
         .map(|entry| entry.filename)
@@ -210,14 +229,14 @@ fn what_is_added_to_a_large_file_goes_to_its_journal_first() {
     let now = fs::read_to_string(&path).unwrap();
     assert!(now.starts_with(text.trim_end_matches(']')), "entries are kept to the byte");
     assert_eq!(
-        serde_json::from_str::<Vec<Entry>>(&now).unwrap().len(),
+        serde_json::from_str::<Vec<StateEntry>>(&now).unwrap().len(),
         StateFile::load(&path).unwrap().known.len()
     );
     // What is in the file now is replaced where it stands.
     state.mark_processed(&failed, 5);
     state.save().unwrap();
     state.finish().unwrap();
-    let entries: Vec<Entry> = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+    let entries: Vec<StateEntry> = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
     let end: Vec<_> = entries.iter().rev().take(3).map(|entry| (&*entry.filename, &*entry.status)).collect();
     assert_eq!(end, [("b", "processed"), ("a", "processed"), ("broken", "processed")]);
 }

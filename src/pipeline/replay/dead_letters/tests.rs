@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::*;
 
 fn lines(text: &[u8], longest: usize) -> Vec<(u64, Option<Vec<u8>>)> {
-    let mut lines = Lines::new(BufReader::with_capacity(3, text), longest);
+    let mut lines = DeadLetterLines::new(BufReader::with_capacity(3, text), longest);
     let mut all = Vec::new();
     while let Some(line) = lines.next_line().unwrap() {
         all.push((line.number, line.content.map(<[u8]>::to_vec)));
@@ -119,7 +119,7 @@ fn what_this_program_did_not_write_is_not_sent() {
 #[test]
 fn a_file_with_a_dead_letter_among_its_first_lines_is_one_of_them() {
     let is_dead_letters = |text: &str| {
-        let mut lines = Lines::new(io::Cursor::new(text.as_bytes().to_vec()), 9999);
+        let mut lines = DeadLetterLines::new(io::Cursor::new(text.as_bytes().to_vec()), 9999);
         let is = lines.are_dead_letters().unwrap();
         // Whatever was looked at is still to be read.
         let first = lines.next_line().unwrap().map(|line| line.number);

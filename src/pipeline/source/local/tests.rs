@@ -68,7 +68,39 @@ fn other_names_and_deeper_folders_are_not_looked_at() {
     put(folder.path(), "a.db.zip.part");
     fs::create_dir(folder.path().join("deeper")).unwrap();
     put(&folder.path().join("deeper"), "b.db.zip");
-    assert_eq!(found_in(&[folder.path()]), Discovery::default());
+    let found = found_in(&[folder.path()]);
+    assert_eq!((found.archives, found.left_out), (vec![], vec![]));
+}
+
+#[test]
+fn where_nothing_is_found_it_is_told_what_is_there_instead() {
+    let empty = folder();
+    let told = |paths: &[&Path]| found_in(paths).nothing.unwrap();
+    let text = told(&[empty.path()]);
+    assert!(text.contains(empty.path().to_str().unwrap()) && text.contains("*.db.zip"), "{text}");
+    assert!(text.contains("nothing is there"), "{text}");
+
+    let other = folder();
+    for name in ["a.zip", "B.ZIP", "c.db", "._d.zip"] {
+        put(other.path(), name);
+    }
+    let deeper = other.path().join("deeper");
+    fs::create_dir(&deeper).unwrap();
+    let text = told(&[other.path()]);
+    assert!(
+        text.contains("5 other entries") && text.contains("2 of them are named *.zip without .db"),
+        "{text}"
+    );
+    assert!(!text.contains("level deeper"), "{text}");
+    put(&deeper, "e.db.zip");
+    put(&deeper, "f.db.zip");
+    let text = told(&[empty.path(), other.path()]);
+    assert!(
+        text.contains("2 archives are a level deeper") && text.contains(deeper.to_str().unwrap()),
+        "{text}"
+    );
+    put(other.path(), "g.db.zip");
+    assert_eq!(found_in(&[other.path()]).nothing, None);
 }
 
 #[test]
@@ -120,12 +152,28 @@ fn a_file_reached_twice_is_one_archive() {
 }
 
 #[test]
-fn two_files_of_the_same_name_are_an_error_that_names_both() {
-    let (one, other) = (folder(), folder());
-    let first = put(one.path(), "a.db.zip");
-    let second = put(other.path(), "a.db.zip");
-    let text = error_of(&[one.path(), other.path()]);
-    assert!(text.contains(first.to_str().unwrap()) && text.contains(second.to_str().unwrap()), "{text}");
+fn of_different_files_of_the_same_name_none_is_taken_and_all_others_are() {
+    let folders = [folder(), folder(), folder()];
+    let paths: Vec<PathBuf> = folders.iter().map(|folder| put(folder.path(), "a.db.zip")).collect();
+    put(folders[0].path(), "b.db.zip");
+    put(folders[2].path(), "c.db.zip");
+    // Reached again it is no other file.
+    let asked_for = [folders[0].path(), folders[1].path(), folders[2].path(), &paths[1], folders[0].path()];
+    let mut found = found_in(&asked_for);
+    assert_eq!(names(&found).len(), 2);
+    assert!(names(&found).contains(&"b.db.zip") && names(&found).contains(&"c.db.zip"));
+    found.left_out.sort_by(|a, b| a.path.cmp(&b.path));
+    let mut left_out: Vec<&PathBuf> = found.left_out.iter().map(|left_out| &left_out.path).collect();
+    left_out.dedup();
+    let mut expected: Vec<&PathBuf> = paths.iter().collect();
+    expected.sort();
+    assert_eq!((left_out, found.left_out.len()), (expected, 3));
+    for left_out in &found.left_out {
+        let other = paths
+            .iter()
+            .any(|path| *path != left_out.path && left_out.reason.contains(path.to_str().unwrap()));
+        assert!(other, "{left_out:?}");
+    }
 }
 
 #[test]

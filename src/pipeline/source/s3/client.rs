@@ -308,7 +308,7 @@ fn agent(settings: &S3) -> Result<Agent, Failure> {
     let is_https = settings.endpoint.as_ref().is_none_or(|url| url.starts_with("https:"))
         || asks_others && sources.sts.url.starts_with("https:")
         || sources.container.as_ref().is_some_and(|container| container.url.starts_with("https:"));
-    http::agent(&http::Settings {
+    http::agent(&http::HttpSettings {
         ca_cert: settings.ca_cert.as_ref().map(|file| file.path.as_path()),
         ca_fingerprint: None,
         client_cert: None,

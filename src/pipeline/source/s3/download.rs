@@ -10,11 +10,11 @@ use ureq::http::Response;
 
 use super::Object;
 use super::client::{Client, GetError};
-use super::part::{Answer, Part};
+use super::part::{ObjectHead, Part};
 use super::service::Service;
 use crate::exit::{ExitCode, Failure};
 use crate::http::TransportError;
-use crate::pipeline::archive::{ArchiveError, Limits};
+use crate::pipeline::archive::{ArchiveError, ArchiveLimits};
 use crate::retry::patience::{GivenUp, Retries};
 use crate::shutdown::Stop;
 
@@ -46,7 +46,7 @@ pub(super) fn download(
     service: &Service<'_>,
     retries: &Retries<'_>,
 ) -> Result<Vec<u8>, DownloadError> {
-    let limit = Limits::DEFAULT.file_bytes;
+    let limit = ArchiveLimits::DEFAULT.file_bytes;
     if object.bytes > limit {
         let why = format!("the file has more than {limit} bytes");
         return Err(DownloadError::Archive(ArchiveError::Broken(why)));
@@ -108,7 +108,7 @@ fn attempt(
     service: &Service<'_>,
 ) -> Result<(), GetError> {
     let mut response = client.get(&object.key, &[], &part.headers())?;
-    let answer = Answer::of(&response)?;
+    let answer = ObjectHead::of(&response)?;
     part.begin(answer, object)?;
     read_on(&mut response, part, stop, service)
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use ureq::http::HeaderName;
 
 use self::found::Found;
+use self::leap::Lead;
 use self::page::Page;
 use super::Object;
 use super::client::{Client, GetError};
@@ -15,11 +16,13 @@ use super::watched::Watched;
 use crate::config::s3::{BucketName, S3};
 use crate::exit::{ExitCode, Failure};
 use crate::http::TransportError;
+use crate::model::Span;
 use crate::pipeline::source::Discovery;
 use crate::retry::patience::Retries;
 use crate::shutdown::Stop;
 
 mod found;
+mod leap;
 mod page;
 
 /// Bytes of one page at most: a thousand keys of the longest kind, encoded, have some 4 MB.
@@ -36,11 +39,10 @@ const EXAMPLES: &str = "5";
 pub(super) struct Listing {
     pub(super) discovery: Discovery,
     pub(super) objects: HashMap<String, Object>,
-    /// Where nothing is: what there is instead.
-    pub(super) nothing: Option<String>,
 }
 
-/// Lists all archives below the prefix.
+/// Lists all archives below the prefix; of those that are not of the span that is asked for, where names allow it, only
+/// some.
 ///
 /// # Errors
 ///
@@ -55,13 +57,15 @@ pub(super) fn list(
     let bucket = &settings.bucket;
     let mut found = Found::nothing(bucket, &settings.prefix);
     let mut pages = Pages::default();
+    let mut lead = None;
+    let mut is_first = true;
     loop {
         // Pages that come quickly enough would never be waited for.
         if stop.is_requested() {
             return Err(stop.as_failure());
         }
         let mut patience = retries.patience();
-        let page = loop {
+        let mut page = loop {
             patience.begin();
             match pages.read(client, &settings.prefix, stop) {
                 Ok(page) => break page,
@@ -71,10 +75,22 @@ pub(super) fn list(
                 Err(error) => return Err(cannot_list(bucket, error)),
             }
         };
+        let mut start = None;
+        if std::mem::take(&mut is_first) && page.next.is_some() && settings.span != Span::ALL {
+            lead = lead_of_all(client, settings, &page, &mut found, stop);
+            start = lead.as_ref().and_then(|lead| lead.start(settings.span, &page));
+        }
+        if lead.as_ref().is_some_and(|lead| lead.is_the_last(settings.span, &page)) {
+            page.next = None;
+        }
         found.take_up(page.keys, page.unreadable);
-        match page.next {
-            Some(token) => pages.go_on(token).map_err(|error| cannot_list(bucket, error))?,
-            None => break,
+        match (start, page.next) {
+            (Some(start), _) => {
+                log::debug!("the listing of {bucket} goes on behind {start:?}");
+                pages.leap_to(start);
+            }
+            (None, Some(token)) => pages.go_on(token).map_err(|error| cannot_list(bucket, error))?,
+            (None, None) => break,
         }
     }
     let seen = found.first_keys();
@@ -82,9 +98,31 @@ pub(super) fn list(
     if listing.objects.is_empty() && listing.discovery.left_out.is_empty() {
         // Under this prefix there may be nothing at all.
         let elsewhere = || first_keys(client, stop).filter(|_| !settings.prefix.is_empty());
-        listing.nothing = Some(found::nothing(settings, &seen, elsewhere));
+        listing.discovery.nothing = Some(found::nothing(settings, &seen, elsewhere));
     }
     Ok(listing)
+}
+
+/// What stands before the times of all archives, as the first page shows and S3 confirms. What it tells of other keys for
+/// that is taken up.
+fn lead_of_all(
+    client: &Client,
+    settings: &S3,
+    page: &Page,
+    found: &mut Found<'_>,
+    stop: &Stop,
+) -> Option<Lead> {
+    let prefix = &settings.prefix;
+    let lead = Lead::of(page, prefix)?;
+    let Some(delimiter) = lead.delimiter(prefix) else { return Some(lead) };
+    let mut query = vec![("list-type", "2".to_owned()), ("delimiter", delimiter.to_owned())];
+    if !prefix.is_empty() {
+        query.push(("prefix", prefix.clone()));
+    }
+    // Where it is not told, all pages are listed, which waits for a server that is away.
+    let others = self::page(client, query, None, stop).ok().filter(|others| lead.is_confirmed_by(others))?;
+    found.take_up(others.keys, 0);
+    Some(lead)
 }
 
 /// The first keys of the whole bucket, where it may be listed.
@@ -145,6 +183,8 @@ fn page(
 struct Pages {
     /// What the next page is asked for with; None: it is the first.
     token: Option<String>,
+    /// The key behind which the first one begins.
+    start_after: Option<String>,
     /// Hashes of all tokens so far: a listing may have very many pages.
     seen: HashSet<u64>,
     /// There are archived objects: whether copies of them are at hand is asked for, too.
@@ -165,6 +205,11 @@ impl Pages {
         Ok(())
     }
 
+    /// Begins anew behind a key.
+    fn leap_to(&mut self, key: String) {
+        (self.token, self.start_after) = (None, Some(key));
+    }
+
     /// Asks for the page that is next.
     ///
     /// Not every server that confirms `encoding-type=url` encodes, so that what means itself and what is encoded could
@@ -174,7 +219,11 @@ impl Pages {
         if !prefix.is_empty() {
             query.push(("prefix", prefix.to_owned()));
         }
-        query.extend(self.token.clone().map(|token| ("continuation-token", token)));
+        match (&self.token, &self.start_after) {
+            (Some(token), _) => query.push(("continuation-token", token.clone())),
+            (None, Some(key)) => query.push(("start-after", key.clone())),
+            (None, None) => {}
+        }
         let mut page = self.ask(client, &query, stop)?;
         if !self.asks_for_copies && page.keys.iter().any(found::is_archived_archive) {
             self.asks_for_copies = true;

@@ -5,9 +5,9 @@
 //!     └────────────── client: signed GETs ◀── signature ◀── credentials ────────┘
 //! ```
 //!
-//! Nothing is ever written to the bucket, nothing goes to disk, and no key is used as a path. Listings always begin
-//! at the first key: `start-after` would pass over archives that are put in late under an earlier name, and a page
-//! costs one request for a thousand keys.
+//! Nothing is ever written to the bucket, nothing goes to disk, and no key is used as a path. Listings begin
+//! at the first key, also in a spooler: `start-after` would pass over archives that are put in late under an earlier name.
+//! Only times that are not asked for (`--from`, `--to`) are leapt over, where names allow it; see `listing::leap`.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, OnceLock};
@@ -44,6 +44,10 @@ struct Object {
     /// Which state of the object was listed.
     etag: Option<String>,
     bytes: u64,
+    /// Where it is told.
+    storage_class: Option<Box<str>>,
+    /// The key of what SQLite keeps changes in that are not in the database, where that lies beside it.
+    log: Option<Box<str>>,
 }
 
 /// Objects by the name of the archive that they are.
@@ -56,8 +60,6 @@ pub struct Bucket {
     stop: Stop,
     budget: Option<Duration>,
     objects: Objects,
-    /// What was last told of a look that has found nothing.
-    nothing: Option<String>,
     /// Keys that the last look has left for the next one, since S3 did not serve them.
     left: Mutex<HashSet<String>>,
 }
@@ -77,7 +79,6 @@ impl Bucket {
             stop: stop.clone(),
             budget,
             objects: Objects::new(),
-            nothing: None,
             left: Mutex::default(),
         })
     }
@@ -92,11 +93,15 @@ impl Bucket {
         let retries = Retries::new(&self.stop, policy(self.budget));
         let listing = listing::list(&self.client, &self.settings, &self.stop, &retries)?;
         self.objects = listing.objects;
-        if listing.nothing != self.nothing {
-            listing.nothing.iter().for_each(|nothing| log::warn!("{nothing}"));
-            self.nothing = listing.nothing;
-        }
         Ok(listing.discovery)
+    }
+
+    /// The address of an archive that was found, and its storage class.
+    pub fn whereabouts(&self, archive: &Archive) -> (String, Option<&str>) {
+        match self.objects.get(&archive.name) {
+            Some(object) => (address(&self.settings.bucket, &object.key), object.storage_class.as_deref()),
+            None => (address(&self.settings.bucket, &archive.name), None),
+        }
     }
 
     /// Hands out `archives`, which [`Bucket::discover`] has found, downloaded. Where there is no budget, the bucket is

@@ -12,7 +12,7 @@ use super::client::GetError;
 
 /// What the head of a successful reply says of the object.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Answer {
+pub(super) struct ObjectHead {
     /// Where the body begins in the object; None: it is the whole object.
     start: Option<usize>,
     /// Length of the whole object, where it is told.
@@ -24,7 +24,7 @@ pub(super) struct Answer {
     etag: Option<String>,
 }
 
-impl Answer {
+impl ObjectHead {
     /// Reads the head of a reply.
     ///
     /// # Errors
@@ -92,7 +92,7 @@ impl Part {
     /// # Errors
     ///
     /// Where the body is of no use, since it is of another part or of another object than the listed one.
-    pub(super) fn begin(&mut self, answer: Answer, object: &Object) -> Result<(), GetError> {
+    pub(super) fn begin(&mut self, answer: ObjectHead, object: &Object) -> Result<(), GetError> {
         // Everything, though as a part of it, is everything.
         if let Some(start) = answer.start.filter(|&start| start > 0 || !self.bytes.is_empty()) {
             // A server need not repeat the ETag: it has honoured the condition that was made.
@@ -128,7 +128,7 @@ impl Part {
     }
 
     /// What is compressed on its way has its length on arrival only. What compresses no further grows a little.
-    fn begin_compressed(&mut self, answer: Answer, object: &Object) -> Result<(), GetError> {
+    fn begin_compressed(&mut self, answer: ObjectHead, object: &Object) -> Result<(), GetError> {
         let listed = usize::try_from(object.bytes).unwrap_or(usize::MAX);
         let most = listed.saturating_add(listed / 100).saturating_add(1024);
         if answer.length.is_some_and(|length| length > most) {

@@ -22,7 +22,7 @@ use super::{Object, Objects, policy};
 use crate::exit::Failure;
 use crate::model::Archive;
 use crate::pipeline::admission::Admission;
-use crate::pipeline::archive::{self, ArchiveError, Limits};
+use crate::pipeline::archive::{self, ArchiveError, ArchiveLimits};
 use crate::pipeline::source::{Content, Work};
 use crate::retry::patience::Retries;
 use crate::shutdown::Stop;
@@ -121,13 +121,16 @@ impl ReadAhead<'_> {
     fn download_all(&self, jobs: &Receiver<Job>, done: &Sender<Work>, retries: &Retries<'_>) {
         for Job { archive, object, room, alone } in jobs {
             let downloaded = self.stop.guard("a download", || {
-                if self.admission.excludes_file(object.bytes) && object.bytes <= Limits::DEFAULT.file_bytes {
+                if self.admission.excludes_file(object.bytes)
+                    && object.bytes <= ArchiveLimits::DEFAULT.file_bytes
+                {
                     return Err(DownloadError::Archive(ArchiveError::NoRoom(object.bytes)));
                 }
                 download(self.client, &object, self.stop, &self.service, retries)
             });
             let content = match downloaded {
-                Some(Ok(bytes)) => Ok(Download { bytes, alone, _room: room }),
+                Some(Ok(bytes)) => archive::check_downloaded(&bytes, object.log.as_deref())
+                    .map(|()| Download { bytes, alone, _room: room }),
                 Some(Err(DownloadError::Archive(error))) => Err(error),
                 Some(Err(DownloadError::GivenUp(failure))) => {
                     // Only the first is told at the end: that it was set already is no error.
@@ -195,11 +198,22 @@ mod tests {
     fn dispatching(sizes: &[u64], stop: &Stop, check: impl FnOnce(&Receiver<Job>)) {
         let name = |n: usize| n.to_string();
         let archive = |(n, bytes): (usize, &u64)| {
-            Arc::new(Archive { name: name(n), path: "".into(), seconds: None, bytes: *bytes, modified_ns: 0 })
+            Arc::new(Archive {
+                name: name(n),
+                path: "".into(),
+                seconds: None,
+                bytes: *bytes,
+                modified_ns: 0,
+                etag: None,
+            })
         };
         let archives: Vec<_> = sizes.iter().enumerate().map(archive).collect();
-        let object =
-            |(n, bytes): (usize, &u64)| (name(n), Object { key: name(n), etag: None, bytes: *bytes * MIB });
+        let object = |(n, bytes): (usize, &u64)| {
+            (
+                name(n),
+                Object { key: name(n), etag: None, bytes: *bytes * MIB, storage_class: None, log: None },
+            )
+        };
         let objects = sizes.iter().enumerate().map(object).collect();
         let (sender, jobs) = bounded(0);
         let admission = Admission::new(40 * MIB, 1, true);

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::Bulk;
-use super::lines::Lines;
+use super::lines::BodyLines;
 use crate::exit::{ExitCode, Failure};
 use crate::http::TransportError;
 use crate::model::Generation;
@@ -38,7 +38,7 @@ impl<'r> Bulk<'r> {
     pub(super) fn send(
         &self,
         permit: Permit<'r>,
-        lines: &Lines<'_>,
+        lines: &BodyLines<'_>,
         part: &[usize],
         patience: &mut Patience<'_>,
     ) -> Result<Attempt<'r, Vec<Item>>, Stopped> {

@@ -9,7 +9,7 @@
 
 use super::Bulk;
 use super::batch_report::{BatchReport, Final};
-use super::lines::Lines;
+use super::lines::BodyLines;
 use super::reply::{Operation, Refusal};
 use super::settling::Settling;
 use crate::model::{Action, Version};
@@ -95,7 +95,7 @@ impl Bulk<'_> {
             ranges.push(start..body.len());
         }
         let actions = dead.iter().map(|(action, _)| *action).collect();
-        let lines = Lines { operation: Operation::Delete, body: &body, ranges, actions };
+        let lines = BodyLines { operation: Operation::Delete, body: &body, ranges, actions };
         Settling::new(self, &lines, &mut |line, outcome| {
             if let Some(deleted) = deleted.get_mut(line) {
                 deleted.add(outcome);
@@ -151,7 +151,7 @@ impl Bulk<'_> {
             actions.push(post.action);
             nths.push(post.nth);
         }
-        let lines = Lines { operation: Operation::DeleteFound, body: &body, ranges, actions };
+        let lines = BodyLines { operation: Operation::DeleteFound, body: &body, ranges, actions };
         let mut again = Vec::new();
         Settling::new(self, &lines, &mut |line, outcome| match (nths.get(line), outcome) {
             (Some(&nth), Final::Superseded) => again.push(nth),

@@ -10,7 +10,7 @@ use crate::sink::elasticsearch::encode::action::{Carried, END};
 use crate::sink::elasticsearch::targets::{Targets, routing_of};
 
 /// Lines of one kind, and where each of them is in the body.
-pub(super) struct Lines<'b> {
+pub(super) struct BodyLines<'b> {
     pub(super) operation: Operation,
     pub(super) body: &'b [u8],
     pub(super) ranges: Vec<Range<usize>>,
@@ -18,7 +18,7 @@ pub(super) struct Lines<'b> {
     pub(super) actions: Vec<&'b Action>,
 }
 
-impl<'b> Lines<'b> {
+impl<'b> BodyLines<'b> {
     /// All lines in parts that keep to the limits of a request, but for a line over the byte limit, which travels
     /// alone. The first is the one to be sent first, from the end of the list.
     pub(super) fn parts(&self, limits: BatchLimits) -> Vec<Vec<usize>> {
@@ -129,7 +129,7 @@ mod tests {
             end - length..end
         });
         let ranges = ranges.collect();
-        Lines { operation: Operation::Delete, body: &[], ranges, actions: Vec::new() }.parts(limits)
+        BodyLines { operation: Operation::Delete, body: &[], ranges, actions: Vec::new() }.parts(limits)
     }
 
     #[test]

@@ -14,7 +14,7 @@
 
 use self::attempt::{Attempt, read};
 use self::batch_report::BatchReport;
-use self::lines::Lines;
+use self::lines::BodyLines;
 pub use self::refused::Notices;
 use self::reply::Operation;
 use self::settling::Settling;
@@ -84,7 +84,7 @@ impl Bulk<'_> {
 
     /// Indexes posts and tombstones.
     pub(super) fn index(&self, batch: &Batch, report: &mut BatchReport<'_>) -> Result<(), Stopped> {
-        let lines = Lines {
+        let lines = BodyLines {
             operation: Operation::Index,
             body: &batch.body,
             ranges: batch.actions.iter().map(|action| action.lines.clone()).collect(),

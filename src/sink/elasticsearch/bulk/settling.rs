@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use super::lines::{Lines, halves};
+use super::lines::{BodyLines, halves};
 use super::refused::{Refused, What, everything_is_refused};
 use super::{Attempt, Bulk};
 use crate::exit::{ExitCode, Failure};
@@ -30,7 +30,7 @@ const INTERRUPTIONS_BEFORE_REFUSING: u32 = 8;
 /// Lines on their way to their outcomes.
 pub(super) struct Settling<'s, 'r> {
     bulk: &'s Bulk<'r>,
-    lines: &'s Lines<'s>,
+    lines: &'s BodyLines<'s>,
     on_final: &'s mut dyn FnMut(usize, Final),
     /// Whether the server has judged any action.
     judged: bool,
@@ -56,7 +56,7 @@ impl<'s, 'r> Settling<'s, 'r> {
     /// No line has an outcome yet; each is told when it has.
     pub(super) fn new(
         bulk: &'s Bulk<'r>,
-        lines: &'s Lines<'s>,
+        lines: &'s BodyLines<'s>,
         on_final: &'s mut dyn FnMut(usize, Final),
     ) -> Self {
         Self { bulk, lines, on_final, judged: false, refused: Vec::new() }

@@ -13,13 +13,14 @@ use crate::model::Names;
 use crate::model::{ActionKind, Archive, Version};
 use crate::retry::policy::Policy;
 use crate::shutdown::StopReason;
-use crate::sink::elasticsearch::client::Limits;
+use crate::sink::elasticsearch::client::RequestLimits;
 use crate::sink::elasticsearch::preflight::{Member, Target, VectorMapping};
 use crate::sink::elasticsearch::targets::Targets;
 
 /// A post.
 fn batch() -> Batch {
-    let archive = Archive { name: "a".into(), path: "a".into(), seconds: None, bytes: 0, modified_ns: 0 };
+    let archive =
+        Archive { name: "a".into(), path: "a".into(), seconds: None, bytes: 0, modified_ns: 0, etag: None };
     let body = b"{\"index\":{\"_id\":\"x\"}}\n{}\n".to_vec();
     let version = Version::new(1, 1).unwrap();
     let action = Action {
@@ -35,8 +36,8 @@ fn batch() -> Batch {
 }
 
 /// So much time for a request.
-fn within(call: Duration) -> Limits {
-    Limits { call, ..Limits::default() }
+fn within(call: Duration) -> RequestLimits {
+    RequestLimits { call, ..RequestLimits::default() }
 }
 
 /// Reads up to where a request ends.
@@ -60,7 +61,7 @@ const NOT_FOUND: &str = r#"{"docs":[{"_id":"x","found":false}]}"#;
 /// outcome, and the connection with what has come over it since.
 fn deliver(
     listener: &TcpListener,
-    limits: Limits,
+    limits: RequestLimits,
     stop: &Stop,
     serve: impl FnOnce(&mut TcpStream) + Send,
 ) -> (Outcomes, TcpStream) {
@@ -143,7 +144,7 @@ fn after_a_signal_a_look_up_that_is_answered_is_not_followed_by_another_request(
 fn after_a_signal_what_was_sent_is_looked_up_again_in_haste() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let (stop, last_call) = (Stop::new(), Duration::from_millis(300));
-    let limits = Limits { last_call, ..Limits::default() };
+    let limits = RequestLimits { last_call, ..RequestLimits::default() };
     let began = Instant::now();
     let (outcomes, mut stream) = deliver(&listener, limits, &stop, |stream| {
         read_request(stream, LOOK_UP_END);

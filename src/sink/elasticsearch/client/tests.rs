@@ -286,8 +286,11 @@ fn a_silent_server_is_timed_out() {
 
 #[test]
 fn a_time_limit_is_only_ever_shortened() {
-    let limits =
-        Limits { call: Duration::from_secs(7), last_call: Duration::from_secs(2), ..Limits::default() };
+    let limits = RequestLimits {
+        call: Duration::from_secs(7),
+        last_call: Duration::from_secs(2),
+        ..RequestLimits::default()
+    };
     let client = Client::with_limits(&settings("http://localhost".to_owned()), limits).unwrap();
     let calls = [
         client.clone(),
@@ -300,7 +303,7 @@ fn a_time_limit_is_only_ever_shortened() {
 
 #[test]
 fn a_reply_over_the_limit_is_refused() {
-    let limits = Limits { reply_bytes: 10, ..Limits::default() };
+    let limits = RequestLimits { reply_bytes: 10, ..RequestLimits::default() };
     for (length, accepted) in [(10, true), (11, false)] {
         let (url, _server) = server(move |mut stream| {
             read_request(&mut stream);

@@ -33,7 +33,8 @@ pub fn write_replayed(out: &mut Vec<u8>, document: &str, encoding: VectorEncodin
 
 /// The vectors of a document, with the places where they begin, in order.
 fn vectors(document: &str) -> Vec<(usize, &str)> {
-    let embeddings = serde_json::from_str::<Document<'_>>(document).ok().and_then(|document| document.embeddings);
+    let embeddings =
+        serde_json::from_str::<Document<'_>>(document).ok().and_then(|document| document.embeddings);
     let is_vector = |name: &str| VECTORS.iter().any(|field| field.name == name);
     let named = embeddings.into_iter().flatten().filter(|(name, _)| is_vector(name));
     // The values are borrowed from the document.
@@ -63,7 +64,8 @@ fn of_base64(text: &str) -> Option<Vector> {
 }
 
 fn of_array(text: &str) -> Option<Vector> {
-    let values: Vec<&RawValue> = serde_json::from_str(text).ok().filter(|values: &Vec<_>| values.len() == DIMENSIONS)?;
+    let values: Vec<&RawValue> =
+        serde_json::from_str(text).ok().filter(|values: &Vec<_>| values.len() == DIMENSIONS)?;
     // The shortest decimals of an f32 are read as an f32, not rounded twice.
     let values: Vec<f32> = values.iter().map(|value| value.get().parse().ok()).collect::<Option<_>>()?;
     values.iter().all(|value| value.is_finite()).then(|| values.try_into().ok())?

@@ -233,11 +233,7 @@ pub(super) fn judge_author(index: &str, mappings: &Value) -> Option<String> {
 }
 
 /// Judges the mapping of the vectors.
-pub(super) fn judge_vectors(
-    index: &str,
-    mappings: &Value,
-    product: Product,
-) -> (Vec<Check>, VectorMapping) {
+pub(super) fn judge_vectors(index: &str, mappings: &Value, product: Product) -> (Vec<Check>, VectorMapping) {
     let wanted = wanted(product);
     let embeddings = property(mappings, "embeddings");
     let dynamic = Dynamic::of(embeddings.unwrap_or(&Value::Null), Dynamic::of(mappings, Dynamic::Guess));
@@ -252,7 +248,9 @@ pub(super) fn judge_vectors(
                 (false, Some(judge_no_vector(index, &name, Dynamic::Keep, product)))
             }
             (Some(mapping), _) => judge_vector(index, &name, mapping, product),
-            (None, None | Some("object" | "nested")) => (false, Some(judge_no_vector(index, &name, dynamic, product))),
+            (None, None | Some("object" | "nested")) => {
+                (false, Some(judge_no_vector(index, &name, dynamic, product)))
+            }
             (None, Some(other)) => {
                 let text = format!("{index} maps embeddings as {other}: make the index anew with {wanted}");
                 (false, Some(Check::failed(NAME, text)))
@@ -320,9 +318,7 @@ fn judge_no_vector(index: &str, name: &str, dynamic: Dynamic, product: Product) 
         ),
         Dynamic::Reject => Check::failed(
             NAME,
-            format!(
-                "{index} does not map {name} and is strict: add it to the mapping as {wanted}"
-            ),
+            format!("{index} does not map {name} and is strict: add it to the mapping as {wanted}"),
         ),
     }
 }

@@ -189,7 +189,8 @@ fn judge_flush(client: &Client, target: &Target, grants: &Grants) -> Result<Opti
     if !target.durability_async {
         return Ok(None);
     }
-    let ok = || Check::ok("durability", format!("{name} may acknowledge before it syncs: it will be flushed"));
+    let ok =
+        || Check::ok("durability", format!("{name} may acknowledge before it syncs: it will be flushed"));
     Ok(Some(match grants.told(name, "maintenance") {
         Some(true) => ok(),
         Some(false) => Check::failed(

@@ -17,9 +17,9 @@ use super::{Needs, PreflightError, Target, VectorMapping};
 use crate::model::{DIMENSIONS, Vector};
 use crate::observe::finding::Check;
 use crate::sink::elasticsearch::client::{Client, ContentType, Reply};
-use crate::sink::elasticsearch::preflight::error::answer;
 use crate::sink::elasticsearch::encode::VectorEncoding;
 use crate::sink::elasticsearch::encode::document::write_vector;
+use crate::sink::elasticsearch::preflight::error::answer;
 use crate::sink::elasticsearch::schema::{Kind, VECTORS};
 use crate::sink::elasticsearch::targets::routing_of;
 use crate::text::percent_encoded;
@@ -62,13 +62,21 @@ pub(super) fn judge_base64(target: &Target, vectors: VectorMapping, taken: Optio
     let name = &target.name;
     let why = match (vectors.dense, taken) {
         (true, Some(true)) => {
-            return Check::ok("vectors", format!("{name} takes vectors as base64 (a document that no index keeps was tried)"));
+            return Check::ok(
+                "vectors",
+                format!("{name} takes vectors as base64 (a document that no index keeps was tried)"),
+            );
         }
         (false, _) => "does not have all vectors mapped as dense_vector, as far as this run is told",
         (true, Some(false)) => "refuses vectors as base64, which Elasticsearch takes from 9.3 on",
-        (true, None) => "cannot be tried now with a document that no index keeps, as for a pipeline, a block or what is not told",
+        (true, None) => {
+            "cannot be tried now with a document that no index keeps, as for a pipeline, a block or what is not told"
+        }
     };
-    Check::failed("vectors", format!("--vector-encoding base64: {name} {why}: leave the option away, or give array"))
+    Check::failed(
+        "vectors",
+        format!("--vector-encoding base64: {name} {why}: leave the option away, or give array"),
+    )
 }
 
 fn ask(

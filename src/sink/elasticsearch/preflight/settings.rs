@@ -26,7 +26,7 @@ const PIPELINES: [(&str, &str); 2] =
 
 /// What the settings of one concrete index say.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Settings {
+pub(super) struct IndexSettings {
     /// How long the versions of deleted documents are remembered.
     pub(super) gc_deletes: Duration,
     /// Whether writes are acknowledged before they are synced.
@@ -49,7 +49,7 @@ pub(super) fn product(settings: &Value) -> Option<Product> {
 }
 
 /// Judges the `settings` of an index, and its `defaults` for what is not set.
-pub(super) fn judge(index: &str, settings: &Value, defaults: &Value) -> Settings {
+pub(super) fn judge(index: &str, settings: &Value, defaults: &Value) -> IndexSettings {
     let (settings, defaults) = (flatten(settings), flatten(defaults));
     let setting = |name: &str| settings.get(name).or_else(|| defaults.get(name)).map(String::as_str);
     let mut checks = Vec::new();
@@ -80,7 +80,7 @@ pub(super) fn judge(index: &str, settings: &Value, defaults: &Value) -> Settings
         let pipeline = setting(setting_name).filter(|pipeline| !["", "_none"].contains(pipeline))?;
         Some((name, pipeline.to_owned()))
     };
-    Settings {
+    IndexSettings {
         tuned: is_tuned(&settings),
         pipelines: PIPELINES.into_iter().filter_map(pipeline).collect(),
         gc_deletes,
@@ -93,7 +93,7 @@ pub(super) fn judge(index: &str, settings: &Value, defaults: &Value) -> Settings
 
 /// What an operator should know of an index that posts or tombstones are no longer written to: a block there keeps
 /// deletes out, and nothing else.
-pub(super) fn of_older(name: &str, index: &str, settings: Settings) -> Vec<Check> {
+pub(super) fn of_older(name: &str, index: &str, settings: IndexSettings) -> Vec<Check> {
     let Some(block) = settings.block else { return settings.checks };
     let text = format!(
         "{index}, an older index behind {name}, has the block {block}: a deleted post that it holds becomes a dead letter; \

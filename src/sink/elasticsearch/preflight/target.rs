@@ -135,7 +135,8 @@ fn offer(
 ) -> Result<Vec<Check>, PreflightError> {
     let is_tombstones = target.name == needs.names.tombstones;
     let base64 = (needs.base64 && !is_tombstones).then_some(target.vectors);
-    let unproven = || Ok(base64.map(|vectors| probe::judge_base64(target, vectors, None)).into_iter().collect());
+    let unproven =
+        || Ok(base64.map(|vectors| probe::judge_base64(target, vectors, None)).into_iter().collect());
     let Some(found) = indices.get(&target.write_index) else { return unproven() };
     let Some(set) = &found.settings else { return unproven() };
     let mut settings = settings::judge(&target.write_index, set, &Value::Null);

@@ -7,12 +7,12 @@ use std::thread;
 use super::Status::{Failed, Ok as Fine, Warning};
 use super::error::{answer, has_stray_path};
 use super::*;
-use crate::sink::elasticsearch::product::Product;
 use crate::auth::Auth;
 use crate::config;
 use crate::exit::{ExitCode, Failure};
 use crate::http::TransportError;
 use crate::sink::elasticsearch::client::Reply;
+use crate::sink::elasticsearch::product::Product;
 
 const RIGHT: &str = include_str!("../../../../test_data/replies/preflight_right.json");
 const ASYNC: &str = include_str!("../../../../test_data/replies/preflight_async.json");

@@ -21,7 +21,7 @@ const CONFIG: &str = "\
     [sso-session s]\nsso_start_url=https://s.example/start\nsso_region=eu-west-1\n\
     [profile nosession]\nsso_session=t\nsso_account_id=1\nsso_role_name=r\n";
 
-fn found(name: &str) -> Result<Option<Found>, String> {
+fn found(name: &str) -> Result<Option<ProfileContent>, String> {
     let folder = tempfile::tempdir().unwrap();
     let (credentials, config) = (folder.path().join("credentials"), folder.path().join("config"));
     fs::write(&credentials, CREDENTIALS).unwrap();
@@ -57,24 +57,27 @@ fn role(external_id: Option<&str>, duration_seconds: Option<u32>) -> Role {
 
 #[test]
 fn a_profile_leads_to_what_it_says() {
-    assert_eq!(found("default"), Ok(Some(Found::Keys(keys("A", "B/+=", None)))));
-    assert_eq!(found("temporary"), Ok(Some(Found::Keys(keys("C", "D", Some("E"))))));
+    assert_eq!(found("default"), Ok(Some(ProfileContent::Keys(keys("A", "B/+=", None)))));
+    assert_eq!(found("temporary"), Ok(Some(ProfileContent::Keys(keys("C", "D", Some("E"))))));
     assert_eq!(found("region"), Ok(None));
-    let Ok(Some(Found::WebIdentity(identity))) = found("token") else { panic!() };
+    let Ok(Some(ProfileContent::WebIdentity(identity))) = found("token") else { panic!() };
     assert_eq!(
         (identity.role_arn.as_str(), identity.token_file.as_path()),
         ("arn:r", Path::new("/var/token"))
     );
-    assert_eq!(found("process"), Ok(Some(Found::Process("/bin/get \"a b\"".into()))));
-    assert!(matches!(found("sso"), Ok(Some(Found::Login(_)))));
+    assert_eq!(found("process"), Ok(Some(ProfileContent::Process("/bin/get \"a b\"".into()))));
+    assert!(matches!(found("sso"), Ok(Some(ProfileContent::Login(_)))));
 }
 
 #[test]
 fn a_role_goes_before_the_keys_of_its_profile() {
-    assert_eq!(found("both"), Ok(Some(Found::Role(role(None, None), By::Own(keys("F", "G", None))))));
-    let by_profile = Found::Role(role(Some("x"), Some(900)), By::Profile("default".into()));
+    assert_eq!(
+        found("both"),
+        Ok(Some(ProfileContent::Role(role(None, None), By::Own(keys("F", "G", None)))))
+    );
+    let by_profile = ProfileContent::Role(role(Some("x"), Some(900)), By::Profile("default".into()));
     assert_eq!(found("self"), Ok(Some(by_profile)));
-    assert_eq!(found("instance"), Ok(Some(Found::Role(role(None, None), By::Instance))));
+    assert_eq!(found("instance"), Ok(Some(ProfileContent::Role(role(None, None), By::Instance))));
 }
 
 #[test]

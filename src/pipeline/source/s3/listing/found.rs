@@ -1,6 +1,6 @@
 //! Archives among the keys that have been listed so far.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc2822;
@@ -11,6 +11,7 @@ use super::Listing;
 use super::page::Key;
 use crate::config::s3::{BucketName, S3};
 use crate::model::{ARCHIVE_SUFFIX, Archive, archive_seconds, is_litter};
+use crate::pipeline::archive::LOG_SUFFIXES;
 use crate::pipeline::source::{LeftOut, sort};
 use crate::timestamp::parse_rfc3339_millis;
 
@@ -31,8 +32,10 @@ pub(super) struct Found<'b> {
     archives: HashMap<String, Key>,
     /// Keys with the name of one that is there already, by name.
     same: BTreeMap<String, Vec<String>>,
-    /// Addresses, and why.
-    left_out: BTreeMap<String, String>,
+    /// Addresses, why, and the storage class.
+    left_out: BTreeMap<String, (String, Option<String>)>,
+    /// Keys of what SQLite keeps changes in.
+    logs: HashSet<String>,
     unreadable: usize,
     /// The first keys of all.
     first: Vec<String>,
@@ -46,6 +49,7 @@ impl<'b> Found<'b> {
             archives: HashMap::new(),
             same: BTreeMap::new(),
             left_out: BTreeMap::new(),
+            logs: HashSet::new(),
             unreadable: 0,
             first: Vec::new(),
         }
@@ -60,13 +64,18 @@ impl<'b> Found<'b> {
                 self.first.push(key.key.clone());
             }
             let name = name_of(&key.key);
+            if is_log(name) && key.bytes != Some(0) {
+                self.logs.insert(key.key);
+                continue;
+            }
             let is_archive = name.ends_with(ARCHIVE_SUFFIX) && !is_litter(key.key.as_bytes());
             if !is_archive || !key.key.starts_with(self.prefix) {
                 continue;
             }
             let name = name.to_owned();
             if let Some(why) = why_not(&key) {
-                self.left_out.insert(address(self.bucket, &key.key), why);
+                let class = Some(key.storage_class).filter(|class| !class.is_empty());
+                self.left_out.insert(address(self.bucket, &key.key), (why, class));
                 continue;
             }
             match self.archives.get(&name) {
@@ -102,7 +111,7 @@ impl<'b> Found<'b> {
                      S3_SQLITE_DB_PREFIX",
                     other.map_or("", String::as_str)
                 );
-                self.left_out.insert(this.clone(), why);
+                self.left_out.insert(this.clone(), (why, None));
             }
         }
         if self.unreadable > 0 {
@@ -110,25 +119,47 @@ impl<'b> Found<'b> {
                 "{} keys cannot be read: they are no UTF-8, or missing in the listing",
                 self.unreadable
             );
-            self.left_out.insert(address(self.bucket, self.prefix), why);
+            self.left_out.insert(address(self.bucket, self.prefix), (why, None));
         }
         let mut listing = Listing::default();
-        for (name, Key { key, etag, bytes, modified, .. }) in self.archives {
+        for (name, Key { key, etag, bytes, modified, storage_class, .. }) in self.archives {
             let bytes = bytes.unwrap_or_default();
-            listing.objects.insert(name.clone(), Object { key, etag, bytes });
+            let tag = etag.as_deref().map(Into::into);
+            let log = log_beside(&key, &self.logs);
+            let storage_class = (!storage_class.is_empty()).then(|| storage_class.into());
+            listing.objects.insert(name.clone(), Object { key, etag, bytes, storage_class, log });
             listing.discovery.archives.push(Archive {
                 seconds: archive_seconds(&name),
                 name,
                 path: Default::default(),
                 bytes,
                 modified_ns: i128::from(millis(&modified)) * 1_000_000,
+                etag: tag,
             });
         }
         sort(&mut listing.discovery.archives);
-        let left_out = |(address, reason): (String, String)| LeftOut { path: address.into(), reason };
-        listing.discovery.left_out = self.left_out.into_iter().map(left_out).collect();
+        let left_out = self.left_out.into_iter();
+        listing.discovery.left_out = left_out
+            .map(|(address, (reason, storage_class))| LeftOut { path: address.into(), reason, storage_class })
+            .collect();
         listing
     }
+}
+
+/// Whether an object of this name may hold what is not in a database yet, or is to be undone.
+fn is_log(name: &str) -> bool {
+    let bases = LOG_SUFFIXES.iter().filter_map(|suffix| name.strip_suffix(suffix));
+    bases.into_iter().any(|base| base.ends_with(ARCHIVE_SUFFIX) || base.ends_with(".db"))
+}
+
+/// The key of what lies beside an archive and would have to be in it, if that is a database itself.
+fn log_beside(key: &str, logs: &HashSet<String>) -> Option<Box<str>> {
+    if logs.is_empty() {
+        return None;
+    }
+    let bases = [key, key.strip_suffix(".zip").unwrap_or(key)];
+    let candidates = bases.iter().flat_map(|base| LOG_SUFFIXES.map(|suffix| format!("{base}{suffix}")));
+    candidates.into_iter().find(|log| logs.contains(log)).map(Into::into)
 }
 
 fn name_of(key: &str) -> &str {

@@ -13,6 +13,8 @@ use super::super::client::{GetError, for_the_eye, judge_late};
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Page {
     pub(super) keys: Vec<Key>,
+    /// What keys begin with that are told of in common, since a delimiter was asked for.
+    pub(super) groups: Vec<String>,
     /// What the next page is asked for with.
     pub(super) next: Option<String>,
     /// Keys that are no text, or have none.
@@ -20,7 +22,7 @@ pub(super) struct Page {
     /// Why it could not be read to its end: it is cut off, or has characters that no XML has.
     pub(super) broken: Option<String>,
     /// Keys were written encoded.
-    is_encoded: bool,
+    pub(super) is_encoded: bool,
 }
 
 /// A key as it is listed.
@@ -64,7 +66,8 @@ impl Key {
 /// The elements of a page that are used, as far as they have come.
 #[derive(Default)]
 struct Told {
-    keys: Vec<Entry>,
+    keys: Vec<ListedKey>,
+    groups: Vec<String>,
     is_truncated: Option<bool>,
     next: Option<String>,
     is_encoded: bool,
@@ -73,7 +76,7 @@ struct Told {
 
 /// What is told of one key.
 #[derive(Default)]
-struct Entry {
+struct ListedKey {
     key: Option<Vec<u8>>,
     rest: Key,
 }
@@ -92,8 +95,8 @@ pub(super) fn parse(host: &str, body: &[u8]) -> Result<Page, GetError> {
     // What confirms that it encodes and does not is none of the servers' rarer mistakes.
     let is_encoded =
         told.is_encoded && told.keys.iter().flat_map(|told| &told.key).all(|key| is_url_encoded(key));
-    let mut page = Page { is_encoded, ..Page::default() };
-    for Entry { key, rest } in told.keys {
+    let mut page = Page { is_encoded, groups: told.groups, ..Page::default() };
+    for ListedKey { key, rest } in told.keys {
         let key = key.map(|key| if is_encoded { url_decoded(&key) } else { key });
         match key.and_then(|key| String::from_utf8(key).ok()) {
             Some(key) => page.keys.push(Key { key, ..rest }),
@@ -182,7 +185,7 @@ fn read(host: &str, body: &[u8]) -> Result<Told, Unread> {
 /// An element begins below `path`.
 fn begin(told: &mut Told, path: &[Vec<u8>], name: &[u8]) {
     if path.len() == 1 && name == b"Contents" {
-        told.keys.push(Entry::default());
+        told.keys.push(ListedKey::default());
     }
 }
 
@@ -194,10 +197,11 @@ fn end(told: &mut Told, path: &[Vec<u8>], text: Vec<u8>) {
         [b"IsTruncated"] => told.is_truncated = Some(words().eq_ignore_ascii_case("true") || words() == "1"),
         [b"NextContinuationToken"] => told.next = Some(words()),
         [b"EncodingType"] => told.is_encoded = words().eq_ignore_ascii_case("url"),
+        [b"CommonPrefixes", b"Prefix"] => told.groups.push(String::from_utf8_lossy(&text).into_owned()),
         [b"Code"] => told.error.0 = words(),
         [b"Message"] => told.error.1 = words(),
         [b"Contents", ref below @ ..] => {
-            let Some(Entry { key, rest }) = told.keys.last_mut() else { return };
+            let Some(ListedKey { key, rest }) = told.keys.last_mut() else { return };
             match below {
                 [b"Key"] => *key = Some(text),
                 [b"ETag"] => rest.etag = Some(words()).filter(|etag| !etag.is_empty()),

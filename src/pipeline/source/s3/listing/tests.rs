@@ -94,7 +94,7 @@ fn what_cannot_be_read_is_left_out_with_the_reason() {
 #[test]
 fn a_key_that_is_listed_twice_is_one_object_in_its_later_state() {
     let listing = found(vec![key("a.db.zip"), Key { bytes: Some(8), etag: None, ..key("a.db.zip") }]);
-    let later = Object { key: "a.db.zip".into(), etag: None, bytes: 8 };
+    let later = Object { key: "a.db.zip".into(), etag: None, bytes: 8, storage_class: None, log: None };
     assert_eq!(listing.objects["a.db.zip"], later);
     assert_eq!(listing.discovery.archives.iter().map(|a| a.bytes).collect::<Vec<_>>(), [8]);
 }

@@ -3,11 +3,17 @@
 use super::*;
 
 fn object(bytes: u64) -> Object {
-    Object { key: "k".into(), etag: Some("\"1\"".into()), bytes }
+    Object { key: "k".into(), etag: Some("\"1\"".into()), bytes, storage_class: None, log: None }
 }
 
-fn whole(length: usize, etag: &str) -> Answer {
-    Answer { start: None, length: Some(length), is_framed: true, may_be_gzip: false, etag: Some(etag.into()) }
+fn whole(length: usize, etag: &str) -> ObjectHead {
+    ObjectHead {
+        start: None,
+        length: Some(length),
+        is_framed: true,
+        may_be_gzip: false,
+        etag: Some(etag.into()),
+    }
 }
 
 fn half() -> Part {
@@ -21,17 +27,23 @@ fn heads_of_replies_are_read() {
         pairs.iter().map(|(name, value)| (name.clone(), value.parse().unwrap())).collect()
     };
     let all = headers(&[(CONTENT_LENGTH, "10"), (ETAG, "\"1\"")]);
-    assert_eq!(Answer::parse(false, &all), Some(whole(10, "\"1\"")));
+    assert_eq!(ObjectHead::parse(false, &all), Some(whole(10, "\"1\"")));
     let rest = headers(&[(CONTENT_LENGTH, "5"), (CONTENT_RANGE, "bytes 5-9/10")]);
-    assert_eq!(Answer::parse(true, &rest), Some(Answer { start: Some(5), etag: None, ..whole(10, "") }));
+    assert_eq!(
+        ObjectHead::parse(true, &rest),
+        Some(ObjectHead { start: Some(5), etag: None, ..whole(10, "") })
+    );
     let of_unknown_length = headers(&[(CONTENT_LENGTH, "5"), (CONTENT_RANGE, "bytes 5-9/*")]);
-    let answer = Answer::parse(true, &of_unknown_length).unwrap();
+    let answer = ObjectHead::parse(true, &of_unknown_length).unwrap();
     assert_eq!((answer.start, answer.length), (Some(5), None));
-    assert_eq!(Answer::parse(false, &headers(&[])), Some(Answer::default()));
+    assert_eq!(ObjectHead::parse(false, &headers(&[])), Some(ObjectHead::default()));
     let chunked = headers(&[(TRANSFER_ENCODING, "chunked")]);
-    assert_eq!(Answer::parse(false, &chunked), Some(Answer { is_framed: true, ..Answer::default() }));
+    assert_eq!(
+        ObjectHead::parse(false, &chunked),
+        Some(ObjectHead { is_framed: true, ..ObjectHead::default() })
+    );
     for range in ["bytes */10", "5-9/10", ""] {
-        assert_eq!(Answer::parse(true, &headers(&[(CONTENT_RANGE, range)])), None, "{range}");
+        assert_eq!(ObjectHead::parse(true, &headers(&[(CONTENT_RANGE, range)])), None, "{range}");
     }
 }
 
@@ -44,14 +56,14 @@ fn the_rest_is_asked_for_only_of_the_same_object() {
 
 #[test]
 fn the_rest_goes_on_where_it_fits_and_nowhere_else() {
-    let rest = Answer { start: Some(5), ..whole(10, "\"1\"") };
+    let rest = ObjectHead { start: Some(5), ..whole(10, "\"1\"") };
     let mut part = half();
     part.begin(rest.clone(), &object(10)).unwrap();
     assert_eq!(part.bytes.len(), 5);
     for other in [
-        Answer { start: Some(4), ..rest.clone() },
-        Answer { length: Some(11), ..rest.clone() },
-        Answer { etag: Some("\"2\"".into()), ..rest },
+        ObjectHead { start: Some(4), ..rest.clone() },
+        ObjectHead { length: Some(11), ..rest.clone() },
+        ObjectHead { etag: Some("\"2\"".into()), ..rest },
     ] {
         assert_eq!(half().begin(other, &object(10)), Err(GetError::Changed));
     }
@@ -60,7 +72,7 @@ fn the_rest_goes_on_where_it_fits_and_nowhere_else() {
 #[test]
 fn a_server_that_has_honoured_the_condition_need_not_repeat_the_etag() {
     let mut part = half();
-    part.begin(Answer { start: Some(5), etag: None, ..whole(10, "") }, &object(10)).unwrap();
+    part.begin(ObjectHead { start: Some(5), etag: None, ..whole(10, "") }, &object(10)).unwrap();
     assert_eq!(part.missing(), 5);
     assert_eq!(part.etag.as_deref(), Some("\"1\""));
 }
@@ -98,7 +110,7 @@ fn the_length_has_to_be_the_listed_one_unless_the_object_was_replaced_by_one_tha
 #[test]
 fn a_part_that_is_everything_is_the_object() {
     let mut part = Part::default();
-    part.begin(Answer { start: Some(0), ..whole(10, "\"1\"") }, &object(10)).unwrap();
+    part.begin(ObjectHead { start: Some(0), ..whole(10, "\"1\"") }, &object(10)).unwrap();
     assert_eq!(part.missing(), 10);
 }
 
@@ -106,7 +118,7 @@ fn a_part_that_is_everything_is_the_object() {
 fn without_a_length_the_listed_one_decides() {
     let begun = |etag: &str, is_framed| {
         let mut part = Part::default();
-        part.begin(Answer { length: None, is_framed, ..whole(0, etag) }, &object(10)).unwrap();
+        part.begin(ObjectHead { length: None, is_framed, ..whole(0, etag) }, &object(10)).unwrap();
         part
     };
     for (etag, is_framed) in [("\"1\"", true), ("1", false), ("W/\"1\"", false)] {
@@ -139,7 +151,7 @@ fn what_was_compressed_on_its_way_is_inflated_and_what_was_not_stays() {
     packed.truncate(length);
     let received = |body: &[u8], length: Option<usize>| {
         let mut part = Part::default();
-        part.begin(Answer { length, may_be_gzip: true, ..whole(0, "\"1\"") }, &object(1_000)).unwrap();
+        part.begin(ObjectHead { length, may_be_gzip: true, ..whole(0, "\"1\"") }, &object(1_000)).unwrap();
         part.take(body);
         let ends = part.ends();
         assert!(part.headers().is_empty() || length == Some(1_000));
@@ -150,6 +162,6 @@ fn what_was_compressed_on_its_way_is_inflated_and_what_was_not_stays() {
     assert_eq!(received(&stored, None), (Ok(()), true));
     assert_eq!(received(&stored, Some(1_000)), (Ok(()), true));
     assert!(matches!(received(&packed[..100], None), (Err(GetError::Unavailable { .. }), _)));
-    let huge = Answer { length: Some(5_000), may_be_gzip: true, ..whole(0, "\"1\"") };
+    let huge = ObjectHead { length: Some(5_000), may_be_gzip: true, ..whole(0, "\"1\"") };
     assert!(Part::default().begin(huge, &object(1_000)).is_err());
 }

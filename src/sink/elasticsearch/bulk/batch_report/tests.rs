@@ -6,7 +6,8 @@ use super::*;
 use crate::model::{Archive, Tally};
 
 fn batch(kinds: &[ActionKind]) -> Batch {
-    let archive = Archive { name: "a".into(), path: "a".into(), seconds: None, bytes: 0, modified_ns: 0 };
+    let archive =
+        Archive { name: "a".into(), path: "a".into(), seconds: None, bytes: 0, modified_ns: 0, etag: None };
     let mut body = Vec::new();
     let actions = kinds.iter().enumerate().map(|(i, &kind)| {
         let start = body.len();

@@ -22,7 +22,8 @@ fn a_dense_vector_with_384_dims_or_none_yet_passes() {
         json!({"type": "dense_vector"}),
         json!({"type": "dense_vector", "dims": 384, "element_type": "bfloat16", "index": false}),
     ] {
-        let judged = judge_vectors("posts", &with_vectors(json!("strict"), vector.clone()), Product::default());
+        let judged =
+            judge_vectors("posts", &with_vectors(json!("strict"), vector.clone()), Product::default());
         assert_eq!(judged, (vec![], VectorMapping { dense: true }), "{vector}");
     }
 }
@@ -47,7 +48,8 @@ fn any_other_mapping_of_a_vector_is_refused_with_its_field() {
         (json!({"type": "integer"}), "as integer"),
         (json!({"properties": {}}), "as object"),
     ] {
-        let (checks, vectors) = judge_vectors("posts_v1", &with_vectors(json!(false), vector), Product::default());
+        let (checks, vectors) =
+            judge_vectors("posts_v1", &with_vectors(json!(false), vector), Product::default());
         assert_eq!((statuses(&checks), vectors.dense), (vec![Failed, Failed], false), "{why}");
         let text = &checks[0].text;
         assert!(text.contains("posts_v1 maps embeddings.all_MiniLM_L12_v2") && text.contains(why), "{text}");

@@ -45,6 +45,7 @@ fn what_is_used_is_read_wherever_it_stands() {
     };
     assert_eq!(page.keys, [first, Key { key: "b".into(), ..Key::default() }]);
     assert_eq!(page.next.as_deref(), Some("1/a+b=="));
+    assert_eq!(page.groups, ["p/"]);
 }
 
 #[test]

@@ -1,0 +1,86 @@
+//! What shows that an archive is not any more what it was when it was marked, in as many bytes as one number takes.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::num::NonZeroU64;
+
+use crate::model::Archive;
+
+/// Size, and ETag or time of the last modification.
+///
+/// An object is compared by its ETag, since a copy of it has another time; a file by its time. What was marked as one of
+/// them and is there as the other, since the archives have moved into a bucket, cannot be compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stamp(NonZeroU64);
+
+/// By what a state is known besides its size. The lowest bits of a stamp.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum By {
+    Time = 1,
+    Tag = 2,
+}
+
+impl Stamp {
+    /// That of an archive as it was found.
+    pub fn of(archive: &Archive) -> Option<Self> {
+        let modified_ns = i64::try_from(archive.modified_ns).ok();
+        Self::recorded(Some(archive.bytes), modified_ns, archive.etag.as_deref())
+    }
+
+    /// That of an archive of which this is recorded; None: too little to compare it.
+    pub(super) fn recorded(size: Option<u64>, modified_ns: Option<i64>, etag: Option<&str>) -> Option<Self> {
+        let size = size?;
+        match (etag, modified_ns) {
+            (Some(etag), _) => Some(Self::by(By::Tag, (size, etag))),
+            (None, Some(time)) => Some(Self::by(By::Time, (size, time))),
+            (None, None) => None,
+        }
+    }
+
+    fn by(by: By, state: impl Hash) -> Self {
+        let mut hasher = DefaultHasher::new();
+        state.hash(&mut hasher);
+        let number = hasher.finish() & !0b11 | by as u64;
+        // Its lowest bits are not all zero.
+        Self(NonZeroU64::new(number).unwrap_or(NonZeroU64::MIN))
+    }
+
+    /// Whether an archive that is now as `archive` was another one.
+    pub fn differs(self, archive: &Archive) -> bool {
+        Self::of(archive).is_some_and(|now| now.0.get() & 0b11 == self.0.get() & 0b11 && now != self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(bytes: u64, modified_ns: i128) -> Archive {
+        Archive { name: "a".into(), path: "a".into(), seconds: None, bytes, modified_ns, etag: None }
+    }
+
+    fn object(bytes: u64, modified_ns: i128, etag: &str) -> Archive {
+        Archive { etag: Some(etag.into()), ..file(bytes, modified_ns) }
+    }
+
+    #[test]
+    fn a_file_is_another_one_when_its_size_or_time_is() {
+        let stamp = Stamp::of(&file(7, 9)).unwrap();
+        assert!(!stamp.differs(&file(7, 9)));
+        assert!(stamp.differs(&file(8, 9)) && stamp.differs(&file(7, 10)));
+    }
+
+    #[test]
+    fn an_object_is_another_one_when_its_size_or_etag_is_whatever_its_time() {
+        let stamp = Stamp::of(&object(7, 9, "e")).unwrap();
+        assert!(!stamp.differs(&object(7, 10, "e")));
+        assert!(stamp.differs(&object(8, 9, "e")) && stamp.differs(&object(7, 9, "f")));
+    }
+
+    #[test]
+    fn what_cannot_be_compared_has_not_changed() {
+        assert!(!Stamp::of(&object(7, 9, "e")).unwrap().differs(&file(8, 10)));
+        assert!(!Stamp::of(&file(7, 9)).unwrap().differs(&object(8, 10, "e")));
+        assert_eq!(Stamp::recorded(None, Some(9), Some("e")), None);
+        assert_eq!(Stamp::recorded(Some(7), None, None), None);
+    }
+}

@@ -1,0 +1,153 @@
+//! Leaving out the pages of times that are not asked for, where names allow it.
+//!
+//! A bucket of a year has some hundred pages, of which a day is one. Keys come in the order of their bytes, so that those
+//! of the form `LEADyyyymmdd_hhmmss.db.zip` come in the order of their times: a listing may begin behind the keys that are
+//! too old, and end before those that are too new. That holds where every archive on the first page is of this form, with
+//! one lead, and where nothing below the prefix begins otherwise, for which S3 is asked once: with the lead as the delimiter
+//! it tells all other keys. Wherever one of that is not so, all pages are listed.
+
+use super::page::{Key, Page};
+use crate::model::{ARCHIVE_SUFFIX, Span, archive_seconds};
+use crate::timestamp::rfc3339_millis;
+
+/// Bytes of the time in a key.
+const TIME_BYTES: usize = "yyyymmdd_hhmmss".len();
+
+/// What all keys begin with that are archives; behind it stands their time.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Lead(String);
+
+impl Lead {
+    /// The one of all archives on a page, which is the first one below this prefix.
+    pub(super) fn of(page: &Page, prefix: &str) -> Option<Self> {
+        if !is_in_order(page) {
+            return None;
+        }
+        let mut archives = page.keys.iter().filter(|key| key.key.ends_with(ARCHIVE_SUFFIX));
+        let lead = lead_of(archives.next()?)?;
+        let is_only_one = lead.starts_with(prefix) && archives.all(|key| lead_of(key) == Some(lead));
+        is_only_one.then(|| Self(lead.to_owned()))
+    }
+
+    /// What S3 is to be asked for with, to tell the keys below the prefix that begin otherwise; None: there are none.
+    pub(super) fn delimiter(&self, prefix: &str) -> Option<&str> {
+        self.0.strip_prefix(prefix).filter(|delimiter| !delimiter.is_empty())
+    }
+
+    /// Whether a page that was asked for with the delimiter tells all other keys, and they begin otherwise.
+    pub(super) fn is_confirmed_by(&self, page: &Page) -> bool {
+        let is_whole = page.next.is_none() && page.unreadable == 0 && page.broken.is_none();
+        is_whole
+            && page.groups == [self.0.as_str()]
+            && !page.keys.iter().any(|key| key.key.starts_with(&self.0))
+    }
+
+    /// The key behind which a listing may begin, if that is not on this page.
+    pub(super) fn start(&self, span: Span, page: &Page) -> Option<String> {
+        let start = self.key_at(span.from?);
+        page.keys.last().is_some_and(|last| last.key < start).then_some(start)
+    }
+
+    /// Whether all that comes behind this page is too new.
+    pub(super) fn is_the_last(&self, span: Span, page: &Page) -> bool {
+        let end = span.to.map(|to| self.key_at(to));
+        end.zip(page.keys.last()).is_some_and(|(end, last)| last.key >= end) && is_in_order(page)
+    }
+
+    /// What stands before all keys of this time and later ones: times in keys are whole seconds.
+    fn key_at(&self, millis: i64) -> String {
+        let seconds = millis.div_euclid(1000) + i64::from(millis.rem_euclid(1000) > 0);
+        let text = rfc3339_millis(seconds.saturating_mul(1000));
+        let digits: String = text.chars().filter(char::is_ascii_digit).collect();
+        let (date, time) = digits.split_at_checked(8).unwrap_or_default();
+        format!("{}{date}_{}", self.0, time.get(..6).unwrap_or_default())
+    }
+}
+
+/// What stands before the time of an archive whose key has this form.
+fn lead_of(key: &Key) -> Option<&str> {
+    let stem = key.key.strip_suffix(ARCHIVE_SUFFIX)?;
+    let (lead, time) = stem.split_at_checked(stem.len().checked_sub(TIME_BYTES)?)?;
+    let is_of_this_form =
+        archive_seconds(time).is_some() && !lead.ends_with(|last: char| last.is_ascii_digit());
+    is_of_this_form.then_some(lead)
+}
+
+fn is_in_order(page: &Page) -> bool {
+    page.unreadable == 0 && page.keys.is_sorted_by(|a, b| a.key < b.key)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::timestamp::parse_time_or_date_millis;
+
+    fn page(keys: &[&str]) -> Page {
+        let keys = keys.iter().map(|key| Key { key: (*key).to_owned(), ..Key::default() }).collect();
+        Page { keys, ..Page::default() }
+    }
+
+    fn lead(keys: &[&str]) -> Option<String> {
+        Lead::of(&page(keys), "in/").map(|lead| lead.0)
+    }
+
+    fn span(from: &str, to: &str) -> Span {
+        Span { from: parse_time_or_date_millis(from), to: parse_time_or_date_millis(to) }
+    }
+
+    #[test]
+    fn archives_of_one_lead_have_it_whatever_else_there_is() {
+        let keys = ["in/", "in/README", "in/mega_20251218_000000.db.zip", "in/mega_20251218_000500.db.zip"];
+        assert_eq!(lead(&keys).as_deref(), Some("in/mega_"));
+        assert_eq!(lead(&["in/20251218_000000.db.zip"]).as_deref(), Some("in/"));
+    }
+
+    #[test]
+    fn other_names_allow_no_leap() {
+        let one = "in/mega_20251218_000000.db.zip";
+        for keys in [
+            &[][..],
+            &["in/README"],
+            &[one, "in/other_20251218_000000.db.zip"],
+            &["in/2025/12/mega_20251218_000000.db.zip", one],
+            &[one, "in/mega_20251218_000500_again.db.zip"],
+            &["in/a.db.zip", one],
+            &["in/mega_20251318_000000.db.zip"],
+            &["in/mega_120251218_000000.db.zip"],
+            // A page in another order: that of its server.
+            &["in/mega_20251218_000500.db.zip", one],
+            &["out/mega_20251218_000000.db.zip"],
+        ] {
+            assert_eq!(lead(keys), None, "{keys:?}");
+        }
+    }
+
+    #[test]
+    fn a_lead_is_confirmed_where_nothing_else_can_stand_before_a_time() {
+        let lead = Lead("in/mega_".into());
+        assert_eq!((lead.delimiter("in/"), lead.delimiter("in/mega_")), (Some("mega_"), None));
+        let told = |groups: &[&str], keys: &[&str]| {
+            let groups = groups.iter().map(|group| (*group).to_owned()).collect();
+            lead.is_confirmed_by(&Page { groups, ..page(keys) })
+        };
+        assert!(told(&["in/mega_"], &[]) && told(&["in/mega_"], &["in/other_20251218_000000.db.zip"]));
+        assert!(!told(&["in/mega_", "in/2025/mega_"], &[]) && !told(&["in/m"], &[]));
+        // A server that knows no delimiters of several characters.
+        assert!(!told(&[], &["in/mega_20251218_000000.db.zip"]));
+        let cut = Page { next: Some("t".into()), groups: vec!["in/mega_".into()], ..Page::default() };
+        assert!(!lead.is_confirmed_by(&cut));
+    }
+
+    #[test]
+    fn a_listing_begins_behind_what_is_too_old_and_ends_with_what_is_too_new() {
+        let lead = Lead("in/mega_".into());
+        let page = page(&["in/mega_20251218_000000.db.zip", "in/mega_20251218_000500.db.zip"]);
+        let start = |from: &str| lead.start(span(from, ""), &page);
+        assert_eq!(start("2025-12-18T00:05:00.001Z").as_deref(), Some("in/mega_20251218_000501"));
+        assert_eq!(start("2025-12-18T00:05:00Z"), None, "that one is on the page");
+        assert_eq!(start("1960-01-01"), None);
+        let is_the_last = |to: &str| lead.is_the_last(span("", to), &page);
+        assert!(is_the_last("2025-12-18T00:05:00Z") && is_the_last("2025-12-18T00:04:59.5Z"));
+        assert!(!is_the_last("2025-12-18T00:05:00.001Z") && !is_the_last(""));
+    }
+}

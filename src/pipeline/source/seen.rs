@@ -1,0 +1,68 @@
+//! What is in the folders where no archive was found: what to tell whoever expected some.
+
+use std::fs::{self, DirEntry};
+use std::path::{Path, PathBuf};
+
+use crate::model::{ARCHIVE_SUFFIX, has_archive_suffix, is_litter};
+
+/// So many folders within those that were asked for are looked into at most.
+const FOLDERS_LOOKED_INTO: usize = 100;
+
+/// What was passed over as no archive.
+#[derive(Debug, Default)]
+pub(super) struct Seen {
+    entries: u64,
+    /// Files named `*.zip`, and the first of them.
+    zips: u64,
+    zip: Option<PathBuf>,
+    folders: Vec<PathBuf>,
+}
+
+impl Seen {
+    /// An entry of a folder that has not the name of an archive.
+    pub(super) fn other(&mut self, entry: &DirEntry) {
+        self.entries += 1;
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            if self.folders.len() < FOLDERS_LOOKED_INTO {
+                self.folders.push(entry.path());
+            }
+        } else if entry.file_name().as_encoded_bytes().to_ascii_lowercase().ends_with(b".zip")
+            && !is_litter(entry.file_name().as_encoded_bytes())
+        {
+            self.zips += 1;
+            self.zip.get_or_insert_with(|| entry.path());
+        }
+    }
+
+    /// Where and for what was looked, and what is there instead.
+    pub(super) fn instead_of_archives(&self, paths: &[PathBuf]) -> String {
+        let paths: Vec<String> = paths.iter().map(|path| format!("{path:?}")).collect();
+        let entries = match self.entries {
+            0 => "nothing is there".to_owned(),
+            1 => "one other entry is there".to_owned(),
+            count => format!("{count} other entries are there"),
+        };
+        let zips = self.zip.iter().map(|zip| {
+            format!(
+                "; {} of them are named *.zip without .db, as {zip:?}: name them *{ARCHIVE_SUFFIX}",
+                self.zips
+            )
+        });
+        let deeper = self.folders.iter().find_map(|folder| Some((folder, archives_in(folder)?)));
+        let deeper = deeper.map(|(folder, count)| {
+            format!("; {count} archives are a level deeper, in {folder:?}: name that folder, as deeper ones are not looked into")
+        });
+        format!(
+            "no archive was found in {}, where files were looked for that are named *{ARCHIVE_SUFFIX}: {entries}{}",
+            paths.join(", "),
+            zips.chain(deeper).collect::<String>()
+        )
+    }
+}
+
+/// How many archives there are directly in a folder; None: none, or it cannot be read.
+fn archives_in(folder: &Path) -> Option<usize> {
+    let names = fs::read_dir(folder).ok()?.flatten().map(|entry| entry.file_name());
+    let count = names.filter(|name| has_archive_suffix(name) && !is_litter(name.as_encoded_bytes())).count();
+    (count > 0).then_some(count)
+}
