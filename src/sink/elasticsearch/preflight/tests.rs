@@ -151,6 +151,8 @@ fn an_index_that_acknowledges_before_it_syncs_needs_the_privilege_to_flush() {
     let shards = r#"{"nodes":{"n":{"ephemeral_id":"x"}},
         "shards":[[{"primary":true,"node":"n","allocation_id":{"id":"a"}}]]}"#;
     let mut unknown = replies();
+    // Whether it may flush is not told, so it is tried.
+    unknown.push((200, r#"{"_shards":{"total":2,"successful":1,"failed":0}}"#));
     unknown.push((200, shards));
     unknown[0] = (400, r#"{"error":"no handler found for uri [/_security/user/_has_privileges]"}"#);
     let report = run(&client(unknown), Needs::default()).unwrap();
