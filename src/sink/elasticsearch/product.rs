@@ -96,8 +96,10 @@ impl Product {
 
     /// Whether a reply says that the product has no such type of field: it is another one, or a plugin is missing.
     pub(super) fn lacks_vectors(self, reply: &Reply) -> bool {
+        let reason = reply.reason();
+        let lacks_setting = self == Self::OpenSearch && reason.contains("unknown setting [index.knn]");
         reply.status == 400
-            && reply.reason().contains(&format!("No handler for type [{}]", self.vector_type()))
+            && (lacks_setting || reason.contains(&format!("No handler for type [{}]", self.vector_type())))
     }
 
     /// A privilege of Elasticsearch's on an index, as this product calls what it allows.
@@ -159,5 +161,9 @@ mod tests {
             "Failed to parse mapping [_doc]: No handler for type [dense_vector] declared on field [v]",
         );
         assert!(Product::Elasticsearch.lacks_vectors(&none) && !Product::OpenSearch.lacks_vectors(&none));
+        // As seen of 3.9.0 without the plugin.
+        let none =
+            refusal(400, "unknown setting [index.knn] please check that any required plugins are installed");
+        assert!(Product::OpenSearch.lacks_vectors(&none) && !Product::Elasticsearch.lacks_vectors(&none));
     }
 }
