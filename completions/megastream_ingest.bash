@@ -41,9 +41,10 @@ _megastream_ingest() {
         --dead-letter) compopt -o filenames 2>/dev/null; mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
         --summary-json) compopt -o filenames 2>/dev/null; mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
         --metrics-file) compopt -o filenames 2>/dev/null; mapfile -t COMPREPLY < <(compgen -f -- "$cur"); return ;;
+        --listen) :; return ;;
     esac
     if [[ $cur == -* ]]; then
-        mapfile -t COMPREPLY < <(compgen -W '--mode --dry-run --output --check --list --json --replay --source --s3-anonymous --s3-addressing --from --to --limit --shard --retry-failed --username --aws-sigv4 --no-auth --ca-cert --ca-fingerprint --client-cert --client-key --proxy --skip-tls-verify --create-indices --posts-index --tombstones-index --pipeline --vector-encoding --account-deletions --bulk-load-settings --retry-budget --workers --senders --batch-docs --batch-bytes --compress --memory --dead-letter --summary-json --metrics-file --help --version' -- "$cur")
+        mapfile -t COMPREPLY < <(compgen -W '--mode --dry-run --output --check --list --json --verify --repair --replay --source --s3-anonymous --s3-addressing --from --to --limit --shard --retry-failed --username --aws-sigv4 --no-auth --ca-cert --ca-fingerprint --client-cert --client-key --proxy --skip-tls-verify --create-indices --posts-index --tombstones-index --pipeline --vector-encoding --account-deletions --bulk-load-settings --retry-budget --workers --senders --batch-docs --batch-bytes --compress --memory --dead-letter --summary-json --metrics-file --listen --help --version' -- "$cur")
     else
         compopt -o filenames 2>/dev/null
         mapfile -t COMPREPLY < <(compgen -d -- "$cur"; compgen -f -X '!*.db.zip' -- "$cur")

@@ -11,7 +11,7 @@ pub enum ExitCode {
     Failed,
     /// Usage or configuration.
     Usage,
-    /// Done, with rejected rows or failed archives.
+    /// Done, with rejected rows, failed archives or differences found.
     DoneWithRejects,
     /// Elasticsearch or S3 was unavailable past the budget.
     Unavailable,
@@ -47,7 +47,7 @@ pub const EXIT_CODES: &[(ExitCode, &str)] = &[
     (ExitCode::Done, "everything asked for is done, or a spool run was stopped by a signal"),
     (ExitCode::Failed, "the run failed, or archives could not be read for now"),
     (ExitCode::Usage, "usage or configuration; nothing was done"),
-    (ExitCode::DoneWithRejects, "done, with rejected rows or failed archives"),
+    (ExitCode::DoneWithRejects, "done, with rejected rows, failed archives or differences found"),
     (ExitCode::Unavailable, "Elasticsearch or S3 was unavailable for longer than the retry budget"),
     (
         ExitCode::Refused,

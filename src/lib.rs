@@ -33,6 +33,7 @@ pub mod http;
 pub mod model;
 pub mod observe;
 pub mod pipeline;
+pub mod pulse;
 pub mod retry;
 pub mod run;
 pub mod secret;

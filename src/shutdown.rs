@@ -20,6 +20,7 @@ use signal_hook::low_level;
 
 use crate::config::Mode;
 use crate::exit::{ExitCode, Failure};
+use crate::pulse::Pulse;
 
 /// Signals that come within this time of the first are taken for the same request: `timeout` sends its signal to the
 /// program and to its process group, one right after the other.
@@ -53,7 +54,7 @@ impl StopReason {
     }
 }
 
-/// Shared by all threads of a run: whether it is to stop, and why.
+/// Shared by all threads of a run: whether it is to stop, and why; and, since they wait here, their signs of life.
 #[derive(Clone)]
 pub struct Stop {
     shared: Arc<Shared>,
@@ -67,6 +68,7 @@ struct Shared {
     /// Dropped once there is a reason: its end closes the channel.
     open: Mutex<Option<Sender<()>>>,
     closed: Receiver<()>,
+    pulse: Pulse,
 }
 
 impl Default for Stop {
@@ -80,7 +82,8 @@ impl Stop {
     pub fn new() -> Self {
         let (sender, closed) = bounded(0);
         let (reason, signalled, open) = (OnceLock::new(), OnceLock::new(), Mutex::new(Some(sender)));
-        Self { shared: Arc::new(Shared { reason, signalled, open, closed }) }
+        let pulse = Pulse::default();
+        Self { shared: Arc::new(Shared { reason, signalled, open, closed, pulse }) }
     }
 
     /// Asks the run to stop. Says whether this was the first request; only the first reason counts.
@@ -143,6 +146,11 @@ impl Stop {
         }
     }
 
+    /// Signs of life of the threads of the run.
+    pub fn pulse(&self) -> &Pulse {
+        &self.shared.pulse
+    }
+
     /// A channel that closes when the run is to stop, for `select!`.
     pub fn channel(&self) -> &Receiver<()> {
         &self.shared.closed
@@ -150,6 +158,7 @@ impl Stop {
 
     /// Waits. False as soon as the run is to stop, true when the time has passed.
     pub fn wait(&self, time: Duration) -> bool {
+        self.pulse().sign(time);
         matches!(self.shared.closed.recv_timeout(time), Err(RecvTimeoutError::Timeout))
     }
 

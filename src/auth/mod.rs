@@ -330,8 +330,14 @@ enum Amazon {
     RefusesSignature,
 }
 
+/// Whether an answer is a refusal of credentials in the words of Amazon, which are none of Elasticsearch's.
+///
 /// Source: Amazon OpenSearch Service Developer Guide, "Troubleshooting"; IAM User Guide, "Troubleshoot Signature
 /// Version 4 signing". The texts are lower-cased, since services write them differently.
+pub(crate) fn is_amazons(status: u16, body: &[u8]) -> bool {
+    amazon(status, body).is_some()
+}
+
 fn amazon(status: u16, body: &[u8]) -> Option<Amazon> {
     if !matches!(status, 400 | 401 | 403) {
         return None;

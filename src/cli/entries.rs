@@ -24,12 +24,16 @@ settings! {
             takes(Words(Mode::WORDS)).default("once");
         dry_run: switch bool, "do everything but write to Elasticsearch; honours the state file, writes none",
             takes(Switch);
-        output: option String, "with `--dry-run`: write the bulk NDJSON there (`-`: standard output)",
+        output: option String,
+            "with `--dry-run`: write the bulk NDJSON there; with `--verify`: the differences (`-`: standard output)",
             takes(File);
         check: switch bool, "check settings, source, disk, Elasticsearch, privileges and mapping, then end",
             takes(Switch);
         list: switch bool, "print what would be taken up, and why the rest is not", takes(Switch);
         json: switch bool, "with `--list`: one JSON object a line", takes(Switch);
+        verify: switch bool, "compare the index with the archives, whatever the state file says; reads only",
+            takes(Switch);
+        repair: switch bool, "with `--verify`: send what differs again, and look again", takes(Switch);
         replay: option String, "send the documents of a dead-letter file again, under the same versions",
             takes(File);
     }
@@ -161,6 +165,10 @@ settings! {
             takes(File).or(&["SUMMARY_JSON"]);
         metrics_file: option String, "figures in Prometheus text format, every ten seconds",
             takes(File).or(&["METRICS_FILE"]);
+        listen: option String,
+            "serve `/metrics`, `/healthz` and `/readyz` over HTTP; a port alone is one of 127.0.0.1, an address alone has \
+             port 9464",
+            takes(Text("ADDR")).or(&["LISTEN_ADDRESS"]);
         logging_enabled: variable, "`false`: no log, no progress; `RUST_LOG` chooses levels",
             takes(Switch).or(&["LOGGING_ENABLED"]).default("true");
         log_format: variable, "`json`: one JSON object a line on standard error, and no progress bar",

@@ -75,6 +75,7 @@ impl Task {
         match self {
             Task::Load(load) | Task::Check(load) => Some(&load.archives),
             Task::DryRun(dry_run) => Some(&dry_run.archives),
+            Task::Verify(verify) => Some(&verify.archives),
             Task::List(list) => Some(&list.archives),
             Task::Replay(_) => None,
         }
@@ -85,6 +86,7 @@ impl Task {
         let (replayed, output, reports) = match self {
             Task::Load(load) | Task::Check(load) => (None, None, Some(&load.reports)),
             Task::DryRun(dry_run) => (None, dry_run.output.as_ref(), Some(&dry_run.reports)),
+            Task::Verify(verify) => (None, verify.output.as_ref(), Some(&verify.reports)),
             Task::Replay(replay) => (Some(replay.path.as_path()), None, Some(&replay.reports)),
             Task::List(_) => (None, None, None),
         };

@@ -6,6 +6,7 @@
 
 mod elasticsearch;
 mod files;
+mod listen;
 mod memory;
 mod parts;
 mod rules;
@@ -16,10 +17,11 @@ mod tasks;
 use std::path::{Path, PathBuf};
 
 pub use self::elasticsearch::Elasticsearch;
+pub use self::listen::ListenAddress;
 pub use self::memory::Memory;
 pub use self::parts::{Archives, BatchLimits, Intake, Job, Logging, Reports, Server};
 pub use self::source::Source;
-pub use self::tasks::{DryRun, List, Load, Replay, Task};
+pub use self::tasks::{DryRun, List, Load, Replay, Task, Verify};
 use crate::cli::Cli;
 pub use crate::cli::choices::{LogFormat, Mode, Place, VectorChoice};
 use crate::cli::entries;

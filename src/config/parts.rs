@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::thread::available_parallelism;
 use std::time::Duration;
 
-use super::{Elasticsearch, LogFormat, Memory, Mode, Output, Place, Source, rules};
+use super::{Elasticsearch, ListenAddress, LogFormat, Memory, Mode, Output, Place, Source, rules};
 use crate::cli::entries;
 use crate::cli::settings::Settings;
 use crate::exit::Failure;
@@ -34,6 +34,8 @@ pub struct Server {
     pub create_indices: bool,
     /// How long it is waited for while it is unavailable; None: for ever.
     pub retry_budget: Option<Duration>,
+    /// How long the start waits where something else answers in its place; None: that is refused at once.
+    pub page_budget: Option<Duration>,
 }
 
 /// Which archives are taken up.
@@ -86,6 +88,17 @@ pub enum Job {
     DryRun,
     /// A replay.
     Replay,
+    /// A verification, which writes nothing.
+    Verify,
+    /// A verification that sends again what differs.
+    Repair,
+}
+
+impl Job {
+    /// Whether the index is compared with the archives.
+    pub fn verifies(self) -> bool {
+        matches!(self, Job::Verify | Job::Repair)
+    }
 }
 
 /// What is told of a run, and where.
@@ -105,6 +118,8 @@ pub struct Reports {
     pub summary: Option<Output>,
     /// Where figures are written in Prometheus text format.
     pub metrics_file: Option<PathBuf>,
+    /// Where figures are served over HTTP.
+    pub listen: Option<ListenAddress>,
 }
 
 impl Logging {
@@ -124,6 +139,7 @@ impl Server {
             pipeline: settings.asked_for(entries::pipeline()).map(|name| &*name.leak()),
             create_indices: settings.is_on(entries::create_indices())?,
             retry_budget: budget(settings)?,
+            page_budget: page_budget(settings)?,
         })
     }
 }
@@ -210,8 +226,20 @@ impl Reports {
             dead_letters: settings.file(entries::dead_letter()).or(dead_letters),
             summary: settings.asked_for(entries::summary_json()).map(Output::parse),
             metrics_file: settings.file(entries::metrics_file()),
+            listen: read_listen(settings)?,
         })
     }
+}
+
+/// Where figures are served.
+fn read_listen(settings: Settings<'_>) -> Result<Option<ListenAddress>, Failure> {
+    let Some((name, text)) = settings.set(entries::listen()) else { return Ok(None) };
+    let address = ListenAddress::parse(&text).ok_or_else(|| {
+        Failure::usage(format!(
+            "{name} is {text:?}: it takes an address of this machine, a port, or both as ADDR:PORT"
+        ))
+    })?;
+    Ok(Some(address))
 }
 
 /// A spool run waits for ever.
@@ -238,6 +266,13 @@ pub(super) fn read_span(settings: Settings<'_>) -> Result<Span, Failure> {
         }
         (from, to) => Ok(Span { from: from.map(|(_, time)| time), to: to.map(|(_, time)| time) }),
     }
+}
+
+/// A `once` run, which somebody has started, tells a wrong address at once; a spooler may be started anew while the server
+/// is away.
+fn page_budget(settings: Settings<'_>) -> Result<Option<Duration>, Failure> {
+    let seconds = Duration::from_secs(settings.number(entries::retry_budget())?);
+    Ok((settings.choice::<Mode>(entries::mode())? == Mode::Spool).then_some(seconds))
 }
 
 fn read_shard(settings: Settings<'_>) -> Result<Shard, Failure> {

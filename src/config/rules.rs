@@ -13,14 +13,19 @@ pub(super) fn check_combination(settings: Settings<'_>) -> Result<(), Failure> {
     let cli = settings.cli;
     let summary = settings.asked_for(entries::summary_json());
     let wrong = |message: &str| Err(Failure::usage(message));
-    if cli.output.is_some() && !cli.dry_run {
-        return wrong("--output goes with --dry-run only: add --dry-run, or leave --output away");
+    if cli.output.is_some() && !cli.dry_run && !cli.verify {
+        return wrong(
+            "--output goes with --dry-run and --verify only: add one of them, or leave --output away",
+        );
     }
     if cli.output.as_deref() == Some("-") && summary.as_deref() == Some("-") {
         return wrong("--output - and --summary-json - would mix on standard output: name a file for one");
     }
-    if [cli.dry_run, cli.check, cli.list].into_iter().filter(|&asked_for| asked_for).count() > 1 {
-        return wrong("--dry-run, --check and --list exclude each other: choose one");
+    if [cli.dry_run, cli.check, cli.list, cli.verify].into_iter().filter(|&asked_for| asked_for).count() > 1 {
+        return wrong("--dry-run, --check, --list and --verify exclude each other: choose one");
+    }
+    if cli.repair && !cli.verify {
+        return wrong("--repair goes with --verify only: add --verify, or leave --repair away");
     }
     if cli.json && !cli.list {
         return wrong("--json goes with --list only: add --list, or leave --json away");
@@ -63,6 +68,25 @@ pub(super) fn check_load(bulk_load_settings: bool, mode: Mode) -> Result<(), Fai
     Ok(())
 }
 
+/// Refuses what makes no sense with `--verify`. Variables may be set for other runs.
+pub(super) fn check_verify(settings: Settings<'_>) -> Result<(), Failure> {
+    let cli = settings.cli;
+    for (given, flag) in [
+        (settings.choice::<Mode>(entries::mode())? == Mode::Spool, "--mode spool"),
+        (cli.bulk_load_settings == Some(true), "--bulk-load-settings"),
+        (cli.retry_failed, "--retry-failed"),
+        (cli.create_indices == Some(true) && !cli.repair, "--create-indices"),
+    ] {
+        if given {
+            return Err(Failure::usage(format!(
+                "--verify compares the index with all archives that are there, once, and changes nothing (but for \
+                 --repair): {flag} does not go with it"
+            )));
+        }
+    }
+    Ok(())
+}
+
 /// Refuses what makes no sense with `--replay`. Variables may be set for other runs: those that say the same are passed
 /// over.
 pub(super) fn check_replay(cli: &Cli) -> Result<(), Failure> {
@@ -72,6 +96,7 @@ pub(super) fn check_replay(cli: &Cli) -> Result<(), Failure> {
         (cli.dry_run, "--dry-run"),
         (cli.list, "--list"),
         (cli.check, "--check"),
+        (cli.verify, "--verify"),
         (cli.output.is_some(), "--output"),
         (cli.bulk_load_settings == Some(true), "--bulk-load-settings"),
         (spool, "--mode spool"),
@@ -140,6 +165,7 @@ mod tests {
             Cli { dry_run: true, ..replay() },
             Cli { list: true, ..replay() },
             Cli { check: true, ..replay() },
+            Cli { verify: true, ..replay() },
             Cli { output: Some("x".into()), ..replay() },
             Cli { mode: Some("spool".into()), ..replay() },
             Cli { source: Some("s3".into()), ..replay() },

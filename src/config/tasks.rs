@@ -19,6 +19,8 @@ pub enum Task {
     DryRun(Box<DryRun>),
     /// Send the documents of a dead-letter file again.
     Replay(Box<Replay>),
+    /// Compare the index with the archives.
+    Verify(Box<Verify>),
     /// Check whether a load could do its work, then end.
     Check(Box<Load>),
     /// Print which archives would be taken up.
@@ -78,6 +80,25 @@ pub struct Replay {
     pub reports: Reports,
 }
 
+/// A verification.
+#[derive(Clone, Debug)]
+pub struct Verify {
+    /// Which archives the index is compared with.
+    pub archives: Archives,
+    /// How they are read, and how much is asked for at once.
+    pub intake: Intake,
+    /// What is compared with them.
+    pub server: Server,
+    /// What differs is sent again, and looked at again.
+    pub repair: bool,
+    /// How vectors are written that are sent again.
+    pub vectors: VectorChoice,
+    /// Where differences go, one JSON object a line; None: nowhere but into the counters.
+    pub output: Option<Output>,
+    /// What is told of it.
+    pub reports: Reports,
+}
+
 /// A list of archives.
 #[derive(Clone, Debug)]
 pub struct List {
@@ -96,6 +117,7 @@ impl Task {
                 Task::List(Box::new(List { archives: Archives::read(settings)?, json: cli.json }))
             }
             _ if cli.dry_run => Task::DryRun(Box::new(DryRun::read(settings)?)),
+            _ if cli.verify => Task::Verify(Box::new(Verify::read(settings)?)),
             _ if cli.check => Task::Check(Box::new(Load::read(settings)?)),
             Some(path) => Task::Replay(Box::new(Replay::read(path.into(), settings)?)),
             None => Task::Load(Box::new(Load::read(settings)?)),
@@ -107,7 +129,7 @@ impl Task {
         match self {
             Task::Load(load) | Task::Check(load) => load.archives.mode,
             Task::DryRun(dry_run) => dry_run.archives.mode,
-            Task::Replay(_) => Mode::Once,
+            Task::Verify(_) | Task::Replay(_) => Mode::Once,
             Task::List(list) => list.archives.mode,
         }
     }
@@ -157,4 +179,33 @@ impl Replay {
             path,
         })
     }
+}
+
+impl Verify {
+    fn read(settings: Settings<'_>) -> Result<Self, Failure> {
+        rules::check_verify(settings)?;
+        let repair = settings.cli.repair;
+        let output = settings.asked_for(entries::output()).map(Output::parse);
+        let server = Server::read(settings)?;
+        let (job, dead_letters) = match repair {
+            true => (Job::Repair, Some(entries::dead_letter().default.into())),
+            // It leaves nothing behind that was not asked for by name.
+            false => (Job::Verify, None),
+        };
+        let reports = Reports::read(job, dead_letters, settings)?;
+        Ok(Self {
+            archives: Archives::read(settings)?,
+            intake: Intake::read(settings)?,
+            server: which_makes_indices_if(repair, server),
+            repair,
+            vectors: settings.choice(entries::vector_encoding())?,
+            reports: Reports { shows_documents: output == Some(Output::Stdout), ..reports },
+            output,
+        })
+    }
+}
+
+/// What only reads makes no index, also where a variable says so for other runs.
+fn which_makes_indices_if(repair: bool, server: Server) -> Server {
+    Server { create_indices: server.create_indices && repair, ..server }
 }

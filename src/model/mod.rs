@@ -4,6 +4,7 @@
 
 mod archive;
 mod document;
+mod findings;
 mod litter;
 mod message;
 mod names;
@@ -15,6 +16,7 @@ mod wanted;
 
 pub use archive::*;
 pub use document::*;
+pub use findings::*;
 pub use litter::is_litter;
 pub use message::*;
 pub use names::*;

@@ -1,6 +1,7 @@
 //! How the server does that documents are sent to, as it is told: by whom it was found out does not matter.
 
 use std::fmt;
+use std::time::Duration;
 
 /// Whether the server does what it is asked to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,4 +31,15 @@ pub struct ServerFigures {
     pub health: Health,
     /// Requests that may be in flight at once.
     pub limit: usize,
+    /// Time since a request was last carried out, at least in part. None: none has been.
+    pub since_confirmed: Option<Duration>,
+}
+
+/// The memory for archives at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MemoryFigures {
+    /// Bytes that archives may take together.
+    pub limit: u64,
+    /// Bytes that are taken by those that have been let in.
+    pub admitted: u64,
 }

@@ -5,6 +5,8 @@ use std::ops::AddAssign;
 
 use serde::Serialize;
 
+use super::Findings;
+
 /// What has become of rows: one counter for each final outcome.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Tally {
@@ -24,6 +26,12 @@ pub struct Tally {
     pub rejected: u64,
     /// Rows read whose outcome is not known, since the run ended early.
     pub unconfirmed: u64,
+    /// What a verification has found of rows; a load finds nothing. The summary tells them by themselves.
+    #[serde(skip)]
+    pub findings: Findings,
+    /// Of the rows that are as they should be by now, those that were not before a verification has mended them.
+    #[serde(skip)]
+    pub repaired: Findings,
 }
 
 impl Tally {
@@ -34,7 +42,7 @@ impl Tally {
 
     /// Rows with a final outcome.
     pub fn settled(&self) -> u64 {
-        self.outcomes().iter().map(|(_, rows)| rows).sum::<u64>() - self.unconfirmed
+        self.outcomes().iter().map(|(_, rows)| rows).sum::<u64>() - self.unconfirmed + self.findings.total()
     }
 
     /// What rows can come to, in the order in which it is told, and how many have.
@@ -52,7 +60,14 @@ impl Tally {
 
     /// The counters in words: `7 indexed, 0 deleted, …`.
     pub fn words(&self) -> String {
-        self.outcomes().map(|(name, rows)| format!("{rows} {name}")).join(", ")
+        let counts: Vec<(&str, u64)> = if self.findings.total() == 0 {
+            self.outcomes().to_vec()
+        } else {
+            // What was compared was not written.
+            let others = self.outcomes().into_iter().filter(|(_, rows)| *rows > 0);
+            self.findings.all().into_iter().chain(others).collect()
+        };
+        counts.iter().map(|(name, rows)| format!("{rows} {name}")).collect::<Vec<_>>().join(", ")
     }
 }
 
@@ -66,6 +81,8 @@ impl AddAssign<&Tally> for Tally {
         self.skipped += other.skipped;
         self.rejected += other.rejected;
         self.unconfirmed += other.unconfirmed;
+        self.findings += &other.findings;
+        self.repaired += &other.repaired;
     }
 }
 

@@ -191,7 +191,7 @@ mod tests {
             elapsed: Duration::from_secs(40),
             totals: Totals { rows, ..Totals::default() },
             requests: Requests { retried: 3, ..Requests::default() },
-            server: Some(ServerFigures { health, limit: 4 }),
+            server: Some(ServerFigures { health, limit: 4, since_confirmed: None }),
             ..Figures::default()
         }
     }

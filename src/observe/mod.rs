@@ -1,9 +1,13 @@
 //! What is told of a run: progress, summary, metrics, bar and log. It knows figures, not who makes them.
 
 pub mod bar;
+pub mod exposition;
 pub mod finding;
+pub mod listen;
 pub mod logging;
 pub mod metrics;
 pub mod monitor;
+pub mod pages;
 pub mod progress;
 pub mod report;
+pub mod traffic;

@@ -10,7 +10,7 @@ use crate::config::{LogFormat, Mode, Reports};
 use crate::exit::ExitCode;
 use crate::observe::bar::Bar;
 use crate::observe::metrics::MetricsFile;
-use crate::observe::progress::Progress;
+use crate::observe::progress::{Figures, Progress};
 use crate::shutdown::Stop;
 
 /// The metrics file is written this often, and a `once` run logs a line.
@@ -98,7 +98,8 @@ impl<'r> Monitor<'r> {
 
     fn write(&self, code: Option<ExitCode>) {
         if let Some(metrics) = &self.metrics {
-            metrics.write(|| self.progress.figures(), code);
+            let stuck = self.stop.pulse().all_stuck(Instant::now());
+            metrics.write(|| Figures { stuck, ..self.progress.figures() }, code);
         }
     }
 }

@@ -10,8 +10,10 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 pub use self::at_hand::AtHand;
-use crate::model::{Archive, Reasons, Selection, ServerFigures, Tally, Totals};
+use crate::model::{Archive, MemoryFigures, Reasons, Selection, ServerFigures, Tally, Totals};
 use crate::observe::report::{Archives, RequestCounters, Requests};
+use crate::observe::traffic::TrafficFigures;
+use crate::pulse::Stage;
 use crate::timestamp::{now_millis, write_rfc3339_millis};
 
 /// The figures of a run, shared by its threads.
@@ -23,11 +25,15 @@ pub struct Progress {
     /// Requests made; the senders count them.
     pub requests: RequestCounters,
     server: OnceLock<ServerSource>,
+    memory: OnceLock<MemorySource>,
     counts: Mutex<Counts>,
 }
 
 /// Tells how the server does whenever it is asked.
 type ServerSource = Box<dyn Fn() -> ServerFigures + Send + Sync>;
+
+/// Tells how much memory archives take whenever it is asked.
+type MemorySource = Box<dyn Fn() -> MemoryFigures + Send + Sync>;
 
 /// What changes with an event.
 #[derive(Default)]
@@ -55,6 +61,8 @@ pub struct Figures {
     pub totals: Totals,
     /// Requests made.
     pub requests: Requests,
+    /// How long requests took, and what was sent again.
+    pub traffic: TrafficFigures,
     /// Time of the newest archive that is done, by this run or an earlier one, seconds since 1970.
     pub newest_archive: Option<i64>,
     /// When this run last had nothing left to do, milliseconds since 1970.
@@ -63,6 +71,11 @@ pub struct Figures {
     pub at_hand: Option<AtHand>,
     /// What is known of Elasticsearch. None before it has passed preflight, and in a dry run.
     pub server: Option<ServerFigures>,
+    /// Which threads have given no sign of life for longer than they may, and for how long. Filled in by whoever knows
+    /// the run's threads.
+    pub stuck: Vec<(Stage, Duration)>,
+    /// What archives take of the memory. None before any could be let in, and in a replay.
+    pub memory: Option<MemoryFigures>,
 }
 
 impl Default for Progress {
@@ -80,6 +93,7 @@ impl Progress {
             counts_archives: true,
             requests: RequestCounters::default(),
             server: OnceLock::new(),
+            memory: OnceLock::new(),
             counts: Mutex::default(),
         }
     }
@@ -94,6 +108,12 @@ impl Progress {
     pub fn connected(&self, figures: impl Fn() -> ServerFigures + Send + Sync + 'static) {
         // A run connects once; were there a second time, the first source would stay.
         let _ = self.server.set(Box::new(figures));
+    }
+
+    /// Archives are let in from now on; `figures` tells how much memory they take.
+    pub fn lets_in(&self, figures: impl Fn() -> MemoryFigures + Send + Sync + 'static) {
+        // As for the server.
+        let _ = self.memory.set(Box::new(figures));
     }
 
     /// There has been a look for archives. Until they are done they count as pending.
@@ -154,18 +174,20 @@ impl Progress {
         counts.finished(archive);
     }
 
-    /// All archives that were found have been taken up. A success is that none of them stays pending.
+    /// All archives that were found have been taken up. A success is that none of them stays pending, and that the index
+    /// is as it should be where that was looked at.
     pub fn passed(&self) {
         let mut counts = self.counts();
         counts.at_hand = None;
-        if counts.archives.pending == 0 {
+        if counts.archives.pending == 0 && counts.totals.rows.findings.total_differences() == 0 {
             counts.last_success = Some(now_millis());
         }
     }
 
     /// The figures now.
     pub fn figures(&self) -> Figures {
-        let server = self.server.get().map(|figures| figures());
+        let server = self.server();
+        let memory = self.memory.get().map(|figures| figures());
         let counts = self.counts();
         Figures {
             now: now_millis(),
@@ -174,11 +196,19 @@ impl Progress {
             archives: counts.archives,
             totals: counts.totals.clone(),
             requests: Requests::from(&self.requests),
+            traffic: self.requests.traffic.figures(),
             newest_archive: counts.newest_archive,
             last_success: counts.last_success,
             at_hand: counts.at_hand.map(|at_hand| at_hand.with_settled(counts.totals.rows.settled())),
             server,
+            stuck: Vec::new(),
+            memory,
         }
+    }
+
+    /// What is known of Elasticsearch now. None before it has passed preflight.
+    pub fn server(&self) -> Option<ServerFigures> {
+        self.server.get().map(|figures| figures())
     }
 
     fn counts(&self) -> MutexGuard<'_, Counts> {
@@ -225,7 +255,7 @@ impl Figures {
                 in_words(age)
             ));
         }
-        if let Some(ServerFigures { health, limit }) = self.server {
+        if let Some(ServerFigures { health, limit, .. }) = self.server {
             line.push_str(&format!("; Elasticsearch is {health}, {limit} requests at once"));
         }
         line

@@ -12,7 +12,8 @@ use serde::Serialize;
 
 use crate::config::{Job, Mode, Output, Reports};
 use crate::exit::ExitCode;
-use crate::model::{Reasons, Tally, Totals};
+use crate::model::{Findings, Reasons, Tally, Totals};
+use crate::observe::traffic::Traffic;
 use crate::shutdown::StopReason;
 
 /// Counts up when a field is taken away or changes its meaning; a new one does not change it.
@@ -41,6 +42,12 @@ pub struct Summary {
     pub archives: Archives,
     /// Rows by what became of them.
     pub rows: Tally,
+    /// Rows by what a verification has found of them in the end; None for any other run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub findings: Option<Findings>,
+    /// Rows that a verification with `--repair` has mended, by what it had found of them before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub repaired: Option<Findings>,
     /// Why.
     pub reasons: Reasons,
     /// Requests made.
@@ -93,6 +100,8 @@ pub struct RequestCounters {
     pub bytes_sent: AtomicU64,
     /// The same as they were sent. Counted where they are.
     pub bytes_on_wire: Arc<AtomicU64>,
+    /// How long requests took, and what was sent again.
+    pub traffic: Traffic,
 }
 
 impl From<&RequestCounters> for Requests {
@@ -127,6 +136,8 @@ impl Summary {
             exit_code: code.number(),
             elapsed_seconds: (elapsed.as_secs_f64() * 1000.0).round() / 1000.0,
             archives,
+            findings: reports.job.verifies().then(|| totals.rows.findings.clone()),
+            repaired: (reports.job == Job::Repair).then(|| totals.rows.repaired.clone()),
             rows: totals.rows,
             reasons: totals.reasons,
             requests,
@@ -207,7 +218,9 @@ pub fn exit_code(
         Some(signal) if unfinished || mode == Mode::Spool => signal.exit_code(mode),
         // The signal came when everything was done.
         _ if unfinished => ExitCode::Failed,
-        _ if archives.failed > 0 || rows.rejected > 0 => ExitCode::DoneWithRejects,
+        _ if archives.failed > 0 || rows.rejected > 0 || rows.findings.total_differences() > 0 => {
+            ExitCode::DoneWithRejects
+        }
         _ => ExitCode::Done,
     }
 }

@@ -1,10 +1,11 @@
 //! Which archives are let in to be read, so that all of them together keep to `--memory`.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::archive::{ArchiveError, NoRoom, Room, Rooms, bytes_to_read};
-use crate::model::Archive;
+use crate::model::{Archive, MemoryFigures};
 use crate::shutdown::Stop;
 use crate::text::in_bytes;
 
@@ -20,6 +21,8 @@ pub struct Admission {
     memory: u64,
     /// What of it is for files that are downloaded.
     downloads: u64,
+    /// How much of that is taken.
+    downloaded: Arc<AtomicU64>,
     rooms: Rooms,
     /// Size and time of those that never get in, by name.
     too_large: Mutex<HashMap<String, (u64, i128)>>,
@@ -31,7 +34,7 @@ impl Admission {
     pub fn new(memory: u64, workers: usize, downloaded: bool) -> Self {
         let downloads = if downloaded { DOWNLOADED_BYTES.min(memory / 4) } else { 0 };
         let rooms = Rooms::new(memory - downloads, KEPT_PER_WORKER * workers);
-        Self { memory, downloads, rooms, too_large: Mutex::default() }
+        Self { memory, downloads, downloaded: Arc::default(), rooms, too_large: Mutex::default() }
     }
 
     /// Room for databases that are read; for files, too, where they are not downloaded.
@@ -42,6 +45,20 @@ impl Admission {
     /// Bytes for files that are downloaded.
     pub fn downloads(&self) -> u64 {
         self.downloads
+    }
+
+    /// Counts what files that are downloaded take.
+    pub fn downloaded(&self) -> &Arc<AtomicU64> {
+        &self.downloaded
+    }
+
+    /// Tells how much is taken whenever it is asked, also once this is gone.
+    pub fn figures(&self) -> impl Fn() -> MemoryFigures + Send + Sync + 'static {
+        let (limit, rooms, downloaded) = (self.memory, self.rooms.clone(), self.downloaded.clone());
+        move || MemoryFigures {
+            limit,
+            admitted: rooms.used().saturating_add(downloaded.load(Ordering::Relaxed)),
+        }
     }
 
     /// Whether a file alone is more than may be in memory.
@@ -121,6 +138,17 @@ mod tests {
         assert_eq!((small.downloads(), small.rooms().total()), (GIB / 4, 3 * GIB / 4));
         let large = Admission::new(8 * GIB, 4, true);
         assert_eq!((large.downloads(), large.rooms().total()), (GIB / 2, 15 * GIB / 2));
+    }
+
+    #[test]
+    fn what_is_taken_is_told_of_databases_and_downloads_together() {
+        let admission = Admission::new(GIB, 4, true);
+        let figures = admission.figures();
+        let room = admission.let_in(0, 700, &Stop::new()).unwrap();
+        admission.downloaded().fetch_add(50, Ordering::Relaxed);
+        assert_eq!(figures(), MemoryFigures { limit: GIB, admitted: 750 });
+        drop(room);
+        assert_eq!(figures().admitted, 50);
     }
 
     #[test]

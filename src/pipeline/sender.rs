@@ -4,6 +4,7 @@ use crossbeam_channel::{Receiver, Sender};
 
 use super::buffers::BufferPool;
 use crate::model::{Batch, Event, Outcomes};
+use crate::pulse::Stage;
 use crate::shutdown::Stop;
 use crate::sink::Sink;
 
@@ -17,7 +18,10 @@ pub fn run(
     stop: &Stop,
 ) {
     for batch in batches {
-        let delivered = stop.guard("a sender", || sink.deliver(&batch));
+        let delivered = stop.guard("a sender", || {
+            let _watch = stop.pulse().watch(Stage::Sender);
+            sink.deliver(&batch)
+        });
         let outcomes = delivered.unwrap_or_else(|| Outcomes::unconfirmed(batch.actions.len()));
         buffers.give_back(batch.body);
         // The ledger outlives all senders; were it gone, nobody would be left to tell.

@@ -105,6 +105,7 @@ impl Patience<'_> {
     /// An attempt begins. Returns how long it may take: no longer than what is left of the budget.
     pub fn begin(&mut self) -> Duration {
         self.begun = Instant::now();
+        self.retries.stop.pulse().sign(Duration::ZERO);
         self.left().map_or(Duration::MAX, |left| left.max(SHORTEST_CALL))
     }
 
@@ -158,6 +159,13 @@ impl Patience<'_> {
         self.since = None;
         let pause = self.next_pause(None);
         self.pause(reason, pause)
+    }
+
+    /// As [`Self::interrupted`], for an attempt that was not answered in time: that costs budget, since it may be how a
+    /// server ends that hangs.
+    pub fn unanswered(&mut self, reason: &str) -> Result<(), GivenUp> {
+        self.interruptions = self.interruptions.saturating_add(1);
+        self.wait(reason, None, None)
     }
 
     /// The server refused credentials, or what else does not change by itself. Where it was away until now, that may

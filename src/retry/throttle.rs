@@ -121,10 +121,14 @@ impl Throttle {
             state.waiting.push_back(Waiting { bytes, admit });
             state.admit();
         }
+        self.stop.pulse().waits();
         select! {
             recv(admitted) -> _ => {}
             // Who is admitted at this very moment stays counted, but nobody is admitted any more.
-            recv(self.stop.channel()) -> _ => return Err(Stopped),
+            recv(self.stop.channel()) -> _ => {
+                self.stop.pulse().sign(Duration::ZERO);
+                return Err(Stopped);
+            }
         }
         // From here on the room is given back when the permit is dropped.
         let mut permit = Permit { throttle: self, bytes, number: 0, started: Instant::now() };
@@ -133,6 +137,7 @@ impl Throttle {
                 return Err(Stopped);
             }
         }
+        self.stop.pulse().sign(Duration::ZERO);
         permit.number = self.state().limiter.start();
         permit.started = Instant::now();
         Ok(permit)
@@ -145,7 +150,8 @@ impl Throttle {
 
     /// What is told of the server.
     pub fn figures(&self) -> ServerFigures {
-        ServerFigures { health: self.health(), limit: self.limit() }
+        let confirmed = self.state().progressed.map(|progressed| progressed.elapsed());
+        ServerFigures { health: self.health(), limit: self.limit(), since_confirmed: confirmed }
     }
 
     /// Requests that may be in flight at once now.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use super::looks::Looks;
-use super::{Run, judge_holdings, needs};
+use super::{MOST_ROUNDS, Run, judge_holdings, needs};
 use crate::config::{Archives, DryRun, Intake, Load, Mode, Output, VectorChoice};
 use crate::exit::{ExitCode, Failure};
 use crate::files;
@@ -18,6 +18,7 @@ use crate::pipeline::ledger::{Ledger, state_not_written};
 use crate::pipeline::source::Source;
 use crate::pipeline::stages::stages;
 use crate::pipeline::worker::Workers;
+use crate::pulse::Stage;
 use crate::shutdown::StopReason;
 use crate::sink::Sink;
 use crate::sink::elasticsearch::encode::VectorEncoding;
@@ -28,9 +29,6 @@ use crate::sink::ndjson::Ndjson;
 /// In spool mode a broken file is not judged before it has been unchanged for this long: the copying may have
 /// paused.
 const UNCHANGED_BEFORE_JUDGED: Duration = Duration::from_secs(60);
-
-/// What an index is written to has moved so often in a row, and each time before archives could be marked.
-const MOST_ROUNDS: u32 = 20;
 
 /// In spool mode a source that cannot be looked at is told this often.
 const TELL_EVERY: Duration = Duration::from_secs(60);
@@ -158,11 +156,17 @@ impl Run<'_> {
         taken_up.map(drop)
     }
 
-    fn source(&self, archives: &Archives) -> Result<Source, Failure> {
+    pub(super) fn source(&self, archives: &Archives) -> Result<Source, Failure> {
         Source::open(&archives.source, archives.retry_budget, self.stop)
     }
 
-    fn look(&self, looks: &mut Looks, archives: &Archives, state: &StateFile) -> Result<Selection, Failure> {
+    pub(super) fn look(
+        &self,
+        looks: &mut Looks,
+        archives: &Archives,
+        state: &StateFile,
+    ) -> Result<Selection, Failure> {
+        let _watch = self.stop.pulse().watch(Stage::Look);
         let selection = looks.look(archives, state, self.stop)?;
         self.progress.looked(&selection);
         Ok(selection)
@@ -170,7 +174,7 @@ impl Run<'_> {
 
     /// Runs all stages until the last of the selected archives is read and delivered. Returns those that are to be done
     /// again. An error is told after that: of those archives that the source could not be waited for.
-    fn take_up(
+    pub(super) fn take_up(
         &self,
         intake: &Intake,
         looks: &Looks,
@@ -179,6 +183,7 @@ impl Run<'_> {
         sink: &dyn Sink,
         ledger: Ledger<'_>,
     ) -> Result<Vec<Arc<Archive>>, Failure> {
+        self.progress.lets_in(looks.admission.figures());
         let Intake { workers, senders, batch, account_deletions, spool_interval, .. } = *intake;
         let mut handed_out = Ok(());
         let again = stages(senders, workers, sink, ledger, self.stop, |batches, events, buffers| {
@@ -202,7 +207,7 @@ impl Run<'_> {
     }
 }
 
-fn pool(workers: usize) -> Result<ThreadPool, Failure> {
+pub(super) fn pool(workers: usize) -> Result<ThreadPool, Failure> {
     ThreadPoolBuilder::new()
         .num_threads(workers)
         .thread_name(|n| format!("worker-{n}"))
@@ -210,13 +215,13 @@ fn pool(workers: usize) -> Result<ThreadPool, Failure> {
         .map_err(|error| Failure::run(format!("cannot start {workers} workers: {error}")))
 }
 
-fn moves_for_ever() -> Failure {
+pub(super) fn moves_for_ever() -> Failure {
     let message = "what stands behind the names of the indices moves again and again before archives can be marked: look \
                    at who changes the aliases, and run again";
     Failure::new(ExitCode::Unavailable, message)
 }
 
-fn open(output: &Output) -> Result<Box<dyn Write + Send>, Failure> {
+pub(super) fn open(output: &Output) -> Result<Box<dyn Write + Send>, Failure> {
     const BUFFER: usize = 1 << 20;
     match output {
         Output::Stdout => Ok(Box::new(BufWriter::with_capacity(BUFFER, io::stdout()))),

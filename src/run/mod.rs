@@ -1,12 +1,14 @@
 //! A run from its start to its summary.
 
 use std::io::{self, Write};
+use std::sync::Arc;
 
 use crate::config::{BatchLimits, Config, Load, LogFormat, Logging, Reports, Task, VectorChoice};
 use crate::exit::{ExitCode, Failure};
 use crate::observe::finding::Check;
 use crate::observe::logging;
 use crate::observe::monitor::Monitor;
+use crate::observe::pages;
 use crate::observe::progress::{Figures, Progress};
 use crate::observe::report::{Summary, exit_code};
 use crate::pipeline::ledger::dead_letters::DeadLetterFile;
@@ -23,6 +25,10 @@ mod list;
 mod looks;
 mod replay;
 pub mod selection;
+mod verify;
+
+/// What an index is written to has moved so often in a row, and each time before archives could be marked.
+const MOST_ROUNDS: u32 = 20;
 
 /// Runs what the configuration asks for, and says how it ended.
 pub fn run(config: &Config, stop: &Stop) -> ExitCode {
@@ -43,6 +49,9 @@ fn carry_out(config: &Config, stop: &Stop) -> ExitCode {
         }
         Task::DryRun(task) => {
             return report(logging, &task.reports, stop, Progress::new(), |run| run.dry_run(task));
+        }
+        Task::Verify(task) => {
+            return report(logging, &task.reports, stop, Progress::new(), |run| run.verify(task));
         }
         Task::Replay(task) => {
             return report(logging, &task.reports, stop, Progress::of_replay(), |run| run.replay(task));
@@ -74,9 +83,15 @@ fn report(
     progress: Progress,
     carry_out: impl FnOnce(&Run<'_>) -> Result<(), Failure>,
 ) -> ExitCode {
+    let progress = Arc::new(progress);
     let monitor = Monitor::new(reports, logging.format, &progress, stop);
     let run = Run { reports, stop, progress: &progress, monitor: &monitor };
-    let carried_out = monitor.during(|| stop.guard("the run", || carry_out(&run)));
+    let carried_out = monitor.during(|| {
+        stop.guard("the run", || {
+            pages::serve(reports, &progress, stop)?;
+            carry_out(&run)
+        })
+    });
     let cut_short = !matches!(carried_out, Some(Ok(())));
     if let Some(Err(failure)) = carried_out {
         stop.fail(failure);
@@ -124,6 +139,7 @@ fn needs(load: &Load) -> Needs {
         create: false,
         base64: load.vectors == VectorChoice::Base64,
         offer: true,
+        reads_only: false,
         names: load.server.names,
         pipeline: load.server.pipeline,
     }

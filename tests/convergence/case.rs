@@ -13,7 +13,7 @@ use crate::harness::archives::{
 use crate::harness::script::Fault;
 
 /// Posts that events are about: few, so that much happens to each.
-const POSTS: u8 = 3;
+pub(crate) const POSTS: u8 = 3;
 
 /// Archives at most.
 const ARCHIVES: usize = 4;

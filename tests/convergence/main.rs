@@ -9,6 +9,7 @@
 mod case;
 mod harness;
 mod known;
+mod verify;
 mod world;
 
 use std::thread;

@@ -114,7 +114,7 @@ impl World {
         })
     }
 
-    fn config(&self, pass: &Pass, shard: u32, state: &str) -> Config {
+    pub(crate) fn config(&self, pass: &Pass, shard: u32, state: &str) -> Config {
         let elasticsearch = Elasticsearch::at(self.fake.url(), Auth::of_api_key(API_KEY));
         let retry_budget = Some(Duration::from_secs(60));
         let archives = Archives {
@@ -143,6 +143,7 @@ impl World {
             dead_letters: Some(self.folder.path(&format!("{state}_{shard}.dead_letters"))),
             summary: None,
             metrics_file: None,
+            listen: None,
         };
         let load = Load {
             archives,
@@ -154,12 +155,18 @@ impl World {
                 pipeline: None,
                 create_indices: false,
                 retry_budget,
+                page_budget: None,
             },
             bulk_load_settings: false,
             reports,
         };
         let logging = Logging { enabled: false, format: LogFormat::Text };
         Config { task: Task::Load(Box::new(load)), logging }
+    }
+
+    /// A file of the case.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path(name)
     }
 
     /// What an index holds.

@@ -11,6 +11,7 @@ import re
 import signal
 import subprocess
 import unittest
+import urllib.request
 from pathlib import Path
 
 import fleet
@@ -74,6 +75,8 @@ class Container(fleet.Fleet):
     def settings(self, **more):
         """Those of the manifest for index 0 of 1, and what a secret would hold."""
         given = {**kubernetes.settings(self.document, index="0"), "SHARD_COUNT": "1"}
+        # Each pod has a network of its own; here they share one with the machine.
+        given["LISTEN_ADDRESS"] = "127.0.0.1:0"
         given = {name: value.replace("0-of-8", "0-of-1") for name, value in given.items()}
         secret = {"ELASTICSEARCH_URL": self.server.url, "ELASTICSEARCH_API_KEY": self.server.api_key}
         return {name: value for name, value in {**given, **secret, **more}.items() if value is not None}
@@ -181,6 +184,10 @@ class Container(fleet.Fleet):
         with self.running("--mode", "spool") as process:
             state = self.state / "0-of-1.state.json"
             self.wait_until(lambda: fleet.processed(state) == len(self.archives), self.log)
+            address = re.search(r"figures are at (http://\S+)/metrics", self.log())[1]
+            for path in ("/healthz", "/readyz"):
+                with urllib.request.urlopen(address + path, timeout=10) as answer:
+                    self.assertEqual(answer.status, 200, path)
             process.tell("TERM")
             self.assertEqual(process.wait(GRACE_SECONDS), 0, self.log())
         self.assert_holds(self.archives)

@@ -115,6 +115,16 @@ class Rules(unittest.TestCase):
         self.assertEqual(settings(document, index="3")["SHARD_COUNT"], str(document["spec"]["completions"]))
         self.assertEqual(settings(document, index="3")["SPOOL_STATE_FILE"], "/state/3-of-8.state.json")
 
+    def test_probes_ask_what_the_program_serves_at_the_port_that_it_listens_to(self):
+        for name, pod in pods():
+            (one,) = pod["containers"]
+            (port,) = one["ports"]
+            told = {entry["name"]: entry.get("value") for entry in one["env"]}
+            self.assertEqual(told["LISTEN_ADDRESS"], f"0.0.0.0:{port['containerPort']}", name)
+            for probe, path in (("livenessProbe", "/healthz"), ("readinessProbe", "/readyz")):
+                if probe == "livenessProbe" or name == "kubernetes-spooler.yaml":
+                    self.assertEqual(one[probe]["httpGet"], {"path": path, "port": port["name"]}, f"{name}: {probe}")
+
     def test_exit_codes_are_read_as_documented(self):
         failed = {"kubernetes.yaml": "FailIndex", "kubernetes-once.yaml": "FailJob"}
         for name, document in jobs():
@@ -213,6 +223,8 @@ class Spot(fleet.Fleet):
             {**entry, "value": str(COMPLETIONS)} if entry["name"] == "SHARD_COUNT" else entry
             for entry in container(self.document)["env"]]
         of_pod = settings(self.document, index=str(index))
+        # Each pod has a network of its own; here they share one.
+        of_pod.pop("LISTEN_ADDRESS")
         inside = {"/state": str(self.folder / "state"), "/archives": str(self.folder / "archives")}
         for name, value in of_pod.items():
             for mount, folder in inside.items():

@@ -1,9 +1,11 @@
 """The alerts and the dashboard: every figure that they name is documented, and the alerts fire when they should."""
 
 import json
+import os
 import re
 import subprocess
 import unittest
+import urllib.request
 
 import fleet
 import yaml
@@ -13,6 +15,13 @@ DASHBOARD = fleet.DEPLOY / "grafana-dashboard.json"
 # Figures of others.
 OTHERS = {"node_textfile_mtime_seconds"}
 PREFIX = "megastream_ingest_"
+# Rows that are rejected, skipped, and kept without a field.
+ODD = [
+    "no JSON",
+    json.dumps({"message": {"kind": "account", "did": "did:plc:odd"}}),
+    json.dumps({"message": {"kind": "commit", "did": "did:plc:odd", "time_us": 1, "commit": {
+        "operation": "create", "collection": "app.bsky.feed.post", "record": {"text": "", "createdAt": "never"}}}}),
+]
 # What a histogram's series are called beside its own name.
 OF_HISTOGRAMS = ("_bucket", "_sum", "_count")
 
@@ -140,12 +149,38 @@ class Promtool(fleet.Fleet):
         archives = fleet.make_archives(self.folder / "archives", 2, rows=20)
         figures_file = self.folder / "run.prom"
         self.call(fleet.binary(), "--metrics-file", figures_file, *archives)
-        done = subprocess.run(["promtool", "check", "metrics"], stdin=figures_file.open(), stdout=subprocess.PIPE,
+        self.assert_has_what_is_asked_for(figures_file.read_text())
+
+    def test_the_page_of_a_real_run_is_clean_and_has_what_the_alerts_and_the_dashboard_ask_for(self):
+        """A spooler that has rejected something and waits, asked as Prometheus asks it."""
+        archives = fleet.make_archives(self.folder / "archives", 2, rows=20)
+        (self.folder / "archives" / "broken_20251231_000000.db.zip").write_text("no archive")
+        os.utime(self.folder / "archives" / "broken_20251231_000000.db.zip", (0, 0))
+        odd = [("at://did:plc:odd/app.bsky.feed.post/1", "did:plc:odd", text, "{}") for text in ODD]
+        fleet.write_archive(self.folder / "archives" / "odd_20251230_000000.db.zip", odd)
+        with (self.folder / "log").open("w+") as log:
+            command = [fleet.binary(), "--mode", "spool", "--listen", ":0", self.folder / "archives"]
+            spooler = subprocess.Popen(command, cwd=self.folder, env=self.environment(), stdin=subprocess.DEVNULL,
+                                       stderr=log)
+            self.addCleanup(spooler.wait)
+            self.addCleanup(spooler.kill)
+            said = lambda: re.search(r"figures are at (http://\S+)/metrics", fleet.read(self.folder / "log"))
+            address = self.wait_until(said, "the address")[1]
+            page = lambda path: urllib.request.urlopen(address + path, timeout=10).read().decode()
+            is_done = lambda: re.search(r"last_success_timestamp_seconds \d", page("/metrics"))
+            self.wait_until(is_done, lambda: fleet.read(self.folder / "log")[-2000:])
+            text = page("/metrics")
+            self.assertEqual((page("/healthz"), page("/readyz")), ("ok\n", "ready\n"))
+        self.assertIn('rows_total{outcome="deleted"}', text)
+        self.assertEqual(len(archives), 2)
+        self.assert_has_what_is_asked_for(text, expressions_of_the_dashboard(), {PREFIX + "exit_code"})
+
+    def assert_has_what_is_asked_for(self, text, more=(), absent=frozenset({PREFIX + "rows_rejected_total"})):
+        """`absent` are those without a value in this run."""
+        done = subprocess.run(["promtool", "check", "metrics"], input=text, stdout=subprocess.PIPE,
                               stderr=subprocess.STDOUT, text=True, timeout=fleet.PATIENCE)
         self.assertEqual((done.returncode, done.stdout), (0, ""))
-        written = {re.match(r"\w+", line)[0] for line in figures_file.read_text().splitlines() if not line.startswith("#")}
+        written = {re.match(r"\w+", line)[0] for line in text.splitlines() if not line.startswith("#")}
         self.assertLessEqual(written, set(documented()), "figures that are not documented")
-        # Those without a value in a run without faults.
-        absent = {PREFIX + "rows_rejected_total"}
-        for name, expression in expressions_of_alerts():
+        for name, expression in [*expressions_of_alerts(), *more]:
             self.assertLessEqual({figure for figure, _ in figures(expression)} - OTHERS - absent, written, name)

@@ -1,6 +1,7 @@
 //! A server under pressure: what is sent again, how much, how often, and what the log says of it.
 
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -203,4 +204,91 @@ fn a_signal_ends_the_waiting_of_the_preflight() {
     let run = running.wait().exits(130);
     run.check(run.took < Duration::from_secs(10), "it ends soon");
     assert!(env.fake.bulks().is_empty());
+}
+
+/// How many bulk requests a load of a thousand posts makes that are over a limit, which is answered by this fault.
+fn requests_over_a_limit(fault: Fault, actions: &[&str]) -> usize {
+    let archives: Vec<Archive> = (0..4)
+        .map(|n| {
+            let texts = (0..250).map(|i| post(&format!("a{n}-{i}"), &"long ".repeat(600)));
+            Archive::new(&format!("20251218_00000{n}")).with_all(texts)
+        })
+        .collect();
+    let env = TestEnv::with_archives(&archives);
+    let is_large = |request: &Request| request.is_bulk() && request.body.len() > 120_000;
+    env.fake.fail(is_large, 0, usize::MAX, fault);
+    let run = env.ingest().args(actions).var("RETRY_BUDGET_SEC", "60").run().exits(0);
+    run.counts(&[("rows.indexed", 1000), ("archives.processed", 4)]);
+    run.check(run.stderr.matches("smaller requests are answered").count() == 1, "one warning tells of it");
+    assert_holds(&env.fake, &archives);
+    env.fake.bulks().iter().filter(|record| record.request.body.len() > 120_000).count()
+}
+
+#[test]
+fn a_size_that_is_not_answered_while_smaller_ones_are_is_learnt_once_for_all_senders() {
+    for fault in [Fault::status(504), Fault::CloseBefore] {
+        // Two halvings, three attempts each, by one sender; the batches that travel at the time are the others'.
+        let alone = requests_over_a_limit(fault.clone(), &["--senders", "1"]);
+        assert_eq!(alone, 6, "{fault:?}");
+        let together = requests_over_a_limit(fault.clone(), &["--senders", "4"]);
+        assert!(together <= 4 * 6, "{together} {fault:?}");
+    }
+}
+
+#[test]
+fn a_look_up_that_is_not_answered_while_smaller_ones_are_is_divided() {
+    let archive = Archive::new("20251218_000000").with_all(posts("p", 100));
+    let env = TestEnv::with_archives(std::slice::from_ref(&archive));
+    let is_large = |request: &Request| request.is_mget() && request.body.len() > 2_000;
+    env.fake.fail(is_large, 0, usize::MAX, Fault::status(504));
+    env.ingest().var("RETRY_BUDGET_SEC", "30").run().exits(0);
+    assert_holds(&env.fake, &[archive]);
+}
+
+#[test]
+fn pages_of_an_ingress_in_the_middle_of_a_run_are_an_outage() {
+    let page = |status| Fault::Reply(Reply { status, headers: vec![], body: b"<html>no</html>".to_vec() });
+    for (n, status) in [302, 400, 401, 403, 404, 405].into_iter().enumerate() {
+        let env = TestEnv::with_archives(&[archive().with(delete("gone"))]);
+        // Whatever is asked: look-ups, bulk requests, what stands behind the names, the flush.
+        env.fake.confirm_before_sync();
+        let has_begun = AtomicBool::new(false);
+        let in_the_middle = move |request: &Request| {
+            let begins = if n < 3 { request.is_mget() } else { request.is_bulk() };
+            has_begun.fetch_or(begins, Ordering::Relaxed) || (begins && n < 3)
+        };
+        env.fake.fail(in_the_middle, 0, 5, page(status));
+        let arguments: &[&str] = if n % 2 == 0 { &[] } else { &["--mode", "spool"] };
+        let running = env.ingest().args(arguments).start();
+        env.wait_for_processed(&[archive()]);
+        if n % 2 == 1 {
+            running.signal("TERM");
+        }
+        let run = running.wait().says("not Elasticsearch's");
+        run.check(run.code == Some(0), "it is waited out");
+        assert_holds(&env.fake, &[archive().with(delete("gone"))]);
+    }
+}
+
+#[test]
+fn pages_of_an_ingress_at_the_start_are_waited_for_by_a_spooler_and_refused_to_a_once_run_at_once() {
+    for status in [200, 302, 403, 404] {
+        let page = || Fault::Reply(Reply { status, headers: vec![], body: b"<html>no</html>".to_vec() });
+        let env = TestEnv::with_archives(&[archive()]);
+        env.fake.fail(|_| true, 0, usize::MAX, page());
+        for arguments in [&[][..], &["--check"], &["--create-indices"]] {
+            let run = env.run(arguments).exits(5);
+            run.check(run.took < Duration::from_secs(5), "at once");
+        }
+        let spool =
+            |budget: &str| env.ingest().args(&["--mode", "spool"]).var("RETRY_BUDGET_SEC", budget).start();
+        spool("1").wait().exits(4).says("not Elasticsearch's");
+        env.fake.nothing_goes_wrong();
+        env.fake.fail(|_| true, 0, 7, page());
+        let running = spool("60");
+        env.wait_for_processed(&[archive()]);
+        running.signal("TERM");
+        running.wait().exits(0);
+        assert_holds(&env.fake, &[archive()]);
+    }
 }

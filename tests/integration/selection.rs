@@ -252,3 +252,15 @@ fn a_folder_without_archives_says_what_is_there_instead() {
         words.iter().for_each(|word| check.check(check.stdout.contains(word), word));
     }
 }
+
+#[test]
+fn a_state_file_that_jq_has_rewritten_says_of_no_archive_that_it_has_changed() {
+    let env = TestEnv::with_archives(&archives());
+    env.run(&[]).exits(0);
+    let script =
+        "command -v jq >/dev/null || exit 0; jq . .processed_files.json >it && mv it .processed_files.json";
+    env.ingest().in_shell(script).run().exits(0);
+    let run = env.run(&[]).exits(0);
+    run.counts(&[("archives.already_done", 4)]);
+    run.check(!run.stderr.contains("has changed"), "nothing has changed");
+}

@@ -5,9 +5,12 @@ use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use super::*;
-use crate::model::{Reasons, Tally, Totals};
+use crate::model::{Health, MemoryFigures, Reasons, ServerFigures, Tally, Totals};
+use crate::observe::report::{Archives, Requests};
+use crate::observe::traffic::{Again, Request, Traffic, TrafficFigures};
+use crate::pulse::Stage;
 
-const RUN: RunLabels = RunLabels { mode: Mode::Spool, dry_run: false };
+const RUN: Exposition = Exposition { mode: Mode::Spool, dry_run: false, earlier_success: None };
 
 /// A family of the text: its type, and its samples by the text of their labels.
 #[derive(Debug, Default, PartialEq)]
@@ -27,16 +30,21 @@ fn parse(text: &str) -> BTreeMap<String, Family> {
             let (name, help) = help.split_once(' ').expect("a help text");
             assert!(!help.is_empty() && !help.contains('\\'), "{line}");
             let kind = lines.next().and_then(|l| l.strip_prefix(&format!("# TYPE {name} "))).expect("a type");
-            assert!(matches!(kind, "counter" | "gauge"), "{kind}");
+            assert!(matches!(kind, "counter" | "gauge" | "histogram"), "{kind}");
             assert_eq!(kind == "counter", name.ends_with("_total"), "{name}");
             let family = Family { kind: kind.to_owned(), ..Family::default() };
             assert!(families.insert(name.to_owned(), family).is_none(), "{name} is there twice");
             open = Some(name.to_owned());
         } else {
             let (name, labels, value) = sample(line);
-            assert_eq!(open.as_deref(), Some(name), "{line}");
-            let samples = &mut families.get_mut(name).unwrap().samples;
-            assert!(samples.insert(labels, value).is_none(), "{line} is there twice");
+            let family = open.as_ref().and_then(|open| Some((open, families.get_mut(open)?)));
+            let (open, family) = family.expect("a family");
+            let ending = name.strip_prefix(open.as_str()).expect("the name of the family");
+            let endings: &[&str] =
+                if family.kind == "histogram" { &["_bucket", "_sum", "_count"] } else { &[""] };
+            assert!(endings.contains(&ending), "{line}");
+            let labels = format!("{ending}{}{labels}", if ending.is_empty() { "" } else { " " });
+            assert!(family.samples.insert(labels, value).is_none(), "{line} is there twice");
         }
     }
     assert!(families.values().all(|family| !family.samples.is_empty()));
@@ -90,6 +98,15 @@ fn quoted(text: &str) -> (String, &str) {
     panic!("a label's value is not ended: {text}")
 }
 
+fn traffic() -> TrafficFigures {
+    let traffic = Traffic::default();
+    traffic.again(Again::TooLarge);
+    for millis in [3, 700, 100_000] {
+        traffic.took(Request::Bulk, Duration::from_millis(millis));
+    }
+    traffic.figures()
+}
+
 fn figures() -> Figures {
     let counts = |pairs: &[(&str, u64)]| pairs.iter().map(|&(name, n)| (name.to_owned(), n)).collect();
     Figures {
@@ -108,6 +125,7 @@ fn figures() -> Figures {
                 skipped: 4,
                 rejected: 2,
                 unconfirmed: 1,
+                ..Tally::default()
             },
             reasons: Reasons {
                 skipped: counts(&[("account_event", 4)]),
@@ -117,14 +135,21 @@ fn figures() -> Figures {
             },
         },
         requests: Requests { bulk: 10, retried: 3, bytes_sent: 12_345, bytes_on_wire: 6_789 },
+        traffic: traffic(),
+        stuck: vec![(Stage::Sender, Duration::from_secs(700))],
+        memory: Some(MemoryFigures { limit: 1 << 30, admitted: 1 << 20 }),
         newest_archive: Some(1_766_016_000),
         last_success: Some(1_766_016_010_007),
-        server: Some(ServerFigures { health: Health::PushingBack, limit: 2 }),
+        server: Some(ServerFigures {
+            health: Health::PushingBack,
+            limit: 2,
+            since_confirmed: Some(Duration::from_millis(2_500)),
+        }),
     }
 }
 
 fn rendered(figures: &Figures, code: Option<ExitCode>) -> BTreeMap<String, Family> {
-    parse(&render(RUN, figures, None, code))
+    parse(&RUN.text(figures, code))
 }
 
 #[track_caller]
@@ -164,6 +189,22 @@ fn every_figure_is_there_with_its_value() {
         ("elasticsearch_state", "state=available", 0.0),
         ("elasticsearch_state", "state=pushing_back", 1.0),
         ("requests_in_flight_limit", "", 2.0),
+        ("since_confirmed_request_seconds", "", 2.5),
+        ("lag_seconds", "", 20.25),
+        ("memory_limit_bytes", "", 1_073_741_824.0),
+        ("memory_admitted_bytes", "", 1_048_576.0),
+        ("retries_total", "kind=too_large", 1.0),
+        ("retries_total", "kind=pushed_back", 0.0),
+        ("request_duration_seconds", "_bucket request=bulk,le=0.005", 1.0),
+        ("request_duration_seconds", "_bucket request=bulk,le=0.5", 1.0),
+        ("request_duration_seconds", "_bucket request=bulk,le=1", 2.0),
+        ("request_duration_seconds", "_bucket request=bulk,le=90", 2.0),
+        ("request_duration_seconds", "_bucket request=bulk,le=+Inf", 3.0),
+        ("request_duration_seconds", "_count request=bulk", 3.0),
+        ("request_duration_seconds", "_sum request=bulk", 100.703),
+        ("request_duration_seconds", "_count request=look_up", 0.0),
+        ("stuck", "stage=sender", 1.0),
+        ("stuck", "stage=ledger", 0.0),
         ("exit_code", "", 3.0),
         ("last_success_timestamp_seconds", "", 1_766_016_010.007),
     ] {
@@ -179,7 +220,7 @@ fn label_values_are_escaped() {
 
 #[test]
 fn exactly_one_state_of_elasticsearch_holds() {
-    let of = |health| Some(ServerFigures { health, limit: 1 });
+    let of = |health| Some(ServerFigures { health, limit: 1, since_confirmed: None });
     for (server, state) in [
         (None, "connecting"),
         (of(Health::Available), "available"),
@@ -195,14 +236,19 @@ fn exactly_one_state_of_elasticsearch_holds() {
 
 #[test]
 fn what_is_not_known_is_not_there() {
-    let text = render(RunLabels { mode: Mode::Once, dry_run: true }, &Figures::default(), None, None);
-    let families = parse(&text);
+    let run = Exposition { mode: Mode::Once, dry_run: true, earlier_success: None };
+    let families = parse(&run.text(&Figures::default(), None));
     for name in [
         "exit_code",
         "last_success_timestamp_seconds",
         "newest_archive_timestamp_seconds",
         "elasticsearch_state",
         "requests_in_flight_limit",
+        "since_confirmed_request_seconds",
+        "lag_seconds",
+        "memory_limit_bytes",
+        "retries_total",
+        "request_duration_seconds",
         "rows_rejected_total",
     ] {
         assert!(!families.contains_key(&format!("{PREFIX}{name}")), "{name}");
@@ -215,6 +261,7 @@ fn every_figure_is_documented_and_nothing_else_is() {
     let documented: BTreeSet<String> = include_str!("../../../docs/metrics.md")
         .lines()
         .filter_map(|line| Some(line.strip_prefix("| `")?.split(['`', '{']).next()?.to_owned()))
+        .filter(|name| name.starts_with(PREFIX))
         .collect();
     let written: BTreeSet<String> = rendered(&figures(), Some(ExitCode::Done)).into_keys().collect();
     assert_eq!(written, documented);
@@ -258,7 +305,7 @@ fn the_file_is_replaced_whole_readable_and_nothing_is_left_beside_it() {
     fs::write(&path, "of something else, and much longer\n".repeat(1000)).unwrap();
     let file = MetricsFile::new(path.clone(), Mode::Spool, false);
     file.write(figures, None);
-    assert_eq!(fs::read_to_string(&path).unwrap(), render(RUN, &figures(), None, None));
+    assert_eq!(fs::read_to_string(&path).unwrap(), RUN.text(&figures(), None));
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     // The collector runs as somebody else: the rights are those of any new file.
     let plain = folder.path().join("plain");

@@ -123,7 +123,7 @@ fn a_line_tells_the_interval_the_age_and_the_server() {
     };
     let before = figures(10, 999);
     let now = Figures {
-        server: Some(ServerFigures { health: Health::PushingBack, limit: 2 }),
+        server: Some(ServerFigures { health: Health::PushingBack, limit: 2, since_confirmed: None }),
         ..figures(20, 1_499)
     };
     let line = now.line(&before);
@@ -142,7 +142,7 @@ fn a_line_tells_the_interval_the_age_and_the_server() {
 fn the_server_is_unknown_until_it_is_connected() {
     let progress = Progress::new();
     assert_eq!(progress.figures().server, None);
-    let told = ServerFigures { health: Health::PushingBack, limit: 3 };
+    let told = ServerFigures { health: Health::PushingBack, limit: 3, since_confirmed: None };
     progress.connected(move || told);
     assert_eq!(progress.figures().server, Some(told));
 }

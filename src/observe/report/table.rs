@@ -49,10 +49,32 @@ fn advice(summary: &Summary, reports: &Reports) -> Vec<String> {
             counted(rows.unconfirmed, "row")
         ));
     }
+    if let Some(findings) = &summary.findings {
+        advice.extend(differing(reports.job, findings.total_differences()));
+    }
+    if let Some(repaired) = summary.repaired.as_ref().filter(|repaired| repaired.total() > 0) {
+        let counts = of_each(&repaired.differences());
+        advice.push(format!("{} mended: {counts}", counted(repaired.total(), "row")));
+    }
     if summary.dry_run {
         advice.push("a dry run: nothing was written, the counters say what would have been".to_owned());
     }
     advice
+}
+
+/// What to do where the index is not as it should be.
+fn differing(job: Job, rows: u64) -> Option<String> {
+    let what_to_do = if job == Job::Repair {
+        "what was sent again did not help, see the log"
+    } else {
+        "--output names each, --repair sends them again"
+    };
+    (rows > 0).then(|| format!("{} not as in the archives: {what_to_do}", counted(rows, "row")))
+}
+
+fn of_each(counts: &[(&'static str, u64)]) -> String {
+    let counts = counts.iter().filter(|(_, rows)| *rows > 0);
+    counts.map(|(name, rows)| format!("{} {name}", grouped(*rows))).collect::<Vec<_>>().join(", ")
 }
 
 /// Where rejected rows are, and how those are sent again that hold a document.
@@ -69,7 +91,7 @@ fn rejected(reports: &Reports, rows: u64, reasons: &Reasons) -> String {
         return text + "name a file with --dead-letter to see them";
     };
     text.push_str(&format!("see {path}"));
-    if reports.job == Job::DryRun {
+    if matches!(reports.job, Job::DryRun | Job::Verify) {
         return text;
     }
     let documents = reasons.can_be_replayed.min(rows);
@@ -88,7 +110,7 @@ fn rejected(reports: &Reports, rows: u64, reasons: &Reasons) -> String {
                     counted(others, "line")
                 )
             }
-            Job::Load | Job::DryRun => format!(
+            Job::Load | Job::DryRun | Job::Verify | Job::Repair => format!(
                 "; {} {be} damaged in the archive: there is nothing to send again",
                 counted(others, "row")
             ),
@@ -126,6 +148,16 @@ fn blocks(summary: &Summary) -> [Block; 3] {
     let per_second = if *elapsed_seconds > 0.0 { rows.read as f64 / elapsed_seconds } else { 0.0 };
     // What went wrong stands first.
     let [done @ .., rejected, unconfirmed] = rows.outcomes();
+    let done: Vec<_> = match &summary.findings {
+        None => done.to_vec(),
+        // Nothing is written by comparing; what was sent again is told by what it has come to.
+        Some(findings) => {
+            let written = ["indexed", "deleted", "suppressed"];
+            let [equal, newer, suppressed, differences @ ..] = findings.all();
+            let others = done.into_iter().filter(|(name, _)| !written.contains(name));
+            differences.into_iter().chain([equal, newer, suppressed]).chain(others).collect()
+        }
+    };
     let rows: Vec<_> = [rejected, unconfirmed].into_iter().chain(done).chain([("read", rows.read)]).collect();
     let numbers = |pairs: &[(&'static str, u64)]| pairs.iter().map(|&(name, n)| (name, grouped(n))).collect();
     let mut run: Vec<_> = numbers(&[("bulk requests", requests.bulk), ("retried", requests.retried)]);
@@ -203,6 +235,7 @@ mod tests {
             dead_letters: Some(dead_letter.into()),
             summary: None,
             metrics_file: None,
+            listen: None,
         }
     }
 

@@ -85,6 +85,11 @@ impl Rooms {
         self.0.total
     }
 
+    /// Bytes that are taken.
+    pub fn used(&self) -> u64 {
+        self.state().used
+    }
+
     /// Waits for room, behind those who came before.
     ///
     /// # Errors

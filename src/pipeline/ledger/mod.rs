@@ -14,6 +14,7 @@ use log::Level;
 use crate::exit::Failure;
 use crate::model::{Archive, Event, Outcomes, Tally};
 use crate::observe::progress::Progress;
+use crate::pulse::Stage;
 use crate::shutdown::Stop;
 use crate::sink::Sink;
 
@@ -93,7 +94,11 @@ impl<'r> Ledger<'r> {
             if let Ok(Event::Batch { outcomes, .. } | Event::Archive { outcomes, .. }) = &mut received {
                 self.progress.count_rows(&outcomes.tally, std::mem::take(&mut outcomes.reasons));
             }
-            if stop.guard("the ledger", || self.take_in(received.ok())).is_none() {
+            let taken_in = stop.guard("the ledger", || {
+                let _watch = stop.pulse().watch(Stage::Ledger);
+                self.take_in(received.ok());
+            });
+            if taken_in.is_none() {
                 self.failed.get_or_insert_with(|| stop.as_failure());
             }
             if is_last {

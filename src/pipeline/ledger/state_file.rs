@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use self::journal::Journal;
+use self::stamp::recorded_ns;
 use self::text::{Moved, Place, Text};
 use crate::exit::Failure;
 use crate::files::{self, real_path};
@@ -221,6 +222,13 @@ impl StateFile {
             }
         };
         state.with_journal()
+    }
+
+    /// Nothing is done: for who asks what there is, whatever has been done. It is never to be saved.
+    pub fn of_nothing(path: &Path) -> Self {
+        let (text, known, sums) = (Text::new(), HashMap::new(), Sums::new());
+        let (unsaved, journal, written) = (Vec::new(), Journal::of(path), Instant::now());
+        Self { path: path.to_owned(), text, known, unsaved, sums, journal, has_journal: false, written }
     }
 
     /// Reads the text at `from`, for the state file at `path`.
@@ -464,7 +472,7 @@ fn entry_of(archive: &Archive, status: &str) -> StateEntry {
         rows: None,
         size: Some(archive.bytes),
         // An object's says when it was put there, which is of no use.
-        modified_ns: i64::try_from(archive.modified_ns).ok().filter(|_| etag.is_none()),
+        modified_ns: recorded_ns(archive).filter(|_| etag.is_none()),
         etag,
         last_time_us: None,
     }

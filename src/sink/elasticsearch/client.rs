@@ -6,7 +6,7 @@
 
 use std::borrow::Cow;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use ureq::http::header::{CONTENT_ENCODING, CONTENT_TYPE, DATE, EXPECT};
@@ -97,6 +97,8 @@ pub struct Client {
     product: Arc<OnceLock<Product>>,
     /// Requests that came to nothing, at any node.
     outages: Arc<AtomicU64>,
+    /// The last answer that was none of Elasticsearch's, and whether there was one of its own.
+    pages: Arc<Mutex<(Option<String>, bool)>>,
 }
 
 /// A request, without who asks and whom.
@@ -157,6 +159,7 @@ impl Client {
             has_answered: Arc::default(),
             product: Arc::default(),
             outages: Arc::default(),
+            pages: Arc::default(),
         })
     }
 
@@ -200,6 +203,22 @@ impl Client {
     /// may have been started anew since the last time.
     pub fn outages(&self) -> u64 {
         self.outages.load(Ordering::Relaxed)
+    }
+
+    /// The same client, which takes note of pages from now on ([`Reply::is_page`]), apart from the others.
+    pub fn noting_pages(&self) -> Self {
+        Self { pages: Arc::default(), ..self.clone() }
+    }
+
+    /// The last answer that was a page, as one line.
+    pub fn page(&self) -> Option<String> {
+        self.pages.lock().unwrap_or_else(PoisonError::into_inner).0.clone()
+    }
+
+    /// The same, where every answer was one.
+    pub fn only_page(&self) -> Option<String> {
+        let pages = self.pages.lock().unwrap_or_else(PoisonError::into_inner);
+        pages.0.clone().filter(|_| !pages.1)
     }
 
     /// The base URL, or all of them, for messages; it holds no credential.
@@ -352,13 +371,15 @@ impl Client {
     /// without `Expect` where that is refused.
     fn send_to(&self, node: usize, ask: &Ask<'_>) -> Result<Answered, TransportError> {
         let mut answered = self.send_counted(node, ask)?;
-        if answered.reply.status == 417 && ask.asks_first {
+        let mut asks_first = ask.asks_first;
+        if answered.reply.status == 417 && asks_first {
             self.expects_nothing.store(true, Ordering::Relaxed);
-            answered = self.send_once(node, &Ask { asks_first: false, ..ask.clone() })?;
+            asks_first = false;
+            answered = self.send_once(node, &Ask { asks_first, ..ask.clone() })?;
         }
         let Reply { status, body, .. } = &answered.reply;
         if self.auth.renew(&answered.sent, *status, body) {
-            answered = self.send_once(node, ask)?;
+            answered = self.send_once(node, &Ask { asks_first, ..ask.clone() })?;
         }
         Ok(answered)
     }
@@ -404,6 +425,7 @@ impl Client {
     ) -> Result<Answered, TransportError> {
         let request = self.agent.configure_request(request).timeout_global(Some(self.limits.call)).build();
         let response = self.agent.run(request)?;
+        self.note_answer();
         let (head, mut body) = response.into_parts();
         let limit = self.limits.reply_bytes;
         let read = body.with_config().limit(limit).read_to_vec();
@@ -411,6 +433,13 @@ impl Client {
         let mut body = decoded(&head.headers, body, limit)?;
         self.auth.cut_out_of(&mut body);
         let reply = Reply { status: head.status.as_u16(), retry_after: retry_after(&head.headers), body };
+        let mut pages = self.pages.lock().unwrap_or_else(PoisonError::into_inner);
+        if reply.is_page() {
+            pages.0 = Some(reply.reason());
+        } else {
+            pages.1 = true;
+        }
+        drop(pages);
         Ok(Answered { reply, headers: head.headers, sent })
     }
 

@@ -31,8 +31,9 @@ pub mod schema;
 pub mod server;
 pub mod targets;
 pub mod vectors;
+pub mod verify;
 
-use bulk::{Bulk, Notices};
+use bulk::{Bulk, Notices, Sizes};
 use encode::VectorEncoding;
 use encode::document::write_action;
 use server::Server;
@@ -68,6 +69,7 @@ impl<'r> Elasticsearch<'r> {
                 .ending_the_run(),
             counters,
             notices: Notices::default(),
+            sizes: Sizes::default(),
         };
         Self { server, bulk, vectors: decide(vectors, server), stop }
     }

@@ -6,6 +6,11 @@ use super::client::Reply;
 pub(crate) const NAME_ELASTICSEARCH: &str =
     "check that ELASTICSEARCH_URL names an Elasticsearch and not something before it";
 
+/// Why an answer that is none of Elasticsearch's is waited for. `page` is its status and text.
+pub(crate) fn not_elasticsearchs(page: &str) -> String {
+    format!("the answer is not Elasticsearch's ({page}): look at what stands before the server")
+}
+
 /// The server answers, but not now: waiting may help.
 pub(crate) fn is_unavailable(reply: &Reply) -> bool {
     matches!(reply.status, 408 | 429 | 500 | 502..=599) || is_blocked(reply)

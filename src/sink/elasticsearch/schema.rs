@@ -57,6 +57,9 @@ pub type ReadPost = for<'d> fn(&'d Post<'d>, &'d Embeddings<'d>) -> Value<'d>;
 /// Reads a field of a tombstone.
 pub type ReadTombstone = for<'d> fn(&'d Tombstone<'d>) -> Value<'d>;
 
+/// When a document was written: the one field that says nothing of what was read.
+pub const WRITTEN_AT: &str = "indexed_at";
+
 /// The fields of a post, in the order in which they are written.
 pub const POST_FIELDS: &[Field<ReadPost>] = &[
     Field { name: "at_uri", kind: Kind::Keyword, read: |post, _| Value::Text(post.at_uri) },
@@ -67,7 +70,7 @@ pub const POST_FIELDS: &[Field<ReadPost>] = &[
     Field { name: "thread_parent_post", kind: Kind::Keyword, read: |post, _| text(&post.thread_parent_post) },
     Field { name: "quote_post", kind: Kind::Keyword, read: |post, _| text(&post.quote_post) },
     Field { name: "embeddings", kind: Kind::Vectors, read: |_, embeddings| Value::Vectors(embeddings) },
-    Field { name: "indexed_at", kind: Kind::Date, read: |_, _| Value::Now },
+    Field { name: WRITTEN_AT, kind: Kind::Date, read: |_, _| Value::Now },
 ];
 
 /// The fields of a tombstone, in the order in which they are written.
@@ -75,21 +78,31 @@ pub const TOMBSTONE_FIELDS: &[Field<ReadTombstone>] = &[
     Field { name: "at_uri", kind: Kind::Keyword, read: |tombstone| Value::Text(&tombstone.at_uri) },
     Field { name: "author_did", kind: Kind::Keyword, read: |tombstone| Value::Text(&tombstone.author_did) },
     Field { name: "deleted_at", kind: Kind::Date, read: |tombstone| Value::Time(tombstone.deleted_at) },
-    Field { name: "indexed_at", kind: Kind::Date, read: |_| Value::Now },
+    Field { name: WRITTEN_AT, kind: Kind::Date, read: |_| Value::Now },
 ];
 
 /// A vector below `embeddings`.
 pub struct VectorField {
     /// Its name.
     pub name: &'static str,
+    /// Its name with that of the field above it.
+    pub path: &'static str,
     /// Takes it from the embeddings of a row.
     pub read: for<'d> fn(&Embeddings<'d>) -> Option<&'d Vector>,
 }
 
 /// The vectors of a post, in the order in which they are written.
 pub const VECTORS: &[VectorField] = &[
-    VectorField { name: "all_MiniLM_L12_v2", read: |embeddings| embeddings.all_minilm_l12_v2 },
-    VectorField { name: "all_MiniLM_L6_v2", read: |embeddings| embeddings.all_minilm_l6_v2 },
+    VectorField {
+        name: "all_MiniLM_L12_v2",
+        path: "embeddings.all_MiniLM_L12_v2",
+        read: |embeddings| embeddings.all_minilm_l12_v2,
+    },
+    VectorField {
+        name: "all_MiniLM_L6_v2",
+        path: "embeddings.all_MiniLM_L6_v2",
+        read: |embeddings| embeddings.all_minilm_l6_v2,
+    },
 ];
 
 /// The names of some fields, and what they hold.

@@ -16,7 +16,8 @@ use crate::sink::elasticsearch::flush::flush;
 use crate::sink::elasticsearch::insist::{insist, insist_until_stopped, policy};
 use crate::sink::elasticsearch::load_settings::{LoadSettings, LoadedIndices};
 use crate::sink::elasticsearch::mapping::create_missing;
-use crate::sink::elasticsearch::preflight::{self, Needs, Report, Target};
+use crate::sink::elasticsearch::outcome::not_elasticsearchs;
+use crate::sink::elasticsearch::preflight::{self, Needs, PreflightError, Report, Target, past_pages};
 use crate::sink::elasticsearch::targets::{LiveTargets, Targets};
 
 /// The server that a run writes to.
@@ -53,25 +54,23 @@ impl Server {
         needs: Needs,
         stop: &Stop,
     ) -> Result<Self, Failure> {
-        let config::Server { elasticsearch: settings, create_indices, retry_budget: budget, .. } = settings;
+        let config::Server {
+            elasticsearch: settings, create_indices, retry_budget: budget, page_budget, ..
+        } = settings;
         let budget = *budget;
         settings.insecurities().iter().for_each(|text| log::warn!("{text}"));
         // Posts are sent by senders, and by workers that find out how vectors are read; the ledger flushes.
         let idle_connections = senders + workers + 1;
         let client =
             Client::with_limits(settings, RequestLimits { idle_connections, ..RequestLimits::default() })?;
-        let retries = Retries::new(stop, policy(budget));
+        let door = Door { client: &client, stop, budget, page_budget: *page_budget };
         let mut created = Vec::new();
         if *create_indices {
-            let asking = client.clone();
-            created = insist_until_stopped(&retries, move |limit| {
-                create_missing(&asking.within(limit), needs.names)
-            })?;
+            created = door.ask(move |client| create_missing(client, needs.names))?;
             created.iter().for_each(|index| log::info!("created the index {index}"));
         }
-        let asking = client.clone();
         let Report { checks, posts, tombstones, unsynced } =
-            insist_until_stopped(&retries, move |limit| preflight::run(&asking.within(limit), needs))?;
+            door.ask(move |client| preflight::run(client, needs))?;
         for check in &checks {
             let level = if check.status == Status::Warning { log::Level::Warn } else { log::Level::Debug };
             log::log!(level, "preflight: {check}");
@@ -79,8 +78,9 @@ impl Server {
         let dense_vectors = posts.vectors.dense.then(|| single_index(&posts));
         let loaded =
             LoadedIndices { posts: posts.write_index.clone(), tombstones: tombstones.write_index.clone() };
+        let Needs { names, reads_only, .. } = needs;
         let targets =
-            LiveTargets::new(Targets { generation: 0, names: needs.names, posts, tombstones, unsynced });
+            LiveTargets::new(Targets { generation: 0, names, reads_only, posts, tombstones, unsynced });
         let throttle = Arc::new(Throttle::new(senders, stop.clone(), budget));
         Ok(Self {
             client,
@@ -127,10 +127,65 @@ impl Server {
         let seen = self.targets.now();
         if seen.unsynced.is_some() {
             let Names { posts, tombstones } = self.names;
-            insist(&retries, |call| flush(&self.client.within(call), &format!("{posts},{tombstones}")))?;
+            let both = format!("{posts},{tombstones}");
+            insist(&retries, |call| {
+                past_pages(&self.client.within(call).noting_pages(), |client| flush(client, &both))
+            })?;
         }
         let look = |call| self.targets.look(&self.client.within(call), seen.generation);
         Ok(insist(&retries, look)?.generation)
+    }
+}
+
+/// Where only some answers are pages, the preflight is repeated so often: the server may come back in the middle of it, and
+/// what a page does not tell would be taken for what the server never tells.
+const DOUBTS: u32 = 5;
+
+/// How the questions of a preflight are asked.
+struct Door<'d> {
+    client: &'d Client,
+    stop: &'d Stop,
+    /// How long an unavailable server is waited for; None: for ever.
+    budget: Option<Duration>,
+    /// The same for one in whose place something else answers; None: that is refused at once.
+    page_budget: Option<Duration>,
+}
+
+impl Door<'_> {
+    /// Asks until there is an answer of Elasticsearch.
+    fn ask<T: Send + 'static>(
+        &self,
+        ask: impl Fn(&Client) -> Result<T, PreflightError> + Clone + Send + 'static,
+    ) -> Result<T, Failure> {
+        let outages = Retries::new(self.stop, policy(self.budget));
+        let Some(page_budget) = self.page_budget else {
+            let client = self.client.clone();
+            return Ok(insist_until_stopped(&outages, move |limit| ask(&client.within(limit)))?);
+        };
+        let pages = Retries::new(self.stop, policy(Some(page_budget)));
+        let mut patience = pages.patience();
+        let mut doubts = 0..DOUBTS;
+        loop {
+            let doubts_answers = doubts.next().is_some();
+            let (client, ask) = (self.client.clone(), ask.clone());
+            let asked = insist_until_stopped(&outages, move |limit| {
+                let client = client.within(limit).noting_pages();
+                match (ask(&client), client.page()) {
+                    (Err(refused @ PreflightError::Refused(_)), Some(page)) => {
+                        Ok(Err(format!("{}; {refused}", not_elasticsearchs(&page))))
+                    }
+                    (Ok(_), Some(page)) if doubts_answers => Ok(Err(not_elasticsearchs(&page))),
+                    (answer, _) => answer.map(Ok),
+                }
+            })?;
+            match asked {
+                Ok(answer) => return Ok(answer),
+                Err(why) => {
+                    patience.begin();
+                    patience.away(&why)?;
+                }
+            }
+        }
     }
 }
 

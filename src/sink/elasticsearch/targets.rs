@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::client::Client;
+use super::outcome::not_elasticsearchs;
 use super::preflight::{self, PreflightError, Target};
 use super::primaries::Primaries;
 use crate::model::Names;
@@ -21,6 +22,8 @@ pub struct Targets {
     pub generation: Generation,
     /// The two names.
     pub names: Names,
+    /// Nothing is written to them.
+    pub reads_only: bool,
     /// Where posts are.
     pub posts: Target,
     /// Where tombstones are.
@@ -114,9 +117,19 @@ impl LiveTargets {
         if before.generation != seen {
             return Ok(before);
         }
-        let mut now = preflight::look(client, &before)?;
+        let client = client.noting_pages();
+        let mut now = preflight::past_pages(&client, |client| preflight::look(client, &before))?;
         if let Some(why) = before.moved(&now) {
-            log::warn!("{why}: archives that are not marked yet are done again with what there is now");
+            // A page tells nothing of an index, and is none of the answers that were there before.
+            if let Some(page) = client.page() {
+                return Err(PreflightError::unavailable(not_elasticsearchs(&page)));
+            }
+            let what = if before.reads_only {
+                "that is looked into from now on"
+            } else {
+                "archives that are not marked yet are done again with what there is now"
+            };
+            log::warn!("{why}: {what}");
             now.generation = before.generation + 1;
         }
         let now = Arc::new(now);

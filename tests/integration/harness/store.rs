@@ -358,6 +358,11 @@ impl Index {
         self.searchable = sources.collect();
     }
 
+    /// A delete under this version has just been.
+    pub(crate) fn remember_delete(&mut self, id: &str, version: u64) {
+        self.deletes.insert(id.to_owned(), version);
+    }
+
     /// Writes under the version rules: the status, the new version and the result, or the version in the way.
     fn write(&mut self, item: &Item, source: Value) -> Result<(u16, u64, &'static str), u64> {
         let live = self.documents.get(&item.id).map(|document| document.version);

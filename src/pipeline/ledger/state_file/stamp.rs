@@ -9,6 +9,9 @@ use crate::model::Archive;
 ///
 /// An object is compared by its ETag, since a copy of it has another time; a file by its time. What was marked as one of
 /// them and is there as the other, since the archives have moved into a bucket, cannot be compared.
+///
+/// Times count to the microsecond, and are recorded so: what edits a state file, as `jq` does, may read numbers as floats,
+/// and change the last digits of nanoseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stamp(NonZeroU64);
 
@@ -22,8 +25,7 @@ enum By {
 impl Stamp {
     /// That of an archive as it was found.
     pub fn of(archive: &Archive) -> Option<Self> {
-        let modified_ns = i64::try_from(archive.modified_ns).ok();
-        Self::recorded(Some(archive.bytes), modified_ns, archive.etag.as_deref())
+        Self::recorded(Some(archive.bytes), recorded_ns(archive), archive.etag.as_deref())
     }
 
     /// That of an archive of which this is recorded; None: too little to compare it.
@@ -31,7 +33,7 @@ impl Stamp {
         let size = size?;
         match (etag, modified_ns) {
             (Some(etag), _) => Some(Self::by(By::Tag, (size, etag))),
-            (None, Some(time)) => Some(Self::by(By::Time, (size, time))),
+            (None, Some(time)) => Some(Self::by(By::Time, (size, time.saturating_add(500).div_euclid(1000)))),
             (None, None) => None,
         }
     }
@@ -50,6 +52,11 @@ impl Stamp {
     }
 }
 
+/// The time that is recorded of an archive: nanoseconds since 1970, whole microseconds.
+pub(super) fn recorded_ns(archive: &Archive) -> Option<i64> {
+    i64::try_from(archive.modified_ns.div_euclid(1000) * 1000).ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -64,9 +71,19 @@ mod tests {
 
     #[test]
     fn a_file_is_another_one_when_its_size_or_time_is() {
-        let stamp = Stamp::of(&file(7, 9)).unwrap();
-        assert!(!stamp.differs(&file(7, 9)));
-        assert!(stamp.differs(&file(8, 9)) && stamp.differs(&file(7, 10)));
+        let stamp = Stamp::of(&file(7, 9_000)).unwrap();
+        assert!(!stamp.differs(&file(7, 9_000)) && !stamp.differs(&file(7, 9_999)));
+        assert!(stamp.differs(&file(8, 9_000)) && stamp.differs(&file(7, 10_000)));
+    }
+
+    #[test]
+    fn a_time_that_an_editor_has_read_as_a_float_is_the_same() {
+        for ns in (1_766_016_000_000_000_000..).step_by(123_457).take(10_000) {
+            let recorded = recorded_ns(&file(7, ns)).unwrap();
+            // As jq writes it: 17 digits of the nearest float.
+            let edited = format!("{:.16e}", recorded as f64).parse::<f64>().unwrap() as i64;
+            assert!(!Stamp::recorded(Some(7), Some(edited), None).unwrap().differs(&file(7, ns)), "{ns}");
+        }
     }
 
     #[test]

@@ -10,6 +10,7 @@
 //! waits for a worker and what a worker is unzipping keep to the share of `--memory` that is for downloads. An object that
 //! is larger than that is let through alone: nothing else is downloaded then, and nothing else is read.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread;
 
@@ -58,10 +59,20 @@ impl Download {
 struct Room {
     bytes: u64,
     given_back: Sender<u64>,
+    /// What all of them take.
+    counted: Arc<AtomicU64>,
+}
+
+impl Room {
+    fn new(bytes: u64, given_back: Sender<u64>, counted: Arc<AtomicU64>) -> Self {
+        counted.fetch_add(bytes, Ordering::Relaxed);
+        Self { bytes, given_back, counted }
+    }
 }
 
 impl Drop for Room {
     fn drop(&mut self) {
+        self.counted.fetch_sub(self.bytes, Ordering::Relaxed);
         // Nobody listens once the last download has begun.
         let _ = self.given_back.send(self.bytes);
     }
@@ -170,7 +181,7 @@ fn dispatch(
             }
         }
         taken = taken.saturating_add(object.bytes);
-        let room = Room { bytes: object.bytes, given_back: given_back.clone() };
+        let room = Room::new(object.bytes, given_back.clone(), admission.downloaded().clone());
         // Asked for once nothing is downloaded any more, so that nobody with a download waits behind this.
         let is_alone = object.bytes > limit && !admission.excludes_file(object.bytes);
         let alone = if is_alone { admission.let_in_alone(stop) } else { None };

@@ -25,6 +25,7 @@ use super::reply::{Answer, Refusal, judge_search, judge_shards};
 use super::{Attempt, Bulk, read};
 use crate::exit::Failure;
 use crate::model::{Action, ActionKind, Batch, Document, Tombstone};
+use crate::observe::traffic::Request;
 use crate::retry::throttle::Stopped;
 use crate::sink::batch::Batcher;
 use crate::sink::elasticsearch::client::ContentType;
@@ -130,7 +131,8 @@ impl Bulk<'_> {
         let path = format!("/{}/{what}", self.targets.now().names.posts);
         let mut patience = self.retries.patience();
         loop {
-            let attempt = self.attempt(self.throttle.acquire(body.len())?, &mut patience, |client| {
+            let permit = self.throttle.acquire(body.len())?;
+            let attempt = self.attempt(Request::Search, permit, &mut patience, |client| {
                 let reply = read(client.post(&path, ContentType::Json, body))?;
                 judge(&reply.body).map_err(|answer| (answer, None))
             })?;
@@ -140,7 +142,7 @@ impl Bulk<'_> {
                     return Ok(answer);
                 }
                 Attempt::Failed => {}
-                Attempt::Interrupted(reason) => patience.away(&reason)?,
+                Attempt::Interrupted(reason) | Attempt::TooSlow(reason) => patience.away(&reason)?,
                 Attempt::Divide(Refusal { error_type, reason }, _)
                 | Attempt::TooLarge(Refusal { error_type, reason }, _) => {
                     let message = format!("Elasticsearch refuses POST {path}: {error_type}: {reason}");

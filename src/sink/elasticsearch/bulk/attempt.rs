@@ -1,13 +1,14 @@
 //! One attempt at each kind of request: what is sent, and what of the answer is a failure, a refusal or a result.
 
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::Bulk;
 use super::lines::BodyLines;
 use crate::exit::{ExitCode, Failure};
 use crate::http::TransportError;
 use crate::model::Generation;
+use crate::observe::traffic::{Again, Request};
 use crate::retry::patience::Patience;
 use crate::retry::throttle::{Permit, Stopped};
 use crate::sink::elasticsearch::bulk::reply::{Answer, Item, Operation, Refusal, judge_answer, judge_items};
@@ -29,6 +30,8 @@ pub(super) enum Attempt<'t, T> {
     Failed,
     /// The connection broke, which is also how a server may refuse a large request.
     Interrupted(String),
+    /// There was no answer in time, which may be a matter of how much was asked for.
+    TooSlow(String),
     Divide(Refusal, Permit<'t>),
     TooLarge(Refusal, Permit<'t>),
 }
@@ -54,7 +57,7 @@ impl<'r> Bulk<'r> {
             path.push_str("&pipeline=");
             path.push_str(&percent_encoded(pipeline));
         }
-        self.attempt(permit, patience, |client| {
+        self.attempt(Request::Bulk, permit, patience, |client| {
             self.counters.bulk.fetch_add(1, Ordering::Relaxed);
             self.counters.retried.fetch_add(again.into(), Ordering::Relaxed);
             self.counters.bytes_sent.fetch_add(body.len() as u64, Ordering::Relaxed);
@@ -72,35 +75,50 @@ impl<'r> Bulk<'r> {
     /// One attempt at a request of any kind. After one that may be repeated, waits as long as it has to.
     pub(super) fn attempt<T>(
         &self,
+        request: Request,
         permit: Permit<'r>,
         patience: &mut Patience<'_>,
         ask: impl FnOnce(&Client) -> Result<T, (Answer, Option<Duration>)>,
     ) -> Result<Attempt<'r, T>, Stopped> {
         let generation = self.targets.now().generation;
-        match ask(&self.client.within(patience.begin())) {
+        let client = self.client.within(patience.begin());
+        let begun = Instant::now();
+        let answer = ask(&client);
+        let traffic = &self.counters.traffic;
+        traffic.took(request, begun.elapsed());
+        match answer {
             Ok(read) => Ok(Attempt::Read(read, permit)),
             Err((Answer::Divide(refusal), _)) => Ok(Attempt::Divide(refusal, permit)),
             Err((Answer::TooLarge(refusal), _)) => Ok(Attempt::TooLarge(refusal, permit)),
             Err((Answer::Retry(reason), retry_after)) => {
+                traffic.again(Again::PushedBack);
                 permit.pushed_back(retry_after);
                 patience.failed(&reason, false)?;
                 Ok(Attempt::Failed)
             }
             Err((Answer::Away(reason), retry_after)) => {
+                traffic.again(Again::Unavailable);
                 permit.found_away(retry_after);
                 patience.away(&reason)?;
                 Ok(Attempt::Failed)
             }
             Err((Answer::Interrupted(reason), _)) => {
+                traffic.again(Again::Interrupted);
                 permit.found_away(None);
                 Ok(Attempt::Interrupted(reason))
             }
+            Err((Answer::TooSlow(reason), retry_after)) => {
+                permit.found_away(retry_after);
+                Ok(Attempt::TooSlow(reason))
+            }
             Err((Answer::Moved(failure), _)) => {
+                traffic.again(Again::Moved);
                 permit.succeeded();
                 self.look_at_targets(generation, failure, patience)?;
                 Ok(Attempt::Failed)
             }
             Err((Answer::Unauthenticated(failure), _)) => {
+                traffic.again(Again::Unauthenticated);
                 permit.pushed_back(None);
                 patience.refused(self.client.with_advice(failure))?;
                 Ok(Attempt::Failed)
@@ -132,7 +150,9 @@ impl Bulk<'_> {
 }
 
 /// The answer to a request, or what its failure means, with the server's `Retry-After`.
-pub(super) fn read(reply: Result<Reply, TransportError>) -> Result<Reply, (Answer, Option<Duration>)> {
+pub(in crate::sink::elasticsearch) fn read(
+    reply: Result<Reply, TransportError>,
+) -> Result<Reply, (Answer, Option<Duration>)> {
     match reply {
         Ok(reply) => match judge_answer(&reply) {
             None => Ok(reply),
@@ -146,6 +166,7 @@ pub(super) fn read(reply: Result<Reply, TransportError>) -> Result<Reply, (Answe
             Err((Answer::Stop(Failure::new(ExitCode::Refused, reason)), None))
         }
         Err(error @ TransportError::Interrupted(_)) => Err((Answer::Interrupted(error.to_string()), None)),
+        Err(error @ TransportError::TimedOut) => Err((Answer::TooSlow(error.to_string()), None)),
         Err(error @ TransportError::Other(_)) => Err((Answer::Retry(error.to_string()), None)),
         Err(error) => Err((Answer::Away(error.to_string()), None)),
     }

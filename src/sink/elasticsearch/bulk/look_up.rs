@@ -1,11 +1,13 @@
 //! Look-ups by id: which posts have a tombstone.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::Bulk;
 use super::attempt::{Attempt, read};
+use super::settling::INTERRUPTIONS_BEFORE_DIVIDING;
 use crate::exit::Failure;
 use crate::model::Action;
+use crate::observe::traffic::{Again, Request};
 use crate::retry::patience::Patience;
 use crate::retry::throttle::{Permit, Stopped};
 use crate::sink::elasticsearch::bulk::reply::{Answer, FoundDocument, Refusal, judge_look_up};
@@ -15,14 +17,14 @@ use crate::sink::elasticsearch::encode::text::write_string;
 use crate::sink::elasticsearch::targets::routing_of;
 
 /// Only what is judged comes back.
-const LOOK_UP: &str = "/_mget?_source=false&filter_path=docs._id,docs.found,docs._version,docs._seq_no,\
+pub(in crate::sink::elasticsearch) const LOOK_UP: &str = "/_mget?_source=false&filter_path=docs._id,docs.found,docs._version,docs._seq_no,\
                        docs._primary_term,docs.error.type,docs.error.reason";
 
 /// Why a look-up has failed, with the server's `Retry-After`.
-type Failed = (Answer, Option<Duration>);
+pub(in crate::sink::elasticsearch) type Failed = (Answer, Option<Duration>);
 
 /// Looks some of what is asked for up, once.
-type Ask<'a, A, T> = dyn Fn(&Client, &[A]) -> Result<Vec<T>, Failed> + 'a;
+pub(in crate::sink::elasticsearch) type Ask<'a, A, T> = dyn Fn(&Client, &[A]) -> Result<Vec<T>, Failed> + 'a;
 
 /// The version of the tombstone of each post looked up, or of its author; None where there is none.
 pub(super) type Tombstones = Vec<Option<u64>>;
@@ -58,12 +60,19 @@ impl<'r> Bulk<'r> {
         &self,
         documents: &[(&str, bool, &str)],
     ) -> Result<Vec<Option<FoundDocument>>, Stopped> {
+        self.ask_for_all(documents, &|client, part| ask_for(client, part))
+    }
+
+    /// Asks for all of something until there is an answer.
+    pub(in crate::sink::elasticsearch) fn ask_for_all<A, T>(
+        &self,
+        asked: &[A],
+        ask: &Ask<'_, A, T>,
+    ) -> Result<Vec<T>, Stopped> {
         let mut patience = self.retries.patience();
         loop {
             let permit = self.throttle.acquire(0)?;
-            let found =
-                self.in_halves(permit, documents, &mut patience, &|client, part| ask_for(client, part))?;
-            if let Some((found, permit)) = found {
+            if let Some((found, permit)) = self.in_halves(permit, asked, &mut patience, ask)? {
                 permit.succeeded();
                 return Ok(found);
             }
@@ -81,22 +90,26 @@ impl<'r> Bulk<'r> {
         if asked.is_empty() {
             return Ok(Some((Vec::new(), permit)));
         }
-        match self.attempt(permit, patience, |client| ask(client, asked))? {
+        let sizes = self.sizes.look_up();
+        if asked.len() > sizes.most(Instant::now()) {
+            return self.by_halves(permit, asked, patience, ask);
+        }
+        match self.attempt(Request::LookUp, permit, patience, |client| ask(client, asked))? {
             Attempt::Failed => Ok(None),
-            Attempt::Interrupted(reason) => {
+            Attempt::TooSlow(reason) if asked.len() > 1 && self.answers_small_requests()? => {
+                patience.unanswered(&reason)?;
+                if patience.interruptions() >= INTERRUPTIONS_BEFORE_DIVIDING {
+                    sizes.divided(asked.len(), Instant::now());
+                }
+                Ok(None)
+            }
+            Attempt::Interrupted(reason) | Attempt::TooSlow(reason) => {
                 patience.away(&reason)?;
                 Ok(None)
             }
             Attempt::Divide(_, permit) | Attempt::TooLarge(_, permit) if asked.len() > 1 => {
-                let (first, second) = asked.split_at(asked.len() / 2);
-                let Some((mut found, permit)) = self.in_halves(permit, first, patience, ask)? else {
-                    return Ok(None);
-                };
-                let Some((others, permit)) = self.in_halves(permit, second, patience, ask)? else {
-                    return Ok(None);
-                };
-                found.extend(others);
-                Ok(Some((found, permit)))
+                self.counters.traffic.again(Again::TooLarge);
+                self.by_halves(permit, asked, patience, ask)
             }
             Attempt::Divide(Refusal { error_type, reason }, _)
             | Attempt::TooLarge(Refusal { error_type, reason }, _) => {
@@ -106,6 +119,25 @@ impl<'r> Bulk<'r> {
             }
             Attempt::Read(found, permit) => Ok(Some((found, permit))),
         }
+    }
+
+    /// One attempt at the look-up of each half.
+    fn by_halves<A, T>(
+        &self,
+        permit: Permit<'r>,
+        asked: &[A],
+        patience: &mut Patience<'_>,
+        ask: &Ask<'_, A, T>,
+    ) -> Result<Option<(Vec<T>, Permit<'r>)>, Stopped> {
+        let (first, second) = asked.split_at(asked.len() / 2);
+        let Some((mut found, permit)) = self.in_halves(permit, first, patience, ask)? else {
+            return Ok(None);
+        };
+        let Some((others, permit)) = self.in_halves(permit, second, patience, ask)? else {
+            return Ok(None);
+        };
+        found.extend(others);
+        Ok(Some((found, permit)))
     }
 
     /// Looks posts up, once.
@@ -155,7 +187,7 @@ fn ask_for(
 }
 
 /// The body of a multi get.
-fn look_up_body(documents: &[(&str, bool, &str)]) -> Vec<u8> {
+pub(in crate::sink::elasticsearch) fn look_up_body(documents: &[(&str, bool, &str)]) -> Vec<u8> {
     let mut body = b"{\"docs\":[".to_vec();
     for (n, (index, requires_routing, id)) in documents.iter().enumerate() {
         body.extend_from_slice(if n == 0 { b"{\"_index\":" } else { b",{\"_index\":" });

@@ -18,6 +18,7 @@ use self::lines::BodyLines;
 pub use self::refused::Notices;
 use self::reply::Operation;
 use self::settling::Settling;
+pub use self::sizes::Sizes;
 use crate::config::BatchLimits;
 use crate::model::{Action, Batch, Outcomes};
 use crate::observe::report::RequestCounters;
@@ -28,14 +29,15 @@ use crate::sink::elasticsearch::client::Client;
 use crate::sink::elasticsearch::targets::LiveTargets;
 
 pub mod accounts;
-mod attempt;
+pub(super) mod attempt;
 pub mod batch_report;
 mod deletes;
 mod lines;
-mod look_up;
+pub(super) mod look_up;
 mod refused;
 pub mod reply;
 mod settling;
+mod sizes;
 
 /// Delivers to Elasticsearch.
 pub struct Bulk<'r> {
@@ -57,6 +59,8 @@ pub struct Bulk<'r> {
     pub counters: &'r RequestCounters,
     /// What has been noticed of the server.
     pub notices: Notices,
+    /// What sizes of requests it takes.
+    pub sizes: Sizes,
 }
 
 impl Bulk<'_> {

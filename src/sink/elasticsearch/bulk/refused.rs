@@ -13,11 +13,12 @@ const NEVER_TOO_LARGE: usize = 1 << 10;
 pub struct Notices {
     refused: Once,
     too_large: Once,
+    unanswered: Once,
 }
 
 impl Default for Notices {
     fn default() -> Self {
-        Self { refused: Once::new(), too_large: Once::new() }
+        Self { refused: Once::new(), too_large: Once::new(), unanswered: Once::new() }
     }
 }
 
@@ -28,6 +29,18 @@ impl Notices {
             log::warn!(
                 "Elasticsearch refuses a whole bulk request ({error_type}: {reason}): it is sent in halves, down to \
                  the action that is to blame; further ones are not told"
+            );
+        });
+    }
+
+    /// A request of so many actions and bytes was not answered again and again, while smaller ones were. The log has the
+    /// first one.
+    pub(super) fn unanswered(&self, actions: usize, bytes: usize, reason: &str) {
+        self.unanswered.call_once(|| {
+            log::warn!(
+                "a bulk request of {actions} actions and {bytes} bytes has failed three times while smaller requests are \
+                 answered ({reason}): from now on they are sent in halves, or smaller; set --batch-bytes or --batch-docs \
+                 lower; further ones are not told"
             );
         });
     }

@@ -9,7 +9,7 @@ use serde_json::{Number, Value};
 
 use crate::exit::{ExitCode, Failure};
 use crate::sink::elasticsearch::client::{Reply, text_of_error};
-use crate::sink::elasticsearch::outcome::NAME_ELASTICSEARCH;
+use crate::sink::elasticsearch::outcome::{NAME_ELASTICSEARCH, not_elasticsearchs};
 
 /// What all actions of a bulk request do. A request never mixes them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +31,8 @@ pub enum Answer {
     Away(String),
     /// As [`Answer::Away`], but the connection broke, which is also how a server may refuse a large request.
     Interrupted(String),
+    /// As [`Answer::Retry`], but there was no answer in time, which may be a matter of how much was asked for.
+    TooSlow(String),
     /// Something in the request is refused: smaller requests tell what. A request of one action is refused for
     /// good, for the reason given.
     Divide(Refusal),
@@ -80,6 +82,8 @@ pub fn judge_answer(reply: &Reply) -> Option<Answer> {
     let described = || error.reason.clone();
     Some(match reply.status {
         400 | 401 | 403 if error.is_block() => Answer::Retry(described()),
+        408 | 413 | 429 | 500..=599 => judge_outage(reply, described()),
+        _ if reply.is_page() => Answer::Away(not_elasticsearchs(&described())),
         401 => Answer::Unauthenticated(refused(format!(
             "Elasticsearch does not accept who this run says that it is ({})",
             described()
@@ -93,18 +97,25 @@ pub fn judge_answer(reply: &Reply) -> Option<Answer> {
             "access is denied, and not in Elasticsearch's words ({}): {NAME_ELASTICSEARCH}",
             described()
         ))),
-        413 => Answer::TooLarge(Refusal {
-            error_type: "request_entity_too_large".into(),
-            // Some servers name their limit.
-            reason: format!("larger than what the server takes in one request ({})", described()),
-        }),
         400 => Answer::Divide(error.into_refusal()),
-        503 => Answer::Away(described()),
-        408 | 429 | 500..=599 => Answer::Retry(described()),
         _ => {
             Answer::Stop(Failure::run(format!("Elasticsearch answers {}: {NAME_ELASTICSEARCH}", described())))
         }
     })
+}
+
+/// Judges the statuses that are to be expected of any server, whatever stands before it.
+fn judge_outage(reply: &Reply, described: String) -> Answer {
+    match reply.status {
+        413 => Answer::TooLarge(Refusal {
+            error_type: "request_entity_too_large".into(),
+            // Some servers name their limit.
+            reason: format!("larger than what the server takes in one request ({described})"),
+        }),
+        503 => Answer::Away(described),
+        504 => Answer::TooSlow(described),
+        _ => Answer::Retry(described),
+    }
 }
 
 /// Judges the items of a bulk answer to actions with these ids. `holds` says whether an index is known to stand behind the
@@ -408,6 +419,8 @@ impl ItemError {
         Refusal { error_type, reason: self.reason }
     }
 }
+
+pub mod contents;
 
 #[cfg(test)]
 mod tests;

@@ -9,6 +9,7 @@ use super::refused::{Refused, What, everything_is_refused};
 use super::{Attempt, Bulk};
 use crate::exit::{ExitCode, Failure};
 use crate::model::ActionKind;
+use crate::observe::traffic::Again;
 use crate::retry::patience::Patience;
 use crate::retry::throttle::{Permit, Stopped};
 use crate::sink::elasticsearch::bulk::batch_report::Final;
@@ -22,7 +23,7 @@ const MAY_BE_TOO_LARGE: usize = 64 << 10;
 
 /// A request of several actions whose connection broke so often in a row, while the server answered others, is sent
 /// in halves: it may be too large.
-const INTERRUPTIONS_BEFORE_DIVIDING: u32 = 3;
+pub(super) const INTERRUPTIONS_BEFORE_DIVIDING: u32 = 3;
 
 /// A request of one action is refused after so many, which is some seconds: by chance that hardly happens.
 const INTERRUPTIONS_BEFORE_REFUSING: u32 = 8;
@@ -66,7 +67,8 @@ impl<'s, 'r> Settling<'s, 'r> {
     pub(super) fn run(mut self) -> Result<(), Stopped> {
         let mut parts = self.lines.parts(self.bulk.limits);
         while let Some(part) = parts.pop() {
-            parts.extend(self.settle(part)?.into_iter().flatten());
+            let halves = if self.is_too_large(&part) { Some(halves(part)) } else { self.settle(part)? };
+            parts.extend(halves.into_iter().flatten());
         }
         self.settle_refused()
     }
@@ -86,11 +88,20 @@ impl<'s, 'r> Settling<'s, 'r> {
         Ok(())
     }
 
+    /// Whether a part is larger than what is known to be taken.
+    fn is_too_large(&self, part: &[usize]) -> bool {
+        part.len() > 1 && self.lines.bytes(part) > self.bulk.sizes.bulk().most(Instant::now())
+    }
+
     /// Sends part of the lines again and again until each has an outcome, or the part has to be divided.
     fn settle(&mut self, mut part: Vec<usize>) -> Result<Option<[Vec<usize>; 2]>, Stopped> {
         let mut patience = self.bulk.retries.patience();
         let mut looked_up: Option<Instant> = None;
         while !part.is_empty() {
+            // What another sender has learnt meanwhile.
+            if patience.interruptions() > 0 && self.is_too_large(&part) {
+                return Ok(Some(halves(part)));
+            }
             let mut permit = self.bulk.throttle.acquire(self.lines.bytes(&part))?;
             // Only with the permit is it known how long the lines have waited.
             if looked_up.is_none_or(|at| at.elapsed() > self.bulk.targets.now().gc_deletes() / 2) {
@@ -144,6 +155,7 @@ impl<'s, 'r> Settling<'s, 'r> {
             Attempt::Read(items, permit) => self.settle_items(part, items, permit, patience).map(Left::Again),
             Attempt::Failed => Ok(Left::Again(part)),
             Attempt::Interrupted(reason) => self.interrupted(part, &reason, patience),
+            Attempt::TooSlow(reason) => self.too_slow(part, &reason, patience),
             Attempt::Divide(refusal, permit) => {
                 permit.succeeded();
                 self.bulk.notices.refused(&refusal);
@@ -162,7 +174,16 @@ impl<'s, 'r> Settling<'s, 'r> {
 
     /// A part that is refused is sent in halves; a single action is refused by itself.
     fn divide(&mut self, part: Vec<usize>, refusal: Refusal, what: What) -> Left {
-        let [line] = part[..] else { return Left::InHalves(part) };
+        let [line] = part[..] else {
+            self.bulk.counters.traffic.again(match what {
+                What::Size(_) => Again::TooLarge,
+                What::Content => Again::Divided,
+            });
+            if let What::Size(bytes) = what {
+                self.bulk.sizes.bulk().divided(bytes, Instant::now());
+            }
+            return Left::InHalves(part);
+        };
         self.refused.push(Refused { line, refusal: self.with_size(line, refusal), what });
         Left::Again(Vec::new())
     }
@@ -188,9 +209,36 @@ impl<'s, 'r> Settling<'s, 'r> {
         patience.interrupted(reason)?;
         Ok(match after_interruptions(patience.interruptions(), part.len()) {
             Consequence::Again => Left::Again(part),
-            Consequence::Divide => Left::InHalves(part),
+            Consequence::Divide => self.divide_for_good(part, reason),
             Consequence::Refuse => self.divide(part, breaks_connection(reason), What::Size(bytes)),
         })
+    }
+
+    /// There was no answer in time to a part. A single action is never to blame for that.
+    fn too_slow(
+        &mut self,
+        part: Vec<usize>,
+        reason: &str,
+        patience: &mut Patience<'_>,
+    ) -> Result<Left, Stopped> {
+        if part.len() == 1 || !self.bulk.answers_small_requests()? {
+            patience.failed(reason, false)?;
+            return Ok(Left::Again(part));
+        }
+        patience.unanswered(reason)?;
+        Ok(match after_interruptions(patience.interruptions(), part.len()) {
+            Consequence::Divide => self.divide_for_good(part, reason),
+            Consequence::Again | Consequence::Refuse => Left::Again(part),
+        })
+    }
+
+    /// A part was not answered again and again, while smaller requests were: all senders send smaller ones from now on.
+    fn divide_for_good(&self, part: Vec<usize>, reason: &str) -> Left {
+        let bytes = self.lines.bytes(&part);
+        if self.bulk.sizes.bulk().divided(bytes, Instant::now()) {
+            self.bulk.notices.unanswered(part.len(), bytes, reason);
+        }
+        Left::InHalves(part)
     }
 
     /// A document was written to an index that was not known to stand behind the name: the alias has moved, or a pipeline
@@ -268,6 +316,8 @@ impl<'s, 'r> Settling<'s, 'r> {
             return Ok(again);
         };
         let progress = again.len() < sent;
+        let traffic = &self.bulk.counters.traffic;
+        traffic.again(if progress { Again::InPart } else { Again::PushedBack });
         if progress {
             permit.pushed_back_in_part();
         } else {

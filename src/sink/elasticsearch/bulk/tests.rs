@@ -14,7 +14,7 @@ use crate::model::{ActionKind, Archive, Version};
 use crate::retry::policy::Policy;
 use crate::shutdown::StopReason;
 use crate::sink::elasticsearch::client::RequestLimits;
-use crate::sink::elasticsearch::preflight::{Member, Target, VectorMapping};
+use crate::sink::elasticsearch::preflight::{Member, Returned, Target, VectorMapping};
 use crate::sink::elasticsearch::targets::Targets;
 
 /// A post.
@@ -75,6 +75,7 @@ fn deliver(
             uuid: None,
             requires_routing: false,
             block: None,
+            returned: Returned::default(),
         }],
         write_index: format!("{name}_v1"),
         is_told: true,
@@ -85,6 +86,7 @@ fn deliver(
     };
     let (posts, tombstones) = (target("posts"), target("post_tombstones"));
     let targets = LiveTargets::new(Targets {
+        reads_only: false,
         generation: 0,
         names: Names::default(),
         posts,
@@ -101,6 +103,7 @@ fn deliver(
         retries: Retries::new(stop, Policy::new("Elasticsearch", None)).ending_the_run(),
         counters: &RequestCounters::default(),
         notices: Notices::default(),
+        sizes: Sizes::default(),
     };
     thread::scope(|scope| {
         let serving = scope.spawn(|| {

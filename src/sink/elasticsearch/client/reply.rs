@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
+
+use crate::auth;
 
 /// Characters of a server's error text that are passed on at most.
 pub(super) const MAX_REASON_CHARS: usize = 400;
@@ -29,6 +31,23 @@ impl Reply {
         self.error_field("reason").is_some()
     }
 
+    /// Whether something before Elasticsearch has answered in its place: a page of an ingress, a redirect, a gateway that
+    /// knows no route.
+    pub fn is_page(&self) -> bool {
+        let is_html = || self.body.trim_ascii_start().starts_with(b"<");
+        match self.status {
+            // OpenSearch says in a word that it does not know somebody.
+            200..=299 | 401 => is_html(),
+            300..=399 => true,
+            400 | 403 if auth::is_amazons(self.status, &self.body) => false,
+            _ => match serde_json::from_slice::<Value>(&self.body) {
+                // An empty object is how Elasticsearch says that there is none of what was asked for.
+                Ok(body) => body.get("error").is_none() && body != Value::Object(Map::new()),
+                Err(_) => true,
+            },
+        }
+    }
+
     /// What the server says is wrong, as one short line for an operator.
     pub fn reason(&self) -> String {
         let mut text =
@@ -52,4 +71,33 @@ impl Reply {
 pub fn text_of_error<'e>(error: &'e Value, name: &str) -> Option<&'e str> {
     let text = if name == "reason" && error.is_string() { error } else { error.get(name)? };
     text.as_str()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_is_told_from_an_answer_of_elasticsearch() {
+        let error = r#"{"error":{"type":"x","reason":"y"},"status":404}"#;
+        let is_page = |status, body: &str| {
+            Reply { status, retry_after: None, body: body.as_bytes().to_vec() }.is_page()
+        };
+        for status in [302, 307, 400, 403, 404, 405, 410, 417] {
+            for body in ["", "<html>", "404 page not found", r#"{"message":"no Route matched"}"#] {
+                assert!(is_page(status, body), "{status} {body}");
+            }
+        }
+        for status in [400, 403, 404, 405] {
+            for body in [error, r#"{"error":"Incorrect HTTP method","status":405}"#, "{}"] {
+                assert!(!is_page(status, body), "{status} {body}");
+            }
+        }
+        assert!(is_page(200, " \n<!doctype html>") && is_page(401, "<html>"));
+        assert!(
+            !is_page(200, "{}") && !is_page(200, "") && !is_page(401, "Unauthorized") && !is_page(401, "")
+        );
+        let amazons = r#"{"Message":"User: anonymous is not authorized to perform: es:ESHttpPost"}"#;
+        assert!(!is_page(403, amazons));
+    }
 }

@@ -7,7 +7,7 @@ use crate::exit::{ExitCode, Failure};
 use crate::http::TransportError;
 use crate::observe::finding::{Check, Status};
 use crate::sink::elasticsearch::client::{Client, Reply};
-use crate::sink::elasticsearch::outcome::is_unavailable;
+use crate::sink::elasticsearch::outcome::{is_unavailable, not_elasticsearchs};
 use crate::sink::elasticsearch::product::Product;
 
 /// Why there is no [`Report`](super::Report).
@@ -80,17 +80,26 @@ impl From<PreflightError> for Failure {
     }
 }
 
+/// Asks, where a refusal that rests on an answer which is not Elasticsearch's (a page of an ingress, a redirect) is no
+/// refusal but an outage: that of a server that has answered before.
+pub(in crate::sink::elasticsearch) fn past_pages<T>(
+    client: &Client,
+    ask: impl FnOnce(&Client) -> Result<T, PreflightError>,
+) -> Result<T, PreflightError> {
+    ask(client).map_err(|error| match (error, client.page()) {
+        (PreflightError::Refused(_), Some(page)) => PreflightError::unavailable(not_elasticsearchs(&page)),
+        (error, _) => error,
+    })
+}
+
 /// Sorts out what is no answer at all: a failed transport, a refused key, a server that cannot answer now.
 pub(in crate::sink::elasticsearch) fn answer(
     client: &Client,
     result: Result<Reply, TransportError>,
 ) -> Result<Reply, PreflightError> {
     let url = client.base_url();
-    if let Ok(reply) = &result {
-        client.note_answer();
-        if let Some(product) = Product::of_refusal(reply) {
-            client.note_product(product);
-        }
+    if let Some(product) = result.as_ref().ok().and_then(Product::of_refusal) {
+        client.note_product(product);
     }
     match result {
         Ok(reply) if client.urls().any(|url| has_stray_path(url, &reply)) => Err(PreflightError::refused(

@@ -124,3 +124,29 @@ pub(super) fn parse(
         _ => Err(PreflightError::unexpected(name, question, reply)),
     }
 }
+
+/// The concrete indices behind a name, where nothing else is told: who may read them may ask this. The name itself,
+/// where that is one index, or is not told either.
+///
+/// Source: Elasticsearch's "Resolve index" API.
+pub(super) fn resolve(client: &Client, name: &'static str) -> Result<Vec<String>, PreflightError> {
+    #[derive(Deserialize)]
+    struct Resolved {
+        #[serde(default)]
+        aliases: Vec<ResolvedAlias>,
+    }
+    #[derive(Deserialize)]
+    struct ResolvedAlias {
+        indices: Vec<String>,
+    }
+    let reply = answer(client, client.get(&format!("/_resolve/index/{name}")))?;
+    let resolved: Option<Resolved> = serde_json::from_slice(&reply.body).ok().filter(|_| reply.status == 200);
+    let mut indices: Vec<String> =
+        resolved.into_iter().flat_map(|resolved| resolved.aliases).flat_map(|alias| alias.indices).collect();
+    // A key that is made for an alias alone reads its one index by that name only.
+    if indices.len() < 2 {
+        indices = vec![name.to_owned()];
+    }
+    indices.sort();
+    Ok(indices)
+}

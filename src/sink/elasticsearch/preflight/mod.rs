@@ -9,18 +9,22 @@ mod fields;
 pub(super) mod lookup;
 mod privileges;
 mod probe;
+mod returned;
 mod settings;
 mod target;
 
 use super::client::Client;
 use super::flush::flush;
+use super::outcome::NAME_ELASTICSEARCH;
 use super::primaries::Primaries;
 use super::targets::Targets;
 use crate::model::Names;
 use crate::observe::finding::{Check, Status};
 
+pub(super) use error::past_pages;
 pub use error::{Outage, PreflightError};
 use privileges::Grants;
+pub use returned::{Returned, Rounding};
 pub use target::{Member, Target, VectorMapping};
 
 /// What the run needs beyond reading and writing documents.
@@ -37,6 +41,8 @@ pub struct Needs {
     pub base64: bool,
     /// The server is asked to judge a document that no index keeps.
     pub offer: bool,
+    /// Documents are looked up, and nothing is written.
+    pub reads_only: bool,
     /// What is written to.
     pub names: Names,
     /// The ingest pipeline that is named in place of the index's default.
@@ -66,8 +72,13 @@ pub fn run(client: &Client, needs: Needs) -> Result<Report, PreflightError> {
     match ask(client, needs, &mut checks) {
         Ok([posts, tombstones]) if checks.iter().all(|check| check.status != Status::Failed) => {
             let acknowledges_early = posts.durability_async || tombstones.durability_async;
+            let acknowledges_early = acknowledges_early && !needs.reads_only;
             let unsynced = acknowledges_early.then(|| Primaries::find(client, needs.names)).transpose()?;
             checks.extend(unsynced.as_ref().and_then(Primaries::judge));
+            if let Some(page) = client.only_page() {
+                let text = format!("the answer is not Elasticsearch's ({page}): {NAME_ELASTICSEARCH}");
+                return Err(PreflightError::refused("connection", text));
+            }
             Ok(Report { checks, posts, tombstones, unsynced })
         }
         Ok(_) => Err(PreflightError::Refused(checks)),
@@ -98,12 +109,12 @@ pub fn check(client: &Client, needs: Needs) -> Result<Vec<Check>, Outage> {
 ///
 /// Refused where nothing can be written to a name any more, unavailable where there is no answer for now.
 pub fn look(client: &Client, before: &Targets) -> Result<Targets, PreflightError> {
-    let needs = Needs { names: before.names, ..Needs::default() };
+    let needs = Needs { names: before.names, reads_only: before.reads_only, ..Needs::default() };
     let [posts, tombstones] = before.names.both().map(|name| target::ask(client, name, needs));
     let ((posts, mut checks), (tombstones, more)) = (posts?, tombstones?);
     checks.extend(more);
     checks.retain(|check| check.status == Status::Failed);
-    if before.posts.vectors != posts.vectors {
+    if before.posts.vectors != posts.vectors && !needs.reads_only {
         let text =
             format!("{} maps vectors in another way than the index before: run again", posts.write_index);
         checks.push(Check::failed("mapping", text));
@@ -112,8 +123,10 @@ pub fn look(client: &Client, before: &Targets) -> Result<Targets, PreflightError
         return Err(PreflightError::Refused(checks));
     }
     let acknowledges_early = posts.durability_async || tombstones.durability_async;
+    let acknowledges_early = acknowledges_early && !needs.reads_only;
     let unsynced = acknowledges_early.then(|| Primaries::find(client, before.names)).transpose()?;
-    Ok(Targets { generation: before.generation, names: before.names, posts, tombstones, unsynced })
+    let Targets { generation, names, reads_only, .. } = *before;
+    Ok(Targets { generation, names, reads_only, posts, tombstones, unsynced })
 }
 
 /// Asks one question after the other, as long as the answers allow the next one.
@@ -126,10 +139,11 @@ fn ask(client: &Client, needs: Needs, checks: &mut Vec<Check>) -> Result<[Target
     if needs.search_by_author {
         checks.extend(judge_search_by_author(&posts, &grants));
     }
-    for target in [&posts, &tombstones] {
+    for target in [&posts, &tombstones].into_iter().filter(|_| !needs.reads_only) {
         checks.extend(judge_flush(client, target, &grants)?);
     }
-    for (target, needed) in [(&posts, &["read", "delete"][..]), (&tombstones, &["read"])] {
+    let of_posts = if needs.reads_only { &["read"][..] } else { &["read", "delete"] };
+    for (target, needed) in [(&posts, of_posts), (&tombstones, &["read"])] {
         if target.members.len() > 1 {
             let names: Vec<_> = target.members.iter().map(|member| &*member.name).collect();
             checks.extend(privileges::ask(client, &names)?.judge_members(&names, needed));

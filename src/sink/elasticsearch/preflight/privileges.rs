@@ -75,7 +75,7 @@ impl Grants {
 
     /// Whether the run may do on every one of the indices or aliases what a run with these needs does.
     pub(super) fn judge(&self, names: &[&str], needs: Needs) -> Check {
-        let mut wanted = NEEDED.to_vec();
+        let mut wanted = if needs.reads_only { vec!["read"] } else { NEEDED.to_vec() };
         wanted.extend(needs.manage.then_some("manage"));
         let missing: Vec<_> = names.iter().filter_map(|name| self.missing(name, &wanted)).collect();
         let is_told = |name| wanted.iter().all(|privilege| self.told(name, privilege).is_some());

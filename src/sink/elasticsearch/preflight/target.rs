@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::lookup::{self, Alias, Index, Indices};
+use super::returned::Returned;
 use super::{Needs, PreflightError, fields, privileges, probe, settings};
 use crate::observe::finding::{Check, Status};
 use crate::sink::elasticsearch::client::Client;
@@ -45,6 +46,16 @@ pub struct Member {
     pub requires_routing: bool,
     /// The block that keeps writes out until somebody takes it away.
     pub block: Option<&'static str>,
+    /// How documents are returned that were written to it.
+    pub returned: Returned,
+}
+
+impl Member {
+    /// An index of which nothing is told.
+    fn untold(name: &str) -> Self {
+        let returned = Returned::default();
+        Self { name: name.to_owned(), uuid: None, requires_routing: false, block: None, returned }
+    }
 }
 
 impl Target {
@@ -114,6 +125,16 @@ pub(super) fn ask(
     let product = client.product();
     match found {
         Some(indices) if indices.is_empty() && needs.create => Err(mapping::not_told(name)),
+        Some(indices) if needs.reads_only => {
+            let (mut target, mut checks) = judge(name, &indices, needs, product)?;
+            if !target.is_told {
+                let resolved = lookup::resolve(client, name)?;
+                target.members = resolved.iter().map(|index| Member::untold(index)).collect();
+            }
+            // Whether documents could be written does not matter.
+            checks.retain(|check| check.status == Status::Ok);
+            Ok((target, checks))
+        }
         Some(indices) if needs.offer => {
             let (target, mut checks) = judge(name, &indices, needs, product)?;
             checks.extend(offer(client, &target, &indices, needs)?);
@@ -188,7 +209,8 @@ pub(super) fn judge(
     let mut members = Vec::with_capacity(indices.len());
     for (index, found) in indices {
         let requires_routing = found.mappings.as_ref().is_some_and(fields::requires_routing);
-        let mut member = Member { name: index.clone(), uuid: None, requires_routing, block: None };
+        let returned = found.mappings.as_ref().map(Returned::of).unwrap_or_default();
+        let mut member = Member { name: index.clone(), uuid: None, requires_routing, block: None, returned };
         if let Some(set) = &found.settings {
             let settings = settings::judge(index, set, found.defaults.as_ref().unwrap_or(&Value::Null));
             gc_deletes = gc_deletes.min(settings.gc_deletes);
@@ -236,7 +258,7 @@ pub(super) fn judge(
 fn untold(name: &'static str, product: Product) -> (Target, Vec<Check>) {
     let target = Target {
         name: name.to_owned(),
-        members: vec![Member { name: name.to_owned(), uuid: None, requires_routing: false, block: None }],
+        members: vec![Member::untold(name)],
         write_index: name.to_owned(),
         is_told: false,
         gc_deletes: Duration::ZERO,

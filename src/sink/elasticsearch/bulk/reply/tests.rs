@@ -153,10 +153,11 @@ fn an_answer_that_does_not_fit_is_never_guessed_at() {
 
 #[test]
 fn statuses_that_may_pass_are_retried() {
-    for status in [408, 429, 500, 502, 504] {
+    for status in [408, 429, 500, 502] {
         assert!(matches!(judge_answer(&reply(status, "<html>")), Some(Answer::Retry(_))), "{status}");
     }
     assert!(matches!(judge_answer(&reply(503, "<html>")), Some(Answer::Away(_))));
+    assert!(matches!(judge_answer(&reply(504, "<html>")), Some(Answer::TooSlow(_))));
     assert_eq!(judge_answer(&reply(200, "")), None);
 }
 
@@ -176,20 +177,33 @@ fn refused_credentials_stop_at_once_but_not_a_cluster_block() {
     }
     let block = reply(403, r#"{"error":{"type":"cluster_block_exception","reason":"read-only"}}"#);
     assert!(matches!(judge_answer(&block), Some(Answer::Retry(_))));
-    // A page for people is no word of Elasticsearch on the key.
-    for body in ["", "<html>Please sign in</html>"] {
-        let Some(Answer::Stop(failure)) = judge_answer(&reply(403, body)) else { panic!("{body}") };
-        assert_eq!(failure.code, ExitCode::Refused);
-        assert!(failure.message.contains("ELASTICSEARCH_URL"), "{}", failure.message);
+    // What Amazon says of the key is none of Elasticsearch's words, and meant all the same.
+    let amazons = r#"{"Message":"User: anonymous is not authorized to perform: es:ESHttpPost"}"#;
+    let Some(Answer::Stop(failure)) = judge_answer(&reply(403, amazons)) else { panic!() };
+    assert_eq!(failure.code, ExitCode::Refused);
+}
+
+#[test]
+fn a_page_of_what_stands_before_the_server_is_an_outage() {
+    for status in [302, 307, 400, 403, 404, 405, 410, 417] {
+        for body in ["", "<html>Please sign in</html>", "404 page not found"] {
+            let Some(Answer::Away(why)) = judge_answer(&reply(status, body)) else {
+                panic!("{status} {body}")
+            };
+            assert!(why.contains("not Elasticsearch's") && why.contains(&status.to_string()), "{why}");
+        }
     }
+    assert!(matches!(judge_answer(&reply(401, "<html>")), Some(Answer::Away(_))));
+    assert!(matches!(judge_answer(&reply(401, "Unauthorized")), Some(Answer::Unauthenticated(_))));
 }
 
 #[test]
 fn what_a_request_as_a_whole_is_refused_for_is_found_by_dividing_it() {
-    assert!(matches!(judge_answer(&reply(400, "")), Some(Answer::Divide(_))));
+    let error = r#"{"error":{"type":"x","reason":"y"}}"#;
+    assert!(matches!(judge_answer(&reply(400, error)), Some(Answer::Divide(_))));
     assert!(matches!(judge_answer(&reply(413, "")), Some(Answer::TooLarge(_))));
-    for status in [301, 404, 405] {
-        assert!(matches!(judge_answer(&reply(status, "")), Some(Answer::Stop(_))), "{status}");
+    for status in [404, 405] {
+        assert!(matches!(judge_answer(&reply(status, error)), Some(Answer::Stop(_))), "{status}");
     }
 }
 

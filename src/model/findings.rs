@@ -1,0 +1,160 @@
+//! What a verification finds of rows. Source: contract, section 8.
+
+use std::ops::AddAssign;
+
+use serde::Serialize;
+
+/// What the index holds of the last event of an id, compared with what it should hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Finding {
+    /// It is as it should be.
+    Equal,
+    /// It holds a later version of the post.
+    Newer,
+    /// There is no post, since there is a tombstone.
+    Suppressed,
+    /// There is neither post nor tombstone.
+    Missing,
+    /// The post is there under an older version, or one that no version of this program is.
+    Stale,
+    /// The post is there under this version, with another value of this field.
+    Different(&'static str),
+    /// The post is there, though it was deleted.
+    Resurrected,
+    /// The event is a delete, and there is no tombstone.
+    Undeleted,
+}
+
+impl Finding {
+    /// As it is told.
+    pub fn name(self) -> &'static str {
+        match self {
+            Finding::Equal => "equal",
+            Finding::Newer => "newer",
+            Finding::Suppressed => "suppressed",
+            Finding::Missing => "missing",
+            Finding::Stale => "stale",
+            Finding::Different(_) => "different",
+            Finding::Resurrected => "resurrected",
+            Finding::Undeleted => "undeleted",
+        }
+    }
+
+    /// The field that is different.
+    pub fn field(self) -> Option<&'static str> {
+        match self {
+            Finding::Different(field) => Some(field),
+            _ => None,
+        }
+    }
+
+    /// Whether the index is not as it should be.
+    pub fn is_difference(self) -> bool {
+        !matches!(self, Finding::Equal | Finding::Newer | Finding::Suppressed)
+    }
+}
+
+/// How many rows there are of each finding.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Findings {
+    /// As they should be.
+    pub equal: u64,
+    /// The index holds a later version.
+    pub newer: u64,
+    /// No post, since there is a tombstone.
+    pub suppressed: u64,
+    /// Neither post nor tombstone.
+    pub missing: u64,
+    /// The post is there under an older version, or under another program's.
+    pub stale: u64,
+    /// This version, other content.
+    pub different: u64,
+    /// The post is there, though it was deleted.
+    pub resurrected: u64,
+    /// A delete without a tombstone.
+    pub undeleted: u64,
+}
+
+impl Findings {
+    /// Adds one.
+    pub fn count(&mut self, finding: Finding) {
+        *match finding {
+            Finding::Equal => &mut self.equal,
+            Finding::Newer => &mut self.newer,
+            Finding::Suppressed => &mut self.suppressed,
+            Finding::Missing => &mut self.missing,
+            Finding::Stale => &mut self.stale,
+            Finding::Different(_) => &mut self.different,
+            Finding::Resurrected => &mut self.resurrected,
+            Finding::Undeleted => &mut self.undeleted,
+        } += 1;
+    }
+
+    /// All of them, in the order in which they are told.
+    pub fn all(&self) -> [(&'static str, u64); 8] {
+        [
+            ("equal", self.equal),
+            ("newer", self.newer),
+            ("suppressed", self.suppressed),
+            ("missing", self.missing),
+            ("stale", self.stale),
+            ("different", self.different),
+            ("resurrected", self.resurrected),
+            ("undeleted", self.undeleted),
+        ]
+    }
+
+    /// Those that are differences.
+    pub fn differences(&self) -> [(&'static str, u64); 5] {
+        let [_, _, _, differences @ ..] = self.all();
+        differences
+    }
+
+    /// Rows compared.
+    pub fn total(&self) -> u64 {
+        self.all().iter().map(|(_, rows)| rows).sum()
+    }
+
+    /// Rows of which the index is not as it should be.
+    pub fn total_differences(&self) -> u64 {
+        self.differences().iter().map(|(_, rows)| rows).sum()
+    }
+}
+
+impl AddAssign<&Findings> for Findings {
+    fn add_assign(&mut self, other: &Findings) {
+        self.equal += other.equal;
+        self.newer += other.newer;
+        self.suppressed += other.suppressed;
+        self.missing += other.missing;
+        self.stale += other.stale;
+        self.different += other.different;
+        self.resurrected += other.resurrected;
+        self.undeleted += other.undeleted;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_finding_has_a_counter_of_its_name() {
+        for finding in [
+            Finding::Equal,
+            Finding::Newer,
+            Finding::Suppressed,
+            Finding::Missing,
+            Finding::Stale,
+            Finding::Different("content"),
+            Finding::Resurrected,
+            Finding::Undeleted,
+        ] {
+            let mut findings = Findings::default();
+            findings.count(finding);
+            assert!(findings.all().contains(&(finding.name(), 1)), "{finding:?}");
+            assert_eq!(findings.total(), 1);
+            assert_eq!(findings.total_differences(), u64::from(finding.is_difference()));
+        }
+    }
+}

@@ -1,0 +1,250 @@
+//! The figures of a run in Prometheus' text exposition format.
+//!
+//! Sources: Prometheus, "Exposition formats" (text format 0.0.4) and "Metric and label naming". What each figure means is
+//! in `docs/metrics.md`.
+
+use std::fmt::{Display, Write as _};
+use std::time::Duration;
+
+use crate::config::Mode;
+use crate::exit::ExitCode;
+use crate::model::{Health, MemoryFigures, ServerFigures};
+use crate::observe::progress::Figures;
+use crate::observe::report::{Archives, Requests};
+use crate::observe::traffic::{BOUNDS, TrafficFigures};
+use crate::pulse::Stage;
+
+/// What every name starts with.
+pub(super) const PREFIX: &str = "megastream_ingest_";
+
+/// Carried over from an earlier run's file.
+pub(super) const LAST_SUCCESS: &str = "last_success_timestamp_seconds";
+
+/// What is written of a run beside its figures.
+#[derive(Clone, Copy, Debug)]
+pub struct Exposition {
+    /// Whether the run ends by itself.
+    pub mode: Mode,
+    /// Whether it sends nothing.
+    pub dry_run: bool,
+    /// The last success of earlier runs, milliseconds since 1970: a run that fails does not make it forgotten.
+    pub earlier_success: Option<i64>,
+}
+
+impl Exposition {
+    /// The whole text, with the exit code once the run has ended. The order of lines is always the same.
+    pub fn text(self, figures: &Figures, code: Option<ExitCode>) -> String {
+        let mut text = Text(String::with_capacity(16 << 10));
+        text.run(self, figures, code);
+        text.archives(figures);
+        text.rows(figures);
+        text.requests(&figures.requests);
+        if !self.dry_run {
+            text.traffic(&figures.traffic);
+            text.server(figures.server);
+        }
+        text.memory(figures.memory);
+        text.stuck(&figures.stuck);
+        text.end(figures.last_success.or(self.earlier_success), code);
+        text.0
+    }
+}
+
+/// Milliseconds as seconds.
+fn seconds(millis: i64) -> String {
+    format!("{}.{:03}", millis.div_euclid(1000), millis.rem_euclid(1000))
+}
+
+/// The types of the format that are used.
+#[derive(Clone, Copy)]
+enum Kind {
+    Counter,
+    Gauge,
+    Histogram,
+}
+use Kind::{Counter, Gauge, Histogram};
+
+/// A file in the making. Names are given without [`PREFIX`].
+struct Text(String);
+
+impl Text {
+    fn run(&mut self, run: Exposition, figures: &Figures, code: Option<ExitCode>) {
+        self.head(Gauge, "info", "Always 1; the labels tell what runs.");
+        let dry_run = if run.dry_run { "true" } else { "false" };
+        let labels =
+            [("version", env!("CARGO_PKG_VERSION")), ("mode", run.mode.name()), ("dry_run", dry_run)];
+        self.sample("info", &labels, 1);
+        self.one(Gauge, "running", "1 while the run works, 0 once it has ended.", u8::from(code.is_none()));
+        self.one(Gauge, "start_timestamp_seconds", "When the run started.", seconds(figures.started));
+    }
+
+    fn archives(&mut self, figures: &Figures) {
+        let Archives { discovered, already_done, processed, failed, pending } = figures.archives;
+        self.one(Gauge, "archives_discovered", "Archives found in the source, and this shard's.", discovered);
+        let states = [
+            ("already_done", already_done),
+            ("processed", processed),
+            ("failed", failed),
+            ("pending", pending),
+        ];
+        self.by(Gauge, "archives", "Archives found, by what has become of them.", "state", states);
+        if let Some(time) = figures.newest_archive {
+            let help =
+                "The time in the name of the newest archive that is done, by this run or an earlier one.";
+            self.one(Gauge, "newest_archive_timestamp_seconds", help, time);
+            let lag = figures.now.saturating_sub(time.saturating_mul(1000));
+            self.one(Gauge, "lag_seconds", "Age of the newest archive that is done.", seconds(lag));
+        }
+    }
+
+    fn rows(&mut self, figures: &Figures) {
+        let rows = &figures.totals.rows;
+        self.one(Counter, "rows_read_total", "Rows of archives read to their end.", rows.read);
+        self.by(Counter, "rows_total", "Rows by their outcome.", "outcome", rows.outcomes());
+        // Only a verification finds anything.
+        if rows.findings.total() > 0 {
+            let help = "Rows compared, by what was found of them.";
+            self.by(Counter, "rows_verified_total", help, "finding", rows.findings.all());
+            let help = "Rows mended, by what was found of them before.";
+            self.by(Counter, "rows_repaired_total", help, "finding", rows.repaired.differences());
+        }
+        let reasons = &figures.totals.reasons;
+        for (name, help, label, counts) in [
+            ("rows_skipped_total", "Skipped rows by reason.", "reason", &reasons.skipped),
+            ("rows_rejected_total", "Rejected rows by reason.", "reason", &reasons.rejected),
+            ("fields_dropped_total", "Fields left out of documents.", "field", &reasons.dropped_fields),
+        ] {
+            self.by(
+                Counter,
+                name,
+                help,
+                label,
+                counts.iter().map(|(reason, &count)| (reason.as_str(), count)),
+            );
+        }
+    }
+
+    fn requests(&mut self, requests: &Requests) {
+        let &Requests { bulk, retried, bytes_sent, bytes_on_wire } = requests;
+        self.one(Counter, "bulk_requests_total", "Bulk requests sent.", bulk);
+        let help = "Bulk requests that sent something again.";
+        self.one(Counter, "bulk_requests_retried_total", help, retried);
+        let help = "Bytes of the bodies of bulk requests, uncompressed.";
+        self.one(Counter, "bulk_request_bytes_total", help, bytes_sent);
+        let help = "The same as they were sent, compressed or not.";
+        self.one(Counter, "bulk_request_bytes_on_wire_total", help, bytes_on_wire);
+    }
+
+    fn traffic(&mut self, traffic: &TrafficFigures) {
+        let help = "Requests, or parts of them, that had to be sent again, by why.";
+        self.by(Counter, "retries_total", help, "kind", traffic.again());
+        let name = "request_duration_seconds";
+        self.head(Histogram, name, "How long requests to Elasticsearch took, by what they asked for.");
+        let (bucket, sum, count) = (format!("{name}_bucket"), format!("{name}_sum"), format!("{name}_count"));
+        for (request, took) in traffic.durations() {
+            let mut below = 0;
+            let bounds = BOUNDS.iter().map(f64::to_string).chain(["+Inf".to_owned()]);
+            for (class, bound) in took.classes.iter().zip(bounds) {
+                below += class;
+                self.sample(&bucket, &[("request", request), ("le", &bound)], below);
+            }
+            self.sample(&sum, &[("request", request)], took.sum.as_secs_f64());
+            self.sample(&count, &[("request", request)], below);
+        }
+    }
+
+    fn memory(&mut self, memory: Option<MemoryFigures>) {
+        let Some(MemoryFigures { limit, admitted }) = memory else { return };
+        self.one(Gauge, "memory_limit_bytes", "What archives being read may take together.", limit);
+        self.one(Gauge, "memory_admitted_bytes", "What archives that are let in take of that.", admitted);
+    }
+
+    fn stuck(&mut self, stuck: &[(Stage, Duration)]) {
+        let is_stuck = |stage| u64::from(stuck.iter().any(|(is, _)| *is == stage));
+        let samples = Stage::ALL.map(|stage| (stage.name(), is_stuck(stage)));
+        let help = "1 where a thread has given no sign of life for longer than it may.";
+        self.by(Gauge, "stuck", help, "stage", samples);
+    }
+
+    fn end(&mut self, success: Option<i64>, code: Option<ExitCode>) {
+        if let Some(code) = code {
+            self.one(Gauge, "exit_code", "Exit code of the run that has ended.", code.number());
+        }
+        if let Some(success) = success {
+            let help = "When all archives found had last been dealt with, none left pending, by this run or an \
+                        earlier one.";
+            self.one(Gauge, LAST_SUCCESS, help, seconds(success));
+        }
+    }
+
+    fn server(&mut self, server: Option<ServerFigures>) {
+        let health = server.map(|server| server.health);
+        let states = [
+            ("connecting", None),
+            ("available", Some(Health::Available)),
+            ("pushing_back", Some(Health::PushingBack)),
+            ("unavailable", Some(Health::Unavailable)),
+        ];
+        let states = states.map(|(name, state)| (name, u64::from(state == health)));
+        self.by(Gauge, "elasticsearch_state", "1 for the state that Elasticsearch is in.", "state", states);
+        let Some(ServerFigures { limit, since_confirmed, .. }) = server else { return };
+        let help = "Requests that may be in flight at once now.";
+        self.one(Gauge, "requests_in_flight_limit", help, limit);
+        if let Some(time) = since_confirmed {
+            let help = "Time since Elasticsearch last carried a request out, at least in part.";
+            self.one(Gauge, "since_confirmed_request_seconds", help, time.as_secs_f64());
+        }
+    }
+
+    /// A family of one sample without labels.
+    fn one(&mut self, kind: Kind, name: &str, help: &str, value: impl Display) {
+        self.head(kind, name, help);
+        self.sample(name, &[], value);
+    }
+
+    /// A family with a sample for each value of a label. Without any there is no family.
+    fn by<'v>(
+        &mut self,
+        kind: Kind,
+        name: &str,
+        help: &str,
+        label: &str,
+        samples: impl IntoIterator<Item = (&'v str, u64)>,
+    ) {
+        for (i, (value, count)) in samples.into_iter().enumerate() {
+            if i == 0 {
+                self.head(kind, name, help);
+            }
+            self.sample(name, &[(label, value)], count);
+        }
+    }
+
+    fn head(&mut self, kind: Kind, name: &str, help: &str) {
+        let kind = match kind {
+            Counter => "counter",
+            Gauge => "gauge",
+            Histogram => "histogram",
+        };
+        self.push(format_args!("# HELP {PREFIX}{name} {help}\n# TYPE {PREFIX}{name} {kind}\n"));
+    }
+
+    fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: impl Display) {
+        self.push(format_args!("{PREFIX}{name}"));
+        for (i, (label, text)) in labels.iter().enumerate() {
+            let before = if i == 0 { '{' } else { ',' };
+            self.push(format_args!("{before}{label}=\"{}\"", escape(text)));
+        }
+        let after = if labels.is_empty() { "" } else { "}" };
+        self.push(format_args!("{after} {value}\n"));
+    }
+
+    fn push(&mut self, text: std::fmt::Arguments<'_>) {
+        // Writing to a string does not fail.
+        let _ = self.0.write_fmt(text);
+    }
+}
+
+/// The text of a label's value, as the format writes it between quotes.
+fn escape(text: &str) -> String {
+    text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}

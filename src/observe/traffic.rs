@@ -1,0 +1,185 @@
+//! Requests to Elasticsearch: how long they take, and what is sent again.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// Upper bounds of the classes of durations, in seconds; what takes longer is in one more. A request takes 90 s at most
+/// at each node.
+pub const BOUNDS: [f64; 14] =
+    [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 90.0];
+
+/// Classes of durations.
+const CLASSES: usize = BOUNDS.len() + 1;
+
+/// What a request asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// Bulk actions.
+    Bulk,
+    /// Documents by their ids.
+    LookUp,
+    /// The posts of an account.
+    Search,
+}
+
+impl Request {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Self; 3] = [Self::Bulk, Self::LookUp, Self::Search];
+
+    /// Its name, as figures have it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Bulk => "bulk",
+            Self::LookUp => "look_up",
+            Self::Search => "search",
+        }
+    }
+}
+
+/// Why something has to be sent again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Again {
+    /// The request was refused for now: 429, or 5xx of a server that is there.
+    PushedBack,
+    /// It was carried out, and some of its actions were refused for now.
+    InPart,
+    /// No connection, no answer in time, or nothing ready behind it.
+    Unavailable,
+    /// The connection broke.
+    Interrupted,
+    /// What stands behind the names of the indices has moved.
+    Moved,
+    /// The credentials were refused, which may pass after an outage.
+    Unauthenticated,
+    /// It was refused for its size, and goes in halves.
+    TooLarge,
+    /// It was refused for something in it, and goes in halves, which tell what.
+    Divided,
+}
+
+impl Again {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Self; 8] = [
+        Self::PushedBack,
+        Self::InPart,
+        Self::Unavailable,
+        Self::Interrupted,
+        Self::Moved,
+        Self::Unauthenticated,
+        Self::TooLarge,
+        Self::Divided,
+    ];
+
+    /// Its name, as figures have it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::PushedBack => "pushed_back",
+            Self::InPart => "in_part",
+            Self::Unavailable => "unavailable",
+            Self::Interrupted => "interrupted",
+            Self::Moved => "moved",
+            Self::Unauthenticated => "unauthenticated",
+            Self::TooLarge => "too_large",
+            Self::Divided => "divided",
+        }
+    }
+}
+
+/// Counts requests. Senders add to it.
+#[derive(Debug, Default)]
+pub struct Traffic {
+    again: [AtomicU64; Again::ALL.len()],
+    took: [Times; Request::ALL.len()],
+}
+
+#[derive(Debug, Default)]
+struct Times {
+    classes: [AtomicU64; CLASSES],
+    micros: AtomicU64,
+}
+
+/// The counts at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TrafficFigures {
+    again: [u64; Again::ALL.len()],
+    took: [Durations; Request::ALL.len()],
+}
+
+/// How long requests of a kind took.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Durations {
+    /// How many are in each class: between the bound before and this one of [`BOUNDS`], and above the last.
+    pub classes: [u64; CLASSES],
+    /// All of them together.
+    pub sum: Duration,
+}
+
+impl Traffic {
+    /// A request has been answered, or has failed, after so long.
+    pub fn took(&self, request: Request, time: Duration) {
+        let times = &self.took[request as usize];
+        let class = BOUNDS.iter().position(|bound| time.as_secs_f64() <= *bound).unwrap_or(BOUNDS.len());
+        times.classes[class].fetch_add(1, Ordering::Relaxed);
+        times.micros.fetch_add(u64::try_from(time.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// A request, or part of it, is to be sent again.
+    pub fn again(&self, why: Again) {
+        self.again[why as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The counts now.
+    pub fn figures(&self) -> TrafficFigures {
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        TrafficFigures {
+            again: self.again.each_ref().map(count),
+            took: self.took.each_ref().map(|times| Durations {
+                classes: times.classes.each_ref().map(count),
+                sum: Duration::from_micros(count(&times.micros)),
+            }),
+        }
+    }
+}
+
+impl TrafficFigures {
+    /// Each reason for sending something again, and how often it came up.
+    pub fn again(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        Again::ALL.into_iter().map(|why| (why.name(), self.again[why as usize]))
+    }
+
+    /// Each kind of request, and how long those took.
+    pub fn durations(&self) -> impl Iterator<Item = (&'static str, &Durations)> {
+        Request::ALL.into_iter().map(|request| (request.name(), &self.took[request as usize]))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_duration_is_in_the_class_whose_bound_it_does_not_pass() {
+        let traffic = Traffic::default();
+        for millis in [5, 6, 1000, 1001, 90_000, 90_001, 3_600_000] {
+            traffic.took(Request::LookUp, Duration::from_millis(millis));
+        }
+        let figures = traffic.figures();
+        let took: Vec<_> = figures.durations().collect();
+        assert_eq!(took[0], ("bulk", &Durations::default()));
+        assert_eq!(took[1].0, "look_up");
+        assert_eq!(took[1].1.classes, [1, 1, 0, 0, 0, 0, 0, 1, 1, 0, 0, 0, 0, 1, 2]);
+        assert_eq!(took[1].1.sum, Duration::from_millis(3_782_013));
+    }
+
+    #[test]
+    fn each_reason_and_each_request_has_a_number_of_its_own() {
+        let traffic = Traffic::default();
+        for (n, why) in Again::ALL.into_iter().enumerate() {
+            (0..=n).for_each(|_| traffic.again(why));
+        }
+        let counted: Vec<u64> = traffic.figures().again().map(|(_, count)| count).collect();
+        assert_eq!(counted, [1, 2, 3, 4, 5, 6, 7, 8]);
+        let numbers = Request::ALL.map(|request| request as usize);
+        assert_eq!(numbers, [0, 1, 2]);
+    }
+}

@@ -1,0 +1,183 @@
+//! Signs of life of the threads that a run cannot do without: whoever looks for archives, a sender, the ledger.
+//!
+//! A sign is given where an attempt at something begins and where a pause does ([`crate::retry::patience`],
+//! [`crate::shutdown::Stop::wait`]), so that a server which is away for hours is waited for in good health. Who waits for
+//! another thread is not watched meanwhile: that one is. What is left is a thread that hangs: in a file system that does
+//! not answer, in a request that outlasts its time-outs, in a lock.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread::{self, ThreadId};
+use std::time::{Duration, Instant};
+
+/// A thread that works may give no sign for so long: a request takes 100 s at most at each node, a page of a listing
+/// less, and a disk that needs longer than this for a few writes is broken.
+const LONGEST_SILENCE: Duration = Duration::from_secs(600);
+
+/// What is watched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// A look for archives.
+    Look,
+    /// A sender, while it delivers a batch.
+    Sender,
+    /// The ledger, while it writes and marks.
+    Ledger,
+}
+
+impl Stage {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Look, Self::Sender, Self::Ledger];
+
+    /// Its name, as figures have it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Look => "look",
+            Self::Sender => "sender",
+            Self::Ledger => "ledger",
+        }
+    }
+}
+
+/// The threads that work, and when each last gave a sign of life.
+#[derive(Debug)]
+pub struct Pulse {
+    longest: Duration,
+    threads: Mutex<HashMap<ThreadId, Sign>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Sign {
+    stage: Stage,
+    /// Silence counts from then. None: it waits for another thread.
+    since: Option<Instant>,
+}
+
+impl Default for Pulse {
+    fn default() -> Self {
+        Self { longest: longest_silence(), threads: Mutex::default() }
+    }
+}
+
+/// Debug builds can be made to find silence long that is not, see `tests/integration/listen.rs`.
+fn longest_silence() -> Duration {
+    #[cfg(debug_assertions)]
+    if let Some(millis) =
+        std::env::var("MEGASTREAM_INGEST_STUCK_AFTER_MS").ok().and_then(|text| text.parse().ok())
+    {
+        return Duration::from_millis(millis);
+    }
+    LONGEST_SILENCE
+}
+
+impl Pulse {
+    /// From now on this thread is watched, until what is returned is dropped.
+    pub fn watch(&self, stage: Stage) -> Watch<'_> {
+        self.threads().insert(thread::current().id(), Sign { stage, since: Some(Instant::now()) });
+        Watch { pulse: self }
+    }
+
+    /// This thread is alive, and may be silent for so long in good health. Nothing where it is not watched.
+    pub fn sign(&self, quiet: Duration) {
+        // A pause that no clock can hold has no end that could be missed.
+        self.note(Instant::now().checked_add(quiet));
+    }
+
+    /// This thread waits for another one, until its next sign.
+    pub fn waits(&self) {
+        self.note(None);
+    }
+
+    fn note(&self, since: Option<Instant>) {
+        if let Some(sign) = self.threads().get_mut(&thread::current().id()) {
+            sign.since = since;
+        }
+    }
+
+    /// How long the most silent thread of a stage has given no sign, where that is longer than it may.
+    pub fn stuck(&self, stage: Stage, now: Instant) -> Option<Duration> {
+        let threads = self.threads();
+        let of_stage = threads.values().filter(|sign| sign.stage == stage).filter_map(|sign| sign.since);
+        let silence = of_stage.map(|since| now.saturating_duration_since(since)).max()?;
+        (silence > self.longest).then_some(silence)
+    }
+
+    /// All stages that are stuck, and for how long each has been.
+    pub fn all_stuck(&self, now: Instant) -> Vec<(Stage, Duration)> {
+        Stage::ALL.into_iter().filter_map(|stage| Some((stage, self.stuck(stage, now)?))).collect()
+    }
+
+    fn threads(&self) -> MutexGuard<'_, HashMap<ThreadId, Sign>> {
+        self.threads.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A thread is watched as long as this is there.
+#[must_use]
+#[derive(Debug)]
+pub struct Watch<'p> {
+    pulse: &'p Pulse,
+}
+
+impl Drop for Watch<'_> {
+    fn drop(&mut self) {
+        self.pulse.threads().remove(&thread::current().id());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn stuck(pulse: &Pulse, after: Duration) -> Vec<Stage> {
+        let now = Instant::now() + after;
+        Stage::ALL.into_iter().filter(|stage| pulse.stuck(*stage, now).is_some()).collect()
+    }
+
+    #[test]
+    fn a_thread_that_works_is_stuck_once_it_has_been_silent_for_too_long() {
+        let pulse = Pulse::default();
+        let watch = pulse.watch(Stage::Ledger);
+        assert_eq!(stuck(&pulse, LONGEST_SILENCE - SECOND), []);
+        assert_eq!(stuck(&pulse, LONGEST_SILENCE + SECOND), [Stage::Ledger]);
+        drop(watch);
+        assert_eq!(stuck(&pulse, 2 * LONGEST_SILENCE), []);
+    }
+
+    #[test]
+    fn a_pause_that_was_told_and_a_wait_for_others_are_no_silence() {
+        let pulse = Pulse::default();
+        let _watch = pulse.watch(Stage::Sender);
+        pulse.sign(300 * SECOND);
+        assert_eq!(stuck(&pulse, LONGEST_SILENCE + 299 * SECOND), []);
+        assert_eq!(stuck(&pulse, LONGEST_SILENCE + 301 * SECOND), [Stage::Sender]);
+        pulse.waits();
+        assert_eq!(stuck(&pulse, 100 * LONGEST_SILENCE), []);
+        pulse.sign(Duration::ZERO);
+        assert_eq!(stuck(&pulse, LONGEST_SILENCE + SECOND), [Stage::Sender]);
+        pulse.sign(Duration::MAX);
+        assert_eq!(stuck(&pulse, 100 * LONGEST_SILENCE), []);
+    }
+
+    #[test]
+    fn a_sender_that_works_does_not_hide_one_that_hangs() {
+        let pulse = Pulse::default();
+        let _hangs = pulse.watch(Stage::Sender);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                let _works = pulse.watch(Stage::Sender);
+                pulse.sign(2 * LONGEST_SILENCE);
+                assert_eq!(stuck(&pulse, LONGEST_SILENCE + SECOND), [Stage::Sender]);
+            });
+        });
+    }
+
+    #[test]
+    fn a_sign_of_a_thread_that_is_not_watched_is_nothing() {
+        let pulse = Pulse::default();
+        pulse.sign(Duration::ZERO);
+        assert_eq!(stuck(&pulse, 2 * LONGEST_SILENCE), []);
+    }
+}

@@ -1,0 +1,63 @@
+//! `--verify`: the index is compared with the archives, and with `--repair` what differs is sent again.
+
+use super::ingest::{moves_for_ever, open, pool};
+use super::looks::Looks;
+use super::{MOST_ROUNDS, Run};
+use crate::config::{VectorChoice, Verify};
+use crate::exit::Failure;
+use crate::pipeline::ledger::Ledger;
+use crate::pipeline::ledger::state_file::StateFile;
+use crate::sink::elasticsearch::encode::VectorEncoding;
+use crate::sink::elasticsearch::preflight::Needs;
+use crate::sink::elasticsearch::server::Server;
+use crate::sink::elasticsearch::verify::Verifier;
+
+impl Run<'_> {
+    /// Reads the archives as a load does, whatever the state file says, and asks for what became of them.
+    pub(super) fn verify(&self, task: &Verify) -> Result<(), Failure> {
+        let Verify { archives, intake, server: settings, .. } = task;
+        let nothing_done = StateFile::of_nothing(&archives.state_file);
+        let mut looks = Looks::new(self.source(archives)?, false, intake);
+        let mut selection = self.look(&mut looks, archives, &nothing_done)?;
+        let server = Server::connect(settings, intake.senders, intake.workers, needs(task), self.stop)?;
+        let output = task.output.as_ref().map(open).transpose()?;
+        let pool = pool(intake.workers)?;
+        let verifier = Verifier::new(
+            self.sink(&server, intake.batch, VectorChoice::Array),
+            task.repair.then(|| vectors(task.vectors)),
+            output,
+        );
+        for _ in 0..=MOST_ROUNDS {
+            let ledger = Ledger::new(None, self.dead_letters(), &verifier, self.progress, self.stop);
+            let again = self.take_up(intake, &looks, &selection, &pool, &verifier, ledger)?;
+            // What was sent again to an index that is none of those any more is sent to what there is now.
+            if again.is_empty() || self.stop.is_requested() {
+                self.progress.passed();
+                return verifier.finish();
+            }
+            selection.take = again;
+        }
+        Err(moves_for_ever())
+    }
+}
+
+/// Without a repair, what a verification asks for can be asked by whoever may read.
+fn needs(task: &Verify) -> Needs {
+    let Verify { server, repair, intake, .. } = task;
+    Needs {
+        reads_only: !repair,
+        offer: *repair,
+        search_by_author: *repair && intake.account_deletions,
+        names: server.names,
+        pipeline: server.pipeline,
+        ..Needs::default()
+    }
+}
+
+/// How vectors are written that are sent again: there are few, so that nothing is tried for them.
+fn vectors(choice: VectorChoice) -> VectorEncoding {
+    match choice {
+        VectorChoice::Base64 => VectorEncoding::Base64,
+        VectorChoice::Auto | VectorChoice::Array => VectorEncoding::Array,
+    }
+}

@@ -1,0 +1,130 @@
+//! How documents come back from an index, as far as its mapping tells.
+
+use serde_json::Value;
+
+use super::fields::property;
+use crate::sink::elasticsearch::schema::VECTORS;
+
+/// How much of a vector's values is lost between writing and reading.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Rounding {
+    /// Nothing.
+    None,
+    /// The last bits of an f32: an index with cosine similarity keeps unit vectors and lengths apart, and what it returns
+    /// is their product. So it may be where nothing is told.
+    #[default]
+    LastBits,
+    /// The lower half of an f32 (`element_type: bfloat16`).
+    LowerHalf,
+}
+
+/// How documents come back from an index.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Returned {
+    /// What is lost of vectors.
+    pub rounding: Rounding,
+    /// Patterns of fields that are left out of the source that is kept.
+    pub excludes: Vec<String>,
+    /// Patterns of the only fields that are kept; without any, all are.
+    pub includes: Vec<String>,
+}
+
+impl Returned {
+    /// From an index of this mapping.
+    pub(super) fn of(mappings: &Value) -> Self {
+        let embeddings = property(mappings, "embeddings");
+        let rounding_of = |name: &str| {
+            let dotted = format!("embeddings.{name}");
+            let mapped = embeddings.and_then(|object| property(object, name));
+            mapped.or_else(|| property(mappings, &dotted)).map_or(Rounding::None, rounding)
+        };
+        let patterns = |name: &str| -> Vec<String> {
+            let listed = mappings.pointer("/_source").and_then(|source| source.get(name));
+            let patterns = listed.and_then(Value::as_array).into_iter().flatten().chain(listed);
+            patterns.filter_map(Value::as_str).map(str::to_owned).collect()
+        };
+        let mut excludes = patterns("excludes");
+        if mappings.pointer("/_source/enabled") == Some(&Value::Bool(false)) {
+            excludes.push("*".to_owned());
+        }
+        let rounding = VECTORS.iter().map(|field| rounding_of(field.name)).max().unwrap_or_default();
+        Self { rounding, excludes, includes: patterns("includes") }
+    }
+
+    /// Whether a field, of a dotted name where it is below another, is left out of what is kept.
+    pub fn leaves_out(&self, field: &str) -> bool {
+        let is_named = |pattern: &String| {
+            let ancestors = field.match_indices('.').filter_map(|(at, _)| field.get(..at));
+            matches(pattern, field) || ancestors.into_iter().any(|ancestor| matches(pattern, ancestor))
+        };
+        let is_kept = self.includes.is_empty() || self.includes.iter().any(is_named);
+        !is_kept || self.excludes.iter().any(is_named)
+    }
+}
+
+/// What an index loses of a vector that is mapped so.
+fn rounding(mapping: &Value) -> Rounding {
+    let text = |parameter: &str| mapping.get(parameter).and_then(Value::as_str);
+    if text("type") != Some("dense_vector") {
+        return Rounding::None;
+    }
+    // Those that are not searched have no similarity.
+    let is_indexed = mapping.get("index") != Some(&Value::Bool(false));
+    match (text("element_type"), text("similarity")) {
+        (Some("bfloat16"), _) => Rounding::LowerHalf,
+        (_, None | Some("cosine")) if is_indexed => Rounding::LastBits,
+        _ => Rounding::None,
+    }
+}
+
+/// Whether a pattern, in which `*` stands for anything, is of the whole name.
+fn matches(pattern: &str, name: &str) -> bool {
+    match pattern.split_once('*') {
+        None => pattern == name,
+        Some((before, after)) => name.strip_prefix(before).is_some_and(|rest| {
+            let mut ends = rest.char_indices().map(|(at, _)| at).chain([rest.len()]);
+            ends.any(|at| rest.get(at..).is_some_and(|rest| matches(after, rest)))
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn mapping(vector: Value) -> Value {
+        json!({"properties": {"embeddings": {"properties": {"all_MiniLM_L12_v2": vector}}}})
+    }
+
+    #[test]
+    fn only_what_an_index_is_known_to_lose_is_taken_for_a_rounding() {
+        for (vector, rounding) in [
+            (json!({"type": "dense_vector"}), Rounding::LastBits),
+            (json!({"type": "dense_vector", "similarity": "cosine"}), Rounding::LastBits),
+            (json!({"type": "dense_vector", "similarity": "dot_product"}), Rounding::None),
+            (json!({"type": "dense_vector", "index": false}), Rounding::None),
+            (json!({"type": "dense_vector", "element_type": "bfloat16"}), Rounding::LowerHalf),
+            (json!({"type": "knn_vector", "space_type": "cosinesimil"}), Rounding::None),
+        ] {
+            assert_eq!(Returned::of(&mapping(vector.clone())).rounding, rounding, "{vector}");
+        }
+        assert_eq!(Returned::default().rounding, Rounding::LastBits);
+    }
+
+    #[test]
+    fn fields_that_the_source_is_kept_without_are_known() {
+        let excludes = |pattern: &str| Returned::of(&json!({"_source": {"excludes": [pattern]}}));
+        for pattern in ["embeddings", "embeddings.*", "emb*", "*_v2", "*"] {
+            assert!(excludes(pattern).leaves_out("embeddings.all_MiniLM_L12_v2"), "{pattern}");
+        }
+        assert!(!excludes("embeddings.x").leaves_out("embeddings.all_MiniLM_L12_v2"));
+        assert!(!excludes("embeddings").leaves_out("content"));
+        let includes = Returned::of(&json!({"_source": {"includes": ["content", "at_*"]}}));
+        assert!(!includes.leaves_out("content") && !includes.leaves_out("at_uri"));
+        assert!(includes.leaves_out("embeddings.all_MiniLM_L6_v2"));
+        assert!(Returned::of(&json!({"_source": {"enabled": false}})).leaves_out("content"));
+        assert!(!Returned::default().leaves_out("content"));
+    }
+}

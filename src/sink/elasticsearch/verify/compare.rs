@@ -1,0 +1,201 @@
+//! Whether a document says the same as one that is stored. Pure.
+//!
+//! The fields are those of [`schema`](crate::sink::elasticsearch::schema), each compared by what it holds: a server may
+//! return another text for the same value.
+
+use std::collections::HashMap;
+
+use base64_simd::STANDARD;
+use serde_json::value::RawValue;
+
+use crate::sink::elasticsearch::preflight::{Returned, Rounding};
+use crate::sink::elasticsearch::schema::{Kind, POST_FIELDS, VECTORS, WRITTEN_AT};
+use crate::timestamp::parse_rfc3339_millis;
+
+/// An object, of which nothing but the fields is read.
+type Object<'o> = HashMap<String, &'o RawValue>;
+
+/// The first field in which a stored post differs from the document that it should be. A field that the index keeps
+/// no source of is passed over, and so are those of other writers.
+pub(super) fn first_difference(document: &[u8], stored: &str, returned: &Returned) -> Option<&'static str> {
+    let Ok(document) = serde_json::from_slice::<Object<'_>>(document) else { return Some("_source") };
+    let Ok(stored) = serde_json::from_str::<Object<'_>>(stored) else { return Some("_source") };
+    let compared = POST_FIELDS.iter().filter(|field| field.name != WRITTEN_AT);
+    compared.map(|field| (field.name, field.kind)).find_map(|(name, kind)| match kind {
+        Kind::Vectors => differing_vector(name, &document, &stored, returned),
+        kind => {
+            let (wanted, got) = (document.get(name), stored.get(name));
+            let is_same =
+                got.is_none() && returned.leaves_out(name) || is_same(kind, text(wanted), text(got));
+            (!is_same).then_some(name)
+        }
+    })
+}
+
+/// A value as it stands; None where it is absent, or null, which means the same.
+fn text<'v>(value: Option<&&'v RawValue>) -> Option<&'v str> {
+    value.map(|value| value.get()).filter(|value| *value != "null")
+}
+
+fn is_same(kind: Kind, wanted: Option<&str>, got: Option<&str>) -> bool {
+    let (Some(wanted), Some(got)) = (wanted, got) else { return wanted.is_none() && got.is_none() };
+    if wanted == got {
+        return true;
+    }
+    let strings = serde_json::from_str::<String>(wanted).ok().zip(serde_json::from_str::<String>(got).ok());
+    match strings {
+        Some((wanted, got)) if kind == Kind::Date => {
+            let millis = parse_rfc3339_millis(&wanted);
+            millis.is_some() && millis == parse_rfc3339_millis(&got)
+        }
+        Some((wanted, got)) => wanted == got,
+        None => false,
+    }
+}
+
+/// The first vector that differs.
+fn differing_vector(
+    name: &str,
+    document: &Object<'_>,
+    stored: &Object<'_>,
+    returned: &Returned,
+) -> Option<&'static str> {
+    let object = |fields: &Object<'_>| {
+        let value = fields.get(name).map(|value| (*value).to_owned());
+        value.and_then(|value| serde_json::from_str::<HashMap<String, Box<RawValue>>>(value.get()).ok())
+    };
+    let (wanted, got) = (object(document).unwrap_or_default(), object(stored).unwrap_or_default());
+    VECTORS.iter().find_map(|field| {
+        let wanted = wanted.get(field.name).map(|value| value.get());
+        let got = got.get(field.name).map(|value| value.get());
+        // What the source is kept without is returned under its full name.
+        let got = got.or_else(|| stored.get(field.path).map(|value| value.get()));
+        let got = got.filter(|got| *got != "null");
+        let is_same = match (wanted, got) {
+            (None, None) => true,
+            (_, None) => returned.leaves_out(field.path),
+            (None, Some(_)) => false,
+            (Some(wanted), Some(got)) => vector_of(wanted)
+                .zip(vector_of(got))
+                .is_some_and(|(wanted, got)| is_same_vector(&wanted, &got, returned.rounding)),
+        };
+        (!is_same).then_some(field.path)
+    })
+}
+
+/// The values of a vector, which is an array of numbers, or a base64 string of big-endian f32; None for anything else.
+pub(super) fn vector_of(text: &str) -> Option<Vec<f32>> {
+    if let Some(base64) = text.strip_prefix('"') {
+        let bytes = STANDARD.decode_to_vec(base64.strip_suffix('"')?).ok()?;
+        let (values, rest) = bytes.as_chunks();
+        return rest.is_empty().then(|| values.iter().map(|bytes| f32::from_be_bytes(*bytes)).collect());
+    }
+    let values = text.strip_prefix('[')?.strip_suffix(']')?;
+    // Each to the nearest f32, which a detour by f64 misses.
+    values.split(',').map(|value| value.trim().parse().ok()).collect()
+}
+
+/// Whether two vectors are the same, but for what the index is known to lose.
+fn is_same_vector(wanted: &[f32], got: &[f32], rounding: Rounding) -> bool {
+    if wanted.len() != got.len() {
+        return false;
+    }
+    let lost = match rounding {
+        Rounding::None => return wanted.iter().zip(got).all(|(a, b)| a.to_bits() == b.to_bits()),
+        // One rounding for the unit vector, and one for the product.
+        Rounding::LastBits => f64::from(f32::EPSILON),
+        Rounding::LowerHalf => 1.0 / 128.0,
+    };
+    let length = wanted.iter().map(|value| f64::from(*value).powi(2)).sum::<f64>().sqrt();
+    // Values that are next to nothing beside the others lose their last bits as those of the unit vector.
+    let least = f64::from(f32::MIN_POSITIVE) * length.max(1.0);
+    wanted.iter().zip(got).all(|(a, b)| {
+        let (a, b) = (f64::from(*a), f64::from(*b));
+        a == b || (a - b).abs() <= a.abs() * lost + least
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn document() -> Value {
+        json!({"at_uri": "at://a", "author_did": "did:plc:a", "content": "a\u{0}é", "created_at": "2025-10-30T12:34:56.789Z",
+            "embeddings": {"all_MiniLM_L6_v2": [0.1, -0.5]}, "indexed_at": "2025-10-30T12:34:56.789Z"})
+    }
+
+    fn difference(stored: &Value, returned: &Returned) -> Option<&'static str> {
+        first_difference(document().to_string().as_bytes(), &stored.to_string(), returned)
+    }
+
+    fn with(field: &str, value: Value) -> Value {
+        let mut stored = document();
+        stored[field] = value;
+        stored
+    }
+
+    #[test]
+    fn every_field_counts_but_the_time_of_writing_and_those_of_others() {
+        let exact = Returned { rounding: Rounding::None, ..Returned::default() };
+        assert_eq!(difference(&document(), &exact), None);
+        assert_eq!(difference(&with("indexed_at", json!("1999-01-01T00:00:00Z")), &exact), None);
+        assert_eq!(difference(&with("sentiment", json!(7)), &exact), None);
+        assert_eq!(difference(&with("quote_post", Value::Null), &exact), None);
+        for (field, value) in [
+            ("at_uri", json!("at://b")),
+            ("author_did", json!("")),
+            ("content", json!("a")),
+            ("content", Value::Null),
+            ("content", json!(["a\u{0}é"])),
+            ("created_at", json!("2025-10-30T12:34:56.788Z")),
+            ("thread_root_post", json!("at://a")),
+            ("quote_post", json!("at://a")),
+        ] {
+            assert_eq!(difference(&with(field, value.clone()), &exact), Some(field), "{value}");
+        }
+    }
+
+    #[test]
+    fn another_text_of_the_same_value_is_no_difference() {
+        let exact = Returned { rounding: Rounding::None, ..Returned::default() };
+        for (field, value) in [
+            ("created_at", json!("2025-10-30T13:34:56.789+01:00")),
+            ("embeddings", json!({"all_MiniLM_L6_v2": "PczMzb8AAAA="})),
+            ("embeddings", json!({"all_MiniLM_L6_v2": [0.100_000_001_490_116_12, -5e-1], "another": [1]})),
+        ] {
+            assert_eq!(difference(&with(field, value.clone()), &exact), None, "{value}");
+        }
+        let mut dotted = document();
+        dotted["embeddings"] = Value::Null;
+        dotted["embeddings.all_MiniLM_L6_v2"] = json!([0.1, -0.5]);
+        assert_eq!(difference(&dotted, &exact), None);
+    }
+
+    #[test]
+    fn a_vector_is_the_same_to_the_last_bit_or_to_those_that_the_index_loses() {
+        let above = |bits: u32| {
+            with("embeddings", json!({"all_MiniLM_L6_v2": [f32::from_bits(0.1_f32.to_bits() + bits), -0.5]}))
+        };
+        let differs = |stored: &Value, rounding| {
+            difference(stored, &Returned { rounding, ..Returned::default() }).is_some()
+        };
+        assert!(differs(&above(1), Rounding::None));
+        assert!(!differs(&above(1), Rounding::LastBits) && differs(&above(4), Rounding::LastBits));
+        assert!(
+            !differs(&above(1 << 14), Rounding::LowerHalf) && differs(&above(1 << 19), Rounding::LowerHalf)
+        );
+        for embeddings in [json!({}), json!({"all_MiniLM_L6_v2": [0.1]}), json!({"all_MiniLM_L6_v2": "x"})] {
+            let stored = with("embeddings", embeddings.clone());
+            assert!(differs(&stored, Rounding::LastBits), "{embeddings}");
+        }
+        let one_more = json!({"all_MiniLM_L6_v2": [0.1, -0.5], "all_MiniLM_L12_v2": [0.1]});
+        assert!(differs(&with("embeddings", one_more), Rounding::LastBits));
+    }
+
+    #[test]
+    fn a_source_that_is_none_differs() {
+        assert_eq!(first_difference(b"{}", "[]", &Returned::default()), Some("_source"));
+    }
+}

@@ -1,0 +1,104 @@
+//! The content of posts that are there under the right version: fetched, and compared.
+
+use std::sync::atomic::Ordering;
+
+use super::Verifier;
+use super::compare::first_difference;
+use super::held::Place;
+use super::judge::Verdict;
+use crate::model::{Action, Batch, Finding};
+use crate::retry::throttle::Stopped;
+use crate::sink::elasticsearch::bulk::look_up::{Failed, look_up_body};
+use crate::sink::elasticsearch::bulk::reply::contents::{FoundContent, judge_contents};
+use crate::sink::elasticsearch::bulk::reply::{Answer, UNKNOWN_VERSION};
+use crate::sink::elasticsearch::client::{Client, Reply};
+use crate::sink::elasticsearch::preflight::Returned;
+use crate::sink::elasticsearch::targets::Targets;
+
+/// Posts that are fetched at once: some megabytes.
+const MOST_POSTS: usize = 100;
+
+/// From Elasticsearch 9.2 on vectors are left out of what is returned, unless they are asked for.
+const WITH_VECTORS: &str = "/_mget?_source_exclude_vectors=false";
+
+/// Other servers refuse the parameter, and return vectors as they were sent.
+const AS_SENT: &str = "/_mget";
+
+/// A post to compare: which of those that are to be found, and where it is.
+pub(super) type ToCompare<'a> = (usize, &'a Action, Place);
+
+impl Verifier<'_> {
+    /// Compares posts with the documents of a batch. None where the post has changed since it was looked up.
+    pub(super) fn compare(
+        &self,
+        batch: &Batch,
+        posts: &[ToCompare<'_>],
+    ) -> Result<Vec<(usize, Option<Verdict>)>, Stopped> {
+        let mut verdicts = Vec::with_capacity(posts.len());
+        for part in posts.chunks(MOST_POSTS) {
+            let ask = |client: &Client, part: &[ToCompare<'_>]| self.fetch(client, batch, part);
+            verdicts.extend(self.elasticsearch.bulk.ask_for_all(part, &ask)?);
+        }
+        Ok(verdicts)
+    }
+
+    /// Fetches once, and compares.
+    fn fetch(
+        &self,
+        client: &Client,
+        batch: &Batch,
+        posts: &[ToCompare<'_>],
+    ) -> Result<Vec<(usize, Option<Verdict>)>, Failed> {
+        let targets = self.elasticsearch.server.targets.now();
+        let questions: Vec<(&str, bool, &str)> = posts
+            .iter()
+            .map(|(_, action, place)| (&*place.index, place.requires_routing, &*action.id))
+            .collect();
+        let ids: Vec<&str> = questions.iter().map(|(.., id)| *id).collect();
+        let reply = self.post_for_vectors(client, &look_up_body(&questions))?;
+        let found = match judge_contents(&reply.body, &ids) {
+            Ok(found) => found,
+            // The index is none of those any more: all are looked up again.
+            Err(Answer::Moved(_)) => return Ok(posts.iter().map(|(nth, ..)| (*nth, None)).collect()),
+            Err(answer) => return Err((answer, None)),
+        };
+        let verdicts = posts.iter().zip(found).map(|((nth, action, place), found)| {
+            let found = found.filter(|found| found.version == place.version);
+            let verdict = found.map(|found| verdict(batch, action, &found, &returned(&targets, place)));
+            (*nth, verdict)
+        });
+        Ok(verdicts.collect())
+    }
+
+    /// Posts the question for sources, with vectors wherever they come from.
+    fn post_for_vectors(&self, client: &Client, body: &[u8]) -> Result<Reply, Failed> {
+        if !self.returns_vectors.load(Ordering::Relaxed) {
+            match self.post(client, WITH_VECTORS.to_owned(), body.to_vec()) {
+                Err((Answer::Divide(refusal), _)) if refusal.reason.contains("_source_exclude_vectors") => {
+                    self.returns_vectors.store(true, Ordering::Relaxed);
+                }
+                answered => return answered,
+            }
+        }
+        self.post(client, AS_SENT.to_owned(), body.to_vec())
+    }
+}
+
+/// How documents come back from where a post is.
+fn returned(targets: &Targets, place: &Place) -> Returned {
+    let members = &targets.posts.members;
+    // A single index is asked by the name of its alias.
+    let member = members.iter().find(|member| member.name == place.index).or(members.first());
+    member.map(|member| member.returned.clone()).unwrap_or_default()
+}
+
+fn verdict(batch: &Batch, action: &Action, found: &FoundContent<'_>, returned: &Returned) -> Verdict {
+    let lines = batch.body.get(action.lines.clone()).unwrap_or_default();
+    let document = lines.split(|&byte| byte == b'\n').nth(1).unwrap_or_default();
+    let source = found.source.map_or("{}", |source| source.get());
+    let finding = match first_difference(document, source, returned) {
+        None => Finding::Equal,
+        Some(field) => Finding::Different(field),
+    };
+    Verdict { finding, version: Some(found.version).filter(|&version| version != UNKNOWN_VERSION) }
+}

@@ -1,0 +1,70 @@
+//! The differences, one JSON object a line.
+
+use std::io::{self, Write};
+use std::sync::{Mutex, PoisonError};
+
+use serde::Serialize;
+
+use super::judge::Verdict;
+use crate::exit::Failure;
+use crate::model::Action;
+
+/// Where they go, if anywhere. Shared by all senders.
+pub(super) struct Differences(pub(super) Option<Mutex<Box<dyn Write + Send>>>);
+
+/// One of them. Source: contract, section 8.
+#[derive(Serialize)]
+struct Line<'l> {
+    archive: &'l str,
+    row_id: i64,
+    at_uri: &'l str,
+    finding: &'static str,
+    expected_version: u64,
+    found_version: Option<u64>,
+    field: Option<&'static str>,
+    /// With `--repair`: whether it is as it should be by now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    repaired: Option<bool>,
+}
+
+impl Differences {
+    /// Tells one.
+    pub(super) fn write(
+        &self,
+        archive: &str,
+        action: &Action,
+        verdict: &Verdict,
+        repaired: Option<bool>,
+    ) -> Result<(), Failure> {
+        let Some(output) = &self.0 else { return Ok(()) };
+        let line = Line {
+            archive,
+            row_id: action.row_id,
+            at_uri: &action.id,
+            finding: verdict.finding.name(),
+            expected_version: action.version.of_index(),
+            found_version: verdict.version,
+            field: verdict.finding.field(),
+            repaired,
+        };
+        let mut output = output.lock().unwrap_or_else(PoisonError::into_inner);
+        write_line(&mut **output, &line).map_err(|error| cannot_write(&error))
+    }
+
+    /// Writes out what is still buffered.
+    pub(super) fn finish(self) -> Result<(), Failure> {
+        let Some(output) = self.0 else { return Ok(()) };
+        let mut output = output.into_inner().unwrap_or_else(PoisonError::into_inner);
+        output.flush().map_err(|error| cannot_write(&error))
+    }
+}
+
+fn write_line(output: &mut dyn Write, line: &Line<'_>) -> io::Result<()> {
+    let mut text = serde_json::to_vec(line)?;
+    text.push(b'\n');
+    output.write_all(&text)
+}
+
+fn cannot_write(error: &io::Error) -> Failure {
+    Failure::run(format!("--output cannot be written: {error}"))
+}

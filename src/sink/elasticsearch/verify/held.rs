@@ -1,0 +1,142 @@
+//! What the indices hold of ids: asked by ids alone, without sources.
+
+use std::sync::atomic::Ordering;
+
+use super::Verifier;
+use crate::model::{Action, ActionKind};
+use crate::retry::throttle::Stopped;
+use crate::sink::elasticsearch::bulk::attempt::read;
+use crate::sink::elasticsearch::bulk::look_up::{Failed, LOOK_UP, look_up_body};
+use crate::sink::elasticsearch::bulk::reply::{Answer, FoundDocument, UNKNOWN_VERSION, judge_look_up};
+use crate::sink::elasticsearch::client::{Client, ContentType, Reply};
+use crate::sink::elasticsearch::preflight::Target;
+use crate::sink::elasticsearch::targets::Targets;
+
+/// Ids that are asked for at once: a thousand take some ten milliseconds, and an answer of some hundred kilobytes.
+const MOST_IDS: usize = 500;
+
+/// What is there of an id.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Held {
+    /// The newest post, in any of the indices.
+    pub(super) post: Option<Place>,
+    /// The version of the newest tombstone of the post, or of its author.
+    pub(super) tombstone: Option<u64>,
+}
+
+/// Where a post is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) index: String,
+    pub(super) requires_routing: bool,
+    pub(super) version: u64,
+}
+
+/// A question: index, whether that takes a routing, and id.
+type Question<'q> = (&'q str, bool, &'q str);
+
+impl Verifier<'_> {
+    /// What is there of the id of each action.
+    pub(super) fn ask_what_is_held(&self, actions: &[&Action]) -> Result<Vec<Held>, Stopped> {
+        let mut held = Vec::with_capacity(actions.len());
+        for part in actions.chunks(MOST_IDS) {
+            held.extend(
+                self.elasticsearch.bulk.ask_for_all(part, &|client, part| self.ask_ids(client, part))?,
+            );
+        }
+        Ok(held)
+    }
+
+    /// Asks once.
+    fn ask_ids(&self, client: &Client, actions: &[&Action]) -> Result<Vec<Held>, Failed> {
+        let targets = self.elasticsearch.server.targets.now();
+        let routed = self.requires_routing.load(Ordering::Relaxed);
+        let questions: Vec<Question<'_>> =
+            actions.iter().flat_map(|action| questions(action, &targets, routed)).collect();
+        let ids: Vec<&str> = questions.iter().map(|(.., id)| *id).collect();
+        let reply = self.post(client, LOOK_UP.to_owned(), look_up_body(&questions))?;
+        let found = judge_look_up(&reply.body, &ids)
+            .map_err(|answer| self.learn_routing(answer, &targets, routed))?;
+        let mut answers = questions.iter().zip(found);
+        Ok(actions
+            .iter()
+            .map(|action| {
+                let count = self::questions(action, &targets, routed).count();
+                held(answers.by_ref().take(count), &targets.posts, wants_posts(action, &targets))
+            })
+            .collect())
+    }
+
+    /// An index of which nothing is told may turn out to require a routing: then it is asked again with one. `routed`
+    /// says whether it has been.
+    fn learn_routing(&self, answer: Answer, targets: &Targets, routed: bool) -> Failed {
+        let is_untold = !targets.posts.is_told || !targets.tombstones.is_told;
+        match answer {
+            Answer::Moved(failure)
+                if is_untold && !routed && failure.message.contains("requires routing") =>
+            {
+                self.requires_routing.store(true, Ordering::Relaxed);
+                (Answer::Retry("an index requires routing, which was not told before".to_owned()), None)
+            }
+            answer => (answer, None),
+        }
+    }
+
+    /// Posts a question. A run that is to stop does not wait for the answer: nothing depends on it.
+    pub(super) fn post(&self, client: &Client, path: String, body: Vec<u8>) -> Result<Reply, Failed> {
+        let client = client.clone();
+        let ask = move || client.post(&path, ContentType::Json, &body);
+        match self.elasticsearch.stop.unless_requested(ask) {
+            Ok(Some(reply)) => read(reply),
+            Ok(None) => Err((Answer::Retry("the run is to stop".to_owned()), None)),
+            Err(error) => Err((Answer::Retry(format!("no thread can be started: {error}")), None)),
+        }
+    }
+}
+
+/// How many of the questions about an action are those for posts.
+fn wants_posts(action: &Action, targets: &Targets) -> usize {
+    let is_of_account = matches!(action.kind, ActionKind::AccountTombstone { .. });
+    if is_of_account { 0 } else { targets.posts.members.len() }
+}
+
+/// The questions about an action: for posts, then for tombstones.
+fn questions<'q>(
+    action: &'q Action,
+    targets: &'q Targets,
+    routed: bool,
+) -> impl Iterator<Item = Question<'q>> {
+    let in_all = move |target: &'q Target, id: &'q str| {
+        let untold = routed && !target.is_told;
+        target.look_up_in().map(move |(index, requires)| (index, requires || untold, id))
+    };
+    let posts = in_all(&targets.posts, &action.id).take(wants_posts(action, targets));
+    posts.chain(action.tombstone_ids().flat_map(move |id| in_all(&targets.tombstones, id)))
+}
+
+/// What the answers about an action tell, of which the first so many are about posts.
+fn held<'q>(
+    answers: impl Iterator<Item = (&'q Question<'q>, Option<FoundDocument>)>,
+    posts: &Target,
+    about_posts: usize,
+) -> Held {
+    let mut held = Held::default();
+    for (nth, (&(index, requires_routing, _), found)) in answers.enumerate() {
+        let Some(FoundDocument { version, .. }) = found else { continue };
+        if nth >= about_posts {
+            held.tombstone = held.tombstone.max(Some(version));
+            continue;
+        }
+        let place = Place { index: index.to_owned(), requires_routing, version };
+        if held.post.as_ref().is_none_or(|other| rank(&place, posts) > rank(other, posts)) {
+            held.post = Some(place);
+        }
+    }
+    held
+}
+
+/// The newest counts; of two equal ones that which a repair would replace. One without a version is older than any.
+fn rank(place: &Place, posts: &Target) -> (u64, bool) {
+    let version = if place.version == UNKNOWN_VERSION { 0 } else { place.version };
+    (version, place.index == posts.write_index)
+}

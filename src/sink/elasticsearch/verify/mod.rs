@@ -1,0 +1,222 @@
+//! Whether the indices hold what the archives say: what is there of each batch is asked for, judged and told, and where
+//! that is wanted, what differs is sent again.
+//!
+//! A batch takes one or two requests. The ids are looked up in every index of posts and of tombstones (`held`), which
+//! settles all but the posts that are there under the version that they should have (`judge`). Those are fetched and
+//! compared field by field (`content`, `compare`).
+//!
+//! This is a sink like any other, so that archives are read, ordered and counted as in a load.
+
+use std::collections::HashSet;
+use std::io::Write;
+use std::sync::Mutex;
+use std::sync::atomic::AtomicBool;
+
+use self::differences::Differences;
+use self::judge::{Judged, Verdict, judge};
+use super::Elasticsearch;
+use super::encode::VectorEncoding;
+use super::encode::document::write_action;
+use super::insist::{insist, policy};
+use crate::exit::Failure;
+use crate::model::{Action, Batch, Document, Finding, Generation, Outcomes};
+use crate::retry::patience::Retries;
+use crate::retry::throttle::Stopped;
+use crate::sink::Sink;
+use crate::timestamp::now_millis;
+
+mod compare;
+mod content;
+mod differences;
+mod held;
+mod judge;
+mod repair;
+
+/// Compares what it is given with what the indices hold.
+pub struct Verifier<'r> {
+    elasticsearch: Elasticsearch<'r>,
+    /// How vectors are written that are sent again; None: nothing is.
+    repair: Option<VectorEncoding>,
+    differences: Differences,
+    /// The server does not know the parameter that asks for vectors, and returns them without it.
+    returns_vectors: AtomicBool,
+    /// An index of which nothing is told has turned out to require a routing.
+    requires_routing: AtomicBool,
+}
+
+impl<'r> Verifier<'r> {
+    /// Nothing is asked yet. Differences go to `output`, one JSON object a line. What differs is sent again with
+    /// `repair`, which says how vectors are written.
+    pub fn new(
+        elasticsearch: Elasticsearch<'r>,
+        repair: Option<VectorEncoding>,
+        output: Option<Box<dyn Write + Send>>,
+    ) -> Self {
+        Self {
+            elasticsearch,
+            repair,
+            differences: Differences(output.map(Mutex::new)),
+            returns_vectors: AtomicBool::new(false),
+            requires_routing: AtomicBool::new(false),
+        }
+    }
+
+    /// Writes out what is still buffered.
+    ///
+    /// # Errors
+    ///
+    /// Where that cannot be written.
+    pub fn finish(self) -> Result<(), Failure> {
+        self.differences.finish()
+    }
+
+    /// What the indices hold of each of some actions of a batch, judged.
+    fn find(&self, batch: &Batch, actions: &[&Action]) -> Result<Vec<Verdict>, Stopped> {
+        let mut verdicts: Vec<Option<Verdict>> = vec![None; actions.len()];
+        let mut retries = judge::SECOND_LOOKS;
+        let mut open: Vec<usize> = (0..actions.len()).collect();
+        while !open.is_empty() {
+            let seen = self.elasticsearch.server.targets.now().generation;
+            self.look(batch, actions, &open, &mut verdicts)?;
+            // What has no verdict has changed between two requests.
+            let is_open = |nth: &usize| verdicts.get(*nth).is_some_and(Option::is_none);
+            let mut again: Vec<usize> = open.iter().copied().filter(is_open).collect();
+            let differs = |nth: &usize| finding_of(&verdicts, *nth).is_some_and(Finding::is_difference);
+            let differing: Vec<usize> = open.iter().copied().filter(differs).collect();
+            if !differing.is_empty() && self.have_moved(seen)? {
+                again.extend(differing);
+            } else {
+                // Somebody who deletes it right now has written the tombstone, and is about to delete the post.
+                let is_transient = |nth: &usize| finding_of(&verdicts, *nth) == Some(Finding::Resurrected);
+                let transient: Vec<usize> = differing.into_iter().filter(is_transient).collect();
+                if !transient.is_empty() && retries > 0 {
+                    retries -= 1;
+                    self.wait(judge::SECOND_LOOK_AFTER)?;
+                    again.extend(transient);
+                }
+            }
+            open = again;
+        }
+        // Each of them has one by now.
+        Ok(verdicts.into_iter().map(|verdict| verdict.unwrap_or(Verdict::UNSEEN)).collect())
+    }
+
+    /// Looks once, by id and where that is not enough by content.
+    fn look(
+        &self,
+        batch: &Batch,
+        actions: &[&Action],
+        open: &[usize],
+        verdicts: &mut [Option<Verdict>],
+    ) -> Result<(), Stopped> {
+        let asked: Vec<(usize, &Action)> =
+            open.iter().filter_map(|&nth| Some((nth, *actions.get(nth)?))).collect();
+        let posts: Vec<&Action> = asked.iter().map(|(_, action)| *action).collect();
+        let mut to_compare = Vec::new();
+        for ((nth, action), held) in asked.iter().zip(self.ask_what_is_held(&posts)?) {
+            let verdict = match judge(action, &held) {
+                Judged::Settled(verdict) => Some(verdict),
+                Judged::Compare(place) => {
+                    to_compare.push((*nth, *action, place));
+                    None
+                }
+            };
+            if let Some(slot) = verdicts.get_mut(*nth) {
+                *slot = verdict;
+            }
+        }
+        for (nth, verdict) in self.compare(batch, &to_compare)? {
+            if let Some(slot) = verdicts.get_mut(nth) {
+                *slot = verdict;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether other indices stand behind the names than when something was not found: then it may be in those.
+    fn have_moved(&self, seen: Generation) -> Result<bool, Stopped> {
+        let Elasticsearch { server, stop, .. } = &self.elasticsearch;
+        let retries = Retries::new(stop, policy(server.budget));
+        let look = |call| server.targets.look(&server.client.within(call), seen);
+        match insist(&retries, look) {
+            Ok(now) => Ok(now.generation != seen),
+            Err(unanswered) => {
+                stop.fail(unanswered.into());
+                Err(Stopped)
+            }
+        }
+    }
+
+    fn wait(&self, time: std::time::Duration) -> Result<(), Stopped> {
+        if self.elasticsearch.stop.wait(time) { Ok(()) } else { Err(Stopped) }
+    }
+
+    /// Finds, and mends where that is wanted.
+    fn settle(&self, batch: &Batch, outcomes: &mut Outcomes) -> Result<(), Stopped> {
+        let actions: Vec<&Action> = batch.actions.iter().collect();
+        let found = self.find(batch, &actions)?;
+        let (differing, right): (Vec<_>, Vec<_>) =
+            actions.into_iter().zip(found).partition(|(_, verdict)| verdict.finding.is_difference());
+        let repaired = match self.repair {
+            Some(vectors) if !differing.is_empty() => self.mend(batch, &differing, vectors, outcomes)?,
+            _ => differing.iter().map(|(_, verdict)| Some(verdict.finding)).collect(),
+        };
+        right.iter().for_each(|(_, verdict)| outcomes.tally.findings.count(verdict.finding));
+        for ((action, before), after) in differing.iter().zip(repaired) {
+            // One that was refused is counted as rejected.
+            let Some(after) = after else { continue };
+            outcomes.tally.findings.count(after);
+            if !after.is_difference() {
+                outcomes.tally.repaired.count(before.finding);
+            }
+            let is_mended = self.repair.map(|_| !after.is_difference());
+            self.tell(batch, action, before, is_mended)?;
+        }
+        Ok(())
+    }
+
+    /// Writes a difference to the output.
+    fn tell(
+        &self,
+        batch: &Batch,
+        action: &Action,
+        verdict: &Verdict,
+        is_mended: Option<bool>,
+    ) -> Result<(), Stopped> {
+        self.differences.write(&batch.archive.name, action, verdict, is_mended).map_err(|failure| {
+            self.elasticsearch.stop.fail(failure);
+            Stopped
+        })
+    }
+
+    /// The ids of rows that were rejected.
+    fn rejected_rows(outcomes: &Outcomes) -> HashSet<i64> {
+        outcomes.dead_letters.iter().map(|letter| letter.row_id).collect()
+    }
+}
+
+fn finding_of(verdicts: &[Option<Verdict>], nth: usize) -> Option<Finding> {
+    verdicts.get(nth)?.as_ref().map(|verdict| verdict.finding)
+}
+
+impl Sink for Verifier<'_> {
+    /// As in a load, with vectors in their shortest form: only what is sent again is written as the server reads it.
+    fn encode(&self, body: &mut Vec<u8>, action: &Action, document: &Document<'_>) {
+        let names = self.elasticsearch.server.names;
+        write_action(body, names, action, document, VectorEncoding::Base64, now_millis());
+    }
+
+    fn deliver(&self, batch: &Batch) -> Outcomes {
+        let mut outcomes = Outcomes::default();
+        // Why the run stops is with `stop`; what it leaves undone is counted as unconfirmed.
+        let _ = self.settle(batch, &mut outcomes);
+        let tally = &mut outcomes.tally;
+        tally.unconfirmed = (batch.actions.len() as u64).saturating_sub(tally.settled());
+        outcomes
+    }
+
+    fn make_durable(&self) -> Result<Generation, Failure> {
+        // What was not written need not be kept.
+        if self.repair.is_some() { self.elasticsearch.make_durable() } else { Ok(0) }
+    }
+}

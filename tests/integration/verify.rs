@@ -1,0 +1,350 @@
+//! `--verify`: the index compared with the archives, and `--repair`, which mends what differs.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::harness::archives::{Archive, delete, post, unreadable, uri};
+use crate::harness::fake::Fake;
+use crate::harness::http::{Reply, Request};
+use crate::harness::model::assert_holds;
+use crate::harness::run::Run;
+use crate::harness::script::Fault;
+use crate::harness::store::{Base64Vectors, Document, Index, Store};
+use crate::harness::{DEAD_LETTERS, STATE_FILE, TestEnv, lines, posts};
+
+/// Posts, deletions, re-emissions, vectors, and rows that come to nothing.
+fn history() -> Vec<Archive> {
+    let vector: Vec<f32> = (0..384).map(|n| n as f32 / 512.0 - 0.1).collect();
+    vec![
+        Archive::new("20251218_000000")
+            .with_all(posts("p", 12))
+            .with(post("p0", "superseded within the archive"))
+            .with(post("vector", "with vectors").vector("L6", &vector).vector("L12", &vector))
+            .with(unreadable("broken", Some("{"))),
+        Archive::new("20251219_000000")
+            .with_all((0..4).map(|n| delete(&format!("p{n}"))))
+            .with(post("p4", "emitted anew")),
+        Archive::new("20251220_000000").with(post("p1", "emitted after its deletion")),
+    ]
+}
+
+/// A server that holds what the archives say.
+fn loaded(store: Store) -> TestEnv {
+    let env = TestEnv::with_fake(Fake::start_with(store));
+    env.add(&history());
+    assert_eq!(env.run(&[]).code, Some(3), "one row is unreadable");
+    std::fs::remove_file(env.path(DEAD_LETTERS)).expect("the dead letters of the load");
+    std::fs::remove_file(env.path(STATE_FILE)).expect("the state file of the load");
+    env.fake.forget_requests();
+    env
+}
+
+fn aliases() -> Store {
+    Store::with_aliases(&["posts", "post_tombstones"])
+}
+
+/// The findings of a run that are differences, as `finding name` and with the field where there is one.
+fn differences(env: &TestEnv) -> BTreeSet<String> {
+    let told = lines(&env.read("differences").expect("the output"));
+    let name =
+        |line: &Value| line["at_uri"].as_str().unwrap_or_default().rsplit('/').next().map(str::to_owned);
+    told.iter()
+        .map(|line| {
+            let field = line["field"].as_str().map(|field| format!(" {field}")).unwrap_or_default();
+            format!(
+                "{} {}{field}",
+                line["finding"].as_str().unwrap_or_default(),
+                name(line).unwrap_or_default()
+            )
+        })
+        .collect()
+}
+
+fn verify(env: &TestEnv, more: &[&str]) -> Run {
+    let arguments: Vec<&str> = ["--verify", "--output", "differences"].iter().chain(more).copied().collect();
+    env.run(&arguments)
+}
+
+fn set(texts: &[&str]) -> BTreeSet<String> {
+    texts.iter().map(|&text| text.to_owned()).collect()
+}
+
+/// Does harm of every kind, as by other programs. Returns what is to be found.
+fn damage(env: &TestEnv) -> BTreeSet<String> {
+    env.fake.store(|store| {
+        let members = store.members("posts");
+        let of = |store: &Store, name: &str| -> String {
+            let holds = |index: &&String| store.indices[*index].documents.contains_key(&uri(name));
+            members.iter().find(holds).expect("the post").clone()
+        };
+        let edit = |store: &mut Store, name: &str, change: &dyn Fn(&mut Document)| {
+            let index = store.indices.get_mut(&of(store, name)).expect("its index");
+            change(index.documents.get_mut(&uri(name)).expect("the post"));
+        };
+        let gone = of(store, "p5");
+        store.indices.get_mut(&gone).expect("its index").documents.remove(&uri("p5"));
+        edit(store, "p6", &|document| document.version = 3);
+        edit(store, "p7", &|document| document.source["content"] = json!("changed"));
+        edit(store, "p8", &|document| document.source["quote_post"] = json!("at://x"));
+        edit(store, "vector", &|document| document.source["embeddings"]["all_MiniLM_L6_v2"][7] = json!(0.25));
+        edit(store, "p9", &|document| document.version += 1);
+        let back = Document::new(1, json!({"content": "back again"}));
+        let posts: &mut Index = store.index("posts").expect("the index of posts");
+        posts.documents.insert(uri("p1"), back);
+        let tombstones = store.members("post_tombstones");
+        for index in tombstones {
+            store.indices.get_mut(&index).expect("an index").documents.remove(&uri("p2"));
+        }
+    });
+    set(&[
+        "missing p5",
+        "stale p6",
+        "different p7 content",
+        "different p8 quote_post",
+        "different vector embeddings.all_MiniLM_L6_v2",
+        "resurrected p1",
+        "undeleted p2",
+    ])
+}
+
+fn assert_found_and_mended(env: &TestEnv, case: &str) {
+    let run = verify(env, &[]);
+    assert_eq!(run.code, Some(3), "{case}: one row is unreadable");
+    assert_eq!(differences(env), BTreeSet::new(), "{case}");
+    let expected = damage(env);
+    let before = env.fake.requests().len();
+    let run = verify(env, &[]);
+    assert_eq!(run.code, Some(3), "{case}");
+    let mut found = differences(env);
+    // An older archive has the post, too, and its own line for what became of it.
+    assert!(found.is_superset(&expected), "{case}: {found:?}");
+    found.retain(|line| !expected.contains(line));
+    assert!(found.is_subset(&set(&["missing p2"])), "{case}: {found:?}");
+    let written = env.fake.requests()[before..].iter().filter(|record| record.request.is_bulk()).count();
+    assert_eq!(written, 0, "{case}: a verification writes nothing");
+    assert!(env.read(STATE_FILE).is_none() && env.read(DEAD_LETTERS).is_none(), "{case}");
+
+    let run = verify(env, &["--repair"]);
+    let summary = run.summary();
+    assert_eq!(run.code, Some(3), "{case}: one row is unreadable");
+    assert_eq!(summary["repaired"]["different"], 3, "{case}: {summary}");
+    assert!(lines(&env.read("differences").unwrap()).iter().all(|line| line["repaired"] == true), "{case}");
+    for name in ["missing", "stale", "different", "resurrected", "undeleted"] {
+        assert_eq!(summary["findings"][name], 0, "{case}: {summary}");
+    }
+    let run = verify(env, &[]);
+    assert_eq!(differences(env), BTreeSet::new(), "{case}");
+    assert_eq!(run.summary()["rows"]["rejected"], 1, "{case}");
+}
+
+#[test]
+fn what_differs_is_named_by_row_and_mended() {
+    let env = loaded(aliases());
+    assert_found_and_mended(&env, "aliases");
+    // One post is another program's by now.
+    env.fake.store(|store| {
+        let index = store.index("posts").expect("an index");
+        index.documents.get_mut(&uri("p9")).expect("a post").version -= 1;
+    });
+    assert_holds(&env.fake, &history());
+}
+
+#[test]
+fn what_differs_is_found_wherever_posts_are_kept() {
+    let several = || {
+        let mut store = aliases();
+        store.add_index("posts_old", "posts", false);
+        store.add_index("post_tombstones_old", "post_tombstones", false);
+        store
+    };
+    let routed = |mut store: Store| {
+        for index in store.indices.values_mut() {
+            index.mapping["_routing"] = json!({"required": true});
+        }
+        store
+    };
+    let vectors = |base64, mut store: Store| {
+        store.base64 = base64;
+        store
+    };
+    for (case, store) in [
+        ("concrete", Store::with_indices(&["posts", "post_tombstones"])),
+        ("several", several()),
+        ("routed", routed(aliases())),
+        ("several and routed", routed(several())),
+        ("vectors on demand", vectors(Base64Vectors::BigEndian, aliases())),
+        ("vectors as sent", vectors(Base64Vectors::KeptAsSent, aliases())),
+    ] {
+        let env = loaded(store);
+        assert_found_and_mended(&env, case);
+    }
+}
+
+#[test]
+fn a_post_is_looked_for_in_every_index_behind_the_alias() {
+    let env = loaded(aliases());
+    env.fake.store(|store| {
+        store.add_index("posts_v2", "posts", true);
+        // The same post in two of them: the newer one counts, and an old one beside a tombstone does, too.
+        let old = store.indices["posts_v1"].documents[&uri("p4")].clone();
+        store.index("posts").expect("the new one").documents.insert(uri("p4"), old);
+        let index = store.indices.get_mut("posts_v1").expect("the old one");
+        index.documents.get_mut(&uri("p4")).expect("a post").version = 5;
+        index.documents.insert(uri("p3"), Document::new(5, json!({})));
+    });
+    verify(&env, &[]);
+    assert_eq!(differences(&env), set(&["resurrected p3"]));
+    verify(&env, &["--repair"]);
+    verify(&env, &[]);
+    assert_eq!(differences(&env), BTreeSet::new());
+}
+
+#[test]
+fn a_rollover_in_the_middle_is_no_difference() {
+    let env = loaded(aliases());
+    env.fake.fail(Request::is_mget, 0, 1, Fault::Hang);
+    let running = env.ingest().args(&["--verify", "--output", "differences"]).start();
+    env.fake.wait_for(|record| record.request.is_mget(), 1);
+    env.fake.store(|store| {
+        store.add_index("posts_v2", "posts", true);
+        let all = std::mem::take(&mut store.indices.get_mut("posts_v1").expect("an index").documents);
+        store.indices.get_mut("posts_v2").expect("an index").documents = all;
+    });
+    env.fake.release();
+    running.wait();
+    assert_eq!(differences(&env), BTreeSet::new());
+}
+
+#[test]
+fn reading_is_all_that_it_needs_and_a_repair_needs_more() {
+    let env = loaded(aliases());
+    ["index", "delete", "view_index_metadata"].iter().for_each(|privilege| env.fake.deny(privilege));
+    assert_eq!(verify(&env, &[]).code, Some(3), "one row is unreadable");
+    assert_eq!(differences(&env), BTreeSet::new());
+    assert_eq!(verify(&env, &["--repair"]).code, Some(5));
+}
+
+#[test]
+fn an_index_that_tells_nothing_of_itself_is_asked_by_its_name_and_with_a_routing_where_it_wants_one() {
+    for routed in [false, true] {
+        let env = loaded(aliases());
+        let is_told = |request: &Request| {
+            let first = request.path.split('/').find(|part| !part.is_empty()).unwrap_or_default().to_owned();
+            request.method == "GET" && ["posts", "post_tombstones"].contains(&first.as_str())
+        };
+        env.fake.store(|store| {
+            for index in store.indices.values_mut() {
+                index.mapping["_routing"] = json!({"required": routed});
+            }
+        });
+        let denied = Reply::error(403, "security_exception", "action is unauthorized");
+        env.fake.fail(is_told, 0, usize::MAX, Fault::Reply(denied));
+        let run = verify(&env, &[]);
+        assert_eq!(run.code, Some(3), "routed {routed}, and one row is unreadable: {}", run.stderr);
+        assert_eq!(differences(&env), BTreeSet::new());
+        let requests = env.fake.requests();
+        let last = requests.iter().rev().find(|record| record.request.is_mget()).expect("a look-up");
+        let last = last.request.json();
+        assert_eq!(last["docs"][0]["routing"].is_string(), routed);
+    }
+}
+
+#[test]
+fn trouble_on_the_way_is_waited_out_and_past_the_budget_ends_the_run() {
+    for fault in [Fault::status(429), Fault::status(503), Fault::CloseBefore, Fault::CutReply, Fault::Garbage]
+    {
+        let env = loaded(aliases());
+        env.fake.fail(Request::is_mget, 1, 2, fault.clone());
+        assert_eq!(verify(&env, &[]).code, Some(3), "{fault:?}: one row is unreadable");
+        assert_eq!(differences(&env), BTreeSet::new(), "{fault:?}");
+    }
+    let env = loaded(aliases());
+    let is_large = |request: &Request| {
+        request.is_mget() && request.json()["docs"].as_array().is_some_and(|docs| docs.len() > 4)
+    };
+    env.fake.fail(is_large, 0, usize::MAX, Fault::status(413));
+    assert_eq!(verify(&env, &[]).code, Some(3), "one row is unreadable");
+    assert_eq!(differences(&env), BTreeSet::new(), "asked in smaller parts");
+
+    let env = loaded(aliases());
+    env.fake.fail(Request::is_mget, 0, usize::MAX, Fault::status(503));
+    let run = verify(&env, &["--retry-budget", "0"]);
+    assert_eq!(run.code, Some(4));
+    assert!(run.summary()["rows"]["unconfirmed"].as_u64().is_some_and(|rows| rows > 0));
+}
+
+#[test]
+fn a_signal_ends_it_at_once_with_a_summary_also_while_the_server_is_silent() {
+    let env = loaded(aliases());
+    env.fake.fail(Request::is_mget, 0, usize::MAX, Fault::Hang);
+    let running = env.ingest().args(&["--verify"]).start();
+    env.fake.wait_for(|record| record.request.is_mget(), 1);
+    let asked = Instant::now();
+    running.signal("TERM");
+    let run = running.wait();
+    assert!(asked.elapsed() < Duration::from_secs(2), "{:?}", asked.elapsed());
+    assert_eq!(run.code, Some(143));
+    assert_eq!(run.summary()["interrupted"], true);
+    env.fake.release();
+}
+
+#[test]
+fn a_delete_that_the_index_remembers_is_waited_for() {
+    let env = loaded(aliases());
+    env.fake.store(|store| {
+        let index = store.index("posts").expect("an index");
+        index.settings.insert("index.gc_deletes".into(), "10s".into());
+        let version = index.documents[&uri("p5")].version;
+        index.documents.remove(&uri("p5"));
+        index.remember_delete(&uri("p5"), version + 1);
+    });
+    let running = env.ingest().args(&["--verify", "--repair", "--output", "differences"]).start();
+    env.fake.wait_for(|record| record.request.is_bulk(), 1);
+    env.fake.store(Store::forget_deletes_so_far);
+    let run = running.wait();
+    assert_eq!(run.summary()["repaired"]["missing"], 1);
+    assert_eq!(run.summary()["findings"]["missing"], 0);
+}
+
+#[test]
+fn what_the_server_refuses_is_a_dead_letter_and_stays_a_difference() {
+    let env = loaded(aliases());
+    damage(&env);
+    env.fake.fail_items(|item| item.id == uri("p7"), usize::MAX, 400, "document_parsing_exception");
+    let run = verify(&env, &["--repair"]);
+    assert_eq!(run.summary()["rows"]["rejected"], 2, "this one, and one that is unreadable");
+    assert_eq!(env.dead_letters().len(), 2);
+    verify(&env, &[]);
+    assert_eq!(differences(&env), set(&["different p7 content"]));
+}
+
+#[test]
+fn figures_and_the_last_lines_tell_of_it() {
+    let env = loaded(aliases());
+    damage(&env);
+    let run = verify(&env, &["--metrics-file", "m.prom"]);
+    let metrics = env.read("m.prom").expect("the figures");
+    assert!(metrics.contains("rows_verified_total{finding=\"undeleted\"} 1"), "{metrics}");
+    assert!(run.stderr.contains("not as in the archives"), "{}", run.stderr);
+    assert!(run.stderr.contains("undeleted"), "{}", run.stderr);
+}
+
+#[test]
+fn what_does_not_go_with_it_is_refused() {
+    let env = TestEnv::new();
+    for arguments in [
+        &["--verify", "--mode", "spool"][..],
+        &["--verify", "--dry-run"],
+        &["--verify", "--check"],
+        &["--verify", "--list"],
+        &["--verify", "--retry-failed"],
+        &["--verify", "--bulk-load-settings"],
+        &["--verify", "--create-indices"],
+        &["--verify", "--replay", "summary.json"],
+        &["--repair"],
+    ] {
+        assert_eq!(env.run(arguments).code, Some(2), "{arguments:?}");
+    }
+}
