@@ -184,7 +184,7 @@ fn the_servers_product_and_clock_are_told_where_it_tells_them() {
     reply.headers.push(("date", "Wed, 01 Jan 2020 00:00:00 GMT".to_owned()));
     env.fake.fail(|request| request.path == "/", 0, usize::MAX, Fault::Reply(reply));
     let run = env.run(&["--check"]).exits(0);
-    run.check(lines(&run, "warning: product: ")[0].contains("opensearch 3.2.0"), "the product");
+    run.check(lines(&run, "ok: product: ")[0].contains("OpenSearch 3.2.0"), "the product");
     run.check(lines(&run, "warning: clock: ")[0].contains("behind"), "the clock");
 }
 
