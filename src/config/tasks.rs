@@ -68,6 +68,8 @@ pub struct Replay {
     pub path: PathBuf,
     /// Where its documents go.
     pub server: Server,
+    /// How vectors are written.
+    pub vectors: VectorChoice,
     /// Concurrent bulk requests at most.
     pub senders: usize,
     /// Limits of one bulk request.
@@ -170,6 +172,7 @@ impl Replay {
     fn read(path: PathBuf, settings: Settings<'_>) -> Result<Self, Failure> {
         Ok(Self {
             server: Server::read(settings)?,
+            vectors: settings.choice(entries::vector_encoding())?,
             senders: settings.number(entries::senders())?,
             batch: BatchLimits::read(settings)?,
             account_deletions: settings.is_on(entries::account_deletions())?,

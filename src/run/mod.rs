@@ -139,6 +139,7 @@ fn needs(load: &Load) -> Needs {
         search_by_author: load.intake.account_deletions,
         // A load has made them by then.
         create: false,
+        base64: load.vectors == VectorChoice::Base64,
         offer: true,
         reads_only: false,
         names: load.server.names,

@@ -36,13 +36,15 @@ impl Run<'_> {
         let needs = Needs {
             search_by_author: *account_deletions,
             offer: true,
+            base64: task.vectors == VectorChoice::Base64,
             names: task.server.names,
             pipeline: task.server.pipeline,
             ..Needs::default()
         };
         let server = Server::connect(&task.server, *senders, READERS, needs, self.stop)?;
-        // Documents are sent as they are.
-        let sink = self.sink(&server, *limits, VectorChoice::Array);
+        // Its documents were written for what took them then: vectors are arrays, unless base64 is asked for, and proven.
+        let vectors = if needs.base64 { VectorChoice::Base64 } else { VectorChoice::Array };
+        let sink = self.sink(&server, *limits, vectors);
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let file = Arc::new(Archive {
             name,

@@ -128,12 +128,9 @@ fn what_would_be_created_is_told_and_whether_the_key_may_and_nothing_is_created(
     env.fake.store(|store| store.indices.insert("posts_v1".into(), Index::new(json!({}))));
     let run = env.run(&["--check", "--create-indices"]).exits(5);
     run.check(lines(&run, "failed: posts: ")[0].contains("without the alias posts"), "an index in the way");
-    assert!(
-        !env.fake
-            .requests()
-            .iter()
-            .any(|record| record.request.method == "PUT" && !record.request.is_offer())
-    );
+    assert!(!env.fake.requests().iter().any(|record| record.request.method == "PUT"
+        && !record.request.is_offer()
+        && !is_trial(&record.request)));
 }
 
 #[test]
@@ -187,6 +184,31 @@ fn the_servers_product_and_clock_are_told_where_it_tells_them() {
     reply.headers.push(("date", "Wed, 01 Jan 2020 00:00:00 GMT".to_owned()));
     env.fake.fail(|request| request.path == "/", 0, usize::MAX, Fault::Reply(reply));
     let run = env.run(&["--check"]).exits(0);
-    run.check(lines(&run, "warning: product: ")[0].contains("opensearch 3.2.0"), "the product");
+    run.check(lines(&run, "ok: product: ")[0].contains("OpenSearch 3.2.0"), "the product");
     run.check(lines(&run, "warning: clock: ")[0].contains("behind"), "the clock");
+}
+
+/// An index is asked for with what no server takes, so that none is made.
+fn is_trial(request: &Request) -> bool {
+    request.json()["aliases"]
+        .as_object()
+        .is_some_and(|aliases| aliases.values().all(|alias| alias["filter"].is_object()))
+}
+
+#[test]
+fn a_check_promises_no_index_that_the_server_would_refuse() {
+    for (unknown, code, says) in [
+        (&["dense_vector"][..], 0, "vectors as knn_vector"),
+        (&["knn_vector"], 0, "vectors as dense_vector"),
+        (&["dense_vector", "knn_vector"], 5, "install the k-NN plugin"),
+    ] {
+        let env = TestEnv::with_fake(Fake::start_with(Store { unknown_types: unknown, ..Store::default() }));
+        let run = env.run(&["--check", "--create-indices"]).exits(code);
+        run.check(run.stdout.contains(says), says);
+        env.fake.store(|store| assert!(store.indices.is_empty()));
+        // What was promised is kept.
+        env.add(&archives());
+        env.run(&["--create-indices"]).exits(code);
+        assert_eq!(env.fake.store(|store| store.indices.len()), if code == 0 { 2 } else { 0 });
+    }
 }

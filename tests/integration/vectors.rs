@@ -3,12 +3,12 @@
 use serde_json::{Value, json};
 
 use crate::harness::archives::{Archive, Event, delete, post, uri};
-use crate::harness::http::Request;
+use crate::harness::http::{Reply, Request};
 use crate::harness::model::assert_holds;
 use crate::harness::script::Fault;
 use crate::harness::store::{Base64Vectors, Document, Index, Item, mapping_of};
 use crate::harness::vectors::vector;
-use crate::harness::{TestEnv, lines};
+use crate::harness::{DEAD_LETTERS, TestEnv, lines};
 
 /// So many posts with both vectors.
 fn with_vectors(prefix: &str, count: u32) -> Vec<Event> {
@@ -199,14 +199,70 @@ fn what_is_asked_for_by_name_is_not_proven() {
     }
 }
 
-#[test]
-fn other_fields_than_dense_vector_get_arrays_untried() {
-    let env = env_with(&archives(), Base64Vectors::LittleEndian);
+/// As who has made the index for OpenSearch.
+fn map_as_knn(env: &TestEnv) {
     env.fake.store(|store| {
         let knn = json!({"type": "knn_vector", "dimension": 384});
         let fields = json!({"all_MiniLM_L6_v2": knn, "all_MiniLM_L12_v2": knn});
         store.index("posts").unwrap().mapping["properties"]["embeddings"]["properties"] = fields;
     });
+}
+
+#[test]
+fn base64_by_name_is_refused_where_the_index_is_not_proven_to_take_it() {
+    let base64 = ["--vector-encoding", "base64"];
+    let refused = |env: &TestEnv, why: &str| {
+        for arguments in [&base64[..], &["--check", "--vector-encoding", "base64"]] {
+            env.run(arguments).exits(5).says("--vector-encoding base64").says(why);
+        }
+        assert!(sent(env).is_empty());
+    };
+    refused(&env_with(&archives(), Base64Vectors::Refused), "refuses vectors as base64");
+    let knn = env_with(&archives(), Base64Vectors::BigEndian);
+    map_as_knn(&knn);
+    refused(&knn, "mapped as dense_vector");
+    let untold = env_with(&archives(), Base64Vectors::BigEndian);
+    let asks = |request: &Request| request.method == "GET";
+    let no = Reply::json(
+        403,
+        &json!({"error": {"type": "security_exception", "reason": "no permissions for [x]"}}),
+    );
+    untold.fake.fail(asks, 0, usize::MAX, Fault::Reply(no));
+    refused(&untold, "as far as this run is told");
+}
+
+/// Dead letters of posts whose vectors are as told, and a server that takes them now.
+fn dead_letters(env: &TestEnv, encoding: &str) {
+    env.fake.fail_items(|item| item.operation == "index", usize::MAX, 400, "document_parsing_exception");
+    env.run(&["--vector-encoding", encoding]).exits(3);
+    std::fs::rename(env.path(DEAD_LETTERS), env.path("dead")).unwrap();
+    env.fake.release();
+}
+
+#[test]
+fn a_replay_writes_vectors_as_the_server_takes_them() {
+    for (before, flags, now) in [
+        ("base64", &["--replay", "dead"][..], false),
+        ("array", &["--replay", "dead"], false),
+        ("array", &["--replay", "dead", "--vector-encoding", "base64"], true),
+        ("base64", &["--replay", "dead", "--vector-encoding", "base64"], true),
+    ] {
+        let env = env_with(&archives(), Base64Vectors::BigEndian);
+        dead_letters(&env, before);
+        let earlier = sent(&env).len();
+        env.ingest().without("LOCAL_SQLITE_DB_PATH").args(flags).run().exits(0);
+        assert!(
+            sent(&env)[earlier..].iter().flatten().all(|(_, base64)| *base64 == now),
+            "{before} {flags:?}"
+        );
+        assert_holds(&env.fake, &archives());
+    }
+}
+
+#[test]
+fn other_fields_than_dense_vector_get_arrays_untried() {
+    let env = env_with(&archives(), Base64Vectors::LittleEndian);
+    map_as_knn(&env);
     env.run(&[]).exits(0).says("vectors are sent as arrays").counts(&[("requests.bulk", 1)]);
     assert_eq!(sent(&env), expected(&[], false));
 }

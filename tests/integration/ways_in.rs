@@ -146,12 +146,14 @@ fn two_ways_and_none_are_usage_errors() {
         let run = with(bare(&env), one).var("ELASTICSEARCH_URL", &url).run().exits(2).says("two ways");
         check_secrets(&env, &run);
         let run = with(bare(&env), one).args(&["--aws-sigv4", "es"]).var("AWS_ACCESS_KEY_ID", "A");
-        run.var("AWS_SECRET_ACCESS_KEY", AWS_SECRET).run().exits(2).says("two ways");
+        let run = run.var("AWS_SECRET_ACCESS_KEY", AWS_SECRET).run().exits(2).says("two ways");
+        check_secrets(&env, &run);
     }
     let run = bare(&env).run().exits(2).says("--no-auth").says("--dry-run");
     run.check(run.stderr.contains("ELASTICSEARCH_API_KEY"), "all ways are named");
     bare(&env).args(&["--username", "loader"]).run().exits(2).says("ELASTICSEARCH_PASSWORD");
-    bare(&env).var("ELASTICSEARCH_PASSWORD", PASSWORD).run().exits(2).says("--username");
+    let run = bare(&env).var("ELASTICSEARCH_PASSWORD", PASSWORD).run().exits(2).says("--username");
+    check_secrets(&env, &run);
     assert!(env.fake.requests().is_empty());
     bare(&env).args(&["--dry-run"]).run().exits(0);
     bare(&env).args(&["--list"]).run().exits(0);
@@ -243,6 +245,9 @@ fn no_answer_makes_a_secret_known() {
                 check_secrets(&env, &run);
             }
         }
+        let invocation =
+            signed(&env, "es").var("ELASTICSEARCH_URL", &server.url()).var("AWS_REGION", "eu-west-1");
+        check_secrets(&env, &invocation.args(&["--retry-budget", "0"]).run());
     }
 }
 

@@ -13,6 +13,7 @@ use ureq::http::header::{CONTENT_ENCODING, CONTENT_TYPE, DATE, EXPECT};
 use ureq::http::{HeaderMap, HeaderValue, Method, Request, Uri};
 use ureq::{Agent, AsSendBody};
 
+use super::product::Product;
 use crate::auth::Auth;
 use crate::config;
 use crate::exit::Failure;
@@ -92,6 +93,10 @@ pub struct Client {
     expects_nothing: Arc<AtomicBool>,
     /// Whether there has been a reply, so that what answers speaks as the URL says.
     has_answered: Arc<AtomicBool>,
+    /// What the server is, as soon as that is known.
+    product: Arc<OnceLock<Product>>,
+    /// Requests that came to nothing, at any node.
+    outages: Arc<AtomicU64>,
     /// The last answer that was none of Elasticsearch's, and whether there was one of its own.
     pages: Arc<Mutex<(Option<String>, bool)>>,
 }
@@ -152,6 +157,8 @@ impl Client {
             on_the_wire: Arc::default(),
             expects_nothing: Arc::default(),
             has_answered: Arc::default(),
+            product: Arc::default(),
+            outages: Arc::default(),
             pages: Arc::default(),
         })
     }
@@ -180,6 +187,22 @@ impl Client {
     /// Whether there has been a reply.
     pub fn has_answered(&self) -> bool {
         self.has_answered.load(Ordering::Relaxed)
+    }
+
+    /// Takes note of what the server is, for all clones. What was noted first stays.
+    pub fn note_product(&self, product: Product) {
+        let _ = self.product.set(product);
+    }
+
+    /// What the server is, as far as that is known.
+    pub fn product(&self) -> Product {
+        self.product.get().copied().unwrap_or_default()
+    }
+
+    /// How many requests have come to nothing so far, by a connection that broke or a node that was not there: a node
+    /// may have been started anew since the last time.
+    pub fn outages(&self) -> u64 {
+        self.outages.load(Ordering::Relaxed)
     }
 
     /// The same client, which takes note of pages from now on ([`Reply::is_page`]), apart from the others.
@@ -347,7 +370,7 @@ impl Client {
     /// Sends a request to a node: again with other credentials where these are refused and there are others by now, and
     /// without `Expect` where that is refused.
     fn send_to(&self, node: usize, ask: &Ask<'_>) -> Result<Answered, TransportError> {
-        let mut answered = self.send_once(node, ask)?;
+        let mut answered = self.send_counted(node, ask)?;
         let mut asks_first = ask.asks_first;
         if answered.reply.status == 417 && asks_first {
             self.expects_nothing.store(true, Ordering::Relaxed);
@@ -359,6 +382,15 @@ impl Client {
             answered = self.send_once(node, &Ask { asks_first, ..ask.clone() })?;
         }
         Ok(answered)
+    }
+
+    /// Sends a request once, and counts it where nothing comes of it.
+    fn send_counted(&self, node: usize, ask: &Ask<'_>) -> Result<Answered, TransportError> {
+        let result = self.send_once(node, ask);
+        if result.as_ref().map_or(true, |answered| matches!(answered.reply.status, 502..=504)) {
+            self.outages.fetch_add(1, Ordering::Relaxed);
+        }
+        result
     }
 
     fn send_once(&self, node: usize, ask: &Ask<'_>) -> Result<Answered, TransportError> {

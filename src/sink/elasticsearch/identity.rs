@@ -57,12 +57,16 @@ fn judge_product(reply: &Reply) -> Check {
     let (major, minor) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
     if let Some(name) = distribution.filter(|name| !name.eq_ignore_ascii_case("elasticsearch")) {
         let name: String = name.chars().filter(|c| c.is_ascii_graphic()).take(40).collect();
+        if name.eq_ignore_ascii_case("opensearch") {
+            return Check::ok(
+                "product",
+                format!("OpenSearch {number}: vectors are knn_vector, and sent as arrays"),
+            );
+        }
         return Check::warning(
             "product",
             format!(
-                "{name} {number} is not Elasticsearch, and this program is not tested with it: its vector type is \
-                 knn_vector, which gets arrays (it reads base64 in the other byte order), and API keys and \
-                 --create-indices are Elasticsearch's"
+                "{name} {number} is neither Elasticsearch nor OpenSearch, and this program is not tested with it"
             ),
         );
     }
@@ -122,8 +126,8 @@ mod tests {
             assert!(check.text.contains(text) && check.text.contains(number), "{check}");
         }
         let other = product(r#"{"version":{"number":"3.2.0","distribution":"opensearch"}}"#);
-        assert_eq!(other.status, Status::Warning);
-        assert!(other.text.contains("opensearch 3.2.0") && other.text.contains("knn_vector"), "{other}");
+        assert_eq!(other.status, Status::Ok);
+        assert!(other.text.contains("OpenSearch 3.2.0") && other.text.contains("knn_vector"), "{other}");
     }
 
     #[test]

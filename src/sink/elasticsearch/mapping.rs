@@ -5,14 +5,71 @@ use serde_json::{Value, json};
 use super::client::{Client, ContentType, Reply};
 use super::preflight::error::{PreflightError, answer};
 use super::preflight::lookup;
-use super::schema::{TOMBSTONE_FIELDS, kinds, mappings, post_fields};
-use crate::model::Names;
+use super::product::Product;
+use super::schema::{TOMBSTONE_FIELDS, kinds, mappings, post_fields, vectors_mapped};
+use crate::model::{FieldChoice, Names};
+use crate::observe::finding::Check;
 
 /// An index to make where its alias is missing.
 struct Plan {
     alias: &'static str,
     index: String,
-    mappings: Value,
+    is_of_posts: bool,
+    fields: FieldChoice,
+}
+
+impl Plan {
+    fn of(names: Names, alias: &'static str) -> Self {
+        Self { alias, index: made_for(alias), is_of_posts: alias == names.posts, fields: names.fields }
+    }
+
+    /// What makes the index together with its alias, with these vectors.
+    fn body(&self, product: Product, vectors: &Value) -> Value {
+        let (mappings, settings) = if self.is_of_posts {
+            (mappings(&kinds(post_fields(self.fields)), vectors), product.vector_settings())
+        } else {
+            (mappings(&kinds(TOMBSTONE_FIELDS), vectors), json!({}))
+        };
+        json!({"aliases": {self.alias: {"is_write_index": true}}, "mappings": mappings, "settings": settings})
+    }
+
+    fn path(&self) -> String {
+        format!("/{}", self.index)
+    }
+
+    /// Asks for the index as the product makes it; where that has no vectors of that kind, as the other one does. Returns
+    /// what came of the last request, and the product that it was meant for.
+    fn ask(&self, client: &Client, change: impl Fn(&mut Value)) -> Result<(Reply, Product), PreflightError> {
+        let first = client.product();
+        for product in [first, first.other()] {
+            let mut body =
+                self.body(product, &vectors_mapped(self.fields, |dims| product.vector_mapping(dims)));
+            change(&mut body);
+            let reply = client.put(&self.path(), ContentType::Json, body.to_string().as_bytes());
+            let reply = answer(client, reply)?;
+            if !product.lacks_vectors(&reply) {
+                if self.is_of_posts && reply.status != 403 {
+                    client.note_product(product);
+                }
+                return Ok((reply, product));
+            }
+        }
+        Err(self.without_vectors())
+    }
+
+    /// Why nothing is made on a server that has no vectors at all, and what can be made there.
+    fn without_vectors(&self) -> PreflightError {
+        let kept = json!({"type": "object", "enabled": false});
+        let mut body = self.body(Product::OpenSearch, &kept);
+        body["settings"] = json!({});
+        let text = format!(
+            "--create-indices: this server has no type of field for vectors, neither dense_vector nor knn_vector: \
+             install the k-NN plugin (opensearch-knn); or, to keep the vectors without searching by them, make the index by \
+             hand, with PUT {} {body}",
+            self.path()
+        );
+        PreflightError::refused(self.alias, text)
+    }
 }
 
 /// Makes the index `NAME_v1` with the alias `NAME` for each of the names, each
@@ -24,25 +81,60 @@ struct Plan {
 ///
 /// Refused where the server does not allow it, unavailable where it cannot for now.
 pub fn create_missing(client: &Client, names: Names) -> Result<Vec<String>, PreflightError> {
-    let plans = [
-        Plan {
-            alias: names.posts,
-            index: made_for(names.posts),
-            mappings: mappings(names.fields, &kinds(post_fields(names.fields))),
-        },
-        Plan {
-            alias: names.tombstones,
-            index: made_for(names.tombstones),
-            mappings: mappings(names.fields, &kinds(TOMBSTONE_FIELDS)),
-        },
-    ];
     let mut made = Vec::new();
-    for plan in plans {
+    // The posts first: their vectors may be what cannot be made.
+    for plan in names.both().map(|alias| Plan::of(names, alias)) {
         if !exists(client, plan.alias)? && create(client, &plan)? {
             made.push(plan.index);
         }
     }
     Ok(made)
+}
+
+/// A query that no server knows.
+const NO_QUERY: &str = "megastream_ingest_check";
+
+/// Whether an index could be made, as far as the server can say without making it: it is asked for with an alias whose
+/// filter is none. Servers judge the privilege and the mapping before that, and make nothing where any of it is wrong
+/// (Elasticsearch 8.12 and 9.5 and OpenSearch 2.19 to 3.9, as seen).
+pub(super) fn try_to_create(
+    client: &Client,
+    names: Names,
+    alias: &'static str,
+) -> Result<Check, PreflightError> {
+    let plan = Plan::of(names, alias);
+    let (reply, product) =
+        plan.ask(client, |body| body["aliases"][alias]["filter"] = json!({NO_QUERY: {}}))?;
+    let would_make = format!("--create-indices would make the index {} with the alias {alias}", plan.index);
+    Ok(match reply.status {
+        400 if reply.reason().contains("filter for alias") => {
+            let vectors = if plan.is_of_posts {
+                format!(", and vectors as {}", product.vector_type())
+            } else {
+                String::new()
+            };
+            Check::ok(alias, format!("there is none yet: {would_make}{vectors}"))
+        }
+        403 => not_allowed(client, &plan, &reply),
+        400 => Check::failed(alias, format!("{would_make}, and the server refuses that: {}", reply.reason())),
+        _ => Check::warning(
+            alias,
+            format!("there is none yet: {would_make}, if the server allows it ({})", reply.reason()),
+        ),
+    })
+}
+
+fn not_allowed(client: &Client, plan: &Plan, reply: &Reply) -> Check {
+    let product = client.product();
+    let (index, alias) = (&plan.index, plan.alias);
+    let text = format!(
+        "this run may not create {index} with the alias {alias}: grant {} {} on {index} and {alias}, or make them by hand \
+         ({})",
+        product.grantee(),
+        product.privilege("manage"),
+        reply.reason()
+    );
+    Check::failed("privileges", text)
 }
 
 /// The index that is made for an alias that is missing.
@@ -81,10 +173,8 @@ pub(super) fn without_alias(alias: &'static str, index: &str) -> PreflightError 
 
 /// Makes an index together with its alias, in one step; false where another process was faster.
 fn create(client: &Client, plan: &Plan) -> Result<bool, PreflightError> {
-    let body = json!({"aliases": {plan.alias: {"is_write_index": true}}, "mappings": plan.mappings});
-    let path = format!("/{}", plan.index);
-    let reply = client.put(&path, ContentType::Json, body.to_string().as_bytes());
-    match judge_created(plan, &answer(client, reply)?)? {
+    let (reply, _) = plan.ask(client, |_| ())?;
+    match judge_created(client, plan, &reply)? {
         Created::Now => Ok(true),
         // The other process made the alias with the index; where there is none, the index is something else.
         Created::Before if exists(client, plan.alias)? => Ok(false),
@@ -98,20 +188,12 @@ enum Created {
     Before,
 }
 
-fn judge_created(plan: &Plan, reply: &Reply) -> Result<Created, PreflightError> {
+fn judge_created(client: &Client, plan: &Plan, reply: &Reply) -> Result<Created, PreflightError> {
     match (reply.status, reply.error_type().as_str()) {
         (200, _) => Ok(Created::Now),
         (400, "resource_already_exists_exception") => Ok(Created::Before),
-        (403, _) => Err(PreflightError::refused(
-            "privileges",
-            format!(
-                "this run may not create {} with the alias {}: {}",
-                plan.index,
-                plan.alias,
-                reply.reason()
-            ),
-        )),
-        _ => Err(PreflightError::unexpected(plan.alias, &format!("PUT /{}", plan.index), reply)),
+        (403, _) => Err(PreflightError::Refused(vec![not_allowed(client, plan, reply)])),
+        _ => Err(PreflightError::unexpected(plan.alias, &format!("PUT {}", plan.path()), reply)),
     }
 }
 
@@ -119,6 +201,7 @@ fn judge_created(plan: &Plan, reply: &Reply) -> Result<Created, PreflightError> 
 mod tests {
     use super::super::preflight::tests::client;
     use super::*;
+    use crate::observe::finding::Status;
 
     // Recorded from Elasticsearch 9.5.3, shortened by its root_cause.
     const EXISTS: &str = r#"{"error":{"type":"resource_already_exists_exception","reason":"index [posts_v1/fGDshabXTE2kJhVUjSKLag] already exists","index_uuid":"fGDshabXTE2kJhVUjSKLag","index":"posts_v1"},"status":400}"#;
@@ -170,12 +253,51 @@ mod tests {
 
     #[test]
     fn a_create_that_the_server_does_not_allow_is_refused_with_its_reason() {
-        let plan = Plan { alias: "posts", index: "posts_v1".into(), mappings: json!({}) };
+        let plan = Plan::of(Names::default(), "posts");
         for (status, kind) in [(403, "security_exception"), (400, "mapper_parsing_exception")] {
             let body = format!(r#"{{"error":{{"type":"{kind}","reason":"the server's reason"}}}}"#);
-            let error = judge_created(&plan, &reply(status, &body)).unwrap_err();
+            let error = judge_created(&client(vec![]), &plan, &reply(status, &body)).unwrap_err();
             assert!(matches!(error, PreflightError::Refused(_)), "{error:?}");
             assert!(error.to_string().contains("the server's reason"), "{error}");
         }
+    }
+
+    const NO_DENSE: &str = r#"{"error":{"type":"mapper_parsing_exception","reason":"Failed to parse mapping [_doc]: No handler for type [dense_vector] declared on field [v]"},"status":400}"#;
+    const NO_KNN: &str = r#"{"error":{"type":"mapper_parsing_exception","reason":"Failed to parse mapping [_doc]: No handler for type [knn_vector] declared on field [v]"},"status":400}"#;
+    const NO_FILTER: &str = r#"{"error":{"type":"illegal_argument_exception","reason":"failed to parse filter for alias [posts]"},"status":400}"#;
+
+    #[test]
+    fn a_server_without_dense_vectors_gets_those_of_opensearch() {
+        let client = client(vec![(404, MISSING), (400, NO_DENSE), (200, CREATED), (200, THERE)]);
+        assert_eq!(create_missing(&client, Names::default()), Ok(vec!["posts_v1".to_owned()]));
+        assert_eq!(client.product(), Product::OpenSearch);
+    }
+
+    #[test]
+    fn a_server_without_any_vectors_is_refused_with_what_can_be_made() {
+        let refused = client(vec![(404, MISSING), (400, NO_DENSE), (400, NO_KNN)]);
+        let error = create_missing(&refused, Names::default()).unwrap_err();
+        assert!(matches!(error, PreflightError::Refused(_)), "{error:?}");
+        let text = error.to_string();
+        assert!(text.contains("k-NN plugin") && text.contains("PUT /posts_v1 {"), "{text}");
+        let checked = client(vec![(400, NO_DENSE), (400, NO_KNN)]);
+        assert!(try_to_create(&checked, Names::default(), "posts").is_err());
+    }
+
+    #[test]
+    fn what_could_be_made_is_told_by_a_request_that_makes_nothing() {
+        let status = |replies| {
+            let check = try_to_create(&client(replies), Names::default(), "posts").unwrap();
+            (check.status, check.text)
+        };
+        let (found, text) = status(vec![(400, NO_FILTER)]);
+        assert!(found == Status::Ok && text.contains("dense_vector"), "{text}");
+        let (found, text) = status(vec![(400, NO_DENSE), (400, NO_FILTER)]);
+        assert!(found == Status::Ok && text.contains("knn_vector"), "{text}");
+        let (found, text) = status(vec![(403, r#"{"error":{"type":"security_exception","reason":"no"}}"#)]);
+        assert!(found == Status::Failed && text.contains("manage on posts_v1"), "{text}");
+        let limit = r#"{"error":{"type":"validation_exception","reason":"maximum shards open"}}"#;
+        assert_eq!(status(vec![(400, limit)]).0, Status::Failed);
+        assert_eq!(status(vec![(405, "")]).0, Status::Warning);
     }
 }

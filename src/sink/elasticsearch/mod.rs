@@ -17,6 +17,7 @@ pub mod client;
 pub mod convergence;
 pub mod encode;
 mod flat;
+mod flush;
 pub mod holdings;
 pub mod identity;
 pub mod insist;
@@ -25,6 +26,7 @@ pub mod mapping;
 pub(crate) mod outcome;
 pub mod preflight;
 pub mod primaries;
+pub mod product;
 pub mod schema;
 pub mod server;
 pub mod targets;
@@ -80,7 +82,11 @@ impl Sink for Elasticsearch<'_> {
                 &Sample { version: action.version, post, embeddings, fields: self.server.names.fields },
                 &self.bulk,
             ),
-            Document::Tombstone(_) | Document::Replayed(_) => VectorEncoding::Array,
+            // Every server takes arrays; base64 has been proven where it is asked for.
+            Document::Tombstone(_) | Document::Replayed(_) => match &self.vectors {
+                Vectors::Decided(encoding) => *encoding,
+                Vectors::Auto(_) => VectorEncoding::Array,
+            },
         };
         write_action(body, self.server.names, action, document, vectors, now_millis());
     }

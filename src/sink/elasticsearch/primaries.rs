@@ -17,9 +17,18 @@ use super::preflight::error::{PreflightError, answer};
 use crate::model::Names;
 use crate::observe::finding::Check;
 
-/// The primary shards, each as allocation and start of its node; None where the server does not tell them.
+/// The primary shards.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Primaries(Option<Vec<(String, String)>>);
+pub enum Primaries {
+    /// Each as allocation and start of its node.
+    Told(Vec<(String, String)>),
+    /// The server does not tell them. So every request that came to nothing counts as one in which a node was started
+    /// anew; this many were there.
+    Untold {
+        /// As [`Client::outages`] counts.
+        outages: u64,
+    },
+}
 
 impl Primaries {
     /// Asks where they are.
@@ -34,23 +43,25 @@ impl Primaries {
         );
         let reply = answer(client, client.get(&path))?;
         if is_not_offered(&reply) {
-            return Ok(Self(None));
+            return Ok(Self::Untold { outages: client.outages() });
         }
-        Self::parse(&reply.body)
+        Self::parse(&reply.body, client.outages())
             .map_err(|what| PreflightError::unavailable(format!("primary shards: {what}")))
     }
 
     /// A warning where it cannot be told whether they move.
     pub(super) fn judge(&self) -> Option<Check> {
         let text = "this server does not tell where its shards are: the indices are flushed before archives are \
-                    marked, but what a node that dies had confirmed and not yet synced would be missed by nobody; to \
-                    be safe, set index.translog.durability to request";
-        self.0.is_none().then(|| Check::warning("durability", text))
+                    marked, and after each request that comes to nothing the archives in flight are done again, since a \
+                    node may have died with what it had confirmed; one that dies behind a proxy that does not let that \
+                    show would be missed by nobody; to be safe, set index.translog.durability to request, and let this \
+                    run see the settings";
+        matches!(self, Self::Untold { .. }).then(|| Check::warning("durability", text))
     }
 
-    fn parse(body: &[u8]) -> Result<Self, String> {
+    fn parse(body: &[u8], outages: u64) -> Result<Self, String> {
         // Another server's shards may have neither starts nor allocations.
-        let Ok(reply) = serde_json::from_slice::<Reply>(body) else { return Ok(Self(None)) };
+        let Ok(reply) = serde_json::from_slice::<Reply>(body) else { return Ok(Self::Untold { outages }) };
         let mut primaries = Vec::with_capacity(reply.shards.len());
         for copies in reply.shards {
             let primary = copies.into_iter().find(|copy| copy.primary).ok_or("one is nowhere")?;
@@ -61,7 +72,7 @@ impl Primaries {
             return Err("there are none".to_owned());
         }
         primaries.sort();
-        Ok(Self(Some(primaries)))
+        Ok(Self::Told(primaries))
     }
 }
 
@@ -107,7 +118,7 @@ mod tests {
         };
         let nodes = json!({"n": {"ephemeral_id": start}, "other": {"ephemeral_id": "x"}});
         let body = json!({"nodes": nodes, "shards": allocations.map(shard)}).to_string();
-        Primaries::parse(body.as_bytes()).unwrap()
+        Primaries::parse(body.as_bytes(), 0).unwrap()
     }
 
     #[test]
@@ -125,16 +136,21 @@ mod tests {
             r#"{"nodes":{},"shards":[[{"primary":true,"node":"n","allocation_id":{"id":"a"}}]]}"#,
             "{}",
         ] {
-            assert!(Primaries::parse(body.as_bytes()).is_err(), "{body}");
+            assert!(Primaries::parse(body.as_bytes(), 0).is_err(), "{body}");
         }
     }
 
     #[test]
     fn a_server_that_does_not_tell_its_shards_is_a_warning() {
         for body in ["<html>", "", r#"{"shards":[[{"primary":true,"node":"n"}]]}"#] {
-            let found = Primaries::parse(body.as_bytes()).unwrap();
+            let found = Primaries::parse(body.as_bytes(), 3).unwrap();
             assert!(found.judge().is_some(), "{body}");
-            assert_eq!(found, Primaries::parse(b"<html>").unwrap());
+            assert_eq!(found, Primaries::parse(b"<html>", 3).unwrap());
+            assert_ne!(
+                found,
+                Primaries::parse(b"<html>", 4).unwrap(),
+                "an outage may have been a node's death"
+            );
         }
         assert_eq!(primaries("first", ["a", "b"]).judge(), None);
     }

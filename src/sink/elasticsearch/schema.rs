@@ -390,20 +390,20 @@ pub fn in_embeddings(name: &str) -> String {
     format!("embeddings.{name}")
 }
 
-/// The mapping of an index of posts, and of one of tombstones.
+/// The mapping of an index with these fields, where the object of the vectors is mapped so.
 ///
 /// Unknown fields are kept in the source and not indexed (`dynamic: false`): one wrong document can then not fix a wrong
 /// type for good, nor can many of them make the mapping grow without end.
-pub fn mappings(choice: FieldChoice, fields: &[(&'static str, Kind)]) -> Json {
-    json!({"dynamic": false, "properties": properties(choice, fields)})
+pub fn mappings(fields: &[(&'static str, Kind)], vectors: &Json) -> Json {
+    json!({"dynamic": false, "properties": properties(fields, vectors)})
 }
 
-fn properties(choice: FieldChoice, fields: &[(&'static str, Kind)]) -> Map<String, Json> {
-    fields.iter().map(|&(name, kind)| (name.to_owned(), kind.mapping(choice))).collect()
+fn properties(fields: &[(&'static str, Kind)], vectors: &Json) -> Map<String, Json> {
+    fields.iter().map(|&(name, kind)| (name.to_owned(), kind.mapping(vectors))).collect()
 }
 
 impl Kind {
-    fn mapping(self, choice: FieldChoice) -> Json {
+    fn mapping(self, vectors: &Json) -> Json {
         match self {
             Kind::Keyword => json!({"type": "keyword", "ignore_above": MAX_KEYWORD_CHARS}),
             Kind::Link => json!({"type": "keyword", "ignore_above": MAX_LINK_CHARS}),
@@ -415,29 +415,19 @@ impl Kind {
             // A size in bytes may be beyond what an integer holds.
             Kind::Integer => json!({"type": "long"}),
             Kind::Date => json!({"type": "date", "format": "strict_date_optional_time"}),
-            Kind::Nested(fields) => json!({"type": "nested", "properties": properties(choice, fields)}),
-            Kind::Object(fields) => json!({"properties": properties(choice, fields)}),
-            Kind::Vectors => {
-                let vectors: Map<String, Json> = vector_names(choice)
-                    .into_iter()
-                    .map(|vector| (vector.name.to_owned(), vector_mapping(vector.dims)))
-                    .collect();
-                json!({"properties": vectors})
-            }
+            Kind::Nested(fields) => json!({"type": "nested", "properties": properties(fields, vectors)}),
+            Kind::Object(fields) => json!({"properties": properties(fields, vectors)}),
+            Kind::Vectors => vectors.clone(),
         }
     }
 }
 
-/// The mapping of a vector. Where it is not known how many values it has, the first one that is indexed decides.
-fn vector_mapping(dims: Option<u64>) -> Json {
-    // Written out, since the default differs between versions (8.12: int8_hnsw, 9.1: bbq_hnsw).
-    let graph = json!({"type": "int8_hnsw", "m": 16, "ef_construction": 100});
-    let mut mapping =
-        json!({"type": "dense_vector", "similarity": "cosine", "index": true, "index_options": graph});
-    if let Some(dims) = dims {
-        mapping["dims"] = dims.into();
-    }
-    mapping
+/// The object of the vectors that posts have. `mapping` gives that of one, by how many values it has, where that is known.
+pub fn vectors_mapped(choice: FieldChoice, mapping: impl Fn(Option<u64>) -> Json) -> Json {
+    let names = vector_names(choice).into_iter();
+    let fields: Map<String, Json> =
+        names.map(|vector| (vector.name.to_owned(), mapping(vector.dims))).collect();
+    json!({"properties": fields})
 }
 
 fn text<'d>(text: &'d Option<std::borrow::Cow<'d, str>>) -> Value<'d> {

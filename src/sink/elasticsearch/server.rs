@@ -3,8 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::Deserialize;
-
 use crate::config;
 use crate::exit::Failure;
 use crate::model::Generation;
@@ -13,11 +11,12 @@ use crate::observe::finding::{Check, Status};
 use crate::retry::patience::Retries;
 use crate::retry::throttle::Throttle;
 use crate::shutdown::Stop;
-use crate::sink::elasticsearch::client::{Client, ContentType, RequestLimits};
+use crate::sink::elasticsearch::client::{Client, RequestLimits};
+use crate::sink::elasticsearch::flush::flush;
 use crate::sink::elasticsearch::insist::{insist, insist_until_stopped, policy};
 use crate::sink::elasticsearch::load_settings::{LoadSettings, LoadedIndices};
 use crate::sink::elasticsearch::mapping::create_missing;
-use crate::sink::elasticsearch::outcome::{is_unavailable, not_elasticsearchs};
+use crate::sink::elasticsearch::outcome::not_elasticsearchs;
 use crate::sink::elasticsearch::preflight::{self, Needs, PreflightError, Report, Target, past_pages};
 use crate::sink::elasticsearch::targets::{LiveTargets, Targets};
 
@@ -140,8 +139,10 @@ impl Server {
         let retries = Retries::new(stop, policy(self.budget));
         let seen = self.targets.now();
         if seen.unsynced.is_some() {
+            let Names { posts, tombstones, .. } = self.names;
+            let both = format!("{posts},{tombstones}");
             insist(&retries, |call| {
-                past_pages(&self.client.within(call).noting_pages(), |client| flush(client, self.names))
+                past_pages(&self.client.within(call).noting_pages(), |client| flush(client, &both))
             })?;
         }
         let look = |call| self.targets.look(&self.client.within(call), seen.generation);
@@ -201,55 +202,9 @@ impl Door<'_> {
     }
 }
 
-fn flush(client: &Client, names: Names) -> Result<(), PreflightError> {
-    let reply =
-        match client.post(&format!("/{},{}/_flush", names.posts, names.tombstones), ContentType::Json, b"") {
-            Ok(reply) => reply,
-            Err(error) => return Err(PreflightError::unavailable(error.to_string())),
-        };
-    match reply.status {
-        200 if all_shards_flushed(&reply.body) => Ok(()),
-        401 | 403 if !is_unavailable(&reply) => Err(PreflightError::Refused(vec![Check {
-            name: "flush",
-            status: Status::Failed,
-            text:
-                "index.translog.durability is async, so the indices have to be flushed before archives are \
-                   marked, but this run lacks the privilege maintenance: grant it, or set the durability to \
-                   request"
-                    .into(),
-        }])),
-        status => Err(PreflightError::unavailable_as(format!("the flush answers status {status}"), &reply)),
-    }
-}
-
-fn all_shards_flushed(body: &[u8]) -> bool {
-    #[derive(Deserialize)]
-    struct Flushed {
-        #[serde(rename = "_shards")]
-        shards: Shards,
-    }
-    #[derive(Deserialize)]
-    struct Shards {
-        failed: u64,
-    }
-    serde_json::from_slice::<Flushed>(body).is_ok_and(|flushed| flushed.shards.failed == 0)
-}
-
 /// The name under which documents are read that were written to the target. The alias is preferred to the index
 /// behind it, which the key may not be made for.
 fn single_index(target: &Target) -> String {
     let name = if target.members.len() > 1 { &target.write_index } else { &target.name };
     name.clone()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_flush_counts_only_where_no_shard_failed() {
-        assert!(all_shards_flushed(br#"{"_shards":{"total":4,"successful":2,"failed":0}}"#));
-        assert!(!all_shards_flushed(br#"{"_shards":{"total":4,"successful":1,"failed":1}}"#));
-        assert!(!all_shards_flushed(b"{}"));
-    }
 }

@@ -65,9 +65,17 @@ impl Targets {
             }
         }
         (self.unsynced != now.unsynced).then(|| {
-            "a shard was started anew or moved, and index.translog.durability is async: Elasticsearch may have lost what \
-             it had confirmed"
-                .to_owned()
+            match now.unsynced {
+                Some(Primaries::Untold { .. }) => {
+                    "a request came to nothing, so that a node may have been started anew, and neither the durability of \
+                     the indices nor their shards are told: the server may have lost what it had confirmed"
+                }
+                _ => {
+                    "a shard was started anew or moved, and index.translog.durability is async: the server may have lost \
+                     what it had confirmed"
+                }
+            }
+            .to_owned()
         })
     }
 }

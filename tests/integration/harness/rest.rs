@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::http::{Reply, Request};
 use super::json::{filter, flatten, matches, nest};
 use super::search;
-use super::store::{Base64Vectors, Index, Pipeline, Store, mapping_of};
+use super::store::{Base64Vectors, Index, Pipeline, Store, check_document, mapping_of};
 
 /// `index.version.created` of an Elasticsearch 8.19, which reads vectors as arrays only.
 const VERSION_WITHOUT_BASE64: &str = "8534000";
@@ -133,16 +133,19 @@ fn on_index(
             let told = document(index, concrete, id, base64, request);
             return Err(Reply::json(if told["found"] == true { 200 } else { 404 }, &told));
         }
-        ("PUT", ["_doc", id]) => return Err(offered(index, id, request)),
+        ("PUT", ["_doc", id]) => return Err(offered(index, id, base64, request)),
         _ => return Err(Reply::error(400, "illegal_argument_exception", "no handler for this request")),
     })
 }
 
 /// A document under a condition that is not met: it is judged, and never kept.
-fn offered(index: &Index, id: &str, request: &Request) -> Reply {
+fn offered(index: &Index, id: &str, base64: Base64Vectors, request: &Request) -> Reply {
     assert!(request.is_offer(), "documents are written by bulk requests alone");
     if let Some(reason) = &index.refuses {
         return Reply::error(400, "document_parsing_exception", reason);
+    }
+    if let Err(reason) = check_document(&request.json(), base64 != Base64Vectors::Refused) {
+        return Reply::error(400, "document_parsing_exception", &reason);
     }
     let id = match index.pipeline {
         Pipeline::Drop => return Reply::json(200, &json!({"_id": id, "result": "noop"})),
@@ -284,6 +287,17 @@ fn create_index(store: &mut Store, name: &str, body: &Value) -> Reply {
     if !store.members(name).is_empty() {
         let reason = format!("index [{name}/KdhN9Cp-StSKjs1JzVn0LQ] already exists");
         return Reply::error(400, "resource_already_exists_exception", &reason);
+    }
+    if let Some(kind) = store.unknown_type(&body["mappings"]) {
+        let reason =
+            format!("Failed to parse mapping [_doc]: No handler for type [{kind}] declared on field [v]");
+        return Reply::error(400, "mapper_parsing_exception", &reason);
+    }
+    for (alias, options) in body["aliases"].as_object().into_iter().flatten() {
+        if options.get("filter").is_some() {
+            let reason = format!("failed to parse filter for alias [{alias}]");
+            return Reply::error(400, "illegal_argument_exception", &reason);
+        }
     }
     let mapping = body["mappings"].is_object().then(|| body["mappings"].clone());
     let mut index = Index::new(mapping.unwrap_or_else(|| mapping_of(name)));

@@ -24,6 +24,8 @@ pub(crate) struct Store {
     /// How often the node was started anew.
     pub(crate) node_starts: u32,
     pub(crate) base64: Base64Vectors,
+    /// Types of fields that it has no handler of.
+    pub(crate) unknown_types: &'static [&'static str],
     /// How the settings of an index are shown that are asked for in flat form, where not as Elasticsearch does.
     pub(crate) show_settings: Option<fn(&Value) -> Value>,
 }
@@ -261,6 +263,13 @@ impl Store {
         self.indices.get_mut(&concrete)
     }
 
+    /// The type of a vector in these mappings that it has no handler of.
+    pub(super) fn unknown_type(&self, mappings: &Value) -> Option<&str> {
+        let vectors = mappings["properties"]["embeddings"]["properties"].as_object()?;
+        let types = vectors.values().filter_map(|field| field["type"].as_str());
+        types.filter_map(|kind| self.unknown_types.iter().copied().find(|unknown| *unknown == kind)).next()
+    }
+
     /// Applies one action. Returns its status and what is said about it, without the action's name.
     pub(crate) fn apply(&mut self, item: &Item) -> (u16, Value) {
         let base64 = self.base64;
@@ -388,7 +397,7 @@ impl Index {
 }
 
 /// What a mapping with `dense_vector` fields of 384 dimensions refuses, and one of 768 for the larger model.
-fn check_document(source: &Value, base64: bool) -> Result<(), String> {
+pub(crate) fn check_document(source: &Value, base64: bool) -> Result<(), String> {
     if !source.is_object() {
         return Err("failed to parse: not an object".to_owned());
     }

@@ -4,6 +4,7 @@
 
 use super::VectorEncoding;
 use super::action::write_index;
+use super::replayed::write_replayed;
 use super::text::{write_string, write_vector_array, write_vector_base64};
 use crate::model::{Action, Document, Embeddings, FieldChoice, Names};
 use crate::sink::elasticsearch::schema::{TOMBSTONE_FIELDS, Value, post_fields, vectors};
@@ -30,7 +31,7 @@ pub fn write_action(
             TOMBSTONE_FIELDS.iter().for_each(|field| fields.write(field.name, (field.read)(tombstone)));
             out.push(b'}');
         }
-        Document::Replayed(document) => out.extend_from_slice(document.as_bytes()),
+        Document::Replayed(document) => write_replayed(out, document, vectors),
     }
     out.push(b'\n');
 }
@@ -96,7 +97,8 @@ fn write_embeddings(
     out.push(b'}');
 }
 
-fn write_vector(out: &mut Vec<u8>, vector: &[f32], encoding: VectorEncoding) {
+/// Appends a vector as the value of its field.
+pub fn write_vector(out: &mut Vec<u8>, vector: &[f32], encoding: VectorEncoding) {
     match encoding {
         VectorEncoding::Array => write_vector_array(out, vector),
         VectorEncoding::Base64 => write_vector_base64(out, vector),

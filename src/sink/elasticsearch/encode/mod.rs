@@ -3,6 +3,7 @@
 pub mod action;
 pub mod document;
 pub mod float;
+pub mod replayed;
 pub mod text;
 
 /// How a vector stands in a document.

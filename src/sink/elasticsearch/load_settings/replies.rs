@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::NAME;
 use crate::sink::elasticsearch::client::Reply;
 use crate::sink::elasticsearch::flat::{Values, flatten};
+use crate::sink::elasticsearch::flush::is_serverless;
 use crate::sink::elasticsearch::preflight::PreflightError;
 
 /// What is set for an index; None where there is no such index.
@@ -45,6 +46,14 @@ pub(super) fn judge_update(index: &str, reply: &Reply) -> Result<(), PreflightEr
         }
         200 => Err(PreflightError::unavailable(format!("the settings of {index} are not in force yet"))),
         403 => Err(not_allowed(index, reply)),
+        _ if is_serverless(reply) => Err(PreflightError::refused(
+            NAME,
+            format!(
+                "--bulk-load-settings: this is an Elasticsearch Serverless, which sets replicas and refresh by itself ({}): \
+                 leave the option away",
+                reply.reason()
+            ),
+        )),
         _ => Err(PreflightError::unexpected(NAME, &format!("PUT /{index}/_settings"), reply)),
     }
 }
@@ -88,6 +97,13 @@ mod tests {
         for (status, body) in [(404, "{}"), (200, "<html>"), (200, "{}"), (204, "")] {
             assert!(parse_settings("posts_v1", &reply(status, body)).is_err(), "{status} {body}");
         }
+    }
+
+    #[test]
+    fn a_serverless_is_told_to_go_without() {
+        let body = r#"{"error":{"type":"illegal_argument_exception","reason":"Settings [index.number_of_replicas] are not available when running in serverless mode"}}"#;
+        let error = judge_update("posts_v1", &reply(400, body)).unwrap_err();
+        assert!(error.to_string().contains("leave the option away"), "{error}");
     }
 
     #[test]

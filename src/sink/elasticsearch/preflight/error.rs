@@ -8,6 +8,7 @@ use crate::http::TransportError;
 use crate::observe::finding::{Check, Status};
 use crate::sink::elasticsearch::client::{Client, Reply};
 use crate::sink::elasticsearch::outcome::{is_unavailable, not_elasticsearchs};
+use crate::sink::elasticsearch::product::Product;
 
 /// Why there is no [`Report`](super::Report).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -97,6 +98,9 @@ pub(in crate::sink::elasticsearch) fn answer(
     result: Result<Reply, TransportError>,
 ) -> Result<Reply, PreflightError> {
     let url = client.base_url();
+    if let Some(product) = result.as_ref().ok().and_then(Product::of_refusal) {
+        client.note_product(product);
+    }
     match result {
         Ok(reply) if client.urls().any(|url| has_stray_path(url, &reply)) => Err(PreflightError::refused(
             "connection",

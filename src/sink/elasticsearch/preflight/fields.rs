@@ -5,6 +5,7 @@ use serde_json::Value;
 use super::VectorMapping;
 use crate::model::FieldChoice;
 use crate::observe::finding::Check;
+use crate::sink::elasticsearch::product::Product;
 use crate::sink::elasticsearch::schema::{Kind, VectorName, vector_names};
 
 const NAME: &str = "mapping";
@@ -282,13 +283,14 @@ pub(super) fn judge_vectors(
     index: &str,
     mappings: &Value,
     choice: FieldChoice,
+    product: Product,
 ) -> (Vec<Check>, VectorMapping) {
     let embeddings = property(mappings, "embeddings");
     let dynamic = Dynamic::of(embeddings.unwrap_or(&Value::Null), Dynamic::of(mappings, Dynamic::Guess));
     let mut checks = Vec::new();
     let mut dense = true;
     for vector in vector_names(choice) {
-        let (field, wanted) = (vector.name, wanted(vector));
+        let (field, wanted) = (vector.name, product.wanted_vector(vector.dims));
         let name = format!("embeddings.{field}");
         let mapped =
             embeddings.and_then(|object| property(object, field)).or_else(|| property(mappings, &name));
@@ -296,7 +298,7 @@ pub(super) fn judge_vectors(
             _ if embeddings.is_some_and(|object| object.get("enabled") == Some(&Value::Bool(false))) => {
                 (false, Some(judge_no_vector(index, &name, Dynamic::Keep, &wanted)))
             }
-            (Some(mapping), _) => judge_vector(index, &name, vector, mapping),
+            (Some(mapping), _) => judge_vector(index, &name, vector, mapping, product),
             (None, None | Some("object" | "nested")) => {
                 (false, Some(judge_no_vector(index, &name, dynamic, &wanted)))
             }
@@ -312,14 +314,6 @@ pub(super) fn judge_vectors(
     (checks, VectorMapping { dense })
 }
 
-/// How a vector is to be mapped.
-fn wanted(vector: VectorName) -> String {
-    match vector.dims {
-        Some(dims) => format!("dense_vector of {dims} dims"),
-        None => "dense_vector".to_owned(),
-    }
-}
-
 /// That, where there is another mapping already.
 const ANEW: &str =
     "(a mapping cannot be changed; --create-indices makes a right one where the index is missing)";
@@ -327,7 +321,13 @@ const ANEW: &str =
 /// Judges the mapping that a vector field has: whether it is a `dense_vector`, and what is wrong with it.
 ///
 /// What it says of the dimension of a further model holds for the vectors of this run.
-fn judge_vector(index: &str, name: &str, vector: VectorName, mapping: &Value) -> (bool, Option<Check>) {
+fn judge_vector(
+    index: &str,
+    name: &str,
+    vector: VectorName,
+    mapping: &Value,
+    product: Product,
+) -> (bool, Option<Check>) {
     let dims = mapping.get("dims").or(mapping.get("dimension")).map(|dims| dims.as_u64());
     let text = |parameter: &str| mapping.get(parameter).and_then(Value::as_str);
     let element = text("element_type").or(text("data_type")).unwrap_or("float");
@@ -346,7 +346,7 @@ fn judge_vector(index: &str, name: &str, vector: VectorName, mapping: &Value) ->
         dims: vector.model.map_or(vector.dims, |model| model.dims().map(|dims| dims as u64)),
         ..vector
     };
-    let wanted = wanted(vector);
+    let wanted = product.wanted_vector(vector.dims);
     let problem = if !is_vector {
         let kind = if element == "float" { type_of(mapping) } else { element };
         format!("{index} maps {name} as {kind}: make the index anew with {wanted} {ANEW}")

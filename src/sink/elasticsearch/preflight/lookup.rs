@@ -16,7 +16,7 @@ use crate::sink::elasticsearch::outcome::{NAME_ELASTICSEARCH, is_not_offered};
 
 /// Only what is judged: the full reply has hundreds of settings for every index. The UUID makes sure
 /// that no index is left out of the reply altogether.
-const FILTER: &str = "include_defaults=true&filter_path=*.aliases,*.mappings,*.settings.index.uuid,\
+const FILTER: &str = "include_defaults=true&filter_path=*.aliases,*.mappings,*.settings.index.uuid,*.settings.index.version.created,\
     *.*.index.gc_deletes,*.*.index.translog.durability,*.settings.index.blocks,\
     *.settings.index.default_pipeline,*.settings.index.final_pipeline,*.settings.index.refresh_interval,\
     *.settings.index.verified_before_close";
@@ -76,7 +76,14 @@ pub(super) fn ask_about(
         return Ok(Some(indices));
     }
     let mut all_missing = whole.status == 404;
-    for part in PARTS {
+    // A server that tells the rest of an index has told of its settings what it has, as Serverless does.
+    let has_told = |part: &str| {
+        part.starts_with("_settings")
+            && !indices.is_empty()
+            && indices.values().all(|index| index.aliases.is_some() && index.mappings.is_some())
+    };
+    let parts: Vec<_> = PARTS.into_iter().filter(|part| !has_told(part)).collect();
+    for part in parts {
         let reply = answer(client, client.get(&format!("/{name}/{part}")))?;
         all_missing &= reply.status == 404;
         let question = format!("GET /{name}/{part}");

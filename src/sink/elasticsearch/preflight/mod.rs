@@ -14,6 +14,7 @@ mod settings;
 mod target;
 
 use super::client::Client;
+use super::flush::flush;
 use super::outcome::NAME_ELASTICSEARCH;
 use super::primaries::Primaries;
 use super::targets::Targets;
@@ -36,6 +37,8 @@ pub struct Needs {
     pub search_by_author: bool,
     /// What is missing would be made (`--check --create-indices`), so that it is no failure as long as that is possible.
     pub create: bool,
+    /// Vectors will be sent as base64 (`--vector-encoding base64`), which has to be proven.
+    pub base64: bool,
     /// The server is asked to judge a document that no index keeps.
     pub offer: bool,
     /// Documents are looked up, and nothing is written.
@@ -137,7 +140,7 @@ fn ask(client: &Client, needs: Needs, checks: &mut Vec<Check>) -> Result<[Target
         checks.extend(judge_search_by_author(&posts, &grants));
     }
     for target in [&posts, &tombstones].into_iter().filter(|_| !needs.reads_only) {
-        checks.extend(judge_flush(target, &grants));
+        checks.extend(judge_flush(client, target, &grants)?);
     }
     let of_posts = if needs.reads_only { &["read"][..] } else { &["read", "delete"] };
     for (target, needed) in [(&posts, of_posts), (&tombstones, &["read"])] {
@@ -193,23 +196,30 @@ fn judge_search_by_author(posts: &Target, grants: &Grants) -> Vec<Check> {
     checks
 }
 
-/// An index that acknowledges before it syncs is flushed before archives are marked as processed.
-fn judge_flush(target: &Target, grants: &Grants) -> Option<Check> {
+/// An index that acknowledges before it syncs, or may do so, is flushed before archives are marked. Where it is not told
+/// whether the run may do that, it does it.
+fn judge_flush(client: &Client, target: &Target, grants: &Grants) -> Result<Option<Check>, PreflightError> {
     let name = &target.name;
     if !target.durability_async {
-        return None;
+        return Ok(None);
     }
-    Some(if grants.may(name, "maintenance") {
-        Check::ok("durability", format!("{name} acknowledges before it syncs: it will be flushed"))
-    } else {
-        Check::failed(
+    let ok =
+        || Check::ok("durability", format!("{name} may acknowledge before it syncs: it will be flushed"));
+    Ok(Some(match grants.told(name, "maintenance") {
+        Some(true) => ok(),
+        Some(false) => Check::failed(
             "durability",
             format!(
                 "{name} acknowledges before it syncs (index.translog.durability: async) and this run must not \
                  flush it: grant it the index privilege maintenance, or set the durability to request"
             ),
-        )
-    })
+        ),
+        None => match flush(client, name) {
+            Ok(()) => ok(),
+            Err(PreflightError::Refused(mut checks)) if checks.len() == 1 => checks.remove(0),
+            Err(other) => return Err(other),
+        },
+    }))
 }
 
 #[cfg(test)]

@@ -56,7 +56,7 @@ fn parse(reply: &Reply) -> Grants {
 
 impl Grants {
     /// Whether the run has a privilege on an index or alias; None where the server does not tell.
-    fn told(&self, name: &str, privilege: &str) -> Option<bool> {
+    pub(super) fn told(&self, name: &str, privilege: &str) -> Option<bool> {
         if self.all {
             return Some(true);
         }
@@ -103,16 +103,15 @@ impl Grants {
         })
     }
 
-    /// Whether the run may make an index with an alias.
-    pub(super) fn judge_creation(&self, alias: &'static str, index: &str) -> Check {
+    /// A failed check where the run is told that it may not make an index with an alias.
+    pub(super) fn judge_creation(&self, alias: &'static str, index: &str) -> Option<Check> {
         let missing: Vec<_> =
             [alias, index].iter().filter_map(|name| self.missing(name, &["manage"])).collect();
         let would_make = format!("--create-indices would make the index {index} with the alias {alias}");
-        if missing.is_empty() {
-            return Check::ok(alias, format!("there is none yet: {would_make}"));
-        }
-        let missing = missing.join("; ");
-        Check::failed("privileges", format!("this run lacks index privileges: {missing}: {would_make}"))
+        (!missing.is_empty()).then(|| {
+            let missing = missing.join("; ");
+            Check::failed("privileges", format!("this run lacks index privileges: {missing}: {would_make}"))
+        })
     }
 
     fn missing(&self, name: &str, wanted: &[&str]) -> Option<String> {

@@ -13,10 +13,12 @@ use serde_json::{Map, Value, json};
 use super::fields::{Sent, property};
 use super::lookup::Index;
 use super::settings::Pipelines;
-use super::{Needs, PreflightError, Target};
+use super::{Needs, PreflightError, Target, VectorMapping};
 use crate::model::FieldChoice;
 use crate::observe::finding::Check;
 use crate::sink::elasticsearch::client::{Client, ContentType, Reply};
+use crate::sink::elasticsearch::encode::VectorEncoding;
+use crate::sink::elasticsearch::encode::document::write_vector;
 use crate::sink::elasticsearch::preflight::error::answer;
 use crate::sink::elasticsearch::schema::{Kind, vector_names};
 use crate::sink::elasticsearch::targets::routing_of;
@@ -36,8 +38,57 @@ pub(super) fn offer(
     needs: Needs,
     sent: &[Sent],
 ) -> Option<Check> {
+    let reply = ask(client, target, found, needs, sent, VectorEncoding::Array)?;
+    judge(&target.name, target.name == needs.names.tombstones, &reply)
+}
+
+/// Offers a post whose vectors are base64: whether it is taken. None: nothing is shown.
+pub(super) fn offer_base64(
+    client: &Client,
+    target: &Target,
+    found: &Index,
+    needs: Needs,
+    sent: &[Sent],
+) -> Option<bool> {
+    match ask(client, target, found, needs, sent, VectorEncoding::Base64)?.status {
+        409 => Some(true),
+        400 => Some(false),
+        _ => None,
+    }
+}
+
+/// Whether vectors can be sent as base64. Only a `dense_vector` is known to read it as it is sent.
+pub(super) fn judge_base64(target: &Target, vectors: VectorMapping, taken: Option<bool>) -> Check {
+    let name = &target.name;
+    let why = match (vectors.dense, taken) {
+        (true, Some(true)) => {
+            return Check::ok(
+                "vectors",
+                format!("{name} takes vectors as base64 (a document that no index keeps was tried)"),
+            );
+        }
+        (false, _) => "does not have all vectors mapped as dense_vector, as far as this run is told",
+        (true, Some(false)) => "refuses vectors as base64, which Elasticsearch takes from 9.3 on",
+        (true, None) => {
+            "cannot be tried now with a document that no index keeps, as for a pipeline, a block or what is not told"
+        }
+    };
+    Check::failed(
+        "vectors",
+        format!("--vector-encoding base64: {name} {why}: leave the option away, or give array"),
+    )
+}
+
+fn ask(
+    client: &Client,
+    target: &Target,
+    found: &Index,
+    needs: Needs,
+    sent: &[Sent],
+    encoding: VectorEncoding,
+) -> Option<Reply> {
     let mappings = found.mappings.as_ref()?;
-    let document = document(mappings, sent, needs.names.fields).to_string();
+    let document = document(mappings, sent, needs.names.fields, encoding).to_string();
     let mut path = format!("/{}/_doc/{ID}?if_seq_no={NEVER}&if_primary_term=1", target.name);
     if target.is_alias() {
         path.push_str("&require_alias=true");
@@ -50,16 +101,16 @@ pub(super) fn offer(
         path.push_str("&pipeline=");
         path.push_str(&percent_encoded(pipeline));
     }
-    let reply = client.put(&path, ContentType::Json, document.as_bytes()).ok()?;
-    judge(&target.name, target.name == needs.names.tombstones, &reply)
+    client.put(&path, ContentType::Json, document.as_bytes()).ok()
 }
 
 /// A document with a value for each field that the mapping names.
-fn document(mappings: &Value, sent: &[Sent], choice: FieldChoice) -> Value {
+fn document(mappings: &Value, sent: &[Sent], choice: FieldChoice, encoding: VectorEncoding) -> Value {
     let mut document = Map::new();
     for &(name, kind) in sent {
-        let members =
-            |members| property(mappings, name).map(|mapped| self::document(mapped, members, choice));
+        let members = |members| {
+            property(mappings, name).map(|mapped| self::document(mapped, members, choice, encoding))
+        };
         let value = match kind {
             Kind::Keyword | Kind::Link => json!("at://did:plc:megastream/app.bsky.feed.post/check"),
             Kind::Text | Kind::Words => json!("A post that no index keeps."),
@@ -67,7 +118,7 @@ fn document(mappings: &Value, sent: &[Sent], choice: FieldChoice) -> Value {
             Kind::Boolean => json!(true),
             Kind::Integer => json!(1),
             Kind::Nested(fields) | Kind::Object(fields) => members(fields).unwrap_or_default(),
-            Kind::Vectors => vectors(mappings, name, choice),
+            Kind::Vectors => vectors(mappings, name, choice, encoding),
         };
         if property(mappings, name).is_some() && value != json!({}) {
             document.insert(name.to_owned(), value);
@@ -79,13 +130,15 @@ fn document(mappings: &Value, sent: &[Sent], choice: FieldChoice) -> Value {
 /// Vectors of the length 1 for the fields that the mapping names.
 ///
 /// One that would fix how many values they have is not offered.
-fn vectors(mappings: &Value, object: &str, choice: FieldChoice) -> Value {
+fn vectors(mappings: &Value, object: &str, choice: FieldChoice, encoding: VectorEncoding) -> Value {
     let unit = |dims: u64| {
-        let mut vector = vec![0.0; usize::try_from(dims).unwrap_or_default()];
+        let mut vector = vec![0.0_f32; usize::try_from(dims).unwrap_or_default()];
         for (value, part) in vector.iter_mut().zip([0.5, -0.5, 0.5, -0.5]) {
             *value = part;
         }
-        json!(vector)
+        let mut written = Vec::new();
+        write_vector(&mut written, &vector, encoding);
+        serde_json::from_slice::<Value>(&written).unwrap_or_default()
     };
     let mapped = property(mappings, object);
     let is_mapped = |name: &str| mapped.is_some_and(|object| property(object, name).is_some());
@@ -212,8 +265,12 @@ mod tests {
     fn only_fields_that_the_mapping_names_are_offered() {
         let mappings = json!({"properties": {"at_uri": {"type": "keyword"}, "created_at": {"type": "date"},
             "embeddings": {"properties": {"all_MiniLM_L12_v2": {"type": "dense_vector"}}}}});
-        let document =
-            document(&mappings, &kinds(post_fields(FieldChoice::default())), FieldChoice::default());
+        let document = document(
+            &mappings,
+            &kinds(post_fields(FieldChoice::default())),
+            FieldChoice::default(),
+            VectorEncoding::Array,
+        );
         let names: Vec<&String> = document.as_object().unwrap().keys().collect();
         assert_eq!(names, ["at_uri", "created_at", "embeddings"]);
         let vectors = document["embeddings"].as_object().unwrap();
@@ -221,7 +278,12 @@ mod tests {
         let vector: Vec<f64> = serde_json::from_value(vectors["all_MiniLM_L12_v2"].clone()).unwrap();
         assert_eq!((vector.len(), vector.iter().map(|value| value * value).sum::<f64>()), (384, 1.0));
         assert_eq!(
-            super::document(&json!({}), &kinds(post_fields(FieldChoice::default())), FieldChoice::default()),
+            super::document(
+                &json!({}),
+                &kinds(post_fields(FieldChoice::default())),
+                FieldChoice::default(),
+                VectorEncoding::Array
+            ),
             json!({})
         );
     }

@@ -7,6 +7,7 @@ use serde_json::Value;
 use crate::observe::finding::Check;
 use crate::sink::elasticsearch::flat::flatten;
 use crate::sink::elasticsearch::load_settings::is_tuned;
+use crate::sink::elasticsearch::product::Product;
 
 /// Elasticsearch's own default of `index.gc_deletes`.
 const DEFAULT_GC_DELETES: Duration = Duration::from_secs(60);
@@ -40,6 +41,11 @@ pub(super) struct IndexSettings {
     pub(super) pipelines: Pipelines,
     /// What an operator should know.
     pub(super) checks: Vec<Check>,
+}
+
+/// The server, by the version that an index was made with.
+pub(super) fn product(settings: &Value) -> Option<Product> {
+    Product::of_version(flatten(settings).get("index.version.created")?)
 }
 
 /// Judges the `settings` of an index, and its `defaults` for what is not set.

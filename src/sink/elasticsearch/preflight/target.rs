@@ -11,6 +11,7 @@ use crate::model::FieldChoice;
 use crate::observe::finding::{Check, Status};
 use crate::sink::elasticsearch::client::Client;
 use crate::sink::elasticsearch::mapping;
+use crate::sink::elasticsearch::product::Product;
 use crate::sink::elasticsearch::schema::{TOMBSTONE_FIELDS, kinds, post_fields};
 
 /// An index or alias that is written to.
@@ -119,10 +120,14 @@ pub(super) fn ask(
     name: &'static str,
     needs: Needs,
 ) -> Result<(Target, Vec<Check>), PreflightError> {
-    match lookup::ask(client, name)? {
+    let found = lookup::ask(client, name)?;
+    let told = found.iter().flat_map(Indices::values).filter_map(|index| index.settings.as_ref());
+    told.filter_map(settings::product).for_each(|product| client.note_product(product));
+    let product = client.product();
+    match found {
         Some(indices) if indices.is_empty() && needs.create => Err(mapping::not_told(name)),
         Some(indices) if needs.reads_only => {
-            let (mut target, mut checks) = judge(name, &indices, needs)?;
+            let (mut target, mut checks) = judge(name, &indices, needs, product)?;
             if !target.is_told {
                 let resolved = lookup::resolve(client, name)?;
                 target.members = resolved.iter().map(|index| Member::untold(index)).collect();
@@ -132,13 +137,13 @@ pub(super) fn ask(
             Ok((target, checks))
         }
         Some(indices) if needs.offer => {
-            let (target, mut checks) = judge(name, &indices, needs)?;
+            let (target, mut checks) = judge(name, &indices, needs, product)?;
             checks.extend(offer(client, &target, &indices, needs)?);
             Ok((target, checks))
         }
-        Some(indices) => judge(name, &indices, needs),
+        Some(indices) => judge(name, &indices, needs, product),
         // There is no target to tell of yet.
-        None if needs.create => Err(PreflightError::Refused(vec![judge_creation(client, name)?])),
+        None if needs.create => Err(PreflightError::Refused(vec![judge_creation(client, name, needs)?])),
         None => Err(missing(name)),
     }
 }
@@ -150,39 +155,54 @@ fn offer(
     indices: &Indices,
     needs: Needs,
 ) -> Result<Vec<Check>, PreflightError> {
-    let Some(found) = indices.get(&target.write_index) else { return Ok(Vec::new()) };
-    let Some(set) = &found.settings else { return Ok(Vec::new()) };
+    let is_tombstones = target.name == needs.names.tombstones;
+    let base64 = (needs.base64 && !is_tombstones).then_some(target.vectors);
+    let unproven =
+        || Ok(base64.map(|vectors| probe::judge_base64(target, vectors, None)).into_iter().collect());
+    let Some(found) = indices.get(&target.write_index) else { return unproven() };
+    let Some(set) = &found.settings else { return unproven() };
     let mut settings = settings::judge(&target.write_index, set, &Value::Null);
     if let Some(pipeline) = needs.pipeline {
         settings::name_pipeline(&mut settings.pipelines, pipeline);
     }
-    let is_tombstones = target.name == needs.names.tombstones;
     let mut checks = probe::judge_pipelines(client, is_tombstones, &target.write_index, &settings.pipelines)?;
     // A pipeline may send it to another index, which would be made if there is none, but where an alias is required.
     let may_go_elsewhere = !settings.pipelines.is_empty() && !target.is_alias();
     let is_blocked = settings.checks.iter().any(|check| check.text.contains("index.blocks."));
     if !may_go_elsewhere && !is_blocked && checks.iter().all(|check| check.status != Status::Failed) {
         checks.extend(probe::offer(client, target, found, needs, &sent(is_tombstones, needs.names.fields)));
+        if let Some(vectors) = base64 {
+            let taken =
+                probe::offer_base64(client, target, found, needs, &sent(is_tombstones, needs.names.fields));
+            checks.push(probe::judge_base64(target, vectors, taken));
+        }
+    } else if let Some(vectors) = base64 {
+        checks.push(probe::judge_base64(target, vectors, None));
     }
     Ok(checks)
 }
 
 /// Whether `--create-indices` could make what is missing. Makes nothing.
-fn judge_creation(client: &Client, name: &'static str) -> Result<Check, PreflightError> {
+fn judge_creation(client: &Client, name: &'static str, needs: Needs) -> Result<Check, PreflightError> {
     let index = mapping::made_for(name);
     if lookup::ask_about(client, name, &index)?.is_some_and(|found| !found.is_empty()) {
         return Err(mapping::without_alias(name, &index));
     }
-    Ok(privileges::ask(client, &[name, &index])?.judge_creation(name, &index))
+    let grants = privileges::ask(client, &[name, &index])?;
+    match grants.judge_creation(name, &index) {
+        Some(lacking) => Ok(lacking),
+        None => mapping::try_to_create(client, needs.names, name),
+    }
 }
 
 pub(super) fn judge(
     name: &'static str,
     indices: &Indices,
     needs: Needs,
+    product: Product,
 ) -> Result<(Target, Vec<Check>), PreflightError> {
     if indices.is_empty() {
-        return Ok(untold(name));
+        return Ok(untold(name, product));
     }
     let write_index = write_index(name, indices)?;
     let mut checks = vec![judge_indices(name, &write_index, indices)?];
@@ -206,7 +226,7 @@ pub(super) fn judge(
                 settings::of_older(name, index, settings)
             });
         } else {
-            checks.push(not_told("settings", index));
+            checks.push(not_told("settings", index, product));
             gc_deletes = Duration::ZERO;
             durability_async = true;
         }
@@ -214,10 +234,8 @@ pub(super) fn judge(
     }
     let mappings = indices.get(&write_index).and_then(|found| found.mappings.as_ref());
     let (mapping_checks, vectors) = match mappings {
-        Some(mappings) => {
-            judge_mapping(name == needs.names.tombstones, needs.names.fields, &write_index, mappings)
-        }
-        None => (vec![not_told("mapping", &write_index)], VectorMapping::default()),
+        Some(mappings) => judge_mapping(needs, name, &write_index, mappings, product),
+        None => (vec![not_told("mapping", &write_index, product)], VectorMapping::default()),
     };
     checks.extend(mapping_checks);
 
@@ -239,7 +257,7 @@ pub(super) fn judge(
 }
 
 /// What is taken for granted where the server tells nothing of a name: one index that is as it should be.
-fn untold(name: &'static str) -> (Target, Vec<Check>) {
+fn untold(name: &'static str, product: Product) -> (Target, Vec<Check>) {
     let target = Target {
         name: name.to_owned(),
         members: vec![Member::untold(name)],
@@ -252,15 +270,22 @@ fn untold(name: &'static str) -> (Target, Vec<Check>) {
     };
     let text = format!(
         "this server does not tell this key whether {name} is there and right, so it is taken to be: make sure that \
-         it is, or grant this run the index privilege view_index_metadata"
+         it is, or grant {} {}",
+        product.grantee(),
+        product.privilege("view_index_metadata")
     );
     (target, vec![Check::warning(name, text)])
 }
 
-fn not_told(what: &'static str, index: &str) -> Check {
+fn not_told(what: &'static str, index: &str, product: Product) -> Check {
     Check::warning(
         what,
-        format!("this server does not tell the {what} of {index}: make sure that it is as documented"),
+        format!(
+            "this server does not tell the {what} of {index}, which counts as the worst case: make sure that it is as \
+             documented, or grant {} {}",
+            product.grantee(),
+            product.privilege("view_index_metadata")
+        ),
     )
 }
 
@@ -328,15 +353,17 @@ fn sent(is_tombstones: bool, choice: FieldChoice) -> Vec<fields::Sent> {
 }
 
 fn judge_mapping(
-    is_tombstones: bool,
-    choice: FieldChoice,
+    needs: Needs,
+    name: &str,
     write_index: &str,
     mappings: &Value,
+    product: Product,
 ) -> (Vec<Check>, VectorMapping) {
+    let (is_tombstones, choice) = (name == needs.names.tombstones, needs.names.fields);
     let (mut checks, vectors) = if is_tombstones {
         (Vec::new(), VectorMapping::default())
     } else {
-        fields::judge_vectors(write_index, mappings, choice)
+        fields::judge_vectors(write_index, mappings, choice, product)
     };
     let sent = sent(is_tombstones, choice);
     checks.extend(fields::judge(write_index, mappings, &sent));

@@ -12,6 +12,7 @@ use crate::config;
 use crate::exit::{ExitCode, Failure};
 use crate::http::TransportError;
 use crate::sink::elasticsearch::client::Reply;
+use crate::sink::elasticsearch::product::Product;
 
 const RIGHT: &str = include_str!("../../../../test_data/replies/preflight_right.json");
 const ASYNC: &str = include_str!("../../../../test_data/replies/preflight_async.json");
@@ -34,7 +35,7 @@ fn reply(status: u16, body: &str) -> Reply {
 
 fn judge_posts(body: &str) -> Result<(Target, Vec<Check>), PreflightError> {
     let indices = lookup::parse("posts", "GET /posts", &reply(200, body))?;
-    target::judge("posts", &indices.unwrap(), Needs::default())
+    target::judge("posts", &indices.unwrap(), Needs::default(), Product::default())
 }
 
 fn names(target: &Target) -> Vec<&str> {
@@ -150,6 +151,8 @@ fn an_index_that_acknowledges_before_it_syncs_needs_the_privilege_to_flush() {
     let shards = r#"{"nodes":{"n":{"ephemeral_id":"x"}},
         "shards":[[{"primary":true,"node":"n","allocation_id":{"id":"a"}}]]}"#;
     let mut unknown = replies();
+    // Whether it may flush is not told, so it is tried.
+    unknown.push((200, r#"{"_shards":{"total":2,"successful":1,"failed":0}}"#));
     unknown.push((200, shards));
     unknown[0] = (400, r#"{"error":"no handler found for uri [/_security/user/_has_privileges]"}"#);
     let report = run(&client(unknown), Needs::default()).unwrap();

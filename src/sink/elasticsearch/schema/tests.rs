@@ -1,4 +1,5 @@
 use super::*;
+use crate::sink::elasticsearch::product::Product;
 
 fn chosen(excluded: &[&str], added: &[&str]) -> Result<FieldChoice, String> {
     let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
@@ -15,7 +16,10 @@ fn what_is_left_out_is_in_no_list() {
     assert!(!names(choice).contains(&"thread_root_post") && names(choice).contains(&"thread_parent_post"));
     let vectors = |choice| vector_names(choice).iter().map(|vector| vector.name).collect::<Vec<_>>();
     assert_eq!(vectors(choice), ["all_MiniLM_L12_v2"]);
-    let mapping = mappings(choice, &kinds(post_fields(choice)));
+    let mapping = mappings(
+        &kinds(post_fields(choice)),
+        &vectors_mapped(choice, |dims| Product::Elasticsearch.vector_mapping(dims)),
+    );
     assert_eq!(mapping.pointer("/properties/thread_root_post"), None);
     assert_eq!(mapping.pointer("/properties/embeddings/properties").unwrap().as_object().unwrap().len(), 1);
     assert!(vectors(chosen(&["embeddings"], &[]).unwrap()).is_empty());
@@ -53,7 +57,10 @@ fn what_cannot_be_left_out_or_added_is_a_usage_error_that_names_what_can() {
 fn further_fields_are_mapped_where_they_are_asked_for() {
     assert_eq!(names(FieldChoice::default()).last(), Some(&"indexed_at"));
     let choice = chosen(&[], &["media", "links", "vector:all-mpnet-base-v2"]).unwrap();
-    let mapping = mappings(choice, &kinds(post_fields(choice)));
+    let mapping = mappings(
+        &kinds(post_fields(choice)),
+        &vectors_mapped(choice, |dims| Product::Elasticsearch.vector_mapping(dims)),
+    );
     let kind = |pointer: &str| mapping.pointer(&format!("/properties/{pointer}/type")).cloned();
     for (pointer, expected) in [
         ("media", "nested"),

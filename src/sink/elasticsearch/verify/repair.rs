@@ -1,17 +1,13 @@
 //! What differs is sent again, on the way that a load takes, and looked at again.
 
-use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use serde_json::value::RawValue;
-
 use super::Verifier;
-use super::compare::vector_of;
 use super::judge::Verdict;
 use crate::model::{Action, Batch, Finding, Outcomes};
 use crate::retry::throttle::Stopped;
 use crate::sink::elasticsearch::encode::VectorEncoding;
-use crate::sink::elasticsearch::encode::text::write_vector_array;
+use crate::sink::elasticsearch::encode::replayed::write_replayed;
 
 /// Where an index still remembers the delete of a post, it is tried again after so long.
 const AGAIN_AFTER: Duration = Duration::from_secs(5);
@@ -96,63 +92,9 @@ fn again(batch: &Batch, actions: &[&Action], vectors: VectorEncoding) -> Batch {
         let (line, document) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
         body.extend_from_slice(line);
         body.push(b'\n');
-        match vectors {
-            VectorEncoding::Base64 => body.extend_from_slice(document),
-            VectorEncoding::Array => with_arrays(&mut body, document),
-        }
+        write_replayed(&mut body, &String::from_utf8_lossy(document), vectors);
         body.push(b'\n');
         taken.push(Action { lines: start..body.len(), ..(*action).clone() });
     }
     Batch { archive: batch.archive.clone(), body, actions: taken }
-}
-
-/// Appends a document with its vectors as arrays.
-fn with_arrays(out: &mut Vec<u8>, document: &[u8]) {
-    let rewritten = rewrite(document);
-    out.extend_from_slice(rewritten.as_deref().unwrap_or(document));
-}
-
-/// None where there is nothing to rewrite.
-fn rewrite(document: &[u8]) -> Option<Vec<u8>> {
-    let mut fields: BTreeMap<String, Box<RawValue>> = serde_json::from_slice(document).ok()?;
-    let vectors: BTreeMap<String, &RawValue> = serde_json::from_str(fields.get("embeddings")?.get()).ok()?;
-    let mut written = Vec::new();
-    for (name, value) in vectors {
-        written.push(if written.is_empty() { b'{' } else { b',' });
-        serde_json::to_writer(&mut written, &name).ok()?;
-        written.push(b':');
-        let values = vector_of(value.get())?;
-        write_vector_array(&mut written, &values);
-    }
-    written.push(b'}');
-    let embeddings = RawValue::from_string(String::from_utf8(written).ok()?).ok()?;
-    fields.insert("embeddings".to_owned(), embeddings);
-    serde_json::to_vec(&fields).ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::{Value, json};
-
-    use super::*;
-    use crate::model::{DIMENSIONS, Vector};
-    use crate::sink::elasticsearch::encode::text::write_vector_base64;
-
-    #[test]
-    fn vectors_become_arrays_and_all_else_stays() {
-        let vector: Vector = std::array::from_fn(|n| n as f32 - 0.1);
-        let mut base64 = Vec::new();
-        write_vector_base64(&mut base64, &vector);
-        let base64 = String::from_utf8(base64).unwrap();
-        let document =
-            format!(r#"{{"at_uri":"a\u0000","embeddings":{{"x":{base64},"y":{base64}}},"content":"é"}}"#);
-        let written: Value = serde_json::from_slice(&rewrite(document.as_bytes()).unwrap()).unwrap();
-        assert_eq!(written["content"], "é");
-        assert_eq!(written["at_uri"], "a\u{0}");
-        for name in ["x", "y"] {
-            let values: Vec<f32> = serde_json::from_value(written["embeddings"][name].clone()).unwrap();
-            assert_eq!((values.len(), values), (DIMENSIONS, vector.to_vec()));
-        }
-        assert_eq!(rewrite(json!({"content": "é"}).to_string().as_bytes()), None);
-    }
 }

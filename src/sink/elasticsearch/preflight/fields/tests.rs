@@ -7,8 +7,8 @@ use crate::observe::finding::Status::{self, *};
 use crate::sink::elasticsearch::schema::{TOMBSTONE_FIELDS, kinds, post_fields};
 
 /// Judged as the usual fields are.
-fn judge_vectors(index: &str, mappings: &Value) -> (Vec<Check>, VectorMapping) {
-    super::judge_vectors(index, mappings, FieldChoice::default())
+fn judge_vectors(index: &str, mappings: &Value, product: Product) -> (Vec<Check>, VectorMapping) {
+    super::judge_vectors(index, mappings, FieldChoice::default(), product)
 }
 
 fn judge_foreign(index: &str, mappings: &Value, fields: &[Sent]) -> Option<Check> {
@@ -31,7 +31,8 @@ fn a_dense_vector_with_384_dims_or_none_yet_passes() {
         json!({"type": "dense_vector"}),
         json!({"type": "dense_vector", "dims": 384, "element_type": "bfloat16", "index": false}),
     ] {
-        let judged = judge_vectors("posts", &with_vectors(json!("strict"), vector.clone()));
+        let judged =
+            judge_vectors("posts", &with_vectors(json!("strict"), vector.clone()), Product::default());
         assert_eq!(judged, (vec![], VectorMapping { dense: true }), "{vector}");
     }
 }
@@ -39,7 +40,7 @@ fn a_dense_vector_with_384_dims_or_none_yet_passes() {
 #[test]
 fn an_opensearch_vector_passes_and_is_not_dense() {
     let vector = json!({"type": "knn_vector", "dimension": 384});
-    let judged = judge_vectors("posts", &with_vectors(json!(true), vector));
+    let judged = judge_vectors("posts", &with_vectors(json!(true), vector), Product::default());
     assert_eq!(judged, (vec![], VectorMapping { dense: false }));
 }
 
@@ -56,7 +57,8 @@ fn any_other_mapping_of_a_vector_is_refused_with_its_field() {
         (json!({"type": "integer"}), "as integer"),
         (json!({"properties": {}}), "as object"),
     ] {
-        let (checks, vectors) = judge_vectors("posts_v1", &with_vectors(json!(false), vector));
+        let (checks, vectors) =
+            judge_vectors("posts_v1", &with_vectors(json!(false), vector), Product::default());
         assert_eq!((statuses(&checks), vectors.dense), (vec![Failed, Failed], false), "{why}");
         let text = &checks[0].text;
         assert!(text.contains("posts_v1 maps embeddings.all_MiniLM_L12_v2") && text.contains(why), "{text}");
@@ -77,7 +79,7 @@ fn an_unmapped_vector_is_refused_unless_it_is_left_alone() {
         (json!({"dynamic": "strict_allow_templates"}), Failed),
         (json!({"dynamic": "strict", "properties": {"embeddings": {"enabled": false}}}), Warning),
     ] {
-        let (checks, vectors) = judge_vectors("posts", &mappings);
+        let (checks, vectors) = judge_vectors("posts", &mappings, Product::default());
         assert_eq!((statuses(&checks), vectors.dense), (vec![expected; 2], false), "{mappings}");
     }
 }
@@ -87,7 +89,7 @@ fn vectors_mapped_by_dotted_names_are_found() {
     let vector = json!({"type": "dense_vector", "dims": 384});
     let mappings = json!({"subobjects": false, "properties": {
         "embeddings.all_MiniLM_L12_v2": vector, "embeddings.all_MiniLM_L6_v2": vector}});
-    assert!(judge_vectors("posts", &mappings).1.dense);
+    assert!(judge_vectors("posts", &mappings, Product::default()).1.dense);
 }
 
 #[test]
@@ -143,7 +145,7 @@ fn required_routing_is_no_reason_to_refuse() {
 #[test]
 fn vectors_of_the_length_1_alone_are_a_warning() {
     let vector = json!({"type": "dense_vector", "dims": 384, "similarity": "dot_product"});
-    let (checks, vectors) = judge_vectors("posts", &with_vectors(json!(false), vector));
+    let (checks, vectors) = judge_vectors("posts", &with_vectors(json!(false), vector), Product::default());
     assert_eq!((statuses(&checks), vectors.dense), (vec![Warning, Warning], true));
     assert!(checks[0].text.contains("dot_product"), "{}", checks[0]);
 }

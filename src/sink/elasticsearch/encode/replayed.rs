@@ -1,0 +1,122 @@
+//! A document that was refused before, as the server takes it now: its vectors may stand there as base64, which few
+//! servers read, or as arrays.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use base64_simd::STANDARD;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::VectorEncoding;
+use super::document::write_vector;
+
+#[derive(Deserialize)]
+struct Document<'d> {
+    #[serde(borrow, default)]
+    embeddings: Option<BTreeMap<Cow<'d, str>, &'d RawValue>>,
+}
+
+/// Appends a document, each vector written as told. All else stays as it stands, and so does a vector that is none.
+pub fn write_replayed(out: &mut Vec<u8>, document: &str, encoding: VectorEncoding) {
+    let mut done = 0;
+    for (start, text) in vectors(document) {
+        let Some(vector) = other_encoding(text, encoding) else { continue };
+        out.extend_from_slice(document.get(done..start).unwrap_or_default().as_bytes());
+        write_vector(out, &vector, encoding);
+        done = start + text.len();
+    }
+    out.extend_from_slice(document.get(done..).unwrap_or_default().as_bytes());
+}
+
+/// The vectors of a document, with the places where they begin, in order.
+fn vectors(document: &str) -> Vec<(usize, &str)> {
+    let embeddings =
+        serde_json::from_str::<Document<'_>>(document).ok().and_then(|document| document.embeddings);
+    // The values are borrowed from the document.
+    let place = |text: &str| text.as_ptr().addr().saturating_sub(document.as_ptr().addr());
+    let mut found: Vec<_> =
+        embeddings.into_iter().flatten().map(|(_, value)| (place(value.get()), value.get())).collect();
+    found.sort_unstable();
+    found
+}
+
+/// A vector that does not stand there as it is to be written; None where it does, or is no vector.
+fn other_encoding(text: &str, wanted: VectorEncoding) -> Option<Vec<f32>> {
+    match wanted {
+        VectorEncoding::Array => of_base64(text.strip_prefix('"')?.strip_suffix('"')?),
+        VectorEncoding::Base64 => of_array(text),
+    }
+}
+
+fn of_base64(text: &str) -> Option<Vec<f32>> {
+    let bytes = STANDARD.decode_to_vec(text).ok()?;
+    let (values, rest) = bytes.as_chunks::<4>();
+    let values: Vec<f32> = values.iter().map(|value| f32::from_be_bytes(*value)).collect();
+    // Others are refused as they stand.
+    (rest.is_empty() && is_vector(&values)).then_some(values)
+}
+
+fn of_array(text: &str) -> Option<Vec<f32>> {
+    let values: Vec<&RawValue> = serde_json::from_str(text).ok()?;
+    // The shortest decimals of an f32 are read as an f32, not rounded twice.
+    let values: Vec<f32> = values.iter().map(|value| value.get().parse().ok()).collect::<Option<_>>()?;
+    is_vector(&values).then_some(values)
+}
+
+fn is_vector(values: &[f32]) -> bool {
+    !values.is_empty() && values.iter().all(|value| value.is_finite())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Vector;
+
+    fn vector(seed: u64) -> Vector {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        std::array::from_fn(|_| rng.f32() - 0.5)
+    }
+
+    fn document(encoding: VectorEncoding) -> String {
+        let mut out = br#"{"at_uri" : "at://x", "embeddings": {"all_MiniLM_L12_v2":"#.to_vec();
+        write_vector(&mut out, &vector(1), encoding);
+        out.extend_from_slice(br#" , "other":"AAAA","all_MiniLM_L6_v2": "#);
+        write_vector(&mut out, &vector(2), encoding);
+        out.extend_from_slice(br#"},"content":"\u00e9 [1.0]" }"#);
+        String::from_utf8(out).unwrap()
+    }
+
+    fn replayed(document: &str, encoding: VectorEncoding) -> String {
+        let mut out = Vec::new();
+        write_replayed(&mut out, document, encoding);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn vectors_are_written_as_told_and_all_else_stays_to_the_byte() {
+        let (arrays, base64) = (document(VectorEncoding::Array), document(VectorEncoding::Base64));
+        for stands in [&arrays, &base64] {
+            assert_eq!(replayed(stands, VectorEncoding::Array), arrays);
+            assert_eq!(replayed(stands, VectorEncoding::Base64), base64);
+        }
+    }
+
+    #[test]
+    fn what_is_no_vector_stays_as_it_stands() {
+        for text in [
+            r#"{"at_uri":"a"}"#,
+            r#"{"embeddings":null}"#,
+            r#"{"embeddings":{"all_MiniLM_L12_v2":"AAAA"}}"#,
+            r#"{"embeddings":{"all_MiniLM_L12_v2":"no base64"}}"#,
+            r#"{"embeddings":{"all_MiniLM_L12_v2":[1.0,"2.0"]}}"#,
+            r#"{"embeddings":{"all_MiniLM_L12_v2":null}}"#,
+            r#"{"embeddings":[1]}"#,
+            "no JSON",
+        ] {
+            for encoding in [VectorEncoding::Array, VectorEncoding::Base64] {
+                assert_eq!(replayed(text, encoding), text);
+            }
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! What is confirmed is brought to disk, where a confirmation may not mean that already.
+
+use serde::Deserialize;
+
+use super::client::{Client, ContentType, Reply};
+use super::outcome::is_unavailable;
+use super::preflight::error::{PreflightError, answer};
+
+/// Flushes the indices behind some names, separated by commas. One that an Elasticsearch Serverless does not need is none:
+/// there what is confirmed is in its store.
+///
+/// # Errors
+///
+/// Refused where the run must not, unavailable where a shard is not flushed.
+pub(super) fn flush(client: &Client, names: &str) -> Result<(), PreflightError> {
+    let reply = answer(client, client.post(&format!("/{names}/_flush"), ContentType::Json, b""))?;
+    match reply.status {
+        200 if all_shards_flushed(&reply.body) => Ok(()),
+        410 if is_serverless(&reply) => Ok(()),
+        401 | 403 if !is_unavailable(&reply) => {
+            let product = client.product();
+            Err(PreflightError::refused(
+                "durability",
+                format!(
+                    "{names} may acknowledge before they sync (index.translog.durability is async, or this run is not told), \
+                     so they have to be flushed before archives are marked, and this run must not: grant {} {}, or set the \
+                     durability to request and let this run see the settings ({}) ({})",
+                    product.grantee(),
+                    product.privilege("maintenance"),
+                    product.privilege("view_index_metadata"),
+                    reply.reason()
+                ),
+            ))
+        }
+        status => Err(PreflightError::unavailable_as(format!("the flush answers status {status}"), &reply)),
+    }
+}
+
+/// Whether a server says that it has no such thing since it is an Elasticsearch Serverless.
+///
+/// Source: Elasticsearch, `RestController` ("not available when running in serverless mode").
+pub(super) fn is_serverless(reply: &Reply) -> bool {
+    [400, 410].contains(&reply.status) && reply.reason().contains("serverless mode")
+}
+
+fn all_shards_flushed(body: &[u8]) -> bool {
+    #[derive(Deserialize)]
+    struct Flushed {
+        #[serde(rename = "_shards")]
+        shards: Shards,
+    }
+    #[derive(Deserialize)]
+    struct Shards {
+        failed: u64,
+    }
+    serde_json::from_slice::<Flushed>(body).is_ok_and(|flushed| flushed.shards.failed == 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::preflight::tests::client;
+    use super::*;
+
+    #[test]
+    fn a_flush_counts_only_where_no_shard_failed() {
+        assert!(all_shards_flushed(br#"{"_shards":{"total":4,"successful":2,"failed":0}}"#));
+        assert!(!all_shards_flushed(br#"{"_shards":{"total":4,"successful":1,"failed":1}}"#));
+        assert!(!all_shards_flushed(b"{}"));
+    }
+
+    #[test]
+    fn a_flush_that_is_forbidden_is_refused_in_the_words_of_the_product() {
+        // As seen of OpenSearch 2.19.4, shortened.
+        let no = r#"{"error":{"type":"security_exception","reason":"no permissions for [indices:admin/flush] and User [name=w]"},"status":403}"#;
+        let error = flush(&client(vec![(403, no)]), "posts").unwrap_err();
+        assert!(matches!(error, PreflightError::Refused(_)), "{error:?}");
+        assert!(error.to_string().contains("indices:admin/flush*"), "{error}");
+    }
+
+    #[test]
+    fn a_serverless_needs_no_flush() {
+        let none = r#"{"error":{"type":"api_not_available_exception","reason":"Request for uri [/posts/_flush] with method [POST] exists but is not available when running in serverless mode"},"status":410}"#;
+        assert_eq!(flush(&client(vec![(410, none)]), "posts"), Ok(()));
+        assert!(flush(&client(vec![(410, "{}")]), "posts").is_err());
+    }
+}

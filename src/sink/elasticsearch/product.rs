@@ -1,0 +1,179 @@
+//! What differs between Elasticsearch and OpenSearch, and how they are told apart.
+//!
+//! Nobody asks `GET /`, which credentials made for two indices alone must not. OpenSearch marks the version that an index
+//! was made with (`index.version.created`) by the bit 0x08000000; its security plugin refuses in words of its own; and
+//! before there is an index, the server says of which types of field it has no handler.
+//!
+//! Source: OpenSearch, `Version.java` (MASK) and "k-NN vector field type"; Elasticsearch, "Dense vector field type"; both
+//! as seen (2.19.4, 8.12.2, 9.5.3).
+
+use serde_json::{Value, json};
+
+use super::client::Reply;
+
+/// OpenSearch sets this bit in its versions, so that they stand above all of Elasticsearch's.
+const OPENSEARCH_BIT: u64 = 0x0800_0000;
+
+/// The server that an index is on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Product {
+    /// Elasticsearch, and what is taken for it where nothing else is told.
+    #[default]
+    Elasticsearch,
+    /// OpenSearch, Amazon's service of that name included.
+    OpenSearch,
+}
+
+impl Product {
+    /// By the version that an index was made with; None where it is no number.
+    pub(super) fn of_version(created: &str) -> Option<Self> {
+        let created: u64 = created.parse().ok()?;
+        Some(if created & OPENSEARCH_BIT == 0 { Self::Elasticsearch } else { Self::OpenSearch })
+    }
+
+    /// By the words in which it refuses; None where they are nobody's.
+    pub(super) fn of_refusal(reply: &Reply) -> Option<Self> {
+        let reason = reply.reason();
+        if reply.status == 403 && reason.contains("no permissions for [") {
+            Some(Self::OpenSearch)
+        } else if reply.status == 403 && reason.contains("is unauthorized for") {
+            Some(Self::Elasticsearch)
+        } else {
+            None
+        }
+    }
+
+    /// The other one.
+    pub(super) fn other(self) -> Self {
+        match self {
+            Self::Elasticsearch => Self::OpenSearch,
+            Self::OpenSearch => Self::Elasticsearch,
+        }
+    }
+
+    /// The type of its vector fields.
+    pub(super) fn vector_type(self) -> &'static str {
+        match self {
+            Self::Elasticsearch => "dense_vector",
+            Self::OpenSearch => "knn_vector",
+        }
+    }
+
+    /// The vector field that is wanted, in words.
+    pub(super) fn wanted_vector(self, dims: Option<u64>) -> String {
+        match (self, dims) {
+            (Self::Elasticsearch, Some(dims)) => format!("dense_vector of {dims} dims"),
+            (Self::Elasticsearch, None) => "dense_vector".to_owned(),
+            (Self::OpenSearch, Some(dims)) => {
+                format!("knn_vector of the dimension {dims}, in an index with index.knn")
+            }
+            (Self::OpenSearch, None) => "knn_vector, in an index with index.knn".to_owned(),
+        }
+    }
+
+    /// The mapping of a vector field. What has a default that differs between versions is written out. Where it is not known
+    /// how many values a vector has, the first one that is indexed decides; OpenSearch refuses such a field.
+    pub(super) fn vector_mapping(self, dims: Option<u64>) -> Value {
+        let (mut mapping, name) = match self {
+            // 8.12 makes int8_hnsw by default, 9.1 bbq_hnsw.
+            Self::Elasticsearch => {
+                let graph = json!({"type": "int8_hnsw", "m": 16, "ef_construction": 100});
+                (
+                    json!({"type": "dense_vector", "similarity": "cosine", "index": true, "index_options": graph}),
+                    "dims",
+                )
+            }
+            // 2.19 takes faiss by default, which refuses no vector but has no cosine of its own before 2.19.
+            Self::OpenSearch => {
+                let method = json!({"name": "hnsw", "engine": "lucene", "space_type": "cosinesimil",
+                    "parameters": {"m": 16, "ef_construction": 100}});
+                (json!({"type": "knn_vector", "method": method}), "dimension")
+            }
+        };
+        if let Some(dims) = dims {
+            mapping[name] = dims.into();
+        }
+        mapping
+    }
+
+    /// The settings of an index with vectors.
+    pub(super) fn vector_settings(self) -> Value {
+        match self {
+            Self::Elasticsearch => json!({}),
+            Self::OpenSearch => json!({"index": {"knn": true}}),
+        }
+    }
+
+    /// Whether a reply says that the product has no such type of field: it is another one, or a plugin is missing.
+    pub(super) fn lacks_vectors(self, reply: &Reply) -> bool {
+        let reason = reply.reason();
+        let lacks_setting = self == Self::OpenSearch && reason.contains("unknown setting [index.knn]");
+        reply.status == 400
+            && (lacks_setting || reason.contains(&format!("No handler for type [{}]", self.vector_type())))
+    }
+
+    /// A privilege of Elasticsearch's on an index, as this product calls what it allows.
+    ///
+    /// Source: OpenSearch, "Permissions" and "Default action groups".
+    pub(super) fn privilege(self, name: &'static str) -> &'static str {
+        match (self, name) {
+            (Self::OpenSearch, "view_index_metadata") => {
+                "indices:admin/get, indices:admin/mappings/get, indices:admin/aliases/get, indices:monitor/settings/get \
+                 and indices:admin/shards/search_shards"
+            }
+            (Self::OpenSearch, "maintenance") => "indices:admin/flush* and indices:admin/refresh*",
+            (Self::OpenSearch, "manage") => "the action group manage",
+            (_, name) => name,
+        }
+    }
+
+    /// To whom privileges are granted.
+    pub(super) fn grantee(self) -> &'static str {
+        match self {
+            Self::Elasticsearch => "its user, role or key",
+            Self::OpenSearch => "a role of its user (Security, Roles)",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(status: u16, reason: &str) -> Reply {
+        let body = json!({"error": {"type": "x", "reason": reason}}).to_string().into_bytes();
+        Reply { status, retry_after: None, body }
+    }
+
+    #[test]
+    fn a_bit_of_the_version_tells_opensearch() {
+        // As seen: 2.19.4, 8.12.2, 9.5.3 and something that is none.
+        assert_eq!(Product::of_version("136408227"), Some(Product::OpenSearch));
+        assert_eq!(Product::of_version("8500010"), Some(Product::Elasticsearch));
+        assert_eq!(Product::of_version("9090000"), Some(Product::Elasticsearch));
+        assert_eq!(Product::of_version("8.12"), None);
+    }
+
+    #[test]
+    fn refusals_tell_the_product_by_their_words() {
+        let opensearch = "no permissions for [indices:admin/get] and User [name=w, backend_roles=[]]";
+        let elasticsearch = "action [indices:admin/get] is unauthorized for API key id [x] of user [elastic]";
+        assert_eq!(Product::of_refusal(&refusal(403, opensearch)), Some(Product::OpenSearch));
+        assert_eq!(Product::of_refusal(&refusal(403, elasticsearch)), Some(Product::Elasticsearch));
+        assert_eq!(Product::of_refusal(&refusal(403, "denied")), None);
+        assert_eq!(Product::of_refusal(&refusal(400, opensearch)), None);
+    }
+
+    #[test]
+    fn a_missing_type_tells_the_other_product() {
+        let none = refusal(
+            400,
+            "Failed to parse mapping [_doc]: No handler for type [dense_vector] declared on field [v]",
+        );
+        assert!(Product::Elasticsearch.lacks_vectors(&none) && !Product::OpenSearch.lacks_vectors(&none));
+        // As seen of 3.9.0 without the plugin.
+        let none =
+            refusal(400, "unknown setting [index.knn] please check that any required plugins are installed");
+        assert!(Product::OpenSearch.lacks_vectors(&none) && !Product::Elasticsearch.lacks_vectors(&none));
+    }
+}
