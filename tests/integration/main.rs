@@ -46,3 +46,4 @@ mod terminal;
 mod tls;
 mod vectors;
 mod ways_in;
+mod words;

@@ -12,7 +12,6 @@ const TURNED_ROUND: &[&str] = &[
     "taken up are ",
     "where not one ",
     "where none of ",
-    "what a ",
     "told is ",
     "over what ",
     "only over a ",
@@ -48,7 +47,8 @@ fn turned_round(text: &str) -> Vec<String> {
     sentences(&flowing)
         .filter(|sentence| {
             let sentence = sentence.to_lowercase();
-            TURNED_ROUND.iter().any(|opening| sentence.starts_with(opening))
+            let names_before_it_tells = sentence.starts_with("what a ") && sentence.contains(" that is ");
+            names_before_it_tells || TURNED_ROUND.iter().any(|opening| sentence.starts_with(opening))
         })
         .map(|sentence| sentence.chars().take(60).collect())
         .collect()
@@ -105,5 +105,6 @@ fn the_messages_have_no_sentence_turned_round() {
 fn a_sentence_turned_round_is_found_wherever_it_begins() {
     assert_eq!(turned_round("Fine so far. Of what is\nlisted, little stays."), ["Of what is listed, little stays"]);
     assert_eq!(turned_round("- Read are files"), ["Read are files"]);
+    assert_eq!(turned_round("What a reply means that is no success"), ["What a reply means that is no success"]);
     assert!(turned_round("Files are read. They are what is kept.").is_empty());
 }
