@@ -1,11 +1,11 @@
-//! Writes what is made from the settings: completions, the man page, and the tables of the README.
+//! Writes what is made from the settings: completions, the man page, and the tables of docs/configuration.md.
 //!
 //! `cargo run --example generate`, in the root of the repository, after a change of `src/cli/entries.rs`.
 
 use std::error::Error;
 use std::fs;
 
-use megastream_ingest::cli::{generated, readme};
+use megastream_ingest::cli::{generated, tables};
 
 fn main() -> Result<(), Box<dyn Error>> {
     for (path, text) in generated() {
@@ -14,7 +14,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
         fs::write(path, text)?;
     }
-    let filled = readme::fill(&fs::read_to_string("README.md")?)
-        .map_err(|part| format!("README.md has no marks for {part:?}"))?;
-    Ok(fs::write("README.md", filled)?)
+    let filled = tables::fill(&fs::read_to_string("docs/configuration.md")?)
+        .map_err(|part| format!("docs/configuration.md has no marks for {part:?}"))?;
+    Ok(fs::write("docs/configuration.md", filled)?)
 }

@@ -9,8 +9,7 @@ use rusqlite::{Connection, MAIN_DB};
 use zip::ZipWriter;
 use zip::write::SimpleFileOptions;
 
-const SMALL: &str =
-    concat!(env!("CARGO_MANIFEST_DIR"), "/test_data/archives/mega_jetstream_20251218_000000.db.zip");
+const SMALL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/test_data/mega_jetstream_20251218_000000.db.zip");
 
 /// An archive with so many rows. Equal ones are far enough apart (more than the 32 KiB that deflate looks back) for
 /// the zip to be as hard to unpack as any.

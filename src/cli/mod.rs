@@ -2,7 +2,7 @@
 //!
 //! - [`parse`] reads what was typed, by argh;
 //! - [`settings::Settings`] looks a setting up: what was typed, else its variable, else its default;
-//! - [`help`], [`man`], [`completions`] and [`readme`] tell of it.
+//! - [`help`], [`man`], [`completions`] and [`tables`] tell of it.
 
 use argh::FromArgs;
 
@@ -12,8 +12,8 @@ pub mod entries;
 pub mod entry;
 pub mod help;
 pub mod man;
-pub mod readme;
 pub mod settings;
+pub mod tables;
 mod texts;
 
 pub use entries::Cli;

@@ -26,7 +26,7 @@ import server as servers
 from loader import Loader, binary, make_archives
 
 HERE = Path(__file__).resolve().parent
-TEST_DATA = sorted((servers.PROJECT / "test_data" / "archives").glob("*.db.zip"))
+TEST_DATA = sorted((servers.PROJECT / "test_data").rglob("mega_jetstream_*.db.zip"))
 SAMPLES = sorted((servers.SHARED / "archives").glob("*.db.zip"))
 MAKER = servers.SHARED / "tools" / "make_archives.py"
 

@@ -32,7 +32,7 @@ from server import PROJECT, TARGET
 VERSITYGW = "github.com/versity/versitygw/cmd/versitygw@v1.8.0"
 PACKAGES = ["moto[server]==5.2.5", "boto3==1.44.8"]
 TOOLS = TARGET / "s3-servers"
-ARCHIVES = sorted((PROJECT / "test_data" / "archives").glob("*.db.zip"))
+ARCHIVES = sorted((PROJECT / "test_data").rglob("mega_jetstream_*.db.zip"))
 
 BUCKET, REGION = "megastream-test", "eu-central-1"
 ROOT = ("AKIDROOT", "root+secret/not=to.be.seen")

@@ -116,8 +116,7 @@ fn run_commands(path: &Path) -> usize {
     let s3 = FakeS3::start();
     let in_bucket = Archive::new("20251218_000200").with_all(posts("r", 1));
     s3.put(&format!("megastream/{}", in_bucket.name()), in_bucket.zip());
-    std::fs::create_dir(env.path("test_data")).unwrap();
-    for folder in ["test_data/archives", "deploy"] {
+    for folder in ["test_data", "deploy"] {
         let target = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
         std::os::unix::fs::symlink(target, env.path(folder)).unwrap();
     }

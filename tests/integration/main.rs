@@ -50,3 +50,4 @@ mod tls;
 mod vectors;
 mod verify;
 mod ways_in;
+mod words;

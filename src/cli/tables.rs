@@ -1,4 +1,4 @@
-//! The tables of the README.
+//! The tables of docs/configuration.md.
 
 use super::entries::paths;
 use super::entry::{Entry, all};
@@ -22,8 +22,8 @@ pub fn parts() -> [(&'static str, String); 2] {
 /// # Errors
 ///
 /// The name of a part that has no marks.
-pub fn fill(readme: &str) -> Result<String, &'static str> {
-    let mut filled = readme.to_owned();
+pub fn fill(tables: &str) -> Result<String, &'static str> {
+    let mut filled = tables.to_owned();
     for (name, part) in parts() {
         let mark = begin(name);
         let start = filled.find(&mark).ok_or(name)? + mark.len();

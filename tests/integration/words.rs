@@ -1,0 +1,115 @@
+//! Documents and messages are written plainly: subject first, and no sentence turned round.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Openings of sentences that are turned round. Lower case.
+const TURNED_ROUND: &[&str] = &[
+    "of what is ",
+    "of what has ",
+    "read are ",
+    "left out are ",
+    "taken up are ",
+    "where not one ",
+    "where none of ",
+    "told is ",
+    "over what ",
+    "only over a ",
+    "requests say that who",
+];
+
+fn files(folder: &str, extension: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut folders = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join(folder)];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap().flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|found| found == extension) {
+                found.push(path);
+            }
+        }
+    }
+    found
+}
+
+/// The beginnings of the sentences of a text.
+fn sentences(text: &str) -> impl Iterator<Item = &str> {
+    text.split(['.', ':', ';', '|', '\n'])
+        .map(|sentence| sentence.trim_start_matches(|c: char| c.is_whitespace() || "-*#>`(".contains(c)))
+}
+
+fn turned_round(text: &str) -> Vec<String> {
+    // A line's end is no end of a sentence; the end of a paragraph or of an item is.
+    let flowing = text.replace("\n- ", ". ").replace("\n\n", ". ").replace('\n', " ");
+    sentences(&flowing)
+        .filter(|sentence| {
+            let sentence = sentence.to_lowercase();
+            let names_before_it_tells = sentence.starts_with("what a ") && sentence.contains(" that is ");
+            names_before_it_tells || TURNED_ROUND.iter().any(|opening| sentence.starts_with(opening))
+        })
+        .map(|sentence| sentence.chars().take(60).collect())
+        .collect()
+}
+
+/// The string literals of a source file, without those of its tests.
+fn literals(source: &str) -> Vec<String> {
+    let source = source.split("#[cfg(test)]\nmod tests {").next().unwrap_or(source);
+    let mut found = Vec::new();
+    for line in source.lines().filter(|line| !line.trim_start().starts_with("//")) {
+        let mut rest = line;
+        while let Some(start) = rest.find('"') {
+            let text = &rest[start + 1..];
+            let Some(end) = text.find('"') else {
+                found.push(text.to_owned());
+                break;
+            };
+            found.push(text[..end].to_owned());
+            rest = &text[end + 1..];
+        }
+    }
+    found
+}
+
+#[test]
+fn the_documents_have_no_sentence_turned_round() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut documents = files("docs", "md");
+    documents.extend([root.join("README.md"), root.join("CONTRIBUTING.md")]);
+    for path in documents {
+        let found = turned_round(&fs::read_to_string(&path).unwrap());
+        assert!(found.is_empty(), "{}: {found:?}", path.display());
+    }
+}
+
+#[test]
+fn the_messages_have_no_sentence_turned_round() {
+    let mut count = 0;
+    for path in files("src", "rs").into_iter().filter(|path| !path.ends_with("tests.rs")) {
+        for literal in literals(&fs::read_to_string(&path).unwrap()) {
+            count += 1;
+            // `cargo test --test integration words -- --nocapture` lists them all.
+            if literal.contains(' ') {
+                println!("{literal}");
+            }
+            let found = turned_round(&literal);
+            assert!(found.is_empty(), "{}: {found:?}", path.display());
+        }
+    }
+    assert!(count > 1000);
+}
+
+#[test]
+fn a_sentence_turned_round_is_found_wherever_it_begins() {
+    assert_eq!(
+        turned_round("Fine so far. Of what is\nlisted, little stays."),
+        ["Of what is listed, little stays"]
+    );
+    assert_eq!(turned_round("- Read are files"), ["Read are files"]);
+    assert_eq!(
+        turned_round("What a reply means that is no success"),
+        ["What a reply means that is no success"]
+    );
+    assert!(turned_round("Files are read. They are what is kept.").is_empty());
+}
