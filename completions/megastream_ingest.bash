@@ -47,7 +47,7 @@ _megastream_ingest() {
         --listen) :; return ;;
     esac
     if [[ $cur == -* ]]; then
-        mapfile -t COMPREPLY < <(compgen -W '--mode --dry-run --output --check --list --json --verify --repair --replay --source --s3-anonymous --s3-addressing --from --to --limit --shard --retry-failed --username --aws-sigv4 --no-auth --ca-cert --ca-fingerprint --client-cert --client-key --proxy --skip-tls-verify --create-indices --posts-index --tombstones-index --pipeline --exclude-field --add-field --vector-encoding --max-rejected --account-deletions --bulk-load-settings --retry-budget --workers --senders --batch-docs --batch-bytes --compress --memory --dead-letter --summary-json --metrics-file --listen --help --version' -- "$cur")
+        mapfile -t COMPREPLY < <(compgen -W '--mode --dry-run --output --check --list --json --verify --repair --replay --source --s3-anonymous --s3-addressing --from --to --limit --shard --retry-failed --username --aws-sigv4 --no-auth --ca-cert --ca-fingerprint --client-cert --client-key --proxy --skip-tls-verify --create-indices --posts-index --tombstones-index --pipeline --exclude-field --add-field --vector-encoding --max-rejected --account-deletions --bulk-load-settings --retry-budget --workers --senders --batch-docs --batch-bytes --compress --memory --dead-letter --summary-json --metrics-file --listen --quiet --help --version' -- "$cur")
     else
         compopt -o filenames 2>/dev/null
         mapfile -t COMPREPLY < <(compgen -d -- "$cur"; compgen -f -X '!*.db.zip' -- "$cur")

@@ -47,5 +47,6 @@ complete -c megastream_ingest -l dead-letter -r -F -d 'rejected rows, one JSON o
 complete -c megastream_ingest -l summary-json -r -F -d 'the run\'s summary (-: standard output)'
 complete -c megastream_ingest -l metrics-file -r -F -d 'figures in Prometheus text format, every ten seconds'
 complete -c megastream_ingest -l listen -x -d 'serve /metrics, /healthz and /readyz over HTTP; a port alone is one of 127.0.0.1, an address alone has port 9464'
+complete -c megastream_ingest -l quiet -d 'no line for each archive; progress, warnings, errors and the end stay'
 complete -c megastream_ingest -l help -d 'print this help; so does -h'
 complete -c megastream_ingest -l version -d 'print the version and the commit it was built from'

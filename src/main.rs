@@ -35,7 +35,7 @@ fn main() -> ExitCode {
         Ok(config) => config,
         Err(failure) => return fail(&failure),
     };
-    logging::start(config.logging.enabled, config.logging.format);
+    logging::start(config.logging);
     let stop = Stop::new();
     if let Err(failure) = stop.listen_to_signals(config.task.mode()) {
         return fail(&failure);

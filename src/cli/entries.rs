@@ -181,6 +181,8 @@ settings! {
             "serve `/metrics`, `/healthz` and `/readyz` over HTTP; a port alone is one of 127.0.0.1, an address alone has \
              port 9464",
             takes(Text("ADDR")).or(&["LISTEN_ADDRESS"]);
+        quiet: switch bool, "no line for each archive; progress, warnings, errors and the end stay",
+            takes(Switch);
         logging_enabled: variable, "`false`: no log, no progress; `RUST_LOG` chooses levels",
             takes(Switch).or(&["LOGGING_ENABLED"]).default("true");
         log_format: variable, "`json`: one JSON object a line on standard error, and no progress bar",

@@ -19,6 +19,8 @@ use crate::timestamp::parse_time_or_date_millis;
 pub struct Logging {
     /// Whether anything is.
     pub enabled: bool,
+    /// Whether archives that went well are left out.
+    pub quiet: bool,
     /// How it is written.
     pub format: LogFormat,
 }
@@ -183,6 +185,7 @@ impl Logging {
     pub(super) fn read(settings: Settings<'_>) -> Result<Self, Failure> {
         Ok(Self {
             enabled: settings.is_on(entries::logging_enabled())?,
+            quiet: settings.is_on(entries::quiet())?,
             format: settings.choice(entries::log_format())?,
         })
     }

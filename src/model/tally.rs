@@ -58,6 +58,12 @@ impl Tally {
         ]
     }
 
+    /// The counters of an archive in words, without zeros: `7 indexed, 2 deleted`.
+    pub fn short(&self) -> String {
+        let counts = self.findings.all().into_iter().chain(self.outcomes()).filter(|(_, rows)| *rows > 0);
+        counts.map(|(name, rows)| format!("{rows} {name}")).collect::<Vec<_>>().join(", ")
+    }
+
     /// The counters in words: `7 indexed, 0 deleted, …`.
     pub fn words(&self) -> String {
         let counts: Vec<(&str, u64)> = if self.findings.total() == 0 {

@@ -10,12 +10,15 @@ use log::kv::{self, Key, Value, VisitSource};
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use serde_json::value::RawValue;
 
-use crate::config::LogFormat;
+use crate::config::{LogFormat, Logging};
 use crate::exit::Failure;
 use crate::timestamp::{now_millis, write_rfc3339_millis};
 
 /// The field of a record whose text is JSON already.
 pub const SUMMARY: &str = "summary";
+
+/// The target of the lines that tell of one archive each.
+pub const ARCHIVES: &str = "megastream_ingest::archives";
 
 /// The bar that stands below the log.
 static BAR: RwLock<Option<ProgressBar>> = RwLock::new(None);
@@ -25,7 +28,9 @@ static BAR: RwLock<Option<ProgressBar>> = RwLock::new(None);
 ///
 /// `RUST_LOG` chooses levels for this program; the HTTP and TLS libraries stay at warnings, since their debug output
 /// shows headers, and with them credentials.
-pub fn start(enabled: bool, format: LogFormat) {
+///
+/// A `quiet` log has no line for each archive that went well.
+pub fn start(Logging { enabled, quiet, format }: Logging) {
     // Where nothing is logged, a panic is told as the failure that it leads to.
     panic::set_hook(Box::new(move |panic| {
         if enabled {
@@ -37,6 +42,9 @@ pub fn start(enabled: bool, format: LogFormat) {
     }
     let mut builder = env_logger::Builder::new();
     builder.format_target(false).filter_level(LevelFilter::Info).parse_default_env();
+    if quiet {
+        builder.filter_module(ARCHIVES, LevelFilter::Warn);
+    }
     for library in ["ureq", "ureq_proto", "rustls"] {
         builder.filter_module(library, LevelFilter::Warn);
     }

@@ -188,7 +188,7 @@ impl World {
             bulk_load_settings: false,
             reports,
         };
-        let logging = Logging { enabled: false, format: LogFormat::Text };
+        let logging = Logging { enabled: false, quiet: false, format: LogFormat::Text };
         Config { task: Task::Load(Box::new(load)), logging }
     }
 

@@ -157,3 +157,18 @@ fn the_document_on_the_summary_has_exactly_its_fields() {
     assert_eq!(told, found);
     assert!(document.contains(&format!("`schema_version` is {}.", summary["schema_version"])));
 }
+
+#[test]
+fn a_quiet_run_tells_the_end_and_what_went_wrong_alone() {
+    let env = TestEnv::with_archives(&archives());
+    let is_told = |run: &Run, archive: &str| {
+        run.stderr.lines().any(|line| line.contains(&format!("{archive}.db.zip\" is processed")))
+    };
+    let quiet = env.run(&["--quiet"]).exits(3);
+    assert!(!is_told(&quiet, "20251218_000000") && is_told(&quiet, "20251218_000100"), "{}", quiet.stderr);
+    std::fs::remove_file(env.path(STATE_FILE)).unwrap();
+    let run = env.run(&[]).exits(3);
+    assert!(is_told(&run, "20251218_000000") && is_told(&run, "20251218_000100"), "{}", run.stderr);
+    let line = run.stderr.lines().find(|line| line.contains("20251218_000000.db.zip\" is")).unwrap();
+    assert!(line.ends_with("is processed; 2 rows: 2 indexed") && line.len() <= 100, "{line}");
+}

@@ -13,6 +13,7 @@ use log::Level;
 
 use crate::exit::Failure;
 use crate::model::{Archive, Event, Outcomes, Tally};
+use crate::observe::logging::ARCHIVES;
 use crate::observe::progress::Progress;
 use crate::pulse::Stage;
 use crate::shutdown::Stop;
@@ -47,6 +48,8 @@ pub struct Ledger<'r> {
     /// succeeds: the kernel reports a failed write-back to one fsync only, and rejected rows would be lost.
     failed: Option<Failure>,
     again: Vec<Arc<Archive>>,
+    /// Archives that were not begun before the run was stopped.
+    not_begun: usize,
     /// Stops the run where too much is rejected.
     refusals: Option<&'r Refusals>,
     tracker: Tracker,
@@ -75,6 +78,7 @@ impl<'r> Ledger<'r> {
             stop,
             failed: None,
             again: Vec::new(),
+            not_begun: 0,
             refusals: None,
             tracker: Tracker::default(),
             unmarked: Vec::new(),
@@ -108,6 +112,9 @@ impl<'r> Ledger<'r> {
                 self.guarded(None);
             }
             if is_last {
+                if self.not_begun > 0 {
+                    log::warn!("{} archives were not begun: the next run loads them", self.not_begun);
+                }
                 return self.again;
             }
         }
@@ -185,7 +192,11 @@ impl<'r> Ledger<'r> {
                 (Err(failure), Fate::Processed | Fate::Failed(_)) => Fate::Pending(failure.message.clone()),
                 (_, fate) => fate,
             };
-            log_archive(&archive.archive.name, &archive.tally, &fate);
+            if archive.tally.read == 0 && matches!(fate, Fate::Pending(_)) && self.stop.is_requested() {
+                self.not_begun += 1;
+            } else {
+                log_archive(&archive.archive.name, &archive.tally, &fate);
+            }
             match fate {
                 Fate::Processed => self.progress.processed(&archive.archive),
                 Fate::Failed(_) => self.progress.failed(&archive.archive),
@@ -243,10 +254,12 @@ fn cannot_write(what: &str, path: &Path, error: &io::Error) -> Failure {
     ))
 }
 
-/// One line for each archive.
+/// One line for each archive. `--quiet` leaves out those at the level of information.
 fn log_archive(name: &str, tally: &Tally, fate: &Fate) {
     let (level, what) = line_of(tally, fate);
-    log::log!(level, archive = name; "{name:?} {what}; {} rows: {}", tally.read, tally.words());
+    let counts = tally.short();
+    let colon = if counts.is_empty() { "" } else { ": " };
+    log::log!(target: ARCHIVES, level, archive = name; "{name:?} {what}; {} rows{colon}{counts}", tally.read);
 }
 
 /// How grave it is, and what an archive has come to.
