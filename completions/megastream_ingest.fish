@@ -39,7 +39,7 @@ complete -c megastream_ingest -l bulk-load-settings -d 'refresh and replicas tun
 complete -c megastream_ingest -l retry-budget -x -d 'once: how long an unavailable Elasticsearch or S3 is waited for (spool: for ever)'
 complete -c megastream_ingest -l workers -x -d 'archives decoded in parallel'
 complete -c megastream_ingest -l senders -x -d 'concurrent bulk requests at most'
-complete -c megastream_ingest -l batch-docs -x -d 'actions a bulk request holds at most'
+complete -c megastream_ingest -l batch-docs -x -d 'actions a bulk request holds at most; with --bulk-load-settings 500 by default'
 complete -c megastream_ingest -l batch-bytes -x -d 'bytes a bulk request holds at most, uncompressed'
 complete -c megastream_ingest -l compress -x -d 'gzip level of bulk requests; 0: they go as they are'
 complete -c megastream_ingest -l memory -x -d 'what archives being read may take together, in bytes, KiB, MiB or GiB; auto: three quarters of the container\'s or machine\'s memory'

@@ -153,7 +153,7 @@ settings! {
             takes(Number("N", 1, 1024)).or(&["WORKERS"]).default("cores");
         senders: option String, "concurrent bulk requests at most",
             takes(Number("N", 1, 256)).or(&["SENDERS"]).default("4");
-        batch_docs: option String, "actions a bulk request holds at most",
+        batch_docs: option String, "actions a bulk request holds at most; with `--bulk-load-settings` 500 by default",
             takes(Number("N", 1, 100_000)).or(&["BATCH_DOCS"]).default("100");
         batch_bytes: option String, "bytes a bulk request holds at most, uncompressed",
             takes(Number("N", 1 << 10, 1 << 30)).or(&["BATCH_BYTES"]).default("8388608");

@@ -266,10 +266,16 @@ fn read_memory(settings: Settings<'_>) -> Result<Memory, Failure> {
     Memory::parse(&name, &text)
 }
 
+/// Actions of a request in a first load, unless another number is given. Larger requests cost the server less.
+const BULK_LOAD_DOCS: usize = 500;
+
 impl BatchLimits {
     pub(super) fn read(settings: Settings<'_>) -> Result<Self, Failure> {
+        let is_first_load = settings.is_on(entries::bulk_load_settings())?;
+        let given = settings.set(entries::batch_docs()).is_some();
+        let docs = settings.number(entries::batch_docs())?;
         Ok(Self {
-            docs: settings.number(entries::batch_docs())?,
+            docs: if is_first_load && !given { BULK_LOAD_DOCS } else { docs },
             bytes: settings.number(entries::batch_bytes())?,
         })
     }

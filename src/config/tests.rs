@@ -50,6 +50,16 @@ fn a_dry_run_needs_nothing_but_a_path() {
 }
 
 #[test]
+fn a_first_load_has_larger_requests_unless_told_otherwise() {
+    let docs = |typed: Option<&str>| {
+        let cli = Cli { bulk_load_settings: Some(true), batch_docs: typed.map(str::to_owned), ..here() };
+        let Task::Load(load) = resolve(cli, &SERVER).unwrap().task else { panic!("no load") };
+        load.intake.batch.docs
+    };
+    assert_eq!([docs(None), docs(Some("100")), docs(Some("7"))], [500, 100, 7]);
+}
+
+#[test]
 fn a_run_needs_a_server_and_a_key_and_says_which_is_missing() {
     assert!(message(resolve(here(), &[])).contains("ELASTICSEARCH_URL"));
     assert!(message(resolve(here(), &SERVER[..1])).contains("ELASTICSEARCH_API_KEY"));
