@@ -32,7 +32,7 @@ import server as servers
 from loader import Loader, binary, make_archives
 
 MAKER = servers.SHARED / "tools" / "make_archives.py"
-TEST_DATA = sorted((servers.PROJECT / "test_data" / "archives").glob("*.db.zip"))
+TEST_DATA = sorted((servers.PROJECT / "test_data").rglob("mega_jetstream_*.db.zip"))
 DONE, DONE_WITH_REJECTS, REFUSED = 0, 3, 5
 
 USER, PASSWORD = "ingest", "an-Ingest-Passw0rd"
