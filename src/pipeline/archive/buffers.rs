@@ -107,7 +107,7 @@ impl Default for ArchiveBuffers {
 }
 
 /// Refuses a bare database with a log beside it, since the log holds changes that are not in the database. The log has
-/// the archive's name, or the name before the archive suffix was added.
+/// the archive's name, or the name without `.zip`.
 fn check_beside(path: &Path) -> Result<(), ArchiveError> {
     for database in [path.to_owned(), path.with_extension("")] {
         for suffix in LOG_SUFFIXES {

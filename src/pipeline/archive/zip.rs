@@ -105,7 +105,7 @@ impl<'a> Packed<'a> {
         if !self.deflated {
             return self.bytes.starts_with(SQLITE_MAGIC);
         }
-        // Too small for the whole entry, but its beginning arrives: it has no repetitions that could be left out.
+        // May be too small for the whole entry, but holds its beginning, which has no repetitions to leave out.
         let mut beginning = vec![0; BEGINNING_BYTES];
         let _ = inflater.deflate_decompress(self.bytes, &mut beginning);
         beginning.starts_with(SQLITE_MAGIC)
