@@ -1,4 +1,4 @@
-//! Archives: what identifies one, what its name says, and which of those found a run takes up.
+//! Archives: what identifies them, the time in their names, and how a run selects them.
 
 use std::ffi::OsStr;
 use std::path::PathBuf;
@@ -7,65 +7,65 @@ use std::sync::Arc;
 use super::MAX_ARCHIVE_SECONDS;
 use crate::timestamp;
 
-/// What the name of an archive ends in.
+/// The ending of an archive's file name.
 pub const ARCHIVE_SUFFIX: &str = ".db.zip";
 
-/// Whether a file has the name of an archive.
+/// Whether a file is named like an archive.
 pub fn has_archive_suffix(name: &OsStr) -> bool {
     name.as_encoded_bytes().ends_with(ARCHIVE_SUFFIX.as_bytes())
 }
 
-/// The time in an archive's file name, seconds since 1970: the last `YYYYMMDD_HHMMSS` (UTC) in it for which a
-/// [`Version`](super::Version) has room.
+/// The time in an archive's file name, in seconds since 1970: the last `YYYYMMDD_HHMMSS` (UTC) in it that fits into a
+/// [`Version`](super::Version).
 pub fn archive_seconds(name: &str) -> Option<i64> {
     timestamp::last_in_name(name, 0..MAX_ARCHIVE_SECONDS)
 }
 
-/// An archive to take up: where it is and what identifies it.
+/// An archive: where it is and what identifies it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Archive {
-    /// The file name, without a folder: what identifies the archive in the state file.
+    /// The file name without a folder. Identifies the archive in the state file.
     pub name: String,
-    /// Where to read it; empty for an archive in a bucket, whose key is no path.
+    /// Path to read it from; empty for an object, whose key is not a path.
     pub path: PathBuf,
-    /// The time in its name, seconds since 1970 (UTC), where the name has one that a version has room for.
+    /// The time in its name, in seconds since 1970 (UTC), if there is one that fits into a version.
     pub seconds: Option<i64>,
-    /// Size in bytes when it was discovered.
+    /// Size in bytes when it was found.
     pub bytes: u64,
-    /// Modification time when it was discovered, nanoseconds since 1970.
+    /// Time of the last modification when it was found, in nanoseconds since 1970.
     pub modified_ns: i128,
-    /// Which state of an object it is; None for files, and where the listing does not tell.
+    /// Identifies the state of an object. None: a file, or the listing has no ETag.
     pub etag: Option<Box<str>>,
 }
 
-/// Archives by what is to be done with them.
+/// Found archives by what to do with them.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Selection {
-    /// To be taken up, in order.
+    /// To be read, in order.
     pub take: Vec<Arc<Archive>>,
-    /// To be taken up once they have stopped changing.
+    /// To be read once they have stopped changing.
     pub settling: u64,
-    /// To be taken up once they may take more memory; told of before.
+    /// To be read once there is more memory. Reported before.
     pub too_large: u64,
     /// Marked `processed`.
     pub already_done: u64,
-    /// The latest time of those, seconds since 1970.
+    /// The latest time of those, in seconds since 1970.
     pub newest_done: Option<i64>,
-    /// Marked `failed` and left alone.
+    /// Marked `failed`, and not retried.
     pub failed: u64,
-    /// Another shard's.
+    /// Belong to another shard.
     pub other_shard: u64,
-    /// Of times that are not asked for, or without a time where some are asked for.
+    /// Outside of the requested times, or without a time if some are requested.
     pub other_times: u64,
-    /// More than are asked for.
+    /// Beyond the requested number.
     pub beyond_limit: u64,
 }
 
-/// What archives have brought that are marked as processed.
+/// The sums of the archives marked as processed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Done {
-    /// How many archives.
+    /// Number of archives.
     pub archives: u64,
-    /// Rows of those whose rows are recorded.
+    /// Rows of the archives for which they are recorded.
     pub rows: u64,
 }

@@ -1,36 +1,36 @@
-//! What rows become: posts, deletions, and the vectors of posts. Source: contract, section 3.
+//! The documents that rows become: posts and tombstones, and the vectors of posts. Source: contract, section 3.
 
 use std::borrow::Cow;
 
 use super::Added;
 
-/// The longest `_id` in bytes. Elasticsearch refuses the whole bulk request over a longer one.
+/// The longest `_id` in bytes. Elasticsearch refuses the whole bulk request if one is longer.
 pub const MAX_ID_BYTES: usize = 512;
 
-/// Values of an embedding.
+/// Number of values of an embedding.
 pub const DIMENSIONS: usize = 384;
 
-/// An embedding. Every value is finite, and so is its length, which is not 0.
+/// An embedding. All values are finite. Its length is finite and not 0.
 pub type Vector = [f32; DIMENSIONS];
 
-/// A post that was created or updated. Its embeddings are decoded by [`EmbeddingDecoder`](crate::pipeline::decode::EmbeddingDecoder).
+/// A created or updated post. [`EmbeddingDecoder`](crate::pipeline::decode::EmbeddingDecoder) decodes its embeddings.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Post<'a> {
-    /// The URI of the post, not empty and at most [`MAX_ID_BYTES`] long.
+    /// The URI of the post: not empty, at most [`MAX_ID_BYTES`] long.
     pub at_uri: &'a str,
-    /// The DID of the author, `""` where it is not known.
+    /// The DID of the author; `""` if unknown.
     pub author_did: Cow<'a, str>,
     /// The text.
     pub content: Cow<'a, str>,
-    /// When the author's client says it was written, milliseconds since 1970, in the years 0 to 9999.
+    /// The time of writing that the author's client reports, in milliseconds since 1970, in the years 0 to 9999.
     pub created_at: Option<i64>,
-    /// The URI of the post that the thread began with.
+    /// The URI of the thread's first post.
     pub thread_root_post: Option<Cow<'a, str>>,
-    /// The URI of the post that it replies to.
+    /// The URI of the post that this one replies to.
     pub thread_parent_post: Option<Cow<'a, str>>,
-    /// The URI of the post that it quotes.
+    /// The URI of the quoted post.
     pub quote_post: Option<Cow<'a, str>>,
-    /// What was left out of it.
+    /// The fields that were left out.
     pub dropped: Dropped,
     /// The JSON text of its record.
     pub record: &'a str,
@@ -38,23 +38,23 @@ pub struct Post<'a> {
     pub added: Added,
 }
 
-/// A post that was deleted.
+/// A deleted post.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Deletion<'a> {
-    /// The URI of the post, not empty and at most [`MAX_ID_BYTES`] long.
+    /// The URI of the post: not empty, at most [`MAX_ID_BYTES`] long.
     pub at_uri: &'a str,
-    /// The DID of the author, `""` where it is not known.
+    /// The DID of the author; `""` if unknown.
     pub author_did: Cow<'a, str>,
-    /// When it was deleted, milliseconds since 1970, in the years 0 to 9999; where the row does not say, the
-    /// archive's time is to be taken.
+    /// The time of deletion in milliseconds since 1970, in the years 0 to 9999. None: the row has none, and the
+    /// archive's time is used.
     pub deleted_at: Option<i64>,
 }
 
-/// An account that was deleted.
+/// A deleted account.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AccountDeletion<'a> {
-    /// The DID of the account: begins with `did:` and is at most [`MAX_ID_BYTES`] long, so it can stand as an `_id`
-    /// among those of posts, which begin with `at:`.
+    /// The DID of the account: begins with `did:` and is at most [`MAX_ID_BYTES`] long. So it can be an `_id` beside
+    /// those of posts, which begin with `at:`.
     pub did: Cow<'a, str>,
     /// As for a [`Deletion`].
     pub deleted_at: Option<i64>,
@@ -67,31 +67,31 @@ pub struct Embeddings<'s> {
     pub all_minilm_l12_v2: Option<&'s Vector>,
     /// The embedding `all-MiniLM-L6-v2`.
     pub all_minilm_l6_v2: Option<&'s Vector>,
-    /// Those of further models, in the order in which they were asked for; empty where none was.
+    /// Embeddings of further models, in the order of the request; empty if none was requested.
     pub others: &'s [Option<Vec<f32>>],
-    /// What was there, but could not be read.
+    /// Embeddings that were there but unreadable.
     pub dropped: Dropped,
-    /// Further vectors likewise: what they were asked for as.
+    /// Likewise for further models: the names that they were requested by.
     pub dropped_others: &'s [&'static str],
-    /// The JSON text of `inferences.video`, where it was asked for; else `""`.
+    /// The JSON text of `inferences.video` if it was requested; else `""`.
     pub video: &'s str,
 }
 
-/// How often each field was left out of one document.
+/// How often each field was left out of a document.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Dropped {
-    /// A text that is no string.
+    /// A text that is not a string.
     pub content: u8,
-    /// A creation time that is absent or no RFC 3339 time.
+    /// A creation time that is absent or not in RFC 3339.
     pub created_at: u8,
-    /// Inferences that are no JSON text.
+    /// Inferences that are not JSON.
     pub inferences: u8,
     /// An embedding that cannot be decoded.
     pub embedding: u8,
 }
 
 impl Dropped {
-    /// The names that they are counted under, each as often as the field was left out.
+    /// The names that left-out fields are counted under, each as often as its field was left out.
     pub fn fields(self) -> impl Iterator<Item = &'static str> {
         [
             ("content", self.content),
@@ -107,11 +107,11 @@ impl Dropped {
 /// The tombstone of a post or of an account.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tombstone<'a> {
-    /// The URI of the post; of an account that of its repository, `at://DID` (AT Protocol, "AT URI scheme").
+    /// The URI of the post. For an account the URI of its repository, `at://DID` (AT Protocol, "AT URI scheme").
     pub at_uri: Cow<'a, str>,
-    /// The DID of the author, `""` where it is not known.
+    /// The DID of the author; `""` if unknown.
     pub author_did: Cow<'a, str>,
-    /// When it was deleted, milliseconds since 1970.
+    /// The time of deletion, in milliseconds since 1970.
     pub deleted_at: i64,
 }
 
@@ -127,6 +127,6 @@ pub enum Document<'a> {
     },
     /// A tombstone.
     Tombstone(&'a Tombstone<'a>),
-    /// A document that was refused before, as it stands in the dead-letter file: JSON on one line.
+    /// A document that was refused before, as in the dead-letter file: JSON on one line.
     Replayed(&'a str),
 }

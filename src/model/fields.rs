@@ -1,15 +1,15 @@
-//! Which fields the documents of posts have.
+//! The fields of the documents of posts.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::Value as Json;
 
-/// What a choice of fields changes in the usual documents. It holds as long as the process does.
+/// A choice of fields that differs from the usual documents. It lives as long as the process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FieldChoice {
-    /// Fields left out, vectors as `embeddings.NAME`.
+    /// Fields to leave out; vectors as `embeddings.NAME`.
     pub excluded: &'static [&'static str],
-    /// Further fields, by what they are asked for as.
+    /// Further fields, by their requested names.
     pub added: &'static [&'static str],
     /// Further vectors.
     pub models: &'static [Model],
@@ -21,40 +21,41 @@ impl FieldChoice {
         self.excluded.contains(&name)
     }
 
-    /// Whether further fields were asked for under this name.
+    /// Whether further fields were requested under this name.
     pub fn adds(&self, name: &str) -> bool {
         self.added.contains(&name)
     }
 }
 
-/// A model whose vectors are asked for.
+/// A model whose vectors are requested.
 #[derive(Debug)]
 pub struct Model {
     /// Its name in `inferences.text_embeddings`.
     pub name: &'static str,
     /// The name of its vectors below `embeddings`.
     pub field: &'static str,
-    /// Where its vectors are in a document: `embeddings.` and that name.
+    /// The path of its vectors in a document: `embeddings.` and that name.
     pub path: &'static str,
-    /// What it was asked for as, and what vectors left out are counted under.
+    /// The name that it was requested by, under which left-out vectors are counted.
     pub asked: &'static str,
-    /// Values of a vector; 0: not known yet.
+    /// Number of values of a vector. 0: not known yet.
     dims: AtomicUsize,
 }
 
 impl Model {
-    /// A model of which nothing is known yet, its vectors at `path` of a document. `asked` is what it was asked for as.
+    /// A model whose dimensions are not known yet. `path` is that of its vectors in a document, `asked` the requested
+    /// name.
     pub fn new(name: &'static str, path: &'static str, asked: &'static str) -> Self {
         let field = path.strip_prefix("embeddings.").unwrap_or(path);
         Self { name, field, path, asked, dims: AtomicUsize::new(0) }
     }
 
-    /// Values of a vector, where that is known.
+    /// Number of values of a vector, if known.
     pub fn dims(&self) -> Option<usize> {
         Some(self.dims.load(Ordering::Relaxed)).filter(|&dims| dims > 0)
     }
 
-    /// Whether vectors have so many values: the first one that is asked about decides for all.
+    /// Whether vectors have this many values. The first call decides for all.
     pub fn has_dims(&self, dims: usize) -> bool {
         let before = self.dims.compare_exchange(0, dims, Ordering::Relaxed, Ordering::Relaxed);
         before.err().is_none_or(|known| known == dims)
@@ -72,9 +73,9 @@ impl Eq for Model {}
 /// Further fields of one post.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Added {
-    /// The values of those that there are, by the names of their fields.
+    /// The values that are there, by field name.
     pub values: Vec<(&'static str, Json)>,
-    /// What was there, but could not be read: the names that it was asked for as.
+    /// The requested names of unreadable fields.
     pub dropped: Vec<&'static str>,
 }
 

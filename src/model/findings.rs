@@ -1,32 +1,32 @@
-//! What a verification finds of rows. Source: contract, section 8.
+//! What a verification finds. Source: contract, section 8.
 
 use std::ops::AddAssign;
 
 use serde::Serialize;
 
-/// What the index holds of the last event of an id, compared with what it should hold.
+/// The result of comparing the index with the last event of an id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Finding {
-    /// It is as it should be.
+    /// The index is as it should be.
     Equal,
-    /// It holds a later version of the post.
+    /// The index holds a later version of the post.
     Newer,
-    /// There is no post, since there is a tombstone.
+    /// There is no post, because there is a tombstone.
     Suppressed,
-    /// There is neither post nor tombstone.
+    /// There is neither a post nor a tombstone.
     Missing,
-    /// The post is there under an older version, or one that no version of this program is.
+    /// The post has an older version, or one that this program never writes.
     Stale,
-    /// The post is there under this version, with another value of this field.
+    /// The post has this version, but this field has another value.
     Different(&'static str),
-    /// The post is there, though it was deleted.
+    /// The post is there although it was deleted.
     Resurrected,
-    /// The event is a delete, and there is no tombstone.
+    /// The event is a delete, but there is no tombstone.
     Undeleted,
 }
 
 impl Finding {
-    /// As it is told.
+    /// The name in messages.
     pub fn name(self) -> &'static str {
         match self {
             Finding::Equal => "equal",
@@ -40,7 +40,7 @@ impl Finding {
         }
     }
 
-    /// The field that is different.
+    /// The field that differs.
     pub fn field(self) -> Option<&'static str> {
         match self {
             Finding::Different(field) => Some(field),
@@ -54,29 +54,29 @@ impl Finding {
     }
 }
 
-/// How many rows there are of each finding.
+/// The number of rows of each finding.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Findings {
     /// As they should be.
     pub equal: u64,
     /// The index holds a later version.
     pub newer: u64,
-    /// No post, since there is a tombstone.
+    /// No post, because there is a tombstone.
     pub suppressed: u64,
-    /// Neither post nor tombstone.
+    /// Neither a post nor a tombstone.
     pub missing: u64,
-    /// The post is there under an older version, or under another program's.
+    /// The post has an older version, or another program's.
     pub stale: u64,
-    /// This version, other content.
+    /// This version, but other content.
     pub different: u64,
-    /// The post is there, though it was deleted.
+    /// The post is there although it was deleted.
     pub resurrected: u64,
     /// A delete without a tombstone.
     pub undeleted: u64,
 }
 
 impl Findings {
-    /// Adds one.
+    /// Counts a finding.
     pub fn count(&mut self, finding: Finding) {
         *match finding {
             Finding::Equal => &mut self.equal,
@@ -90,7 +90,7 @@ impl Findings {
         } += 1;
     }
 
-    /// All of them, in the order in which they are told.
+    /// All counters, in the order of messages.
     pub fn all(&self) -> [(&'static str, u64); 8] {
         [
             ("equal", self.equal),
@@ -104,7 +104,7 @@ impl Findings {
         ]
     }
 
-    /// Those that are differences.
+    /// The counters of differences.
     pub fn differences(&self) -> [(&'static str, u64); 5] {
         let [_, _, _, differences @ ..] = self.all();
         differences
@@ -115,7 +115,7 @@ impl Findings {
         self.all().iter().map(|(_, rows)| rows).sum()
     }
 
-    /// Rows of which the index is not as it should be.
+    /// Rows for which the index is not as it should be.
     pub fn total_differences(&self) -> u64 {
         self.differences().iter().map(|(_, rows)| rows).sum()
     }

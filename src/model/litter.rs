@@ -1,7 +1,7 @@
-//! What operating systems put beside files without being asked.
+//! Files that operating systems add without being asked.
 
-/// Whether a path, in a zip, a folder or a bucket, is that of a file which macOS or Windows has added: the folder
-/// `__MACOSX`, `._*` (AppleDouble), `.DS_Store`, `Thumbs.db`.
+/// Whether a path in a zip, a folder or a bucket is that of a file which macOS or Windows adds: the folder `__MACOSX`,
+/// `._*` (AppleDouble), `.DS_Store`, `Thumbs.db`.
 pub fn is_litter(path: &[u8]) -> bool {
     let mut segments = path.rsplit(|byte| matches!(byte, b'/' | b'\\'));
     let name = segments.next().unwrap_or_default();

@@ -16,7 +16,7 @@ pub enum ActionKind {
     Post,
     /// Index a tombstone into `post_tombstones`; the delete from `posts` follows its confirmation.
     Tombstone,
-    /// Index the tombstone of an account into `post_tombstones`; the deletion of all of its posts follows its
+    /// Index the tombstone of an account into `post_tombstones`; the deletion of all its posts follows its
     /// confirmation.
     AccountTombstone {
         /// When the account was deleted, milliseconds since 1970.
@@ -31,50 +31,50 @@ pub struct Action {
     pub kind: ActionKind,
     /// The row it came from.
     pub row_id: i64,
-    /// Name of the archive it came from, where that is not the batch's: a replay mixes archives.
+    /// Name of its archive if that is not the batch's. A replay mixes archives.
     pub origin: Option<Arc<str>>,
-    /// The place of the row's event in the order.
+    /// The position of the row's event in the order.
     pub version: Version,
     /// The `_id`, unescaped: the row's `at_uri`, or the DID of an account.
     pub id: Box<str>,
-    /// The DID of a post's author, where it matters whether that account is deleted (`--account-deletions`).
+    /// The DID of a post's author, if it matters whether that account is deleted (`--account-deletions`).
     pub author: Option<Box<str>>,
-    /// The bytes of its two lines in [`Batch::body`], both line ends included.
+    /// The byte range of its two lines in [`Batch::body`], including both line ends.
     pub lines: Range<usize>,
 }
 
 impl Action {
-    /// An action of the row that the version is of, in the batch's own archive. Its lines are yet to be set.
+    /// An action of the row in `version`, from the batch's own archive. Its lines are not set yet.
     pub fn new(kind: ActionKind, version: Version, id: &str) -> Self {
         let row_id = version.row_id();
         Self { kind, row_id, origin: None, version, id: id.into(), author: None, lines: 0..0 }
     }
 
-    /// The ids under which a tombstone of a post may stand: its own, and its author's.
+    /// The ids that a tombstone for a post may have: the post's and its author's.
     pub fn tombstone_ids(&self) -> impl Iterator<Item = &str> {
         iter::once(&*self.id).chain(self.author.as_deref())
     }
 }
 
-/// Bulk actions of one archive, ready to be sent. The receipt travels with the data.
+/// Bulk actions of one archive, ready to send, with their receipts.
 #[derive(Clone, Debug)]
 pub struct Batch {
-    /// The archive that all actions come from; in a replay the dead-letter file.
+    /// The archive of all actions. In a replay, the dead-letter file.
     pub archive: Arc<Archive>,
-    /// NDJSON: the lines of all actions in order, nothing else.
+    /// NDJSON: the lines of all actions in order, and nothing else.
     pub body: Vec<u8>,
     /// The actions, in the order of their lines. Never empty.
     pub actions: Vec<Action>,
 }
 
-/// What is kept of a row that cannot be indexed. One line of the dead-letter file.
+/// The record of a row that cannot be indexed. One line of the dead-letter file.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct DeadLetter {
     /// Name of the archive.
     pub archive: String,
     /// Row id within it.
     pub row_id: i64,
-    /// The row's `at_uri`, `""` where it has none; for the deletion of an account its DID.
+    /// The row's `at_uri`, `""` if it has none. For the deletion of an account, its DID.
     pub at_uri: String,
     /// The stage that refused the row: `decode`, `elasticsearch` or `replay`.
     pub stage: Cow<'static, str>,
@@ -90,35 +90,35 @@ pub struct DeadLetter {
     pub document: Option<Box<serde_json::value::RawValue>>,
 }
 
-/// Counts up whenever what stands behind a sink has moved, so that what was delivered before no longer counts.
+/// Counts how often a sink has lost track of what it stored, so that earlier deliveries no longer count.
 pub type Generation = u64;
 
-/// Outcomes of rows of one archive, with what explains them.
+/// Outcomes of rows of one archive, and their reasons.
 #[derive(Debug, Default)]
 pub struct Outcomes {
     /// The counters.
     pub tally: Tally,
     /// The reasons behind them.
     pub reasons: Reasons,
-    /// The rejected rows; with the lines kept as many as [`Tally::rejected`].
+    /// The rejected rows. Together with the kept lines, as many as [`Tally::rejected`].
     pub dead_letters: Vec<DeadLetter>,
-    /// The generation of the sink that they were delivered to, the earliest of several; None where nothing was.
+    /// The generation of the sink that they were delivered to, the earliest of several. None: nothing was delivered.
     pub generation: Option<Generation>,
-    /// They are of a batch of deletions.
+    /// Whether they belong to a batch of deletions.
     pub of_deletions: bool,
-    /// Lines of a replayed dead-letter file that cannot be replayed, as they stand there, each with its line end.
+    /// Lines of a replayed dead-letter file that cannot be replayed, unchanged, each with its line end.
     pub kept_lines: Vec<u8>,
 }
 
 impl Outcomes {
-    /// So many rows of which nothing is known.
+    /// The outcome of `rows` rows of which nothing is known.
     pub fn unconfirmed(rows: usize) -> Self {
         Self { tally: Tally { unconfirmed: rows as u64, ..Tally::default() }, ..Self::default() }
     }
 }
 
 impl Event {
-    /// The outcomes that it tells.
+    /// The event's outcomes.
     pub fn outcomes_mut(&mut self) -> &mut Outcomes {
         let (Event::Batch { outcomes, .. } | Event::Archive { outcomes, .. }) = self;
         outcomes
@@ -135,25 +135,24 @@ impl AddAssign<Outcomes> for Outcomes {
     }
 }
 
-/// What the ledger is told.
+/// A message to the ledger.
 #[derive(Debug)]
 pub enum Event {
-    /// Every row of one batch has been judged, or the run ended first (then some are `unconfirmed`). Or a worker tells
-    /// before the archive's end what rows have come to that are in no batch.
+    /// Every row of a batch has an outcome, or the run ended first (then some are `unconfirmed`). A worker also sends
+    /// it before the archive's end, for outcomes of rows that are in no batch.
     Batch {
         /// The archive of the batch.
         archive: Arc<Archive>,
-        /// Outcomes of the batch's rows. `tally.read` is 0: rows read are told with the archive's end.
+        /// Outcomes of the batch's rows. `tally.read` is 0: rows read are reported at the archive's end.
         outcomes: Outcomes,
     },
-    /// An archive has been read to its end, or as far as it will be in this run.
+    /// An archive has been read to its end, or as far as this run reads it.
     Archive {
         /// The archive.
         archive: Arc<Archive>,
-        /// Outcomes of the rows that were not handed to the senders nor told before, and the number of all rows read.
+        /// Outcomes of rows that are in no batch and not reported before, and the number of all rows read.
         outcomes: Outcomes,
-        /// How many [`Event::Batch`]es there are of it: one for each batch handed to the senders, and those of the
-        /// worker.
+        /// The number of its [`Event::Batch`]es: one for each batch handed to the senders, and those of the worker.
         batches: u64,
         /// How the reading ended.
         end: ArchiveEnd,
@@ -167,6 +166,6 @@ pub enum ArchiveEnd {
     Complete,
     /// The archive is broken for good; the text says how.
     Broken(String),
-    /// The run is ending, or the archive could not be read for now; it stays pending. The text says why.
+    /// The run is ending, or the archive could not be read for now. It stays pending. The text says why.
     Abandoned(String),
 }

@@ -1,4 +1,4 @@
-//! What passes between the stages: archives, documents, batches of bulk actions, and what has become of rows.
+//! The data that stages exchange: archives, documents, batches of bulk actions, and the outcomes of rows.
 //!
 //! Plain data. Nothing here reads, writes or waits.
 

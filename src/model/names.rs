@@ -1,17 +1,17 @@
-//! The names that are written to.
+//! The names of the indices or aliases that are written to.
 
 use super::{ActionKind, FieldChoice};
 
-/// What is written to, each the name of an index or alias, and which fields posts have there.
+/// The names of the indices or aliases that are written to, and the fields that posts have there.
 ///
-/// They hold as long as the process does, so that they can be part of whatever needs them.
+/// They live as long as the process, so that anything can hold them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Names {
-    /// Takes the posts.
+    /// Name for posts.
     pub posts: &'static str,
-    /// Takes the tombstones of deleted posts.
+    /// Name for the tombstones of deleted posts.
     pub tombstones: &'static str,
-    /// Which fields posts have.
+    /// The fields of posts.
     pub fields: FieldChoice,
 }
 
@@ -22,12 +22,12 @@ impl Default for Names {
 }
 
 impl Names {
-    /// Both of them.
+    /// Both names.
     pub fn both(self) -> [&'static str; 2] {
         [self.posts, self.tombstones]
     }
 
-    /// What an action writes to.
+    /// The name that an action writes to.
     pub fn of(self, kind: ActionKind) -> &'static str {
         match kind {
             ActionKind::Post => self.posts,

@@ -1,16 +1,16 @@
-//! How the server does that documents are sent to, as it is told: by whom it was found out does not matter.
+//! The state of the server that documents are sent to, for display. Independent of how it was found out.
 
 use std::fmt;
 use std::time::Duration;
 
-/// Whether the server does what it is asked to.
+/// Whether the server carries out requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Health {
-    /// The last request was carried out, or there has been none.
+    /// It carried out the last request, or there has been none.
     Available,
-    /// It carries out some of what it is asked to, or was heard doing so a short while ago.
+    /// It carries out some requests, or did so a short while ago.
     PushingBack,
-    /// It has carried out nothing for ten seconds, though asked to.
+    /// It has carried out no request for ten seconds, though asked to.
     Unavailable,
 }
 
@@ -24,22 +24,22 @@ impl fmt::Display for Health {
     }
 }
 
-/// The server at one moment.
+/// The server's state at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ServerFigures {
-    /// Whether it does what it is asked to.
+    /// Whether it carries out requests.
     pub health: Health,
-    /// Requests that may be in flight at once.
+    /// Number of requests that may be in flight at once.
     pub limit: usize,
-    /// Time since a request was last carried out, at least in part. None: none has been.
+    /// Time since a request was last carried out, at least in part. None: there has been none.
     pub since_confirmed: Option<Duration>,
 }
 
 /// The memory for archives at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MemoryFigures {
-    /// Bytes that archives may take together.
+    /// Bytes that all archives together may take.
     pub limit: u64,
-    /// Bytes that are taken by those that have been let in.
+    /// Bytes taken by the admitted archives.
     pub admitted: u64,
 }

@@ -1,12 +1,12 @@
-//! The share of all archives that a process takes (`--shard I/N`).
+//! The share of the archives that a process takes (`--shard I/N`).
 
 use std::fmt;
 
-/// A share of all archives: those whose name hashes to `index` of `count`.
+/// A share of the archives: those whose name hashes to `index` of `count`.
 ///
-/// Processes with the same count and different indices never take the same archive, and together take all of
-/// them, without talking to each other. The hash is FNV-1a (64 bits) of the name's bytes, modulo `count`;
-/// it never changes, since a change would hand archives to processes that do not know of their state.
+/// Processes with the same count and different indices never take the same archive. Together they take all archives,
+/// without communicating. The hash is FNV-1a (64 bits) of the name's bytes, modulo `count`. It never changes, since a
+/// change would assign archives to processes that do not know their state.
 ///
 /// Source of the hash: RFC 9923, "The FNV Non-Cryptographic Hash Algorithm".
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,15 +16,15 @@ pub struct Shard {
 }
 
 impl Shard {
-    /// All archives.
+    /// The share of all archives.
     pub const ALL: Self = Self { index: 0, count: 1 };
 
-    /// Share `index` (0-based) of `count`; None unless `index` is less than `count`.
+    /// Share `index` (0-based) of `count`. None unless `index` is less than `count`.
     pub fn new(index: u32, count: u32) -> Option<Self> {
         (index < count).then_some(Self { index, count })
     }
 
-    /// Reads `I/N`, as in `0/4`.
+    /// Parses `I/N`, as in `0/4`.
     ///
     /// # Errors
     ///
@@ -35,7 +35,7 @@ impl Shard {
             .ok_or_else(|| format!("{text:?} is no shard: I/N is wanted, with I from 0 to N - 1"))
     }
 
-    /// Whether the archive of the given name belongs to this share.
+    /// Whether the archive of this name belongs to this share.
     pub fn takes(&self, name: &str) -> bool {
         fnv1a(name.as_bytes()) % u64::from(self.count) == u64::from(self.index)
     }
@@ -47,7 +47,7 @@ impl fmt::Display for Shard {
     }
 }
 
-/// A number of decimal digits alone.
+/// Parses a number of decimal digits only.
 fn number(text: &str) -> Option<u32> {
     text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
 }

@@ -1,4 +1,4 @@
-//! What the rows of an archive, or of a run, have come to: every row has its place in exactly one counter.
+//! The outcomes of the rows of an archive or of a run. Every row is in exactly one counter.
 
 use std::collections::BTreeMap;
 use std::ops::AddAssign;
@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::Findings;
 
-/// What has become of rows: one counter for each final outcome.
+/// Number of rows by final outcome.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Tally {
     /// Rows read from archives.
@@ -18,18 +18,18 @@ pub struct Tally {
     pub deleted: u64,
     /// Rows that a later event of the same `at_uri` makes irrelevant: within the archive, or by a 409.
     pub superseded: u64,
-    /// Posts not indexed since there is a tombstone of theirs.
+    /// Posts not indexed because there is a tombstone for them.
     pub suppressed: u64,
-    /// Rows that mean nothing for the index.
+    /// Rows that have no effect on the index.
     pub skipped: u64,
     /// Rows that became dead letters.
     pub rejected: u64,
-    /// Rows read whose outcome is not known, since the run ended early.
+    /// Rows read whose outcome is unknown because the run ended early.
     pub unconfirmed: u64,
-    /// What a verification has found of rows; a load finds nothing. The summary tells them by themselves.
+    /// The findings of a verification. Empty in a load. The summary reports them separately.
     #[serde(skip)]
     pub findings: Findings,
-    /// Of the rows that are as they should be by now, those that were not before a verification has mended them.
+    /// Findings before the repair, for rows that a verification has repaired.
     #[serde(skip)]
     pub repaired: Findings,
 }
@@ -40,12 +40,12 @@ impl Tally {
         self.read == self.settled() + self.unconfirmed
     }
 
-    /// Rows with a final outcome.
+    /// Number of rows with a final outcome.
     pub fn settled(&self) -> u64 {
         self.outcomes().iter().map(|(_, rows)| rows).sum::<u64>() - self.unconfirmed + self.findings.total()
     }
 
-    /// What rows can come to, in the order in which it is told, and how many have.
+    /// The outcomes in the order of messages, and their numbers of rows.
     pub fn outcomes(&self) -> [(&'static str, u64); 7] {
         [
             ("indexed", self.indexed),
@@ -69,7 +69,7 @@ impl Tally {
         let counts: Vec<(&str, u64)> = if self.findings.total() == 0 {
             self.outcomes().to_vec()
         } else {
-            // What was compared was not written.
+            // Rows that were compared were not written.
             let others = self.outcomes().into_iter().filter(|(_, rows)| *rows > 0);
             self.findings.all().into_iter().chain(others).collect()
         };
@@ -102,11 +102,11 @@ pub struct Reasons {
     pub skipped: ReasonCounts,
     /// Rejected rows by reason; adds up to [`Tally::rejected`].
     pub rejected: ReasonCounts,
-    /// Those of them whose dead letter holds a document, so that it can be sent again. Only the advice at the end of a
-    /// run needs it.
+    /// Rejected rows whose dead letter holds a document, so that it can be sent again. Used only for the advice at the
+    /// end of a run.
     #[serde(skip)]
     pub can_be_replayed: u64,
-    /// Fields left out of documents that were kept, by field; not a row's outcome.
+    /// Fields left out of documents that were still indexed, by field. Not the outcome of a row.
     pub dropped_fields: ReasonCounts,
 }
 
@@ -137,7 +137,7 @@ impl AddAssign<Reasons> for Reasons {
     }
 }
 
-/// What the rows of a run have come to.
+/// The outcomes of the rows of a run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
     /// Rows of all archives.

@@ -1,27 +1,27 @@
-//! The one order of events that all stages share.
+//! The order of events, which all stages share.
 
-/// Bits of a version that hold the row id; the archive time in seconds stands above them.
+/// Bits of a version that hold the row id. The archive's time in seconds is above them.
 const ROW_ID_BITS: u32 = 28;
 
-/// Set in the version of a delete from `posts`, so that it stands above every version of a post.
+/// Set in the version of a delete from `posts`, so that it is higher than every version of a post.
 const DELETE_BIT: u64 = 1 << 62;
 
-/// The latest archive time (seconds since 1970, exclusive) that a version has room for: the year 2514.
+/// The latest archive time (seconds since 1970, exclusive) that fits into a version: the year 2514.
 pub const MAX_ARCHIVE_SECONDS: i64 = 1 << (62 - ROW_ID_BITS);
 
-/// The largest row id (exclusive) that a version has room for.
+/// The largest row id (exclusive) that fits into a version.
 pub const MAX_ROW_ID: i64 = 1 << ROW_ID_BITS;
 
-/// The place of an event in the order (archive time, row id), as an external Elasticsearch version.
+/// The position of an event in the order (archive time, row id), as an external Elasticsearch version.
 ///
 /// Source: contract, section 4. Elasticsearch takes versions from 0 to 2^63 - 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Version(u64);
 
 impl Version {
-    /// The version of row `row_id` of an archive of the time `archive_seconds` (seconds since 1970, UTC).
+    /// The version of row `row_id` of an archive with the time `archive_seconds` (seconds since 1970, UTC).
     ///
-    /// None where one of the two is outside of what a version has room for.
+    /// None if one of the two does not fit into a version.
     pub fn new(archive_seconds: i64, row_id: i64) -> Option<Self> {
         let fits = (0..MAX_ARCHIVE_SECONDS).contains(&archive_seconds) && (0..MAX_ROW_ID).contains(&row_id);
         fits.then_some(Self((archive_seconds as u64) << ROW_ID_BITS | row_id as u64))
@@ -37,12 +37,12 @@ impl Version {
         self.0
     }
 
-    /// The version under which a post is deleted: above that of every post.
+    /// The version for deleting a post: higher than that of every post.
     pub fn of_delete(self) -> u64 {
         DELETE_BIT + self.0
     }
 
-    /// The version that an index action of the given number was made with.
+    /// The version that an index action with this number was made from.
     pub fn from_index_version(number: u64) -> Option<Self> {
         (number < DELETE_BIT).then_some(Self(number))
     }

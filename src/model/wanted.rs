@@ -1,22 +1,22 @@
-//! Which archives a task is about, of those that are there.
+//! Which of the existing archives a task selects.
 
 use super::{Archive, Shard};
 
-/// Times from one to another: `[from, to)`, in milliseconds since 1970.
+/// A range of times, `[from, to)`, in milliseconds since 1970.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Span {
-    /// The first time that counts; None: all times before `to`.
+    /// The first time in the range. None: no lower limit.
     pub from: Option<i64>,
-    /// The first time that counts no more; None: all times from `from` on.
+    /// The first time after the range. None: no upper limit.
     pub to: Option<i64>,
 }
 
-/// Where an archive lies that is not in a span.
+/// Why an archive is outside of a span.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outside {
     /// It is older.
     Before,
-    /// It is as new as the end, or newer.
+    /// It is at the end or newer.
     Behind,
     /// Its name has no time.
     NoTime,
@@ -26,7 +26,7 @@ impl Span {
     /// All times.
     pub const ALL: Self = Self { from: None, to: None };
 
-    /// Why an archive is not in the span; None where it is.
+    /// Why an archive is outside of the span. None: it is inside.
     pub fn excludes(&self, archive: &Archive) -> Option<Outside> {
         if *self == Self::ALL {
             return None;
@@ -41,21 +41,21 @@ impl Span {
     }
 }
 
-/// What is wanted of all archives.
+/// A selection of archives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Wanted {
     /// Those of this process.
     pub shard: Shard,
     /// Those of these times.
     pub span: Span,
-    /// So many at most, the oldest of them.
+    /// At most this many, the oldest first.
     pub limit: Option<usize>,
-    /// Failed ones, too.
+    /// Whether failed ones are included.
     pub retry_failed: bool,
 }
 
 impl Wanted {
-    /// All that have not been done before.
+    /// All that are not done yet.
     pub const ALL: Self = Self { shard: Shard::ALL, span: Span::ALL, limit: None, retry_failed: false };
 }
 

@@ -1,4 +1,4 @@
-//! Which archives are let in to be read, so that all of them together keep to `--memory`.
+//! Admits archives to reading, so that all of them together stay within `--memory`.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,50 +9,50 @@ use crate::model::{Archive, MemoryFigures};
 use crate::shutdown::Stop;
 use crate::text::in_bytes;
 
-/// Downloads that have begun and are not unzipped yet take so many bytes at most, and a quarter of all.
+/// The most bytes that downloads waiting to be unzipped may take. A quarter of all memory is a further limit.
 const DOWNLOADED_BYTES: u64 = 512 << 20;
 
-/// Pieces of memory that are kept for each worker: for a file, and for its database.
+/// Pieces of memory kept for each worker: one for a file, one for its database.
 const KEPT_PER_WORKER: usize = 2;
 
-/// What archives may take, and which of them need more than that.
+/// The memory for archives, and the archives that need more than all of it.
 #[derive(Debug)]
 pub struct Admission {
     memory: u64,
-    /// What of it is for files that are downloaded.
+    /// The part of it reserved for downloaded files.
     downloads: u64,
-    /// How much of that is taken.
+    /// How much of that part is taken.
     downloaded: Arc<AtomicU64>,
     rooms: Rooms,
-    /// Size and time of those that never get in, by name.
+    /// Size and time of the archives that can never be admitted, by name.
     too_large: Mutex<HashMap<String, (u64, i128)>>,
 }
 
 impl Admission {
-    /// So many bytes for archives that so many workers read. Where archives are `downloaded`, their files are in memory
-    /// before it is their turn.
+    /// Shares `memory` bytes among `workers` readers. Where archives are `downloaded`, their files are in memory before
+    /// their turn to be read.
     pub fn new(memory: u64, workers: usize, downloaded: bool) -> Self {
         let downloads = if downloaded { DOWNLOADED_BYTES.min(memory / 4) } else { 0 };
         let rooms = Rooms::new(memory - downloads, KEPT_PER_WORKER * workers);
         Self { memory, downloads, downloaded: Arc::default(), rooms, too_large: Mutex::default() }
     }
 
-    /// Room for databases that are read; for files, too, where they are not downloaded.
+    /// Room for databases being read. Includes their files where these are not downloaded.
     pub fn rooms(&self) -> &Rooms {
         &self.rooms
     }
 
-    /// Bytes for files that are downloaded.
+    /// Bytes reserved for downloaded files.
     pub fn downloads(&self) -> u64 {
         self.downloads
     }
 
-    /// Counts what files that are downloaded take.
+    /// The counter of bytes that downloaded files take.
     pub fn downloaded(&self) -> &Arc<AtomicU64> {
         &self.downloaded
     }
 
-    /// Tells how much is taken whenever it is asked, also once this is gone.
+    /// Returns a function that reports the memory in use. It works after `self` is gone.
     pub fn figures(&self) -> impl Fn() -> MemoryFigures + Send + Sync + 'static {
         let (limit, rooms, downloaded) = (self.memory, self.rooms.clone(), self.downloaded.clone());
         move || MemoryFigures {
@@ -61,16 +61,16 @@ impl Admission {
         }
     }
 
-    /// Whether a file alone is more than may be in memory.
+    /// Whether a file alone needs more memory than there is.
     pub fn excludes_file(&self, bytes: u64) -> bool {
         bytes_to_read(bytes, 0) > self.memory
     }
 
-    /// Waits for room for an archive. `file` is what its file takes already, elsewhere.
+    /// Waits for room for an archive. `file` is the size of its file, which is counted elsewhere already.
     ///
     /// # Errors
     ///
-    /// [`ArchiveError::NoRoom`] where there never will be, [`ArchiveError::Unavailable`] where the run is to stop.
+    /// [`ArchiveError::NoRoom`] if there never will be room, [`ArchiveError::Unavailable`] if the run is to stop.
     pub fn let_in(&self, file: u64, bytes: u64, stop: &Stop) -> Result<Room, ArchiveError> {
         self.rooms.acquire(bytes, stop).map_err(|why| match why {
             NoRoom::TooLarge => ArchiveError::NoRoom(file.saturating_add(bytes)),
@@ -78,29 +78,29 @@ impl Admission {
         })
     }
 
-    /// Waits until nothing else is being read, for a file that is larger than all that is downloaded otherwise. None: the
-    /// run is to stop.
+    /// Waits until nothing else is being read: for a file larger than all memory for downloads. None: the run is to
+    /// stop.
     pub fn let_in_alone(&self, stop: &Stop) -> Option<Room> {
         self.rooms.acquire(self.rooms.total(), stop).ok()
     }
 
-    /// Checks what an archive takes that was let in alone, with its file.
+    /// Checks what an archive takes that was admitted alone, together with its file.
     ///
     /// # Errors
     ///
-    /// [`ArchiveError::NoRoom`] where that is more than all there is.
+    /// [`ArchiveError::NoRoom`] if that is more than all memory.
     pub fn check_alone(&self, file: u64, bytes: u64) -> Result<(), ArchiveError> {
         let needed = file.saturating_add(bytes);
         if needed > self.memory { Err(ArchiveError::NoRoom(needed)) } else { Ok(()) }
     }
 
-    /// Remembers an archive that never gets in. Returns what is to be told of it.
+    /// Remembers an archive that can never be admitted. Returns the message about it.
     pub fn shut_out(&self, archive: &Archive, needed: u64) -> String {
         self.too_large().insert(archive.name.clone(), state_of(archive));
         too_large(needed, self.memory)
     }
 
-    /// Whether an archive has turned out to be too large before, and is as it was then.
+    /// Whether an archive was too large before and has not changed since.
     pub fn has_shut_out(&self, archive: &Archive) -> bool {
         self.too_large().get(&archive.name) == Some(&state_of(archive))
     }
@@ -114,7 +114,7 @@ fn state_of(archive: &Archive) -> (u64, i128) {
     (archive.bytes, archive.modified_ns)
 }
 
-/// What is to be told of an archive that needs more than all there is.
+/// The message about an archive that needs more than all memory.
 pub fn too_large(needed: u64, memory: u64) -> String {
     format!(
         "reading it takes {} of memory, and all archives together may take {}: set --memory (MEMORY_LIMIT) to more than \

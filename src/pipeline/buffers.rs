@@ -9,18 +9,18 @@ pub struct BufferPool {
 }
 
 impl BufferPool {
-    /// Keeps at most `most` buffers.
+    /// A pool that keeps at most `most` buffers.
     pub fn new(most: usize) -> Self {
         let (give, take) = bounded(most);
         Self { give, take }
     }
 
-    /// An empty buffer, used before if there is one.
+    /// An empty buffer, a used one if possible.
     pub fn take(&self) -> Vec<u8> {
         self.take.try_recv().unwrap_or_default()
     }
 
-    /// Keeps a buffer for later, or frees it where enough are kept.
+    /// Keeps a buffer for reuse, or frees it if enough are kept.
     pub fn give_back(&self, mut buffer: Vec<u8>) {
         buffer.clear();
         let _ = self.give.try_send(buffer);

@@ -1,14 +1,14 @@
-//! The pipeline: six stages in the order in which data flow, and the messages between them.
+//! The pipeline: six stages in the order of the data flow, and the messages between them.
 //!
 //! ```text
 //! source → archive → decode → encode ══ Batch, bounded ══▶ sender ══ Event ══▶ ledger
 //! └──── Rayon pool, one archive a task ────┘            N plain threads     run's own thread
 //! ```
 //!
-//! Every row that a stage has read reaches the ledger exactly once, as part of an [`Event`](crate::model::Event):
-//! settled, or explicitly unsettled. That is what makes the summary add up.
+//! Every row that a stage has read reaches the ledger exactly once, as part of an [`Event`](crate::model::Event),
+//! either settled or explicitly unsettled. This makes the summary add up.
 
-// The stages in order; `worker` and `replay` are what carries out the first three.
+// The stages in order. `worker` and `replay` carry out the first three.
 
 pub mod source;
 
@@ -20,7 +20,7 @@ pub mod sender;
 
 pub mod ledger;
 
-// Who reads: archives on the pool, or a dead-letter file; and where both hand on what they have read.
+// The readers, of archives on the pool or of a dead-letter file, and the outlet that both use.
 
 pub mod worker;
 
@@ -32,7 +32,7 @@ pub mod outlet;
 
 pub mod buffers;
 
-// The threads of the stages, and the channels between them.
+// The threads of the stages, and their channels.
 
 pub mod stages;
 

@@ -1,9 +1,9 @@
-//! The end of stages 1 to 4: where whoever reads rows (a worker, or a replay) hands on what has become of them.
+//! The end of stages 1 to 4: the readers of rows (workers, or a replay) hand on actions and outcomes here.
 //!
-//! Actions go to the senders in batches. Posts and deletions travel apart: a deletion takes a request more than a
-//! post, the delete that follows its tombstone, and in one batch of deletions these share a request instead of each
-//! batch of posts having a small one of its own. (Half of all bulk requests were such, with one deletion in twenty
-//! rows.) The order of the two is of no importance, see [`convergence`](crate::sink::elasticsearch::convergence).
+//! Actions go to the senders in batches. Posts and deletions are batched separately: a deletion takes one more request
+//! than a post, the delete after its tombstone. Deletions of one batch share that request. In mixed batches, each batch
+//! would cause a small one of its own (half of all bulk requests, with one deletion in twenty rows). The order of posts
+//! and deletions does not matter, see [`convergence`](crate::sink::elasticsearch::convergence).
 
 use std::mem;
 use std::sync::Arc;
@@ -16,9 +16,9 @@ use crate::model::{Action, ActionKind, Archive, Batch, Document, Event, Outcomes
 use crate::sink::Sink;
 use crate::sink::batch::Batcher;
 
-/// Hands on the actions and outcomes of one archive, as one of its readers.
+/// Hands on the actions and outcomes of one archive, for one of its readers.
 pub struct Outlet<'p> {
-    /// Outcomes of rows that are not sent, as far as the ledger has not been told yet; and of all rows their number.
+    /// Outcomes of rows that are not sent, as far as the ledger has not received them; and the number of all rows.
     pub outcomes: Outcomes,
     archive: Arc<Archive>,
     sink: &'p dyn Sink,
@@ -27,12 +27,12 @@ pub struct Outlet<'p> {
     buffers: &'p BufferPool,
     posts: Batcher,
     deletions: Batcher,
-    /// Batches handed to the senders, and outcomes told before the end.
+    /// Batches handed to the senders, and outcomes reported before the end.
     handed_on: u64,
 }
 
 impl<'p> Outlet<'p> {
-    /// Nothing is handed on yet.
+    /// An outlet that has handed on nothing yet.
     pub fn new(
         archive: &Arc<Archive>,
         sink: &'p dyn Sink,
@@ -49,13 +49,13 @@ impl<'p> Outlet<'p> {
             events,
             buffers,
             posts: Batcher::new(archive.clone(), limits, buffers.take()),
-            // Small, even a full batch of them: they need no buffer that held megabytes before.
+            // Deletions are small even in a full batch, so they need no reused buffer of megabytes.
             deletions: Batcher::new(archive.clone(), limits, Vec::new()),
             handed_on: 0,
         }
     }
 
-    /// Puts an action into its batch. Hands on the batch that is full with it.
+    /// Adds an action to its batch. Hands on a batch that is full.
     pub fn push(&mut self, action: Action, document: &Document<'_>) {
         let write = |body: &mut Vec<u8>, action: &Action| self.sink.encode(body, action, document);
         let full = match action.kind {
@@ -67,7 +67,7 @@ impl<'p> Outlet<'p> {
         self.send(full);
     }
 
-    /// Tells the ledger of the outcomes so far. The number of rows read is kept, since it is told at the end.
+    /// Reports the outcomes so far to the ledger. Keeps the number of rows read, which is reported at the end.
     pub fn tell_outcomes(&mut self) {
         let mut outcomes = mem::take(&mut self.outcomes);
         self.outcomes.tally.read = mem::take(&mut outcomes.tally.read);
@@ -76,8 +76,8 @@ impl<'p> Outlet<'p> {
         self.handed_on += 1;
     }
 
-    /// Hands on what is in no full batch. Returns the outcomes that are yet to be told, and how many batches and
-    /// outcomes have been handed on.
+    /// Hands on the last batches. Returns the outcomes not reported yet, and the number of batches and outcomes handed
+    /// on.
     pub fn finish(mut self) -> (Outcomes, u64) {
         for last in [self.posts.finish(), self.deletions.finish()] {
             self.send(last);
@@ -90,7 +90,7 @@ impl<'p> Outlet<'p> {
         let rows = batch.actions.len() as u64;
         match self.batches.send(batch) {
             Ok(()) => self.handed_on += 1,
-            // The channel outlives its producers; rows that could not be handed on are told all the same.
+            // The channel outlives its producers. Rows that could not be handed on are still reported.
             Err(_) => self.outcomes.tally.unconfirmed += rows,
         }
     }

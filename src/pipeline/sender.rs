@@ -1,4 +1,4 @@
-//! Stage 5: batches become outcomes. Plain threads, each with at most one request in flight.
+//! Stage 5: turns batches into outcomes, on plain threads with at most one request each in flight.
 
 use crossbeam_channel::{Receiver, Sender};
 
@@ -8,8 +8,8 @@ use crate::pulse::Stage;
 use crate::shutdown::Stop;
 use crate::sink::Sink;
 
-/// A sender's life: ends when the channel of batches does. Even a run that is to stop drains it, so that every
-/// batch is reported: one whose delivery panics as unconfirmed.
+/// Runs one sender until the channel of batches closes. A run that is to stop still drains it, so that every batch is
+/// reported. A batch whose delivery panics is reported as unconfirmed.
 pub fn run(
     sink: &dyn Sink,
     batches: Receiver<Batch>,
@@ -24,7 +24,7 @@ pub fn run(
         });
         let outcomes = delivered.unwrap_or_else(|| Outcomes::unconfirmed(batch.actions.len()));
         buffers.give_back(batch.body);
-        // The ledger outlives all senders; were it gone, nobody would be left to tell.
+        // The ledger outlives all senders. If it were gone, there would be nobody to report to.
         let _ = events.send(Event::Batch { archive: batch.archive, outcomes });
     }
 }

@@ -1,4 +1,4 @@
-//! Builds the stages behind the workers, owns both channels, and joins what it started.
+//! Starts the stages behind the workers, owns both channels, and joins the threads.
 
 use std::sync::Arc;
 use std::thread;
@@ -12,12 +12,12 @@ use crate::pipeline::sender;
 use crate::shutdown::Stop;
 use crate::sink::Sink;
 
-/// Batches that wait for each sender: enough that none of them waits for a worker, few enough to bound memory.
+/// Batches waiting for each sender: enough that no sender waits for a worker, few enough to bound memory.
 const BATCHES_PER_SENDER: usize = 2;
 
-/// Runs the stages behind `produce`, which hands batches on and drops its ends of the channels when it is done.
-/// `workers` threads make them. Returns when the ledger has heard of every batch, with the archives that are to be
-/// done again. A panic in any of the threads stops the run.
+/// Runs the stages behind `produce`, which hands on batches and drops its ends of the channels when it is done.
+/// `workers` is the number of threads that make them. Returns when the ledger has received every batch, with the
+/// archives to do again. A panic in any of the threads stops the run.
 pub fn stages(
     senders: usize,
     workers: usize,
@@ -38,7 +38,7 @@ pub fn stages(
         scope.spawn(move || {
             stop.guard("the reading", || produce(batch_sender, event_sender, buffers));
         });
-        // Takes the receiving end along: without the ledger nobody waits for it to listen.
+        // Owns the receiving end: if the ledger is gone, nobody waits for it.
         ledger.run(events)
     })
 }

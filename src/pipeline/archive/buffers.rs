@@ -1,4 +1,4 @@
-//! From a file to the image of its database, with memory that is used again.
+//! Reads a file into the image of its database, and reuses the memory.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -13,19 +13,19 @@ use super::zip::{self, LOG_SUFFIXES};
 use super::{ArchiveError, ArchiveLimits, Packed};
 use crate::files;
 
-/// What a worker keeps from one archive to the next, and where it has its memory from.
+/// The state that a worker keeps between archives, and the source of its memory.
 pub struct ArchiveBuffers {
     rooms: Rooms,
     inflater: Decompressor,
 }
 
 impl ArchiveBuffers {
-    /// Buffers with all the memory that they ask for.
+    /// Buffers without a memory limit.
     pub fn new() -> Self {
         Self::within(&Rooms::unlimited())
     }
 
-    /// Buffers whose memory counts with that of others. Whoever reads asks for room first.
+    /// Buffers that share their memory limit with others. The caller acquires room before it reads.
     pub fn within(rooms: &Rooms) -> Self {
         Self { rooms: rooms.clone(), inflater: Decompressor::new() }
     }
@@ -34,17 +34,17 @@ impl ArchiveBuffers {
     ///
     /// # Errors
     ///
-    /// [`ArchiveError::Unavailable`] where the file cannot be read or there is no memory for it,
-    /// [`ArchiveError::Broken`] where it holds no database.
+    /// [`ArchiveError::Unavailable`] if the file cannot be read or there is no memory for it,
+    /// [`ArchiveError::Broken`] if it holds no database.
     pub fn read(&mut self, path: &Path) -> Result<Image, ArchiveError> {
         self.read_within(path, u64::MAX)
     }
 
-    /// As [`ArchiveBuffers::read`], in so many bytes of memory.
+    /// As [`ArchiveBuffers::read`], within `room` bytes of memory.
     ///
     /// # Errors
     ///
-    /// As [`ArchiveBuffers::read`], and [`ArchiveError::NoRoom`] where it takes more.
+    /// As [`ArchiveBuffers::read`], and [`ArchiveError::NoRoom`] if it takes more.
     pub fn read_within(&mut self, path: &Path, room: u64) -> Result<Image, ArchiveError> {
         let file = read_file(path, ArchiveLimits::DEFAULT.file_bytes.min(room), &self.rooms)?;
         if file.len() as u64 > room {
@@ -56,7 +56,7 @@ impl ArchiveBuffers {
         self.unpack_within(&file, room)
     }
 
-    /// Unzips an archive whose `file` is in memory already.
+    /// Unzips an archive whose `file` is already in memory.
     ///
     /// # Errors
     ///
@@ -65,7 +65,7 @@ impl ArchiveBuffers {
         self.unpack_within(file, u64::MAX)
     }
 
-    /// As [`ArchiveBuffers::unpack`], where that, and the file, may take so many bytes of memory.
+    /// As [`ArchiveBuffers::unpack`], where the file and the database together may take `room` bytes of memory.
     ///
     /// # Errors
     ///
@@ -80,7 +80,7 @@ impl ArchiveBuffers {
     }
 }
 
-/// Bytes of memory that reading an archive will take beside its `file`, which is in memory already, as it declares.
+/// The memory in bytes that an archive declares to need beside its `file`, which is already in memory.
 ///
 /// # Errors
 ///
@@ -89,7 +89,7 @@ pub fn bytes_declared_in(file: &[u8]) -> Result<u64, ArchiveError> {
     Ok(bytes_to_read(0, Packed::find(file, &ArchiveLimits::DEFAULT)?.len() as u64))
 }
 
-/// Bytes of memory that reading the archive at `path` will take, as it declares. Little of it is read for that.
+/// The memory in bytes that the archive at `path` declares to need. Reads little of the file.
 ///
 /// # Errors
 ///
@@ -106,8 +106,8 @@ impl Default for ArchiveBuffers {
     }
 }
 
-/// Refuses a bare database beside which there are changes that are not in it. They have its name, or that which it had
-/// before it was called an archive.
+/// Refuses a bare database with a log beside it, since the log holds changes that are not in the database. The log has
+/// the archive's name, or the name without `.zip`.
 fn check_beside(path: &Path) -> Result<(), ArchiveError> {
     for database in [path.to_owned(), path.with_extension("")] {
         for suffix in LOG_SUFFIXES {
@@ -121,9 +121,9 @@ fn check_beside(path: &Path) -> Result<(), ArchiveError> {
     Ok(())
 }
 
-/// Opens a regular file. Its length as well.
+/// Opens a regular file. Returns its length, too.
 fn open(path: &Path) -> Result<(File, u64), ArchiveError> {
-    // Asked before it is opened, since opening a FIFO would wait for its writer.
+    // Checked before opening: opening a FIFO would wait for its writer.
     let metadata = fs::metadata(path).map_err(unavailable)?;
     if !metadata.is_file() {
         return Err(ArchiveError::Unavailable("cannot be read: not a regular file".to_owned()));
@@ -135,10 +135,10 @@ fn unavailable(error: io::Error) -> ArchiveError {
     ArchiveError::Unavailable(format!("cannot be read: {error}"))
 }
 
-/// Reads a file, but no more of it than one byte beyond `limit`: enough to see that it is too large.
+/// Reads a file up to one byte beyond `limit`, which is enough to see that it is too large.
 fn read_file(path: &Path, limit: u64, rooms: &Rooms) -> Result<Memory, ArchiveError> {
     let (file, length) = open(path)?;
-    // A byte more than there is: a file that fills the memory has grown since.
+    // One byte more than the length: a file that fills it has grown since.
     let expected = length.min(limit).saturating_add(1);
     let expected = usize::try_from(expected).map_err(|_| ArchiveError::out_of_memory())?;
     let mut memory = Memory::take(rooms, expected)?;

@@ -1,4 +1,4 @@
-//! Archives for the tests of this stage, good and bad, made in memory.
+//! Valid and broken archives for the tests of this stage, made in memory.
 
 use std::io::{Cursor, Write};
 
@@ -17,7 +17,7 @@ pub(super) const THREE_ROWS: &str = "
         ('at://b', 'did:b', '{\"b\":1}', '{}', '2025-10-30 12:34:58'),
         ('at://c', 'did:c', '{\"c\":1}', '{}', '2025-10-30 12:34:57');";
 
-/// The file of a database that `sql` made.
+/// The bytes of a database made by `sql`.
 pub(super) fn database(sql: &str) -> Vec<u8> {
     let mut connection = Connection::open_in_memory().unwrap();
     connection.execute_batch(sql).unwrap();
@@ -29,7 +29,7 @@ pub(super) fn zip(entries: &[(&str, &[u8])]) -> Vec<u8> {
     zip_by(CompressionMethod::Deflated, entries)
 }
 
-/// A zip with the given entries.
+/// A zip with the given entries, compressed by `method`.
 pub(super) fn zip_by(method: CompressionMethod, entries: &[(&str, &[u8])]) -> Vec<u8> {
     let mut writer = ZipWriter::new(Cursor::new(Vec::new()));
     for (name, content) in entries {

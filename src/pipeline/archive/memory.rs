@@ -1,10 +1,10 @@
-//! Memory for archives: megabytes at a time, used again for the next archive. Where it is much, the system provides it
-//! ahead of its first use, and takes it back from two threads.
+//! Memory for archives: megabytes at a time, reused for the next archive. Large pieces are provided ahead of their
+//! first use, and given back by two threads.
 //!
-//! Memory is given out by the page as it is first written to. Taken anew for each archive, page faults cost a fifth of
-//! the CPU time of a whole run (measured: 22 % of 1.1 s for 8 archives of 40 MB). So a worker keeps its memory from
-//! one archive to the next. Large pages save a few per cent on a machine with memory to spare, and cost half of a run
-//! where the system has to make room for them, so they are not asked for.
+//! The system provides a page when it is first written to. With fresh memory for each archive, page faults cost a
+//! fifth of the CPU time of a whole run (measured: 22 % of 1.1 s for 8 archives of 40 MB). So a worker keeps its
+//! memory from one archive to the next. Large pages save a few per cent on a machine with memory to spare. They cost
+//! half of a run where the system has to make room for them, so they are not requested.
 
 use std::mem;
 use std::ops::{Deref, DerefMut};
@@ -18,52 +18,52 @@ use rustix::mm::Advice;
 use super::ArchiveError;
 use super::room::Rooms;
 
-/// Fresh memory of fewer bytes is not provided ahead, nor given back by two threads: where there are many archives, all
+/// Below this many bytes, fresh memory is neither provided ahead nor given back by two threads: with many archives all
 /// cores are busy anyway.
 const AHEAD_BYTES: usize = 64 << 20;
 
-/// Bytes of memory that the system is asked to provide at once: a multiple of its pages. An archive that lies about its
-/// size costs hardly more than that.
+/// Bytes that the system is asked to provide at once, a multiple of its page size. An archive that lies about its size
+/// costs hardly more than that.
 const ADVISED_BYTES: usize = 4 << 20;
 
-/// A piece of memory. It goes back to where it is kept for the next archive.
+/// A piece of memory. Returned to its pool on drop.
 pub(super) struct Memory {
-    /// There until the end.
+    /// Always present until drop.
     map: Option<Mapping>,
-    /// Bytes of it that were asked for.
+    /// Bytes that were requested.
     len: usize,
     is_fresh: bool,
     home: Rooms,
 }
 
 impl Memory {
-    /// Memory of so many bytes, of any content.
+    /// Memory of `bytes` bytes with arbitrary content.
     ///
     /// # Errors
     ///
-    /// Where there is none.
+    /// If there is none.
     pub(super) fn take(home: &Rooms, bytes: usize) -> Result<Self, ArchiveError> {
         let home = home.clone();
         if let Some(mut kept) = home.take_kept(bytes) {
             kept.give_back_behind(bytes);
             return Ok(Self { map: Some(kept), len: bytes, is_fresh: false, home });
         }
-        // Room for a somewhat larger archive: those that follow each other are about of a size.
+        // Leaves room for a somewhat larger archive: successive archives are of similar size.
         let fresh = Mapping::new(bytes.saturating_add(bytes / 8).max(1))?;
         Ok(Self { map: Some(fresh), len: bytes, is_fresh: true, home })
     }
 
-    /// Leaves the first so many bytes.
+    /// Keeps only the first `len` bytes.
     pub(super) fn truncate(&mut self, len: usize) {
         self.len = self.len.min(len);
     }
 
-    /// Has `fill` write to the memory, from front to back. Where that is fresh and large, another thread has the system
-    /// provide it ahead of the writing.
+    /// Lets `fill` write to the memory from front to back. If the memory is fresh and large, another thread provides
+    /// the pages ahead of the writing.
     ///
-    /// Otherwise the pages are provided on the thread that writes, which is the only one with work as long as a single
-    /// archive is read and unzipped. (Measured on two cores with one of 360 MB: 0.50 s instead of 0.61 s for the whole
-    /// run, which takes 0.75 s on one.)
+    /// Otherwise the writing thread provides them, and it is the only one with work while a single archive is read and
+    /// unzipped. (Measured on two cores with an archive of 360 MB: 0.50 s instead of 0.61 s for the whole run, which
+    /// takes 0.75 s on one core.)
     pub(super) fn fill<T>(&mut self, fill: impl FnOnce(&mut [u8]) -> T) -> T {
         let is_fresh = mem::take(&mut self.is_fresh);
         if !is_fresh || self.len() < AHEAD_BYTES {
@@ -75,8 +75,8 @@ impl Memory {
     }
 }
 
-/// Fills so many bytes while another thread provides them from front to back, in pieces given by their offset and
-/// length: until they are filled, or one cannot be provided.
+/// Runs `fill` while another thread provides `len` bytes from front to back, in pieces given by offset and length. The
+/// thread ends when `fill` does, or when a piece cannot be provided.
 fn while_providing<T>(
     len: usize,
     provide: impl Fn(usize, usize) -> bool + Sync,
@@ -93,7 +93,7 @@ fn while_providing<T>(
         }
     };
     thread::scope(|scope| {
-        // Where there can be no other thread it takes longer, and nothing else.
+        // Without the second thread, filling only takes longer.
         let _ = thread::Builder::new().name("memory".into()).spawn_scoped(scope, provide_all);
         let filled = fill();
         is_filled.store(true, Ordering::Relaxed);
@@ -106,17 +106,17 @@ fn while_providing<T>(
 pub(super) struct Mapping(MmapMut);
 
 impl Mapping {
-    /// Fresh ones, of so many bytes.
+    /// Maps `bytes` fresh bytes.
     pub(super) fn new(bytes: usize) -> Result<Self, ArchiveError> {
         MmapMut::map_anon(bytes).map(Self).map_err(|_| ArchiveError::out_of_memory())
     }
 
-    /// Bytes.
+    /// Length in bytes.
     pub(super) fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Gives the pages back that lie behind so many bytes: nobody has asked for them, and nobody counts them.
+    /// Gives back the pages behind the first `bytes` bytes: nobody asked for them, and nobody counts them.
     fn give_back_behind(&mut self, bytes: usize) {
         let kept = bytes.next_multiple_of(ADVISED_BYTES);
         let (start, len) = (self.0.as_mut_ptr().expose_provenance(), self.0.len());
@@ -127,8 +127,8 @@ impl Mapping {
 }
 
 impl Drop for Mapping {
-    /// Gives the pages back; many of them from both ends, since that is the last thing that a run with one large
-    /// archive does. (Measured on two cores with one of 360 MB: 3 % of the wall-clock time of the whole run.)
+    /// Gives the pages back; many of them from both ends at once, since this is the last step of a run with one large
+    /// archive. (Measured on two cores with an archive of 360 MB: 3 % of the wall-clock time of the whole run.)
     fn drop(&mut self) {
         let (start, len) = (self.0.as_mut_ptr().expose_provenance(), self.0.len());
         if len < AHEAD_BYTES {
@@ -143,20 +143,20 @@ impl Drop for Mapping {
     }
 }
 
-/// Has the system provide the pages of some memory. Says whether it did.
+/// Asks the system to provide the pages of a range. Returns whether it did.
 #[cfg(target_os = "linux")]
 fn provide(start: usize, len: usize) -> bool {
     advise(start, len, Advice::LinuxPopulateWrite)
 }
 
-/// Gives the pages of some memory back to the system, whose content is lost. The memory itself stays.
+/// Gives the pages of a range back to the system. Their content is lost; the mapping stays.
 #[cfg(target_os = "linux")]
 fn give_back(start: usize, len: usize) {
-    // Where that is refused, they go with the mapping.
+    // If that is refused, the pages go with the mapping.
     let _ = advise(start, len, Advice::LinuxDontNeed);
 }
 
-/// Tells the system what is to become of some memory, which has to begin with a page. Says whether it agrees.
+/// Advises the system about a range, which must begin at a page. Returns whether it agrees.
 #[cfg(target_os = "linux")]
 #[allow(unsafe_code)]
 fn advise(start: usize, len: usize, advice: Advice) -> bool {

@@ -33,11 +33,11 @@ pub use self::zip::{ArchiveLimits, LOG_SUFFIXES, Packed, check_downloaded};
 /// Why an archive could not be read. The text names the defect, not the archive.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ArchiveError {
-    /// The archive will not heal: no zip, no SQLite, no table, a corrupt page.
+    /// The archive is broken for good: no zip, no SQLite database, no table, a corrupt page.
     Broken(String),
-    /// The archive may well be fine: it could not be opened or read, or there was no memory for it.
+    /// The archive may be fine: it could not be opened or read, or there was no memory for it.
     Unavailable(String),
-    /// Reading it takes more memory than there is room for now: so many bytes.
+    /// Reading it takes this many bytes, which is more than there is room for now.
     NoRoom(u64),
 }
 

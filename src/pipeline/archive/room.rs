@@ -1,12 +1,12 @@
-//! What archives being read may take together (`--memory`): each is let in by what it declares to need, in turn.
+//! Shares `--memory` among the archives being read. Each declares what it needs and is admitted in turn.
 //!
 //! ```text
 //! need ──acquire──▶ waits in line ──▶ Room ──▶ reading ──▶ shrink, drop ──▶ the next in line
 //!                                                 └─ memory ─▶ kept, as far as nobody needs its room
 //! ```
 //!
-//! Whoever holds a room never waits for another one, so nobody waits for ever. Memory that is kept for the next archive
-//! counts, too: it goes when somebody needs its room.
+//! A holder of room never waits for more, so nobody waits for ever. Memory kept for the next archive counts, too: it is
+//! freed when somebody needs its room.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -17,24 +17,24 @@ use crossbeam_channel::{Receiver, Sender, bounded, select};
 use super::memory::Mapping;
 use crate::shutdown::Stop;
 
-/// Memory of more bytes is never kept.
+/// Larger pieces of memory, in bytes, are never kept.
 const KEPT_BYTES: usize = 512 << 20;
 
-/// Memory that is not more than this much larger than what is asked for is used again for it.
+/// A kept piece is reused if it is at most this many times larger than the request.
 const MOST_TIMES_LARGER: usize = 4;
 
-/// Bytes that reading a database takes beside it: statements, and what is remembered of each row, where these are of an
-/// ordinary size. What smaller ones take more is asked for while they are counted.
+/// Bytes that reading takes beside the database: statements, and what is remembered of each row of ordinary size.
+/// Smaller rows need more; it is requested while they are counted.
 pub fn beside_database(database: u64) -> u64 {
     (1 << 20) + database / 16
 }
 
-/// Bytes that reading an archive takes, of whose file and database this is the size.
+/// Bytes that reading an archive takes, given the sizes of its file and its database.
 pub fn bytes_to_read(file: u64, database: u64) -> u64 {
     file.saturating_add(database).saturating_add(beside_database(database))
 }
 
-/// Room for archives, shared by all who read them.
+/// Room for archives, shared by all readers.
 #[derive(Clone)]
 pub struct Rooms(Arc<Shared>);
 
@@ -53,7 +53,7 @@ struct State {
     next: u64,
 }
 
-/// Somebody in line.
+/// A reader in line.
 struct Waiting {
     number: u64,
     bytes: u64,
@@ -63,34 +63,34 @@ struct Waiting {
 /// Why there is no room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NoRoom {
-    /// There never will be: it is more than all there is.
+    /// There never will be: the request is larger than all memory.
     TooLarge,
     /// The run is to stop.
     Stopping,
 }
 
 impl Rooms {
-    /// Room for so many bytes in all, of which `most_kept` pieces of memory are kept for later at most.
+    /// Room for `total` bytes in all. At most `most_kept` pieces of memory are kept for reuse.
     pub fn new(total: u64, most_kept: usize) -> Self {
         Self(Arc::new(Shared { total, most_kept, state: Mutex::default() }))
     }
 
-    /// All the room that anybody asks for.
+    /// Room without a limit.
     pub fn unlimited() -> Self {
         Self::new(u64::MAX, 2)
     }
 
-    /// Bytes in all.
+    /// The limit in bytes.
     pub fn total(&self) -> u64 {
         self.0.total
     }
 
-    /// Bytes that are taken.
+    /// Bytes in use.
     pub fn used(&self) -> u64 {
         self.state().used
     }
 
-    /// Waits for room, behind those who came before.
+    /// Waits for room, in order of arrival.
     ///
     /// # Errors
     ///
@@ -105,7 +105,7 @@ impl Rooms {
             recv(granted) -> granted => granted.is_ok(),
             recv(stop.channel()) -> _ => !self.leave_line(number),
         };
-        // Also where the run is to stop: it has been given, and is given back.
+        // If the run is to stop, room granted meanwhile is given back here.
         let room = is_granted.then(|| Room { bytes, rooms: self.clone() });
         room.filter(|_| !stop.is_requested()).ok_or(NoRoom::Stopping)
     }
@@ -119,19 +119,19 @@ impl Rooms {
         (number, granted)
     }
 
-    /// Whether somebody was in line still.
+    /// Leaves the line. Returns whether the reader was still in it.
     fn leave_line(&self, number: u64) -> bool {
         let mut state = self.state();
         let before = state.waiting.len();
         state.waiting.retain(|waiting| waiting.number != number);
         let was_in_line = state.waiting.len() < before;
         drop(state);
-        // Those behind may have waited for this one alone.
+        // Those behind may have waited only for this one.
         self.settle();
         was_in_line
     }
 
-    /// Lets in those for whom there is room by now, and gives kept memory back to the system as far as they need it.
+    /// Admits all readers that there is room for. Frees kept memory where they need its room.
     fn settle(&self) {
         let mut state = self.state();
         let mut let_in = Vec::new();
@@ -150,15 +150,15 @@ impl Rooms {
             spent.push(oldest);
         }
         drop(state);
-        // Before anybody takes new memory.
+        // Freed before anybody takes new memory.
         drop(spent);
         for granted in let_in {
-            // Whoever has left the line meanwhile sees that it was let in, and gives the room back.
+            // A reader that has left the line meanwhile sees that it was admitted, and gives the room back.
             let _ = granted.send(());
         }
     }
 
-    /// Keeps memory for whoever needs some next. It has to come before its room is given back.
+    /// Keeps memory for reuse. Must be called before its room is given back.
     pub(super) fn keep(&self, memory: Mapping) {
         if memory.len() > KEPT_BYTES {
             return;
@@ -171,7 +171,7 @@ impl Rooms {
         drop(state);
     }
 
-    /// Memory of about so many bytes that was kept: the smallest that will do.
+    /// The smallest kept piece that fits a request of `bytes`.
     pub(super) fn take_kept(&self, bytes: usize) -> Option<Mapping> {
         let mut state = self.state();
         let fits =
@@ -194,7 +194,7 @@ impl fmt::Debug for Rooms {
     }
 }
 
-/// Room for an archive, until it is dropped.
+/// Room for one archive. Given back on drop.
 #[derive(Debug)]
 pub struct Room {
     bytes: u64,
@@ -202,12 +202,12 @@ pub struct Room {
 }
 
 impl Room {
-    /// Bytes that there is room for.
+    /// Bytes held.
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
 
-    /// Gives back what is not needed any more.
+    /// Gives back all but `bytes` bytes.
     pub fn shrink_to(&mut self, bytes: u64) {
         let given_back = self.bytes.saturating_sub(bytes);
         self.bytes -= given_back;
@@ -215,7 +215,7 @@ impl Room {
         self.rooms.settle();
     }
 
-    /// Takes more room if there is some now, whoever waits. Says whether there is.
+    /// Takes more room if there is some now, ahead of all who wait. Returns whether there was.
     pub fn try_grow(&mut self, bytes: u64) -> bool {
         let mut state = self.rooms.state();
         let grown = state.used.saturating_add(bytes);

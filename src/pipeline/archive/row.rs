@@ -1,13 +1,13 @@
-//! What SQLite hands over of a row.
+//! A row as SQLite returns it.
 
 /// A column as SQLite returned it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Field<'a> {
     /// NULL.
     Null,
-    /// A text; SQLite does not promise that it is UTF-8.
+    /// A text. SQLite does not guarantee UTF-8.
     Text(&'a [u8]),
-    /// A text or blob of so many bytes, more than [`MAX_FIELD_BYTES`](super::MAX_FIELD_BYTES); it was not read.
+    /// A text or blob of this many bytes, over [`MAX_FIELD_BYTES`](super::MAX_FIELD_BYTES). It was not read.
     TooLong(u64),
     /// A blob, an integer or a real.
     Other,
@@ -28,13 +28,13 @@ impl<'a> Field<'a> {
 pub struct Row<'a> {
     /// The row id.
     pub id: i64,
-    /// URI of the post that the row is an event of.
+    /// URI of the post that the event is about.
     pub at_uri: Field<'a>,
     /// DID of the author.
     pub did: Field<'a>,
     /// The event: a JSON text.
     pub raw_post: Field<'a>,
-    /// What models say about the post: a JSON text. Not looked at by
+    /// The models' results for the post: a JSON text. Ignored by
     /// [`classify`](crate::pipeline::decode::classify).
     pub inferences: Field<'a>,
 }

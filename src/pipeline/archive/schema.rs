@@ -1,7 +1,7 @@
-//! The table in an archive's database, read by an SQLite that trusts nothing in it.
+//! The table in an archive's database. SQLite is set up to trust nothing in it.
 //!
-//! The measures are those of SQLite's "Defense Against The Dark Arts" (sqlite.org/security.html), as far as
-//! they apply to a database that nobody else can change while it is read.
+//! The measures are those of SQLite's "Defense Against The Dark Arts" (sqlite.org/security.html) that apply to a
+//! database nobody else can change while it is read.
 
 use rusqlite::config::DbConfig;
 use rusqlite::limits::Limit;
@@ -9,17 +9,17 @@ use rusqlite::{Connection, OptionalExtension};
 
 use super::ArchiveError;
 
-/// A text of more bytes is handed over as [`Field::TooLong`](super::Field::TooLong), unread.
+/// The longest text in bytes that is read. A longer one becomes [`Field::TooLong`](super::Field::TooLong).
 /// Real ones have some 30 KB.
 pub const MAX_FIELD_BYTES: i32 = 64 << 20;
 
-/// SQLite asks after this many of its operations whether to go on.
+/// SQLite operations between two checks whether to go on.
 const OPERATIONS_A_CHECK: i32 = 1_000;
 
-/// Operations that reading the schema may take. Real archives take some 200.
+/// Operations allowed for reading the schema. Real archives take some 200.
 pub(super) const SCHEMA_OPERATIONS: u64 = 20_000;
 
-/// Takes from SQLite what reading one plain table does not need. To be called before it reads the schema.
+/// Disables all SQLite features that reading one plain table does not need. Must be called before the schema is read.
 pub(super) fn harden(connection: &Connection) -> Result<(), ArchiveError> {
     for (option, value) in [
         (DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true),
@@ -34,7 +34,7 @@ pub(super) fn harden(connection: &Connection) -> Result<(), ArchiveError> {
     for (limit, value) in [
         // A row may hold several fields, and the schema's SQL counts as a field, too.
         (Limit::SQLITE_LIMIT_LENGTH, MAX_FIELD_BYTES),
-        // A real table's SQL has 500 bytes. Parsed, it takes many times its length.
+        // A real table's SQL has 500 bytes. Parsing takes many times its length in memory.
         (Limit::SQLITE_LIMIT_SQL_LENGTH, 16 << 10),
         (Limit::SQLITE_LIMIT_SCHEMA, 200),
         (Limit::SQLITE_LIMIT_COLUMN, 200),
@@ -54,9 +54,9 @@ pub(super) fn harden(connection: &Connection) -> Result<(), ArchiveError> {
     Ok(())
 }
 
-/// Ends whatever SQLite is doing after about this many of its operations, counted from now.
+/// Interrupts SQLite after about `operations` of its operations, counted from now.
 ///
-/// Not by time: a busy machine, or a sender that cannot keep up, would break archives.
+/// A time limit would break archives on a busy machine, or with a sender that cannot keep up.
 pub(super) fn limit_operations(connection: &mut Connection, operations: u64) -> Result<(), ArchiveError> {
     let mut checks_left = operations / OPERATIONS_A_CHECK.unsigned_abs() as u64;
     let spent = move || {
@@ -69,14 +69,14 @@ pub(super) fn limit_operations(connection: &mut Connection, operations: u64) -> 
 /// The table that holds the rows.
 pub(super) struct Table {
     name: &'static str,
-    /// A name of the row id that no column hides.
+    /// A name of the row id that is not also a column's name.
     row_id: &'static str,
-    /// Whether there is a `created_at`.
+    /// Whether there is a column `created_at`.
     created_at: bool,
 }
 
 impl Table {
-    /// Finds the table, and refuses whatever only looks like it.
+    /// Finds the table. Refuses a view or a virtual table of its name.
     pub(super) fn find(connection: &Connection) -> Result<Self, ArchiveError> {
         for name in ["enriched_posts", "posts"] {
             if Self::exists(connection, name)? {
@@ -86,10 +86,10 @@ impl Table {
         Err(ArchiveError::broken("the database has no table enriched_posts or posts"))
     }
 
-    /// Whether there is a table of the name: an error for a view or a virtual table.
+    /// Whether there is a table of this name. A view or a virtual table is an error.
     ///
-    /// When SQLite reads the schema, it checks that `type` and `name` are what `sql` says. A virtual table is of
-    /// type `table`, too; but whatever was typed, SQLite keeps the SQL of a plain one with just this beginning.
+    /// SQLite checks `type` and `name` against `sql` when it reads the schema. A virtual table has the type `table`,
+    /// too, but SQLite always stores the SQL of a plain table with exactly this beginning.
     fn exists(connection: &Connection, name: &str) -> Result<bool, ArchiveError> {
         let plain = connection
             .query_row(
@@ -132,7 +132,7 @@ impl Table {
     }
 }
 
-/// What is asked of the table. Never by way of an index, which may differ from its table.
+/// The queries on the table. They never use an index, which may differ from its table.
 #[derive(Debug)]
 pub(super) struct Queries {
     pub(super) ids: String,
@@ -167,7 +167,7 @@ impl Queries {
 }
 
 /// Two expressions for a column: its value and its length in bytes. A value that is too long becomes an empty blob, so
-/// that it does not end the query. The length stands in the row's header, so SQLite does not read the field for it.
+/// that it does not end the query. The length is in the row's header, so SQLite does not read the field for it.
 fn unless_too_long(column: &str) -> String {
     format!("iif(octet_length({column}) > {MAX_FIELD_BYTES}, x'', {column}), octet_length({column})")
 }

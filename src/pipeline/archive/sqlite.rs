@@ -1,4 +1,4 @@
-//! The rows of an archive's database, which is held in memory as a whole.
+//! The rows of an archive's database, which is in memory as a whole.
 
 use std::ops::{ControlFlow, RangeInclusive};
 use std::sync::Arc;
@@ -11,18 +11,18 @@ use super::image::Image;
 use super::row::{Field, Row};
 use super::schema::{Queries, SCHEMA_OPERATIONS, Table, harden, limit_operations};
 
-/// Operations that reading the rows may take, per byte of the database: the smallest row has some 9 bytes
-/// and takes some 50 operations if each method is called once.
+/// Operations allowed for reading the rows, per byte of the database: the smallest row has some 9 bytes and takes some
+/// 50 operations if each method is called once.
 const OPERATIONS_A_BYTE: u64 = 8;
 
-/// The ids of all rows that a table can have.
+/// All row ids that a table can have.
 pub const ALL_ROWS: RangeInclusive<i64> = i64::MIN..=i64::MAX;
 
-/// The database of one archive, open for reading in the memory that it was inflated into. Any number of them may
-/// read the same image at once.
+/// The database of one archive, open for reading in the memory that it was inflated into. Several may read the same
+/// image at once.
 #[derive(Debug)]
 pub struct Database {
-    // Dropped first, and closed with that: it reads from the image.
+    // Declared before the image, which it reads: it is dropped, and so closed, first.
     connection: Connection,
     queries: Queries,
     _image: Arc<Image>,
@@ -33,12 +33,12 @@ impl Database {
     ///
     /// # Errors
     ///
-    /// [`ArchiveError::Broken`] where there is no usable table in it.
+    /// [`ArchiveError::Broken`] if it has no usable table.
     pub fn open(image: &Arc<Image>) -> Result<Self, ArchiveError> {
         let mut connection = Connection::open_in_memory()?;
         connection.deserialize_bytes(MAIN_DB, outlive_connection(image))?;
         harden(&connection)?;
-        // Pages are read where they lie, not copied first.
+        // SQLite reads pages in place instead of copying them first.
         connection.pragma_update(None, "mmap_size", i64::MAX)?;
         limit_operations(&mut connection, SCHEMA_OPERATIONS)?;
         let queries = Queries::of(&Table::find(&connection)?);
@@ -49,11 +49,11 @@ impl Database {
         Ok(Self { connection, queries, _image: image.clone() })
     }
 
-    /// Calls `f` with the row id and `at_uri` of every row, in the order of row ids, until it breaks.
+    /// Calls `f` with the row id and `at_uri` of every row, in order of row ids, until `f` breaks.
     ///
     /// # Errors
     ///
-    /// [`ArchiveError`]; `f` has then been called for the rows before the defect.
+    /// [`ArchiveError`]. `f` has then been called for the rows before the defect.
     pub fn for_each_id(
         &self,
         mut f: impl FnMut(i64, Field<'_>) -> ControlFlow<()>,
@@ -61,8 +61,8 @@ impl Database {
         self.scan(&self.queries.ids, [], |id, row| Ok(f(id, field(row, 1)?)))
     }
 
-    /// Calls `f` with every row whose id is in the range, in the order of row ids, until it breaks. Texts are
-    /// borrowed from SQLite.
+    /// Calls `f` with every row whose id is in the range, in order of row ids, until `f` breaks. Texts are borrowed
+    /// from SQLite.
     ///
     /// # Errors
     ///
@@ -75,24 +75,24 @@ impl Database {
         self.scan(&self.queries.rows, [ids.start(), ids.end()], |id, row| Ok(f(&whole_row(id, row)?)))
     }
 
-    /// Calls `f` with the row of the given id, without its inferences, which are half of it; None where there is no
+    /// Calls `f` with the row of the given id, without its inferences, which are half of its bytes. None: there is no
     /// such row.
     ///
     /// # Errors
     ///
-    /// [`ArchiveError`]; `f` has then not been called.
+    /// [`ArchiveError`]. `f` has then not been called.
     pub fn with_event<T>(&self, id: i64, f: impl FnOnce(&Row<'_>) -> T) -> Result<Option<T>, ArchiveError> {
         let mut statement = self.connection.prepare_cached(&self.queries.event)?;
         Ok(statement.query_row([id], |row| Ok(f(&whole_row(id, row)?))).optional()?)
     }
 
-    /// The newest `created_at` of all rows, which SQLite set (UTC) when they were written, in seconds since 1970.
+    /// The newest `created_at` of all rows, in seconds since 1970. SQLite set it (UTC) when the row was written.
     ///
-    /// None where the table has no such column, or nothing in it that SQLite takes for a time.
+    /// None if the table has no such column, or no value that SQLite reads as a time.
     ///
     /// # Errors
     ///
-    /// [`ArchiveError`] where the rows cannot be read.
+    /// [`ArchiveError`] if the rows cannot be read.
     pub fn newest_created_at(&self) -> Result<Option<i64>, ArchiveError> {
         match &self.queries.newest_created_at {
             Some(sql) => Ok(self.connection.query_row(sql, [], |row| row.get(0))?),
@@ -102,8 +102,8 @@ impl Database {
 
     /// Runs a query whose first column is the row id.
     ///
-    /// Pages that are their own siblings can make a small database hold more rows than there are atoms; but as
-    /// row ids then repeat, that ends here.
+    /// Pages that are their own siblings can make a small database hold endlessly many rows. Their row ids repeat,
+    /// which ends the scan.
     fn scan(
         &self,
         sql: &str,
@@ -127,11 +127,11 @@ impl Database {
     }
 }
 
-/// The bytes of an image, for a connection that is closed before the image goes.
+/// The bytes of an image, for a connection that is closed before the image is dropped.
 ///
-/// Safe Rust has no way to say that a field borrows from its neighbour, and SQLite can otherwise only own its
-/// memory: then each archive takes new memory (22 % of a run's CPU time goes into page faults), and only one thread
-/// can read it, so that a single large archive keeps one core busy.
+/// Safe Rust cannot express that a field borrows from its neighbour. The alternative is memory owned by SQLite: then
+/// each archive takes new memory (page faults take 22 % of a run's CPU time), and only one thread can read it, so that
+/// a single large archive keeps only one core busy.
 #[allow(unsafe_code)]
 fn outlive_connection(image: &Arc<Image>) -> &'static [u8] {
     let bytes: &[u8] = image;
@@ -151,7 +151,7 @@ fn whole_row<'a>(id: i64, row: &'a rusqlite::Row<'_>) -> rusqlite::Result<Row<'a
     })
 }
 
-/// A column, whose length is the next one.
+/// Reads a column. Its length is the next column.
 fn field<'a>(row: &'a rusqlite::Row<'_>, column: usize) -> rusqlite::Result<Field<'a>> {
     Ok(match row.get_ref(column)? {
         ValueRef::Null => Field::Null,

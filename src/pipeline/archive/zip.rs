@@ -1,9 +1,8 @@
-//! The database of a zip, its one `.db` entry: found without trusting the zip, inflated as a whole into memory
-//! that the caller provides.
+//! Finds the database of a zip, its one `.db` entry, without trusting the zip. Inflates it as a whole into memory that
+//! the caller provides.
 //!
-//! Source: PKWARE's APPNOTE.TXT 6.3.10 (central directory 4.3.12, zip64 4.3.14). The `zip` crate reads
-//! the central directory entry by entry, so that its memory does not grow with their number;
-//! libdeflate inflates.
+//! Source: PKWARE's APPNOTE.TXT 6.3.10 (central directory 4.3.12, zip64 4.3.14). The `zip` crate reads the central
+//! directory entry by entry, so its memory does not grow with their number. libdeflate inflates.
 
 use std::fs::File;
 use std::io::{BufReader, Cursor, ErrorKind, Read, Seek};
@@ -16,20 +15,20 @@ use libdeflater::{DecompressionError, Decompressor};
 use super::ArchiveError;
 use crate::model::is_litter;
 
-/// What every SQLite database begins with. Source: SQLite, "Database File Format", section 1.3.1.
+/// The first bytes of every SQLite database. Source: SQLite, "Database File Format", section 1.3.1.
 const SQLITE_MAGIC: &[u8] = b"SQLite format 3\0";
 
-/// Length of the header of an SQLite database: nothing shorter is one.
+/// Length of an SQLite database header. Anything shorter is no database.
 const SQLITE_HEADER_BYTES: u64 = 100;
 
-/// So many bytes of an inflated entry hold its beginning as far as [`SQLITE_MAGIC`], however it was deflated: the longest
-/// stored block of a deflate stream has 65,535.
+/// This many bytes of an inflated entry include [`SQLITE_MAGIC`] however it was deflated: the longest stored block of a
+/// deflate stream has 65,535 bytes.
 const BEGINNING_BYTES: usize = (64 << 10) + SQLITE_MAGIC.len();
 
-/// How much an archive may ask for. The defaults are far above what real archives need.
+/// The limits of an archive. The defaults are far above what real archives need.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ArchiveLimits {
-    /// Bytes of the file as it is on disk.
+    /// Bytes of the file on disk.
     pub file_bytes: u64,
     /// Bytes of the database in it.
     pub database_bytes: u64,
@@ -37,12 +36,12 @@ pub struct ArchiveLimits {
     pub ratio: u64,
     /// A database of up to this many bytes may have any ratio.
     pub any_ratio_bytes: u64,
-    /// Entries of the zip, whatever they are.
+    /// Entries of the zip, of any kind.
     pub entries: usize,
 }
 
 impl ArchiveLimits {
-    /// The limits that the program works with.
+    /// The limits that the program uses.
     ///
     /// Real archives have some 10 to 80 MB, and inflate about 4-fold, into memory.
     pub const DEFAULT: Self = Self {
@@ -54,27 +53,27 @@ impl ArchiveLimits {
     };
 }
 
-/// A database as it lies in a file, its declared length checked against the limits, its content not yet.
+/// A database as it is stored in a file. Its declared length has been checked against the limits, its content has not.
 #[derive(Clone, Copy, Debug)]
 pub struct Packed<'a> {
-    /// The bytes in the file.
+    /// The stored bytes.
     bytes: &'a [u8],
-    /// Deflated, or stored as they are.
+    /// Whether they are deflated; else they are stored as they are.
     deflated: bool,
     /// Declared length of the database.
     len: usize,
-    /// Declared CRC-32 of the database, where the file declares one.
+    /// Declared CRC-32 of the database, if there is one.
     crc32: Option<u32>,
 }
 
 impl<'a> Packed<'a> {
-    /// Finds the database in `file`: the `.db` entry of a zip, or the file itself. Of several such entries it is the one
-    /// that begins as databases of SQLite do.
+    /// Finds the database in `file`: the `.db` entry of a zip, or the file itself. Of several `.db` entries it is the
+    /// one that begins as an SQLite database.
     ///
     /// # Errors
     ///
-    /// [`ArchiveError::Broken`] where there is no such entry, or two databases, or changes beside it that are not in it
-    /// yet, or where an entry is encrypted, cut off, compressed by anything but deflate, or beyond `limits`.
+    /// [`ArchiveError::Broken`] if there is no such entry, or two databases, or a log with changes that are not in the
+    /// database, or if an entry is encrypted, cut off, compressed by anything but deflate, or beyond `limits`.
     pub fn find(file: &'a [u8], limits: &ArchiveLimits) -> Result<Self, ArchiveError> {
         if file.len() as u64 > limits.file_bytes {
             return Err(broken(format!("the file has more than {} bytes", limits.file_bytes)));
@@ -88,7 +87,7 @@ impl<'a> Packed<'a> {
         Ok(packed)
     }
 
-    /// The database in a zip, and its length as that is declared.
+    /// The database in a zip, and its declared length.
     fn in_zip(file: &'a [u8], limits: &ArchiveLimits) -> Result<(Self, u64), ArchiveError> {
         let Entries { mut databases, logs } = Entries::of(Cursor::new(file), limits)?;
         if databases.len() > 1 {
@@ -101,12 +100,12 @@ impl<'a> Packed<'a> {
         Ok((Self::of_entry(file, entry)?, entry.size()))
     }
 
-    /// Whether the database begins as one of SQLite does. No more of it is unpacked than that takes.
+    /// Whether the database begins as an SQLite database. Inflates only that much of it.
     fn has_magic(&self, inflater: &mut Decompressor) -> bool {
         if !self.deflated {
             return self.bytes.starts_with(SQLITE_MAGIC);
         }
-        // Where the room is too small for all, it holds the beginning: which has no repetitions that could be left out.
+        // May be too small for the whole entry, but holds its beginning, which has no repetitions to leave out.
         let mut beginning = vec![0; BEGINNING_BYTES];
         let _ = inflater.deflate_decompress(self.bytes, &mut beginning);
         beginning.starts_with(SQLITE_MAGIC)
@@ -118,7 +117,7 @@ impl<'a> Packed<'a> {
         }
         let deflated = match entry.compression() {
             CompressionMethod::Stored => false,
-            // Of the `zip` crate built without decompressors, the number is all there is of a method.
+            // The `zip` crate is built without decompressors, so it reports a method only as a number.
             method if method == CompressionMethod::DEFLATE => true,
             method => {
                 return Err(broken(format!("the .db entry has the unsupported compression method {method}")));
@@ -134,9 +133,9 @@ impl<'a> Packed<'a> {
         Ok(Self { bytes, deflated, len, crc32: Some(entry.crc32()) })
     }
 
-    /// Length of the database in bytes, as declared: what [`Packed::unpack_into`] wants.
+    /// Declared length of the database in bytes, which [`Packed::unpack_into`] needs.
     ///
-    /// Never 0, since nothing without a header is a database.
+    /// Never 0: a database has at least its header.
     #[allow(clippy::len_without_is_empty)]
     pub fn len(&self) -> usize {
         self.len
@@ -146,8 +145,8 @@ impl<'a> Packed<'a> {
     ///
     /// # Errors
     ///
-    /// [`ArchiveError::Broken`] where the content is not of the declared length or CRC-32, or no SQLite
-    /// database. What is in `out` then is of no use.
+    /// [`ArchiveError::Broken`] if the content does not have the declared length or CRC-32, or is no SQLite database.
+    /// The content of `out` is then unusable.
     pub fn unpack_into(&self, inflater: &mut Decompressor, out: &mut [u8]) -> Result<(), ArchiveError> {
         let length = if self.deflated {
             inflater.deflate_decompress(self.bytes, out).map_err(|error| match error {
@@ -173,7 +172,7 @@ impl<'a> Packed<'a> {
     }
 }
 
-/// Refuses a database of a declared length that `packed` bytes cannot, or must not, become.
+/// Refuses a declared length that is impossible for `packed` bytes, or beyond the limits.
 fn check_declared_length(packed: u64, declared: u64, limits: &ArchiveLimits) -> Result<(), ArchiveError> {
     let ratio_limit = packed.saturating_mul(limits.ratio).max(limits.any_ratio_bytes);
     if declared < SQLITE_HEADER_BYTES {
@@ -187,8 +186,7 @@ fn check_declared_length(packed: u64, declared: u64, limits: &ArchiveLimits) -> 
     }
 }
 
-/// The length of the database in a file, as it declares: the largest of its `.db` entries. Only the zip's directory is
-/// read.
+/// The declared length of the database in a file: the largest of its `.db` entries. Reads only the zip's directory.
 pub(super) fn declared(file: &File, length: u64, limits: &ArchiveLimits) -> Result<u64, ArchiveError> {
     let mut reader = BufReader::new(file);
     let mut beginning = Vec::new();
@@ -198,7 +196,7 @@ pub(super) fn declared(file: &File, length: u64, limits: &ArchiveLimits) -> Resu
         return Ok(length);
     }
     let entries = Entries::of(reader, limits)?;
-    // What is beyond the limits is refused before any of it is unpacked.
+    // Entries beyond the limits are refused before anything is unpacked.
     let sizes = entries
         .databases
         .iter()
@@ -206,14 +204,15 @@ pub(super) fn declared(file: &File, length: u64, limits: &ArchiveLimits) -> Resu
     Ok(sizes.map(ZipFileEntry::size).max().unwrap_or(0))
 }
 
-/// Whether a file is a database itself, not a zip around one.
+/// Whether a file is itself a database, not a zip of one.
 pub(super) fn is_bare(file: &[u8]) -> bool {
     file.starts_with(SQLITE_MAGIC)
 }
 
-/// An archive whose database is not all: with a `-wal` or `-journal` of SQLite, `beside` tells where.
+/// The error for a database with a `-wal` or `-journal` of SQLite. `beside` says where that is.
 ///
-/// The rows in it cannot be read, since that would take writing to the database, and would be missing without a sign.
+/// The changes in it cannot be read without writing to the database. Without this error their rows would be missing
+/// silently.
 pub(super) fn changes_beside(beside: &str, log: &str) -> ArchiveError {
     broken(format!(
         "{beside} {log:?}, without which the database is not whole: open it with sqlite3 where both are, run PRAGMA \
@@ -221,8 +220,8 @@ pub(super) fn changes_beside(beside: &str, log: &str) -> ArchiveError {
     ))
 }
 
-/// Refuses a downloaded file that is a bare database, where `log` is the key of an object beside it with changes that are
-/// not in it.
+/// Refuses a downloaded bare database if `log` is given: the key of an object beside it with changes that are not in
+/// it.
 ///
 /// # Errors
 ///
@@ -234,15 +233,15 @@ pub fn check_downloaded(file: &[u8], log: Option<&str>) -> Result<(), ArchiveErr
     }
 }
 
-/// The suffixes of the files that SQLite keeps changes in: those that are not in the database yet, or to be undone.
+/// Suffixes of SQLite's logs: changes that are not in the database yet, or are to be undone.
 pub const LOG_SUFFIXES: [&str; 2] = ["-wal", "-journal"];
 
-/// What of a zip matters. Other entries are of no interest, and names of no other use.
+/// The entries of a zip that matter. All others are ignored.
 #[derive(Default)]
 struct Entries {
-    /// Those whose names end in `.db`.
+    /// Entries whose names end in `.db`.
     databases: Vec<ZipFileEntry<'static>>,
-    /// The names of logs of such that hold something.
+    /// Names of their logs that are not empty.
     logs: Vec<Vec<u8>>,
 }
 
@@ -271,7 +270,7 @@ impl Entries {
     }
 }
 
-/// Whether an entry of this name, in lower case, is a log of a `.db` entry.
+/// Whether an entry of this lower-case name is a log of a `.db` entry.
 fn is_log(name: &[u8]) -> bool {
     LOG_SUFFIXES
         .iter()
@@ -287,7 +286,7 @@ fn databases_among(
     let mut inflater = Decompressor::new();
     let mut databases = Vec::new();
     for entry in entries {
-        // One that cannot be looked into may be a database: then its rows would be missing without a sign.
+        // An entry that cannot be read is an error: it may be a database, whose rows would be missing silently.
         if Packed::of_entry(file, &entry)?.has_magic(&mut inflater) {
             databases.push(entry);
         }

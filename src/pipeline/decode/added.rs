@@ -1,6 +1,7 @@
-//! Further fields of posts: a reader for each name that `--add-field` takes.
+//! Further fields of posts: one reader for each name that `--add-field` takes.
 //!
-//! They are read in a second pass over the record, and only of posts that are sent: who asks for none pays for none.
+//! They are read in a second pass over the record, and only for posts that are sent. Without `--add-field` they cost
+//! nothing.
 
 use std::collections::HashSet;
 
@@ -9,23 +10,23 @@ use serde_json::{Map, Value as Json, json};
 use super::json::Cursor;
 use crate::model::{Added, Embeddings, FieldChoice, Post};
 
-/// The members of a record that any reader has a use for.
+/// The members of a record that the readers use.
 const MEMBERS: [&str; 4] = ["embed", "facets", "langs", "tags"];
 
-/// More languages of one post than these are not told.
+/// The most languages of one post that are indexed.
 const MOST_LANGS: usize = 3;
 
-/// Reads what is asked for as one name.
+/// The reader for one name of `--add-field`.
 struct Reader {
     /// The name.
     asked: &'static str,
-    /// Where it is read.
+    /// Where it reads.
     source: Source,
-    /// Reads it.
+    /// Reads the value.
     read: fn(&Json, &mut Found),
 }
 
-/// Where a field is read.
+/// Where a field is read from.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Source {
     /// In `message.commit.record`.
@@ -45,11 +46,11 @@ const READERS: &[Reader] = &[
     Reader { asked: "video_transcript", source: Source::Video, read: video_transcript },
 ];
 
-/// What a reader has found.
+/// The result of a reader.
 #[derive(Default)]
 struct Found {
     values: Vec<(&'static str, Json)>,
-    /// Something was there that could not be read.
+    /// Something was there but could not be read.
     is_unreadable: bool,
 }
 
@@ -58,7 +59,7 @@ impl Found {
         self.values.push((name, value.into()));
     }
 
-    /// Texts, each once and so many at most, if there are any.
+    /// Adds the distinct, non-empty texts, at most `most` of them, if there are any.
     fn put_texts(&mut self, name: &'static str, texts: impl IntoIterator<Item = String>, most: usize) {
         let mut seen = HashSet::new();
         let is_new = |text: &String| !text.is_empty() && seen.insert(text.clone());
@@ -68,7 +69,7 @@ impl Found {
         }
     }
 
-    /// The value, if it is of the type; one of another type is unreadable, and none or null is absent.
+    /// The value, if it has the type. A value of another type counts as unreadable, null as absent.
     fn typed<'j, T>(
         &mut self,
         value: Option<&'j Json>,
@@ -93,7 +94,7 @@ impl Found {
     }
 }
 
-/// Reads the further fields of a post, where any were asked for.
+/// Reads the requested further fields of a post.
 pub fn read(fields: FieldChoice, post: &Post<'_>, embeddings: &Embeddings<'_>) -> Added {
     let mut added = Added::default();
     if fields.added.is_empty() {
@@ -118,7 +119,7 @@ pub fn read(fields: FieldChoice, post: &Post<'_>, embeddings: &Embeddings<'_>) -
     added
 }
 
-/// The [`MEMBERS`] of a record, which has been read before and so is JSON.
+/// The [`MEMBERS`] of a record. The record has been parsed before, so it is valid JSON.
 fn members(record: &str) -> Json {
     let mut members = Map::new();
     let _ = Cursor::new(record).object_or_skip(|key, cursor| {
@@ -144,7 +145,7 @@ fn langs(record: &Json, found: &mut Found) {
     found.put_texts("langs", langs, MOST_LANGS);
 }
 
-/// Whether a text, in lower case, has the form of a language's tag (BCP 47, RFC 5646, section 2.1).
+/// Whether a lower-case text has the form of a language tag (BCP 47, RFC 5646, section 2.1).
 fn is_language(tag: &str) -> bool {
     let is_part =
         |part: &str| (1..=8).contains(&part.len()) && part.bytes().all(|byte| byte.is_ascii_alphanumeric());
@@ -173,7 +174,7 @@ fn mentions(record: &Json, found: &mut Found) {
     found.put_texts("mentions", mentions.into_iter().map(str::to_owned), usize::MAX);
 }
 
-/// What the features of one type name, in their order.
+/// The values of `member` in the record's features of one type, in order.
 fn features<'j>(record: &'j Json, kind: &str, member: &str, found: &mut Found) -> Vec<&'j str> {
     let mut texts = Vec::new();
     for facet in found.elements(record.get("facets")) {
@@ -186,7 +187,7 @@ fn features<'j>(record: &'j Json, kind: &str, member: &str, found: &mut Found) -
     texts
 }
 
-/// What is embedded besides a post that is quoted.
+/// The embedded content, without a quoted post.
 fn embed<'j>(record: &'j Json, found: &mut Found) -> Option<&'j Map<String, Json>> {
     let embed = found.object(record.get("embed"))?;
     match embed.get("media") {
@@ -234,7 +235,7 @@ fn media(record: &Json, found: &mut Found) {
     found.put("video_count", videos);
 }
 
-/// An image or a video. What is not told of it is left out.
+/// An image or a video. Absent values are left out.
 fn medium(
     media_type: &str,
     alt: Option<&Json>,

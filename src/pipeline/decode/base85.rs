@@ -1,7 +1,7 @@
 //! Base85 with the alphabet of RFC 1924, as Python's `base64.b85encode` writes it.
 //!
-//! Five characters are four bytes, big-endian; a last group of n characters is n - 1 bytes. (RFC 1924 itself
-//! reads one number of 128 bits; only its alphabet is used.)
+//! Five characters encode four bytes, big-endian. A last group of n characters encodes n - 1 bytes. (RFC 1924 itself
+//! encodes one number of 128 bits; only its alphabet is used.)
 
 use std::fmt;
 
@@ -9,7 +9,7 @@ use std::fmt;
 const ALPHABET: [u8; 85] =
     *b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz!#$%&()*+-;<=>?@^_`{|}~";
 
-/// Marks what is no digit. Its high bit tells it from every digit.
+/// Marks a character that is not a digit. Its high bit distinguishes it from every digit.
 const NO_DIGIT: u8 = 0xFF;
 
 /// The value of each character.
@@ -23,14 +23,14 @@ const VALUES: [u8; 256] = {
     values
 };
 
-/// Why a text is no base85.
+/// Why a text is not base85.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Base85Error {
     /// A character outside of the alphabet.
     Character,
-    /// A group that stands for more than four bytes hold.
+    /// A group whose value does not fit into four bytes.
     Overflow,
-    /// A last group of one character, which is no byte.
+    /// A last group of one character, which encodes no byte.
     Length,
 }
 
@@ -46,10 +46,10 @@ impl fmt::Display for Base85Error {
 
 impl std::error::Error for Base85Error {}
 
-/// Decodes a text into `out`, whose earlier content is replaced.
+/// Decodes a text into `out` and replaces its content.
 ///
 /// # Errors
-/// Where the text is no base85; `out` then holds nothing of use.
+/// The text is not base85. The content of `out` is then unusable.
 pub fn decode(text: &[u8], out: &mut Vec<u8>) -> Result<(), Base85Error> {
     let (groups, last) = text.as_chunks::<5>();
     out.clear();
@@ -62,7 +62,7 @@ pub fn decode(text: &[u8], out: &mut Vec<u8>) -> Result<(), Base85Error> {
         1 => return Err(Base85Error::Length),
         characters => characters - 1,
     };
-    // A short group is filled up with the highest digit, and the bytes that it adds are cut off.
+    // A short group is padded with the highest digit, and the bytes that the padding adds are cut off.
     let mut group = [b'~'; 5];
     for (place, character) in group.iter_mut().zip(last) {
         *place = *character;

@@ -1,11 +1,11 @@
-//! The embeddings that a row's `inferences` hold.
+//! Decodes the embeddings in a row's `inferences`.
 
 use super::json::{Cursor, JsonError, MaybeString};
 use super::vector::VectorDecoder;
 use crate::model::{DIMENSIONS, Dropped, Embeddings, FieldChoice, Model, Vector};
 use crate::pipeline::archive::Field;
 
-/// Decodes the embeddings of rows, one row after the other, into buffers that it keeps.
+/// Decodes the embeddings of one row after the other into reused buffers.
 pub struct EmbeddingDecoder {
     decoder: VectorDecoder,
     l12: Vector,
@@ -15,7 +15,7 @@ pub struct EmbeddingDecoder {
     dropped_others: Vec<&'static str>,
 }
 
-/// What is wanted of a row's inferences.
+/// What to read of a row's inferences.
 #[derive(Clone, Copy)]
 struct Wanted {
     l12: bool,
@@ -42,7 +42,7 @@ impl EmbeddingDecoder {
         Self::of(FieldChoice::default())
     }
 
-    /// A decoder of what posts with these fields have.
+    /// A decoder for posts with these fields.
     pub fn of(fields: FieldChoice) -> Self {
         Self {
             decoder: VectorDecoder::new(),
@@ -56,8 +56,8 @@ impl EmbeddingDecoder {
 
     /// Decodes the embeddings of the column `inferences`.
     ///
-    /// What cannot be read is left out and counted: a column that is no JSON text as one `inferences`, every
-    /// embedding as one `embedding`.
+    /// Unreadable parts are left out and counted: a column that is not JSON as one `inferences`, every embedding as one
+    /// `embedding`.
     pub fn decode<'s>(&'s mut self, inferences: Field<'s>) -> Embeddings<'s> {
         let mut dropped = Dropped::default();
         let texts = read_column(inferences, self.wanted).unwrap_or_else(|| {
@@ -75,7 +75,7 @@ impl EmbeddingDecoder {
         }
     }
 
-    /// Decodes the embeddings of further models, as long as those that were decoded first.
+    /// Decodes the embeddings of further models. Each must be as long as its model's first one.
     fn decode_others(&mut self, texts: &[MaybeString<'_>]) {
         self.others.clear();
         self.dropped_others.clear();
@@ -103,18 +103,18 @@ impl Default for EmbeddingDecoder {
     }
 }
 
-/// The embeddings as they stand in `inferences.text_embeddings`.
+/// The encoded embeddings of `inferences.text_embeddings`.
 #[derive(Default)]
 struct Texts<'a> {
     l12: MaybeString<'a>,
     l6: MaybeString<'a>,
-    /// Those of the models that are wanted, in their order; empty where there are none.
+    /// Embeddings of the requested further models, in their order; empty if there are none.
     others: Vec<MaybeString<'a>>,
     /// The JSON text of `inferences.video`.
     video: &'a str,
 }
 
-/// None where the column holds something that is no JSON text.
+/// Reads the column. None: it holds something that is not JSON.
 fn read_column(inferences: Field<'_>, wanted: Wanted) -> Option<Texts<'_>> {
     match inferences {
         Field::Null => Some(Texts::default()),

@@ -1,9 +1,9 @@
-//! A validating, borrowing JSON cursor: reads the few values that matter, skips the rest fast.
+//! A validating, borrowing JSON cursor: reads the few values that matter and skips the rest fast.
 //!
-//! Rows hold lone surrogates, wrong types and duplicate keys that derived structs refuse, and a dozen
-//! fields of some ten kilobytes are wanted. So the caller walks the objects it knows, and everything else is
-//! skipped, though checked: a document is accepted exactly where RFC 8259 calls it JSON, plus a bound on its
-//! depth and minus any meaning of `\u` escapes (a lone surrogate is read as U+FFFD).
+//! Rows hold lone surrogates, wrong types and duplicate keys, which derived structs refuse. Only a dozen fields of some
+//! ten kilobytes are needed. So the caller walks the objects that it knows, and everything else is skipped, but still
+//! validated. The cursor accepts exactly the JSON of RFC 8259, up to a maximum depth. `\u` escapes may encode lone
+//! surrogates, which are read as U+FFFD.
 
 use std::fmt;
 
@@ -15,22 +15,22 @@ mod string;
 use self::scan::{digits_end, plain_end};
 pub use self::string::{MaybeString, RawStr};
 
-/// The most levels of arrays and objects within each other.
+/// The maximum nesting of arrays and objects.
 pub const MAX_DEPTH: usize = 128;
 
-/// Why a text is not taken for JSON. Positions are byte offsets.
+/// Why a text is not accepted as JSON. Positions are byte offsets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum JsonError {
     /// The text is not JSON.
     Syntax {
-        /// Where.
+        /// The position.
         at: usize,
-        /// What should be there.
+        /// What was expected there.
         expected: &'static str,
     },
     /// More than [`MAX_DEPTH`] levels.
     TooDeep {
-        /// Where the level too many begins.
+        /// Where the first level too deep begins.
         at: usize,
     },
 }
@@ -46,9 +46,9 @@ impl fmt::Display for JsonError {
 
 impl std::error::Error for JsonError {}
 
-/// A place in a JSON document, between its values.
+/// A position in a JSON document, between its values.
 ///
-/// After an error the cursor is of no more use.
+/// After an error the cursor is unusable.
 #[derive(Debug)]
 pub struct Cursor<'a> {
     text: &'a str,
@@ -62,12 +62,12 @@ impl<'a> Cursor<'a> {
         Self { text, at: 0, depth: 0 }
     }
 
-    /// Reads an object: `member` is called with each key in turn, and must read exactly one value.
+    /// Reads an object. Calls `member` with each key in turn, which must read exactly one value.
     ///
-    /// A key that occurs twice is handed out twice: by JSON's custom, the last one counts.
+    /// A duplicate key is passed each time; by JSON's custom, the last one counts.
     ///
     /// # Errors
-    /// Where the next value is no object, and whatever error `member` returns.
+    /// The next value is not an object, or `member` returns an error.
     pub fn object(
         &mut self,
         mut member: impl FnMut(RawStr<'a>, &mut Self) -> Result<(), JsonError>,
@@ -91,7 +91,7 @@ impl<'a> Cursor<'a> {
         Ok(())
     }
 
-    /// Reads an object as [`Cursor::object`] does; a value of another type is skipped. Whether it was one.
+    /// Reads an object as [`Cursor::object`] does, or skips a value of another type. Returns whether it was an object.
     ///
     /// # Errors
     /// Those of [`Cursor::object`] and [`Cursor::skip`].
@@ -112,21 +112,21 @@ impl<'a> Cursor<'a> {
     /// Reads a string.
     ///
     /// # Errors
-    /// Where the next value is no string.
+    /// The next value is not a string.
     pub fn string(&mut self) -> Result<RawStr<'a>, JsonError> {
         self.skip_space();
         self.expect(b'"', "a string")?;
         let start = self.at;
         let escaped = self.skip_string()?;
-        // The string is followed by its quote; both ends are therefore boundaries of characters.
+        // The string is followed by its quote, so both ends are character boundaries.
         let raw = self.text.get(start..self.at - 1).unwrap_or_default();
         Ok(RawStr { raw, escaped })
     }
 
-    /// Reads a string; a value of another type is skipped.
+    /// Reads a string, or skips a value of another type.
     ///
     /// # Errors
-    /// Where the next value is not JSON.
+    /// The next value is not JSON.
     pub fn string_or_skip(&mut self) -> Result<MaybeString<'a>, JsonError> {
         self.skip_space();
         match self.peek() {
@@ -136,10 +136,10 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// Reads an integer; what is none (or has no room in an `i64`) is skipped.
+    /// Reads an integer, or skips a value that is none or does not fit into an `i64`.
     ///
     /// # Errors
-    /// Where the next value is not JSON.
+    /// The next value is not JSON.
     pub fn integer_or_skip(&mut self) -> Result<Option<i64>, JsonError> {
         self.skip_space();
         let start = self.at;
@@ -147,12 +147,12 @@ impl<'a> Cursor<'a> {
         Ok(self.text.get(start..self.at).and_then(|number| number.parse().ok()))
     }
 
-    /// Skips a value of any type, and checks it.
+    /// Skips and validates a value of any type.
     ///
     /// # Errors
-    /// Where the next value is not JSON, or nested too deep.
+    /// The next value is not JSON, or nested too deep.
     pub fn skip(&mut self) -> Result<(), JsonError> {
-        // The containers open within this value, a bit each, the innermost the lowest: set for an object.
+        // The open containers within this value, one bit each, the innermost lowest. A set bit is an object.
         let mut objects = 0_u128;
         let outside = self.depth;
         loop {
@@ -191,7 +191,7 @@ impl<'a> Cursor<'a> {
                 Some(b'n') => self.skip_literal("null")?,
                 _ => return Err(self.expected("a value")),
             }
-            // A value has ended, and maybe what it was the last of.
+            // A value has ended, and maybe the containers that it was the last value of.
             loop {
                 if self.depth == outside {
                     return Ok(());
@@ -215,10 +215,11 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// Reads an array: `element` must read exactly one value; a value of another type is skipped. Whether it was one.
+    /// Reads an array, or skips a value of another type. `element` must read exactly one value. Returns whether it was
+    /// an array.
     ///
     /// # Errors
-    /// Those of [`Cursor::skip`], and whatever error `element` returns.
+    /// Those of [`Cursor::skip`], and errors of `element`.
     pub fn array_or_skip(
         &mut self,
         mut element: impl FnMut(&mut Self) -> Result<(), JsonError>,
@@ -244,8 +245,7 @@ impl<'a> Cursor<'a> {
         Ok(true)
     }
 
-    /// Reads a value of any type with all that is in it. A number is kept where it has room in an `i64`, and is null
-    /// elsewhere.
+    /// Reads a value of any type with everything in it. A number that does not fit into an `i64` becomes null.
     ///
     /// # Errors
     /// Those of [`Cursor::skip`].
@@ -277,20 +277,20 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// The text from a place on to where the cursor is now, see [`Cursor::place`].
+    /// The text from a [`Cursor::place`] to the cursor.
     pub fn since(&self, place: usize) -> &'a str {
         self.text.get(place..self.at).unwrap_or_default()
     }
 
-    /// Where the cursor is.
+    /// The byte offset of the cursor.
     pub fn place(&self) -> usize {
         self.at
     }
 
-    /// Checks that nothing but white space is left.
+    /// Checks that only white space is left.
     ///
     /// # Errors
-    /// Where something is.
+    /// Something else follows.
     pub fn end(&mut self) -> Result<(), JsonError> {
         self.skip_space();
         if self.at == self.text.len() { Ok(()) } else { Err(self.expected("the end of the document")) }
@@ -315,7 +315,7 @@ impl<'a> Cursor<'a> {
         JsonError::Syntax { at: self.at, expected }
     }
 
-    /// Goes one level deeper; the bracket has been read.
+    /// Enters a container whose bracket has been read.
     fn enter(&mut self) -> Result<(), JsonError> {
         if self.depth >= MAX_DEPTH {
             return Err(JsonError::TooDeep { at: self.at - 1 });
@@ -346,7 +346,7 @@ impl<'a> Cursor<'a> {
         self.expect(b':', "`:`")
     }
 
-    /// Skips the rest of a string, its end quote included. Whether it holds escapes.
+    /// Skips the rest of a string and its end quote. Returns whether it holds escapes.
     fn skip_string(&mut self) -> Result<bool, JsonError> {
         let mut escaped = false;
         loop {
@@ -367,7 +367,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// Skips what follows the backslash of an escape.
+    /// Skips an escape after its backslash.
     fn skip_escape(&mut self) -> Result<(), JsonError> {
         match self.peek() {
             Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => self.at += 1,

@@ -1,8 +1,8 @@
-//! Stage 3: what a row means. Pure.
+//! Stage 3: decides what a row means. Pure.
 //!
-//! [`classify`] is the one place where it is decided what a row means by itself: a post, a deletion, nothing, or a
-//! dead letter; other rows of the archive and settings may make it irrelevant ([`super::worker`]). Embeddings are the expensive part, and rows are often superseded, so they are decoded apart from
-//! it ([`EmbeddingDecoder`]), and only for posts that are sent.
+//! Only [`classify`] decides what a row means by itself: a post, a deletion, nothing, or a dead letter. Other rows of
+//! the archive and settings may still make it irrelevant ([`super::worker`]). Embeddings are expensive to decode, and
+//! rows are often superseded. So [`EmbeddingDecoder`] decodes them separately, and only for posts that are sent.
 //!
 //! Source of the rules: contract, sections 2 and 3.
 
@@ -35,7 +35,7 @@ pub fn classify<'a>(row: &Row<'a>) -> Verdict<'a> {
         let deletion = account_deletion(row.did, message);
         return deletion.map_or(Verdict::Skip(SkipReason::AccountEvent), Verdict::DeleteAccount);
     }
-    // Even where `raw_post` is broken: nothing could ever be sent for the row.
+    // Comes first, even if `raw_post` is broken: nothing could ever be sent for the row.
     if let Field::Null | Field::Text([]) = row.at_uri {
         return Verdict::Skip(SkipReason::EmptyAtUri);
     }
@@ -47,13 +47,13 @@ pub fn classify<'a>(row: &Row<'a>) -> Verdict<'a> {
     judge_event(row, raw_post).unwrap_or_else(Verdict::Reject)
 }
 
-/// Whether a commit names a collection, and not that of posts: likes, lists, gates of threads.
+/// Whether a commit names a collection other than posts: likes, lists, thread gates.
 fn is_of_another_collection(commit: &Commit<'_>) -> bool {
     let collection = commit.collection.map(RawStr::unescape).unwrap_or_default();
     !collection.is_empty() && collection != raw_post::POSTS
 }
 
-/// The deletion that an account event stands for; None where it has another status, or no DID that can be used.
+/// The deletion that an account event means. None: another status, or no usable DID.
 fn account_deletion<'a>(column: Field<'a>, message: &Message<'a>) -> Option<AccountDeletion<'a>> {
     let account = message.account.as_ref().filter(|account| is(account.status, "deleted"))?;
     let of_column = column.bytes().and_then(|did| str::from_utf8(did).ok()).map(Cow::Borrowed);
@@ -63,7 +63,7 @@ fn account_deletion<'a>(column: Field<'a>, message: &Message<'a>) -> Option<Acco
     Some(AccountDeletion { did, deleted_at: message.time_us.and_then(timestamp::from_micros) })
 }
 
-/// The verdict on an event of a post.
+/// Classifies an event of a post.
 fn judge_event<'a>(
     row: &Row<'a>,
     raw_post: Result<RawPost<'a>, Rejection>,
@@ -150,7 +150,7 @@ fn read_at_uri(at_uri: Field<'_>) -> Result<&str, Rejection> {
     Ok(text)
 }
 
-/// The DID of the column, else that of the message, else `""`.
+/// The DID of the column, else of the message, else `""`.
 fn author_did<'a>(column: Field<'a>, message: Option<RawStr<'a>>) -> Cow<'a, str> {
     let of_column = match column {
         Field::Text(bytes) => str::from_utf8(bytes).ok().filter(|did| !did.is_empty()),

@@ -1,7 +1,7 @@
-//! The few members of `raw_post` that matter. Source: contract, sections 2 and 3.
+//! Reads the few members of `raw_post` that matter. Source: contract, sections 2 and 3.
 //!
-//! Everything is read leniently: a value of an unexpected type is as if it were absent. Every object is read
-//! into a fresh value, so that of duplicate keys the last one counts as a whole.
+//! Reading is lenient: a value of an unexpected type counts as absent. Each object is read into a fresh value, so the
+//! last of duplicate keys counts as a whole.
 
 use super::json::{Cursor, JsonError, MaybeString, RawStr};
 
@@ -39,7 +39,7 @@ pub(super) struct Commit<'a> {
     pub(super) operation: Option<RawStr<'a>>,
     pub(super) collection: Option<RawStr<'a>>,
     pub(super) record: Option<Record<'a>>,
-    /// The record as it stands there.
+    /// The JSON text of the record.
     pub(super) record_text: &'a str,
 }
 
@@ -61,7 +61,7 @@ pub(super) struct Links<'a> {
 }
 
 impl Links<'_> {
-    /// These links, and where there is none the other one.
+    /// These links; `other` fills in the missing ones.
     pub(super) fn or(self, other: Self) -> Self {
         Self {
             root: self.root.or(other.root),
@@ -71,7 +71,7 @@ impl Links<'_> {
     }
 }
 
-/// Reads a whole document.
+/// Parses a whole document.
 pub(super) fn read(text: &str) -> Result<RawPost<'_>, JsonError> {
     let mut cursor = Cursor::new(text);
     let post = read_object(&mut cursor, |post: &mut RawPost<'_>, key, cursor| {
@@ -140,7 +140,7 @@ fn read_record<'a>(cursor: &mut Cursor<'a>) -> Result<Option<Record<'a>>, JsonEr
     })
 }
 
-/// A string of the document, where there is one.
+/// A string of the document, if there is one.
 type Uri<'a> = Option<RawStr<'a>>;
 
 /// The URIs of a reply's root and parent.
@@ -155,8 +155,8 @@ fn read_reply<'a>(cursor: &mut Cursor<'a>) -> Result<Option<(Uri<'a>, Uri<'a>)>,
     })
 }
 
-/// The URI of an embedded post: `record.uri`, else (a record with media) `record.record.uri`. Lists, feeds and starter
-/// packs are embedded likewise, and are no quotes.
+/// The URI of an embedded post: `record.uri`, or `record.record.uri` for a record with media. Embedded lists, feeds and
+/// starter packs look alike and are no quotes.
 fn read_embed<'a>(cursor: &mut Cursor<'a>) -> Result<Option<Uri<'a>>, JsonError> {
     read_object(cursor, |quote: &mut Uri<'a>, key, cursor| {
         match key {
@@ -180,12 +180,12 @@ fn read_embedded_record<'a>(cursor: &mut Cursor<'a>) -> Result<Uri<'a>, JsonErro
     Ok(uris.and_then(|(outer, inner)| [outer, inner].into_iter().flatten().find(names_post)))
 }
 
-/// Whether an URI names something else than a post. One that names no collection is taken for what its place says.
+/// Whether a URI names something other than a post. A URI without a collection is taken for a post.
 fn names_no_post(uri: &str) -> bool {
     collection(uri).is_some_and(|collection| collection != POSTS)
 }
 
-/// The collection that an URI names: `at://AUTHOR/COLLECTION/KEY`.
+/// The collection in a URI: `at://AUTHOR/COLLECTION/KEY`.
 fn collection(uri: &str) -> Option<&str> {
     let mut segments = uri.strip_prefix("at://")?.splitn(3, '/').skip(1);
     let collection = segments.next()?;
@@ -216,12 +216,12 @@ fn read_linked<'a>(cursor: &mut Cursor<'a>) -> Result<Uri<'a>, JsonError> {
     Ok(uri.flatten())
 }
 
-/// A string that is not empty.
+/// A non-empty string.
 fn read_uri<'a>(cursor: &mut Cursor<'a>) -> Result<Uri<'a>, JsonError> {
     Ok(cursor.string_or_skip()?.string().filter(|uri| !uri.is_empty()))
 }
 
-/// Reads an object, member by member, into a fresh value; None where there is no object.
+/// Reads an object, member by member, into a fresh value. None: it is not an object.
 fn read_object<'a, T: Default>(
     cursor: &mut Cursor<'a>,
     mut member: impl FnMut(&mut T, &str, &mut Cursor<'a>) -> Result<(), JsonError>,

@@ -1,4 +1,4 @@
-//! One embedding: base85 of a zlib stream of little-endian f32, to a vector.
+//! Decodes one embedding: from base85 of a zlib stream of little-endian f32 to a vector.
 
 use std::fmt;
 
@@ -10,26 +10,26 @@ use crate::model::{DIMENSIONS, Vector};
 /// Bytes of a vector.
 const VECTOR_BYTES: usize = DIMENSIONS * size_of::<f32>();
 
-/// The longest text of an embedding, in bytes: twice what a vector takes that zlib could not make smaller.
+/// The longest text of an embedding, in bytes: twice the text of an incompressible vector.
 const MAX_TEXT_BYTES: usize = 4096;
 
-/// The most values of a vector of any model. Source: Elasticsearch's `dense_vector`, parameter `dims`.
+/// The most dimensions of any model's vector. Source: Elasticsearch's `dense_vector`, parameter `dims`.
 const MAX_DIMS: usize = 4096;
 
-/// Why a text is no embedding.
+/// Why a text is not an embedding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum VectorError {
     /// The text is longer than any vector needs.
     TooLong,
     /// The text is not base85.
     Base85(Base85Error),
-    /// What it encodes is no zlib stream.
+    /// The decoded bytes are not a zlib stream.
     Zlib,
-    /// It has fewer or more than [`DIMENSIONS`] values.
+    /// It does not have [`DIMENSIONS`] values.
     Dimensions,
     /// A value is NaN or infinite.
     NotFinite,
-    /// Its length is 0, or beyond what an f32 holds: no direction can be told from it.
+    /// Its length is 0, or too large for an f32, so it has no usable direction.
     Length,
 }
 
@@ -63,7 +63,7 @@ impl From<DecompressionError> for VectorError {
     }
 }
 
-/// Decodes embeddings, one after the other, into buffers that it keeps.
+/// Decodes one embedding after the other with reused buffers.
 pub struct VectorDecoder {
     inflater: Decompressor,
     deflated: Vec<u8>,
@@ -82,12 +82,12 @@ impl VectorDecoder {
         }
     }
 
-    /// Decodes an embedding, every value bit for bit.
+    /// Decodes an embedding, bit for bit.
     ///
-    /// Inflation ends at the size of a vector, whatever the stream would inflate to.
+    /// Stops inflating at the size of a vector, however long the stream is.
     ///
     /// # Errors
-    /// Where the text is no embedding; `out` then holds nothing of use.
+    /// The text is not an embedding. The content of `out` is then unusable.
     pub fn decode(&mut self, text: &str, out: &mut Vector) -> Result<(), VectorError> {
         if text.len() > MAX_TEXT_BYTES {
             return Err(VectorError::TooLong);
@@ -100,7 +100,7 @@ impl VectorDecoder {
         for (place, bytes) in out.iter_mut().zip(values) {
             *place = f32::from_le_bytes(*bytes);
         }
-        // No early end: that way the test is made of vector instructions.
+        // No early exit, so that the compiler generates vector instructions.
         let finite = out.iter().fold(true, |all, value| all & value.is_finite());
         if !finite {
             return Err(VectorError::NotFinite);
@@ -111,10 +111,10 @@ impl VectorDecoder {
 }
 
 impl VectorDecoder {
-    /// Decodes an embedding of any number of values that an index takes, otherwise as [`VectorDecoder::decode`].
+    /// Decodes an embedding with any number of values that an index takes, otherwise as [`VectorDecoder::decode`].
     ///
     /// # Errors
-    /// Where the text is no embedding.
+    /// The text is not an embedding.
     pub fn decode_any(&mut self, text: &str) -> Result<Vec<f32>, VectorError> {
         if text.len() > MAX_TEXT_BYTES * MAX_DIMS / DIMENSIONS {
             return Err(VectorError::TooLong);
@@ -137,10 +137,10 @@ impl VectorDecoder {
     }
 }
 
-/// The square of a vector's length, as an f32: what an index with cosine similarity works out, and refuses a whole post
-/// for where it is 0 or not finite.
+/// The square of a vector's length, as an f32. An index with cosine similarity computes it, and refuses the whole post
+/// if it is 0 or not finite.
 ///
-/// In eight sums, so that it is made of vector instructions.
+/// Eight sums let the compiler generate vector instructions.
 fn squared_length(vector: &[f32]) -> f32 {
     let mut sums = [0.0_f32; 8];
     let (eights, rest) = vector.as_chunks::<8>();
@@ -166,7 +166,7 @@ pub(super) mod tests {
     use super::*;
     use crate::pipeline::decode::base85::tests::encode;
 
-    /// The text of an embedding of any number of values.
+    /// The text of an embedding with any number of values.
     pub(in super::super) fn embedding(values: &[f32]) -> String {
         encode(&deflate(&bytes(values), 6))
     }
@@ -240,7 +240,7 @@ pub(super) mod tests {
         for vector in [
             [0.0; DIMENSIONS],
             [-0.0; DIMENSIONS],
-            // What is squared is too small, or too large, for an f32; the values are not.
+            // The squares do not fit into an f32; the values do.
             [1e-30; DIMENSIONS],
             [1e19; DIMENSIONS],
             one_of(1e-23),
@@ -301,7 +301,7 @@ pub(super) mod tests {
             ],
         ) {
             let vector: Vec<f32> = bits.into_iter().map(f32::from_bits).collect();
-            // The exact sum: near the ends of what an f32 holds the order of adding decides.
+            // The exact sum: near the limits of an f32 the order of additions decides.
             let squared: f64 = vector.iter().map(|value| f64::from(*value) * f64::from(*value)).sum();
             let expected = if vector.iter().any(|value| !value.is_finite()) {
                 Err(VectorError::NotFinite)

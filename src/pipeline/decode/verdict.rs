@@ -1,4 +1,4 @@
-//! What a row can become.
+//! The possible meanings of a row.
 
 use crate::model::{AccountDeletion, Deletion, MAX_ROW_ID, Post};
 
@@ -9,7 +9,7 @@ pub enum Verdict<'a> {
     Post(Post<'a>),
     /// A tombstone, and a delete from `posts`.
     Delete(Deletion<'a>),
-    /// The end of an account and all of its posts, for those who want that ([`SkipReason::AccountEvent`] else).
+    /// The deletion of an account and all its posts, if that is enabled; else [`SkipReason::AccountEvent`].
     DeleteAccount(AccountDeletion<'a>),
     /// Nothing.
     Skip(SkipReason),
@@ -17,14 +17,14 @@ pub enum Verdict<'a> {
     Reject(Rejection),
 }
 
-/// Why a row means nothing for the index.
+/// Why a row has no effect on the index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SkipReason {
-    /// An event of an account, not of a post: not its deletion, or nobody wants that carried out.
+    /// An event of an account, not of a post. It is not a deletion, or account deletions are not enabled.
     AccountEvent,
-    /// Nothing to index it under.
+    /// There is no `_id` to index it under.
     EmptyAtUri,
-    /// A commit of another collection than that of posts.
+    /// A commit of a collection other than posts.
     OtherCollection,
 }
 
@@ -53,7 +53,7 @@ impl Rejection {
         Self { name, reason: reason.into() }
     }
 
-    /// Of a row whose event has no place in the order.
+    /// The rejection of a row whose id does not fit into a version.
     pub fn row_id_out_of_range(row_id: i64) -> Self {
         let reason =
             format!("row id {row_id} is not in 0 to {}: a version has no room for it", MAX_ROW_ID - 1);

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::files;
 use crate::model::DeadLetter;
 
-/// Appends dead letters to a file, which is made when the first one comes.
+/// Appends dead letters to a file. The first one creates it.
 pub struct DeadLetterFile {
     path: PathBuf,
     file: Option<File>,
@@ -20,12 +20,12 @@ impl DeadLetterFile {
         Self { path, file: None, unsynced: false }
     }
 
-    /// Where it is.
+    /// The file's path.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Appends dead letters. They are on disk after the next [`Self::sync`] only.
+    /// Appends dead letters. They are on disk only after the next [`Self::sync`].
     pub fn append(&mut self, letters: &[DeadLetter]) -> io::Result<()> {
         let mut lines = Vec::new();
         for letter in letters {
@@ -35,8 +35,7 @@ impl DeadLetterFile {
         self.append_lines(&lines)
     }
 
-    /// Appends whole lines as they stand, each with its line end. They are on disk after the next [`Self::sync`]
-    /// only.
+    /// Appends whole lines as they are, each with its line end. They are on disk only after the next [`Self::sync`].
     pub fn append_lines(&mut self, lines: &[u8]) -> io::Result<()> {
         if lines.is_empty() {
             return Ok(());
@@ -48,7 +47,7 @@ impl DeadLetterFile {
         self.file.as_mut().map_or(Ok(()), |file| file.write_all(lines))
     }
 
-    /// Brings everything appended to disk.
+    /// Syncs everything appended to disk.
     pub fn sync(&mut self) -> io::Result<()> {
         if let Some(file) = self.file.as_ref().filter(|_| self.unsynced) {
             file.sync_data()?;
@@ -57,12 +56,12 @@ impl DeadLetterFile {
         Ok(())
     }
 
-    /// Opens the file to append, behind a whole line: a crash may have left half of one.
+    /// Opens the file for appending. Ends its last line first if a crash has cut it off.
     fn open(&self) -> io::Result<File> {
         let mut file = OpenOptions::new().create(true).read(true).append(true).open(&self.path)?;
         let metadata = file.metadata()?;
         if !metadata.is_file() {
-            // A pipe or a device keeps nothing, and may hold the run up for ever.
+            // A pipe or a device keeps nothing, and may block the run for ever.
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file"));
         }
         if metadata.len() > 0 {

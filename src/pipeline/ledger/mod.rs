@@ -1,7 +1,7 @@
-//! Stage 6: events become counters, dead letters and marks in the state file.
+//! Stage 6: turns events into counters, dead letters and marks in the state file.
 //!
-//! The order of durable writes: dead letters, then (where Elasticsearch acknowledges before it syncs) a flush of
-//! the indices, then the state file. A crash between two of them repeats work and loses none.
+//! Durable writes have an order: dead letters first, then a flush of the indices (if Elasticsearch acknowledges before
+//! it syncs), then the state file. A crash in between repeats work and loses none.
 
 use std::io::{self, ErrorKind};
 use std::path::Path;
@@ -29,40 +29,40 @@ use refusals::Refusals;
 use state_file::StateFile;
 use tracker::{Fate, Finished, Tracker};
 
-/// A finished archive is marked within this time; a crash repeats no more than what finished in it.
+/// The longest time until a finished archive is marked. A crash repeats only what finished in this time.
 const MARK_WITHIN: Duration = Duration::from_millis(900);
 
-/// Listens to all stages until the last of them has ended.
+/// Receives the events of all stages until the last stage has ended.
 pub struct Ledger<'r> {
     /// Where archives are marked. None: nowhere (a dry run, a replay).
     state: Option<&'r mut StateFile>,
     /// Where rejected rows go. None: nowhere.
     dead_letters: Option<DeadLetterFile>,
-    /// Makes what it confirmed durable, before it is marked.
+    /// Makes its confirmed writes durable before they are marked.
     sink: &'r dyn Sink,
-    /// Where everything is counted.
+    /// The run's counters.
     progress: &'r Progress,
-    /// Told when something cannot be written.
+    /// Stops the run if something cannot be written.
     stop: &'r Stop,
-    /// Why nothing may be marked any more. A write that failed once is never taken for done because a later one
-    /// succeeds: the kernel reports a failed write-back to one fsync only, and rejected rows would be lost.
+    /// Why nothing may be marked any more. A later successful write does not undo a failed one: the kernel reports a
+    /// failed write-back to only one fsync, so rejected rows would be lost.
     failed: Option<Failure>,
     again: Vec<Arc<Archive>>,
     /// Archives that were not begun before the run was stopped.
     not_begun: usize,
-    /// Stops the run where too much is rejected.
+    /// Stops the run if too much is rejected.
     refusals: Option<&'r Refusals>,
     tracker: Tracker,
     /// Archives that are finished and not marked yet.
     unmarked: Vec<Finished>,
-    /// When they are to be marked, if there are any.
+    /// When to mark them, if there are any.
     mark_at: Option<Instant>,
     mark_within: Duration,
 }
 
 impl<'r> Ledger<'r> {
-    /// A ledger that marks archives in `state`, and writes rejected rows to `dead_letters`, where given, and counts
-    /// all in `progress`.
+    /// A ledger that marks archives in `state` and writes rejected rows to `dead_letters`, if given. Counts everything
+    /// in `progress`.
     pub fn new(
         state: Option<&'r mut StateFile>,
         dead_letters: Option<DeadLetterFile>,
@@ -87,16 +87,16 @@ impl<'r> Ledger<'r> {
         }
     }
 
-    /// As it is, with `refusals` watching over what is rejected.
+    /// Lets `refusals` watch the rejected rows.
     pub fn watched_by(self, refusals: &'r Refusals) -> Self {
         Self { refusals: Some(refusals), ..self }
     }
 
-    /// Takes events in until the channel closes. Returns the archives that are to be done again, since what they were
-    /// delivered to no longer counts.
+    /// Receives events until the channel closes. Returns the archives to do again, because the sink has lost what was
+    /// delivered of them.
     ///
-    /// A panic stops the run, and from then on nothing is marked; but events are taken in, so that nobody waits and every
-    /// row is counted.
+    /// A panic stops the run, and nothing is marked from then on. Events are still received, so that nobody blocks and
+    /// every row is counted.
     pub fn run(mut self, events: Receiver<Event>) -> Vec<Arc<Archive>> {
         loop {
             let received = match self.mark_at {
@@ -120,7 +120,7 @@ impl<'r> Ledger<'r> {
         }
     }
 
-    /// The events that are decided by one more, or by the end of them.
+    /// The events that an event decides, or the end of all events.
     fn decided(&self, event: Option<Event>, is_last: bool) -> Vec<Event> {
         let Some(refusals) = self.refusals else { return event.into_iter().collect() };
         let mut decided = event.map_or_else(Vec::new, |event| refusals.judge(event, self.stop));
@@ -144,7 +144,7 @@ impl<'r> Ledger<'r> {
         }
     }
 
-    /// Takes in an event. None: there is none for now, or none any more, so that what is finished is to be marked.
+    /// Handles an event. None: no event is waiting, or none will come, so finished archives are marked.
     fn take_in(&mut self, event: Option<Event>) {
         let is_idle = event.is_none();
         if let Some(event) = event {
@@ -178,7 +178,7 @@ impl<'r> Ledger<'r> {
         self.failed.get_or_insert(failure);
     }
 
-    /// Marks finished archives, all with one save.
+    /// Marks finished archives with one save.
     fn mark(&mut self, mut finished: Vec<Finished>) {
         if finished.is_empty() {
             return;
@@ -218,7 +218,7 @@ impl<'r> Ledger<'r> {
         }
         let present = self.sink.make_durable()?;
         for archive in finished.iter_mut().filter(|archive| !archive.counts_for(present)) {
-            // A failed archive as well: rows of it were delivered before it turned out to be broken.
+            // A failed archive, too: some of its rows were delivered before it turned out to be broken.
             if matches!(archive.fate, Fate::Processed | Fate::Failed(_)) {
                 archive.fate = Fate::Again;
             }
@@ -235,7 +235,7 @@ impl<'r> Ledger<'r> {
     }
 }
 
-/// What is to be told where the state file cannot be written.
+/// The failure if the state file cannot be written.
 pub fn state_not_written(path: &Path, error: &io::Error) -> Failure {
     cannot_write("the state file", path, error)
 }
@@ -254,7 +254,7 @@ fn cannot_write(what: &str, path: &Path, error: &io::Error) -> Failure {
     ))
 }
 
-/// One line for each archive. `--quiet` leaves out those at the level of information.
+/// Logs one line about an archive. `--quiet` leaves out lines at the level `info`.
 fn log_archive(name: &str, tally: &Tally, fate: &Fate) {
     let (level, what) = line_of(tally, fate);
     let counts = tally.short();
@@ -262,7 +262,7 @@ fn log_archive(name: &str, tally: &Tally, fate: &Fate) {
     log::log!(target: ARCHIVES, level, archive = name; "{name:?} {what}; {} rows{colon}{counts}", tally.read);
 }
 
-/// How grave it is, and what an archive has come to.
+/// The log level and the text about an archive.
 fn line_of(tally: &Tally, fate: &Fate) -> (Level, String) {
     match fate {
         Fate::Processed if tally.rejected > 0 => (Level::Warn, "is processed".to_owned()),

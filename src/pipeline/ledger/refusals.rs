@@ -1,11 +1,11 @@
-//! When so much is refused that the run is to stop, before every row there is becomes a dead letter.
+//! Stops a run in which so much is refused that every row would become a dead letter. There are two limits:
 //!
-//! - The server refuses [`NOTHING_BUT_REFUSALS`] actions in a row and takes none. Until that is decided, what it refuses
-//!   is held back: its archives are not marked, and its rows are no dead letters yet. Posts and deletions are counted
-//!   apart, since a server that takes tombstones may refuse all posts.
+//! - The server refuses [`NOTHING_BUT_REFUSALS`] actions in a row and accepts none. Until that is decided, the refused
+//!   events are held back: their archives are not marked, and their rows are not yet dead letters. Posts and deletions
+//!   are counted separately, since a server that accepts tombstones may refuse all posts.
 //! - More rows are rejected than `--max-rejected` allows.
 //!
-//! Rows of which that is decided are unconfirmed, so that their archives stay pending.
+//! Beyond a limit, refused rows count as unconfirmed, so that their archives stay pending.
 
 use std::collections::BTreeMap;
 use std::mem;
@@ -16,13 +16,13 @@ use crate::exit::Failure;
 use crate::model::{Event, Outcomes, Tally};
 use crate::shutdown::Stop;
 
-/// So many actions that are refused in a row, with none taken between them, are no matter of their content.
+/// This many refusals in a row, with no action accepted in between, cannot be due to the content.
 pub const NOTHING_BUT_REFUSALS: u64 = 1000;
 
-/// So many types of refusals are told apart.
+/// The most types of refusals that are told apart.
 const MOST_TYPES: usize = 100;
 
-/// Watches over what is rejected, from the start of a run to its end.
+/// Watches the rejected rows of a whole run.
 pub struct Refusals {
     most: Option<MostRejected>,
     state: Mutex<State>,
@@ -30,11 +30,11 @@ pub struct Refusals {
 
 #[derive(Default)]
 struct State {
-    /// Rows with an outcome that is decided.
+    /// Rows whose outcome is decided.
     rows: Tally,
-    /// Of posts and of deletions: actions refused since one was last taken, and what is held back of them.
+    /// For posts and for deletions: the refusals since the last accepted action, and the events held back.
     kinds: [Kind; 2],
-    /// The run is to stop.
+    /// Whether a limit was exceeded and the run is to stop.
     is_over: bool,
     types: Types,
 }
@@ -45,7 +45,7 @@ struct Kind {
     held: Vec<Event>,
 }
 
-/// How often rows were rejected for what, with the first reason of each.
+/// The number of rejections and the first reason, by type of error.
 #[derive(Default)]
 struct Types(BTreeMap<String, (u64, String)>);
 
@@ -60,7 +60,7 @@ impl Types {
         }
     }
 
-    /// What is said most.
+    /// The most frequent rejection, in words.
     fn most(&self) -> String {
         let most = self.0.iter().max_by_key(|(_, (count, _))| *count);
         most.map_or_else(String::new, |(kind, (count, reason))| format!("{count} times {kind}: {reason}"))
@@ -68,12 +68,12 @@ impl Types {
 }
 
 impl Refusals {
-    /// Nothing is rejected yet; as many rows may be as `most` allows.
+    /// Watches from the start of a run. `most` limits the rejected rows.
     pub fn new(most: Option<MostRejected>) -> Self {
         Self { most, state: Mutex::default() }
     }
 
-    /// Takes an event in. Returns what is decided by it, in order: nothing, itself, or more than that.
+    /// Judges an event. Returns the events that it decides, in order: none, only itself, or earlier ones, too.
     pub fn judge(&self, mut event: Event, stop: &Stop) -> Vec<Event> {
         let mut state = self.state();
         let outcomes = event.outcomes_mut();
@@ -110,14 +110,14 @@ impl Refusals {
         self.within_limit(&mut state, decided, stop)
     }
 
-    /// Nothing is to come for now: what is held back is decided.
+    /// Decides the events held back, since no more are to come.
     pub fn finish(&self, stop: &Stop) -> Vec<Event> {
         let mut state = self.state();
         let held: Vec<Event> = state.kinds.iter_mut().flat_map(|kind| mem::take(&mut kind.held)).collect();
         self.within_limit(&mut state, held, stop)
     }
 
-    /// Counts events, and stops the run with the one that rejects too much.
+    /// Counts events. Stops the run at the one that exceeds the limit.
     fn within_limit(&self, state: &mut State, mut events: Vec<Event>, stop: &Stop) -> Vec<Event> {
         let Some(most) = self.most else { return events };
         for event in &mut events {
@@ -151,17 +151,17 @@ fn kind_outcomes(kinds: &mut [Kind; 2], nth: usize) -> impl Iterator<Item = &Out
         .flat_map(|kind| kind.held.iter_mut().map(|event| &*event.outcomes_mut()))
 }
 
-/// Actions that the server has carried out, or has something newer than.
+/// Number of actions that the server carried out, or that were older than what it has.
 fn taken(tally: &Tally) -> u64 {
     tally.indexed + tally.deleted + tally.superseded
 }
 
-/// Actions that the server has refused. What was rejected before it was sent is none of them.
+/// Number of actions that the server refused. Excludes rows that were rejected before sending.
 fn refused_by_server(outcomes: &Outcomes) -> u64 {
     outcomes.dead_letters.iter().filter(|letter| letter.stage == "elasticsearch").count() as u64
 }
 
-/// Takes back that rows are rejected.
+/// Turns rejected rows into unconfirmed ones.
 fn unconfirm(outcomes: &mut Outcomes) {
     let rejected = mem::take(&mut outcomes.tally.rejected);
     outcomes.tally.unconfirmed += rejected;

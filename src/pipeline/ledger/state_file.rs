@@ -1,16 +1,16 @@
 //! The state file: which archives are done.
 //!
-//! A JSON array of `{"filename", "status": "processed"|"failed", "timestamp", "error"?}`, as the established tool
-//! writes it, with fields of our own (`rows`, `size`, `modified_ns`, `etag`) where they are useful. Entries that are not
-//! ours to change are kept to the byte.
+//! It is a JSON array of `{"filename", "status": "processed"|"failed", "timestamp", "error"?}`, as the established tool
+//! writes it. We add fields of our own (`rows`, `size`, `modified_ns`, `etag`) where they are useful. Other entries are
+//! kept byte for byte.
 //!
-//! Later versions of that tool write an object: `{"files": […], "cursor": {"last_time_us": …}}`, then the cursor alone.
-//! A cursor stands for every archive up to that time. At the first save such a file becomes an array, in which the cursor
-//! is an entry of its own.
+//! Later versions of that tool write an object: `{"files": […], "cursor": {"last_time_us": …}}`, then only the cursor.
+//! A cursor marks every archive up to its time as done. The first save turns such a file into an array, in which the
+//! cursor is an entry of its own.
 //!
-//! Its text stays on disk: in memory there is, for each archive, its name and what the file says of it. A small file is
-//! written anew at each save. A large one is, at most, so often that it costs nothing; in between, what is new goes to a
-//! journal beside it, which whoever reads the file reads as well.
+//! The text stays on disk. Memory holds only each archive's name and its mark. A small file is rewritten at each save.
+//! A large file is rewritten only so often that it costs nothing. In between, new entries go to a journal beside it,
+//! which every reader of the file reads as well.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -38,30 +38,30 @@ mod text;
 pub use lock::Lock;
 pub use stamp::Stamp;
 
-/// A file of up to so many bytes is written anew at each save.
+/// A file of up to this many bytes is rewritten at each save.
 const SMALL_BYTES: u64 = 1 << 20;
 
-/// Of a larger one, so many bytes a second at most, on average.
+/// The average rate limit for rewriting a larger file, in bytes a second.
 const BYTES_A_SECOND: u64 = 1 << 20;
 
-/// Bytes read at once.
+/// Bytes per read.
 const READ_BYTES: usize = 64 << 10;
 
-/// What the file says of an archive.
+/// An archive's mark in the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Mark {
     /// Done.
     Processed,
-    /// Broken when it was last read.
+    /// The archive was broken when it was last read.
     Failed {
         /// Why.
         error: String,
-        /// What it was then, where recorded.
+        /// Its stamp at that time, if recorded.
         stamp: Option<Stamp>,
     },
 }
 
-/// An entry as it is read and written.
+/// An entry in the file.
 #[derive(Deserialize, Serialize)]
 struct StateEntry {
     filename: String,
@@ -82,10 +82,10 @@ struct StateEntry {
     last_time_us: Option<i64>,
 }
 
-/// The `filename` of the entry that is a cursor; no archive is called so.
+/// The `filename` of the entry that is a cursor. No archive has this name.
 const CURSOR: &str = ".cursor";
 
-/// The file as one of the later versions of the established tool writes it.
+/// The object that later versions of the established tool write.
 #[derive(Deserialize)]
 struct WithCursor<'t> {
     #[serde(borrow, default)]
@@ -99,20 +99,20 @@ struct Cursor {
     last_time_us: i64,
 }
 
-/// What the entries say besides the marks.
+/// What the entries hold besides the marks.
 #[derive(Debug)]
 struct Sums {
-    /// Every archive up to this time is done, microseconds since 1970.
+    /// Every archive up to this time is done; microseconds since 1970.
     cursor_us: Option<i64>,
     all: Done,
-    /// Of what was marked some minutes before the file was read.
+    /// The sums of entries that were marked some minutes before the file was read.
     earlier: Done,
-    /// Entries from this time on are not among the earlier ones. The time is written as in the file.
+    /// Entries from this time on do not count as earlier. Written as in the file.
     since: Vec<u8>,
 }
 
 impl Sums {
-    /// An index refreshes as seldom as it is told to, mostly within minutes: what was marked before shows.
+    /// Most indices refresh within minutes, so entries marked before this time are visible.
     const SHOWN_AFTER_MILLIS: i64 = 10 * 60 * 1000;
 
     fn new() -> Self {
@@ -128,7 +128,7 @@ impl Sums {
         }
         let rows = entry.rows.unwrap_or_default();
         self.all = Done { archives: self.all.archives + 1, rows: self.all.rows.saturating_add(rows) };
-        // Both are UTC, and down to the second written alike.
+        // Both are UTC, and written alike down to the second.
         if entry.timestamp.as_bytes().get(..19) < self.since.get(..19) {
             self.earlier =
                 Done { archives: self.earlier.archives + 1, rows: self.earlier.rows.saturating_add(rows) };
@@ -147,18 +147,18 @@ pub struct StateFile {
     unsaved: Vec<u8>,
     sums: Sums,
     journal: Journal,
-    /// Whether there is a journal, of this run or an earlier one, with more in it than is in the file.
+    /// Whether there is a journal, of this run or an earlier one, with entries that are not in the file.
     has_journal: bool,
     /// When the file was last read or written.
     written: Instant,
 }
 
-/// What is known of an archive. Of most it is little, so that a hundred thousand take little memory.
+/// The state of an archive. Small in most cases, so that a hundred thousand archives take little memory.
 #[derive(Debug)]
 enum ArchiveState {
-    /// With what it was then, where recorded.
+    /// With its stamp, if recorded.
     Processed(Option<Stamp>),
-    /// With the place of its entry, which will have another text some day.
+    /// With the place of its entry, whose text will change some day.
     Failed(Box<(Mark, Place)>),
 }
 
@@ -196,7 +196,7 @@ impl ArchiveState {
 }
 
 impl StateEntry {
-    /// The archive's name, what is said of it, and what it was then.
+    /// Parses an entry: the archive's name, its mark and its stamp.
     fn read(text: &[u8], sums: &mut Sums) -> Result<(String, Mark, Option<Stamp>), String> {
         let entry: Self = serde_json::from_slice(text).map_err(|error| error.to_string())?;
         sums.add(&entry);
@@ -211,8 +211,8 @@ impl StateEntry {
 }
 
 impl StateFile {
-    /// Reads the file. A missing one is empty; anything that is not a state file is an error (exit code 2) and
-    /// never taken for an empty one.
+    /// Reads the file. A missing file is empty. Anything that is not a state file is an error (exit code 2) and never
+    /// taken for an empty one.
     pub fn load(path: &Path) -> Result<Self, Failure> {
         let path = followed(path)?;
         let state = match Self::read(&path, &path) {
@@ -224,14 +224,14 @@ impl StateFile {
         state.with_journal()
     }
 
-    /// Nothing is done: for who asks what there is, whatever has been done. It is never to be saved.
+    /// A state in which nothing is done, for listing all archives. Must never be saved.
     pub fn of_nothing(path: &Path) -> Self {
         let (text, known, sums) = (Text::new(), HashMap::new(), Sums::new());
         let (unsaved, journal, written) = (Vec::new(), Journal::of(path), Instant::now());
         Self { path: path.to_owned(), text, known, unsaved, sums, journal, has_journal: false, written }
     }
 
-    /// Reads the text at `from`, for the state file at `path`.
+    /// Reads the text at `from` as the state file at `path`.
     fn read(path: &Path, from: &Path) -> io::Result<Self> {
         let mut known = HashMap::new();
         let mut sums = Sums::new();
@@ -242,7 +242,7 @@ impl StateFile {
                 if is_object(&mut file)? {
                     return Self::read_object(path, file);
                 }
-                // Of several entries of an archive, the last one counts.
+                // The last of several entries of an archive counts.
                 let shape = scan::objects(BufReader::with_capacity(READ_BYTES, &file), |at, entry| {
                     let (name, mark, stamp) = StateEntry::read(entry, &mut sums)?;
                     let place = Place { at, length: entry.len() as u64 };
@@ -256,7 +256,7 @@ impl StateFile {
         Ok(Self { path: path.to_owned(), text, known, unsaved, sums, journal, has_journal: false, written })
     }
 
-    /// Reads the forms with a cursor. They hold little besides it.
+    /// Reads the formats with a cursor. They hold little besides it.
     fn read_object(path: &Path, mut file: File) -> io::Result<Self> {
         let wrong = |what: String| io::Error::new(io::ErrorKind::InvalidData, what);
         let mut text = String::new();
@@ -286,8 +286,8 @@ impl StateFile {
         Ok(state)
     }
 
-    /// The copy beside a file that can only be written in place, and was torn by that. None: there is none, or it is not
-    /// whole either.
+    /// Reads the copy beside a file that can only be written in place, after a write was cut off. None: there is no
+    /// copy, or it is not whole either.
     fn read_copy(path: &Path, error: &io::Error) -> Option<Self> {
         let copy = files::copy_of(path);
         if !files::is_mount_point(path) || !copy.is_file() {
@@ -303,7 +303,8 @@ impl StateFile {
         Some(state)
     }
 
-    /// With what an earlier run, or one that goes on, has not put into the file yet.
+    /// Adds the entries of the journal: those that an earlier run, or one that is still running, has not put into the
+    /// file.
     fn with_journal(mut self) -> Result<Self, Failure> {
         let left = self.journal.left().map_err(|error| {
             unusable(&self.path, &format!("its journal, beside it, cannot be read: {error}"))
@@ -312,7 +313,7 @@ impl StateFile {
             let (name, mark, stamp) = StateEntry::read(line, &mut self.sums).map_err(|why| {
                 unusable(&self.path, &format!("its journal, beside it, holds another line: {why}"))
             })?;
-            // One that outlived its entries says nothing new; and what is processed stays so.
+            // An outdated journal says nothing new, and processed archives stay processed.
             if self.get(&name).is_none_or(|known| *known != mark && *known != Mark::Processed) {
                 self.put(&name, line, mark, stamp);
                 self.has_journal = true;
@@ -321,37 +322,37 @@ impl StateFile {
         Ok(self)
     }
 
-    /// What the file says of an archive of this name.
+    /// The mark of the archive with this name.
     pub fn get(&self, name: &str) -> Option<&Mark> {
         self.known.get(name).map(ArchiveState::mark)
     }
 
-    /// Whether an archive is another one by now than when it was marked: the size or time of a file, or the size or ETag
-    /// of an object.
+    /// Whether an archive has changed since it was marked: the size or time of a file, or the size or ETag of an
+    /// object.
     pub fn has_changed(&self, archive: &Archive) -> bool {
         let stamp = self.known.get(&*archive.name).and_then(ArchiveState::stamp);
         stamp.is_some_and(|stamp| stamp.differs(archive))
     }
 
-    /// What the archives have brought that were called processed when the file was read; and those of them that were
-    /// marked some minutes before, so that an index shows what they brought.
+    /// The sums of the archives that were processed when the file was read. The second value covers only those marked
+    /// some minutes before, whose documents an index shows by now.
     pub fn done(&self) -> (Done, Done) {
         (self.sums.all, self.sums.earlier)
     }
 
-    /// Whether the file has a cursor that stands for this archive.
+    /// Whether the file has a cursor at or after this archive's time.
     pub fn is_before_cursor(&self, archive: &Archive) -> bool {
         let micros = archive.seconds.and_then(|seconds| seconds.checked_mul(1_000_000));
         micros.zip(self.sums.cursor_us).is_some_and(|(micros, cursor)| micros <= cursor)
     }
 
-    /// Records that an archive is done, with the number of its rows.
+    /// Marks an archive as processed, with its number of rows.
     pub fn mark_processed(&mut self, archive: &Archive, rows: u64) {
         let entry = StateEntry { rows: Some(rows), ..entry_of(archive, "processed") };
         self.mark(&entry, Mark::Processed, Stamp::of(archive));
     }
 
-    /// Records that an archive is broken.
+    /// Marks an archive as failed, with the error.
     pub fn mark_failed(&mut self, archive: &Archive, error: &str) {
         let entry = StateEntry { error: Some(error.to_owned()), ..entry_of(archive, "failed") };
         let stamp = Stamp::of(archive);
@@ -359,14 +360,14 @@ impl StateFile {
     }
 
     fn mark(&mut self, entry: &StateEntry, mark: Mark, stamp: Option<Stamp>) {
-        // Text and numbers: this cannot fail to be written as JSON.
+        // An entry holds only text and numbers, so writing it as JSON cannot fail.
         let text = serde_json::to_vec(entry).unwrap_or_default();
         self.unsaved.extend_from_slice(&text);
         self.unsaved.push(b'\n');
         self.put(&entry.filename, &text, mark, stamp);
     }
 
-    /// Puts an entry in the place of the one that there is, or behind all others.
+    /// Replaces the entry of an archive, or appends it behind all others.
     fn put(&mut self, name: &str, text: &[u8], mark: Mark, stamp: Option<Stamp>) {
         let old = self.known.get_mut(name).and_then(ArchiveState::place).copied();
         let place = match old {
@@ -385,16 +386,16 @@ impl StateFile {
         self.known.insert(name.into(), ArchiveState::new(mark, stamp, place));
     }
 
-    /// Where it is, without any link.
+    /// The file's path, without any link.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Brings all marks to disk: into the file, which is replaced as a whole, or for now into its journal.
+    /// Saves all marks to disk: into the file, which is replaced as a whole, or for now into its journal.
     ///
     /// # Errors
     ///
-    /// Where they are not there.
+    /// The marks are not on disk.
     pub fn save(&mut self) -> io::Result<()> {
         if self.is_due() || self.journal.append(&self.unsaved).is_err() {
             return self.write();
@@ -404,17 +405,17 @@ impl StateFile {
         Ok(())
     }
 
-    /// Brings all marks into the file itself. To be called at the end of a run.
+    /// Writes all marks into the file itself. Call it at the end of a run.
     ///
     /// # Errors
     ///
-    /// Where they are not there.
+    /// The marks are not in the file.
     pub fn finish(&mut self) -> io::Result<()> {
         if self.has_journal { self.write() } else { Ok(()) }
     }
 
-    /// Whether the file is to be written anew: it is small, or was last written long enough ago, or an earlier run has left
-    /// a journal.
+    /// Whether to rewrite the file now: it is small, or was last written long enough ago, or an earlier run has left a
+    /// journal.
     fn is_due(&self) -> bool {
         let pause = Duration::from_secs(self.text.len() / BYTES_A_SECOND);
         let is_left = self.has_journal && !self.journal.is_open();
@@ -438,9 +439,8 @@ impl StateFile {
     }
 }
 
-/// A state file by its own name: a link is followed once and for all, so that a save replaces the file and not the
-/// link, and that there is one lock whatever the file is called by. One that leads nowhere is not taken for an empty
-/// file: the volume that it is on may not be mounted.
+/// Follows links to the state file once and for all. So a save replaces the file and not the link, and there is one
+/// lock whichever name is used. A dangling link is an error, not an empty file: its volume may not be mounted.
 fn followed(path: &Path) -> Result<PathBuf, Failure> {
     if path.is_symlink() && !path.exists() {
         let what =
@@ -457,7 +457,7 @@ fn unusable(path: &Path, what: &str) -> Failure {
     ))
 }
 
-/// Archives are known by their file name; other tools may have written a path or a key.
+/// The file name that identifies an archive. Other tools may have written a path or a key.
 fn base_name(filename: &str) -> &str {
     filename.rsplit('/').next().unwrap_or(filename)
 }
@@ -471,14 +471,14 @@ fn entry_of(archive: &Archive, status: &str) -> StateEntry {
         error: None,
         rows: None,
         size: Some(archive.bytes),
-        // An object's says when it was put there, which is of no use.
+        // The time of an object is when it was put there, which is useless.
         modified_ns: recorded_ns(archive).filter(|_| etag.is_none()),
         etag,
         last_time_us: None,
     }
 }
 
-/// Whether a file begins as a JSON object. It is read from its start afterwards.
+/// Whether a file begins as a JSON object. Rewinds it to its start.
 fn is_object(file: &mut File) -> io::Result<bool> {
     let mut start = [0; 64];
     let length = file.read(&mut start)?;

@@ -1,4 +1,4 @@
-//! The one place where it is decided when an archive is done. Pure.
+//! Decides when an archive is done. Pure.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,46 +16,46 @@ struct OpenArchive {
     tally: Tally,
     generation: Option<Generation>,
     batches_judged: u64,
-    /// How the reading ended, and how many batches there are.
+    /// How the reading ended, and the number of batches.
     end: Option<(ArchiveEnd, u64)>,
 }
 
-/// An archive of which nothing more is to be heard in this run.
+/// An archive that gets no more events in this run.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Finished {
     /// The archive.
     pub archive: Arc<Archive>,
-    /// Outcomes of all its rows that were read.
+    /// Outcomes of all rows read.
     pub tally: Tally,
-    /// The earliest generation of the sink that any of its rows were delivered to; None where none was.
+    /// The earliest generation of the sink that received any of its rows. None: none was delivered.
     pub generation: Option<Generation>,
-    /// What is to be made of it.
+    /// What is to become of it.
     pub fate: Fate,
 }
 
 /// What becomes of an archive.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fate {
-    /// Every row has a final outcome: to be marked `processed`.
+    /// Every row has a final outcome: mark it `processed`.
     Processed,
-    /// It is broken for good: to be marked `failed`, with the reason.
+    /// It is broken for good: mark it `failed`, with the reason.
     Failed(String),
-    /// It is taken up again by the next run, for the reason given.
+    /// The next run takes it up again, for this reason.
     Pending(String),
-    /// It is done again in this run: what it was delivered to no longer counts.
+    /// It is done again in this run, because the sink has lost what was delivered.
     Again,
 }
 
 impl Finished {
-    /// Whether what was delivered counts for the present generation of the sink; else it has to be done again.
+    /// Whether the sink still holds what was delivered, in its present generation. Otherwise the archive is done again.
     pub fn counts_for(&self, present: Generation) -> bool {
         self.generation.is_none_or(|generation| generation >= present)
     }
 }
 
 impl Tracker {
-    /// Takes an event in. Returns the archive that it finishes, if it does. Events of an archive may come in any
-    /// order: the archive's end may overtake its last batches.
+    /// Applies an event. Returns the archive if the event finishes it. Events of an archive may come in any order: its
+    /// end may overtake its last batches.
     pub fn apply(&mut self, event: &Event) -> Option<Finished> {
         let (archive, outcomes) = match event {
             Event::Batch { archive, outcomes } | Event::Archive { archive, outcomes, .. } => {
@@ -85,7 +85,7 @@ impl Tracker {
         Some(Finished { archive: archive.clone(), tally, generation, fate })
     }
 
-    /// Archives of which more is to be heard.
+    /// Number of archives with more events to come.
     pub fn open(&self) -> usize {
         self.open.len()
     }

@@ -1,7 +1,7 @@
-//! The dead-letter file as a source: its lines one by one, and what can be sent again of each.
+//! Reads the dead-letter file as a source: line by line, and the document to send again of each.
 //!
-//! The file is NDJSON, one [`DeadLetter`] a line. Only what this program wrote itself is sent again: an action line
-//! that differs in anything from what it writes makes the line one that cannot be replayed.
+//! The file is NDJSON, one [`DeadLetter`] a line. Only lines of this program are sent again: an action line that
+//! differs in anything from ours makes its line not replayable.
 
 use std::borrow::Cow;
 use std::fs::File;
@@ -17,23 +17,23 @@ use crate::model::Names;
 use crate::model::{ActionKind, DeadLetter, Version};
 use crate::timestamp::parse_rfc3339_millis;
 
-/// The longest line that is read, in bytes without its end. Documents have some 100 KB at most; a longer line
-/// is none of this program's.
+/// The longest line that is read, in bytes without its end. Documents have some 100 KB at most, so this program writes
+/// no longer line.
 pub const LONGEST_LINE: usize = 64 << 20;
 
-/// Where not one of so many first lines is a dead letter, the file is none of dead letters: a crash damages a line or two.
+/// Rejects a file whose first lines, this many, hold no dead letter. A crash damages only a line or two.
 const FIRST_LINES: usize = 10;
 
 /// A line that is not blank.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Line<'l> {
-    /// Its number in the file, counted from 1; blank lines count.
+    /// Its number in the file, counted from 1. Blank lines count.
     pub number: u64,
-    /// The whole line without its end; None where it is over the limit.
+    /// The line without its end. None: it is over the limit.
     pub content: Option<&'l [u8]>,
 }
 
-/// Reads a file line by line, holding one of them at a time.
+/// Reads a file line by line and holds only one line in memory.
 pub struct DeadLetterLines<R> {
     reader: R,
     longest: usize,
@@ -42,19 +42,19 @@ pub struct DeadLetterLines<R> {
 }
 
 impl DeadLetterLines<BufReader<File>> {
-    /// Opens a file, to read only.
+    /// Opens a file for reading.
     pub fn open(path: &Path) -> io::Result<Self> {
         Ok(Self::new(BufReader::with_capacity(1 << 20, files::open(path)?), LONGEST_LINE))
     }
 }
 
 impl<R: BufRead> DeadLetterLines<R> {
-    /// The lines of `reader`, of at most `longest` bytes each.
+    /// Reads lines of at most `longest` bytes from `reader`.
     pub fn new(reader: R, longest: usize) -> Self {
         Self { reader, longest, line: Vec::new(), number: 0 }
     }
 
-    /// The next line that is not blank; None at the end of the file. The last line needs no end.
+    /// The next line that is not blank. None: the end of the file. The last line needs no line end.
     pub fn next_line(&mut self) -> io::Result<Option<Line<'_>>> {
         loop {
             self.line.clear();
@@ -77,8 +77,8 @@ impl<R: BufRead> DeadLetterLines<R> {
 }
 
 impl<R: BufRead + Seek> DeadLetterLines<R> {
-    /// Whether this is a file of dead letters, by its first lines; one without any line is. All are still to be read
-    /// afterwards.
+    /// Whether the file's first lines hold a dead letter. A file without lines passes. Afterwards all lines are still
+    /// to be read.
     ///
     /// # Errors
     ///
@@ -97,22 +97,22 @@ impl<R: BufRead + Seek> DeadLetterLines<R> {
     }
 }
 
-/// A document to be sent again.
+/// A document to send again.
 #[derive(Debug)]
 pub struct Entry {
     /// Name of the archive that it came from.
     pub archive: String,
     /// Row id within it.
     pub row_id: i64,
-    /// What its action does.
+    /// The kind of its action.
     pub kind: ActionKind,
     /// The version of its action.
     pub version: Version,
     /// The `_id`, unescaped: the `at_uri`, or the DID of an account.
     pub id: String,
-    /// The DID of a post's author, where it is known.
+    /// The DID of a post's author, if known.
     pub author: Option<String>,
-    /// The document as it stands, on one line.
+    /// The document as it is in the file, on one line.
     pub document: Box<RawValue>,
 }
 
@@ -134,7 +134,7 @@ struct IndexAction {
     version_type: String,
 }
 
-/// What is looked at in a document.
+/// The members of a document that are used.
 #[derive(Deserialize)]
 struct SentDocument<'d> {
     #[serde(borrow)]
@@ -145,7 +145,7 @@ struct SentDocument<'d> {
     deleted_at: Cow<'d, str>,
 }
 
-/// Reads what can be sent again from a line.
+/// Parses a line into the document to send again.
 ///
 /// # Errors
 ///
@@ -186,7 +186,7 @@ pub fn parse(line: &[u8], names: Names) -> Result<Entry, String> {
     Ok(Entry { archive: letter.archive, row_id: letter.row_id, kind, version, id, author, document })
 }
 
-/// What an action does, by its index and `_id`: that of an account is a DID, that of a post is none.
+/// The kind of an action, by its index and `_id`. The `_id` of an account is a DID, that of a post is not.
 fn kind(names: Names, index: &str, id: &str, document: &SentDocument<'_>) -> Result<ActionKind, String> {
     match index {
         posts if posts == names.posts => Ok(ActionKind::Post),

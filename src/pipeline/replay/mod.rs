@@ -1,7 +1,7 @@
-//! A replay in place of stages 1 to 4: from the lines of a dead-letter file to batches in the channel.
+//! A replay replaces stages 1 to 4: it reads the lines of a dead-letter file into batches.
 //!
-//! For the senders and the ledger the file is one archive. Each action carries the name of the archive that its
-//! row came from, so that a document refused anew becomes the dead letter that it was.
+//! The senders and the ledger see the file as one archive. Each action carries the name of the archive that its row
+//! came from, so that a document refused again becomes the same dead letter.
 
 use std::io::{self, BufRead};
 use std::sync::Arc;
@@ -23,30 +23,30 @@ pub mod dead_letters;
 /// The reason under which lines that cannot be replayed are counted.
 pub const NOT_REPLAYABLE: &str = "not_replayable";
 
-/// Lines to keep go to the ledger when they have come to so many bytes.
+/// Bytes of kept lines after which they go to the ledger.
 const KEPT_BYTES: usize = 1 << 20;
 
 /// A replay.
 pub struct Replay<'r> {
     /// The dead-letter file, as an archive.
     pub file: Arc<Archive>,
-    /// What is written to.
+    /// The indices that are written to.
     pub names: Names,
-    /// Writes documents.
+    /// Encodes documents.
     pub sink: &'r dyn Sink,
     /// Limits of one batch.
     pub limits: BatchLimits,
     /// Spent batch bodies.
     pub buffers: &'r BufferPool,
-    /// Deletions of accounts are replayed, too.
+    /// Whether deletions of accounts are replayed, too.
     pub account_deletions: bool,
-    /// Looked at between lines.
+    /// Checked between lines.
     pub stop: &'r Stop,
 }
 
 impl Replay<'_> {
-    /// Reads all lines, or as many as there are before the run is to stop. A full channel holds the reading up:
-    /// that is what bounds memory.
+    /// Reads all lines, or as many as possible before the run is to stop. A full channel blocks the reading, which
+    /// bounds memory.
     pub fn run(
         &self,
         mut lines: DeadLetterLines<impl BufRead>,
@@ -66,11 +66,11 @@ impl Replay<'_> {
     }
 }
 
-/// A dead-letter file that is being read.
+/// A dead-letter file being read.
 struct OpenFile<'r> {
     replay: &'r Replay<'r>,
     outlet: Outlet<'r>,
-    /// The archive of the line before: neighbours mostly share it.
+    /// The archive of the line before. Neighbours mostly share it.
     origin: Arc<str>,
 }
 
@@ -98,7 +98,7 @@ impl OpenFile<'_> {
                 Some(Err(reason)) => self.keep(line, &reason),
                 None => self.keep(line, &format!("it is over {} MiB", LONGEST_LINE >> 20)),
             }
-            // Last, so that a line whose reading panics is none without an outcome.
+            // Last, so that a line whose reading panics is not counted without an outcome.
             self.outlet.outcomes.tally.read += 1;
         }
     }
@@ -111,7 +111,7 @@ impl OpenFile<'_> {
         ArchiveEnd::Abandoned(error.to_string())
     }
 
-    /// Puts a document into a batch, under the version it had.
+    /// Adds a document to a batch, under its original version.
     fn push(&mut self, entry: Entry) {
         let Entry { archive, row_id, kind, version, id, author, document } = entry;
         if *self.origin != *archive {
@@ -123,8 +123,8 @@ impl OpenFile<'_> {
         self.outlet.push(action, &Document::Replayed(document.get()));
     }
 
-    /// Counts a line that cannot be replayed, and keeps it. One that is too long to be held stays in the replayed
-    /// file, and a dead letter says so.
+    /// Counts and keeps a line that cannot be replayed. A line too long for memory stays in the replayed file, and a
+    /// dead letter says so.
     fn keep(&mut self, Line { number, content }: Line<'_>, reason: &str) {
         let name = &self.replay.file.name;
         log::debug!("{name:?}, line {number} cannot be replayed: {reason}");

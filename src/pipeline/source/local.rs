@@ -12,48 +12,48 @@ use super::order;
 use super::seen::Seen;
 use crate::model::{ARCHIVE_SUFFIX, Archive, archive_seconds, has_archive_suffix, is_litter};
 
-/// What was found under the paths asked for.
+/// The result of a search for archives.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Discovery {
-    /// The archives, in the order in which they are to be taken up: by time, then by name.
+    /// The archives in processing order: by time, then by name.
     pub archives: Vec<Archive>,
-    /// What has the name of an archive, but is none that could be read. In no particular order.
+    /// Entries named like an archive that cannot be read as one. In no particular order.
     pub left_out: Vec<LeftOut>,
-    /// Where there is neither: where and for what was looked, and what is there instead.
+    /// The message if there is neither: where, what was looked for, and what is there instead.
     pub nothing: Option<String>,
 }
 
-/// Something that has the name of an archive, but is left alone.
+/// An entry that is named like an archive, but is left out.
 #[derive(Debug, PartialEq, Eq)]
 pub struct LeftOut {
-    /// Where it is; for what is in a bucket, `s3://bucket/key`, to be read by people alone.
+    /// Its path; for an object `s3://bucket/key`, for messages only.
     pub path: PathBuf,
-    /// Why it is left alone, in words.
+    /// Why it is left out, in words.
     pub reason: String,
-    /// Storage class of an object, where that is told.
+    /// Storage class of an object, if known.
     pub storage_class: Option<String>,
 }
 
 impl LeftOut {
-    /// A file, or an object of any class.
+    /// An entry without a storage class.
     pub fn new(path: impl Into<PathBuf>, reason: impl Into<String>) -> Self {
         Self { path: path.into(), reason: reason.into(), storage_class: None }
     }
 }
 
-/// Why the archives cannot be listed.
+/// Why archives cannot be listed.
 #[derive(Debug)]
 pub enum SourceError {
-    /// A path or folder that was asked for does not exist or cannot be read.
+    /// A requested path or folder does not exist or cannot be read.
     Unreadable {
-        /// What was asked for.
+        /// The requested path.
         path: PathBuf,
         /// Why it cannot be read.
         error: io::Error,
     },
-    /// A file that was asked for by name is no archive.
+    /// A file requested by name is no archive.
     NotAnArchive {
-        /// What was asked for.
+        /// The requested path.
         path: PathBuf,
         /// Why it is none, in words.
         reason: String,
@@ -73,13 +73,13 @@ impl std::error::Error for SourceError {}
 
 /// Finds the archives among `paths`: files, and folders with files directly in them, named `*.db.zip`.
 ///
-/// Nothing is opened. What macOS adds (`._*`) is ignored. Symbolic links to files are followed. An archive without a time in its name has its
-/// place by the time of its last modification. A file that is reached several times is one archive.
+/// Opens nothing. Ignores what macOS adds (`._*`). Follows symbolic links to files. An archive without a time in its
+/// name is placed by the time of its last modification. A file that is reached several times is one archive.
 ///
 /// # Errors
 ///
-/// [`SourceError`], for what was asked for by its own path. What else cannot be an archive is left out, with the reason;
-/// so are different files of the same name.
+/// [`SourceError`] for a path that was requested itself. Other entries that cannot be archives are left out with the
+/// reason, and so are different files of the same name.
 pub fn discover(paths: &[PathBuf]) -> Result<Discovery, SourceError> {
     let mut found = Vec::new();
     let mut left_out = Vec::new();
@@ -102,7 +102,7 @@ pub fn discover(paths: &[PathBuf]) -> Result<Discovery, SourceError> {
     Ok(Discovery { archives, left_out, nothing })
 }
 
-/// An archive, and the path of its file without any symbolic link.
+/// An archive, and its file's path without symbolic links.
 struct Candidate {
     archive: Archive,
     real: PathBuf,
@@ -124,7 +124,7 @@ fn list_folder(
         }
         let path = entry.path();
         match inspect(&path) {
-            // Resolving a path costs many system calls; only links need it.
+            // Resolving a path costs many system calls, and only links need it.
             Ok(archive) => match real_path(&real_folder, &entry) {
                 Ok(real) => found.push(Candidate { archive, real }),
                 Err(error) => left_out.push(LeftOut::new(path, error.to_string())),
@@ -143,13 +143,13 @@ fn real_path(real_folder: &Path, entry: &fs::DirEntry) -> io::Result<PathBuf> {
     }
 }
 
-/// Whether the file of an archive is not as it was when it was found.
+/// Whether an archive's file has changed since it was found.
 pub fn has_changed(archive: &Archive) -> bool {
     inspect(&archive.path)
         .is_ok_and(|now| (now.bytes, now.modified_ns) != (archive.bytes, archive.modified_ns))
 }
 
-/// The archive at `path`, or why there is none.
+/// The archive at `path`, or why it is none.
 fn inspect(path: &Path) -> Result<Archive, String> {
     let name = path.file_name().unwrap_or_default();
     if !has_archive_suffix(name) {
@@ -172,8 +172,8 @@ fn inspect(path: &Path) -> Result<Archive, String> {
     Ok(Archive { name, path: path.to_owned(), seconds, bytes: metadata.len(), modified_ns, etag: None })
 }
 
-/// One archive for each file. Archives are told apart by their names, so that of different files of one name none is
-/// taken.
+/// Keeps one archive for each file. Archives are told apart by name, so none of several files with the same name is
+/// kept.
 fn without_repetitions(found: Vec<Candidate>, left_out: &mut Vec<LeftOut>) -> Vec<Archive> {
     // As text: a `Path` is hashed component by component, which takes several times as long.
     let mut by_file: HashMap<OsString, usize> = HashMap::with_capacity(found.len());

@@ -1,4 +1,4 @@
-//! Stage 1: which archives there are, and which of them this process takes; or the lines of a dead-letter file.
+//! Stage 1: finds the archives and selects those that this process takes.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -31,7 +31,7 @@ pub enum Source {
     S3(Box<Bucket>),
 }
 
-/// An archive for a worker.
+/// An archive for a worker to read.
 pub struct Work {
     /// The archive.
     pub archive: Arc<Archive>,
@@ -39,21 +39,21 @@ pub struct Work {
     pub content: Content,
 }
 
-/// Where the file of an archive is.
+/// Where an archive's file is.
 pub enum Content {
     /// At the archive's path.
     AtPath,
-    /// In memory, or it could not be had.
+    /// In memory, or the error of its download.
     Downloaded(Result<Download, ArchiveError>),
 }
 
 impl Source {
-    /// The source of these settings. Nothing is looked for yet. An unavailable server is waited for within the budget
-    /// (None: for ever), or until the run is to stop.
+    /// The source of these settings. Looks for nothing yet. Waits for an unavailable server within the budget (None:
+    /// for ever), or until the run is to stop.
     ///
     /// # Errors
     ///
-    /// A usage failure where the settings cannot be used.
+    /// A usage failure if the settings cannot be used.
     pub fn open(settings: &config::Source, budget: Option<Duration>, stop: &Stop) -> Result<Self, Failure> {
         Ok(match settings {
             config::Source::Local(paths) => Self::Local(paths.clone()),
@@ -61,7 +61,7 @@ impl Source {
         })
     }
 
-    /// Whether archives are files, which may be found while they are still being written.
+    /// Whether archives are local files, which may still be being written when they are found.
     pub fn is_local(&self) -> bool {
         matches!(self, Self::Local(_))
     }
@@ -70,7 +70,7 @@ impl Source {
     ///
     /// # Errors
     ///
-    /// Where they cannot be listed, or the run is to stop.
+    /// They cannot be listed, or the run is to stop.
     pub fn discover(&mut self, stop: &Stop) -> Result<Discovery, Failure> {
         match self {
             Self::Local(paths) => discover_until(paths, stop),
@@ -78,7 +78,7 @@ impl Source {
         }
     }
 
-    /// Where an archive that was found is, for the eye; and the storage class of an object, where that is told.
+    /// The location of a found archive, for messages; and the storage class of an object, if known.
     pub fn whereabouts(&self, archive: &Archive) -> (String, Option<&str>) {
         match self {
             Self::Local(_) => (archive.path.to_string_lossy().into_owned(), None),
@@ -86,13 +86,13 @@ impl Source {
         }
     }
 
-    /// Calls `work` with a function that hands `archives` out, each once and in order, to whichever of `workers`
-    /// threads asks next. It may block that thread; None is the end. What is downloaded is let in by `admission`. Where there is no budget, the source is looked at
-    /// again after `next_look`.
+    /// Calls `work` with a function that hands out `archives`, each once and in order, to whichever of `workers`
+    /// threads asks next. The function may block; it returns None at the end. `admission` admits downloads. Without a
+    /// budget, the source is looked at again after `next_look`.
     ///
     /// # Errors
     ///
-    /// Where the budget was spent on some of them, once all others have been handed out.
+    /// The budget was spent on some archives. All others have been handed out by then.
     pub fn hand_out(
         &self,
         archives: &[Arc<Archive>],
@@ -115,8 +115,8 @@ impl Source {
     }
 }
 
-/// Finds archives among `paths`. A folder of a file server that does not answer is not waited for once the run is to
-/// stop: the thread that looks at it ends with the process.
+/// Finds archives among `paths`, without waiting for a file server that does not answer once the run is to stop. The
+/// thread that still looks ends with the process.
 fn discover_until(paths: &[PathBuf], stop: &Stop) -> Result<Discovery, Failure> {
     let (found, finding) = bounded(1);
     let paths = paths.to_vec();
@@ -134,12 +134,12 @@ fn discover_until(paths: &[PathBuf], stop: &Stop) -> Result<Discovery, Failure> 
     }
 }
 
-/// Puts archives in the order in which they are taken up: by time, then by name.
+/// Sorts archives into processing order: by time, then by name.
 fn sort(archives: &mut [Archive]) {
     archives.sort_by(|a, b| order(a).cmp(&order(b)));
 }
 
-/// An archive without a time in its name has its place by the time of its last modification.
+/// The sort key. An archive without a time in its name is placed by the time of its last modification.
 fn order(archive: &Archive) -> (i128, &str) {
     let seconds = match archive.seconds {
         Some(seconds) => seconds.into(),

@@ -1,25 +1,25 @@
-//! What is in the folders where no archive was found: what to tell whoever expected some.
+//! Collects what is in folders without archives, for the message to a user who expected some.
 
 use std::fs::{self, DirEntry};
 use std::path::{Path, PathBuf};
 
 use crate::model::{ARCHIVE_SUFFIX, has_archive_suffix, is_litter};
 
-/// So many folders within those that were asked for are looked into at most.
+/// The most subfolders that are looked into.
 const FOLDERS_LOOKED_INTO: usize = 100;
 
-/// What was passed over as no archive.
+/// The entries that are no archives.
 #[derive(Debug, Default)]
 pub(super) struct Seen {
     entries: u64,
-    /// Files named `*.zip`, and the first of them.
+    /// Number of files named `*.zip`, and the first of them.
     zips: u64,
     zip: Option<PathBuf>,
     folders: Vec<PathBuf>,
 }
 
 impl Seen {
-    /// An entry of a folder that has not the name of an archive.
+    /// Records an entry that is not named like an archive.
     pub(super) fn other(&mut self, entry: &DirEntry) {
         self.entries += 1;
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
@@ -34,7 +34,7 @@ impl Seen {
         }
     }
 
-    /// Where and for what was looked, and what is there instead.
+    /// The message: where, what was looked for, and what is there instead.
     pub(super) fn instead_of_archives(&self, paths: &[PathBuf]) -> String {
         let paths: Vec<String> = paths.iter().map(|path| format!("{path:?}")).collect();
         let entries = match self.entries {
@@ -60,7 +60,7 @@ impl Seen {
     }
 }
 
-/// How many archives there are directly in a folder; None: none, or it cannot be read.
+/// Number of archives directly in a folder. None: there are none, or it cannot be read.
 fn archives_in(folder: &Path) -> Option<usize> {
     let names = fs::read_dir(folder).ok()?.flatten().map(|entry| entry.file_name());
     let count = names.filter(|name| has_archive_suffix(name) && !is_litter(name.as_encoded_bytes())).count();

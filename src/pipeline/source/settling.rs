@@ -1,9 +1,9 @@
-//! Which local files are still being written, as far as their size and time tell. Pure.
+//! Detects local files that are still being written, as far as their size and time tell. Pure.
 //!
-//! Whoever goes on looking leaves a file alone until it has stopped changing: its last change is a while ago, or a
-//! second look finds it as the first one did. The latter is for clocks that differ, as those of a file server may.
-//! Neither is proof, since a copy may pause: so a file is compared once more when it has been read, and a broken one
-//! is judged only after a minute without a change (see `worker`).
+//! A spooler leaves a file alone until it has stopped changing: its last change is a while ago, or a second look finds
+//! it unchanged. The second look is for clocks that differ, such as a file server's. Neither is proof, since a copy may
+//! pause. So a file is compared once more after it has been read, and a broken one is judged only after a minute
+//! without a change (see `worker`).
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -11,22 +11,22 @@ use std::time::Duration;
 
 use crate::model::Archive;
 
-/// A file whose last change is so long ago has stopped changing. Where one has not, the next look comes after this
-/// time at the latest.
+/// The age of the last change after which a file counts as settled. While a file has not settled, the next look comes
+/// after this time at the latest.
 pub const SETTLED_AFTER: Duration = Duration::from_secs(10);
 
-/// What the last look found that had not stopped changing.
+/// The files of the last look that had not settled.
 #[derive(Debug, Default)]
 pub struct UnsettledFiles {
     seen: HashMap<String, State>,
 }
 
-/// Size, and time of the last modification.
+/// Size in bytes, and time of the last modification.
 type State = (u64, i128);
 
 impl UnsettledFiles {
-    /// Takes out of `archives` what has not stopped changing at `now` (milliseconds since 1970), and returns how many
-    /// these are. To be called once for each look, with all that it found.
+    /// Removes from `archives` those that have not settled at `now` (milliseconds since 1970), and returns their
+    /// number. Call it once for each look, with everything found.
     pub fn hold_back(&mut self, archives: &mut Vec<Arc<Archive>>, now: i64) -> u64 {
         let before = std::mem::take(&mut self.seen);
         archives.retain(|archive| {
@@ -40,13 +40,13 @@ impl UnsettledFiles {
         self.seen.len() as u64
     }
 
-    /// How long to wait for the next look, if it is not for others to come after `interval`.
+    /// The pause before the next look: `interval`, or less while files have not settled.
     pub fn pause(&self, interval: Duration) -> Duration {
         if self.seen.is_empty() { interval } else { interval.min(SETTLED_AFTER) }
     }
 }
 
-/// Whether the last change of a file is long enough ago. A time to come tells of another clock, and proves nothing.
+/// Whether a file's last change is long enough ago. A time in the future means another clock, and proves nothing.
 pub fn is_settled(archive: &Archive, now: i64) -> bool {
     let age = i128::from(now) - archive.modified_ns / 1_000_000;
     age >= SETTLED_AFTER.as_millis() as i128

@@ -1,10 +1,10 @@
-//! The archives that are being read, for workers that find no other one to open: they help with those.
+//! The archives being read. Workers without another archive to open help with them.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use super::shared::Shared;
 
-/// Shared by all workers.
+/// The board, shared by all workers.
 pub(super) struct Board {
     state: Mutex<State>,
     changed: Condvar,
@@ -12,7 +12,7 @@ pub(super) struct Board {
 
 struct State {
     archives: Vec<Arc<Shared>>,
-    /// Workers that may still open an archive.
+    /// Number of workers that may still open an archive.
     openers: usize,
 }
 
@@ -27,29 +27,29 @@ impl Drop for Opener<'_> {
 }
 
 impl Board {
-    /// An empty board, for so many workers, each of which takes an [`Opener`].
+    /// An empty board for this many workers, each of which takes an [`Opener`].
     pub(super) fn new(workers: usize) -> Self {
         Self { state: Mutex::new(State { archives: Vec::new(), openers: workers }), changed: Condvar::new() }
     }
 
-    /// Asks for help with an archive.
+    /// Puts an archive on the board, for others to help with.
     pub(super) fn put(&self, archive: &Arc<Shared>) {
         self.state().archives.push(archive.clone());
         self.changed.notify_all();
     }
 
-    /// There is nothing left of the archive that somebody has not taken.
+    /// Removes an archive, since all its ranges are taken.
     pub(super) fn remove(&self, archive: &Arc<Shared>) {
         self.state().archives.retain(|other| !Arc::ptr_eq(other, archive));
     }
 
-    /// The calling worker's right to open archives, until it is dropped: also by a panic, since the others wait for
-    /// its end.
+    /// The calling worker's right to open archives. It ends on drop, also in a panic, since the others wait for its
+    /// end.
     pub(super) fn opener(&self) -> Opener<'_> {
         Opener(self)
     }
 
-    /// Waits for an archive to help with; None when there will be none any more.
+    /// Waits for an archive to help with. None: there will be no more.
     pub(super) fn take(&self) -> Option<Arc<Shared>> {
         let mut state = self.state();
         loop {

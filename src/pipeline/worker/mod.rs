@@ -1,9 +1,9 @@
-//! Stages 2 to 4: from the paths of archives to batches in the channel.
+//! Stages 2 to 4: read archives into batches.
 //!
-//! Each worker opens one archive at a time and reads it to its end. A worker that finds no more archives to open
-//! helps with those of the others (`board.rs`): an archive's rows are divided into ranges (`shared.rs`), and each of
-//! its readers takes one range after the other (`reading.rs`). So a single large archive keeps all cores busy once
-//! it is unzipped, and a run does not wait for its last archive on one core.
+//! Each worker opens one archive at a time and reads it to its end. A worker without another archive to open helps with
+//! those of the others (`board.rs`). For that, an archive's rows are divided into ranges (`shared.rs`), and each of its
+//! readers takes one range after the other (`reading.rs`). So a single large archive keeps all cores busy once it is
+//! unzipped, and no run waits for its last archive on one core.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -34,35 +34,35 @@ mod reading;
 mod shared;
 pub mod superseded;
 
-/// What all workers share.
+/// The state shared by all workers.
 pub struct Workers<'r> {
-    /// The pool, one archive a thread.
+    /// The thread pool, one archive a thread.
     pub pool: &'r ThreadPool,
-    /// Lets archives in.
+    /// Admits archives.
     pub admission: &'r Admission,
-    /// Told of archives that have been opened.
+    /// Counts opened archives.
     pub progress: &'r Progress,
     /// Limits of one batch.
     pub limits: BatchLimits,
-    /// Writes documents.
+    /// Encodes documents.
     pub sink: &'r dyn Sink,
-    /// The deletion of an account means that of all its posts; else it is skipped.
+    /// Whether the deletion of an account deletes all its posts; else it is skipped.
     pub account_deletions: bool,
-    /// Which fields posts have.
+    /// The fields of posts.
     pub fields: FieldChoice,
     /// Spent batch bodies.
     pub buffers: &'r BufferPool,
-    /// Files may still be being written: one that has changed since it was found is left for a later look, and a
-    /// broken one is not judged before it has been unchanged for this long. None: files are taken as they are.
+    /// Files may still be being written. One that has changed since it was found is left for a later look, and a broken
+    /// one is judged only after this time without a change. None: files are taken as they are.
     pub unchanged: Option<Duration>,
-    /// Looked at between rows: a run that is to stop abandons the archives it is reading.
+    /// Checked between rows: a run that is to stop abandons the archives being read.
     pub stop: &'r Stop,
 }
 
 impl Workers<'_> {
-    /// Decodes the archives that `next` hands out, as many at once as the pool has threads. Returns when the last one
-    /// is read; the channel of batches closes with the senders given. A full channel holds the workers up: that is
-    /// what bounds memory.
+    /// Reads the archives that `next` hands out, one at a time on each thread of the pool. Returns when the last one is
+    /// read. The channel of batches closes with the given senders. A full channel blocks the workers, which bounds
+    /// memory.
     pub fn run(
         &self,
         next: &(dyn Fn() -> Option<Work> + Sync),
@@ -78,7 +78,7 @@ impl Workers<'_> {
         });
     }
 
-    /// One worker: opens archives as long as there are any, then helps with those of the others.
+    /// Runs one worker: opens archives as long as there are any, then helps with those of the others.
     fn work(
         &self,
         next: &(dyn Fn() -> Option<Work> + Sync),
@@ -99,7 +99,7 @@ impl Workers<'_> {
         }
     }
 
-    /// Reads one archive to its end, or as far as it goes.
+    /// Reads one archive to its end, or as far as possible.
     fn take_up(&self, work: Work, board: &Board, out: &Out<'_>, scratch: &mut Scratch) {
         let Work { archive, content } = work;
         let opened = contain_panic(|| self.open(&archive, content, &mut scratch.archive));
@@ -114,7 +114,7 @@ impl Workers<'_> {
         board.remove(&shared);
     }
 
-    /// Unzips an archive, and looks through it.
+    /// Unzips an archive and scans it.
     fn open(
         &self,
         archive: &Arc<Archive>,
@@ -138,21 +138,21 @@ impl Workers<'_> {
         Ok((shared, database))
     }
 
-    /// Reads and unzips a file once it is let in. One that turns out to need more room, though that could be had, waits
-    /// for it anew.
+    /// Reads and unzips a file once it is admitted. If it turns out to need more room than that, and the room exists,
+    /// the file waits for it again.
     fn read_file(
         &self,
         archive: &Arc<Archive>,
         buffers: &mut archive::ArchiveBuffers,
     ) -> Result<(Shared, Database), ArchiveError> {
         let mut needed = self.unless_changed(archive, bytes_declared(&archive.path))?;
-        // What reading takes behind unzipping, where it has been found to be more than is usual.
+        // Bytes needed after unzipping, if that turns out to be more than usual.
         let mut beside = 0;
         loop {
             let mut room = self.admission.let_in(0, needed, self.stop)?;
             let read = buffers.read_within(&archive.path, room.bytes());
             let image = self.unless_changed(archive, read)?;
-            // The file is not needed any more, and what its rows need is known by now.
+            // The file is no longer needed, and the need of its rows is known now.
             room.shrink_to(beside.max(bytes_to_read(0, image.len() as u64)));
             match self.look_through(archive, image, room) {
                 Err(ArchiveError::NoRoom(more)) if more > beside => {
@@ -164,7 +164,7 @@ impl Workers<'_> {
         }
     }
 
-    /// Unzips what has been downloaded once it is let in. The file is dropped then, which lets the next download begin.
+    /// Unzips a download once it is admitted. Then drops the file, so that the next download can begin.
     fn unpack(
         &self,
         archive: &Arc<Archive>,
@@ -185,7 +185,7 @@ impl Workers<'_> {
         self.look_through(archive, image, room)
     }
 
-    /// Looks through an archive, and divides it.
+    /// Scans an archive and divides it into ranges.
     fn look_through(
         &self,
         archive: &Arc<Archive>,
@@ -199,8 +199,8 @@ impl Workers<'_> {
         Ok((shared, database))
     }
 
-    /// What was read of a file, if that is still as it was when it was found: else it may be half of what is there by
-    /// now, however well it reads.
+    /// Passes on the result of reading if the file has not changed since it was found. A changed file may have been
+    /// half written, even if it was read without an error.
     fn unless_changed<T>(&self, archive: &Archive, read: Result<T, ArchiveError>) -> Result<T, ArchiveError> {
         if self.unchanged.is_some() && has_changed(archive) {
             let why = "it is still being written, so it is looked at again";
@@ -209,7 +209,7 @@ impl Workers<'_> {
         read
     }
 
-    /// Reads what there is left to read of an archive, as one of its readers.
+    /// Reads the remaining rows of an archive, as one of its readers.
     fn read(
         &self,
         shared: &Shared,
@@ -237,7 +237,7 @@ impl Workers<'_> {
         }
     }
 
-    /// Tells the ledger of an archive that has been read.
+    /// Reports to the ledger that an archive has been read.
     fn finish(&self, archive: Arc<Archive>, found: ReadRows, out: &Out<'_>) {
         let end = match found.end {
             Some(ArchiveEnd::Broken(reason)) if self.may_be_unfinished(&archive) => ArchiveEnd::Abandoned(
@@ -250,26 +250,26 @@ impl Workers<'_> {
         let _ = out.events.send(Event::Archive { archive, outcomes, batches, end });
     }
 
-    /// Whether the file was written to so lately that somebody may still be writing.
+    /// Whether the file changed so recently that it may still be being written.
     fn may_be_unfinished(&self, archive: &Archive) -> bool {
         let age_ms = i128::from(now_millis()) - archive.modified_ns / 1_000_000;
         self.unchanged.is_some_and(|unchanged| age_ms.unsigned_abs() < unchanged.as_millis())
     }
 }
 
-/// What a worker keeps from one archive to the next.
+/// The buffers that a worker keeps between archives.
 struct Scratch {
     archive: archive::ArchiveBuffers,
     embeddings: EmbeddingDecoder,
 }
 
-/// Where everything goes.
+/// The channels of a worker.
 struct Out<'w> {
     batches: &'w Sender<Batch>,
     events: &'w Sender<Event>,
 }
 
-/// The time in the archive's name, else the newest `created_at` of its rows, else the file's time; seconds since 1970.
+/// The archive's time in seconds since 1970: from its name, else the newest `created_at` of its rows, else the file's.
 fn archive_seconds(archive: &Archive, database: &Database) -> Result<i64, ArchiveError> {
     if let Some(seconds) = archive.seconds {
         return Ok(seconds);
@@ -286,13 +286,13 @@ fn archive_seconds(archive: &Archive, database: &Database) -> Result<i64, Archiv
     })
 }
 
-/// A panic is a bug of ours; it must cost no more than the archive that shows it.
+/// Turns a panic, which is a bug of ours, into the failure of only this archive.
 fn contain_panic<T>(f: impl FnOnce() -> Result<T, ArchiveEnd>) -> Result<T, ArchiveEnd> {
     catch_unwind(AssertUnwindSafe(f))
         .unwrap_or_else(|_| Err(ArchiveEnd::Abandoned("an internal error (please report it)".into())))
 }
 
-/// How an archive ends that cannot be read.
+/// How an archive ends after a read error.
 fn end_by(error: ArchiveError) -> ArchiveEnd {
     match error {
         ArchiveError::Broken(reason) => ArchiveEnd::Broken(reason),

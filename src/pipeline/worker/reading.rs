@@ -1,4 +1,4 @@
-//! One reader of an archive: its rows become outcomes, and actions in batches.
+//! One reader of an archive: turns its rows into outcomes, and into actions in batches.
 
 use std::ops::ControlFlow;
 
@@ -13,10 +13,10 @@ use crate::pipeline::archive::{ArchiveError, Database, Row};
 use crate::pipeline::decode::{EmbeddingDecoder, Rejection, SkipReason, Verdict, added, classify};
 use crate::pipeline::outlet::Outlet;
 
-/// Dead letters that a reader holds at most. An archive of some MB may hold millions of rows to reject.
+/// The most dead letters that a reader holds. An archive of a few MB may hold millions of rows to reject.
 const DEAD_LETTERS_AT_ONCE: usize = 256;
 
-/// An archive that is being read, by one of its readers.
+/// One reader's work on an archive.
 pub(super) struct Reading<'w> {
     workers: &'w Workers<'w>,
     shared: &'w Shared,
@@ -26,7 +26,7 @@ pub(super) struct Reading<'w> {
 }
 
 impl<'w> Reading<'w> {
-    /// Nothing is read yet.
+    /// A reader that has read nothing yet.
     pub(super) fn new(workers: &'w Workers<'w>, shared: &'w Shared, out: &'w Out<'w>) -> Self {
         let Out { batches, events } = out;
         let outlet =
@@ -34,7 +34,7 @@ impl<'w> Reading<'w> {
         Self { workers, shared, outlet, accounts: Accounts::new() }
     }
 
-    /// Reads one range after the other, until nothing is left or the run is to stop.
+    /// Reads one range after the other, until none is left or the run is to stop.
     pub(super) fn rows(
         &mut self,
         database: &Database,
@@ -57,13 +57,13 @@ impl<'w> Reading<'w> {
         end
     }
 
-    /// Hands on the last batches. `end` is why the reader does not go on, if not for want of rows.
+    /// Hands on the last batches. `end` is the reason if the reader stopped before the last row.
     pub(super) fn finish(self, end: Option<ArchiveEnd>) -> ReadRows {
         let (outcomes, batches) = self.outlet.finish();
         ReadRows { outcomes, accounts: self.accounts, batches, end }
     }
 
-    /// Brings one row to its outcome, or into a batch.
+    /// Turns one row into its outcome, or into an action in a batch.
     fn take_in(
         &mut self,
         row: &Row<'_>,
@@ -87,7 +87,7 @@ impl<'w> Reading<'w> {
             (Verdict::DeleteAccount(deletion), Some(version)) => self.delete_account(deletion, version),
             (_, None) => self.reject(row, Rejection::row_id_out_of_range(row.id)),
         }
-        // Last, so that a row whose reading panics is no row without an outcome.
+        // Last, so that a row whose reading panics is not counted without an outcome.
         self.outlet.outcomes.tally.read += 1;
         Ok(())
     }
@@ -147,7 +147,7 @@ impl<'w> Reading<'w> {
         self.outlet.push(action, &Document::Tombstone(&Tombstone { at_uri, author_did, deleted_at }));
     }
 
-    /// Keeps the deletion of an account until the archive's end: it is the last one that counts.
+    /// Keeps the deletion of an account until the archive's end, since only the last one counts.
     fn delete_account(&mut self, deletion: AccountDeletion<'_>, version: Version) {
         let deleted_at = deletion.deleted_at.unwrap_or(self.shared.seconds * 1000);
         let superseded = keep_last(&mut self.accounts, deletion.did.into_owned(), (version, deleted_at));
@@ -156,7 +156,7 @@ impl<'w> Reading<'w> {
 
     /// Hands on the deletions of accounts.
     pub(super) fn push_accounts(&mut self, accounts: Accounts) {
-        // Each until it is handed on, so that a panic on the way leaves no row without an outcome.
+        // Unconfirmed until handed on, so that a panic leaves no row without an outcome.
         self.outlet.outcomes.tally.unconfirmed += accounts.len() as u64;
         for (did, (version, deleted_at)) in accounts {
             let action = Action::new(ActionKind::AccountTombstone { deleted_at }, version, &did);
@@ -170,7 +170,7 @@ impl<'w> Reading<'w> {
     }
 }
 
-/// An `at_uri` for a dead letter: the column may hold megabytes, and no longer one can be an `_id`.
+/// An `at_uri` for a dead letter, cut to the longest `_id`: the column may hold megabytes.
 fn shortened(at_uri: &[u8]) -> String {
     match at_uri.get(..MAX_ID_BYTES) {
         Some(beginning) if at_uri.len() > MAX_ID_BYTES => {
@@ -180,7 +180,7 @@ fn shortened(at_uri: &[u8]) -> String {
     }
 }
 
-/// How an archive ends that the run has no time for any more.
+/// The end of an archive when the run is stopped.
 pub(super) fn stopping() -> ArchiveEnd {
     ArchiveEnd::Abandoned("the run was stopped".into())
 }

@@ -1,4 +1,4 @@
-//! One archive that several workers may read at once: its rows in ranges, and what its readers have found.
+//! One archive that several workers may read at once: the ranges of its rows, and the results of its readers.
 
 use std::collections::BTreeMap;
 use std::mem;
@@ -9,54 +9,53 @@ use super::superseded::Superseded;
 use crate::model::{Archive, ArchiveEnd, Outcomes, Version};
 use crate::pipeline::archive::{ArchiveError, Database, Image, Room};
 
-/// Rows of a range: some milliseconds of work, so that readers end at about the same time, far more than finding its
-/// first row costs, and enough for several batches, so that small archives are not scattered over smaller ones.
+/// Rows of a range. They take some milliseconds, so that readers end at about the same time. That is far more than
+/// finding the first row costs. They fill several batches, so that small archives do not cause smaller batches.
 const RANGE_ROWS: u64 = 256;
 
-/// Bytes of memory that each row takes while an archive is read: its hash, twice while their list grows, and what is
-/// known of it.
+/// Bytes of memory for each row while an archive is read: its hash, twice while the list grows, and its status.
 const ROW_BYTES: u64 = 65;
 
-/// It is asked for more memory once in so many rows.
+/// Rows between two requests for more memory.
 const ROWS_A_CHECK: u64 = 1 << 16;
 
-/// The last deletion of each account, by its DID: version, and time in milliseconds since 1970.
+/// The last deletion of each account by DID: version, and time in milliseconds since 1970.
 pub(super) type Accounts = BTreeMap<String, (Version, i64)>;
 
-/// An archive that is being read.
+/// An archive being read.
 pub(super) struct Shared {
     pub(super) archive: Arc<Archive>,
     pub(super) image: Arc<Image>,
-    /// Given back behind the image.
+    /// Given back after the image is dropped.
     _room: Room,
-    /// The archive's time, seconds since 1970.
+    /// The archive's time in seconds since 1970.
     pub(super) seconds: i64,
     pub(super) superseded: Superseded,
-    /// Rows in all.
+    /// Number of all rows.
     rows: u64,
     state: Mutex<State>,
 }
 
 struct State {
-    /// The ranges of row ids that nobody has taken yet, the next one last.
+    /// Ranges of row ids that no reader has taken yet, the next one last.
     ranges: Vec<RangeInclusive<i64>>,
     readers: usize,
     found: ReadRows,
 }
 
-/// What readers have found.
+/// The results of readers.
 #[derive(Default)]
 pub(super) struct ReadRows {
     pub(super) outcomes: Outcomes,
     pub(super) accounts: Accounts,
-    /// Batches handed to the senders, and outcomes told before the end.
+    /// Number of batches handed to the senders, and of outcomes reported before the end.
     pub(super) batches: u64,
-    /// Why it is not complete, if so.
+    /// Why the reading is not complete, if so.
     pub(super) end: Option<ArchiveEnd>,
 }
 
 impl ReadRows {
-    /// Adds what another reader has found.
+    /// Adds the results of another reader.
     pub(super) fn add(&mut self, other: ReadRows) {
         self.outcomes += other.outcomes;
         self.batches += other.batches;
@@ -64,7 +63,7 @@ impl ReadRows {
             let superseded = keep_last(&mut self.accounts, did, deletion);
             self.outcomes.tally.superseded += u64::from(superseded);
         }
-        // What is broken for good stays so, whatever ended the others.
+        // A broken archive stays broken, whatever ended the other readers.
         let is_broken = |end: &Option<ArchiveEnd>| matches!(end, Some(ArchiveEnd::Broken(_)));
         if self.end.is_none() || is_broken(&other.end) && !is_broken(&self.end) {
             self.end = other.end;
@@ -72,8 +71,8 @@ impl ReadRows {
     }
 }
 
-/// Keeps the last deletion of an account: the one with the highest version. Whether there are two now, of which one
-/// is superseded.
+/// Keeps the last deletion of an account: the one with the highest version. Returns whether there were two, of which
+/// one is superseded.
 pub(super) fn keep_last(accounts: &mut Accounts, did: String, deletion: (Version, i64)) -> bool {
     let earlier = accounts.get(&did).copied();
     accounts.insert(did, earlier.map_or(deletion, |earlier| earlier.max(deletion)));
@@ -81,7 +80,7 @@ pub(super) fn keep_last(accounts: &mut Accounts, did: String, deletion: (Version
 }
 
 impl Shared {
-    /// Looks the rows of an archive through, and divides them. The worker that calls this is its first reader.
+    /// Scans the rows of an archive and divides them into ranges. The calling worker is its first reader.
     pub(super) fn new(
         archive: Arc<Archive>,
         image: Arc<Image>,
@@ -104,17 +103,17 @@ impl Shared {
         Ok(Self { archive, image, _room: room, seconds, superseded, rows, state })
     }
 
-    /// Rows in all.
+    /// Number of all rows.
     pub(super) fn rows(&self) -> u64 {
         self.rows
     }
 
-    /// Whether there is work for more than one reader.
+    /// Whether there is work for another reader.
     pub(super) fn wants_help(&self) -> bool {
         self.state().ranges.len() > 1
     }
 
-    /// Makes the caller a reader, unless there is nothing left to read. Each reader has to [`Self::leave`].
+    /// Makes the caller a reader, unless nothing is left to read. Each reader must call [`Self::leave`].
     pub(super) fn join(&self) -> bool {
         let mut state = self.state();
         let joins = !state.ranges.is_empty();
@@ -122,12 +121,12 @@ impl Shared {
         joins
     }
 
-    /// The next range of row ids to be read.
+    /// Takes the next range of row ids.
     pub(super) fn next_range(&self) -> Option<RangeInclusive<i64>> {
         self.state().ranges.pop()
     }
 
-    /// Takes what a reader has found. The last one to leave gets what all of them have found together.
+    /// Adds the results of a reader that leaves. Returns those of all readers to the last one.
     pub(super) fn leave(&self, found: ReadRows) -> Option<ReadRows> {
         let mut state = self.state();
         if found.end.is_some() {
@@ -140,8 +139,8 @@ impl Shared {
         }
         let mut all = mem::take(&mut state.found);
         all.outcomes.dead_letters.sort_by_key(|dead_letter| dead_letter.row_id);
-        // By ranges, SQLite finds a row by way of the tree's inner pages; if these do not lead to every row of its
-        // leaves, rows would be missing without an error.
+        // SQLite finds a range by the tree's inner pages. If these do not lead to every row of its leaves, rows would
+        // be missing without an error.
         if all.end.is_none() && all.outcomes.tally.read != self.rows {
             let (read, rows) = (all.outcomes.tally.read, self.rows);
             let reason = format!("the table is corrupt: {read} of its {rows} rows can be found by their ids");
@@ -155,9 +154,9 @@ impl Shared {
     }
 }
 
-/// Asks for more memory where an archive has more rows than is usual for its size.
+/// Requests more memory if an archive has more rows than usual for its size.
 fn make_room(room: &mut Room, database: u64, rows: u64) -> Result<(), ArchiveError> {
-    // As many again before the next check, since their list doubles.
+    // Includes the rows that come before the next check, since their list doubles.
     let needed = database + (rows + ROWS_A_CHECK) * ROW_BYTES;
     let lacking = needed.saturating_sub(room.bytes());
     if lacking == 0 || room.try_grow(lacking) {

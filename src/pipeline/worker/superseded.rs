@@ -1,5 +1,5 @@
-//! Which row of an archive decides about an `at_uri`: only the last event of each is sent, and a delete beats
-//! every other (contract section 4). The rule is pure; the rows it is asked about are read as they are needed.
+//! Decides which row of an archive counts for an `at_uri`. Only the last event of each is sent, and a delete beats
+//! every other event (contract, section 4). The rule is pure; the rows to compare are read as needed.
 
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
@@ -11,16 +11,16 @@ use crate::pipeline::decode::{Verdict, classify};
 
 /// The rows of an archive that another row of it makes irrelevant.
 ///
-/// Found in two steps that take 16 bytes a row, and 17 more for those that come into question: first all ids are
-/// hashed. The rows whose hash occurs again are read and compared when a reader meets the first one of them: that
-/// takes as long as reading them does, which is for all readers of an archive to share.
+/// They are found in two steps, which take 16 bytes a row, and 17 more for each candidate. First all ids are hashed.
+/// Rows that share a hash are candidates: they are read and compared when a reader meets the first of them. That takes
+/// as long as reading them does, so it is shared by all readers of an archive.
 #[derive(Debug, Default)]
 pub struct Superseded {
-    /// Keyed anew for each archive: nobody can make ids that collide.
+    /// A new key for each archive, so that nobody can craft ids that collide.
     hasher: RandomState,
-    /// Hash and id of each row whose hash is that of another one, too, in order.
+    /// Hash and row id of each row that shares its hash with another row, sorted.
     rows: Vec<(u64, i64)>,
-    /// What is known of each of them. Two readers may find it out at the same time, and find the same.
+    /// Status of each of them. Two readers may compare the same rows at once; their results are equal.
     known: Vec<AtomicU8>,
 }
 
@@ -31,7 +31,7 @@ const DECIDES: u8 = 1;
 /// Another row decides, or this one is no event.
 const SUPERSEDED: u8 = 2;
 
-/// What a row says of a post: something new, or its end.
+/// A row's event for a post: new content, or its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RowEvent<'a> {
     at_uri: &'a str,
@@ -39,23 +39,23 @@ pub struct RowEvent<'a> {
 }
 
 impl<'a> RowEvent<'a> {
-    /// The event that a row is; None where it decides nothing.
+    /// The event of a row. None: the row decides nothing.
     pub fn of(verdict: &Verdict<'a>) -> Option<Self> {
         match verdict {
             Verdict::Post(post) => Some(Self { at_uri: post.at_uri, is_delete: false }),
             Verdict::Delete(deletion) => Some(Self { at_uri: deletion.at_uri, is_delete: true }),
-            // Those of an account are told apart by its DID, not by an `at_uri`.
+            // Account deletions are told apart by DID, not by `at_uri`.
             Verdict::DeleteAccount(_) | Verdict::Skip(_) | Verdict::Reject(_) => None,
         }
     }
 }
 
 impl Superseded {
-    /// The first step. `on_row` is called with each row id, in order, and may end it.
+    /// Runs the first step. Calls `on_row` with each row id in order; an error of it ends the scan.
     ///
     /// # Errors
     ///
-    /// [`ArchiveError`] where the rows cannot be read, or of `on_row`.
+    /// [`ArchiveError`] if the rows cannot be read, or from `on_row`.
     pub fn find(
         database: &Database,
         mut on_row: impl FnMut(i64) -> Result<(), ArchiveError>,
@@ -81,11 +81,11 @@ impl Superseded {
         Ok(Self { hasher, rows, known })
     }
 
-    /// Whether another row decides about the `at_uri` of this one, which is such an event.
+    /// Whether another row counts for this row's `at_uri`. `event` is this row's event.
     ///
     /// # Errors
     ///
-    /// [`ArchiveError`] where a row of the same `at_uri` cannot be read.
+    /// [`ArchiveError`] if a row of the same `at_uri` cannot be read.
     pub fn contains(
         &self,
         database: &Database,
@@ -104,7 +104,7 @@ impl Superseded {
         self.known.get(place).is_some_and(|known| known.load(Ordering::Relaxed) == what)
     }
 
-    /// The second step, for all rows of a hash. The event of one of them is known.
+    /// Runs the second step for all rows of a hash. The event of one of them is known.
     fn compare(
         &self,
         database: &Database,
@@ -134,12 +134,12 @@ impl Superseded {
     }
 }
 
-/// The rows that decide, one for each `at_uri`, and whether they are deletes.
+/// The rows that count, one for each `at_uri`, and whether they are deletes.
 #[derive(Debug, Default)]
 struct Deciding(HashMap<String, (i64, bool)>);
 
 impl Deciding {
-    /// Takes in the next event, in the order of row ids.
+    /// Adds the next event, in order of row ids.
     fn enter(&mut self, row_id: i64, event: RowEvent<'_>) {
         match self.0.get_mut(event.at_uri) {
             None => {

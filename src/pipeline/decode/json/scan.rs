@@ -1,18 +1,18 @@
-//! The inner loops of the cursor: where a string's plain part or a run of digits ends, many bytes at a time.
+//! The inner loops of the cursor: find the end of a string's plain part or of a run of digits, many bytes at a time.
 
-/// Each byte of a word set to `byte`.
+/// A word whose bytes are all `byte`.
 const fn splat(byte: u8) -> u64 {
     u64::from_le_bytes([byte; 8])
 }
 
-/// The eight bytes at an index, the first of them the lowest.
+/// The eight bytes at an index, the first in the lowest bits.
 fn word(bytes: &[u8], at: usize) -> Option<u64> {
     bytes.get(at..)?.first_chunk().copied().map(u64::from_le_bytes)
 }
 
-/// Index of the first quote, backslash or control character from an index on, else the end.
+/// Index of the first quote, backslash or control character at or after `at`, else the end.
 pub(super) fn plain_end(bytes: &[u8], mut at: usize) -> usize {
-    // Most keys and texts are short: words find their end sooner than blocks do.
+    // Most keys and texts are short, and words find their end sooner than blocks do.
     let long = at.saturating_add(32);
     while let Some(word) = word(bytes, at) {
         let special = specials(word);
@@ -28,10 +28,10 @@ pub(super) fn plain_end(bytes: &[u8], mut at: usize) -> usize {
     at + rest.iter().position(|&byte| is_special(byte)).unwrap_or(rest.len())
 }
 
-/// Index of the first block of 32 bytes, from an index on, that is not plain through and through.
+/// Index of the first block of 32 bytes, counted from `at`, that is not all plain.
 ///
-/// Without a branch within a block, and by words rather than bytes: the compiler then makes vector
-/// instructions of it (15 GB/s instead of 2.5 GB/s).
+/// There is no branch within a block, and it is read as words, not bytes. So the compiler generates vector instructions
+/// (15 GB/s instead of 2.5 GB/s).
 fn skip_plain_blocks(bytes: &[u8], at: usize) -> usize {
     let (blocks, _) = bytes.get(at..).unwrap_or_default().as_chunks::<32>();
     let is_plain = |block: &[u8; 32]| {
@@ -46,20 +46,20 @@ fn is_special(byte: u8) -> bool {
     byte == b'"' || byte == b'\\' || byte < 0x20
 }
 
-/// The high bit of the first (lowest) special byte of a word; higher ones may be set by mistake.
+/// The high bit of the first (lowest) special byte of a word. Bits of higher bytes may be set by mistake.
 ///
 /// Source: the test for bytes less than n in S. Anderson, "Bit Twiddling Hacks".
 fn specials(word: u64) -> u64 {
-    // Flipping bit 1 puts the quote (0x22) right above the control characters.
+    // Flipping bit 1 moves the quote (0x22) right above the control characters.
     let quote_or_control = (word ^ splat(0x02)).wrapping_sub(splat(0x21));
     let backslash = (word ^ splat(b'\\')).wrapping_sub(splat(1));
     (quote_or_control | backslash) & !word & splat(0x80)
 }
 
-/// Index of the first byte from an index on that is no digit, else the end.
+/// Index of the first byte at or after `at` that is not a digit, else the end.
 pub(super) fn digits_end(bytes: &[u8], mut at: usize) -> usize {
     while let Some(word) = word(bytes, at) {
-        // A digit leaves 0 to 9. Adding 0x76 sets the high bit of everything above, and carries upwards only.
+        // A digit leaves 0 to 9. Adding 0x76 sets the high bit of everything above, and carries only upwards.
         let value = word ^ splat(b'0');
         let others = (value | value.wrapping_add(splat(0x76))) & splat(0x80);
         if others != 0 {

@@ -1,18 +1,18 @@
-//! Strings as they stand in a document, and what their escapes mean.
+//! Strings of a JSON document and their escapes.
 
 use std::borrow::Cow;
 
-/// A string as it stands in the document, checked but not unescaped.
+/// A string of the document, validated but not unescaped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RawStr<'a> {
-    /// What stands between the quotes.
+    /// The text between the quotes.
     pub(super) raw: &'a str,
-    /// Whether a backslash is in it.
+    /// Whether it holds a backslash.
     pub(super) escaped: bool,
 }
 
 impl<'a> RawStr<'a> {
-    /// The text; every surrogate that is not half of a pair becomes U+FFFD.
+    /// The unescaped text. Every lone surrogate becomes U+FFFD.
     pub fn unescape(self) -> Cow<'a, str> {
         if self.escaped { Cow::Owned(unescape(self.raw)) } else { Cow::Borrowed(self.raw) }
     }
@@ -23,12 +23,12 @@ impl<'a> RawStr<'a> {
     }
 }
 
-/// What was found where a string was looked for.
+/// The value found where a string is expected.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum MaybeString<'a> {
     /// A string.
     String(RawStr<'a>),
-    /// `null`, or nothing at all.
+    /// `null`, or no value at all.
     #[default]
     Null,
     /// A value of another type.
@@ -45,7 +45,7 @@ impl<'a> MaybeString<'a> {
     }
 }
 
-/// Unescapes a string whose escapes have been checked.
+/// Unescapes a string whose escapes are valid.
 fn unescape(mut raw: &str) -> String {
     let mut text = String::with_capacity(raw.len());
     while let Some((plain, escape)) = raw.split_once('\\') {
@@ -58,7 +58,7 @@ fn unescape(mut raw: &str) -> String {
     text
 }
 
-/// The character of an escape, and what follows it. `escape` begins after the backslash.
+/// The character of an escape, and the rest. `escape` begins after the backslash.
 fn read_escape(escape: &str) -> (char, &str) {
     let mut rest = escape.chars();
     let character = match rest.next() {
@@ -74,7 +74,8 @@ fn read_escape(escape: &str) -> (char, &str) {
     (character, rest.as_str())
 }
 
-/// The character of one or (a surrogate pair) two `\u` escapes, and what follows. `digits` are those of the first.
+/// The character of one `\u` escape, or of two for a surrogate pair, and the rest. `digits` begins with the first
+/// one's.
 fn read_utf16(digits: &str) -> (char, &str) {
     let (high, after_one) = read_code_unit(digits);
     if let Some(digits) = after_one.strip_prefix("\\u") {
@@ -87,7 +88,7 @@ fn read_utf16(digits: &str) -> (char, &str) {
     (char::from_u32(high).unwrap_or(char::REPLACEMENT_CHARACTER), after_one)
 }
 
-/// The number of four hexadecimal digits, and what follows them.
+/// The number of four hexadecimal digits, and the rest.
 fn read_code_unit(digits: &str) -> (u32, &str) {
     let (digits, rest) = digits.split_at_checked(4).unwrap_or((digits, ""));
     (u32::from_str_radix(digits, 16).unwrap_or(u32::from(char::REPLACEMENT_CHARACTER)), rest)

@@ -1,4 +1,4 @@
-//! What a run adds to a large state file, until the file itself is written anew: one entry a line, beside it.
+//! The journal beside a large state file: new entries, one a line, until the file itself is rewritten.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -15,21 +15,21 @@ pub(super) struct Journal {
 }
 
 impl Journal {
-    /// That of the state file at `path`; there need not be one.
+    /// The journal of the state file at `path`. It need not exist.
     pub(super) fn of(path: &Path) -> Self {
         Self { path: files::beside(path, files::JOURNAL), state_file: path.to_owned(), file: None }
     }
 
-    /// Whether it is this run's.
+    /// Whether this run has begun it.
     pub(super) fn is_open(&self) -> bool {
         self.file.is_some()
     }
 
-    /// The whole lines of what an earlier run has left. A crash may have cut off the last one.
+    /// The whole lines that an earlier run has left. A crash may have cut off the last line.
     ///
     /// # Errors
     ///
-    /// Where there is one that cannot be read.
+    /// It exists but cannot be read.
     pub(super) fn left(&self) -> io::Result<Vec<u8>> {
         let mut lines = match files::read(&self.path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -44,20 +44,20 @@ impl Journal {
     ///
     /// # Errors
     ///
-    /// Where they are not on disk.
+    /// The lines are not on disk.
     pub(super) fn append(&mut self, lines: &[u8]) -> io::Result<()> {
         if self.file.is_none() {
-            // A new one: what an earlier run has left is in the file itself by now.
+            // Starts anew: the entries of an earlier run are in the file by now.
             self.file = Some(files::create_temporary(&self.path, &self.state_file)?);
             files::sync_folder(&self.path)?;
         }
         self.file.as_mut().map_or(Ok(()), |file| file.write_all(lines).and_then(|()| file.sync_data()))
     }
 
-    /// All of it is in the file itself.
+    /// Removes the journal, since all its entries are in the file.
     pub(super) fn clear(&mut self) {
         self.file = None;
-        // Where it stays, what is in it is known already to whoever reads it.
+        // If that fails, the journal only repeats what its readers know already.
         let _ = fs::remove_file(&self.path);
     }
 }

@@ -1,4 +1,4 @@
-//! One process at a time has a state file.
+//! Locks a state file, so that only one process at a time uses it.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
@@ -8,17 +8,17 @@ use super::{StateFile, followed};
 use crate::exit::{ExitCode, Failure};
 use crate::files::{self, real_path};
 
-/// Keeps other processes from the same state file as long as it lives, or as the process does.
+/// Keeps other processes from the same state file until it is dropped or the process ends.
 #[derive(Debug)]
 pub struct Lock {
     _file: File,
 }
 
 impl StateFile {
-    /// Locks the state file at `path` against other processes (exit code 6 where one has it).
+    /// Locks the state file at `path` against other processes. Exit code 6 if another process holds the lock.
     ///
-    /// The lock is on a file beside it, since the state file itself is replaced by every save. The kernel drops
-    /// the lock with its holder, however that ends. What a killed holder was about to save is removed.
+    /// The lock is on a file beside the state file, because every save replaces the state file itself. The kernel
+    /// releases the lock when its holder ends, however that happens. Removes what a killed holder was about to save.
     pub fn lock(path: &Path) -> Result<Lock, Failure> {
         let state_file = followed(path)?;
         let path = lock_of(&state_file);
@@ -42,7 +42,7 @@ impl StateFile {
             .map_err(|error| cannot(&error))?;
         match file.try_lock() {
             Ok(()) => {
-                // Where it cannot be removed, saving will say so.
+                // If it cannot be removed, saving will report that.
                 let _ = files::reap(&files::temporary_of(&state_file));
                 Ok(Lock { _file: file })
             }
@@ -58,8 +58,8 @@ impl StateFile {
         }
     }
 
-    /// Whether a process has locked the state file at `path`. Makes no lock file; where there is one it is locked,
-    /// and let go at once.
+    /// Whether a process holds the lock of the state file at `path`. Creates no lock file. An existing one is locked
+    /// and released at once.
     pub fn is_locked(path: &Path) -> io::Result<bool> {
         match files::open(&lock_of(path)) {
             Ok(file) => Ok(matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock))),
@@ -69,8 +69,8 @@ impl StateFile {
     }
 }
 
-/// The file that is locked in the place of a state file, which itself is replaced by every save. One that is a mount
-/// point stays what it is, and is all that containers share: so it is locked itself.
+/// The file to lock for a state file, which itself is replaced by every save. A state file that is a mount point is
+/// never replaced, and is all that containers share, so it is locked itself.
 fn lock_of(path: &Path) -> PathBuf {
     let path = real_path(path);
     if files::is_mount_point(&path) { path } else { files::beside(&path, files::LOCK) }

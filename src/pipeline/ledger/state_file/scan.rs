@@ -1,14 +1,14 @@
-//! The objects of a JSON array, one after the other: a state file of a hundred thousand entries is never in memory as a
-//! whole. Pure.
+//! Splits a JSON array into its objects, one after the other, so that a state file of a hundred thousand entries is
+//! never in memory as a whole. Pure.
 
 use std::io::{self, BufRead, ErrorKind};
 
-/// Where the content of an array ends.
+/// The end of an array's content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Shape {
-    /// Where its last object ends; behind the opening bracket where there is none.
+    /// Offset of the end of its last object, or of the opening bracket if there is none.
     pub(super) end: u64,
-    /// Objects.
+    /// Number of objects.
     pub(super) count: u64,
 }
 
@@ -16,10 +16,10 @@ pub(super) struct Shape {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Next {
     Array,
-    /// An object, or the end of the array: nothing has come yet.
+    /// An object or the end of the array: nothing has come yet.
     First,
     Object,
-    /// Within an object, so many brackets deep.
+    /// Within an object, this many brackets deep.
     Inside {
         depth: u32,
         string: bool,
@@ -29,12 +29,12 @@ enum Next {
     Nothing,
 }
 
-/// Calls `each` with the place and the text of every object of the array that `reader` holds. What is in an object is
-/// up to `each`; here only its brackets and strings are looked at.
+/// Calls `each` with the place and the text of every object of the array in `reader`. Checks only the brackets and
+/// strings of an object; the rest is up to `each`.
 ///
 /// # Errors
 ///
-/// What cannot be read; and, as [`ErrorKind::InvalidData`], what is no array of objects, or what `each` says.
+/// Read errors; and [`ErrorKind::InvalidData`] if it is no array of objects, or with the error of `each`.
 pub(super) fn objects(
     mut reader: impl BufRead,
     mut each: impl FnMut(u64, &[u8]) -> Result<(), String>,
@@ -54,7 +54,7 @@ pub(super) fn objects(
         let length = bytes.len();
         let mut rest = bytes;
         while let Some((byte, behind)) = rest.split_first() {
-            // Most bytes are those of strings and numbers, which change nothing.
+            // Most bytes belong to strings and numbers, which change nothing.
             let plain = plain(next, rest);
             if plain > 0 {
                 object.extend_from_slice(rest.get(..plain).unwrap_or_default());
@@ -92,7 +92,7 @@ pub(super) fn objects(
     }
 }
 
-/// How many bytes change nothing, where an object has begun.
+/// Number of bytes within an object that change nothing.
 fn plain(next: Next, bytes: &[u8]) -> usize {
     let plain = match next {
         Next::Inside { string: true, escaped: false, .. } => {
@@ -106,7 +106,7 @@ fn plain(next: Next, bytes: &[u8]) -> usize {
     plain.unwrap_or(bytes.len())
 }
 
-/// What may come after a byte; None where it must not come.
+/// What may come after a byte. None: the byte is not allowed here.
 fn step(next: Next, byte: u8) -> Option<Next> {
     let is_space = matches!(byte, b' ' | b'\t' | b'\n' | b'\r');
     Some(match next {

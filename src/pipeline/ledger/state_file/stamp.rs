@@ -1,21 +1,21 @@
-//! What shows that an archive is not any more what it was when it was marked, in as many bytes as one number takes.
+//! Detects whether an archive has changed since it was marked, in the size of one number.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::num::NonZeroU64;
 
 use crate::model::Archive;
 
-/// Size, and ETag or time of the last modification.
+/// The size, and the ETag or the time of the last modification.
 ///
-/// An object is compared by its ETag, since a copy of it has another time; a file by its time. What was marked as one of
-/// them and is there as the other, since the archives have moved into a bucket, cannot be compared.
+/// An object is compared by its ETag, since a copy of it has another time. A file is compared by its time. An archive
+/// that was marked as one of them and is now the other, because it moved into a bucket, cannot be compared.
 ///
-/// Times count to the microsecond, and are recorded so: what edits a state file, as `jq` does, may read numbers as floats,
-/// and change the last digits of nanoseconds.
+/// Times are recorded in whole microseconds. Tools that edit a state file, such as `jq`, may read numbers as floats and
+/// change the last digits of nanoseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stamp(NonZeroU64);
 
-/// By what a state is known besides its size. The lowest bits of a stamp.
+/// What is compared besides the size. Stored in the lowest bits of a stamp.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum By {
     Time = 1,
@@ -23,12 +23,12 @@ enum By {
 }
 
 impl Stamp {
-    /// That of an archive as it was found.
+    /// The stamp of an archive as it was found.
     pub fn of(archive: &Archive) -> Option<Self> {
         Self::recorded(Some(archive.bytes), recorded_ns(archive), archive.etag.as_deref())
     }
 
-    /// That of an archive of which this is recorded; None: too little to compare it.
+    /// The stamp of the recorded values. None: too little is recorded to compare.
     pub(super) fn recorded(size: Option<u64>, modified_ns: Option<i64>, etag: Option<&str>) -> Option<Self> {
         let size = size?;
         match (etag, modified_ns) {
@@ -42,17 +42,17 @@ impl Stamp {
         let mut hasher = DefaultHasher::new();
         state.hash(&mut hasher);
         let number = hasher.finish() & !0b11 | by as u64;
-        // Its lowest bits are not all zero.
+        // The lowest bits are never all zero, so the fallback is never used.
         Self(NonZeroU64::new(number).unwrap_or(NonZeroU64::MIN))
     }
 
-    /// Whether an archive that is now as `archive` was another one.
+    /// Whether the archive had another state when it was marked.
     pub fn differs(self, archive: &Archive) -> bool {
         Self::of(archive).is_some_and(|now| now.0.get() & 0b11 == self.0.get() & 0b11 && now != self)
     }
 }
 
-/// The time that is recorded of an archive: nanoseconds since 1970, whole microseconds.
+/// The time to record for an archive: nanoseconds since 1970, in whole microseconds.
 pub(super) fn recorded_ns(archive: &Archive) -> Option<i64> {
     i64::try_from(archive.modified_ns.div_euclid(1000) * 1000).ok()
 }

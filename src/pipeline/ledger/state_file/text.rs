@@ -1,4 +1,4 @@
-//! The text of a state file: what is on disk stays there, and what is new is kept until the next time it is written.
+//! The text of a state file. Text on disk stays there; new text is kept in memory until the next write.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -8,57 +8,57 @@ use std::path::Path;
 use super::scan::Shape;
 use crate::files::{self, copy_bytes};
 
-/// What stands behind the last entry.
+/// The text behind the last entry.
 const END: &[u8] = b"\n]\n";
 
-/// Where an entry is: in the file, or behind its end in what has been added.
+/// The place of an entry: in the file, or in the added text behind it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Place {
     pub(super) at: u64,
     pub(super) length: u64,
 }
 
-/// A state file's text as it is to be written next.
+/// The text of a state file as it will be written next.
 #[derive(Debug)]
 pub(super) struct Text {
-    /// The file as it was read or last written; None: there is none yet.
+    /// The file as it was read or last written. None: there is none yet.
     file: Option<File>,
-    /// Its length.
+    /// Its length in bytes.
     length: u64,
-    /// What of it is kept, up to the end of its last entry.
+    /// Bytes of it that are kept, up to the end of its last entry.
     body: u64,
     is_empty: bool,
-    /// Entries behind those, each with what stands before it.
+    /// New entries, each with the separator before it.
     added: Vec<u8>,
-    /// Other texts in the place of entries of the file, by where these are.
+    /// Replaced entries of the file, by offset: the old length and the new text.
     edits: BTreeMap<u64, (u64, Vec<u8>)>,
 }
 
 impl Text {
-    /// Of a file that is not there yet.
+    /// The text of a file that does not exist yet.
     pub(super) fn new() -> Self {
-        // As if there were its bracket.
+        // Counts the opening bracket as if it were there.
         Self { file: None, length: 0, body: 1, is_empty: true, added: Vec::new(), edits: BTreeMap::new() }
     }
 
-    /// Of a file that has been read.
+    /// The text of a file that has been read.
     pub(super) fn of(file: File, shape: Shape) -> io::Result<Self> {
         let length = file.metadata()?.len();
         Ok(Self { file: Some(file), length, body: shape.end, is_empty: shape.count == 0, ..Self::new() })
     }
 
-    /// Bytes that it has when it is written.
+    /// Length in bytes once written.
     pub(super) fn len(&self) -> u64 {
         self.body + self.added.len() as u64
     }
 
-    /// As what is to be written to another file than it was read from.
+    /// Sets the text to be written to `path` instead of the file that it was read from.
     pub(super) fn replacement(&mut self, path: &Path) -> io::Result<()> {
         self.length = std::fs::metadata(path)?.len();
         Ok(())
     }
 
-    /// Adds an entry.
+    /// Appends an entry.
     pub(super) fn append(&mut self, entry: &[u8]) -> Place {
         self.added.extend_from_slice(if self.is_empty { b"\n  " } else { b",\n  " });
         self.is_empty = false;
@@ -67,7 +67,7 @@ impl Text {
         place
     }
 
-    /// Puts another text in the place of an entry. Returns by how much it moves those behind it, and how long it is then.
+    /// Replaces the text of an entry. Returns how far that moves the entries behind it, and the new length.
     pub(super) fn replace(&mut self, place: Place, entry: &[u8]) -> Moved {
         let Some(start) = place.at.checked_sub(self.body).and_then(|start| usize::try_from(start).ok())
         else {
@@ -80,11 +80,11 @@ impl Text {
         Moved { behind: place.at, by: length as i64 - place.length as i64, place: Place { length, ..place } }
     }
 
-    /// Writes the file anew, durably. Returns where its entries are then.
+    /// Rewrites the file, durably. Returns where its entries are now.
     ///
     /// # Errors
     ///
-    /// Where it cannot be written, or somebody else has changed it.
+    /// It cannot be written, or another process has changed it.
     pub(super) fn write(&mut self, path: &Path) -> io::Result<Places> {
         if self.file.is_some() && std::fs::metadata(path).is_ok_and(|now| now.len() != self.length) {
             return Err(io::Error::other(
@@ -118,25 +118,25 @@ impl Text {
     }
 }
 
-/// Which entries have moved since one of them has another text.
+/// The entries that move when the text of one changes.
 pub(super) struct Moved {
-    /// Those behind this place.
+    /// Entries behind this offset move.
     pub(super) behind: u64,
     pub(super) by: i64,
-    /// Where the one itself is.
+    /// Place of the changed entry.
     pub(super) place: Place,
 }
 
-/// Where entries are since the file was written.
+/// Where entries are after the file was written.
 pub(super) struct Places(BTreeMap<u64, (u64, Vec<u8>)>);
 
 impl Places {
-    /// Whether all are where they were.
+    /// Whether no entry has moved.
     pub(super) fn are_kept(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Where an entry is now.
+    /// The new place of an entry.
     pub(super) fn of(&self, old: Place) -> Place {
         let before = self.0.range(..old.at).map(|(_, (length, entry))| entry.len() as i64 - *length as i64);
         let at = old.at.saturating_add_signed(before.sum());

@@ -1,4 +1,4 @@
-//! Signed GET requests to one bucket. There is no other method here, so nothing can be written to it.
+//! Signed GET requests to one bucket. No other method is implemented, so nothing can be written to it.
 
 use std::error::Error;
 use std::io::Read;
@@ -31,27 +31,27 @@ mod place;
 pub(super) use self::answer::{for_the_eye, judge_late};
 pub(super) use self::error::GetError;
 
-/// Time for name, TCP connection and TLS handshake.
+/// Time limit for name lookup, TCP connection and TLS handshake.
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 
-/// Time to the head of a reply, as other clients have it: a page of a large listing and an object that has not been
-/// asked for in years take their time.
+/// Time limit for the head of a reply, the same as in other clients. A page of a large listing is slow, and so is an
+/// object that nobody has requested for years.
 const REPLY_LIMIT: Duration = Duration::from_secs(60);
 
-/// Time in which at least something of a body has to come. Bodies as a whole have no limit: an archive may take as
-/// long as it likes as long as it comes.
+/// Time limit for the next bytes of a body. A whole body has no limit: an archive may take as long as it likes while
+/// bytes arrive.
 const READ_LIMIT: Duration = Duration::from_secs(15);
 
-/// Downloads at once, at most.
+/// The most downloads at once.
 pub(super) const MOST_DOWNLOADS: usize = 16;
 
-/// Bytes of an error reply that are looked at.
+/// Bytes of an error reply that are read.
 const ERROR_BYTES: u64 = 64 << 10;
 
-/// Time for the body of an error reply. Its status has come already, and is enough to go by.
+/// Time limit for the body of an error reply. Its status is there already, and is enough to decide.
 const ERROR_LIMIT: Duration = Duration::from_secs(3);
 
-/// The client. Its connections are shared by all threads.
+/// The client. All threads share its connections.
 #[derive(Clone)]
 pub(super) struct Client {
     shared: Arc<Shared>,
@@ -68,27 +68,27 @@ struct Shared {
     credentials: Option<Provider>,
 }
 
-/// What is asked for.
+/// A request to make.
 struct Wanted {
-    /// Of an object; empty for a listing.
+    /// Key of the object; empty for a listing.
     key: String,
     query: Vec<(&'static str, String)>,
     headers: Vec<(HeaderName, String)>,
 }
 
 impl Client {
-    /// A client for the given bucket. Opens no connection yet. No request is waited for once the run is to stop.
+    /// A client for the given bucket. Opens no connection yet. Requests end early when the run is to stop.
     ///
     /// # Errors
     ///
-    /// A usage failure where the CA file cannot be used.
+    /// A usage failure if the CA file cannot be used.
     pub(super) fn new(settings: &S3, stop: &Stop) -> Result<Self, Failure> {
         let agent = agent(settings)?;
         let provider = || Provider::new(settings.credentials.clone(), agent.clone());
         let shared = Shared {
             credentials: (!settings.anonymous).then(provider),
             place: RwLock::new(Arc::new(Place::of(settings, &settings.region.name))),
-            // Who is not known cannot pay.
+            // An anonymous client cannot pay.
             requester_pays: AtomicBool::new(settings.requester_pays && !settings.anonymous),
             settings: settings.clone(),
             agent,
@@ -96,8 +96,7 @@ impl Client {
         Ok(Self { shared: Arc::new(shared), stop: stop.clone() })
     }
 
-    /// Asks for an object, or with an empty key for a listing. The reply is a success whose body is still to be
-    /// read.
+    /// Requests an object, or a listing if the key is empty. The reply is a success; its body is still to be read.
     ///
     /// # Errors
     ///
@@ -114,8 +113,8 @@ impl Client {
         self.unless_stopped(move || shared.get(&wanted))
     }
 
-    /// Does `work` on a thread of its own, which nobody waits for once the run is to stop: names that do not resolve,
-    /// heads of replies and programs that give out credentials may take a minute.
+    /// Does `work` on its own thread and stops waiting for it when the run is to stop: name lookups, heads of replies
+    /// and programs that provide credentials may take a minute.
     pub(super) fn unless_stopped<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> Result<T, GetError> + Send + 'static,
@@ -126,30 +125,29 @@ impl Client {
         done.unwrap_or_else(|| Err(GetError::stopped()))
     }
 
-    /// Replaces the credentials wherever they stand in what a server has sent.
+    /// Masks the credentials wherever they appear in a server's text.
     pub(super) fn cut_credentials_out_of(&self, text: &mut Vec<u8>) {
         self.shared.credentials.iter().for_each(|credentials| credentials.cut_out_of(text));
     }
 
-    /// A key with its bucket, for the eye.
+    /// The address of a key for messages: its bucket and the key.
     pub(super) fn address(&self, key: &str) -> String {
         super::address(&self.shared.settings.bucket, key)
     }
 
-    /// The host that is asked, for the eye.
+    /// The host that requests go to, for messages.
     pub(super) fn host(&self) -> String {
         self.shared.place().host().to_owned()
     }
 }
 
 impl Shared {
-    /// Asks. Where the credentials are refused they are looked for anew, and where there are others it is asked once
-    /// more.
+    /// Sends a request. If the credentials are refused, looks for new ones, and retries once if there are others.
     fn get(&self, wanted: &Wanted) -> Result<Response<Body>, GetError> {
         let Some(provider) = &self.credentials else { return self.ask(wanted, None) };
         let credentials = provider.get()?;
         let error = match self.ask(wanted, Some(&credentials)) {
-            // Some servers know no other word for credentials that are gone.
+            // Some servers report expired credentials only as a denial.
             Err(error @ (GetError::Credentials(_) | GetError::Denied(_))) => error,
             done => return done,
         };
@@ -159,7 +157,7 @@ impl Shared {
         }
     }
 
-    /// Asks, and goes to the region that the bucket is said to be in.
+    /// Sends a request, and follows the bucket to the region that the reply names.
     fn ask(&self, wanted: &Wanted, credentials: Option<&Credentials>) -> Result<Response<Body>, GetError> {
         let place = self.place();
         let refusal = match self.ask_at(&place, wanted, credentials) {
@@ -170,7 +168,7 @@ impl Shared {
         let there = Place::of(&self.settings, &region);
         let answer = self.ask_at(&there, wanted, credentials);
         match answer {
-            // It is no better there.
+            // The other region refuses, too: the first answer counts.
             Err(Refusal { region: Some(_), .. }) => Err(refusal.error),
             Err(Refusal { error: GetError::Unavailable { .. }, .. }) => {
                 answer.map_err(|refusal| refusal.error)
@@ -203,7 +201,7 @@ impl Shared {
         }
     }
 
-    /// Asks, and where the header may be what is refused, asks without saying who pays.
+    /// Sends a request. If the requester-pays header may be the cause of a refusal, retries without it.
     fn ask_at(
         &self,
         place: &Place,
@@ -281,7 +279,7 @@ fn request(
         let scope = Scope { region: &place.region, service: "s3" };
         sign(("GET", url, b""), &mut all, credentials, scope, OffsetDateTime::now_utc())?;
     }
-    // Not signed: gateways change it. What is sent is to be what is stored.
+    // Not signed, because gateways change it. Requests the bytes as they are stored.
     all.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     let mut request = Request::get(url.as_str()).body(())?;
     *request.headers_mut() = all;
@@ -297,7 +295,7 @@ fn url(place: &Place, wanted: &Wanted) -> Result<Url, GetError> {
     Url::parse(&text).map_err(|error| GetError::Other(error.to_string()))
 }
 
-/// Whether a key can be asked for. URLs with a segment `.` or `..` mean another key, so such a key has none.
+/// Whether a key can be requested. A URL with a segment `.` or `..` means another key, so such a key has none.
 pub(super) fn has_url(key: &str) -> bool {
     key.split('/').all(|segment| segment != "." && segment != "..")
 }
@@ -321,7 +319,7 @@ fn agent(settings: &S3) -> Result<Agent, Failure> {
         // One for each download.
         idle_connections: MOST_DOWNLOADS,
     })
-    // What it says is about Elasticsearch's setting.
+    // The failure's own text is about Elasticsearch's setting.
     .map_err(|failure| match &settings.ca_cert {
         Some(file) => {
             let message = failure.message.replace("ELASTICSEARCH_CA_CERT / --ca-cert", file.setting);

@@ -1,7 +1,7 @@
-//! One object into memory: whole, or not at all.
+//! Downloads one object into memory, as a whole or not at all.
 //!
-//! A body that breaks off is gone on with from where it broke off (`Range`), under the condition that the object is
-//! still the same one (`If-Match`); where it is not, the download begins anew.
+//! Interrupted downloads resume where they broke off (`Range`), provided that the object is still the same
+//! (`If-Match`). If it has changed, the download starts again.
 
 use std::io::{self, Read};
 
@@ -18,27 +18,27 @@ use crate::pipeline::archive::{ArchiveError, ArchiveLimits};
 use crate::retry::patience::{GivenUp, Retries};
 use crate::shutdown::Stop;
 
-/// Bytes read at once, at most.
+/// The most bytes per read.
 const CHUNK_BYTES: usize = 64 << 10;
 
-/// Why an object is not there.
+/// Why an object could not be downloaded.
 #[derive(Debug)]
 pub(super) enum DownloadError {
     /// The archive cannot be read, now or for good.
     Archive(ArchiveError),
-    /// The budget is spent on it. Others may be served.
+    /// The retry budget is spent on it. Other objects may still be served.
     GivenUp(Failure),
     /// The run cannot go on.
     Run(Failure),
 }
 
-/// Downloads an object. It is asked for again as long as `service` has patience, counted from the last time that there
-/// was more of it than ever before.
+/// Downloads an object. Retries as long as `service` allows, counted from the last progress: when more bytes of it were
+/// there than ever before.
 ///
 /// # Errors
 ///
-/// [`DownloadError`]. A missing object or one that is not to be had leaves the archive as it is; credentials that are
-/// refused and an S3 that serves nothing at all are the run's.
+/// [`DownloadError`]. A missing or unreadable object is an error of its archive. Refused credentials are an error of
+/// the run, and so is an S3 that serves nothing at all.
 pub(super) fn download(
     client: &Client,
     object: &Object,
@@ -65,8 +65,8 @@ pub(super) fn download(
                 part.forget();
                 ("it has changed in the meantime".to_owned(), None)
             }
-            // The listing was allowed a moment ago. A run that would end some time ends; one that is to go on for ever
-            // waits until the keys are renewed, or the role is given back.
+            // The listing was allowed a moment ago. A run with a budget ends here. A run without one waits until the
+            // keys are renewed or the role is granted again.
             Err(GetError::Refused(why) | GetError::Credentials(why)) if service.budget.is_none() => {
                 (why, None)
             }
@@ -113,8 +113,8 @@ fn attempt(
     read_on(&mut response, part, stop, service)
 }
 
-/// Reads what is missing; what has come is kept, whatever happens. A stop is noticed after every read, however little
-/// that has brought: a body that trickles must not hold a run up.
+/// Reads the missing bytes, and keeps what has arrived in any case. Checks for a stop after every read, however few
+/// bytes it brought: a trickling body must not hold up a run.
 fn read_on(
     response: &mut Response<Body>,
     part: &mut Part,
@@ -136,7 +136,7 @@ fn read_on(
         }
     }
     if part.may_go_on() {
-        // There is all that was listed; the end of the body has to say that this is all. What breaks off now is whole.
+        // All listed bytes are there. The body must end here; if it breaks off now, it is whole.
         if let Ok(1..) = reader.read(&mut chunk[..1]) {
             return Err(part.goes_on());
         }

@@ -1,4 +1,4 @@
-//! Which archives a bucket holds: all pages of its listing, put in order.
+//! Lists the archives of a bucket: reads all pages and sorts them.
 
 use std::collections::{HashMap, HashSet};
 use std::hash::BuildHasher;
@@ -25,28 +25,27 @@ mod found;
 mod leap;
 mod page;
 
-/// Bytes of one page at most: a thousand keys of the longest kind, encoded, have some 4 MB.
+/// The most bytes of one page. A thousand keys of the longest kind, encoded, have some 4 MB.
 const PAGE_BYTES: u64 = 16 << 20;
 
-/// Time for the body of one page. A server that takes longer is as good as none.
+/// Time limit for the body of one page. A slower server is useless.
 const PAGE_LIMIT: Duration = Duration::from_secs(90);
 
-/// Keys of what is no archive that are told of at most.
+/// The most keys that are named when there is no archive.
 const EXAMPLES: &str = "5";
 
-/// Archives, and the objects that they are, by name.
+/// Archives, and their objects by archive name.
 #[derive(Debug, Default)]
 pub(super) struct Listing {
     pub(super) discovery: Discovery,
     pub(super) objects: HashMap<String, Object>,
 }
 
-/// Lists all archives below the prefix; of those that are not of the span that is asked for, where names allow it, only
-/// some.
+/// Lists all archives below the prefix. May skip archives outside of the requested span, if names allow it.
 ///
 /// # Errors
 ///
-/// Where the listing is refused (exit code 5), S3 is unavailable past the budget (4), there is no such bucket (2), the
+/// The listing is refused (exit code 5), S3 is unavailable past the budget (4), the bucket does not exist (2), the
 /// listing leads nowhere (1), or the run is to stop.
 pub(super) fn list(
     client: &Client,
@@ -60,7 +59,7 @@ pub(super) fn list(
     let mut lead = None;
     let mut is_first = true;
     loop {
-        // Pages that come quickly enough would never be waited for.
+        // Fast pages never wait, so a stop would go unnoticed.
         if stop.is_requested() {
             return Err(stop.as_failure());
         }
@@ -96,15 +95,15 @@ pub(super) fn list(
     let seen = found.first_keys();
     let mut listing = found.in_order();
     if listing.objects.is_empty() && listing.discovery.left_out.is_empty() {
-        // Under this prefix there may be nothing at all.
+        // The prefix may match nothing at all: then the bucket's first keys are shown.
         let elsewhere = || first_keys(client, stop).filter(|_| !settings.prefix.is_empty());
         listing.discovery.nothing = Some(found::nothing(settings, &seen, elsewhere));
     }
     Ok(listing)
 }
 
-/// What stands before the times of all archives, as the first page shows and S3 confirms. What it tells of other keys for
-/// that is taken up.
+/// The key text before the time, if the first page shows the same one for all archives and S3 confirms it. Takes up the
+/// other keys that S3 lists for that.
 fn lead_of_all(
     client: &Client,
     settings: &S3,
@@ -119,13 +118,13 @@ fn lead_of_all(
     if !prefix.is_empty() {
         query.push(("prefix", prefix.clone()));
     }
-    // Where it is not told, all pages are listed, which waits for a server that is away.
+    // On an error, all pages are listed, which waits for an unavailable server.
     let others = self::page(client, query, None, stop).ok().filter(|others| lead.is_confirmed_by(others))?;
     found.take_up(others.keys, 0);
     Some(lead)
 }
 
-/// The first keys of the whole bucket, where it may be listed.
+/// The first keys of the whole bucket, if it may be listed.
 fn first_keys(client: &Client, stop: &Stop) -> Option<Vec<String>> {
     let query = vec![("list-type", "2".to_owned()), ("max-keys", EXAMPLES.to_owned())];
     let page = page(client, query, None, stop).ok()?;
@@ -151,7 +150,7 @@ fn cannot_list(bucket: &BucketName, error: GetError) -> Failure {
     )
 }
 
-/// Asks for a page and reads it.
+/// Requests a page and parses it.
 fn page(
     client: &Client,
     query: Vec<(&'static str, String)>,
@@ -171,23 +170,23 @@ fn page(
                 GetError::unavailable(format!("{host}: {}", TransportError::from(ureq::Error::from(error))))
             })?;
         page::parse(&host, &body).or_else(|_| {
-            // What is no listing is told, and may quote the request.
+            // If it is no listing, it is quoted in a message, and may quote the request.
             asking.cut_credentials_out_of(&mut body);
             page::parse(&host, &body)
         })
     })
 }
 
-/// Where a listing goes on, page by page, and how pages are asked for.
+/// The position in a listing, and how pages are requested.
 #[derive(Default)]
 struct Pages {
-    /// What the next page is asked for with; None: it is the first.
+    /// The token for the next page. None: the first page.
     token: Option<String>,
-    /// The key behind which the first one begins.
+    /// The key after which the first page begins.
     start_after: Option<String>,
     /// Hashes of all tokens so far: a listing may have very many pages.
     seen: HashSet<u64>,
-    /// There are archived objects: whether copies of them are at hand is asked for, too.
+    /// There are archived objects, so the listing also requests whether they are restored.
     asks_for_copies: bool,
 }
 
@@ -196,7 +195,7 @@ impl Pages {
     ///
     /// # Errors
     ///
-    /// Where there was such a page before: a server that goes in a circle would be asked for ever.
+    /// The token was there before: a server that goes in a circle would be asked for ever.
     fn go_on(&mut self, token: String) -> Result<(), GetError> {
         if !self.seen.insert(self.seen.hasher().hash_one(&token)) {
             return Err(GetError::Other("the next page is one that there was already".to_owned()));
@@ -205,15 +204,15 @@ impl Pages {
         Ok(())
     }
 
-    /// Begins anew behind a key.
+    /// Starts again after a key.
     fn leap_to(&mut self, key: String) {
         (self.token, self.start_after) = (None, Some(key));
     }
 
-    /// Asks for the page that is next.
+    /// Requests the next page.
     ///
-    /// Not every server that confirms `encoding-type=url` encodes, so that what means itself and what is encoded could
-    /// not be told apart: it is asked for only where keys have characters that the page cannot have otherwise.
+    /// Some servers confirm `encoding-type=url` without encoding, so that encoded and literal text cannot be told
+    /// apart. Encoding is therefore requested only if keys have characters that a page cannot hold otherwise.
     fn read(&mut self, client: &Client, prefix: &str, stop: &Stop) -> Result<Page, GetError> {
         let mut query = vec![("list-type", "2".to_owned())];
         if !prefix.is_empty() {
@@ -248,7 +247,7 @@ impl Pages {
         if self.asks_for_copies {
             let header = HeaderName::from_static("x-amz-optional-object-attributes");
             match page(client, query.to_vec(), Some((header, "RestoreStatus".to_owned())), stop) {
-                // Another server than AWS: without this header, which it does not know.
+                // A server other than AWS does not know this header: retry without it.
                 Err(GetError::Other(why)) => log::debug!("copies of archived objects are not told of: {why}"),
                 done => return done,
             }

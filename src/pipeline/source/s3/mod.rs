@@ -1,13 +1,13 @@
-//! Archives in a bucket of S3, or of a server that speaks its language.
+//! Archives in a bucket of S3, or of an S3-compatible server.
 //!
 //! ```text
 //! listing ──▶ archives (name: the last segment of the key) ──▶ read_ahead ──▶ download ──▶ memory
 //!     └────────────── client: signed GETs ◀── signature ◀── credentials ────────┘
 //! ```
 //!
-//! Nothing is ever written to the bucket, nothing goes to disk, and no key is used as a path. Listings begin
-//! at the first key, also in a spooler: `start-after` would pass over archives that are put in late under an earlier name.
-//! Only times that are not asked for (`--from`, `--to`) are leapt over, where names allow it; see `listing::leap`.
+//! Nothing is written to the bucket or to disk, and no key is used as a path. A listing begins at the first key, also
+//! in a spooler: `start-after` would miss archives that arrive late under an earlier name. Only times that are not
+//! requested (`--from`, `--to`) are skipped, if names allow it; see `listing::leap`.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, OnceLock};
@@ -37,40 +37,40 @@ use crate::retry::patience::Retries;
 use crate::retry::policy::Policy;
 use crate::shutdown::Stop;
 
-/// An object as it was listed.
+/// A listed object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Object {
     key: String,
-    /// Which state of the object was listed.
+    /// Identifies the listed state of the object.
     etag: Option<String>,
     bytes: u64,
-    /// Where it is told.
+    /// If the listing tells it.
     storage_class: Option<Box<str>>,
-    /// The key of what SQLite keeps changes in that are not in the database, where that lies beside it.
+    /// The key of a log of SQLite beside it, which holds changes that are not in the database.
     log: Option<Box<str>>,
 }
 
-/// Objects by the name of the archive that they are.
+/// Objects by archive name.
 type Objects = HashMap<String, Object>;
 
-/// A bucket, and what it was last found to hold.
+/// A bucket, and the objects that were last found in it.
 pub struct Bucket {
     settings: S3,
     client: Client,
     stop: Stop,
     budget: Option<Duration>,
     objects: Objects,
-    /// Keys that the last look has left for the next one, since S3 did not serve them.
+    /// Keys that the last look left for the next one, because S3 did not serve them.
     left: Mutex<HashSet<String>>,
 }
 
 impl Bucket {
-    /// The bucket of these settings; it is not asked for anything yet. An unavailable S3 is waited for within the
-    /// budget (None: for ever), or until the run is to stop.
+    /// The bucket of these settings. Sends no request yet. Waits for an unavailable S3 within the budget (None: for
+    /// ever), or until the run is to stop.
     ///
     /// # Errors
     ///
-    /// A usage failure where the CA file cannot be used.
+    /// A usage failure if the CA file cannot be used.
     pub fn open(settings: &S3, budget: Option<Duration>, stop: &Stop) -> Result<Self, Failure> {
         let client = Client::new(settings, stop)?;
         Ok(Self {
@@ -87,8 +87,7 @@ impl Bucket {
     ///
     /// # Errors
     ///
-    /// Exit code 2 for a bucket that is not there, 4 where S3 is unavailable past
-    /// the budget, 5 where it refuses.
+    /// Exit code 2 if the bucket does not exist, 4 if S3 is unavailable past the budget, 5 if it refuses.
     pub fn discover(&mut self) -> Result<Discovery, Failure> {
         let retries = Retries::new(&self.stop, policy(self.budget));
         let listing = listing::list(&self.client, &self.settings, &self.stop, &retries)?;
@@ -96,7 +95,7 @@ impl Bucket {
         Ok(listing.discovery)
     }
 
-    /// The address of an archive that was found, and its storage class.
+    /// The address of a found archive, and its storage class.
     pub fn whereabouts(&self, archive: &Archive) -> (String, Option<&str>) {
         match self.objects.get(&archive.name) {
             Some(object) => (address(&self.settings.bucket, &object.key), object.storage_class.as_deref()),
@@ -104,12 +103,12 @@ impl Bucket {
         }
     }
 
-    /// Hands out `archives`, which [`Bucket::discover`] has found, downloaded. Where there is no budget, the bucket is
-    /// looked at again after `next_look`.
+    /// Downloads and hands out `archives`, which [`Bucket::discover`] has found. Without a budget, the next look at the
+    /// bucket comes after `next_look`.
     ///
     /// # Errors
     ///
-    /// Exit code 4 where the budget was spent on some of them, once all others have been handed out.
+    /// Exit code 4 if the budget was spent on some of them, once all others have been handed out.
     pub fn hand_out(
         &self,
         archives: &[Arc<Archive>],
@@ -131,11 +130,11 @@ impl Bucket {
         ahead.given_up.into_inner().map_or(Ok(()), Err)
     }
 
-    /// Whether an archive can be read, tried with its first byte.
+    /// Checks whether an archive can be read, by requesting its first byte.
     ///
     /// # Errors
     ///
-    /// Exit code 4 where S3 is unavailable, 5 where it refuses, 1 for anything else.
+    /// Exit code 4 if S3 is unavailable, 5 if it refuses, 1 for anything else.
     pub fn try_to_read(&self, archive: &Archive) -> Result<(), Failure> {
         let Some(object) = self.objects.get(&archive.name).filter(|object| object.bytes > 0) else {
             return Ok(());
@@ -159,12 +158,12 @@ impl Bucket {
     }
 }
 
-/// How S3 is waited for. What it refuses is refused.
+/// The retry policy for S3. Refusals are not retried.
 fn policy(budget: Option<Duration>) -> Policy {
     Policy::new("S3", budget)
 }
 
-/// A key for the eye.
+/// The address of a key, for messages.
 fn address(bucket: &BucketName, key: &str) -> String {
     format!("s3://{bucket}/{key}")
 }

@@ -1,4 +1,4 @@
-//! What there is of an object so far, and whether a reply goes on with it.
+//! The bytes of an object so far, and whether a reply continues them.
 
 use libdeflater::Decompressor;
 use ureq::Body;
@@ -10,16 +10,16 @@ use ureq::http::{HeaderMap, HeaderName, Response};
 use super::Object;
 use super::client::GetError;
 
-/// What the head of a successful reply says of the object.
+/// The facts about an object in the head of a successful reply.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct ObjectHead {
-    /// Where the body begins in the object; None: it is the whole object.
+    /// Offset of the body in the object. None: the body is the whole object.
     start: Option<usize>,
-    /// Length of the whole object, where it is told.
+    /// Length of the whole object, if the head has it.
     length: Option<usize>,
-    /// The body says itself where it ends, so that one that is cut off is never taken for whole.
+    /// The body marks its own end, so that a cut-off body is never taken for whole.
     is_framed: bool,
-    /// It may be compressed on its way, though that was not asked for. Objects may be stored under that name as well.
+    /// The body may be compressed in transit, though that was not requested. The object may also be stored compressed.
     may_be_gzip: bool,
     etag: Option<String>,
 }
@@ -29,7 +29,7 @@ impl ObjectHead {
     ///
     /// # Errors
     ///
-    /// Where it does not say which bytes of the object follow.
+    /// It does not say which bytes of the object follow.
     pub(super) fn of(response: &Response<Body>) -> Result<Self, GetError> {
         let headers = response.headers();
         let partial = response.status().as_u16() == 206;
@@ -47,7 +47,7 @@ impl ObjectHead {
         if !partial {
             return Some(Self { start: None, length, is_framed, may_be_gzip, etag });
         }
-        // As in `bytes 100-999/1000`; the whole length may be `*`.
+        // For example `bytes 100-999/1000`. The whole length may be `*`.
         let (range, length) = text(CONTENT_RANGE)?.strip_prefix("bytes ")?.split_once('/')?;
         let (start, _) = range.split_once('-')?;
         let length = if length == "*" { None } else { Some(length.parse().ok()?) };
@@ -55,29 +55,29 @@ impl ObjectHead {
     }
 }
 
-/// What there is of an object so far.
+/// The bytes of an object so far.
 #[derive(Debug, Default)]
 pub(super) struct Part {
     bytes: Vec<u8>,
-    /// Length of the whole object, or what it is at most.
+    /// Length of the whole object, or an upper limit of it.
     length: usize,
-    /// The length was told by the reply itself; else it is the listed one.
+    /// The length is from the reply; else it is the listed one.
     is_told: bool,
-    /// The body that is being read says itself where it ends.
+    /// The body being read marks its own end.
     is_framed: bool,
-    /// The object is another one than was listed.
+    /// The object is not the one that was listed.
     is_replaced: bool,
-    /// The bytes are compressed, and so many once they are not.
+    /// The bytes are compressed. The value is their length once inflated.
     inflated: Option<usize>,
-    /// Which state of the object the bytes are of.
+    /// The ETag of the state that the bytes belong to.
     etag: Option<String>,
-    /// The most bytes that there have ever been. Bytes are thrown away where a server knows no ranges or the object
-    /// has changed, and come again: only what goes beyond this is progress.
+    /// The most bytes that were ever there. Bytes are discarded if a server knows no ranges or the object has changed,
+    /// and arrive again. Only bytes beyond this count as progress.
     most: usize,
 }
 
 impl Part {
-    /// What is asked for: the rest of this very object, or all of any. Weak ETags fulfil no condition.
+    /// Request headers for the rest of this very object, or for all of any. Weak ETags never match a condition.
     pub(super) fn headers(&self) -> Vec<(HeaderName, String)> {
         match &self.etag {
             Some(etag) if !self.bytes.is_empty() && self.inflated.is_none() && !etag.starts_with("W/") => {
@@ -87,15 +87,15 @@ impl Part {
         }
     }
 
-    /// A body begins: either what is missing, or everything again.
+    /// Starts a body: the missing rest, or everything again.
     ///
     /// # Errors
     ///
-    /// Where the body is of no use, since it is of another part or of another object than the listed one.
+    /// The body is useless, since it is of another part or of another object than the listed one.
     pub(super) fn begin(&mut self, answer: ObjectHead, object: &Object) -> Result<(), GetError> {
-        // Everything, though as a part of it, is everything.
+        // A range that begins at 0 is everything if there are no bytes yet.
         if let Some(start) = answer.start.filter(|&start| start > 0 || !self.bytes.is_empty()) {
-            // A server need not repeat the ETag: it has honoured the condition that was made.
+            // A server may leave out the ETag: it has honoured the request's condition.
             let fits = start == self.bytes.len()
                 && answer.length.is_none_or(|length| length == self.length)
                 && (answer.etag.is_none() || bare(&answer.etag) == bare(&self.etag));
@@ -113,7 +113,7 @@ impl Part {
             if !is_replaced {
                 return Err(GetError::Other(format!("it has {length} bytes, but is listed with {listed}")));
             }
-            // There is room for as much as was listed, and no more.
+            // Memory was reserved for the listed length only.
             if length as u64 > listed {
                 return Err(larger(&format!("{length} bytes"), listed));
             }
@@ -127,7 +127,7 @@ impl Part {
             .map_err(|_| GetError::Other("there is no memory for it".to_owned()))
     }
 
-    /// What is compressed on its way has its length on arrival only. What compresses no further grows a little.
+    /// Starts a compressed body. Its length is known only at its end. Incompressible content grows a little.
     fn begin_compressed(&mut self, answer: ObjectHead, object: &Object) -> Result<(), GetError> {
         let listed = usize::try_from(object.bytes).unwrap_or(usize::MAX);
         let most = listed.saturating_add(listed / 100).saturating_add(1024);
@@ -143,7 +143,7 @@ impl Part {
             .map_err(|_| GetError::Other("there is no memory for it".to_owned()))
     }
 
-    /// Undoes the compression. What was stored under that name and is not compressed stays as it is.
+    /// Inflates the bytes. Content that was stored under that name without being compressed stays as it is.
     fn inflate(&mut self, listed: usize) -> Result<(), GetError> {
         if self.bytes.len() != listed {
             let mut inflated = Vec::new();
@@ -167,11 +167,11 @@ impl Part {
         Ok(())
     }
 
-    /// The body has ended.
+    /// Ends a body.
     ///
     /// # Errors
     ///
-    /// Where that is not the end of the object.
+    /// The object is not complete.
     pub(super) fn ends(&mut self) -> Result<(), GetError> {
         if let Some(listed) = self.inflated {
             return self.inflate(listed);
@@ -180,7 +180,7 @@ impl Part {
             return Ok(());
         }
         if !self.is_told && self.is_replaced {
-            // Where the end is known for sure, the object is that long.
+            // The body marked its own end, so the object has this length.
             if self.is_framed {
                 self.length = self.bytes.len();
                 return Ok(());
@@ -190,12 +190,12 @@ impl Part {
         Err(GetError::unavailable(format!("cut off after {} (end of the body)", self.state())))
     }
 
-    /// Whether there may be more of the body than there is of the object: nobody has told its length.
+    /// Whether the body may be longer than the object, because no reply gave its length.
     pub(super) fn may_go_on(&self) -> bool {
         !self.is_told
     }
 
-    /// There is more of it than was listed.
+    /// The error for an object longer than listed.
     pub(super) fn goes_on(&self) -> GetError {
         if self.is_replaced {
             return larger("more bytes", self.length as u64);
@@ -203,12 +203,12 @@ impl Part {
         GetError::Other(format!("it has more bytes than it is listed with ({})", self.length))
     }
 
-    /// Bytes that are missing.
+    /// Number of missing bytes.
     pub(super) fn missing(&self) -> usize {
         self.length.saturating_sub(self.bytes.len())
     }
 
-    /// Takes in what has come of a body. Whether there is more of the object now than ever before.
+    /// Appends bytes of a body. Returns whether there are more bytes now than ever before.
     pub(super) fn take(&mut self, came: &[u8]) -> bool {
         self.bytes.extend_from_slice(came);
         let is_progress = self.bytes.len() > self.most;
@@ -216,22 +216,22 @@ impl Part {
         is_progress
     }
 
-    /// Throws away what there is.
+    /// Discards the bytes.
     pub(super) fn forget(&mut self) {
         *self = Self { most: self.most, ..Self::default() };
     }
 
-    /// How far it is, for the eye.
+    /// The progress, for messages.
     pub(super) fn state(&self) -> String {
         format!("{} of {} bytes", self.bytes.len(), self.length)
     }
 
-    /// The most bytes that there have ever been.
+    /// The most bytes that were ever there.
     pub(super) fn most(&self) -> usize {
         self.most
     }
 
-    /// The bytes of the object.
+    /// Returns the bytes of the object.
     pub(super) fn into_bytes(self) -> Vec<u8> {
         self.bytes
     }

@@ -1,4 +1,4 @@
-//! Downloads run ahead of the workers, on threads of their own.
+//! Downloads run ahead of the workers, on their own threads.
 //!
 //! ```text
 //! dispatcher ══ jobs, in order ══▶ N downloaders ══ downloads ══▶ workers
@@ -6,9 +6,9 @@
 //!      └──────────── bytes that are no longer needed ────────────────┘
 //! ```
 //!
-//! The dispatcher lets a download begin only when there is room for all of it, so that what is being downloaded, what
-//! waits for a worker and what a worker is unzipping keep to the share of `--memory` that is for downloads. An object that
-//! is larger than that is let through alone: nothing else is downloaded then, and nothing else is read.
+//! The dispatcher starts a download only when there is room for all of it. So the objects being downloaded, waiting for
+//! a worker or being unzipped stay within the share of `--memory` for downloads. A larger object is admitted alone:
+//! nothing else is downloaded or read meanwhile.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -28,13 +28,13 @@ use crate::pipeline::source::{Content, Work};
 use crate::retry::patience::Retries;
 use crate::shutdown::Stop;
 
-/// Downloads at once: as many as there are workers, since one of them brings about as much as a worker takes, but
-/// some even for a single worker, and not so many that S3 slows down.
+/// The number of downloads at once: as many as workers, since a download is about as fast as a worker. A single worker
+/// gets two, and the maximum keeps S3 from slowing down.
 pub(super) fn downloads_at_once(workers: usize) -> usize {
     workers.clamp(2, MOST_DOWNLOADS)
 }
 
-/// Bytes in memory, with the room that they take up: given back when this is dropped.
+/// The bytes of a file and their room, which is given back on drop.
 #[derive(Debug)]
 pub struct Download {
     bytes: Vec<u8>,
@@ -48,18 +48,18 @@ impl Download {
         &self.bytes
     }
 
-    /// All the room that there is for archives, where this one is read alone. To be asked once.
+    /// Takes the room for all archives, if this one is read alone. Call it once.
     pub fn alone(&mut self) -> Option<archive::Room> {
         self.alone.take()
     }
 }
 
-/// Room for so many bytes.
+/// Room for a download.
 #[derive(Debug)]
 struct Room {
     bytes: u64,
     given_back: Sender<u64>,
-    /// What all of them take.
+    /// Total bytes of all downloads.
     counted: Arc<AtomicU64>,
 }
 
@@ -78,32 +78,32 @@ impl Drop for Room {
     }
 }
 
-/// What a downloader is to do.
+/// A download to make.
 struct Job {
     archive: Arc<Archive>,
     object: Object,
     room: Room,
-    /// All other room, for one that is larger than what downloads may take.
+    /// All other room, for an object larger than the share for downloads.
     alone: Option<archive::Room>,
 }
 
-/// Everything that downloading takes.
+/// Everything that downloading needs.
 pub(super) struct ReadAhead<'r> {
     pub(super) client: &'r Client,
     pub(super) objects: &'r Objects,
     pub(super) stop: &'r Stop,
     pub(super) service: Service<'r>,
-    /// What came of the first object that the budget was spent on.
+    /// The failure of the first object that the budget was spent on.
     pub(super) given_up: OnceLock<Failure>,
-    /// Downloads at once.
+    /// Number of downloads at once.
     pub(super) at_once: usize,
-    /// How many bytes may be ahead, and what lets a larger object in alone.
+    /// Limits the bytes that are ahead, and admits a larger object alone.
     pub(super) admission: &'r Admission,
 }
 
 impl ReadAhead<'_> {
-    /// Downloads `archives` in order while `work` takes them. Archives that are not begun when the run is to stop
-    /// are never handed out.
+    /// Downloads `archives` in order while `work` takes them. Once the run is to stop, archives whose download has not
+    /// begun are never handed out.
     pub(super) fn run(
         &self,
         archives: &[Arc<Archive>],
@@ -124,7 +124,7 @@ impl ReadAhead<'_> {
             }
             drop((jobs, done_sender));
             work(&|| done.recv().ok());
-            // Downloaders that still hold something must not wait for a worker that will not come.
+            // Downloaders that still hold something must not wait for a worker that never comes.
             drop(done);
         });
     }
@@ -144,7 +144,7 @@ impl ReadAhead<'_> {
                     .map(|()| Download { bytes, alone, _room: room }),
                 Some(Err(DownloadError::Archive(error))) => Err(error),
                 Some(Err(DownloadError::GivenUp(failure))) => {
-                    // Only the first is told at the end: that it was set already is no error.
+                    // Only the first failure is reported at the end, so a second one is ignored here.
                     let _ = self.given_up.set(failure.clone());
                     Err(ArchiveError::Unavailable(failure.message))
                 }
@@ -182,7 +182,7 @@ fn dispatch(
         }
         taken = taken.saturating_add(object.bytes);
         let room = Room::new(object.bytes, given_back.clone(), admission.downloaded().clone());
-        // Asked for once nothing is downloaded any more, so that nobody with a download waits behind this.
+        // Requested when no download is left, so that no download waits behind this one.
         let is_alone = object.bytes > limit && !admission.excludes_file(object.bytes);
         let alone = if is_alone { admission.let_in_alone(stop) } else { None };
         if is_alone && alone.is_none() {

@@ -1,8 +1,8 @@
-//! How long single objects are insisted on, and when it is S3 as a whole that serves nothing.
+//! Decides how long to retry an object, and when S3 as a whole is unavailable.
 //!
-//! An object that S3 cannot serve must not keep others from being served. A run that ends some time spends its budget
-//! on such an object, leaves it, and tries the next ones; only where these get nothing either is S3 taken for
-//! unavailable. A spooler leaves it for the next look, provided that S3 answers at all.
+//! An object that S3 cannot serve must not block others. A run with a budget spends it on such an object, leaves it,
+//! and tries the next ones. S3 counts as unavailable only if these get nothing either. A spooler leaves the object for
+//! the next look, provided that S3 answers at all.
 
 use std::collections::HashSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -12,31 +12,31 @@ use super::Object;
 use super::client::{Client, GetError, MOST_DOWNLOADS};
 use crate::retry::together::Together;
 
-/// Objects that are given up one after the other, with nothing served in between, before the run is: those that are
-/// being downloaded, and as many others. The budget of these is spent already, so that each is asked for once only.
+/// Objects given up in a row, with nothing served in between, before the run gives up: those being downloaded, and as
+/// many others. The budget is spent by then, so each of the others is requested only once.
 const GIVEN_UP_IN_A_ROW: usize = 2 * MOST_DOWNLOADS;
 
-/// A spooler insists on one object for no longer than this. Back-off has come to half a minute by then, so that
-/// waiting for longer would be hardly another thing than trying again at the next look.
+/// The longest that a spooler retries one object. Back-off has reached half a minute by then, so that longer retries
+/// would hardly differ from the next look.
 const LONGEST_PATIENCE: Duration = Duration::from_secs(60);
 
-/// What all downloads of a pass know of S3.
+/// The state of S3 that all downloads of a pass share.
 pub(super) struct Service<'r> {
-    /// How long an unavailable S3 is waited for; None: for ever, and single objects for `patience`.
+    /// How long to wait for an unavailable S3. None: for ever, and for single objects as long as `patience`.
     pub(super) budget: Option<Duration>,
     patience: Duration,
     client: &'r Client,
     prefix: &'r str,
     outage: Mutex<Outage>,
-    /// Keys that were left at the last look, and those that are left now.
+    /// Keys left at the last look, and keys left now.
     left_before: HashSet<String>,
     left: &'r Mutex<HashSet<String>>,
 }
 
-/// Requests fail, and nothing of any object comes.
+/// A time of failing requests in which no bytes of any object arrive.
 #[derive(Default)]
 struct Outage {
-    /// None: there is no outage.
+    /// Start of the outage. None: there is none.
     since: Option<Instant>,
     /// Objects given up since then.
     given_up: usize,
@@ -50,8 +50,8 @@ impl Outage {
 }
 
 impl<'r> Service<'r> {
-    /// S3 as it is reached by `client`, where there will be another look after `next_look` if there is no budget. Keys
-    /// that are left are remembered in `left` from one look to the next.
+    /// S3 as reached by `client`. Without a budget, the next look comes after `next_look`. `left` keeps the keys of
+    /// objects that were left from one look to the next.
     pub(super) fn new(
         client: &'r Client,
         prefix: &'r str,
@@ -70,39 +70,39 @@ impl<'r> Service<'r> {
         }
     }
 
-    /// More of some object has come than ever before.
+    /// Records progress: more bytes of an object than ever before.
     pub(super) fn served(&self) {
         *lock(&self.outage) = Outage::default();
     }
 
-    /// A request for an object has failed.
+    /// Records a failed request for an object.
     pub(super) fn failed(&self) {
         lock(&self.outage).since.get_or_insert_with(Instant::now);
     }
 
-    /// The budget is spent on an object. Whether others are to be tried.
+    /// Records that the budget is spent on an object. Returns whether to try others.
     pub(super) fn gives_up(&self) -> bool {
         lock(&self.outage).gives_up()
     }
 
-    /// Whether an object that has failed for so long is asked for only once more before it is left. While S3 does not
-    /// answer at all none is: that is waited for, and costs no archive its turn.
+    /// Whether to leave an object that has failed for this long, after one more request. If S3 does not answer at all,
+    /// no object is left: waiting costs no archive its turn.
     pub(super) fn is_out_of_patience(&self, failing: Duration) -> bool {
         self.budget.is_none() && failing >= self.patience && self.answers()
     }
 
-    /// An object is left for the next look.
+    /// Leaves an object for the next look.
     pub(super) fn leave(&self, object: &Object) {
         lock(self.left).insert(object.key.clone());
     }
 
-    /// Whether an object was left at the last look: there was patience with it then, and many such objects must not
-    /// keep new ones waiting at every look.
+    /// Whether an object was left at the last look. It was retried then, and many such objects must not delay new ones
+    /// at every look.
     pub(super) fn was_left(&self, object: &Object) -> bool {
         self.left_before.contains(&object.key)
     }
 
-    /// Whether S3 has an answer to the shortest of listings. Credentials that are refused have none to anything.
+    /// Whether S3 answers the shortest listing. If credentials are refused, it does not.
     fn answers(&self) -> bool {
         let query = [("list-type", "2"), ("max-keys", "1"), ("prefix", self.prefix)];
         let answer = self.client.get("", &query, &[]);

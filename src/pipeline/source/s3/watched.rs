@@ -1,14 +1,14 @@
-//! Bodies of replies that may take so long and no longer.
+//! Time limits for the bodies of replies.
 
 use std::io::{self, Read};
 use std::time::{Duration, Instant};
 
 use crate::shutdown::Stop;
 
-/// A reader that fails as soon as its time is over or the run is to stop; what has come by then is whole up to there.
+/// A reader that fails once its time is over or the run is to stop. The bytes read before that are valid.
 ///
-/// Both are looked at between two reads, so a read has to be bounded by itself: the client bounds each one, and a
-/// server that sends a byte now and then is not stopped by that.
+/// Checks happen between reads, so each read needs its own limit, which the client sets. That limit alone does not end
+/// a server that sends a byte now and then.
 pub(super) struct Watched<'s, R> {
     reader: R,
     until: Instant,
@@ -16,7 +16,7 @@ pub(super) struct Watched<'s, R> {
 }
 
 impl<'s, R: Read> Watched<'s, R> {
-    /// The time begins now. Without a `stop` it alone counts.
+    /// Starts the time now. Without a `stop`, only the time counts.
     pub(super) fn new(reader: R, limit: Duration, stop: Option<&'s Stop>) -> Self {
         Self { reader, until: Instant::now() + limit, stop }
     }

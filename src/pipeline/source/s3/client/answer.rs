@@ -1,6 +1,6 @@
-//! What a reply means that is no success.
+//! Classifies error replies.
 //!
-//! Source: Amazon S3 API Reference, "Error responses"; what other servers say was found out by asking them.
+//! Source: Amazon S3 API Reference, "Error responses". Other servers' replies were found by asking them.
 
 use serde::Deserialize;
 use ureq::http::HeaderMap;
@@ -10,17 +10,17 @@ use super::place::{Place, is_of_aws};
 use crate::auth::aws::is_region;
 use crate::http::retry_after;
 
-/// Characters of a server's error text that are passed on at most.
+/// The most characters of a server's error text that are passed on.
 const MAX_REASON_CHARS: usize = 400;
 
-/// What a reply means, and what else it tells.
+/// A classified error reply.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Refusal {
-    /// What it means.
+    /// Its meaning.
     pub(super) error: GetError,
-    /// The region that the bucket is in, where the request was for another one.
+    /// The region that the bucket is in, if the request was for another one.
     pub(super) region: Option<String>,
-    /// A header of the request may be what is refused: the server does not know what it is asked for.
+    /// A request header may be the cause: the server does not understand the request.
     pub(super) may_be_a_header: bool,
 }
 
@@ -40,7 +40,7 @@ struct ErrorBody {
     storage_class: Option<String>,
 }
 
-/// Judges a reply of this status, with these headers and this body.
+/// Classifies a reply by its status, headers and body.
 pub(super) fn judge(place: &Place, status: u16, headers: &HeaderMap, body: &[u8]) -> Refusal {
     let text = String::from_utf8_lossy(body);
     let parsed: Option<ErrorBody> = quick_xml::de::from_str(&text).ok();
@@ -56,7 +56,7 @@ pub(super) fn judge(place: &Place, status: u16, headers: &HeaderMap, body: &[u8]
     let unavailable = |why| GetError::Unavailable { why, retry_after: retry_after(headers) };
     let mut may_be_a_header = false;
     let error = match (status, body.code.as_str()) {
-        // The bucket's owner, not the server, is the one who has to do something.
+        // Only the bucket's owner can fix this, not the server.
         (_, "InvalidObjectState") => {
             let class =
                 body.storage_class.map(|class| format!(" ({})", for_the_eye(&class))).unwrap_or_default();
@@ -92,7 +92,7 @@ pub(super) fn judge(place: &Place, status: u16, headers: &HeaderMap, body: &[u8]
     Refusal { error, region: region.filter(|_| is_elsewhere), may_be_a_header }
 }
 
-/// A reply of success whose body is an error: S3 may notice too late that it cannot do what it has promised.
+/// Classifies an error in the body of a successful reply: S3 may fail after it has sent the status.
 pub(in super::super) fn judge_late(host: &str, code: &str, message: &str) -> GetError {
     let why = format!("{host} answers HTTP 200 with an error: {}", for_the_eye(&format!("{code} {message}")));
     match code {
@@ -104,7 +104,7 @@ pub(in super::super) fn judge_late(host: &str, code: &str, message: &str) -> Get
     }
 }
 
-/// Asking again may help.
+/// Codes for a busy server: a retry may help.
 const IS_BUSY: [&str; 14] = [
     "SlowDown",
     "SlowDownRead",
@@ -122,10 +122,10 @@ const IS_BUSY: [&str; 14] = [
     "XMinioServerNotInitialized",
 ];
 
-/// The clocks differ.
+/// Codes for clocks that differ.
 const IS_SKEWED: [&str; 3] = ["RequestTimeTooSkewed", "RequestExpired", "RequestInTheFuture"];
 
-/// The credentials are wrong, or no longer right.
+/// Codes for credentials that are wrong or have expired.
 const HAS_WRONG_CREDENTIALS: [&str; 16] = [
     "ExpiredToken",
     "ExpiredTokenException",
@@ -145,7 +145,7 @@ const HAS_WRONG_CREDENTIALS: [&str; 16] = [
     "XMinioInvalidIAMCredentials",
 ];
 
-/// The bucket is in another region, or at another address.
+/// Codes for a bucket in another region or at another address.
 const IS_ELSEWHERE: [&str; 6] = [
     "PermanentRedirect",
     "TemporaryRedirect",
@@ -169,10 +169,10 @@ fn elsewhere(place: &Place, why: String, region: Option<&str>) -> GetError {
     })
 }
 
-/// The region that a reply says the bucket is in, if it is another one.
+/// The region that a reply names for the bucket, if it is another one.
 fn told_region(place: &Place, headers: &HeaderMap, body: &ErrorBody) -> Option<String> {
     let header = headers.get("x-amz-bucket-region").and_then(|value| value.to_str().ok()).map(str::to_owned);
-    // As in: the region 'us-east-1' is wrong; expecting 'eu-west-1'.
+    // For example: the region 'us-east-1' is wrong; expecting 'eu-west-1'.
     let quoted = || {
         let after = body.message.split_once("expecting ").or_else(|| body.message.split_once("expected "))?.1;
         let mut parts = after.trim_start().split(['\'', '"']);
@@ -183,7 +183,7 @@ fn told_region(place: &Place, headers: &HeaderMap, body: &ErrorBody) -> Option<S
     (is_region(told) && told != place.region).then(|| told.to_owned())
 }
 
-/// A text of a server's on one line: control characters could forge lines of a log.
+/// A server's text on one line. Control characters are replaced, since they could forge log lines.
 pub(in super::super) fn for_the_eye(text: &str) -> String {
     let one_line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     one_line.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(MAX_REASON_CHARS).collect()

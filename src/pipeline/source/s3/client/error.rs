@@ -1,39 +1,39 @@
-//! Why a request has brought nothing.
+//! Why a request failed.
 
 use std::time::Duration;
 
 use crate::auth::aws::CredentialError;
 
-/// Why there is no object and no listing. No text in it holds a credential.
+/// Why a request brought neither object nor listing. No text in it holds a credential.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in super::super) enum GetError {
-    /// Asking again may help: throttled, a 5xx, a broken connection.
+    /// A retry may help: throttled, a 5xx, a broken connection.
     Unavailable {
         why: String,
-        /// How long the server asks to be left alone.
+        /// The pause that the server asks for.
         retry_after: Option<Duration>,
     },
-    /// Nothing will be answered: another region, no trusted connection, a wrong clock.
+    /// Retries do not help: another region, no trusted connection, a wrong clock.
     Refused(String),
-    /// The credentials are wrong, or no longer right; there are no others for now.
+    /// The credentials are wrong or have expired, and there are no others for now.
     Credentials(String),
-    /// 403: these credentials may not have this.
+    /// 403: the credentials do not allow this.
     Denied(String),
     /// 404.
     Missing(String),
-    /// 412, 416: it is not the object that the request was made for.
+    /// 412, 416: the object is not the one that the request was for.
     Changed,
     /// Anything else.
     Other(String),
 }
 
 impl GetError {
-    /// Asking again may help, and nobody says when.
+    /// A retry may help; the server asks for no particular pause.
     pub(in super::super) fn unavailable(why: impl Into<String>) -> Self {
         GetError::Unavailable { why: why.into(), retry_after: None }
     }
 
-    /// The run is to stop, so nothing more is asked.
+    /// The run is to stop, so no more requests are made.
     pub(super) fn stopped() -> Self {
         Self::unavailable("the run is to stop")
     }

@@ -1,4 +1,4 @@
-//! Which setting to look at when a server does not answer as S3 does.
+//! Hints in error messages: which setting to check when a server does not answer as S3 does.
 
 use super::GetError;
 use super::answer::Refusal;
@@ -6,7 +6,7 @@ use super::place::{Place, is_of_aws};
 use crate::config::s3::{Addressing, BucketName, S3, host_of};
 use crate::http::TransportError;
 
-/// A request that has brought no reply, with the server and the setting to look at.
+/// The error for a request without a reply. Names the server and the setting to check.
 pub(super) fn of_transport(settings: &S3, place: &Place, error: TransportError) -> GetError {
     let host = place.host();
     match &error {
@@ -58,7 +58,7 @@ fn is_dotted(settings: &S3) -> bool {
     matches!(&settings.bucket, BucketName::Plain(name) if name.contains('.'))
 }
 
-/// What a refusal may come of, besides what it says.
+/// Adds to a refusal what may have caused it.
 pub(super) fn of_answer(settings: &S3, place: &Place, mut refusal: Refusal) -> Refusal {
     let (GetError::Missing(why) | GetError::Other(why) | GetError::Denied(why)) = &mut refusal.error else {
         return refusal;
@@ -69,7 +69,7 @@ pub(super) fn of_answer(settings: &S3, place: &Place, mut refusal: Refusal) -> R
     refusal
 }
 
-/// The bucket is part of the endpoint already.
+/// The hint that the endpoint already contains the bucket, if it does.
 pub(super) fn twice(settings: &S3, place: &Place) -> Option<String> {
     let endpoint = settings.endpoint.as_deref()?;
     let BucketName::Plain(bucket) = &settings.bucket else { return None };

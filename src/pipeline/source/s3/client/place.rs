@@ -5,7 +5,7 @@ use crate::config::s3::{Addressing, BucketName, S3, host_of};
 /// Where a bucket is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Place {
-    /// What keys are appended to; ends in `/`.
+    /// The URL that keys are appended to. Ends in `/`.
     pub(super) base: String,
     /// The region that requests are signed for.
     pub(super) region: String,
@@ -17,18 +17,18 @@ impl Place {
         Self { base: base_url(settings, region), region: region.to_owned() }
     }
 
-    /// The host, with its port.
+    /// The host and its port.
     pub(super) fn host(&self) -> &str {
         host_of(&self.base)
     }
 
-    /// Whether requests go unencrypted.
+    /// Whether requests are sent unencrypted.
     pub(super) fn is_plain(&self) -> bool {
         self.base.starts_with("http:")
     }
 }
 
-/// The URL that keys are appended to. The bucket goes into the path for servers other than AWS, and for names that the
+/// The URL that keys are appended to. The bucket is part of the path for servers other than AWS, and for names that the
 /// wildcard certificate of AWS does not cover.
 ///
 /// Source: Amazon S3 User Guide, "Virtual hosting of general purpose buckets"; AWS General Reference, "Amazon S3
@@ -68,7 +68,7 @@ fn base_url(settings: &S3, region: &str) -> String {
     }
 }
 
-/// Whether a server is AWS's own, by its name.
+/// Whether a server's name is one of AWS.
 pub(super) fn is_of_aws(server: &str) -> bool {
     let host = host_of(server);
     host.ends_with(".amazonaws.com") || host.ends_with(".amazonaws.com.cn")

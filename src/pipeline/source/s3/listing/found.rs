@@ -1,4 +1,4 @@
-//! Archives among the keys that have been listed so far.
+//! Collects archives from the listed keys.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -15,29 +15,29 @@ use crate::pipeline::archive::LOG_SUFFIXES;
 use crate::pipeline::source::{LeftOut, sort};
 use crate::timestamp::parse_rfc3339_millis;
 
-/// Of keys that are no archives, so many are remembered to tell of them.
+/// Other keys remembered for messages, at most.
 const EXAMPLES: usize = 5;
 
-/// Storage classes whose objects have to be restored before they can be read. Those of Intelligent-Tiering may have to
-/// be as well; that shows when they are read.
+/// Storage classes whose objects must be restored before they can be read. Objects of Intelligent-Tiering may need it,
+/// too; that shows when they are read.
 ///
 /// Source: Amazon S3 User Guide, "Working with archived objects".
 const ARCHIVED: [&str; 2] = ["GLACIER", "DEEP_ARCHIVE"];
 
-/// What has been listed so far. What is no archive is many in some buckets, and is not kept.
+/// The keys found so far. Only archives are kept: some buckets hold many other objects.
 pub(super) struct Found<'b> {
     bucket: &'b BucketName,
     prefix: &'b str,
-    /// By name.
+    /// Archives by name.
     archives: HashMap<String, Key>,
-    /// Keys with the name of one that is there already, by name.
+    /// Further keys with the name of an archive that is already there, by name.
     same: BTreeMap<String, Vec<String>>,
-    /// Addresses, why, and the storage class.
+    /// The reason and the storage class, by address.
     left_out: BTreeMap<String, (String, Option<String>)>,
-    /// Keys of what SQLite keeps changes in.
+    /// Keys of SQLite's logs.
     logs: HashSet<String>,
     unreadable: usize,
-    /// The first keys of all.
+    /// The first keys, of any kind.
     first: Vec<String>,
 }
 
@@ -55,8 +55,8 @@ impl<'b> Found<'b> {
         }
     }
 
-    /// Takes up what is an archive by its name. A key that is listed again is one object, and what is told of it
-    /// last counts. What does not begin with the prefix was not asked for.
+    /// Takes up the archives among `keys`. A key that is listed again is the same object, and its last listing counts.
+    /// Keys outside of the prefix are ignored.
     pub(super) fn take_up(&mut self, keys: Vec<Key>, unreadable: usize) {
         self.unreadable += unreadable;
         for key in keys {
@@ -92,13 +92,13 @@ impl<'b> Found<'b> {
         }
     }
 
-    /// The first keys, whatever they are.
+    /// The first keys, of any kind.
     pub(super) fn first_keys(&self) -> Vec<String> {
         self.first.clone()
     }
 
-    /// The archives in the order in which they are taken up. Archives are told apart by their names, so that of those
-    /// of one name none is taken.
+    /// The archives in processing order. Archives are told apart by name, so none of several with the same name is
+    /// taken.
     pub(super) fn in_order(mut self) -> Listing {
         for (name, others) in std::mem::take(&mut self.same) {
             let first = self.archives.remove(&name).map(|first| first.key);
@@ -146,13 +146,13 @@ impl<'b> Found<'b> {
     }
 }
 
-/// Whether an object of this name may hold what is not in a database yet, or is to be undone.
+/// Whether an object of this name may be a log of SQLite: changes that are not in a database yet, or are to be undone.
 fn is_log(name: &str) -> bool {
     let bases = LOG_SUFFIXES.iter().filter_map(|suffix| name.strip_suffix(suffix));
     bases.into_iter().any(|base| base.ends_with(ARCHIVE_SUFFIX) || base.ends_with(".db"))
 }
 
-/// The key of what lies beside an archive and would have to be in it, if that is a database itself.
+/// The key of the log beside an archive. It matters if the archive is a bare database.
 fn log_beside(key: &str, logs: &HashSet<String>) -> Option<Box<str>> {
     if logs.is_empty() {
         return None;
@@ -166,12 +166,12 @@ fn name_of(key: &str) -> &str {
     key.rsplit('/').next().unwrap_or_default()
 }
 
-/// Whether a key is that of an archive which has to be restored first.
+/// Whether a key is an archive that must be restored before it can be read.
 pub(super) fn is_archived_archive(key: &Key) -> bool {
     name_of(&key.key).ends_with(ARCHIVE_SUFFIX) && ARCHIVED.contains(&key.storage_class.as_str())
 }
 
-/// Why an archive cannot be read.
+/// Why an archive cannot be read, if so.
 fn why_not(key: &Key) -> Option<String> {
     if !has_url(&key.key) {
         return Some("no URL leads to a key with . or .. between its slashes".to_owned());
@@ -193,13 +193,13 @@ fn why_not(key: &Key) -> Option<String> {
     })
 }
 
-/// A time as servers tell it, in milliseconds since 1970; 0 where it cannot be read.
+/// Parses a time as servers write it, to milliseconds since 1970; 0 if that fails.
 fn millis(text: &str) -> i64 {
     let of_mails = || OffsetDateTime::parse(text, &Rfc2822).ok().map(|time| time.unix_timestamp() * 1000);
     parse_rfc3339_millis(text).or_else(of_mails).unwrap_or_default()
 }
 
-/// What to say where no archive was found: where, for what, and what was seen instead.
+/// The message when no archive was found: where, what was looked for, and what is there instead.
 pub(super) fn nothing(
     settings: &S3,
     seen: &[String],

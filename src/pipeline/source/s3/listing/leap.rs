@@ -1,10 +1,12 @@
-//! Leaving out the pages of times that are not asked for, where names allow it.
+//! Skips the pages of times that are not requested, if names allow it.
 //!
-//! A bucket of a year has some hundred pages, of which a day is one. Keys come in the order of their bytes, so that those
-//! of the form `LEADyyyymmdd_hhmmss.db.zip` come in the order of their times: a listing may begin behind the keys that are
-//! too old, and end before those that are too new. That holds where every archive on the first page is of this form, with
-//! one lead, and where nothing below the prefix begins otherwise, for which S3 is asked once: with the lead as the delimiter
-//! it tells all other keys. Wherever one of that is not so, all pages are listed.
+//! A bucket of a year has some hundred pages, and a day needs one of them. Keys are listed in byte order, so keys of
+//! the form `LEADyyyymmdd_hhmmss.db.zip` are in the order of their times. A listing can then begin after the keys that
+//! are too old, and end before those that are too new.
+//!
+//! Two conditions must hold: every archive on the first page has this form with the same lead, and no other key below
+//! the prefix begins differently. One request checks the second: with the lead as the delimiter, S3 lists all other
+//! keys. Otherwise all pages are listed.
 
 use super::page::{Key, Page};
 use crate::model::{ARCHIVE_SUFFIX, Span, archive_seconds};
@@ -13,12 +15,12 @@ use crate::timestamp::rfc3339_millis;
 /// Bytes of the time in a key.
 const TIME_BYTES: usize = "yyyymmdd_hhmmss".len();
 
-/// What all keys begin with that are archives; behind it stands their time.
+/// The text before the time, which the keys of all archives begin with.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Lead(String);
 
 impl Lead {
-    /// The one of all archives on a page, which is the first one below this prefix.
+    /// The common lead of all archives on `page`, the first one below this prefix.
     pub(super) fn of(page: &Page, prefix: &str) -> Option<Self> {
         if !is_in_order(page) {
             return None;
@@ -29,12 +31,12 @@ impl Lead {
         is_only_one.then(|| Self(lead.to_owned()))
     }
 
-    /// What S3 is to be asked for with, to tell the keys below the prefix that begin otherwise; None: there are none.
+    /// The delimiter that makes S3 list the other keys below the prefix. None: there are no other keys.
     pub(super) fn delimiter(&self, prefix: &str) -> Option<&str> {
         self.0.strip_prefix(prefix).filter(|delimiter| !delimiter.is_empty())
     }
 
-    /// Whether a page that was asked for with the delimiter tells all other keys, and they begin otherwise.
+    /// Whether a page requested with the delimiter lists all other keys, and they all begin differently.
     pub(super) fn is_confirmed_by(&self, page: &Page) -> bool {
         let is_whole = page.next.is_none() && page.unreadable == 0 && page.broken.is_none();
         is_whole
@@ -42,19 +44,19 @@ impl Lead {
             && !page.keys.iter().any(|key| key.key.starts_with(&self.0))
     }
 
-    /// The key behind which a listing may begin, if that is not on this page.
+    /// The key after which a listing may begin, if that is not on this page.
     pub(super) fn start(&self, span: Span, page: &Page) -> Option<String> {
         let start = self.key_at(span.from?);
         page.keys.last().is_some_and(|last| last.key < start).then_some(start)
     }
 
-    /// Whether all that comes behind this page is too new.
+    /// Whether everything after this page is too new.
     pub(super) fn is_the_last(&self, span: Span, page: &Page) -> bool {
         let end = span.to.map(|to| self.key_at(to));
         end.zip(page.keys.last()).is_some_and(|(end, last)| last.key >= end) && is_in_order(page)
     }
 
-    /// What stands before all keys of this time and later ones: times in keys are whole seconds.
+    /// The smallest key text of this time and later: times in keys are whole seconds.
     fn key_at(&self, millis: i64) -> String {
         let seconds = millis.div_euclid(1000) + i64::from(millis.rem_euclid(1000) > 0);
         let text = rfc3339_millis(seconds.saturating_mul(1000));
@@ -64,7 +66,7 @@ impl Lead {
     }
 }
 
-/// What stands before the time of an archive whose key has this form.
+/// The text before the time in an archive's key, if the key has this form.
 fn lead_of(key: &Key) -> Option<&str> {
     let stem = key.key.strip_suffix(ARCHIVE_SUFFIX)?;
     let (lead, time) = stem.split_at_checked(stem.len().checked_sub(TIME_BYTES)?)?;

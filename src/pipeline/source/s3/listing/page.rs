@@ -1,7 +1,6 @@
-//! One page of a listing, read by the few elements that are used: what else servers put into it, or leave out, is
-//! irrelevant.
+//! Parses one page of a listing. Only the few elements in use are read; others may be present or missing.
 //!
-//! Source: Amazon S3 API Reference, "ListObjectsV2"; what other servers do was found out by asking them.
+//! Source: Amazon S3 API Reference, "ListObjectsV2". Other servers' behaviour was found by asking them.
 
 use quick_xml::Reader;
 use quick_xml::escape::resolve_predefined_entity;
@@ -13,43 +12,43 @@ use super::super::client::{GetError, for_the_eye, judge_late};
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Page {
     pub(super) keys: Vec<Key>,
-    /// What keys begin with that are told of in common, since a delimiter was asked for.
+    /// Common prefixes of keys, listed if a delimiter was requested.
     pub(super) groups: Vec<String>,
-    /// What the next page is asked for with.
+    /// The token for the next page.
     pub(super) next: Option<String>,
-    /// Keys that are no text, or have none.
+    /// Number of entries whose key is missing or is no text.
     pub(super) unreadable: usize,
-    /// Why it could not be read to its end: it is cut off, or has characters that no XML has.
+    /// Why it could not be read to its end: it is cut off, or has characters that XML does not allow.
     pub(super) broken: Option<String>,
-    /// Keys were written encoded.
+    /// Whether keys were encoded.
     pub(super) is_encoded: bool,
 }
 
-/// A key as it is listed.
+/// A listed key.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Key {
     pub(super) key: String,
     pub(super) etag: Option<String>,
-    /// None where the listing does not tell it, or tells nonsense.
+    /// Size in bytes. None: missing or not a number.
     pub(super) bytes: Option<u64>,
-    /// As it is told; empty where it is not.
+    /// Time of the last modification as listed; empty if missing.
     pub(super) modified: String,
-    /// Empty where it is not told.
+    /// Empty if missing.
     pub(super) storage_class: String,
-    /// A copy of an archived object is at hand for a while.
+    /// A restored copy of an archived object is available for a while.
     pub(super) is_restored: bool,
-    /// The server may have put other characters in place of some.
+    /// The server may have replaced some characters.
     pub(super) is_garbled: bool,
 }
 
 impl Page {
-    /// Whether the server may have put other characters in place of some that XML cannot have.
+    /// Whether the server may have replaced characters that XML cannot hold, and an encoded listing may help.
     pub(super) fn may_be_mended(&self) -> bool {
         !self.is_encoded
             && (self.broken.is_some() || self.unreadable > 0 || self.keys.iter().any(Key::may_be_garbled))
     }
 
-    /// There is no other way to have these keys.
+    /// Records that an encoded listing is not available either.
     pub(super) fn cannot_be_mended(&mut self) {
         if !self.is_encoded {
             self.keys.iter_mut().for_each(|key| key.is_garbled = key.may_be_garbled());
@@ -63,7 +62,7 @@ impl Key {
     }
 }
 
-/// The elements of a page that are used, as far as they have come.
+/// The elements in use, as far as the page has been read.
 #[derive(Default)]
 struct Told {
     keys: Vec<ListedKey>,
@@ -74,14 +73,14 @@ struct Told {
     error: (String, String),
 }
 
-/// What is told of one key.
+/// The elements of one key.
 #[derive(Default)]
 struct ListedKey {
     key: Option<Vec<u8>>,
     rest: Key,
 }
 
-/// Reads a page of a server.
+/// Parses a server's page.
 ///
 /// # Errors
 ///
@@ -92,7 +91,7 @@ pub(super) fn parse(host: &str, body: &[u8]) -> Result<Page, GetError> {
         Err(Unread::Broken(why)) => return Ok(Page { broken: Some(why), ..Page::default() }),
         Err(Unread::Other(error)) => return Err(error),
     };
-    // What confirms that it encodes and does not is none of the servers' rarer mistakes.
+    // A server that confirms encoding and does not encode is no rarity.
     let is_encoded =
         told.is_encoded && told.keys.iter().flat_map(|told| &told.key).all(|key| is_url_encoded(key));
     let mut page = Page { is_encoded, groups: told.groups, ..Page::default() };
@@ -114,15 +113,15 @@ pub(super) fn parse(host: &str, body: &[u8]) -> Result<Page, GetError> {
     Ok(page)
 }
 
-/// Why a page has not been read.
+/// Why a page was not parsed.
 enum Unread {
-    /// It is a listing, and breaks off or is no XML.
+    /// It is a listing, but is cut off or is no XML.
     Broken(String),
     /// It is something else.
     Other(GetError),
 }
 
-/// Walks through the elements. Names are taken without their name spaces.
+/// Walks through the elements. Ignores name spaces.
 fn read(host: &str, body: &[u8]) -> Result<Told, Unread> {
     let broken = |why: String| Unread::Broken(format!("{host}: a page of the listing cannot be read: {why}"));
     let no_listing = || {
@@ -182,14 +181,14 @@ fn read(host: &str, body: &[u8]) -> Result<Told, Unread> {
     if is_listing { Ok(told) } else { Err(Unread::Other(judge_late(host, &told.error.0, &told.error.1))) }
 }
 
-/// An element begins below `path`.
+/// Handles the start of an element below `path`.
 fn begin(told: &mut Told, path: &[Vec<u8>], name: &[u8]) {
     if path.len() == 1 && name == b"Contents" {
         told.keys.push(ListedKey::default());
     }
 }
 
-/// The last element of `path` ends, which had this text.
+/// Handles the end of the last element of `path`, with its text.
 fn end(told: &mut Told, path: &[Vec<u8>], text: Vec<u8>) {
     let names: Vec<&[u8]> = path.iter().skip(1).map(Vec::as_slice).collect();
     let words = || String::from_utf8_lossy(&text).trim().to_owned();
@@ -216,7 +215,7 @@ fn end(told: &mut Told, path: &[Vec<u8>], text: Vec<u8>) {
     }
 }
 
-/// The character that a reference stands for, also where XML does not allow for it. One that is unknown stays as it is.
+/// The character of a reference, even one that XML does not allow. Keeps an unknown reference as it is.
 fn resolve(reference: &BytesRef<'_>) -> Vec<u8> {
     let name = reference.as_ref();
     let text = std::str::from_utf8(name).unwrap_or_default();
@@ -231,8 +230,8 @@ fn resolve(reference: &BytesRef<'_>) -> Vec<u8> {
     }
 }
 
-/// Whether a text can be one that was encoded: no encoder leaves blanks, quotes or letters of other alphabets as they
-/// are, nor a percent sign that means itself.
+/// Whether a text may be URL-encoded: no encoder keeps blanks, quotes or letters of other alphabets, nor a literal
+/// percent sign.
 fn is_url_encoded(text: &[u8]) -> bool {
     let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.~*/+!'(),:@$;=".contains(byte);
     let mut rest = text;
@@ -249,7 +248,7 @@ fn is_url_encoded(text: &[u8]) -> bool {
     true
 }
 
-/// Undoes what is done for `encoding-type=url`. Some servers write a blank as `+`, and all write that sign as `%2B`.
+/// Undoes `encoding-type=url`. Some servers write a blank as `+`; all write a plus sign as `%2B`.
 fn url_decoded(text: &[u8]) -> Vec<u8> {
     let with_blanks: Vec<u8> = text.iter().map(|&byte| if byte == b'+' { b' ' } else { byte }).collect();
     percent_encoding::percent_decode(&with_blanks).collect()
