@@ -174,7 +174,8 @@ impl Run<'_> {
     }
 
     /// Runs all stages until the last selected archive is read and delivered. Returns the archives that have to be done
-    /// again. The error is reported afterwards: it is of archives for which the source could not be waited for.
+    /// again. An error is returned only after the stages have ended: a source that stayed unavailable has not handed
+    /// out all its archives.
     pub(super) fn take_up(
         &self,
         intake: &Intake,

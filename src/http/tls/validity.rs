@@ -1,5 +1,5 @@
-//! Reads the validity period of a certificate. The TLS library checks it only in certificates issued by another; a
-//! self-signed server certificate has no issuer.
+//! Reads the validity period of a certificate. The TLS library checks it only where it follows a chain to an issuer; a
+//! server certificate that is trusted by itself has no such chain.
 //!
 //! Source: RFC 5280, section 4.1, and X.690, sections 8.1 and 11.7.
 
