@@ -143,7 +143,7 @@ mod tests {
 
     type Set = fn(&mut Cli, String);
 
-    /// Every way to name a file that is written, but for the state file.
+    /// All settings that name a written file, except the state file.
     const SETTINGS: [(&str, Set); 4] = [
         ("--output", |cli, path| cli.output = Some(path)),
         ("--summary-json", |cli, path| cli.summary_json = Some(path)),

@@ -119,7 +119,7 @@ mod tests {
         assert!(Memory::parse("x", "auto").unwrap().is_auto);
     }
 
-    /// What there is where these files are.
+    /// Returns the available memory on a system with these files.
     fn found(files: &[(&str, &str)]) -> Option<u64> {
         there_is(&|path| {
             files.iter().find(|(name, _)| Path::new(name) == path).map(|(_, text)| (*text).to_owned())

@@ -142,7 +142,7 @@ mod tests {
         let environment = |name: &str| match name {
             "ELASTICSEARCH_URL" => Some(elasticsearch_url.to_owned()),
             "ELASTICSEARCH_API_KEY" => Some("a2V5".to_owned()),
-            // Set for other runs.
+            // Variables set for other runs.
             "BULK_LOAD_SETTINGS" => Some("true".to_owned()),
             _ => None,
         };

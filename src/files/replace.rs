@@ -27,8 +27,7 @@ pub type Writing<'w> = &'w dyn Fn(&mut dyn Write) -> io::Result<()>;
 ///
 /// # Errors
 ///
-/// Fails where the file cannot be replaced. The old content is still there, or else a whole copy if there was room for
-/// one.
+/// Fails where the file cannot be replaced. The files are then in the same state as after a crash.
 pub fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     replace_with(path, &|out| out.write_all(content))
 }

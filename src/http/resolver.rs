@@ -108,7 +108,7 @@ mod tests {
 
     use super::*;
 
-    /// Answers with another port each time, until there is none any more.
+    /// Returns another port each time, until none is left.
     #[derive(Debug)]
     struct Changing(AtomicU16);
 

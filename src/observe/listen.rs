@@ -170,7 +170,7 @@ mod tests {
         assert!(!answer(b"HEAD /a HTTP/1.1\r\n\r\n", &pages).1);
     }
 
-    /// What comes back over a connection; "" where it is closed or not answered in time.
+    /// Returns what comes back over a connection; "" where it is closed or not answered in time.
     fn read(mut connection: TcpStream) -> String {
         let mut text = String::new();
         let _ = connection

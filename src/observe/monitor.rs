@@ -139,7 +139,7 @@ mod tests {
         let mut clock = Clock::new(10 * second, start);
         let ticks = |clock: &mut Clock, seconds| clock.ticks(start + seconds * second);
         assert!(!ticks(&mut clock, 9) && ticks(&mut clock, 10) && !ticks(&mut clock, 11));
-        // A tick that comes late does not put off the next one.
+        // A late tick does not delay the next one.
         assert!(ticks(&mut clock, 22) && ticks(&mut clock, 30));
         assert!(ticks(&mut clock, 3600));
         assert!(!ticks(&mut clock, 3600) && !ticks(&mut clock, 3609));

@@ -219,11 +219,11 @@ mod tests {
             let number = limiter.start();
             limiter.pushed_back_in_part(number, now, 1.0);
         }
-        // Slower is no better: once that is known, all senders go on, and only who is refused waits.
+        // Going slower does not help: once that is known, all senders go on, and only the refused one waits.
         assert_eq!((limiter.limit(), limiter.pause(now)), (4, Some(back_off(0, 1.0))));
     }
 
-    /// Senders in simulated time against a server that answers after 50 ms: with 429 while it is busy.
+    /// Senders in simulated time. The server answers after 50 ms, with 429 while it is busy.
     struct Simulation {
         limiter: Limiter,
         now: Instant,
@@ -236,7 +236,7 @@ mod tests {
     #[derive(Clone, Default)]
     struct Sender {
         failures: u32,
-        /// Its own back-off lasts until then.
+        /// End of the sender's own back-off.
         ready: Option<Instant>,
         /// The request in flight, and when it is answered.
         request: Option<(u64, Instant)>,
@@ -261,7 +261,7 @@ mod tests {
             self.senders.iter().filter(|sender| sender.request.is_some()).count()
         }
 
-        /// A step in which requests are refused with this likelihood.
+        /// Simulates a step in which requests are refused with this probability.
         fn step(&mut self, refuses: f64) {
             self.now += STEP;
             for n in 0..self.senders.len() {
@@ -297,8 +297,7 @@ mod tests {
             }
         }
 
-        /// Runs for so long; returns the most requests in flight, and after how long the limit was last below
-        /// its ceiling.
+        /// Runs for `time`. Returns the most requests in flight, and when the limit was last below its ceiling.
         fn run(&mut self, time: Duration, busy: bool) -> (usize, Duration) {
             let began = self.now;
             let (mut most, mut full_after) = (0, Duration::ZERO);
@@ -332,7 +331,7 @@ mod tests {
         for (senders, seed) in [1, 4, 16].into_iter().flat_map(|n| (0..5).map(move |seed| (n, seed))) {
             for refuses in [0.6, 0.7] {
                 let mut simulation = Simulation::new(senders, seed);
-                // Until it has taken something nothing is known of it.
+                // Nothing is known of the server until it has accepted something.
                 while simulation.taken < 10 {
                     simulation.step(refuses);
                 }
@@ -341,7 +340,7 @@ mod tests {
                 for _ in 0..time.as_millis() / STEP.as_millis() {
                     simulation.step(refuses);
                 }
-                // Without any pause: a request takes its time and a step.
+                // The ideal without any pause: a request takes its time and a step.
                 let most =
                     senders as f64 * time.as_secs_f64() / (ANSWER + STEP).as_secs_f64() * (1.0 - refuses);
                 let share = simulation.taken as f64 / most;
@@ -369,7 +368,7 @@ mod tests {
     fn a_server_that_takes_all_at_a_slower_pace_is_given_that_pace() {
         let now = Instant::now();
         let mut limiter = Limiter::new(4);
-        // Refused only while there are several at once: nothing is learnt from that.
+        // Requests are refused only while there are several at once: nothing is learnt from that.
         for _ in 0..50 {
             let window: Vec<u64> = (0..limiter.limit()).map(|_| limiter.start()).collect();
             let is_busy = window.len() > 1;

@@ -49,8 +49,8 @@ impl Settings<'_> {
         })
     }
 
-    /// Reads the keys of the environment. A session token beside this program's own keys belongs to them, unless it
-    /// goes with others.
+    /// Reads the keys of the environment. A session token beside this program's own keys belongs to them, unless AWS
+    /// keys with another access key are set as well: then it is theirs.
     fn all_keys(&self) -> Result<Option<Keys>, Failure> {
         let of_aws = self.keys("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY");
         let token = self.given("AWS_SESSION_TOKEN")?.or(self.given("AWS_SECURITY_TOKEN")?);

@@ -225,7 +225,7 @@ mod tests {
         params
     }
 
-    /// As `openssl req -x509` makes it: an authority's, with a name.
+    /// Creates a certificate as `openssl req -x509` does: marked as an authority's, with a name.
     fn as_openssl_makes_it(name: &str, change: impl FnOnce(&mut CertificateParams)) -> Certificate {
         let mut params = params(name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -233,7 +233,7 @@ mod tests {
         params.self_signed(&KeyPair::generate().unwrap()).unwrap()
     }
 
-    /// An authority and a server's certificate that it has issued.
+    /// Creates an authority, and a server certificate that it has issued.
     fn issued() -> (Certificate, Certificate) {
         let (mut authority, key) = (params("authority"), KeyPair::generate().unwrap());
         authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);

@@ -173,8 +173,8 @@ impl Provider {
         }
     }
 
-    /// Returns other credentials after a server has refused these, whatever their expiry says; None where there are
-    /// none yet. Temporary credentials count as others even if they are the same.
+    /// Returns other credentials after a server has refused these, whatever their expiry says; None where there are no
+    /// others yet. Temporary credentials count as others even if they are the same.
     ///
     /// # Errors
     ///
