@@ -36,7 +36,7 @@ pub struct Server {
     pub create_indices: bool,
     /// How long an unavailable server is waited for; None: for ever.
     pub retry_budget: Option<Duration>,
-    /// How long the start waits while something else answers in the server's place; None: that is refused at once.
+    /// How long the start waits while something else answers in the server's place; None: fails at once.
     pub page_budget: Option<Duration>,
 }
 

@@ -260,8 +260,8 @@ pub fn is_mount_point(_: &Path) -> bool {
     false
 }
 
-/// Creates a temporary file that is to replace the one at `path`; removes one that a killed run may have left. It has
-/// the permissions of the file at `path`, and is never a link to another file.
+/// Creates a temporary file that is to replace the one at `path`; removes one that a killed run may have left. It gets
+/// the permissions of the file at `path`, if there is one, and is never a link to another file.
 ///
 /// # Errors
 ///

@@ -43,7 +43,7 @@ pub enum Again {
     PushedBack,
     /// The request was carried out, but some of its actions were refused for now.
     InPart,
-    /// No connection, no answer in time, or a proxy with nothing ready behind it.
+    /// No connection, no answer in time, or a server that is not ready.
     Unavailable,
     /// The connection broke.
     Interrupted,

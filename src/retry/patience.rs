@@ -139,8 +139,7 @@ impl Patience<'_> {
         self.wait(reason, None, None)
     }
 
-    /// As [`Self::failed`], for an attempt that found the server away: no connection, or a proxy with nothing ready
-    /// behind it.
+    /// As [`Self::failed`], for an attempt that found the server away: no connection, or a server that is not ready.
     pub fn away(&mut self, reason: &str) -> Result<(), GivenUp> {
         self.away_for(reason, None)
     }

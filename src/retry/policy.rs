@@ -8,7 +8,7 @@ const WARN_EVERY: Duration = Duration::from_secs(10);
 /// Interval of log lines on failed attempts, where the wait has no end.
 const WARN_EVERY_FOR_EVER: Duration = Duration::from_secs(60);
 
-/// How a server is waited for.
+/// Policy of waiting for a server.
 #[derive(Clone, Copy, Debug)]
 pub struct Policy {
     /// Name of the server, for the log and for failures.

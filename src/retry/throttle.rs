@@ -48,7 +48,7 @@ struct State {
     waiting: VecDeque<Waiting>,
     /// Start of the first request that failed since one was last carried out, at least in part.
     failing_since: Option<Instant>,
-    /// Whether a request since then found the server away: no connection, or a proxy with nothing ready behind it.
+    /// Whether a request since then found the server away: no connection, or a server that is not ready.
     away: bool,
     /// When a request was last carried out, at least in part.
     progressed: Option<Instant>,
@@ -211,7 +211,7 @@ impl Permit<'_> {
         self.failed(retry_after, false);
     }
 
-    /// As [`Self::pushed_back`], where the server cannot be reached, or nothing is ready behind a proxy.
+    /// As [`Self::pushed_back`], where the server cannot be reached, or is not ready.
     pub fn found_away(self, retry_after: Option<Duration>) {
         self.failed(retry_after, true);
     }

@@ -174,8 +174,8 @@ impl Run<'_> {
     }
 
     /// Runs all stages until the last selected archive is read and delivered. Returns the archives that have to be done
-    /// again. An error is returned only after the stages have ended: a source that stayed unavailable has not handed
-    /// out all its archives.
+    /// again. If the source stays unavailable for some archives past the budget, the error is returned after all others
+    /// are done.
     pub(super) fn take_up(
         &self,
         intake: &Intake,

@@ -28,8 +28,8 @@ mod replay;
 pub mod selection;
 mod verify;
 
-/// Rounds after which a load gives up: so often in a row the index behind a name has changed before archives could be
-/// marked.
+/// Most rounds in a row in which the index behind a name has changed before archives could be marked; then the run
+/// gives up.
 const MOST_ROUNDS: u32 = 20;
 
 /// Runs what the configuration asks for, and returns the exit code.

@@ -30,8 +30,8 @@ impl Run<'_> {
         for _ in 0..=MOST_ROUNDS {
             let ledger = Ledger::new(None, self.dead_letters(), &verifier, self.progress, self.stop);
             let again = self.take_up(intake, &looks, &selection, &pool, &verifier, ledger)?;
-            // What was sent again may have gone to an index that has been replaced since. Those archives are sent
-            // again, to the index that is there now.
+            // Rows that were sent again may have gone to an index that has been replaced since. Their archives are
+            // taken up again, with the index that is there now.
             if again.is_empty() || self.stop.is_requested() {
                 self.progress.passed();
                 return verifier.finish();

@@ -13,7 +13,7 @@ use crate::observe::finding::{Check, Status};
 /// holds the state of millions of archives twice, as needed while the state file is replaced.
 const LITTLE_SPACE: u64 = 1 << 30;
 
-/// How a run writes a file.
+/// How a file is written.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Written {
     /// Written in place; created if missing.
