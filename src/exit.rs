@@ -26,7 +26,7 @@ pub enum ExitCode {
 }
 
 impl ExitCode {
-    /// The number that the shell sees.
+    /// Returns the number that the shell sees.
     pub fn number(self) -> u8 {
         match self {
             ExitCode::Done => 0,
@@ -42,7 +42,7 @@ impl ExitCode {
     }
 }
 
-/// The exit codes, and what each means, with words to be typed in back-ticks.
+/// The exit codes with their meanings, in Markdown: back-ticks mark literal words.
 pub const EXIT_CODES: &[(ExitCode, &str)] = &[
     (ExitCode::Done, "everything asked for is done, or a spool run was stopped by a signal"),
     (ExitCode::Failed, "the run failed, or archives could not be read for now"),
@@ -58,29 +58,29 @@ pub const EXIT_CODES: &[(ExitCode, &str)] = &[
     (ExitCode::Terminated, "a `once` run was stopped by SIGTERM or SIGHUP before its end"),
 ];
 
-/// Why a run could not go on: an exit code, and what an operator is to read.
+/// Why a run could not go on: an exit code, and a message for the operator.
 ///
-/// The text names what failed and on which setting, archive or server, and says what to do.
+/// The message names what failed and which setting, archive or server is concerned, and says what to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
-    /// The exit code that it leads to.
+    /// The exit code.
     pub code: ExitCode,
-    /// What happened and what to do, one line, lower case, without a full stop.
+    /// What happened and what to do: one line, lower case, without a full stop.
     pub message: String,
 }
 
 impl Failure {
-    /// A failure with its exit code.
+    /// Creates a failure with its exit code.
     pub fn new(code: ExitCode, message: impl Into<String>) -> Self {
         Self { code, message: message.into() }
     }
 
-    /// Wrong usage or configuration (exit code 2).
+    /// Creates a failure of usage or configuration (exit code 2).
     pub fn usage(message: impl Into<String>) -> Self {
         Self::new(ExitCode::Usage, message)
     }
 
-    /// Anything that has no code of its own (exit code 1).
+    /// Creates a failure that has no code of its own (exit code 1).
     pub fn run(message: impl Into<String>) -> Self {
         Self::new(ExitCode::Failed, message)
     }

@@ -9,20 +9,20 @@
 //!                     └─ observe: progress, summary, metrics, log
 //! ```
 //!
-//! Imports go one way: `model` (plain data) knows nobody; `retry`, `http` and `observe` know `model`; `sink` knows those;
-//! `pipeline` knows a sink by its trait; `run` puts a task together.
+//! Imports go one way: `model` (plain data) imports no other module; `retry`, `http` and `observe` import `model`; `sink`
+//! imports those; `pipeline` sees a sink only through its trait; `run` puts a task together.
 //!
-//! - Rayon gives the threads of the workers; archives, and ranges of their rows, are handed out to them. Senders are plain
-//!   threads, so waiting for the network never keeps a worker from decoding; but for the first posts with vectors (one,
-//!   as a rule), if it has to be found out how the server reads them ([`sink::elasticsearch::vectors`]).
-//! - The workers own the sending end of the channel of batches, which holds two batches for each sender. When the last
-//!   archive is read it closes, and the senders end. Workers and senders own the sending ends of the channel of events;
-//!   when they end, the ledger does. Nobody polls, and nobody sends "done".
+//! - Rayon provides the worker threads; they take archives, and ranges of rows. Senders are plain threads, so waiting for
+//!   the network never keeps a worker from decoding. One exception: the first posts with vectors (as a rule one) wait
+//!   where it has to be found out how the server reads them ([`sink::elasticsearch::vectors`]).
+//! - The workers own the sending end of the channel of batches, which holds two batches per sender. It closes when the
+//!   last archive is read, and the senders end. Workers and senders own the sending ends of the channel of events; when
+//!   they end, so does the ledger. Nothing polls, and nobody sends "done".
 //! - A worker blocks on a full channel: that bounds memory.
 //! - Archives of a bucket are downloaded ahead of the workers, by threads of their own; a worker waits for the next one as
 //!   it waits for room in the channel.
-//! - The receipt (archive, row id, version) travels with each action of a batch; only judged answers reach the ledger, and
-//!   only the ledger marks archives.
+//! - Each action of a batch carries its receipt (archive, row id, version). Only judged answers reach the ledger, and only
+//!   the ledger marks archives.
 
 pub mod auth;
 pub mod cli;

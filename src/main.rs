@@ -1,4 +1,4 @@
-//! The binary: translates arguments, a run and its outcome into an exit code.
+//! The binary: turns arguments into a run, and its outcome into an exit code.
 
 use std::cell::RefCell;
 use std::env::{self, VarError};
@@ -43,8 +43,8 @@ fn main() -> ExitCode {
     ExitCode::from(run(&config, &stop).number())
 }
 
-/// Resolves the configuration. A variable that is asked for and cannot be read is not taken for one that is not set:
-/// that may be the other way round of what is meant.
+/// Resolves the configuration. A variable that cannot be read is an error, never treated as unset: the default may be
+/// the opposite of what is meant.
 fn resolve(cli: Cli) -> Result<Config, Failure> {
     let unreadable = RefCell::new(None);
     let environment = |name: &str| match env::var(name) {
@@ -69,7 +69,8 @@ fn print(text: &str) -> ExitCode {
     }
 }
 
-/// The log is not open yet, and in what form it was to be written may be what is wrong.
+/// Reports a failure before the log is open. The log format may itself be the invalid setting, so it is read from the
+/// environment.
 fn fail(failure: &Failure) -> ExitCode {
     let [name] = entries::log_format().names();
     let is_json = env::var(name).is_ok_and(|format| format == LogFormat::Json.name());

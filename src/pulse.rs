@@ -1,20 +1,20 @@
-//! Signs of life of the threads that a run cannot do without: whoever looks for archives, a sender, the ledger.
+//! Signs of life of the threads that a run needs: the look for archives, the senders, the ledger.
 //!
-//! A sign is given where an attempt at something begins and where a pause does ([`crate::retry::patience`],
-//! [`crate::shutdown::Stop::wait`]), so that a server which is away for hours is waited for in good health. Who waits for
-//! another thread is not watched meanwhile: that one is. What is left is a thread that hangs: in a file system that does
-//! not answer, in a request that outlasts its time-outs, in a lock.
+//! A thread gives a sign at the start of every attempt and every pause ([`crate::retry::patience`],
+//! [`crate::shutdown::Stop::wait`]). Waiting for hours for a server that is away thus counts as healthy. A thread that
+//! waits for another thread is not watched meanwhile: the other one is. What remains are threads that hang: in a file
+//! system that does not answer, in a request that outlasts its time-outs, in a lock.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
 
-/// A thread that works may give no sign for so long: a request takes 100 s at most at each node, a page of a listing
-/// less, and a disk that needs longer than this for a few writes is broken.
+/// Time without a sign after which a working thread counts as stuck. A request takes 100 s at most at each node, a page
+/// of a listing less, and a disk that needs longer than this for a few writes is broken.
 const LONGEST_SILENCE: Duration = Duration::from_secs(600);
 
-/// What is watched.
+/// The kinds of threads that are watched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
     /// A look for archives.
@@ -26,10 +26,10 @@ pub enum Stage {
 }
 
 impl Stage {
-    /// All of them.
+    /// All stages.
     pub const ALL: [Self; 3] = [Self::Look, Self::Sender, Self::Ledger];
 
-    /// Its name, as figures have it.
+    /// Returns the name used in metrics.
     pub fn name(self) -> &'static str {
         match self {
             Self::Look => "look",
@@ -39,7 +39,7 @@ impl Stage {
     }
 }
 
-/// The threads that work, and when each last gave a sign of life.
+/// The watched threads, and when each last gave a sign of life.
 #[derive(Debug)]
 pub struct Pulse {
     longest: Duration,
@@ -49,7 +49,7 @@ pub struct Pulse {
 #[derive(Clone, Copy, Debug)]
 struct Sign {
     stage: Stage,
-    /// Silence counts from then. None: it waits for another thread.
+    /// Start of the silence. None: the thread waits for another one.
     since: Option<Instant>,
 }
 
@@ -59,7 +59,7 @@ impl Default for Pulse {
     }
 }
 
-/// Debug builds can be made to find silence long that is not, see `tests/integration/listen.rs`.
+/// The limit on silence. Debug builds can lower it, see `tests/integration/listen.rs`.
 fn longest_silence() -> Duration {
     #[cfg(debug_assertions)]
     if let Some(millis) =
@@ -71,19 +71,19 @@ fn longest_silence() -> Duration {
 }
 
 impl Pulse {
-    /// From now on this thread is watched, until what is returned is dropped.
+    /// Watches this thread until the returned guard is dropped.
     pub fn watch(&self, stage: Stage) -> Watch<'_> {
         self.threads().insert(thread::current().id(), Sign { stage, since: Some(Instant::now()) });
         Watch { pulse: self }
     }
 
-    /// This thread is alive, and may be silent for so long in good health. Nothing where it is not watched.
+    /// Gives a sign of life; the thread may then be silent for `quiet`. Does nothing where the thread is not watched.
     pub fn sign(&self, quiet: Duration) {
-        // A pause that no clock can hold has no end that could be missed.
+        // A pause beyond the range of the clock never ends, so its end cannot be missed.
         self.note(Instant::now().checked_add(quiet));
     }
 
-    /// This thread waits for another one, until its next sign.
+    /// Pauses the watch until the next sign, while this thread waits for another one.
     pub fn waits(&self) {
         self.note(None);
     }
@@ -94,7 +94,7 @@ impl Pulse {
         }
     }
 
-    /// How long the most silent thread of a stage has given no sign, where that is longer than it may.
+    /// Returns how long the most silent thread of a stage has given no sign, where that exceeds the limit.
     pub fn stuck(&self, stage: Stage, now: Instant) -> Option<Duration> {
         let threads = self.threads();
         let of_stage = threads.values().filter(|sign| sign.stage == stage).filter_map(|sign| sign.since);
@@ -102,7 +102,7 @@ impl Pulse {
         (silence > self.longest).then_some(silence)
     }
 
-    /// All stages that are stuck, and for how long each has been.
+    /// Returns all stuck stages, and for how long each has been stuck.
     pub fn all_stuck(&self, now: Instant) -> Vec<(Stage, Duration)> {
         Stage::ALL.into_iter().filter_map(|stage| Some((stage, self.stuck(stage, now)?))).collect()
     }
@@ -112,7 +112,7 @@ impl Pulse {
     }
 }
 
-/// A thread is watched as long as this is there.
+/// Guard of a watched thread: ends the watch on drop.
 #[must_use]
 #[derive(Debug)]
 pub struct Watch<'p> {

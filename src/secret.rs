@@ -8,34 +8,34 @@ use std::fmt;
 pub struct Secret(String);
 
 impl Secret {
-    /// Takes the text of a credential.
+    /// Wraps the text of a credential.
     pub fn new(text: impl Into<String>) -> Self {
         Self(text.into())
     }
 
-    /// The text, for the one header or signature that needs it.
+    /// Returns the text, for the one header or signature that needs it.
     pub fn expose(&self) -> &str {
         &self.0
     }
 }
 
-/// Shorter credentials are no secrets, and would be found where they are not meant.
+/// Length below which a credential is not masked (bytes): it is no secret, and would match unrelated text.
 const SHORTEST_CUT_OUT: usize = 8;
 
-/// What takes the place of a credential.
+/// Replacement for a credential.
 const MASK: &[u8] = b"[secret]";
 
 impl Secret {
-    /// Replaces the credential wherever it stands in a text of somebody else's: a server, or a proxy before it, may
-    /// quote what it was sent, and what it says ends up in logs and dead letters. It is found as it is,
-    /// percent-encoded, escaped for JSON, and in base64.
+    /// Masks the credential wherever it occurs in a foreign text. A server, or a proxy before it, may quote what it was
+    /// sent, and its replies end up in logs and dead letters. Masks the plain, percent-encoded, JSON-escaped and base64
+    /// forms.
     pub fn cut_out_of(&self, text: &mut Vec<u8>) {
         let mut forms = vec![self.0.clone()];
         let mut add = |form: String| (!forms.contains(&form)).then(|| forms.push(form));
         add(percent_encoded(&self.0));
         add(self.0.replace('\\', "\\\\").replace('"', "\\\""));
         add(self.0.replace('/', "\\/"));
-        // Padding depends on what follows.
+        // The padding depends on what follows.
         add(base64_simd::STANDARD.encode_to_string(&self.0).trim_end_matches('=').to_owned());
         for form in &forms {
             cut_out(form.as_bytes(), text);

@@ -1,9 +1,9 @@
-//! How a run is asked to stop: by a signal, or by a stage that cannot go on.
+//! Stops a run: on a signal, or when a stage cannot go on.
 //!
-//! Waiting anywhere in the program is waiting on one channel that nobody sends on: it closes when the run is
-//! asked to stop, so every wait ends at once and nobody polls.
+//! All waits in the program wait on one channel that nobody sends on. It closes when the run is to stop, so every wait
+//! ends at once and nothing polls.
 //!
-//! A panic in any thread is such a stage, see [`Stop::guard`].
+//! A panic in any thread also stops the run, see [`Stop::guard`].
 
 use std::any::Any;
 use std::fs;
@@ -22,8 +22,8 @@ use crate::config::Mode;
 use crate::exit::{ExitCode, Failure};
 use crate::pulse::Pulse;
 
-/// Signals that come within this time of the first are taken for the same request: `timeout` sends its signal to the
-/// program and to its process group, one right after the other.
+/// Time within which further signals count as the same request: `timeout` signals first the program, then its process
+/// group.
 const ONE_REQUEST: Duration = Duration::from_millis(50);
 
 /// Why a run stops before its end.
@@ -33,12 +33,12 @@ pub enum StopReason {
     Interrupt,
     /// SIGTERM or SIGHUP.
     Terminate,
-    /// A stage met something that the run cannot get past.
+    /// A failure that the run cannot recover from.
     Fatal(Failure),
 }
 
 impl StopReason {
-    /// The exit code of a run that ends for this reason before its end. A signal is the end of a spool run.
+    /// Returns the exit code of a run that stops for this reason. A signal is the normal end of a spool run.
     pub fn exit_code(&self, mode: Mode) -> ExitCode {
         match self {
             StopReason::Interrupt | StopReason::Terminate if mode == Mode::Spool => ExitCode::Done,
@@ -48,24 +48,25 @@ impl StopReason {
         }
     }
 
-    /// Whether a signal asked for it.
+    /// Whether a signal is the reason.
     pub fn is_signal(&self) -> bool {
         !matches!(self, StopReason::Fatal(_))
     }
 }
 
-/// Shared by all threads of a run: whether it is to stop, and why; and, since they wait here, their signs of life.
+/// Shared by all threads of a run: whether and why it is to stop. Also holds the threads' signs of life, since they
+/// wait here.
 #[derive(Clone)]
 pub struct Stop {
     shared: Arc<Shared>,
 }
 
 struct Shared {
-    /// Why the run is to stop, once it is. The first reason stays.
+    /// Why the run is to stop. The first reason stays.
     reason: OnceLock<StopReason>,
     /// When the first signal came.
     signalled: OnceLock<Instant>,
-    /// Dropped once there is a reason: its end closes the channel.
+    /// Dropped on the first reason, which closes the channel.
     open: Mutex<Option<Sender<()>>>,
     closed: Receiver<()>,
     pulse: Pulse,
@@ -78,7 +79,7 @@ impl Default for Stop {
 }
 
 impl Stop {
-    /// A run that nobody has asked to stop.
+    /// Creates the state of a run that nobody has asked to stop.
     pub fn new() -> Self {
         let (sender, closed) = bounded(0);
         let (reason, signalled, open) = (OnceLock::new(), OnceLock::new(), Mutex::new(Some(sender)));
@@ -86,7 +87,7 @@ impl Stop {
         Self { shared: Arc::new(Shared { reason, signalled, open, closed, pulse }) }
     }
 
-    /// Asks the run to stop. Says whether this was the first request; only the first reason counts.
+    /// Asks the run to stop. Returns whether this was the first request; only the first reason counts.
     pub fn request(&self, reason: StopReason) -> bool {
         let is_first = self.shared.reason.set(reason).is_ok();
         if is_first {
@@ -95,16 +96,16 @@ impl Stop {
         is_first
     }
 
-    /// Asks the run to stop since it cannot go on.
+    /// Stops the run with a failure.
     pub fn fail(&self, failure: Failure) {
         self.request(StopReason::Fatal(failure));
     }
 
-    /// Does one thread's share of the work. None where it panics: that is a bug of ours, and ends the run like any
-    /// failure, so that the others finish what they hold, and nobody waits for one that is gone.
+    /// Does one thread's share of the work; None where it panics. A panic is a bug, and ends the run like any failure:
+    /// the other threads finish what they hold, and none waits for the one that is gone.
     ///
-    /// What is shared between threads may be used on: no lock is held across what can panic, and all locks are taken
-    /// even where they are poisoned.
+    /// Shared state stays usable after a panic: no lock is held across code that can panic, and poisoned locks are
+    /// taken all the same.
     pub fn guard<T>(&self, who: &str, work: impl FnOnce() -> T) -> Option<T> {
         let done = catch_unwind(AssertUnwindSafe(|| {
             #[cfg(debug_assertions)]
@@ -121,7 +122,7 @@ impl Stop {
             "an internal error in {who}: {text}; please report it, and run again: what is not marked is repeated, \
              nothing is lost"
         ));
-        // A run that stops for another reason tells that one at its end.
+        // A run that stops for another reason reports that one at its end, so this failure is logged here.
         if !self.request(StopReason::Fatal(failure.clone())) {
             log::error!("{failure}");
         }
@@ -132,12 +133,12 @@ impl Stop {
         self.shared.reason.get().is_some()
     }
 
-    /// Why the run is to stop, if it is.
+    /// Returns why the run is to stop, if it is.
     pub fn reason(&self) -> Option<StopReason> {
         self.shared.reason.get().cloned()
     }
 
-    /// Why the run is to stop, as a failure: for functions that fail since it is.
+    /// Returns the reason for stopping as a failure, for functions that fail because of it.
     pub fn as_failure(&self) -> Failure {
         match self.reason() {
             Some(StopReason::Fatal(failure)) => failure,
@@ -146,30 +147,30 @@ impl Stop {
         }
     }
 
-    /// Signs of life of the threads of the run.
+    /// Returns the signs of life of the run's threads.
     pub fn pulse(&self) -> &Pulse {
         &self.shared.pulse
     }
 
-    /// A channel that closes when the run is to stop, for `select!`.
+    /// Returns a channel that closes when the run is to stop, for `select!`.
     pub fn channel(&self) -> &Receiver<()> {
         &self.shared.closed
     }
 
-    /// Waits. False as soon as the run is to stop, true when the time has passed.
+    /// Waits for `time`. Returns true when it has passed, false as soon as the run is to stop.
     pub fn wait(&self, time: Duration) -> bool {
         self.pulse().sign(time);
         matches!(self.shared.closed.recv_timeout(time), Err(RecvTimeoutError::Timeout))
     }
 
-    /// Does `work` on a thread of its own, which nobody waits for any more once the run is to stop: None then.
+    /// Does `work` on a thread of its own. Returns None once the run is to stop, without waiting for the thread.
     ///
-    /// That is for questions to a server whose answers are of no use to a run that ends. A request cannot be called off
-    /// from outside: name, connection, TLS handshake and reply have a time-out each, and none of them is short.
+    /// Meant for questions to a server whose answers are useless to a run that ends. A request cannot be cancelled from
+    /// outside: name, connection, TLS handshake and reply each have a time-out, and none is short.
     ///
     /// # Errors
     ///
-    /// Where there is no thread to be had.
+    /// Fails where no thread can be started.
     pub fn unless_requested<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,
@@ -179,31 +180,31 @@ impl Stop {
         }
         let (sender, done) = bounded(1);
         let working = thread::Builder::new().name("question".into()).spawn(move || {
-            // Nobody listens once the run is to stop.
+            // Nobody listens once the run is to stop, so an error is ignored.
             let _ = sender.send(work());
         })?;
         let answer = select! {
             recv(done) -> answer => answer.ok(),
             recv(self.channel()) -> _ => return Ok(None),
         };
-        // A thread that ends without an answer has panicked, and so does who waits for it.
+        // The thread ended without an answer, so it has panicked; the panic continues here.
         if let Err(panic) = working.join() {
             std::panic::resume_unwind(panic);
         }
         Ok(answer)
     }
 
-    /// From now on the first SIGINT, SIGTERM or SIGHUP asks the run to stop, and a second one exits at once. A SIGHUP
-    /// that is ignored at the start stays so: `nohup` means that the run outlives its terminal.
+    /// Handles signals: the first SIGINT, SIGTERM or SIGHUP asks the run to stop, a second one exits at once. A SIGHUP
+    /// that is ignored at the start stays ignored: `nohup` means that the run outlives its terminal.
     ///
-    /// `ctrlc` does not say which signal came, and the exit codes differ: so it watches SIGINT, and
+    /// `ctrlc` does not report which signal came, but the exit codes differ. So it watches SIGINT only, and
     /// `signal-hook` the other two.
     pub fn listen_to_signals(&self, mode: Mode) -> Result<(), Failure> {
         let cannot =
             |error: &dyn std::fmt::Display| Failure::run(format!("cannot listen to signals: {error}"));
         self.tell_of_signals().map_err(|e| cannot(&e))?;
-        // Caught, so that writing beyond the largest size of a file (`ulimit -f`) is an error like that of a full disk,
-        // and not the end of the process.
+        // Caught, so that exceeding the file size limit (`ulimit -f`) is a write error like a full disk, and does not
+        // kill the process.
         signal_hook::flag::register(SIGXFSZ, Arc::default()).map_err(|e| cannot(&e))?;
         let stop = self.clone();
         ctrlc::set_handler(move || stop.on_signal(StopReason::Interrupt, mode)).map_err(|e| cannot(&e))?;
@@ -221,8 +222,8 @@ impl Stop {
         Ok(())
     }
 
-    /// A thread of its own tells that a signal has come. Writing to a log that nobody reads may take for ever, and the
-    /// threads that wait for signals must hear of the second one.
+    /// Logs signals on a thread of its own. Writing to a log that nobody reads may block for ever, and the threads that
+    /// wait for signals must notice the second one.
     fn tell_of_signals(&self) -> io::Result<()> {
         let stop = self.clone();
         let tell = move || {
@@ -238,12 +239,12 @@ impl Stop {
     fn on_signal(&self, reason: StopReason, mode: Mode) {
         let code = reason.exit_code(mode);
         if self.take_signal(reason, Instant::now()) {
-            // Without what is done at an orderly exit: a buffer that nobody takes must not hold it up.
+            // Skips the clean-up of an orderly exit: a buffer that nobody reads must not delay the end.
             low_level::exit(code.number().into());
         }
     }
 
-    /// Takes in a signal that comes `now`. Whether it is a second one.
+    /// Takes in a signal that comes `now`. Returns whether it is a second request.
     fn take_signal(&self, reason: StopReason, now: Instant) -> bool {
         let first = *self.shared.signalled.get_or_init(|| now);
         self.request(reason);
@@ -251,7 +252,7 @@ impl Stop {
     }
 }
 
-/// Panics where the tests of the whole program want to see what comes of it. No release has this.
+/// Panics on request of the end-to-end tests. Debug builds only.
 #[cfg(debug_assertions)]
 #[allow(clippy::panic)]
 fn panic_if_asked(who: &str) {
@@ -260,14 +261,14 @@ fn panic_if_asked(who: &str) {
     }
 }
 
-/// Whether this process ignores a signal. Where the system does not tell, it does not.
+/// Whether this process ignores a signal. False where the system does not tell.
 fn is_ignored(signal: i32) -> bool {
     fs::read_to_string("/proc/self/status").is_ok_and(|status| ignores(&status, signal))
 }
 
-/// Whether a signal is among those that `status` calls ignored.
+/// Whether `status` lists a signal as ignored.
 ///
-/// Source: proc_pid_status(5): a mask in hexadecimal, whose lowest bit is that of signal 1.
+/// Source: proc_pid_status(5): a hexadecimal mask whose lowest bit is signal 1.
 fn ignores(status: &str, signal: i32) -> bool {
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);

@@ -1,21 +1,21 @@
-//! Texts for a terminal (their lines, and words of the documentation without its marks) and for URLs.
+//! Formats text for a terminal (wrapped lines, documentation without its markup) and for URLs.
 
-/// Lines are no longer than this.
+/// Width of a line, in columns.
 pub const WIDTH: usize = 80;
 
-/// A text in ASCII, without its back-ticks.
+/// Returns a text in ASCII, without its back-ticks.
 pub fn plain(text: &str) -> String {
     text.replace('`', "").replace('…', "...")
 }
 
-/// A text as a segment of a path or as a value of a query (RFC 3986, section 2.3).
+/// Percent-encodes a text as a path segment or a query value (RFC 3986, section 2.3).
 pub fn percent_encoded(text: &str) -> String {
     let is_unreserved = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~".contains(byte);
     let one = |byte: u8| if is_unreserved(&byte) { char::from(byte).into() } else { format!("%{byte:02X}") };
     text.bytes().map(one).collect()
 }
 
-/// A number of bytes in the largest unit of which it has one.
+/// Returns a number of bytes in the largest unit of which it has at least one.
 pub fn in_bytes(bytes: u64) -> String {
     match bytes {
         ..0x10_0000 => format!("{bytes} bytes"),
@@ -24,7 +24,7 @@ pub fn in_bytes(bytes: u64) -> String {
     }
 }
 
-/// Adds `words` in lines that fit, each behind `indent`.
+/// Appends `words`, wrapped into lines that start with `indent`.
 pub fn wrap(text: &mut String, indent: &str, words: &str) {
     let mut line = String::new();
     for word in words.split_whitespace() {

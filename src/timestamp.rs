@@ -1,6 +1,6 @@
-//! Times: RFC 3339 in and out, in milliseconds since 1970 (UTC), and the times that archives carry.
+//! Times: reads and writes RFC 3339 in milliseconds since 1970 (UTC), and reads the times in archive names.
 //!
-//! Only the years 0 to 9999 exist here: RFC 3339 can write no others.
+//! Only the years 0 to 9999 are supported: RFC 3339 cannot write others.
 
 use std::ops::Range;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -14,12 +14,12 @@ const MIN_MILLIS: i64 = -62_167_219_200_000;
 /// 9999-12-31T23:59:59.999Z, the latest time, in milliseconds since 1970.
 const MAX_MILLIS: i64 = 253_402_300_799_999;
 
-/// Milliseconds since 1970 of an RFC 3339 time, with any offset; digits beyond milliseconds are cut off.
+/// Parses an RFC 3339 time with any offset into milliseconds since 1970. Digits beyond milliseconds are cut off.
 ///
-/// The separator is `T`, `t` or a space. A leap second (`23:59:60` UTC at the end of a month) is the last
+/// The separator is `T`, `t` or a space. A leap second (`23:59:60` UTC at the end of a month) becomes the last
 /// millisecond before it. None where the text is no such time, or its year in UTC is not in 0 to 9999.
 pub fn parse_rfc3339_millis(text: &str) -> Option<i64> {
-    // The parser takes any separator.
+    // The parser accepts any separator.
     if !matches!(text.as_bytes().get(10), Some(b'T' | b't' | b' ')) {
         return None;
     }
@@ -28,22 +28,22 @@ pub fn parse_rfc3339_millis(text: &str) -> Option<i64> {
     in_range(millis)
 }
 
-/// As [`parse_rfc3339_millis`]; a date alone is its beginning in UTC.
+/// Parses as [`parse_rfc3339_millis`] does; a date alone means its start in UTC.
 pub fn parse_time_or_date_millis(text: &str) -> Option<i64> {
     let is_date = text.len() == "YYYY-MM-DD".len();
     if is_date { parse_rfc3339_millis(&format!("{text}T00:00:00Z")) } else { parse_rfc3339_millis(text) }
 }
 
-/// A time in milliseconds since 1970 as `2025-10-30T12:34:56.789Z`.
+/// Formats milliseconds since 1970 as `2025-10-30T12:34:56.789Z`.
 pub fn rfc3339_millis(millis: i64) -> String {
     let mut text = Vec::new();
     write_rfc3339_millis(&mut text, millis);
     String::from_utf8(text).unwrap_or_default()
 }
 
-/// Appends a time in milliseconds since 1970 as `2025-10-30T12:34:56.789Z`.
+/// Appends milliseconds since 1970 as `2025-10-30T12:34:56.789Z`.
 ///
-/// A time outside of the years 0 to 9999 is written as the nearest one inside.
+/// A time outside the years 0 to 9999 is written as the nearest one inside.
 pub fn write_rfc3339_millis(out: &mut Vec<u8>, millis: i64) {
     let millis = millis.clamp(MIN_MILLIS, MAX_MILLIS);
     let time =
@@ -69,7 +69,7 @@ fn write_digits<const N: usize>(places: [&mut u8; N], mut number: u32) {
     }
 }
 
-/// Milliseconds since 1970 of microseconds since 1970, rounded down; None outside of the years 0 to 9999.
+/// Converts microseconds since 1970 to milliseconds, rounded down; None outside the years 0 to 9999.
 pub fn from_micros(us: i64) -> Option<i64> {
     in_range(us.div_euclid(1000))
 }
@@ -78,10 +78,10 @@ fn in_range(millis: i64) -> Option<i64> {
     (MIN_MILLIS..=MAX_MILLIS).contains(&millis).then_some(millis)
 }
 
-/// Seconds since 1970 of the `YYYYMMDD_HHMMSS` (UTC) in an archive's file name.
+/// Returns the `YYYYMMDD_HHMMSS` (UTC) in an archive's file name, in seconds since 1970.
 ///
-/// A group counts where no digit touches it, where it is a real date and time, and where it is in `range`; the last such
-/// group is taken.
+/// A group counts where no digit touches it, it is a real date and time, and it is in `range`. The last such group is
+/// taken.
 pub fn last_in_name(name: &str, range: Range<i64>) -> Option<i64> {
     const LENGTH: usize = "YYYYMMDD_HHMMSS".len();
     let name = name.as_bytes();
@@ -103,7 +103,7 @@ pub fn last_in_name(name: &str, range: Range<i64>) -> Option<i64> {
     })
 }
 
-/// Seconds since 1970 of the digits of a year and of month, day, hour, minute and second.
+/// Converts the digits of year, month, day, hour, minute and second to seconds since 1970.
 fn utc_seconds(year: [u8; 4], rest: [[u8; 2]; 5]) -> Option<i64> {
     let year = i32::try_from(number(&year)?).ok()?;
     let [month, day, hour, minute, second] = rest;
@@ -113,14 +113,14 @@ fn utc_seconds(year: [u8; 4], rest: [[u8; 2]; 5]) -> Option<i64> {
     Some(PrimitiveDateTime::new(date, time).assume_utc().unix_timestamp())
 }
 
-/// The number that a few decimal digits stand for.
+/// Parses a few decimal digits.
 fn number(digits: &[u8]) -> Option<u32> {
     digits
         .iter()
         .try_fold(0, |number, digit| digit.is_ascii_digit().then(|| number * 10 + u32::from(digit - b'0')))
 }
 
-/// The time now, in milliseconds since 1970.
+/// Returns the current time in milliseconds since 1970.
 pub fn now_millis() -> i64 {
     let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since_1970.as_millis()).unwrap_or(MAX_MILLIS)

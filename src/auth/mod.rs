@@ -1,8 +1,8 @@
-//! How a run shows Elasticsearch who it is.
+//! Authenticates a run to Elasticsearch.
 //!
-//! Everything that differs from one way to the other is here: what is set for it, what it sends, what may be seen of
-//! it, and what to do where it is refused. Another way is a function in `WAYS`, a variant of [`Auth`], and its flag.
-//! Exactly one way is given; that a run has no credentials has to be said, too.
+//! Everything that differs between the ways to authenticate is here: their settings, the headers they send, which of it
+//! is secret, and the advice after a refusal. To add one, add a function to `WAYS`, a variant of [`Auth`], and its
+//! flag. Exactly one way has to be given; no credentials at all must be stated, too.
 
 pub mod aws;
 mod sigv4;
@@ -21,16 +21,16 @@ use crate::http::url::UserInfo;
 use crate::http::{TransportError, proxy::Proxies};
 use crate::secret::Secret;
 
-/// Finds the region, unless it is told one, and where credentials for it may come from.
+/// Returns the region, which may be given, and the possible sources of credentials for it.
 pub type AwsChain<'g> = &'g dyn Fn(Option<&str>) -> Result<(String, CredentialSources), Failure>;
 
-/// What is set that may say who the run is.
+/// The settings that authentication is read from.
 pub struct Given<'g> {
     /// Looks up a variable.
     pub variable: &'g dyn Fn(&str) -> Option<String>,
     /// `--username`, else its variable.
     pub username: Option<String>,
-    /// What stood before the `@` of the URL.
+    /// The part of the URL before the `@`.
     pub user_info: Option<UserInfo>,
     /// `--aws-sigv4`, else its variable.
     pub aws_sigv4: Option<String>,
@@ -40,7 +40,7 @@ pub struct Given<'g> {
     pub urls: &'g [String],
     /// The AWS chain.
     pub aws: AwsChain<'g>,
-    /// How the services of the AWS chain are reached.
+    /// The proxy for the services of the AWS chain.
     pub proxies: &'g Proxies,
 }
 
@@ -49,20 +49,20 @@ pub struct Given<'g> {
 pub enum Auth {
     /// `Authorization: ApiKey …`.
     ApiKey(Arc<Stored>),
-    /// `Authorization: Basic …`: a user and the password.
+    /// `Authorization: Basic …`: user and password.
     Basic(Arc<str>, Arc<Stored>),
     /// `Authorization: Bearer …`.
     Bearer(Arc<Stored>),
     /// AWS Signature Version 4.
     SigV4(Arc<Signer>),
-    /// None: the cluster has no security, or what stands before it takes care of that.
+    /// No authentication: the cluster has no security, or a proxy before it takes care of that.
     Nobody,
 }
 
-/// Reads one way; None where nothing is set for it.
+/// Reads the settings of one way; None where nothing is set for it.
 type Way = fn(&Given<'_>) -> Result<Option<Auth>, Failure>;
 
-/// All ways, by what messages call them.
+/// All ways, with their names in messages.
 const WAYS: [(&str, Way); 6] = [
     ("an API key (ELASTICSEARCH_API_KEY)", api_key),
     ("a user and password (--username or ELASTICSEARCH_USERNAME, with ELASTICSEARCH_PASSWORD)", basic),
@@ -134,12 +134,12 @@ fn nobody(given: &Given<'_>) -> Result<Option<Auth>, Failure> {
 }
 
 impl Auth {
-    /// The one way that is given.
+    /// Reads the one way that is given.
     ///
     /// # Errors
     ///
-    /// A usage failure where there is none, where there are two, or where what is set for one is not whole or cannot be
-    /// read. No secret is in it.
+    /// A usage failure where there is none, where there are two, or where the settings of one are incomplete or cannot
+    /// be read. It holds no secret.
     pub fn read(given: &Given<'_>) -> Result<Self, Failure> {
         let mut found: Option<(&str, Self)> = None;
         for (name, way) in WAYS {
@@ -160,16 +160,16 @@ impl Auth {
         })
     }
 
-    /// An API key, as tests and benches have it.
+    /// Creates the API key of tests and benches.
     pub fn of_api_key(key: &str) -> Self {
         Self::ApiKey(Arc::new(Stored::of_setting(API_KEY, Secret::new(key))))
     }
 
-    /// Adds to a request's headers those that say who asks.
+    /// Adds the headers that authenticate a request.
     ///
     /// # Errors
     ///
-    /// Where there are no credentials for now, or none at all.
+    /// Fails where there are no credentials for now, or none at all.
     pub(crate) fn authorize(
         &self,
         method: &str,
@@ -184,14 +184,14 @@ impl Auth {
             let mut value = HeaderValue::try_from(text).map_err(|_| {
                 TransportError::Refused(format!("{} holds what no HTTP header can carry", self.setting()))
             })?;
-            // No `Debug` prints it.
+            // Keeps the value out of `Debug` output.
             value.set_sensitive(true);
             headers.insert(AUTHORIZATION, value);
         }
         Ok(())
     }
 
-    /// The value of `Authorization`, where it is the same for every request.
+    /// Returns the value of `Authorization`, where it is the same for every request.
     fn authorization(&self) -> Option<String> {
         let base64 = |text: &str| base64_simd::STANDARD.encode_to_string(text);
         match self {
@@ -209,8 +209,8 @@ impl Auth {
         }
     }
 
-    /// Credentials were refused that had been sent in these headers. Whether there are others now: from a file that has
-    /// changed, or from the AWS chain.
+    /// Looks for other credentials after those in `sent` were refused: in a file that has changed, or through the AWS
+    /// chain. Returns whether there are others now.
     pub(crate) fn renew(&self, sent: &HeaderMap, status: u16, body: &[u8]) -> bool {
         match self {
             Self::ApiKey(stored) | Self::Basic(_, stored) | Self::Bearer(stored) => {
@@ -226,7 +226,7 @@ impl Auth {
         }
     }
 
-    /// What to do about an answer that refuses the credentials themselves; None where it does not.
+    /// Returns the advice for an answer that refuses the credentials themselves; None for any other answer.
     pub(crate) fn refusal(&self, status: u16, body: &[u8]) -> Option<String> {
         match (status, amazon(status, body), self) {
             (_, Some(_), Self::SigV4(signer)) => Some(signer.refusal(body)),
@@ -241,7 +241,7 @@ impl Auth {
         }
     }
 
-    /// What to do where this is refused.
+    /// Returns the advice for refused credentials.
     pub(crate) fn advice(&self) -> String {
         let setting = self.setting();
         match self {
@@ -268,7 +268,7 @@ impl Auth {
         }
     }
 
-    /// The setting that holds the secret.
+    /// Returns the name of the setting that holds the secret.
     fn setting(&self) -> String {
         match self {
             Self::ApiKey(stored) | Self::Basic(_, stored) | Self::Bearer(stored) => stored.setting(),
@@ -277,7 +277,7 @@ impl Auth {
         }
     }
 
-    /// What anybody in between could read and use, where requests are not encrypted.
+    /// Names what others could read and use where requests are not encrypted.
     pub fn readable(&self) -> Option<&'static str> {
         match self {
             Self::ApiKey(_) => Some("the API key"),
@@ -287,14 +287,14 @@ impl Auth {
         }
     }
 
-    /// Replaces the credentials, now's and former ones, wherever they stand in a text of somebody else's.
+    /// Masks current and earlier credentials wherever they occur in a foreign text.
     pub(crate) fn cut_out_of(&self, text: &mut Vec<u8>) {
         for secret in self.secrets() {
             secret.cut_out_of(text);
         }
     }
 
-    /// Everything that is not to be seen.
+    /// Returns everything that must not be shown.
     fn secrets(&self) -> Vec<Secret> {
         let base64 = |text: &str| Secret::new(base64_simd::STANDARD.encode_to_string(text));
         match self {
@@ -310,7 +310,7 @@ impl Auth {
     }
 }
 
-/// An API key in all its forms: `encoded`, its id with its secret, and its secret.
+/// Returns all forms of an API key that have to be masked: `encoded`, its id with its secret, and its secret.
 fn parts_of_key(key: &Secret) -> Vec<Secret> {
     let text = key.expose();
     let decoded = || String::from_utf8(base64_simd::STANDARD.decode_to_vec(text).ok()?).ok();
@@ -321,19 +321,19 @@ fn parts_of_key(key: &Secret) -> Vec<Secret> {
     [Some(encoded), Some(Secret::new(pair)), secret].into_iter().flatten().collect()
 }
 
-/// What Amazon's services say in their own words, which are none of Elasticsearch's.
+/// Refusals with texts of Amazon's services that Elasticsearch does not send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Amazon {
-    /// Only signed requests are taken, or a user's of the domain.
+    /// Only signed requests are accepted, or those of a user of the domain.
     WantsSignature,
-    /// A signature is refused.
+    /// The signature is refused.
     RefusesSignature,
 }
 
-/// Whether an answer is a refusal of credentials in the words of Amazon, which are none of Elasticsearch's.
+/// Whether an answer refuses credentials with a text of Amazon's services.
 ///
 /// Source: Amazon OpenSearch Service Developer Guide, "Troubleshooting"; IAM User Guide, "Troubleshoot Signature
-/// Version 4 signing". The texts are lower-cased, since services write them differently.
+/// Version 4 signing". The texts are compared in lower case, since services write them differently.
 pub(crate) fn is_amazons(status: u16, body: &[u8]) -> bool {
     amazon(status, body).is_some()
 }

@@ -1,8 +1,8 @@
-//! AWS Signature Version 4 for Amazon OpenSearch Service and its Serverless.
+//! AWS Signature Version 4 for Amazon OpenSearch Service and OpenSearch Serverless.
 //!
 //! Source: IAM User Guide, "Create a signed AWS API request"; OpenSearch Serverless Developer Guide, "Signing HTTP
-//! requests with other clients" (`x-amz-content-sha256` is wanted there, and a signed length is not). Only what no proxy
-//! changes is signed: host, time, hash of the body, token.
+//! requests with other clients". Serverless wants `x-amz-content-sha256`, and no signed length. Only parts that no
+//! proxy changes are signed: host, time, hash of the body, token.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -20,41 +20,41 @@ use crate::exit::Failure;
 use crate::http::{self, TransportError};
 use crate::secret::Secret;
 
-/// Time to connect to a service that gives out credentials.
+/// Connect time-out for services that provide credentials.
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 
-/// The services, as they are called in signatures.
+/// The service names used in signatures.
 const SERVICES: [&str; 2] = ["es", "aoss"];
 
 /// Signs requests with the credentials of the AWS chain.
 pub struct Signer {
     scope: Scope,
     provider: Provider,
-    /// What is not to be seen: all credentials that have been used.
+    /// All credentials used so far, to be masked.
     known: Mutex<Vec<Secret>>,
 }
 
-/// What a signature is good for.
+/// The region and service that a signature is valid for.
 struct Scope {
     region: String,
     service: String,
 }
 
-/// What is signed.
+/// The parts of a request that are signed.
 struct Request<'r> {
     method: &'r str,
-    /// As it is sent.
+    /// The path as it is sent.
     path: &'r str,
-    /// As it is sent, without its `?`.
+    /// The query as it is sent, without its `?`.
     query: &'r str,
-    /// Names in lower case, in the order of these.
+    /// Headers with lower-case names, sorted by name.
     headers: &'r [(&'r str, &'r str)],
     /// SHA-256 of the body.
     body: &'r str,
 }
 
 impl Signer {
-    /// For a service of AWS, with the credentials chain.
+    /// Creates a signer for a service of AWS, with credentials of the chain.
     pub(super) fn new(service: &str, given: &Given<'_>) -> Result<Self, Failure> {
         if !SERVICES.contains(&service) {
             return Err(Failure::usage(format!(
@@ -125,7 +125,7 @@ impl Signer {
         Ok(credentials)
     }
 
-    /// Whether the chain has other credentials than those that were refused.
+    /// Whether the chain has other credentials than the refused ones.
     pub(super) fn renew(&self, sent: &HeaderMap, body: &[u8]) -> bool {
         if !String::from_utf8_lossy(body).to_ascii_lowercase().contains("security token") {
             return false;
@@ -138,7 +138,7 @@ impl Signer {
         !was_sent(&now) || self.provider.anew(&now).is_ok_and(|others| others.is_some())
     }
 
-    /// What to do where a signature is refused.
+    /// Returns the advice for a refused signature.
     pub(super) fn refusal(&self, body: &[u8]) -> String {
         let text = String::from_utf8_lossy(body).to_ascii_lowercase();
         let Scope { region, service } = &self.scope;
@@ -161,7 +161,7 @@ impl Signer {
         )
     }
 
-    /// All credentials that have been used.
+    /// Returns all credentials used so far.
     pub(super) fn secrets(&self) -> Vec<Secret> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -173,7 +173,8 @@ impl std::fmt::Debug for Signer {
     }
 }
 
-/// For the services that give out credentials; nothing of Elasticsearch's settings is for them but the proxy.
+/// Creates the agent for services that provide credentials. Of the settings for Elasticsearch only the proxy applies to
+/// them.
 fn agent(given: &Given<'_>) -> Result<Agent, Failure> {
     http::agent(&http::HttpSettings {
         ca_cert: None,
@@ -189,7 +190,7 @@ fn agent(given: &Given<'_>) -> Result<Agent, Failure> {
     })
 }
 
-/// The region that the name of a host of AWS tells: `….REGION.es.amazonaws.com`, `….aos.REGION.on.aws`.
+/// Returns the region in an AWS host name: `….REGION.es.amazonaws.com`, `….aos.REGION.on.aws`.
 fn region_of_host(url: &str) -> Option<String> {
     let uri: Uri = url.parse().ok()?;
     let host = uri.host()?.to_ascii_lowercase();
@@ -201,7 +202,7 @@ fn region_of_host(url: &str) -> Option<String> {
     region.contains('-').then(|| region.to_owned())
 }
 
-/// The host as it is sent: without a port where that is the scheme's own.
+/// Returns the host as it is sent: without the scheme's default port.
 fn host_of(uri: &Uri) -> String {
     let host = uri.host().unwrap_or_default();
     let default = if uri.scheme_str() == Some("https") { 443 } else { 80 };
@@ -211,13 +212,13 @@ fn host_of(uri: &Uri) -> String {
     }
 }
 
-/// The value of `Authorization`.
+/// Builds the value of `Authorization`.
 fn authorization(request: &Request<'_>, credentials: &Credentials, scope: &Scope, time: &str) -> String {
     let names: Vec<_> = request.headers.iter().map(|(name, _)| *name).collect();
     let names = names.join(";");
     let lines: String =
         request.headers.iter().map(|(name, value)| format!("{name}:{}\n", value.trim())).collect();
-    // Other than for S3, the path is encoded once more than it is sent.
+    // Unlike for S3, the path in the canonical request is encoded once more than the path sent.
     let path = if request.path.is_empty() { "/".to_owned() } else { uri_encode(request.path, false) };
     let Request { method, query, body, .. } = request;
     let canonical = format!("{method}\n{path}\n{}\n{lines}\n{names}\n{body}", canonical_query(query));
@@ -229,7 +230,7 @@ fn authorization(request: &Request<'_>, credentials: &Credentials, scope: &Scope
     )
 }
 
-/// Names and values encoded anew, strictly, and in the order of the encoded ones.
+/// Encodes names and values anew, strictly, and sorts them in their encoded form.
 fn canonical_query(query: &str) -> String {
     let pairs = url::form_urlencoded::parse(query.as_bytes());
     let mut pairs: Vec<_> =

@@ -1,4 +1,4 @@
-//! A secret from a variable or a file.
+//! Secrets from a variable or a file.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,25 +9,25 @@ use crate::exit::Failure;
 use crate::files;
 use crate::secret::Secret;
 
-/// No secret is longer, in bytes.
+/// Limit on a secret's length (bytes).
 const LONGEST: u64 = 64 << 10;
 
-/// A secret, and where it is from. White space around it does not belong to it.
+/// A secret and its source. White space around it is not part of it.
 pub struct Stored {
     setting: &'static str,
-    /// What it is read from again after a refusal.
+    /// File that is read again after a refusal.
     file: Option<PathBuf>,
     check: Check,
-    /// All that it has been, the last one being what it is: a late answer may quote a former one.
+    /// All values so far, the current one last: a late answer may quote an earlier one.
     known: Mutex<Vec<Secret>>,
 }
 
-/// Says what is wrong with a text, without any of it.
+/// Checks a text; an error says what is wrong without repeating any of it.
 type Check = fn(&str) -> Result<(), &'static str>;
 
 impl Stored {
-    /// The secret in the variable `setting`, or in the file that the variable of that name with `_FILE` names; None
-    /// where neither is set.
+    /// Reads the secret in the variable `setting`, or in the file named by the same variable with `_FILE`; None where
+    /// neither is set.
     pub(super) fn find(
         setting: &'static str,
         given: &Given<'_>,
@@ -60,12 +60,12 @@ impl Stored {
         Ok(Some(Arc::new(Self { setting, file, check, known })))
     }
 
-    /// A secret from elsewhere.
+    /// Wraps a secret from another source.
     pub(super) fn of_setting(setting: &'static str, secret: Secret) -> Self {
         Self { setting, file: None, check: |_| Ok(()), known: Mutex::new(vec![secret]) }
     }
 
-    /// What messages call it.
+    /// Returns the name used in messages.
     pub(super) fn setting(&self) -> String {
         match &self.file {
             None => self.setting.to_owned(),
@@ -73,19 +73,19 @@ impl Stored {
         }
     }
 
-    /// What it is now.
+    /// Returns the current value.
     pub(super) fn now(&self) -> Secret {
         self.known().last().cloned().unwrap_or_else(|| Secret::new(""))
     }
 
-    /// All that it has been.
+    /// Returns all values so far.
     pub(super) fn all(&self) -> Vec<Secret> {
         self.known().clone()
     }
 
-    /// Reads the file again. Whether it holds another secret now; one that cannot be used is none.
+    /// Reads the file again. Returns whether it holds another secret now; an invalid one does not count.
     pub(super) fn read_again(&self) -> bool {
-        // A pipe has been read to its end, and would be waited for.
+        // A pipe has been read to its end; reading it again would block.
         let Some(path) = self.file.as_deref().filter(|path| files::check(path).is_ok()) else { return false };
         let text = match read(path) {
             Ok(text) => text.trim().to_owned(),
@@ -113,7 +113,7 @@ impl Stored {
     }
 }
 
-/// The text of a file. It may be a pipe (`<(…)` of a shell), but no device and no folder.
+/// Reads a file. It may be a pipe (`<(…)` in a shell), but no device and no folder.
 fn read(path: &Path) -> Result<String, String> {
     use std::os::unix::fs::FileTypeExt;
     let metadata = fs::metadata(path).map_err(|error| error.to_string())?;

@@ -1,4 +1,4 @@
-//! Which way is given, what it sends, and what is said where it is refused.
+//! Tests of which way is chosen, what it sends, and the advice after a refusal.
 
 use ureq::http::header::HOST;
 

@@ -1,10 +1,10 @@
-//! The words that some settings take, and what they stand for.
+//! Settings that take one of a few words.
 
-/// One of a few words.
+/// A setting that takes one of a few words.
 pub trait Choice: Copy + 'static {
     /// The words, in the order of [`Self::ALL`].
     const WORDS: &'static [&'static str];
-    /// What they stand for.
+    /// The values that the words stand for.
     const ALL: &'static [Self];
 }
 
@@ -20,7 +20,7 @@ macro_rules! choice {
         }
 
         impl $name {
-            /// As it is typed.
+            /// Returns the word as it is typed.
             pub fn name(self) -> &'static str {
                 match self { $(Self::$variant => $word,)+ }
             }
@@ -31,15 +31,15 @@ macro_rules! choice {
 choice! {
     /// Whether the run ends by itself.
     Mode {
-        /// Takes up what is there, then ends.
+        /// Takes up the archives that are there, then ends.
         Once = "once",
-        /// Goes on looking for new archives until a signal.
+        /// Keeps looking for new archives until a signal.
         Spool = "spool",
     }
 }
 
 choice! {
-    /// Where archives are.
+    /// Where archives are stored.
     Place {
         /// In the local file system.
         Local = "local",
@@ -51,9 +51,9 @@ choice! {
 choice! {
     /// Who pays for listing and downloads.
     Payer {
-        /// Who makes them (`x-amz-request-payer`).
+        /// The requester (`x-amz-request-payer`).
         Requester = "requester",
-        /// Who owns the bucket.
+        /// The owner of the bucket.
         None = "none",
     }
 }
@@ -61,17 +61,17 @@ choice! {
 choice! {
     /// Where the bucket's name goes.
     Addressing {
-        /// Into the host's name on AWS, where that is possible; into the path elsewhere.
+        /// In the host on AWS, where that is possible; in the path elsewhere.
         Auto = "auto",
-        /// Into the path.
+        /// In the path.
         Path = "path",
-        /// Into the host's name.
+        /// In the host.
         Virtual = "virtual",
     }
 }
 
 choice! {
-    /// How vectors are to be written.
+    /// Encoding of vectors.
     VectorChoice {
         /// As base64 once the server is proven to read it, else as arrays.
         Auto = "auto",
@@ -83,21 +83,21 @@ choice! {
 }
 
 choice! {
-    /// What of AWS requests are signed for, as signatures name it.
+    /// The AWS service that requests are signed for, by its name in signatures.
     AwsService {
         /// Amazon OpenSearch Service.
         Es = "es",
-        /// Its Serverless.
+        /// Amazon OpenSearch Serverless.
         Aoss = "aoss",
     }
 }
 
 choice! {
-    /// How the log is written.
+    /// Format of the log.
     LogFormat {
-        /// Lines for people.
+        /// Text lines for people.
         Text = "text",
-        /// One JSON object a line.
+        /// One JSON object per line.
         Json = "json",
     }
 }

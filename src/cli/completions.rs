@@ -5,7 +5,7 @@ use crate::text::plain;
 
 const HEAD: &str = "# Generated from the table of options; changes here are lost.\n";
 
-/// For bash 4 and newer; needs no bash-completion.
+/// Returns the completions for bash 4 and newer, which need no bash-completion.
 pub fn bash() -> String {
     let names: Vec<_> = flags().map(|(flag, _)| format!("--{flag}")).collect();
     let mut cases = String::new();
@@ -50,7 +50,7 @@ complete -F _megastream_ingest megastream_ingest
     )
 }
 
-/// For zsh: a file `_megastream_ingest` in a folder of `fpath`.
+/// Returns the completions for zsh: a file `_megastream_ingest` in a folder of `fpath`.
 pub fn zsh() -> String {
     let mut specs = String::new();
     for (flag, entry) in flags() {
@@ -69,7 +69,7 @@ pub fn zsh() -> String {
     )
 }
 
-/// For fish.
+/// Returns the completions for fish.
 pub fn fish() -> String {
     let mut text = format!("# fish completion for megastream_ingest\n{HEAD}");
     for (flag, entry) in flags() {
@@ -91,7 +91,7 @@ fn fish_value(entry: &Entry) -> String {
     }
 }
 
-/// A text for the inside of single quotes of a POSIX shell.
+/// Escapes a text for single quotes in a POSIX shell.
 fn quoted(text: &str) -> String {
     text.replace('\'', "'\\''")
 }

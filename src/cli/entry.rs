@@ -1,57 +1,57 @@
-//! What an entry says of a setting, and the macro that makes everything from the list of them.
+//! The description of a setting, and the macro that generates code from the list of settings.
 
 use super::entries::{Cli, GROUPS};
 
 /// Settings that belong together.
 #[derive(Debug)]
 pub struct Group {
-    /// What they are about.
+    /// Title of the group.
     pub title: &'static str,
     /// The settings.
     pub entries: &'static [fn() -> &'static Entry],
 }
 
 impl Group {
-    /// The settings, in the order in which they are explained.
+    /// Returns the settings in the order in which they are explained.
     pub fn entries(&self) -> impl Iterator<Item = &'static Entry> {
         self.entries.iter().map(|entry| entry())
     }
 }
 
-/// One setting: a flag, a variable, or both of one meaning.
+/// One setting: a flag, a variable, or both with one meaning.
 #[derive(Debug)]
 pub struct Entry {
     /// Its name in the program: the flag's, with underscores.
     pub name: &'static str,
-    /// What it takes.
+    /// The kind of value.
     pub value: Value,
-    /// Variables of the same meaning. The first that is set wins, unless the text says otherwise.
+    /// Variables of the same meaning. The first one set wins, unless the text says otherwise.
     pub variables: &'static [&'static str],
-    /// What holds where nothing is set, as it would be typed, or in words; `""` where that is nothing.
+    /// The default, as it would be typed or in words; `""` where there is none.
     pub default: &'static str,
-    /// What it means, a half sentence with words to be typed in back-ticks.
+    /// The meaning, as half a sentence; back-ticks mark literal words.
     pub text: &'static str,
-    /// What was typed; None: there is no flag.
+    /// Returns what was typed; None: there is no flag.
     pub typed: Option<fn(&Cli) -> Option<String>>,
 }
 
-/// What a flag or variable takes.
+/// The kind of value that a flag or variable takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Value {
-    /// Nothing: it is there, or it is not. As a variable: true or false.
+    /// None: the flag is there or not. As a variable: true or false.
     Switch,
-    /// One of a few words: those of a [`super::choices::Choice`].
+    /// One of a few words, those of a [`super::choices::Choice`].
     Words(&'static [&'static str]),
-    /// A whole number: a name for it, the least and the greatest.
+    /// A whole number: its placeholder, minimum and maximum.
     Number(&'static str, u64, u64),
     /// The path of a file.
     File,
-    /// Anything else, with a name for it.
+    /// Any other text, with a placeholder.
     Text(&'static str),
 }
 
 impl Value {
-    /// How the value is written where the setting is explained; `""` for a switch.
+    /// Returns the placeholder of the value in explanations; `""` for a switch.
     pub fn placeholder(self) -> String {
         match self {
             Value::Switch => String::new(),
@@ -62,7 +62,7 @@ impl Value {
     }
 }
 
-/// An entry of what takes such a value, with no variable and no default.
+/// Creates a setting with a kind of value, without variables and default.
 pub(super) const fn takes(value: Value) -> Entry {
     Entry { name: "", value, variables: &[], default: "", text: "", typed: None }
 }
@@ -74,22 +74,22 @@ impl PartialEq for Entry {
 }
 
 impl Entry {
-    /// With variables of the same meaning.
+    /// Adds variables of the same meaning.
     pub(super) const fn or(self, variables: &'static [&'static str]) -> Self {
         Self { variables, ..self }
     }
 
-    /// With what holds where nothing is set.
+    /// Adds the default.
     pub(super) const fn default(self, default: &'static str) -> Self {
         Self { default, ..self }
     }
 
-    /// The flag without its dashes; None for a variable without a flag.
+    /// Returns the flag without its dashes; None for a variable without a flag.
     pub fn flag(&self) -> Option<String> {
         self.typed.map(|_| self.name.replace('_', "-"))
     }
 
-    /// The flag as it is typed, with what it takes; empty for a variable without a flag.
+    /// Returns the flag as it is typed, with its value; empty for a variable without a flag.
     pub fn usage(&self) -> String {
         match (self.flag(), self.value.placeholder().as_str()) {
             (None, _) => String::new(),
@@ -98,7 +98,7 @@ impl Entry {
         }
     }
 
-    /// What messages call it: flag and variables.
+    /// Returns the name used in messages: flag and variables.
     pub fn full_name(&self) -> String {
         let variables = self.variables.join(", ");
         match self.flag() {
@@ -108,7 +108,7 @@ impl Entry {
         }
     }
 
-    /// Its variables one by one; `""` for one that it has not.
+    /// Returns its first `N` variables; `""` for those it does not have.
     pub fn names<const N: usize>(&self) -> [&'static str; N] {
         std::array::from_fn(|n| self.variables.get(n).copied().unwrap_or_default())
     }
@@ -119,21 +119,25 @@ impl Entry {
     }
 }
 
-/// All settings, in the order in which they are explained.
+/// Returns all settings in the order in which they are explained.
 pub fn all() -> impl Iterator<Item = &'static Entry> {
     GROUPS.iter().flat_map(Group::entries)
 }
 
-/// The settings that have a flag, each behind its name without dashes.
+/// Returns the settings with a flag, each with the flag's name without dashes.
 pub fn flags() -> impl Iterator<Item = (String, &'static Entry)> {
     all().filter_map(|entry| Some((entry.flag()?, entry)))
 }
 
-/// Makes of the list of settings the struct that argh fills, a function for each entry, and the groups of them all.
+/// Generates from the list of settings: the struct that argh fills, a function for each entry, and their groups.
 ///
 /// A setting is `name: kind, text, entry;`. The kind says what is typed, and becomes the field of [`Cli`]:
-/// `option String` takes a value, `several String` takes one each time that it is typed, `option bool` is a switch with a variable, `switch bool` is one without, and
-/// `variable` is no flag. `trigger` is argh's own: it asks for help.
+///
+/// - `option String` takes a value.
+/// - `several String` takes a value each time it is typed.
+/// - `option bool` is a switch with a variable, `switch bool` one without.
+/// - `variable` has no flag.
+/// - `trigger` is argh's own: it asks for help.
 macro_rules! settings {
     ($( $title:literal { $(
         $name:ident: $(option $option:ident)? $(several $several:ident)? $(switch $switch:ident)? $(trigger $trigger:tt)? $(variable)?, $text:literal, $entry:expr;
@@ -170,7 +174,7 @@ macro_rules! settings {
             }
         )*)*
 
-        /// All settings by what they are about.
+        /// All settings in groups.
         pub static GROUPS: &[Group] = &[$(Group { title: $title, entries: &[$($name),*] }),*];
     };
     (@none $trigger:tt) => { None };

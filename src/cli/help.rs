@@ -1,4 +1,4 @@
-//! What `--help` prints.
+//! The text of `--help`.
 
 use super::entries::{GROUPS, paths};
 use super::entry::Entry;
@@ -6,10 +6,10 @@ use super::texts::{EXAMPLES, PURPOSE};
 use crate::exit::EXIT_CODES;
 use crate::text::{plain, wrap};
 
-/// Where the explanations begin.
+/// Column at which explanations start.
 const COLUMN: usize = 30;
 
-/// The whole text.
+/// Returns the whole text.
 pub fn text() -> String {
     let mut text = "Usage: megastream_ingest [OPTION]... [PATH]...\n\n".to_owned();
     wrap(&mut text, "", &plain(PURPOSE));
@@ -39,12 +39,12 @@ pub fn text() -> String {
     text
 }
 
-/// A flag as it is typed, or the variables that stand for one.
+/// Returns a flag as it is typed, or the variables of a setting without one.
 fn name(setting: &Entry) -> String {
     if setting.typed.is_none() { setting.variables.join(",\n  ") } else { setting.usage() }
 }
 
-/// What a setting means, its variables where it has another name, and its default.
+/// Returns the meaning of a setting, its variables if it has another name, and its default.
 fn explanation(setting: &Entry) -> String {
     let mut notes = Vec::new();
     let is_named_by_variables = setting.typed.is_none() && setting.name != paths().name;
@@ -58,7 +58,7 @@ fn explanation(setting: &Entry) -> String {
     if notes.is_empty() { text } else { format!("{text} [{}]", notes.join("; ")) }
 }
 
-/// A name, and to the right of it what it means.
+/// Appends a name, with its meaning to the right.
 fn entry(text: &mut String, name: &str, meaning: &str) {
     let name = format!("  {name}");
     let last = name.lines().last().unwrap_or_default().chars().count();

@@ -1,4 +1,4 @@
-//! The man page, in the macros of man(7).
+//! The man page, written with the macros of man(7).
 
 use super::entries::{GROUPS, dead_letter, paths, spool_state_file};
 use super::entry::Entry;
@@ -6,10 +6,10 @@ use super::texts::{EXAMPLES, PURPOSE};
 use crate::exit::EXIT_CODES;
 use crate::text::WIDTH;
 
-/// When the program last changed in a way that the page tells of.
+/// Date of the last change of the program that the page describes.
 const DATE: &str = "2026-11-24";
 
-/// The whole page.
+/// Returns the whole page.
 pub fn page() -> String {
     let mut page = format!(
         ".\\\" Generated from the table of options; changes here are lost.\n\
@@ -55,7 +55,7 @@ pub fn page() -> String {
     page
 }
 
-/// A flag with what it takes, or the variables that stand for one.
+/// Returns a flag with its value, or the variables of a setting without one.
 fn name(setting: &Entry) -> String {
     let Some(flag) = setting.flag() else {
         let names: Vec<_> = setting.variables.iter().map(|name| format!("\\fB{}\\fR", Roff(name))).collect();
@@ -79,14 +79,14 @@ fn entry(page: &mut String, name: &str, setting: &Entry) {
     }
 }
 
-/// A half sentence made whole.
+/// Turns half a sentence into a whole one.
 fn sentence(text: &str) -> String {
     let mut letters = text.chars();
     let first: String = letters.next().into_iter().flat_map(char::to_uppercase).collect();
     format!("{}.", Roff(&format!("{first}{}", letters.as_str())))
 }
 
-/// A text in lines, none of which must be taken for a request.
+/// Appends a text in lines, none of which roff may read as a request.
 fn line(page: &mut String, text: &str) {
     let mut length = 0;
     for word in text.split(' ') {
@@ -106,7 +106,7 @@ fn line(page: &mut String, text: &str) {
     page.push('\n');
 }
 
-/// A text of the table for roff: what is in back-ticks stands in bold.
+/// A text of the table for roff: words in back-ticks become bold.
 struct Roff<'a>(&'a str);
 
 impl std::fmt::Display for Roff<'_> {

@@ -1,8 +1,8 @@
-//! The command line and the variables: each is defined once, in [`entries`], and everything else is made from that.
+//! The command line and the variables. Each is defined once, in [`entries`]; everything else is generated from that.
 //!
-//! - [`parse`] reads what was typed, by argh;
-//! - [`settings::Settings`] looks a setting up: what was typed, else its variable, else its default;
-//! - [`help`], [`man`], [`completions`] and [`tables`] tell of it.
+//! - [`parse`] reads what was typed, by argh.
+//! - [`settings::Settings`] looks a setting up: what was typed, else its variable, else its default.
+//! - [`help`], [`man`], [`completions`] and [`tables`] describe the settings.
 
 use argh::FromArgs;
 
@@ -20,7 +20,7 @@ pub use entries::Cli;
 pub use entry::{Entry, all, flags};
 use settings::parse_switch;
 
-/// What the command line asks for.
+/// The result of parsing the command line.
 #[derive(Debug)]
 pub enum Parsed {
     /// A run.
@@ -45,8 +45,8 @@ pub fn parse(arguments: impl IntoIterator<Item = String>) -> Parsed {
     }
 }
 
-/// argh knows `--flag value` and `--switch` alone. The other forms of the established tool are spelled out for it:
-/// `-flag`, `--flag=value` and `--switch=true`. Everything else stays as it was typed, and argh judges it.
+/// Rewrites arguments into the forms that argh supports: `--flag value` and `--switch`. The established tool also
+/// accepts `-flag`, `--flag=value` and `--switch=true`. All other words stay as typed, and argh judges them.
 fn in_words_of_argh(arguments: impl IntoIterator<Item = String>) -> Result<Vec<String>, String> {
     let mut words = Vec::new();
     let mut arguments = arguments.into_iter();
@@ -64,7 +64,7 @@ fn in_words_of_argh(arguments: impl IntoIterator<Item = String>) -> Result<Vec<S
             words.extend(switch(entry, flag, value.as_deref())?);
             continue;
         }
-        // What follows is its value, whatever it looks like.
+        // The next word is its value, whatever it looks like.
         let value = value.or_else(|| arguments.next());
         let value = value.ok_or_else(|| format!("{flag} is the last word: its value is missing"))?;
         words.extend([flag, value]);
@@ -72,7 +72,7 @@ fn in_words_of_argh(arguments: impl IntoIterator<Item = String>) -> Result<Vec<S
     Ok(words)
 }
 
-/// The flag that a word names, as argh knows it, and the value behind its equals sign.
+/// Returns the flag that a word names, in argh's form, and the value after its equals sign.
 fn flag_of(word: &str) -> Option<(&'static Entry, String, Option<String>)> {
     let name = word.strip_prefix("--").or(word.strip_prefix('-'))?;
     let (name, value) = match name.split_once('=') {
@@ -84,7 +84,7 @@ fn flag_of(word: &str) -> Option<(&'static Entry, String, Option<String>)> {
     Some((entry, format!("--{name}"), value))
 }
 
-/// A switch that has a variable takes a value: `false` is then another thing than not to be typed.
+/// Handles a switch with a value. A switch that has a variable may be `false`, which differs from not being typed.
 fn switch(entry: &Entry, flag: String, value: Option<&str>) -> Result<Vec<String>, String> {
     let is_on = value.map_or(Some(true), parse_switch);
     let is_on =
@@ -96,7 +96,7 @@ fn switch(entry: &Entry, flag: String, value: Option<&str>) -> Result<Vec<String
     })
 }
 
-/// Files that are made from the entries, by their paths in the repository.
+/// Returns the files generated from the entries, by their paths in the repository.
 pub fn generated() -> [(&'static str, String); 4] {
     [
         ("completions/megastream_ingest.bash", completions::bash()),

@@ -4,24 +4,24 @@ use super::entries::paths;
 use super::entry::{Entry, all};
 use crate::exit::EXIT_CODES;
 
-/// What stands before a generated part, by its name.
+/// Returns the mark before a generated part, by its name.
 pub fn begin(name: &str) -> String {
     format!("<!-- generated: {name} -->\n")
 }
 
-/// What stands behind a generated part.
+/// The mark after a generated part.
 pub const END: &str = "<!-- end -->\n";
 
-/// The parts, each with its name.
+/// Returns the parts, each with its name.
 pub fn parts() -> [(&'static str, String); 2] {
     [("options", options()), ("exit codes", exit_codes())]
 }
 
-/// Puts the parts into a text that has their marks.
+/// Inserts the parts into a text between their marks.
 ///
 /// # Errors
 ///
-/// The name of a part that has no marks.
+/// Returns the name of a part that has no marks.
 pub fn fill(tables: &str) -> Result<String, &'static str> {
     let mut filled = tables.to_owned();
     for (name, part) in parts() {

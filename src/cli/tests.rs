@@ -1,4 +1,4 @@
-//! The parser, and what is made from the entries.
+//! Tests of the parser, and of what is generated from the entries.
 
 use super::*;
 use crate::exit::{EXIT_CODES, ExitCode};

@@ -1,10 +1,10 @@
-//! What help and man page tell besides the settings.
+//! Texts of help and man page besides the settings.
 
 /// What the program does.
 pub(super) const PURPOSE: &str = "Reads Megastream archives (zipped SQLite databases of Bluesky posts) from a folder or an S3 bucket and writes \
      them to Elasticsearch: posts into `posts`, deletions into `post_tombstones`. Archives are never changed.";
 
-/// Command lines, and what each does.
+/// Example command lines, and what each does.
 pub(super) const EXAMPLES: &[(&str, &str)] = &[
     ("megastream_ingest --dry-run /data/megastream", "read everything, write nothing, need no server"),
     ("megastream_ingest --check /data/megastream", "see whether a run could do its work"),

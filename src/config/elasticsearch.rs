@@ -1,4 +1,4 @@
-//! How Elasticsearch is reached: where it is, who the run is to it, whom the run trusts.
+//! Connection settings of Elasticsearch: addresses, authentication and trust.
 
 use std::path::PathBuf;
 
@@ -10,27 +10,27 @@ use crate::http::Fingerprint;
 use crate::http::proxy::{NoProxy, Proxies, Proxy};
 use crate::http::url::{UserInfo, is_loopback, parse_base_urls};
 
-/// How Elasticsearch is reached.
+/// Connection settings of Elasticsearch.
 #[derive(Clone, Debug)]
 pub struct Elasticsearch {
     /// Base URLs of the nodes, at least one: `http` or `https`, with host, optional port and path prefix; no user info,
     /// no trailing `/`.
     pub urls: Vec<String>,
-    /// How the run shows who it is.
+    /// Authentication of the run.
     pub auth: Auth,
-    /// Certificates are not checked.
+    /// Whether certificates are left unchecked.
     pub skip_tls_verify: bool,
-    /// PEM file with certificates trusted besides the system's roots.
+    /// PEM file of certificates to trust besides the system's roots.
     pub ca_cert: Option<PathBuf>,
-    /// The one certificate that is trusted.
+    /// The only certificate to trust.
     pub ca_fingerprint: Option<Fingerprint>,
-    /// PEM files with the certificate of this client, and its key.
+    /// PEM files of this client's certificate and key.
     pub client_cert: Option<(PathBuf, PathBuf)>,
-    /// What goes through a proxy.
+    /// The proxy, and the hosts reached without it.
     pub proxies: Proxies,
-    /// A password for the proxy stands on the command line, where all users of the machine see it.
+    /// Whether a proxy password is on the command line, where all users of the machine can see it.
     pub shows_password: bool,
-    /// Gzip level of bulk requests; 0: they are not compressed.
+    /// Gzip level of bulk requests; 0: uncompressed.
     pub compression: u8,
 }
 
@@ -39,7 +39,7 @@ const FOR_OTHERS: [&str; 6] =
     ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"];
 
 impl Elasticsearch {
-    /// One server, reached directly, with nothing else asked for.
+    /// Creates settings for one server, reached directly, with defaults for the rest.
     pub fn at(url: impl Into<String>, auth: Auth) -> Self {
         Self {
             urls: vec![url.into()],
@@ -54,7 +54,7 @@ impl Elasticsearch {
         }
     }
 
-    /// What makes the connection less safe than it could be, each with what to do.
+    /// Lists what makes the connection less safe than possible, each with advice.
     pub fn insecurities(&self) -> Vec<String> {
         let mut found = Vec::new();
         if self.skip_tls_verify {
@@ -116,7 +116,7 @@ impl Elasticsearch {
 }
 
 impl Proxies {
-    /// What goes through a proxy, to Elasticsearch and S3.
+    /// Reads the proxy settings for Elasticsearch and S3.
     pub(super) fn read(settings: Settings<'_>) -> Result<Self, Failure> {
         let unusable =
             |why| Failure::usage(format!("{} cannot be used: {why}", entries::proxy().full_name()));
@@ -175,8 +175,8 @@ fn read_client_cert(settings: Settings<'_>) -> Result<Option<(PathBuf, PathBuf)>
     }
 }
 
-/// The URL that a Cloud ID stands for: behind a name and a colon, in base64, the domain, the id of the deployment's
-/// Elasticsearch, and that of its Kibana, with `$` between them. Both domain and id may have a port.
+/// Returns the URL of a Cloud ID. After a name and a colon, the ID holds in base64, separated by `$`: the domain, the
+/// id of the deployment's Elasticsearch, and that of its Kibana. Both domain and id may have a port.
 fn cloud_url(id: &str) -> Option<String> {
     let encoded = id.trim().rsplit_once(':').map_or(id.trim(), |(_, encoded)| encoded);
     let padded = format!("{encoded}{}", "=".repeat((4 - encoded.len() % 4) % 4));

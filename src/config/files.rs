@@ -1,4 +1,4 @@
-//! The files that a run writes: each of them one of its own, and none of them an archive.
+//! Checks the files that a run writes: all are different, and none is an archive.
 
 use std::path::{Path, PathBuf};
 
@@ -9,12 +9,12 @@ use crate::exit::Failure;
 use crate::files::{BESIDE_STATE_FILE, beside, folder_of, real_path};
 use crate::model::has_archive_suffix;
 
-/// A file that a run writes, or one that has to stay as it is.
+/// A file that a run writes, or one that must not change.
 struct Named {
-    /// What names it.
+    /// The setting that names it.
     setting: &'static Entry,
     path: PathBuf,
-    /// Its path without any link.
+    /// Its path with all links resolved.
     real: PathBuf,
 }
 
@@ -23,15 +23,15 @@ impl Named {
         Self { setting, path: path.to_owned(), real: real_path(path) }
     }
 
-    /// Whether it keeps what must not be lost: a pipe or a device keeps nothing.
+    /// Whether its content must not be lost: a pipe or a device keeps none.
     fn is_kept(&self) -> bool {
         [entries::spool_state_file(), entries::dead_letter()].contains(&self.setting)
     }
 }
 
 impl Task {
-    /// No two of the files that a run writes may be the same, nor one of them an archive or the file it replays, and
-    /// their folders must be there. What has to last is written to regular files only.
+    /// Checks the files that the run writes. No two may be the same, none may be an archive or the file being replayed,
+    /// and their folders must exist. Files that have to last must be regular files.
     pub(super) fn check_files(&self, state_file: &Path) -> Result<(), Failure> {
         let files = self.named_files();
         let archives = self.archives();
@@ -70,7 +70,7 @@ impl Task {
         Ok(())
     }
 
-    /// The archives that are taken up: a replay takes none up, and leaves the state file alone.
+    /// Returns the archives that are taken up; None in a replay, which also leaves the state file alone.
     fn archives(&self) -> Option<&Archives> {
         match self {
             Task::Load(load) | Task::Check(load) => Some(&load.archives),
@@ -81,7 +81,7 @@ impl Task {
         }
     }
 
-    /// The file that is replayed, if one is, and those that are written.
+    /// Returns the file that is replayed, if any, and the files that are written.
     fn named_files(&self) -> Vec<Named> {
         let (replayed, output, reports) = match self {
             Task::Load(load) | Task::Check(load) => (None, None, Some(&load.reports)),
@@ -105,7 +105,7 @@ impl Task {
     }
 }
 
-/// Whether a file is an archive: by its name, or as one that was given by another.
+/// Whether a file is an archive: by its name, or because it was given as one under another name.
 fn is_archive(path: &Path, real: &Path, archives: Option<&Archives>) -> bool {
     let has_suffix = |path: &Path| path.file_name().is_some_and(has_archive_suffix);
     let is_given = match archives.map(|archives| &archives.source) {
@@ -143,7 +143,7 @@ mod tests {
 
     type Set = fn(&mut Cli, String);
 
-    /// Every way to name a file that is written, but for the state file.
+    /// All settings that name a written file, except the state file.
     const SETTINGS: [(&str, Set); 4] = [
         ("--output", |cli, path| cli.output = Some(path)),
         ("--summary-json", |cli, path| cli.summary_json = Some(path)),

@@ -1,13 +1,13 @@
-//! Where `--listen` listens.
+//! The address of `--listen`.
 
 use std::fmt;
 use std::io;
 use std::net::{Ipv6Addr, SocketAddr, ToSocketAddrs};
 
-/// The port where none is given: one of those that are free for exporters of figures.
+/// Default port: one of those free for exporters.
 const PORT: u16 = 9464;
 
-/// The host where none is given: nobody else reaches it.
+/// Default host: no other machine reaches it.
 const LOOPBACK: &str = "127.0.0.1";
 
 /// An address to listen to.
@@ -19,7 +19,8 @@ pub struct ListenAddress {
 }
 
 impl ListenAddress {
-    /// Reads `HOST`, `HOST:PORT`, `PORT` or `:PORT`; an IPv6 address with a port is in brackets. None: it is none of them.
+    /// Parses `HOST`, `HOST:PORT`, `PORT` or `:PORT`; an IPv6 address with a port is in brackets. None for anything
+    /// else.
     pub(super) fn parse(text: &str) -> Option<Self> {
         let new = |host: &str, port| Self { host: host.to_owned(), port };
         if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -45,11 +46,11 @@ impl ListenAddress {
         }
     }
 
-    /// The addresses that it stands for.
+    /// Resolves the address.
     ///
     /// # Errors
     ///
-    /// Where nobody knows the name.
+    /// Fails where the name cannot be resolved.
     pub fn resolve(&self) -> io::Result<Vec<SocketAddr>> {
         Ok((self.host.as_str(), self.port).to_socket_addrs()?.collect())
     }
@@ -62,7 +63,7 @@ impl fmt::Display for ListenAddress {
     }
 }
 
-/// A port; no sign before it.
+/// Parses a port without a sign.
 fn number(text: &str) -> Option<u16> {
     text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
 }

@@ -1,27 +1,27 @@
-//! `--memory`: how much memory archives may take, and what the system has for this process.
+//! `--memory`: the memory that archives may take, and how much the system grants this process.
 
 use std::fs;
 use std::path::Path;
 
 use crate::exit::Failure;
 
-/// Taken where neither a setting nor the system says how much there is.
+/// Memory assumed where neither a setting nor the system says how much there is (bytes).
 const UNKNOWN_BYTES: u64 = 4 << 30;
 
-/// Less is no use: not even a small archive would get in.
+/// Least memory (bytes): with less, not even a small archive could be admitted.
 const LEAST_BYTES: u64 = 16 << 20;
 
-/// What archives being read may take together.
+/// Memory that archives being read may take together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Memory {
     /// Bytes.
     pub bytes: u64,
-    /// Nobody has set it: it is a share of what there is.
+    /// Whether it is not set, and thus a share of the available memory.
     pub is_auto: bool,
 }
 
 impl Memory {
-    /// Reads `auto`, or a number of bytes, KiB, MiB or GiB. `name` is what has set it.
+    /// Parses `auto`, or a number of bytes, KiB, MiB or GiB. `name` is the setting, for messages.
     ///
     /// # Errors
     ///
@@ -42,7 +42,7 @@ impl Memory {
     }
 }
 
-/// Bytes, as they are written in settings.
+/// Parses a size in bytes, as written in settings.
 fn size(text: &str) -> Option<u64> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at_checked(digits)?;
@@ -56,15 +56,15 @@ fn size(text: &str) -> Option<u64> {
     number.parse::<u64>().ok()?.checked_mul(unit)
 }
 
-/// The share that archives may take of what there is: the rest is for batches, and for what else runs there.
+/// Returns the share of the available memory that archives may take: the rest is for batches, and for other programs.
 fn share(there_is: Option<u64>) -> u64 {
     (there_is.unwrap_or(UNKNOWN_BYTES) / 4 * 3).max(LEAST_BYTES)
 }
 
-/// The memory of the machine, or what the control groups of this process leave it: the least of all.
+/// Returns the available memory: the least of the machine's memory and the limits of this process's control groups.
 ///
-/// Source: Linux, "cgroup-v2" (memory.max) and "cgroup-v1/memory" (memory.limit_in_bytes): a limit holds for all below
-/// it. In a container the path may be that of the host, of which only the end of its ancestors is there.
+/// Source: Linux, "cgroup-v2" (memory.max) and "cgroup-v1/memory" (memory.limit_in_bytes). A limit applies to all
+/// groups below it. In a container the path may be that of the host, of whose ancestors only the last ones exist there.
 fn there_is(read: &dyn Fn(&Path) -> Option<String>) -> Option<u64> {
     let machine = read(Path::new("/proc/meminfo")).and_then(|text| {
         let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:").map(str::to_owned))?;
@@ -79,7 +79,7 @@ fn there_is(read: &dyn Fn(&Path) -> Option<String>) -> Option<u64> {
     limits.chain(machine).min()
 }
 
-/// Where the limits of memory are of a line of `/proc/self/cgroup`: folder, name of the file, and group.
+/// Returns where a line of `/proc/self/cgroup` puts its memory limits: folder, file name, and group.
 fn memory_group(line: &str) -> Option<(&'static str, &'static str, &str)> {
     let mut parts = line.splitn(3, ':').skip(1);
     let (controllers, group) = (parts.next()?, parts.next()?);
@@ -119,7 +119,7 @@ mod tests {
         assert!(Memory::parse("x", "auto").unwrap().is_auto);
     }
 
-    /// What there is where these files are.
+    /// Returns the available memory on a system with these files.
     fn found(files: &[(&str, &str)]) -> Option<u64> {
         there_is(&|path| {
             files.iter().find(|(name, _)| Path::new(name) == path).map(|(_, text)| (*text).to_owned())

@@ -1,8 +1,9 @@
-//! What a run is to do: the command line over the environment over the defaults, checked as a whole.
+//! The configuration of a run: the command line wins over the environment, and that over the defaults. It is checked as
+//! a whole.
 //!
-//! Each task has a struct of its own, with the settings that it has a use for, in parts that tasks share. Everything
-//! that can be wrong with the settings themselves is found here; what is in the files that they name is found before the
-//! first archive is opened, too.
+//! Each task has a struct of its own with the settings that it uses, made of parts that tasks share. All errors in the
+//! settings themselves are found here. Errors in the files that they name are also found before the first archive is
+//! opened.
 
 mod elasticsearch;
 mod files;
@@ -28,12 +29,12 @@ use crate::cli::entries;
 use crate::cli::settings::Settings;
 use crate::exit::Failure;
 
-/// Where something asked for is written.
+/// Destination of an output.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Output {
-    /// Standard output, named `-`.
+    /// Standard output, written `-`.
     Stdout,
-    /// A file, replaced.
+    /// A file, which is replaced.
     File(PathBuf),
 }
 
@@ -42,7 +43,7 @@ impl Output {
         if text == "-" { Output::Stdout } else { Output::File(text.into()) }
     }
 
-    /// The file, if it is one.
+    /// Returns the file, if it is one.
     pub fn file(&self) -> Option<&Path> {
         match self {
             Output::Stdout => None,
@@ -51,21 +52,21 @@ impl Output {
     }
 }
 
-/// A run's configuration.
+/// The configuration of a run.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// What it does.
+    /// The task.
     pub task: Task,
-    /// What is logged.
+    /// Settings of the log.
     pub logging: Logging,
 }
 
 impl Config {
-    /// Resolves and checks everything. `environment` looks up a variable; an empty one is as good as none.
+    /// Resolves and checks all settings. `environment` looks up a variable; an empty one counts as unset.
     ///
     /// # Errors
     ///
-    /// What is wrong with a setting, or with several together.
+    /// Says what is wrong with a setting, or with a combination of settings.
     pub fn resolve(cli: Cli, environment: &dyn Fn(&str) -> Option<String>) -> Result<Self, Failure> {
         let settings = Settings { cli: &cli, environment };
         settings.check_values()?;

@@ -1,4 +1,4 @@
-//! The parts that tasks are put together from.
+//! Parts of configurations that several tasks share.
 
 use std::fmt;
 use std::num::NonZeroUsize;
@@ -14,61 +14,61 @@ use crate::model::{Names, Shard, Span, Wanted};
 use crate::sink::elasticsearch::schema;
 use crate::timestamp::parse_time_or_date_millis;
 
-/// What is logged.
+/// Settings of the log.
 #[derive(Clone, Copy, Debug)]
 pub struct Logging {
-    /// Whether anything is.
+    /// Whether anything is logged.
     pub enabled: bool,
     /// Whether archives that went well are left out.
     pub quiet: bool,
-    /// How it is written.
+    /// Format of the log.
     pub format: LogFormat,
 }
 
-/// The server that documents go to.
+/// The server that documents are sent to.
 #[derive(Clone, Debug)]
 pub struct Server {
-    /// How it is reached.
+    /// Connection settings.
     pub elasticsearch: Elasticsearch,
-    /// What is written to.
+    /// Names of the indices or aliases.
     pub names: Names,
-    /// The ingest pipeline of bulk requests; None: the index's own.
+    /// Ingest pipeline of bulk requests; None: the index's own.
     pub pipeline: Option<&'static str>,
-    /// Missing indices are created.
+    /// Whether missing indices are created.
     pub create_indices: bool,
-    /// How long it is waited for while it is unavailable; None: for ever.
+    /// How long an unavailable server is waited for; None: for ever.
     pub retry_budget: Option<Duration>,
-    /// How long the start waits where something else answers in its place; None: that is refused at once.
+    /// How long the start waits while something else answers in the server's place; None: fails at once.
     pub page_budget: Option<Duration>,
 }
 
-/// Which archives are taken up.
+/// Selection of the archives.
 #[derive(Clone, Debug)]
 pub struct Archives {
     /// Where they come from.
     pub source: Source,
-    /// Whether new ones are looked for.
+    /// Whether to look for new archives again and again.
     pub mode: Mode,
-    /// Which of them are done.
+    /// File with the state of each archive.
     pub state_file: PathBuf,
-    /// Which of them are asked for.
+    /// Shard, times and limit asked for.
     pub wanted: Wanted,
     /// How long an unavailable source is waited for; None: for ever.
     pub retry_budget: Option<Duration>,
 }
 
-/// How archives are taken up.
+/// Settings of reading, decoding and sending.
 #[derive(Clone, Copy, Debug)]
 pub struct Intake {
     /// Archives decoded in parallel.
     pub workers: usize,
-    /// Concurrent bulk requests at most.
+    /// Most concurrent bulk requests.
     pub senders: usize,
     /// Limits of one bulk request.
     pub batch: BatchLimits,
-    /// What archives being read may take together.
+    /// Memory that archives being read may take together.
     pub memory: Memory,
-    /// The deletion of an account means that of all its posts.
+    /// Whether the deletion of an account deletes all its posts.
     pub account_deletions: bool,
     /// Time between two looks for new archives.
     pub spool_interval: Duration,
@@ -77,26 +77,26 @@ pub struct Intake {
 /// Limits of one bulk request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BatchLimits {
-    /// Actions at most.
+    /// Most actions.
     pub docs: usize,
-    /// Bytes at most, uncompressed. A single larger document travels alone.
+    /// Most bytes, uncompressed. A single larger document travels alone.
     pub bytes: usize,
 }
 
-/// How many rows may be rejected.
+/// The most rows that may be rejected.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum MostRejected {
-    /// So many.
+    /// A number of rows.
     Rows(u64),
-    /// So many of a hundred.
+    /// A percentage of the rows.
     Percent(f64),
 }
 
-/// A share of fewer rows than this says little: they count as so many.
+/// Least number of rows that a percentage is taken of: a share of fewer rows says little.
 const LEAST_BASE: u64 = 1000;
 
 impl MostRejected {
-    /// What is typed: a number, or a percentage.
+    /// Parses a number or a percentage.
     pub fn parse(text: &str) -> Option<Self> {
         match text.strip_suffix('%') {
             Some(percent) => {
@@ -107,7 +107,7 @@ impl MostRejected {
         }
     }
 
-    /// How many of so many rows.
+    /// Returns the limit for a number of rows.
     pub fn of(self, rows: u64) -> u64 {
         match self {
             Self::Rows(most) => most,
@@ -152,32 +152,32 @@ pub enum Job {
 }
 
 impl Job {
-    /// Whether the index is compared with the archives.
+    /// Whether the job compares the index with the archives.
     pub fn verifies(self) -> bool {
         matches!(self, Job::Verify | Job::Repair)
     }
 }
 
-/// What is told of a run, and where.
+/// Reports of a run, and where they go.
 #[derive(Clone, Debug)]
 pub struct Reports {
-    /// What the run does.
+    /// The kind of run.
     pub job: Job,
-    /// Whether it ends by itself.
+    /// Whether the run ends by itself.
     pub mode: Mode,
-    /// Where its archives come from.
+    /// Where the archives are.
     pub source: Place,
-    /// It writes documents to standard output.
+    /// Whether documents are written to standard output.
     pub shows_documents: bool,
-    /// Where rejected rows go. None: nowhere but into the counters (dry runs that name no file).
+    /// File of rejected rows. None: they are only counted (dry runs that name no file).
     pub dead_letters: Option<PathBuf>,
-    /// Where the summary goes, besides the log.
+    /// Where the summary is written, besides the log.
     pub summary: Option<Output>,
-    /// The run stops when more rows are rejected; None: whatever there is.
+    /// Rejected rows above which the run stops; None: no limit.
     pub max_rejected: Option<MostRejected>,
-    /// Where figures are written in Prometheus text format.
+    /// File with metrics in Prometheus text format.
     pub metrics_file: Option<PathBuf>,
-    /// Where figures are served over HTTP.
+    /// Address at which metrics are served over HTTP.
     pub listen: Option<ListenAddress>,
 }
 
@@ -204,12 +204,12 @@ impl Server {
     }
 }
 
-/// What is written to.
+/// Reads the names of the indices or aliases.
 pub(super) fn read_names(settings: Settings<'_>) -> Result<Names, Failure> {
     let read = |flag, entry| {
         let name = settings.text(entry);
         rules::check_index_name(flag, &name)?;
-        // They are read once, and needed to the end.
+        // Leaked: they are read once, and needed to the end.
         Ok::<&'static str, Failure>(name.leak())
     };
     let names = Names {
@@ -282,7 +282,7 @@ impl BatchLimits {
 }
 
 impl Reports {
-    /// `dead_letters` is where rejected rows go unless that is asked for.
+    /// Reads the settings of reports. `dead_letters` is the default file of rejected rows.
     pub(super) fn read(
         job: Job,
         dead_letters: Option<PathBuf>,
@@ -302,7 +302,7 @@ impl Reports {
     }
 }
 
-/// Where figures are served.
+/// Reads the address at which metrics are served.
 fn read_listen(settings: Settings<'_>) -> Result<Option<ListenAddress>, Failure> {
     let Some((name, text)) = settings.set(entries::listen()) else { return Ok(None) };
     let address = ListenAddress::parse(&text).ok_or_else(|| {
@@ -313,13 +313,13 @@ fn read_listen(settings: Settings<'_>) -> Result<Option<ListenAddress>, Failure>
     Ok(Some(address))
 }
 
-/// A spool run waits for ever.
+/// Returns the retry budget; None in a spool run, which waits for ever.
 fn budget(settings: Settings<'_>) -> Result<Option<Duration>, Failure> {
     let seconds = Duration::from_secs(settings.number(entries::retry_budget())?);
     Ok((settings.choice::<Mode>(entries::mode())? == Mode::Once).then_some(seconds))
 }
 
-/// The times that are asked for.
+/// Reads the time span asked for.
 pub(super) fn read_span(settings: Settings<'_>) -> Result<Span, Failure> {
     let read = |entry| {
         let Some((name, text)) = settings.set(entry) else { return Ok(None) };
@@ -339,8 +339,8 @@ pub(super) fn read_span(settings: Settings<'_>) -> Result<Span, Failure> {
     }
 }
 
-/// A `once` run, which somebody has started, tells a wrong address at once; a spooler may be started anew while the server
-/// is away.
+/// Returns how long the start waits for a wrong answer to pass. Somebody has just started a `once` run, so it reports a
+/// wrong address at once; a spooler may be restarted while the server is away.
 fn page_budget(settings: Settings<'_>) -> Result<Option<Duration>, Failure> {
     let seconds = Duration::from_secs(settings.number(entries::retry_budget())?);
     Ok((settings.choice::<Mode>(entries::mode())? == Mode::Spool).then_some(seconds))

@@ -1,4 +1,4 @@
-//! What does not go together.
+//! Checks combinations of settings.
 
 use std::path::Path;
 
@@ -42,7 +42,7 @@ pub(super) fn check_combination(settings: Settings<'_>) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Refuses what can be no name of an index or alias, or means several.
+/// Refuses text that cannot be the name of an index or alias, or that means several.
 ///
 /// Source: Elasticsearch, "Create index" API.
 pub(super) fn check_index_name(flag: &str, name: &str) -> Result<(), Failure> {
@@ -57,7 +57,7 @@ pub(super) fn check_index_name(flag: &str, name: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Refuses to leave out what a deleted account's posts are found by.
+/// Refuses to leave out the field by which a deleted account's posts are found.
 pub(super) fn check_fields(server: &Server, account_deletions: bool) -> Result<(), Failure> {
     if account_deletions && server.names.fields.excludes("author_did") {
         return Err(Failure::usage(
@@ -67,7 +67,7 @@ pub(super) fn check_fields(server: &Server, account_deletions: bool) -> Result<(
     Ok(())
 }
 
-/// Refuses the settings of a first load where there is no end to put them back at.
+/// Refuses the settings of a first load in a mode without an end at which to put them back.
 pub(super) fn check_load(bulk_load_settings: bool, mode: Mode) -> Result<(), Failure> {
     if bulk_load_settings && mode == Mode::Spool {
         return Err(Failure::usage(
@@ -78,7 +78,7 @@ pub(super) fn check_load(bulk_load_settings: bool, mode: Mode) -> Result<(), Fai
     Ok(())
 }
 
-/// Refuses what makes no sense with `--verify`. Variables may be set for other runs.
+/// Refuses flags that make no sense with `--verify`. Variables are allowed: they may be set for other runs.
 pub(super) fn check_verify(settings: Settings<'_>) -> Result<(), Failure> {
     let cli = settings.cli;
     for (given, flag) in [
@@ -97,8 +97,8 @@ pub(super) fn check_verify(settings: Settings<'_>) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Refuses what makes no sense with `--replay`. Variables may be set for other runs: those that say the same are passed
-/// over.
+/// Refuses flags that make no sense with `--replay`. Variables of the same meaning are ignored: they may be set for
+/// other runs.
 pub(super) fn check_replay(cli: &Cli) -> Result<(), Failure> {
     let Some(path) = &cli.replay else { return Ok(()) };
     let spool = cli.mode.as_deref() == Some("spool");
@@ -142,7 +142,7 @@ mod tests {
         let environment = |name: &str| match name {
             "ELASTICSEARCH_URL" => Some(elasticsearch_url.to_owned()),
             "ELASTICSEARCH_API_KEY" => Some("a2V5".to_owned()),
-            // Set for other runs.
+            // Variables set for other runs.
             "BULK_LOAD_SETTINGS" => Some("true".to_owned()),
             _ => None,
         };

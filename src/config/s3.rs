@@ -1,8 +1,8 @@
-//! How a bucket is reached, and where its credentials may come from.
+//! Settings of the bucket, and the possible sources of its credentials.
 //!
-//! The variables are those of the AWS SDKs; only `AWS_S3_…` and what begins with `S3_` are of this program. Of the
-//! shared files only what says where the bucket is is read here; credentials in them are read when they are needed.
-//! No server is asked.
+//! The variables are those of the AWS SDKs; only `AWS_S3_…` and those that begin with `S3_` belong to this program. Of
+//! the shared files, only the location of the bucket is read here; their credentials are read when they are needed. No
+//! server is asked.
 //!
 //! Source: AWS SDKs and Tools Reference Guide, "Settings reference".
 
@@ -25,54 +25,54 @@ pub use crate::cli::choices::Addressing;
 
 pub use self::bucket::{AccessPoint, BucketName};
 
-/// A bucket and the way to it.
+/// A bucket, and how to reach it.
 #[derive(Clone, Debug)]
 pub struct S3 {
     /// The bucket.
     pub bucket: BucketName,
-    /// What the keys of archives begin with; empty: the whole bucket.
+    /// Prefix of the archives' keys; empty: the whole bucket.
     pub prefix: String,
-    /// Of which times archives are asked for.
+    /// Time span of the archives asked for.
     pub span: Span,
     /// Region of the bucket.
     pub region: Region,
-    /// Base URL of an S3-compatible server or of an endpoint of AWS, without a trailing `/`; None: AWS.
+    /// Base URL of an S3-compatible server or of an AWS endpoint, without a trailing `/`; None: AWS.
     pub endpoint: Option<String>,
-    /// Where the bucket's name goes.
+    /// Whether the bucket's name goes into the host or the path.
     pub addressing: Addressing,
-    /// Variants of the endpoints of AWS.
+    /// Variants of the AWS endpoints.
     pub variant: Variant,
-    /// Listing and downloads are paid for by who makes them (`x-amz-request-payer`).
+    /// Whether requests are requester-pays (`x-amz-request-payer`).
     pub requester_pays: bool,
-    /// Requests are not signed.
+    /// Whether requests are unsigned.
     pub anonymous: bool,
-    /// PEM file with roots trusted besides the system's.
+    /// PEM file of roots to trust besides the system's.
     pub ca_cert: Option<CaFile>,
-    /// What goes through a proxy.
+    /// The proxy, and the hosts reached without it.
     pub proxies: Proxies,
-    /// Where credentials may come from.
+    /// The possible sources of credentials.
     pub credentials: CredentialSources,
 }
 
-/// A region, and what it was taken from.
+/// A region, and the setting it comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Region {
     /// Its name.
     pub name: String,
-    /// The setting; `""` where nothing is set.
+    /// The setting; `""` where none is set.
     pub setting: &'static str,
 }
 
-/// Variants of the endpoints of AWS.
+/// Variants of the AWS endpoints.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Variant {
-    /// Those whose cryptography is validated by FIPS 140.
+    /// Endpoints with cryptography validated by FIPS 140.
     pub fips: bool,
-    /// Those that have addresses of both IPv4 and IPv6.
+    /// Endpoints with both IPv4 and IPv6 addresses.
     pub dual_stack: bool,
 }
 
-/// A PEM file with roots, and the setting that names it.
+/// A PEM file of roots, and the setting that names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CaFile {
     /// The file.
@@ -82,11 +82,11 @@ pub struct CaFile {
 }
 
 impl Settings<'_> {
-    /// All that is said of a bucket.
+    /// Reads all settings of the bucket.
     pub(super) fn s3(&self) -> Result<S3, Failure> {
         let bucket = self.bucket()?;
         let profile = self.profile();
-        // What cannot be read is told when credentials are looked for.
+        // An unreadable file is reported when credentials are searched.
         let section = profile.section(&profile.name).ok().flatten().unwrap_or_default();
         let of_profile = |setting: &str| section.get(setting).filter(|text| !text.is_empty()).cloned();
         let region = self.region(&bucket, of_profile("region"))?;
@@ -121,8 +121,8 @@ impl Settings<'_> {
         })
     }
 
-    /// A region, unless another is asked for the one that is set, and where credentials for it may come from: for
-    /// other services of AWS than S3.
+    /// Returns the region, `region` if given and else the configured one, and the possible sources of credentials for
+    /// it. Meant for AWS services other than S3.
     pub(super) fn aws_chain(&self, region: Option<&str>) -> Result<(String, CredentialSources), Failure> {
         let profile = self.profile();
         let section = profile.section(&profile.name).ok().flatten().unwrap_or_default();
@@ -190,8 +190,8 @@ impl Settings<'_> {
         }
     }
 
-    /// Other than elsewhere, an empty variable is not as good as none: a whole bucket may be far more than was meant,
-    /// and has to be asked for.
+    /// Reads the prefix. Unlike elsewhere, an empty variable does not count as unset: a whole bucket may be far more
+    /// than was meant, so it has to be asked for.
     fn prefix(&self) -> Result<String, Failure> {
         let [_, name] = entries::s3_sqlite_db().names();
         (self.environment)(name).ok_or_else(|| {
@@ -201,21 +201,21 @@ impl Settings<'_> {
         })
     }
 
-    /// Other than elsewhere, an empty variable is not as good as none: it turns the header off.
+    /// Reads who pays. Unlike elsewhere, an empty variable does not count as unset: it turns the header off.
     fn requester_pays(&self) -> Result<bool, Failure> {
         let [name] = entries::s3_request_payer().names();
         let is_empty = (self.environment)(name).is_some_and(|value| value.is_empty());
         Ok(!is_empty && self.choice::<Payer>(entries::s3_request_payer())? == Payer::Requester)
     }
 
-    /// A variable of the AWS tools that is true or false.
+    /// Reads a boolean variable of the AWS tools.
     fn switch(&self, variable: &str) -> Result<bool, Failure> {
         let Some(text) = self.trimmed(variable) else { return Ok(false) };
         parse_switch(&text)
             .ok_or_else(|| Failure::usage(format!("{variable} is {text:?}: it takes true or false")))
     }
 
-    /// `AWS_CA_BUNDLE` takes the place of `--ca-cert` for S3: one of Elasticsearch's may stand beside it.
+    /// Returns the CA file for S3. `AWS_CA_BUNDLE` replaces `--ca-cert` here, which may be set for Elasticsearch.
     fn ca_file(&self, of_profile: Option<String>) -> Option<CaFile> {
         let file = |path: String, setting| CaFile { path: path.into(), setting };
         let [name] = entries::aws_ca_bundle().names();
@@ -230,14 +230,14 @@ impl Settings<'_> {
             })
     }
 
-    /// The value of a variable, without white space around it: much of it comes from files.
+    /// Returns the value of a variable, trimmed: much of it comes from files.
     fn trimmed(&self, variable: &str) -> Option<String> {
         let text = self.get(variable)?.trim().to_owned();
         (!text.is_empty()).then_some(text)
     }
 
-    /// The base URL in the first of these variables that is set, else what a profile says, unless it is not to be
-    /// heeded.
+    /// Returns the base URL in the first of these variables that is set, else that of the profile. None where
+    /// configured URLs are to be ignored.
     fn endpoint(
         &self,
         variables: &[&str],
@@ -258,7 +258,7 @@ impl Settings<'_> {
     }
 }
 
-/// A base URL of S3 or of what gives out credentials for it.
+/// Checks a base URL of S3 or of a provider of its credentials.
 fn base_url(setting: &str, url: &str) -> Result<String, Failure> {
     let after_scheme = url.split_once("://").map_or(url, |(_, rest)| rest);
     let authority = after_scheme.split(['/', '?', '#']).next().unwrap_or_default();
@@ -271,7 +271,7 @@ fn base_url(setting: &str, url: &str) -> Result<String, Failure> {
     parse_base_url(url).map_err(|error| Failure::usage(format!("{setting} cannot be used: {error}")))
 }
 
-/// The region that an endpoint of AWS names, where no other is set.
+/// Returns the region in the host of an AWS endpoint, where no other is set.
 fn region_of(endpoint: Option<&str>, region: Region) -> Region {
     let named = || {
         let host = host_of(endpoint?);
@@ -286,7 +286,7 @@ fn region_of(endpoint: Option<&str>, region: Region) -> Region {
     }
 }
 
-/// The host of a URL, with its port, without user info.
+/// Returns the host of a URL with its port, without user info.
 pub fn host_of(url: &str) -> &str {
     let after_scheme = url.split_once("://").map_or(url, |(_, rest)| rest);
     after_scheme.split('/').next().unwrap_or_default()

@@ -1,4 +1,4 @@
-//! Where archives come from.
+//! The source of archives.
 
 use std::path::{Path, PathBuf};
 
@@ -8,7 +8,7 @@ use crate::cli::entries;
 use crate::cli::settings::Settings;
 use crate::exit::Failure;
 
-/// Where archives come from.
+/// The source of archives.
 #[derive(Clone, Debug)]
 pub enum Source {
     /// Folders and files of the local file system.
@@ -18,7 +18,7 @@ pub enum Source {
 }
 
 impl Source {
-    /// The source asked for by `--source`, given the paths of the command line.
+    /// Reads the source chosen by `--source`, with the paths of the command line.
     pub(super) fn read(settings: Settings<'_>) -> Result<Self, Failure> {
         if settings.choice::<Place>(entries::source())? == Place::Local {
             return read_paths(settings).map(Source::Local);

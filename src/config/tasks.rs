@@ -1,4 +1,4 @@
-//! What can be asked for, and what each of it is done with.
+//! The tasks, each with its configuration.
 
 use std::path::PathBuf;
 
@@ -10,106 +10,106 @@ use crate::exit::Failure;
 use crate::files::beside;
 use crate::model::Names;
 
-/// What the run does.
+/// The task of a run.
 #[derive(Clone, Debug)]
 pub enum Task {
-    /// Write archives to Elasticsearch.
+    /// Writes archives to Elasticsearch.
     Load(Box<Load>),
-    /// Do everything but write to Elasticsearch.
+    /// Does everything but write to Elasticsearch.
     DryRun(Box<DryRun>),
-    /// Send the documents of a dead-letter file again.
+    /// Sends the documents of a dead-letter file again.
     Replay(Box<Replay>),
-    /// Compare the index with the archives.
+    /// Compares the index with the archives.
     Verify(Box<Verify>),
-    /// Check whether a load could do its work, then end.
+    /// Checks whether a load could do its work, then ends.
     Check(Box<Load>),
-    /// Print which archives would be taken up.
+    /// Prints which archives would be taken up.
     List(Box<List>),
 }
 
-/// A load.
+/// Configuration of a load.
 #[derive(Clone, Debug)]
 pub struct Load {
-    /// Which archives are taken up.
+    /// Selection of the archives.
     pub archives: Archives,
-    /// How they are taken up.
+    /// Settings of reading, decoding and sending.
     pub intake: Intake,
-    /// How vectors are written.
+    /// Encoding of vectors.
     pub vectors: VectorChoice,
     /// Where the documents go.
     pub server: Server,
-    /// Refresh and replicas are tuned for a first load, and put back at the end.
+    /// Whether refresh and replicas are tuned for a first load, and put back at the end.
     pub bulk_load_settings: bool,
-    /// What is told of it.
+    /// Reports of the run.
     pub reports: Reports,
 }
 
-/// A dry run.
+/// Configuration of a dry run.
 #[derive(Clone, Debug)]
 pub struct DryRun {
-    /// Which archives are taken up.
+    /// Selection of the archives.
     pub archives: Archives,
-    /// How they are taken up.
+    /// Settings of reading and decoding.
     pub intake: Intake,
-    /// How vectors are written.
+    /// Encoding of vectors.
     pub vectors: VectorChoice,
-    /// What would be written to.
+    /// Names of the indices or aliases that would be written to.
     pub names: Names,
-    /// Where the bulk NDJSON goes; None: nowhere.
+    /// Where the bulk NDJSON is written; None: nowhere.
     pub output: Option<Output>,
-    /// What is told of it.
+    /// Reports of the run.
     pub reports: Reports,
 }
 
-/// A replay.
+/// Configuration of a replay.
 #[derive(Clone, Debug)]
 pub struct Replay {
     /// The dead-letter file; never changed.
     pub path: PathBuf,
-    /// Where its documents go.
+    /// Where the documents go.
     pub server: Server,
-    /// How vectors are written.
+    /// Encoding of vectors.
     pub vectors: VectorChoice,
-    /// Concurrent bulk requests at most.
+    /// Most concurrent bulk requests.
     pub senders: usize,
     /// Limits of one bulk request.
     pub batch: BatchLimits,
-    /// The deletion of an account means that of all its posts.
+    /// Whether the deletion of an account deletes all its posts.
     pub account_deletions: bool,
-    /// What is told of it.
+    /// Reports of the run.
     pub reports: Reports,
 }
 
-/// A verification.
+/// Configuration of a verification.
 #[derive(Clone, Debug)]
 pub struct Verify {
-    /// Which archives the index is compared with.
+    /// Archives that the index is compared with.
     pub archives: Archives,
-    /// How they are read, and how much is asked for at once.
+    /// Settings of reading, and of the size of requests.
     pub intake: Intake,
-    /// What is compared with them.
+    /// Server that is compared with them.
     pub server: Server,
-    /// What differs is sent again, and looked at again.
+    /// Whether rows that differ are sent again, and compared again.
     pub repair: bool,
-    /// How vectors are written that are sent again.
+    /// Encoding of vectors that are sent again.
     pub vectors: VectorChoice,
-    /// Where differences go, one JSON object a line; None: nowhere but into the counters.
+    /// Where differences are written, one JSON object per line; None: they are only counted.
     pub output: Option<Output>,
-    /// What is told of it.
+    /// Reports of the run.
     pub reports: Reports,
 }
 
-/// A list of archives.
+/// Configuration of a list of archives.
 #[derive(Clone, Debug)]
 pub struct List {
-    /// Which archives would be taken up.
+    /// Selection of the archives.
     pub archives: Archives,
-    /// It is one JSON object a line.
+    /// Whether each line is a JSON object.
     pub json: bool,
 }
 
 impl Task {
-    /// The task that was asked for. What excludes each other has been refused before.
+    /// Reads the task asked for. Contradicting flags have been refused before.
     pub(super) fn read(settings: Settings<'_>) -> Result<Self, Failure> {
         let cli = settings.cli;
         Ok(match &cli.replay {
@@ -155,7 +155,7 @@ impl Load {
 impl DryRun {
     fn read(settings: Settings<'_>) -> Result<Self, Failure> {
         let output = settings.asked_for(entries::output()).map(Output::parse);
-        // It leaves nothing behind that was not asked for by name.
+        // A dry run leaves no files that were not asked for by name.
         let reports = Reports::read(Job::DryRun, None, settings)?;
         Ok(Self {
             archives: Archives::read(settings)?,
@@ -190,7 +190,7 @@ impl Verify {
         let server = Server::read(settings)?;
         let (job, dead_letters) = match repair {
             true => (Job::Repair, Some(entries::dead_letter().default.into())),
-            // It leaves nothing behind that was not asked for by name.
+            // A verification leaves no files that were not asked for by name.
             false => (Job::Verify, None),
         };
         let reports = Reports::read(job, dead_letters, settings)?;
@@ -206,7 +206,7 @@ impl Verify {
     }
 }
 
-/// What only reads makes no index, also where a variable says so for other runs.
+/// A task that only reads creates no index, even where a variable asks for it for other runs.
 fn which_makes_indices_if(repair: bool, server: Server) -> Server {
     Server { create_indices: server.create_indices && repair, ..server }
 }

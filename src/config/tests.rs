@@ -1,4 +1,4 @@
-//! What the settings come to: command line over environment over defaults, and what is refused.
+//! Tests of resolved settings (command line over environment over defaults), and of what is refused.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -142,7 +142,7 @@ fn an_unknown_log_format_is_refused() {
     assert!(message(resolve(dry(), &[("LOG_FORMAT", "logfmt")])).contains("LOG_FORMAT"));
 }
 
-/// Variables that are looked up without being settings of this program: those of the AWS chain.
+/// Variables of the AWS chain: looked up, but no settings of this program.
 const AWS_CHAIN: &[&str] = &[
     "AWS_ACCESS_KEY_ID_FILE",
     "AWS_DEFAULT_PROFILE",
@@ -182,7 +182,8 @@ const AWS_CHAIN: &[&str] = &[
     "HOME",
 ];
 
-/// Variables of other programs: whom a proxy is not for, and which ones are told of where they are all there is.
+/// Variables of other programs: hosts reached without a proxy, and proxies that are mentioned where nothing else is
+/// set.
 const PROXIES: &[&str] = &[
     "NO_PROXY",
     "no_proxy",
@@ -210,11 +211,11 @@ fn the_entries_have_the_variables_that_are_read_and_no_others() {
             }
         };
         let cli = Cli { source: Some(source.to_owned()), ..Cli::default() };
-        // Without the check of all values, which looks every variable up.
+        // Skips the check of all values, which looks up every variable.
         Config::read(Settings { cli: &cli, environment: &look_up }).unwrap();
     }
     let told = all().chain([paths()]).flat_map(|entry| entry.variables).map(|&name| name.to_owned());
-    // Each key may be in a file, too.
+    // Each key may be in a file as well.
     let by_text = |name: &str| name.strip_suffix("_FILE").map(str::to_owned);
     let is_key = |name: &str| name.starts_with("AWS_") && (name.contains("KEY") || name.ends_with("TOKEN"));
     let own = asked.into_inner().into_iter().filter(|name| {

@@ -1,5 +1,5 @@
-//! Files that an operator or the environment names: read only if they are regular files, since a pipe or a device may
-//! hold a run up for ever; and replaced as a whole, by temporary files that nobody else can have a hand in.
+//! Files named by an operator or the environment. They are read only if they are regular files, since a pipe or a
+//! device may block a run for ever. They are replaced as a whole, by temporary files that nobody else can tamper with.
 
 use std::fs::{self, File};
 use std::io;
@@ -9,11 +9,11 @@ mod replace;
 
 pub use replace::*;
 
-/// As many links are followed, one after the other, as the kernel follows.
+/// Most links followed in a row, as many as the kernel follows.
 const MOST_LINKS: usize = 40;
 
-/// The one path of a file, by whatever way it is named: links are followed, also to what is not there yet. A path that
-/// leads nowhere stays as far as it could be followed.
+/// Returns the real path of a file: follows links, also to what does not exist yet. A path that leads nowhere is
+/// returned as far as it could be followed.
 pub fn real_path(path: &Path) -> PathBuf {
     let mut path = path.to_owned();
     for _ in 0..MOST_LINKS {
@@ -29,16 +29,16 @@ pub fn real_path(path: &Path) -> PathBuf {
     }
 }
 
-/// The folder that a file is in.
+/// Returns the folder of a file.
 pub fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// Opens a file to read.
+/// Opens a file for reading.
 ///
 /// # Errors
 ///
-/// Where it cannot be read, or is no regular file.
+/// Fails where it cannot be read, or is no regular file.
 pub fn open(path: &Path) -> io::Result<File> {
     check(path)?;
     File::open(path)
@@ -54,21 +54,21 @@ pub fn read(path: &Path) -> io::Result<Vec<u8>> {
     fs::read(path)
 }
 
-/// Reads a whole file of UTF-8.
+/// Reads a whole file as UTF-8.
 ///
 /// # Errors
 ///
-/// As for [`open`], and where it is no UTF-8.
+/// As for [`open`], and where it is not UTF-8.
 pub fn read_to_string(path: &Path) -> io::Result<String> {
     check(path)?;
     fs::read_to_string(path)
 }
 
-/// Asked before a file is opened, since opening a pipe would wait for its other end.
+/// Checks a file before it is opened, since opening a pipe would wait for its other end.
 ///
 /// # Errors
 ///
-/// Where there is none, or it is no regular file.
+/// Fails where there is none, or it is no regular file.
 pub fn check(path: &Path) -> io::Result<()> {
     if fs::metadata(path)?.is_file() {
         return Ok(());
@@ -76,42 +76,42 @@ pub fn check(path: &Path) -> io::Result<()> {
     Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file"))
 }
 
-/// What stands beside the state file, under its name with one of these added: the lock that keeps a second process out.
+/// Suffix of the lock beside the state file, which keeps a second process out.
 pub const LOCK: &str = ".lock";
 
-/// Likewise: what the next state is written to.
+/// Suffix of the temporary file that the next state is written to.
 const TEMPORARY: &str = ".tmp";
 
-/// Likewise: a whole copy, where the file itself can only be written in place.
+/// Suffix of the whole copy, where the file itself can only be written in place.
 const COPY: &str = ".copy";
 
-/// Likewise: what a run has added and not yet put into the file.
+/// Suffix of the journal: what a run has added and not yet written to the file.
 pub const JOURNAL: &str = ".journal";
 
-/// Likewise: the index settings that a run has changed, and has to put back.
+/// Suffix of the file with the index settings that a run has changed and has to put back.
 pub const LOAD_SETTINGS: &str = ".load_settings.json";
 
-/// All of these.
+/// All suffixes of files beside the state file.
 pub const BESIDE_STATE_FILE: [&str; 5] = [LOCK, TEMPORARY, COPY, JOURNAL, LOAD_SETTINGS];
 
-/// The path of a file beside another one: with something added to its name.
+/// Returns the path of a file beside another: its path with a suffix.
 pub fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     name.into()
 }
 
-/// The temporary file by which a file is replaced: always the same, so that the next one takes the place of what a crash
-/// has left.
+/// Returns the temporary file by which a file is replaced. It is always the same, so that the next one replaces what a
+/// crash has left.
 pub fn temporary_of(path: &Path) -> PathBuf {
     beside(path, TEMPORARY)
 }
 
-/// Removes a file, if there is one.
+/// Removes a file if it exists.
 ///
 /// # Errors
 ///
-/// Where it cannot be removed.
+/// Fails where it cannot be removed.
 pub fn reap(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),

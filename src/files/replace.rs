@@ -1,12 +1,12 @@
-//! Files that are replaced as a whole, durably, wherever an operator has put them.
+//! Replaces whole files durably, wherever an operator has put them.
 //!
-//! Usually by a temporary file, fsync, rename, and fsync of the folder. Two places do not let that be done:
+//! Usually: write a temporary file, fsync, rename, and fsync the folder. Two kinds of places do not allow that:
 //!
-//! - A file that is a mount point by itself (`docker -v state.json:/state.json`, a `subPath` of Kubernetes) cannot be
-//!   renamed over. It is written in place, and a whole copy stays beside it, if there is room for one: a crash in the
-//!   middle of writing would leave a torn file.
-//! - Some file systems (CIFS, some of FUSE, VirtualBox) cannot sync a folder. What they do with a renamed file in a
-//!   power cut is not known; that is told once, and no reason not to work.
+//! - A file that is itself a mount point (`docker -v state.json:/state.json`, a `subPath` of Kubernetes) cannot be
+//!   replaced by a rename. It is written in place, which a crash may interrupt and leave a torn file. So a whole copy
+//!   stays beside it, if there is room for one.
+//! - Some file systems (CIFS, some of FUSE, VirtualBox) cannot sync a folder. Whether a renamed file survives a power
+//!   cut there is unknown. That is logged once, and the work goes on.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
@@ -16,23 +16,24 @@ use std::sync::Once;
 
 use super::{COPY, beside, folder_of, reap, temporary_of};
 
-/// Bytes that are copied at once.
+/// Bytes copied at a time.
 const CHUNK_BYTES: usize = 256 << 10;
 
-/// What the whole new content of a file is written by. May be called more than once.
+/// Writes the whole new content of a file. May be called more than once.
 pub type Writing<'w> = &'w dyn Fn(&mut dyn Write) -> io::Result<()>;
 
-/// Replaces a file, or makes it, durably. After a crash the old or the new one is there, whole; or, where it can only be
-/// written in place, a whole copy beside it.
+/// Replaces or creates a file durably. After a crash either the old or the new content is there, complete; or, where
+/// the file can only be written in place, a whole copy beside it.
 ///
 /// # Errors
 ///
-/// Where it cannot be; the old one is there still, or both are the same.
+/// Fails where the file cannot be replaced. The files are then in the same state as after a crash.
 pub fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     replace_with(path, &|out| out.write_all(content))
 }
 
-/// As [`replace`], with what `write` writes. It must not read the file itself unless the file is opened already.
+/// As [`replace`], with the content that `write` writes. It must not open the file itself; a file opened before may be
+/// read.
 ///
 /// # Errors
 ///
@@ -47,14 +48,14 @@ pub fn replace_with(path: &Path, write: Writing<'_>) -> io::Result<()> {
     }
 }
 
-/// Makes a file by renaming.
+/// Writes a file by renaming a temporary one.
 fn put(path: &Path, write: Writing<'_>) -> io::Result<()> {
     let write = |file: &mut File| write(file).and_then(|()| file.sync_all());
     replace_by(&temporary_of(path), path, write)?;
     sync_folder(path)
 }
 
-/// Writes a file where it is, behind a copy of what it is to hold.
+/// Writes a file in place, after a copy of the new content has been written beside it.
 fn write_in_place(path: &Path, write: Writing<'_>) -> io::Result<()> {
     static TOLD: Once = Once::new();
     let copy = beside(path, COPY);
@@ -69,7 +70,7 @@ fn write_in_place(path: &Path, write: Writing<'_>) -> io::Result<()> {
     let mut content = match copied {
         Ok(()) => Content::File(File::open(copy)?),
         Err(_) => {
-            // Written to memory first, since it may be read from the very file.
+            // Collected in memory first, since `write` may read from this very file.
             let mut bytes = Vec::new();
             write(&mut bytes)?;
             Content::Bytes(bytes)
@@ -86,7 +87,7 @@ fn write_in_place(path: &Path, write: Writing<'_>) -> io::Result<()> {
     file.sync_all()
 }
 
-/// What a file is to hold.
+/// The new content of a file.
 enum Content {
     File(File),
     Bytes(Vec<u8>),
@@ -101,8 +102,8 @@ impl Content {
     }
 }
 
-/// Has the disk keep room for a file, so that it is not full in the middle of writing. Where the file system cannot tell,
-/// it is found out by writing.
+/// Reserves disk space for a file, so that the disk does not fill up in the middle of writing. Where the file system
+/// does not support it, writing will tell.
 #[cfg(target_os = "linux")]
 fn reserve(file: &File, length: u64) -> io::Result<()> {
     use rustix::fs::{FallocateFlags, fallocate};
@@ -122,7 +123,7 @@ fn reserve(_: &File, _: u64) -> io::Result<()> {
 ///
 /// # Errors
 ///
-/// Where it cannot be read or written, or is not all there.
+/// Fails where it cannot be read or written, or where the file is too short.
 pub fn copy_bytes(mut from: &File, range: std::ops::Range<u64>, to: &mut dyn Write) -> io::Result<()> {
     from.seek(SeekFrom::Start(range.start))?;
     let mut left = range.end.saturating_sub(range.start);
@@ -137,12 +138,12 @@ pub fn copy_bytes(mut from: &File, range: std::ops::Range<u64>, to: &mut dyn Wri
     Ok(())
 }
 
-/// Replaces a file by what `write` writes to a temporary one: readers find the old or the new one, whole. Nothing is
-/// made durable here.
+/// Replaces a file by a temporary one that `write` writes: readers find either the old or the new one, complete.
+/// Nothing is synced here.
 ///
 /// # Errors
 ///
-/// Where it cannot be; the old one is there still, and no temporary one.
+/// Fails where the file cannot be replaced; the old one is still there, and the temporary one is removed.
 pub fn replace_by(
     temporary: &Path,
     path: &Path,
@@ -151,18 +152,17 @@ pub fn replace_by(
     let written = create_temporary(temporary, path).and_then(|mut file| write(&mut file));
     let replaced = written.and_then(|()| fs::rename(temporary, path));
     if replaced.is_err() {
-        // What is half written must not stay behind; the error to report is the first one.
+        // The temporary file must not stay behind; the error to report is the first one.
         let _ = fs::remove_file(temporary);
     }
     replaced
 }
 
-/// Makes the renaming, creation or removal of a file durable, where its file system can do that. Where not, it says so
-/// once.
+/// Makes the renaming, creation or removal of a file durable, where its file system can. Where it cannot, logs so once.
 ///
 /// # Errors
 ///
-/// Where the folder could be synced, and was not.
+/// Fails where the folder can be synced, but syncing failed.
 pub fn sync_folder(path: &Path) -> io::Result<()> {
     static TOLD: Once = Once::new();
     match try_to_sync_folder(path)? {
@@ -172,7 +172,7 @@ pub fn sync_folder(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// What is to be told of a folder that cannot be synced.
+/// Returns the message for a folder that cannot be synced.
 pub fn unsynced(folder: &Path, why: &io::Error) -> String {
     format!(
         "the folder {} cannot be synced ({why}): what a power cut leaves of a file in it is up to its file system",
@@ -180,10 +180,10 @@ pub fn unsynced(folder: &Path, why: &io::Error) -> String {
     )
 }
 
-/// Syncs the folder of a file. Some: it is none that can be synced.
+/// Syncs the folder of a file. Some: the folder cannot be synced.
 fn try_to_sync_folder(path: &Path) -> io::Result<Option<io::Error>> {
     let folder = match File::open(folder_of(path)) {
-        // One that may be written to, and not listed.
+        // The folder may be writable, but not readable.
         Err(error) if error.kind() == ErrorKind::PermissionDenied => return Ok(Some(error)),
         folder => folder?,
     };
@@ -195,19 +195,19 @@ fn try_to_sync_folder(path: &Path) -> io::Result<Option<io::Error>> {
     }
 }
 
-/// Does all that [`replace`] does, beside a file, and leaves nothing. Some: it would work, but the folder cannot be
-/// synced.
+/// Does everything that [`replace`] does on files beside `path`, and leaves nothing. Some: it would work, but the
+/// folder cannot be synced.
 ///
 /// # Errors
 ///
-/// Where the file could not be replaced.
+/// Fails where the file could not be replaced.
 pub fn try_to_replace(path: &Path) -> io::Result<Option<io::Error>> {
     if is_mount_point(path) {
         OpenOptions::new().write(true).open(path)?.sync_all()?;
         return Ok(None);
     }
     check_replaceable(path)?;
-    // Names of this process's own: another one may be at work on the file.
+    // Uses names of this process only: another one may be working on the file.
     let [temporary, tried] = ["try", "tried"].map(|name| beside(path, &format!(".{}.{name}", process::id())));
     let tried_out =
         replace_by(&temporary, &tried, |file| file.write_all(b"[]\n").and_then(|()| file.sync_all()))
@@ -216,7 +216,7 @@ pub fn try_to_replace(path: &Path) -> io::Result<Option<io::Error>> {
     tried_out
 }
 
-/// Whether a file may be renamed over, as far as that is up to the file and not to its folder.
+/// Whether a file can be replaced by a rename, as far as that depends on the file and not on its folder.
 #[cfg(target_os = "linux")]
 fn check_replaceable(path: &Path) -> io::Result<()> {
     use std::os::unix::fs::MetadataExt;
@@ -247,7 +247,7 @@ fn check_replaceable(_: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Whether a file is a mount point by itself. Where the system does not tell, a rename will.
+/// Whether a file is itself a mount point. False where the system does not tell; the rename will show it.
 #[cfg(target_os = "linux")]
 pub fn is_mount_point(path: &Path) -> bool {
     use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags, statx};
@@ -260,18 +260,18 @@ pub fn is_mount_point(_: &Path) -> bool {
     false
 }
 
-/// Makes a temporary file that is to replace the one at `path`, in the place of one that a killed run may have left.
-/// It can be read by those only who could read that, and is never a link to another file.
+/// Creates a temporary file that is to replace the one at `path`; removes one that a killed run may have left. It gets
+/// the permissions of the file at `path`, if there is one, and is never a link to another file.
 ///
 /// # Errors
 ///
-/// Where it cannot be made.
+/// Fails where it cannot be created.
 pub fn create_temporary(temporary: &Path, path: &Path) -> io::Result<File> {
     reap(temporary)?;
     let file = File::create_new(temporary)?;
     if let Ok(metadata) = fs::metadata(path) {
         let wanted = metadata.permissions();
-        // Some file systems know no permissions, and refuse to set even those that there are.
+        // Some file systems know no permissions, and refuse to set even those already in place.
         if file.metadata()?.permissions() != wanted {
             file.set_permissions(wanted)?;
         }
@@ -279,7 +279,7 @@ pub fn create_temporary(temporary: &Path, path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// The copy that stays beside a file which is written in place.
+/// Returns the path of the copy beside a file that is written in place.
 pub fn copy_of(path: &Path) -> PathBuf {
     beside(path, COPY)
 }

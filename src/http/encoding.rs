@@ -1,4 +1,4 @@
-//! Gzip: of requests where asked for, and of replies that come so though nobody asked.
+//! Gzip: compresses requests where asked for, and decompresses replies that are compressed without being asked for.
 
 use libdeflater::{CompressionLvl, Compressor, DecompressionError, Decompressor};
 use ureq::http::HeaderMap;
@@ -6,10 +6,10 @@ use ureq::http::header::CONTENT_ENCODING;
 
 use super::TransportError;
 
-/// A gzip member is at least this long (RFC 1952: head and tail).
+/// Least length of a gzip member in bytes (RFC 1952: head and tail).
 const SHORTEST: usize = 18;
 
-/// A body as gzip of a level from 1 to 9. None where it cannot be compressed; then it goes as it is.
+/// Compresses a body with gzip at a level from 1 to 9. None where it cannot be compressed; then it is sent as it is.
 pub(crate) fn gzip(body: &[u8], level: u8) -> Option<Vec<u8>> {
     let mut compressor = Compressor::new(CompressionLvl::new(level.into()).ok()?);
     let mut out = vec![0; compressor.gzip_compress_bound(body.len())];
@@ -18,12 +18,12 @@ pub(crate) fn gzip(body: &[u8], level: u8) -> Option<Vec<u8>> {
     Some(out)
 }
 
-/// The body of a reply as its server meant it, of at most so many bytes. The client asks for `identity`; some proxies
-/// send gzip all the same.
+/// Returns the decoded body of a reply, of at most `limit` bytes. The client asks for `identity`; some proxies send
+/// gzip all the same.
 ///
 /// # Errors
 ///
-/// Names an encoding that is not known, and says what is wrong with gzip that is none.
+/// Names an unknown encoding, or says what is wrong with invalid gzip.
 pub(crate) fn decoded(headers: &HeaderMap, body: Vec<u8>, limit: u64) -> Result<Vec<u8>, TransportError> {
     let Some(encoding) = headers.get(CONTENT_ENCODING) else { return Ok(body) };
     let encoding = String::from_utf8_lossy(encoding.as_bytes()).trim().to_ascii_lowercase();
@@ -42,7 +42,7 @@ pub(crate) fn decoded(headers: &HeaderMap, body: Vec<u8>, limit: u64) -> Result<
     }
 }
 
-/// Inflates one gzip member; its last four bytes are the size of its content, modulo 2^32.
+/// Decompresses one gzip member. Its last four bytes are the size of its content, modulo 2^32.
 fn gunzip(body: &[u8], limit: u64) -> Result<Vec<u8>, String> {
     let tail = body.last_chunk().filter(|_| body.len() >= SHORTEST).ok_or("it is cut off")?;
     let size = u32::from_le_bytes(*tail);

@@ -9,7 +9,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 pub struct Fingerprint([u8; 32]);
 
 impl Fingerprint {
-    /// Reads 64 hexadecimal digits, with or without colons between them, as `openssl x509 -fingerprint` has them.
+    /// Parses 64 hexadecimal digits, with or without colons, as `openssl x509 -fingerprint` prints them.
     pub fn parse(text: &str) -> Option<Self> {
         let digits: Vec<u8> = text
             .trim()
@@ -22,7 +22,7 @@ impl Fingerprint {
         (digits.len() == 64).then(|| bytes.try_into().ok().map(Self)).flatten()
     }
 
-    /// That of a certificate.
+    /// Returns the fingerprint of a certificate.
     pub(crate) fn of(der: &[u8]) -> Self {
         let mut bytes = [0; 32];
         bytes.copy_from_slice(digest(&SHA256, der).as_ref());

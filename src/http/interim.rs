@@ -1,19 +1,19 @@
-//! Requests that ask first whether their body is wanted (`Expect: 100-continue`; RFC 9110, section 10.1.1), where the
-//! HTTP library takes the answer wrongly:
+//! Handles answers to `Expect: 100-continue` (RFC 9110, section 10.1.1), by which a request asks whether its body is
+//! wanted. The HTTP library mishandles two of them:
 //!
-//! - an agreement that has headers for the reply itself, so that the body is never sent: they are taken off;
-//! - a refusal that comes at once and whole for one that is still to come, so that nothing more is waited for until the
-//!   time limit: it is handed on as if it had just come.
+//! - `100 Continue` with headers meant for the final reply: the library never sends the body. The headers are removed.
+//! - A refusal that arrives at once and complete: the library keeps waiting for more until the time limit. It is passed
+//!   on as if it had just arrived.
 
 use ureq::unversioned::transport::{Buffers, ConnectionDetails, Connector, NextTimeout, Transport};
 
-/// How the answer to `Expect` begins where that is an agreement.
+/// Start of an answer that agrees to the body.
 const CONTINUE: &[u8] = b"HTTP/1.1 100";
 
-/// What is left of it.
+/// The answer without its headers.
 const BARE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
-/// Makes of the answers to `Expect` what the HTTP library knows.
+/// Rewrites answers to `Expect` into the form that the HTTP library expects.
 #[derive(Debug)]
 pub(super) struct InterimConnector;
 
@@ -33,11 +33,11 @@ impl<In: Transport> Connector<In> for InterimConnector {
 #[derive(Debug)]
 pub(super) struct Interim<In> {
     inner: In,
-    /// A request has asked first, and nothing has come since.
+    /// A request has asked, and nothing has arrived since.
     is_asked: bool,
 }
 
-/// Whether what is sent is the head of a request that asks first.
+/// Whether the output is the head of a request with `Expect`.
 fn asks_first(output: &[u8]) -> bool {
     let head = output.windows(4).position(|four| four == b"\r\n\r\n").map_or(&b""[..], |end| &output[..end]);
     let is_request =
@@ -45,14 +45,14 @@ fn asks_first(output: &[u8]) -> bool {
     is_request && head.to_ascii_lowercase().windows(22).any(|window| window == b"\r\nexpect: 100-continue")
 }
 
-/// What there is to do about an answer as far as it has come.
+/// The state of an answer, judged by what has arrived so far.
 #[derive(Debug, PartialEq, Eq)]
 enum InterimAnswer {
-    /// More of it has to come.
+    /// More has to arrive.
     Incomplete,
-    /// It agrees, with a head of so many bytes.
+    /// Agreement, with a head of so many bytes.
     Agrees(usize),
-    /// It is the reply.
+    /// Refusal: this is the reply.
     Refuses,
 }
 
@@ -65,11 +65,11 @@ fn answer(input: &[u8]) -> InterimAnswer {
     }
 }
 
-/// Puts other bytes in the place of the input, as if they had just come.
+/// Replaces the input by other bytes, as if they had just arrived.
 fn replace(buffers: &mut dyn Buffers, bytes: &[u8]) {
     let length = buffers.input().len();
     buffers.input_consume(length);
-    // There is room: no more bytes are put in than have come out, or a few.
+    // There is room: at most a few bytes more are put in than were taken out.
     if let Some(into) = buffers.input_append_buf().get_mut(..bytes.len()) {
         into.copy_from_slice(bytes);
         buffers.input_appended(bytes.len());

@@ -1,4 +1,4 @@
-//! What requests to any server have in common: the one HTTP and TLS stack, what is trusted, and how a request fails.
+//! Shared by requests to all servers: the one HTTP and TLS stack, what it trusts, and how requests fail.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -31,34 +31,34 @@ pub use self::transport_error::TransportError;
 
 const USER_AGENT: &str = concat!("megastream_ingest/", env!("CARGO_PKG_VERSION"));
 
-/// How a server is talked to.
+/// Connection settings of a server.
 pub(crate) struct HttpSettings<'s> {
-    /// Certificates to trust besides the system's roots, PEM.
+    /// PEM file of certificates to trust besides the system's roots.
     pub(crate) ca_cert: Option<&'s Path>,
     /// The one certificate to trust.
     pub(crate) ca_fingerprint: Option<Fingerprint>,
-    /// Certificate and key of this client, PEM.
+    /// PEM files of this client's certificate and key.
     pub(crate) client_cert: Option<(&'s Path, &'s Path)>,
-    /// Whether any request goes by TLS. Else the system's roots are not read.
+    /// Whether any request uses TLS. If not, the system's roots are not read.
     pub(crate) is_https: bool,
-    /// Whether no certificate is checked.
+    /// Whether certificates are left unchecked.
     pub(crate) skip_tls_verify: bool,
-    /// What goes through a proxy.
+    /// The proxy, and the hosts reached without it.
     pub(crate) proxies: &'s Proxies,
-    /// Time for name, TCP connection and TLS handshake.
+    /// Time limit for name, TCP connection and TLS handshake together.
     pub(crate) connect_limit: Duration,
-    /// Time to the head of a reply.
+    /// Time limit until the head of a reply.
     pub(crate) head_limit: Option<Duration>,
-    /// Time in which at least something of a body has to come.
+    /// Time limit between two pieces of a body.
     pub(crate) read_limit: Option<Duration>,
-    /// Idle connections kept at most.
+    /// Most idle connections kept.
     pub(crate) idle_connections: usize,
 }
 
-/// An agent for requests to one server.
+/// Creates an agent for requests to one server.
 ///
-/// A redirect is the reply that it is, and no proxy of the environment is used: credentials go to no host but the one
-/// that they are for. A reply of any status is a reply. Replies are asked for as they are, not compressed.
+/// Redirects are not followed, and the proxy variables of the environment are not used: credentials go to no host but
+/// the one that they are for. A reply of any status is a reply, not an error. Replies are requested uncompressed.
 ///
 /// # Errors
 ///

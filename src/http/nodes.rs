@@ -1,24 +1,24 @@
-//! Several nodes of one cluster: which of them a request goes to.
+//! Chooses the node of a cluster that a request goes to.
 //!
-//! Requests go round. A node that fails is left out for a while, twice as long each time, and is then asked something
-//! small before it gets a request again: one that accepts connections and never answers must not cost a bulk request
-//! its whole time again and again. Where no node is left, all of them are asked.
+//! Requests go round. A node that fails is left out for a while, twice as long each time. Before its next request it
+//! has to answer a small one: a node that accepts connections and never answers must not cost a bulk request its whole
+//! time again and again. If all nodes are left out, all are tried.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// A node that fails for the first time is left out for so long.
+/// Time for which a node is left out after its first failure.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 
-/// No node is left out for longer.
+/// Longest time for which a node is left out.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
 /// The nodes, at least one.
 #[derive(Debug)]
 pub(crate) struct Nodes {
     nodes: Vec<Node>,
-    /// Counts requests.
+    /// Number of requests so far.
     next: AtomicUsize,
 }
 
@@ -32,47 +32,47 @@ struct Node {
 struct State {
     /// Failures since a request last succeeded.
     failures: u32,
-    /// It failed, and has not answered since: it is left out until then.
+    /// End of the time for which the node is left out; None once it has answered.
     out_until: Option<Instant>,
-    /// Somebody finds out whether it answers again.
+    /// Whether a thread is finding out if the node answers again.
     is_probed: bool,
 }
 
-/// What is to be done with a node.
+/// What a request does with a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Turn {
-    /// It gets the request.
+    /// Sends the request to it.
     Ready,
-    /// It has failed: it gets the request if it answers something small.
+    /// The node has failed: sends it a small request first, and this one if that is answered.
     Probe,
-    /// Another thread finds out about it right now.
+    /// Skips it: another thread is probing it right now.
     Busy,
 }
 
 impl Nodes {
-    /// Nodes that answer at these base URLs.
+    /// Creates the list of nodes from their base URLs.
     pub(crate) fn new(urls: Vec<String>) -> Self {
         let nodes = urls.into_iter().map(|url| Node { url, state: Mutex::default() }).collect();
         Self { nodes, next: AtomicUsize::new(0) }
     }
 
-    /// How many there are.
+    /// Returns the number of nodes.
     pub(crate) fn len(&self) -> usize {
         self.nodes.len()
     }
 
-    /// The base URL of a node.
+    /// Returns the base URL of a node.
     pub(crate) fn url(&self, node: usize) -> &str {
         self.nodes.get(node).map_or("", |node| &node.url)
     }
 
-    /// The base URLs of all.
+    /// Returns the base URLs of all nodes.
     pub(crate) fn urls(&self) -> impl Iterator<Item = &str> {
         self.nodes.iter().map(|node| node.url.as_str())
     }
 
-    /// The order in which a request tries the nodes: from the next one round, and last, in the order in which their
-    /// time comes, those that are left out.
+    /// Returns the order in which a request tries the nodes: round from the next one; then those that are left out, the
+    /// one whose time ends first before the others.
     pub(crate) fn order(&self, now: Instant) -> Vec<usize> {
         let first = self.next.fetch_add(1, Ordering::Relaxed);
         let round = (0..self.len()).map(|n| first.wrapping_add(n) % self.len());
@@ -82,7 +82,7 @@ impl Nodes {
         order
     }
 
-    /// A request wants to go to a node.
+    /// Decides what a request does with a node.
     pub(crate) fn begin(&self, node: usize) -> Turn {
         let Some(mut state) = self.state(node) else { return Turn::Busy };
         match (state.out_until, state.is_probed) {
@@ -95,27 +95,27 @@ impl Nodes {
         }
     }
 
-    /// A node has answered something small. It has failures still, until it carries out a request.
+    /// Records that a node has answered a small request. Its failures stay counted until it carries out a real one.
     pub(crate) fn is_back(&self, node: usize) {
         if let Some(mut state) = self.state(node) {
             (state.is_probed, state.out_until) = (false, None);
         }
     }
 
-    /// A node has carried out a request, or refused it: it works. Whether it did not before.
+    /// Records that a node works: it has carried out a request, or refused it. Returns whether it had failed before.
     pub(crate) fn works(&self, node: usize) -> bool {
         self.state(node).is_some_and(|mut state| std::mem::take(&mut state.failures) > 0)
     }
 
-    /// Whether a node has failed since a request last succeeded: it may not quite be there yet.
+    /// Whether a node has failed since its last successful request: it may still be starting.
     pub(crate) fn has_failed(&self, node: usize) -> bool {
         self.state(node).is_some_and(|state| state.failures > 0)
     }
 
-    /// A node has failed. For how long it is left out, where that is not known yet.
+    /// Records a failure of a node. Returns for how long it is left out, unless it already is.
     pub(crate) fn failed(&self, node: usize, now: Instant) -> Option<Duration> {
         let mut state = self.state(node)?;
-        // Of several requests that fail at a time, one counts.
+        // Several requests that fail at the same time count once.
         if !state.is_probed && state.out_until.is_some_and(|until| until > now) {
             return None;
         }

@@ -1,8 +1,8 @@
-//! A proxy that requests go through, and which of them do not.
+//! Sends requests through a proxy, except to hosts in `NO_PROXY`.
 //!
-//! The resolver gives its addresses in place of the server's, so that the server's name is its affair. For https it
-//! is asked for a tunnel (CONNECT), within which certificates are checked as ever; plain http is sent to it with the
-//! whole URL (RFC 9112, section 3.2.2).
+//! The resolver returns the proxy's addresses in place of the server's, so the proxy resolves the server's name. For
+//! https the proxy is asked for a tunnel (CONNECT), in which certificates are checked as always. Plain http is sent to
+//! it with the whole URL (RFC 9112, section 3.2.2).
 
 use std::fmt;
 use std::io::{self, Read, Write};
@@ -17,30 +17,30 @@ use super::transport_error::Refused;
 use super::url::{parse_base_url, split_user_info};
 use crate::secret::Secret;
 
-/// Bytes of a proxy's answer to CONNECT at most.
+/// Limit on a proxy's answer to CONNECT (bytes).
 const LONGEST_ANSWER: usize = 16 << 10;
 
-/// Hosts that are near by nature, the metadata services of clouds: no proxy reaches them.
+/// Link-local hosts, the metadata services of clouds: no proxy reaches them.
 const LINK_LOCAL: &str = "169.254.0.0/16,fd00:ec2::/32";
 
-/// Whether there is a proxy, and what it is for.
+/// The proxy, if any, and the hosts reached without it.
 #[derive(Clone, Debug, Default)]
 pub struct Proxies {
     /// The proxy.
     pub proxy: Option<Proxy>,
-    /// Hosts that are reached without it, as `NO_PROXY` has them.
+    /// Hosts reached without the proxy, in the form of `NO_PROXY`.
     pub no_proxy: NoProxy,
-    /// A variable that names a proxy for other programs, and is not used by this one. Told where nothing answers.
+    /// A variable that names a proxy for other programs, which this one does not use. Mentioned where nothing answers.
     pub unused: Option<&'static str>,
 }
 
 impl Proxies {
-    /// The proxy for a URL; None where it is reached directly.
+    /// Returns the proxy for a URL; None where it is reached directly.
     pub(crate) fn of(&self, uri: &Uri) -> Option<&Proxy> {
         self.proxy.as_ref().filter(|_| !self.no_proxy.has(uri))
     }
 
-    /// What is said of a connection that has failed: where it was to go, or what might help.
+    /// Adds to a connection error which proxy was used, or what might help.
     pub(crate) fn explain(&self, uri: &Uri, why: &str) -> String {
         match (self.of(uri), self.unused) {
             (Some(proxy), _) => format!("by the proxy {}: {why}", proxy.url),
@@ -64,11 +64,11 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// The proxy at this URL: `http://`, with `user:password@` where it wants them.
+    /// Parses the URL of a proxy: `http://`, with `user:password@` where needed.
     ///
     /// # Errors
     ///
-    /// Says what is wrong with the URL, never repeating any of it.
+    /// Says what is wrong with the URL without repeating any of it.
     pub fn parse(text: &str) -> Result<Self, String> {
         let text = text.trim();
         let text = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
@@ -87,22 +87,22 @@ impl Proxy {
         Ok(Self { url, uri, authorization })
     }
 
-    /// Where it is.
+    /// Returns the proxy's address.
     pub(crate) fn uri(&self) -> &Uri {
         &self.uri
     }
 
-    /// Whether it is given credentials.
+    /// Whether credentials are set.
     pub fn has_credentials(&self) -> bool {
         self.authorization.is_some()
     }
 
-    /// Its URL, which holds no credential.
+    /// Returns the URL, which holds no credential.
     pub fn url(&self) -> &str {
         &self.url
     }
 
-    /// The line of a request's head that holds its credentials, if it has any.
+    /// Returns the request header line with the credentials, if there are any.
     fn authorization_line(&self) -> String {
         let line = |value: &Secret| format!("Proxy-Authorization: {}\r\n", value.expose());
         self.authorization.as_ref().map(line).unwrap_or_default()
@@ -115,21 +115,21 @@ impl fmt::Debug for Proxy {
     }
 }
 
-/// Hosts that are reached without a proxy: names, each with all below it, addresses, and ranges of them.
+/// Hosts reached without a proxy: names, each with all its subdomains, addresses, and address ranges.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NoProxy(Vec<Exception>);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Exception {
     All,
-    /// A name and all below it.
+    /// A name and all its subdomains.
     Name(String, Option<u16>),
-    /// The first so many bits of an address.
+    /// An address range, by its prefix length in bits.
     Range(IpAddr, u32, Option<u16>),
 }
 
 impl NoProxy {
-    /// Reads the value of `NO_PROXY`. What cannot be read in it is no host's name, and passed over.
+    /// Parses the value of `NO_PROXY`. Unreadable parts cannot be names of hosts, and are ignored.
     pub fn parse(text: &str) -> Self {
         let parts = text.split([',', ' ', '\t']).map(str::trim).filter(|part| !part.is_empty());
         Self(parts.filter_map(Exception::parse).collect())
@@ -181,7 +181,7 @@ impl Exception {
     }
 }
 
-/// Whether the first so many bits of two addresses are the same.
+/// Whether the first so many bits of two addresses are equal.
 fn starts_alike(one: IpAddr, other: IpAddr, bits: u32) -> bool {
     match (one, other) {
         (IpAddr::V4(one), IpAddr::V4(other)) => {
@@ -194,7 +194,7 @@ fn starts_alike(one: IpAddr, other: IpAddr, bits: u32) -> bool {
     }
 }
 
-/// Makes of a connection to the proxy one to the server.
+/// Turns a connection to the proxy into one to the server.
 #[derive(Debug)]
 pub(super) struct ProxyConnector(pub(super) std::sync::Arc<Proxies>);
 
@@ -218,7 +218,7 @@ impl<In: Transport> Connector<In> for ProxyConnector {
     }
 }
 
-/// Asks the proxy for a connection to the server.
+/// Asks the proxy for a tunnel to the server.
 fn tunnel<In: Transport>(
     proxy: &Proxy,
     details: &ConnectionDetails<'_>,
@@ -244,7 +244,7 @@ fn tunnel<In: Transport>(
     }
 }
 
-/// The status of an answer, of which the head is read and nothing else.
+/// Reads the head of an answer and nothing beyond it, and returns its status.
 fn read_status(stream: &mut impl Read) -> Result<u16, ureq::Error> {
     let garbled = || ureq::Error::from(io::Error::new(io::ErrorKind::InvalidData, "no answer to CONNECT"));
     let (mut head, mut byte) = (Vec::new(), [0]);
@@ -259,16 +259,16 @@ fn read_status(stream: &mut impl Read) -> Result<u16, ureq::Error> {
     status.ok_or_else(garbled)
 }
 
-/// A connection to the proxy for plain http: the first line of each request has the whole URL in it.
+/// A connection to the proxy for plain http: writes the whole URL into the first line of each request.
 pub(super) struct Forwarding<In> {
     inner: In,
-    /// Scheme and host, which go before the path.
+    /// Scheme and host, written before the path.
     prefix: String,
-    /// The line with credentials for the proxy, or none.
+    /// Header line with the proxy's credentials; empty without any.
     lines: String,
 }
 
-/// Whether the bytes are the head of a request: bodies of this program never look like that.
+/// Returns where the target starts if the bytes are the head of a request. Bodies of this program never look like one.
 fn request_line(output: &[u8]) -> Option<usize> {
     let line = output.iter().position(|&byte| byte == b'\r')?;
     let target = output.iter().position(|&byte| byte == b' ')? + 1;
@@ -290,7 +290,7 @@ impl<In: Transport> Transport for Forwarding<In> {
         let all = [method, self.prefix.as_bytes(), line, self.lines.as_bytes(), rest].concat();
         let mut left = all.as_slice();
         while !left.is_empty() {
-            // The buffer is as large as one that was filled with most of this.
+            // The buffer held most of these bytes before, so it has room for a large part.
             let into = self.inner.buffers().output();
             let (part, rest) = left.split_at(left.len().min(into.len()));
             into[..part.len()].copy_from_slice(part);

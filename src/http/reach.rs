@@ -1,4 +1,4 @@
-//! The way to a server: by TCP, with what is known of it in the error where nobody answers.
+//! Opens TCP connections, and explains errors where nobody answers.
 
 use std::sync::Arc;
 
@@ -28,7 +28,7 @@ impl<In: Transport> Connector<In> for Reach {
     }
 }
 
-/// An error on the way to a server, with what might help.
+/// Adds to a connection error what might help.
 pub(super) fn explained(proxies: &Proxies, uri: &Uri, error: ureq::Error) -> ureq::Error {
     match TransportError::from(error) {
         TransportError::Connect(why) => Unreachable::error(proxies.explain(uri, &why)),

@@ -1,8 +1,8 @@
-//! The addresses of hosts, asked for once in a while.
+//! Caches the addresses of hosts.
 //!
-//! ureq asks for every request, whether it opens a connection or not, and starts a thread each time: some 3 % of a
-//! run's CPU time, and a run that stops at every hiccup of the name service though its connections are open. So
-//! addresses are remembered for as long as resolvers commonly do, and longer where there are no new ones.
+//! ureq resolves the host for every request, even on an open connection, and starts a thread each time: some 3 % of a
+//! run's CPU time. A run would also stop at every hiccup of the name service, though its connections are open. So
+//! addresses are kept for as long as resolvers commonly keep them, and longer where resolving fails.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -18,10 +18,10 @@ use ureq::unversioned::transport::NextTimeout;
 use super::proxy::{Proxies, Proxy};
 use super::reach::explained;
 
-/// For how long addresses are taken as they are known.
+/// Time for which addresses are used without asking again.
 const REMEMBERED_FOR: Duration = Duration::from_secs(30);
 
-/// Looks addresses up by `R`, and remembers them. Of a server that is reached by a proxy it gives the proxy's.
+/// Resolves by `R`, and caches the addresses. For a server behind a proxy it returns the proxy's.
 pub(crate) struct Remembering<R = DefaultResolver> {
     resolver: R,
     proxies: Arc<Proxies>,
@@ -34,7 +34,7 @@ struct CachedAddresses {
 }
 
 impl Remembering {
-    /// Nothing is known yet.
+    /// Starts with an empty cache.
     pub(super) fn new(proxies: Arc<Proxies>) -> Self {
         Self { resolver: DefaultResolver::default(), proxies, known: Mutex::default() }
     }
@@ -75,7 +75,7 @@ impl<R: Resolver> Resolver for Remembering<R> {
 }
 
 impl<R: Resolver> Remembering<R> {
-    /// Names below `localhost` are this host's, though not every system knows them (RFC 6761, section 6.3).
+    /// Names below `localhost` are this host, though not every system resolves them (RFC 6761, section 6.3).
     fn of_this_host(&self, uri: &Uri) -> Option<ResolvedSocketAddrs> {
         let host = uri.host()?.to_ascii_lowercase();
         let port = uri.port_u16().unwrap_or(if uri.scheme_str() == Some("https") { 443 } else { 80 });
@@ -86,7 +86,7 @@ impl<R: Resolver> Remembering<R> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// There is room for them: they have come out of such an array.
+    /// Cannot overflow: the addresses come from such an array.
     fn array(&self, addresses: &[SocketAddr]) -> ResolvedSocketAddrs {
         let mut array = self.resolver.empty();
         addresses.iter().for_each(|address| array.push(*address));
@@ -108,7 +108,7 @@ mod tests {
 
     use super::*;
 
-    /// Answers with another port each time, until there is none any more.
+    /// Returns another port each time, until none is left.
     #[derive(Debug)]
     struct Changing(AtomicU16);
 

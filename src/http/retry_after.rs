@@ -7,8 +7,8 @@ use time::format_description::well_known::Rfc2822;
 use ureq::http::HeaderMap;
 use ureq::http::header::{DATE, RETRY_AFTER};
 
-/// How long the server asks to be left alone: so many seconds, or until a time of day, which is read by the server's own
-/// clock where the reply tells it.
+/// Returns how long the server asks to be left alone: seconds, or until a time of day. A time of day is compared with
+/// the server's own clock where the reply has it.
 pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let text = |name| headers.get(name)?.to_str().ok().map(str::trim);
     let after = text(RETRY_AFTER)?;
@@ -16,7 +16,7 @@ pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
         return Some(Duration::from_secs(seconds));
     }
     let now = text(DATE).and_then(http_date).unwrap_or_else(OffsetDateTime::now_utc);
-    // A time that has passed is no reason to wait.
+    // A time that has passed means no wait.
     Some(Duration::try_from(http_date(after)? - now).unwrap_or_default())
 }
 

@@ -1,25 +1,26 @@
-//! Why a request brought no complete reply.
+//! Classifies requests that brought no complete reply.
 
 use std::fmt;
 use std::io;
 
 use ureq::Timeout;
 
-/// A request that brought no complete reply. No text in it holds a credential.
+/// Why a request brought no complete reply. No text in it holds a credential.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TransportError {
-    /// No TLS connection that can be trusted: certificate or protocol. Trying again does not heal it.
+    /// The TLS connection cannot be trusted: certificate or protocol. Retrying does not help.
     Tls(String),
-    /// The server or a proxy refuses this client, or there are no credentials to show. The text says what to do; trying
-    /// again does not heal it.
+    /// The server or a proxy refuses this client, or there are no credentials to send. The text says what to do;
+    /// retrying does not help.
     Refused(String),
     /// No complete reply in time; the server may have carried the request out.
     TimedOut,
     /// No connection, so nothing was sent.
     Connect(String),
-    /// The connection broke, or the head of the reply was cut or garbled; the server may have carried the request out.
+    /// The connection broke, or the head of the reply was cut or invalid; the server may have carried the request out.
     Interrupted(String),
-    /// The connection broke after the head of the reply: the server has judged the request, but not told all of it.
+    /// The connection broke after the head of the reply: the server has judged the request, but part of its answer is
+    /// missing.
     Cut(String),
     /// Anything else, such as a reply over the size limit.
     Other(String),
@@ -42,7 +43,7 @@ impl fmt::Display for TransportError {
 impl std::error::Error for TransportError {}
 
 impl TransportError {
-    /// The same for an error that came after the head of the reply.
+    /// Returns the error as one that came after the head of the reply.
     pub(crate) fn after_the_head(self) -> Self {
         match self {
             Self::Interrupted(why) => Self::Cut(why),
@@ -70,7 +71,7 @@ impl From<ureq::Error> for TransportError {
     }
 }
 
-/// What the HTTP library hands on as an error of ours.
+/// Defines an error of ours that passes through the HTTP library.
 macro_rules! passed_on {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
@@ -94,18 +95,18 @@ macro_rules! passed_on {
 }
 
 passed_on!(
-    /// Somebody refuses this client.
+    /// A server or proxy refuses this client.
     Refused
 );
 passed_on!(
-    /// Nobody answers.
+    /// No server answers.
     Unreachable
 );
 
 fn from_io(error: &io::Error) -> TransportError {
     use io::ErrorKind::*;
 
-    // What rustls refuses in a handshake arrives wrapped in an I/O error.
+    // Errors of rustls in a handshake arrive wrapped in an I/O error.
     if let Some(why) = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
         return from_rustls(why);
     }
@@ -118,7 +119,7 @@ fn from_io(error: &io::Error) -> TransportError {
         UnexpectedEof | ConnectionReset | ConnectionAborted | BrokenPipe | NotConnected | InvalidData => {
             TransportError::Interrupted(text)
         }
-        // The standard library has no kind for a name that does not resolve.
+        // The standard library has no error kind for a name that does not resolve.
         _ if text.starts_with("failed to lookup address") => TransportError::Connect(text),
         _ => TransportError::Other(text),
     }

@@ -1,4 +1,4 @@
-//! The base URL that an operator gives, checked once so that nothing later has to.
+//! Checks the base URLs that an operator gives, once, so that nothing later has to.
 
 use std::net::IpAddr;
 
@@ -6,7 +6,7 @@ use ureq::http::Uri;
 
 use crate::secret::Secret;
 
-/// What stands before the `@` of a URL.
+/// The part of a URL before the `@`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UserInfo {
     /// The name, percent-decoded.
@@ -15,12 +15,12 @@ pub struct UserInfo {
     pub password: Option<Secret>,
 }
 
-/// Checks a list of base URLs, separated by commas, and cuts out of them who they are for: `user:password@`, which is
-/// the same in all that have it.
+/// Checks a list of base URLs, separated by commas. Returns them without their `user:password@`, which must be the same
+/// in all that have it.
 ///
 /// # Errors
 ///
-/// Says what is wrong, never repeating any of it: it may hold a password.
+/// Says what is wrong without repeating any of the text: it may hold a password.
 pub fn parse_base_urls(text: &str) -> Result<(Vec<String>, Option<UserInfo>), String> {
     let parts: Vec<&str> = text.split(',').map(str::trim).filter(|part| !part.is_empty()).collect();
     let mut urls: Vec<String> = Vec::with_capacity(parts.len());
@@ -41,11 +41,11 @@ pub fn parse_base_urls(text: &str) -> Result<(Vec<String>, Option<UserInfo>), St
     if urls.is_empty() { Err("that is no URL".to_owned()) } else { Ok((urls, user_info)) }
 }
 
-/// A URL without its `user:password@`, and that.
+/// Splits a URL into the URL without `user:password@`, and those two.
 ///
 /// # Errors
 ///
-/// Where they are not percent-encoded as they should be.
+/// Fails where they are not percent-encoded correctly.
 pub fn split_user_info(url: &str) -> Result<(String, Option<UserInfo>), String> {
     let Some((scheme, rest)) = url.split_once("://") else { return Ok((url.to_owned(), None)) };
     let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
@@ -61,7 +61,7 @@ pub fn split_user_info(url: &str) -> Result<(String, Option<UserInfo>), String> 
     Ok((format!("{scheme}://{host}{rest}"), Some(UserInfo { user: decode(user)?, password })))
 }
 
-/// Undoes percent encoding; None where it is wrong, or its result is no UTF-8.
+/// Decodes percent encoding; None where it is invalid, or the result is not UTF-8.
 fn percent_decode(text: &str) -> Option<String> {
     let (mut bytes, mut out) = (text.bytes(), Vec::with_capacity(text.len()));
     while let Some(byte) = bytes.next() {
@@ -81,10 +81,10 @@ fn percent_decode(text: &str) -> Option<String> {
 ///
 /// # Errors
 ///
-/// Says what is wrong with the URL, never repeating any of it: it may hold a password.
+/// Says what is wrong with the URL without repeating any of it: it may hold a password.
 pub fn parse_base_url(text: &str) -> Result<String, String> {
     let text = text.trim();
-    // http::Uri drops a fragment without a word.
+    // http::Uri drops a fragment silently.
     if text.contains('#') {
         return Err("the URL must not have a fragment (#…)".to_owned());
     }
@@ -110,9 +110,9 @@ pub fn parse_base_url(text: &str) -> Result<String, String> {
     Ok(format!("{scheme}://{authority}{}", uri.path().trim_end_matches('/')))
 }
 
-/// Whether the host of a URL is this machine by its very name, so that plain `http` shows a key to nobody.
+/// Whether the host of a URL names this machine, so that plain `http` shows a key to nobody else.
 ///
-/// Nothing is resolved: a name other than `localhost` is never taken for loopback.
+/// Nothing is resolved: only `localhost` and loopback addresses count, no other name.
 pub fn is_loopback(url: &str) -> bool {
     let Ok(uri) = url.parse::<Uri>() else { return false };
     let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);

@@ -1,4 +1,4 @@
-//! The progress bar of a terminal: how far the archives at hand are, and how fast.
+//! The progress bar on a terminal: progress of the current archives, and speed.
 
 use std::collections::VecDeque;
 use std::env;
@@ -13,25 +13,24 @@ use crate::model::Health;
 use crate::observe::logging;
 use crate::observe::progress::{AtHand, Figures, in_words};
 
-/// Rows in a second are those of so long a time.
+/// Window over which rows per second are measured.
 const RECENT: Duration = Duration::from_secs(10);
 
-/// The bar is never longer: it is read at a glance.
+/// Greatest width of the bar, in columns: it is read at a glance.
 const WIDEST: usize = 100;
 
-/// Numbers are left away before the bar, with its brackets, gets shorter.
+/// Least width of the bar with its brackets, in columns. Numbers are left out before it gets shorter.
 const NARROWEST_BAR: usize = 12;
 
-/// Progress on a terminal. What is shown is taken away when this is dropped.
+/// Progress on a terminal. Removed from the screen on drop.
 pub struct Bar {
     bar: Option<ProgressBar>,
     recent: Recent,
 }
 
 impl Bar {
-    /// A bar, where standard error is a terminal that can show one, its lines are for people who want to be told how it
-    /// gets on, and no documents go to the same screen. It has no colours, so that there is nothing to leave away for
-    /// `NO_COLOR`.
+    /// Creates a bar where it makes sense: standard error is a terminal that can show one, the log is text for people,
+    /// and no documents are written to the same screen. The bar has no colours, so `NO_COLOR` needs no handling.
     pub fn new(format: LogFormat, shows_documents: bool) -> Option<Self> {
         let shows_documents = shows_documents && std::io::stdout().is_terminal();
         let can_show = std::io::stderr().is_terminal() && env::var("TERM").is_ok_and(|term| term != "dumb");
@@ -39,7 +38,7 @@ impl Bar {
         (is_text && can_show && !shows_documents).then(|| Self { bar: None, recent: Recent::default() })
     }
 
-    /// Shows these figures; nothing where there is nothing at hand.
+    /// Shows these figures; hides the bar where no archives are being taken up.
     pub fn show(&mut self, figures: &Figures) {
         self.recent.add(figures.elapsed, figures.totals.rows.settled());
         let Some(at_hand) = figures.at_hand else { return self.take_away() };
@@ -74,14 +73,14 @@ impl Drop for Bar {
     }
 }
 
-/// What is shown: two lines for archives, one for a dead-letter file, whose length nobody knows.
+/// The parts shown: two lines for archives; one for a dead-letter file, whose length is unknown.
 #[derive(Debug)]
 struct Shown {
-    /// Characters of the bar; None: there is no bar.
+    /// Width of the bar in characters; None: there is no bar.
     bar: Option<usize>,
-    /// To the right of it.
+    /// Text to the right of the bar.
     beside: String,
-    /// Below it.
+    /// Text below the bar.
     below: String,
 }
 
@@ -96,8 +95,8 @@ impl Shown {
         Self { bar: Some(bar), beside, below }
     }
 
-    /// An empty line stands above: the bar ends in the last column, where the terminal's `^C` moves it up by one line,
-    /// so that its first line stays when it is taken away.
+    /// The template starts with an empty line. The bar ends in the last column, where the terminal's `^C` moves it up
+    /// by one line; without the empty line its first line would stay on the screen when the bar is removed.
     fn template(&self) -> String {
         match self.bar {
             Some(width) => format!("\n[{{bar:{width}}}] {{msg}}\n{{prefix}}"),
@@ -106,7 +105,7 @@ impl Shown {
     }
 }
 
-/// How far it is, the most telling first.
+/// Returns the progress, most important part first.
 fn numbers(figures: &Figures, at_hand: &AtHand) -> Vec<String> {
     let mut numbers = vec![format!("{:.0}%", (at_hand.share() * 100.0).floor())];
     if let Some(left) = at_hand.left(figures.elapsed) {
@@ -116,7 +115,7 @@ fn numbers(figures: &Figures, at_hand: &AtHand) -> Vec<String> {
     numbers
 }
 
-/// What has been done and how fast. A server that is not well comes first; else the most telling.
+/// Returns rows and speed, most important part first. An unhealthy server comes before all else.
 fn rows(figures: &Figures, at_hand: &AtHand, rows_per_second: f64) -> Vec<String> {
     let rows = &figures.totals.rows;
     let mut parts = Vec::new();
@@ -141,7 +140,7 @@ fn rows(figures: &Figures, at_hand: &AtHand, rows_per_second: f64) -> Vec<String
     parts
 }
 
-/// The parts that there is room for.
+/// Joins the parts that fit into `width`.
 fn fit(parts: &[String], width: usize) -> String {
     let mut line = String::new();
     for part in parts {
@@ -160,7 +159,7 @@ fn megabytes(bytes: u64) -> String {
     if bytes < 1e9 { format!("{:.1} MB", bytes / 1e6) } else { format!("{:.2} GB", bytes / 1e9) }
 }
 
-/// Rows settled by then, of the last few seconds.
+/// Rows settled at each moment of the last few seconds.
 #[derive(Default)]
 struct Recent(VecDeque<(Duration, u64)>);
 

@@ -1,7 +1,7 @@
-//! The figures of a run in Prometheus' text exposition format.
+//! Writes the figures of a run in Prometheus' text exposition format.
 //!
-//! Sources: Prometheus, "Exposition formats" (text format 0.0.4) and "Metric and label naming". What each figure means is
-//! in `docs/metrics.md`.
+//! Sources: Prometheus, "Exposition formats" (text format 0.0.4) and "Metric and label naming". `docs/metrics.md`
+//! explains each figure.
 
 use std::fmt::{Display, Write as _};
 use std::time::Duration;
@@ -14,25 +14,25 @@ use crate::observe::report::{Archives, Requests};
 use crate::observe::traffic::{BOUNDS, TrafficFigures};
 use crate::pulse::Stage;
 
-/// What every name starts with.
+/// Prefix of every metric name.
 pub(super) const PREFIX: &str = "megastream_ingest_";
 
-/// Carried over from an earlier run's file.
+/// Name of the metric that is carried over from an earlier run's file.
 pub(super) const LAST_SUCCESS: &str = "last_success_timestamp_seconds";
 
-/// What is written of a run beside its figures.
+/// Facts about a run that are written besides its figures.
 #[derive(Clone, Copy, Debug)]
 pub struct Exposition {
-    /// Whether the run ends by itself.
+    /// Mode of the run.
     pub mode: Mode,
-    /// Whether it sends nothing.
+    /// Whether the run sends nothing.
     pub dry_run: bool,
-    /// The last success of earlier runs, milliseconds since 1970: a run that fails does not make it forgotten.
+    /// Last success of earlier runs, in milliseconds since 1970. Kept when this run fails.
     pub earlier_success: Option<i64>,
 }
 
 impl Exposition {
-    /// The whole text, with the exit code once the run has ended. The order of lines is always the same.
+    /// Returns the whole text, with the exit code once the run has ended. The order of lines is always the same.
     pub fn text(self, figures: &Figures, code: Option<ExitCode>) -> String {
         let mut text = Text(String::with_capacity(16 << 10));
         text.run(self, figures, code);
@@ -50,12 +50,12 @@ impl Exposition {
     }
 }
 
-/// Milliseconds as seconds.
+/// Formats milliseconds as seconds.
 fn seconds(millis: i64) -> String {
     format!("{}.{:03}", millis.div_euclid(1000), millis.rem_euclid(1000))
 }
 
-/// The types of the format that are used.
+/// The metric types of the format that are used here.
 #[derive(Clone, Copy)]
 enum Kind {
     Counter,
@@ -64,7 +64,7 @@ enum Kind {
 }
 use Kind::{Counter, Gauge, Histogram};
 
-/// A file in the making. Names are given without [`PREFIX`].
+/// A text being written. Names are given without [`PREFIX`].
 struct Text(String);
 
 impl Text {
@@ -101,7 +101,7 @@ impl Text {
         let rows = &figures.totals.rows;
         self.one(Counter, "rows_read_total", "Rows of archives read to their end.", rows.read);
         self.by(Counter, "rows_total", "Rows by their outcome.", "outcome", rows.outcomes());
-        // Only a verification finds anything.
+        // Only a verification has findings.
         if rows.findings.total() > 0 {
             let help = "Rows compared, by what was found of them.";
             self.by(Counter, "rows_verified_total", help, "finding", rows.findings.all());
@@ -196,13 +196,13 @@ impl Text {
         }
     }
 
-    /// A family of one sample without labels.
+    /// Writes a family of one sample without labels.
     fn one(&mut self, kind: Kind, name: &str, help: &str, value: impl Display) {
         self.head(kind, name, help);
         self.sample(name, &[], value);
     }
 
-    /// A family with a sample for each value of a label. Without any there is no family.
+    /// Writes a family with one sample per label value. Without values no family is written.
     fn by<'v>(
         &mut self,
         kind: Kind,
@@ -244,7 +244,7 @@ impl Text {
     }
 }
 
-/// The text of a label's value, as the format writes it between quotes.
+/// Escapes a label value as the format requires between quotes.
 fn escape(text: &str) -> String {
     text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }

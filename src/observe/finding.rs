@@ -1,26 +1,26 @@
-//! What a check has found: before every run of the server and its indices, with `--check` of everything.
+//! Results of checks. Every run checks the server and its indices first; `--check` checks everything.
 
 use std::fmt;
 
-/// How a check ended.
+/// The status of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status {
     /// Nothing to do.
     Ok,
-    /// The run can go on; an operator should know.
+    /// The run can go on; the operator should know.
     Warning,
     /// The run would lose or spoil data, or fail.
     Failed,
 }
 
-/// One thing that was checked.
+/// The result of one check.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Check {
-    /// What was checked.
+    /// Name of the check.
     pub name: &'static str,
-    /// How it ended.
+    /// Status of the check.
     pub status: Status,
-    /// What was found and what to do about it, one line, lower case, without a full stop.
+    /// What was found and what to do about it: one line, lower case, without a full stop.
     pub text: String,
 }
 
@@ -29,17 +29,17 @@ impl Check {
         Self { name, status, text: text.into() }
     }
 
-    /// One with nothing to do.
+    /// Creates a result with nothing to do.
     pub(crate) fn ok(name: &'static str, text: impl Into<String>) -> Self {
         Self::new(name, Status::Ok, text)
     }
 
-    /// One that an operator should know of.
+    /// Creates a result that the operator should know of.
     pub(crate) fn warning(name: &'static str, text: impl Into<String>) -> Self {
         Self::new(name, Status::Warning, text)
     }
 
-    /// One that keeps a run from being done, or from being done right.
+    /// Creates a result that prevents a run, or a correct one.
     pub(crate) fn failed(name: &'static str, text: impl Into<String>) -> Self {
         Self::new(name, Status::Failed, text)
     }

@@ -1,7 +1,7 @@
-//! A small HTTP server for pages of a few kilobytes: GET and HEAD, one request a connection.
+//! A small HTTP server for pages of a few kilobytes: GET and HEAD, one request per connection.
 //!
-//! Whoever connects costs it nothing: a request has a size and a time in which it must be there, and of many connections
-//! the oldest makes room for the newest, so that those who open some and say nothing keep nobody out.
+//! Clients cannot exhaust it: requests are limited in size and time. Beyond the limit on connections, the newest one
+//! replaces the oldest, so clients that connect and stay silent keep nobody out.
 //!
 //! Source: RFC 9112.
 
@@ -12,44 +12,44 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Bytes of a request's head at most.
+/// Limit on the head of a request (bytes).
 const MOST_BYTES: usize = 8 << 10;
 
-/// Time for a connection as a whole.
+/// Time limit of a connection.
 const MOST_TIME: Duration = Duration::from_secs(5);
 
-/// Connections at most.
+/// Limit on open connections.
 const MOST_CONNECTIONS: usize = 16;
 
-/// Pause after a connection that could not be accepted, as where the process has no file descriptor left.
+/// Pause after a failed accept, for example when the process has no file descriptor left.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// What is answered.
+/// A response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Page {
-    /// Status and its words.
+    /// Status code and reason.
     pub status: &'static str,
-    /// Type of the text.
+    /// Media type of the text.
     pub kind: &'static str,
-    /// The text.
+    /// The body.
     pub text: String,
 }
 
 impl Page {
-    /// A page of plain words.
+    /// Creates a page of plain text.
     pub fn plain(status: &'static str, text: impl Into<String>) -> Self {
         Self { status, kind: "text/plain; charset=utf-8", text: text.into() }
     }
 }
 
-/// The page at a path; None: there is none.
+/// Returns the page at a path; None where there is none.
 pub type Pages = dyn Fn(&str) -> Option<Page> + Send + Sync;
 
-/// Listens to an address, and answers from then on, on threads of its own, until the process ends.
+/// Binds to an address, and answers on threads of its own until the process ends.
 ///
 /// # Errors
 ///
-/// Where the address cannot be listened to, or there is no thread.
+/// Fails where the address cannot be bound, or no thread can be started.
 pub fn listen(addresses: &[SocketAddr], pages: Arc<Pages>) -> io::Result<SocketAddr> {
     let listener = TcpListener::bind(addresses)?;
     let address = listener.local_addr()?;
@@ -73,14 +73,14 @@ fn accept(listener: &TcpListener, pages: &Arc<Pages>) {
         if open.len() >= MOST_CONNECTIONS
             && let Some(oldest) = open.pop_front()
         {
-            // Its thread finds the end of it.
+            // The connection's thread notices the end of it.
             let _ = oldest.shutdown(Shutdown::Both);
         }
         open.push_back(connection.clone());
         let pages = pages.clone();
-        // Without a thread the connection is closed; who asks tries again.
+        // Without a thread the connection is closed, and the client tries again.
         let _ = spawn(move || {
-            // Whoever asked is gone; that is no matter of ours.
+            // An error means that the client is gone, which does not matter here.
             let _ = serve(&connection, Instant::now() + MOST_TIME, &*pages);
             let _ = connection.shutdown(Shutdown::Both);
         });
@@ -92,7 +92,7 @@ fn serve(mut connection: &TcpStream, end: Instant, pages: &Pages) -> io::Result<
     let mut piece = [0; 1024];
     while !is_whole(&head) && head.len() < MOST_BYTES {
         let left = end.saturating_duration_since(Instant::now());
-        // Zero would mean no time-out at all.
+        // A zero would mean no time-out at all.
         connection.set_read_timeout(Some(left.max(Duration::from_millis(1))))?;
         let read = if left.is_zero() { 0 } else { connection.read(&mut piece)? };
         if read == 0 {
@@ -110,7 +110,7 @@ fn serve(mut connection: &TcpStream, end: Instant, pages: &Pages) -> io::Result<
     if has_body {
         reply.push_str(&text);
     }
-    // A reply of some kilobytes fits into the socket's buffer; nobody who does not read is waited for.
+    // A reply of some kilobytes fits into the socket's buffer, so a client that does not read causes no wait.
     connection.set_write_timeout(Some(MOST_TIME))?;
     connection.write_all(reply.as_bytes())
 }
@@ -119,7 +119,7 @@ fn is_whole(head: &[u8]) -> bool {
     head.windows(4).any(|end| end == b"\r\n\r\n") || head.windows(2).any(|end| end == b"\n\n")
 }
 
-/// The answer to a request, and whether its text is sent.
+/// Returns the answer to a request, and whether its body is sent.
 fn answer(head: &[u8], pages: &Pages) -> (Page, bool) {
     if !is_whole(head) {
         return (Page::plain("431 Request Header Fields Too Large", "the request is too large\n"), true);
@@ -170,7 +170,7 @@ mod tests {
         assert!(!answer(b"HEAD /a HTTP/1.1\r\n\r\n", &pages).1);
     }
 
-    /// What comes back over a connection; "" where it is closed or not answered in time.
+    /// Returns what comes back over a connection; "" where it is closed or not answered in time.
     fn read(mut connection: TcpStream) -> String {
         let mut text = String::new();
         let _ = connection

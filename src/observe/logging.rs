@@ -1,4 +1,4 @@
-//! The log, on standard error: lines for people or JSON objects, above the progress bar where there is one.
+//! The log on standard error: text lines for people or JSON objects, above the progress bar if there is one.
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io::{self, Write};
@@ -14,24 +14,23 @@ use crate::config::{LogFormat, Logging};
 use crate::exit::Failure;
 use crate::timestamp::{now_millis, write_rfc3339_millis};
 
-/// The field of a record whose text is JSON already.
+/// Name of the log field whose text is already JSON.
 pub const SUMMARY: &str = "summary";
 
-/// The target of the lines that tell of one archive each.
+/// The target of the lines about one archive each.
 pub const ARCHIVES: &str = "megastream_ingest::archives";
 
-/// The bar that stands below the log.
+/// The bar below the log.
 static BAR: RwLock<Option<ProgressBar>> = RwLock::new(None);
 
-/// From now on what is logged goes to standard error; where logging is not `enabled`, nothing does, whatever
-/// `RUST_LOG` says.
+/// Starts logging to standard error. Where logging is not `enabled`, nothing is logged, whatever `RUST_LOG` says.
 ///
-/// `RUST_LOG` chooses levels for this program; the HTTP and TLS libraries stay at warnings, since their debug output
+/// `RUST_LOG` chooses the levels of this program. The HTTP and TLS libraries stay at warnings, since their debug output
 /// shows headers, and with them credentials.
 ///
-/// A `quiet` log has no line for each archive that went well.
+/// A `quiet` log has no line for an archive that went well.
 pub fn start(Logging { enabled, quiet, format }: Logging) {
-    // Where nothing is logged, a panic is told as the failure that it leads to.
+    // Where nothing is logged, a panic is reported as the failure that it leads to.
     panic::set_hook(Box::new(move |panic| {
         if enabled {
             tell_of_panic(panic, format);
@@ -53,18 +52,19 @@ pub fn start(Logging { enabled, quiet, format }: Logging) {
     }
     let logger = builder.build();
     let level = logger.filter();
-    // A process has one log: a second one would be a mistake of this program, and is none of the user's.
+    // A process has one log. Starting a second one would be a bug of this program that users cannot fix, so it is
+    // ignored.
     if log::set_boxed_logger(Box::new(AboveBar(logger))).is_ok() {
         log::set_max_level(level);
     }
 }
 
-/// Says why the program ends where nothing is logged (yet): an exit code alone helps nobody.
+/// Reports why the program ends where nothing is logged (yet): an exit code alone helps nobody.
 pub fn tell(failure: &Failure, format: LogFormat) {
     write_error(&failure.message, &[("exit_code", failure.code.number())], format);
 }
 
-/// Says where in the program a panic is. Past the log: what panics may hold its locks.
+/// Reports where a panic happened. Bypasses the log: the panicking code may hold its locks.
 fn tell_of_panic(panic: &PanicHookInfo<'_>, format: LogFormat) {
     let backtrace = match Backtrace::capture() {
         trace if trace.status() == BacktraceStatus::Captured => format!("\n{trace}"),
@@ -73,7 +73,7 @@ fn tell_of_panic(panic: &PanicHookInfo<'_>, format: LogFormat) {
     write_error(&format!("an internal error: {panic}{backtrace}"), &[], format);
 }
 
-/// Writes an error to standard error, past the log.
+/// Writes an error to standard error, bypassing the log.
 fn write_error(message: &str, fields: &[(&str, u8)], format: LogFormat) {
     let line = match format {
         LogFormat::Text => format!("megastream_ingest: {message}\n"),
@@ -87,16 +87,16 @@ fn write_error(message: &str, fields: &[(&str, u8)], format: LogFormat) {
             now_millis(),
         ),
     };
-    // Where standard error is closed there is nobody to tell.
+    // Standard error is closed: nobody can be told.
     let _ = io::stderr().write_all(line.as_bytes());
 }
 
-/// Sets the bar that the log stands above; None: there is none any more.
+/// Sets the bar below the log; None removes it.
 pub(crate) fn stand_above(bar: Option<ProgressBar>) {
     *BAR.write().unwrap_or_else(PoisonError::into_inner) = bar;
 }
 
-/// Takes the bar away while a line is written.
+/// Logger that hides the bar while a line is written.
 struct AboveBar(env_logger::Logger);
 
 impl Log for AboveBar {
@@ -119,7 +119,7 @@ impl Log for AboveBar {
     }
 }
 
-/// A record as one line of JSON.
+/// Formats a record as one line of JSON.
 fn json(record: &Record<'_>, millis: i64) -> String {
     let mut time = Vec::new();
     write_rfc3339_millis(&mut time, millis);
@@ -136,7 +136,7 @@ fn json(record: &Record<'_>, millis: i64) -> String {
     line
 }
 
-/// Adds the fields of a record to its line.
+/// Appends the fields of a record to its line.
 struct Fields<'l>(&'l mut String);
 
 impl<'kvs> VisitSource<'kvs> for Fields<'_> {
@@ -154,7 +154,7 @@ impl<'kvs> VisitSource<'kvs> for Fields<'_> {
     }
 }
 
-/// A JSON string.
+/// Quotes a text as a JSON string.
 fn quoted(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }

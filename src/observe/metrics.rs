@@ -1,4 +1,4 @@
-//! The metrics file, for node exporter's textfile collector or anything that reads the same.
+//! The metrics file, for node exporter's textfile collector and compatible readers.
 //!
 //! Source: node exporter, "Textfile collector".
 
@@ -18,38 +18,38 @@ use crate::observe::progress::Figures;
 #[cfg(test)]
 mod tests;
 
-/// A file that cannot be written is warned of this often.
+/// Interval of warnings about a file that cannot be written.
 const WARN_EVERY: Duration = Duration::from_secs(300);
 
-/// A temporary file that has not changed for so long is nobody's any more: a run rewrites it at once.
+/// Age after which an unchanged temporary file counts as abandoned: a running process rewrites its own at once.
 const LEFT_BEHIND_AFTER: Duration = Duration::from_secs(60);
 
-/// No more than this is read of an earlier run's file (bytes).
+/// Limit on what is read of an earlier run's file (bytes).
 const MOST_READ: u64 = 1 << 20;
 
-/// Where the figures are written. A failure to write never ends the run.
+/// The metrics file. A failure to write never ends the run.
 #[derive(Debug)]
 pub struct MetricsFile {
     path: PathBuf,
     exposition: Exposition,
-    /// When a failure to write was last warned of. Held while writing: one writer at a time.
+    /// When a failure to write was last logged. Locked while writing, so there is one writer at a time.
     warned: Mutex<Option<Instant>>,
 }
 
 impl MetricsFile {
-    /// The file that is asked for, if one is.
+    /// Returns the configured file, if there is one.
     pub fn of(reports: &Reports) -> Option<Self> {
         Some(Self::new(reports.metrics_file.clone()?, reports.mode, reports.job == Job::DryRun))
     }
 
-    /// A file for a run of this kind. Takes over the time of the last success from a file that is there.
+    /// Creates the file's writer. Takes the time of the last success over from an existing file.
     pub fn new(path: PathBuf, mode: Mode, dry_run: bool) -> Self {
         let exposition = Exposition { mode, dry_run, earlier_success: earlier_success(&path) };
         reap_temporaries(&path);
         Self { path, exposition, warned: Mutex::new(None) }
     }
 
-    /// Replaces the file by one with the figures of this moment, and with the exit code at the end of the run.
+    /// Replaces the file by the current figures, with the exit code at the end of the run.
     pub fn write(&self, figures: impl FnOnce() -> Figures, code: Option<ExitCode>) {
         let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
         let text = self.exposition.text(&figures(), code);
@@ -64,16 +64,16 @@ impl MetricsFile {
     }
 }
 
-/// Replaces a file: readers find the old or the new one, whole.
+/// Replaces a file: readers find either the old or the new one, complete.
 ///
-/// The temporary name does not end in `.prom`, so that the collector passes it over. Nothing is synced to disk: the
-/// figures are of this moment, and after a power failure nobody is interested in the last ones.
+/// The temporary name does not end in `.prom`, so that the collector ignores it. Nothing is synced to disk: the figures
+/// are of the moment, and worthless after a power failure.
 fn replace(path: &Path, text: &str) -> io::Result<()> {
     let temporary = files::beside(path, &format!(".{}.tmp", process::id()));
     files::replace_by(&temporary, path, |file| file.write_all(text.as_bytes()))
 }
 
-/// Removes temporary files that killed runs have left: those of the last minute may be of one that is running.
+/// Removes temporary files that killed runs have left. Files of the last minute may belong to a running process.
 fn reap_temporaries(path: &Path) {
     let Some(name) = path.file_name().and_then(|name| name.to_str()) else { return };
     let is_temporary = |file: &str| {
@@ -85,20 +85,20 @@ fn reap_temporaries(path: &Path) {
         let is_old =
             modified.and_then(|time| time.elapsed().ok()).is_some_and(|age| age >= LEFT_BEHIND_AFTER);
         if is_old && entry.file_name().to_str().is_some_and(is_temporary) {
-            // It harms nobody; the next run tries again.
+            // A leftover does no harm; the next run tries again.
             let _ = fs::remove_file(entry.path());
         }
     }
 }
 
-/// What is written for a run, also where it is not written to a file.
+/// Returns what describes the run in the exposition, also where no file is written.
 pub fn exposition(reports: &Reports) -> Exposition {
     let earlier_success = reports.metrics_file.as_deref().and_then(earlier_success);
     Exposition { mode: reports.mode, dry_run: reports.job == Job::DryRun, earlier_success }
 }
 
-/// The time of the last success in an earlier run's file, milliseconds since 1970. A file that cannot be read or
-/// is something else has none.
+/// Returns the last success recorded in an earlier run's file, in milliseconds since 1970. None where the file cannot
+/// be read or is something else.
 fn earlier_success(path: &Path) -> Option<i64> {
     let mut bytes = Vec::new();
     files::open(path).ok()?.take(MOST_READ).read_to_end(&mut bytes).ok()?;

@@ -1,4 +1,4 @@
-//! What is told of a run: progress, summary, metrics, bar and log. It knows figures, not who makes them.
+//! Reporting: progress, summary, metrics, bar and log. Knows figures, not the stages that produce them.
 
 pub mod bar;
 pub mod exposition;

@@ -1,5 +1,4 @@
-//! The thread that tells how a run gets on: a bar on a terminal, else a line in the log now and then, and the
-//! metrics file.
+//! The thread that reports progress: a bar on a terminal, else regular log lines, and the metrics file.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -13,16 +12,16 @@ use crate::observe::metrics::MetricsFile;
 use crate::observe::progress::{Figures, Progress};
 use crate::shutdown::Stop;
 
-/// The metrics file is written this often, and a `once` run logs a line.
+/// Interval at which the metrics file is written, and at which a `once` run logs a line.
 const TICK: Duration = Duration::from_secs(10);
 
-/// A spool run, which mostly waits, logs a line once in so many ticks.
+/// Ticks per log line of a spool run, which mostly waits.
 const TICKS_PER_SPOOL_LINE: u32 = 6;
 
-/// The bar is drawn this often.
+/// Interval at which the bar is drawn.
 const FRAME: Duration = Duration::from_millis(200);
 
-/// Tells how a run gets on while it works.
+/// Reports progress while a run works.
 pub struct Monitor<'r> {
     reports: &'r Reports,
     format: LogFormat,
@@ -33,19 +32,19 @@ pub struct Monitor<'r> {
 }
 
 impl<'r> Monitor<'r> {
-    /// Tells of `progress` what is asked for. A panic on the way is told `stop`.
+    /// Reports `progress` as configured. A panic of the monitor stops the run.
     pub fn new(reports: &'r Reports, format: LogFormat, progress: &'r Progress, stop: &'r Stop) -> Self {
         Self { reports, format, progress, stop, metrics: MetricsFile::of(reports), tick: TICK }
     }
 
-    /// Does the run's work, and tells how it gets on until the work returns: also while a run that is asked to stop
-    /// finishes what is being sent. Where nothing is logged and no metrics file asked for, there is no thread.
+    /// Does the run's work, and reports progress until it returns; also while a stopped run finishes what is being
+    /// sent. Starts no thread where nothing is logged and no metrics file asked for.
     pub fn during<T>(&self, work: impl FnOnce() -> T) -> T {
         if self.metrics.is_none() && !log::log_enabled!(log::Level::Info) {
             return work();
         }
         thread::scope(|scope| {
-            // The sending end is dropped, and the thread ends, even if the work panics.
+            // The sending end is dropped even if the work panics, and so the thread ends.
             let (_end, ended) = bounded(0);
             scope.spawn(move || self.stop.guard("the monitor", || self.watch(&ended)));
             work()
@@ -57,7 +56,7 @@ impl<'r> Monitor<'r> {
         let mut bar = Bar::new(self.format, self.reports.shows_documents);
         let ticks_per_line = match self.reports.mode {
             Mode::Spool => Some(TICKS_PER_SPOOL_LINE),
-            // The bar tells all that the lines would.
+            // The bar shows all that the lines would.
             Mode::Once if bar.is_some() => None,
             Mode::Once => Some(1),
         };
@@ -86,7 +85,7 @@ impl<'r> Monitor<'r> {
         }
     }
 
-    /// Writes the metrics file, where there is to be one.
+    /// Writes the metrics file, if one is asked for.
     pub fn publish(&self) {
         self.write(None);
     }
@@ -104,8 +103,8 @@ impl<'r> Monitor<'r> {
     }
 }
 
-/// Ticks at a steady rate. Ticks that a process has slept through (SIGSTOP, a machine that is suspended) are left out:
-/// there is nothing to tell of them.
+/// Ticks at a steady rate. Ticks missed while the process was stopped (SIGSTOP, a suspended machine) are skipped: there
+/// is nothing to report of them.
 struct Clock {
     every: Duration,
     next: Instant,
@@ -116,7 +115,7 @@ impl Clock {
         Self { every, next: now + every }
     }
 
-    /// Whether it ticks now.
+    /// Whether a tick is due; counts it.
     fn ticks(&mut self, now: Instant) -> bool {
         let is_due = now >= self.next;
         if is_due {
@@ -140,7 +139,7 @@ mod tests {
         let mut clock = Clock::new(10 * second, start);
         let ticks = |clock: &mut Clock, seconds| clock.ticks(start + seconds * second);
         assert!(!ticks(&mut clock, 9) && ticks(&mut clock, 10) && !ticks(&mut clock, 11));
-        // A tick that comes late does not put off the next one.
+        // A late tick does not delay the next one.
         assert!(ticks(&mut clock, 22) && ticks(&mut clock, 30));
         assert!(ticks(&mut clock, 3600));
         assert!(!ticks(&mut clock, 3600) && !ticks(&mut clock, 3609));

@@ -1,4 +1,4 @@
-//! What `--listen` serves: figures, whether the process is alive, and whether it is ready.
+//! The pages of `--listen`: metrics, liveness and readiness.
 
 use std::io::ErrorKind;
 use std::sync::Arc;
@@ -13,14 +13,14 @@ use crate::observe::metrics;
 use crate::observe::progress::{Figures, Progress};
 use crate::shutdown::Stop;
 
-/// The type of the text format.
+/// Media type of the text format.
 const FIGURES: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// Serves what is known of a run, where that is asked for, until the process ends.
+/// Serves the pages until the process ends, if `--listen` is set.
 ///
 /// # Errors
 ///
-/// A usage failure where the address cannot be listened to.
+/// A usage failure where the address cannot be bound.
 pub fn serve(reports: &Reports, progress: &Arc<Progress>, stop: &Stop) -> Result<(), Failure> {
     let Some(address) = &reports.listen else { return Ok(()) };
     let pages = Pages {
@@ -55,7 +55,7 @@ fn cannot_listen(address: &ListenAddress, error: &std::io::Error) -> Failure {
 
 struct Pages {
     exposition: Exposition,
-    /// Whether there is a server that may be away.
+    /// Whether the run depends on a server that may be away.
     needs_server: bool,
     progress: Arc<Progress>,
     stop: Stop,

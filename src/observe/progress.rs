@@ -1,8 +1,7 @@
-//! What is known of a run at any time, in one place.
+//! The figures of a run, in one place.
 //!
-//! The ledger adds to the figures once for each event (a batch judged, an archive read), never once for each row.
-//! The summary is taken from the same place, so that what is told on the way and what is told at the end cannot
-//! differ.
+//! The ledger updates them once per event (a batch judged, an archive read), never once per row. The summary is taken
+//! from the same place, so progress and summary cannot differ.
 
 mod at_hand;
 
@@ -20,22 +19,22 @@ use crate::timestamp::{now_millis, write_rfc3339_millis};
 pub struct Progress {
     clock: Instant,
     started: i64,
-    /// Whether what is taken up are archives.
+    /// Whether archives are taken up, and not a dead-letter file.
     counts_archives: bool,
-    /// Requests made; the senders count them.
+    /// Counters of requests, written by the senders.
     pub requests: RequestCounters,
     server: OnceLock<ServerSource>,
     memory: OnceLock<MemorySource>,
     counts: Mutex<Counts>,
 }
 
-/// Tells how the server does whenever it is asked.
+/// Returns the state of the server.
 type ServerSource = Box<dyn Fn() -> ServerFigures + Send + Sync>;
 
-/// Tells how much memory archives take whenever it is asked.
+/// Returns the memory that archives take.
 type MemorySource = Box<dyn Fn() -> MemoryFigures + Send + Sync>;
 
-/// What changes with an event.
+/// The figures that events change.
 #[derive(Default)]
 struct Counts {
     archives: Archives,
@@ -48,33 +47,33 @@ struct Counts {
 /// The figures at one moment.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Figures {
-    /// When they were taken, milliseconds since 1970.
+    /// When the figures were taken, in milliseconds since 1970.
     pub now: i64,
-    /// When the run started, milliseconds since 1970.
+    /// When the run started, in milliseconds since 1970.
     pub started: i64,
-    /// How long the run had taken by then.
+    /// Duration of the run so far.
     pub elapsed: Duration,
-    /// Archives by what has become of them.
+    /// Archives by outcome.
     pub archives: Archives,
-    /// Rows by what has become of them. Rows are counted as read only once their archive is read to its end, so
-    /// that during a run more rows may be settled than read.
+    /// Rows by outcome. An archive's rows count as read only once it is read to its end, so during a run more rows may
+    /// be settled than read.
     pub totals: Totals,
-    /// Requests made.
+    /// Counts of requests.
     pub requests: Requests,
-    /// How long requests took, and what was sent again.
+    /// Durations of requests, and what was sent again.
     pub traffic: TrafficFigures,
-    /// Time of the newest archive that is done, by this run or an earlier one, seconds since 1970.
+    /// Time of the newest archive that is done, by this run or an earlier one, in seconds since 1970.
     pub newest_archive: Option<i64>,
-    /// When this run last had nothing left to do, milliseconds since 1970.
+    /// When this run last had nothing left to do, in milliseconds since 1970.
     pub last_success: Option<i64>,
-    /// What is being taken up now, if anything.
+    /// The archives being taken up now, if any.
     pub at_hand: Option<AtHand>,
-    /// What is known of Elasticsearch. None before it has passed preflight, and in a dry run.
+    /// State of Elasticsearch. None before it has passed preflight, and in a dry run.
     pub server: Option<ServerFigures>,
-    /// Which threads have given no sign of life for longer than they may, and for how long. Filled in by whoever knows
-    /// the run's threads.
+    /// Threads that have given no sign of life for too long, and for how long. Filled in by the caller that knows the
+    /// run's threads.
     pub stuck: Vec<(Stage, Duration)>,
-    /// What archives take of the memory. None before any could be let in, and in a replay.
+    /// Memory that archives take. None before any could be admitted, and in a replay.
     pub memory: Option<MemoryFigures>,
 }
 
@@ -85,7 +84,7 @@ impl Default for Progress {
 }
 
 impl Progress {
-    /// A run that starts now.
+    /// Starts the figures of a run.
     pub fn new() -> Self {
         Self {
             clock: Instant::now(),
@@ -98,30 +97,30 @@ impl Progress {
         }
     }
 
-    /// As [`Self::new`], for a run that takes no archives up but a dead-letter file.
+    /// As [`Self::new`], for a run that takes up a dead-letter file and no archives.
     pub fn of_replay() -> Self {
         let counts = Counts { at_hand: Some(AtHand::default()), ..Counts::default() };
         Self { counts_archives: false, counts: Mutex::new(counts), ..Self::new() }
     }
 
-    /// The server has passed preflight; `figures` tells how it does.
+    /// Records that the server has passed preflight; `figures` returns its state.
     pub fn connected(&self, figures: impl Fn() -> ServerFigures + Send + Sync + 'static) {
-        // A run connects once; were there a second time, the first source would stay.
+        // A run connects once. On a second call the first source stays.
         let _ = self.server.set(Box::new(figures));
     }
 
-    /// Archives are let in from now on; `figures` tells how much memory they take.
+    /// Records that archives are admitted from now on; `figures` returns the memory they take.
     pub fn lets_in(&self, figures: impl Fn() -> MemoryFigures + Send + Sync + 'static) {
-        // As for the server.
+        // As for the server: the first source stays.
         let _ = self.memory.set(Box::new(figures));
     }
 
-    /// There has been a look for archives. Until they are done they count as pending.
+    /// Records a look for archives. Selected archives count as pending until they are done.
     pub fn looked(&self, selection: &Selection) {
         let mut counts = self.counts();
         let Archives { already_done, processed, .. } = counts.archives;
         counts.archives = Archives {
-            // What is done may be moved away between two looks, and stays done.
+            // Done archives may be moved away between two looks; they still count as done.
             already_done: selection.already_done.saturating_sub(processed).max(already_done),
             processed,
             failed: selection.failed,
@@ -146,7 +145,7 @@ impl Progress {
         *all += reasons;
     }
 
-    /// An archive has been opened; it has so many rows.
+    /// Records that an archive with `rows` rows has been opened.
     pub fn opened(&self, archive: &Archive, rows: u64) {
         if let Some(at_hand) = &mut self.counts().at_hand {
             at_hand.opened_bytes += archive.bytes;
@@ -154,7 +153,7 @@ impl Progress {
         }
     }
 
-    /// A pending archive is done.
+    /// Records that a pending archive is done.
     pub fn processed(&self, archive: &Archive) {
         if !self.counts_archives {
             return;
@@ -166,7 +165,7 @@ impl Progress {
         counts.finished(archive);
     }
 
-    /// A pending archive has turned out to be broken.
+    /// Records that a pending archive is broken.
     pub fn failed(&self, archive: &Archive) {
         let mut counts = self.counts();
         counts.archives.failed += 1;
@@ -174,8 +173,8 @@ impl Progress {
         counts.finished(archive);
     }
 
-    /// All archives that were found have been taken up. A success is that none of them stays pending, and that the index
-    /// is as it should be where that was looked at.
+    /// Records that all archives found have been taken up. It is a success if none of them stays pending, and if a
+    /// verification has found the index as it should be.
     pub fn passed(&self) {
         let mut counts = self.counts();
         counts.at_hand = None;
@@ -184,7 +183,7 @@ impl Progress {
         }
     }
 
-    /// The figures now.
+    /// Returns the current figures.
     pub fn figures(&self) -> Figures {
         let server = self.server();
         let memory = self.memory.get().map(|figures| figures());
@@ -206,7 +205,7 @@ impl Progress {
         }
     }
 
-    /// What is known of Elasticsearch now. None before it has passed preflight.
+    /// Returns the current state of Elasticsearch. None before it has passed preflight.
     pub fn server(&self) -> Option<ServerFigures> {
         self.server.get().map(|figures| figures())
     }
@@ -217,7 +216,7 @@ impl Progress {
 }
 
 impl Counts {
-    /// One less of those at hand.
+    /// Counts one of the current archives as done or broken.
     fn finished(&mut self, archive: &Archive) {
         if let Some(at_hand) = &mut self.at_hand {
             at_hand.done += 1;
@@ -227,8 +226,8 @@ impl Counts {
 }
 
 impl Figures {
-    /// One line for the log. `before` are the figures of the last one: what is told of an interval is told since
-    /// then.
+    /// Formats one line for the log. `before` are the figures of the previous line, from which the figures of the
+    /// interval follow.
     pub fn line(&self, before: &Figures) -> String {
         let Archives { discovered, already_done, processed, failed, pending } = self.archives;
         let settled = self.totals.rows.settled();
@@ -262,12 +261,12 @@ impl Figures {
     }
 }
 
-/// Rows in a second.
+/// Returns rows per second.
 fn rate(rows: u64, time: Duration) -> f64 {
     if time.is_zero() { 0.0 } else { rows as f64 / time.as_secs_f64() }
 }
 
-/// A time in the largest unit of which it has at least two.
+/// Formats seconds in the largest unit of which there are at least two.
 pub fn in_words(seconds: i64) -> String {
     match seconds {
         ..120 => format!("{seconds} s"),

@@ -1,4 +1,4 @@
-//! What a run came to: the summary, and the exit code that follows from it.
+//! The outcome of a run: its summary, and the exit code that follows from it.
 
 mod table;
 
@@ -16,13 +16,13 @@ use crate::model::{Findings, Reasons, Tally, Totals};
 use crate::observe::traffic::Traffic;
 use crate::shutdown::StopReason;
 
-/// Counts up when a field is taken away or changes its meaning; a new one does not change it.
+/// Version of the summary's schema. Increased when a field is removed or changes its meaning, not when one is added.
 const SCHEMA_VERSION: u32 = 1;
 
 /// The summary of a run (contract section 6). `docs/summary.md` explains every field.
 #[derive(Clone, Debug, Serialize)]
 pub struct Summary {
-    /// Version of this form.
+    /// Version of the schema.
     pub schema_version: u32,
     /// Version of the program.
     pub version: &'static str,
@@ -30,7 +30,7 @@ pub struct Summary {
     pub mode: &'static str,
     /// `local` or `s3`.
     pub source: &'static str,
-    /// Nothing was written to Elasticsearch: the counters say what would have been.
+    /// Nothing was written to Elasticsearch; the counters say what would have been.
     pub dry_run: bool,
     /// The run was stopped by a signal.
     pub interrupted: bool,
@@ -38,69 +38,69 @@ pub struct Summary {
     pub exit_code: u8,
     /// Wall-clock seconds.
     pub elapsed_seconds: f64,
-    /// Archives by what became of them.
+    /// Archives by outcome.
     pub archives: Archives,
-    /// Rows by what became of them.
+    /// Rows by outcome.
     pub rows: Tally,
-    /// Rows by what a verification has found of them in the end; None for any other run.
+    /// Rows by the final finding of a verification; None for any other run.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub findings: Option<Findings>,
-    /// Rows that a verification with `--repair` has mended, by what it had found of them before.
+    /// Rows that a verification with `--repair` has repaired, by the finding before the repair.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub repaired: Option<Findings>,
-    /// Why.
+    /// Reasons for outcomes of rows.
     pub reasons: Reasons,
-    /// Requests made.
+    /// Counts of requests.
     pub requests: Requests,
 }
 
 /// Archives: `discovered = already_done + processed + failed + pending`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Archives {
-    /// Found in the source, and this shard's.
+    /// Found in the source, and belonging to this shard.
     pub discovered: u64,
     /// Marked `processed` before this run.
     pub already_done: u64,
     /// Done by this run.
     pub processed: u64,
-    /// Broken, found by this run or left alone since an earlier one.
+    /// Broken: found by this run, or left alone since an earlier one.
     pub failed: u64,
     /// To be taken up again by the next run.
     pub pending: u64,
 }
 
 impl Archives {
-    /// Every archive discovered is in exactly one of the other counters.
+    /// Sets `discovered`: every archive discovered is in exactly one of the other counters.
     pub fn count_discovered(&mut self) {
         self.discovered = self.already_done + self.processed + self.failed + self.pending;
     }
 }
 
-/// Requests of a run.
+/// Counts of a run's requests.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Requests {
     /// Bulk requests.
     pub bulk: u64,
-    /// Those of them that sent something again.
+    /// Bulk requests that sent something again.
     pub retried: u64,
-    /// Bytes of their bodies, before they are compressed.
+    /// Bytes of request bodies before compression.
     pub bytes_sent: u64,
-    /// The same as they were sent: with `--compress` fewer.
+    /// Bytes of request bodies as sent: fewer with `--compress`.
     pub bytes_on_wire: u64,
 }
 
-/// Requests made in a run.
+/// Counters of a run's requests.
 #[derive(Debug, Default)]
 pub struct RequestCounters {
     /// Bulk requests sent.
     pub bulk: AtomicU64,
-    /// Those of them that sent something again.
+    /// Bulk requests that sent something again.
     pub retried: AtomicU64,
-    /// Bytes of their bodies, before they are compressed.
+    /// Bytes of request bodies before compression.
     pub bytes_sent: AtomicU64,
-    /// The same as they were sent. Counted where they are.
+    /// Bytes of request bodies as sent; counted where they are sent.
     pub bytes_on_wire: Arc<AtomicU64>,
-    /// How long requests took, and what was sent again.
+    /// Durations of requests, and what was sent again.
     pub traffic: Traffic,
 }
 
@@ -116,7 +116,7 @@ impl From<&RequestCounters> for Requests {
 }
 
 impl Summary {
-    /// Puts a run's figures together.
+    /// Builds the summary from a run's figures.
     pub fn new(
         reports: &Reports,
         stopped: Option<&StopReason>,
@@ -158,18 +158,18 @@ impl Summary {
         }
     }
 
-    /// The summary as one line of JSON.
+    /// Returns the summary as one line of JSON.
     pub fn json(&self) -> String {
-        // Numbers and names of reasons: nothing in it cannot be written.
+        // Cannot fail: there is nothing but numbers and names of reasons.
         serde_json::to_string(self).unwrap_or_default()
     }
 
-    /// The summary for people: failures first, with what to do, then all counters.
+    /// Returns the summary for people: failures first, with what to do, then all counters.
     pub fn table(&self, reports: &Reports) -> String {
         table::of(self, reports)
     }
 
-    /// The summary as one line for the log.
+    /// Returns the summary as one line for the log.
     pub fn line(&self) -> String {
         let Self { archives: a, rows: r, requests: q, .. } = self;
         let per_second = if self.elapsed_seconds > 0.0 { r.read as f64 / self.elapsed_seconds } else { 0.0 };
@@ -203,8 +203,8 @@ impl Summary {
     }
 }
 
-/// The exit code of a run, but for a summary that cannot be written. One that is `cut_short` did not come to the point
-/// where it takes something up: that nothing is pending then means nothing.
+/// Returns the exit code of a run, not counting a summary that cannot be written. A run that is `cut_short` ended
+/// before it took anything up, so that nothing is pending then means nothing.
 pub fn exit_code(
     mode: Mode,
     stopped: Option<&StopReason>,

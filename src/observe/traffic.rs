@@ -1,17 +1,17 @@
-//! Requests to Elasticsearch: how long they take, and what is sent again.
+//! Requests to Elasticsearch: their durations, and what is sent again.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// Upper bounds of the classes of durations, in seconds; what takes longer is in one more. A request takes 90 s at most
-/// at each node.
+/// Upper bounds of the duration classes, in seconds; one more class holds what takes longer. A request takes 90 s at
+/// most at each node.
 pub const BOUNDS: [f64; 14] =
     [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 90.0];
 
-/// Classes of durations.
+/// Number of duration classes.
 const CLASSES: usize = BOUNDS.len() + 1;
 
-/// What a request asks for.
+/// The kinds of requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Request {
     /// Bulk actions.
@@ -23,10 +23,10 @@ pub enum Request {
 }
 
 impl Request {
-    /// All of them, in the order of their numbers.
+    /// All kinds, in the order of their discriminants.
     pub const ALL: [Self; 3] = [Self::Bulk, Self::LookUp, Self::Search];
 
-    /// Its name, as figures have it.
+    /// Returns the name used in metrics.
     pub fn name(self) -> &'static str {
         match self {
             Self::Bulk => "bulk",
@@ -36,29 +36,29 @@ impl Request {
     }
 }
 
-/// Why something has to be sent again.
+/// The reasons for sending something again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Again {
-    /// The request was refused for now: 429, or 5xx of a server that is there.
+    /// The request was refused for now: 429, or 5xx from a server that is up.
     PushedBack,
-    /// It was carried out, and some of its actions were refused for now.
+    /// The request was carried out, but some of its actions were refused for now.
     InPart,
-    /// No connection, no answer in time, or nothing ready behind it.
+    /// No connection, no answer in time, or a server that is not ready.
     Unavailable,
     /// The connection broke.
     Interrupted,
-    /// What stands behind the names of the indices has moved.
+    /// The index behind a name has changed.
     Moved,
     /// The credentials were refused, which may pass after an outage.
     Unauthenticated,
-    /// It was refused for its size, and goes in halves.
+    /// The request was refused for its size; it is sent in halves.
     TooLarge,
-    /// It was refused for something in it, and goes in halves, which tell what.
+    /// The request was refused for something in it; it is sent in halves to find out what.
     Divided,
 }
 
 impl Again {
-    /// All of them, in the order of their numbers.
+    /// All reasons, in the order of their discriminants.
     pub const ALL: [Self; 8] = [
         Self::PushedBack,
         Self::InPart,
@@ -70,7 +70,7 @@ impl Again {
         Self::Divided,
     ];
 
-    /// Its name, as figures have it.
+    /// Returns the name used in metrics.
     pub fn name(self) -> &'static str {
         match self {
             Self::PushedBack => "pushed_back",
@@ -85,7 +85,7 @@ impl Again {
     }
 }
 
-/// Counts requests. Senders add to it.
+/// Counts requests; written by the senders.
 #[derive(Debug, Default)]
 pub struct Traffic {
     again: [AtomicU64; Again::ALL.len()],
@@ -105,17 +105,17 @@ pub struct TrafficFigures {
     took: [Durations; Request::ALL.len()],
 }
 
-/// How long requests of a kind took.
+/// Durations of the requests of one kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Durations {
-    /// How many are in each class: between the bound before and this one of [`BOUNDS`], and above the last.
+    /// Requests per class: above the previous and up to this one of [`BOUNDS`]; the last class is above all bounds.
     pub classes: [u64; CLASSES],
-    /// All of them together.
+    /// Sum of all durations.
     pub sum: Duration,
 }
 
 impl Traffic {
-    /// A request has been answered, or has failed, after so long.
+    /// Records a request that was answered or failed after `time`.
     pub fn took(&self, request: Request, time: Duration) {
         let times = &self.took[request as usize];
         let class = BOUNDS.iter().position(|bound| time.as_secs_f64() <= *bound).unwrap_or(BOUNDS.len());
@@ -123,12 +123,12 @@ impl Traffic {
         times.micros.fetch_add(u64::try_from(time.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
-    /// A request, or part of it, is to be sent again.
+    /// Counts a request, or part of one, that is to be sent again.
     pub fn again(&self, why: Again) {
         self.again[why as usize].fetch_add(1, Ordering::Relaxed);
     }
 
-    /// The counts now.
+    /// Returns the current counts.
     pub fn figures(&self) -> TrafficFigures {
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         TrafficFigures {
@@ -142,12 +142,12 @@ impl Traffic {
 }
 
 impl TrafficFigures {
-    /// Each reason for sending something again, and how often it came up.
+    /// Returns each reason for sending something again, with its count.
     pub fn again(&self) -> impl Iterator<Item = (&'static str, u64)> {
         Again::ALL.into_iter().map(|why| (why.name(), self.again[why as usize]))
     }
 
-    /// Each kind of request, and how long those took.
+    /// Returns each kind of request, with its durations.
     pub fn durations(&self) -> impl Iterator<Item = (&'static str, &Durations)> {
         Request::ALL.into_iter().map(|request| (request.name(), &self.took[request as usize]))
     }

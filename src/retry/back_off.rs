@@ -1,29 +1,29 @@
-//! How long to wait before a request is tried again. Pure: chance is handed in.
+//! Returns pauses between attempts. Pure: chance is passed in.
 
 use std::time::Duration;
 
-/// The first back-off is drawn from up to this long.
+/// Upper limit of the first back-off.
 const FIRST_BACK_OFF: Duration = Duration::from_millis(100);
 
-/// No back-off is drawn from more than this.
+/// Upper limit of any back-off.
 const LONGEST_BACK_OFF: Duration = Duration::from_secs(30);
 
-/// No `Retry-After` is honoured for longer: whatever stands in a header must not stop the run for a day.
+/// Upper limit of `Retry-After`: a header must not stop the run for a day.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(300);
 
-/// The pause after `failures` earlier failures in a row: exponential, with full jitter (`random` is drawn evenly
-/// from 0 to 1), so that senders, and hosts, do not come back all at once.
+/// Returns the pause after `failures` earlier failures in a row: exponential with full jitter, so that senders and
+/// hosts do not all return at once. `random` is drawn evenly from 0 to 1.
 pub fn back_off(failures: u32, random: f64) -> Duration {
     let longest = FIRST_BACK_OFF.saturating_mul(1_u32.checked_shl(failures).unwrap_or(u32::MAX));
     longest.min(LONGEST_BACK_OFF).mul_f64(random.clamp(0.0, 1.0))
 }
 
-/// A pause, or as long as the server asks for by `Retry-After`, whichever is longer.
+/// Returns the longer of `pause` and `Retry-After`.
 pub fn at_least(pause: Duration, retry_after: Option<Duration>) -> Duration {
     pause.max(retry_after.unwrap_or_default().min(LONGEST_RETRY_AFTER))
 }
 
-/// The same, or as long as the server asks for by `Retry-After`, whichever is longer.
+/// Returns the longer of the back-off and `Retry-After`.
 pub fn pause_after(failures: u32, retry_after: Option<Duration>, random: f64) -> Duration {
     at_least(back_off(failures, random), retry_after)
 }

@@ -1,26 +1,25 @@
-//! How many requests may be in flight, and how long none may start: the server's answers as pressure. Pure, its
-//! time is handed in.
+//! Limits the requests in flight, and pauses them, by how the server answers. Pure: the time is passed in.
 //!
-//! The limit follows the rule of TCP congestion control (additive increase, multiplicative decrease): one more
-//! request at a time once a whole window of requests went well, half as many as soon as the server pushes back. A
-//! window is judged once: requests that were already in flight when the limit fell tell nothing new.
+//! The limit follows TCP congestion control (additive increase, multiplicative decrease). It grows by one once a whole
+//! window of requests has gone well, and halves as soon as the server pushes back. A window is judged once: requests
+//! that were already in flight when the limit fell tell nothing new.
 //!
-//! A server may refuse most of what it is sent whatever the pace: it does so even with one request at a time, and takes
-//! some in between. Then it is of no use to wait longer and longer. How many refusals in a row are usual for such a server
-//! is learnt while one request at a time is sent; as long as there are not many more, they cost only who meets them a
-//! short wait. From a server that has taken nothing nothing is learnt, and it sees no request more for this.
+//! Some servers refuse most requests at any pace: even one at a time, with some accepted in between. Waiting longer and
+//! longer does not help then. The limiter learns how many refusals in a row are usual for such a server while it sends
+//! one request at a time. As long as there are not many more, a refusal costs only its own sender a short wait. A
+//! server that has accepted nothing teaches nothing, and gets no extra requests for this.
 
 use std::time::{Duration, Instant};
 
 use crate::retry::back_off::{back_off, pause_after};
 
-/// Fewer refusals than this between two requests that are taken are none to speak of.
+/// Average refusals between two accepted requests below which refusals are not worth considering.
 const LEAST_USUAL: f64 = 0.2;
 
-/// Where more are usual, the server takes next to nothing.
+/// Average refusals above which the server accepts next to nothing.
 const MOST_USUAL: f64 = 4.0;
 
-/// So many refusals in a row are an outage, whatever was usual before.
+/// Refusals in a row that mean an outage, whatever was usual before.
 const FAR_TOO_MANY: u32 = 40;
 
 /// The adaptive limit on requests in flight, and the pause after a push-back.
@@ -31,24 +30,24 @@ pub struct Limiter {
     successes: usize,
     /// Number of the next request.
     next: u64,
-    /// Requests numbered below this one were in flight, or done, when the server last pushed back.
+    /// Requests with a smaller number were in flight, or done, when the server last pushed back.
     heard_below: u64,
     /// Push-backs since the last success.
     failures: u32,
-    /// Requests refused since one was last taken, at least in part.
+    /// Requests refused since one was last accepted, at least in part.
     in_a_row: u32,
-    /// Those of them that travelled alone.
+    /// How many of those travelled alone.
     alone: u32,
-    /// How many are usual between two that are taken, even with one request at a time; an average.
+    /// Average refusals between two accepted requests, even with one request at a time.
     usual: f64,
-    /// How long a request takes that is carried out; an average.
+    /// Average duration of an accepted request.
     takes: Duration,
-    /// Nothing starts before.
+    /// No request starts before this.
     pause_until: Option<Instant>,
 }
 
 impl Limiter {
-    /// A limiter that starts at its ceiling, `most` requests (at least one).
+    /// Creates a limiter that starts at its ceiling, `most` requests (at least one).
     pub fn new(most: usize) -> Self {
         let most = most.max(1);
         Self {
@@ -66,24 +65,24 @@ impl Limiter {
         }
     }
 
-    /// Requests that may be in flight now, 1 at least.
+    /// Returns how many requests may be in flight now, at least 1.
     pub fn limit(&self) -> usize {
         self.limit
     }
 
-    /// How long nothing may start, if so.
+    /// Returns how long no request may start, if there is a pause.
     pub fn pause(&self, now: Instant) -> Option<Duration> {
         self.pause_until?.checked_duration_since(now).filter(|pause| !pause.is_zero())
     }
 
-    /// Numbers a request that starts.
+    /// Returns the number of a request that starts.
     pub fn start(&mut self) -> u64 {
         self.next += 1;
         self.next - 1
     }
 
-    /// Request `number` went well. One that was in flight when the server pushed back is no sign that it is over,
-    /// nor does it shorten what a `Retry-After` has asked for.
+    /// Request `number` went well. If it was already in flight when the server pushed back, it does not show that the
+    /// push-back is over, nor does it shorten a `Retry-After`.
     pub fn succeeded(&mut self, number: u64) {
         self.learn(0);
         if number < self.heard_below {
@@ -101,13 +100,14 @@ impl Limiter {
         }
     }
 
-    /// So long has a request taken that was carried out.
+    /// Records the duration of an accepted request.
     pub fn took(&mut self, time: Duration) {
         self.takes = if self.takes.is_zero() { time } else { (self.takes * 7 + time) / 8 };
     }
 
-    /// How long who has met `failures` earlier ones in a row waits by itself. Where all together have met fewer since the
-    /// server last took something, these count; and what is usual is waited out for as long as a request takes.
+    /// Returns how long a sender that has met `failures` earlier ones in a row waits on its own. If all senders
+    /// together have met fewer since the server last accepted something, that number counts. A usual refusal costs no
+    /// more than the duration of a request.
     pub fn own_pause(&self, failures: u32, random: f64) -> Duration {
         if self.is_usual() {
             return back_off(0, random).min(self.takes.mul_f64(random.clamp(0.0, 1.0)));
@@ -115,13 +115,13 @@ impl Limiter {
         back_off(self.known(failures.min(self.failures)), random)
     }
 
-    /// So many failures in a row, as far as they say something: of a server that has refused most and taken some, a few
-    /// more say little.
+    /// Returns the failures in a row that count. A server that refuses most requests and accepts some says little with
+    /// a few more.
     fn known(&self, failures: u32) -> u32 {
         if self.usual > 0.0 && self.in_a_row < FAR_TOO_MANY { failures.min(2) } else { failures }
     }
 
-    /// Something was taken, after so many refusals besides those of whole requests.
+    /// Learns from an accepted request; `besides` counts refusals other than those of whole requests.
     fn learn(&mut self, besides: u32) {
         let met = f64::from(self.in_a_row.saturating_add(besides));
         let alone = f64::from(self.alone.saturating_add(besides));
@@ -137,14 +137,14 @@ impl Limiter {
         }
     }
 
-    /// Whether there are no more refusals in a row than such a server has often. Chance makes four times the average
-    /// rare: one in some hundred where seven of ten requests are refused.
+    /// Whether the refusals in a row are no more than is common for this server. Four times the average is rare by
+    /// chance: one in some hundred where seven of ten requests are refused.
     fn is_usual(&self) -> bool {
         self.usual > 0.0 && f64::from(self.in_a_row) <= (4.0 * self.usual).min(4.0 * MOST_USUAL)
     }
 
-    /// The server pushed back on request `number`: fewer at once, and none for a while. `random` is drawn evenly
-    /// from 0 to 1.
+    /// The server pushed back on request `number`: lowers the limit at once, and pauses. `random` is drawn evenly from
+    /// 0 to 1.
     pub fn pushed_back(&mut self, number: u64, retry_after: Option<Duration>, now: Instant, random: f64) {
         self.in_a_row = self.in_a_row.saturating_add(1);
         if self.limit == 1 && number >= self.heard_below {
@@ -158,7 +158,7 @@ impl Limiter {
         self.pause_for(pause_after(self.known(self.failures.saturating_sub(1)), retry_after, random), now);
     }
 
-    /// The server carried out part of request `number`: fewer at once, but no longer and longer pauses.
+    /// The server carried out part of request `number`: lowers the limit, but does not lengthen the pauses.
     pub fn pushed_back_in_part(&mut self, number: u64, now: Instant, random: f64) {
         self.learn(1);
         if self.is_usual() {
@@ -219,11 +219,11 @@ mod tests {
             let number = limiter.start();
             limiter.pushed_back_in_part(number, now, 1.0);
         }
-        // Slower is no better: once that is known, all senders go on, and only who is refused waits.
+        // Going slower does not help: once that is known, all senders go on, and only the refused one waits.
         assert_eq!((limiter.limit(), limiter.pause(now)), (4, Some(back_off(0, 1.0))));
     }
 
-    /// Senders in simulated time against a server that answers after 50 ms: with 429 while it is busy.
+    /// Senders in simulated time. The server answers after 50 ms, with 429 while it is busy.
     struct Simulation {
         limiter: Limiter,
         now: Instant,
@@ -236,7 +236,7 @@ mod tests {
     #[derive(Clone, Default)]
     struct Sender {
         failures: u32,
-        /// Its own back-off lasts until then.
+        /// End of the sender's own back-off.
         ready: Option<Instant>,
         /// The request in flight, and when it is answered.
         request: Option<(u64, Instant)>,
@@ -261,7 +261,7 @@ mod tests {
             self.senders.iter().filter(|sender| sender.request.is_some()).count()
         }
 
-        /// A step in which requests are refused with this likelihood.
+        /// Simulates a step in which requests are refused with this probability.
         fn step(&mut self, refuses: f64) {
             self.now += STEP;
             for n in 0..self.senders.len() {
@@ -297,8 +297,7 @@ mod tests {
             }
         }
 
-        /// Runs for so long; returns the most requests in flight, and after how long the limit was last below
-        /// its ceiling.
+        /// Runs for `time`. Returns the most requests in flight, and when the limit was last below its ceiling.
         fn run(&mut self, time: Duration, busy: bool) -> (usize, Duration) {
             let began = self.now;
             let (mut most, mut full_after) = (0, Duration::ZERO);
@@ -332,7 +331,7 @@ mod tests {
         for (senders, seed) in [1, 4, 16].into_iter().flat_map(|n| (0..5).map(move |seed| (n, seed))) {
             for refuses in [0.6, 0.7] {
                 let mut simulation = Simulation::new(senders, seed);
-                // Until it has taken something nothing is known of it.
+                // Nothing is known of the server until it has accepted something.
                 while simulation.taken < 10 {
                     simulation.step(refuses);
                 }
@@ -341,7 +340,7 @@ mod tests {
                 for _ in 0..time.as_millis() / STEP.as_millis() {
                     simulation.step(refuses);
                 }
-                // Without any pause: a request takes its time and a step.
+                // The ideal without any pause: a request takes its time and a step.
                 let most =
                     senders as f64 * time.as_secs_f64() / (ANSWER + STEP).as_secs_f64() * (1.0 - refuses);
                 let share = simulation.taken as f64 / most;
@@ -369,7 +368,7 @@ mod tests {
     fn a_server_that_takes_all_at_a_slower_pace_is_given_that_pace() {
         let now = Instant::now();
         let mut limiter = Limiter::new(4);
-        // Refused only while there are several at once: nothing is learnt from that.
+        // Requests are refused only while there are several at once: nothing is learnt from that.
         for _ in 0..50 {
             let window: Vec<u64> = (0..limiter.limit()).map(|_| limiter.start()).collect();
             let is_busy = window.len() > 1;

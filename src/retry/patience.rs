@@ -1,7 +1,7 @@
-//! How long one request is tried without any progress.
+//! Decides how long one request is tried without progress.
 //!
 //! The budget counts from the start of the first attempt that failed after the last progress, of this request or of all
-//! ([`Together`]), and the last attempt comes when it ends.
+//! ([`Together`]). The last attempt comes when it ends.
 
 use std::time::{Duration, Instant};
 
@@ -13,10 +13,10 @@ use super::warnings::Warnings;
 use crate::exit::{ExitCode, Failure};
 use crate::shutdown::Stop;
 
-/// However little is left of the budget, a request is given as much time: a busy server takes some seconds.
+/// Least time for an attempt, however little is left of the budget: a busy server takes some seconds.
 const SHORTEST_CALL: Duration = Duration::from_secs(10);
 
-/// A request is not tried again: it is refused, its budget is spent, or the run is to stop.
+/// A request is given up: it is refused, its budget is spent, or the run is to stop.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GivenUp(pub Failure);
 
@@ -27,13 +27,13 @@ impl From<GivenUp> for Failure {
 }
 
 impl From<GivenUp> for Stopped {
-    /// For those whose giving up ends the run ([`Retries::ending_the_run`]): it knows why.
+    /// Drops the failure: where giving up ends the run ([`Retries::ending_the_run`]), the run already knows it.
     fn from(_: GivenUp) -> Self {
         Stopped
     }
 }
 
-/// What requests to one server have in common that are tried again.
+/// Settings that retried requests to one server share.
 pub struct Retries<'r> {
     stop: &'r Stop,
     policy: Policy,
@@ -43,28 +43,28 @@ pub struct Retries<'r> {
 }
 
 impl<'r> Retries<'r> {
-    /// Requests that are each tried for themselves.
+    /// Creates settings for requests that are each tried on their own.
     pub fn new(stop: &'r Stop, policy: Policy) -> Self {
         let warnings = Warnings::new(policy.warn_every);
         Self { stop, policy, together: None, ends_run: false, warnings }
     }
 
-    /// Requests that share one outage and its budget with others.
+    /// Makes the requests share one outage and its budget with others.
     pub fn together(self, others: &'r dyn Together) -> Self {
         Self { together: Some(others), ..self }
     }
 
-    /// Where one of them is given up, the run cannot go on, and is told so at once.
+    /// Makes giving up one request stop the run at once.
     pub fn ending_the_run(self) -> Self {
         Self { ends_run: true, ..self }
     }
 
-    /// What ends all waiting.
+    /// Returns what ends all waiting.
     pub fn stop(&self) -> &'r Stop {
         self.stop
     }
 
-    /// For a request that has not been tried yet.
+    /// Returns the patience for a request that has not been tried yet.
     pub fn patience(&self) -> Patience<'_> {
         Patience {
             retries: self,
@@ -88,21 +88,21 @@ impl<'r> Retries<'r> {
 /// Counts the failed attempts at one request, waits between them, and gives up when the budget is spent.
 pub struct Patience<'r> {
     retries: &'r Retries<'r>,
-    /// When the last attempt began.
+    /// Start of the last attempt.
     begun: Instant,
     failures: u32,
-    /// How often in a row the connection broke over this request, and over no other.
+    /// Times in a row that the connection broke during this request and no other.
     interruptions: u32,
     /// Whether the server was away at an attempt since the last progress.
     away: bool,
-    /// Since when there has been no progress: the start of the first attempt that failed.
+    /// Start of the first attempt that failed since the last progress.
     since: Option<Instant>,
-    /// When credentials, or what else does not change by itself, were first refused.
+    /// When credentials, or anything else that does not change by itself, were first refused.
     refused_since: Option<Instant>,
 }
 
 impl Patience<'_> {
-    /// An attempt begins. Returns how long it may take: no longer than what is left of the budget.
+    /// Starts an attempt. Returns its time limit: no longer than what is left of the budget.
     pub fn begin(&mut self) -> Duration {
         self.begun = Instant::now();
         self.retries.stop.pulse().sign(Duration::ZERO);
@@ -114,23 +114,23 @@ impl Patience<'_> {
         self.failures > 0
     }
 
-    /// For how long this request has made no progress.
+    /// Returns how long this request has made no progress.
     pub fn lasts(&self) -> Duration {
         self.since.map_or(Duration::ZERO, |since| since.elapsed())
     }
 
-    /// How often in a row the connection broke while the request was under way, and the server answered another
-    /// one right after: it may do that over a request that is too large for it.
+    /// Returns how often in a row the connection broke during this request while the server answered another one right
+    /// after. A server may do that to a request that is too large for it.
     pub fn interruptions(&self) -> u32 {
         self.interruptions
     }
 
-    /// Part of what was wanted has come: budget and back-off start anew.
+    /// Records that part of the result has come: budget and back-off start anew.
     pub fn progressed(&mut self) {
         (self.since, self.failures, self.away) = (Some(Instant::now()), 0, false);
     }
 
-    /// An attempt failed; waits before the next one. With `progress` part of it succeeded.
+    /// Records a failed attempt, and waits before the next one. With `progress` part of it succeeded.
     pub fn failed(&mut self, reason: &str, progress: bool) -> Result<(), GivenUp> {
         self.interruptions = 0;
         if progress {
@@ -139,40 +139,41 @@ impl Patience<'_> {
         self.wait(reason, None, None)
     }
 
-    /// As [`Self::failed`], for an attempt that found the server away: no connection, or nothing ready behind it.
+    /// As [`Self::failed`], for an attempt that found the server away: no connection, or a server that is not ready.
     pub fn away(&mut self, reason: &str) -> Result<(), GivenUp> {
         self.away_for(reason, None)
     }
 
-    /// As [`Self::away`], where the server asks to be left alone for so long. Of what is sent by several senders the
-    /// throttle takes care of that.
+    /// As [`Self::away`], for a server that sent `Retry-After`. Where several senders share a server, the throttle
+    /// takes care of it.
     pub fn away_for(&mut self, reason: &str, retry_after: Option<Duration>) -> Result<(), GivenUp> {
         self.interruptions = 0;
         self.away = true;
         self.wait(reason, retry_after, None)
     }
 
-    /// As [`Self::failed`], for an attempt whose connection broke, while the server answers other requests: it is not
-    /// unavailable, and this costs no budget.
+    /// As [`Self::failed`], for a connection that broke while the server answers other requests. It is not unavailable,
+    /// so this costs no budget.
     pub fn interrupted(&mut self, reason: &str) -> Result<(), GivenUp> {
         self.interruptions = self.interruptions.saturating_add(1);
         self.since = None;
-        // Whatever else the server takes: so many attempts must not all fall into one bad moment.
+        // Always pauses, even if the server accepts other requests: these attempts must not all fall into one bad
+        // moment.
         let pause = back_off(self.failures, fastrand::f64());
         self.failures = self.failures.saturating_add(1);
         self.pause(reason, pause)
     }
 
-    /// As [`Self::interrupted`], for an attempt that was not answered in time: that costs budget, since it may be how a
-    /// server ends that hangs.
+    /// As [`Self::interrupted`], for an attempt without an answer in time. This costs budget, since the server may
+    /// hang.
     pub fn unanswered(&mut self, reason: &str) -> Result<(), GivenUp> {
         self.interruptions = self.interruptions.saturating_add(1);
         self.wait(reason, None, None)
     }
 
-    /// The server refused credentials, or what else does not change by itself. Where it was away until now, that may
-    /// be a node that is not quite there yet, and for a while this is as any failed attempt
-    /// ([`Policy::starting`]). Otherwise, and where the budget ends with it, it is given up with `failure`.
+    /// The server refused credentials, or anything else that does not change by itself. If it was away until now, the
+    /// node may still be starting, so for a while this counts as any failed attempt ([`Policy::starting`]). Otherwise,
+    /// or once the budget is spent, the request is given up with `failure`.
     pub fn refused(&mut self, failure: Failure) -> Result<(), GivenUp> {
         self.interruptions = 0;
         let since = *self.refused_since.get_or_insert_with(Instant::now);
@@ -184,7 +185,7 @@ impl Patience<'_> {
         Err(self.retries.give_up(failure))
     }
 
-    /// Waits for the next attempt. Gives up when the budget is spent: with `at_the_end`, or since the server is
+    /// Waits for the next attempt. Gives up when the budget is spent: with `at_the_end`, or because the server is
     /// unavailable.
     fn wait(
         &mut self,
@@ -203,12 +204,12 @@ impl Patience<'_> {
         self.pause(reason, left.map_or(pause, |left| pause.min(left)))
     }
 
-    /// What is left of the budget; None: there is none.
+    /// Returns what is left of the budget; None: there is no limit.
     fn left(&self) -> Option<Duration> {
         self.retries.policy.budget.map(|budget| budget.saturating_sub(self.waited()))
     }
 
-    /// For how long there has been no progress, be it of this request or of all.
+    /// Returns how long there has been no progress, of this request or of all.
     fn waited(&self) -> Duration {
         self.lasts().max(self.retries.together.map_or(Duration::ZERO, Together::failing_for))
     }
@@ -223,7 +224,7 @@ impl Patience<'_> {
         pause
     }
 
-    /// Waits for so long; what is told is the time to the next attempt, for which all may have to wait.
+    /// Waits for `pause`. The log names the time to the next attempt, which may be longer: all senders may be paused.
     fn pause(&self, reason: &str, pause: Duration) -> Result<(), GivenUp> {
         let Retries { stop, policy, together, warnings, .. } = self.retries;
         if !stop.is_requested() {
@@ -233,7 +234,7 @@ impl Patience<'_> {
         if stop.wait(pause) { Ok(()) } else { Err(GivenUp(stop.as_failure())) }
     }
 
-    /// The end of the budget.
+    /// Returns the failure at the end of the budget.
     fn unavailable(&self, reason: &str) -> Failure {
         let Policy { server, budget, .. } = self.retries.policy;
         let message = if budget == Some(Duration::ZERO) {

@@ -1,5 +1,5 @@
-//! What all senders know of the server's health: how many requests, and how many bytes, may be in flight, and the
-//! pause after a push-back. Waiting for any of them ends as soon as the run is to stop.
+//! The server's health as all senders share it: how many requests and bytes may be in flight, and the pause after a
+//! push-back. All waits end as soon as the run is to stop.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -12,14 +12,14 @@ use super::together::Together;
 use crate::model::{Health, ServerFigures};
 use crate::shutdown::Stop;
 
-/// Bytes of request bodies in flight at most, however many requests are allowed: well below the tenth of its heap
-/// that a node has for them (`indexing_pressure.memory.limit`). A request that is larger by itself travels alone.
+/// Limit on bytes of request bodies in flight, whatever the limit on requests. A node reserves a tenth of its heap for
+/// them (`indexing_pressure.memory.limit`); this is well below. A single larger request travels alone.
 const MOST_BYTES: usize = 64 << 20;
 
-/// A server that has made no progress for this long counts as unavailable, not as pushing back.
+/// Time without progress after which a server counts as unavailable, and not as pushing back.
 const UNAVAILABLE_AFTER: Duration = Duration::from_secs(10);
 
-/// The health of a server that has made no progress for so long; None where nothing has failed.
+/// Returns the health of a server that has made no progress for `time`; None means that nothing has failed.
 fn health_without_progress_for(time: Option<Duration>) -> Health {
     match time {
         None => Health::Available,
@@ -28,7 +28,7 @@ fn health_without_progress_for(time: Option<Duration>) -> Health {
     }
 }
 
-/// The run is to stop; what is waiting is not carried out.
+/// The run is to stop, so the waiting request is not carried out.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Stopped;
 
@@ -46,9 +46,9 @@ struct State {
     bytes: usize,
     /// Requests that wait for a permit, first come first served.
     waiting: VecDeque<Waiting>,
-    /// When the first request began that failed after the last one that was carried out, at least in part.
+    /// Start of the first request that failed since one was last carried out, at least in part.
     failing_since: Option<Instant>,
-    /// Whether a request since then found the server away: no connection, or nothing ready behind it.
+    /// Whether a request since then found the server away: no connection, or a server that is not ready.
     away: bool,
     /// When a request was last carried out, at least in part.
     progressed: Option<Instant>,
@@ -68,18 +68,18 @@ pub struct Permit<'t> {
 }
 
 impl State {
-    /// A request was carried out; where only in part, the server fails from now on.
+    /// Records a request that was carried out. If only in part, the server counts as failing from `failing_since`.
     fn progress(&mut self, failing_since: Option<Instant>) {
         self.failing_since = failing_since;
         self.away = false;
         self.progressed = Some(Instant::now());
     }
 
-    /// Admits whoever may start now.
+    /// Admits all requests that may start now.
     fn admit(&mut self) {
         while let Some(next) = self.waiting.front().filter(|next| self.has_room_for(next.bytes)) {
             let bytes = next.bytes;
-            // Who does not listen any more has been told to stop.
+            // A receiver that is gone has been told to stop.
             if next.admit.try_send(()).is_ok() {
                 self.in_flight += 1;
                 self.bytes += bytes;
@@ -95,8 +95,8 @@ impl State {
 }
 
 impl Throttle {
-    /// At most `most` requests at once. A server without any progress is waited for as long as `budget`; None: for
-    /// ever.
+    /// Creates a throttle of at most `most` requests. A server without progress is waited for as long as `budget`;
+    /// None: for ever.
     pub fn new(most: usize, stop: Stop, budget: Option<Duration>) -> Self {
         let state = State {
             limiter: Limiter::new(most),
@@ -110,7 +110,7 @@ impl Throttle {
         Self { stop, budget, state: Mutex::new(state) }
     }
 
-    /// Waits for the right to send one request with so many bytes in its body.
+    /// Waits for the right to send one request whose body has so many bytes.
     pub fn acquire(&self, bytes: usize) -> Result<Permit<'_>, Stopped> {
         if self.stop.is_requested() {
             return Err(Stopped);
@@ -124,13 +124,13 @@ impl Throttle {
         self.stop.pulse().waits();
         select! {
             recv(admitted) -> _ => {}
-            // Who is admitted at this very moment stays counted, but nobody is admitted any more.
+            // A request admitted at this very moment stays counted, which is harmless: no other is admitted any more.
             recv(self.stop.channel()) -> _ => {
                 self.stop.pulse().sign(Duration::ZERO);
                 return Err(Stopped);
             }
         }
-        // From here on the room is given back when the permit is dropped.
+        // From here on, dropping the permit gives the room back.
         let mut permit = Permit { throttle: self, bytes, number: 0, started: Instant::now() };
         while let Some(pause) = self.pause() {
             if !self.stop.wait(pause) {
@@ -143,18 +143,18 @@ impl Throttle {
         Ok(permit)
     }
 
-    /// Whether the server does what it is asked to.
+    /// Returns the health of the server.
     pub fn health(&self) -> Health {
         health_without_progress_for(self.state().failing_since.map(|since| since.elapsed()))
     }
 
-    /// What is told of the server.
+    /// Returns the reported state of the server.
     pub fn figures(&self) -> ServerFigures {
         let confirmed = self.state().progressed.map(|progressed| progressed.elapsed());
         ServerFigures { health: self.health(), limit: self.limit(), since_confirmed: confirmed }
     }
 
-    /// Requests that may be in flight at once now.
+    /// Returns how many requests may be in flight now.
     pub fn limit(&self) -> usize {
         self.state().limiter.limit()
     }
@@ -177,7 +177,7 @@ impl Together for Throttle {
         self.state().limiter.own_pause(failures, random)
     }
 
-    /// No pause outlasts the budget: at its end the server is asked a last time.
+    /// Returns the current pause, which never outlasts the budget: at its end the server is asked a last time.
     fn pause(&self) -> Option<Duration> {
         let state = self.state();
         let now = Instant::now();
@@ -189,7 +189,7 @@ impl Together for Throttle {
 }
 
 impl Permit<'_> {
-    /// The server did what it was asked to.
+    /// The server carried out the request.
     pub fn succeeded(self) {
         let mut state = self.throttle.state();
         state.progress(None);
@@ -197,7 +197,7 @@ impl Permit<'_> {
         state.limiter.succeeded(self.number);
     }
 
-    /// The server carried out part of what it was asked to, and pushed back on the rest.
+    /// The server carried out part of the request, and pushed back on the rest.
     pub fn pushed_back_in_part(self) {
         let now = Instant::now();
         let mut state = self.throttle.state();
@@ -206,19 +206,19 @@ impl Permit<'_> {
         state.limiter.pushed_back_in_part(self.number, now, fastrand::f64());
     }
 
-    /// The server pushed back: fewer requests at once, and none at all for a while.
+    /// The server pushed back: allows fewer requests at once, and none for a while.
     pub fn pushed_back(self, retry_after: Option<Duration>) {
         self.failed(retry_after, false);
     }
 
-    /// As [`Self::pushed_back`], where the server cannot be reached, or is not ready for anything.
+    /// As [`Self::pushed_back`], where the server cannot be reached, or is not ready.
     pub fn found_away(self, retry_after: Option<Duration>) {
         self.failed(retry_after, true);
     }
 
     fn failed(self, retry_after: Option<Duration>, away: bool) {
         let mut state = self.throttle.state();
-        // A request that hung while others were carried out says nothing of the time before that.
+        // A request that hung while others were carried out says nothing about the time before that.
         let since = state.progressed.map_or(self.started, |progressed| progressed.max(self.started));
         state.failing_since.get_or_insert(since);
         state.away |= away;
@@ -227,7 +227,7 @@ impl Permit<'_> {
 }
 
 impl Drop for Permit<'_> {
-    /// Makes room for the next.
+    /// Makes room for the next request.
     fn drop(&mut self) {
         let mut state = self.throttle.state();
         state.in_flight -= 1;

@@ -1,10 +1,9 @@
-//! How often the log has a line on failed attempts: one at once, then one in a while. An outage of an hour must not fill
-//! it.
+//! Limits log lines on failed attempts: one at once, then one per interval. An outage of an hour must not fill the log.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Shared by all that ask the same server.
+/// Shared by all requests to the same server.
 pub(super) struct Warnings(Mutex<Due>);
 
 impl Warnings {
@@ -12,7 +11,7 @@ impl Warnings {
         Self(Mutex::new(Due { interval, last: None, unsaid: 0 }))
     }
 
-    /// An attempt at a request to `server` has failed, and the next one comes after `pause`.
+    /// Records a failed attempt at a request to `server`; the next one comes after `pause`.
     pub(super) fn failed(&self, server: &str, reason: &str, pause: Duration) {
         let due = self.0.lock().unwrap_or_else(PoisonError::into_inner).after(Instant::now());
         let seconds = pause.as_secs_f64();
@@ -35,7 +34,7 @@ struct Due {
 }
 
 impl Due {
-    /// Counts a failed attempt. Where it is time for a line: how many before it had none.
+    /// Counts a failed attempt. Returns how many before it had no line, where one is due.
     fn after(&mut self, now: Instant) -> Option<u64> {
         if self.last.is_some_and(|last| now.saturating_duration_since(last) < self.interval) {
             self.unsaid += 1;

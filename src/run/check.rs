@@ -1,7 +1,7 @@
-//! `--check`: whether a run could do its work, told one line a check on standard output.
+//! `--check`: finds out whether a run could do its work, and prints one line per check on standard output.
 //!
-//! Archives are listed and opened but not read, and nothing is left anywhere: whether files can be
-//! written is tried by doing what a run does, beside them.
+//! Archives are listed and opened but not read, and nothing is left behind. Whether files can be written is tried in
+//! the same way as a run writes them, beside them.
 
 mod disk;
 
@@ -29,20 +29,20 @@ use crate::sink::elasticsearch::preflight::{self, Needs, Outage, PreflightError}
 use crate::sink::elasticsearch::{holdings, identity, load_settings, schema};
 use crate::text::in_bytes;
 
-/// The longest that a single request may take.
+/// Time limit of a single request.
 const CALL_LIMIT: Duration = Duration::from_secs(20);
 
-/// For so long a server that is unavailable is asked again: one that is busy or has just started is there a moment later.
+/// Time for which an unavailable server is asked again: one that is busy or has just started answers a moment later.
 const INSIST_FOR: Duration = Duration::from_secs(10);
 
-/// So many zips are asked what they declare.
+/// Number of zips whose declared sizes are read.
 const ZIPS_LOOKED_AT: usize = 1_000;
 
-/// Checks everything, and goes on after what has failed.
+/// Runs all checks, also after one has failed.
 ///
 /// # Errors
 ///
-/// What has failed, with the exit code of the first of it: 2 for settings, source and disk, 4 for an unavailable
+/// The failed checks, with the exit code of the first: 2 for settings, source and disk, 4 for an unavailable
 /// Elasticsearch or S3, 5 for one that refuses.
 pub fn run(load: &Load, stop: &Stop) -> Result<(), Failure> {
     let mut findings = Findings { failed: Vec::new(), stop };
@@ -57,14 +57,15 @@ pub fn run(load: &Load, stop: &Stop) -> Result<(), Failure> {
     findings.end()
 }
 
-/// What has been found so far.
+/// Results of the checks so far.
 struct Findings<'r> {
     failed: Vec<(ExitCode, Check)>,
     stop: &'r Stop,
 }
 
 impl Findings<'_> {
-    /// Prints the checks at once: the next ones may take their time. Those that a signal came into tell nothing.
+    /// Prints checks as soon as they are done, since the next ones may take time. Checks that a signal has interrupted
+    /// are left out: they tell nothing.
     fn add(&mut self, code_of_failed: ExitCode, checks: Vec<Check>) -> Result<(), Failure> {
         if self.stop.is_requested() {
             return Err(self.stop.as_failure());
@@ -88,12 +89,12 @@ impl Findings<'_> {
     }
 }
 
-/// Paths and servers' texts may hold anything.
+/// Replaces control characters by spaces: paths and servers' texts may hold any.
 fn one_line(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
-/// What is wrong with them has been refused before; this is for the eye.
+/// Shows the settings for people to read. Invalid ones have been refused before.
 fn check_settings(load: &Load) -> Vec<Check> {
     let Load { archives, intake, server, .. } = load;
     let text = format!(
@@ -174,7 +175,7 @@ fn check_source(
             ExitCode::Usage
         }
         Source::S3(bucket) => {
-            // Their zips are not there to be looked at.
+            // The zips of a bucket are not at hand, so their sizes are unknown.
             checks.extend(check_memory(&[], intake.memory, intake.workers));
             match selection.take.first().map(|archive| bucket.try_to_read(archive)) {
                 Some(Err(failure)) => {
@@ -188,7 +189,7 @@ fn check_source(
     (code, checks)
 }
 
-/// How many of the archives may be read at once, as the zips of the first of them declare, and whether some never may.
+/// Reports how many archives may be read at once, by what the first zips declare, and whether some never can be.
 fn check_memory(archives: &[Arc<Archive>], memory: Memory, workers: usize) -> Vec<Check> {
     let needs: Vec<(u64, &Archive)> = archives
         .iter()
@@ -246,13 +247,13 @@ fn check_selection(selection: &Selection) -> Vec<Check> {
     checks
 }
 
-/// What --from, --to and --limit leave alone.
+/// Describes the archives that --from, --to and --limit leave out.
 fn not_asked_for(other_times: u64, beyond_limit: u64) -> String {
     let of = |count: u64, what: &str| if count > 0 { format!(", {count} {what}") } else { String::new() };
     of(other_times, "of other times") + &of(beyond_limit, "beyond --limit")
 }
 
-/// Archives that are done, and are others by now.
+/// Reports archives that have changed since they were done.
 fn check_changed(archives: &[Archive], judged: &[Option<LeftAlone>]) -> Option<Check> {
     let all = archives.iter().zip(judged);
     let mut changed =
@@ -267,7 +268,7 @@ fn check_changed(archives: &[Archive], judged: &[Option<LeftAlone>]) -> Option<C
     Some(Check::warning("source", text))
 }
 
-/// The first archive that cannot be opened, and how many there are.
+/// Reports the first archive that cannot be opened, and their number.
 fn check_readable<'a>(archives: impl Iterator<Item = &'a Archive>) -> Option<Check> {
     let mut unreadable =
         archives.filter_map(|archive| Some((archive, File::open(&archive.path).err()?))).peekable();
@@ -314,7 +315,7 @@ fn check_elasticsearch(load: &Load, state: Option<&StateFile>, stop: &Stop) -> (
     }
 }
 
-/// Asks an unavailable server again, until the limit. One that asks to be left alone for longer is left alone.
+/// Asks an unavailable server again, until the limit. A server whose `Retry-After` is longer is not asked again.
 fn ask(client: &Client, needs: Needs, limit: Duration, stop: &Stop) -> Result<Vec<Check>, Outage> {
     let retries = Retries::new(stop, policy(Some(limit)));
     let client = client.clone();

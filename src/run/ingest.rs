@@ -1,4 +1,4 @@
-//! The main job: archives are looked for, selected and taken up, once or for ever.
+//! The load: finds, selects and takes up archives, once or in spool mode.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
@@ -26,15 +26,14 @@ use crate::sink::elasticsearch::load_settings::LoadSettings;
 use crate::sink::elasticsearch::server::Server;
 use crate::sink::ndjson::Ndjson;
 
-/// In spool mode a broken file is not judged before it has been unchanged for this long: the copying may have
-/// paused.
+/// Time for which a broken file must be unchanged before a spool run judges it: the copying may have paused.
 const UNCHANGED_BEFORE_JUDGED: Duration = Duration::from_secs(60);
 
-/// In spool mode a source that cannot be looked at is told this often.
+/// Interval of warnings about a source that cannot be read, in spool mode.
 const TELL_EVERY: Duration = Duration::from_secs(60);
 
 impl Run<'_> {
-    /// Takes up what there is; in spool mode, what comes later as well.
+    /// Takes up the archives that are there; in spool mode, also those that come later.
     pub(super) fn load(&self, task: &Load) -> Result<(), Failure> {
         let Load { archives, intake, server: settings, .. } = task;
         let _lock = StateFile::lock(&archives.state_file)?;
@@ -52,7 +51,7 @@ impl Run<'_> {
                 .begin_load(&mut load_settings, task.bulk_load_settings, self.stop)
                 .and_then(|()| self.passes(task, &server, looks, &mut state, selection))
         });
-        // Before the settings are put back, so that a failure of that does not take its place.
+        // Reported before the settings are put back, so that a failure to do that does not replace this one.
         if let Some(Err(failure)) = done {
             self.stop.fail(failure);
         }
@@ -61,7 +60,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Takes up what was found; in spool mode, what comes later as well.
+    /// Takes up the selected archives; in spool mode, also those that come later.
     fn passes(
         &self,
         task: &Load,
@@ -99,8 +98,7 @@ impl Run<'_> {
         }
     }
 
-    /// Brings all marks into the state file. Where something could not be written before, its journal keeps them for the
-    /// next run.
+    /// Writes all marks into the state file. If that fails, its journal keeps them for the next run.
     fn finish(&self, state: &mut StateFile) {
         if matches!(self.stop.reason(), Some(StopReason::Fatal(_))) {
             return;
@@ -110,8 +108,8 @@ impl Run<'_> {
         }
     }
 
-    /// Waits, and looks again; None when the run is to stop. A source that cannot be looked at now was there before:
-    /// it is looked at again after the next wait.
+    /// Waits, and looks again; None when the run is to stop. The source has been readable before, so a look that fails
+    /// is repeated after the next wait.
     fn next_look(&self, task: &Load, looks: &mut Looks, state: &StateFile) -> Option<Selection> {
         let mut told: Option<Instant> = None;
         while self.stop.wait(looks.pause(task.intake.spool_interval)) {
@@ -129,8 +127,8 @@ impl Run<'_> {
         None
     }
 
-    /// Puts the index settings back, whatever has ended the load. A failure to do so is the run's, unless that has
-    /// another reason to end; it is logged in any case.
+    /// Puts the index settings back, however the load has ended. A failure to do so ends the run, unless it ends for
+    /// another reason; it is logged in either case.
     fn end_load(&self, load_settings: LoadSettings) {
         if let Err(failure) = load_settings.end()
             && !self.stop.request(StopReason::Fatal(failure.clone()))
@@ -139,7 +137,7 @@ impl Run<'_> {
         }
     }
 
-    /// Takes up what there is, and writes nothing but what is asked for.
+    /// Takes up the archives that are there, and sends nothing to Elasticsearch.
     pub(super) fn dry_run(&self, task: &DryRun) -> Result<(), Failure> {
         let DryRun { archives, intake, names, .. } = task;
         let state = StateFile::load(&archives.state_file)?;
@@ -175,8 +173,9 @@ impl Run<'_> {
         Ok(selection)
     }
 
-    /// Runs all stages until the last of the selected archives is read and delivered. Returns those that are to be done
-    /// again. An error is told after that: of those archives that the source could not be waited for.
+    /// Runs all stages until the last selected archive is read and delivered. Returns the archives that have to be done
+    /// again. If the source stays unavailable for some archives past the budget, the error is returned after all others
+    /// are done.
     pub(super) fn take_up(
         &self,
         intake: &Intake,

@@ -1,4 +1,4 @@
-//! `--list`: what would be taken up, and why the rest is not.
+//! `--list`: prints which archives would be taken up, and why the others are not.
 
 use std::io::{self, BufWriter, ErrorKind, Write};
 
@@ -14,30 +14,30 @@ use crate::run::selection::{self, LeftAlone};
 use crate::shutdown::Stop;
 use crate::timestamp::{now_millis, rfc3339_millis};
 
-/// An archive, or what has the name of one. Its fields are told in docs/operations.md.
+/// An archive, or a file with the name of one. `docs/operations.md` describes the fields.
 #[derive(Serialize)]
 struct Line<'l> {
     name: &'l str,
-    /// Path, or address in a bucket.
+    /// Path of the file, or address of the object.
     path: String,
-    /// The time in its name.
+    /// Time in its name.
     time: Option<String>,
     bytes: Option<u64>,
     modified: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     storage_class: Option<&'l str>,
-    /// What the state file says; None: nothing.
+    /// State in the state file; None where it has no entry.
     state: Option<&'static str>,
-    /// It is another one than when it was marked.
+    /// Whether it has changed since it was marked.
     changed: bool,
     take: bool,
-    /// Why it is not taken, as a word.
+    /// Why it is not taken, as a word for programs.
     left: Option<&'static str>,
-    /// In a sentence.
+    /// Why it is not taken, as a sentence.
     why: Option<String>,
 }
 
-/// Prints a line for each archive.
+/// Prints one line per archive.
 pub(super) fn list(task: &List, stop: &Stop) -> Result<(), Failure> {
     let archives = &task.archives;
     let state = StateFile::load(&archives.state_file)?;
@@ -59,7 +59,7 @@ pub(super) fn list(task: &List, stop: &Stop) -> Result<(), Failure> {
         .try_for_each(|line| write_line(&mut out, &line, task.json))
         .and_then(|()| out.flush());
     match written {
-        // Whoever reads has read enough, as `head` does.
+        // The reader has closed the pipe, as `head` does: not an error.
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
         written => {
             written.map_err(|error| Failure::run(format!("standard output cannot be written: {error}")))
@@ -103,7 +103,7 @@ fn line_of<'l>(
 fn line_of_left_out(left_out: &LeftOut) -> Line<'_> {
     let LeftOut { path, reason, storage_class } = left_out;
     Line {
-        // Also that of a key: what stands behind its last slash.
+        // This works for object keys as well: the part after the last slash.
         name: path.file_name().and_then(|name| name.to_str()).unwrap_or_default(),
         path: path.to_string_lossy().into_owned(),
         time: None,
@@ -118,7 +118,7 @@ fn line_of_left_out(left_out: &LeftOut) -> Line<'_> {
     }
 }
 
-/// As a JSON object; or for the eye: name, time, size and what is done, separated by tabs.
+/// Writes the line as a JSON object, or for people: name, time, size and status, separated by tabs.
 fn write_line(out: &mut impl Write, line: &Line<'_>, as_json: bool) -> io::Result<()> {
     if as_json {
         serde_json::to_writer(&mut *out, line)?;

@@ -1,4 +1,4 @@
-//! Looking for archives, once or again and again, and what is remembered from one look to the next.
+//! Looks for archives, once or repeatedly, and remembers what the last look has found.
 
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -15,29 +15,29 @@ use crate::run::selection::{self, LeftAlone};
 use crate::shutdown::Stop;
 use crate::timestamp::now_millis;
 
-/// Of what one look passes over, so many are named in the log.
+/// Number of files passed over by one look that the log names.
 const PASSED_OVER_NAMED: usize = 10;
 
-/// A source, and what the last look at it has shown. What is remembered does not grow with the number of looks.
+/// A source, and what the last look at it has found. Memory does not grow with the number of looks.
 pub(super) struct Looks {
     pub(super) source: Source,
-    /// None: files are taken as they are.
+    /// Files that may still be written; None: files are taken as they are.
     settling: Option<UnsettledFiles>,
-    /// What the last look passed over: told when it is first seen, not at every look.
+    /// What the last look passed over. A file is logged when it is first passed over, not at every look.
     passed_over: HashSet<PathBuf>,
-    /// Times, in seconds since 1970, that several of the archives have which the last look found: told likewise.
+    /// Times, in seconds since 1970, that several archives of the last look share. Logged once each.
     shared_times: HashSet<i64>,
-    /// Archives that have changed since they were done: told likewise.
+    /// Archives that have changed since they were done. Logged once each.
     changed: HashSet<String>,
-    /// What the last look told of finding nothing, or nothing that is asked for.
+    /// The last look's warning that it found nothing, or nothing that was asked for.
     nothing: Option<String>,
-    /// Lets archives in, and remembers those that never get in.
+    /// Admits archives by memory, and remembers those that can never be admitted.
     pub(super) admission: Admission,
 }
 
 impl Looks {
-    /// Looks at `source`. With `spools` there will be more than one look, and files that are still being written wait
-    /// for a later one; objects of a bucket are there as a whole or not at all.
+    /// Looks at `source`. `spools` means that there is more than one look: files that are still being written wait for
+    /// a later one. Objects of a bucket are either complete or absent, so they need no wait.
     pub(super) fn new(source: Source, spools: bool, intake: &Intake) -> Self {
         let settling = (spools && source.is_local()).then(UnsettledFiles::default);
         let admission = Admission::new(intake.memory.bytes, intake.workers, !source.is_local());
@@ -52,8 +52,8 @@ impl Looks {
         }
     }
 
-    /// Tells of archives that have the same time, if one of them is to be taken up: events with equal row ids have no
-    /// order then. `archives` are in order.
+    /// Warns of archives that share a time, if one of them is to be taken up: events with equal row ids then have no
+    /// order. `archives` are in order.
     fn warn_of_shared_times(&mut self, archives: &[Archive], is_taken: impl Fn(&Archive) -> bool) {
         let mut shared = HashSet::new();
         let mut told = 0;
@@ -85,7 +85,7 @@ impl Looks {
         self.shared_times = shared;
     }
 
-    /// Tells what is passed over for the first time, and of much the first by name.
+    /// Logs files that are passed over for the first time; where there are many, names only the first.
     fn warn_of(&self, left_out: &[LeftOut]) {
         let mut new = left_out.iter().filter(|left_out| !self.passed_over.contains(&left_out.path));
         for left_out in new.by_ref().take(PASSED_OVER_NAMED) {
@@ -97,8 +97,8 @@ impl Looks {
         }
     }
 
-    /// Tells of archives that have changed since they were done, and of much the first by name: they are not taken up
-    /// again, since nobody asks for that by putting a file in place of another.
+    /// Logs archives that have changed since they were done; where there are many, names only the first. They are not
+    /// taken up again: replacing a file is no request to load it.
     fn warn_of_changed(&mut self, changed: Vec<String>) {
         let mut new = changed.iter().filter(|name| !self.changed.contains(*name));
         for name in new.by_ref().take(PASSED_OVER_NAMED) {
@@ -114,7 +114,7 @@ impl Looks {
         self.changed = changed.into_iter().collect();
     }
 
-    /// Tells that there is nothing, or nothing that is asked for, when that is new.
+    /// Warns once that there is nothing, or nothing that was asked for.
     fn warn_of_nothing(&mut self, nothing: Option<String>) {
         if nothing != self.nothing {
             nothing.iter().for_each(|nothing| log::warn!("{nothing}"));
@@ -122,7 +122,7 @@ impl Looks {
         }
     }
 
-    /// Looks what there is, and what of it is to be taken up.
+    /// Lists the archives, and selects those to be taken up.
     pub(super) fn look(
         &mut self,
         archives: &Archives,
@@ -151,12 +151,12 @@ impl Looks {
         Ok(selection)
     }
 
-    /// Whether files may still be being written, and there is a later look at them.
+    /// Whether files may still be being written, so that a later look judges them.
     pub(super) fn judges_late(&self) -> bool {
         self.settling.is_some()
     }
 
-    /// Time until the next look.
+    /// Returns the time until the next look.
     pub(super) fn pause(&self, interval: Duration) -> Duration {
         self.settling.as_ref().map_or(interval, |settling| settling.pause(interval))
     }

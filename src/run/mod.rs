@@ -28,10 +28,11 @@ mod replay;
 pub mod selection;
 mod verify;
 
-/// What an index is written to has moved so often in a row, and each time before archives could be marked.
+/// Most rounds in a row in which the index behind a name has changed before archives could be marked; then the run
+/// gives up.
 const MOST_ROUNDS: u32 = 20;
 
-/// Runs what the configuration asks for, and says how it ended.
+/// Runs what the configuration asks for, and returns the exit code.
 pub fn run(config: &Config, stop: &Stop) -> ExitCode {
     stop.guard("the program", || carry_out(config, stop)).unwrap_or_else(|| {
         let failure = stop.as_failure();
@@ -67,7 +68,7 @@ fn carry_out(config: &Config, stop: &Stop) -> ExitCode {
     }
 }
 
-/// Says why a run could not go on, also where nothing is logged.
+/// Reports why a run could not go on, even where logging is off.
 fn tell(logging: Logging, failure: &Failure) {
     if logging.enabled {
         log::error!(exit_code = failure.code.number(); "{failure}");
@@ -76,7 +77,7 @@ fn tell(logging: Logging, failure: &Failure) {
     }
 }
 
-/// Carries a run out, and reports whatever came of it.
+/// Carries out a run, and reports its outcome.
 fn report(
     logging: Logging,
     reports: &Reports,
@@ -116,13 +117,13 @@ fn report(
     }
     monitor.finish(code);
     if logging.format == LogFormat::Text && log::log_enabled!(log::Level::Info) {
-        // Last of all, so that it is what stands on the screen. Where it cannot be written there is nobody to read it.
+        // The table comes last, so that it is what stays on the screen. A write error is ignored: nobody would read it.
         let _ = io::stderr().write_all(summary.table(reports).as_bytes());
     }
     code
 }
 
-/// A warning where the indices hold far less than the archives that are marked have brought, or were just made.
+/// Warns where the indices hold far fewer documents than the marked archives have brought, or were only just created.
 fn judge_holdings(server: &Server, state: &StateFile) -> Option<Check> {
     let (all, earlier) = state.done();
     match server.created.first() {
@@ -131,13 +132,13 @@ fn judge_holdings(server: &Server, state: &StateFile) -> Option<Check> {
     }
 }
 
-/// What a load needs of the key, beyond reading and writing documents.
+/// The privileges that a load needs beyond reading and writing documents.
 fn needs(load: &Load) -> Needs {
     let left_changed = || load_settings::left_changed(&load.archives.state_file).unwrap_or(true);
     Needs {
         manage: load.bulk_load_settings || left_changed(),
         search_by_author: load.intake.account_deletions,
-        // A load has made them by then.
+        // A load has created the indices by then.
         create: false,
         base64: load.vectors == VectorChoice::Base64,
         offer: true,
@@ -147,7 +148,7 @@ fn needs(load: &Load) -> Needs {
     }
 }
 
-/// What all parts of a run share.
+/// State shared by all parts of a run.
 struct Run<'r> {
     reports: &'r Reports,
     stop: &'r Stop,
@@ -157,7 +158,7 @@ struct Run<'r> {
 }
 
 impl Run<'_> {
-    /// A server that has passed preflight, as the place where documents go.
+    /// A sink that writes to a server that has passed preflight.
     fn sink<'s>(
         &'s self,
         server: &'s Server,

@@ -1,4 +1,4 @@
-//! `--replay`: the documents of a dead-letter file are sent again.
+//! `--replay`: sends the documents of a dead-letter file again.
 
 use std::sync::Arc;
 
@@ -13,12 +13,12 @@ use crate::pipeline::stages::stages;
 use crate::sink::elasticsearch::preflight::Needs;
 use crate::sink::elasticsearch::server::Server;
 
-/// A file of lines is read by one thread.
+/// Number of readers: one thread reads a file of lines.
 const READERS: usize = 1;
 
 impl Run<'_> {
-    /// Sends the documents of a dead-letter file again. The state file has no part in it: archives stay as they
-    /// are marked.
+    /// Sends the documents of a dead-letter file again. The state file is neither read nor written: archives stay as
+    /// they are marked.
     pub(super) fn replay(&self, task: &config::Replay) -> Result<(), Failure> {
         let config::Replay { path, senders, batch: limits, account_deletions, .. } = task;
         let unreadable = |error| {
@@ -26,7 +26,7 @@ impl Run<'_> {
         };
         let open = || DeadLetterLines::open(path).map_err(unreadable);
         let mut lines = open()?;
-        // Lines that cannot be replayed are copied. A file of something else may hold secrets.
+        // Lines that cannot be replayed are copied, so any other file is refused: it may hold secrets.
         if !lines.are_dead_letters().map_err(unreadable)? {
             return Err(Failure::usage(format!(
                 "--replay names {}, which holds no dead letters: name a file that was written by --dead-letter",
@@ -42,7 +42,8 @@ impl Run<'_> {
             ..Needs::default()
         };
         let server = Server::connect(&task.server, *senders, READERS, needs, self.stop)?;
-        // Its documents were written for what took them then: vectors are arrays, unless base64 is asked for, and proven.
+        // The documents were encoded for the server of that time. Vectors are sent as arrays, unless base64 is asked
+        // for and has been proven to work.
         let vectors = if needs.base64 { VectorChoice::Base64 } else { VectorChoice::Array };
         let sink = self.sink(&server, *limits, vectors);
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();

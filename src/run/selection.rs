@@ -1,4 +1,4 @@
-//! The one place where it is decided which archives a run takes up, and why not the others. Pure.
+//! Decides which archives a run takes up, and why not the others. Nothing else decides that. Pure.
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,21 +12,21 @@ use crate::timestamp::rfc3339_millis;
 pub enum LeftAlone {
     /// The state file says `processed`.
     Processed {
-        /// It is another archive by now.
+        /// Whether the archive has changed since.
         has_changed: bool,
     },
     /// The state file says `failed`, for the reason given, and the file has not changed since.
     Failed(String),
-    /// Another shard takes it.
+    /// Another shard takes it up.
     OtherShard,
-    /// It is not of the times that are asked for.
+    /// Its time is outside `--from` and `--to`.
     OtherTime(Outside),
-    /// There are as many older ones as are asked for.
+    /// `--limit` is reached by older archives.
     BeyondLimit,
 }
 
 impl LeftAlone {
-    /// A word for programs.
+    /// Returns the reason as a word for programs.
     pub fn code(&self) -> &'static str {
         match self {
             LeftAlone::Processed { .. } => "processed",
@@ -59,7 +59,7 @@ impl fmt::Display for LeftAlone {
     }
 }
 
-/// Why each of `archives`, which are in order, is not taken up; None for those that are.
+/// Returns for each of `archives`, which are in order, why it is not taken up; None for those that are.
 pub fn judge(archives: &[Archive], state: &StateFile, wanted: &Wanted) -> Vec<Option<LeftAlone>> {
     let mut taken = 0;
     let judge = |archive: &Archive| {
@@ -73,7 +73,7 @@ pub fn judge(archives: &[Archive], state: &StateFile, wanted: &Wanted) -> Vec<Op
     archives.iter().map(judge).collect()
 }
 
-/// Why `archive` is not taken up, however many are; None where it is.
+/// Returns why `archive` is not taken up, without regard to the limit; None where it is.
 fn left_alone(archive: &Archive, state: &StateFile, wanted: &Wanted) -> Option<LeftAlone> {
     if !wanted.shard.takes(&archive.name) {
         return Some(LeftAlone::OtherShard);
@@ -92,7 +92,7 @@ fn left_alone(archive: &Archive, state: &StateFile, wanted: &Wanted) -> Option<L
     }
 }
 
-/// What to say where there are archives, and none of the times that are asked for.
+/// Returns a warning where there are archives, but none within the times asked for.
 pub fn nothing_of_the_span(archives: &[Archive], judged: &[Option<LeftAlone>]) -> Option<String> {
     let is_outside = |why: &Option<LeftAlone>| matches!(why, Some(LeftAlone::OtherTime(_)));
     if archives.is_empty() || !judged.iter().all(is_outside) {
@@ -111,13 +111,13 @@ pub fn nothing_of_the_span(archives: &[Archive], judged: &[Option<LeftAlone>]) -
     ))
 }
 
-/// Sorts out what was discovered, which is in order.
+/// Sorts the discovered archives, which are in order, into those to take up and the others.
 pub fn select(archives: Vec<Archive>, state: &StateFile, wanted: &Wanted) -> Selection {
     let judged = judge(&archives, state, wanted);
     sort_out(archives, judged)
 }
 
-/// Sorts out what has been judged.
+/// Sorts archives by the verdicts of [`judge`].
 pub fn sort_out(archives: Vec<Archive>, judged: Vec<Option<LeftAlone>>) -> Selection {
     let mut selection = Selection::default();
     for (archive, why) in archives.into_iter().zip(judged) {

@@ -1,4 +1,4 @@
-//! `--verify`: the index is compared with the archives, and with `--repair` what differs is sent again.
+//! `--verify`: compares the index with the archives. With `--repair`, rows that differ are sent again.
 
 use super::ingest::{moves_for_ever, open, pool};
 use super::looks::Looks;
@@ -13,7 +13,7 @@ use crate::sink::elasticsearch::server::Server;
 use crate::sink::elasticsearch::verify::Verifier;
 
 impl Run<'_> {
-    /// Reads the archives as a load does, whatever the state file says, and asks for what became of them.
+    /// Reads all archives as a load does, whatever the state file says, and looks their rows up in the index.
     pub(super) fn verify(&self, task: &Verify) -> Result<(), Failure> {
         let Verify { archives, intake, server: settings, .. } = task;
         let nothing_done = StateFile::of_nothing(&archives.state_file);
@@ -30,7 +30,8 @@ impl Run<'_> {
         for _ in 0..=MOST_ROUNDS {
             let ledger = Ledger::new(None, self.dead_letters(), &verifier, self.progress, self.stop);
             let again = self.take_up(intake, &looks, &selection, &pool, &verifier, ledger)?;
-            // What was sent again to an index that is none of those any more is sent to what there is now.
+            // Rows that were sent again may have gone to an index that has been replaced since. Their archives are
+            // taken up again, with the index that is there now.
             if again.is_empty() || self.stop.is_requested() {
                 self.progress.passed();
                 return verifier.finish();
@@ -41,7 +42,7 @@ impl Run<'_> {
     }
 }
 
-/// Without a repair, what a verification asks for can be asked by whoever may read.
+/// The privileges that the task needs. A verification without a repair needs no more than the right to read.
 fn needs(task: &Verify) -> Needs {
     let Verify { server, repair, intake, .. } = task;
     Needs {
@@ -54,7 +55,7 @@ fn needs(task: &Verify) -> Needs {
     }
 }
 
-/// How vectors are written that are sent again: there are few, so that nothing is tried for them.
+/// The vector encoding for rows that are sent again. They are few, so no encoding is tried out for them.
 fn vectors(choice: VectorChoice) -> VectorEncoding {
     match choice {
         VectorChoice::Base64 => VectorEncoding::Base64,

@@ -178,6 +178,7 @@ class Field(Case):
         template = {"index_patterns": ["post*"], "template": {"mappings": {"_routing": {"required": True}}}}
         self.server.expect("PUT", "/_index_template/e2e-routing", template)
         self.addCleanup(self.server.ask, "DELETE", "/_index_template/e2e-routing")
+        self.addCleanup(self.server.adopt_indices)
         self.key = self.server.make_key([*PRIVILEGES, "manage"])
         self.ingest(self.made, "--create-indices", code=self.rejected(expected_of(tuple(self.made))))
         mapping = self.server.expect("GET", "/posts_v1/_mapping")["posts_v1"]["mappings"]

@@ -1,5 +1,4 @@
-//! Who a run is to AWS: where credentials come from, and the signatures that are made with them. S3 and Amazon's search
-//! services share them.
+//! AWS credentials and the signatures made with them. Shared by S3 and Amazon's search services.
 
 mod credentials;
 pub mod shared;

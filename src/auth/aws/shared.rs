@@ -1,4 +1,4 @@
-//! The shared config and credentials files of the AWS tools.
+//! Reads the shared config and credentials files of the AWS tools.
 //!
 //! Source: AWS SDKs and Tools Reference Guide, "Shared config and credentials files".
 
@@ -9,16 +9,16 @@ use std::path::Path;
 use super::Profile;
 use crate::files;
 
-/// The settings of a section, by name in lower case; those below another one as in `s3.addressing_style`.
+/// Settings of a section by lower-case name; nested ones as in `s3.addressing_style`.
 pub type Section = BTreeMap<String, String>;
 
 impl Profile {
-    /// The settings of a profile of these files; what the credentials file says wins over the config file. None where
-    /// there is no such profile.
+    /// Returns the settings of a profile. The credentials file wins over the config file. None where there is no such
+    /// profile.
     ///
     /// # Errors
     ///
-    /// Where a file cannot be read.
+    /// Fails where a file cannot be read.
     pub fn section(&self, name: &str) -> Result<Option<Section>, String> {
         let in_config = format!("profile {name}");
         let wanted: &[&str] = if name == "default" { &["default", &in_config] } else { &[&in_config] };
@@ -32,13 +32,13 @@ impl Profile {
         })
     }
 
-    /// Another section of the config file, as in `[sso-session name]`.
+    /// Returns another kind of section of the config file, as in `[sso-session name]`.
     pub fn named(&self, kind: &str, name: &str) -> Option<Section> {
         section_of(self.config_file.as_deref(), &[&format!("{kind} {name}")]).ok().flatten()
     }
 }
 
-/// The section of a file; None where there is no such file or section.
+/// Returns the sections of a file by their names; None where there is no such file or section.
 fn section_of(file: Option<&Path>, wanted: &[&str]) -> Result<Option<Section>, String> {
     let Some(file) = file else { return Ok(None) };
     match files::read_to_string(file) {
@@ -48,12 +48,12 @@ fn section_of(file: Option<&Path>, wanted: &[&str]) -> Result<Option<Section>, S
     }
 }
 
-/// The settings of the sections of these names; None where there is none. A line that is indented further than the
-/// setting above it belongs to that.
+/// Parses the settings of the sections with these names; None where there is none. A line that is indented further than
+/// the setting above it belongs to that setting.
 fn parse(text: &str, wanted: &[&str]) -> Option<Section> {
     let mut section = None;
     let mut is_wanted = false;
-    // The last setting that stood for itself, and how far it is indented.
+    // The last top-level setting, and its indentation.
     let mut above: Option<(String, usize)> = None;
     for line in text.trim_start_matches('\u{feff}').lines() {
         let bare = line.trim();

@@ -1,7 +1,7 @@
-//! Signature Version 4: the headers that prove who asks.
+//! Signature Version 4: signs requests to AWS.
 //!
 //! Source: AWS Identity and Access Management User Guide, "AWS Signature Version 4 for API requests". The canonical
-//! request of S3 and STS is rust-s3's; that of other services is in [`sigv4`](crate::auth).
+//! request of S3 and STS comes from rust-s3; that of other services is in [`sigv4`](crate::auth).
 
 use std::error::Error;
 
@@ -15,25 +15,25 @@ use url::Url;
 
 use super::credentials::Credentials;
 
-/// What a signature is good for.
+/// The region and service that a signature is valid for.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Scope<'s> {
     /// Region of the service.
     pub(crate) region: &'s str,
-    /// The service, as in `s3`.
+    /// Service name, as in `s3`.
     pub(crate) service: &'s str,
 }
 
-/// A signature, and the scope that it names.
+/// A signature and its scope.
 pub(crate) struct Signature {
-    /// As it stands in `Credential`, behind the access key.
+    /// The scope as in `Credential`, after the access key.
     pub(crate) scope: String,
-    /// In hexadecimal digits.
+    /// The signature in hexadecimal digits.
     pub(crate) signature: String,
 }
 
 impl Signature {
-    /// Signs a canonical request. `time` is the one of [`time_of`].
+    /// Signs a canonical request. `time` comes from [`time_of`].
     pub(crate) fn of(canonical: &str, credentials: &Credentials, scope: Scope<'_>, time: &str) -> Self {
         let (day, Scope { region, service }) = (time.get(..8).unwrap_or_default(), scope);
         let scope = format!("{day}/{region}/{service}/aws4_request");
@@ -46,21 +46,21 @@ impl Signature {
     }
 }
 
-/// A time as signatures have it.
+/// Formats a time as signatures need it.
 pub(crate) fn time_of(time: OffsetDateTime) -> Result<String, time::error::Format> {
     time.format(format_description!("[year][month][day]T[hour][minute][second]Z"))
 }
 
-/// The SHA-256 of a body or a canonical request, in hexadecimal digits.
+/// Returns the SHA-256 of a body or a canonical request, in hexadecimal digits.
 pub(crate) fn hash(bytes: &[u8]) -> String {
     hex(digest::digest(&digest::SHA256, bytes).as_ref())
 }
 
-/// Adds to `headers`, all of which are signed, those that a signed request to S3 or STS needs.
+/// Adds the headers of a signature to a request to S3 or STS; all `headers` are signed.
 ///
 /// # Errors
 ///
-/// Where something cannot be put into a header.
+/// Fails where a value cannot be put into a header.
 pub(crate) fn sign(
     (method, url, body): (&str, &Url, &[u8]),
     headers: &mut HeaderMap,
@@ -86,7 +86,7 @@ pub(crate) fn sign(
     Ok(())
 }
 
-/// The host of a URL, with its port where that is not the scheme's own.
+/// Returns the host of a URL, with its port unless it is the scheme's default.
 fn host(url: &Url) -> String {
     match (url.host_str().unwrap_or_default(), url.port()) {
         (host, None) => host.to_owned(),
@@ -102,7 +102,7 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// A header that no `Debug` prints.
+/// Creates a header value that `Debug` does not print.
 pub(crate) fn sensitive(text: &str) -> Result<HeaderValue, InvalidHeaderValue> {
     let mut value: HeaderValue = text.parse()?;
     value.set_sensitive(true);

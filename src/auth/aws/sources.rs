@@ -1,25 +1,25 @@
-//! Where credentials may come from: what is set, before anybody is asked.
+//! Possible sources of credentials, as configured; nothing is requested here.
 
 use std::path::PathBuf;
 
 use crate::files;
 use crate::secret::Secret;
 
-/// What stands in a variable, or in a file that a variable names.
+/// A value given in a variable, or in a file that a variable names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Given {
     /// The text itself.
     Text(Secret),
-    /// A file with it, read each time that it is asked for.
+    /// A file that holds it, read each time it is needed.
     File(PathBuf),
 }
 
 impl Given {
-    /// The text without white space around it.
+    /// Returns the text, trimmed.
     ///
     /// # Errors
     ///
-    /// Where the file cannot be read or is empty.
+    /// Fails where the file cannot be read or is empty.
     pub fn read(&self) -> Result<Secret, String> {
         match self {
             Given::Text(text) => Ok(text.clone()),
@@ -35,33 +35,33 @@ impl Given {
     }
 }
 
-/// A pair of keys as the environment gives it.
+/// A pair of keys from the environment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Keys {
     /// The access key id.
     pub access_key: Given,
     /// The secret access key.
     pub secret_key: Given,
-    /// The session token that goes with temporary keys.
+    /// The session token of temporary keys.
     pub session_token: Option<Given>,
 }
 
-/// Where credentials may come from, in the order in which they are looked for.
+/// The possible sources of credentials, in the order in which they are searched.
 #[derive(Clone, Debug)]
 pub struct CredentialSources {
     /// `AWS_S3_ACCESS_KEY` and `AWS_S3_SECRET_KEY`, else `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY`.
     pub keys: Option<Keys>,
     /// A profile of the shared files.
     pub profile: Profile,
-    /// A token that a role is given for.
+    /// A role that is assumed with a token.
     pub web_identity: Option<WebIdentity>,
-    /// Where roles are given out.
+    /// The service that roles are assumed through.
     pub sts: Sts,
-    /// Where those who have logged in by SSO are given credentials, base URL; None: the portal of their region.
+    /// Base URL of the service for SSO credentials; None: the portal of the log-in's region.
     pub sso_url: Option<String>,
-    /// The endpoint that a container is given.
+    /// The credentials endpoint of a container.
     pub container: Option<Container>,
-    /// The instance metadata service, base URL; None where it is not to be asked.
+    /// Base URL of the instance metadata service; None where it must not be asked.
     pub instance_url: Option<String>,
 }
 
@@ -70,7 +70,7 @@ pub struct CredentialSources {
 pub struct Sts {
     /// Base URL.
     pub url: String,
-    /// What requests to it are signed for.
+    /// Region that requests to it are signed for.
     pub region: String,
 }
 
@@ -79,39 +79,39 @@ pub struct Sts {
 pub struct Profile {
     /// Its name.
     pub name: String,
-    /// It was asked for by `AWS_PROFILE` or `AWS_DEFAULT_PROFILE`, so that it has to be there.
+    /// Whether `AWS_PROFILE` or `AWS_DEFAULT_PROFILE` names it, so that it has to exist.
     pub asked_for: bool,
     /// `AWS_SHARED_CREDENTIALS_FILE`, else `~/.aws/credentials`.
     pub credentials_file: Option<PathBuf>,
     /// `AWS_CONFIG_FILE`, else `~/.aws/config`.
     pub config_file: Option<PathBuf>,
-    /// Where tokens of SSO are kept by who gets them: `~/.aws/sso/cache`.
+    /// Where the AWS tools store SSO tokens: `~/.aws/sso/cache`.
     pub sso_cache: Option<PathBuf>,
 }
 
-/// What `AssumeRoleWithWebIdentity` is asked with.
+/// Parameters of `AssumeRoleWithWebIdentity`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WebIdentity {
     /// File with the token; read anew each time, since it is replaced before it expires.
     pub token_file: PathBuf,
     /// The role.
     pub role_arn: String,
-    /// A name for the session.
+    /// Name of the session.
     pub session_name: String,
 }
 
 /// The credentials endpoint of a container.
 #[derive(Clone, Debug)]
 pub struct Container {
-    /// Its URL.
+    /// URL of the endpoint.
     pub url: String,
-    /// What is sent as `Authorization`.
+    /// Value of `Authorization`.
     pub token: Option<Secret>,
-    /// File with what is sent as `Authorization`; wins over `token`.
+    /// File with the value of `Authorization`; wins over `token`.
     pub token_file: Option<PathBuf>,
 }
 
-/// Whether a text can be a region. It becomes part of a host's name.
+/// Whether a text can be a region. It becomes part of a host name, so anything else is refused.
 pub fn is_region(text: &str) -> bool {
     !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_')
 }

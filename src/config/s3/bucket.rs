@@ -1,4 +1,4 @@
-//! The name of a bucket, or the ARN of an access point to one.
+//! The name of a bucket, or the ARN of an access point.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -9,10 +9,10 @@ use crate::cli::entries;
 use crate::cli::settings::Settings;
 use crate::exit::Failure;
 
-/// What `S3_SQLITE_DB_BUCKET` names.
+/// The value of `S3_SQLITE_DB_BUCKET`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BucketName {
-    /// A bucket, or the alias of an access point, which is as good.
+    /// A bucket, or the alias of an access point, which works the same.
     Plain(String),
     /// An access point.
     AccessPoint(AccessPoint),
@@ -23,9 +23,9 @@ pub enum BucketName {
 pub struct AccessPoint {
     /// The whole ARN.
     pub arn: String,
-    /// The region of its bucket.
+    /// Region of its bucket.
     pub region: String,
-    /// Who it belongs to.
+    /// Account that owns it.
     pub account: String,
     /// Its name.
     pub name: String,
@@ -51,7 +51,7 @@ impl Settings<'_> {
 }
 
 impl BucketName {
-    /// Reads a name. It becomes part of a URL, so nothing is let in that could lead to another host.
+    /// Parses a name. It becomes part of a URL, so nothing is accepted that could lead to another host.
     fn parse(text: &str) -> Result<Self, String> {
         if text.starts_with("arn:") {
             return AccessPoint::parse(text).map(Self::AccessPoint);
@@ -63,7 +63,7 @@ impl BucketName {
         Ok(Self::Plain(text.to_owned()))
     }
 
-    /// Whether it can be part of a host's name that the wildcard certificate of the host is for.
+    /// Whether the name can be part of a host name that the host's wildcard certificate covers.
     pub fn is_label(&self) -> bool {
         match self {
             BucketName::Plain(name) => {
@@ -74,7 +74,7 @@ impl BucketName {
         }
     }
 
-    /// Refuses what leads nowhere.
+    /// Refuses names that cannot work with these settings.
     pub(super) fn check(&self, addressing: Addressing, endpoint: Option<&str>) -> Result<(), Failure> {
         let wrong = |why: String| Err(Failure::usage(why));
         let is_in_host = addressing == Addressing::Virtual || matches!(self, BucketName::AccessPoint(_));
@@ -85,7 +85,7 @@ impl BucketName {
                         .to_owned(),
                 );
             }
-            // They want sessions of their own kind, and list without order.
+            // Directory buckets need sessions of their own kind, and list without order.
             BucketName::Plain(name) if endpoint.is_none() && name.ends_with("--x-s3") => {
                 return wrong(format!(
                     "S3_SQLITE_DB_BUCKET is {name:?}, a directory bucket (S3 Express One Zone), which this program \
@@ -116,7 +116,7 @@ impl BucketName {
 }
 
 impl AccessPoint {
-    /// As in `arn:aws:s3:eu-west-1:123456789012:accesspoint/name`.
+    /// Parses an ARN such as `arn:aws:s3:eu-west-1:123456789012:accesspoint/name`.
     ///
     /// Source: Amazon S3 User Guide, "Referencing access points for general purpose buckets".
     fn parse(arn: &str) -> Result<Self, String> {

@@ -1,4 +1,4 @@
-//! Where credentials may come from.
+//! The possible sources of credentials.
 
 use std::path::{Path, PathBuf};
 
@@ -12,7 +12,7 @@ use crate::exit::Failure;
 use crate::http::url::is_loopback;
 use crate::secret::Secret;
 
-/// Hosts that may be asked for a container's credentials over plain http, besides this machine: those of ECS and EKS.
+/// Hosts, besides this machine, that may be asked for a container's credentials over plain http: those of ECS and EKS.
 const CONTAINER_HOSTS: [&str; 3] = ["169.254.170.2", "169.254.170.23", "[fd00:ec2::23]"];
 
 impl Settings<'_> {
@@ -49,8 +49,8 @@ impl Settings<'_> {
         })
     }
 
-    /// The keys of the environment. A session token that stands beside this program's own keys is theirs, unless it
-    /// goes with others.
+    /// Reads the keys of the environment. A session token beside this program's own keys belongs to them, unless AWS
+    /// keys with another access key are set as well: then it is theirs.
     fn all_keys(&self) -> Result<Option<Keys>, Failure> {
         let of_aws = self.keys("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY");
         let token = self.given("AWS_SESSION_TOKEN")?.or(self.given("AWS_SECURITY_TOKEN")?);
@@ -63,7 +63,7 @@ impl Settings<'_> {
         Ok(Some(Keys { session_token: token.filter(|_| !is_of_others), ..own }))
     }
 
-    /// A pair of keys: both or none.
+    /// Reads a pair of keys: both or none.
     fn keys(&self, access: &str, secret: &str) -> Result<Option<Keys>, Failure> {
         let half = |set: &str, missing: &str| {
             Err(Failure::usage(format!("{set} is set, but {missing} is not: set both")))
@@ -78,7 +78,7 @@ impl Settings<'_> {
         }
     }
 
-    /// What a variable holds, or the file that is named by the variable with `_FILE` behind its name.
+    /// Reads a variable, or the file named by the same variable with `_FILE` appended.
     fn given(&self, variable: &str) -> Result<Option<Given>, Failure> {
         let by_file = format!("{variable}_FILE");
         match (self.trimmed(variable), self.trimmed(&by_file)) {

@@ -1,4 +1,4 @@
-//! What is made of the settings for S3.
+//! Tests of the settings for S3.
 
 use super::*;
 use crate::auth::aws::Given;
@@ -112,7 +112,7 @@ fn a_user_name_in_a_url_is_told_with_the_settings_of_s3() {
     }
 }
 
-/// With a config file of this text.
+/// Resolves settings with a config file of this text.
 fn with_config(config: &str, variables: &[(&str, &str)]) -> Result<S3, Failure> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("config");

@@ -1,5 +1,5 @@
-//! TLS connections for the HTTP library, whose own know neither a verifier of ours nor whether the server has asked for
-//! a certificate.
+//! TLS connections for the HTTP library. Its own support neither a custom verifier nor tell whether the server has
+//! asked for a client certificate.
 
 use std::fmt;
 use std::io::{self, Read, Write};
@@ -16,7 +16,7 @@ use ureq::unversioned::transport::{
 
 use crate::http::transport_error::Refused;
 
-/// What to do where a server wants to know who we are.
+/// Advice for a server that asks for a client certificate.
 const GIVE_ONE: &str = "the server asks for a client certificate, and none is given: name it and its key with \
                         --client-cert and --client-key (ELASTICSEARCH_CLIENT_CERT, ELASTICSEARCH_CLIENT_KEY)";
 const GIVE_ANOTHER: &str = "the server refuses the client certificate of --client-cert (ELASTICSEARCH_CLIENT_CERT): \
@@ -73,7 +73,7 @@ impl<In: Transport> Connector<In> for TlsConnector {
     }
 }
 
-/// Notes that the server has asked for a certificate, and has none.
+/// Has no client certificate, and records that the server has asked for one.
 #[derive(Debug)]
 struct Nobody(Arc<AtomicBool>);
 
@@ -88,15 +88,16 @@ impl ResolvesClientCert for Nobody {
     }
 }
 
-/// Who we are to the server.
+/// State of client authentication.
 struct Identity {
-    /// The server has asked for a certificate, and we have none.
+    /// The server has asked for a certificate, and there is none.
     asked: Arc<AtomicBool>,
     has_certificate: bool,
 }
 
 impl Identity {
-    /// What an error means, coming before the first reply: a server says only then that it wants another client.
+    /// Explains an error that comes before the first reply: only then does a server say that it does not accept this
+    /// client.
     fn explain(&self, error: io::Error) -> ureq::Error {
         use AlertDescription as Alert;
         let rustls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
@@ -118,7 +119,7 @@ impl Identity {
                 | Alert::CertificateUnknown
                 | Alert::UnknownCA
                 | Alert::AccessDenied
-                // The signature of its issuer is another's.
+                // The certificate's signature was made by another issuer's key.
                 | Alert::DecryptError
         );
         match alert {
@@ -132,14 +133,14 @@ impl Identity {
     }
 }
 
-/// Why nothing more can be sent: a server that closes says so first, and that may have come unread.
+/// Returns why nothing more can be sent: a server that closes says so first, and that message may still be unread.
 fn last_words(connection: &mut ClientConnection, sock: &mut TransportAdapter, error: io::Error) -> io::Error {
     use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset};
     if !matches!(error.kind(), BrokenPipe | ConnectionAborted | ConnectionReset) {
         return error;
     }
     loop {
-        // What was read before, too, is told again.
+        // An error among what was read earlier is reported again.
         if let Err(why) = connection.process_new_packets() {
             return io::Error::new(io::ErrorKind::InvalidData, why);
         }
@@ -154,7 +155,7 @@ pub(in crate::http) struct Tls {
     buffers: LazyBuffers,
     stream: StreamOwned<ClientConnection, TransportAdapter>,
     identity: Identity,
-    /// Something has come within TLS: the server takes us as we are.
+    /// The server has sent data within TLS, so it accepts this client.
     has_been_answered: bool,
 }
 

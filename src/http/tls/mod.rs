@@ -1,4 +1,4 @@
-//! TLS: who is trusted, and who we are.
+//! TLS: which servers are trusted, and how this client identifies itself.
 
 mod connector;
 mod pem;
@@ -15,8 +15,8 @@ use self::verifier::{Credulous, Verifier};
 use super::HttpSettings;
 use crate::exit::Failure;
 
-/// The TLS configuration: the system's roots and the certificates of the CA file, or the one fingerprint; and the client's
-/// certificate.
+/// Builds the TLS configuration: trusts the system's roots and the certificates of the CA file, or the one fingerprint;
+/// and sends the client's certificate.
 ///
 /// # Errors
 ///
@@ -31,7 +31,7 @@ pub(super) fn connector(settings: &HttpSettings<'_>) -> Result<TlsConnector, Fai
     let builder = if settings.skip_tls_verify {
         builder.with_custom_certificate_verifier(Arc::new(Credulous(provider)))
     } else {
-        // Reading the system's roots takes milliseconds of processor time, so it is left out where nobody asks.
+        // Reading the system's roots takes milliseconds of processor time, so it is skipped where they are not used.
         let asks = settings.is_https && settings.ca_fingerprint.is_none();
         let system = if asks { system_roots() } else { Vec::new() };
         let verifier = Verifier::new(provider, system, own, settings.ca_fingerprint);
@@ -54,7 +54,7 @@ pub(super) fn connector(settings: &HttpSettings<'_>) -> Result<TlsConnector, Fai
     Ok(TlsConnector::new(config, has_certificate))
 }
 
-/// The system's roots, as far as they can be read; `SSL_CERT_FILE` and `SSL_CERT_DIR` are honoured.
+/// Reads the system's roots, skipping unreadable ones. Honours `SSL_CERT_FILE` and `SSL_CERT_DIR`.
 fn system_roots() -> Vec<CertificateDer<'static>> {
     rustls_native_certs::load_native_certs().certs
 }

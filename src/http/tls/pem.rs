@@ -1,4 +1,4 @@
-//! Files with certificates and keys.
+//! Reads files with certificates and keys.
 
 use std::path::Path;
 use std::sync::Once;
@@ -10,16 +10,16 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use crate::exit::Failure;
 use crate::files;
 
-/// How a file that is to hold PEM is named by who sets it.
+/// The settings that name PEM files, for messages.
 pub(super) const CA_CERT: &str = "ELASTICSEARCH_CA_CERT / --ca-cert";
 const CLIENT_CERT: &str = "ELASTICSEARCH_CLIENT_CERT / --client-cert";
 const CLIENT_KEY: &str = "ELASTICSEARCH_CLIENT_KEY / --client-key";
 
-/// The file is read for each server; one line in the log is enough.
+/// Whether unreadable certificates have been logged. The file is read for each server; one line is enough.
 static TOLD: Once = Once::new();
 
-/// The certificates of a bundle, at least one. A certificate that cannot be read is logged and left out, as other
-/// programs do: system bundles contain some.
+/// Reads the certificates of a bundle, at least one. Unreadable certificates are logged and left out, as in other
+/// programs: system bundles contain some.
 ///
 /// # Errors
 ///
@@ -45,11 +45,11 @@ pub(super) fn read_bundle(path: &Path) -> Result<Vec<CertificateDer<'static>>, F
     }
 }
 
-/// The certificates of a PEM text that can be read, and what is wrong with the others.
+/// Returns the readable certificates of a PEM text, and the errors of the others.
 fn parse_bundle(pem: &[u8]) -> (Vec<CertificateDer<'static>>, Vec<String>) {
     let (mut good, mut bad) = (Vec::new(), Vec::new());
     for item in CertificateDer::pem_slice_iter(pem) {
-        // The TLS library leaves out what is no certificate without a word, so it is tried here.
+        // The TLS library drops invalid certificates silently, so each is tried here.
         let tried = item.map_err(|error| error.to_string()).and_then(|der| {
             RootCertStore::empty().add(der.clone()).map(|()| der).map_err(|error| error.to_string())
         });
@@ -61,7 +61,7 @@ fn parse_bundle(pem: &[u8]) -> (Vec<CertificateDer<'static>>, Vec<String>) {
     (good, bad)
 }
 
-/// A client's certificate, with those of its issuers, and its key.
+/// Reads a client's certificate, with those of its issuers, and its key.
 ///
 /// # Errors
 ///
@@ -94,7 +94,7 @@ pub(super) fn read_client(
     Ok((chain, key_read))
 }
 
-/// What a file is that has no certificate in PEM form.
+/// Describes a file without a PEM certificate.
 fn no_certificate(bytes: &[u8]) -> String {
     if RootCertStore::empty().add(CertificateDer::from(bytes)).is_ok() {
         return "it is a certificate in DER form, and PEM is wanted: convert it \
@@ -113,11 +113,8 @@ pub(super) fn refused(setting: &str, path: &Path, why: &str) -> Failure {
     Failure::usage(format!("{setting} {}: {why}", path.display()))
 }
 
-/// Whether two files belong together is found out when they are used.
-///
-/// # Errors
-///
-/// A usage failure that names both.
+/// Returns the failure for a certificate and key that do not belong together, which shows only when they are used. It
+/// names both files.
 pub(super) fn unusable_client(error: &rustls::Error) -> Failure {
     Failure::usage(format!("{CLIENT_CERT} and {CLIENT_KEY} cannot be used together: {error}"))
 }

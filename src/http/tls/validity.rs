@@ -1,5 +1,5 @@
-//! From when until when a certificate is valid. The TLS library looks at that only where somebody has issued the
-//! certificate; the server's own is nobody's.
+//! Reads the validity period of a certificate. The TLS library checks it only where it follows a chain to an issuer; a
+//! server certificate that is trusted by itself has no such chain.
 //!
 //! Source: RFC 5280, section 4.1, and X.690, sections 8.1 and 11.7.
 
@@ -12,17 +12,17 @@ const EXPLICIT_VERSION: u8 = 0xa0;
 const UTC_TIME: u8 = 0x17;
 const GENERALIZED_TIME: u8 = 0x18;
 
-/// `GeneralizedTime` as certificates have it; `UTCTime` is the same without its century.
+/// `GeneralizedTime` as used in certificates; `UTCTime` is the same without the century.
 const TIME: &[BorrowedFormatItem<'_>] = format_description!("[year][month][day][hour][minute][second]Z");
 
-/// The first and the last second of a DER certificate, since 1970. None where it is not made as it should be.
+/// Returns the first and the last second of a DER certificate, in seconds since 1970. None where it is malformed.
 pub(super) fn validity(certificate: &[u8]) -> Option<(i64, i64)> {
     let (certificate, _) = element(certificate, SEQUENCE)?;
     let (mut rest, _) = element(certificate, SEQUENCE)?;
     if let Some((_, after)) = element(rest, EXPLICIT_VERSION) {
         rest = after;
     }
-    // Serial number, algorithm of the signature, issuer.
+    // Skips serial number, signature algorithm and issuer.
     for _ in 0..3 {
         rest = any_element(rest)?.2;
     }
@@ -44,12 +44,12 @@ fn time_of(input: &[u8]) -> Option<(i64, &[u8])> {
     Some((time.unix_timestamp(), rest))
 }
 
-/// The content of the element at the start, and what follows, where it has this tag.
+/// Returns the content of the first element, and the rest, where it has this tag.
 fn element(input: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
     any_element(input).filter(|(found, ..)| *found == tag).map(|(_, content, rest)| (content, rest))
 }
 
-/// Tag and content of the element at the start, and what follows.
+/// Returns tag and content of the first element, and the rest.
 fn any_element(input: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     let (&[tag, length], rest) = input.split_first_chunk()?;
     let (length, rest) = match length {

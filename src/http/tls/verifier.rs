@@ -1,12 +1,12 @@
-//! Whether a server is who it should be.
+//! Verifies a server's certificate. It is accepted in one of three ways:
 //!
-//! - Its chain leads to a root of the system, or to one of the file of `--ca-cert`.
-//! - Or its certificate is itself in that file, byte for byte: one that `openssl req -x509` has made is marked as an
-//!   authority's, which the TLS library takes from no server.
-//! - With `--ca-fingerprint` nothing but that counts: a certificate of its chain, or of the file, has it, and is the
-//!   only root.
+//! - Its chain leads to a root of the system, or of the file of `--ca-cert`.
+//! - The certificate itself is in that file, byte for byte. `openssl req -x509` marks its certificates as those of an
+//!   authority, and the TLS library accepts no such certificate from a server.
+//! - With `--ca-fingerprint` nothing else counts: a certificate of the chain, or of the file, has the fingerprint, and
+//!   is the only root.
 //!
-//! Whichever it is: the name is the server's, and the time is within the certificate's.
+//! In all cases the name has to match, and the time has to be within the certificate's validity.
 
 use std::fmt;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ use rustls::{CertificateError, DigitallySignedStruct, Error, OtherError, RootCer
 use super::validity::validity;
 use crate::http::Fingerprint;
 
-/// What is trusted.
+/// The certificates that are trusted.
 #[derive(Debug)]
 pub(super) struct Verifier {
     provider: Arc<CryptoProvider>,
@@ -34,7 +34,7 @@ pub(super) struct Verifier {
 }
 
 impl Verifier {
-    /// Trusts `system` and `own`; with a fingerprint, that alone.
+    /// Trusts `system` and `own`; with a fingerprint, only that.
     pub(super) fn new(
         provider: Arc<CryptoProvider>,
         system: Vec<CertificateDer<'static>>,
@@ -51,7 +51,7 @@ impl Verifier {
         !self.roots.is_empty() || self.fingerprint.is_some()
     }
 
-    /// Whether the chain leads to one of these roots.
+    /// Verifies that the chain leads to one of these roots.
     fn verify_chain(
         &self,
         roots: Arc<RootCertStore>,
@@ -64,7 +64,7 @@ impl Verifier {
         verifier.verify_server_cert(chain.server, chain.issuers, chain.name, &[], now)
     }
 
-    /// Whether the one certificate with the fingerprint vouches for the server.
+    /// Verifies the server by the one certificate with the fingerprint.
     fn verify_fingerprint(
         &self,
         fingerprint: Fingerprint,
@@ -86,14 +86,14 @@ impl Verifier {
     }
 }
 
-/// What a server shows.
+/// The certificates that a server shows.
 struct Chain<'c> {
     server: &'c CertificateDer<'c>,
     issuers: &'c [CertificateDer<'c>],
     name: &'c ServerName<'c>,
 }
 
-/// Name and time of a certificate that is trusted by itself. That the server has its key is proven by the handshake.
+/// Checks name and time of a certificate that is trusted by itself. The handshake proves that the server has its key.
 fn verify_own(chain: &Chain<'_>, now: UnixTime) -> Result<ServerCertVerified, Error> {
     let invalid = |why| Err(Error::InvalidCertificate(why));
     verify_server_name(&ParsedCertificate::try_from(chain.server)?, chain.name)?;
@@ -105,7 +105,7 @@ fn verify_own(chain: &Chain<'_>, now: UnixTime) -> Result<ServerCertVerified, Er
     }
 }
 
-/// A refusal in words of our own.
+/// Creates an error with our own text.
 fn other(why: &'static str) -> Error {
     #[derive(Debug)]
     struct Why(&'static str);
@@ -170,7 +170,7 @@ impl ServerCertVerifier for Verifier {
     }
 }
 
-/// Trusts everybody (`--skip-tls-verify`).
+/// Trusts any server (`--skip-tls-verify`).
 #[derive(Debug)]
 pub(super) struct Credulous(pub(super) Arc<CryptoProvider>);
 
@@ -225,7 +225,7 @@ mod tests {
         params
     }
 
-    /// As `openssl req -x509` makes it: an authority's, with a name.
+    /// Creates a certificate as `openssl req -x509` does: marked as an authority's, with a name.
     fn as_openssl_makes_it(name: &str, change: impl FnOnce(&mut CertificateParams)) -> Certificate {
         let mut params = params(name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -233,7 +233,7 @@ mod tests {
         params.self_signed(&KeyPair::generate().unwrap()).unwrap()
     }
 
-    /// An authority and a server's certificate that it has issued.
+    /// Creates an authority, and a server certificate that it has issued.
     fn issued() -> (Certificate, Certificate) {
         let (mut authority, key) = (params("authority"), KeyPair::generate().unwrap());
         authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);

@@ -1,4 +1,5 @@
-//! The text is read back by a strict parser of the format; the file is tried in folders of its own.
+//! Tests of the metrics. The text is read back by a strict parser of the format; files are written to temporary
+//! folders.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::PermissionsExt;
@@ -19,8 +20,7 @@ struct Family {
     samples: BTreeMap<String, f64>,
 }
 
-/// Reads the format as strictly as it is defined: HELP, then TYPE, then samples, each family once, every line
-/// ended, no sample twice.
+/// Parses the format strictly: HELP, then TYPE, then samples; each family once, every line ended, no sample twice.
 fn parse(text: &str) -> BTreeMap<String, Family> {
     let mut families: BTreeMap<String, Family> = BTreeMap::new();
     let mut open: Option<String> = None;
@@ -51,7 +51,7 @@ fn parse(text: &str) -> BTreeMap<String, Family> {
     families
 }
 
-/// Name, labels (as `name=value`, unescaped, with commas between) and value of a sample.
+/// Returns name, labels (as `name=value`, unescaped, separated by commas) and value of a sample.
 fn sample(line: &str) -> (&str, String, f64) {
     let is_name = |text: &str| {
         !text.is_empty() && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
@@ -80,7 +80,7 @@ fn sample(line: &str) -> (&str, String, f64) {
     (name, labels.join(","), value)
 }
 
-/// The text up to the closing quote, unescaped, and what follows the quote.
+/// Returns the text up to the closing quote, unescaped, and what follows the quote.
 fn quoted(text: &str) -> (String, &str) {
     let mut value = String::new();
     let mut chars = text.char_indices();
@@ -309,7 +309,7 @@ fn the_file_is_replaced_whole_readable_and_nothing_is_left_beside_it() {
     file.write(figures, None);
     assert_eq!(fs::read_to_string(&path).unwrap(), RUN.text(&figures(), None));
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
-    // The collector runs as somebody else: the rights are those of any new file.
+    // The collector runs as another user, so the file has the permissions of any new file.
     let plain = folder.path().join("plain");
     fs::write(&plain, "").unwrap();
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode();
@@ -319,7 +319,7 @@ fn the_file_is_replaced_whole_readable_and_nothing_is_left_beside_it() {
 #[test]
 fn a_file_that_cannot_be_written_is_warned_of_once_in_a_while_and_leaves_nothing_behind() {
     let folder = tempfile::tempdir().unwrap();
-    // A folder in its place: the temporary file can be written, the rename fails.
+    // A folder has the file's name: the temporary file can be written, but the rename fails.
     let path = folder.path().join("m.prom");
     fs::create_dir(&path).unwrap();
     let file = MetricsFile::new(path, Mode::Once, false);

@@ -1,27 +1,27 @@
-//! How far the archives are that are being taken up. Pure.
+//! Progress of the archives being taken up. Pure.
 
 use std::time::Duration;
 
-/// The archives that have been found and are being taken up.
+/// The archives of the current look that are being taken up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct AtHand {
-    /// How many there are; 0 where a dead-letter file is replayed.
+    /// Number of archives; 0 where a dead-letter file is replayed.
     pub archives: u64,
-    /// Their size.
+    /// Size of all archives (bytes).
     pub bytes: u64,
-    /// Those of them that are done or broken.
+    /// Number of archives that are done or broken.
     pub done: u64,
-    /// The size of those.
+    /// Size of the archives that are done or broken (bytes).
     pub done_bytes: u64,
-    /// The size of those that have been opened, done or not.
+    /// Size of the archives that have been opened, done or not (bytes).
     pub opened_bytes: u64,
-    /// The rows of those.
+    /// Rows of the opened archives.
     pub opened_rows: u64,
-    /// Rows settled since they were found.
+    /// Rows settled since the archives were found.
     pub settled: u64,
-    /// Rows settled before.
+    /// Rows settled before that.
     pub settled_before: u64,
-    /// How long the run had taken when they were found.
+    /// Duration of the run when the archives were found.
     pub since: Duration,
 }
 
@@ -30,26 +30,25 @@ impl AtHand {
         Self { settled: all.saturating_sub(self.settled_before), ..self }
     }
 
-    /// Bytes that are dealt with: those of archives that are done, and of open ones the share that is settled of
-    /// their rows.
+    /// Returns the bytes dealt with: all of finished archives, and of open ones in proportion to their settled rows.
     pub fn settled_bytes(&self) -> u64 {
         let share = if self.opened_rows == 0 { 0.0 } else { self.settled as f64 / self.opened_rows as f64 };
         let of_opened = self.opened_bytes as f64 * share.min(1.0);
         (of_opened as u64).max(self.done_bytes).min(self.bytes)
     }
 
-    /// How much of it is dealt with, from 0 to 1.
+    /// Returns the share of bytes dealt with, from 0 to 1.
     pub fn share(&self) -> f64 {
         if self.bytes == 0 { 0.0 } else { self.settled_bytes() as f64 / self.bytes as f64 }
     }
 
-    /// Bytes of archives dealt with in a second, by the time that the run has taken.
+    /// Returns archive bytes dealt with per second; `elapsed` is the duration of the run.
     pub fn bytes_per_second(&self, elapsed: Duration) -> f64 {
         let time = elapsed.saturating_sub(self.since).as_secs_f64();
         if time > 0.0 { self.settled_bytes() as f64 / time } else { 0.0 }
     }
 
-    /// How long the rest takes at the speed so far; None before anything is done.
+    /// Estimates the remaining time at the speed so far; None before anything is done.
     pub fn left(&self, elapsed: Duration) -> Option<Duration> {
         let speed = self.bytes_per_second(elapsed);
         let left = self.bytes.saturating_sub(self.settled_bytes()) as f64;

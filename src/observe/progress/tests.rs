@@ -1,4 +1,4 @@
-//! How far a run is: counted, and told in a line.
+//! Tests of the figures, and of the line in the log.
 
 use std::sync::Arc;
 
@@ -25,7 +25,7 @@ fn archives_add_up_at_any_time() {
     let Archives { discovered, already_done, processed, failed, pending } = progress.figures().archives;
     assert_eq!((already_done, processed, failed, pending), (5, 1, 2, 1));
     assert_eq!(discovered, already_done + processed + failed + pending);
-    // The next look finds in the state file what this run has marked.
+    // The next look finds the archives in the state file that this run has marked.
     progress.looked(&selection(1, 6, 2));
     let again = progress.figures().archives;
     assert_eq!((again.already_done, again.processed, again.failed, again.pending), (5, 1, 2, 1));
@@ -43,7 +43,7 @@ fn archives_that_leave_the_folder_stay_done() {
     assert_eq!(seen(3, 5), (5, 0));
     (0..3).for_each(|_| progress.processed(&archive(None)));
     assert_eq!(seen(0, 8), (5, 3));
-    // What this run has done is moved away, then the rest.
+    // First the archive that this run has done is moved away, then the rest.
     assert_eq!(seen(0, 5), (5, 3));
     assert_eq!(seen(1, 0), (5, 3));
 }

@@ -1,4 +1,4 @@
-//! The end of a run for people: what went wrong and what to do, then a table of all counters.
+//! The summary for people: what went wrong and what to do, then a table of all counters.
 
 use std::path::Path;
 
@@ -8,7 +8,7 @@ use crate::exit::{EXIT_CODES, ExitCode};
 use crate::model::Reasons;
 use crate::text::{plain, wrap};
 
-/// The whole text, ending in a new line.
+/// Returns the whole text, ending in a new line.
 pub(super) fn of(summary: &Summary, reports: &Reports) -> String {
     let meaning = EXIT_CODES.iter().find(|(code, _)| code.number() == summary.exit_code);
     let meaning = plain(meaning.map_or("", |(_, meaning)| meaning));
@@ -24,7 +24,7 @@ pub(super) fn of(summary: &Summary, reports: &Reports) -> String {
     text
 }
 
-/// What is left over, and what to do about it; the gravest first.
+/// Lists what is left to do, most serious first.
 fn advice(summary: &Summary, reports: &Reports) -> Vec<String> {
     let Summary { archives, rows, reasons, .. } = summary;
     let mut advice = Vec::new();
@@ -62,7 +62,7 @@ fn advice(summary: &Summary, reports: &Reports) -> Vec<String> {
     advice
 }
 
-/// What to do where the index is not as it should be.
+/// Says what to do where the index differs from the archives.
 fn differing(job: Job, rows: u64) -> Option<String> {
     let what_to_do = if job == Job::Repair {
         "what was sent again did not help, see the log"
@@ -77,7 +77,7 @@ fn of_each(counts: &[(&'static str, u64)]) -> String {
     counts.map(|(name, rows)| format!("{} {name}", grouped(*rows))).collect::<Vec<_>>().join(", ")
 }
 
-/// Where rejected rows are, and how those are sent again that hold a document.
+/// Says where the rejected rows are, and how to send those again that hold a document.
 fn rejected(reports: &Reports, rows: u64, reasons: &Reasons) -> String {
     let mut counts: Vec<_> = reasons.rejected.iter().collect();
     counts.sort_by(|a, b| b.1.cmp(a.1).then(a.0.cmp(b.0)));
@@ -103,7 +103,7 @@ fn rejected(reports: &Reports, rows: u64, reasons: &Reasons) -> String {
     if others > 0 {
         let be = if others == 1 { "is" } else { "are" };
         text.push_str(&match reports.job {
-            // Most are rows damaged in their archive; RUST_LOG=debug tells the others.
+            // Most of these rows are damaged in their archive; RUST_LOG=debug shows the others.
             Job::Replay => {
                 format!(
                     "; {} {be} no document that can be sent again (RUST_LOG=debug says why)",
@@ -129,7 +129,7 @@ fn once_mended(summary: &Summary) -> &'static str {
     }
 }
 
-/// A path as one word of a shell.
+/// Quotes a path as one word of a shell.
 fn shown(path: &Path) -> String {
     let path = path.display().to_string();
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-+=:@%,".contains(c);
@@ -146,11 +146,12 @@ type Block = (&'static str, Vec<(&'static str, String)>);
 fn blocks(summary: &Summary) -> [Block; 3] {
     let Summary { archives: a, rows, requests, elapsed_seconds, .. } = summary;
     let per_second = if *elapsed_seconds > 0.0 { rows.read as f64 / elapsed_seconds } else { 0.0 };
-    // What went wrong stands first.
+    // What went wrong comes first.
     let [done @ .., rejected, unconfirmed] = rows.outcomes();
     let done: Vec<_> = match &summary.findings {
         None => done.to_vec(),
-        // Nothing is written by comparing; what was sent again is told by what it has come to.
+        // A comparison writes nothing, and the result of a repair shows in the findings, so the counts of writes are
+        // left out.
         Some(findings) => {
             let written = ["indexed", "deleted", "suppressed"];
             let [equal, newer, suppressed, differences @ ..] = findings.all();
@@ -186,7 +187,7 @@ fn blocks(summary: &Summary) -> [Block; 3] {
     ]
 }
 
-/// Blocks side by side, names to the left and numbers to the right.
+/// Lays blocks out side by side, names to the left and numbers to the right.
 fn columns(blocks: &[Block]) -> String {
     let height = blocks.iter().map(|(_, rows)| rows.len()).max().unwrap_or_default();
     let mut lines = vec![String::new(); height + 1];
@@ -204,7 +205,7 @@ fn columns(blocks: &[Block]) -> String {
     lines.iter().map(|line| format!("{}\n", line.trim_end())).collect()
 }
 
-/// A number with a comma between each three digits.
+/// Formats a number with a comma between groups of three digits.
 fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();

@@ -1,15 +1,15 @@
-//! How long is waited, and what ends it.
+//! Tests of how long a request is tried, and what ends it.
 
 use super::*;
 use crate::retry::throttle::Throttle;
 use crate::shutdown::StopReason;
 
-/// A server that may refuse for a minute what it has accepted before an outage.
+/// Policy for a server that may refuse requests for a minute after an outage.
 fn policy(budget: Option<Duration>) -> Policy {
     Policy { starting: Duration::from_secs(60), ..Policy::new("Elasticsearch", budget) }
 }
 
-/// With what a request is given up that is tried until it is.
+/// Repeats an attempt until it is given up; returns the failure.
 fn given_up(mut attempt: impl FnMut() -> Result<(), GivenUp>) -> Failure {
     loop {
         if let Err(GivenUp(failure)) = attempt() {
@@ -172,7 +172,7 @@ fn a_stop_ends_the_wait() {
     let by_signal = Err(GivenUp(stop.as_failure()));
     assert_eq!(retries.patience().failed("status 503", false), by_signal);
     assert_eq!(retries.patience().away_for("status 503", Some(Duration::from_secs(200))), by_signal);
-    // Also where the budget is spent.
+    // The signal also wins where the budget is spent.
     let retries = Retries::new(&stop, policy(Some(Duration::ZERO)));
     assert_eq!(retries.patience().failed("status 503", false), by_signal);
 }
@@ -207,7 +207,7 @@ fn what_has_come_starts_budget_and_back_off_anew() {
     let retries = Retries::new(&stop, policy(Some(Duration::from_secs(100))));
     let mut patience = retries.patience();
     patience.since = Instant::now().checked_sub(Duration::from_secs(99));
-    // The attempt that brought something began long ago, which counts for nothing.
+    // The start of the attempt that brought progress is long ago, which must not count.
     patience.begun = Instant::now().checked_sub(Duration::from_secs(500)).unwrap();
     patience.progressed();
     assert!(!patience.has_failed() && patience.lasts() < Duration::from_secs(50));

@@ -1,17 +1,16 @@
-//! Who is admitted, and what the server's health is taken for.
+//! Tests of admission and of the server's health.
 
 use super::*;
 use crate::shutdown::StopReason;
 
-/// A throttle of which so many bytes, and one request, are taken; and whether one more with these bytes is
-/// admitted at once.
+/// Whether a throttle with one request of `taken` bytes in flight admits one more of `bytes` at once.
 fn admits(most: usize, taken: usize, bytes: usize) -> bool {
     let throttle = Throttle::new(most, Stop::new(), None);
     let _permit = throttle.acquire(taken).unwrap();
     throttle.state().has_room_for(bytes)
 }
 
-/// Without the pause before it.
+/// Acquires a permit without a pause before it.
 fn acquire(throttle: &Throttle) -> Permit<'_> {
     let permit = throttle.acquire(0).unwrap();
     assert!(throttle.pause().is_none());

@@ -1,4 +1,4 @@
-//! Whether the files of a run can be written, and how much room there is. Nothing is left anywhere.
+//! Checks whether the files of a run can be written, and how much space there is. Leaves nothing behind.
 
 use std::collections::BTreeSet;
 use std::fs::OpenOptions;
@@ -9,20 +9,20 @@ use crate::config::{Load, Output, Reports};
 use crate::files::{self, folder_of};
 use crate::observe::finding::{Check, Status};
 
-/// Less free space than this is worth a word: it holds some 20,000 dead letters with their documents, or the state of
-/// millions of archives, twice, as it is when it is replaced.
+/// Free space below which the check says so (bytes). It holds some 20,000 dead letters with their documents. It also
+/// holds the state of millions of archives twice, as needed while the state file is replaced.
 const LITTLE_SPACE: u64 = 1 << 30;
 
-/// How a run writes a file.
+/// How a file is written.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Written {
-    /// In place; a new one where there is none.
+    /// Written in place; created if missing.
     InPlace,
-    /// A new one takes its place.
+    /// Replaced by a new file.
     Replaced,
 }
 
-/// Every file that a run writes: in what setting it is named, where it is, and how it is written.
+/// Returns every file that a run writes: its setting, its path, and how it is written.
 fn written_files(load: &Load) -> Vec<(&'static str, &Path, Written)> {
     let Reports { dead_letters, metrics_file, summary, .. } = &load.reports;
     let mut files = vec![("SPOOL_STATE_FILE", load.archives.state_file.as_path(), Written::Replaced)];
@@ -33,7 +33,7 @@ fn written_files(load: &Load) -> Vec<(&'static str, &Path, Written)> {
     files
 }
 
-/// Whether the files of a run can be written, and how much room there is for them.
+/// Checks whether the files of a run can be written, and how much space there is for them.
 pub(super) fn check_disk(load: &Load) -> Vec<Check> {
     let files = written_files(load);
     let names: Vec<_> = files.iter().map(|(setting, ..)| *setting).collect();
@@ -47,7 +47,7 @@ pub(super) fn check_disk(load: &Load) -> Vec<Check> {
     [written].into_iter().chain(checks).chain(space).collect()
 }
 
-/// What is to be told of a file that a run writes. None: nothing.
+/// Checks one file; None where there is nothing to report.
 fn check_file(setting: &str, path: &Path, written: Written) -> Option<Check> {
     match try_to_write(path, written) {
         Err(error) => {
@@ -70,13 +70,13 @@ fn check_file(setting: &str, path: &Path, written: Written) -> Option<Check> {
     }
 }
 
-/// The room on the file systems that files are written to, each told of once.
+/// Reports the free space of the file systems that files are written to, each once.
 fn check_space<'p>(files: impl Iterator<Item = &'p Path>) -> Vec<Check> {
     let mut seen = BTreeSet::new();
     let mut checks = Vec::new();
     for folder in files.map(folder_of) {
         let Ok(space) = rustix::fs::statvfs(folder) else { continue };
-        // Those of the kernel, such as /dev, have no size.
+        // Kernel file systems, such as /dev, have no size.
         if space.f_blocks > 0 && seen.insert(space.f_fsid) {
             checks.push(judge_space(folder, space.f_bavail.saturating_mul(space.f_frsize)));
         }
@@ -97,8 +97,7 @@ fn judge_space(folder: &Path, free: u64) -> Check {
     )
 }
 
-/// Does what a run does to write a file, in the very place, and leaves nothing. Some: it works, but the folder cannot be
-/// synced.
+/// Writes as a run does, in the same place, and leaves nothing behind. Some: it works, but the folder cannot be synced.
 fn try_to_write(path: &Path, written: Written) -> io::Result<Option<io::Error>> {
     let path = &files::real_path(path);
     if written == Written::Replaced || !path.exists() {

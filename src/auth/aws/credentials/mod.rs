@@ -1,8 +1,8 @@
-//! Credentials: found by the usual chain, renewed before they expire.
+//! AWS credentials: found by the usual chain, and renewed before they expire.
 //!
-//! The order is: the environment, a profile, a web identity, the container, the instance. A step that nobody has set
-//! up is passed over; one that is set up and does not work ends the search, so that a run is never made with other
-//! credentials than those meant. An error tells every step.
+//! The order is: the environment, a profile, a web identity, the container, the instance. A step that is not configured
+//! is skipped. A configured step that fails ends the search, so that a run never uses other credentials than those
+//! meant. An error lists every step.
 //!
 //! Source: AWS SDKs and Tools Reference Guide, "Standardized credential providers".
 
@@ -23,44 +23,43 @@ mod request;
 mod sso;
 mod sts;
 
-/// Credentials are renewed when less than this is left of them, in milliseconds.
+/// Remaining validity below which credentials are renewed (milliseconds).
 const RENEWED_AHEAD: i64 = 5 * 60 * 1000;
 
-/// Credentials that a server refuses are looked for anew no more often than this: where they stay wrong, who gives
-/// them out is to be left alone.
+/// Least interval between two searches after a refusal by a server: where credentials stay wrong, their provider must
+/// not be flooded.
 const ANEW_EVERY: Duration = Duration::from_secs(30);
 
-/// While there are valid ones, credentials are asked for no more often than this: who gives them out may be busy.
+/// Least interval between two renewals while the current credentials are valid: their provider may be busy.
 const RENEWED_EVERY: Duration = Duration::from_secs(30);
 
-/// What requests are signed with.
+/// Credentials that requests are signed with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Credentials {
     /// The access key id.
     pub(crate) access_key: String,
     /// The secret access key.
     pub(crate) secret_key: Secret,
-    /// The session token that goes with temporary keys.
+    /// The session token of temporary keys.
     pub(crate) session_token: Option<Secret>,
-    /// When they expire, milliseconds since 1970; None where nobody says.
+    /// Expiry in milliseconds since 1970; None where it is unknown.
     pub(crate) expires: Option<i64>,
 }
 
 impl Credentials {
-    /// Replaces them wherever they stand in a text of a server's: it may quote the request, and with it the session
-    /// token.
+    /// Masks them wherever they occur in a server's text: it may quote the request, and with it the session token.
     pub(crate) fn cut_out_of(&self, text: &mut Vec<u8>) {
         self.secret_key.cut_out_of(text);
         self.session_token.iter().for_each(|token| token.cut_out_of(text));
     }
 
-    /// Whether they expire within so many milliseconds.
+    /// Whether they expire within `millis` milliseconds.
     fn expire_within(&self, now: i64, millis: i64) -> bool {
         self.expires.is_some_and(|expires| expires.saturating_sub(now) < millis)
     }
 }
 
-/// Keys of the environment, read anew where they are in files.
+/// Reads the keys of the environment; those in files are read anew each time.
 fn of_keys(keys: &Keys) -> Result<Credentials, Step> {
     let read = |given: &Given| given.read().map_err(Step::Refused);
     Ok(Credentials {
@@ -74,25 +73,25 @@ fn of_keys(keys: &Keys) -> Result<Credentials, Step> {
 /// Why there are no credentials, with every step of the chain that was tried.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum CredentialError {
-    /// Asking again may help.
+    /// A retry may help.
     Unavailable(String),
-    /// It will not.
+    /// A retry does not help.
     Refused(String),
 }
 
-/// Why one step of the chain has none.
+/// Why one step of the chain has no credentials.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Step {
-    /// It is not set up.
+    /// It is not configured.
     Absent(String),
-    /// It is set up, and refuses or is wrong.
+    /// It is configured, and refuses or is wrong.
     Refused(String),
-    /// It is set up, and does not answer for now.
+    /// It is configured, and currently does not answer.
     Unavailable(String),
 }
 
 impl Step {
-    /// The same of a step that was asked for by name.
+    /// Returns the error for a step that was asked for by name.
     fn when_asked_for(self) -> Self {
         match self {
             Step::Absent(why) => Step::Refused(why),
@@ -106,22 +105,22 @@ pub(crate) struct Provider {
     sources: CredentialSources,
     agent: Agent,
     current: Mutex<Current>,
-    /// Whether this machine is an instance that has given out credentials before.
+    /// Whether this machine is an instance that has provided credentials before.
     is_instance: AtomicBool,
 }
 
 #[derive(Default)]
 struct Current {
     credentials: Option<Arc<Credentials>>,
-    /// When credentials were last looked for since a server had refused those that there were.
+    /// Last search after a server's refusal.
     anew: Option<Instant>,
-    /// When somebody last began to renew them while they were valid.
+    /// Start of the last renewal while the credentials were valid.
     renewed: Option<Instant>,
 }
 
 impl Current {
-    /// Whether it is time to renew credentials that are still valid. Who hears so is to do it; the others go on with
-    /// what there is.
+    /// Whether it is time to renew credentials that are still valid. The caller that gets true renews them; all others
+    /// keep using the current ones.
     fn is_to_be_renewed(&mut self, now: Instant) -> bool {
         let is_due = self.renewed.is_none_or(|last| now.saturating_duration_since(last) >= RENEWED_EVERY);
         if is_due {
@@ -132,12 +131,12 @@ impl Current {
 }
 
 impl Provider {
-    /// Nothing is looked for yet.
+    /// Creates a provider that has not searched yet.
     pub(crate) fn new(sources: CredentialSources, agent: Agent) -> Self {
         Self { sources, agent, current: Mutex::default(), is_instance: AtomicBool::new(false) }
     }
 
-    /// Replaces the credentials that there are now wherever they stand in a text of a server's.
+    /// Masks the current credentials wherever they occur in a server's text.
     pub(crate) fn cut_out_of(&self, text: &mut Vec<u8>) {
         if let Some(credentials) = &self.current().credentials {
             credentials.cut_out_of(text);
@@ -148,17 +147,17 @@ impl Provider {
         self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Credentials that are valid for some minutes, as far as is known.
+    /// Returns credentials that are valid for some minutes, as far as is known.
     ///
     /// # Errors
     ///
-    /// [`CredentialError`], where there are none, or none that are valid still.
+    /// [`CredentialError`] where there are none, or none that are still valid.
     pub(crate) fn get(&self) -> Result<Arc<Credentials>, CredentialError> {
         let mut current = self.current();
         let now = now_millis();
         let valid = current.credentials.clone().filter(|credentials| !credentials.expire_within(now, 0));
         let Some(valid) = valid else {
-            // Held while they are looked for, so that one thread does and the others wait for it.
+            // Locked during the search, so that one thread searches and the others wait for it.
             return Ok(current.credentials.insert(Arc::new(self.find()?)).clone());
         };
         if !valid.expire_within(now, RENEWED_AHEAD) || !current.is_to_be_renewed(Instant::now()) {
@@ -174,19 +173,19 @@ impl Provider {
         }
     }
 
-    /// A server has refused these, whatever was said of them: others, if there are any by now. Those that somebody
-    /// gives out for a while count as others even if they are the same.
+    /// Returns other credentials after a server has refused these, whatever their expiry says; None where there are no
+    /// others yet. Temporary credentials count as others even if they are the same.
     ///
     /// # Errors
     ///
-    /// [`CredentialError`], where there are none any more.
+    /// [`CredentialError`] where there are no credentials any more.
     pub(crate) fn anew(
         &self,
         refused: &Arc<Credentials>,
     ) -> Result<Option<Arc<Credentials>>, CredentialError> {
         let mut current = self.current();
         match &current.credentials {
-            // Another thread has found others already.
+            // Another thread has already found others.
             Some(others) if !Arc::ptr_eq(others, refused) => return Ok(Some(others.clone())),
             _ if current.anew.is_some_and(|last| last.elapsed() < ANEW_EVERY) => return Ok(None),
             _ => {}
@@ -244,10 +243,10 @@ impl Provider {
     }
 }
 
-/// One step of the chain: it looks, and finds credentials or has a reason to have none.
+/// One step of the chain: returns credentials, or the reason why it has none.
 type Look<'f> = &'f dyn Fn() -> Result<Credentials, Step>;
 
-/// The credentials of the first step that is set up.
+/// Returns the credentials of the first configured step.
 fn first_of(steps: &[(&str, Look<'_>)]) -> Result<Credentials, CredentialError> {
     let mut tried: Vec<String> = Vec::new();
     for (name, look) in steps {

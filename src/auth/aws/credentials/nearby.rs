@@ -1,4 +1,4 @@
-//! Credentials that are given out on this very host: a container's endpoint, an instance's metadata service.
+//! Credentials provided on this host: by a container's endpoint or an instance's metadata service.
 //!
 //! Source: Amazon ECS Developer Guide, "Task IAM role"; Amazon EC2 User Guide, "Use IMDSv2".
 
@@ -12,7 +12,7 @@ use crate::auth::aws::Container;
 use crate::files;
 use crate::secret::Secret;
 
-/// Asks the endpoint that a container is given.
+/// Asks the credentials endpoint of a container.
 pub(super) fn ask_container(agent: &Agent, container: &Container) -> Result<Credentials, Step> {
     let mut request = Request::get(&container.url);
     let token = match &container.token_file {
@@ -35,7 +35,7 @@ pub(super) fn ask_container(agent: &Agent, container: &Container) -> Result<Cred
     }
 }
 
-/// Asks the metadata service of an instance, by version 2 of its protocol alone. Where nobody answers this is no
+/// Asks the metadata service of an instance, by version 2 of its protocol only. If nobody answers, this machine is no
 /// instance, unless it is known to be one.
 pub(super) fn ask_instance(agent: &Agent, url: &str, is_known: bool) -> Result<Credentials, Step> {
     const ROLES: &str = "latest/meta-data/iam/security-credentials";

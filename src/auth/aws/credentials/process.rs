@@ -1,4 +1,4 @@
-//! Credentials that a program writes to its standard output.
+//! Credentials printed by a program on its standard output.
 //!
 //! Source: AWS SDKs and Tools Reference Guide, "Process credential provider".
 
@@ -11,18 +11,18 @@ use std::time::Duration;
 use super::Credentials;
 use super::request::parse_document;
 
-/// Time that a program may take. It may ask other servers.
+/// Time limit of the program. It may ask other servers.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// Bytes of its output at most.
+/// Limit on its output (bytes).
 const OUTPUT_BYTES: u64 = 256 << 10;
 
-/// Runs a command line and reads what it writes. No shell is asked, and what the program says on standard error is
-/// not passed on: either may hold secrets.
+/// Runs a command line and parses its output. No shell is used. Standard error is not passed on: like the output, it
+/// may hold secrets.
 ///
 /// # Errors
 ///
-/// Why there are none.
+/// Says why there are no credentials.
 pub(super) fn run(command: &str) -> Result<Credentials, String> {
     let words = words(command).ok_or("has a credential_process with a quote that does not end")?;
     let Some((program, arguments)) = words.split_first() else {
@@ -38,16 +38,16 @@ pub(super) fn run(command: &str) -> Result<Credentials, String> {
         .map_err(|error| told(&format!("cannot be started: {error}")))?;
     let Some(output) = child.stdout.take() else { return Err(told("has no standard output")) };
     let (sender, read) = mpsc::channel();
-    // What it has started itself may hold its output open.
+    // Read on a thread of its own: processes that the program has started may keep its output open.
     thread::spawn(move || {
         let mut text = Vec::new();
         let done = output.take(OUTPUT_BYTES).read_to_end(&mut text).map(|_| text);
-        // Nobody listens once the time is over.
+        // Nobody listens after the time limit.
         let _ = sender.send(done);
     });
     let text = read.recv_timeout(LIMIT);
     if text.is_err() {
-        // It may have ended by itself just now.
+        // An error means that it has just ended by itself.
         let _ = child.kill();
     }
     let status = child.wait().map_err(|error| told(&format!("cannot be waited for: {error}")))?;
@@ -61,7 +61,7 @@ pub(super) fn run(command: &str) -> Result<Credentials, String> {
         .ok_or_else(|| told("writes no JSON with AccessKeyId and SecretAccessKey: run it by hand"))
 }
 
-/// The words of a command line, with quotes and backslashes as a shell takes them. None where a quote does not end.
+/// Splits a command line into words, with quotes and backslashes as in a shell. None where a quote is not closed.
 fn words(command: &str) -> Option<Vec<String>> {
     let (mut words, mut word) = (Vec::new(), None::<String>);
     let mut characters = command.chars();

@@ -1,7 +1,7 @@
-//! What a profile of the shared files leads to: keys, a role, a web identity, a log-in by SSO, a program.
+//! Credentials of a profile in the shared files: keys, a role, a web identity, an SSO log-in, or a program.
 //!
-//! The order is that of the AWS tools: a role goes before the keys of the same profile, which may be what it is asked
-//! for with.
+//! The order is that of the AWS tools: a role comes before the keys of the same profile, which may be the ones it is
+//! assumed with.
 //!
 //! Source: AWS SDKs and Tools Reference Guide, "Assume role credential provider", "Process credential provider" and
 //! "IAM Identity Center credential provider"; AWS CLI User Guide, "Using an IAM role in the AWS CLI".
@@ -13,38 +13,38 @@ use crate::auth::aws::shared::Section;
 use crate::auth::aws::{CredentialSources, Profile, WebIdentity};
 use crate::secret::Secret;
 
-/// Profiles that one may lead to by way of `source_profile`, one after the other.
+/// Longest chain of profiles linked by `source_profile`.
 const MOST_SOURCES: usize = 8;
 
-/// What a profile says.
+/// The kind of credentials that a profile has.
 #[derive(Debug, PartialEq, Eq)]
 enum ProfileContent {
     /// Keys.
     Keys(Credentials),
-    /// A role that is asked for with the credentials of somebody.
+    /// A role, and the credentials it is assumed with.
     Role(Role, By),
-    /// A token and a role.
+    /// A role that is assumed with a token.
     WebIdentity(WebIdentity),
-    /// Whoever has logged in.
+    /// An SSO log-in.
     Login(Login),
-    /// A program that writes them.
+    /// A program that prints the credentials.
     Process(String),
 }
 
-/// Whose credentials a role is asked for with.
+/// The credentials that a role is assumed with.
 #[derive(Debug, PartialEq, Eq)]
 enum By {
     /// Those of another profile, or of this one.
     Profile(String),
-    /// This profile's own keys.
+    /// Keys of this profile.
     Own(Credentials),
     Environment,
     Instance,
     Container,
 }
 
-/// Whether a profile that was asked for is a role which is taken with the keys of the environment, so that these are
-/// not meant for themselves.
+/// Whether a profile that was asked for is a role assumed with the keys of the environment. These keys are then not
+/// meant for direct use.
 pub(super) fn takes_keys(profile: &Profile) -> bool {
     let section = || profile.section(&profile.name).ok().flatten();
     profile.asked_for
@@ -54,13 +54,13 @@ pub(super) fn takes_keys(profile: &Profile) -> bool {
         })
 }
 
-/// The credentials of the profile.
+/// Returns the credentials of the profile.
 pub(super) fn find(provider: &Provider) -> Result<Credentials, Step> {
     let CredentialSources { profile, .. } = &provider.sources;
     follow(provider, &profile.name, &mut Vec::new())
 }
 
-/// The credentials of a profile that others have led to.
+/// Returns the credentials of a profile. `before` holds the profiles that have led to it.
 fn follow(provider: &Provider, name: &str, before: &mut Vec<String>) -> Result<Credentials, Step> {
     let CredentialSources { profile, keys, sts, sso_url, .. } = &provider.sources;
     let section = profile.section(name).map_err(Step::Refused)?;
@@ -125,11 +125,11 @@ fn follow(provider: &Provider, name: &str, before: &mut Vec<String>) -> Result<C
     }
 }
 
-/// What a section says; None: nothing of credentials.
+/// Reads a section; None where it has no credentials.
 ///
 /// # Errors
 ///
-/// What is wrong with it, or not understood.
+/// Says what is wrong with the section, or not supported.
 fn found_in(section: &Section, name: &str, profile: &Profile) -> Result<Option<ProfileContent>, String> {
     let get = |setting: &str| section.get(setting).filter(|value| !value.is_empty()).cloned();
     let keys = match (get("aws_access_key_id"), get("aws_secret_access_key")) {
@@ -190,10 +190,10 @@ fn found_in(section: &Section, name: &str, profile: &Profile) -> Result<Option<P
     }
 }
 
-/// Settings by which a profile asks for what is not understood.
+/// Settings of credentials that are not supported.
 const NOT_UNDERSTOOD: [&str; 3] = ["login_session", "credential_source", "source_profile"];
 
-/// What can be done where something is not understood.
+/// Advice where something is not supported.
 fn instead(why: &str, name: &str) -> String {
     format!(
         "{why}: another profile may have it by credential_process = aws configure export-credentials --profile {name} \

@@ -1,4 +1,4 @@
-//! Requests to what gives out credentials, and the JSON that most of it answers with.
+//! Requests to providers of credentials, and the JSON that most of them answer with.
 
 use std::time::Duration;
 
@@ -11,19 +11,19 @@ use crate::http::TransportError;
 use crate::secret::Secret;
 use crate::timestamp::parse_rfc3339_millis;
 
-/// Time to connect to a service on this very host.
+/// Connect time-out for services on this host.
 pub(super) const NEARBY: Duration = Duration::from_secs(1);
 
-/// Time to connect to a service elsewhere.
+/// Connect time-out for services elsewhere.
 pub(super) const FAR: Duration = Duration::from_secs(10);
 
-/// Time for a whole request.
+/// Time limit of a whole request.
 const CALL_LIMIT: Duration = Duration::from_secs(15);
 
-/// Bytes of a reply at most.
+/// Limit on a reply (bytes).
 const REPLY_BYTES: u64 = 256 << 10;
 
-/// One request: status and body.
+/// Makes one request; returns status and body.
 pub(super) fn ask(
     agent: &Agent,
     request: Result<Request<String>, ureq::http::Error>,
@@ -52,7 +52,7 @@ fn send<B: AsSendBody>(
     Ok((response.status().as_u16(), body))
 }
 
-/// The JSON document of a container's endpoint, an instance's metadata or a program.
+/// Parses the JSON document of a container's endpoint, an instance's metadata or a program.
 pub(super) fn parse_document(body: &[u8]) -> Option<Credentials> {
     #[derive(Deserialize)]
     #[serde(rename_all = "PascalCase")]

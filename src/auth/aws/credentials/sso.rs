@@ -1,5 +1,5 @@
-//! Credentials of those who have logged in by IAM Identity Center. The log-in itself needs a browser, and is made by
-//! the AWS tools, which keep the token that is read here.
+//! Credentials of an IAM Identity Center log-in. The log-in itself needs a browser and is made by the AWS tools, which
+//! store the token that is read here.
 //!
 //! Source: AWS SDKs and Tools Reference Guide, "IAM Identity Center credential provider"; AWS IAM Identity Center
 //! Portal API Reference, "GetRoleCredentials".
@@ -20,10 +20,10 @@ use crate::files;
 use crate::secret::Secret;
 use crate::timestamp::{now_millis, parse_rfc3339_millis};
 
-/// Files of the cache that are looked at, at most.
+/// Most cache files that are read.
 const MOST_FILES: usize = 1_000;
 
-/// Who has logged in where.
+/// The parameters of a log-in.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Login {
     start_url: String,
@@ -33,7 +33,7 @@ pub(super) struct Login {
 }
 
 impl Login {
-    /// What a profile says of it; None where that is nothing.
+    /// Reads the log-in of a profile; None where it has none.
     pub(super) fn of(section: &Section, profile: &Profile) -> Result<Option<Self>, String> {
         let of_profile = |setting: &str| section.get(setting).filter(|text| !text.is_empty()).cloned();
         let session = match of_profile("sso_session") {
@@ -63,7 +63,7 @@ impl Login {
     }
 }
 
-/// Asks for the credentials of the role with the token of the log-in.
+/// Requests the credentials of the role with the token of the log-in.
 pub(super) fn credentials(
     agent: &Agent,
     url: Option<&str>,
@@ -95,15 +95,15 @@ pub(super) fn credentials(
     }
 }
 
-/// A token of the cache.
+/// A token in the cache.
 struct Token {
     access_token: Secret,
-    /// Milliseconds since 1970; None where nobody can tell.
+    /// Expiry in milliseconds since 1970; None where it cannot be read.
     expires: Option<i64>,
 }
 
-/// The token of a log-in that is good for longest. The files are named by hashes, which the tools make in several
-/// ways; what they hold says what they are for.
+/// Returns the token of a log-in that is valid for longest. The tools name the files by hashes, made in several ways,
+/// so the files are matched by their content.
 fn token(cache: &Path, login: &Login) -> Option<Token> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
@@ -122,7 +122,7 @@ fn token(cache: &Path, login: &Login) -> Option<Token> {
         let cached: Cached = serde_json::from_str(&files::read_to_string(&path).ok()?).ok()?;
         let is_of_login = same(&cached.start_url, &login.start_url)
             && cached.region.is_none_or(|region| region == login.region);
-        // Older tools write the zone as UTC.
+        // Older tools write the time zone as UTC.
         let expires = parse_rfc3339_millis(&cached.expires_at.replace("UTC", "Z"));
         is_of_login.then(|| Token { access_token: Secret::new(cached.access_token), expires })
     };

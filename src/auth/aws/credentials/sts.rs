@@ -1,4 +1,4 @@
-//! Roles that the security token service gives out for a while.
+//! Roles assumed through the security token service (STS), with temporary credentials.
 //!
 //! Source: AWS STS API Reference, "AssumeRole" and "AssumeRoleWithWebIdentity".
 
@@ -20,7 +20,7 @@ use crate::files;
 use crate::secret::Secret;
 use crate::timestamp::parse_rfc3339_millis;
 
-/// What `AssumeRole` is asked with.
+/// Parameters of `AssumeRole`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Role {
     pub(super) role_arn: String,
@@ -29,7 +29,7 @@ pub(super) struct Role {
     pub(super) duration_seconds: Option<u32>,
 }
 
-/// Asks for the role that a token is good for. Such a request is not signed; the token is sent in the body, since URLs
+/// Assumes the role that a token is valid for. Such a request is not signed. The token is sent in the body, since URLs
 /// are logged.
 pub(super) fn assume_by_token(agent: &Agent, sts: &Sts, identity: &WebIdentity) -> Result<Credentials, Step> {
     let path = identity.token_file.display();
@@ -46,7 +46,7 @@ pub(super) fn assume_by_token(agent: &Agent, sts: &Sts, identity: &WebIdentity) 
     ask_sts(agent, sts, request)
 }
 
-/// Asks for a role that these credentials may take on.
+/// Assumes a role with these credentials.
 pub(super) fn assume(agent: &Agent, sts: &Sts, by: &Credentials, role: &Role) -> Result<Credentials, Step> {
     let duration = role.duration_seconds.map(|seconds| seconds.to_string());
     let mut fields = vec![
@@ -102,7 +102,7 @@ fn ask_sts(
     }
 }
 
-/// The XML reply.
+/// Parses the XML reply.
 fn parse_role(body: &[u8]) -> Option<Credentials> {
     #[derive(Deserialize)]
     struct Reply {
@@ -132,8 +132,8 @@ fn parse_role(body: &[u8]) -> Option<Credentials> {
     })
 }
 
-/// The name of the error in a reply, wherever it stands: servers wrap it in different elements. Its message is not
-/// passed on: it may quote the token.
+/// Returns the error code in a reply, wherever it is: servers wrap it in different elements. The error message is left
+/// out, since it may quote the token.
 fn sts_error(body: &[u8]) -> String {
     let text = String::from_utf8_lossy(body);
     let code = text.split_once("<Code>").and_then(|(_, rest)| rest.split_once("</Code>"));

@@ -1,4 +1,4 @@
-//! What is made of the sections of profiles, and which files there have to be.
+//! Tests of how sections of profiles are read, and of which files must exist.
 
 use std::fs;
 use std::path::Path;
