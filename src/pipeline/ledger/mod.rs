@@ -88,8 +88,8 @@ impl<'r> Ledger<'r> {
         Self { refusals: Some(refusals), ..self }
     }
 
-    /// Receives events until the channel closes. Returns the archives to do again, because the sink has lost what was
-    /// delivered of them.
+    /// Receives events until the channel closes. Returns the archives to do again: they were delivered to an earlier
+    /// generation of the sink, which no longer counts.
     ///
     /// A panic stops the run, and nothing is marked from then on. Events are still received, so that nobody blocks and
     /// every row is counted.

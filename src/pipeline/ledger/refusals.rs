@@ -226,7 +226,7 @@ mod tests {
         event
     }
 
-    /// Rejected and unconfirmed rows of what is decided.
+    /// The number of decided events, and their rejected and unconfirmed rows.
     fn decided(events: Vec<Event>) -> (usize, u64, u64) {
         let mut all = Outcomes::default();
         let count = events.len();

@@ -116,7 +116,7 @@ mod tests {
             &["in/a.db.zip", one],
             &["in/mega_20251318_000000.db.zip"],
             &["in/mega_120251218_000000.db.zip"],
-            // A page in another order: that of its server.
+            // A page in another order, the server's own.
             &["in/mega_20251218_000500.db.zip", one],
             &["out/mega_20251218_000000.db.zip"],
         ] {
@@ -134,7 +134,7 @@ mod tests {
         };
         assert!(told(&["in/mega_"], &[]) && told(&["in/mega_"], &["in/other_20251218_000000.db.zip"]));
         assert!(!told(&["in/mega_", "in/2025/mega_"], &[]) && !told(&["in/m"], &[]));
-        // A server that knows no delimiters of several characters.
+        // A server that does not support delimiters of several characters.
         assert!(!told(&[], &["in/mega_20251218_000000.db.zip"]));
         let cut = Page { next: Some("t".into()), groups: vec!["in/mega_".into()], ..Page::default() };
         assert!(!lead.is_confirmed_by(&cut));
