@@ -68,7 +68,7 @@ impl Types {
 }
 
 impl Refusals {
-    /// Watches from the start of a run. `most` limits the rejected rows.
+    /// A watch that has seen no event yet. `most` limits the rejected rows.
     pub fn new(most: Option<MostRejected>) -> Self {
         Self { most, state: Mutex::default() }
     }
