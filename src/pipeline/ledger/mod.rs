@@ -113,7 +113,7 @@ impl<'r> Ledger<'r> {
         }
     }
 
-    /// The events that an event decides, or the end of all events.
+    /// The events that are decided by this event, or by the end of all events.
     fn decided(&self, event: Option<Event>, is_last: bool) -> Vec<Event> {
         let Some(refusals) = self.refusals else { return event.into_iter().collect() };
         let mut decided = event.map_or_else(Vec::new, |event| refusals.judge(event, self.stop));
