@@ -90,7 +90,8 @@ pub struct DeadLetter {
     pub document: Option<Box<serde_json::value::RawValue>>,
 }
 
-/// Counts how often a sink has lost track of what it stored, so that earlier deliveries no longer count.
+/// Goes up whenever the indices behind a sink's names have changed or may have lost writes. What was delivered to an
+/// earlier generation no longer counts.
 pub type Generation = u64;
 
 /// Outcomes of rows of one archive, and their reasons.

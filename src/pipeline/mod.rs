@@ -38,7 +38,7 @@ pub mod stages;
 
 #[cfg(test)]
 mod tests {
-    //! What the tests of several stages share.
+    //! Helpers for the tests of several stages.
 
     use crate::exit::Failure;
     use crate::model::Names;
@@ -47,7 +47,7 @@ mod tests {
     use crate::sink::elasticsearch::encode::VectorEncoding;
     use crate::sink::elasticsearch::encode::document::write_action;
 
-    /// Takes documents in and tells nothing of them.
+    /// A sink that accepts documents and does nothing with them.
     pub(super) struct NullSink;
 
     impl Sink for NullSink {

@@ -276,7 +276,7 @@ mod tests {
         let memory = Memory::take(&Rooms::unlimited(), 16 * PAGE).unwrap();
         let start = memory.as_ptr().expose_provenance();
         let present = || {
-            // Source: Linux, "pagemap": 8 bytes for each page, of which the highest bit says that it is present.
+            // Source: Linux, "pagemap": 8 bytes for each page. The highest bit means that the page is present.
             let mut map = std::fs::File::open("/proc/self/pagemap").unwrap();
             map.seek(SeekFrom::Start((start / PAGE * 8) as u64)).unwrap();
             let mut pages = [0; 16 * 8];

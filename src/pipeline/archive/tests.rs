@@ -1,4 +1,4 @@
-//! From a file to its rows: what the stage makes of good, odd and hostile archives.
+//! Reads good, odd and hostile archives.
 
 use std::fs;
 use std::ops::ControlFlow;
@@ -12,7 +12,7 @@ use super::row::Field;
 use super::schema::limit_operations;
 use super::{ALL_ROWS, ArchiveBuffers, ArchiveError, Database, MAX_FIELD_BYTES};
 
-/// What `with_event` and `for_each_row` show of a row: the id and the four columns.
+/// A row as `with_event` and `for_each_row` show it: the id and the four columns.
 type Shown = (i64, [String; 4]);
 
 fn open(file: &[u8]) -> Result<Database, ArchiveError> {
@@ -72,7 +72,7 @@ fn assert_broken<T>(result: Result<T, ArchiveError>, words: &str) {
     }
 }
 
-/// Reads everything there is to read. What it finds does not matter.
+/// Reads everything there is to read, whatever it holds.
 fn read_all(file: &[u8]) -> Result<usize, ArchiveError> {
     let database = open(file)?;
     let ids = ids(&database)?;
@@ -279,7 +279,7 @@ fn a_bare_database_beside_which_there_is_a_log_is_broken() {
         assert_broken(ArchiveBuffers::new().read(&path), &format!("beside it lies {name:?}"));
         fs::remove_file(log).unwrap();
     }
-    // It is of no database in here: a zip's own is within it.
+    // This log belongs to no database here: that of a zip is inside of it.
     fs::write(folder.path().join("a.db-wal"), "x").unwrap();
     fs::write(&path, zip(&[("a.db", &database(THREE_ROWS))])).unwrap();
     assert!(ArchiveBuffers::new().read(&path).is_ok());
@@ -303,7 +303,7 @@ fn an_index_that_differs_from_its_table_is_not_used() {
     let newest = b"12:34:58";
     let places: Vec<_> = (0..file.len()).filter(|at| file[*at..].starts_with(newest)).collect();
     assert_eq!(places.len(), 2, "once in the table, once in the index");
-    // The index was made last, so that its page comes last. In its order, so that it is well-formed: only wrong.
+    // The index was made last, so its page comes last. It stays sorted, so it is well-formed but wrong.
     file[places[1]..places[1] + newest.len()].copy_from_slice(b"12:34:59");
     assert_eq!(open(&file).unwrap().newest_created_at().unwrap(), Some(1_761_827_698));
 }
@@ -465,7 +465,7 @@ fn an_image_is_read_by_several_at_once_and_as_long_as_any_of_them_is_there() {
     let image = Arc::new(buffers.unpack(&database(THREE_ROWS)).unwrap());
     let databases: Vec<Database> = (0..4).map(|_| Database::open(&image).unwrap()).collect();
     drop(image);
-    // Would overwrite the memory, had it been given back.
+    // Overwrites the memory if it was given back.
     drop(buffers.unpack(&database("CREATE TABLE other (x)")));
     std::thread::scope(|scope| {
         for database in databases {

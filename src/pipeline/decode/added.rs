@@ -20,7 +20,7 @@ const MOST_LANGS: usize = 3;
 struct Reader {
     /// The name.
     asked: &'static str,
-    /// Where it reads.
+    /// Where it reads from.
     source: Source,
     /// Reads the value.
     read: fn(&Json, &mut Found),

@@ -187,7 +187,7 @@ mod tests {
     use super::super::vector::tests::embedding;
     use super::*;
 
-    /// First values of the L12 and the L6 embedding, and the names of the fields left out.
+    /// The first values of the L12 and the L6 embedding, and the names of the fields left out.
     fn decoded(inferences: Field<'_>) -> (Option<f32>, Option<f32>, Vec<&'static str>) {
         let mut decoder = EmbeddingDecoder::new();
         let embeddings = decoder.decode(inferences);

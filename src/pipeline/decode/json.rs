@@ -62,7 +62,7 @@ impl<'a> Cursor<'a> {
         Self { text, at: 0, depth: 0 }
     }
 
-    /// Reads an object. Calls `member` with each key in turn, which must read exactly one value.
+    /// Reads an object. Calls `member` with each key in turn; `member` must read exactly one value.
     ///
     /// A duplicate key is passed each time; by JSON's custom, the last one counts.
     ///

@@ -35,7 +35,7 @@ pub fn classify<'a>(row: &Row<'a>) -> Verdict<'a> {
         let deletion = account_deletion(row.did, message);
         return deletion.map_or(Verdict::Skip(SkipReason::AccountEvent), Verdict::DeleteAccount);
     }
-    // Comes first, even if `raw_post` is broken: nothing could ever be sent for the row.
+    // Applies even if `raw_post` is broken: nothing could ever be sent for the row.
     if let Field::Null | Field::Text([]) = row.at_uri {
         return Verdict::Skip(SkipReason::EmptyAtUri);
     }

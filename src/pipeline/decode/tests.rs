@@ -1,4 +1,4 @@
-//! What rows become, rule by rule.
+//! Tests of `classify`, rule by rule.
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -9,7 +9,7 @@ const URI: &str = "at://did:plc:author/app.bsky.feed.post/3m4abcdefgh2a";
 const DID: &str = "did:plc:author";
 const QUOTED: &str = "at://did:plc:other/app.bsky.feed.post/3m4record";
 
-/// A `raw_post` as real ones are: a reply with a quote, everything hydrated.
+/// A realistic `raw_post`: a reply with a quote, all of it hydrated.
 fn real_post() -> Value {
     let linked = |name: &str| json!({"uri": format!("at://{name}"), "cid": "bafy", "record": {"text": "x", "uri": "no"}});
     json!({
@@ -224,7 +224,7 @@ fn a_commit_of_another_collection_is_skipped_whatever_it_is() {
         }
     }
     assert_eq!(SkipReason::OtherCollection.name(), "other_collection");
-    // Where none is named it is taken for that of posts.
+    // A commit without a collection is taken for one of posts.
     for document in [
         without(real_post(), pointer),
         with(real_post(), pointer, json!(null)),
@@ -426,7 +426,7 @@ fn lists_feeds_and_starter_packs_are_no_quotes() {
         assert_eq!(quote_of(record.clone(), json!(null)), None, "{uri}");
         assert_eq!(quote_of(json!({"record": record}), json!(null)), None, "{uri}");
         assert_eq!(quote_of(record.clone(), hydrated.clone()), None, "{uri}");
-        // What else names a post counts.
+        // The other URI names a post and counts.
         assert_eq!(
             quote_of(json!({"uri": uri, "record": {"uri": QUOTED}}), hydrated).as_deref(),
             Some(QUOTED)

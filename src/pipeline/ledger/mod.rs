@@ -92,8 +92,8 @@ impl<'r> Ledger<'r> {
         Self { refusals: Some(refusals), ..self }
     }
 
-    /// Receives events until the channel closes. Returns the archives to do again, because the sink has lost what was
-    /// delivered of them.
+    /// Receives events until the channel closes. Returns the archives to do again: they were delivered to an earlier
+    /// generation of the sink, which no longer counts.
     ///
     /// A panic stops the run, and nothing is marked from then on. Events are still received, so that nobody blocks and
     /// every row is counted.
@@ -120,7 +120,7 @@ impl<'r> Ledger<'r> {
         }
     }
 
-    /// The events that an event decides, or the end of all events.
+    /// The events that are decided by this event, or by the end of all events.
     fn decided(&self, event: Option<Event>, is_last: bool) -> Vec<Event> {
         let Some(refusals) = self.refusals else { return event.into_iter().collect() };
         let mut decided = event.map_or_else(Vec::new, |event| refusals.judge(event, self.stop));

@@ -68,7 +68,7 @@ impl Types {
 }
 
 impl Refusals {
-    /// Watches from the start of a run. `most` limits the rejected rows.
+    /// A watch that has seen no event yet. `most` limits the rejected rows.
     pub fn new(most: Option<MostRejected>) -> Self {
         Self { most, state: Mutex::default() }
     }
@@ -226,7 +226,7 @@ mod tests {
         event
     }
 
-    /// Rejected and unconfirmed rows of what is decided.
+    /// The number of decided events, and their rejected and unconfirmed rows.
     fn decided(events: Vec<Event>) -> (usize, u64, u64) {
         let mut all = Outcomes::default();
         let count = events.len();

@@ -1,4 +1,4 @@
-//! When archives are marked, after what, and what is told of them.
+//! Tests when archives are marked, in which order, and what is reported about them.
 
 use std::sync::Mutex;
 use std::sync::mpsc;
@@ -10,10 +10,10 @@ use super::state_file::Mark;
 use super::*;
 use crate::model::{Action, Archive, ArchiveEnd, Batch, DeadLetter, Document, Generation};
 
-/// The generation of the sink.
+/// The present generation of the sink.
 const PRESENT: Generation = 3;
 
-/// A sink that remembers what is known when archives are about to be marked.
+/// A sink that calls a function when archives are about to be marked.
 struct Fake<'r, F: Fn() -> Result<(), Failure> + Sync>(&'r F);
 
 impl<F: Fn() -> Result<(), Failure> + Sync> Sink for Fake<'_, F> {
@@ -33,7 +33,7 @@ fn archive(name: &str) -> std::sync::Arc<Archive> {
         .into()
 }
 
-/// An archive of so many rows is read, all of them skipped.
+/// The end of an archive of `rows` rows, all of them skipped.
 fn read(name: &str, rows: u64, end: ArchiveEnd) -> Event {
     let tally = Tally { read: rows, skipped: rows, ..Tally::default() };
     let outcomes = Outcomes { tally, ..Outcomes::default() };
@@ -44,8 +44,8 @@ fn complete(name: &str) -> Event {
     read(name, 1, ArchiveEnd::Complete)
 }
 
-/// Has a ledger take these events in that marks within this time. Returns how many rows were counted at each marking,
-/// and the state file.
+/// Runs a ledger that marks within `within` over `events`. Returns the number of rows counted at each marking, and the
+/// state file.
 fn marked(within: Duration, events: Vec<Event>) -> (Vec<u64>, StateFile) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("state.json");
@@ -130,7 +130,7 @@ fn archives_that_are_all_pending_have_nothing_made_durable() {
     assert!(matches!(state.get("c"), Some(Mark::Failed { error, .. }) if error == "no table"));
 }
 
-/// Has a ledger mark one archive after the other, of which the first marking fails. Returns why the run stops.
+/// Runs a ledger that marks two archives, one after the other. The first marking fails. Returns why the run stops.
 fn first_marking(fails: impl Fn() -> Result<(), Failure> + Sync) -> String {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("state.json");

@@ -42,12 +42,12 @@ pub enum Fate {
     Failed(String),
     /// The next run takes it up again, for this reason.
     Pending(String),
-    /// It is done again in this run, because the sink has lost what was delivered.
+    /// It is done again in this run: what it was delivered to no longer counts.
     Again,
 }
 
 impl Finished {
-    /// Whether the sink still holds what was delivered, in its present generation. Otherwise the archive is done again.
+    /// Whether its deliveries count for the present generation of the sink. Otherwise it is done again.
     pub fn counts_for(&self, present: Generation) -> bool {
         self.generation.is_none_or(|generation| generation >= present)
     }

@@ -178,9 +178,9 @@ mod tests {
 
     struct Came {
         batches: Vec<Batch>,
-        /// Outcomes told by the way.
+        /// Outcomes reported before the end.
         chunks: Vec<Outcomes>,
-        /// What the end told.
+        /// Outcomes reported at the end.
         outcomes: Outcomes,
         end: ArchiveEnd,
     }

@@ -63,7 +63,7 @@ mod tests {
         Archive { name: name.into(), path: name.into(), seconds: None, bytes, modified_ns, etag: None }
     }
 
-    /// The names of what is left of these archives.
+    /// The names of the archives that are not held back.
     fn taken(settling: &mut UnsettledFiles, archives: &[Archive]) -> Vec<String> {
         let mut all: Vec<_> = archives.iter().cloned().map(Arc::new).collect();
         let held = settling.hold_back(&mut all, NOW);

@@ -1,4 +1,4 @@
-//! A panic in any thread: nobody waits for ever, every row is counted, and nothing is marked that is not confirmed.
+//! After a panic in any thread, nobody waits for ever, every row is counted, and nothing unconfirmed is marked.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,7 +12,7 @@ use crate::observe::progress::{Figures, Progress};
 use crate::pipeline::ledger::state_file::{Mark, StateFile};
 use crate::shutdown::StopReason;
 
-/// Far more than there is room for between the stages.
+/// Far more batches than fit between the stages.
 const BATCHES: u64 = 200;
 
 /// Rows of each batch.
@@ -21,11 +21,11 @@ const ROWS: u64 = 3;
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Panics {
     Nowhere,
-    /// The sender, with the first batch.
+    /// The sender panics, with the first batch.
     OnDelivery,
-    /// The ledger, when it marks archives.
+    /// The ledger panics when it marks archives.
     OnMarking,
-    /// Who reads, between the archives `a` and `b`.
+    /// The reader panics between the archives `a` and `b`.
     OnReading,
 }
 
@@ -75,7 +75,7 @@ fn read(name: &str, batches: &Sender<Batch>, events: &Sender<Event>) {
     events.send(Event::Archive { archive, outcomes, batches: BATCHES, end }).unwrap();
 }
 
-/// What a run has come to.
+/// The result of a run.
 struct Came {
     figures: Figures,
     stopped: Option<StopReason>,
@@ -83,7 +83,7 @@ struct Came {
     marked: Vec<&'static str>,
 }
 
-/// Runs all stages over two archives; fails where they do not come to an end.
+/// Runs all stages over two archives. Fails if they do not end.
 fn run(panics: Panics) -> Came {
     let (sender, ended) = bounded(1);
     thread::spawn(move || {
@@ -107,7 +107,7 @@ fn run(panics: Panics) -> Came {
     ended.recv_timeout(Duration::from_secs(60)).expect("the stages end")
 }
 
-/// Asserts that the run failed for this reason, and what its rows have come to.
+/// Asserts that the run failed for this reason, with these outcomes of rows.
 fn assert_failed(came: &Came, who: &str, indexed: u64, unconfirmed: u64) {
     let Some(StopReason::Fatal(failure)) = &came.stopped else { panic!("{:?}", came.stopped) };
     assert_eq!(failure.code, ExitCode::Failed);

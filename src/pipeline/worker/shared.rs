@@ -173,7 +173,7 @@ mod tests {
     use crate::pipeline::archive::Rooms;
     use crate::shutdown::Stop;
 
-    /// An archive with so many rows, of which every reader has been given what `found` makes.
+    /// An archive of `rows` rows that this many readers have joined.
     fn shared(rows: u64, readers: usize) -> Shared {
         let image = crate::pipeline::archive::ArchiveBuffers::new().unpack(&table(rows)).unwrap();
         let archive = Archive {

@@ -164,7 +164,7 @@ mod tests {
     use super::*;
     use crate::pipeline::archive::ArchiveBuffers;
 
-    /// Rows that decide, by the rule in its plainest words.
+    /// The rows that count, by the plainest form of the rule.
     fn model(events: &[Option<(u8, bool)>]) -> HashSet<i64> {
         let rows = |id: u8, deletes_only: bool| {
             events.iter().enumerate().rev().find_map(move |(row, event)| {
@@ -189,7 +189,7 @@ mod tests {
         }
     }
 
-    /// A database with a row for each of these, those that are no event included.
+    /// A database with a row for each of these, including those that are no event.
     fn database(events: &[Option<(u8, bool)>]) -> Database {
         let mut connection = rusqlite::Connection::open_in_memory().unwrap();
         connection.execute_batch("CREATE TABLE posts (at_uri, did, raw_post, inferences)").unwrap();

@@ -1,4 +1,4 @@
-//! Workers on archives with a sink that watches them.
+//! Runs workers on archives, with a sink that observes them.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -15,7 +15,7 @@ use crate::exit::Failure;
 use crate::model::{Action, Document, Generation, Outcomes, Selection, Tally};
 use crate::shutdown::StopReason;
 
-/// A sink whose encoding does something.
+/// A sink that calls a function for each document.
 struct Fake<F: Fn(&Document<'_>) + Sync>(F);
 
 impl<F: Fn(&Document<'_>) + Sync> Sink for Fake<F> {
@@ -33,7 +33,7 @@ impl<F: Fn(&Document<'_>) + Sync> Sink for Fake<F> {
     }
 }
 
-/// Writes an archive of so many posts, and the deletion of so many accounts behind them.
+/// Writes an archive of `posts` posts, followed by the deletions of `accounts` accounts.
 fn write(path: &Path, posts: i64, accounts: i64) -> Arc<Archive> {
     let post = |n: i64| {
         let commit = json!({"operation": "create", "record": {"text": "x"}});
@@ -55,7 +55,7 @@ fn write(path: &Path, posts: i64, accounts: i64) -> Arc<Archive> {
     Arc::new(Archive { name, path: path.into(), seconds: Some(1), bytes: 1, modified_ns: 0, etag: None })
 }
 
-/// What a run of the workers has come to.
+/// The result of a run of the workers.
 struct Came {
     batches: Receiver<Batch>,
     events: Receiver<Event>,
@@ -64,20 +64,20 @@ struct Came {
 }
 
 impl Came {
-    /// How the only archive ended, and its rows.
+    /// The end and the rows of the only archive.
     fn end(&self) -> (ArchiveEnd, Tally) {
         let events: Vec<Event> = self.events.try_iter().collect();
         let [Event::Archive { outcomes, end, .. }] = &events[..] else { panic!("{events:?}") };
         (end.clone(), outcomes.tally.clone())
     }
 
-    /// Rows in batches.
+    /// Number of rows in batches.
     fn sent(&self) -> u64 {
         self.batches.try_iter().map(|batch| batch.actions.len() as u64).sum()
     }
 }
 
-/// Has two workers read an archive.
+/// Lets two workers read an archive.
 fn work(archive: &Arc<Archive>, next: impl Fn() + Sync, encode: impl Fn(&Document<'_>) + Sync) -> Came {
     let (batch_sender, batches) = unbounded();
     let (event_sender, events) = unbounded();
@@ -111,7 +111,7 @@ fn a_worker_without_an_archive_of_its_own_helps_with_that_of_another() {
     let archive = write(&folder.path().join("a.db.zip"), 1000, 0);
     let (seen, changed) = (Mutex::new(HashSet::<ThreadId>::new()), Condvar::new());
     let until = Instant::now() + Duration::from_secs(30);
-    // Nobody goes on before both have come.
+    // Neither goes on before both have come.
     let came = work(
         &archive,
         || {},

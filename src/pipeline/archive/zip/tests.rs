@@ -105,7 +105,7 @@ fn the_beginning_of_an_entry_is_seen_however_it_was_deflated() {
         let mut compressor = libdeflater::Compressor::new(libdeflater::CompressionLvl::new(level).unwrap());
         let mut bytes = vec![0; compressor.deflate_compress_bound(database.len())];
         let length = compressor.deflate_compress(&database, &mut bytes).unwrap();
-        // Behind empty blocks as well: stored, and with fixed codes.
+        // Also behind empty blocks: stored, and with fixed codes.
         for before in [&b""[..], b"\0\0\0\xff\xff\0\0\0\xff\xff"] {
             let bytes = [before, &bytes[..length]].concat();
             let packed = Packed { bytes: &bytes, deflated: true, len: database.len(), crc32: None };

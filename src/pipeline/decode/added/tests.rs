@@ -32,7 +32,7 @@ fn added(choice: FieldChoice, record: &str, video: &str) -> Added {
     read(choice, &post, &embeddings)
 }
 
-/// What the fields are, without what `media` tells of every post, and what was left out.
+/// The fields and the names of unreadable ones. Omits the fields that `media` adds to every post.
 fn of(record: &Json, video: &Json) -> (Json, Vec<&'static str>) {
     let added = added(ALL, &record.to_string(), &video.to_string());
     let without = ["contains_images", "contains_video", "image_count", "video_count"];

@@ -1,4 +1,4 @@
-//! The cursor: by example, and against serde_json.
+//! Tests the cursor by examples, and against serde_json.
 
 use std::borrow::Cow;
 
@@ -15,7 +15,7 @@ fn check(text: &str) -> Result<(), JsonError> {
 }
 
 fn serde_accepts(text: &str) -> bool {
-    // `IgnoredAny` checks everything but has no limit of depth and does not mind lone surrogates.
+    // `IgnoredAny` validates everything, but has no depth limit and accepts lone surrogates.
     serde_json::from_str::<IgnoredAny>(text).is_ok()
 }
 
@@ -162,7 +162,7 @@ fn depth_is_bounded_at_128_levels() {
         assert_eq!(check(&nested(MAX_DEPTH + 1)), Err(JsonError::TooDeep { at }));
         assert_eq!(check(&open.repeat(1_000_000)), Err(JsonError::TooDeep { at }));
     }
-    // Sideways there is no bound.
+    // The number of siblings has no limit.
     assert_eq!(check(&format!("[{}[]]", "[[]],".repeat(10_000))), Ok(()));
 }
 
@@ -239,7 +239,7 @@ fn documents() -> impl Strategy<Value = String> {
     })
 }
 
-/// Pieces that documents break at.
+/// Pieces that break documents.
 fn soup() -> impl Strategy<Value = String> {
     const PIECES: [&str; 34] = [
         "{",
@@ -280,7 +280,7 @@ fn soup() -> impl Strategy<Value = String> {
     prop::collection::vec(prop::sample::select(&PIECES[..]), 0..12).prop_map(|pieces| pieces.concat())
 }
 
-/// A document with one to three places overwritten by something else.
+/// A document with one to three places overwritten.
 fn mutated_documents() -> impl Strategy<Value = String> {
     let cut = (any::<prop::sample::Index>(), 0..4_usize, soup());
     (documents(), prop::collection::vec(cut, 1..4)).prop_map(|(mut text, cuts)| {
@@ -324,7 +324,7 @@ proptest! {
         let text = format!("\"{}\"", pieces.concat());
         match serde_json::from_str::<String>(&text) {
             Ok(expected) => prop_assert_eq!(unescaped(&text), expected),
-            // It refuses lone surrogates.
+            // serde_json refuses lone surrogates.
             Err(_) if serde_accepts(&text) => prop_assert!(unescaped(&text).contains(char::REPLACEMENT_CHARACTER)),
             Err(_) => prop_assert!(check(&text).is_err()),
         }

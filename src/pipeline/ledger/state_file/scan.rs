@@ -199,7 +199,7 @@ mod tests {
             text in r#"[\[\]{},:"\\a1 \n]{0,24}"#,
         ) {
             let parsed: Result<Vec<serde_json::Map<String, serde_json::Value>>, _> = serde_json::from_str(&text);
-            // Brackets and strings are looked at here, the rest by whoever is called.
+            // `objects` checks only brackets and strings; the rest is up to its caller.
             let whole = |objects: &[(u64, String)]| objects.iter().all(|(_, object)| {
                 serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(object).is_ok()
             });

@@ -80,7 +80,7 @@ mod tests {
     fn a_time_that_an_editor_has_read_as_a_float_is_the_same() {
         for ns in (1_766_016_000_000_000_000..).step_by(123_457).take(10_000) {
             let recorded = recorded_ns(&file(7, ns)).unwrap();
-            // As jq writes it: 17 digits of the nearest float.
+            // As `jq` writes it: 17 digits of the nearest float.
             let edited = format!("{:.16e}", recorded as f64).parse::<f64>().unwrap() as i64;
             assert!(!Stamp::recorded(Some(7), Some(edited), None).unwrap().differs(&file(7, ns)), "{ns}");
         }

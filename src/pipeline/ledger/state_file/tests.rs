@@ -1,4 +1,4 @@
-//! The state file: what is read, kept, refused and replaced.
+//! Tests what the state file reads, keeps, refuses and replaces.
 
 use super::*;
 use crate::exit::ExitCode;
@@ -97,7 +97,7 @@ fn a_file_that_is_there_and_cannot_be_read_is_never_taken_for_an_empty_one() {
     let no_utf_8 = folder.path().join("no_utf_8");
     fs::write(&no_utf_8, b"[{\"filename\":\"\xff\",\"status\":\"processed\"}]").unwrap();
     let in_a_file = no_utf_8.join("state.json");
-    // Root may read whatever it likes.
+    // Root may read anything.
     let permissions_count = fs::read(&unreadable).is_err();
     let paths = [a_folder, no_utf_8, in_a_file].into_iter().chain(permissions_count.then_some(unreadable));
     for path in paths {
@@ -195,7 +195,7 @@ fn of_several_entries_of_an_archive_the_last_one_counts() {
     assert_eq!(StateFile::load(&path).unwrap().known.len(), 2);
 }
 
-/// A file of so many bytes at least.
+/// A file of at least `bytes` bytes.
 fn large(bytes: usize) -> String {
     let entry =
         |n: usize| format!(r#"{{"filename":"x/{n}","status":"processed","note":"{}"}}"#, "x".repeat(1_000));
@@ -232,7 +232,7 @@ fn what_is_added_to_a_large_file_goes_to_its_journal_first() {
         serde_json::from_str::<Vec<StateEntry>>(&now).unwrap().len(),
         StateFile::load(&path).unwrap().known.len()
     );
-    // What is in the file now is replaced where it stands.
+    // The entry in the file is replaced in place.
     state.mark_processed(&failed, 5);
     state.save().unwrap();
     state.finish().unwrap();
@@ -269,13 +269,13 @@ fn a_file_that_somebody_else_changes_meanwhile_is_not_mixed_with_what_was_read()
     fs::write(&path, r#"[{"filename":"a","status":"processed"}]"#).unwrap();
     state.mark_processed(&archive("b"), 1);
     assert!(state.save().unwrap_err().to_string().contains("somebody else"));
-    // One that is gone is made anew.
+    // A missing file is created again.
     fs::remove_file(&path).unwrap();
     state.save().unwrap();
     assert_eq!(StateFile::load(&path).unwrap().get("b"), Some(&Mark::Processed));
 }
 
-/// CPU time of this thread so far, from the kernel's accounting; None where there is none to read.
+/// CPU time of this thread so far, from the kernel's accounting. None: not available.
 fn cpu_time() -> Option<std::time::Duration> {
     let text = fs::read_to_string("/proc/thread-self/schedstat").ok()?;
     Some(std::time::Duration::from_nanos(text.split(' ').next()?.parse().ok()?))
@@ -296,9 +296,9 @@ fn with_a_hundred_thousand_entries_a_save_costs_less_than_a_hundredth_of_the_tim
     }
     let each = cpu_time().unwrap().saturating_sub(before) / SAVES;
     println!("{each:?} of CPU time for each save of {} bytes", fs::metadata(&path).unwrap().len());
-    // Of the two cores that a run has at least.
+    // Relative to the two cores that a run has at least.
     assert!(each < 2 * super::super::MARK_WITHIN / 100, "{each:?}");
-    // Now and then the file itself is written anew.
+    // From time to time the file itself is rewritten.
     let pause = Duration::from_secs(state.text.len() / BYTES_A_SECOND);
     let before = cpu_time().unwrap();
     state.finish().unwrap();

@@ -1,4 +1,4 @@
-//! Lines of a dead-letter file: read one by one, and judged.
+//! Reads and parses lines of a dead-letter file.
 
 use serde_json::{Value, json};
 
@@ -121,7 +121,7 @@ fn a_file_with_a_dead_letter_among_its_first_lines_is_one_of_them() {
     let is_dead_letters = |text: &str| {
         let mut lines = DeadLetterLines::new(io::Cursor::new(text.as_bytes().to_vec()), 9999);
         let is = lines.are_dead_letters().unwrap();
-        // Whatever was looked at is still to be read.
+        // The check leaves all lines to be read.
         let first = lines.next_line().unwrap().map(|line| line.number);
         assert_eq!(first, (!text.is_empty()).then_some(1));
         is

@@ -1,4 +1,4 @@
-//! Archives that are found in folders and by their names, and what is left out.
+//! Finds archives in folders and by name, and checks what is left out.
 
 use std::fs::File;
 use std::os::unix::ffi::OsStringExt;
@@ -157,7 +157,7 @@ fn of_different_files_of_the_same_name_none_is_taken_and_all_others_are() {
     let paths: Vec<PathBuf> = folders.iter().map(|folder| put(folder.path(), "a.db.zip")).collect();
     put(folders[0].path(), "b.db.zip");
     put(folders[2].path(), "c.db.zip");
-    // Reached again it is no other file.
+    // A file that is reached again is still one file.
     let asked_for = [folders[0].path(), folders[1].path(), folders[2].path(), &paths[1], folders[0].path()];
     let mut found = found_in(&asked_for);
     assert_eq!(names(&found).len(), 2);

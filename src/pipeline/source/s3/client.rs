@@ -168,7 +168,7 @@ impl Shared {
         let there = Place::of(&self.settings, &region);
         let answer = self.ask_at(&there, wanted, credentials);
         match answer {
-            // The other region refuses, too: the first answer counts.
+            // The other region names yet another one: the first answer counts.
             Err(Refusal { region: Some(_), .. }) => Err(refusal.error),
             Err(Refusal { error: GetError::Unavailable { .. }, .. }) => {
                 answer.map_err(|refusal| refusal.error)

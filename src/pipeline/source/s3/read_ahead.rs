@@ -205,7 +205,7 @@ mod tests {
 
     const MIB: u64 = 1 << 20;
 
-    /// Runs the dispatcher over objects of so many MiB, with room for 10 of them.
+    /// Runs the dispatcher over objects of these sizes in MiB, with room for 10 MiB.
     fn dispatching(sizes: &[u64], stop: &Stop, check: impl FnOnce(&Receiver<Job>)) {
         let name = |n: usize| n.to_string();
         let archive = |(n, bytes): (usize, &u64)| {
@@ -238,7 +238,7 @@ mod tests {
         jobs.recv_timeout(Duration::from_secs(20)).unwrap()
     }
 
-    /// None comes: a dispatcher that hands one out does so at once.
+    /// Asserts that no job comes. A dispatcher that hands one out does so at once.
     fn assert_none_waits(jobs: &Receiver<Job>) {
         assert!(jobs.recv_timeout(Duration::from_millis(50)).is_err());
     }

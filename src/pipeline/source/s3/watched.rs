@@ -41,7 +41,7 @@ mod tests {
 
     const LONG: Duration = Duration::from_secs(3600);
 
-    /// A body that never ends, a byte at a time; when the last byte of a few has come, something happens.
+    /// A body that never ends, one byte at a time. Calls the function when it reads byte 2.
     struct Endless<F>(u8, F);
 
     impl<F: FnMut()> Read for Endless<F> {

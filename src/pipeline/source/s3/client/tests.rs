@@ -1,4 +1,4 @@
-//! What error replies of S3 mean, and the URLs that it is asked at.
+//! Tests the classification of S3's error replies, and the URLs of requests.
 
 use super::*;
 use crate::auth::aws::{CredentialSources, Profile, Sts};

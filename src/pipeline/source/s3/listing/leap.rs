@@ -4,9 +4,9 @@
 //! the form `LEADyyyymmdd_hhmmss.db.zip` are in the order of their times. A listing can then begin after the keys that
 //! are too old, and end before those that are too new.
 //!
-//! Two conditions must hold: every archive on the first page has this form with the same lead, and no other key below
-//! the prefix begins differently. One request checks the second: with the lead as the delimiter, S3 lists all other
-//! keys. Otherwise all pages are listed.
+//! Two conditions must hold. Every archive on the first page has this form, with the same lead. And one request lists
+//! all keys below the prefix that begin differently: with the lead as the delimiter, S3 lists only these and groups the
+//! rest. Otherwise all pages are listed.
 
 use super::page::{Key, Page};
 use crate::model::{ARCHIVE_SUFFIX, Span, archive_seconds};
@@ -31,12 +31,12 @@ impl Lead {
         is_only_one.then(|| Self(lead.to_owned()))
     }
 
-    /// The delimiter that makes S3 list the other keys below the prefix. None: there are no other keys.
+    /// The delimiter that makes S3 list the keys below the prefix without this lead. None: all keys have it.
     pub(super) fn delimiter(&self, prefix: &str) -> Option<&str> {
         self.0.strip_prefix(prefix).filter(|delimiter| !delimiter.is_empty())
     }
 
-    /// Whether a page requested with the delimiter lists all other keys, and they all begin differently.
+    /// Whether a page requested with the delimiter lists all keys without this lead, and only these.
     pub(super) fn is_confirmed_by(&self, page: &Page) -> bool {
         let is_whole = page.next.is_none() && page.unreadable == 0 && page.broken.is_none();
         is_whole
@@ -56,7 +56,7 @@ impl Lead {
         end.zip(page.keys.last()).is_some_and(|(end, last)| last.key >= end) && is_in_order(page)
     }
 
-    /// The smallest key text of this time and later: times in keys are whole seconds.
+    /// The text that keys of this time and later are not below. Times in keys are whole seconds, so it is rounded up.
     fn key_at(&self, millis: i64) -> String {
         let seconds = millis.div_euclid(1000) + i64::from(millis.rem_euclid(1000) > 0);
         let text = rfc3339_millis(seconds.saturating_mul(1000));
@@ -116,7 +116,7 @@ mod tests {
             &["in/a.db.zip", one],
             &["in/mega_20251318_000000.db.zip"],
             &["in/mega_120251218_000000.db.zip"],
-            // A page in another order: that of its server.
+            // A page in another order, the server's own.
             &["in/mega_20251218_000500.db.zip", one],
             &["out/mega_20251218_000000.db.zip"],
         ] {
@@ -134,7 +134,7 @@ mod tests {
         };
         assert!(told(&["in/mega_"], &[]) && told(&["in/mega_"], &["in/other_20251218_000000.db.zip"]));
         assert!(!told(&["in/mega_", "in/2025/mega_"], &[]) && !told(&["in/m"], &[]));
-        // A server that knows no delimiters of several characters.
+        // A server that does not support delimiters of several characters.
         assert!(!told(&[], &["in/mega_20251218_000000.db.zip"]));
         let cut = Page { next: Some("t".into()), groups: vec!["in/mega_".into()], ..Page::default() };
         assert!(!lead.is_confirmed_by(&cut));

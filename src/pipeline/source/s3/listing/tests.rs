@@ -1,4 +1,4 @@
-//! Where a listing goes on, and what is made of keys.
+//! Tests how a listing continues, and which keys become archives.
 
 use super::found::Found;
 use super::page::Key;

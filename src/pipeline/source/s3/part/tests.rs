@@ -1,4 +1,4 @@
-//! Heads of replies, and what becomes of the bytes behind them.
+//! Tests heads of replies and the handling of their bodies.
 
 use super::*;
 
@@ -129,7 +129,7 @@ fn without_a_length_the_listed_one_decides() {
         assert_eq!(part.ends(), Ok(()));
         assert!(part.may_go_on());
     }
-    // Replaced by a shorter one: it ends where it says so, or nobody knows.
+    // Replaced by a shorter object: complete only if the body marks its own end.
     let mut framed = begun("\"2\"", true);
     framed.take(&[0; 4]);
     assert_eq!((framed.ends(), framed.missing()), (Ok(()), 0));

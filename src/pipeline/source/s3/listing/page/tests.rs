@@ -1,4 +1,4 @@
-//! Pages as servers write them.
+//! Parses pages as servers write them.
 
 use super::*;
 
@@ -10,7 +10,7 @@ fn keys(body: &str) -> Vec<String> {
     page(body).unwrap().keys.into_iter().map(|key| key.key).collect()
 }
 
-/// A page with this in it, as most servers write it.
+/// A page with this content, in the form that most servers write.
 fn listing(inner: &str) -> String {
     format!(
         "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<ListBucketResult \
