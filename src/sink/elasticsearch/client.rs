@@ -36,7 +36,7 @@ pub struct RequestLimits {
     pub last_call: Duration,
     /// Largest body of a reply in bytes. More is an error, so that no server can exhaust the memory.
     pub reply_bytes: u64,
-    /// Idle connections kept at most. Should equal the number of sending threads, or some connect anew for each
+    /// Idle connections kept at most. Should equal the number of sending threads, or some reconnect for each
     /// request.
     pub idle_connections: usize,
 }

@@ -92,7 +92,7 @@ pub(in crate::sink::elasticsearch) fn past_pages<T>(
     })
 }
 
-/// Turns what is no answer into errors: a failed transport, a refused key, a server that cannot answer now.
+/// Returns the errors that stand for no answer: a failed transport, a refused key, a server that cannot answer now.
 pub(in crate::sink::elasticsearch) fn answer(
     client: &Client,
     result: Result<Reply, TransportError>,

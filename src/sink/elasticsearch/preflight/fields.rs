@@ -319,7 +319,7 @@ const ANEW: &str =
 
 /// Judges the mapping of a vector field: whether it is a `dense_vector`, and what is wrong with it.
 ///
-/// The statement about the dimension of a further model is about the vectors of this run.
+/// For a further model, the dimension in the mapping becomes that of this run's vectors.
 fn judge_vector(
     index: &str,
     name: &str,
