@@ -70,13 +70,13 @@
 //!
 //! # Assumptions
 //!
-//! | assumption | where it does not hold |
+//! | assumption | if it does not hold |
 //! |---|---|
-//! | No request is carried out after the row's last look-up that its sender has given up. A request is waited for longer (90 s; less, but 10 s at least, only where a retry budget is about to end) than Elasticsearch waits for a shard (60 s), so this takes a request of a killed process, or one behind a connection that broke, and a server that holds it up for longer than the row's next attempts take. | The delete's version still stands against it for `index.gc_deletes`. After that the post is back until its row, or a later emission, is read again. A longer `index.gc_deletes` on `posts` (`1h` costs some 200 bytes of heap for each delete of the last hour) leaves restarts of the shard in just that moment. |
-//! | A confirmed tombstone is found: the index is never emptied, and not restored to an older state. | Posts that are emitted again come back. Posts restored from a snapshot that is older than their tombstones stay until their rows are read again: run once without the state file. |
-//! | An index that leaves an alias takes nothing with it that matters. | Its tombstones no longer keep posts away, and its posts are no longer deleted. An index that leaves and comes back while an archive is being done may be missed. |
-//! | A look-up is answered by a copy of the shard that is in sync. | A node cut off from its cluster may answer from a stale copy until it notices, some seconds. |
-//! | Only this program writes posts. | What others write after the deletion stays, unless they look up tombstones, too. |
+//! | A request that its sender has given up is not carried out after the row's last look-up. The client waits longer for a request (90 s; less, but at least 10 s, only if a retry budget is about to end) than Elasticsearch waits for a shard (60 s). So the assumption fails only for a request of a killed process or of a broken connection, and only if the server delays it for longer than the row's next attempts take. | The delete's version still rejects the request for `index.gc_deletes`. After that the post is back until its row, or a later emission, is read again. With a longer `index.gc_deletes` on `posts` (`1h` costs some 200 bytes of heap for each delete of the last hour), only a restart of the shard at that moment is left as a cause. |
+//! | A confirmed tombstone is found: the index is never emptied or restored to an older state. | Posts that are emitted again come back. Posts restored from a snapshot older than their tombstones stay until their rows are read again: run once without the state file. |
+//! | An index that leaves an alias takes nothing with it that matters. | Its tombstones no longer keep posts away, and its posts are no longer deleted. An index that leaves and comes back while an archive is processed may be missed. |
+//! | A look-up is answered by a copy of the shard that is in sync. | A node cut off from its cluster may answer from a stale copy for some seconds, until it notices. |
+//! | Only this program writes posts. | Posts that others write after the deletion stay, unless they look up tombstones as well. |
 //!
 //! Versions from other writers do no harm. A document that an earlier tool wrote without an external version (1, 2 and
 //! so on) is below every version here and is replaced. A document that is partially updated later (version + 1) is

@@ -50,8 +50,8 @@ impl Verifier<'_> {
                     *finding = Some(verdict.finding);
                 }
             }
-            // Elasticsearch takes no older version while it remembers a delete. A post refused for this reason counts
-            // as superseded. A tombstone refused for it is taken for a newer one, so its post is found undeleted.
+            // Elasticsearch takes no older version while it remembers a delete. A post refused for this reason is
+            // counted as superseded. A tombstone is not: the refusal is taken for a newer tombstone.
             let is_refused = |nth: &usize| match findings.get(*nth) {
                 Some(Some(Finding::Missing)) => superseded,
                 Some(Some(Finding::Undeleted)) => true,
