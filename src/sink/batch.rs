@@ -6,8 +6,8 @@ use std::sync::Arc;
 use crate::config::BatchLimits;
 use crate::model::{Action, Archive, Batch};
 
-/// Collects the actions of one archive into batches. Every batch is within both limits, but for a single
-/// document over the byte limit, which travels alone.
+/// Collects the actions of one archive into batches. Every batch keeps both limits, except that a single document over
+/// the byte limit travels alone.
 pub struct Batcher {
     archive: Arc<Archive>,
     limits: BatchLimits,
@@ -16,14 +16,14 @@ pub struct Batcher {
 }
 
 impl Batcher {
-    /// An empty batch of `archive`, written into `body` (whose content is dropped).
+    /// An empty batch of `archive`, written into `body`, which is cleared first.
     pub fn new(archive: Arc<Archive>, limits: BatchLimits, mut body: Vec<u8>) -> Self {
         body.clear();
         Self { archive, limits, body, actions: Vec::new() }
     }
 
-    /// Appends one action, whose `lines` are yet to be set: `write` appends them to the buffer it is given. Returns the
-    /// batch that is full with it, or that had no room for it. `spare` gives the buffer of the next batch.
+    /// Appends one action. `write` appends its lines to the buffer; the action's `lines` are set here. Returns a batch
+    /// when the action fills it or does not fit into it. `spare` provides the buffer of the next batch.
     pub fn push(
         &mut self,
         action: Action,
@@ -47,7 +47,7 @@ impl Batcher {
         None
     }
 
-    /// The last batch, if anything is left.
+    /// Returns the last batch, if any action is left.
     pub fn finish(&mut self) -> Option<Batch> {
         self.cut(Vec::new())
     }
@@ -56,7 +56,7 @@ impl Batcher {
         next.clear();
         let mut body = mem::replace(&mut self.body, next);
         let actions = mem::take(&mut self.actions);
-        // Nothing stands behind the last action, but for what a `write` that panicked has left.
+        // Drops what a `write` that panicked has left behind the last action.
         body.truncate(actions.last().map_or(0, |action| action.lines.end));
         (!actions.is_empty()).then(|| Batch { archive: self.archive.clone(), body, actions })
     }

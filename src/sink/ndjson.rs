@@ -15,22 +15,22 @@ use crate::timestamp::now_millis;
 
 /// Counts what would be sent, and writes it to `output` as bulk NDJSON.
 ///
-/// The delete from `posts` stands right behind its tombstone. Versions make the order of lines irrelevant, so the
-/// file can be sent as it is. Of the deletion of an account only its tombstone is written: which posts it has is
-/// known to a server alone.
+/// The delete from `posts` follows right after its tombstone. Versions make the order of lines irrelevant, so the file
+/// can be sent as it is. For the deletion of an account only its tombstone is written: only a server knows the
+/// account's posts.
 pub struct Ndjson<'r> {
-    /// What would be written to.
+    /// The names to write to.
     pub names: Names,
-    /// How vectors are written: there is no server that could be tried.
+    /// How vectors are written: there is no server to try.
     pub vectors: VectorEncoding,
-    /// Where the NDJSON goes, if anywhere.
+    /// The output of the NDJSON, if any.
     pub output: Option<Mutex<Box<dyn Write + Send + 'r>>>,
     /// Told when the output cannot be written.
     pub stop: &'r Stop,
 }
 
 impl Ndjson<'_> {
-    /// Writes out what is still buffered.
+    /// Flushes the output.
     pub fn finish(self) {
         let Some(output) = self.output else { return };
         let mut output = output.into_inner().unwrap_or_else(PoisonError::into_inner);

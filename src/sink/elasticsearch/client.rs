@@ -1,8 +1,8 @@
 //! The HTTP client that every request to Elasticsearch goes through.
 //!
-//! It sends one request and returns one reply, of whatever status: judging, waiting and sending again are
-//! left to the callers. Only what is no matter of theirs is done again here: at another node where one fails, with new
-//! credentials where they have been changed, and without `Expect` where that is not understood.
+//! It sends one request and returns one reply, of any status. Callers judge, wait and retry. The client itself only
+//! repeats a request at another node after a node failed, with new credentials after they were changed, and without
+//! `Expect` if the server does not understand it.
 
 use std::borrow::Cow;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -28,22 +28,23 @@ pub use self::reply::{Reply, text_of_error};
 /// The bounds of one request.
 #[derive(Clone, Copy, Debug)]
 pub struct RequestLimits {
-    /// Time for name, TCP connection and TLS handshake.
+    /// Time for name lookup, TCP connection and TLS handshake.
     pub connect: Duration,
     /// Time for the whole request, from the first byte sent to the last one received.
     pub call: Duration,
-    /// The same for a request that is made although the run is to stop.
+    /// As `call`, for a request made although the run is to stop.
     pub last_call: Duration,
-    /// Bytes of a reply's body: more is an error, so that no server can exhaust the memory.
+    /// Largest body of a reply in bytes. More is an error, so that no server can exhaust the memory.
     pub reply_bytes: u64,
-    /// Idle connections kept at most: as many as threads send at once, or some would connect anew for each request.
+    /// Idle connections kept at most. Should equal the number of sending threads, or some reconnect for each
+    /// request.
     pub idle_connections: usize,
 }
 
 impl Default for RequestLimits {
-    /// For one thread: 10 s to connect; 90 s for a request, above the minute that Elasticsearch itself waits for a primary
-    /// shard; 10 s for one that holds up the end of a run; 64 MiB for a reply, many times that of the largest bulk
-    /// request.
+    /// The limits for one thread: 10 s to connect; 90 s for a request, above the minute that Elasticsearch itself waits
+    /// for a primary shard; 10 s for a request that delays the end of a run; 64 MiB for a reply, many times that of the
+    /// largest bulk request.
     fn default() -> Self {
         Self {
             connect: Duration::from_secs(10),
@@ -55,15 +56,15 @@ impl Default for RequestLimits {
     }
 }
 
-/// Time for the small request that finds out whether a node is back.
+/// Time limit of the small request that checks whether a node is back.
 const PROBE: Duration = Duration::from_secs(10);
 
-/// What a request body is.
+/// The type of a request body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ContentType {
     /// One JSON value.
     Json,
-    /// One JSON value a line, as `_bulk` takes it.
+    /// One JSON value per line, as `_bulk` takes it.
     Ndjson,
 }
 
@@ -85,29 +86,29 @@ pub struct Client {
     base_url: Arc<str>,
     auth: Auth,
     limits: RequestLimits,
-    /// Gzip level of bulk requests; 0: they are not compressed.
+    /// Gzip level of bulk requests; 0 sends them uncompressed.
     compression: u8,
-    /// Bytes of bulk requests as they were sent.
+    /// Bytes of bulk requests as sent, after compression.
     on_the_wire: Arc<OnceLock<Arc<AtomicU64>>>,
-    /// The server, or what stands before it, has refused `Expect`.
+    /// Whether the server, or a proxy before it, has refused `Expect`.
     expects_nothing: Arc<AtomicBool>,
-    /// Whether there has been a reply, so that what answers speaks as the URL says.
+    /// Whether there has been a reply, which shows that the server speaks the protocol of the URL.
     has_answered: Arc<AtomicBool>,
-    /// What the server is, as soon as that is known.
+    /// The product, once it is known.
     product: Arc<OnceLock<Product>>,
-    /// Requests that came to nothing, at any node.
+    /// Requests that failed, at any node.
     outages: Arc<AtomicU64>,
-    /// The last answer that was none of Elasticsearch's, and whether there was one of its own.
+    /// The last answer that did not come from Elasticsearch, and whether there was one that did.
     pages: Arc<Mutex<(Option<String>, bool)>>,
 }
 
-/// A request, without who asks and whom.
+/// A request without node and credentials.
 #[derive(Clone, Debug)]
 struct Ask<'a> {
     method: Method,
     path: &'a str,
     kind: Option<ContentType>,
-    /// None: there is no body.
+    /// None if there is no body.
     body: Option<Cow<'a, [u8]>>,
     is_gzip: bool,
     asks_first: bool,
@@ -132,16 +133,16 @@ struct Answered {
 }
 
 impl Client {
-    /// A client for the given server, with the bounds of [`RequestLimits::default`]. Opens no connection yet.
+    /// Creates a client for the given server, with the limits of [`RequestLimits::default`]. Opens no connection yet.
     ///
     /// # Errors
     ///
-    /// A usage failure where a file with certificates cannot be used.
+    /// A usage failure if a certificate file cannot be used.
     pub fn new(settings: &config::Elasticsearch) -> Result<Self, Failure> {
         Self::with_limits(settings, RequestLimits::default())
     }
 
-    /// As [`Client::new`], with bounds of one's own.
+    /// As [`Client::new`], with other limits.
     ///
     /// # Errors
     ///
@@ -163,23 +164,23 @@ impl Client {
         })
     }
 
-    /// Counts the bytes of bulk requests, as they are sent, from now on.
+    /// Counts the bytes of bulk requests as sent, from now on.
     pub fn count_bytes(&self, counter: Arc<AtomicU64>) {
         // There is one run, and it has one counter.
         let _ = self.on_the_wire.set(counter);
     }
 
-    /// The same client, with no more time than this for a request.
+    /// Returns the same client with at most this time for a request.
     pub fn within(&self, call: Duration) -> Self {
         Self { limits: RequestLimits { call: call.min(self.limits.call), ..self.limits }, ..self.clone() }
     }
 
-    /// The same client, for a request that is made although the run is to stop.
+    /// Returns the same client for a request that is made although the run is to stop.
     pub fn in_haste(&self) -> Self {
         self.within(self.limits.last_call)
     }
 
-    /// Takes note of a reply, for all clones.
+    /// Notes for all clones that there was a reply.
     pub fn note_answer(&self) {
         self.has_answered.store(true, Ordering::Relaxed);
     }
@@ -189,23 +190,23 @@ impl Client {
         self.has_answered.load(Ordering::Relaxed)
     }
 
-    /// Takes note of what the server is, for all clones. What was noted first stays.
+    /// Notes the product for all clones. The first note stays.
     pub fn note_product(&self, product: Product) {
         let _ = self.product.set(product);
     }
 
-    /// What the server is, as far as that is known.
+    /// The product, as far as it is known.
     pub fn product(&self) -> Product {
         self.product.get().copied().unwrap_or_default()
     }
 
-    /// How many requests have come to nothing so far, by a connection that broke or a node that was not there: a node
-    /// may have been started anew since the last time.
+    /// The number of requests that failed so far because a connection broke or a node was away. If it has grown, a node
+    /// may have restarted.
     pub fn outages(&self) -> u64 {
         self.outages.load(Ordering::Relaxed)
     }
 
-    /// The same client, which takes note of pages from now on ([`Reply::is_page`]), apart from the others.
+    /// Returns the same client with its own record of pages ([`Reply::is_page`]), starting now.
     pub fn noting_pages(&self) -> Self {
         Self { pages: Arc::default(), ..self.clone() }
     }
@@ -215,13 +216,13 @@ impl Client {
         self.pages.lock().unwrap_or_else(PoisonError::into_inner).0.clone()
     }
 
-    /// The same, where every answer was one.
+    /// As [`Client::page`], if every answer was a page.
     pub fn only_page(&self) -> Option<String> {
         let pages = self.pages.lock().unwrap_or_else(PoisonError::into_inner);
         pages.0.clone().filter(|_| !pages.1)
     }
 
-    /// The base URL, or all of them, for messages; it holds no credential.
+    /// The base URL, or all of them, for messages. Holds no credential.
     pub fn base_url(&self) -> &str {
         &self.base_url
     }
@@ -231,26 +232,26 @@ impl Client {
         self.nodes.urls()
     }
 
-    /// What to do about a reply that refuses the credentials; None where it does not.
+    /// Advice for a reply that refuses the credentials; None if it does not refuse them.
     pub fn refusal(&self, reply: &Reply) -> Option<String> {
         self.auth.refusal(reply.status, &reply.body)
     }
 
-    /// The failure of a run whose credentials are refused, with what to do about these.
+    /// Adds advice to the failure of a run whose credentials are refused.
     pub fn with_advice(&self, failure: Failure) -> Failure {
         Failure { message: format!("{}; {}", failure.message, self.auth.advice()), ..failure }
     }
 
-    /// `GET`; the path begins with `/` and may have a query.
+    /// Sends a `GET`. The path begins with `/` and may have a query.
     ///
     /// # Errors
     ///
-    /// Where there is no complete reply. A status of 4xx or 5xx is a reply.
+    /// If there is no complete reply. A status of 4xx or 5xx is a reply.
     pub fn get(&self, path: &str) -> Result<Reply, TransportError> {
         Ok(self.send(Ask::get(path))?.reply)
     }
 
-    /// As [`Client::get`], with the `Date` of the reply where it has one.
+    /// As [`Client::get`], with the `Date` of the reply if it has one.
     ///
     /// # Errors
     ///
@@ -261,8 +262,8 @@ impl Client {
         Ok((reply, date))
     }
 
-    /// `POST`. The body is sent from where it lies, under its `Content-Length`; that of a bulk request is compressed
-    /// where asked for.
+    /// Sends a `POST`. The body is sent without a copy, with its `Content-Length`. The body of a bulk request is
+    /// compressed if that is configured.
     ///
     /// # Errors
     ///
@@ -271,7 +272,7 @@ impl Client {
         Ok(self.send(Ask::with_body(Method::POST, path, kind, body))?.reply)
     }
 
-    /// `PUT`. Otherwise as [`Client::post`].
+    /// Sends a `PUT`. Otherwise as [`Client::post`].
     ///
     /// # Errors
     ///
@@ -280,12 +281,12 @@ impl Client {
         Ok(self.send(Ask::with_body(Method::PUT, path, kind, body))?.reply)
     }
 
-    /// As [`Client::post`], but the body follows only once the server has agreed to its size, or has said
-    /// nothing for a second (`Expect: 100-continue`, RFC 9110, section 10.1.1).
+    /// As [`Client::post`], but sends the body only after the server has agreed to its size, or has said nothing for a
+    /// second (`Expect: 100-continue`, RFC 9110, section 10.1.1).
     ///
-    /// A server that finds a body too large may answer 413 and close while it is still being sent; that
-    /// arrives here as [`TransportError::Interrupted`], since the reply is lost with the connection.
-    /// Asked first, it can say so. This costs a round trip, so it is for such second attempts only.
+    /// A server that finds a body too large may answer 413 and close the connection during the upload. The reply is
+    /// then lost, and the result is [`TransportError::Interrupted`]. A server that is asked first can say so. This
+    /// costs a round trip, so it is only for second attempts.
     ///
     /// # Errors
     ///
@@ -300,8 +301,7 @@ impl Client {
         Ok(self.send(Ask { asks_first, ..Ask::with_body(Method::POST, path, kind, body) })?.reply)
     }
 
-    /// Sends a request to one node, or where it fails to one after the other. Only where none answers is there no
-    /// reply.
+    /// Sends a request to one node, and after a failure to the others in turn. There is no reply only if none answers.
     fn send(&self, ask: Ask<'_>) -> Result<Answered, TransportError> {
         let ask = self.compressed(ask);
         if self.nodes.len() == 1 {
@@ -326,7 +326,7 @@ impl Client {
         failed.result()
     }
 
-    /// Whether a node can be sent something, which is found out where it has failed before.
+    /// Whether a request can be sent to a node. A node that has failed is tested first.
     fn is_there(&self, node: usize) -> bool {
         match self.nodes.begin(node) {
             Turn::Ready => return true,
@@ -354,10 +354,10 @@ impl Client {
         }
     }
 
-    /// Why a node is to blame for what came of a request; None where it is not.
+    /// The reason if a node is to blame for the result of a request; None if it is not.
     fn failure_of_node(&self, node: usize, result: &Result<Answered, TransportError>) -> Option<String> {
         match result {
-            // One that has just come back may not know its users and keys yet.
+            // A node that has just come back may not know its users and keys yet.
             Ok(Answered { reply, .. }) if reply.status == 401 && self.nodes.has_failed(node) => {
                 Some(reply.reason())
             }
@@ -367,8 +367,8 @@ impl Client {
         }
     }
 
-    /// Sends a request to a node: again with other credentials where these are refused and there are others by now, and
-    /// without `Expect` where that is refused.
+    /// Sends a request to a node. Repeats it with new credentials if the old ones are refused and have been changed,
+    /// and without `Expect` if that is refused.
     fn send_to(&self, node: usize, ask: &Ask<'_>) -> Result<Answered, TransportError> {
         let mut answered = self.send_counted(node, ask)?;
         let mut asks_first = ask.asks_first;
@@ -384,7 +384,7 @@ impl Client {
         Ok(answered)
     }
 
-    /// Sends a request once, and counts it where nothing comes of it.
+    /// Sends a request once, and counts it if it fails.
     fn send_counted(&self, node: usize, ask: &Ask<'_>) -> Result<Answered, TransportError> {
         let result = self.send_once(node, ask);
         if result.as_ref().map_or(true, |answered| matches!(answered.reply.status, 502..=504)) {
@@ -443,7 +443,7 @@ impl Client {
         Ok(Answered { reply, headers: head.headers, sent })
     }
 
-    /// A bulk request as it is sent.
+    /// Compresses a bulk request, if that is configured.
     fn compressed<'a>(&self, mut ask: Ask<'a>) -> Ask<'a> {
         if ask.kind != Some(ContentType::Ndjson) {
             return ask;
@@ -460,19 +460,19 @@ impl Client {
     }
 }
 
-/// What came of a request at nodes that have failed.
+/// The results of a request at nodes that have failed.
 #[derive(Default)]
 struct NoneAnswers {
-    /// The last reply, which says more than none.
+    /// The last reply: it says more than an error.
     reply: Option<Answered>,
-    /// The last error, one that goes away by itself rather than one that does not.
+    /// The last error; a temporary one takes precedence over a permanent one.
     error: Option<TransportError>,
-    /// Of each node why.
+    /// Each node's reason.
     whys: Vec<String>,
 }
 
 impl NoneAnswers {
-    /// Another node has failed.
+    /// Adds a node that has failed.
     fn add(&mut self, url: &str, result: Result<Answered, TransportError>) {
         match result {
             Ok(answered) => self.reply = Some(answered),
@@ -485,7 +485,7 @@ impl NoneAnswers {
         }
     }
 
-    /// A node is not tried: it has failed, and not answered since.
+    /// Adds a node that is skipped because it has failed and not answered since.
     fn left_out(&mut self, url: &str) {
         self.whys.push(format!("{url}: left out since it has failed"));
     }
@@ -513,7 +513,7 @@ fn agent(settings: &config::Elasticsearch, limits: RequestLimits) -> Result<Agen
         skip_tls_verify: settings.skip_tls_verify,
         proxies: &settings.proxies,
         connect_limit: limits.connect,
-        // A request as a whole has its limit.
+        // The whole request has a time limit already.
         head_limit: None,
         read_limit: None,
         idle_connections: limits.idle_connections,

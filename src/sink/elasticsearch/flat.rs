@@ -1,13 +1,13 @@
-//! Settings in flat form, `{"index.refresh_interval": "1s"}`, whatever form a server shows them in.
+//! Settings in flat form, `{"index.refresh_interval": "1s"}`, whichever form a server returns.
 
 use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-/// Values of settings as texts, by flat name.
+/// Values of settings as text, by flat name.
 pub(super) type Values = BTreeMap<String, String>;
 
-/// Brings settings into flat form from any other, nested or not, with numbers and booleans or texts.
+/// Flattens settings of any form: nested or not, with numbers, booleans or texts.
 pub(super) fn flatten(settings: &Value) -> Values {
     let mut values = Values::new();
     add(String::new(), settings, &mut values);
@@ -26,7 +26,7 @@ fn add(name: String, value: &Value, values: &mut Values) {
         Value::String(text) => text.clone(),
         Value::Number(number) => number.to_string(),
         Value::Bool(value) => value.to_string(),
-        // A list is none of those that are asked about, and null is the default.
+        // No setting that is read here is a list, and null is the default.
         Value::Array(_) | Value::Null => return,
     };
     values.insert(name, text);

@@ -1,4 +1,4 @@
-//! What is confirmed is brought to disk, where a confirmation may not mean that already.
+//! Flushes confirmed documents to disk on servers that may confirm before they sync.
 
 use serde::Deserialize;
 
@@ -6,12 +6,12 @@ use super::client::{Client, ContentType, Reply};
 use super::outcome::is_unavailable;
 use super::preflight::error::{PreflightError, answer};
 
-/// Flushes the indices behind some names, separated by commas. One that an Elasticsearch Serverless does not need is none:
-/// there what is confirmed is in its store.
+/// Flushes the indices behind some names, separated by commas. Elasticsearch Serverless has no flush and needs none:
+/// its store holds everything that is confirmed.
 ///
 /// # Errors
 ///
-/// Refused where the run must not, unavailable where a shard is not flushed.
+/// Refused if the run may not flush, unavailable if a shard is not flushed.
 pub(super) fn flush(client: &Client, names: &str) -> Result<(), PreflightError> {
     let reply = answer(client, client.post(&format!("/{names}/_flush"), ContentType::Json, b""))?;
     match reply.status {
@@ -36,7 +36,7 @@ pub(super) fn flush(client: &Client, names: &str) -> Result<(), PreflightError> 
     }
 }
 
-/// Whether a server says that it has no such thing since it is an Elasticsearch Serverless.
+/// Whether the server refuses an API because it is Elasticsearch Serverless.
 ///
 /// Source: Elasticsearch, `RestController` ("not available when running in serverless mode").
 pub(super) fn is_serverless(reply: &Reply) -> bool {
@@ -70,7 +70,7 @@ mod tests {
 
     #[test]
     fn a_flush_that_is_forbidden_is_refused_in_the_words_of_the_product() {
-        // As seen of OpenSearch 2.19.4, shortened.
+        // Seen in OpenSearch 2.19.4, shortened.
         let no = r#"{"error":{"type":"security_exception","reason":"no permissions for [indices:admin/flush] and User [name=w]"},"status":403}"#;
         let error = flush(&client(vec![(403, no)]), "posts").unwrap_err();
         assert!(matches!(error, PreflightError::Refused(_)), "{error:?}");

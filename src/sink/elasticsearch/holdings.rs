@@ -1,6 +1,7 @@
-//! Whether the indices hold about as much as the archives that are marked have brought.
+//! Checks whether the indices hold about as much as the marked archives have brought.
 //!
-//! An index that was lost and made anew looks like success otherwise: all archives are marked, and there is nothing to do.
+//! Otherwise an index that was lost and created again looks like success: all archives are marked, and nothing is left
+//! to do.
 
 use serde::Deserialize;
 
@@ -9,7 +10,8 @@ use crate::model::Done;
 use crate::model::Names;
 use crate::observe::finding::Check;
 
-/// A row becomes a document at most, and posts come several times; fewer documents than this part of the rows are a sign.
+/// Fewer documents than this part of the rows are suspicious. A row becomes one document at most, and posts occur
+/// several times.
 const FEWEST: u64 = 10;
 
 #[derive(Deserialize)]
@@ -17,7 +19,7 @@ struct Count {
     count: u64,
 }
 
-/// A warning where the indices hold far less than was brought. None: all is well, or the server does not tell.
+/// Warns if the indices hold far less than was loaded. None: all is well, or the server does not tell.
 pub fn ask(client: &Client, names: Names, brought: Done) -> Option<Check> {
     if brought.archives == 0 {
         return None;
@@ -37,7 +39,7 @@ fn judge(reply: &Reply, names: Names, brought: Done) -> Option<Check> {
         .then(|| lost(&format!("{} and {} hold {count} documents", names.posts, names.tombstones), brought))
 }
 
-/// Where `what` says that an index is empty, or nearly, and archives are marked.
+/// The warning for an empty or nearly empty index (`what` says which) although archives are marked.
 pub fn lost(what: &str, Done { archives, rows }: Done) -> Check {
     let text = format!(
         "{what}, and the state file calls {archives} archives processed ({rows} rows): if an index was lost or made anew, \

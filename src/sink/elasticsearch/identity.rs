@@ -1,7 +1,7 @@
-//! What the server is and what time it has, as far as it tells a key that was made for two indices alone.
+//! The server's product, version and clock, as far as it tells a key with rights on two indices only.
 //!
-//! Nothing depends on the answers: `GET /` needs the cluster privilege `monitor`, which the key of a run has not, and
-//! a node sends no `Date`, though a proxy in front of one does. They are for the eye of who runs `--check`.
+//! Nothing depends on the answers: `GET /` needs the cluster privilege `monitor`, which the key of a run lacks, and a
+//! node sends no `Date`, though a proxy in front of it does. They are shown to the user of `--check`.
 
 use serde::Deserialize;
 use time::PrimitiveDateTime;
@@ -12,10 +12,10 @@ use super::client::{Client, Reply};
 use crate::observe::finding::Check;
 use crate::timestamp::now_millis;
 
-/// Clocks further apart than this are worth a word: NTP keeps them within a second.
+/// Difference of clocks that is worth a warning: NTP keeps clocks within a second.
 const SKEW_SECONDS: i64 = 60;
 
-/// `Date`, as HTTP writes it (RFC 9110, section 5.6.7).
+/// The format of `Date` in HTTP (RFC 9110, section 5.6.7).
 const DATE: &[BorrowedFormatItem<'_>] =
     format_description!("[weekday repr:short], [day] [month repr:short] [year] [hour]:[minute]:[second] GMT");
 
@@ -30,7 +30,7 @@ struct Version {
     distribution: Option<String>,
 }
 
-/// Asks the server who it is. One that does not answer now has been told of before.
+/// Asks the server for its identity. A server that does not answer now was reported before.
 pub fn ask(client: &Client) -> Vec<Check> {
     match client.get_with_date("/") {
         Ok((reply, date)) => {
@@ -41,7 +41,7 @@ pub fn ask(client: &Client) -> Vec<Check> {
     }
 }
 
-/// What is known of the product, and what differs with it.
+/// Judges the product and version, and names the differences.
 fn judge_product(reply: &Reply) -> Check {
     let root = (reply.status == 200).then(|| serde_json::from_slice::<Root>(&reply.body).ok()).flatten();
     let Some(Root { version: Version { number, distribution } }) = root else {
@@ -51,7 +51,7 @@ fn judge_product(reply: &Reply) -> Check {
              on it",
         );
     };
-    // It is shown on a terminal.
+    // The text is shown on a terminal.
     let number: String = number.chars().filter(|c| c.is_ascii_graphic()).take(40).collect();
     let mut parts = number.split('.').map_while(|part| part.parse::<u32>().ok());
     let (major, minor) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
@@ -85,7 +85,7 @@ fn judge_product(reply: &Reply) -> Check {
     }
 }
 
-/// How far the server's clock is from this host's; None where the date cannot be read.
+/// Compares the server's clock with this host's; None if the date cannot be read.
 fn judge_clock(date: &str, now: i64) -> Option<Check> {
     let server = PrimitiveDateTime::parse(date, DATE).ok()?.assume_utc().unix_timestamp();
     let ahead = server.saturating_sub(now);

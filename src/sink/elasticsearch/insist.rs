@@ -1,4 +1,4 @@
-//! Questions outside bulk requests: asked until there is an answer, as long as there is patience.
+//! Requests outside of bulk: repeated until there is an answer or the retry budget is spent.
 
 use std::time::Duration;
 
@@ -7,21 +7,21 @@ use crate::exit::Failure;
 use crate::retry::patience::{GivenUp, Retries};
 use crate::retry::policy::Policy;
 
-/// A node that has just started may not find its keys and indices yet, and refuses what it accepts a moment later (401,
-/// as seen of 9.5.3 after a crash). For so long a refusal that follows an outage is taken for that.
+/// Time after an outage in which a refusal counts as temporary. A node that has just started may not find its keys and
+/// indices yet, and refuses what it accepts a moment later (401, seen in 9.5.3 after a crash).
 const STARTING: Duration = Duration::from_secs(60);
 
-/// How Elasticsearch is waited for.
+/// The retry policy for Elasticsearch.
 pub fn policy(budget: Option<Duration>) -> Policy {
     Policy { starting: STARTING, ..Policy::new("Elasticsearch", budget) }
 }
 
-/// There is no answer, and it is not asked again.
+/// No answer, and no further attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unanswered {
-    /// What came of the last attempt.
+    /// The result of the last attempt.
     pub last: PreflightError,
-    /// Why there is none after it.
+    /// The reason why there is no further attempt.
     pub failure: Failure,
 }
 
@@ -31,12 +31,12 @@ impl From<Unanswered> for Failure {
     }
 }
 
-/// Asks until the answer is not "unavailable"; a server that asks to be left alone for a while is. `ask` is told how long
-/// a request may take.
+/// Asks until the answer is not "unavailable". Honours the time for which the server asks to be left alone. `ask` gets
+/// the time limit of the request.
 ///
 /// # Errors
 ///
-/// Where the server refuses, the budget is spent, or the run is to stop.
+/// If the server refuses, the budget is spent, or the run is to stop.
 pub fn insist<T>(
     retries: &Retries<'_>,
     mut ask: impl FnMut(Duration) -> Result<T, PreflightError>,
@@ -57,8 +57,8 @@ pub fn insist<T>(
     }
 }
 
-/// As [`insist`], for questions whose answers are of no use once the run is to stop, as are those of a preflight: then
-/// nobody waits for a server that is silent.
+/// As [`insist`], for questions whose answers are useless once the run is to stop, such as those of a preflight. A stop
+/// then does not wait for a silent server.
 ///
 /// # Errors
 ///

@@ -1,12 +1,12 @@
-//! The index settings of a first load (`--bulk-load-settings`): tuned for the run's time, put back at its end.
+//! The index settings of a first load (`--bulk-load-settings`): tuned during the run, restored at its end.
 //!
 //! Source: Elasticsearch, "Tune for indexing speed" and "Update index settings API".
 //!
-//! - What was set before is on record, in a file beside the state file, before anything is changed, and the record
-//!   goes only when all is back. So a run that was killed is made good by the next one with the same state file.
+//! - Before anything is changed, the old settings are recorded in a file beside the state file. The record is removed
+//!   only when everything is restored. So the next run with the same state file restores the settings of a killed run.
 //! - Processes that load into the same index need not talk to each other: the refresh interval of a load is a value
-//!   that nobody else would choose. A process that meets it without a record of its own knows that another one will
-//!   put it back, and leaves the index alone. Only what still is as the load set it is put back.
+//!   that nobody else would choose. A process that finds it without a record of its own knows that another process will
+//!   restore it, and leaves the index alone. Only values that are still as the load set them are restored.
 
 mod changes;
 mod replies;
@@ -34,21 +34,21 @@ pub(super) use changes::is_tuned;
 pub use changes::{Changes, LoadedIndices};
 use replies::{gone, judge_update, parse_settings};
 
-/// The longest that a request may take.
+/// Time limit of a request.
 const CALL_LIMIT: Duration = Duration::from_secs(5);
 
-/// Elasticsearch gives up a little before the client does, and says so.
+/// Elasticsearch gives up a little before the client does, and reports that.
 const SERVER_TIMEOUTS: &str = "master_timeout=4s&timeout=4s";
 
-/// The longest that putting back may take at the end of a run.
+/// Time limit for restoring settings at the end of a run.
 const PUT_BACK_LIMIT: Duration = Duration::from_secs(30);
 
 const NAME: &str = "load settings";
 
-/// What is changed, by index. The record on disk is this as JSON.
+/// The changes, by index. The record on disk is this as JSON.
 pub type Record = BTreeMap<String, Changes>;
 
-/// What is changed at the moment, on the server and on record.
+/// The current changes, on the server and on record.
 #[derive(Debug)]
 pub struct LoadSettings {
     client: Client,
@@ -56,11 +56,11 @@ pub struct LoadSettings {
     record: Record,
 }
 
-/// Whether an earlier run has left anything changed, as far as the record beside the state file knows.
+/// Whether an earlier run has left changed settings, according to the record beside the state file.
 ///
 /// # Errors
 ///
-/// A usage failure where the record cannot be read: it is never taken for an empty one.
+/// A usage failure if the record cannot be read: it is never taken for an empty one.
 pub fn left_changed(state_file: &Path) -> Result<bool, Failure> {
     Ok(!read_record(&record_path(state_file))?.is_empty())
 }
@@ -78,26 +78,26 @@ impl LoadSettings {
     pub fn open(settings: &config::Elasticsearch, state_file: &Path) -> Result<Self, Failure> {
         let client =
             Client::with_limits(settings, RequestLimits { call: CALL_LIMIT, ..RequestLimits::default() })?;
-        // It asks only once the preflight has passed.
+        // These requests begin only after the preflight has passed.
         client.note_answer();
         let path = record_path(state_file);
         let record = read_record(&path)?;
-        // What a killed run was about to write. Where it cannot be removed, writing will say so.
+        // The temporary file of a killed run. If it cannot be removed, the next write reports that.
         let _ = files::reap(&files::temporary_of(&path));
         Ok(Self { client, path, record })
     }
 
-    /// Whether anything is changed: by this run, or by an earlier one that did not put it back.
+    /// Whether any settings are changed, by this run or by an earlier one that did not restore them.
     pub fn are_changed(&self) -> bool {
         !self.record.is_empty()
     }
 
-    /// Looks up what is set, and says what a load would change. An index that another process has tuned is left
+    /// Reads the current settings and returns what a load would change. An index that another process has tuned is left
     /// out, with a warning.
     ///
     /// # Errors
     ///
-    /// Refused where the key may not read the settings, unavailable where the server cannot tell for now.
+    /// Refused if the key may not read the settings, unavailable if the server cannot answer for now.
     pub fn plan(&self, indices: &LoadedIndices) -> Result<Record, PreflightError> {
         let mut record = Record::new();
         for (index, during) in indices.tuned() {
@@ -114,11 +114,11 @@ impl LoadSettings {
         Ok(record)
     }
 
-    /// Puts a plan on record, durably, before anything is changed.
+    /// Writes a plan to the record, durably, before anything is changed.
     ///
     /// # Errors
     ///
-    /// Where the record cannot be written. Then nothing must be changed.
+    /// If the record cannot be written. Then nothing must be changed.
     pub fn record(&mut self, plan: Record) -> Result<(), Failure> {
         if plan.is_empty() {
             return Ok(());
@@ -138,14 +138,14 @@ impl LoadSettings {
         })
     }
 
-    /// Makes the changes that are on record, and returns them as the server shows them afterwards. Can be repeated.
+    /// Makes the recorded changes and returns them as the server shows them afterwards. Can be repeated.
     ///
     /// # Errors
     ///
-    /// Refused where the key may not, unavailable where the server cannot for now.
+    /// Refused if the key may not change them, unavailable if the server cannot for now.
     pub fn apply(&self) -> Result<Record, PreflightError> {
         let shown = self.apply_once()?;
-        // Another process at its end may just have put back what it meant to be its own.
+        // Another process may have ended in between and restored what it took for its own.
         if shown == self.record { Ok(shown) } else { self.apply_once() }
     }
 
@@ -158,12 +158,12 @@ impl LoadSettings {
         self.record.iter().map(apply).collect()
     }
 
-    /// Makes sure that what has been applied reads back as it was sent: otherwise the end of the run could not tell
-    /// it from what an operator sets meanwhile.
+    /// Checks that the applied settings read back as they were sent. Otherwise the end of the run could not tell them
+    /// from what an operator sets meanwhile.
     ///
     /// # Errors
     ///
-    /// Where it does not. Then what is shown is on record, so that it is known again and put back.
+    /// If they differ. The settings as shown are then recorded, so they are recognised and restored.
     pub fn confirm(&mut self, shown: Record) -> Result<(), Failure> {
         if shown == self.record {
             let indices = self.record.iter();
@@ -184,21 +184,21 @@ impl LoadSettings {
         Err(PreflightError::refused(NAME, text).into())
     }
 
-    /// Puts back what is on record and still as the load set it. Goes on with the next index after a failure, and
-    /// can be repeated.
+    /// Restores the recorded settings that are still as the load set them. Continues with the next index after a
+    /// failure, and can be repeated.
     ///
     /// # Errors
     ///
-    /// The first failure: refused where the key may not, unavailable where the server cannot for now.
+    /// The first failure: refused if the key may not change them, unavailable if the server cannot for now.
     pub fn put_back(&self) -> Result<(), PreflightError> {
         self.put_back_until(None)
     }
 
-    /// Removes the record, since everything is back.
+    /// Removes the record after everything is restored.
     ///
     /// # Errors
     ///
-    /// Where it cannot be removed.
+    /// If it cannot be removed.
     pub fn forget(&mut self) -> Result<(), Failure> {
         self.record = Record::new();
         match fs::remove_file(&self.path).and_then(|()| files::sync_folder(&self.path)) {
@@ -210,20 +210,20 @@ impl LoadSettings {
         }
     }
 
-    /// Puts everything back at the end of a run, whatever has ended it.
+    /// Restores everything at the end of a run, however it ended.
     ///
-    /// Tries for half a minute at most, after a signal as well. A second signal ends the process at once; the
-    /// record stays for the next run.
+    /// Tries for at most half a minute, also after a signal. A second signal ends the process at once; the record stays
+    /// for the next run.
     ///
     /// # Errors
     ///
-    /// Where something is not back. The text says what to do by hand.
+    /// If something is not restored. The text says what to do by hand.
     pub fn end(mut self) -> Result<(), Failure> {
         if !self.are_changed() {
             return Ok(());
         }
         let end = Instant::now() + PUT_BACK_LIMIT;
-        // What the run is to stop for does not stop this, and the last attempt has the time that its requests may take.
+        // A stop of the run does not stop this, and the last attempt has the full time of its requests.
         let never = Stop::new();
         let server = "putting the index settings back: Elasticsearch";
         let budget = Some(PUT_BACK_LIMIT.saturating_sub(2 * CALL_LIMIT));
@@ -261,7 +261,7 @@ impl LoadSettings {
         Ok(())
     }
 
-    /// What is set for an index; None where there is no such index.
+    /// The settings of an index; None if there is no such index.
     fn settings_of(&self, index: &str) -> Result<Option<Values>, PreflightError> {
         let path = format!("/{}/_settings?flat_settings=true&master_timeout=4s", percent_encoded(index));
         parse_settings(index, &answer(&self.client, self.client.get(&path))?)
@@ -273,7 +273,7 @@ impl LoadSettings {
         judge_update(index, &answer(&self.client, reply)?)
     }
 
-    /// What an operator has to do where putting back has failed.
+    /// The failure that tells an operator what to do after restoring has failed.
     fn not_back(&self, error: &PreflightError) -> Failure {
         let requests: Vec<_> = self
             .record
@@ -306,7 +306,7 @@ fn unusable(path: &Path, error: &dyn fmt::Display) -> Failure {
     ))
 }
 
-/// No request is begun that might end too late.
+/// Fails if a request begun now might end too late.
 fn has_time(end: Option<Instant>) -> Result<(), PreflightError> {
     match end {
         Some(end) if Instant::now() + CALL_LIMIT > end => {
@@ -317,7 +317,7 @@ fn has_time(end: Option<Instant>) -> Result<(), PreflightError> {
 }
 
 fn json(update: &Update<'_>) -> String {
-    // Names and texts: this cannot fail to be written as JSON.
+    // Names and texts can always be written as JSON.
     serde_json::to_string(update).unwrap_or_default()
 }
 

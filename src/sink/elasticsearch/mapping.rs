@@ -1,4 +1,4 @@
-//! The indices that `--create-indices` makes.
+//! Creates the indices for `--create-indices`.
 
 use serde_json::{Value, json};
 
@@ -10,7 +10,7 @@ use super::schema::{TOMBSTONE_FIELDS, kinds, mappings, post_fields, vectors_mapp
 use crate::model::{FieldChoice, Names};
 use crate::observe::finding::Check;
 
-/// An index to make where its alias is missing.
+/// An index to create if its alias is missing.
 struct Plan {
     alias: &'static str,
     index: String,
@@ -23,7 +23,7 @@ impl Plan {
         Self { alias, index: made_for(alias), is_of_posts: alias == names.posts, fields: names.fields }
     }
 
-    /// What makes the index together with its alias, with these vectors.
+    /// The request body that creates the index together with its alias, with these vectors.
     fn body(&self, product: Product, vectors: &Value) -> Value {
         let (mappings, settings) = if self.is_of_posts {
             (mappings(&kinds(post_fields(self.fields)), vectors), product.vector_settings())
@@ -37,8 +37,8 @@ impl Plan {
         format!("/{}", self.index)
     }
 
-    /// Asks for the index as the product makes it; where that has no vectors of that kind, as the other one does. Returns
-    /// what came of the last request, and the product that it was meant for.
+    /// Sends the request as the assumed product needs it; if the server has no such vectors, as the other product needs
+    /// it. Returns the last reply and the product that its request was meant for.
     fn ask(&self, client: &Client, change: impl Fn(&mut Value)) -> Result<(Reply, Product), PreflightError> {
         let first = client.product();
         for product in [first, first.other()] {
@@ -57,7 +57,7 @@ impl Plan {
         Err(self.without_vectors())
     }
 
-    /// Why nothing is made on a server that has no vectors at all, and what can be made there.
+    /// The refusal for a server without any vector fields, with what can be created there.
     fn without_vectors(&self) -> PreflightError {
         let kept = json!({"type": "object", "enabled": false});
         let mut body = self.body(Product::OpenSearch, &kept);
@@ -72,17 +72,16 @@ impl Plan {
     }
 }
 
-/// Makes the index `NAME_v1` with the alias `NAME` for each of the names, each
-/// where the name of the alias means nothing yet. Never touches what exists.
+/// Creates the index `NAME_v1` with the alias `NAME` for each name that means nothing yet. Never touches what exists.
 ///
-/// Returns the names of the indices made.
+/// Returns the names of the new indices.
 ///
 /// # Errors
 ///
-/// Refused where the server does not allow it, unavailable where it cannot for now.
+/// Refused if the server does not allow it, unavailable if it cannot for now.
 pub fn create_missing(client: &Client, names: Names) -> Result<Vec<String>, PreflightError> {
     let mut made = Vec::new();
-    // The posts first: their vectors may be what cannot be made.
+    // Posts first: their vectors are the most likely to be impossible.
     for plan in names.both().map(|alias| Plan::of(names, alias)) {
         if !exists(client, plan.alias)? && create(client, &plan)? {
             made.push(plan.index);
@@ -91,12 +90,12 @@ pub fn create_missing(client: &Client, names: Names) -> Result<Vec<String>, Pref
     Ok(made)
 }
 
-/// A query that no server knows.
+/// The name of a query that no server knows.
 const NO_QUERY: &str = "megastream_ingest_check";
 
-/// Whether an index could be made, as far as the server can say without making it: it is asked for with an alias whose
-/// filter is none. Servers judge the privilege and the mapping before that, and make nothing where any of it is wrong
-/// (Elasticsearch 8.12 and 9.5 and OpenSearch 2.19 to 3.9, as seen).
+/// Checks whether an index could be created, without creating it: the request has an alias with an invalid filter.
+/// Servers judge the privilege and the mapping before the filter, and create nothing if any of them is wrong (seen in
+/// Elasticsearch 8.12 and 9.5 and OpenSearch 2.19 to 3.9).
 pub(super) fn try_to_create(
     client: &Client,
     names: Names,
@@ -137,12 +136,12 @@ fn not_allowed(client: &Client, plan: &Plan, reply: &Reply) -> Check {
     Check::failed("privileges", text)
 }
 
-/// The index that is made for an alias that is missing.
+/// The name of the index that is created for a missing alias.
 pub(super) fn made_for(alias: &str) -> String {
     format!("{alias}_v1")
 }
 
-/// Whether the name of an alias means anything. Asked as preflight does, and refused where that cannot tell: what
+/// Whether the name of an alias means anything. Asks as the preflight does, and refuses if that cannot tell: what
 /// exists must never be touched, and a server that does not know `HEAD` answers it with 404 as well.
 fn exists(client: &Client, alias: &'static str) -> Result<bool, PreflightError> {
     match lookup::ask(client, alias)? {
@@ -152,7 +151,7 @@ fn exists(client: &Client, alias: &'static str) -> Result<bool, PreflightError> 
     }
 }
 
-/// Why nothing is made where it is not told what exists.
+/// The refusal if the server does not tell what exists.
 pub(super) fn not_told(alias: &'static str) -> PreflightError {
     PreflightError::refused(
         alias,
@@ -163,7 +162,7 @@ pub(super) fn not_told(alias: &'static str) -> PreflightError {
     )
 }
 
-/// Why nothing is made where the index is there already, and the alias is not.
+/// The refusal if the index exists but the alias does not.
 pub(super) fn without_alias(alias: &'static str, index: &str) -> PreflightError {
     PreflightError::refused(
         alias,
@@ -171,12 +170,12 @@ pub(super) fn without_alias(alias: &'static str, index: &str) -> PreflightError 
     )
 }
 
-/// Makes an index together with its alias, in one step; false where another process was faster.
+/// Creates an index together with its alias in one step. False if another process was faster.
 fn create(client: &Client, plan: &Plan) -> Result<bool, PreflightError> {
     let (reply, _) = plan.ask(client, |_| ())?;
     match judge_created(client, plan, &reply)? {
         Created::Now => Ok(true),
-        // The other process made the alias with the index; where there is none, the index is something else.
+        // The other process created the alias with the index; without an alias, the index is something else.
         Created::Before if exists(client, plan.alias)? => Ok(false),
         Created::Before => Err(without_alias(plan.alias, &plan.index)),
     }

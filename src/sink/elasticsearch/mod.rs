@@ -1,7 +1,7 @@
-//! The sink that is Elasticsearch: everything that knows it, and nothing else does.
+//! The Elasticsearch sink. Nothing outside this module knows Elasticsearch.
 //!
 //! [`server`] connects and checks, [`encode`] writes the lines of bulk requests, [`bulk`] sends them until each action
-//! has its outcome, and [`convergence`] argues why the indices are right in the end.
+//! has its outcome, and [`convergence`] argues why the indices end up right.
 
 use crate::config::{BatchLimits, VectorChoice};
 use crate::exit::Failure;
@@ -39,7 +39,7 @@ use encode::document::write_action;
 use server::Server;
 use vectors::{Prover, Sample, Vectors};
 
-/// A server that has passed preflight, as the place where documents go.
+/// The sink for a server that has passed preflight.
 pub struct Elasticsearch<'r> {
     server: &'r Server,
     bulk: Bulk<'r>,
@@ -48,7 +48,7 @@ pub struct Elasticsearch<'r> {
 }
 
 impl<'r> Elasticsearch<'r> {
-    /// Nothing is sent yet.
+    /// Creates the sink. Sends nothing yet.
     pub fn new(
         server: &'r Server,
         limits: BatchLimits,
@@ -82,7 +82,7 @@ impl Sink for Elasticsearch<'_> {
                 &Sample { version: action.version, post, embeddings, fields: self.server.names.fields },
                 &self.bulk,
             ),
-            // Every server takes arrays; base64 has been proven where it is asked for.
+            // Every server takes arrays; if base64 is required, the preflight has proven it.
             Document::Tombstone(_) | Document::Replayed(_) => match &self.vectors {
                 Vectors::Decided(encoding) => *encoding,
                 Vectors::Auto(_) => VectorEncoding::Array,
@@ -104,7 +104,7 @@ impl Sink for Elasticsearch<'_> {
     }
 }
 
-/// How vectors are written.
+/// Decides how vectors are written.
 fn decide(choice: VectorChoice, server: &Server) -> Vectors {
     match (choice, &server.dense_vectors) {
         (VectorChoice::Array, _) => Vectors::Decided(VectorEncoding::Array),

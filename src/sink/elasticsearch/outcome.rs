@@ -1,33 +1,34 @@
-//! What the status of a reply says, whatever was asked.
+//! Classifies replies by their status, for any request.
 
 use super::client::Reply;
 
-/// What to do about an answer that is none of Elasticsearch's.
+/// Advice about an answer that does not come from Elasticsearch.
 pub(crate) const NAME_ELASTICSEARCH: &str =
     "check that ELASTICSEARCH_URL names an Elasticsearch and not something before it";
 
-/// Why an answer that is none of Elasticsearch's is waited for. `page` is its status and text.
+/// The reason to wait after an answer that does not come from Elasticsearch. `page` is its status and text.
 pub(crate) fn not_elasticsearchs(page: &str) -> String {
     format!("the answer is not Elasticsearch's ({page}): look at what stands before the server")
 }
 
-/// The server answers, but not now: waiting may help.
+/// Whether the server answers, but cannot serve the request now: waiting may help.
 pub(crate) fn is_unavailable(reply: &Reply) -> bool {
     matches!(reply.status, 408 | 429 | 500 | 502..=599) || is_blocked(reply)
 }
 
-/// What was asked is not there, not allowed, or not understood, as by servers that have only a part of
-/// Elasticsearch's interface, proxies in front of one, and keys with few privileges. Waiting does not help.
+/// Whether the requested API or object is missing, not allowed or not understood. This occurs with servers that have
+/// only a part of Elasticsearch's interface, proxies in front of one, and keys with few privileges. Waiting does not
+/// help.
 pub(super) fn is_not_offered(reply: &Reply) -> bool {
     match reply.status {
-        // A refused key is refused for every question.
+        // A refused key is refused for every request.
         401 => false,
         400..=499 | 501 => !is_unavailable(reply),
         _ => false,
     }
 }
 
-/// A cluster block goes away again, as the ones of a starting cluster do.
+/// Whether a cluster block refuses the request. It is lifted again, like the blocks of a starting cluster.
 fn is_blocked(reply: &Reply) -> bool {
     reply.status == 403 && reply.error_type() == "cluster_block_exception"
 }

@@ -1,11 +1,11 @@
-//! Which processes hold the primary shards: whether any of them has been started anew since.
+//! Identifies the processes that hold the primary shards, to find out whether any of them has restarted.
 //!
-//! Where an index acknowledges before it syncs (`index.translog.durability: async`), a node that dies takes with it
-//! what it has acknowledged and not yet synced, and a flush after its return cannot bring that back. So what was
-//! acknowledged counts only if the shards are after the flush where they were before the first request.
+//! If an index acknowledges before it syncs (`index.translog.durability: async`), a node that dies loses what it has
+//! acknowledged and not yet synced, and a flush after its return cannot bring that back. So acknowledged writes count
+//! only if the shards are in the same place after the flush as before the first request.
 //!
-//! Source: Elasticsearch, "Search shards API". Its `ephemeral_id` of a node is another one after each start, and its
-//! `allocation_id` of a shard after each allocation. The privilege is `view_index_metadata`.
+//! Source: Elasticsearch, "Search shards API". The `ephemeral_id` of a node changes with each start, and the
+//! `allocation_id` of a shard with each allocation. The privilege is `view_index_metadata`.
 
 use std::collections::BTreeMap;
 
@@ -20,22 +20,21 @@ use crate::observe::finding::Check;
 /// The primary shards.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Primaries {
-    /// Each as allocation and start of its node.
+    /// One pair per shard: its allocation, and the start of its node.
     Told(Vec<(String, String)>),
-    /// The server does not tell them. So every request that came to nothing counts as one in which a node was started
-    /// anew; this many were there.
+    /// The server does not tell them. So every failed request counts as a possible restart of a node.
     Untold {
-        /// As [`Client::outages`] counts.
+        /// The number of failed requests so far, as [`Client::outages`] counts them.
         outages: u64,
     },
 }
 
 impl Primaries {
-    /// Asks where they are.
+    /// Asks where the primary shards are.
     ///
     /// # Errors
     ///
-    /// Refused where the key is, unavailable where a primary is nowhere or the server cannot answer for now.
+    /// Refused if the key is, unavailable if a primary shard is not assigned or the server cannot answer for now.
     pub fn find(client: &Client, Names { posts, tombstones, .. }: Names) -> Result<Self, PreflightError> {
         let path = format!(
             "/{posts},{tombstones}/_search_shards?filter_path=nodes.*.ephemeral_id,shards.primary,shards.node,\
@@ -49,7 +48,7 @@ impl Primaries {
             .map_err(|what| PreflightError::unavailable(format!("primary shards: {what}")))
     }
 
-    /// A warning where it cannot be told whether they move.
+    /// Warns if restarts cannot be recognised.
     pub(super) fn judge(&self) -> Option<Check> {
         let text = "this server does not tell where its shards are: the indices are flushed before archives are \
                     marked, and after each request that comes to nothing the archives in flight are done again, since a \
@@ -60,7 +59,7 @@ impl Primaries {
     }
 
     fn parse(body: &[u8], outages: u64) -> Result<Self, String> {
-        // Another server's shards may have neither starts nor allocations.
+        // Shards of another server may have neither starts nor allocations.
         let Ok(reply) = serde_json::from_slice::<Reply>(body) else { return Ok(Self::Untold { outages }) };
         let mut primaries = Vec::with_capacity(reply.shards.len());
         for copies in reply.shards {
@@ -80,7 +79,7 @@ impl Primaries {
 struct Reply {
     #[serde(default)]
     nodes: BTreeMap<String, Node>,
-    /// For each shard its copies.
+    /// The copies of each shard.
     #[serde(default)]
     shards: Vec<Vec<Shard>>,
 }
@@ -108,7 +107,7 @@ mod tests {
 
     use super::*;
 
-    /// The answer of a cluster whose two shards have these allocations, on one node that was started as `start`.
+    /// The answer of a cluster with two shards with these allocations, on one node with the start `start`.
     fn primaries(start: &str, allocations: [&str; 2]) -> Primaries {
         let shard = |id: &str| {
             json!([

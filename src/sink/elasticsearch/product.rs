@@ -1,37 +1,37 @@
-//! What differs between Elasticsearch and OpenSearch, and how they are told apart.
+//! The differences between Elasticsearch and OpenSearch, and how to tell them apart.
 //!
-//! Nobody asks `GET /`, which credentials made for two indices alone must not. OpenSearch marks the version that an index
-//! was made with (`index.version.created`) by the bit 0x08000000; its security plugin refuses in words of its own; and
-//! before there is an index, the server says of which types of field it has no handler.
+//! `GET /` is not used, because credentials made for two indices alone may not call it. Instead, OpenSearch marks the
+//! version that created an index (`index.version.created`) with the bit 0x08000000; its security plugin refuses in
+//! words of its own; and before there is an index, the server names the field types for which it has no handler.
 //!
-//! Source: OpenSearch, `Version.java` (MASK) and "k-NN vector field type"; Elasticsearch, "Dense vector field type"; both
-//! as seen (2.19.4, 8.12.2, 9.5.3).
+//! Source: OpenSearch, `Version.java` (MASK) and "k-NN vector field type"; Elasticsearch, "Dense vector field type";
+//! both seen (2.19.4, 8.12.2, 9.5.3).
 
 use serde_json::{Value, json};
 
 use super::client::Reply;
 
-/// OpenSearch sets this bit in its versions, so that they stand above all of Elasticsearch's.
+/// OpenSearch sets this bit in its versions, so they are above all of Elasticsearch's.
 const OPENSEARCH_BIT: u64 = 0x0800_0000;
 
 /// The server that an index is on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Product {
-    /// Elasticsearch, and what is taken for it where nothing else is told.
+    /// Elasticsearch; also assumed if nothing else is known.
     #[default]
     Elasticsearch,
-    /// OpenSearch, Amazon's service of that name included.
+    /// OpenSearch, including Amazon's service of that name.
     OpenSearch,
 }
 
 impl Product {
-    /// By the version that an index was made with; None where it is no number.
+    /// The product that created an index, by its version; None if that is no number.
     pub(super) fn of_version(created: &str) -> Option<Self> {
         let created: u64 = created.parse().ok()?;
         Some(if created & OPENSEARCH_BIT == 0 { Self::Elasticsearch } else { Self::OpenSearch })
     }
 
-    /// By the words in which it refuses; None where they are nobody's.
+    /// The product that refuses with these words; None if neither does.
     pub(super) fn of_refusal(reply: &Reply) -> Option<Self> {
         let reason = reply.reason();
         if reply.status == 403 && reason.contains("no permissions for [") {
@@ -43,7 +43,7 @@ impl Product {
         }
     }
 
-    /// The other one.
+    /// The other product.
     pub(super) fn other(self) -> Self {
         match self {
             Self::Elasticsearch => Self::OpenSearch,
@@ -59,7 +59,7 @@ impl Product {
         }
     }
 
-    /// The vector field that is wanted, in words.
+    /// Describes the required vector field in words.
     pub(super) fn wanted_vector(self, dims: Option<u64>) -> String {
         match (self, dims) {
             (Self::Elasticsearch, Some(dims)) => format!("dense_vector of {dims} dims"),
@@ -71,11 +71,11 @@ impl Product {
         }
     }
 
-    /// The mapping of a vector field. What has a default that differs between versions is written out. Where it is not known
-    /// how many values a vector has, the first one that is indexed decides; OpenSearch refuses such a field.
+    /// The mapping of a vector field. Defaults that differ between versions are written out. Without a known dimension,
+    /// the first vector that is indexed decides; OpenSearch refuses such a field.
     pub(super) fn vector_mapping(self, dims: Option<u64>) -> Value {
         let (mut mapping, name) = match self {
-            // 8.12 makes int8_hnsw by default, 9.1 bbq_hnsw.
+            // The default is int8_hnsw in 8.12 and bbq_hnsw in 9.1.
             Self::Elasticsearch => {
                 let graph = json!({"type": "int8_hnsw", "m": 16, "ef_construction": 100});
                 (
@@ -83,7 +83,7 @@ impl Product {
                     "dims",
                 )
             }
-            // 2.19 takes faiss by default, which refuses no vector but has no cosine of its own before 2.19.
+            // The default in 2.19 is faiss. It refuses no vector, but has no cosine of its own before 2.19.
             Self::OpenSearch => {
                 let method = json!({"name": "hnsw", "engine": "lucene", "space_type": "cosinesimil",
                     "parameters": {"m": 16, "ef_construction": 100}});
@@ -104,7 +104,7 @@ impl Product {
         }
     }
 
-    /// Whether a reply says that the product has no such type of field: it is another one, or a plugin is missing.
+    /// Whether a reply says that the product lacks this field type: it is the other product, or a plugin is missing.
     pub(super) fn lacks_vectors(self, reply: &Reply) -> bool {
         let reason = reply.reason();
         let lacks_setting = self == Self::OpenSearch && reason.contains("unknown setting [index.knn]");
@@ -112,7 +112,7 @@ impl Product {
             && (lacks_setting || reason.contains(&format!("No handler for type [{}]", self.vector_type())))
     }
 
-    /// A privilege of Elasticsearch's on an index, as this product calls what it allows.
+    /// OpenSearch's name for an index privilege of Elasticsearch.
     ///
     /// Source: OpenSearch, "Permissions" and "Default action groups".
     pub(super) fn privilege(self, name: &'static str) -> &'static str {
@@ -127,7 +127,7 @@ impl Product {
         }
     }
 
-    /// To whom privileges are granted.
+    /// The object that privileges are granted to.
     pub(super) fn grantee(self) -> &'static str {
         match self {
             Self::Elasticsearch => "its user, role or key",
@@ -147,7 +147,7 @@ mod tests {
 
     #[test]
     fn a_bit_of_the_version_tells_opensearch() {
-        // As seen: 2.19.4, 8.12.2, 9.5.3 and something that is none.
+        // Seen in 2.19.4, 8.12.2 and 9.5.3; the last is no version.
         assert_eq!(Product::of_version("136408227"), Some(Product::OpenSearch));
         assert_eq!(Product::of_version("8500010"), Some(Product::Elasticsearch));
         assert_eq!(Product::of_version("9090000"), Some(Product::Elasticsearch));
@@ -171,7 +171,7 @@ mod tests {
             "Failed to parse mapping [_doc]: No handler for type [dense_vector] declared on field [v]",
         );
         assert!(Product::Elasticsearch.lacks_vectors(&none) && !Product::OpenSearch.lacks_vectors(&none));
-        // As seen of 3.9.0 without the plugin.
+        // Seen in 3.9.0 without the plugin.
         let none =
             refusal(400, "unknown setting [index.knn] please check that any required plugins are installed");
         assert!(Product::OpenSearch.lacks_vectors(&none) && !Product::Elasticsearch.lacks_vectors(&none));

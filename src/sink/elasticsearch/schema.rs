@@ -1,4 +1,4 @@
-//! The two indices, and the fields of their documents: each field once. Mapping, preflight and writer follow this list.
+//! The two indices and the fields of their documents, each listed once. Mapping, preflight and writer follow this list.
 //!
 //! Source: contract, section 3.
 
@@ -8,29 +8,29 @@ use crate::exit::Failure;
 use crate::model::{Embeddings, FieldChoice, Model, Post, Tombstone, Vector};
 use crate::timestamp::write_rfc3339_millis;
 
-/// Values of a vector.
+/// The dimension of a vector.
 pub const VECTOR_DIMS: u64 = 384;
 
-/// Lucene refuses a document with a term of more than 32766 bytes, and a character of UTF-8 has up to four:
-/// a longer value stays in the source and is not indexed.
+/// Limits keywords that are indexed. Lucene refuses a document with a term of more than 32766 bytes, and a UTF-8
+/// character has up to four. A longer value stays in the source and is not indexed.
 const MAX_KEYWORD_CHARS: u32 = 32_766 / 4;
 
-/// A longer link stays in the source and is not indexed.
+/// Limits links that are indexed. A longer link stays in the source and is not indexed.
 const MAX_LINK_CHARS: u32 = 1_024;
 
 /// A field of a document.
 pub struct Field<Read> {
     /// Its name.
     pub name: &'static str,
-    /// What it holds.
+    /// Its content.
     pub kind: Kind,
-    /// What it has to be asked for as with `--add-field`; None: it belongs to the usual ones.
+    /// The name that asks for it in `--add-field`; None for the fields that posts have by default.
     pub asked: Option<&'static str>,
-    /// Takes its value from what a row has become.
+    /// Reads its value.
     pub read: Read,
 }
 
-/// What a field holds, and so how it is mapped.
+/// The content of a field, which decides its mapping.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// A string that is searched as a whole.
@@ -41,7 +41,7 @@ pub enum Kind {
     Date,
     /// An object with the vectors.
     Vectors,
-    /// An URI of the web, which may be very long.
+    /// A web address, which may be very long.
     Link,
     /// A text that is searched by its words only.
     Words,
@@ -49,7 +49,7 @@ pub enum Kind {
     Boolean,
     /// A whole number.
     Integer,
-    /// Objects with these members, each of which is searched as one.
+    /// Objects with these members, each searched on its own.
     Nested(&'static [(&'static str, Kind)]),
     /// An object with these members.
     Object(&'static [(&'static str, Kind)]),
@@ -66,9 +66,9 @@ pub enum Value<'d> {
     Time(i64),
     /// The time of encoding.
     Now,
-    /// An object of vectors; left out where there is none.
+    /// An object of vectors; left out if there is none.
     Vectors(&'d Embeddings<'d>),
-    /// Whatever it is.
+    /// Any JSON value.
     Json(&'d Json),
 }
 
@@ -78,7 +78,7 @@ pub type ReadPost = for<'d> fn(&'d Post<'d>, &'d Embeddings<'d>) -> Value<'d>;
 /// Reads a field of a tombstone.
 pub type ReadTombstone = for<'d> fn(&'d Tombstone<'d>) -> Value<'d>;
 
-/// When a document was written: the one field that says nothing of what was read.
+/// The time at which a document was written: the one field that does not come from the data read.
 pub const WRITTEN_AT: &str = "indexed_at";
 
 /// The fields of a post, in the order in which they are written.
@@ -130,12 +130,12 @@ pub const POST_FIELDS: &[Field<ReadPost>] = &[
     }),
 ];
 
-/// A field that has to be asked for.
+/// A field that must be asked for.
 const fn further(name: &'static str, kind: Kind, asked: &'static str, read: ReadPost) -> Field<ReadPost> {
     Field { name, kind, asked: Some(asked), read }
 }
 
-/// What is told of an image or a video.
+/// The members of an image or a video.
 const MEDIUM: &[(&str, Kind)] = &[
     ("media_type", Kind::Keyword),
     ("mime_type", Kind::Keyword),
@@ -145,7 +145,7 @@ const MEDIUM: &[(&str, Kind)] = &[
     ("alt_text", Kind::Words),
 ];
 
-/// What is told of a page that a post shows.
+/// The members of a page that a post shows.
 const EXTERNAL: &[(&str, Kind)] =
     &[("uri", Kind::Link), ("title", Kind::Words), ("description", Kind::Words)];
 
@@ -176,9 +176,9 @@ pub const TOMBSTONE_FIELDS: &[Field<ReadTombstone>] = &[
 pub struct VectorField {
     /// Its name.
     pub name: &'static str,
-    /// Its name with that of the field above it.
+    /// Its name with the name of the parent field.
     pub path: &'static str,
-    /// Takes it from the embeddings of a row.
+    /// Reads it from the embeddings of a row.
     pub read: for<'d> fn(&Embeddings<'d>) -> Option<&'d Vector>,
 }
 
@@ -196,33 +196,33 @@ pub const VECTORS: &[VectorField] = &[
     },
 ];
 
-/// The field without which nothing finds a post; it cannot be left out.
+/// The field by which posts are found; it cannot be left out.
 const NEEDED: &str = "at_uri";
 
-/// What vectors of further models are asked for with, before the model's name.
+/// The prefix that asks for the vectors of a further model, before the model's name.
 const VECTOR: &str = "vector:";
 
-/// The fields that posts have.
+/// The fields of posts.
 pub fn post_fields(choice: FieldChoice) -> impl Iterator<Item = &'static Field<ReadPost>> {
     POST_FIELDS.iter().filter(move |field| {
         field.asked.is_none_or(|asked| choice.adds(asked)) && !choice.excludes(field.name)
     })
 }
 
-/// A vector that posts have.
+/// A vector of posts.
 #[derive(Clone, Copy)]
 pub struct VectorName {
     /// Its name below `embeddings`.
     pub name: &'static str,
-    /// Where it is in a document: `embeddings.` and its name.
+    /// Its path in a document: `embeddings.` and its name.
     pub path: &'static str,
-    /// How many values it has, where that is known.
+    /// Its dimension, if known.
     pub dims: Option<u64>,
-    /// Its model, where it was asked for.
+    /// Its model, if it was asked for.
     pub model: Option<&'static Model>,
 }
 
-/// The names of the vectors that posts have.
+/// The names of the vectors of posts.
 pub fn vector_names(choice: FieldChoice) -> Vec<VectorName> {
     if choice.excludes("embeddings") {
         return Vec::new();
@@ -243,7 +243,7 @@ pub fn vector_names(choice: FieldChoice) -> Vec<VectorName> {
     usual.chain(others).collect()
 }
 
-/// The vectors that a post has, with their names. Those left out have not been decoded.
+/// The vectors of a post, with their names. Excluded vectors have not been decoded.
 pub fn vectors<'d>(
     choice: FieldChoice,
     embeddings: &Embeddings<'d>,
@@ -256,8 +256,8 @@ pub fn vectors<'d>(
     usual.chain(others.filter_map(|(model, vector)| Some((model.field, vector.as_deref()?))))
 }
 
-/// The value that a document has in a field, as JSON; None where it has none. Vectors are arrays of numbers that are
-/// exactly their values, and `indexed_at` has none to expect.
+/// The expected value of a field as JSON; None if it has none. Vectors are arrays of the exact numbers. `indexed_at`
+/// has no expected value.
 pub fn expected(
     choice: FieldChoice,
     field: &Field<ReadPost>,
@@ -281,7 +281,7 @@ pub fn expected(
     }
 }
 
-/// The names of some fields, and what they hold.
+/// The names and kinds of some fields.
 pub fn kinds<Read>(fields: impl IntoIterator<Item = &'static Field<Read>>) -> Vec<(&'static str, Kind)>
 where
     Read: 'static,
@@ -289,11 +289,11 @@ where
     fields.into_iter().map(|field| (field.name, field.kind)).collect()
 }
 
-/// Reads what is to be left out and what is to be added, each as it was typed.
+/// Reads the fields to leave out and the fields to add, as they were typed.
 ///
 /// # Errors
 ///
-/// Names that are not known, or cannot be left out, and what excludes each other.
+/// Unknown names, fields that cannot be left out, and names that contradict each other.
 pub fn choose(excluded: &[String], added: &[String]) -> Result<FieldChoice, Failure> {
     let mut choice = FieldChoice::default();
     let mut models = Vec::new();
@@ -322,7 +322,7 @@ pub fn choose(excluded: &[String], added: &[String]) -> Result<FieldChoice, Fail
     Ok(choice)
 }
 
-/// What `--add-field` takes.
+/// The names that `--add-field` takes.
 fn addable() -> Vec<&'static str> {
     let mut names: Vec<_> = POST_FIELDS.iter().filter_map(|field| field.asked).collect();
     names.dedup();
@@ -330,11 +330,11 @@ fn addable() -> Vec<&'static str> {
     names
 }
 
-/// The model that vectors were asked for of.
+/// The model whose vectors were asked for.
 fn further_model(model: &str, before: &[Model]) -> Result<Model, Failure> {
     let wrong =
         |why: &str| Err(Failure::usage(format!("--add-field (ADD_FIELDS) names vector:{model}: {why}")));
-    // A dot would make an object of what stands before it.
+    // A dot would make an object of the part before it.
     let field: String =
         model.chars().map(|c| if matches!(c, '-' | '.' | '/' | ':') { '_' } else { c }).collect();
     if model.is_empty()
@@ -351,8 +351,8 @@ fn further_model(model: &str, before: &[Model]) -> Result<Model, Failure> {
     Ok(Model::new(model.to_owned().leak(), in_embeddings(&field).leak(), format!("{VECTOR}{model}").leak()))
 }
 
-/// The name of what is to be left out. Vectors may be called as they are in documents or in archives, with `embeddings.`
-/// before it or not.
+/// The name of a field to leave out. Vectors may have their name in documents or in archives, with or without
+/// `embeddings.` before it.
 fn excludable(name: &str) -> Result<&'static str, Failure> {
     let vector = name.strip_prefix("embeddings.").unwrap_or(name).replace('-', "_");
     if let Some(field) = VECTORS.iter().find(|field| field.name == vector) {
@@ -371,7 +371,7 @@ fn excludable(name: &str) -> Result<&'static str, Failure> {
     )))
 }
 
-/// The names of the fields that posts have, in words.
+/// Lists the names of the fields of posts.
 pub fn describe(choice: FieldChoice) -> String {
     let mut names = Vec::new();
     for field in post_fields(choice) {
@@ -385,15 +385,15 @@ pub fn describe(choice: FieldChoice) -> String {
     names.join(", ")
 }
 
-/// The name of a vector in a document.
+/// The path of a vector in a document.
 pub fn in_embeddings(name: &str) -> String {
     format!("embeddings.{name}")
 }
 
-/// The mapping of an index with these fields, where the object of the vectors is mapped so.
+/// The mapping of an index with these fields. `vectors` is the mapping of the object that holds the vectors.
 ///
-/// Unknown fields are kept in the source and not indexed (`dynamic: false`): one wrong document can then not fix a wrong
-/// type for good, nor can many of them make the mapping grow without end.
+/// Unknown fields are kept in the source and not indexed (`dynamic: false`). So one wrong document cannot fix a wrong
+/// type for good, and many cannot make the mapping grow without end.
 pub fn mappings(fields: &[(&'static str, Kind)], vectors: &Json) -> Json {
     json!({"dynamic": false, "properties": properties(fields, vectors)})
 }
@@ -412,7 +412,7 @@ impl Kind {
             }
             Kind::Words => json!({"type": "text"}),
             Kind::Boolean => json!({"type": "boolean"}),
-            // A size in bytes may be beyond what an integer holds.
+            // A size in bytes may exceed an `integer`.
             Kind::Integer => json!({"type": "long"}),
             Kind::Date => json!({"type": "date", "format": "strict_date_optional_time"}),
             Kind::Nested(fields) => json!({"type": "nested", "properties": properties(fields, vectors)}),
@@ -422,7 +422,7 @@ impl Kind {
     }
 }
 
-/// The object of the vectors that posts have. `mapping` gives that of one, by how many values it has, where that is known.
+/// The mapping of the object that holds the vectors. `mapping` returns that of one vector by its dimension, if known.
 pub fn vectors_mapped(choice: FieldChoice, mapping: impl Fn(Option<u64>) -> Json) -> Json {
     let names = vector_names(choice).into_iter();
     let fields: Map<String, Json> =

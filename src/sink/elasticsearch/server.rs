@@ -26,27 +26,26 @@ pub struct Server {
     pub client: Client,
     /// The server's health as all senders see it.
     pub throttle: Arc<Throttle>,
-    /// What stands behind the names of the indices.
+    /// The indices behind the names.
     pub targets: LiveTargets,
-    /// What the preflight checked, in order.
+    /// The checks of the preflight, in order.
     pub checks: Vec<Check>,
-    /// The name of one index in which all vectors are `dense_vector`, and which posts are written to; None where
-    /// they are anything else.
+    /// The name under which posts are written to one index whose vectors are all `dense_vector`; None otherwise.
     pub dense_vectors: Option<String>,
-    /// What is written to.
+    /// The names to write to.
     pub names: Names,
-    /// The ingest pipeline that is named in place of the index's default.
+    /// The ingest pipeline that replaces the index's default.
     pub pipeline: Option<&'static str>,
-    /// The indices that were made for this run.
+    /// The indices created for this run.
     pub created: Vec<String>,
     loaded: LoadedIndices,
-    /// How long it is waited for while it is unavailable; None: for ever.
+    /// How long to wait for an unavailable server; None: for ever.
     pub budget: Option<Duration>,
 }
 
 impl Server {
-    /// Connects, creates missing indices if asked to, and checks all that can be checked before anything is sent.
-    /// An unavailable server is waited for within the budget.
+    /// Connects, creates missing indices if asked to, and makes all checks that precede the first document. Waits for
+    /// an unavailable server within the budget.
     pub fn connect(
         settings: &config::Server,
         senders: usize,
@@ -59,7 +58,7 @@ impl Server {
         } = settings;
         let budget = *budget;
         settings.insecurities().iter().for_each(|text| log::warn!("{text}"));
-        // Posts are sent by senders, and by workers that find out how vectors are read; the ledger flushes.
+        // Senders send posts, workers find out how vectors are read, and the ledger flushes.
         let idle_connections = senders + workers + 1;
         let client =
             Client::with_limits(settings, RequestLimits { idle_connections, ..RequestLimits::default() })?;
@@ -96,9 +95,9 @@ impl Server {
         })
     }
 
-    /// Puts back what a killed run has left changed; then, where the load tunes them, sets what a first load wants.
+    /// Restores the settings that a killed run has left changed. Then tunes the indices for a first load, if asked to.
     ///
-    /// Whatever comes of it, [`LoadSettings::end`] has to follow.
+    /// [`LoadSettings::end`] must follow, whatever the result.
     pub fn begin_load(
         &self,
         load_settings: &mut LoadSettings,
@@ -120,12 +119,13 @@ impl Server {
         Ok(())
     }
 
-    /// Looks once whether something else stands behind the names by now. A server that is away is waited for by whoever
-    /// sends to it, and as long as nothing `is_to_send`, names that nothing can be written to may be mended.
+    /// Looks once whether the indices behind the names have changed. An unavailable server is no error here: the
+    /// senders wait for it. Names that cannot be written to are no error while nothing `is_to_send`: they may be fixed
+    /// until then.
     ///
     /// # Errors
     ///
-    /// Where nothing can be written to a name any more.
+    /// If a name can no longer be written to.
     pub fn look(&self, is_to_send: bool) -> Result<(), Failure> {
         match self.targets.look(&self.client, self.targets.now().generation) {
             Err(error @ PreflightError::Refused(_)) if is_to_send => Err(error.into()),
@@ -133,8 +133,8 @@ impl Server {
         }
     }
 
-    /// Brings to disk what Elasticsearch has confirmed, where its confirmation does not mean that already, and looks
-    /// whether what it was written to is still what stands behind the names. Returns the generation that counts.
+    /// Flushes confirmed documents to disk if a confirmation does not mean that already, and checks that the indices
+    /// behind the names are still the same. Returns the generation that counts.
     pub fn make_durable(&self, stop: &Stop) -> Result<Generation, Failure> {
         let retries = Retries::new(stop, policy(self.budget));
         let seen = self.targets.now();
@@ -150,22 +150,22 @@ impl Server {
     }
 }
 
-/// Where only some answers are pages, the preflight is repeated so often: the server may come back in the middle of it, and
-/// what a page does not tell would be taken for what the server never tells.
+/// Limits how often a preflight is repeated while only some answers are pages. The server may come back during a
+/// preflight, and what a page hides would be taken for what the server never tells.
 const DOUBTS: u32 = 5;
 
-/// How the questions of a preflight are asked.
+/// Asks the questions of a preflight.
 struct Door<'d> {
     client: &'d Client,
     stop: &'d Stop,
-    /// How long an unavailable server is waited for; None: for ever.
+    /// How long to wait for an unavailable server; None: for ever.
     budget: Option<Duration>,
-    /// The same for one in whose place something else answers; None: that is refused at once.
+    /// How long to wait while something else answers in its place; None: refused at once.
     page_budget: Option<Duration>,
 }
 
 impl Door<'_> {
-    /// Asks until there is an answer of Elasticsearch.
+    /// Asks until Elasticsearch itself answers.
     fn ask<T: Send + 'static>(
         &self,
         ask: impl Fn(&Client) -> Result<T, PreflightError> + Clone + Send + 'static,
@@ -202,8 +202,8 @@ impl Door<'_> {
     }
 }
 
-/// The name under which documents are read that were written to the target. The alias is preferred to the index
-/// behind it, which the key may not be made for.
+/// The name under which documents written to the target are read. The alias is preferred if there is one index behind
+/// it, since the key may cover the alias only.
 fn single_index(target: &Target) -> String {
     let name = if target.members.len() > 1 { &target.write_index } else { &target.name };
     name.clone()

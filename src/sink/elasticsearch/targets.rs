@@ -1,9 +1,9 @@
-//! What stands behind the names that are written to, and how it moves during a run.
+//! The indices behind the names that are written to, and how they change during a run.
 //!
-//! An alias may get a new write index (rollover) or other members at any time, an index may be made anew, and where
-//! Elasticsearch acknowledges before it syncs, a shard that is started anew may have lost what it acknowledged. Each such
-//! move begins a new [`Generation`]. A batch counts for the generation in which its delivery began, and archives are
-//! marked only if all of their batches are of the present one; the others are done again.
+//! An alias may get a new write index (rollover) or other members at any time. An index may be created again. If
+//! Elasticsearch acknowledges before it syncs, a restarted shard may have lost acknowledged writes. Each such change
+//! begins a new [`Generation`]. A batch counts for the generation in which its delivery began. Archives are marked only
+//! if all of their batches belong to the present generation; others are delivered again.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -15,26 +15,26 @@ use super::primaries::Primaries;
 use crate::model::Names;
 use crate::model::{ActionKind, Generation};
 
-/// What stands behind the two names.
+/// The indices behind the two names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Targets {
-    /// Counts up with each move.
+    /// Increases with each change.
     pub generation: Generation,
     /// The two names.
     pub names: Names,
-    /// Nothing is written to them.
+    /// Whether nothing is written to them.
     pub reads_only: bool,
-    /// Where posts are.
+    /// The target of posts.
     pub posts: Target,
-    /// Where tombstones are.
+    /// The target of tombstones.
     pub tombstones: Target,
-    /// Where an index acknowledges before it syncs, so that it has to be flushed before archives are marked: which
-    /// processes hold the primary shards.
+    /// The processes that hold the primary shards, if an index acknowledges before it syncs and so must be flushed
+    /// before archives are marked.
     pub unsynced: Option<Primaries>,
 }
 
 impl Targets {
-    /// What an action is written to.
+    /// The target of an action.
     pub fn of(&self, kind: ActionKind) -> &Target {
         match kind {
             ActionKind::Post => &self.posts,
@@ -42,7 +42,7 @@ impl Targets {
         }
     }
 
-    /// Whether both names are aliases: then one parameter of a request makes sure that no index is made by accident.
+    /// Whether both names are aliases: then one parameter of a request ensures that no index is created by accident.
     pub fn are_aliases(&self) -> bool {
         self.posts.is_alias() && self.tombstones.is_alias()
     }
@@ -52,7 +52,7 @@ impl Targets {
         self.posts.gc_deletes
     }
 
-    /// Why what was written to `self` does not count for `now`; None where it does.
+    /// Why writes to `self` do not count for `now`; None if they do.
     fn moved(&self, now: &Self) -> Option<String> {
         for (before, after) in [(&self.posts, &now.posts), (&self.tombstones, &now.tombstones)] {
             if !before.is_same(after) {
@@ -80,37 +80,37 @@ impl Targets {
     }
 }
 
-/// The routing of a document, where its index requires one: the author's DID, which is the authority of the `at_uri`
-/// (AT Protocol, "AT URI scheme"). The `_id` of an account's tombstone is the DID itself.
+/// The routing of a document, if its index requires one: the author's DID, which is the authority of the `at_uri` (AT
+/// Protocol, "AT URI scheme"). The `_id` of an account's tombstone is the DID itself.
 pub fn routing_of(id: &str, is_required: bool) -> Option<&str> {
     let rest = id.strip_prefix("at://").unwrap_or(id);
     let authority = rest.split('/').next().unwrap_or(rest);
     is_required.then_some(if authority.is_empty() { id } else { authority })
 }
 
-/// The targets as they were when last looked at, shared by all senders.
+/// The targets as last looked up, shared by all senders.
 pub struct LiveTargets {
     now: Mutex<Arc<Targets>>,
-    /// Held while somebody looks: the others wait for what that shows.
+    /// Held during a look-up: the others wait for its result.
     looking: Mutex<()>,
 }
 
 impl LiveTargets {
-    /// As the preflight found them.
+    /// Starts with the targets that the preflight found.
     pub fn new(targets: Targets) -> Self {
         Self { now: Mutex::new(Arc::new(targets)), looking: Mutex::new(()) }
     }
 
-    /// As they were when last looked at.
+    /// The targets as last looked up.
     pub fn now(&self) -> Arc<Targets> {
         self.now.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Looks at them anew, unless somebody has since `seen`.
+    /// Looks the targets up again, unless somebody has done so since `seen`.
     ///
     /// # Errors
     ///
-    /// Refused where a name has become one that nothing can be written to, unavailable where there is no answer for now.
+    /// Refused if a name can no longer be written to, unavailable if there is no answer for now.
     pub fn look(&self, client: &Client, seen: Generation) -> Result<Arc<Targets>, PreflightError> {
         let _looking = self.looking.lock().unwrap_or_else(PoisonError::into_inner);
         let before = self.now();
@@ -120,7 +120,7 @@ impl LiveTargets {
         let client = client.noting_pages();
         let mut now = preflight::past_pages(&client, |client| preflight::look(client, &before))?;
         if let Some(why) = before.moved(&now) {
-            // A page tells nothing of an index, and is none of the answers that were there before.
+            // A page tells nothing about an index, and does not replace the answers from before.
             if let Some(page) = client.page() {
                 return Err(PreflightError::unavailable(not_elasticsearchs(&page)));
             }

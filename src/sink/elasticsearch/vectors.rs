@@ -1,15 +1,15 @@
-//! How the vectors of posts are written: as the settings say, or as the server is proven to read them.
+//! Decides how the vectors of posts are written: as configured, or as the server is proven to read them.
 //!
-//! Base64 is less than half the size of an array and far cheaper to index, but only Elasticsearch 9.3 and later
-//! read it, as big-endian f32. Others refuse the document, or take it in the other byte order, which is garbage
-//! without an error. Neither product nor version can be asked for with a key that has no cluster privilege, so it
-//! is tried: a [`Prover`] sends one post of the run with base64 vectors, ahead of its batch, and reads it back.
-//! Until that has shown something, and wherever it shows anything but the same vectors, arrays are sent.
+//! Base64 is less than half the size of an array and far cheaper to index. But only Elasticsearch 9.3 and later read it
+//! as big-endian f32. Others refuse the document, or read it in the other byte order, which is garbage without an
+//! error. A key without cluster privileges can ask for neither product nor version, so base64 is tried: a [`Prover`]
+//! sends one post of the run with base64 vectors, ahead of its batch, and reads it back. Until the same vectors come
+//! back, and whenever anything else does, arrays are sent.
 //!
-//! The post is delivered as any other, and once more in its batch, under the same version; only that counts. A
-//! misread one is replaced at once; should the run be killed in between, by the next run, which sends its archive
-//! again.
-//! A worker waits for the server meanwhile, and so do those that need the answer: a few round trips in a run.
+//! The post is delivered like any other, and once more in its batch under the same version; only the second delivery
+//! counts. A misread post is replaced at once. If the run is killed in between, the next run replaces it, since it
+//! sends the archive again. A worker waits for the server meanwhile, and so do those that need the answer: a few round
+//! trips per run.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -28,35 +28,35 @@ use crate::sink::elasticsearch::client::{ContentType, Reply};
 use crate::sink::elasticsearch::schema::vectors;
 use crate::timestamp::now_millis;
 
-/// Posts that are tried before the server is taken for one that reads arrays only.
+/// Posts tried before the server is assumed to read arrays only.
 const MOST_ATTEMPTS: u32 = 20;
 
-/// A multi get, as the look-up of tombstones: the documented key may do that. It is realtime. From 9.2 on vectors
-/// are left out of what is returned, unless asked for; servers that do not know the parameter refuse base64, too.
+/// A multi get, like the look-up of tombstones: the documented key may use it, and it is realtime. From 9.2 on vectors
+/// are not returned unless asked for; servers that do not know the parameter refuse base64 as well.
 const READ_BACK: &str = "/_mget?_source_includes=embeddings&_source_exclude_vectors=false\
     &filter_path=docs.found,docs._version,docs._source,docs.error.type";
 
-/// Indices with cosine similarity keep unit vectors and lengths apart; what they return is off by a rounding or
-/// two (2^-23), whichever way it was sent.
+/// The relative error allowed between sent and returned values. Indices with cosine similarity store unit vectors and
+/// lengths separately; what they return is off by a rounding or two (2^-23), whichever way it was sent.
 const ROUNDING: f32 = 1e-6;
 
 /// How the vectors of posts are written.
 pub enum Vectors {
     /// The same way in all posts.
     Decided(VectorEncoding),
-    /// As base64 from the post on that proves that the server reads it so.
+    /// As arrays until a post proves that the server reads base64, then as base64.
     Auto(Prover),
 }
 
-/// A post that is about to be encoded.
+/// A post to encode.
 pub struct Sample<'a> {
-    /// The place of its event in the order.
+    /// The position of its event in the order.
     pub version: Version,
     /// The post.
     pub post: &'a Post<'a>,
     /// Its vectors.
     pub embeddings: &'a Embeddings<'a>,
-    /// Which vectors there may be.
+    /// The choice of fields, which decides the vectors.
     pub fields: FieldChoice,
 }
 
@@ -64,23 +64,23 @@ pub struct Sample<'a> {
 pub struct Prover {
     index: String,
     decided: OnceLock<VectorEncoding>,
-    /// Posts tried so far. Held while one is tried: the other workers wait for what it shows.
+    /// Posts tried so far. Locked during an attempt: the other workers wait for its result.
     attempts: Mutex<u32>,
 }
 
-/// What an attempt has shown.
+/// The result of an attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Finding {
     /// The server reads base64.
     Proven,
-    /// It does not, or what it returns is no longer what readers expect. The text says which.
+    /// It does not, or it returns something that readers do not expect. The text says which.
     Refuted(String),
-    /// Neither. The text says why.
+    /// The attempt showed neither. The text says why.
     Nothing(String),
 }
 
 impl Vectors {
-    /// How the vectors of this post are to be written; where that is to be found out, by sending with `bulk`.
+    /// The encoding for the vectors of this post. If it is not decided yet, finds out by sending with `bulk`.
     pub fn encoding(&self, sample: &Sample<'_>, bulk: &Bulk<'_>) -> VectorEncoding {
         match self {
             Vectors::Decided(encoding) => *encoding,
@@ -90,8 +90,8 @@ impl Vectors {
 }
 
 impl Prover {
-    /// Nothing is known yet. Posts are read back from `index`, a name behind which there is a single index, in which
-    /// all vectors are `dense_vector`.
+    /// Starts undecided. Posts are read back from `index`, a name with a single index behind it, in which all vectors
+    /// are `dense_vector`.
     pub fn new(index: String) -> Self {
         Self { index, decided: OnceLock::new(), attempts: Mutex::new(0) }
     }
@@ -99,7 +99,7 @@ impl Prover {
     fn encoding(&self, sample: &Sample<'_>, bulk: &Bulk<'_>) -> VectorEncoding {
         if self.decided.get().is_none() && sample.is_telling() {
             let mut attempts = self.attempts.lock().unwrap_or_else(PoisonError::into_inner);
-            // While this one waited, another one may have found out.
+            // Another worker may have found out while this one waited.
             if self.decided.get().is_none() {
                 *attempts += 1;
                 self.decide(self.attempt(sample, bulk), *attempts);
@@ -108,7 +108,7 @@ impl Prover {
         self.decided.get().copied().unwrap_or(VectorEncoding::Array)
     }
 
-    /// Decides by what an attempt has shown, if it has shown anything, or enough were made.
+    /// Decides after an attempt that has shown something, or after enough attempts.
     fn decide(&self, finding: Finding, attempts: u32) {
         let (encoding, why) = match finding {
             Finding::Proven => {
@@ -129,11 +129,11 @@ impl Prover {
             VectorEncoding::Base64 => "base64",
         };
         log::info!("vectors are sent as {name}: {why}");
-        // Nobody else can have decided: this happens under the lock.
+        // The lock is held, so nobody else can have decided.
         let _ = self.decided.set(encoding);
     }
 
-    /// Sends a post as base64 and looks what has come of it. What may have been misread is replaced at once.
+    /// Sends a post as base64 and checks the result. Replaces at once a post that may have been misread.
     fn attempt(&self, sample: &Sample<'_>, bulk: &Bulk<'_>) -> Finding {
         let sent = send(bulk, sample, VectorEncoding::Base64);
         if sent.tally.indexed > 0 {
@@ -143,7 +143,7 @@ impl Prover {
             }
             return finding;
         }
-        // A post that is refused either way says nothing of the encoding.
+        // A post refused in both encodings says nothing about the encoding.
         if let Some(refused) = sent.dead_letters.first()
             && send(bulk, sample, VectorEncoding::Array).tally.indexed > 0
         {
@@ -168,13 +168,13 @@ impl Sample<'_> {
         vectors(self.fields, self.embeddings)
     }
 
-    /// Whether one of its vectors would be another one in the other byte order. Zeros are the same in both.
+    /// Whether one of its vectors would differ in the other byte order. Zeros are the same in both.
     fn is_telling(&self) -> bool {
         let swapped = |value: &f32| f32::from_bits(value.to_bits().swap_bytes());
         self.vectors().any(|(_, vector)| vector.iter().any(|value| !is_same(*value, swapped(value))))
     }
 
-    /// The post alone. Of the archive that it comes from nothing is told: its batch brings it once more.
+    /// A batch of the post alone. Its archive is not reported: the post's own batch follows.
     fn batch(&self, names: Names, encoding: VectorEncoding) -> Batch {
         let &Sample { version, post, embeddings, .. } = self;
         let archive = Archive {
@@ -186,7 +186,7 @@ impl Sample<'_> {
             etag: None,
         };
         let mut body = Vec::new();
-        // Whether the account of its author is deleted is asked when it is delivered for good.
+        // The final delivery checks whether the account of its author is deleted.
         let action = Action::new(ActionKind::Post, version, post.at_uri);
         write_action(&mut body, names, &action, &Document::Post { post, embeddings }, encoding, now_millis());
         let action = Action { lines: 0..body.len(), ..action };
@@ -194,7 +194,7 @@ impl Sample<'_> {
     }
 }
 
-/// What the document shows that was read back, after the server has confirmed the post.
+/// Judges the document that was read back after the server confirmed the post.
 fn judge(reply: Result<Reply, TransportError>, sample: &Sample<'_>) -> Finding {
     let reply = match reply {
         Ok(reply) if reply.status == 200 => reply,
@@ -235,7 +235,7 @@ fn is_same_vector(vector: &[f32], values: &[Value]) -> bool {
             .all(|(&sent, got)| got.as_f64().is_some_and(|got| is_same(sent, got as f32)))
 }
 
-/// Whether two values are the same but for a rounding. NaN is the same as nothing.
+/// Whether two values are the same except for rounding. NaN is never the same.
 fn is_same(sent: f32, got: f32) -> bool {
     (sent - got).abs() <= sent.abs() * ROUNDING + f32::MIN_POSITIVE
 }

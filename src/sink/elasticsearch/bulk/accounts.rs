@@ -1,20 +1,20 @@
-//! The deletion of an account: all posts of its author go.
+//! The deletion of an account: all posts of its author are deleted.
 //!
-//! The account has a tombstone of its own, with its DID for an `_id`. Posts meet it in one of two ways:
+//! The account has its own tombstone, whose `_id` is the DID. It affects posts in two ways:
 //!
-//! - What is written afterwards finds it: with `--account-deletions` the look-ups before and after posts are
-//!   written ask for the author as well, and a post whose author has a tombstone is suppressed, and deleted in case
-//!   an earlier run had written it.
-//! - What was written before is found here, by a search right after a refresh. Each post found gets a tombstone
-//!   under the version of the account's deletion and is deleted, by the very code that does so for a row.
+//! - Posts written afterwards meet the tombstone. With `--account-deletions` the look-ups before and after a write ask
+//!   for the author as well. A post whose author has a tombstone is suppressed, and deleted in case an earlier run
+//!   wrote it.
+//! - Posts written before are found here, by a search right after a refresh. Each post found gets a tombstone with the
+//!   version of the account's deletion and is deleted by the same code as for a deletion row.
 //!
-//! Nothing falls in between. A post whose second look-up misses the tombstone of the account was confirmed before
-//! that tombstone was, and so before the refresh, which makes it visible to the search. This holds for all senders
-//! and processes that run with the option; the others do not ask for authors. [`crate::sink::elasticsearch::convergence`] has
-//! the like argument for single posts, and what it takes for granted.
+//! No post falls in between. If the second look-up of a post misses the account's tombstone, then the post was
+//! confirmed before the tombstone, and so before the refresh that makes it visible to the search. This holds for all
+//! senders and processes that run with the option; others do not ask for authors.
+//! [`crate::sink::elasticsearch::convergence`] has the same argument for single posts, and its assumptions.
 //!
-//! A search tells one page of posts, and is repeated until it finds none: what one search has found is gone before
-//! the next one, so there is no need of an order, a cursor or a point in time.
+//! A search returns one page of posts and is repeated until it finds none. The posts of one page are deleted before the
+//! next search, so no sort order, cursor or point in time is needed.
 
 use std::collections::HashSet;
 
@@ -33,10 +33,10 @@ use crate::sink::elasticsearch::encode::VectorEncoding;
 use crate::sink::elasticsearch::encode::document::write_action;
 use crate::timestamp::now_millis;
 
-/// Posts that a search tells at most: few enough for one answer, many enough that refreshes are rare.
+/// Posts in one page of a search: few enough for one answer, many enough that refreshes are rare.
 const PAGE: usize = 1000;
 
-/// Only what is judged comes back. A shard that cannot be searched is an error, not an empty result.
+/// Returns only what is judged. A shard that cannot be searched is an error, not an empty result.
 const SEARCH: &str = "_search?allow_partial_search_results=false&filter_path=timed_out,_shards.failed,\
                       hits.total.value,hits.hits._id";
 
@@ -44,7 +44,7 @@ const SEARCH: &str = "_search?allow_partial_search_results=false&filter_path=tim
 const REFRESH: &str = "_refresh?filter_path=_shards.failed";
 
 impl Bulk<'_> {
-    /// Deletes the posts of every account of a batch whose tombstone is confirmed.
+    /// Deletes the posts of every account in the batch whose tombstone is confirmed.
     pub(super) fn delete_accounts(&self, batch: &Batch, report: &mut BatchReport<'_>) -> Result<(), Stopped> {
         for (line, outcome) in report.take_accounts() {
             let Some(action) = batch.actions.get(line) else { continue };
@@ -54,8 +54,8 @@ impl Bulk<'_> {
         Ok(())
     }
 
-    /// Deletes all posts of an account. Those that are refused cost none of the others its deletion; where some are
-    /// left in the end, says why.
+    /// Deletes all posts of an account. A refused deletion does not stop the others. Returns why posts are left, if any
+    /// are.
     fn delete_posts_of(&self, batch: &Batch, account: &Action) -> Result<Option<Refusal>, Stopped> {
         let query = json!({
             "query": {"term": {"author_did": &*account.id}},
@@ -70,7 +70,7 @@ impl Bulk<'_> {
                 return Ok(None);
             }
             let found: HashSet<String> = found.into_iter().collect();
-            // Nothing but what the last round could not delete: the next one could not either.
+            // The search found only what the last round could not delete; another round could not either.
             if found.is_subset(&before) {
                 return Ok(Some(refusal.unwrap_or_else(|| posts_remain(found.len()))));
             }
@@ -79,8 +79,7 @@ impl Bulk<'_> {
         }
     }
 
-    /// Gives posts of an account their tombstones, and deletes them, as if a row of each had said so. Returns the
-    /// first refusal.
+    /// Gives posts of an account their tombstones and deletes them, as for deletion rows. Returns the first refusal.
     fn delete_posts(
         &self,
         batch: &Batch,
@@ -101,7 +100,7 @@ impl Bulk<'_> {
         Ok(refusal)
     }
 
-    /// The tombstones of an account's posts, under the row and the version of its deletion.
+    /// The tombstones of an account's posts, with the row and version of the account's deletion.
     fn tombstones(&self, batch: &Batch, account: &Action, at_uris: &HashSet<String>) -> Vec<Batch> {
         let &Action { kind, version, ref id, .. } = account;
         let ActionKind::AccountTombstone { deleted_at } = kind else { return Vec::new() };
@@ -154,7 +153,7 @@ impl Bulk<'_> {
     }
 }
 
-/// Why the deletion of an account is refused where posts are found again whose deletion was confirmed.
+/// The refusal of an account's deletion when posts are found again after their deletion was confirmed.
 fn posts_remain(count: usize) -> Refusal {
     let reason = format!("{count} posts of the account are found again after their deletion");
     Refusal { error_type: "posts_remain".into(), reason }

@@ -1,4 +1,4 @@
-//! One attempt at each kind of request: what is sent, and what of the answer is a failure, a refusal or a result.
+//! One attempt at each kind of request: sends it and sorts the answer into failure, refusal or result.
 
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -16,21 +16,21 @@ use crate::sink::elasticsearch::client::{Client, ContentType, Reply};
 use crate::sink::elasticsearch::preflight::PreflightError;
 use crate::text::percent_encoded;
 
-/// Only what is judged comes back.
+/// Returns only what is judged.
 const BULK: &str = "/_bulk?filter_path=items.*.status,items.*.result,items.*._id,items.*._index,items.*.error.type,\
                     items.*.error.reason";
 
-/// Elasticsearch makes an index that a write misses, with types guessed from the first document; with this it refuses,
-/// so that an index deleted in the middle of a run is not made anew.
+/// Refuses a write to a missing index. Without it Elasticsearch creates the index, with types guessed from the first
+/// document, so an index deleted during a run would come back wrong.
 const REQUIRE_ALIAS: &str = "&require_alias=true";
 
-/// What came of an attempt at a request.
+/// The outcome of one attempt at a request.
 pub(super) enum Attempt<'t, T> {
     Read(T, Permit<'t>),
     Failed,
-    /// The connection broke, which is also how a server may refuse a large request.
+    /// The connection broke. A server may also refuse a large request this way.
     Interrupted(String),
-    /// There was no answer in time, which may be a matter of how much was asked for.
+    /// No answer came in time. The request may have been too large.
     TooSlow(String),
     Divide(Refusal, Permit<'t>),
     TooLarge(Refusal, Permit<'t>),
@@ -61,7 +61,7 @@ impl<'r> Bulk<'r> {
             self.counters.bulk.fetch_add(1, Ordering::Relaxed);
             self.counters.retried.fetch_add(again.into(), Ordering::Relaxed);
             self.counters.bytes_sent.fetch_add(body.len() as u64, Ordering::Relaxed);
-            // A server that takes offence at the size can say so only before the body is under way.
+            // A server can only refuse the size before the body is under way.
             let reply = if interrupted {
                 client.post_asking_first(&path, ContentType::Ndjson, body)
             } else {
@@ -72,7 +72,7 @@ impl<'r> Bulk<'r> {
         })
     }
 
-    /// One attempt at a request of any kind. After one that may be repeated, waits as long as it has to.
+    /// Makes one attempt at a request of any kind. If it may be repeated, waits as long as required.
     pub(super) fn attempt<T>(
         &self,
         request: Request,
@@ -132,8 +132,8 @@ impl<'r> Bulk<'r> {
 }
 
 impl Bulk<'_> {
-    /// Looks anew at what stands behind the names, since an answer says that it has moved. Where it has not, the run
-    /// stops with `failure`.
+    /// Looks up the indices behind the names again, since an answer says that they have changed. If they have not, the
+    /// run stops with `failure`.
     pub(super) fn look_at_targets(
         &self,
         seen: Generation,
@@ -149,7 +149,7 @@ impl Bulk<'_> {
     }
 }
 
-/// The answer to a request, or what its failure means, with the server's `Retry-After`.
+/// The answer to a request, or the meaning of its failure with the server's `Retry-After`.
 pub(in crate::sink::elasticsearch) fn read(
     reply: Result<Reply, TransportError>,
 ) -> Result<Reply, (Answer, Option<Duration>)> {

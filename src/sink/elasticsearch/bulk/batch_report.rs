@@ -1,4 +1,4 @@
-//! What has become of the rows of one batch.
+//! The outcomes of the rows of one batch.
 
 use std::mem;
 
@@ -7,40 +7,40 @@ use serde_json::value::RawValue;
 use super::reply::Refusal;
 use crate::model::{Action, ActionKind, Batch, DeadLetter, Outcomes, Reasons, Version};
 
-/// What has become of one line of a bulk request.
+/// The final outcome of one line of a bulk request.
 #[derive(Debug)]
 pub enum Final {
     /// Confirmed.
     Done,
-    /// A newer version is there.
+    /// A newer version exists.
     Superseded,
-    /// Not sent, since there is a tombstone, of this version.
+    /// Not sent, because a tombstone of this version exists.
     Suppressed(u64),
     /// Refused for good.
     Refused(Refusal),
 }
 
-/// Collects the outcomes of a batch's rows. A post has its outcome when it has been looked up again after it was
-/// sent; a post with a tombstone, or a deletion, when all of its deletes have theirs.
+/// Collects the outcomes of a batch's rows. A post has its outcome after the look-up that follows its write. A post
+/// with a tombstone, or a deletion, has its outcome when all of its deletes have theirs.
 pub struct BatchReport<'b> {
     batch: &'b Batch,
     outcomes: Outcomes,
     /// Posts not looked up again yet, each with the outcome of its line.
     sent: Vec<(usize, Final)>,
     dead: Vec<Dead>,
-    /// Accounts whose tombstone is confirmed, each with the outcome of that.
+    /// Accounts whose tombstone is confirmed, each with the tombstone's outcome.
     accounts: Vec<(usize, Final)>,
 }
 
-/// An action whose id has a tombstone, so that it has to go from `posts`.
+/// An action whose id has a tombstone, so it must be deleted from `posts`.
 struct Dead {
     action: usize,
-    /// That of the tombstone.
+    /// The tombstone's version.
     version: Version,
 }
 
 impl<'b> BatchReport<'b> {
-    /// Nothing is known yet.
+    /// A report without any outcome.
     pub fn new(batch: &'b Batch) -> Self {
         Self {
             batch,
@@ -51,27 +51,27 @@ impl<'b> BatchReport<'b> {
         }
     }
 
-    /// The outcome of an action's own line. The row is not done with a tombstone (see [`Self::dead`] and
-    /// [`Self::take_accounts`]), nor with a post (see [`Self::sent`]).
+    /// Takes the outcome of an action's own line. Tombstones and posts need more steps: see [`Self::dead`],
+    /// [`Self::take_accounts`] and [`Self::sent`].
     pub fn indexed(&mut self, line: usize, outcome: Final) {
         let Some(action) = self.batch.actions.get(line) else { return };
         match (action.kind, outcome) {
             (ActionKind::Post, Final::Suppressed(tombstone)) => self.suppress(line, tombstone),
-            // One that is refused, too: an earlier attempt may have written it, and only its answer got lost.
+            // Refused posts as well: an earlier attempt may have written the post and lost its answer.
             (ActionKind::Post, outcome) => self.sent.push((line, outcome)),
             (_, Final::Refused(refusal)) => self.refuse(line, refusal),
-            // A newer tombstone is as good as ours: the post has to go.
+            // A newer tombstone serves as well: the post must be deleted.
             (ActionKind::Tombstone, _) => self.doom(line, action.version),
             (ActionKind::AccountTombstone { .. }, outcome) => self.accounts.push((line, outcome)),
         }
     }
 
-    /// The posts that are to be looked up again: all that were sent, whatever the answer.
+    /// The posts to look up again: all that were sent, whatever the answer.
     pub fn sent(&self) -> impl Iterator<Item = &'b Action> {
         self.sent.iter().filter_map(|&(action, _)| self.batch.actions.get(action))
     }
 
-    /// What the second look-up has found: for each of [`Self::sent`] the version of its tombstone, if it has one.
+    /// Takes the result of the second look-up: for each of [`Self::sent`] the version of its tombstone, if any.
     pub fn looked_again(&mut self, tombstones: &[Option<u64>]) {
         for ((action, outcome), tombstone) in mem::take(&mut self.sent).into_iter().zip(tombstones) {
             match (outcome, *tombstone) {
@@ -83,12 +83,12 @@ impl<'b> BatchReport<'b> {
         }
     }
 
-    /// The actions whose ids are to be deleted from `posts`, each with the version of the tombstone.
+    /// The actions whose ids must be deleted from `posts`, each with the version of the tombstone.
     pub fn dead(&self) -> impl Iterator<Item = (&'b Action, Version)> {
         self.dead.iter().filter_map(|dead| Some((self.batch.actions.get(dead.action)?, dead.version)))
     }
 
-    /// The `nth` of [`Self::dead`] is deleted from wherever it was, or that was refused.
+    /// Takes the outcome of deleting the `nth` of [`Self::dead`] from all its indices.
     pub fn deleted(&mut self, nth: usize, outcome: Final) {
         let Some(&Dead { action, .. }) = self.dead.get(nth) else { return };
         let kind = self.batch.actions.get(action).map(|action| action.kind);
@@ -100,12 +100,12 @@ impl<'b> BatchReport<'b> {
         }
     }
 
-    /// The accounts whose posts are to be deleted, each with the outcome of its tombstone.
+    /// Takes the accounts whose posts must be deleted, each with the outcome of its tombstone.
     pub fn take_accounts(&mut self) -> Vec<(usize, Final)> {
         mem::take(&mut self.accounts)
     }
 
-    /// The posts of an account are deleted, or that was refused; else `outcome` is that of its tombstone.
+    /// Takes the outcome of deleting an account's posts: a refusal, or the outcome of the account's tombstone.
     pub fn account_deleted(&mut self, line: usize, outcome: Final) {
         match outcome {
             Final::Refused(refusal) => self.refuse(line, refusal),
@@ -114,7 +114,7 @@ impl<'b> BatchReport<'b> {
         }
     }
 
-    /// The outcomes; rows without one are `unconfirmed`.
+    /// Returns the outcomes. Rows without one are `unconfirmed`.
     pub fn finish(mut self) -> Outcomes {
         let tally = &mut self.outcomes.tally;
         tally.unconfirmed = self.batch.actions.len() as u64 - tally.settled();
@@ -123,8 +123,8 @@ impl<'b> BatchReport<'b> {
         self.outcomes
     }
 
-    /// A post has a tombstone. One that was not written here under a version of ours (another program's may be any)
-    /// is as good: the delete then takes the version of the post.
+    /// Marks a post that has a tombstone for deletion. The tombstone may have any version if another program wrote it;
+    /// then the delete takes the version of the post.
     fn suppress(&mut self, line: usize, tombstone: u64) {
         let Some(action) = self.batch.actions.get(line) else { return };
         let version = Version::from_index_version(tombstone).unwrap_or(action.version);

@@ -1,11 +1,11 @@
-//! Deletes from `posts` of what has a tombstone.
+//! Deletes posts that have a tombstone from `posts`.
 //!
-//! Through an alias, a delete goes to the write index under a version above that of every post, and with
-//! `require_alias`: Elasticsearch makes an index that a delete with an external version misses. The other indices behind
-//! the alias, and an index that is named itself, are looked into first: a post that is there is deleted if it is still
-//! the same (`if_seq_no`), which makes no index and sends nothing to indices that take no writes. This is as safe as the
-//! versions are: whoever writes a post looks for its tombstone afterwards, and here somebody who wrote the tombstone
-//! looks for the post afterwards ([`convergence`](crate::sink::elasticsearch::convergence)).
+//! Through an alias, a delete goes to the write index, with a version above that of every post and with
+//! `require_alias`: Elasticsearch creates a missing index on a delete with an external version. The other indices of
+//! the alias, and an index that is named directly, are searched by id first. A post found there is deleted if it is
+//! unchanged (`if_seq_no`). This creates no index and sends nothing to indices that take no writes. It is as safe as
+//! the versions are: the writer of a post looks for its tombstone afterwards, and the writer of a tombstone looks for
+//! the post afterwards ([`convergence`](crate::sink::elasticsearch::convergence)).
 
 use super::Bulk;
 use super::batch_report::{BatchReport, Final};
@@ -18,7 +18,7 @@ use crate::sink::elasticsearch::encode::action::{Carried, write_delete, write_de
 use crate::sink::elasticsearch::preflight::Member;
 use crate::sink::elasticsearch::targets::{Targets, routing_of};
 
-/// What has become of the deletes of one id.
+/// The outcome of the deletes of one id.
 #[derive(Default)]
 struct Deleted {
     refusal: Option<Refusal>,
@@ -37,7 +37,7 @@ impl Deleted {
         }
     }
 
-    /// Nothing to delete is as good as deleted.
+    /// Nothing to delete counts as deleted.
     fn outcome(self) -> Final {
         match self {
             Deleted { refusal: Some(refusal), .. } => Final::Refused(refusal),
@@ -47,7 +47,7 @@ impl Deleted {
     }
 }
 
-/// A document that has been found.
+/// A post that was found in an index.
 struct FoundPost<'d> {
     nth: usize,
     action: &'d Action,
@@ -58,7 +58,7 @@ struct FoundPost<'d> {
 }
 
 impl Bulk<'_> {
-    /// Deletes from `posts` what has a tombstone.
+    /// Deletes the posts that have a tombstone from `posts`.
     pub(super) fn delete(&self, report: &mut BatchReport<'_>) -> Result<(), Stopped> {
         let dead: Vec<(&Action, Version)> = report.dead().collect();
         if dead.is_empty() {
@@ -75,7 +75,7 @@ impl Bulk<'_> {
         Ok(())
     }
 
-    /// Deletes from the write index, where the name is an alias.
+    /// Deletes from the write index if the name is an alias.
     fn delete_through_alias(
         &self,
         dead: &[(&Action, Version)],
@@ -132,7 +132,7 @@ impl Bulk<'_> {
         Ok(posts.collect())
     }
 
-    /// Deletes what was found. Returns what is to be looked for again, since it has changed meanwhile.
+    /// Deletes the posts found. Returns those to look for again because they have changed meanwhile.
     fn delete_found(&self, found: &[FoundPost<'_>], deleted: &mut [Deleted]) -> Result<Vec<usize>, Stopped> {
         let mut body = Vec::new();
         let (mut ranges, mut actions, mut nths) = (Vec::new(), Vec::new(), Vec::new());
@@ -166,14 +166,14 @@ impl Bulk<'_> {
     }
 }
 
-/// The indices that are looked into before something is deleted from them: all that are not written to through an alias.
+/// The indices to search before a delete: all that are not written to through an alias.
 fn looked_into(targets: &Targets) -> Vec<&Member> {
     let posts = &targets.posts;
     let through_alias = |name: &str| posts.is_alias() && name == posts.write_index;
     posts.members.iter().filter(|member| posts.is_told && !through_alias(&member.name)).collect()
 }
 
-/// Why a post stays in an index that takes no writes.
+/// The refusal for a post in an index that takes no writes.
 fn blocked(index: &str, block: &str) -> Refusal {
     let reason =
         format!("{index} holds the post and has the block {block}: take it away and replay the dead letter");

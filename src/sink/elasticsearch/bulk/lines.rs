@@ -1,4 +1,4 @@
-//! The lines of a batch, and the parts of it that are sent.
+//! The lines of a batch, and the parts of it that are sent in one request each.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -14,13 +14,13 @@ pub(super) struct BodyLines<'b> {
     pub(super) operation: Operation,
     pub(super) body: &'b [u8],
     pub(super) ranges: Vec<Range<usize>>,
-    /// The action that each line is of.
+    /// The action of each line.
     pub(super) actions: Vec<&'b Action>,
 }
 
 impl<'b> BodyLines<'b> {
-    /// All lines in parts that keep to the limits of a request, but for a line over the byte limit, which travels
-    /// alone. The first is the one to be sent first, from the end of the list.
+    /// Splits all lines into parts that keep the limits of a request, except that a line over the byte limit travels
+    /// alone. The part to send first is the last of the list.
     pub(super) fn parts(&self, limits: BatchLimits) -> Vec<Vec<usize>> {
         let mut parts: Vec<Vec<usize>> = Vec::new();
         let mut bytes = 0;
@@ -38,7 +38,7 @@ impl<'b> BodyLines<'b> {
         parts
     }
 
-    /// How many bytes some of the lines have.
+    /// The size of some of the lines in bytes.
     pub(super) fn bytes(&self, part: &[usize]) -> usize {
         part.iter().filter_map(|&line| self.ranges.get(line)).map(Range::len).sum()
     }
@@ -48,7 +48,7 @@ impl<'b> BodyLines<'b> {
         part.iter().filter_map(|&line| self.actions.get(line)).map(|action| &*action.id).collect()
     }
 
-    /// What an action of a line does; those of deletes are deletions of posts.
+    /// The kind of a line's action. Lines of deletes are deletions of posts.
     pub(super) fn kind(&self, line: usize) -> ActionKind {
         match self.operation {
             Operation::Index => self.actions.get(line).map_or(ActionKind::Post, |action| action.kind),
@@ -56,7 +56,7 @@ impl<'b> BodyLines<'b> {
         }
     }
 
-    /// Those of some lines that are to be looked up before they are sent, each with its post.
+    /// The lines to look up before they are sent, each with its post.
     pub(super) fn to_look_up(&self, part: &[usize]) -> (Vec<usize>, Vec<&'b Action>) {
         let is_post =
             |action: &&&Action| self.operation == Operation::Index && action.kind == ActionKind::Post;
@@ -64,9 +64,8 @@ impl<'b> BodyLines<'b> {
         part.iter().filter_map(post_of).unzip()
     }
 
-    /// The body of a request with some of the lines. What an action has to carry for what stands behind the names now
-    /// is put in here, so that lines need not be written anew when that moves. The lines of a whole batch are sent as
-    /// they stand, where nothing is to be put in.
+    /// The body of a request with some of the lines. Adds what each action must carry for the current indices, so lines
+    /// need not be rewritten when an alias moves. Lines of a whole batch are sent as they are if nothing is added.
     pub(super) fn request(&self, part: &[usize], targets: &Targets) -> Cow<'b, [u8]> {
         let carries = part.iter().any(|&line| !self.carried(line, targets).is_nothing());
         if !carries && part.len() == self.ranges.len() {
@@ -91,9 +90,9 @@ impl<'b> BodyLines<'b> {
         Cow::Owned(body)
     }
 
-    /// What an action carries: its routing where the write index requires one, and where its name is an alias, that it
-    /// must be. (Where both names are, a parameter of the requests that index says so.) Deletes of what was found in an
-    /// index are written with what they carry.
+    /// What an action carries: the routing if the write index requires one, and `require_alias` if its name is an
+    /// alias. If both names are aliases, a parameter of the request says so instead. Deletes of posts found in an index
+    /// already carry what they need.
     fn carried(&self, line: usize, targets: &Targets) -> Carried<'b> {
         let Some(action) = self.actions.get(line).filter(|_| self.operation != Operation::DeleteFound) else {
             return Carried::default();
@@ -107,13 +106,13 @@ impl<'b> BodyLines<'b> {
     }
 }
 
-/// The action line of some lines, and the document line, if there is one.
+/// Splits lines into the action line and the document line, if there is one.
 fn split_action(lines: &[u8]) -> (&[u8], &[u8]) {
     let end = lines.iter().position(|&byte| byte == b'\n').map_or(lines.len(), |at| at + 1);
     lines.split_at(end)
 }
 
-/// The two halves of a part; the first is the one to be sent first, from the end of a list.
+/// Splits a part in half. The half to send first is the last of the list.
 pub(super) fn halves(mut part: Vec<usize>) -> [Vec<usize>; 2] {
     let second = part.split_off(part.len() / 2);
     [second, part]

@@ -1,4 +1,4 @@
-//! Look-ups by id: which posts have a tombstone.
+//! Look-ups by id: finds the posts that have a tombstone.
 
 use std::time::{Duration, Instant};
 
@@ -16,22 +16,23 @@ use crate::sink::elasticsearch::encode::action::Carried;
 use crate::sink::elasticsearch::encode::text::write_string;
 use crate::sink::elasticsearch::targets::routing_of;
 
-/// Only what is judged comes back.
+/// Returns only what is judged.
 pub(in crate::sink::elasticsearch) const LOOK_UP: &str = "/_mget?_source=false&filter_path=docs._id,docs.found,docs._version,docs._seq_no,\
                        docs._primary_term,docs.error.type,docs.error.reason";
 
-/// Why a look-up has failed, with the server's `Retry-After`.
+/// The reason of a failed look-up, with the server's `Retry-After`.
 pub(in crate::sink::elasticsearch) type Failed = (Answer, Option<Duration>);
 
-/// Looks some of what is asked for up, once.
+/// Looks up some of the ids, once.
 pub(in crate::sink::elasticsearch) type Ask<'a, A, T> = dyn Fn(&Client, &[A]) -> Result<Vec<T>, Failed> + 'a;
 
-/// The version of the tombstone of each post looked up, or of its author; None where there is none.
+/// The version of the tombstone of each post, or of its author; None if there is none.
 pub(super) type Tombstones = Vec<Option<u64>>;
 
 impl<'r> Bulk<'r> {
-    /// Looks up until there is an answer. What was sent is finished even where the run is to stop: then this is tried
-    /// once, waits for nothing, and has not much time, since the request before may have had all of its own.
+    /// Looks up until there is an answer. Work already sent is finished even when the run is to stop: then the look-up
+    /// is tried once, without waiting and with a short time limit, since the request before may have used its full
+    /// time.
     pub(super) fn look_up_to_finish(&self, posts: &[&Action]) -> Result<Tombstones, Stopped> {
         let mut patience = self.retries.patience();
         loop {
@@ -45,7 +46,7 @@ impl<'r> Bulk<'r> {
         }
     }
 
-    /// One attempt to look up tombstones. Gives the permit back, for the request that follows, unless it failed.
+    /// Makes one attempt to look up tombstones. Returns the permit for the next request, unless the attempt failed.
     pub(super) fn look_up(
         &self,
         permit: Permit<'r>,
@@ -55,7 +56,7 @@ impl<'r> Bulk<'r> {
         self.in_halves(permit, posts, patience, &|client, posts| self.ask_for_tombstones(client, posts))
     }
 
-    /// Looks documents up until there is an answer: each by index, whether that takes a routing, and id.
+    /// Looks up documents until there is an answer: each by index, whether that requires a routing, and id.
     pub(super) fn look_up_documents(
         &self,
         documents: &[(&str, bool, &str)],
@@ -63,7 +64,7 @@ impl<'r> Bulk<'r> {
         self.ask_for_all(documents, &|client, part| ask_for(client, part))
     }
 
-    /// Asks for all of something until there is an answer.
+    /// Looks up everything asked for until there is an answer.
     pub(in crate::sink::elasticsearch) fn ask_for_all<A, T>(
         &self,
         asked: &[A],
@@ -79,7 +80,7 @@ impl<'r> Bulk<'r> {
         }
     }
 
-    /// One attempt at a look-up, in halves where the server finds it too large.
+    /// Makes one attempt at a look-up, in halves if the server finds it too large.
     fn in_halves<A, T>(
         &self,
         permit: Permit<'r>,
@@ -121,7 +122,7 @@ impl<'r> Bulk<'r> {
         }
     }
 
-    /// One attempt at the look-up of each half.
+    /// Makes one attempt at the look-up of each half.
     fn by_halves<A, T>(
         &self,
         permit: Permit<'r>,
@@ -152,15 +153,15 @@ impl<'r> Bulk<'r> {
         let asked: Vec<(&str, bool, &str)> =
             ids.flat_map(|id| indices.iter().map(move |(index, routed)| (*index, *routed, id))).collect();
         let mut found = ask_for(client, &asked)?.into_iter().map(|found| Some(found?.version));
-        // The author's may be older than the post's own, or one index's than another's: the newest counts.
+        // The author's tombstone may be older than the post's own, and indices may differ: the newest counts.
         let newest = |post: &&Action| {
             found.by_ref().take(post.tombstone_ids().count() * indices.len()).max().flatten()
         };
         Ok(posts.iter().map(newest).collect())
     }
 
-    /// Whether the server answers a request that is as small as can be: so a connection that broke just before says
-    /// something about the request that it broke over.
+    /// Whether the server answers a minimal request. If it does, a connection that broke just before was broken because
+    /// of its request.
     pub(super) fn answers_small_requests(&self) -> Result<bool, Stopped> {
         let permit = self.throttle.acquire(0)?;
         let targets = self.targets.now();

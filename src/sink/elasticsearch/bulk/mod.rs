@@ -1,16 +1,16 @@
 //! Delivery to Elasticsearch: look-up, bulk requests, retries, and the delete that follows a tombstone.
 //!
-//! A batch goes through four requests: its posts' ids are looked up in `post_tombstones`; posts without a tombstone
-//! and tombstones are indexed; the posts sent are looked up again; and what has a tombstone by then, or was
-//! given one, is deleted from `posts`. A row has its outcome after the last request that concerns it, so a run
-//! killed in between repeats them all, and all bear repetition (external versions).
+//! A batch takes four requests. Its posts' ids are looked up in `post_tombstones`. Tombstones, and posts without a
+//! tombstone, are indexed. The posts sent are looked up again. Posts that have a tombstone by then are deleted from
+//! `posts`. A row has its outcome after the last request that concerns it. A run killed in between repeats them all,
+//! and all can be repeated (external versions).
 //!
-//! The deletion of an account takes more than these, see [`accounts`].
+//! The deletion of an account takes more requests, see [`accounts`].
 //!
-//! The first look-up keeps a deleted post from being seen; the second makes sure that none stays, whatever
-//! happened in between: whoever writes a post looks for a tombstone afterwards, and whoever writes a tombstone
-//! deletes the post afterwards, so that the later of the two finds what the other one wrote. A part of a batch that
-//! has waited for longer than half of `index.gc_deletes` since its look-up is looked up anew before it is sent.
+//! The first look-up keeps a deleted post from becoming visible. The second makes sure that none stays: the writer of a
+//! post looks for a tombstone afterwards, and the writer of a tombstone deletes the post afterwards, so the later of
+//! the two finds what the other wrote. A part that has waited longer than half of `index.gc_deletes` since its look-up
+//! is looked up again before it is sent.
 
 use self::attempt::{Attempt, read};
 use self::batch_report::BatchReport;
@@ -47,29 +47,29 @@ pub struct Bulk<'r> {
     pub throttle: &'r Throttle,
     /// Told when the run cannot go on.
     pub stop: &'r Stop,
-    /// What stands behind the names of the indices.
+    /// The indices behind the names.
     pub targets: &'r LiveTargets,
-    /// The ingest pipeline that documents go through in place of the index's default.
+    /// The ingest pipeline that replaces the index's default.
     pub pipeline: Option<&'r str>,
     /// Limits of a bulk request.
     pub limits: BatchLimits,
-    /// How long a request is tried without any progress.
+    /// How long a request is retried without progress.
     pub retries: Retries<'r>,
     /// Requests made.
     pub counters: &'r RequestCounters,
-    /// What has been noticed of the server.
+    /// The notices about the server that were logged.
     pub notices: Notices,
-    /// What sizes of requests it takes.
+    /// The sizes of requests that the server takes.
     pub sizes: Sizes,
 }
 
 impl Bulk<'_> {
-    /// Brings every action of a batch to an outcome.
+    /// Delivers a batch: brings every action to an outcome.
     pub fn deliver(&self, batch: &Batch) -> Outcomes {
-        // Before the first request: what moves afterwards may have been missed.
+        // Read before the first request: a later move of an alias may have been missed.
         let generation = self.targets.now().generation;
         let mut report = BatchReport::new(batch);
-        // Why the run stops is with `stop`; what it leaves undone is counted as unconfirmed.
+        // `stop` holds the reason; unfinished actions are counted as unconfirmed.
         let _ = self
             .index(batch, &mut report)
             .and_then(|()| self.look_again(&mut report))
@@ -80,8 +80,8 @@ impl Bulk<'_> {
 }
 
 impl Bulk<'_> {
-    /// The client for a request that belongs to what has been sent: where the run is to stop, it has not much time,
-    /// since the request before may have had all of its own.
+    /// The client for a request that follows up on sent actions. When the run is to stop, its time limit is short,
+    /// since the request before may have used its full time.
     pub fn client_to_finish(&self) -> Client {
         if self.stop.is_requested() { self.client.in_haste() } else { self.client.clone() }
     }
@@ -97,7 +97,7 @@ impl Bulk<'_> {
         Settling::new(self, &lines, &mut |line, outcome| report.indexed(line, outcome)).run()
     }
 
-    /// Looks up which of the posts sent have a tombstone by now: those are deleted like the rest.
+    /// Looks up which of the posts sent have a tombstone by now. Those are deleted like the rest.
     fn look_again(&self, report: &mut BatchReport<'_>) -> Result<(), Stopped> {
         let posts: Vec<&Action> = report.sent().collect();
         if !posts.is_empty() {

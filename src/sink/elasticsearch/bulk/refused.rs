@@ -1,14 +1,14 @@
-//! Bulk requests that are refused as a whole: whether an action is to blame, or the server refuses everything.
+//! Bulk requests refused as a whole: tells whether an action is to blame or the server refuses everything.
 
 use std::sync::Once;
 
 use crate::exit::Failure;
 use crate::sink::elasticsearch::bulk::reply::Refusal;
 
-/// An action of so many bytes is too large for no server that takes any: the smallest posts have about as many.
+/// The size in bytes of an action that any working server takes: the smallest posts are about this large.
 const NEVER_TOO_LARGE: usize = 1 << 10;
 
-/// What the log has been told of a server by now.
+/// What the log has said about a server so far.
 #[derive(Debug)]
 pub struct Notices {
     refused: Once,
@@ -23,7 +23,7 @@ impl Default for Notices {
 }
 
 impl Notices {
-    /// A request was answered by 400. The log has the first one: it may be long before it is known what that means.
+    /// Logs the first 400: it may take long until its meaning is known.
     pub(super) fn refused(&self, Refusal { error_type, reason }: &Refusal) {
         self.refused.call_once(|| {
             log::warn!(
@@ -33,8 +33,7 @@ impl Notices {
         });
     }
 
-    /// A request of so many actions and bytes was not answered again and again, while smaller ones were. The log has the
-    /// first one.
+    /// Logs the first request, with its actions and bytes, that was repeatedly not answered while smaller ones were.
     pub(super) fn unanswered(&self, actions: usize, bytes: usize, reason: &str) {
         self.unanswered.call_once(|| {
             log::warn!(
@@ -45,7 +44,7 @@ impl Notices {
         });
     }
 
-    /// A request of so many actions and bytes was answered by 413. The log has the first one.
+    /// Logs the first request, with its actions and bytes, that was answered with 413.
     pub(super) fn too_large(&self, actions: usize, bytes: usize, Refusal { reason, .. }: &Refusal) {
         self.too_large.call_once(|| {
             log::warn!(
@@ -56,7 +55,7 @@ impl Notices {
     }
 }
 
-/// An action whose request was refused as a whole even where there was nothing else in it.
+/// An action whose request was refused although the request held nothing else.
 #[derive(Debug)]
 pub(super) struct Refused {
     pub(super) line: usize,
@@ -64,21 +63,21 @@ pub(super) struct Refused {
     pub(super) what: What,
 }
 
-/// What of a request is refused.
+/// The part of a request that is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum What {
-    /// Something in it, or how it is made (400).
+    /// Its content or form (400).
     Content,
-    /// Its size, which is so many bytes.
+    /// Its size, in bytes.
     Size(usize),
 }
 
-/// Why the run is to stop where the server has judged no action of a batch and refused these: before every row there
-/// is becomes a dead letter. None: the actions are to blame.
+/// The reason to stop the run when the server has judged no action of a batch and refused these. Stopping keeps every
+/// row from becoming a dead letter. None: the actions are to blame.
 ///
-/// - A server that refuses the content of each of several actions is not spoken to as it wants to be (an unknown
-///   parameter, a wrong path). One action proves nothing.
-/// - One that refuses the size of several actions of [`NEVER_TOO_LARGE`] takes no requests as they are.
+/// - If the server refuses the content of several actions, the requests are wrong (an unknown parameter, a wrong path).
+///   One action proves nothing.
+/// - If it refuses the size of several actions of [`NEVER_TOO_LARGE`], it takes no requests at all.
 pub(super) fn everything_is_refused(refused: &[Refused]) -> Option<Failure> {
     let of = |counts: fn(What) -> bool| refused.iter().filter(move |refused| counts(refused.what));
     let mut small = of(|what| matches!(what, What::Size(bytes) if bytes <= NEVER_TOO_LARGE));

@@ -1,7 +1,7 @@
-//! The one place where it is decided what an answer of Elasticsearch means. Pure.
+//! Classifies the answers of Elasticsearch. No other module decides what an answer means. Pure.
 //!
-//! Source: contract section 5; Elasticsearch, "Bulk API": the items of an answer stand in the order of the
-//! actions of the request, and the HTTP status says nothing about them.
+//! Source: contract section 5; Elasticsearch, "Bulk API": the items of an answer are in the order of the request's
+//! actions, and the HTTP status says nothing about them.
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -11,34 +11,34 @@ use crate::exit::{ExitCode, Failure};
 use crate::sink::elasticsearch::client::{Reply, text_of_error};
 use crate::sink::elasticsearch::outcome::{NAME_ELASTICSEARCH, not_elasticsearchs};
 
-/// What all actions of a bulk request do. A request never mixes them.
+/// The operation of all actions of a bulk request. A request never mixes them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operation {
     /// Index a document.
     Index,
     /// Delete a document under a version above all others.
     Delete,
-    /// Delete a document that has been found, if it is still the same.
+    /// Delete a document that was found, if it is unchanged.
     DeleteFound,
 }
 
-/// What an answer means that is not simply read.
+/// Classifies answers that are not simply read.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Answer {
     /// The same request may succeed later. The text says why it did not.
     Retry(String),
-    /// As [`Answer::Retry`], and the server is not there, or not ready for anything.
+    /// As [`Answer::Retry`]; the server is away or not ready for anything.
     Away(String),
-    /// As [`Answer::Away`], but the connection broke, which is also how a server may refuse a large request.
+    /// As [`Answer::Away`], but the connection broke. A server may also refuse a large request this way.
     Interrupted(String),
-    /// As [`Answer::Retry`], but there was no answer in time, which may be a matter of how much was asked for.
+    /// As [`Answer::Retry`], but no answer came in time. The request may have been too large.
     TooSlow(String),
-    /// Something in the request is refused: smaller requests tell what. A request of one action is refused for
-    /// good, for the reason given.
+    /// Something in the request is refused; smaller requests find out what. A request of one action is refused for
+    /// good, with this reason.
     Divide(Refusal),
-    /// As [`Answer::Divide`], for its size.
+    /// As [`Answer::Divide`], because of its size.
     TooLarge(Refusal),
-    /// What stands behind a name has moved since it was last looked at; where it has not, the run stops for this reason.
+    /// The indices behind a name have changed since the last look. If they have not, the run stops with this failure.
     Moved(Failure),
     /// The credentials are refused: no request will succeed, unless the server was away until now.
     Unauthenticated(Failure),
@@ -46,26 +46,26 @@ pub enum Answer {
     Stop(Failure),
 }
 
-/// Why one action is refused for good.
+/// The reason why one action is refused for good.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
-    /// Elasticsearch's `error.type`, or a name of ours in its style.
+    /// Elasticsearch's `error.type`, or a name of our own in its style.
     pub error_type: String,
     /// Elasticsearch's `error.reason`.
     pub reason: String,
 }
 
-/// What has become of one action.
+/// The outcome of one action.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Item {
-    /// Confirmed. For a delete: the document is not there any more, or was not.
+    /// Confirmed. A deleted document is gone or was never there.
     Done,
-    /// Confirmed, and written to this index, which is none that is known to stand behind the name.
+    /// Confirmed, but written to this index, which is not known to be behind the name.
     Elsewhere(String),
-    /// The server says that all is well and has not written the document as it was sent (a pipeline's doing). The text
-    /// says what it has done.
+    /// Answered as a success, but the document was not written as it was sent (because of a pipeline). The text says
+    /// what happened instead.
     Dropped(String),
-    /// A newer version is there (409): a normal outcome.
+    /// A newer version exists (409): a normal outcome.
     Superseded,
     /// The same action may succeed later.
     Retry(String),
@@ -73,7 +73,7 @@ pub enum Item {
     Refused(Refusal),
 }
 
-/// Judges status and error of an answer of any kind. None: the request was carried out, its body is to be read.
+/// Judges the status and error of any answer. None: the request was carried out, and its body is to be read.
 pub fn judge_answer(reply: &Reply) -> Option<Answer> {
     if (200..300).contains(&reply.status) {
         return None;
@@ -104,7 +104,7 @@ pub fn judge_answer(reply: &Reply) -> Option<Answer> {
     })
 }
 
-/// Judges the statuses that are to be expected of any server, whatever stands before it.
+/// Judges the statuses that any server, or any proxy before it, may return.
 fn judge_outage(reply: &Reply, described: String) -> Answer {
     match reply.status {
         413 => Answer::TooLarge(Refusal {
@@ -118,10 +118,12 @@ fn judge_outage(reply: &Reply, described: String) -> Answer {
     }
 }
 
-/// Judges the items of a bulk answer to actions with these ids. `holds` says whether an index is known to stand behind the
-/// name that was written to.
+/// Judges the items of a bulk answer to actions with these ids. `holds` tells whether an index is known to be behind
+/// the name that was written to.
 ///
-/// `Err(Answer::Retry)` where the answer cannot be read or does not fit the request: nothing is guessed.
+/// # Errors
+///
+/// `Answer::Retry` if the answer cannot be read or does not fit the request: nothing is guessed.
 pub fn judge_items(
     body: &[u8],
     operation: Operation,
@@ -147,7 +149,7 @@ pub fn judge_items(
         .collect()
 }
 
-/// What a confirmed item says of where its document is.
+/// Judges where a confirmed item says its document is.
 fn judge_confirmed(result: ItemResult, id: &str, holds: &dyn Fn(&str) -> bool) -> Item {
     let ItemResult { result, id: got, index, .. } = result;
     match (result.as_deref(), got, index) {
@@ -171,7 +173,7 @@ fn judge_item(
     Ok(match result.status {
         200..=299 if operation == Operation::Index => judge_confirmed(result, id, holds),
         200..=299 => Item::Done,
-        // There was nothing to delete. An index that is missing is told as an error.
+        // There was nothing to delete. A missing index is reported as an error instead.
         404 if operation != Operation::Index && !is_error => Item::Done,
         409 => Item::Superseded,
         408 | 429 | 500..=599 => Item::Retry(format!("status {}: {}", result.status, error.describe())),
@@ -187,12 +189,12 @@ fn judge_item(
     })
 }
 
-/// Stands for the version of a tombstone that is told without one: no write of this program has it, so the tombstone
-/// is taken for another program's.
+/// Stands for the version of a tombstone that is reported without one. No write of this program has this version, so
+/// the tombstone counts as another program's.
 pub const UNKNOWN_VERSION: u64 = u64::MAX;
 
-/// What is there of each id asked for, None where there is nothing, from the answer to a multi get.
-/// `Err(Answer::Retry)` where the answer cannot be read or does not fit the request.
+/// Reads the answer to a multi get: the document of each id, None if there is none. `Err(Answer::Retry)` if the answer
+/// cannot be read or does not fit the request.
 pub fn judge_look_up(body: &[u8], ids: &[&str]) -> Result<Vec<Option<FoundDocument>>, Answer> {
     let unreadable = |what: String| Answer::Retry(format!("an answer that does not fit the look-up: {what}"));
     let reply: MultiGetReply = serde_json::from_slice(body).map_err(|error| unreadable(error.to_string()))?;
@@ -215,16 +217,16 @@ pub fn judge_look_up(body: &[u8], ids: &[&str]) -> Result<Vec<Option<FoundDocume
         .collect()
 }
 
-/// What a look-up tells of a document that is there.
+/// A document that a look-up has found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct FoundDocument {
     /// Its version.
     pub version: u64,
-    /// Its `_seq_no` and `_primary_term`, by which it can be deleted if it is still the same.
+    /// Its `_seq_no` and `_primary_term`, used to delete it only if it is unchanged.
     pub place: Option<(u64, u64)>,
 }
 
-/// Whether a refresh or flush has reached every shard, from its answer. `Err(Answer::Retry)` where not.
+/// Checks that a refresh or flush has reached every shard. `Err(Answer::Retry)` if not.
 pub fn judge_shards(body: &[u8]) -> Result<(), Answer> {
     match serde_json::from_slice::<ShardsReply>(body) {
         Ok(reply) if reply.shards.failed == 0 => Ok(()),
@@ -233,8 +235,8 @@ pub fn judge_shards(body: &[u8]) -> Result<(), Answer> {
     }
 }
 
-/// The ids that a search has found, the first so many of all. `Err(Answer::Retry)` where the answer cannot be read
-/// or is not that of all shards.
+/// Returns the ids on one page of a search. `Err(Answer::Retry)` if the answer cannot be read or does not cover all
+/// shards.
 pub fn judge_search(body: &[u8]) -> Result<Vec<String>, Answer> {
     judge_shards(body)?;
     let reply: SearchReply = serde_json::from_slice(body)
@@ -266,7 +268,7 @@ enum BulkItem {
 #[derive(Deserialize)]
 struct ItemResult {
     status: u16,
-    /// What was done, as `created`.
+    /// What was done, for example `created`.
     result: Option<String>,
     #[serde(rename = "_id")]
     id: Option<String>,
@@ -315,7 +317,7 @@ struct SearchReply {
 #[derive(Deserialize)]
 struct Hits {
     total: Total,
-    /// Absent where there are none and the answer is filtered.
+    /// Absent from a filtered answer if there are none.
     #[serde(default)]
     hits: Vec<Hit>,
 }
@@ -331,8 +333,8 @@ struct Hit {
     id: String,
 }
 
-/// The error of one action or look-up. An answer is read whatever is missing here or is null: what the status says
-/// counts, and one error must not cost the other items their outcome.
+/// The error of one action or look-up. Missing or null parts do not make the answer unreadable: the status counts, and
+/// one odd error must not cost the other items their outcome.
 #[derive(Default, Deserialize)]
 #[serde(from = "Value")]
 struct ItemError {
@@ -347,7 +349,7 @@ impl From<Value> for ItemError {
     }
 }
 
-/// At most so many characters of a server's text go into a log line.
+/// Limits the characters of a server's text in a log line.
 const LONGEST_REASON: usize = 500;
 
 impl ItemError {
@@ -356,21 +358,21 @@ impl ItemError {
         format!("{}: {reason}", self.kind)
     }
 
-    /// A block goes away again, and an index that is closed, as for a change of its settings, is opened again. Neither
-    /// is a fault of the document.
+    /// Whether an index is blocked or closed. A block is lifted again, and an index closed to change its settings is
+    /// opened again. Neither is the document's fault.
     fn is_block(&self) -> bool {
         matches!(self.kind.as_str(), "cluster_block_exception" | "index_closed_exception")
     }
 
-    /// A block that somebody has set, and that stays until somebody takes it away; the one of a disk that is full goes by
+    /// Whether somebody set the block, so that it stays until somebody removes it. The block of a full disk goes by
     /// itself.
     fn is_lasting_block(&self) -> bool {
         self.is_block()
             && ["index write (api)", "index read-only (api)"].iter().any(|b| self.reason.contains(b))
     }
 
-    /// Whether the request was made for what no longer stands behind a name. Source: Elasticsearch 8.12 to 9.5 and
-    /// OpenSearch 2.19 to 3.9, as seen.
+    /// Whether the error says that the indices behind a name have changed. Source: seen in Elasticsearch 8.12 to 9.5
+    /// and OpenSearch 2.19 to 3.9.
     fn tells_of_a_move(&self) -> bool {
         match self.kind.as_str() {
             "index_not_found_exception" | "routing_missing_exception" => true,
@@ -382,7 +384,7 @@ impl ItemError {
         }
     }
 
-    /// Why the run stops where nothing has moved.
+    /// The reason to stop the run if nothing has changed.
     fn as_move(&self) -> String {
         let what = self.describe();
         match self.kind.as_str() {
@@ -402,7 +404,7 @@ impl ItemError {
         }
     }
 
-    /// What the error of one document of a look-up means.
+    /// Classifies the error of one document of a look-up.
     fn of_look_up(&self) -> Answer {
         match self.kind.as_str() {
             "security_exception" => Answer::Stop(refused(format!(

@@ -1,5 +1,5 @@
-//! Lines are sent until each of them has a final outcome: in one request, in smaller ones where the server wants it so,
-//! and again where an attempt fails.
+//! Sends lines until each has a final outcome: in one request, in smaller ones if the server requires it, and again
+//! after a failed attempt.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -16,36 +16,35 @@ use crate::sink::elasticsearch::bulk::batch_report::Final;
 use crate::sink::elasticsearch::bulk::reply::{Item, Refusal};
 use crate::sink::elasticsearch::preflight::PreflightError;
 
-/// Only over a request of more bytes than this a broken connection may tell of its size: limits that are in use lie far
-/// above (that of nginx is 1 MiB unless set otherwise). A connection that breaks over less is an outage, however often
-/// it does, and no document is to blame.
+/// Above this size in bytes a broken connection may mean "request too large". Common limits are far above (nginx: 1 MiB
+/// by default). Below it a broken connection is an outage, however often it happens, and no document is to blame.
 const MAY_BE_TOO_LARGE: usize = 64 << 10;
 
-/// A request of several actions whose connection broke so often in a row, while the server answered others, is sent
-/// in halves: it may be too large.
+/// A request of several actions is sent in halves after its connection broke this often in a row while the server
+/// answered other requests: it may be too large.
 pub(super) const INTERRUPTIONS_BEFORE_DIVIDING: u32 = 3;
 
-/// A request of one action is refused after so many, which is some seconds: by chance that hardly happens.
+/// A request of one action is refused after this many, which takes some seconds: chance alone hardly causes it.
 const INTERRUPTIONS_BEFORE_REFUSING: u32 = 8;
 
-/// Lines on their way to their outcomes.
+/// Lines that are being brought to their outcomes.
 pub(super) struct Settling<'s, 'r> {
     bulk: &'s Bulk<'r>,
     lines: &'s BodyLines<'s>,
     on_final: &'s mut dyn FnMut(usize, Final),
     /// Whether the server has judged any action.
     judged: bool,
-    /// Whether these are to blame, or the server refuses everything, is known in the end.
+    /// Judged at the end: then it is known whether these are to blame or the server refuses everything.
     refused: Vec<Refused>,
 }
 
-/// What is to be done with the lines of a part that have no outcome yet.
+/// What to do with the lines of a part that have no outcome yet.
 enum Left {
     Again(Vec<usize>),
     InHalves(Vec<usize>),
 }
 
-/// What follows when the connection broke over a request.
+/// The consequence of a connection that broke during a request.
 #[derive(Debug, PartialEq, Eq)]
 enum Consequence {
     Again,
@@ -54,7 +53,7 @@ enum Consequence {
 }
 
 impl<'s, 'r> Settling<'s, 'r> {
-    /// No line has an outcome yet; each is told when it has.
+    /// Starts with no outcome for any line. Each outcome is reported as soon as it is known.
     pub(super) fn new(
         bulk: &'s Bulk<'r>,
         lines: &'s BodyLines<'s>,
@@ -73,7 +72,7 @@ impl<'s, 'r> Settling<'s, 'r> {
         self.settle_refused()
     }
 
-    /// Actions that were refused by themselves have their outcomes, unless the server refuses everything.
+    /// Gives their outcomes to the actions refused on their own, unless the server refuses everything.
     fn settle_refused(self) -> Result<(), Stopped> {
         let Bulk { stop, .. } = self.bulk;
         if !self.judged
@@ -88,22 +87,22 @@ impl<'s, 'r> Settling<'s, 'r> {
         Ok(())
     }
 
-    /// Whether a part is larger than what is known to be taken.
+    /// Whether a part is larger than the server is known to take.
     fn is_too_large(&self, part: &[usize]) -> bool {
         part.len() > 1 && self.lines.bytes(part) > self.bulk.sizes.bulk().most(Instant::now())
     }
 
-    /// Sends part of the lines again and again until each has an outcome, or the part has to be divided.
+    /// Sends a part until each line has an outcome or the part must be divided.
     fn settle(&mut self, mut part: Vec<usize>) -> Result<Option<[Vec<usize>; 2]>, Stopped> {
         let mut patience = self.bulk.retries.patience();
         let mut looked_up: Option<Instant> = None;
         while !part.is_empty() {
-            // What another sender has learnt meanwhile.
+            // Another sender may have learnt a limit meanwhile.
             if patience.interruptions() > 0 && self.is_too_large(&part) {
                 return Ok(Some(halves(part)));
             }
             let mut permit = self.bulk.throttle.acquire(self.lines.bytes(&part))?;
-            // Only with the permit is it known how long the lines have waited.
+            // The time that the lines have waited is only known once the permit is there.
             if looked_up.is_none_or(|at| at.elapsed() > self.bulk.targets.now().gc_deletes() / 2) {
                 let begun = Instant::now();
                 let Some(given_back) = self.suppress(permit, &mut part, &mut patience)? else { continue };
@@ -122,7 +121,7 @@ impl<'s, 'r> Settling<'s, 'r> {
         Ok(None)
     }
 
-    /// Looks up a part's posts, and takes those out that have a tombstone. None: it has to be tried again.
+    /// Looks up a part's posts and removes those that have a tombstone. None: try again.
     fn suppress(
         &mut self,
         permit: Permit<'r>,
@@ -140,11 +139,11 @@ impl<'s, 'r> Settling<'s, 'r> {
         for (line, version) in suppressed {
             (self.on_final)(line, Final::Suppressed(version));
         }
-        // One request more after a signal would double the time that a server which hangs takes to end.
+        // After a signal, one more request would double the time to end with a server that hangs.
         if self.bulk.stop.is_requested() { Err(Stopped) } else { Ok(Some(permit)) }
     }
 
-    /// Sends a part once, and judges what comes of it.
+    /// Sends a part once and judges the answer.
     fn send(
         &mut self,
         permit: Permit<'r>,
@@ -172,7 +171,7 @@ impl<'s, 'r> Settling<'s, 'r> {
         }
     }
 
-    /// A part that is refused is sent in halves; a single action is refused by itself.
+    /// Divides a refused part in halves. A single action is refused on its own.
     fn divide(&mut self, part: Vec<usize>, refusal: Refusal, what: What) -> Left {
         let [line] = part[..] else {
             self.bulk.counters.traffic.again(match what {
@@ -188,13 +187,13 @@ impl<'s, 'r> Settling<'s, 'r> {
         Left::Again(Vec::new())
     }
 
-    /// Names the size of the request that was refused, of which a document that is too large is the most.
+    /// Adds the size of the refused request, most of which is the document.
     fn with_size(&self, line: usize, mut refusal: Refusal) -> Refusal {
         refusal.reason.push_str(&format!("; the request has {} bytes", self.lines.bytes(&[line])));
         refusal
     }
 
-    /// The connection broke over a part.
+    /// Handles a connection that broke during a part.
     fn interrupted(
         &mut self,
         part: Vec<usize>,
@@ -214,7 +213,7 @@ impl<'s, 'r> Settling<'s, 'r> {
         })
     }
 
-    /// There was no answer in time to a part. A single action is never to blame for that.
+    /// Handles a part that was not answered in time. A single action is never to blame for that.
     fn too_slow(
         &mut self,
         part: Vec<usize>,
@@ -232,7 +231,8 @@ impl<'s, 'r> Settling<'s, 'r> {
         })
     }
 
-    /// A part was not answered again and again, while smaller requests were: all senders send smaller ones from now on.
+    /// Divides a part that was repeatedly not answered while smaller requests were. All senders send smaller ones from
+    /// now on.
     fn divide_for_good(&self, part: Vec<usize>, reason: &str) -> Left {
         let bytes = self.lines.bytes(&part);
         if self.bulk.sizes.bulk().divided(bytes, Instant::now()) {
@@ -241,8 +241,8 @@ impl<'s, 'r> Settling<'s, 'r> {
         Left::InHalves(part)
     }
 
-    /// A document was written to an index that was not known to stand behind the name: the alias has moved, or a pipeline
-    /// sends it elsewhere.
+    /// Handles a document that was written to an index not known to be behind the name: the alias has moved, or a
+    /// pipeline sends the document elsewhere.
     fn written_elsewhere(
         &mut self,
         line: usize,
@@ -271,7 +271,8 @@ impl<'s, 'r> Settling<'s, 'r> {
         }
     }
 
-    /// A document was not written as it was sent. A post becomes a dead letter; without tombstones no deletion is final.
+    /// Handles a document that was not written as it was sent. A post becomes a dead letter; a lost tombstone stops the
+    /// run, because no deletion is final without it.
     fn dropped(&mut self, line: usize, what: String) -> Result<(), Stopped> {
         if self.lines.kind(line) == ActionKind::Post {
             let refusal = Refusal { error_type: "dropped_by_pipeline".into(), reason: what };
@@ -286,7 +287,7 @@ impl<'s, 'r> Settling<'s, 'r> {
         Err(Stopped)
     }
 
-    /// Hands on the outcomes of a request's items. Returns the lines that are to be sent again.
+    /// Reports the outcomes of a request's items. Returns the lines to send again.
     fn settle_items(
         &mut self,
         part: Vec<usize>,
@@ -328,8 +329,8 @@ impl<'s, 'r> Settling<'s, 'r> {
     }
 }
 
-/// What follows when the connection broke so often in a row over a large request of so many actions, while the server
-/// answered a small one each time.
+/// Decides what follows after the connection broke this often in a row during a large request of so many actions, while
+/// the server answered a small one each time.
 fn after_interruptions(in_a_row: u32, actions: usize) -> Consequence {
     match (in_a_row, actions) {
         (INTERRUPTIONS_BEFORE_REFUSING.., 1) => Consequence::Refuse,
@@ -338,7 +339,7 @@ fn after_interruptions(in_a_row: u32, actions: usize) -> Consequence {
     }
 }
 
-/// The refusal of a document that a server breaks the connection over every time.
+/// The refusal of a document that makes the server break the connection every time.
 fn breaks_connection(reason: &str) -> Refusal {
     let reason = format!(
         "the server breaks the connection over this document every time, while it answers other requests; it may be \

@@ -1,10 +1,10 @@
-//! The size of a request that the server, or what stands before it, has been seen to take: what one sender learns, all keep
-//! to. Pure but for the lock; its time is handed in.
+//! The request size that the server, or a proxy before it, is known to take. All senders share what one learns. Pure
+//! except for the lock; the time is passed in.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// A limit that is so old is tried anew: what was slow for a while must not make requests small for ever.
+/// Age after which a limit is tried again: a temporary slowness must not make requests small for ever.
 const TRUSTED_FOR: Duration = Duration::from_secs(3600);
 
 /// The largest request that is sent, in bytes, and the largest look-up, in ids.
@@ -19,19 +19,19 @@ pub struct Sizes {
 pub(super) struct Size(Mutex<Option<(usize, Instant)>>);
 
 impl Sizes {
-    /// Bytes of a bulk request.
+    /// The limit of a bulk request, in bytes.
     pub(super) fn bulk(&self) -> &Size {
         &self.bulk
     }
 
-    /// Ids of a look-up.
+    /// The limit of a look-up, in ids.
     pub(super) fn look_up(&self) -> &Size {
         &self.look_up
     }
 }
 
 impl Size {
-    /// What is sent at most now. A limit is doubled each time that it has grown old.
+    /// The largest size to send now. Doubles a limit each time it has become too old.
     pub(super) fn most(&self, now: Instant) -> usize {
         let mut limit = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((most, since)) = &mut *limit
@@ -42,7 +42,8 @@ impl Size {
         limit.map_or(usize::MAX, |(most, _)| most)
     }
 
-    /// One of this size is divided: from now on none is larger than its halves. Whether that is news.
+    /// Notes that a request of this size was divided: from now on none is larger than its halves. Returns whether that
+    /// is news.
     pub(super) fn divided(&self, size: usize, now: Instant) -> bool {
         let mut limit = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let half = (size / 2).max(1);

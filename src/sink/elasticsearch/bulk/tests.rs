@@ -1,4 +1,4 @@
-//! How delivery ends after a signal.
+//! Tests of how delivery ends after a signal.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -17,7 +17,7 @@ use crate::sink::elasticsearch::client::RequestLimits;
 use crate::sink::elasticsearch::preflight::{Member, Returned, Target, VectorMapping};
 use crate::sink::elasticsearch::targets::Targets;
 
-/// A post.
+/// A batch with one post.
 fn batch() -> Batch {
     let archive =
         Archive { name: "a".into(), path: "a".into(), seconds: None, bytes: 0, modified_ns: 0, etag: None };
@@ -35,12 +35,12 @@ fn batch() -> Batch {
     Batch { archive: Arc::new(archive), body, actions: vec![action] }
 }
 
-/// So much time for a request.
+/// Limits with this time for a request.
 fn within(call: Duration) -> RequestLimits {
     RequestLimits { call, ..RequestLimits::default() }
 }
 
-/// Reads up to where a request ends.
+/// Reads to the end of a request.
 fn read_request(stream: &mut TcpStream, end: &[u8]) {
     let mut request = Vec::new();
     while !request.ends_with(end) {
@@ -57,8 +57,8 @@ fn answer(stream: &mut TcpStream, body: &str) {
 const LOOK_UP_END: &[u8] = b"]}";
 const NOT_FOUND: &str = r#"{"docs":[{"_id":"x","found":false}]}"#;
 
-/// Delivers a post to `listener`, with these limits, while `serve` takes the connection. Returns the
-/// outcome, and the connection with what has come over it since.
+/// Delivers a post to `listener` with these limits while `serve` takes the connection. Returns the outcome, and the
+/// connection with everything received since.
 fn deliver(
     listener: &TcpListener,
     limits: RequestLimits,

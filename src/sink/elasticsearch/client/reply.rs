@@ -1,4 +1,4 @@
-//! A reply of the server, and what it says of an error.
+//! A reply of the server, and the error that it describes.
 
 use std::time::Duration;
 
@@ -6,10 +6,10 @@ use serde_json::{Map, Value};
 
 use crate::auth;
 
-/// Characters of a server's error text that are passed on at most.
+/// Limits the characters of a server's error text that are passed on.
 pub(super) const MAX_REASON_CHARS: usize = 400;
 
-/// A complete reply, of whatever status.
+/// A complete reply, of any status.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reply {
     /// HTTP status.
@@ -21,42 +21,41 @@ pub struct Reply {
 }
 
 impl Reply {
-    /// The name of the error in an Elasticsearch reply (`error.type`), `""` where there is none.
+    /// The name of the error in an Elasticsearch reply (`error.type`), `""` if there is none.
     pub fn error_type(&self) -> String {
         self.error_field("type").unwrap_or_default()
     }
 
-    /// Whether the server says what is wrong as Elasticsearch does, which something before it does not.
+    /// Whether the reply describes an error as Elasticsearch does. A proxy does not.
     pub fn has_error(&self) -> bool {
         self.error_field("reason").is_some()
     }
 
-    /// Whether something before Elasticsearch has answered in its place: a page of an ingress, a redirect, a gateway that
-    /// knows no route.
+    /// Whether a proxy answered in place of Elasticsearch: a page of an ingress, a redirect, a gateway without a route.
     pub fn is_page(&self) -> bool {
         let is_html = || self.body.trim_ascii_start().starts_with(b"<");
         match self.status {
-            // OpenSearch says in a word that it does not know somebody.
+            // OpenSearch answers 401 with plain text.
             200..=299 | 401 => is_html(),
             300..=399 => true,
             400 | 403 if auth::is_amazons(self.status, &self.body) => false,
             _ => match serde_json::from_slice::<Value>(&self.body) {
-                // An empty object is how Elasticsearch says that there is none of what was asked for.
+                // Elasticsearch answers with an empty object if nothing that was asked for exists.
                 Ok(body) => body.get("error").is_none() && body != Value::Object(Map::new()),
                 Err(_) => true,
             },
         }
     }
 
-    /// What the server says is wrong, as one short line for an operator.
+    /// The error as one short line for an operator.
     pub fn reason(&self) -> String {
         let mut text =
             self.error_field("reason").unwrap_or_else(|| String::from_utf8_lossy(&self.body).into());
-        // Of a key that is refused, the reason says no more than that; this says that it has expired, say.
+        // The reason only says that a key is refused; this field says why, for example that it has expired.
         if let Some(why) = self.error_field("additional_unsuccessful_credentials") {
             text = format!("{why}: {text}");
         }
-        // Control characters could forge lines of a log.
+        // Control characters could forge log lines.
         let text = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(MAX_REASON_CHARS);
         format!("HTTP {} {}", self.status, text.collect::<String>()).trim_end().to_owned()
     }
@@ -67,7 +66,7 @@ impl Reply {
     }
 }
 
-/// A text of an `error` object; where `error` is itself a text, that is its reason.
+/// A text of an `error` object. If `error` is itself a text, that text is the reason.
 pub fn text_of_error<'e>(error: &'e Value, name: &str) -> Option<&'e str> {
     let text = if name == "reason" && error.is_string() { error } else { error.get(name)? };
     text.as_str()

@@ -1,4 +1,4 @@
-//! The client against servers that say what a test wants them to say.
+//! Tests of the client against scripted servers.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -115,8 +115,8 @@ fn a_server_that_is_asked_first_and_agrees_gets_the_body() {
     assert!(server.join().unwrap().ends_with("\r\n\r\n{}\n"));
 }
 
-/// A client that waits to be asked for its body, and the request that has come in the end, where the server first says
-/// this.
+/// Sends a request whose client waits to be asked for the body, to a server that first says this. Returns the result
+/// and the whole request.
 fn asked_first(says: &'static str) -> (Result<Reply, TransportError>, String) {
     let (url, server) = server(move |mut stream| {
         stream.write_all(says.as_bytes()).unwrap();
@@ -351,7 +351,7 @@ fn a_reason_is_one_short_line() {
     assert_eq!((flat.error_type().as_str(), flat.reason().as_str()), ("", "HTTP 400 no handler found"));
     assert_eq!(reply("x".repeat(10_000)).reason().len(), MAX_REASON_CHARS + "HTTP 400 ".len());
     assert_eq!(reply(String::new()).reason(), "HTTP 400");
-    // As Elasticsearch 9.5.3 says it.
+    // Recorded from Elasticsearch 9.5.3.
     let expired = reply(
         r#"{"error":{"type":"security_exception","reason":"unable to authenticate",
             "additional_unsuccessful_credentials":"API key: api key is expired"},"status":401}"#
@@ -440,7 +440,7 @@ mod with_tls {
             let mut hello = [0; 64];
             let _ = stream.read(&mut hello);
             let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n");
-            // The client's hello is read to its end, so that closing does not reset the connection.
+            // Reads the client's hello to its end, so that closing does not reset the connection.
             let _ = stream.read_to_end(&mut Vec::new());
         });
         let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();

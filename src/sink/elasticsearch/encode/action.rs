@@ -3,15 +3,15 @@
 use super::text::{write_number, write_string};
 use crate::model::Version;
 
-/// What an action line ends in. More is put in before it, see [`Carried`].
+/// The end of an action line. [`Carried`] inserts more before it.
 pub const END: &[u8] = b"}}\n";
 
-/// What an action carries for what stands behind the name that it writes to.
+/// What an action carries because of the index or alias that it writes to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Carried<'c> {
-    /// The name has to be an alias.
+    /// Whether the name must be an alias.
     pub require_alias: bool,
-    /// The routing, where the index requires one.
+    /// The routing, if the index requires one.
     pub routing: Option<&'c str>,
 }
 
@@ -21,7 +21,7 @@ impl Carried<'_> {
         self == Self::default()
     }
 
-    /// Appends it to an action line that has no [`END`] yet.
+    /// Appends these to an action line that has no [`END`] yet.
     pub fn write(self, out: &mut Vec<u8>) {
         if self.require_alias {
             out.extend_from_slice(b",\"require_alias\":true");
@@ -47,7 +47,7 @@ pub fn write_delete(out: &mut Vec<u8>, index: &str, at_uri: &str, version: Versi
     end(out, Carried::default());
 }
 
-/// Appends the line that deletes a post that was found, if it is still the same: `place` is its `_seq_no` and
+/// Appends the line that deletes a post that was found, if it is unchanged: `place` is its `_seq_no` and
 /// `_primary_term`.
 pub fn write_delete_found(
     out: &mut Vec<u8>,
@@ -73,7 +73,7 @@ fn begin(out: &mut Vec<u8>, action: &str, index: &str, id: &str) {
     write_string(out, id);
 }
 
-/// `external_gte`: the same version again is no conflict, so that a repeated request is a success.
+/// Appends a version as `external_gte`: a repeated request with the same version succeeds instead of conflicting.
 fn write_version(out: &mut Vec<u8>, version: u64) {
     out.extend_from_slice(b",\"version\":");
     write_number(out, version);

@@ -1,6 +1,6 @@
-//! The lines of a post or a tombstone in a bulk request: action and document.
+//! The two lines of a post or a tombstone in a bulk request: action and document.
 //!
-//! Documents and their order of fields are those of [`schema`](crate::sink::elasticsearch::schema).
+//! [`schema`](crate::sink::elasticsearch::schema) defines the documents and the order of their fields.
 
 use super::VectorEncoding;
 use super::action::write_index;
@@ -10,7 +10,7 @@ use crate::model::{Action, Document, Embeddings, FieldChoice, Names};
 use crate::sink::elasticsearch::schema::{TOMBSTONE_FIELDS, Value, post_fields, vectors};
 use crate::timestamp::write_rfc3339_millis;
 
-/// Appends the two lines of an action: what it does, and its document. `indexed_at` is in milliseconds since 1970.
+/// Appends the action line and the document line. `indexed_at` is in milliseconds since 1970.
 pub fn write_action(
     out: &mut Vec<u8>,
     names: Names,
@@ -105,7 +105,7 @@ pub fn write_vector(out: &mut Vec<u8>, vector: &[f32], encoding: VectorEncoding)
     }
 }
 
-/// A field's name and colon. Names are ours and need no escape.
+/// Appends a field's name and colon. Names are ours and need no escape.
 fn write_name(out: &mut Vec<u8>, name: &str) {
     out.push(b'"');
     out.extend_from_slice(name.as_bytes());

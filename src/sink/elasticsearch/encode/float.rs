@@ -1,7 +1,7 @@
 //! The decimal text of an f32.
 //!
-//! Embeddings hold f16 values widened to f32, as far as anybody has seen. There are 65,536 of those, so their texts
-//! are computed once: copying one costs a third of what printing it does. Any other value is printed.
+//! All embeddings seen so far hold f16 values widened to f32. There are 65,536 of those, so their texts are computed
+//! once: copying one costs a third of printing it. Any other value is printed.
 
 use std::sync::LazyLock;
 
@@ -11,23 +11,23 @@ const ENTRY: usize = 16;
 /// The texts of the normal f16 values, by [`index_of`]; the last byte of each is its length.
 static TEXTS: LazyLock<Box<[[u8; ENTRY]]>> = LazyLock::new(|| (0..1 << 16).map(entry).collect());
 
-/// What stands between the exponents of an f32 and an f16.
+/// The difference between the exponent biases of an f32 and an f16.
 const EXPONENT_BIAS: u32 = 127 - 15;
 
-/// Appends the shortest decimal that reads back as the same f32, always with a decimal point: an integer could
-/// make a dynamic mapping `long`. The value has to be finite.
+/// Appends the shortest decimal that reads back as the same f32, always with a decimal point: an integer could make a
+/// dynamic mapping `long`. The value must be finite.
 pub fn write_float(out: &mut Vec<u8>, value: f32) {
     let Some(text) = index_of(value).and_then(|index| TEXTS.get(index)) else {
         return print(out, value);
     };
     let length = usize::from(text[ENTRY - 1]);
-    // Sixteen bytes at once are copied faster than a few that have to be counted.
+    // Copying sixteen bytes at once is faster than copying a counted few.
     let end = out.len() + length;
     out.extend_from_slice(text);
     out.truncate(end);
 }
 
-/// The place of a value in the table; None for what is no f16, or a subnormal one.
+/// The index of a value in the table; None for values that are no f16, or subnormal.
 fn index_of(value: f32) -> Option<usize> {
     let bits = value.to_bits();
     let exponent = (bits >> 23) & 0xff;
@@ -37,7 +37,7 @@ fn index_of(value: f32) -> Option<usize> {
     (is_zero || is_normal).then_some((bits >> 31 << 15 | magnitude) as usize)
 }
 
-/// The entry at `index`; subnormal values, infinities and NaN have one that is never looked up.
+/// The entry at `index`. Subnormal values, infinities and NaN have entries that are never looked up.
 fn entry(index: u32) -> [u8; ENTRY] {
     let (sign, exponent, fraction) = (index >> 15, index >> 10 & 0x1f, index & 0x3ff);
     let magnitude = if exponent == 0 { 0 } else { (exponent + EXPONENT_BIAS) << 23 | fraction << 13 };

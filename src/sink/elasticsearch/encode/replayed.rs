@@ -1,5 +1,5 @@
-//! A document that was refused before, as the server takes it now: its vectors may stand there as base64, which few
-//! servers read, or as arrays.
+//! Rewrites a refused document in the form that the server takes now: its vectors may be base64, which few servers
+//! read, or arrays.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -17,7 +17,8 @@ struct Document<'d> {
     embeddings: Option<BTreeMap<Cow<'d, str>, &'d RawValue>>,
 }
 
-/// Appends a document, each vector written as told. All else stays as it stands, and so does a vector that is none.
+/// Appends a document with each vector in the given encoding. Everything else is copied, and so is a vector field that
+/// holds no vector.
 pub fn write_replayed(out: &mut Vec<u8>, document: &str, encoding: VectorEncoding) {
     let mut done = 0;
     for (start, text) in vectors(document) {
@@ -29,7 +30,7 @@ pub fn write_replayed(out: &mut Vec<u8>, document: &str, encoding: VectorEncodin
     out.extend_from_slice(document.get(done..).unwrap_or_default().as_bytes());
 }
 
-/// The vectors of a document, with the places where they begin, in order.
+/// The vectors of a document with the offsets where they begin, in order.
 fn vectors(document: &str) -> Vec<(usize, &str)> {
     let embeddings =
         serde_json::from_str::<Document<'_>>(document).ok().and_then(|document| document.embeddings);
@@ -41,7 +42,7 @@ fn vectors(document: &str) -> Vec<(usize, &str)> {
     found
 }
 
-/// A vector that does not stand there as it is to be written; None where it does, or is no vector.
+/// Reads a vector that is not in the wanted encoding; None if it is, or if it is no vector.
 fn other_encoding(text: &str, wanted: VectorEncoding) -> Option<Vec<f32>> {
     match wanted {
         VectorEncoding::Array => of_base64(text.strip_prefix('"')?.strip_suffix('"')?),
@@ -53,13 +54,13 @@ fn of_base64(text: &str) -> Option<Vec<f32>> {
     let bytes = STANDARD.decode_to_vec(text).ok()?;
     let (values, rest) = bytes.as_chunks::<4>();
     let values: Vec<f32> = values.iter().map(|value| f32::from_be_bytes(*value)).collect();
-    // Others are refused as they stand.
+    // Other values are copied, and the server refuses them.
     (rest.is_empty() && is_vector(&values)).then_some(values)
 }
 
 fn of_array(text: &str) -> Option<Vec<f32>> {
     let values: Vec<&RawValue> = serde_json::from_str(text).ok()?;
-    // The shortest decimals of an f32 are read as an f32, not rounded twice.
+    // The shortest decimal of an f32 is parsed as an f32, which avoids rounding twice.
     let values: Vec<f32> = values.iter().map(|value| value.get().parse().ok()).collect::<Option<_>>()?;
     is_vector(&values).then_some(values)
 }

@@ -1,4 +1,4 @@
-//! JSON text written byte by byte into a buffer: strings, numbers and vectors.
+//! Writes JSON text byte by byte into a buffer: strings, numbers and vectors.
 
 use base64_simd::{AsOut, STANDARD};
 
@@ -66,12 +66,12 @@ pub fn write_vector_array(out: &mut Vec<u8>, vector: &[f32]) {
     out.push(b']');
 }
 
-/// Appends a vector as a JSON string: standard base64 of its big-endian f32, as Elasticsearch 9.3 and later
-/// reads a `dense_vector`.
+/// Appends a vector as a JSON string: standard base64 of its big-endian f32, as Elasticsearch 9.3 and later reads a
+/// `dense_vector`.
 pub fn write_vector_base64(out: &mut Vec<u8>, vector: &[f32]) {
     let mut bytes = [0; size_of::<Vector>()];
     out.push(b'"');
-    // The bytes of all parts but the last are a multiple of three, so only that may end in padding.
+    // Every part but the last has a multiple of three bytes, so only the last may end in padding.
     for part in vector.chunks(DIMENSIONS) {
         for (to, value) in bytes.as_chunks_mut::<4>().0.iter_mut().zip(part) {
             *to = value.to_be_bytes();
@@ -80,7 +80,7 @@ pub fn write_vector_base64(out: &mut Vec<u8>, vector: &[f32]) {
         let start = out.len();
         out.resize(start + STANDARD.encoded_length(part.len()), b'=');
         let text = out.get_mut(start..).unwrap_or_default();
-        // As long as the encoded text, which is all that it needs.
+        // The buffer has exactly the length of the encoded text, so this cannot fail.
         let _ = STANDARD.encode(part, text.as_out());
     }
     out.push(b'"');

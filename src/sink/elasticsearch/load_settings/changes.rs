@@ -1,4 +1,4 @@
-//! Which settings a load changes, and which of them are to be put back. Pure.
+//! Decides which settings a load changes, and which of them are restored. Pure.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,61 +10,62 @@ use crate::sink::elasticsearch::flat::Values;
 const REFRESH_INTERVAL: &str = "index.refresh_interval";
 const REPLICAS: &str = "index.number_of_replicas";
 
-/// The refresh interval of a load: 30 s, less a millisecond as the mark.
+/// The refresh interval of a load: 30 s minus one millisecond, which marks it as ours.
 ///
-/// It is not `-1`: the program reads its own writes by id, which needs no refresh, and twice a minute costs next to
-/// nothing, since a full indexing buffer makes a segment more often than that. But after a kill without a next run,
-/// an index at `-1` would keep what is written from every search, without a sign.
+/// It is not `-1`. Refreshing twice a minute costs next to nothing, because a full indexing buffer creates segments
+/// more often than that. The program reads its own writes by id and needs no refresh. But after a kill without a next
+/// run, an index at `-1` would silently hide new documents from every search.
 const LOAD_REFRESH: &str = "29999ms";
 
-/// What is set for posts. Without replicas every document is indexed once instead of twice.
+/// The settings for posts. Without replicas every document is indexed once instead of twice.
 const OF_POSTS: [(&str, &str); 2] = [(REFRESH_INTERVAL, LOAD_REFRESH), (REPLICAS, "0")];
 
-/// What is set for tombstones. They keep their replicas: they are few and small, and a tombstone lost with a node
+/// The settings for tombstones. They keep their replicas: they are few and small, and a tombstone lost with a node
 /// would let a deleted post come back.
 const OF_TOMBSTONES: [(&str, &str); 1] = [(REFRESH_INTERVAL, LOAD_REFRESH)];
 
-/// Settings to send, by flat name; None is the default.
+/// Settings to send, by flat name; None stands for the default.
 pub(super) type Update<'a> = BTreeMap<&'a str, Option<&'a str>>;
 
 /// The concrete indices that a load writes to.
 ///
-/// Deletes go to the other indices behind an alias, too; they are not worth copying all shards of these anew.
+/// Deletes also go to the other indices behind an alias. Those keep their settings: tuning them would mean copying all
+/// their shards anew.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LoadedIndices {
-    /// Takes the posts.
+    /// The index that takes the posts.
     pub posts: String,
-    /// Takes the tombstones.
+    /// The index that takes the tombstones.
     pub tombstones: String,
 }
 
 impl LoadedIndices {
-    /// Each index with what a load sets for it.
+    /// Each index with the settings of a load.
     pub(super) fn tuned(&self) -> [(&str, &'static [(&'static str, &'static str)]); 2] {
         [(self.posts.as_str(), &OF_POSTS), (self.tombstones.as_str(), &OF_TOMBSTONES)]
     }
 }
 
-/// Whether a load has set what is set `now`: nobody else would choose this refresh interval.
+/// Whether the current settings come from a load: nobody else would choose this refresh interval.
 pub(in crate::sink::elasticsearch) fn is_tuned(now: &Values) -> bool {
     now.get(REFRESH_INTERVAL).is_some_and(|value| value == LOAD_REFRESH)
 }
 
-/// What a load changes in one index, by the settings' flat names.
+/// The changes of a load in one index, by flat name.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Changes(BTreeMap<String, Change>);
 
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 struct Change {
-    /// What was set; None where the default was in force.
+    /// The value before; None if the default was in force.
     before: Option<String>,
-    /// What the load has set, as the server shows it; None where it shows nothing. Never missing in a record.
+    /// The value during the load, as the server shows it; None if it shows nothing. Never missing in a record.
     #[serde(deserialize_with = "Option::deserialize")]
     during: Option<String>,
 }
 
 impl Changes {
-    /// From what is set `now` to what is set during a load.
+    /// The changes from the current settings to those of a load.
     pub(super) fn new(now: &Values, during: &[(&str, &str)]) -> Self {
         let change = |(name, during): &(&str, &str)| {
             let change = Change { before: now.get(*name).cloned(), during: Some((*during).to_owned()) };
@@ -73,12 +74,12 @@ impl Changes {
         Self(during.iter().map(change).collect())
     }
 
-    /// What to send at the beginning of a load.
+    /// The settings to send at the beginning of a load.
     pub(super) fn during(&self) -> Update<'_> {
         self.update(|_, change| Some(change.during.as_deref()))
     }
 
-    /// The same changes, with what is set `now` as what the load has set.
+    /// The same changes, with the current settings as the values set by the load.
     pub(super) fn as_shown(&self, now: &Values) -> Self {
         let shown = |(name, change): (&String, &Change)| {
             (name.clone(), Change { before: change.before.clone(), during: now.get(name).cloned() })
@@ -86,12 +87,12 @@ impl Changes {
         Self(self.0.iter().map(shown).collect())
     }
 
-    /// What to send to have everything as it was.
+    /// The settings to send to restore everything.
     pub(super) fn before(&self) -> Update<'_> {
         self.update(|_, change| Some(change.before.as_deref()))
     }
 
-    /// What to send to have everything as it was, but for what another process or an operator has set since.
+    /// The settings to send to restore everything except what another process or an operator has set since.
     pub(super) fn to_put_back(&self, now: &Values) -> Update<'_> {
         self.update(|name, change| {
             (now.get(name) == change.during.as_ref()).then_some(change.before.as_deref())
@@ -103,7 +104,7 @@ impl Changes {
     }
 }
 
-/// The changes as an operator reads them.
+/// Shows the changes to an operator.
 impl fmt::Display for Changes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (i, (name, Change { before, during })) in self.0.iter().enumerate() {

@@ -1,4 +1,4 @@
-//! What the server says of the settings of an index. Pure.
+//! Reads the server's replies about the settings of an index. Pure.
 
 use std::collections::BTreeMap;
 
@@ -11,14 +11,14 @@ use crate::sink::elasticsearch::flat::{Values, flatten};
 use crate::sink::elasticsearch::flush::is_serverless;
 use crate::sink::elasticsearch::preflight::PreflightError;
 
-/// What is set for an index; None where there is no such index.
+/// The settings of an index; None if there is no such index.
 pub(super) fn parse_settings(index: &str, reply: &Reply) -> Result<Option<Values>, PreflightError> {
     #[derive(Deserialize)]
     struct Index {
         settings: Value,
     }
     let indices: Option<BTreeMap<String, Index>> = match reply.status {
-        // What is not there any more needs nothing put back, so only this error says so, and no page of a proxy.
+        // A missing index needs nothing restored. Only this error proves that it is missing; a proxy's page does not.
         404 if reply.error_type() == "index_not_found_exception" => return Ok(None),
         403 => return Err(not_allowed(index, reply)),
         200 => serde_json::from_slice(&reply.body).ok(),
@@ -34,7 +34,7 @@ pub(super) fn gone(index: &str) -> PreflightError {
     PreflightError::refused(NAME, format!("there is no index {index} any more: run again"))
 }
 
-/// Whether an update of settings is in force.
+/// Checks that an update of settings is in force.
 pub(super) fn judge_update(index: &str, reply: &Reply) -> Result<(), PreflightError> {
     #[derive(Deserialize)]
     struct Update {

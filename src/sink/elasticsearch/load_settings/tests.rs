@@ -1,4 +1,4 @@
-//! The record, and the replies that decide what is done with it.
+//! Tests of the record and of the replies that decide what happens to it.
 
 use super::*;
 use crate::auth::Auth;

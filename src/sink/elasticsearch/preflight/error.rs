@@ -1,4 +1,4 @@
-//! Why a question that comes before the first document has no answer.
+//! The errors of requests made before the first document.
 
 use std::fmt;
 use std::time::Duration;
@@ -10,16 +10,16 @@ use crate::sink::elasticsearch::client::{Client, Reply};
 use crate::sink::elasticsearch::outcome::{is_unavailable, not_elasticsearchs};
 use crate::sink::elasticsearch::product::Product;
 
-/// Why there is no [`Report`](super::Report).
+/// The reason why there is no [`Report`](super::Report).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PreflightError {
-    /// At least one of the checks failed; waiting does not change that.
+    /// At least one check failed; waiting does not change that.
     Refused(Vec<Check>),
-    /// Elasticsearch cannot be reached or cannot answer for now.
+    /// Elasticsearch cannot be reached, or cannot answer for now.
     Unavailable(Outage),
 }
 
-/// Why Elasticsearch has no answer for now.
+/// The reason why Elasticsearch has no answer for now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outage {
     /// What happened, as one line.
@@ -29,12 +29,12 @@ pub struct Outage {
 }
 
 impl PreflightError {
-    /// No answer for now, from a server that does not say until when.
+    /// No answer for now, without a time to wait from the server.
     pub fn unavailable(why: impl Into<String>) -> Self {
         Self::Unavailable(Outage { why: why.into(), retry_after: None })
     }
 
-    /// A reply that says that there is no answer for now.
+    /// No answer for now, according to this reply.
     pub fn unavailable_as(why: impl Into<String>, reply: &Reply) -> Self {
         Self::Unavailable(Outage { why: why.into(), retry_after: reply.retry_after })
     }
@@ -43,7 +43,7 @@ impl PreflightError {
         Self::Refused(vec![Check::failed(name, text)])
     }
 
-    /// A reply that is none to the question asked.
+    /// The error for a reply that does not answer the question.
     pub(in crate::sink::elasticsearch) fn unexpected(
         name: &'static str,
         question: &str,
@@ -80,8 +80,8 @@ impl From<PreflightError> for Failure {
     }
 }
 
-/// Asks, where a refusal that rests on an answer which is not Elasticsearch's (a page of an ingress, a redirect) is no
-/// refusal but an outage: that of a server that has answered before.
+/// Asks, and treats a refusal that rests on a page (of an ingress, a redirect) as an outage: the server has answered
+/// before.
 pub(in crate::sink::elasticsearch) fn past_pages<T>(
     client: &Client,
     ask: impl FnOnce(&Client) -> Result<T, PreflightError>,
@@ -92,7 +92,7 @@ pub(in crate::sink::elasticsearch) fn past_pages<T>(
     })
 }
 
-/// Sorts out what is no answer at all: a failed transport, a refused key, a server that cannot answer now.
+/// Returns the errors that stand for no answer: a failed transport, a refused key, a server that cannot answer now.
 pub(in crate::sink::elasticsearch) fn answer(
     client: &Client,
     result: Result<Reply, TransportError>,
@@ -125,7 +125,7 @@ pub(in crate::sink::elasticsearch) fn answer(
                  and the host in ELASTICSEARCH_URL as in its certificate"
             ),
         )),
-        // Who has answered before has not begun to expect anything else.
+        // A server that has answered before still expects the same protocol.
         Err(error @ TransportError::Interrupted(_))
             if !client.has_answered() && client.urls().any(|url| url.starts_with("http:")) =>
         {
@@ -135,9 +135,9 @@ pub(in crate::sink::elasticsearch) fn answer(
     }
 }
 
-/// Whether Elasticsearch itself sees the path of the base URL, and does not know it. It would take bulk requests there
-/// all the same (`/<index>/_bulk`, where each action names an index of its own), but tell nothing of the indices. A
-/// proxy that has Elasticsearch below a path takes that off.
+/// Whether Elasticsearch itself receives the path of the base URL and does not know it. Bulk requests would still work
+/// there (`/<index>/_bulk`, where each action names its own index), but the indices could not be inspected. A proxy
+/// with Elasticsearch below a path removes that path.
 pub(super) fn has_stray_path(url: &str, reply: &Reply) -> bool {
     let path = url.split_once("://").and_then(|(_, rest)| rest.split_once('/')).map_or("", |(_, path)| path);
     let path = path.trim_end_matches('/');
@@ -145,7 +145,7 @@ pub(super) fn has_stray_path(url: &str, reply: &Reply) -> bool {
     reply.status == 400 && !path.is_empty() && reply.reason().contains(&seen)
 }
 
-/// The part of [`answer`] that judges statuses which mean the same whatever was asked.
+/// The part of [`answer`] that judges statuses with the same meaning for every request.
 fn sort_out(reply: Reply) -> Result<Reply, PreflightError> {
     match reply.status {
         300..=399 => Err(PreflightError::refused(

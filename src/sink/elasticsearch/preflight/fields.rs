@@ -1,4 +1,4 @@
-//! Whether the mapping of an index takes the documents as they are sent.
+//! Checks whether the mapping of an index takes the documents as they are sent.
 
 use serde_json::Value;
 
@@ -24,16 +24,16 @@ enum Dynamic {
 }
 
 impl Dynamic {
-    /// The value of an object, or what it inherits.
+    /// Reads the value of an object, or inherits it.
     fn of(object: &Value, inherited: Self) -> Self {
         match object.get("dynamic") {
             Some(Value::Bool(true)) => Dynamic::Guess,
             Some(Value::Bool(false)) => Dynamic::Keep,
             Some(Value::String(text)) => match text.to_ascii_lowercase().as_str() {
                 "true" => Dynamic::Guess,
-                // The second is OpenSearch's: what no template names is rejected.
+                // OpenSearch has `strict_allow_templates`: fields that no template names are rejected.
                 "strict" | "strict_allow_templates" => Dynamic::Reject,
-                // `runtime` makes fields that are computed from the source when they are searched.
+                // `runtime` creates fields that are computed from the source during a search.
                 _ => Dynamic::Keep,
             },
             _ => inherited,
@@ -41,7 +41,7 @@ impl Dynamic {
     }
 }
 
-/// A field that is sent, and what it holds.
+/// A field that is sent, and its kind.
 pub(super) type Sent = (&'static str, Kind);
 
 /// Judges the mapping of everything but the vectors.
@@ -57,7 +57,7 @@ pub(super) fn judge(index: &str, mappings: &Value, fields: &[Sent]) -> Vec<Check
     checks
 }
 
-/// Judges a field, and the members of one that is an object.
+/// Judges a field and, if it is an object, its members.
 fn judge_field(index: &str, name: &str, kind: Kind, mapping: &Value) -> Vec<Check> {
     let mut checks: Vec<Check> = judge_value(index, name, kind, mapping).into_iter().collect();
     if let Kind::Nested(members) | Kind::Object(members) = kind
@@ -81,8 +81,8 @@ fn judge_field(index: &str, name: &str, kind: Kind, mapping: &Value) -> Vec<Chec
     checks
 }
 
-/// A warning that names the fields of another writer: a document that it has made richer is replaced by one without
-/// them, since the versions of this program stand above those that Elasticsearch counts itself.
+/// Warns about the fields of another writer. A document that another writer has extended is replaced by one without
+/// those fields, since this program's versions are above those that Elasticsearch counts itself.
 pub(super) fn judge_foreign(
     index: &str,
     mappings: &Value,
@@ -116,12 +116,12 @@ pub(super) fn judge_foreign(
     Some(Check::warning(NAME, text))
 }
 
-/// Whether every action and look-up of a document has to carry a routing.
+/// Whether every action and look-up of a document must carry a routing.
 pub(super) fn requires_routing(mappings: &Value) -> bool {
     mappings.pointer("/_routing/required") == Some(&Value::Bool(true))
 }
 
-/// A strict mapping rejects every document with a field that it doesn't name.
+/// Fails if the mapping is strict and does not name every field: it would reject every document.
 fn judge_unmapped(index: &str, mappings: &Value, fields: &[Sent]) -> Option<Check> {
     let names = fields.iter().map(|&(name, _)| name);
     let unmapped: Vec<_> = names.filter(|field| property(mappings, field).is_none()).collect();
@@ -132,12 +132,12 @@ fn judge_unmapped(index: &str, mappings: &Value, fields: &[Sent]) -> Option<Chec
     })
 }
 
-/// `at_uri` is what readers look posts up by, apart from `_id`.
+/// Checks the mapping of `at_uri`, by which readers look posts up, apart from `_id`.
 fn judge_at_uri(index: &str, mappings: &Value) -> Option<Check> {
     let wrong = match property(mappings, "at_uri").map(type_of) {
         Some("keyword" | "wildcard" | "constant_keyword") => return None,
         Some("text") => "maps at_uri as text: exact searches for it need keyword".to_owned(),
-        // Whether it takes a text at all is judged like that of every field.
+        // `judge_value` judges whether it takes a text at all, as for every field.
         Some(_) => return None,
         None => "does not map at_uri as keyword".to_owned(),
     };
@@ -159,11 +159,11 @@ const TEXTS: [&str; 11] = [
     "version",
 ];
 
-/// Types that take every number of the media of posts.
+/// Types that take every number in the media of posts.
 const NUMBERS: [&str; 7] =
     ["long", "integer", "unsigned_long", "double", "float", "scaled_float", "rank_feature"];
 
-/// Types that take no text, or none but such as stands for a number, a place and the like.
+/// Types that take no text, or only texts that stand for a number, a place and the like.
 const NO_TEXTS: [&str; 26] = [
     "long",
     "integer",
@@ -193,8 +193,7 @@ const NO_TEXTS: [&str; 26] = [
     "join",
 ];
 
-/// What is wrong with the mapping of a field that holds a text or a time. Types that are not known here are left to the
-/// server to judge.
+/// Judges the mapping of a field that holds a text or a time. The server judges types that are not known here.
 fn judge_value(index: &str, name: &str, kind: Kind, mapping: &Value) -> Option<Check> {
     let wanted = match kind {
         Kind::Vectors => return None,
@@ -240,8 +239,8 @@ fn judge_value(index: &str, name: &str, kind: Kind, mapping: &Value) -> Option<C
     }
 }
 
-/// Whether a date format takes none of our times, which are like `2025-10-30T12:34:56.789Z`. One that is not known here
-/// is left to the server to judge.
+/// Whether a date format takes none of our times, such as `2025-10-30T12:34:56.789Z`. The server judges formats that
+/// are not known here.
 ///
 /// Source: Elasticsearch's mapping parameter `format`.
 fn refuses_our_times(format: &str) -> bool {
@@ -257,10 +256,10 @@ fn refuses_our_times(format: &str) -> bool {
     })
 }
 
-/// Why posts cannot be searched by their exact author, and what to do.
+/// The reason why posts cannot be searched by their exact author, and what to do.
 ///
-/// A text is searched by its words, and a field that is not mapped finds nothing without saying so; a keyword can be
-/// searched by its index or, slower, its doc values.
+/// A `text` field is searched by its words, and an unmapped field silently finds nothing. A keyword can be searched by
+/// its index or, more slowly, by its doc values.
 pub(super) fn judge_author(index: &str, mappings: &Value) -> Option<String> {
     let author = property(mappings, "author_did");
     let is_off = |parameter| author.and_then(|author| author.get(parameter)) == Some(&Value::Bool(false));
@@ -314,13 +313,13 @@ pub(super) fn judge_vectors(
     (checks, VectorMapping { dense })
 }
 
-/// That, where there is another mapping already.
+/// The hint for a mapping that exists already.
 const ANEW: &str =
     "(a mapping cannot be changed; --create-indices makes a right one where the index is missing)";
 
-/// Judges the mapping that a vector field has: whether it is a `dense_vector`, and what is wrong with it.
+/// Judges the mapping of a vector field: whether it is a `dense_vector`, and what is wrong with it.
 ///
-/// What it says of the dimension of a further model holds for the vectors of this run.
+/// For a further model, the dimension in the mapping becomes that of this run's vectors.
 fn judge_vector(
     index: &str,
     name: &str,
@@ -333,7 +332,7 @@ fn judge_vector(
     let element = text("element_type").or(text("data_type")).unwrap_or("float");
     let is_vector = match type_of(mapping) {
         "dense_vector" => matches!(element, "float" | "bfloat16"),
-        // OpenSearch's: takes the same arrays, but reads base64 in the other byte order.
+        // OpenSearch's type takes the same arrays, but reads base64 in the other byte order.
         "knn_vector" => !matches!(element, "byte" | "binary"),
         _ => false,
     };
@@ -367,10 +366,10 @@ fn judge_vector(
     (false, Some(Check::failed(NAME, problem)))
 }
 
-/// What becomes of a vector field without a mapping.
+/// Judges a vector field without a mapping.
 ///
-/// Guessing is refused: Elasticsearch guesses `dense_vector` since 8.11, but older ones and OpenSearch guess
-/// `float`, and anything guesses `text` from base64; none of that can be changed afterwards.
+/// A guessed type is refused: Elasticsearch guesses `dense_vector` since 8.11, but older versions and OpenSearch guess
+/// `float`, and every version guesses `text` from base64. A mapping cannot be changed afterwards.
 fn judge_no_vector(index: &str, name: &str, dynamic: Dynamic, wanted: &str) -> Check {
     match dynamic {
         Dynamic::Keep => Check::warning(NAME, format!("{index} does not index {name}: it is not searchable")),
@@ -392,7 +391,7 @@ pub(super) fn property<'a>(object: &'a Value, name: &str) -> Option<&'a Value> {
     object.get("properties")?.get(name)
 }
 
-/// The type of a field; what has none is an object.
+/// The type of a field; a field without a type is an object.
 fn type_of(field: &Value) -> &str {
     field.get("type").and_then(Value::as_str).unwrap_or("object")
 }

@@ -1,8 +1,8 @@
-//! What the server tells of the indices behind a name.
+//! Reads what the server tells about the indices behind a name.
 //!
-//! Source: Elasticsearch's "Get index information" API, which resolves aliases and tells aliases, mapping
-//! and settings of every concrete index in one reply. Where that is not offered, or tells less, each of these is asked
-//! for by itself.
+//! Source: Elasticsearch's "Get index information" API. It resolves aliases, and returns aliases, mapping and settings
+//! of every concrete index in one reply. If the server does not offer it or returns less, each part is requested
+//! separately.
 
 use std::collections::BTreeMap;
 
@@ -14,20 +14,20 @@ use super::error::{PreflightError, answer};
 use crate::sink::elasticsearch::client::{Client, Reply};
 use crate::sink::elasticsearch::outcome::{NAME_ELASTICSEARCH, is_not_offered};
 
-/// Only what is judged: the full reply has hundreds of settings for every index. The UUID makes sure
-/// that no index is left out of the reply altogether.
+/// Returns only what is judged: the full reply has hundreds of settings per index. The UUID makes sure that the filter
+/// leaves no index out of the reply.
 const FILTER: &str = "include_defaults=true&filter_path=*.aliases,*.mappings,*.settings.index.uuid,*.settings.index.version.created,\
     *.*.index.gc_deletes,*.*.index.translog.durability,*.settings.index.blocks,\
     *.settings.index.default_pipeline,*.settings.index.final_pipeline,*.settings.index.refresh_interval,\
     *.settings.index.verified_before_close";
 
-/// The questions for a part each.
+/// The separate request of each part.
 const PARTS: [&str; 3] = ["_mapping", "_settings?include_defaults=true", "_alias"];
 
-/// The concrete indices behind a name. None at all means that the server does not tell whether there are any.
+/// The concrete indices behind a name. An empty map means that the server does not tell whether there are any.
 pub(in crate::sink::elasticsearch) type Indices = BTreeMap<String, Index>;
 
-/// What is told of a concrete index; None where it is not told.
+/// The parts known about a concrete index; None if the server does not tell.
 #[derive(Debug, Default, PartialEq, Deserialize)]
 pub(in crate::sink::elasticsearch) struct Index {
     pub(super) aliases: Option<BTreeMap<String, Alias>>,
@@ -43,7 +43,7 @@ pub(super) struct Alias {
 }
 
 impl Index {
-    /// Whether everything that is judged is told.
+    /// Whether every part that is judged is known.
     fn is_complete(&self) -> bool {
         self.aliases.is_some() && self.mappings.is_some() && self.settings.is_some()
     }
@@ -56,7 +56,7 @@ impl Index {
     }
 }
 
-/// Asks what stands behind a name; None where there is no such index or alias.
+/// Asks for the indices behind a name; None if there is no such index or alias.
 pub(in crate::sink::elasticsearch) fn ask(
     client: &Client,
     name: &'static str,
@@ -64,7 +64,7 @@ pub(in crate::sink::elasticsearch) fn ask(
     ask_about(client, name, name)
 }
 
-/// As [`ask`], about another index that has to do with the name.
+/// As [`ask`], about another index related to the name.
 pub(super) fn ask_about(
     client: &Client,
     checked: &'static str,
@@ -76,7 +76,7 @@ pub(super) fn ask_about(
         return Ok(Some(indices));
     }
     let mut all_missing = whole.status == 404;
-    // A server that tells the rest of an index has told of its settings what it has, as Serverless does.
+    // If the server has told the rest of an index, it has told all the settings it offers, as Serverless does.
     let has_told = |part: &str| {
         part.starts_with("_settings")
             && !indices.is_empty()
@@ -102,12 +102,12 @@ pub(super) fn ask_about(
     Ok((!all_missing).then_some(indices))
 }
 
-/// Whether a reply is a page for people, as those of proxies are.
+/// Whether a reply is a page for people, such as those of proxies.
 fn is_foreign(reply: &Reply) -> bool {
     !reply.body.is_empty() && serde_json::from_slice::<IgnoredAny>(&reply.body).is_err()
 }
 
-/// What one reply tells; None where it says that there is no such index.
+/// Reads one reply; None if it says that there is no such index.
 pub(super) fn parse(
     name: &'static str,
     question: &str,
@@ -125,8 +125,8 @@ pub(super) fn parse(
     }
 }
 
-/// The concrete indices behind a name, where nothing else is told: who may read them may ask this. The name itself,
-/// where that is one index, or is not told either.
+/// The concrete indices behind a name if nothing else is known: the right to read them is enough for this. Returns the
+/// name itself if it is one index, or if the server does not tell.
 ///
 /// Source: Elasticsearch's "Resolve index" API.
 pub(super) fn resolve(client: &Client, name: &'static str) -> Result<Vec<String>, PreflightError> {
@@ -143,7 +143,7 @@ pub(super) fn resolve(client: &Client, name: &'static str) -> Result<Vec<String>
     let resolved: Option<Resolved> = serde_json::from_slice(&reply.body).ok().filter(|_| reply.status == 200);
     let mut indices: Vec<String> =
         resolved.into_iter().flat_map(|resolved| resolved.aliases).flat_map(|alias| alias.indices).collect();
-    // A key that is made for an alias alone reads its one index by that name only.
+    // A key made for an alias only can read the one index behind it only by the alias.
     if indices.len() < 2 {
         indices = vec![name.to_owned()];
     }

@@ -1,8 +1,8 @@
-//! What is checked before the first archive is opened: reachable, certificate, key, privileges, targets,
-//! mapping, settings, in this order.
+//! The checks before the first archive is opened, in this order: connection, certificate, key, privileges, targets,
+//! mapping, settings.
 //!
-//! Every check is a pure function from replies to [`Check`]s; [`run`] only asks. Nothing is written, and
-//! nothing is asked that needs a cluster privilege: `GET /` answers 403 to a key made for the indices alone.
+//! Every check is a pure function from replies to [`Check`]s; [`run`] only asks. Nothing is written, and no question
+//! needs a cluster privilege: `GET /` answers 403 to a key made for the indices alone.
 
 pub(super) mod error;
 mod fields;
@@ -30,35 +30,35 @@ pub use target::{Member, Target, VectorMapping};
 /// What the run needs beyond reading and writing documents.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Needs {
-    /// Index settings will be changed (`--bulk-load-settings`), which takes the privilege `manage`.
+    /// Whether index settings will be changed (`--bulk-load-settings`), which requires the privilege `manage`.
     pub manage: bool,
-    /// Posts will be searched by their author (`--account-deletions`), which takes a mapping that allows it and, to
-    /// find the latest ones, the privilege `maintenance`.
+    /// Whether posts will be searched by their author (`--account-deletions`). This requires a mapping that allows it
+    /// and, to find the latest posts, the privilege `maintenance`.
     pub search_by_author: bool,
-    /// What is missing would be made (`--check --create-indices`), so that it is no failure as long as that is possible.
+    /// Whether missing indices would be created (`--check --create-indices`): they are no failure if that is possible.
     pub create: bool,
-    /// Vectors will be sent as base64 (`--vector-encoding base64`), which has to be proven.
+    /// Whether vectors will be sent as base64 (`--vector-encoding base64`), which must be proven.
     pub base64: bool,
-    /// The server is asked to judge a document that no index keeps.
+    /// Whether the server judges a document that no index keeps.
     pub offer: bool,
-    /// Documents are looked up, and nothing is written.
+    /// Whether documents are only looked up and nothing is written.
     pub reads_only: bool,
-    /// What is written to.
+    /// The names to write to.
     pub names: Names,
-    /// The ingest pipeline that is named in place of the index's default.
+    /// The ingest pipeline that replaces the index's default.
     pub pipeline: Option<&'static str>,
 }
 
-/// What a preflight that did not refuse found.
+/// The result of a preflight that did not refuse.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {
     /// The checks in the order in which they were made; none has failed.
     pub checks: Vec<Check>,
-    /// Where posts go.
+    /// The target of posts.
     pub posts: Target,
-    /// Where tombstones go.
+    /// The target of tombstones.
     pub tombstones: Target,
-    /// Where either acknowledges before it syncs: which processes hold their primary shards.
+    /// The processes that hold the primary shards, if either target acknowledges before it syncs.
     pub unsynced: Option<Primaries>,
 }
 
@@ -66,7 +66,7 @@ pub struct Report {
 ///
 /// # Errors
 ///
-/// Refused, with all checks made so far, or unavailable, which the caller may try again within its budget.
+/// Refused, with all checks made so far; or unavailable, which the caller may retry within its budget.
 pub fn run(client: &Client, needs: Needs) -> Result<Report, PreflightError> {
     let mut checks = Vec::new();
     match ask(client, needs, &mut checks) {
@@ -90,11 +90,11 @@ pub fn run(client: &Client, needs: Needs) -> Result<Report, PreflightError> {
     }
 }
 
-/// All checks that can be made, failed ones among them.
+/// Makes all checks that can be made, and returns failed ones as well.
 ///
 /// # Errors
 ///
-/// Where there is no answer for now.
+/// If there is no answer for now.
 pub fn check(client: &Client, needs: Needs) -> Result<Vec<Check>, Outage> {
     match run(client, needs) {
         Ok(report) => Ok(report.checks),
@@ -103,11 +103,11 @@ pub fn check(client: &Client, needs: Needs) -> Result<Vec<Check>, Outage> {
     }
 }
 
-/// Looks anew at what stands behind the names of `before`, without judging what cannot change.
+/// Looks up the indices behind the names of `before` again, without judging what cannot change.
 ///
 /// # Errors
 ///
-/// Refused where nothing can be written to a name any more, unavailable where there is no answer for now.
+/// Refused if a name can no longer be written to, unavailable if there is no answer for now.
 pub fn look(client: &Client, before: &Targets) -> Result<Targets, PreflightError> {
     let needs = Needs { names: before.names, reads_only: before.reads_only, ..Needs::default() };
     let [posts, tombstones] = before.names.both().map(|name| target::ask(client, name, needs));
@@ -152,7 +152,7 @@ fn ask(client: &Client, needs: Needs, checks: &mut Vec<Check>) -> Result<[Target
     Ok([posts, tombstones])
 }
 
-/// Looks at both targets also where one of them is refused: whoever mends that is to know of all there is to mend.
+/// Looks at both targets even if one of them is refused: the operator should learn everything to fix at once.
 fn ask_for_targets(
     client: &Client,
     needs: Needs,
@@ -171,12 +171,13 @@ fn ask_for_targets(
     };
     match [look_at(needs.names.posts)?, look_at(needs.names.tombstones)?] {
         [Some(posts), Some(tombstones)] => Ok([posts, tombstones]),
-        // Why is among the checks.
+        // The reason is among the checks.
         _ => Err(PreflightError::Refused(Vec::new())),
     }
 }
 
-/// A deleted account's posts are searched for in every index behind `posts`, right after a refresh.
+/// Judges searches by author: a deleted account's posts are searched for in every index of `posts`, right after a
+/// refresh.
 fn judge_search_by_author(posts: &Target, grants: &Grants) -> Vec<Check> {
     let mut checks: Vec<Check> =
         posts.unsearchable.iter().map(|text| Check::failed("account deletions", text)).collect();
@@ -196,8 +197,8 @@ fn judge_search_by_author(posts: &Target, grants: &Grants) -> Vec<Check> {
     checks
 }
 
-/// An index that acknowledges before it syncs, or may do so, is flushed before archives are marked. Where it is not told
-/// whether the run may do that, it does it.
+/// Judges whether a flush is possible. An index that acknowledges before it syncs, or may do so, is flushed before
+/// archives are marked. If the server does not tell whether the run may flush, this flushes to find out.
 fn judge_flush(client: &Client, target: &Target, grants: &Grants) -> Result<Option<Check>, PreflightError> {
     let name = &target.name;
     if !target.durability_async {

@@ -1,4 +1,4 @@
-//! Whether the run may do what it does.
+//! Checks the privileges of the run.
 //!
 //! Source: Elasticsearch's "Has privileges" API, which every user and key may call about itself.
 
@@ -14,19 +14,19 @@ use crate::sink::elasticsearch::client::{Client, ContentType, Reply};
 
 const PATH: &str = "/_security/user/_has_privileges?filter_path=has_all_requested,index";
 
-/// Index privileges of every run: look-ups and settings are read, posts and tombstones indexed, posts deleted.
+/// Index privileges of every run: it reads look-ups and settings, indexes posts and tombstones, and deletes posts.
 const NEEDED: [&str; 4] = ["read", "index", "delete", "view_index_metadata"];
 
-/// Index privileges that some runs need: flushing, and changing index settings.
+/// Index privileges of some runs: to flush, and to change index settings.
 const ASKED_TOO: [&str; 2] = ["maintenance", "manage"];
 
 /// The index privileges of the run, as far as the server tells them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 pub(super) struct Grants {
-    /// Whether it has all that were asked for.
+    /// Whether it has every privilege in the request.
     #[serde(default, rename = "has_all_requested")]
     all: bool,
-    /// By index or alias and privilege.
+    /// By index or alias, then by privilege.
     #[serde(default)]
     index: BTreeMap<String, BTreeMap<String, bool>>,
 }
@@ -41,39 +41,39 @@ pub(super) fn ask(client: &Client, names: &[&str]) -> Result<Grants, PreflightEr
     }
 }
 
-/// Whether the reply is the 500 of versions that know the path but have their security switched off.
+/// Whether the reply is the 500 of versions that know the path but have security switched off.
 fn has_no_security(reply: &Reply) -> bool {
     let reason = reply.reason().to_ascii_lowercase();
     reply.status == 500
         && (reason.contains("no handler found") || reason.contains("security") && reason.contains("enabled"))
 }
 
-/// A server without Elasticsearch's security, or a proxy in front of one, may answer anything.
+/// Reads the reply. A server without Elasticsearch's security, or a proxy, may answer anything.
 fn parse(reply: &Reply) -> Grants {
     let told = (reply.status == 200).then(|| serde_json::from_slice(&reply.body).ok()).flatten();
     told.unwrap_or_default()
 }
 
 impl Grants {
-    /// Whether the run has a privilege on an index or alias; None where the server does not tell.
+    /// Whether the run has a privilege on an index or alias; None if the server does not tell.
     pub(super) fn told(&self, name: &str, privilege: &str) -> Option<bool> {
         if self.all {
             return Some(true);
         }
         let granted = self.index.get(name)?;
-        // These include it, and some servers know only them.
+        // These wider privileges include it, and some servers know only them.
         let wider: &[&str] =
             if ["index", "delete"].contains(&privilege) { &["write", "all"] } else { &["all"] };
         let is_granted = |privilege: &&str| granted.get(*privilege) == Some(&true);
         if wider.iter().any(is_granted) { Some(true) } else { granted.get(privilege).copied() }
     }
 
-    /// Whether the run has a privilege on an index or alias. Where the server does not tell, it may be so.
+    /// Whether the run may have a privilege on an index or alias. True if the server does not tell.
     pub(super) fn may(&self, name: &str, privilege: &str) -> bool {
         self.told(name, privilege).unwrap_or(true)
     }
 
-    /// Whether the run may do on every one of the indices or aliases what a run with these needs does.
+    /// Checks that the run has the privileges for these needs on every index or alias.
     pub(super) fn judge(&self, names: &[&str], needs: Needs) -> Check {
         let mut wanted = if needs.reads_only { vec!["read"] } else { NEEDED.to_vec() };
         wanted.extend(needs.manage.then_some("manage"));
@@ -92,7 +92,7 @@ impl Grants {
         }
     }
 
-    /// A failed check where the run lacks what is needed on every one of the concrete indices behind an alias.
+    /// Fails if the run lacks a needed privilege on any concrete index behind an alias.
     pub(super) fn judge_members(&self, names: &[&str], needed: &[&str]) -> Option<Check> {
         let missing: Vec<_> = names.iter().filter_map(|name| self.missing(name, needed)).collect();
         (!missing.is_empty()).then(|| {
@@ -103,7 +103,7 @@ impl Grants {
         })
     }
 
-    /// A failed check where the run is told that it may not make an index with an alias.
+    /// Fails if the server says that the run may not create an index with an alias.
     pub(super) fn judge_creation(&self, alias: &'static str, index: &str) -> Option<Check> {
         let missing: Vec<_> =
             [alias, index].iter().filter_map(|name| self.missing(name, &["manage"])).collect();

@@ -1,11 +1,12 @@
-//! A document that the server is asked to judge, and that no index keeps.
+//! Offers the server a document to judge, which no index keeps.
 //!
-//! Rules about mappings are never complete: plugins have types, formats and pipelines of their own. So a document as it
-//! is sent is offered under a condition that cannot be met (`if_seq_no` of a document that is not there). The server
-//! parses a document before it looks at that, so one that it takes is answered by 409, and one that it refuses by 400;
-//! it keeps neither. Fields that the mapping does not name are left out: the server would add them to it.
+//! Rules about mappings are never complete: plugins have their own types, formats and pipelines. So a real document is
+//! offered under a condition that cannot be met (`if_seq_no` of a document that does not exist). The server parses a
+//! document before it checks the condition. It answers 409 to a document that it would take and 400 to one that it
+//! refuses, and keeps neither. Fields that the mapping does not name are left out, since the server would add them to
+//! it.
 //!
-//! Source: Elasticsearch, "Optimistic concurrency control"; 9.5.3 as seen.
+//! Source: Elasticsearch, "Optimistic concurrency control"; seen in 9.5.3.
 
 use serde::de::IgnoredAny;
 use serde_json::{Map, Value, json};
@@ -24,13 +25,13 @@ use crate::sink::elasticsearch::schema::{Kind, vector_names};
 use crate::sink::elasticsearch::targets::routing_of;
 use crate::text::percent_encoded;
 
-/// Its `_id`, which nobody's document has.
+/// The document's `_id`, which no real document has.
 const ID: &str = "megastream_ingest-check";
 
 /// A value of `_seq_no` that no document reaches.
 const NEVER: u64 = 1 << 62;
 
-/// Offers a document to a target, and judges what comes of it. None: the server says nothing to go by.
+/// Offers a document to a target and judges the answer. None: the answer shows nothing.
 pub(super) fn offer(
     client: &Client,
     target: &Target,
@@ -42,7 +43,7 @@ pub(super) fn offer(
     judge(&target.name, target.name == needs.names.tombstones, &reply)
 }
 
-/// Offers a post whose vectors are base64: whether it is taken. None: nothing is shown.
+/// Offers a post with base64 vectors. Returns whether it is taken; None: the answer shows nothing.
 pub(super) fn offer_base64(
     client: &Client,
     target: &Target,
@@ -57,7 +58,7 @@ pub(super) fn offer_base64(
     }
 }
 
-/// Whether vectors can be sent as base64. Only a `dense_vector` is known to read it as it is sent.
+/// Judges whether vectors can be sent as base64. Only a `dense_vector` is known to read it as it is sent.
 pub(super) fn judge_base64(target: &Target, vectors: VectorMapping, taken: Option<bool>) -> Check {
     let name = &target.name;
     let why = match (vectors.dense, taken) {
@@ -104,7 +105,7 @@ fn ask(
     client.put(&path, ContentType::Json, document.as_bytes()).ok()
 }
 
-/// A document with a value for each field that the mapping names.
+/// A document with a value for each field in the mapping.
 fn document(mappings: &Value, sent: &[Sent], choice: FieldChoice, encoding: VectorEncoding) -> Value {
     let mut document = Map::new();
     for &(name, kind) in sent {
@@ -127,9 +128,9 @@ fn document(mappings: &Value, sent: &[Sent], choice: FieldChoice, encoding: Vect
     Value::Object(document)
 }
 
-/// Vectors of the length 1 for the fields that the mapping names.
+/// Vectors of length 1 for the fields in the mapping.
 ///
-/// One that would fix how many values they have is not offered.
+/// Leaves out a vector that would fix the dimension of its field.
 fn vectors(mappings: &Value, object: &str, choice: FieldChoice, encoding: VectorEncoding) -> Value {
     let unit = |dims: u64| {
         let mut vector = vec![0.0_f32; usize::try_from(dims).unwrap_or_default()];
@@ -149,7 +150,7 @@ fn vectors(mappings: &Value, object: &str, choice: FieldChoice, encoding: Vector
         .into()
 }
 
-/// What the answer says of documents as they are sent.
+/// Judges the answer to an offered document.
 fn judge(name: &str, is_tombstones: bool, reply: &Reply) -> Option<Check> {
     let (kind, reason) = (reply.error_type(), reply.reason());
     let what = "a document that no index keeps was tried";
@@ -187,7 +188,7 @@ fn is_noop(reply: &Reply) -> bool {
     serde_json::from_slice::<Value>(&reply.body).is_ok_and(|body| body["result"] == "noop")
 }
 
-/// Names the pipelines of an index, and refuses such as are missing, where the server tells.
+/// Names the pipelines of an index and refuses missing ones, if the server tells.
 pub(super) fn judge_pipelines(
     client: &Client,
     is_tombstones: bool,
@@ -197,7 +198,7 @@ pub(super) fn judge_pipelines(
     let mut checks = Vec::new();
     for (setting, pipeline) in pipelines {
         let reply = answer(client, client.get(&format!("/_ingest/pipeline/{}", percent_encoded(pipeline))))?;
-        // A key without cluster privileges is told nothing.
+        // The server does not answer this to a key without cluster privileges.
         let is_missing = reply.status == 404 && serde_json::from_slice::<IgnoredAny>(&reply.body).is_ok();
         checks.push(if is_missing {
             let text = format!(

@@ -1,36 +1,36 @@
-//! How documents come back from an index, as far as its mapping tells.
+//! The differences between a written document and the one returned, as far as the mapping tells.
 
 use serde_json::Value;
 
 use super::fields::property;
 use crate::sink::elasticsearch::schema::VECTORS;
 
-/// How much of a vector's values is lost between writing and reading.
+/// The part of a vector's values that is lost between writing and reading.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Rounding {
     /// Nothing.
     None,
-    /// The last bits of an f32: an index with cosine similarity keeps unit vectors and lengths apart, and what it returns
-    /// is their product. So it may be where nothing is told.
+    /// The last bits of an f32. An index with cosine similarity stores unit vectors and lengths separately, and returns
+    /// their product. This is also assumed if the mapping is not known.
     #[default]
     LastBits,
     /// The lower half of an f32 (`element_type: bfloat16`).
     LowerHalf,
 }
 
-/// How documents come back from an index.
+/// How an index returns documents.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Returned {
-    /// What is lost of vectors.
+    /// The loss of vectors.
     pub rounding: Rounding,
-    /// Patterns of fields that are left out of the source that is kept.
+    /// Patterns of fields that are left out of the stored source.
     pub excludes: Vec<String>,
-    /// Patterns of the only fields that are kept; without any, all are.
+    /// Patterns of the only fields that are stored. If empty, all are.
     pub includes: Vec<String>,
 }
 
 impl Returned {
-    /// From an index of this mapping.
+    /// Reads the mapping of an index.
     pub(super) fn of(mappings: &Value) -> Self {
         let embeddings = property(mappings, "embeddings");
         let rounding_of = |name: &str| {
@@ -51,7 +51,7 @@ impl Returned {
         Self { rounding, excludes, includes: patterns("includes") }
     }
 
-    /// Whether a field, of a dotted name where it is below another, is left out of what is kept.
+    /// Whether a field is left out of the stored source. A nested field has a dotted name.
     pub fn leaves_out(&self, field: &str) -> bool {
         let is_named = |pattern: &String| {
             let ancestors = field.match_indices('.').filter_map(|(at, _)| field.get(..at));
@@ -62,13 +62,13 @@ impl Returned {
     }
 }
 
-/// What an index loses of a vector that is mapped so.
+/// The loss of a vector with this mapping.
 fn rounding(mapping: &Value) -> Rounding {
     let text = |parameter: &str| mapping.get(parameter).and_then(Value::as_str);
     if text("type") != Some("dense_vector") {
         return Rounding::None;
     }
-    // Those that are not searched have no similarity.
+    // Vectors that are not indexed have no similarity.
     let is_indexed = mapping.get("index") != Some(&Value::Bool(false));
     match (text("element_type"), text("similarity")) {
         (Some("bfloat16"), _) => Rounding::LowerHalf,
@@ -77,7 +77,7 @@ fn rounding(mapping: &Value) -> Rounding {
     }
 }
 
-/// Whether a pattern, in which `*` stands for anything, is of the whole name.
+/// Whether a pattern, in which `*` stands for anything, matches the whole name.
 fn matches(pattern: &str, name: &str) -> bool {
     match pattern.split_once('*') {
         None => pattern == name,

@@ -12,19 +12,19 @@ use crate::sink::elasticsearch::product::Product;
 /// Elasticsearch's own default of `index.gc_deletes`.
 const DEFAULT_GC_DELETES: Duration = Duration::from_secs(60);
 
-/// Below this there is not enough time between the look-up of tombstones and the write that relies on it.
+/// Below this, the time between the look-up of tombstones and the write that relies on it is too short.
 const SHORT_GC_DELETES: Duration = Duration::from_secs(10);
 
-/// Blocks that keep writes out.
+/// Blocks that prevent writes.
 const BLOCKS: [&str; 3] = ["read_only", "read_only_allow_delete", "write"];
 
-/// What the setting is called by whoever reads of it, and the ingest pipeline that it names.
+/// Ingest pipelines by name, each with the words for its setting.
 pub(super) type Pipelines = Vec<(&'static str, String)>;
 
 const PIPELINES: [(&str, &str); 2] =
     [("default pipeline", "index.default_pipeline"), ("final pipeline", "index.final_pipeline")];
 
-/// What the settings of one concrete index say.
+/// The relevant settings of one concrete index.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct IndexSettings {
     /// How long the versions of deleted documents are remembered.
@@ -33,22 +33,22 @@ pub(super) struct IndexSettings {
     pub(super) durability_async: bool,
     /// The `index.uuid`.
     pub(super) uuid: Option<String>,
-    /// A block that keeps writes out until somebody takes it away. (The one of a disk that is full goes by itself.)
+    /// A block that prevents writes until somebody removes it. (The block of a full disk goes by itself.)
     pub(super) block: Option<&'static str>,
-    /// Whether they are those that `--bulk-load-settings` sets.
+    /// Whether `--bulk-load-settings` has set them.
     pub(super) tuned: bool,
     /// The ingest pipelines that documents go through.
     pub(super) pipelines: Pipelines,
-    /// What an operator should know.
+    /// Notes for an operator.
     pub(super) checks: Vec<Check>,
 }
 
-/// The server, by the version that an index was made with.
+/// The product, by the version that created an index.
 pub(super) fn product(settings: &Value) -> Option<Product> {
     Product::of_version(flatten(settings).get("index.version.created")?)
 }
 
-/// Judges the `settings` of an index, and its `defaults` for what is not set.
+/// Judges the `settings` of an index, with its `defaults` for values that are not set.
 pub(super) fn judge(index: &str, settings: &Value, defaults: &Value) -> IndexSettings {
     let (settings, defaults) = (flatten(settings), flatten(defaults));
     let setting = |name: &str| settings.get(name).or_else(|| defaults.get(name)).map(String::as_str);
@@ -71,7 +71,7 @@ pub(super) fn judge(index: &str, settings: &Value, defaults: &Value) -> IndexSet
     if setting("index.verified_before_close") == Some("true") {
         checks.push(Check::failed("settings", format!("{index} is closed: open it")));
     }
-    // What is not told counts as the worst case.
+    // An unknown value counts as the worst case.
     let durability = setting("index.translog.durability").unwrap_or("async");
     let block = ["index.blocks.read_only", "index.blocks.write"]
         .into_iter()
@@ -91,8 +91,8 @@ pub(super) fn judge(index: &str, settings: &Value, defaults: &Value) -> IndexSet
     }
 }
 
-/// What an operator should know of an index that posts or tombstones are no longer written to: a block there keeps
-/// deletes out, and nothing else.
+/// Notes for an operator about an index that posts or tombstones are no longer written to. A block there prevents
+/// deletes and nothing else.
 pub(super) fn of_older(name: &str, index: &str, settings: IndexSettings) -> Vec<Check> {
     let Some(block) = settings.block else { return settings.checks };
     let text = format!(
@@ -103,7 +103,7 @@ pub(super) fn of_older(name: &str, index: &str, settings: IndexSettings) -> Vec<
     others.chain([Check::warning("settings", text)]).collect()
 }
 
-/// The pipelines of requests that name one in place of the default, as `--pipeline` does.
+/// Replaces the default pipeline with the one that requests name, as `--pipeline` does.
 pub(super) fn name_pipeline(pipelines: &mut Pipelines, named: &str) {
     pipelines.retain(|(setting, _)| *setting != "default pipeline");
     if named != "_none" {
@@ -111,7 +111,7 @@ pub(super) fn name_pipeline(pipelines: &mut Pipelines, named: &str) {
     }
 }
 
-/// What an operator should know of an index that is tuned for a load where this run does not put that back.
+/// The warning about an index that is tuned for a load and that this run does not restore.
 pub(super) fn judge_tuned(index: &str) -> Check {
     let text = format!(
         "{index} has the settings of a load with --bulk-load-settings, as no replicas: such a load with another state \
@@ -121,7 +121,7 @@ pub(super) fn judge_tuned(index: &str) -> Check {
     Check::warning("load settings", text)
 }
 
-/// A time value of Elasticsearch, such as `60s`; a negative one is zero. None where it is not understood.
+/// Parses a time value of Elasticsearch, such as `60s`. A negative one is zero. None if it is not understood.
 fn parse_time(text: &str) -> Option<Duration> {
     let digits = text.trim().find(|c: char| c.is_ascii_alphabetic()).unwrap_or(text.trim().len());
     let (number, unit) = text.trim().split_at(digits);
@@ -129,7 +129,7 @@ fn parse_time(text: &str) -> Option<Duration> {
     Some(match unit {
         "nanos" => Duration::from_nanos(number),
         "micros" => Duration::from_micros(number),
-        // A bare number is 0 or -1: Elasticsearch takes no other without a unit.
+        // A bare number is 0 or -1: Elasticsearch requires a unit for all others.
         "ms" | "" => Duration::from_millis(number),
         "s" => Duration::from_secs(number),
         "m" => Duration::from_secs(number.checked_mul(60)?),

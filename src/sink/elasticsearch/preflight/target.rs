@@ -1,4 +1,4 @@
-//! What stands behind the name of an index or alias.
+//! The indices behind a name that is written to.
 
 use std::time::Duration;
 
@@ -17,22 +17,21 @@ use crate::sink::elasticsearch::schema::{TOMBSTONE_FIELDS, kinds, post_fields};
 /// An index or alias that is written to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
-    /// The name that is written to.
+    /// The name to write to.
     pub name: String,
     /// The concrete indices behind it, sorted by name, at least one.
     pub members: Vec<Member>,
-    /// The concrete index that takes what is indexed.
+    /// The concrete index that takes new documents.
     pub write_index: String,
-    /// Whether the server has told all this; else it is taken for one index that is as it should be.
+    /// Whether the server has told all this. If not, one index without problems is assumed.
     pub is_told: bool,
-    /// How long deletes are remembered (`index.gc_deletes`): the shortest time of all indices, zero where
-    /// it cannot be told.
+    /// How long deletes are remembered (`index.gc_deletes`): the shortest time of all indices, zero if unknown.
     pub gc_deletes: Duration,
     /// Whether any of the indices acknowledges before it syncs (`index.translog.durability: async`), or may do so.
     pub durability_async: bool,
-    /// How the write index maps vectors; tombstones have none.
+    /// How the write index maps vectors. Tombstones have none.
     pub vectors: VectorMapping,
-    /// Why posts cannot be searched by their author in some of the indices, and what to do, a text for each.
+    /// Why posts cannot be searched by their author, and what to do: one text for each index concerned.
     pub unsearchable: Vec<String>,
 }
 
@@ -41,18 +40,18 @@ pub struct Target {
 pub struct Member {
     /// Its name.
     pub name: String,
-    /// Another one after it was made anew; None where it is not told.
+    /// Its UUID, which changes when the index is created again; None if unknown.
     pub uuid: Option<String>,
-    /// Every action and look-up has to carry a routing (`_routing.required`).
+    /// Whether every action and look-up must carry a routing (`_routing.required`).
     pub requires_routing: bool,
-    /// The block that keeps writes out until somebody takes it away.
+    /// The block that prevents writes until somebody removes it.
     pub block: Option<&'static str>,
-    /// How documents are returned that were written to it.
+    /// How it returns documents.
     pub returned: Returned,
 }
 
 impl Member {
-    /// An index of which nothing is told.
+    /// An index of which nothing is known.
     fn untold(name: &str) -> Self {
         let returned = Returned::default();
         Self { name: name.to_owned(), uuid: None, requires_routing: false, block: None, returned }
@@ -65,9 +64,9 @@ impl Target {
         self.is_told && self.members.iter().all(|member| member.name != self.name)
     }
 
-    /// The names under which a document is looked up, each with whether that takes a routing. Ids are unique per index
-    /// only, so where an alias has several, each of them is meant. The alias is preferred to the one index behind it,
-    /// which the credentials may not be made for.
+    /// The names under which documents are looked up, each with whether that requires a routing. Ids are unique per
+    /// index only, so all indices of an alias are named. The alias is preferred if there is one index behind it, since
+    /// the credentials may cover the alias only.
     pub fn look_up_in(&self) -> impl Iterator<Item = (&str, bool)> {
         let by_name = self.members.len() < 2;
         self.members
@@ -75,24 +74,24 @@ impl Target {
             .map(move |member| (if by_name { &*self.name } else { &*member.name }, member.requires_routing))
     }
 
-    /// Whether what is written under the name has to carry a routing.
+    /// Whether writes under the name must carry a routing.
     pub fn requires_routing(&self) -> bool {
         self.members.iter().any(|member| member.name == self.write_index && member.requires_routing)
     }
 
-    /// Whether an index is one of those behind the name, as far as that is told.
+    /// Whether an index is behind the name, as far as is known.
     pub fn holds(&self, index: &str) -> bool {
         !self.is_told || self.members.iter().any(|member| member.name == index)
     }
 
-    /// Whether the same indices stand behind the name, and the same one takes writes. A block may come and go.
+    /// Whether the same indices are behind the name and the same one takes writes. A block may come and go.
     pub fn is_same(&self, other: &Self) -> bool {
         let key = |member: &Member| (member.name.clone(), member.uuid.clone(), member.requires_routing);
         self.write_index == other.write_index
             && self.members.iter().map(key).eq(other.members.iter().map(key))
     }
 
-    /// The write index, and the others.
+    /// Names the write index and the others.
     pub fn describe(&self) -> String {
         let others: Vec<&str> = self
             .members
@@ -110,11 +109,11 @@ impl Target {
 /// How an index maps the vectors.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct VectorMapping {
-    /// All of them are Elasticsearch's `dense_vector`, which is one condition for sending them as base64.
+    /// All of them are Elasticsearch's `dense_vector`, which base64 requires.
     pub dense: bool,
 }
 
-/// Asks what stands behind a name, and judges it.
+/// Asks for the indices behind a name and judges them.
 pub(super) fn ask(
     client: &Client,
     name: &'static str,
@@ -132,7 +131,7 @@ pub(super) fn ask(
                 let resolved = lookup::resolve(client, name)?;
                 target.members = resolved.iter().map(|index| Member::untold(index)).collect();
             }
-            // Whether documents could be written does not matter.
+            // It does not matter here whether documents could be written.
             checks.retain(|check| check.status == Status::Ok);
             Ok((target, checks))
         }
@@ -142,13 +141,13 @@ pub(super) fn ask(
             Ok((target, checks))
         }
         Some(indices) => judge(name, &indices, needs, product),
-        // There is no target to tell of yet.
+        // No target exists yet.
         None if needs.create => Err(PreflightError::Refused(vec![judge_creation(client, name, needs)?])),
         None => Err(missing(name)),
     }
 }
 
-/// Lets the server judge a document, where nothing has to be mended before.
+/// Lets the server judge a document, unless something must be fixed first.
 fn offer(
     client: &Client,
     target: &Target,
@@ -166,7 +165,7 @@ fn offer(
         settings::name_pipeline(&mut settings.pipelines, pipeline);
     }
     let mut checks = probe::judge_pipelines(client, is_tombstones, &target.write_index, &settings.pipelines)?;
-    // A pipeline may send it to another index, which would be made if there is none, but where an alias is required.
+    // A pipeline may send it to another index, which the server would create unless an alias is required.
     let may_go_elsewhere = !settings.pipelines.is_empty() && !target.is_alias();
     let is_blocked = settings.checks.iter().any(|check| check.text.contains("index.blocks."));
     if !may_go_elsewhere && !is_blocked && checks.iter().all(|check| check.status != Status::Failed) {
@@ -182,7 +181,7 @@ fn offer(
     Ok(checks)
 }
 
-/// Whether `--create-indices` could make what is missing. Makes nothing.
+/// Judges whether `--create-indices` could create what is missing. Creates nothing.
 fn judge_creation(client: &Client, name: &'static str, needs: Needs) -> Result<Check, PreflightError> {
     let index = mapping::made_for(name);
     if lookup::ask_about(client, name, &index)?.is_some_and(|found| !found.is_empty()) {
@@ -256,7 +255,7 @@ pub(super) fn judge(
     Ok((target, checks))
 }
 
-/// What is taken for granted where the server tells nothing of a name: one index that is as it should be.
+/// The assumption if the server tells nothing about a name: one index without problems.
 fn untold(name: &'static str, product: Product) -> (Target, Vec<Check>) {
     let target = Target {
         name: name.to_owned(),
@@ -294,13 +293,13 @@ fn missing(name: &'static str) -> PreflightError {
     PreflightError::refused(name, text)
 }
 
-/// The concrete index that takes what is indexed under a name.
+/// The concrete index that takes new documents under a name.
 fn write_index(name: &'static str, indices: &Indices) -> Result<String, PreflightError> {
     let refused = |text: &str| Err(PreflightError::refused(name, format!("{name} {text}")));
     if indices.contains_key(name) {
         return Ok(name.to_owned());
     }
-    // Where no aliases are told, a single index is the one; that of a data stream would be named so.
+    // If the server tells no aliases, a single index is the one. The index of a data stream would have another name.
     if let Some((index, Index { aliases: None, .. })) = indices.first_key_value()
         && indices.len() == 1
         && !index.starts_with(".ds-")
@@ -328,7 +327,7 @@ fn alias<'a>(name: &str, found: &'a Index) -> Option<&'a Alias> {
     found.aliases.as_ref()?.get(name)
 }
 
-/// Ids and versions are unique per concrete index only, so several behind one name are worth knowing.
+/// Reports several indices behind one name, since ids and versions are unique per concrete index only.
 fn judge_indices(name: &'static str, write_index: &str, indices: &Indices) -> Result<Check, PreflightError> {
     let count = indices.len();
     if count == 1 {

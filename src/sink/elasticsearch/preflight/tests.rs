@@ -1,4 +1,4 @@
-//! Preflight over replies recorded from Elasticsearch 9.5.3.
+//! Tests of the preflight with replies recorded from Elasticsearch 9.5.3.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
@@ -46,7 +46,7 @@ fn statuses(checks: &[Check]) -> Vec<Status> {
     checks.iter().map(|check| check.status).collect()
 }
 
-/// A client of a server that answers each request, in turn, with the next of the given replies.
+/// A client of a server that answers each request with the next of the given replies.
 pub(in crate::sink::elasticsearch) fn client(replies: Vec<(u16, &'static str)>) -> Client {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
@@ -91,7 +91,7 @@ fn searching_by_author_needs_the_privilege_to_refresh_and_every_index_to_allow_i
     let report = run(&client(replies(granted)), needs).unwrap();
     assert_eq!(statuses(&report.checks), [Fine; 7], "{:?}", report.checks);
 
-    // Only the write index maps the author in this one.
+    // Only the write index maps the author here.
     let (target, _) = judge_posts(TWO).unwrap();
     assert_eq!(target.unsearchable.len(), 1, "{:?}", target.unsearchable);
     assert!(target.unsearchable[0].starts_with("posts_b does not map author_did"));
@@ -124,7 +124,7 @@ fn an_alias_of_several_indices_needs_a_write_index() {
     assert!(error.to_string().contains("is_write_index"), "{error}");
     let (target, checks) = judge_posts(TWO).unwrap();
     assert_eq!((names(&target), target.write_index.as_str()), (vec!["posts_b", "posts_v1"], "posts_v1"));
-    // The second warning is that of a short gc_deletes in one of the two.
+    // The second warning is about a short gc_deletes in one of the two.
     assert_eq!(statuses(&checks), [Warning, Warning, Fine]);
     assert_eq!(target.gc_deletes.as_secs(), 5);
 }
@@ -151,7 +151,7 @@ fn an_index_that_acknowledges_before_it_syncs_needs_the_privilege_to_flush() {
     let shards = r#"{"nodes":{"n":{"ephemeral_id":"x"}},
         "shards":[[{"primary":true,"node":"n","allocation_id":{"id":"a"}}]]}"#;
     let mut unknown = replies();
-    // Whether it may flush is not told, so it is tried.
+    // The server does not tell whether the run may flush, so the flush is tried.
     unknown.push((200, r#"{"_shards":{"total":2,"successful":1,"failed":0}}"#));
     unknown.push((200, shards));
     unknown[0] = (400, r#"{"error":"no handler found for uri [/_security/user/_has_privileges]"}"#);
@@ -187,7 +187,7 @@ fn a_data_stream_is_refused() {
     assert!(judge_posts(backing).unwrap_err().to_string().contains("data stream"));
 }
 
-/// What is found where each request for `posts` is answered so, in turn.
+/// Asks for the target of `posts`, with these replies to its requests in turn.
 fn ask_for_posts(replies: Vec<(u16, &'static str)>) -> Result<(Target, Vec<Check>), PreflightError> {
     target::ask(&client(replies), "posts", Needs::default())
 }
@@ -275,7 +275,7 @@ fn an_address_with_a_path_that_elasticsearch_sees_is_refused() {
         ("https://node:9200/es", "/es/posts", true),
         ("https://node:9200/es/", "/es/_security/user/_has_privileges", true),
         ("https://node:9200/es/x", "/es/x/posts", true),
-        // Below a proxy, and of a server that does not offer this.
+        // Below a proxy, and from a server that does not offer this API.
         ("https://proxy/es", "/posts", false),
         ("https://node:9200", "/_security/user/_has_privileges", false),
         ("https://node:9200/", "/posts", false),

@@ -1,7 +1,7 @@
-//! Whether a document says the same as one that is stored. Pure.
+//! Compares a document with the stored one. Pure.
 //!
-//! The fields are those of [`schema`](crate::sink::elasticsearch::schema), each compared by what it holds: a server may
-//! return another text for the same value.
+//! The fields are those of [`schema`](crate::sink::elasticsearch::schema). Each is compared by its kind, since a server
+//! may return another text for the same value.
 
 use std::collections::HashMap;
 
@@ -14,11 +14,11 @@ use crate::sink::elasticsearch::preflight::{Returned, Rounding};
 use crate::sink::elasticsearch::schema::{Kind, WRITTEN_AT, post_fields, vector_names};
 use crate::timestamp::parse_rfc3339_millis;
 
-/// An object, of which nothing but the fields is read.
+/// An object of which only the fields are read.
 type Object<'o> = HashMap<String, &'o RawValue>;
 
-/// The first field in which a stored post differs from the document that it should be. A field that the index keeps
-/// no source of is passed over, and so are those of other writers and those that posts are not to have.
+/// Returns the first field in which a stored post differs from the expected document. Skips fields that the index
+/// stores no source of, fields of other writers, and fields that posts should not have.
 pub(super) fn first_difference(
     choice: FieldChoice,
     document: &[u8],
@@ -39,7 +39,7 @@ pub(super) fn first_difference(
     })
 }
 
-/// A value as it stands; None where it is absent, or null, which means the same.
+/// The text of a value; None if it is absent or null, which means the same.
 fn text<'v>(value: Option<&&'v RawValue>) -> Option<&'v str> {
     value.map(|value| value.get()).filter(|value| *value != "null")
 }
@@ -56,7 +56,7 @@ fn is_same(kind: Kind, wanted: Option<&str>, got: Option<&str>) -> bool {
             millis.is_some() && millis == parse_rfc3339_millis(&got)
         }
         Some((wanted, got)) => wanted == got,
-        // A server may write lists and objects anew, with other spaces and in another order.
+        // A server may rewrite lists and objects with other spaces and in another order.
         None => same_json(wanted, got),
     }
 }
@@ -66,7 +66,7 @@ fn same_json(wanted: &str, got: &str) -> bool {
     read(wanted).is_some_and(|wanted| Some(wanted) == read(got))
 }
 
-/// The first vector that differs.
+/// Returns the first vector that differs.
 fn differing_vector(
     choice: FieldChoice,
     name: &str,
@@ -82,7 +82,7 @@ fn differing_vector(
     vector_names(choice).iter().find_map(|field| {
         let wanted = wanted.get(field.name).map(|value| value.get());
         let got = got.get(field.name).map(|value| value.get());
-        // What the source is kept without is returned under its full name.
+        // A vector excluded from the source is returned under its full name.
         let got = got.or_else(|| stored.get(field.path).map(|value| value.get()));
         let got = got.filter(|got| *got != "null");
         let is_same = match (wanted, got) {
@@ -97,7 +97,7 @@ fn differing_vector(
     })
 }
 
-/// The values of a vector, which is an array of numbers, or a base64 string of big-endian f32; None for anything else.
+/// The values of a vector: an array of numbers, or a base64 string of big-endian f32. None for anything else.
 pub(super) fn vector_of(text: &str) -> Option<Vec<f32>> {
     if let Some(base64) = text.strip_prefix('"') {
         let bytes = STANDARD.decode_to_vec(base64.strip_suffix('"')?).ok()?;
@@ -105,11 +105,11 @@ pub(super) fn vector_of(text: &str) -> Option<Vec<f32>> {
         return rest.is_empty().then(|| values.iter().map(|bytes| f32::from_be_bytes(*bytes)).collect());
     }
     let values = text.strip_prefix('[')?.strip_suffix(']')?;
-    // Each to the nearest f32, which a detour by f64 misses.
+    // Parses each directly as the nearest f32; going through f64 would round twice.
     values.split(',').map(|value| value.trim().parse().ok()).collect()
 }
 
-/// Whether two vectors are the same, but for what the index is known to lose.
+/// Whether two vectors are the same except for the known loss of the index.
 fn is_same_vector(wanted: &[f32], got: &[f32], rounding: Rounding) -> bool {
     if wanted.len() != got.len() {
         return false;
@@ -121,7 +121,7 @@ fn is_same_vector(wanted: &[f32], got: &[f32], rounding: Rounding) -> bool {
         Rounding::LowerHalf => 1.0 / 128.0,
     };
     let length = wanted.iter().map(|value| f64::from(*value).powi(2)).sum::<f64>().sqrt();
-    // Values that are next to nothing beside the others lose their last bits as those of the unit vector.
+    // Values that are tiny beside the others lose their last bits in the unit vector.
     let least = f64::from(f32::MIN_POSITIVE) * length.max(1.0);
     wanted.iter().zip(got).all(|(a, b)| {
         let (a, b) = (f64::from(*a), f64::from(*b));

@@ -1,4 +1,4 @@
-//! The content of posts that are there under the right version: fetched, and compared.
+//! Fetches the posts that have the expected version and compares their content.
 
 use std::sync::atomic::Ordering;
 
@@ -15,20 +15,20 @@ use crate::sink::elasticsearch::client::{Client, Reply};
 use crate::sink::elasticsearch::preflight::Returned;
 use crate::sink::elasticsearch::targets::Targets;
 
-/// Posts that are fetched at once: some megabytes.
+/// Posts fetched in one request: some megabytes.
 const MOST_POSTS: usize = 100;
 
-/// From Elasticsearch 9.2 on vectors are left out of what is returned, unless they are asked for.
+/// From Elasticsearch 9.2 on, vectors are only returned if asked for.
 const WITH_VECTORS: &str = "/_mget?_source_exclude_vectors=false";
 
 /// Other servers refuse the parameter, and return vectors as they were sent.
 const AS_SENT: &str = "/_mget";
 
-/// A post to compare: which of those that are to be found, and where it is.
+/// A post to compare: its index in the list, its action, and where it is stored.
 pub(super) type ToCompare<'a> = (usize, &'a Action, Place);
 
 impl Verifier<'_> {
-    /// Compares posts with the documents of a batch. None where the post has changed since it was looked up.
+    /// Compares posts with the documents of a batch. None for a post that has changed since it was looked up.
     pub(super) fn compare(
         &self,
         batch: &Batch,
@@ -42,7 +42,7 @@ impl Verifier<'_> {
         Ok(verdicts)
     }
 
-    /// Fetches once, and compares.
+    /// Fetches the posts once and compares them.
     fn fetch(
         &self,
         client: &Client,
@@ -58,7 +58,7 @@ impl Verifier<'_> {
         let reply = self.post_for_vectors(client, &look_up_body(&questions))?;
         let found = match judge_contents(&reply.body, &ids) {
             Ok(found) => found,
-            // The index is none of those any more: all are looked up again.
+            // The index is no longer behind the name: all posts are looked up again.
             Err(Answer::Moved(_)) => return Ok(posts.iter().map(|(nth, ..)| (*nth, None)).collect()),
             Err(answer) => return Err((answer, None)),
         };
@@ -72,7 +72,7 @@ impl Verifier<'_> {
         Ok(verdicts.collect())
     }
 
-    /// Posts the question for sources, with vectors wherever they come from.
+    /// Requests sources including their vectors, with the parameter if the server knows it.
     fn post_for_vectors(&self, client: &Client, body: &[u8]) -> Result<Reply, Failed> {
         if !self.returns_vectors.load(Ordering::Relaxed) {
             match self.post(client, WITH_VECTORS.to_owned(), body.to_vec()) {
@@ -86,10 +86,10 @@ impl Verifier<'_> {
     }
 }
 
-/// How documents come back from where a post is.
+/// How the index of a post returns documents.
 fn returned(targets: &Targets, place: &Place) -> Returned {
     let members = &targets.posts.members;
-    // A single index is asked by the name of its alias.
+    // A single index is read by the name of its alias.
     let member = members.iter().find(|member| member.name == place.index).or(members.first());
     member.map(|member| member.returned.clone()).unwrap_or_default()
 }

@@ -1,4 +1,4 @@
-//! The differences, one JSON object a line.
+//! Writes the differences, one JSON object per line.
 
 use std::io::{self, Write};
 use std::sync::{Mutex, PoisonError};
@@ -9,10 +9,10 @@ use super::judge::Verdict;
 use crate::exit::Failure;
 use crate::model::Action;
 
-/// Where they go, if anywhere. Shared by all senders.
+/// The output of differences, if any. Shared by all senders.
 pub(super) struct Differences(pub(super) Option<Mutex<Box<dyn Write + Send>>>);
 
-/// One of them. Source: contract, section 8.
+/// One difference. Source: contract, section 8.
 #[derive(Serialize)]
 struct Line<'l> {
     archive: &'l str,
@@ -22,13 +22,13 @@ struct Line<'l> {
     expected_version: u64,
     found_version: Option<u64>,
     field: Option<&'static str>,
-    /// With `--repair`: whether it is as it should be by now.
+    /// With `--repair`: whether the row is correct now.
     #[serde(skip_serializing_if = "Option::is_none")]
     repaired: Option<bool>,
 }
 
 impl Differences {
-    /// Tells one.
+    /// Writes one difference.
     pub(super) fn write(
         &self,
         archive: &str,
@@ -51,7 +51,7 @@ impl Differences {
         write_line(&mut **output, &line).map_err(|error| cannot_write(&error))
     }
 
-    /// Writes out what is still buffered.
+    /// Flushes the buffer.
     pub(super) fn finish(self) -> Result<(), Failure> {
         let Some(output) = self.0 else { return Ok(()) };
         let mut output = output.into_inner().unwrap_or_else(PoisonError::into_inner);

@@ -1,4 +1,4 @@
-//! What the indices hold of ids: asked by ids alone, without sources.
+//! Looks up what the indices hold for ids, without sources.
 
 use std::sync::atomic::Ordering;
 
@@ -12,19 +12,19 @@ use crate::sink::elasticsearch::client::{Client, ContentType, Reply};
 use crate::sink::elasticsearch::preflight::Target;
 use crate::sink::elasticsearch::targets::Targets;
 
-/// Ids that are asked for at once: a thousand take some ten milliseconds, and an answer of some hundred kilobytes.
+/// Ids in one request: a thousand take some ten milliseconds and an answer of some hundred kilobytes.
 const MOST_IDS: usize = 500;
 
-/// What is there of an id.
+/// What the indices hold for an id.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Held {
-    /// The newest post, in any of the indices.
+    /// The newest post in any of the indices.
     pub(super) post: Option<Place>,
     /// The version of the newest tombstone of the post, or of its author.
     pub(super) tombstone: Option<u64>,
 }
 
-/// Where a post is.
+/// Where a post is stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Place {
     pub(super) index: String,
@@ -32,11 +32,11 @@ pub(super) struct Place {
     pub(super) version: u64,
 }
 
-/// A question: index, whether that takes a routing, and id.
+/// A question: index, whether that requires a routing, and id.
 type Question<'q> = (&'q str, bool, &'q str);
 
 impl Verifier<'_> {
-    /// What is there of the id of each action.
+    /// Looks up what the indices hold for the id of each action.
     pub(super) fn ask_what_is_held(&self, actions: &[&Action]) -> Result<Vec<Held>, Stopped> {
         let mut held = Vec::with_capacity(actions.len());
         for part in actions.chunks(MOST_IDS) {
@@ -67,8 +67,8 @@ impl Verifier<'_> {
             .collect())
     }
 
-    /// An index of which nothing is told may turn out to require a routing: then it is asked again with one. `routed`
-    /// says whether it has been.
+    /// Turns an answer into a retry with a routing if an index of which nothing is known turns out to require one.
+    /// `routed` says whether this request had one.
     fn learn_routing(&self, answer: Answer, targets: &Targets, routed: bool) -> Failed {
         let is_untold = !targets.posts.is_told || !targets.tombstones.is_told;
         match answer {
@@ -82,7 +82,7 @@ impl Verifier<'_> {
         }
     }
 
-    /// Posts a question. A run that is to stop does not wait for the answer: nothing depends on it.
+    /// Posts a question. A stop of the run does not wait for the answer, since nothing depends on it.
     pub(super) fn post(&self, client: &Client, path: String, body: Vec<u8>) -> Result<Reply, Failed> {
         let client = client.clone();
         let ask = move || client.post(&path, ContentType::Json, &body);
@@ -94,7 +94,7 @@ impl Verifier<'_> {
     }
 }
 
-/// How many of the questions about an action are those for posts.
+/// The number of questions about an action that ask for posts.
 fn wants_posts(action: &Action, targets: &Targets) -> usize {
     let is_of_account = matches!(action.kind, ActionKind::AccountTombstone { .. });
     if is_of_account { 0 } else { targets.posts.members.len() }
@@ -114,7 +114,7 @@ fn questions<'q>(
     posts.chain(action.tombstone_ids().flat_map(move |id| in_all(&targets.tombstones, id)))
 }
 
-/// What the answers about an action tell, of which the first so many are about posts.
+/// Evaluates the answers about an action. The first answers are about posts.
 fn held<'q>(
     answers: impl Iterator<Item = (&'q Question<'q>, Option<FoundDocument>)>,
     posts: &Target,
@@ -135,7 +135,8 @@ fn held<'q>(
     held
 }
 
-/// The newest counts; of two equal ones that which a repair would replace. One without a version is older than any.
+/// Ranks posts: the newest counts, and of two equal ones the one that a repair would replace. A post without a version
+/// is older than any.
 fn rank(place: &Place, posts: &Target) -> (u64, bool) {
     let version = if place.version == UNKNOWN_VERSION { 0 } else { place.version };
     (version, place.index == posts.write_index)

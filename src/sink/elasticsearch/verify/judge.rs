@@ -1,4 +1,4 @@
-//! What follows from what is held of an id. Pure. Source: contract, section 8.
+//! Judges what the indices hold for an id. Pure. Source: contract, section 8.
 
 use std::time::Duration;
 
@@ -6,30 +6,30 @@ use super::held::{Held, Place};
 use crate::model::{Action, ActionKind, Finding};
 use crate::sink::elasticsearch::bulk::reply::UNKNOWN_VERSION;
 
-/// A post beside its tombstone is looked at again so often: a load that goes on may be about to delete it.
+/// How often a post beside its tombstone is looked up again: a running load may be about to delete it.
 pub(super) const SECOND_LOOKS: u32 = 2;
 
-/// After so long.
+/// The wait before each second look.
 pub(super) const SECOND_LOOK_AFTER: Duration = Duration::from_millis(300);
 
-/// What was found of a row.
+/// The finding for a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Verdict {
     pub(super) finding: Finding,
-    /// The version of what is there: of the post, else of the tombstone; None where there is nothing, or it has none.
+    /// The version of the stored post, else of the tombstone; None if there is neither, or no version.
     pub(super) version: Option<u64>,
 }
 
 impl Verdict {
-    /// There is nothing.
+    /// Nothing is stored.
     pub(super) const UNSEEN: Self = Self { finding: Finding::Missing, version: None };
 }
 
-/// What a look by id tells.
+/// The result of a look-up by id.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Judged {
     Settled(Verdict),
-    /// The post is there under the right version: its content tells the rest.
+    /// The post has the expected version: its content decides.
     Compare(Place),
 }
 

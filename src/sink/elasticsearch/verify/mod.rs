@@ -1,11 +1,11 @@
-//! Whether the indices hold what the archives say: what is there of each batch is asked for, judged and told, and where
-//! that is wanted, what differs is sent again.
+//! Checks whether the indices hold what the archives say. Looks up each batch, judges and reports the result, and sends
+//! again what differs, if asked to.
 //!
-//! A batch takes one or two requests. The ids are looked up in every index of posts and of tombstones (`held`), which
-//! settles all but the posts that are there under the version that they should have (`judge`). Those are fetched and
-//! compared field by field (`content`, `compare`).
+//! A batch takes one or two requests. The ids are looked up in every index of posts and of tombstones (`held`). That
+//! settles everything except posts that have the expected version (`judge`). Those are fetched and compared field by
+//! field (`content`, `compare`).
 //!
-//! This is a sink like any other, so that archives are read, ordered and counted as in a load.
+//! The verifier is a sink like any other, so archives are read, ordered and counted as in a load.
 
 use std::collections::HashSet;
 use std::io::Write;
@@ -32,21 +32,21 @@ mod held;
 mod judge;
 mod repair;
 
-/// Compares what it is given with what the indices hold.
+/// Compares the documents it is given with what the indices hold.
 pub struct Verifier<'r> {
     elasticsearch: Elasticsearch<'r>,
-    /// How vectors are written that are sent again; None: nothing is.
+    /// The encoding of vectors that are sent again; None: nothing is sent.
     repair: Option<VectorEncoding>,
     differences: Differences,
-    /// The server does not know the parameter that asks for vectors, and returns them without it.
+    /// Whether the server does not know the parameter that asks for vectors, and returns them without it.
     returns_vectors: AtomicBool,
-    /// An index of which nothing is told has turned out to require a routing.
+    /// Whether an index of which nothing is known has turned out to require a routing.
     requires_routing: AtomicBool,
 }
 
 impl<'r> Verifier<'r> {
-    /// Nothing is asked yet. Differences go to `output`, one JSON object a line. What differs is sent again with
-    /// `repair`, which says how vectors are written.
+    /// Creates a verifier. Sends nothing yet. Differences go to `output`, one JSON object per line. With `repair`,
+    /// which is the encoding of vectors, what differs is sent again.
     pub fn new(
         elasticsearch: Elasticsearch<'r>,
         repair: Option<VectorEncoding>,
@@ -61,16 +61,16 @@ impl<'r> Verifier<'r> {
         }
     }
 
-    /// Writes out what is still buffered.
+    /// Flushes the output.
     ///
     /// # Errors
     ///
-    /// Where that cannot be written.
+    /// If it cannot be written.
     pub fn finish(self) -> Result<(), Failure> {
         self.differences.finish()
     }
 
-    /// What the indices hold of each of some actions of a batch, judged.
+    /// Looks up and judges some actions of a batch.
     fn find(&self, batch: &Batch, actions: &[&Action]) -> Result<Vec<Verdict>, Stopped> {
         let mut verdicts: Vec<Option<Verdict>> = vec![None; actions.len()];
         let mut retries = judge::SECOND_LOOKS;
@@ -78,7 +78,7 @@ impl<'r> Verifier<'r> {
         while !open.is_empty() {
             let seen = self.elasticsearch.server.targets.now().generation;
             self.look(batch, actions, &open, &mut verdicts)?;
-            // What has no verdict has changed between two requests.
+            // Actions without a verdict have changed between two requests.
             let is_open = |nth: &usize| verdicts.get(*nth).is_some_and(Option::is_none);
             let mut again: Vec<usize> = open.iter().copied().filter(is_open).collect();
             let differs = |nth: &usize| finding_of(&verdicts, *nth).is_some_and(Finding::is_difference);
@@ -86,7 +86,7 @@ impl<'r> Verifier<'r> {
             if !differing.is_empty() && self.have_moved(seen)? {
                 again.extend(differing);
             } else {
-                // Somebody who deletes it right now has written the tombstone, and is about to delete the post.
+                // A running load may have written the tombstone and be about to delete the post.
                 let is_transient = |nth: &usize| finding_of(&verdicts, *nth) == Some(Finding::Resurrected);
                 let transient: Vec<usize> = differing.into_iter().filter(is_transient).collect();
                 if !transient.is_empty() && retries > 0 {
@@ -97,11 +97,11 @@ impl<'r> Verifier<'r> {
             }
             open = again;
         }
-        // Each of them has one by now.
+        // Each action has a verdict by now.
         Ok(verdicts.into_iter().map(|verdict| verdict.unwrap_or(Verdict::UNSEEN)).collect())
     }
 
-    /// Looks once, by id and where that is not enough by content.
+    /// Looks once, by id and, if that is not enough, by content.
     fn look(
         &self,
         batch: &Batch,
@@ -133,7 +133,7 @@ impl<'r> Verifier<'r> {
         Ok(())
     }
 
-    /// Whether other indices stand behind the names than when something was not found: then it may be in those.
+    /// Whether the indices behind the names have changed since something was not found: it may be in the new ones.
     fn have_moved(&self, seen: Generation) -> Result<bool, Stopped> {
         let Elasticsearch { server, stop, .. } = &self.elasticsearch;
         let retries = Retries::new(stop, policy(server.budget));
@@ -151,7 +151,7 @@ impl<'r> Verifier<'r> {
         if self.elasticsearch.stop.wait(time) { Ok(()) } else { Err(Stopped) }
     }
 
-    /// Finds, and mends where that is wanted.
+    /// Looks up a batch, and repairs it if asked to.
     fn settle(&self, batch: &Batch, outcomes: &mut Outcomes) -> Result<(), Stopped> {
         let actions: Vec<&Action> = batch.actions.iter().collect();
         let found = self.find(batch, &actions)?;
@@ -163,7 +163,7 @@ impl<'r> Verifier<'r> {
         };
         right.iter().for_each(|(_, verdict)| outcomes.tally.findings.count(verdict.finding));
         for ((action, before), after) in differing.iter().zip(repaired) {
-            // One that was refused is counted as rejected.
+            // Refused rows are counted as rejected.
             let Some(after) = after else { continue };
             outcomes.tally.findings.count(after);
             if !after.is_difference() {
@@ -200,7 +200,8 @@ fn finding_of(verdicts: &[Option<Verdict>], nth: usize) -> Option<Finding> {
 }
 
 impl Sink for Verifier<'_> {
-    /// As in a load, with vectors in their shortest form: only what is sent again is written as the server reads it.
+    /// Encodes as in a load, with vectors in their shortest form. Only rows sent again are encoded as the server reads
+    /// them.
     fn encode(&self, body: &mut Vec<u8>, action: &Action, document: &Document<'_>) {
         let names = self.elasticsearch.server.names;
         write_action(body, names, action, document, VectorEncoding::Base64, now_millis());
@@ -212,7 +213,7 @@ impl Sink for Verifier<'_> {
 
     fn deliver(&self, batch: &Batch) -> Outcomes {
         let mut outcomes = Outcomes::default();
-        // Why the run stops is with `stop`; what it leaves undone is counted as unconfirmed.
+        // `stop` holds the reason; unfinished actions are counted as unconfirmed.
         let _ = self.settle(batch, &mut outcomes);
         let tally = &mut outcomes.tally;
         tally.unconfirmed = (batch.actions.len() as u64).saturating_sub(tally.settled());
@@ -220,7 +221,7 @@ impl Sink for Verifier<'_> {
     }
 
     fn make_durable(&self) -> Result<Generation, Failure> {
-        // What was not written need not be kept.
+        // Without writes there is nothing to flush.
         if self.repair.is_some() { self.elasticsearch.make_durable() } else { Ok(0) }
     }
 }

@@ -1,4 +1,4 @@
-//! What differs is sent again, on the way that a load takes, and looked at again.
+//! Sends rows that differ again, in the same way as a load, and checks them again.
 
 use std::time::{Duration, Instant};
 
@@ -9,12 +9,12 @@ use crate::retry::throttle::Stopped;
 use crate::sink::elasticsearch::encode::VectorEncoding;
 use crate::sink::elasticsearch::encode::replayed::write_replayed;
 
-/// Where an index still remembers the delete of a post, it is tried again after so long.
+/// The wait before a retry while an index still remembers the delete of a post.
 const AGAIN_AFTER: Duration = Duration::from_secs(5);
 
 impl Verifier<'_> {
-    /// Sends the rows of a batch again that differ. Returns what is found of each afterwards; None where it was
-    /// rejected, which `outcomes` tells.
+    /// Sends the rows of a batch that differ again. Returns the finding for each afterwards; None for a rejected row,
+    /// which is in `outcomes`.
     pub(super) fn mend(
         &self,
         batch: &Batch,
@@ -50,8 +50,8 @@ impl Verifier<'_> {
                     *finding = Some(verdict.finding);
                 }
             }
-            // Elasticsearch takes no older version for as long as it remembers the delete. That of a post is told; a tombstone
-            // that is refused for it is taken for a newer one.
+            // Elasticsearch takes no older version while it remembers a delete. A post refused for this reason is
+            // counted as superseded. A tombstone is not: the refusal is taken for a newer tombstone.
             let is_refused = |nth: &usize| match findings.get(*nth) {
                 Some(Some(Finding::Missing)) => superseded,
                 Some(Some(Finding::Undeleted)) => true,
@@ -73,7 +73,7 @@ impl Verifier<'_> {
     }
 }
 
-/// Takes over what is to be told of rows that were rejected. Everything else is told by what is found afterwards.
+/// Takes over the results of rejected rows. The look-up that follows reports everything else.
 fn take_over(outcomes: &mut Outcomes, sent: Outcomes) {
     outcomes.generation = outcomes.generation.into_iter().chain(sent.generation).min();
     outcomes.tally.rejected += sent.tally.rejected;
@@ -81,7 +81,7 @@ fn take_over(outcomes: &mut Outcomes, sent: Outcomes) {
     outcomes.dead_letters.extend(sent.dead_letters);
 }
 
-/// A batch of some of the actions of another, with vectors in the form in which they are to be sent.
+/// A batch of some actions of another, with vectors in the encoding to send.
 fn again(batch: &Batch, actions: &[&Action], vectors: VectorEncoding) -> Batch {
     let mut body = Vec::new();
     let mut taken = Vec::with_capacity(actions.len());

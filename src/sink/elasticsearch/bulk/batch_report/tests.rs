@@ -1,4 +1,4 @@
-//! What the actions of a batch have come to after each of its requests.
+//! Tests of the outcomes of a batch after each of its requests.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! What the answer to a multi get with sources means. Pure.
+//! Reads the answer to a multi get with sources. Pure.
 
 use std::borrow::Cow;
 
@@ -8,12 +8,12 @@ use serde_json::value::RawValue;
 
 use super::{Answer, ItemError, UNKNOWN_VERSION};
 
-/// A document that is there.
+/// A document that was found.
 #[derive(Clone, Copy, Debug)]
 pub struct FoundContent<'b> {
     /// Its version.
     pub version: u64,
-    /// Its source as the server returns it; None: it returns none.
+    /// Its source as the server returns it; None if it returns none.
     pub source: Option<&'b RawValue>,
 }
 
@@ -35,8 +35,8 @@ struct Doc<'b> {
     error: Option<ItemError>,
 }
 
-/// What is there of each id asked for, None where there is nothing. `Err(Answer::Retry)` where the answer cannot be read
-/// or does not fit the request.
+/// Returns the document of each id, None if there is none. `Err(Answer::Retry)` if the answer cannot be read or does
+/// not fit the request.
 pub fn judge_contents<'b>(body: &'b [u8], ids: &[&str]) -> Result<Vec<Option<FoundContent<'b>>>, Answer> {
     let unreadable = |what: String| Answer::Retry(format!("an answer that does not fit the look-up: {what}"));
     let reply: Reply<'b> = serde_json::from_slice(body).map_err(|error| unreadable(error.to_string()))?;

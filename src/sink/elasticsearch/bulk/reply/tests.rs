@@ -1,4 +1,4 @@
-//! Judging answers, with literal ones recorded from a real Elasticsearch 9.5.3 in `test_data/replies`.
+//! Tests of the judgement of answers, recorded from a real Elasticsearch 9.5.3 in `test_data/replies`.
 
 use super::*;
 
@@ -6,7 +6,7 @@ fn reply(status: u16, body: &str) -> Reply {
     Reply { status, retry_after: None, body: body.into() }
 }
 
-/// Judges an answer to so many actions: of the ids that it tells, written to indices behind the names.
+/// Judges an answer to so many actions, with the answer's own ids and every index known to be behind the names.
 fn judged(body: &[u8], operation: Operation, actions: usize) -> Result<Vec<Item>, Answer> {
     let told: Value = serde_json::from_slice(body).unwrap_or_default();
     let id = |n: usize| told["items"][n].as_object()?.values().next()?["_id"].as_str();
@@ -18,7 +18,7 @@ fn items(body: &str, operation: Operation, actions: usize) -> Vec<Item> {
     judged(body.as_bytes(), operation, actions).unwrap()
 }
 
-/// A document that is there under a version, without a place.
+/// A document found under a version, without a place.
 fn found(version: u64) -> Option<FoundDocument> {
     Some(FoundDocument { version, place: None })
 }
@@ -120,7 +120,7 @@ fn whatever_becomes_of_an_item_its_error_is_told_with_type_and_reason() {
         assert!(told.contains(&format!("{kind}: since")), "{told}");
         assert!(status < 429 || told.contains(&status.to_string()), "{told}");
     }
-    // Of a reason as long as a document only the beginning goes into the log.
+    // Only the beginning of a very long reason goes into the log.
     let long = format!(r#","error":{{"type":"x","reason":"{}"}}"#, "ü".repeat(LONGEST_REASON + 1));
     let body = format!(r#"{{"items":[{}]}}"#, item(429, &long));
     let told = format!("status 429: x: {}", "ü".repeat(LONGEST_REASON));
@@ -177,7 +177,7 @@ fn refused_credentials_stop_at_once_but_not_a_cluster_block() {
     }
     let block = reply(403, r#"{"error":{"type":"cluster_block_exception","reason":"read-only"}}"#);
     assert!(matches!(judge_answer(&block), Some(Answer::Retry(_))));
-    // What Amazon says of the key is none of Elasticsearch's words, and meant all the same.
+    // Amazon refuses the key in its own words, with the same meaning.
     let amazons = r#"{"Message":"User: anonymous is not authorized to perform: es:ESHttpPost"}"#;
     let Some(Answer::Stop(failure)) = judge_answer(&reply(403, amazons)) else { panic!() };
     assert_eq!(failure.code, ExitCode::Refused);
@@ -256,7 +256,7 @@ fn recorded(name: &str) -> Reply {
     reply(name[..3].parse().unwrap(), &body)
 }
 
-/// One letter an item: done, superseded, again, refused.
+/// One letter per item: done, superseded, again, refused.
 fn letters(name: &str, operation: Operation, actions: usize) -> String {
     let letter = |item| match item {
         Item::Done => 'd',
@@ -319,7 +319,7 @@ fn recorded_look_ups_are_judged_for_what_they_are() {
     assert!(matches!(missing, Err(Answer::Moved(f)) if f.code == ExitCode::Refused));
 }
 
-// The answers to a refresh and a search are as Elasticsearch 9.5.3 filters them.
+// The answers to a refresh and a search have the form that Elasticsearch 9.5.3 filters them to.
 
 #[test]
 fn a_refresh_counts_only_where_no_shard_failed() {

@@ -1,4 +1,4 @@
-//! Mappings that hold the documents, and such that do not.
+//! Tests of mappings that take the documents and of mappings that do not.
 
 use serde_json::json;
 
@@ -6,7 +6,7 @@ use super::*;
 use crate::observe::finding::Status::{self, *};
 use crate::sink::elasticsearch::schema::{TOMBSTONE_FIELDS, kinds, post_fields};
 
-/// Judged as the usual fields are.
+/// Judges the vectors with the default fields.
 fn judge_vectors(index: &str, mappings: &Value, product: Product) -> (Vec<Check>, VectorMapping) {
     super::judge_vectors(index, mappings, FieldChoice::default(), product)
 }
