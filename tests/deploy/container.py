@@ -136,8 +136,12 @@ class Container(fleet.Fleet):
                     subprocess.run([*base, "delete", "--force", name], stderr=subprocess.DEVNULL)
                 process.wait()
 
+    def whole_log(self):
+        return (self.folder / "log").read_text()
+
     def log(self):
-        return (self.folder / "log").read_text()[-3000:]
+        """Its end, for messages."""
+        return self.whole_log()[-3000:]
 
     def run_to_end(self, code, *arguments, memory=None, **settings):
         with self.running(*arguments, memory=memory, **settings) as process:
@@ -184,7 +188,7 @@ class Container(fleet.Fleet):
         with self.running("--mode", "spool") as process:
             state = self.state / "0-of-1.state.json"
             self.wait_until(lambda: fleet.processed(state) == len(self.archives), self.log)
-            address = re.search(r"figures are at (http://\S+)/metrics", self.log())[1]
+            address = re.search(r"figures are at (http://\S+)/metrics", self.whole_log())[1]
             for path in ("/healthz", "/readyz"):
                 with urllib.request.urlopen(address + path, timeout=10) as answer:
                     self.assertEqual(answer.status, 200, path)
