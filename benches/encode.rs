@@ -53,9 +53,7 @@ fn encode(criterion: &mut Criterion) {
         name: "bench".into(),
         path: PathBuf::new(),
         seconds: Some(1_766_016_000),
-        bytes: 0,
-        modified_ns: 0,
-        etag: None,
+        ..Archive::default()
     });
     let run = |vectors: VectorEncoding, docs: usize| -> usize {
         let limits = BatchLimits { docs, bytes: 8 << 20 };

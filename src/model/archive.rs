@@ -22,7 +22,7 @@ pub fn archive_seconds(name: &str) -> Option<i64> {
 }
 
 /// An archive: where it is and what identifies it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Archive {
     /// The file name without a folder. Identifies the archive in the state file.
     pub name: String,

@@ -105,14 +105,7 @@ mod tests {
     use crate::pipeline::tests::NullSink;
 
     fn archive() -> Arc<Archive> {
-        Arc::new(Archive {
-            name: "a".into(),
-            path: "a".into(),
-            seconds: Some(1),
-            bytes: 0,
-            modified_ns: 0,
-            etag: None,
-        })
+        Arc::new(Archive { name: "a".into(), path: "a".into(), seconds: Some(1), ..Archive::default() })
     }
 
     fn push(outlet: &mut Outlet<'_>, kind: ActionKind, row_id: i64) {

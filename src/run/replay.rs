@@ -47,14 +47,7 @@ impl Run<'_> {
         let vectors = if needs.base64 { VectorChoice::Base64 } else { VectorChoice::Array };
         let sink = self.sink(&server, *limits, vectors);
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let file = Arc::new(Archive {
-            name,
-            path: path.to_owned(),
-            seconds: None,
-            bytes: 0,
-            modified_ns: 0,
-            etag: None,
-        });
+        let file = Arc::new(Archive { name, path: path.to_owned(), ..Archive::default() });
         let (limits, account_deletions, stop) = (*limits, *account_deletions, self.stop);
         loop {
             let ledger = Ledger::new(None, self.dead_letters(), &sink, self.progress, self.stop)

@@ -70,14 +70,7 @@ mod tests {
     use crate::model::{ActionKind, Version};
 
     fn archive() -> Arc<Archive> {
-        Arc::new(Archive {
-            name: "a".into(),
-            path: "a".into(),
-            seconds: Some(1),
-            bytes: 0,
-            modified_ns: 0,
-            etag: None,
-        })
+        Arc::new(Archive { name: "a".into(), path: "a".into(), seconds: Some(1), ..Archive::default() })
     }
 
     fn action(row_id: i64) -> Action {

@@ -79,14 +79,18 @@ class Server:
     api_key: str  # the `encoded` form
     node: "Node | None" = None  # where it is one of these runs' own
 
-    def ask(self, method, path, body=None, authorization=None):
-        """One request; (status, parsed JSON reply). `body` is an object, or NDJSON as bytes."""
+    def connection(self, seconds):
+        """A new connection with this time limit."""
         parts = urllib.parse.urlsplit(self.url)
         if parts.scheme == "https":
             context = ssl.create_default_context(cafile=self.ca)
-            connection = http.client.HTTPSConnection(parts.netloc, timeout=120, context=context)
-        else:
-            connection = http.client.HTTPConnection(parts.netloc, timeout=120)
+            return http.client.HTTPSConnection(parts.netloc, timeout=seconds, context=context)
+        return http.client.HTTPConnection(parts.netloc, timeout=seconds)
+
+    def ask(self, method, path, body=None, authorization=None):
+        """One request; (status, parsed JSON reply). `body` is an object, or NDJSON as bytes."""
+        parts = urllib.parse.urlsplit(self.url)
+        connection = self.connection(120)
         headers = {"Authorization": authorization or self.admin, "Content-Type": "application/json"}
         if isinstance(body, bytes):
             headers["Content-Type"] = "application/x-ndjson"
@@ -226,13 +230,16 @@ def running():
 class Node:
     """A node of these runs' own, in a folder that goes away with it."""
 
-    def __init__(self):
-        self.data = Path(tempfile.mkdtemp(prefix="elasticsearch-"))
+    starter = STARTER
+    build = {"ES_HERE_BUILD": str(TARGET / "elasticsearch")}
+
+    def __init__(self, product="elasticsearch"):
+        self.data = Path(tempfile.mkdtemp(prefix=f"{product}-"))
 
     def run(self, command, *options):
-        environment = {**os.environ, "ES_HERE_BUILD": str(TARGET / "elasticsearch")}
+        environment = {**os.environ, **self.build}
         environment.pop("ELASTIC_PASSWORD", None)
-        words = [sys.executable, str(STARTER), command, "--data", str(self.data), *options]
+        words = [sys.executable, str(self.starter), command, "--data", str(self.data), *options]
         return subprocess.run(words, env=environment, stdout=subprocess.PIPE, text=True, check=True).stdout
 
     def start(self, port=0):

@@ -13,13 +13,9 @@ import sys
 sys.dont_write_bytecode = True
 
 import argparse
-import contextlib
 import json
 import os
-import shutil
 import signal
-import socket
-import subprocess
 import tempfile
 import time
 import urllib.parse
@@ -85,36 +81,16 @@ class Wrong(Exception):
     """Something is not as it should be."""
 
 
-class Node:
-    """A node of these runs' own, in a folder that goes away with it."""
+class Node(servers.Node):
+    """A node of these runs' own, of any kind."""
 
     def __init__(self, kind):
-        self.kind = kind
-        self.data = Path(tempfile.mkdtemp(prefix=f"{kind.product.lower()}-"))
-
-    def run(self, command, *options):
-        environment = {**os.environ, **self.kind.build}
-        environment.pop("ELASTIC_PASSWORD", None)
-        words = [sys.executable, str(self.kind.starter), command, "--data", str(self.data), *options]
-        return subprocess.run(words, env=environment, stdout=subprocess.PIPE, text=True, check=True).stdout
+        super().__init__(kind.product.lower())
+        self.kind, self.starter, self.build = kind, kind.starter, kind.build
 
     def start(self, port=0):
         words = ("start", "--version", self.kind.version, *self.kind.options, "--heap", "700m", "--port", str(port))
         return dict(line.split(": ", 1) for line in self.run(*words).splitlines() if ": " in line)
-
-    def crash(self, url):
-        """Kills it without a chance to tidy up, and starts it anew on the same port."""
-        os.kill(int((self.data / "pid").read_text()), signal.SIGKILL)
-        port = urllib.parse.urlsplit(url).port
-        with contextlib.suppress(OSError):
-            while True:
-                socket.create_connection(("127.0.0.1", port), 1).close()
-        self.start(port)
-
-    def remove(self):
-        with contextlib.suppress(subprocess.CalledProcessError):
-            self.run("stop")
-        shutil.rmtree(self.data, ignore_errors=True)
 
 
 class Basic(Loader):
@@ -290,7 +266,7 @@ class Trial:
             while process.poll() is None and self.write_posts() < before + 130:
                 pass
             self.check(process.poll() is None, "the load ended before the server was killed")
-            self.node.crash(self.server.url)
+            self.node.crash(self.server)
 
         began = made.began
         run = loader.ingest(archives, *SLOWLY, meanwhile=crash, user=user)

@@ -12,12 +12,10 @@ import sys
 sys.dont_write_bytecode = True
 
 import collections
-import http.client
 import http.server
 import json
 import random
 import signal
-import ssl
 import tempfile
 import threading
 import time
@@ -378,12 +376,7 @@ class Forward(http.server.BaseHTTPRequestHandler):
             error = {"error": {"type": "es_rejected_execution_exception", "reason": "busy"}, "status": 429}
             return self.reply(429, json.dumps(error).encode())
         behind = self.server.behind
-        parts = urllib.parse.urlsplit(behind.url)
-        if parts.scheme == "https":
-            context = ssl.create_default_context(cafile=behind.ca)
-            connection = http.client.HTTPSConnection(parts.netloc, timeout=60, context=context)
-        else:
-            connection = http.client.HTTPConnection(parts.netloc, timeout=60)
+        connection = behind.connection(60)
         headers = {name: value for name, value in self.headers.items()
                    if name.lower() in ("authorization", "content-type", "accept")}
         connection.request(self.command, self.path, body or None, headers)

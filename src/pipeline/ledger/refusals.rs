@@ -195,14 +195,7 @@ mod tests {
     use crate::model::{Archive, DeadLetter};
 
     fn event(indexed: u64, refused: u64, stage: &'static str) -> Event {
-        let archive = Archive {
-            name: "a".into(),
-            path: "a".into(),
-            seconds: None,
-            bytes: 0,
-            modified_ns: 0,
-            etag: None,
-        };
+        let archive = Archive { name: "a".into(), path: "a".into(), ..Archive::default() };
         let letter = |n| DeadLetter {
             archive: "a".into(),
             row_id: n,

@@ -99,14 +99,7 @@ mod tests {
     use crate::model::Outcomes;
 
     fn archive(name: &str) -> Arc<Archive> {
-        Arc::new(Archive {
-            name: name.into(),
-            path: name.into(),
-            seconds: None,
-            bytes: 0,
-            modified_ns: 0,
-            etag: None,
-        })
+        Arc::new(Archive { name: name.into(), path: name.into(), ..Archive::default() })
     }
 
     fn batch(name: &str, indexed: u64, unconfirmed: u64) -> Event {

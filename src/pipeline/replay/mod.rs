@@ -186,14 +186,7 @@ mod tests {
     }
 
     fn replay(reader: impl BufRead, longest: usize, stop: &Stop) -> Came {
-        let file = Archive {
-            name: "dead".into(),
-            path: "dead".into(),
-            seconds: None,
-            bytes: 0,
-            modified_ns: 0,
-            etag: None,
-        };
+        let file = Archive { name: "dead".into(), path: "dead".into(), ..Archive::default() };
         let limits = BatchLimits { docs: 2, bytes: 1 << 20 };
         let buffers = &BufferPool::new(1);
         let (batch_sender, batches) = unbounded();

@@ -52,14 +52,7 @@ impl Sink for Fake {
 }
 
 fn archive(name: &str) -> Arc<Archive> {
-    Arc::new(Archive {
-        name: name.into(),
-        path: name.into(),
-        seconds: None,
-        bytes: 0,
-        modified_ns: 0,
-        etag: None,
-    })
+    Arc::new(Archive { name: name.into(), path: name.into(), ..Archive::default() })
 }
 
 fn read(name: &str, batches: &Sender<Batch>, events: &Sender<Event>) {

@@ -176,14 +176,7 @@ mod tests {
     /// An archive of `rows` rows that this many readers have joined.
     fn shared(rows: u64, readers: usize) -> Shared {
         let image = crate::pipeline::archive::ArchiveBuffers::new().unpack(&table(rows)).unwrap();
-        let archive = Archive {
-            name: "a".into(),
-            path: "a".into(),
-            seconds: Some(1),
-            bytes: 0,
-            modified_ns: 0,
-            etag: None,
-        };
+        let archive = Archive { name: "a".into(), path: "a".into(), seconds: Some(1), ..Archive::default() };
         let image = Arc::new(image);
         let database = Database::open(&image).unwrap();
         let room = Rooms::unlimited().acquire(0, &Stop::new()).unwrap();

@@ -6,7 +6,6 @@ use serde_json::{Map, Value as Json, json};
 
 use crate::exit::Failure;
 use crate::model::{Embeddings, FieldChoice, Model, Post, Tombstone, Vector};
-use crate::timestamp::write_rfc3339_millis;
 
 /// The dimension of a vector.
 pub const VECTOR_DIMS: u64 = 384;
@@ -254,31 +253,6 @@ pub fn vectors<'d>(
     });
     let others = choice.models.iter().zip(embeddings.others);
     usual.chain(others.filter_map(|(model, vector)| Some((model.field, vector.as_deref()?))))
-}
-
-/// The expected value of a field as JSON; None if it has none. Vectors are arrays of the exact numbers. `indexed_at`
-/// has no expected value.
-pub fn expected(
-    choice: FieldChoice,
-    field: &Field<ReadPost>,
-    post: &Post<'_>,
-    embeddings: &Embeddings<'_>,
-) -> Option<Json> {
-    match (field.read)(post, embeddings) {
-        Value::Absent | Value::Now => None,
-        Value::Text(text) => Some(text.into()),
-        Value::Time(millis) => {
-            let mut text = Vec::new();
-            write_rfc3339_millis(&mut text, millis);
-            Some(String::from_utf8_lossy(&text).into())
-        }
-        Value::Json(value) => Some(value.clone()),
-        Value::Vectors(embeddings) => {
-            let vectors: Map<String, Json> =
-                vectors(choice, embeddings).map(|(name, values)| (name.to_owned(), json!(values))).collect();
-            (!vectors.is_empty()).then_some(Json::Object(vectors))
-        }
-    }
 }
 
 /// The names and kinds of some fields.

@@ -177,14 +177,7 @@ impl Sample<'_> {
     /// A batch of the post alone. Its archive is not reported: the post's own batch follows.
     fn batch(&self, names: Names, encoding: VectorEncoding) -> Batch {
         let &Sample { version, post, embeddings, .. } = self;
-        let archive = Archive {
-            name: String::new(),
-            path: PathBuf::new(),
-            seconds: None,
-            bytes: 0,
-            modified_ns: 0,
-            etag: None,
-        };
+        let archive = Archive { name: String::new(), path: PathBuf::new(), ..Archive::default() };
         let mut body = Vec::new();
         // The final delivery checks whether the account of its author is deleted.
         let action = Action::new(ActionKind::Post, version, post.at_uri);

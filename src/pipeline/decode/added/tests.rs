@@ -1,3 +1,5 @@
+//! Tests of the readers of further fields.
+
 use super::*;
 use crate::model::Dropped;
 use crate::sink::elasticsearch::schema::POST_FIELDS;

@@ -214,8 +214,7 @@ mod tests {
                 path: "".into(),
                 seconds: None,
                 bytes: *bytes,
-                modified_ns: 0,
-                etag: None,
+                ..Archive::default()
             })
         };
         let archives: Vec<_> = sizes.iter().enumerate().map(archive).collect();

@@ -4,12 +4,12 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use base64_simd::STANDARD;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::VectorEncoding;
 use super::document::write_vector;
+use super::text::read_vector;
 
 #[derive(Deserialize)]
 struct Document<'d> {
@@ -42,31 +42,12 @@ fn vectors(document: &str) -> Vec<(usize, &str)> {
     found
 }
 
-/// Reads a vector that is not in the wanted encoding; None if it is, or if it is no vector.
+/// Reads a vector that is not in the wanted encoding; None if it is, or if it is no vector. What is no vector is copied,
+/// and the server refuses it.
 fn other_encoding(text: &str, wanted: VectorEncoding) -> Option<Vec<f32>> {
-    match wanted {
-        VectorEncoding::Array => of_base64(text.strip_prefix('"')?.strip_suffix('"')?),
-        VectorEncoding::Base64 => of_array(text),
-    }
-}
-
-fn of_base64(text: &str) -> Option<Vec<f32>> {
-    let bytes = STANDARD.decode_to_vec(text).ok()?;
-    let (values, rest) = bytes.as_chunks::<4>();
-    let values: Vec<f32> = values.iter().map(|value| f32::from_be_bytes(*value)).collect();
-    // Other values are copied, and the server refuses them.
-    (rest.is_empty() && is_vector(&values)).then_some(values)
-}
-
-fn of_array(text: &str) -> Option<Vec<f32>> {
-    let values: Vec<&RawValue> = serde_json::from_str(text).ok()?;
-    // The shortest decimal of an f32 is parsed as an f32, which avoids rounding twice.
-    let values: Vec<f32> = values.iter().map(|value| value.get().parse().ok()).collect::<Option<_>>()?;
-    is_vector(&values).then_some(values)
-}
-
-fn is_vector(values: &[f32]) -> bool {
-    !values.is_empty() && values.iter().all(|value| value.is_finite())
+    let found = if text.starts_with('"') { VectorEncoding::Base64 } else { VectorEncoding::Array };
+    let is_vector = |values: &Vec<f32>| !values.is_empty() && values.iter().all(|value| value.is_finite());
+    if found == wanted { None } else { read_vector(text).filter(is_vector) }
 }
 
 #[cfg(test)]

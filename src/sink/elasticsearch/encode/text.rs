@@ -86,6 +86,18 @@ pub fn write_vector_base64(out: &mut Vec<u8>, vector: &[f32]) {
     out.push(b'"');
 }
 
+/// The values of a vector: an array of numbers, or a base64 string of big-endian f32. None for anything else.
+pub fn read_vector(text: &str) -> Option<Vec<f32>> {
+    if let Some(base64) = text.strip_prefix('"') {
+        let bytes = STANDARD.decode_to_vec(base64.strip_suffix('"')?).ok()?;
+        let (values, rest) = bytes.as_chunks();
+        return rest.is_empty().then(|| values.iter().map(|bytes| f32::from_be_bytes(*bytes)).collect());
+    }
+    let values = text.strip_prefix('[')?.strip_suffix(']')?;
+    // Parses each directly as the nearest f32; going through f64 would round twice.
+    values.split(',').map(|value| value.trim().parse().ok()).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use base64::Engine as _;

@@ -1,3 +1,5 @@
+//! Tests of the list of fields: what a choice leaves out and adds, and the mapping that follows.
+
 use super::*;
 use crate::sink::elasticsearch::product::Product;
 

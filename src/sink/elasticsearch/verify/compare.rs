@@ -5,11 +5,11 @@
 
 use std::collections::HashMap;
 
-use base64_simd::STANDARD;
 use serde_json::Value as Json;
 use serde_json::value::RawValue;
 
 use crate::model::FieldChoice;
+use crate::sink::elasticsearch::encode::text::read_vector;
 use crate::sink::elasticsearch::preflight::{Returned, Rounding};
 use crate::sink::elasticsearch::schema::{Kind, WRITTEN_AT, post_fields, vector_names};
 use crate::timestamp::parse_rfc3339_millis;
@@ -89,24 +89,12 @@ fn differing_vector(
             (None, None) => true,
             (_, None) => returned.leaves_out(field.path),
             (None, Some(_)) => false,
-            (Some(wanted), Some(got)) => vector_of(wanted)
-                .zip(vector_of(got))
+            (Some(wanted), Some(got)) => read_vector(wanted)
+                .zip(read_vector(got))
                 .is_some_and(|(wanted, got)| is_same_vector(&wanted, &got, returned.rounding)),
         };
         (!is_same).then_some(field.path)
     })
-}
-
-/// The values of a vector: an array of numbers, or a base64 string of big-endian f32. None for anything else.
-pub(super) fn vector_of(text: &str) -> Option<Vec<f32>> {
-    if let Some(base64) = text.strip_prefix('"') {
-        let bytes = STANDARD.decode_to_vec(base64.strip_suffix('"')?).ok()?;
-        let (values, rest) = bytes.as_chunks();
-        return rest.is_empty().then(|| values.iter().map(|bytes| f32::from_be_bytes(*bytes)).collect());
-    }
-    let values = text.strip_prefix('[')?.strip_suffix(']')?;
-    // Parses each directly as the nearest f32; going through f64 would round twice.
-    values.split(',').map(|value| value.trim().parse().ok()).collect()
 }
 
 /// Whether two vectors are the same except for the known loss of the index.
