@@ -218,8 +218,14 @@ impl Auth {
                     let now = self.authorization();
                     now.as_ref().map(String::as_bytes) != sent.get(AUTHORIZATION).map(HeaderValue::as_bytes)
                 };
-                // Another thread may have read the file since.
-                status == 401 && (is_another() || stored.read_again() && is_another())
+                if status != 401 {
+                    return false;
+                }
+                // Another thread may have read the file since, also while this one reads it.
+                if !is_another() {
+                    stored.read_again();
+                }
+                is_another()
             }
             Self::SigV4(signer) => matches!(status, 401 | 403) && signer.renew(sent, body),
             Self::Nobody => false,

@@ -83,29 +83,28 @@ impl Stored {
         self.known().clone()
     }
 
-    /// Reads the file again. Returns whether it holds another secret now; an invalid one does not count.
-    pub(super) fn read_again(&self) -> bool {
+    /// Reads the file again, and uses what it holds now. An invalid secret does not count.
+    pub(super) fn read_again(&self) {
         // A pipe has been read to its end; reading it again would block.
-        let Some(path) = self.file.as_deref().filter(|path| files::check(path).is_ok()) else { return false };
+        let Some(path) = self.file.as_deref().filter(|path| files::check(path).is_ok()) else { return };
         let text = match read(path) {
             Ok(text) => text.trim().to_owned(),
             Err(why) => {
                 log::warn!("{} cannot be read again: {why}", self.setting());
-                return false;
+                return;
             }
         };
         if text.is_empty() || (self.check)(&text).is_err() {
             log::warn!("{} holds nothing that can be used any more", self.setting());
-            return false;
+            return;
         }
         let (secret, mut known) = (Secret::new(text), self.known());
         if known.last() == Some(&secret) {
-            return false;
+            return;
         }
         log::info!("{} has changed: what it holds now is used", self.setting());
         known.retain(|former| *former != secret);
         known.push(secret);
-        true
     }
 
     fn known(&self) -> std::sync::MutexGuard<'_, Vec<Secret>> {

@@ -148,6 +148,28 @@ fn a_secret_of_a_file_is_read_again_when_it_is_refused() {
 }
 
 #[test]
+fn threads_that_are_refused_together_all_find_the_changed_secret() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("secret");
+    let file = format!("{BEARER_TOKEN}_FILE");
+    for _ in 0..200 {
+        std::fs::write(&path, "first-secret").unwrap();
+        let auth = read(&[(file.as_str(), path.to_str().unwrap())]).unwrap();
+        let first = headers(&auth);
+        std::fs::write(&path, "second-secret").unwrap();
+        let together = std::sync::Barrier::new(4);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    together.wait();
+                    assert!(auth.renew(&first, 401, b""));
+                });
+            }
+        });
+    }
+}
+
+#[test]
 fn a_secret_is_cut_out_in_every_form() {
     let forms = ["aWQtb2YtaXQ6aHVudGVyMmh1bnRlcjI=", "id-of-it:hunter2hunter2", "hunter2hunter2"];
     for auth in [
