@@ -71,6 +71,8 @@ fn answer(request: &str, body: &[u8], counters: &Counters) -> (&'static str, Str
         ("200 OK", bulk(body, counters))
     } else if path.starts_with("/_mget") {
         ("200 OK", look_up(body))
+    } else if path.contains("/_doc/") {
+        ("409 Conflict", judged(path))
     } else if path.starts_with("/posts?") {
         ("200 OK", include_str!("../../test_data/replies/preflight_right.json").to_owned())
     } else if path.starts_with("/post_tombstones?") {
@@ -78,6 +80,14 @@ fn answer(request: &str, body: &[u8], counters: &Counters) -> (&'static str, Str
     } else {
         ("400 Bad Request", r#"{"error":"no handler found"}"#.to_owned())
     }
+}
+
+/// Takes the document that the checks offer, which no index keeps: its condition cannot be met.
+fn judged(path: &str) -> String {
+    let id = path.rsplit('/').next().and_then(|rest| rest.split('?').next()).unwrap_or_default();
+    format!(
+        r#"{{"error":{{"type":"version_conflict_engine_exception","reason":"[{id}]: version conflict"}},"status":409}}"#
+    )
 }
 
 /// Confirms every action. A document's line follows each action but a delete's.
