@@ -6,7 +6,7 @@
 mod disk;
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, ErrorKind, Write};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -72,10 +72,12 @@ impl Findings<'_> {
         }
         let text: String = checks.iter().map(|check| format!("{}\n", one_line(&check.to_string()))).collect();
         let mut stdout = io::stdout().lock();
-        stdout
-            .write_all(text.as_bytes())
-            .and_then(|()| stdout.flush())
-            .map_err(|error| Failure::run(format!("standard output cannot be written: {error}")))?;
+        match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+            // The reader has closed the pipe, as `head` does. The exit code still tells of all checks.
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => {}
+            written => written
+                .map_err(|error| Failure::run(format!("standard output cannot be written: {error}")))?,
+        }
         let failed = checks.into_iter().filter(|check| check.status == Status::Failed);
         self.failed.extend(failed.map(|check| (code_of_failed, check)));
         Ok(())

@@ -8,11 +8,12 @@ use std::time::{Duration, Instant};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use super::looks::Looks;
-use super::{MOST_ROUNDS, Run, judge_holdings, needs};
+use super::{MOST_ROUNDS, Run, judge_holdings, needs, start};
 use crate::config::{Archives, DryRun, Intake, Load, Mode, Output, VectorChoice};
 use crate::exit::{ExitCode, Failure};
 use crate::files;
 use crate::model::{Archive, Selection};
+use crate::pipeline::ledger::lines::Lines;
 use crate::pipeline::ledger::state_file::StateFile;
 use crate::pipeline::ledger::{Ledger, state_not_written};
 use crate::pipeline::source::Source;
@@ -41,6 +42,7 @@ impl Run<'_> {
         files::try_to_replace(state.path()).map_err(|error| state_not_written(state.path(), &error))?;
         let mut looks = Looks::new(self.source(archives)?, archives.mode == Mode::Spool, intake);
         let selection = self.look(&mut looks, archives, &state)?;
+        log::info!("{}", start::of_load(task, &selection));
         let mut load_settings = LoadSettings::open(&settings.elasticsearch, &archives.state_file)?;
         let server = Server::connect(settings, intake.senders, intake.workers, needs(task), self.stop)?;
         if let Some(lost) = judge_holdings(&server, &state) {
@@ -72,12 +74,15 @@ impl Run<'_> {
         let Load { archives, intake, vectors, .. } = task;
         let pool = pool(intake.workers)?;
         let sink = self.sink(server, intake.batch, *vectors);
+        let lines = Lines::default();
         let mut rounds = 0;
         loop {
             let dead_letters = self.dead_letters();
             let ledger = Ledger::new(Some(&mut *state), dead_letters, &sink, self.progress, self.stop)
-                .watched_by(&self.refusals);
+                .watched_by(&self.refusals)
+                .logs_once(&lines);
             let taken_up = self.take_up(intake, &looks, &selection, &pool, &sink, ledger);
+            lines.next_look();
             self.progress.passed();
             self.monitor.publish();
             let again = taken_up?;
@@ -143,6 +148,7 @@ impl Run<'_> {
         let state = StateFile::load(&archives.state_file)?;
         let mut looks = Looks::new(self.source(archives)?, false, intake);
         let selection = self.look(&mut looks, archives, &state)?;
+        log::info!("{}", start::of_dry_run(task, &selection));
         let pool = pool(intake.workers)?;
         let output = task.output.as_ref().map(open).transpose()?.map(Mutex::new);
         let vectors = match task.vectors {

@@ -2,7 +2,7 @@
 
 use super::ingest::{moves_for_ever, open, pool};
 use super::looks::Looks;
-use super::{MOST_ROUNDS, Run};
+use super::{MOST_ROUNDS, Run, start};
 use crate::config::{VectorChoice, Verify};
 use crate::exit::Failure;
 use crate::pipeline::ledger::Ledger;
@@ -19,6 +19,7 @@ impl Run<'_> {
         let nothing_done = StateFile::of_nothing(&archives.state_file);
         let mut looks = Looks::new(self.source(archives)?, false, intake);
         let mut selection = self.look(&mut looks, archives, &nothing_done)?;
+        log::info!("{}", start::of_verification(task, &selection));
         let server = Server::connect(settings, intake.senders, intake.workers, needs(task), self.stop)?;
         let output = task.output.as_ref().map(open).transpose()?;
         let pool = pool(intake.workers)?;
@@ -34,7 +35,8 @@ impl Run<'_> {
             // taken up again, with the index that is there now.
             if again.is_empty() || self.stop.is_requested() {
                 self.progress.passed();
-                return verifier.finish();
+                verifier.finish();
+                return Ok(());
             }
             selection.take = again;
         }

@@ -8,23 +8,22 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError};
-use log::Level;
-
 use crate::exit::Failure;
-use crate::model::{Archive, Event, Outcomes, Tally};
-use crate::observe::logging::ARCHIVES;
+use crate::model::{Archive, Event, Outcomes};
 use crate::observe::progress::Progress;
 use crate::pulse::Stage;
 use crate::shutdown::Stop;
 use crate::sink::Sink;
+use crossbeam_channel::{Receiver, RecvTimeoutError};
 
 pub mod dead_letters;
+pub mod lines;
 pub mod refusals;
 pub mod state_file;
 pub mod tracker;
 
 use dead_letters::DeadLetterFile;
+use lines::Lines;
 use refusals::Refusals;
 use state_file::StateFile;
 use tracker::{Fate, Finished, Tracker};
@@ -52,6 +51,8 @@ pub struct Ledger<'r> {
     not_begun: usize,
     /// Stops the run if too much is rejected.
     refusals: Option<&'r Refusals>,
+    /// Remembers over several looks what has been logged about archives.
+    lines: Option<&'r Lines>,
     tracker: Tracker,
     /// Archives that are finished and not marked yet.
     unmarked: Vec<Finished>,
@@ -80,6 +81,7 @@ impl<'r> Ledger<'r> {
             again: Vec::new(),
             not_begun: 0,
             refusals: None,
+            lines: None,
             tracker: Tracker::default(),
             unmarked: Vec::new(),
             mark_at: None,
@@ -90,6 +92,11 @@ impl<'r> Ledger<'r> {
     /// Lets `refusals` watch the rejected rows.
     pub fn watched_by(self, refusals: &'r Refusals) -> Self {
         Self { refusals: Some(refusals), ..self }
+    }
+
+    /// Does not log about an archive what `lines` says has been logged before.
+    pub fn logs_once(self, lines: &'r Lines) -> Self {
+        Self { lines: Some(lines), ..self }
     }
 
     /// Receives events until the channel closes. Returns the archives to do again: they were delivered to an earlier
@@ -112,7 +119,7 @@ impl<'r> Ledger<'r> {
                 self.guarded(None);
             }
             if is_last {
-                if self.not_begun > 0 {
+                if self.not_begun > 0 && !self.stop.is_unread() {
                     log::warn!("{} archives were not begun: the next run loads them", self.not_begun);
                 }
                 return self.again;
@@ -192,10 +199,14 @@ impl<'r> Ledger<'r> {
                 (Err(failure), Fate::Processed | Fate::Failed(_)) => Fate::Pending(failure.message.clone()),
                 (_, fate) => fate,
             };
-            if archive.tally.read == 0 && matches!(fate, Fate::Pending(_)) && self.stop.is_requested() {
+            let is_pending = matches!(fate, Fate::Pending(_));
+            if archive.tally.read == 0 && is_pending && self.stop.is_requested() {
                 self.not_begun += 1;
-            } else {
-                log_archive(&archive.archive.name, &archive.tally, &fate);
+            } else if !is_pending || self.lines.is_none_or(|lines| lines.is_new(&archive.archive, &fate)) {
+                // Whoever has gone has no use for the rest, and need not be told that it is left.
+                if !(is_pending && self.stop.is_unread()) {
+                    lines::log_archive(&archive.archive.name, &archive.tally, &fate);
+                }
             }
             match fate {
                 Fate::Processed => self.progress.processed(&archive.archive),
@@ -252,25 +263,6 @@ fn cannot_write(what: &str, path: &Path, error: &io::Error) -> Failure {
          is lost",
         path.display()
     ))
-}
-
-/// Logs one line about an archive. `--quiet` leaves out lines at the level `info`.
-fn log_archive(name: &str, tally: &Tally, fate: &Fate) {
-    let (level, what) = line_of(tally, fate);
-    let counts = tally.short();
-    let colon = if counts.is_empty() { "" } else { ": " };
-    log::log!(target: ARCHIVES, level, archive = name; "{name:?} {what}; {} rows{colon}{counts}", tally.read);
-}
-
-/// The log level and the text about an archive.
-fn line_of(tally: &Tally, fate: &Fate) -> (Level, String) {
-    match fate {
-        Fate::Processed if tally.rejected > 0 => (Level::Warn, "is processed".to_owned()),
-        Fate::Processed => (Level::Info, "is processed".to_owned()),
-        Fate::Failed(reason) => (Level::Error, format!("failed: {reason}")),
-        Fate::Again => (Level::Warn, "is done again: what it was written to has moved".to_owned()),
-        Fate::Pending(reason) => (Level::Warn, format!("stays pending: {reason}")),
-    }
 }
 
 #[cfg(test)]

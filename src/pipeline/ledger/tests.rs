@@ -8,7 +8,7 @@ use crossbeam_channel::unbounded;
 
 use super::state_file::Mark;
 use super::*;
-use crate::model::{Action, Archive, ArchiveEnd, Batch, DeadLetter, Document, Generation};
+use crate::model::{Action, Archive, ArchiveEnd, Batch, DeadLetter, Document, Generation, Tally};
 
 /// The present generation of the sink.
 const PRESENT: Generation = 3;
@@ -197,16 +197,6 @@ fn dead_letters_are_on_disk_before_their_archive_is_marked_or_nothing_is() {
     assert_eq!(run(&folder.path().join("not/there")), None);
     assert!(stop.as_failure().message.starts_with("the dead-letter file "), "{}", stop.as_failure());
     assert_eq!(run(&folder.path().join("letters")), Some(Mark::Processed));
-}
-
-#[test]
-fn what_an_archive_has_come_to_is_as_grave_as_what_is_to_be_done_about_it() {
-    let tally = |rejected| Tally { read: 2, rejected, ..Tally::default() };
-    let line = |rejected, fate| line_of(&tally(rejected), &fate);
-    assert_eq!(line(0, Fate::Processed), (Level::Info, "is processed".into()));
-    assert_eq!(line(1, Fate::Processed), (Level::Warn, "is processed".into()));
-    assert_eq!(line(0, Fate::Failed("broken".into())), (Level::Error, "failed: broken".into()));
-    assert_eq!(line(0, Fate::Pending("later".into())), (Level::Warn, "stays pending: later".into()));
 }
 
 #[test]
