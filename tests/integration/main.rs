@@ -6,6 +6,7 @@
 mod accounts;
 mod check;
 mod cli;
+mod compose;
 mod deploy;
 mod disks;
 mod docs;
