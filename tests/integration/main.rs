@@ -13,6 +13,7 @@ mod docs;
 mod dry_run;
 mod durable;
 mod endurance;
+mod established;
 mod fields;
 mod harness;
 mod hostile;

@@ -10,7 +10,7 @@ use crate::harness::archives::{Archive, delete, post, uri};
 use crate::harness::http::{Reply, Request};
 use crate::harness::model::assert_holds;
 use crate::harness::script::Fault;
-use crate::harness::{Run, TestEnv, posts};
+use crate::harness::{Run, TestEnv, at_once, posts};
 
 fn archive() -> Archive {
     Archive::new("20251218_000000").with_all(posts("a", 20))
@@ -61,7 +61,7 @@ fn a_third_of_the_items_pushed_back_at_random_costs_less_than_half_as_many_bytes
 #[test]
 fn a_large_document_over_which_the_connection_breaks_becomes_a_dead_letter_and_the_others_are_indexed() {
     let big = || post("big", &"too long ".repeat(10_000));
-    for archive in [archive(), Archive::new("20251218_000000")] {
+    at_once([archive(), Archive::new("20251218_000000")], |archive| {
         let env = TestEnv::with_archives(&[archive.clone().with(delete("gone")).with(big())]);
         let is_large = |request: &Request| request.is_bulk() && request.body.len() > 80_000;
         env.fake.fail(is_large, 0, usize::MAX, Fault::CloseBefore);
@@ -72,7 +72,7 @@ fn a_large_document_over_which_the_connection_breaks_becomes_a_dead_letter_and_t
         assert_only_dead_letter(&env, "connection_broken", "big");
         // What is asked in between, a strict server answers, too.
         assert!(env.fake.bulks().iter().all(|record| !record.request.body.is_empty()));
-    }
+    });
 }
 
 #[test]
@@ -92,12 +92,13 @@ fn after_a_connection_that_broke_the_server_is_asked_before_the_body_follows() {
 #[test]
 fn connections_that_break_over_small_requests_or_replies_that_are_cut_are_an_outage() {
     let large = Archive::new("20251218_000000").with(post("big", &"too long ".repeat(10_000)));
-    for (archive, fault) in [
+    let cases = [
         (archive(), Fault::CloseBefore),
         (archive(), Fault::CloseAfter),
         (archive(), Fault::CutReply),
         (large, Fault::CutReply),
-    ] {
+    ];
+    at_once(cases, |(archive, fault)| {
         let env = TestEnv::with_archives(std::slice::from_ref(&archive));
         let has_actions = |request: &Request| request.is_bulk() && !request.body.is_empty();
         env.fake.fail(has_actions, 0, usize::MAX, fault);
@@ -107,7 +108,7 @@ fn connections_that_break_over_small_requests_or_replies_that_are_cut_are_an_out
         env.fake.release();
         env.run(&[]).exits(0);
         assert_holds(&env.fake, &[archive]);
-    }
+    });
 }
 
 #[test]
@@ -272,7 +273,7 @@ fn pages_of_an_ingress_in_the_middle_of_a_run_are_an_outage() {
 
 #[test]
 fn pages_of_an_ingress_at_the_start_are_waited_for_by_a_spooler_and_refused_to_a_once_run_at_once() {
-    for status in [200, 302, 403, 404] {
+    at_once([200, 302, 403, 404], |status| {
         let page = || Fault::Reply(Reply { status, headers: vec![], body: b"<html>no</html>".to_vec() });
         let env = TestEnv::with_archives(&[archive()]);
         env.fake.fail(|_| true, 0, usize::MAX, page());
@@ -290,5 +291,5 @@ fn pages_of_an_ingress_at_the_start_are_waited_for_by_a_spooler_and_refused_to_a
         running.signal("TERM");
         running.wait().exits(0);
         assert_holds(&env.fake, &[archive()]);
-    }
+    });
 }

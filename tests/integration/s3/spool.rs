@@ -6,7 +6,7 @@ use crate::harness::http::Request;
 use crate::harness::model::assert_holds;
 use crate::harness::s3::{FakeS3, error, is_listing, is_object};
 use crate::harness::script::Fault;
-use crate::harness::{Invocation, TestEnv, posts};
+use crate::harness::{Invocation, TestEnv, at_once, posts};
 
 /// The bucket, looked at once a second.
 fn spool<'e>(env: &'e TestEnv, s3: &FakeS3) -> Invocation<'e> {
@@ -56,7 +56,8 @@ fn goes_on_whatever_becomes_of_single_objects() {
 
 #[test]
 fn goes_on_whatever_becomes_of_later_listings() {
-    for (status, code) in [(403, "AccessDenied"), (404, "NoSuchBucket"), (400, "ExpiredToken"), (500, "x")] {
+    let replies = [(403, "AccessDenied"), (404, "NoSuchBucket"), (400, "ExpiredToken"), (500, "x")];
+    at_once(replies, |(status, code)| {
         let archives = archives();
         let (env, s3) = with(&archives[..1]);
         s3.fail(is_listing, 1, 3, Fault::Reply(error(status, code)));
@@ -67,12 +68,12 @@ fn goes_on_whatever_becomes_of_later_listings() {
         running.signal("TERM");
         check(running.wait(), &s3).exits(0).says(code);
         assert_holds(&env.fake, &archives);
-    }
+    });
 }
 
 #[test]
 fn an_object_that_cannot_be_served_is_left_for_later_and_costs_no_other_archive() {
-    for (status, code) in [(500, "InternalError"), (307, "TemporaryRedirect")] {
+    at_once([(500, "InternalError"), (307, "TemporaryRedirect")], |(status, code)| {
         let archives = archives();
         let (env, s3) = with(&archives[..2]);
         s3.fail(is_get_of(&archives[0]), 0, usize::MAX, Fault::Reply(error(status, code)));
@@ -85,7 +86,7 @@ fn an_object_that_cannot_be_served_is_left_for_later_and_costs_no_other_archive(
         running.signal("TERM");
         check(running.wait(), &s3).exits(0).says("stays pending").says(code);
         assert_holds(&env.fake, &archives);
-    }
+    });
 }
 
 #[test]
