@@ -139,12 +139,15 @@ fn run_commands(path: &Path) -> usize {
                 "timeout --foreground --preserve-status --signal TERM {seconds} megastream_ingest --"
             );
             script = script.replace("megastream_ingest --", &stopped);
-            script = script.replacen("METRICS_FILE=", "env METRICS_FILE=", 1);
         }
         let code = block.mark("exits ").map_or(0, |code| code.parse().unwrap());
         let run = env
             .ingest()
             .without("SUMMARY_JSON")
+            // A block sets what it needs.
+            .without("ELASTICSEARCH_URL")
+            .without("ELASTICSEARCH_API_KEY")
+            .without("LOCAL_SQLITE_DB_PATH")
             .var("AWS_ENDPOINT_URL_S3", &s3.url())
             .var("AWS_S3_ACCESS_KEY", ACCESS_KEY)
             .var("AWS_S3_SECRET_KEY", SECRETS[0])

@@ -265,7 +265,7 @@ fn a_reader_that_goes_early_is_no_error() {
 fn a_run_ends_quietly_once_nobody_reads_its_output() {
     // More than the program keeps before it writes.
     let all: Vec<Archive> = (0..6)
-        .map(|n| Archive::new(&format!("20251218_00000{n}")).with_all(posts(&format!("{n}-"), 900)))
+        .map(|n| Archive::new(&format!("20251218_00000{n}")).with_all(posts(&format!("{n}-"), 500)))
         .collect();
     let env = TestEnv::with_archives(&all);
     for (arguments, expected) in [
@@ -283,5 +283,5 @@ fn a_run_ends_quietly_once_nobody_reads_its_output() {
     // A repair writes what differs, whoever reads about it.
     let (code, said) = read_by_nobody(env.ingest().args(&["--verify", "--repair", "--output", "-"]));
     assert!(code == Some(0) && !said.contains("ERROR"), "{code:?} {said}");
-    assert_eq!(env.fake.documents("posts").len(), 6 * 900);
+    assert_eq!(env.fake.documents("posts").len(), 6 * 500);
 }
