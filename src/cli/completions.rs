@@ -112,7 +112,7 @@ mod tests {
     #[test]
     fn no_quote_ends_a_description() {
         assert_eq!(quoted("a post's"), "a post'\\''s");
-        let line = r"    '--account-deletions[a deleted account'\''s posts are deleted, too]' \";
+        let line = r"    '--pipeline=[ingest pipeline for bulk requests, instead of the index'\''s default (_none: no pipeline)]:NAME: ' \";
         assert!(zsh().lines().any(|zsh| zsh == line), "{}", zsh());
     }
 }
