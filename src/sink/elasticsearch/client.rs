@@ -92,8 +92,6 @@ pub struct Client {
     on_the_wire: Arc<OnceLock<Arc<AtomicU64>>>,
     /// Whether the server, or a proxy before it, has refused `Expect`.
     expects_nothing: Arc<AtomicBool>,
-    /// Whether there has been a reply, which shows that the server speaks the protocol of the URL.
-    has_answered: Arc<AtomicBool>,
     /// The product, once it is known.
     product: Arc<OnceLock<Product>>,
     /// Requests that failed, at any node.
@@ -157,7 +155,6 @@ impl Client {
             compression: settings.compression,
             on_the_wire: Arc::default(),
             expects_nothing: Arc::default(),
-            has_answered: Arc::default(),
             product: Arc::default(),
             outages: Arc::default(),
             pages: Arc::default(),
@@ -180,14 +177,9 @@ impl Client {
         self.within(self.limits.last_call)
     }
 
-    /// Notes for all clones that there was a reply.
-    pub fn note_answer(&self) {
-        self.has_answered.store(true, Ordering::Relaxed);
-    }
-
-    /// Whether there has been a reply.
-    pub fn has_answered(&self) -> bool {
-        self.has_answered.load(Ordering::Relaxed)
+    /// Notes for all clones that every node has answered: another client has asked them before.
+    pub fn note_answers(&self) {
+        (0..self.nodes.len()).for_each(|node| self.nodes.answered(node));
     }
 
     /// Notes the product for all clones. The first note stays.
@@ -413,19 +405,32 @@ impl Client {
             Request::builder().method(&ask.method).uri(uri).body(()).map_err(ureq::Error::from)?;
         *request.headers_mut() = headers.clone();
         match body {
-            None => self.receive(request, headers),
-            Some(body) => self.receive(request.map(|()| body), headers),
+            None => self.receive(node, request, headers),
+            Some(body) => self.receive(node, request.map(|()| body), headers),
+        }
+    }
+
+    /// Says what may be wrong with a node that breaks the connection and has never answered.
+    fn may_expect_https(&self, node: usize, error: TransportError) -> TransportError {
+        match error {
+            TransportError::Interrupted(why)
+                if self.nodes.url(node).starts_with("http:") && !self.nodes.has_answered(node) =>
+            {
+                TransportError::Interrupted(format!("{why} (does the server expect https?)"))
+            }
+            error => error,
         }
     }
 
     fn receive(
         &self,
+        node: usize,
         request: Request<impl AsSendBody>,
         sent: HeaderMap,
     ) -> Result<Answered, TransportError> {
         let request = self.agent.configure_request(request).timeout_global(Some(self.limits.call)).build();
-        let response = self.agent.run(request)?;
-        self.note_answer();
+        let response = self.agent.run(request).map_err(|error| self.may_expect_https(node, error.into()))?;
+        self.nodes.answered(node);
         let (head, mut body) = response.into_parts();
         let limit = self.limits.reply_bytes;
         let read = body.with_config().limit(limit).read_to_vec();
