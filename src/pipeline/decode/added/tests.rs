@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::model::Dropped;
-use crate::sink::elasticsearch::schema::POST_FIELDS;
+use crate::model::schema::POST_FIELDS;
 
 const ALL: FieldChoice = FieldChoice {
     excluded: &[],
