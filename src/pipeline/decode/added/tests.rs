@@ -21,6 +21,7 @@ fn added(choice: FieldChoice, record: &str, video: &str) -> Added {
         quote_post: None,
         dropped: Dropped::default(),
         record,
+        scores: "",
         added: Added::default(),
     };
     let embeddings = Embeddings {
