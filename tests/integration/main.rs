@@ -45,6 +45,7 @@ mod selection;
 mod shell;
 mod shutdown;
 mod spool;
+mod spool_ahead;
 mod state;
 mod steady;
 mod terminal;

@@ -293,3 +293,53 @@ fn pages_of_an_ingress_at_the_start_are_waited_for_by_a_spooler_and_refused_to_a
         assert_holds(&env.fake, &[archive()]);
     });
 }
+
+/// Loads thirty archives into a server that refuses such a share of bulk requests, and of items. Returns the run, the
+/// bulk requests that asked first, and how many times as many bytes were sent as without that.
+fn load_under_strain(
+    status: u16,
+    requests: f64,
+    items: f64,
+    refusal: fn(Reply) -> Fault,
+) -> (Run, usize, f64) {
+    let archives: Vec<Archive> = (0..30)
+        .map(|n| Archive::new(&format!("20251218_0000{n:02}")).with_all(posts(&format!("a{n}-"), 40)))
+        .collect();
+    let env = TestEnv::with_archives(&archives);
+    let clean = env.run(&[]).exits(0).count("requests.bytes_sent");
+    let env = TestEnv::with_archives(&archives);
+    let random = |seed| Mutex::new(fastrand::Rng::with_seed(seed));
+    let (of_requests, of_items) = (random(7), random(8));
+    let refused = move |request: &Request| request.is_bulk() && of_requests.lock().unwrap().f64() < requests;
+    env.fake.fail(
+        refused,
+        0,
+        usize::MAX,
+        refusal(Reply::error(status, "es_rejected_execution_exception", "busy")),
+    );
+    let refused = move |_: &_| of_items.lock().unwrap().f64() < items;
+    env.fake.fail_items(refused, usize::MAX, 429, "es_rejected_execution_exception");
+    let run = env.ingest().args(&["--senders", "2"]).run().exits(0);
+    run.counts(&[("archives.processed", 30), ("rows.indexed", 1200)]);
+    assert_holds(&env.fake, &archives);
+    let sent = run.count("requests.bytes_sent");
+    run.check(sent == bulk_bytes(&env) as u64, "what is told is what has arrived");
+    let asked = env.fake.bulks().iter().filter(|record| record.request.asks_first()).count();
+    (run, asked, sent as f64 / clean as f64)
+}
+
+#[test]
+fn refusals_by_a_server_that_needs_no_body_for_that_cost_hardly_any_bytes() {
+    for (status, requests, items) in [(503, 0.7, 0.0), (429, 0.6, 0.25)] {
+        let (run, asked, times) = load_under_strain(status, requests, items, Fault::Unseen);
+        run.check(times <= 1.5, &format!("{times} times the bytes of a clean run"));
+        run.check(asked > 30 && run.count("requests.retried") > 30, "most requests were refused");
+    }
+}
+
+#[test]
+fn a_server_that_refuses_only_after_the_body_is_asked_a_few_times_in_vain() {
+    let (run, asked, _) = load_under_strain(503, 0.7, 0.0, Fault::Reply);
+    run.check(run.count("requests.retried") > 30, "most requests were refused");
+    run.check((1..20).contains(&asked), &format!("{asked} requests asked first"));
+}

@@ -11,13 +11,7 @@ use crate::observe::logging::{self, ARCHIVES};
 
 /// What the log says of archives that stay pending, so that a spool run says it once and not at every look.
 #[derive(Debug, Default)]
-pub struct Lines(Mutex<Logged>);
-
-#[derive(Debug, Default)]
-struct Logged {
-    before: HashMap<String, Line>,
-    now: HashMap<String, Line>,
-}
+pub struct Lines(Mutex<HashMap<String, Line>>);
 
 /// The state of an archive, and what the log says of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,22 +23,18 @@ struct Line {
 }
 
 impl Lines {
-    /// Whether the log does not say this yet: the archive is a new one, or it has changed since the last look, or its
-    /// fate has. Remembers it.
+    /// Whether the log does not say this yet: the archive is a new one, or it has changed, or its fate has. Remembers it.
     pub fn is_new(&self, archive: &Archive, fate: &Fate) -> bool {
         let Archive { bytes, modified_ns, etag, .. } = archive;
         let line = Line { bytes: *bytes, modified_ns: *modified_ns, etag: etag.clone(), fate: fate.clone() };
         let mut logged = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = logged.before.get(&archive.name).or_else(|| logged.now.get(&archive.name));
-        let is_new = before != Some(&line);
-        logged.now.insert(archive.name.clone(), line);
-        is_new
+        let before = logged.insert(archive.name.clone(), line.clone());
+        before != Some(line)
     }
 
-    /// Starts the next look. Forgets archives that the last one did not meet, so memory does not grow.
-    pub fn next_look(&self) {
-        let mut logged = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        logged.before = std::mem::take(&mut logged.now);
+    /// Forgets all archives but those with these names, so that memory does not grow with the number of looks.
+    pub fn forget_unless(&self, is_there: impl Fn(&str) -> bool) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|name, _| is_there(name));
     }
 }
 
@@ -102,15 +92,14 @@ mod tests {
         let pending = |why: &str| Fate::Pending(why.to_owned());
         let lines = Lines::default();
         let at_look = |modified_ns, why: &str| {
-            lines.next_look();
+            lines.forget_unless(|name| name == "a");
             lines.is_new(&archive(modified_ns), &pending(why))
         };
         assert!(at_look(1, "broken"));
         assert!(!at_look(1, "broken") && !at_look(1, "broken"));
         assert!(at_look(2, "broken"), "it has changed");
         assert!(at_look(2, "still being written") && !at_look(2, "still being written"));
-        lines.next_look();
-        lines.next_look();
+        lines.forget_unless(|_| false);
         assert!(lines.is_new(&archive(2), &pending("still being written")), "it was away");
     }
 

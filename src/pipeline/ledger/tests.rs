@@ -6,7 +6,7 @@ use std::thread;
 
 use crossbeam_channel::unbounded;
 
-use super::state_file::Mark;
+use super::state_file::{Mark, StateFile};
 use super::*;
 use crate::model::{Action, Archive, ArchiveEnd, Batch, DeadLetter, Document, Generation, Tally};
 
@@ -49,7 +49,7 @@ fn complete(name: &str) -> Event {
 fn marked(within: Duration, events: Vec<Event>) -> (Vec<u64>, StateFile) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("state.json");
-    let mut state = StateFile::load(&path).unwrap();
+    let (books, _) = Books::new(StateFile::load(&path).unwrap(), None);
     let (progress, stop) = (Progress::new(), Stop::new());
     let markings = Mutex::new(Vec::new());
     let make_durable = || {
@@ -57,7 +57,7 @@ fn marked(within: Duration, events: Vec<Event>) -> (Vec<u64>, StateFile) {
         Ok(())
     };
     let sink = Fake(&make_durable);
-    let mut ledger = Ledger::new(Some(&mut state), None, &sink, &progress, &stop);
+    let mut ledger = Ledger::new(Some(&books), None, &sink, &progress, &stop);
     ledger.mark_within = within;
     let (sender, receiver) = unbounded();
     events.into_iter().for_each(|event| sender.send(event).unwrap());
@@ -134,7 +134,7 @@ fn archives_that_are_all_pending_have_nothing_made_durable() {
 fn first_marking(fails: impl Fn() -> Result<(), Failure> + Sync) -> String {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("state.json");
-    let mut state = StateFile::load(&path).unwrap();
+    let (books, _) = Books::new(StateFile::load(&path).unwrap(), None);
     let (progress, stop) = (Progress::new(), Stop::new());
     let is_first = Mutex::new(true);
     let make_durable = || {
@@ -142,7 +142,7 @@ fn first_marking(fails: impl Fn() -> Result<(), Failure> + Sync) -> String {
         if is_first { fails() } else { Ok(()) }
     };
     let sink = Fake(&make_durable);
-    let mut ledger = Ledger::new(Some(&mut state), None, &sink, &progress, &stop);
+    let mut ledger = Ledger::new(Some(&books), None, &sink, &progress, &stop);
     ledger.mark_within = Duration::ZERO;
     let (sender, receiver) = unbounded();
     ["a", "b", "c"].map(complete).into_iter().for_each(|event| sender.send(event).unwrap());
@@ -181,7 +181,7 @@ fn dead_letters_are_on_disk_before_their_archive_is_marked_or_nothing_is() {
     };
     let run = |letters: &Path| {
         let path = folder.path().join("state.json");
-        let mut state = StateFile::load(&path).unwrap();
+        let (books, _) = Books::new(StateFile::load(&path).unwrap(), None);
         let make_durable = || {
             assert!(std::fs::read_to_string(letters).unwrap().contains("\"row_id\":7"));
             Ok(())
@@ -191,7 +191,7 @@ fn dead_letters_are_on_disk_before_their_archive_is_marked_or_nothing_is() {
         let (sender, receiver) = unbounded();
         sender.send(rejected("a")).unwrap();
         drop(sender);
-        Ledger::new(Some(&mut state), Some(file), &sink, &progress, &stop).run(receiver);
+        Ledger::new(Some(&books), Some(file), &sink, &progress, &stop).run(receiver);
         StateFile::load(&path).unwrap().get("a").cloned()
     };
     assert_eq!(run(&folder.path().join("not/there")), None);

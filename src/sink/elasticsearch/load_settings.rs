@@ -79,7 +79,7 @@ impl LoadSettings {
         let client =
             Client::with_limits(settings, RequestLimits { call: CALL_LIMIT, ..RequestLimits::default() })?;
         // These requests begin only after the preflight has passed.
-        client.note_answer();
+        client.note_answers();
         let path = record_path(state_file);
         let record = read_record(&path)?;
         // The temporary file of a killed run. If it cannot be removed, the next write reports that.

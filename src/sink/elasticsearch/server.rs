@@ -119,15 +119,15 @@ impl Server {
         Ok(())
     }
 
-    /// Looks once whether the indices behind the names have changed. An unavailable server is no error here: the
-    /// senders wait for it. Names that cannot be written to are no error while nothing `is_to_send`: they may be fixed
+    /// Looks once whether the indices behind the names have changed, in haste: looks for archives go on while the server
+    /// hangs. An unavailable server is no error here: the senders wait for it. Names that cannot be written to are no error while nothing `is_to_send`: they may be fixed
     /// until then.
     ///
     /// # Errors
     ///
     /// If a name can no longer be written to.
     pub fn look(&self, is_to_send: bool) -> Result<(), Failure> {
-        match self.targets.look(&self.client, self.targets.now().generation) {
+        match self.targets.look(&self.client.in_haste(), self.targets.now().generation) {
             Err(error @ PreflightError::Refused(_)) if is_to_send => Err(error.into()),
             Ok(_) | Err(_) => Ok(()),
         }
