@@ -35,7 +35,7 @@ complete -c megastream_ingest -l add-field -x -d 'a further field of post docume
 complete -c megastream_ingest -l vector-encoding -x -a 'auto base64 array' -d 'array; base64: half the bytes to send, for Elasticsearch 9.3 and newer; auto finds out'
 complete -c megastream_ingest -l max-rejected -x -d 'stop when more rows than that are rejected, or more than that share of them, where fewer than 1000 rows count as 1000'
 complete -c megastream_ingest -l account-deletions -d 'a deleted account\'s posts are deleted, too'
-complete -c megastream_ingest -l bulk-load-settings -d 'refresh and replicas tuned for a first load, put back at every exit'
+complete -c megastream_ingest -l bulk-load-settings -d 'refresh, replicas and durability tuned for a first load, put back at every exit'
 complete -c megastream_ingest -l retry-budget -x -d 'once: how long an unavailable Elasticsearch or S3 is waited for (spool: for ever)'
 complete -c megastream_ingest -l workers -x -d 'archives decoded in parallel'
 complete -c megastream_ingest -l senders -x -d 'concurrent bulk requests at most'

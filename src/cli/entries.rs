@@ -142,7 +142,7 @@ settings! {
             takes(Text("N|P%")).or(&["MAX_REJECTED"]);
         account_deletions: option bool, "a deleted account's posts are deleted, too",
             takes(Switch).or(&["ACCOUNT_DELETIONS"]);
-        bulk_load_settings: option bool, "refresh and replicas tuned for a first load, put back at every exit",
+        bulk_load_settings: option bool, "refresh, replicas and durability tuned for a first load, put back at every exit",
             takes(Switch).or(&["BULK_LOAD_SETTINGS"]);
         retry_budget: option String,
             "once: how long an unavailable Elasticsearch or S3 is waited for (spool: for ever)",

@@ -105,6 +105,7 @@ impl Server {
         stop: &Stop,
     ) -> Result<(), Failure> {
         let retries = Retries::new(stop, policy(self.budget));
+        let changes = tunes || load_settings.are_changed();
         if load_settings.are_changed() {
             log::warn!("an earlier run has not put the index settings back: this is done first");
             insist(&retries, |_| load_settings.put_back())?;
@@ -115,6 +116,10 @@ impl Server {
             load_settings.record(plan)?;
             let shown = insist(&retries, |_| load_settings.apply())?;
             load_settings.confirm(shown)?;
+        }
+        if changes {
+            // The preflight has seen whether confirmations wait for the disk, which may be different now.
+            insist(&retries, |call| self.targets.look_after_change(&self.client.within(call)))?;
         }
         Ok(())
     }
