@@ -13,10 +13,11 @@ use crate::harness::{Running, STATE_FILE, TestEnv, posts};
 const RECORD: &str = ".processed_files.json.load_settings.json";
 
 /// What a load sets for posts; but for the first, for tombstones as well.
-const TUNED: [(&str, &str); 3] = [
+const TUNED: [(&str, &str); 4] = [
     ("index.number_of_replicas", "0"),
     ("index.refresh_interval", "29999ms"),
     ("index.translog.durability", "async"),
+    ("index.translog.sync_interval", "200ms"),
 ];
 
 fn archives() -> [Archive; 1] {
@@ -180,7 +181,7 @@ fn what_cannot_be_put_back_is_told_with_what_to_do_by_hand() {
     env.fake.fail(is_update, 2, usize::MAX, Fault::status(403));
     let run = env.run(&["--bulk-load-settings"]).exits(1);
     run.says(
-        r#"PUT /posts_v1/_settings {"index.number_of_replicas":"2","index.refresh_interval":null,"index.translog.durability":null}"#,
+        r#"PUT /posts_v1/_settings {"index.number_of_replicas":"2","index.refresh_interval":null,"index.translog.durability":null,"index.translog.sync_interval":null}"#,
     )
     .counts(&[("archives.processed", 1)]);
     assert!(env.read(RECORD).is_some());
@@ -226,7 +227,8 @@ fn settings_are_put_back_on_a_server_that_shows_them_nested_and_as_numbers() {
         store.show_settings = Some(|flat| {
             let replicas = flat["index.number_of_replicas"].as_str().and_then(|text| text.parse::<u32>().ok());
             json!({"index": {"refresh_interval": flat["index.refresh_interval"], "number_of_replicas": replicas,
-                "translog": {"durability": flat["index.translog.durability"]}}})
+                "translog": {"durability": flat["index.translog.durability"],
+                    "sync_interval": flat["index.translog.sync_interval"]}}})
         });
     });
     let running = load_in_progress(&env);
@@ -336,6 +338,45 @@ fn nothing_is_marked_before_what_the_load_has_written_is_flushed() {
     assert!(settings(&env, "post_tombstones").is_empty());
 }
 
+/// What a server answers on how far its two shards have synced, up to the number 7.
+fn synced_up_to(on_disk: i64) -> Fault {
+    let shard = json!({"shards": {"0": [{"seq_no": {"max_seq_no": 7, "local_checkpoint": on_disk}}]}});
+    let body = json!({"_shards": {"failed": 0}, "indices": {"posts_v1": shard, "post_tombstones_v1": shard}});
+    Fault::Reply(Reply::json(200, &body))
+}
+
+fn is_question_after_sync(request: &Request) -> bool {
+    request.path.contains("/_stats")
+}
+
+#[test]
+fn a_server_that_shows_what_it_has_synced_is_not_flushed_before_archives_are_marked() {
+    let env = env_with(&[]);
+    env.fake.fail(is_question_after_sync, 0, 2, synced_up_to(3));
+    env.fake.fail(is_question_after_sync, 0, 1, synced_up_to(7));
+    env.run(&["--bulk-load-settings"]).exits(0).counts(&[("archives.processed", 1)]);
+    let requests = env.fake.requests();
+    assert_eq!(requests.iter().filter(|r| is_question_after_sync(&r.request)).count(), 3);
+    let asked = requests.iter().rposition(|r| is_question_after_sync(&r.request)).unwrap();
+    let last_bulk = requests.iter().rposition(|r| r.request.is_bulk()).unwrap();
+    assert!(last_bulk < asked);
+    let flush = requests.iter().position(|r| is_flush(&r.request)).unwrap();
+    let put_back = requests[asked..].iter().position(|r| is_update(&r.request)).unwrap() + asked;
+    assert!(put_back < flush, "no flush but that of the end");
+    assert_holds(&env.fake, &archives());
+}
+
+#[test]
+fn a_server_that_has_not_synced_in_time_is_flushed() {
+    let env = env_with(&[]);
+    env.fake.fail(is_question_after_sync, 0, usize::MAX, synced_up_to(6));
+    env.run(&["--bulk-load-settings"]).exits(0).counts(&[("archives.processed", 1)]);
+    let requests = env.fake.requests();
+    let asked = requests.iter().rposition(|r| is_question_after_sync(&r.request)).unwrap();
+    let next = requests[asked..].iter().find(|r| is_flush(&r.request) || is_update(&r.request)).unwrap();
+    assert!(is_flush(&next.request), "it is flushed before the settings are put back");
+}
+
 #[test]
 fn a_load_on_a_quiet_server_writes_everything_once_and_says_nothing_of_durability() {
     let env = env_with(&[]);
@@ -357,6 +398,7 @@ fn an_index_with_a_durability_of_its_own_gets_it_back() {
             ("index.number_of_replicas", "1"),
             ("index.refresh_interval", "7s"),
             ("index.translog.durability", durability),
+            ("index.translog.sync_interval", "60s"),
         ];
         let env = env_with(&before);
         let running = load_in_progress(&env);
@@ -411,7 +453,8 @@ fn a_server_that_refuses_async_loads_with_the_rest() {
     env.fake.fail_bulks(1, Fault::Hang);
     let running = env.ingest().args(&["--bulk-load-settings"]).start();
     env.fake.wait_for_bulks(1);
-    assert_eq!(settings(&env, "posts"), map(&TUNED[..2]));
+    let taken = [TUNED[0], TUNED[1], TUNED[3]];
+    assert_eq!(settings(&env, "posts"), map(&taken));
     env.fake.release();
     running.wait().exits(0).says("refuses index.translog.durability for posts_v1");
     assert_eq!(settings(&env, "posts"), map(&before));

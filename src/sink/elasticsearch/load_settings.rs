@@ -94,6 +94,11 @@ impl LoadSettings {
         !self.record.is_empty()
     }
 
+    /// Whether the server has taken the setting by which it syncs often, without being asked to.
+    pub fn sync_often(&self) -> bool {
+        self.record.values().all(Changes::sync_often)
+    }
+
     /// Reads the current settings and returns what a load would change. An index that another process has tuned is left
     /// out, with a warning.
     ///

@@ -29,6 +29,7 @@ pub mod primaries;
 pub mod product;
 pub mod schema;
 pub mod server;
+mod synced;
 pub mod targets;
 pub mod vectors;
 pub mod verify;

@@ -6,10 +6,12 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::sink::elasticsearch::flat::Values;
+use crate::sink::elasticsearch::synced::SYNC_INTERVAL;
 
 const REFRESH_INTERVAL: &str = "index.refresh_interval";
 const REPLICAS: &str = "index.number_of_replicas";
 const DURABILITY: &str = "index.translog.durability";
+const SYNCED_EVERY: &str = "index.translog.sync_interval";
 
 /// The refresh interval of a load: 30 s minus one millisecond, which marks it as ours.
 ///
@@ -19,17 +21,18 @@ const DURABILITY: &str = "index.translog.durability";
 const LOAD_REFRESH: &str = "29999ms";
 
 /// The settings for posts. Without replicas every document is indexed once instead of twice. With `async` no request
-/// waits for the disk; the indices are flushed before archives are marked.
-const OF_POSTS: [(&str, &str); 3] =
-    [(REFRESH_INTERVAL, LOAD_REFRESH), (REPLICAS, "0"), (DURABILITY, "async")];
+/// waits for the disk; archives wait for it before they are marked.
+const OF_POSTS: [(&str, &str); 4] =
+    [(REFRESH_INTERVAL, LOAD_REFRESH), (REPLICAS, "0"), (DURABILITY, "async"), (SYNCED_EVERY, SYNC_INTERVAL)];
 
 /// The settings for tombstones. They keep their replicas: they are few and small, and a tombstone lost with a node
 /// would let a deleted post come back.
-const OF_TOMBSTONES: [(&str, &str); 2] = [(REFRESH_INTERVAL, LOAD_REFRESH), (DURABILITY, "async")];
+const OF_TOMBSTONES: [(&str, &str); 3] =
+    [(REFRESH_INTERVAL, LOAD_REFRESH), (DURABILITY, "async"), (SYNCED_EVERY, SYNC_INTERVAL)];
 
 /// Settings that some servers refuse, such as an OpenSearch with a remote store that restricts `async`. The load does
 /// without those.
-const OPTIONAL: [&str; 1] = [DURABILITY];
+const OPTIONAL: [&str; 2] = [DURABILITY, SYNCED_EVERY];
 
 /// Settings to send, by flat name; None stands for the default.
 pub(super) type Update<'a> = BTreeMap<&'a str, Option<&'a str>>;
@@ -98,6 +101,11 @@ impl Changes {
     /// The settings to send at the beginning of a load.
     pub(super) fn during(&self) -> Update<'_> {
         self.update(|_, change| Some(change.during.as_deref()))
+    }
+
+    /// Whether the server syncs often during the load, without being asked to.
+    pub(super) fn sync_often(&self) -> bool {
+        self.0.contains_key(SYNCED_EVERY)
     }
 
     /// The names of the changes that a load can do without.
@@ -169,13 +177,19 @@ mod tests {
             Update::from([
                 (REFRESH_INTERVAL, Some(LOAD_REFRESH)),
                 (REPLICAS, Some("0")),
-                (DURABILITY, Some("async"))
+                (DURABILITY, Some("async")),
+                (SYNCED_EVERY, Some(SYNC_INTERVAL))
             ])
         );
         assert!(is_tuned(&now));
         assert_eq!(
             changes.to_put_back(&now),
-            Update::from([(REFRESH_INTERVAL, None), (REPLICAS, Some("2")), (DURABILITY, None)])
+            Update::from([
+                (REFRESH_INTERVAL, None),
+                (REPLICAS, Some("2")),
+                (DURABILITY, None),
+                (SYNCED_EVERY, None)
+            ])
         );
         assert_eq!(changes.before(), changes.to_put_back(&now));
     }
@@ -183,7 +197,12 @@ mod tests {
     #[test]
     fn what_somebody_else_has_set_since_is_left_alone() {
         let changes = of_posts(&[(REFRESH_INTERVAL, "5s"), (REPLICAS, "1")]);
-        let by_hand = values(&[(REFRESH_INTERVAL, "1s"), (REPLICAS, "0"), (DURABILITY, "request")]);
+        let by_hand = values(&[
+            (REFRESH_INTERVAL, "1s"),
+            (REPLICAS, "0"),
+            (DURABILITY, "request"),
+            (SYNCED_EVERY, "1s"),
+        ]);
         assert_eq!(changes.to_put_back(&by_hand), Update::from([(REPLICAS, Some("1"))]));
         let all_back = values(&[(REFRESH_INTERVAL, "5s"), (REPLICAS, "1")]);
         assert!(changes.to_put_back(&all_back).is_empty());
