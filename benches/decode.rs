@@ -155,7 +155,7 @@ fn rows(criterion: &mut Criterion) {
         let mut decoder = EmbeddingDecoder::new();
         bencher.iter(|| {
             let both = rows.iter().filter(|row| {
-                let embeddings = decoder.decode(black_box(&row.row()).inferences);
+                let embeddings = decoder.decode(black_box(&row.row()).inferences, "");
                 embeddings.all_minilm_l12_v2.is_some() && embeddings.all_minilm_l6_v2.is_some()
             });
             both.count()

@@ -41,6 +41,7 @@ fn post(rng: &mut fastrand::Rng) -> Post<'static> {
         quote_post: None,
         dropped: Dropped::default(),
         record: "",
+        scores: "",
         added: Added::default(),
     }
 }

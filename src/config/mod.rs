@@ -6,6 +6,7 @@
 //! opened.
 
 mod elasticsearch;
+mod fields;
 mod files;
 mod listen;
 mod memory;

@@ -6,12 +6,11 @@ use std::path::PathBuf;
 use std::thread::available_parallelism;
 use std::time::Duration;
 
-use super::{Elasticsearch, ListenAddress, LogFormat, Memory, Mode, Output, Place, Source, rules};
+use super::{Elasticsearch, ListenAddress, LogFormat, Memory, Mode, Output, Place, Source, fields, rules};
 use crate::cli::entries;
 use crate::cli::settings::Settings;
 use crate::exit::Failure;
 use crate::model::{Names, Shard, Span, Wanted};
-use crate::sink::elasticsearch::schema;
 use crate::timestamp::parse_time_or_date_millis;
 
 /// Settings of the log.
@@ -215,7 +214,7 @@ pub(super) fn read_names(settings: Settings<'_>) -> Result<Names, Failure> {
     let names = Names {
         posts: read("--posts-index (POSTS_INDEX)", entries::posts_index())?,
         tombstones: read("--tombstones-index (TOMBSTONES_INDEX)", entries::tombstones_index())?,
-        fields: schema::choose(
+        fields: fields::choose(
             &settings.several(entries::exclude_field()),
             &settings.several(entries::add_field()),
         )?,

@@ -38,11 +38,17 @@ pub(super) struct Interim<In> {
 }
 
 /// Whether the output is the head of a request with `Expect`.
+///
+/// Output is mostly bodies. Their first line shows that they are no head, so the rest is not looked at.
 fn asks_first(output: &[u8]) -> bool {
-    let head = output.windows(4).position(|four| four == b"\r\n\r\n").map_or(&b""[..], |end| &output[..end]);
-    let is_request =
-        head.split(|&byte| byte == b'\r').next().is_some_and(|line| line.ends_with(b" HTTP/1.1"));
-    is_request && head.to_ascii_lowercase().windows(22).any(|window| window == b"\r\nexpect: 100-continue")
+    let Some(line) = output.split(|&byte| byte == b'\n').next().filter(|line| line.ends_with(b" HTTP/1.1\r"))
+    else {
+        return false;
+    };
+    let fields = output.get(line.len() - 1..).unwrap_or_default();
+    let end = fields.windows(4).position(|four| four == b"\r\n\r\n").unwrap_or_default();
+    let fields = fields.get(..end).unwrap_or_default().to_ascii_lowercase();
+    fields.windows(22).any(|window| window == b"\r\nexpect: 100-continue")
 }
 
 /// The state of an answer, judged by what has arrived so far.

@@ -34,6 +34,9 @@ pub struct Post<'a> {
     pub dropped: Dropped,
     /// The JSON text of its record.
     pub record: &'a str,
+    /// The JSON text of `inferences.text` in its `raw_post`, which the column `inferences` usually repeats; `""` if there
+    /// is none.
+    pub scores: &'a str,
     /// Its further fields, as far as they have been read.
     pub added: Added,
 }

@@ -9,6 +9,7 @@ mod findings;
 mod litter;
 mod message;
 mod names;
+pub mod schema;
 mod server;
 mod shard;
 mod tally;

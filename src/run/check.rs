@@ -13,7 +13,7 @@ use std::time::Duration;
 use self::disk::check_disk;
 use crate::config::{Archives, Intake, Load, Memory};
 use crate::exit::{ExitCode, Failure};
-use crate::model::{Archive, Selection};
+use crate::model::{Archive, Selection, schema};
 use crate::observe::finding::{Check, Status};
 use crate::pipeline::admission::too_large;
 use crate::pipeline::archive::bytes_declared;
@@ -26,7 +26,7 @@ use crate::shutdown::Stop;
 use crate::sink::elasticsearch::client::{Client, RequestLimits};
 use crate::sink::elasticsearch::insist::{insist_until_stopped, policy};
 use crate::sink::elasticsearch::preflight::{self, Needs, Outage, PreflightError};
-use crate::sink::elasticsearch::{holdings, identity, load_settings, schema};
+use crate::sink::elasticsearch::{holdings, identity, load_settings};
 use crate::text::in_bytes;
 
 /// Time limit of a single request.

@@ -83,7 +83,7 @@ fn read_all(file: &[u8]) -> Result<(), ArchiveError> {
     let database = Database::open(&image)?;
     let mut end = Ok(());
     database.for_each_row(&(first..=last), |row| {
-        embeddings.decode(row.inferences);
+        embeddings.decode(row.inferences, "");
         let event = RowEvent::of(&classify(row));
         end = event.map_or(Ok(false), |event| superseded.contains(&database, row.id, event)).map(drop);
         if end.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }

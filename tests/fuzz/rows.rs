@@ -109,7 +109,7 @@ fn check(bytes: &[u8], decoder: &mut EmbeddingDecoder) -> bool {
     match &verdict {
         Verdict::Post(post) => {
             assert!(is_json(raw_post), "what is no JSON became a post");
-            let embeddings = decoder.decode(inferences);
+            let embeddings = decoder.decode(inferences, post.scores);
             assert_eq!(embeddings.dropped.inferences == 0, is_json_of_some_depth(inferences, is_json));
             for encoding in [VectorEncoding::Array, VectorEncoding::Base64] {
                 let action = Action::new(ActionKind::Post, version, post.at_uri);
@@ -154,7 +154,7 @@ fn is_json_of_some_depth(inferences: Field<'_>, is_json: impl Fn(Field<'_>) -> b
     // Brackets in strings count here, too; such an input proves nothing.
     if deepest.max().unwrap_or(0) > 128 {
         let mut decoder = EmbeddingDecoder::new();
-        return decoder.decode(inferences).dropped.inferences == 0;
+        return decoder.decode(inferences, "").dropped.inferences == 0;
     }
     is_json(inferences)
 }

@@ -18,7 +18,7 @@ use rustix::mm::Advice;
 use super::ArchiveError;
 use super::room::Rooms;
 
-/// Below this many bytes, fresh memory is neither provided ahead nor given back by two threads: with many archives all
+/// Below this many bytes, fresh memory is neither provided nor given back by a second thread: with many archives all
 /// cores are busy anyway.
 const AHEAD_BYTES: usize = 64 << 20;
 
@@ -58,19 +58,23 @@ impl Memory {
         self.len = self.len.min(len);
     }
 
-    /// Lets `fill` write to the memory from front to back. If the memory is fresh and large, another thread provides
-    /// the pages ahead of the writing.
+    /// Lets `fill` write to the memory from front to back. The pages of fresh memory are requested before, all at once,
+    /// which costs less than one fault for each.
     ///
-    /// Otherwise the writing thread provides them, and it is the only one with work while a single archive is read and
-    /// unzipped. (Measured on two cores with an archive of 360 MB: 0.50 s instead of 0.61 s for the whole run, which
-    /// takes 0.75 s on one core.)
+    /// If the memory is large, another thread requests them ahead of the writing. Otherwise the writing thread would be
+    /// the only one with work while a single archive is read and unzipped. (Measured on two cores with an archive of
+    /// 360 MB: 0.50 s instead of 0.61 s for the whole run, which takes 0.75 s on one core.)
     pub(super) fn fill<T>(&mut self, fill: impl FnOnce(&mut [u8]) -> T) -> T {
         let is_fresh = mem::take(&mut self.is_fresh);
-        if !is_fresh || self.len() < AHEAD_BYTES {
+        if !is_fresh {
             return fill(self);
         }
         let memory: &mut [u8] = self;
         let start = memory.as_mut_ptr().expose_provenance();
+        if memory.len() < AHEAD_BYTES {
+            provide(start, memory.len());
+            return fill(memory);
+        }
         while_providing(memory.len(), |at, len| provide(start + at, len), || fill(memory))
     }
 }

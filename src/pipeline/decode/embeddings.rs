@@ -54,13 +54,13 @@ impl EmbeddingDecoder {
         }
     }
 
-    /// Decodes the embeddings of the column `inferences`.
+    /// Decodes the embeddings of the column `inferences`. `scores` is that of the [`Post`](crate::model::Post), or `""`.
     ///
     /// Unreadable parts are left out and counted: a column that is not JSON as one `inferences`, every embedding as one
     /// `embedding`.
-    pub fn decode<'s>(&'s mut self, inferences: Field<'s>) -> Embeddings<'s> {
+    pub fn decode<'s>(&'s mut self, inferences: Field<'s>, scores: &str) -> Embeddings<'s> {
         let mut dropped = Dropped::default();
-        let texts = read_column(inferences, self.wanted).unwrap_or_else(|| {
+        let texts = read_column(inferences, scores, self.wanted).unwrap_or_else(|| {
             dropped.inferences = 1;
             Texts::default()
         });
@@ -115,20 +115,21 @@ struct Texts<'a> {
 }
 
 /// Reads the column. None: it holds something that is not JSON.
-fn read_column(inferences: Field<'_>, wanted: Wanted) -> Option<Texts<'_>> {
+fn read_column<'a>(inferences: Field<'a>, scores: &str, wanted: Wanted) -> Option<Texts<'a>> {
     match inferences {
         Field::Null => Some(Texts::default()),
-        Field::Text(bytes) => read_inferences(std::str::from_utf8(bytes).ok()?, wanted).ok(),
+        Field::Text(bytes) => read_inferences(std::str::from_utf8(bytes).ok()?, scores, wanted).ok(),
         Field::TooLong(_) | Field::Other => None,
     }
 }
 
-fn read_inferences(text: &str, wanted: Wanted) -> Result<Texts<'_>, JsonError> {
+fn read_inferences<'a>(text: &'a str, scores: &str, wanted: Wanted) -> Result<Texts<'a>, JsonError> {
     let mut texts = Texts::default();
     let mut video = "";
     let mut cursor = Cursor::new(text);
     cursor.object_or_skip(|key, cursor| {
         match &*key.unescape() {
+            "text" => cursor.skip_repeated(scores)?,
             "text_embeddings" => texts = read_text_embeddings(cursor, wanted)?,
             "video" if wanted.video => {
                 let place = cursor.place();
@@ -190,7 +191,7 @@ mod tests {
     /// The first values of the L12 and the L6 embedding, and the names of the fields left out.
     fn decoded(inferences: Field<'_>) -> (Option<f32>, Option<f32>, Vec<&'static str>) {
         let mut decoder = EmbeddingDecoder::new();
-        let embeddings = decoder.decode(inferences);
+        let embeddings = decoder.decode(inferences, "");
         let first = |vector: Option<&Vector>| vector.map(|values| values[0]);
         let dropped = embeddings.dropped.fields().collect();
         (first(embeddings.all_minilm_l12_v2), first(embeddings.all_minilm_l6_v2), dropped)
@@ -226,6 +227,20 @@ mod tests {
         let text =
             format!(r#"{{"text_embeddings": {{"all-MiniLM-L12-v2": null, "all-MiniLM-L6-v2": "{half}"}}}}"#);
         assert_eq!(decoded_text(&text), (None, Some(0.5), vec![]));
+    }
+
+    #[test]
+    fn scores_that_raw_post_has_already_shown_change_nothing() {
+        let text =
+            format!(r#"{{"text": {{"a": [1]}}, "text_embeddings": {{"all-MiniLM-L12-v2": "{}"}}}}"#, half());
+        let broken = text.replace("[1]", "[1");
+        for scores in ["", r#"{"a": [1]}"#, r#"{"a": [2]}"#, r#"{"b": 1}"#] {
+            let mut decoder = EmbeddingDecoder::new();
+            let embeddings = decoder.decode(Field::Text(text.as_bytes()), scores);
+            assert!(embeddings.all_minilm_l12_v2.is_some(), "{scores}");
+            let embeddings = decoder.decode(Field::Text(broken.as_bytes()), scores);
+            assert_eq!(embeddings.dropped.inferences, 1, "{scores}");
+        }
     }
 
     #[test]

@@ -215,6 +215,22 @@ impl<'a> Cursor<'a> {
         }
     }
 
+    /// Skips a value that may be the repetition of an object: `earlier` is the text of an object that has been validated
+    /// at this depth or a greater one. Comparing is several times as fast as validating.
+    ///
+    /// # Errors
+    /// Those of [`Cursor::skip`].
+    pub fn skip_repeated(&mut self, earlier: &str) -> Result<(), JsonError> {
+        self.skip_space();
+        let rest = self.text.get(self.at..).unwrap_or_default();
+        // Only brackets and quotes show where a value ends: `12` begins `123`, too.
+        if earlier.starts_with('{') && rest.starts_with(earlier) {
+            self.at += earlier.len();
+            return Ok(());
+        }
+        self.skip()
+    }
+
     /// Reads an array, or skips a value of another type. `element` must read exactly one value. Returns whether it was
     /// an array.
     ///
@@ -277,9 +293,10 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// The text from a [`Cursor::place`] to the cursor.
+    /// The text from a [`Cursor::place`] to the cursor, without white space before it.
     pub fn since(&self, place: usize) -> &'a str {
-        self.text.get(place..self.at).unwrap_or_default()
+        let text = self.text.get(place..self.at).unwrap_or_default();
+        text.trim_start_matches([' ', '\n', '\r', '\t'])
     }
 
     /// The byte offset of the cursor.

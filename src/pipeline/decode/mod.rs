@@ -72,7 +72,7 @@ fn judge_event<'a>(
         return Err(Rejection::row_id_out_of_range(row.id));
     }
     let at_uri = read_at_uri(row.at_uri)?;
-    let RawPost { message: Message { did, time_us, commit, .. }, hydrated } = raw_post?;
+    let RawPost { message: Message { did, time_us, commit, .. }, hydrated, scores } = raw_post?;
     let Commit { operation, record, record_text, .. } =
         commit.ok_or_else(|| Rejection::new("no_commit", "raw_post has no object message.commit"))?;
     let author_did = author_did(row.did, did);
@@ -103,6 +103,7 @@ fn judge_event<'a>(
         quote_post: links.quote.map(RawStr::unescape),
         dropped,
         record: record_text,
+        scores,
         added: Added::default(),
     }))
 }

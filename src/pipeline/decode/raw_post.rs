@@ -14,6 +14,8 @@ pub(super) struct RawPost<'a> {
     pub(super) message: Message<'a>,
     /// The links of `hydrated_metadata`.
     pub(super) hydrated: Links<'a>,
+    /// The JSON text of `inferences.text`; `""` if there is none.
+    pub(super) scores: &'a str,
 }
 
 /// A `message`.
@@ -78,6 +80,7 @@ pub(super) fn read(text: &str) -> Result<RawPost<'_>, JsonError> {
         match key {
             "message" => post.message = read_message(cursor)?.unwrap_or_default(),
             "hydrated_metadata" => post.hydrated = read_hydrated(cursor)?.unwrap_or_default(),
+            "inferences" => post.scores = read_scores(cursor)?.unwrap_or_default(),
             _ => cursor.skip()?,
         }
         Ok(())
@@ -190,6 +193,18 @@ fn collection(uri: &str) -> Option<&str> {
     let mut segments = uri.strip_prefix("at://")?.splitn(3, '/').skip(1);
     let collection = segments.next()?;
     segments.next().map(|_| collection)
+}
+
+/// The JSON text of the member `text`.
+fn read_scores<'a>(cursor: &mut Cursor<'a>) -> Result<Option<&'a str>, JsonError> {
+    read_object(cursor, |scores: &mut &'a str, key, cursor| {
+        let place = cursor.place();
+        cursor.skip()?;
+        if key == "text" {
+            *scores = cursor.since(place);
+        }
+        Ok(())
+    })
 }
 
 fn read_hydrated<'a>(cursor: &mut Cursor<'a>) -> Result<Option<Links<'a>>, JsonError> {

@@ -107,13 +107,23 @@ fn a_create_becomes_a_post() {
         quote_post: Some("at://quote".into()),
         dropped: Dropped::default(),
         record: "",
+        scores: "",
         added: Added::default(),
     };
     let record: Value = serde_json::from_str(post(&text).record).unwrap();
     assert_eq!(record, real_post()["message"]["commit"]["record"]);
-    assert_eq!(Post { record: "", ..post(&text) }, expected);
+    assert_eq!(Post { record: "", scores: "", ..post(&text) }, expected);
     let update = with(real_post(), "/message/commit/operation", json!("update")).to_string();
-    assert_eq!(Post { record: "", ..post(&update) }, expected);
+    assert_eq!(Post { record: "", scores: "", ..post(&update) }, expected);
+}
+
+#[test]
+fn the_scores_of_a_post_are_the_text_in_its_inferences() {
+    let text = with(real_post(), "/inferences", json!({"text": {"topic": {"a": 0.5}}, "success": true}));
+    assert_eq!(post(&text.to_string()).scores, r#"{"topic":{"a":0.5}}"#);
+    for none in [json!(null), json!([]), json!({}), json!({"topic": {}})] {
+        assert_eq!(post(&with(real_post(), "/inferences", none).to_string()).scores, "");
+    }
 }
 
 #[test]
@@ -126,7 +136,10 @@ fn the_order_of_keys_does_not_matter() {
     reversed.push('}');
     assert_ne!(reversed.find("message"), document.to_string().find("message"));
     let text = document.to_string();
-    assert_eq!(Post { record: "", ..post(&reversed) }, Post { record: "", ..post(&text) });
+    assert_eq!(
+        Post { record: "", scores: "", ..post(&reversed) },
+        Post { record: "", scores: "", ..post(&text) }
+    );
 }
 
 #[test]
@@ -520,6 +533,6 @@ proptest! {
     #[test]
     fn arbitrary_inferences_never_panic(inferences in fields()) {
         let field = inferences.as_deref().map_or(Field::Other, Field::Text);
-        let _ = EmbeddingDecoder::new().decode(field);
+        let _ = EmbeddingDecoder::new().decode(field, "");
     }
 }

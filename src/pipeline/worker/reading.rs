@@ -123,7 +123,7 @@ impl<'w> Reading<'w> {
         version: Version,
         embeddings: &mut EmbeddingDecoder,
     ) {
-        let embeddings = embeddings.decode(row.inferences);
+        let embeddings = embeddings.decode(row.inferences, post.scores);
         let fields = self.workers.fields;
         post.added = added::read(fields, &post, &embeddings);
         let dropped = &mut self.outlet.outcomes.reasons.dropped_fields;

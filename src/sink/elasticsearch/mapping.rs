@@ -1,12 +1,15 @@
 //! Creates the indices for `--create-indices`.
 
+mod fields;
+
 use serde_json::{Value, json};
 
+use self::fields::{mappings, vectors_mapped};
 use super::client::{Client, ContentType, Reply};
 use super::preflight::error::{PreflightError, answer};
 use super::preflight::lookup;
 use super::product::Product;
-use super::schema::{TOMBSTONE_FIELDS, kinds, mappings, post_fields, vectors_mapped};
+use crate::model::schema::{TOMBSTONE_FIELDS, kinds, post_fields};
 use crate::model::{FieldChoice, Names};
 use crate::observe::finding::Check;
 

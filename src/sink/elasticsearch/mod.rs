@@ -27,7 +27,6 @@ pub(crate) mod outcome;
 pub mod preflight;
 pub mod primaries;
 pub mod product;
-pub mod schema;
 pub mod server;
 mod synced;
 pub mod targets;

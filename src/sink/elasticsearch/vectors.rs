@@ -21,11 +21,11 @@ use super::encode::VectorEncoding;
 use super::encode::document::write_action;
 use crate::http::TransportError;
 use crate::model::Names;
+use crate::model::schema::vectors;
 use crate::model::{
     Action, ActionKind, Archive, Batch, Document, Embeddings, FieldChoice, Outcomes, Post, Version,
 };
 use crate::sink::elasticsearch::client::{ContentType, Reply};
-use crate::sink::elasticsearch::schema::vectors;
 use crate::timestamp::now_millis;
 
 /// Posts tried before the server is assumed to read arrays only.

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::model::Dropped;
-use crate::sink::elasticsearch::schema::POST_FIELDS;
+use crate::model::schema::POST_FIELDS;
 
 const ALL: FieldChoice = FieldChoice {
     excluded: &[],
@@ -21,6 +21,7 @@ fn added(choice: FieldChoice, record: &str, video: &str) -> Added {
         quote_post: None,
         dropped: Dropped::default(),
         record,
+        scores: "",
         added: Added::default(),
     };
     let embeddings = Embeddings {

@@ -210,6 +210,26 @@ fn lenient_readers_skip_what_they_do_not_look_for() {
 }
 
 #[test]
+fn a_repeated_object_is_skipped_as_a_whole() {
+    let earlier = r#"{"a": [1, "}"]}"#;
+    let mut cursor = Cursor::new(r#" {"a": [1, "}"]} , 2"#);
+    assert_eq!(cursor.skip_repeated(earlier), Ok(()));
+    assert_eq!(cursor.place(), earlier.len() + 1);
+}
+
+#[test]
+fn what_only_begins_like_an_earlier_value_is_validated() {
+    for (text, earlier) in [("123x", "12"), (r#"{"a": x}"#, r#"{"a": 1}"#), ("[1, x]", "[1, "), ("x", "")] {
+        let mut cursor = Cursor::new(text);
+        assert!(cursor.skip_repeated(earlier).and_then(|()| cursor.end()).is_err(), "{text}");
+    }
+    for (text, earlier) in [(r#"{"a": 2}"#, r#"{"a": 1}"#), ("12", "1"), ("null", "{}")] {
+        let mut cursor = Cursor::new(text);
+        assert_eq!(cursor.skip_repeated(earlier).and_then(|()| cursor.end()), Ok(()), "{text}");
+    }
+}
+
+#[test]
 fn integers_without_room_are_none() {
     assert_eq!(Cursor::new("9223372036854775807").integer_or_skip(), Ok(Some(i64::MAX)));
     assert_eq!(Cursor::new("-9223372036854775808").integer_or_skip(), Ok(Some(i64::MIN)));

@@ -1,13 +1,13 @@
 //! The two lines of a post or a tombstone in a bulk request: action and document.
 //!
-//! [`schema`](crate::sink::elasticsearch::schema) defines the documents and the order of their fields.
+//! [`schema`](crate::model::schema) defines the documents and the order of their fields.
 
 use super::VectorEncoding;
 use super::action::write_index;
 use super::replayed::write_replayed;
 use super::text::{write_string, write_vector_array, write_vector_base64};
+use crate::model::schema::{TOMBSTONE_FIELDS, Value, post_fields, vectors};
 use crate::model::{Action, Document, Embeddings, FieldChoice, Names};
-use crate::sink::elasticsearch::schema::{TOMBSTONE_FIELDS, Value, post_fields, vectors};
 use crate::timestamp::write_rfc3339_millis;
 
 /// Appends the action line and the document line. `indexed_at` is in milliseconds since 1970.

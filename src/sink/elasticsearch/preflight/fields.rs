@@ -4,9 +4,9 @@ use serde_json::Value;
 
 use super::VectorMapping;
 use crate::model::FieldChoice;
+use crate::model::schema::{Kind, VectorName, vector_names};
 use crate::observe::finding::Check;
 use crate::sink::elasticsearch::product::Product;
-use crate::sink::elasticsearch::schema::{Kind, VectorName, vector_names};
 
 const NAME: &str = "mapping";
 

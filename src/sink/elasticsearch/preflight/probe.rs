@@ -16,12 +16,12 @@ use super::lookup::Index;
 use super::settings::Pipelines;
 use super::{Needs, PreflightError, Target, VectorMapping};
 use crate::model::FieldChoice;
+use crate::model::schema::{Kind, vector_names};
 use crate::observe::finding::Check;
 use crate::sink::elasticsearch::client::{Client, ContentType, Reply};
 use crate::sink::elasticsearch::encode::VectorEncoding;
 use crate::sink::elasticsearch::encode::document::write_vector;
 use crate::sink::elasticsearch::preflight::error::answer;
-use crate::sink::elasticsearch::schema::{Kind, vector_names};
 use crate::sink::elasticsearch::targets::routing_of;
 use crate::text::percent_encoded;
 
@@ -225,8 +225,8 @@ fn describe(is_tombstones: bool, index: &str, setting: &str, pipeline: &str) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::schema::{kinds, post_fields};
     use crate::observe::finding::Status::{self, Failed, Ok as Fine, Warning};
-    use crate::sink::elasticsearch::schema::{kinds, post_fields};
 
     fn reply(status: u16, body: &str) -> Reply {
         Reply { status, retry_after: None, body: body.as_bytes().to_vec() }

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::fields::property;
-use crate::sink::elasticsearch::schema::VECTORS;
+use crate::model::schema::VECTORS;
 
 /// The part of a vector's values that is lost between writing and reading.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]

@@ -8,11 +8,11 @@ use super::lookup::{self, Alias, Index, Indices};
 use super::returned::Returned;
 use super::{Needs, PreflightError, fields, privileges, probe, settings};
 use crate::model::FieldChoice;
+use crate::model::schema::{TOMBSTONE_FIELDS, kinds, post_fields};
 use crate::observe::finding::{Check, Status};
 use crate::sink::elasticsearch::client::Client;
 use crate::sink::elasticsearch::mapping;
 use crate::sink::elasticsearch::product::Product;
-use crate::sink::elasticsearch::schema::{TOMBSTONE_FIELDS, kinds, post_fields};
 
 /// An index or alias that is written to.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -18,6 +18,7 @@ fn with_sample<T>(l12: Option<&Vector>, l6: Option<&Vector>, f: impl FnOnce(&Sam
         quote_post: None,
         dropped: Dropped::default(),
         record: "",
+        scores: "",
         added: Added::default(),
     };
     let embeddings = Embeddings {

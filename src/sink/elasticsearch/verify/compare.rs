@@ -1,6 +1,6 @@
 //! Compares a document with the stored one. Pure.
 //!
-//! The fields are those of [`schema`](crate::sink::elasticsearch::schema). Each is compared by its kind, since a server
+//! The fields are those of [`schema`](crate::model::schema). Each is compared by its kind, since a server
 //! may return another text for the same value.
 
 use std::collections::HashMap;
@@ -9,9 +9,9 @@ use serde_json::Value as Json;
 use serde_json::value::RawValue;
 
 use crate::model::FieldChoice;
+use crate::model::schema::{Kind, WRITTEN_AT, post_fields, vector_names};
 use crate::sink::elasticsearch::encode::text::read_vector;
 use crate::sink::elasticsearch::preflight::{Returned, Rounding};
-use crate::sink::elasticsearch::schema::{Kind, WRITTEN_AT, post_fields, vector_names};
 use crate::timestamp::parse_rfc3339_millis;
 
 /// An object of which only the fields are read.

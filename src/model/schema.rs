@@ -1,21 +1,13 @@
-//! The two indices and the fields of their documents, each listed once. Mapping, preflight and writer follow this list.
+//! The fields of the documents, each listed once. Writer, mapping, checks and verification follow this list.
 //!
 //! Source: contract, section 3.
 
-use serde_json::{Map, Value as Json, json};
+use serde_json::Value as Json;
 
-use crate::exit::Failure;
-use crate::model::{Embeddings, FieldChoice, Model, Post, Tombstone, Vector};
+use super::{Embeddings, FieldChoice, Model, Post, Tombstone, Vector};
 
 /// The dimension of a vector.
 pub const VECTOR_DIMS: u64 = 384;
-
-/// Limits keywords that are indexed. Lucene refuses a document with a term of more than 32766 bytes, and a UTF-8
-/// character has up to four. A longer value stays in the source and is not indexed.
-const MAX_KEYWORD_CHARS: u32 = 32_766 / 4;
-
-/// Limits links that are indexed. A longer link stays in the source and is not indexed.
-const MAX_LINK_CHARS: u32 = 1_024;
 
 /// A field of a document.
 pub struct Field<Read> {
@@ -195,12 +187,6 @@ pub const VECTORS: &[VectorField] = &[
     },
 ];
 
-/// The field by which posts are found; it cannot be left out.
-const NEEDED: &str = "at_uri";
-
-/// The prefix that asks for the vectors of a further model, before the model's name.
-const VECTOR: &str = "vector:";
-
 /// The fields of posts.
 pub fn post_fields(choice: FieldChoice) -> impl Iterator<Item = &'static Field<ReadPost>> {
     POST_FIELDS.iter().filter(move |field| {
@@ -263,88 +249,6 @@ where
     fields.into_iter().map(|field| (field.name, field.kind)).collect()
 }
 
-/// Reads the fields to leave out and the fields to add, as they were typed.
-///
-/// # Errors
-///
-/// Unknown names, fields that cannot be left out, and names that contradict each other.
-pub fn choose(excluded: &[String], added: &[String]) -> Result<FieldChoice, Failure> {
-    let mut choice = FieldChoice::default();
-    let mut models = Vec::new();
-    let mut names = Vec::new();
-    for name in added {
-        if let Some(model) = name.strip_prefix(VECTOR) {
-            models.push(further_model(model, &models)?);
-        } else if let Some(asked) =
-            POST_FIELDS.iter().filter_map(|field| field.asked).find(|asked| asked == name)
-        {
-            names.push(asked);
-        } else {
-            let known = addable().join(", ");
-            return Err(Failure::usage(format!("--add-field (ADD_FIELDS) names {name:?}: it takes {known}")));
-        }
-    }
-    choice.added = names.leak();
-    choice.models = models.leak();
-    let excluded: Result<Vec<&'static str>, Failure> = excluded.iter().map(|name| excludable(name)).collect();
-    choice.excluded = excluded?.leak();
-    if choice.excludes("embeddings") && !choice.models.is_empty() {
-        return Err(Failure::usage(
-            "--exclude-field embeddings and --add-field vector:… exclude each other: choose",
-        ));
-    }
-    Ok(choice)
-}
-
-/// The names that `--add-field` takes.
-fn addable() -> Vec<&'static str> {
-    let mut names: Vec<_> = POST_FIELDS.iter().filter_map(|field| field.asked).collect();
-    names.dedup();
-    names.push("vector:MODEL");
-    names
-}
-
-/// The model whose vectors were asked for.
-fn further_model(model: &str, before: &[Model]) -> Result<Model, Failure> {
-    let wrong =
-        |why: &str| Err(Failure::usage(format!("--add-field (ADD_FIELDS) names vector:{model}: {why}")));
-    // A dot would make an object of the part before it.
-    let field: String =
-        model.chars().map(|c| if matches!(c, '-' | '.' | '/' | ':') { '_' } else { c }).collect();
-    if model.is_empty()
-        || model.contains(|c: char| c.is_control() || c.is_whitespace() || c == '"' || c == '\\')
-    {
-        return wrong("a model has a name without spaces, as all-mpnet-base-v2");
-    }
-    if VECTORS.iter().any(|usual| usual.name == field) {
-        return wrong("it is written anyway, leave it away");
-    }
-    if before.iter().any(|other| other.field == field) {
-        return wrong("it is named twice, leave one away");
-    }
-    Ok(Model::new(model.to_owned().leak(), in_embeddings(&field).leak(), format!("{VECTOR}{model}").leak()))
-}
-
-/// The name of a field to leave out. Vectors may have their name in documents or in archives, with or without
-/// `embeddings.` before it.
-fn excludable(name: &str) -> Result<&'static str, Failure> {
-    let vector = name.strip_prefix("embeddings.").unwrap_or(name).replace('-', "_");
-    if let Some(field) = VECTORS.iter().find(|field| field.name == vector) {
-        return Ok(in_embeddings(field.name).leak());
-    }
-    let usual = || POST_FIELDS.iter().filter(|field| field.asked.is_none() && field.name != NEEDED);
-    if let Some(field) = usual().find(|field| field.name == name) {
-        return Ok(field.name);
-    }
-    let vectors = VECTORS.iter().map(|field| in_embeddings(field.name));
-    let known: Vec<String> = usual().map(|field| field.name.to_owned()).chain(vectors).collect();
-    let why = if name == NEEDED { ", which every post needs" } else { "" };
-    Err(Failure::usage(format!(
-        "--exclude-field (EXCLUDE_FIELDS) names {name:?}{why}: it takes {}",
-        known.join(", ")
-    )))
-}
-
 /// Lists the names of the fields of posts.
 pub fn describe(choice: FieldChoice) -> String {
     let mut names = Vec::new();
@@ -364,46 +268,6 @@ pub fn in_embeddings(name: &str) -> String {
     format!("embeddings.{name}")
 }
 
-/// The mapping of an index with these fields. `vectors` is the mapping of the object that holds the vectors.
-///
-/// Unknown fields are kept in the source and not indexed (`dynamic: false`). So one wrong document cannot fix a wrong
-/// type for good, and many cannot make the mapping grow without end.
-pub fn mappings(fields: &[(&'static str, Kind)], vectors: &Json) -> Json {
-    json!({"dynamic": false, "properties": properties(fields, vectors)})
-}
-
-fn properties(fields: &[(&'static str, Kind)], vectors: &Json) -> Map<String, Json> {
-    fields.iter().map(|&(name, kind)| (name.to_owned(), kind.mapping(vectors))).collect()
-}
-
-impl Kind {
-    fn mapping(self, vectors: &Json) -> Json {
-        match self {
-            Kind::Keyword => json!({"type": "keyword", "ignore_above": MAX_KEYWORD_CHARS}),
-            Kind::Link => json!({"type": "keyword", "ignore_above": MAX_LINK_CHARS}),
-            Kind::Text => {
-                json!({"type": "text", "fields": {"keyword": {"type": "keyword", "ignore_above": 256}}})
-            }
-            Kind::Words => json!({"type": "text"}),
-            Kind::Boolean => json!({"type": "boolean"}),
-            // A size in bytes may exceed an `integer`.
-            Kind::Integer => json!({"type": "long"}),
-            Kind::Date => json!({"type": "date", "format": "strict_date_optional_time"}),
-            Kind::Nested(fields) => json!({"type": "nested", "properties": properties(fields, vectors)}),
-            Kind::Object(fields) => json!({"properties": properties(fields, vectors)}),
-            Kind::Vectors => vectors.clone(),
-        }
-    }
-}
-
-/// The mapping of the object that holds the vectors. `mapping` returns that of one vector by its dimension, if known.
-pub fn vectors_mapped(choice: FieldChoice, mapping: impl Fn(Option<u64>) -> Json) -> Json {
-    let names = vector_names(choice).into_iter();
-    let fields: Map<String, Json> =
-        names.map(|vector| (vector.name.to_owned(), mapping(vector.dims))).collect();
-    json!({"properties": fields})
-}
-
 fn text<'d>(text: &'d Option<std::borrow::Cow<'d, str>>) -> Value<'d> {
     text.as_deref().map_or(Value::Absent, Value::Text)
 }
@@ -415,6 +279,3 @@ fn time(millis: Option<i64>) -> Value<'static> {
 fn added<'d>(post: &'d Post<'_>, name: &str) -> Value<'d> {
     post.added.get(name).map_or(Value::Absent, Value::Json)
 }
-
-#[cfg(test)]
-mod tests;

@@ -1,0 +1,96 @@
+//! The fields to leave out and to add, as the options name them.
+
+use crate::exit::Failure;
+use crate::model::schema::{POST_FIELDS, VECTORS, in_embeddings};
+use crate::model::{FieldChoice, Model};
+
+/// The field by which posts are found; it cannot be left out.
+const NEEDED: &str = "at_uri";
+
+/// The prefix that asks for the vectors of a further model, before the model's name.
+const VECTOR: &str = "vector:";
+
+/// Reads the fields to leave out and the fields to add, as they were typed.
+///
+/// # Errors
+///
+/// Unknown names, fields that cannot be left out, and names that contradict each other.
+pub(super) fn choose(excluded: &[String], added: &[String]) -> Result<FieldChoice, Failure> {
+    let mut choice = FieldChoice::default();
+    let mut models = Vec::new();
+    let mut names = Vec::new();
+    for name in added {
+        if let Some(model) = name.strip_prefix(VECTOR) {
+            models.push(further_model(model, &models)?);
+        } else if let Some(asked) =
+            POST_FIELDS.iter().filter_map(|field| field.asked).find(|asked| asked == name)
+        {
+            names.push(asked);
+        } else {
+            let known = addable().join(", ");
+            return Err(Failure::usage(format!("--add-field (ADD_FIELDS) names {name:?}: it takes {known}")));
+        }
+    }
+    choice.added = names.leak();
+    choice.models = models.leak();
+    let excluded: Result<Vec<&'static str>, Failure> = excluded.iter().map(|name| excludable(name)).collect();
+    choice.excluded = excluded?.leak();
+    if choice.excludes("embeddings") && !choice.models.is_empty() {
+        return Err(Failure::usage(
+            "--exclude-field embeddings and --add-field vector:… exclude each other: choose",
+        ));
+    }
+    Ok(choice)
+}
+
+/// The names that `--add-field` takes.
+fn addable() -> Vec<&'static str> {
+    let mut names: Vec<_> = POST_FIELDS.iter().filter_map(|field| field.asked).collect();
+    names.dedup();
+    names.push("vector:MODEL");
+    names
+}
+
+/// The model whose vectors were asked for.
+fn further_model(model: &str, before: &[Model]) -> Result<Model, Failure> {
+    let wrong =
+        |why: &str| Err(Failure::usage(format!("--add-field (ADD_FIELDS) names vector:{model}: {why}")));
+    // A dot would make an object of the part before it.
+    let field: String =
+        model.chars().map(|c| if matches!(c, '-' | '.' | '/' | ':') { '_' } else { c }).collect();
+    if model.is_empty()
+        || model.contains(|c: char| c.is_control() || c.is_whitespace() || c == '"' || c == '\\')
+    {
+        return wrong("a model has a name without spaces, as all-mpnet-base-v2");
+    }
+    if VECTORS.iter().any(|usual| usual.name == field) {
+        return wrong("it is written anyway, leave it away");
+    }
+    if before.iter().any(|other| other.field == field) {
+        return wrong("it is named twice, leave one away");
+    }
+    Ok(Model::new(model.to_owned().leak(), in_embeddings(&field).leak(), format!("{VECTOR}{model}").leak()))
+}
+
+/// The name of a field to leave out. Vectors may have their name in documents or in archives, with or without
+/// `embeddings.` before it.
+fn excludable(name: &str) -> Result<&'static str, Failure> {
+    let vector = name.strip_prefix("embeddings.").unwrap_or(name).replace('-', "_");
+    if let Some(field) = VECTORS.iter().find(|field| field.name == vector) {
+        return Ok(in_embeddings(field.name).leak());
+    }
+    let usual = || POST_FIELDS.iter().filter(|field| field.asked.is_none() && field.name != NEEDED);
+    if let Some(field) = usual().find(|field| field.name == name) {
+        return Ok(field.name);
+    }
+    let vectors = VECTORS.iter().map(|field| in_embeddings(field.name));
+    let known: Vec<String> = usual().map(|field| field.name.to_owned()).chain(vectors).collect();
+    let why = if name == NEEDED { ", which every post needs" } else { "" };
+    Err(Failure::usage(format!(
+        "--exclude-field (EXCLUDE_FIELDS) names {name:?}{why}: it takes {}",
+        known.join(", ")
+    )))
+}
+
+#[cfg(test)]
+mod tests;
