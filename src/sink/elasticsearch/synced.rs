@@ -116,6 +116,8 @@ impl Stats {
 
 #[cfg(test)]
 mod tests {
+    use std::slice;
+
     use serde_json::{Value, json};
 
     use super::super::preflight::tests::client;
@@ -155,7 +157,7 @@ mod tests {
     #[test]
     fn what_is_not_told_is_not_on_disk() {
         let whole = stats(0, &[(7, 7)], (2, 2));
-        assert!(!is_synced(&[whole.clone()], 3), "a primary shard is missing");
+        assert!(!is_synced(slice::from_ref(&whole), 3), "a primary shard is missing");
         assert!(!is_synced(&[stats(1, &[(7, 7)], (2, 2))], 2), "a copy did not answer");
         assert!(!is_synced(&[stats(0, &[], (2, 2))], 2));
         let behind = stats(0, &[(7, 6)], (2, 2));
