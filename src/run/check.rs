@@ -111,7 +111,13 @@ fn check_settings(load: &Load) -> Vec<Check> {
     let fields = format!("posts are written with {}", schema::describe(server.names.fields));
     let insecurities =
         server.elasticsearch.insecurities().into_iter().map(|text| Check::warning("settings", text));
-    [Check::ok("settings", text), Check::ok("fields", fields)].into_iter().chain(insecurities).collect()
+    let tuned = load.bulk_load_settings.then(|| {
+        let text =
+            format!("a load sets {}; what is set now is put back at its end", load_settings::describe());
+        Check::ok("load settings", text)
+    });
+    let checks = [Check::ok("settings", text), Check::ok("fields", fields)];
+    checks.into_iter().chain(tuned).chain(insecurities).collect()
 }
 
 fn check_state(archives: &Archives, state: Result<&StateFile, &Failure>) -> Vec<Check> {

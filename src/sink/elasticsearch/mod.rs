@@ -28,6 +28,7 @@ pub mod preflight;
 pub mod primaries;
 pub mod product;
 pub mod server;
+mod synced;
 pub mod targets;
 pub mod vectors;
 pub mod verify;
