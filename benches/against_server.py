@@ -4,12 +4,16 @@
     benches/against_server.py FOLDER [--pairs 3] [--way="--senders 1" --way="--senders 4" …]
     benches/against_server.py FOLDER --profile [--fsync-ms 5]
     benches/against_server.py FOLDER --senders [--round-trip-ms 20]
+    benches/against_server.py FOLDER --verify
 
 The server is that of the end-to-end tests (see tests/e2e/server.py: ELASTICSEARCH_TEST_URL, or one of its own);
 its indices are made anew before each load, with vectors indexed by HNSW. The ways are taken in turn. Of each, the
 median and the best are printed, and the median ratio to the first way of the same round: rows a second from start to
 exit, CPU time of the program, and CPU time of the server where it runs on this machine as our own, until it has
 nothing left to do. Needs a release build of the program.
+
+--verify compares the time of a verification with that of the load before it: with contents, and by ids alone, which is
+what a verification comes to if the index holds later versions (the same archives, renamed, are loaded for that).
 
 A way is a text of arguments. `+NAME=VALUE` among them is a setting of both indices before the load, and `@PATH`
 another build of the program. --fsync-ms makes each fsync of a server of our own take longer (slow_disk.c, which needs
@@ -20,6 +24,7 @@ import argparse
 import contextlib
 import json
 import os
+import re
 import shlex
 import statistics
 import subprocess
@@ -80,6 +85,25 @@ def load(server, url, folder, way):
     return rows / cost.wall, cost.cpu, after - before if after is not None else float("nan")
 
 
+def verify(server, url, folder, scratch):
+    """Seconds of a load, of a verification with contents, and of one by ids alone."""
+    later = tempfile.mkdtemp(dir=scratch)
+    for path in Path(folder).glob("*.db.zip"):
+        os.link(path, Path(later) / re.sub(r"_(\d{4})", lambda year: f"_{int(year[1]) + 1}", path.name, count=1))
+    server.fresh_indices()
+    arguments = ["--ca-cert", server.ca] if server.ca else []
+    environment = {"ELASTICSEARCH_API_KEY": server.make_key([*servers.PRIVILEGES, "manage"])}
+
+    def seconds(folder, *more):
+        cost = measure.load(folder, url, [*arguments, *more], environment=environment)
+        settled(server.node)
+        return cost.wall
+
+    loaded, with_contents = seconds(folder), seconds(folder, "--verify")
+    seconds(later)
+    return loaded, with_contents, seconds(folder, "--verify")
+
+
 def slow_disk(scratch, ms):
     """Makes the nodes that are started from now on wait for their disk."""
     library = os.path.join(scratch, "slow_disk.so")
@@ -106,6 +130,7 @@ def main():
     parser.add_argument("--way", action="append", dest="ways", default=[], help="arguments of the program; repeatable")
     parser.add_argument("--profile", action="store_true", help="the defaults, larger batches, --bulk-load-settings")
     parser.add_argument("--senders", action="store_true", help="4 to 16 senders")
+    parser.add_argument("--verify", action="store_true", help="verifications against the load before")
     parser.add_argument("--fsync-ms", type=int, default=0)
     parser.add_argument("--round-trip-ms", type=int, default=0)
     parser.add_argument("--json", help="write the figures there, too")
@@ -121,6 +146,12 @@ def main():
             slow_disk(scratch, options.fsync_ms)
         with servers.running() as server, seen_from_afar(server.url, options.round_trip_ms) as url:
             load(server, url, options.folder, "")  # to warm the server up
+            if options.verify:
+                rounds = [verify(server, url, options.folder, scratch) for _ in range(options.pairs)]
+                for what, times in zip(["load", "verification with contents", "verification by ids"], zip(*rounds)):
+                    ratio = statistics.median(time / first for time, (first, *_) in zip(times, rounds))
+                    print(f"{what:28} {statistics.median(times):6.2f} s, {ratio:.2f} of the load")
+                return
             rounds = [[load(server, url, options.folder, way) for way in ways] for _ in range(options.pairs)]
     told = {}
     for way, loads in zip(ways, zip(*rounds)):

@@ -1,7 +1,10 @@
 //! A value that cannot be printed.
 
-use crate::text::percent_encoded;
 use std::fmt;
+
+use memchr::memmem::Finder;
+
+use crate::text::percent_encoded;
 
 /// A credential. Neither `Debug` nor anything else prints it; [`Secret::expose`] is the only way to its text.
 #[derive(Clone, PartialEq, Eq)]
@@ -48,8 +51,8 @@ fn cut_out(form: &[u8], text: &mut Vec<u8>) {
         return;
     }
     let mut from = 0;
-    let find = |text: &[u8]| text.windows(form.len()).position(|window| window == form);
-    while let Some(at) = text.get(from..).and_then(find) {
+    let finder = Finder::new(form);
+    while let Some(at) = text.get(from..).and_then(|rest| finder.find(rest)) {
         let start = from + at;
         text.splice(start..start + form.len(), MASK.iter().copied());
         from = start + MASK.len();
