@@ -7,7 +7,7 @@ use crate::exit::EXIT_CODES;
 use crate::text::WIDTH;
 
 /// Date of the last change of the program that the page describes.
-const DATE: &str = "2026-11-24";
+const DATE: &str = "2026-11-27";
 
 /// Returns the whole page.
 pub fn page() -> String {
