@@ -232,7 +232,9 @@ fn a_size_that_is_not_answered_while_smaller_ones_are_is_learnt_once_for_all_sen
         let alone = requests_over_a_limit(fault.clone(), &["--senders", "1"]);
         assert_eq!(alone, 6, "{fault:?}");
         let together = requests_over_a_limit(fault.clone(), &["--senders", "4"]);
-        assert!(together <= 4 * 6, "{together} {fault:?}");
+        // Each may try once more per halving as long as no smaller request has been answered. If each batch learnt the
+        // limit by itself, there would be six for each of twelve batches.
+        assert!(together <= 4 * 8, "{together} {fault:?}");
     }
 }
 
