@@ -59,14 +59,15 @@ def sink():
         process.communicate()
 
 
-def load(folder, url, arguments=(), state=None, cores=None, environment=None):
-    """Loads a folder of archives. `state` is the text of a state file to begin with, `cores` those to run on."""
+def load(folder, url, arguments=(), state=None, cores=None, environment=None, program=None):
+    """Loads a folder of archives. `state` is the text of a state file to begin with, `cores` those to run on, `program`
+    another build than the release build of this project."""
     with tempfile.TemporaryDirectory() as scratch:
         if state is not None:
             with open(os.path.join(scratch, ".processed_files.json"), "w") as file:
                 file.write(state)
         variables = {"PATH": os.environ["PATH"], "ELASTICSEARCH_URL": url, "ELASTICSEARCH_API_KEY": "key",
                      "RUST_LOG": "warn", **(environment or {})}
-        command = [os.path.join(RELEASE, "megastream_ingest"), *arguments, os.path.abspath(folder)]
+        command = [program or os.path.join(RELEASE, "megastream_ingest"), *arguments, os.path.abspath(folder)]
         pin = None if cores is None else lambda: os.sched_setaffinity(0, cores)
         return cost_of(command, ends=(0, 3), cwd=scratch, env=variables, preexec_fn=pin)

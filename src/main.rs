@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::env::{self, VarError};
 use std::ffi::OsString;
-use std::io::{self, Write};
+use std::io::{self, ErrorKind, Write};
 use std::process::ExitCode;
 
 use megastream_ingest::cli::{self, Cli, Parsed, entries};
@@ -65,6 +65,8 @@ fn resolve(cli: Cli) -> Result<Config, Failure> {
 fn print(text: &str) -> ExitCode {
     match io::stdout().write_all(text.as_bytes()) {
         Ok(()) => ExitCode::SUCCESS,
+        // The reader has closed the pipe, as `head` does: not an error.
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(_) => ExitCode::FAILURE,
     }
 }

@@ -7,7 +7,7 @@
 
 use std::any::Any;
 use std::fs;
-use std::io;
+use std::io::{self, ErrorKind};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread;
@@ -33,6 +33,8 @@ pub enum StopReason {
     Interrupt,
     /// SIGTERM or SIGHUP.
     Terminate,
+    /// Whoever read the run's output has gone, as `head` does: the rest is not wanted.
+    Unread,
     /// A failure that the run cannot recover from.
     Fatal(Failure),
 }
@@ -42,6 +44,7 @@ impl StopReason {
     pub fn exit_code(&self, mode: Mode) -> ExitCode {
         match self {
             StopReason::Interrupt | StopReason::Terminate if mode == Mode::Spool => ExitCode::Done,
+            StopReason::Unread => ExitCode::Done,
             StopReason::Interrupt => ExitCode::Interrupted,
             StopReason::Terminate => ExitCode::Terminated,
             StopReason::Fatal(failure) => failure.code,
@@ -50,7 +53,7 @@ impl StopReason {
 
     /// Whether a signal is the reason.
     pub fn is_signal(&self) -> bool {
-        !matches!(self, StopReason::Fatal(_))
+        matches!(self, StopReason::Interrupt | StopReason::Terminate)
     }
 }
 
@@ -101,6 +104,20 @@ impl Stop {
         self.request(StopReason::Fatal(failure));
     }
 
+    /// Stops the run, as `error` says that its output cannot be written. A reader that has gone is no failure.
+    pub fn output_failed(&self, error: &io::Error) {
+        if error.kind() == ErrorKind::BrokenPipe {
+            self.request(StopReason::Unread);
+        } else {
+            self.fail(Failure::run(format!("--output cannot be written: {error}")));
+        }
+    }
+
+    /// Whether the run stops because nobody reads its output any more.
+    pub fn is_unread(&self) -> bool {
+        self.reason() == Some(StopReason::Unread)
+    }
+
     /// Does one thread's share of the work; None where it panics. A panic is a bug, and ends the run like any failure:
     /// the other threads finish what they hold, and none waits for the one that is gone.
     ///
@@ -142,6 +159,7 @@ impl Stop {
     pub fn as_failure(&self) -> Failure {
         match self.reason() {
             Some(StopReason::Fatal(failure)) => failure,
+            Some(StopReason::Unread) => Failure::new(ExitCode::Done, "nobody reads the output any more"),
             Some(signal) => Failure::new(signal.exit_code(Mode::Once), "the run was stopped by a signal"),
             None => Failure::run("the run was stopped"),
         }

@@ -24,6 +24,12 @@ pub fn in_bytes(bytes: u64) -> String {
     }
 }
 
+/// Returns a number of bytes in decimal units, as progress is shown.
+pub fn megabytes(bytes: u64) -> String {
+    let bytes = bytes as f64;
+    if bytes < 1e9 { format!("{:.1} MB", bytes / 1e6) } else { format!("{:.2} GB", bytes / 1e9) }
+}
+
 /// Appends `words`, wrapped into lines that start with `indent`.
 pub fn wrap(text: &mut String, indent: &str, words: &str) {
     let mut line = String::new();

@@ -2,7 +2,7 @@
 """Makes archives with one defect each, named by it.
 
     make_hostile.py DIR           the small ones, as they are in test_data/hostile
-    make_hostile.py --large DIR   those too large to be kept: bombs, a cell of 1 GiB, 30,000 entries
+    make_hostile.py --large DIR   those too large to be kept: bombs, a cell of 1 GiB, 30,000 entries; with names: only these
 
 Most hold three rows, `at://…/before`, the hostile one, and `at://…/after`. Standard library only, and the same files
 each time; another release of SQLite or zlib may make other bytes that mean the same.
@@ -339,29 +339,41 @@ def repeated(block, times):
 
 
 def large():
-    bomb = repeated(bytes(MIB), 6 * 1024)
-    # The CRC is wrong: it would have to be worked out over all of it. Nobody gets that far.
-    yield "zip_bomb_of_6_gb", zipped(("a.db", b""), packed=bomb, size=6 << 30, zip64=True)
-    yield "zip_bomb_that_says_1_mib", zipped(("a.db", b""), packed=bomb, size=MIB)
-    good = database()
-    entries = [(f"{n:05}", b"") for n in range(30_000)]
-    yield "zip_30000_entries", zipped(*entries, ("a.db", good))
-    cell = repeated(bytes(MIB), 1024)
-    yield "sqlite_cell_of_1_gib", zipped(("a.db", b""), packed=cell, size=(1 << 30) + MIB)
-    rng = random.Random(7)
-    noise = "".join(rng.randbytes(16).hex() + "a" * 992 for _ in range(65 * 1024))
-    yield "row_cell_of_65_mib", archive(database([row("before"), row("hostile", noise), row("after")]))
-    many = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {}) INSERT INTO posts SELECT {}, '', '', '' FROM n"
-    yield "row_300000_rejected", archive(database(after=many.format(300_000, "'a'")))
-    yield "id_of_1_mib_in_55_rows", archive(database(after=many.format(55, "printf('%.*c', 1048576, 'x')")))
+    """The names, and how each is made."""
+    bomb = lambda: repeated(bytes(MIB), 6 * 1024)
+
+    def noise():
+        rng = random.Random(7)
+        text = "".join(rng.randbytes(16).hex() + "a" * 992 for _ in range(65 * 1024))
+        return archive(database([row("before"), row("hostile", text), row("after")]))
+
+    def many(count, uri):
+        rows = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {}) INSERT INTO posts SELECT {}, '', '', '' FROM n"
+        return archive(database(after=rows.format(count, uri)))
+
+    return {
+        # The CRC is wrong: it would have to be worked out over all of it. Nobody gets that far.
+        "zip_bomb_of_6_gb": lambda: zipped(("a.db", b""), packed=bomb(), size=6 << 30, zip64=True),
+        "zip_bomb_that_says_1_mib": lambda: zipped(("a.db", b""), packed=bomb(), size=MIB),
+        "zip_30000_entries": lambda: zipped(*[(f"{n:05}", b"") for n in range(30_000)], ("a.db", database())),
+        "sqlite_cell_of_1_gib": lambda: zipped(("a.db", b""), packed=repeated(bytes(MIB), 1024), size=(1 << 30) + MIB),
+        "row_cell_of_65_mib": noise,
+        "row_300000_rejected": lambda: many(300_000, "'a'"),
+        "row_30000_rejected": lambda: many(30_000, "'a'"),
+        "id_of_1_mib_in_55_rows": lambda: many(55, "printf('%.*c', 1048576, 'x')"),
+    }
 
 
 def main():
     arguments = sys.argv[1:]
-    is_large = arguments[:1] == ["--large"]
-    (folder,) = arguments[is_large:]
-    for name, data in large() if is_large else small():
-        assert is_large or len(data) <= 100_000, f"{name} has {len(data)} bytes"
+    if arguments[:1] == ["--large"]:
+        folder, *names = arguments[1:]
+        for name in names or large():
+            Path(folder, f"{name}.db.zip").write_bytes(large()[name]())
+        return
+    (folder,) = arguments
+    for name, data in small():
+        assert len(data) <= 100_000, f"{name} has {len(data)} bytes"
         Path(folder, f"{name}.db.zip").write_bytes(data)
 
 

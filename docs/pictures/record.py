@@ -73,8 +73,10 @@ def record(folder):
     if middle is None:
         sys.exit("the load was over before the bar was seen: give the server more time")
     end = lines(screen)
-    report = next(number for number, line in enumerate(end) if line[0][0].startswith("Exit code"))
-    return middle, end[report:]
+    starts_with = lambda words: lambda line: line[0][0].startswith(words)
+    first = lambda screen, is_first: next(number for number, line in enumerate(screen) if is_first(line))
+    # The log above the bar names the temporary folder.
+    return middle[first(middle, starts_with("[=")):], end[first(end, starts_with("Exit code")):]
 
 
 def lines(screen):

@@ -4,7 +4,7 @@
 //! has to answer a small one: a node that accepts connections and never answers must not cost a bulk request its whole
 //! time again and again. If all nodes are left out, all are tried.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -25,6 +25,8 @@ pub(crate) struct Nodes {
 #[derive(Debug)]
 struct Node {
     url: String,
+    /// Whether it has ever answered, which shows that it speaks the protocol of its URL.
+    has_answered: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -52,7 +54,10 @@ pub(crate) enum Turn {
 impl Nodes {
     /// Creates the list of nodes from their base URLs.
     pub(crate) fn new(urls: Vec<String>) -> Self {
-        let nodes = urls.into_iter().map(|url| Node { url, state: Mutex::default() }).collect();
+        let nodes = urls
+            .into_iter()
+            .map(|url| Node { url, has_answered: AtomicBool::new(false), state: Mutex::default() })
+            .collect();
         Self { nodes, next: AtomicUsize::new(0) }
     }
 
@@ -64,6 +69,18 @@ impl Nodes {
     /// Returns the base URL of a node.
     pub(crate) fn url(&self, node: usize) -> &str {
         self.nodes.get(node).map_or("", |node| &node.url)
+    }
+
+    /// Records that a node has answered, whatever the answer.
+    pub(crate) fn answered(&self, node: usize) {
+        if let Some(node) = self.nodes.get(node) {
+            node.has_answered.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether a node has ever answered.
+    pub(crate) fn has_answered(&self, node: usize) -> bool {
+        self.nodes.get(node).is_some_and(|node| node.has_answered.load(Ordering::Relaxed))
     }
 
     /// Returns the base URLs of all nodes.

@@ -59,6 +59,17 @@ pub struct Selection {
     pub other_times: u64,
     /// Beyond the requested number.
     pub beyond_limit: u64,
+    /// Taken up by earlier looks, and not done yet. None of them is counted elsewhere.
+    pub under_way: UnderWay,
+}
+
+/// Archives that have been taken up and are not done yet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct UnderWay {
+    /// Their number.
+    pub archives: u64,
+    /// Their size together (bytes).
+    pub bytes: u64,
 }
 
 /// The sums of the archives marked as processed.

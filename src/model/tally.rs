@@ -58,10 +58,13 @@ impl Tally {
         ]
     }
 
-    /// The counters of an archive in words, without zeros: `7 indexed, 2 deleted`.
-    pub fn short(&self) -> String {
-        let counts = self.findings.all().into_iter().chain(self.outcomes()).filter(|(_, rows)| *rows > 0);
-        counts.map(|(name, rows)| format!("{rows} {name}")).collect::<Vec<_>>().join(", ")
+    /// The counters without zeros. What went wrong comes first.
+    pub fn counts(&self) -> Vec<(&'static str, u64)> {
+        let [done @ .., rejected, unconfirmed] = self.outcomes();
+        let [equal, newer, suppressed, differences @ ..] = self.findings.all();
+        let wrong = [rejected, unconfirmed].into_iter().chain(differences);
+        let right = [equal, newer, suppressed].into_iter().chain(done);
+        wrong.chain(right).filter(|(_, rows)| *rows > 0).collect()
     }
 
     /// The counters in words: `7 indexed, 0 deleted, …`.

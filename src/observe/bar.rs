@@ -12,6 +12,7 @@ use crate::config::LogFormat;
 use crate::model::Health;
 use crate::observe::logging;
 use crate::observe::progress::{AtHand, Figures, in_words};
+use crate::text::megabytes;
 
 /// Window over which rows per second are measured.
 const RECENT: Duration = Duration::from_secs(10);
@@ -152,11 +153,6 @@ fn fit(parts: &[String], width: usize) -> String {
         line.push_str(part);
     }
     line
-}
-
-fn megabytes(bytes: u64) -> String {
-    let bytes = bytes as f64;
-    if bytes < 1e9 { format!("{:.1} MB", bytes / 1e6) } else { format!("{:.2} GB", bytes / 1e9) }
 }
 
 /// Rows settled at each moment of the last few seconds.

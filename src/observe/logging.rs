@@ -1,7 +1,7 @@
 //! The log on standard error: text lines for people or JSON objects, above the progress bar if there is one.
 
 use std::backtrace::{Backtrace, BacktraceStatus};
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::panic::{self, PanicHookInfo};
 use std::sync::{PoisonError, RwLock};
 
@@ -19,6 +19,18 @@ pub const SUMMARY: &str = "summary";
 
 /// The target of the lines about one archive each.
 pub const ARCHIVES: &str = "megastream_ingest::archives";
+
+/// Columns that a line of the log may take on a terminal.
+const WIDEST: usize = 100;
+
+/// Columns of what stands before the text: `[2025-12-18T00:00:00Z INFO ] `.
+const BEFORE_TEXT: usize = 29;
+
+/// Returns the columns that the text of a line about an archive may take. Without a limit where it is no terminal that
+/// shows it: a file has room for everything.
+pub fn columns() -> usize {
+    if io::stderr().is_terminal() { WIDEST - BEFORE_TEXT } else { usize::MAX }
+}
 
 /// The bar below the log.
 static BAR: RwLock<Option<ProgressBar>> = RwLock::new(None);

@@ -115,27 +115,35 @@ impl Progress {
         let _ = self.memory.set(Box::new(figures));
     }
 
-    /// Records a look for archives. Selected archives count as pending until they are done.
+    /// Records a look for archives. Selected archives, and those still under way, count as pending until they are done.
     pub fn looked(&self, selection: &Selection) {
         let mut counts = self.counts();
         let Archives { already_done, processed, .. } = counts.archives;
+        let to_do = selection.take.len() as u64 + selection.under_way.archives;
         counts.archives = Archives {
             // Done archives may be moved away between two looks; they still count as done.
             already_done: selection.already_done.saturating_sub(processed).max(already_done),
             processed,
             failed: selection.failed,
-            pending: selection.take.len() as u64 + selection.settling + selection.too_large,
+            pending: to_do + selection.settling + selection.too_large,
             discovered: 0,
         };
         counts.archives.count_discovered();
         counts.newest_archive = counts.newest_archive.max(selection.newest_done);
-        counts.at_hand = (!selection.take.is_empty()).then(|| AtHand {
-            archives: selection.take.len() as u64,
-            bytes: selection.take.iter().map(|archive| archive.bytes).sum(),
+        if to_do == 0 {
+            counts.at_hand = None;
+            return;
+        }
+        let fresh = AtHand {
             settled_before: counts.totals.rows.settled(),
             since: self.clock.elapsed(),
             ..AtHand::default()
-        });
+        };
+        // Goes on while archives of earlier looks are under way.
+        let at_hand = counts.at_hand.get_or_insert(fresh);
+        let bytes: u64 = selection.take.iter().map(|archive| archive.bytes).sum();
+        at_hand.archives = at_hand.done + to_do;
+        at_hand.bytes = at_hand.done_bytes + selection.under_way.bytes + bytes;
     }
 
     /// Adds outcomes of rows.

@@ -32,7 +32,7 @@ pub struct Summary {
     pub source: &'static str,
     /// Nothing was written to Elasticsearch; the counters say what would have been.
     pub dry_run: bool,
-    /// The run was stopped by a signal.
+    /// The run was stopped before its end, by a signal or because nobody read its output any more.
     pub interrupted: bool,
     /// The exit code.
     pub exit_code: u8,
@@ -132,7 +132,7 @@ impl Summary {
             mode: reports.mode.name(),
             source: reports.source.name(),
             dry_run: reports.job == Job::DryRun,
-            interrupted: stopped.is_some_and(StopReason::is_signal),
+            interrupted: stopped.is_some_and(|reason| !matches!(reason, StopReason::Fatal(_))),
             exit_code: code.number(),
             elapsed_seconds: (elapsed.as_secs_f64() * 1000.0).round() / 1000.0,
             archives,
@@ -162,6 +162,14 @@ impl Summary {
     pub fn json(&self) -> String {
         // Cannot fail: there is nothing but numbers and names of reasons.
         serde_json::to_string(self).unwrap_or_default()
+    }
+
+    /// Whether the run was refused before it did anything: a table would hold nothing but zeros.
+    pub fn is_empty(&self) -> bool {
+        let is_refusal = [ExitCode::Usage, ExitCode::Refused, ExitCode::Locked]
+            .iter()
+            .any(|code| code.number() == self.exit_code);
+        is_refusal && self.rows == Tally::default() && self.requests == Requests::default()
     }
 
     /// Returns the summary for people: failures first, with what to do, then all counters.
@@ -213,6 +221,8 @@ pub fn exit_code(
     rows: &Tally,
 ) -> ExitCode {
     let unfinished = cut_short || archives.pending > 0 || rows.unconfirmed > 0;
+    // What nobody reads any more was not asked for.
+    let unfinished = unfinished && stopped != Some(&StopReason::Unread);
     match stopped {
         Some(StopReason::Fatal(failure)) => failure.code,
         Some(signal) if unfinished || mode == Mode::Spool => signal.exit_code(mode),

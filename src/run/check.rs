@@ -6,7 +6,7 @@
 mod disk;
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, ErrorKind, Write};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -72,10 +72,12 @@ impl Findings<'_> {
         }
         let text: String = checks.iter().map(|check| format!("{}\n", one_line(&check.to_string()))).collect();
         let mut stdout = io::stdout().lock();
-        stdout
-            .write_all(text.as_bytes())
-            .and_then(|()| stdout.flush())
-            .map_err(|error| Failure::run(format!("standard output cannot be written: {error}")))?;
+        match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+            // The reader has closed the pipe, as `head` does. The exit code still tells of all checks.
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => {}
+            written => written
+                .map_err(|error| Failure::run(format!("standard output cannot be written: {error}")))?,
+        }
         let failed = checks.into_iter().filter(|check| check.status == Status::Failed);
         self.failed.extend(failed.map(|check| (code_of_failed, check)));
         Ok(())
@@ -109,7 +111,13 @@ fn check_settings(load: &Load) -> Vec<Check> {
     let fields = format!("posts are written with {}", schema::describe(server.names.fields));
     let insecurities =
         server.elasticsearch.insecurities().into_iter().map(|text| Check::warning("settings", text));
-    [Check::ok("settings", text), Check::ok("fields", fields)].into_iter().chain(insecurities).collect()
+    let tuned = load.bulk_load_settings.then(|| {
+        let text =
+            format!("a load sets {}; what is set now is put back at its end", load_settings::describe());
+        Check::ok("load settings", text)
+    });
+    let checks = [Check::ok("settings", text), Check::ok("fields", fields)];
+    checks.into_iter().chain(tuned).chain(insecurities).collect()
 }
 
 fn check_state(archives: &Archives, state: Result<&StateFile, &Failure>) -> Vec<Check> {
@@ -146,7 +154,7 @@ fn check_source(
     stop: &Stop,
 ) -> (ExitCode, Vec<Check>) {
     let found = Source::open(&archives.source, Some(Duration::ZERO), stop)
-        .and_then(|mut source| source.discover(stop).map(|discovery| (source, discovery)));
+        .and_then(|source| source.discover(stop).map(|discovery| (source, discovery)));
     let (source, discovery) = match found {
         Ok(found) => found,
         Err(failure) => return (failure.code, vec![Check::failed("source", failure.message)]),

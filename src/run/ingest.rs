@@ -3,16 +3,20 @@
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::sync::{Arc, Mutex};
+use std::thread;
 use std::time::{Duration, Instant};
 
+use crossbeam_channel::{Receiver, select, unbounded};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
-use super::looks::Looks;
-use super::{MOST_ROUNDS, Run, judge_holdings, needs};
+use super::looks::{Looks, Store};
+use super::{MOST_ROUNDS, Run, judge_holdings, needs, start};
 use crate::config::{Archives, DryRun, Intake, Load, Mode, Output, VectorChoice};
-use crate::exit::{ExitCode, Failure};
+use crate::exit::Failure;
 use crate::files;
 use crate::model::{Archive, Selection};
+use crate::pipeline::ledger::books::Books;
+use crate::pipeline::ledger::lines::Lines;
 use crate::pipeline::ledger::state_file::StateFile;
 use crate::pipeline::ledger::{Ledger, state_not_written};
 use crate::pipeline::source::Source;
@@ -37,65 +41,54 @@ impl Run<'_> {
     pub(super) fn load(&self, task: &Load) -> Result<(), Failure> {
         let Load { archives, intake, server: settings, .. } = task;
         let _lock = StateFile::lock(&archives.state_file)?;
-        let mut state = StateFile::load(&archives.state_file)?;
+        let state = StateFile::load(&archives.state_file)?;
         files::try_to_replace(state.path()).map_err(|error| state_not_written(state.path(), &error))?;
-        let mut looks = Looks::new(self.source(archives)?, archives.mode == Mode::Spool, intake);
-        let selection = self.look(&mut looks, archives, &state)?;
+        let store = Store::new(self.source(archives)?, archives.mode == Mode::Spool, intake);
+        let mut looks = Looks::new(&store);
+        // A spooler has no end that would have to be reached.
+        let (books, queue) = Books::new(state, (archives.mode == Mode::Once).then_some(MOST_ROUNDS));
+        let lines = Lines::default();
+        let first = self.look(&mut looks, archives, &books, &lines)?;
+        log::info!("{}", start::of_load(task, &first));
         let mut load_settings = LoadSettings::open(&settings.elasticsearch, &archives.state_file)?;
         let server = Server::connect(settings, intake.senders, intake.workers, needs(task), self.stop)?;
-        if let Some(lost) = judge_holdings(&server, &state) {
+        if let Some(lost) = judge_holdings(&server, &books.open().state) {
             log::warn!("{lost}");
         }
         let done = self.stop.guard("the load", || {
-            server
-                .begin_load(&mut load_settings, task.bulk_load_settings, self.stop)
-                .and_then(|()| self.passes(task, &server, looks, &mut state, selection))
+            server.begin_load(&mut load_settings, task.bulk_load_settings, self.stop)?;
+            let looker = Looker { run: self, task, server: &server, books: &books, lines: &lines };
+            self.take_up_all(&looker, &store, &queue, looks, first.take)
         });
         // Reported before the settings are put back, so that a failure to do that does not replace this one.
         if let Some(Err(failure)) = done {
             self.stop.fail(failure);
         }
-        self.finish(&mut state);
+        self.finish(&mut books.into_state());
         self.end_load(load_settings);
         Ok(())
     }
 
-    /// Takes up the selected archives; in spool mode, also those that come later.
-    fn passes(
+    /// Takes up all archives that the looks find, until these end.
+    fn take_up_all(
         &self,
-        task: &Load,
-        server: &Server,
-        mut looks: Looks,
-        state: &mut StateFile,
-        mut selection: Selection,
+        looker: &Looker<'_>,
+        store: &Store,
+        queue: &Receiver<Arc<Archive>>,
+        looks: Looks<'_>,
+        first: Vec<Arc<Archive>>,
     ) -> Result<(), Failure> {
-        let Load { archives, intake, vectors, .. } = task;
+        let Looker { task, server, books, lines, .. } = *looker;
+        let Load { intake, vectors, .. } = task;
         let pool = pool(intake.workers)?;
         let sink = self.sink(server, intake.batch, *vectors);
-        let mut rounds = 0;
-        loop {
-            let dead_letters = self.dead_letters();
-            let ledger = Ledger::new(Some(&mut *state), dead_letters, &sink, self.progress, self.stop)
-                .watched_by(&self.refusals);
-            let taken_up = self.take_up(intake, &looks, &selection, &pool, &sink, ledger);
-            self.progress.passed();
-            self.monitor.publish();
-            let again = taken_up?;
-            rounds = if again.is_empty() { 0 } else { rounds + 1 };
-            if !again.is_empty() && !self.stop.is_requested() {
-                if rounds > MOST_ROUNDS && archives.mode == Mode::Once {
-                    return Err(moves_for_ever());
-                }
-                selection.take = again;
-                continue;
-            }
-            if archives.mode == Mode::Once {
-                return Ok(());
-            }
-            let Some(next) = self.next_look(task, &mut looks, state) else { return Ok(()) };
-            server.look(!next.take.is_empty())?;
-            selection = next;
-        }
+        let ledger = Ledger::new(Some(books), self.dead_letters(), &sink, self.progress, self.stop)
+            .watched_by(&self.refusals)
+            .logs_once(lines);
+        let taken_up = self.take_up(intake, store, queue, &pool, &sink, ledger, || looker.run(looks, first));
+        self.progress.passed();
+        self.monitor.publish();
+        taken_up.map(drop)
     }
 
     /// Writes all marks into the state file. If that fails, its journal keeps them for the next run.
@@ -106,25 +99,6 @@ impl Run<'_> {
         if let Err(error) = state.finish() {
             self.stop.fail(state_not_written(state.path(), &error));
         }
-    }
-
-    /// Waits, and looks again; None when the run is to stop. The source has been readable before, so a look that fails
-    /// is repeated after the next wait.
-    fn next_look(&self, task: &Load, looks: &mut Looks, state: &StateFile) -> Option<Selection> {
-        let mut told: Option<Instant> = None;
-        while self.stop.wait(looks.pause(task.intake.spool_interval)) {
-            match self.look(looks, &task.archives, state) {
-                Ok(selection) => return Some(selection),
-                Err(_) if self.stop.is_requested() => return None,
-                Err(failure) => {
-                    if told.is_none_or(|told| told.elapsed() >= TELL_EVERY) {
-                        told = Some(Instant::now());
-                        log::error!("{failure}; it is looked for again");
-                    }
-                }
-            }
-        }
-        None
     }
 
     /// Puts the index settings back, however the load has ended. A failure to do so ends the run, unless it ends for
@@ -141,8 +115,9 @@ impl Run<'_> {
     pub(super) fn dry_run(&self, task: &DryRun) -> Result<(), Failure> {
         let DryRun { archives, intake, names, .. } = task;
         let state = StateFile::load(&archives.state_file)?;
-        let mut looks = Looks::new(self.source(archives)?, false, intake);
-        let selection = self.look(&mut looks, archives, &state)?;
+        let store = Store::new(self.source(archives)?, false, intake);
+        let selection = self.look_once(&store, archives, &state)?;
+        log::info!("{}", start::of_dry_run(task, &selection));
         let pool = pool(intake.workers)?;
         let output = task.output.as_ref().map(open).transpose()?.map(Mutex::new);
         let vectors = match task.vectors {
@@ -152,7 +127,7 @@ impl Run<'_> {
         let sink = Ndjson { names: *names, vectors, output, stop: self.stop };
         let ledger = Ledger::new(None, self.dead_letters(), &sink, self.progress, self.stop)
             .watched_by(&self.refusals);
-        let taken_up = self.take_up(intake, &looks, &selection, &pool, &sink, ledger);
+        let taken_up = self.take_up(intake, &store, &queue_of(selection.take), &pool, &sink, ledger, || {});
         sink.finish();
         taken_up.map(drop)
     }
@@ -161,53 +136,181 @@ impl Run<'_> {
         Source::open(&archives.source, archives.retry_budget, self.stop)
     }
 
-    pub(super) fn look(
+    /// Looks for archives. Enters those to be taken up into the books, and returns them.
+    fn look(
         &self,
-        looks: &mut Looks,
+        looks: &mut Looks<'_>,
         archives: &Archives,
-        state: &StateFile,
+        books: &Books,
+        lines: &Lines,
     ) -> Result<Selection, Failure> {
         let _watch = self.stop.pulse().watch(Stage::Look);
-        let selection = looks.look(archives, state, self.stop)?;
+        let found = looks.find(self.stop)?;
+        // Nothing is marked while it is judged what is done.
+        let mut open = books.open();
+        let mut selection = looks.select(found, archives, &open.state, |name| open.has(name));
+        selection.under_way = open.under_way();
+        open.enter(&selection.take);
+        lines.forget_unless(|name| open.has(name));
         self.progress.looked(&selection);
         Ok(selection)
     }
 
-    /// Runs all stages until the last selected archive is read and delivered. Returns the archives that have to be done
-    /// again. If the source stays unavailable for some archives past the budget, the error is returned after all others
-    /// are done.
+    /// Looks for archives, of a run that marks none.
+    pub(super) fn look_once(
+        &self,
+        store: &Store,
+        archives: &Archives,
+        state: &StateFile,
+    ) -> Result<Selection, Failure> {
+        let _watch = self.stop.pulse().watch(Stage::Look);
+        let mut looks = Looks::new(store);
+        let found = looks.find(self.stop)?;
+        let selection = looks.select(found, archives, state, |_| false);
+        self.progress.looked(&selection);
+        Ok(selection)
+    }
+
+    /// Runs all stages until the queue has ended and its last archive is read and delivered. `looks` run alongside.
+    /// Returns the archives that have to be done again and are in no books. If the source stays unavailable for some
+    /// archives past the budget, the error is returned after all others are done.
+    #[expect(clippy::too_many_arguments, reason = "the parts of a run come together here")]
     pub(super) fn take_up(
         &self,
         intake: &Intake,
-        looks: &Looks,
-        selection: &Selection,
+        store: &Store,
+        queue: &Receiver<Arc<Archive>>,
         pool: &ThreadPool,
         sink: &dyn Sink,
         ledger: Ledger<'_>,
+        looks: impl FnOnce() + Send,
     ) -> Result<Vec<Arc<Archive>>, Failure> {
-        self.progress.lets_in(looks.admission.figures());
+        self.progress.lets_in(store.admission.figures());
         let Intake { workers, senders, batch, account_deletions, spool_interval, .. } = *intake;
         let mut handed_out = Ok(());
         let again = stages(senders, workers, sink, ledger, self.stop, |batches, events, buffers| {
             let stage = Workers {
                 pool,
-                admission: &looks.admission,
+                admission: &store.admission,
                 progress: self.progress,
                 limits: batch,
                 sink,
                 account_deletions,
                 fields: sink.fields(),
                 buffers,
-                unchanged: looks.judges_late().then_some(UNCHANGED_BEFORE_JUDGED),
+                unchanged: store.judges_late().then_some(UNCHANGED_BEFORE_JUDGED),
                 stop: self.stop,
             };
-            handed_out =
-                looks.source.hand_out(&selection.take, workers, &looks.admission, spool_interval, |next| {
-                    stage.run(next, batches, events);
-                });
+            thread::scope(|scope| {
+                scope.spawn(looks);
+                handed_out =
+                    store.source.hand_out(queue, workers, &store.admission, spool_interval, |next| {
+                        stage.run(next, batches, events);
+                    });
+            });
         });
         handed_out.map(|()| again)
     }
+}
+
+/// Looks for archives on a thread of its own, while those that it has found are taken up.
+struct Looker<'r> {
+    run: &'r Run<'r>,
+    task: &'r Load,
+    server: &'r Server,
+    books: &'r Books,
+    lines: &'r Lines,
+}
+
+impl Looker<'_> {
+    /// Hands out archives until the last one is done; in spool mode, until the run is to stop. Then closes the books.
+    fn run(&self, mut looks: Looks<'_>, first: Vec<Arc<Archive>>) {
+        let stop = self.run.stop;
+        let looked = stop.guard("the looks for archives", || match self.task.archives.mode {
+            Mode::Once => {
+                self.hand_out(first);
+                self.wait_until_all_is_done();
+                Ok(())
+            }
+            Mode::Spool => self.spool(&mut looks, first),
+        });
+        if let Some(Err(failure)) = looked {
+            stop.fail(failure);
+        }
+        self.books.open().close();
+    }
+
+    fn spool(&self, looks: &mut Looks<'_>, first: Vec<Arc<Archive>>) -> Result<(), Failure> {
+        let mut found = Some(first);
+        while let Some(archives) = found {
+            self.hand_out(archives);
+            found = self.next_look(looks);
+            if let Some(archives) = &found {
+                self.server.look(!archives.is_empty())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Hands out the archives of a look. One with nothing under way is a success.
+    fn hand_out(&self, archives: Vec<Arc<Archive>>) {
+        let open = self.books.open();
+        open.hand_out(archives);
+        if open.under_way().archives == 0 {
+            self.run.progress.passed();
+        }
+        drop(open);
+        self.run.monitor.publish();
+    }
+
+    fn wait_until_all_is_done(&self) {
+        while self.books.open().under_way().archives > 0 {
+            select! {
+                recv(self.books.settled()) -> _ => {}
+                recv(self.run.stop.channel()) -> _ => return,
+            }
+        }
+    }
+
+    /// Waits, and looks again; None when the run is to stop. The source has been readable before, so a look that fails
+    /// is repeated after the next wait.
+    fn next_look(&self, looks: &mut Looks<'_>) -> Option<Vec<Arc<Archive>>> {
+        let mut told: Option<Instant> = None;
+        while self.wait(looks.pause(self.task.intake.spool_interval)) {
+            match self.run.look(looks, &self.task.archives, self.books, self.lines) {
+                Ok(selection) => return Some(selection.take),
+                Err(_) if self.run.stop.is_requested() => return None,
+                Err(failure) => {
+                    if told.is_none_or(|told| told.elapsed() >= TELL_EVERY) {
+                        told = Some(Instant::now());
+                        log::error!("{failure}; it is looked for again");
+                    }
+                }
+            }
+        }
+        None
+    }
+
+    /// Waits for `time`, and publishes the figures when all is done in between. Returns false as soon as the run is to
+    /// stop.
+    fn wait(&self, time: Duration) -> bool {
+        let begun = Instant::now();
+        loop {
+            select! {
+                recv(self.run.stop.channel()) -> _ => return false,
+                recv(self.books.settled()) -> _ => self.run.monitor.publish(),
+                default(time.saturating_sub(begun.elapsed())) => return true,
+            }
+        }
+    }
+}
+
+/// A queue of these archives, to which nothing is added.
+pub(super) fn queue_of(archives: Vec<Arc<Archive>>) -> Receiver<Arc<Archive>> {
+    let (sender, queue) = unbounded();
+    // The receiver is there.
+    archives.into_iter().for_each(|archive| drop(sender.send(archive)));
+    queue
 }
 
 pub(super) fn pool(workers: usize) -> Result<ThreadPool, Failure> {
@@ -216,12 +319,6 @@ pub(super) fn pool(workers: usize) -> Result<ThreadPool, Failure> {
         .thread_name(|n| format!("worker-{n}"))
         .build()
         .map_err(|error| Failure::run(format!("cannot start {workers} workers: {error}")))
-}
-
-pub(super) fn moves_for_ever() -> Failure {
-    let message = "what stands behind the names of the indices moves again and again before archives can be marked: look \
-                   at who changes the aliases, and run again";
-    Failure::new(ExitCode::Unavailable, message)
 }
 
 pub(super) fn open(output: &Output) -> Result<Box<dyn Write + Send>, Failure> {

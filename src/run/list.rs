@@ -25,7 +25,7 @@ struct Line<'l> {
     bytes: Option<u64>,
     modified: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    storage_class: Option<&'l str>,
+    storage_class: Option<Box<str>>,
     /// State in the state file; None where it has no entry.
     state: Option<&'static str>,
     /// Whether it has changed since it was marked.
@@ -41,7 +41,7 @@ struct Line<'l> {
 pub(super) fn list(task: &List, stop: &Stop) -> Result<(), Failure> {
     let archives = &task.archives;
     let state = StateFile::load(&archives.state_file)?;
-    let mut source = Source::open(&archives.source, archives.retry_budget, stop)?;
+    let source = Source::open(&archives.source, archives.retry_budget, stop)?;
     let discovery = source.discover(stop)?;
     let judged = selection::judge(&discovery.archives, &state, &archives.wanted);
     let nothing = selection::nothing_of_the_span(&discovery.archives, &judged);
@@ -72,7 +72,7 @@ fn line_of<'l>(
     why: Option<&LeftAlone>,
     waits: bool,
     state: &StateFile,
-    source: &'l Source,
+    source: &Source,
 ) -> Line<'l> {
     let (path, storage_class) = source.whereabouts(archive);
     let known = match state.get(&archive.name) {
@@ -109,7 +109,7 @@ fn line_of_left_out(left_out: &LeftOut) -> Line<'_> {
         time: None,
         bytes: None,
         modified: None,
-        storage_class: storage_class.as_deref(),
+        storage_class: storage_class.as_deref().map(Into::into),
         state: None,
         changed: false,
         take: false,
@@ -133,7 +133,7 @@ fn write_line(out: &mut impl Write, line: &Line<'_>, as_json: bool) -> io::Resul
         (true, Some(why)) => format!("take ({why})"),
         (false, why) => format!("leave ({})", why.as_deref().unwrap_or_default()),
     };
-    let class = line.storage_class.map(|class| format!(", {class}")).unwrap_or_default();
+    let class = line.storage_class.as_ref().map(|class| format!(", {class}")).unwrap_or_default();
     let time = line.time.as_deref().unwrap_or("-");
     writeln!(out, "{}\t{time}\t{bytes} bytes{class}\t{what}", line.name.escape_debug())
 }

@@ -18,9 +18,32 @@ use crate::timestamp::now_millis;
 /// Number of files passed over by one look that the log names.
 const PASSED_OVER_NAMED: usize = 10;
 
-/// A source, and what the last look at it has found. Memory does not grow with the number of looks.
-pub(super) struct Looks {
+/// A source, and the memory for what is read from it.
+pub(super) struct Store {
     pub(super) source: Source,
+    /// Admits archives by memory, and remembers those that can never be admitted.
+    pub(super) admission: Admission,
+    /// Whether there is more than one look.
+    spools: bool,
+}
+
+impl Store {
+    /// The store at `source`. `spools` means that there is more than one look.
+    pub(super) fn new(source: Source, spools: bool, intake: &Intake) -> Self {
+        let admission = Admission::new(intake.memory.bytes, intake.workers, !source.is_local());
+        Self { source, admission, spools }
+    }
+
+    /// Whether files may still be being written, so that a later look judges them. Objects of a bucket are either
+    /// complete or absent.
+    pub(super) fn judges_late(&self) -> bool {
+        self.spools && self.source.is_local()
+    }
+}
+
+/// Looks at a store, and what the last one has found. Memory does not grow with the number of looks.
+pub(super) struct Looks<'s> {
+    store: &'s Store,
     /// Files that may still be written; None: files are taken as they are.
     settling: Option<UnsettledFiles>,
     /// What the last look passed over. A file is logged when it is first passed over, not at every look.
@@ -31,24 +54,18 @@ pub(super) struct Looks {
     changed: HashSet<String>,
     /// The last look's warning that it found nothing, or nothing that was asked for.
     nothing: Option<String>,
-    /// Admits archives by memory, and remembers those that can never be admitted.
-    pub(super) admission: Admission,
 }
 
-impl Looks {
-    /// Looks at `source`. `spools` means that there is more than one look: files that are still being written wait for
-    /// a later one. Objects of a bucket are either complete or absent, so they need no wait.
-    pub(super) fn new(source: Source, spools: bool, intake: &Intake) -> Self {
-        let settling = (spools && source.is_local()).then(UnsettledFiles::default);
-        let admission = Admission::new(intake.memory.bytes, intake.workers, !source.is_local());
+impl<'s> Looks<'s> {
+    /// Begins to look at a store.
+    pub(super) fn new(store: &'s Store) -> Self {
         Self {
-            source,
-            settling,
+            store,
+            settling: store.judges_late().then(UnsettledFiles::default),
             passed_over: HashSet::new(),
             shared_times: HashSet::new(),
             changed: HashSet::new(),
             nothing: None,
-            admission,
         }
     }
 
@@ -122,14 +139,20 @@ impl Looks {
         }
     }
 
-    /// Lists the archives, and selects those to be taken up.
-    pub(super) fn look(
+    /// Lists the archives.
+    pub(super) fn find(&self, stop: &Stop) -> Result<Discovery, Failure> {
+        self.store.source.discover(stop)
+    }
+
+    /// Selects those to be taken up from the archives that were found. Those that are `under_way` are left to whoever
+    /// has them.
+    pub(super) fn select(
         &mut self,
+        Discovery { archives: found, left_out, nothing }: Discovery,
         archives: &Archives,
         state: &StateFile,
-        stop: &Stop,
-    ) -> Result<Selection, Failure> {
-        let Discovery { archives: found, left_out, nothing } = self.source.discover(stop)?;
+        under_way: impl Fn(&str) -> bool,
+    ) -> Selection {
         self.warn_of(&left_out);
         self.passed_over = left_out.into_iter().map(|left_out| left_out.path).collect();
         let judged = selection::judge(&found, state, &archives.wanted);
@@ -142,18 +165,14 @@ impl Looks {
         self.warn_of_shared_times(&found, |archive| taken.contains(&*archive.name));
         self.warn_of_changed(changed);
         let mut selection = selection::sort_out(found, judged);
+        selection.take.retain(|archive| !under_way(&archive.name));
         let found = selection.take.len();
-        selection.take.retain(|archive| !self.admission.has_shut_out(archive));
+        selection.take.retain(|archive| !self.store.admission.has_shut_out(archive));
         selection.too_large = (found - selection.take.len()) as u64;
         if let Some(settling) = &mut self.settling {
             selection.settling = settling.hold_back(&mut selection.take, now_millis());
         }
-        Ok(selection)
-    }
-
-    /// Whether files may still be being written, so that a later look judges them.
-    pub(super) fn judges_late(&self) -> bool {
-        self.settling.is_some()
+        selection
     }
 
     /// Returns the time until the next look.

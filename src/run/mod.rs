@@ -26,6 +26,7 @@ mod list;
 mod looks;
 mod replay;
 pub mod selection;
+mod start;
 mod verify;
 
 /// Most rounds in a row in which the index behind a name has changed before archives could be marked; then the run
@@ -103,7 +104,11 @@ fn report(
     let Figures { archives, totals, requests, elapsed, .. } = progress.figures();
     let mut code = exit_code(reports.mode, stopped.as_ref(), cut_short, archives, &totals.rows);
     let mut summary = Summary::new(reports, stopped.as_ref(), code, archives, totals, requests, elapsed);
-    log::info!(summary = summary.json(); "{}", summary.line());
+    let shows_table = logging.format == LogFormat::Text && log::log_enabled!(log::Level::Info);
+    // People get the error alone where nothing was done, and nothing where nobody reads on.
+    if !(shows_table && (summary.is_empty() || stop.is_unread())) {
+        log::info!(summary = summary.json(); "{}", summary.line());
+    }
     if let Some(StopReason::Fatal(failure)) = &stopped {
         tell(logging, failure);
     }
@@ -116,7 +121,7 @@ fn report(
         tell(logging, &Failure::new(code, message));
     }
     monitor.finish(code);
-    if logging.format == LogFormat::Text && log::log_enabled!(log::Level::Info) {
+    if shows_table && !stop.is_unread() {
         // The table comes last, so that it is what stays on the screen. A write error is ignored: nobody would read it.
         let _ = io::stderr().write_all(summary.table(reports).as_bytes());
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::Run;
+use super::{Run, start};
 use crate::config::{self, VectorChoice};
 use crate::exit::Failure;
 use crate::model::Archive;
@@ -33,6 +33,7 @@ impl Run<'_> {
                 path.display()
             )));
         }
+        log::info!("{}", start::of_replay(task));
         let needs = Needs {
             search_by_author: *account_deletions,
             offer: true,

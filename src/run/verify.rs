@@ -1,12 +1,12 @@
 //! `--verify`: compares the index with the archives. With `--repair`, rows that differ are sent again.
 
-use super::ingest::{moves_for_ever, open, pool};
-use super::looks::Looks;
-use super::{MOST_ROUNDS, Run};
+use super::ingest::{open, pool, queue_of};
+use super::looks::Store;
+use super::{MOST_ROUNDS, Run, start};
 use crate::config::{VectorChoice, Verify};
 use crate::exit::Failure;
-use crate::pipeline::ledger::Ledger;
 use crate::pipeline::ledger::state_file::StateFile;
+use crate::pipeline::ledger::{Ledger, moves_for_ever};
 use crate::sink::elasticsearch::encode::VectorEncoding;
 use crate::sink::elasticsearch::preflight::Needs;
 use crate::sink::elasticsearch::server::Server;
@@ -17,8 +17,10 @@ impl Run<'_> {
     pub(super) fn verify(&self, task: &Verify) -> Result<(), Failure> {
         let Verify { archives, intake, server: settings, .. } = task;
         let nothing_done = StateFile::of_nothing(&archives.state_file);
-        let mut looks = Looks::new(self.source(archives)?, false, intake);
-        let mut selection = self.look(&mut looks, archives, &nothing_done)?;
+        let store = Store::new(self.source(archives)?, false, intake);
+        let selection = self.look_once(&store, archives, &nothing_done)?;
+        log::info!("{}", start::of_verification(task, &selection));
+        let mut take = selection.take;
         let server = Server::connect(settings, intake.senders, intake.workers, needs(task), self.stop)?;
         let output = task.output.as_ref().map(open).transpose()?;
         let pool = pool(intake.workers)?;
@@ -29,14 +31,15 @@ impl Run<'_> {
         );
         for _ in 0..=MOST_ROUNDS {
             let ledger = Ledger::new(None, self.dead_letters(), &verifier, self.progress, self.stop);
-            let again = self.take_up(intake, &looks, &selection, &pool, &verifier, ledger)?;
+            let again = self.take_up(intake, &store, &queue_of(take), &pool, &verifier, ledger, || {})?;
             // Rows that were sent again may have gone to an index that has been replaced since. Their archives are
             // taken up again, with the index that is there now.
             if again.is_empty() || self.stop.is_requested() {
                 self.progress.passed();
-                return verifier.finish();
+                verifier.finish();
+                return Ok(());
             }
-            selection.take = again;
+            take = again;
         }
         Err(moves_for_ever())
     }

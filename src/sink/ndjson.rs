@@ -35,7 +35,7 @@ impl Ndjson<'_> {
         let Some(output) = self.output else { return };
         let mut output = output.into_inner().unwrap_or_else(PoisonError::into_inner);
         if let Err(error) = output.flush() {
-            self.stop.fail(cannot_write(&error));
+            self.stop.output_failed(&error);
         }
     }
 }
@@ -50,7 +50,7 @@ impl Sink for Ndjson<'_> {
         if let Some(output) = &self.output {
             let mut output = output.lock().unwrap_or_else(PoisonError::into_inner);
             if let Err(error) = write_lines(&mut **output, self.names.posts, batch) {
-                self.stop.fail(cannot_write(&error));
+                self.stop.output_failed(&error);
                 outcomes.tally.unconfirmed = batch.actions.len() as u64;
                 return outcomes;
             }
@@ -71,10 +71,6 @@ impl Sink for Ndjson<'_> {
     fn make_durable(&self) -> Result<Generation, Failure> {
         Ok(0)
     }
-}
-
-fn cannot_write(error: &std::io::Error) -> Failure {
-    Failure::run(format!("--output cannot be written: {error}"))
 }
 
 fn write_lines(output: &mut dyn Write, posts: &str, batch: &Batch) -> std::io::Result<()> {

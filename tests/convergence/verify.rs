@@ -51,8 +51,9 @@ fn damage() -> impl Strategy<Value = (u8, Damage)> {
 /// Cases that run at once: most of a case is waiting.
 const THREADS: u32 = 8;
 
-/// Cases of each thread.
+/// Cases of each thread; and where `LONG_TESTS` is not set.
 const CASES: u32 = 20;
+const FEWER_CASES: u32 = 3;
 
 #[test]
 fn a_verification_finds_what_is_wrong_and_a_repair_leaves_nothing_of_it() {
@@ -63,7 +64,8 @@ fn a_verification_finds_what_is_wrong_and_a_repair_leaves_nothing_of_it() {
 }
 
 fn run_cases() {
-    let cases = Cases { cases: CASES, failure_persistence: None, ..Cases::default() };
+    let cases =
+        Cases { cases: crate::long_or(CASES, FEWER_CASES), failure_persistence: None, ..Cases::default() };
     let drawn = (case(), vec(damage(), 0..5), any::<bool>());
     let tried = TestRunner::new(cases).run(&drawn, |(case, damage, two_indices)| {
         try_out(&Case { passes: Vec::new(), ..case }, &damage, two_indices)

@@ -15,7 +15,10 @@ const OTHERS: &[&str] = &[
     "AF_INET6",
     "AF_UNIX",
     "AWS_BATCH_JOB_ARRAY_INDEX",
+    "ELASTIC_PASSWORD",
+    "ES_JAVA_OPTS",
     "FROM_TIME",
+    "MEGASTREAM_ARCHIVES",
     "MEGASTREAM_INGEST",
     "MEGASTREAM_SOURCE",
     "SLURM_ARRAY_TASK_COUNT",
@@ -46,7 +49,7 @@ fn documents() -> Vec<(String, Value)> {
     .collect()
 }
 
-fn as_json(yaml: &Yaml<'_>) -> Value {
+pub(crate) fn as_json(yaml: &Yaml<'_>) -> Value {
     if let Some(mapping) = yaml.as_mapping() {
         let entry = |(key, value): (&Yaml<'_>, &Yaml<'_>)| {
             (key.as_str().expect("a key that is text").to_owned(), as_json(value))
@@ -71,17 +74,17 @@ fn pods() -> Vec<(String, Value, Value)> {
     documents().into_iter().filter_map(of).collect()
 }
 
-fn items(value: &Value) -> &[Value] {
+pub(crate) fn items(value: &Value) -> &[Value] {
     value.as_array().map(Vec::as_slice).unwrap_or_default()
 }
 
-fn help() -> String {
+pub(crate) fn help() -> String {
     let env = TestEnv::new();
     env.ingest().without("SUMMARY_JSON").args(&["--help"]).run().exits(0).stdout
 }
 
 /// Words of such characters in a text.
-fn words(text: &str, of_word: impl Fn(char) -> bool) -> BTreeSet<&str> {
+pub(crate) fn words(text: &str, of_word: impl Fn(char) -> bool) -> BTreeSet<&str> {
     text.split(|c| !of_word(c)).filter(|word| !word.is_empty()).collect()
 }
 

@@ -8,10 +8,11 @@ use crate::harness::archives::{Archive, delete, post, unreadable, update};
 use crate::harness::http::Request;
 use crate::harness::model::{assert_holds, assert_processed_are_held};
 use crate::harness::script::Fault;
-use crate::harness::{DEAD_LETTERS, Invocation, STATE_FILE, TestEnv};
+use crate::harness::{DEAD_LETTERS, Invocation, STATE_FILE, TestEnv, long_or};
 
-/// How many times the program is killed, unless `KILLS` says otherwise.
+/// How many times the program is killed, unless `KILLS` says otherwise; and where `LONG_TESTS` is not set.
 const KILLS: usize = 200;
+const FEWER_KILLS: usize = 20;
 
 /// So many loads are killed at the same time. They wait for the server most of the time.
 const AT_ONCE: usize = 5;
@@ -94,7 +95,10 @@ fn killed_at_any_instant_and_started_anew_the_program_loses_nothing() {
     let archives = &archives();
     let undisturbed = slow_env(archives);
     let typical = load(&undisturbed).run().exits(3).took;
-    let wanted = std::env::var("KILLS").ok().and_then(|kills| kills.parse().ok()).unwrap_or(KILLS);
+    let wanted = std::env::var("KILLS")
+        .ok()
+        .and_then(|kills| kills.parse().ok())
+        .unwrap_or_else(|| long_or(KILLS, FEWER_KILLS));
     let seed = AtomicU64::new(fastrand::u64(..u64::MAX / 2));
     let kills = AtomicUsize::new(0);
     std::thread::scope(|scope| {

@@ -1,9 +1,13 @@
 //! What is logged: lines for people, JSON lines, and the report at the end.
 
+use std::process::Stdio;
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use crate::harness::archives::{Archive, unreadable};
-use crate::harness::{Run, STATE_FILE, TestEnv, lines, posts};
+use crate::harness::script::Fault;
+use crate::harness::{DEAD_LETTERS, Invocation, Run, STATE_FILE, SUMMARY, TestEnv, lines, posts};
 
 fn archives() -> [Archive; 2] {
     [
@@ -162,13 +166,122 @@ fn the_document_on_the_summary_has_exactly_its_fields() {
 fn a_quiet_run_tells_the_end_and_what_went_wrong_alone() {
     let env = TestEnv::with_archives(&archives());
     let is_told = |run: &Run, archive: &str| {
-        run.stderr.lines().any(|line| line.contains(&format!("{archive}.db.zip\" is processed")))
+        run.stderr.lines().any(|line| line.contains(&format!("{archive}.db.zip\": ")))
     };
     let quiet = env.run(&["--quiet"]).exits(3);
     assert!(!is_told(&quiet, "20251218_000000") && is_told(&quiet, "20251218_000100"), "{}", quiet.stderr);
     std::fs::remove_file(env.path(STATE_FILE)).unwrap();
     let run = env.run(&[]).exits(3);
     assert!(is_told(&run, "20251218_000000") && is_told(&run, "20251218_000100"), "{}", run.stderr);
-    let line = run.stderr.lines().find(|line| line.contains("20251218_000000.db.zip\" is")).unwrap();
-    assert!(line.ends_with("is processed; 2 rows: 2 indexed") && line.len() <= 100, "{line}");
+    let line = run.stderr.lines().find(|line| line.contains("20251218_000000.db.zip\": ")).unwrap();
+    assert!(line.ends_with(": 2 indexed") && line.len() <= 100, "{line}");
+}
+
+#[test]
+fn a_run_begins_by_saying_what_it_takes_from_where_to_where() {
+    let env = TestEnv::with_archives(&archives());
+    let (folder, state, url) = (env.path("archives"), env.path(STATE_FILE), env.fake.url());
+    let (folder, state) = (folder.display(), state.display());
+    let first = |run: &Run| run.stderr.lines().next().unwrap_or_default().to_owned();
+    let run = env.run(&["--dry-run"]).exits(3);
+    let start = format!("reading 2 archives (0.0 MB) from {folder} in a dry run; state file: {state}");
+    run.check(first(&run).ends_with(&start), &start);
+    let run = env.run(&["--limit", "1"]).exits(0);
+    let start = format!("loading 1 archive (0.0 MB) into {url} from {folder}; state file: {state}");
+    run.check(first(&run).ends_with(&start), &start);
+    let run = env.run(&["--quiet"]).exits(3);
+    let start = format!("loading 1 archive (0.0 MB), 1 already done, into {url} from {folder}");
+    run.check(first(&run).contains(&start), &start);
+    let run = env.run(&["--verify", "--limit", "1"]).exits(0);
+    let start = format!("comparing 1 archive (0.0 MB) from {folder} with {url}");
+    run.check(first(&run).ends_with(&start), &start);
+    let run = env.run(&["--replay", DEAD_LETTERS]).exits(3);
+    let start = format!("sending the documents of {} to {url} again", env.path(DEAD_LETTERS).display());
+    run.check(first(&run).ends_with(&start), &start);
+}
+
+#[test]
+fn a_run_that_is_refused_before_it_begins_shows_no_zeros() {
+    let env = TestEnv::with_archives(&archives());
+    let shows_no_zeros = |run: Run, code: i32| {
+        run.check(run.stderr.contains(&format!("Exit code {code}: ")), "the exit code is explained");
+        run.check(!run.stderr.contains("Rows") && !run.stderr.contains("0 indexed"), "no zeros are shown");
+        run.counts(&[("rows.read", 0)]);
+    };
+    env.fake.deny("index");
+    shows_no_zeros(env.run(&[]).exits(5), 5);
+    env.write(STATE_FILE, "no JSON");
+    shows_no_zeros(env.run(&[]).exits(2), 2);
+    std::fs::remove_file(env.path(STATE_FILE)).unwrap();
+    let env = TestEnv::with_archives(&archives());
+    env.fake.fail_bulks(usize::MAX, Fault::Hang);
+    let running = env.ingest().without("SUMMARY_JSON").start();
+    env.fake.wait_for_bulks(1);
+    shows_no_zeros(env.run(&[]).exits(6), 6);
+    env.fake.release();
+    running.wait().exits(3);
+}
+
+#[test]
+fn archives_that_a_signal_leaves_are_one_line() {
+    let all: Vec<Archive> =
+        (0..30).map(|n| Archive::new(&format!("20251218_0000{n:02}")).with_all(posts("p", 3))).collect();
+    let env = TestEnv::with_archives(&all);
+    env.fake.fail_bulks(usize::MAX, Fault::Hang);
+    let running = env.ingest().args(&["--workers", "1", "--senders", "1", "--batch-docs", "1"]).start();
+    env.fake.wait_for_bulks(1);
+    running.signal("TERM");
+    while !running.has_said("stopping") {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    env.fake.release();
+    let run = running.wait().exits(143).says(" archives were not begun: the next run loads them");
+    let told = run.stderr.lines().filter(|line| line.contains("stays pending")).count();
+    run.check(told <= 2, "only archives that were begun have lines of their own");
+}
+
+/// Runs the program with an output that nobody reads any more, as after `| head`. Returns the exit code and standard error.
+fn read_by_nobody(run: Invocation<'_>) -> (Option<i32>, String) {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let child = run.command().stdin(Stdio::null()).stdout(writer).stderr(Stdio::piped()).spawn().unwrap();
+    let output = child.wait_with_output().unwrap();
+    (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+#[test]
+fn a_reader_that_goes_early_is_no_error() {
+    let env = TestEnv::with_archives(&archives()[..1]);
+    for arguments in [&["--help"][..], &["--version"], &["--list"], &["--list", "--json"], &["--check"]] {
+        let (code, said) = read_by_nobody(env.ingest().args(arguments));
+        assert!(code == Some(0) && said.is_empty(), "{arguments:?}: {code:?} {said}");
+    }
+    env.fake.deny("index");
+    let (code, said) = read_by_nobody(env.ingest().args(&["--check"]));
+    assert!(code == Some(5) && said.contains("check failed"), "{code:?} {said}");
+}
+
+#[test]
+fn a_run_ends_quietly_once_nobody_reads_its_output() {
+    // More than the program keeps before it writes.
+    let all: Vec<Archive> = (0..6)
+        .map(|n| Archive::new(&format!("20251218_00000{n}")).with_all(posts(&format!("{n}-"), 500)))
+        .collect();
+    let env = TestEnv::with_archives(&all);
+    for (arguments, expected) in [
+        (&["--dry-run", "--output", "-"][..], 0),
+        (&["--dry-run", "--output", "/dev/stdout"], 0),
+        (&["--verify", "--output", "/dev/stdout"], 3),
+    ] {
+        let (code, said) = read_by_nobody(env.ingest().args(arguments).args(&["--workers", "1"]));
+        assert_eq!(code, Some(expected), "{arguments:?}: {said}");
+        let is_quiet = |line: &str| line.contains(" INFO ") && !line.contains("discovered");
+        assert!(said.lines().all(is_quiet), "{arguments:?}: {said}");
+        let summary: Value = serde_json::from_str(&env.read(SUMMARY).unwrap()).unwrap();
+        assert_eq!(summary["interrupted"], true, "{arguments:?}: {summary}");
+    }
+    // A repair writes what differs, whoever reads about it.
+    let (code, said) = read_by_nobody(env.ingest().args(&["--verify", "--repair", "--output", "-"]));
+    assert!(code == Some(0) && !said.contains("ERROR"), "{code:?} {said}");
+    assert_eq!(env.fake.documents("posts").len(), 6 * 500);
 }

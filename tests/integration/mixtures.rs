@@ -15,10 +15,11 @@ use crate::harness::http::{Reply, Request};
 use crate::harness::model::{assert_holds, assert_processed_are_held};
 use crate::harness::script::Fault;
 use crate::harness::store::Item;
-use crate::harness::{Invocation, TestEnv};
+use crate::harness::{Invocation, TestEnv, long_or};
 
-/// How many mixtures there are, unless `MIXTURES` says otherwise.
+/// How many mixtures there are, unless `MIXTURES` says otherwise; and where `LONG_TESTS` is not set.
 const MIXTURES: u64 = 64;
+const FEWER_MIXTURES: u64 = 16;
 
 /// So many of them run at the same time. They wait most of the time.
 const AT_ONCE: u64 = 8;
@@ -183,7 +184,10 @@ fn mix(seed: u64) -> u64 {
 
 #[test]
 fn the_result_is_the_same_under_random_mixtures_of_faults() {
-    let mixtures = std::env::var("MIXTURES").ok().and_then(|number| number.parse().ok()).unwrap_or(MIXTURES);
+    let mixtures = std::env::var("MIXTURES")
+        .ok()
+        .and_then(|number| number.parse().ok())
+        .unwrap_or_else(|| long_or(MIXTURES, FEWER_MIXTURES));
     let first_seed = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok());
     let first_seed = first_seed.unwrap_or_else(|| fastrand::u64(..u64::MAX / 2));
     println!("{mixtures} mixtures, seeds from {first_seed}");

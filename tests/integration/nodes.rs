@@ -50,6 +50,35 @@ fn a_node_that_is_not_there_costs_nothing_and_is_told_of_once() {
 }
 
 #[test]
+fn only_a_node_that_has_never_answered_may_expect_https() {
+    let (env, archives) = env();
+    let [good, closing] = [(); 2].map(|()| Front::of(&env.fake.url()));
+    closing.conducts(Conduct::Closes);
+    let running =
+        to(&env, &[&good, &closing]).args(&["--mode", "spool"]).var("SPOOL_INTERVAL_SEC", "1").start();
+    env.wait_for_processed(&archives);
+    // From now on the other one breaks connections, too, and it has answered before.
+    good.conducts(Conduct::Closes);
+    let more = Archive::new("20251219_000000").with_all(posts("more", 4));
+    env.add(std::slice::from_ref(&more));
+    let started = std::time::Instant::now();
+    while !running.has_said(&format!("{} is left out", good.url())) {
+        assert!(started.elapsed() < Duration::from_secs(20), "it is missed");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    good.conducts(Conduct::HandsOn);
+    env.wait_for_processed(std::slice::from_ref(&more));
+    running.signal("TERM");
+    let run = running.wait().exits(0);
+    let told = |node: &Front| {
+        let is_hint =
+            |line: &&str| line.contains(&node.url()) && line.contains("does the server expect https?");
+        run.stderr.lines().filter(|line| line.contains("is left out")).filter(is_hint).count()
+    };
+    run.check((told(&good), told(&closing)) == (0, 1), "the hint is for the one that has never answered");
+}
+
+#[test]
 fn a_node_that_goes_away_in_the_middle_costs_no_row_and_is_used_again_when_it_is_back() {
     let (env, archives) = env();
     let nodes = [(); 2].map(|()| Front::of(&env.fake.url()));

@@ -10,7 +10,7 @@ use crate::harness::archives::{Archive, delete, post, uri};
 use crate::harness::http::{Reply, Request};
 use crate::harness::model::assert_holds;
 use crate::harness::script::Fault;
-use crate::harness::{Run, TestEnv, posts};
+use crate::harness::{Run, TestEnv, at_once, long_or, posts};
 
 fn archive() -> Archive {
     Archive::new("20251218_000000").with_all(posts("a", 20))
@@ -61,7 +61,7 @@ fn a_third_of_the_items_pushed_back_at_random_costs_less_than_half_as_many_bytes
 #[test]
 fn a_large_document_over_which_the_connection_breaks_becomes_a_dead_letter_and_the_others_are_indexed() {
     let big = || post("big", &"too long ".repeat(10_000));
-    for archive in [archive(), Archive::new("20251218_000000")] {
+    at_once([archive(), Archive::new("20251218_000000")], |archive| {
         let env = TestEnv::with_archives(&[archive.clone().with(delete("gone")).with(big())]);
         let is_large = |request: &Request| request.is_bulk() && request.body.len() > 80_000;
         env.fake.fail(is_large, 0, usize::MAX, Fault::CloseBefore);
@@ -72,7 +72,7 @@ fn a_large_document_over_which_the_connection_breaks_becomes_a_dead_letter_and_t
         assert_only_dead_letter(&env, "connection_broken", "big");
         // What is asked in between, a strict server answers, too.
         assert!(env.fake.bulks().iter().all(|record| !record.request.body.is_empty()));
-    }
+    });
 }
 
 #[test]
@@ -92,12 +92,13 @@ fn after_a_connection_that_broke_the_server_is_asked_before_the_body_follows() {
 #[test]
 fn connections_that_break_over_small_requests_or_replies_that_are_cut_are_an_outage() {
     let large = Archive::new("20251218_000000").with(post("big", &"too long ".repeat(10_000)));
-    for (archive, fault) in [
+    let cases = [
         (archive(), Fault::CloseBefore),
         (archive(), Fault::CloseAfter),
         (archive(), Fault::CutReply),
         (large, Fault::CutReply),
-    ] {
+    ];
+    at_once(cases, |(archive, fault)| {
         let env = TestEnv::with_archives(std::slice::from_ref(&archive));
         let has_actions = |request: &Request| request.is_bulk() && !request.body.is_empty();
         env.fake.fail(has_actions, 0, usize::MAX, fault);
@@ -107,7 +108,7 @@ fn connections_that_break_over_small_requests_or_replies_that_are_cut_are_an_out
         env.fake.release();
         env.run(&[]).exits(0);
         assert_holds(&env.fake, &[archive]);
-    }
+    });
 }
 
 #[test]
@@ -226,7 +227,7 @@ fn requests_over_a_limit(fault: Fault, actions: &[&str]) -> usize {
 
 #[test]
 fn a_size_that_is_not_answered_while_smaller_ones_are_is_learnt_once_for_all_senders() {
-    for fault in [Fault::status(504), Fault::CloseBefore] {
+    for fault in [Fault::status(504), Fault::CloseBefore].into_iter().take(long_or(2, 1)) {
         // Two halvings, three attempts each, by one sender; the batches that travel at the time are the others'.
         let alone = requests_over_a_limit(fault.clone(), &["--senders", "1"]);
         assert_eq!(alone, 6, "{fault:?}");
@@ -272,7 +273,7 @@ fn pages_of_an_ingress_in_the_middle_of_a_run_are_an_outage() {
 
 #[test]
 fn pages_of_an_ingress_at_the_start_are_waited_for_by_a_spooler_and_refused_to_a_once_run_at_once() {
-    for status in [200, 302, 403, 404] {
+    at_once([200, 302, 403, 404], |status| {
         let page = || Fault::Reply(Reply { status, headers: vec![], body: b"<html>no</html>".to_vec() });
         let env = TestEnv::with_archives(&[archive()]);
         env.fake.fail(|_| true, 0, usize::MAX, page());
@@ -290,5 +291,55 @@ fn pages_of_an_ingress_at_the_start_are_waited_for_by_a_spooler_and_refused_to_a
         running.signal("TERM");
         running.wait().exits(0);
         assert_holds(&env.fake, &[archive()]);
+    });
+}
+
+/// Loads thirty archives into a server that refuses such a share of bulk requests, and of items. Returns the run, the
+/// bulk requests that asked first, and how many times as many bytes were sent as without that.
+fn load_under_strain(
+    status: u16,
+    requests: f64,
+    items: f64,
+    refusal: fn(Reply) -> Fault,
+) -> (Run, usize, f64) {
+    let archives: Vec<Archive> = (0..30)
+        .map(|n| Archive::new(&format!("20251218_0000{n:02}")).with_all(posts(&format!("a{n}-"), 40)))
+        .collect();
+    let env = TestEnv::with_archives(&archives);
+    let clean = env.run(&[]).exits(0).count("requests.bytes_sent");
+    let env = TestEnv::with_archives(&archives);
+    let random = |seed| Mutex::new(fastrand::Rng::with_seed(seed));
+    let (of_requests, of_items) = (random(7), random(8));
+    let refused = move |request: &Request| request.is_bulk() && of_requests.lock().unwrap().f64() < requests;
+    env.fake.fail(
+        refused,
+        0,
+        usize::MAX,
+        refusal(Reply::error(status, "es_rejected_execution_exception", "busy")),
+    );
+    let refused = move |_: &_| of_items.lock().unwrap().f64() < items;
+    env.fake.fail_items(refused, usize::MAX, 429, "es_rejected_execution_exception");
+    let run = env.ingest().args(&["--senders", "2"]).run().exits(0);
+    run.counts(&[("archives.processed", 30), ("rows.indexed", 1200)]);
+    assert_holds(&env.fake, &archives);
+    let sent = run.count("requests.bytes_sent");
+    run.check(sent == bulk_bytes(&env) as u64, "what is told is what has arrived");
+    let asked = env.fake.bulks().iter().filter(|record| record.request.asks_first()).count();
+    (run, asked, sent as f64 / clean as f64)
+}
+
+#[test]
+fn refusals_by_a_server_that_needs_no_body_for_that_cost_hardly_any_bytes() {
+    for (status, requests, items) in [(503, 0.7, 0.0), (429, 0.6, 0.25)] {
+        let (run, asked, times) = load_under_strain(status, requests, items, Fault::Unseen);
+        run.check(times <= 1.5, &format!("{times} times the bytes of a clean run"));
+        run.check(asked > 30 && run.count("requests.retried") > 30, "most requests were refused");
     }
+}
+
+#[test]
+fn a_server_that_refuses_only_after_the_body_is_asked_a_few_times_in_vain() {
+    let (run, asked, _) = load_under_strain(503, 0.7, 0.0, Fault::Reply);
+    run.check(run.count("requests.retried") > 30, "most requests were refused");
+    run.check((1..20).contains(&asked), &format!("{asked} requests asked first"));
 }

@@ -11,7 +11,7 @@ use crate::harness::archives::{Archive, write_aged};
 use crate::harness::fake::PATIENCE;
 use crate::harness::model::assert_holds;
 use crate::harness::script::Fault;
-use crate::harness::{Invocation, Running, TestEnv, posts};
+use crate::harness::{Invocation, Running, STATE_FILE, TestEnv, posts};
 
 fn archives() -> [Archive; 3] {
     ["20251218_000000", "20251218_000100", "20251218_000200"]
@@ -224,4 +224,46 @@ fn what_is_passed_over_is_told_once() {
     let run = running.wait().exits(0);
     let told = run.stderr.lines().filter(|line| line.contains("is passed over")).count();
     run.check(told == 1, "the folder is told once");
+}
+
+#[test]
+fn a_run_says_at_once_what_it_watches_and_how_many_files_are_not_settled() {
+    let all = archives();
+    let env = TestEnv::with_archives(&all[..1]);
+    write_aged(&place(&env, &all[1]), &all[1].zip(), Duration::ZERO);
+    let running = env.ingest().args(&["--mode", "spool"]).var("SPOOL_INTERVAL_SEC", "3600").start();
+    env.wait_for_processed(&all[..1]);
+    running.signal("TERM");
+    let run = running.wait().exits(0);
+    let first = run.stderr.lines().next().unwrap_or_default();
+    let start = format!(
+        "watching {} every 3600 s, loading 1 archive (0.0 MB) into {}; not settled yet: 1; state file: {}",
+        env.path("archives").display(),
+        env.fake.url(),
+        env.path(STATE_FILE).display()
+    );
+    run.check(first.ends_with(&start), &start);
+}
+
+#[test]
+fn a_broken_file_that_is_looked_at_again_is_told_of_once() {
+    let all = archives();
+    let env = TestEnv::new();
+    let copy = Copy::begin(&env, &all[0], Duration::from_secs(20));
+    let running = spool(&env).start();
+    let looks = |n: usize| {
+        let more = Archive::new(&format!("20251219_00000{n}")).with_all(posts(&format!("look{n}-"), 1));
+        env.add(std::slice::from_ref(&more));
+        env.wait_for_processed(&[more]);
+    };
+    // Each of these takes a look of its own.
+    (0..3).for_each(looks);
+    // It has changed, and is still broken.
+    write_aged(&copy.place, &copy.zip[..copy.zip.len() / 3], Duration::from_secs(20));
+    (3..6).for_each(looks);
+    assert_eq!(env.status_of(&all[0]), "pending");
+    running.signal("TERM");
+    let run = running.wait().exits(0);
+    let told = run.stderr.lines().filter(|line| line.contains("stays pending")).count();
+    run.check(told == 2, "it is told of when it is met, and when it has changed");
 }

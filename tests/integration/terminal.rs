@@ -8,7 +8,7 @@ use std::time::Duration;
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
 
-use crate::harness::archives::Archive;
+use crate::harness::archives::{Archive, delete, unreadable};
 use crate::harness::script::Fault;
 use crate::harness::{Invocation, TestEnv, posts};
 
@@ -79,4 +79,24 @@ fn no_color_is_honoured() {
         .any(|rest| rest.trim_start_matches(|c: char| c.is_ascii_digit() || c == ';').starts_with('m'));
     assert!(!coloured, "{text:?}");
     assert!(text.contains("/3 archives"), "{text}");
+}
+
+#[test]
+fn what_a_terminal_shows_of_an_archive_fits_100_columns() {
+    let doubles = posts("p", 1400).into_iter().chain(posts("p", 50));
+    let archive = Archive::new("20251218_000000")
+        .with_all(doubles)
+        .with_all((0..30).map(|n| delete(&format!("p{n}"))))
+        .with_all((0..9).map(|n| unreadable(&format!("bad{n}"), Some("{"))));
+    let env = TestEnv::with_archives(&[archive]);
+    let line = |text: &str| {
+        let has_it = |line: &&str| line.contains("20251218_000000.db.zip\": ");
+        text.lines().find(has_it).map(|line| line.trim_end().to_owned()).unwrap_or_default()
+    };
+    let (_, text) = on_a_terminal(env.ingest().args(&["--dry-run"]).var("TERM", "dumb"));
+    let (shown, all) = (line(&text), line(&env.run(&["--dry-run"]).exits(3).stderr));
+    assert!(shown.len() <= 100 && shown.contains(": 9 rejected, ") && shown.ends_with(" others"), "{text}");
+    assert!(all.ends_with(": 9 rejected, 1370 indexed, 30 deleted, 80 superseded"), "{all}");
+    let table = &text[text.find("  Archives").unwrap()..];
+    assert!(table.lines().all(|line| line.trim_end().len() <= 50), "{table}");
 }

@@ -12,7 +12,7 @@ use crate::harness::model::assert_holds;
 use crate::harness::run::Run;
 use crate::harness::script::Fault;
 use crate::harness::store::{Base64Vectors, Document, Index, Store};
-use crate::harness::{DEAD_LETTERS, STATE_FILE, TestEnv, lines, posts};
+use crate::harness::{DEAD_LETTERS, STATE_FILE, TestEnv, at_once, lines, posts};
 
 /// Posts, deletions, re-emissions, vectors, and rows that come to nothing.
 fn history() -> Vec<Archive> {
@@ -169,17 +169,18 @@ fn what_differs_is_found_wherever_posts_are_kept() {
         store.base64 = base64;
         store
     };
-    for (case, store) in [
+    let cases = [
         ("concrete", Store::with_indices(&["posts", "post_tombstones"])),
         ("several", several()),
         ("routed", routed(aliases())),
         ("several and routed", routed(several())),
         ("vectors on demand", vectors(Base64Vectors::BigEndian, aliases())),
         ("vectors as sent", vectors(Base64Vectors::KeptAsSent, aliases())),
-    ] {
+    ];
+    at_once(cases, |(case, store)| {
         let env = loaded(store);
         assert_found_and_mended(&env, case);
-    }
+    });
 }
 
 #[test]

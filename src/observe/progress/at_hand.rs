@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// The archives of the current look that are being taken up.
+/// The archives taken up since there was last nothing to do.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct AtHand {
     /// Number of archives; 0 where a dead-letter file is replayed.

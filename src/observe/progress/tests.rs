@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::model::Health;
+use crate::model::{Health, UnderWay};
 
 fn archive(seconds: Option<i64>) -> Arc<Archive> {
     Arc::new(Archive { name: "a".into(), path: "a".into(), seconds, bytes: 0, modified_ns: 0, etag: None })
@@ -62,6 +62,29 @@ fn what_is_at_hand_is_known_from_a_look_to_the_end_of_its_archives() {
     assert_eq!(progress.figures().at_hand, None);
     progress.looked(&Selection::default());
     assert_eq!(progress.figures().at_hand, None);
+}
+
+#[test]
+fn archives_of_earlier_looks_that_are_under_way_are_pending_and_stay_at_hand() {
+    let archive = |bytes| Arc::new(Archive { bytes, ..(*archive(None)).clone() });
+    let progress = Progress::new();
+    progress.looked(&Selection { take: vec![archive(30), archive(70)], ..Selection::default() });
+    progress.processed(&archive(30));
+    let since = progress.figures().at_hand.unwrap().since;
+    let under_way = UnderWay { archives: 1, bytes: 70 };
+    progress.looked(&Selection {
+        take: vec![archive(5)],
+        already_done: 1,
+        under_way,
+        ..Selection::default()
+    });
+    let figures = progress.figures();
+    let Archives { discovered, already_done, processed, pending, .. } = figures.archives;
+    assert_eq!((discovered, already_done, processed, pending), (3, 0, 1, 2));
+    let at_hand = figures.at_hand.unwrap();
+    assert_eq!((at_hand.archives, at_hand.bytes, at_hand.done_bytes, at_hand.since), (3, 105, 30, since));
+    progress.passed();
+    assert_eq!(progress.figures().last_success, None);
 }
 
 #[test]

@@ -8,6 +8,12 @@ use crate::exit::{EXIT_CODES, ExitCode};
 use crate::model::Reasons;
 use crate::text::{plain, wrap};
 
+/// Greatest width of the table, in columns: half a screen, or a narrow window.
+const WIDEST: usize = 50;
+
+/// Columns between a name and its number, and before a block.
+const GAP: usize = 2;
+
 /// Returns the whole text, ending in a new line.
 pub(super) fn of(summary: &Summary, reports: &Reports) -> String {
     let meaning = EXIT_CODES.iter().find(|(code, _)| code.number() == summary.exit_code);
@@ -19,8 +25,10 @@ pub(super) fn of(summary: &Summary, reports: &Reports) -> String {
         wrap(&mut lines, "    ", &advice);
         text.push_str(&format!("  - {}", lines.trim_start()));
     }
-    text.push('\n');
-    text.push_str(&columns(&blocks(summary)));
+    if !summary.is_empty() {
+        text.push('\n');
+        text.push_str(&columns(&blocks(summary, reports.job)));
+    }
     text
 }
 
@@ -143,7 +151,7 @@ fn counted(count: u64, what: &str) -> String {
 /// A title, and rows of a name and a number.
 type Block = (&'static str, Vec<(&'static str, String)>);
 
-fn blocks(summary: &Summary) -> [Block; 3] {
+fn blocks(summary: &Summary, job: Job) -> Vec<Block> {
     let Summary { archives: a, rows, requests, elapsed_seconds, .. } = summary;
     let per_second = if *elapsed_seconds > 0.0 { rows.read as f64 / elapsed_seconds } else { 0.0 };
     // What went wrong comes first.
@@ -160,46 +168,84 @@ fn blocks(summary: &Summary) -> [Block; 3] {
         }
     };
     let rows: Vec<_> = [rejected, unconfirmed].into_iter().chain(done).chain([("read", rows.read)]).collect();
-    let numbers = |pairs: &[(&'static str, u64)]| pairs.iter().map(|&(name, n)| (name, grouped(n))).collect();
-    let mut run: Vec<_> = numbers(&[("bulk requests", requests.bulk), ("retried", requests.retried)]);
+    let mut run = numbers(&[("bulk requests", requests.bulk), ("retried", requests.retried)]);
     let megabytes = |bytes: u64| format!("{:.1}", bytes as f64 / 1e6);
-    run.push(("MB sent", megabytes(requests.bytes_sent)));
+    if requests.bytes_sent > 0 {
+        run.push(("MB sent", megabytes(requests.bytes_sent)));
+    }
     if requests.bytes_on_wire != requests.bytes_sent {
         run.push(("MB compressed", megabytes(requests.bytes_on_wire)));
     }
-    run.extend([
-        ("seconds", format!("{elapsed_seconds:.1}")),
-        ("rows/s", grouped(per_second.round() as u64)),
+    run.push(("seconds", format!("{elapsed_seconds:.1}")));
+    run.extend(numbers(&[("rows/s", per_second.round() as u64)]));
+    let archives = numbers(&[
+        ("failed", a.failed),
+        ("pending", a.pending),
+        ("processed", a.processed),
+        ("already done", a.already_done),
+        ("discovered", a.discovered),
     ]);
-    [
-        (
-            "Archives",
-            numbers(&[
-                ("failed", a.failed),
-                ("pending", a.pending),
-                ("processed", a.processed),
-                ("already done", a.already_done),
-                ("discovered", a.discovered),
-            ]),
-        ),
-        ("Rows", numbers(&rows)),
-        ("Run", run),
-    ]
+    let mut blocks = vec![("Rows", numbers(&rows)), ("Run", run)];
+    // A replay has no archives.
+    if job != Job::Replay {
+        blocks.insert(0, ("Archives", archives));
+    }
+    blocks
+}
+
+/// Formats counts for people, without those that are zero and tell nothing by that.
+fn numbers(counts: &[(&'static str, u64)]) -> Vec<(&'static str, String)> {
+    let tells = |name: &str, count| count > 0 || ["processed", "discovered", "read"].contains(&name);
+    let told = counts.iter().filter(|(name, count)| tells(name, *count));
+    told.map(|&(name, count)| (name, grouped(count))).collect()
+}
+
+/// Lays blocks out side by side as far as they fit, and the others below.
+fn columns(blocks: &[Block]) -> String {
+    let mut text = String::new();
+    let mut left = blocks;
+    while !left.is_empty() {
+        let fitting = (1..=left.len()).rev().find(|n| width(left.get(..*n).unwrap_or_default()) <= WIDEST);
+        let (first, others) = left.split_at(fitting.unwrap_or(1));
+        if !text.is_empty() {
+            text.push('\n');
+        }
+        text.push_str(&side_by_side(first));
+        left = others;
+    }
+    text
+}
+
+/// Width of the name and of the number of a block, in columns.
+fn widths((title, rows): &Block) -> (usize, usize) {
+    let name = rows.iter().map(|(name, _)| name.len()).max().unwrap_or_default();
+    let number = rows.iter().map(|(_, number)| number.len()).max().unwrap_or_default();
+    (name.max(title.len().saturating_sub(number + GAP)), number)
+}
+
+/// Width of blocks side by side, in columns.
+fn width(blocks: &[Block]) -> usize {
+    let of_block = |block| {
+        let (name, number) = widths(block);
+        name + number + 2 * GAP
+    };
+    blocks.iter().map(of_block).sum::<usize>() + blocks.len().saturating_sub(1) * GAP
 }
 
 /// Lays blocks out side by side, names to the left and numbers to the right.
-fn columns(blocks: &[Block]) -> String {
+fn side_by_side(blocks: &[Block]) -> String {
     let height = blocks.iter().map(|(_, rows)| rows.len()).max().unwrap_or_default();
     let mut lines = vec![String::new(); height + 1];
-    for (title, rows) in blocks {
-        let name = rows.iter().map(|(name, _)| name.len()).max().unwrap_or_default();
-        let number = rows.iter().map(|(_, number)| number.len()).max().unwrap_or_default();
-        let width = name + 2 + number;
+    for (nth, block) in blocks.iter().enumerate() {
+        let (name, number) = widths(block);
+        let (title, rows) = block;
+        let width = name + GAP + number;
         let cells = std::iter::once(format!("{title:<width$}"))
-            .chain(rows.iter().map(|(n, value)| format!("{n:<name$}  {value:>number$}")))
+            .chain(rows.iter().map(|(n, value)| format!("{n:<name$}{:GAP$}{value:>number$}", "")))
             .chain(std::iter::repeat(" ".repeat(width)));
+        let indent = if nth == 0 { GAP } else { 2 * GAP };
         for (line, cell) in lines.iter_mut().zip(cells) {
-            line.push_str(&format!("  {cell}  "));
+            line.push_str(&format!("{:indent$}{cell}", ""));
         }
     }
     lines.iter().map(|line| format!("{}\n", line.trim_end())).collect()
@@ -261,17 +307,54 @@ mod tests {
 Exit code 0: everything asked for is done, or a spool run was stopped by a
 signal
 
-  Archives           Rows                   Run
-  failed        0    rejected          0    bulk requests  1,200
-  pending       0    unconfirmed       0    retried            1
-  processed     8    indexed      12,000    MB sent          1.5
-  already done  0    deleted           0    seconds          2.0
-  discovered    8    superseded        0    rows/s         6,000
-                     suppressed        0
-                     skipped           0
-                     read         12,000
+  Archives         Rows
+  processed   8    indexed  12,000
+  discovered  8    read     12,000
+
+  Run
+  bulk requests  1,200
+  retried            1
+  MB sent          1.5
+  seconds          2.0
+  rows/s         6,000
 "
         );
+    }
+
+    #[test]
+    fn the_table_fits_a_narrow_window_and_names_what_went_wrong() {
+        let n = 1_234_567_890;
+        let archives = Archives { discovered: n, already_done: n, processed: n, failed: n, pending: n };
+        let rows =
+            Tally { read: n, indexed: n, deleted: n, superseded: n, suppressed: n, ..Tally::default() };
+        let rows = Tally { skipped: n, rejected: n, unconfirmed: n, ..rows };
+        let text = text(ExitCode::Failed, archives, rows, &reports("dead"));
+        let table = &text[text.find("  Archives").unwrap()..];
+        assert!(table.lines().all(|line| line.len() <= WIDEST), "{table}");
+        for name in ["failed", "pending", "already done", "rejected", "unconfirmed", "suppressed"] {
+            assert!(table.contains(&format!("{name} ")), "{name}: {table}");
+        }
+    }
+
+    #[test]
+    fn a_run_that_was_refused_before_it_began_has_no_table_of_zeros() {
+        let table = |code, rows| {
+            let summary = Summary::new(
+                &reports("dead"),
+                None,
+                code,
+                Archives::default(),
+                Totals { rows, ..Totals::default() },
+                Requests::default(),
+                Duration::from_secs(1),
+            );
+            summary.table(&reports("dead")).contains("Rows")
+        };
+        for code in [ExitCode::Usage, ExitCode::Refused, ExitCode::Locked] {
+            assert!(!table(code, Tally::default()), "{code:?}");
+            assert!(table(code, Tally { read: 1, indexed: 1, ..Tally::default() }), "{code:?}");
+        }
+        assert!(table(ExitCode::Done, Tally::default()));
     }
 
     #[test]

@@ -9,33 +9,34 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
-use log::Level;
 
-use crate::exit::Failure;
-use crate::model::{Archive, Event, Outcomes, Tally};
-use crate::observe::logging::ARCHIVES;
+use crate::exit::{ExitCode, Failure};
+use crate::model::{Archive, Event, Outcomes};
 use crate::observe::progress::Progress;
 use crate::pulse::Stage;
 use crate::shutdown::Stop;
 use crate::sink::Sink;
 
+pub mod books;
 pub mod dead_letters;
+pub mod lines;
 pub mod refusals;
 pub mod state_file;
 pub mod tracker;
 
+use books::{Books, Open};
 use dead_letters::DeadLetterFile;
+use lines::Lines;
 use refusals::Refusals;
-use state_file::StateFile;
-use tracker::{Fate, Finished, Tracker};
+use tracker::{Arrivals, Fate, Finished, Tracker};
 
 /// The longest time until a finished archive is marked. A crash repeats only what finished in this time.
 const MARK_WITHIN: Duration = Duration::from_millis(900);
 
 /// Receives the events of all stages until the last stage has ended.
 pub struct Ledger<'r> {
-    /// Where archives are marked. None: nowhere (a dry run, a replay).
-    state: Option<&'r mut StateFile>,
+    /// Where archives are marked. None: nowhere (a dry run, a verification, a replay).
+    books: Option<&'r Books>,
     /// Where rejected rows go. None: nowhere.
     dead_letters: Option<DeadLetterFile>,
     /// Makes its confirmed writes durable before they are marked.
@@ -47,11 +48,15 @@ pub struct Ledger<'r> {
     /// Why nothing may be marked any more. A later successful write does not undo a failed one: the kernel reports a
     /// failed write-back to only one fsync, so rejected rows would be lost.
     failed: Option<Failure>,
+    /// Archives to do again that are not in any books.
     again: Vec<Arc<Archive>>,
     /// Archives that were not begun before the run was stopped.
-    not_begun: usize,
+    not_begun: u64,
     /// Stops the run if too much is rejected.
     refusals: Option<&'r Refusals>,
+    /// Remembers over several looks what has been logged about archives.
+    lines: Option<&'r Lines>,
+    arrivals: Arrivals,
     tracker: Tracker,
     /// Archives that are finished and not marked yet.
     unmarked: Vec<Finished>,
@@ -61,17 +66,17 @@ pub struct Ledger<'r> {
 }
 
 impl<'r> Ledger<'r> {
-    /// A ledger that marks archives in `state` and writes rejected rows to `dead_letters`, if given. Counts everything
+    /// A ledger that marks archives in `books` and writes rejected rows to `dead_letters`, if given. Counts everything
     /// in `progress`.
     pub fn new(
-        state: Option<&'r mut StateFile>,
+        books: Option<&'r Books>,
         dead_letters: Option<DeadLetterFile>,
         sink: &'r dyn Sink,
         progress: &'r Progress,
         stop: &'r Stop,
     ) -> Self {
         Self {
-            state,
+            books,
             dead_letters,
             sink,
             progress,
@@ -80,6 +85,8 @@ impl<'r> Ledger<'r> {
             again: Vec::new(),
             not_begun: 0,
             refusals: None,
+            lines: None,
+            arrivals: Arrivals::default(),
             tracker: Tracker::default(),
             unmarked: Vec::new(),
             mark_at: None,
@@ -92,8 +99,13 @@ impl<'r> Ledger<'r> {
         Self { refusals: Some(refusals), ..self }
     }
 
-    /// Receives events until the channel closes. Returns the archives to do again: they were delivered to an earlier
-    /// generation of the sink, which no longer counts.
+    /// Does not log about an archive what `lines` says has been logged before.
+    pub fn logs_once(self, lines: &'r Lines) -> Self {
+        Self { lines: Some(lines), ..self }
+    }
+
+    /// Receives events until the channel closes. Archives that were delivered to an earlier generation of the sink, which
+    /// no longer counts, are to be done again: the books hand them out; without books, they are returned.
     ///
     /// A panic stops the run, and nothing is marked from then on. Events are still received, so that nobody blocks and
     /// every row is counted.
@@ -105,22 +117,38 @@ impl<'r> Ledger<'r> {
             };
             let is_last = matches!(received, Err(RecvTimeoutError::Disconnected));
             let is_idle = received.is_err();
-            for event in self.decided(received.ok(), is_last) {
+            let event = received.ok();
+            let is_drained = event.as_ref().is_some_and(|event| self.drains(event));
+            for event in self.decided(event, is_last || is_drained) {
                 self.guarded(Some(event));
             }
-            if is_idle {
+            if is_idle || is_drained {
                 self.guarded(None);
             }
             if is_last {
-                if self.not_begun > 0 {
-                    log::warn!("{} archives were not begun: the next run loads them", self.not_begun);
-                }
+                self.tell_not_begun();
                 return self.again;
             }
         }
     }
 
-    /// The events that are decided by this event, or by the end of all events.
+    /// Whether nothing is on its way here after this event, unless more archives are taken up.
+    fn drains(&mut self, event: &Event) -> bool {
+        let Some(books) = self.books else { return false };
+        self.arrivals.note(event) && books.open().under_way().archives == self.arrivals.complete()
+    }
+
+    /// Tells how many archives were found and not begun, as the run was stopped.
+    fn tell_not_begun(&self) {
+        // Some were never handed out.
+        let left = self.books.map_or(0, |books| books.open().under_way().archives);
+        let not_begun = self.not_begun + if self.stop.is_requested() { left } else { 0 };
+        if not_begun > 0 && !self.stop.is_unread() {
+            log::warn!("{not_begun} archives were not begun: the next run loads them");
+        }
+    }
+
+    /// The events that are decided by this event, or as no more are on their way.
     fn decided(&self, event: Option<Event>, is_last: bool) -> Vec<Event> {
         let Some(refusals) = self.refusals else { return event.into_iter().collect() };
         let mut decided = event.map_or_else(Vec::new, |event| refusals.judge(event, self.stop));
@@ -183,7 +211,11 @@ impl<'r> Ledger<'r> {
         if finished.is_empty() {
             return;
         }
-        let marked = self.try_mark(&mut finished);
+        self.arrivals.dealt_with(finished.len() as u64);
+        let durable = self.make_durable(&mut finished);
+        // From here on no look sees an archive that is neither under way nor done, or both.
+        let mut open = self.books.map(Books::open);
+        let marked = durable.and_then(|()| open.as_mut().map_or(Ok(()), |open| save(open, &finished)));
         if let Err(failure) = &marked {
             self.fail(failure.clone());
         }
@@ -192,21 +224,47 @@ impl<'r> Ledger<'r> {
                 (Err(failure), Fate::Processed | Fate::Failed(_)) => Fate::Pending(failure.message.clone()),
                 (_, fate) => fate,
             };
-            if archive.tally.read == 0 && matches!(fate, Fate::Pending(_)) && self.stop.is_requested() {
+            let is_pending = matches!(fate, Fate::Pending(_));
+            if archive.tally.read == 0 && is_pending && self.stop.is_requested() {
                 self.not_begun += 1;
-            } else {
-                log_archive(&archive.archive.name, &archive.tally, &fate);
+            } else if !is_pending || self.lines.is_none_or(|lines| lines.is_new(&archive.archive, &fate)) {
+                // Whoever has gone has no use for the rest, and need not be told that it is left.
+                if !(is_pending && self.stop.is_unread()) {
+                    lines::log_archive(&archive.archive.name, &archive.tally, &fate);
+                }
             }
             match fate {
                 Fate::Processed => self.progress.processed(&archive.archive),
                 Fate::Failed(_) => self.progress.failed(&archive.archive),
                 Fate::Pending(_) => {}
-                Fate::Again => self.again.push(archive.archive),
+                Fate::Again => {
+                    self.do_again(archive.archive, open.as_deref_mut());
+                    continue;
+                }
             }
+            if let Some(open) = &mut open {
+                open.leave(&archive.archive);
+            }
+        }
+        if let (Some(open), Some(books)) = (open, self.books)
+            && open.under_way().archives == 0
+        {
+            self.progress.passed();
+            books.tell_settled();
         }
     }
 
-    fn try_mark(&mut self, finished: &mut [Finished]) -> Result<(), Failure> {
+    fn do_again(&mut self, archive: Arc<Archive>, open: Option<&mut Open>) {
+        let Some((open, books)) = open.zip(self.books) else { return self.again.push(archive) };
+        if self.stop.is_requested() {
+            open.leave(&archive);
+        } else if !books.allows(open.again(&archive)) {
+            self.stop.fail(moves_for_ever());
+        }
+    }
+
+    /// Makes durable what the marks stand on. Finds out which archives have to be done again.
+    fn make_durable(&mut self, finished: &mut [Finished]) -> Result<(), Failure> {
         if finished.iter().all(|archive| matches!(archive.fate, Fate::Pending(_))) {
             return Ok(());
         }
@@ -223,16 +281,33 @@ impl<'r> Ledger<'r> {
                 archive.fate = Fate::Again;
             }
         }
-        let Some(state) = &mut self.state else { return Ok(()) };
-        for archive in finished.iter() {
-            match &archive.fate {
-                Fate::Processed => state.mark_processed(&archive.archive, archive.tally.read),
-                Fate::Failed(error) => state.mark_failed(&archive.archive, error),
-                Fate::Pending(_) | Fate::Again => {}
-            }
-        }
-        state.save().map_err(|error| state_not_written(state.path(), &error))
+        Ok(())
     }
+}
+
+/// Marks archives in the state file, and saves it.
+fn save(open: &mut Open, finished: &[Finished]) -> Result<(), Failure> {
+    let state = &mut open.state;
+    let mut is_new = false;
+    for archive in finished {
+        match &archive.fate {
+            Fate::Processed => state.mark_processed(&archive.archive, archive.tally.read),
+            Fate::Failed(error) => state.mark_failed(&archive.archive, error),
+            Fate::Pending(_) | Fate::Again => continue,
+        }
+        is_new = true;
+    }
+    if !is_new {
+        return Ok(());
+    }
+    state.save().map_err(|error| state_not_written(state.path(), &error))
+}
+
+/// The failure if archives could not be marked, however often they were done again.
+pub fn moves_for_ever() -> Failure {
+    let message = "what stands behind the names of the indices moves again and again before archives can be marked: look \
+                   at who changes the aliases, and run again";
+    Failure::new(ExitCode::Unavailable, message)
 }
 
 /// The failure if the state file cannot be written.
@@ -252,25 +327,6 @@ fn cannot_write(what: &str, path: &Path, error: &io::Error) -> Failure {
          is lost",
         path.display()
     ))
-}
-
-/// Logs one line about an archive. `--quiet` leaves out lines at the level `info`.
-fn log_archive(name: &str, tally: &Tally, fate: &Fate) {
-    let (level, what) = line_of(tally, fate);
-    let counts = tally.short();
-    let colon = if counts.is_empty() { "" } else { ": " };
-    log::log!(target: ARCHIVES, level, archive = name; "{name:?} {what}; {} rows{colon}{counts}", tally.read);
-}
-
-/// The log level and the text about an archive.
-fn line_of(tally: &Tally, fate: &Fate) -> (Level, String) {
-    match fate {
-        Fate::Processed if tally.rejected > 0 => (Level::Warn, "is processed".to_owned()),
-        Fate::Processed => (Level::Info, "is processed".to_owned()),
-        Fate::Failed(reason) => (Level::Error, format!("failed: {reason}")),
-        Fate::Again => (Level::Warn, "is done again: what it was written to has moved".to_owned()),
-        Fate::Pending(reason) => (Level::Warn, format!("stays pending: {reason}")),
-    }
 }
 
 #[cfg(test)]

@@ -6,9 +6,9 @@ use std::thread;
 
 use crossbeam_channel::unbounded;
 
-use super::state_file::Mark;
+use super::state_file::{Mark, StateFile};
 use super::*;
-use crate::model::{Action, Archive, ArchiveEnd, Batch, DeadLetter, Document, Generation};
+use crate::model::{Action, Archive, ArchiveEnd, Batch, DeadLetter, Document, Generation, Tally};
 
 /// The present generation of the sink.
 const PRESENT: Generation = 3;
@@ -49,7 +49,7 @@ fn complete(name: &str) -> Event {
 fn marked(within: Duration, events: Vec<Event>) -> (Vec<u64>, StateFile) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("state.json");
-    let mut state = StateFile::load(&path).unwrap();
+    let (books, _) = Books::new(StateFile::load(&path).unwrap(), None);
     let (progress, stop) = (Progress::new(), Stop::new());
     let markings = Mutex::new(Vec::new());
     let make_durable = || {
@@ -57,7 +57,7 @@ fn marked(within: Duration, events: Vec<Event>) -> (Vec<u64>, StateFile) {
         Ok(())
     };
     let sink = Fake(&make_durable);
-    let mut ledger = Ledger::new(Some(&mut state), None, &sink, &progress, &stop);
+    let mut ledger = Ledger::new(Some(&books), None, &sink, &progress, &stop);
     ledger.mark_within = within;
     let (sender, receiver) = unbounded();
     events.into_iter().for_each(|event| sender.send(event).unwrap());
@@ -134,7 +134,7 @@ fn archives_that_are_all_pending_have_nothing_made_durable() {
 fn first_marking(fails: impl Fn() -> Result<(), Failure> + Sync) -> String {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("state.json");
-    let mut state = StateFile::load(&path).unwrap();
+    let (books, _) = Books::new(StateFile::load(&path).unwrap(), None);
     let (progress, stop) = (Progress::new(), Stop::new());
     let is_first = Mutex::new(true);
     let make_durable = || {
@@ -142,7 +142,7 @@ fn first_marking(fails: impl Fn() -> Result<(), Failure> + Sync) -> String {
         if is_first { fails() } else { Ok(()) }
     };
     let sink = Fake(&make_durable);
-    let mut ledger = Ledger::new(Some(&mut state), None, &sink, &progress, &stop);
+    let mut ledger = Ledger::new(Some(&books), None, &sink, &progress, &stop);
     ledger.mark_within = Duration::ZERO;
     let (sender, receiver) = unbounded();
     ["a", "b", "c"].map(complete).into_iter().for_each(|event| sender.send(event).unwrap());
@@ -181,7 +181,7 @@ fn dead_letters_are_on_disk_before_their_archive_is_marked_or_nothing_is() {
     };
     let run = |letters: &Path| {
         let path = folder.path().join("state.json");
-        let mut state = StateFile::load(&path).unwrap();
+        let (books, _) = Books::new(StateFile::load(&path).unwrap(), None);
         let make_durable = || {
             assert!(std::fs::read_to_string(letters).unwrap().contains("\"row_id\":7"));
             Ok(())
@@ -191,22 +191,12 @@ fn dead_letters_are_on_disk_before_their_archive_is_marked_or_nothing_is() {
         let (sender, receiver) = unbounded();
         sender.send(rejected("a")).unwrap();
         drop(sender);
-        Ledger::new(Some(&mut state), Some(file), &sink, &progress, &stop).run(receiver);
+        Ledger::new(Some(&books), Some(file), &sink, &progress, &stop).run(receiver);
         StateFile::load(&path).unwrap().get("a").cloned()
     };
     assert_eq!(run(&folder.path().join("not/there")), None);
     assert!(stop.as_failure().message.starts_with("the dead-letter file "), "{}", stop.as_failure());
     assert_eq!(run(&folder.path().join("letters")), Some(Mark::Processed));
-}
-
-#[test]
-fn what_an_archive_has_come_to_is_as_grave_as_what_is_to_be_done_about_it() {
-    let tally = |rejected| Tally { read: 2, rejected, ..Tally::default() };
-    let line = |rejected, fate| line_of(&tally(rejected), &fate);
-    assert_eq!(line(0, Fate::Processed), (Level::Info, "is processed".into()));
-    assert_eq!(line(1, Fate::Processed), (Level::Warn, "is processed".into()));
-    assert_eq!(line(0, Fate::Failed("broken".into())), (Level::Error, "failed: broken".into()));
-    assert_eq!(line(0, Fate::Pending("later".into())), (Level::Warn, "stays pending: later".into()));
 }
 
 #[test]

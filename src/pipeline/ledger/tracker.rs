@@ -91,6 +91,42 @@ impl Tracker {
     }
 }
 
+/// Knows which archives have had all their events, whether or not it is decided yet what these come to.
+#[derive(Default)]
+pub struct Arrivals {
+    /// Batches so far, and how many there are if the archive has been read.
+    open: HashMap<String, (u64, Option<u64>)>,
+    complete: u64,
+}
+
+impl Arrivals {
+    /// Notes an event. Returns whether it is the last one of its archive.
+    pub fn note(&mut self, event: &Event) -> bool {
+        let (Event::Batch { archive, .. } | Event::Archive { archive, .. }) = event;
+        let (so_far, all) = self.open.entry(archive.name.clone()).or_default();
+        match event {
+            Event::Batch { .. } => *so_far += 1,
+            Event::Archive { batches, .. } => *all = Some(*batches),
+        }
+        let is_last = *all == Some(*so_far);
+        if is_last {
+            self.open.remove(&archive.name);
+            self.complete += 1;
+        }
+        is_last
+    }
+
+    /// The archives that have had their last event and are not dealt with.
+    pub fn complete(&self) -> u64 {
+        self.complete
+    }
+
+    /// So many archives have been dealt with.
+    pub fn dealt_with(&mut self, archives: u64) {
+        self.complete = self.complete.saturating_sub(archives);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -116,6 +152,17 @@ mod tests {
     fn fate(events: &[Event]) -> Option<Fate> {
         let mut tracker = Tracker::default();
         events.iter().filter_map(|event| tracker.apply(event)).next().map(|finished| finished.fate)
+    }
+
+    #[test]
+    fn an_archive_has_arrived_with_its_last_event_whatever_that_is() {
+        let mut arrivals = Arrivals::default();
+        let (batch, end) = (batch("a", 1, 0), end("a", 2, 2, ArchiveEnd::Complete));
+        assert_eq!([&batch, &end, &batch].map(|event| arrivals.note(event)), [false, false, true]);
+        assert_eq!([&end, &batch, &batch].map(|event| arrivals.note(event)), [false, false, true]);
+        assert_eq!(arrivals.complete(), 2);
+        arrivals.dealt_with(1);
+        assert_eq!((arrivals.complete(), arrivals.open.len()), (1, 0));
     }
 
     #[test]

@@ -2,11 +2,10 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use crossbeam_channel::{bounded, select};
+use crossbeam_channel::{Receiver, Select, TryRecvError, bounded, select};
 
 use super::admission::Admission;
 use super::archive::ArchiveError;
@@ -37,6 +36,48 @@ pub struct Work {
     pub archive: Arc<Archive>,
     /// Where its file is.
     pub content: Content,
+}
+
+/// The archives that wait for a worker. Ends once no more are to come.
+pub trait Queue: Sync {
+    /// The next archive, each to one worker, if one waits now.
+    ///
+    /// # Errors
+    ///
+    /// `Empty` if none waits now, `Disconnected` if none is to come.
+    fn next(&self) -> Result<Work, TryRecvError>;
+
+    /// Waits until an archive may be waiting, the queue has ended, or there is `news`.
+    fn wait(&self, news: &Receiver<()>);
+}
+
+/// Local files, which the worker reads by itself.
+impl Queue for Receiver<Arc<Archive>> {
+    fn next(&self) -> Result<Work, TryRecvError> {
+        self.try_recv().map(|archive| Work { archive, content: Content::AtPath })
+    }
+
+    fn wait(&self, news: &Receiver<()>) {
+        wait_for(self, news);
+    }
+}
+
+/// Downloads.
+impl Queue for Receiver<Work> {
+    fn next(&self) -> Result<Work, TryRecvError> {
+        self.try_recv()
+    }
+
+    fn wait(&self, news: &Receiver<()>) {
+        wait_for(self, news);
+    }
+}
+
+fn wait_for<T>(queue: &Receiver<T>, news: &Receiver<()>) {
+    let mut select = Select::new();
+    select.recv(queue);
+    select.recv(news);
+    select.ready();
 }
 
 /// Where an archive's file is.
@@ -71,7 +112,7 @@ impl Source {
     /// # Errors
     ///
     /// They cannot be listed, or the run is to stop.
-    pub fn discover(&mut self, stop: &Stop) -> Result<Discovery, Failure> {
+    pub fn discover(&self, stop: &Stop) -> Result<Discovery, Failure> {
         match self {
             Self::Local(paths) => discover_until(paths, stop),
             Self::S3(bucket) => bucket.discover(),
@@ -79,35 +120,30 @@ impl Source {
     }
 
     /// The location of a found archive, for messages; and the storage class of an object, if known.
-    pub fn whereabouts(&self, archive: &Archive) -> (String, Option<&str>) {
+    pub fn whereabouts(&self, archive: &Archive) -> (String, Option<Box<str>>) {
         match self {
             Self::Local(_) => (archive.path.to_string_lossy().into_owned(), None),
             Self::S3(bucket) => bucket.whereabouts(archive),
         }
     }
 
-    /// Calls `work` with a function that hands out `archives`, each once and in order, to whichever of `workers`
-    /// threads asks next. The function may block; it returns None at the end. `admission` admits downloads. Without a
-    /// budget, the source is looked at again after `next_look`.
+    /// Calls `work` with a queue of `archives`, in their order, for so many `workers`. It ends when the channel does.
+    /// `admission` admits downloads. Without a budget, the source is looked at again after `next_look`.
     ///
     /// # Errors
     ///
     /// The budget was spent on some archives. All others have been handed out by then.
     pub fn hand_out(
         &self,
-        archives: &[Arc<Archive>],
+        archives: &Receiver<Arc<Archive>>,
         workers: usize,
         admission: &Admission,
         next_look: Duration,
-        work: impl FnOnce(&(dyn Fn() -> Option<Work> + Sync)),
+        work: impl FnOnce(&dyn Queue),
     ) -> Result<(), Failure> {
         match self {
             Self::Local(_) => {
-                let next = AtomicUsize::new(0);
-                work(&|| {
-                    let archive = archives.get(next.fetch_add(1, Ordering::Relaxed))?.clone();
-                    Some(Work { archive, content: Content::AtPath })
-                });
+                work(archives);
                 Ok(())
             }
             Self::S3(bucket) => bucket.hand_out(archives, workers, admission, next_look, work),

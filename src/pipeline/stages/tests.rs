@@ -9,6 +9,7 @@ use super::*;
 use crate::exit::{ExitCode, Failure};
 use crate::model::{Action, ActionKind, Archive, ArchiveEnd, Document, Generation, Outcomes, Tally, Version};
 use crate::observe::progress::{Figures, Progress};
+use crate::pipeline::ledger::books::Books;
 use crate::pipeline::ledger::state_file::{Mark, StateFile};
 use crate::shutdown::StopReason;
 
@@ -82,10 +83,10 @@ fn run(panics: Panics) -> Came {
     thread::spawn(move || {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("state.json");
-        let mut state = StateFile::load(&path).unwrap();
+        let (books, _) = Books::new(StateFile::load(&path).unwrap(), None);
         let (progress, stop) = (Progress::new(), Stop::new());
         let sink = Fake { panics, delivered: AtomicU64::new(0) };
-        let ledger = Ledger::new(Some(&mut state), None, &sink, &progress, &stop);
+        let ledger = Ledger::new(Some(&books), None, &sink, &progress, &stop);
         stages(4, 2, &sink, ledger, &stop, |batches, events, _| {
             read("a", &batches, &events);
             assert!(panics != Panics::OnReading, "in the reading");

@@ -2,18 +2,29 @@
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
+use crossbeam_channel::{Receiver, Sender, bounded};
+
 use super::shared::Shared;
 
 /// The board, shared by all workers.
 pub(super) struct Board {
     state: Mutex<State>,
     changed: Condvar,
+    /// One place for each worker: full if there are archives that it does not know of yet.
+    news: Vec<(Sender<()>, Receiver<()>)>,
 }
 
 struct State {
     archives: Vec<Arc<Shared>>,
     /// Number of workers that may still open an archive.
     openers: usize,
+}
+
+impl State {
+    /// An archive of which the calling worker is a reader now.
+    fn joined(&self) -> Option<Arc<Shared>> {
+        self.archives.iter().find(|archive| archive.join()).cloned()
+    }
 }
 
 /// A worker that may still open an archive.
@@ -29,13 +40,28 @@ impl Drop for Opener<'_> {
 impl Board {
     /// An empty board for this many workers, each of which takes an [`Opener`].
     pub(super) fn new(workers: usize) -> Self {
-        Self { state: Mutex::new(State { archives: Vec::new(), openers: workers }), changed: Condvar::new() }
+        let state = Mutex::new(State { archives: Vec::new(), openers: workers });
+        Self { state, changed: Condvar::new(), news: (0..workers).map(|_| bounded(1)).collect() }
     }
 
     /// Puts an archive on the board, for others to help with.
     pub(super) fn put(&self, archive: &Arc<Shared>) {
         self.state().archives.push(archive.clone());
         self.changed.notify_all();
+        for (tell, _) in &self.news {
+            // A full place is news already.
+            let _ = tell.try_send(());
+        }
+    }
+
+    /// The place of a worker in which there is something once an archive has been put on the board.
+    pub(super) fn news(&self, worker: usize) -> Option<&Receiver<()>> {
+        self.news.get(worker).map(|(_, news)| news)
+    }
+
+    /// An archive to help with now, if there is one.
+    pub(super) fn try_take(&self) -> Option<Arc<Shared>> {
+        self.state().joined()
     }
 
     /// Removes an archive, since all its ranges are taken.
@@ -53,8 +79,8 @@ impl Board {
     pub(super) fn take(&self) -> Option<Arc<Shared>> {
         let mut state = self.state();
         loop {
-            if let Some(archive) = state.archives.iter().find(|archive| archive.join()) {
-                return Some(archive.clone());
+            if let Some(archive) = state.joined() {
+                return Some(archive);
             }
             if state.openers == 0 {
                 return None;

@@ -1,6 +1,6 @@
 //! Stages 2 to 4: read archives into batches.
 //!
-//! Each worker opens one archive at a time and reads it to its end. A worker without another archive to open helps with
+//! Each worker opens one archive at a time and reads it to its end. While none waits to be opened, a worker helps with
 //! those of the others (`board.rs`). For that, an archive's rows are divided into ranges (`shared.rs`), and each of its
 //! readers takes one range after the other (`reading.rs`). So a single large archive keeps all cores busy once it is
 //! unzipped, and no run waits for its last archive on one core.
@@ -9,7 +9,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crossbeam_channel::Sender;
+use crossbeam_channel::{Receiver, Sender, TryRecvError, never};
 use rayon::ThreadPool;
 
 use self::board::{Board, Opener};
@@ -21,7 +21,7 @@ use super::archive::{
 };
 use super::buffers::BufferPool;
 use super::decode::EmbeddingDecoder;
-use super::source::{Content, Download, Work, has_changed};
+use super::source::{Content, Download, Queue, Work, has_changed};
 use crate::config::BatchLimits;
 use crate::model::{Archive, ArchiveEnd, Batch, Event, FieldChoice, MAX_ARCHIVE_SECONDS};
 use crate::observe::progress::Progress;
@@ -60,42 +60,54 @@ pub struct Workers<'r> {
 }
 
 impl Workers<'_> {
-    /// Reads the archives that `next` hands out, one at a time on each thread of the pool. Returns when the last one is
-    /// read. The channel of batches closes with the given senders. A full channel blocks the workers, which bounds
-    /// memory.
-    pub fn run(
-        &self,
-        next: &(dyn Fn() -> Option<Work> + Sync),
-        batches: Sender<Batch>,
-        events: Sender<Event>,
-    ) {
+    /// Reads the archives of the queue, one at a time on each thread of the pool. Returns when the queue has ended and
+    /// the last archive is read. The channel of batches closes with the given senders. A full channel blocks the
+    /// workers, which bounds memory.
+    pub fn run(&self, queue: &dyn Queue, batches: Sender<Batch>, events: Sender<Event>) {
         let board = Board::new(self.pool.current_num_threads());
         let out = Out { batches: &batches, events: &events };
-        self.pool.broadcast(|_| {
+        self.pool.broadcast(|worker| {
             // Taken before anything can panic: the other workers wait until it is dropped.
             let opener = board.opener();
-            self.stop.guard("a worker", || self.work(next, &board, &out, opener));
+            self.stop.guard("a worker", || self.work(worker.index(), queue, &board, &out, opener));
         });
     }
 
-    /// Runs one worker: opens archives as long as there are any, then helps with those of the others.
-    fn work(
-        &self,
-        next: &(dyn Fn() -> Option<Work> + Sync),
-        board: &Board,
-        out: &Out<'_>,
-        opener: Opener<'_>,
-    ) {
+    /// Runs one worker: opens archives as long as there are any to come, and helps with those of the others.
+    fn work(&self, worker: usize, queue: &dyn Queue, board: &Board, out: &Out<'_>, opener: Opener<'_>) {
         let mut scratch = Scratch {
             archive: archive::ArchiveBuffers::within(self.admission.rooms()),
             embeddings: EmbeddingDecoder::of(self.fields),
         };
-        while let Some(work) = next() {
-            self.take_up(work, board, out, &mut scratch);
+        let nothing = never();
+        let news = board.news(worker).unwrap_or(&nothing);
+        loop {
+            match queue.next() {
+                Ok(work) => self.take_up(work, board, out, &mut scratch),
+                Err(TryRecvError::Empty) => self.help(queue, board, news, out, &mut scratch.embeddings),
+                Err(TryRecvError::Disconnected) => break,
+            }
         }
         drop(opener);
         while let Some(shared) = board.take() {
             self.read(&shared, None, out, &mut scratch.embeddings);
+        }
+    }
+
+    /// Helps with an archive of another worker, or waits until there may be something to do.
+    fn help(
+        &self,
+        queue: &dyn Queue,
+        board: &Board,
+        news: &Receiver<()>,
+        out: &Out<'_>,
+        embeddings: &mut EmbeddingDecoder,
+    ) {
+        // Read before the board: what is put on it from now on is news again.
+        let _ = news.try_recv();
+        match board.try_take() {
+            Some(shared) => self.read(&shared, None, out, embeddings),
+            None => queue.wait(news),
         }
     }
 

@@ -78,11 +78,19 @@ impl Came {
 }
 
 /// Lets two workers read an archive.
-fn work(archive: &Arc<Archive>, next: impl Fn() + Sync, encode: impl Fn(&Document<'_>) + Sync) -> Came {
+fn work(archive: &Arc<Archive>, encode: impl Fn(&Document<'_>) + Sync) -> Came {
+    let (found, archives) = unbounded();
+    found.send(archive.clone()).unwrap();
+    drop(found);
+    work_through(archive, &archives, encode)
+}
+
+/// Lets two workers read what is in a queue, of which the first archive is known.
+fn work_through(first: &Arc<Archive>, queue: &dyn Queue, encode: impl Fn(&Document<'_>) + Sync) -> Came {
     let (batch_sender, batches) = unbounded();
     let (event_sender, events) = unbounded();
     let (stop, progress) = (Stop::new(), Progress::new());
-    progress.looked(&Selection { take: vec![archive.clone()], ..Selection::default() });
+    progress.looked(&Selection { take: vec![first.clone()], ..Selection::default() });
     let workers = Workers {
         pool: &ThreadPoolBuilder::new().num_threads(2).build().unwrap(),
         admission: &Admission::new(1 << 30, 2, false),
@@ -95,14 +103,19 @@ fn work(archive: &Arc<Archive>, next: impl Fn() + Sync, encode: impl Fn(&Documen
         unchanged: None,
         stop: &stop,
     };
-    let left = Mutex::new(Some(archive.clone()));
-    let next = || {
-        next();
-        let archive = left.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take()?;
-        Some(Work { archive, content: Content::AtPath })
-    };
-    workers.run(&next, batch_sender, event_sender);
+    workers.run(queue, batch_sender, event_sender);
     Came { batches, events, stop, progress }
+}
+
+/// A queue that panics.
+struct Panics;
+
+impl Queue for Panics {
+    fn next(&self) -> Result<Work, TryRecvError> {
+        panic!("provoked")
+    }
+
+    fn wait(&self, _: &Receiver<()>) {}
 }
 
 #[test]
@@ -111,20 +124,24 @@ fn a_worker_without_an_archive_of_its_own_helps_with_that_of_another() {
     let archive = write(&folder.path().join("a.db.zip"), 1000, 0);
     let (seen, changed) = (Mutex::new(HashSet::<ThreadId>::new()), Condvar::new());
     let until = Instant::now() + Duration::from_secs(30);
-    // Neither goes on before both have come.
-    let came = work(
-        &archive,
-        || {},
-        |_| {
+    // Also while more archives may come.
+    for more_may_come in [false, true] {
+        seen.lock().unwrap().clear();
+        let (found, archives) = unbounded();
+        found.send(archive.clone()).unwrap();
+        let found = Mutex::new(more_may_come.then_some(found));
+        // Neither goes on before both have come.
+        let came = work_through(&archive, &archives, |_| {
             let mut seen = seen.lock().unwrap();
             seen.insert(thread::current().id());
             changed.notify_all();
             let patience = until.saturating_duration_since(Instant::now());
             let _ = changed.wait_timeout_while(seen, patience, |seen| seen.len() < 2).unwrap();
-        },
-    );
-    assert_eq!(seen.lock().unwrap().len(), 2);
-    assert_eq!((came.end().0, came.sent()), (ArchiveEnd::Complete, 1000));
+            *found.lock().unwrap() = None;
+        });
+        assert_eq!(seen.lock().unwrap().len(), 2);
+        assert_eq!((came.end().0, came.sent()), (ArchiveEnd::Complete, 1000));
+    }
 }
 
 #[test]
@@ -132,7 +149,7 @@ fn the_progress_is_told_how_many_rows_an_archive_has() {
     let folder = tempfile::tempdir().unwrap();
     for rows in [0, 1, 7, 600] {
         let archive = write(&folder.path().join(format!("{rows}.db.zip")), rows, 0);
-        let came = work(&archive, || {}, |_| {});
+        let came = work(&archive, |_| {});
         let at_hand = came.progress.figures().at_hand.unwrap();
         assert_eq!((at_hand.opened_rows, at_hand.opened_bytes), (rows as u64, 1));
     }
@@ -142,13 +159,9 @@ fn the_progress_is_told_how_many_rows_an_archive_has() {
 fn a_row_whose_encoding_panics_costs_its_archive_and_not_the_run() {
     let folder = tempfile::tempdir().unwrap();
     let archive = write(&folder.path().join("a.db.zip"), 5, 0);
-    let came = work(
-        &archive,
-        || {},
-        |document| {
-            assert!(!matches!(document, Document::Post { post, .. } if post.at_uri == "at://2"), "provoked");
-        },
-    );
+    let came = work(&archive, |document| {
+        assert!(!matches!(document, Document::Post { post, .. } if post.at_uri == "at://2"), "provoked");
+    });
     let (end, tally) = came.end();
     assert!(matches!(end, ArchiveEnd::Abandoned(reason) if reason.contains("internal error")));
     assert_eq!((tally.read, tally.settled(), came.sent()), (2, 0, 2));
@@ -159,15 +172,10 @@ fn a_row_whose_encoding_panics_costs_its_archive_and_not_the_run() {
 fn an_account_whose_encoding_panics_leaves_no_row_without_an_outcome() {
     let folder = tempfile::tempdir().unwrap();
     let archive = write(&folder.path().join("a.db.zip"), 5, 3);
-    let came = work(
-        &archive,
-        || {},
-        |document| {
-            let is_second =
-                matches!(document, Document::Tombstone(tombstone) if tombstone.author_did == "did:1");
-            assert!(!is_second, "provoked");
-        },
-    );
+    let came = work(&archive, |document| {
+        let is_second = matches!(document, Document::Tombstone(tombstone) if tombstone.author_did == "did:1");
+        assert!(!is_second, "provoked");
+    });
     let (end, tally) = came.end();
     assert!(matches!(end, ArchiveEnd::Abandoned(reason) if reason.contains("internal error")));
     assert_eq!((tally.read, tally.unconfirmed, came.sent()), (8, 2, 6));
@@ -177,7 +185,7 @@ fn an_account_whose_encoding_panics_leaves_no_row_without_an_outcome() {
 fn a_worker_that_panics_stops_the_run_and_holds_up_no_other() {
     let folder = tempfile::tempdir().unwrap();
     let archive = write(&folder.path().join("a.db.zip"), 5, 0);
-    let came = work(&archive, || panic!("provoked"), |_| {});
+    let came = work_through(&archive, &Panics, |_| {});
     let Some(StopReason::Fatal(failure)) = came.stop.reason() else { panic!("the run goes on") };
     assert!(failure.message.contains("an internal error in a worker: provoked"), "{failure}");
     assert_eq!(came.events.len(), 0);

@@ -5,13 +5,14 @@
 //! `Expect` if the server does not understand it.
 
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use ureq::http::header::{CONTENT_ENCODING, CONTENT_TYPE, DATE, EXPECT};
+use ureq::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, DATE, EXPECT};
 use ureq::http::{HeaderMap, HeaderValue, Method, Request, Uri};
-use ureq::{Agent, AsSendBody};
+use ureq::{Agent, AsSendBody, SendBody};
 
 use super::product::Product;
 use crate::auth::Auth;
@@ -21,8 +22,10 @@ use crate::http::encoding::{decoded, gzip};
 use crate::http::nodes::{Nodes, Turn};
 use crate::http::{self, TransportError, retry_after};
 
+mod counted;
 mod reply;
 
+use self::counted::Counted;
 pub use self::reply::{Reply, text_of_error};
 
 /// The bounds of one request.
@@ -56,6 +59,9 @@ impl Default for RequestLimits {
     }
 }
 
+/// Time for which a request that asks first waits for an answer. Then its body follows all the same.
+const ANSWER_TO_QUESTION: Duration = Duration::from_secs(1);
+
 /// Time limit of the small request that checks whether a node is back.
 const PROBE: Duration = Duration::from_secs(10);
 
@@ -77,6 +83,30 @@ impl ContentType {
     }
 }
 
+/// What a server has said to a request that asks whether its body is wanted (`Expect: 100-continue`, RFC 9110, section
+/// 10.1.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// It was not asked.
+    No,
+    /// It has agreed, or it does not know the question, which a second request without it has shown.
+    Agreed,
+    /// It has answered the request without the body.
+    Refused,
+    /// Nothing, for as long as is waited for that.
+    ToldNothing,
+}
+
+/// A bulk request, and what it has come to.
+pub struct Posted {
+    /// The reply; an error where there is no complete one.
+    pub reply: Result<Reply, TransportError>,
+    /// Bytes of the body that were sent, before compression. As often as it was sent, if to several nodes.
+    pub sent: u64,
+    /// The answer to the question that came first.
+    pub asked: Asked,
+}
+
 /// The client. Clones share its connections.
 #[derive(Clone, Debug)]
 pub struct Client {
@@ -92,8 +122,6 @@ pub struct Client {
     on_the_wire: Arc<OnceLock<Arc<AtomicU64>>>,
     /// Whether the server, or a proxy before it, has refused `Expect`.
     expects_nothing: Arc<AtomicBool>,
-    /// Whether there has been a reply, which shows that the server speaks the protocol of the URL.
-    has_answered: Arc<AtomicBool>,
     /// The product, once it is known.
     product: Arc<OnceLock<Product>>,
     /// Requests that failed, at any node.
@@ -112,16 +140,34 @@ struct Ask<'a> {
     body: Option<Cow<'a, [u8]>>,
     is_gzip: bool,
     asks_first: bool,
+    /// Counts the bytes of the body that are sent.
+    sent: Option<&'a Sent>,
+}
+
+/// What has been sent of a body.
+#[derive(Debug, Default)]
+struct Sent {
+    bytes: Cell<u64>,
+    /// Whether it was sent although the server had said nothing to the question for it.
+    unasked: Cell<bool>,
 }
 
 impl<'a> Ask<'a> {
     fn get(path: &'a str) -> Self {
-        Self { method: Method::GET, path, kind: None, body: None, is_gzip: false, asks_first: false }
+        Self {
+            method: Method::GET,
+            path,
+            kind: None,
+            body: None,
+            is_gzip: false,
+            asks_first: false,
+            sent: None,
+        }
     }
 
     fn with_body(method: Method, path: &'a str, kind: ContentType, body: &'a [u8]) -> Self {
         let body = Some(Cow::Borrowed(body));
-        Self { method, path, kind: Some(kind), body, is_gzip: false, asks_first: false }
+        Self { method, path, kind: Some(kind), body, is_gzip: false, asks_first: false, sent: None }
     }
 }
 
@@ -157,7 +203,6 @@ impl Client {
             compression: settings.compression,
             on_the_wire: Arc::default(),
             expects_nothing: Arc::default(),
-            has_answered: Arc::default(),
             product: Arc::default(),
             outages: Arc::default(),
             pages: Arc::default(),
@@ -180,14 +225,9 @@ impl Client {
         self.within(self.limits.last_call)
     }
 
-    /// Notes for all clones that there was a reply.
-    pub fn note_answer(&self) {
-        self.has_answered.store(true, Ordering::Relaxed);
-    }
-
-    /// Whether there has been a reply.
-    pub fn has_answered(&self) -> bool {
-        self.has_answered.load(Ordering::Relaxed)
+    /// Notes for all clones that every node has answered: another client has asked them before.
+    pub fn note_answers(&self) {
+        (0..self.nodes.len()).for_each(|node| self.nodes.answered(node));
     }
 
     /// Notes the product for all clones. The first note stays.
@@ -248,7 +288,7 @@ impl Client {
     ///
     /// If there is no complete reply. A status of 4xx or 5xx is a reply.
     pub fn get(&self, path: &str) -> Result<Reply, TransportError> {
-        Ok(self.send(Ask::get(path))?.reply)
+        Ok(self.send(&Ask::get(path))?.reply)
     }
 
     /// As [`Client::get`], with the `Date` of the reply if it has one.
@@ -257,19 +297,18 @@ impl Client {
     ///
     /// As for [`Client::get`].
     pub fn get_with_date(&self, path: &str) -> Result<(Reply, Option<String>), TransportError> {
-        let Answered { reply, headers, .. } = self.send(Ask::get(path))?;
+        let Answered { reply, headers, .. } = self.send(&Ask::get(path))?;
         let date = headers.get(DATE).and_then(|date| date.to_str().ok()).map(str::to_owned);
         Ok((reply, date))
     }
 
-    /// Sends a `POST`. The body is sent without a copy, with its `Content-Length`. The body of a bulk request is
-    /// compressed if that is configured.
+    /// Sends a `POST`. The body is sent without a copy, with its `Content-Length`.
     ///
     /// # Errors
     ///
     /// As for [`Client::get`].
     pub fn post(&self, path: &str, kind: ContentType, body: &[u8]) -> Result<Reply, TransportError> {
-        Ok(self.send(Ask::with_body(Method::POST, path, kind, body))?.reply)
+        Ok(self.send(&Ask::with_body(Method::POST, path, kind, body))?.reply)
     }
 
     /// Sends a `PUT`. Otherwise as [`Client::post`].
@@ -278,34 +317,41 @@ impl Client {
     ///
     /// As for [`Client::get`].
     pub fn put(&self, path: &str, kind: ContentType, body: &[u8]) -> Result<Reply, TransportError> {
-        Ok(self.send(Ask::with_body(Method::PUT, path, kind, body))?.reply)
+        Ok(self.send(&Ask::with_body(Method::PUT, path, kind, body))?.reply)
     }
 
-    /// As [`Client::post`], but sends the body only after the server has agreed to its size, or has said nothing for a
-    /// second (`Expect: 100-continue`, RFC 9110, section 10.1.1).
+    /// Sends a bulk request. If it `asks_first`, the body follows only after the server has agreed to it, or has said
+    /// nothing for a second.
     ///
     /// A server that finds a body too large may answer 413 and close the connection during the upload. The reply is
-    /// then lost, and the result is [`TransportError::Interrupted`]. A server that is asked first can say so. This
-    /// costs a round trip, so it is only for second attempts.
-    ///
-    /// # Errors
-    ///
-    /// As for [`Client::get`].
-    pub fn post_asking_first(
-        &self,
-        path: &str,
-        kind: ContentType,
-        body: &[u8],
-    ) -> Result<Reply, TransportError> {
-        let asks_first = !self.expects_nothing.load(Ordering::Relaxed);
-        Ok(self.send(Ask { asks_first, ..Ask::with_body(Method::POST, path, kind, body) })?.reply)
+    /// then lost, and the result is [`TransportError::Interrupted`]. A server that is asked first can say so, and one
+    /// that is busy can refuse without receiving the body. This costs a round trip.
+    pub fn post_bulk(&self, path: &str, body: &[u8], asks_first: bool) -> Posted {
+        let asks_first = asks_first && !self.expects_nothing.load(Ordering::Relaxed);
+        let counted = Sent::default();
+        let ask = Ask::with_body(Method::POST, path, ContentType::Ndjson, body);
+        let ask = self.compressed(Ask { asks_first, sent: Some(&counted), ..ask });
+        let on_wire = ask.body.as_ref().map_or(0, |body| body.len() as u64);
+        let reply = self.send(&ask).map(|answered| answered.reply);
+        let sent = counted.bytes.get();
+        if let Some(counter) = self.on_the_wire.get() {
+            counter.fetch_add(sent, Ordering::Relaxed);
+        }
+        let asked = match (asks_first, sent) {
+            (false, _) => Asked::No,
+            (true, 0) if on_wire > 0 && reply.is_ok() => Asked::Refused,
+            _ if counted.unasked.get() => Asked::ToldNothing,
+            _ => Asked::Agreed,
+        };
+        // What a gzip stands for, in proportion.
+        let whole = u128::from(sent) * body.len() as u128 / u128::from(on_wire.max(1));
+        Posted { reply, sent: u64::try_from(whole).unwrap_or(u64::MAX), asked }
     }
 
     /// Sends a request to one node, and after a failure to the others in turn. There is no reply only if none answers.
-    fn send(&self, ask: Ask<'_>) -> Result<Answered, TransportError> {
-        let ask = self.compressed(ask);
+    fn send(&self, ask: &Ask<'_>) -> Result<Answered, TransportError> {
         if self.nodes.len() == 1 {
-            return self.send_to(0, &ask);
+            return self.send_to(0, ask);
         }
         let mut failed = NoneAnswers::default();
         for node in self.nodes.order(Instant::now()) {
@@ -313,7 +359,7 @@ impl Client {
                 failed.left_out(self.nodes.url(node));
                 continue;
             }
-            let result = self.send_to(node, &ask);
+            let result = self.send_to(node, ask);
             let Some(why) = self.failure_of_node(node, &result) else {
                 if self.nodes.works(node) {
                     log::info!("{} answers again", self.nodes.url(node));
@@ -412,20 +458,50 @@ impl Client {
         let mut request =
             Request::builder().method(&ask.method).uri(uri).body(()).map_err(ureq::Error::from)?;
         *request.headers_mut() = headers.clone();
-        match body {
-            None => self.receive(request, headers),
-            Some(body) => self.receive(request.map(|()| body), headers),
+        match (body, ask.sent) {
+            (None, _) => self.receive(node, request, headers),
+            (Some(body), None) => self.receive(node, request.map(|()| body), headers),
+            (Some(body), Some(sent)) => {
+                request.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
+                let mut counted = Counted::new(body);
+                let answered = {
+                    let body = SendBody::from_reader(&mut counted);
+                    self.receive(node, request.map(|()| body), headers)
+                };
+                sent.bytes.set(sent.bytes.get() + counted.taken());
+                let is_late = counted.began_after().is_some_and(|time| time >= ANSWER_TO_QUESTION);
+                sent.unasked.set(sent.unasked.get() || ask.asks_first && is_late);
+                answered
+            }
+        }
+    }
+
+    /// Says what may be wrong with a node that breaks the connection and has never answered.
+    fn may_expect_https(&self, node: usize, error: TransportError) -> TransportError {
+        match error {
+            TransportError::Interrupted(why)
+                if self.nodes.url(node).starts_with("http:") && !self.nodes.has_answered(node) =>
+            {
+                TransportError::Interrupted(format!("{why} (does the server expect https?)"))
+            }
+            error => error,
         }
     }
 
     fn receive(
         &self,
+        node: usize,
         request: Request<impl AsSendBody>,
         sent: HeaderMap,
     ) -> Result<Answered, TransportError> {
-        let request = self.agent.configure_request(request).timeout_global(Some(self.limits.call)).build();
-        let response = self.agent.run(request)?;
-        self.note_answer();
+        let request = self
+            .agent
+            .configure_request(request)
+            .timeout_global(Some(self.limits.call))
+            .timeout_await_100(Some(ANSWER_TO_QUESTION))
+            .build();
+        let response = self.agent.run(request).map_err(|error| self.may_expect_https(node, error.into()))?;
+        self.nodes.answered(node);
         let (head, mut body) = response.into_parts();
         let limit = self.limits.reply_bytes;
         let read = body.with_config().limit(limit).read_to_vec();
@@ -443,18 +519,12 @@ impl Client {
         Ok(Answered { reply, headers: head.headers, sent })
     }
 
-    /// Compresses a bulk request, if that is configured.
+    /// Compresses a body, if that is configured.
     fn compressed<'a>(&self, mut ask: Ask<'a>) -> Ask<'a> {
-        if ask.kind != Some(ContentType::Ndjson) {
-            return ask;
-        }
         let gzip =
             ask.body.as_ref().filter(|_| self.compression > 0).and_then(|body| gzip(body, self.compression));
         if let Some(gzip) = gzip {
             (ask.body, ask.is_gzip) = (Some(Cow::Owned(gzip)), true);
-        }
-        if let (Some(counter), Some(body)) = (self.on_the_wire.get(), &ask.body) {
-            counter.fetch_add(body.len() as u64, Ordering::Relaxed);
         }
         ask
     }

@@ -18,8 +18,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::client::{Client, ContentType, RequestLimits};
+use super::client::{Client, ContentType, Reply, RequestLimits};
 use super::flat::Values;
+use super::flush::flush;
 use super::insist::{insist, policy};
 use super::preflight::error::{PreflightError, answer};
 use crate::config;
@@ -30,9 +31,10 @@ use crate::retry::policy::Policy;
 use crate::shutdown::Stop;
 use crate::text::percent_encoded;
 use changes::Update;
+use changes::ends_async;
 pub(super) use changes::is_tuned;
-pub use changes::{Changes, LoadedIndices};
-use replies::{gone, judge_update, parse_settings};
+pub use changes::{Changes, LoadedIndices, describe};
+use replies::{gone, is_refused_setting, judge_update, parse_settings};
 
 /// Time limit of a request.
 const CALL_LIMIT: Duration = Duration::from_secs(5);
@@ -79,7 +81,7 @@ impl LoadSettings {
         let client =
             Client::with_limits(settings, RequestLimits { call: CALL_LIMIT, ..RequestLimits::default() })?;
         // These requests begin only after the preflight has passed.
-        client.note_answer();
+        client.note_answers();
         let path = record_path(state_file);
         let record = read_record(&path)?;
         // The temporary file of a killed run. If it cannot be removed, the next write reports that.
@@ -90,6 +92,11 @@ impl LoadSettings {
     /// Whether any settings are changed, by this run or by an earlier one that did not restore them.
     pub fn are_changed(&self) -> bool {
         !self.record.is_empty()
+    }
+
+    /// Whether the server has taken the setting by which it syncs often, without being asked to.
+    pub fn sync_often(&self) -> bool {
+        self.record.values().all(Changes::sync_often)
     }
 
     /// Reads the current settings and returns what a load would change. An index that another process has tuned is left
@@ -138,24 +145,45 @@ impl LoadSettings {
         })
     }
 
-    /// Makes the recorded changes and returns them as the server shows them afterwards. Can be repeated.
+    /// Makes the recorded changes and returns them as the server shows them afterwards. Forgets those that the server
+    /// refuses and a load can do without. Can be repeated.
     ///
     /// # Errors
     ///
     /// Refused if the key may not change them, unavailable if the server cannot for now.
-    pub fn apply(&self) -> Result<Record, PreflightError> {
+    pub fn apply(&mut self) -> Result<Record, PreflightError> {
         let shown = self.apply_once()?;
         // Another process may have ended in between and restored what it took for its own.
         if shown == self.record { Ok(shown) } else { self.apply_once() }
     }
 
-    fn apply_once(&self) -> Result<Record, PreflightError> {
-        let apply = |(index, changes): (&String, &Changes)| {
-            self.update(index, &changes.during())?;
-            let now = self.settings_of(index)?.ok_or_else(|| gone(index))?;
-            Ok((index.clone(), changes.as_shown(&now)))
-        };
-        self.record.iter().map(apply).collect()
+    fn apply_once(&mut self) -> Result<Record, PreflightError> {
+        let mut shown = Record::new();
+        for (index, changes) in self.record.clone() {
+            let changes = self.apply_to(&index, changes)?;
+            let now = self.settings_of(&index)?.ok_or_else(|| gone(&index))?;
+            shown.insert(index.clone(), changes.as_shown(&now));
+            self.record.insert(index, changes);
+        }
+        Ok(shown)
+    }
+
+    /// Makes the changes of an index, without the optional ones that the server refuses. Returns those that were made.
+    fn apply_to(&self, index: &str, mut changes: Changes) -> Result<Changes, PreflightError> {
+        let mut reply = self.send(index, &changes.during())?;
+        for name in changes.optional() {
+            if !is_refused_setting(&reply, name) {
+                continue;
+            }
+            log::warn!(
+                "--bulk-load-settings: this server refuses {name} for {index} ({}): the load does without",
+                reply.reason()
+            );
+            changes = changes.without(name);
+            reply = self.send(index, &changes.during())?;
+        }
+        judge_update(index, &reply)?;
+        Ok(changes)
     }
 
     /// Checks that the applied settings read back as they were sent. Otherwise the end of the run could not tell them
@@ -256,9 +284,22 @@ impl LoadSettings {
             return Ok(());
         }
         has_time(end)?;
-        self.update(index, &update)?;
+        judge_update(index, &self.send(index, &update)?)?;
         log::info!("the settings of {index} are put back: {}", json(&update));
+        if ends_async(&update) {
+            self.flush_for_others(index, end);
+        }
         Ok(())
+    }
+
+    /// Flushes what other processes have written that may not have seen that confirmations did not wait for the disk.
+    /// This process flushes its own writes before it marks archives.
+    fn flush_for_others(&self, index: &str, end: Option<Instant>) {
+        if let Err(error) = has_time(end).and_then(|()| flush(&self.client, &percent_encoded(index))) {
+            log::warn!(
+                "{index} is not flushed ({error}): what another process has written meanwhile may not be on disk yet"
+            );
+        }
     }
 
     /// The settings of an index; None if there is no such index.
@@ -267,10 +308,9 @@ impl LoadSettings {
         parse_settings(index, &answer(&self.client, self.client.get(&path))?)
     }
 
-    fn update(&self, index: &str, update: &Update<'_>) -> Result<(), PreflightError> {
+    fn send(&self, index: &str, update: &Update<'_>) -> Result<Reply, PreflightError> {
         let path = format!("/{}/_settings?{SERVER_TIMEOUTS}", percent_encoded(index));
-        let reply = self.client.put(&path, ContentType::Json, json(update).as_bytes());
-        judge_update(index, &answer(&self.client, reply)?)
+        answer(&self.client, self.client.put(&path, ContentType::Json, json(update).as_bytes()))
     }
 
     /// The failure that tells an operator what to do after restoring has failed.

@@ -28,11 +28,12 @@ pub mod preflight;
 pub mod primaries;
 pub mod product;
 pub mod server;
+mod synced;
 pub mod targets;
 pub mod vectors;
 pub mod verify;
 
-use bulk::{Bulk, Notices, Sizes};
+use bulk::{Asking, Bulk, Notices, Sizes};
 use encode::VectorEncoding;
 use encode::document::write_action;
 use server::Server;
@@ -69,6 +70,7 @@ impl<'r> Elasticsearch<'r> {
             counters,
             notices: Notices::default(),
             sizes: Sizes::default(),
+            asking: Asking::default(),
         };
         Self { server, bulk, vectors: decide(vectors, server), stop }
     }

@@ -1,6 +1,7 @@
 //! A connection to Elasticsearch that has passed preflight.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::config;
@@ -18,6 +19,8 @@ use crate::sink::elasticsearch::load_settings::{LoadSettings, LoadedIndices};
 use crate::sink::elasticsearch::mapping::create_missing;
 use crate::sink::elasticsearch::outcome::not_elasticsearchs;
 use crate::sink::elasticsearch::preflight::{self, Needs, PreflightError, Report, Target, past_pages};
+use crate::sink::elasticsearch::primaries::Primaries;
+use crate::sink::elasticsearch::synced;
 use crate::sink::elasticsearch::targets::{LiveTargets, Targets};
 
 /// The server that a run writes to.
@@ -39,6 +42,8 @@ pub struct Server {
     /// The indices created for this run.
     pub created: Vec<String>,
     loaded: LoadedIndices,
+    /// Whether the indices are synced often, without being asked to.
+    synced_often: AtomicBool,
     /// How long to wait for an unavailable server; None: for ever.
     pub budget: Option<Duration>,
 }
@@ -91,6 +96,7 @@ impl Server {
             pipeline: needs.pipeline,
             created,
             loaded,
+            synced_often: AtomicBool::new(false),
             budget,
         })
     }
@@ -105,6 +111,7 @@ impl Server {
         stop: &Stop,
     ) -> Result<(), Failure> {
         let retries = Retries::new(stop, policy(self.budget));
+        let changes = tunes || load_settings.are_changed();
         if load_settings.are_changed() {
             log::warn!("an earlier run has not put the index settings back: this is done first");
             insist(&retries, |_| load_settings.put_back())?;
@@ -116,37 +123,51 @@ impl Server {
             let shown = insist(&retries, |_| load_settings.apply())?;
             load_settings.confirm(shown)?;
         }
+        // Another process may have tuned the indices.
+        self.synced_often.store(tunes && load_settings.sync_often(), Ordering::Relaxed);
+        if changes {
+            // The preflight has seen whether confirmations wait for the disk, which may be different now.
+            insist(&retries, |call| self.targets.look_after_change(&self.client.within(call)))?;
+        }
         Ok(())
     }
 
-    /// Looks once whether the indices behind the names have changed. An unavailable server is no error here: the
-    /// senders wait for it. Names that cannot be written to are no error while nothing `is_to_send`: they may be fixed
+    /// Looks once whether the indices behind the names have changed, in haste: looks for archives go on while the server
+    /// hangs. An unavailable server is no error here: the senders wait for it. Names that cannot be written to are no error while nothing `is_to_send`: they may be fixed
     /// until then.
     ///
     /// # Errors
     ///
     /// If a name can no longer be written to.
     pub fn look(&self, is_to_send: bool) -> Result<(), Failure> {
-        match self.targets.look(&self.client, self.targets.now().generation) {
+        match self.targets.look(&self.client.in_haste(), self.targets.now().generation) {
             Err(error @ PreflightError::Refused(_)) if is_to_send => Err(error.into()),
             Ok(_) | Err(_) => Ok(()),
         }
     }
 
-    /// Flushes confirmed documents to disk if a confirmation does not mean that already, and checks that the indices
-    /// behind the names are still the same. Returns the generation that counts.
+    /// Makes sure that confirmed documents are on disk if a confirmation does not mean that already, by a flush unless
+    /// the server shows that they are, and checks that the indices behind the names are still the same. Returns the generation that counts.
     pub fn make_durable(&self, stop: &Stop) -> Result<Generation, Failure> {
         let retries = Retries::new(stop, policy(self.budget));
         let seen = self.targets.now();
-        if seen.unsynced.is_some() {
-            let Names { posts, tombstones, .. } = self.names;
-            let both = format!("{posts},{tombstones}");
+        let Names { posts, tombstones, .. } = self.names;
+        let both = format!("{posts},{tombstones}");
+        if let Some(primaries) = &seen.unsynced
+            && !self.shows_synced(&both, primaries)
+        {
             insist(&retries, |call| {
                 past_pages(&self.client.within(call).noting_pages(), |client| flush(client, &both))
             })?;
         }
         let look = |call| self.targets.look(&self.client.within(call), seen.generation);
         Ok(insist(&retries, look)?.generation)
+    }
+
+    /// Whether the server shows soon that everything confirmed is on disk.
+    fn shows_synced(&self, names: &str, primaries: &Primaries) -> bool {
+        let shards = primaries.count().filter(|_| self.synced_often.load(Ordering::Relaxed));
+        shards.is_some_and(|shards| synced::wait(&self.client, names, shards))
     }
 }
 

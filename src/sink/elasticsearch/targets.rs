@@ -65,8 +65,11 @@ impl Targets {
             }
         }
         (self.unsynced != now.unsynced).then(|| {
-            match now.unsynced {
-                Some(Primaries::Untold { .. }) => {
+            match (&self.unsynced, &now.unsynced) {
+                (None, Some(Primaries::Told(_))) => {
+                    "index.translog.durability has become async: the server may have lost what it had confirmed"
+                }
+                (_, Some(Primaries::Untold { .. })) => {
                     "a request came to nothing, so that a node may have been started anew, and neither the durability of \
                      the indices nor their shards are told: the server may have lost what it had confirmed"
                 }
@@ -112,6 +115,28 @@ impl LiveTargets {
     ///
     /// Refused if a name can no longer be written to, unavailable if there is no answer for now.
     pub fn look(&self, client: &Client, seen: Generation) -> Result<Arc<Targets>, PreflightError> {
+        self.look_and_tell(client, seen, log::Level::Warn)
+    }
+
+    /// Looks the targets up again after this run has changed their settings, before it sends anything. That they flush
+    /// now before archives are marked, or do not have to, is no news then.
+    ///
+    /// # Errors
+    ///
+    /// As for [`look`](Self::look).
+    pub fn look_after_change(&self, client: &Client) -> Result<(), PreflightError> {
+        let before = self.now();
+        *self.now.lock().unwrap_or_else(PoisonError::into_inner) =
+            Arc::new(Targets { unsynced: None, ..(*before).clone() });
+        self.look_and_tell(client, before.generation, log::Level::Debug).map(|_| ())
+    }
+
+    fn look_and_tell(
+        &self,
+        client: &Client,
+        seen: Generation,
+        level: log::Level,
+    ) -> Result<Arc<Targets>, PreflightError> {
         let _looking = self.looking.lock().unwrap_or_else(PoisonError::into_inner);
         let before = self.now();
         if before.generation != seen {
@@ -129,7 +154,7 @@ impl LiveTargets {
             } else {
                 "archives that are not marked yet are done again with what there is now"
             };
-            log::warn!("{why}: {what}");
+            log::log!(level, "{why}: {what}");
             now.generation = before.generation + 1;
         }
         let now = Arc::new(now);

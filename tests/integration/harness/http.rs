@@ -53,6 +53,11 @@ impl Request {
         self.path.ends_with("/_search")
     }
 
+    /// Whether it asks if its body is wanted.
+    pub(crate) fn asks_first(&self) -> bool {
+        self.header("expect").is_some_and(|value| value.eq_ignore_ascii_case("100-continue"))
+    }
+
     /// The body as JSON, null where it is none.
     pub(crate) fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or(Value::Null)
@@ -139,6 +144,13 @@ impl Reply {
 
 /// Reads the next request of a connection, None at its end.
 pub(crate) fn read_request<S: Read + Write>(stream: &mut io::BufReader<S>) -> io::Result<Option<Request>> {
+    let Some(mut request) = read_head(stream)? else { return Ok(None) };
+    read_rest(stream, &mut request)?;
+    Ok(Some(request))
+}
+
+/// Reads the next request of a connection without its body, None at the end.
+pub(super) fn read_head(stream: &mut impl BufRead) -> io::Result<Option<Request>> {
     let first = read_line(stream)?;
     if first.is_empty() {
         return Ok(None);
@@ -160,11 +172,19 @@ pub(crate) fn read_request<S: Read + Write>(stream: &mut io::BufReader<S>) -> io
         let Some((name, value)) = line.split_once(':') else { break };
         request.headers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
     }
-    if request.header("expect").is_some_and(|value| value.eq_ignore_ascii_case("100-continue")) {
+    Ok(Some(request))
+}
+
+/// Agrees to the body of a request that asks for that, and reads it.
+pub(super) fn read_rest<S: Read + Write>(
+    stream: &mut io::BufReader<S>,
+    request: &mut Request,
+) -> io::Result<()> {
+    if request.asks_first() {
         stream.get_mut().write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
     }
-    request.body = read_body(stream, &request)?;
-    Ok(Some(request))
+    request.body = read_body(stream, request)?;
+    Ok(())
 }
 
 fn read_body(stream: &mut impl BufRead, request: &Request) -> io::Result<Vec<u8>> {

@@ -5,7 +5,7 @@ use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
-use super::http::{Request, read_request};
+use super::http::{Request, read_head, read_rest};
 use super::script::DRIP;
 
 /// What is written to a connection, and whether that stays open.
@@ -21,6 +21,11 @@ pub(crate) struct Answer {
 pub(super) trait Serve: Send + Sync + 'static {
     /// The answer to a request; it may take as long as it likes.
     fn answer(&self, request: &Request) -> Answer;
+
+    /// The answer to a request that asks first, if its body is not wanted.
+    fn refuse_unseen(&self, _head: &Request) -> Option<Answer> {
+        None
+    }
 
     /// The answer has been written, as far as that was possible.
     fn answered(&self, _request: &Request) {}
@@ -88,7 +93,15 @@ fn accept(listener: &TcpListener, open: &Open, server: &Arc<impl Serve>) {
 fn serve(server: &impl Serve, stream: TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let mut stream = BufReader::new(stream);
-    while let Some(request) = read_request(&mut stream)? {
+    while let Some(mut request) = read_head(&mut stream)? {
+        if request.asks_first()
+            && let Some(answer) = server.refuse_unseen(&request)
+        {
+            stream.get_mut().write_all(&answer.bytes)?;
+            stream.get_mut().shutdown(Shutdown::Both)?;
+            break;
+        }
+        read_rest(&mut stream, &mut request)?;
         let Answer { bytes, dripping, keep_alive } = server.answer(&request);
         let written = stream.get_mut().write_all(&bytes).and_then(|()| drip(stream.get_mut(), &dripping));
         server.answered(&request);

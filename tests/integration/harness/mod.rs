@@ -140,6 +140,24 @@ impl TestEnv {
     }
 }
 
+/// How much a test does: `long` where the variable `LONG_TESTS` is set, as CI sets it, else `short`.
+pub(crate) fn long_or<T>(long: T, short: T) -> T {
+    if std::env::var_os("LONG_TESTS").is_some_and(|is_set| !is_set.is_empty()) { long } else { short }
+}
+
+/// Tries all cases at the same time, for those that wait most of the time.
+pub(crate) fn at_once<T: Send>(cases: impl IntoIterator<Item = T>, try_out: impl Fn(T) + Sync) {
+    let try_out = &try_out;
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = cases.into_iter().map(|case| scope.spawn(move || try_out(case))).collect();
+        for thread in threads {
+            if let Err(failed) = thread.join() {
+                std::panic::resume_unwind(failed);
+            }
+        }
+    });
+}
+
 /// Where the state is kept, unless told otherwise.
 pub(crate) const STATE_FILE: &str = ".processed_files.json";
 /// Where rejected rows go, unless told otherwise.

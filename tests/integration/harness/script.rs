@@ -13,6 +13,8 @@ pub(crate) const DRIP: Duration = Duration::from_millis(100);
 pub(crate) enum Fault {
     /// This reply; nothing is applied.
     Reply(Reply),
+    /// This reply; nothing is applied. A request that asks first gets it in place of the agreement to its body.
+    Unseen(Reply),
     /// The connection is closed at once; everything is applied later, when so many more requests have arrived, but
     /// before one that looks up one of its ids.
     ApplyLate(usize),
@@ -117,9 +119,23 @@ impl Script {
         self.items.clear();
     }
 
+    /// The reply to a request that asks first and whose body is not wanted, spent by it.
+    pub(crate) fn take_unseen(&mut self, head: &Request) -> Option<Reply> {
+        match self.take_of(head, |fault| matches!(fault, Fault::Unseen(_))) {
+            Some(Fault::Unseen(reply)) => Some(reply),
+            _ => None,
+        }
+    }
+
     /// The fault that meets a request, spent by it.
     pub(crate) fn take(&mut self, request: &Request) -> Option<Fault> {
-        for rule in self.rules.iter_mut().filter(|rule| rule.times > 0) {
+        // What has asked first has met those.
+        let asks_first = request.asks_first();
+        self.take_of(request, |fault| !asks_first || !matches!(fault, Fault::Unseen(_)))
+    }
+
+    fn take_of(&mut self, request: &Request, counts: impl Fn(&Fault) -> bool) -> Option<Fault> {
+        for rule in self.rules.iter_mut().filter(|rule| rule.times > 0 && counts(&rule.fault)) {
             if !(rule.condition)(request) {
                 continue;
             }

@@ -111,6 +111,17 @@ impl Serve for Shared {
     fn answer(&self, request: &Request) -> Answer {
         handle(self, request)
     }
+
+    fn refuse_unseen(&self, head: &Request) -> Option<Answer> {
+        let mut state = self.lock();
+        let reply = state.script.take_unseen(head)?;
+        let (arrived, answered) = (state.now(), state.now());
+        let status = Some(reply.status);
+        let request = head.clone();
+        state.records.push(Record { request, items: Vec::new(), arrived, answered: Some(answered), status });
+        self.changed.notify_all();
+        Some(Answer { bytes: reply.bytes(false), ..Answer::default() })
+    }
 }
 
 fn handle(shared: &Shared, request: &Request) -> Answer {
@@ -174,7 +185,7 @@ pub(super) fn unauthenticated() -> Reply {
 
 /// Applies the request as far as the fault lets it, and replies unless the fault forbids it.
 fn reply(state: &mut State, place: usize, request: &Request, fault: Option<&Fault>) -> Option<Reply> {
-    if let Some(Fault::Reply(reply)) = fault {
+    if let Some(Fault::Reply(reply) | Fault::Unseen(reply)) = fault {
         return Some(reply.clone());
     }
     if matches!(fault, Some(Fault::CloseBefore)) {

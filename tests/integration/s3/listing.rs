@@ -5,7 +5,7 @@ use crate::harness::http::{Reply, Request};
 use crate::harness::model::assert_holds;
 use crate::harness::s3::{BUCKET, FakeS3, error, is_listing, is_object};
 use crate::harness::script::Fault;
-use crate::harness::{Invocation, Run, Running};
+use crate::harness::{Invocation, Run, Running, at_once};
 
 /// Requests for pages of the listing.
 fn pages_asked_for(s3: &FakeS3) -> usize {
@@ -68,12 +68,12 @@ fn a_signal_is_heeded_in_the_middle_of_a_page() {
 
 #[test]
 fn an_error_reply_that_does_not_end_is_judged_by_what_has_come() {
-    for condition in [is_listing, is_object] {
+    at_once([is_listing, is_object], |condition| {
         let (env, s3) = with(&archives());
         s3.fail(condition, 0, usize::MAX, Fault::Dripping(long(error(503, "SlowDown"))));
         let over = run(ingest(&env, &s3).args(&["--retry-budget", "0"]), &s3).exits(4).says("503");
         over.check(over.took < SOON, "the budget holds");
-    }
+    });
 }
 
 #[test]

@@ -10,9 +10,10 @@
 //! requested (`--from`, `--to`) are skipped, if names allow it; see `listing::leap`.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
+use crossbeam_channel::Receiver;
 use ureq::http::header::RANGE;
 
 mod client;
@@ -28,7 +29,7 @@ pub use self::read_ahead::Download;
 use self::client::{Client, GetError};
 use self::read_ahead::ReadAhead;
 use self::service::Service;
-use super::{Discovery, Work};
+use super::{Discovery, Queue};
 use crate::config::s3::{BucketName, S3};
 use crate::exit::{ExitCode, Failure};
 use crate::model::Archive;
@@ -50,6 +51,14 @@ struct Object {
     log: Option<Box<str>>,
 }
 
+impl Object {
+    /// Whether this is the state of the object in which the archive was found.
+    fn is_state_of(&self, archive: &Archive) -> bool {
+        let tags = self.etag.as_deref().zip(archive.etag.as_deref());
+        self.bytes == archive.bytes && tags.is_none_or(|(now, found)| now == found)
+    }
+}
+
 /// Objects by archive name.
 type Objects = HashMap<String, Object>;
 
@@ -59,8 +68,8 @@ pub struct Bucket {
     client: Client,
     stop: Stop,
     budget: Option<Duration>,
-    objects: Objects,
-    /// Keys that the last look left for the next one, because S3 did not serve them.
+    objects: Mutex<Arc<Objects>>,
+    /// Keys that were left for a later look, because S3 did not serve them.
     left: Mutex<HashSet<String>>,
 }
 
@@ -78,7 +87,7 @@ impl Bucket {
             client,
             stop: stop.clone(),
             budget,
-            objects: Objects::new(),
+            objects: Mutex::default(),
             left: Mutex::default(),
         })
     }
@@ -88,38 +97,53 @@ impl Bucket {
     /// # Errors
     ///
     /// Exit code 2 if the bucket does not exist, 4 if S3 is unavailable past the budget, 5 if it refuses.
-    pub fn discover(&mut self) -> Result<Discovery, Failure> {
+    pub fn discover(&self) -> Result<Discovery, Failure> {
         let retries = Retries::new(&self.stop, policy(self.budget));
         let listing = listing::list(&self.client, &self.settings, &self.stop, &retries)?;
-        self.objects = listing.objects;
+        self.forget_left(&listing.objects);
+        *self.objects.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(listing.objects);
         Ok(listing.discovery)
     }
 
+    /// Forgets keys that were left, where they are no longer listed.
+    fn forget_left(&self, objects: &Objects) {
+        let mut left = service::lock(&self.left);
+        if !left.is_empty() {
+            let keys: HashSet<&str> = objects.values().map(|object| object.key.as_str()).collect();
+            left.retain(|key| keys.contains(key.as_str()));
+        }
+    }
+
+    /// The objects of the last look.
+    fn objects(&self) -> Arc<Objects> {
+        self.objects.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// The address of a found archive, and its storage class.
-    pub fn whereabouts(&self, archive: &Archive) -> (String, Option<&str>) {
-        match self.objects.get(&archive.name) {
-            Some(object) => (address(&self.settings.bucket, &object.key), object.storage_class.as_deref()),
+    pub fn whereabouts(&self, archive: &Archive) -> (String, Option<Box<str>>) {
+        match self.objects().get(&archive.name) {
+            Some(object) => (address(&self.settings.bucket, &object.key), object.storage_class.clone()),
             None => (address(&self.settings.bucket, &archive.name), None),
         }
     }
 
-    /// Downloads and hands out `archives`, which [`Bucket::discover`] has found. Without a budget, the next look at the
-    /// bucket comes after `next_look`.
+    /// Downloads `archives`, which [`Bucket::discover`] has found, and queues them. Without a budget, the next look at
+    /// the bucket comes after `next_look`.
     ///
     /// # Errors
     ///
     /// Exit code 4 if the budget was spent on some of them, once all others have been handed out.
     pub fn hand_out(
         &self,
-        archives: &[Arc<Archive>],
+        archives: &Receiver<Arc<Archive>>,
         workers: usize,
         admission: &Admission,
         next_look: Duration,
-        work: impl FnOnce(&(dyn Fn() -> Option<Work> + Sync)),
+        work: impl FnOnce(&dyn Queue),
     ) -> Result<(), Failure> {
         let ahead = ReadAhead {
             client: &self.client,
-            objects: &self.objects,
+            objects: &|| self.objects(),
             stop: &self.stop,
             service: Service::new(&self.client, &self.settings.prefix, self.budget, next_look, &self.left),
             given_up: OnceLock::new(),
@@ -136,7 +160,8 @@ impl Bucket {
     ///
     /// Exit code 4 if S3 is unavailable, 5 if it refuses, 1 for anything else.
     pub fn try_to_read(&self, archive: &Archive) -> Result<(), Failure> {
-        let Some(object) = self.objects.get(&archive.name).filter(|object| object.bytes > 0) else {
+        let objects = self.objects();
+        let Some(object) = objects.get(&archive.name).filter(|object| object.bytes > 0) else {
             return Ok(());
         };
         let Err(error) = self.client.get(&object.key, &[], &[(RANGE, "bytes=0-0".to_owned())]) else {

@@ -9,6 +9,9 @@
 //! The dispatcher starts a download only when there is room for all of it. So the objects being downloaded, waiting for
 //! a worker or being unzipped stay within the share of `--memory` for downloads. A larger object is admitted alone:
 //! nothing else is downloaded or read meanwhile.
+//!
+//! A spooler looks for more archives meanwhile. An object that has changed or gone by the time of its download is left
+//! for the next look.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -24,7 +27,7 @@ use crate::exit::Failure;
 use crate::model::Archive;
 use crate::pipeline::admission::Admission;
 use crate::pipeline::archive::{self, ArchiveError, ArchiveLimits};
-use crate::pipeline::source::{Content, Work};
+use crate::pipeline::source::{Content, Queue, Work};
 use crate::retry::patience::Retries;
 use crate::shutdown::Stop;
 
@@ -90,7 +93,8 @@ struct Job {
 /// Everything that downloading needs.
 pub(super) struct ReadAhead<'r> {
     pub(super) client: &'r Client,
-    pub(super) objects: &'r Objects,
+    /// Returns the objects of the last look.
+    pub(super) objects: &'r (dyn Fn() -> Arc<Objects> + Sync),
     pub(super) stop: &'r Stop,
     pub(super) service: Service<'r>,
     /// The failure of the first object that the budget was spent on.
@@ -104,18 +108,15 @@ pub(super) struct ReadAhead<'r> {
 impl ReadAhead<'_> {
     /// Downloads `archives` in order while `work` takes them. Once the run is to stop, archives whose download has not
     /// begun are never handed out.
-    pub(super) fn run(
-        &self,
-        archives: &[Arc<Archive>],
-        work: impl FnOnce(&(dyn Fn() -> Option<Work> + Sync)),
-    ) {
+    pub(super) fn run(&self, archives: &Receiver<Arc<Archive>>, work: impl FnOnce(&dyn Queue)) {
         let retries = &Retries::new(self.stop, policy(self.service.budget)).together(&self.service);
         let (job_sender, jobs) = bounded(0);
         let (done_sender, done) = bounded(self.at_once);
         thread::scope(|scope| {
+            let left = done_sender.clone();
             scope.spawn(move || {
                 self.stop.guard("the downloads", || {
-                    dispatch(archives, self.objects, self.admission, self.stop, &job_sender);
+                    dispatch(archives, self.objects, self.admission, self.stop, &job_sender, &left);
                 });
             });
             for _ in 0..self.at_once {
@@ -123,7 +124,7 @@ impl ReadAhead<'_> {
                 scope.spawn(move || self.download_all(&jobs, &done, retries));
             }
             drop((jobs, done_sender));
-            work(&|| done.recv().ok());
+            work(&done);
             // Downloaders that still hold something must not wait for a worker that never comes.
             drop(done);
         });
@@ -161,19 +162,39 @@ impl ReadAhead<'_> {
     }
 }
 
-/// Hands jobs out in order, each once there is room for it.
+/// Hands jobs out in order, each once there is room for it. Archives that cannot be downloaded as they were found go to
+/// `left`.
 fn dispatch(
-    archives: &[Arc<Archive>],
-    objects: &Objects,
+    archives: &Receiver<Arc<Archive>>,
+    objects: &dyn Fn() -> Arc<Objects>,
     admission: &Admission,
     stop: &Stop,
     jobs: &Sender<Job>,
+    left: &Sender<Work>,
 ) {
     let limit = admission.downloads();
     let (given_back, returns) = unbounded();
     let mut taken: u64 = 0;
-    for archive in archives {
-        let Some(object) = objects.get(&archive.name) else { continue };
+    loop {
+        let archive = select! {
+            recv(archives) -> next => match next {
+                Ok(archive) => archive,
+                Err(_) => return,
+            },
+            recv(stop.channel()) -> _ => return,
+        };
+        let object = objects().get(&archive.name).filter(|object| object.is_state_of(&archive)).cloned();
+        let Some(object) = object else {
+            let why = "it has changed or gone since it was found, so it is looked at again";
+            let content = Content::Downloaded(Err(ArchiveError::Unavailable(why.to_owned())));
+            select! {
+                send(left, Work { archive, content }) -> sent => if sent.is_err() { return },
+                recv(stop.channel()) -> _ => return,
+            }
+            continue;
+        };
+        // What has come back in the meantime.
+        taken = returns.try_iter().fold(taken, u64::saturating_sub);
         while taken > 0 && taken.saturating_add(object.bytes) > limit {
             select! {
                 recv(returns) -> bytes => taken = taken.saturating_sub(bytes.unwrap_or(taken)),
@@ -188,7 +209,7 @@ fn dispatch(
         if is_alone && alone.is_none() {
             return;
         }
-        let job = Job { archive: archive.clone(), object: object.clone(), room, alone };
+        let job = Job { archive, object, room, alone };
         select! {
             send(jobs, job) -> sent => if sent.is_err() { return },
             recv(stop.channel()) -> _ => return,
@@ -213,22 +234,26 @@ mod tests {
                 name: name(n),
                 path: "".into(),
                 seconds: None,
-                bytes: *bytes,
+                bytes: *bytes * MIB,
                 ..Archive::default()
             })
         };
-        let archives: Vec<_> = sizes.iter().enumerate().map(archive).collect();
+        let (found, archives) = unbounded();
+        sizes.iter().enumerate().map(archive).for_each(|archive| found.send(archive).unwrap());
+        drop(found);
         let object = |(n, bytes): (usize, &u64)| {
             (
                 name(n),
                 Object { key: name(n), etag: None, bytes: *bytes * MIB, storage_class: None, log: None },
             )
         };
-        let objects = sizes.iter().enumerate().map(object).collect();
+        let objects: Arc<Objects> = Arc::new(sizes.iter().enumerate().map(object).collect());
         let (sender, jobs) = bounded(0);
-        let admission = Admission::new(40 * MIB, 1, true);
+        let admission = &Admission::new(40 * MIB, 1, true);
         thread::scope(|scope| {
-            scope.spawn(|| dispatch(&archives, &objects, &admission, stop, &{ sender }));
+            let (left, _) = bounded(0);
+            let objects = || objects.clone();
+            scope.spawn(move || dispatch(&archives, &objects, admission, stop, &{ sender }, &left));
             check(&jobs);
         });
     }

@@ -20,7 +20,7 @@ const GIVEN_UP_IN_A_ROW: usize = 2 * MOST_DOWNLOADS;
 /// would hardly differ from the next look.
 const LONGEST_PATIENCE: Duration = Duration::from_secs(60);
 
-/// The state of S3 that all downloads of a pass share.
+/// The state of S3 that all downloads share.
 pub(super) struct Service<'r> {
     /// How long to wait for an unavailable S3. None: for ever, and for single objects as long as `patience`.
     pub(super) budget: Option<Duration>,
@@ -28,8 +28,7 @@ pub(super) struct Service<'r> {
     client: &'r Client,
     prefix: &'r str,
     outage: Mutex<Outage>,
-    /// Keys left at the last look, and keys left now.
-    left_before: HashSet<String>,
+    /// Keys that were left when they were last tried.
     left: &'r Mutex<HashSet<String>>,
 }
 
@@ -51,7 +50,7 @@ impl Outage {
 
 impl<'r> Service<'r> {
     /// S3 as reached by `client`. Without a budget, the next look comes after `next_look`. `left` keeps the keys of
-    /// objects that were left from one look to the next.
+    /// objects that were left, for their next try.
     pub(super) fn new(
         client: &'r Client,
         prefix: &'r str,
@@ -65,7 +64,6 @@ impl<'r> Service<'r> {
             client,
             prefix,
             outage: Mutex::default(),
-            left_before: std::mem::take(&mut lock(left)),
             left,
         }
     }
@@ -91,15 +89,15 @@ impl<'r> Service<'r> {
         self.budget.is_none() && failing >= self.patience && self.answers()
     }
 
-    /// Leaves an object for the next look.
+    /// Leaves an object for a later look.
     pub(super) fn leave(&self, object: &Object) {
         lock(self.left).insert(object.key.clone());
     }
 
-    /// Whether an object was left at the last look. It was retried then, and many such objects must not delay new ones
-    /// at every look.
+    /// Begins to try an object. Returns whether it was left the last time. It was retried then, and many such objects
+    /// must not delay new ones at every look.
     pub(super) fn was_left(&self, object: &Object) -> bool {
-        self.left_before.contains(&object.key)
+        lock(self.left).remove(&object.key)
     }
 
     /// Whether S3 answers the shortest listing. If credentials are refused, it does not.
@@ -116,7 +114,7 @@ impl Together for Service<'_> {
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

@@ -12,7 +12,8 @@ use crate::observe::traffic::{Again, Request};
 use crate::retry::patience::Patience;
 use crate::retry::throttle::{Permit, Stopped};
 use crate::sink::elasticsearch::bulk::reply::{Answer, Item, Operation, Refusal, judge_answer, judge_items};
-use crate::sink::elasticsearch::client::{Client, ContentType, Reply};
+use crate::sink::elasticsearch::client::{Client, Posted, Reply};
+use crate::sink::elasticsearch::outcome::is_unavailable;
 use crate::sink::elasticsearch::preflight::PreflightError;
 use crate::text::percent_encoded;
 
@@ -60,13 +61,11 @@ impl<'r> Bulk<'r> {
         self.attempt(Request::Bulk, permit, patience, |client| {
             self.counters.bulk.fetch_add(1, Ordering::Relaxed);
             self.counters.retried.fetch_add(again.into(), Ordering::Relaxed);
-            self.counters.bytes_sent.fetch_add(body.len() as u64, Ordering::Relaxed);
-            // A server can only refuse the size before the body is under way.
-            let reply = if interrupted {
-                client.post_asking_first(&path, ContentType::Ndjson, body)
-            } else {
-                client.post(&path, ContentType::Ndjson, body)
-            };
+            // A server can only refuse a request unseen before the body is under way.
+            let asks_first = interrupted || self.asking.asks(Instant::now());
+            let Posted { reply, sent, asked } = client.post_bulk(&path, body, asks_first);
+            self.counters.bytes_sent.fetch_add(sent, Ordering::Relaxed);
+            self.asking.learn(asked, reply.as_ref().is_ok_and(is_unavailable), Instant::now());
             let reply = read(reply)?;
             judge_items(&reply.body, operation, &ids, &holds).map_err(|answer| (answer, None))
         })

@@ -120,7 +120,80 @@ pub(super) fn halves(mut part: Vec<usize>) -> [Vec<usize>; 2] {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use serde_json::{Value, json};
+
     use super::*;
+    use crate::model::{Names, Version};
+    use crate::sink::elasticsearch::preflight::{Member, Returned, Target, VectorMapping};
+
+    /// An alias of one index.
+    fn target(name: &str, requires_routing: bool) -> Target {
+        let write_index = format!("{name}_v1");
+        let returned = Returned::default();
+        let member =
+            Member { name: write_index.clone(), uuid: None, requires_routing, block: None, returned };
+        Target {
+            name: name.into(),
+            members: vec![member],
+            write_index,
+            is_told: true,
+            gc_deletes: Duration::ZERO,
+            durability_async: false,
+            vectors: VectorMapping::default(),
+            unsearchable: Vec::new(),
+        }
+    }
+
+    /// The action lines of a request for the deletion of two posts, where posts and tombstones require routing or not.
+    fn action_lines(operation: Operation, posts: bool, tombstones: bool) -> Vec<Value> {
+        let ids = ["at://did:plc:a/app.bsky.feed.post/1", "at://did:plc:b/app.bsky.feed.post/2"];
+        let (index, document, name) = match operation {
+            Operation::Index => ("post_tombstones", "{}\n", "index"),
+            Operation::Delete | Operation::DeleteFound => ("posts", "", "delete"),
+        };
+        let lines =
+            ids.map(|id| format!("{{\"{name}\":{{\"_index\":\"{index}\",\"_id\":\"{id}\"}}}}\n{document}"));
+        let version = Version::new(1, 1).unwrap();
+        let actions = ids.map(|id| Action::new(ActionKind::Tombstone, version, id));
+        let ranges = vec![0..lines[0].len(), lines[0].len()..lines.concat().len()];
+        let body = lines.concat();
+        let lines = BodyLines { operation, body: body.as_bytes(), ranges, actions: actions.iter().collect() };
+        let (posts, tombstones) = (target("posts", posts), target("post_tombstones", tombstones));
+        let names = Names::default();
+        let targets = Targets { generation: 0, names, reads_only: false, posts, tombstones, unsynced: None };
+        let request = lines.request(&[0, 1], &targets);
+        let lines = std::str::from_utf8(&request).unwrap().lines();
+        lines.filter(|line| *line != "{}").map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    #[test]
+    fn a_delete_is_routed_by_the_author_where_the_index_of_posts_requires_it_whatever_that_of_tombstones_does()
+     {
+        for tombstones in [false, true] {
+            let routed = action_lines(Operation::Delete, true, tombstones);
+            let routings: Vec<&Value> = routed.iter().map(|line| &line["delete"]["routing"]).collect();
+            assert_eq!(routings, [&json!("did:plc:a"), &json!("did:plc:b")], "{routed:?}");
+            assert!(routed.iter().all(|line| line["delete"]["require_alias"] == true), "{routed:?}");
+            let unrouted = action_lines(Operation::Delete, false, tombstones);
+            assert!(unrouted.iter().all(|line| line["delete"]["routing"].is_null()), "{unrouted:?}");
+        }
+    }
+
+    #[test]
+    fn a_tombstone_is_routed_where_the_index_of_tombstones_requires_it() {
+        let routing = |posts, tombstones| {
+            action_lines(Operation::Index, posts, tombstones)[1]["index"]["routing"].clone()
+        };
+        assert_eq!([routing(false, true), routing(true, false)], [json!("did:plc:b"), Value::Null]);
+    }
+
+    #[test]
+    fn a_delete_of_a_post_that_was_found_carries_what_it_already_has() {
+        let lines = action_lines(Operation::DeleteFound, true, true);
+        assert!(lines.iter().all(|line| line["delete"].as_object().unwrap().len() == 2), "{lines:?}");
+    }
 
     fn parts(lengths: &[usize], limits: BatchLimits) -> Vec<Vec<usize>> {
         let mut end = 0;

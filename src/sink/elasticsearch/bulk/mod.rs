@@ -12,6 +12,7 @@
 //! the two finds what the other wrote. A part that has waited longer than half of `index.gc_deletes` since its look-up
 //! is looked up again before it is sent.
 
+pub use self::asking::Asking;
 use self::attempt::{Attempt, read};
 use self::batch_report::BatchReport;
 use self::lines::BodyLines;
@@ -29,6 +30,7 @@ use crate::sink::elasticsearch::client::Client;
 use crate::sink::elasticsearch::targets::LiveTargets;
 
 pub mod accounts;
+mod asking;
 pub(super) mod attempt;
 pub mod batch_report;
 mod deletes;
@@ -61,6 +63,8 @@ pub struct Bulk<'r> {
     pub notices: Notices,
     /// The sizes of requests that the server takes.
     pub sizes: Sizes,
+    /// Whether requests ask before they send their bodies.
+    pub asking: Asking,
 }
 
 impl Bulk<'_> {

@@ -104,6 +104,7 @@ fn deliver(
         counters: &RequestCounters::default(),
         notices: Notices::default(),
         sizes: Sizes::default(),
+        asking: Asking::default(),
     };
     thread::scope(|scope| {
         let serving = scope.spawn(|| {

@@ -66,7 +66,7 @@ fn a_status_is_kept_with_its_body() {
 fn a_body_is_sent_under_its_length_with_the_key() {
     let (url, server) = answer("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}");
     let body = "{\"index\":{}}\n{}\n".repeat(50_000);
-    client(format!("{url}/es")).post("/_bulk?a=b", ContentType::Ndjson, body.as_bytes()).unwrap();
+    client(format!("{url}/es")).post_bulk("/_bulk?a=b", body.as_bytes(), false).reply.unwrap();
     let request = server.join().unwrap();
     assert!(request.starts_with("POST /es/_bulk?a=b HTTP/1.1\r\n"), "{}", &request[..60]);
     assert!(request.ends_with(&format!("\r\n\r\n{body}")));
@@ -93,8 +93,8 @@ fn a_server_that_is_asked_first_can_refuse_a_body_unseen() {
         String::from_utf8(head).unwrap()
     });
     let body = vec![b'x'; 4 << 20];
-    let reply = client(url).post_asking_first("/_bulk", ContentType::Ndjson, &body).unwrap();
-    assert_eq!(reply.status, 413);
+    let Posted { reply, sent, asked } = client(url).post_bulk("/_bulk", &body, true);
+    assert_eq!((reply.unwrap().status, sent, asked), (413, 0, Asked::Refused));
     let head = server.join().unwrap();
     assert!(
         head.contains("expect: 100-continue\r\n") && head.contains("content-length: 4194304\r\n"),
@@ -110,7 +110,7 @@ fn a_server_that_is_asked_first_and_agrees_gets_the_body() {
         stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").unwrap();
         request
     });
-    let reply = client(url).post_asking_first("/_bulk", ContentType::Ndjson, b"{}\n").unwrap();
+    let reply = client(url).post_bulk("/_bulk", b"{}\n", true).reply.unwrap();
     assert_eq!(reply.status, 200);
     assert!(server.join().unwrap().ends_with("\r\n\r\n{}\n"));
 }
@@ -125,8 +125,29 @@ fn asked_first(says: &'static str) -> (Result<Reply, TransportError>, String) {
         request
     });
     let client = client(url).within(Duration::from_secs(5));
-    let reply = client.post_asking_first("/_bulk", ContentType::Ndjson, b"{}\n");
+    let reply = client.post_bulk("/_bulk", b"{}\n", true).reply;
     (reply, server.join().unwrap())
+}
+
+#[test]
+fn a_server_that_says_nothing_to_the_question_gets_the_body_after_a_second_and_that_is_told() {
+    let (url, server) = server(|mut stream| {
+        let request = read_request(&mut stream);
+        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").unwrap();
+        request
+    });
+    let Posted { reply, sent, asked } = client(url).post_bulk("/_bulk", b"{}\n", true);
+    assert_eq!((reply.unwrap().status, sent, asked), (200, 3, Asked::ToldNothing));
+    assert!(server.join().unwrap().ends_with("\r\n\r\n{}\n"));
+}
+
+#[test]
+fn what_was_sent_before_the_connection_broke_is_counted() {
+    let (url, server) = server(drop);
+    let Posted { reply, sent, .. } = client(url).post_bulk("/_bulk", &vec![b'x'; 64 << 20], false);
+    assert!(reply.is_err());
+    assert!(sent < 64 << 20, "{sent} bytes");
+    server.join().unwrap();
 }
 
 #[test]
@@ -174,7 +195,7 @@ fn who_does_not_know_what_is_expected_gets_the_same_request_without_and_is_not_a
     });
     let client = client(url);
     for _ in 0..2 {
-        assert_eq!(client.post_asking_first("/_bulk", ContentType::Ndjson, b"{}\n").unwrap().status, 200);
+        assert_eq!(client.post_bulk("/_bulk", b"{}\n", true).reply.unwrap().status, 200);
     }
     assert_eq!(server.join().unwrap(), [true, false, false]);
 }
@@ -219,7 +240,18 @@ fn bulk_requests_are_compressed_where_asked_for_and_counted_as_sent() {
         let counter = Arc::new(AtomicU64::new(0));
         let client = Client::new(&config::Elasticsearch { compression, ..settings(url) }).unwrap();
         client.count_bytes(counter.clone());
-        client.post("/_bulk", kind, body.as_bytes()).unwrap();
+        let told = match kind {
+            ContentType::Ndjson => {
+                let Posted { reply, sent, asked } = client.post_bulk("/_bulk", body.as_bytes(), false);
+                assert_eq!((reply.unwrap().status, asked), (200, Asked::No));
+                sent
+            }
+            ContentType::Json => {
+                client.post("/_bulk", kind, body.as_bytes()).unwrap();
+                body.len() as u64
+            }
+        };
+        assert_eq!(told, body.len() as u64, "what is told is the size before compression");
         let (head, sent) = server.join().unwrap();
         let is_gzip = compression > 0 && kind == ContentType::Ndjson;
         assert_eq!(head.contains("content-encoding: gzip\r\n"), is_gzip);

@@ -45,8 +45,8 @@ fn entry(index: u32) -> [u8; ENTRY] {
     print(&mut text, f32::from_bits(sign << 31 | magnitude));
     let mut entry = [0; ENTRY];
     entry[ENTRY - 1] = text.len() as u8;
-    for (to, from) in entry.iter_mut().zip(text) {
-        *to = from;
+    if let Some(room) = entry.get_mut(..text.len()) {
+        room.copy_from_slice(&text);
     }
     entry
 }

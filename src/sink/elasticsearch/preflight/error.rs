@@ -125,12 +125,6 @@ pub(in crate::sink::elasticsearch) fn answer(
                  and the host in ELASTICSEARCH_URL as in its certificate"
             ),
         )),
-        // A server that has answered before still expects the same protocol.
-        Err(error @ TransportError::Interrupted(_))
-            if !client.has_answered() && client.urls().any(|url| url.starts_with("http:")) =>
-        {
-            Err(PreflightError::unavailable(format!("{url}: {error} (does the server expect https?)")))
-        }
         Err(error) => Err(PreflightError::unavailable(format!("{url}: {error}"))),
     }
 }

@@ -122,7 +122,9 @@ pub fn look(client: &Client, before: &Targets) -> Result<Targets, PreflightError
     if !checks.is_empty() {
         return Err(PreflightError::Refused(checks));
     }
-    let acknowledges_early = posts.durability_async || tombstones.durability_async;
+    // What was acknowledged early stays so after the durability has changed back.
+    let acknowledges_early =
+        posts.durability_async || tombstones.durability_async || before.unsynced.is_some();
     let acknowledges_early = acknowledges_early && !needs.reads_only;
     let unsynced = acknowledges_early.then(|| Primaries::find(client, before.names)).transpose()?;
     let Targets { generation, names, reads_only, .. } = *before;
@@ -140,7 +142,7 @@ fn ask(client: &Client, needs: Needs, checks: &mut Vec<Check>) -> Result<[Target
         checks.extend(judge_search_by_author(&posts, &grants));
     }
     for target in [&posts, &tombstones].into_iter().filter(|_| !needs.reads_only) {
-        checks.extend(judge_flush(client, target, &grants)?);
+        checks.extend(judge_flush(client, target, &grants, needs.manage)?);
     }
     let of_posts = if needs.reads_only { &["read"][..] } else { &["read", "delete"] };
     for (target, needed) in [(&posts, of_posts), (&tombstones, &["read"])] {
@@ -198,10 +200,16 @@ fn judge_search_by_author(posts: &Target, grants: &Grants) -> Vec<Check> {
 }
 
 /// Judges whether a flush is possible. An index that acknowledges before it syncs, or may do so, is flushed before
-/// archives are marked. If the server does not tell whether the run may flush, this flushes to find out.
-fn judge_flush(client: &Client, target: &Target, grants: &Grants) -> Result<Option<Check>, PreflightError> {
+/// archives are marked, and so is one that the run sets to do so. If the server does not tell whether the run may flush,
+/// this flushes to find out.
+fn judge_flush(
+    client: &Client,
+    target: &Target,
+    grants: &Grants,
+    is_tuned: bool,
+) -> Result<Option<Check>, PreflightError> {
     let name = &target.name;
-    if !target.durability_async {
+    if !target.durability_async && !is_tuned {
         return Ok(None);
     }
     let ok =

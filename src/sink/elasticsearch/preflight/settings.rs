@@ -115,8 +115,8 @@ pub(super) fn name_pipeline(pipelines: &mut Pipelines, named: &str) {
 pub(super) fn judge_tuned(index: &str) -> Check {
     let text = format!(
         "{index} has the settings of a load with --bulk-load-settings, as no replicas: such a load with another state \
-         file goes on, or was killed; run once with that state file, or set index.refresh_interval and \
-         index.number_of_replicas by hand"
+         file goes on, or was killed; run once with that state file, or set index.refresh_interval, \
+         index.number_of_replicas, index.translog.durability and index.translog.sync_interval by hand"
     );
     Check::warning("load settings", text)
 }

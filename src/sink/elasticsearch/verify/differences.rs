@@ -1,12 +1,11 @@
 //! Writes the differences, one JSON object per line.
 
-use std::io::{self, Write};
+use std::io::{self, ErrorKind, Write};
 use std::sync::{Mutex, PoisonError};
 
 use serde::Serialize;
 
 use super::judge::Verdict;
-use crate::exit::Failure;
 use crate::model::Action;
 
 /// The output of differences, if any. Shared by all senders.
@@ -35,7 +34,7 @@ impl Differences {
         action: &Action,
         verdict: &Verdict,
         repaired: Option<bool>,
-    ) -> Result<(), Failure> {
+    ) -> io::Result<()> {
         let Some(output) = &self.0 else { return Ok(()) };
         let line = Line {
             archive,
@@ -48,14 +47,19 @@ impl Differences {
             repaired,
         };
         let mut output = output.lock().unwrap_or_else(PoisonError::into_inner);
-        write_line(&mut **output, &line).map_err(|error| cannot_write(&error))
+        let written = write_line(&mut **output, &line);
+        if repaired.is_some() && written.as_ref().is_err_and(|error| error.kind() == ErrorKind::BrokenPipe) {
+            // A repair goes on to its end, whoever reads about it.
+            *output = Box::new(io::sink());
+            return Ok(());
+        }
+        written
     }
 
     /// Flushes the buffer.
-    pub(super) fn finish(self) -> Result<(), Failure> {
+    pub(super) fn finish(self) -> io::Result<()> {
         let Some(output) = self.0 else { return Ok(()) };
-        let mut output = output.into_inner().unwrap_or_else(PoisonError::into_inner);
-        output.flush().map_err(|error| cannot_write(&error))
+        output.into_inner().unwrap_or_else(PoisonError::into_inner).flush()
     }
 }
 
@@ -63,8 +67,4 @@ fn write_line(output: &mut dyn Write, line: &Line<'_>) -> io::Result<()> {
     let mut text = serde_json::to_vec(line)?;
     text.push(b'\n');
     output.write_all(&text)
-}
-
-fn cannot_write(error: &io::Error) -> Failure {
-    Failure::run(format!("--output cannot be written: {error}"))
 }

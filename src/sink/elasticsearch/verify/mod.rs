@@ -61,13 +61,11 @@ impl<'r> Verifier<'r> {
         }
     }
 
-    /// Flushes the output.
-    ///
-    /// # Errors
-    ///
-    /// If it cannot be written.
-    pub fn finish(self) -> Result<(), Failure> {
-        self.differences.finish()
+    /// Flushes the output. The run fails if it cannot be written.
+    pub fn finish(self) {
+        if let Err(error) = self.differences.finish() {
+            self.elasticsearch.stop.output_failed(&error);
+        }
     }
 
     /// Looks up and judges some actions of a batch.
@@ -183,8 +181,8 @@ impl<'r> Verifier<'r> {
         verdict: &Verdict,
         is_mended: Option<bool>,
     ) -> Result<(), Stopped> {
-        self.differences.write(&batch.archive.name, action, verdict, is_mended).map_err(|failure| {
-            self.elasticsearch.stop.fail(failure);
+        self.differences.write(&batch.archive.name, action, verdict, is_mended).map_err(|error| {
+            self.elasticsearch.stop.output_failed(&error);
             Stopped
         })
     }

@@ -1,0 +1,161 @@
+//! The books of a load: which archives are done, and which are under way.
+//!
+//! A spooler looks for archives while others are under way. Its looks and the ledger share the books under one lock, so
+//! that every archive is in one place at any time: not begun, under way, or done. No look takes an archive up twice.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+
+use super::state_file::StateFile;
+use crate::model::{Archive, UnderWay};
+
+/// Shared by looks and ledger.
+pub struct Books {
+    state: Mutex<Open>,
+    /// Has something in it after nothing was under way any more.
+    settled: (Sender<()>, Receiver<()>),
+    /// How often an archive is done again at most, as the indices behind the names have changed. None: without end.
+    most_rounds: Option<u32>,
+}
+
+/// The books in the hands of one thread.
+pub struct Open {
+    /// The marks of the archives that are done.
+    pub state: StateFile,
+    /// The archives under way by name, and how often each has been done again.
+    under_way: HashMap<String, (Arc<Archive>, u32)>,
+    /// Their size.
+    bytes: u64,
+    /// Leads to the workers. None once no more archives are taken up.
+    queue: Option<Sender<Arc<Archive>>>,
+}
+
+impl Books {
+    /// Books in which nothing is under way, and the archives that they hand out.
+    pub fn new(state: StateFile, most_rounds: Option<u32>) -> (Self, Receiver<Arc<Archive>>) {
+        let (queue, archives) = unbounded();
+        let open = Open { state, under_way: HashMap::new(), bytes: 0, queue: Some(queue) };
+        (Self { state: Mutex::new(open), settled: bounded(1), most_rounds }, archives)
+    }
+
+    /// Opens the books. Nobody else sees or changes them meanwhile.
+    pub fn open(&self) -> MutexGuard<'_, Open> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Receives something each time that nothing is under way any more.
+    pub fn settled(&self) -> &Receiver<()> {
+        &self.settled.1
+    }
+
+    /// Tells that nothing is under way any more.
+    pub(super) fn tell_settled(&self) {
+        // It is enough that it is told.
+        let _ = self.settled.0.try_send(());
+    }
+
+    /// Whether an archive that has been done again so often may be done once more.
+    pub(super) fn allows(&self, rounds: u32) -> bool {
+        self.most_rounds.is_none_or(|most| rounds <= most)
+    }
+
+    /// Closes the books at the end of a run.
+    pub fn into_state(self) -> StateFile {
+        self.state.into_inner().unwrap_or_else(PoisonError::into_inner).state
+    }
+}
+
+impl Open {
+    /// Enters archives that are to be taken up. None of them is under way.
+    pub fn enter(&mut self, archives: &[Arc<Archive>]) {
+        for archive in archives {
+            self.bytes += archive.bytes;
+            self.under_way.insert(archive.name.clone(), (archive.clone(), 0));
+        }
+    }
+
+    /// Hands archives out that have been entered.
+    pub fn hand_out(&self, archives: impl IntoIterator<Item = Arc<Archive>>) {
+        let Some(queue) = &self.queue else { return };
+        for archive in archives {
+            // Without workers the run ends.
+            let _ = queue.send(archive);
+        }
+    }
+
+    /// Hands nothing out any more. What was handed out before is still received.
+    pub fn close(&mut self) {
+        self.queue = None;
+    }
+
+    /// Whether the archive of this name is under way.
+    pub fn has(&self, name: &str) -> bool {
+        self.under_way.contains_key(name)
+    }
+
+    /// The archives under way.
+    pub fn under_way(&self) -> UnderWay {
+        UnderWay { archives: self.under_way.len() as u64, bytes: self.bytes }
+    }
+
+    /// An archive is no longer under way.
+    pub(super) fn leave(&mut self, archive: &Archive) {
+        if let Some((entered, _)) = self.under_way.remove(&archive.name) {
+            self.bytes -= entered.bytes;
+        }
+    }
+
+    /// Hands an archive out again. Returns how often that has happened.
+    pub(super) fn again(&mut self, archive: &Archive) -> u32 {
+        let Some((entered, rounds)) = self.under_way.get_mut(&archive.name) else { return 0 };
+        *rounds += 1;
+        let (entered, rounds) = (entered.clone(), *rounds);
+        self.hand_out([entered]);
+        rounds
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn archive(name: &str, bytes: u64) -> Arc<Archive> {
+        Arc::new(Archive { name: name.into(), bytes, ..Archive::default() })
+    }
+
+    fn books() -> (Books, Receiver<Arc<Archive>>) {
+        Books::new(StateFile::of_nothing("state".as_ref()), Some(2))
+    }
+
+    #[test]
+    fn an_archive_is_under_way_from_its_entry_until_it_leaves() {
+        let (books, archives) = books();
+        let (a, b) = (archive("a", 3), archive("b", 4));
+        let mut open = books.open();
+        open.enter(&[a.clone(), b.clone()]);
+        assert_eq!(open.under_way(), UnderWay { archives: 2, bytes: 7 });
+        assert!(archives.is_empty(), "nothing is handed out yet");
+        open.hand_out([a.clone(), b]);
+        assert_eq!(archives.try_iter().map(|archive| archive.name.clone()).collect::<String>(), "ab");
+        open.leave(&a);
+        open.leave(&a);
+        assert_eq!((open.has("a"), open.has("b")), (false, true));
+        assert_eq!(open.under_way(), UnderWay { archives: 1, bytes: 4 });
+    }
+
+    #[test]
+    fn an_archive_is_handed_out_again_as_often_as_is_allowed_and_not_once_the_books_are_closed() {
+        let (books, archives) = books();
+        let a = archive("a", 3);
+        let mut open = books.open();
+        open.enter(std::slice::from_ref(&a));
+        let allowed: Vec<bool> = (0..3).map(|_| books.allows(open.again(&a))).collect();
+        assert_eq!((allowed, archives.try_iter().count()), (vec![true, true, false], 3));
+        open.close();
+        open.again(&a);
+        assert!(archives.recv().is_err());
+        assert!(open.has("a"), "it stays under way: it is not done");
+    }
+}

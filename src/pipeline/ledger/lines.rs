@@ -1,0 +1,130 @@
+//! The one log line about each archive.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
+use log::Level;
+
+use super::tracker::Fate;
+use crate::model::{Archive, Tally};
+use crate::observe::logging::{self, ARCHIVES};
+
+/// What the log says of archives that stay pending, so that a spool run says it once and not at every look.
+#[derive(Debug, Default)]
+pub struct Lines(Mutex<HashMap<String, Line>>);
+
+/// The state of an archive, and what the log says of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Line {
+    bytes: u64,
+    modified_ns: i128,
+    etag: Option<Box<str>>,
+    fate: Fate,
+}
+
+impl Lines {
+    /// Whether the log does not say this yet: the archive is a new one, or it has changed, or its fate has. Remembers it.
+    pub fn is_new(&self, archive: &Archive, fate: &Fate) -> bool {
+        let Archive { bytes, modified_ns, etag, .. } = archive;
+        let line = Line { bytes: *bytes, modified_ns: *modified_ns, etag: etag.clone(), fate: fate.clone() };
+        let mut logged = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = logged.insert(archive.name.clone(), line.clone());
+        before != Some(line)
+    }
+
+    /// Forgets all archives but those with these names, so that memory does not grow with the number of looks.
+    pub fn forget_unless(&self, is_there: impl Fn(&str) -> bool) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|name, _| is_there(name));
+    }
+}
+
+/// Logs one line about an archive. `--quiet` leaves out lines at the level `info`.
+pub(super) fn log_archive(name: &str, tally: &Tally, fate: &Fate) {
+    let (level, what) = line_of(tally, fate);
+    let before = format!("{name:?}{what}");
+    let room = logging::columns().saturating_sub(before.chars().count());
+    let counts = tally.counts();
+    log::log!(
+        target: ARCHIVES, level, archive = name, rows = tally.read, counts = in_words(&counts, usize::MAX);
+        "{before}{}", in_words(&counts, room)
+    );
+}
+
+/// The log level and the text about an archive, up to its counts.
+fn line_of(tally: &Tally, fate: &Fate) -> (Level, String) {
+    let rows = if tally.counts().is_empty() { "" } else { "; " };
+    match fate {
+        Fate::Processed if tally.rejected > 0 => (Level::Warn, ": ".to_owned()),
+        Fate::Processed if rows.is_empty() => (Level::Info, ": no rows".to_owned()),
+        Fate::Processed => (Level::Info, ": ".to_owned()),
+        Fate::Failed(reason) => (Level::Error, format!(" failed: {reason}{rows}")),
+        Fate::Again => (Level::Warn, format!(" is done again: what it was written to has moved{rows}")),
+        Fate::Pending(reason) => (Level::Warn, format!(" stays pending: {reason}{rows}")),
+    }
+}
+
+/// Formats counts in their order. Those that do not fit into `columns` are one sum; at least one count is named.
+fn in_words(counts: &[(&str, u64)], columns: usize) -> String {
+    let named = |counts: &[(&str, u64)]| {
+        counts.iter().map(|(name, rows)| format!("{rows} {name}")).collect::<Vec<_>>().join(", ")
+    };
+    let whole = named(counts);
+    let shorter = (1..counts.len()).rev().filter_map(|n| {
+        let (first, others) = counts.split_at_checked(n)?;
+        let others: u64 = others.iter().map(|(_, rows)| rows).sum();
+        Some(format!("{}, {others} others", named(first)))
+    });
+    let mut texts: Vec<String> = std::iter::once(whole).chain(shorter).collect();
+    let fits = texts.iter().position(|text| text.chars().count() <= columns);
+    texts.swap_remove(fits.unwrap_or(texts.len() - 1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn archive(modified_ns: i128) -> Archive {
+        Archive { name: "a".into(), path: "a".into(), modified_ns, ..Archive::default() }
+    }
+
+    #[test]
+    fn what_stays_as_it_was_is_logged_once() {
+        let pending = |why: &str| Fate::Pending(why.to_owned());
+        let lines = Lines::default();
+        let at_look = |modified_ns, why: &str| {
+            lines.forget_unless(|name| name == "a");
+            lines.is_new(&archive(modified_ns), &pending(why))
+        };
+        assert!(at_look(1, "broken"));
+        assert!(!at_look(1, "broken") && !at_look(1, "broken"));
+        assert!(at_look(2, "broken"), "it has changed");
+        assert!(at_look(2, "still being written") && !at_look(2, "still being written"));
+        lines.forget_unless(|_| false);
+        assert!(lines.is_new(&archive(2), &pending("still being written")), "it was away");
+    }
+
+    #[test]
+    fn what_an_archive_has_come_to_is_as_grave_as_what_is_to_be_done_about_it() {
+        let tally = |rejected| Tally { read: 2, rejected, indexed: 2 - rejected, ..Tally::default() };
+        let line = |rejected, fate| line_of(&tally(rejected), &fate);
+        assert_eq!(line(0, Fate::Processed), (Level::Info, ": ".into()));
+        assert_eq!(line(1, Fate::Processed), (Level::Warn, ": ".into()));
+        assert_eq!(line(0, Fate::Failed("broken".into())), (Level::Error, " failed: broken; ".into()));
+        assert_eq!(line(0, Fate::Pending("later".into())), (Level::Warn, " stays pending: later; ".into()));
+        let none = Tally::default();
+        assert_eq!(line_of(&none, &Fate::Processed), (Level::Info, ": no rows".into()));
+        assert_eq!(line_of(&none, &Fate::Pending("later".into())).1, " stays pending: later");
+    }
+
+    #[test]
+    fn as_many_counts_are_named_as_fit() {
+        let counts = [("rejected", 3), ("indexed", 1463), ("deleted", 17), ("superseded", 17)];
+        assert_eq!(in_words(&counts, 60), "3 rejected, 1463 indexed, 17 deleted, 17 superseded");
+        assert_eq!(in_words(&counts, 50), "3 rejected, 1463 indexed, 17 deleted, 17 others");
+        assert_eq!(in_words(&counts, 40), "3 rejected, 1463 indexed, 34 others");
+        assert_eq!(in_words(&counts, 30), "3 rejected, 1497 others");
+        assert_eq!(in_words(&counts, 5), "3 rejected, 1497 others");
+        assert_eq!(in_words(&counts[..1], 5), "3 rejected");
+        assert_eq!(in_words(&[], 5), "");
+    }
+}
