@@ -131,7 +131,7 @@ fn a_file_that_holds_no_dead_letters_is_refused_and_nothing_of_it_is_copied() {
     let env = TestEnv::with_archives(&[]);
     for content in [archive.zip(), b"PASSWORD=secret\nOTHER=secret\n".to_vec(), b"{}\n".to_vec()] {
         env.write("other", content);
-        let run = env.run(&["--replay", "other"]).exits(2).says("holds no dead letters");
+        let run = env.run(&["--replay", "other"]).exits(2).says("has no dead letters");
         run.check(env.read("other.failed").is_none(), "nothing is copied");
         run.check(!run.stderr.contains("secret"), "nothing is quoted");
         run.check(env.fake.requests().is_empty(), "nothing was asked of the server");

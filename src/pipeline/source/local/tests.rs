@@ -121,7 +121,7 @@ fn what_is_no_regular_file_is_left_out_with_the_reason_and_never_opened() {
     assert_eq!(
         reasons,
         [
-            "it is a link to nothing, or has just been deleted",
+            "it is a link to a missing file, or has just been deleted",
             "it is not a regular file",
             "it is not a regular file",
             "it is not a regular file",
