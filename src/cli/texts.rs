@@ -12,7 +12,6 @@ pub(super) const EXAMPLES: &[(&str, &str)] = &[
     ("megastream_ingest --source s3 --mode spool", "load a bucket, and then new archives in it"),
     (
         "megastream_ingest --replay .dead_letters.ndjson",
-        "send rejected rows again, once the cause is \
-    corrected",
+        "send rejected rows again, once the cause is corrected",
     ),
 ];

@@ -36,8 +36,7 @@ pub(super) fn check_combination(settings: Settings<'_>) -> Result<(), Failure> {
     }
     if cli.create_indices == Some(true) && (cli.dry_run || cli.list) {
         return wrong(
-            "--create-indices writes to Elasticsearch, --dry-run and --list do not: remove one of \
-        them",
+            "--create-indices writes to Elasticsearch, --dry-run and --list do not: remove one of them",
         );
     }
     Ok(())

@@ -363,7 +363,7 @@ mod tests {
         assert!(!format!("{proxy:?}").contains("hunter2"));
         assert_eq!(Proxy::parse("proxy.example:3128").unwrap().url(), "http://proxy.example:3128");
         for (url, why) in
-            [("https://proxy.example", "http://"), ("socks5://a:hunter2@b", "http"), ("", "no URL")]
+            [("https://proxy.example", "http://"), ("socks5://a:hunter2@b", "http"), ("", "not a URL")]
         {
             let error = Proxy::parse(url).unwrap_err();
             assert!(error.contains(why) && !error.contains("hunter2"), "{url}: {error}");

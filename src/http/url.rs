@@ -140,18 +140,18 @@ mod tests {
     #[test]
     fn what_is_no_base_url_is_refused() {
         for (given, why) in [
-            ("", "no URL"),
+            ("", "not a URL"),
             ("es.example:9200", "http://"),
             ("/es", "http://"),
             ("ftp://es.example", "http://"),
-            ("https://", "no URL"),
+            ("https://", "not a URL"),
             ("https://:9200", "no"),
             ("https://es.example:", "port"),
             ("https://es.example:0", "port"),
             ("https://es.example:99999", ""),
             ("https://es.example/?a=b", "query"),
             ("https://es.example/#a", "fragment"),
-            ("https://es example/", "no URL"),
+            ("https://es example/", "not a URL"),
         ] {
             let error = parse_base_url(given).unwrap_err();
             assert!(error.contains(why), "{given}: {error}");

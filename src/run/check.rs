@@ -372,7 +372,7 @@ mod tests {
         let selection = Selection { take, already_done: 3, other_shard: 4, ..Selection::default() };
         assert_eq!(
             texts(&selection),
-            ["ok: source: 1 archives to take up (2.5 MB), 3 already done, 0 failed, 4 of other shards"]
+            ["ok: source: 1 archives to load (2.5 MB), 3 already done, 0 failed, 4 of other shards"]
         );
         let selection = Selection { failed: 2, ..selection };
         assert!(texts(&selection)[1].starts_with("warning: source: 2 archives"));

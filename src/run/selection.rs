@@ -45,8 +45,7 @@ impl fmt::Display for LeftAlone {
         match self {
             LeftAlone::Processed { has_changed: false } => f.write_str("processed"),
             LeftAlone::Processed { has_changed: true } => f.write_str(
-                "processed, but it has changed since: remove its entry from the state file to \
-                load it again",
+                "processed, but it has changed since: remove its entry from the state file to load it again",
             ),
             LeftAlone::Failed(error) => write!(f, "failed: {error} (--retry-failed loads it)"),
             LeftAlone::OtherShard => f.write_str("of another shard"),

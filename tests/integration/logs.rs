@@ -131,7 +131,7 @@ fn what_is_passed_over_is_told_once_and_only_some_of_it_by_name() {
     env.wait_for_processed(&more);
     assert!(running.is_running());
     running.signal("TERM");
-    let run = running.wait().exits(0).says("5 more are passed over: --list names all");
+    let run = running.wait().exits(0).says("5 more are left out: --list names all");
     run.check(run.stderr.matches(" is left out: ").count() == 10, "ten are named, once");
 }
 

@@ -108,7 +108,7 @@ fn lines_that_cannot_be_replayed_are_counted_and_kept() {
     run.counts(&[("rows.rejected", 2)]);
     let told = run.stderr.split_whitespace().collect::<Vec<_>>().join(" ");
     run.check(
-        told.contains("send 1 document again, once that is mended, with --replay"),
+        told.contains("once the cause is corrected, send 1 document again with --replay"),
         "what can be sent again",
     );
     run.check(told.contains("1 row is damaged in the archive: there is nothing to send again"), "what not");

@@ -76,7 +76,7 @@ fn every_task_that_reads_archives_takes_the_same() {
     );
     let check = env.run(&[&["--check"][..], &chosen].concat()).exits(0);
     check.check(
-        check.stdout.contains("2 archives to take up")
+        check.stdout.contains("2 archives to load")
             && check.stdout.contains("1 of other times, 1 beyond --limit"),
         "check counts them",
     );

@@ -106,7 +106,8 @@ fn rejected(reports: &Reports, rows: u64, reasons: &Reasons) -> String {
     let documents = reasons.can_be_replayed.min(rows);
     let others = rows - documents;
     if documents > 0 {
-        let which = if others > 0 { format!(" {}", counted(documents, "document")) } else { String::new() };
+        let which =
+            if others > 0 { format!(" {}", counted(documents, "document")) } else { " them".to_owned() };
         text.push_str(&format!("; once the cause is corrected, send{which} again with --replay {path}"));
     }
     if others > 0 {
@@ -133,10 +134,9 @@ fn once_mended(summary: &Summary) -> &'static str {
     match () {
         () if code(ExitCode::Unavailable) => " once the server is back",
         () if code(ExitCode::Refused) || code(ExitCode::Usage) => {
-            "once the cause of the refusal is \
-        corrected"
+            " once the cause of the refusal is corrected"
         }
-        () if summary.interrupted => "to continue",
+        () if summary.interrupted => " to continue",
         () => ", the log says why",
     }
 }
@@ -368,10 +368,10 @@ signal
         let reports = reports("my dead");
         let text = text(ExitCode::Unavailable, archives, rows, &reports);
         let advice = "
-  - 1 archive failed: --list says why; put whole files in their place, or try
-    again with --retry-failed
-  - 12 rows rejected (mapper_exception 12): see 'my dead'; send again, once that
-    is mended, with --replay 'my dead'
+  - 1 archive failed: --list says why; replace them by whole files, or try again
+    with --retry-failed
+  - 12 rows rejected (mapper_exception 12): see 'my dead'; once the cause is
+    corrected, send them again with --replay 'my dead'
   - 2 archives pending: run again once the server is back
 ";
         assert!(text.contains(advice), "{text}");
@@ -397,7 +397,7 @@ signal
         let mut reports = reports("dead");
         assert_eq!(
             advice(&reports, 3, 1),
-            "3 rows rejected (): see dead; send 1 document again, once that is mended, with --replay dead; 2 rows are \
+            "3 rows rejected (): see dead; once the cause is corrected, send 1 document again with --replay dead; 2 rows are \
              damaged in the archive: there is nothing to send again"
         );
         let nothing = advice(&reports, 1, 0);

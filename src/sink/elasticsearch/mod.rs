@@ -113,8 +113,7 @@ fn decide(choice: VectorChoice, server: &Server) -> Vectors {
         (VectorChoice::Auto, Some(index)) => Vectors::Auto(Prover::new(index.clone())),
         (VectorChoice::Auto, None) => {
             log::info!(
-                "vectors are sent as arrays: not every vector field of posts is mapped as \
-            dense_vector"
+                "vectors are sent as arrays: not every vector field of posts is mapped as dense_vector"
             );
             Vectors::Decided(VectorEncoding::Array)
         }

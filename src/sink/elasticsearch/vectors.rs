@@ -208,11 +208,7 @@ fn judge(reply: Result<Reply, TransportError>, sample: &Sample<'_>) -> Finding {
         match &embeddings[field] {
             Value::Array(values) if is_same_vector(vector, values) => {}
             Value::Array(_) => {
-                return Finding::Refuted(
-                    "sent as base64, they are read back with other \
-            values"
-                        .into(),
-                );
+                return Finding::Refuted("sent as base64, they are read back with other values".into());
             }
             Value::String(_) => {
                 return Finding::Refuted(

@@ -141,9 +141,7 @@ fn cannot_list(bucket: &BucketName, error: GetError) -> Failure {
         GetError::Unavailable { why, .. } | GetError::Other(why) => (ExitCode::Failed, why),
         GetError::Changed => (
             ExitCode::Failed,
-            "S3 answers as to a conditional request, but the request \
-        had no condition"
-                .to_owned(),
+            "S3 answers as to a conditional request, but the request had no condition".to_owned(),
         ),
     };
     Failure::new(
@@ -253,10 +251,9 @@ impl Pages {
             let header = HeaderName::from_static("x-amz-optional-object-attributes");
             match page(client, query.to_vec(), Some((header, "RestoreStatus".to_owned())), stop) {
                 // A server other than AWS does not know this header: retry without it.
-                Err(GetError::Other(why)) => log::debug!(
-                    "the server does not report restored copies of \
-                archived objects: {why}"
-                ),
+                Err(GetError::Other(why)) => {
+                    log::debug!("the server does not report restored copies of archived objects: {why}")
+                }
                 done => return done,
             }
         }

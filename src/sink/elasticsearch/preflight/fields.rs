@@ -303,8 +303,7 @@ pub(super) fn judge_vectors(
             }
             (None, Some(other)) => {
                 let text = format!(
-                    "{index} maps embeddings as {other}: create the index again with {wanted} \
-                    {ANEW}"
+                    "{index} maps embeddings as {other}: create the index again with {wanted} {ANEW}"
                 );
                 (false, Some(Check::failed(NAME, text)))
             }

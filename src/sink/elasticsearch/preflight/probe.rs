@@ -174,8 +174,7 @@ fn judge(name: &str, is_tombstones: bool, reply: &Reply) -> Option<Check> {
             ),
         )),
         (400, _) if reason.contains("pipeline with id") => failed(format!(
-            "{name} has an ingest pipeline that is missing ({reason}): create it, or remove it from the \
-             index"
+            "{name} has an ingest pipeline that is missing ({reason}): create it, or remove it from the index"
         )),
         (
             400,

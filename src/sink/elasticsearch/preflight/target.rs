@@ -313,12 +313,10 @@ fn write_index(name: &'static str, indices: &Indices) -> Result<String, Prefligh
     let marked: Vec<_> = flags.iter().filter(|(_, flag)| *flag == Some(true)).collect();
     match (flags.as_slice(), marked.as_slice()) {
         ([], _) if indices.len() > 1 && indices.values().all(|found| found.aliases.is_none()) => refused(
-            "has several indices, but the server does not show which of them accepts writes: name \
-            one",
+            "has several indices, but the server does not show which of them accepts writes: name one",
         ),
         ([], _) => refused(
-            "is a data stream, which does not accept external versions: use an index or an alias of \
-            one",
+            "is a data stream, which does not accept external versions: use an index or an alias of one",
         ),
         ([(index, None)], _) | (_, [(index, _)]) => Ok((*index).clone()),
         _ => refused("is an alias without a write index: mark one of its indices with is_write_index"),

@@ -225,7 +225,7 @@ pub(super) fn nothing(
         ""
     };
     format!(
-        "no archive was found in {where_to:?}: the program looked for keys that end in {ARCHIVE_SUFFIX};  \
+        "no archive was found in {where_to:?}: the program looked for keys that end in {ARCHIVE_SUFFIX}; \
          {instead}{slash}"
     )
 }
