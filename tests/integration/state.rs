@@ -35,7 +35,7 @@ fn a_second_run_sends_nothing() {
 #[test]
 fn an_index_that_was_lost_does_not_look_like_success() {
     let archives = [archive(0), archive(1)];
-    let says = "calls 2 archives as processed (10 rows)";
+    let says = "lists 2 archives as processed (10 rows)";
     let env = TestEnv::with_archives(&archives);
     let mut marked = archives.each_ref().map(|archive| entry(archive, "processed"));
     marked.iter_mut().for_each(|entry| entry["rows"] = json!(5));

@@ -220,7 +220,7 @@ fn base64_by_name_is_refused_where_the_index_is_not_proven_to_take_it() {
     refused(&env_with(&archives(), Base64Vectors::Refused), "refuses vectors as base64");
     let knn = env_with(&archives(), Base64Vectors::BigEndian);
     map_as_knn(&knn);
-    refused(&knn, "mapped as dense_vector");
+    refused(&knn, "map all vectors as dense_vector");
     let untold = env_with(&archives(), Base64Vectors::BigEndian);
     let asks = |request: &Request| request.method == "GET";
     let no = Reply::json(

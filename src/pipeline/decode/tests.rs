@@ -260,7 +260,10 @@ fn what_is_too_long_to_be_read_is_rejected_with_its_size() {
     let Verdict::Reject(rejection) = classify(&Row { at_uri: Field::TooLong(bytes), ..row(&text) }) else {
         panic!()
     };
-    assert_eq!(rejection, Rejection::new("id_too_long", "at_uri has 73400320 bytes, an _id at most 512"));
+    assert_eq!(
+        rejection,
+        Rejection::new("id_too_long", "at_uri has 73400320 bytes, but an _id has at most 512")
+    );
     let Verdict::Post(post) = classify(&Row { did: Field::TooLong(bytes), ..row(&text) }) else { panic!() };
     assert_eq!(post.author_did, DID);
 }

@@ -101,7 +101,7 @@ fn an_endpoint_that_is_none_is_told_with_the_setting() {
         assert!(stream.read(&mut [0; 1_000]).unwrap() > 0);
         stream.write_all(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n").unwrap();
     });
-    at(&url).exits(5).says("begin with http://");
+    at(&url).exits(5).says("begin AWS_ENDPOINT_URL_S3 with http://");
     answering.join().unwrap();
     let plain = Reply {
         status: 400,
