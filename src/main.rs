@@ -57,7 +57,7 @@ fn resolve(cli: Cli) -> Result<Config, Failure> {
     };
     let config = Config::resolve(cli, &environment);
     match unreadable.take() {
-        Some(name) => Err(Failure::usage(format!("{name} is not UTF-8: set it anew, or unset it"))),
+        Some(name) => Err(Failure::usage(format!("{name} is not UTF-8: set it again, or unset it"))),
         None => config,
     }
 }

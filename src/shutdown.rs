@@ -136,8 +136,8 @@ impl Stop {
         let text = panic.downcast_ref::<&str>().copied();
         let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("a panic");
         let failure = Failure::run(format!(
-            "an internal error in {who}: {text}; please report it, and run again: what is not marked is repeated, \
-             nothing is lost"
+            "an internal error in {who}: {text}; please report it, and run again: archives that are not \
+             marked are loaded again, nothing is lost"
         ));
         // A run that stops for another reason reports that one at its end, so this failure is logged here.
         if !self.request(StopReason::Fatal(failure.clone())) {
@@ -159,7 +159,7 @@ impl Stop {
     pub fn as_failure(&self) -> Failure {
         match self.reason() {
             Some(StopReason::Fatal(failure)) => failure,
-            Some(StopReason::Unread) => Failure::new(ExitCode::Done, "nobody reads the output any more"),
+            Some(StopReason::Unread) => Failure::new(ExitCode::Done, "the reader of the output has gone"),
             Some(signal) => Failure::new(signal.exit_code(Mode::Once), "the run was stopped by a signal"),
             None => Failure::run("the run was stopped"),
         }
@@ -218,8 +218,7 @@ impl Stop {
     /// `ctrlc` does not report which signal came, but the exit codes differ. So it watches SIGINT only, and
     /// `signal-hook` the other two.
     pub fn listen_to_signals(&self, mode: Mode) -> Result<(), Failure> {
-        let cannot =
-            |error: &dyn std::fmt::Display| Failure::run(format!("cannot listen to signals: {error}"));
+        let cannot = |error: &dyn std::fmt::Display| Failure::run(format!("cannot receive signals: {error}"));
         self.tell_of_signals().map_err(|e| cannot(&e))?;
         // Caught, so that exceeding the file size limit (`ulimit -f`) is a write error like a full disk, and does not
         // kill the process.
@@ -247,7 +246,7 @@ impl Stop {
         let tell = move || {
             let _ = stop.channel().recv();
             if stop.reason().is_some_and(|reason| reason.is_signal()) {
-                log::warn!("stopping: what is being sent is finished first; a second signal exits at once");
+                log::warn!("stopping: requests in flight are finished first; a second signal exits at once");
             }
         };
         thread::Builder::new().name("stopping".into()).spawn(tell)?;

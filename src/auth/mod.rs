@@ -80,8 +80,8 @@ const BEARER_TOKEN: &str = "ELASTICSEARCH_BEARER_TOKEN";
 fn api_key(given: &Given<'_>) -> Result<Option<Auth>, Failure> {
     let key = Stored::find(API_KEY, given, |text| {
         let is_key = text.bytes().all(|byte| byte.is_ascii_graphic());
-        let why = "it holds white space or other characters that no key has: set it to the `encoded` value of an API \
-                   key, or to its id and api_key with a colon between them";
+        let why = "it has white space or other characters that a key cannot have: set it to the `encoded` \
+        value of an API key, or to its id and api_key with a colon between them";
         if is_key { Ok(()) } else { Err(why) }
     })?;
     Ok(key.map(Auth::ApiKey))
@@ -95,7 +95,7 @@ fn basic(given: &Given<'_>) -> Result<Option<Auth>, Failure> {
         (Some(user), Some(password)) => {
             if user.contains(':') {
                 return Err(Failure::usage(
-                    "--username (ELASTICSEARCH_USERNAME) holds a colon, which no user name can",
+                    "--username (ELASTICSEARCH_USERNAME) has a colon, which a user name cannot have",
                 ));
             }
             Ok(Some(Auth::Basic(user.trim().into(), password)))
@@ -119,7 +119,7 @@ fn basic_of_url(given: &Given<'_>) -> Result<Option<Auth>, Failure> {
 fn bearer(given: &Given<'_>) -> Result<Option<Auth>, Failure> {
     let token = Stored::find(BEARER_TOKEN, given, |text| {
         let is_token = text.bytes().all(|byte| byte.is_ascii_graphic());
-        if is_token { Ok(()) } else { Err("it holds white space or other characters that no token has") }
+        if is_token { Ok(()) } else { Err("it has white space or other characters that a token cannot have") }
     })?;
     Ok(token.map(Auth::Bearer))
 }
@@ -146,7 +146,7 @@ impl Auth {
             let Some(auth) = way(given)? else { continue };
             if let Some((other, _)) = found {
                 return Err(Failure::usage(format!(
-                    "two ways to authenticate are given: {other}, and {name}: leave one of them away"
+                    "two ways to authenticate are given: {other}, and {name}: remove one of them"
                 )));
             }
             found = Some((name, auth));
@@ -154,7 +154,8 @@ impl Auth {
         found.map(|(_, auth)| auth).ok_or_else(|| {
             let ways: Vec<_> = WAYS.iter().map(|(name, _)| *name).collect();
             Failure::usage(format!(
-                "nothing says who this run is to Elasticsearch: give one of {}; or use --dry-run to write nothing",
+                "no way to authenticate to Elasticsearch is given: give one of {}; or use --dry-run to \
+                 write nothing",
                 ways.join(", ")
             ))
         })
@@ -182,7 +183,10 @@ impl Auth {
         }
         if let Some(text) = self.authorization() {
             let mut value = HeaderValue::try_from(text).map_err(|_| {
-                TransportError::Refused(format!("{} holds what no HTTP header can carry", self.setting()))
+                TransportError::Refused(format!(
+                    "{} has characters that an HTTP header cannot carry",
+                    self.setting()
+                ))
             })?;
             // Keeps the value out of `Debug` output.
             value.set_sensitive(true);
@@ -237,9 +241,9 @@ impl Auth {
         match (status, amazon(status, body), self) {
             (_, Some(_), Self::SigV4(signer)) => Some(signer.refusal(body)),
             (_, Some(Amazon::WantsSignature), _) => Some(
-                "this is Amazon OpenSearch Service, which takes no such credentials: sign requests with --aws-sigv4 es \
-                 (aoss for Serverless), or, where the domain has a user of its own, authenticate with --username and \
-                 ELASTICSEARCH_PASSWORD"
+                "this is Amazon OpenSearch Service, which does not accept such credentials: sign requests \
+                 with --aws-sigv4 es (aoss for Serverless); or, if the domain has a user of its own, \
+                 authenticate with --username and ELASTICSEARCH_PASSWORD"
                     .to_owned(),
             ),
             (401, _, _) => Some(self.advice()),
@@ -260,16 +264,20 @@ impl Auth {
             }
             Self::Bearer(_) => {
                 format!(
-                    "{setting} is refused: check that the token is one of this cluster and has not expired"
+                    "{setting} is refused: check that the token belongs to this cluster and has not expired"
                 )
             }
             Self::SigV4(_) => {
-                "the signature is refused: this may be no service of AWS; leave --aws-sigv4 away".to_owned()
+                "the signature is refused: the server may not be an AWS service; remove --aws-sigv4"
+                    .to_owned()
             }
             Self::Nobody => {
                 let ways: Vec<_> =
                     WAYS.iter().map(|(name, _)| *name).filter(|name| *name != "--no-auth").collect();
-                format!("the server wants credentials, and --no-auth sends none: give {}", ways.join(" or "))
+                format!(
+                    "the server requires credentials, but --no-auth sends none: give {}",
+                    ways.join(" or ")
+                )
             }
         }
     }

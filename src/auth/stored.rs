@@ -40,7 +40,7 @@ impl Stored {
             (None, None) => return Ok(None),
             (Some(_), Some(_)) => {
                 return Err(Failure::usage(format!(
-                    "{setting} and {file_setting} are both set: leave one of them away"
+                    "{setting} and {file_setting} are both set: remove one of them"
                 )));
             }
             (Some(text), None) => (text, setting.to_owned()),
@@ -51,9 +51,7 @@ impl Stored {
         };
         let text = text.trim();
         if text.is_empty() {
-            return Err(Failure::usage(format!(
-                "{name} holds nothing but white space: put the secret there"
-            )));
+            return Err(Failure::usage(format!("{name} has only white space: put the secret there")));
         }
         check(text).map_err(|why| Failure::usage(format!("{name} cannot be used: {why}")))?;
         let known = Mutex::new(vec![Secret::new(text)]);
@@ -95,14 +93,14 @@ impl Stored {
             }
         };
         if text.is_empty() || (self.check)(&text).is_err() {
-            log::warn!("{} holds nothing that can be used any more", self.setting());
+            log::warn!("{} no longer has a usable secret", self.setting());
             return;
         }
         let (secret, mut known) = (Secret::new(text), self.known());
         if known.last() == Some(&secret) {
             return;
         }
-        log::info!("{} has changed: what it holds now is used", self.setting());
+        log::info!("{} has changed: its new content is used", self.setting());
         known.retain(|former| *former != secret);
         known.push(secret);
     }
@@ -118,7 +116,7 @@ fn read(path: &Path) -> Result<String, String> {
     let metadata = fs::metadata(path).map_err(|error| error.to_string())?;
     let kind = metadata.file_type();
     if !(kind.is_file() || kind.is_fifo()) {
-        return Err("it is no file".to_owned());
+        return Err("it is not a file".to_owned());
     }
     if metadata.len() > LONGEST {
         return Err("it is too long to be a secret".to_owned());

@@ -102,8 +102,8 @@ fn half_of_a_way_is_told_as_such() {
         (&[(BEARER_TOKEN, "hunter2\u{e4}")], "characters"),
         (&[(API_KEY, "a"), ("ELASTICSEARCH_API_KEY_FILE", "b")], "both"),
         (&[("ELASTICSEARCH_API_KEY_FILE", "/no/such/file")], "ELASTICSEARCH_API_KEY_FILE /no/such/file"),
-        (&[("ELASTICSEARCH_API_KEY_FILE", "/")], "no file"),
-        (&[("ELASTICSEARCH_API_KEY_FILE", "/dev/zero")], "no file"),
+        (&[("ELASTICSEARCH_API_KEY_FILE", "/")], "not a file"),
+        (&[("ELASTICSEARCH_API_KEY_FILE", "/dev/zero")], "not a file"),
     ] {
         let failure = read(variables).unwrap_err();
         assert_eq!(failure.code, ExitCode::Usage);

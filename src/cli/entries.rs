@@ -33,7 +33,7 @@ settings! {
         json: switch bool, "with `--list`: print one JSON object per line", takes(Switch);
         verify: switch bool, "compare the index with the archives, whatever the state file says; nothing is written",
             takes(Switch);
-        repair: switch bool, "with `--verify`: send what differs again, then verify it again", takes(Switch);
+        repair: switch bool, "with `--verify`: send rows that differ again, then verify them again", takes(Switch);
         replay: option String, "send the documents of a dead-letter file again, under the same versions",
             takes(File);
     }
@@ -150,7 +150,8 @@ settings! {
         bulk_load_settings: option bool, "refresh, replicas and durability tuned for a first load, put back at every exit",
             takes(Switch).or(&["BULK_LOAD_SETTINGS"]);
         retry_budget: option String,
-            "seconds to wait for an unavailable Elasticsearch or S3 in mode `once`; mode `spool` waits for ever",
+            "seconds to wait for an unavailable Elasticsearch or S3 in mode `once`; mode `spool` waits \
+             without limit",
             takes(Number("SEC", 0, u64::MAX)).or(&["RETRY_BUDGET_SEC"]).default("600");
     }
     "Speed and memory" {

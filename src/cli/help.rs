@@ -25,7 +25,7 @@ pub fn text() -> String {
     wrap(
         &mut text,
         "",
-        "A name in capitals is a variable of the environment; a flag wins over its variable.",
+        "A name in capitals is a variable of the environment; a flag overrides its variable.",
     );
     text.push_str("\nExit codes:\n");
     for (code, meaning) in EXIT_CODES {

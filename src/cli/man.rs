@@ -22,8 +22,8 @@ pub fn page() -> String {
     page.push_str(".SH ARGUMENTS\n");
     entry(&mut page, "\\fIPATH\\fR...", paths());
     page.push_str(
-        ".SH OPTIONS\nA name in capitals is a variable of the environment.\nA flag wins over its variable;\n\
-         an empty variable is as good as none.\n",
+        ".SH OPTIONS\nA name in capitals is a variable of the environment.\nA flag overrides its \
+         variable;\nan empty variable counts as not set.\n",
     );
     for group in GROUPS {
         page.push_str(&format!(".SS {}\n", Roff(group.title)));

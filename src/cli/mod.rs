@@ -41,7 +41,7 @@ pub fn parse(arguments: impl IntoIterator<Item = String>) -> Parsed {
     match Cli::from_args(&["megastream_ingest"], &words) {
         Ok(cli) => Parsed::Run(Box::new(cli)),
         Err(exit) if exit.status.is_ok() => Parsed::Print(help::text()),
-        Err(exit) => Parsed::Wrong(format!("{}: --help names all there are", exit.output.trim_end())),
+        Err(exit) => Parsed::Wrong(format!("{}: --help lists all flags", exit.output.trim_end())),
     }
 }
 

@@ -92,7 +92,7 @@ impl Settings<'_> {
                 Value::Switch => drop(switch(set)?),
                 // With an empty name the file would silently not be written.
                 Value::File if set.1.is_empty() => {
-                    return Err(Failure::usage(format!("{} is empty: name a file, or leave it away", set.0)));
+                    return Err(Failure::usage(format!("{} is empty: name a file, or remove it", set.0)));
                 }
                 Value::File | Value::Text(_) => {}
             }
@@ -103,7 +103,7 @@ impl Settings<'_> {
 
 fn number<T: TryFrom<u64>>(entry: &Entry, (name, text): (String, String)) -> Result<T, Failure> {
     let Value::Number(_, least, most) = entry.value else {
-        return Err(Failure::usage(format!("{name} is no number")));
+        return Err(Failure::usage(format!("{name} is not a number")));
     };
     let number = text.trim().parse().ok().filter(|number| (least..=most).contains(number));
     number.and_then(|number| T::try_from(number).ok()).ok_or_else(|| {

@@ -59,7 +59,8 @@ impl Elasticsearch {
         let mut found = Vec::new();
         if self.skip_tls_verify {
             found.push(
-                "--skip-tls-verify: certificates are not checked; anybody in between can read and change all"
+                "--skip-tls-verify: certificates are not checked; others can read and change the traffic; \
+                 use --ca-cert instead"
                     .to_owned(),
             );
         }
@@ -97,8 +98,8 @@ impl Elasticsearch {
         let ca_fingerprint = read_fingerprint(settings)?;
         if ca_fingerprint.is_some() && settings.cli.skip_tls_verify {
             return Err(Failure::usage(
-                "--ca-fingerprint (ELASTICSEARCH_CA_FINGERPRINT) says which certificate to trust, and \
-                 --skip-tls-verify trusts every one: leave one of them away",
+                "--ca-fingerprint (ELASTICSEARCH_CA_FINGERPRINT) says which certificate to trust, but \
+                 --skip-tls-verify trusts every one: remove one of them",
             ));
         }
         Ok(Self {
@@ -135,7 +136,8 @@ fn read_urls(settings: Settings<'_>) -> Result<(Vec<String>, Option<UserInfo>), 
     let [url, cloud_id] = [entries::elasticsearch_url(), entries::elasticsearch_cloud_id()];
     match (settings.asked_for(url), settings.asked_for(cloud_id)) {
         (Some(_), Some(_)) => Err(Failure::usage(
-            "ELASTICSEARCH_URL and ELASTICSEARCH_CLOUD_ID both say where Elasticsearch is: leave one of them away",
+            "ELASTICSEARCH_URL and ELASTICSEARCH_CLOUD_ID both say where Elasticsearch is: remove one of \
+             them",
         )),
         (None, Some(id)) => match cloud_url(&id) {
             Some(url) => Ok((vec![url], None)),

@@ -61,13 +61,13 @@ fn further_model(model: &str, before: &[Model]) -> Result<Model, Failure> {
     if model.is_empty()
         || model.contains(|c: char| c.is_control() || c.is_whitespace() || c == '"' || c == '\\')
     {
-        return wrong("a model has a name without spaces, as all-mpnet-base-v2");
+        return wrong("give the name of a model without spaces, such as all-mpnet-base-v2");
     }
     if VECTORS.iter().any(|usual| usual.name == field) {
-        return wrong("it is written anyway, leave it away");
+        return wrong("it is written anyway: remove it");
     }
     if before.iter().any(|other| other.field == field) {
-        return wrong("it is named twice, leave one away");
+        return wrong("it is named twice: remove one");
     }
     Ok(Model::new(model.to_owned().leak(), in_embeddings(&field).leak(), format!("{VECTOR}{model}").leak()))
 }

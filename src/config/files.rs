@@ -47,20 +47,19 @@ impl Task {
             }
             if beside_state_file.contains(real) {
                 return wrong(
-                    "which is kept beside the state file (SPOOL_STATE_FILE): give it a file of its own"
+                    "which the program keeps beside the state file (SPOOL_STATE_FILE): give it a file of \
+                     its own"
                         .into(),
                 );
             }
             if *setting != entries::replay() && is_archive(path, real, archives) {
-                return wrong(
-                    "which is an archive, and archives are never changed: name another file".into(),
-                );
+                return wrong("which is an archive; archives are never changed: name another file".into());
             }
             if path.is_dir() {
                 return wrong("which is a folder: name a file".into());
             }
             if file.is_kept() && path.exists() && !path.is_file() {
-                return wrong("which is no regular file: name a file".into());
+                return wrong("which is not a regular file: name a file".into());
             }
             let folder = folder_of(path);
             if !folder.is_dir() {
@@ -185,14 +184,14 @@ mod tests {
         for path in ["/dev/null".to_owned(), "/dev/full".to_owned(), at(&folder, "device")] {
             let of_state = message(dry_run(&[at(&folder, "")]), &path);
             assert!(
-                of_state.contains("SPOOL_STATE_FILE") && of_state.contains("no regular file"),
+                of_state.contains("SPOOL_STATE_FILE") && of_state.contains("not a regular file"),
                 "{of_state}"
             );
             for (setting, set) in SETTINGS {
                 let mut cli = dry_run(&[at(&folder, "")]);
                 set(&mut cli, path.clone());
                 let message = message(cli, &state);
-                let is_refused = message.contains("no regular file: name a file");
+                let is_refused = message.contains("not a regular file: name a file");
                 assert_eq!(is_refused, setting == "--dead-letter", "{setting} {path}: {message}");
                 assert!(is_refused || message.is_empty(), "{message}");
             }

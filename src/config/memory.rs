@@ -36,7 +36,8 @@ impl Memory {
             Some(bytes) if bytes >= LEAST_BYTES => Ok(Self { bytes, is_auto: false }),
             Some(_) => Err(Failure::usage(format!("{name} is {text:?}: archives need 16MiB at least"))),
             None => Err(Failure::usage(format!(
-                "{name} is {text:?}: it takes `auto`, or a whole number of bytes, KiB, MiB or GiB, as in 2GiB"
+                "{name} is {text:?}: it takes `auto`, or a whole number of bytes, KiB, MiB or GiB, such as \
+                 2GiB"
             ))),
         }
     }

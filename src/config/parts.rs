@@ -325,14 +325,14 @@ pub(super) fn read_span(settings: Settings<'_>) -> Result<Span, Failure> {
         let time = parse_time_or_date_millis(text.trim());
         time.map(|time| Some((name.clone(), time))).ok_or_else(|| {
             Failure::usage(format!(
-                "{name} is {text:?}: it takes a time as 2025-12-18T00:00:00Z (RFC 3339), or a date as 2025-12-18, which \
-                 begins at midnight UTC"
+                "{name} is {text:?}: it takes a time such as 2025-12-18T00:00:00Z (RFC 3339), or a date \
+                 such as 2025-12-18, which begins at midnight UTC"
             ))
         })
     };
     match (read(entries::from())?, read(entries::to())?) {
         (Some((from, start)), Some((to, end))) if start >= end => {
-            Err(Failure::usage(format!("{to} is no later than {from}: there is no time between them")))
+            Err(Failure::usage(format!("{to} is not later than {from}: name a later time")))
         }
         (from, to) => Ok(Span { from: from.map(|(_, time)| time), to: to.map(|(_, time)| time) }),
     }

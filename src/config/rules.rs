@@ -14,9 +14,7 @@ pub(super) fn check_combination(settings: Settings<'_>) -> Result<(), Failure> {
     let summary = settings.asked_for(entries::summary_json());
     let wrong = |message: &str| Err(Failure::usage(message));
     if cli.output.is_some() && !cli.dry_run && !cli.verify {
-        return wrong(
-            "--output goes with --dry-run and --verify only: add one of them, or leave --output away",
-        );
+        return wrong("--output works only with --dry-run or --verify: add one of them, or remove --output");
     }
     if cli.output.as_deref() == Some("-") && summary.as_deref() == Some("-") {
         return wrong("--output - and --summary-json - would mix on standard output: name a file for one");
@@ -25,19 +23,21 @@ pub(super) fn check_combination(settings: Settings<'_>) -> Result<(), Failure> {
         return wrong("--dry-run, --check, --list and --verify exclude each other: choose one");
     }
     if cli.repair && !cli.verify {
-        return wrong("--repair goes with --verify only: add --verify, or leave --repair away");
+        return wrong("--repair works only with --verify: add --verify, or remove --repair");
     }
     if cli.json && !cli.list {
-        return wrong("--json goes with --list only: add --list, or leave --json away");
+        return wrong("--json works only with --list: add --list, or remove --json");
     }
     if cli.limit.is_some() && cli.mode.as_deref() == Some("spool") {
         return wrong(
-            "--limit is for a run that ends: --mode spool goes on looking for archives, and would take up the others at \
-             the next look; leave one of them away",
+            "--limit is for a run that ends: --mode spool would load the other archives at its next look; \
+             remove one of them",
         );
     }
     if cli.create_indices == Some(true) && (cli.dry_run || cli.list) {
-        return wrong("--create-indices writes to Elasticsearch, --dry-run and --list do not: choose");
+        return wrong(
+            "--create-indices writes to Elasticsearch, --dry-run and --list do not: remove one of them",
+        );
     }
     Ok(())
 }
@@ -50,8 +50,8 @@ pub(super) fn check_index_name(flag: &str, name: &str) -> Result<(), Failure> {
         |c: char| c.is_whitespace() || c.is_uppercase() || c.is_control() || ",*?\"<>|\\/#:%".contains(c);
     if name.is_empty() || name.starts_with(['-', '_', '+', '.']) || name.contains(is_wrong) {
         return Err(Failure::usage(format!(
-            "{flag} is {name:?}, which is no name of one index or alias: it has lower-case letters, digits, `-`, `_` and \
-             the like, and begins with a letter or digit"
+            "{flag} is {name:?}, which cannot be the name of an index or alias: use lower-case letters, \
+             digits, `-`, `_` and the like, and begin with a letter or digit"
         )));
     }
     Ok(())
@@ -61,7 +61,8 @@ pub(super) fn check_index_name(flag: &str, name: &str) -> Result<(), Failure> {
 pub(super) fn check_fields(server: &Server, account_deletions: bool) -> Result<(), Failure> {
     if account_deletions && server.names.fields.excludes("author_did") {
         return Err(Failure::usage(
-            "--account-deletions finds posts by their author_did, and --exclude-field leaves that out: choose",
+            "--account-deletions finds posts by their author_did, but --exclude-field leaves that out: \
+             remove one of them",
         ));
     }
     Ok(())
@@ -71,8 +72,8 @@ pub(super) fn check_fields(server: &Server, account_deletions: bool) -> Result<(
 pub(super) fn check_load(bulk_load_settings: bool, mode: Mode) -> Result<(), Failure> {
     if bulk_load_settings && mode == Mode::Spool {
         return Err(Failure::usage(
-            "--bulk-load-settings (BULK_LOAD_SETTINGS) is for a first load, which has an end, and --mode spool has \
-             none: leave one of them away",
+            "--bulk-load-settings (BULK_LOAD_SETTINGS) is for a first load, which has an end, but --mode \
+             spool has none: remove one of them",
         ));
     }
     Ok(())
@@ -89,7 +90,7 @@ pub(super) fn check_verify(settings: Settings<'_>) -> Result<(), Failure> {
     ] {
         if given {
             return Err(Failure::usage(format!(
-                "--verify compares the index with all archives that are there, once, and changes nothing (but for \
+                "--verify compares the index with all archives, once, and changes nothing (except with \
                  --repair): {flag} does not go with it"
             )));
         }
@@ -120,7 +121,7 @@ pub(super) fn check_replay(cli: &Cli) -> Result<(), Failure> {
     ] {
         if given {
             return Err(Failure::usage(format!(
-                "--replay sends the documents of one dead-letter file, once, and takes no archives up: {flag} \
+                "--replay sends the documents of one dead-letter file, once, and loads no archives: {flag} \
                  does not go with it"
             )));
         }

@@ -98,8 +98,8 @@ impl Settings<'_> {
         })?;
         if endpoint.is_some() && variant.fips {
             return Err(Failure::usage(
-                "AWS_USE_FIPS_ENDPOINT asks for an endpoint of AWS, and AWS_ENDPOINT_URL_S3 (AWS_ENDPOINT_URL, or \
-                 endpoint_url of the profile) names another one: leave one of them away",
+                "AWS_USE_FIPS_ENDPOINT requests an endpoint of AWS, but AWS_ENDPOINT_URL_S3 \
+                 (AWS_ENDPOINT_URL, or endpoint_url of the profile) names another one: remove one of them",
             ));
         }
         let addressing = self.addressing(of_profile("s3.addressing_style"))?;
@@ -154,7 +154,7 @@ impl Settings<'_> {
             .or_else(|| Some((of_profile?, "region of the profile")));
         let (name, setting) = set.unwrap_or_else(|| (entry.default.to_owned(), ""));
         if !is_region(&name) {
-            return Err(Failure::usage(format!("{setting} is {name:?}, which is no region")));
+            return Err(Failure::usage(format!("{setting} is {name:?}, which is not a region")));
         }
         Ok(Region { name, setting })
     }
@@ -169,7 +169,7 @@ impl Settings<'_> {
             || of_profile("s3.use_dualstack_endpoint").is_some_and(|text| text.eq_ignore_ascii_case("true"));
         if fips && region.starts_with("cn-") {
             return Err(Failure::usage(format!(
-                "AWS_USE_FIPS_ENDPOINT is set, and there is no such endpoint in {region}: leave it away"
+                "AWS_USE_FIPS_ENDPOINT is set, but there is no such endpoint in {region}: remove it"
             )));
         }
         Ok(Variant { fips, dual_stack })
@@ -196,7 +196,8 @@ impl Settings<'_> {
         let [_, name] = entries::s3_sqlite_db().names();
         (self.environment)(name).ok_or_else(|| {
             Failure::usage(format!(
-                "{name} is not set: say what the keys of archives begin with, or set it to nothing for the whole bucket"
+                "{name} is not set: set it to the beginning of the archives' keys, or to an empty value for \
+                 the whole bucket"
             ))
         })
     }
@@ -264,7 +265,7 @@ fn base_url(setting: &str, url: &str) -> Result<String, Failure> {
     let authority = after_scheme.split(['/', '?', '#']).next().unwrap_or_default();
     if authority.contains('@') {
         return Err(Failure::usage(format!(
-            "{setting} cannot be used: the URL must not hold a user name or password: the keys go into \
+            "{setting} cannot be used: the URL must not have a user name or password: put the keys into \
              AWS_S3_ACCESS_KEY and AWS_S3_SECRET_KEY"
         )));
     }

@@ -25,8 +25,8 @@ impl Source {
         }
         if let Some(path) = settings.cli.paths.first() {
             return Err(Failure::usage(format!(
-                "{path:?} is a path, and --source s3 takes archives from S3_SQLITE_DB_BUCKET alone: leave one of \
-                 them away"
+                "{path:?} is a path, but --source s3 reads archives only from S3_SQLITE_DB_BUCKET: remove \
+                 one of them"
             )));
         }
         Ok(Source::S3(Box::new(settings.s3()?)))

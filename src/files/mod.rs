@@ -73,7 +73,7 @@ pub fn check(path: &Path) -> io::Result<()> {
     if fs::metadata(path)?.is_file() {
         return Ok(());
     }
-    Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file"))
+    Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"))
 }
 
 /// Suffix of the lock beside the state file, which keeps a second process out.
@@ -139,7 +139,7 @@ mod tests {
             assert!(open(path).is_ok());
         }
         for path in [&fifo, folder.path(), Path::new("/dev/zero")] {
-            assert!(read(path).unwrap_err().to_string().contains("no regular file"), "{}", path.display());
+            assert!(read(path).unwrap_err().to_string().contains("not a regular file"), "{}", path.display());
             assert!(open(path).is_err() && read_to_string(path).is_err());
         }
         assert_eq!(read(&folder.path().join("none")).unwrap_err().kind(), io::ErrorKind::NotFound);

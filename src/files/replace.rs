@@ -65,7 +65,7 @@ fn write_in_place(path: &Path, write: Writing<'_>) -> io::Result<()> {
             Ok(()) => format!("a whole copy stays in {}", copy.display()),
             Err(error) => format!("there is no copy beside it ({error}), and a crash in a write may tear it"),
         };
-        log::warn!("{} is a mount point by itself, so it is written in place: {beside}", path.display());
+        log::warn!("{} is itself a mount point, so it is written in place: {beside}", path.display());
     });
     let mut content = match copied {
         Ok(()) => Content::File(File::open(copy)?),
@@ -175,7 +175,8 @@ pub fn sync_folder(path: &Path) -> io::Result<()> {
 /// Returns the message for a folder that cannot be synced.
 pub fn unsynced(folder: &Path, why: &io::Error) -> String {
     format!(
-        "the folder {} cannot be synced ({why}): what a power cut leaves of a file in it is up to its file system",
+        "the folder {} cannot be synced ({why}): after a power cut an older version of a file in it may be \
+         left",
         folder.display()
     )
 }

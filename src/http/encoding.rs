@@ -29,14 +29,13 @@ pub(crate) fn decoded(headers: &HeaderMap, body: Vec<u8>, limit: u64) -> Result<
     let encoding = String::from_utf8_lossy(encoding.as_bytes()).trim().to_ascii_lowercase();
     match encoding.as_str() {
         "" | "identity" => Ok(body),
-        "gzip" | "x-gzip" => {
-            gunzip(&body, limit).map_err(|why| TransportError::Other(format!("a reply that is gzip: {why}")))
-        }
+        "gzip" | "x-gzip" => gunzip(&body, limit)
+            .map_err(|why| TransportError::Other(format!("a gzip reply that cannot be read: {why}"))),
         _ => {
             let encoding: String = encoding.chars().filter(char::is_ascii_graphic).take(40).collect();
             Err(TransportError::Other(format!(
-                "a reply in the encoding {encoding:?}, though none was asked for: have what stands before the server \
-                 send replies as they are, or as gzip"
+                "a reply in the encoding {encoding:?}, although none was requested: let the proxy before \
+                 the server send replies uncompressed, or as gzip"
             )))
         }
     }

@@ -45,8 +45,8 @@ impl Proxies {
         match (self.of(uri), self.unused) {
             (Some(proxy), _) => format!("by the proxy {}: {why}", proxy.url),
             (None, Some(variable)) if self.proxy.is_none() => format!(
-                "{why}; {variable} is set, but this program uses no proxy unless told to: if one is needed, name it \
-                 with --proxy (INGEST_PROXY)"
+                "{why}; {variable} is set, but this program ignores it: if a proxy is needed, name it with \
+                 --proxy (INGEST_PROXY)"
             ),
             _ => why.to_owned(),
         }
@@ -74,10 +74,9 @@ impl Proxy {
         let text = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
         let (url, user_info) = split_user_info(&text)?;
         let url = parse_base_url(&url)?;
-        let uri: Uri = url.parse().map_err(|_| "that is no URL".to_owned())?;
+        let uri: Uri = url.parse().map_err(|_| "that is not a URL".to_owned())?;
         if uri.scheme_str() != Some("http") {
-            return Err("only proxies that are themselves spoken to by http:// are known (https goes through them, too)"
-                .to_owned());
+            return Err("the URL of a proxy must begin with http:// (https goes through it, too)".to_owned());
         }
         let authorization = user_info.map(|info| {
             let password = info.password.as_ref().map_or("", |password| password.expose());
@@ -364,7 +363,7 @@ mod tests {
         assert!(!format!("{proxy:?}").contains("hunter2"));
         assert_eq!(Proxy::parse("proxy.example:3128").unwrap().url(), "http://proxy.example:3128");
         for (url, why) in
-            [("https://proxy.example", "http://"), ("socks5://a:hunter2@b", "http"), ("", "no URL")]
+            [("https://proxy.example", "http://"), ("socks5://a:hunter2@b", "http"), ("", "not a URL")]
         {
             let error = Proxy::parse(url).unwrap_err();
             assert!(error.contains(why) && !error.contains("hunter2"), "{url}: {error}");

@@ -64,7 +64,7 @@ impl<R: Resolver> Resolver for Remembering<R> {
             }
             Err(error) => match all.get_mut(&host) {
                 Some(known) => {
-                    log::debug!("the addresses of {host} are kept: {error}");
+                    log::debug!("the earlier addresses of {host} are still used: {error}");
                     known.asked = Instant::now();
                     Ok(self.array(&known.addresses))
                 }

@@ -31,14 +31,15 @@ pub fn parse_base_urls(text: &str) -> Result<(Vec<String>, Option<UserInfo>), St
         let (url, found) = split_user_info(part).map_err(wrong)?;
         let url = parse_base_url(&url).map_err(wrong)?;
         if found.is_some() && user_info.is_some() && found != user_info {
-            return Err("the URLs hold different users or passwords, and are nodes of one cluster".to_owned());
+            return Err("the URLs have different users or passwords, although they are nodes of one cluster"
+                .to_owned());
         }
         user_info = user_info.or(found);
         if !urls.contains(&url) {
             urls.push(url);
         }
     }
-    if urls.is_empty() { Err("that is no URL".to_owned()) } else { Ok((urls, user_info)) }
+    if urls.is_empty() { Err("that is not a URL".to_owned()) } else { Ok((urls, user_info)) }
 }
 
 /// Splits a URL into the URL without `user:password@`, and those two.
@@ -88,14 +89,14 @@ pub fn parse_base_url(text: &str) -> Result<String, String> {
     if text.contains('#') {
         return Err("the URL must not have a fragment (#…)".to_owned());
     }
-    let uri: Uri = text.parse().map_err(|_| "that is no URL".to_owned())?;
+    let uri: Uri = text.parse().map_err(|_| "that is not a URL".to_owned())?;
     let scheme = uri.scheme_str().unwrap_or_default();
     if scheme != "http" && scheme != "https" {
         return Err("the URL must begin with http:// or https://".to_owned());
     }
     let authority = uri.authority().ok_or("the URL names no host")?.as_str();
     if authority.contains('@') {
-        return Err("the URL must not hold a user name or password".to_owned());
+        return Err("the URL must not have a user name or password".to_owned());
     }
     let host = uri.host().unwrap_or_default();
     if host.is_empty() {
@@ -139,18 +140,18 @@ mod tests {
     #[test]
     fn what_is_no_base_url_is_refused() {
         for (given, why) in [
-            ("", "no URL"),
+            ("", "not a URL"),
             ("es.example:9200", "http://"),
             ("/es", "http://"),
             ("ftp://es.example", "http://"),
-            ("https://", "no URL"),
+            ("https://", "not a URL"),
             ("https://:9200", "no"),
             ("https://es.example:", "port"),
             ("https://es.example:0", "port"),
             ("https://es.example:99999", ""),
             ("https://es.example/?a=b", "query"),
             ("https://es.example/#a", "fragment"),
-            ("https://es example/", "no URL"),
+            ("https://es example/", "not a URL"),
         ] {
             let error = parse_base_url(given).unwrap_err();
             assert!(error.contains(why), "{given}: {error}");

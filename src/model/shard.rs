@@ -32,7 +32,7 @@ impl Shard {
     pub fn parse(text: &str) -> Result<Self, String> {
         text.split_once('/')
             .and_then(|(index, count)| Self::new(number(index)?, number(count)?))
-            .ok_or_else(|| format!("{text:?} is no shard: I/N is wanted, with I from 0 to N - 1"))
+            .ok_or_else(|| format!("{text:?} is not a shard: give I/N, with I from 0 to N - 1"))
     }
 
     /// Whether the archive of this name belongs to this share.

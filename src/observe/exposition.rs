@@ -69,7 +69,7 @@ struct Text(String);
 
 impl Text {
     fn run(&mut self, run: Exposition, figures: &Figures, code: Option<ExitCode>) {
-        self.head(Gauge, "info", "Always 1; the labels tell what runs.");
+        self.head(Gauge, "info", "Always 1; the labels describe the run.");
         let dry_run = if run.dry_run { "true" } else { "false" };
         let labels =
             [("version", env!("CARGO_PKG_VERSION")), ("mode", run.mode.name()), ("dry_run", dry_run)];
@@ -80,14 +80,19 @@ impl Text {
 
     fn archives(&mut self, figures: &Figures) {
         let Archives { discovered, already_done, processed, failed, pending } = figures.archives;
-        self.one(Gauge, "archives_discovered", "Archives found in the source, and this shard's.", discovered);
+        self.one(
+            Gauge,
+            "archives_discovered",
+            "Archives found in the source that belong to this shard.",
+            discovered,
+        );
         let states = [
             ("already_done", already_done),
             ("processed", processed),
             ("failed", failed),
             ("pending", pending),
         ];
-        self.by(Gauge, "archives", "Archives found, by what has become of them.", "state", states);
+        self.by(Gauge, "archives", "Archives found, by state.", "state", states);
         if let Some(time) = figures.newest_archive {
             let help =
                 "The time in the name of the newest archive that is done, by this run or an earlier one.";
@@ -103,9 +108,9 @@ impl Text {
         self.by(Counter, "rows_total", "Rows by their outcome.", "outcome", rows.outcomes());
         // Only a verification has findings.
         if rows.findings.total() > 0 {
-            let help = "Rows compared, by what was found of them.";
+            let help = "Rows compared, by finding.";
             self.by(Counter, "rows_verified_total", help, "finding", rows.findings.all());
-            let help = "Rows mended, by what was found of them before.";
+            let help = "Rows repaired, by their earlier finding.";
             self.by(Counter, "rows_repaired_total", help, "finding", rows.repaired.differences());
         }
         let reasons = &figures.totals.reasons;
@@ -136,10 +141,10 @@ impl Text {
     }
 
     fn traffic(&mut self, traffic: &TrafficFigures) {
-        let help = "Requests, or parts of them, that had to be sent again, by why.";
+        let help = "Requests, or parts of them, that had to be sent again, by reason.";
         self.by(Counter, "retries_total", help, "kind", traffic.again());
         let name = "request_duration_seconds";
-        self.head(Histogram, name, "How long requests to Elasticsearch took, by what they asked for.");
+        self.head(Histogram, name, "Duration of requests to Elasticsearch, by kind.");
         let (bucket, sum, count) = (format!("{name}_bucket"), format!("{name}_sum"), format!("{name}_count"));
         for (request, took) in traffic.durations() {
             let mut below = 0;
@@ -155,14 +160,19 @@ impl Text {
 
     fn memory(&mut self, memory: Option<MemoryFigures>) {
         let Some(MemoryFigures { limit, admitted }) = memory else { return };
-        self.one(Gauge, "memory_limit_bytes", "What archives being read may take together.", limit);
-        self.one(Gauge, "memory_admitted_bytes", "What archives that are let in take of that.", admitted);
+        self.one(
+            Gauge,
+            "memory_limit_bytes",
+            "Memory that all archives being read may take together.",
+            limit,
+        );
+        self.one(Gauge, "memory_admitted_bytes", "Memory that the admitted archives take of that.", admitted);
     }
 
     fn stuck(&mut self, stuck: &[(Stage, Duration)]) {
         let is_stuck = |stage| u64::from(stuck.iter().any(|(is, _)| *is == stage));
         let samples = Stage::ALL.map(|stage| (stage.name(), is_stuck(stage)));
-        let help = "1 where a thread has given no sign of life for longer than it may.";
+        let help = "1 if a thread has shown no sign of life for too long.";
         self.by(Gauge, "stuck", help, "stage", samples);
     }
 
@@ -171,8 +181,8 @@ impl Text {
             self.one(Gauge, "exit_code", "Exit code of the run that has ended.", code.number());
         }
         if let Some(success) = success {
-            let help = "When all archives found had last been dealt with, none left pending, by this run or an \
-                        earlier one.";
+            let help = "When a run or look last ended with no archive pending, in this run or an earlier \
+            one.";
             self.one(Gauge, LAST_SUCCESS, help, seconds(success));
         }
     }
@@ -186,9 +196,9 @@ impl Text {
             ("unavailable", Some(Health::Unavailable)),
         ];
         let states = states.map(|(name, state)| (name, u64::from(state == health)));
-        self.by(Gauge, "elasticsearch_state", "1 for the state that Elasticsearch is in.", "state", states);
+        self.by(Gauge, "elasticsearch_state", "1 for the current state of Elasticsearch.", "state", states);
         let Some(ServerFigures { limit, since_confirmed, .. }) = server else { return };
-        let help = "Requests that may be in flight at once now.";
+        let help = "Current limit of concurrent requests.";
         self.one(Gauge, "requests_in_flight_limit", help, limit);
         if let Some(time) = since_confirmed {
             let help = "Time since Elasticsearch last carried a request out, at least in part.";

@@ -127,10 +127,10 @@ fn answer(head: &[u8], pages: &Pages) -> (Page, bool) {
     let line = head.split(|byte| *byte == b'\n').next().unwrap_or_default();
     let words = str::from_utf8(line).map(|line| line.trim_end_matches('\r').split(' ').collect::<Vec<_>>());
     let Ok(&[method, target, "HTTP/1.1" | "HTTP/1.0"]) = words.as_deref() else {
-        return (Page::plain("400 Bad Request", "this is no HTTP request\n"), true);
+        return (Page::plain("400 Bad Request", "this is not an HTTP request\n"), true);
     };
     if !["GET", "HEAD"].contains(&method) {
-        return (Page::plain("405 Method Not Allowed", "there is GET and HEAD\n"), true);
+        return (Page::plain("405 Method Not Allowed", "only GET and HEAD are allowed\n"), true);
     }
     let path = target.split('?').next().unwrap_or_default();
     let page = pages(path).unwrap_or_else(|| Page::plain("404 Not Found", "there is no such page\n"));

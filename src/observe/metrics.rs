@@ -57,7 +57,8 @@ impl MetricsFile {
         if warned.is_none_or(|at| at.elapsed() >= WARN_EVERY) {
             *warned = Some(Instant::now());
             log::warn!(
-                "--metrics-file (METRICS_FILE) {} cannot be written: {error}; the run goes on without",
+                "--metrics-file (METRICS_FILE) {} cannot be written: {error}; the run continues without it; \
+                 make its folder writable",
                 self.path.display()
             );
         }

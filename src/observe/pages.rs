@@ -42,14 +42,15 @@ fn cannot_listen(address: &ListenAddress, error: &std::io::Error) -> Failure {
         ErrorKind::AddrInUse => {
             "another process listens there, maybe another run or shard: give each a port of its own"
         }
-        ErrorKind::PermissionDenied => "this user may not: name a port from 1024 on",
+        ErrorKind::PermissionDenied => "this user may not use this port: name a port from 1024 on",
         ErrorKind::AddrNotAvailable => {
-            "this machine does not have the address: name one that it has, or 0.0.0.0 for all"
+            "this machine does not have the address: name one of its addresses, or 0.0.0.0 for all"
         }
         _ => "name an address of this machine and a free port",
     };
     Failure::usage(format!(
-        "--listen (LISTEN_ADDRESS) names {address}, which cannot be listened to ({error}): {what_to_do}"
+        "--listen (LISTEN_ADDRESS) names {address}, on which the program cannot listen ({error}): \
+         {what_to_do}"
     ))
 }
 
@@ -83,7 +84,7 @@ impl Pages {
             return Page::plain("200 OK", "ok\n");
         }
         let lines = stuck.iter().map(|(stage, silence)| {
-            format!("stuck: {} has given no sign of life for {} s\n", stage.name(), silence.as_secs())
+            format!("stuck: {} has shown no sign of life for {} s\n", stage.name(), silence.as_secs())
         });
         Page::plain("503 Service Unavailable", lines.collect::<String>())
     }
@@ -92,8 +93,8 @@ impl Pages {
         let health = self.progress.server().map(|server| server.health);
         let why = match health {
             _ if !self.needs_server => None,
-            None => Some("the preflight has not been passed yet\n"),
-            Some(Health::Unavailable) => Some("Elasticsearch is away\n"),
+            None => Some("the preflight has not passed yet\n"),
+            Some(Health::Unavailable) => Some("Elasticsearch is unavailable\n"),
             Some(Health::Available | Health::PushingBack) => None,
         };
         why.map_or_else(

@@ -117,8 +117,8 @@ fn state_of(archive: &Archive) -> (u64, i128) {
 /// The message about an archive that needs more than all memory.
 pub fn too_large(needed: u64, memory: u64) -> String {
     format!(
-        "reading it takes {} of memory, and all archives together may take {}: set --memory (MEMORY_LIMIT) to more than \
-         that, where there is as much",
+        "reading it takes {} of memory, but all archives together may take {}: set --memory (MEMORY_LIMIT) \
+         higher, if the machine has as much",
         in_bytes(needed),
         in_bytes(memory)
     )

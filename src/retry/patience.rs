@@ -241,8 +241,8 @@ impl Patience<'_> {
             format!("{server} is unavailable: {reason}")
         } else {
             format!(
-                "{server} has been unavailable for {} s, for longer than --retry-budget allows ({reason}); what is not \
-                 confirmed stays pending: run again once it is back",
+                "{server} has been unavailable for {} s, longer than --retry-budget allows ({reason}); \
+                 unconfirmed archives stay pending: run again once it is back",
                 self.waited().as_secs()
             )
         };

@@ -18,8 +18,8 @@ impl Warnings {
         match due {
             Some(0) => log::warn!("{server}: {reason}; next attempt in {seconds:.1} s"),
             Some(unsaid) => log::warn!(
-                "{server}: {reason}; next attempt in {seconds:.1} s; {unsaid} more attempts have failed since the last \
-                 such line"
+                "{server}: {reason}; next attempt in {seconds:.1} s; {unsaid} more attempts have failed \
+                 since the last message"
             ),
             None => log::debug!("{server}: {reason}; next attempt in {seconds:.1} s"),
         }

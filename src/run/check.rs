@@ -112,8 +112,10 @@ fn check_settings(load: &Load) -> Vec<Check> {
     let insecurities =
         server.elasticsearch.insecurities().into_iter().map(|text| Check::warning("settings", text));
     let tuned = load.bulk_load_settings.then(|| {
-        let text =
-            format!("a load sets {}; what is set now is put back at its end", load_settings::describe());
+        let text = format!(
+            "a load sets {}; the present settings are put back at its end",
+            load_settings::describe()
+        );
         Check::ok("load settings", text)
     });
     let checks = [Check::ok("settings", text), Check::ok("fields", fields)];
@@ -132,7 +134,7 @@ fn check_state(archives: &Archives, state: Result<&StateFile, &Failure>) -> Vec<
         Ok(false) => {}
         Ok(true) => checks.push(Check::warning(
             "state file",
-            "another process has locked it: wait for that to end, or name another one in SPOOL_STATE_FILE",
+            "another process has locked it: wait until that ends, or name another one in SPOOL_STATE_FILE",
         )),
         Err(error) => checks.push(Check::failed("state file", format!("its lock cannot be opened: {error}"))),
     }
@@ -140,7 +142,8 @@ fn check_state(archives: &Archives, state: Result<&StateFile, &Failure>) -> Vec<
         Ok(false) => {}
         Ok(true) => checks.push(Check::warning(
             "load settings",
-            "a run with --bulk-load-settings goes on, or was killed; then the next run puts the index settings back",
+            "a run with --bulk-load-settings is running, or was killed; if it was killed, the next run puts \
+             the index settings back",
         )),
         Err(failure) => checks.push(Check::failed("load settings", failure.message)),
     }
@@ -162,7 +165,7 @@ fn check_source(
     let mut checks = Vec::new();
     if let Some(first) = discovery.left_out.first() {
         let count = discovery.left_out.len();
-        let text = format!("{count} passed over, as {:?}: {} (--list names all)", first.path, first.reason);
+        let text = format!("{count} left out, such as {:?}: {} (--list names all)", first.path, first.reason);
         checks.push(Check::warning("source", text));
     }
     checks.extend(discovery.nothing.map(|nothing| Check::warning("source", nothing)));
@@ -221,7 +224,7 @@ fn check_memory(archives: &[Arc<Archive>], memory: Memory, workers: usize) -> Ve
         None => vec![Check::ok("memory", text)],
         Some((bytes, archive)) => {
             let text = format!(
-                "{} archives stay pending, as {:?}: {}",
+                "{} archives stay pending, such as {:?}: {}",
                 larger.len(),
                 archive.name,
                 too_large(*bytes, memory.bytes)
@@ -238,8 +241,8 @@ fn check_selection(selection: &Selection) -> Vec<Check> {
     let mut checks = vec![Check::ok(
         "source",
         format!(
-            "{} archives to take up ({:.1} MB), {already_done} already done, {broken} failed, {other_shard} of other \
-             shards{}",
+            "{} archives to load ({:.1} MB), {already_done} already done, {broken} failed, {other_shard} of \
+             other shards{}",
             take.len(),
             bytes as f64 / 1e6,
             not_asked_for(*other_times, *beyond_limit)
@@ -247,8 +250,8 @@ fn check_selection(selection: &Selection) -> Vec<Check> {
     )];
     if *broken > 0 {
         let text = format!(
-            "{broken} archives are left alone since they are marked as failed (--list says why): take them up with \
-             --retry-failed"
+            "{broken} archives are left out because the state file marks them as failed (--list says why): \
+             load them with --retry-failed"
         );
         checks.push(Check::warning("source", text));
     }
@@ -268,8 +271,8 @@ fn check_changed(archives: &[Archive], judged: &[Option<LeftAlone>]) -> Option<C
         all.filter(|(_, why)| **why == Some(LeftAlone::Processed { has_changed: true })).peekable();
     let (first, _) = *changed.peek()?;
     let text = format!(
-        "{:?} and {} others have changed since they were processed (--list names all): take their entries out of the state \
-         file to have them taken up again",
+        "{:?} and {} others have changed since they were processed (--list names all): remove their entries \
+         from the state file to load them again",
         first.name,
         changed.count() - 1
     );
@@ -314,8 +317,8 @@ fn check_elasticsearch(load: &Load, state: Option<&StateFile>, stop: &Stop) -> (
         }
         Err(Outage { why, retry_after }) => {
             let what_to_do = match retry_after {
-                Some(time) => format!("it asks to be left alone: check again in {} s", time.as_secs()),
-                None => "look whether it runs and ELASTICSEARCH_URL is right".to_owned(),
+                Some(time) => format!("it requests a pause: check again in {} s", time.as_secs()),
+                None => "check whether it runs and ELASTICSEARCH_URL is right".to_owned(),
             };
             let text = format!("unavailable: {why}: {what_to_do}");
             (ExitCode::Unavailable, vec![Check::failed("elasticsearch", text)])
@@ -369,7 +372,7 @@ mod tests {
         let selection = Selection { take, already_done: 3, other_shard: 4, ..Selection::default() };
         assert_eq!(
             texts(&selection),
-            ["ok: source: 1 archives to take up (2.5 MB), 3 already done, 0 failed, 4 of other shards"]
+            ["ok: source: 1 archives to load (2.5 MB), 3 already done, 0 failed, 4 of other shards"]
         );
         let selection = Selection { failed: 2, ..selection };
         assert!(texts(&selection)[1].starts_with("warning: source: 2 archives"));

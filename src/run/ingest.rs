@@ -283,7 +283,7 @@ impl Looker<'_> {
                 Err(failure) => {
                     if told.is_none_or(|told| told.elapsed() >= TELL_EVERY) {
                         told = Some(Instant::now());
-                        log::error!("{failure}; it is looked for again");
+                        log::error!("{failure}; the next look tries again");
                     }
                 }
             }

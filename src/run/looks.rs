@@ -88,8 +88,8 @@ impl<'s> Looks<'s> {
             }
             if told < PASSED_OVER_NAMED {
                 log::warn!(
-                    "{:?} and {:?} have the same time: which of two events of a post counts is open where their row ids \
-                     are equal",
+                    "{:?} and {:?} have the same time: events of a post with equal row ids have no order; \
+                     rename one archive if you know which is newer",
                     first.name,
                     second.name
                 );
@@ -97,7 +97,7 @@ impl<'s> Looks<'s> {
             told += 1;
         }
         if told > PASSED_OVER_NAMED {
-            log::warn!("{} more times are those of several archives", told - PASSED_OVER_NAMED);
+            log::warn!("{} more times belong to several archives", told - PASSED_OVER_NAMED);
         }
         self.shared_times = shared;
     }
@@ -106,11 +106,11 @@ impl<'s> Looks<'s> {
     fn warn_of(&self, left_out: &[LeftOut]) {
         let mut new = left_out.iter().filter(|left_out| !self.passed_over.contains(&left_out.path));
         for left_out in new.by_ref().take(PASSED_OVER_NAMED) {
-            log::warn!("{:?} is passed over: {}", left_out.path, left_out.reason);
+            log::warn!("{:?} is left out: {}", left_out.path, left_out.reason);
         }
         let others = new.count();
         if others > 0 {
-            log::warn!("{others} more are passed over: --list names all");
+            log::warn!("{others} more are left out: --list names all");
         }
     }
 
@@ -120,8 +120,8 @@ impl<'s> Looks<'s> {
         let mut new = changed.iter().filter(|name| !self.changed.contains(*name));
         for name in new.by_ref().take(PASSED_OVER_NAMED) {
             log::warn!(
-                "{name:?} has changed since it was processed, and is not taken up again: take its entry out of the state \
-                 file to have that done"
+                "{name:?} has changed since it was processed, but is not loaded again: remove its entry \
+                 from the state file to load it"
             );
         }
         let others = new.count();

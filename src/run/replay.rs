@@ -29,7 +29,7 @@ impl Run<'_> {
         // Lines that cannot be replayed are copied, so any other file is refused: it may hold secrets.
         if !lines.are_dead_letters().map_err(unreadable)? {
             return Err(Failure::usage(format!(
-                "--replay names {}, which holds no dead letters: name a file that was written by --dead-letter",
+                "--replay names {}, which has no dead letters: name a file that --dead-letter has written",
                 path.display()
             )));
         }

@@ -44,17 +44,17 @@ impl fmt::Display for LeftAlone {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             LeftAlone::Processed { has_changed: false } => f.write_str("processed"),
-            LeftAlone::Processed { has_changed: true } => {
-                f.write_str("processed, and it has changed since: take its entry out of the state file to have it taken up")
-            }
-            LeftAlone::Failed(error) => write!(f, "failed: {error} (--retry-failed takes it up)"),
-            LeftAlone::OtherShard => f.write_str("another shard's"),
+            LeftAlone::Processed { has_changed: true } => f.write_str(
+                "processed, but it has changed since: remove its entry from the state file to load it again",
+            ),
+            LeftAlone::Failed(error) => write!(f, "failed: {error} (--retry-failed loads it)"),
+            LeftAlone::OtherShard => f.write_str("of another shard"),
             LeftAlone::OtherTime(Outside::Before) => f.write_str("older than --from"),
             LeftAlone::OtherTime(Outside::Behind) => f.write_str("not older than --to"),
             LeftAlone::OtherTime(Outside::NoTime) => {
-                f.write_str("without a time in its name, it is in no span of --from and --to")
+                f.write_str("it has no time in its name, so it is in no span of --from and --to")
             }
-            LeftAlone::BeyondLimit => f.write_str("newer than those that --limit takes"),
+            LeftAlone::BeyondLimit => f.write_str("newer than the archives that --limit allows"),
         }
     }
 }
@@ -102,13 +102,10 @@ pub fn nothing_of_the_span(archives: &[Archive], judged: &[Option<LeftAlone>]) -
     let first = times.next();
     let shown = |seconds: i64| rfc3339_millis(seconds.saturating_mul(1000));
     let times = match (first, times.next_back().or(first)) {
-        (Some(first), Some(last)) => format!("they are of {} to {}", shown(first), shown(last)),
+        (Some(first), Some(last)) => format!("their times are {} to {}", shown(first), shown(last)),
         _ => "their names have no time".to_owned(),
     };
-    Some(format!(
-        "none of the {} archives that were found is of the times that --from and --to ask for: {times}",
-        archives.len()
-    ))
+    Some(format!("none of the {} archives found is in the span of --from and --to: {times}", archives.len()))
 }
 
 /// Sorts the discovered archives, which are in order, into those to take up and the others.

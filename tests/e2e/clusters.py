@@ -330,7 +330,7 @@ class Rollover(Moving):
         self.ingest([incoming], "--mode", mode, "--batch-docs", "5", "--senders", "1", "--workers", "2",
                     variables={"SPOOL_INTERVAL_SEC": "1"}, meanwhile=meanwhile)
         self.assertEqual(self.loader.marked(), len(archives), "archives that are marked")
-        self.assertIn("done again", self.run_of.log, "the load has not met the rollover")
+        self.assertIn("loaded again", self.run_of.log, "the load has not met the rollover")
         members = {alias: [index for index in self.server.index_names() if index.startswith(f"{alias}_v")]
                    for alias in servers.INDICES}
         self.assertTrue(all(len(members[alias]) == before + 1 for alias in rolled), members)
@@ -498,7 +498,7 @@ class Between(Moving):
         run = self.ingest(self.archives, "--batch-docs", "5", "--senders", "1", code=(DONE, REFUSED), meanwhile=make_anew)
         if run.code == REFUSED:  # it met the moment in which there was none
             self.ingest(self.archives)
-        marked_before = '.db.zip": ' in run.log.split("done again")[0]
+        marked_before = '.db.zip": ' in run.log.split("loaded again")[0]
         if not marked_before:
             self.assert_converged(self.archives, ["posts_v1"], ["post_tombstones_v1"])
 

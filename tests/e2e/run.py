@@ -383,7 +383,7 @@ class Crashes(EndToEnd):
         flags = SLOWLY
         run = self.loader.ingest(self.archives, *flags, key=key, meanwhile=self.crash)
         self.assert_code(run, DONE_WITH_REJECTS if expected.rejected else DONE)
-        self.assertIn("is done again", run.log, "archives were in flight")
+        self.assertIn("is loaded again", run.log, "archives were in flight")
         self.assertEqual(run.summary["archives"]["pending"], 0, "archives that are left to the next run")
         self.assert_holds(expected, run)
 
@@ -395,7 +395,7 @@ class Crashes(EndToEnd):
         expected = expectation.of(self.archives)
         run = self.loader.ingest(self.archives, "--bulk-load-settings", *SLOWLY, key=key, meanwhile=self.crash)
         self.assert_code(run, DONE_WITH_REJECTS if expected.rejected else DONE)
-        self.assertIn("is done again", run.log, "archives were in flight")
+        self.assertIn("is loaded again", run.log, "archives were in flight")
         self.assertEqual(run.summary["archives"]["pending"], 0, "archives that are left to the next run")
         self.assert_holds(expected, run)
         for index in servers.INDICES.values():

@@ -272,18 +272,18 @@ class Trial:
         run = loader.ingest(archives, *SLOWLY, meanwhile=crash, user=user)
         self.check(run.code == (DONE_WITH_REJECTS if expected.rejected else DONE), "a load with a kill", run)
         self.check("next attempt" in run.log, "the load has met nothing", run)
-        self.check("done again" in run.log, "nothing was done again", run)
+        self.check("loaded again" in run.log, "nothing was loaded again", run)
         self.check(loader.marked() == len(archives), "archives are not marked", run)
         return f"{what}; {self.holds(first, run, began)}"
 
     def survives_a_kill_with_async_translog(self):
-        return self.survives_a_kill(ASYNC, self.user, "archives in flight done again")
+        return self.survives_a_kill(ASYNC, self.user, "archives in flight loaded again")
 
     def survives_a_kill_where_nothing_is_told(self):
         """Of the silent loss: a user that sees no setting, and may flush."""
         actions = ["read", "index", "delete", "indices:admin/flush*"]
         blind = make_user(self.server, self.kind, "blind", actions)
-        return self.survives_a_kill(ASYNC, blind, "archives in flight done again")
+        return self.survives_a_kill(ASYNC, blind, "archives in flight loaded again")
 
     def refuses_where_the_flush_is_forbidden(self):
         """A user that sees no setting and must not flush."""

@@ -33,7 +33,7 @@ fn a_check_reads_and_writes_nothing_else() {
         run.check(!lines(&run, &format!("ok: {name}: ")).is_empty(), name);
     }
     run.check(lines(&run, "failed: ").is_empty(), "nothing failed");
-    run.check(lines(&run, "ok: source: ")[0].contains("2 archives to take up"), "the archives are counted");
+    run.check(lines(&run, "ok: source: ")[0].contains("2 archives to load"), "the archives are counted");
     assert!(env.fake.bulks().is_empty() && env.fake.documents("posts").is_empty());
     let writes = |request: &Request| ["PUT", "DELETE"].contains(&&*request.method) && !request.is_offer();
     assert!(!env.fake.requests().iter().any(|record| writes(&record.request)));
@@ -49,7 +49,7 @@ fn archives_are_told_by_what_is_to_be_done_with_them() {
     env.write(STATE_FILE, json!([entry(&done, "processed"), entry(&broken, "failed")]).to_string());
     let run = env.run(&["--check"]).exits(0);
     let line = lines(&run, "ok: source: ")[0];
-    run.check(line.contains("0 archives to take up") && line.contains("1 already done, 1 failed"), "counted");
+    run.check(line.contains("0 archives to load") && line.contains("1 already done, 1 failed"), "counted");
     run.check(lines(&run, "warning: source: ")[0].contains("--retry-failed"), "what to do about failed ones");
 }
 
@@ -176,7 +176,7 @@ fn free_space_is_told() {
 fn the_servers_product_and_clock_are_told_where_it_tells_them() {
     let env = TestEnv::with_archives(&archives());
     let run = env.run(&["--check"]).exits(0);
-    run.check(lines(&run, "ok: product: ")[0].contains("does not tell"), "the key must not ask");
+    run.check(lines(&run, "ok: product: ")[0].contains("does not show"), "the key must not ask");
     run.check(!run.stdout.contains(": clock: "), "nothing is said of a clock that is not told");
 
     let root = json!({"version": {"number": "3.2.0", "distribution": "opensearch"}});

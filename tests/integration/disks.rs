@@ -140,7 +140,7 @@ fn a_state_file_that_is_a_mount_point_is_written_in_place() {
     let script = format!("{mount} megastream_ingest");
     let Some(invocation) = with_mounts(&env, &script) else { return };
     let run = invocation.run().exits(3);
-    let told = run.stderr.matches("is a mount point by itself").count();
+    let told = run.stderr.matches("is itself a mount point").count();
     run.check(told == 1, &format!("it is told once, not {told} times"));
     run.counts(&[("archives.processed", 2)]);
     let written = env.read("real.json").unwrap();
@@ -155,7 +155,7 @@ fn a_state_file_that_is_a_mount_point_is_written_in_place() {
     let check = format!("{mount} megastream_ingest --check");
     env.write("real.json", &written);
     let check = with_mounts(&env, &check).unwrap().run().exits(0);
-    check.check(check.stdout.contains("is a mount point by itself"), "the check tells of it");
+    check.check(check.stdout.contains("is itself a mount point"), "the check tells of it");
 }
 
 #[test]

@@ -35,7 +35,7 @@ fn dead_letters_and_state_that_would_not_last_are_refused_from_the_start() {
     assert!(Command::new("mkfifo").arg(env.path("pipe")).status().unwrap().success());
     for path in ["/dev/full", "/dev/null", "pipe"] {
         for name in ["DEAD_LETTER_FILE", "SPOOL_STATE_FILE"] {
-            let run = env.ingest().var(name, path).run().exits(2).says("is no regular file: name a file");
+            let run = env.ingest().var(name, path).run().exits(2).says("is not a regular file: name a file");
             run.check(run.stderr.contains(name) && run.stderr.contains(path), "setting and path are named");
         }
     }
@@ -112,7 +112,7 @@ fn a_server_that_does_not_tell_its_shards_is_flushed_all_the_same() {
         env.fake.fail(is_question, 0, usize::MAX, Fault::status(status));
         let run = env.run(&[]).exits(3);
         run.counts(&[("archives.processed", 1)]);
-        run.check(run.stderr.matches("does not tell where its shards are").count() == 1, "one warning");
+        run.check(run.stderr.matches("does not show where its shards are").count() == 1, "one warning");
         let flushes = env.fake.requests().iter().filter(|r| r.request.path.ends_with("/_flush")).count();
         assert!(flushes > 0, "{status}");
         let check = env.run(&["--check"]).exits(0);

@@ -82,18 +82,18 @@ fn a_pipe_in_the_place_of_a_file_is_refused_and_not_waited_for() {
     let env = TestEnv::with_archives(&[good()]);
     let fifo = env.path("fifo");
     make_fifo(&fifo);
-    env.ingest().var("SPOOL_STATE_FILE", "fifo").run().exits(2).says("no regular file");
-    env.ingest().var("ELASTICSEARCH_CA_CERT", "fifo").run().exits(2).says("no regular file");
-    env.run(&["--replay", "fifo"]).exits(2).says("no regular file");
+    env.ingest().var("SPOOL_STATE_FILE", "fifo").run().exits(2).says("not a regular file");
+    env.ingest().var("ELASTICSEARCH_CA_CERT", "fifo").run().exits(2).says("not a regular file");
+    env.run(&["--replay", "fifo"]).exits(2).says("not a regular file");
     symlink("/dev/zero", env.path("device")).unwrap();
-    env.ingest().var("SPOOL_STATE_FILE", "device").run().exits(2).says("no regular file");
-    env.ingest().var("ELASTICSEARCH_CA_CERT", "device").run().exits(2).says("no regular file");
-    env.run(&["--replay", "device"]).exits(2).says("no regular file");
+    env.ingest().var("SPOOL_STATE_FILE", "device").run().exits(2).says("not a regular file");
+    env.ingest().var("ELASTICSEARCH_CA_CERT", "device").run().exits(2).says("not a regular file");
+    env.run(&["--replay", "device"]).exits(2).says("not a regular file");
     // Where its record of index settings or its lock should be.
     std::fs::rename(&fifo, env.path("state.lock")).unwrap();
-    env.ingest().var("SPOOL_STATE_FILE", "state").run().exits(1).says("no regular file");
+    env.ingest().var("SPOOL_STATE_FILE", "state").run().exits(1).says("not a regular file");
     std::fs::rename(env.path("state.lock"), env.path("state.load_settings.json")).unwrap();
-    env.ingest().var("SPOOL_STATE_FILE", "state").run().exits(2).says("no regular file");
+    env.ingest().var("SPOOL_STATE_FILE", "state").run().exits(2).says("not a regular file");
     assert!(env.fake.bulks().is_empty());
 }
 
@@ -113,7 +113,7 @@ fn a_pipe_for_credentials_is_refused_and_not_waited_for() {
             .var(variable, "fifo")
             .run();
         run.check(run.code != Some(0), "it fails");
-        run.says("no regular file");
+        run.says("not a regular file");
     }
 }
 
@@ -121,7 +121,7 @@ fn a_pipe_for_credentials_is_refused_and_not_waited_for() {
 fn dead_letters_are_written_to_a_file_only() {
     let env = TestEnv::with_archives(&[good().with(unreadable("bad", Some("no JSON")))]);
     make_fifo(&env.path("fifo"));
-    env.run(&["--dead-letter", "fifo"]).exits(2).says("no regular file");
+    env.run(&["--dead-letter", "fifo"]).exits(2).says("not a regular file");
     assert_eq!(env.status_of(&good()), "pending");
 }
 

@@ -137,7 +137,7 @@ fn a_sender_that_hangs_makes_the_run_unwell_until_it_goes_on() {
     let spool = env.ingest().args(&["--mode", "spool", "--listen", &text]).var("SPOOL_INTERVAL_SEC", "3600");
     let mut running = spool.var("MEGASTREAM_INGEST_STUCK_AFTER_MS", "300").start();
     let reply = wait_for(&mut running, port, "/healthz", |reply| reply.starts_with("HTTP/1.1 503 "));
-    assert!(reply.contains("stuck: sender has given no sign of life for "), "{reply}");
+    assert!(reply.contains("stuck: sender has shown no sign of life for "), "{reply}");
     assert!(get(port, "/metrics").contains("megastream_ingest_stuck{stage=\"sender\"} 1\n"));
     env.fake.release();
     wait_for(&mut running, port, "/healthz", |reply| reply.starts_with("HTTP/1.1 200 "));

@@ -253,7 +253,7 @@ fn settings_that_do_not_read_back_are_put_back_before_anything_is_sent() {
     for (show, set) in [(rounded as fn(&_) -> _, &before[..]), (hidden, &[])] {
         let env = env_with(set);
         env.fake.store(|store| store.show_settings = Some(show));
-        env.run(&["--bulk-load-settings"]).exits(5).says("--bulk-load-settings").says("read back");
+        env.run(&["--bulk-load-settings"]).exits(5).says("--bulk-load-settings").says("as they were sent");
         assert_eq!(settings(&env, "posts"), map(set));
         assert!(settings(&env, "post_tombstones").is_empty() && env.fake.bulks().is_empty());
         assert_eq!(env.read(RECORD), None);
@@ -381,7 +381,7 @@ fn a_server_that_has_not_synced_in_time_is_flushed() {
 fn a_load_on_a_quiet_server_writes_everything_once_and_says_nothing_of_durability() {
     let env = env_with(&[]);
     let run = env.run(&["--bulk-load-settings"]).exits(0);
-    run.check(!run.stderr.contains("done again"), "its own change is no news");
+    run.check(!run.stderr.contains("loaded again"), "its own change is no news");
     let sent: usize = env.fake.bulks().iter().map(|bulk| bulk.request.body.len()).sum();
     let once: usize = {
         let other = env_with(&[]);

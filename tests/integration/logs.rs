@@ -131,8 +131,8 @@ fn what_is_passed_over_is_told_once_and_only_some_of_it_by_name() {
     env.wait_for_processed(&more);
     assert!(running.is_running());
     running.signal("TERM");
-    let run = running.wait().exits(0).says("5 more are passed over: --list names all");
-    run.check(run.stderr.matches(" is passed over: ").count() == 10, "ten are named, once");
+    let run = running.wait().exits(0).says("5 more are left out: --list names all");
+    run.check(run.stderr.matches(" is left out: ").count() == 10, "ten are named, once");
 }
 
 /// The fields of the summary, those of objects with a dot; reasons are whatever occurred.
@@ -235,7 +235,7 @@ fn archives_that_a_signal_leaves_are_one_line() {
         std::thread::sleep(Duration::from_millis(5));
     }
     env.fake.release();
-    let run = running.wait().exits(143).says(" archives were not begun: the next run loads them");
+    let run = running.wait().exits(143).says(" archives were not started: the next run loads them");
     let told = run.stderr.lines().filter(|line| line.contains("stays pending")).count();
     run.check(told <= 2, "only archives that were begun have lines of their own");
 }

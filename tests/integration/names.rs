@@ -95,7 +95,7 @@ fn what_is_no_name_of_one_index_is_refused() {
 #[test]
 fn a_pipeline_that_is_named_goes_with_each_index_action() {
     let env = TestEnv::with_archives(&archives());
-    env.run(&["--pipeline", "my pipe"]).exits(5).says("pipeline my pipe, and there is no such pipeline");
+    env.run(&["--pipeline", "my pipe"]).exits(5).says("pipeline my pipe, but there is no such pipeline");
     env.fake.store(|store| store.pipelines.insert("my pipe".into()));
     env.run(&["--pipeline", "my pipe"]).exits(0).says("documents go through");
     let bulks = env.fake.bulks();

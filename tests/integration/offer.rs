@@ -39,7 +39,7 @@ fn a_document_that_the_server_would_refuse_is_found_out_before_the_first_one() {
 fn a_document_is_offered_to_both_indices_and_kept_by_none() {
     let env = TestEnv::with_archives(&archives());
     let run = env.run(&["--check"]).exits(0);
-    run.check(run.stdout.contains("posts takes documents as they are sent"), "it says what was tried");
+    run.check(run.stdout.contains("posts accepts documents as they are sent"), "it says what was tried");
     assert_eq!(env.fake.requests().iter().filter(|record| record.request.is_offer()).count(), 2);
     env.fake.store(|store| assert!(store.indices.values().all(|index| index.documents.is_empty())));
 }
@@ -58,7 +58,7 @@ fn the_pipelines_of_an_index_are_named_and_a_missing_one_is_refused() {
     for setting in ["index.default_pipeline", "index.final_pipeline"] {
         let env = TestEnv::with_archives(&archives());
         set(&env, "posts", setting, "enrich");
-        refuses(&env, "pipeline enrich, and there is no such pipeline");
+        refuses(&env, "pipeline enrich, but there is no such pipeline");
         env.fake.store(|store| store.pipelines.insert("enrich".into()));
         env.run(&[]).exits(0).says("pipeline enrich, which documents go through");
     }

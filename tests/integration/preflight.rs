@@ -186,7 +186,7 @@ fn a_server_that_tells_nothing_of_its_indices_is_loaded_with_a_warning() {
         refuse(&env, is_part, status);
         let run = env.run(&["--check"]).exits(0);
         run.check(run.stdout.contains("warning: posts: "), "it says so");
-        env.run(&[]).exits(0).says("does not tell");
+        env.run(&[]).exits(0).says("does not show");
         assert_holds(&env.fake, &archives());
     }
 }

@@ -108,7 +108,7 @@ fn lines_that_cannot_be_replayed_are_counted_and_kept() {
     run.counts(&[("rows.rejected", 2)]);
     let told = run.stderr.split_whitespace().collect::<Vec<_>>().join(" ");
     run.check(
-        told.contains("send 1 document again, once that is mended, with --replay"),
+        told.contains("once the cause is corrected, send 1 document again with --replay"),
         "what can be sent again",
     );
     run.check(told.contains("1 row is damaged in the archive: there is nothing to send again"), "what not");
@@ -131,7 +131,7 @@ fn a_file_that_holds_no_dead_letters_is_refused_and_nothing_of_it_is_copied() {
     let env = TestEnv::with_archives(&[]);
     for content in [archive.zip(), b"PASSWORD=secret\nOTHER=secret\n".to_vec(), b"{}\n".to_vec()] {
         env.write("other", content);
-        let run = env.run(&["--replay", "other"]).exits(2).says("holds no dead letters");
+        let run = env.run(&["--replay", "other"]).exits(2).says("has no dead letters");
         run.check(env.read("other.failed").is_none(), "nothing is copied");
         run.check(!run.stderr.contains("secret"), "nothing is quoted");
         run.check(env.fake.requests().is_empty(), "nothing was asked of the server");

@@ -310,7 +310,7 @@ fn check_and_list_ask_for_no_more_than_they_need() {
     let list = run(ingest(&env, &s3).args(&["--list"]), &s3).exits(0);
     list.check(list.stdout.lines().all(|line| line.ends_with("\ttake")), "all would be taken up");
     let checked = run(ingest(&env, &s3).args(&["--check"]), &s3).exits(0);
-    checked.check(checked.stdout.contains("ok: source: 3 archives to take up"), "they are counted");
+    checked.check(checked.stdout.contains("ok: source: 3 archives to load"), "they are counted");
     let asked = gets(&s3, &key(&archives[0]));
     assert_eq!(asked.iter().map(|r| r.header("range")).collect::<Vec<_>>(), [Some("bytes=0-0")]);
 

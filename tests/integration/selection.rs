@@ -72,11 +72,11 @@ fn every_task_that_reads_archives_takes_the_same() {
     let told: Vec<&str> = list.stdout.lines().map(|line| line.rsplit('\t').next().unwrap()).collect();
     assert_eq!(
         told,
-        ["leave (older than --from)", "take", "take", "leave (newer than those that --limit takes)"]
+        ["leave (older than --from)", "take", "take", "leave (newer than the archives that --limit allows)"]
     );
     let check = env.run(&[&["--check"][..], &chosen].concat()).exits(0);
     check.check(
-        check.stdout.contains("2 archives to take up")
+        check.stdout.contains("2 archives to load")
             && check.stdout.contains("1 of other times, 1 beyond --limit"),
         "check counts them",
     );
@@ -89,7 +89,7 @@ fn an_archive_without_a_time_is_in_no_span() {
     write_aged(&env.path("archives/timeless.db.zip"), &archives()[0].zip(), Duration::from_secs(3_600));
     let list = env.run(&["--list", "--from", "1970-01-01"]).exits(0);
     list.check(list.stdout.contains("timeless.db.zip\t-\t"), "it is listed");
-    list.check(list.stdout.contains("without a time in its name"), "with the reason");
+    list.check(list.stdout.contains("it has no time in its name"), "with the reason");
     env.run(&["--from", "1970-01-01"]).exits(0).counts(&[("archives.processed", 4)]);
 }
 
@@ -97,7 +97,7 @@ fn an_archive_without_a_time_is_in_no_span() {
 fn that_nothing_is_of_these_times_is_told_with_those_that_there_are() {
     let env = TestEnv::with_archives(&archives());
     for arguments in [&["--from", "2026-01-01"][..], &["--list", "--from", "2026-01-01"]] {
-        let run = env.run(arguments).exits(0).says("none of the 4 archives that were found is of the times");
+        let run = env.run(arguments).exits(0).says("none of the 4 archives found is in the span");
         run.check(run.stderr.contains("2025-12-17T23:59:59.000Z to 2025-12-19T00:00:00.000Z"), "the times");
     }
     let check = env.run(&["--check", "--from", "2026-01-01"]).exits(0);
@@ -111,7 +111,7 @@ fn times_and_numbers_that_mean_nothing_are_refused_by_name() {
         (&["--from", "yesterday"][..], &["--from", "yesterday", "2025-12-18"][..]),
         (&["--to", "2025-02-30"], &["--to", "2025-02-30"]),
         (&["--from", "2025-12-18T00:00"], &["RFC 3339"]),
-        (&["--from", "2025-12-19", "--to", "2025-12-19"], &["no time between"]),
+        (&["--from", "2025-12-19", "--to", "2025-12-19"], &["is not later than"]),
         (&["--limit", "0"], &["--limit"]),
         (&["--limit", "3", "--mode", "spool"], &["--limit", "--mode spool"]),
         (&["--json"], &["--json", "--list"]),
@@ -223,7 +223,7 @@ fn two_files_of_one_name_are_left_out_and_the_rest_goes_on_in_a_spooler_too() {
         };
         run.counts(&[("archives.processed", 2), ("archives.discovered", 2)]);
         for folder in paths {
-            is_told_once(&run, &format!("\"{folder}/{}\" is passed over", all[1].name()));
+            is_told_once(&run, &format!("\"{folder}/{}\" is left out", all[1].name()));
         }
         assert_eq!(env.status_of(&all[1]), "pending");
         assert_holds(&env.fake, &others);

@@ -192,13 +192,13 @@ fn a_folder_that_is_away_for_a_while_does_not_end_the_run() {
     let running = spool(&env).start();
     env.wait_for_processed(&all[..1]);
     fs::rename(env.path("archives"), env.path("away")).unwrap();
-    wait_for_words(&running, "it is looked for again");
+    wait_for_words(&running, "the next look tries again");
     fs::rename(env.path("away"), env.path("archives")).unwrap();
     env.add(&all[1..]);
     env.wait_for_processed(&all);
     running.signal("TERM");
     let run = running.wait().exits(0);
-    let told = run.stderr.lines().filter(|line| line.contains("it is looked for again")).count();
+    let told = run.stderr.lines().filter(|line| line.contains("the next look tries again")).count();
     run.check(told == 1, "an outage is a line a minute");
     assert_holds(&env.fake, &all);
 }
@@ -222,7 +222,7 @@ fn what_is_passed_over_is_told_once() {
     }
     running.signal("TERM");
     let run = running.wait().exits(0);
-    let told = run.stderr.lines().filter(|line| line.contains("is passed over")).count();
+    let told = run.stderr.lines().filter(|line| line.contains("is left out")).count();
     run.check(told == 1, "the folder is told once");
 }
 

@@ -89,7 +89,7 @@ fn archives_that_are_found_and_not_begun_are_pending_and_told_by_one_line_at_a_s
     let run = running.wait().exits(0);
     run.check(run.took < Duration::from_secs(15), "it ends soon");
     run.counts(&[("archives.discovered", 11), ("archives.pending", 11)]);
-    let told = run.stderr.lines().filter(|line| line.contains("not begun")).collect::<Vec<_>>();
+    let told = run.stderr.lines().filter(|line| line.contains("not started")).collect::<Vec<_>>();
     run.check(told.len() == 1 && told[0].contains("10 archives"), "one line tells of all");
     run.check(run.count("rows.indexed") > 0, "what was being sent is finished");
 }
@@ -114,7 +114,7 @@ fn a_look_sees_that_an_alias_has_moved_while_a_batch_is_out() {
     env.fake.release();
     env.wait_for_processed(&all);
     running.signal("TERM");
-    let run = running.wait().exits(0).says("is done again");
+    let run = running.wait().exits(0).says("is loaded again");
     run.counts(&[("archives.processed", 2), ("archives.pending", 0)]);
     assert_eq!(sent(&all[0]), 2);
     assert_eq!(env.fake.documents("posts_v2").len(), 6);
@@ -136,7 +136,7 @@ fn a_look_sees_that_an_alias_has_moved_while_nothing_is_under_way() {
     env.wait_for_processed(std::slice::from_ref(&second));
     running.signal("TERM");
     let run = running.wait().exits(0);
-    run.check(!run.stderr.contains("is done again"), "nothing was sent to the index from before");
+    run.check(!run.stderr.contains("is loaded again"), "nothing was sent to the index from before");
     let indexed = env.fake.bulks().into_iter().flat_map(|record| record.items);
     assert_eq!(indexed.filter(|item| item.version == Some(second.version(2))).count(), 1);
     // The deletion has reached the index from before.
@@ -167,7 +167,7 @@ fn a_folder_that_is_away_while_a_request_hangs_is_looked_for_again() {
     let running = spool(&env).start();
     env.fake.wait_for_bulks(1);
     std::fs::rename(env.path("archives"), env.path("away")).unwrap();
-    wait_until("the folder is missed", || running.has_said("it is looked for again"));
+    wait_until("the folder is missed", || running.has_said("the next look tries again"));
     std::fs::rename(env.path("away"), env.path("archives")).unwrap();
     env.add(&all[1..]);
     env.wait_for_processed(&all[1..]);

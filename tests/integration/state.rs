@@ -35,7 +35,7 @@ fn a_second_run_sends_nothing() {
 #[test]
 fn an_index_that_was_lost_does_not_look_like_success() {
     let archives = [archive(0), archive(1)];
-    let says = "calls 2 archives processed (10 rows)";
+    let says = "lists 2 archives as processed (10 rows)";
     let env = TestEnv::with_archives(&archives);
     let mut marked = archives.each_ref().map(|archive| entry(archive, "processed"));
     marked.iter_mut().for_each(|entry| entry["rows"] = json!(5));
@@ -51,7 +51,7 @@ fn an_index_that_was_lost_does_not_look_like_success() {
     env.run(&[]).exits(0);
     env.fake.store(|store| store.index("posts").unwrap().documents.clear());
     let run = env.run(&[]).exits(0);
-    run.check(!run.stderr.contains("archives processed ("), "it is not told too soon");
+    run.check(!run.stderr.contains("archives as processed ("), "it is not told too soon");
 }
 
 #[test]

@@ -274,7 +274,7 @@ fn the_servers_own_certificate_is_trusted_where_it_is_named_by_file_or_fingerpri
     to(&env, &server).args(&["--ca-cert", "own.der"]).run().exits(2).says("DER form").says("openssl x509");
     to(&env, &server).args(&["--ca-fingerprint", "abc"]).run().exits(2).says("64 hexadecimal digits");
     let run = to(&env, &server).args(&["--ca-fingerprint", &other, "--skip-tls-verify"]).run().exits(2);
-    run.check(run.stderr.contains("leave one of them away"), "one of them says the other's contrary");
+    run.check(run.stderr.contains("remove one of them"), "one of them says the other's contrary");
     let (elsewhere, config) = own_certificate("elsewhere.example");
     env.write("elsewhere.pem", elsewhere.pem());
     let impostor = Recorder::start(Some(config), nothing);

@@ -80,7 +80,7 @@ fn a_server_that_refuses_base64_gets_arrays() {
 #[test]
 fn where_base64_is_misread_the_post_is_replaced_at_once_and_arrays_are_sent() {
     let env = env_with(&archives(), Base64Vectors::LittleEndian);
-    env.run(&[]).exits(0).says("they read back different").counts(&[("rows.indexed", 5)]);
+    env.run(&[]).exits(0).says("they are read back with other values").counts(&[("rows.indexed", 5)]);
     assert_eq!(sent(&env), expected(&[true, false], false));
     assert_holds(&env.fake, &archives());
 }
@@ -220,7 +220,7 @@ fn base64_by_name_is_refused_where_the_index_is_not_proven_to_take_it() {
     refused(&env_with(&archives(), Base64Vectors::Refused), "refuses vectors as base64");
     let knn = env_with(&archives(), Base64Vectors::BigEndian);
     map_as_knn(&knn);
-    refused(&knn, "mapped as dense_vector");
+    refused(&knn, "map all vectors as dense_vector");
     let untold = env_with(&archives(), Base64Vectors::BigEndian);
     let asks = |request: &Request| request.method == "GET";
     let no = Reply::json(
@@ -228,7 +228,7 @@ fn base64_by_name_is_refused_where_the_index_is_not_proven_to_take_it() {
         &json!({"error": {"type": "security_exception", "reason": "no permissions for [x]"}}),
     );
     untold.fake.fail(asks, 0, usize::MAX, Fault::Reply(no));
-    refused(&untold, "as far as this run is told");
+    refused(&untold, "as far as this run can see");
 }
 
 /// Dead letters of posts whose vectors are as told, and a server that takes them now.

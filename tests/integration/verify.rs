@@ -328,7 +328,7 @@ fn figures_and_the_last_lines_tell_of_it() {
     let run = verify(&env, &["--metrics-file", "m.prom"]);
     let metrics = env.read("m.prom").expect("the figures");
     assert!(metrics.contains("rows_verified_total{finding=\"undeleted\"} 1"), "{metrics}");
-    assert!(run.stderr.contains("not as in the archives"), "{}", run.stderr);
+    assert!(run.stderr.contains("differ from the archives"), "{}", run.stderr);
     assert!(run.stderr.contains("undeleted"), "{}", run.stderr);
 }
 

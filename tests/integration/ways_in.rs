@@ -110,7 +110,7 @@ fn each_way_gets_in_where_it_is_right_and_is_told_what_is_wrong_where_it_is_not(
         check_secrets(&env, &run);
         assert_holds(&env.fake, &archives);
         with(bare(&env), &way).args(&["--check"]).run().exits(0);
-        env.fake.admit(Some("somebody else"));
+        env.fake.admit(Some("another program"));
         for task in [&["--check"][..], &[]] {
             let run = with(bare(&env), &way).args(task).run().exits(5).says(way.setting);
             check_secrets(&env, &run);

@@ -39,7 +39,7 @@ fn what_cannot_be_left_out_or_added_is_a_usage_error_that_names_what_can() {
             &["lang"],
             "langs, hashtags, links, mentions, media, external_embed, video_transcript, vector:MODEL",
         ),
-        (&[], &["vector:"], "a model has a name"),
+        (&[], &["vector:"], "give the name of a model"),
         (&[], &["vector:all-MiniLM-L6-v2"], "written anyway"),
         (&[], &["vector:a-b", "vector:a_b"], "twice"),
         (&["embeddings"], &["vector:a"], "exclude each other"),

@@ -58,7 +58,7 @@ impl BucketName {
         }
         let is_name = text.chars().all(|c| c.is_ascii_alphanumeric() || "-._".contains(c));
         if !is_name || !(3..=255).contains(&text.len()) || text.contains("..") || text.starts_with('.') {
-            return Err("which is no name of a bucket: give it without s3:// or a path".to_owned());
+            return Err("which is not the name of a bucket: give it without s3:// or a path".to_owned());
         }
         Ok(Self::Plain(text.to_owned()))
     }
@@ -96,8 +96,8 @@ impl BucketName {
                 if is_in_host && name.chars().any(|c| c.is_ascii_uppercase() || c == '_') =>
             {
                 return wrong(format!(
-                    "the bucket {name:?} cannot be part of a host's name: --s3-addressing (S3_ADDRESSING) has to be \
-                     path"
+                    "the bucket {name:?} cannot be part of a host's name: set --s3-addressing \
+                     (S3_ADDRESSING) to path"
                 ));
             }
             _ => {}
@@ -107,8 +107,8 @@ impl BucketName {
             || host.split(':').next().is_some_and(|name| name.parse::<IpAddr>().is_ok());
         if is_in_host && is_address {
             return wrong(format!(
-                "the bucket is to be part of the host's name, and {host} is an address: --s3-addressing \
-                 (S3_ADDRESSING) has to be path, or AWS_ENDPOINT_URL_S3 to name a host"
+                "the bucket should be part of the host's name, but {host} is an address: set \
+                 --s3-addressing (S3_ADDRESSING) to path, or name a host in AWS_ENDPOINT_URL_S3"
             ));
         }
         Ok(())
@@ -121,8 +121,8 @@ impl AccessPoint {
     /// Source: Amazon S3 User Guide, "Referencing access points for general purpose buckets".
     fn parse(arn: &str) -> Result<Self, String> {
         let wrong = || {
-            "which is no ARN of an access point, as in arn:aws:s3:REGION:ACCOUNT:accesspoint/NAME: name the bucket, or \
-             the access point by its alias"
+            "which is not the ARN of an access point, such as arn:aws:s3:REGION:ACCOUNT:accesspoint/NAME: \
+             name the bucket, or the access point by its alias"
                 .to_owned()
         };
         let parts: Vec<&str> = arn.splitn(6, ':').collect();

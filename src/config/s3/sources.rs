@@ -87,7 +87,7 @@ impl Settings<'_> {
             }
             (Some(text), None) if !text.bytes().all(|byte| byte.is_ascii_graphic()) => {
                 Err(Failure::usage(format!(
-                    "{variable} holds white space or other characters that no key has: look at what it was set with"
+                    "{variable} has white space or other characters that a key cannot have: set it again"
                 )))
             }
             (Some(text), None) => Ok(Some(Given::Text(Secret::new(text)))),

@@ -191,9 +191,9 @@ fn access_points_are_taken_and_what_cannot_be_read_is_refused_as_what_it_is() {
         ("arn:aws:s3-outposts:eu-west-1:1:outpost/op-1/accesspoint/mine", "Outpost"),
         ("arn:aws:s3express:eu-west-1:1:bucket/mine--x-s3", "Express"),
         ("arn:aws:s3:::mine", "give its name, mine"),
-        ("arn:aws:s3:eu-west-1:1:accesspoint/a.evil.example/", "no ARN"),
-        ("arn:aws:s3:evil.example/:1:accesspoint/a", "no ARN"),
-        ("arn:aws:sns:eu-west-1:1:topic", "no ARN"),
+        ("arn:aws:s3:eu-west-1:1:accesspoint/a.evil.example/", "not the ARN"),
+        ("arn:aws:s3:evil.example/:1:accesspoint/a", "not the ARN"),
+        ("arn:aws:sns:eu-west-1:1:topic", "not the ARN"),
         ("mine--usw2-az1--x-s3", "directory bucket"),
     ] {
         let told = bucket(arn).unwrap_err().message;

@@ -17,10 +17,10 @@ use ureq::unversioned::transport::{
 use crate::http::transport_error::Refused;
 
 /// Advice for a server that asks for a client certificate.
-const GIVE_ONE: &str = "the server asks for a client certificate, and none is given: name it and its key with \
-                        --client-cert and --client-key (ELASTICSEARCH_CLIENT_CERT, ELASTICSEARCH_CLIENT_KEY)";
-const GIVE_ANOTHER: &str = "the server refuses the client certificate of --client-cert (ELASTICSEARCH_CLIENT_CERT): \
-                            look whether it has expired, and whether the server trusts who has issued it";
+const GIVE_ONE: &str = "the server requests a client certificate, but none is given: name it and its key \
+with --client-cert and --client-key (ELASTICSEARCH_CLIENT_CERT, ELASTICSEARCH_CLIENT_KEY)";
+const GIVE_ANOTHER: &str = "the server refuses the client certificate of --client-cert \
+(ELASTICSEARCH_CLIENT_CERT): check whether it has expired, and whether the server trusts its issuer";
 
 /// Wraps connections in TLS where the URL asks for it.
 pub(in crate::http) struct TlsConnector {
@@ -53,8 +53,9 @@ impl<In: Transport> Connector<In> for TlsConnector {
             return Ok(Some(Either::A(transport)));
         }
         let host = details.uri.host().unwrap_or_default().trim_matches(['[', ']']);
-        let name = ServerName::try_from(host.to_owned())
-            .map_err(|_| ureq::Error::Tls("the host of the URL is none that a certificate can be for"))?;
+        let name = ServerName::try_from(host.to_owned()).map_err(|_| {
+            ureq::Error::Tls("a certificate cannot name the host of the URL: use a host name")
+        })?;
         let (mut config, asked) = (self.config.clone(), Arc::new(AtomicBool::new(false)));
         if !self.has_certificate {
             config.client_auth_cert_resolver = Arc::new(Nobody(asked.clone()));

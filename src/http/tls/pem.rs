@@ -33,7 +33,7 @@ pub(super) fn read_bundle(path: &Path) -> Result<Vec<CertificateDer<'static>>, F
         Some(why) => {
             TOLD.call_once(|| {
                 log::warn!(
-                    "{CA_CERT} {}: {} of {} certificates cannot be read and are passed over ({why})",
+                    "{CA_CERT} {}: {} of {} certificates cannot be read and are skipped ({why})",
                     path.display(),
                     bad.len(),
                     good.len() + bad.len()
@@ -83,11 +83,12 @@ pub(super) fn read_client(
     let key_read = PrivateKeyDer::from_pem_slice(&pem).map_err(|_| {
         let text = String::from_utf8_lossy(&pem);
         let why = if text.contains("ENCRYPTED") {
-            "the key is encrypted, and this program asks for no password: decrypt it (openssl pkey -in …)"
+            "the key is encrypted, but this program cannot ask for its password: decrypt it (openssl pkey \
+             -in …)"
         } else if pem.first() == Some(&0x30) {
             "it is DER, not PEM: convert it (openssl pkey -inform der -in …)"
         } else {
-            "no private key in PEM form in it"
+            "it has no private key in PEM form"
         };
         refused(CLIENT_KEY, key, why)
     })?;
@@ -97,16 +98,16 @@ pub(super) fn read_client(
 /// Describes a file without a PEM certificate.
 fn no_certificate(bytes: &[u8]) -> String {
     if RootCertStore::empty().add(CertificateDer::from(bytes)).is_ok() {
-        return "it is a certificate in DER form, and PEM is wanted: convert it \
-                (openssl x509 -inform der -in … -out ca.pem)"
+        return "it is a certificate in DER form, but PEM is needed: convert it (openssl x509 -inform der \
+        -in … -out ca.pem)"
             .to_owned();
     }
     if bytes.first() == Some(&0x30) {
-        return "it is binary, perhaps a PKCS#12 keystore, and PEM is wanted: take the certificates out of it \
-                (openssl pkcs12 -in … -nokeys -out ca.pem)"
+        return "it is binary, perhaps a PKCS#12 keystore, but PEM is needed: extract the certificates \
+        (openssl pkcs12 -in … -nokeys -out ca.pem)"
             .to_owned();
     }
-    "no certificate in PEM form in it".to_owned()
+    "it has no certificate in PEM form".to_owned()
 }
 
 pub(super) fn refused(setting: &str, path: &Path, why: &str) -> Failure {

@@ -38,7 +38,7 @@ fn advice(summary: &Summary, reports: &Reports) -> Vec<String> {
     let mut advice = Vec::new();
     if archives.failed > 0 {
         advice.push(format!(
-            "{} failed: --list says why; put whole files in their place, or try again with --retry-failed",
+            "{} failed: --list says why; replace them by whole files, or try again with --retry-failed",
             counted(archives.failed, "archive")
         ));
     }
@@ -53,7 +53,7 @@ fn advice(summary: &Summary, reports: &Reports) -> Vec<String> {
         ));
     } else if rows.unconfirmed > 0 {
         advice.push(format!(
-            "{} unconfirmed: run again, what was confirmed is not changed by that",
+            "{} unconfirmed: run again; that does not change confirmed rows",
             counted(rows.unconfirmed, "row")
         ));
     }
@@ -62,10 +62,11 @@ fn advice(summary: &Summary, reports: &Reports) -> Vec<String> {
     }
     if let Some(repaired) = summary.repaired.as_ref().filter(|repaired| repaired.total() > 0) {
         let counts = of_each(&repaired.differences());
-        advice.push(format!("{} mended: {counts}", counted(repaired.total(), "row")));
+        advice.push(format!("{} repaired: {counts}", counted(repaired.total(), "row")));
     }
     if summary.dry_run {
-        advice.push("a dry run: nothing was written, the counters say what would have been".to_owned());
+        advice
+            .push("dry run: nothing was written; the counters say what a load would have written".to_owned());
     }
     advice
 }
@@ -73,11 +74,11 @@ fn advice(summary: &Summary, reports: &Reports) -> Vec<String> {
 /// Says what to do where the index differs from the archives.
 fn differing(job: Job, rows: u64) -> Option<String> {
     let what_to_do = if job == Job::Repair {
-        "what was sent again did not help, see the log"
+        "sending them again did not help, see the log"
     } else {
-        "--output names each, --repair sends them again"
+        "--output lists each, --repair sends them again"
     };
-    (rows > 0).then(|| format!("{} not as in the archives: {what_to_do}", counted(rows, "row")))
+    (rows > 0).then(|| format!("{} differ from the archives: {what_to_do}", counted(rows, "row")))
 }
 
 fn of_each(counts: &[(&'static str, u64)]) -> String {
@@ -105,8 +106,9 @@ fn rejected(reports: &Reports, rows: u64, reasons: &Reasons) -> String {
     let documents = reasons.can_be_replayed.min(rows);
     let others = rows - documents;
     if documents > 0 {
-        let which = if others > 0 { format!(" {}", counted(documents, "document")) } else { String::new() };
-        text.push_str(&format!("; send{which} again, once that is mended, with --replay {path}"));
+        let which =
+            if others > 0 { format!(" {}", counted(documents, "document")) } else { " them".to_owned() };
+        text.push_str(&format!("; once the cause is corrected, send{which} again with --replay {path}"));
     }
     if others > 0 {
         let be = if others == 1 { "is" } else { "are" };
@@ -131,8 +133,10 @@ fn once_mended(summary: &Summary) -> &'static str {
     let code = |code: ExitCode| code.number() == summary.exit_code;
     match () {
         () if code(ExitCode::Unavailable) => " once the server is back",
-        () if code(ExitCode::Refused) || code(ExitCode::Usage) => " once what is refused is mended",
-        () if summary.interrupted => " to go on",
+        () if code(ExitCode::Refused) || code(ExitCode::Usage) => {
+            " once the cause of the refusal is corrected"
+        }
+        () if summary.interrupted => " to continue",
         () => ", the log says why",
     }
 }
@@ -364,10 +368,10 @@ signal
         let reports = reports("my dead");
         let text = text(ExitCode::Unavailable, archives, rows, &reports);
         let advice = "
-  - 1 archive failed: --list says why; put whole files in their place, or try
-    again with --retry-failed
-  - 12 rows rejected (mapper_exception 12): see 'my dead'; send again, once that
-    is mended, with --replay 'my dead'
+  - 1 archive failed: --list says why; replace them by whole files, or try again
+    with --retry-failed
+  - 12 rows rejected (mapper_exception 12): see 'my dead'; once the cause is
+    corrected, send them again with --replay 'my dead'
   - 2 archives pending: run again once the server is back
 ";
         assert!(text.contains(advice), "{text}");
@@ -393,7 +397,7 @@ signal
         let mut reports = reports("dead");
         assert_eq!(
             advice(&reports, 3, 1),
-            "3 rows rejected (): see dead; send 1 document again, once that is mended, with --replay dead; 2 rows are \
+            "3 rows rejected (): see dead; once the cause is corrected, send 1 document again with --replay dead; 2 rows are \
              damaged in the archive: there is nothing to send again"
         );
         let nothing = advice(&reports, 1, 0);

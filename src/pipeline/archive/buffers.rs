@@ -144,7 +144,7 @@ fn read_file(path: &Path, limit: u64, rooms: &Rooms) -> Result<Memory, ArchiveEr
     let mut memory = Memory::take(rooms, expected)?;
     let read = memory.fill(|memory| read_all(&file, memory)).map_err(unavailable)?;
     if read == expected && length <= limit {
-        return Err(ArchiveError::Unavailable("cannot be read: it grows while it is read".to_owned()));
+        return Err(ArchiveError::Unavailable("cannot be read: it grew while it was read".to_owned()));
     }
     memory.truncate(read);
     Ok(memory)

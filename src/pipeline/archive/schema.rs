@@ -100,7 +100,9 @@ impl Table {
             )
             .optional()?;
         if plain == Some(false) {
-            return Err(ArchiveError::broken(format!("{name} is a view or virtual, not a plain table")));
+            return Err(ArchiveError::broken(format!(
+                "{name} is a view or a virtual table, not a plain table"
+            )));
         }
         Ok(plain.is_some())
     }

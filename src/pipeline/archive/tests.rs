@@ -329,13 +329,13 @@ fn other_columns_of_a_table_and_the_case_of_its_name_do_not_matter() {
 #[test]
 fn a_view_or_a_virtual_table_that_poses_as_the_table_is_broken() {
     let view = "CREATE TABLE t (at_uri, did, raw_post, inferences); CREATE VIEW posts AS SELECT * FROM t";
-    assert_broken(open_sql(view), "view or virtual");
+    assert_broken(open_sql(view), "view or a virtual table");
     let fts = "CREATE VIRTUAL TABLE posts USING fts5(at_uri, did, raw_post, inferences)";
-    assert_broken(open_sql(fts), "view or virtual");
+    assert_broken(open_sql(fts), "view or a virtual table");
     let behind = format!(
         "{THREE_ROWS} ALTER TABLE enriched_posts RENAME TO posts; CREATE VIEW enriched_posts AS SELECT 1"
     );
-    assert_broken(open_sql(&behind), "view or virtual");
+    assert_broken(open_sql(&behind), "view or a virtual table");
 }
 
 #[test]

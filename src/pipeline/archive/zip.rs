@@ -151,7 +151,7 @@ impl<'a> Packed<'a> {
         let length = if self.deflated {
             inflater.deflate_decompress(self.bytes, out).map_err(|error| match error {
                 DecompressionError::InsufficientSpace => broken("the .db entry is longer than it declares"),
-                DecompressionError::BadData => broken("the .db entry is no valid deflate stream"),
+                DecompressionError::BadData => broken("the .db entry is not a valid deflate stream"),
             })?
         } else if self.bytes.len() == out.len() {
             out.copy_from_slice(self.bytes);
@@ -166,7 +166,7 @@ impl<'a> Packed<'a> {
             return Err(broken("the CRC-32 of the .db entry is wrong"));
         }
         if !out.starts_with(SQLITE_MAGIC) {
-            return Err(broken("the .db entry is no SQLite database"));
+            return Err(broken("the .db entry is not an SQLite database"));
         }
         Ok(())
     }
@@ -176,7 +176,7 @@ impl<'a> Packed<'a> {
 fn check_declared_length(packed: u64, declared: u64, limits: &ArchiveLimits) -> Result<(), ArchiveError> {
     let ratio_limit = packed.saturating_mul(limits.ratio).max(limits.any_ratio_bytes);
     if declared < SQLITE_HEADER_BYTES {
-        Err(broken("the database is too short to be one of SQLite"))
+        Err(broken("the database is too short for SQLite"))
     } else if declared > limits.database_bytes {
         Err(broken(format!("the database has {declared} bytes, more than {}", limits.database_bytes)))
     } else if declared > ratio_limit {
@@ -215,8 +215,8 @@ pub(super) fn is_bare(file: &[u8]) -> bool {
 /// silently.
 pub(super) fn changes_beside(beside: &str, log: &str) -> ArchiveError {
     broken(format!(
-        "{beside} {log:?}, without which the database is not whole: open it with sqlite3 where both are, run PRAGMA \
-         wal_checkpoint(TRUNCATE), and zip it anew"
+        "{beside} {log:?}, without which the database is incomplete: open it with sqlite3 in the folder of \
+         both, run PRAGMA wal_checkpoint(TRUNCATE), and zip it again"
     ))
 }
 
@@ -292,7 +292,7 @@ fn databases_among(
         }
     }
     match databases.len() {
-        0 => Err(broken("the zip has several .db entries, and none is a database of SQLite")),
+        0 => Err(broken("the zip has several .db entries, and none is an SQLite database")),
         1 => Ok(databases),
         _ => {
             Err(broken("the zip has several .db entries that are databases: put each into a zip of its own"))

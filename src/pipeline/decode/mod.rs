@@ -113,17 +113,17 @@ fn read_raw_post(raw_post: Field<'_>) -> Result<RawPost<'_>, Rejection> {
         Field::Text(bytes) => bytes,
         Field::Null => return Err(Rejection::new("null_raw_post", "raw_post is NULL")),
         Field::TooLong(bytes) => {
-            let reason = format!("raw_post has {bytes} bytes, more than the {MAX_FIELD_BYTES} that are read");
+            let reason = format!("raw_post has {bytes} bytes, more than the limit of {MAX_FIELD_BYTES}");
             return Err(Rejection::new("too_long", reason));
         }
-        Field::Other => return Err(Rejection::new("wrong_type", "raw_post is no text")),
+        Field::Other => return Err(Rejection::new("wrong_type", "raw_post is not text")),
     };
     let text = str::from_utf8(bytes).map_err(|error| {
-        let reason = format!("raw_post is no UTF-8 at byte {}", error.valid_up_to());
+        let reason = format!("raw_post is not UTF-8 at byte {}", error.valid_up_to());
         Rejection::new("invalid_json", reason)
     })?;
     raw_post::read(text).map_err(|error| match error {
-        JsonError::Syntax { .. } => Rejection::new("invalid_json", format!("raw_post is no JSON: {error}")),
+        JsonError::Syntax { .. } => Rejection::new("invalid_json", format!("raw_post is not JSON: {error}")),
         JsonError::TooDeep { at } => {
             let reason = format!("raw_post has more than {MAX_DEPTH} levels at byte {at}");
             Rejection::new("too_deep", reason)
@@ -133,16 +133,16 @@ fn read_raw_post(raw_post: Field<'_>) -> Result<RawPost<'_>, Rejection> {
 
 fn read_at_uri(at_uri: Field<'_>) -> Result<&str, Rejection> {
     let too_long = |bytes: u64| {
-        let reason = format!("at_uri has {bytes} bytes, an _id at most {MAX_ID_BYTES}");
+        let reason = format!("at_uri has {bytes} bytes, but an _id has at most {MAX_ID_BYTES}");
         Rejection::new("id_too_long", reason)
     };
     let bytes = match at_uri {
         Field::Text(bytes) => bytes,
         Field::TooLong(bytes) => return Err(too_long(bytes)),
-        Field::Null | Field::Other => return Err(Rejection::new("invalid_at_uri", "at_uri is no text")),
+        Field::Null | Field::Other => return Err(Rejection::new("invalid_at_uri", "at_uri is not text")),
     };
     let text = str::from_utf8(bytes).map_err(|error| {
-        let reason = format!("at_uri is no UTF-8 at byte {}", error.valid_up_to());
+        let reason = format!("at_uri is not UTF-8 at byte {}", error.valid_up_to());
         Rejection::new("invalid_at_uri", reason)
     })?;
     if text.len() > MAX_ID_BYTES {

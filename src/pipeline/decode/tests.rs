@@ -255,12 +255,15 @@ fn what_is_too_long_to_be_read_is_rejected_with_its_size() {
     let Verdict::Reject(rejection) = classify(&Row { raw_post: Field::TooLong(bytes), ..row("") }) else {
         panic!()
     };
-    let reason = "raw_post has 73400320 bytes, more than the 67108864 that are read";
+    let reason = "raw_post has 73400320 bytes, more than the limit of 67108864";
     assert_eq!(rejection, Rejection::new("too_long", reason));
     let Verdict::Reject(rejection) = classify(&Row { at_uri: Field::TooLong(bytes), ..row(&text) }) else {
         panic!()
     };
-    assert_eq!(rejection, Rejection::new("id_too_long", "at_uri has 73400320 bytes, an _id at most 512"));
+    assert_eq!(
+        rejection,
+        Rejection::new("id_too_long", "at_uri has 73400320 bytes, but an _id has at most 512")
+    );
     let Verdict::Post(post) = classify(&Row { did: Field::TooLong(bytes), ..row(&text) }) else { panic!() };
     assert_eq!(post.author_did, DID);
 }
@@ -304,7 +307,7 @@ fn a_raw_post_that_is_no_json_text_is_rejected() {
 #[test]
 fn a_rejection_says_where() {
     let Verdict::Reject(Rejection { reason, .. }) = classify(&row("{\"message\": x}")) else { panic!() };
-    assert_eq!(reason, "raw_post is no JSON: expected a value at byte 12");
+    assert_eq!(reason, "raw_post is not JSON: expected a value at byte 12");
     let Verdict::Reject(rejection) = classify(&row(&"[".repeat(1_000_000))) else { panic!() };
     assert_eq!(rejection, Rejection::new("too_deep", "raw_post has more than 128 levels at byte 128"));
 }

@@ -56,7 +56,7 @@ impl Rejection {
     /// The rejection of a row whose id does not fit into a version.
     pub fn row_id_out_of_range(row_id: i64) -> Self {
         let reason =
-            format!("row id {row_id} is not in 0 to {}: a version has no room for it", MAX_ROW_ID - 1);
+            format!("row id {row_id} is not in 0 to {}: it does not fit into a version", MAX_ROW_ID - 1);
         Self::new("row_id_out_of_range", reason)
     }
 }

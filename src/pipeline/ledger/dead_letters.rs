@@ -62,7 +62,7 @@ impl DeadLetterFile {
         let metadata = file.metadata()?;
         if !metadata.is_file() {
             // A pipe or a device keeps nothing, and may block the run for ever.
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file"));
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"));
         }
         if metadata.len() > 0 {
             file.seek(SeekFrom::End(-1))?;

@@ -58,7 +58,9 @@ fn line_of(tally: &Tally, fate: &Fate) -> (Level, String) {
         Fate::Processed if rows.is_empty() => (Level::Info, ": no rows".to_owned()),
         Fate::Processed => (Level::Info, ": ".to_owned()),
         Fate::Failed(reason) => (Level::Error, format!(" failed: {reason}{rows}")),
-        Fate::Again => (Level::Warn, format!(" is done again: what it was written to has moved{rows}")),
+        Fate::Again => {
+            (Level::Warn, format!(" is loaded again: an index that it was written to has moved{rows}"))
+        }
         Fate::Pending(reason) => (Level::Warn, format!(" stays pending: {reason}{rows}")),
     }
 }

@@ -144,7 +144,7 @@ impl<'r> Ledger<'r> {
         let left = self.books.map_or(0, |books| books.open().under_way().archives);
         let not_begun = self.not_begun + if self.stop.is_requested() { left } else { 0 };
         if not_begun > 0 && !self.stop.is_unread() {
-            log::warn!("{not_begun} archives were not begun: the next run loads them");
+            log::warn!("{not_begun} archives were not started: the next run loads them");
         }
     }
 
@@ -305,8 +305,8 @@ fn save(open: &mut Open, finished: &[Finished]) -> Result<(), Failure> {
 
 /// The failure if archives could not be marked, however often they were done again.
 pub fn moves_for_ever() -> Failure {
-    let message = "what stands behind the names of the indices moves again and again before archives can be marked: look \
-                   at who changes the aliases, and run again";
+    let message = "the aliases of the indices move again and again before archives can be marked: find out \
+    who changes them, and run again";
     Failure::new(ExitCode::Unavailable, message)
 }
 
@@ -323,8 +323,8 @@ fn cannot_write(what: &str, path: &Path, error: &io::Error) -> Failure {
         _ => "free the disk or make its folder writable",
     };
     Failure::run(format!(
-        "{what} {} cannot be written: {error}; {what_to_do}, then run again: what is not marked is repeated, nothing \
-         is lost",
+        "{what} {} cannot be written: {error}; {what_to_do}, then run again: archives that are not marked \
+         are loaded again, nothing is lost",
         path.display()
     ))
 }

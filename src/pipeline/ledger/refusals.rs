@@ -173,17 +173,17 @@ fn unconfirm(outcomes: &mut Outcomes) {
 
 fn nothing_but_refusals(most: &str) -> Failure {
     Failure::run(format!(
-        "Elasticsearch has refused {NOTHING_BUT_REFUSALS} actions in a row and taken none ({most}): look at the index, its \
-         mapping and its ingest pipeline; these rows are no dead letters, their archives stay pending: run again once it \
-         takes documents"
+        "Elasticsearch has refused {NOTHING_BUT_REFUSALS} actions in a row and accepted none ({most}): \
+         check the index, its mapping and its ingest pipeline; these rows are not in the dead-letter file, \
+         and their archives stay pending: run again once it accepts documents"
     ))
 }
 
 fn too_many(most: MostRejected, rejected: u64, said: &str) -> Failure {
     Failure::run(format!(
-        "{rejected} rows are rejected, more than --max-rejected {most} allows (most of all, {said}): look at the dead \
-         letters, and run again with a higher limit once they are what you expect; the archives of the last of them stay \
-         pending"
+        "{rejected} rows are rejected, more than --max-rejected {most} allows (most often: {said}): look at \
+         the dead-letter file, and run again with a higher limit if you expect these rows; the archives of \
+         the last of them stay pending"
     ))
 }
 

@@ -295,7 +295,7 @@ impl StateFile {
         }
         let mut state = Self::read(path, &copy).ok()?;
         log::warn!(
-            "the state file {} is torn ({error}): its copy {} is taken",
+            "the state file {} is torn ({error}): its copy {} is used",
             path.display(),
             copy.display()
         );
@@ -443,8 +443,7 @@ impl StateFile {
 /// lock whichever name is used. A dangling link is an error, not an empty file: its volume may not be mounted.
 fn followed(path: &Path) -> Result<PathBuf, Failure> {
     if path.is_symlink() && !path.exists() {
-        let what =
-            "it is a link to a file that is not there; where there has never been one, write [] into it";
+        let what = "it is a link to a missing file; if there has never been a state file, write [] into it";
         return Err(unusable(path, what));
     }
     Ok(real_path(path))

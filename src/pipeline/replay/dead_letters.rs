@@ -152,26 +152,27 @@ struct SentDocument<'d> {
 /// Why the line cannot be replayed, in words.
 pub fn parse(line: &[u8], names: Names) -> Result<Entry, String> {
     let letter: DeadLetter =
-        serde_json::from_slice(line).map_err(|error| format!("it is no dead letter: {error}"))?;
+        serde_json::from_slice(line).map_err(|error| format!("it is not a dead letter: {error}"))?;
     if letter.stage != "elasticsearch" {
-        return Err(format!("the stage {:?} refused it: there is no document to send", letter.stage));
+        return Err(format!("the stage {:?} rejected it: there is no document to send", letter.stage));
     }
     let (Some(action), Some(document)) = (letter.action, letter.document) else {
         return Err("it has no action or no document".into());
     };
     let ActionLine { index: action } = serde_json::from_str(action.get())
-        .map_err(|error| format!("its action is not one of this program: {error}"))?;
+        .map_err(|error| format!("its action is not from this program: {error}"))?;
     if action.version_type != "external_gte" {
         return Err(format!("its action has the version type {:?}", action.version_type));
     }
-    let version = Version::from_index_version(action.version)
-        .ok_or_else(|| format!("its action has the version {}, which no document has", action.version))?;
+    let version = Version::from_index_version(action.version).ok_or_else(|| {
+        format!("its action has the version {}, which a document cannot have", action.version)
+    })?;
     let id = action.id;
     if id.is_empty() || id.len() > MAX_ID_BYTES {
         return Err(format!("its _id has {} bytes: from 1 to {MAX_ID_BYTES} are allowed", id.len()));
     }
     let content: SentDocument<'_> = serde_json::from_str(document.get())
-        .map_err(|error| format!("its document is not one of this program: {error}"))?;
+        .map_err(|error| format!("its document is not from this program: {error}"))?;
     let kind = kind(names, &action.index, &id, &content)?;
     let at_uri: &str = &content.at_uri;
     let named = match kind {
@@ -191,12 +192,12 @@ fn kind(names: Names, index: &str, id: &str, document: &SentDocument<'_>) -> Res
     match index {
         posts if posts == names.posts => Ok(ActionKind::Post),
         other if other != names.tombstones => Err(format!(
-            "its action is for the index {other:?}, which is not written to: --posts-index and --tombstones-index name \
-             what is"
+            "its action is for the index {other:?}, but this run writes to others: name it with \
+             --posts-index or --tombstones-index"
         )),
         _ if id.starts_with("did:") => parse_rfc3339_millis(&document.deleted_at)
             .map(|deleted_at| ActionKind::AccountTombstone { deleted_at })
-            .ok_or_else(|| format!("its deleted_at is {:?}, which is no time", document.deleted_at)),
+            .ok_or_else(|| format!("its deleted_at is {:?}, which is not a time", document.deleted_at)),
         _ => Ok(ActionKind::Tombstone),
     }
 }

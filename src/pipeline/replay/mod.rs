@@ -92,7 +92,7 @@ impl OpenFile<'_> {
                 Some(Ok(Entry { kind: ActionKind::AccountTombstone { .. }, .. }))
                     if !self.replay.account_deletions =>
                 {
-                    self.keep(line, "it deletes an account: that takes --account-deletions");
+                    self.keep(line, "it deletes an account: add --account-deletions");
                 }
                 Some(Ok(entry)) => self.push(entry),
                 Some(Err(reason)) => self.keep(line, &reason),
@@ -106,7 +106,7 @@ impl OpenFile<'_> {
     fn unreadable(&self, error: &io::Error) -> ArchiveEnd {
         let path = self.replay.file.path.display();
         let message =
-            format!("--replay {path} cannot be read to its end: {error}; nothing is lost, run again");
+            format!("--replay {path} cannot be read to its end: {error}; nothing is lost: run again");
         self.replay.stop.fail(Failure::run(message));
         ArchiveEnd::Abandoned(error.to_string())
     }
@@ -142,7 +142,7 @@ impl OpenFile<'_> {
                 at_uri: String::new(),
                 stage: "replay".into(),
                 error_type: NOT_REPLAYABLE.into(),
-                reason: format!("line {number} of the replayed file: {reason}; it is there only"),
+                reason: format!("line {number} of the replayed file: {reason}; it stays only in that file"),
                 action: None,
                 document: None,
             }),

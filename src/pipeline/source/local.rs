@@ -64,7 +64,9 @@ impl fmt::Display for SourceError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unreadable { path, error } => write!(f, "{} cannot be read: {error}", path.display()),
-            Self::NotAnArchive { path, reason } => write!(f, "{} is no archive: {reason}", path.display()),
+            Self::NotAnArchive { path, reason } => {
+                write!(f, "{} is not an archive: {reason}", path.display())
+            }
         }
     }
 }
@@ -157,7 +159,7 @@ fn inspect(path: &Path) -> Result<Archive, String> {
     }
     let name = name.to_str().ok_or("its name is not UTF-8")?.to_owned();
     let metadata = fs::metadata(path).map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound => "it is a link to nothing, or has just been deleted".to_owned(),
+        io::ErrorKind::NotFound => "it is a link to a missing file, or has just been deleted".to_owned(),
         _ => error.to_string(),
     })?;
     if !metadata.is_file() {
@@ -213,7 +215,7 @@ fn without_repetitions(found: Vec<Candidate>, left_out: &mut Vec<LeftOut>) -> Ve
 }
 
 fn same_name_as(other: &Path) -> String {
-    format!("{other:?} is another file of the same name, by which archives are told apart: rename one")
+    format!("{other:?} is another file of the same name, and the name identifies an archive: rename one")
 }
 
 #[cfg(test)]

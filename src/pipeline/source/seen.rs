@@ -44,16 +44,19 @@ impl Seen {
         };
         let zips = self.zip.iter().map(|zip| {
             format!(
-                "; {} of them are named *.zip without .db, as {zip:?}: name them *{ARCHIVE_SUFFIX}",
+                "; {} of them are named *.zip without .db, such as {zip:?}: name them *{ARCHIVE_SUFFIX}",
                 self.zips
             )
         });
         let deeper = self.folders.iter().find_map(|folder| Some((folder, archives_in(folder)?)));
         let deeper = deeper.map(|(folder, count)| {
-            format!("; {count} archives are a level deeper, in {folder:?}: name that folder, as deeper ones are not looked into")
+            format!(
+                "; {count} archives are a level deeper, in {folder:?}: name that folder, because \
+            folders are not searched any deeper"
+            )
         });
         format!(
-            "no archive was found in {}, where files were looked for that are named *{ARCHIVE_SUFFIX}: {entries}{}",
+            "no archive was found in {}: the program looked for files named *{ARCHIVE_SUFFIX}; {entries}{}",
             paths.join(", "),
             zips.chain(deeper).collect::<String>()
         )

@@ -215,7 +215,7 @@ impl Workers<'_> {
     /// half written, even if it was read without an error.
     fn unless_changed<T>(&self, archive: &Archive, read: Result<T, ArchiveError>) -> Result<T, ArchiveError> {
         if self.unchanged.is_some() && has_changed(archive) {
-            let why = "it is still being written, so it is looked at again";
+            let why = "it is still being written; the next look checks it again";
             return Err(ArchiveError::Unavailable(why.to_owned()));
         }
         read
@@ -253,7 +253,7 @@ impl Workers<'_> {
     fn finish(&self, archive: Arc<Archive>, found: ReadRows, out: &Out<'_>) {
         let end = match found.end {
             Some(ArchiveEnd::Broken(reason)) if self.may_be_unfinished(&archive) => ArchiveEnd::Abandoned(
-                format!("{reason}; it has changed a moment ago, so it is looked at again"),
+                format!("{reason}; it has changed a moment ago, so the next look checks it again"),
             ),
             end => end.unwrap_or(ArchiveEnd::Complete),
         };
@@ -289,10 +289,10 @@ fn archive_seconds(archive: &Archive, database: &Database) -> Result<i64, Archiv
     let in_range = |seconds: &i64| (0..MAX_ARCHIVE_SECONDS).contains(seconds);
     let name = &archive.name;
     if let Some(seconds) = database.newest_created_at()?.filter(in_range) {
-        log::warn!("{name:?} has no time in its name: that of its newest row is taken to order its events");
+        log::warn!("{name:?} has no time in its name: the time of its newest row orders its events");
         return Ok(seconds);
     }
-    log::warn!("{name:?} has no time in its name or rows: that of the file is taken to order its events");
+    log::warn!("{name:?} has no time in its name or rows: the time of the file orders its events");
     i64::try_from(archive.modified_ns / 1_000_000_000).ok().filter(in_range).ok_or_else(|| {
         ArchiveError::Broken("neither its name nor its rows nor the file has a usable time".into())
     })

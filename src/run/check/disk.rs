@@ -61,8 +61,8 @@ fn check_file(setting: &str, path: &Path, written: Written) -> Option<Check> {
         }
         Ok(None) if written == Written::Replaced && files::is_mount_point(path) => {
             let text = format!(
-                "{setting}: {path:?} is a mount point by itself, so it is written in place: mount its folder, so that it \
-                 can be replaced as a whole"
+                "{setting}: {path:?} is itself a mount point, so it is written in place: mount its folder, \
+                 so that it can be replaced as a whole"
             );
             Some(Check::warning("disk", text))
         }
@@ -92,7 +92,8 @@ fn judge_space(folder: &Path, free: u64) -> Check {
     Check::warning(
         "disk",
         format!(
-            "{text}: a run stops, and marks nothing more, when the state or dead letters cannot be written; free some"
+            "{text}: a run stops, and marks nothing more, if the state file or the dead-letter file cannot \
+             be written; free some"
         ),
     )
 }

@@ -442,7 +442,7 @@ impl Client {
     fn send_once(&self, node: usize, ask: &Ask<'_>) -> Result<Answered, TransportError> {
         let uri: Uri = format!("{}{}", self.nodes.url(node), ask.path)
             .parse()
-            .map_err(|_| TransportError::Other("no URL can be made of this path".to_owned()))?;
+            .map_err(|_| TransportError::Other("this path does not give a URL".to_owned()))?;
         let mut headers = HeaderMap::new();
         let body = ask.body.as_deref();
         self.auth.authorize(ask.method.as_str(), &uri, &mut headers, body.unwrap_or_default())?;
@@ -557,7 +557,7 @@ impl NoneAnswers {
 
     /// Adds a node that is skipped because it has failed and not answered since.
     fn left_out(&mut self, url: &str) {
-        self.whys.push(format!("{url}: left out since it has failed"));
+        self.whys.push(format!("{url}: left out because it has failed"));
     }
 
     fn result(self) -> Result<Answered, TransportError> {

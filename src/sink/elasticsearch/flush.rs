@@ -22,9 +22,10 @@ pub(super) fn flush(client: &Client, names: &str) -> Result<(), PreflightError> 
             Err(PreflightError::refused(
                 "durability",
                 format!(
-                    "{names} may acknowledge before they sync (index.translog.durability is async, or this run is not told), \
-                     so they have to be flushed before archives are marked, and this run must not: grant {} {}, or set the \
-                     durability to request and let this run see the settings ({}) ({})",
+                    "{names} may acknowledge before they sync (index.translog.durability is async, or this \
+                     run is not told), so they have to be flushed before archives are marked, but this run \
+                     may not flush: grant {} {}, or set the durability to request and let this run see the \
+                     settings ({}) ({})",
                     product.grantee(),
                     product.privilege("maintenance"),
                     product.privilege("view_index_metadata"),

@@ -42,8 +42,8 @@ fn judge(reply: &Reply, names: Names, brought: Done) -> Option<Check> {
 /// The warning for an empty or nearly empty index (`what` says which) although archives are marked.
 pub fn lost(what: &str, Done { archives, rows }: Done) -> Check {
     let text = format!(
-        "{what}, and the state file calls {archives} archives processed ({rows} rows): if an index was lost or made anew, \
-         take all of them up again, by a new state file (SPOOL_STATE_FILE)"
+        "{what}, but the state file lists {archives} archives as processed ({rows} rows): if an index was \
+         lost or created again, load all of them again with a new state file (SPOOL_STATE_FILE)"
     );
     Check::warning("indices", text)
 }

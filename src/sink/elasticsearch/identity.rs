@@ -47,8 +47,8 @@ fn judge_product(reply: &Reply) -> Check {
     let Some(Root { version: Version { number, distribution } }) = root else {
         return Check::ok(
             "product",
-            "the server does not tell this run what it is (that takes the cluster privilege monitor); nothing depends \
-             on it",
+            "the server does not show its product and version to this run (that needs the cluster privilege \
+             monitor); nothing depends on it",
         );
     };
     // The text is shown on a terminal.
@@ -74,7 +74,7 @@ fn judge_product(reply: &Reply) -> Check {
         (..8, _) => Check::warning(
             "product",
             format!(
-                "Elasticsearch {number} is older than those this program is tested with: 8 or 9 is meant"
+                "Elasticsearch {number} is older than the versions this program is tested with: use 8 or 9"
             ),
         ),
         (8, _) | (9, ..3) => Check::ok(
@@ -135,7 +135,7 @@ mod tests {
         for (status, body) in [(403, "{}"), (200, "{}"), (200, "<html>")] {
             let check = judge_product(&Reply { status, retry_after: None, body: body.into() });
             assert_eq!(check.status, Status::Ok);
-            assert!(check.text.contains("does not tell"), "{check}");
+            assert!(check.text.contains("does not show"), "{check}");
         }
     }
 

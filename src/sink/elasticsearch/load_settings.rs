@@ -138,8 +138,8 @@ impl LoadSettings {
         let text = serde_json::to_vec_pretty(&self.record).map_err(io::Error::from);
         text.and_then(|text| files::replace(&self.path, &text)).map_err(|error| {
             Failure::run(format!(
-                "--bulk-load-settings: no index setting is changed, since what is set now cannot be written down in \
-                 {}: {error}; make its folder writable",
+                "--bulk-load-settings: no index setting is changed, because the present settings cannot be \
+                 saved in {}: {error}; make its folder writable",
                 self.path.display()
             ))
         })
@@ -176,7 +176,8 @@ impl LoadSettings {
                 continue;
             }
             log::warn!(
-                "--bulk-load-settings: this server refuses {name} for {index} ({}): the load does without",
+                "--bulk-load-settings: this server refuses {name} for {index} ({}): the load continues \
+                 without it",
                 reply.reason()
             );
             changes = changes.without(name);
@@ -205,8 +206,8 @@ impl LoadSettings {
         self.record = shown;
         self.write()?;
         let text = format!(
-            "--bulk-load-settings: what was set does not read back as it was sent ({}), so that it could not safely be \
-             put back at the end: this server needs a run without",
+            "--bulk-load-settings: the server does not show the settings as they were sent ({}), so they \
+             could not be put back safely at the end: run without --bulk-load-settings on this server",
             texts.join("; ")
         );
         Err(PreflightError::refused(NAME, text).into())
@@ -275,7 +276,7 @@ impl LoadSettings {
     ) -> Result<(), PreflightError> {
         has_time(end)?;
         let Some(now) = self.settings_of(index)? else {
-            log::warn!("there is no index {index} any more, whose settings a load had changed");
+            log::warn!("the index {index}, whose settings a load had changed, no longer exists");
             return Ok(());
         };
         let update = changes.to_put_back(&now);
@@ -297,7 +298,8 @@ impl LoadSettings {
     fn flush_for_others(&self, index: &str, end: Option<Instant>) {
         if let Err(error) = has_time(end).and_then(|()| flush(&self.client, &percent_encoded(index))) {
             log::warn!(
-                "{index} is not flushed ({error}): what another process has written meanwhile may not be on disk yet"
+                "{index} is not flushed ({error}): documents that another process has written meanwhile may \
+                 not be on disk yet"
             );
         }
     }

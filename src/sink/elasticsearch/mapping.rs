@@ -66,9 +66,9 @@ impl Plan {
         let mut body = self.body(Product::OpenSearch, &kept);
         body["settings"] = json!({});
         let text = format!(
-            "--create-indices: this server has no type of field for vectors, neither dense_vector nor knn_vector: \
-             install the k-NN plugin (opensearch-knn); or, to keep the vectors without searching by them, make the index by \
-             hand, with PUT {} {body}",
+            "--create-indices: this server has no field type for vectors, neither dense_vector nor \
+             knn_vector: install the k-NN plugin (opensearch-knn); or, to store vectors without searching \
+             by them, create the index by hand, with PUT {} {body}",
             self.path()
         );
         PreflightError::refused(self.alias, text)
@@ -107,7 +107,7 @@ pub(super) fn try_to_create(
     let plan = Plan::of(names, alias);
     let (reply, product) =
         plan.ask(client, |body| body["aliases"][alias]["filter"] = json!({NO_QUERY: {}}))?;
-    let would_make = format!("--create-indices would make the index {} with the alias {alias}", plan.index);
+    let would_make = format!("--create-indices would create the index {} with the alias {alias}", plan.index);
     Ok(match reply.status {
         400 if reply.reason().contains("filter for alias") => {
             let vectors = if plan.is_of_posts {
@@ -118,7 +118,7 @@ pub(super) fn try_to_create(
             Check::ok(alias, format!("there is none yet: {would_make}{vectors}"))
         }
         403 => not_allowed(client, &plan, &reply),
-        400 => Check::failed(alias, format!("{would_make}, and the server refuses that: {}", reply.reason())),
+        400 => Check::failed(alias, format!("{would_make}, but the server refuses that: {}", reply.reason())),
         _ => Check::warning(
             alias,
             format!("there is none yet: {would_make}, if the server allows it ({})", reply.reason()),
@@ -130,8 +130,8 @@ fn not_allowed(client: &Client, plan: &Plan, reply: &Reply) -> Check {
     let product = client.product();
     let (index, alias) = (&plan.index, plan.alias);
     let text = format!(
-        "this run may not create {index} with the alias {alias}: grant {} {} on {index} and {alias}, or make them by hand \
-         ({})",
+        "this run may not create {index} with the alias {alias}: grant {} {} on {index} and {alias}, or \
+         create them by hand ({})",
         product.grantee(),
         product.privilege("manage"),
         reply.reason()
@@ -159,8 +159,9 @@ pub(super) fn not_told(alias: &'static str) -> PreflightError {
     PreflightError::refused(
         alias,
         format!(
-            "--create-indices: this server does not tell this key whether there is an index or alias {alias}: \
-             grant this run the index privilege view_index_metadata, or make it by hand and leave the option away"
+            "--create-indices: this server does not show this key whether the index or alias {alias} \
+             exists: grant this run the index privilege view_index_metadata, or create it by hand and \
+             remove the option"
         ),
     )
 }
@@ -228,7 +229,7 @@ mod tests {
         for status in [400, 403, 405, 501] {
             let error = create_missing(&client(vec![(status, ""); 4]), Names::default()).unwrap_err();
             assert!(matches!(error, PreflightError::Refused(_)), "{error:?}");
-            assert!(error.to_string().contains("does not tell"), "{error}");
+            assert!(error.to_string().contains("does not show"), "{error}");
         }
     }
 

@@ -112,7 +112,9 @@ fn decide(choice: VectorChoice, server: &Server) -> Vectors {
         (VectorChoice::Base64, _) => Vectors::Decided(VectorEncoding::Base64),
         (VectorChoice::Auto, Some(index)) => Vectors::Auto(Prover::new(index.clone())),
         (VectorChoice::Auto, None) => {
-            log::info!("vectors are sent as arrays: the mapping of posts has them not all as dense_vector");
+            log::info!(
+                "vectors are sent as arrays: not every vector field of posts is mapped as dense_vector"
+            );
             Vectors::Decided(VectorEncoding::Array)
         }
     }

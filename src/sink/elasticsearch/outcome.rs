@@ -4,11 +4,11 @@ use super::client::Reply;
 
 /// Advice about an answer that does not come from Elasticsearch.
 pub(crate) const NAME_ELASTICSEARCH: &str =
-    "check that ELASTICSEARCH_URL names an Elasticsearch and not something before it";
+    "check that ELASTICSEARCH_URL names Elasticsearch itself and not a proxy or ingress before it";
 
 /// The reason to wait after an answer that does not come from Elasticsearch. `page` is its status and text.
 pub(crate) fn not_elasticsearchs(page: &str) -> String {
-    format!("the answer is not Elasticsearch's ({page}): look at what stands before the server")
+    format!("the answer is not Elasticsearch's ({page}): check the proxy or ingress before the server")
 }
 
 /// Whether the server answers, but cannot serve the request now: waiting may help.

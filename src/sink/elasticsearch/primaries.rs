@@ -58,11 +58,11 @@ impl Primaries {
 
     /// Warns if restarts cannot be recognised.
     pub(super) fn judge(&self) -> Option<Check> {
-        let text = "this server does not tell where its shards are: the indices are flushed before archives are \
-                    marked, and after each request that comes to nothing the archives in flight are done again, since a \
-                    node may have died with what it had confirmed; one that dies behind a proxy that does not let that \
-                    show would be missed by nobody; to be safe, set index.translog.durability to request, and let this \
-                    run see the settings";
+        let text = "this server does not show where its shards are: the indices are flushed before archives \
+        are marked; after each failed request the archives in flight are loaded again, because a node may \
+        have died with rows that it had confirmed; behind a proxy that hides the death of a node such a \
+        loss would not be noticed; to be safe, set index.translog.durability to request, and let this run \
+        see the settings";
         matches!(self, Self::Untold { .. }).then(|| Check::warning("durability", text))
     }
 
@@ -71,8 +71,8 @@ impl Primaries {
         let Ok(reply) = serde_json::from_slice::<Reply>(body) else { return Ok(Self::Untold { outages }) };
         let mut primaries = Vec::with_capacity(reply.shards.len());
         for copies in reply.shards {
-            let primary = copies.into_iter().find(|copy| copy.primary).ok_or("one is nowhere")?;
-            let node = reply.nodes.get(&primary.node).ok_or("one is on a node that is not there")?;
+            let primary = copies.into_iter().find(|copy| copy.primary).ok_or("one is not assigned")?;
+            let node = reply.nodes.get(&primary.node).ok_or("one is on a node that is missing")?;
             primaries.push((primary.allocation_id.id, node.ephemeral_id.clone()));
         }
         if primaries.is_empty() {

@@ -113,7 +113,7 @@ impl Server {
         let retries = Retries::new(stop, policy(self.budget));
         let changes = tunes || load_settings.are_changed();
         if load_settings.are_changed() {
-            log::warn!("an earlier run has not put the index settings back: this is done first");
+            log::warn!("an earlier run has not put the index settings back: this run puts them back first");
             insist(&retries, |_| load_settings.put_back())?;
             load_settings.forget()?;
         }

@@ -67,15 +67,17 @@ impl Targets {
         (self.unsynced != now.unsynced).then(|| {
             match (&self.unsynced, &now.unsynced) {
                 (None, Some(Primaries::Told(_))) => {
-                    "index.translog.durability has become async: the server may have lost what it had confirmed"
+                    "index.translog.durability has become async: the server may have lost rows that it had \
+                     confirmed"
                 }
                 (_, Some(Primaries::Untold { .. })) => {
-                    "a request came to nothing, so that a node may have been started anew, and neither the durability of \
-                     the indices nor their shards are told: the server may have lost what it had confirmed"
+                    "a request failed, so a node may have restarted, and the server shows neither the \
+                     durability of the indices nor their shards: the server may have lost rows that it had \
+                     confirmed"
                 }
                 _ => {
-                    "a shard was started anew or moved, and index.translog.durability is async: the server may have lost \
-                     what it had confirmed"
+                    "a shard was restarted or moved, and index.translog.durability is async: the server may \
+                     have lost rows that it had confirmed"
                 }
             }
             .to_owned()
@@ -150,9 +152,9 @@ impl LiveTargets {
                 return Err(PreflightError::unavailable(not_elasticsearchs(&page)));
             }
             let what = if before.reads_only {
-                "that is looked into from now on"
+                "that one is searched from now on"
             } else {
-                "archives that are not marked yet are done again with what there is now"
+                "archives that are not marked yet are loaded again"
             };
             log::log!(level, "{why}: {what}");
             now.generation = before.generation + 1;

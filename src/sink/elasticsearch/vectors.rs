@@ -111,9 +111,10 @@ impl Prover {
     /// Decides after an attempt that has shown something, or after enough attempts.
     fn decide(&self, finding: Finding, attempts: u32) {
         let (encoding, why) = match finding {
-            Finding::Proven => {
-                (VectorEncoding::Base64, "a post sent so has been read back with the same vectors".to_owned())
-            }
+            Finding::Proven => (
+                VectorEncoding::Base64,
+                "a post sent that way was read back with the same vectors".to_owned(),
+            ),
             Finding::Refuted(why) => (VectorEncoding::Array, why),
             Finding::Nothing(why) if attempts >= MOST_ATTEMPTS => {
                 let why = format!("{attempts} posts have not shown whether base64 is read; the last: {why}");
@@ -206,7 +207,9 @@ fn judge(reply: Result<Reply, TransportError>, sample: &Sample<'_>) -> Finding {
     for (field, vector) in sample.vectors() {
         match &embeddings[field] {
             Value::Array(values) if is_same_vector(vector, values) => {}
-            Value::Array(_) => return Finding::Refuted("sent as base64 they read back different".into()),
+            Value::Array(_) => {
+                return Finding::Refuted("sent as base64, they are read back with other values".into());
+            }
             Value::String(_) => {
                 return Finding::Refuted(
                     "the index returns them as they were sent, and readers expect arrays \

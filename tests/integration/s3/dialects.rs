@@ -117,7 +117,7 @@ fn a_key_that_a_server_can_write_in_no_way_is_left_out_by_name() {
     let (env, s3) = with(&archives);
     s3.put("in/a\u{fffd}.db.zip", "what is listed is not what it is called");
     let run =
-        run(ingest(&env, &s3), &s3).exits(0).says("in/a\u{fffd}.db.zip").says("writes other characters");
+        run(ingest(&env, &s3), &s3).exits(0).says("in/a\u{fffd}.db.zip").says("replaces some characters");
     run.counts(&[("archives.processed", 3), ("archives.pending", 0)]);
 }
 
@@ -154,7 +154,7 @@ fn a_page_that_is_no_listing_is_named_and_not_waited_for() {
     {
         let (env, s3) = with(&archives());
         s3.fail(is_listing, 0, usize::MAX, page_of(body));
-        run(ingest(&env, &s3), &s3).exits(1).says("no listing of S3").says("AWS_ENDPOINT_URL_S3");
+        run(ingest(&env, &s3), &s3).exits(1).says("not a listing of S3").says("AWS_ENDPOINT_URL_S3");
         assert_eq!(s3.requests().len(), 1);
     }
     let (env, s3) = with(&archives());

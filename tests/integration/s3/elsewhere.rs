@@ -88,7 +88,7 @@ fn an_endpoint_that_is_none_is_told_with_the_setting() {
         .var("AWS_ENDPOINT_URL_S3", &bucket_in_it)
         .run()
         .exits(2)
-        .says("the bucket's name, which is added");
+        .says("the bucket's name, which the program adds");
     let at =
         |url: &str| ingest(&env, &s3).var("AWS_ENDPOINT_URL_S3", url).args(&["--retry-budget", "0"]).run();
     at("http://127.0.0.1:1").exits(4).says("127.0.0.1:1").says("port of AWS_ENDPOINT_URL_S3");
@@ -101,7 +101,7 @@ fn an_endpoint_that_is_none_is_told_with_the_setting() {
         assert!(stream.read(&mut [0; 1_000]).unwrap() > 0);
         stream.write_all(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n").unwrap();
     });
-    at(&url).exits(5).says("begin with http://");
+    at(&url).exits(5).says("begin AWS_ENDPOINT_URL_S3 with http://");
     answering.join().unwrap();
     let plain = Reply {
         status: 400,

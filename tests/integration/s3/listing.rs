@@ -112,7 +112,7 @@ fn a_listing_that_goes_in_a_circle_is_given_up() {
     s3.fail(asks_for("A"), 0, usize::MAX, page(&[], "B"));
     s3.fail(asks_for("B"), 0, usize::MAX, page(&[], "A"));
     s3.fail(is_listing, 0, usize::MAX, page(&[], "A"));
-    run(ingest(&env, &s3), &s3).exits(1).says("there was already");
+    run(ingest(&env, &s3), &s3).exits(1).says("has been read before");
     assert_eq!(pages_asked_for(&s3), 3);
 }
 

@@ -190,7 +190,7 @@ impl Provider {
             _ if current.anew.is_some_and(|last| last.elapsed() < ANEW_EVERY) => return Ok(None),
             _ => {}
         }
-        log::debug!("the AWS credentials are refused, and looked for anew");
+        log::debug!("the AWS credentials are refused, so they are looked up again");
         current.anew = Some(Instant::now());
         current.credentials = None;
         let found = Arc::new(self.find()?);

@@ -50,7 +50,7 @@ pub(super) fn run(command: &str) -> Result<Credentials, String> {
         // An error means that it has just ended by itself.
         let _ = child.kill();
     }
-    let status = child.wait().map_err(|error| told(&format!("cannot be waited for: {error}")))?;
+    let status = child.wait().map_err(|error| told(&format!("cannot be observed: {error}")))?;
     let text = text
         .map_err(|_| told(&format!("has not ended after {} s", LIMIT.as_secs())))?
         .map_err(|error| told(&format!("cannot be read from: {error}")))?;
@@ -58,7 +58,7 @@ pub(super) fn run(command: &str) -> Result<Credentials, String> {
         return Err(told(&format!("ends with {status}: run it by hand")));
     }
     parse_document(&text)
-        .ok_or_else(|| told("writes no JSON with AccessKeyId and SecretAccessKey: run it by hand"))
+        .ok_or_else(|| told("does not print JSON with AccessKeyId and SecretAccessKey: run it by hand"))
 }
 
 /// Splits a command line into words, with quotes and backslashes as in a shell. None where a quote is not closed.
@@ -118,7 +118,7 @@ mod tests {
         for (command, why) in [
             ("/no/such/program", "cannot be started"),
             ("false", "run it by hand"),
-            ("echo hunter2", "writes no JSON"),
+            ("echo hunter2", "does not print JSON"),
             ("", "empty"),
             ("'a", "quote"),
         ] {

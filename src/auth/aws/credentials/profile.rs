@@ -153,9 +153,7 @@ fn found_in(section: &Section, name: &str, profile: &Profile) -> Result<Option<P
         }
         let by = match (get("source_profile"), get("credential_source")) {
             (Some(_), Some(_)) => {
-                return Err(
-                    "has both source_profile and credential_source: leave one of them away".to_owned()
-                );
+                return Err("has both source_profile and credential_source: remove one of them".to_owned());
             }
             (Some(source), None) if source != name => By::Profile(source),
             (None, Some(source)) => credential_source(&source)?,
@@ -165,9 +163,9 @@ fn found_in(section: &Section, name: &str, profile: &Profile) -> Result<Option<P
             },
         };
         let duration_seconds = match get("duration_seconds") {
-            Some(text) => {
-                Some(text.parse().map_err(|_| format!("has duration_seconds {text:?}, which is no number"))?)
-            }
+            Some(text) => Some(
+                text.parse().map_err(|_| format!("has duration_seconds {text:?}, which is not a number"))?,
+            ),
             None => None,
         };
         let role = Role { role_arn, session_name, external_id: get("external_id"), duration_seconds };
@@ -184,7 +182,7 @@ fn found_in(section: &Section, name: &str, profile: &Profile) -> Result<Option<P
     }
     match NOT_UNDERSTOOD.iter().find(|setting| get(setting).is_some()) {
         Some(setting) => {
-            Err(instead(&format!("asks for {setting}, which this program does not understand"), name))
+            Err(instead(&format!("asks for {setting}, which this program does not support"), name))
         }
         None => Ok(None),
     }
@@ -196,8 +194,8 @@ const NOT_UNDERSTOOD: [&str; 3] = ["login_session", "credential_source", "source
 /// Advice where something is not supported.
 fn instead(why: &str, name: &str) -> String {
     format!(
-        "{why}: another profile may have it by credential_process = aws configure export-credentials --profile {name} \
-         --format process"
+        "{why}: use another profile with credential_process = aws configure export-credentials --profile \
+         {name} --format process"
     )
 }
 

@@ -41,7 +41,7 @@ impl Login {
                 Some(session) => session,
                 None => {
                     return Err(format!(
-                        "names the section [sso-session {name}], which the config file has not"
+                        "names the section [sso-session {name}], which is not in the config file"
                     ));
                 }
             },
@@ -52,7 +52,7 @@ impl Login {
         let missing = |setting: &str| format!("logs in by SSO, and has no {setting}");
         let region = of_session("sso_region").ok_or_else(|| missing("sso_region"))?;
         if !is_region(&region) {
-            return Err(format!("has sso_region {region:?}, which is no region"));
+            return Err(format!("has sso_region {region:?}, which is not a region"));
         }
         Ok(Some(Self {
             start_url: of_session("sso_start_url").ok_or_else(|| missing("sso_start_url"))?,
@@ -71,7 +71,7 @@ pub(super) fn credentials(
     login: &Login,
 ) -> Result<Credentials, Step> {
     let refused = |why: &str| Step::Refused(format!("logs in by SSO, and {why}"));
-    let token = cache.and_then(|cache| token(cache, login)).ok_or_else(|| refused("nobody has done so"))?;
+    let token = cache.and_then(|cache| token(cache, login)).ok_or_else(|| refused("nobody has logged in"))?;
     if token.expires.is_none_or(|expires| expires <= now_millis()) {
         return Err(refused("the log-in has expired"));
     }

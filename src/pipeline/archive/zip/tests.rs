@@ -94,7 +94,7 @@ fn of_several_db_entries_the_one_database_counts() {
             entries.push(("f.db", &large));
             assert_broken(unpack(&zip_by(method, &entries)), "several .db entries that are databases");
         }
-        assert_broken(unpack(&zip_by(method, &others)), "none is a database");
+        assert_broken(unpack(&zip_by(method, &others)), "none is an SQLite database");
     }
 }
 
@@ -126,7 +126,7 @@ fn an_entry_that_cannot_be_looked_into_may_be_a_database() {
 fn a_database_with_a_log_beside_it_in_the_zip_is_broken() {
     let database = database(THREE_ROWS);
     for log in ["a.db-wal", "a.db-journal", "A.DB-WAL", "dir/b.db-wal"] {
-        assert_broken(unpack(&zip(&[("a.db", &database), (log, b"x")])), "not whole");
+        assert_broken(unpack(&zip(&[("a.db", &database), (log, b"x")])), "incomplete");
         assert!(unpack(&zip(&[(log, b""), ("a.db", &database), ("a.db-shm", b"x")])).unwrap() == database);
     }
     for other in ["a-wal", "notes-journal", "a.db.txt", "x.sqlite-wal"] {
@@ -164,7 +164,7 @@ fn a_size_that_lies_is_broken() {
     let size = database(THREE_ROWS).len() as u32;
     assert_broken(unpack(&patched(SIZE, &(size - 1).to_le_bytes())), "longer than it declares");
     assert_broken(unpack(&patched(SIZE, &(size + 1).to_le_bytes())), "not as long as it declares");
-    assert_broken(unpack(&patched(COMPRESSED_SIZE, &5u32.to_le_bytes())), "no valid deflate stream");
+    assert_broken(unpack(&patched(COMPRESSED_SIZE, &5u32.to_le_bytes())), "not a valid deflate stream");
     assert_broken(unpack(&patched(COMPRESSED_SIZE, &(1u32 << 30).to_le_bytes())), "cut off");
 
     let mut stored = zip_by(CompressionMethod::Stored, &[("a.db", &database(THREE_ROWS))]);
@@ -185,7 +185,7 @@ fn a_header_offset_outside_of_the_file_is_broken() {
 #[test]
 fn an_entry_that_is_no_database_is_broken() {
     assert_broken(unpack(&zip(&[("a.db", b"")])), "too short");
-    assert_broken(unpack(&zip(&[("a.db", &[0; 4_096])])), "no SQLite database");
+    assert_broken(unpack(&zip(&[("a.db", &[0; 4_096])])), "not an SQLite database");
 }
 
 #[test]
@@ -200,7 +200,7 @@ fn a_bomb_is_refused_by_its_ratio_unless_it_is_small() {
         unpack_within(&bomb, &ArchiveLimits { any_ratio_bytes: 1 << 20, ..ArchiveLimits::DEFAULT }),
         "200 times",
     );
-    assert_broken(unpack(&bomb), "no SQLite database");
+    assert_broken(unpack(&bomb), "not an SQLite database");
 }
 
 #[test]

@@ -65,7 +65,7 @@ pub(super) fn objects(
             rest = behind;
             let before = next;
             next = step(before, *byte).ok_or_else(|| {
-                invalid(format!("no array of objects at byte {at} ({:?})", char::from(*byte)))
+                invalid(format!("not an array of objects at byte {at} ({:?})", char::from(*byte)))
             })?;
             if matches!(next, Next::Inside { .. }) || matches!(before, Next::Inside { .. }) {
                 object.push(*byte);
@@ -86,7 +86,7 @@ pub(super) fn objects(
     match next {
         Next::Nothing => Ok(shape),
         Next::Array => {
-            Err(invalid("it is empty; where there has never been an archive, write [] into it".to_owned()))
+            Err(invalid("it is empty; if no archive has ever been loaded, write [] into it".to_owned()))
         }
         _ => Err(invalid(format!("it is cut off, after {} entries", shape.count))),
     }

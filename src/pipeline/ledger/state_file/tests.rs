@@ -268,7 +268,7 @@ fn a_file_that_somebody_else_changes_meanwhile_is_not_mixed_with_what_was_read()
     let mut state = StateFile::load(&path).unwrap();
     fs::write(&path, r#"[{"filename":"a","status":"processed"}]"#).unwrap();
     state.mark_processed(&archive("b"), 1);
-    assert!(state.save().unwrap_err().to_string().contains("somebody else"));
+    assert!(state.save().unwrap_err().to_string().contains("another program"));
     // A missing file is created again.
     fs::remove_file(&path).unwrap();
     state.save().unwrap();

@@ -87,9 +87,7 @@ impl Text {
     /// It cannot be written, or another process has changed it.
     pub(super) fn write(&mut self, path: &Path) -> io::Result<Places> {
         if self.file.is_some() && std::fs::metadata(path).is_ok_and(|now| now.len() != self.length) {
-            return Err(io::Error::other(
-                "somebody else has changed it since it was read, which must not be in a run",
-            ));
+            return Err(io::Error::other("another program has changed it during the run"));
         }
         files::replace_with(path, &|out| self.write_to(out))?;
         let file = files::open(path)?;

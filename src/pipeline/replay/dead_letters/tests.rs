@@ -88,7 +88,7 @@ fn what_this_program_did_not_write_is_not_sent() {
     let long = "x".repeat(MAX_ID_BYTES + 1);
     for (pointer, value, why) in [
         ("/stage", json!("decode"), "decode"),
-        ("/archive", json!(null), "no dead letter"),
+        ("/archive", json!(null), "not a dead letter"),
         ("/action", json!(null), "no action"),
         ("/document", json!(null), "no document"),
         ("/document", json!("text"), "document"),
@@ -112,7 +112,7 @@ fn what_this_program_did_not_write_is_not_sent() {
     assert!(parsed(&routed).unwrap_err().contains("pipeline"));
     let text = letter().to_string();
     for line in [&text.as_bytes()[..text.len() - 1], b"text", b"\xff", b"[]"] {
-        assert!(parse(line, Names::default()).unwrap_err().contains("no dead letter"));
+        assert!(parse(line, Names::default()).unwrap_err().contains("not a dead letter"));
     }
 }
 

@@ -121,7 +121,7 @@ fn what_is_no_regular_file_is_left_out_with_the_reason_and_never_opened() {
     assert_eq!(
         reasons,
         [
-            "it is a link to nothing, or has just been deleted",
+            "it is a link to a missing file, or has just been deleted",
             "it is not a regular file",
             "it is not a regular file",
             "it is not a regular file",
@@ -180,7 +180,7 @@ fn of_different_files_of_the_same_name_none_is_taken_and_all_others_are() {
 fn what_was_asked_for_by_its_path_must_be_an_archive() {
     let folder = folder();
     let text = error_of(&[&put(folder.path(), "a.zip")]);
-    assert!(text.contains("a.zip is no archive: its name does not end in .db.zip"), "{text}");
+    assert!(text.contains("a.zip is not an archive: its name does not end in .db.zip"), "{text}");
     let text = error_of(&[&folder.path().join("missing.db.zip")]);
     assert!(text.contains("missing.db.zip cannot be read"), "{text}");
     symlink("/dev/zero", folder.path().join("zero.db.zip")).unwrap();

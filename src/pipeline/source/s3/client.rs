@@ -193,7 +193,8 @@ impl Shared {
                 setting => format!("{setting} says {:?}", place.region),
             };
             log::warn!(
-                "S3: the bucket {} is in the region {:?} and is read from there, though {was}: set AWS_REGION",
+                "S3: the bucket {} is in the region {:?} and is read from there, although {was}: set \
+                 AWS_REGION",
                 self.settings.bucket,
                 there.region
             );
@@ -226,7 +227,7 @@ impl Shared {
                 error => format!("{error:?}"),
             };
             log::warn!(
-                "S3: the server refuses x-amz-request-payer, which is left out from now on ({why}): set \
+                "S3: the server refuses x-amz-request-payer, so it is left out from now on ({why}): set \
                  S3_REQUEST_PAYER=none"
             );
         }

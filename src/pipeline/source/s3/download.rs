@@ -84,8 +84,7 @@ pub(super) fn download(
             patience.progressed();
         } else if is_last && !stop.is_requested() {
             service.leave(object);
-            let why =
-                format!("S3 answers, but does not serve it, and is asked again at the next look: {why}");
+            let why = format!("S3 answers, but does not serve it; the next look tries again: {why}");
             return Err(DownloadError::Archive(ArchiveError::Unavailable(why)));
         }
         let reason = format!("{address:?}: {why}");

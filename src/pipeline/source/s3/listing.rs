@@ -85,7 +85,7 @@ pub(super) fn list(
         found.take_up(page.keys, page.unreadable);
         match (start, page.next) {
             (Some(start), _) => {
-                log::debug!("the listing of {bucket} goes on behind {start:?}");
+                log::debug!("the listing of {bucket} continues after {start:?}");
                 pages.leap_to(start);
             }
             (None, Some(token)) => pages.go_on(token).map_err(|error| cannot_list(bucket, error))?,
@@ -139,12 +139,15 @@ fn cannot_list(bucket: &BucketName, error: GetError) -> Failure {
         }
         GetError::Missing(why) => (ExitCode::Usage, why),
         GetError::Unavailable { why, .. } | GetError::Other(why) => (ExitCode::Failed, why),
-        GetError::Changed => (ExitCode::Failed, "S3 answers a condition that was not made".to_owned()),
+        GetError::Changed => (
+            ExitCode::Failed,
+            "S3 answers as to a conditional request, but the request had no condition".to_owned(),
+        ),
     };
     Failure::new(
         code,
         format!(
-            "the bucket \"{bucket}\" cannot be listed: {why}; look at S3_SQLITE_DB_BUCKET, AWS_REGION and the \
+            "the bucket \"{bucket}\" cannot be listed: {why}; check S3_SQLITE_DB_BUCKET, AWS_REGION and the \
              credentials, which need s3:ListBucket"
         ),
     )
@@ -198,7 +201,7 @@ impl Pages {
     /// The token was there before: a server that goes in a circle would be asked for ever.
     fn go_on(&mut self, token: String) -> Result<(), GetError> {
         if !self.seen.insert(self.seen.hasher().hash_one(&token)) {
-            return Err(GetError::Other("the next page is one that there was already".to_owned()));
+            return Err(GetError::Other("the next page has been read before".to_owned()));
         }
         self.token = Some(token);
         Ok(())
@@ -233,7 +236,7 @@ impl Pages {
             match self.ask(client, &query, stop) {
                 Ok(encoded) => page = encoded,
                 Err(error @ GetError::Unavailable { .. }) => return Err(error),
-                Err(error) => log::debug!("the listing cannot be had encoded: {error:?}"),
+                Err(error) => log::debug!("the server cannot encode the listing: {error:?}"),
             }
             page.cannot_be_mended();
         }
@@ -248,7 +251,9 @@ impl Pages {
             let header = HeaderName::from_static("x-amz-optional-object-attributes");
             match page(client, query.to_vec(), Some((header, "RestoreStatus".to_owned())), stop) {
                 // A server other than AWS does not know this header: retry without it.
-                Err(GetError::Other(why)) => log::debug!("copies of archived objects are not told of: {why}"),
+                Err(GetError::Other(why)) => {
+                    log::debug!("the server does not report restored copies of archived objects: {why}")
+                }
                 done => return done,
             }
         }

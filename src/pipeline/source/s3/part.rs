@@ -155,8 +155,8 @@ impl Part {
                 Ok(length) if length == listed => self.bytes = inflated,
                 _ => {
                     let why = format!(
-                        "it was compressed on its way (Content-Encoding: gzip), and {} bytes of that are not the {listed} \
-                         that are listed",
+                        "it was compressed on its way (Content-Encoding: gzip), but has {} bytes inflated \
+                         instead of the listed {listed}",
                         self.bytes.len()
                     );
                     return Err(GetError::unavailable(why));
@@ -185,7 +185,9 @@ impl Part {
                 self.length = self.bytes.len();
                 return Ok(());
             }
-            return Err(GetError::Other("it has been replaced, and is left for the next listing".to_owned()));
+            return Err(GetError::Other(
+                "it has been replaced, so it is left for the next listing".to_owned(),
+            ));
         }
         Err(GetError::unavailable(format!("cut off after {} (end of the body)", self.state())))
     }
@@ -200,7 +202,7 @@ impl Part {
         if self.is_replaced {
             return larger("more bytes", self.length as u64);
         }
-        GetError::Other(format!("it has more bytes than it is listed with ({})", self.length))
+        GetError::Other(format!("it has more bytes than listed ({})", self.length))
     }
 
     /// Number of missing bytes.
@@ -239,7 +241,8 @@ impl Part {
 
 fn larger(what: &str, listed: u64) -> GetError {
     GetError::Other(format!(
-        "it has been replaced by a larger one ({what}, listed with {listed}), which is left for the next listing"
+        "it has been replaced by a larger one ({what}, listed with {listed}), so it is left for the next \
+         listing"
     ))
 }
 

@@ -185,7 +185,7 @@ fn dispatch(
         };
         let object = objects().get(&archive.name).filter(|object| object.is_state_of(&archive)).cloned();
         let Some(object) = object else {
-            let why = "it has changed or gone since it was found, so it is looked at again";
+            let why = "it has changed or vanished since it was found; the next look checks it again";
             let content = Content::Downloaded(Err(ArchiveError::Unavailable(why.to_owned())));
             select! {
                 send(left, Work { archive, content }) -> sent => if sent.is_err() { return },

@@ -176,6 +176,6 @@ fn looked_into(targets: &Targets) -> Vec<&Member> {
 /// The refusal for a post in an index that takes no writes.
 fn blocked(index: &str, block: &str) -> Refusal {
     let reason =
-        format!("{index} holds the post and has the block {block}: take it away and replay the dead letter");
+        format!("{index} has the post and the block {block}: remove the block and replay the dead letter");
     Refusal { error_type: "index_takes_no_writes".into(), reason }
 }

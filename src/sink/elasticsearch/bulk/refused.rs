@@ -27,8 +27,8 @@ impl Notices {
     pub(super) fn refused(&self, Refusal { error_type, reason }: &Refusal) {
         self.refused.call_once(|| {
             log::warn!(
-                "Elasticsearch refuses a whole bulk request ({error_type}: {reason}): it is sent in halves, down to \
-                 the action that is to blame; further ones are not told"
+                "Elasticsearch refuses a whole bulk request ({error_type}: {reason}): it is sent in halves, \
+                 to find the action that causes it; further ones are not reported"
             );
         });
     }
@@ -37,9 +37,9 @@ impl Notices {
     pub(super) fn unanswered(&self, actions: usize, bytes: usize, reason: &str) {
         self.unanswered.call_once(|| {
             log::warn!(
-                "a bulk request of {actions} actions and {bytes} bytes has failed three times while smaller requests are \
-                 answered ({reason}): from now on they are sent in halves, or smaller; set --batch-bytes or --batch-docs \
-                 lower; further ones are not told"
+                "a bulk request of {actions} actions and {bytes} bytes has failed three times while smaller \
+                 requests are answered ({reason}): from now on such requests are divided; set --batch-bytes \
+                 or --batch-docs lower; further ones are not reported"
             );
         });
     }
@@ -48,8 +48,8 @@ impl Notices {
     pub(super) fn too_large(&self, actions: usize, bytes: usize, Refusal { reason, .. }: &Refusal) {
         self.too_large.call_once(|| {
             log::warn!(
-                "a bulk request of {actions} actions and {bytes} bytes is {reason}: it is sent in halves; set \
-                 --batch-bytes or --batch-docs lower; further ones are not told"
+                "a bulk request of {actions} actions and {bytes} bytes is {reason}: it is sent in halves; \
+                 set --batch-bytes or --batch-docs lower; further ones are not reported"
             );
         });
     }
@@ -83,17 +83,17 @@ pub(super) fn everything_is_refused(refused: &[Refused]) -> Option<Failure> {
     let mut small = of(|what| matches!(what, What::Size(bytes) if bytes <= NEVER_TOO_LARGE));
     if let (Some(Refused { refusal: Refusal { reason, .. }, .. }), Some(_)) = (small.next(), small.next()) {
         return Some(Failure::run(format!(
-            "every bulk request is refused as too large (413), down to the single action, which is {reason}: raise \
-             http.max_content_length of Elasticsearch, or the limit of the proxy before it; what is not confirmed \
-             stays pending"
+            "every bulk request is refused as too large (413), down to the single action, which is \
+             {reason}: raise http.max_content_length of Elasticsearch, or the limit of the proxy before it; \
+             unconfirmed archives stay pending"
         )));
     }
     let mut content = of(|what| what == What::Content);
     let (Some(first), Some(_)) = (content.next(), content.next()) else { return None };
     let Refusal { error_type, reason } = &first.refusal;
     Some(Failure::run(format!(
-        "Elasticsearch refuses every request, and each action by itself, too ({error_type}: {reason}): check \
-         ELASTICSEARCH_URL and what stands before the server"
+        "Elasticsearch refuses every request, even with a single action ({error_type}: {reason}): check \
+         ELASTICSEARCH_URL and any proxy before the server"
     )))
 }
 

@@ -85,7 +85,7 @@ pub fn judge_answer(reply: &Reply) -> Option<Answer> {
         408 | 413 | 429 | 500..=599 => judge_outage(reply, described()),
         _ if reply.is_page() => Answer::Away(not_elasticsearchs(&described())),
         401 => Answer::Unauthenticated(refused(format!(
-            "Elasticsearch does not accept who this run says that it is ({})",
+            "Elasticsearch does not accept the credentials of this run ({})",
             described()
         ))),
         403 if reply.has_error() => Answer::Stop(refused(format!(
@@ -94,7 +94,7 @@ pub fn judge_answer(reply: &Reply) -> Option<Answer> {
             described()
         ))),
         403 => Answer::Stop(refused(format!(
-            "access is denied, and not in Elasticsearch's words ({}): {NAME_ELASTICSEARCH}",
+            "access is denied, but not by Elasticsearch itself ({}): {NAME_ELASTICSEARCH}",
             described()
         ))),
         400 => Answer::Divide(error.into_refusal()),
@@ -110,7 +110,7 @@ fn judge_outage(reply: &Reply, described: String) -> Answer {
         413 => Answer::TooLarge(Refusal {
             error_type: "request_entity_too_large".into(),
             // Some servers name their limit.
-            reason: format!("larger than what the server takes in one request ({described})"),
+            reason: format!("larger than the server accepts in one request ({described})"),
         }),
         503 => Answer::Away(described),
         504 => Answer::TooSlow(described),
@@ -144,7 +144,7 @@ pub fn judge_items(
             (Operation::Delete | Operation::DeleteFound, BulkItem::Delete(result)) => {
                 judge_item(operation, result, id, holds)
             }
-            _ => Err(unreadable("an item of another kind than its action".into())),
+            _ => Err(unreadable("an item whose kind differs from its action".into())),
         })
         .collect()
 }
@@ -156,7 +156,7 @@ fn judge_confirmed(result: ItemResult, id: &str, holds: &dyn Fn(&str) -> bool) -
         (Some("noop"), ..) => {
             Item::Dropped("the server answers noop: an ingest pipeline has dropped it".into())
         }
-        (_, Some(got), _) if got != id => Item::Dropped(format!("it was written under the _id {got:?}")),
+        (_, Some(got), _) if got != id => Item::Dropped(format!("it was written under another _id, {got:?}")),
         (.., Some(index)) if !holds(&index) => Item::Elsewhere(index),
         _ => Item::Done,
     }
@@ -212,7 +212,7 @@ pub fn judge_look_up(body: &[u8], ids: &[&str]) -> Result<Vec<Option<FoundDocume
                 let version = version.and_then(|version| version.as_u64()).unwrap_or(UNKNOWN_VERSION);
                 Ok(Some(FoundDocument { version, place: seq_no.zip(primary_term) }))
             }
-            _ => Err(unreadable("a document that was not asked for".into())),
+            _ => Err(unreadable("a document that was not requested".into())),
         })
         .collect()
 }
@@ -231,7 +231,7 @@ pub fn judge_shards(body: &[u8]) -> Result<(), Answer> {
     match serde_json::from_slice::<ShardsReply>(body) {
         Ok(reply) if reply.shards.failed == 0 => Ok(()),
         Ok(reply) => Err(Answer::Retry(format!("{} shards failed", reply.shards.failed))),
-        Err(error) => Err(Answer::Retry(format!("an answer that does not tell of shards: {error}"))),
+        Err(error) => Err(Answer::Retry(format!("an answer without the outcome of its shards: {error}"))),
     }
 }
 
@@ -240,9 +240,9 @@ pub fn judge_shards(body: &[u8]) -> Result<(), Answer> {
 pub fn judge_search(body: &[u8]) -> Result<Vec<String>, Answer> {
     judge_shards(body)?;
     let reply: SearchReply = serde_json::from_slice(body)
-        .map_err(|error| Answer::Retry(format!("an answer that is not that of a search: {error}")))?;
+        .map_err(|error| Answer::Retry(format!("an answer that is not from a search: {error}")))?;
     if reply.timed_out || (reply.hits.total.value > 0 && reply.hits.hits.is_empty()) {
-        return Err(Answer::Retry("an answer that does not tell what the search has found".into()));
+        return Err(Answer::Retry("an answer without the hits of the search".into()));
     }
     Ok(reply.hits.hits.into_iter().map(|hit| hit.id).collect())
 }
@@ -389,15 +389,17 @@ impl ItemError {
         let what = self.describe();
         match self.kind.as_str() {
             "index_not_found_exception" if self.reason.contains("is not an alias") => format!(
-                "an index is missing or no alias ({what}): create it, or run with --create-indices; where it \
-                 is none that is written to, an ingest pipeline sends documents there: take that away"
+                "an index is missing or is not an alias ({what}): create it, or run with --create-indices; \
+                 if this run does not write to it, an ingest pipeline sends documents there: remove that \
+                 pipeline"
             ),
             "index_not_found_exception" => {
                 format!("an index is missing ({what}): create it, or run with --create-indices")
             }
             "routing_missing_exception" => {
                 format!(
-                    "an index requires routing, and its mapping does not tell so ({what}): grant view_index_metadata"
+                    "an index requires routing, but this run cannot see that in its mapping ({what}): grant \
+                     view_index_metadata"
                 )
             }
             _ => format!("an alias cannot be used ({what}): mark one of its indices with is_write_index"),
@@ -408,7 +410,7 @@ impl ItemError {
     fn of_look_up(&self) -> Answer {
         match self.kind.as_str() {
             "security_exception" => Answer::Stop(refused(format!(
-                "an index must not be read ({}): grant read on it",
+                "this run may not read an index ({}): grant read on it",
                 self.describe()
             ))),
             _ if self.tells_of_a_move() => Answer::Moved(refused(self.as_move())),

@@ -260,10 +260,8 @@ impl<'s, 'r> Settling<'s, 'r> {
                 Ok(now) if now.of(kind).holds(index) => {}
                 Ok(now) => {
                     let name = &now.of(kind).name;
-                    return self.dropped(
-                        line,
-                        format!("it was written to {index}, which does not stand behind {name}"),
-                    );
+                    return self
+                        .dropped(line, format!("it was written to {index}, which is not behind {name}"));
                 }
                 Err(PreflightError::Unavailable(outage)) => patience.away(&outage.why)?,
                 Err(refused) => patience.refused(refused.into())?,
@@ -280,8 +278,8 @@ impl<'s, 'r> Settling<'s, 'r> {
             return Ok(());
         }
         let message = format!(
-            "a tombstone was not written as it was sent ({what}), so deleted posts would come back: take the ingest \
-             pipeline away from the index of tombstones"
+            "a tombstone was not written as it was sent ({what}), so deleted posts would come back: remove \
+             the ingest pipeline from the index of tombstones"
         );
         self.bulk.stop.fail(Failure::new(ExitCode::Refused, message));
         Err(Stopped)
@@ -342,8 +340,8 @@ fn after_interruptions(in_a_row: u32, actions: usize) -> Consequence {
 /// The refusal of a document that makes the server break the connection every time.
 fn breaks_connection(reason: &str) -> Refusal {
     let reason = format!(
-        "the server breaks the connection over this document every time, while it answers other requests; it may be \
-         too large for it ({reason})"
+        "the server breaks the connection at this document every time, while it answers other requests; the \
+         document may be too large for it ({reason})"
     );
     Refusal { error_type: "connection_broken".into(), reason }
 }

@@ -31,7 +31,7 @@ pub(super) fn parse_settings(index: &str, reply: &Reply) -> Result<Option<Values
 }
 
 pub(super) fn gone(index: &str) -> PreflightError {
-    PreflightError::refused(NAME, format!("there is no index {index} any more: run again"))
+    PreflightError::refused(NAME, format!("the index {index} no longer exists: run again"))
 }
 
 /// Checks that an update of settings is in force.
@@ -49,8 +49,8 @@ pub(super) fn judge_update(index: &str, reply: &Reply) -> Result<(), PreflightEr
         _ if is_serverless(reply) => Err(PreflightError::refused(
             NAME,
             format!(
-                "--bulk-load-settings: this is an Elasticsearch Serverless, which sets replicas and refresh by itself ({}): \
-                 leave the option away",
+                "--bulk-load-settings: this is an Elasticsearch Serverless, which sets replicas and refresh \
+                 by itself ({}): remove the option",
                 reply.reason()
             ),
         )),
@@ -66,7 +66,8 @@ pub(super) fn is_refused_setting(reply: &Reply, name: &str) -> bool {
 
 fn not_allowed(index: &str, reply: &Reply) -> PreflightError {
     let text = format!(
-        "this run must not change the settings of {index}: grant it the index privilege manage on {index} ({})",
+        "this run may not change the settings of {index}: grant it the index privilege manage on {index} \
+         ({})",
         reply.reason()
     );
     PreflightError::refused(NAME, text)
@@ -109,7 +110,7 @@ mod tests {
     fn a_serverless_is_told_to_go_without() {
         let body = r#"{"error":{"type":"illegal_argument_exception","reason":"Settings [index.number_of_replicas] are not available when running in serverless mode"}}"#;
         let error = judge_update("posts_v1", &reply(400, body)).unwrap_err();
-        assert!(error.to_string().contains("leave the option away"), "{error}");
+        assert!(error.to_string().contains("remove the option"), "{error}");
     }
 
     #[test]

@@ -145,14 +145,15 @@ fn sort_out(reply: Reply) -> Result<Reply, PreflightError> {
         300..=399 => Err(PreflightError::refused(
             "connection",
             format!(
-                "the server redirects (HTTP {}), which is not followed: \
-                 set ELASTICSEARCH_URL to where Elasticsearch itself answers",
+                "the server redirects (HTTP {}), and redirects are not followed: set ELASTICSEARCH_URL to \
+                 the address of Elasticsearch itself",
                 reply.status
             ),
         )),
         407 => Err(PreflightError::refused(
             "connection",
-            "the proxy wants other credentials (HTTP 407): give them as http://user:password@… in INGEST_PROXY",
+            "the proxy requires other credentials (HTTP 407): give them as http://user:password@… in \
+             INGEST_PROXY",
         )),
         _ if is_unavailable(&reply) => Err(PreflightError::unavailable_as(reply.reason(), &reply)),
         _ => Ok(reply),

@@ -109,8 +109,8 @@ pub(super) fn judge_foreign(
     foreign.truncate(NAMED);
     let and_more = if more > 0 { format!(" and {more} more") } else { String::new() };
     let text = format!(
-        "{index} has fields that this run does not write: {}{and_more}; a document that another writer has given \
-         them is replaced by one without them",
+        "{index} has fields that this run does not write: {}{and_more}; documents of another writer that \
+         have them are replaced by documents without them",
         foreign.join(", ")
     );
     Some(Check::warning(NAME, text))
@@ -207,15 +207,15 @@ fn judge_value(index: &str, name: &str, kind: Kind, mapping: &Value) -> Option<C
     };
     let is = |parameter: &str, value: bool| mapping.get(parameter) == Some(&Value::Bool(value));
     let failed = |how: String| {
-        let text = format!("{index} maps {name} {how}: make the index anew with {wanted}");
+        let text = format!("{index} maps {name} {how}: create the index again with {wanted}");
         Some(Check::failed(NAME, text))
     };
     let not_indexed = |why: String| {
-        Some(Check::warning(NAME, format!("{index} keeps {name} and does not index it, since {why}")))
+        Some(Check::warning(NAME, format!("{index} keeps {name} but does not index it: {why}")))
     };
     let is_object = matches!(kind, Kind::Nested(_) | Kind::Object(_));
     match type_of(mapping) {
-        "object" if is("enabled", false) => not_indexed("it is an object that is not enabled".to_owned()),
+        "object" if is("enabled", false) => not_indexed("it is an object with enabled: false".to_owned()),
         "date" | "date_nanos" => {
             let format = mapping.get("format").and_then(Value::as_str);
             if kind == Kind::Date && !format.is_some_and(refuses_our_times) {
@@ -231,7 +231,7 @@ fn judge_value(index: &str, name: &str, kind: Kind, mapping: &Value) -> Option<C
         "boolean" if kind == Kind::Boolean => None,
         number if kind == Kind::Integer && NUMBERS.contains(&number) => None,
         texts if TEXTS.contains(&texts) && !is_object => None,
-        "alias" => failed("as an alias of another field, which takes no values".to_owned()),
+        "alias" => failed("as an alias of another field, which accepts no values".to_owned()),
         "object" | "nested" => failed(format!("as {}", type_of(mapping))),
         other if !NO_TEXTS.contains(&other) && !TEXTS.contains(&other) => None,
         other if is("ignore_malformed", true) => not_indexed(format!("it is a {other}")),
@@ -272,8 +272,8 @@ pub(super) fn judge_author(index: &str, mappings: &Value) -> Option<String> {
         None => "does not map author_did".to_owned(),
     };
     Some(format!(
-        "{index} {why}, so that an author's posts cannot be found: make the index anew with keyword, or leave \
-         --account-deletions away"
+        "{index} {why}, so an author's posts cannot be found: create the index again with keyword, or \
+         remove --account-deletions"
     ))
 }
 
@@ -302,8 +302,9 @@ pub(super) fn judge_vectors(
                 (false, Some(judge_no_vector(index, &name, dynamic, &wanted)))
             }
             (None, Some(other)) => {
-                let text =
-                    format!("{index} maps embeddings as {other}: make the index anew with {wanted} {ANEW}");
+                let text = format!(
+                    "{index} maps embeddings as {other}: create the index again with {wanted} {ANEW}"
+                );
                 (false, Some(Check::failed(NAME, text)))
             }
         };
@@ -315,7 +316,7 @@ pub(super) fn judge_vectors(
 
 /// The hint for a mapping that exists already.
 const ANEW: &str =
-    "(a mapping cannot be changed; --create-indices makes a right one where the index is missing)";
+    "(a mapping cannot be changed; --create-indices creates the right one if the index is missing)";
 
 /// Judges the mapping of a vector field: whether it is a `dense_vector`, and what is wrong with it.
 ///
@@ -348,16 +349,16 @@ fn judge_vector(
     let wanted = product.wanted_vector(vector.dims);
     let problem = if !is_vector {
         let kind = if element == "float" { type_of(mapping) } else { element };
-        format!("{index} maps {name} as {kind}: make the index anew with {wanted} {ANEW}")
+        format!("{index} maps {name} as {kind}: create the index again with {wanted} {ANEW}")
     } else if dims.is_some_and(|dims| vector.dims.is_some() && dims != vector.dims) {
         let dims = dims.flatten().unwrap_or_default();
-        format!("{index} maps {name} with {dims} dims: make the index anew with {wanted} {ANEW}")
+        format!("{index} maps {name} with {dims} dims: create the index again with {wanted} {ANEW}")
     } else {
         let wants_length = text("similarity") == Some("dot_product");
         let warning = wants_length.then(|| {
             let text = format!(
-                "{index} maps {name} with the similarity dot_product, which takes vectors of the length 1 and refuses \
-                 a post with any other: take cosine, or expect dead letters"
+                "{index} maps {name} with the similarity dot_product, which accepts only vectors of length \
+                 1 and refuses other posts: use cosine, or expect rejected rows"
             );
             Check::warning(NAME, text)
         });
@@ -382,7 +383,7 @@ fn judge_no_vector(index: &str, name: &str, dynamic: Dynamic, wanted: &str) -> C
         ),
         Dynamic::Reject => Check::failed(
             NAME,
-            format!("{index} does not map {name} and is strict: add it to the mapping as {wanted}"),
+            format!("{index} is strict and does not map {name}: add it to the mapping as {wanted}"),
         ),
     }
 }

@@ -116,7 +116,7 @@ pub fn look(client: &Client, before: &Targets) -> Result<Targets, PreflightError
     checks.retain(|check| check.status == Status::Failed);
     if before.posts.vectors != posts.vectors && !needs.reads_only {
         let text =
-            format!("{} maps vectors in another way than the index before: run again", posts.write_index);
+            format!("{} maps vectors differently from the earlier index: run again", posts.write_index);
         checks.push(Check::failed("mapping", text));
     }
     if !checks.is_empty() {
@@ -187,8 +187,8 @@ fn judge_search_by_author(posts: &Target, grants: &Grants) -> Vec<Check> {
         checks.push(Check::failed(
             "account deletions",
             format!(
-                "--account-deletions refreshes {} to find an author's latest posts, which this run must not: \
-                 grant it the index privilege maintenance, or leave the option away",
+                "--account-deletions refreshes {} to find an author's latest posts, but this run may not \
+                 refresh: grant it the index privilege maintenance, or remove the option",
                 posts.name
             ),
         ));
@@ -219,8 +219,8 @@ fn judge_flush(
         Some(false) => Check::failed(
             "durability",
             format!(
-                "{name} acknowledges before it syncs (index.translog.durability: async) and this run must not \
-                 flush it: grant it the index privilege maintenance, or set the durability to request"
+                "{name} acknowledges before it syncs (index.translog.durability: async), but this run may \
+                 not flush it: grant it the index privilege maintenance, or set the durability to request"
             ),
         ),
         None => match flush(client, name) {

@@ -86,7 +86,7 @@ impl Grants {
                 format!("this run lacks index privileges: {missing}: grant them to its user, role or key"),
             )
         } else if !names.iter().all(|name| is_told(name)) {
-            Check::warning("privileges", "this server does not tell which privileges this run has")
+            Check::warning("privileges", "this server does not show the privileges of this run")
         } else {
             Check::ok("privileges", format!("this run has {}", wanted.join(", ")))
         }
@@ -97,8 +97,8 @@ impl Grants {
         let missing: Vec<_> = names.iter().filter_map(|name| self.missing(name, needed)).collect();
         (!missing.is_empty()).then(|| {
             let missing = missing.join("; ");
-            let why = "look-ups and deletes go to every index behind the alias; grant them on the indices, too, as by \
-                       the pattern of their names";
+            let why = "look-ups and deletes go to every index behind the alias; grant them on the indices, \
+            too, for example by a pattern of their names";
             Check::failed("privileges", format!("this run lacks index privileges: {missing}: {why}"))
         })
     }
@@ -107,7 +107,7 @@ impl Grants {
     pub(super) fn judge_creation(&self, alias: &'static str, index: &str) -> Option<Check> {
         let missing: Vec<_> =
             [alias, index].iter().filter_map(|name| self.missing(name, &["manage"])).collect();
-        let would_make = format!("--create-indices would make the index {index} with the alias {alias}");
+        let would_make = format!("--create-indices would create the index {index} with the alias {alias}");
         (!missing.is_empty()).then(|| {
             let missing = missing.join("; ");
             Check::failed("privileges", format!("this run lacks index privileges: {missing}: {would_make}"))

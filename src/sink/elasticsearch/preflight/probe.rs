@@ -65,18 +65,19 @@ pub(super) fn judge_base64(target: &Target, vectors: VectorMapping, taken: Optio
         (true, Some(true)) => {
             return Check::ok(
                 "vectors",
-                format!("{name} takes vectors as base64 (a document that no index keeps was tried)"),
+                format!("{name} accepts vectors as base64 (tried with a document that no index keeps)"),
             );
         }
-        (false, _) => "does not have all vectors mapped as dense_vector, as far as this run is told",
-        (true, Some(false)) => "refuses vectors as base64, which Elasticsearch takes from 9.3 on",
+        (false, _) => "does not map all vectors as dense_vector, as far as this run can see",
+        (true, Some(false)) => "refuses vectors as base64, which Elasticsearch accepts from 9.3 on",
         (true, None) => {
-            "cannot be tried now with a document that no index keeps, as for a pipeline, a block or what is not told"
+            "cannot be tried now with a document that no index keeps, for example because of a pipeline, a \
+             block or a missing privilege"
         }
     };
     Check::failed(
         "vectors",
-        format!("--vector-encoding base64: {name} {why}: leave the option away, or give array"),
+        format!("--vector-encoding base64: {name} {why}: remove the option, or give array"),
     )
 }
 
@@ -157,20 +158,23 @@ fn judge(name: &str, is_tombstones: bool, reply: &Reply) -> Option<Check> {
     let failed = |text: String| Some(Check::failed("document", text));
     match (reply.status, kind.as_str()) {
         (409, _) if !reason.contains(&format!("[{ID}]")) => {
-            failed(format!("an ingest pipeline of {name} changes the _id ({what}): take it away"))
+            failed(format!("an ingest pipeline of {name} changes the _id ({what}): remove it"))
         }
-        (409, _) => Some(Check::ok("document", format!("{name} takes documents as they are sent ({what})"))),
+        (409, _) => {
+            Some(Check::ok("document", format!("{name} accepts documents as they are sent ({what})")))
+        }
         (200, _) if is_noop(reply) && is_tombstones => failed(format!(
-            "an ingest pipeline drops what is sent to {name} ({what}), so deleted posts would come back: take it away"
+            "an ingest pipeline drops documents for {name} ({what}), so deleted posts would come back: \
+             remove it"
         )),
         (200, _) if is_noop(reply) => Some(Check::warning(
             "document",
             format!(
-                "an ingest pipeline drops what is sent to {name} ({what}): posts that it drops become dead letters"
+                "an ingest pipeline drops documents for {name} ({what}): posts that it drops are rejected"
             ),
         )),
         (400, _) if reason.contains("pipeline with id") => failed(format!(
-            "{name} has an ingest pipeline that is missing ({reason}): make it, or take it away"
+            "{name} has an ingest pipeline that is missing ({reason}): create it, or remove it from the index"
         )),
         (
             400,
@@ -202,8 +206,8 @@ pub(super) fn judge_pipelines(
         let is_missing = reply.status == 404 && serde_json::from_slice::<IgnoredAny>(&reply.body).is_ok();
         checks.push(if is_missing {
             let text = format!(
-                "{index} has the {setting} {pipeline}, and there is no such pipeline, so that every document would be \
-                 refused: make it, or take it away from the index"
+                "{index} has the {setting} {pipeline}, but there is no such pipeline, so every document \
+                 would be refused: create it, or remove it from the index"
             );
             Check::failed("pipeline", text)
         } else {
@@ -217,7 +221,7 @@ fn describe(is_tombstones: bool, index: &str, setting: &str, pipeline: &str) -> 
     let what_follows = if is_tombstones {
         "a tombstone that it drops or gives another _id stops the run"
     } else {
-        "a post that it drops or gives another _id becomes a dead letter, and what it changes in others stays so"
+        "a post that it drops or gives another _id is rejected, and its changes to other posts stay"
     };
     format!("{index} has the {setting} {pipeline}, which documents go through: {what_follows}")
 }

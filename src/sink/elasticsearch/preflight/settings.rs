@@ -63,8 +63,7 @@ pub(super) fn judge(index: &str, settings: &Value, defaults: &Value) -> IndexSet
     }
     for block in BLOCKS {
         if setting(&format!("index.blocks.{block}")) == Some("true") {
-            let text =
-                format!("{index} has the block index.blocks.{block}: writes wait until it is taken away");
+            let text = format!("{index} has the block index.blocks.{block}: writes wait until it is removed");
             checks.push(Check::warning("settings", text));
         }
     }
@@ -96,8 +95,8 @@ pub(super) fn judge(index: &str, settings: &Value, defaults: &Value) -> IndexSet
 pub(super) fn of_older(name: &str, index: &str, settings: IndexSettings) -> Vec<Check> {
     let Some(block) = settings.block else { return settings.checks };
     let text = format!(
-        "{index}, an older index behind {name}, has the block {block}: a deleted post that it holds becomes a dead letter; \
-         take the block away, or the index out of the alias"
+        "{index}, an older index behind {name}, has the block {block}: a delete of a post in it is \
+         rejected; remove the block, or remove the index from the alias"
     );
     let others = settings.checks.into_iter().filter(|check| !check.text.contains(block));
     others.chain([Check::warning("settings", text)]).collect()
@@ -114,9 +113,10 @@ pub(super) fn name_pipeline(pipelines: &mut Pipelines, named: &str) {
 /// The warning about an index that is tuned for a load and that this run does not restore.
 pub(super) fn judge_tuned(index: &str) -> Check {
     let text = format!(
-        "{index} has the settings of a load with --bulk-load-settings, as no replicas: such a load with another state \
-         file goes on, or was killed; run once with that state file, or set index.refresh_interval, \
-         index.number_of_replicas, index.translog.durability and index.translog.sync_interval by hand"
+        "{index} has the settings of a load with --bulk-load-settings, such as no replicas: such a load \
+         with another state file is running, or was killed; run once with that state file, or set \
+         index.refresh_interval, index.number_of_replicas, index.translog.durability and \
+         index.translog.sync_interval by hand"
     );
     Check::warning("load settings", text)
 }

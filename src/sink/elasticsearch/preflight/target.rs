@@ -268,8 +268,8 @@ fn untold(name: &'static str, product: Product) -> (Target, Vec<Check>) {
         unsearchable: Vec::new(),
     };
     let text = format!(
-        "this server does not tell this key whether {name} is there and right, so it is taken to be: make sure that \
-         it is, or grant {} {}",
+        "this server does not show this key whether {name} exists and is right, so the run assumes that it \
+         is: make sure of that, or grant {} {}",
         product.grantee(),
         product.privilege("view_index_metadata")
     );
@@ -280,8 +280,8 @@ fn not_told(what: &'static str, index: &str, product: Product) -> Check {
     Check::warning(
         what,
         format!(
-            "this server does not tell the {what} of {index}, which counts as the worst case: make sure that it is as \
-             documented, or grant {} {}",
+            "this server does not show the {what} of {index}, which counts as the worst case: make sure \
+             that it is as documented, or grant {} {}",
             product.grantee(),
             product.privilege("view_index_metadata")
         ),
@@ -312,12 +312,12 @@ fn write_index(name: &'static str, indices: &Indices) -> Result<String, Prefligh
         .collect();
     let marked: Vec<_> = flags.iter().filter(|(_, flag)| *flag == Some(true)).collect();
     match (flags.as_slice(), marked.as_slice()) {
-        ([], _) if indices.len() > 1 && indices.values().all(|found| found.aliases.is_none()) => {
-            refused("has several indices, and the server does not tell which of them takes writes: name one")
-        }
-        ([], _) => {
-            refused("is a data stream, which takes no external versions: use an index or an alias of one")
-        }
+        ([], _) if indices.len() > 1 && indices.values().all(|found| found.aliases.is_none()) => refused(
+            "has several indices, but the server does not show which of them accepts writes: name one",
+        ),
+        ([], _) => refused(
+            "is a data stream, which does not accept external versions: use an index or an alias of one",
+        ),
         ([(index, None)], _) | (_, [(index, _)]) => Ok((*index).clone()),
         _ => refused("is an alias without a write index: mark one of its indices with is_write_index"),
     }
@@ -335,13 +335,15 @@ fn judge_indices(name: &'static str, write_index: &str, indices: &Indices) -> Re
         return Ok(Check::ok(name, format!("{through}, writes go to {write_index}")));
     }
     if indices.values().any(|found| alias(name, found).is_some_and(|alias| alias.index_routing.is_some())) {
-        let text =
-            format!("{name} is an alias of {count} indices with routing, where deletes miss: take it away");
+        let text = format!(
+            "{name} is an alias of {count} indices with routing, so deletes would miss posts: \
+            remove the routing from the alias"
+        );
         return Err(PreflightError::refused(name, text));
     }
     let text = format!(
-        "an alias of {count} indices, writes go to {write_index} and deletes to all: \
-         a post that was written to another one before stays there as a second copy"
+        "an alias of {count} indices, writes go to {write_index} and deletes to all: a post that was \
+         written to another one earlier stays there as a second copy"
     );
     Ok(Check::warning(name, text))
 }
@@ -368,7 +370,7 @@ fn judge_mapping(
     checks.extend(fields::judge(write_index, mappings, &sent));
     checks.extend(fields::judge_foreign(write_index, mappings, &sent, choice));
     if checks.iter().all(|check| check.status == Status::Ok) {
-        checks.push(Check::ok("mapping", format!("{write_index} takes the documents as they are sent")));
+        checks.push(Check::ok("mapping", format!("{write_index} accepts the documents as they are sent")));
     }
     (checks, vectors)
 }

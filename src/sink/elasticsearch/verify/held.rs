@@ -76,7 +76,12 @@ impl Verifier<'_> {
                 if is_untold && !routed && failure.message.contains("requires routing") =>
             {
                 self.requires_routing.store(true, Ordering::Relaxed);
-                (Answer::Retry("an index requires routing, which was not told before".to_owned()), None)
+                (
+                    Answer::Retry(
+                        "an index requires routing, which the server did not show before".to_owned(),
+                    ),
+                    None,
+                )
             }
             answer => (answer, None),
         }

@@ -64,8 +64,8 @@ impl Verifier<'_> {
                 return Ok(findings);
             }
             log::info!(
-                "{} documents were deleted so lately that the index refuses them: they are sent again once it has forgotten \
-                 that (index.gc_deletes)",
+                "{} documents were deleted so recently that the index refuses them: they are sent again \
+                 once it has forgotten the deletions (index.gc_deletes)",
                 open.len()
             );
             self.wait(AGAIN_AFTER)?;

@@ -49,7 +49,7 @@ pub(super) fn judge(place: &Place, status: u16, headers: &HeaderMap, body: &[u8]
     let said = match is_known {
         true => for_the_eye(&format!("{} {}", body.code, body.message)),
         false if text.trim().is_empty() => String::new(),
-        false => format!("with no error of S3, but {:?}", for_the_eye(&text)),
+        false => format!("without an S3 error, but with {:?}", for_the_eye(&text)),
     };
     let why = format!("{} answers HTTP {status} {said}", place.host()).trim_end().to_owned();
     let region = told_region(place, headers, &body);
@@ -73,7 +73,7 @@ pub(super) fn judge(place: &Place, status: u16, headers: &HeaderMap, body: &[u8]
         (301 | 302 | 303 | 307 | 308, _) => elsewhere(place, why, region.as_deref()),
         (400, _) if place.is_plain() && !is_known && text.to_ascii_lowercase().contains("https") => {
             GetError::Refused(format!(
-                "{why}: AWS_ENDPOINT_URL_S3 begins with http://, and the port is one for https://"
+                "{why}: AWS_ENDPOINT_URL_S3 begins with http://, but the port is for https://"
             ))
         }
         (401, _) => GetError::Credentials(why),
@@ -162,7 +162,8 @@ fn elsewhere(place: &Place, why: String, region: Option<&str>) -> GetError {
             format!("{why}: the bucket is not in the region {:?}: set AWS_REGION", place.region)
         }
         None => format!(
-            "{why}: requests are signed for the region {:?}, and go to {}: look at AWS_REGION and AWS_ENDPOINT_URL_S3",
+            "{why}: requests are signed for the region {:?}, and go to {}: check AWS_REGION and \
+             AWS_ENDPOINT_URL_S3",
             place.region,
             place.host()
         ),

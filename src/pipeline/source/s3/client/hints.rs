@@ -11,16 +11,17 @@ pub(super) fn of_transport(settings: &S3, place: &Place, error: TransportError) 
     let host = place.host();
     match &error {
         TransportError::Tls(why) if why.contains("plain http") => GetError::Refused(format!(
-            "{host}: {error}: then AWS_ENDPOINT_URL_S3 has to begin with http://, or to name another port"
+            "{host}: {error}: if so, begin AWS_ENDPOINT_URL_S3 with http://, or name another port"
         )),
         TransportError::Tls(_) if is_dotted(settings) && settings.addressing == Addressing::Virtual => {
             GetError::Refused(format!(
-                "{host}: {error}: a certificate for all buckets covers no dots in their names: try --s3-addressing path"
+                "{host}: {error}: a wildcard certificate does not cover bucket names with dots: try \
+                 --s3-addressing path"
             ))
         }
         TransportError::Tls(_) => GetError::Refused(format!(
-            "{host}: {error}: add the root with --ca-cert (ELASTICSEARCH_CA_CERT), which is trusted for S3, too, or \
-             with AWS_CA_BUNDLE"
+            "{host}: {error}: add the root with --ca-cert (ELASTICSEARCH_CA_CERT), which applies to S3, \
+             too, or with AWS_CA_BUNDLE"
         )),
         TransportError::Refused(why) => GetError::Refused(format!("{host}: {why}")),
         TransportError::Connect(why) => {
@@ -28,7 +29,8 @@ pub(super) fn of_transport(settings: &S3, place: &Place, error: TransportError) 
         }
         TransportError::Interrupted(why) if place.is_plain() && why.contains("http") => {
             GetError::unavailable(format!(
-                "{host}: {error}: what answers does not speak http: is the port of AWS_ENDPOINT_URL_S3 one for https://?"
+                "{host}: {error}: the server does not speak http: is the port of AWS_ENDPOINT_URL_S3 for \
+                 https://?"
             ))
         }
         _ => GetError::unavailable(format!("{host}: {error}")),
@@ -42,15 +44,15 @@ fn connect(settings: &S3, place: &Place, why: &str) -> String {
         setting => format!("{setting} ({:?})", place.region),
     };
     match (&settings.endpoint, is_unknown) {
-        (None, true) => format!(": there is no such host: look at {region}, and at the network's name service"),
-        (None, false) => ": look at the network".to_owned(),
+        (None, true) => format!(": there is no such host: check {region}, and the network's name service"),
+        (None, false) => ": check the network".to_owned(),
         (Some(_), true) if place.base.contains(&format!("//{}.", settings.bucket)) => {
-            ": there is no such host: look at AWS_ENDPOINT_URL_S3, and at --s3-addressing (path: the bucket is no part \
-             of the host's name)"
+            ": there is no such host: check AWS_ENDPOINT_URL_S3, and --s3-addressing (path: the bucket is \
+             not part of the host's name)"
                 .to_owned()
         }
-        (Some(_), true) => ": there is no such host: look at AWS_ENDPOINT_URL_S3".to_owned(),
-        (Some(_), false) => ": look at the host and the port of AWS_ENDPOINT_URL_S3".to_owned(),
+        (Some(_), true) => ": there is no such host: check AWS_ENDPOINT_URL_S3".to_owned(),
+        (Some(_), false) => ": check the host and the port of AWS_ENDPOINT_URL_S3".to_owned(),
     }
 }
 
@@ -80,8 +82,8 @@ pub(super) fn twice(settings: &S3, place: &Place) -> Option<String> {
         let without = if is_of_aws(&place.base) || begins_with_it {
             "name the server alone"
         } else {
-            "leave the bucket away"
+            "remove the bucket"
         };
-        format!(": AWS_ENDPOINT_URL_S3 {what} the bucket's name, which is added to it: {without}")
+        format!(": AWS_ENDPOINT_URL_S3 {what} the bucket's name, which the program adds itself: {without}")
     })
 }

@@ -107,7 +107,7 @@ impl<'b> Found<'b> {
             for (n, this) in all.iter().enumerate() {
                 let other = if n == 0 { all.get(1) } else { all.first() };
                 let why = format!(
-                    "{:?} has the same name, by which archives are told apart: rename one, or narrow \
+                    "{:?} has the same name, and the name identifies an archive: rename one, or narrow \
                      S3_SQLITE_DB_PREFIX",
                     other.map_or("", String::as_str)
                 );
@@ -116,7 +116,7 @@ impl<'b> Found<'b> {
         }
         if self.unreadable > 0 {
             let why = format!(
-                "{} keys cannot be read: they are no UTF-8, or missing in the listing",
+                "{} keys cannot be read: they are not UTF-8, or missing in the listing",
                 self.unreadable
             );
             self.left_out.insert(address(self.bucket, self.prefix), (why, None));
@@ -174,20 +174,20 @@ pub(super) fn is_archived_archive(key: &Key) -> bool {
 /// Why an archive cannot be read, if so.
 fn why_not(key: &Key) -> Option<String> {
     if !has_url(&key.key) {
-        return Some("no URL leads to a key with . or .. between its slashes".to_owned());
+        return Some("no URL can address a key with . or .. between its slashes".to_owned());
     }
     if key.is_garbled {
         return Some(
-            "the server writes other characters (\u{fffd}) in place of some, so that it cannot be asked for"
+            "the server replaces some characters of its key by others (\u{fffd}), so it cannot be requested"
                 .to_owned(),
         );
     }
     if key.bytes.is_none() {
-        return Some("the listing does not tell its size".to_owned());
+        return Some("the listing does not have its size".to_owned());
     }
     (is_archived_archive(key) && !key.is_restored).then(|| {
         format!(
-            "it is archived (storage class {}): restore it (s3:RestoreObject) to have it taken up",
+            "it is archived (storage class {}): restore it (s3:RestoreObject) to load it",
             key.storage_class
         )
     })
@@ -214,17 +214,18 @@ pub(super) fn nothing(
         ([], _) if settings.prefix.is_empty() => "the bucket is empty".to_owned(),
         ([], elsewhere) => match elsewhere() {
             Some(keys) if keys.is_empty() => "the bucket is empty".to_owned(),
-            Some(keys) => format!("there is nothing at all, and the bucket has {} and so on", named(&keys)),
-            None => "there is nothing at all".to_owned(),
+            Some(keys) => format!("nothing is there, but the bucket has {} and other keys", named(&keys)),
+            None => "nothing is there".to_owned(),
         },
         (seen, _) => format!("there are other keys, such as {}", named(seen)),
     };
     let slash = if settings.prefix.starts_with('/') {
-        "; S3_SQLITE_DB_PREFIX begins with a slash, which keys seldom do: leave it away"
+        "; S3_SQLITE_DB_PREFIX begins with a slash, but keys rarely do: remove it"
     } else {
         ""
     };
     format!(
-        "no archive was found in {where_to:?}, where keys were looked for that end in {ARCHIVE_SUFFIX}: {instead}{slash}"
+        "no archive was found in {where_to:?}: the program looked for keys that end in {ARCHIVE_SUFFIX}; \
+         {instead}{slash}"
     )
 }

@@ -105,7 +105,8 @@ pub(super) fn parse(host: &str, body: &[u8]) -> Result<Page, GetError> {
     let next = told.next.filter(|token| !token.is_empty());
     if told.is_truncated == Some(true) && next.is_none() {
         let why = format!(
-            "{host} says that there are more keys, and gives no token to ask for them with (does it know list-type=2?)"
+            "{host} says that there are more keys, but gives no token for the next page (does it support \
+             list-type=2?)"
         );
         return Err(GetError::Other(why));
     }
@@ -127,7 +128,8 @@ fn read(host: &str, body: &[u8]) -> Result<Told, Unread> {
     let no_listing = || {
         let text = for_the_eye(&String::from_utf8_lossy(body.get(..1000).unwrap_or(body)));
         Unread::Other(GetError::Other(format!(
-            "{host} answers with what is no listing of S3: {text:?}; look at AWS_ENDPOINT_URL_S3 (host, port, path)"
+            "the answer of {host} is not a listing of S3: {text:?}; check AWS_ENDPOINT_URL_S3 (host, port, \
+             path)"
         )))
     };
     let mut reader = Reader::from_reader(body);

@@ -50,7 +50,7 @@ pub fn judge_contents<'b>(body: &'b [u8], ids: &[&str]) -> Result<Vec<Option<Fou
             let version = version.and_then(|version| version.as_u64()).unwrap_or(UNKNOWN_VERSION);
             Ok(Some(FoundContent { version, source }))
         }
-        _ => Err(unreadable("a document that was not asked for".into())),
+        _ => Err(unreadable("a document that was not requested".into())),
     };
     reply.docs.into_iter().zip(ids).map(judge).collect()
 }

@@ -169,8 +169,11 @@ fn refused_credentials_stop_at_once_but_not_a_cluster_block() {
             panic!("{status}");
         };
         assert_eq!(failure.code, ExitCode::Refused);
-        let what_to_do =
-            if status == 401 { "does not accept who this run" } else { "grant it read, index, delete" };
+        let what_to_do = if status == 401 {
+            "does not accept the credentials of this run"
+        } else {
+            "grant it read, index, delete"
+        };
         for part in ["no)", what_to_do] {
             assert!(failure.message.contains(part), "{part}: {failure}");
         }

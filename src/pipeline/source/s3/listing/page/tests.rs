@@ -130,7 +130,7 @@ fn what_is_cut_off_is_asked_for_again_and_what_is_no_listing_is_not() {
         "<",
     ] {
         let Err(GetError::Other(why)) = page(other) else { panic!("{other}") };
-        assert!(why.contains("no listing") && why.contains("AWS_ENDPOINT_URL_S3"), "{why}");
+        assert!(why.contains("not a listing") && why.contains("AWS_ENDPOINT_URL_S3"), "{why}");
     }
 }
 
