@@ -16,6 +16,11 @@ const TURNED_ROUND: &[&str] = &[
     "over what ",
     "only over a ",
     "requests say that who",
+    "what is not marked ",
+    "what is not confirmed ",
+    "what stands behind ",
+    "what was sent ",
+    "nothing says who ",
 ];
 
 fn files(folder: &str, extension: &str) -> Vec<PathBuf> {
