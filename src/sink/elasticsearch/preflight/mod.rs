@@ -219,8 +219,9 @@ fn judge_flush(
         Some(false) => Check::failed(
             "durability",
             format!(
-                "{name} acknowledges before it syncs (index.translog.durability: async), but this run may \
-                 not flush it: grant it the index privilege maintenance, or set the durability to request"
+                "{name} acknowledges before it syncs (index.translog.durability: async), or does not show this run \
+                 whether it does, and this run may not flush it: grant it the index privileges maintenance and \
+                 view_index_metadata, or set the durability to request"
             ),
         ),
         None => match flush(client, name) {
