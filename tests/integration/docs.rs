@@ -122,7 +122,7 @@ fn run_commands(path: &Path) -> usize {
         std::os::unix::fs::symlink(target, env.path(folder)).unwrap();
     }
     let ca = rcgen::generate_simple_self_signed(["ca.example".to_owned()]).unwrap();
-    env.write("http_ca.crt", &ca.cert.pem());
+    env.write("http_ca.crt", ca.cert.pem());
     let mut count = 0;
     for block in blocks(&document) {
         let missing = block.mark("needs ").filter(|program| !is_installed(program));

@@ -5,10 +5,9 @@
 //! `Expect` if the server does not understand it.
 
 use std::borrow::Cow;
-use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ureq::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, DATE, EXPECT};
 use ureq::http::{HeaderMap, HeaderValue, Method, Request, Uri};
@@ -19,93 +18,21 @@ use crate::auth::Auth;
 use crate::config;
 use crate::exit::Failure;
 use crate::http::encoding::{decoded, gzip};
-use crate::http::nodes::{Nodes, Turn};
+use crate::http::nodes::Nodes;
 use crate::http::{self, TransportError, retry_after};
 
 mod counted;
+mod failover;
 mod reply;
+mod request;
 
 use self::counted::Counted;
 pub use self::reply::{Reply, text_of_error};
-
-/// The bounds of one request.
-#[derive(Clone, Copy, Debug)]
-pub struct RequestLimits {
-    /// Time for name lookup, TCP connection and TLS handshake.
-    pub connect: Duration,
-    /// Time for the whole request, from the first byte sent to the last one received.
-    pub call: Duration,
-    /// As `call`, for a request made although the run is to stop.
-    pub last_call: Duration,
-    /// Largest body of a reply in bytes. More is an error, so that no server can exhaust the memory.
-    pub reply_bytes: u64,
-    /// Idle connections kept at most. Should equal the number of sending threads, or some reconnect for each
-    /// request.
-    pub idle_connections: usize,
-}
-
-impl Default for RequestLimits {
-    /// The limits for one thread: 10 s to connect; 90 s for a request, above the minute that Elasticsearch itself waits
-    /// for a primary shard; 10 s for a request that delays the end of a run; 64 MiB for a reply, many times that of the
-    /// largest bulk request.
-    fn default() -> Self {
-        Self {
-            connect: Duration::from_secs(10),
-            call: Duration::from_secs(90),
-            last_call: Duration::from_secs(10),
-            reply_bytes: 64 << 20,
-            idle_connections: 1,
-        }
-    }
-}
+use self::request::{Answered, Ask, Sent};
+pub use self::request::{Asked, ContentType, Posted, RequestLimits};
 
 /// Time for which a request that asks first waits for an answer. Then its body follows all the same.
 const ANSWER_TO_QUESTION: Duration = Duration::from_secs(1);
-
-/// Time limit of the small request that checks whether a node is back.
-const PROBE: Duration = Duration::from_secs(10);
-
-/// The type of a request body.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ContentType {
-    /// One JSON value.
-    Json,
-    /// One JSON value per line, as `_bulk` takes it.
-    Ndjson,
-}
-
-impl ContentType {
-    fn header(self) -> HeaderValue {
-        HeaderValue::from_static(match self {
-            ContentType::Json => "application/json",
-            ContentType::Ndjson => "application/x-ndjson",
-        })
-    }
-}
-
-/// What a server has said to a request that asks whether its body is wanted (`Expect: 100-continue`, RFC 9110, section
-/// 10.1.1).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Asked {
-    /// It was not asked.
-    No,
-    /// It has agreed, or it does not know the question, which a second request without it has shown.
-    Agreed,
-    /// It has answered the request without the body.
-    Refused,
-    /// Nothing, for as long as is waited for that.
-    ToldNothing,
-}
-
-/// A bulk request, and what it has come to.
-pub struct Posted {
-    /// The reply; an error where there is no complete one.
-    pub reply: Result<Reply, TransportError>,
-    /// Bytes of the body that were sent, before compression. As often as it was sent, if to several nodes.
-    pub sent: u64,
-    /// The answer to the question that came first.
-    pub asked: Asked,
-}
 
 /// The client. Clones share its connections.
 #[derive(Clone, Debug)]
@@ -128,54 +55,6 @@ pub struct Client {
     outages: Arc<AtomicU64>,
     /// The last answer that did not come from Elasticsearch, and whether there was one that did.
     pages: Arc<Mutex<(Option<String>, bool)>>,
-}
-
-/// A request without node and credentials.
-#[derive(Clone, Debug)]
-struct Ask<'a> {
-    method: Method,
-    path: &'a str,
-    kind: Option<ContentType>,
-    /// None if there is no body.
-    body: Option<Cow<'a, [u8]>>,
-    is_gzip: bool,
-    asks_first: bool,
-    /// Counts the bytes of the body that are sent.
-    sent: Option<&'a Sent>,
-}
-
-/// What has been sent of a body.
-#[derive(Debug, Default)]
-struct Sent {
-    bytes: Cell<u64>,
-    /// Whether it was sent although the server had said nothing to the question for it.
-    unasked: Cell<bool>,
-}
-
-impl<'a> Ask<'a> {
-    fn get(path: &'a str) -> Self {
-        Self {
-            method: Method::GET,
-            path,
-            kind: None,
-            body: None,
-            is_gzip: false,
-            asks_first: false,
-            sent: None,
-        }
-    }
-
-    fn with_body(method: Method, path: &'a str, kind: ContentType, body: &'a [u8]) -> Self {
-        let body = Some(Cow::Borrowed(body));
-        Self { method, path, kind: Some(kind), body, is_gzip: false, asks_first: false, sent: None }
-    }
-}
-
-/// A reply with its headers, and the headers of the request that it answers.
-struct Answered {
-    reply: Reply,
-    headers: HeaderMap,
-    sent: HeaderMap,
 }
 
 impl Client {
@@ -348,71 +227,6 @@ impl Client {
         Posted { reply, sent: u64::try_from(whole).unwrap_or(u64::MAX), asked }
     }
 
-    /// Sends a request to one node, and after a failure to the others in turn. There is no reply only if none answers.
-    fn send(&self, ask: &Ask<'_>) -> Result<Answered, TransportError> {
-        if self.nodes.len() == 1 {
-            return self.send_to(0, ask);
-        }
-        let mut failed = NoneAnswers::default();
-        for node in self.nodes.order(Instant::now()) {
-            if !self.is_there(node) {
-                failed.left_out(self.nodes.url(node));
-                continue;
-            }
-            let result = self.send_to(node, ask);
-            let Some(why) = self.failure_of_node(node, &result) else {
-                if self.nodes.works(node) {
-                    log::info!("{} answers again", self.nodes.url(node));
-                }
-                return result;
-            };
-            self.leave_out(node, &why);
-            failed.add(self.nodes.url(node), result);
-        }
-        failed.result()
-    }
-
-    /// Whether a request can be sent to a node. A node that has failed is tested first.
-    fn is_there(&self, node: usize) -> bool {
-        match self.nodes.begin(node) {
-            Turn::Ready => return true,
-            Turn::Busy => return false,
-            Turn::Probe => {}
-        }
-        let result = self.within(PROBE).send_to(node, &Ask::get("/"));
-        match self.failure_of_node(node, &result) {
-            None => {
-                self.nodes.is_back(node);
-                true
-            }
-            Some(why) => {
-                self.leave_out(node, &why);
-                false
-            }
-        }
-    }
-
-    fn leave_out(&self, node: usize, why: &str) {
-        if let Some(pause) = self.nodes.failed(node, Instant::now()) {
-            let (url, seconds) = (self.nodes.url(node), pause.as_secs());
-            let level = if seconds <= 1 { log::Level::Warn } else { log::Level::Debug };
-            log::log!(level, "{url} is left out for {seconds} s, and the other nodes are used: {why}");
-        }
-    }
-
-    /// The reason if a node is to blame for the result of a request; None if it is not.
-    fn failure_of_node(&self, node: usize, result: &Result<Answered, TransportError>) -> Option<String> {
-        match result {
-            // A node that has just come back may not know its users and keys yet.
-            Ok(Answered { reply, .. }) if reply.status == 401 && self.nodes.has_failed(node) => {
-                Some(reply.reason())
-            }
-            Ok(Answered { reply, .. }) => matches!(reply.status, 502 | 503).then(|| reply.reason()),
-            Err(TransportError::Refused(_) | TransportError::Other(_)) => None,
-            Err(error) => Some(error.to_string()),
-        }
-    }
-
     /// Sends a request to a node. Repeats it with new credentials if the old ones are refused and have been changed,
     /// and without `Expect` if that is refused.
     fn send_to(&self, node: usize, ask: &Ask<'_>) -> Result<Answered, TransportError> {
@@ -527,49 +341,6 @@ impl Client {
             (ask.body, ask.is_gzip) = (Some(Cow::Owned(gzip)), true);
         }
         ask
-    }
-}
-
-/// The results of a request at nodes that have failed.
-#[derive(Default)]
-struct NoneAnswers {
-    /// The last reply: it says more than an error.
-    reply: Option<Answered>,
-    /// The last error; a temporary one takes precedence over a permanent one.
-    error: Option<TransportError>,
-    /// Each node's reason.
-    whys: Vec<String>,
-}
-
-impl NoneAnswers {
-    /// Adds a node that has failed.
-    fn add(&mut self, url: &str, result: Result<Answered, TransportError>) {
-        match result {
-            Ok(answered) => self.reply = Some(answered),
-            Err(error) => {
-                self.whys.push(format!("{url}: {error}"));
-                if self.error.is_none() || !matches!(error, TransportError::Tls(_)) {
-                    self.error = Some(error);
-                }
-            }
-        }
-    }
-
-    /// Adds a node that is skipped because it has failed and not answered since.
-    fn left_out(&mut self, url: &str) {
-        self.whys.push(format!("{url}: left out because it has failed"));
-    }
-
-    fn result(self) -> Result<Answered, TransportError> {
-        let whys = self.whys.join("; ");
-        match (self.reply, self.error) {
-            (Some(answered), _) => Ok(answered),
-            (None, Some(TransportError::Tls(_))) => Err(TransportError::Tls(whys)),
-            (None, Some(TransportError::Interrupted(_))) => Err(TransportError::Interrupted(whys)),
-            (None, Some(TransportError::Cut(_))) => Err(TransportError::Cut(whys)),
-            (None, Some(TransportError::TimedOut)) => Err(TransportError::TimedOut),
-            (None, _) => Err(TransportError::Connect(whys)),
-        }
     }
 }
 

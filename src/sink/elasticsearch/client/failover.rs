@@ -1,0 +1,121 @@
+//! The choice of a node: the next one in turn, and the others if it fails.
+
+use std::time::{Duration, Instant};
+
+use super::Client;
+use super::request::{Answered, Ask};
+use crate::http::TransportError;
+use crate::http::nodes::Turn;
+
+/// Time limit of the small request that checks whether a node is back.
+const PROBE: Duration = Duration::from_secs(10);
+
+impl Client {
+    /// Sends a request to one node, and after a failure to the others in turn. There is no reply only if none answers.
+    pub(super) fn send(&self, ask: &Ask<'_>) -> Result<Answered, TransportError> {
+        if self.nodes.len() == 1 {
+            return self.send_to(0, ask);
+        }
+        let mut failed = NoneAnswers::default();
+        for node in self.nodes.order(Instant::now()) {
+            if !self.is_there(node) {
+                failed.left_out(self.nodes.url(node));
+                continue;
+            }
+            let result = self.send_to(node, ask);
+            let Some(why) = self.failure_of_node(node, &result) else {
+                if self.nodes.works(node) {
+                    log::info!("{} answers again", self.nodes.url(node));
+                }
+                return result;
+            };
+            self.leave_out(node, &why);
+            failed.add(self.nodes.url(node), result);
+        }
+        failed.result()
+    }
+
+    /// Whether a request can be sent to a node. A node that has failed is tested first.
+    fn is_there(&self, node: usize) -> bool {
+        match self.nodes.begin(node) {
+            Turn::Ready => return true,
+            Turn::Busy => return false,
+            Turn::Probe => {}
+        }
+        let result = self.within(PROBE).send_to(node, &Ask::get("/"));
+        match self.failure_of_node(node, &result) {
+            None => {
+                self.nodes.is_back(node);
+                true
+            }
+            Some(why) => {
+                self.leave_out(node, &why);
+                false
+            }
+        }
+    }
+
+    fn leave_out(&self, node: usize, why: &str) {
+        if let Some(pause) = self.nodes.failed(node, Instant::now()) {
+            let (url, seconds) = (self.nodes.url(node), pause.as_secs());
+            let level = if seconds <= 1 { log::Level::Warn } else { log::Level::Debug };
+            log::log!(level, "{url} is left out for {seconds} s, and the other nodes are used: {why}");
+        }
+    }
+
+    /// The reason if a node is to blame for the result of a request; None if it is not.
+    fn failure_of_node(&self, node: usize, result: &Result<Answered, TransportError>) -> Option<String> {
+        match result {
+            // A node that has just come back may not know its users and keys yet.
+            Ok(Answered { reply, .. }) if reply.status == 401 && self.nodes.has_failed(node) => {
+                Some(reply.reason())
+            }
+            Ok(Answered { reply, .. }) => matches!(reply.status, 502 | 503).then(|| reply.reason()),
+            Err(TransportError::Refused(_) | TransportError::Other(_)) => None,
+            Err(error) => Some(error.to_string()),
+        }
+    }
+}
+
+/// The results of a request at nodes that have failed.
+#[derive(Default)]
+struct NoneAnswers {
+    /// The last reply: it says more than an error.
+    reply: Option<Answered>,
+    /// The last error; a temporary one takes precedence over a permanent one.
+    error: Option<TransportError>,
+    /// Each node's reason.
+    whys: Vec<String>,
+}
+
+impl NoneAnswers {
+    /// Adds a node that has failed.
+    fn add(&mut self, url: &str, result: Result<Answered, TransportError>) {
+        match result {
+            Ok(answered) => self.reply = Some(answered),
+            Err(error) => {
+                self.whys.push(format!("{url}: {error}"));
+                if self.error.is_none() || !matches!(error, TransportError::Tls(_)) {
+                    self.error = Some(error);
+                }
+            }
+        }
+    }
+
+    /// Adds a node that is skipped because it has failed and not answered since.
+    fn left_out(&mut self, url: &str) {
+        self.whys.push(format!("{url}: left out because it has failed"));
+    }
+
+    fn result(self) -> Result<Answered, TransportError> {
+        let whys = self.whys.join("; ");
+        match (self.reply, self.error) {
+            (Some(answered), _) => Ok(answered),
+            (None, Some(TransportError::Tls(_))) => Err(TransportError::Tls(whys)),
+            (None, Some(TransportError::Interrupted(_))) => Err(TransportError::Interrupted(whys)),
+            (None, Some(TransportError::Cut(_))) => Err(TransportError::Cut(whys)),
+            (None, Some(TransportError::TimedOut)) => Err(TransportError::TimedOut),
+            (None, _) => Err(TransportError::Connect(whys)),
+        }
+    }
+}
