@@ -249,6 +249,35 @@ class Trial:
         self.check(run.code == DONE, "--replay", run)
         return f"{len(old)} dead letters with base64 sent again; {self.holds(expected, run, began)}"
 
+    def verifies_and_repairs(self):
+        """One post is deleted and another one changed by plain requests: they are found, named and repaired."""
+        self.drop()
+        loader = self.loader()
+        archives = make_archives(MAKER, loader.folder / "made", "--archives", 2, "--rows", 100, "--seed", 15)
+        right = DONE_WITH_REJECTS if expectation.of(archives).rejected else DONE
+        run = loader.ingest(archives, "--create-indices")
+        self.check(run.code == right, "a load", run)
+        self.server.expect("PUT", "/posts_v1/_settings", {"index.gc_deletes": "0s"})
+        run = loader.ingest(archives, "--verify")
+        self.check(run.code == right and run.summary["findings"]["equal"] > 100, "a right index", run)
+        gone, changed = sorted(expectation.of(archives).posts)[:2]
+        path = {name: f"/posts/_doc/{urllib.parse.quote(name, safe='')}" for name in (gone, changed)}
+        held = self.server.expect("GET", path[changed])
+        same = f"?version={held['_version']}&version_type=external_gte"
+        self.server.expect("PUT", path[changed] + same, {**held["_source"], "content": "other words"})
+        self.server.expect("DELETE", path[gone])
+        time.sleep(1.5)  # until the index has forgotten the version of the delete
+        output = loader.folder / "differences.ndjson"
+        run = loader.ingest(archives, "--verify", "--output", str(output))
+        found = {line["at_uri"]: line["finding"] for line in map(json.loads, output.read_text().splitlines())}
+        wanted = {gone: "missing", changed: "different"}
+        self.check(run.code == DONE_WITH_REJECTS and found == wanted, f"found {found}", run)
+        run = loader.ingest(archives, "--verify", "--repair")
+        self.check(run.code == right, "--repair", run)
+        run = loader.ingest(archives, "--verify")
+        self.check(run.code == right, "a repaired index", run)
+        return "one missing and one different post found and repaired"
+
     def survives_a_kill(self, settings, user, what):
         self.drop()
         loader = self.loader()
@@ -310,6 +339,7 @@ class Trial:
         if not self.kind.vectors:
             return [self.says_what_can_be_made_without_vectors]
         steps = [self.creates_and_loads, self.refuses_base64_where_it_is_not_read, self.replays,
+                 self.verifies_and_repairs,
                  self.survives_a_kill_with_async_translog]
         if self.kind.product == "OpenSearch" and self.kind.secure:
             steps += [self.survives_a_kill_where_nothing_is_told, self.refuses_where_the_flush_is_forbidden]
