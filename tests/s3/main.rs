@@ -159,5 +159,5 @@ fn a_check_reads_a_part_of_one_object() {
     let (env, server) = (TestEnv::new(), Server::start());
     put(&server, &archives());
     let checked = ingest(&env, &server).args(&["--check"]).run().exits(0);
-    checked.check(checked.stdout.contains("ok: source: 3 archives to take up"), "they are counted");
+    checked.check(checked.stdout.contains("ok: source: 3 archives to load"), "they are counted");
 }
