@@ -21,7 +21,7 @@ DEBIAN = {
 PYTHON = {"kubernetes": {"kubernetes_validate": "kubernetes-validate"}}
 PYTHON["watched"] = {"yaml": "PyYAML"}
 PYTHON["container"] = PYTHON["kubernetes"]
-# Packages of crates.io by group. They are built in little time rather than for speed.
+# Packages of the Rust registry by group. They are built in little time rather than for speed.
 CARGO = {"packages": {"cargo-deb": "cargo-deb@3.8.0", "cargo-generate-rpm": "cargo-generate-rpm@0.21.1"}}
 STATIC = {"container", "packages"}
 STATIC_TARGET = "x86_64-unknown-linux-musl"
