@@ -1,7 +1,7 @@
 //! The fields to leave out and to add, as the options name them.
 
 use crate::exit::Failure;
-use crate::model::schema::{POST_FIELDS, VECTORS, in_embeddings};
+use crate::model::schema::{POST_FIELDS, VECTORS};
 use crate::model::{FieldChoice, Model};
 
 /// The field by which posts are found; it cannot be left out.
@@ -69,7 +69,11 @@ fn further_model(model: &str, before: &[Model]) -> Result<Model, Failure> {
     if before.iter().any(|other| other.field == field) {
         return wrong("it is named twice: remove one");
     }
-    Ok(Model::new(model.to_owned().leak(), in_embeddings(&field).leak(), format!("{VECTOR}{model}").leak()))
+    Ok(Model::new(
+        model.to_owned().leak(),
+        format!("embeddings.{field}").leak(),
+        format!("{VECTOR}{model}").leak(),
+    ))
 }
 
 /// The name of a field to leave out. Vectors may have their name in documents or in archives, with or without
@@ -77,14 +81,14 @@ fn further_model(model: &str, before: &[Model]) -> Result<Model, Failure> {
 fn excludable(name: &str) -> Result<&'static str, Failure> {
     let vector = name.strip_prefix("embeddings.").unwrap_or(name).replace('-', "_");
     if let Some(field) = VECTORS.iter().find(|field| field.name == vector) {
-        return Ok(in_embeddings(field.name).leak());
+        return Ok(field.path);
     }
     let usual = || POST_FIELDS.iter().filter(|field| field.asked.is_none() && field.name != NEEDED);
     if let Some(field) = usual().find(|field| field.name == name) {
         return Ok(field.name);
     }
-    let vectors = VECTORS.iter().map(|field| in_embeddings(field.name));
-    let known: Vec<String> = usual().map(|field| field.name.to_owned()).chain(vectors).collect();
+    let vectors = VECTORS.iter().map(|field| field.path);
+    let known: Vec<&str> = usual().map(|field| field.name).chain(vectors).collect();
     let why = if name == NEEDED { ", which every post needs" } else { "" };
     Err(Failure::usage(format!(
         "--exclude-field (EXCLUDE_FIELDS) names {name:?}{why}: it takes {}",

@@ -254,18 +254,11 @@ pub fn describe(choice: FieldChoice) -> String {
     let mut names = Vec::new();
     for field in post_fields(choice) {
         match field.kind {
-            Kind::Vectors => {
-                names.extend(vector_names(choice).iter().map(|vector| in_embeddings(vector.name)))
-            }
-            _ => names.push(field.name.to_owned()),
+            Kind::Vectors => names.extend(vector_names(choice).iter().map(|vector| vector.path)),
+            _ => names.push(field.name),
         }
     }
     names.join(", ")
-}
-
-/// The path of a vector in a document.
-pub fn in_embeddings(name: &str) -> String {
-    format!("embeddings.{name}")
 }
 
 fn text<'d>(text: &'d Option<std::borrow::Cow<'d, str>>) -> Value<'d> {

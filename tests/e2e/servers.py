@@ -254,13 +254,14 @@ class Trial:
         self.drop()
         loader = self.loader()
         archives = make_archives(MAKER, loader.folder / "made", "--archives", 2, "--rows", 100, "--seed", 15)
-        right = DONE_WITH_REJECTS if expectation.of(archives).rejected else DONE
+        expected = expectation.of(archives)
+        right = DONE_WITH_REJECTS if expected.rejected else DONE
         run = loader.ingest(archives, "--create-indices")
         self.check(run.code == right, "a load", run)
         self.server.expect("PUT", "/posts_v1/_settings", {"index.gc_deletes": "0s"})
         run = loader.ingest(archives, "--verify")
         self.check(run.code == right and run.summary["findings"]["equal"] > 100, "a right index", run)
-        gone, changed = sorted(expectation.of(archives).posts)[:2]
+        gone, changed = sorted(expected.posts)[:2]
         path = {name: f"/posts/_doc/{urllib.parse.quote(name, safe='')}" for name in (gone, changed)}
         held = self.server.expect("GET", path[changed])
         same = f"?version={held['_version']}&version_type=external_gte"

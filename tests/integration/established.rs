@@ -8,15 +8,11 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
-use std::sync::Arc;
-
-use rustls::ServerConfig;
-use rustls::pki_types::PrivateKeyDer;
 
 use crate::harness::archives::Archive;
 use crate::harness::http::{Reply, Request};
 use crate::harness::model::assert_holds;
-use crate::harness::recorder::Recorder;
+use crate::harness::recorder::{Recorder, tls_of_localhost};
 use crate::harness::s3::{ACCESS_KEY, BUCKET, FakeS3, SECRETS};
 use crate::harness::{Invocation, Run, STATE_FILE, TestEnv, posts};
 
@@ -62,18 +58,10 @@ impl Reader {
         ] {
             std::os::unix::fs::symlink(target, env.path(name)).unwrap();
         }
-        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-        let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
-        let config =
-            ServerConfig::builder_with_provider(rustls::crypto::aws_lc_rs::default_provider().into())
-                .with_safe_default_protocol_versions()
-                .unwrap()
-                .with_no_client_auth()
-                .with_single_cert(vec![made.cert.der().clone()], key)
-                .unwrap();
-        env.write("ca.pem", made.cert.pem());
+        let (config, certificate) = tls_of_localhost();
+        env.write("ca.pem", certificate);
         let address = env.fake.url().replace("http://", "");
-        let server = Recorder::start(Some(Arc::new(config)), move |request| forward(&address, request));
+        let server = Recorder::start(Some(config), move |request| forward(&address, request));
         let s3 = FakeS3::start();
         s3.is_in("us-west-2");
         Self { env, server, s3 }

@@ -1,16 +1,11 @@
 //! Through a proxy, around it, and what is said where one would be needed.
 
-use std::sync::Arc;
-
-use rustls::ServerConfig;
-use rustls::pki_types::PrivateKeyDer;
-
 use crate::harness::archives::{Archive, post};
 use crate::harness::fake::API_KEY;
 use crate::harness::front::Proxy;
 use crate::harness::http::{Reply, Request};
 use crate::harness::model::assert_holds;
-use crate::harness::recorder::Recorder;
+use crate::harness::recorder::{Recorder, tls_of_localhost};
 use crate::harness::{Invocation, TestEnv};
 
 fn archives() -> [Archive; 1] {
@@ -50,20 +45,10 @@ fn plain_http_goes_to_the_proxy_with_the_whole_url_and_the_proxy_finds_the_serve
 #[test]
 fn https_goes_through_a_tunnel_of_which_the_proxy_sees_nothing_and_certificates_are_checked_within() {
     let env = TestEnv::with_archives(&archives());
-    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-    let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
-    let config = ServerConfig::builder_with_provider(rustls::crypto::aws_lc_rs::default_provider().into())
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![made.cert.der().clone()], key)
-        .unwrap();
-    let server = Recorder::start(Some(Arc::new(config)), |_| Reply {
-        status: 200,
-        headers: vec![],
-        body: b"{}".to_vec(),
-    });
-    env.write("ca.pem", made.cert.pem());
+    let (config, certificate) = tls_of_localhost();
+    let server =
+        Recorder::start(Some(config), |_| Reply { status: 200, headers: vec![], body: b"{}".to_vec() });
+    env.write("ca.pem", certificate);
     let proxy = Proxy::start(Some("Basic bWU6aHVudGVyMiE="), 407);
     let with = |proxy: &str, ca: &[&str]| {
         let run = env.ingest().var("ELASTICSEARCH_URL", &server.url()).var("INGEST_PROXY", proxy);

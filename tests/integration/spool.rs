@@ -8,10 +8,9 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::harness::archives::{Archive, write_aged};
-use crate::harness::fake::PATIENCE;
 use crate::harness::model::assert_holds;
 use crate::harness::script::Fault;
-use crate::harness::{Invocation, Running, STATE_FILE, TestEnv, posts};
+use crate::harness::{Invocation, Running, STATE_FILE, TestEnv, posts, wait_until};
 
 fn archives() -> [Archive; 3] {
     ["20251218_000000", "20251218_000100", "20251218_000200"]
@@ -47,15 +46,6 @@ impl Copy {
     fn go_on(&self) {
         let mut file = File::options().append(true).open(&self.place).unwrap();
         file.write_all(&self.zip[self.zip.len() / 2..]).unwrap();
-    }
-}
-
-#[track_caller]
-fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
-    let started = Instant::now();
-    while !holds() {
-        assert!(started.elapsed() < PATIENCE, "not in time: {what}");
-        thread::sleep(Duration::from_millis(5));
     }
 }
 

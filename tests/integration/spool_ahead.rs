@@ -1,14 +1,12 @@
 //! `--mode spool` goes on looking for archives while others are under way: what it takes up, marks and tells meanwhile.
 
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::harness::archives::{Archive, delete, post};
-use crate::harness::fake::PATIENCE;
 use crate::harness::http::Request;
 use crate::harness::model::assert_holds;
 use crate::harness::script::Fault;
-use crate::harness::{Invocation, TestEnv, posts};
+use crate::harness::{Invocation, TestEnv, posts, wait_until};
 
 const FIGURES: &str = "ingest.prom";
 
@@ -22,15 +20,6 @@ fn archives(minutes: std::ops::Range<usize>) -> Vec<Archive> {
 /// The program, set up to look once a second and to write its figures.
 fn spool(env: &TestEnv) -> Invocation<'_> {
     env.ingest().args(&["--mode", "spool", "--metrics-file", FIGURES]).var("SPOOL_INTERVAL_SEC", "1")
-}
-
-#[track_caller]
-fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
-    let started = Instant::now();
-    while !holds() {
-        assert!(started.elapsed() < PATIENCE, "not in time: {what}");
-        thread::sleep(Duration::from_millis(5));
-    }
 }
 
 /// Waits until the figures say that so many archives are pending and processed.

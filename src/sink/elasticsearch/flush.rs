@@ -18,23 +18,24 @@ pub(super) fn flush(client: &Client, names: &str) -> Result<(), PreflightError> 
         200 if all_shards_flushed(&reply.body) => Ok(()),
         410 if is_serverless(&reply) => Ok(()),
         401 | 403 if !is_unavailable(&reply) => {
-            let product = client.product();
-            Err(PreflightError::refused(
-                "durability",
-                format!(
-                    "{names} may acknowledge before they sync (index.translog.durability is async, or this \
-                     run is not told), so they have to be flushed before archives are marked, but this run \
-                     may not flush: grant {} {}, or set the durability to request and let this run see the \
-                     settings ({}) ({})",
-                    product.grantee(),
-                    product.privilege("maintenance"),
-                    product.privilege("view_index_metadata"),
-                    reply.reason()
-                ),
-            ))
+            let why = format!("{} ({})", forbidden(client, names), reply.reason());
+            Err(PreflightError::refused("durability", why))
         }
         status => Err(PreflightError::unavailable_as(format!("the flush answers status {status}"), &reply)),
     }
+}
+
+/// Why a run that may not flush is refused.
+pub(super) fn forbidden(client: &Client, names: &str) -> String {
+    let product = client.product();
+    format!(
+        "{names} may acknowledge before they sync (index.translog.durability is async, or this run is not told), so \
+         they have to be flushed before archives are marked, but this run may not flush: grant {} {}, or set the \
+         durability to request and let this run see the settings ({})",
+        product.grantee(),
+        product.privilege("maintenance"),
+        product.privilege("view_index_metadata"),
+    )
 }
 
 /// Whether the server refuses an API because it is Elasticsearch Serverless.

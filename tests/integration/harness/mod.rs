@@ -32,6 +32,16 @@ use archives::{Archive, post};
 use fake::{API_KEY, Fake};
 pub(crate) use run::{Run, Running};
 
+/// Waits until something holds; fails if that takes too long.
+#[track_caller]
+pub(crate) fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
+    let started = Instant::now();
+    while !holds() {
+        assert!(started.elapsed() < fake::PATIENCE, "not in time: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
 /// A folder of its own, with a server of its own.
 pub(crate) struct TestEnv {
     folder: TempDir,

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use rustls::pki_types::PrivateKeyDer;
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 use super::http::{Reply, Request, read_request};
@@ -27,6 +28,19 @@ struct Shared {
     seen: Mutex<Vec<u8>>,
     connections: AtomicUsize,
     stopped: AtomicBool,
+}
+
+/// The settings of a TLS server with a certificate of its own for `localhost`, and that certificate (PEM).
+pub(crate) fn tls_of_localhost() -> (Arc<ServerConfig>, String) {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+    let config = ServerConfig::builder_with_provider(rustls::crypto::aws_lc_rs::default_provider().into())
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![made.cert.der().clone()], key)
+        .unwrap();
+    (Arc::new(config), made.cert.pem())
 }
 
 impl Recorder {

@@ -14,7 +14,7 @@ mod settings;
 mod target;
 
 use super::client::Client;
-use super::flush::flush;
+use super::flush::{flush, forbidden};
 use super::outcome::NAME_ELASTICSEARCH;
 use super::primaries::Primaries;
 use super::targets::Targets;
@@ -216,14 +216,7 @@ fn judge_flush(
         || Check::ok("durability", format!("{name} may acknowledge before it syncs: it will be flushed"));
     Ok(Some(match grants.told(name, "maintenance") {
         Some(true) => ok(),
-        Some(false) => Check::failed(
-            "durability",
-            format!(
-                "{name} acknowledges before it syncs (index.translog.durability: async), or does not show this run \
-                 whether it does, and this run may not flush it: grant it the index privileges maintenance and \
-                 view_index_metadata, or set the durability to request"
-            ),
-        ),
+        Some(false) => Check::failed("durability", forbidden(client, name)),
         None => match flush(client, name) {
             Ok(()) => ok(),
             Err(PreflightError::Refused(mut checks)) if checks.len() == 1 => checks.remove(0),
