@@ -5,9 +5,12 @@ import os
 import pwd
 import re
 import secrets
+import shutil
 import signal
 import socket
 import subprocess
+import tempfile
+from pathlib import Path
 
 import fleet
 
@@ -28,7 +31,7 @@ SlurmctldHost={host}(127.0.0.1)
 SlurmctldPort={controller}
 SlurmdPort={node}
 AuthType=auth/munge
-AuthInfo=socket={folder}/munge/socket,cred_expire=5
+AuthInfo=socket={socket},cred_expire=5
 CredType=cred/munge
 SlurmUser=root
 SlurmdUser=root
@@ -62,7 +65,8 @@ class Slurm(fleet.Fleet):
             self.skipTest("Slurm's daemons are started as root")
         self.start_munge()
         self.host = socket.gethostname().split(".")[0]
-        text = CONFIGURATION.format(host=self.host, folder=self.folder, controller=free_port(), node=free_port())
+        text = CONFIGURATION.format(host=self.host, folder=self.folder, socket=self.socket, controller=free_port(),
+                                    node=free_port())
         self.configuration = self.folder / "slurm.conf"
         self.configuration.write_text(text)
         self.daemon("slurmctld", "-D", "-f", self.configuration)
@@ -70,27 +74,32 @@ class Slurm(fleet.Fleet):
         self.wait_until(lambda: "idle" in self.slurm("sinfo", "--noheader", "--format=%t", code=None), self.logs)
 
     def start_munge(self):
-        """With a key and a socket of its own, as the user of the package."""
+        """With a key and a socket of its own, as the user of the package.
+
+        Its folder lies in /tmp itself: that user reaches no temporary folder which only root may enter.
+        """
         user = pwd.getpwnam("munge")
-        os.chmod(self.folder, 0o755)
-        place = self.folder / "munge"
-        place.mkdir(mode=0o755)
+        place = Path(tempfile.mkdtemp(prefix="fleet-munge-", dir="/tmp"))
+        self.addCleanup(shutil.rmtree, place, ignore_errors=True)
+        place.chmod(0o755)
         key = place / "key"
         key.write_bytes(secrets.token_bytes(128))
         key.chmod(0o400)
         for path in (place, key):
             os.chown(path, user.pw_uid, user.pw_gid)
         files = [f"--{name}-file={place / name}" for name in ("pid", "log", "seed")]
-        self.daemon("munged", "--foreground", f"--socket={place / 'socket'}", f"--key-file={key}", *files,
+        self.socket = place / "socket"
+        self.daemon("munged", "--foreground", f"--socket={self.socket}", f"--key-file={key}", *files, cwd="/",
                     user=user.pw_uid, group=user.pw_gid, extra_groups=[])
-        self.wait_until((place / "socket").exists, "munge's socket")
+        self.wait_until(self.socket.exists, self.logs, seconds=30)
 
     def daemon(self, *command, **options):
         """In the foreground of a process group of its own, which ends with the case."""
         log = (self.folder / f"{command[0]}.out").open("wb")
         environment = {"PATH": fleet.PATH, "SLURM_CONF": str(getattr(self, "configuration", ""))}
+        options.setdefault("cwd", self.folder)
         process = subprocess.Popen(list(map(str, command)), stdout=log, stderr=log, stdin=subprocess.DEVNULL,
-                                   env=environment, cwd=self.folder, start_new_session=True, **options)
+                                   env=environment, start_new_session=True, **options)
         log.close()
         self.addCleanup(self.end, process)
 
