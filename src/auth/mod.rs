@@ -1,8 +1,8 @@
-//! Authenticates a run to Elasticsearch.
+//! Authenticates requests to Elasticsearch.
 //!
-//! Everything that differs between the ways to authenticate is here: their settings, the headers they send, which of it
-//! is secret, and the advice after a refusal. To add one, add a function to `WAYS`, a variant of [`Auth`], and its
-//! flag. Exactly one way has to be given; no credentials at all must be stated, too.
+//! Everything specific to one way of authentication is in this module: its settings, its headers, its secrets, and the
+//! advice after a refusal. To add a way, add a function to `WAYS`, a variant of [`Auth`], and its flag. Users must
+//! choose exactly one way; `--no-auth` is one, too.
 
 pub mod aws;
 mod sigv4;
@@ -21,30 +21,30 @@ use crate::http::url::UserInfo;
 use crate::http::{TransportError, proxy::Proxies};
 use crate::secret::Secret;
 
-/// Returns the region, which may be given, and the possible sources of credentials for it.
+/// Returns the region (the given one, if any) and the sources of credentials for it.
 pub type AwsChain<'g> = &'g dyn Fn(Option<&str>) -> Result<(String, CredentialSources), Failure>;
 
-/// The settings that authentication is read from.
+/// Settings that authentication is read from.
 pub struct Given<'g> {
-    /// Looks up a variable.
+    /// Looks up an environment variable.
     pub variable: &'g dyn Fn(&str) -> Option<String>,
-    /// `--username`, else its variable.
+    /// Value of `--username`, else of its variable.
     pub username: Option<String>,
-    /// The part of the URL before the `@`.
+    /// User and password in the URL.
     pub user_info: Option<UserInfo>,
-    /// `--aws-sigv4`, else its variable.
+    /// Value of `--aws-sigv4`, else of its variable.
     pub aws_sigv4: Option<String>,
-    /// `--no-auth`.
+    /// Whether `--no-auth` is set.
     pub no_auth: bool,
     /// Base URLs of the server.
     pub urls: &'g [String],
-    /// The AWS chain.
+    /// Finds the AWS region and credential sources.
     pub aws: AwsChain<'g>,
-    /// The proxy for the services of the AWS chain.
+    /// The proxy for the services that provide AWS credentials.
     pub proxies: &'g Proxies,
 }
 
-/// The one way to authenticate.
+/// How requests authenticate.
 #[derive(Clone, Debug)]
 pub enum Auth {
     /// `Authorization: ApiKey …`.
@@ -55,11 +55,11 @@ pub enum Auth {
     Bearer(Arc<Stored>),
     /// AWS Signature Version 4.
     SigV4(Arc<Signer>),
-    /// No authentication: the cluster has no security, or a proxy before it takes care of that.
+    /// No authentication: the cluster has no security, or a proxy in front of it authenticates.
     Nobody,
 }
 
-/// Reads the settings of one way; None where nothing is set for it.
+/// Reads the settings of one way; None: nothing is set for it.
 type Way = fn(&Given<'_>) -> Result<Option<Auth>, Failure>;
 
 /// All ways, with their names in messages.
@@ -134,12 +134,12 @@ fn nobody(given: &Given<'_>) -> Result<Option<Auth>, Failure> {
 }
 
 impl Auth {
-    /// Reads the one way that is given.
+    /// Reads the one way that is set.
     ///
     /// # Errors
     ///
-    /// A usage failure where there is none, where there are two, or where the settings of one are incomplete or cannot
-    /// be read. It holds no secret.
+    /// Returns a usage failure if no way or more than one is set, or if its settings are incomplete or cannot be read.
+    /// The failure holds no secret.
     pub fn read(given: &Given<'_>) -> Result<Self, Failure> {
         let mut found: Option<(&str, Self)> = None;
         for (name, way) in WAYS {
@@ -161,7 +161,7 @@ impl Auth {
         })
     }
 
-    /// Creates the API key of tests and benches.
+    /// Creates an API key, for tests and benches.
     pub fn of_api_key(key: &str) -> Self {
         Self::ApiKey(Arc::new(Stored::of_setting(API_KEY, Secret::new(key))))
     }
@@ -170,7 +170,7 @@ impl Auth {
     ///
     /// # Errors
     ///
-    /// Fails where there are no credentials for now, or none at all.
+    /// Fails if there are no credentials, for now or at all.
     pub(crate) fn authorize(
         &self,
         method: &str,
@@ -195,7 +195,7 @@ impl Auth {
         Ok(())
     }
 
-    /// Returns the value of `Authorization`, where it is the same for every request.
+    /// Returns the value of `Authorization`, if it is the same for every request.
     fn authorization(&self) -> Option<String> {
         let base64 = |text: &str| base64_simd::STANDARD.encode_to_string(text);
         match self {
@@ -213,8 +213,8 @@ impl Auth {
         }
     }
 
-    /// Looks for other credentials after those in `sent` were refused: in a file that has changed, or through the AWS
-    /// chain. Returns whether there are others now.
+    /// Looks for new credentials after those in `sent` were refused: in a file that has changed, or from the AWS
+    /// sources. Returns whether there are any.
     pub(crate) fn renew(&self, sent: &HeaderMap, status: u16, body: &[u8]) -> bool {
         match self {
             Self::ApiKey(stored) | Self::Basic(_, stored) | Self::Bearer(stored) => {
@@ -225,7 +225,7 @@ impl Auth {
                 if status != 401 {
                     return false;
                 }
-                // Another thread may have read the file since, also while this one reads it.
+                // Another thread may read the file at the same time, or may have read it since.
                 if !is_another() {
                     stored.read_again();
                 }
@@ -251,7 +251,6 @@ impl Auth {
         }
     }
 
-    /// Returns the advice for refused credentials.
     pub(crate) fn advice(&self) -> String {
         let setting = self.setting();
         match self {
@@ -291,7 +290,7 @@ impl Auth {
         }
     }
 
-    /// Names what others could read and use where requests are not encrypted.
+    /// Names the secret that others could read and use if requests are not encrypted.
     pub fn readable(&self) -> Option<&'static str> {
         match self {
             Self::ApiKey(_) => Some("the API key"),
@@ -301,14 +300,14 @@ impl Auth {
         }
     }
 
-    /// Masks current and earlier credentials wherever they occur in a foreign text.
+    /// Masks current and earlier credentials in text from outside, such as a server's reply.
     pub(crate) fn cut_out_of(&self, text: &mut Vec<u8>) {
         for secret in self.secrets() {
             secret.cut_out_of(text);
         }
     }
 
-    /// Returns everything that must not be shown.
+    /// Returns everything that has to be masked.
     fn secrets(&self) -> Vec<Secret> {
         let base64 = |text: &str| Secret::new(base64_simd::STANDARD.encode_to_string(text));
         match self {
@@ -324,7 +323,7 @@ impl Auth {
     }
 }
 
-/// Returns all forms of an API key that have to be masked: `encoded`, its id with its secret, and its secret.
+/// Returns all forms of an API key that have to be masked: `encoded`, id and secret, and the secret.
 fn parts_of_key(key: &Secret) -> Vec<Secret> {
     let text = key.expose();
     let decoded = || String::from_utf8(base64_simd::STANDARD.decode_to_vec(text).ok()?).ok();
@@ -335,16 +334,16 @@ fn parts_of_key(key: &Secret) -> Vec<Secret> {
     [Some(encoded), Some(Secret::new(pair)), secret].into_iter().flatten().collect()
 }
 
-/// Refusals with texts of Amazon's services that Elasticsearch does not send.
+/// Refusals by Amazon's services. Elasticsearch does not send these texts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Amazon {
-    /// Only signed requests are accepted, or those of a user of the domain.
+    /// The service accepts only signed requests, or those of a user of the domain.
     WantsSignature,
-    /// The signature is refused.
+    /// The service refuses the signature.
     RefusesSignature,
 }
 
-/// Whether an answer refuses credentials with a text of Amazon's services.
+/// Returns whether an answer refuses credentials with a text of Amazon's services.
 ///
 /// Source: Amazon OpenSearch Service Developer Guide, "Troubleshooting"; IAM User Guide, "Troubleshoot Signature
 /// Version 4 signing". The texts are compared in lower case, since services write them differently.

@@ -1,4 +1,4 @@
-//! Gzip: compresses requests where asked for, and decompresses replies that are compressed without being asked for.
+//! Gzip: compresses requests if asked to, and decompresses replies that are compressed although the client did not ask.
 
 use libdeflater::{CompressionLvl, Compressor, DecompressionError, Decompressor};
 use ureq::http::HeaderMap;
@@ -6,10 +6,10 @@ use ureq::http::header::CONTENT_ENCODING;
 
 use super::TransportError;
 
-/// Least length of a gzip member in bytes (RFC 1952: head and tail).
+/// Shortest gzip member, in bytes (RFC 1952: head and tail).
 const SHORTEST: usize = 18;
 
-/// Compresses a body with gzip at a level from 1 to 9. None where it cannot be compressed; then it is sent as it is.
+/// Compresses a body with gzip at a level from 1 to 9. None: it cannot be compressed and is sent as it is.
 pub(crate) fn gzip(body: &[u8], level: u8) -> Option<Vec<u8>> {
     let mut compressor = Compressor::new(CompressionLvl::new(level.into()).ok()?);
     let mut out = vec![0; compressor.gzip_compress_bound(body.len())];
@@ -18,12 +18,12 @@ pub(crate) fn gzip(body: &[u8], level: u8) -> Option<Vec<u8>> {
     Some(out)
 }
 
-/// Returns the decoded body of a reply, of at most `limit` bytes. The client asks for `identity`; some proxies send
-/// gzip all the same.
+/// Returns the decoded body of a reply; it may have at most `limit` bytes. The client asks for `identity`, but some
+/// proxies send gzip anyway.
 ///
 /// # Errors
 ///
-/// Names an unknown encoding, or says what is wrong with invalid gzip.
+/// Names an unknown encoding, or says what is wrong with the gzip data.
 pub(crate) fn decoded(headers: &HeaderMap, body: Vec<u8>, limit: u64) -> Result<Vec<u8>, TransportError> {
     let Some(encoding) = headers.get(CONTENT_ENCODING) else { return Ok(body) };
     let encoding = String::from_utf8_lossy(encoding.as_bytes()).trim().to_ascii_lowercase();
@@ -41,7 +41,7 @@ pub(crate) fn decoded(headers: &HeaderMap, body: Vec<u8>, limit: u64) -> Result<
     }
 }
 
-/// Decompresses one gzip member. Its last four bytes are the size of its content, modulo 2^32.
+/// Decompresses one gzip member. Its last four bytes give the size of its content, modulo 2^32.
 fn gunzip(body: &[u8], limit: u64) -> Result<Vec<u8>, String> {
     let tail = body.last_chunk().filter(|_| body.len() >= SHORTEST).ok_or("it is cut off")?;
     let size = u32::from_le_bytes(*tail);

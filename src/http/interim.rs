@@ -1,16 +1,17 @@
-//! Handles answers to `Expect: 100-continue` (RFC 9110, section 10.1.1), by which a request asks whether its body is
-//! wanted. The HTTP library mishandles two of them:
+//! Handles answers to `Expect: 100-continue` (RFC 9110, section 10.1.1). With this header a client asks whether the
+//! server wants the body. The HTTP library mishandles two answers:
 //!
-//! - `100 Continue` with headers meant for the final reply: the library never sends the body. The headers are removed.
-//! - A refusal that arrives at once and complete: the library keeps waiting for more until the time limit. It is passed
-//!   on as if it had just arrived.
+//! - `100 Continue` with headers that are meant for the final reply: the library never sends the body. The headers are
+//!   removed here.
+//! - A refusal that arrives at once and complete: the library waits for more until the time limit. It is passed on here
+//!   as if it had just arrived.
 
 use ureq::unversioned::transport::{Buffers, ConnectionDetails, Connector, NextTimeout, Transport};
 
-/// Start of an answer that agrees to the body.
+/// Start of an answer that accepts the body.
 const CONTINUE: &[u8] = b"HTTP/1.1 100";
 
-/// The answer without its headers.
+/// The accepting answer without its headers.
 const BARE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 /// Rewrites answers to `Expect` into the form that the HTTP library expects.
@@ -29,17 +30,17 @@ impl<In: Transport> Connector<In> for InterimConnector {
     }
 }
 
-/// A connection.
+/// A connection whose answers to `Expect` are rewritten.
 #[derive(Debug)]
 pub(super) struct Interim<In> {
     inner: In,
-    /// A request has asked, and nothing has arrived since.
+    /// Whether a request with `Expect` was sent, and nothing has arrived since.
     is_asked: bool,
 }
 
-/// Whether the output is the head of a request with `Expect`.
+/// Returns whether the output is the head of a request with `Expect`.
 ///
-/// Output is mostly bodies. Their first line shows that they are no head, so the rest is not looked at.
+/// Most output is bodies. Their first line already shows that they are not a head, so the rest is not searched.
 fn asks_first(output: &[u8]) -> bool {
     let Some(line) = output.split(|&byte| byte == b'\n').next().filter(|line| line.ends_with(b" HTTP/1.1\r"))
     else {
@@ -51,14 +52,14 @@ fn asks_first(output: &[u8]) -> bool {
     fields.windows(22).any(|window| window == b"\r\nexpect: 100-continue")
 }
 
-/// The state of an answer, judged by what has arrived so far.
+/// Judgement of an answer by what has arrived so far.
 #[derive(Debug, PartialEq, Eq)]
 enum InterimAnswer {
     /// More has to arrive.
     Incomplete,
-    /// Agreement, with a head of so many bytes.
+    /// The server accepts the body; the head of its answer has so many bytes.
     Agrees(usize),
-    /// Refusal: this is the reply.
+    /// The server refuses: this is the final reply.
     Refuses,
 }
 
@@ -75,7 +76,7 @@ fn answer(input: &[u8]) -> InterimAnswer {
 fn replace(buffers: &mut dyn Buffers, bytes: &[u8]) {
     let length = buffers.input().len();
     buffers.input_consume(length);
-    // There is room: at most a few bytes more are put in than were taken out.
+    // The buffer has room: the new bytes are at most a few more than the old ones.
     if let Some(into) = buffers.input_append_buf().get_mut(..bytes.len()) {
         into.copy_from_slice(bytes);
         buffers.input_appended(bytes.len());

@@ -1,8 +1,8 @@
 //! Caches the addresses of hosts.
 //!
-//! ureq resolves the host for every request, even on an open connection, and starts a thread each time: some 3 % of a
-//! run's CPU time. A run would also stop at every hiccup of the name service, though its connections are open. So
-//! addresses are kept for as long as resolvers commonly keep them, and longer where resolving fails.
+//! ureq resolves the host for every request, even on an open connection, and starts a thread each time. That takes
+//! about 3 % of a run's CPU time, and a run would stop at every hiccup of the name service, though its connections are
+//! open. So addresses are cached as long as resolvers usually cache them, and longer while resolving fails.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -18,10 +18,10 @@ use ureq::unversioned::transport::NextTimeout;
 use super::proxy::{Proxies, Proxy};
 use super::reach::explained;
 
-/// Time for which addresses are used without asking again.
+/// How long cached addresses are used without resolving again.
 const REMEMBERED_FOR: Duration = Duration::from_secs(30);
 
-/// Resolves by `R`, and caches the addresses. For a server behind a proxy it returns the proxy's.
+/// Resolves with `R`, and caches the addresses. Returns the proxy's addresses for a server behind a proxy.
 pub(crate) struct Remembering<R = DefaultResolver> {
     resolver: R,
     proxies: Arc<Proxies>,
@@ -34,7 +34,7 @@ struct CachedAddresses {
 }
 
 impl Remembering {
-    /// Starts with an empty cache.
+    /// Creates an empty cache.
     pub(super) fn new(proxies: Arc<Proxies>) -> Self {
         Self { resolver: DefaultResolver::default(), proxies, known: Mutex::default() }
     }
@@ -75,7 +75,8 @@ impl<R: Resolver> Resolver for Remembering<R> {
 }
 
 impl<R: Resolver> Remembering<R> {
-    /// Names below `localhost` are this host, though not every system resolves them (RFC 6761, section 6.3).
+    /// Returns this host's address for names below `localhost`, which not every system resolves (RFC 6761, section
+    /// 6.3).
     fn of_this_host(&self, uri: &Uri) -> Option<ResolvedSocketAddrs> {
         let host = uri.host()?.to_ascii_lowercase();
         let port = uri.port_u16().unwrap_or(if uri.scheme_str() == Some("https") { 443 } else { 80 });
@@ -86,7 +87,7 @@ impl<R: Resolver> Remembering<R> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Cannot overflow: the addresses come from such an array.
+    /// Copies addresses into the library's array. They fit: they come from such an array.
     fn array(&self, addresses: &[SocketAddr]) -> ResolvedSocketAddrs {
         let mut array = self.resolver.empty();
         addresses.iter().for_each(|address| array.push(*address));

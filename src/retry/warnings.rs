@@ -1,4 +1,4 @@
-//! Limits log lines on failed attempts: one at once, then one per interval. An outage of an hour must not fill the log.
+//! Limits log lines on failed attempts: one at once, then one per interval. An hour of outage must not fill the log.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -11,7 +11,7 @@ impl Warnings {
         Self(Mutex::new(Due { interval, last: None, unsaid: 0 }))
     }
 
-    /// Records a failed attempt at a request to `server`; the next one comes after `pause`.
+    /// Logs a failed attempt at a request to `server`. The next attempt follows after `pause`.
     pub(super) fn failed(&self, server: &str, reason: &str, pause: Duration) {
         let due = self.0.lock().unwrap_or_else(PoisonError::into_inner).after(Instant::now());
         let seconds = pause.as_secs_f64();
@@ -34,7 +34,7 @@ struct Due {
 }
 
 impl Due {
-    /// Counts a failed attempt. Returns how many before it had no line, where one is due.
+    /// Counts a failed attempt. Returns how many before it had no log line; None: no line is due.
     fn after(&mut self, now: Instant) -> Option<u64> {
         if self.last.is_some_and(|last| now.saturating_duration_since(last) < self.interval) {
             self.unsaid += 1;

@@ -1,4 +1,4 @@
-//! AWS credentials and the signatures made with them. Shared by S3 and Amazon's search services.
+//! AWS credentials and request signatures, for S3 and Amazon's search services.
 
 mod credentials;
 pub mod shared;

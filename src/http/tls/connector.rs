@@ -1,5 +1,5 @@
-//! TLS connections for the HTTP library. Its own support neither a custom verifier nor tell whether the server has
-//! asked for a client certificate.
+//! TLS connections for the HTTP library. The library's own TLS supports no custom verifier, and does not show whether
+//! the server asked for a client certificate.
 
 use std::fmt;
 use std::io::{self, Read, Write};
@@ -16,13 +16,13 @@ use ureq::unversioned::transport::{
 
 use crate::http::transport_error::Refused;
 
-/// Advice for a server that asks for a client certificate.
+/// Advice if the server asks for a client certificate and there is none.
 const GIVE_ONE: &str = "the server requests a client certificate, but none is given: name it and its key \
 with --client-cert and --client-key (ELASTICSEARCH_CLIENT_CERT, ELASTICSEARCH_CLIENT_KEY)";
 const GIVE_ANOTHER: &str = "the server refuses the client certificate of --client-cert \
 (ELASTICSEARCH_CLIENT_CERT): check whether it has expired, and whether the server trusts its issuer";
 
-/// Wraps connections in TLS where the URL asks for it.
+/// Wraps connections in TLS if the URL is https.
 pub(in crate::http) struct TlsConnector {
     config: ClientConfig,
     has_certificate: bool,
@@ -74,7 +74,7 @@ impl<In: Transport> Connector<In> for TlsConnector {
     }
 }
 
-/// Has no client certificate, and records that the server has asked for one.
+/// Provides no client certificate, and records that the server asked for one.
 #[derive(Debug)]
 struct Nobody(Arc<AtomicBool>);
 
@@ -91,14 +91,13 @@ impl ResolvesClientCert for Nobody {
 
 /// State of client authentication.
 struct Identity {
-    /// The server has asked for a certificate, and there is none.
+    /// Whether the server asked for a certificate, and there is none.
     asked: Arc<AtomicBool>,
     has_certificate: bool,
 }
 
 impl Identity {
-    /// Explains an error that comes before the first reply: only then does a server say that it does not accept this
-    /// client.
+    /// Explains an error that came before the first reply. Only then does a server say that it rejects this client.
     fn explain(&self, error: io::Error) -> ureq::Error {
         use AlertDescription as Alert;
         let rustls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
@@ -120,7 +119,7 @@ impl Identity {
                 | Alert::CertificateUnknown
                 | Alert::UnknownCA
                 | Alert::AccessDenied
-                // The certificate's signature was made by another issuer's key.
+                // The certificate's signature was made with another issuer's key.
                 | Alert::DecryptError
         );
         match alert {
@@ -134,14 +133,14 @@ impl Identity {
     }
 }
 
-/// Returns why nothing more can be sent: a server that closes says so first, and that message may still be unread.
+/// Returns the error that the server sent before it closed the connection: its alert may still be unread.
 fn last_words(connection: &mut ClientConnection, sock: &mut TransportAdapter, error: io::Error) -> io::Error {
     use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset};
     if !matches!(error.kind(), BrokenPipe | ConnectionAborted | ConnectionReset) {
         return error;
     }
     loop {
-        // An error among what was read earlier is reported again.
+        // Repeats an error among the packets that were read earlier.
         if let Err(why) = connection.process_new_packets() {
             return io::Error::new(io::ErrorKind::InvalidData, why);
         }
@@ -156,7 +155,7 @@ pub(in crate::http) struct Tls {
     buffers: LazyBuffers,
     stream: StreamOwned<ClientConnection, TransportAdapter>,
     identity: Identity,
-    /// The server has sent data within TLS, so it accepts this client.
+    /// Whether the server has sent data within TLS, so that it accepts this client.
     has_been_answered: bool,
 }
 

@@ -1,8 +1,8 @@
-//! AWS credentials: found by the usual chain, and renewed before they expire.
+//! AWS credentials: finds them by the usual chain, and renews them before they expire.
 //!
-//! The order is: the environment, a profile, a web identity, the container, the instance. A step that is not configured
-//! is skipped. A configured step that fails ends the search, so that a run never uses other credentials than those
-//! meant. An error lists every step.
+//! The order is: environment, profile, web identity, container, instance. A step that is not configured is skipped. A
+//! configured step that fails ends the search, so that a run never uses credentials that the user did not mean. Errors
+//! list every step.
 //!
 //! Source: AWS SDKs and Tools Reference Guide, "Standardized credential providers".
 
@@ -23,43 +23,41 @@ mod request;
 mod sso;
 mod sts;
 
-/// Remaining validity below which credentials are renewed (milliseconds).
+/// Remaining validity below which credentials are renewed, in milliseconds.
 const RENEWED_AHEAD: i64 = 5 * 60 * 1000;
 
-/// Least interval between two searches after a refusal by a server: where credentials stay wrong, their provider must
+/// Minimum interval between two searches after a server's refusal. If the credentials stay wrong, their provider must
 /// not be flooded.
 const ANEW_EVERY: Duration = Duration::from_secs(30);
 
-/// Least interval between two renewals while the current credentials are valid: their provider may be busy.
+/// Minimum interval between two renewals while the current credentials are valid. Their provider may be busy.
 const RENEWED_EVERY: Duration = Duration::from_secs(30);
 
 /// Credentials that requests are signed with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Credentials {
-    /// The access key id.
     pub(crate) access_key: String,
-    /// The secret access key.
     pub(crate) secret_key: Secret,
-    /// The session token of temporary keys.
+    /// Session token of temporary keys.
     pub(crate) session_token: Option<Secret>,
-    /// Expiry in milliseconds since 1970; None where it is unknown.
+    /// Expiry in milliseconds since 1970; None: unknown.
     pub(crate) expires: Option<i64>,
 }
 
 impl Credentials {
-    /// Masks them wherever they occur in a server's text: it may quote the request, and with it the session token.
+    /// Masks the credentials in a server's text. It may quote the request, and with it the session token.
     pub(crate) fn cut_out_of(&self, text: &mut Vec<u8>) {
         self.secret_key.cut_out_of(text);
         self.session_token.iter().for_each(|token| token.cut_out_of(text));
     }
 
-    /// Whether they expire within `millis` milliseconds.
+    /// Returns whether the credentials expire within `millis` milliseconds.
     fn expire_within(&self, now: i64, millis: i64) -> bool {
         self.expires.is_some_and(|expires| expires.saturating_sub(now) < millis)
     }
 }
 
-/// Reads the keys of the environment; those in files are read anew each time.
+/// Reads the keys of the environment. Keys in files are read again each time.
 fn of_keys(keys: &Keys) -> Result<Credentials, Step> {
     let read = |given: &Given| given.read().map_err(Step::Refused);
     Ok(Credentials {
@@ -73,25 +71,25 @@ fn of_keys(keys: &Keys) -> Result<Credentials, Step> {
 /// Why there are no credentials, with every step of the chain that was tried.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum CredentialError {
-    /// A retry may help.
+    /// Retrying may help.
     Unavailable(String),
-    /// A retry does not help.
+    /// Retrying does not help.
     Refused(String),
 }
 
-/// Why one step of the chain has no credentials.
+/// Why a step of the chain has no credentials.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Step {
-    /// It is not configured.
+    /// The step is not configured.
     Absent(String),
-    /// It is configured, and refuses or is wrong.
+    /// The step is configured, and is refused or wrong.
     Refused(String),
-    /// It is configured, and currently does not answer.
+    /// The step is configured, but does not answer for now.
     Unavailable(String),
 }
 
 impl Step {
-    /// Returns the error for a step that was asked for by name.
+    /// Returns the error of a step that the user chose by name, so that it has to be configured.
     fn when_asked_for(self) -> Self {
         match self {
             Step::Absent(why) => Step::Refused(why),
@@ -100,7 +98,7 @@ impl Step {
     }
 }
 
-/// Finds credentials, keeps them, and renews them. Shared by all threads.
+/// Finds credentials, caches them, and renews them. Shared by all threads.
 pub(crate) struct Provider {
     sources: CredentialSources,
     agent: Agent,
@@ -119,8 +117,8 @@ struct Current {
 }
 
 impl Current {
-    /// Whether it is time to renew credentials that are still valid. The caller that gets true renews them; all others
-    /// keep using the current ones.
+    /// Returns whether the caller has to renew credentials that are still valid. One caller gets true; all others keep
+    /// using the current credentials.
     fn is_to_be_renewed(&mut self, now: Instant) -> bool {
         let is_due = self.renewed.is_none_or(|last| now.saturating_duration_since(last) >= RENEWED_EVERY);
         if is_due {
@@ -136,7 +134,7 @@ impl Provider {
         Self { sources, agent, current: Mutex::default(), is_instance: AtomicBool::new(false) }
     }
 
-    /// Masks the current credentials wherever they occur in a server's text.
+    /// Masks the current credentials in a server's text.
     pub(crate) fn cut_out_of(&self, text: &mut Vec<u8>) {
         if let Some(credentials) = &self.current().credentials {
             credentials.cut_out_of(text);
@@ -151,13 +149,13 @@ impl Provider {
     ///
     /// # Errors
     ///
-    /// [`CredentialError`] where there are none, or none that are still valid.
+    /// Returns [`CredentialError`] if there are no valid credentials.
     pub(crate) fn get(&self) -> Result<Arc<Credentials>, CredentialError> {
         let mut current = self.current();
         let now = now_millis();
         let valid = current.credentials.clone().filter(|credentials| !credentials.expire_within(now, 0));
         let Some(valid) = valid else {
-            // Locked during the search, so that one thread searches and the others wait for it.
+            // Locked during the search: one thread searches, the others wait for its result.
             return Ok(current.credentials.insert(Arc::new(self.find()?)).clone());
         };
         if !valid.expire_within(now, RENEWED_AHEAD) || !current.is_to_be_renewed(Instant::now()) {
@@ -173,19 +171,19 @@ impl Provider {
         }
     }
 
-    /// Returns other credentials after a server has refused these, whatever their expiry says; None where there are no
-    /// others yet. Temporary credentials count as others even if they are the same.
+    /// Returns new credentials after a server refused `refused`, even if these have not expired. None: there are no new
+    /// ones yet. Temporary credentials count as new even if they are the same.
     ///
     /// # Errors
     ///
-    /// [`CredentialError`] where there are no credentials any more.
+    /// Returns [`CredentialError`] if there are no credentials any more.
     pub(crate) fn anew(
         &self,
         refused: &Arc<Credentials>,
     ) -> Result<Option<Arc<Credentials>>, CredentialError> {
         let mut current = self.current();
         match &current.credentials {
-            // Another thread has already found others.
+            // Another thread has already found new ones.
             Some(others) if !Arc::ptr_eq(others, refused) => return Ok(Some(others.clone())),
             _ if current.anew.is_some_and(|last| last.elapsed() < ANEW_EVERY) => return Ok(None),
             _ => {}
@@ -243,7 +241,7 @@ impl Provider {
     }
 }
 
-/// One step of the chain: returns credentials, or the reason why it has none.
+/// Looks up the credentials of one step.
 type Look<'f> = &'f dyn Fn() -> Result<Credentials, Step>;
 
 /// Returns the credentials of the first configured step.

@@ -12,7 +12,7 @@ use crate::auth::aws::Container;
 use crate::files;
 use crate::secret::Secret;
 
-/// Asks the credentials endpoint of a container.
+/// Gets credentials from the endpoint of a container.
 pub(super) fn ask_container(agent: &Agent, container: &Container) -> Result<Credentials, Step> {
     let mut request = Request::get(&container.url);
     let token = match &container.token_file {
@@ -35,8 +35,8 @@ pub(super) fn ask_container(agent: &Agent, container: &Container) -> Result<Cred
     }
 }
 
-/// Asks the metadata service of an instance, by version 2 of its protocol only. If nobody answers, this machine is no
-/// instance, unless it is known to be one.
+/// Gets credentials from the metadata service of an instance, with version 2 of its protocol only. If nothing answers,
+/// this machine is not an instance, unless it is known to be one.
 pub(super) fn ask_instance(agent: &Agent, url: &str, is_known: bool) -> Result<Credentials, Step> {
     const ROLES: &str = "latest/meta-data/iam/security-credentials";
     let token = Request::put(format!("{url}/latest/api/token"))

@@ -11,14 +11,14 @@ use std::time::Duration;
 use super::Credentials;
 use super::request::parse_document;
 
-/// Time limit of the program. It may ask other servers.
+/// Time limit of the program. It may make requests to servers.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// Limit on its output (bytes).
+/// Limit on its output, in bytes.
 const OUTPUT_BYTES: u64 = 256 << 10;
 
-/// Runs a command line and parses its output. No shell is used. Standard error is not passed on: like the output, it
-/// may hold secrets.
+/// Runs a command line without a shell, and parses its output. Standard error is discarded: like the output, it may
+/// hold secrets.
 ///
 /// # Errors
 ///
@@ -38,16 +38,16 @@ pub(super) fn run(command: &str) -> Result<Credentials, String> {
         .map_err(|error| told(&format!("cannot be started: {error}")))?;
     let Some(output) = child.stdout.take() else { return Err(told("has no standard output")) };
     let (sender, read) = mpsc::channel();
-    // Read on a thread of its own: processes that the program has started may keep its output open.
+    // A thread of its own reads the output: child processes of the program may keep it open.
     thread::spawn(move || {
         let mut text = Vec::new();
         let done = output.take(OUTPUT_BYTES).read_to_end(&mut text).map(|_| text);
-        // Nobody listens after the time limit.
+        // After the time limit nothing receives the result.
         let _ = sender.send(done);
     });
     let text = read.recv_timeout(LIMIT);
     if text.is_err() {
-        // An error means that it has just ended by itself.
+        // An error means that the program has just ended.
         let _ = child.kill();
     }
     let status = child.wait().map_err(|error| told(&format!("cannot be observed: {error}")))?;
@@ -61,7 +61,7 @@ pub(super) fn run(command: &str) -> Result<Credentials, String> {
         .ok_or_else(|| told("does not print JSON with AccessKeyId and SecretAccessKey: run it by hand"))
 }
 
-/// Splits a command line into words, with quotes and backslashes as in a shell. None where a quote is not closed.
+/// Splits a command line into words, with quotes and backslashes as in a shell. None: a quote is not closed.
 fn words(command: &str) -> Option<Vec<String>> {
     let (mut words, mut word) = (Vec::new(), None::<String>);
     let mut characters = command.chars();
