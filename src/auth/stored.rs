@@ -9,24 +9,24 @@ use crate::exit::Failure;
 use crate::files;
 use crate::secret::Secret;
 
-/// Limit on a secret's length (bytes).
+/// Limit on the length of a secret, in bytes.
 const LONGEST: u64 = 64 << 10;
 
-/// A secret and its source. White space around it is not part of it.
+/// A secret and its source. Leading and trailing white space is removed.
 pub struct Stored {
     setting: &'static str,
     /// File that is read again after a refusal.
     file: Option<PathBuf>,
     check: Check,
-    /// All values so far, the current one last: a late answer may quote an earlier one.
+    /// All values so far, the current one last. A late reply may quote an earlier one.
     known: Mutex<Vec<Secret>>,
 }
 
-/// Checks a text; an error says what is wrong without repeating any of it.
+/// Checks a secret. The error says what is wrong without repeating any of it.
 type Check = fn(&str) -> Result<(), &'static str>;
 
 impl Stored {
-    /// Reads the secret in the variable `setting`, or in the file named by the same variable with `_FILE`; None where
+    /// Reads the secret in the variable `setting`, or in the file named by the same variable with `_FILE`. None:
     /// neither is set.
     pub(super) fn find(
         setting: &'static str,
@@ -63,7 +63,7 @@ impl Stored {
         Self { setting, file: None, check: |_| Ok(()), known: Mutex::new(vec![secret]) }
     }
 
-    /// Returns the name used in messages.
+    /// Returns the setting's name for messages.
     pub(super) fn setting(&self) -> String {
         match &self.file {
             None => self.setting.to_owned(),
@@ -71,17 +71,16 @@ impl Stored {
         }
     }
 
-    /// Returns the current value.
     pub(super) fn now(&self) -> Secret {
         self.known().last().cloned().unwrap_or_else(|| Secret::new(""))
     }
 
-    /// Returns all values so far.
+    /// Returns all values so far, the current one last.
     pub(super) fn all(&self) -> Vec<Secret> {
         self.known().clone()
     }
 
-    /// Reads the file again, and uses what it holds now. An invalid secret does not count.
+    /// Reads the file again, and uses its new content if that is valid.
     pub(super) fn read_again(&self) {
         // A pipe has been read to its end; reading it again would block.
         let Some(path) = self.file.as_deref().filter(|path| files::check(path).is_ok()) else { return };
@@ -110,7 +109,7 @@ impl Stored {
     }
 }
 
-/// Reads a file. It may be a pipe (`<(…)` in a shell), but no device and no folder.
+/// Reads a file. It may be a pipe (`<(…)` in a shell), but not a device or a folder.
 fn read(path: &Path) -> Result<String, String> {
     use std::os::unix::fs::FileTypeExt;
     let metadata = fs::metadata(path).map_err(|error| error.to_string())?;

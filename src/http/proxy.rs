@@ -26,6 +26,7 @@ const LINK_LOCAL: &str = "169.254.0.0/16,fd00:ec2::/32";
 /// The proxy, if any, and the hosts reached without it.
 #[derive(Clone, Debug, Default)]
 pub struct Proxies {
+    /// The proxy; None: every server is reached directly.
     pub proxy: Option<Proxy>,
     /// Hosts reached without the proxy, as in `NO_PROXY`.
     pub no_proxy: NoProxy,

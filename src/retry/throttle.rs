@@ -142,10 +142,12 @@ impl Throttle {
         Ok(permit)
     }
 
+    /// Returns the health of the server.
     pub fn health(&self) -> Health {
         health_without_progress_for(self.state().failing_since.map(|since| since.elapsed()))
     }
 
+    /// Returns the server's state for the metrics.
     pub fn figures(&self) -> ServerFigures {
         let confirmed = self.state().progressed.map(|progressed| progressed.elapsed());
         ServerFigures { health: self.health(), limit: self.limit(), since_confirmed: confirmed }

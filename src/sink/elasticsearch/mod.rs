@@ -1,7 +1,7 @@
 //! The Elasticsearch sink. Nothing outside this module knows Elasticsearch.
 //!
 //! [`server`] connects and checks, [`encode`] writes the lines of bulk requests, [`bulk`] sends them until each action
-//! has its outcome, and [`convergence`] argues why the indices end up right.
+//! has its outcome, and [`convergence`] proves that the indices end up right.
 
 use crate::config::{BatchLimits, VectorChoice};
 use crate::exit::Failure;
@@ -48,7 +48,7 @@ pub struct Elasticsearch<'r> {
 }
 
 impl<'r> Elasticsearch<'r> {
-    /// Creates the sink. Sends nothing yet.
+    /// Creates the sink for a server that has passed preflight. Sends nothing yet.
     pub fn new(
         server: &'r Server,
         limits: BatchLimits,
@@ -83,7 +83,7 @@ impl Sink for Elasticsearch<'_> {
                 &Sample { version: action.version, post, embeddings, fields: self.server.names.fields },
                 &self.bulk,
             ),
-            // Every server takes arrays; if base64 is required, the preflight has proven it.
+            // Every server takes arrays. If base64 is required, preflight has proven that the server takes it.
             Document::Tombstone(_) | Document::Replayed(_) => match &self.vectors {
                 Vectors::Decided(encoding) => *encoding,
                 Vectors::Auto(_) => VectorEncoding::Array,
@@ -105,7 +105,7 @@ impl Sink for Elasticsearch<'_> {
     }
 }
 
-/// Decides how vectors are written.
+/// Decides how vectors are encoded.
 fn decide(choice: VectorChoice, server: &Server) -> Vectors {
     match (choice, &server.dense_vectors) {
         (VectorChoice::Array, _) => Vectors::Decided(VectorEncoding::Array),

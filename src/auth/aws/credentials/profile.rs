@@ -1,7 +1,7 @@
 //! Credentials of a profile in the shared files: keys, a role, a web identity, an SSO log-in, or a program.
 //!
-//! The order is that of the AWS tools: a role comes before the keys of the same profile, which may be the ones it is
-//! assumed with.
+//! The order is that of the AWS tools. A role comes before the keys of the same profile, since the role may be assumed
+//! with those keys.
 //!
 //! Source: AWS SDKs and Tools Reference Guide, "Assume role credential provider", "Process credential provider" and
 //! "IAM Identity Center credential provider"; AWS CLI User Guide, "Using an IAM role in the AWS CLI".
@@ -13,38 +13,36 @@ use crate::auth::aws::shared::Section;
 use crate::auth::aws::{CredentialSources, Profile, WebIdentity};
 use crate::secret::Secret;
 
-/// Longest chain of profiles linked by `source_profile`.
+/// Maximum number of profiles in a chain of `source_profile`.
 const MOST_SOURCES: usize = 8;
 
-/// The kind of credentials that a profile has.
+/// Credentials that a profile is configured with.
 #[derive(Debug, PartialEq, Eq)]
 enum ProfileContent {
-    /// Keys.
     Keys(Credentials),
-    /// A role, and the credentials it is assumed with.
+    /// A role, and the credentials that it is assumed with.
     Role(Role, By),
     /// A role that is assumed with a token.
     WebIdentity(WebIdentity),
-    /// An SSO log-in.
     Login(Login),
     /// A program that prints the credentials.
     Process(String),
 }
 
-/// The credentials that a role is assumed with.
+/// Credentials that a role is assumed with.
 #[derive(Debug, PartialEq, Eq)]
 enum By {
-    /// Those of another profile, or of this one.
+    /// Credentials of another profile.
     Profile(String),
-    /// Keys of this profile.
+    /// Keys of the same profile.
     Own(Credentials),
     Environment,
     Instance,
     Container,
 }
 
-/// Whether a profile that was asked for is a role assumed with the keys of the environment. These keys are then not
-/// meant for direct use.
+/// Returns whether the profile is named by the user, and is a role assumed with the keys of the environment. These keys
+/// are then not meant for direct use.
 pub(super) fn takes_keys(profile: &Profile) -> bool {
     let section = || profile.section(&profile.name).ok().flatten();
     profile.asked_for
@@ -54,13 +52,13 @@ pub(super) fn takes_keys(profile: &Profile) -> bool {
         })
 }
 
-/// Returns the credentials of the profile.
+/// Returns the credentials of the configured profile.
 pub(super) fn find(provider: &Provider) -> Result<Credentials, Step> {
     let CredentialSources { profile, .. } = &provider.sources;
     follow(provider, &profile.name, &mut Vec::new())
 }
 
-/// Returns the credentials of a profile. `before` holds the profiles that have led to it.
+/// Returns the credentials of a profile. `before` holds the profiles whose `source_profile` led to it.
 fn follow(provider: &Provider, name: &str, before: &mut Vec<String>) -> Result<Credentials, Step> {
     let CredentialSources { profile, keys, sts, sso_url, .. } = &provider.sources;
     let section = profile.section(name).map_err(Step::Refused)?;
@@ -125,7 +123,7 @@ fn follow(provider: &Provider, name: &str, before: &mut Vec<String>) -> Result<C
     }
 }
 
-/// Reads a section; None where it has no credentials.
+/// Reads the section of a profile; None: it has no credentials.
 ///
 /// # Errors
 ///
@@ -188,10 +186,10 @@ fn found_in(section: &Section, name: &str, profile: &Profile) -> Result<Option<P
     }
 }
 
-/// Settings of credentials that are not supported.
+/// Settings that ask for credentials of unsupported kinds.
 const NOT_UNDERSTOOD: [&str; 3] = ["login_session", "credential_source", "source_profile"];
 
-/// Advice where something is not supported.
+/// Returns the advice for an unsupported setting.
 fn instead(why: &str, name: &str) -> String {
     format!(
         "{why}: use another profile with credential_process = aws configure export-credentials --profile \

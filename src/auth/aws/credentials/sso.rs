@@ -1,4 +1,4 @@
-//! Credentials of an IAM Identity Center log-in. The log-in itself needs a browser and is made by the AWS tools, which
+//! Credentials of an IAM Identity Center (SSO) log-in. The log-in itself needs a browser: the AWS tools do it, and
 //! store the token that is read here.
 //!
 //! Source: AWS SDKs and Tools Reference Guide, "IAM Identity Center credential provider"; AWS IAM Identity Center
@@ -20,10 +20,10 @@ use crate::files;
 use crate::secret::Secret;
 use crate::timestamp::{now_millis, parse_rfc3339_millis};
 
-/// Most cache files that are read.
+/// Maximum number of cache files that are read.
 const MOST_FILES: usize = 1_000;
 
-/// The parameters of a log-in.
+/// Parameters of an SSO log-in.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Login {
     start_url: String,
@@ -33,7 +33,7 @@ pub(super) struct Login {
 }
 
 impl Login {
-    /// Reads the log-in of a profile; None where it has none.
+    /// Reads the log-in of a profile; None: the profile has none.
     pub(super) fn of(section: &Section, profile: &Profile) -> Result<Option<Self>, String> {
         let of_profile = |setting: &str| section.get(setting).filter(|text| !text.is_empty()).cloned();
         let session = match of_profile("sso_session") {
@@ -95,15 +95,15 @@ pub(super) fn credentials(
     }
 }
 
-/// A token in the cache.
+/// A token in the cache of the AWS tools.
 struct Token {
     access_token: Secret,
-    /// Expiry in milliseconds since 1970; None where it cannot be read.
+    /// Expiry in milliseconds since 1970; None: it cannot be parsed.
     expires: Option<i64>,
 }
 
-/// Returns the token of a log-in that is valid for longest. The tools name the files by hashes, made in several ways,
-/// so the files are matched by their content.
+/// Returns the token of a log-in; of several, the one that expires last. The tools name the files by various hashes, so
+/// files are matched by their content.
 fn token(cache: &Path, login: &Login) -> Option<Token> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
@@ -122,7 +122,7 @@ fn token(cache: &Path, login: &Login) -> Option<Token> {
         let cached: Cached = serde_json::from_str(&files::read_to_string(&path).ok()?).ok()?;
         let is_of_login = same(&cached.start_url, &login.start_url)
             && cached.region.is_none_or(|region| region == login.region);
-        // Older tools write the time zone as UTC.
+        // Older tools write `UTC` as the time zone.
         let expires = parse_rfc3339_millis(&cached.expires_at.replace("UTC", "Z"));
         is_of_login.then(|| Token { access_token: Secret::new(cached.access_token), expires })
     };

@@ -1,4 +1,4 @@
-//! Roles assumed through the security token service (STS), with temporary credentials.
+//! Assumes roles through the security token service (STS), which returns temporary credentials.
 //!
 //! Source: AWS STS API Reference, "AssumeRole" and "AssumeRoleWithWebIdentity".
 
@@ -29,8 +29,8 @@ pub(super) struct Role {
     pub(super) duration_seconds: Option<u32>,
 }
 
-/// Assumes the role that a token is valid for. Such a request is not signed. The token is sent in the body, since URLs
-/// are logged.
+/// Assumes a role with a web identity token. This request is not signed. The token is sent in the body, since URLs end
+/// up in logs.
 pub(super) fn assume_by_token(agent: &Agent, sts: &Sts, identity: &WebIdentity) -> Result<Credentials, Step> {
     let path = identity.token_file.display();
     let token = files::read_to_string(&identity.token_file)
@@ -46,7 +46,7 @@ pub(super) fn assume_by_token(agent: &Agent, sts: &Sts, identity: &WebIdentity) 
     ask_sts(agent, sts, request)
 }
 
-/// Assumes a role with these credentials.
+/// Assumes a role with the credentials `by`.
 pub(super) fn assume(agent: &Agent, sts: &Sts, by: &Credentials, role: &Role) -> Result<Credentials, Step> {
     let duration = role.duration_seconds.map(|seconds| seconds.to_string());
     let mut fields = vec![
@@ -102,7 +102,7 @@ fn ask_sts(
     }
 }
 
-/// Parses the XML reply.
+/// Parses the XML reply; None: it is invalid.
 fn parse_role(body: &[u8]) -> Option<Credentials> {
     #[derive(Deserialize)]
     struct Reply {
@@ -132,8 +132,8 @@ fn parse_role(body: &[u8]) -> Option<Credentials> {
     })
 }
 
-/// Returns the error code in a reply, wherever it is: servers wrap it in different elements. The error message is left
-/// out, since it may quote the token.
+/// Returns the error code in a reply; empty if there is none. Servers wrap it in different elements. The error message
+/// is left out, since it may quote the token.
 fn sts_error(body: &[u8]) -> String {
     let text = String::from_utf8_lossy(body);
     let code = text.split_once("<Code>").and_then(|(_, rest)| rest.split_once("</Code>"));

@@ -1,30 +1,30 @@
-//! Whether bulk requests ask first (`Expect: 100-continue`): while the server refuses whole requests, so that what it
-//! refuses before it has read the body costs no body. All senders share what one learns. Pure except for the lock; the
-//! time is passed in.
+//! Decides whether bulk requests first ask whether their body is wanted (`Expect: 100-continue`). They do while the
+//! server refuses whole requests, so that a refusal costs no body. All senders share what one learns. Pure except for
+//! the lock; the caller passes in the time.
 //!
-//! A rate limit of a proxy refuses by the head of a request. Elasticsearch itself agrees to every body and refuses
-//! afterwards: then asking is in vain, and stops. So it does where a server says nothing to the question.
+//! A proxy's rate limit refuses a request by its head. Elasticsearch itself accepts every body and refuses afterwards.
+//! In that case asking saves nothing, and stops. It also stops if the server does not answer `Expect`.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::sink::elasticsearch::client::Asked;
 
-/// Time after the last refusal for which requests ask first.
+/// How long requests ask first after a refusal.
 const REMEMBERED_FOR: Duration = Duration::from_secs(60);
 
-/// Refusals in a row after the server had agreed to the body that make further questions useless.
+/// Refusals in a row in spite of an accepted body after which asking stops.
 const IN_VAIN: u32 = 3;
 
-/// What is known about the refusals of whole requests.
+/// Decides whether requests ask first, from refusals of whole requests.
 #[derive(Debug, Default)]
 pub struct Asking(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
-    /// The last refusal.
+    /// Time of the last refusal.
     refused: Option<Instant>,
-    /// Questions in a row that saved nothing.
+    /// Refusals in a row that asking did not save the body of.
     in_vain: u32,
 }
 
@@ -35,13 +35,13 @@ impl State {
 }
 
 impl Asking {
-    /// Whether the next request asks first.
+    /// Returns whether the next request asks first.
     pub(super) fn asks(&self, now: Instant) -> bool {
         let state = self.state();
         state.in_vain < IN_VAIN && state.is_recent(now)
     }
 
-    /// Learns from a request: what it was told, and whether it was then refused as a whole.
+    /// Learns from a request: how the server answered `Expect`, and whether it then refused the whole request.
     pub(super) fn learn(&self, asked: Asked, is_refused: bool, now: Instant) {
         let mut state = self.state();
         if is_refused {

@@ -1,11 +1,12 @@
 //! Deletes posts that have a tombstone from `posts`.
 //!
-//! Through an alias, a delete goes to the write index, with a version above that of every post and with
-//! `require_alias`: Elasticsearch creates a missing index on a delete with an external version. The other indices of
-//! the alias, and an index that is named directly, are searched by id first. A post found there is deleted if it is
-//! unchanged (`if_seq_no`). This creates no index and sends nothing to indices that take no writes. It is as safe as
-//! the versions are: the writer of a post looks for its tombstone afterwards, and the writer of a tombstone looks for
-//! the post afterwards ([`convergence`](crate::sink::elasticsearch::convergence)).
+//! Through an alias, a delete goes to the write index, with a version above that of every post. It uses
+//! `require_alias`, since Elasticsearch creates a missing index on a delete with an external version.
+//!
+//! The other indices of the alias, and an index that is named directly, are searched by id first. A post found there is
+//! deleted if it has not changed (`if_seq_no`). That creates no index, and sends nothing to indices that take no
+//! writes. It is as safe as versions are: the writer of a post looks for its tombstone afterwards, and the writer of a
+//! tombstone looks for the post afterwards ([`convergence`](crate::sink::elasticsearch::convergence)).
 
 use super::Bulk;
 use super::batch_report::{BatchReport, Final};
@@ -18,7 +19,7 @@ use crate::sink::elasticsearch::encode::action::{Carried, write_delete, write_de
 use crate::sink::elasticsearch::preflight::Member;
 use crate::sink::elasticsearch::targets::{Targets, routing_of};
 
-/// The outcome of the deletes of one id.
+/// Outcome of the deletes of one id.
 #[derive(Default)]
 struct Deleted {
     refusal: Option<Refusal>,
@@ -37,7 +38,7 @@ impl Deleted {
         }
     }
 
-    /// Nothing to delete counts as deleted.
+    /// Returns the combined outcome. If there was nothing to delete, the id counts as deleted.
     fn outcome(self) -> Final {
         match self {
             Deleted { refusal: Some(refusal), .. } => Final::Refused(refusal),
@@ -47,7 +48,6 @@ impl Deleted {
     }
 }
 
-/// A post that was found in an index.
 struct FoundPost<'d> {
     nth: usize,
     action: &'d Action,
@@ -58,7 +58,7 @@ struct FoundPost<'d> {
 }
 
 impl Bulk<'_> {
-    /// Deletes the posts that have a tombstone from `posts`.
+    /// Deletes posts that have a tombstone from `posts`.
     pub(super) fn delete(&self, report: &mut BatchReport<'_>) -> Result<(), Stopped> {
         let dead: Vec<(&Action, Version)> = report.dead().collect();
         if dead.is_empty() {
@@ -75,7 +75,7 @@ impl Bulk<'_> {
         Ok(())
     }
 
-    /// Deletes from the write index if the name is an alias.
+    /// Deletes from the write index, if the name is an alias.
     fn delete_through_alias(
         &self,
         dead: &[(&Action, Version)],
@@ -102,7 +102,7 @@ impl Bulk<'_> {
         .run()
     }
 
-    /// Looks for posts in the indices that are not written to through an alias.
+    /// Looks for posts in the indices that deletes through the alias do not reach.
     fn find_posts<'d>(
         &self,
         dead: &[(&'d Action, Version)],
@@ -132,7 +132,7 @@ impl Bulk<'_> {
         Ok(posts.collect())
     }
 
-    /// Deletes the posts found. Returns those to look for again because they have changed meanwhile.
+    /// Deletes the posts found. Returns those that have changed in the meantime, to look for them again.
     fn delete_found(&self, found: &[FoundPost<'_>], deleted: &mut [Deleted]) -> Result<Vec<usize>, Stopped> {
         let mut body = Vec::new();
         let (mut ranges, mut actions, mut nths) = (Vec::new(), Vec::new(), Vec::new());
@@ -166,14 +166,14 @@ impl Bulk<'_> {
     }
 }
 
-/// The indices to search before a delete: all that are not written to through an alias.
+/// Returns the indices to search before a delete: all that deletes through the alias do not reach.
 fn looked_into(targets: &Targets) -> Vec<&Member> {
     let posts = &targets.posts;
     let through_alias = |name: &str| posts.is_alias() && name == posts.write_index;
     posts.members.iter().filter(|member| posts.is_told && !through_alias(&member.name)).collect()
 }
 
-/// The refusal for a post in an index that takes no writes.
+/// Returns the refusal for a post in an index that takes no writes.
 fn blocked(index: &str, block: &str) -> Refusal {
     let reason =
         format!("{index} has the post and the block {block}: remove the block and replay the dead letter");

@@ -1,4 +1,4 @@
-//! Look-ups by id: finds the posts that have a tombstone.
+//! Looks up documents by id: finds the posts that have a tombstone.
 
 use std::time::{Duration, Instant};
 
@@ -16,23 +16,22 @@ use crate::sink::elasticsearch::encode::action::Carried;
 use crate::sink::elasticsearch::encode::text::write_string;
 use crate::sink::elasticsearch::targets::routing_of;
 
-/// Returns only what is judged.
+/// Returns only the fields that are judged.
 pub(in crate::sink::elasticsearch) const LOOK_UP: &str = "/_mget?_source=false&filter_path=docs._id,docs.found,docs._version,docs._seq_no,\
                        docs._primary_term,docs.error.type,docs.error.reason";
 
-/// The reason of a failed look-up, with the server's `Retry-After`.
+/// What the answer to a failed look-up means, with the server's `Retry-After`.
 pub(in crate::sink::elasticsearch) type Failed = (Answer, Option<Duration>);
 
 /// Looks up some of the ids, once.
 pub(in crate::sink::elasticsearch) type Ask<'a, A, T> = dyn Fn(&Client, &[A]) -> Result<Vec<T>, Failed> + 'a;
 
-/// The version of the tombstone of each post, or of its author; None if there is none.
+/// Version of the newest tombstone of each post or of its author; None: there is no tombstone.
 pub(super) type Tombstones = Vec<Option<u64>>;
 
 impl<'r> Bulk<'r> {
-    /// Looks up until there is an answer. Work already sent is finished even when the run is to stop: then the look-up
-    /// is tried once, without waiting and with a short time limit, since the request before may have used its full
-    /// time.
+    /// Looks up posts until there is an answer. Work already sent is finished even if the run is to stop. The look-up
+    /// is then tried once, without waiting and with a short time limit: the request before may have used its full time.
     pub(super) fn look_up_to_finish(&self, posts: &[&Action]) -> Result<Tombstones, Stopped> {
         let mut patience = self.retries.patience();
         loop {
@@ -46,7 +45,8 @@ impl<'r> Bulk<'r> {
         }
     }
 
-    /// Makes one attempt to look up tombstones. Returns the permit for the next request, unless the attempt failed.
+    /// Makes one attempt to look up tombstones. Returns them, with the permit for the next request; None: the attempt
+    /// failed.
     pub(super) fn look_up(
         &self,
         permit: Permit<'r>,
@@ -56,7 +56,8 @@ impl<'r> Bulk<'r> {
         self.in_halves(permit, posts, patience, &|client, posts| self.ask_for_tombstones(client, posts))
     }
 
-    /// Looks up documents until there is an answer: each by index, whether that requires a routing, and id.
+    /// Looks up documents until there is an answer. Each is given by its index, whether that requires routing, and its
+    /// id.
     pub(super) fn look_up_documents(
         &self,
         documents: &[(&str, bool, &str)],
@@ -64,7 +65,7 @@ impl<'r> Bulk<'r> {
         self.ask_for_all(documents, &|client, part| ask_for(client, part))
     }
 
-    /// Looks up everything asked for until there is an answer.
+    /// Looks up all of `asked` until there is an answer.
     pub(in crate::sink::elasticsearch) fn ask_for_all<A, T>(
         &self,
         asked: &[A],
@@ -80,7 +81,7 @@ impl<'r> Bulk<'r> {
         }
     }
 
-    /// Makes one attempt at a look-up, in halves if the server finds it too large.
+    /// Makes one attempt at a look-up, in halves if it is too large for the server.
     fn in_halves<A, T>(
         &self,
         permit: Permit<'r>,
@@ -141,7 +142,7 @@ impl<'r> Bulk<'r> {
         Ok(Some((found, permit)))
     }
 
-    /// Looks posts up, once.
+    /// Looks up the tombstones of posts, once.
     fn ask_for_tombstones(
         &self,
         client: &Client,
@@ -153,15 +154,15 @@ impl<'r> Bulk<'r> {
         let asked: Vec<(&str, bool, &str)> =
             ids.flat_map(|id| indices.iter().map(move |(index, routed)| (*index, *routed, id))).collect();
         let mut found = ask_for(client, &asked)?.into_iter().map(|found| Some(found?.version));
-        // The author's tombstone may be older than the post's own, and indices may differ: the newest counts.
+        // The author's tombstone may be older than the post's own, and indices may differ. The newest counts.
         let newest = |post: &&Action| {
             found.by_ref().take(post.tombstone_ids().count() * indices.len()).max().flatten()
         };
         Ok(posts.iter().map(newest).collect())
     }
 
-    /// Whether the server answers a minimal request. If it does, a connection that broke just before was broken because
-    /// of its request.
+    /// Returns whether the server answers a minimal request. If it does, a connection that broke just before did so
+    /// because of its request.
     pub(super) fn answers_small_requests(&self) -> Result<bool, Stopped> {
         let permit = self.throttle.acquire(0)?;
         let targets = self.targets.now();
@@ -177,7 +178,7 @@ impl<'r> Bulk<'r> {
     }
 }
 
-/// Looks documents up, once.
+/// Looks up documents, once.
 fn ask_for(
     client: &Client,
     documents: &[(&str, bool, &str)],
@@ -187,7 +188,7 @@ fn ask_for(
     judge_look_up(&reply.body, &ids).map_err(|answer| (answer, None))
 }
 
-/// The body of a multi get.
+/// Builds the body of a multi get.
 pub(in crate::sink::elasticsearch) fn look_up_body(documents: &[(&str, bool, &str)]) -> Vec<u8> {
     let mut body = b"{\"docs\":[".to_vec();
     for (n, (index, requires_routing, id)) in documents.iter().enumerate() {

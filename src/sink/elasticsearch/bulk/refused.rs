@@ -1,14 +1,14 @@
-//! Bulk requests refused as a whole: tells whether an action is to blame or the server refuses everything.
+//! Bulk requests refused as a whole: decides whether an action is to blame, or the server refuses everything.
 
 use std::sync::Once;
 
 use crate::exit::Failure;
 use crate::sink::elasticsearch::bulk::reply::Refusal;
 
-/// The size in bytes of an action that any working server takes: the smallest posts are about this large.
+/// Size in bytes of an action that any working server accepts. The smallest posts are about this large.
 const NEVER_TOO_LARGE: usize = 1 << 10;
 
-/// What the log has said about a server so far.
+/// Logs each kind of notice about a server once.
 #[derive(Debug)]
 pub struct Notices {
     refused: Once,
@@ -23,7 +23,7 @@ impl Default for Notices {
 }
 
 impl Notices {
-    /// Logs the first 400: it may take long until its meaning is known.
+    /// Logs the first response with status 400. It may take long until its cause is found.
     pub(super) fn refused(&self, Refusal { error_type, reason }: &Refusal) {
         self.refused.call_once(|| {
             log::warn!(
@@ -44,7 +44,7 @@ impl Notices {
         });
     }
 
-    /// Logs the first request, with its actions and bytes, that was answered with 413.
+    /// Logs the first request, with its actions and bytes, that was answered with status 413.
     pub(super) fn too_large(&self, actions: usize, bytes: usize, Refusal { reason, .. }: &Refusal) {
         self.too_large.call_once(|| {
             log::warn!(
@@ -55,7 +55,7 @@ impl Notices {
     }
 }
 
-/// An action whose request was refused although the request held nothing else.
+/// An action that was refused as the only one in its request.
 #[derive(Debug)]
 pub(super) struct Refused {
     pub(super) line: usize,
@@ -63,21 +63,20 @@ pub(super) struct Refused {
     pub(super) what: What,
 }
 
-/// The part of a request that is refused.
+/// What the server refuses about a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum What {
-    /// Its content or form (400).
+    /// Its content or form (status 400).
     Content,
-    /// Its size, in bytes.
     Size(usize),
 }
 
-/// The reason to stop the run when the server has judged no action of a batch and refused these. Stopping keeps every
-/// row from becoming a dead letter. None: the actions are to blame.
+/// Decides whether the server refuses everything, after it has judged no action of a batch and refused these. If so,
+/// returns the failure that stops the run, so that not every row becomes a dead letter. None: the actions are to blame.
 ///
 /// - If the server refuses the content of several actions, the requests are wrong (an unknown parameter, a wrong path).
 ///   One action proves nothing.
-/// - If it refuses the size of several actions of [`NEVER_TOO_LARGE`], it takes no requests at all.
+/// - If it refuses the size of several actions of [`NEVER_TOO_LARGE`], it accepts no requests at all.
 pub(super) fn everything_is_refused(refused: &[Refused]) -> Option<Failure> {
     let of = |counts: fn(What) -> bool| refused.iter().filter(move |refused| counts(refused.what));
     let mut small = of(|what| matches!(what, What::Size(bytes) if bytes <= NEVER_TOO_LARGE));

@@ -1,4 +1,4 @@
-//! Sends lines until each has a final outcome: in one request, in smaller ones if the server requires it, and again
+//! Sends lines until each has its final outcome: in one request, in smaller ones if the server requires that, and again
 //! after a failed attempt.
 
 use std::collections::BTreeMap;
@@ -16,25 +16,27 @@ use crate::sink::elasticsearch::bulk::batch_report::Final;
 use crate::sink::elasticsearch::bulk::reply::{Item, Refusal};
 use crate::sink::elasticsearch::preflight::PreflightError;
 
-/// Above this size in bytes a broken connection may mean "request too large". Common limits are far above (nginx: 1 MiB
-/// by default). Below it a broken connection is an outage, however often it happens, and no document is to blame.
+/// Size in bytes above which a broken connection may mean "request too large". Common limits are far above (nginx: 1
+/// MiB by default). Below it a broken connection is an outage, however often it happens, and no document is to blame.
 const MAY_BE_TOO_LARGE: usize = 64 << 10;
 
-/// A request of several actions is sent in halves after its connection broke this often in a row while the server
-/// answered other requests: it may be too large.
+/// Broken connections in a row, while the server answers other requests, after which a request of several actions is
+/// sent in halves. It may be too large.
 pub(super) const INTERRUPTIONS_BEFORE_DIVIDING: u32 = 3;
 
-/// A request of one action is refused after this many, which takes some seconds: chance alone hardly causes it.
+/// Broken connections in a row after which a request of one action counts as refused. They take some seconds, so they
+/// are hardly a coincidence.
 const INTERRUPTIONS_BEFORE_REFUSING: u32 = 8;
 
-/// Lines that are being brought to their outcomes.
+/// Sends lines until each has its outcome.
 pub(super) struct Settling<'s, 'r> {
     bulk: &'s Bulk<'r>,
     lines: &'s BodyLines<'s>,
     on_final: &'s mut dyn FnMut(usize, Final),
     /// Whether the server has judged any action.
     judged: bool,
-    /// Judged at the end: then it is known whether these are to blame or the server refuses everything.
+    /// Actions refused on their own. They are judged at the end, when it is known whether they are to blame or the
+    /// server refuses everything.
     refused: Vec<Refused>,
 }
 
@@ -44,7 +46,7 @@ enum Left {
     InHalves(Vec<usize>),
 }
 
-/// The consequence of a connection that broke during a request.
+/// What follows from a connection that broke during a request.
 #[derive(Debug, PartialEq, Eq)]
 enum Consequence {
     Again,
@@ -53,7 +55,7 @@ enum Consequence {
 }
 
 impl<'s, 'r> Settling<'s, 'r> {
-    /// Starts with no outcome for any line. Each outcome is reported as soon as it is known.
+    /// Creates the state in which no line has an outcome. `on_final` gets each outcome as soon as it is known.
     pub(super) fn new(
         bulk: &'s Bulk<'r>,
         lines: &'s BodyLines<'s>,
@@ -72,7 +74,7 @@ impl<'s, 'r> Settling<'s, 'r> {
         self.settle_refused()
     }
 
-    /// Gives their outcomes to the actions refused on their own, unless the server refuses everything.
+    /// Reports the actions refused on their own, unless the server refuses everything.
     fn settle_refused(self) -> Result<(), Stopped> {
         let Bulk { stop, .. } = self.bulk;
         if !self.judged
@@ -87,22 +89,22 @@ impl<'s, 'r> Settling<'s, 'r> {
         Ok(())
     }
 
-    /// Whether a part is larger than the server is known to take.
+    /// Returns whether a part is larger than the server is known to accept.
     fn is_too_large(&self, part: &[usize]) -> bool {
         part.len() > 1 && self.lines.bytes(part) > self.bulk.sizes.bulk().most(Instant::now())
     }
 
-    /// Sends a part until each line has an outcome or the part must be divided.
+    /// Sends a part until each line has an outcome, or until the part must be divided: then returns its halves.
     fn settle(&mut self, mut part: Vec<usize>) -> Result<Option<[Vec<usize>; 2]>, Stopped> {
         let mut patience = self.bulk.retries.patience();
         let mut looked_up: Option<Instant> = None;
         while !part.is_empty() {
-            // Another sender may have learnt a limit meanwhile.
+            // Another sender may have learnt a limit in the meantime.
             if patience.interruptions() > 0 && self.is_too_large(&part) {
                 return Ok(Some(halves(part)));
             }
             let mut permit = self.bulk.throttle.acquire(self.lines.bytes(&part))?;
-            // The time that the lines have waited is only known once the permit is there.
+            // How long the lines have waited is known only once there is a permit.
             if looked_up.is_none_or(|at| at.elapsed() > self.bulk.targets.now().gc_deletes() / 2) {
                 let begun = Instant::now();
                 let Some(given_back) = self.suppress(permit, &mut part, &mut patience)? else { continue };
@@ -121,7 +123,7 @@ impl<'s, 'r> Settling<'s, 'r> {
         Ok(None)
     }
 
-    /// Looks up a part's posts and removes those that have a tombstone. None: try again.
+    /// Looks up a part's posts, and removes those that have a tombstone. None: the attempt failed; try again.
     fn suppress(
         &mut self,
         permit: Permit<'r>,
@@ -139,11 +141,10 @@ impl<'s, 'r> Settling<'s, 'r> {
         for (line, version) in suppressed {
             (self.on_final)(line, Final::Suppressed(version));
         }
-        // After a signal, one more request would double the time to end with a server that hangs.
+        // After a signal, another request to a server that hangs would double the time until the end.
         if self.bulk.stop.is_requested() { Err(Stopped) } else { Ok(Some(permit)) }
     }
 
-    /// Sends a part once and judges the answer.
     fn send(
         &mut self,
         permit: Permit<'r>,
@@ -187,7 +188,7 @@ impl<'s, 'r> Settling<'s, 'r> {
         Left::Again(Vec::new())
     }
 
-    /// Adds the size of the refused request, most of which is the document.
+    /// Adds the size of the refused request, which is mostly that of the document.
     fn with_size(&self, line: usize, mut refusal: Refusal) -> Refusal {
         refusal.reason.push_str(&format!("; the request has {} bytes", self.lines.bytes(&[line])));
         refusal
@@ -231,8 +232,8 @@ impl<'s, 'r> Settling<'s, 'r> {
         })
     }
 
-    /// Divides a part that was repeatedly not answered while smaller requests were. All senders send smaller ones from
-    /// now on.
+    /// Divides a part that was repeatedly not answered while smaller requests were. From now on all senders send
+    /// smaller parts.
     fn divide_for_good(&self, part: Vec<usize>, reason: &str) -> Left {
         let bytes = self.lines.bytes(&part);
         if self.bulk.sizes.bulk().divided(bytes, Instant::now()) {
@@ -241,7 +242,7 @@ impl<'s, 'r> Settling<'s, 'r> {
         Left::InHalves(part)
     }
 
-    /// Handles a document that was written to an index not known to be behind the name: the alias has moved, or a
+    /// Handles a document that was written to an index not known to be behind the name. The alias has moved, or a
     /// pipeline sends the document elsewhere.
     fn written_elsewhere(
         &mut self,
@@ -269,7 +270,7 @@ impl<'s, 'r> Settling<'s, 'r> {
         }
     }
 
-    /// Handles a document that was not written as it was sent. A post becomes a dead letter; a lost tombstone stops the
+    /// Handles a document that was not written as it was sent. A post becomes a dead letter. A lost tombstone stops the
     /// run, because no deletion is final without it.
     fn dropped(&mut self, line: usize, what: String) -> Result<(), Stopped> {
         if self.lines.kind(line) == ActionKind::Post {
@@ -328,7 +329,7 @@ impl<'s, 'r> Settling<'s, 'r> {
 }
 
 /// Decides what follows after the connection broke this often in a row during a large request of so many actions, while
-/// the server answered a small one each time.
+/// the server answered a small request each time.
 fn after_interruptions(in_a_row: u32, actions: usize) -> Consequence {
     match (in_a_row, actions) {
         (INTERRUPTIONS_BEFORE_REFUSING.., 1) => Consequence::Refuse,
@@ -337,7 +338,7 @@ fn after_interruptions(in_a_row: u32, actions: usize) -> Consequence {
     }
 }
 
-/// The refusal of a document that makes the server break the connection every time.
+/// Returns the refusal of a document that makes the server break the connection every time.
 fn breaks_connection(reason: &str) -> Refusal {
     let reason = format!(
         "the server breaks the connection at this document every time, while it answers other requests; the \

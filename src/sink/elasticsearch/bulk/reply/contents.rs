@@ -1,4 +1,4 @@
-//! Reads the answer to a multi get with sources. Pure.
+//! Parses the answer to a multi get with `_source`. Pure.
 
 use std::borrow::Cow;
 
@@ -8,12 +8,12 @@ use serde_json::value::RawValue;
 
 use super::{Answer, ItemError, UNKNOWN_VERSION};
 
-/// A document that was found.
+/// A document that was found, with its content.
 #[derive(Clone, Copy, Debug)]
 pub struct FoundContent<'b> {
-    /// Its version.
+    /// Version of the document.
     pub version: u64,
-    /// Its source as the server returns it; None if it returns none.
+    /// `_source` as the server returns it; None: the server returns none.
     pub source: Option<&'b RawValue>,
 }
 
@@ -35,8 +35,12 @@ struct Doc<'b> {
     error: Option<ItemError>,
 }
 
-/// Returns the document of each id, None if there is none. `Err(Answer::Retry)` if the answer cannot be read or does
-/// not fit the request.
+/// Returns the document of each id; None: there is none.
+///
+/// # Errors
+///
+/// Returns `Answer::Retry` if the answer cannot be read or does not fit the request. An error of a document becomes the
+/// answer for the whole look-up.
 pub fn judge_contents<'b>(body: &'b [u8], ids: &[&str]) -> Result<Vec<Option<FoundContent<'b>>>, Answer> {
     let unreadable = |what: String| Answer::Retry(format!("an answer that does not fit the look-up: {what}"));
     let reply: Reply<'b> = serde_json::from_slice(body).map_err(|error| unreadable(error.to_string()))?;
