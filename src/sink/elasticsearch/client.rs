@@ -1,8 +1,8 @@
-//! The HTTP client that every request to Elasticsearch goes through.
+//! The HTTP client for all requests to Elasticsearch.
 //!
-//! It sends one request and returns one reply, of any status. Callers judge, wait and retry. The client itself only
-//! repeats a request at another node after a node failed, with new credentials after they were changed, and without
-//! `Expect` if the server does not understand it.
+//! It sends one request and returns one reply, of any status. Callers judge, wait and retry. The client itself repeats
+//! a request only at another node after a node failed, with new credentials after they changed, and without `Expect` if
+//! the server does not support it.
 
 use std::borrow::Cow;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -31,47 +31,46 @@ pub use self::reply::{Reply, text_of_error};
 use self::request::{Answered, Ask, Sent};
 pub use self::request::{Asked, ContentType, Posted, RequestLimits};
 
-/// Time for which a request that asks first waits for an answer. Then its body follows all the same.
+/// How long a request with `Expect` waits for an answer. Then its body is sent anyway.
 const ANSWER_TO_QUESTION: Duration = Duration::from_secs(1);
 
-/// The client. Clones share its connections.
+/// Client for one cluster. Clones share connections and state.
 #[derive(Clone, Debug)]
 pub struct Client {
     agent: Agent,
     nodes: Arc<Nodes>,
-    /// The base URLs, for messages.
     base_url: Arc<str>,
     auth: Auth,
     limits: RequestLimits,
     /// Gzip level of bulk requests; 0 sends them uncompressed.
     compression: u8,
-    /// Bytes of bulk requests as sent, after compression.
+    /// Counter of the bytes of bulk requests as sent, after compression.
     on_the_wire: Arc<OnceLock<Arc<AtomicU64>>>,
-    /// Whether the server, or a proxy before it, has refused `Expect`.
+    /// Whether the server, or a proxy in front of it, has refused `Expect`.
     expects_nothing: Arc<AtomicBool>,
     /// The product, once it is known.
     product: Arc<OnceLock<Product>>,
-    /// Requests that failed, at any node.
+    /// Number of requests that failed, at any node.
     outages: Arc<AtomicU64>,
-    /// The last answer that did not come from Elasticsearch, and whether there was one that did.
+    /// The last answer that did not come from Elasticsearch, and whether any answer came from it.
     pages: Arc<Mutex<(Option<String>, bool)>>,
 }
 
 impl Client {
-    /// Creates a client for the given server, with the limits of [`RequestLimits::default`]. Opens no connection yet.
+    /// Creates a client for the given server with [`RequestLimits::default`]. Opens no connection yet.
     ///
     /// # Errors
     ///
-    /// A usage failure if a certificate file cannot be used.
+    /// Returns a usage failure if a certificate file cannot be used.
     pub fn new(settings: &config::Elasticsearch) -> Result<Self, Failure> {
         Self::with_limits(settings, RequestLimits::default())
     }
 
-    /// As [`Client::new`], with other limits.
+    /// Like [`Client::new`], with other limits.
     ///
     /// # Errors
     ///
-    /// As for [`Client::new`].
+    /// Like [`Client::new`].
     pub fn with_limits(settings: &config::Elasticsearch, limits: RequestLimits) -> Result<Self, Failure> {
         Ok(Self {
             agent: agent(settings, limits)?,
@@ -88,70 +87,70 @@ impl Client {
         })
     }
 
-    /// Counts the bytes of bulk requests as sent, from now on.
+    /// Counts the bytes of bulk requests, as sent, into `counter`.
     pub fn count_bytes(&self, counter: Arc<AtomicU64>) {
-        // There is one run, and it has one counter.
+        // There is one run, with one counter.
         let _ = self.on_the_wire.set(counter);
     }
 
-    /// Returns the same client with at most this time for a request.
+    /// Returns a client that shares everything, but limits a request to this time.
     pub fn within(&self, call: Duration) -> Self {
         Self { limits: RequestLimits { call: call.min(self.limits.call), ..self.limits }, ..self.clone() }
     }
 
-    /// Returns the same client for a request that is made although the run is to stop.
+    /// Returns a client with a short time limit, for requests made although the run is to stop.
     pub fn in_haste(&self) -> Self {
         self.within(self.limits.last_call)
     }
 
-    /// Notes for all clones that every node has answered: another client has asked them before.
+    /// Records that every node has answered, because another client has had answers from them.
     pub fn note_answers(&self) {
         (0..self.nodes.len()).for_each(|node| self.nodes.answered(node));
     }
 
-    /// Notes the product for all clones. The first note stays.
+    /// Records the product for all clones. Only the first call counts.
     pub fn note_product(&self, product: Product) {
         let _ = self.product.set(product);
     }
 
-    /// The product, as far as it is known.
+    /// Returns the product; the default until it is known.
     pub fn product(&self) -> Product {
         self.product.get().copied().unwrap_or_default()
     }
 
-    /// The number of requests that failed so far because a connection broke or a node was away. If it has grown, a node
-    /// may have restarted.
+    /// Returns how many requests have failed because a connection broke or a node was away. If the number has grown, a
+    /// node may have restarted.
     pub fn outages(&self) -> u64 {
         self.outages.load(Ordering::Relaxed)
     }
 
-    /// Returns the same client with its own record of pages ([`Reply::is_page`]), starting now.
+    /// Returns a client with its own record of pages ([`Reply::is_page`]), which starts empty.
     pub fn noting_pages(&self) -> Self {
         Self { pages: Arc::default(), ..self.clone() }
     }
 
-    /// The last answer that was a page, as one line.
+    /// Returns the last answer that was a page, as one line.
     pub fn page(&self) -> Option<String> {
         self.pages.lock().unwrap_or_else(PoisonError::into_inner).0.clone()
     }
 
-    /// As [`Client::page`], if every answer was a page.
+    /// Like [`Client::page`], but None if any answer was not a page.
     pub fn only_page(&self) -> Option<String> {
         let pages = self.pages.lock().unwrap_or_else(PoisonError::into_inner);
         pages.0.clone().filter(|_| !pages.1)
     }
 
-    /// The base URL, or all of them, for messages. Holds no credential.
+    /// Returns the base URLs for messages. They hold no credentials.
     pub fn base_url(&self) -> &str {
         &self.base_url
     }
 
-    /// The base URLs.
+    /// Returns the base URLs.
     pub fn urls(&self) -> impl Iterator<Item = &str> {
         self.nodes.urls()
     }
 
-    /// Advice for a reply that refuses the credentials; None if it does not refuse them.
+    /// Returns advice if a reply refuses the credentials; None for any other reply.
     pub fn refusal(&self, reply: &Reply) -> Option<String> {
         self.auth.refusal(reply.status, &reply.body)
     }
@@ -161,50 +160,50 @@ impl Client {
         Failure { message: format!("{}; {}", failure.message, self.auth.advice()), ..failure }
     }
 
-    /// Sends a `GET`. The path begins with `/` and may have a query.
+    /// Sends a `GET`. The path starts with `/` and may have a query.
     ///
     /// # Errors
     ///
-    /// If there is no complete reply. A status of 4xx or 5xx is a reply.
+    /// Returns an error if there is no complete reply. A status of 4xx or 5xx is a reply.
     pub fn get(&self, path: &str) -> Result<Reply, TransportError> {
         Ok(self.send(&Ask::get(path))?.reply)
     }
 
-    /// As [`Client::get`], with the `Date` of the reply if it has one.
+    /// Like [`Client::get`]; also returns the `Date` of the reply, if it has one.
     ///
     /// # Errors
     ///
-    /// As for [`Client::get`].
+    /// Like [`Client::get`].
     pub fn get_with_date(&self, path: &str) -> Result<(Reply, Option<String>), TransportError> {
         let Answered { reply, headers, .. } = self.send(&Ask::get(path))?;
         let date = headers.get(DATE).and_then(|date| date.to_str().ok()).map(str::to_owned);
         Ok((reply, date))
     }
 
-    /// Sends a `POST`. The body is sent without a copy, with its `Content-Length`.
+    /// Sends a `POST` with `Content-Length`. The body is not copied.
     ///
     /// # Errors
     ///
-    /// As for [`Client::get`].
+    /// Like [`Client::get`].
     pub fn post(&self, path: &str, kind: ContentType, body: &[u8]) -> Result<Reply, TransportError> {
         Ok(self.send(&Ask::with_body(Method::POST, path, kind, body))?.reply)
     }
 
-    /// Sends a `PUT`. Otherwise as [`Client::post`].
+    /// Sends a `PUT`; otherwise like [`Client::post`].
     ///
     /// # Errors
     ///
-    /// As for [`Client::get`].
+    /// Like [`Client::get`].
     pub fn put(&self, path: &str, kind: ContentType, body: &[u8]) -> Result<Reply, TransportError> {
         Ok(self.send(&Ask::with_body(Method::PUT, path, kind, body))?.reply)
     }
 
-    /// Sends a bulk request. If it `asks_first`, the body follows only after the server has agreed to it, or has said
-    /// nothing for a second.
+    /// Sends a bulk request. With `asks_first` (`Expect: 100-continue`), the body follows after the server has accepted
+    /// it, or has not answered for a second.
     ///
-    /// A server that finds a body too large may answer 413 and close the connection during the upload. The reply is
-    /// then lost, and the result is [`TransportError::Interrupted`]. A server that is asked first can say so, and one
-    /// that is busy can refuse without receiving the body. This costs a round trip.
+    /// A server that finds a body too large may answer 413 and close the connection during the upload. That reply is
+    /// lost, and the result is [`TransportError::Interrupted`]. Asking first gets the reply, and a busy server can
+    /// refuse without receiving the body. It costs a round trip.
     pub fn post_bulk(&self, path: &str, body: &[u8], asks_first: bool) -> Posted {
         let asks_first = asks_first && !self.expects_nothing.load(Ordering::Relaxed);
         let counted = Sent::default();
@@ -222,13 +221,13 @@ impl Client {
             _ if counted.unasked.get() => Asked::ToldNothing,
             _ => Asked::Agreed,
         };
-        // What a gzip stands for, in proportion.
+        // Converts compressed bytes to bytes of the body, in proportion.
         let whole = u128::from(sent) * body.len() as u128 / u128::from(on_wire.max(1));
         Posted { reply, sent: u64::try_from(whole).unwrap_or(u64::MAX), asked }
     }
 
-    /// Sends a request to a node. Repeats it with new credentials if the old ones are refused and have been changed,
-    /// and without `Expect` if that is refused.
+    /// Sends a request to a node. Repeats it with new credentials if the old ones are refused and have changed, and
+    /// without `Expect` if that is refused.
     fn send_to(&self, node: usize, ask: &Ask<'_>) -> Result<Answered, TransportError> {
         let mut answered = self.send_counted(node, ask)?;
         let mut asks_first = ask.asks_first;
@@ -290,7 +289,7 @@ impl Client {
         }
     }
 
-    /// Says what may be wrong with a node that breaks the connection and has never answered.
+    /// Adds what may be wrong to the error of a node that breaks the connection and has never answered.
     fn may_expect_https(&self, node: usize, error: TransportError) -> TransportError {
         match error {
             TransportError::Interrupted(why)
@@ -333,7 +332,7 @@ impl Client {
         Ok(Answered { reply, headers: head.headers, sent })
     }
 
-    /// Compresses a body, if that is configured.
+    /// Compresses a body, if compression is configured.
     fn compressed<'a>(&self, mut ask: Ask<'a>) -> Ask<'a> {
         let gzip =
             ask.body.as_ref().filter(|_| self.compression > 0).and_then(|body| gzip(body, self.compression));
@@ -354,7 +353,7 @@ fn agent(settings: &config::Elasticsearch, limits: RequestLimits) -> Result<Agen
         skip_tls_verify: settings.skip_tls_verify,
         proxies: &settings.proxies,
         connect_limit: limits.connect,
-        // The whole request has a time limit already.
+        // The whole request already has a time limit.
         head_limit: None,
         read_limit: None,
         idle_connections: limits.idle_connections,

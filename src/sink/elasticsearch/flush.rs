@@ -7,11 +7,11 @@ use super::outcome::is_unavailable;
 use super::preflight::error::{PreflightError, answer};
 
 /// Flushes the indices behind some names, separated by commas. Elasticsearch Serverless has no flush and needs none:
-/// its store holds everything that is confirmed.
+/// its store already has everything that is confirmed.
 ///
 /// # Errors
 ///
-/// Refused if the run may not flush, unavailable if a shard is not flushed.
+/// Returns `Refused` if the run may not flush, and `Unavailable` if a shard is not flushed.
 pub(super) fn flush(client: &Client, names: &str) -> Result<(), PreflightError> {
     let reply = answer(client, client.post(&format!("/{names}/_flush"), ContentType::Json, b""))?;
     match reply.status {
@@ -25,7 +25,7 @@ pub(super) fn flush(client: &Client, names: &str) -> Result<(), PreflightError> 
     }
 }
 
-/// Why a run that may not flush is refused.
+/// Returns the message for a run that may not flush.
 pub(super) fn forbidden(client: &Client, names: &str) -> String {
     let product = client.product();
     format!(
@@ -38,7 +38,7 @@ pub(super) fn forbidden(client: &Client, names: &str) -> String {
     )
 }
 
-/// Whether the server refuses an API because it is Elasticsearch Serverless.
+/// Returns whether the server refuses an API because it is Elasticsearch Serverless.
 ///
 /// Source: Elasticsearch, `RestController` ("not available when running in serverless mode").
 pub(super) fn is_serverless(reply: &Reply) -> bool {

@@ -1,37 +1,37 @@
-//! The request size that the server, or a proxy before it, is known to take. All senders share what one learns. Pure
-//! except for the lock; the time is passed in.
+//! Learns the request size that the server, or a proxy in front of it, accepts. All senders share what one learns. Pure
+//! except for the lock; the caller passes in the time.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Age after which a limit is tried again: a temporary slowness must not make requests small for ever.
+/// Age at which a limit is raised again. A temporary slowness must not keep requests small.
 const TRUSTED_FOR: Duration = Duration::from_secs(3600);
 
-/// The largest request that is sent, in bytes, and the largest look-up, in ids.
+/// Largest bulk request, in bytes, and largest look-up, in ids.
 #[derive(Debug, Default)]
 pub struct Sizes {
     bulk: Size,
     look_up: Size,
 }
 
-/// A limit, and when it was learnt.
+/// A limit, and when it was learnt; None: no limit is known.
 #[derive(Debug, Default)]
 pub(super) struct Size(Mutex<Option<(usize, Instant)>>);
 
 impl Sizes {
-    /// The limit of a bulk request, in bytes.
+    /// Returns the limit of a bulk request, in bytes.
     pub(super) fn bulk(&self) -> &Size {
         &self.bulk
     }
 
-    /// The limit of a look-up, in ids.
+    /// Returns the limit of a look-up, in ids.
     pub(super) fn look_up(&self) -> &Size {
         &self.look_up
     }
 }
 
 impl Size {
-    /// The largest size to send now. Doubles a limit each time it has become too old.
+    /// Returns the largest size to send now. A limit that has become too old is doubled.
     pub(super) fn most(&self, now: Instant) -> usize {
         let mut limit = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((most, since)) = &mut *limit
@@ -42,8 +42,8 @@ impl Size {
         limit.map_or(usize::MAX, |(most, _)| most)
     }
 
-    /// Notes that a request of this size was divided: from now on none is larger than its halves. Returns whether that
-    /// is news.
+    /// Records that a request of this size was divided: from now on none is larger than half of it. Returns whether the
+    /// limit is new.
     pub(super) fn divided(&self, size: usize, now: Instant) -> bool {
         let mut limit = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let half = (size / 2).max(1);

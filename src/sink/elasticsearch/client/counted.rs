@@ -1,9 +1,9 @@
-//! Counts what is sent of a body.
+//! Counts the bytes of a body that are sent.
 
 use std::io::{self, Read};
 use std::time::{Duration, Instant};
 
-/// A body, read by the HTTP library as it is sent.
+/// A body that the HTTP library reads while sending it.
 pub(super) struct Counted<'b> {
     left: &'b [u8],
     taken: u64,
@@ -12,17 +12,16 @@ pub(super) struct Counted<'b> {
 }
 
 impl<'b> Counted<'b> {
-    /// A body of which nothing is sent yet.
     pub(super) fn new(body: &'b [u8]) -> Self {
         Self { left: body, taken: 0, made: Instant::now(), began: None }
     }
 
-    /// Number of bytes that were taken to be sent.
+    /// Returns how many bytes the library has read.
     pub(super) fn taken(&self) -> u64 {
         self.taken
     }
 
-    /// How long after this was made the first byte was taken. None: none was.
+    /// Returns the time from creation to the first read; None: nothing was read.
     pub(super) fn began_after(&self) -> Option<Duration> {
         self.began.map(|began| began.saturating_duration_since(self.made))
     }

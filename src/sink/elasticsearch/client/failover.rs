@@ -1,4 +1,4 @@
-//! The choice of a node: the next one in turn, and the others if it fails.
+//! Chooses a node for a request: the next one in turn, and the others if it fails.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use crate::http::nodes::Turn;
 const PROBE: Duration = Duration::from_secs(10);
 
 impl Client {
-    /// Sends a request to one node, and after a failure to the others in turn. There is no reply only if none answers.
+    /// Sends a request to one node and, after a failure, to the others in turn. Fails only if no node answers.
     pub(super) fn send(&self, ask: &Ask<'_>) -> Result<Answered, TransportError> {
         if self.nodes.len() == 1 {
             return self.send_to(0, ask);
@@ -35,7 +35,7 @@ impl Client {
         failed.result()
     }
 
-    /// Whether a request can be sent to a node. A node that has failed is tested first.
+    /// Returns whether a request can be sent to a node. A node that has failed is probed first.
     fn is_there(&self, node: usize) -> bool {
         match self.nodes.begin(node) {
             Turn::Ready => return true,
@@ -63,10 +63,10 @@ impl Client {
         }
     }
 
-    /// The reason if a node is to blame for the result of a request; None if it is not.
+    /// Returns why a node is to blame for the result of a request; None: it is not.
     fn failure_of_node(&self, node: usize, result: &Result<Answered, TransportError>) -> Option<String> {
         match result {
-            // A node that has just come back may not know its users and keys yet.
+            // A node that has just started may not know its users and keys yet.
             Ok(Answered { reply, .. }) if reply.status == 401 && self.nodes.has_failed(node) => {
                 Some(reply.reason())
             }
@@ -77,19 +77,17 @@ impl Client {
     }
 }
 
-/// The results of a request at nodes that have failed.
+/// Results of a request at nodes that failed.
 #[derive(Default)]
 struct NoneAnswers {
-    /// The last reply: it says more than an error.
+    /// The last reply. It says more than an error.
     reply: Option<Answered>,
-    /// The last error; a temporary one takes precedence over a permanent one.
+    /// The last error. A temporary one takes precedence over a permanent one.
     error: Option<TransportError>,
-    /// Each node's reason.
     whys: Vec<String>,
 }
 
 impl NoneAnswers {
-    /// Adds a node that has failed.
     fn add(&mut self, url: &str, result: Result<Answered, TransportError>) {
         match result {
             Ok(answered) => self.reply = Some(answered),
@@ -102,7 +100,7 @@ impl NoneAnswers {
         }
     }
 
-    /// Adds a node that is skipped because it has failed and not answered since.
+    /// Adds a node that is skipped because it has failed and has not answered since.
     fn left_out(&mut self, url: &str) {
         self.whys.push(format!("{url}: left out because it has failed"));
     }
