@@ -26,7 +26,7 @@ impl Plan {
         Self { alias, index: made_for(alias), is_of_posts: alias == names.posts, fields: names.fields }
     }
 
-    /// The request body that creates the index together with its alias, with these vectors.
+    /// Returns the request body that creates the index and its alias. `vectors` is the mapping of the vectors.
     fn body(&self, product: Product, vectors: &Value) -> Value {
         let (mappings, settings) = if self.is_of_posts {
             (mappings(&kinds(post_fields(self.fields)), vectors), product.vector_settings())
@@ -40,8 +40,8 @@ impl Plan {
         format!("/{}", self.index)
     }
 
-    /// Sends the request as the assumed product needs it; if the server has no such vectors, as the other product needs
-    /// it. Returns the last reply and the product that its request was meant for.
+    /// Sends the request for the assumed product. If the server does not have that product's vector type, sends it for
+    /// the other product. Returns the last reply, and the product that its request was for.
     fn ask(&self, client: &Client, change: impl Fn(&mut Value)) -> Result<(Reply, Product), PreflightError> {
         let first = client.product();
         for product in [first, first.other()] {
@@ -60,7 +60,7 @@ impl Plan {
         Err(self.without_vectors())
     }
 
-    /// The refusal for a server without any vector fields, with what can be created there.
+    /// Returns the refusal for a server without any vector type. It says what can be created there.
     fn without_vectors(&self) -> PreflightError {
         let kept = json!({"type": "object", "enabled": false});
         let mut body = self.body(Product::OpenSearch, &kept);
@@ -75,13 +75,12 @@ impl Plan {
     }
 }
 
-/// Creates the index `NAME_v1` with the alias `NAME` for each name that means nothing yet. Never touches what exists.
-///
-/// Returns the names of the new indices.
+/// Creates the index `NAME_v1` with the alias `NAME` for each name that is neither an index nor an alias yet. Never
+/// touches what exists. Returns the names of the new indices.
 ///
 /// # Errors
 ///
-/// Refused if the server does not allow it, unavailable if it cannot for now.
+/// Returns `Refused` if the server does not allow it, `Unavailable` if it cannot for now.
 pub fn create_missing(client: &Client, names: Names) -> Result<Vec<String>, PreflightError> {
     let mut made = Vec::new();
     // Posts first: their vectors are the most likely to be impossible.
@@ -93,7 +92,7 @@ pub fn create_missing(client: &Client, names: Names) -> Result<Vec<String>, Pref
     Ok(made)
 }
 
-/// The name of a query that no server knows.
+/// Name of a query that no server knows.
 const NO_QUERY: &str = "megastream_ingest_check";
 
 /// Checks whether an index could be created, without creating it: the request has an alias with an invalid filter.
@@ -139,13 +138,13 @@ fn not_allowed(client: &Client, plan: &Plan, reply: &Reply) -> Check {
     Check::failed("privileges", text)
 }
 
-/// The name of the index that is created for a missing alias.
+/// Returns the name of the index to create for a missing alias.
 pub(super) fn made_for(alias: &str) -> String {
     format!("{alias}_v1")
 }
 
-/// Whether the name of an alias means anything. Asks as the preflight does, and refuses if that cannot tell: what
-/// exists must never be touched, and a server that does not know `HEAD` answers it with 404 as well.
+/// Returns whether a name is an index or an alias. Looks it up as the preflight does, and refuses if the answer is
+/// unclear: what exists must never be touched, and a server that does not support `HEAD` also answers it with 404.
 fn exists(client: &Client, alias: &'static str) -> Result<bool, PreflightError> {
     match lookup::ask(client, alias)? {
         None => Ok(false),
@@ -154,7 +153,7 @@ fn exists(client: &Client, alias: &'static str) -> Result<bool, PreflightError> 
     }
 }
 
-/// The refusal if the server does not tell what exists.
+/// Returns the refusal for a server that does not show what exists.
 pub(super) fn not_told(alias: &'static str) -> PreflightError {
     PreflightError::refused(
         alias,
@@ -166,7 +165,7 @@ pub(super) fn not_told(alias: &'static str) -> PreflightError {
     )
 }
 
-/// The refusal if the index exists but the alias does not.
+/// Returns the refusal for an index that exists without its alias.
 pub(super) fn without_alias(alias: &'static str, index: &str) -> PreflightError {
     PreflightError::refused(
         alias,
@@ -174,12 +173,12 @@ pub(super) fn without_alias(alias: &'static str, index: &str) -> PreflightError 
     )
 }
 
-/// Creates an index together with its alias in one step. False if another process was faster.
+/// Creates an index together with its alias in one step. Returns false if another process was faster.
 fn create(client: &Client, plan: &Plan) -> Result<bool, PreflightError> {
     let (reply, _) = plan.ask(client, |_| ())?;
     match judge_created(client, plan, &reply)? {
         Created::Now => Ok(true),
-        // The other process created the alias with the index; without an alias, the index is something else.
+        // The other process created index and alias together. Without the alias, the index is something else.
         Created::Before if exists(client, plan.alias)? => Ok(false),
         Created::Before => Err(without_alias(plan.alias, &plan.index)),
     }
@@ -206,7 +205,7 @@ mod tests {
     use super::*;
     use crate::observe::finding::Status;
 
-    // Recorded from Elasticsearch 9.5.3, shortened by its root_cause.
+    // Recorded from Elasticsearch 9.5.3, without its root_cause.
     const EXISTS: &str = r#"{"error":{"type":"resource_already_exists_exception","reason":"index [posts_v1/fGDshabXTE2kJhVUjSKLag] already exists","index_uuid":"fGDshabXTE2kJhVUjSKLag","index":"posts_v1"},"status":400}"#;
     const MISSING: &str = include_str!("../../../test_data/replies/preflight_missing.json");
     const THERE: &str = include_str!("../../../test_data/replies/preflight_right.json");

@@ -1,4 +1,4 @@
-//! Classifies replies by their status, for any request.
+//! Classifies replies to any request by their status.
 
 use super::client::Reply;
 
@@ -6,19 +6,19 @@ use super::client::Reply;
 pub(crate) const NAME_ELASTICSEARCH: &str =
     "check that ELASTICSEARCH_URL names Elasticsearch itself and not a proxy or ingress before it";
 
-/// The reason to wait after an answer that does not come from Elasticsearch. `page` is its status and text.
+/// Returns the reason for a retry after an answer that does not come from Elasticsearch. `page` is its status and text.
 pub(crate) fn not_elasticsearchs(page: &str) -> String {
     format!("the answer is not Elasticsearch's ({page}): check the proxy or ingress before the server")
 }
 
-/// Whether the server answers, but cannot serve the request now: waiting may help.
+/// Returns whether the server answers but cannot serve the request now, so that waiting may help.
 pub(crate) fn is_unavailable(reply: &Reply) -> bool {
     matches!(reply.status, 408 | 429 | 500 | 502..=599) || is_blocked(reply)
 }
 
-/// Whether the requested API or object is missing, not allowed or not understood. This occurs with servers that have
-/// only a part of Elasticsearch's interface, proxies in front of one, and keys with few privileges. Waiting does not
-/// help.
+/// Returns whether the requested API or object is missing, not allowed or not understood, so that waiting does not
+/// help. This occurs with servers that have only part of Elasticsearch's API, with proxies, and with keys that have few
+/// privileges.
 pub(super) fn is_not_offered(reply: &Reply) -> bool {
     match reply.status {
         // A refused key is refused for every request.
@@ -28,7 +28,7 @@ pub(super) fn is_not_offered(reply: &Reply) -> bool {
     }
 }
 
-/// Whether a cluster block refuses the request. It is lifted again, like the blocks of a starting cluster.
+/// Returns whether a cluster block refuses the request. Such a block is lifted again, like those of a starting cluster.
 fn is_blocked(reply: &Reply) -> bool {
     reply.status == 403 && reply.error_type() == "cluster_block_exception"
 }

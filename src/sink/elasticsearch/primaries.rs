@@ -1,8 +1,8 @@
 //! Identifies the processes that hold the primary shards, to find out whether any of them has restarted.
 //!
 //! If an index acknowledges before it syncs (`index.translog.durability: async`), a node that dies loses what it has
-//! acknowledged and not yet synced, and a flush after its return cannot bring that back. So acknowledged writes count
-//! only if the shards are in the same place after the flush as before the first request.
+//! acknowledged and not yet synced. A flush after its return cannot bring that back. So acknowledged writes count only
+//! if the shards are in the same place after the flush as before the first request.
 //!
 //! Source: Elasticsearch, "Search shards API". The `ephemeral_id` of a node changes with each start, and the
 //! `allocation_id` of a shard with each allocation. The privilege is `view_index_metadata`.
@@ -17,24 +17,25 @@ use super::preflight::error::{PreflightError, answer};
 use crate::model::Names;
 use crate::observe::finding::Check;
 
-/// The primary shards.
+/// Where the primary shards are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Primaries {
-    /// One pair per shard: its allocation, and the start of its node.
+    /// One pair per shard: the `allocation_id` of the shard and the `ephemeral_id` of its node.
     Told(Vec<(String, String)>),
-    /// The server does not tell them. So every failed request counts as a possible restart of a node.
+    /// The server does not show them. Every failed request then counts as a possible restart of a node.
     Untold {
-        /// The number of failed requests so far, as [`Client::outages`] counts them.
+        /// Number of failed requests so far, by [`Client::outages`].
         outages: u64,
     },
 }
 
 impl Primaries {
-    /// Asks where the primary shards are.
+    /// Requests where the primary shards are.
     ///
     /// # Errors
     ///
-    /// Refused if the key is, unavailable if a primary shard is not assigned or the server cannot answer for now.
+    /// Returns `Refused` if the server refuses the key, `Unavailable` if a primary shard is not assigned or the server
+    /// cannot answer for now.
     pub fn find(client: &Client, Names { posts, tombstones, .. }: Names) -> Result<Self, PreflightError> {
         let path = format!(
             "/{posts},{tombstones}/_search_shards?filter_path=nodes.*.ephemeral_id,shards.primary,shards.node,\
@@ -48,7 +49,7 @@ impl Primaries {
             .map_err(|what| PreflightError::unavailable(format!("primary shards: {what}")))
     }
 
-    /// The number of primary shards; None if it is not told.
+    /// Returns the number of primary shards; None: unknown.
     pub(super) fn count(&self) -> Option<usize> {
         match self {
             Self::Told(primaries) => Some(primaries.len()),
@@ -67,7 +68,7 @@ impl Primaries {
     }
 
     fn parse(body: &[u8], outages: u64) -> Result<Self, String> {
-        // Shards of another server may have neither starts nor allocations.
+        // Shards of another product may have neither `ephemeral_id` nor `allocation_id`.
         let Ok(reply) = serde_json::from_slice::<Reply>(body) else { return Ok(Self::Untold { outages }) };
         let mut primaries = Vec::with_capacity(reply.shards.len());
         for copies in reply.shards {
@@ -87,7 +88,6 @@ impl Primaries {
 struct Reply {
     #[serde(default)]
     nodes: BTreeMap<String, Node>,
-    /// The copies of each shard.
     #[serde(default)]
     shards: Vec<Vec<Shard>>,
 }
@@ -115,7 +115,8 @@ mod tests {
 
     use super::*;
 
-    /// The answer of a cluster with two shards with these allocations, on one node with the start `start`.
+    /// Returns the answer of a cluster with two shards with these allocations, on one node with the `ephemeral_id`
+    /// `start`.
     fn primaries(start: &str, allocations: [&str; 2]) -> Primaries {
         let shard = |id: &str| {
             json!([

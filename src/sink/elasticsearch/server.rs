@@ -25,31 +25,32 @@ use crate::sink::elasticsearch::targets::{LiveTargets, Targets};
 
 /// The server that a run writes to.
 pub struct Server {
-    /// The client shared by all senders.
+    /// Client shared by all senders.
     pub client: Client,
-    /// The server's health as all senders see it.
+    /// The server's health, and the limits on requests in flight.
     pub throttle: Arc<Throttle>,
     /// The indices behind the names.
     pub targets: LiveTargets,
-    /// The checks of the preflight, in order.
+    /// Checks of the preflight, in order.
     pub checks: Vec<Check>,
-    /// The name under which posts are written to one index whose vectors are all `dense_vector`; None otherwise.
+    /// Name of the one index or alias that posts are written to, if its vectors are all `dense_vector`; None: they are
+    /// not.
     pub dense_vectors: Option<String>,
-    /// The names to write to.
+    /// Names to write to.
     pub names: Names,
-    /// The ingest pipeline that replaces the index's default.
+    /// Ingest pipeline that replaces the index's default.
     pub pipeline: Option<&'static str>,
-    /// The indices created for this run.
+    /// Indices created for this run.
     pub created: Vec<String>,
     loaded: LoadedIndices,
-    /// Whether the indices are synced often, without being asked to.
+    /// Whether the server syncs the indices often, so that nothing needs to request syncs.
     synced_often: AtomicBool,
-    /// How long to wait for an unavailable server; None: for ever.
+    /// How long to wait for an unavailable server; None: without limit.
     pub budget: Option<Duration>,
 }
 
 impl Server {
-    /// Connects, creates missing indices if asked to, and makes all checks that precede the first document. Waits for
+    /// Connects, creates missing indices if configured, and makes all checks that precede the first document. Waits for
     /// an unavailable server within the budget.
     pub fn connect(
         settings: &config::Server,
@@ -101,7 +102,7 @@ impl Server {
         })
     }
 
-    /// Restores the settings that a killed run has left changed. Then tunes the indices for a first load, if asked to.
+    /// Restores the settings that a killed run has left changed. Then tunes the indices for a first load, if `tunes`.
     ///
     /// [`LoadSettings::end`] must follow, whatever the result.
     pub fn begin_load(
@@ -132,13 +133,13 @@ impl Server {
         Ok(())
     }
 
-    /// Looks once whether the indices behind the names have changed, in haste: looks for archives go on while the server
-    /// hangs. An unavailable server is no error here: the senders wait for it. Names that cannot be written to are no error while nothing `is_to_send`: they may be fixed
-    /// until then.
+    /// Looks up once whether the indices behind the names have changed. The time limit is short, because the run looks
+    /// for archives even while the server hangs. An unavailable server is not an error here: the senders wait for it.
+    /// Names that cannot be written to are an error only if something `is_to_send`, since they may be fixed until then.
     ///
     /// # Errors
     ///
-    /// If a name can no longer be written to.
+    /// Returns a failure if a name can no longer be written to.
     pub fn look(&self, is_to_send: bool) -> Result<(), Failure> {
         match self.targets.look(&self.client.in_haste(), self.targets.now().generation) {
             Err(error @ PreflightError::Refused(_)) if is_to_send => Err(error.into()),
@@ -146,8 +147,9 @@ impl Server {
         }
     }
 
-    /// Makes sure that confirmed documents are on disk if a confirmation does not mean that already, by a flush unless
-    /// the server shows that they are, and checks that the indices behind the names are still the same. Returns the generation that counts.
+    /// Makes sure that confirmed documents are on disk, if a confirmation does not already mean that. Flushes unless
+    /// the server shows that they are. Checks that the indices behind the names are still the same, and returns the
+    /// generation that counts.
     pub fn make_durable(&self, stop: &Stop) -> Result<Generation, Failure> {
         let retries = Retries::new(stop, policy(self.budget));
         let seen = self.targets.now();
@@ -164,24 +166,24 @@ impl Server {
         Ok(insist(&retries, look)?.generation)
     }
 
-    /// Whether the server shows soon that everything confirmed is on disk.
+    /// Returns whether the server shows soon that everything confirmed is on disk.
     fn shows_synced(&self, names: &str, primaries: &Primaries) -> bool {
         let shards = primaries.count().filter(|_| self.synced_often.load(Ordering::Relaxed));
         shards.is_some_and(|shards| synced::wait(&self.client, names, shards))
     }
 }
 
-/// Limits how often a preflight is repeated while only some answers are pages. The server may come back during a
-/// preflight, and what a page hides would be taken for what the server never tells.
+/// How often a preflight is repeated while only some answers are pages. The server may come back during a preflight,
+/// and what a page hides would count as something that the server never shows.
 const DOUBTS: u32 = 5;
 
-/// Asks the questions of a preflight.
+/// Sends the requests of a preflight.
 struct Door<'d> {
     client: &'d Client,
     stop: &'d Stop,
-    /// How long to wait for an unavailable server; None: for ever.
+    /// How long to wait for an unavailable server; None: without limit.
     budget: Option<Duration>,
-    /// How long to wait while something else answers in its place; None: refused at once.
+    /// How long to wait while something else answers instead of the server; None: this is refused at once.
     page_budget: Option<Duration>,
 }
 
@@ -223,8 +225,8 @@ impl Door<'_> {
     }
 }
 
-/// The name under which documents written to the target are read. The alias is preferred if there is one index behind
-/// it, since the key may cover the alias only.
+/// Returns the name under which documents written to the target are read. An alias of one index is preferred, since the
+/// key may cover only the alias.
 fn single_index(target: &Target) -> String {
     let name = if target.members.len() > 1 { &target.write_index } else { &target.name };
     name.clone()

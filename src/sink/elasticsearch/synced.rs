@@ -1,13 +1,13 @@
-//! Finds out whether the shards have on disk what they have confirmed, without a flush.
+//! Finds out, without a flush, whether the shards have everything on disk that they have confirmed.
 //!
-//! A flush writes a Lucene commit. Once a second it costs a load more than it would cost to sync each request. A server
-//! that syncs its transaction log by itself some times a second (`index.translog.sync_interval`, which
-//! `--bulk-load-settings` sets) also tells how far it has come: the `local_checkpoint` of a shard in `_stats` is the
-//! sequence number up to which everything is on disk. So what was confirmed before the highest number was read is on
-//! disk once each copy has come that far.
+//! A flush writes a Lucene commit. One flush per second costs a load more than syncing each request would. A server
+//! that syncs its transaction log some times per second (`index.translog.sync_interval`, which `--bulk-load-settings`
+//! sets) also shows how far it has come: the `local_checkpoint` of a shard in `_stats` is the sequence number up to
+//! which everything is on disk. So documents confirmed before the highest number was read are on disk once each copy
+//! has reached that number.
 //!
-//! Source: Elasticsearch, `LocalCheckpointTracker.getStats`, which returns the persisted checkpoint (since 7.3, and so in
-//! every OpenSearch); seen in 9.5.3. A restarted shard is recognised by [`Primaries`](super::primaries), not here.
+//! Source: Elasticsearch, `LocalCheckpointTracker.getStats`, which returns the persisted checkpoint (since 7.3, and so
+//! in every OpenSearch); seen in 9.5.3. [`Primaries`](super::primaries) recognises a restarted shard, not this module.
 
 use std::collections::BTreeMap;
 use std::thread;
@@ -20,7 +20,7 @@ use super::client::Client;
 /// How often the server syncs during a load (`index.translog.sync_interval`).
 pub(super) const SYNC_INTERVAL: &str = "200ms";
 
-/// How long a sync is waited for. After that a flush is due.
+/// How long to wait for a sync. After that a flush is due.
 const PATIENCE: Duration = Duration::from_secs(3);
 
 const PAUSE: Duration = Duration::from_millis(50);
@@ -28,11 +28,11 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// Time limit of a request.
 const CALL_LIMIT: Duration = Duration::from_secs(5);
 
-/// The highest sequence number of each shard, by index and number of the shard.
+/// Highest sequence number of each shard, by index and shard number.
 type Highest = BTreeMap<(String, String), i64>;
 
 /// Waits until everything that is confirmed now in the indices behind some names, separated by commas, is on disk.
-/// Returns whether the server has shown that it is, for all `shards` of them.
+/// Returns whether the server has shown that, for all `shards` of them.
 pub(super) fn wait(client: &Client, names: &str, shards: usize) -> bool {
     let end = Instant::now() + PATIENCE;
     let Some(first) = ask(client, names) else { return false };
@@ -51,7 +51,7 @@ pub(super) fn wait(client: &Client, names: &str, shards: usize) -> bool {
     }
 }
 
-/// None: the server does not tell.
+/// Requests the sequence numbers; None: the server does not show them.
 fn ask(client: &Client, names: &str) -> Option<Stats> {
     let path = format!(
         "/{names}/_stats/docs?level=shards&filter_path=_shards.failed,indices.*.shards.*.seq_no.max_seq_no,\
@@ -75,7 +75,6 @@ struct Asked {
 
 #[derive(Deserialize)]
 struct Index {
-    /// The copies of each shard.
     shards: BTreeMap<String, Vec<Copy>>,
 }
 
@@ -91,7 +90,7 @@ struct SequenceNumbers {
 }
 
 impl Stats {
-    /// None: some copy does not tell.
+    /// Returns the highest number of each shard; None: a copy does not show its number.
     fn highest(&self) -> Option<Highest> {
         let shards = self.indices.iter().flat_map(|(index, Index { shards })| {
             shards.iter().map(move |(number, copies)| {
@@ -102,7 +101,7 @@ impl Stats {
         if self.asked.failed > 0 { None } else { shards.collect() }
     }
 
-    /// Whether every copy of these shards has synced up to these numbers.
+    /// Returns whether every copy of these shards has synced up to these numbers.
     fn have_on_disk(&self, highest: &Highest) -> bool {
         let has_synced = |((index, number), highest): (&(String, String), &i64)| {
             let copies = self.indices.get(index).and_then(|index| index.shards.get(number));
@@ -123,7 +122,8 @@ mod tests {
     use super::super::preflight::tests::client;
     use super::*;
 
-    /// The answer for a shard of posts with these copies, and one of tombstones; each number is (highest, on disk).
+    /// Returns the answer for a shard of posts with these copies, and one of tombstones. Each number is (highest, on
+    /// disk).
     fn stats(failed: u64, posts: &[(i64, i64)], tombstones: (i64, i64)) -> String {
         let copy = |(highest, on_disk): &(i64, i64)| -> Value {
             json!({"seq_no": {"max_seq_no": highest, "local_checkpoint": on_disk}})

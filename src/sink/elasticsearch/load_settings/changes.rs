@@ -13,34 +13,34 @@ const REPLICAS: &str = "index.number_of_replicas";
 const DURABILITY: &str = "index.translog.durability";
 const SYNCED_EVERY: &str = "index.translog.sync_interval";
 
-/// The refresh interval of a load: 30 s minus one millisecond, which marks it as ours.
+/// Refresh interval of a load: 30 s minus one millisecond, which marks it as this program's.
 ///
 /// It is not `-1`. Refreshing twice a minute costs next to nothing, because a full indexing buffer creates segments
 /// more often than that. The program reads its own writes by id and needs no refresh. But after a kill without a next
-/// run, an index at `-1` would silently hide new documents from every search.
+/// run, an index at `-1` would hide new documents from every search.
 const LOAD_REFRESH: &str = "29999ms";
 
-/// The settings for posts. Without replicas every document is indexed once instead of twice. With `async` no request
-/// waits for the disk; archives wait for it before they are marked.
+/// Settings for posts. Without replicas, each document is indexed once instead of twice. With `async`, no request waits
+/// for the disk; archives wait for it before they are marked.
 const OF_POSTS: [(&str, &str); 4] =
     [(REFRESH_INTERVAL, LOAD_REFRESH), (REPLICAS, "0"), (DURABILITY, "async"), (SYNCED_EVERY, SYNC_INTERVAL)];
 
-/// The settings for tombstones. They keep their replicas: they are few and small, and a tombstone lost with a node
-/// would let a deleted post come back.
+/// Settings for tombstones. They keep their replicas: they are few and small, and a tombstone lost with a node would
+/// let a deleted post come back.
 const OF_TOMBSTONES: [(&str, &str); 3] =
     [(REFRESH_INTERVAL, LOAD_REFRESH), (DURABILITY, "async"), (SYNCED_EVERY, SYNC_INTERVAL)];
 
-/// Settings that some servers refuse, such as an OpenSearch with a remote store that restricts `async`. The load does
-/// without those.
+/// Settings that some servers refuse, such as an OpenSearch with a remote store that restricts `async`. The load then
+/// continues without them.
 const OPTIONAL: [&str; 2] = [DURABILITY, SYNCED_EVERY];
 
-/// Settings to send, by flat name; None stands for the default.
+/// Settings to send, by flat name; None: the default.
 pub(super) type Update<'a> = BTreeMap<&'a str, Option<&'a str>>;
 
 /// The concrete indices that a load writes to.
 ///
-/// Deletes also go to the other indices behind an alias. Those keep their settings: tuning them would mean copying all
-/// their shards anew.
+/// Deletes also go to the other indices behind an alias. Those keep their settings, because tuning them would mean
+/// copying all their shards again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LoadedIndices {
     /// The index that takes the posts.
@@ -50,13 +50,13 @@ pub struct LoadedIndices {
 }
 
 impl LoadedIndices {
-    /// Each index with the settings of a load.
+    /// Returns each index with the settings of a load.
     pub(super) fn tuned(&self) -> [(&str, &'static [(&'static str, &'static str)]); 2] {
         [(self.posts.as_str(), &OF_POSTS), (self.tombstones.as_str(), &OF_TOMBSTONES)]
     }
 }
 
-/// The settings of a load, for an operator.
+/// Describes the settings of a load for users.
 pub fn describe() -> String {
     let list = |settings: &[(&str, &str)]| {
         let texts: Vec<_> = settings.iter().map(|(name, value)| format!("{name} {value}")).collect();
@@ -65,12 +65,12 @@ pub fn describe() -> String {
     format!("{} for posts; {} for tombstones", list(&OF_POSTS), list(&OF_TOMBSTONES))
 }
 
-/// Whether an update lets confirmations wait for the disk again, or may do so.
+/// Returns whether confirmations wait for the disk again after an update, or may do so.
 pub(super) fn ends_async(update: &Update<'_>) -> bool {
     update.contains_key(DURABILITY)
 }
 
-/// Whether the current settings come from a load: nobody else would choose this refresh interval.
+/// Returns whether the current settings come from a load: nobody else would choose this refresh interval.
 pub(in crate::sink::elasticsearch) fn is_tuned(now: &Values) -> bool {
     now.get(REFRESH_INTERVAL).is_some_and(|value| value == LOAD_REFRESH)
 }
@@ -81,15 +81,15 @@ pub struct Changes(BTreeMap<String, Change>);
 
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 struct Change {
-    /// The value before; None if the default was in force.
+    /// The value before the load; None: the default was in force.
     before: Option<String>,
-    /// The value during the load, as the server shows it; None if it shows nothing. Never missing in a record.
+    /// The value during the load, as the server shows it; None: it shows none. Never missing in a record.
     #[serde(deserialize_with = "Option::deserialize")]
     during: Option<String>,
 }
 
 impl Changes {
-    /// The changes from the current settings to those of a load.
+    /// Computes the changes from the current settings to those of a load.
     pub(super) fn new(now: &Values, during: &[(&str, &str)]) -> Self {
         let change = |(name, during): &(&str, &str)| {
             let change = Change { before: now.get(*name).cloned(), during: Some((*during).to_owned()) };
@@ -98,29 +98,30 @@ impl Changes {
         Self(during.iter().map(change).collect())
     }
 
-    /// The settings to send at the beginning of a load.
+    /// Returns the settings to send when a load starts.
     pub(super) fn during(&self) -> Update<'_> {
         self.update(|_, change| Some(change.during.as_deref()))
     }
 
-    /// Whether the server syncs often during the load, without being asked to.
+    /// Returns whether these changes make the server sync often during the load, so that nothing needs to request
+    /// syncs.
     pub(super) fn sync_often(&self) -> bool {
         self.0.contains_key(SYNCED_EVERY)
     }
 
-    /// The names of the changes that a load can do without.
+    /// Returns the names of the changes that a load can do without.
     pub(super) fn optional(&self) -> Vec<&'static str> {
         OPTIONAL.into_iter().filter(|name| self.0.contains_key(*name)).collect()
     }
 
-    /// The same changes without one of them.
+    /// Returns the changes without one of them.
     pub(super) fn without(&self, name: &str) -> Self {
         let mut changes = self.clone();
         changes.0.remove(name);
         changes
     }
 
-    /// The same changes, with the current settings as the values set by the load.
+    /// Returns the changes with the current settings as the values during the load.
     pub(super) fn as_shown(&self, now: &Values) -> Self {
         let shown = |(name, change): (&String, &Change)| {
             (name.clone(), Change { before: change.before.clone(), during: now.get(name).cloned() })
@@ -128,12 +129,12 @@ impl Changes {
         Self(self.0.iter().map(shown).collect())
     }
 
-    /// The settings to send to restore everything.
+    /// Returns the settings to send to restore everything.
     pub(super) fn before(&self) -> Update<'_> {
         self.update(|_, change| Some(change.before.as_deref()))
     }
 
-    /// The settings to send to restore everything except what another process or an operator has set since.
+    /// Returns the settings to send to restore everything except what another process or a user has changed since.
     pub(super) fn to_put_back(&self, now: &Values) -> Update<'_> {
         self.update(|name, change| {
             (now.get(name) == change.during.as_ref()).then_some(change.before.as_deref())
@@ -145,7 +146,7 @@ impl Changes {
     }
 }
 
-/// Shows the changes to an operator.
+/// Describes the changes for users.
 impl fmt::Display for Changes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (i, (name, Change { before, during })) in self.0.iter().enumerate() {

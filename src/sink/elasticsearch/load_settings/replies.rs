@@ -1,4 +1,4 @@
-//! Reads the server's replies about the settings of an index. Pure.
+//! Parses the server's replies about the settings of an index. Pure.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use crate::sink::elasticsearch::flat::{Values, flatten};
 use crate::sink::elasticsearch::flush::is_serverless;
 use crate::sink::elasticsearch::preflight::PreflightError;
 
-/// The settings of an index; None if there is no such index.
+/// Returns the settings of an index; None: there is no such index.
 pub(super) fn parse_settings(index: &str, reply: &Reply) -> Result<Option<Values>, PreflightError> {
     #[derive(Deserialize)]
     struct Index {
@@ -58,8 +58,8 @@ pub(super) fn judge_update(index: &str, reply: &Reply) -> Result<(), PreflightEr
     }
 }
 
-/// Whether the server refuses an update because of one setting, as an OpenSearch does with what its remote store or its
-/// operator does not allow. Nothing of the update is in force then.
+/// Returns whether the server refuses an update because of one setting, as OpenSearch does if its remote store or its
+/// operator does not allow the setting. Nothing of the update is then in force.
 pub(super) fn is_refused_setting(reply: &Reply, name: &str) -> bool {
     reply.status == 400 && !is_serverless(reply) && reply.reason().contains(name)
 }

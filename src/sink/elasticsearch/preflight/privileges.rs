@@ -17,21 +17,21 @@ const PATH: &str = "/_security/user/_has_privileges?filter_path=has_all_requeste
 /// Index privileges of every run: it reads look-ups and settings, indexes posts and tombstones, and deletes posts.
 const NEEDED: [&str; 4] = ["read", "index", "delete", "view_index_metadata"];
 
-/// Index privileges of some runs: to flush, and to change index settings.
+/// Index privileges that some runs need: to flush, and to change index settings.
 const ASKED_TOO: [&str; 2] = ["maintenance", "manage"];
 
-/// The index privileges of the run, as far as the server tells them.
+/// Index privileges of the run, as far as the server shows them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 pub(super) struct Grants {
-    /// Whether it has every privilege in the request.
+    /// Whether the run has every privilege in the request.
     #[serde(default, rename = "has_all_requested")]
     all: bool,
-    /// By index or alias, then by privilege.
+    /// Privileges by index or alias, then by name.
     #[serde(default)]
     index: BTreeMap<String, BTreeMap<String, bool>>,
 }
 
-/// Asks for the run's privileges on the given indices or aliases.
+/// Requests the run's privileges on the given indices or aliases.
 pub(super) fn ask(client: &Client, names: &[&str]) -> Result<Grants, PreflightError> {
     let privileges: Vec<_> = NEEDED.iter().chain(&ASKED_TOO).collect();
     let body = json!({"index": [{"names": names, "privileges": privileges}]}).to_string();
@@ -41,21 +41,21 @@ pub(super) fn ask(client: &Client, names: &[&str]) -> Result<Grants, PreflightEr
     }
 }
 
-/// Whether the reply is the 500 of versions that know the path but have security switched off.
+/// Returns whether the reply is the status 500 of versions that know the path but have security switched off.
 fn has_no_security(reply: &Reply) -> bool {
     let reason = reply.reason().to_ascii_lowercase();
     reply.status == 500
         && (reason.contains("no handler found") || reason.contains("security") && reason.contains("enabled"))
 }
 
-/// Reads the reply. A server without Elasticsearch's security, or a proxy, may answer anything.
+/// Parses the reply. A server without Elasticsearch's security, or a proxy, may answer anything.
 fn parse(reply: &Reply) -> Grants {
     let told = (reply.status == 200).then(|| serde_json::from_slice(&reply.body).ok()).flatten();
     told.unwrap_or_default()
 }
 
 impl Grants {
-    /// Whether the run has a privilege on an index or alias; None if the server does not tell.
+    /// Returns whether the run has a privilege on an index or alias; None: the server does not show it.
     pub(super) fn told(&self, name: &str, privilege: &str) -> Option<bool> {
         if self.all {
             return Some(true);
@@ -68,7 +68,7 @@ impl Grants {
         if wider.iter().any(is_granted) { Some(true) } else { granted.get(privilege).copied() }
     }
 
-    /// Whether the run may have a privilege on an index or alias. True if the server does not tell.
+    /// Returns whether the run may have a privilege on an index or alias. True if the server does not show it.
     pub(super) fn may(&self, name: &str, privilege: &str) -> bool {
         self.told(name, privilege).unwrap_or(true)
     }
@@ -103,7 +103,7 @@ impl Grants {
         })
     }
 
-    /// Fails if the server says that the run may not create an index with an alias.
+    /// Fails if the run may not create an index with an alias.
     pub(super) fn judge_creation(&self, alias: &'static str, index: &str) -> Option<Check> {
         let missing: Vec<_> =
             [alias, index].iter().filter_map(|name| self.missing(name, &["manage"])).collect();

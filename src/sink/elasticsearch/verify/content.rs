@@ -1,4 +1,4 @@
-//! Fetches the posts that have the expected version and compares their content.
+//! Fetches the posts that have the expected version, and compares their content.
 
 use std::sync::atomic::Ordering;
 
@@ -15,10 +15,10 @@ use crate::sink::elasticsearch::client::{Client, Reply};
 use crate::sink::elasticsearch::preflight::Returned;
 use crate::sink::elasticsearch::targets::Targets;
 
-/// Posts fetched in one request: some megabytes.
+/// Maximum number of posts in one request: some megabytes.
 const MOST_POSTS: usize = 100;
 
-/// From Elasticsearch 9.2 on, vectors are only returned if asked for.
+/// From Elasticsearch 9.2 on, vectors are returned only on request.
 const WITH_VECTORS: &str = "/_mget?_source_exclude_vectors=false";
 
 /// Other servers refuse the parameter, and return vectors as they were sent.
@@ -42,7 +42,7 @@ impl Verifier<'_> {
         Ok(verdicts)
     }
 
-    /// Fetches the posts once and compares them.
+    /// Fetches the posts once, and compares them.
     fn fetch(
         &self,
         client: &Client,
@@ -72,7 +72,7 @@ impl Verifier<'_> {
         Ok(verdicts.collect())
     }
 
-    /// Requests sources including their vectors, with the parameter if the server knows it.
+    /// Requests `_source` including vectors, with the parameter if the server knows it.
     fn post_for_vectors(&self, client: &Client, body: &[u8]) -> Result<Reply, Failed> {
         if !self.returns_vectors.load(Ordering::Relaxed) {
             match self.post(client, WITH_VECTORS.to_owned(), body.to_vec()) {
@@ -86,7 +86,7 @@ impl Verifier<'_> {
     }
 }
 
-/// How the index of a post returns documents.
+/// Returns how the index of a post returns documents.
 fn returned(targets: &Targets, place: &Place) -> Returned {
     let members = &targets.posts.members;
     // A single index is read by the name of its alias.

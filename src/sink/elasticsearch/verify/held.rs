@@ -1,4 +1,4 @@
-//! Looks up what the indices hold for ids, without sources.
+//! Looks up which documents the indices hold for ids, without `_source`.
 
 use std::sync::atomic::Ordering;
 
@@ -12,15 +12,15 @@ use crate::sink::elasticsearch::client::{Client, ContentType, Reply};
 use crate::sink::elasticsearch::preflight::Target;
 use crate::sink::elasticsearch::targets::Targets;
 
-/// Ids in one request: a thousand take some ten milliseconds and an answer of some hundred kilobytes.
+/// Maximum number of ids in one request. A thousand take some ten milliseconds, and a reply of some hundred kilobytes.
 const MOST_IDS: usize = 500;
 
-/// What the indices hold for an id.
+/// Documents that the indices hold for an id.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Held {
     /// The newest post in any of the indices.
     pub(super) post: Option<Place>,
-    /// The version of the newest tombstone of the post, or of its author.
+    /// Version of the newest tombstone of the post or of its author.
     pub(super) tombstone: Option<u64>,
 }
 
@@ -32,11 +32,11 @@ pub(super) struct Place {
     pub(super) version: u64,
 }
 
-/// A question: index, whether that requires a routing, and id.
+/// A document to look up: index, whether that requires routing, and id.
 type Question<'q> = (&'q str, bool, &'q str);
 
 impl Verifier<'_> {
-    /// Looks up what the indices hold for the id of each action.
+    /// Looks up which documents the indices hold for the id of each action.
     pub(super) fn ask_what_is_held(&self, actions: &[&Action]) -> Result<Vec<Held>, Stopped> {
         let mut held = Vec::with_capacity(actions.len());
         for part in actions.chunks(MOST_IDS) {
@@ -47,7 +47,7 @@ impl Verifier<'_> {
         Ok(held)
     }
 
-    /// Asks once.
+    /// Looks up the ids once.
     fn ask_ids(&self, client: &Client, actions: &[&Action]) -> Result<Vec<Held>, Failed> {
         let targets = self.elasticsearch.server.targets.now();
         let routed = self.requires_routing.load(Ordering::Relaxed);
@@ -67,8 +67,8 @@ impl Verifier<'_> {
             .collect())
     }
 
-    /// Turns an answer into a retry with a routing if an index of which nothing is known turns out to require one.
-    /// `routed` says whether this request had one.
+    /// Returns what a failed look-up means. If an index of which nothing is known turns out to require routing, that is
+    /// a retry with routing. `routed`: the request already had it.
     fn learn_routing(&self, answer: Answer, targets: &Targets, routed: bool) -> Failed {
         let is_untold = !targets.posts.is_told || !targets.tombstones.is_told;
         match answer {
@@ -87,7 +87,7 @@ impl Verifier<'_> {
         }
     }
 
-    /// Posts a question. A stop of the run does not wait for the answer, since nothing depends on it.
+    /// Posts a look-up. A stop of the run does not wait for its reply, since nothing depends on it.
     pub(super) fn post(&self, client: &Client, path: String, body: Vec<u8>) -> Result<Reply, Failed> {
         let client = client.clone();
         let ask = move || client.post(&path, ContentType::Json, &body);
@@ -99,13 +99,13 @@ impl Verifier<'_> {
     }
 }
 
-/// The number of questions about an action that ask for posts.
+/// Returns how many of an action's look-ups are for posts.
 fn wants_posts(action: &Action, targets: &Targets) -> usize {
     let is_of_account = matches!(action.kind, ActionKind::AccountTombstone { .. });
     if is_of_account { 0 } else { targets.posts.members.len() }
 }
 
-/// The questions about an action: for posts, then for tombstones.
+/// Returns the look-ups for an action: first posts, then tombstones.
 fn questions<'q>(
     action: &'q Action,
     targets: &'q Targets,
@@ -119,7 +119,7 @@ fn questions<'q>(
     posts.chain(action.tombstone_ids().flat_map(move |id| in_all(&targets.tombstones, id)))
 }
 
-/// Evaluates the answers about an action. The first answers are about posts.
+/// Combines the results for an action. The first `about_posts` are for posts.
 fn held<'q>(
     answers: impl Iterator<Item = (&'q Question<'q>, Option<FoundDocument>)>,
     posts: &Target,
@@ -140,8 +140,8 @@ fn held<'q>(
     held
 }
 
-/// Ranks posts: the newest counts, and of two equal ones the one that a repair would replace. A post without a version
-/// is older than any.
+/// Ranks posts: the newest counts; of two equal ones, the one that a repair would replace. A post without a version is
+/// older than any other.
 fn rank(place: &Place, posts: &Target) -> (u64, bool) {
     let version = if place.version == UNKNOWN_VERSION { 0 } else { place.version };
     (version, place.index == posts.write_index)

@@ -1,9 +1,9 @@
 //! Checks whether the indices hold what the archives say. Looks up each batch, judges and reports the result, and sends
-//! again what differs, if asked to.
+//! differing rows again if configured.
 //!
 //! A batch takes one or two requests. The ids are looked up in every index of posts and of tombstones (`held`). That
-//! settles everything except posts that have the expected version (`judge`). Those are fetched and compared field by
-//! field (`content`, `compare`).
+//! decides everything except posts with the expected version (`judge`). These are fetched and compared field by field
+//! (`content`, `compare`).
 //!
 //! The verifier is a sink like any other, so archives are read, ordered and counted as in a load.
 
@@ -32,21 +32,21 @@ mod held;
 mod judge;
 mod repair;
 
-/// Compares the documents it is given with what the indices hold.
+/// Compares documents with what the indices hold.
 pub struct Verifier<'r> {
     elasticsearch: Elasticsearch<'r>,
-    /// The encoding of vectors that are sent again; None: nothing is sent.
+    /// Encoding of vectors that are sent again; None: nothing is sent.
     repair: Option<VectorEncoding>,
     differences: Differences,
-    /// Whether the server does not know the parameter that asks for vectors, and returns them without it.
+    /// Whether the server does not know the parameter that requests vectors, and returns them without it.
     returns_vectors: AtomicBool,
-    /// Whether an index of which nothing is known has turned out to require a routing.
+    /// Whether an index of which nothing is known has turned out to require routing.
     requires_routing: AtomicBool,
 }
 
 impl<'r> Verifier<'r> {
-    /// Creates a verifier. Sends nothing yet. Differences go to `output`, one JSON object per line. With `repair`,
-    /// which is the encoding of vectors, what differs is sent again.
+    /// Creates a verifier. Sends nothing yet. Writes differences to `output`, one JSON object per line. With `repair`,
+    /// the encoding of vectors, differing rows are sent again.
     pub fn new(
         elasticsearch: Elasticsearch<'r>,
         repair: Option<VectorEncoding>,
@@ -99,7 +99,7 @@ impl<'r> Verifier<'r> {
         Ok(verdicts.into_iter().map(|verdict| verdict.unwrap_or(Verdict::UNSEEN)).collect())
     }
 
-    /// Looks once, by id and, if that is not enough, by content.
+    /// Looks actions up once, by id and, if that is not enough, by content.
     fn look(
         &self,
         batch: &Batch,
@@ -131,7 +131,8 @@ impl<'r> Verifier<'r> {
         Ok(())
     }
 
-    /// Whether the indices behind the names have changed since something was not found: it may be in the new ones.
+    /// Returns whether the indices behind the names have changed since something was not found: it may be in the new
+    /// ones.
     fn have_moved(&self, seen: Generation) -> Result<bool, Stopped> {
         let Elasticsearch { server, stop, .. } = &self.elasticsearch;
         let retries = Retries::new(stop, policy(server.budget));
@@ -149,7 +150,7 @@ impl<'r> Verifier<'r> {
         if self.elasticsearch.stop.wait(time) { Ok(()) } else { Err(Stopped) }
     }
 
-    /// Looks up a batch, and repairs it if asked to.
+    /// Looks up a batch, and repairs it if configured.
     fn settle(&self, batch: &Batch, outcomes: &mut Outcomes) -> Result<(), Stopped> {
         let actions: Vec<&Action> = batch.actions.iter().collect();
         let found = self.find(batch, &actions)?;
@@ -187,7 +188,7 @@ impl<'r> Verifier<'r> {
         })
     }
 
-    /// The ids of rows that were rejected.
+    /// Returns the ids of rows that were rejected.
     fn rejected_rows(outcomes: &Outcomes) -> HashSet<i64> {
         outcomes.dead_letters.iter().map(|letter| letter.row_id).collect()
     }
@@ -198,8 +199,8 @@ fn finding_of(verdicts: &[Option<Verdict>], nth: usize) -> Option<Finding> {
 }
 
 impl Sink for Verifier<'_> {
-    /// Encodes as in a load, with vectors in their shortest form. Only rows sent again are encoded as the server reads
-    /// them.
+    /// Encodes as in a load, with vectors in their shortest form. Rows that are sent again are encoded once more, as
+    /// the server reads them.
     fn encode(&self, body: &mut Vec<u8>, action: &Action, document: &Document<'_>) {
         let names = self.elasticsearch.server.names;
         write_action(body, names, action, document, VectorEncoding::Base64, now_millis());
@@ -211,7 +212,7 @@ impl Sink for Verifier<'_> {
 
     fn deliver(&self, batch: &Batch) -> Outcomes {
         let mut outcomes = Outcomes::default();
-        // `stop` holds the reason; unfinished actions are counted as unconfirmed.
+        // `stop` has the reason. Unfinished actions count as unconfirmed.
         let _ = self.settle(batch, &mut outcomes);
         let tally = &mut outcomes.tally;
         tally.unconfirmed = (batch.actions.len() as u64).saturating_sub(tally.settled());

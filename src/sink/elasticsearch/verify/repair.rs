@@ -1,4 +1,4 @@
-//! Sends rows that differ again, in the same way as a load, and checks them again.
+//! Sends differing rows again, in the same way as a load, and checks them once more.
 
 use std::time::{Duration, Instant};
 
@@ -9,12 +9,12 @@ use crate::retry::throttle::Stopped;
 use crate::sink::elasticsearch::encode::VectorEncoding;
 use crate::sink::elasticsearch::encode::replayed::write_replayed;
 
-/// The wait before a retry while an index still remembers the delete of a post.
+/// Pause before a retry while an index still remembers the delete of a post.
 const AGAIN_AFTER: Duration = Duration::from_secs(5);
 
 impl Verifier<'_> {
-    /// Sends the rows of a batch that differ again. Returns the finding for each afterwards; None for a rejected row,
-    /// which is in `outcomes`.
+    /// Sends the differing rows of a batch again. Returns the finding for each afterwards; None: the row was rejected
+    /// and is in `outcomes`.
     pub(super) fn mend(
         &self,
         batch: &Batch,
@@ -50,8 +50,8 @@ impl Verifier<'_> {
                     *finding = Some(verdict.finding);
                 }
             }
-            // Elasticsearch takes no older version while it remembers a delete. A post refused for this reason is
-            // counted as superseded. A tombstone is not: the refusal is taken for a newer tombstone.
+            // Elasticsearch accepts no older version while it remembers a delete. A post refused for this reason counts as
+            // superseded. A tombstone does not: the refusal looks as if a newer tombstone existed.
             let is_refused = |nth: &usize| match findings.get(*nth) {
                 Some(Some(Finding::Missing)) => superseded,
                 Some(Some(Finding::Undeleted)) => true,
@@ -81,7 +81,7 @@ fn take_over(outcomes: &mut Outcomes, sent: Outcomes) {
     outcomes.dead_letters.extend(sent.dead_letters);
 }
 
-/// A batch of some actions of another, with vectors in the encoding to send.
+/// Creates a batch with some actions of another, with vectors in the encoding to send.
 fn again(batch: &Batch, actions: &[&Action], vectors: VectorEncoding) -> Batch {
     let mut body = Vec::new();
     let mut taken = Vec::with_capacity(actions.len());
