@@ -1,4 +1,4 @@
-//! Tests of which way is chosen, what it sends, and the advice after a refusal.
+//! Tests of the ways to authenticate: their choice, their headers, and the advice after a refusal.
 
 use ureq::http::header::HOST;
 

@@ -125,7 +125,7 @@ impl Patience<'_> {
         self.interruptions
     }
 
-    /// Records that part of the result has arrived: budget and back-off start anew.
+    /// Records that part of the result has arrived: budget and back-off start again.
     pub fn progressed(&mut self) {
         (self.since, self.failures, self.away) = (Some(Instant::now()), 0, false);
     }

@@ -1,10 +1,10 @@
-//! Tests of how long a request is tried, and what ends it.
+//! Tests of how long a request is retried, and what ends that.
 
 use super::*;
 use crate::retry::throttle::Throttle;
 use crate::shutdown::StopReason;
 
-/// Policy for a server that may refuse requests for a minute after an outage.
+/// Returns the policy for a server that may refuse requests for a minute after an outage.
 fn policy(budget: Option<Duration>) -> Policy {
     Policy { starting: Duration::from_secs(60), ..Policy::new("Elasticsearch", budget) }
 }

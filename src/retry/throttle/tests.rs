@@ -3,7 +3,7 @@
 use super::*;
 use crate::shutdown::StopReason;
 
-/// Whether a throttle with one request of `taken` bytes in flight admits one more of `bytes` at once.
+/// Returns whether a throttle with one request of `taken` bytes in flight admits one more of `bytes` at once.
 fn admits(most: usize, taken: usize, bytes: usize) -> bool {
     let throttle = Throttle::new(most, Stop::new(), None);
     let _permit = throttle.acquire(taken).unwrap();

@@ -2,8 +2,10 @@
 //!
 //! A batch takes four steps:
 //!
-//! 1. Look up the ids of its posts in `post_tombstones`. 2. Index the tombstones, and the posts that have none. 3. Look
-//!   up the posts just sent again. 4. Delete from `posts` those that have a tombstone by then.
+//! 1. Look up the ids of its posts in `post_tombstones`.
+//! 2. Index the tombstones, and the posts that have none.
+//! 3. Look up the posts just sent again.
+//! 4. Delete from `posts` those that have a tombstone now.
 //!
 //! A row gets its outcome after the last request that concerns it. A run that is killed in between repeats them all.
 //! That is safe, since versions are external.

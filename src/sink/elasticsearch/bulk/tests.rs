@@ -17,7 +17,7 @@ use crate::sink::elasticsearch::client::RequestLimits;
 use crate::sink::elasticsearch::preflight::{Member, Returned, Target, VectorMapping};
 use crate::sink::elasticsearch::targets::Targets;
 
-/// A batch with one post.
+/// Creates a batch with one post.
 fn batch() -> Batch {
     let archive =
         Archive { name: "a".into(), path: "a".into(), seconds: None, bytes: 0, modified_ns: 0, etag: None };
@@ -35,7 +35,7 @@ fn batch() -> Batch {
     Batch { archive: Arc::new(archive), body, actions: vec![action] }
 }
 
-/// Limits with this time for a request.
+/// Returns limits with this time for a request.
 fn within(call: Duration) -> RequestLimits {
     RequestLimits { call, ..RequestLimits::default() }
 }
@@ -57,8 +57,8 @@ fn answer(stream: &mut TcpStream, body: &str) {
 const LOOK_UP_END: &[u8] = b"]}";
 const NOT_FOUND: &str = r#"{"docs":[{"_id":"x","found":false}]}"#;
 
-/// Delivers a post to `listener` with these limits while `serve` takes the connection. Returns the outcome, and the
-/// connection with everything received since.
+/// Delivers a post to `listener` with these limits while `serve` handles the connection. Returns the
+/// outcomes, and the connection, so that the test can read what arrived later.
 fn deliver(
     listener: &TcpListener,
     limits: RequestLimits,

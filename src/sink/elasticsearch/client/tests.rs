@@ -36,14 +36,14 @@ fn read_request(stream: &mut impl Read) -> String {
     text
 }
 
-/// A server for one connection. Returns its base URL and what `serve` returns.
+/// Starts a server for one connection. Returns its base URL and what `serve` returns.
 fn server<T: Send + 'static>(serve: impl FnOnce(TcpStream) -> T + Send + 'static) -> (String, JoinHandle<T>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     (url, thread::spawn(move || serve(listener.accept().unwrap().0)))
 }
 
-/// A server that answers one request with the given bytes, closes, and returns the request.
+/// Starts a server that answers one request with the given bytes, closes, and returns the request.
 fn answer(reply: &'static str) -> (String, JoinHandle<String>) {
     server(move |mut stream| {
         let request = read_request(&mut stream);
@@ -115,8 +115,7 @@ fn a_server_that_is_asked_first_and_agrees_gets_the_body() {
     assert!(server.join().unwrap().ends_with("\r\n\r\n{}\n"));
 }
 
-/// Sends a request whose client waits to be asked for the body, to a server that first says this. Returns the result
-/// and the whole request.
+/// Sends a request with `Expect` to a server whose first answer is `says`. Returns the result and the whole request.
 fn asked_first(says: &'static str) -> (Result<Reply, TransportError>, String) {
     let (url, server) = server(move |mut stream| {
         stream.write_all(says.as_bytes()).unwrap();
@@ -400,7 +399,8 @@ mod with_tls {
 
     use super::*;
 
-    /// A TLS server for one request with a certificate for `name`: its URL, its certificate, its request.
+    /// Starts a TLS server for one request, with a certificate for `name`. Returns its URL, its certificate, and the
+    /// request.
     fn tls_server(name: &str) -> (String, String, JoinHandle<String>) {
         let made = rcgen::generate_simple_self_signed([name.to_owned()]).unwrap();
         let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();

@@ -1,4 +1,4 @@
-//! Tests of the record and of the replies that decide what happens to it.
+//! Tests of the record, and of the replies that decide whether it is kept.
 
 use super::*;
 use crate::auth::Auth;

@@ -46,7 +46,7 @@ fn statuses(checks: &[Check]) -> Vec<Status> {
     checks.iter().map(|check| check.status).collect()
 }
 
-/// A client of a server that answers each request with the next of the given replies.
+/// Returns a client of a server that answers each request with the next of the given replies.
 pub(in crate::sink::elasticsearch) fn client(replies: Vec<(u16, &'static str)>) -> Client {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
@@ -151,13 +151,13 @@ fn an_index_that_acknowledges_before_it_syncs_needs_the_privilege_to_flush() {
     let shards = r#"{"nodes":{"n":{"ephemeral_id":"x"}},
         "shards":[[{"primary":true,"node":"n","allocation_id":{"id":"a"}}]]}"#;
     let mut unknown = replies();
-    // The server does not tell whether the run may flush, so the flush is tried.
+    // The server does not show whether the run may flush, so a flush is tried.
     unknown.push((200, r#"{"_shards":{"total":2,"successful":1,"failed":0}}"#));
     unknown.push((200, shards));
     unknown[0] = (400, r#"{"error":"no handler found for uri [/_security/user/_has_privileges]"}"#);
     let report = run(&client(unknown), Needs::default()).unwrap();
     assert!(report.posts.durability_async && !report.tombstones.durability_async);
-    // No privileges known, gc_deletes of 5 s, a write block.
+    // Unknown privileges, gc_deletes of 5 s, and a write block.
     assert_eq!(
         report.checks.iter().filter(|check| check.status == Warning).count(),
         3,
@@ -187,7 +187,7 @@ fn a_data_stream_is_refused() {
     assert!(judge_posts(backing).unwrap_err().to_string().contains("data stream"));
 }
 
-/// Asks for the target of `posts`, with these replies to its requests in turn.
+/// Looks up the target of `posts`, with these replies to its requests in turn.
 fn ask_for_posts(replies: Vec<(u16, &'static str)>) -> Result<(Target, Vec<Check>), PreflightError> {
     target::ask(&client(replies), "posts", Needs::default())
 }

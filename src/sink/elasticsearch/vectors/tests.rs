@@ -1,4 +1,4 @@
-//! Tests of the judgement of a document that was read back.
+//! Tests of how a document that was read back is judged.
 
 use std::borrow::Cow;
 
@@ -37,7 +37,7 @@ fn with_sample<T>(l12: Option<&Vector>, l6: Option<&Vector>, f: impl FnOnce(&Sam
     })
 }
 
-/// A vector like real embeddings: values around 0, with zeros.
+/// Returns a vector like real embeddings: values around 0, with zeros.
 fn vector() -> Vector {
     std::array::from_fn(|n| (n as f32 - 100.0) / 1024.0)
 }
@@ -64,7 +64,7 @@ fn the_same_vectors_are_a_proof() {
 
 #[test]
 fn the_rounding_of_unit_vectors_is_no_difference() {
-    // Recorded from Elasticsearch 9.5.3 with cosine similarity: off by 1.06e-7 of the value at most.
+    // Recorded from Elasticsearch 9.5.3 with cosine similarity: a relative error of at most 1.06e-7.
     assert_eq!(judged_values(|value| value * (1.0 + 1.06e-7)), Finding::Proven);
     // bfloat16 returns a different vector.
     let cut = |value: f32| f32::from_bits((value * 1.001).to_bits() & 0xffff_0000);

@@ -1,4 +1,4 @@
-//! Tests of how sections of profiles are read, and of which files must exist.
+//! Tests of how profiles are read, and of which files must exist.
 
 use std::fs;
 use std::path::Path;

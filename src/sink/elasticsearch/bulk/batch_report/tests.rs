@@ -1,4 +1,4 @@
-//! Tests of the outcomes of a batch after each of its requests.
+//! Tests of the outcomes of a batch after each request.
 
 use std::sync::Arc;
 

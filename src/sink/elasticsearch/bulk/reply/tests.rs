@@ -1,4 +1,4 @@
-//! Tests of the judgement of answers, recorded from a real Elasticsearch 9.5.3 in `test_data/replies`.
+//! Tests of how answers are judged; these were recorded from a real Elasticsearch 9.5.3 in `test_data/replies`.
 
 use super::*;
 
@@ -6,7 +6,7 @@ fn reply(status: u16, body: &str) -> Reply {
     Reply { status, retry_after: None, body: body.into() }
 }
 
-/// Judges an answer to so many actions, with the answer's own ids and every index known to be behind the names.
+/// Judges an answer to this number of actions, with the answer's own ids and every index known to be behind the names.
 fn judged(body: &[u8], operation: Operation, actions: usize) -> Result<Vec<Item>, Answer> {
     let told: Value = serde_json::from_slice(body).unwrap_or_default();
     let id = |n: usize| told["items"][n].as_object()?.values().next()?["_id"].as_str();
@@ -18,7 +18,7 @@ fn items(body: &str, operation: Operation, actions: usize) -> Vec<Item> {
     judged(body.as_bytes(), operation, actions).unwrap()
 }
 
-/// A document found under a version, without a place.
+/// Returns a document found with a version, without a place.
 fn found(version: u64) -> Option<FoundDocument> {
     Some(FoundDocument { version, place: None })
 }
@@ -180,7 +180,7 @@ fn refused_credentials_stop_at_once_but_not_a_cluster_block() {
     }
     let block = reply(403, r#"{"error":{"type":"cluster_block_exception","reason":"read-only"}}"#);
     assert!(matches!(judge_answer(&block), Some(Answer::Retry(_))));
-    // Amazon refuses the key in its own words, with the same meaning.
+    // Amazon words the refusal of a key differently.
     let amazons = r#"{"Message":"User: anonymous is not authorized to perform: es:ESHttpPost"}"#;
     let Some(Answer::Stop(failure)) = judge_answer(&reply(403, amazons)) else { panic!() };
     assert_eq!(failure.code, ExitCode::Refused);
@@ -252,14 +252,14 @@ fn a_look_up_that_fails_for_one_id_is_made_again_whatever_its_error_leaves_out()
     }
 }
 
-/// A recorded answer; its name starts with its HTTP status.
+/// Reads a recorded answer; its name starts with its HTTP status.
 fn recorded(name: &str) -> Reply {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/test_data/replies/");
     let body = std::fs::read_to_string(format!("{folder}{name}.json")).unwrap();
     reply(name[..3].parse().unwrap(), &body)
 }
 
-/// One letter per item: done, superseded, again, refused.
+/// Returns one letter per item: done, superseded, again, refused.
 fn letters(name: &str, operation: Operation, actions: usize) -> String {
     let letter = |item| match item {
         Item::Done => 'd',
@@ -322,7 +322,7 @@ fn recorded_look_ups_are_judged_for_what_they_are() {
     assert!(matches!(missing, Err(Answer::Moved(f)) if f.code == ExitCode::Refused));
 }
 
-// The answers to a refresh and a search have the form that Elasticsearch 9.5.3 filters them to.
+// Elasticsearch 9.5.3 filters the answers to a refresh and a search to this form.
 
 #[test]
 fn a_refresh_counts_only_where_no_shard_failed() {

@@ -1,4 +1,4 @@
-//! Tests of mappings that take the documents and of mappings that do not.
+//! Tests of mappings that accept the documents and of mappings that do not.
 
 use serde_json::json;
 
