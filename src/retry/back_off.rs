@@ -12,7 +12,7 @@ const LONGEST_BACK_OFF: Duration = Duration::from_secs(30);
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(300);
 
 /// Returns the pause after `failures` earlier failures in a row. It grows exponentially, with full jitter, so that
-/// senders and hosts do not all return at once. `random` is uniform in 0 to 1.
+/// senders and hosts do not all return at once. `random` is uniformly distributed between 0 and 1.
 pub fn back_off(failures: u32, random: f64) -> Duration {
     let longest = FIRST_BACK_OFF.saturating_mul(1_u32.checked_shl(failures).unwrap_or(u32::MAX));
     longest.min(LONGEST_BACK_OFF).mul_f64(random.clamp(0.0, 1.0))

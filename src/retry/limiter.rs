@@ -140,13 +140,13 @@ impl Limiter {
     }
 
     /// Returns whether the refusals in a row are no more than usual for this server. More than four times the average
-    /// is rare by chance: about once in a hundred where the server refuses seven of ten requests.
+    /// is rare by chance: about once in a hundred requests where the server refuses seven of ten.
     fn is_usual(&self) -> bool {
         self.usual > 0.0 && f64::from(self.in_a_row) <= (4.0 * self.usual).min(4.0 * MOST_USUAL)
     }
 
     /// Records that the server pushed back on request `number`: lowers the limit at once, and pauses. `random` is
-    /// uniform in 0 to 1.
+    /// uniformly distributed between 0 and 1.
     pub fn pushed_back(&mut self, number: u64, retry_after: Option<Duration>, now: Instant, random: f64) {
         self.in_a_row = self.in_a_row.saturating_add(1);
         if self.limit == 1 && number >= self.heard_below {

@@ -15,7 +15,8 @@ pub trait Together: Sync {
         false
     }
 
-    /// Returns the pause of one sender after `failures` earlier failures in a row. `random` is uniform in 0 to 1.
+    /// Returns the pause of one sender after `failures` earlier failures in a row. `random` is
+    /// uniformly distributed between 0 and 1.
     fn own_pause(&self, failures: u32, random: f64) -> Duration {
         back_off(failures, random)
     }
