@@ -15,7 +15,7 @@ use ureq::http::{HeaderMap, HeaderValue, Uri};
 
 use self::aws::CredentialSources;
 use self::sigv4::Signer;
-use self::stored::Stored;
+use self::stored::StoredSecret;
 use crate::exit::Failure;
 use crate::http::url::UserInfo;
 use crate::http::{TransportError, proxy::Proxies};
@@ -25,7 +25,7 @@ use crate::secret::Secret;
 pub type AwsChain<'g> = &'g dyn Fn(Option<&str>) -> Result<(String, CredentialSources), Failure>;
 
 /// Settings that authentication is read from.
-pub struct Given<'g> {
+pub struct AuthSettings<'g> {
     /// Looks up an environment variable.
     pub variable: &'g dyn Fn(&str) -> Option<String>,
     /// Value of `--username`, else of its variable.
@@ -48,28 +48,28 @@ pub struct Given<'g> {
 #[derive(Clone, Debug)]
 pub enum Auth {
     /// `Authorization: ApiKey …`.
-    ApiKey(Arc<Stored>),
+    ApiKey(Arc<StoredSecret>),
     /// `Authorization: Basic …`: user and password.
-    Basic(Arc<str>, Arc<Stored>),
+    Basic(Arc<str>, Arc<StoredSecret>),
     /// `Authorization: Bearer …`.
-    Bearer(Arc<Stored>),
+    Bearer(Arc<StoredSecret>),
     /// AWS Signature Version 4.
     SigV4(Arc<Signer>),
     /// No authentication: the cluster has no security, or a proxy in front of it authenticates.
-    Nobody,
+    NoAuth,
 }
 
 /// Reads the settings of one way; None: nothing is set for it.
-type Way = fn(&Given<'_>) -> Result<Option<Auth>, Failure>;
+type Way = fn(&AuthSettings<'_>) -> Result<Option<Auth>, Failure>;
 
 /// All ways, with their names in messages.
 const WAYS: [(&str, Way); 6] = [
     ("an API key (ELASTICSEARCH_API_KEY)", api_key),
     ("a user and password (--username or ELASTICSEARCH_USERNAME, with ELASTICSEARCH_PASSWORD)", basic),
-    ("a user and password in ELASTICSEARCH_URL", basic_of_url),
+    ("a user and password in ELASTICSEARCH_URL", basic_from_url),
     ("a bearer token (ELASTICSEARCH_BEARER_TOKEN)", bearer),
     ("AWS signatures (--aws-sigv4 or ELASTICSEARCH_AWS_SIGV4)", sigv4),
-    ("--no-auth", nobody),
+    ("--no-auth", no_auth),
 ];
 
 const API_KEY: &str = "ELASTICSEARCH_API_KEY";
@@ -77,8 +77,8 @@ const USERNAME: &str = "ELASTICSEARCH_USERNAME";
 const PASSWORD: &str = "ELASTICSEARCH_PASSWORD";
 const BEARER_TOKEN: &str = "ELASTICSEARCH_BEARER_TOKEN";
 
-fn api_key(given: &Given<'_>) -> Result<Option<Auth>, Failure> {
-    let key = Stored::find(API_KEY, given, |text| {
+fn api_key(given: &AuthSettings<'_>) -> Result<Option<Auth>, Failure> {
+    let key = StoredSecret::find(API_KEY, given, |text| {
         let is_key = text.bytes().all(|byte| byte.is_ascii_graphic());
         let why = "it has white space or other characters that a key cannot have: set it to the `encoded` \
         value of an API key, or to its id and api_key with a colon between them";
@@ -87,8 +87,8 @@ fn api_key(given: &Given<'_>) -> Result<Option<Auth>, Failure> {
     Ok(key.map(Auth::ApiKey))
 }
 
-fn basic(given: &Given<'_>) -> Result<Option<Auth>, Failure> {
-    let password = Stored::find(PASSWORD, given, |_| Ok(()))?;
+fn basic(given: &AuthSettings<'_>) -> Result<Option<Auth>, Failure> {
+    let password = StoredSecret::find(PASSWORD, given, |_| Ok(()))?;
     let of_url =
         given.user_info.as_ref().filter(|info| info.password.is_none()).map(|info| info.user.clone());
     match (given.username.clone().or(of_url), password) {
@@ -110,27 +110,27 @@ fn basic(given: &Given<'_>) -> Result<Option<Auth>, Failure> {
     }
 }
 
-fn basic_of_url(given: &Given<'_>) -> Result<Option<Auth>, Failure> {
+fn basic_from_url(given: &AuthSettings<'_>) -> Result<Option<Auth>, Failure> {
     let Some(UserInfo { user, password: Some(password) }) = &given.user_info else { return Ok(None) };
-    let password = Stored::of_setting("ELASTICSEARCH_URL", password.clone());
+    let password = StoredSecret::of_setting("ELASTICSEARCH_URL", password.clone());
     Ok(Some(Auth::Basic(user.as_str().into(), Arc::new(password))))
 }
 
-fn bearer(given: &Given<'_>) -> Result<Option<Auth>, Failure> {
-    let token = Stored::find(BEARER_TOKEN, given, |text| {
+fn bearer(given: &AuthSettings<'_>) -> Result<Option<Auth>, Failure> {
+    let token = StoredSecret::find(BEARER_TOKEN, given, |text| {
         let is_token = text.bytes().all(|byte| byte.is_ascii_graphic());
         if is_token { Ok(()) } else { Err("it has white space or other characters that a token cannot have") }
     })?;
     Ok(token.map(Auth::Bearer))
 }
 
-fn sigv4(given: &Given<'_>) -> Result<Option<Auth>, Failure> {
+fn sigv4(given: &AuthSettings<'_>) -> Result<Option<Auth>, Failure> {
     let Some(service) = &given.aws_sigv4 else { return Ok(None) };
     Signer::new(service, given).map(|signer| Some(Auth::SigV4(Arc::new(signer))))
 }
 
-fn nobody(given: &Given<'_>) -> Result<Option<Auth>, Failure> {
-    Ok(given.no_auth.then_some(Auth::Nobody))
+fn no_auth(given: &AuthSettings<'_>) -> Result<Option<Auth>, Failure> {
+    Ok(given.no_auth.then_some(Auth::NoAuth))
 }
 
 impl Auth {
@@ -140,7 +140,7 @@ impl Auth {
     ///
     /// Returns a usage failure if no way or more than one is set, or if its settings are incomplete or cannot be read.
     /// The failure holds no secret.
-    pub fn read(given: &Given<'_>) -> Result<Self, Failure> {
+    pub fn read(given: &AuthSettings<'_>) -> Result<Self, Failure> {
         let mut found: Option<(&str, Self)> = None;
         for (name, way) in WAYS {
             let Some(auth) = way(given)? else { continue };
@@ -163,7 +163,7 @@ impl Auth {
 
     /// Creates an API key, for tests and benches.
     pub fn of_api_key(key: &str) -> Self {
-        Self::ApiKey(Arc::new(Stored::of_setting(API_KEY, Secret::new(key))))
+        Self::ApiKey(Arc::new(StoredSecret::of_setting(API_KEY, Secret::new(key))))
     }
 
     /// Adds the headers that authenticate a request.
@@ -200,16 +200,16 @@ impl Auth {
         let base64 = |text: &str| base64_simd::STANDARD.encode_to_string(text);
         match self {
             Self::ApiKey(key) => {
-                let key = key.now();
+                let key = key.current();
                 let key = key.expose();
                 // An encoded key is base64, which has no colon.
                 Some(format!("ApiKey {}", if key.contains(':') { base64(key) } else { key.to_owned() }))
             }
             Self::Basic(user, password) => {
-                Some(format!("Basic {}", base64(&format!("{user}:{}", password.now().expose()))))
+                Some(format!("Basic {}", base64(&format!("{user}:{}", password.current().expose()))))
             }
-            Self::Bearer(token) => Some(format!("Bearer {}", token.now().expose())),
-            Self::SigV4(_) | Self::Nobody => None,
+            Self::Bearer(token) => Some(format!("Bearer {}", token.current().expose())),
+            Self::SigV4(_) | Self::NoAuth => None,
         }
     }
 
@@ -227,12 +227,12 @@ impl Auth {
                 }
                 // Another thread may read the file at the same time, or may have read it since.
                 if !is_another() {
-                    stored.read_again();
+                    stored.reload();
                 }
                 is_another()
             }
             Self::SigV4(signer) => matches!(status, 401 | 403) && signer.renew(sent, body),
-            Self::Nobody => false,
+            Self::NoAuth => false,
         }
     }
 
@@ -270,7 +270,7 @@ impl Auth {
                 "the signature is refused: the server may not be an AWS service; remove --aws-sigv4"
                     .to_owned()
             }
-            Self::Nobody => {
+            Self::NoAuth => {
                 let ways: Vec<_> =
                     WAYS.iter().map(|(name, _)| *name).filter(|name| *name != "--no-auth").collect();
                 format!(
@@ -286,17 +286,17 @@ impl Auth {
         match self {
             Self::ApiKey(stored) | Self::Basic(_, stored) | Self::Bearer(stored) => stored.setting(),
             Self::SigV4(_) => "--aws-sigv4".to_owned(),
-            Self::Nobody => "--no-auth".to_owned(),
+            Self::NoAuth => "--no-auth".to_owned(),
         }
     }
 
     /// Names the secret that others could read and use if requests are not encrypted.
-    pub fn readable(&self) -> Option<&'static str> {
+    pub fn exposed_secret(&self) -> Option<&'static str> {
         match self {
             Self::ApiKey(_) => Some("the API key"),
             Self::Basic(..) => Some("the password"),
             Self::Bearer(_) => Some("the bearer token"),
-            Self::SigV4(_) | Self::Nobody => None,
+            Self::SigV4(_) | Self::NoAuth => None,
         }
     }
 
@@ -318,7 +318,7 @@ impl Auth {
             }
             Self::Bearer(token) => token.all(),
             Self::SigV4(signer) => signer.secrets(),
-            Self::Nobody => Vec::new(),
+            Self::NoAuth => Vec::new(),
         }
     }
 }

@@ -13,7 +13,7 @@ use ureq::Agent;
 use ureq::http::header::{AUTHORIZATION, HOST};
 use ureq::http::{HeaderMap, HeaderValue, Uri};
 
-use super::Given;
+use super::AuthSettings;
 use crate::auth::aws::signature::{self, Signature, hash, sensitive, time_of};
 use crate::auth::aws::{CredentialError, Credentials, Provider};
 use crate::exit::Failure;
@@ -54,7 +54,7 @@ struct Request<'r> {
 
 impl Signer {
     /// Creates a signer for an AWS service.
-    pub(super) fn new(service: &str, given: &Given<'_>) -> Result<Self, Failure> {
+    pub(super) fn new(service: &str, given: &AuthSettings<'_>) -> Result<Self, Failure> {
         if !SERVICES.contains(&service) {
             return Err(Failure::usage(format!(
                 "--aws-sigv4 (ELASTICSEARCH_AWS_SIGV4) is {service:?}: it takes es (Amazon OpenSearch Service) or aoss \
@@ -134,7 +134,7 @@ impl Signer {
             value.contains(&format!("Credential={}/", credentials.access_key))
         };
         let Ok(now) = self.credentials() else { return false };
-        !was_sent(&now) || self.provider.anew(&now).is_ok_and(|others| others.is_some())
+        !was_sent(&now) || self.provider.renew_refused(&now).is_ok_and(|others| others.is_some())
     }
 
     pub(super) fn refusal(&self, body: &[u8]) -> String {
@@ -172,7 +172,7 @@ impl std::fmt::Debug for Signer {
 
 /// Creates the agent for services that provide credentials. Only the proxy setting applies to them; the other
 /// connection settings are for Elasticsearch.
-fn agent(given: &Given<'_>) -> Result<Agent, Failure> {
+fn agent(given: &AuthSettings<'_>) -> Result<Agent, Failure> {
     http::agent(&http::HttpSettings {
         ca_cert: None,
         ca_fingerprint: None,
@@ -311,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn paths_are_encoded_once_more_than_they_are_sent_and_queries_anew() {
+    fn paths_are_encoded_twice_and_queries_are_encoded_again() {
         assert_eq!(
             uri_encode("/posts,post%2Ctombstones/_flush", false),
             "/posts%2Cpost%252Ctombstones/_flush"
@@ -320,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn a_host_of_aws_tells_its_region() {
+    fn a_host_name_of_aws_contains_its_region() {
         for (url, region) in [
             ("https://search-x-abc.eu-west-1.es.amazonaws.com", Some("eu-west-1")),
             ("https://vpc-x-abc.cn-north-1.es.amazonaws.com.cn:443/", Some("cn-north-1")),
@@ -334,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn a_host_is_sent_without_the_port_that_goes_without_saying() {
+    fn a_host_is_sent_without_the_default_port() {
         for (url, host) in [
             ("https://a:443/", "a"),
             ("http://a:80/", "a"),

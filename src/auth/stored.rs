@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::Given;
+use super::AuthSettings;
 use crate::exit::Failure;
 use crate::files;
 use crate::secret::Secret;
@@ -13,7 +13,7 @@ use crate::secret::Secret;
 const LONGEST: u64 = 64 << 10;
 
 /// A secret and its source. Leading and trailing white space is removed.
-pub struct Stored {
+pub struct StoredSecret {
     setting: &'static str,
     /// File that is read again after a refusal.
     file: Option<PathBuf>,
@@ -25,12 +25,12 @@ pub struct Stored {
 /// Checks a secret. The error says what is wrong without repeating any of it.
 type Check = fn(&str) -> Result<(), &'static str>;
 
-impl Stored {
+impl StoredSecret {
     /// Reads the secret in the variable `setting`, or in the file named by the same variable with `_FILE`. None:
     /// neither is set.
     pub(super) fn find(
         setting: &'static str,
-        given: &Given<'_>,
+        given: &AuthSettings<'_>,
         check: Check,
     ) -> Result<Option<Arc<Self>>, Failure> {
         let file_setting = format!("{setting}_FILE");
@@ -71,7 +71,7 @@ impl Stored {
         }
     }
 
-    pub(super) fn now(&self) -> Secret {
+    pub(super) fn current(&self) -> Secret {
         self.known().last().cloned().unwrap_or_else(|| Secret::new(""))
     }
 
@@ -81,7 +81,7 @@ impl Stored {
     }
 
     /// Reads the file again, and uses its new content if that is valid.
-    pub(super) fn read_again(&self) {
+    pub(super) fn reload(&self) {
         // A pipe has been read to its end; reading it again would block.
         let Some(path) = self.file.as_deref().filter(|path| files::check(path).is_ok()) else { return };
         let text = match read(path) {
@@ -123,7 +123,7 @@ fn read(path: &Path) -> Result<String, String> {
     fs::read_to_string(path).map_err(|error| error.to_string())
 }
 
-impl std::fmt::Debug for Stored {
+impl std::fmt::Debug for StoredSecret {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}", self.setting)
     }

@@ -26,7 +26,7 @@ impl<In: Transport> Connector<In> for InterimConnector {
         _: &ConnectionDetails<'_>,
         chained: Option<In>,
     ) -> Result<Option<Self::Out>, ureq::Error> {
-        Ok(chained.map(|inner| Interim { inner, is_asked: false }))
+        Ok(chained.map(|inner| Interim { inner, awaits_answer: false }))
     }
 }
 
@@ -35,13 +35,13 @@ impl<In: Transport> Connector<In> for InterimConnector {
 pub(super) struct Interim<In> {
     inner: In,
     /// Whether a request with `Expect` was sent, and nothing has arrived since.
-    is_asked: bool,
+    awaits_answer: bool,
 }
 
 /// Returns whether the output is the head of a request with `Expect`.
 ///
 /// Most output is bodies. Their first line already shows that they are not a head, so the rest is not searched.
-fn asks_first(output: &[u8]) -> bool {
+fn expects_continue(output: &[u8]) -> bool {
     let Some(line) = output.split(|&byte| byte == b'\n').next().filter(|line| line.ends_with(b" HTTP/1.1\r"))
     else {
         return false;
@@ -58,16 +58,16 @@ enum InterimAnswer {
     /// More has to arrive.
     Incomplete,
     /// The server accepts the body; the head of its answer has so many bytes.
-    Agrees(usize),
+    Accepts(usize),
     /// The server refuses: this is the final reply.
     Refuses,
 }
 
 fn answer(input: &[u8]) -> InterimAnswer {
-    let agrees = input.starts_with(CONTINUE);
+    let accepts = input.starts_with(CONTINUE);
     match input.windows(4).position(|four| four == b"\r\n\r\n") {
-        None if agrees || CONTINUE.starts_with(input) => InterimAnswer::Incomplete,
-        Some(end) if agrees => InterimAnswer::Agrees(end + 4),
+        None if accepts || CONTINUE.starts_with(input) => InterimAnswer::Incomplete,
+        Some(end) if accepts => InterimAnswer::Accepts(end + 4),
         _ => InterimAnswer::Refuses,
     }
 }
@@ -89,28 +89,29 @@ impl<In: Transport> Transport for Interim<In> {
     }
 
     fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), ureq::Error> {
-        self.is_asked = asks_first(self.inner.buffers().output().get(..amount).unwrap_or_default());
+        self.awaits_answer =
+            expects_continue(self.inner.buffers().output().get(..amount).unwrap_or_default());
         self.inner.transmit_output(amount, timeout)
     }
 
     fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, ureq::Error> {
-        let mut has_come = self.inner.await_input(timeout)?;
-        while self.is_asked && has_come {
+        let mut has_input = self.inner.await_input(timeout)?;
+        while self.awaits_answer && has_input {
             let input = self.inner.buffers().input().to_vec();
             match answer(&input) {
-                InterimAnswer::Incomplete => has_come = self.inner.await_input(timeout)?,
-                InterimAnswer::Agrees(end) => {
+                InterimAnswer::Incomplete => has_input = self.inner.await_input(timeout)?,
+                InterimAnswer::Accepts(end) => {
                     let rest = input.get(end..).unwrap_or_default();
                     replace(self.inner.buffers(), &[BARE, rest].concat());
-                    self.is_asked = false;
+                    self.awaits_answer = false;
                 }
                 InterimAnswer::Refuses => {
                     replace(self.inner.buffers(), &input);
-                    self.is_asked = false;
+                    self.awaits_answer = false;
                 }
             }
         }
-        Ok(has_come)
+        Ok(has_input)
     }
 
     fn is_open(&mut self) -> bool {
@@ -127,24 +128,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_head_of_a_request_asks_first() {
-        assert!(asks_first(b"POST /_bulk HTTP/1.1\r\nhost: a\r\nExpect: 100-continue\r\n\r\n"));
+    fn only_the_head_of_a_request_expects_continue() {
+        assert!(expects_continue(b"POST /_bulk HTTP/1.1\r\nhost: a\r\nExpect: 100-continue\r\n\r\n"));
         for other in [
             &b"POST /_bulk HTTP/1.1\r\nhost: a\r\n\r\nexpect: 100-continue"[..],
             b"{\"a\":\"\r\nexpect: 100-continue\r\n\r\n\"}",
             b"",
         ] {
-            assert!(!asks_first(other));
+            assert!(!expects_continue(other));
         }
     }
 
     #[test]
-    fn an_agreement_is_told_from_a_refusal_and_from_half_of_it() {
+    fn a_continue_differs_from_a_refusal_and_from_part_of_itself() {
         let whole = b"HTTP/1.1 100 Continue\r\ndate: now\r\nserver: x\r\n\r\n";
-        assert_eq!(answer(whole), InterimAnswer::Agrees(whole.len()));
+        assert_eq!(answer(whole), InterimAnswer::Accepts(whole.len()));
         assert_eq!(
             answer(&[whole, &b"HTTP/1.1 200 OK\r\n"[..]].concat()),
-            InterimAnswer::Agrees(whole.len())
+            InterimAnswer::Accepts(whole.len())
         );
         for half in [&whole[..4], &whole[..30], b"H", b""] {
             assert_eq!(answer(half), InterimAnswer::Incomplete);

@@ -10,7 +10,7 @@ use ureq::unversioned::transport::{Connector, TcpConnector};
 use self::interim::InterimConnector;
 use self::proxy::{Proxies, ProxyConnector};
 use self::reach::Reach;
-use self::resolver::Remembering;
+use self::resolver::CachingResolver;
 use crate::exit::Failure;
 
 pub(crate) mod encoding;
@@ -82,7 +82,7 @@ pub(crate) fn agent(settings: &HttpSettings<'_>) -> Result<Agent, Failure> {
             .chain(ProxyConnector(proxies.clone()))
             .chain(tls::connector(settings)?)
             .chain(InterimConnector);
-    Ok(Agent::with_parts(config, connector, Remembering::new(proxies)))
+    Ok(Agent::with_parts(config, connector, CachingResolver::new(proxies)))
 }
 
 #[cfg(test)]

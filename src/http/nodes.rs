@@ -110,14 +110,14 @@ impl Nodes {
     }
 
     /// Records that a node has answered a small request. Its failures stay counted until it carries out a real one.
-    pub(crate) fn is_back(&self, node: usize) {
+    pub(crate) fn came_back(&self, node: usize) {
         if let Some(mut state) = self.state(node) {
             (state.is_probed, state.out_until) = (false, None);
         }
     }
 
     /// Records that a node has carried out a request, or refused it. Returns whether it had failed before.
-    pub(crate) fn works(&self, node: usize) -> bool {
+    pub(crate) fn succeeded(&self, node: usize) -> bool {
         self.state(node).is_some_and(|mut state| std::mem::take(&mut state.failures) > 0)
     }
 
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn requests_go_round() {
+    fn requests_go_to_the_nodes_in_turn() {
         let (nodes, now) = (nodes(), Instant::now());
         assert_eq!(
             [0; 4].map(|_| nodes.order(now)),
@@ -168,16 +168,16 @@ mod tests {
     }
 
     #[test]
-    fn a_node_that_fails_is_left_out_and_asked_something_small_before_it_is_used_again() {
+    fn a_node_that_fails_is_left_out_and_probed_before_it_is_used_again() {
         let (nodes, now) = (nodes(), Instant::now());
         assert_eq!(nodes.failed(1, now), Some(FIRST_PAUSE));
         assert_eq!(nodes.failed(1, now), None, "of several at a time one counts");
         assert_eq!([0; 3].map(|_| nodes.order(now)), [[0, 2, 1], [2, 0, 1], [2, 0, 1]].map(Vec::from));
         assert_eq!(nodes.order(now + FIRST_PAUSE), [0, 1, 2], "its time has come");
         assert_eq!([nodes.begin(0), nodes.begin(1), nodes.begin(1)], [Turn::Ready, Turn::Probe, Turn::Busy]);
-        nodes.is_back(1);
+        nodes.came_back(1);
         assert_eq!(nodes.begin(1), Turn::Ready);
-        assert!(nodes.has_failed(1) && nodes.works(1) && !nodes.works(1) && !nodes.has_failed(1));
+        assert!(nodes.has_failed(1) && nodes.succeeded(1) && !nodes.succeeded(1) && !nodes.has_failed(1));
     }
 
     #[test]
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn where_all_are_left_out_the_one_whose_time_comes_first_is_tried_first() {
+    fn if_all_nodes_are_left_out_the_one_that_returns_first_is_tried_first() {
         let (nodes, now) = (nodes(), Instant::now());
         for (node, after) in [(0, 3), (1, 1), (2, 2)] {
             nodes.failed(node, now + Duration::from_millis(after));

@@ -138,7 +138,7 @@ impl NoProxy {
         let https = uri.scheme_str() == Some("https");
         let port = uri.port_u16().unwrap_or(if https { 443 } else { 80 });
         let near = Self::parse(LINK_LOCAL);
-        self.0.iter().chain(&near.0).any(|exception| exception.is_for(&host, port))
+        self.0.iter().chain(&near.0).any(|exception| exception.covers(&host, port))
     }
 }
 
@@ -164,7 +164,7 @@ impl Exception {
         (!name.is_empty()).then_some(Self::Name(name, port))
     }
 
-    fn is_for(&self, host: &str, port: u16) -> bool {
+    fn covers(&self, host: &str, port: u16) -> bool {
         let is_port = |wanted: &Option<u16>| wanted.is_none_or(|wanted| wanted == port);
         match self {
             Self::All => true,
@@ -173,14 +173,14 @@ impl Exception {
                 is_port(wanted) && above.is_some_and(|above| above.is_empty() || above.ends_with('.'))
             }
             Self::Range(ip, bits, wanted) => {
-                is_port(wanted) && host.parse::<IpAddr>().is_ok_and(|host| starts_alike(host, *ip, *bits))
+                is_port(wanted) && host.parse::<IpAddr>().is_ok_and(|host| share_prefix(host, *ip, *bits))
             }
         }
     }
 }
 
 /// Returns whether the first `bits` bits of two addresses are equal.
-fn starts_alike(one: IpAddr, other: IpAddr, bits: u32) -> bool {
+fn share_prefix(one: IpAddr, other: IpAddr, bits: u32) -> bool {
     match (one, other) {
         (IpAddr::V4(one), IpAddr::V4(other)) => {
             (one.to_bits() ^ other.to_bits()).leading_zeros() >= bits.min(32)
@@ -356,7 +356,7 @@ mod tests {
     }
 
     #[test]
-    fn a_proxy_may_have_credentials_which_nobody_sees() {
+    fn credentials_of_a_proxy_are_never_shown() {
         let proxy = Proxy::parse("http://me:hunter2%21@proxy.example:3128/").unwrap();
         assert_eq!(proxy.url(), "http://proxy.example:3128");
         assert_eq!(proxy.authorization_line(), "Proxy-Authorization: Basic bWU6aHVudGVyMiE=\r\n");
@@ -381,7 +381,7 @@ mod tests {
     }
 
     #[test]
-    fn where_nothing_answers_a_proxy_for_other_programs_is_told_of() {
+    fn an_error_of_a_silent_server_mentions_the_proxy_of_other_programs() {
         let uri: Uri = "https://es.example".parse().unwrap();
         let mut proxies = Proxies { unused: Some("HTTPS_PROXY"), ..Proxies::default() };
         let text = proxies.explain(&uri, "refused");

@@ -19,10 +19,10 @@ use super::proxy::{Proxies, Proxy};
 use super::reach::explained;
 
 /// How long cached addresses are used without resolving again.
-const REMEMBERED_FOR: Duration = Duration::from_secs(30);
+const CACHED_FOR: Duration = Duration::from_secs(30);
 
 /// Resolves with `R`, and caches the addresses. Returns the proxy's addresses for a server behind a proxy.
-pub(crate) struct Remembering<R = DefaultResolver> {
+pub(crate) struct CachingResolver<R = DefaultResolver> {
     resolver: R,
     proxies: Arc<Proxies>,
     known: Mutex<HashMap<String, CachedAddresses>>,
@@ -33,14 +33,14 @@ struct CachedAddresses {
     asked: Instant,
 }
 
-impl Remembering {
+impl CachingResolver {
     /// Creates an empty cache.
     pub(super) fn new(proxies: Arc<Proxies>) -> Self {
         Self { resolver: DefaultResolver::default(), proxies, known: Mutex::default() }
     }
 }
 
-impl<R: Resolver> Resolver for Remembering<R> {
+impl<R: Resolver> Resolver for CachingResolver<R> {
     fn resolve(
         &self,
         uri: &Uri,
@@ -50,11 +50,11 @@ impl<R: Resolver> Resolver for Remembering<R> {
         let server = uri;
         let uri = self.proxies.of(server).map_or(server, Proxy::uri);
         let host = format!("{:?} {:?}", uri.scheme_str(), uri.authority());
-        if let Some(known) = self.known().get(&host).filter(|known| known.asked.elapsed() < REMEMBERED_FOR) {
+        if let Some(known) = self.known().get(&host).filter(|known| known.asked.elapsed() < CACHED_FOR) {
             return Ok(self.array(&known.addresses));
         }
         let found =
-            self.resolver.resolve(uri, config, timeout).or_else(|error| self.of_this_host(uri).ok_or(error));
+            self.resolver.resolve(uri, config, timeout).or_else(|error| self.loopback(uri).ok_or(error));
         let mut all = self.known();
         match found {
             Ok(found) => {
@@ -74,10 +74,10 @@ impl<R: Resolver> Resolver for Remembering<R> {
     }
 }
 
-impl<R: Resolver> Remembering<R> {
+impl<R: Resolver> CachingResolver<R> {
     /// Returns this host's address for names below `localhost`, which not every system resolves (RFC 6761, section
     /// 6.3).
-    fn of_this_host(&self, uri: &Uri) -> Option<ResolvedSocketAddrs> {
+    fn loopback(&self, uri: &Uri) -> Option<ResolvedSocketAddrs> {
         let host = uri.host()?.to_ascii_lowercase();
         let port = uri.port_u16().unwrap_or(if uri.scheme_str() == Some("https") { 443 } else { 80 });
         host.ends_with(".localhost").then(|| self.array(&[([127, 0, 0, 1], port).into()]))
@@ -95,7 +95,7 @@ impl<R: Resolver> Remembering<R> {
     }
 }
 
-impl<R> fmt::Debug for Remembering<R> {
+impl<R> fmt::Debug for CachingResolver<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Remembering")
     }
@@ -126,22 +126,22 @@ mod tests {
         }
     }
 
-    fn ask(resolver: &Remembering<Changing>, uri: &'static str) -> Result<u16, ureq::Error> {
+    fn ask(resolver: &CachingResolver<Changing>, uri: &'static str) -> Result<u16, ureq::Error> {
         let after = ureq::unversioned::transport::time::Duration::NotHappening;
         let timeout = NextTimeout { after, reason: Timeout::Resolve, per_read: None, per_write: None };
         let found = resolver.resolve(&Uri::from_static(uri), &Config::default(), timeout)?;
         Ok(found[0].port())
     }
 
-    fn forget_when(resolver: &Remembering<Changing>) {
+    fn forget_when(resolver: &CachingResolver<Changing>) {
         for known in resolver.known().values_mut() {
-            known.asked = Instant::now().checked_sub(REMEMBERED_FOR).unwrap();
+            known.asked = Instant::now().checked_sub(CACHED_FOR).unwrap();
         }
     }
 
     #[test]
-    fn a_host_is_asked_for_once_in_a_while_and_known_on_when_nothing_answers() {
-        let resolver = Remembering {
+    fn addresses_are_cached_and_kept_while_resolving_fails() {
+        let resolver = CachingResolver {
             resolver: Changing(AtomicU16::new(3)),
             proxies: Arc::default(),
             known: Mutex::default(),

@@ -45,7 +45,7 @@ impl std::error::Error for TransportError {}
 
 impl TransportError {
     /// Returns the error in the form for one that came after the head of the reply.
-    pub(crate) fn after_the_head(self) -> Self {
+    pub(crate) fn after_head(self) -> Self {
         match self {
             Self::Interrupted(why) => Self::Cut(why),
             other => other,
@@ -73,7 +73,7 @@ impl From<ureq::Error> for TransportError {
 }
 
 /// Defines an error type of this program that the HTTP library passes on.
-macro_rules! passed_on {
+macro_rules! wrapped_error {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
         #[derive(Debug)]
@@ -95,11 +95,11 @@ macro_rules! passed_on {
     };
 }
 
-passed_on!(
+wrapped_error!(
     /// A server or proxy refuses this client.
     Refused
 );
-passed_on!(
+wrapped_error!(
     /// No server answers.
     Unreachable
 );

@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_base_url_is_refused() {
+    fn an_invalid_base_url_is_refused() {
         for (given, why) in [
             ("", "not a URL"),
             ("es.example:9200", "http://"),

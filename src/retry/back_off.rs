@@ -42,7 +42,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_is_left_alone_for_as_long_as_it_asks_for_but_not_for_ever() {
+    fn retry_after_is_honoured_up_to_its_limit() {
         let seconds = Duration::from_secs;
         assert_eq!(pause_after(0, Some(seconds(7)), 1.0), seconds(7));
         assert_eq!(pause_after(40, Some(seconds(7)), 1.0), LONGEST_BACK_OFF);

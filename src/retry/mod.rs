@@ -4,18 +4,18 @@
 //! patience    one request of any kind, to any server: how long it is retried, and what the log says
 //!    │  └ policy     per server: name, budget, what a refusal means
 //!    ├ warnings      one log line per outage, then one per interval
-//!    ├ together ◀─── throttle   several senders: requests and bytes in flight, and the server's health as they see it
-//!    │                   └ limiter   fewer requests at once while the server pushes back
-//!    └ back_off ◀────────────┘       length of the next pause
+//!    ├ shared_health ◀── throttle   several senders: requests and bytes in flight, and the health they see
+//!    │                       └ limiter   fewer requests at once while the server pushes back
+//!    └ back_off ◀────────────────┘       length of the next pause
 //! ```
 //!
-//! Patience sees other requests to the same server only through the trait [`together::Together`]. Only the senders of
-//! documents use [`throttle`] and [`limiter`].
+//! Patience sees other requests to the same server only through the trait [`shared_health::SharedHealth`]. Only the
+//! senders of documents use [`throttle`] and [`limiter`].
 
 pub mod back_off;
 pub mod limiter;
 pub mod patience;
 pub mod policy;
+pub mod shared_health;
 pub mod throttle;
-pub mod together;
 mod warnings;

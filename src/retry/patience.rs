@@ -1,14 +1,14 @@
 //! Decides how long one request is retried without progress.
 //!
 //! The budget starts with the first attempt that failed since the last progress, of this request or of all requests to
-//! the server ([`Together`]). The last attempt starts when the budget ends.
+//! the server ([`SharedHealth`]). The last attempt starts when the budget ends.
 
 use std::time::{Duration, Instant};
 
 use super::back_off::{at_least, back_off};
 use super::policy::Policy;
+use super::shared_health::SharedHealth;
 use super::throttle::Stopped;
-use super::together::Together;
 use super::warnings::Warnings;
 use crate::exit::{ExitCode, Failure};
 use crate::shutdown::Stop;
@@ -37,7 +37,7 @@ impl From<GivenUp> for Stopped {
 pub struct Retries<'r> {
     stop: &'r Stop,
     policy: Policy,
-    together: Option<&'r dyn Together>,
+    shared_health: Option<&'r dyn SharedHealth>,
     ends_run: bool,
     warnings: Warnings,
 }
@@ -46,12 +46,12 @@ impl<'r> Retries<'r> {
     /// Creates settings for requests that are each retried on their own.
     pub fn new(stop: &'r Stop, policy: Policy) -> Self {
         let warnings = Warnings::new(policy.warn_every);
-        Self { stop, policy, together: None, ends_run: false, warnings }
+        Self { stop, policy, shared_health: None, ends_run: false, warnings }
     }
 
     /// Makes the requests share one outage, and its budget, with other requests.
-    pub fn together(self, others: &'r dyn Together) -> Self {
-        Self { together: Some(others), ..self }
+    pub fn shared_health(self, others: &'r dyn SharedHealth) -> Self {
+        Self { shared_health: Some(others), ..self }
     }
 
     /// Makes the run stop at once when one request is given up.
@@ -68,11 +68,11 @@ impl<'r> Retries<'r> {
     pub fn patience(&self) -> Patience<'_> {
         Patience {
             retries: self,
-            begun: Instant::now(),
+            attempt_started: Instant::now(),
             failures: 0,
             interruptions: 0,
             away: false,
-            since: None,
+            failing_since: None,
             refused_since: None,
         }
     }
@@ -89,14 +89,14 @@ impl<'r> Retries<'r> {
 pub struct Patience<'r> {
     retries: &'r Retries<'r>,
     /// Start of the last attempt.
-    begun: Instant,
+    attempt_started: Instant,
     failures: u32,
     /// How often in a row the connection broke during this request and no other.
     interruptions: u32,
     /// Whether an attempt since the last progress found the server away.
     away: bool,
     /// Start of the first attempt that failed since the last progress.
-    since: Option<Instant>,
+    failing_since: Option<Instant>,
     /// When the server first refused credentials, or anything else that retrying does not change.
     refused_since: Option<Instant>,
 }
@@ -104,7 +104,7 @@ pub struct Patience<'r> {
 impl Patience<'_> {
     /// Starts an attempt. Returns its time limit: what is left of the budget, but at least [`SHORTEST_CALL`].
     pub fn begin(&mut self) -> Duration {
-        self.begun = Instant::now();
+        self.attempt_started = Instant::now();
         self.retries.stop.pulse().sign(Duration::ZERO);
         self.left().map_or(Duration::MAX, |left| left.max(SHORTEST_CALL))
     }
@@ -115,8 +115,8 @@ impl Patience<'_> {
     }
 
     /// Returns how long this request has made no progress.
-    pub fn lasts(&self) -> Duration {
-        self.since.map_or(Duration::ZERO, |since| since.elapsed())
+    pub fn failing_for(&self) -> Duration {
+        self.failing_since.map_or(Duration::ZERO, |since| since.elapsed())
     }
 
     /// Returns how often in a row the connection broke during this request, while the server answered another one right
@@ -127,7 +127,7 @@ impl Patience<'_> {
 
     /// Records that part of the result has arrived: budget and back-off start again.
     pub fn progressed(&mut self) {
-        (self.since, self.failures, self.away) = (Some(Instant::now()), 0, false);
+        (self.failing_since, self.failures, self.away) = (Some(Instant::now()), 0, false);
     }
 
     /// Records a failed attempt, and waits before the next one. `progress`: the server carried out part of it.
@@ -156,7 +156,7 @@ impl Patience<'_> {
     /// available, so this costs no budget.
     pub fn interrupted(&mut self, reason: &str) -> Result<(), GivenUp> {
         self.interruptions = self.interruptions.saturating_add(1);
-        self.since = None;
+        self.failing_since = None;
         // Pauses even if the server accepts other requests: these attempts must not all fall into one bad moment.
         let pause = back_off(self.failures, fastrand::f64());
         self.failures = self.failures.saturating_add(1);
@@ -175,7 +175,7 @@ impl Patience<'_> {
     pub fn refused(&mut self, failure: Failure) -> Result<(), GivenUp> {
         self.interruptions = 0;
         let since = *self.refused_since.get_or_insert_with(Instant::now);
-        let was_away = self.away || self.retries.together.is_some_and(Together::was_away);
+        let was_away = self.away || self.retries.shared_health.is_some_and(SharedHealth::was_away);
         if was_away && since.elapsed() < self.retries.policy.starting {
             let reason = failure.message.clone();
             return self.wait(&reason, None, Some(failure));
@@ -183,19 +183,19 @@ impl Patience<'_> {
         Err(self.retries.give_up(failure))
     }
 
-    /// Waits for the next attempt, or gives up once the budget is spent. The failure is then `at_the_end`; None: the
+    /// Waits for the next attempt, or gives up once the budget is spent. The failure is then `final_failure`; None: the
     /// server is unavailable.
     fn wait(
         &mut self,
         reason: &str,
         retry_after: Option<Duration>,
-        at_the_end: Option<Failure>,
+        final_failure: Option<Failure>,
     ) -> Result<(), GivenUp> {
-        self.since.get_or_insert(self.begun);
+        self.failing_since.get_or_insert(self.attempt_started);
         let pause = self.next_pause(retry_after);
         let left = self.left();
         if left == Some(Duration::ZERO) && !self.retries.stop.is_requested() {
-            let failure = at_the_end.unwrap_or_else(|| self.unavailable(reason));
+            let failure = final_failure.unwrap_or_else(|| self.unavailable(reason));
             return Err(self.retries.give_up(failure));
         }
         // The last attempt comes when the budget ends, not a back-off before.
@@ -209,11 +209,11 @@ impl Patience<'_> {
 
     /// Returns how long there has been no progress, of this request or of all.
     fn waited(&self) -> Duration {
-        self.lasts().max(self.retries.together.map_or(Duration::ZERO, Together::failing_for))
+        self.failing_for().max(self.retries.shared_health.map_or(Duration::ZERO, SharedHealth::failing_for))
     }
 
     fn next_pause(&mut self, retry_after: Option<Duration>) -> Duration {
-        let own = match self.retries.together {
+        let own = match self.retries.shared_health {
             Some(others) => others.own_pause(self.failures, fastrand::f64()),
             None => back_off(self.failures, fastrand::f64()),
         };
@@ -224,9 +224,9 @@ impl Patience<'_> {
 
     /// Waits for `pause`. The log gives the time to the next attempt, which may be longer: all senders may be paused.
     fn pause(&self, reason: &str, pause: Duration) -> Result<(), GivenUp> {
-        let Retries { stop, policy, together, warnings, .. } = self.retries;
+        let Retries { stop, policy, shared_health, warnings, .. } = self.retries;
         if !stop.is_requested() {
-            let of_all = together.and_then(Together::pause);
+            let of_all = shared_health.and_then(SharedHealth::pause);
             warnings.failed(policy.server, reason, of_all.map_or(pause, |of_all| of_all.max(pause)));
         }
         if stop.wait(pause) { Ok(()) } else { Err(GivenUp(stop.as_failure())) }

@@ -8,13 +8,13 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Sender, bounded, select};
 
 use super::limiter::Limiter;
-use super::together::Together;
+use super::shared_health::SharedHealth;
 use crate::model::{Health, ServerFigures};
 use crate::shutdown::Stop;
 
 /// Limit on bytes of request bodies in flight, whatever the limit on requests. A node reserves a tenth of its heap for
 /// them (`indexing_pressure.memory.limit`); this is well below. A larger request is sent while no other is in flight.
-const MOST_BYTES: usize = 64 << 20;
+const MAX_BYTES: usize = 64 << 20;
 
 /// Time without progress after which a server counts as unavailable. Until then it counts as pushing back.
 const UNAVAILABLE_AFTER: Duration = Duration::from_secs(10);
@@ -89,7 +89,7 @@ impl State {
 
     fn has_room_for(&self, bytes: usize) -> bool {
         let alone = self.in_flight == 0;
-        alone || self.in_flight < self.limiter.limit() && self.bytes.saturating_add(bytes) <= MOST_BYTES
+        alone || self.in_flight < self.limiter.limit() && self.bytes.saturating_add(bytes) <= MAX_BYTES
     }
 }
 
@@ -163,7 +163,7 @@ impl Throttle {
     }
 }
 
-impl Together for Throttle {
+impl SharedHealth for Throttle {
     fn failing_for(&self) -> Duration {
         self.state().failing_since.map_or(Duration::ZERO, |since| since.elapsed())
     }
@@ -192,7 +192,7 @@ impl Permit<'_> {
     pub fn succeeded(self) {
         let mut state = self.throttle.state();
         state.progress(None);
-        state.limiter.took(self.started.elapsed());
+        state.limiter.record_duration(self.started.elapsed());
         state.limiter.succeeded(self.number);
     }
 
@@ -201,7 +201,7 @@ impl Permit<'_> {
         let now = Instant::now();
         let mut state = self.throttle.state();
         state.progress(Some(now));
-        state.limiter.took(self.started.elapsed());
+        state.limiter.record_duration(self.started.elapsed());
         state.limiter.pushed_back_in_part(self.number, now, fastrand::f64());
     }
 

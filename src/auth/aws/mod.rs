@@ -6,4 +6,6 @@ pub(crate) mod signature;
 mod sources;
 
 pub(crate) use self::credentials::{CredentialError, Credentials, Provider};
-pub use self::sources::{Container, CredentialSources, Given, Keys, Profile, Sts, WebIdentity, is_region};
+pub use self::sources::{
+    Container, CredentialSources, KeySource, Keys, Profile, Sts, WebIdentity, is_region,
+};

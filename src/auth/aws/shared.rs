@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_indented_belongs_to_the_setting_above_unless_all_is() {
+    fn an_indented_line_belongs_to_the_setting_above_unless_all_lines_are_indented() {
         let text = "[profile  a]\ns3 =\n  addressing_style = path\n\tx = y\nregion = z\n";
         let expected =
             section(&[("s3", ""), ("s3.addressing_style", "path"), ("s3.x", "y"), ("region", "z")]);

@@ -138,7 +138,7 @@ mod tests {
 
     /// Source: Amazon S3 API Reference, "Signature Calculations for the Authorization Header", example "GET Object".
     #[test]
-    fn an_object_is_asked_for_as_in_the_published_example() {
+    fn a_request_for_an_object_is_signed_as_in_the_published_example() {
         let url = "https://examplebucket.s3.amazonaws.com/test.txt";
         assert_eq!(
             authorization(url, &[("range", "bytes=0-9")], &published(None)),
@@ -150,7 +150,7 @@ mod tests {
 
     /// Source: the same, example "Get Bucket (List Objects)".
     #[test]
-    fn a_listing_is_asked_for_as_in_the_published_example() {
+    fn a_request_for_a_listing_is_signed_as_in_the_published_example() {
         let url = "https://examplebucket.s3.amazonaws.com/?max-keys=2&prefix=J";
         assert!(
             authorization(url, &[], &published(None))

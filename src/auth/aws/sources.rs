@@ -7,14 +7,14 @@ use crate::secret::Secret;
 
 /// A value in a variable, or in a file that a variable names.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Given {
+pub enum KeySource {
     /// The value itself.
     Text(Secret),
     /// A file that holds the value; it is read each time.
     File(PathBuf),
 }
 
-impl Given {
+impl KeySource {
     /// Returns the value, trimmed.
     ///
     /// # Errors
@@ -22,8 +22,8 @@ impl Given {
     /// Fails if the file cannot be read or is empty.
     pub fn read(&self) -> Result<Secret, String> {
         match self {
-            Given::Text(text) => Ok(text.clone()),
-            Given::File(path) => {
+            KeySource::Text(text) => Ok(text.clone()),
+            KeySource::File(path) => {
                 let refused = |why: String| format!("{} cannot be used: {why}", path.display());
                 let text = files::read_to_string(path).map_err(|error| refused(error.to_string()))?;
                 match text.trim() {
@@ -39,11 +39,11 @@ impl Given {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Keys {
     /// Access key id.
-    pub access_key: Given,
+    pub access_key: KeySource,
     /// Secret access key.
-    pub secret_key: Given,
+    pub secret_key: KeySource,
     /// Session token of temporary keys.
-    pub session_token: Option<Given>,
+    pub session_token: Option<KeySource>,
 }
 
 /// Sources of credentials, in the order in which they are searched.

@@ -17,9 +17,9 @@ use ureq::unversioned::transport::{
 use crate::http::transport_error::Refused;
 
 /// Advice if the server asks for a client certificate and there is none.
-const GIVE_ONE: &str = "the server requests a client certificate, but none is given: name it and its key \
+const MISSING_CERT_ADVICE: &str = "the server requests a client certificate, but none is given: name it and its key \
 with --client-cert and --client-key (ELASTICSEARCH_CLIENT_CERT, ELASTICSEARCH_CLIENT_KEY)";
-const GIVE_ANOTHER: &str = "the server refuses the client certificate of --client-cert \
+const REFUSED_CERT_ADVICE: &str = "the server refuses the client certificate of --client-cert \
 (ELASTICSEARCH_CLIENT_CERT): check whether it has expired, and whether the server trusts its issuer";
 
 /// Wraps connections in TLS if the URL is https.
@@ -58,27 +58,27 @@ impl<In: Transport> Connector<In> for TlsConnector {
         })?;
         let (mut config, asked) = (self.config.clone(), Arc::new(AtomicBool::new(false)));
         if !self.has_certificate {
-            config.client_auth_cert_resolver = Arc::new(Nobody(asked.clone()));
+            config.client_auth_cert_resolver = Arc::new(NoClientCert(asked.clone()));
         }
         let identity = Identity { asked, has_certificate: self.has_certificate };
         let mut connection = ClientConnection::new(Arc::new(config), name)?;
         let mut sock = TransportAdapter::new(transport.boxed(), details.current_time.clone());
         sock.set_timeout(details.timeout);
         if let Err(error) = connection.complete_io(&mut sock) {
-            return Err(identity.explain(last_words(&mut connection, &mut sock, error)));
+            return Err(identity.explain(closing_alert(&mut connection, &mut sock, error)));
         }
         let (input, output) = (details.config.input_buffer_size(), details.config.output_buffer_size());
         let stream = StreamOwned { conn: connection, sock };
         let buffers = LazyBuffers::new(input, output);
-        Ok(Some(Either::B(Tls { buffers, stream, identity, has_been_answered: false })))
+        Ok(Some(Either::B(Tls { buffers, stream, identity, has_received: false })))
     }
 }
 
 /// Provides no client certificate, and records that the server asked for one.
 #[derive(Debug)]
-struct Nobody(Arc<AtomicBool>);
+struct NoClientCert(Arc<AtomicBool>);
 
-impl ResolvesClientCert for Nobody {
+impl ResolvesClientCert for NoClientCert {
     fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
         self.0.store(true, Ordering::Relaxed);
         None
@@ -104,11 +104,15 @@ impl Identity {
         let asked = self.asked.load(Ordering::Relaxed);
         let Some(rustls::Error::AlertReceived(alert)) = rustls else {
             if asked && error.kind() != io::ErrorKind::TimedOut {
-                return io::Error::new(error.kind(), format!("{error} ({GIVE_ONE}, if it insists)")).into();
+                return io::Error::new(
+                    error.kind(),
+                    format!("{error} ({MISSING_CERT_ADVICE}, if it insists)"),
+                )
+                .into();
             }
             return error.into();
         };
-        let is_about_us = matches!(
+        let is_about_client = matches!(
             alert,
             Alert::CertificateRequired
                 | Alert::NoCertificate
@@ -123,18 +127,24 @@ impl Identity {
                 | Alert::DecryptError
         );
         match alert {
-            Alert::CertificateRequired => Refused::error(format!("{GIVE_ONE} ({alert:?})")),
-            _ if asked && (is_about_us || *alert == Alert::HandshakeFailure) => {
-                Refused::error(format!("{GIVE_ONE} ({alert:?})"))
+            Alert::CertificateRequired => Refused::error(format!("{MISSING_CERT_ADVICE} ({alert:?})")),
+            _ if asked && (is_about_client || *alert == Alert::HandshakeFailure) => {
+                Refused::error(format!("{MISSING_CERT_ADVICE} ({alert:?})"))
             }
-            _ if is_about_us && self.has_certificate => Refused::error(format!("{GIVE_ANOTHER} ({alert:?})")),
+            _ if is_about_client && self.has_certificate => {
+                Refused::error(format!("{REFUSED_CERT_ADVICE} ({alert:?})"))
+            }
             _ => error.into(),
         }
     }
 }
 
 /// Returns the error that the server sent before it closed the connection: its alert may still be unread.
-fn last_words(connection: &mut ClientConnection, sock: &mut TransportAdapter, error: io::Error) -> io::Error {
+fn closing_alert(
+    connection: &mut ClientConnection,
+    sock: &mut TransportAdapter,
+    error: io::Error,
+) -> io::Error {
     use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset};
     if !matches!(error.kind(), BrokenPipe | ConnectionAborted | ConnectionReset) {
         return error;
@@ -156,16 +166,16 @@ pub(in crate::http) struct Tls {
     stream: StreamOwned<ClientConnection, TransportAdapter>,
     identity: Identity,
     /// Whether the server has sent data within TLS, so that it accepts this client.
-    has_been_answered: bool,
+    has_received: bool,
 }
 
 impl Tls {
     fn explain(&mut self, error: io::Error) -> ureq::Error {
-        if self.has_been_answered {
+        if self.has_received {
             return error.into();
         }
         let StreamOwned { conn, sock } = &mut self.stream;
-        self.identity.explain(last_words(conn, sock, error))
+        self.identity.explain(closing_alert(conn, sock, error))
     }
 }
 
@@ -185,10 +195,10 @@ impl Transport for Tls {
         let amount =
             self.stream.read(self.buffers.input_append_buf()).map_err(|error| self.explain(error))?;
         self.buffers.input_appended(amount);
-        if amount == 0 && !self.has_been_answered && self.identity.asked.load(Ordering::Relaxed) {
+        if amount == 0 && !self.has_received && self.identity.asked.load(Ordering::Relaxed) {
             return Err(self.explain(io::ErrorKind::UnexpectedEof.into()));
         }
-        self.has_been_answered |= amount > 0;
+        self.has_received |= amount > 0;
         Ok(amount > 0)
     }
 

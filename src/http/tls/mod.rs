@@ -11,7 +11,7 @@ use rustls::ClientConfig;
 use rustls::pki_types::CertificateDer;
 
 pub(super) use self::connector::TlsConnector;
-use self::verifier::{Credulous, Verifier};
+use self::verifier::{TrustAll, Verifier};
 use super::HttpSettings;
 use crate::exit::Failure;
 
@@ -29,13 +29,13 @@ pub(super) fn connector(settings: &HttpSettings<'_>) -> Result<TlsConnector, Fai
         .map_err(|error| Failure::run(format!("TLS cannot be used: {error}")))?
         .dangerous();
     let builder = if settings.skip_tls_verify {
-        builder.with_custom_certificate_verifier(Arc::new(Credulous(provider)))
+        builder.with_custom_certificate_verifier(Arc::new(TrustAll(provider)))
     } else {
         // Reading the system's roots takes milliseconds of CPU time, so it is skipped if they are not used.
         let asks = settings.is_https && settings.ca_fingerprint.is_none();
         let system = if asks { system_roots() } else { Vec::new() };
         let verifier = Verifier::new(provider, system, own, settings.ca_fingerprint);
-        if settings.is_https && !verifier.trusts_anybody() {
+        if settings.is_https && !verifier.trusts_anything() {
             return Err(Failure::usage(
                 "this system has no trusted root certificates: install them, \
                  or name a PEM file with ELASTICSEARCH_CA_CERT / --ca-cert",

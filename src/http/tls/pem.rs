@@ -16,7 +16,7 @@ const CLIENT_CERT: &str = "ELASTICSEARCH_CLIENT_CERT / --client-cert";
 const CLIENT_KEY: &str = "ELASTICSEARCH_CLIENT_KEY / --client-key";
 
 /// Logs unreadable certificates once, though the file is read for each server.
-static TOLD: Once = Once::new();
+static LOGGED: Once = Once::new();
 
 /// Reads the certificates of a bundle, at least one. Unreadable certificates are logged and skipped, as other programs
 /// do: system bundles contain some.
@@ -31,7 +31,7 @@ pub(super) fn read_bundle(path: &Path) -> Result<Vec<CertificateDer<'static>>, F
         Some(why) if good.is_empty() => Err(refused(CA_CERT, path, why)),
         None if good.is_empty() => Err(refused(CA_CERT, path, &no_certificate(&pem))),
         Some(why) => {
-            TOLD.call_once(|| {
+            LOGGED.call_once(|| {
                 log::warn!(
                     "{CA_CERT} {}: {} of {} certificates cannot be read and are skipped ({why})",
                     path.display(),
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn a_certificate_that_cannot_be_read_costs_no_other_one() {
+    fn an_unreadable_certificate_does_not_affect_the_others() {
         for broken in ["AAAA", "!!!!", ""] {
             let broken = format!("-----BEGIN CERTIFICATE-----\n{broken}\n-----END CERTIFICATE-----\n");
             let bundle = format!("{broken}{}{broken}{}", made("a.example").pem(), made("b.example").pem());

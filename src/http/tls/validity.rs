@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_cut_off_or_something_else_has_no_validity() {
+    fn a_truncated_or_foreign_file_has_no_validity() {
         let made = rcgen::generate_simple_self_signed(["a.example".to_owned()]).unwrap();
         let der = made.cert.der();
         for length in 0..der.len() {

@@ -47,7 +47,7 @@ impl Verifier {
     }
 
     /// Returns whether anything is trusted.
-    pub(super) fn trusts_anybody(&self) -> bool {
+    pub(super) fn trusts_anything(&self) -> bool {
         !self.roots.is_empty() || self.fingerprint.is_some()
     }
 
@@ -172,9 +172,9 @@ impl ServerCertVerifier for Verifier {
 
 /// Trusts any server (`--skip-tls-verify`).
 #[derive(Debug)]
-pub(super) struct Credulous(pub(super) Arc<CryptoProvider>);
+pub(super) struct TrustAll(pub(super) Arc<CryptoProvider>);
 
-impl ServerCertVerifier for Credulous {
+impl ServerCertVerifier for TrustAll {
     fn verify_server_cert(
         &self,
         _: &CertificateDer<'_>,
@@ -283,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fingerprint_is_that_of_the_root_or_of_the_server_and_the_chain_is_checked_all_the_same() {
+    fn a_fingerprint_may_be_of_the_root_or_the_server_and_the_chain_is_still_checked() {
         let (root, server) = issued();
         assert_eq!(verify(&[&root], None, &server, &[]), Ok(()));
         assert_eq!(verify(&[], Some(&root), &server, &[&root]), Ok(()));

@@ -28,11 +28,11 @@ mod request;
 
 use self::counted::Counted;
 pub use self::reply::{Reply, text_of_error};
-use self::request::{Answered, Ask, Sent};
-pub use self::request::{Asked, ContentType, Posted, RequestLimits};
+use self::request::{Answered, Outgoing, Sent};
+pub use self::request::{ContentType, ExpectAnswer, Posted, RequestLimits};
 
 /// How long a request with `Expect` waits for an answer. Then its body is sent anyway.
-const ANSWER_TO_QUESTION: Duration = Duration::from_secs(1);
+const EXPECT_LIMIT: Duration = Duration::from_secs(1);
 
 /// Client for one cluster. Clones share connections and state.
 #[derive(Clone, Debug)]
@@ -45,9 +45,9 @@ pub struct Client {
     /// Gzip level of bulk requests; 0 sends them uncompressed.
     compression: u8,
     /// Counter of the bytes of bulk requests as sent, after compression.
-    on_the_wire: Arc<OnceLock<Arc<AtomicU64>>>,
+    bytes_on_wire: Arc<OnceLock<Arc<AtomicU64>>>,
     /// Whether the server, or a proxy in front of it, has refused `Expect`.
-    expects_nothing: Arc<AtomicBool>,
+    refuses_expect: Arc<AtomicBool>,
     /// The product, once it is known.
     product: Arc<OnceLock<Product>>,
     /// Number of requests that failed, at any node.
@@ -79,8 +79,8 @@ impl Client {
             auth: settings.auth.clone(),
             limits,
             compression: settings.compression,
-            on_the_wire: Arc::default(),
-            expects_nothing: Arc::default(),
+            bytes_on_wire: Arc::default(),
+            refuses_expect: Arc::default(),
             product: Arc::default(),
             outages: Arc::default(),
             pages: Arc::default(),
@@ -90,7 +90,7 @@ impl Client {
     /// Counts the bytes of bulk requests, as sent, into `counter`.
     pub fn count_bytes(&self, counter: Arc<AtomicU64>) {
         // There is one run, with one counter.
-        let _ = self.on_the_wire.set(counter);
+        let _ = self.bytes_on_wire.set(counter);
     }
 
     /// Returns a client that shares everything, but limits a request to this time.
@@ -99,17 +99,17 @@ impl Client {
     }
 
     /// Returns a client with a short time limit, for requests made although the run is to stop.
-    pub fn in_haste(&self) -> Self {
+    pub fn with_short_limit(&self) -> Self {
         self.within(self.limits.last_call)
     }
 
     /// Records that every node has answered, because another client has had answers from them.
-    pub fn note_answers(&self) {
+    pub fn mark_nodes_answered(&self) {
         (0..self.nodes.len()).for_each(|node| self.nodes.answered(node));
     }
 
     /// Records the product for all clones. Only the first call counts.
-    pub fn note_product(&self, product: Product) {
+    pub fn set_product(&self, product: Product) {
         let _ = self.product.set(product);
     }
 
@@ -125,7 +125,7 @@ impl Client {
     }
 
     /// Returns a client with its own record of pages ([`Reply::is_page`]), which starts empty.
-    pub fn noting_pages(&self) -> Self {
+    pub fn recording_pages(&self) -> Self {
         Self { pages: Arc::default(), ..self.clone() }
     }
 
@@ -166,7 +166,7 @@ impl Client {
     ///
     /// Returns an error if there is no complete reply. A status of 4xx or 5xx is a reply.
     pub fn get(&self, path: &str) -> Result<Reply, TransportError> {
-        Ok(self.send(&Ask::get(path))?.reply)
+        Ok(self.send(&Outgoing::get(path))?.reply)
     }
 
     /// Like [`Client::get`]; also returns the `Date` of the reply, if it has one.
@@ -175,7 +175,7 @@ impl Client {
     ///
     /// Like [`Client::get`].
     pub fn get_with_date(&self, path: &str) -> Result<(Reply, Option<String>), TransportError> {
-        let Answered { reply, headers, .. } = self.send(&Ask::get(path))?;
+        let Answered { reply, headers, .. } = self.send(&Outgoing::get(path))?;
         let date = headers.get(DATE).and_then(|date| date.to_str().ok()).map(str::to_owned);
         Ok((reply, date))
     }
@@ -186,7 +186,7 @@ impl Client {
     ///
     /// Like [`Client::get`].
     pub fn post(&self, path: &str, kind: ContentType, body: &[u8]) -> Result<Reply, TransportError> {
-        Ok(self.send(&Ask::with_body(Method::POST, path, kind, body))?.reply)
+        Ok(self.send(&Outgoing::with_body(Method::POST, path, kind, body))?.reply)
     }
 
     /// Sends a `PUT`; otherwise like [`Client::post`].
@@ -195,56 +195,56 @@ impl Client {
     ///
     /// Like [`Client::get`].
     pub fn put(&self, path: &str, kind: ContentType, body: &[u8]) -> Result<Reply, TransportError> {
-        Ok(self.send(&Ask::with_body(Method::PUT, path, kind, body))?.reply)
+        Ok(self.send(&Outgoing::with_body(Method::PUT, path, kind, body))?.reply)
     }
 
-    /// Sends a bulk request. With `asks_first` (`Expect: 100-continue`), the body follows after the server has accepted
-    /// it, or has not answered for a second.
+    /// Sends a bulk request. With `expects_continue` (`Expect: 100-continue`), the body follows after the server has
+    /// accepted it, or has not answered for a second.
     ///
     /// A server that finds a body too large may answer 413 and close the connection during the upload. That reply is
     /// lost, and the result is [`TransportError::Interrupted`]. Asking first gets the reply, and a busy server can
     /// refuse without receiving the body. It costs a round trip.
-    pub fn post_bulk(&self, path: &str, body: &[u8], asks_first: bool) -> Posted {
-        let asks_first = asks_first && !self.expects_nothing.load(Ordering::Relaxed);
+    pub fn post_bulk(&self, path: &str, body: &[u8], expects_continue: bool) -> Posted {
+        let expects_continue = expects_continue && !self.refuses_expect.load(Ordering::Relaxed);
         let counted = Sent::default();
-        let ask = Ask::with_body(Method::POST, path, ContentType::Ndjson, body);
-        let ask = self.compressed(Ask { asks_first, sent: Some(&counted), ..ask });
+        let ask = Outgoing::with_body(Method::POST, path, ContentType::Ndjson, body);
+        let ask = self.compressed(Outgoing { expects_continue, sent: Some(&counted), ..ask });
         let on_wire = ask.body.as_ref().map_or(0, |body| body.len() as u64);
         let reply = self.send(&ask).map(|answered| answered.reply);
         let sent = counted.bytes.get();
-        if let Some(counter) = self.on_the_wire.get() {
+        if let Some(counter) = self.bytes_on_wire.get() {
             counter.fetch_add(sent, Ordering::Relaxed);
         }
-        let asked = match (asks_first, sent) {
-            (false, _) => Asked::No,
-            (true, 0) if on_wire > 0 && reply.is_ok() => Asked::Refused,
-            _ if counted.unasked.get() => Asked::ToldNothing,
-            _ => Asked::Agreed,
+        let expect_answer = match (expects_continue, sent) {
+            (false, _) => ExpectAnswer::NotAsked,
+            (true, 0) if on_wire > 0 && reply.is_ok() => ExpectAnswer::Refused,
+            _ if counted.unanswered.get() => ExpectAnswer::NoAnswer,
+            _ => ExpectAnswer::Accepted,
         };
         // Converts compressed bytes to bytes of the body, in proportion.
         let whole = u128::from(sent) * body.len() as u128 / u128::from(on_wire.max(1));
-        Posted { reply, sent: u64::try_from(whole).unwrap_or(u64::MAX), asked }
+        Posted { reply, sent: u64::try_from(whole).unwrap_or(u64::MAX), expect_answer }
     }
 
     /// Sends a request to a node. Repeats it with new credentials if the old ones are refused and have changed, and
     /// without `Expect` if that is refused.
-    fn send_to(&self, node: usize, ask: &Ask<'_>) -> Result<Answered, TransportError> {
+    fn send_to(&self, node: usize, ask: &Outgoing<'_>) -> Result<Answered, TransportError> {
         let mut answered = self.send_counted(node, ask)?;
-        let mut asks_first = ask.asks_first;
-        if answered.reply.status == 417 && asks_first {
-            self.expects_nothing.store(true, Ordering::Relaxed);
-            asks_first = false;
-            answered = self.send_once(node, &Ask { asks_first, ..ask.clone() })?;
+        let mut expects_continue = ask.expects_continue;
+        if answered.reply.status == 417 && expects_continue {
+            self.refuses_expect.store(true, Ordering::Relaxed);
+            expects_continue = false;
+            answered = self.send_once(node, &Outgoing { expects_continue, ..ask.clone() })?;
         }
         let Reply { status, body, .. } = &answered.reply;
         if self.auth.renew(&answered.sent, *status, body) {
-            answered = self.send_once(node, &Ask { asks_first, ..ask.clone() })?;
+            answered = self.send_once(node, &Outgoing { expects_continue, ..ask.clone() })?;
         }
         Ok(answered)
     }
 
     /// Sends a request once, and counts it if it fails.
-    fn send_counted(&self, node: usize, ask: &Ask<'_>) -> Result<Answered, TransportError> {
+    fn send_counted(&self, node: usize, ask: &Outgoing<'_>) -> Result<Answered, TransportError> {
         let result = self.send_once(node, ask);
         if result.as_ref().map_or(true, |answered| matches!(answered.reply.status, 502..=504)) {
             self.outages.fetch_add(1, Ordering::Relaxed);
@@ -252,7 +252,7 @@ impl Client {
         result
     }
 
-    fn send_once(&self, node: usize, ask: &Ask<'_>) -> Result<Answered, TransportError> {
+    fn send_once(&self, node: usize, ask: &Outgoing<'_>) -> Result<Answered, TransportError> {
         let uri: Uri = format!("{}{}", self.nodes.url(node), ask.path)
             .parse()
             .map_err(|_| TransportError::Other("this path does not give a URL".to_owned()))?;
@@ -265,7 +265,7 @@ impl Client {
         if ask.is_gzip {
             headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
         }
-        if ask.asks_first {
+        if ask.expects_continue {
             headers.insert(EXPECT, HeaderValue::from_static("100-continue"));
         }
         let mut request =
@@ -281,9 +281,9 @@ impl Client {
                     let body = SendBody::from_reader(&mut counted);
                     self.receive(node, request.map(|()| body), headers)
                 };
-                sent.bytes.set(sent.bytes.get() + counted.taken());
-                let is_late = counted.began_after().is_some_and(|time| time >= ANSWER_TO_QUESTION);
-                sent.unasked.set(sent.unasked.get() || ask.asks_first && is_late);
+                sent.bytes.set(sent.bytes.get() + counted.read_bytes());
+                let is_late = counted.first_read_after().is_some_and(|time| time >= EXPECT_LIMIT);
+                sent.unanswered.set(sent.unanswered.get() || ask.expects_continue && is_late);
                 answered
             }
         }
@@ -311,14 +311,14 @@ impl Client {
             .agent
             .configure_request(request)
             .timeout_global(Some(self.limits.call))
-            .timeout_await_100(Some(ANSWER_TO_QUESTION))
+            .timeout_await_100(Some(EXPECT_LIMIT))
             .build();
         let response = self.agent.run(request).map_err(|error| self.may_expect_https(node, error.into()))?;
         self.nodes.answered(node);
         let (head, mut body) = response.into_parts();
         let limit = self.limits.reply_bytes;
         let read = body.with_config().limit(limit).read_to_vec();
-        let body = read.map_err(|error| TransportError::from(error).after_the_head())?;
+        let body = read.map_err(|error| TransportError::from(error).after_head())?;
         let mut body = decoded(&head.headers, body, limit)?;
         self.auth.cut_out_of(&mut body);
         let reply = Reply { status: head.status.as_u16(), retry_after: retry_after(&head.headers), body };
@@ -333,7 +333,7 @@ impl Client {
     }
 
     /// Compresses a body, if compression is configured.
-    fn compressed<'a>(&self, mut ask: Ask<'a>) -> Ask<'a> {
+    fn compressed<'a>(&self, mut ask: Outgoing<'a>) -> Outgoing<'a> {
         let gzip =
             ask.body.as_ref().filter(|_| self.compression > 0).and_then(|body| gzip(body, self.compression));
         if let Some(gzip) = gzip {

@@ -64,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_flush_counts_only_where_no_shard_failed() {
+    fn a_flush_counts_only_if_no_shard_failed() {
         assert!(all_shards_flushed(br#"{"_shards":{"total":4,"successful":2,"failed":0}}"#));
         assert!(!all_shards_flushed(br#"{"_shards":{"total":4,"successful":1,"failed":1}}"#));
         assert!(!all_shards_flushed(b"{}"));
@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn a_serverless_needs_no_flush() {
+    fn serverless_needs_no_flush() {
         let none = r#"{"error":{"type":"api_not_available_exception","reason":"Request for uri [/posts/_flush] with method [POST] exists but is not available when running in serverless mode"},"status":410}"#;
         assert_eq!(flush(&client(vec![(410, none)]), "posts"), Ok(()));
         assert!(flush(&client(vec![(410, "{}")]), "posts").is_err());

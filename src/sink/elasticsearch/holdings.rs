@@ -10,9 +10,9 @@ use crate::model::Done;
 use crate::model::Names;
 use crate::observe::finding::Check;
 
-/// A tenth of the rows: fewer documents are suspicious. A row becomes at most one document, and posts occur several
+/// Rows per document above which the count is suspicious. A row becomes at most one document, and posts occur several
 /// times.
-const FEWEST: u64 = 10;
+const MAX_ROWS_PER_DOCUMENT: u64 = 10;
 
 #[derive(Deserialize)]
 struct Count {
@@ -35,8 +35,8 @@ fn judge(reply: &Reply, names: Names, brought: Done) -> Option<Check> {
         404 if reply.error_type() == "index_not_found_exception" => 0,
         _ => return None,
     };
-    let is_little = count == 0 || count.saturating_mul(FEWEST) < brought.rows;
-    is_little
+    let is_suspicious = count == 0 || count.saturating_mul(MAX_ROWS_PER_DOCUMENT) < brought.rows;
+    is_suspicious
         .then(|| lost(&format!("{} and {} hold {count} documents", names.posts, names.tombstones), brought))
 }
 

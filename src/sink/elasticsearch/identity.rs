@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn products_are_named_with_what_differs() {
+    fn products_are_named_with_their_differences() {
         for (number, status, text) in [
             ("7.17.0", Status::Warning, "8 or 9"),
             ("8.19.1", Status::Ok, "as arrays"),
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_does_not_tell_is_no_worse() {
+    fn a_server_that_does_not_show_it_is_not_a_warning() {
         for (status, body) in [(403, "{}"), (200, "{}"), (200, "<html>")] {
             let check = judge_product(&Reply { status, retry_after: None, body: body.into() });
             assert_eq!(check.status, Status::Ok);

@@ -22,8 +22,8 @@ use std::time::{Duration, Instant};
 use super::client::{Client, ContentType, Reply, RequestLimits};
 use super::flat::Values;
 use super::flush::flush;
-use super::insist::{insist, policy};
 use super::preflight::error::{PreflightError, answer};
+use super::retrying::{policy, retry};
 use crate::config;
 use crate::exit::Failure;
 use crate::files;
@@ -44,7 +44,7 @@ const CALL_LIMIT: Duration = Duration::from_secs(5);
 const SERVER_TIMEOUTS: &str = "master_timeout=4s&timeout=4s";
 
 /// Time limit for restoring settings at the end of a run.
-const PUT_BACK_LIMIT: Duration = Duration::from_secs(30);
+const RESTORE_LIMIT: Duration = Duration::from_secs(30);
 
 const NAME: &str = "load settings";
 
@@ -82,7 +82,7 @@ impl LoadSettings {
         let client =
             Client::with_limits(settings, RequestLimits { call: CALL_LIMIT, ..RequestLimits::default() })?;
         // These requests start only after the preflight has passed.
-        client.note_answers();
+        client.mark_nodes_answered();
         let path = record_path(state_file);
         let record = read_record(&path)?;
         // Remove the temporary file of a killed run. If that fails, the next write reports it.
@@ -97,8 +97,8 @@ impl LoadSettings {
 
     /// Returns whether the server has accepted the setting that makes it sync often, so that nothing needs to request
     /// syncs.
-    pub fn sync_often(&self) -> bool {
-        self.record.values().all(Changes::sync_often)
+    pub fn syncs_often(&self) -> bool {
+        self.record.values().all(Changes::syncs_often)
     }
 
     /// Reads the current settings, and returns what a load would change. Warns about an index that another process has
@@ -223,8 +223,8 @@ impl LoadSettings {
     ///
     /// Returns the first error: `Refused` if the key may not change the settings, `Unavailable` if the server cannot
     /// for now.
-    pub fn put_back(&self) -> Result<(), PreflightError> {
-        self.put_back_until(None)
+    pub fn restore(&self) -> Result<(), PreflightError> {
+        self.restore_until(None)
     }
 
     /// Removes the record after everything is restored.
@@ -232,7 +232,7 @@ impl LoadSettings {
     /// # Errors
     ///
     /// Returns a failure if the file cannot be removed.
-    pub fn forget(&mut self) -> Result<(), Failure> {
+    pub fn remove_record(&mut self) -> Result<(), Failure> {
         self.record = Record::new();
         match fs::remove_file(&self.path).and_then(|()| files::sync_folder(&self.path)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Failure::run(format!(
@@ -255,24 +255,24 @@ impl LoadSettings {
         if !self.are_changed() {
             return Ok(());
         }
-        let end = Instant::now() + PUT_BACK_LIMIT;
+        let end = Instant::now() + RESTORE_LIMIT;
         // A stop of the run does not stop this, and the last attempt has the full time of its requests.
         let never = Stop::new();
         let server = "putting the index settings back: Elasticsearch";
-        let budget = Some(PUT_BACK_LIMIT.saturating_sub(2 * CALL_LIMIT));
+        let budget = Some(RESTORE_LIMIT.saturating_sub(2 * CALL_LIMIT));
         let retries = Retries::new(&never, Policy { server, ..policy(budget) });
-        if let Err(unanswered) = insist(&retries, |_| self.put_back_until(Some(end))) {
-            return Err(self.not_back(&unanswered.last));
+        if let Err(unanswered) = retry(&retries, |_| self.restore_until(Some(end))) {
+            return Err(self.not_restored(&unanswered.last));
         }
-        self.forget()
+        self.remove_record()
     }
 
-    fn put_back_until(&self, end: Option<Instant>) -> Result<(), PreflightError> {
-        let results = self.record.iter().map(|(index, changes)| self.put_index_back(index, changes, end));
+    fn restore_until(&self, end: Option<Instant>) -> Result<(), PreflightError> {
+        let results = self.record.iter().map(|(index, changes)| self.restore_index(index, changes, end));
         results.reduce(Result::and).unwrap_or(Ok(()))
     }
 
-    fn put_index_back(
+    fn restore_index(
         &self,
         index: &str,
         changes: &Changes,
@@ -283,7 +283,7 @@ impl LoadSettings {
             log::warn!("the index {index}, whose settings a load had changed, no longer exists");
             return Ok(());
         };
-        let update = changes.to_put_back(&now);
+        let update = changes.to_restore(&now);
         if update.is_empty() {
             log::info!("the settings of {index} have been changed since the load began: they are left alone");
             return Ok(());
@@ -320,7 +320,7 @@ impl LoadSettings {
     }
 
     /// Returns the failure for settings that could not be restored, with what to do.
-    fn not_back(&self, error: &PreflightError) -> Failure {
+    fn not_restored(&self, error: &PreflightError) -> Failure {
         let requests: Vec<_> = self
             .record
             .iter()

@@ -23,7 +23,7 @@ struct Plan {
 
 impl Plan {
     fn of(names: Names, alias: &'static str) -> Self {
-        Self { alias, index: made_for(alias), is_of_posts: alias == names.posts, fields: names.fields }
+        Self { alias, index: index_name_for(alias), is_of_posts: alias == names.posts, fields: names.fields }
     }
 
     /// Returns the request body that creates the index and its alias. `vectors` is the mapping of the vectors.
@@ -52,7 +52,7 @@ impl Plan {
             let reply = answer(client, reply)?;
             if !product.lacks_vectors(&reply) {
                 if self.is_of_posts && reply.status != 403 {
-                    client.note_product(product);
+                    client.set_product(product);
                 }
                 return Ok((reply, product));
             }
@@ -82,14 +82,14 @@ impl Plan {
 ///
 /// Returns `Refused` if the server does not allow it, `Unavailable` if it cannot for now.
 pub fn create_missing(client: &Client, names: Names) -> Result<Vec<String>, PreflightError> {
-    let mut made = Vec::new();
+    let mut created = Vec::new();
     // Posts first: their vectors are the most likely to be impossible.
     for plan in names.both().map(|alias| Plan::of(names, alias)) {
         if !exists(client, plan.alias)? && create(client, &plan)? {
-            made.push(plan.index);
+            created.push(plan.index);
         }
     }
-    Ok(made)
+    Ok(created)
 }
 
 /// Name of a query that no server knows.
@@ -106,7 +106,8 @@ pub(super) fn try_to_create(
     let plan = Plan::of(names, alias);
     let (reply, product) =
         plan.ask(client, |body| body["aliases"][alias]["filter"] = json!({NO_QUERY: {}}))?;
-    let would_make = format!("--create-indices would create the index {} with the alias {alias}", plan.index);
+    let would_create =
+        format!("--create-indices would create the index {} with the alias {alias}", plan.index);
     Ok(match reply.status {
         400 if reply.reason().contains("filter for alias") => {
             let vectors = if plan.is_of_posts {
@@ -114,13 +115,15 @@ pub(super) fn try_to_create(
             } else {
                 String::new()
             };
-            Check::ok(alias, format!("there is none yet: {would_make}{vectors}"))
+            Check::ok(alias, format!("there is none yet: {would_create}{vectors}"))
         }
         403 => not_allowed(client, &plan, &reply),
-        400 => Check::failed(alias, format!("{would_make}, but the server refuses that: {}", reply.reason())),
+        400 => {
+            Check::failed(alias, format!("{would_create}, but the server refuses that: {}", reply.reason()))
+        }
         _ => Check::warning(
             alias,
-            format!("there is none yet: {would_make}, if the server allows it ({})", reply.reason()),
+            format!("there is none yet: {would_create}, if the server allows it ({})", reply.reason()),
         ),
     })
 }
@@ -139,7 +142,7 @@ fn not_allowed(client: &Client, plan: &Plan, reply: &Reply) -> Check {
 }
 
 /// Returns the name of the index to create for a missing alias.
-pub(super) fn made_for(alias: &str) -> String {
+pub(super) fn index_name_for(alias: &str) -> String {
     format!("{alias}_v1")
 }
 
@@ -149,12 +152,12 @@ fn exists(client: &Client, alias: &'static str) -> Result<bool, PreflightError> 
     match lookup::ask(client, alias)? {
         None => Ok(false),
         Some(indices) if !indices.is_empty() => Ok(true),
-        Some(_) => Err(not_told(alias)),
+        Some(_) => Err(not_shown(alias)),
     }
 }
 
 /// Returns the refusal for a server that does not show what exists.
-pub(super) fn not_told(alias: &'static str) -> PreflightError {
+pub(super) fn not_shown(alias: &'static str) -> PreflightError {
     PreflightError::refused(
         alias,
         format!(
@@ -216,15 +219,15 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_missing_is_made() {
+    fn only_missing_indices_are_created() {
         assert_eq!(create_missing(&client(vec![(200, THERE), (200, THERE)]), Names::default()), Ok(vec![]));
-        let made =
+        let created =
             create_missing(&client(vec![(200, THERE), (404, MISSING), (200, CREATED)]), Names::default());
-        assert_eq!(made, Ok(vec!["post_tombstones_v1".to_owned()]));
+        assert_eq!(created, Ok(vec!["post_tombstones_v1".to_owned()]));
     }
 
     #[test]
-    fn what_cannot_be_told_to_be_missing_is_left_alone_and_refused() {
+    fn an_index_that_may_exist_is_left_alone_and_refused() {
         for status in [400, 403, 405, 501] {
             let error = create_missing(&client(vec![(status, ""); 4]), Names::default()).unwrap_err();
             assert!(matches!(error, PreflightError::Refused(_)), "{error:?}");
@@ -233,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn an_index_made_by_another_process_meanwhile_is_no_error() {
+    fn an_index_created_by_another_process_is_not_an_error() {
         let replies = vec![(404, MISSING), (400, EXISTS), (200, THERE), (200, THERE)];
         assert_eq!(create_missing(&client(replies), Names::default()), Ok(vec![]));
     }
@@ -276,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_without_any_vectors_is_refused_with_what_can_be_made() {
+    fn a_server_without_vector_types_is_refused_with_advice() {
         let refused = client(vec![(404, MISSING), (400, NO_DENSE), (400, NO_KNN)]);
         let error = create_missing(&refused, Names::default()).unwrap_err();
         assert!(matches!(error, PreflightError::Refused(_)), "{error:?}");
@@ -287,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn what_could_be_made_is_told_by_a_request_that_makes_nothing() {
+    fn a_request_that_creates_nothing_shows_what_could_be_created() {
         let status = |replies| {
             let check = try_to_create(&client(replies), Names::default(), "posts").unwrap();
             (check.status, check.text)

@@ -20,20 +20,20 @@ mod flat;
 mod flush;
 pub mod holdings;
 pub mod identity;
-pub mod insist;
 pub mod load_settings;
 pub mod mapping;
 pub(crate) mod outcome;
 pub mod preflight;
 pub mod primaries;
 pub mod product;
+pub mod retrying;
 pub mod server;
 mod synced;
 pub mod targets;
 pub mod vectors;
 pub mod verify;
 
-use bulk::{Asking, Bulk, Notices, Sizes};
+use bulk::{Bulk, ExpectContinue, Notices, Sizes};
 use encode::VectorEncoding;
 use encode::document::write_action;
 use server::Server;
@@ -64,13 +64,13 @@ impl<'r> Elasticsearch<'r> {
             targets: &server.targets,
             pipeline: server.pipeline,
             limits,
-            retries: Retries::new(stop, insist::policy(server.budget))
-                .together(&*server.throttle)
+            retries: Retries::new(stop, retrying::policy(server.budget))
+                .shared_health(&*server.throttle)
                 .ending_the_run(),
             counters,
             notices: Notices::default(),
             sizes: Sizes::default(),
-            asking: Asking::default(),
+            expect: ExpectContinue::default(),
         };
         Self { server, bulk, vectors: decide(vectors, server), stop }
     }

@@ -3,11 +3,11 @@
 use super::client::Reply;
 
 /// Advice about an answer that does not come from Elasticsearch.
-pub(crate) const NAME_ELASTICSEARCH: &str =
+pub(crate) const URL_ADVICE: &str =
     "check that ELASTICSEARCH_URL names Elasticsearch itself and not a proxy or ingress before it";
 
 /// Returns the reason for a retry after an answer that does not come from Elasticsearch. `page` is its status and text.
-pub(crate) fn not_elasticsearchs(page: &str) -> String {
+pub(crate) fn foreign_answer(page: &str) -> String {
     format!("the answer is not Elasticsearch's ({page}): check the proxy or ingress before the server")
 }
 
@@ -42,7 +42,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_offered_is_told_from_what_is_not_there_now() {
+    fn a_missing_api_differs_from_an_unavailable_server() {
         for status in [400, 403, 404, 405, 410, 501] {
             let reply = reply(status, "no handler found");
             assert!(is_not_offered(&reply) && !is_unavailable(&reply), "{status}");

@@ -21,9 +21,9 @@ use crate::observe::finding::Check;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Primaries {
     /// One pair per shard: the `allocation_id` of the shard and the `ephemeral_id` of its node.
-    Told(Vec<(String, String)>),
+    Known(Vec<(String, String)>),
     /// The server does not show them. Every failed request then counts as a possible restart of a node.
-    Untold {
+    Unknown {
         /// Number of failed requests so far, by [`Client::outages`].
         outages: u64,
     },
@@ -43,7 +43,7 @@ impl Primaries {
         );
         let reply = answer(client, client.get(&path))?;
         if is_not_offered(&reply) {
-            return Ok(Self::Untold { outages: client.outages() });
+            return Ok(Self::Unknown { outages: client.outages() });
         }
         Self::parse(&reply.body, client.outages())
             .map_err(|what| PreflightError::unavailable(format!("primary shards: {what}")))
@@ -52,8 +52,8 @@ impl Primaries {
     /// Returns the number of primary shards; None: unknown.
     pub(super) fn count(&self) -> Option<usize> {
         match self {
-            Self::Told(primaries) => Some(primaries.len()),
-            Self::Untold { .. } => None,
+            Self::Known(primaries) => Some(primaries.len()),
+            Self::Unknown { .. } => None,
         }
     }
 
@@ -64,12 +64,12 @@ impl Primaries {
         have died with rows that it had confirmed; behind a proxy that hides the death of a node such a \
         loss would not be noticed; to be safe, set index.translog.durability to request, and let this run \
         see the settings";
-        matches!(self, Self::Untold { .. }).then(|| Check::warning("durability", text))
+        matches!(self, Self::Unknown { .. }).then(|| Check::warning("durability", text))
     }
 
     fn parse(body: &[u8], outages: u64) -> Result<Self, String> {
         // Shards of another product may have neither `ephemeral_id` nor `allocation_id`.
-        let Ok(reply) = serde_json::from_slice::<Reply>(body) else { return Ok(Self::Untold { outages }) };
+        let Ok(reply) = serde_json::from_slice::<Reply>(body) else { return Ok(Self::Unknown { outages }) };
         let mut primaries = Vec::with_capacity(reply.shards.len());
         for copies in reply.shards {
             let primary = copies.into_iter().find(|copy| copy.primary).ok_or("one is not assigned")?;
@@ -80,7 +80,7 @@ impl Primaries {
             return Err("there are none".to_owned());
         }
         primaries.sort();
-        Ok(Self::Told(primaries))
+        Ok(Self::Known(primaries))
     }
 }
 
@@ -130,14 +130,14 @@ mod tests {
     }
 
     #[test]
-    fn a_node_that_was_started_anew_and_a_shard_that_was_allocated_anew_are_told() {
+    fn a_restarted_node_and_a_reallocated_shard_are_recognised() {
         assert_eq!(primaries("first", ["a", "b"]), primaries("first", ["b", "a"]));
         assert_ne!(primaries("first", ["a", "b"]), primaries("second", ["a", "b"]));
         assert_ne!(primaries("first", ["a", "b"]), primaries("first", ["a", "c"]));
     }
 
     #[test]
-    fn shards_without_a_primary_are_not_taken_for_unchanged() {
+    fn shards_without_a_primary_do_not_count_as_unchanged() {
         for body in [
             r#"{"nodes":{},"shards":[]}"#,
             r#"{"nodes":{"n":{"ephemeral_id":"x"}},"shards":[[]]}"#,
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_does_not_tell_its_shards_is_a_warning() {
+    fn a_server_that_does_not_show_its_shards_is_a_warning() {
         for body in ["<html>", "", r#"{"shards":[[{"primary":true,"node":"n"}]]}"#] {
             let found = Primaries::parse(body.as_bytes(), 3).unwrap();
             assert!(found.judge().is_some(), "{body}");

@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bit_of_the_version_tells_opensearch() {
+    fn a_bit_of_the_version_marks_opensearch() {
         // Seen in 2.19.4, 8.12.2 and 9.5.3; the last is not a version.
         assert_eq!(Product::of_version("136408227"), Some(Product::OpenSearch));
         assert_eq!(Product::of_version("8500010"), Some(Product::Elasticsearch));
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn refusals_tell_the_product_by_their_words() {
+    fn the_wording_of_a_refusal_shows_the_product() {
         let opensearch = "no permissions for [indices:admin/get] and User [name=w, backend_roles=[]]";
         let elasticsearch = "action [indices:admin/get] is unauthorized for API key id [x] of user [elastic]";
         assert_eq!(Product::of_refusal(&refusal(403, opensearch)), Some(Product::OpenSearch));
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_type_tells_the_other_product() {
+    fn a_missing_type_shows_the_other_product() {
         let none = refusal(
             400,
             "Failed to parse mapping [_doc]: No handler for type [dense_vector] declared on field [v]",

@@ -14,12 +14,12 @@ use crate::retry::throttle::Throttle;
 use crate::shutdown::Stop;
 use crate::sink::elasticsearch::client::{Client, RequestLimits};
 use crate::sink::elasticsearch::flush::flush;
-use crate::sink::elasticsearch::insist::{insist, insist_until_stopped, policy};
 use crate::sink::elasticsearch::load_settings::{LoadSettings, LoadedIndices};
 use crate::sink::elasticsearch::mapping::create_missing;
-use crate::sink::elasticsearch::outcome::not_elasticsearchs;
-use crate::sink::elasticsearch::preflight::{self, Needs, PreflightError, Report, Target, past_pages};
+use crate::sink::elasticsearch::outcome::foreign_answer;
+use crate::sink::elasticsearch::preflight::{self, Needs, PreflightError, Report, Target, pages_as_outages};
 use crate::sink::elasticsearch::primaries::Primaries;
+use crate::sink::elasticsearch::retrying::{policy, retry, retry_until_stopped};
 use crate::sink::elasticsearch::synced;
 use crate::sink::elasticsearch::targets::{LiveTargets, Targets};
 
@@ -68,14 +68,14 @@ impl Server {
         let idle_connections = senders + workers + 1;
         let client =
             Client::with_limits(settings, RequestLimits { idle_connections, ..RequestLimits::default() })?;
-        let door = Door { client: &client, stop, budget, page_budget: *page_budget };
+        let requests = PreflightRequests { client: &client, stop, budget, page_budget: *page_budget };
         let mut created = Vec::new();
         if *create_indices {
-            created = door.ask(move |client| create_missing(client, needs.names))?;
+            created = requests.ask(move |client| create_missing(client, needs.names))?;
             created.iter().for_each(|index| log::info!("created the index {index}"));
         }
         let Report { checks, posts, tombstones, unsynced } =
-            door.ask(move |client| preflight::run(client, needs))?;
+            requests.ask(move |client| preflight::run(client, needs))?;
         for check in &checks {
             let level = if check.status == Status::Warning { log::Level::Warn } else { log::Level::Debug };
             log::log!(level, "preflight: {check}");
@@ -115,20 +115,20 @@ impl Server {
         let changes = tunes || load_settings.are_changed();
         if load_settings.are_changed() {
             log::warn!("an earlier run has not put the index settings back: this run puts them back first");
-            insist(&retries, |_| load_settings.put_back())?;
-            load_settings.forget()?;
+            retry(&retries, |_| load_settings.restore())?;
+            load_settings.remove_record()?;
         }
         if tunes {
-            let plan = insist(&retries, |_| load_settings.plan(&self.loaded))?;
+            let plan = retry(&retries, |_| load_settings.plan(&self.loaded))?;
             load_settings.record(plan)?;
-            let shown = insist(&retries, |_| load_settings.apply())?;
+            let shown = retry(&retries, |_| load_settings.apply())?;
             load_settings.confirm(shown)?;
         }
         // Another process may have tuned the indices.
-        self.synced_often.store(tunes && load_settings.sync_often(), Ordering::Relaxed);
+        self.synced_often.store(tunes && load_settings.syncs_often(), Ordering::Relaxed);
         if changes {
             // The preflight has seen whether confirmations wait for the disk, which may be different now.
-            insist(&retries, |call| self.targets.look_after_change(&self.client.within(call)))?;
+            retry(&retries, |call| self.targets.refresh_after_change(&self.client.within(call)))?;
         }
         Ok(())
     }
@@ -141,7 +141,7 @@ impl Server {
     ///
     /// Returns a failure if a name can no longer be written to.
     pub fn look(&self, is_to_send: bool) -> Result<(), Failure> {
-        match self.targets.look(&self.client.in_haste(), self.targets.now().generation) {
+        match self.targets.refresh(&self.client.with_short_limit(), self.targets.now().generation) {
             Err(error @ PreflightError::Refused(_)) if is_to_send => Err(error.into()),
             Ok(_) | Err(_) => Ok(()),
         }
@@ -158,12 +158,12 @@ impl Server {
         if let Some(primaries) = &seen.unsynced
             && !self.shows_synced(&both, primaries)
         {
-            insist(&retries, |call| {
-                past_pages(&self.client.within(call).noting_pages(), |client| flush(client, &both))
+            retry(&retries, |call| {
+                pages_as_outages(&self.client.within(call).recording_pages(), |client| flush(client, &both))
             })?;
         }
-        let look = |call| self.targets.look(&self.client.within(call), seen.generation);
-        Ok(insist(&retries, look)?.generation)
+        let refresh = |call| self.targets.refresh(&self.client.within(call), seen.generation);
+        Ok(retry(&retries, refresh)?.generation)
     }
 
     /// Returns whether the server shows soon that everything confirmed is on disk.
@@ -175,10 +175,10 @@ impl Server {
 
 /// How often a preflight is repeated while only some answers are pages. The server may come back during a preflight,
 /// and what a page hides would count as something that the server never shows.
-const DOUBTS: u32 = 5;
+const MAX_DOUBTS: u32 = 5;
 
 /// Sends the requests of a preflight.
-struct Door<'d> {
+struct PreflightRequests<'d> {
     client: &'d Client,
     stop: &'d Stop,
     /// How long to wait for an unavailable server; None: without limit.
@@ -187,7 +187,7 @@ struct Door<'d> {
     page_budget: Option<Duration>,
 }
 
-impl Door<'_> {
+impl PreflightRequests<'_> {
     /// Asks until Elasticsearch itself answers.
     fn ask<T: Send + 'static>(
         &self,
@@ -196,21 +196,21 @@ impl Door<'_> {
         let outages = Retries::new(self.stop, policy(self.budget));
         let Some(page_budget) = self.page_budget else {
             let client = self.client.clone();
-            return Ok(insist_until_stopped(&outages, move |limit| ask(&client.within(limit)))?);
+            return Ok(retry_until_stopped(&outages, move |limit| ask(&client.within(limit)))?);
         };
         let pages = Retries::new(self.stop, policy(Some(page_budget)));
         let mut patience = pages.patience();
-        let mut doubts = 0..DOUBTS;
+        let mut doubts = 0..MAX_DOUBTS;
         loop {
             let doubts_answers = doubts.next().is_some();
             let (client, ask) = (self.client.clone(), ask.clone());
-            let asked = insist_until_stopped(&outages, move |limit| {
-                let client = client.within(limit).noting_pages();
+            let asked = retry_until_stopped(&outages, move |limit| {
+                let client = client.within(limit).recording_pages();
                 match (ask(&client), client.page()) {
                     (Err(refused @ PreflightError::Refused(_)), Some(page)) => {
-                        Ok(Err(format!("{}; {refused}", not_elasticsearchs(&page))))
+                        Ok(Err(format!("{}; {refused}", foreign_answer(&page))))
                     }
-                    (Ok(_), Some(page)) if doubts_answers => Ok(Err(not_elasticsearchs(&page))),
+                    (Ok(_), Some(page)) if doubts_answers => Ok(Err(foreign_answer(&page))),
                     (answer, _) => answer.map(Ok),
                 }
             })?;

@@ -21,7 +21,7 @@ use super::client::Client;
 pub(super) const SYNC_INTERVAL: &str = "200ms";
 
 /// How long to wait for a sync. After that a flush is due.
-const PATIENCE: Duration = Duration::from_secs(3);
+const WAIT_LIMIT: Duration = Duration::from_secs(3);
 
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -34,25 +34,25 @@ type Highest = BTreeMap<(String, String), i64>;
 /// Waits until everything that is confirmed now in the indices behind some names, separated by commas, is on disk.
 /// Returns whether the server has shown that, for all `shards` of them.
 pub(super) fn wait(client: &Client, names: &str, shards: usize) -> bool {
-    let end = Instant::now() + PATIENCE;
-    let Some(first) = ask(client, names) else { return false };
+    let end = Instant::now() + WAIT_LIMIT;
+    let Some(first) = fetch(client, names) else { return false };
     let Some(highest) = first.highest().filter(|highest| highest.len() == shards) else { return false };
     let mut now = first;
     loop {
-        if now.have_on_disk(&highest) {
+        if now.have_synced(&highest) {
             return true;
         }
         if Instant::now() >= end {
             return false;
         }
         thread::sleep(PAUSE);
-        let Some(next) = ask(client, names) else { return false };
+        let Some(next) = fetch(client, names) else { return false };
         now = next;
     }
 }
 
 /// Requests the sequence numbers; None: the server does not show them.
-fn ask(client: &Client, names: &str) -> Option<Stats> {
+fn fetch(client: &Client, names: &str) -> Option<Stats> {
     let path = format!(
         "/{names}/_stats/docs?level=shards&filter_path=_shards.failed,indices.*.shards.*.seq_no.max_seq_no,\
          indices.*.shards.*.seq_no.local_checkpoint"
@@ -64,12 +64,12 @@ fn ask(client: &Client, names: &str) -> Option<Stats> {
 #[derive(Deserialize)]
 struct Stats {
     #[serde(rename = "_shards")]
-    asked: Asked,
+    results: ShardResults,
     indices: BTreeMap<String, Index>,
 }
 
 #[derive(Deserialize)]
-struct Asked {
+struct ShardResults {
     failed: u64,
 }
 
@@ -98,18 +98,18 @@ impl Stats {
                 Some(((index.clone(), number.clone()), highest))
             })
         });
-        if self.asked.failed > 0 { None } else { shards.collect() }
+        if self.results.failed > 0 { None } else { shards.collect() }
     }
 
     /// Returns whether every copy of these shards has synced up to these numbers.
-    fn have_on_disk(&self, highest: &Highest) -> bool {
+    fn have_synced(&self, highest: &Highest) -> bool {
         let has_synced = |((index, number), highest): (&(String, String), &i64)| {
             let copies = self.indices.get(index).and_then(|index| index.shards.get(number));
             copies.is_some_and(|copies| {
                 !copies.is_empty() && copies.iter().all(|copy| copy.seq_no.local_checkpoint >= *highest)
             })
         };
-        self.asked.failed == 0 && highest.iter().all(has_synced)
+        self.results.failed == 0 && highest.iter().all(has_synced)
     }
 }
 
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_confirmed_is_on_disk_once_every_copy_has_come_that_far() {
+    fn confirmed_documents_are_on_disk_once_every_copy_has_synced() {
         assert!(is_synced(&[stats(0, &[(7, 7)], (-1, -1))], 2));
         let lagging = stats(0, &[(7, 7), (7, 3)], (2, 2));
         assert!(
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_told_is_not_on_disk() {
+    fn documents_are_not_on_disk_if_the_server_does_not_show_it() {
         let whole = stats(0, &[(7, 7)], (2, 2));
         assert!(!is_synced(slice::from_ref(&whole), 3), "a primary shard is missing");
         assert!(!is_synced(&[stats(1, &[(7, 7)], (2, 2))], 2), "a copy did not answer");

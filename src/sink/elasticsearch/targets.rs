@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::client::Client;
-use super::outcome::not_elasticsearchs;
+use super::outcome::foreign_answer;
 use super::preflight::{self, PreflightError, Target};
 use super::primaries::Primaries;
 use crate::model::Names;
@@ -54,7 +54,7 @@ impl Targets {
     }
 
     /// Returns why writes to `self` do not count for `now`; None: they do.
-    fn moved(&self, now: &Self) -> Option<String> {
+    fn change_to(&self, now: &Self) -> Option<String> {
         for (before, after) in [(&self.posts, &now.posts), (&self.tombstones, &now.tombstones)] {
             if !before.is_same(after) {
                 return Some(format!(
@@ -67,11 +67,11 @@ impl Targets {
         }
         (self.unsynced != now.unsynced).then(|| {
             match (&self.unsynced, &now.unsynced) {
-                (None, Some(Primaries::Told(_))) => {
+                (None, Some(Primaries::Known(_))) => {
                     "index.translog.durability has become async: the server may have lost rows that it had \
                      confirmed"
                 }
-                (_, Some(Primaries::Untold { .. })) => {
+                (_, Some(Primaries::Unknown { .. })) => {
                     "a request failed, so a node may have restarted, and the server shows neither the \
                      durability of the indices nor their shards: the server may have lost rows that it had \
                      confirmed"
@@ -98,13 +98,13 @@ pub fn routing_of(id: &str, is_required: bool) -> Option<&str> {
 pub struct LiveTargets {
     now: Mutex<Arc<Targets>>,
     /// Locked during a look-up, so that other threads wait for its result.
-    looking: Mutex<()>,
+    refreshing: Mutex<()>,
 }
 
 impl LiveTargets {
     /// Starts with the targets that the preflight found.
     pub fn new(targets: Targets) -> Self {
-        Self { now: Mutex::new(Arc::new(targets)), looking: Mutex::new(()) }
+        Self { now: Mutex::new(Arc::new(targets)), refreshing: Mutex::new(()) }
     }
 
     /// Returns the targets as last looked up.
@@ -117,8 +117,8 @@ impl LiveTargets {
     /// # Errors
     ///
     /// Returns `Refused` if a name can no longer be written to, `Unavailable` if there is no answer for now.
-    pub fn look(&self, client: &Client, seen: Generation) -> Result<Arc<Targets>, PreflightError> {
-        self.look_and_tell(client, seen, log::Level::Warn)
+    pub fn refresh(&self, client: &Client, seen: Generation) -> Result<Arc<Targets>, PreflightError> {
+        self.refresh_and_log(client, seen, log::Level::Warn)
     }
 
     /// Looks the targets up again after this run has changed their settings, before it sends anything. The change of
@@ -126,31 +126,31 @@ impl LiveTargets {
     ///
     /// # Errors
     ///
-    /// Like [`look`](Self::look).
-    pub fn look_after_change(&self, client: &Client) -> Result<(), PreflightError> {
+    /// Like [`refresh`](Self::refresh).
+    pub fn refresh_after_change(&self, client: &Client) -> Result<(), PreflightError> {
         let before = self.now();
         *self.now.lock().unwrap_or_else(PoisonError::into_inner) =
             Arc::new(Targets { unsynced: None, ..(*before).clone() });
-        self.look_and_tell(client, before.generation, log::Level::Debug).map(|_| ())
+        self.refresh_and_log(client, before.generation, log::Level::Debug).map(|_| ())
     }
 
-    fn look_and_tell(
+    fn refresh_and_log(
         &self,
         client: &Client,
         seen: Generation,
         level: log::Level,
     ) -> Result<Arc<Targets>, PreflightError> {
-        let _looking = self.looking.lock().unwrap_or_else(PoisonError::into_inner);
+        let _refreshing = self.refreshing.lock().unwrap_or_else(PoisonError::into_inner);
         let before = self.now();
         if before.generation != seen {
             return Ok(before);
         }
-        let client = client.noting_pages();
-        let mut now = preflight::past_pages(&client, |client| preflight::look(client, &before))?;
-        if let Some(why) = before.moved(&now) {
+        let client = client.recording_pages();
+        let mut now = preflight::pages_as_outages(&client, |client| preflight::look(client, &before))?;
+        if let Some(why) = before.change_to(&now) {
             // A page shows nothing about an index, and does not replace the earlier answers.
             if let Some(page) = client.page() {
-                return Err(PreflightError::unavailable(not_elasticsearchs(&page)));
+                return Err(PreflightError::unavailable(foreign_answer(&page)));
             }
             let what = if before.reads_only {
                 "that one is searched from now on"
@@ -171,7 +171,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_post_is_routed_by_its_author_and_an_account_by_itself() {
+    fn a_post_is_routed_by_its_author_and_an_account_by_its_did() {
         for (id, routing) in [
             ("at://did:plc:a/app.bsky.feed.post/b", "did:plc:a"),
             ("at://did:plc:a", "did:plc:a"),

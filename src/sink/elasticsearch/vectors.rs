@@ -29,7 +29,7 @@ use crate::sink::elasticsearch::client::{ContentType, Reply};
 use crate::timestamp::now_millis;
 
 /// Maximum number of posts that are tried. After that the server is assumed to read only arrays.
-const MOST_ATTEMPTS: u32 = 20;
+const MAX_ATTEMPTS: u32 = 20;
 
 /// A multi get, like the look-up of tombstones: the documented key may use it, and it is realtime. From 9.2 on, vectors
 /// are returned only on request. Servers that do not know the parameter do not read base64 either.
@@ -76,7 +76,7 @@ enum Finding {
     /// The server does not read base64, or returns something that readers do not expect. The text says which.
     Refuted(String),
     /// The attempt showed neither. The text says why.
-    Nothing(String),
+    Inconclusive(String),
 }
 
 impl Vectors {
@@ -97,7 +97,7 @@ impl Prover {
     }
 
     fn encoding(&self, sample: &Sample<'_>, bulk: &Bulk<'_>) -> VectorEncoding {
-        if self.decided.get().is_none() && sample.is_telling() {
+        if self.decided.get().is_none() && sample.shows_byte_order() {
             let mut attempts = self.attempts.lock().unwrap_or_else(PoisonError::into_inner);
             // Another worker may have found out while this one waited.
             if self.decided.get().is_none() {
@@ -116,11 +116,11 @@ impl Prover {
                 "a post sent that way was read back with the same vectors".to_owned(),
             ),
             Finding::Refuted(why) => (VectorEncoding::Array, why),
-            Finding::Nothing(why) if attempts >= MOST_ATTEMPTS => {
+            Finding::Inconclusive(why) if attempts >= MAX_ATTEMPTS => {
                 let why = format!("{attempts} posts have not shown whether base64 is read; the last: {why}");
                 (VectorEncoding::Array, why)
             }
-            Finding::Nothing(why) => {
+            Finding::Inconclusive(why) => {
                 log::debug!("whether vectors can be sent as base64 is still open: {why}");
                 return;
             }
@@ -150,7 +150,7 @@ impl Prover {
         {
             return Finding::Refuted(format!("the server refuses base64 ({})", refused.error_type));
         }
-        Finding::Nothing("the post was not indexed".into())
+        Finding::Inconclusive("the post was not indexed".into())
     }
 
     fn read_back(&self, sample: &Sample<'_>, bulk: &Bulk<'_>) -> Result<Reply, TransportError> {
@@ -170,7 +170,7 @@ impl Sample<'_> {
     }
 
     /// Returns whether one of its vectors would differ in the other byte order. Zeros are the same in both.
-    fn is_telling(&self) -> bool {
+    fn shows_byte_order(&self) -> bool {
         let swapped = |value: &f32| f32::from_bits(value.to_bits().swap_bytes());
         self.vectors().any(|(_, vector)| vector.iter().any(|value| !is_same(*value, swapped(value))))
     }
@@ -192,16 +192,16 @@ impl Sample<'_> {
 fn judge(reply: Result<Reply, TransportError>, sample: &Sample<'_>) -> Finding {
     let reply = match reply {
         Ok(reply) if reply.status == 200 => reply,
-        Ok(reply) => return Finding::Nothing(format!("it cannot be read back: {}", reply.reason())),
-        Err(error) => return Finding::Nothing(format!("it cannot be read back: {error}")),
+        Ok(reply) => return Finding::Inconclusive(format!("it cannot be read back: {}", reply.reason())),
+        Err(error) => return Finding::Inconclusive(format!("it cannot be read back: {error}")),
     };
     let body: Value = serde_json::from_slice(&reply.body).unwrap_or_default();
     let document = &body["docs"][0];
     if let Some(error) = document["error"]["type"].as_str() {
-        return Finding::Nothing(format!("it cannot be read back: {error}"));
+        return Finding::Inconclusive(format!("it cannot be read back: {error}"));
     }
     if document["found"] != true || document["_version"] != sample.version.of_index() {
-        return Finding::Nothing("another event of the post came in between".into());
+        return Finding::Inconclusive("another event of the post came in between".into());
     }
     let embeddings = &document["_source"]["embeddings"];
     for (field, vector) in sample.vectors() {

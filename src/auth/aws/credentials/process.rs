@@ -28,15 +28,15 @@ pub(super) fn run(command: &str) -> Result<Credentials, String> {
     let Some((program, arguments)) = words.split_first() else {
         return Err("has an empty credential_process".to_owned());
     };
-    let told = |why: &str| format!("has the credential_process {program:?}, which {why}");
+    let failure = |why: &str| format!("has the credential_process {program:?}, which {why}");
     let mut child = Command::new(program)
         .args(arguments)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()
-        .map_err(|error| told(&format!("cannot be started: {error}")))?;
-    let Some(output) = child.stdout.take() else { return Err(told("has no standard output")) };
+        .map_err(|error| failure(&format!("cannot be started: {error}")))?;
+    let Some(output) = child.stdout.take() else { return Err(failure("has no standard output")) };
     let (sender, read) = mpsc::channel();
     // A thread of its own reads the output: child processes of the program may keep it open.
     thread::spawn(move || {
@@ -50,15 +50,15 @@ pub(super) fn run(command: &str) -> Result<Credentials, String> {
         // An error means that the program has just ended.
         let _ = child.kill();
     }
-    let status = child.wait().map_err(|error| told(&format!("cannot be observed: {error}")))?;
+    let status = child.wait().map_err(|error| failure(&format!("cannot be observed: {error}")))?;
     let text = text
-        .map_err(|_| told(&format!("has not ended after {} s", LIMIT.as_secs())))?
-        .map_err(|error| told(&format!("cannot be read from: {error}")))?;
+        .map_err(|_| failure(&format!("has not ended after {} s", LIMIT.as_secs())))?
+        .map_err(|error| failure(&format!("cannot be read from: {error}")))?;
     if !status.success() {
-        return Err(told(&format!("ends with {status}: run it by hand")));
+        return Err(failure(&format!("ends with {status}: run it by hand")));
     }
     parse_document(&text)
-        .ok_or_else(|| told("does not print JSON with AccessKeyId and SecretAccessKey: run it by hand"))
+        .ok_or_else(|| failure("does not print JSON with AccessKeyId and SecretAccessKey: run it by hand"))
 }
 
 /// Splits a command line into words, with quotes and backslashes as in a shell. None: a quote is not closed.
@@ -103,7 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_are_those_of_a_shell() {
+    fn words_are_split_as_in_a_shell() {
         let expected = ["/bin/a b", "--c=d e", "", "f\"g", "h i"];
         let line = r#"  "/bin/a b" --c='d e' '' "f\"g" h\ i "#;
         assert_eq!(words(line).unwrap(), expected);
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_program_writes_is_read_and_what_it_says_is_not_told() {
+    fn the_output_of_a_program_is_parsed_and_never_repeated() {
         let found =
             run("echo '{\"Version\":1,\"AccessKeyId\":\"A\",\"SecretAccessKey\":\"hunter2\"}'").unwrap();
         assert_eq!((found.access_key.as_str(), found.secret_key.expose()), ("A", "hunter2"));
@@ -122,8 +122,8 @@ mod tests {
             ("", "empty"),
             ("'a", "quote"),
         ] {
-            let told = run(command).unwrap_err();
-            assert!(told.contains(why) && !told.contains("hunter2"), "{told}");
+            let failure = run(command).unwrap_err();
+            assert!(failure.contains(why) && !failure.contains("hunter2"), "{failure}");
         }
     }
 }

@@ -12,10 +12,10 @@ use crate::secret::Secret;
 use crate::timestamp::parse_rfc3339_millis;
 
 /// Connect time-out for services on this host.
-pub(super) const NEARBY: Duration = Duration::from_secs(1);
+pub(super) const CONNECT_LOCAL: Duration = Duration::from_secs(1);
 
 /// Connect time-out for services elsewhere.
-pub(super) const FAR: Duration = Duration::from_secs(10);
+pub(super) const CONNECT_REMOTE: Duration = Duration::from_secs(10);
 
 /// Time limit of a whole request.
 const CALL_LIMIT: Duration = Duration::from_secs(15);

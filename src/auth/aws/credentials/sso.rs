@@ -12,8 +12,8 @@ use serde::Deserialize;
 use ureq::Agent;
 use ureq::http::Request;
 
-use super::request::{FAR, ask};
-use super::{Credentials, Step};
+use super::request::{CONNECT_REMOTE, ask};
+use super::{Credentials, StepError};
 use crate::auth::aws::shared::Section;
 use crate::auth::aws::{Profile, is_region};
 use crate::files;
@@ -21,7 +21,7 @@ use crate::secret::Secret;
 use crate::timestamp::{now_millis, parse_rfc3339_millis};
 
 /// Maximum number of cache files that are read.
-const MOST_FILES: usize = 1_000;
+const MAX_FILES: usize = 1_000;
 
 /// Parameters of an SSO log-in.
 #[derive(Debug, PartialEq, Eq)]
@@ -69,8 +69,8 @@ pub(super) fn credentials(
     url: Option<&str>,
     cache: Option<&Path>,
     login: &Login,
-) -> Result<Credentials, Step> {
-    let refused = |why: &str| Step::Refused(format!("logs in by SSO, and {why}"));
+) -> Result<Credentials, StepError> {
+    let refused = |why: &str| StepError::Refused(format!("logs in by SSO, and {why}"));
     let token = cache.and_then(|cache| token(cache, login)).ok_or_else(|| refused("nobody has logged in"))?;
     if token.expires.is_none_or(|expires| expires <= now_millis()) {
         return Err(refused("the log-in has expired"));
@@ -87,10 +87,10 @@ pub(super) fn credentials(
         .header("x-amz-sso_bearer_token", token.access_token.expose())
         .body(String::new());
     let (status, body) =
-        ask(agent, request, FAR).map_err(|why| Step::Unavailable(format!("{url}: {why}")))?;
+        ask(agent, request, CONNECT_REMOTE).map_err(|why| StepError::Unavailable(format!("{url}: {why}")))?;
     match status {
-        200 => parse(&body).ok_or_else(|| Step::Unavailable(format!("{url}: the reply cannot be read"))),
-        429 | 500.. => Err(Step::Unavailable(format!("{url} answers HTTP {status}"))),
+        200 => parse(&body).ok_or_else(|| StepError::Unavailable(format!("{url}: the reply cannot be read"))),
+        429 | 500.. => Err(StepError::Unavailable(format!("{url} answers HTTP {status}"))),
         _ => Err(refused(&format!("{url} answers HTTP {status}"))),
     }
 }
@@ -128,7 +128,7 @@ fn token(cache: &Path, login: &Login) -> Option<Token> {
     };
     fs::read_dir(cache)
         .ok()?
-        .take(MOST_FILES)
+        .take(MAX_FILES)
         .filter_map(|entry| read(entry.ok()?))
         .max_by_key(|token| token.expires)
 }
@@ -137,11 +137,11 @@ fn parse(body: &[u8]) -> Option<Credentials> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct Reply {
-        role_credentials: Given,
+        role_credentials: KeySource,
     }
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
-    struct Given {
+    struct KeySource {
         access_key_id: String,
         secret_access_key: String,
         session_token: String,

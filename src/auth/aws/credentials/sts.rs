@@ -12,8 +12,8 @@ use ureq::http::header::CONTENT_TYPE;
 use ureq::http::{HeaderMap, HeaderValue, Request};
 use url::Url;
 
-use super::request::{FAR, ask};
-use super::{Credentials, Step};
+use super::request::{CONNECT_REMOTE, ask};
+use super::{Credentials, StepError};
 use crate::auth::aws::signature::{Scope, sign};
 use crate::auth::aws::{Sts, WebIdentity};
 use crate::files;
@@ -31,10 +31,14 @@ pub(super) struct Role {
 
 /// Assumes a role with a web identity token. This request is not signed. The token is sent in the body, since URLs end
 /// up in logs.
-pub(super) fn assume_by_token(agent: &Agent, sts: &Sts, identity: &WebIdentity) -> Result<Credentials, Step> {
+pub(super) fn assume_by_token(
+    agent: &Agent,
+    sts: &Sts,
+    identity: &WebIdentity,
+) -> Result<Credentials, StepError> {
     let path = identity.token_file.display();
     let token = files::read_to_string(&identity.token_file)
-        .map_err(|error| Step::Refused(format!("the token file {path} cannot be read: {error}")))?;
+        .map_err(|error| StepError::Refused(format!("the token file {path} cannot be read: {error}")))?;
     let body = form(&[
         ("Action", "AssumeRoleWithWebIdentity"),
         ("Version", "2011-06-15"),
@@ -47,7 +51,12 @@ pub(super) fn assume_by_token(agent: &Agent, sts: &Sts, identity: &WebIdentity) 
 }
 
 /// Assumes a role with the credentials `by`.
-pub(super) fn assume(agent: &Agent, sts: &Sts, by: &Credentials, role: &Role) -> Result<Credentials, Step> {
+pub(super) fn assume(
+    agent: &Agent,
+    sts: &Sts,
+    by: &Credentials,
+    role: &Role,
+) -> Result<Credentials, StepError> {
     let duration = role.duration_seconds.map(|seconds| seconds.to_string());
     let mut fields = vec![
         ("Action", "AssumeRole"),
@@ -68,8 +77,8 @@ pub(super) fn assume(agent: &Agent, sts: &Sts, by: &Credentials, role: &Role) ->
         *request.headers_mut() = headers;
         Ok(request)
     };
-    let request =
-        signed().map_err(|why| Step::Refused(format!("the request for the role cannot be signed: {why}")))?;
+    let request = signed()
+        .map_err(|why| StepError::Refused(format!("the request for the role cannot be signed: {why}")))?;
     ask_sts(agent, sts, Ok(request))
 }
 
@@ -85,17 +94,18 @@ fn ask_sts(
     agent: &Agent,
     Sts { url, .. }: &Sts,
     request: Result<Request<String>, ureq::http::Error>,
-) -> Result<Credentials, Step> {
+) -> Result<Credentials, StepError> {
     let (status, body) =
-        ask(agent, request, FAR).map_err(|why| Step::Unavailable(format!("{url}: {why}")))?;
+        ask(agent, request, CONNECT_REMOTE).map_err(|why| StepError::Unavailable(format!("{url}: {why}")))?;
     match status {
-        200 => parse_role(&body).ok_or_else(|| Step::Unavailable(format!("{url}: the reply cannot be read"))),
-        429 | 500.. => Err(Step::Unavailable(format!("the token service {url} answers HTTP {status}"))),
+        200 => parse_role(&body)
+            .ok_or_else(|| StepError::Unavailable(format!("{url}: the reply cannot be read"))),
+        429 | 500.. => Err(StepError::Unavailable(format!("the token service {url} answers HTTP {status}"))),
         _ => match sts_error(&body).as_str() {
             code @ ("Throttling" | "ThrottlingException" | "RequestLimitExceeded") => {
-                Err(Step::Unavailable(format!("the token service {url} answers HTTP {status} {code}")))
+                Err(StepError::Unavailable(format!("the token service {url} answers HTTP {status} {code}")))
             }
-            code => Err(Step::Refused(
+            code => Err(StepError::Refused(
                 format!("the token service {url} answers HTTP {status} {code}").trim_end().to_owned(),
             )),
         },
@@ -112,11 +122,11 @@ fn parse_role(body: &[u8]) -> Option<Credentials> {
     #[derive(Deserialize)]
     #[serde(rename_all = "PascalCase")]
     struct Role {
-        credentials: Given,
+        credentials: KeySource,
     }
     #[derive(Deserialize)]
     #[serde(rename_all = "PascalCase")]
-    struct Given {
+    struct KeySource {
         access_key_id: String,
         secret_access_key: String,
         session_token: String,

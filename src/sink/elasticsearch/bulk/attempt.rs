@@ -62,10 +62,10 @@ impl<'r> Bulk<'r> {
             self.counters.bulk.fetch_add(1, Ordering::Relaxed);
             self.counters.retried.fetch_add(again.into(), Ordering::Relaxed);
             // Only before the body is under way can a server refuse a request without reading it.
-            let asks_first = interrupted || self.asking.asks(Instant::now());
-            let Posted { reply, sent, asked } = client.post_bulk(&path, body, asks_first);
+            let expects_continue = interrupted || self.expect.applies(Instant::now());
+            let Posted { reply, sent, expect_answer } = client.post_bulk(&path, body, expects_continue);
             self.counters.bytes_sent.fetch_add(sent, Ordering::Relaxed);
-            self.asking.learn(asked, reply.as_ref().is_ok_and(is_unavailable), Instant::now());
+            self.expect.learn(expect_answer, reply.as_ref().is_ok_and(is_unavailable), Instant::now());
             let reply = read(reply)?;
             judge_items(&reply.body, operation, &ids, &holds).map_err(|answer| (answer, None))
         })
@@ -113,7 +113,7 @@ impl<'r> Bulk<'r> {
             Err((Answer::Moved(failure), _)) => {
                 traffic.again(Again::Moved);
                 permit.succeeded();
-                self.look_at_targets(generation, failure, patience)?;
+                self.refresh_targets(generation, failure, patience)?;
                 Ok(Attempt::Failed)
             }
             Err((Answer::Unauthenticated(failure), _)) => {
@@ -133,13 +133,13 @@ impl<'r> Bulk<'r> {
 impl Bulk<'_> {
     /// Looks up the indices behind the names again, because an answer says that they have changed. If they have not,
     /// the run stops with `failure`.
-    pub(super) fn look_at_targets(
+    pub(super) fn refresh_targets(
         &self,
         seen: Generation,
         failure: Failure,
         patience: &mut Patience<'_>,
     ) -> Result<(), Stopped> {
-        match self.targets.look(&self.client.within(patience.begin()), seen) {
+        match self.targets.refresh(&self.client.within(patience.begin()), seen) {
             Ok(targets) if targets.generation != seen => {}
             Err(PreflightError::Unavailable(outage)) => patience.away(&outage.why)?,
             Ok(_) | Err(PreflightError::Refused(_)) => patience.refused(failure)?,

@@ -27,13 +27,13 @@ pub struct BatchReport<'b> {
     outcomes: Outcomes,
     /// Posts to be looked up again, each with the outcome of its line.
     sent: Vec<(usize, Final)>,
-    dead: Vec<Dead>,
+    to_delete: Vec<ToDelete>,
     /// Accounts whose tombstone is confirmed, each with the tombstone's outcome.
     accounts: Vec<(usize, Final)>,
 }
 
 /// An action whose id has a tombstone, so that it must be deleted from `posts`.
-struct Dead {
+struct ToDelete {
     action: usize,
     version: Version,
 }
@@ -45,12 +45,12 @@ impl<'b> BatchReport<'b> {
             batch,
             outcomes: Outcomes::default(),
             sent: Vec::new(),
-            dead: Vec::new(),
+            to_delete: Vec::new(),
             accounts: Vec::new(),
         }
     }
 
-    /// Records the outcome of an action's own line. Tombstones and posts need more steps: see [`Self::dead`],
+    /// Records the outcome of an action's own line. Tombstones and posts need more steps: see [`Self::to_delete`],
     /// [`Self::take_accounts`] and [`Self::sent`].
     pub fn indexed(&mut self, line: usize, outcome: Final) {
         let Some(action) = self.batch.actions.get(line) else { return };
@@ -60,7 +60,7 @@ impl<'b> BatchReport<'b> {
             (ActionKind::Post, outcome) => self.sent.push((line, outcome)),
             (_, Final::Refused(refusal)) => self.refuse(line, refusal),
             // A newer tombstone serves as well: the post must be deleted.
-            (ActionKind::Tombstone, _) => self.doom(line, action.version),
+            (ActionKind::Tombstone, _) => self.mark_for_deletion(line, action.version),
             (ActionKind::AccountTombstone { .. }, outcome) => self.accounts.push((line, outcome)),
         }
     }
@@ -71,7 +71,7 @@ impl<'b> BatchReport<'b> {
     }
 
     /// Records the result of the second look-up: the version of the tombstone, if any, for each of [`Self::sent`].
-    pub fn looked_again(&mut self, tombstones: &[Option<u64>]) {
+    pub fn looked_up_again(&mut self, tombstones: &[Option<u64>]) {
         for ((action, outcome), tombstone) in mem::take(&mut self.sent).into_iter().zip(tombstones) {
             match (outcome, *tombstone) {
                 (_, Some(tombstone)) | (Final::Suppressed(tombstone), _) => self.suppress(action, tombstone),
@@ -83,13 +83,15 @@ impl<'b> BatchReport<'b> {
     }
 
     /// Returns the actions whose ids must be deleted from `posts`, each with the version of the tombstone.
-    pub fn dead(&self) -> impl Iterator<Item = (&'b Action, Version)> {
-        self.dead.iter().filter_map(|dead| Some((self.batch.actions.get(dead.action)?, dead.version)))
+    pub fn to_delete(&self) -> impl Iterator<Item = (&'b Action, Version)> {
+        self.to_delete
+            .iter()
+            .filter_map(|to_delete| Some((self.batch.actions.get(to_delete.action)?, to_delete.version)))
     }
 
-    /// Records the outcome of deleting the `nth` of [`Self::dead`] from all its indices.
+    /// Records the outcome of deleting the `nth` of [`Self::to_delete`] from all its indices.
     pub fn deleted(&mut self, nth: usize, outcome: Final) {
-        let Some(&Dead { action, .. }) = self.dead.get(nth) else { return };
+        let Some(&ToDelete { action, .. }) = self.to_delete.get(nth) else { return };
         let kind = self.batch.actions.get(action).map(|action| action.kind);
         match (kind, outcome) {
             (_, Final::Refused(refusal)) => self.refuse(action, refusal),
@@ -127,11 +129,11 @@ impl<'b> BatchReport<'b> {
     fn suppress(&mut self, line: usize, tombstone: u64) {
         let Some(action) = self.batch.actions.get(line) else { return };
         let version = Version::from_index_version(tombstone).unwrap_or(action.version);
-        self.doom(line, version);
+        self.mark_for_deletion(line, version);
     }
 
-    fn doom(&mut self, action: usize, version: Version) {
-        self.dead.push(Dead { action, version });
+    fn mark_for_deletion(&mut self, action: usize, version: Version) {
+        self.to_delete.push(ToDelete { action, version });
     }
 
     fn refuse(&mut self, action: usize, refusal: Refusal) {

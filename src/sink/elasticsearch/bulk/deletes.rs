@@ -15,7 +15,7 @@ use super::reply::{Operation, Refusal};
 use super::settling::Settling;
 use crate::model::{Action, Version};
 use crate::retry::throttle::Stopped;
-use crate::sink::elasticsearch::encode::action::{Carried, write_delete, write_delete_found};
+use crate::sink::elasticsearch::encode::action::{TargetFields, write_delete, write_delete_found};
 use crate::sink::elasticsearch::preflight::Member;
 use crate::sink::elasticsearch::targets::{Targets, routing_of};
 
@@ -60,15 +60,15 @@ struct FoundPost<'d> {
 impl Bulk<'_> {
     /// Deletes posts that have a tombstone from `posts`.
     pub(super) fn delete(&self, report: &mut BatchReport<'_>) -> Result<(), Stopped> {
-        let dead: Vec<(&Action, Version)> = report.dead().collect();
-        if dead.is_empty() {
+        let to_delete: Vec<(&Action, Version)> = report.to_delete().collect();
+        if to_delete.is_empty() {
             return Ok(());
         }
-        let mut deleted: Vec<Deleted> = dead.iter().map(|_| Deleted::default()).collect();
-        self.delete_through_alias(&dead, &mut deleted)?;
-        let mut left: Vec<usize> = (0..dead.len()).collect();
+        let mut deleted: Vec<Deleted> = to_delete.iter().map(|_| Deleted::default()).collect();
+        self.delete_through_alias(&to_delete, &mut deleted)?;
+        let mut left: Vec<usize> = (0..to_delete.len()).collect();
         while !left.is_empty() {
-            let found = self.find_posts(&dead, &left)?;
+            let found = self.find_posts(&to_delete, &left)?;
             left = self.delete_found(&found, &mut deleted)?;
         }
         deleted.into_iter().enumerate().for_each(|(nth, deleted)| report.deleted(nth, deleted.outcome()));
@@ -78,21 +78,21 @@ impl Bulk<'_> {
     /// Deletes from the write index, if the name is an alias.
     fn delete_through_alias(
         &self,
-        dead: &[(&Action, Version)],
+        to_delete: &[(&Action, Version)],
         deleted: &mut [Deleted],
     ) -> Result<(), Stopped> {
         let targets = self.targets.now();
-        if !targets.posts.is_alias() && targets.posts.is_told {
+        if !targets.posts.is_alias() && targets.posts.is_known {
             return Ok(());
         }
         let mut body = Vec::new();
-        let mut ranges = Vec::with_capacity(dead.len());
-        for (action, version) in dead {
+        let mut ranges = Vec::with_capacity(to_delete.len());
+        for (action, version) in to_delete {
             let start = body.len();
             write_delete(&mut body, &targets.posts.name, &action.id, *version);
             ranges.push(start..body.len());
         }
-        let actions = dead.iter().map(|(action, _)| *action).collect();
+        let actions = to_delete.iter().map(|(action, _)| *action).collect();
         let lines = BodyLines { operation: Operation::Delete, body: &body, ranges, actions };
         Settling::new(self, &lines, &mut |line, outcome| {
             if let Some(deleted) = deleted.get_mut(line) {
@@ -105,17 +105,17 @@ impl Bulk<'_> {
     /// Looks for posts in the indices that deletes through the alias do not reach.
     fn find_posts<'d>(
         &self,
-        dead: &[(&'d Action, Version)],
+        to_delete: &[(&'d Action, Version)],
         left: &[usize],
     ) -> Result<Vec<FoundPost<'d>>, Stopped> {
         let targets = self.targets.now();
-        let members = looked_into(&targets);
+        let members = members_to_search(&targets);
         if members.is_empty() {
             return Ok(Vec::new());
         }
         let mut asked = Vec::with_capacity(left.len() * members.len());
         for &nth in left {
-            let Some((action, _)) = dead.get(nth) else { continue };
+            let Some((action, _)) = to_delete.get(nth) else { continue };
             asked.extend(members.iter().map(|member| (nth, *action, *member)));
         }
         let ids: Vec<(&str, bool, &str)> = asked
@@ -143,8 +143,8 @@ impl Bulk<'_> {
             }
             let start = body.len();
             let routing = routing_of(&post.action.id, post.requires_routing);
-            let carried = Carried { routing, ..Carried::default() };
-            write_delete_found(&mut body, &post.index, &post.action.id, post.place, carried);
+            let target_fields = TargetFields { routing, ..TargetFields::default() };
+            write_delete_found(&mut body, &post.index, &post.action.id, post.place, target_fields);
             ranges.push(start..body.len());
             actions.push(post.action);
             nths.push(post.nth);
@@ -167,10 +167,10 @@ impl Bulk<'_> {
 }
 
 /// Returns the indices to search before a delete: all that deletes through the alias do not reach.
-fn looked_into(targets: &Targets) -> Vec<&Member> {
+fn members_to_search(targets: &Targets) -> Vec<&Member> {
     let posts = &targets.posts;
     let through_alias = |name: &str| posts.is_alias() && name == posts.write_index;
-    posts.members.iter().filter(|member| posts.is_told && !through_alias(&member.name)).collect()
+    posts.members.iter().filter(|member| posts.is_known && !through_alias(&member.name)).collect()
 }
 
 /// Returns the refusal for a post in an index that takes no writes.

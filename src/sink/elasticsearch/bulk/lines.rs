@@ -6,7 +6,7 @@ use std::ops::Range;
 use crate::config::BatchLimits;
 use crate::model::{Action, ActionKind};
 use crate::sink::elasticsearch::bulk::reply::Operation;
-use crate::sink::elasticsearch::encode::action::{Carried, END};
+use crate::sink::elasticsearch::encode::action::{END, TargetFields};
 use crate::sink::elasticsearch::targets::{Targets, routing_of};
 
 /// Lines of one operation, and their places in the body.
@@ -67,7 +67,7 @@ impl<'b> BodyLines<'b> {
     /// so that an alias may move without the lines being written again. The lines of a whole batch are borrowed if
     /// nothing is added.
     pub(super) fn request(&self, part: &[usize], targets: &Targets) -> Cow<'b, [u8]> {
-        let carries = part.iter().any(|&line| !self.carried(line, targets).is_nothing());
+        let carries = part.iter().any(|&line| !self.target_fields(line, targets).is_nothing());
         if !carries && part.len() == self.ranges.len() {
             return Cow::Borrowed(self.body);
         }
@@ -80,7 +80,7 @@ impl<'b> BodyLines<'b> {
             match action.strip_suffix(END) {
                 Some(open) => {
                     body.extend_from_slice(open);
-                    self.carried(line, targets).write(&mut body);
+                    self.target_fields(line, targets).write(&mut body);
                     body.extend_from_slice(END);
                 }
                 None => body.extend_from_slice(action),
@@ -93,13 +93,13 @@ impl<'b> BodyLines<'b> {
     /// Returns the fields that an action needs: the routing, if the write index requires it, and `require_alias`, if
     /// its name is an alias. If both names are aliases, a parameter of the request has `require_alias` instead. Deletes
     /// of posts found in an index already have their fields.
-    fn carried(&self, line: usize, targets: &Targets) -> Carried<'b> {
+    fn target_fields(&self, line: usize, targets: &Targets) -> TargetFields<'b> {
         let Some(action) = self.actions.get(line).filter(|_| self.operation != Operation::DeleteFound) else {
-            return Carried::default();
+            return TargetFields::default();
         };
         let target = targets.of(self.kind(line));
         let is_said = self.operation == Operation::Index && targets.are_aliases();
-        Carried {
+        TargetFields {
             require_alias: target.is_alias() && !is_said,
             routing: routing_of(&action.id, target.requires_routing()),
         }
@@ -138,7 +138,7 @@ mod tests {
             name: name.into(),
             members: vec![member],
             write_index,
-            is_told: true,
+            is_known: true,
             gc_deletes: Duration::ZERO,
             durability_async: false,
             vectors: VectorMapping::default(),
@@ -169,8 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn a_delete_is_routed_by_the_author_where_the_index_of_posts_requires_it_whatever_that_of_tombstones_does()
-     {
+    fn a_delete_is_routed_by_the_author_if_the_index_of_posts_requires_it() {
         for tombstones in [false, true] {
             let routed = action_lines(Operation::Delete, true, tombstones);
             let routings: Vec<&Value> = routed.iter().map(|line| &line["delete"]["routing"]).collect();
@@ -182,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tombstone_is_routed_where_the_index_of_tombstones_requires_it() {
+    fn a_tombstone_is_routed_if_the_index_of_tombstones_requires_it() {
         let routing = |posts, tombstones| {
             action_lines(Operation::Index, posts, tombstones)[1]["index"]["routing"].clone()
         };
@@ -190,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn a_delete_of_a_post_that_was_found_carries_what_it_already_has() {
+    fn a_delete_of_a_found_post_keeps_its_fields() {
         let lines = action_lines(Operation::DeleteFound, true, true);
         assert!(lines.iter().all(|line| line["delete"].as_object().unwrap().len() == 2), "{lines:?}");
     }

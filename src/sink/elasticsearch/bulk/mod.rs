@@ -17,9 +17,9 @@
 //! the two finds what the other wrote. Actions that have waited longer than half of `index.gc_deletes` since their
 //! look-up are looked up again before they are sent.
 
-pub use self::asking::Asking;
 use self::attempt::{Attempt, read};
 use self::batch_report::BatchReport;
+pub use self::expect::ExpectContinue;
 use self::lines::BodyLines;
 pub use self::refused::Notices;
 use self::reply::Operation;
@@ -35,10 +35,10 @@ use crate::sink::elasticsearch::client::Client;
 use crate::sink::elasticsearch::targets::LiveTargets;
 
 pub mod accounts;
-mod asking;
 pub(super) mod attempt;
 pub mod batch_report;
 mod deletes;
+mod expect;
 mod lines;
 pub(super) mod look_up;
 mod refused;
@@ -69,7 +69,7 @@ pub struct Bulk<'r> {
     /// Sizes of requests that the server accepts.
     pub sizes: Sizes,
     /// Decides whether requests use `Expect: 100-continue`.
-    pub asking: Asking,
+    pub expect: ExpectContinue,
 }
 
 impl Bulk<'_> {
@@ -81,7 +81,7 @@ impl Bulk<'_> {
         // `stop` has the reason. Unfinished actions count as unconfirmed.
         let _ = self
             .index(batch, &mut report)
-            .and_then(|()| self.look_again(&mut report))
+            .and_then(|()| self.look_up_again(&mut report))
             .and_then(|()| self.delete(&mut report))
             .and_then(|()| self.delete_accounts(batch, &mut report));
         Outcomes { generation: Some(generation), ..report.finish() }
@@ -92,7 +92,7 @@ impl Bulk<'_> {
     /// Returns the client for a request that follows up on actions already sent. If the run is to stop, its time limit
     /// is short: the request before may have used its full time.
     pub fn client_to_finish(&self) -> Client {
-        if self.stop.is_requested() { self.client.in_haste() } else { self.client.clone() }
+        if self.stop.is_requested() { self.client.with_short_limit() } else { self.client.clone() }
     }
 
     pub(super) fn index(&self, batch: &Batch, report: &mut BatchReport<'_>) -> Result<(), Stopped> {
@@ -106,11 +106,11 @@ impl Bulk<'_> {
     }
 
     /// Looks up which of the posts just sent have a tombstone by now. These are then deleted, too.
-    fn look_again(&self, report: &mut BatchReport<'_>) -> Result<(), Stopped> {
+    fn look_up_again(&self, report: &mut BatchReport<'_>) -> Result<(), Stopped> {
         let posts: Vec<&Action> = report.sent().collect();
         if !posts.is_empty() {
             let tombstones = self.look_up_to_finish(&posts)?;
-            report.looked_again(&tombstones);
+            report.looked_up_again(&tombstones);
         }
         Ok(())
     }

@@ -60,12 +60,12 @@ impl Notices {
 pub(super) struct Refused {
     pub(super) line: usize,
     pub(super) refusal: Refusal,
-    pub(super) what: What,
+    pub(super) what: RefusedPart,
 }
 
 /// What the server refuses about a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum What {
+pub(super) enum RefusedPart {
     /// Its content or form (status 400).
     Content,
     Size(usize),
@@ -77,9 +77,9 @@ pub(super) enum What {
 /// - If the server refuses the content of several actions, the requests are wrong (an unknown parameter, a wrong path).
 ///   One action proves nothing.
 /// - If it refuses the size of several actions of [`NEVER_TOO_LARGE`], it accepts no requests at all.
-pub(super) fn everything_is_refused(refused: &[Refused]) -> Option<Failure> {
-    let of = |counts: fn(What) -> bool| refused.iter().filter(move |refused| counts(refused.what));
-    let mut small = of(|what| matches!(what, What::Size(bytes) if bytes <= NEVER_TOO_LARGE));
+pub(super) fn refuses_everything(refused: &[Refused]) -> Option<Failure> {
+    let of = |counts: fn(RefusedPart) -> bool| refused.iter().filter(move |refused| counts(refused.what));
+    let mut small = of(|what| matches!(what, RefusedPart::Size(bytes) if bytes <= NEVER_TOO_LARGE));
     if let (Some(Refused { refusal: Refusal { reason, .. }, .. }), Some(_)) = (small.next(), small.next()) {
         return Some(Failure::run(format!(
             "every bulk request is refused as too large (413), down to the single action, which is \
@@ -87,7 +87,7 @@ pub(super) fn everything_is_refused(refused: &[Refused]) -> Option<Failure> {
              unconfirmed archives stay pending"
         )));
     }
-    let mut content = of(|what| what == What::Content);
+    let mut content = of(|what| what == RefusedPart::Content);
     let (Some(first), Some(_)) = (content.next(), content.next()) else { return None };
     let Refusal { error_type, reason } = &first.refusal;
     Some(Failure::run(format!(
@@ -100,34 +100,34 @@ pub(super) fn everything_is_refused(refused: &[Refused]) -> Option<Failure> {
 mod tests {
     use super::*;
 
-    fn stops(whats: &[What]) -> Option<String> {
+    fn stops(whats: &[RefusedPart]) -> Option<String> {
         let refusal = |_| Refusal { error_type: "bad".into(), reason: "since".into() };
         let refused =
             whats.iter().enumerate().map(|(line, &what)| Refused { line, refusal: refusal(line), what });
         let refused: Vec<Refused> = refused.collect();
-        everything_is_refused(&refused).map(|failure| failure.message)
+        refuses_everything(&refused).map(|failure| failure.message)
     }
 
     #[test]
-    fn a_document_is_to_blame_where_it_is_large_or_the_only_one() {
-        let large = What::Size(NEVER_TOO_LARGE + 1);
+    fn a_document_is_to_blame_if_it_is_large_or_the_only_one() {
+        let large = RefusedPart::Size(NEVER_TOO_LARGE + 1);
         for whats in [
             &[][..],
             &[large; 3],
-            &[What::Size(1)],
-            &[What::Size(1), large],
-            &[What::Content],
-            &[What::Content, large],
+            &[RefusedPart::Size(1)],
+            &[RefusedPart::Size(1), large],
+            &[RefusedPart::Content],
+            &[RefusedPart::Content, large],
         ] {
             assert_eq!(stops(whats), None, "{whats:?}");
         }
     }
 
     #[test]
-    fn the_server_refuses_everything_where_several_are_no_different() {
+    fn the_server_refuses_everything_if_it_refuses_several_ordinary_actions() {
         for (whats, why) in [
-            (&[What::Size(NEVER_TOO_LARGE); 2], "http.max_content_length"),
-            (&[What::Content; 2], "bad: since"),
+            (&[RefusedPart::Size(NEVER_TOO_LARGE); 2], "http.max_content_length"),
+            (&[RefusedPart::Content; 2], "bad: since"),
         ] {
             let message = stops(whats).unwrap_or_default();
             assert!(message.contains(why), "{whats:?}: {message}");

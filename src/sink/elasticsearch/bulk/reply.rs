@@ -9,7 +9,7 @@ use serde_json::{Number, Value};
 
 use crate::exit::{ExitCode, Failure};
 use crate::sink::elasticsearch::client::{Reply, text_of_error};
-use crate::sink::elasticsearch::outcome::{NAME_ELASTICSEARCH, not_elasticsearchs};
+use crate::sink::elasticsearch::outcome::{URL_ADVICE, foreign_answer};
 
 /// Operation of all actions of a bulk request. A request never mixes operations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,7 +83,7 @@ pub fn judge_answer(reply: &Reply) -> Option<Answer> {
     Some(match reply.status {
         400 | 401 | 403 if error.is_block() => Answer::Retry(described()),
         408 | 413 | 429 | 500..=599 => judge_outage(reply, described()),
-        _ if reply.is_page() => Answer::Away(not_elasticsearchs(&described())),
+        _ if reply.is_page() => Answer::Away(foreign_answer(&described())),
         401 => Answer::Unauthenticated(refused(format!(
             "Elasticsearch does not accept the credentials of this run ({})",
             described()
@@ -94,13 +94,11 @@ pub fn judge_answer(reply: &Reply) -> Option<Answer> {
             described()
         ))),
         403 => Answer::Stop(refused(format!(
-            "access is denied, but not by Elasticsearch itself ({}): {NAME_ELASTICSEARCH}",
+            "access is denied, but not by Elasticsearch itself ({}): {URL_ADVICE}",
             described()
         ))),
         400 => Answer::Divide(error.into_refusal()),
-        _ => {
-            Answer::Stop(Failure::run(format!("Elasticsearch answers {}: {NAME_ELASTICSEARCH}", described())))
-        }
+        _ => Answer::Stop(Failure::run(format!("Elasticsearch answers {}: {URL_ADVICE}", described()))),
     })
 }
 
@@ -182,7 +180,7 @@ fn judge_item(
             Item::Refused(error.into_refusal())
         }
         _ if error.is_block() => Item::Retry(error.describe()),
-        _ if error.tells_of_a_move() => return Err(Answer::Moved(refused(error.as_move()))),
+        _ if error.means_move() => return Err(Answer::Moved(refused(error.move_message()))),
         401 | 403 => {
             return Err(Answer::Stop(refused(format!("this run lacks a privilege ({})", error.describe()))));
         }
@@ -211,7 +209,7 @@ pub fn judge_look_up(body: &[u8], ids: &[&str]) -> Result<Vec<Option<FoundDocume
         .into_iter()
         .zip(ids)
         .map(|(doc, id)| match doc {
-            MultiGetDoc { error: Some(error), .. } => Err(error.of_look_up()),
+            MultiGetDoc { error: Some(error), .. } => Err(error.look_up_answer()),
             MultiGetDoc { id: got, found: Some(false), .. } if got == *id => Ok(None),
             MultiGetDoc { id: got, found: Some(true), version, seq_no, primary_term, .. } if got == *id => {
                 let version = version.and_then(|version| version.as_u64()).unwrap_or(UNKNOWN_VERSION);
@@ -377,7 +375,7 @@ impl ItemError {
 
     /// Returns whether the error means that the indices behind a name have changed. Source: seen in Elasticsearch 8.12
     /// to 9.5 and OpenSearch 2.19 to 3.9.
-    fn tells_of_a_move(&self) -> bool {
+    fn means_move(&self) -> bool {
         match self.kind.as_str() {
             "index_not_found_exception" | "routing_missing_exception" => true,
             "illegal_argument_exception" => {
@@ -389,7 +387,7 @@ impl ItemError {
     }
 
     /// Returns the message that stops the run if nothing has changed.
-    fn as_move(&self) -> String {
+    fn move_message(&self) -> String {
         let what = self.describe();
         match self.kind.as_str() {
             "index_not_found_exception" if self.reason.contains("is not an alias") => format!(
@@ -411,13 +409,13 @@ impl ItemError {
     }
 
     /// Classifies the error of one document of a look-up.
-    fn of_look_up(&self) -> Answer {
+    fn look_up_answer(&self) -> Answer {
         match self.kind.as_str() {
             "security_exception" => Answer::Stop(refused(format!(
                 "this run may not read an index ({}): grant read on it",
                 self.describe()
             ))),
-            _ if self.tells_of_a_move() => Answer::Moved(refused(self.as_move())),
+            _ if self.means_move() => Answer::Moved(refused(self.move_message())),
             _ => Answer::Retry(self.describe()),
         }
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use super::lines::{BodyLines, halves};
-use super::refused::{Refused, What, everything_is_refused};
+use super::refused::{Refused, RefusedPart, refuses_everything};
 use super::{Attempt, Bulk};
 use crate::exit::{ExitCode, Failure};
 use crate::model::ActionKind;
@@ -78,7 +78,7 @@ impl<'s, 'r> Settling<'s, 'r> {
     fn settle_refused(self) -> Result<(), Stopped> {
         let Bulk { stop, .. } = self.bulk;
         if !self.judged
-            && let Some(failure) = everything_is_refused(&self.refused)
+            && let Some(failure) = refuses_everything(&self.refused)
         {
             stop.fail(failure);
             return Err(Stopped);
@@ -91,7 +91,7 @@ impl<'s, 'r> Settling<'s, 'r> {
 
     /// Returns whether a part is larger than the server is known to accept.
     fn is_too_large(&self, part: &[usize]) -> bool {
-        part.len() > 1 && self.lines.bytes(part) > self.bulk.sizes.bulk().most(Instant::now())
+        part.len() > 1 && self.lines.bytes(part) > self.bulk.sizes.bulk().current(Instant::now())
     }
 
     /// Sends a part until each line has an outcome, or until the part must be divided: then returns its halves.
@@ -107,9 +107,9 @@ impl<'s, 'r> Settling<'s, 'r> {
             // How long the lines have waited is known only once there is a permit.
             if looked_up.is_none_or(|at| at.elapsed() > self.bulk.targets.now().gc_deletes() / 2) {
                 let begun = Instant::now();
-                let Some(given_back) = self.suppress(permit, &mut part, &mut patience)? else { continue };
+                let Some(returned) = self.suppress(permit, &mut part, &mut patience)? else { continue };
                 looked_up = Some(begun);
-                permit = given_back;
+                permit = returned;
                 if part.is_empty() {
                     permit.succeeded();
                     break;
@@ -159,7 +159,7 @@ impl<'s, 'r> Settling<'s, 'r> {
             Attempt::Divide(refusal, permit) => {
                 permit.succeeded();
                 self.bulk.notices.refused(&refusal);
-                Ok(self.divide(part, refusal, What::Content))
+                Ok(self.divide(part, refusal, RefusedPart::Content))
             }
             Attempt::TooLarge(refusal, permit) => {
                 permit.succeeded();
@@ -167,19 +167,19 @@ impl<'s, 'r> Settling<'s, 'r> {
                 if part.len() > 1 {
                     self.bulk.notices.too_large(part.len(), bytes, &refusal);
                 }
-                Ok(self.divide(part, refusal, What::Size(bytes)))
+                Ok(self.divide(part, refusal, RefusedPart::Size(bytes)))
             }
         }
     }
 
     /// Divides a refused part in halves. A single action is refused on its own.
-    fn divide(&mut self, part: Vec<usize>, refusal: Refusal, what: What) -> Left {
+    fn divide(&mut self, part: Vec<usize>, refusal: Refusal, what: RefusedPart) -> Left {
         let [line] = part[..] else {
             self.bulk.counters.traffic.again(match what {
-                What::Size(_) => Again::TooLarge,
-                What::Content => Again::Divided,
+                RefusedPart::Size(_) => Again::TooLarge,
+                RefusedPart::Content => Again::Divided,
             });
-            if let What::Size(bytes) = what {
+            if let RefusedPart::Size(bytes) = what {
                 self.bulk.sizes.bulk().divided(bytes, Instant::now());
             }
             return Left::InHalves(part);
@@ -209,8 +209,8 @@ impl<'s, 'r> Settling<'s, 'r> {
         patience.interrupted(reason)?;
         Ok(match after_interruptions(patience.interruptions(), part.len()) {
             Consequence::Again => Left::Again(part),
-            Consequence::Divide => self.divide_for_good(part, reason),
-            Consequence::Refuse => self.divide(part, breaks_connection(reason), What::Size(bytes)),
+            Consequence::Divide => self.divide_and_remember(part, reason),
+            Consequence::Refuse => self.divide(part, breaks_connection(reason), RefusedPart::Size(bytes)),
         })
     }
 
@@ -227,14 +227,14 @@ impl<'s, 'r> Settling<'s, 'r> {
         }
         patience.unanswered(reason)?;
         Ok(match after_interruptions(patience.interruptions(), part.len()) {
-            Consequence::Divide => self.divide_for_good(part, reason),
+            Consequence::Divide => self.divide_and_remember(part, reason),
             Consequence::Again | Consequence::Refuse => Left::Again(part),
         })
     }
 
     /// Divides a part that was repeatedly not answered while smaller requests were. From now on all senders send
     /// smaller parts.
-    fn divide_for_good(&self, part: Vec<usize>, reason: &str) -> Left {
+    fn divide_and_remember(&self, part: Vec<usize>, reason: &str) -> Left {
         let bytes = self.lines.bytes(&part);
         if self.bulk.sizes.bulk().divided(bytes, Instant::now()) {
             self.bulk.notices.unanswered(part.len(), bytes, reason);
@@ -257,7 +257,7 @@ impl<'s, 'r> Settling<'s, 'r> {
                 (self.on_final)(line, Final::Done);
                 return Ok(());
             }
-            match self.bulk.targets.look(&self.bulk.client.within(patience.begin()), targets.generation) {
+            match self.bulk.targets.refresh(&self.bulk.client.within(patience.begin()), targets.generation) {
                 Ok(now) if now.of(kind).holds(index) => {}
                 Ok(now) => {
                     let name = &now.of(kind).name;
@@ -352,7 +352,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_large_request_over_which_the_connection_breaks_is_divided_soon_and_refused_late() {
+    fn a_large_request_that_breaks_the_connection_is_divided_early_and_refused_late() {
         let kinds: Vec<Consequence> = (1..=9).map(|n| after_interruptions(n, 2)).collect();
         assert_eq!(kinds[..3], [Consequence::Again, Consequence::Again, Consequence::Divide]);
         assert_eq!(kinds[8], Consequence::Divide);

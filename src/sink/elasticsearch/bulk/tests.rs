@@ -78,7 +78,7 @@ fn deliver(
             returned: Returned::default(),
         }],
         write_index: format!("{name}_v1"),
-        is_told: true,
+        is_known: true,
         gc_deletes: Duration::from_secs(60),
         durability_async: false,
         vectors: VectorMapping::default(),
@@ -104,7 +104,7 @@ fn deliver(
         counters: &RequestCounters::default(),
         notices: Notices::default(),
         sizes: Sizes::default(),
-        asking: Asking::default(),
+        expect: ExpectContinue::default(),
     };
     thread::scope(|scope| {
         let serving = scope.spawn(|| {
@@ -130,7 +130,7 @@ fn after_a_signal_a_server_that_hangs_is_waited_for_until_the_request_in_flight_
 }
 
 #[test]
-fn after_a_signal_a_look_up_that_is_answered_is_not_followed_by_another_request() {
+fn after_a_signal_no_request_follows_an_answered_look_up() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let stop = Stop::new();
     let (outcomes, mut stream) = deliver(&listener, within(Duration::from_secs(5)), &stop, |stream| {
@@ -145,7 +145,7 @@ fn after_a_signal_a_look_up_that_is_answered_is_not_followed_by_another_request(
 }
 
 #[test]
-fn after_a_signal_what_was_sent_is_looked_up_again_in_haste() {
+fn after_a_signal_sent_posts_are_looked_up_again_with_a_short_time_limit() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let (stop, last_call) = (Stop::new(), Duration::from_millis(300));
     let limits = RequestLimits { last_call, ..RequestLimits::default() };

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::Client;
-use super::request::{Answered, Ask};
+use super::request::{Answered, Outgoing};
 use crate::http::TransportError;
 use crate::http::nodes::Turn;
 
@@ -12,19 +12,19 @@ const PROBE: Duration = Duration::from_secs(10);
 
 impl Client {
     /// Sends a request to one node and, after a failure, to the others in turn. Fails only if no node answers.
-    pub(super) fn send(&self, ask: &Ask<'_>) -> Result<Answered, TransportError> {
+    pub(super) fn send(&self, ask: &Outgoing<'_>) -> Result<Answered, TransportError> {
         if self.nodes.len() == 1 {
             return self.send_to(0, ask);
         }
-        let mut failed = NoneAnswers::default();
+        let mut failed = FailedNodes::default();
         for node in self.nodes.order(Instant::now()) {
-            if !self.is_there(node) {
-                failed.left_out(self.nodes.url(node));
+            if !self.is_usable(node) {
+                failed.skipped(self.nodes.url(node));
                 continue;
             }
             let result = self.send_to(node, ask);
             let Some(why) = self.failure_of_node(node, &result) else {
-                if self.nodes.works(node) {
+                if self.nodes.succeeded(node) {
                     log::info!("{} answers again", self.nodes.url(node));
                 }
                 return result;
@@ -36,16 +36,16 @@ impl Client {
     }
 
     /// Returns whether a request can be sent to a node. A node that has failed is probed first.
-    fn is_there(&self, node: usize) -> bool {
+    fn is_usable(&self, node: usize) -> bool {
         match self.nodes.begin(node) {
             Turn::Ready => return true,
             Turn::Busy => return false,
             Turn::Probe => {}
         }
-        let result = self.within(PROBE).send_to(node, &Ask::get("/"));
+        let result = self.within(PROBE).send_to(node, &Outgoing::get("/"));
         match self.failure_of_node(node, &result) {
             None => {
-                self.nodes.is_back(node);
+                self.nodes.came_back(node);
                 true
             }
             Some(why) => {
@@ -79,20 +79,20 @@ impl Client {
 
 /// Results of a request at nodes that failed.
 #[derive(Default)]
-struct NoneAnswers {
+struct FailedNodes {
     /// The last reply. It says more than an error.
     reply: Option<Answered>,
     /// The last error. A temporary one takes precedence over a permanent one.
     error: Option<TransportError>,
-    whys: Vec<String>,
+    reasons: Vec<String>,
 }
 
-impl NoneAnswers {
+impl FailedNodes {
     fn add(&mut self, url: &str, result: Result<Answered, TransportError>) {
         match result {
             Ok(answered) => self.reply = Some(answered),
             Err(error) => {
-                self.whys.push(format!("{url}: {error}"));
+                self.reasons.push(format!("{url}: {error}"));
                 if self.error.is_none() || !matches!(error, TransportError::Tls(_)) {
                     self.error = Some(error);
                 }
@@ -101,19 +101,19 @@ impl NoneAnswers {
     }
 
     /// Adds a node that is skipped because it has failed and has not answered since.
-    fn left_out(&mut self, url: &str) {
-        self.whys.push(format!("{url}: left out because it has failed"));
+    fn skipped(&mut self, url: &str) {
+        self.reasons.push(format!("{url}: left out because it has failed"));
     }
 
     fn result(self) -> Result<Answered, TransportError> {
-        let whys = self.whys.join("; ");
+        let reasons = self.reasons.join("; ");
         match (self.reply, self.error) {
             (Some(answered), _) => Ok(answered),
-            (None, Some(TransportError::Tls(_))) => Err(TransportError::Tls(whys)),
-            (None, Some(TransportError::Interrupted(_))) => Err(TransportError::Interrupted(whys)),
-            (None, Some(TransportError::Cut(_))) => Err(TransportError::Cut(whys)),
+            (None, Some(TransportError::Tls(_))) => Err(TransportError::Tls(reasons)),
+            (None, Some(TransportError::Interrupted(_))) => Err(TransportError::Interrupted(reasons)),
+            (None, Some(TransportError::Cut(_))) => Err(TransportError::Cut(reasons)),
             (None, Some(TransportError::TimedOut)) => Err(TransportError::TimedOut),
-            (None, _) => Err(TransportError::Connect(whys)),
+            (None, _) => Err(TransportError::Connect(reasons)),
         }
     }
 }

@@ -78,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_page_is_told_from_an_answer_of_elasticsearch() {
+    fn a_page_differs_from_an_answer_of_elasticsearch() {
         let error = r#"{"error":{"type":"x","reason":"y"},"status":404}"#;
         let is_page = |status, body: &str| {
             Reply { status, retry_after: None, body: body.as_bytes().to_vec() }.is_page()

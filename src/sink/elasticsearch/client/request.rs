@@ -60,16 +60,16 @@ impl ContentType {
 
 /// Answer of a server to `Expect: 100-continue`, which asks whether it wants the body (RFC 9110, section 10.1.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Asked {
+pub enum ExpectAnswer {
     /// The request had no `Expect`.
-    No,
+    NotAsked,
     /// The server accepted the body. Also used if it does not support `Expect`, and a second request without it was
     /// sent.
-    Agreed,
+    Accepted,
     /// The server answered the request without the body.
     Refused,
     /// The server sent no answer before the time limit, and the body was sent anyway.
-    ToldNothing,
+    NoAnswer,
 }
 
 /// Result of a bulk request.
@@ -79,18 +79,18 @@ pub struct Posted {
     /// Bytes of the body that were sent, before compression. A body sent to several nodes counts for each.
     pub sent: u64,
     /// Answer to `Expect`.
-    pub asked: Asked,
+    pub expect_answer: ExpectAnswer,
 }
 
 /// A request, without node and credentials.
 #[derive(Clone, Debug)]
-pub(super) struct Ask<'a> {
+pub(super) struct Outgoing<'a> {
     pub(super) method: Method,
     pub(super) path: &'a str,
     pub(super) kind: Option<ContentType>,
     pub(super) body: Option<Cow<'a, [u8]>>,
     pub(super) is_gzip: bool,
-    pub(super) asks_first: bool,
+    pub(super) expects_continue: bool,
     pub(super) sent: Option<&'a Sent>,
 }
 
@@ -99,10 +99,10 @@ pub(super) struct Ask<'a> {
 pub(super) struct Sent {
     pub(super) bytes: Cell<u64>,
     /// Whether the body was sent although the server had not answered `Expect`.
-    pub(super) unasked: Cell<bool>,
+    pub(super) unanswered: Cell<bool>,
 }
 
-impl<'a> Ask<'a> {
+impl<'a> Outgoing<'a> {
     pub(super) fn get(path: &'a str) -> Self {
         Self {
             method: Method::GET,
@@ -110,14 +110,14 @@ impl<'a> Ask<'a> {
             kind: None,
             body: None,
             is_gzip: false,
-            asks_first: false,
+            expects_continue: false,
             sent: None,
         }
     }
 
     pub(super) fn with_body(method: Method, path: &'a str, kind: ContentType, body: &'a [u8]) -> Self {
         let body = Some(Cow::Borrowed(body));
-        Self { method, path, kind: Some(kind), body, is_gzip: false, asks_first: false, sent: None }
+        Self { method, path, kind: Some(kind), body, is_gzip: false, expects_continue: false, sent: None }
     }
 }
 

@@ -3,19 +3,19 @@
 use super::text::{write_number, write_string};
 use crate::model::Version;
 
-/// End of an action line. [`Carried`] inserts fields before it.
+/// End of an action line. [`TargetFields`] inserts fields before it.
 pub const END: &[u8] = b"}}\n";
 
 /// Fields of an action that depend on the index or alias it writes to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Carried<'c> {
+pub struct TargetFields<'c> {
     /// Whether the name has to be an alias.
     pub require_alias: bool,
     /// The routing; None: the index does not require one.
     pub routing: Option<&'c str>,
 }
 
-impl Carried<'_> {
+impl TargetFields<'_> {
     /// Returns whether there is nothing to write.
     pub fn is_nothing(self) -> bool {
         self == Self::default()
@@ -37,14 +37,14 @@ impl Carried<'_> {
 pub fn write_index(out: &mut Vec<u8>, index: &str, at_uri: &str, version: Version) {
     begin(out, "index", index, at_uri);
     write_version(out, version.of_index());
-    end(out, Carried::default());
+    end(out, TargetFields::default());
 }
 
 /// Appends the action line that deletes a post from `index`, with a version above that of every post.
 pub fn write_delete(out: &mut Vec<u8>, index: &str, at_uri: &str, version: Version) {
     begin(out, "delete", index, at_uri);
     write_version(out, version.of_delete());
-    end(out, Carried::default());
+    end(out, TargetFields::default());
 }
 
 /// Appends the action line that deletes a post if it has not changed. `place` is the `_seq_no` and `_primary_term` that
@@ -54,14 +54,14 @@ pub fn write_delete_found(
     index: &str,
     at_uri: &str,
     (seq_no, primary_term): (u64, u64),
-    carried: Carried<'_>,
+    target_fields: TargetFields<'_>,
 ) {
     begin(out, "delete", index, at_uri);
     out.extend_from_slice(b",\"if_seq_no\":");
     write_number(out, seq_no);
     out.extend_from_slice(b",\"if_primary_term\":");
     write_number(out, primary_term);
-    end(out, carried);
+    end(out, target_fields);
 }
 
 fn begin(out: &mut Vec<u8>, action: &str, index: &str, id: &str) {
@@ -81,7 +81,7 @@ fn write_version(out: &mut Vec<u8>, version: u64) {
     out.extend_from_slice(b",\"version_type\":\"external_gte\"");
 }
 
-fn end(out: &mut Vec<u8>, carried: Carried<'_>) {
-    carried.write(out);
+fn end(out: &mut Vec<u8>, target_fields: TargetFields<'_>) {
+    target_fields.write(out);
     out.extend_from_slice(END);
 }

@@ -76,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn vectors_are_written_as_told_and_all_else_stays_to_the_byte() {
+    fn vectors_are_encoded_as_configured_and_everything_else_is_unchanged() {
         let (arrays, base64) = (document(VectorEncoding::Array), document(VectorEncoding::Base64));
         for stands in [&arrays, &base64] {
             assert_eq!(replayed(stands, VectorEncoding::Array), arrays);
@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_vector_stays_as_it_stands() {
+    fn a_value_that_is_not_a_vector_is_unchanged() {
         for text in [
             r#"{"at_uri":"a"}"#,
             r#"{"embeddings":null}"#,

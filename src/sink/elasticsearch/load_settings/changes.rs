@@ -11,7 +11,7 @@ use crate::sink::elasticsearch::synced::SYNC_INTERVAL;
 const REFRESH_INTERVAL: &str = "index.refresh_interval";
 const REPLICAS: &str = "index.number_of_replicas";
 const DURABILITY: &str = "index.translog.durability";
-const SYNCED_EVERY: &str = "index.translog.sync_interval";
+const TRANSLOG_SYNC_INTERVAL: &str = "index.translog.sync_interval";
 
 /// Refresh interval of a load: 30 s minus one millisecond, which marks it as this program's.
 ///
@@ -22,17 +22,21 @@ const LOAD_REFRESH: &str = "29999ms";
 
 /// Settings for posts. Without replicas, each document is indexed once instead of twice. With `async`, no request waits
 /// for the disk; archives wait for it before they are marked.
-const OF_POSTS: [(&str, &str); 4] =
-    [(REFRESH_INTERVAL, LOAD_REFRESH), (REPLICAS, "0"), (DURABILITY, "async"), (SYNCED_EVERY, SYNC_INTERVAL)];
+const POST_SETTINGS: [(&str, &str); 4] = [
+    (REFRESH_INTERVAL, LOAD_REFRESH),
+    (REPLICAS, "0"),
+    (DURABILITY, "async"),
+    (TRANSLOG_SYNC_INTERVAL, SYNC_INTERVAL),
+];
 
 /// Settings for tombstones. They keep their replicas: they are few and small, and a tombstone lost with a node would
 /// let a deleted post come back.
-const OF_TOMBSTONES: [(&str, &str); 3] =
-    [(REFRESH_INTERVAL, LOAD_REFRESH), (DURABILITY, "async"), (SYNCED_EVERY, SYNC_INTERVAL)];
+const TOMBSTONE_SETTINGS: [(&str, &str); 3] =
+    [(REFRESH_INTERVAL, LOAD_REFRESH), (DURABILITY, "async"), (TRANSLOG_SYNC_INTERVAL, SYNC_INTERVAL)];
 
 /// Settings that some servers refuse, such as an OpenSearch with a remote store that restricts `async`. The load then
 /// continues without them.
-const OPTIONAL: [&str; 2] = [DURABILITY, SYNCED_EVERY];
+const OPTIONAL: [&str; 2] = [DURABILITY, TRANSLOG_SYNC_INTERVAL];
 
 /// Settings to send, by flat name; None: the default.
 pub(super) type Update<'a> = BTreeMap<&'a str, Option<&'a str>>;
@@ -52,7 +56,7 @@ pub struct LoadedIndices {
 impl LoadedIndices {
     /// Returns each index with the settings of a load.
     pub(super) fn tuned(&self) -> [(&str, &'static [(&'static str, &'static str)]); 2] {
-        [(self.posts.as_str(), &OF_POSTS), (self.tombstones.as_str(), &OF_TOMBSTONES)]
+        [(self.posts.as_str(), &POST_SETTINGS), (self.tombstones.as_str(), &TOMBSTONE_SETTINGS)]
     }
 }
 
@@ -62,7 +66,7 @@ pub fn describe() -> String {
         let texts: Vec<_> = settings.iter().map(|(name, value)| format!("{name} {value}")).collect();
         texts.join(", ")
     };
-    format!("{} for posts; {} for tombstones", list(&OF_POSTS), list(&OF_TOMBSTONES))
+    format!("{} for posts; {} for tombstones", list(&POST_SETTINGS), list(&TOMBSTONE_SETTINGS))
 }
 
 /// Returns whether confirmations wait for the disk again after an update, or may do so.
@@ -105,8 +109,8 @@ impl Changes {
 
     /// Returns whether these changes make the server sync often during the load, so that nothing needs to request
     /// syncs.
-    pub(super) fn sync_often(&self) -> bool {
-        self.0.contains_key(SYNCED_EVERY)
+    pub(super) fn syncs_often(&self) -> bool {
+        self.0.contains_key(TRANSLOG_SYNC_INTERVAL)
     }
 
     /// Returns the names of the changes that a load can do without.
@@ -135,7 +139,7 @@ impl Changes {
     }
 
     /// Returns the settings to send to restore everything except what another process or a user has changed since.
-    pub(super) fn to_put_back(&self, now: &Values) -> Update<'_> {
+    pub(super) fn to_restore(&self, now: &Values) -> Update<'_> {
         self.update(|name, change| {
             (now.get(name) == change.during.as_ref()).then_some(change.before.as_deref())
         })
@@ -166,51 +170,51 @@ mod tests {
     }
 
     fn of_posts(now: &[(&str, &str)]) -> Changes {
-        Changes::new(&values(now), &OF_POSTS)
+        Changes::new(&values(now), &POST_SETTINGS)
     }
 
     #[test]
-    fn what_was_set_is_put_back_and_what_was_not_is_unset() {
+    fn set_values_are_restored_and_unset_ones_are_unset() {
         let changes = of_posts(&[(REPLICAS, "2")]);
-        let now = values(&OF_POSTS);
+        let now = values(&POST_SETTINGS);
         assert_eq!(
             changes.during(),
             Update::from([
                 (REFRESH_INTERVAL, Some(LOAD_REFRESH)),
                 (REPLICAS, Some("0")),
                 (DURABILITY, Some("async")),
-                (SYNCED_EVERY, Some(SYNC_INTERVAL))
+                (TRANSLOG_SYNC_INTERVAL, Some(SYNC_INTERVAL))
             ])
         );
         assert!(is_tuned(&now));
         assert_eq!(
-            changes.to_put_back(&now),
+            changes.to_restore(&now),
             Update::from([
                 (REFRESH_INTERVAL, None),
                 (REPLICAS, Some("2")),
                 (DURABILITY, None),
-                (SYNCED_EVERY, None)
+                (TRANSLOG_SYNC_INTERVAL, None)
             ])
         );
-        assert_eq!(changes.before(), changes.to_put_back(&now));
+        assert_eq!(changes.before(), changes.to_restore(&now));
     }
 
     #[test]
-    fn what_somebody_else_has_set_since_is_left_alone() {
+    fn values_that_others_have_set_since_are_left_alone() {
         let changes = of_posts(&[(REFRESH_INTERVAL, "5s"), (REPLICAS, "1")]);
         let by_hand = values(&[
             (REFRESH_INTERVAL, "1s"),
             (REPLICAS, "0"),
             (DURABILITY, "request"),
-            (SYNCED_EVERY, "1s"),
+            (TRANSLOG_SYNC_INTERVAL, "1s"),
         ]);
-        assert_eq!(changes.to_put_back(&by_hand), Update::from([(REPLICAS, Some("1"))]));
+        assert_eq!(changes.to_restore(&by_hand), Update::from([(REPLICAS, Some("1"))]));
         let all_back = values(&[(REFRESH_INTERVAL, "5s"), (REPLICAS, "1")]);
-        assert!(changes.to_put_back(&all_back).is_empty());
+        assert!(changes.to_restore(&all_back).is_empty());
     }
 
     #[test]
-    fn only_the_mark_of_a_load_is_taken_for_one() {
+    fn only_the_refresh_interval_of_a_load_marks_one() {
         for (refresh, tuned) in [("29999ms", true), ("30s", false), ("-1", false)] {
             assert_eq!(
                 is_tuned(&values(&[(REFRESH_INTERVAL, refresh), (REPLICAS, "0")])),

@@ -64,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_out_is_not_mapped() {
+    fn omitted_fields_are_not_mapped() {
         let excluded = &["thread_root_post", "embeddings.all_MiniLM_L6_v2"];
         let mapping = mapping(FieldChoice { excluded, ..FieldChoice::default() });
         assert_eq!(mapping.pointer("/properties/thread_root_post"), None);
@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn further_fields_are_mapped_where_they_are_asked_for() {
+    fn additional_fields_are_mapped_if_configured() {
         let model =
             Model::new("all-mpnet-base-v2", "embeddings.all_mpnet_base_v2", "vector:all-mpnet-base-v2");
         let models = vec![model].leak();

@@ -7,7 +7,7 @@ use crate::exit::{ExitCode, Failure};
 use crate::http::TransportError;
 use crate::observe::finding::{Check, Status};
 use crate::sink::elasticsearch::client::{Client, Reply};
-use crate::sink::elasticsearch::outcome::{is_unavailable, not_elasticsearchs};
+use crate::sink::elasticsearch::outcome::{foreign_answer, is_unavailable};
 use crate::sink::elasticsearch::product::Product;
 
 /// Why there is no [`Report`](super::Report).
@@ -82,12 +82,12 @@ impl From<PreflightError> for Failure {
 
 /// Runs `ask`, and treats a refusal that came with a proxy's page (an ingress, a redirect) as an outage: the server
 /// itself has answered before.
-pub(in crate::sink::elasticsearch) fn past_pages<T>(
+pub(in crate::sink::elasticsearch) fn pages_as_outages<T>(
     client: &Client,
     ask: impl FnOnce(&Client) -> Result<T, PreflightError>,
 ) -> Result<T, PreflightError> {
     ask(client).map_err(|error| match (error, client.page()) {
-        (PreflightError::Refused(_), Some(page)) => PreflightError::unavailable(not_elasticsearchs(&page)),
+        (PreflightError::Refused(_), Some(page)) => PreflightError::unavailable(foreign_answer(&page)),
         (error, _) => error,
     })
 }
@@ -100,7 +100,7 @@ pub(in crate::sink::elasticsearch) fn answer(
 ) -> Result<Reply, PreflightError> {
     let url = client.base_url();
     if let Some(product) = result.as_ref().ok().and_then(Product::of_refusal) {
-        client.note_product(product);
+        client.set_product(product);
     }
     match result {
         Ok(reply) if client.urls().any(|url| has_stray_path(url, &reply)) => Err(PreflightError::refused(
@@ -114,7 +114,7 @@ pub(in crate::sink::elasticsearch) fn answer(
             Some(what_to_do) => {
                 Err(PreflightError::refused("credentials", format!("{what_to_do} ({})", reply.reason())))
             }
-            None => sort_out(reply),
+            None => judge_status(reply),
         },
         Err(TransportError::Refused(why)) => {
             Err(PreflightError::refused("connection", format!("{url}: {why}")))
@@ -141,7 +141,7 @@ pub(super) fn has_stray_path(url: &str, reply: &Reply) -> bool {
 }
 
 /// Judges statuses that have the same meaning for every request; part of [`answer`].
-fn sort_out(reply: Reply) -> Result<Reply, PreflightError> {
+fn judge_status(reply: Reply) -> Result<Reply, PreflightError> {
     match reply.status {
         300..=399 => Err(PreflightError::refused(
             "connection",

@@ -90,7 +90,7 @@ pub(super) fn judge_foreign(
     choice: FieldChoice,
 ) -> Option<Check> {
     const NAMED: usize = 10;
-    let is_ours = |name: &str| fields.iter().any(|&(field, _)| field == name);
+    let is_written = |name: &str| fields.iter().any(|&(field, _)| field == name);
     let ours = vector_names(choice);
     let is_vector = |name: &str| ours.iter().any(|field| field.name == name);
     let names = |object: Option<&Value>| -> Vec<String> {
@@ -99,7 +99,7 @@ pub(super) fn judge_foreign(
     };
     let dotted = |name: &str| name.strip_prefix("embeddings.").is_some_and(is_vector);
     let mut foreign: Vec<String> =
-        names(Some(mappings)).into_iter().filter(|name| !is_ours(name) && !dotted(name)).collect();
+        names(Some(mappings)).into_iter().filter(|name| !is_written(name) && !dotted(name)).collect();
     let vectors = names(property(mappings, "embeddings")).into_iter().filter(|name| !is_vector(name));
     foreign.extend(vectors.map(|name| format!("embeddings.{name}")));
     if foreign.is_empty() {
@@ -164,7 +164,7 @@ const NUMBERS: [&str; 7] =
     ["long", "integer", "unsigned_long", "double", "float", "scaled_float", "rank_feature"];
 
 /// Types that accept no texts, or only texts that stand for a number, a place and the like.
-const NO_TEXTS: [&str; 26] = [
+const NON_TEXTS: [&str; 26] = [
     "long",
     "integer",
     "short",
@@ -218,7 +218,7 @@ fn judge_value(index: &str, name: &str, kind: Kind, mapping: &Value) -> Option<C
         "object" if is("enabled", false) => not_indexed("it is an object with enabled: false".to_owned()),
         "date" | "date_nanos" => {
             let format = mapping.get("format").and_then(Value::as_str);
-            if kind == Kind::Date && !format.is_some_and(refuses_our_times) {
+            if kind == Kind::Date && !format.is_some_and(refuses_written_times) {
                 return None;
             }
             if is("ignore_malformed", true) {
@@ -233,7 +233,7 @@ fn judge_value(index: &str, name: &str, kind: Kind, mapping: &Value) -> Option<C
         texts if TEXTS.contains(&texts) && !is_object => None,
         "alias" => failed("as an alias of another field, which accepts no values".to_owned()),
         "object" | "nested" => failed(format!("as {}", type_of(mapping))),
-        other if !NO_TEXTS.contains(&other) && !TEXTS.contains(&other) => None,
+        other if !NON_TEXTS.contains(&other) && !TEXTS.contains(&other) => None,
         other if is("ignore_malformed", true) => not_indexed(format!("it is a {other}")),
         other => failed(format!("as {other}")),
     }
@@ -243,7 +243,7 @@ fn judge_value(index: &str, name: &str, kind: Kind, mapping: &Value) -> Option<C
 /// formats that are not in this list.
 ///
 /// Source: Elasticsearch's mapping parameter `format`.
-fn refuses_our_times(format: &str) -> bool {
+fn refuses_written_times(format: &str) -> bool {
     format.split("||").map(str::trim).all(|format| {
         let name = format.strip_prefix("strict_").unwrap_or(format);
         name.starts_with("epoch_")
@@ -303,7 +303,7 @@ pub(super) fn judge_vectors(
             }
             (None, Some(other)) => {
                 let text = format!(
-                    "{index} maps embeddings as {other}: create the index again with {wanted} {ANEW}"
+                    "{index} maps embeddings as {other}: create the index again with {wanted} {RECREATE_HINT}"
                 );
                 (false, Some(Check::failed(NAME, text)))
             }
@@ -315,7 +315,7 @@ pub(super) fn judge_vectors(
 }
 
 /// Hint for a mapping that already exists.
-const ANEW: &str =
+const RECREATE_HINT: &str =
     "(a mapping cannot be changed; --create-indices creates the right one if the index is missing)";
 
 /// Judges the mapping of a vector field. Returns whether it is a `dense_vector`, and what is wrong with it.
@@ -349,10 +349,10 @@ fn judge_vector(
     let wanted = product.wanted_vector(vector.dims);
     let problem = if !is_vector {
         let kind = if element == "float" { type_of(mapping) } else { element };
-        format!("{index} maps {name} as {kind}: create the index again with {wanted} {ANEW}")
+        format!("{index} maps {name} as {kind}: create the index again with {wanted} {RECREATE_HINT}")
     } else if dims.is_some_and(|dims| vector.dims.is_some() && dims != vector.dims) {
         let dims = dims.flatten().unwrap_or_default();
-        format!("{index} maps {name} with {dims} dims: create the index again with {wanted} {ANEW}")
+        format!("{index} maps {name} with {dims} dims: create the index again with {wanted} {RECREATE_HINT}")
     } else {
         let wants_length = text("similarity") == Some("dot_product");
         let warning = wants_length.then(|| {

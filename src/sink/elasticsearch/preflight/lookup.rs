@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::error::{PreflightError, answer};
 use crate::sink::elasticsearch::client::{Client, Reply};
-use crate::sink::elasticsearch::outcome::{NAME_ELASTICSEARCH, is_not_offered};
+use crate::sink::elasticsearch::outcome::{URL_ADVICE, is_not_offered};
 
 /// Returns only the fields that are judged: the full reply has hundreds of settings per index. The UUID makes sure that
 /// the filter leaves no index out of the reply.
@@ -77,26 +77,24 @@ pub(super) fn ask_about(
     }
     let mut all_missing = whole.status == 404;
     // If the server has shown the rest of an index, it has shown all the settings that it offers, as Serverless does.
-    let has_told = |part: &str| {
+    let has_shown = |part: &str| {
         part.starts_with("_settings")
             && !indices.is_empty()
             && indices.values().all(|index| index.aliases.is_some() && index.mappings.is_some())
     };
-    let parts: Vec<_> = PARTS.into_iter().filter(|part| !has_told(part)).collect();
+    let parts: Vec<_> = PARTS.into_iter().filter(|part| !has_shown(part)).collect();
     for part in parts {
         let reply = answer(client, client.get(&format!("/{name}/{part}")))?;
         all_missing &= reply.status == 404;
         let question = format!("GET /{name}/{part}");
-        let Some(told) = parse(checked, &question, &reply)? else { return Ok(None) };
-        for (index, part) in told {
+        let Some(found) = parse(checked, &question, &reply)? else { return Ok(None) };
+        for (index, part) in found {
             indices.entry(index).or_default().fill_in(part);
         }
     }
     if all_missing && is_foreign(&whole) {
-        let text = format!(
-            "the answer to GET /{name} is not Elasticsearch's ({}): {NAME_ELASTICSEARCH}",
-            whole.reason()
-        );
+        let text =
+            format!("the answer to GET /{name} is not Elasticsearch's ({}): {URL_ADVICE}", whole.reason());
         return Err(PreflightError::refused("connection", text));
     }
     Ok((!all_missing).then_some(indices))

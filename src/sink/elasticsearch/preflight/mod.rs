@@ -15,13 +15,13 @@ mod target;
 
 use super::client::Client;
 use super::flush::{flush, forbidden};
-use super::outcome::NAME_ELASTICSEARCH;
+use super::outcome::URL_ADVICE;
 use super::primaries::Primaries;
 use super::targets::Targets;
 use crate::model::Names;
 use crate::observe::finding::{Check, Status};
 
-pub(super) use error::past_pages;
+pub(super) use error::pages_as_outages;
 pub use error::{Outage, PreflightError};
 use privileges::Grants;
 pub use returned::{Returned, Rounding};
@@ -77,7 +77,7 @@ pub fn run(client: &Client, needs: Needs) -> Result<Report, PreflightError> {
             let unsynced = acknowledges_early.then(|| Primaries::find(client, needs.names)).transpose()?;
             checks.extend(unsynced.as_ref().and_then(Primaries::judge));
             if let Some(page) = client.only_page() {
-                let text = format!("the answer is not Elasticsearch's ({page}): {NAME_ELASTICSEARCH}");
+                let text = format!("the answer is not Elasticsearch's ({page}): {URL_ADVICE}");
                 return Err(PreflightError::refused("connection", text));
             }
             Ok(Report { checks, posts, tombstones, unsynced })
@@ -215,7 +215,7 @@ fn judge_flush(
     }
     let ok =
         || Check::ok("durability", format!("{name} may acknowledge before it syncs: it will be flushed"));
-    Ok(Some(match grants.told(name, "maintenance") {
+    Ok(Some(match grants.has(name, "maintenance") {
         Some(true) => ok(),
         Some(false) => Check::failed("durability", forbidden(client, name)),
         None => match flush(client, name) {

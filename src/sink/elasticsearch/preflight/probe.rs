@@ -247,7 +247,7 @@ mod tests {
     const DROPPED: &str = r#"{"_index":"a1","_id":"probe","_version":-3,"result":"noop","_shards":{"total":0,"successful":0,"failed":0},"_seq_no":-2,"_primary_term":0}"#;
 
     #[test]
-    fn the_answer_to_a_document_that_no_index_keeps_says_whether_documents_are_taken() {
+    fn the_answer_to_a_probe_shows_whether_documents_are_accepted() {
         for (http, body, of_posts, of_tombstones) in [
             (409, TAKEN, Some(Fine), Some(Fine)),
             (409, RENAMED, Some(Failed), Some(Failed)),

@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_an_index_is_known_to_lose_is_taken_for_a_rounding() {
+    fn only_the_precision_that_an_index_loses_counts_as_rounding() {
         for (vector, rounding) in [
             (json!({"type": "dense_vector"}), Rounding::LastBits),
             (json!({"type": "dense_vector", "similarity": "cosine"}), Rounding::LastBits),
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn fields_that_the_source_is_kept_without_are_known() {
+    fn fields_excluded_from_the_source_are_recognised() {
         let excludes = |pattern: &str| Returned::of(&json!({"_source": {"excludes": [pattern]}}));
         for pattern in ["embeddings", "embeddings.*", "emb*", "*_v2", "*"] {
             assert!(excludes(pattern).leaves_out("embeddings.all_MiniLM_L12_v2"), "{pattern}");

@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_set_wins_over_the_default() {
+    fn a_set_value_wins_over_the_default() {
         let defaults = json!({"index": {"gc_deletes": "60s", "translog": {"durability": "REQUEST"}}});
         let set = json!({"index": {"gc_deletes": "5m", "translog": {"durability": "async"}}});
         let plain = judge("posts", &json!({}), &defaults);

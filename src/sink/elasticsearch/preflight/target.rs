@@ -24,7 +24,7 @@ pub struct Target {
     /// Concrete index that takes new documents.
     pub write_index: String,
     /// Whether the server has shown all this. If not, one index without problems is assumed.
-    pub is_told: bool,
+    pub is_known: bool,
     /// How long deletes are remembered (`index.gc_deletes`): the shortest time of all indices; zero if unknown.
     pub gc_deletes: Duration,
     /// Whether any of the indices acknowledges before it syncs (`index.translog.durability: async`), or may do so.
@@ -52,7 +52,7 @@ pub struct Member {
 
 impl Member {
     /// Creates an index of which nothing is known.
-    fn untold(name: &str) -> Self {
+    fn unknown(name: &str) -> Self {
         let returned = Returned::default();
         Self { name: name.to_owned(), uuid: None, requires_routing: false, block: None, returned }
     }
@@ -61,7 +61,7 @@ impl Member {
 impl Target {
     /// Returns whether the name is an alias.
     pub fn is_alias(&self) -> bool {
-        self.is_told && self.members.iter().all(|member| member.name != self.name)
+        self.is_known && self.members.iter().all(|member| member.name != self.name)
     }
 
     /// Returns the names under which documents are looked up, and whether each requires routing. Ids are unique only
@@ -81,7 +81,7 @@ impl Target {
 
     /// Returns whether an index is behind the name, as far as is known.
     pub fn holds(&self, index: &str) -> bool {
-        !self.is_told || self.members.iter().any(|member| member.name == index)
+        !self.is_known || self.members.iter().any(|member| member.name == index)
     }
 
     /// Returns whether the same indices are behind the name and the same one takes writes. A block may come and go.
@@ -120,16 +120,16 @@ pub(super) fn ask(
     needs: Needs,
 ) -> Result<(Target, Vec<Check>), PreflightError> {
     let found = lookup::ask(client, name)?;
-    let told = found.iter().flat_map(Indices::values).filter_map(|index| index.settings.as_ref());
-    told.filter_map(settings::product).for_each(|product| client.note_product(product));
+    let settings = found.iter().flat_map(Indices::values).filter_map(|index| index.settings.as_ref());
+    settings.filter_map(settings::product).for_each(|product| client.set_product(product));
     let product = client.product();
     match found {
-        Some(indices) if indices.is_empty() && needs.create => Err(mapping::not_told(name)),
+        Some(indices) if indices.is_empty() && needs.create => Err(mapping::not_shown(name)),
         Some(indices) if needs.reads_only => {
             let (mut target, mut checks) = judge(name, &indices, needs, product)?;
-            if !target.is_told {
+            if !target.is_known {
                 let resolved = lookup::resolve(client, name)?;
-                target.members = resolved.iter().map(|index| Member::untold(index)).collect();
+                target.members = resolved.iter().map(|index| Member::unknown(index)).collect();
             }
             // A run that only reads does not care whether documents could be written.
             checks.retain(|check| check.status == Status::Ok);
@@ -183,7 +183,7 @@ fn offer(
 
 /// Judges whether `--create-indices` could create what is missing. Creates nothing.
 fn judge_creation(client: &Client, name: &'static str, needs: Needs) -> Result<Check, PreflightError> {
-    let index = mapping::made_for(name);
+    let index = mapping::index_name_for(name);
     if lookup::ask_about(client, name, &index)?.is_some_and(|found| !found.is_empty()) {
         return Err(mapping::without_alias(name, &index));
     }
@@ -201,7 +201,7 @@ pub(super) fn judge(
     product: Product,
 ) -> Result<(Target, Vec<Check>), PreflightError> {
     if indices.is_empty() {
-        return Ok(untold(name, product));
+        return Ok(unknown(name, product));
     }
     let write_index = write_index(name, indices)?;
     let mut checks = vec![judge_indices(name, &write_index, indices)?];
@@ -225,7 +225,7 @@ pub(super) fn judge(
                 settings::of_older(name, index, settings)
             });
         } else {
-            checks.push(not_told("settings", index, product));
+            checks.push(not_shown("settings", index, product));
             gc_deletes = Duration::ZERO;
             durability_async = true;
         }
@@ -234,7 +234,7 @@ pub(super) fn judge(
     let mappings = indices.get(&write_index).and_then(|found| found.mappings.as_ref());
     let (mapping_checks, vectors) = match mappings {
         Some(mappings) => judge_mapping(needs, name, &write_index, mappings, product),
-        None => (vec![not_told("mapping", &write_index, product)], VectorMapping::default()),
+        None => (vec![not_shown("mapping", &write_index, product)], VectorMapping::default()),
     };
     checks.extend(mapping_checks);
 
@@ -246,7 +246,7 @@ pub(super) fn judge(
         name,
         members,
         write_index,
-        is_told: true,
+        is_known: true,
         gc_deletes,
         durability_async,
         vectors,
@@ -256,12 +256,12 @@ pub(super) fn judge(
 }
 
 /// Returns what is assumed if the server shows nothing about a name: one index without problems.
-fn untold(name: &'static str, product: Product) -> (Target, Vec<Check>) {
+fn unknown(name: &'static str, product: Product) -> (Target, Vec<Check>) {
     let target = Target {
         name: name.to_owned(),
-        members: vec![Member::untold(name)],
+        members: vec![Member::unknown(name)],
         write_index: name.to_owned(),
-        is_told: false,
+        is_known: false,
         gc_deletes: Duration::ZERO,
         durability_async: true,
         vectors: VectorMapping::default(),
@@ -276,7 +276,7 @@ fn untold(name: &'static str, product: Product) -> (Target, Vec<Check>) {
     (target, vec![Check::warning(name, text)])
 }
 
-fn not_told(what: &'static str, index: &str, product: Product) -> Check {
+fn not_shown(what: &'static str, index: &str, product: Product) -> Check {
     Check::warning(
         what,
         format!(

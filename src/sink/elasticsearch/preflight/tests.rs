@@ -110,7 +110,7 @@ fn a_missing_index_is_refused_with_what_to_do() {
 }
 
 #[test]
-fn both_indices_are_looked_at_also_where_the_first_is_refused() {
+fn both_indices_are_checked_even_if_the_first_is_refused() {
     let replies = vec![(200, GRANTED), (404, MISSING), (404, MISSING)];
     let error = run(&client(replies), Needs::default()).unwrap_err().to_string();
     for name in ["no index or alias posts:", "no index or alias post_tombstones:"] {
@@ -195,7 +195,7 @@ fn ask_for_posts(replies: Vec<(u16, &'static str)>) -> Result<(Target, Vec<Check
 const MAPPING: &str = include_str!("../../../../test_data/replies/200_mapping.json");
 
 #[test]
-fn where_the_whole_is_not_told_its_parts_are_asked_for() {
+fn the_parts_are_requested_if_the_whole_is_not_shown() {
     const SET: &str =
         r#"{"posts_v1":{"settings":{"index.translog.durability":"async","index.gc_deletes":"30s"}}}"#;
     const ALIASES: &str = r#"{"posts_v1":{"aliases":{"posts":{}}}}"#;
@@ -212,7 +212,7 @@ fn where_the_whole_is_not_told_its_parts_are_asked_for() {
 }
 
 #[test]
-fn what_no_reply_tells_is_a_warning() {
+fn a_part_that_no_reply_shows_is_a_warning() {
     let forbidden = || (403, r#"{"error":{"type":"security_exception","reason":"unauthorized"}}"#);
     let (target, checks) = ask_for_posts(vec![forbidden(), forbidden(), (405, ""), (404, "")]).unwrap();
     assert_eq!((statuses(&checks), names(&target)), (vec![Warning], vec!["posts"]));
@@ -227,7 +227,7 @@ fn what_no_reply_tells_is_a_warning() {
 }
 
 #[test]
-fn what_is_missing_is_refused_whichever_reply_says_so() {
+fn a_missing_index_is_refused_whichever_reply_says_so() {
     for replies in [
         vec![(404, MISSING)],
         vec![(405, ""), (404, MISSING)],
@@ -239,7 +239,7 @@ fn what_is_missing_is_refused_whichever_reply_says_so() {
 }
 
 #[test]
-fn a_single_index_whose_aliases_are_not_told_is_written_to() {
+fn a_single_index_whose_aliases_are_not_shown_takes_the_writes() {
     let body = r#"{"posts_v1":{"mappings":{"dynamic":false}}}"#;
     assert_eq!(judge_posts(body).unwrap().0.write_index, "posts_v1");
     let several = r#"{"posts_v1":{"mappings":{}},"posts_v2":{"mappings":{}}}"#;

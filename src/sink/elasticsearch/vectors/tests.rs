@@ -63,7 +63,7 @@ fn the_same_vectors_are_a_proof() {
 }
 
 #[test]
-fn the_rounding_of_unit_vectors_is_no_difference() {
+fn the_rounding_of_unit_vectors_is_not_a_difference() {
     // Recorded from Elasticsearch 9.5.3 with cosine similarity: a relative error of at most 1.06e-7.
     assert_eq!(judged_values(|value| value * (1.0 + 1.06e-7)), Finding::Proven);
     // bfloat16 returns a different vector.
@@ -89,26 +89,26 @@ fn anything_but_all_vectors_as_arrays_is_refuted() {
 
 #[test]
 fn a_document_of_another_version_or_none_shows_nothing() {
-    assert!(matches!(judged((1 << 28) + 8, json!({})), Finding::Nothing(_)));
+    assert!(matches!(judged((1 << 28) + 8, json!({})), Finding::Inconclusive(_)));
     let error = json!({"error": {"type": "security_exception"}});
     for (status, document) in
         [(200, json!({"found": false})), (200, error), (503, json!({"found": true})), (200, json!(null))]
     {
         let reply = reply(status, &json!({"docs": [document]}));
         let finding = with_sample(Some(&vector()), None, |sample| judge(reply, sample));
-        assert!(matches!(finding, Finding::Nothing(_)), "{document}: {finding:?}");
+        assert!(matches!(finding, Finding::Inconclusive(_)), "{document}: {finding:?}");
     }
     let broken = Err(TransportError::TimedOut);
     let finding = with_sample(Some(&vector()), None, |sample| judge(broken, sample));
-    assert!(matches!(finding, Finding::Nothing(_)), "{finding:?}");
+    assert!(matches!(finding, Finding::Inconclusive(_)), "{finding:?}");
 }
 
 #[test]
 fn vectors_that_are_the_same_in_both_byte_orders_are_not_tried() {
     let zeros = [0.0; DIMENSIONS];
-    assert!(!with_sample(None, None, |sample| sample.is_telling()));
-    assert!(!with_sample(Some(&zeros), Some(&[-0.0; DIMENSIONS]), |sample| sample.is_telling()));
-    assert!(with_sample(Some(&zeros), Some(&vector()), |sample| sample.is_telling()));
+    assert!(!with_sample(None, None, |sample| sample.shows_byte_order()));
+    assert!(!with_sample(Some(&zeros), Some(&[-0.0; DIMENSIONS]), |sample| sample.shows_byte_order()));
+    assert!(with_sample(Some(&zeros), Some(&vector()), |sample| sample.shows_byte_order()));
 }
 
 #[test]

@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn every_field_counts_but_the_time_of_writing_and_those_of_others() {
+    fn every_field_counts_except_the_time_of_writing_and_foreign_fields() {
         let exact = Returned { rounding: Rounding::None, ..Returned::default() };
         assert_eq!(difference(&document(), &exact), None);
         assert_eq!(difference(&with("indexed_at", json!("1999-01-01T00:00:00Z")), &exact), None);
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn another_text_of_the_same_value_is_no_difference() {
+    fn another_text_of_the_same_value_is_not_a_difference() {
         let exact = Returned { rounding: Rounding::None, ..Returned::default() };
         for (field, value) in [
             ("created_at", json!("2025-10-30T13:34:56.789+01:00")),
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn a_source_that_is_none_differs() {
+    fn a_missing_source_differs() {
         assert_eq!(
             first_difference(FieldChoice::default(), b"{}", "[]", &Returned::default()),
             Some("_source")

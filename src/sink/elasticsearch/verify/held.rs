@@ -6,14 +6,14 @@ use super::Verifier;
 use crate::model::{Action, ActionKind};
 use crate::retry::throttle::Stopped;
 use crate::sink::elasticsearch::bulk::attempt::read;
-use crate::sink::elasticsearch::bulk::look_up::{Failed, LOOK_UP, look_up_body};
+use crate::sink::elasticsearch::bulk::look_up::{FailedLookUp, LOOK_UP, look_up_body};
 use crate::sink::elasticsearch::bulk::reply::{Answer, FoundDocument, UNKNOWN_VERSION, judge_look_up};
 use crate::sink::elasticsearch::client::{Client, ContentType, Reply};
 use crate::sink::elasticsearch::preflight::Target;
 use crate::sink::elasticsearch::targets::Targets;
 
 /// Maximum number of ids in one request. A thousand take some ten milliseconds, and a reply of some hundred kilobytes.
-const MOST_IDS: usize = 500;
+const MAX_IDS: usize = 500;
 
 /// Documents that the indices hold for an id.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -33,47 +33,47 @@ pub(super) struct Place {
 }
 
 /// A document to look up: index, whether that requires routing, and id.
-type Question<'q> = (&'q str, bool, &'q str);
+type LookUp<'q> = (&'q str, bool, &'q str);
 
 impl Verifier<'_> {
     /// Looks up which documents the indices hold for the id of each action.
-    pub(super) fn ask_what_is_held(&self, actions: &[&Action]) -> Result<Vec<Held>, Stopped> {
+    pub(super) fn look_up_held(&self, actions: &[&Action]) -> Result<Vec<Held>, Stopped> {
         let mut held = Vec::with_capacity(actions.len());
-        for part in actions.chunks(MOST_IDS) {
+        for part in actions.chunks(MAX_IDS) {
             held.extend(
-                self.elasticsearch.bulk.ask_for_all(part, &|client, part| self.ask_ids(client, part))?,
+                self.elasticsearch.bulk.look_up_all(part, &|client, part| self.look_up_ids(client, part))?,
             );
         }
         Ok(held)
     }
 
     /// Looks up the ids once.
-    fn ask_ids(&self, client: &Client, actions: &[&Action]) -> Result<Vec<Held>, Failed> {
+    fn look_up_ids(&self, client: &Client, actions: &[&Action]) -> Result<Vec<Held>, FailedLookUp> {
         let targets = self.elasticsearch.server.targets.now();
         let routed = self.requires_routing.load(Ordering::Relaxed);
-        let questions: Vec<Question<'_>> =
-            actions.iter().flat_map(|action| questions(action, &targets, routed)).collect();
-        let ids: Vec<&str> = questions.iter().map(|(.., id)| *id).collect();
-        let reply = self.post(client, LOOK_UP.to_owned(), look_up_body(&questions))?;
+        let look_ups: Vec<LookUp<'_>> =
+            actions.iter().flat_map(|action| look_ups(action, &targets, routed)).collect();
+        let ids: Vec<&str> = look_ups.iter().map(|(.., id)| *id).collect();
+        let reply = self.post(client, LOOK_UP.to_owned(), look_up_body(&look_ups))?;
         let found = judge_look_up(&reply.body, &ids)
             .map_err(|answer| self.learn_routing(answer, &targets, routed))?;
-        let mut answers = questions.iter().zip(found);
+        let mut answers = look_ups.iter().zip(found);
         Ok(actions
             .iter()
             .map(|action| {
-                let count = self::questions(action, &targets, routed).count();
-                held(answers.by_ref().take(count), &targets.posts, wants_posts(action, &targets))
+                let count = self::look_ups(action, &targets, routed).count();
+                held(answers.by_ref().take(count), &targets.posts, post_look_ups(action, &targets))
             })
             .collect())
     }
 
     /// Returns what a failed look-up means. If an index of which nothing is known turns out to require routing, that is
     /// a retry with routing. `routed`: the request already had it.
-    fn learn_routing(&self, answer: Answer, targets: &Targets, routed: bool) -> Failed {
-        let is_untold = !targets.posts.is_told || !targets.tombstones.is_told;
+    fn learn_routing(&self, answer: Answer, targets: &Targets, routed: bool) -> FailedLookUp {
+        let is_unknown = !targets.posts.is_known || !targets.tombstones.is_known;
         match answer {
             Answer::Moved(failure)
-                if is_untold && !routed && failure.message.contains("requires routing") =>
+                if is_unknown && !routed && failure.message.contains("requires routing") =>
             {
                 self.requires_routing.store(true, Ordering::Relaxed);
                 (
@@ -88,7 +88,7 @@ impl Verifier<'_> {
     }
 
     /// Posts a look-up. A stop of the run does not wait for its reply, since nothing depends on it.
-    pub(super) fn post(&self, client: &Client, path: String, body: Vec<u8>) -> Result<Reply, Failed> {
+    pub(super) fn post(&self, client: &Client, path: String, body: Vec<u8>) -> Result<Reply, FailedLookUp> {
         let client = client.clone();
         let ask = move || client.post(&path, ContentType::Json, &body);
         match self.elasticsearch.stop.unless_requested(ask) {
@@ -100,28 +100,24 @@ impl Verifier<'_> {
 }
 
 /// Returns how many of an action's look-ups are for posts.
-fn wants_posts(action: &Action, targets: &Targets) -> usize {
+fn post_look_ups(action: &Action, targets: &Targets) -> usize {
     let is_of_account = matches!(action.kind, ActionKind::AccountTombstone { .. });
     if is_of_account { 0 } else { targets.posts.members.len() }
 }
 
 /// Returns the look-ups for an action: first posts, then tombstones.
-fn questions<'q>(
-    action: &'q Action,
-    targets: &'q Targets,
-    routed: bool,
-) -> impl Iterator<Item = Question<'q>> {
+fn look_ups<'q>(action: &'q Action, targets: &'q Targets, routed: bool) -> impl Iterator<Item = LookUp<'q>> {
     let in_all = move |target: &'q Target, id: &'q str| {
-        let untold = routed && !target.is_told;
-        target.look_up_in().map(move |(index, requires)| (index, requires || untold, id))
+        let unknown = routed && !target.is_known;
+        target.look_up_in().map(move |(index, requires)| (index, requires || unknown, id))
     };
-    let posts = in_all(&targets.posts, &action.id).take(wants_posts(action, targets));
+    let posts = in_all(&targets.posts, &action.id).take(post_look_ups(action, targets));
     posts.chain(action.tombstone_ids().flat_map(move |id| in_all(&targets.tombstones, id)))
 }
 
 /// Combines the results for an action. The first `about_posts` are for posts.
 fn held<'q>(
-    answers: impl Iterator<Item = (&'q Question<'q>, Option<FoundDocument>)>,
+    answers: impl Iterator<Item = (&'q LookUp<'q>, Option<FoundDocument>)>,
     posts: &Target,
     about_posts: usize,
 ) -> Held {

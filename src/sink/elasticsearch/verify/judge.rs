@@ -7,10 +7,10 @@ use crate::model::{Action, ActionKind, Finding};
 use crate::sink::elasticsearch::bulk::reply::UNKNOWN_VERSION;
 
 /// How often a post with a tombstone is looked up again. A running load may be about to delete the post.
-pub(super) const SECOND_LOOKS: u32 = 2;
+pub(super) const MAX_SECOND_LOOKS: u32 = 2;
 
 /// Pause before each second look.
-pub(super) const SECOND_LOOK_AFTER: Duration = Duration::from_millis(300);
+pub(super) const SECOND_LOOK_PAUSE: Duration = Duration::from_millis(300);
 
 /// The finding for a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn a_deletion_wants_a_tombstone_and_no_post() {
+    fn a_deletion_needs_a_tombstone_and_no_post() {
         for (post, tombstone, expected) in [
             (None, Some(1), Finding::Equal),
             (None, None, Finding::Undeleted),

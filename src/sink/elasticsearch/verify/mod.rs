@@ -17,7 +17,7 @@ use self::judge::{Judged, Verdict, judge};
 use super::Elasticsearch;
 use super::encode::VectorEncoding;
 use super::encode::document::write_action;
-use super::insist::{insist, policy};
+use super::retrying::{policy, retry};
 use crate::exit::Failure;
 use crate::model::{Action, Batch, Document, FieldChoice, Finding, Generation, Outcomes};
 use crate::retry::patience::Retries;
@@ -71,7 +71,7 @@ impl<'r> Verifier<'r> {
     /// Looks up and judges some actions of a batch.
     fn find(&self, batch: &Batch, actions: &[&Action]) -> Result<Vec<Verdict>, Stopped> {
         let mut verdicts: Vec<Option<Verdict>> = vec![None; actions.len()];
-        let mut retries = judge::SECOND_LOOKS;
+        let mut retries = judge::MAX_SECOND_LOOKS;
         let mut open: Vec<usize> = (0..actions.len()).collect();
         while !open.is_empty() {
             let seen = self.elasticsearch.server.targets.now().generation;
@@ -81,7 +81,7 @@ impl<'r> Verifier<'r> {
             let mut again: Vec<usize> = open.iter().copied().filter(is_open).collect();
             let differs = |nth: &usize| finding_of(&verdicts, *nth).is_some_and(Finding::is_difference);
             let differing: Vec<usize> = open.iter().copied().filter(differs).collect();
-            if !differing.is_empty() && self.have_moved(seen)? {
+            if !differing.is_empty() && self.have_targets_changed(seen)? {
                 again.extend(differing);
             } else {
                 // A running load may have written the tombstone and be about to delete the post.
@@ -89,7 +89,7 @@ impl<'r> Verifier<'r> {
                 let transient: Vec<usize> = differing.into_iter().filter(is_transient).collect();
                 if !transient.is_empty() && retries > 0 {
                     retries -= 1;
-                    self.wait(judge::SECOND_LOOK_AFTER)?;
+                    self.wait(judge::SECOND_LOOK_PAUSE)?;
                     again.extend(transient);
                 }
             }
@@ -111,7 +111,7 @@ impl<'r> Verifier<'r> {
             open.iter().filter_map(|&nth| Some((nth, *actions.get(nth)?))).collect();
         let posts: Vec<&Action> = asked.iter().map(|(_, action)| *action).collect();
         let mut to_compare = Vec::new();
-        for ((nth, action), held) in asked.iter().zip(self.ask_what_is_held(&posts)?) {
+        for ((nth, action), held) in asked.iter().zip(self.look_up_held(&posts)?) {
             let verdict = match judge(action, &held) {
                 Judged::Settled(verdict) => Some(verdict),
                 Judged::Compare(place) => {
@@ -133,11 +133,11 @@ impl<'r> Verifier<'r> {
 
     /// Returns whether the indices behind the names have changed since something was not found: it may be in the new
     /// ones.
-    fn have_moved(&self, seen: Generation) -> Result<bool, Stopped> {
+    fn have_targets_changed(&self, seen: Generation) -> Result<bool, Stopped> {
         let Elasticsearch { server, stop, .. } = &self.elasticsearch;
         let retries = Retries::new(stop, policy(server.budget));
-        let look = |call| server.targets.look(&server.client.within(call), seen);
-        match insist(&retries, look) {
+        let refresh = |call| server.targets.refresh(&server.client.within(call), seen);
+        match retry(&retries, refresh) {
             Ok(now) => Ok(now.generation != seen),
             Err(unanswered) => {
                 stop.fail(unanswered.into());
@@ -151,13 +151,13 @@ impl<'r> Verifier<'r> {
     }
 
     /// Looks up a batch, and repairs it if configured.
-    fn settle(&self, batch: &Batch, outcomes: &mut Outcomes) -> Result<(), Stopped> {
+    fn verify(&self, batch: &Batch, outcomes: &mut Outcomes) -> Result<(), Stopped> {
         let actions: Vec<&Action> = batch.actions.iter().collect();
         let found = self.find(batch, &actions)?;
         let (differing, right): (Vec<_>, Vec<_>) =
             actions.into_iter().zip(found).partition(|(_, verdict)| verdict.finding.is_difference());
         let repaired = match self.repair {
-            Some(vectors) if !differing.is_empty() => self.mend(batch, &differing, vectors, outcomes)?,
+            Some(vectors) if !differing.is_empty() => self.resend(batch, &differing, vectors, outcomes)?,
             _ => differing.iter().map(|(_, verdict)| Some(verdict.finding)).collect(),
         };
         right.iter().for_each(|(_, verdict)| outcomes.tally.findings.count(verdict.finding));
@@ -168,21 +168,21 @@ impl<'r> Verifier<'r> {
             if !after.is_difference() {
                 outcomes.tally.repaired.count(before.finding);
             }
-            let is_mended = self.repair.map(|_| !after.is_difference());
-            self.tell(batch, action, before, is_mended)?;
+            let is_repaired = self.repair.map(|_| !after.is_difference());
+            self.report(batch, action, before, is_repaired)?;
         }
         Ok(())
     }
 
     /// Writes a difference to the output.
-    fn tell(
+    fn report(
         &self,
         batch: &Batch,
         action: &Action,
         verdict: &Verdict,
-        is_mended: Option<bool>,
+        is_repaired: Option<bool>,
     ) -> Result<(), Stopped> {
-        self.differences.write(&batch.archive.name, action, verdict, is_mended).map_err(|error| {
+        self.differences.write(&batch.archive.name, action, verdict, is_repaired).map_err(|error| {
             self.elasticsearch.stop.output_failed(&error);
             Stopped
         })
@@ -213,7 +213,7 @@ impl Sink for Verifier<'_> {
     fn deliver(&self, batch: &Batch) -> Outcomes {
         let mut outcomes = Outcomes::default();
         // `stop` has the reason. Unfinished actions count as unconfirmed.
-        let _ = self.settle(batch, &mut outcomes);
+        let _ = self.verify(batch, &mut outcomes);
         let tally = &mut outcomes.tally;
         tally.unconfirmed = (batch.actions.len() as u64).saturating_sub(tally.settled());
         outcomes

@@ -48,7 +48,7 @@ pub fn judge_contents<'b>(body: &'b [u8], ids: &[&str]) -> Result<Vec<Option<Fou
         return Err(unreadable(format!("{} documents for {} ids", reply.docs.len(), ids.len())));
     }
     let judge = |(doc, id): (Doc<'b>, &&str)| match doc {
-        Doc { error: Some(error), .. } => Err(error.of_look_up()),
+        Doc { error: Some(error), .. } => Err(error.look_up_answer()),
         Doc { id: got, found: Some(false), .. } if got == **id => Ok(None),
         Doc { id: got, found: Some(true), version, source, .. } if got == **id => {
             let version = version.and_then(|version| version.as_u64()).unwrap_or(UNKNOWN_VERSION);
@@ -64,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sources_come_back_as_they_stand() {
+    fn sources_are_returned_unchanged() {
         let body = br#"{"docs":[{"_id":"a","found":true,"_version":7,"_source":{"x": 1}},{"_id":"b","found":false}]}"#;
         let found = judge_contents(body, &["a", "b"]).unwrap();
         let first = found[0].unwrap();
@@ -73,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_to_another_question_is_asked_for_again() {
+    fn an_answer_to_another_request_is_retried() {
         let body = br#"{"docs":[{"_id":"a","found":true,"_version":7}]}"#;
         for ids in [&["b"][..], &["a", "b"], &[]] {
             assert!(matches!(judge_contents(body, ids), Err(Answer::Retry(_))), "{ids:?}");

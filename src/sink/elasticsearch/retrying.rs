@@ -37,7 +37,7 @@ impl From<Unanswered> for Failure {
 /// # Errors
 ///
 /// Returns an error if the server refuses, the budget is spent, or the run is to stop.
-pub fn insist<T>(
+pub fn retry<T>(
     retries: &Retries<'_>,
     mut ask: impl FnMut(Duration) -> Result<T, PreflightError>,
 ) -> Result<T, Unanswered> {
@@ -57,17 +57,17 @@ pub fn insist<T>(
     }
 }
 
-/// Like [`insist`], for requests whose answers are useless once the run is to stop, such as those of a preflight. A
+/// Like [`retry`], for requests whose answers are useless once the run is to stop, such as those of a preflight. A
 /// stop then does not wait for a silent server.
 ///
 /// # Errors
 ///
-/// Like [`insist`].
-pub fn insist_until_stopped<T: Send + 'static>(
+/// Like [`retry`].
+pub fn retry_until_stopped<T: Send + 'static>(
     retries: &Retries<'_>,
     ask: impl Fn(Duration) -> Result<T, PreflightError> + Clone + Send + 'static,
 ) -> Result<T, Unanswered> {
-    insist(retries, |limit| {
+    retry(retries, |limit| {
         let ask = ask.clone();
         match retries.stop().unless_requested(move || ask(limit)) {
             Ok(Some(answer)) => answer,

@@ -6,7 +6,7 @@ use super::back_off::back_off;
 
 /// Shared state of all requests to a server. A server that carries out none of them gets one budget for all of them,
 /// however few attempts each has made.
-pub trait Together: Sync {
+pub trait SharedHealth: Sync {
     /// Returns how long the server has carried out no request of any thread.
     fn failing_for(&self) -> Duration;
 
