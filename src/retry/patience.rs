@@ -102,7 +102,7 @@ pub struct Patience<'r> {
 }
 
 impl Patience<'_> {
-    /// Starts an attempt. Returns its time limit: what is left of the budget, but at least [`SHORTEST_CALL`].
+    /// Starts an attempt. Returns its time limit: what is left of the budget, but at least 10 s.
     pub fn begin(&mut self) -> Duration {
         self.attempt_started = Instant::now();
         self.retries.stop.pulse().sign(Duration::ZERO);

@@ -221,19 +221,19 @@ impl Provider {
             ("environment", &from_keys as LookUp<'_>),
             ("profile", &|| profile::find(self)),
             ("web identity", &from_web_identity),
-            ("container", &|| self.from_container()),
-            ("instance", &|| self.from_instance()),
+            ("container", &|| self.container_credentials()),
+            ("instance", &|| self.instance_credentials()),
         ])
     }
 
-    fn from_container(&self) -> Result<Credentials, StepError> {
+    fn container_credentials(&self) -> Result<Credentials, StepError> {
         match &self.sources.container {
             Some(container) => nearby::ask_container(&self.agent, container),
             None => Err(StepError::Absent("AWS_CONTAINER_CREDENTIALS_… is not set".into())),
         }
     }
 
-    fn from_instance(&self) -> Result<Credentials, StepError> {
+    fn instance_credentials(&self) -> Result<Credentials, StepError> {
         match &self.sources.instance_url {
             Some(url) => {
                 let is_known = self.is_instance.load(Ordering::Relaxed);

@@ -107,8 +107,12 @@ fn follow(provider: &Provider, name: &str, visited: &mut Vec<String>) -> Result<
                         return Err(StepError::Refused(in_profile(why)));
                     }
                 },
-                RoleSource::Instance => provider.from_instance().map_err(StepError::for_required_step)?,
-                RoleSource::Container => provider.from_container().map_err(StepError::for_required_step)?,
+                RoleSource::Instance => {
+                    provider.instance_credentials().map_err(StepError::for_required_step)?
+                }
+                RoleSource::Container => {
+                    provider.container_credentials().map_err(StepError::for_required_step)?
+                }
                 RoleSource::Profile(source) => {
                     visited.push(name.to_owned());
                     if visited.contains(&source) || visited.len() > MAX_SOURCES {
