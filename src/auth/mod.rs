@@ -339,7 +339,6 @@ fn parts_of_key(key: &Secret) -> Vec<Secret> {
 enum Amazon {
     /// The service accepts only signed requests, or those of a user of the domain.
     WantsSignature,
-    /// The service refuses the signature.
     RefusesSignature,
 }
 

@@ -76,7 +76,6 @@ impl Nodes {
         }
     }
 
-    /// Returns whether a node has ever answered.
     pub(crate) fn has_answered(&self, node: usize) -> bool {
         self.nodes.get(node).is_some_and(|node| node.has_answered.load(Ordering::Relaxed))
     }

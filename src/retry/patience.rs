@@ -88,7 +88,6 @@ impl<'r> Retries<'r> {
 /// Counts the failed attempts at one request, waits between them, and gives up when the budget is spent.
 pub struct Patience<'r> {
     retries: &'r Retries<'r>,
-    /// Start of the last attempt.
     attempt_started: Instant,
     failures: u32,
     /// How often in a row the connection broke during this request and no other.

@@ -160,7 +160,6 @@ fn closing_alert(
     }
 }
 
-/// A TLS connection.
 pub(in crate::http) struct Tls {
     buffers: LazyBuffers,
     stream: StreamOwned<ClientConnection, TransportAdapter>,

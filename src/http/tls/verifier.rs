@@ -46,7 +46,6 @@ impl Verifier {
         Self { provider, roots: Arc::new(roots), own, fingerprint }
     }
 
-    /// Returns whether anything is trusted.
     pub(super) fn trusts_anything(&self) -> bool {
         !self.roots.is_empty() || self.fingerprint.is_some()
     }

@@ -41,7 +41,6 @@ pub fn ask(client: &Client) -> Vec<Check> {
     }
 }
 
-/// Judges the product and version.
 fn judge_product(reply: &Reply) -> Check {
     let root = (reply.status == 200).then(|| serde_json::from_slice::<Root>(&reply.body).ok()).flatten();
     let Some(Root { version: Version { number, distribution } }) = root else {

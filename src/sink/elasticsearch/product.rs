@@ -95,7 +95,6 @@ impl Product {
         mapping
     }
 
-    /// Returns the settings of an index with vectors.
     pub(super) fn vector_settings(self) -> Value {
         match self {
             Self::Elasticsearch => json!({}),

@@ -177,7 +177,6 @@ impl Server {
 /// and what a page hides would count as something that the server never shows.
 const MAX_DOUBTS: u32 = 5;
 
-/// Sends the requests of a preflight.
 struct PreflightRequests<'d> {
     client: &'d Client,
     stop: &'d Stop,

@@ -51,7 +51,6 @@ impl Credentials {
         self.session_token.iter().for_each(|token| token.cut_out_of(text));
     }
 
-    /// Returns whether the credentials expire within `millis` milliseconds.
     fn expire_within(&self, now: i64, millis: i64) -> bool {
         self.expires.is_some_and(|expires| expires.saturating_sub(now) < millis)
     }
@@ -110,7 +109,6 @@ pub(crate) struct Provider {
 #[derive(Default)]
 struct Current {
     credentials: Option<Arc<Credentials>>,
-    /// Last search after a server's refusal.
     searched_after_refusal: Option<Instant>,
     /// Start of the last renewal while the credentials were valid.
     renewed: Option<Instant>,
@@ -246,7 +244,6 @@ impl Provider {
     }
 }
 
-/// Looks up the credentials of one step.
 type LookUp<'f> = &'f dyn Fn() -> Result<Credentials, StepError>;
 
 /// Returns the credentials of the first configured step.

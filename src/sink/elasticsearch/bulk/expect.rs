@@ -94,8 +94,8 @@ mod tests {
         }
         assert!(!expect.applies(now));
         expect.learn(ExpectAnswer::NotAsked, true, now);
-        assert!(!expect.applies(now), "it is no other server for that");
-        // After a while it may be.
+        assert!(!expect.applies(now), "a refusal does not make it another server");
+        // After a while, asking may help again.
         expect.learn(ExpectAnswer::NotAsked, true, now + REMEMBERED_FOR);
         assert!(expect.applies(now + REMEMBERED_FOR));
     }

@@ -35,12 +35,10 @@ fn batch() -> Batch {
     Batch { archive: Arc::new(archive), body, actions: vec![action] }
 }
 
-/// Returns limits with this time for a request.
 fn within(call: Duration) -> RequestLimits {
     RequestLimits { call, ..RequestLimits::default() }
 }
 
-/// Reads to the end of a request.
 fn read_request(stream: &mut TcpStream, end: &[u8]) {
     let mut request = Vec::new();
     while !request.ends_with(end) {

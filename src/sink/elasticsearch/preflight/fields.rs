@@ -31,7 +31,7 @@ impl Dynamic {
             Some(Value::Bool(false)) => Dynamic::Keep,
             Some(Value::String(text)) => match text.to_ascii_lowercase().as_str() {
                 "true" => Dynamic::Guess,
-                // OpenSearch has `strict_allow_templates`: fields that no template names are rejected.
+                // OpenSearch's `strict_allow_templates` rejects fields that match no template.
                 "strict" | "strict_allow_templates" => Dynamic::Reject,
                 // `runtime` creates fields that are computed from `_source` during a search.
                 _ => Dynamic::Keep,
@@ -277,7 +277,6 @@ pub(super) fn judge_author(index: &str, mappings: &Value) -> Option<String> {
     ))
 }
 
-/// Judges the mapping of the vectors.
 pub(super) fn judge_vectors(
     index: &str,
     mappings: &Value,

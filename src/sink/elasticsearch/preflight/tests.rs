@@ -275,7 +275,7 @@ fn an_address_with_a_path_that_elasticsearch_sees_is_refused() {
         ("https://node:9200/es", "/es/posts", true),
         ("https://node:9200/es/", "/es/_security/user/_has_privileges", true),
         ("https://node:9200/es/x", "/es/x/posts", true),
-        // Below a proxy, and from a server that does not offer this API.
+        // Behind a proxy, and from a server that does not offer this API.
         ("https://proxy/es", "/posts", false),
         ("https://node:9200", "/_security/user/_has_privileges", false),
         ("https://node:9200/", "/posts", false),

@@ -47,7 +47,6 @@ impl Verifier<'_> {
         Ok(held)
     }
 
-    /// Looks up the ids once.
     fn look_up_ids(&self, client: &Client, actions: &[&Action]) -> Result<Vec<Held>, FailedLookUp> {
         let targets = self.elasticsearch.server.targets.now();
         let routed = self.requires_routing.load(Ordering::Relaxed);
