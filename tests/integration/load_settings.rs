@@ -13,8 +13,7 @@ use crate::harness::{Running, STATE_FILE, TestEnv, posts};
 const RECORD: &str = ".processed_files.json.load_settings.json";
 
 /// What a load sets for posts; but for the first, for tombstones as well.
-const TUNED: [(&str, &str); 2] =
-    [("index.number_of_replicas", "0"), ("index.refresh_interval", "29999ms")];
+const TUNED: [(&str, &str); 2] = [("index.number_of_replicas", "0"), ("index.refresh_interval", "29999ms")];
 
 fn archives() -> [Archive; 1] {
     [Archive::new("20251218_000000").with_all(posts("p", 3))]
@@ -176,10 +175,8 @@ fn what_cannot_be_put_back_is_told_with_what_to_do_by_hand() {
     let env = env_with(&[("index.number_of_replicas", "2")]);
     env.fake.fail(is_update, 2, usize::MAX, Fault::status(403));
     let run = env.run(&["--bulk-load-settings"]).exits(1);
-    run.says(
-        r#"PUT /posts_v1/_settings {"index.number_of_replicas":"2","index.refresh_interval":null}"#,
-    )
-    .counts(&[("archives.processed", 1)]);
+    run.says(r#"PUT /posts_v1/_settings {"index.number_of_replicas":"2","index.refresh_interval":null}"#)
+        .counts(&[("archives.processed", 1)]);
     assert!(env.read(RECORD).is_some());
     env.fake.release();
     env.run(&[]).exits(0);
@@ -386,4 +383,3 @@ fn a_check_names_what_a_load_sets() {
     run.check(!run.stdout.contains("load settings"), "without the option there is nothing to name");
     assert!(!env.fake.requests().iter().any(|record| is_update(&record.request)));
 }
-
