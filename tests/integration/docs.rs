@@ -69,6 +69,12 @@ fn put_in_place(script: &str, env: &TestEnv) -> String {
     .fold(script.to_owned(), |script, (told, here)| script.replace(told, here))
 }
 
+/// The block of the README that saves the settings which all other blocks read.
+fn settings() -> Block {
+    let readme = blocks(&std::fs::read_to_string(document("README.md")).unwrap());
+    readme.into_iter().find(|block| block.script.contains("> megastream.env")).expect("the settings")
+}
+
 /// What is said to have happened before a block.
 fn prepare(env: &TestEnv, what: &str) {
     match what {
@@ -123,6 +129,10 @@ fn run_commands(path: &Path) -> usize {
     }
     let ca = rcgen::generate_simple_self_signed(["ca.example".to_owned()]).unwrap();
     env.write("http_ca.crt", ca.cert.pem());
+    if !path.ends_with("README.md") {
+        let script = put_in_place(&settings().script, &env);
+        env.ingest().without("SUMMARY_JSON").in_shell(&script).run().exits(0);
+    }
     let mut count = 0;
     for block in blocks(&document) {
         let missing = block.mark("needs ").filter(|program| !is_installed(program));
@@ -146,7 +156,7 @@ fn run_commands(path: &Path) -> usize {
         let run = env
             .ingest()
             .without("SUMMARY_JSON")
-            // A block sets what it needs.
+            // A block sets or reads what it needs.
             .without("ELASTICSEARCH_URL")
             .without("ELASTICSEARCH_API_KEY")
             .without("LOCAL_SQLITE_DB_PATH")
