@@ -3,8 +3,8 @@
 #
 #     deploy/aws-batch.sh STATE_FOLDER [ARGUMENT...]
 #
-# AWS Batch gives a child its index (AWS_BATCH_JOB_ARRAY_INDEX, from 0), but not the number of children. Set SHARD_COUNT to
-# the size of the array. STATE_FOLDER must be on a file system that outlives the job (EFS).
+# AWS Batch gives a child its index (AWS_BATCH_JOB_ARRAY_INDEX, from 0), but not the number of children. Set
+# SHARD_COUNT to the size of the array. STATE_FOLDER must be on a file system that outlives the job (EFS).
 set -eu
 folder=$1
 shift

@@ -1,19 +1,20 @@
 #!/usr/bin/env python3
-"""Divides archives into jobs of about equal bytes, and prints the jobs in the format of an engine. Each job is a time range.
+"""Divides archives into jobs of about equal bytes, and prints the jobs in the format of an engine.
 
     megastream_ingest --list --json --from 2025-01-01 --to 2026-01-01 | deploy/equal-jobs.py 8 [--for ENGINE]
 
-Standard input has one JSON object per line with `name`, `bytes`, `time` (RFC 3339) and `take` of an archive. Archives that a
-run would not load (`take` is false) are left out. Archives without a time in their names are left out, too, and reported. A
-job has at most its share plus the bytes of one archive. Archives of the same second stay together. ENGINE is one of:
+Each job is a time range. Standard input has one JSON object per line with `name`, `bytes`, `time` (RFC 3339) and
+`take` of an archive. Archives that a run would not load (`take` is false) are left out. Archives without a time in
+their names are left out, too, and reported. A job has at most its share plus the bytes of one archive. Archives of
+the same second stay together. ENGINE is one of:
 
     table      number, FROM_TIME, TO_TIME, archives and bytes of each job, separated by tabs (the default)
     parallel   FROM_TIME and TO_TIME, for `parallel --colsep '\\t'`
     slurm      a script for sbatch
     aws-batch  a script for the command of an array job
 
-The scripts take the arguments STATE_FOLDER [ARGUMENT...], as the others in this folder do. The same listing gives the same
-output. The state file of a job is named after its time range, so a later run continues where the job stopped.
+The scripts take the arguments STATE_FOLDER [ARGUMENT...], as the others in this folder do. The same listing gives the
+same output. The state file of a job is named after its time range, so a later run continues where the job stopped.
 """
 
 import argparse

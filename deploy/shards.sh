@@ -3,8 +3,8 @@
 #
 #     deploy/shards.sh N STATE_FOLDER [ARGUMENT...]
 #
-# Settings come from the environment. The script passes the arguments on. Each shard has its own state file, dead letters,
-# summary and log in STATE_FOLDER. The script ends with the highest exit code of all shards.
+# Settings come from the environment. The script passes the arguments on. Each shard has its own state file, dead
+# letters, summary and log in STATE_FOLDER. The script ends with the highest exit code of all shards.
 #
 #     deploy/shards.sh I/N STATE_FOLDER [ARGUMENT...]
 #
