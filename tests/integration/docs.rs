@@ -69,12 +69,6 @@ fn put_in_place(script: &str, env: &TestEnv) -> String {
     .fold(script.to_owned(), |script, (told, here)| script.replace(told, here))
 }
 
-/// The block of the README that saves the settings which all other blocks read.
-fn settings() -> Block {
-    let readme = blocks(&std::fs::read_to_string(document("README.md")).unwrap());
-    readme.into_iter().find(|block| block.script.contains("> megastream.env")).expect("the settings")
-}
-
 /// What is said to have happened before a block.
 fn prepare(env: &TestEnv, what: &str) {
     match what {
@@ -106,6 +100,12 @@ fn prepare(env: &TestEnv, what: &str) {
         "a load" => drop(env.run(&[]).exits(0)),
         other => panic!("nobody knows how to prepare {other:?}"),
     }
+}
+
+/// The block of the README that saves the settings that the blocks of all other pages read.
+fn settings() -> Block {
+    let readme = blocks(&std::fs::read_to_string(document("README.md")).unwrap());
+    readme.into_iter().find(|block| block.script.contains("> megastream.env")).expect("the settings")
 }
 
 fn is_installed(program: &str) -> bool {
@@ -156,7 +156,7 @@ fn run_commands(path: &Path) -> usize {
         let run = env
             .ingest()
             .without("SUMMARY_JSON")
-            // A block sets or reads what it needs.
+            // A block sets what it needs.
             .without("ELASTICSEARCH_URL")
             .without("ELASTICSEARCH_API_KEY")
             .without("LOCAL_SQLITE_DB_PATH")
