@@ -33,6 +33,8 @@ pub struct Target {
     pub vectors: VectorMapping,
     /// Why posts cannot be searched by author, and what to do: one text for each such index.
     pub unsearchable: Vec<String>,
+    /// Whether searches through the name may miss documents: the alias has a filter, or searches only some shards.
+    pub hides_documents: bool,
 }
 
 /// A concrete index behind a name.
@@ -72,6 +74,15 @@ impl Target {
         self.members
             .iter()
             .map(move |member| (if by_name { &*self.name } else { &*member.name }, member.requires_routing))
+    }
+
+    /// Returns the names to search, separated by commas: the name itself, or its indices if the name hides documents.
+    pub fn search_in(&self) -> String {
+        if !self.hides_documents {
+            return self.name.clone();
+        }
+        let members: Vec<&str> = self.members.iter().map(|member| &*member.name).collect();
+        members.join(",")
     }
 
     /// Returns whether writes to the name must have a routing.
@@ -241,6 +252,7 @@ pub(super) fn judge(
     let judge_author =
         |(index, found): (&String, &Index)| fields::judge_author(index, found.mappings.as_ref()?);
     let unsearchable = indices.iter().filter_map(judge_author).collect();
+    let hides_documents = indices.values().filter_map(|found| alias(name, found)).any(Alias::hides_documents);
     let name = name.to_owned();
     let target = Target {
         name,
@@ -251,6 +263,7 @@ pub(super) fn judge(
         durability_async,
         vectors,
         unsearchable,
+        hides_documents,
     };
     Ok((target, checks))
 }
@@ -266,6 +279,7 @@ fn unknown(name: &'static str, product: Product) -> (Target, Vec<Check>) {
         durability_async: true,
         vectors: VectorMapping::default(),
         unsearchable: Vec::new(),
+        hides_documents: false,
     };
     let text = format!(
         "this server does not show this key whether {name} exists and is right, so the run assumes that it \
