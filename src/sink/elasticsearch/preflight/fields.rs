@@ -160,8 +160,7 @@ const TEXTS: [&str; 11] = [
 ];
 
 /// Types that accept every number in the media of posts.
-const NUMBERS: [&str; 7] =
-    ["long", "integer", "unsigned_long", "double", "float", "scaled_float", "rank_feature"];
+const NUMBERS: [&str; 6] = ["long", "integer", "unsigned_long", "double", "float", "scaled_float"];
 
 /// Types that accept no texts, or only texts that stand for a number, a place and the like.
 const NON_TEXTS: [&str; 26] = [
@@ -219,7 +218,7 @@ fn judge_value(index: &str, name: &str, kind: Kind, mapping: &Value) -> Option<C
         "date" | "date_nanos" => {
             let format = mapping.get("format").and_then(Value::as_str);
             if kind == Kind::Date && !format.is_some_and(refuses_written_times) {
-                return None;
+                return judge_nanoseconds(index, name, mapping);
             }
             if is("ignore_malformed", true) {
                 return not_indexed(format!("its format is {}", format.unwrap_or("a time")));
@@ -237,6 +236,22 @@ fn judge_value(index: &str, name: &str, kind: Kind, mapping: &Value) -> Option<C
         other if is("ignore_malformed", true) => not_indexed(format!("it is a {other}")),
         other => failed(format!("as {other}")),
     }
+}
+
+/// Warns if a field of `date_nanos` would refuse posts: the authors' clients write any time. Times that this program or
+/// the stream writes are in its range.
+///
+/// Source: Elasticsearch, "Date nanoseconds field type".
+fn judge_nanoseconds(index: &str, name: &str, mapping: &Value) -> Option<Check> {
+    let is_malformed_ignored = mapping.get("ignore_malformed") == Some(&Value::Bool(true));
+    let is_refused = type_of(mapping) == "date_nanos" && name == "created_at" && !is_malformed_ignored;
+    is_refused.then(|| {
+        let text = format!(
+            "{index} maps {name} as date_nanos, which accepts only times from 1970 to 2262 and refuses posts \
+             with others: use date, or expect rejected rows"
+        );
+        Check::warning(NAME, text)
+    })
 }
 
 /// Returns whether a date format accepts no time of this program, such as `2025-10-30T12:34:56.789Z`. The server judges

@@ -176,7 +176,8 @@ fn a_field_that_accepts_no_text_is_refused_and_one_that_does_not_index_it_is_a_w
 fn a_date_format_accepts_written_times_or_is_refused() {
     for (mapping, expected) in [
         (json!({"type": "date"}), None),
-        (json!({"type": "date_nanos"}), None),
+        (json!({"type": "date_nanos"}), Some(Warning)),
+        (json!({"type": "date_nanos", "ignore_malformed": true}), None),
         (json!({"type": "keyword"}), None),
         (json!({"type": "date", "format": "iso8601"}), None),
         (json!({"type": "date", "format": "strict_date_optional_time||epoch_millis"}), None),
