@@ -322,14 +322,17 @@ impl Client {
         let mut body = decoded(&head.headers, body, limit)?;
         self.auth.cut_out_of(&mut body);
         let reply = Reply { status: head.status.as_u16(), retry_after: retry_after(&head.headers), body };
+        Ok(Answered { reply, headers: head.headers, sent })
+    }
+
+    /// Records whether the reply to a request was a page.
+    fn record_page(&self, reply: &Reply) {
         let mut pages = self.pages.lock().unwrap_or_else(PoisonError::into_inner);
         if reply.is_page() {
             pages.0 = Some(reply.reason());
         } else {
             pages.1 = true;
         }
-        drop(pages);
-        Ok(Answered { reply, headers: head.headers, sent })
     }
 
     /// Compresses a body, if compression is configured.
