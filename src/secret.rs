@@ -1,4 +1,4 @@
-//! A value that cannot be printed.
+//! Credentials that cannot be printed by accident.
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use memchr::memmem::Finder;
 
 use crate::text::percent_encoded;
 
-/// A credential. Neither `Debug` nor anything else prints it; [`Secret::expose`] is the only way to its text.
+/// A credential. `Debug` hides it, and only [`Secret::expose`] returns its text.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 
@@ -22,23 +22,22 @@ impl Secret {
     }
 }
 
-/// Length below which a credential is not masked (bytes): it is no secret, and would match unrelated text.
+/// The minimum length of a masked credential, in bytes. A shorter one would match unrelated text.
 const SHORTEST_CUT_OUT: usize = 8;
 
 /// Replacement for a credential.
 const MASK: &[u8] = b"[secret]";
 
 impl Secret {
-    /// Masks the credential wherever it occurs in a foreign text. A server, or a proxy before it, may quote what it was
-    /// sent, and its replies end up in logs and dead letters. Masks the plain, percent-encoded, JSON-escaped and base64
-    /// forms.
+    /// Masks the credential wherever it occurs in a reply, in plain, percent-encoded, JSON-escaped and base64 form. A
+    /// server or proxy may quote the request, and replies end up in logs and dead letters.
     pub fn cut_out_of(&self, text: &mut Vec<u8>) {
         let mut forms = vec![self.0.clone()];
         let mut add = |form: String| (!forms.contains(&form)).then(|| forms.push(form));
         add(percent_encoded(&self.0));
         add(self.0.replace('\\', "\\\\").replace('"', "\\\""));
         add(self.0.replace('/', "\\/"));
-        // The padding depends on what follows.
+        // Without padding, which is only there at the end of the encoded text.
         add(base64_simd::STANDARD.encode_to_string(&self.0).trim_end_matches('=').to_owned());
         for form in &forms {
             cut_out(form.as_bytes(), text);

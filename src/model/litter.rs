@@ -1,7 +1,7 @@
-//! Files that operating systems add without being asked.
+//! Metadata files that macOS and Windows add to folders and zips.
 
-/// Whether a path in a zip, a folder or a bucket is that of a file which macOS or Windows adds: the folder `__MACOSX`,
-/// `._*` (AppleDouble), `.DS_Store`, `Thumbs.db`.
+/// Whether a path in a zip, folder or bucket is a metadata file of macOS or Windows: anything in `__MACOSX`, `._*`
+/// (AppleDouble), `.DS_Store` or `Thumbs.db`.
 pub fn is_litter(path: &[u8]) -> bool {
     let mut segments = path.rsplit(|byte| matches!(byte, b'/' | b'\\'));
     let name = segments.next().unwrap_or_default();
@@ -15,7 +15,7 @@ mod tests {
     use super::is_litter;
 
     #[test]
-    fn what_systems_add_is_told_from_archives_by_its_name() {
+    fn metadata_files_of_operating_systems_are_recognized_by_their_path() {
         for path in
             ["__MACOSX/._a.db", "__MACOSX/a.db", "x/__MACOSX/y/a.db", "._a.db.zip", "x/._a.db", "x\\._a.db"]
         {
