@@ -1,4 +1,4 @@
-//! The progress bar on a terminal: progress of the current archives, and speed.
+//! The progress bar on a terminal.
 
 use std::collections::VecDeque;
 use std::env;
@@ -17,21 +17,21 @@ use crate::text::megabytes;
 /// Window over which rows per second are measured.
 const RECENT: Duration = Duration::from_secs(10);
 
-/// Greatest width of the bar, in columns: it is read at a glance.
+/// Maximum width of a line, in columns: a wider one cannot be read at a glance.
 const WIDEST: usize = 100;
 
-/// Least width of the bar with its brackets, in columns. Numbers are left out before it gets shorter.
+/// Minimum width of the bar with its brackets, in columns. On a narrow terminal numbers are left out instead.
 const NARROWEST_BAR: usize = 12;
 
-/// Progress on a terminal. Removed from the screen on drop.
+/// Progress on a terminal; removed from the screen on drop.
 pub struct Bar {
     bar: Option<ProgressBar>,
     recent: Recent,
 }
 
 impl Bar {
-    /// Creates a bar where it makes sense: standard error is a terminal that can show one, the log is text for people,
-    /// and no documents are written to the same screen. The bar has no colours, so `NO_COLOR` needs no handling.
+    /// Creates a bar if standard error is a terminal that can show one, the log is text, and no documents are written to
+    /// the same screen. The bar has no colours, so `NO_COLOR` needs no handling.
     pub fn new(format: LogFormat, shows_documents: bool) -> Option<Self> {
         let shows_documents = shows_documents && std::io::stdout().is_terminal();
         let can_show = std::io::stderr().is_terminal() && env::var("TERM").is_ok_and(|term| term != "dumb");
@@ -39,7 +39,7 @@ impl Bar {
         (is_text && can_show && !shows_documents).then(|| Self { bar: None, recent: Recent::default() })
     }
 
-    /// Shows these figures; hides the bar where no archives are being taken up.
+    /// Shows these figures; hides the bar if no archives are being processed.
     pub fn show(&mut self, figures: &Figures) {
         self.recent.add(figures.elapsed, figures.totals.rows.settled());
         let Some(at_hand) = figures.at_hand else { return self.take_away() };
@@ -74,10 +74,10 @@ impl Drop for Bar {
     }
 }
 
-/// The parts shown: two lines for archives; one for a dead-letter file, whose length is unknown.
+/// The text shown: two lines for archives, but only one for a dead-letter file, whose length is unknown.
 #[derive(Debug)]
 struct Shown {
-    /// Width of the bar in characters; None: there is no bar.
+    /// Width of the bar in characters; None if there is no bar.
     bar: Option<usize>,
     /// Text to the right of the bar.
     beside: String,
@@ -96,8 +96,8 @@ impl Shown {
         Self { bar: Some(bar), beside, below }
     }
 
-    /// The template starts with an empty line. The bar ends in the last column, where the terminal's `^C` moves it up
-    /// by one line; without the empty line its first line would stay on the screen when the bar is removed.
+    /// Returns the template. It starts with an empty line: the bar ends in the last column, where a `^C` from the
+    /// terminal moves it up by one line. Without the empty line, the bar's first line would stay on the screen then.
     fn template(&self) -> String {
         match self.bar {
             Some(width) => format!("\n[{{bar:{width}}}] {{msg}}\n{{prefix}}"),
@@ -106,7 +106,7 @@ impl Shown {
     }
 }
 
-/// Returns the progress, most important part first.
+/// Returns the text beside the bar, most important part first.
 fn numbers(figures: &Figures, at_hand: &AtHand) -> Vec<String> {
     let mut numbers = vec![format!("{:.0}%", (at_hand.share() * 100.0).floor())];
     if let Some(left) = at_hand.left(figures.elapsed) {
@@ -116,7 +116,7 @@ fn numbers(figures: &Figures, at_hand: &AtHand) -> Vec<String> {
     numbers
 }
 
-/// Returns rows and speed, most important part first. An unhealthy server comes before all else.
+/// Returns the text below the bar, most important part first. The server comes first if it is not available.
 fn rows(figures: &Figures, at_hand: &AtHand, rows_per_second: f64) -> Vec<String> {
     let rows = &figures.totals.rows;
     let mut parts = Vec::new();
@@ -155,7 +155,7 @@ fn fit(parts: &[String], width: usize) -> String {
     line
 }
 
-/// Rows settled at each moment of the last few seconds.
+/// Samples of the last few seconds: the duration of the run, and the rows settled.
 #[derive(Default)]
 struct Recent(VecDeque<(Duration, u64)>);
 
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn no_line_is_longer_than_the_terminal_is_wide_and_the_share_is_the_last_to_go() {
+    fn lines_fit_the_terminal_and_the_share_is_left_out_last() {
         for width in 3..120 {
             let shown = Shown::new(&figures(Health::Available), &at_hand(), 3000.0, width);
             let first = shown.bar.unwrap_or_default() + "[] ".len() + shown.beside.chars().count();
@@ -225,13 +225,13 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_is_not_well_comes_first() {
+    fn an_unavailable_server_comes_first() {
         let shown = Shown::new(&figures(Health::Unavailable), &at_hand(), 0.0, 40);
         assert!(shown.below.starts_with("Elasticsearch unavailable  "), "{shown:?}");
     }
 
     #[test]
-    fn a_dead_letter_file_has_rows_alone() {
+    fn a_replay_shows_only_rows() {
         let shown = Shown::new(&figures(Health::Available), &AtHand::default(), 10.0, 80);
         assert!(
             shown.below.starts_with("120002 rows  10 rows/s") && shown.template() == "\n{prefix}",
@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn the_speed_is_that_of_the_last_seconds() {
+    fn the_speed_covers_only_the_last_seconds() {
         let mut recent = Recent::default();
         assert_eq!(recent.rows_per_second(), 0.0);
         for second in 0..100_u64 {

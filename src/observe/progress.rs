@@ -1,7 +1,6 @@
-//! The figures of a run, in one place.
+//! The figures of a run, from which progress, metrics and summary are all taken.
 //!
-//! The ledger updates them once per event (a batch judged, an archive read), never once per row. The summary is taken
-//! from the same place, so progress and summary cannot differ.
+//! The ledger updates them once per event (a batch is settled, an archive is read), never once per row.
 
 mod at_hand;
 
@@ -19,9 +18,9 @@ use crate::timestamp::{now_millis, write_rfc3339_millis};
 pub struct Progress {
     clock: Instant,
     started: i64,
-    /// Whether archives are taken up, and not a dead-letter file.
+    /// Whether the run reads archives. False for a replay, which reads a dead-letter file.
     counts_archives: bool,
-    /// Counters of requests, written by the senders.
+    /// Counters of requests, which the senders update.
     pub requests: RequestCounters,
     server: OnceLock<ServerSource>,
     memory: OnceLock<MemorySource>,
@@ -55,8 +54,8 @@ pub struct Figures {
     pub elapsed: Duration,
     /// Archives by outcome.
     pub archives: Archives,
-    /// Rows by outcome. An archive's rows count as read only once it is read to its end, so during a run more rows may
-    /// be settled than read.
+    /// Rows by outcome. An archive's rows count as read once its end is reached, so more rows may be settled than read
+    /// during a run.
     pub totals: Totals,
     /// Counts of requests.
     pub requests: Requests,
@@ -66,14 +65,13 @@ pub struct Figures {
     pub newest_archive: Option<i64>,
     /// When this run last had nothing left to do, in milliseconds since 1970.
     pub last_success: Option<i64>,
-    /// The archives being taken up now, if any.
+    /// The archives being processed now, if any.
     pub at_hand: Option<AtHand>,
     /// State of Elasticsearch. None before it has passed preflight, and in a dry run.
     pub server: Option<ServerFigures>,
-    /// Threads that have given no sign of life for too long, and for how long. Filled in by the caller that knows the
-    /// run's threads.
+    /// Stuck stages, each with its silence. Left empty here; the caller fills it in.
     pub stuck: Vec<(Stage, Duration)>,
-    /// Memory that archives take. None before any could be admitted, and in a replay.
+    /// Memory that archives take. None before archives are admitted, and in a replay.
     pub memory: Option<MemoryFigures>,
 }
 
@@ -97,7 +95,7 @@ impl Progress {
         }
     }
 
-    /// As [`Self::new`], for a run that takes up a dead-letter file and no archives.
+    /// Starts the figures of a replay, which reads a dead-letter file and no archives.
     pub fn of_replay() -> Self {
         let counts = Counts { at_hand: Some(AtHand::default()), ..Counts::default() };
         Self { counts_archives: false, counts: Mutex::new(counts), ..Self::new() }
@@ -105,13 +103,13 @@ impl Progress {
 
     /// Records that the server has passed preflight; `figures` returns its state.
     pub fn connected(&self, figures: impl Fn() -> ServerFigures + Send + Sync + 'static) {
-        // A run connects once. On a second call the first source stays.
+        // A run connects once. A second call changes nothing.
         let _ = self.server.set(Box::new(figures));
     }
 
     /// Records that archives are admitted from now on; `figures` returns the memory they take.
     pub fn lets_in(&self, figures: impl Fn() -> MemoryFigures + Send + Sync + 'static) {
-        // As for the server: the first source stays.
+        // As above, a second call changes nothing.
         let _ = self.memory.set(Box::new(figures));
     }
 
@@ -121,7 +119,7 @@ impl Progress {
         let Archives { already_done, processed, .. } = counts.archives;
         let to_do = selection.take.len() as u64 + selection.under_way.archives;
         counts.archives = Archives {
-            // Done archives may be moved away between two looks; they still count as done.
+            // Archives that are moved away between two looks still count as done.
             already_done: selection.already_done.saturating_sub(processed).max(already_done),
             processed,
             failed: selection.failed,
@@ -139,7 +137,7 @@ impl Progress {
             since: self.clock.elapsed(),
             ..AtHand::default()
         };
-        // Goes on while archives of earlier looks are under way.
+        // Kept while archives of earlier looks are under way.
         let at_hand = counts.at_hand.get_or_insert(fresh);
         let bytes: u64 = selection.take.iter().map(|archive| archive.bytes).sum();
         at_hand.archives = at_hand.done + to_do;
@@ -181,8 +179,8 @@ impl Progress {
         counts.finished(archive);
     }
 
-    /// Records that all archives found have been taken up. It is a success if none of them stays pending, and if a
-    /// verification has found the index as it should be.
+    /// Records that a pass over all archives found has ended. It is a success if no archive stays pending and if a
+    /// verification found no differences.
     pub fn passed(&self) {
         let mut counts = self.counts();
         counts.at_hand = None;
@@ -234,8 +232,7 @@ impl Counts {
 }
 
 impl Figures {
-    /// Formats one line for the log. `before` are the figures of the previous line, from which the figures of the
-    /// interval follow.
+    /// Formats one line for the log. Rates of the interval are relative to `before`, the figures of the previous line.
     pub fn line(&self, before: &Figures) -> String {
         let Archives { discovered, already_done, processed, failed, pending } = self.archives;
         let settled = self.totals.rows.settled();
@@ -274,7 +271,7 @@ fn rate(rows: u64, time: Duration) -> f64 {
     if time.is_zero() { 0.0 } else { rows as f64 / time.as_secs_f64() }
 }
 
-/// Formats seconds in the largest unit of which there are at least two.
+/// Formats seconds in the largest unit that fits at least twice.
 pub fn in_words(seconds: i64) -> String {
     match seconds {
         ..120 => format!("{seconds} s"),
