@@ -1,4 +1,4 @@
-//! Every flag and variable. This is the one place where a name, a default, a range or a text is written.
+//! Every flag and variable, with its name, default, range and text.
 //!
 //! How to add one: `CONTRIBUTING.md`.
 
@@ -6,7 +6,7 @@ use super::choices::{Addressing, AwsService, Choice, LogFormat, Mode, Payer, Pla
 use super::entry::Value::{File, Number, Switch, Text, Words};
 use super::entry::{Entry, Group, settings, takes};
 
-/// The arguments that are no flags.
+/// The positional arguments.
 pub fn paths() -> &'static Entry {
     static ENTRY: Entry = Entry {
         name: "paths",

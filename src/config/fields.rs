@@ -1,20 +1,20 @@
-//! The fields to leave out and to add, as the options name them.
+//! Reads `--exclude-field` and `--add-field`.
 
 use crate::exit::Failure;
 use crate::model::schema::{POST_FIELDS, VECTORS};
 use crate::model::{FieldChoice, Model};
 
-/// The field by which posts are found; it cannot be left out.
+/// The field that identifies a post and cannot be excluded.
 const NEEDED: &str = "at_uri";
 
-/// The prefix that asks for the vectors of a further model, before the model's name.
+/// The prefix of a model's name, to add its vectors.
 const VECTOR: &str = "vector:";
 
-/// Reads the fields to leave out and the fields to add, as they were typed.
+/// Parses the names of fields to exclude and to add.
 ///
 /// # Errors
 ///
-/// Unknown names, fields that cannot be left out, and names that contradict each other.
+/// A usage failure for unknown names, for fields that cannot be excluded, and for names that contradict each other.
 pub(super) fn choose(excluded: &[String], added: &[String]) -> Result<FieldChoice, Failure> {
     let mut choice = FieldChoice::default();
     let mut models = Vec::new();
@@ -43,7 +43,7 @@ pub(super) fn choose(excluded: &[String], added: &[String]) -> Result<FieldChoic
     Ok(choice)
 }
 
-/// The names that `--add-field` takes.
+/// Returns the names that `--add-field` accepts.
 fn addable() -> Vec<&'static str> {
     let mut names: Vec<_> = POST_FIELDS.iter().filter_map(|field| field.asked).collect();
     names.dedup();
@@ -51,11 +51,11 @@ fn addable() -> Vec<&'static str> {
     names
 }
 
-/// The model whose vectors were asked for.
+/// Creates the model of this name. `before` are the models already added.
 fn further_model(model: &str, before: &[Model]) -> Result<Model, Failure> {
     let wrong =
         |why: &str| Err(Failure::usage(format!("--add-field (ADD_FIELDS) names vector:{model}: {why}")));
-    // A dot would make an object of the part before it.
+    // A dot in a field name would create an object.
     let field: String =
         model.chars().map(|c| if matches!(c, '-' | '.' | '/' | ':') { '_' } else { c }).collect();
     if model.is_empty()
@@ -76,7 +76,7 @@ fn further_model(model: &str, before: &[Model]) -> Result<Model, Failure> {
     ))
 }
 
-/// The name of a field to leave out. Vectors may have their name in documents or in archives, with or without
+/// Returns the field to exclude. A vector may be called by its name in documents or in archives, with or without
 /// `embeddings.` before it.
 fn excludable(name: &str) -> Result<&'static str, Failure> {
     let vector = name.strip_prefix("embeddings.").unwrap_or(name).replace('-', "_");

@@ -1,4 +1,4 @@
-//! Tests of resolved settings (command line over environment over defaults), and of what is refused.
+//! Tests of resolving settings (command line over environment over defaults), and of what is refused.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -50,7 +50,7 @@ fn a_dry_run_needs_nothing_but_a_path() {
 }
 
 #[test]
-fn a_first_load_has_larger_requests_unless_told_otherwise() {
+fn a_first_load_has_larger_requests_unless_their_size_is_set() {
     let docs = |typed: Option<&str>| {
         let cli = Cli { bulk_load_settings: Some(true), batch_docs: typed.map(str::to_owned), ..here() };
         let Task::Load(load) = resolve(cli, &SERVER).unwrap().task else { panic!("no load") };
@@ -142,7 +142,7 @@ fn an_unknown_log_format_is_refused() {
     assert!(message(resolve(dry(), &[("LOG_FORMAT", "logfmt")])).contains("LOG_FORMAT"));
 }
 
-/// Variables of the AWS chain: looked up, but no settings of this program.
+/// Variables of the AWS chain. They are looked up, but are not settings of this program.
 const AWS_CHAIN: &[&str] = &[
     "AWS_ACCESS_KEY_ID_FILE",
     "AWS_DEFAULT_PROFILE",
@@ -182,8 +182,7 @@ const AWS_CHAIN: &[&str] = &[
     "HOME",
 ];
 
-/// Variables of other programs: hosts reached without a proxy, and proxies that are mentioned where nothing else is
-/// set.
+/// Variables of other programs: hosts to reach without a proxy, and proxies that are only mentioned.
 const PROXIES: &[&str] = &[
     "NO_PROXY",
     "no_proxy",
@@ -215,7 +214,7 @@ fn the_entries_have_the_variables_that_are_read_and_no_others() {
         Config::read(Settings { cli: &cli, environment: &look_up }).unwrap();
     }
     let told = all().chain([paths()]).flat_map(|entry| entry.variables).map(|&name| name.to_owned());
-    // Each key may be in a file as well.
+    // Each key may also be in a file.
     let by_text = |name: &str| name.strip_suffix("_FILE").map(str::to_owned);
     let is_key = |name: &str| name.starts_with("AWS_") && (name.contains("KEY") || name.ends_with("TOKEN"));
     let own = asked.into_inner().into_iter().filter(|name| {
@@ -226,7 +225,7 @@ fn the_entries_have_the_variables_that_are_read_and_no_others() {
 }
 
 #[test]
-fn a_wrong_value_is_refused_also_where_the_task_has_no_use_for_it() {
+fn an_invalid_value_is_refused_even_if_the_task_does_not_use_it() {
     let list = |workers: Option<&str>| Cli { list: true, workers: workers.map(str::to_owned), ..here() };
     assert!(message(resolve(list(Some("0")), &[])).contains("--workers is \"0\""));
     assert!(message(resolve(list(None), &[("SENDERS", "many")])).contains("SENDERS is \"many\""));
