@@ -1,7 +1,7 @@
-//! `--check`: finds out whether a run could do its work, and prints one line per check on standard output.
+//! `--check`: checks whether a run could work, and prints one line per check on standard output.
 //!
-//! Archives are listed and opened but not read, and nothing is left behind. Whether files can be written is tried in
-//! the same way as a run writes them, beside them.
+//! Archives are listed and opened but not read. Nothing is left behind: files are tried by writing temporary ones beside
+//! them, in the same way as a run does.
 
 mod disk;
 
@@ -32,13 +32,13 @@ use crate::text::in_bytes;
 /// Time limit of a single request.
 const CALL_LIMIT: Duration = Duration::from_secs(20);
 
-/// Time for which an unavailable server is asked again: one that is busy or has just started answers a moment later.
+/// Time for which an unavailable server is retried: one that is busy or has just started answers a moment later.
 const INSIST_FOR: Duration = Duration::from_secs(10);
 
-/// Number of zips whose declared sizes are read.
+/// Maximum number of zips whose declared sizes are read.
 const ZIPS_LOOKED_AT: usize = 1_000;
 
-/// Runs all checks, also after one has failed.
+/// Runs all checks, even after one has failed.
 ///
 /// # Errors
 ///
@@ -64,8 +64,8 @@ struct Findings<'r> {
 }
 
 impl Findings<'_> {
-    /// Prints checks as soon as they are done, since the next ones may take time. Checks that a signal has interrupted
-    /// are left out: they tell nothing.
+    /// Prints checks as soon as they are done, since the next ones may take time. Leaves out checks that a signal may
+    /// have interrupted: their result means nothing.
     fn add(&mut self, code_of_failed: ExitCode, checks: Vec<Check>) -> Result<(), Failure> {
         if self.stop.is_requested() {
             return Err(self.stop.as_failure());
@@ -73,7 +73,7 @@ impl Findings<'_> {
         let text: String = checks.iter().map(|check| format!("{}\n", one_line(&check.to_string()))).collect();
         let mut stdout = io::stdout().lock();
         match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
-            // The reader has closed the pipe, as `head` does. The exit code still tells of all checks.
+            // The reader has closed the pipe, as `head` does. The exit code still covers all checks.
             Err(error) if error.kind() == ErrorKind::BrokenPipe => {}
             written => written
                 .map_err(|error| Failure::run(format!("standard output cannot be written: {error}")))?,
@@ -91,12 +91,12 @@ impl Findings<'_> {
     }
 }
 
-/// Replaces control characters by spaces: paths and servers' texts may hold any.
+/// Replaces control characters by spaces: paths and texts of servers may hold any.
 fn one_line(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
-/// Shows the settings for people to read. Invalid ones have been refused before.
+/// Describes the settings. Invalid ones have already been refused.
 fn check_settings(load: &Load) -> Vec<Check> {
     let Load { archives, intake, server, .. } = load;
     let text = format!(
@@ -186,7 +186,7 @@ fn check_source(
             ExitCode::Usage
         }
         Source::S3(bucket) => {
-            // The zips of a bucket are not at hand, so their sizes are unknown.
+            // The declared sizes of zips in a bucket are unknown until they are downloaded.
             checks.extend(check_memory(&[], intake.memory, intake.workers));
             match selection.take.first().map(|archive| bucket.try_to_read(archive)) {
                 Some(Err(failure)) => {
@@ -200,7 +200,8 @@ fn check_source(
     (code, checks)
 }
 
-/// Reports how many archives may be read at once, by what the first zips declare, and whether some never can be.
+/// Reports how many archives may be read at once, by the declared sizes of the first zips, and whether some are too
+/// large to be read at all.
 fn check_memory(archives: &[Arc<Archive>], memory: Memory, workers: usize) -> Vec<Check> {
     let needs: Vec<(u64, &Archive)> = archives
         .iter()
@@ -326,7 +327,8 @@ fn check_elasticsearch(load: &Load, state: Option<&StateFile>, stop: &Stop) -> (
     }
 }
 
-/// Asks an unavailable server again, until the limit. A server whose `Retry-After` is longer is not asked again.
+/// Runs the preflight, and retries an unavailable server until the limit. A server whose `Retry-After` is longer than
+/// that is not retried.
 fn ask(client: &Client, needs: Needs, limit: Duration, stop: &Stop) -> Result<Vec<Check>, Outage> {
     let retries = Retries::new(stop, policy(Some(limit)));
     let client = client.clone();
@@ -361,7 +363,7 @@ mod tests {
     }
 
     #[test]
-    fn archives_are_counted_by_what_is_to_be_done_with_them() {
+    fn archives_are_counted_by_their_selection() {
         let folder = tempfile::tempdir().unwrap();
         let there = folder.path().join("a.db.zip");
         fs::write(&there, "").unwrap();

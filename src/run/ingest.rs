@@ -1,4 +1,4 @@
-//! The load: finds, selects and takes up archives, once or in spool mode.
+//! Loads and dry runs: looks for archives and runs the stages.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
@@ -30,14 +30,14 @@ use crate::sink::elasticsearch::load_settings::LoadSettings;
 use crate::sink::elasticsearch::server::Server;
 use crate::sink::ndjson::Ndjson;
 
-/// Time for which a broken file must be unchanged before a spool run judges it: the copying may have paused.
+/// Time for which a damaged file must be unchanged before a spool run marks it as failed: copying may have paused.
 const UNCHANGED_BEFORE_JUDGED: Duration = Duration::from_secs(60);
 
-/// Interval of warnings about a source that cannot be read, in spool mode.
+/// Interval between warnings about a source that cannot be read, in spool mode.
 const TELL_EVERY: Duration = Duration::from_secs(60);
 
 impl Run<'_> {
-    /// Takes up the archives that are there; in spool mode, also those that come later.
+    /// Loads the archives that are there and, in spool mode, those that come later.
     pub(super) fn load(&self, task: &Load) -> Result<(), Failure> {
         let Load { archives, intake, server: settings, .. } = task;
         let _lock = StateFile::lock(&archives.state_file)?;
@@ -45,7 +45,7 @@ impl Run<'_> {
         files::try_to_replace(state.path()).map_err(|error| state_not_written(state.path(), &error))?;
         let store = Store::new(self.source(archives)?, archives.mode == Mode::Spool, intake);
         let mut looks = Looks::new(&store);
-        // A spooler has no end that would have to be reached.
+        // A spool run never gives up.
         let (books, queue) = Books::new(state, (archives.mode == Mode::Once).then_some(MOST_ROUNDS));
         let lines = Lines::default();
         let first = self.look(&mut looks, archives, &books, &lines)?;
@@ -60,7 +60,7 @@ impl Run<'_> {
             let looker = Looker { run: self, task, server: &server, books: &books, lines: &lines };
             self.take_up_all(&looker, &store, &queue, looks, first.take)
         });
-        // Reported before the settings are put back, so that a failure to do that does not replace this one.
+        // Reported before the settings are restored, so that a failure to do so does not replace this one.
         if let Some(Err(failure)) = done {
             self.stop.fail(failure);
         }
@@ -69,7 +69,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Takes up all archives that the looks find, until these end.
+    /// Loads all archives that the looks find, until the looks end.
     fn take_up_all(
         &self,
         looker: &Looker<'_>,
@@ -91,7 +91,7 @@ impl Run<'_> {
         taken_up.map(drop)
     }
 
-    /// Writes all marks into the state file. If that fails, its journal keeps them for the next run.
+    /// Writes all marks to the state file. If that fails, the journal keeps them for the next run.
     fn finish(&self, state: &mut StateFile) {
         if matches!(self.stop.reason(), Some(StopReason::Fatal(_))) {
             return;
@@ -101,8 +101,8 @@ impl Run<'_> {
         }
     }
 
-    /// Puts the index settings back, however the load has ended. A failure to do so ends the run, unless it ends for
-    /// another reason; it is logged in either case.
+    /// Restores the index settings, however the load has ended. A failure to do so is the failure of the run, or is
+    /// logged if the run has failed for another reason.
     fn end_load(&self, load_settings: LoadSettings) {
         if let Err(failure) = load_settings.end()
             && !self.stop.request(StopReason::Fatal(failure.clone()))
@@ -111,7 +111,7 @@ impl Run<'_> {
         }
     }
 
-    /// Takes up the archives that are there, and sends nothing to Elasticsearch.
+    /// Reads the archives that are there as a load does, but sends nothing to Elasticsearch.
     pub(super) fn dry_run(&self, task: &DryRun) -> Result<(), Failure> {
         let DryRun { archives, intake, names, .. } = task;
         let state = StateFile::load(&archives.state_file)?;
@@ -136,7 +136,7 @@ impl Run<'_> {
         Source::open(&archives.source, archives.retry_budget, self.stop)
     }
 
-    /// Looks for archives. Enters those to be taken up into the books, and returns them.
+    /// Looks for archives, and enters those to load into the books.
     fn look(
         &self,
         looks: &mut Looks<'_>,
@@ -146,7 +146,7 @@ impl Run<'_> {
     ) -> Result<Selection, Failure> {
         let _watch = self.stop.pulse().watch(Stage::Look);
         let found = looks.find(self.stop)?;
-        // Nothing is marked while it is judged what is done.
+        // Locked until the selection is entered, so that no archive is marked in between.
         let mut open = books.open();
         let mut selection = looks.select(found, archives, &open.state, |name| open.has(name));
         selection.under_way = open.under_way();
@@ -156,7 +156,7 @@ impl Run<'_> {
         Ok(selection)
     }
 
-    /// Looks for archives, of a run that marks none.
+    /// Looks for archives, for a run that marks none.
     pub(super) fn look_once(
         &self,
         store: &Store,
@@ -171,9 +171,12 @@ impl Run<'_> {
         Ok(selection)
     }
 
-    /// Runs all stages until the queue has ended and its last archive is read and delivered. `looks` run alongside.
-    /// Returns the archives that have to be done again and are in no books. If the source stays unavailable for some
-    /// archives past the budget, the error is returned after all others are done.
+    /// Runs all stages until the queue has ended and its last archive is delivered. Runs `looks` at the same time.
+    /// Returns the archives to do again if there are no books to enter them in.
+    ///
+    /// # Errors
+    ///
+    /// Fails after all other archives are done, if the source was unavailable past the budget for some.
     #[expect(clippy::too_many_arguments, reason = "the parts of a run come together here")]
     pub(super) fn take_up(
         &self,
@@ -213,7 +216,7 @@ impl Run<'_> {
     }
 }
 
-/// Looks for archives on a thread of its own, while those that it has found are taken up.
+/// Looks for archives, on its own thread, while the stages process those found before.
 struct Looker<'r> {
     run: &'r Run<'r>,
     task: &'r Load,
@@ -223,7 +226,7 @@ struct Looker<'r> {
 }
 
 impl Looker<'_> {
-    /// Hands out archives until the last one is done; in spool mode, until the run is to stop. Then closes the books.
+    /// Queues archives until the last one is done or, in spool mode, until the run is to stop. Then closes the books.
     fn run(&self, mut looks: Looks<'_>, first: Vec<Arc<Archive>>) {
         let stop = self.run.stop;
         let looked = stop.guard("the looks for archives", || match self.task.archives.mode {
@@ -252,7 +255,7 @@ impl Looker<'_> {
         Ok(())
     }
 
-    /// Hands out the archives of a look. One with nothing under way is a success.
+    /// Queues the archives of a look. A look that leaves nothing under way is a success.
     fn hand_out(&self, archives: Vec<Arc<Archive>>) {
         let open = self.books.open();
         open.hand_out(archives);
@@ -272,8 +275,8 @@ impl Looker<'_> {
         }
     }
 
-    /// Waits, and looks again; None when the run is to stop. The source has been readable before, so a look that fails
-    /// is repeated after the next wait.
+    /// Waits and looks again; returns None when the run is to stop. A failed look is repeated after the next wait, since
+    /// the source has been readable before.
     fn next_look(&self, looks: &mut Looks<'_>) -> Option<Vec<Arc<Archive>>> {
         let mut told: Option<Instant> = None;
         while self.wait(looks.pause(self.task.intake.spool_interval)) {
@@ -291,8 +294,8 @@ impl Looker<'_> {
         None
     }
 
-    /// Waits for `time`, and publishes the figures when all is done in between. Returns false as soon as the run is to
-    /// stop.
+    /// Waits for `time`, and publishes the figures whenever the last archive under way is done. Returns false as soon as
+    /// the run is to stop.
     fn wait(&self, time: Duration) -> bool {
         let begun = Instant::now();
         loop {
@@ -305,10 +308,10 @@ impl Looker<'_> {
     }
 }
 
-/// A queue of these archives, to which nothing is added.
+/// Creates a queue of these archives, which ends after the last one.
 pub(super) fn queue_of(archives: Vec<Arc<Archive>>) -> Receiver<Arc<Archive>> {
     let (sender, queue) = unbounded();
-    // The receiver is there.
+    // Cannot fail, since the receiver exists.
     archives.into_iter().for_each(|archive| drop(sender.send(archive)));
     queue
 }

@@ -1,4 +1,4 @@
-//! Looks for archives, once or repeatedly, and remembers what the last look has found.
+//! Looks for archives, once or repeatedly, and remembers what the last look found.
 
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -15,49 +15,48 @@ use crate::run::selection::{self, LeftAlone};
 use crate::shutdown::Stop;
 use crate::timestamp::now_millis;
 
-/// Number of files passed over by one look that the log names.
+/// Maximum number of files that the log names for one look.
 const PASSED_OVER_NAMED: usize = 10;
 
-/// A source, and the memory for what is read from it.
+/// A source, and the memory for its archives.
 pub(super) struct Store {
     pub(super) source: Source,
-    /// Admits archives by memory, and remembers those that can never be admitted.
+    /// Admits archives if there is memory, and remembers those that are too large.
     pub(super) admission: Admission,
-    /// Whether there is more than one look.
+    /// Whether this is a spool run.
     spools: bool,
 }
 
 impl Store {
-    /// The store at `source`. `spools` means that there is more than one look.
+    /// Creates the store at `source`. `spools`: whether this is a spool run.
     pub(super) fn new(source: Source, spools: bool, intake: &Intake) -> Self {
         let admission = Admission::new(intake.memory.bytes, intake.workers, !source.is_local());
         Self { source, admission, spools }
     }
 
-    /// Whether files may still be being written, so that a later look judges them. Objects of a bucket are either
-    /// complete or absent.
+    /// Whether a file may be incomplete, so that it is left to a later look. Objects in a bucket are always complete.
     pub(super) fn judges_late(&self) -> bool {
         self.spools && self.source.is_local()
     }
 }
 
-/// Looks at a store, and what the last one has found. Memory does not grow with the number of looks.
+/// The looks at a store, and what the last one found. Its size does not grow with the number of looks.
 pub(super) struct Looks<'s> {
     store: &'s Store,
-    /// Files that may still be written; None: files are taken as they are.
+    /// Files that may be incomplete; None: all files count as complete.
     settling: Option<UnsettledFiles>,
-    /// What the last look passed over. A file is logged when it is first passed over, not at every look.
+    /// Files that the last look left out. Each is logged once.
     passed_over: HashSet<PathBuf>,
-    /// Times, in seconds since 1970, that several archives of the last look share. Logged once each.
+    /// Times that several archives of the last look share, in seconds since 1970. Each is logged once.
     shared_times: HashSet<i64>,
-    /// Archives that have changed since they were done. Logged once each.
+    /// Archives that have changed since they were done. Each is logged once.
     changed: HashSet<String>,
-    /// The last look's warning that it found nothing, or nothing that was asked for.
+    /// The last look's warning that it found no archives, or none in the time range.
     nothing: Option<String>,
 }
 
 impl<'s> Looks<'s> {
-    /// Begins to look at a store.
+    /// Prepares looks at a store.
     pub(super) fn new(store: &'s Store) -> Self {
         Self {
             store,
@@ -69,8 +68,8 @@ impl<'s> Looks<'s> {
         }
     }
 
-    /// Warns of archives that share a time, if one of them is to be taken up: events with equal row ids then have no
-    /// order. `archives` are in order.
+    /// Warns of archives with the same time, if one of them is taken: their events with equal row ids have no order.
+    /// `archives` are in order.
     fn warn_of_shared_times(&mut self, archives: &[Archive], is_taken: impl Fn(&Archive) -> bool) {
         let mut shared = HashSet::new();
         let mut told = 0;
@@ -102,7 +101,7 @@ impl<'s> Looks<'s> {
         self.shared_times = shared;
     }
 
-    /// Logs files that are passed over for the first time; where there are many, names only the first.
+    /// Logs files that are left out for the first time. If there are many, names only the first.
     fn warn_of(&self, left_out: &[LeftOut]) {
         let mut new = left_out.iter().filter(|left_out| !self.passed_over.contains(&left_out.path));
         for left_out in new.by_ref().take(PASSED_OVER_NAMED) {
@@ -114,8 +113,8 @@ impl<'s> Looks<'s> {
         }
     }
 
-    /// Logs archives that have changed since they were done; where there are many, names only the first. They are not
-    /// taken up again: replacing a file is no request to load it.
+    /// Logs archives that have changed since they were done. If there are many, names only the first. They are not
+    /// loaded again: replacing a file is not a request to load it.
     fn warn_of_changed(&mut self, changed: Vec<String>) {
         let mut new = changed.iter().filter(|name| !self.changed.contains(*name));
         for name in new.by_ref().take(PASSED_OVER_NAMED) {
@@ -131,7 +130,7 @@ impl<'s> Looks<'s> {
         self.changed = changed.into_iter().collect();
     }
 
-    /// Warns once that there is nothing, or nothing that was asked for.
+    /// Warns once that there are no archives, or none in the time range.
     fn warn_of_nothing(&mut self, nothing: Option<String>) {
         if nothing != self.nothing {
             nothing.iter().for_each(|nothing| log::warn!("{nothing}"));
@@ -139,13 +138,12 @@ impl<'s> Looks<'s> {
         }
     }
 
-    /// Lists the archives.
+    /// Lists the archives of the source.
     pub(super) fn find(&self, stop: &Stop) -> Result<Discovery, Failure> {
         self.store.source.discover(stop)
     }
 
-    /// Selects those to be taken up from the archives that were found. Those that are `under_way` are left to whoever
-    /// has them.
+    /// Selects the archives to take from those found. Archives that are `under_way` are not taken again.
     pub(super) fn select(
         &mut self,
         Discovery { archives: found, left_out, nothing }: Discovery,

@@ -1,4 +1,4 @@
-//! Decides which archives a run takes up, and why not the others. Nothing else decides that. Pure.
+//! Decides which archives a run takes, and why not the others. Pure.
 
 use std::fmt;
 use std::sync::Arc;
@@ -7,26 +7,26 @@ use crate::model::{Archive, Outside, Selection, Wanted};
 use crate::pipeline::ledger::state_file::{Mark, StateFile};
 use crate::timestamp::rfc3339_millis;
 
-/// Why an archive is not taken up.
+/// Why an archive is not taken.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LeftAlone {
-    /// The state file says `processed`.
+    /// The state file marks it `processed`.
     Processed {
         /// Whether the archive has changed since.
         has_changed: bool,
     },
-    /// The state file says `failed`, for the reason given, and the file has not changed since.
+    /// The state file marks it `failed`, for this reason, and the file has not changed since.
     Failed(String),
-    /// Another shard takes it up.
+    /// It belongs to another shard.
     OtherShard,
     /// Its time is outside `--from` and `--to`.
     OtherTime(Outside),
-    /// `--limit` is reached by older archives.
+    /// Older archives have reached `--limit`.
     BeyondLimit,
 }
 
 impl LeftAlone {
-    /// Returns the reason as a word for programs.
+    /// Returns the reason as a keyword for programs.
     pub fn code(&self) -> &'static str {
         match self {
             LeftAlone::Processed { .. } => "processed",
@@ -59,7 +59,7 @@ impl fmt::Display for LeftAlone {
     }
 }
 
-/// Returns for each of `archives`, which are in order, why it is not taken up; None for those that are.
+/// Returns for each of `archives`, which are in order, why it is not taken; None if it is.
 pub fn judge(archives: &[Archive], state: &StateFile, wanted: &Wanted) -> Vec<Option<LeftAlone>> {
     let mut taken = 0;
     let judge = |archive: &Archive| {
@@ -73,7 +73,7 @@ pub fn judge(archives: &[Archive], state: &StateFile, wanted: &Wanted) -> Vec<Op
     archives.iter().map(judge).collect()
 }
 
-/// Returns why `archive` is not taken up, without regard to the limit; None where it is.
+/// Returns why `archive` is not taken, regardless of the limit; None if it is.
 fn left_alone(archive: &Archive, state: &StateFile, wanted: &Wanted) -> Option<LeftAlone> {
     if !wanted.shard.takes(&archive.name) {
         return Some(LeftAlone::OtherShard);
@@ -92,7 +92,7 @@ fn left_alone(archive: &Archive, state: &StateFile, wanted: &Wanted) -> Option<L
     }
 }
 
-/// Returns a warning where there are archives, but none within the times asked for.
+/// Returns a warning if there are archives, but none in the time range.
 pub fn nothing_of_the_span(archives: &[Archive], judged: &[Option<LeftAlone>]) -> Option<String> {
     let is_outside = |why: &Option<LeftAlone>| matches!(why, Some(LeftAlone::OtherTime(_)));
     if archives.is_empty() || !judged.iter().all(is_outside) {
@@ -108,13 +108,13 @@ pub fn nothing_of_the_span(archives: &[Archive], judged: &[Option<LeftAlone>]) -
     Some(format!("none of the {} archives found is in the span of --from and --to: {times}", archives.len()))
 }
 
-/// Sorts the discovered archives, which are in order, into those to take up and the others.
+/// Selects from the discovered archives, which are in order.
 pub fn select(archives: Vec<Archive>, state: &StateFile, wanted: &Wanted) -> Selection {
     let judged = judge(&archives, state, wanted);
     sort_out(archives, judged)
 }
 
-/// Sorts archives by the verdicts of [`judge`].
+/// Sorts archives by the results of [`judge`].
 pub fn sort_out(archives: Vec<Archive>, judged: Vec<Option<LeftAlone>>) -> Selection {
     let mut selection = Selection::default();
     for (archive, why) in archives.into_iter().zip(judged) {
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn new_ones_and_failed_ones_that_have_changed_are_taken_up() {
+    fn new_archives_and_changed_failed_ones_are_taken() {
         let (all, retry) = (Wanted::ALL, Wanted { retry_failed: true, ..Wanted::ALL });
         assert_eq!(judged(archive("new"), &all), None);
         assert_eq!(judged(archive("done"), &retry), Some(LeftAlone::Processed { has_changed: false }));
@@ -173,14 +173,14 @@ mod tests {
     }
 
     #[test]
-    fn a_processed_one_that_has_changed_is_not_taken_up_by_retry_failed_either() {
+    fn a_processed_archive_that_has_changed_is_not_taken_even_with_retry_failed() {
         let changed = Archive { bytes: 2, ..archive("done") };
         let wanted = Wanted { retry_failed: true, ..Wanted::ALL };
         assert_eq!(judged(changed, &wanted), Some(LeftAlone::Processed { has_changed: true }));
     }
 
     #[test]
-    fn the_oldest_of_those_that_are_asked_for_are_taken_up_to_the_limit() {
+    fn the_oldest_archives_of_the_time_range_are_taken_up_to_the_limit() {
         let span = Span { from: Some(2_000), to: Some(9_000) };
         let wanted = Wanted { span, limit: Some(2), ..Wanted::ALL };
         let archives = vec![
@@ -202,22 +202,22 @@ mod tests {
     }
 
     #[test]
-    fn that_nothing_is_of_the_times_asked_for_is_told_with_the_times_that_there_are() {
+    fn an_empty_time_range_is_reported_with_the_times_of_the_archives() {
         let span = Span { from: Some(1_766_016_000_000), to: None };
-        let told = |archives: &[Archive]| {
+        let warning = |archives: &[Archive]| {
             nothing_of_the_span(archives, &judge(archives, &state(), &Wanted { span, ..Wanted::ALL }))
         };
-        let text = told(&[at("a", 0), at("b", 1)]).unwrap();
+        let text = warning(&[at("a", 0), at("b", 1)]).unwrap();
         assert!(
             text.contains("of the 2") && text.contains("1970-01-01T00:00:00.000Z to 1970-01-01T00:00:01"),
             "{text}"
         );
-        assert!(told(&[archive("x")]).unwrap().contains("no time"));
-        assert_eq!((told(&[]), told(&[at("a", 0), at("done", 1_766_016_000)])), (None, None));
+        assert!(warning(&[archive("x")]).unwrap().contains("no time"));
+        assert_eq!((warning(&[]), warning(&[at("a", 0), at("done", 1_766_016_000)])), (None, None));
     }
 
     #[test]
-    fn the_newest_that_is_done_is_known() {
+    fn the_time_of_the_newest_done_archive_is_known() {
         let archives = vec![at("done", 5), at("new", 9)];
         assert_eq!(select(archives, &state(), &Wanted::ALL).newest_done, Some(5));
     }
