@@ -1,4 +1,4 @@
-//! After a panic in any thread, nobody waits for ever, every row is counted, and nothing unconfirmed is marked.
+//! Tests that after a panic in any thread no thread hangs, every row is counted, and no unconfirmed archive is marked.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,16 +13,16 @@ use crate::pipeline::ledger::books::Books;
 use crate::pipeline::ledger::state_file::{Mark, StateFile};
 use crate::shutdown::StopReason;
 
-/// Far more batches than fit between the stages.
+/// Number of batches: far more than fit into the channels.
 const BATCHES: u64 = 200;
 
-/// Rows of each batch.
+/// Number of rows per batch.
 const ROWS: u64 = 3;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Panics {
     Nowhere,
-    /// The sender panics, with the first batch.
+    /// The sender panics on the first batch.
     OnDelivery,
     /// The ledger panics when it marks archives.
     OnMarking,
@@ -77,7 +77,7 @@ struct Came {
     marked: Vec<&'static str>,
 }
 
-/// Runs all stages over two archives. Fails if they do not end.
+/// Runs all stages over two archives. Panics if they do not end.
 fn run(panics: Panics) -> Came {
     let (sender, ended) = bounded(1);
     thread::spawn(move || {
@@ -112,7 +112,7 @@ fn assert_failed(came: &Came, who: &str, indexed: u64, unconfirmed: u64) {
 }
 
 #[test]
-fn without_a_panic_all_is_marked() {
+fn without_a_panic_everything_is_marked() {
     let came = run(Panics::Nowhere);
     assert_eq!((came.stopped, came.marked), (None, vec!["a", "b"]));
 }
@@ -125,14 +125,14 @@ fn a_sender_that_panics_leaves_its_batch_unconfirmed_and_its_archive_unmarked() 
 }
 
 #[test]
-fn a_ledger_that_panics_marks_nothing_and_counts_on() {
+fn a_ledger_that_panics_marks_nothing_but_still_counts() {
     let came = run(Panics::OnMarking);
     assert_failed(&came, "the ledger: when it marks", 2 * BATCHES * ROWS, 0);
     assert_eq!(came.marked, [""; 0]);
 }
 
 #[test]
-fn a_reading_that_panics_costs_none_of_what_was_read_before() {
+fn a_reader_that_panics_does_not_affect_archives_read_before() {
     let came = run(Panics::OnReading);
     assert_failed(&came, "the reading: in the reading", BATCHES * ROWS, 0);
     assert_eq!(came.marked, ["a"]);
