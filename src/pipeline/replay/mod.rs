@@ -1,7 +1,7 @@
-//! A replay replaces stages 1 to 4: it reads the lines of a dead-letter file into batches.
+//! Replays a dead-letter file, in place of stages 1 to 4: reads its lines into batches.
 //!
-//! The senders and the ledger see the file as one archive. Each action carries the name of the archive that its row
-//! came from, so that a document refused again becomes the same dead letter.
+//! For the senders and the ledger, the file is a single archive. Each action carries the name of its row's archive, so
+//! that a document which is refused again becomes the same dead letter.
 
 use std::io::{self, BufRead};
 use std::sync::Arc;
@@ -20,33 +20,32 @@ use crate::sink::Sink;
 
 pub mod dead_letters;
 
-/// The reason under which lines that cannot be replayed are counted.
+/// The reason that lines are counted under if they cannot be replayed.
 pub const NOT_REPLAYABLE: &str = "not_replayable";
 
-/// Bytes of kept lines after which they go to the ledger.
+/// Number of bytes of kept lines that are held before they go to the ledger.
 const KEPT_BYTES: usize = 1 << 20;
 
 /// A replay.
 pub struct Replay<'r> {
     /// The dead-letter file, as an archive.
     pub file: Arc<Archive>,
-    /// The indices that are written to.
+    /// The target indices.
     pub names: Names,
     /// Encodes documents.
     pub sink: &'r dyn Sink,
     /// Limits of one batch.
     pub limits: BatchLimits,
-    /// Spent batch bodies.
+    /// Buffers for batch bodies.
     pub buffers: &'r BufferPool,
     /// Whether deletions of accounts are replayed, too.
     pub account_deletions: bool,
-    /// Checked between lines.
+    /// Checked before each line.
     pub stop: &'r Stop,
 }
 
 impl Replay<'_> {
-    /// Reads all lines, or as many as possible before the run is to stop. A full channel blocks the reading, which
-    /// bounds memory.
+    /// Reads lines until the end of the file, or until the run is to stop. A full channel blocks, which bounds memory.
     pub fn run(
         &self,
         mut lines: DeadLetterLines<impl BufRead>,
@@ -61,7 +60,7 @@ impl Replay<'_> {
         let end = self.stop.guard("the reading of dead letters", || reading.read(&mut lines));
         let end = end.unwrap_or_else(|| ArchiveEnd::Abandoned("an internal error (please report it)".into()));
         let (outcomes, batches) = reading.outlet.finish();
-        // The ledger listens until all senders of events are gone.
+        // Fails only if the ledger is gone, and it receives events until the last sending end is dropped.
         let _ = events.send(Event::Archive { archive: self.file.clone(), outcomes, batches, end });
     }
 }
@@ -70,7 +69,7 @@ impl Replay<'_> {
 struct OpenFile<'r> {
     replay: &'r Replay<'r>,
     outlet: Outlet<'r>,
-    /// The archive of the line before. Neighbours mostly share it.
+    /// The archive of the previous line. Most lines have the same one.
     origin: Arc<str>,
 }
 
@@ -98,7 +97,7 @@ impl OpenFile<'_> {
                 Some(Err(reason)) => self.keep(line, &reason),
                 None => self.keep(line, &format!("it is over {} MiB", LONGEST_LINE >> 20)),
             }
-            // Last, so that a line whose reading panics is not counted without an outcome.
+            // Counted last: if a line causes a panic, it is not counted without an outcome.
             self.outlet.outcomes.tally.read += 1;
         }
     }
@@ -123,8 +122,8 @@ impl OpenFile<'_> {
         self.outlet.push(action, &Document::Replayed(document.get()));
     }
 
-    /// Counts and keeps a line that cannot be replayed. A line too long for memory stays in the replayed file, and a
-    /// dead letter says so.
+    /// Rejects a line that cannot be replayed, and copies it to the dead-letter file. A line too long for memory is not
+    /// copied; a dead letter says where it is.
     fn keep(&mut self, Line { number, content }: Line<'_>, reason: &str) {
         let name = &self.replay.file.name;
         log::debug!("{name:?}, line {number} cannot be replayed: {reason}");
@@ -165,7 +164,7 @@ mod tests {
     use crate::pipeline::tests::NullSink;
     use crate::shutdown::StopReason;
 
-    /// A line as the ledger writes it.
+    /// Formats a line as the ledger does.
     fn line(archive: &str, index: &str, row_id: u64) -> String {
         let id = format!("at://x/{row_id}");
         let letter = json!({
@@ -206,17 +205,17 @@ mod tests {
         for event in events {
             match event {
                 Event::Batch { outcomes, .. } => chunks.push(outcomes),
-                Event::Archive { outcomes, end, batches: told, .. } => {
-                    assert_eq!(told as usize, batches.len() + chunks.len());
+                Event::Archive { outcomes, end, batches: reported, .. } => {
+                    assert_eq!(reported as usize, batches.len() + chunks.len());
                     return Came { batches, chunks, outcomes, end };
                 }
             }
         }
-        panic!("no end was told");
+        panic!("no end event");
     }
 
     #[test]
-    fn documents_travel_as_they_stand_under_their_versions_and_know_their_archive() {
+    fn documents_are_sent_unchanged_with_their_versions_and_archives() {
         let text = [line("a", "posts", 1), line("b", "posts", 2), line("a", "post_tombstones", 3)].concat();
         let came = replay(text.as_bytes(), 1000, &Stop::new());
         let bodies: String =
@@ -237,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_replayed_is_counted_and_kept_to_the_byte_in_chunks() {
+    fn lines_that_cannot_be_replayed_are_counted_and_copied_to_the_byte() {
         let long = vec![b'x'; KEPT_BYTES];
         let text = [b"\xff{\r\n", &long[..], b"\n\nlast"].concat();
         let came = replay(&text[..], 2 * KEPT_BYTES, &Stop::new());
@@ -251,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_too_long_to_be_held_leaves_a_letter_that_says_where_it_is() {
+    fn a_line_too_long_for_memory_leaves_a_letter_that_says_where_it_is() {
         let text = format!("\n{}{}", "x".repeat(1001) + "\n", line("a", "posts", 1));
         let came = replay(text.as_bytes(), 1000, &Stop::new());
         let letter = &came.outcomes.dead_letters[0];
@@ -260,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stop_leaves_the_line_unconfirmed_that_it_found() {
+    fn the_next_line_after_a_stop_is_unconfirmed() {
         let stop = Stop::new();
         stop.request(StopReason::Terminate);
         let text = line("a", "posts", 1) + &line("a", "posts", 2);
@@ -271,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_cannot_be_read_on_fails_the_run() {
+    fn a_read_error_fails_the_run() {
         struct Broken;
         impl Read for Broken {
             fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {

@@ -1,14 +1,14 @@
-//! Collects what is in folders without archives, for the message to a user who expected some.
+//! Collects what is in folders without archives, for the message to a user who expects some.
 
 use std::fs::{self, DirEntry};
 use std::path::{Path, PathBuf};
 
 use crate::model::{ARCHIVE_SUFFIX, has_archive_suffix, is_litter};
 
-/// The most subfolders that are looked into.
+/// Maximum number of subfolders that are searched.
 const FOLDERS_LOOKED_INTO: usize = 100;
 
-/// The entries that are no archives.
+/// The entries that are not archives.
 #[derive(Debug, Default)]
 pub(super) struct Seen {
     entries: u64,
@@ -34,7 +34,7 @@ impl Seen {
         }
     }
 
-    /// The message: where, what was looked for, and what is there instead.
+    /// Formats the message: the places, the names looked for, and what is there instead.
     pub(super) fn instead_of_archives(&self, paths: &[PathBuf]) -> String {
         let paths: Vec<String> = paths.iter().map(|path| format!("{path:?}")).collect();
         let entries = match self.entries {
@@ -63,7 +63,7 @@ impl Seen {
     }
 }
 
-/// Number of archives directly in a folder. None: there are none, or it cannot be read.
+/// Returns the number of archives directly in a folder. None if there are none, or if it cannot be read.
 fn archives_in(folder: &Path) -> Option<usize> {
     let names = fs::read_dir(folder).ok()?.flatten().map(|entry| entry.file_name());
     let count = names.filter(|name| has_archive_suffix(name) && !is_litter(name.as_encoded_bytes())).count();

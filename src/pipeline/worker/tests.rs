@@ -1,4 +1,4 @@
-//! Runs workers on archives, with a sink that observes them.
+//! Tests of workers on archives, with a sink that observes them.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -64,20 +64,20 @@ struct Came {
 }
 
 impl Came {
-    /// The end and the rows of the only archive.
+    /// Returns the end and the rows of the only archive.
     fn end(&self) -> (ArchiveEnd, Tally) {
         let events: Vec<Event> = self.events.try_iter().collect();
         let [Event::Archive { outcomes, end, .. }] = &events[..] else { panic!("{events:?}") };
         (end.clone(), outcomes.tally.clone())
     }
 
-    /// Number of rows in batches.
+    /// Returns the number of rows in batches.
     fn sent(&self) -> u64 {
         self.batches.try_iter().map(|batch| batch.actions.len() as u64).sum()
     }
 }
 
-/// Lets two workers read an archive.
+/// Runs two workers on an archive.
 fn work(archive: &Arc<Archive>, encode: impl Fn(&Document<'_>) + Sync) -> Came {
     let (found, archives) = unbounded();
     found.send(archive.clone()).unwrap();
@@ -85,7 +85,7 @@ fn work(archive: &Arc<Archive>, encode: impl Fn(&Document<'_>) + Sync) -> Came {
     work_through(archive, &archives, encode)
 }
 
-/// Lets two workers read what is in a queue, of which the first archive is known.
+/// Runs two workers on a queue whose first archive is `first`.
 fn work_through(first: &Arc<Archive>, queue: &dyn Queue, encode: impl Fn(&Document<'_>) + Sync) -> Came {
     let (batch_sender, batches) = unbounded();
     let (event_sender, events) = unbounded();
@@ -119,7 +119,7 @@ impl Queue for Panics {
 }
 
 #[test]
-fn a_worker_without_an_archive_of_its_own_helps_with_that_of_another() {
+fn a_worker_without_an_archive_helps_another() {
     let folder = tempfile::tempdir().unwrap();
     let archive = write(&folder.path().join("a.db.zip"), 1000, 0);
     let (seen, changed) = (Mutex::new(HashSet::<ThreadId>::new()), Condvar::new());
@@ -130,7 +130,7 @@ fn a_worker_without_an_archive_of_its_own_helps_with_that_of_another() {
         let (found, archives) = unbounded();
         found.send(archive.clone()).unwrap();
         let found = Mutex::new(more_may_come.then_some(found));
-        // Neither goes on before both have come.
+        // Neither continues before both have arrived.
         let came = work_through(&archive, &archives, |_| {
             let mut seen = seen.lock().unwrap();
             seen.insert(thread::current().id());
@@ -145,7 +145,7 @@ fn a_worker_without_an_archive_of_its_own_helps_with_that_of_another() {
 }
 
 #[test]
-fn the_progress_is_told_how_many_rows_an_archive_has() {
+fn the_progress_knows_the_rows_of_an_open_archive() {
     let folder = tempfile::tempdir().unwrap();
     for rows in [0, 1, 7, 600] {
         let archive = write(&folder.path().join(format!("{rows}.db.zip")), rows, 0);
@@ -156,7 +156,7 @@ fn the_progress_is_told_how_many_rows_an_archive_has() {
 }
 
 #[test]
-fn a_row_whose_encoding_panics_costs_its_archive_and_not_the_run() {
+fn a_row_whose_encoding_panics_fails_its_archive_but_not_the_run() {
     let folder = tempfile::tempdir().unwrap();
     let archive = write(&folder.path().join("a.db.zip"), 5, 0);
     let came = work(&archive, |document| {
@@ -182,7 +182,7 @@ fn an_account_whose_encoding_panics_leaves_no_row_without_an_outcome() {
 }
 
 #[test]
-fn a_worker_that_panics_stops_the_run_and_holds_up_no_other() {
+fn a_worker_that_panics_stops_the_run_and_blocks_no_other() {
     let folder = tempfile::tempdir().unwrap();
     let archive = write(&folder.path().join("a.db.zip"), 5, 0);
     let came = work_through(&archive, &Panics, |_| {});

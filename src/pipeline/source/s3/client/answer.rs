@@ -1,6 +1,6 @@
 //! Classifies error replies.
 //!
-//! Source: Amazon S3 API Reference, "Error responses". Other servers' replies were found by asking them.
+//! Source: Amazon S3 API Reference, "Error responses". Replies of other servers were observed.
 
 use serde::Deserialize;
 use ureq::http::HeaderMap;
@@ -10,17 +10,17 @@ use super::place::{Place, is_of_aws};
 use crate::auth::aws::is_region;
 use crate::http::retry_after;
 
-/// The most characters of a server's error text that are passed on.
+/// Maximum length of a server's error text in messages, in characters.
 const MAX_REASON_CHARS: usize = 400;
 
 /// A classified error reply.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Refusal {
-    /// Its meaning.
+    /// The error.
     pub(super) error: GetError,
-    /// The region that the bucket is in, if the request was for another one.
+    /// The region of the bucket, if the request was for another one.
     pub(super) region: Option<String>,
-    /// A request header may be the cause: the server does not understand the request.
+    /// Whether a request header may be the cause: the server does not understand the request.
     pub(super) may_be_a_header: bool,
 }
 
@@ -56,7 +56,7 @@ pub(super) fn judge(place: &Place, status: u16, headers: &HeaderMap, body: &[u8]
     let unavailable = |why| GetError::Unavailable { why, retry_after: retry_after(headers) };
     let mut may_be_a_header = false;
     let error = match (status, body.code.as_str()) {
-        // Only the bucket's owner can fix this, not the server.
+        // Retries do not help: the owner of the bucket has to restore the object.
         (_, "InvalidObjectState") => {
             let class =
                 body.storage_class.map(|class| format!(" ({})", for_the_eye(&class))).unwrap_or_default();
@@ -170,7 +170,7 @@ fn elsewhere(place: &Place, why: String, region: Option<&str>) -> GetError {
     })
 }
 
-/// The region that a reply names for the bucket, if it is another one.
+/// Returns the region that a reply names for the bucket, if it is another one.
 fn told_region(place: &Place, headers: &HeaderMap, body: &ErrorBody) -> Option<String> {
     let header = headers.get("x-amz-bucket-region").and_then(|value| value.to_str().ok()).map(str::to_owned);
     // For example: the region 'us-east-1' is wrong; expecting 'eu-west-1'.
@@ -184,7 +184,7 @@ fn told_region(place: &Place, headers: &HeaderMap, body: &ErrorBody) -> Option<S
     (is_region(told) && told != place.region).then(|| told.to_owned())
 }
 
-/// A server's text on one line. Control characters are replaced, since they could forge log lines.
+/// Formats a server's text on one line. Replaces control characters, since they could forge log lines.
 pub(in super::super) fn for_the_eye(text: &str) -> String {
     let one_line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     one_line.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(MAX_REASON_CHARS).collect()

@@ -1,6 +1,6 @@
-//! Parses one page of a listing. Only the few elements in use are read; others may be present or missing.
+//! Parses one page of a listing. Elements that are not used may be present or missing.
 //!
-//! Source: Amazon S3 API Reference, "ListObjectsV2". Other servers' behaviour was found by asking them.
+//! Source: Amazon S3 API Reference, "ListObjectsV2". Replies of other servers were observed.
 
 use quick_xml::Reader;
 use quick_xml::escape::resolve_predefined_entity;
@@ -12,13 +12,13 @@ use super::super::client::{GetError, for_the_eye, judge_late};
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Page {
     pub(super) keys: Vec<Key>,
-    /// Common prefixes of keys, listed if a delimiter was requested.
+    /// Common prefixes of keys, if a delimiter was requested.
     pub(super) groups: Vec<String>,
     /// The token for the next page.
     pub(super) next: Option<String>,
-    /// Number of entries whose key is missing or is no text.
+    /// Number of entries whose key is missing or not UTF-8.
     pub(super) unreadable: usize,
-    /// Why it could not be read to its end: it is cut off, or has characters that XML does not allow.
+    /// Why it could not be read to its end: it is cut off, or it is not valid XML.
     pub(super) broken: Option<String>,
     /// Whether keys were encoded.
     pub(super) is_encoded: bool,
@@ -29,26 +29,26 @@ pub(super) struct Page {
 pub(super) struct Key {
     pub(super) key: String,
     pub(super) etag: Option<String>,
-    /// Size in bytes. None: missing or not a number.
+    /// Size in bytes. None if it is missing or not a number.
     pub(super) bytes: Option<u64>,
-    /// Time of the last modification as listed; empty if missing.
+    /// Modification time as listed; empty if missing.
     pub(super) modified: String,
     /// Empty if missing.
     pub(super) storage_class: String,
-    /// A restored copy of an archived object is available for a while.
+    /// Whether an archived object has a restored copy, which is available for a while.
     pub(super) is_restored: bool,
-    /// The server may have replaced some characters.
+    /// Whether the server may have replaced some characters of the key.
     pub(super) is_garbled: bool,
 }
 
 impl Page {
-    /// Whether the server may have replaced characters that XML cannot hold, and an encoded listing may help.
+    /// Whether an encoded listing may help: the server may have replaced characters that XML cannot hold.
     pub(super) fn may_be_mended(&self) -> bool {
         !self.is_encoded
             && (self.broken.is_some() || self.unreadable > 0 || self.keys.iter().any(Key::may_be_garbled))
     }
 
-    /// Records that an encoded listing is not available either.
+    /// Marks keys as garbled, after an encoded listing was not available either.
     pub(super) fn cannot_be_mended(&mut self) {
         if !self.is_encoded {
             self.keys.iter_mut().for_each(|key| key.is_garbled = key.may_be_garbled());
@@ -62,7 +62,7 @@ impl Key {
     }
 }
 
-/// The elements in use, as far as the page has been read.
+/// The elements read so far.
 #[derive(Default)]
 struct Told {
     keys: Vec<ListedKey>,
@@ -73,25 +73,25 @@ struct Told {
     error: (String, String),
 }
 
-/// The elements of one key.
+/// The elements of one entry.
 #[derive(Default)]
 struct ListedKey {
     key: Option<Vec<u8>>,
     rest: Key,
 }
 
-/// Parses a server's page.
+/// Parses a page. `host` is for messages.
 ///
 /// # Errors
 ///
-/// [`GetError`].
+/// [`GetError`] if the reply is not a listing, or reports an error.
 pub(super) fn parse(host: &str, body: &[u8]) -> Result<Page, GetError> {
     let told = match read(host, body) {
         Ok(told) => told,
         Err(Unread::Broken(why)) => return Ok(Page { broken: Some(why), ..Page::default() }),
         Err(Unread::Other(error)) => return Err(error),
     };
-    // A server that confirms encoding and does not encode is no rarity.
+    // Some servers confirm encoding but do not encode.
     let is_encoded =
         told.is_encoded && told.keys.iter().flat_map(|told| &told.key).all(|key| is_url_encoded(key));
     let mut page = Page { is_encoded, groups: told.groups, ..Page::default() };
@@ -116,13 +116,13 @@ pub(super) fn parse(host: &str, body: &[u8]) -> Result<Page, GetError> {
 
 /// Why a page was not parsed.
 enum Unread {
-    /// It is a listing, but is cut off or is no XML.
+    /// It is a listing, but cut off or not valid XML.
     Broken(String),
-    /// It is something else.
+    /// It is not a listing.
     Other(GetError),
 }
 
-/// Walks through the elements. Ignores name spaces.
+/// Reads the elements. Ignores namespaces.
 fn read(host: &str, body: &[u8]) -> Result<Told, Unread> {
     let broken = |why: String| Unread::Broken(format!("{host}: a page of the listing cannot be read: {why}"));
     let no_listing = || {
@@ -217,7 +217,7 @@ fn end(told: &mut Told, path: &[Vec<u8>], text: Vec<u8>) {
     }
 }
 
-/// The character of a reference, even one that XML does not allow. Keeps an unknown reference as it is.
+/// Resolves a reference, even to a character that XML does not allow. Keeps an unknown reference unchanged.
 fn resolve(reference: &BytesRef<'_>) -> Vec<u8> {
     let name = reference.as_ref();
     let text = std::str::from_utf8(name).unwrap_or_default();
@@ -232,8 +232,8 @@ fn resolve(reference: &BytesRef<'_>) -> Vec<u8> {
     }
 }
 
-/// Whether a text may be URL-encoded: no encoder keeps blanks, quotes or letters of other alphabets, nor a literal
-/// percent sign.
+/// Whether a text may be URL-encoded: it has none of the characters that every encoder replaces, such as blanks, quotes,
+/// non-ASCII letters or a literal percent sign.
 fn is_url_encoded(text: &[u8]) -> bool {
     let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.~*/+!'(),:@$;=".contains(byte);
     let mut rest = text;
@@ -250,7 +250,7 @@ fn is_url_encoded(text: &[u8]) -> bool {
     true
 }
 
-/// Undoes `encoding-type=url`. Some servers write a blank as `+`; all write a plus sign as `%2B`.
+/// Decodes `encoding-type=url`. Some servers write a blank as `+`; all write a plus sign as `%2B`.
 fn url_decoded(text: &[u8]) -> Vec<u8> {
     let with_blanks: Vec<u8> = text.iter().map(|&byte| if byte == b'+' { b' ' } else { byte }).collect();
     percent_encoding::percent_decode(&with_blanks).collect()
