@@ -1,6 +1,6 @@
 //! Reads an archive: unzip, open, scan. Throughput is in bytes of the database.
 
-#![expect(clippy::expect_used, clippy::print_stdout, reason = "a bench has nobody to hand an error to")]
+#![expect(clippy::expect_used, clippy::print_stdout, reason = "a benchmark panics on errors")]
 
 use std::hint::black_box;
 use std::ops::ControlFlow;

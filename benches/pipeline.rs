@@ -1,6 +1,6 @@
 //! Measures whole runs by number of workers: archives in a folder, sent over HTTP to a sink that only counts.
 
-#![expect(clippy::expect_used, reason = "a bench has nobody to hand an error to")]
+#![expect(clippy::expect_used, reason = "a benchmark panics on errors")]
 
 use std::error::Error;
 use std::fs;

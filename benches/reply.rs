@@ -1,6 +1,6 @@
 //! Parses replies to bulk requests and look-ups.
 
-#![expect(clippy::expect_used, reason = "a bench has nobody to hand an error to")]
+#![expect(clippy::expect_used, reason = "a benchmark panics on errors")]
 
 use std::hint::black_box;
 

@@ -77,6 +77,6 @@ fn fail(failure: &Failure) -> ExitCode {
     let [name] = entries::log_format().names();
     let is_json = env::var(name).is_ok_and(|format| format == LogFormat::Json.name());
     let format = if is_json { LogFormat::Json } else { LogFormat::Text };
-    logging::tell(failure, format);
+    logging::report_failure(failure, format);
     ExitCode::from(failure.code.number())
 }

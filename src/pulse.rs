@@ -43,11 +43,11 @@ impl Stage {
 #[derive(Debug)]
 pub struct Pulse {
     longest: Duration,
-    threads: Mutex<HashMap<ThreadId, Sign>>,
+    threads: Mutex<HashMap<ThreadId, Watched>>,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Sign {
+struct Watched {
     stage: Stage,
     /// When the current silence starts. None while the thread waits for another one.
     since: Option<Instant>,
@@ -73,31 +73,32 @@ fn longest_silence() -> Duration {
 impl Pulse {
     /// Watches this thread until the returned guard is dropped.
     pub fn watch(&self, stage: Stage) -> Watch<'_> {
-        self.threads().insert(thread::current().id(), Sign { stage, since: Some(Instant::now()) });
+        self.threads().insert(thread::current().id(), Watched { stage, since: Some(Instant::now()) });
         Watch { pulse: self }
     }
 
     /// Sends a heartbeat. The thread may be silent for another `quiet`. Does nothing if the thread is not watched.
-    pub fn sign(&self, quiet: Duration) {
+    pub fn beat(&self, quiet: Duration) {
         // None, which pauses the watch, stands for an end beyond the range of the clock.
         self.note(Instant::now().checked_add(quiet));
     }
 
     /// Pauses the watch until the next heartbeat, while this thread waits for another one.
-    pub fn waits(&self) {
+    pub fn pause(&self) {
         self.note(None);
     }
 
     fn note(&self, since: Option<Instant>) {
-        if let Some(sign) = self.threads().get_mut(&thread::current().id()) {
-            sign.since = since;
+        if let Some(thread) = self.threads().get_mut(&thread::current().id()) {
+            thread.since = since;
         }
     }
 
     /// Returns the longest silence of a stage's threads if it exceeds the limit.
     pub fn stuck(&self, stage: Stage, now: Instant) -> Option<Duration> {
         let threads = self.threads();
-        let of_stage = threads.values().filter(|sign| sign.stage == stage).filter_map(|sign| sign.since);
+        let of_stage =
+            threads.values().filter(|thread| thread.stage == stage).filter_map(|thread| thread.since);
         let silence = of_stage.map(|since| now.saturating_duration_since(since)).max()?;
         (silence > self.longest).then_some(silence)
     }
@@ -107,7 +108,7 @@ impl Pulse {
         Stage::ALL.into_iter().filter_map(|stage| Some((stage, self.stuck(stage, now)?))).collect()
     }
 
-    fn threads(&self) -> MutexGuard<'_, HashMap<ThreadId, Sign>> {
+    fn threads(&self) -> MutexGuard<'_, HashMap<ThreadId, Watched>> {
         self.threads.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -150,14 +151,14 @@ mod tests {
     fn announced_pauses_and_waits_for_other_threads_do_not_count_as_silence() {
         let pulse = Pulse::default();
         let _watch = pulse.watch(Stage::Sender);
-        pulse.sign(300 * SECOND);
+        pulse.beat(300 * SECOND);
         assert_eq!(stuck(&pulse, LONGEST_SILENCE + 299 * SECOND), []);
         assert_eq!(stuck(&pulse, LONGEST_SILENCE + 301 * SECOND), [Stage::Sender]);
-        pulse.waits();
+        pulse.pause();
         assert_eq!(stuck(&pulse, 100 * LONGEST_SILENCE), []);
-        pulse.sign(Duration::ZERO);
+        pulse.beat(Duration::ZERO);
         assert_eq!(stuck(&pulse, LONGEST_SILENCE + SECOND), [Stage::Sender]);
-        pulse.sign(Duration::MAX);
+        pulse.beat(Duration::MAX);
         assert_eq!(stuck(&pulse, 100 * LONGEST_SILENCE), []);
     }
 
@@ -168,7 +169,7 @@ mod tests {
         thread::scope(|scope| {
             scope.spawn(|| {
                 let _works = pulse.watch(Stage::Sender);
-                pulse.sign(2 * LONGEST_SILENCE);
+                pulse.beat(2 * LONGEST_SILENCE);
                 assert_eq!(stuck(&pulse, LONGEST_SILENCE + SECOND), [Stage::Sender]);
             });
         });
@@ -177,7 +178,7 @@ mod tests {
     #[test]
     fn a_heartbeat_of_an_unwatched_thread_is_ignored() {
         let pulse = Pulse::default();
-        pulse.sign(Duration::ZERO);
+        pulse.beat(Duration::ZERO);
         assert_eq!(stuck(&pulse, 2 * LONGEST_SILENCE), []);
     }
 }

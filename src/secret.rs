@@ -23,7 +23,7 @@ impl Secret {
 }
 
 /// The minimum length of a masked credential, in bytes. A shorter one would match unrelated text.
-const SHORTEST_CUT_OUT: usize = 8;
+const MIN_MASKED_BYTES: usize = 8;
 
 /// Replacement for a credential.
 const MASK: &[u8] = b"[secret]";
@@ -40,13 +40,13 @@ impl Secret {
         // Without padding, which is only there at the end of the encoded text.
         add(base64_simd::STANDARD.encode_to_string(&self.0).trim_end_matches('=').to_owned());
         for form in &forms {
-            cut_out(form.as_bytes(), text);
+            mask(form.as_bytes(), text);
         }
     }
 }
 
-fn cut_out(form: &[u8], text: &mut Vec<u8>) {
-    if form.len() < SHORTEST_CUT_OUT {
+fn mask(form: &[u8], text: &mut Vec<u8>) {
+    if form.len() < MIN_MASKED_BYTES {
         return;
     }
     let mut from = 0;
@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_is_cut_out_wherever_it_is_quoted() {
+    fn a_secret_is_masked_wherever_it_is_quoted() {
         for (secret, text, left) in [
             ("hunter2hunter2", "key hunter2hunter2, again hunter2hunter2", "key [secret], again [secret]"),
             ("hunter2hunter2", "hunter2hunter2hunter2hunter2", "[secret][secret]"),

@@ -123,7 +123,7 @@ impl Stop {
     pub fn guard<T>(&self, who: &str, work: impl FnOnce() -> T) -> Option<T> {
         let done = catch_unwind(AssertUnwindSafe(|| {
             #[cfg(debug_assertions)]
-            panic_if_asked(who);
+            panic_if_requested(who);
             work()
         }));
         done.map_err(|panic| self.panicked(who, &*panic)).ok()
@@ -174,7 +174,7 @@ impl Stop {
 
     /// Waits for `time`. Returns true once it has passed, or false as soon as the run is to stop.
     pub fn wait(&self, time: Duration) -> bool {
-        self.pulse().sign(time);
+        self.pulse().beat(time);
         matches!(self.shared.closed.recv_timeout(time), Err(RecvTimeoutError::Timeout))
     }
 
@@ -216,7 +216,7 @@ impl Stop {
     /// `signal-hook` the other two.
     pub fn listen_to_signals(&self, mode: Mode) -> Result<(), Failure> {
         let cannot = |error: &dyn std::fmt::Display| Failure::run(format!("cannot receive signals: {error}"));
-        self.tell_of_signals().map_err(|e| cannot(&e))?;
+        self.log_signals().map_err(|e| cannot(&e))?;
         // With SIGXFSZ caught, exceeding the file size limit (`ulimit -f`) is a write error, as on a full disk, and does
         // not kill the process.
         signal_hook::flag::register(SIGXFSZ, Arc::default()).map_err(|e| cannot(&e))?;
@@ -238,15 +238,15 @@ impl Stop {
 
     /// Logs signals on a thread of its own: writing to a log that nobody reads may block for ever, and the threads that
     /// handle signals must notice a second one.
-    fn tell_of_signals(&self) -> io::Result<()> {
+    fn log_signals(&self) -> io::Result<()> {
         let stop = self.clone();
-        let tell = move || {
+        let log = move || {
             let _ = stop.channel().recv();
             if stop.reason().is_some_and(|reason| reason.is_signal()) {
                 log::warn!("stopping: requests in flight are finished first; a second signal exits at once");
             }
         };
-        thread::Builder::new().name("stopping".into()).spawn(tell)?;
+        thread::Builder::new().name("stopping".into()).spawn(log)?;
         Ok(())
     }
 
@@ -269,7 +269,7 @@ impl Stop {
 /// Panics if a test asks for it. Debug builds only.
 #[cfg(debug_assertions)]
 #[allow(clippy::panic)]
-fn panic_if_asked(who: &str) {
+fn panic_if_requested(who: &str) {
     if std::env::var_os("MEGASTREAM_INGEST_PANIC").is_some_and(|asked| asked == who) {
         panic!("asked for");
     }

@@ -16,7 +16,7 @@ pub fn percent_encoded(text: &str) -> String {
 }
 
 /// Formats a number of bytes in a binary unit: bytes, MiB or GiB.
-pub fn in_bytes(bytes: u64) -> String {
+pub fn format_bytes(bytes: u64) -> String {
     match bytes {
         ..0x10_0000 => format!("{bytes} bytes"),
         0x10_0000..0x4000_0000 => format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20)),

@@ -281,7 +281,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_is_read_back(millis in MIN_MILLIS..=MAX_MILLIS) {
+        fn written_times_are_read_back(millis in MIN_MILLIS..=MAX_MILLIS) {
             prop_assert_eq!(parse_rfc3339_millis(&written(millis)), Some(millis));
         }
 
@@ -303,7 +303,7 @@ mod tests {
         }
 
         #[test]
-        fn archive_names_are_read_for_what_they_were_written(seconds in 0..MAX_ARCHIVE_SECONDS) {
+        fn times_written_in_archive_names_are_read_back(seconds in 0..MAX_ARCHIVE_SECONDS) {
             let time = OffsetDateTime::from_unix_timestamp(seconds).unwrap();
             let name = time.format(format_description!("mega_[year][month][day]_[hour][minute][second].db.zip"));
             prop_assert_eq!(archive_seconds(&name.unwrap()), Some(seconds));

@@ -6,7 +6,7 @@ use super::choices::{Addressing, AwsService, Choice, LogFormat, Mode, Payer, Pla
 use super::entry::Value::{File, Number, Switch, Text, Words};
 use super::entry::{Entry, Group, settings, takes};
 
-/// The positional arguments.
+/// Returns the entry of the positional arguments.
 pub fn paths() -> &'static Entry {
     static ENTRY: Entry = Entry {
         name: "paths",

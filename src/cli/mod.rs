@@ -33,7 +33,7 @@ pub enum Parsed {
 
 /// Parses the arguments that follow the program's name.
 pub fn parse(arguments: impl IntoIterator<Item = String>) -> Parsed {
-    let words = match in_words_of_argh(arguments) {
+    let words = match for_argh(arguments) {
         Ok(words) => words,
         Err(message) => return Parsed::Wrong(message),
     };
@@ -47,7 +47,7 @@ pub fn parse(arguments: impl IntoIterator<Item = String>) -> Parsed {
 
 /// Rewrites arguments into the forms that argh supports: `--flag value` and `--switch`. The established tool also
 /// accepts `-flag`, `--flag=value` and `--switch=true`. All other words are left to argh.
-fn in_words_of_argh(arguments: impl IntoIterator<Item = String>) -> Result<Vec<String>, String> {
+fn for_argh(arguments: impl IntoIterator<Item = String>) -> Result<Vec<String>, String> {
     let mut words = Vec::new();
     let mut arguments = arguments.into_iter();
     while let Some(word) = arguments.next() {

@@ -32,13 +32,13 @@ impl Settings<'_> {
     }
 
     /// Returns the value of a setting without its default.
-    pub fn asked_for(&self, entry: &Entry) -> Option<String> {
+    pub fn value(&self, entry: &Entry) -> Option<String> {
         self.set(entry).map(|(_, text)| text)
     }
 
     /// Returns the text of a setting, or its default.
     pub fn text(&self, entry: &Entry) -> String {
-        self.asked_for(entry).unwrap_or_else(|| entry.default.to_owned())
+        self.value(entry).unwrap_or_else(|| entry.default.to_owned())
     }
 
     /// Returns the comma-separated items of a setting.
@@ -49,13 +49,13 @@ impl Settings<'_> {
 
     /// Returns the file that a setting names, without its default.
     pub fn file(&self, entry: &Entry) -> Option<PathBuf> {
-        self.asked_for(entry).map(PathBuf::from)
+        self.value(entry).map(PathBuf::from)
     }
 
     /// Returns a required text; `what` is the advice if it is missing.
     pub fn needed(&self, entry: &Entry, what: &str) -> Result<String, Failure> {
         let name = entry.full_name();
-        self.asked_for(entry).ok_or_else(|| {
+        self.value(entry).ok_or_else(|| {
             Failure::usage(format!("{name} is not set: {what}, or use --dry-run to write nothing"))
         })
     }

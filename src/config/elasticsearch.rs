@@ -85,9 +85,9 @@ impl Elasticsearch {
         let proxies = Proxies::read(settings)?;
         let auth = Auth::read(&Given {
             variable: &|name| settings.get(name),
-            username: settings.asked_for(entries::username()),
+            username: settings.value(entries::username()),
             user_info,
-            aws_sigv4: settings.asked_for(entries::aws_sigv4()),
+            aws_sigv4: settings.value(entries::aws_sigv4()),
             no_auth: settings.cli.no_auth,
             urls: &urls,
             aws: &|region| settings.aws_chain(region),
@@ -121,7 +121,7 @@ impl Proxies {
     pub(super) fn read(settings: Settings<'_>) -> Result<Self, Failure> {
         let unusable =
             |why| Failure::usage(format!("{} cannot be used: {why}", entries::proxy().full_name()));
-        let proxy = settings.asked_for(entries::proxy()).map(|url| Proxy::parse(&url).map_err(unusable));
+        let proxy = settings.value(entries::proxy()).map(|url| Proxy::parse(&url).map_err(unusable));
         let no_proxy = settings.get("NO_PROXY").or_else(|| settings.get("no_proxy")).unwrap_or_default();
         Ok(Self {
             proxy: proxy.transpose()?,
@@ -134,7 +134,7 @@ impl Proxies {
 fn read_urls(settings: Settings<'_>) -> Result<(Vec<String>, Option<UserInfo>), Failure> {
     let unusable = |name: &str, why: &str| Failure::usage(format!("{name} cannot be used: {why}"));
     let [url, cloud_id] = [entries::elasticsearch_url(), entries::elasticsearch_cloud_id()];
-    match (settings.asked_for(url), settings.asked_for(cloud_id)) {
+    match (settings.value(url), settings.value(cloud_id)) {
         (Some(_), Some(_)) => Err(Failure::usage(
             "ELASTICSEARCH_URL and ELASTICSEARCH_CLOUD_ID both say where Elasticsearch is: remove one of \
              them",

@@ -21,7 +21,7 @@ pub(super) fn choose(excluded: &[String], added: &[String]) -> Result<FieldChoic
     let mut names = Vec::new();
     for name in added {
         if let Some(model) = name.strip_prefix(VECTOR) {
-            models.push(further_model(model, &models)?);
+            models.push(new_model(model, &models)?);
         } else if let Some(asked) =
             POST_FIELDS.iter().filter_map(|field| field.asked).find(|asked| asked == name)
         {
@@ -52,7 +52,7 @@ fn addable() -> Vec<&'static str> {
 }
 
 /// Creates the model of this name. `before` are the models already added.
-fn further_model(model: &str, before: &[Model]) -> Result<Model, Failure> {
+fn new_model(model: &str, before: &[Model]) -> Result<Model, Failure> {
     let wrong =
         |why: &str| Err(Failure::usage(format!("--add-field (ADD_FIELDS) names vector:{model}: {why}")));
     // A dot in a field name would create an object.

@@ -9,7 +9,7 @@ use crate::exit::Failure;
 const UNKNOWN_BYTES: u64 = 4 << 30;
 
 /// Minimum memory, in bytes. Less would not even admit a small archive.
-const LEAST_BYTES: u64 = 16 << 20;
+const MIN_BYTES: u64 = 16 << 20;
 
 /// The memory that the archives being read may take together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,11 +29,11 @@ impl Memory {
     pub fn parse(name: &str, text: &str) -> Result<Self, Failure> {
         let text = text.trim();
         if text == "auto" {
-            let bytes = share(there_is(&|path| fs::read_to_string(path).ok()));
+            let bytes = share(available(&|path| fs::read_to_string(path).ok()));
             return Ok(Self { bytes, is_auto: true });
         }
         match size(text) {
-            Some(bytes) if bytes >= LEAST_BYTES => Ok(Self { bytes, is_auto: false }),
+            Some(bytes) if bytes >= MIN_BYTES => Ok(Self { bytes, is_auto: false }),
             Some(_) => Err(Failure::usage(format!("{name} is {text:?}: archives need 16MiB at least"))),
             None => Err(Failure::usage(format!(
                 "{name} is {text:?}: it takes `auto`, or a whole number of bytes, KiB, MiB or GiB, such as \
@@ -58,8 +58,8 @@ fn size(text: &str) -> Option<u64> {
 }
 
 /// Returns three quarters of the available memory, in bytes. The rest is for batches and for other programs.
-fn share(there_is: Option<u64>) -> u64 {
-    (there_is.unwrap_or(UNKNOWN_BYTES) / 4 * 3).max(LEAST_BYTES)
+fn share(available: Option<u64>) -> u64 {
+    (available.unwrap_or(UNKNOWN_BYTES) / 4 * 3).max(MIN_BYTES)
 }
 
 /// Returns the memory available to this process, in bytes: the machine's memory, or the lowest limit of its control
@@ -68,7 +68,7 @@ fn share(there_is: Option<u64>) -> u64 {
 /// A limit applies to all groups below it, so all ancestors are read. In a container the path may be the host's, of
 /// whose ancestors only the topmost exist. Source: Linux, "cgroup-v2" (memory.max) and "cgroup-v1/memory"
 /// (memory.limit_in_bytes).
-fn there_is(read: &dyn Fn(&Path) -> Option<String>) -> Option<u64> {
+fn available(read: &dyn Fn(&Path) -> Option<String>) -> Option<u64> {
     let machine = read(Path::new("/proc/meminfo")).and_then(|text| {
         let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:").map(str::to_owned))?;
         line.trim().trim_end_matches("kB").trim().parse::<u64>().ok()?.checked_mul(1 << 10)
@@ -124,7 +124,7 @@ mod tests {
 
     /// Returns the memory available on a system with these files.
     fn found(files: &[(&str, &str)]) -> Option<u64> {
-        there_is(&|path| {
+        available(&|path| {
             files.iter().find(|(name, _)| Path::new(name) == path).map(|(_, text)| (*text).to_owned())
         })
     }
@@ -150,7 +150,7 @@ mod tests {
     #[test]
     fn archives_may_take_three_quarters() {
         assert_eq!(share(Some(4 << 30)), 3 << 30);
-        assert_eq!(share(Some(1 << 20)), LEAST_BYTES);
+        assert_eq!(share(Some(1 << 20)), MIN_BYTES);
         assert_eq!(share(None), 3 << 30);
     }
 }

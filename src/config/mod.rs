@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 pub use self::elasticsearch::Elasticsearch;
 pub use self::listen::ListenAddress;
 pub use self::memory::Memory;
-pub use self::parts::{Archives, BatchLimits, Intake, Job, Logging, MostRejected, Reports, Server};
+pub use self::parts::{Archives, BatchLimits, Intake, Job, Logging, RejectedLimit, Reports, Server};
 pub use self::source::Source;
 pub use self::tasks::{DryRun, List, Load, Replay, Task, Verify};
 use crate::cli::Cli;

@@ -84,7 +84,7 @@ pub struct BatchLimits {
 
 /// The limit of rejected rows (`--max-rejected`).
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum MostRejected {
+pub enum RejectedLimit {
     /// A number of rows.
     Rows(u64),
     /// A percentage of the rows.
@@ -92,9 +92,9 @@ pub enum MostRejected {
 }
 
 /// The number of rows that a percentage refers to at least: a share of fewer rows says little.
-const LEAST_BASE: u64 = 1000;
+const MIN_BASE: u64 = 1000;
 
-impl MostRejected {
+impl RejectedLimit {
     /// Parses a number or a percentage.
     pub fn parse(text: &str) -> Option<Self> {
         match text.strip_suffix('%') {
@@ -110,7 +110,7 @@ impl MostRejected {
     pub fn of(self, rows: u64) -> u64 {
         match self {
             Self::Rows(most) => most,
-            Self::Percent(percent) => (rows.max(LEAST_BASE) as f64 * percent / 100.0).floor() as u64,
+            Self::Percent(percent) => (rows.max(MIN_BASE) as f64 * percent / 100.0).floor() as u64,
         }
     }
 
@@ -122,11 +122,11 @@ impl MostRejected {
                 ))
             })
         };
-        settings.asked_for(entries::max_rejected()).map(parse).transpose()
+        settings.value(entries::max_rejected()).map(parse).transpose()
     }
 }
 
-impl fmt::Display for MostRejected {
+impl fmt::Display for RejectedLimit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Rows(rows) => write!(f, "{rows}"),
@@ -173,7 +173,7 @@ pub struct Reports {
     /// Destination of the summary besides the log.
     pub summary: Option<Output>,
     /// Limit of rejected rows, above which the run stops; None: no limit.
-    pub max_rejected: Option<MostRejected>,
+    pub max_rejected: Option<RejectedLimit>,
     /// File for metrics in Prometheus text format.
     pub metrics_file: Option<PathBuf>,
     /// Address to serve metrics at, over HTTP.
@@ -195,7 +195,7 @@ impl Server {
         Ok(Self {
             elasticsearch: Elasticsearch::read(settings)?,
             names: read_names(settings)?,
-            pipeline: settings.asked_for(entries::pipeline()).map(|name| &*name.leak()),
+            pipeline: settings.value(entries::pipeline()).map(|name| &*name.leak()),
             create_indices: settings.is_on(entries::create_indices())?,
             retry_budget: budget(settings)?,
             page_budget: page_budget(settings)?,
@@ -293,8 +293,8 @@ impl Reports {
             source: settings.choice(entries::source())?,
             shows_documents: false,
             dead_letters: settings.file(entries::dead_letter()).or(dead_letters),
-            summary: settings.asked_for(entries::summary_json()).map(Output::parse),
-            max_rejected: MostRejected::read(settings)?,
+            summary: settings.value(entries::summary_json()).map(Output::parse),
+            max_rejected: RejectedLimit::read(settings)?,
             metrics_file: settings.file(entries::metrics_file()),
             listen: read_listen(settings)?,
         })
@@ -339,7 +339,7 @@ pub(super) fn read_span(settings: Settings<'_>) -> Result<Span, Failure> {
 }
 
 /// Returns how long the start waits while something other than Elasticsearch answers. A `once` run reports a wrong
-/// address at once, since somebody has just started it. A spool run may be restarted while the server is down.
+/// address at once to the user who has just started it. A spool run may be restarted while the server is down.
 fn page_budget(settings: Settings<'_>) -> Result<Option<Duration>, Failure> {
     let seconds = Duration::from_secs(settings.number(entries::retry_budget())?);
     Ok((settings.choice::<Mode>(entries::mode())? == Mode::Spool).then_some(seconds))

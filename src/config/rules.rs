@@ -11,7 +11,7 @@ use crate::exit::Failure;
 /// Refuses flags that contradict each other.
 pub(super) fn check_combination(settings: Settings<'_>) -> Result<(), Failure> {
     let cli = settings.cli;
-    let summary = settings.asked_for(entries::summary_json());
+    let summary = settings.value(entries::summary_json());
     let wrong = |message: &str| Err(Failure::usage(message));
     if cli.output.is_some() && !cli.dry_run && !cli.verify {
         return wrong("--output works only with --dry-run or --verify: add one of them, or remove --output");
@@ -19,7 +19,7 @@ pub(super) fn check_combination(settings: Settings<'_>) -> Result<(), Failure> {
     if cli.output.as_deref() == Some("-") && summary.as_deref() == Some("-") {
         return wrong("--output - and --summary-json - would mix on standard output: name a file for one");
     }
-    if [cli.dry_run, cli.check, cli.list, cli.verify].into_iter().filter(|&asked_for| asked_for).count() > 1 {
+    if [cli.dry_run, cli.check, cli.list, cli.verify].into_iter().filter(|&is_set| is_set).count() > 1 {
         return wrong("--dry-run, --check, --list and --verify exclude each other: choose one");
     }
     if cli.repair && !cli.verify {

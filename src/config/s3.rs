@@ -177,7 +177,7 @@ impl Settings<'_> {
 
     fn addressing(&self, of_profile: Option<String>) -> Result<Addressing, Failure> {
         let entry = entries::s3_addressing();
-        match (self.asked_for(entry), of_profile) {
+        match (self.value(entry), of_profile) {
             (None, Some(text)) => {
                 let place = Addressing::WORDS.iter().position(|word| *word == text);
                 let found = place.and_then(|place| Addressing::ALL.get(place)).copied();

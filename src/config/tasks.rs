@@ -154,7 +154,7 @@ impl Load {
 
 impl DryRun {
     fn read(settings: Settings<'_>) -> Result<Self, Failure> {
-        let output = settings.asked_for(entries::output()).map(Output::parse);
+        let output = settings.value(entries::output()).map(Output::parse);
         // A dry run writes no file unless it is named.
         let reports = Reports::read(Job::DryRun, None, settings)?;
         Ok(Self {
@@ -186,7 +186,7 @@ impl Verify {
     fn read(settings: Settings<'_>) -> Result<Self, Failure> {
         rules::check_verify(settings)?;
         let repair = settings.cli.repair;
-        let output = settings.asked_for(entries::output()).map(Output::parse);
+        let output = settings.value(entries::output()).map(Output::parse);
         let server = Server::read(settings)?;
         let (job, dead_letters) = match repair {
             true => (Job::Repair, Some(entries::dead_letter().default.into())),
@@ -197,16 +197,12 @@ impl Verify {
         Ok(Self {
             archives: Archives::read(settings)?,
             intake: Intake::read(settings)?,
-            server: which_makes_indices_if(repair, server),
+            // A verification that only reads creates no index, even if a variable asks for it for other runs.
+            server: Server { create_indices: server.create_indices && repair, ..server },
             repair,
             vectors: settings.choice(entries::vector_encoding())?,
             reports: Reports { shows_documents: output == Some(Output::Stdout), ..reports },
             output,
         })
     }
-}
-
-/// Turns `create_indices` off unless the run repairs: a variable may be set for other runs.
-fn which_makes_indices_if(repair: bool, server: Server) -> Server {
-    Server { create_indices: server.create_indices && repair, ..server }
 }

@@ -213,7 +213,7 @@ fn the_entries_have_the_variables_that_are_read_and_no_others() {
         // Skips the check of all values, which looks up every variable.
         Config::read(Settings { cli: &cli, environment: &look_up }).unwrap();
     }
-    let told = all().chain([paths()]).flat_map(|entry| entry.variables).map(|&name| name.to_owned());
+    let variables = all().chain([paths()]).flat_map(|entry| entry.variables).map(|&name| name.to_owned());
     // Each key may also be in a file.
     let by_text = |name: &str| name.strip_suffix("_FILE").map(str::to_owned);
     let is_key = |name: &str| name.starts_with("AWS_") && (name.contains("KEY") || name.ends_with("TOKEN"));
@@ -221,7 +221,7 @@ fn the_entries_have_the_variables_that_are_read_and_no_others() {
         let is_others = AWS_CHAIN.contains(&name.as_str()) || PROXIES.contains(&name.as_str());
         !is_others && !by_text(name).is_some_and(|name| is_key(&name))
     });
-    assert_eq!(told.collect::<BTreeSet<_>>(), own.collect::<BTreeSet<_>>());
+    assert_eq!(variables.collect::<BTreeSet<_>>(), own.collect::<BTreeSet<_>>());
 }
 
 #[test]

@@ -10,13 +10,13 @@ mod replace;
 pub use replace::*;
 
 /// The maximum number of links followed in a row, as in the kernel.
-const MOST_LINKS: usize = 40;
+const MAX_LINKS: usize = 40;
 
 /// Returns the path of a file with all links resolved, even if the file does not exist yet. A path that leads nowhere is
 /// resolved as far as possible.
 pub fn real_path(path: &Path) -> PathBuf {
     let mut path = path.to_owned();
-    for _ in 0..MOST_LINKS {
+    for _ in 0..MAX_LINKS {
         if let Ok(real) = fs::canonicalize(&path) {
             return real;
         }

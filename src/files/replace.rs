@@ -56,10 +56,10 @@ fn put(path: &Path, write: Writing<'_>) -> io::Result<()> {
 
 /// Writes a file in place, after a copy of the new content has been written beside it.
 fn write_in_place(path: &Path, write: Writing<'_>) -> io::Result<()> {
-    static TOLD: Once = Once::new();
+    static LOGGED: Once = Once::new();
     let copy = beside(path, COPY);
     let copied = put(&copy, write);
-    TOLD.call_once(|| {
+    LOGGED.call_once(|| {
         let beside = match &copied {
             Ok(()) => format!("a whole copy stays in {}", copy.display()),
             Err(error) => format!("there is no copy beside it ({error}), and a crash in a write may tear it"),
@@ -162,10 +162,10 @@ pub fn replace_by(
 ///
 /// Fails if the file system can sync folders, but syncing failed.
 pub fn sync_folder(path: &Path) -> io::Result<()> {
-    static TOLD: Once = Once::new();
+    static LOGGED: Once = Once::new();
     match try_to_sync_folder(path)? {
         None => {}
-        Some(why) => TOLD.call_once(|| log::warn!("{}", unsynced(folder_of(path), &why))),
+        Some(why) => LOGGED.call_once(|| log::warn!("{}", unsynced(folder_of(path), &why))),
     }
     Ok(())
 }

@@ -49,7 +49,7 @@ impl Model {
         Self { name, field, path, asked, dims: AtomicUsize::new(0) }
     }
 
-    /// The number of dimensions, if known.
+    /// Returns the number of dimensions, if known.
     pub fn dims(&self) -> Option<usize> {
         Some(self.dims.load(Ordering::Relaxed)).filter(|&dims| dims > 0)
     }
@@ -79,7 +79,7 @@ pub struct Added {
 }
 
 impl Added {
-    /// The value of a field, if there is one.
+    /// Returns the value of a field, if there is one.
     pub fn get(&self, name: &str) -> Option<&Json> {
         self.values.iter().find(|(field, _)| *field == name).map(|(_, value)| value)
     }

@@ -121,7 +121,7 @@ pub const POST_FIELDS: &[Field<ReadPost>] = &[
     }),
 ];
 
-/// A field that only `--add-field` adds.
+/// Creates a field that only `--add-field` adds.
 const fn further(name: &'static str, kind: Kind, asked: &'static str, read: ReadPost) -> Field<ReadPost> {
     Field { name, kind, asked: Some(asked), read }
 }

@@ -72,7 +72,7 @@ impl Tally {
         let counts: Vec<(&str, u64)> = if self.findings.total() == 0 {
             self.outcomes().to_vec()
         } else {
-            // A verification writes nothing, so its zeros say nothing.
+            // A verification writes nothing, so outcomes without rows are left out.
             let others = self.outcomes().into_iter().filter(|(_, rows)| *rows > 0);
             self.findings.all().into_iter().chain(others).collect()
         };

@@ -62,7 +62,7 @@ mod tests {
     }
 
     #[test]
-    fn a_delete_stands_above_every_post() {
+    fn a_delete_has_a_higher_version_than_every_post() {
         let last_post = Version::new(MAX_ARCHIVE_SECONDS - 1, MAX_ROW_ID - 1).unwrap();
         let first_delete = Version::new(0, 0).unwrap();
         assert!(first_delete.of_delete() > last_post.of_index());
@@ -70,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn the_number_of_an_index_action_is_read_back_and_no_other_is() {
+    fn only_versions_of_index_actions_are_converted_back() {
         let last = Version::new(MAX_ARCHIVE_SECONDS - 1, MAX_ROW_ID - 1).unwrap();
         for version in [Version::new(0, 0).unwrap(), Version::new(7, 7).unwrap(), last] {
             assert_eq!(Version::from_index_version(version.of_index()), Some(version));
@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_version_has_no_room_for_has_none() {
+    fn numbers_that_do_not_fit_have_no_version() {
         assert_eq!(Version::new(-1, 1), None);
         assert_eq!(Version::new(MAX_ARCHIVE_SECONDS, 1), None);
         assert_eq!(Version::new(1, -1), None);

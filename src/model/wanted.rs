@@ -17,7 +17,7 @@ pub enum Outside {
     /// It is before the start.
     Before,
     /// It is at or after the end.
-    Behind,
+    After,
     /// Its name has no time.
     NoTime,
 }
@@ -37,7 +37,7 @@ impl Span {
         if self.from.is_some_and(|from| millis < from) {
             return Some(Outside::Before);
         }
-        self.to.is_some_and(|to| millis >= to).then_some(Outside::Behind)
+        self.to.is_some_and(|to| millis >= to).then_some(Outside::After)
     }
 }
 
@@ -79,7 +79,7 @@ mod tests {
     fn a_span_includes_its_start_and_excludes_its_end() {
         let span = Span { from: Some(3_000), to: Some(7_000) };
         let excluded = [2, 3, 6, 7].map(|seconds| span.excludes(&at(seconds)));
-        assert_eq!(excluded, [Some(Outside::Before), None, None, Some(Outside::Behind)]);
+        assert_eq!(excluded, [Some(Outside::Before), None, None, Some(Outside::After)]);
         let later = Span { from: Some(2_001), to: None };
         assert_eq!((later.excludes(&at(2)), later.excludes(&at(3))), (Some(Outside::Before), None));
     }

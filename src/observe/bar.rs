@@ -11,17 +11,17 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use crate::config::LogFormat;
 use crate::model::Health;
 use crate::observe::logging;
-use crate::observe::progress::{AtHand, Figures, in_words};
+use crate::observe::progress::{Backlog, Figures, format_seconds};
 use crate::text::megabytes;
 
 /// Window over which rows per second are measured.
 const RECENT: Duration = Duration::from_secs(10);
 
 /// Maximum width of a line, in columns: a wider one cannot be read at a glance.
-const WIDEST: usize = 100;
+const MAX_WIDTH: usize = 100;
 
 /// Minimum width of the bar with its brackets, in columns. On a narrow terminal numbers are left out instead.
-const NARROWEST_BAR: usize = 12;
+const MIN_BAR_WIDTH: usize = 12;
 
 /// Progress on a terminal; removed from the screen on drop.
 pub struct Bar {
@@ -42,27 +42,27 @@ impl Bar {
     /// Shows these figures; hides the bar if no archives are being processed.
     pub fn show(&mut self, figures: &Figures) {
         self.recent.add(figures.elapsed, figures.totals.rows.settled());
-        let Some(at_hand) = figures.at_hand else { return self.take_away() };
-        let width = usize::from(Term::stderr().size().1).clamp(1, WIDEST + 1) - 1;
+        let Some(backlog) = figures.backlog else { return self.hide() };
+        let width = usize::from(Term::stderr().size().1).clamp(1, MAX_WIDTH + 1) - 1;
         let bar = self.bar.get_or_insert_with(|| {
             let bar = ProgressBar::with_draw_target(Some(1), ProgressDrawTarget::stderr());
-            logging::stand_above(Some(bar.clone()));
+            logging::set_bar(Some(bar.clone()));
             bar
         });
-        let shown = Shown::new(figures, &at_hand, self.recent.rows_per_second(), width);
+        let shown = Shown::new(figures, &backlog, self.recent.rows_per_second(), width);
         if let Ok(style) = ProgressStyle::with_template(&shown.template()) {
             bar.set_style(style.progress_chars("=> "));
         }
-        bar.set_length(at_hand.bytes.max(1));
+        bar.set_length(backlog.bytes.max(1));
         bar.set_message(shown.beside);
         bar.set_prefix(shown.below);
-        bar.set_position(at_hand.settled_bytes());
+        bar.set_position(backlog.settled_bytes());
         bar.tick();
     }
 
-    fn take_away(&mut self) {
+    fn hide(&mut self) {
         if let Some(bar) = self.bar.take() {
-            logging::stand_above(None);
+            logging::set_bar(None);
             bar.finish_and_clear();
         }
     }
@@ -70,7 +70,7 @@ impl Bar {
 
 impl Drop for Bar {
     fn drop(&mut self) {
-        self.take_away();
+        self.hide();
     }
 }
 
@@ -86,12 +86,12 @@ struct Shown {
 }
 
 impl Shown {
-    fn new(figures: &Figures, at_hand: &AtHand, rows_per_second: f64, width: usize) -> Self {
-        let below = fit(&rows(figures, at_hand, rows_per_second), width);
-        if at_hand.archives == 0 {
+    fn new(figures: &Figures, backlog: &Backlog, rows_per_second: f64, width: usize) -> Self {
+        let below = fit(&rows(figures, backlog, rows_per_second), width);
+        if backlog.archives == 0 {
             return Self { bar: None, beside: String::new(), below };
         }
-        let beside = fit(&numbers(figures, at_hand), width.saturating_sub(NARROWEST_BAR));
+        let beside = fit(&numbers(figures, backlog), width.saturating_sub(MIN_BAR_WIDTH));
         let bar = width.saturating_sub(beside.chars().count() + "[] ".len());
         Self { bar: Some(bar), beside, below }
     }
@@ -107,24 +107,24 @@ impl Shown {
 }
 
 /// Returns the text beside the bar, most important part first.
-fn numbers(figures: &Figures, at_hand: &AtHand) -> Vec<String> {
-    let mut numbers = vec![format!("{:.0}%", (at_hand.share() * 100.0).floor())];
-    if let Some(left) = at_hand.left(figures.elapsed) {
-        numbers.push(format!("{} left", in_words(left.as_secs().try_into().unwrap_or(i64::MAX))));
+fn numbers(figures: &Figures, backlog: &Backlog) -> Vec<String> {
+    let mut numbers = vec![format!("{:.0}%", (backlog.share() * 100.0).floor())];
+    if let Some(left) = backlog.left(figures.elapsed) {
+        numbers.push(format!("{} left", format_seconds(left.as_secs().try_into().unwrap_or(i64::MAX))));
     }
-    numbers.push(format!("{} of {}", megabytes(at_hand.settled_bytes()), megabytes(at_hand.bytes)));
+    numbers.push(format!("{} of {}", megabytes(backlog.settled_bytes()), megabytes(backlog.bytes)));
     numbers
 }
 
 /// Returns the text below the bar, most important part first. The server comes first if it is not available.
-fn rows(figures: &Figures, at_hand: &AtHand, rows_per_second: f64) -> Vec<String> {
+fn rows(figures: &Figures, backlog: &Backlog, rows_per_second: f64) -> Vec<String> {
     let rows = &figures.totals.rows;
     let mut parts = Vec::new();
     let server = figures.server.map(|server| (server.health, format!("Elasticsearch {}", server.health)));
     let is_well = matches!(&server, None | Some((Health::Available, _)));
     parts.extend(server.clone().filter(|_| !is_well).map(|(_, text)| text));
-    if at_hand.archives > 0 {
-        parts.push(format!("{}/{} archives", at_hand.done, at_hand.archives));
+    if backlog.archives > 0 {
+        parts.push(format!("{}/{} archives", backlog.done, backlog.archives));
     }
     parts.push(format!("{} rows", rows.settled()));
     parts.push(format!("{rows_per_second:.0} rows/s"));
@@ -134,8 +134,8 @@ fn rows(figures: &Figures, at_hand: &AtHand, rows_per_second: f64) -> Vec<String
     if figures.requests.retried > 0 {
         parts.push(format!("{} retried", figures.requests.retried));
     }
-    if at_hand.archives > 0 {
-        parts.push(format!("{:.1} MB/s", at_hand.bytes_per_second(figures.elapsed) / 1e6));
+    if backlog.archives > 0 {
+        parts.push(format!("{:.1} MB/s", backlog.bytes_per_second(figures.elapsed) / 1e6));
     }
     parts.extend(server.filter(|_| is_well).map(|(_, text)| text));
     parts
@@ -191,20 +191,20 @@ mod tests {
         }
     }
 
-    fn at_hand() -> AtHand {
-        AtHand {
+    fn backlog() -> Backlog {
+        Backlog {
             archives: 40,
             bytes: 4_000_000_000,
             done: 10,
             done_bytes: 1_000_000_000,
             since: Duration::from_secs(20),
-            ..AtHand::default()
+            ..Backlog::default()
         }
     }
 
     #[test]
     fn a_wide_terminal_has_room_for_everything() {
-        let shown = Shown::new(&figures(Health::Available), &at_hand(), 3000.0, 100);
+        let shown = Shown::new(&figures(Health::Available), &backlog(), 3000.0, 100);
         assert_eq!(shown.beside, "25%  60 s left  1.00 GB of 4.00 GB");
         assert_eq!(shown.bar, Some(100 - shown.beside.len() - 3));
         assert_eq!(
@@ -216,7 +216,7 @@ mod tests {
     #[test]
     fn lines_fit_the_terminal_and_the_share_is_left_out_last() {
         for width in 3..120 {
-            let shown = Shown::new(&figures(Health::Available), &at_hand(), 3000.0, width);
+            let shown = Shown::new(&figures(Health::Available), &backlog(), 3000.0, width);
             let first = shown.bar.unwrap_or_default() + "[] ".len() + shown.beside.chars().count();
             assert!(first <= width && shown.below.chars().count() <= width, "{width}: {shown:?}");
             assert!(width < 16 || shown.beside.starts_with("25%"), "{width}: {shown:?}");
@@ -226,13 +226,13 @@ mod tests {
 
     #[test]
     fn an_unavailable_server_comes_first() {
-        let shown = Shown::new(&figures(Health::Unavailable), &at_hand(), 0.0, 40);
+        let shown = Shown::new(&figures(Health::Unavailable), &backlog(), 0.0, 40);
         assert!(shown.below.starts_with("Elasticsearch unavailable  "), "{shown:?}");
     }
 
     #[test]
     fn a_replay_shows_only_rows() {
-        let shown = Shown::new(&figures(Health::Available), &AtHand::default(), 10.0, 80);
+        let shown = Shown::new(&figures(Health::Available), &Backlog::default(), 10.0, 80);
         assert!(
             shown.below.starts_with("120002 rows  10 rows/s") && shown.template() == "\n{prefix}",
             "{shown:?}"

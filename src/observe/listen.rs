@@ -13,13 +13,13 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 /// The largest head of a request, in bytes.
-const MOST_BYTES: usize = 8 << 10;
+const MAX_BYTES: usize = 8 << 10;
 
 /// Time limit of a connection.
-const MOST_TIME: Duration = Duration::from_secs(5);
+const MAX_TIME: Duration = Duration::from_secs(5);
 
 /// The largest number of open connections.
-const MOST_CONNECTIONS: usize = 16;
+const MAX_CONNECTIONS: usize = 16;
 
 /// Pause after a failed accept, for example if the process has no file descriptors left.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -70,7 +70,7 @@ fn accept(listener: &TcpListener, pages: &Arc<Pages>) {
         };
         let connection = Arc::new(connection);
         open.retain(|other| Arc::strong_count(other) > 1);
-        if open.len() >= MOST_CONNECTIONS
+        if open.len() >= MAX_CONNECTIONS
             && let Some(oldest) = open.pop_front()
         {
             // The connection's thread notices that, and ends.
@@ -81,7 +81,7 @@ fn accept(listener: &TcpListener, pages: &Arc<Pages>) {
         // If no thread can be started, the connection is closed, and the client tries again.
         let _ = spawn(move || {
             // An error only means that the client is gone.
-            let _ = serve(&connection, Instant::now() + MOST_TIME, &*pages);
+            let _ = serve(&connection, Instant::now() + MAX_TIME, &*pages);
             let _ = connection.shutdown(Shutdown::Both);
         });
     }
@@ -90,7 +90,7 @@ fn accept(listener: &TcpListener, pages: &Arc<Pages>) {
 fn serve(mut connection: &TcpStream, end: Instant, pages: &Pages) -> io::Result<()> {
     let mut head = Vec::new();
     let mut piece = [0; 1024];
-    while !is_whole(&head) && head.len() < MOST_BYTES {
+    while !is_whole(&head) && head.len() < MAX_BYTES {
         let left = end.saturating_duration_since(Instant::now());
         // Zero would be refused as a time-out.
         connection.set_read_timeout(Some(left.max(Duration::from_millis(1))))?;
@@ -111,7 +111,7 @@ fn serve(mut connection: &TcpStream, end: Instant, pages: &Pages) -> io::Result<
         reply.push_str(&text);
     }
     // A reply of a few kilobytes fits into the socket's buffer, so a client that does not read causes no wait.
-    connection.set_write_timeout(Some(MOST_TIME))?;
+    connection.set_write_timeout(Some(MAX_TIME))?;
     connection.write_all(reply.as_bytes())
 }
 
@@ -174,7 +174,7 @@ mod tests {
     fn read(mut connection: TcpStream) -> String {
         let mut text = String::new();
         let _ = connection
-            .set_read_timeout(Some(MOST_TIME / 2))
+            .set_read_timeout(Some(MAX_TIME / 2))
             .and_then(|()| connection.read_to_string(&mut text));
         text
     }
@@ -182,8 +182,7 @@ mod tests {
     #[test]
     fn idle_connections_do_not_keep_other_clients_out() {
         let address = listen(&["127.0.0.1:0".parse().unwrap()], Arc::new(pages)).unwrap();
-        let silent: Vec<_> =
-            (0..5 * MOST_CONNECTIONS).map(|_| TcpStream::connect(address).unwrap()).collect();
+        let silent: Vec<_> = (0..5 * MAX_CONNECTIONS).map(|_| TcpStream::connect(address).unwrap()).collect();
         for _ in 0..3 {
             let mut asking = TcpStream::connect(address).unwrap();
             asking.write_all(b"GET /a HTTP/1.1\r\n\r\n").unwrap();
@@ -198,7 +197,7 @@ mod tests {
     fn a_request_that_is_too_large_is_refused() {
         let address = listen(&["127.0.0.1:0".parse().unwrap()], Arc::new(pages)).unwrap();
         let mut endless = TcpStream::connect(address).unwrap();
-        endless.write_all(&[b'x'; MOST_BYTES]).unwrap();
+        endless.write_all(&[b'x'; MAX_BYTES]).unwrap();
         assert!(read(endless).starts_with("HTTP/1.1 431 "));
     }
 

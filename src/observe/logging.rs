@@ -21,15 +21,15 @@ pub const SUMMARY: &str = "summary";
 pub const ARCHIVES: &str = "megastream_ingest::archives";
 
 /// Maximum width of a line on a terminal, in columns.
-const WIDEST: usize = 100;
+const MAX_WIDTH: usize = 100;
 
 /// Width of the part before the text, in columns: `[2025-12-18T00:00:00Z INFO ] `.
-const BEFORE_TEXT: usize = 29;
+const PREFIX_WIDTH: usize = 29;
 
 /// Returns the maximum width of the text of a line about an archive, in columns. Unlimited unless standard error is a
 /// terminal.
 pub fn columns() -> usize {
-    if io::stderr().is_terminal() { WIDEST - BEFORE_TEXT } else { usize::MAX }
+    if io::stderr().is_terminal() { MAX_WIDTH - PREFIX_WIDTH } else { usize::MAX }
 }
 
 /// The bar below the log.
@@ -45,7 +45,7 @@ pub fn start(Logging { enabled, quiet, format }: Logging) {
     // If nothing is logged, only the failure that a panic leads to is reported.
     panic::set_hook(Box::new(move |panic| {
         if enabled {
-            tell_of_panic(panic, format);
+            report_panic(panic, format);
         }
     }));
     if !enabled {
@@ -71,12 +71,12 @@ pub fn start(Logging { enabled, quiet, format }: Logging) {
 }
 
 /// Reports why the program ends. For use when nothing is logged or the log is not open yet.
-pub fn tell(failure: &Failure, format: LogFormat) {
+pub fn report_failure(failure: &Failure, format: LogFormat) {
     write_error(&failure.message, &[("exit_code", failure.code.number())], format);
 }
 
 /// Reports where a panic happened. Bypasses the log: the panicking code may hold its locks.
-fn tell_of_panic(panic: &PanicHookInfo<'_>, format: LogFormat) {
+fn report_panic(panic: &PanicHookInfo<'_>, format: LogFormat) {
     let backtrace = match Backtrace::capture() {
         trace if trace.status() == BacktraceStatus::Captured => format!("\n{trace}"),
         _ => String::new(),
@@ -103,7 +103,7 @@ fn write_error(message: &str, fields: &[(&str, u8)], format: LogFormat) {
 }
 
 /// Sets the bar that log lines are written above; None removes it.
-pub(crate) fn stand_above(bar: Option<ProgressBar>) {
+pub(crate) fn set_bar(bar: Option<ProgressBar>) {
     *BAR.write().unwrap_or_else(PoisonError::into_inner) = bar;
 }
 

@@ -24,8 +24,8 @@ const WARN_EVERY: Duration = Duration::from_secs(300);
 /// Age after which a temporary file counts as abandoned. A running process renames its own at once.
 const LEFT_BEHIND_AFTER: Duration = Duration::from_secs(60);
 
-/// The part of an earlier run's file that is read at most, in bytes.
-const MOST_READ: u64 = 1 << 20;
+/// Maximum number of bytes read of an earlier run's file.
+const MAX_READ: u64 = 1 << 20;
 
 /// The metrics file. A failure to write it never ends the run.
 #[derive(Debug)]
@@ -102,7 +102,7 @@ pub fn exposition(reports: &Reports) -> Exposition {
 /// read or holds something else.
 fn earlier_success(path: &Path) -> Option<i64> {
     let mut bytes = Vec::new();
-    files::open(path).ok()?.take(MOST_READ).read_to_end(&mut bytes).ok()?;
+    files::open(path).ok()?.take(MAX_READ).read_to_end(&mut bytes).ok()?;
     let text = String::from_utf8(bytes).ok()?;
     let value =
         text.lines().find_map(|l| l.strip_prefix(PREFIX)?.strip_prefix(LAST_SUCCESS)?.strip_prefix(' '));

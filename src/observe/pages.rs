@@ -124,7 +124,7 @@ mod tests {
         assert_eq!(status(), "503");
         let health = Arc::new(Mutex::new(Health::Available));
         let reported = health.clone();
-        pages.progress.connected(move || ServerFigures {
+        pages.progress.set_server_source(move || ServerFigures {
             health: *reported.lock().unwrap(),
             limit: 1,
             since_confirmed: None,

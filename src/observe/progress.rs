@@ -2,12 +2,12 @@
 //!
 //! The ledger updates them once per event (a batch is settled, an archive is read), never once per row.
 
-mod at_hand;
+mod backlog;
 
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-pub use self::at_hand::AtHand;
+pub use self::backlog::Backlog;
 use crate::model::{Archive, MemoryFigures, Reasons, Selection, ServerFigures, Tally, Totals};
 use crate::observe::report::{Archives, RequestCounters, Requests};
 use crate::observe::traffic::TrafficFigures;
@@ -40,7 +40,7 @@ struct Counts {
     totals: Totals,
     newest_archive: Option<i64>,
     last_success: Option<i64>,
-    at_hand: Option<AtHand>,
+    backlog: Option<Backlog>,
 }
 
 /// The figures at one moment.
@@ -66,7 +66,7 @@ pub struct Figures {
     /// When this run last had nothing left to do, in milliseconds since 1970.
     pub last_success: Option<i64>,
     /// The archives being processed now, if any.
-    pub at_hand: Option<AtHand>,
+    pub backlog: Option<Backlog>,
     /// State of Elasticsearch. None before it has passed preflight, and in a dry run.
     pub server: Option<ServerFigures>,
     /// Stuck stages, each with its silence. Left empty here; the caller fills it in.
@@ -96,19 +96,19 @@ impl Progress {
     }
 
     /// Starts the figures of a replay, which reads a dead-letter file and no archives.
-    pub fn of_replay() -> Self {
-        let counts = Counts { at_hand: Some(AtHand::default()), ..Counts::default() };
+    pub fn for_replay() -> Self {
+        let counts = Counts { backlog: Some(Backlog::default()), ..Counts::default() };
         Self { counts_archives: false, counts: Mutex::new(counts), ..Self::new() }
     }
 
     /// Records that the server has passed preflight; `figures` returns its state.
-    pub fn connected(&self, figures: impl Fn() -> ServerFigures + Send + Sync + 'static) {
+    pub fn set_server_source(&self, figures: impl Fn() -> ServerFigures + Send + Sync + 'static) {
         // A run connects once. A second call changes nothing.
         let _ = self.server.set(Box::new(figures));
     }
 
     /// Records that archives are admitted from now on; `figures` returns the memory they take.
-    pub fn lets_in(&self, figures: impl Fn() -> MemoryFigures + Send + Sync + 'static) {
+    pub fn set_memory_source(&self, figures: impl Fn() -> MemoryFigures + Send + Sync + 'static) {
         // As above, a second call changes nothing.
         let _ = self.memory.set(Box::new(figures));
     }
@@ -129,19 +129,19 @@ impl Progress {
         counts.archives.count_discovered();
         counts.newest_archive = counts.newest_archive.max(selection.newest_done);
         if to_do == 0 {
-            counts.at_hand = None;
+            counts.backlog = None;
             return;
         }
-        let fresh = AtHand {
+        let fresh = Backlog {
             settled_before: counts.totals.rows.settled(),
             since: self.clock.elapsed(),
-            ..AtHand::default()
+            ..Backlog::default()
         };
         // Kept while archives of earlier looks are under way.
-        let at_hand = counts.at_hand.get_or_insert(fresh);
+        let backlog = counts.backlog.get_or_insert(fresh);
         let bytes: u64 = selection.take.iter().map(|archive| archive.bytes).sum();
-        at_hand.archives = at_hand.done + to_do;
-        at_hand.bytes = at_hand.done_bytes + selection.under_way.bytes + bytes;
+        backlog.archives = backlog.done + to_do;
+        backlog.bytes = backlog.done_bytes + selection.under_way.bytes + bytes;
     }
 
     /// Adds outcomes of rows.
@@ -153,9 +153,9 @@ impl Progress {
 
     /// Records that an archive with `rows` rows has been opened.
     pub fn opened(&self, archive: &Archive, rows: u64) {
-        if let Some(at_hand) = &mut self.counts().at_hand {
-            at_hand.opened_bytes += archive.bytes;
-            at_hand.opened_rows += rows;
+        if let Some(backlog) = &mut self.counts().backlog {
+            backlog.opened_bytes += archive.bytes;
+            backlog.opened_rows += rows;
         }
     }
 
@@ -183,7 +183,7 @@ impl Progress {
     /// verification found no differences.
     pub fn passed(&self) {
         let mut counts = self.counts();
-        counts.at_hand = None;
+        counts.backlog = None;
         if counts.archives.pending == 0 && counts.totals.rows.findings.total_differences() == 0 {
             counts.last_success = Some(now_millis());
         }
@@ -204,7 +204,7 @@ impl Progress {
             traffic: self.requests.traffic.figures(),
             newest_archive: counts.newest_archive,
             last_success: counts.last_success,
-            at_hand: counts.at_hand.map(|at_hand| at_hand.with_settled(counts.totals.rows.settled())),
+            backlog: counts.backlog.map(|backlog| backlog.with_settled(counts.totals.rows.settled())),
             server,
             stuck: Vec::new(),
             memory,
@@ -224,9 +224,9 @@ impl Progress {
 impl Counts {
     /// Counts one of the current archives as done or broken.
     fn finished(&mut self, archive: &Archive) {
-        if let Some(at_hand) = &mut self.at_hand {
-            at_hand.done += 1;
-            at_hand.done_bytes += archive.bytes;
+        if let Some(backlog) = &mut self.backlog {
+            backlog.done += 1;
+            backlog.done_bytes += archive.bytes;
         }
     }
 }
@@ -256,7 +256,7 @@ impl Figures {
             line.push_str(&format!(
                 "; newest archive: {}, {} old",
                 String::from_utf8_lossy(&time),
-                in_words(age)
+                format_seconds(age)
             ));
         }
         if let Some(ServerFigures { health, limit, .. }) = self.server {
@@ -272,7 +272,7 @@ fn rate(rows: u64, time: Duration) -> f64 {
 }
 
 /// Formats seconds in the largest unit that fits at least twice.
-pub fn in_words(seconds: i64) -> String {
+pub fn format_seconds(seconds: i64) -> String {
     match seconds {
         ..120 => format!("{seconds} s"),
         120..7_200 => format!("{} min", seconds / 60),

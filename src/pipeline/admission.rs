@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::archive::{ArchiveError, NoRoom, Room, Rooms, bytes_to_read};
 use crate::model::{Archive, MemoryFigures};
 use crate::shutdown::Stop;
-use crate::text::in_bytes;
+use crate::text::format_bytes;
 
 /// Limit of downloads that wait to be unzipped, in bytes. A quarter of the memory is a further limit.
 const DOWNLOADED_BYTES: u64 = 512 << 20;
@@ -71,7 +71,7 @@ impl Admission {
     /// # Errors
     ///
     /// [`ArchiveError::NoRoom`] if there never will be room, [`ArchiveError::Unavailable`] if the run is to stop.
-    pub fn let_in(&self, file: u64, bytes: u64, stop: &Stop) -> Result<Room, ArchiveError> {
+    pub fn admit(&self, file: u64, bytes: u64, stop: &Stop) -> Result<Room, ArchiveError> {
         self.rooms.acquire(bytes, stop).map_err(|why| match why {
             NoRoom::TooLarge => ArchiveError::NoRoom(file.saturating_add(bytes)),
             NoRoom::Stopping => ArchiveError::Unavailable("the run was stopped".to_owned()),
@@ -80,7 +80,7 @@ impl Admission {
 
     /// Waits until nothing else is being read, for a file larger than the memory for downloads. None if the run is to
     /// stop.
-    pub fn let_in_alone(&self, stop: &Stop) -> Option<Room> {
+    pub fn admit_alone(&self, stop: &Stop) -> Option<Room> {
         self.rooms.acquire(self.rooms.total(), stop).ok()
     }
 
@@ -95,13 +95,13 @@ impl Admission {
     }
 
     /// Remembers an archive that can never be admitted. Returns the message to report.
-    pub fn shut_out(&self, archive: &Archive, needed: u64) -> String {
+    pub fn mark_too_large(&self, archive: &Archive, needed: u64) -> String {
         self.too_large().insert(archive.name.clone(), state_of(archive));
         too_large(needed, self.memory)
     }
 
     /// Whether an archive is known to be too large and has not changed since.
-    pub fn has_shut_out(&self, archive: &Archive) -> bool {
+    pub fn is_too_large(&self, archive: &Archive) -> bool {
         self.too_large().get(&archive.name) == Some(&state_of(archive))
     }
 
@@ -119,8 +119,8 @@ pub fn too_large(needed: u64, memory: u64) -> String {
     format!(
         "reading it takes {} of memory, but all archives together may take {}: set --memory (MEMORY_LIMIT) \
          higher, if the machine has as much",
-        in_bytes(needed),
-        in_bytes(memory)
+        format_bytes(needed),
+        format_bytes(memory)
     )
 }
 
@@ -144,7 +144,7 @@ mod tests {
     fn the_figures_add_databases_and_downloads() {
         let admission = Admission::new(GIB, 4, true);
         let figures = admission.figures();
-        let room = admission.let_in(0, 700, &Stop::new()).unwrap();
+        let room = admission.admit(0, 700, &Stop::new()).unwrap();
         admission.downloaded().fetch_add(50, Ordering::Relaxed);
         assert_eq!(figures(), MemoryFigures { limit: GIB, admitted: 750 });
         drop(room);
@@ -162,12 +162,12 @@ mod tests {
             modified_ns: 9,
             etag: None,
         };
-        assert!(!admission.has_shut_out(&archive));
-        let error = admission.let_in(0, 2 * GIB, &Stop::new()).unwrap_err();
+        assert!(!admission.is_too_large(&archive));
+        let error = admission.admit(0, 2 * GIB, &Stop::new()).unwrap_err();
         assert_eq!(error, ArchiveError::NoRoom(2 * GIB));
-        let text = admission.shut_out(&archive, 2 * GIB);
+        let text = admission.mark_too_large(&archive, 2 * GIB);
         assert!(text.contains("takes 2.0 GiB of memory") && text.contains("may take 1.0 GiB"), "{text}");
-        assert!(admission.has_shut_out(&archive));
-        assert!(!admission.has_shut_out(&Archive { bytes: 8, ..archive }));
+        assert!(admission.is_too_large(&archive));
+        assert!(!admission.is_too_large(&Archive { bytes: 8, ..archive }));
     }
 }

@@ -28,7 +28,7 @@ pub struct Outlet<'p> {
     posts: Batcher,
     deletions: Batcher,
     /// Number of batches sent, and of outcomes reported before the end.
-    handed_on: u64,
+    sent: u64,
 }
 
 impl<'p> Outlet<'p> {
@@ -51,7 +51,7 @@ impl<'p> Outlet<'p> {
             posts: Batcher::new(archive.clone(), limits, buffers.take()),
             // A batch of deletions is small, so it needs no pooled buffer of megabytes.
             deletions: Batcher::new(archive.clone(), limits, Vec::new()),
-            handed_on: 0,
+            sent: 0,
         }
     }
 
@@ -68,12 +68,12 @@ impl<'p> Outlet<'p> {
     }
 
     /// Reports the outcomes so far to the ledger, except for the number of rows read, which is reported at the end.
-    pub fn tell_outcomes(&mut self) {
+    pub fn report_outcomes(&mut self) {
         let mut outcomes = mem::take(&mut self.outcomes);
         self.outcomes.tally.read = mem::take(&mut outcomes.tally.read);
         // Fails only if the ledger is gone, and it receives events until the last sending end is dropped.
         let _ = self.events.send(Event::Batch { archive: self.archive.clone(), outcomes });
-        self.handed_on += 1;
+        self.sent += 1;
     }
 
     /// Sends the last batches. Returns the outcomes not reported yet, and the number of batches sent and outcomes
@@ -82,14 +82,14 @@ impl<'p> Outlet<'p> {
         for last in [self.posts.finish(), self.deletions.finish()] {
             self.send(last);
         }
-        (self.outcomes, self.handed_on)
+        (self.outcomes, self.sent)
     }
 
     fn send(&mut self, batch: Option<Batch>) {
         let Some(batch) = batch else { return };
         let rows = batch.actions.len() as u64;
         match self.batches.send(batch) {
-            Ok(()) => self.handed_on += 1,
+            Ok(()) => self.sent += 1,
             // The channel outlives its producers. If it did not, the rows would still be reported.
             Err(_) => self.outcomes.tally.unconfirmed += rows,
         }
@@ -139,9 +139,9 @@ mod tests {
         let (_, events) = with_outlet(2, |mut outlet| {
             outlet.outcomes.tally.read = 5;
             outlet.outcomes.tally.skipped = 2;
-            outlet.tell_outcomes();
-            let (outcomes, handed_on) = outlet.finish();
-            assert_eq!((outcomes.tally.read, outcomes.tally.skipped, handed_on), (5, 0, 1));
+            outlet.report_outcomes();
+            let (outcomes, sent) = outlet.finish();
+            assert_eq!((outcomes.tally.read, outcomes.tally.skipped, sent), (5, 0, 1));
         });
         let Ok(Event::Batch { outcomes, .. }) = events.recv() else { panic!("no batch event") };
         assert_eq!((outcomes.tally.read, outcomes.tally.skipped), (0, 2));
@@ -156,7 +156,7 @@ mod tests {
         let mut outlet = Outlet::new(&archive(), &NullSink, limits, &batch_sender, &event_sender, &buffers);
         push(&mut outlet, ActionKind::Post, 1);
         push(&mut outlet, ActionKind::Tombstone, 2);
-        let (outcomes, handed_on) = outlet.finish();
-        assert_eq!((outcomes.tally.unconfirmed, handed_on), (2, 0));
+        let (outcomes, sent) = outlet.finish();
+        assert_eq!((outcomes.tally.unconfirmed, sent), (2, 0));
     }
 }

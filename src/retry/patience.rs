@@ -105,7 +105,7 @@ impl Patience<'_> {
     /// Starts an attempt. Returns its time limit: no longer than what is left of the budget.
     pub fn begin(&mut self) -> Duration {
         self.begun = Instant::now();
-        self.retries.stop.pulse().sign(Duration::ZERO);
+        self.retries.stop.pulse().beat(Duration::ZERO);
         self.left().map_or(Duration::MAX, |left| left.max(SHORTEST_CALL))
     }
 

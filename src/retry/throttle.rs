@@ -121,12 +121,12 @@ impl Throttle {
             state.waiting.push_back(Waiting { bytes, admit });
             state.admit();
         }
-        self.stop.pulse().waits();
+        self.stop.pulse().pause();
         select! {
             recv(admitted) -> _ => {}
             // A request admitted at this very moment stays counted, which is harmless: no other is admitted any more.
             recv(self.stop.channel()) -> _ => {
-                self.stop.pulse().sign(Duration::ZERO);
+                self.stop.pulse().beat(Duration::ZERO);
                 return Err(Stopped);
             }
         }
@@ -137,7 +137,7 @@ impl Throttle {
                 return Err(Stopped);
             }
         }
-        self.stop.pulse().sign(Duration::ZERO);
+        self.stop.pulse().beat(Duration::ZERO);
         permit.number = self.state().limiter.start();
         permit.started = Instant::now();
         Ok(permit)

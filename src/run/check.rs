@@ -21,22 +21,22 @@ use crate::pipeline::ledger::state_file::StateFile;
 use crate::pipeline::source::Source;
 use crate::retry::patience::Retries;
 use crate::run::needs;
-use crate::run::selection::{self, LeftAlone};
+use crate::run::selection::{self, NotTaken};
 use crate::shutdown::Stop;
 use crate::sink::elasticsearch::client::{Client, RequestLimits};
 use crate::sink::elasticsearch::insist::{insist_until_stopped, policy};
 use crate::sink::elasticsearch::preflight::{self, Needs, Outage, PreflightError};
 use crate::sink::elasticsearch::{holdings, identity, load_settings};
-use crate::text::in_bytes;
+use crate::text::format_bytes;
 
 /// Time limit of a single request.
 const CALL_LIMIT: Duration = Duration::from_secs(20);
 
 /// Time for which an unavailable server is retried: one that is busy or has just started answers a moment later.
-const INSIST_FOR: Duration = Duration::from_secs(10);
+const RETRY_FOR: Duration = Duration::from_secs(10);
 
 /// Maximum number of zips whose declared sizes are read.
-const ZIPS_LOOKED_AT: usize = 1_000;
+const MAX_ZIPS: usize = 1_000;
 
 /// Runs all checks, even after one has failed.
 ///
@@ -174,10 +174,10 @@ fn check_source(
         return (ExitCode::Usage, checks);
     };
     let judged = selection::judge(&discovery.archives, state, &archives.wanted);
-    let nothing = selection::nothing_of_the_span(&discovery.archives, &judged);
+    let nothing = selection::nothing_in_span(&discovery.archives, &judged);
     checks.extend(nothing.map(|nothing| Check::warning("source", nothing)));
     checks.extend(check_changed(&discovery.archives, &judged));
-    let selection = selection::sort_out(discovery.archives, judged);
+    let selection = selection::partition(discovery.archives, judged);
     checks.extend(check_selection(&selection));
     let code = match source {
         Source::Local(_) => {
@@ -205,20 +205,20 @@ fn check_source(
 fn check_memory(archives: &[Arc<Archive>], memory: Memory, workers: usize) -> Vec<Check> {
     let needs: Vec<(u64, &Archive)> = archives
         .iter()
-        .take(ZIPS_LOOKED_AT)
+        .take(MAX_ZIPS)
         .filter_map(|archive| Some((bytes_declared(&archive.path).ok()?, &**archive)))
         .collect();
     let how = if memory.is_auto { "auto" } else { "--memory" };
     let Some((largest, archive)) = needs.iter().max_by_key(|(bytes, _)| bytes) else {
-        let text = format!("{} for archives ({how})", in_bytes(memory.bytes));
+        let text = format!("{} for archives ({how})", format_bytes(memory.bytes));
         return vec![Check::ok("memory", text)];
     };
     let at_once = usize::try_from(memory.bytes / largest).unwrap_or(usize::MAX).min(workers);
     let text = format!(
         "{} for archives ({how}): {at_once} at once of the largest, {:?}, which takes {} ({workers} workers)",
-        in_bytes(memory.bytes),
+        format_bytes(memory.bytes),
         archive.name,
-        in_bytes(*largest)
+        format_bytes(*largest)
     );
     let larger: Vec<_> = needs.iter().filter(|(bytes, _)| *bytes > memory.bytes).collect();
     match larger.first() {
@@ -246,7 +246,7 @@ fn check_selection(selection: &Selection) -> Vec<Check> {
              other shards{}",
             take.len(),
             bytes as f64 / 1e6,
-            not_asked_for(*other_times, *beyond_limit)
+            not_selected(*other_times, *beyond_limit)
         ),
     )];
     if *broken > 0 {
@@ -260,16 +260,16 @@ fn check_selection(selection: &Selection) -> Vec<Check> {
 }
 
 /// Describes the archives that --from, --to and --limit leave out.
-fn not_asked_for(other_times: u64, beyond_limit: u64) -> String {
+fn not_selected(other_times: u64, beyond_limit: u64) -> String {
     let of = |count: u64, what: &str| if count > 0 { format!(", {count} {what}") } else { String::new() };
     of(other_times, "of other times") + &of(beyond_limit, "beyond --limit")
 }
 
 /// Reports archives that have changed since they were done.
-fn check_changed(archives: &[Archive], judged: &[Option<LeftAlone>]) -> Option<Check> {
+fn check_changed(archives: &[Archive], judged: &[Option<NotTaken>]) -> Option<Check> {
     let all = archives.iter().zip(judged);
     let mut changed =
-        all.filter(|(_, why)| **why == Some(LeftAlone::Processed { has_changed: true })).peekable();
+        all.filter(|(_, why)| **why == Some(NotTaken::Processed { has_changed: true })).peekable();
     let (first, _) = *changed.peek()?;
     let text = format!(
         "{:?} and {} others have changed since they were processed (--list names all): remove their entries \
@@ -301,7 +301,7 @@ fn check_elasticsearch(load: &Load, state: Option<&StateFile>, stop: &Stop) -> (
         Ok(client) => client,
         Err(failure) => return (failure.code, vec![Check::failed("settings", failure.message)]),
     };
-    let limit = load.server.retry_budget.map_or(INSIST_FOR, |budget| budget.min(INSIST_FOR));
+    let limit = load.server.retry_budget.map_or(RETRY_FOR, |budget| budget.min(RETRY_FOR));
     let needs = Needs { create: load.server.create_indices, ..needs(load) };
     match ask(&client, needs, limit, stop) {
         Ok(mut checks) => {

@@ -10,7 +10,7 @@ use crossbeam_channel::{Receiver, select, unbounded};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use super::looks::{Looks, Store};
-use super::{MOST_ROUNDS, Run, judge_holdings, needs, start};
+use super::{MAX_ROUNDS, Run, judge_holdings, needs, start};
 use crate::config::{Archives, DryRun, Intake, Load, Mode, Output, VectorChoice};
 use crate::exit::Failure;
 use crate::files;
@@ -34,7 +34,7 @@ use crate::sink::ndjson::Ndjson;
 const UNCHANGED_BEFORE_JUDGED: Duration = Duration::from_secs(60);
 
 /// Interval between warnings about a source that cannot be read, in spool mode.
-const TELL_EVERY: Duration = Duration::from_secs(60);
+const WARN_EVERY: Duration = Duration::from_secs(60);
 
 impl Run<'_> {
     /// Loads the archives that are there and, in spool mode, those that come later.
@@ -46,7 +46,7 @@ impl Run<'_> {
         let store = Store::new(self.source(archives)?, archives.mode == Mode::Spool, intake);
         let mut looks = Looks::new(&store);
         // A spool run never gives up.
-        let (books, queue) = Books::new(state, (archives.mode == Mode::Once).then_some(MOST_ROUNDS));
+        let (books, queue) = Books::new(state, (archives.mode == Mode::Once).then_some(MAX_ROUNDS));
         let lines = Lines::default();
         let first = self.look(&mut looks, archives, &books, &lines)?;
         log::info!("{}", start::of_load(task, &first));
@@ -58,7 +58,7 @@ impl Run<'_> {
         let done = self.stop.guard("the load", || {
             server.begin_load(&mut load_settings, task.bulk_load_settings, self.stop)?;
             let looker = Looker { run: self, task, server: &server, books: &books, lines: &lines };
-            self.take_up_all(&looker, &store, &queue, looks, first.take)
+            self.load_all(&looker, &store, &queue, looks, first.take)
         });
         // Reported before the settings are restored, so that a failure to do so does not replace this one.
         if let Some(Err(failure)) = done {
@@ -70,7 +70,7 @@ impl Run<'_> {
     }
 
     /// Loads all archives that the looks find, until the looks end.
-    fn take_up_all(
+    fn load_all(
         &self,
         looker: &Looker<'_>,
         store: &Store,
@@ -85,10 +85,10 @@ impl Run<'_> {
         let ledger = Ledger::new(Some(books), self.dead_letters(), &sink, self.progress, self.stop)
             .watched_by(&self.refusals)
             .logs_once(lines);
-        let taken_up = self.take_up(intake, store, queue, &pool, &sink, ledger, || looker.run(looks, first));
+        let ended = self.run_stages(intake, store, queue, &pool, &sink, ledger, || looker.run(looks, first));
         self.progress.passed();
         self.monitor.publish();
-        taken_up.map(drop)
+        ended.map(drop)
     }
 
     /// Writes all marks to the state file. If that fails, the journal keeps them for the next run.
@@ -127,9 +127,9 @@ impl Run<'_> {
         let sink = Ndjson { names: *names, vectors, output, stop: self.stop };
         let ledger = Ledger::new(None, self.dead_letters(), &sink, self.progress, self.stop)
             .watched_by(&self.refusals);
-        let taken_up = self.take_up(intake, &store, &queue_of(selection.take), &pool, &sink, ledger, || {});
+        let ended = self.run_stages(intake, &store, &queue_of(selection.take), &pool, &sink, ledger, || {});
         sink.finish();
-        taken_up.map(drop)
+        ended.map(drop)
     }
 
     pub(super) fn source(&self, archives: &Archives) -> Result<Source, Failure> {
@@ -178,7 +178,7 @@ impl Run<'_> {
     ///
     /// Fails after all other archives are done, if the source was unavailable past the budget for some.
     #[expect(clippy::too_many_arguments, reason = "the parts of a run come together here")]
-    pub(super) fn take_up(
+    pub(super) fn run_stages(
         &self,
         intake: &Intake,
         store: &Store,
@@ -188,9 +188,9 @@ impl Run<'_> {
         ledger: Ledger<'_>,
         looks: impl FnOnce() + Send,
     ) -> Result<Vec<Arc<Archive>>, Failure> {
-        self.progress.lets_in(store.admission.figures());
+        self.progress.set_memory_source(store.admission.figures());
         let Intake { workers, senders, batch, account_deletions, spool_interval, .. } = *intake;
-        let mut handed_out = Ok(());
+        let mut queued = Ok(());
         let again = stages(senders, workers, sink, ledger, self.stop, |batches, events, buffers| {
             let stage = Workers {
                 pool,
@@ -206,13 +206,12 @@ impl Run<'_> {
             };
             thread::scope(|scope| {
                 scope.spawn(looks);
-                handed_out =
-                    store.source.hand_out(queue, workers, &store.admission, spool_interval, |next| {
-                        stage.run(next, batches, events);
-                    });
+                queued = store.source.with_queue(queue, workers, &store.admission, spool_interval, |next| {
+                    stage.run(next, batches, events);
+                });
             });
         });
-        handed_out.map(|()| again)
+        queued.map(|()| again)
     }
 }
 
@@ -231,7 +230,7 @@ impl Looker<'_> {
         let stop = self.run.stop;
         let looked = stop.guard("the looks for archives", || match self.task.archives.mode {
             Mode::Once => {
-                self.hand_out(first);
+                self.enqueue(first);
                 self.wait_until_all_is_done();
                 Ok(())
             }
@@ -246,7 +245,7 @@ impl Looker<'_> {
     fn spool(&self, looks: &mut Looks<'_>, first: Vec<Arc<Archive>>) -> Result<(), Failure> {
         let mut found = Some(first);
         while let Some(archives) = found {
-            self.hand_out(archives);
+            self.enqueue(archives);
             found = self.next_look(looks);
             if let Some(archives) = &found {
                 self.server.look(!archives.is_empty())?;
@@ -256,9 +255,9 @@ impl Looker<'_> {
     }
 
     /// Queues the archives of a look. A look that leaves nothing under way is a success.
-    fn hand_out(&self, archives: Vec<Arc<Archive>>) {
+    fn enqueue(&self, archives: Vec<Arc<Archive>>) {
         let open = self.books.open();
-        open.hand_out(archives);
+        open.enqueue(archives);
         if open.under_way().archives == 0 {
             self.run.progress.passed();
         }
@@ -278,14 +277,14 @@ impl Looker<'_> {
     /// Waits and looks again; returns None when the run is to stop. A failed look is repeated after the next wait, since
     /// the source has been readable before.
     fn next_look(&self, looks: &mut Looks<'_>) -> Option<Vec<Arc<Archive>>> {
-        let mut told: Option<Instant> = None;
+        let mut warned: Option<Instant> = None;
         while self.wait(looks.pause(self.task.intake.spool_interval)) {
             match self.run.look(looks, &self.task.archives, self.books, self.lines) {
                 Ok(selection) => return Some(selection.take),
                 Err(_) if self.run.stop.is_requested() => return None,
                 Err(failure) => {
-                    if told.is_none_or(|told| told.elapsed() >= TELL_EVERY) {
-                        told = Some(Instant::now());
+                    if warned.is_none_or(|warned| warned.elapsed() >= WARN_EVERY) {
+                        warned = Some(Instant::now());
                         log::error!("{failure}; the next look tries again");
                     }
                 }

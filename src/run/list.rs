@@ -10,7 +10,7 @@ use crate::model::Archive;
 use crate::pipeline::ledger::state_file::{Mark, StateFile};
 use crate::pipeline::source::settling::is_settled;
 use crate::pipeline::source::{LeftOut, Source};
-use crate::run::selection::{self, LeftAlone};
+use crate::run::selection::{self, NotTaken};
 use crate::shutdown::Stop;
 use crate::timestamp::{now_millis, rfc3339_millis};
 
@@ -44,7 +44,7 @@ pub(super) fn list(task: &List, stop: &Stop) -> Result<(), Failure> {
     let source = Source::open(&archives.source, archives.retry_budget, stop)?;
     let discovery = source.discover(stop)?;
     let judged = selection::judge(&discovery.archives, &state, &archives.wanted);
-    let nothing = selection::nothing_of_the_span(&discovery.archives, &judged);
+    let nothing = selection::nothing_in_span(&discovery.archives, &judged);
     discovery.nothing.iter().chain(&nothing).for_each(|nothing| log::warn!("{nothing}"));
     let waits = |archive: &Archive| {
         archives.mode == Mode::Spool && source.is_local() && !is_settled(archive, now_millis())
@@ -69,7 +69,7 @@ pub(super) fn list(task: &List, stop: &Stop) -> Result<(), Failure> {
 
 fn line_of<'l>(
     archive: &'l Archive,
-    why: Option<&LeftAlone>,
+    why: Option<&NotTaken>,
     waits: bool,
     state: &StateFile,
     source: &Source,
@@ -91,7 +91,7 @@ fn line_of<'l>(
         state: known,
         changed: state.has_changed(archive),
         take: why.is_none(),
-        left: if waits { Some("settling") } else { why.map(LeftAlone::code) },
+        left: if waits { Some("settling") } else { why.map(NotTaken::code) },
         why: if waits {
             Some("once it has stopped changing".to_owned())
         } else {

@@ -11,12 +11,12 @@ use crate::pipeline::admission::Admission;
 use crate::pipeline::ledger::state_file::StateFile;
 use crate::pipeline::source::settling::UnsettledFiles;
 use crate::pipeline::source::{Discovery, LeftOut, Source};
-use crate::run::selection::{self, LeftAlone};
+use crate::run::selection::{self, NotTaken};
 use crate::shutdown::Stop;
 use crate::timestamp::now_millis;
 
 /// Maximum number of files that the log names for one look.
-const PASSED_OVER_NAMED: usize = 10;
+const MAX_NAMED: usize = 10;
 
 /// A source, and the memory for its archives.
 pub(super) struct Store {
@@ -46,7 +46,7 @@ pub(super) struct Looks<'s> {
     /// Files that may be incomplete; None: all files count as complete.
     settling: Option<UnsettledFiles>,
     /// Files that the last look left out. Each is logged once.
-    passed_over: HashSet<PathBuf>,
+    left_out_before: HashSet<PathBuf>,
     /// Times that several archives of the last look share, in seconds since 1970. Each is logged once.
     shared_times: HashSet<i64>,
     /// Archives that have changed since they were done. Each is logged once.
@@ -61,7 +61,7 @@ impl<'s> Looks<'s> {
         Self {
             store,
             settling: store.judges_late().then(UnsettledFiles::default),
-            passed_over: HashSet::new(),
+            left_out_before: HashSet::new(),
             shared_times: HashSet::new(),
             changed: HashSet::new(),
             nothing: None,
@@ -72,7 +72,7 @@ impl<'s> Looks<'s> {
     /// `archives` are in order.
     fn warn_of_shared_times(&mut self, archives: &[Archive], is_taken: impl Fn(&Archive) -> bool) {
         let mut shared = HashSet::new();
-        let mut told = 0;
+        let mut count = 0;
         for same in archives.chunk_by(|a, b| a.seconds.is_some() && a.seconds == b.seconds) {
             let ([first, second, ..], Some(seconds)) = (same, same.first().and_then(|first| first.seconds))
             else {
@@ -85,7 +85,7 @@ impl<'s> Looks<'s> {
             if self.shared_times.contains(&seconds) {
                 continue;
             }
-            if told < PASSED_OVER_NAMED {
+            if count < MAX_NAMED {
                 log::warn!(
                     "{:?} and {:?} have the same time: events of a post with equal row ids have no order; \
                      rename one archive if you know which is newer",
@@ -93,18 +93,18 @@ impl<'s> Looks<'s> {
                     second.name
                 );
             }
-            told += 1;
+            count += 1;
         }
-        if told > PASSED_OVER_NAMED {
-            log::warn!("{} more times belong to several archives", told - PASSED_OVER_NAMED);
+        if count > MAX_NAMED {
+            log::warn!("{} more times belong to several archives", count - MAX_NAMED);
         }
         self.shared_times = shared;
     }
 
     /// Logs files that are left out for the first time. If there are many, names only the first.
     fn warn_of(&self, left_out: &[LeftOut]) {
-        let mut new = left_out.iter().filter(|left_out| !self.passed_over.contains(&left_out.path));
-        for left_out in new.by_ref().take(PASSED_OVER_NAMED) {
+        let mut new = left_out.iter().filter(|left_out| !self.left_out_before.contains(&left_out.path));
+        for left_out in new.by_ref().take(MAX_NAMED) {
             log::warn!("{:?} is left out: {}", left_out.path, left_out.reason);
         }
         let others = new.count();
@@ -117,7 +117,7 @@ impl<'s> Looks<'s> {
     /// loaded again: replacing a file is not a request to load it.
     fn warn_of_changed(&mut self, changed: Vec<String>) {
         let mut new = changed.iter().filter(|name| !self.changed.contains(*name));
-        for name in new.by_ref().take(PASSED_OVER_NAMED) {
+        for name in new.by_ref().take(MAX_NAMED) {
             log::warn!(
                 "{name:?} has changed since it was processed, but is not loaded again: remove its entry \
                  from the state file to load it"
@@ -152,20 +152,20 @@ impl<'s> Looks<'s> {
         under_way: impl Fn(&str) -> bool,
     ) -> Selection {
         self.warn_of(&left_out);
-        self.passed_over = left_out.into_iter().map(|left_out| left_out.path).collect();
+        self.left_out_before = left_out.into_iter().map(|left_out| left_out.path).collect();
         let judged = selection::judge(&found, state, &archives.wanted);
-        self.warn_of_nothing(nothing.or_else(|| selection::nothing_of_the_span(&found, &judged)));
+        self.warn_of_nothing(nothing.or_else(|| selection::nothing_in_span(&found, &judged)));
         let all = || found.iter().zip(&judged);
         let taken: HashSet<&str> =
             all().filter(|(_, why)| why.is_none()).map(|(archive, _)| &*archive.name).collect();
-        let changed = all().filter(|(_, why)| **why == Some(LeftAlone::Processed { has_changed: true }));
+        let changed = all().filter(|(_, why)| **why == Some(NotTaken::Processed { has_changed: true }));
         let changed = changed.map(|(archive, _)| archive.name.clone()).collect();
         self.warn_of_shared_times(&found, |archive| taken.contains(&*archive.name));
         self.warn_of_changed(changed);
-        let mut selection = selection::sort_out(found, judged);
+        let mut selection = selection::partition(found, judged);
         selection.take.retain(|archive| !under_way(&archive.name));
         let found = selection.take.len();
-        selection.take.retain(|archive| !self.store.admission.has_shut_out(archive));
+        selection.take.retain(|archive| !self.store.admission.is_too_large(archive));
         selection.too_large = (found - selection.take.len()) as u64;
         if let Some(settling) = &mut self.settling {
             selection.settling = settling.hold_back(&mut selection.take, now_millis());

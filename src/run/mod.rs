@@ -31,13 +31,13 @@ mod verify;
 
 /// Maximum number of rounds in a row in which the index behind a name changes before archives can be marked. After that
 /// the run gives up.
-const MOST_ROUNDS: u32 = 20;
+const MAX_ROUNDS: u32 = 20;
 
 /// Runs the configured task and returns the exit code.
 pub fn run(config: &Config, stop: &Stop) -> ExitCode {
     stop.guard("the program", || carry_out(config, stop)).unwrap_or_else(|| {
         let failure = stop.as_failure();
-        tell(config.logging, &failure);
+        report_failure(config.logging, &failure);
         failure.code
     })
 }
@@ -57,24 +57,24 @@ fn carry_out(config: &Config, stop: &Stop) -> ExitCode {
             return report(logging, &task.reports, stop, Progress::new(), |run| run.verify(task));
         }
         Task::Replay(task) => {
-            return report(logging, &task.reports, stop, Progress::of_replay(), |run| run.replay(task));
+            return report(logging, &task.reports, stop, Progress::for_replay(), |run| run.replay(task));
         }
     };
     match done {
         Ok(()) => ExitCode::Done,
         Err(failure) => {
-            tell(logging, &failure);
+            report_failure(logging, &failure);
             failure.code
         }
     }
 }
 
 /// Reports why a run cannot continue, even if logging is off.
-fn tell(logging: Logging, failure: &Failure) {
+fn report_failure(logging: Logging, failure: &Failure) {
     if logging.enabled {
         log::error!(exit_code = failure.code.number(); "{failure}");
     } else {
-        logging::tell(failure, logging.format);
+        logging::report_failure(failure, logging.format);
     }
 }
 
@@ -110,7 +110,7 @@ fn report(
         log::info!(summary = summary.json(); "{}", summary.line());
     }
     if let Some(StopReason::Fatal(failure)) = &stopped {
-        tell(logging, failure);
+        report_failure(logging, failure);
     }
     if let Some(output) = &reports.summary
         && let Err(error) = summary.write(output)
@@ -118,7 +118,7 @@ fn report(
         code = if code == ExitCode::Done { ExitCode::Failed } else { code };
         summary.exit_code = code.number();
         let message = format!("--summary-json (SUMMARY_JSON) cannot be written: {error}");
-        tell(logging, &Failure::new(code, message));
+        report_failure(logging, &Failure::new(code, message));
     }
     monitor.finish(code);
     if shows_table && !stop.is_unread() {
@@ -137,7 +137,7 @@ fn judge_holdings(server: &Server, state: &StateFile) -> Option<Check> {
     }
 }
 
-/// The privileges that a load needs beyond reading and writing documents.
+/// Returns the privileges that a load needs beyond reading and writing documents.
 fn needs(load: &Load) -> Needs {
     let left_changed = || load_settings::left_changed(&load.archives.state_file).unwrap_or(true);
     Needs {
@@ -171,7 +171,7 @@ impl Run<'_> {
         vectors: VectorChoice,
     ) -> Elasticsearch<'s> {
         let throttle = server.throttle.clone();
-        self.progress.connected(move || throttle.figures());
+        self.progress.set_server_source(move || throttle.figures());
         Elasticsearch::new(server, batch, vectors, self.stop, &self.progress.requests)
     }
 

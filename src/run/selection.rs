@@ -9,7 +9,7 @@ use crate::timestamp::rfc3339_millis;
 
 /// Why an archive is not taken.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum LeftAlone {
+pub enum NotTaken {
     /// The state file marks it `processed`.
     Processed {
         /// Whether the archive has changed since.
@@ -25,47 +25,47 @@ pub enum LeftAlone {
     BeyondLimit,
 }
 
-impl LeftAlone {
+impl NotTaken {
     /// Returns the reason as a keyword for programs.
     pub fn code(&self) -> &'static str {
         match self {
-            LeftAlone::Processed { .. } => "processed",
-            LeftAlone::Failed(_) => "failed",
-            LeftAlone::OtherShard => "other_shard",
-            LeftAlone::OtherTime(Outside::Before) => "before_from",
-            LeftAlone::OtherTime(Outside::Behind) => "not_before_to",
-            LeftAlone::OtherTime(Outside::NoTime) => "no_time",
-            LeftAlone::BeyondLimit => "beyond_limit",
+            NotTaken::Processed { .. } => "processed",
+            NotTaken::Failed(_) => "failed",
+            NotTaken::OtherShard => "other_shard",
+            NotTaken::OtherTime(Outside::Before) => "before_from",
+            NotTaken::OtherTime(Outside::After) => "not_before_to",
+            NotTaken::OtherTime(Outside::NoTime) => "no_time",
+            NotTaken::BeyondLimit => "beyond_limit",
         }
     }
 }
 
-impl fmt::Display for LeftAlone {
+impl fmt::Display for NotTaken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            LeftAlone::Processed { has_changed: false } => f.write_str("processed"),
-            LeftAlone::Processed { has_changed: true } => f.write_str(
+            NotTaken::Processed { has_changed: false } => f.write_str("processed"),
+            NotTaken::Processed { has_changed: true } => f.write_str(
                 "processed, but it has changed since: remove its entry from the state file to load it again",
             ),
-            LeftAlone::Failed(error) => write!(f, "failed: {error} (--retry-failed loads it)"),
-            LeftAlone::OtherShard => f.write_str("of another shard"),
-            LeftAlone::OtherTime(Outside::Before) => f.write_str("older than --from"),
-            LeftAlone::OtherTime(Outside::Behind) => f.write_str("not older than --to"),
-            LeftAlone::OtherTime(Outside::NoTime) => {
+            NotTaken::Failed(error) => write!(f, "failed: {error} (--retry-failed loads it)"),
+            NotTaken::OtherShard => f.write_str("of another shard"),
+            NotTaken::OtherTime(Outside::Before) => f.write_str("older than --from"),
+            NotTaken::OtherTime(Outside::After) => f.write_str("not older than --to"),
+            NotTaken::OtherTime(Outside::NoTime) => {
                 f.write_str("it has no time in its name, so it is in no span of --from and --to")
             }
-            LeftAlone::BeyondLimit => f.write_str("newer than the archives that --limit allows"),
+            NotTaken::BeyondLimit => f.write_str("newer than the archives that --limit allows"),
         }
     }
 }
 
 /// Returns for each of `archives`, which are in order, why it is not taken; None if it is.
-pub fn judge(archives: &[Archive], state: &StateFile, wanted: &Wanted) -> Vec<Option<LeftAlone>> {
+pub fn judge(archives: &[Archive], state: &StateFile, wanted: &Wanted) -> Vec<Option<NotTaken>> {
     let mut taken = 0;
     let judge = |archive: &Archive| {
-        let why = left_alone(archive, state, wanted);
+        let why = why_not_taken(archive, state, wanted);
         if why.is_none() && wanted.limit.is_some_and(|limit| taken >= limit) {
-            return Some(LeftAlone::BeyondLimit);
+            return Some(NotTaken::BeyondLimit);
         }
         taken += usize::from(why.is_none());
         why
@@ -74,27 +74,27 @@ pub fn judge(archives: &[Archive], state: &StateFile, wanted: &Wanted) -> Vec<Op
 }
 
 /// Returns why `archive` is not taken, regardless of the limit; None if it is.
-fn left_alone(archive: &Archive, state: &StateFile, wanted: &Wanted) -> Option<LeftAlone> {
+fn why_not_taken(archive: &Archive, state: &StateFile, wanted: &Wanted) -> Option<NotTaken> {
     if !wanted.shard.takes(&archive.name) {
-        return Some(LeftAlone::OtherShard);
+        return Some(NotTaken::OtherShard);
     }
     if let Some(outside) = wanted.span.excludes(archive) {
-        return Some(LeftAlone::OtherTime(outside));
+        return Some(NotTaken::OtherTime(outside));
     }
     let has_changed = state.has_changed(archive);
     match state.get(&archive.name) {
-        None if state.is_before_cursor(archive) => Some(LeftAlone::Processed { has_changed: false }),
+        None if state.is_before_cursor(archive) => Some(NotTaken::Processed { has_changed: false }),
         None => None,
-        Some(Mark::Processed) => Some(LeftAlone::Processed { has_changed }),
+        Some(Mark::Processed) => Some(NotTaken::Processed { has_changed }),
         Some(Mark::Failed { error, .. }) => {
-            (!wanted.retry_failed && !has_changed).then(|| LeftAlone::Failed(error.clone()))
+            (!wanted.retry_failed && !has_changed).then(|| NotTaken::Failed(error.clone()))
         }
     }
 }
 
 /// Returns a warning if there are archives, but none in the time range.
-pub fn nothing_of_the_span(archives: &[Archive], judged: &[Option<LeftAlone>]) -> Option<String> {
-    let is_outside = |why: &Option<LeftAlone>| matches!(why, Some(LeftAlone::OtherTime(_)));
+pub fn nothing_in_span(archives: &[Archive], judged: &[Option<NotTaken>]) -> Option<String> {
+    let is_outside = |why: &Option<NotTaken>| matches!(why, Some(NotTaken::OtherTime(_)));
     if archives.is_empty() || !judged.iter().all(is_outside) {
         return None;
     }
@@ -111,23 +111,23 @@ pub fn nothing_of_the_span(archives: &[Archive], judged: &[Option<LeftAlone>]) -
 /// Selects from the discovered archives, which are in order.
 pub fn select(archives: Vec<Archive>, state: &StateFile, wanted: &Wanted) -> Selection {
     let judged = judge(&archives, state, wanted);
-    sort_out(archives, judged)
+    partition(archives, judged)
 }
 
 /// Sorts archives by the results of [`judge`].
-pub fn sort_out(archives: Vec<Archive>, judged: Vec<Option<LeftAlone>>) -> Selection {
+pub fn partition(archives: Vec<Archive>, judged: Vec<Option<NotTaken>>) -> Selection {
     let mut selection = Selection::default();
     for (archive, why) in archives.into_iter().zip(judged) {
         match why {
             None => selection.take.push(Arc::new(archive)),
-            Some(LeftAlone::Processed { .. }) => {
+            Some(NotTaken::Processed { .. }) => {
                 selection.already_done += 1;
                 selection.newest_done = selection.newest_done.max(archive.seconds);
             }
-            Some(LeftAlone::Failed(_)) => selection.failed += 1,
-            Some(LeftAlone::OtherShard) => selection.other_shard += 1,
-            Some(LeftAlone::OtherTime(_)) => selection.other_times += 1,
-            Some(LeftAlone::BeyondLimit) => selection.beyond_limit += 1,
+            Some(NotTaken::Failed(_)) => selection.failed += 1,
+            Some(NotTaken::OtherShard) => selection.other_shard += 1,
+            Some(NotTaken::OtherTime(_)) => selection.other_times += 1,
+            Some(NotTaken::BeyondLimit) => selection.beyond_limit += 1,
         }
     }
     selection
@@ -154,7 +154,7 @@ mod tests {
         state
     }
 
-    fn judged(archive: Archive, wanted: &Wanted) -> Option<LeftAlone> {
+    fn judged(archive: Archive, wanted: &Wanted) -> Option<NotTaken> {
         judge(&[archive], &state(), wanted).remove(0)
     }
 
@@ -166,8 +166,8 @@ mod tests {
     fn new_archives_and_changed_failed_ones_are_taken() {
         let (all, retry) = (Wanted::ALL, Wanted { retry_failed: true, ..Wanted::ALL });
         assert_eq!(judged(archive("new"), &all), None);
-        assert_eq!(judged(archive("done"), &retry), Some(LeftAlone::Processed { has_changed: false }));
-        assert!(matches!(judged(archive("broken"), &all), Some(LeftAlone::Failed(_))));
+        assert_eq!(judged(archive("done"), &retry), Some(NotTaken::Processed { has_changed: false }));
+        assert!(matches!(judged(archive("broken"), &all), Some(NotTaken::Failed(_))));
         assert_eq!(judged(archive("broken"), &retry), None);
         assert_eq!(judged(Archive { bytes: 2, ..archive("broken") }, &all), None);
     }
@@ -176,7 +176,7 @@ mod tests {
     fn a_processed_archive_that_has_changed_is_not_taken_even_with_retry_failed() {
         let changed = Archive { bytes: 2, ..archive("done") };
         let wanted = Wanted { retry_failed: true, ..Wanted::ALL };
-        assert_eq!(judged(changed, &wanted), Some(LeftAlone::Processed { has_changed: true }));
+        assert_eq!(judged(changed, &wanted), Some(NotTaken::Processed { has_changed: true }));
     }
 
     #[test]
@@ -205,7 +205,7 @@ mod tests {
     fn an_empty_time_range_is_reported_with_the_times_of_the_archives() {
         let span = Span { from: Some(1_766_016_000_000), to: None };
         let warning = |archives: &[Archive]| {
-            nothing_of_the_span(archives, &judge(archives, &state(), &Wanted { span, ..Wanted::ALL }))
+            nothing_in_span(archives, &judge(archives, &state(), &Wanted { span, ..Wanted::ALL }))
         };
         let text = warning(&[at("a", 0), at("b", 1)]).unwrap();
         assert!(

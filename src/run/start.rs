@@ -7,7 +7,7 @@ use crate::model::Selection;
 use crate::text::megabytes;
 
 /// Maximum number of folders and files that are named.
-const NAMED: usize = 3;
+const MAX_NAMED: usize = 3;
 
 /// Formats the first line of a load.
 pub(super) fn of_load(task: &Load, selection: &Selection) -> String {
@@ -72,8 +72,8 @@ fn counted(selection: &Selection) -> String {
 fn place(source: &Source) -> String {
     match source {
         Source::Local(paths) => {
-            let named: Vec<String> = paths.iter().take(NAMED).map(|path| shown(path)).collect();
-            match paths.len().saturating_sub(NAMED) {
+            let named: Vec<String> = paths.iter().take(MAX_NAMED).map(|path| shown(path)).collect();
+            match paths.len().saturating_sub(MAX_NAMED) {
                 0 => named.join(", "),
                 others => format!("{} and {others} more", named.join(", ")),
             }

@@ -2,7 +2,7 @@
 
 use super::ingest::{open, pool, queue_of};
 use super::looks::Store;
-use super::{MOST_ROUNDS, Run, start};
+use super::{MAX_ROUNDS, Run, start};
 use crate::config::{VectorChoice, Verify};
 use crate::exit::Failure;
 use crate::pipeline::ledger::state_file::StateFile;
@@ -16,7 +16,7 @@ impl Run<'_> {
     /// Reads all archives as a load does, whatever the state file says, and compares their rows with the index.
     pub(super) fn verify(&self, task: &Verify) -> Result<(), Failure> {
         let Verify { archives, intake, server: settings, .. } = task;
-        let nothing_done = StateFile::of_nothing(&archives.state_file);
+        let nothing_done = StateFile::empty(&archives.state_file);
         let store = Store::new(self.source(archives)?, false, intake);
         let selection = self.look_once(&store, archives, &nothing_done)?;
         log::info!("{}", start::of_verification(task, &selection));
@@ -29,9 +29,9 @@ impl Run<'_> {
             task.repair.then(|| vectors(task.vectors)),
             output,
         );
-        for _ in 0..=MOST_ROUNDS {
+        for _ in 0..=MAX_ROUNDS {
             let ledger = Ledger::new(None, self.dead_letters(), &verifier, self.progress, self.stop);
-            let again = self.take_up(intake, &store, &queue_of(take), &pool, &verifier, ledger, || {})?;
+            let again = self.run_stages(intake, &store, &queue_of(take), &pool, &verifier, ledger, || {})?;
             // Repaired rows may have gone to an index that has been replaced since. Their archives are verified again,
             // against the new index.
             if again.is_empty() || self.stop.is_requested() {

@@ -85,8 +85,8 @@ fn white_space_around_settings_is_cut_off_and_within_keys_it_is_refused() {
     assert_eq!((keys.access_key, keys.secret_key), (text("D"), text("E")));
     assert_eq!(settings.region.name, "eu-west-1");
     assert_eq!(settings.endpoint.as_deref(), Some("http://localhost:9000"));
-    let told = message(&[("AWS_S3_ACCESS_KEY", "D"), ("AWS_S3_SECRET_KEY", "hunter2 hunter3")]);
-    assert!(told.contains("AWS_S3_SECRET_KEY") && !told.contains("hunter"), "{told}");
+    let text = message(&[("AWS_S3_ACCESS_KEY", "D"), ("AWS_S3_SECRET_KEY", "hunter2 hunter3")]);
+    assert!(text.contains("AWS_S3_SECRET_KEY") && !text.contains("hunter"), "{text}");
 }
 
 #[test]
@@ -106,9 +106,9 @@ fn keys_may_be_in_files_which_are_read_when_they_are_needed() {
 #[test]
 fn a_user_name_in_a_url_is_refused_with_the_settings_to_use() {
     for variable in ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_STS"] {
-        let told = message(&[(variable, "https://user:hunter2@s3.example")]);
-        assert!(told.contains(variable) && told.contains("AWS_S3_ACCESS_KEY"), "{told}");
-        assert!(!told.contains("ELASTICSEARCH") && !told.contains("hunter2"), "{told}");
+        let text = message(&[(variable, "https://user:hunter2@s3.example")]);
+        assert!(text.contains(variable) && text.contains("AWS_S3_ACCESS_KEY"), "{text}");
+        assert!(!text.contains("ELASTICSEARCH") && !text.contains("hunter2"), "{text}");
     }
 }
 
@@ -170,8 +170,8 @@ fn addressing_comes_from_flag_variable_or_profile_and_must_fit_the_endpoint() {
     assert_eq!(of_profile.addressing, Addressing::Path);
     assert!(message(&[("S3_ADDRESSING", "host")]).contains("S3_ADDRESSING"));
     for url in ["http://127.0.0.1:9000", "http://[::1]:9000"] {
-        let told = message(&[("S3_ADDRESSING", "virtual"), ("AWS_ENDPOINT_URL_S3", url)]);
-        assert!(told.contains("--s3-addressing"), "{told}");
+        let text = message(&[("S3_ADDRESSING", "virtual"), ("AWS_ENDPOINT_URL_S3", url)]);
+        assert!(text.contains("--s3-addressing"), "{text}");
     }
     assert!(message(&[("S3_ADDRESSING", "virtual"), ("S3_SQLITE_DB_BUCKET", "Old_One")]).contains("Old_One"));
 }
@@ -196,8 +196,8 @@ fn access_points_are_accepted_and_unsupported_arns_are_refused_by_kind() {
         ("arn:aws:sns:eu-west-1:1:topic", "not the ARN"),
         ("mine--usw2-az1--x-s3", "directory bucket"),
     ] {
-        let told = bucket(arn).unwrap_err().message;
-        assert!(told.contains("S3_SQLITE_DB_BUCKET") && told.contains(what), "{arn}: {told}");
+        let text = bucket(arn).unwrap_err().message;
+        assert!(text.contains("S3_SQLITE_DB_BUCKET") && text.contains(what), "{arn}: {text}");
     }
 }
 

@@ -110,7 +110,7 @@ fn traffic() -> TrafficFigures {
 fn figures() -> Figures {
     let counts = |pairs: &[(&str, u64)]| pairs.iter().map(|&(name, n)| (name.to_owned(), n)).collect();
     Figures {
-        at_hand: None,
+        backlog: None,
         now: 1_766_016_020_250,
         started: 1_766_016_000_250,
         elapsed: Duration::from_millis(20_000),

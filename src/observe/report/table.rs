@@ -9,7 +9,7 @@ use crate::model::Reasons;
 use crate::text::{plain, wrap};
 
 /// Maximum width of the table, in columns: fits a narrow window.
-const WIDEST: usize = 50;
+const MAX_WIDTH: usize = 50;
 
 /// Columns between a name and its number, and before a block.
 const GAP: usize = 2;
@@ -43,13 +43,13 @@ fn advice(summary: &Summary, reports: &Reports) -> Vec<String> {
         ));
     }
     if rows.rejected > 0 {
-        advice.push(rejected(reports, rows.rejected, reasons));
+        advice.push(rejected_advice(reports, rows.rejected, reasons));
     }
     if archives.pending > 0 {
         advice.push(format!(
             "{} pending: run again{}",
             counted(archives.pending, "archive"),
-            once_mended(summary)
+            when_to_run_again(summary)
         ));
     } else if rows.unconfirmed > 0 {
         advice.push(format!(
@@ -58,10 +58,10 @@ fn advice(summary: &Summary, reports: &Reports) -> Vec<String> {
         ));
     }
     if let Some(findings) = &summary.findings {
-        advice.extend(differing(reports.job, findings.total_differences()));
+        advice.extend(difference_advice(reports.job, findings.total_differences()));
     }
     if let Some(repaired) = summary.repaired.as_ref().filter(|repaired| repaired.total() > 0) {
-        let counts = of_each(&repaired.differences());
+        let counts = format_counts(&repaired.differences());
         advice.push(format!("{} repaired: {counts}", counted(repaired.total(), "row")));
     }
     if summary.dry_run {
@@ -72,7 +72,7 @@ fn advice(summary: &Summary, reports: &Reports) -> Vec<String> {
 }
 
 /// Says how many rows differ from the archives, and what to do about it.
-fn differing(job: Job, rows: u64) -> Option<String> {
+fn difference_advice(job: Job, rows: u64) -> Option<String> {
     let what_to_do = if job == Job::Repair {
         "sending them again did not help, see the log"
     } else {
@@ -81,13 +81,13 @@ fn differing(job: Job, rows: u64) -> Option<String> {
     (rows > 0).then(|| format!("{} differ from the archives: {what_to_do}", counted(rows, "row")))
 }
 
-fn of_each(counts: &[(&'static str, u64)]) -> String {
+fn format_counts(counts: &[(&'static str, u64)]) -> String {
     let counts = counts.iter().filter(|(_, rows)| *rows > 0);
     counts.map(|(name, rows)| format!("{} {name}", grouped(*rows))).collect::<Vec<_>>().join(", ")
 }
 
 /// Says where the rejected rows are, and how to send their documents again.
-fn rejected(reports: &Reports, rows: u64, reasons: &Reasons) -> String {
+fn rejected_advice(reports: &Reports, rows: u64, reasons: &Reasons) -> String {
     let mut counts: Vec<_> = reasons.rejected.iter().collect();
     counts.sort_by(|a, b| b.1.cmp(a.1).then(a.0.cmp(b.0)));
     let mut why: Vec<_> = counts.iter().take(3).map(|(reason, count)| format!("{reason} {count}")).collect();
@@ -129,7 +129,7 @@ fn rejected(reports: &Reports, rows: u64, reasons: &Reasons) -> String {
     text
 }
 
-fn once_mended(summary: &Summary) -> &'static str {
+fn when_to_run_again(summary: &Summary) -> &'static str {
     let code = |code: ExitCode| code.number() == summary.exit_code;
     match () {
         () if code(ExitCode::Unavailable) => " once the server is back",
@@ -209,7 +209,7 @@ fn columns(blocks: &[Block]) -> String {
     let mut text = String::new();
     let mut left = blocks;
     while !left.is_empty() {
-        let fitting = (1..=left.len()).rev().find(|n| width(left.get(..*n).unwrap_or_default()) <= WIDEST);
+        let fitting = (1..=left.len()).rev().find(|n| width(left.get(..*n).unwrap_or_default()) <= MAX_WIDTH);
         let (first, others) = left.split_at(fitting.unwrap_or(1));
         if !text.is_empty() {
             text.push('\n');
@@ -334,7 +334,7 @@ signal
         let rows = Tally { skipped: n, rejected: n, unconfirmed: n, ..rows };
         let text = text(ExitCode::Failed, archives, rows, &reports("dead"));
         let table = &text[text.find("  Archives").unwrap()..];
-        assert!(table.lines().all(|line| line.len() <= WIDEST), "{table}");
+        assert!(table.lines().all(|line| line.len() <= MAX_WIDTH), "{table}");
         for name in ["failed", "pending", "already done", "rejected", "unconfirmed", "suppressed"] {
             assert!(table.contains(&format!("{name} ")), "{name}: {table}");
         }
@@ -384,15 +384,15 @@ signal
             ..Reasons::default()
         };
         let reports = reports("dead");
-        assert!(rejected(&reports, 9, &reasons(3)).contains("(r3 3, r2 2, r1 1)"));
-        assert!(rejected(&reports, 9, &reasons(4)).contains("(r4 4, r3 3, r2 2, 1 other reason)"));
-        assert!(rejected(&reports, 9, &reasons(5)).contains("(r5 5, r4 4, r3 3, 2 other reasons)"));
+        assert!(rejected_advice(&reports, 9, &reasons(3)).contains("(r3 3, r2 2, r1 1)"));
+        assert!(rejected_advice(&reports, 9, &reasons(4)).contains("(r4 4, r3 3, r2 2, 1 other reason)"));
+        assert!(rejected_advice(&reports, 9, &reasons(5)).contains("(r5 5, r4 4, r3 3, 2 other reasons)"));
     }
 
     #[test]
     fn the_advice_to_replay_covers_only_rows_with_a_document() {
         let advice = |reports: &Reports, rows, can_be_replayed| {
-            rejected(reports, rows, &Reasons { can_be_replayed, ..Reasons::default() })
+            rejected_advice(reports, rows, &Reasons { can_be_replayed, ..Reasons::default() })
         };
         let mut reports = reports("dead");
         assert_eq!(

@@ -21,7 +21,7 @@ use crate::shutdown::Stop;
 const KEPT_BYTES: usize = 512 << 20;
 
 /// A kept mapping is reused if it is at most this many times larger than the request.
-const MOST_TIMES_LARGER: usize = 4;
+const MAX_TIMES_LARGER: usize = 4;
 
 /// Returns the bytes that reading takes besides the database: for statements, and for the hash of each row of usual size.
 /// If rows are smaller and there are more of them, more is reserved while they are counted.
@@ -134,13 +134,13 @@ impl Rooms {
     /// Admits readers from the front of the line while there is memory. Frees kept mappings if that takes their bytes.
     fn settle(&self) {
         let mut state = self.state();
-        let mut let_in = Vec::new();
+        let mut admitted = Vec::new();
         while let Some(first) = state.waiting.front()
             && state.used.saturating_add(first.bytes) <= self.0.total
         {
             let Some(first) = state.waiting.pop_front() else { break };
             state.used = state.used.saturating_add(first.bytes);
-            let_in.push(first.granted);
+            admitted.push(first.granted);
         }
         let mut spent = Vec::new();
         while state.used.saturating_add(state.kept_bytes) > self.0.total
@@ -152,7 +152,7 @@ impl Rooms {
         drop(state);
         // Freed before the admitted readers take new memory.
         drop(spent);
-        for granted in let_in {
+        for granted in admitted {
             // A reader that leaves the line meanwhile notices that it was admitted, and releases the memory.
             let _ = granted.send(());
         }
@@ -175,7 +175,7 @@ impl Rooms {
     pub(super) fn take_kept(&self, bytes: usize) -> Option<Mapping> {
         let mut state = self.state();
         let fits =
-            |memory: &Mapping| (bytes..=bytes.saturating_mul(MOST_TIMES_LARGER)).contains(&memory.len());
+            |memory: &Mapping| (bytes..=bytes.saturating_mul(MAX_TIMES_LARGER)).contains(&memory.len());
         let fitting = state.kept.iter().enumerate().filter(|(_, memory)| fits(memory));
         let (place, _) = fitting.min_by_key(|(_, memory)| memory.len())?;
         let memory = state.kept.remove(place)?;

@@ -12,7 +12,7 @@ use ::zip::{CompressionMethod, HasZipMetadata};
 use libdeflater::{DecompressionError, Decompressor};
 
 use super::ArchiveError;
-use crate::model::is_litter;
+use crate::model::is_metadata_file;
 
 /// The first bytes of every SQLite database. Source: SQLite, "Database File Format", section 1.3.1.
 const SQLITE_MAGIC: &[u8] = b"SQLite format 3\0";
@@ -251,7 +251,7 @@ impl Entries {
         let mut entries = Self::default();
         for entry in zip.files().map_err(invalid)? {
             let entry = entry.map_err(invalid)?;
-            if is_litter(entry.name_raw()) {
+            if is_metadata_file(entry.name_raw()) {
                 continue;
             }
             let name = entry.name_raw().to_ascii_lowercase();

@@ -51,7 +51,7 @@ impl Books {
     }
 
     /// Reports that the last archive under way is done.
-    pub(super) fn tell_settled(&self) {
+    pub(super) fn notify_settled(&self) {
         // If the channel is full, a message is already waiting.
         let _ = self.settled.0.try_send(());
     }
@@ -77,7 +77,7 @@ impl Open {
     }
 
     /// Queues archives that have been entered.
-    pub fn hand_out(&self, archives: impl IntoIterator<Item = Arc<Archive>>) {
+    pub fn enqueue(&self, archives: impl IntoIterator<Item = Arc<Archive>>) {
         let Some(queue) = &self.queue else { return };
         for archive in archives {
             // Fails only if the workers are gone, and then the run ends.
@@ -108,11 +108,11 @@ impl Open {
     }
 
     /// Queues an archive again. Returns the number of its repetitions.
-    pub(super) fn again(&mut self, archive: &Archive) -> u32 {
+    pub(super) fn enqueue_again(&mut self, archive: &Archive) -> u32 {
         let Some((entered, rounds)) = self.under_way.get_mut(&archive.name) else { return 0 };
         *rounds += 1;
         let (entered, rounds) = (entered.clone(), *rounds);
-        self.hand_out([entered]);
+        self.enqueue([entered]);
         rounds
     }
 }
@@ -126,7 +126,7 @@ mod tests {
     }
 
     fn books() -> (Books, Receiver<Arc<Archive>>) {
-        Books::new(StateFile::of_nothing("state".as_ref()), Some(2))
+        Books::new(StateFile::empty("state".as_ref()), Some(2))
     }
 
     #[test]
@@ -137,7 +137,7 @@ mod tests {
         open.enter(&[a.clone(), b.clone()]);
         assert_eq!(open.under_way(), UnderWay { archives: 2, bytes: 7 });
         assert!(archives.is_empty(), "nothing is handed out yet");
-        open.hand_out([a.clone(), b]);
+        open.enqueue([a.clone(), b]);
         assert_eq!(archives.try_iter().map(|archive| archive.name.clone()).collect::<String>(), "ab");
         open.leave(&a);
         open.leave(&a);
@@ -151,10 +151,10 @@ mod tests {
         let a = archive("a", 3);
         let mut open = books.open();
         open.enter(std::slice::from_ref(&a));
-        let allowed: Vec<bool> = (0..3).map(|_| books.allows(open.again(&a))).collect();
+        let allowed: Vec<bool> = (0..3).map(|_| books.allows(open.enqueue_again(&a))).collect();
         assert_eq!((allowed, archives.try_iter().count()), (vec![true, true, false], 3));
         open.close();
-        open.again(&a);
+        open.enqueue_again(&a);
         assert!(archives.recv().is_err());
         assert!(open.has("a"), "it stays under way: it is not done");
     }

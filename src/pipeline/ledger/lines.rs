@@ -46,8 +46,8 @@ pub(super) fn log_archive(name: &str, tally: &Tally, fate: &Fate) {
     let room = logging::columns().saturating_sub(before.chars().count());
     let counts = tally.counts();
     log::log!(
-        target: ARCHIVES, level, archive = name, rows = tally.read, counts = in_words(&counts, usize::MAX);
-        "{before}{}", in_words(&counts, room)
+        target: ARCHIVES, level, archive = name, rows = tally.read, counts = format_counts(&counts, usize::MAX);
+        "{before}{}", format_counts(&counts, room)
     );
 }
 
@@ -67,7 +67,7 @@ fn line_of(tally: &Tally, fate: &Fate) -> (Level, String) {
 }
 
 /// Formats counts in order. Those that do not fit into `columns` are summed up; at least one count is named.
-fn in_words(counts: &[(&str, u64)], columns: usize) -> String {
+fn format_counts(counts: &[(&str, u64)], columns: usize) -> String {
     let named = |counts: &[(&str, u64)]| {
         counts.iter().map(|(name, rows)| format!("{rows} {name}")).collect::<Vec<_>>().join(", ")
     };
@@ -122,12 +122,12 @@ mod tests {
     #[test]
     fn counts_that_do_not_fit_are_summed_up() {
         let counts = [("rejected", 3), ("indexed", 1463), ("deleted", 17), ("superseded", 17)];
-        assert_eq!(in_words(&counts, 60), "3 rejected, 1463 indexed, 17 deleted, 17 superseded");
-        assert_eq!(in_words(&counts, 50), "3 rejected, 1463 indexed, 17 deleted, 17 others");
-        assert_eq!(in_words(&counts, 40), "3 rejected, 1463 indexed, 34 others");
-        assert_eq!(in_words(&counts, 30), "3 rejected, 1497 others");
-        assert_eq!(in_words(&counts, 5), "3 rejected, 1497 others");
-        assert_eq!(in_words(&counts[..1], 5), "3 rejected");
-        assert_eq!(in_words(&[], 5), "");
+        assert_eq!(format_counts(&counts, 60), "3 rejected, 1463 indexed, 17 deleted, 17 superseded");
+        assert_eq!(format_counts(&counts, 50), "3 rejected, 1463 indexed, 17 deleted, 17 others");
+        assert_eq!(format_counts(&counts, 40), "3 rejected, 1463 indexed, 34 others");
+        assert_eq!(format_counts(&counts, 30), "3 rejected, 1497 others");
+        assert_eq!(format_counts(&counts, 5), "3 rejected, 1497 others");
+        assert_eq!(format_counts(&counts[..1], 5), "3 rejected");
+        assert_eq!(format_counts(&[], 5), "");
     }
 }

@@ -124,7 +124,7 @@ impl<'r> Ledger<'r> {
                 self.guarded(None);
             }
             if is_last {
-                self.tell_not_begun();
+                self.log_not_begun();
                 return self.again;
             }
         }
@@ -137,7 +137,7 @@ impl<'r> Ledger<'r> {
     }
 
     /// Logs how many archives were found but not begun before the run was stopped.
-    fn tell_not_begun(&self) {
+    fn log_not_begun(&self) {
         // Archives that never left the queue have no events.
         let left = self.books.map_or(0, |books| books.open().under_way().archives);
         let not_begun = self.not_begun + if self.stop.is_requested() { left } else { 0 };
@@ -161,22 +161,22 @@ impl<'r> Ledger<'r> {
         if let Some(outcomes) = event.as_mut().map(Event::outcomes_mut) {
             self.progress.count_rows(&outcomes.tally, std::mem::take(&mut outcomes.reasons));
         }
-        let taken_in = stop.guard("the ledger", || {
+        let handled = stop.guard("the ledger", || {
             let _watch = stop.pulse().watch(Stage::Ledger);
-            self.take_in(event);
+            self.handle(event);
         });
-        if taken_in.is_none() {
+        if handled.is_none() {
             self.failed.get_or_insert_with(|| stop.as_failure());
         }
     }
 
     /// Handles an event. None means that no event is waiting, so finished archives are marked now.
-    fn take_in(&mut self, event: Option<Event>) {
+    fn handle(&mut self, event: Option<Event>) {
         let is_idle = event.is_none();
         if let Some(event) = event {
             let finished = self.tracker.apply(&event);
             let (Event::Batch { outcomes, .. } | Event::Archive { outcomes, .. }) = event;
-            self.keep_rejected(&outcomes);
+            self.write_rejected(&outcomes);
             if let Some(finished) = finished {
                 self.unmarked.push(finished);
                 self.mark_at.get_or_insert_with(|| Instant::now() + self.mark_within);
@@ -189,7 +189,7 @@ impl<'r> Ledger<'r> {
         }
     }
 
-    fn keep_rejected(&mut self, outcomes: &Outcomes) {
+    fn write_rejected(&mut self, outcomes: &Outcomes) {
         let Some(file) = &mut self.dead_letters else { return };
         let appended =
             file.append(&outcomes.dead_letters).and_then(|()| file.append_lines(&outcomes.kept_lines));
@@ -248,7 +248,7 @@ impl<'r> Ledger<'r> {
             && open.under_way().archives == 0
         {
             self.progress.passed();
-            books.tell_settled();
+            books.notify_settled();
         }
     }
 
@@ -256,7 +256,7 @@ impl<'r> Ledger<'r> {
         let Some((open, books)) = open.zip(self.books) else { return self.again.push(archive) };
         if self.stop.is_requested() {
             open.leave(&archive);
-        } else if !books.allows(open.again(&archive)) {
+        } else if !books.allows(open.enqueue_again(&archive)) {
             self.stop.fail(moves_for_ever());
         }
     }

@@ -1,7 +1,7 @@
 //! Stops a run if too many rows are rejected, so that a wrong setup does not turn every row into a dead letter. There are
 //! two limits:
 //!
-//! - The server refuses [`NOTHING_BUT_REFUSALS`] actions in a row and accepts none. Until that is decided, refused events
+//! - The server refuses [`MAX_REFUSALS_IN_A_ROW`] actions in a row and accepts none. Until that is decided, refused events
 //!   are held back: their archives are not marked, and their rows are not dead letters yet. Posts and deletions are
 //!   counted separately, since a server that accepts tombstones may refuse all posts.
 //! - More rows are rejected than `--max-rejected` allows.
@@ -12,20 +12,20 @@ use std::collections::BTreeMap;
 use std::mem;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::config::MostRejected;
+use crate::config::RejectedLimit;
 use crate::exit::Failure;
 use crate::model::{Event, Outcomes, Tally};
 use crate::shutdown::Stop;
 
 /// Number of refusals in a row, with no action accepted in between, that cannot be due to the content.
-pub const NOTHING_BUT_REFUSALS: u64 = 1000;
+pub const MAX_REFUSALS_IN_A_ROW: u64 = 1000;
 
 /// Maximum number of error types that are counted.
-const MOST_TYPES: usize = 100;
+const MAX_TYPES: usize = 100;
 
 /// Watches the rejected rows of a whole run.
 pub struct Refusals {
-    most: Option<MostRejected>,
+    most: Option<RejectedLimit>,
     state: Mutex<State>,
 }
 
@@ -36,7 +36,7 @@ struct State {
     /// One for posts and one for deletions.
     kinds: [Kind; 2],
     /// Whether a limit is exceeded.
-    is_over: bool,
+    is_exceeded: bool,
     types: Types,
 }
 
@@ -57,7 +57,7 @@ impl Types {
         for letter in &outcomes.dead_letters {
             if let Some((count, _)) = self.0.get_mut(&letter.error_type) {
                 *count += 1;
-            } else if self.0.len() < MOST_TYPES {
+            } else if self.0.len() < MAX_TYPES {
                 self.0.insert(letter.error_type.clone(), (1, letter.reason.clone()));
             }
         }
@@ -72,7 +72,7 @@ impl Types {
 
 impl Refusals {
     /// Creates a watch. `most` is the limit of rejected rows.
-    pub fn new(most: Option<MostRejected>) -> Self {
+    pub fn new(most: Option<RejectedLimit>) -> Self {
         Self { most, state: Mutex::default() }
     }
 
@@ -82,7 +82,7 @@ impl Refusals {
         let outcomes = event.outcomes_mut();
         let (refused, taken) = (refused_by_server(outcomes), taken(&outcomes.tally));
         let nth = usize::from(outcomes.of_deletions);
-        if state.is_over {
+        if state.is_exceeded {
             unconfirm(outcomes);
             return vec![event];
         }
@@ -91,11 +91,11 @@ impl Refusals {
             let Some(kind) = state.kinds.get_mut(nth) else { return vec![event] };
             kind.in_a_row += refused;
             kind.held.push(event);
-            if kind.in_a_row >= NOTHING_BUT_REFUSALS {
-                state.is_over = true;
+            if kind.in_a_row >= MAX_REFUSALS_IN_A_ROW {
+                state.is_exceeded = true;
                 let mut types = Types::default();
                 kind_outcomes(&mut state.kinds, nth).for_each(|outcomes| types.add(outcomes));
-                stop.fail(nothing_but_refusals(&types.most()));
+                stop.fail(too_many_in_a_row(&types.most()));
                 for kind in &mut state.kinds {
                     decided.append(&mut kind.held);
                 }
@@ -125,15 +125,15 @@ impl Refusals {
         let Some(most) = self.most else { return events };
         for event in &mut events {
             let outcomes = event.outcomes_mut();
-            if !state.is_over && outcomes.tally.rejected > 0 {
+            if !state.is_exceeded && outcomes.tally.rejected > 0 {
                 state.types.add(outcomes);
                 let rejected = state.rows.rejected + outcomes.tally.rejected;
                 if rejected > most.of(state.rows.settled() + outcomes.tally.settled()) {
-                    state.is_over = true;
-                    stop.fail(too_many(most, rejected, &state.types.most()));
+                    state.is_exceeded = true;
+                    stop.fail(too_many_rejected(most, rejected, &state.types.most()));
                 }
             }
-            if state.is_over {
+            if state.is_exceeded {
                 unconfirm(outcomes);
             }
             state.rows += &outcomes.tally;
@@ -174,15 +174,15 @@ fn unconfirm(outcomes: &mut Outcomes) {
     outcomes.reasons.can_be_replayed = 0;
 }
 
-fn nothing_but_refusals(most: &str) -> Failure {
+fn too_many_in_a_row(most: &str) -> Failure {
     Failure::run(format!(
-        "Elasticsearch has refused {NOTHING_BUT_REFUSALS} actions in a row and accepted none ({most}): \
+        "Elasticsearch has refused {MAX_REFUSALS_IN_A_ROW} actions in a row and accepted none ({most}): \
          check the index, its mapping and its ingest pipeline; these rows are not in the dead-letter file, \
          and their archives stay pending: run again once it accepts documents"
     ))
 }
 
-fn too_many(most: MostRejected, rejected: u64, said: &str) -> Failure {
+fn too_many_rejected(most: RejectedLimit, rejected: u64, said: &str) -> Failure {
     Failure::run(format!(
         "{rejected} rows are rejected, more than --max-rejected {most} allows (most often: {said}): look at \
          the dead-letter file, and run again with a higher limit if you expect these rows; the archives of \
@@ -268,7 +268,7 @@ mod tests {
         for (most, allowed, rows) in
             [("0", 0, 0), ("20", 20, 0), ("1%", 10, 0), ("1%", 10, 500), ("1%", 50, 4_950)]
         {
-            let (refusals, stop) = (Refusals::new(Some(MostRejected::parse(most).unwrap())), Stop::new());
+            let (refusals, stop) = (Refusals::new(Some(RejectedLimit::parse(most).unwrap())), Stop::new());
             decided(refusals.judge(event(rows, 0, ""), &stop));
             assert_eq!(
                 decided(refusals.judge(event(1, allowed, "decode"), &stop)),

@@ -217,7 +217,7 @@ impl StateFile {
     ///
     /// Fails with exit code 2 if the file is anything but a state file. An unreadable file never counts as empty.
     pub fn load(path: &Path) -> Result<Self, Failure> {
-        let path = followed(path)?;
+        let path = resolve_links(path)?;
         let state = match Self::read(&path, &path) {
             Ok(state) => state,
             Err(error) => {
@@ -228,7 +228,7 @@ impl StateFile {
     }
 
     /// Creates a state in which nothing is done, for runs that read all archives. Must never be saved.
-    pub fn of_nothing(path: &Path) -> Self {
+    pub fn empty(path: &Path) -> Self {
         let (text, known, sums) = (Text::new(), HashMap::new(), Sums::new());
         let (unsaved, journal, written) = (Vec::new(), Journal::of(path), Instant::now());
         Self { path: path.to_owned(), text, known, unsaved, sums, journal, has_journal: false, written }
@@ -441,7 +441,7 @@ impl StateFile {
 
 /// Resolves links to the state file, so that a save replaces the file and not the link, and the lock does not depend on
 /// the name used. A dangling link is an error and not an empty file: its volume may not be mounted.
-fn followed(path: &Path) -> Result<PathBuf, Failure> {
+fn resolve_links(path: &Path) -> Result<PathBuf, Failure> {
     if path.is_symlink() && !path.exists() {
         let what = "it is a link to a missing file; if there has never been a state file, write [] into it";
         return Err(unusable(path, what));

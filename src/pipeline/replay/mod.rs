@@ -147,7 +147,7 @@ impl OpenFile<'_> {
             }),
         }
         if outcomes.kept_lines.len() >= KEPT_BYTES {
-            self.outlet.tell_outcomes();
+            self.outlet.report_outcomes();
         }
     }
 }
@@ -175,7 +175,7 @@ mod tests {
         format!("{letter}\n")
     }
 
-    struct Came {
+    struct Observed {
         batches: Vec<Batch>,
         /// Outcomes reported before the end.
         chunks: Vec<Outcomes>,
@@ -184,7 +184,7 @@ mod tests {
         end: ArchiveEnd,
     }
 
-    fn replay(reader: impl BufRead, longest: usize, stop: &Stop) -> Came {
+    fn replay(reader: impl BufRead, longest: usize, stop: &Stop) -> Observed {
         let file = Archive { name: "dead".into(), path: "dead".into(), ..Archive::default() };
         let limits = BatchLimits { docs: 2, bytes: 1 << 20 };
         let buffers = &BufferPool::new(1);
@@ -207,7 +207,7 @@ mod tests {
                 Event::Batch { outcomes, .. } => chunks.push(outcomes),
                 Event::Archive { outcomes, end, batches: reported, .. } => {
                     assert_eq!(reported as usize, batches.len() + chunks.len());
-                    return Came { batches, chunks, outcomes, end };
+                    return Observed { batches, chunks, outcomes, end };
                 }
             }
         }
@@ -217,9 +217,9 @@ mod tests {
     #[test]
     fn documents_are_sent_unchanged_with_their_versions_and_archives() {
         let text = [line("a", "posts", 1), line("b", "posts", 2), line("a", "post_tombstones", 3)].concat();
-        let came = replay(text.as_bytes(), 1000, &Stop::new());
+        let observed = replay(text.as_bytes(), 1000, &Stop::new());
         let bodies: String =
-            came.batches.iter().map(|batch| String::from_utf8(batch.body.clone()).unwrap()).collect();
+            observed.batches.iter().map(|batch| String::from_utf8(batch.body.clone()).unwrap()).collect();
         let lines = |index: &str, row_id: u64| {
             format!(
                 "{{\"index\":{{\"_index\":\"{index}\",\"_id\":\"at://x/{row_id}\",\"version\":{row_id},\
@@ -227,35 +227,38 @@ mod tests {
             )
         };
         assert_eq!(bodies, [lines("posts", 1), lines("posts", 2), lines("post_tombstones", 3)].concat());
-        let actions: Vec<&Action> = came.batches.iter().flat_map(|batch| &batch.actions).collect();
+        let actions: Vec<&Action> = observed.batches.iter().flat_map(|batch| &batch.actions).collect();
         let origins: Vec<_> = actions.iter().map(|action| action.origin.as_deref()).collect();
         assert_eq!(origins, [Some("a"), Some("b"), Some("a")]);
         assert_eq!(actions[2].kind, ActionKind::Tombstone);
-        assert_eq!((came.outcomes.tally.read, came.outcomes.tally.settled()), (3, 0));
-        assert_eq!(came.end, ArchiveEnd::Complete);
+        assert_eq!((observed.outcomes.tally.read, observed.outcomes.tally.settled()), (3, 0));
+        assert_eq!(observed.end, ArchiveEnd::Complete);
     }
 
     #[test]
     fn lines_that_cannot_be_replayed_are_counted_and_copied_to_the_byte() {
         let long = vec![b'x'; KEPT_BYTES];
         let text = [b"\xff{\r\n", &long[..], b"\n\nlast"].concat();
-        let came = replay(&text[..], 2 * KEPT_BYTES, &Stop::new());
-        assert_eq!(came.chunks.len(), 1);
-        let all = came.chunks.iter().chain([&came.outcomes]);
+        let observed = replay(&text[..], 2 * KEPT_BYTES, &Stop::new());
+        assert_eq!(observed.chunks.len(), 1);
+        let all = observed.chunks.iter().chain([&observed.outcomes]);
         let kept: Vec<u8> = all.clone().flat_map(|outcomes| outcomes.kept_lines.clone()).collect();
         assert!(kept == [b"\xff{\r\n", &long[..], b"\nlast\n"].concat());
         assert_eq!(all.clone().map(|outcomes| outcomes.tally.rejected).sum::<u64>(), 3);
         assert_eq!(all.map(|outcomes| outcomes.reasons.rejected[NOT_REPLAYABLE]).sum::<u64>(), 3);
-        assert_eq!(came.outcomes.tally.read, 3);
+        assert_eq!(observed.outcomes.tally.read, 3);
     }
 
     #[test]
     fn a_line_too_long_for_memory_leaves_a_letter_that_says_where_it_is() {
         let text = format!("\n{}{}", "x".repeat(1001) + "\n", line("a", "posts", 1));
-        let came = replay(text.as_bytes(), 1000, &Stop::new());
-        let letter = &came.outcomes.dead_letters[0];
+        let observed = replay(text.as_bytes(), 1000, &Stop::new());
+        let letter = &observed.outcomes.dead_letters[0];
         assert_eq!((letter.row_id, &*letter.error_type), (2, NOT_REPLAYABLE));
-        assert_eq!((came.batches.len(), came.outcomes.tally.rejected, came.outcomes.tally.read), (1, 1, 2));
+        assert_eq!(
+            (observed.batches.len(), observed.outcomes.tally.rejected, observed.outcomes.tally.read),
+            (1, 1, 2)
+        );
     }
 
     #[test]
@@ -263,10 +266,10 @@ mod tests {
         let stop = Stop::new();
         stop.request(StopReason::Terminate);
         let text = line("a", "posts", 1) + &line("a", "posts", 2);
-        let came = replay(text.as_bytes(), 1000, &stop);
-        assert!(matches!(came.end, ArchiveEnd::Abandoned(_)));
-        assert_eq!((came.outcomes.tally.read, came.outcomes.tally.unconfirmed), (1, 1));
-        assert!(came.batches.is_empty());
+        let observed = replay(text.as_bytes(), 1000, &stop);
+        assert!(matches!(observed.end, ArchiveEnd::Abandoned(_)));
+        assert_eq!((observed.outcomes.tally.read, observed.outcomes.tally.unconfirmed), (1, 1));
+        assert!(observed.batches.is_empty());
     }
 
     #[test]
@@ -278,9 +281,9 @@ mod tests {
             }
         }
         let stop = Stop::new();
-        let came = replay(BufReader::new(line("a", "posts", 1).as_bytes().chain(Broken)), 1000, &stop);
-        assert_eq!(came.batches.len(), 1);
+        let observed = replay(BufReader::new(line("a", "posts", 1).as_bytes().chain(Broken)), 1000, &stop);
+        assert_eq!(observed.batches.len(), 1);
         assert!(stop.as_failure().message.contains("the disk is gone"));
-        assert!(matches!(came.end, ArchiveEnd::Abandoned(_)));
+        assert!(matches!(observed.end, ArchiveEnd::Abandoned(_)));
     }
 }

@@ -10,7 +10,7 @@ use std::time::UNIX_EPOCH;
 
 use super::order;
 use super::seen::Seen;
-use crate::model::{ARCHIVE_SUFFIX, Archive, archive_seconds, has_archive_suffix, is_litter};
+use crate::model::{ARCHIVE_SUFFIX, Archive, archive_seconds, has_archive_suffix, is_metadata_file};
 
 /// The result of a search for archives.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -90,7 +90,7 @@ pub fn discover(paths: &[PathBuf]) -> Result<Discovery, SourceError> {
         let unreadable = |error| SourceError::Unreadable { path: path.clone(), error };
         if fs::metadata(path).map_err(unreadable)?.is_dir() {
             list_folder(path, &mut found, &mut left_out, &mut seen).map_err(unreadable)?;
-        } else if path.file_name().is_some_and(|name| is_litter(name.as_encoded_bytes())) {
+        } else if path.file_name().is_some_and(|name| is_metadata_file(name.as_encoded_bytes())) {
             left_out.push(LeftOut::new(path, "macOS keeps it beside a file on other file systems"));
         } else {
             let real = fs::canonicalize(path).map_err(unreadable)?;
@@ -100,7 +100,7 @@ pub fn discover(paths: &[PathBuf]) -> Result<Discovery, SourceError> {
     }
     found.sort_by(|a, b| order(&a.archive).cmp(&order(&b.archive)));
     let archives = without_repetitions(found, &mut left_out);
-    let nothing = (archives.is_empty() && left_out.is_empty()).then(|| seen.instead_of_archives(paths));
+    let nothing = (archives.is_empty() && left_out.is_empty()).then(|| seen.message(paths));
     Ok(Discovery { archives, left_out, nothing })
 }
 
@@ -120,13 +120,13 @@ fn list_folder(
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
         let name = entry.file_name();
-        if !has_archive_suffix(&name) || is_litter(name.as_encoded_bytes()) {
-            seen.other(&entry);
+        if !has_archive_suffix(&name) || is_metadata_file(name.as_encoded_bytes()) {
+            seen.add(&entry);
             continue;
         }
         let path = entry.path();
         match inspect(&path) {
-            // Only links are resolved, since that takes many system calls.
+            // Only links are resolved: resolving a path takes many system calls.
             Ok(archive) => match real_path(&real_folder, &entry) {
                 Ok(real) => found.push(Candidate { archive, real }),
                 Err(error) => left_out.push(LeftOut::new(path, error.to_string())),

@@ -133,7 +133,7 @@ impl Source {
     /// # Errors
     ///
     /// Fails after all other archives are queued, if the budget was spent on some.
-    pub fn hand_out(
+    pub fn with_queue(
         &self,
         archives: &Receiver<Arc<Archive>>,
         workers: usize,
@@ -146,7 +146,7 @@ impl Source {
                 work(archives);
                 Ok(())
             }
-            Self::S3(bucket) => bucket.hand_out(archives, workers, admission, next_look, work),
+            Self::S3(bucket) => bucket.with_queue(archives, workers, admission, next_look, work),
         }
     }
 }

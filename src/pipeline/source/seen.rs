@@ -3,10 +3,10 @@
 use std::fs::{self, DirEntry};
 use std::path::{Path, PathBuf};
 
-use crate::model::{ARCHIVE_SUFFIX, has_archive_suffix, is_litter};
+use crate::model::{ARCHIVE_SUFFIX, has_archive_suffix, is_metadata_file};
 
 /// Maximum number of subfolders that are searched.
-const FOLDERS_LOOKED_INTO: usize = 100;
+const MAX_FOLDERS: usize = 100;
 
 /// The entries that are not archives.
 #[derive(Debug, Default)]
@@ -20,14 +20,14 @@ pub(super) struct Seen {
 
 impl Seen {
     /// Records an entry that is not named like an archive.
-    pub(super) fn other(&mut self, entry: &DirEntry) {
+    pub(super) fn add(&mut self, entry: &DirEntry) {
         self.entries += 1;
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            if self.folders.len() < FOLDERS_LOOKED_INTO {
+            if self.folders.len() < MAX_FOLDERS {
                 self.folders.push(entry.path());
             }
         } else if entry.file_name().as_encoded_bytes().to_ascii_lowercase().ends_with(b".zip")
-            && !is_litter(entry.file_name().as_encoded_bytes())
+            && !is_metadata_file(entry.file_name().as_encoded_bytes())
         {
             self.zips += 1;
             self.zip.get_or_insert_with(|| entry.path());
@@ -35,7 +35,7 @@ impl Seen {
     }
 
     /// Formats the message: the places, the names looked for, and what is there instead.
-    pub(super) fn instead_of_archives(&self, paths: &[PathBuf]) -> String {
+    pub(super) fn message(&self, paths: &[PathBuf]) -> String {
         let paths: Vec<String> = paths.iter().map(|path| format!("{path:?}")).collect();
         let entries = match self.entries {
             0 => "nothing is there".to_owned(),
@@ -66,6 +66,7 @@ impl Seen {
 /// Returns the number of archives directly in a folder. None if there are none, or if it cannot be read.
 fn archives_in(folder: &Path) -> Option<usize> {
     let names = fs::read_dir(folder).ok()?.flatten().map(|entry| entry.file_name());
-    let count = names.filter(|name| has_archive_suffix(name) && !is_litter(name.as_encoded_bytes())).count();
+    let count =
+        names.filter(|name| has_archive_suffix(name) && !is_metadata_file(name.as_encoded_bytes())).count();
     (count > 0).then_some(count)
 }

@@ -48,9 +48,9 @@ impl Board {
     pub(super) fn put(&self, archive: &Arc<Shared>) {
         self.state().archives.push(archive.clone());
         self.changed.notify_all();
-        for (tell, _) in &self.news {
+        for (sender, _) in &self.news {
             // If the channel is full, a message is already waiting.
-            let _ = tell.try_send(());
+            let _ = sender.try_send(());
         }
     }
 

@@ -83,7 +83,7 @@ impl Workers<'_> {
         let news = board.news(worker).unwrap_or(&nothing);
         loop {
             match queue.next() {
-                Ok(work) => self.take_up(work, board, out, &mut scratch),
+                Ok(work) => self.process(work, board, out, &mut scratch),
                 Err(TryRecvError::Empty) => self.help(queue, board, news, out, &mut scratch.embeddings),
                 Err(TryRecvError::Disconnected) => break,
             }
@@ -112,7 +112,7 @@ impl Workers<'_> {
     }
 
     /// Opens and reads one archive.
-    fn take_up(&self, work: Work, board: &Board, out: &Out<'_>, scratch: &mut Scratch) {
+    fn process(&self, work: Work, board: &Board, out: &Out<'_>, scratch: &mut Scratch) {
         let Work { archive, content } = work;
         let opened = contain_panic(|| self.open(&archive, content, &mut scratch.archive));
         let (shared, database) = match opened {
@@ -143,7 +143,9 @@ impl Workers<'_> {
             }
         };
         let (shared, database) = opened.map_err(|error| match error {
-            ArchiveError::NoRoom(needed) => ArchiveEnd::Abandoned(self.admission.shut_out(archive, needed)),
+            ArchiveError::NoRoom(needed) => {
+                ArchiveEnd::Abandoned(self.admission.mark_too_large(archive, needed))
+            }
             error => end_by(error),
         })?;
         self.progress.opened(archive, shared.rows());
@@ -160,17 +162,17 @@ impl Workers<'_> {
         // The memory needed after unzipping, in bytes, if it turns out to be more than usual.
         let mut beside = 0;
         loop {
-            let mut room = self.admission.let_in(0, needed, self.stop)?;
+            let mut room = self.admission.admit(0, needed, self.stop)?;
             let read = buffers.read_within(&archive.path, room.bytes());
             let image = self.unless_changed(archive, read)?;
             // The file is no longer in memory, and the size of the database is known now.
             room.shrink_to(beside.max(bytes_to_read(0, image.len() as u64)));
-            match self.look_through(archive, image, room) {
+            match self.scan(archive, image, room) {
                 Err(ArchiveError::NoRoom(more)) if more > beside => {
                     beside = more;
                     needed = needed.max(more);
                 }
-                looked_through => return looked_through,
+                scanned => return scanned,
             }
         }
     }
@@ -188,16 +190,16 @@ impl Workers<'_> {
                 self.admission.check_alone(archive.bytes, needed)?;
                 room
             }
-            None => self.admission.let_in(archive.bytes, needed, self.stop)?,
+            None => self.admission.admit(archive.bytes, needed, self.stop)?,
         };
         let image = buffers.unpack(download.bytes())?;
         drop(download);
         room.shrink_to(needed);
-        self.look_through(archive, image, room)
+        self.scan(archive, image, room)
     }
 
     /// Scans an archive and divides it into ranges.
-    fn look_through(
+    fn scan(
         &self,
         archive: &Arc<Archive>,
         image: Image,

@@ -44,15 +44,15 @@ impl<'w> Reading<'w> {
         while end.is_ok()
             && let Some(range) = self.shared.next_range()
         {
-            let take_in = |row: &Row<'_>| {
+            let read_row = |row: &Row<'_>| {
                 end = if self.workers.stop.is_requested() {
                     Err(stopping())
                 } else {
-                    self.take_in(row, database, embeddings).map_err(end_by)
+                    self.read_row(row, database, embeddings).map_err(end_by)
                 };
                 if end.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
             };
-            database.for_each_row(&range, take_in).map_err(end_by)?;
+            database.for_each_row(&range, read_row).map_err(end_by)?;
         }
         end
     }
@@ -64,7 +64,7 @@ impl<'w> Reading<'w> {
     }
 
     /// Turns one row into its outcome, or into an action in a batch.
-    fn take_in(
+    fn read_row(
         &mut self,
         row: &Row<'_>,
         database: &Database,
@@ -112,7 +112,7 @@ impl<'w> Reading<'w> {
             document: None,
         });
         if self.outlet.outcomes.dead_letters.len() >= DEAD_LETTERS_AT_ONCE {
-            self.outlet.tell_outcomes();
+            self.outlet.report_outcomes();
         }
     }
 

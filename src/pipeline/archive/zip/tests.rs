@@ -50,7 +50,7 @@ fn a_deflated_a_stored_and_a_bare_database_unpack_to_the_same() {
 }
 
 #[test]
-fn entries_that_are_no_database_and_folders_in_names_do_not_matter() {
+fn other_entries_and_folders_in_names_do_not_matter() {
     let database = database(THREE_ROWS);
     let file = zip(&[("README.txt", b"hello"), ("../../etc/a.db", &database), ("a.db-wal", b"")]);
     assert!(unpack(&file).unwrap() == database);

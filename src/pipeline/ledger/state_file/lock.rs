@@ -4,7 +4,7 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::{StateFile, followed};
+use super::{StateFile, resolve_links};
 use crate::exit::{ExitCode, Failure};
 use crate::files::{self, real_path};
 
@@ -23,7 +23,7 @@ impl StateFile {
     ///
     /// Exit code 6 if another process holds the lock. Also fails if the lock file cannot be opened.
     pub fn lock(path: &Path) -> Result<Lock, Failure> {
-        let state_file = followed(path)?;
+        let state_file = resolve_links(path)?;
         let path = lock_of(&state_file);
         let cannot = |error: &dyn std::fmt::Display| {
             Failure::run(format!(

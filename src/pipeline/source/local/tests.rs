@@ -75,8 +75,8 @@ fn other_names_and_deeper_folders_are_ignored() {
 #[test]
 fn if_nothing_is_found_the_message_says_what_is_there_instead() {
     let empty = folder();
-    let told = |paths: &[&Path]| found_in(paths).nothing.unwrap();
-    let text = told(&[empty.path()]);
+    let message_of = |paths: &[&Path]| found_in(paths).nothing.unwrap();
+    let text = message_of(&[empty.path()]);
     assert!(text.contains(empty.path().to_str().unwrap()) && text.contains("*.db.zip"), "{text}");
     assert!(text.contains("nothing is there"), "{text}");
 
@@ -86,7 +86,7 @@ fn if_nothing_is_found_the_message_says_what_is_there_instead() {
     }
     let deeper = other.path().join("deeper");
     fs::create_dir(&deeper).unwrap();
-    let text = told(&[other.path()]);
+    let text = message_of(&[other.path()]);
     assert!(
         text.contains("5 other entries") && text.contains("2 of them are named *.zip without .db"),
         "{text}"
@@ -94,7 +94,7 @@ fn if_nothing_is_found_the_message_says_what_is_there_instead() {
     assert!(!text.contains("level deeper"), "{text}");
     put(&deeper, "e.db.zip");
     put(&deeper, "f.db.zip");
-    let text = told(&[empty.path(), other.path()]);
+    let text = message_of(&[empty.path(), other.path()]);
     assert!(
         text.contains("2 archives are a level deeper") && text.contains(deeper.to_str().unwrap()),
         "{text}"
@@ -158,8 +158,8 @@ fn different_files_of_the_same_name_are_all_left_out() {
     put(folders[0].path(), "b.db.zip");
     put(folders[2].path(), "c.db.zip");
     // A file that is reached again is still one file.
-    let asked_for = [folders[0].path(), folders[1].path(), folders[2].path(), &paths[1], folders[0].path()];
-    let mut found = found_in(&asked_for);
+    let paths_given = [folders[0].path(), folders[1].path(), folders[2].path(), &paths[1], folders[0].path()];
+    let mut found = found_in(&paths_given);
     assert_eq!(names(&found).len(), 2);
     assert!(names(&found).contains(&"b.db.zip") && names(&found).contains(&"c.db.zip"));
     found.left_out.sort_by(|a, b| a.path.cmp(&b.path));

@@ -28,7 +28,7 @@ mod error;
 mod hints;
 mod place;
 
-pub(super) use self::answer::{for_the_eye, judge_late};
+pub(super) use self::answer::{judge_late, printable};
 pub(super) use self::error::GetError;
 
 /// Time limit for name lookup, TCP connection and TLS handshake.
@@ -41,7 +41,7 @@ const REPLY_LIMIT: Duration = Duration::from_secs(60);
 const READ_LIMIT: Duration = Duration::from_secs(15);
 
 /// Maximum number of concurrent downloads.
-pub(super) const MOST_DOWNLOADS: usize = 16;
+pub(super) const MAX_DOWNLOADS: usize = 16;
 
 /// Maximum number of bytes read of an error reply.
 const ERROR_BYTES: u64 = 64 << 10;
@@ -124,7 +124,7 @@ impl Client {
     }
 
     /// Masks the credentials wherever they appear in a server's text.
-    pub(super) fn cut_credentials_out_of(&self, text: &mut Vec<u8>) {
+    pub(super) fn mask_credentials_in(&self, text: &mut Vec<u8>) {
         self.shared.credentials.iter().for_each(|credentials| credentials.cut_out_of(text));
     }
 
@@ -315,7 +315,7 @@ fn agent(settings: &S3) -> Result<Agent, Failure> {
         connect_limit: CONNECT_LIMIT,
         head_limit: Some(REPLY_LIMIT),
         read_limit: Some(READ_LIMIT),
-        idle_connections: MOST_DOWNLOADS,
+        idle_connections: MAX_DOWNLOADS,
     })
     // The text of the failure names Elasticsearch's setting.
     .map_err(|failure| match &settings.ca_cert {

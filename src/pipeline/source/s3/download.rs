@@ -134,10 +134,10 @@ fn read_on(
             Err(error) => return Err(GetError::unavailable(cut_off(part, error))),
         }
     }
-    if part.may_go_on() {
+    if part.may_be_longer() {
         // All listed bytes are there, so the body must end here. An error now does not matter.
         if let Ok(1..) = reader.read(&mut chunk[..1]) {
-            return Err(part.goes_on());
+            return Err(part.too_long());
         }
     }
     part.ends()

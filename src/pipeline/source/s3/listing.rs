@@ -82,13 +82,13 @@ pub(super) fn list(
         if lead.as_ref().is_some_and(|lead| lead.is_the_last(settings.span, &page)) {
             page.next = None;
         }
-        found.take_up(page.keys, page.unreadable);
+        found.add(page.keys, page.unreadable);
         match (start, page.next) {
             (Some(start), _) => {
                 log::debug!("the listing of {bucket} continues after {start:?}");
-                pages.leap_to(start);
+                pages.skip_to(start);
             }
-            (None, Some(token)) => pages.go_on(token).map_err(|error| cannot_list(bucket, error))?,
+            (None, Some(token)) => pages.continue_with(token).map_err(|error| cannot_list(bucket, error))?,
             (None, None) => break,
         }
     }
@@ -120,7 +120,7 @@ fn lead_of_all(
     }
     // After an error all pages are listed, with retries.
     let others = self::page(client, query, None, stop).ok().filter(|others| lead.is_confirmed_by(others))?;
-    found.take_up(others.keys, 0);
+    found.add(others.keys, 0);
     Some(lead)
 }
 
@@ -174,7 +174,7 @@ fn page(
             })?;
         page::parse(&host, &body).or_else(|_| {
             // The error message quotes the reply, which may in turn quote the request.
-            asking.cut_credentials_out_of(&mut body);
+            asking.mask_credentials_in(&mut body);
             page::parse(&host, &body)
         })
     })
@@ -199,7 +199,7 @@ impl Pages {
     /// # Errors
     ///
     /// Fails if the token has occurred before, since the listing would never end.
-    fn go_on(&mut self, token: String) -> Result<(), GetError> {
+    fn continue_with(&mut self, token: String) -> Result<(), GetError> {
         if !self.seen.insert(self.seen.hasher().hash_one(&token)) {
             return Err(GetError::Other("the next page has been read before".to_owned()));
         }
@@ -208,7 +208,7 @@ impl Pages {
     }
 
     /// Restarts the listing after a key.
-    fn leap_to(&mut self, key: String) {
+    fn skip_to(&mut self, key: String) {
         (self.token, self.start_after) = (None, Some(key));
     }
 
@@ -231,14 +231,14 @@ impl Pages {
             self.asks_for_copies = true;
             page = self.ask(client, &query, stop)?;
         }
-        if page.may_be_mended() {
+        if page.may_need_encoding() {
             query.push(("encoding-type", "url".to_owned()));
             match self.ask(client, &query, stop) {
                 Ok(encoded) => page = encoded,
                 Err(error @ GetError::Unavailable { .. }) => return Err(error),
                 Err(error) => log::debug!("the server cannot encode the listing: {error:?}"),
             }
-            page.cannot_be_mended();
+            page.mark_garbled();
         }
         match page.broken.take() {
             Some(why) => Err(GetError::unavailable(why)),

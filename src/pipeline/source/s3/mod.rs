@@ -132,7 +132,7 @@ impl Bucket {
     /// # Errors
     ///
     /// Exit code 4 if the budget was spent on some archives, after all others have been queued.
-    pub fn hand_out(
+    pub fn with_queue(
         &self,
         archives: &Receiver<Arc<Archive>>,
         workers: usize,

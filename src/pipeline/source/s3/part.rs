@@ -63,7 +63,7 @@ pub(super) struct Part {
     /// Length of the whole object, or an upper limit.
     length: usize,
     /// Whether the length is from the reply and not from the listing.
-    is_told: bool,
+    is_length_known: bool,
     /// Whether the current body marks its own end.
     is_framed: bool,
     /// Whether the object has been replaced since it was listed.
@@ -121,7 +121,7 @@ impl Part {
             }
         }
         self.bytes.clear();
-        self.is_told = answer.length.is_some();
+        self.is_length_known = answer.length.is_some();
         self.length = answer.length.unwrap_or(usize::try_from(listed).unwrap_or(usize::MAX));
         (self.is_framed, self.is_replaced, self.etag) = (answer.is_framed, is_replaced, answer.etag);
         self.bytes
@@ -138,7 +138,8 @@ impl Part {
         }
         *self = Self { most: self.most, ..Self::default() };
         self.length = answer.length.unwrap_or(most);
-        (self.is_told, self.is_framed, self.etag) = (answer.length.is_some(), answer.is_framed, answer.etag);
+        (self.is_length_known, self.is_framed, self.etag) =
+            (answer.length.is_some(), answer.is_framed, answer.etag);
         self.inflated = Some(listed);
         self.bytes
             .try_reserve_exact(self.length)
@@ -182,7 +183,7 @@ impl Part {
         if self.missing() == 0 {
             return Ok(());
         }
-        if !self.is_told && self.is_replaced {
+        if !self.is_length_known && self.is_replaced {
             // The body has marked its own end, so the object has this length.
             if self.is_framed {
                 self.length = self.bytes.len();
@@ -196,12 +197,12 @@ impl Part {
     }
 
     /// Whether the body may be longer than the object, because no reply gave its length.
-    pub(super) fn may_go_on(&self) -> bool {
-        !self.is_told
+    pub(super) fn may_be_longer(&self) -> bool {
+        !self.is_length_known
     }
 
     /// Returns the error for an object longer than listed.
-    pub(super) fn goes_on(&self) -> GetError {
+    pub(super) fn too_long(&self) -> GetError {
         if self.is_replaced {
             return larger("more bytes", self.length as u64);
         }
@@ -214,8 +215,8 @@ impl Part {
     }
 
     /// Appends bytes of a body. Returns whether that is progress: a new maximum.
-    pub(super) fn take(&mut self, came: &[u8]) -> bool {
-        self.bytes.extend_from_slice(came);
+    pub(super) fn take(&mut self, received: &[u8]) -> bool {
+        self.bytes.extend_from_slice(received);
         let is_progress = self.bytes.len() > self.most;
         self.most = self.most.max(self.bytes.len());
         is_progress

@@ -18,7 +18,7 @@ use std::thread;
 
 use crossbeam_channel::{Receiver, Sender, bounded, select, unbounded};
 
-use super::client::{Client, MOST_DOWNLOADS};
+use super::client::{Client, MAX_DOWNLOADS};
 use super::download::{DownloadError, download};
 use super::service::Service;
 use super::{Object, Objects, policy};
@@ -33,7 +33,7 @@ use crate::shutdown::Stop;
 /// Returns the number of concurrent downloads: one per worker, since a download is about as fast as a worker, but at
 /// least two. The maximum keeps S3 from throttling.
 pub(super) fn downloads_at_once(workers: usize) -> usize {
-    workers.clamp(2, MOST_DOWNLOADS)
+    workers.clamp(2, MAX_DOWNLOADS)
 }
 
 /// The bytes of a file, and the memory reserved for them until drop.
@@ -204,7 +204,7 @@ fn dispatch(
         let room = Room::new(object.bytes, given_back.clone(), admission.downloaded().clone());
         // No download is in memory at this point, so none waits for memory behind this one.
         let is_alone = object.bytes > limit && !admission.excludes_file(object.bytes);
-        let alone = if is_alone { admission.let_in_alone(stop) } else { None };
+        let alone = if is_alone { admission.admit_alone(stop) } else { None };
         if is_alone && alone.is_none() {
             return;
         }

@@ -9,12 +9,12 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::Object;
-use super::client::{Client, GetError, MOST_DOWNLOADS};
+use super::client::{Client, GetError, MAX_DOWNLOADS};
 use crate::retry::together::Together;
 
 /// Number of objects given up in a row, with nothing served in between, after which the run gives up: all current
 /// downloads and as many others. The budget is spent by then, so each of the others is requested only once.
-const GIVEN_UP_IN_A_ROW: usize = 2 * MOST_DOWNLOADS;
+const GIVEN_UP_IN_A_ROW: usize = 2 * MAX_DOWNLOADS;
 
 /// Maximum time that a run without a budget retries one object. The back-off has reached half a minute by then, so longer
 /// retries would hardly differ from the next look.

@@ -10,7 +10,7 @@ use super::super::{Object, address};
 use super::Listing;
 use super::page::Key;
 use crate::config::s3::{BucketName, S3};
-use crate::model::{ARCHIVE_SUFFIX, Archive, archive_seconds, is_litter};
+use crate::model::{ARCHIVE_SUFFIX, Archive, archive_seconds, is_metadata_file};
 use crate::pipeline::archive::LOG_SUFFIXES;
 use crate::pipeline::source::{LeftOut, sort};
 use crate::timestamp::parse_rfc3339_millis;
@@ -57,7 +57,7 @@ impl<'b> Found<'b> {
 
     /// Adds the archives among `keys`. If a key is listed again, the last listing counts. Keys outside the prefix are
     /// ignored.
-    pub(super) fn take_up(&mut self, keys: Vec<Key>, unreadable: usize) {
+    pub(super) fn add(&mut self, keys: Vec<Key>, unreadable: usize) {
         self.unreadable += unreadable;
         for key in keys {
             if self.first.len() < EXAMPLES {
@@ -68,7 +68,7 @@ impl<'b> Found<'b> {
                 self.logs.insert(key.key);
                 continue;
             }
-            let is_archive = name.ends_with(ARCHIVE_SUFFIX) && !is_litter(key.key.as_bytes());
+            let is_archive = name.ends_with(ARCHIVE_SUFFIX) && !is_metadata_file(key.key.as_bytes());
             if !is_archive || !key.key.starts_with(self.prefix) {
                 continue;
             }

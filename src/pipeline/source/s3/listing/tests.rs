@@ -16,7 +16,7 @@ fn bucket() -> BucketName {
 fn found(keys: Vec<Key>) -> Listing {
     let bucket = bucket();
     let mut found = Found::nothing(&bucket, "");
-    found.take_up(keys, 0);
+    found.add(keys, 0);
     found.in_order()
 }
 
@@ -103,16 +103,16 @@ fn if_a_key_is_listed_twice_the_later_listing_counts() {
 fn keys_outside_the_prefix_are_ignored() {
     let bucket = bucket();
     let mut found = Found::nothing(&bucket, "in/");
-    found.take_up(vec![key("in/a.db.zip"), key("out/b.db.zip"), key("in/c.txt")], 0);
+    found.add(vec![key("in/a.db.zip"), key("out/b.db.zip"), key("in/c.txt")], 0);
     assert_eq!(found.first_keys().len(), 3);
     assert_eq!(names(&found.in_order()), ["a.db.zip"]);
 }
 
 #[test]
 fn times_are_read_in_every_known_form() {
-    for told in ["2025-12-18T00:00:00Z", "2025-12-18T01:00:00+01:00", "Thu, 18 Dec 2025 00:00:00 GMT"] {
-        let listing = found(vec![Key { modified: told.into(), ..key("a.db.zip") }]);
-        assert_eq!(listing.discovery.archives[0].modified_ns, 1_766_016_000_000_000_000, "{told}");
+    for text in ["2025-12-18T00:00:00Z", "2025-12-18T01:00:00+01:00", "Thu, 18 Dec 2025 00:00:00 GMT"] {
+        let listing = found(vec![Key { modified: text.into(), ..key("a.db.zip") }]);
+        assert_eq!(listing.discovery.archives[0].modified_ns, 1_766_016_000_000_000_000, "{text}");
     }
     let listing = found(vec![Key { modified: "yesterday".into(), ..key("a.db.zip") }]);
     assert_eq!(listing.discovery.archives[0].modified_ns, 0);
@@ -121,9 +121,9 @@ fn times_are_read_in_every_known_form() {
 #[test]
 fn cycles_of_pages_of_any_length_are_noticed() {
     let mut pages = Pages::default();
-    (0..100).for_each(|n| pages.go_on(n.to_string()).unwrap());
+    (0..100).for_each(|n| pages.continue_with(n.to_string()).unwrap());
     for n in [99, 98, 0] {
-        assert!(matches!(pages.go_on(n.to_string()), Err(GetError::Other(_))));
+        assert!(matches!(pages.continue_with(n.to_string()), Err(GetError::Other(_))));
     }
     assert_eq!(pages.token.as_deref(), Some("99"));
 }

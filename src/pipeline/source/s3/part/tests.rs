@@ -18,7 +18,7 @@ fn whole(length: usize, etag: &str) -> ObjectHead {
 
 fn half() -> Part {
     let part = Part { bytes: vec![0; 5], length: 10, etag: Some("\"1\"".into()), most: 5, ..Part::default() };
-    Part { is_told: true, is_framed: true, ..part }
+    Part { is_length_known: true, is_framed: true, ..part }
 }
 
 #[test]
@@ -127,7 +127,7 @@ fn without_a_length_the_listed_one_decides() {
         assert!(matches!(part.ends(), Err(GetError::Unavailable { .. })), "{etag}");
         part.take(&[0; 6]);
         assert_eq!(part.ends(), Ok(()));
-        assert!(part.may_go_on());
+        assert!(part.may_be_longer());
     }
     // Replaced by a shorter object: complete only if the body marks its own end.
     let mut framed = begun("\"2\"", true);

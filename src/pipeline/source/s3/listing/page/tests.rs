@@ -92,9 +92,9 @@ fn keys_that_are_not_utf_8_are_counted_and_replaced_characters_are_noticed() {
     .concat();
     let page_of_bytes = parse("host", &body).unwrap();
     assert_eq!(page_of_bytes.unreadable, 1);
-    assert!(page_of_bytes.may_be_mended());
-    assert!(page(&listing(&contents(&["a\u{fffd}b"]))).unwrap().may_be_mended());
-    assert!(!page(&listing(&contents(&["a\u{1}b"]))).unwrap().may_be_mended());
+    assert!(page_of_bytes.may_need_encoding());
+    assert!(page(&listing(&contents(&["a\u{fffd}b"]))).unwrap().may_need_encoding());
+    assert!(!page(&listing(&contents(&["a\u{1}b"]))).unwrap().may_need_encoding());
 }
 
 #[test]
@@ -118,7 +118,7 @@ fn a_torn_listing_is_requested_again_and_another_text_is_not() {
     let whole = listing(&contents(&["a"]));
     for length in [whole.len() - 1, whole.len() - 20, whole.len() - 40] {
         let cut = page(&whole[..length]).unwrap();
-        assert!(cut.broken.is_some() && cut.may_be_mended() && cut.keys.is_empty(), "{length}");
+        assert!(cut.broken.is_some() && cut.may_need_encoding() && cut.keys.is_empty(), "{length}");
     }
     for other in [
         "",

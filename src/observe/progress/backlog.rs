@@ -4,7 +4,7 @@ use std::time::Duration;
 
 /// The archives taken since there was last nothing to do.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct AtHand {
+pub struct Backlog {
     /// Number of archives; 0 in a replay.
     pub archives: u64,
     /// Size of all archives (bytes).
@@ -25,7 +25,7 @@ pub struct AtHand {
     pub since: Duration,
 }
 
-impl AtHand {
+impl Backlog {
     pub(super) fn with_settled(self, all: u64) -> Self {
         Self { settled: all.saturating_sub(self.settled_before), ..self }
     }
@@ -63,10 +63,10 @@ mod tests {
     #[test]
     fn the_remaining_time_follows_from_the_speed_so_far() {
         let since = Duration::from_secs(100);
-        let at_hand =
-            AtHand { archives: 4, bytes: 400, done: 1, done_bytes: 100, since, ..AtHand::default() };
-        assert_eq!(at_hand.left(since + Duration::from_secs(10)), Some(Duration::from_secs(30)));
-        assert_eq!(AtHand { done_bytes: 0, ..at_hand }.left(2 * since), None);
-        assert_eq!(at_hand.left(since), None);
+        let backlog =
+            Backlog { archives: 4, bytes: 400, done: 1, done_bytes: 100, since, ..Backlog::default() };
+        assert_eq!(backlog.left(since + Duration::from_secs(10)), Some(Duration::from_secs(30)));
+        assert_eq!(Backlog { done_bytes: 0, ..backlog }.left(2 * since), None);
+        assert_eq!(backlog.left(since), None);
     }
 }
