@@ -35,7 +35,7 @@ pub struct Elasticsearch {
 }
 
 /// Proxy variables of other programs. They are not used, but may be mentioned.
-const FOR_OTHERS: [&str; 6] =
+const OTHER_PROXY_VARIABLES: [&str; 6] =
     ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"];
 
 impl Elasticsearch {
@@ -126,7 +126,7 @@ impl Proxies {
         Ok(Self {
             proxy: proxy.transpose()?,
             no_proxy: NoProxy::parse(&no_proxy),
-            unused: FOR_OTHERS.into_iter().find(|name| settings.get(name).is_some()),
+            unused: OTHER_PROXY_VARIABLES.into_iter().find(|name| settings.get(name).is_some()),
         })
     }
 }

@@ -5,10 +5,10 @@ use crate::model::schema::{POST_FIELDS, VECTORS};
 use crate::model::{FieldChoice, Model};
 
 /// The field that identifies a post and cannot be excluded.
-const NEEDED: &str = "at_uri";
+const REQUIRED: &str = "at_uri";
 
 /// The prefix of a model's name, to add its vectors.
-const VECTOR: &str = "vector:";
+const VECTOR_PREFIX: &str = "vector:";
 
 /// Parses the names of fields to exclude and to add.
 ///
@@ -20,7 +20,7 @@ pub(super) fn choose(excluded: &[String], added: &[String]) -> Result<FieldChoic
     let mut models = Vec::new();
     let mut names = Vec::new();
     for name in added {
-        if let Some(model) = name.strip_prefix(VECTOR) {
+        if let Some(model) = name.strip_prefix(VECTOR_PREFIX) {
             models.push(new_model(model, &models)?);
         } else if let Some(asked) =
             POST_FIELDS.iter().filter_map(|field| field.asked).find(|asked| asked == name)
@@ -72,7 +72,7 @@ fn new_model(model: &str, before: &[Model]) -> Result<Model, Failure> {
     Ok(Model::new(
         model.to_owned().leak(),
         format!("embeddings.{field}").leak(),
-        format!("{VECTOR}{model}").leak(),
+        format!("{VECTOR_PREFIX}{model}").leak(),
     ))
 }
 
@@ -83,13 +83,13 @@ fn excludable(name: &str) -> Result<&'static str, Failure> {
     if let Some(field) = VECTORS.iter().find(|field| field.name == vector) {
         return Ok(field.path);
     }
-    let usual = || POST_FIELDS.iter().filter(|field| field.asked.is_none() && field.name != NEEDED);
+    let usual = || POST_FIELDS.iter().filter(|field| field.asked.is_none() && field.name != REQUIRED);
     if let Some(field) = usual().find(|field| field.name == name) {
         return Ok(field.name);
     }
     let vectors = VECTORS.iter().map(|field| field.path);
     let known: Vec<&str> = usual().map(|field| field.name).chain(vectors).collect();
-    let why = if name == NEEDED { ", which every post needs" } else { "" };
+    let why = if name == REQUIRED { ", which every post needs" } else { "" };
     Err(Failure::usage(format!(
         "--exclude-field (EXCLUDE_FIELDS) names {name:?}{why}: it takes {}",
         known.join(", ")

@@ -6,7 +6,7 @@ use super::{Archives, Output, Source, Task};
 use crate::cli::Entry;
 use crate::cli::entries;
 use crate::exit::Failure;
-use crate::files::{BESIDE_STATE_FILE, beside, folder_of, real_path};
+use crate::files::{STATE_FILE_SUFFIXES, beside, folder_of, real_path};
 use crate::model::has_archive_suffix;
 
 /// A file that a run writes, or the file of `--replay`, which must not change.
@@ -35,7 +35,7 @@ impl Task {
     pub(super) fn check_files(&self, state_file: &Path) -> Result<(), Failure> {
         let files = self.named_files();
         let archives = self.archives();
-        let beside_state_file = BESIDE_STATE_FILE.map(|suffix| beside(&real_path(state_file), suffix));
+        let beside_state_file = STATE_FILE_SUFFIXES.map(|suffix| beside(&real_path(state_file), suffix));
         for (i, file) in files.iter().enumerate() {
             let Named { setting, path, real } = file;
             let wrong = |what: String| {

@@ -10,7 +10,7 @@ use super::{Elasticsearch, ListenAddress, LogFormat, Memory, Mode, Output, Place
 use crate::cli::entries;
 use crate::cli::settings::Settings;
 use crate::exit::Failure;
-use crate::model::{Names, Shard, Span, Wanted};
+use crate::model::{Criteria, Names, Shard, Span};
 use crate::timestamp::parse_time_or_date_millis;
 
 /// Settings of the log.
@@ -51,7 +51,7 @@ pub struct Archives {
     /// The state file.
     pub state_file: PathBuf,
     /// Shard, time range and limit.
-    pub wanted: Wanted,
+    pub criteria: Criteria,
     /// How long to wait for an unavailable source; None: for ever.
     pub retry_budget: Option<Duration>,
 }
@@ -231,7 +231,7 @@ impl Archives {
             source: Source::read(settings)?,
             mode: settings.choice(entries::mode())?,
             state_file: settings.text(entries::spool_state_file()).into(),
-            wanted: Wanted {
+            criteria: Criteria {
                 shard: read_shard(settings)?,
                 span: read_span(settings)?,
                 limit: settings

@@ -92,7 +92,7 @@ pub const JOURNAL: &str = ".journal";
 pub const LOAD_SETTINGS: &str = ".load_settings.json";
 
 /// All suffixes of files beside the state file.
-pub const BESIDE_STATE_FILE: [&str; 5] = [LOCK, TEMPORARY, COPY, JOURNAL, LOAD_SETTINGS];
+pub const STATE_FILE_SUFFIXES: [&str; 5] = [LOCK, TEMPORARY, COPY, JOURNAL, LOAD_SETTINGS];
 
 /// Returns the path of a file beside another: its path with a suffix.
 pub fn beside(path: &Path, suffix: &str) -> PathBuf {
@@ -112,7 +112,7 @@ pub fn temporary_of(path: &Path) -> PathBuf {
 /// # Errors
 ///
 /// Fails if it exists and cannot be removed.
-pub fn reap(path: &Path) -> io::Result<()> {
+pub fn remove_if_exists(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
@@ -184,8 +184,8 @@ mod tests {
         assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
         assert!(fs::symlink_metadata(&temporary).unwrap().is_file());
         assert_eq!(fs::read_to_string(other).unwrap(), "not to be touched");
-        reap(&temporary).unwrap();
-        reap(&temporary).unwrap();
+        remove_if_exists(&temporary).unwrap();
+        remove_if_exists(&temporary).unwrap();
         assert!(!temporary.exists());
     }
 }

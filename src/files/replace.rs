@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::Once;
 
-use super::{COPY, beside, folder_of, reap, temporary_of};
+use super::{COPY, beside, folder_of, remove_if_exists, temporary_of};
 
 /// Number of bytes copied at a time.
 const CHUNK_BYTES: usize = 256 << 10;
@@ -211,7 +211,7 @@ pub fn try_to_replace(path: &Path) -> io::Result<Option<io::Error>> {
     let tried_out =
         replace_by(&temporary, &tried, |file| file.write_all(b"[]\n").and_then(|()| file.sync_all()))
             .and_then(|()| try_to_sync_folder(path));
-    reap(&tried)?;
+    remove_if_exists(&tried)?;
     tried_out
 }
 
@@ -266,7 +266,7 @@ pub fn is_mount_point(_: &Path) -> bool {
 ///
 /// Fails if it cannot be created.
 pub fn create_temporary(temporary: &Path, path: &Path) -> io::Result<File> {
-    reap(temporary)?;
+    remove_if_exists(temporary)?;
     let file = File::create_new(temporary)?;
     if let Ok(metadata) = fs::metadata(path) {
         let wanted = metadata.permissions();

@@ -3,6 +3,7 @@
 //! Plain data. Nothing here reads, writes or waits.
 
 mod archive;
+mod criteria;
 mod document;
 mod fields;
 mod findings;
@@ -14,9 +15,9 @@ mod server;
 mod shard;
 mod tally;
 mod version;
-mod wanted;
 
 pub use archive::*;
+pub use criteria::*;
 pub use document::*;
 pub use fields::*;
 pub use findings::*;
@@ -27,4 +28,3 @@ pub use server::*;
 pub use shard::*;
 pub use tally::*;
 pub use version::*;
-pub use wanted::*;

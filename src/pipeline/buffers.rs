@@ -21,7 +21,7 @@ impl BufferPool {
     }
 
     /// Keeps a buffer for reuse, or frees it if the pool is full.
-    pub fn give_back(&self, mut buffer: Vec<u8>) {
+    pub fn put_back(&self, mut buffer: Vec<u8>) {
         buffer.clear();
         let _ = self.give.try_send(buffer);
     }

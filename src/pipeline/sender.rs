@@ -23,7 +23,7 @@ pub fn run(
             sink.deliver(&batch)
         });
         let outcomes = delivered.unwrap_or_else(|| Outcomes::unconfirmed(batch.actions.len()));
-        buffers.give_back(batch.body);
+        buffers.put_back(batch.body);
         // Fails only if the ledger is gone, and it outlives all senders.
         let _ = events.send(Event::Batch { archive: batch.archive, outcomes });
     }

@@ -105,7 +105,7 @@ fn check_settings(load: &Load) -> Vec<Check> {
         intake.senders,
         intake.batch.docs,
         intake.batch.bytes,
-        archives.wanted.shard,
+        archives.criteria.shard,
         archives.state_file
     );
     let fields = format!("posts are written with {}", schema::describe(server.names.fields));
@@ -173,7 +173,7 @@ fn check_source(
         checks.push(Check::ok("source", format!("{} archives", discovery.archives.len())));
         return (ExitCode::Usage, checks);
     };
-    let judged = selection::judge(&discovery.archives, state, &archives.wanted);
+    let judged = selection::judge(&discovery.archives, state, &archives.criteria);
     let nothing = selection::nothing_in_span(&discovery.archives, &judged);
     checks.extend(nothing.map(|nothing| Check::warning("source", nothing)));
     checks.extend(check_changed(&discovery.archives, &judged));

@@ -153,7 +153,7 @@ impl<'s> Looks<'s> {
     ) -> Selection {
         self.warn_of(&left_out);
         self.left_out_before = left_out.into_iter().map(|left_out| left_out.path).collect();
-        let judged = selection::judge(&found, state, &archives.wanted);
+        let judged = selection::judge(&found, state, &archives.criteria);
         self.warn_of_nothing(nothing.or_else(|| selection::nothing_in_span(&found, &judged)));
         let all = || found.iter().zip(&judged);
         let taken: HashSet<&str> =

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::model::{Archive, Outside, Selection, Wanted};
+use crate::model::{Archive, Criteria, Outside, Selection};
 use crate::pipeline::ledger::state_file::{Mark, StateFile};
 use crate::timestamp::rfc3339_millis;
 
@@ -60,11 +60,11 @@ impl fmt::Display for NotTaken {
 }
 
 /// Returns for each of `archives`, which are in order, why it is not taken; None if it is.
-pub fn judge(archives: &[Archive], state: &StateFile, wanted: &Wanted) -> Vec<Option<NotTaken>> {
+pub fn judge(archives: &[Archive], state: &StateFile, criteria: &Criteria) -> Vec<Option<NotTaken>> {
     let mut taken = 0;
     let judge = |archive: &Archive| {
-        let why = why_not_taken(archive, state, wanted);
-        if why.is_none() && wanted.limit.is_some_and(|limit| taken >= limit) {
+        let why = why_not_taken(archive, state, criteria);
+        if why.is_none() && criteria.limit.is_some_and(|limit| taken >= limit) {
             return Some(NotTaken::BeyondLimit);
         }
         taken += usize::from(why.is_none());
@@ -74,11 +74,11 @@ pub fn judge(archives: &[Archive], state: &StateFile, wanted: &Wanted) -> Vec<Op
 }
 
 /// Returns why `archive` is not taken, regardless of the limit; None if it is.
-fn why_not_taken(archive: &Archive, state: &StateFile, wanted: &Wanted) -> Option<NotTaken> {
-    if !wanted.shard.takes(&archive.name) {
+fn why_not_taken(archive: &Archive, state: &StateFile, criteria: &Criteria) -> Option<NotTaken> {
+    if !criteria.shard.takes(&archive.name) {
         return Some(NotTaken::OtherShard);
     }
-    if let Some(outside) = wanted.span.excludes(archive) {
+    if let Some(outside) = criteria.span.excludes(archive) {
         return Some(NotTaken::OtherTime(outside));
     }
     let has_changed = state.has_changed(archive);
@@ -87,7 +87,7 @@ fn why_not_taken(archive: &Archive, state: &StateFile, wanted: &Wanted) -> Optio
         None => None,
         Some(Mark::Processed) => Some(NotTaken::Processed { has_changed }),
         Some(Mark::Failed { error, .. }) => {
-            (!wanted.retry_failed && !has_changed).then(|| NotTaken::Failed(error.clone()))
+            (!criteria.retry_failed && !has_changed).then(|| NotTaken::Failed(error.clone()))
         }
     }
 }
@@ -109,8 +109,8 @@ pub fn nothing_in_span(archives: &[Archive], judged: &[Option<NotTaken>]) -> Opt
 }
 
 /// Selects from the discovered archives, which are in order.
-pub fn select(archives: Vec<Archive>, state: &StateFile, wanted: &Wanted) -> Selection {
-    let judged = judge(&archives, state, wanted);
+pub fn select(archives: Vec<Archive>, state: &StateFile, criteria: &Criteria) -> Selection {
+    let judged = judge(&archives, state, criteria);
     partition(archives, judged)
 }
 
@@ -154,8 +154,8 @@ mod tests {
         state
     }
 
-    fn judged(archive: Archive, wanted: &Wanted) -> Option<NotTaken> {
-        judge(&[archive], &state(), wanted).remove(0)
+    fn judged(archive: Archive, criteria: &Criteria) -> Option<NotTaken> {
+        judge(&[archive], &state(), criteria).remove(0)
     }
 
     fn names(selection: &Selection) -> Vec<&str> {
@@ -164,7 +164,7 @@ mod tests {
 
     #[test]
     fn new_archives_and_changed_failed_ones_are_taken() {
-        let (all, retry) = (Wanted::ALL, Wanted { retry_failed: true, ..Wanted::ALL });
+        let (all, retry) = (Criteria::ALL, Criteria { retry_failed: true, ..Criteria::ALL });
         assert_eq!(judged(archive("new"), &all), None);
         assert_eq!(judged(archive("done"), &retry), Some(NotTaken::Processed { has_changed: false }));
         assert!(matches!(judged(archive("broken"), &all), Some(NotTaken::Failed(_))));
@@ -175,14 +175,14 @@ mod tests {
     #[test]
     fn a_processed_archive_that_has_changed_is_not_taken_even_with_retry_failed() {
         let changed = Archive { bytes: 2, ..archive("done") };
-        let wanted = Wanted { retry_failed: true, ..Wanted::ALL };
-        assert_eq!(judged(changed, &wanted), Some(NotTaken::Processed { has_changed: true }));
+        let criteria = Criteria { retry_failed: true, ..Criteria::ALL };
+        assert_eq!(judged(changed, &criteria), Some(NotTaken::Processed { has_changed: true }));
     }
 
     #[test]
     fn the_oldest_archives_of_the_time_range_are_taken_up_to_the_limit() {
         let span = Span { from: Some(2_000), to: Some(9_000) };
-        let wanted = Wanted { span, limit: Some(2), ..Wanted::ALL };
+        let criteria = Criteria { span, limit: Some(2), ..Criteria::ALL };
         let archives = vec![
             at("old", 1),
             at("done", 2),
@@ -193,7 +193,7 @@ mod tests {
             at("late", 9),
             archive("timeless"),
         ];
-        let selection = select(archives, &state(), &wanted);
+        let selection = select(archives, &state(), &criteria);
         assert_eq!(names(&selection), ["a", "b"]);
         assert_eq!(
             (selection.already_done, selection.failed, selection.beyond_limit, selection.other_times),
@@ -205,7 +205,7 @@ mod tests {
     fn an_empty_time_range_is_reported_with_the_times_of_the_archives() {
         let span = Span { from: Some(1_766_016_000_000), to: None };
         let warning = |archives: &[Archive]| {
-            nothing_in_span(archives, &judge(archives, &state(), &Wanted { span, ..Wanted::ALL }))
+            nothing_in_span(archives, &judge(archives, &state(), &Criteria { span, ..Criteria::ALL }))
         };
         let text = warning(&[at("a", 0), at("b", 1)]).unwrap();
         assert!(
@@ -219,18 +219,18 @@ mod tests {
     #[test]
     fn the_time_of_the_newest_done_archive_is_known() {
         let archives = vec![at("done", 5), at("new", 9)];
-        assert_eq!(select(archives, &state(), &Wanted::ALL).newest_done, Some(5));
+        assert_eq!(select(archives, &state(), &Criteria::ALL).newest_done, Some(5));
     }
 
     #[test]
     fn every_archive_is_counted_once() {
         let archives = ["new", "done", "broken"].map(archive).to_vec();
-        let selection = select(archives, &state(), &Wanted::ALL);
+        let selection = select(archives, &state(), &Criteria::ALL);
         assert_eq!((selection.take.len(), selection.already_done, selection.failed), (1, 1, 1));
         let of_shard = |i| {
             let shard = Shard::parse(&format!("{i}/3")).unwrap();
             let archives = (0..50).map(|n| archive(&n.to_string())).collect();
-            select(archives, &state(), &Wanted { shard, ..Wanted::ALL })
+            select(archives, &state(), &Criteria { shard, ..Criteria::ALL })
         };
         let shards: Vec<Selection> = (0..3).map(of_shard).collect();
         assert_eq!(shards.iter().map(|s| s.take.len()).sum::<usize>(), 50);

@@ -45,7 +45,7 @@ impl Memory {
     pub(super) fn take(home: &Rooms, bytes: usize) -> Result<Self, ArchiveError> {
         let home = home.clone();
         if let Some(mut kept) = home.take_kept(bytes) {
-            kept.give_back_behind(bytes);
+            kept.release_after(bytes);
             return Ok(Self { map: Some(kept), len: bytes, is_fresh: false, home });
         }
         // A bit larger than requested, since the next archive may be slightly larger.
@@ -121,11 +121,11 @@ impl Mapping {
     }
 
     /// Releases the pages after the first `bytes` bytes, since the next user has not reserved them.
-    fn give_back_behind(&mut self, bytes: usize) {
+    fn release_after(&mut self, bytes: usize) {
         let kept = bytes.next_multiple_of(ADVISED_BYTES);
         let (start, len) = (self.0.as_mut_ptr().expose_provenance(), self.0.len());
         if kept < len {
-            give_back(start + kept, len - kept);
+            release(start + kept, len - kept);
         }
     }
 }
@@ -140,9 +140,9 @@ impl Drop for Mapping {
         }
         let middle = len / 2 / ADVISED_BYTES * ADVISED_BYTES;
         thread::scope(|scope| {
-            let give_back = move || give_back(start + middle, len - middle);
-            let _ = thread::Builder::new().name("memory".into()).spawn_scoped(scope, give_back);
-            self::give_back(start, middle);
+            let release = move || release(start + middle, len - middle);
+            let _ = thread::Builder::new().name("memory".into()).spawn_scoped(scope, release);
+            self::release(start, middle);
         });
     }
 }
@@ -155,7 +155,7 @@ fn provide(start: usize, len: usize) -> bool {
 
 /// Releases the pages of a range. Their content is lost, but the mapping stays.
 #[cfg(target_os = "linux")]
-fn give_back(start: usize, len: usize) {
+fn release(start: usize, len: usize) {
     // If it is refused, the pages are released with the mapping.
     let _ = advise(start, len, Advice::LinuxDontNeed);
 }
@@ -176,7 +176,7 @@ fn provide(_: usize, _: usize) -> bool {
 }
 
 #[cfg(not(target_os = "linux"))]
-fn give_back(_: usize, _: usize) {}
+fn release(_: usize, _: usize) {}
 
 impl Deref for Memory {
     type Target = [u8];

@@ -14,7 +14,7 @@ use super::ArchiveError;
 pub const MAX_FIELD_BYTES: i32 = 64 << 20;
 
 /// Number of SQLite operations between two checks of their limit.
-const OPERATIONS_A_CHECK: i32 = 1_000;
+const OPERATIONS_PER_CHECK: i32 = 1_000;
 
 /// Limit of SQLite operations for reading the schema. Real archives take about 200.
 pub(super) const SCHEMA_OPERATIONS: u64 = 20_000;
@@ -58,12 +58,12 @@ pub(super) fn harden(connection: &Connection) -> Result<(), ArchiveError> {
 ///
 /// A time limit would fail good archives on a busy machine or behind slow senders.
 pub(super) fn limit_operations(connection: &mut Connection, operations: u64) -> Result<(), ArchiveError> {
-    let mut checks_left = operations / OPERATIONS_A_CHECK.unsigned_abs() as u64;
+    let mut checks_left = operations / OPERATIONS_PER_CHECK.unsigned_abs() as u64;
     let spent = move || {
         checks_left = checks_left.saturating_sub(1);
         checks_left == 0
     };
-    Ok(connection.progress_handler(OPERATIONS_A_CHECK, Some(spent))?)
+    Ok(connection.progress_handler(OPERATIONS_PER_CHECK, Some(spent))?)
 }
 
 /// The table that holds the rows.

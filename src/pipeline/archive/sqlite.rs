@@ -13,7 +13,7 @@ use super::schema::{Queries, SCHEMA_OPERATIONS, Table, harden, limit_operations}
 
 /// Limit of SQLite operations for reading rows, per byte of the database. The smallest row has about 9 bytes, and calling
 /// each method once takes about 50 operations per row.
-const OPERATIONS_A_BYTE: u64 = 8;
+const OPERATIONS_PER_BYTE: u64 = 8;
 
 /// All row ids that a table can have.
 pub const ALL_ROWS: RangeInclusive<i64> = i64::MIN..=i64::MAX;
@@ -43,7 +43,7 @@ impl Database {
         let queries = Queries::of(&Table::find(&connection)?);
         limit_operations(
             &mut connection,
-            (image.len() as u64).saturating_mul(OPERATIONS_A_BYTE).max(SCHEMA_OPERATIONS),
+            (image.len() as u64).saturating_mul(OPERATIONS_PER_BYTE).max(SCHEMA_OPERATIONS),
         )?;
         Ok(Self { connection, queries, _image: image.clone() })
     }

@@ -42,7 +42,7 @@ pub use stamp::Stamp;
 const SMALL_BYTES: u64 = 1 << 20;
 
 /// Average rate limit for rewriting a larger file, in bytes per second.
-const BYTES_A_SECOND: u64 = 1 << 20;
+const BYTES_PER_SECOND: u64 = 1 << 20;
 
 /// Number of bytes per read.
 const READ_BYTES: usize = 64 << 10;
@@ -417,7 +417,7 @@ impl StateFile {
 
     /// Whether to rewrite the file now: it is small, it was written long enough ago, or an earlier run has left a journal.
     fn is_due(&self) -> bool {
-        let pause = Duration::from_secs(self.text.len() / BYTES_A_SECOND);
+        let pause = Duration::from_secs(self.text.len() / BYTES_PER_SECOND);
         let is_left = self.has_journal && !self.journal.is_open();
         is_left || self.text.len() <= SMALL_BYTES || self.written.elapsed() >= pause
     }

@@ -19,7 +19,7 @@ use crate::timestamp::parse_rfc3339_millis;
 
 /// The longest line that is read, in bytes without its end. Documents have at most about 100 KB, so this program writes
 /// no longer lines.
-pub const LONGEST_LINE: usize = 64 << 20;
+pub const MAX_LINE_BYTES: usize = 64 << 20;
 
 /// Rejects a file if its first lines, this many, hold no dead letter. A crash damages only a line or two.
 const FIRST_LINES: usize = 10;
@@ -44,7 +44,7 @@ pub struct DeadLetterLines<R> {
 impl DeadLetterLines<BufReader<File>> {
     /// Opens a file for reading.
     pub fn open(path: &Path) -> io::Result<Self> {
-        Ok(Self::new(BufReader::with_capacity(1 << 20, files::open(path)?), LONGEST_LINE))
+        Ok(Self::new(BufReader::with_capacity(1 << 20, files::open(path)?), MAX_LINE_BYTES))
     }
 }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crossbeam_channel::Sender;
 
-use self::dead_letters::{DeadLetterLines, Entry, LONGEST_LINE, Line, parse};
+use self::dead_letters::{DeadLetterLines, Entry, Line, MAX_LINE_BYTES, parse};
 use super::buffers::BufferPool;
 use super::outlet::Outlet;
 use crate::config::BatchLimits;
@@ -95,7 +95,7 @@ impl OpenFile<'_> {
                 }
                 Some(Ok(entry)) => self.push(entry),
                 Some(Err(reason)) => self.keep(line, &reason),
-                None => self.keep(line, &format!("it is over {} MiB", LONGEST_LINE >> 20)),
+                None => self.keep(line, &format!("it is over {} MiB", MAX_LINE_BYTES >> 20)),
             }
             // Counted last: if a line causes a panic, it is not counted without an outcome.
             self.outlet.outcomes.tally.read += 1;

@@ -17,7 +17,7 @@ const RANGE_ROWS: u64 = 256;
 const ROW_BYTES: u64 = 65;
 
 /// Number of rows between two checks for more memory.
-const ROWS_A_CHECK: u64 = 1 << 16;
+const ROWS_PER_CHECK: u64 = 1 << 16;
 
 /// The last deletion of each account by DID: version, and time in milliseconds since 1970.
 pub(super) type Accounts = BTreeMap<String, (Version, i64)>;
@@ -95,7 +95,7 @@ impl Shared {
                 None => ranges.push(row_id..=row_id),
             }
             rows += 1;
-            if rows % ROWS_A_CHECK == 0 { make_room(&mut room, image.len() as u64, rows) } else { Ok(()) }
+            if rows % ROWS_PER_CHECK == 0 { make_room(&mut room, image.len() as u64, rows) } else { Ok(()) }
         })?;
         ranges.reverse();
         let state = Mutex::new(State { ranges, readers: 1, found: ReadRows::default() });
@@ -156,7 +156,7 @@ impl Shared {
 /// Requests more memory if an archive has more rows than usual for its size.
 fn make_room(room: &mut Room, database: u64, rows: u64) -> Result<(), ArchiveError> {
     // Includes the rows before the next check, since their list doubles.
-    let needed = database + (rows + ROWS_A_CHECK) * ROW_BYTES;
+    let needed = database + (rows + ROWS_PER_CHECK) * ROW_BYTES;
     let lacking = needed.saturating_sub(room.bytes());
     if lacking == 0 || room.try_grow(lacking) {
         Ok(())

@@ -85,7 +85,7 @@ impl LoadSettings {
         let path = record_path(state_file);
         let record = read_record(&path)?;
         // The temporary file of a killed run. If it cannot be removed, the next write reports that.
-        let _ = files::reap(&files::temporary_of(&path));
+        let _ = files::remove_if_exists(&files::temporary_of(&path));
         Ok(Self { client, path, record })
     }
 

@@ -46,7 +46,7 @@ impl StateFile {
         match file.try_lock() {
             Ok(()) => {
                 // If it cannot be removed, saving reports that.
-                let _ = files::reap(&files::temporary_of(&state_file));
+                let _ = files::remove_if_exists(&files::temporary_of(&state_file));
                 Ok(Lock { _file: file })
             }
             Err(TryLockError::WouldBlock) => Err(Failure::new(

@@ -299,7 +299,7 @@ fn saves_of_a_hundred_thousand_entries_take_less_than_a_hundredth_of_the_time() 
     // Relative to two cores, the least that a run has.
     assert!(each < 2 * super::super::MARK_WITHIN / 100, "{each:?}");
     // From time to time the file itself is rewritten.
-    let pause = Duration::from_secs(state.text.len() / BYTES_A_SECOND);
+    let pause = Duration::from_secs(state.text.len() / BYTES_PER_SECOND);
     let before = cpu_time().unwrap();
     state.finish().unwrap();
     let whole = cpu_time().unwrap().saturating_sub(before);

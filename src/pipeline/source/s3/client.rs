@@ -67,7 +67,7 @@ struct Shared {
 }
 
 /// A request to make.
-struct Wanted {
+struct GetRequest {
     /// The key of the object; empty for a listing.
     key: String,
     query: Vec<(&'static str, String)>,
@@ -106,7 +106,7 @@ impl Client {
         headers: &[(HeaderName, String)],
     ) -> Result<Response<Body>, GetError> {
         let query = query.iter().map(|&(name, value)| (name, value.to_owned())).collect();
-        let wanted = Wanted { key: key.to_owned(), query, headers: headers.to_vec() };
+        let wanted = GetRequest { key: key.to_owned(), query, headers: headers.to_vec() };
         let shared = self.shared.clone();
         self.unless_stopped(move || shared.get(&wanted))
     }
@@ -141,7 +141,7 @@ impl Client {
 
 impl Shared {
     /// Sends a request. If the credentials are refused, looks for new ones and retries once with those.
-    fn get(&self, wanted: &Wanted) -> Result<Response<Body>, GetError> {
+    fn get(&self, wanted: &GetRequest) -> Result<Response<Body>, GetError> {
         let Some(provider) = &self.credentials else { return self.ask(wanted, None) };
         let credentials = provider.get()?;
         let error = match self.ask(wanted, Some(&credentials)) {
@@ -156,7 +156,11 @@ impl Shared {
     }
 
     /// Sends a request. If the reply names another region for the bucket, retries there.
-    fn ask(&self, wanted: &Wanted, credentials: Option<&Credentials>) -> Result<Response<Body>, GetError> {
+    fn ask(
+        &self,
+        wanted: &GetRequest,
+        credentials: Option<&Credentials>,
+    ) -> Result<Response<Body>, GetError> {
         let place = self.place();
         let refusal = match self.ask_at(&place, wanted, credentials) {
             Ok(response) => return Ok(response),
@@ -204,7 +208,7 @@ impl Shared {
     fn ask_at(
         &self,
         place: &Place,
-        wanted: &Wanted,
+        wanted: &GetRequest,
         credentials: Option<&Credentials>,
     ) -> Result<Response<Body>, Refusal> {
         let pays = self.requester_pays.load(Ordering::Relaxed);
@@ -235,7 +239,7 @@ impl Shared {
     fn send(
         &self,
         place: &Place,
-        wanted: &Wanted,
+        wanted: &GetRequest,
         credentials: Option<&Credentials>,
         pays: bool,
     ) -> Result<Response<Body>, Refusal> {
@@ -263,7 +267,7 @@ impl Shared {
 fn request(
     place: &Place,
     url: &Url,
-    wanted: &Wanted,
+    wanted: &GetRequest,
     credentials: Option<&Credentials>,
     pays: bool,
 ) -> Result<Request<()>, Box<dyn Error>> {
@@ -285,7 +289,7 @@ fn request(
     Ok(request)
 }
 
-fn url(place: &Place, wanted: &Wanted) -> Result<Url, GetError> {
+fn url(place: &Place, wanted: &GetRequest) -> Result<Url, GetError> {
     let mut text = format!("{}{}", place.base, uri_encode(&wanted.key, false));
     for (n, (name, value)) in wanted.query.iter().enumerate() {
         let separator = if n == 0 { '?' } else { '&' };

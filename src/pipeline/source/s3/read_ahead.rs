@@ -60,15 +60,15 @@ impl Download {
 #[derive(Debug)]
 struct Room {
     bytes: u64,
-    given_back: Sender<u64>,
+    freed: Sender<u64>,
     /// Counter of the bytes of all downloads.
     counted: Arc<AtomicU64>,
 }
 
 impl Room {
-    fn new(bytes: u64, given_back: Sender<u64>, counted: Arc<AtomicU64>) -> Self {
+    fn new(bytes: u64, freed: Sender<u64>, counted: Arc<AtomicU64>) -> Self {
         counted.fetch_add(bytes, Ordering::Relaxed);
-        Self { bytes, given_back, counted }
+        Self { bytes, freed, counted }
     }
 }
 
@@ -76,7 +76,7 @@ impl Drop for Room {
     fn drop(&mut self) {
         self.counted.fetch_sub(self.bytes, Ordering::Relaxed);
         // The receiver is gone once the last download has begun.
-        let _ = self.given_back.send(self.bytes);
+        let _ = self.freed.send(self.bytes);
     }
 }
 
@@ -172,7 +172,7 @@ fn dispatch(
     left: &Sender<Work>,
 ) {
     let limit = admission.downloads();
-    let (given_back, returns) = unbounded();
+    let (freed, returns) = unbounded();
     let mut taken: u64 = 0;
     loop {
         let archive = select! {
@@ -201,7 +201,7 @@ fn dispatch(
             }
         }
         taken = taken.saturating_add(object.bytes);
-        let room = Room::new(object.bytes, given_back.clone(), admission.downloaded().clone());
+        let room = Room::new(object.bytes, freed.clone(), admission.downloaded().clone());
         // No download is in memory at this point, so none waits for memory behind this one.
         let is_alone = object.bytes > limit && !admission.excludes_file(object.bytes);
         let alone = if is_alone { admission.admit_alone(stop) } else { None };

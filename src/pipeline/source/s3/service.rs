@@ -18,7 +18,7 @@ const GIVEN_UP_IN_A_ROW: usize = 2 * MAX_DOWNLOADS;
 
 /// Maximum time that a run without a budget retries one object. The back-off has reached half a minute by then, so longer
 /// retries would hardly differ from the next look.
-const LONGEST_PATIENCE: Duration = Duration::from_secs(60);
+const MAX_PATIENCE: Duration = Duration::from_secs(60);
 
 /// The state of S3 that all downloads share.
 pub(super) struct Service<'r> {
@@ -59,14 +59,7 @@ impl<'r> Service<'r> {
         next_look: Duration,
         left: &'r Mutex<HashSet<String>>,
     ) -> Self {
-        Self {
-            budget,
-            patience: next_look.min(LONGEST_PATIENCE),
-            client,
-            prefix,
-            outage: Mutex::default(),
-            left,
-        }
+        Self { budget, patience: next_look.min(MAX_PATIENCE), client, prefix, outage: Mutex::default(), left }
     }
 
     /// Records progress of any object.

@@ -43,7 +43,7 @@ impl Span {
 
 /// The criteria by which archives are selected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Wanted {
+pub struct Criteria {
     /// The share of this process.
     pub shard: Shard,
     /// The time range.
@@ -54,7 +54,7 @@ pub struct Wanted {
     pub retry_failed: bool,
 }
 
-impl Wanted {
+impl Criteria {
     /// Selects all archives that are not done yet.
     pub const ALL: Self = Self { shard: Shard::ALL, span: Span::ALL, limit: None, retry_failed: false };
 }
