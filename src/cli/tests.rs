@@ -15,7 +15,7 @@ fn is_wrong(arguments: &[&str]) -> bool {
 }
 
 #[test]
-fn a_value_follows_its_flag_or_an_equals_sign() {
+fn a_value_is_the_next_word_or_follows_an_equals_sign() {
     assert_eq!(cli(&["--source", "s3"]).source.as_deref(), Some("s3"));
     assert_eq!(cli(&["--source=s3"]).source.as_deref(), Some("s3"));
     assert_eq!(cli(&["-source=s3"]).source.as_deref(), Some("s3"));
@@ -63,7 +63,7 @@ fn paths_may_be_anywhere_and_everything_after_two_dashes_is_a_path() {
 }
 
 #[test]
-fn unknown_flags_are_wrong_and_help_is_not() {
+fn unknown_flags_are_refused_but_not_help() {
     for flag in ["--no-such-flag", "--no-such-flag=1", "-x", "-", "--=a"] {
         let parsed = parse([flag.to_owned()]);
         assert!(matches!(parsed, Parsed::Wrong(text) if text.contains("--help")), "{flag}");

@@ -75,7 +75,7 @@ fn a_flag_wins_over_its_variable_and_an_empty_variable_is_none() {
 }
 
 #[test]
-fn a_typed_switch_wins_over_its_variable() {
+fn a_flag_of_a_switch_wins_over_its_variable() {
     let variables = [("ACCOUNT_DELETIONS", "true"), ("BULK_LOAD_SETTINGS", "true"), SERVER[0], SERVER[1]];
     let switches = |typed| {
         let cli = Cli { account_deletions: typed, bulk_load_settings: typed, ..here() };
@@ -121,7 +121,7 @@ fn a_kubernetes_index_shards_only_with_a_count() {
 }
 
 #[test]
-fn spool_waits_for_ever() {
+fn a_spool_run_waits_for_ever() {
     let spool = Cli { mode: Some("spool".into()), ..here() };
     let budgets = |load: Load| [load.server.retry_budget, load.archives.retry_budget];
     assert_eq!(budgets(load(spool, &SERVER)), [None; 2]);
@@ -195,7 +195,7 @@ const PROXIES: &[&str] = &[
 ];
 
 #[test]
-fn the_entries_have_the_variables_that_are_read_and_no_others() {
+fn the_entries_list_exactly_the_variables_that_are_read() {
     let asked: RefCell<BTreeSet<String>> = RefCell::default();
     for source in ["local", "s3"] {
         let look_up = |name: &str| {

@@ -58,7 +58,7 @@ fn text(text: &str) -> Given {
 }
 
 #[test]
-fn the_own_keys_win_over_those_of_the_environment_and_half_a_pair_is_refused() {
+fn own_keys_win_over_aws_keys_and_half_a_pair_is_refused() {
     let aws = [("AWS_ACCESS_KEY_ID", "A"), ("AWS_SECRET_ACCESS_KEY", "B"), ("AWS_SESSION_TOKEN", "C")];
     let keys = s3(&aws).unwrap().credentials.keys.unwrap();
     assert_eq!((keys.access_key, keys.session_token), (text("A"), Some(text("C"))));
@@ -72,7 +72,7 @@ fn the_own_keys_win_over_those_of_the_environment_and_half_a_pair_is_refused() {
 }
 
 #[test]
-fn white_space_around_settings_is_cut_off_and_within_keys_it_is_refused() {
+fn settings_are_trimmed_and_white_space_within_keys_is_refused() {
     let given = [
         ("AWS_S3_ACCESS_KEY", " D\n"),
         ("AWS_S3_SECRET_KEY", "E\r\n"),
@@ -121,7 +121,7 @@ fn with_config(config: &str, variables: &[(&str, &str)]) -> Result<S3, Failure> 
 }
 
 #[test]
-fn the_region_is_that_of_the_first_place_that_has_one() {
+fn the_region_comes_from_the_first_setting_that_has_one() {
     let config = "[default]\nregion=eu-west-3\n[profile p]\nregion=eu-west-2\n";
     let all =
         [("AWS_REGION", "eu-west-1"), ("AWS_DEFAULT_REGION", "eu-north-1"), ("AWS_DEFAULT_PROFILE", "p")];

@@ -257,7 +257,7 @@ fn unknown_figures_are_left_out() {
 }
 
 #[test]
-fn every_figure_is_documented_and_nothing_else_is() {
+fn exactly_the_existing_figures_are_documented() {
     let documented: BTreeSet<String> = include_str!("../../../docs/metrics.md")
         .lines()
         .filter_map(|line| Some(line.strip_prefix("| `")?.split(['`', '{']).next()?.to_owned()))

@@ -26,7 +26,7 @@ type State = (u64, i128);
 
 impl UnsettledFiles {
     /// Removes the archives that have not settled at `now` (milliseconds since 1970), and returns their number. Must be
-    /// called once for each look, with all archives found.
+    /// called once for each look, with all archives that it selects.
     pub fn hold_back(&mut self, archives: &mut Vec<Arc<Archive>>, now: i64) -> u64 {
         let before = std::mem::take(&mut self.seen);
         archives.retain(|archive| {
