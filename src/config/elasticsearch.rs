@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::auth::{Auth, Given};
+use crate::auth::{Auth, AuthSettings};
 use crate::cli::entries;
 use crate::cli::settings::Settings;
 use crate::exit::Failure;
@@ -65,7 +65,7 @@ impl Elasticsearch {
             );
         }
         let is_open = |url: &String| url.starts_with("http:") && !is_loopback(url);
-        if let (true, Some(what)) = (self.urls.iter().any(is_open), self.auth.readable()) {
+        if let (true, Some(what)) = (self.urls.iter().any(is_open), self.auth.exposed_secret()) {
             found.push(format!("ELASTICSEARCH_URL is plain http: {what} travels unencrypted; use https"));
         }
         if self.shows_password {
@@ -83,7 +83,7 @@ impl Elasticsearch {
     pub(super) fn read(settings: Settings<'_>) -> Result<Self, Failure> {
         let (urls, user_info) = read_urls(settings)?;
         let proxies = Proxies::read(settings)?;
-        let auth = Auth::read(&Given {
+        let auth = Auth::read(&AuthSettings {
             variable: &|name| settings.get(name),
             username: settings.value(entries::username()),
             user_info,

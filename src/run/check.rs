@@ -24,8 +24,8 @@ use crate::run::needs;
 use crate::run::selection::{self, NotTaken};
 use crate::shutdown::Stop;
 use crate::sink::elasticsearch::client::{Client, RequestLimits};
-use crate::sink::elasticsearch::insist::{insist_until_stopped, policy};
 use crate::sink::elasticsearch::preflight::{self, Needs, Outage, PreflightError};
+use crate::sink::elasticsearch::retrying::{policy, retry_until_stopped};
 use crate::sink::elasticsearch::{holdings, identity, load_settings};
 use crate::text::format_bytes;
 
@@ -332,7 +332,7 @@ fn check_elasticsearch(load: &Load, state: Option<&StateFile>, stop: &Stop) -> (
 fn ask(client: &Client, needs: Needs, limit: Duration, stop: &Stop) -> Result<Vec<Check>, Outage> {
     let retries = Retries::new(stop, policy(Some(limit)));
     let client = client.clone();
-    let asked = insist_until_stopped(&retries, move |_| match preflight::check(&client, needs) {
+    let asked = retry_until_stopped(&retries, move |_| match preflight::check(&client, needs) {
         Err(outage) if outage.retry_after.is_some_and(|time| time > limit) => Ok(Err(outage)),
         Err(outage) => Err(PreflightError::Unavailable(outage)),
         Ok(checks) => Ok(Ok(checks)),

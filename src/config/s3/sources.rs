@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use ureq::http::Uri;
 
 use super::Variant;
-use crate::auth::aws::{Container, CredentialSources, Given, Keys, Profile, Sts, WebIdentity};
+use crate::auth::aws::{Container, CredentialSources, KeySource, Keys, Profile, Sts, WebIdentity};
 use crate::cli::entries;
 use crate::cli::settings::Settings;
 use crate::exit::Failure;
@@ -79,7 +79,7 @@ impl Settings<'_> {
     }
 
     /// Reads a variable, or the file named by the same variable with `_FILE` appended.
-    fn given(&self, variable: &str) -> Result<Option<Given>, Failure> {
+    fn given(&self, variable: &str) -> Result<Option<KeySource>, Failure> {
         let by_file = format!("{variable}_FILE");
         match (self.trimmed(variable), self.trimmed(&by_file)) {
             (Some(_), Some(_)) => {
@@ -90,8 +90,8 @@ impl Settings<'_> {
                     "{variable} has white space or other characters that a key cannot have: set it again"
                 )))
             }
-            (Some(text), None) => Ok(Some(Given::Text(Secret::new(text)))),
-            (None, Some(path)) => Ok(Some(Given::File(path.into()))),
+            (Some(text), None) => Ok(Some(KeySource::Text(Secret::new(text)))),
+            (None, Some(path)) => Ok(Some(KeySource::File(path.into()))),
             (None, None) => Ok(None),
         }
     }

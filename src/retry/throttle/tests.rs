@@ -3,7 +3,7 @@
 use super::*;
 use crate::shutdown::StopReason;
 
-/// Whether a throttle with one request of `taken` bytes in flight admits one more of `bytes` at once.
+/// Returns whether a throttle with one request of `taken` bytes in flight admits one more of `bytes` at once.
 fn admits(most: usize, taken: usize, bytes: usize) -> bool {
     let throttle = Throttle::new(most, Stop::new(), None);
     let _permit = throttle.acquire(taken).unwrap();
@@ -18,7 +18,7 @@ fn acquire(throttle: &Throttle) -> Permit<'_> {
 }
 
 #[test]
-fn permits_are_as_many_as_the_limit() {
+fn there_are_as_many_permits_as_the_limit() {
     let throttle = Throttle::new(4, Stop::new(), None);
     let mut permits: Vec<Permit<'_>> = (0..4).map(|_| acquire(&throttle)).collect();
     assert!(!throttle.state().has_room_for(0));
@@ -37,16 +37,16 @@ fn permits_are_as_many_as_the_limit() {
 
 #[test]
 fn bytes_in_flight_are_bounded_but_a_large_request_travels_alone() {
-    assert!(admits(4, MOST_BYTES - 1, 1));
-    assert!(!admits(4, MOST_BYTES - 1, 2));
+    assert!(admits(4, MAX_BYTES - 1, 1));
+    assert!(!admits(4, MAX_BYTES - 1, 2));
     assert!(!admits(4, 1, usize::MAX));
-    assert!(Throttle::new(4, Stop::new(), None).acquire(MOST_BYTES + 1).is_ok());
+    assert!(Throttle::new(4, Stop::new(), None).acquire(MAX_BYTES + 1).is_ok());
 }
 
 #[test]
-fn who_waits_is_admitted_when_there_is_room() {
+fn a_waiting_request_is_admitted_when_there_is_room() {
     let throttle = Throttle::new(1, Stop::new(), None);
-    let held = throttle.acquire(MOST_BYTES).unwrap();
+    let held = throttle.acquire(MAX_BYTES).unwrap();
     std::thread::scope(|scope| {
         let waiting = scope.spawn(|| throttle.acquire(1).is_ok());
         while throttle.state().waiting.is_empty() {

@@ -149,7 +149,7 @@ impl Shared {
             Err(error @ (GetError::Credentials(_) | GetError::Denied(_))) => error,
             done => return done,
         };
-        match provider.anew(&credentials)? {
+        match provider.renew_refused(&credentials)? {
             Some(others) => self.ask(wanted, Some(&others)),
             None => Err(error),
         }

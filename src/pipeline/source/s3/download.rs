@@ -90,7 +90,7 @@ pub(super) fn download(
         let reason = format!("{address:?}: {why}");
         service.failed();
         match patience.away_for(&reason, retry_after) {
-            Ok(()) => is_last = service.is_out_of_patience(patience.lasts()),
+            Ok(()) => is_last = service.is_out_of_patience(patience.failing_for()),
             Err(GivenUp(failure)) if stop.is_requested() || !service.gives_up() => {
                 return Err(DownloadError::Run(failure));
             }

@@ -108,7 +108,7 @@ impl ReadAhead<'_> {
     /// Downloads `archives` in order, while `work` takes the downloads. Once the run is to stop, no more downloads begin,
     /// and the remaining archives are never queued.
     pub(super) fn run(&self, archives: &Receiver<Arc<Archive>>, work: impl FnOnce(&dyn Queue)) {
-        let retries = &Retries::new(self.stop, policy(self.service.budget)).together(&self.service);
+        let retries = &Retries::new(self.stop, policy(self.service.budget)).shared_health(&self.service);
         let (job_sender, jobs) = bounded(0);
         let (done_sender, done) = bounded(self.at_once);
         thread::scope(|scope| {

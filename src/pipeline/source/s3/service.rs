@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::Object;
 use super::client::{Client, GetError, MAX_DOWNLOADS};
-use crate::retry::together::Together;
+use crate::retry::shared_health::SharedHealth;
 
 /// Number of objects given up in a row, with nothing served in between, after which the run gives up: all current
 /// downloads and as many others. The budget is spent by then, so each of the others is requested only once.
@@ -102,7 +102,7 @@ impl<'r> Service<'r> {
     }
 }
 
-impl Together for Service<'_> {
+impl SharedHealth for Service<'_> {
     fn failing_for(&self) -> Duration {
         lock(&self.outage).since.map_or(Duration::ZERO, |since| since.elapsed())
     }
