@@ -113,7 +113,7 @@ impl Refusals {
         self.within_limit(&mut state, decided, stop)
     }
 
-    /// Returns the events held back, at the end of a run.
+    /// Returns the events held back, once no more events are on their way.
     pub fn finish(&self, stop: &Stop) -> Vec<Event> {
         let mut state = self.state();
         let held: Vec<Event> = state.kinds.iter_mut().flat_map(|kind| mem::take(&mut kind.held)).collect();
