@@ -1,4 +1,4 @@
-//! Tests of resolving settings (command line over environment over defaults), and of what is refused.
+//! Tests of resolved settings (command line over environment over defaults), and of what is refused.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -50,7 +50,7 @@ fn a_dry_run_needs_nothing_but_a_path() {
 }
 
 #[test]
-fn a_first_load_has_larger_requests_unless_their_size_is_set() {
+fn a_first_load_has_larger_requests_unless_told_otherwise() {
     let docs = |typed: Option<&str>| {
         let cli = Cli { bulk_load_settings: Some(true), batch_docs: typed.map(str::to_owned), ..here() };
         let Task::Load(load) = resolve(cli, &SERVER).unwrap().task else { panic!("no load") };
@@ -75,7 +75,7 @@ fn a_flag_wins_over_its_variable_and_an_empty_variable_is_none() {
 }
 
 #[test]
-fn a_flag_of_a_switch_wins_over_its_variable() {
+fn a_typed_switch_wins_over_its_variable() {
     let variables = [("ACCOUNT_DELETIONS", "true"), ("BULK_LOAD_SETTINGS", "true"), SERVER[0], SERVER[1]];
     let switches = |typed| {
         let cli = Cli { account_deletions: typed, bulk_load_settings: typed, ..here() };
@@ -121,7 +121,7 @@ fn a_kubernetes_index_shards_only_with_a_count() {
 }
 
 #[test]
-fn a_spool_run_waits_for_ever() {
+fn spool_waits_for_ever() {
     let spool = Cli { mode: Some("spool".into()), ..here() };
     let budgets = |load: Load| [load.server.retry_budget, load.archives.retry_budget];
     assert_eq!(budgets(load(spool, &SERVER)), [None; 2]);
@@ -142,7 +142,7 @@ fn an_unknown_log_format_is_refused() {
     assert!(message(resolve(dry(), &[("LOG_FORMAT", "logfmt")])).contains("LOG_FORMAT"));
 }
 
-/// Variables of the AWS chain. They are looked up, but are not settings of this program.
+/// Variables of the AWS chain: looked up, but no settings of this program.
 const AWS_CHAIN: &[&str] = &[
     "AWS_ACCESS_KEY_ID_FILE",
     "AWS_DEFAULT_PROFILE",
@@ -182,7 +182,8 @@ const AWS_CHAIN: &[&str] = &[
     "HOME",
 ];
 
-/// Variables of other programs: hosts to reach without a proxy, and proxies that are only mentioned.
+/// Variables of other programs: hosts reached without a proxy, and proxies that are mentioned where nothing else is
+/// set.
 const PROXIES: &[&str] = &[
     "NO_PROXY",
     "no_proxy",
@@ -195,7 +196,7 @@ const PROXIES: &[&str] = &[
 ];
 
 #[test]
-fn the_entries_list_exactly_the_variables_that_are_read() {
+fn the_entries_have_the_variables_that_are_read_and_no_others() {
     let asked: RefCell<BTreeSet<String>> = RefCell::default();
     for source in ["local", "s3"] {
         let look_up = |name: &str| {
@@ -213,19 +214,19 @@ fn the_entries_list_exactly_the_variables_that_are_read() {
         // Skips the check of all values, which looks up every variable.
         Config::read(Settings { cli: &cli, environment: &look_up }).unwrap();
     }
-    let variables = all().chain([paths()]).flat_map(|entry| entry.variables).map(|&name| name.to_owned());
-    // Each key may also be in a file.
+    let told = all().chain([paths()]).flat_map(|entry| entry.variables).map(|&name| name.to_owned());
+    // Each key may be in a file as well.
     let by_text = |name: &str| name.strip_suffix("_FILE").map(str::to_owned);
     let is_key = |name: &str| name.starts_with("AWS_") && (name.contains("KEY") || name.ends_with("TOKEN"));
     let own = asked.into_inner().into_iter().filter(|name| {
         let is_others = AWS_CHAIN.contains(&name.as_str()) || PROXIES.contains(&name.as_str());
         !is_others && !by_text(name).is_some_and(|name| is_key(&name))
     });
-    assert_eq!(variables.collect::<BTreeSet<_>>(), own.collect::<BTreeSet<_>>());
+    assert_eq!(told.collect::<BTreeSet<_>>(), own.collect::<BTreeSet<_>>());
 }
 
 #[test]
-fn an_invalid_value_is_refused_even_if_the_task_does_not_use_it() {
+fn a_wrong_value_is_refused_also_where_the_task_has_no_use_for_it() {
     let list = |workers: Option<&str>| Cli { list: true, workers: workers.map(str::to_owned), ..here() };
     assert!(message(resolve(list(Some("0")), &[])).contains("--workers is \"0\""));
     assert!(message(resolve(list(None), &[("SENDERS", "many")])).contains("SENDERS is \"many\""));

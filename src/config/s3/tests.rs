@@ -30,7 +30,7 @@ fn a_bucket_and_a_prefix_are_enough() {
 }
 
 #[test]
-fn names_and_urls_that_could_lead_to_another_host_are_refused() {
+fn what_could_lead_to_another_host_is_refused() {
     for bucket in ["", "ab", "s3://bucket", "bucket/prefix", "evil.example#", "a@b"] {
         assert!(message(&[("S3_SQLITE_DB_BUCKET", bucket)]).contains("S3_SQLITE_DB_BUCKET"), "{bucket:?}");
     }
@@ -58,7 +58,7 @@ fn text(text: &str) -> KeySource {
 }
 
 #[test]
-fn own_keys_win_over_aws_keys_and_half_a_pair_is_refused() {
+fn the_own_keys_win_over_those_of_the_environment_and_half_a_pair_is_refused() {
     let aws = [("AWS_ACCESS_KEY_ID", "A"), ("AWS_SECRET_ACCESS_KEY", "B"), ("AWS_SESSION_TOKEN", "C")];
     let keys = s3(&aws).unwrap().credentials.keys.unwrap();
     assert_eq!((keys.access_key, keys.session_token), (text("A"), Some(text("C"))));
@@ -72,7 +72,7 @@ fn own_keys_win_over_aws_keys_and_half_a_pair_is_refused() {
 }
 
 #[test]
-fn settings_are_trimmed_and_white_space_within_keys_is_refused() {
+fn white_space_around_settings_is_cut_off_and_within_keys_it_is_refused() {
     let given = [
         ("AWS_S3_ACCESS_KEY", " D\n"),
         ("AWS_S3_SECRET_KEY", "E\r\n"),
@@ -85,8 +85,8 @@ fn settings_are_trimmed_and_white_space_within_keys_is_refused() {
     assert_eq!((keys.access_key, keys.secret_key), (text("D"), text("E")));
     assert_eq!(settings.region.name, "eu-west-1");
     assert_eq!(settings.endpoint.as_deref(), Some("http://localhost:9000"));
-    let text = message(&[("AWS_S3_ACCESS_KEY", "D"), ("AWS_S3_SECRET_KEY", "hunter2 hunter3")]);
-    assert!(text.contains("AWS_S3_SECRET_KEY") && !text.contains("hunter"), "{text}");
+    let told = message(&[("AWS_S3_ACCESS_KEY", "D"), ("AWS_S3_SECRET_KEY", "hunter2 hunter3")]);
+    assert!(told.contains("AWS_S3_SECRET_KEY") && !told.contains("hunter"), "{told}");
 }
 
 #[test]
@@ -104,11 +104,11 @@ fn keys_may_be_in_files_which_are_read_when_they_are_needed() {
 }
 
 #[test]
-fn a_user_name_in_a_url_is_refused_with_the_settings_to_use() {
+fn a_user_name_in_a_url_is_told_with_the_settings_of_s3() {
     for variable in ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_STS"] {
-        let text = message(&[(variable, "https://user:hunter2@s3.example")]);
-        assert!(text.contains(variable) && text.contains("AWS_S3_ACCESS_KEY"), "{text}");
-        assert!(!text.contains("ELASTICSEARCH") && !text.contains("hunter2"), "{text}");
+        let told = message(&[(variable, "https://user:hunter2@s3.example")]);
+        assert!(told.contains(variable) && told.contains("AWS_S3_ACCESS_KEY"), "{told}");
+        assert!(!told.contains("ELASTICSEARCH") && !told.contains("hunter2"), "{told}");
     }
 }
 
@@ -121,7 +121,7 @@ fn with_config(config: &str, variables: &[(&str, &str)]) -> Result<S3, Failure> 
 }
 
 #[test]
-fn the_region_comes_from_the_first_setting_that_has_one() {
+fn the_region_is_that_of_the_first_place_that_has_one() {
     let config = "[default]\nregion=eu-west-3\n[profile p]\nregion=eu-west-2\n";
     let all =
         [("AWS_REGION", "eu-west-1"), ("AWS_DEFAULT_REGION", "eu-north-1"), ("AWS_DEFAULT_PROFILE", "p")];
@@ -136,7 +136,7 @@ fn the_region_comes_from_the_first_setting_that_has_one() {
 }
 
 #[test]
-fn the_endpoint_may_come_from_the_profile_unless_that_is_turned_off() {
+fn the_endpoint_may_come_from_the_profile_unless_it_is_not_to() {
     let config = "[default]\nendpoint_url = http://all:1\n[profile p]\nservices = s\nendpoint_url=http://all:2\n\
                   [services s]\ns3 =\n  endpoint_url = http://s3:3/\n";
     let endpoint = |variables: &[(&str, &str)]| with_config(config, variables).unwrap().endpoint;
@@ -162,7 +162,7 @@ fn the_variant_of_an_endpoint_is_honoured_or_refused() {
 }
 
 #[test]
-fn addressing_comes_from_flag_variable_or_profile_and_must_fit_the_endpoint() {
+fn addressing_is_typed_set_or_the_profiles_and_has_to_lead_somewhere() {
     let of = |variables: &[(&str, &str)]| s3(variables).unwrap().addressing;
     assert_eq!(of(&[]), Addressing::Auto);
     assert_eq!(of(&[("S3_ADDRESSING", "virtual")]), Addressing::Virtual);
@@ -170,14 +170,14 @@ fn addressing_comes_from_flag_variable_or_profile_and_must_fit_the_endpoint() {
     assert_eq!(of_profile.addressing, Addressing::Path);
     assert!(message(&[("S3_ADDRESSING", "host")]).contains("S3_ADDRESSING"));
     for url in ["http://127.0.0.1:9000", "http://[::1]:9000"] {
-        let text = message(&[("S3_ADDRESSING", "virtual"), ("AWS_ENDPOINT_URL_S3", url)]);
-        assert!(text.contains("--s3-addressing"), "{text}");
+        let told = message(&[("S3_ADDRESSING", "virtual"), ("AWS_ENDPOINT_URL_S3", url)]);
+        assert!(told.contains("--s3-addressing"), "{told}");
     }
     assert!(message(&[("S3_ADDRESSING", "virtual"), ("S3_SQLITE_DB_BUCKET", "Old_One")]).contains("Old_One"));
 }
 
 #[test]
-fn access_points_are_accepted_and_unsupported_arns_are_refused_by_kind() {
+fn access_points_are_taken_and_what_cannot_be_read_is_refused_as_what_it_is() {
     let bucket = |arn: &str| s3(&[("S3_SQLITE_DB_BUCKET", arn), ("AWS_REGION", "eu-west-2")]);
     for arn in
         ["arn:aws:s3:eu-west-1:123456789012:accesspoint/mine", "arn:aws:s3:eu-west-1:1:accesspoint:mine"]
@@ -196,8 +196,8 @@ fn access_points_are_accepted_and_unsupported_arns_are_refused_by_kind() {
         ("arn:aws:sns:eu-west-1:1:topic", "not the ARN"),
         ("mine--usw2-az1--x-s3", "directory bucket"),
     ] {
-        let text = bucket(arn).unwrap_err().message;
-        assert!(text.contains("S3_SQLITE_DB_BUCKET") && text.contains(what), "{arn}: {text}");
+        let told = bucket(arn).unwrap_err().message;
+        assert!(told.contains("S3_SQLITE_DB_BUCKET") && told.contains(what), "{arn}: {told}");
     }
 }
 

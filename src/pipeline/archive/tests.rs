@@ -1,4 +1,4 @@
-//! Tests of reading good, odd and hostile archives.
+//! Reads good, odd and hostile archives.
 
 use std::fs;
 use std::ops::ControlFlow;
@@ -12,7 +12,7 @@ use super::row::Field;
 use super::schema::limit_operations;
 use super::{ALL_ROWS, ArchiveBuffers, ArchiveError, Database, MAX_FIELD_BYTES};
 
-/// A row as text: its id and its four columns.
+/// A row as `with_event` and `for_each_row` show it: the id and the four columns.
 type Shown = (i64, [String; 4]);
 
 fn open(file: &[u8]) -> Result<Database, ArchiveError> {
@@ -72,7 +72,7 @@ fn assert_broken<T>(result: Result<T, ArchiveError>, words: &str) {
     }
 }
 
-/// Reads everything in an archive.
+/// Reads everything there is to read, whatever it holds.
 fn read_all(file: &[u8]) -> Result<usize, ArchiveError> {
     let database = open(file)?;
     let ids = ids(&database)?;
@@ -84,7 +84,7 @@ fn read_all(file: &[u8]) -> Result<usize, ArchiveError> {
 }
 
 #[test]
-fn rows_are_read_in_order_of_their_ids_with_all_columns() {
+fn rows_come_in_the_order_of_their_ids_with_all_columns() {
     let database = open_sql(THREE_ROWS).unwrap();
     assert_eq!(rows(&database).unwrap(), three_rows());
 }
@@ -125,7 +125,7 @@ fn an_event_is_found_by_its_id() {
 }
 
 #[test]
-fn an_older_table_without_an_id_column_has_row_ids() {
+fn an_older_table_without_id_column_has_row_ids_all_the_same() {
     let database = open_sql(
         "CREATE TABLE posts (at_uri TEXT, did TEXT, raw_post TEXT, inferences TEXT);
          INSERT INTO posts VALUES ('at://a', 'did:a', 'r', 'i'), ('', NULL, x'00', 1.5)",
@@ -139,14 +139,14 @@ fn an_older_table_without_an_id_column_has_row_ids() {
 }
 
 #[test]
-fn enriched_posts_is_read_if_there_are_both_tables() {
+fn enriched_posts_is_taken_where_there_are_both_tables() {
     let database =
         open_sql(&format!("CREATE TABLE posts (at_uri, did, raw_post, inferences); {THREE_ROWS}")).unwrap();
     assert_eq!(ids(&database).unwrap(), [1, 2, 3]);
 }
 
 #[test]
-fn null_blob_and_number_are_not_text() {
+fn null_blob_and_number_are_told_from_text() {
     let database = open_sql(
         "CREATE TABLE posts (at_uri, did, raw_post, inferences);
          INSERT INTO posts VALUES (NULL, 7, x'7b7d', 1.5)",
@@ -182,7 +182,7 @@ fn a_database_in_utf_16_reads_as_utf_8() {
 }
 
 #[test]
-fn text_that_is_not_utf_8_and_text_with_nul_are_read_as_bytes() {
+fn text_that_is_no_utf_8_and_text_with_nul_come_as_their_bytes() {
     let database = open_sql(
         "CREATE TABLE posts (at_uri, did, raw_post, inferences);
          INSERT INTO posts VALUES (CAST(x'ff00fe' AS TEXT), NULL, NULL, NULL)",
@@ -193,7 +193,7 @@ fn text_that_is_not_utf_8_and_text_with_nul_are_read_as_bytes() {
 }
 
 #[test]
-fn a_field_that_is_too_long_affects_neither_its_row_nor_others() {
+fn a_field_that_is_too_long_costs_neither_its_row_nor_the_others() {
     let database = open(&database(&format!(
         "CREATE TABLE posts (at_uri, did, raw_post, inferences);
          INSERT INTO posts VALUES ('at://a', 'did:a', CAST(zeroblob({MAX_FIELD_BYTES} + 1) AS TEXT), '{{}}'),
@@ -207,7 +207,7 @@ fn a_field_that_is_too_long_affects_neither_its_row_nor_others() {
 }
 
 #[test]
-fn every_field_that_is_too_long_has_its_length() {
+fn every_field_that_is_too_long_tells_its_length_and_what_is_no_text_does_not() {
     let long = MAX_FIELD_BYTES + 1;
     let database = open(&database(&format!(
         "CREATE TABLE posts (at_uri, did, raw_post, inferences);
@@ -267,7 +267,7 @@ fn a_database_in_wal_mode_that_was_closed_cleanly_is_read() {
 }
 
 #[test]
-fn a_bare_database_with_a_log_beside_it_is_broken() {
+fn a_bare_database_beside_which_there_is_a_log_is_broken() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.db.zip");
     fs::write(&path, database(THREE_ROWS)).unwrap();
@@ -279,14 +279,14 @@ fn a_bare_database_with_a_log_beside_it_is_broken() {
         assert_broken(ArchiveBuffers::new().read(&path), &format!("beside it lies {name:?}"));
         fs::remove_file(log).unwrap();
     }
-    // Not a log of this archive: the log of a zipped database would be in the zip.
+    // This log belongs to no database here: that of a zip is inside of it.
     fs::write(folder.path().join("a.db-wal"), "x").unwrap();
     fs::write(&path, zip(&[("a.db", &database(THREE_ROWS))])).unwrap();
     assert!(ArchiveBuffers::new().read(&path).is_ok());
 }
 
 #[test]
-fn the_newest_created_at_is_in_seconds_and_ignores_other_values() {
+fn the_newest_created_at_is_in_seconds_and_only_of_what_is_a_time() {
     let database = open_sql(&format!(
         "{THREE_ROWS}
          INSERT INTO enriched_posts (created_at) VALUES
@@ -303,7 +303,7 @@ fn an_index_that_differs_from_its_table_is_not_used() {
     let newest = b"12:34:58";
     let places: Vec<_> = (0..file.len()).filter(|at| file[*at..].starts_with(newest)).collect();
     assert_eq!(places.len(), 2, "once in the table, once in the index");
-    // The index was created last, so its page is the last one. It stays sorted, so it is well-formed but wrong.
+    // The index was made last, so its page comes last. It stays sorted, so it is well-formed but wrong.
     file[places[1]..places[1] + newest.len()].copy_from_slice(b"12:34:59");
     assert_eq!(open(&file).unwrap().newest_created_at().unwrap(), Some(1_761_827_698));
 }
@@ -327,7 +327,7 @@ fn other_columns_of_a_table_and_the_case_of_its_name_do_not_matter() {
 }
 
 #[test]
-fn a_view_or_virtual_table_of_the_name_is_broken() {
+fn a_view_or_a_virtual_table_that_poses_as_the_table_is_broken() {
     let view = "CREATE TABLE t (at_uri, did, raw_post, inferences); CREATE VIEW posts AS SELECT * FROM t";
     assert_broken(open_sql(view), "view or a virtual table");
     let fts = "CREATE VIRTUAL TABLE posts USING fts5(at_uri, did, raw_post, inferences)";
@@ -380,7 +380,7 @@ fn a_truncated_database_is_broken() {
 }
 
 #[test]
-fn a_table_whose_pages_repeat_is_broken_and_the_scan_ends() {
+fn a_table_whose_pages_repeat_is_broken_and_does_not_go_on_for_ever() {
     let mut file = database(
         "PRAGMA page_size = 512;
          CREATE TABLE posts (at_uri, did, raw_post, inferences);
@@ -449,7 +449,7 @@ fn buffers_serve_one_archive_after_the_other() {
 }
 
 #[test]
-fn a_smaller_archive_after_a_larger_one_is_read_correctly() {
+fn a_smaller_archive_read_after_a_larger_one_is_read_as_it_is() {
     let mut buffers = ArchiveBuffers::new();
     let large = format!("{THREE_ROWS} CREATE TABLE large AS SELECT zeroblob(5000000)");
     for sql in [&large, THREE_ROWS, &large, THREE_ROWS] {
@@ -460,12 +460,12 @@ fn a_smaller_archive_after_a_larger_one_is_read_correctly() {
 }
 
 #[test]
-fn several_can_read_an_image_and_it_lives_as_long_as_the_last() {
+fn an_image_is_read_by_several_at_once_and_as_long_as_any_of_them_is_there() {
     let mut buffers = ArchiveBuffers::new();
     let image = Arc::new(buffers.unpack(&database(THREE_ROWS)).unwrap());
     let databases: Vec<Database> = (0..4).map(|_| Database::open(&image).unwrap()).collect();
     drop(image);
-    // Overwrites the memory if it has been released.
+    // Overwrites the memory if it was given back.
     drop(buffers.unpack(&database("CREATE TABLE other (x)")));
     std::thread::scope(|scope| {
         for database in databases {
@@ -513,7 +513,7 @@ proptest! {
 
     #[test]
     fn bytes_changed_in_a_database_never_panic(changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..24)) {
-        // Small pages, so that most changes hit content.
+        // Small pages, so that most changes hit something.
         let mut file = database(&format!("PRAGMA page_size = 512; {THREE_ROWS}"));
         for (at, byte) in changes {
             let at = at.index(file.len());

@@ -9,7 +9,7 @@ const URI: &str = "at://did:plc:author/app.bsky.feed.post/3m4abcdefgh2a";
 const DID: &str = "did:plc:author";
 const QUOTED: &str = "at://did:plc:other/app.bsky.feed.post/3m4record";
 
-/// Returns a realistic `raw_post`: a reply with a quote, both hydrated.
+/// A realistic `raw_post`: a reply with a quote, all of it hydrated.
 fn real_post() -> Value {
     let linked = |name: &str| json!({"uri": format!("at://{name}"), "cid": "bafy", "record": {"text": "x", "uri": "no"}});
     json!({
@@ -37,13 +37,13 @@ fn real_delete() -> Value {
     json!({"message": {"did": DID, "kind": "commit", "time_us": 1_761_827_696_789_012_i64, "commit": commit}})
 }
 
-/// Replaces the value at a JSON pointer.
+/// A document with the value at a JSON pointer replaced.
 fn with(mut document: Value, pointer: &str, value: Value) -> Value {
     *document.pointer_mut(pointer).unwrap() = value;
     document
 }
 
-/// Removes the member at a JSON pointer.
+/// A document without the member at a JSON pointer.
 fn without(mut document: Value, pointer: &str) -> Value {
     let (object, key) = pointer.rsplit_once('/').unwrap();
     document.pointer_mut(object).unwrap().as_object_mut().unwrap().remove(key).unwrap();
@@ -76,7 +76,7 @@ fn deletion(raw_post: &str) -> Deletion<'_> {
     }
 }
 
-/// Returns the name that a row is rejected under.
+/// The name under which a row is rejected.
 #[track_caller]
 fn rejection(row: Row<'_>) -> &'static str {
     match classify(&row) {
@@ -177,7 +177,7 @@ fn account_event(account: Value) -> String {
 }
 
 #[test]
-fn the_deletion_of_an_account_has_the_first_usable_did() {
+fn the_deletion_of_an_account_has_the_first_did_that_can_be_used() {
     let text = account_event(json!({"active": false, "status": "deleted", "did": "did:plc:account"}));
     let long = format!("did:plc:{}", "x".repeat(MAX_ID_BYTES));
     let nowhere = text.replace("did:plc:message", "");
@@ -211,7 +211,7 @@ fn an_account_event_of_another_status_or_without_a_did_is_skipped() {
 }
 
 #[test]
-fn an_empty_at_uri_is_skipped_even_if_raw_post_is_broken() {
+fn an_empty_at_uri_is_skipped_even_where_raw_post_is_broken() {
     let text = real_post().to_string();
     for at_uri in [Field::Null, Field::Text(b"")] {
         for raw_post in [Field::Text(text.as_bytes()), Field::Text(b"{"), Field::Null, Field::Other] {
@@ -223,7 +223,7 @@ fn an_empty_at_uri_is_skipped_even_if_raw_post_is_broken() {
 }
 
 #[test]
-fn a_commit_of_another_collection_is_skipped() {
+fn a_commit_of_another_collection_is_skipped_whatever_it_is() {
     let pointer = "/message/commit/collection";
     for collection in
         ["app.bsky.feed.threadgate", "app.bsky.feed.like", "app.bsky.feed.postgate", "app.bsky.feed.Post"]
@@ -237,7 +237,7 @@ fn a_commit_of_another_collection_is_skipped() {
         }
     }
     assert_eq!(SkipReason::OtherCollection.name(), "other_collection");
-    // A commit without a collection counts as one of posts.
+    // A commit without a collection is taken for one of posts.
     for document in [
         without(real_post(), pointer),
         with(real_post(), pointer, json!(null)),
@@ -249,7 +249,7 @@ fn a_commit_of_another_collection_is_skipped() {
 }
 
 #[test]
-fn fields_that_are_too_long_are_rejected_with_their_size() {
+fn what_is_too_long_to_be_read_is_rejected_with_its_size() {
     let text = real_post().to_string();
     let bytes = 70 << 20;
     let Verdict::Reject(rejection) = classify(&Row { raw_post: Field::TooLong(bytes), ..row("") }) else {
@@ -269,7 +269,7 @@ fn fields_that_are_too_long_are_rejected_with_their_size() {
 }
 
 #[test]
-fn an_at_uri_that_cannot_be_an_id_is_rejected() {
+fn an_at_uri_that_is_no_id_is_rejected() {
     let text = real_post().to_string();
     assert_eq!(rejection(Row { at_uri: Field::Other, ..row(&text) }), "invalid_at_uri");
     assert_eq!(rejection(Row { at_uri: Field::Text(b"at://\xff"), ..row(&text) }), "invalid_at_uri");
@@ -280,7 +280,7 @@ fn an_at_uri_that_cannot_be_an_id_is_rejected() {
 }
 
 #[test]
-fn a_row_id_that_does_not_fit_into_a_version_is_rejected() {
+fn a_row_id_that_a_version_has_no_room_for_is_rejected() {
     let text = real_post().to_string();
     for id in [i64::MIN, -1, MAX_ROW_ID, i64::MAX] {
         assert_eq!(rejection(Row { id, ..row(&text) }), "row_id_out_of_range");
@@ -291,7 +291,7 @@ fn a_row_id_that_does_not_fit_into_a_version_is_rejected() {
 }
 
 #[test]
-fn a_raw_post_that_is_not_json_is_rejected() {
+fn a_raw_post_that_is_no_json_text_is_rejected() {
     assert_eq!(rejection(Row { raw_post: Field::Null, ..row("") }), "null_raw_post");
     assert_eq!(rejection(Row { raw_post: Field::Other, ..row("") }), "wrong_type");
     assert_eq!(rejection(Row { raw_post: Field::Text(b"{\"a\": \"\xff\"}"), ..row("") }), "invalid_json");
@@ -326,7 +326,7 @@ fn a_raw_post_without_a_commit_is_rejected() {
 }
 
 #[test]
-fn an_unknown_operation_is_rejected() {
+fn an_operation_that_is_none_of_three_is_rejected() {
     assert_eq!(rejected(without(real_post(), "/message/commit/operation")), "unknown_operation");
     for value in [json!(null), json!("Create"), json!(""), json!(1)] {
         assert_eq!(rejected(with(real_post(), "/message/commit/operation", value)), "unknown_operation");
@@ -342,7 +342,7 @@ fn a_create_without_a_record_is_rejected() {
 }
 
 #[test]
-fn the_author_comes_from_the_column_or_else_from_the_message() {
+fn the_author_is_that_of_the_column_else_that_of_the_message() {
     let text = with(real_post(), "/message/did", json!("did:plc:message")).to_string();
     assert_eq!(post(&text).author_did, DID);
     for did in [Field::Null, Field::Text(b""), Field::Text(b"\xff"), Field::Other] {
@@ -355,7 +355,7 @@ fn the_author_comes_from_the_column_or_else_from_the_message() {
 }
 
 #[test]
-fn a_text_that_is_not_a_string_is_left_out_and_counted() {
+fn a_text_that_is_no_string_is_left_out_and_counted() {
     let record = "/message/commit/record/text";
     for value in [json!(1), json!({"a": 1}), json!(["text"]), json!(true)] {
         let text = with(real_post(), record, value).to_string();
@@ -368,7 +368,7 @@ fn a_text_that_is_not_a_string_is_left_out_and_counted() {
 }
 
 #[test]
-fn an_unusable_creation_time_is_left_out_and_counted() {
+fn a_creation_time_that_is_none_is_left_out_and_counted() {
     let record = "/message/commit/record/createdAt";
     for value in ["", "yesterday", "2025-13-45T99:00:00Z", "2025-10-30"] {
         let text = with(real_post(), record, json!(value)).to_string();
@@ -387,7 +387,7 @@ fn an_unusable_creation_time_is_left_out_and_counted() {
 }
 
 #[test]
-fn links_that_are_not_hydrated_come_from_the_record() {
+fn each_link_that_is_not_hydrated_is_that_of_the_record() {
     type Link = fn(Post<'static>) -> Option<Cow<'static, str>>;
     let links: [(&str, Link, &str); 3] = [
         ("reply_post", |post| post.thread_root_post, "at://record-root"),
@@ -405,7 +405,7 @@ fn links_that_are_not_hydrated_come_from_the_record() {
 }
 
 #[test]
-fn missing_links_are_left_out() {
+fn links_that_are_nowhere_are_left_out() {
     let mut document = without(real_post(), "/hydrated_metadata");
     for member in ["reply", "embed"] {
         document =
@@ -425,7 +425,7 @@ fn the_quote_of_a_record_with_media_is_one_level_deeper() {
 }
 
 #[test]
-fn lists_feeds_and_starter_packs_are_not_quotes() {
+fn lists_feeds_and_starter_packs_are_no_quotes() {
     let quote_of = |record: Value, hydrated: Value| {
         let document = with(real_post(), "/message/commit/record/embed/record", record);
         let document = with(document, "/hydrated_metadata/quote_post", hydrated);
@@ -464,13 +464,13 @@ fn lists_feeds_and_starter_packs_are_not_quotes() {
 }
 
 #[test]
-fn a_lone_surrogate_does_not_reject_the_row() {
+fn a_lone_surrogate_does_not_cost_the_row() {
     let text = real_post().to_string().replace("Hello", r"\ud83d\ude00 lone \ud83d surrogate \u0000 nul");
     assert_eq!(post(&text).content, "\u{1f600} lone \u{fffd} surrogate \0 nul \u{1f331} \"world\"");
 }
 
 #[test]
-fn the_last_of_duplicate_keys_wins() {
+fn of_duplicate_keys_the_last_counts_as_a_whole() {
     let text = real_post().to_string();
     let twice = |message: &str| format!("{},\"message\":{message}}}", &text[..text.len() - 1]);
     assert_eq!(rejection(row(&twice("null"))), "no_commit");
@@ -480,7 +480,7 @@ fn the_last_of_duplicate_keys_wins() {
     assert_eq!(deletion(&twice(&second)).at_uri, URI);
 }
 
-/// Generates documents with some places overwritten by relevant tokens.
+/// A document with some places overwritten by pieces that matter to it.
 fn mutated_rows() -> impl Strategy<Value = Vec<u8>> {
     const PIECES: [&[u8]; 11] = [b"{", b"}", b"\"", b",", b":", b"null", b"[", b"\\", b"\xff", b"1e9", b"{}"];
     let piece = prop::sample::select(&PIECES[..]);
