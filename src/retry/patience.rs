@@ -101,10 +101,15 @@ pub struct Patience<'r> {
 }
 
 impl Patience<'_> {
-    /// Starts an attempt. Returns its time limit: what is left of the budget, but at least 10 s.
+    /// Starts an attempt. Returns its [`limit`](Self::limit).
     pub fn begin(&mut self) -> Duration {
         self.attempt_started = Instant::now();
         self.retries.stop.pulse().beat(Duration::ZERO);
+        self.limit()
+    }
+
+    /// Returns the time limit of a call: what is left of the budget, but at least 10 s.
+    pub fn limit(&self) -> Duration {
         self.left().map_or(Duration::MAX, |left| left.max(SHORTEST_CALL))
     }
 

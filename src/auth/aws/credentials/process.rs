@@ -2,17 +2,20 @@
 //!
 //! Source: AWS SDKs and Tools Reference Guide, "Process credential provider".
 
-use std::io::Read;
-use std::process::{Command, Stdio};
+use std::io::{self, Read};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::Credentials;
 use super::request::parse_document;
 
 /// Time limit of the program. It may make requests to servers.
 const LIMIT: Duration = Duration::from_secs(60);
+
+/// Interval at which its end is checked, once its output has ended.
+const POLL: Duration = Duration::from_millis(5);
 
 /// Limit on its output, in bytes.
 const OUTPUT_BYTES: u64 = 256 << 10;
@@ -24,6 +27,10 @@ const OUTPUT_BYTES: u64 = 256 << 10;
 ///
 /// Says why there are no credentials.
 pub(super) fn run(command: &str) -> Result<Credentials, String> {
+    run_within(command, LIMIT)
+}
+
+fn run_within(command: &str, limit: Duration) -> Result<Credentials, String> {
     let words = words(command).ok_or("has a credential_process with a quote that does not end")?;
     let Some((program, arguments)) = words.split_first() else {
         return Err("has an empty credential_process".to_owned());
@@ -45,20 +52,34 @@ pub(super) fn run(command: &str) -> Result<Credentials, String> {
         // After the time limit nothing receives the result.
         let _ = sender.send(done);
     });
-    let text = read.recv_timeout(LIMIT);
-    if text.is_err() {
-        // An error means that the program has just ended.
-        let _ = child.kill();
-    }
-    let status = child.wait().map_err(|error| failure(&format!("cannot be observed: {error}")))?;
-    let text = text
-        .map_err(|_| failure(&format!("has not ended after {} s", LIMIT.as_secs())))?
-        .map_err(|error| failure(&format!("cannot be read from: {error}")))?;
+    let end = Instant::now() + limit;
+    let text = read.recv_timeout(limit);
+    let status =
+        wait_until(&mut child, end).map_err(|error| failure(&format!("cannot be observed: {error}")))?;
+    let (Ok(text), Some(status)) = (text, status) else {
+        return Err(failure(&format!("has not ended after {} s", limit.as_secs())));
+    };
+    let text = text.map_err(|error| failure(&format!("cannot be read from: {error}")))?;
     if !status.success() {
         return Err(failure(&format!("ends with {status}: run it by hand")));
     }
     parse_document(&text)
         .ok_or_else(|| failure("does not print JSON with AccessKeyId and SecretAccessKey: run it by hand"))
+}
+
+/// Waits for the end of a program, which may have closed its output long before. Kills it at the deadline; None then.
+fn wait_until(child: &mut Child, end: Instant) -> io::Result<Option<ExitStatus>> {
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(Some(status));
+        }
+        if Instant::now() >= end {
+            child.kill()?;
+            child.wait()?;
+            return Ok(None);
+        }
+        thread::sleep(POLL);
+    }
 }
 
 /// Splits a command line into words, with quotes and backslashes as in a shell. None: a quote is not closed.
@@ -108,6 +129,14 @@ mod tests {
         let line = r#"  "/bin/a b" --c='d e' '' "f\"g" h\ i "#;
         assert_eq!(words(line).unwrap(), expected);
         assert_eq!(words("a \"b"), None);
+    }
+
+    #[test]
+    fn a_program_that_does_not_end_is_killed_whether_or_not_it_closes_its_output() {
+        for command in ["sh -c 'exec sleep 1000'", "sh -c 'echo {}; exec sleep 1000 >&-'"] {
+            let failure = run_within(command, Duration::from_millis(300)).unwrap_err();
+            assert!(failure.contains("has not ended after"), "{failure}");
+        }
     }
 
     #[test]

@@ -107,6 +107,7 @@ impl<'r> Bulk<'r> {
                 Ok(Attempt::Interrupted(reason))
             }
             Err((Answer::TooSlow(reason), retry_after)) => {
+                traffic.again(Again::Unavailable);
                 permit.found_away(retry_after);
                 Ok(Attempt::TooSlow(reason))
             }

@@ -161,6 +161,7 @@ impl Bulk<'_> {
             (None, _) => {}
         })
         .run()?;
+        again.sort_unstable();
         again.dedup();
         Ok(again)
     }

@@ -99,7 +99,7 @@ impl<'r> Bulk<'r> {
         }
         match self.attempt(Request::LookUp, permit, patience, |client| ask(client, asked))? {
             Attempt::Failed => Ok(None),
-            Attempt::TooSlow(reason) if asked.len() > 1 && self.answers_small_requests()? => {
+            Attempt::TooSlow(reason) if asked.len() > 1 && self.answers_small_requests(patience)? => {
                 patience.unanswered(&reason)?;
                 if patience.interruptions() >= INTERRUPTIONS_BEFORE_DIVIDING {
                     sizes.divided(asked.len(), Instant::now());
@@ -164,12 +164,12 @@ impl<'r> Bulk<'r> {
 
     /// Returns whether the server answers a minimal request. If it does, a connection that broke just before did so
     /// because of its request.
-    pub(super) fn answers_small_requests(&self) -> Result<bool, Stopped> {
+    pub(super) fn answers_small_requests(&self, patience: &Patience<'_>) -> Result<bool, Stopped> {
         let permit = self.throttle.acquire(0)?;
         let targets = self.targets.now();
         let asked: Vec<_> =
             targets.tombstones.look_up_in().map(|(index, routed)| (index, routed, "-")).collect();
-        let answers = multi_get(self.client, &asked).is_ok();
+        let answers = multi_get(&self.client.within(patience.limit()), &asked).is_ok();
         if answers {
             permit.succeeded();
         } else {

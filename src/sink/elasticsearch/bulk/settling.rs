@@ -97,6 +97,8 @@ impl<'s, 'r> Settling<'s, 'r> {
     /// Sends a part until each line has an outcome, or until the part must be divided: then returns its halves.
     fn settle(&mut self, mut part: Vec<usize>) -> Result<Option<[Vec<usize>; 2]>, Stopped> {
         let mut patience = self.bulk.retries.patience();
+        // What look-ups meet must not count against the size of the bulk request, nor the other way round.
+        let mut look_up_patience = self.bulk.retries.patience();
         let mut looked_up: Option<Instant> = None;
         while !part.is_empty() {
             // Another sender may have learnt a limit in the meantime.
@@ -107,8 +109,11 @@ impl<'s, 'r> Settling<'s, 'r> {
             // How long the lines have waited is known only once there is a permit.
             if looked_up.is_none_or(|at| at.elapsed() > self.bulk.targets.now().gc_deletes() / 2) {
                 let begun = Instant::now();
-                let Some(returned) = self.suppress(permit, &mut part, &mut patience)? else { continue };
+                let Some(returned) = self.suppress(permit, &mut part, &mut look_up_patience)? else {
+                    continue;
+                };
                 looked_up = Some(begun);
+                look_up_patience = self.bulk.retries.patience();
                 permit = returned;
                 if part.is_empty() {
                     permit.succeeded();
@@ -202,7 +207,7 @@ impl<'s, 'r> Settling<'s, 'r> {
         patience: &mut Patience<'_>,
     ) -> Result<Left, Stopped> {
         let bytes = self.lines.bytes(&part);
-        if bytes <= MAY_BE_TOO_LARGE || !self.bulk.answers_small_requests()? {
+        if bytes <= MAY_BE_TOO_LARGE || !self.bulk.answers_small_requests(patience)? {
             patience.away(reason)?;
             return Ok(Left::Again(part));
         }
@@ -221,7 +226,7 @@ impl<'s, 'r> Settling<'s, 'r> {
         reason: &str,
         patience: &mut Patience<'_>,
     ) -> Result<Left, Stopped> {
-        if part.len() == 1 || !self.bulk.answers_small_requests()? {
+        if part.len() == 1 || !self.bulk.answers_small_requests(patience)? {
             patience.failed(reason, false)?;
             return Ok(Left::Again(part));
         }
