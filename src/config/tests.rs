@@ -8,6 +8,7 @@ use super::*;
 use crate::cli::entries::paths;
 use crate::cli::{Cli, all};
 use crate::exit::Failure;
+use crate::model::Senders;
 use crate::model::Shard;
 
 const SERVER: [(&str, &str); 2] =
@@ -71,7 +72,7 @@ fn a_flag_wins_over_its_variable_and_an_empty_variable_is_none() {
     let both = Cli { workers: Some("3".into()), ..here() };
     assert_eq!(dry_run(both, &[("WORKERS", "5")]).intake.workers, 3);
     assert_eq!(dry_run(here(), &[("WORKERS", "5")]).intake.workers, 5);
-    assert_eq!(dry_run(here(), &[("SENDERS", "")]).intake.senders, 4);
+    assert_eq!(dry_run(here(), &[("SENDERS", "")]).intake.senders, Senders::fixed(4));
 }
 
 #[test]
@@ -114,8 +115,8 @@ fn contradictions_are_refused() {
 fn a_kubernetes_index_shards_only_with_a_count() {
     let dry = || Cli { dry_run: true, ..here() };
     let index = ("JOB_COMPLETION_INDEX", "2");
-    assert_eq!(dry_run(here(), &[index]).archives.wanted.shard, Shard::ALL);
-    let shard = dry_run(here(), &[index, ("SHARD_COUNT", "4")]).archives.wanted.shard;
+    assert_eq!(dry_run(here(), &[index]).archives.criteria.shard, Shard::ALL);
+    let shard = dry_run(here(), &[index, ("SHARD_COUNT", "4")]).archives.criteria.shard;
     assert_eq!(shard, Shard::parse("2/4").unwrap());
     assert!(message(resolve(dry(), &[("SHARD_COUNT", "4")])).contains("JOB_COMPLETION_INDEX"));
 }

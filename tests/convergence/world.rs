@@ -13,8 +13,7 @@ use megastream_ingest::config::{
     Reports, Server, Source, Task, VectorChoice,
 };
 use megastream_ingest::exit::ExitCode;
-use megastream_ingest::model::Names;
-use megastream_ingest::model::{Shard, Wanted};
+use megastream_ingest::model::{Criteria, Names, Senders, Shard};
 use megastream_ingest::run;
 use megastream_ingest::shutdown::{Stop, StopReason};
 use proptest::test_runner::TestCaseError;
@@ -148,15 +147,15 @@ impl World {
             source: Source::Local(self.folder.archives(pass.given)),
             mode: Mode::Once,
             state_file: self.folder.state_file(state, shard),
-            wanted: Wanted {
+            criteria: Criteria {
                 shard: Shard::parse(&format!("{shard}/{}", pass.shards)).expect("a shard"),
-                ..Wanted::ALL
+                ..Criteria::ALL
             },
             retry_budget,
         };
         let intake = Intake {
             workers: pass.workers,
-            senders: pass.senders,
+            senders: Senders::fixed(pass.senders),
             batch: BatchLimits { docs: pass.batch_docs, bytes: 1 << 20 },
             memory: Memory { bytes: 1 << 30, is_auto: false },
             account_deletions: false,
