@@ -228,6 +228,17 @@ fn reading_is_all_that_it_needs_and_a_repair_needs_more() {
 }
 
 #[test]
+fn a_closed_index_is_refused_at_once() {
+    let env = loaded(aliases());
+    env.fake.store(|store| {
+        let settings = &mut store.index("posts").expect("an index").settings;
+        settings.insert("index.verified_before_close".into(), "true".into());
+    });
+    let run = verify(&env, &[]);
+    run.exits(5).says("posts_v1 is closed: open it");
+}
+
+#[test]
 fn an_index_that_tells_nothing_of_itself_is_asked_by_its_name_and_with_a_routing_where_it_wants_one() {
     for routed in [false, true] {
         let env = loaded(aliases());

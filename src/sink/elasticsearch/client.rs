@@ -20,6 +20,7 @@ use crate::exit::Failure;
 use crate::http::encoding::{decoded, gzip};
 use crate::http::nodes::Nodes;
 use crate::http::{self, TransportError, retry_after};
+use crate::text::ascii_encoded;
 
 mod counted;
 mod failover;
@@ -253,7 +254,7 @@ impl Client {
     }
 
     fn send_once(&self, node: usize, ask: &Outgoing<'_>) -> Result<Answered, TransportError> {
-        let uri: Uri = format!("{}{}", self.nodes.url(node), ask.path)
+        let uri: Uri = format!("{}{}", self.nodes.url(node), ascii_encoded(ask.path))
             .parse()
             .map_err(|_| TransportError::Other("this path does not give a URL".to_owned()))?;
         let mut headers = HeaderMap::new();

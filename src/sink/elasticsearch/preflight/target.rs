@@ -144,6 +144,9 @@ pub(super) fn ask(
             }
             // A run that only reads does not care whether documents could be written.
             checks.retain(|check| check.status == Status::Ok);
+            let closed =
+                |(index, found): (&String, &Index)| settings::judge_to_read(index, found.settings.as_ref()?);
+            checks.extend(indices.iter().filter_map(closed));
             Ok((target, checks))
         }
         Some(indices) if needs.offer => {
@@ -344,11 +347,20 @@ fn alias<'a>(name: &str, found: &'a Index) -> Option<&'a Alias> {
 /// Reports several indices behind one name, since ids and versions are unique only per concrete index.
 fn judge_indices(name: &'static str, write_index: &str, indices: &Indices) -> Result<Check, PreflightError> {
     let count = indices.len();
+    let has_routing =
+        indices.values().any(|found| alias(name, found).is_some_and(|alias| alias.index_routing.is_some()));
     if count == 1 {
         let through = if name == write_index { "an index" } else { "an alias of one index" };
+        if has_routing {
+            let text = format!(
+                "{through} with routing, writes go to {write_index}: deletes miss posts that were written without that \
+                 routing, for example before it was set"
+            );
+            return Ok(Check::warning(name, text));
+        }
         return Ok(Check::ok(name, format!("{through}, writes go to {write_index}")));
     }
-    if indices.values().any(|found| alias(name, found).is_some_and(|alias| alias.index_routing.is_some())) {
+    if has_routing {
         let text = format!(
             "{name} is an alias of {count} indices with routing, so deletes would miss posts: \
             remove the routing from the alias"

@@ -239,6 +239,25 @@ fn a_missing_index_is_refused_whichever_reply_says_so() {
 }
 
 #[test]
+fn the_routing_of_an_alias_is_a_warning_and_its_filter_hides_documents() {
+    let of = |alias: &str| {
+        let body =
+            format!(r#"{{"posts_v1":{{"aliases":{{"posts":{alias}}},"mappings":{{}},"settings":{{}}}}}}"#);
+        let (target, checks) = judge_posts(&body).unwrap();
+        (target.search_in(), checks[0].status)
+    };
+    for (alias, searched, status) in [
+        ("{}", "posts", Fine),
+        (r#"{"index_routing":"7","search_routing":"7"}"#, "posts", Warning),
+        (r#"{"index_routing":"7","search_routing":"8"}"#, "posts_v1", Warning),
+        (r#"{"search_routing":"8"}"#, "posts_v1", Fine),
+        (r#"{"filter":{"term":{"a":"b"}}}"#, "posts_v1", Fine),
+    ] {
+        assert_eq!(of(alias), (searched.to_owned(), status), "{alias}");
+    }
+}
+
+#[test]
 fn a_single_index_whose_aliases_are_not_shown_takes_the_writes() {
     let body = r#"{"posts_v1":{"mappings":{"dynamic":false}}}"#;
     assert_eq!(judge_posts(body).unwrap().0.write_index, "posts_v1");
