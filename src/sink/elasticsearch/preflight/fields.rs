@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::VectorMapping;
 use crate::model::FieldChoice;
-use crate::model::schema::{Kind, VectorName, vector_names};
+use crate::model::schema::{Kind, POST_FIELDS, VectorName, vector_names};
 use crate::observe::finding::Check;
 use crate::sink::elasticsearch::product::Product;
 
@@ -121,14 +121,44 @@ pub(super) fn requires_routing(mappings: &Value) -> bool {
     mappings.pointer("/_routing/required") == Some(&Value::Bool(true))
 }
 
-/// Fails if the mapping is strict and lacks a field: it would reject every document.
+/// Judges fields that the mapping lacks. A strict one would reject every document. One that guesses takes a text that
+/// looks like a date for a date, and refuses other texts from then on. Otherwise fields that somebody asked for cannot
+/// be searched.
 fn judge_unmapped(index: &str, mappings: &Value, fields: &[Sent]) -> Option<Check> {
-    let names = fields.iter().map(|&(name, _)| name);
-    let unmapped: Vec<_> = names.filter(|field| property(mappings, field).is_none()).collect();
-    let rejected = Dynamic::of(mappings, Dynamic::Guess) == Dynamic::Reject && !unmapped.is_empty();
-    rejected.then(|| {
-        let unmapped = unmapped.join(", ");
-        Check::failed(NAME, format!("{index} is strict and does not map {unmapped}: add them to its mapping"))
+    let dynamic = Dynamic::of(mappings, Dynamic::Guess);
+    let guesses_dates = mappings.get("date_detection") != Some(&Value::Bool(false));
+    let is_judged = |&(name, kind): &Sent| match dynamic {
+        Dynamic::Reject => true,
+        Dynamic::Guess => guesses_dates && matches!(kind, Kind::Text | Kind::Words),
+        Dynamic::Keep => POST_FIELDS.iter().any(|field| field.name == name && field.asked.is_some()),
+    };
+    let unmapped: Vec<_> = fields
+        .iter()
+        .filter(|sent| property(mappings, sent.0).is_none() && is_judged(sent))
+        .map(|sent| sent.0)
+        .collect();
+    if unmapped.is_empty() {
+        return None;
+    }
+    let unmapped = unmapped.join(", ");
+    Some(match dynamic {
+        Dynamic::Reject => Check::failed(
+            NAME,
+            format!("{index} is strict and does not map {unmapped}: add them to its mapping"),
+        ),
+        Dynamic::Guess => Check::warning(
+            NAME,
+            format!(
+                "{index} does not map {unmapped} and guesses the type from the first post: if its text looks like a \
+                 date, other posts are refused; add them to its mapping"
+            ),
+        ),
+        Dynamic::Keep => Check::warning(
+            NAME,
+            format!(
+                "{index} keeps {unmapped} but does not index them, so they cannot be searched: add them to its mapping"
+            ),
+        ),
     })
 }
 

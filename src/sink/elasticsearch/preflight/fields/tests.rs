@@ -136,8 +136,26 @@ fn a_strict_mapping_without_a_field_that_is_sent_is_refused() {
 }
 
 #[test]
+fn unmapped_fields_that_are_guessed_or_not_searchable_are_a_warning() {
+    let fields = kinds(post_fields(FieldChoice { added: &["langs"], ..FieldChoice::default() }));
+    let judged = |dynamic: Value, date_detection: bool| {
+        let properties = json!({"at_uri": {"type": "keyword"}});
+        let mappings =
+            json!({"dynamic": dynamic, "date_detection": date_detection, "properties": properties});
+        let checks = judge("posts_v1", &mappings, &fields);
+        assert!(checks.len() < 2 && checks.iter().all(|check| check.status == Warning), "{checks:?}");
+        checks.into_iter().next().map(|check| check.text)
+    };
+    assert!(judged(json!(true), true).is_some_and(|text| text.contains("does not map content and guesses")));
+    assert_eq!(judged(json!(true), false), None);
+    assert!(judged(json!(false), true).is_some_and(|text| text.contains("keeps langs but")));
+    assert!(judged(json!("runtime"), true).is_some_and(|text| text.contains("keeps langs but")));
+}
+
+#[test]
 fn required_routing_is_not_refused() {
-    let mappings = json!({"_routing": {"required": true}, "properties": {"at_uri": {"type": "keyword"}}});
+    let mappings = json!({"_routing": {"required": true}, "dynamic": false,
+        "properties": {"at_uri": {"type": "keyword"}}});
     assert!(requires_routing(&mappings) && !requires_routing(&json!({"_routing": {"required": false}})));
     assert_eq!(judge("posts", &mappings, &kinds(post_fields(FieldChoice::default()))), []);
 }
