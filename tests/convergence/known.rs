@@ -30,7 +30,7 @@ fn write(world: &World, source: serde_json::Value) -> u64 {
 }
 
 #[test]
-fn a_deletion_that_comes_and_is_forgotten_while_the_post_is_under_way_wins() {
+fn a_forgotten_delete_still_beats_a_post_in_flight() {
     let case = created_and_deleted();
     let world = World::of(&case);
     let [post, deletion] = passes();
@@ -46,7 +46,7 @@ fn a_deletion_that_comes_and_is_forgotten_while_the_post_is_under_way_wins() {
 }
 
 #[test]
-fn a_post_that_an_interrupted_run_left_behind_goes_when_it_is_read_again() {
+fn a_post_left_by_an_interrupted_run_is_deleted_when_read_again() {
     let case = created_and_deleted();
     let world = World::of(&case);
     let [post, deletion] = passes();
@@ -67,7 +67,7 @@ fn documents_of_other_programs_are_taken_over() {
 }
 
 #[test]
-fn what_others_add_to_a_document_outlives_a_replay() {
+fn fields_added_by_other_programs_survive_a_replay() {
     let case = Case { archives: vec![vec![Event::Create(0)]], passes: Vec::new(), gc_deletes: "60s" };
     let world = World::of(&case);
     world.run(&Pass::last(), "a");

@@ -35,7 +35,7 @@ fn long_or<T>(long: T, short: T) -> T {
 }
 
 #[test]
-fn the_index_is_right_whatever_happened() {
+fn the_index_is_correct_after_any_history() {
     let cases: u32 = std::env::var(CASES)
         .map_or_else(|_| long_or(1_000, 150), |text| text.parse().expect("a number of cases"));
     thread::scope(|scope| {

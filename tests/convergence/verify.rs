@@ -56,7 +56,7 @@ const CASES: u32 = 20;
 const FEWER_CASES: u32 = 3;
 
 #[test]
-fn a_verification_finds_what_is_wrong_and_a_repair_leaves_nothing_of_it() {
+fn verify_finds_all_damage_and_repair_mends_it() {
     thread::scope(|scope| {
         let threads: Vec<_> = (0..THREADS).map(|_| scope.spawn(run_cases)).collect();
         threads.into_iter().for_each(|thread| thread.join().expect("cases that hold"));

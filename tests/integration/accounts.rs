@@ -45,7 +45,7 @@ fn uris(prefix: &str, count: usize) -> Vec<String> {
 }
 
 #[test]
-fn with_an_account_go_all_of_its_posts_and_no_others() {
+fn an_account_deletion_deletes_its_posts_and_no_others() {
     let archives = [
         Archive::new("20251218_000000").with_all(posts("p", 25)).with_all(by_other("q", 3)),
         deletion("20251218_000500"),
@@ -67,7 +67,7 @@ fn with_an_account_go_all_of_its_posts_and_no_others() {
 }
 
 #[test]
-fn what_does_not_say_when_it_was_deleted_was_so_at_the_time_of_its_archive() {
+fn a_deletion_without_a_time_has_the_time_of_its_archive() {
     let rows = [delete("gone"), account_event()].map(Row::without_time);
     let env = TestEnv::with_archives(&[Archive::new("20251218_000500").with_all(rows)]);
     env.run(&[OPTION]).exits(0).counts(&[("rows.deleted", 2)]);
@@ -78,7 +78,7 @@ fn what_does_not_say_when_it_was_deleted_was_so_at_the_time_of_its_archive() {
 }
 
 #[test]
-fn without_the_option_an_account_event_is_skipped_and_costs_nothing() {
+fn account_events_are_skipped_without_the_option() {
     let archives = [deletion("20251218_000000").with_all(posts("p", 2))];
     let env = TestEnv::with_archives(&archives);
     env.run(&[]).exits(0).counts(&[("reasons.skipped.account_event", 1), ("rows.indexed", 2)]);
@@ -92,7 +92,7 @@ fn without_the_option_an_account_event_is_skipped_and_costs_nothing() {
 }
 
 #[test]
-fn posts_of_a_deleted_account_that_are_read_later_are_suppressed() {
+fn later_posts_of_a_deleted_account_are_suppressed() {
     let account = deletion("20251218_000500");
     let env = TestEnv::with_archives(std::slice::from_ref(&account));
     env.ingest().var("ACCOUNT_DELETIONS", "true").run().exits(0).counts(&[("rows.deleted", 1)]);
@@ -109,7 +109,7 @@ fn posts_of_a_deleted_account_that_are_read_later_are_suppressed() {
 }
 
 #[test]
-fn a_post_that_another_process_is_writing_while_the_search_finds_nothing_goes_as_well() {
+fn a_post_in_flight_in_another_process_is_deleted_too() {
     let archives = [Archive::new("20251218_000000").with(post("late", "late")), deletion("20251218_000500")];
     let env = TestEnv::with_archives(&archives[..1]);
     env.fake.store(|store| store.forget_deletes = true);
@@ -130,7 +130,7 @@ fn a_post_that_another_process_is_writing_while_the_search_finds_nothing_goes_as
 }
 
 #[test]
-fn a_post_that_a_killed_run_has_left_is_deleted_by_the_next_one() {
+fn the_next_run_deletes_posts_left_by_a_killed_run() {
     let archives = [Archive::new("20251218_000000").with(post("p", "left")), deletion("20251218_000500")];
     let env = TestEnv::with_archives(&archives[1..]);
     env.run(&[OPTION]).exits(0);
@@ -144,7 +144,7 @@ fn a_post_that_a_killed_run_has_left_is_deleted_by_the_next_one() {
 }
 
 #[test]
-fn an_account_with_more_posts_than_one_search_tells_is_cleared() {
+fn an_account_larger_than_one_page_of_hits_is_cleared() {
     let archive = deletion("20251218_000500");
     let env = TestEnv::with_archives(std::slice::from_ref(&archive));
     env.fake.store(|store| {
@@ -160,7 +160,7 @@ fn an_account_with_more_posts_than_one_search_tells_is_cleared() {
 }
 
 #[test]
-fn the_last_deletion_of_an_account_in_an_archive_decides() {
+fn the_last_account_deletion_of_an_archive_wins() {
     let archive = deletion("20251218_000000").with(account_event().by(OTHER)).with(account_event());
     let env = TestEnv::with_archives(std::slice::from_ref(&archive));
     env.run(&[OPTION]).exits(0).counts(&[("rows.deleted", 2), ("rows.superseded", 1)]);
@@ -170,7 +170,7 @@ fn the_last_deletion_of_an_account_in_an_archive_decides() {
 }
 
 #[test]
-fn an_older_deletion_is_superseded_and_carried_out_all_the_same() {
+fn a_superseded_account_deletion_still_deletes_posts() {
     let archives = [deletion("20251218_000000"), deletion("20251218_000500")];
     let env = TestEnv::with_archives(&archives[1..]);
     env.run(&[OPTION]).exits(0);
@@ -182,7 +182,7 @@ fn an_older_deletion_is_superseded_and_carried_out_all_the_same() {
 }
 
 #[test]
-fn refreshes_and_searches_that_fail_for_now_are_repeated() {
+fn failed_refreshes_and_searches_are_retried() {
     let told = |answer: Value| Fault::Reply(Reply::json(200, &answer));
     for fault in [
         Fault::status(429),
@@ -204,7 +204,7 @@ fn refreshes_and_searches_that_fail_for_now_are_repeated() {
 }
 
 #[test]
-fn a_deletion_that_a_signal_interrupts_is_unconfirmed_and_done_by_the_next_run() {
+fn the_next_run_completes_an_interrupted_account_deletion() {
     let archives = [Archive::new("20251218_000000").with_all(posts("p", 3)), deletion("20251218_000500")];
     let env = TestEnv::with_archives(&archives[..1]);
     env.run(&[]).exits(0);
@@ -221,7 +221,7 @@ fn a_deletion_that_a_signal_interrupts_is_unconfirmed_and_done_by_the_next_run()
 }
 
 #[test]
-fn an_account_whose_posts_cannot_all_be_deleted_is_a_dead_letter_that_can_be_replayed() {
+fn an_incomplete_account_deletion_becomes_a_replayable_dead_letter() {
     let archives = [Archive::new("20251218_000000").with_all(posts("p", 3)), deletion("20251218_000500")];
     let env = TestEnv::with_archives(&archives[..1]);
     env.run(&[]).exits(0);
@@ -258,7 +258,7 @@ fn a_replayed_post_of_a_deleted_account_is_suppressed() {
 }
 
 #[test]
-fn posts_that_come_back_again_and_again_do_not_keep_the_run_for_ever() {
+fn reappearing_posts_do_not_keep_the_run_for_ever() {
     let env = TestEnv::with_archives(&[deletion("20251218_000000")]);
     let found = json!({"timed_out": false, "_shards": {"failed": 0},
         "hits": {"total": {"value": 1}, "hits": [{"_id": uri("undying")}]}});
@@ -267,7 +267,7 @@ fn posts_that_come_back_again_and_again_do_not_keep_the_run_for_ever() {
 }
 
 #[test]
-fn a_dry_run_writes_the_tombstone_of_the_account() {
+fn a_dry_run_writes_the_account_tombstone() {
     let archive = deletion("20251218_000000").with_all(posts("p", 1));
     let env = TestEnv::with_archives(std::slice::from_ref(&archive));
     let run = env.run(&["--dry-run", "--output", "-", OPTION]).exits(0);
@@ -279,7 +279,7 @@ fn a_dry_run_writes_the_tombstone_of_the_account() {
 }
 
 #[test]
-fn a_mapping_or_key_that_does_not_allow_it_is_refused_where_it_is_asked_for() {
+fn an_unsuitable_mapping_or_key_is_refused_only_with_the_option() {
     let archives = [deletion("20251218_000000").with_all(posts("p", 1))];
     let without_refresh = TestEnv::with_archives(&archives);
     without_refresh.fake.deny("maintenance");

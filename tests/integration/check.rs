@@ -26,7 +26,7 @@ fn lines<'r>(run: &'r Run, beginning: &str) -> Vec<&'r str> {
 }
 
 #[test]
-fn a_check_reads_and_writes_nothing_else() {
+fn a_check_writes_nothing() {
     let env = TestEnv::with_archives(&archives());
     let run = env.run(&["--check"]).exits(0);
     for name in ["settings", "source", "state file", "disk", "connection", "privileges", "mapping"] {
@@ -42,7 +42,7 @@ fn a_check_reads_and_writes_nothing_else() {
 }
 
 #[test]
-fn archives_are_told_by_what_is_to_be_done_with_them() {
+fn archives_are_counted_by_planned_action() {
     let env = TestEnv::with_archives(&archives());
     let [done, broken] = archives();
     let entry = |archive: &Archive, status: &str| json!({"filename": archive.name(), "status": status});
@@ -54,7 +54,7 @@ fn archives_are_told_by_what_is_to_be_done_with_them() {
 }
 
 #[test]
-fn checks_go_on_after_a_failure_and_the_first_one_decides_the_exit_code() {
+fn all_checks_run_and_the_first_failure_decides_the_exit_code() {
     let env = TestEnv::with_archives(&archives());
     env.fake.deny("index");
     env.write(STATE_FILE, "no JSON");
@@ -66,7 +66,7 @@ fn checks_go_on_after_a_failure_and_the_first_one_decides_the_exit_code() {
 }
 
 #[test]
-fn an_unavailable_server_is_asked_again_for_a_while() {
+fn an_unavailable_server_is_retried_for_a_while() {
     let env = TestEnv::with_archives(&archives());
     env.fake.fail(|_| true, 0, usize::MAX, Fault::status(503));
     let run = env.run(&["--check", "--retry-budget", "1"]).exits(4).says("unavailable");
@@ -81,7 +81,7 @@ fn an_unavailable_server_is_asked_again_for_a_while() {
 }
 
 #[test]
-fn a_server_that_asks_to_be_left_alone_is_left_alone() {
+fn retry_after_is_honoured() {
     let env = TestEnv::with_archives(&archives());
     let busy = |seconds: &str| {
         let reply = Reply::error(429, "es_rejected_execution_exception", "busy");
@@ -100,7 +100,7 @@ fn a_server_that_asks_to_be_left_alone_is_left_alone() {
 }
 
 #[test]
-fn all_that_is_missing_is_told_at_once() {
+fn all_missing_indices_are_reported_at_once() {
     let env = TestEnv::with_fake(Fake::start_with(Store::default()));
     let run = env.run(&["--check"]).exits(5);
     for name in ["posts", "post_tombstones"] {
@@ -109,7 +109,7 @@ fn all_that_is_missing_is_told_at_once() {
 }
 
 #[test]
-fn what_would_be_created_is_told_and_whether_the_key_may_and_nothing_is_created() {
+fn planned_indices_and_missing_privileges_are_reported_and_nothing_is_created() {
     let env = TestEnv::with_fake(Fake::start_with(Store::with_indices(&["posts"])));
     let run = env.run(&["--check", "--create-indices"]).exits(0);
     run.check(lines(&run, "ok: post_tombstones: ")[0].contains("post_tombstones_v1"), "what would be made");
@@ -147,7 +147,7 @@ fn a_state_file_in_use_is_a_warning() {
 }
 
 #[test]
-fn a_folder_that_cannot_be_written_to_fails() {
+fn an_unwritable_folder_fails_the_check() {
     let env = TestEnv::with_archives(&archives());
     // Nobody can make files there, not even an administrator.
     let run = env.ingest().args(&["--check"]).var("DEAD_LETTER_FILE", "/proc/dead_letters").run().exits(2);
@@ -156,7 +156,7 @@ fn a_folder_that_cannot_be_written_to_fails() {
 }
 
 #[test]
-fn a_load_needs_the_privilege_manage() {
+fn bulk_load_settings_need_the_manage_privilege() {
     let env = TestEnv::with_archives(&archives());
     env.fake.deny("manage");
     env.run(&["--check"]).exits(0);
@@ -165,7 +165,7 @@ fn a_load_needs_the_privilege_manage() {
 }
 
 #[test]
-fn free_space_is_told() {
+fn free_space_is_reported() {
     let env = TestEnv::with_archives(&archives());
     let run = env.run(&["--check"]).exits(0);
     let told = run.stdout.lines().filter(|line| line.contains("GB free in")).count();
@@ -173,7 +173,7 @@ fn free_space_is_told() {
 }
 
 #[test]
-fn the_servers_product_and_clock_are_told_where_it_tells_them() {
+fn product_and_clock_are_reported_if_the_server_shows_them() {
     let env = TestEnv::with_archives(&archives());
     let run = env.run(&["--check"]).exits(0);
     run.check(lines(&run, "ok: product: ")[0].contains("does not show"), "the key must not ask");
@@ -196,7 +196,7 @@ fn is_trial(request: &Request) -> bool {
 }
 
 #[test]
-fn a_check_promises_no_index_that_the_server_would_refuse() {
+fn an_index_the_server_would_refuse_fails_the_check() {
     for (unknown, code, says) in [
         (&["dense_vector"][..], 0, "vectors as knn_vector"),
         (&["knn_vector"], 0, "vectors as dense_vector"),

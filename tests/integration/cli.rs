@@ -91,7 +91,7 @@ fn refuses_bytes(setting: &str, give: impl for<'c> FnOnce(&'c mut Command, &OsSt
 }
 
 #[test]
-fn what_is_no_utf_8_is_refused_and_not_taken_for_unset() {
+fn values_that_are_not_utf_8_are_refused() {
     for name in ["ACCOUNT_DELETIONS", "DEAD_LETTER_FILE", "ELASTICSEARCH_API_KEY", "LOG_FORMAT"] {
         refuses_bytes(name, |command, bytes| command.env(name, bytes));
     }
@@ -99,7 +99,7 @@ fn what_is_no_utf_8_is_refused_and_not_taken_for_unset() {
 }
 
 #[test]
-fn what_is_needed_is_named_when_it_is_missing() {
+fn missing_settings_are_named() {
     for name in ["ELASTICSEARCH_URL", "ELASTICSEARCH_API_KEY", "LOCAL_SQLITE_DB_PATH"] {
         let env = env();
         refuses(&env, &env.ingest().without(name).run(), name);
@@ -108,7 +108,7 @@ fn what_is_needed_is_named_when_it_is_missing() {
 }
 
 #[test]
-fn the_bucket_and_its_prefix_are_named_when_they_are_missing() {
+fn a_missing_bucket_and_prefix_are_named() {
     let env = env();
     refuses(&env, &env.run(&["--source", "s3"]), "S3_SQLITE_DB_BUCKET");
     let without_prefix = env.ingest().args(&["--source", "s3"]).var("S3_SQLITE_DB_BUCKET", "bucket").run();
@@ -116,7 +116,7 @@ fn the_bucket_and_its_prefix_are_named_when_they_are_missing() {
 }
 
 #[test]
-fn a_flag_takes_the_place_of_its_variable() {
+fn a_flag_overrides_its_variable() {
     let env = env();
     env.ingest().var("BATCH_DOCS", "2").args(&["--batch-docs=1"]).run().exits(0);
     assert_eq!(env.fake.bulks().len(), 2);
@@ -132,7 +132,7 @@ fn credentials_in_the_url_are_refused_and_not_printed() {
 }
 
 #[test]
-fn a_switch_that_is_typed_as_off_is_off_whatever_its_variable_says() {
+fn a_switch_turned_off_on_the_command_line_overrides_its_variable() {
     let archive = Archive::new("20251218_000000").with(account_event());
     let env = TestEnv::with_archives(&[archive]);
     let dry_run =
@@ -142,7 +142,7 @@ fn a_switch_that_is_typed_as_off_is_off_whatever_its_variable_says() {
 }
 
 #[test]
-fn values_and_paths_are_taken_as_they_are_typed() {
+fn values_and_paths_are_used_as_typed() {
     let env = env();
     refuses(&env, &env.run(&["--workers", "-12"]), "\"-12\"");
     env.run(&["--dry-run", "--output", "-foo.nd"]).exits(0);
@@ -177,7 +177,7 @@ fn help_goes_to_standard_output() {
 }
 
 #[test]
-fn help_explains_the_rarer_flags() {
+fn help_explains_the_rare_flags() {
     let run = env().run(&["--help"]).exits(0);
     for flag in ["replay", "account-deletions", "bulk-load-settings", "metrics-file"] {
         run.check(run.stdout.contains(&format!("--{flag}")), &format!("--{flag} is explained"));
@@ -192,7 +192,7 @@ fn an_empty_folder_is_nothing_to_do() {
 }
 
 #[test]
-fn metrics_are_written_as_prometheus_reads_them() {
+fn metrics_have_the_prometheus_format() {
     let env = env();
     env.run(&["--metrics-file", "metrics.prom"]).exits(0);
     let text = env.read("metrics.prom").unwrap_or_default();

@@ -49,7 +49,7 @@ fn mounts(service: &Value) -> Vec<(String, String)> {
 }
 
 #[test]
-fn every_volume_folder_and_image_is_there() {
+fn all_volumes_folders_and_images_exist() {
     let document = document();
     let declared: BTreeSet<&String> = document["volumes"].as_object().unwrap().keys().collect();
     let mut used = BTreeSet::new();
@@ -81,7 +81,7 @@ fn every_volume_folder_and_image_is_there() {
 }
 
 #[test]
-fn services_wait_for_others_by_conditions_that_those_can_meet() {
+fn services_wait_on_conditions_that_can_be_met() {
     let document = document();
     for (name, service) in services(&document) {
         for (other, condition) in service["depends_on"].as_object().into_iter().flatten() {
@@ -97,7 +97,7 @@ fn services_wait_for_others_by_conditions_that_those_can_meet() {
 }
 
 #[test]
-fn the_certificate_is_made_where_it_is_looked_for_and_for_the_host_that_is_asked() {
+fn the_certificate_has_the_expected_path_and_host() {
     let document = document();
     let of = |name: &str| &document["services"][name];
     let script = string(&of("certificates")["command"][0]);
@@ -132,7 +132,7 @@ fn the_certificate_is_made_where_it_is_looked_for_and_for_the_host_that_is_asked
 }
 
 #[test]
-fn what_the_image_writes_lies_in_a_volume() {
+fn all_files_the_image_writes_are_in_a_volume() {
     let document = document();
     let loader = &document["services"]["loader"];
     assert_eq!(loader["read_only"], true);
@@ -150,7 +150,7 @@ fn what_the_image_writes_lies_in_a_volume() {
 }
 
 #[test]
-fn the_loader_is_asked_for_what_the_program_has_and_loads_the_sample_archives() {
+fn the_loader_uses_known_flags_and_loads_the_sample_archives() {
     let document = document();
     let loader = &document["services"]["loader"];
     let help = help();

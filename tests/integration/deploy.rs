@@ -89,7 +89,7 @@ pub(crate) fn words(text: &str, of_word: impl Fn(char) -> bool) -> BTreeSet<&str
 }
 
 #[test]
-fn every_variable_is_one_of_the_program() {
+fn every_variable_exists_in_the_program() {
     let help = help();
     let of_word = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_';
     let known = words(&help, of_word);
@@ -108,7 +108,7 @@ fn every_variable_is_one_of_the_program() {
 }
 
 #[test]
-fn every_argument_is_one_of_the_program() {
+fn every_flag_exists_in_the_program() {
     let help = help();
     let known = words(&help, |c| c.is_ascii_lowercase() || c == '-');
     let mut arguments: Vec<(String, String)> = Vec::new();
@@ -128,7 +128,7 @@ fn every_argument_is_one_of_the_program() {
 }
 
 #[test]
-fn manifests_are_complete_and_every_mount_has_its_volume() {
+fn manifests_are_complete_and_every_mount_has_a_volume() {
     for (name, document) in documents() {
         for field in ["/apiVersion", "/kind", "/metadata/name", "/spec"] {
             assert!(document.pointer(field).is_some(), "{name}: {field}");

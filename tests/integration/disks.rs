@@ -57,7 +57,7 @@ fn assert_nothing_was_marked_unsynced(env: &TestEnv, run: &Run) {
 }
 
 #[test]
-fn whichever_sync_fails_nothing_is_marked_that_is_not_on_disk() {
+fn a_failed_sync_marks_no_archive_that_is_not_on_disk() {
     let env = TestEnv::with_archives(&[archive(0)]);
     let Some(shim) = shim(&env) else { return };
     let run = watched(&env, &shim).run().exits(3);
@@ -86,7 +86,7 @@ fn whichever_sync_fails_nothing_is_marked_that_is_not_on_disk() {
 }
 
 #[test]
-fn a_large_state_file_is_not_marked_before_all_is_on_disk_either() {
+fn a_large_state_file_marks_no_archive_that_is_not_on_disk() {
     let env = TestEnv::with_archives(&[archive(0), archive(1)]);
     let Some(shim) = shim(&env) else { return };
     env.write(STATE_FILE, many(10_000));
@@ -97,7 +97,7 @@ fn a_large_state_file_is_not_marked_before_all_is_on_disk_either() {
 }
 
 #[test]
-fn a_folder_that_cannot_be_synced_is_told_of_once() {
+fn a_folder_that_cannot_be_synced_is_reported_once() {
     const EINVAL: &str = "22";
     const EOPNOTSUPP: &str = "95";
     const EIO: &str = "5";
@@ -132,7 +132,7 @@ pub(crate) fn with_mounts<'e>(env: &'e TestEnv, script: &str) -> Option<Invocati
 }
 
 #[test]
-fn a_state_file_that_is_a_mount_point_is_written_in_place() {
+fn a_mounted_state_file_is_written_in_place() {
     let env = TestEnv::with_archives(&[archive(0), archive(1)]);
     env.write("real.json", "[]");
     env.write(STATE_FILE, "[]");
@@ -159,7 +159,7 @@ fn a_state_file_that_is_a_mount_point_is_written_in_place() {
 }
 
 #[test]
-fn a_mounted_state_file_in_a_folder_that_takes_no_files_is_locked_and_written_itself() {
+fn a_mounted_state_file_in_a_read_only_folder_is_locked_itself() {
     let env = TestEnv::with_archives(&[archive(0)]);
     env.write("real.json", "[]");
     for name in ["sealed", "out"] {
@@ -196,7 +196,7 @@ fn memory_of_run(env: &TestEnv) -> u64 {
 }
 
 #[test]
-fn a_state_file_of_a_hundred_thousand_entries_takes_15_mib_at_most() {
+fn a_state_file_of_100_000_entries_takes_at_most_15_mib() {
     let without = memory_of_run(&TestEnv::with_archives(&[archive(0)]));
     let env = TestEnv::with_archives(&[archive(0)]);
     env.write(STATE_FILE, many(100_000));
@@ -208,7 +208,7 @@ fn a_state_file_of_a_hundred_thousand_entries_takes_15_mib_at_most() {
 }
 
 #[test]
-fn what_a_killed_run_left_in_the_journal_is_not_done_again() {
+fn archives_in_the_journal_of_a_killed_run_are_not_loaded_again() {
     let env = TestEnv::with_archives(&[archive(0), archive(1)]);
     env.write(STATE_FILE, many(10_000));
     let entry = json!({"filename": archive(0).name(), "status": "processed", "timestamp": "2025-12-18T01:02:03.456Z"});

@@ -166,17 +166,17 @@ fn document(name: &str) -> PathBuf {
 }
 
 #[test]
-fn the_commands_of_the_readme_run() {
+fn the_readme_commands_run() {
     assert!(run_commands(&document("README.md")) >= 4);
 }
 
 #[test]
-fn the_commands_of_the_operations_guide_run() {
+fn the_operations_guide_commands_run() {
     assert!(run_commands(&document("docs/operations.md")) >= 10);
 }
 
 #[test]
-fn the_commands_of_all_other_documents_run() {
+fn the_commands_of_all_other_pages_run() {
     let count = AtomicUsize::new(0);
     let documents = std::fs::read_dir(document("docs")).unwrap().flatten().map(|entry| entry.path());
     let is_other =
@@ -188,7 +188,7 @@ fn the_commands_of_all_other_documents_run() {
 }
 
 #[test]
-fn links_between_the_documents_lead_somewhere() {
+fn links_between_documents_resolve() {
     let docs = std::fs::read_dir(document("docs")).unwrap().flatten().map(|entry| entry.path());
     for path in docs.chain([document("README.md")]).filter(|path| path.extension().is_some_and(|e| e == "md"))
     {

@@ -16,7 +16,7 @@ fn archive() -> Archive {
 }
 
 #[test]
-fn an_archive_is_not_marked_while_its_dead_letters_cannot_be_written() {
+fn an_archive_with_unwritable_dead_letters_is_not_marked() {
     let env = TestEnv::with_archives(&[archive()]);
     // Nobody can make files there, not even an administrator.
     let path = "/proc/dead_letters";
@@ -30,7 +30,7 @@ fn an_archive_is_not_marked_while_its_dead_letters_cannot_be_written() {
 }
 
 #[test]
-fn dead_letters_and_state_that_would_not_last_are_refused_from_the_start() {
+fn pipes_and_devices_for_state_and_dead_letters_are_refused() {
     let env = TestEnv::with_archives(&[archive()]);
     assert!(Command::new("mkfifo").arg(env.path("pipe")).status().unwrap().success());
     for path in ["/dev/full", "/dev/null", "pipe"] {
@@ -43,7 +43,7 @@ fn dead_letters_and_state_that_would_not_last_are_refused_from_the_start() {
 }
 
 #[test]
-fn dead_letters_that_end_on_a_full_disk_leave_the_archive_unmarked_and_are_whole_after_the_next_run() {
+fn the_next_run_completes_dead_letters_cut_by_a_full_disk() {
     // Each row has its own dead letter, all of them more than the disk has room for.
     let rows = (0..400).map(|n| unreadable(&format!("odd{n}"), Some("{")));
     let archive = Archive::new("20251218_000000").with_all(rows);
@@ -61,7 +61,7 @@ fn dead_letters_that_end_on_a_full_disk_leave_the_archive_unmarked_and_are_whole
 }
 
 #[test]
-fn a_state_file_that_cannot_be_replaced_stays_as_it_is() {
+fn a_state_file_that_cannot_be_replaced_stays_unchanged() {
     let entry = json!({"filename": "mega_jetstream_20200101_000000.db.zip", "status": "processed",
         "timestamp": "2020-01-01T00:00:00Z"});
     let before = json!([entry]).to_string();
@@ -78,7 +78,7 @@ fn a_state_file_that_cannot_be_replaced_stays_as_it_is() {
 }
 
 #[test]
-fn a_state_file_too_large_for_the_disk_stays_as_it_is_and_leaves_nothing_half_written() {
+fn a_state_file_too_large_for_the_disk_stays_unchanged() {
     let entry = |n: u32| {
         json!({"filename": format!("mega_jetstream_20200101_{n:06}.db.zip"), "status": "processed",
             "timestamp": "2020-01-01T00:00:00Z"})
@@ -95,7 +95,7 @@ fn a_state_file_too_large_for_the_disk_stays_as_it_is_and_leaves_nothing_half_wr
 }
 
 #[test]
-fn a_state_file_that_cannot_be_locked_stops_the_run_before_anything_is_sent() {
+fn a_state_file_that_cannot_be_locked_stops_the_run_before_sending() {
     for (path, code) in [("no/such/folder/state.json", 2), ("/proc/state.json", 1)] {
         let env = TestEnv::with_archives(&[archive()]);
         env.ingest().var("SPOOL_STATE_FILE", path).run().exits(code).says(path);
@@ -104,7 +104,7 @@ fn a_state_file_that_cannot_be_locked_stops_the_run_before_anything_is_sent() {
 }
 
 #[test]
-fn a_server_that_does_not_tell_its_shards_is_flushed_all_the_same() {
+fn a_server_that_hides_its_shards_is_flushed_anyway() {
     for status in [400, 403, 404, 405, 501] {
         let env = TestEnv::with_archives(&[archive()]);
         env.fake.confirm_before_sync();
@@ -121,7 +121,7 @@ fn a_server_that_does_not_tell_its_shards_is_flushed_all_the_same() {
 }
 
 #[test]
-fn what_a_node_confirmed_before_it_synced_is_done_again_in_the_same_run_once_it_was_started_anew() {
+fn writes_lost_by_a_node_restart_are_sent_again_in_the_same_run() {
     let env = TestEnv::with_archives(&[archive()]);
     env.fake.confirm_before_sync();
     env.fake.fail(|request| request.path.ends_with("/_flush"), 0, 1, Fault::Hang);

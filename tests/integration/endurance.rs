@@ -36,7 +36,7 @@ fn archives_with_a_history() -> Vec<Archive> {
 }
 
 #[test]
-fn the_result_is_the_same_for_any_number_of_workers_and_senders() {
+fn the_result_does_not_depend_on_the_number_of_workers_and_senders() {
     let archives = archives_with_a_history();
     for (workers, senders) in [("1", "1"), ("4", "8"), ("2", "3")] {
         let env = TestEnv::with_archives(&archives);
@@ -47,7 +47,7 @@ fn the_result_is_the_same_for_any_number_of_workers_and_senders() {
 }
 
 #[test]
-fn the_result_is_the_same_in_whatever_order_the_archives_come() {
+fn the_result_does_not_depend_on_the_order_of_archives() {
     let archives = archives_with_a_history();
     let env = TestEnv::new();
     // As if each archive came hours after the one before: versions of deletes are long forgotten.
@@ -60,7 +60,7 @@ fn the_result_is_the_same_in_whatever_order_the_archives_come() {
 }
 
 #[test]
-fn a_replay_of_everything_changes_nothing() {
+fn loading_everything_again_changes_nothing() {
     let archives = archives_with_a_history();
     let env = TestEnv::with_archives(&archives);
     env.run(&[]).exits(0);
@@ -70,7 +70,7 @@ fn a_replay_of_everything_changes_nothing() {
 }
 
 #[test]
-fn the_result_is_the_same_for_several_processes_at_once() {
+fn concurrent_processes_reach_the_same_result() {
     let archives = archives_with_a_history();
     let env = TestEnv::with_archives(&archives);
     let shards = [("0/3", "zero"), ("1/3", "one"), ("2/3", "two")];
@@ -87,7 +87,7 @@ fn the_result_is_the_same_for_several_processes_at_once() {
 }
 
 #[test]
-fn the_result_is_the_same_under_any_mixture_of_faults() {
+fn a_mixture_of_faults_does_not_change_the_result() {
     let archives = archives_with_a_history();
     let faults = [
         Fault::status(429),
@@ -117,7 +117,7 @@ fn the_result_is_the_same_under_any_mixture_of_faults() {
 }
 
 #[test]
-fn a_batch_that_waited_longer_than_deletes_are_remembered_is_looked_up_again() {
+fn a_batch_older_than_gc_deletes_is_looked_up_again() {
     let archive =
         Archive::new("20251218_000000").with(post("gone", "deleted meanwhile")).with(post("b", "b"));
     let env = TestEnv::with_archives(std::slice::from_ref(&archive));

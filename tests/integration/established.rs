@@ -161,7 +161,7 @@ fn read_the_sample(run: &Run) {
 }
 
 #[test]
-fn a_dry_run_with_the_sample_data_reads_it_and_needs_no_server() {
+fn a_dry_run_reads_the_sample_data_without_a_server() {
     let reader = Reader::new();
     for script in [
         "LOCAL_SQLITE_DB_PATH=./test_data ./megastream_ingest --source local --mode once --dry-run",
@@ -174,7 +174,7 @@ fn a_dry_run_with_the_sample_data_reads_it_and_needs_no_server() {
 }
 
 #[test]
-fn local_files_are_processed_once_with_the_certificate_checked_or_not() {
+fn local_files_are_processed_once_with_and_without_tls_verification() {
     for command in [
         "./megastream_ingest --source local --mode once",
         "# Run against local ES cluster\n./megastream_ingest --source local --mode once --skip-tls-verify",
@@ -226,7 +226,7 @@ fn a_bucket_is_processed_once_and_monitored() {
 }
 
 #[test]
-fn the_state_file_is_where_its_variable_says_and_logging_can_be_turned_off() {
+fn variables_move_the_state_file_and_turn_off_logging() {
     let reader = Reader::new();
     let settings = LOCAL.replace("LOGGING_ENABLED=\"true\"", "LOGGING_ENABLED=\"false\"");
     let settings = format!("{settings}export SPOOL_STATE_FILE=\"elsewhere.json\"\n");

@@ -35,7 +35,7 @@ fn documents(env: &TestEnv, flags: &[&str]) -> Vec<Value> {
 }
 
 #[test]
-fn what_is_left_out_is_in_no_document_and_no_mapping() {
+fn excluded_fields_are_in_no_document_and_no_mapping() {
     let env = TestEnv::with_archives(&[Archive::new("20251218_000000").with(rich("p"))]);
     env.fake.store(|store| store.indices.clear());
     let excluded = "thread_root_post,thread_parent_post,all-MiniLM-L6-v2";
@@ -56,7 +56,7 @@ fn what_is_left_out_is_in_no_document_and_no_mapping() {
 }
 
 #[test]
-fn a_strict_index_without_a_field_is_loaded_where_the_field_is_left_out() {
+fn a_strict_index_without_a_field_loads_if_the_field_is_excluded() {
     let env = TestEnv::with_archives(&[Archive::new("20251218_000000").with(rich("p"))]);
     env.fake.store(|store| {
         let mapping = &mut store.index("posts").unwrap().mapping;
@@ -71,7 +71,7 @@ fn a_strict_index_without_a_field_is_loaded_where_the_field_is_left_out() {
 }
 
 #[test]
-fn a_field_that_is_not_known_or_needed_is_a_usage_error() {
+fn excluding_required_or_adding_unknown_fields_is_a_usage_error() {
     let env = TestEnv::with_archives(&[]);
     env.run(&["--dry-run", "--exclude-field", "at_uri"])
         .exits(2)
@@ -82,7 +82,7 @@ fn a_field_that_is_not_known_or_needed_is_a_usage_error() {
 }
 
 #[test]
-fn further_fields_are_written_and_change_nothing_else() {
+fn added_fields_are_written_and_change_nothing_else() {
     let env = TestEnv::with_archives(&[Archive::new("20251218_000000").with(rich("p"))]);
     let plain = &documents(&env, &[])[0];
     let all = "langs,hashtags,links,mentions,media,external_embed,video_transcript,vector:all-mpnet-base-v2";
@@ -104,7 +104,7 @@ fn further_fields_are_written_and_change_nothing_else() {
 }
 
 #[test]
-fn further_fields_that_cannot_be_read_are_left_out_and_counted_by_name() {
+fn unreadable_added_fields_are_dropped_and_counted_by_name() {
     let rows =
         [rich("a"), rich("b").record("langs", json!("en")).other_vector("all-mpnet-base-v2", &[0.5; 384])];
     let env = TestEnv::with_archives(&[Archive::new("20251218_000000").with_all(rows)]);
@@ -119,7 +119,7 @@ fn further_fields_that_cannot_be_read_are_left_out_and_counted_by_name() {
 }
 
 #[test]
-fn further_fields_are_mapped_and_judged() {
+fn added_fields_are_mapped_and_checked() {
     let env = TestEnv::with_archives(&[Archive::new("20251218_000000").with(rich("p"))]);
     env.fake.store(|store| store.indices.clear());
     let added = ["--add-field", "media,langs,vector:all-mpnet-base-v2"];

@@ -228,24 +228,24 @@ fn every_fixture_is_tried() {
 }
 
 #[test]
-fn a_hostile_zip_costs_nothing_but_itself() {
+fn a_hostile_zip_harms_nothing_else() {
     check_each(ZIPS);
     // Where the names in three of them would lead, were they taken for paths.
     assert!(!Path::new("/tmp/megastream_hostile.db").exists());
 }
 
 #[test]
-fn a_hostile_database_costs_nothing_but_itself() {
+fn a_hostile_database_harms_nothing_else() {
     check_each(DATABASES);
 }
 
 #[test]
-fn a_hostile_row_costs_nothing_but_itself() {
+fn a_hostile_row_harms_nothing_else() {
     check_each(ROWS);
 }
 
 #[test]
-fn a_hostile_vector_costs_nothing_but_itself() {
+fn a_hostile_vector_harms_nothing_else() {
     check_each(VECTORS);
 }
 
@@ -270,7 +270,7 @@ fn a_hostile_id_breaks_no_bulk_body() {
 }
 
 #[test]
-fn an_id_that_elasticsearch_must_refuse_is_never_sent() {
+fn an_id_too_long_for_elasticsearch_is_never_sent() {
     let env = TestEnv::new();
     for (name, _) in IDS {
         let name = file_name(name);
@@ -283,7 +283,7 @@ fn an_id_that_elasticsearch_must_refuse_is_never_sent() {
 }
 
 #[test]
-fn a_json_text_means_what_it_means_elsewhere() {
+fn json_is_read_as_other_parsers_read_it() {
     let content_of = |name: &str| {
         let env = env_with(name, &folder());
         env.run(&[]).exits(0);
@@ -294,7 +294,7 @@ fn a_json_text_means_what_it_means_elsewhere() {
 }
 
 #[test]
-fn what_was_sent_before_a_defect_was_met_is_put_right_by_the_whole_archive() {
+fn the_whole_archive_corrects_what_its_damaged_copy_sent() {
     let env = TestEnv::new();
     let whole = Archive::new("20251218_000100")
         .with_all(["first", "long", "last"].map(|name| post(name, &format!("{name} of the whole archive"))));
@@ -314,7 +314,7 @@ fn what_was_sent_before_a_defect_was_met_is_put_right_by_the_whole_archive() {
 }
 
 #[test]
-fn all_of_them_in_one_folder_leave_whole_lines_behind() {
+fn all_fixtures_in_one_folder_leave_only_whole_lines() {
     let env = TestEnv::with_archives(&[good()]);
     env.run(&["--dry-run", "--output", "out", "--dead-letter", DEAD_LETTERS, folder().to_str().unwrap()])
         .exits(3);
@@ -331,7 +331,7 @@ fn make_large(folder: &Path, names: &[&str]) -> std::io::Result<()> {
 }
 
 #[test]
-fn the_whole_hostile_set_takes_less_than_a_gibibyte() {
+fn all_fixtures_together_take_less_than_1_gib() {
     let large = tempfile::tempdir().unwrap();
     let names: Vec<&str> = LARGE.iter().map(|(name, _)| *name).collect();
     if let Err(error) = make_large(large.path(), &names) {
@@ -360,7 +360,7 @@ fn the_whole_hostile_set_takes_less_than_a_gibibyte() {
 }
 
 #[test]
-fn rejected_rows_and_ids_of_a_mebibyte_take_no_memory_of_their_own() {
+fn rejected_rows_and_ids_of_1_mib_are_not_kept_in_memory() {
     let large = tempfile::tempdir().unwrap();
     let many = long_or(("row_300000_rejected", 300_000, 80), ("row_30000_rejected", 30_000, 80));
     let cases = [many, ("id_of_1_mib_in_55_rows", 55, 250)];

@@ -36,7 +36,7 @@ const PASSED_OVER: [&str; 8] =
     ["folder", "fifo", "device", "terminal", "dangling", "loop_a", "loop_b", "socket"];
 
 #[test]
-fn what_is_no_regular_file_is_passed_over() {
+fn only_regular_files_are_read() {
     let env = env_with_everything();
     for arguments in [&["--dry-run"][..], &["--list"], &["--check"], &[]] {
         let run = env.run(arguments);
@@ -56,7 +56,7 @@ fn what_is_no_regular_file_is_passed_over() {
 }
 
 #[test]
-fn a_spooler_passes_it_over_too_and_ends_when_asked_to() {
+fn a_spool_run_reads_only_regular_files_and_stops_on_request() {
     let env = env_with_everything();
     let running = env.ingest().args(&["--mode", "spool"]).var("SPOOL_INTERVAL_SEC", "1").start();
     env.wait_for_processed(&[good()]);
@@ -65,7 +65,7 @@ fn a_spooler_passes_it_over_too_and_ends_when_asked_to() {
 }
 
 #[test]
-fn a_file_that_must_not_be_read_stays_pending() {
+fn an_unreadable_file_stays_pending() {
     let env = TestEnv::with_archives(&[good(), Archive::new("20251218_000100").with(post("secret", "x"))]);
     let secret = env.path("archives/mega_jetstream_20251218_000100.db.zip");
     std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0o000)).unwrap();
@@ -78,7 +78,7 @@ fn a_file_that_must_not_be_read_stays_pending() {
 }
 
 #[test]
-fn a_pipe_in_the_place_of_a_file_is_refused_and_not_waited_for() {
+fn a_pipe_in_place_of_a_file_is_refused_without_waiting() {
     let env = TestEnv::with_archives(&[good()]);
     let fifo = env.path("fifo");
     make_fifo(&fifo);
@@ -98,7 +98,7 @@ fn a_pipe_in_the_place_of_a_file_is_refused_and_not_waited_for() {
 }
 
 #[test]
-fn a_pipe_for_credentials_is_refused_and_not_waited_for() {
+fn a_pipe_for_credentials_is_refused_without_waiting() {
     let env = TestEnv::new();
     make_fifo(&env.path("fifo"));
     for variable in ["AWS_SHARED_CREDENTIALS_FILE", "AWS_WEB_IDENTITY_TOKEN_FILE"] {
@@ -118,7 +118,7 @@ fn a_pipe_for_credentials_is_refused_and_not_waited_for() {
 }
 
 #[test]
-fn dead_letters_are_written_to_a_file_only() {
+fn dead_letters_are_only_written_to_regular_files() {
     let env = TestEnv::with_archives(&[good().with(unreadable("bad", Some("no JSON")))]);
     make_fifo(&env.path("fifo"));
     env.run(&["--dead-letter", "fifo"]).exits(2).says("not a regular file");
@@ -126,7 +126,7 @@ fn dead_letters_are_written_to_a_file_only() {
 }
 
 #[test]
-fn names_of_files_forge_no_lines_and_reach_no_terminal_as_they_are() {
+fn file_names_are_escaped_in_logs_and_on_terminals() {
     let env = TestEnv::with_archives(&[good()]);
     let hostile = "x\n[2025-12-18T00:00:00Z ERROR] forged \u{1b}[2J\u{202e}\u{7f}_20251218_000100";
     let archive = Archive::new("20251218_000100").with(unreadable("bad", None));
@@ -150,7 +150,7 @@ fn names_of_files_forge_no_lines_and_reach_no_terminal_as_they_are() {
 }
 
 #[test]
-fn what_a_killed_run_left_half_written_is_gone_after_the_next_start() {
+fn the_next_run_removes_temporary_files_of_a_killed_run() {
     let env = TestEnv::with_archives(&[good()]);
     env.run(&["--metrics-file", "m.prom"]).exits(0);
     let old = std::time::SystemTime::now() - std::time::Duration::from_secs(100);
@@ -171,7 +171,7 @@ fn what_a_killed_run_left_half_written_is_gone_after_the_next_start() {
 }
 
 #[test]
-fn a_saved_file_is_as_private_as_it_was() {
+fn a_saved_file_keeps_its_permissions() {
     let env = TestEnv::with_archives(&[good()]);
     env.write(STATE_FILE, "[]");
     std::fs::set_permissions(env.path(STATE_FILE), std::fs::Permissions::from_mode(0o600)).unwrap();

@@ -56,7 +56,7 @@ fn documents_hold_what_the_rows_say() {
 }
 
 #[test]
-fn vectors_of_a_wrong_length_or_not_finite_are_left_out_and_counted() {
+fn vectors_of_a_wrong_length_or_not_finite_are_dropped_and_counted() {
     let encoded = crate::harness::vectors::encode;
     let (mut infinite, mut not_a_number) = (vector(1), vector(1));
     infinite[100] = f32::INFINITY;
@@ -72,7 +72,7 @@ fn vectors_of_a_wrong_length_or_not_finite_are_left_out_and_counted() {
 }
 
 #[test]
-fn base64_vectors_are_the_same_bits() {
+fn base64_vectors_keep_every_bit() {
     let archives = [archive_of_every_kind_of_post()];
     let env = TestEnv::with_archives(&archives);
     env.fake.store(|store| store.base64 = Base64Vectors::BigEndian);
@@ -94,7 +94,7 @@ fn an_older_table_name_and_a_bare_database_are_read() {
 }
 
 #[test]
-fn within_an_archive_only_the_last_event_is_sent() {
+fn only_the_last_event_of_a_post_per_archive_is_sent() {
     let archive = Archive::new("20251218_000000")
         .with(post("a", "first"))
         .with(post("b", "only"))
@@ -182,7 +182,7 @@ fn a_post_is_deleted_only_after_its_tombstone_is_confirmed() {
 }
 
 #[test]
-fn versions_are_archive_time_and_row_and_deletes_stand_above_all_posts() {
+fn versions_order_by_archive_time_and_row_with_deletes_above_posts() {
     let archive = Archive::new("20251218_000000").with(post("a", "a post")).with(delete("b"));
     let env = TestEnv::with_archives(std::slice::from_ref(&archive));
     env.run(&[]).exits(0);
@@ -222,7 +222,7 @@ fn run_with_odd_rows(env: &TestEnv) -> Run {
 }
 
 #[test]
-fn odd_rows_are_counted_by_reason_and_cost_no_other_row() {
+fn odd_rows_are_counted_by_reason_and_harm_no_other_row() {
     let env = TestEnv::new();
     let run = run_with_odd_rows(&env);
     run.counts(&[("rows.read", 10), ("rows.indexed", 3), ("rows.skipped", 2), ("rows.rejected", 5)]);
@@ -252,7 +252,7 @@ fn rejected_rows_become_dead_letters() {
 }
 
 #[test]
-fn shards_take_every_archive_once() {
+fn each_archive_belongs_to_exactly_one_shard() {
     let archives: Vec<Archive> = (0..8)
         .map(|n| Archive::new(&format!("20251218_00000{n}")).with_all(posts(&format!("s{n}-"), 2)))
         .collect();
@@ -267,7 +267,7 @@ fn shards_take_every_archive_once() {
 }
 
 #[test]
-fn an_index_behind_an_alias_that_is_deleted_meanwhile_is_not_made_anew() {
+fn an_index_deleted_behind_its_alias_is_not_recreated() {
     let env = TestEnv::with_archives(&[Archive::new("20251218_000000").with_all(posts("p", 3))]);
     env.fake.fail_bulks(1, Fault::Hang);
     let running = env.ingest().start();
@@ -279,7 +279,7 @@ fn an_index_behind_an_alias_that_is_deleted_meanwhile_is_not_made_anew() {
 }
 
 #[test]
-fn an_index_is_written_to_by_its_own_name() {
+fn an_index_without_an_alias_is_written_to() {
     let env = TestEnv::with_fake(Fake::start_with(Store::with_indices(&["posts", "post_tombstones"])));
     let first = Archive::new("20251218_000000").with_all(posts("p", 3)).with(delete("never"));
     let later = Archive::new("20251219_000000").with(delete("p1"));
@@ -299,7 +299,7 @@ fn an_index_is_written_to_by_its_own_name() {
 }
 
 #[test]
-fn with_several_indices_behind_an_alias_deletes_go_to_every_one_of_them() {
+fn deletes_go_to_every_index_behind_an_alias() {
     let old = Archive::new("20251218_000000").with_all(posts("old", 3));
     let env = TestEnv::with_archives(std::slice::from_ref(&old));
     env.run(&[]).exits(0).counts(&[("rows.indexed", 3)]);

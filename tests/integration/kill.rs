@@ -91,7 +91,7 @@ fn kill_until_done(archives: &[Archive], typical: Duration, seed: u64) -> usize 
 }
 
 #[test]
-fn killed_at_any_instant_and_started_anew_the_program_loses_nothing() {
+fn a_run_killed_at_any_instant_loses_nothing() {
     let archives = &archives();
     let undisturbed = slow_env(archives);
     let typical = load(&undisturbed).run().exits(3).took;

@@ -5,7 +5,7 @@ use crate::harness::model::assert_holds;
 use crate::harness::{TestEnv, posts};
 
 #[test]
-fn a_request_holds_no_more_actions_than_configured() {
+fn a_request_holds_at_most_the_configured_number_of_actions() {
     let archives = [Archive::new("20251218_000000").with_all(posts("p", 50))];
     let env = TestEnv::with_archives(&archives);
     let run = env.ingest().var("BATCH_DOCS", "8").run().exits(0);
@@ -16,7 +16,7 @@ fn a_request_holds_no_more_actions_than_configured() {
 }
 
 #[test]
-fn the_default_is_a_hundred_actions() {
+fn the_default_limit_is_100_actions() {
     let env = TestEnv::with_archives(&[Archive::new("20251218_000000").with_all(posts("p", 150))]);
     env.run(&[]).exits(0);
     let mut sizes: Vec<usize> = env.fake.bulks().iter().map(|record| record.items.len()).collect();
@@ -25,7 +25,7 @@ fn the_default_is_a_hundred_actions() {
 }
 
 #[test]
-fn a_request_holds_no_more_bytes_than_configured() {
+fn a_request_holds_at_most_the_configured_number_of_bytes() {
     let archives = [Archive::new("20251218_000000").with_all(posts("p", 50))];
     let env = TestEnv::with_archives(&archives);
     env.ingest().var("BATCH_BYTES", "3000").run().exits(0);
@@ -39,7 +39,7 @@ fn a_request_holds_no_more_bytes_than_configured() {
 }
 
 #[test]
-fn a_document_over_the_byte_limit_travels_alone() {
+fn a_document_over_the_byte_limit_is_sent_alone() {
     let big = post("big", &"long ".repeat(2000));
     let archives =
         [Archive::new("20251218_000000").with_all(posts("a", 5)).with(big).with_all(posts("b", 5))];
@@ -53,7 +53,7 @@ fn a_document_over_the_byte_limit_travels_alone() {
 }
 
 #[test]
-fn no_more_requests_are_open_than_there_are_senders() {
+fn open_requests_never_outnumber_senders() {
     let archives: Vec<Archive> = (0..4)
         .map(|n| Archive::new(&format!("20251218_00000{n}")).with_all(posts(&format!("p{n}-"), 30)))
         .collect();
@@ -64,7 +64,7 @@ fn no_more_requests_are_open_than_there_are_senders() {
 }
 
 #[test]
-fn the_summary_tells_requests_and_bytes() {
+fn the_summary_counts_requests_and_bytes() {
     let env = TestEnv::with_archives(&[Archive::new("20251218_000000").with_all(posts("p", 20))]);
     let run = env.run(&["--batch-docs=4"]).exits(0);
     let bytes: usize = env.fake.bulks().iter().map(|record| record.request.body.len()).sum();

@@ -59,7 +59,7 @@ fn steady(text: &str) -> Vec<&str> {
 }
 
 #[test]
-fn a_spooler_serves_the_figures_of_its_file_and_that_it_is_well() {
+fn a_spool_run_serves_its_metrics_and_health() {
     let env = TestEnv::with_archives(&[archive()]);
     let port = free_port();
     let text = port.to_string();
@@ -101,7 +101,7 @@ fn a_spooler_serves_the_figures_of_its_file_and_that_it_is_well() {
 }
 
 #[test]
-fn a_run_is_ready_once_it_has_passed_its_preflight_and_not_while_the_server_is_away() {
+fn a_run_is_ready_after_its_preflight_unless_the_server_is_unavailable() {
     let env = TestEnv::with_archives(&[archive()]);
     let port = free_port();
     let nobody = format!("http://127.0.0.1:{}", free_port());
@@ -116,7 +116,7 @@ fn a_run_is_ready_once_it_has_passed_its_preflight_and_not_while_the_server_is_a
 }
 
 #[test]
-fn a_port_in_use_ends_the_run_before_anything_is_read_and_says_what_to_do() {
+fn a_port_in_use_ends_the_run_at_the_start_with_advice() {
     let env = TestEnv::with_archives(&[archive()]);
     let other = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = other.local_addr().unwrap().to_string();
@@ -129,7 +129,7 @@ fn a_port_in_use_ends_the_run_before_anything_is_read_and_says_what_to_do() {
 
 #[test]
 #[cfg(debug_assertions)]
-fn a_sender_that_hangs_makes_the_run_unwell_until_it_goes_on() {
+fn a_stuck_sender_makes_the_run_unhealthy_until_it_continues() {
     let env = TestEnv::with_archives(&[archive()]);
     env.fake.fail_bulks(1, Fault::Hang);
     let port = free_port();

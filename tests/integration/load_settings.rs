@@ -65,7 +65,7 @@ fn load_in_progress(env: &TestEnv) -> Running {
 }
 
 #[test]
-fn settings_are_tuned_for_the_load_and_put_back_at_its_end() {
+fn settings_are_tuned_for_the_load_and_restored_at_its_end() {
     let before = [("index.refresh_interval", "7s"), ("index.number_of_replicas", "2")];
     let env = env_with(&before);
     let running = load_in_progress(&env);
@@ -81,7 +81,7 @@ fn settings_are_tuned_for_the_load_and_put_back_at_its_end() {
 }
 
 #[test]
-fn what_was_set_is_on_record_before_anything_is_changed() {
+fn old_settings_are_recorded_before_any_change() {
     let env = env_with(&[]);
     env.fake.fail(is_update, 0, 1, Fault::Hang);
     let running = env.ingest().args(&["--bulk-load-settings"]).start();
@@ -92,7 +92,7 @@ fn what_was_set_is_on_record_before_anything_is_changed() {
 }
 
 #[test]
-fn settings_are_put_back_after_a_signal_and_a_failure() {
+fn settings_are_restored_after_a_signal_and_a_failure() {
     let before = [("index.number_of_replicas", "1")];
     let env = env_with(&before);
     env.fake.fail_bulks(usize::MAX, Fault::status(503));
@@ -108,7 +108,7 @@ fn settings_are_put_back_after_a_signal_and_a_failure() {
 }
 
 #[test]
-fn a_run_after_a_kill_puts_them_back_first_with_or_without_the_flag() {
+fn the_run_after_a_kill_restores_settings_first_even_without_the_flag() {
     for flags in [&[][..], &["--bulk-load-settings"]] {
         let before = [("index.number_of_replicas", "2")];
         let env = env_with(&before);
@@ -156,7 +156,7 @@ fn a_second_process_leaves_the_settings_to_the_first() {
 }
 
 #[test]
-fn what_an_operator_sets_during_the_load_stays() {
+fn changes_by_an_operator_during_the_load_stay() {
     let env = env_with(&[("index.refresh_interval", "7s"), ("index.number_of_replicas", "2")]);
     let running = load_in_progress(&env);
     set_by_hand(&env, &[("index.refresh_interval", "1s")]);
@@ -167,7 +167,7 @@ fn what_an_operator_sets_during_the_load_stays() {
 }
 
 #[test]
-fn a_server_that_is_away_for_a_moment_does_not_keep_them_from_being_put_back() {
+fn settings_are_restored_despite_a_short_outage() {
     let env = env_with(&[("index.number_of_replicas", "2")]);
     env.fake.fail(is_update, 2, 3, Fault::status(503));
     env.run(&["--bulk-load-settings"]).exits(0);
@@ -176,7 +176,7 @@ fn a_server_that_is_away_for_a_moment_does_not_keep_them_from_being_put_back() {
 }
 
 #[test]
-fn what_cannot_be_put_back_is_told_with_what_to_do_by_hand() {
+fn a_failed_restore_says_what_to_do_by_hand() {
     let env = env_with(&[("index.number_of_replicas", "2")]);
     env.fake.fail(is_update, 2, usize::MAX, Fault::status(403));
     let run = env.run(&["--bulk-load-settings"]).exits(1);
@@ -191,7 +191,7 @@ fn what_cannot_be_put_back_is_told_with_what_to_do_by_hand() {
 }
 
 #[test]
-fn settings_are_changed_only_with_the_privilege_to_put_them_back() {
+fn settings_are_changed_only_with_the_privilege_to_restore_them() {
     let env = env_with(&[]);
     env.fake.deny("manage");
     env.run(&["--bulk-load-settings"]).exits(5).says("manage");
@@ -200,7 +200,7 @@ fn settings_are_changed_only_with_the_privilege_to_put_them_back() {
 }
 
 #[test]
-fn what_one_index_has_taken_is_put_back_where_the_other_refuses() {
+fn settings_of_one_index_are_restored_if_the_other_refuses() {
     let env = env_with(&[]);
     let of_posts = |request: &Request| is_update(request) && request.path.starts_with("/posts_v1/");
     env.fake.fail(of_posts, 0, usize::MAX, Fault::status(403));
@@ -211,7 +211,7 @@ fn what_one_index_has_taken_is_put_back_where_the_other_refuses() {
 }
 
 #[test]
-fn a_failure_to_put_back_does_not_hide_what_has_ended_the_run() {
+fn a_failed_restore_does_not_hide_the_cause_of_the_end() {
     let env = env_with(&[]);
     env.fake.fail(is_update, 1, usize::MAX, Fault::status(403));
     let run = env.run(&["--bulk-load-settings"]).exits(5).says("preflight refused: load settings");
@@ -220,7 +220,7 @@ fn a_failure_to_put_back_does_not_hide_what_has_ended_the_run() {
 }
 
 #[test]
-fn settings_are_put_back_on_a_server_that_shows_them_nested_and_as_numbers() {
+fn settings_shown_nested_and_as_numbers_are_restored() {
     let before = [("index.refresh_interval", "7s"), ("index.number_of_replicas", "2")];
     let env = env_with(&before);
     env.fake.store(|store| {
@@ -240,7 +240,7 @@ fn settings_are_put_back_on_a_server_that_shows_them_nested_and_as_numbers() {
 }
 
 #[test]
-fn settings_that_do_not_read_back_are_put_back_before_anything_is_sent() {
+fn settings_that_do_not_read_back_are_restored_before_sending() {
     let before = [("index.refresh_interval", "7s"), ("index.number_of_replicas", "2")];
     let rounded = |flat: &serde_json::Value| {
         let mut shown = flat.clone();
@@ -262,7 +262,7 @@ fn settings_that_do_not_read_back_are_put_back_before_anything_is_sent() {
 }
 
 #[test]
-fn what_another_process_has_put_back_meanwhile_is_tuned_again() {
+fn settings_restored_by_another_process_are_tuned_again() {
     let before = [("index.number_of_replicas", "2")];
     let env = env_with(&before);
     env.fake.fail(is_update, 1, 1, Fault::Reply(Reply::json(200, &json!({"acknowledged": true}))));
@@ -276,7 +276,7 @@ fn what_another_process_has_put_back_meanwhile_is_tuned_again() {
 }
 
 #[test]
-fn a_reply_that_is_none_does_not_mean_that_the_index_is_gone() {
+fn a_404_from_a_gateway_does_not_mean_the_index_is_gone() {
     let env = env_with(&[("index.number_of_replicas", "2")]);
     let no_such_page = Reply { status: 404, headers: vec![], body: b"no such page".to_vec() };
     // The settings of both indices are read before and after they are set, and then no more.
@@ -289,7 +289,7 @@ fn a_reply_that_is_none_does_not_mean_that_the_index_is_gone() {
 }
 
 #[test]
-fn a_record_that_cannot_be_read_stops_the_run() {
+fn an_unreadable_record_stops_the_run() {
     let env = env_with(&[]);
     env.write(RECORD, "{");
     env.run(&[]).exits(2).says(RECORD);
@@ -299,7 +299,7 @@ fn a_record_that_cannot_be_read_stops_the_run() {
 }
 
 #[test]
-fn the_record_of_an_index_that_is_gone_is_done_with() {
+fn the_record_of_a_deleted_index_is_removed() {
     let env = env_with(&[]);
     let change = json!({"index.number_of_replicas": {"before": "1", "during": "0"}});
     env.write(RECORD, json!({"posts_v0": change}).to_string());
@@ -308,14 +308,14 @@ fn the_record_of_an_index_that_is_gone_is_done_with() {
 }
 
 #[test]
-fn a_spool_run_has_no_first_load() {
+fn a_spool_run_refuses_bulk_load_settings() {
     let env = env_with(&[]);
     env.run(&["--bulk-load-settings", "--mode", "spool"]).exits(2).says("--bulk-load-settings");
     assert!(env.fake.requests().is_empty());
 }
 
 #[test]
-fn nothing_is_marked_before_what_the_load_has_written_is_flushed() {
+fn archives_are_marked_only_after_a_flush() {
     let before = [("index.number_of_replicas", "1")];
     let env = env_with(&before);
     env.fake.fail(is_flush, 0, 1, Fault::Hang);
@@ -350,7 +350,7 @@ fn is_question_after_sync(request: &Request) -> bool {
 }
 
 #[test]
-fn a_server_that_shows_what_it_has_synced_is_not_flushed_before_archives_are_marked() {
+fn archives_are_marked_without_a_flush_once_the_server_has_synced() {
     let env = env_with(&[]);
     env.fake.fail(is_question_after_sync, 0, 2, synced_up_to(3));
     env.fake.fail(is_question_after_sync, 0, 1, synced_up_to(7));
@@ -378,7 +378,7 @@ fn a_server_that_has_not_synced_in_time_is_flushed() {
 }
 
 #[test]
-fn a_load_on_a_quiet_server_writes_everything_once_and_says_nothing_of_durability() {
+fn a_load_without_faults_writes_everything_once_and_logs_no_durability() {
     let env = env_with(&[]);
     let run = env.run(&["--bulk-load-settings"]).exits(0);
     run.check(!run.stderr.contains("loaded again"), "its own change is no news");
@@ -392,7 +392,7 @@ fn a_load_on_a_quiet_server_writes_everything_once_and_says_nothing_of_durabilit
 }
 
 #[test]
-fn an_index_with_a_durability_of_its_own_gets_it_back() {
+fn an_explicit_durability_setting_is_restored() {
     for durability in ["async", "request"] {
         let before = [
             ("index.number_of_replicas", "1"),
@@ -411,7 +411,7 @@ fn an_index_with_a_durability_of_its_own_gets_it_back() {
 }
 
 #[test]
-fn what_others_have_written_meanwhile_is_flushed_when_confirmations_wait_for_the_disk_again() {
+fn indices_are_flushed_after_their_durability_is_restored() {
     let env = env_with(&[]);
     env.run(&["--bulk-load-settings"]).exits(0);
     let requests = env.fake.requests();
@@ -426,7 +426,7 @@ fn what_others_have_written_meanwhile_is_flushed_when_confirmations_wait_for_the
 }
 
 #[test]
-fn the_record_of_an_older_version_is_put_back_as_it_is() {
+fn the_record_of_an_older_version_is_restored() {
     let env = env_with(&[("index.number_of_replicas", "0"), ("index.refresh_interval", "29999ms")]);
     let changes = json!({
         "index.number_of_replicas": {"before": "2", "during": "0"},
@@ -440,7 +440,7 @@ fn the_record_of_an_older_version_is_put_back_as_it_is() {
 }
 
 #[test]
-fn a_server_that_refuses_async_loads_with_the_rest() {
+fn a_server_that_refuses_async_durability_gets_the_other_settings() {
     let before = [("index.number_of_replicas", "2")];
     let env = env_with(&before);
     let is_async =
@@ -464,7 +464,7 @@ fn a_server_that_refuses_async_loads_with_the_rest() {
 }
 
 #[test]
-fn a_check_names_what_a_load_sets() {
+fn a_check_names_the_settings_a_load_changes() {
     let env = env_with(&[]);
     let run = env.run(&["--check", "--bulk-load-settings"]).exits(0);
     let line = run.stdout.lines().find(|line| line.starts_with("ok: load settings: ")).unwrap();
@@ -477,7 +477,7 @@ fn a_check_names_what_a_load_sets() {
 }
 
 #[test]
-fn a_load_that_may_not_flush_is_refused_before_it_begins() {
+fn a_load_without_the_flush_privilege_is_refused_at_the_start() {
     let env = env_with(&[]);
     env.fake.deny("maintenance");
     env.run(&["--bulk-load-settings"]).exits(5).says("maintenance");

@@ -31,7 +31,7 @@ fn records(run: &Run) -> Vec<Value> {
 }
 
 #[test]
-fn json_lines_tell_archives_and_end_with_the_summary() {
+fn json_lines_report_archives_and_end_with_the_summary() {
     let env = TestEnv::with_archives(&archives());
     let run = env.ingest().var("LOG_FORMAT", "json").run().exits(3);
     let records = records(&run);
@@ -54,7 +54,7 @@ fn json_lines_tell_archives_and_end_with_the_summary() {
 }
 
 #[test]
-fn json_lines_tell_why_a_run_could_not_begin_and_why_it_failed() {
+fn json_lines_say_why_a_run_was_refused_or_failed() {
     let env = TestEnv::with_archives(&archives());
     for (name, value) in [("WORKERS", "many"), ("LOGGING_ENABLED", "never")] {
         let run = env.ingest().var("LOG_FORMAT", "json").var(name, value).run().exits(2);
@@ -71,7 +71,7 @@ fn json_lines_tell_why_a_run_could_not_begin_and_why_it_failed() {
 }
 
 #[test]
-fn the_report_has_failures_first_and_what_to_do() {
+fn the_report_lists_failures_first_with_advice() {
     let env = TestEnv::with_archives(&archives());
     env.write("archives/mega_jetstream_20251218_000200.db.zip", "no archive");
     let run = env.run(&[]).exits(3);
@@ -89,7 +89,7 @@ fn the_report_has_failures_first_and_what_to_do() {
 }
 
 #[test]
-fn without_logging_a_run_says_nothing() {
+fn a_run_without_logging_is_silent() {
     let env = TestEnv::with_archives(&archives());
     for level in ["", "debug", "megastream_ingest=trace", "ureq=warn"] {
         let run = env.ingest().var("LOGGING_ENABLED", "false").var("RUST_LOG", level).run().exits(3);
@@ -99,7 +99,7 @@ fn without_logging_a_run_says_nothing() {
 }
 
 #[test]
-fn a_summary_that_cannot_be_written_is_told_with_and_without_logging() {
+fn an_unwritable_summary_is_reported_even_without_logging() {
     let env = TestEnv::with_archives(&archives()[..1]);
     for logging in ["true", "false"] {
         let run = env.ingest().without("SUMMARY_JSON").args(&["--summary-json", "/dev/full"]);
@@ -110,7 +110,7 @@ fn a_summary_that_cannot_be_written_is_told_with_and_without_logging() {
 }
 
 #[test]
-fn the_level_can_be_chosen() {
+fn the_log_level_can_be_chosen() {
     let env = TestEnv::with_archives(&archives()[..1]);
     let run = env.ingest().var("RUST_LOG", "error").run().exits(0);
     run.check(run.stderr.is_empty(), "there is no error");
@@ -119,7 +119,7 @@ fn the_level_can_be_chosen() {
 }
 
 #[test]
-fn what_is_passed_over_is_told_once_and_only_some_of_it_by_name() {
+fn skipped_files_are_reported_once_and_ten_of_them_by_name() {
     let env = TestEnv::with_archives(&archives()[..1]);
     for n in 0..15 {
         std::fs::create_dir(env.path(&format!("archives/folder{n:02}.db.zip"))).unwrap();
@@ -147,7 +147,7 @@ fn fields(value: &Value, path: &str) -> Vec<String> {
 }
 
 #[test]
-fn the_document_on_the_summary_has_exactly_its_fields() {
+fn the_summary_page_documents_exactly_its_fields() {
     let env = TestEnv::with_archives(&archives());
     let summary = env.run(&[]).exits(3).summary();
     let document = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/summary.md")).unwrap();
@@ -163,7 +163,7 @@ fn the_document_on_the_summary_has_exactly_its_fields() {
 }
 
 #[test]
-fn a_quiet_run_tells_the_end_and_what_went_wrong_alone() {
+fn a_quiet_run_reports_only_problems_and_the_end() {
     let env = TestEnv::with_archives(&archives());
     let is_told = |run: &Run, archive: &str| {
         run.stderr.lines().any(|line| line.contains(&format!("{archive}.db.zip\": ")))
@@ -178,7 +178,7 @@ fn a_quiet_run_tells_the_end_and_what_went_wrong_alone() {
 }
 
 #[test]
-fn a_run_begins_by_saying_what_it_takes_from_where_to_where() {
+fn the_start_line_names_source_and_destination() {
     let env = TestEnv::with_archives(&archives());
     let (folder, state, url) = (env.path("archives"), env.path(STATE_FILE), env.fake.url());
     let (folder, state) = (folder.display(), state.display());
@@ -201,7 +201,7 @@ fn a_run_begins_by_saying_what_it_takes_from_where_to_where() {
 }
 
 #[test]
-fn a_run_that_is_refused_before_it_begins_shows_no_zeros() {
+fn a_refused_run_shows_no_table_of_zeros() {
     let env = TestEnv::with_archives(&archives());
     let shows_no_zeros = |run: Run, code: i32| {
         run.check(run.stderr.contains(&format!("Exit code {code}: ")), "the exit code is explained");
@@ -223,7 +223,7 @@ fn a_run_that_is_refused_before_it_begins_shows_no_zeros() {
 }
 
 #[test]
-fn archives_that_a_signal_leaves_are_one_line() {
+fn archives_left_by_a_signal_are_reported_in_one_line() {
     let all: Vec<Archive> =
         (0..30).map(|n| Archive::new(&format!("20251218_0000{n:02}")).with_all(posts("p", 3))).collect();
     let env = TestEnv::with_archives(&all);
@@ -250,7 +250,7 @@ fn read_by_nobody(run: Invocation<'_>) -> (Option<i32>, String) {
 }
 
 #[test]
-fn a_reader_that_goes_early_is_no_error() {
+fn a_closed_output_is_not_an_error() {
     let env = TestEnv::with_archives(&archives()[..1]);
     for arguments in [&["--help"][..], &["--version"], &["--list"], &["--list", "--json"], &["--check"]] {
         let (code, said) = read_by_nobody(env.ingest().args(arguments));
@@ -262,7 +262,7 @@ fn a_reader_that_goes_early_is_no_error() {
 }
 
 #[test]
-fn a_run_ends_quietly_once_nobody_reads_its_output() {
+fn a_run_ends_quietly_when_its_output_is_closed() {
     // More than the program keeps before it writes.
     let all: Vec<Archive> = (0..6)
         .map(|n| Archive::new(&format!("20251218_00000{n}")).with_all(posts(&format!("{n}-"), 500)))

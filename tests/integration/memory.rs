@@ -75,7 +75,7 @@ fn memory(env: &TestEnv, arguments: &[&str]) -> (Run, u64) {
 }
 
 #[test]
-fn archives_together_keep_to_the_memory_that_they_may_take() {
+fn archives_together_stay_within_the_memory_limit() {
     let env = TestEnv::new();
     let archives: Vec<_> = (0..8).map(|n| padded(n, 60)).collect();
     archives.iter().for_each(|archive| put(&env, archive));
@@ -90,7 +90,7 @@ fn archives_together_keep_to_the_memory_that_they_may_take() {
 }
 
 #[test]
-fn an_archive_that_needs_more_than_all_of_it_stays_pending_and_is_told_of_once() {
+fn an_archive_over_the_memory_limit_stays_pending_and_is_reported_once() {
     let env = TestEnv::new();
     let large = padded(0, 60);
     put(&env, &large);
@@ -125,7 +125,7 @@ fn an_archive_that_needs_more_than_all_of_it_stays_pending_and_is_told_of_once()
 }
 
 #[test]
-fn what_memory_takes_is_checked() {
+fn the_memory_setting_is_validated() {
     let env = TestEnv::new();
     for text in ["2GB", "-1", "", "1MiB", "lots"] {
         if !text.is_empty() {
@@ -143,7 +143,7 @@ fn what_memory_takes_is_checked() {
 }
 
 #[test]
-fn millions_of_tiny_rows_take_no_more_than_there_is() {
+fn millions_of_tiny_rows_stay_within_the_memory_limit() {
     let env = TestEnv::new();
     let database = rusqlite::Connection::open(env.path("tiny.db")).unwrap();
     // Some 12 bytes a row, of which each takes several times as much while they are looked through.
@@ -160,7 +160,7 @@ fn millions_of_tiny_rows_take_no_more_than_there_is() {
 }
 
 #[test]
-fn downloads_are_within_the_memory_too() {
+fn downloads_stay_within_the_memory_limit() {
     let s3 = FakeS3::start();
     let env = TestEnv::new();
     for n in 0..6 {
@@ -219,7 +219,7 @@ impl Drop for Group {
 }
 
 #[test]
-fn in_a_control_group_archives_that_would_fill_it_are_read_one_after_the_other() {
+fn archives_that_would_fill_a_control_group_are_read_in_turn() {
     let Some(group) = Group::new(400 * MIB) else {
         println!("skipped, since no control group can be made here");
         return;

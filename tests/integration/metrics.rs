@@ -54,7 +54,7 @@ fn assert_equal(samples: &BTreeMap<String, f64>, run: &Run) {
 }
 
 #[test]
-fn the_figures_of_a_dry_run_equal_its_summary() {
+fn the_metrics_of_a_dry_run_equal_its_summary() {
     let broken = Archive::new("20251219_000000").with_all(posts("q", 2));
     let env = TestEnv::with_archives(&[archive()]);
     env.write(&format!("archives/{}", broken.name()), "no archive");
@@ -69,7 +69,7 @@ fn the_figures_of_a_dry_run_equal_its_summary() {
 }
 
 #[test]
-fn the_figures_of_a_run_equal_its_summary_and_a_later_failure_keeps_the_last_success() {
+fn metrics_equal_the_summary_and_keep_the_last_success() {
     let env = TestEnv::with_archives(&[archive()]);
     let run = env.ingest().args(&["--metrics-file", FILE]).run().exits(0);
     let first = samples(&env);
@@ -90,7 +90,7 @@ fn the_figures_of_a_run_equal_its_summary_and_a_later_failure_keeps_the_last_suc
 }
 
 #[test]
-fn a_spool_run_publishes_each_look_and_its_end() {
+fn a_spool_run_publishes_metrics_after_each_look_and_at_its_end() {
     let env = TestEnv::with_archives(&[archive()]);
     let spool =
         env.ingest().args(&["--mode", "spool", "--metrics-file", FILE]).var("SPOOL_INTERVAL_SEC", "1");
@@ -116,7 +116,7 @@ fn a_spool_run_publishes_each_look_and_its_end() {
 }
 
 #[test]
-fn a_metrics_file_that_cannot_be_written_is_a_warning_and_no_more() {
+fn an_unwritable_metrics_file_is_only_a_warning() {
     let env = TestEnv::with_archives(&[archive()]);
     // The name is as long as a name may be: there is no room for the temporary file's.
     let long = "m".repeat(255);

@@ -183,7 +183,7 @@ fn mix(seed: u64) -> u64 {
 }
 
 #[test]
-fn the_result_is_the_same_under_random_mixtures_of_faults() {
+fn random_mixtures_of_faults_do_not_change_the_result() {
     let mixtures = std::env::var("MIXTURES")
         .ok()
         .and_then(|number| number.parse().ok())

@@ -44,7 +44,7 @@ fn assert_converged(env: &TestEnv, case: &str) {
 }
 
 #[test]
-fn a_rollover_in_the_middle_brings_no_deleted_post_back_and_loses_none() {
+fn a_rollover_during_a_run_loses_and_resurrects_no_post() {
     at_once([&["posts"][..], &["post_tombstones"], &["posts", "post_tombstones"]], |rolled| {
         for (before, is_async, spools) in
             [(1, false, false), (2, false, true), (1, true, true), (2, true, false)]
@@ -96,7 +96,7 @@ fn rolls_over(rolled: &[&str], before: u32, is_async: bool, spools: bool, hang_a
 }
 
 #[test]
-fn archives_that_were_marked_before_an_alias_moved_are_not_done_again() {
+fn archives_marked_before_a_rollover_are_not_loaded_again() {
     let [first, second, third] = history();
     let env = TestEnv::with_archives(&[first]);
     let running = env.ingest().args(&["--mode", "spool"]).var("SPOOL_INTERVAL_SEC", "1").start();
@@ -114,7 +114,7 @@ fn archives_that_were_marked_before_an_alias_moved_are_not_done_again() {
 }
 
 #[test]
-fn an_alias_that_has_no_write_index_for_a_moment_costs_no_document() {
+fn an_alias_briefly_without_a_write_index_loses_no_document() {
     let archives = [Archive::new("20251218_000000").with_all(posts("p", 3))];
     let env = TestEnv::with_archives(&archives);
     env.fake.fail(Request::is_bulk, 0, 1, Fault::Hang);
@@ -137,7 +137,7 @@ fn require_routing(store: &mut Store, index: &str) {
 }
 
 #[test]
-fn where_an_index_requires_routing_everything_carries_the_author() {
+fn an_index_that_requires_routing_gets_the_author() {
     let archives = history();
     for required in [&["posts_v1", "post_tombstones_v1"][..], &["posts_v1"], &["post_tombstones_v1"]] {
         let env = TestEnv::with_archives(&archives);
@@ -154,7 +154,7 @@ fn where_an_index_requires_routing_everything_carries_the_author() {
 }
 
 #[test]
-fn an_index_that_requires_routing_from_the_rollover_on_gets_it() {
+fn an_index_that_requires_routing_after_a_rollover_gets_it() {
     let archives = [Archive::new("20251218_000000").with_all(posts("p", 6))];
     let env = TestEnv::with_archives(&archives);
     env.fake.fail(Request::is_bulk, 0, 1, Fault::Hang);
@@ -171,7 +171,7 @@ fn an_index_that_requires_routing_from_the_rollover_on_gets_it() {
 }
 
 #[test]
-fn an_older_index_that_requires_routing_or_takes_no_writes_is_looked_into_and_named() {
+fn older_indices_with_routing_or_a_write_block_are_searched_and_named() {
     let [first, second, third] = history();
     let env = TestEnv::with_archives(&[first]);
     env.run(&[]).exits(0);
@@ -212,7 +212,7 @@ fn with_pipeline(alias: &str, pipeline: Pipeline, archive: Archive) -> Run {
 }
 
 #[test]
-fn a_pipeline_that_drops_posts_makes_dead_letters_and_one_that_drops_tombstones_stops_the_run() {
+fn dropped_posts_become_dead_letters_and_dropped_tombstones_stop_the_run() {
     for pipeline in [Pipeline::Drop, Pipeline::OtherId] {
         let archive = Archive::new("20251218_000000").with_all(posts("p", 3));
         let run = with_pipeline("posts", pipeline, archive).exits(3);
@@ -226,7 +226,7 @@ fn a_pipeline_that_drops_posts_makes_dead_letters_and_one_that_drops_tombstones_
 }
 
 #[test]
-fn only_one_of_the_names_is_an_alias_and_no_index_is_made_by_accident() {
+fn writes_to_an_alias_require_the_alias() {
     let mut store = Store::with_indices(&["post_tombstones"]);
     store.add_index("posts_v1", "posts", true);
     let env = TestEnv::with_fake(Fake::start_with(store));

@@ -21,7 +21,7 @@ fn to<'e>(env: &'e TestEnv, nodes: &[&Front]) -> Invocation<'e> {
 }
 
 #[test]
-fn requests_go_round() {
+fn requests_go_to_all_nodes_in_turn() {
     let (env, archives) = env();
     let nodes = [(); 3].map(|()| Front::of(&env.fake.url()));
     to(&env, &[&nodes[0], &nodes[1], &nodes[2]]).run().exits(0);
@@ -30,7 +30,7 @@ fn requests_go_round() {
 }
 
 #[test]
-fn a_node_that_is_not_there_costs_nothing_and_is_told_of_once() {
+fn a_missing_node_loses_nothing_and_is_reported_once() {
     let (env, archives) = env();
     let [good, gone, closing] = [(); 3].map(|()| Front::of(&env.fake.url()));
     closing.conducts(Conduct::Closes);
@@ -50,7 +50,7 @@ fn a_node_that_is_not_there_costs_nothing_and_is_told_of_once() {
 }
 
 #[test]
-fn only_a_node_that_has_never_answered_may_expect_https() {
+fn the_https_hint_is_only_given_for_nodes_that_never_answered() {
     let (env, archives) = env();
     let [good, closing] = [(); 2].map(|()| Front::of(&env.fake.url()));
     closing.conducts(Conduct::Closes);
@@ -79,7 +79,7 @@ fn only_a_node_that_has_never_answered_may_expect_https() {
 }
 
 #[test]
-fn a_node_that_goes_away_in_the_middle_costs_no_row_and_is_used_again_when_it_is_back() {
+fn a_node_that_fails_during_a_run_is_used_again_when_it_returns() {
     let (env, archives) = env();
     let nodes = [(); 2].map(|()| Front::of(&env.fake.url()));
     // Long enough for the pause of a second to pass.
@@ -97,7 +97,7 @@ fn a_node_that_goes_away_in_the_middle_costs_no_row_and_is_used_again_when_it_is
 }
 
 #[test]
-fn a_node_whose_answer_is_that_it_is_not_ready_is_left_out_too() {
+fn a_node_that_is_not_ready_is_left_out() {
     let (env, archives) = env();
     let other = TestEnv::new();
     other.fake.fail(|_| true, 0, usize::MAX, Fault::status(503));
@@ -108,7 +108,7 @@ fn a_node_whose_answer_is_that_it_is_not_ready_is_left_out_too() {
 }
 
 #[test]
-fn a_node_that_takes_connections_and_says_nothing_is_given_up_for_another_one() {
+fn a_silent_node_is_replaced_by_another_one() {
     let (env, _) = env();
     let [silent, good] = [(); 2].map(|()| Front::of(&env.fake.url()));
     silent.conducts(Conduct::IsSilent);
@@ -117,7 +117,7 @@ fn a_node_that_takes_connections_and_says_nothing_is_given_up_for_another_one() 
 }
 
 #[test]
-fn only_where_no_node_answers_is_the_server_away() {
+fn the_server_is_unavailable_only_if_no_node_answers() {
     let (env, _) = env();
     let [one, other] = [(); 2].map(|()| Front::of(&env.fake.url()));
     let urls = [one.url(), other.url()];
@@ -130,7 +130,7 @@ fn only_where_no_node_answers_is_the_server_away() {
 }
 
 #[test]
-fn nobody_is_asked_but_the_nodes_that_are_given() {
+fn only_the_configured_nodes_are_contacted() {
     let (env, archives) = env();
     let node = Front::of(&env.fake.url());
     env.fake.forget_requests();

@@ -58,7 +58,7 @@ fn failure(env: &TestEnv) -> String {
 }
 
 #[test]
-fn a_zip_with_a_log_of_sqlite_is_failed_and_whole_once_that_is_in_the_database() {
+fn a_zip_with_an_sqlite_wal_fails_until_the_wal_is_checkpointed() {
     let env = TestEnv::new();
     let files = database_with_log(&env);
     let [(_, database), (_, wal), (_, shm)] = &files[..] else { panic!() };
@@ -80,7 +80,7 @@ fn a_zip_with_a_log_of_sqlite_is_failed_and_whole_once_that_is_in_the_database()
 }
 
 #[test]
-fn a_bare_database_with_a_log_beside_it_is_failed_and_whole_once_that_is_in_the_database() {
+fn a_database_with_an_sqlite_wal_fails_until_the_wal_is_checkpointed() {
     for name in [".db.zip", ".db"] {
         let env = TestEnv::new();
         let files = database_with_log(&env);
@@ -96,7 +96,7 @@ fn a_bare_database_with_a_log_beside_it_is_failed_and_whole_once_that_is_in_the_
 }
 
 #[test]
-fn what_macos_puts_beside_archives_is_no_archive() {
+fn macos_metadata_files_are_not_archives() {
     let archive = Archive::new("20251218_000000").with_all(posts("a", 3));
     let env = TestEnv::with_archives(std::slice::from_ref(&archive));
     let beside = format!("archives/._{}", archive.name());
@@ -112,7 +112,7 @@ fn what_macos_puts_beside_archives_is_no_archive() {
 }
 
 #[test]
-fn archives_of_the_same_second_are_warned_of_by_name_and_once() {
+fn archives_of_the_same_second_are_named_in_one_warning() {
     let archive = Archive::new("20251218_000000").with_all(posts("a", 3));
     let other = "other_20251218_000000.db.zip";
     let env =

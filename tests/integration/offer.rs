@@ -29,14 +29,14 @@ fn refuses(env: &TestEnv, what: &str) {
 }
 
 #[test]
-fn a_document_that_the_server_would_refuse_is_found_out_before_the_first_one() {
+fn a_document_the_server_would_refuse_is_found_before_the_load() {
     let env = TestEnv::with_archives(&archives());
     env.fake.store(|store| store.index("posts").unwrap().refuses = Some("failed to parse field [x]".into()));
     refuses(&env, "failed to parse field [x]");
 }
 
 #[test]
-fn a_document_is_offered_to_both_indices_and_kept_by_none() {
+fn a_trial_document_is_offered_to_both_indices_and_never_stored() {
     let env = TestEnv::with_archives(&archives());
     let run = env.run(&["--check"]).exits(0);
     run.check(run.stdout.contains("posts accepts documents as they are sent"), "it says what was tried");
@@ -45,7 +45,7 @@ fn a_document_is_offered_to_both_indices_and_kept_by_none() {
 }
 
 #[test]
-fn a_server_that_does_not_judge_a_document_takes_it_all_the_same() {
+fn a_server_that_does_not_judge_trial_documents_is_loaded() {
     for status in [403, 404, 405, 503] {
         let env = TestEnv::with_archives(&archives());
         env.fake.fail(Request::is_offer, 0, 2, Fault::status(status));
@@ -54,7 +54,7 @@ fn a_server_that_does_not_judge_a_document_takes_it_all_the_same() {
 }
 
 #[test]
-fn the_pipelines_of_an_index_are_named_and_a_missing_one_is_refused() {
+fn pipelines_of_an_index_are_named_and_a_missing_one_is_refused() {
     for setting in ["index.default_pipeline", "index.final_pipeline"] {
         let env = TestEnv::with_archives(&archives());
         set(&env, "posts", setting, "enrich");
@@ -78,7 +78,7 @@ fn a_pipeline_that_drops_tombstones_or_changes_ids_is_refused() {
 }
 
 #[test]
-fn settings_that_a_killed_load_with_another_state_file_has_left_are_named() {
+fn settings_left_by_a_killed_load_are_reported() {
     let env = TestEnv::with_archives(&archives());
     set(&env, "posts", "index.refresh_interval", "29999ms");
     set(&env, "posts", "index.number_of_replicas", "0");
@@ -87,7 +87,7 @@ fn settings_that_a_killed_load_with_another_state_file_has_left_are_named() {
 }
 
 #[test]
-fn fields_of_another_writer_are_named() {
+fn mapped_fields_of_other_writers_are_named() {
     let env = TestEnv::with_archives(&archives());
     env.fake.store(|store| {
         store.index("posts").unwrap().mapping["properties"]["like_count"] = json!({"type": "integer"});

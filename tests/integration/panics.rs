@@ -42,7 +42,7 @@ fn panics(who: &str, invocation: Invocation<'_>) -> Run {
 }
 
 #[test]
-fn a_panic_in_any_thread_of_a_load_puts_the_settings_back_and_loses_nothing() {
+fn a_panic_in_any_thread_of_a_load_restores_settings_and_loses_nothing() {
     for who in ["the load", "the reading", "a worker", "a sender", "the ledger", "the monitor"] {
         let env = env();
         let run = panics(who, env.ingest().args(&["--bulk-load-settings", "--batch-docs", "7"]));
@@ -57,7 +57,7 @@ fn a_panic_in_any_thread_of_a_load_puts_the_settings_back_and_loses_nothing() {
 }
 
 #[test]
-fn a_panic_outside_of_a_load_has_its_exit_code_too() {
+fn a_panic_outside_a_load_ends_with_exit_code_1() {
     let env = env();
     panics("the run", env.ingest());
     panics("a worker", env.ingest().args(&["--dry-run"]));
@@ -70,7 +70,7 @@ fn a_panic_outside_of_a_load_has_its_exit_code_too() {
 }
 
 #[test]
-fn a_panic_in_a_replay_leaves_the_dead_letters_where_they_are() {
+fn a_panic_in_a_replay_leaves_the_dead_letters_in_place() {
     let env = env();
     env.fake.fail_items(|_| true, usize::MAX, 400, "document_parsing_exception");
     env.run(&[]).exits(3).counts(&[("rows.rejected", 60)]);
@@ -86,7 +86,7 @@ fn a_panic_in_a_replay_leaves_the_dead_letters_where_they_are() {
 }
 
 #[test]
-fn a_panic_while_downloading_marks_nothing_and_ends() {
+fn a_panic_during_downloads_ends_the_run_and_marks_nothing() {
     for who in ["the downloads", "a download"] {
         let (env, s3) = with(&archives());
         panics(who, ingest(&env, &s3));
@@ -97,7 +97,7 @@ fn a_panic_while_downloading_marks_nothing_and_ends() {
 }
 
 #[test]
-fn a_panic_is_told_in_the_form_of_the_log() {
+fn a_panic_is_logged_in_the_log_format() {
     let env = env();
     let json = || env.ingest().var("LOG_FORMAT", "json");
     let run = panics("a sender", json());

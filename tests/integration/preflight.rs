@@ -52,7 +52,7 @@ fn a_missing_privilege_is_refused() {
 }
 
 #[test]
-fn a_mapping_that_cannot_hold_the_vectors_is_refused() {
+fn a_mapping_that_cannot_hold_vectors_is_refused() {
     let env = TestEnv::new();
     env.fake.store(|store| {
         let mapping = &mut store.index("posts").unwrap().mapping;
@@ -82,7 +82,7 @@ fn an_alias_of_several_indices_without_a_write_index_is_refused() {
 }
 
 #[test]
-fn an_index_deleted_in_the_middle_of_a_run_stops_it_and_is_not_made_anew() {
+fn an_index_deleted_during_a_run_stops_it_and_is_not_recreated() {
     let env = TestEnv::with_fake(Fake::start_with(Store::default()));
     env.add(&archives());
     env.fake.fail_bulks(1, Fault::Hang);
@@ -98,7 +98,7 @@ fn an_index_deleted_in_the_middle_of_a_run_stops_it_and_is_not_made_anew() {
 }
 
 #[test]
-fn missing_indices_are_created_when_asked_for() {
+fn missing_indices_are_created_on_request() {
     let env = TestEnv::with_fake(Fake::start_with(Store::default()));
     env.add(&archives());
     env.run(&["--create-indices"]).exits(0);
@@ -121,7 +121,7 @@ fn missing_indices_are_created_when_asked_for() {
 }
 
 #[test]
-fn only_who_has_never_answered_may_expect_https() {
+fn the_https_hint_is_only_given_before_the_first_answer() {
     let says = |answers: usize| {
         let env = TestEnv::with_archives(&archives());
         env.fake.fail(|_| true, answers, 1, Fault::CloseBefore);
@@ -134,7 +134,7 @@ fn only_who_has_never_answered_may_expect_https() {
 }
 
 #[test]
-fn what_the_server_asks_for_by_retry_after_is_waited_for() {
+fn retry_after_is_honoured() {
     let env = TestEnv::with_archives(&archives());
     let busy = Reply::error(503, "busy", "busy").with_header("Retry-After", "1");
     env.fake.fail(|_| true, 0, 1, Fault::Reply(busy));
@@ -158,7 +158,7 @@ fn is_part(request: &Request) -> bool {
 }
 
 #[test]
-fn a_server_that_tells_mapping_and_settings_only_by_themselves_is_loaded() {
+fn a_server_that_shows_mapping_and_settings_separately_is_loaded() {
     for status in [400, 403, 404, 405, 501] {
         let env = TestEnv::with_archives(&archives());
         refuse(&env, is_whole, status);
@@ -179,7 +179,7 @@ fn a_server_that_tells_mapping_and_settings_only_by_themselves_is_loaded() {
 }
 
 #[test]
-fn a_server_that_tells_nothing_of_its_indices_is_loaded_with_a_warning() {
+fn a_server_that_hides_its_indices_is_loaded_with_a_warning() {
     for status in [400, 403, 405, 501] {
         let env = TestEnv::with_archives(&archives());
         refuse(&env, is_whole, status);
@@ -192,7 +192,7 @@ fn a_server_that_tells_nothing_of_its_indices_is_loaded_with_a_warning() {
 }
 
 #[test]
-fn nothing_is_created_where_it_is_not_told_what_exists() {
+fn no_index_is_created_if_existing_ones_are_hidden() {
     for status in [400, 403, 405, 501] {
         let env = TestEnv::with_fake(Fake::start_with(Store::default()));
         env.add(&archives());
@@ -205,7 +205,7 @@ fn nothing_is_created_where_it_is_not_told_what_exists() {
 }
 
 #[test]
-fn a_server_that_does_not_tell_privileges_in_full_is_loaded() {
+fn a_server_that_hides_some_privileges_is_loaded() {
     let told = [
         json!({"has_all_requested": true}),
         json!({"has_all_requested": true, "index": {}}),

@@ -38,7 +38,7 @@ fn assert_only_dead_letter(env: &TestEnv, error_type: &str, name: &str) {
 }
 
 #[test]
-fn a_third_of_the_items_pushed_back_at_random_costs_less_than_half_as_many_bytes_again() {
+fn items_refused_at_random_add_less_than_half_the_bytes() {
     let archives: Vec<Archive> = (0..4)
         .map(|n| Archive::new(&format!("20251218_00000{n}")).with_all(posts(&format!("a{n}-"), 500)))
         .collect();
@@ -59,7 +59,7 @@ fn a_third_of_the_items_pushed_back_at_random_costs_less_than_half_as_many_bytes
 }
 
 #[test]
-fn a_large_document_over_which_the_connection_breaks_becomes_a_dead_letter_and_the_others_are_indexed() {
+fn only_the_document_that_breaks_its_connection_becomes_a_dead_letter() {
     let big = || post("big", &"too long ".repeat(10_000));
     at_once([archive(), Archive::new("20251218_000000")], |archive| {
         let env = TestEnv::with_archives(&[archive.clone().with(delete("gone")).with(big())]);
@@ -76,7 +76,7 @@ fn a_large_document_over_which_the_connection_breaks_becomes_a_dead_letter_and_t
 }
 
 #[test]
-fn after_a_connection_that_broke_the_server_is_asked_before_the_body_follows() {
+fn a_request_after_a_broken_connection_expects_continue() {
     let archive = archive().with(post("big", &"long ".repeat(20_000)));
     let env = TestEnv::with_archives(std::slice::from_ref(&archive));
     env.fake.fail_bulks(1, Fault::CloseBefore);
@@ -90,7 +90,7 @@ fn after_a_connection_that_broke_the_server_is_asked_before_the_body_follows() {
 }
 
 #[test]
-fn connections_that_break_over_small_requests_or_replies_that_are_cut_are_an_outage() {
+fn broken_connections_on_small_requests_and_cut_replies_are_an_outage() {
     let large = Archive::new("20251218_000000").with(post("big", &"too long ".repeat(10_000)));
     let cases = [
         (archive(), Fault::CloseBefore),
@@ -112,7 +112,7 @@ fn connections_that_break_over_small_requests_or_replies_that_are_cut_are_an_out
 }
 
 #[test]
-fn a_document_too_large_by_itself_becomes_a_dead_letter_that_names_its_size_and_what_the_server_says() {
+fn the_dead_letter_of_an_oversized_document_names_its_size_and_the_reply() {
     let env = TestEnv::with_archives(&[archive().with(post("big", &"too long ".repeat(1000)))]);
     let too_large = Reply::error(413, "too_large", "at most 6000 bytes");
     let is_large = |request: &Request| request.is_bulk() && request.body.len() > 6000;
@@ -124,7 +124,7 @@ fn a_document_too_large_by_itself_becomes_a_dead_letter_that_names_its_size_and_
 }
 
 #[test]
-fn a_server_that_breaks_every_connection_is_down_and_no_document_is_to_blame() {
+fn a_server_that_breaks_every_connection_rejects_no_document() {
     let env = TestEnv::with_archives(&[archive()]);
     env.fake.fail_bulks(usize::MAX, Fault::CloseAfter);
     let run = env.ingest().args(&["--batch-docs", "1"]).var("RETRY_BUDGET_SEC", "4").run().exits(4);
@@ -149,17 +149,17 @@ fn assert_hanging_is_bounded(hangs: fn(&Request) -> bool) {
 }
 
 #[test]
-fn a_server_that_hangs_is_given_no_more_time_than_the_budget() {
+fn a_hanging_server_gets_no_more_time_than_the_budget() {
     assert_hanging_is_bounded(Request::is_bulk);
 }
 
 #[test]
-fn a_server_that_hangs_in_the_preflight_is_given_no_more_time_than_the_budget() {
+fn a_server_hanging_in_the_preflight_gets_no_more_time_than_the_budget() {
     assert_hanging_is_bounded(|_| true);
 }
 
 #[test]
-fn an_outage_costs_a_line_and_not_one_for_each_attempt() {
+fn an_outage_logs_one_line_not_one_per_attempt() {
     let env = TestEnv::with_archives(&[archive()]);
     env.fake.fail_bulks(usize::MAX, Fault::status(503));
     let run = env.ingest().args(&["--batch-docs", "4"]).var("RETRY_BUDGET_SEC", "2").run().exits(4);
@@ -169,7 +169,7 @@ fn an_outage_costs_a_line_and_not_one_for_each_attempt() {
 }
 
 #[test]
-fn a_spool_run_waits_for_an_unavailable_server_with_a_line_a_minute() {
+fn a_spool_run_waits_for_an_unavailable_server() {
     let env = TestEnv::with_archives(&[archive()]);
     env.fake.fail_bulks(6, Fault::cluster_block());
     let running = env.ingest().args(&["--mode", "spool"]).var("RETRY_BUDGET_SEC", "0").start();
@@ -181,7 +181,7 @@ fn a_spool_run_waits_for_an_unavailable_server_with_a_line_a_minute() {
 }
 
 #[test]
-fn a_signal_ends_the_time_that_a_server_asks_for() {
+fn a_signal_ends_a_retry_after_pause() {
     let env = TestEnv::with_archives(&[archive()]);
     let busy = Reply::error(429, "es_rejected_execution_exception", "busy").with_header("Retry-After", "250");
     env.fake.fail_bulks(1, Fault::Reply(busy));
@@ -196,7 +196,7 @@ fn a_signal_ends_the_time_that_a_server_asks_for() {
 }
 
 #[test]
-fn a_signal_ends_the_waiting_of_the_preflight() {
+fn a_signal_ends_the_wait_in_the_preflight() {
     let env = TestEnv::with_archives(&[archive()]);
     env.fake.fail(|_| true, 0, usize::MAX, Fault::status(503));
     let running = env.ingest().start();
@@ -226,7 +226,7 @@ fn requests_over_a_limit(fault: Fault, actions: &[&str]) -> usize {
 }
 
 #[test]
-fn a_size_that_is_not_answered_while_smaller_ones_are_is_learnt_once_for_all_senders() {
+fn a_request_size_limit_is_learnt_once_for_all_senders() {
     for fault in [Fault::status(504), Fault::CloseBefore].into_iter().take(long_or(2, 1)) {
         // Two halvings, three attempts each, by one sender; the batches that travel at the time are the others'.
         let alone = requests_over_a_limit(fault.clone(), &["--senders", "1"]);
@@ -239,7 +239,7 @@ fn a_size_that_is_not_answered_while_smaller_ones_are_is_learnt_once_for_all_sen
 }
 
 #[test]
-fn a_look_up_that_is_not_answered_while_smaller_ones_are_is_divided() {
+fn a_look_up_that_is_too_large_to_be_answered_is_halved() {
     let archive = Archive::new("20251218_000000").with_all(posts("p", 100));
     let env = TestEnv::with_archives(std::slice::from_ref(&archive));
     let is_large = |request: &Request| request.is_mget() && request.body.len() > 2_000;
@@ -249,7 +249,7 @@ fn a_look_up_that_is_not_answered_while_smaller_ones_are_is_divided() {
 }
 
 #[test]
-fn pages_of_an_ingress_in_the_middle_of_a_run_are_an_outage() {
+fn ingress_error_pages_during_a_run_are_an_outage() {
     let page = |status| Fault::Reply(Reply { status, headers: vec![], body: b"<html>no</html>".to_vec() });
     for (n, status) in [302, 400, 401, 403, 404, 405].into_iter().enumerate() {
         let env = TestEnv::with_archives(&[archive().with(delete("gone"))]);
@@ -274,7 +274,7 @@ fn pages_of_an_ingress_in_the_middle_of_a_run_are_an_outage() {
 }
 
 #[test]
-fn pages_of_an_ingress_at_the_start_are_waited_for_by_a_spooler_and_refused_to_a_once_run_at_once() {
+fn only_a_spool_run_waits_out_ingress_error_pages_at_the_start() {
     at_once([200, 302, 403, 404], |status| {
         let page = || Fault::Reply(Reply { status, headers: vec![], body: b"<html>no</html>".to_vec() });
         let env = TestEnv::with_archives(&[archive()]);
@@ -331,7 +331,7 @@ fn load_under_strain(
 }
 
 #[test]
-fn refusals_by_a_server_that_needs_no_body_for_that_cost_hardly_any_bytes() {
+fn refusals_before_the_body_cost_hardly_any_bytes() {
     for (status, requests, items) in [(503, 0.7, 0.0), (429, 0.6, 0.25)] {
         let (run, asked, times) = load_under_strain(status, requests, items, Fault::Unseen);
         run.check(times <= 1.5, &format!("{times} times the bytes of a clean run"));
@@ -340,7 +340,7 @@ fn refusals_by_a_server_that_needs_no_body_for_that_cost_hardly_any_bytes() {
 }
 
 #[test]
-fn a_server_that_refuses_only_after_the_body_is_asked_a_few_times_in_vain() {
+fn a_server_that_refuses_after_the_body_is_rarely_asked_first() {
     let (run, asked, _) = load_under_strain(503, 0.7, 0.0, Fault::Reply);
     run.check(run.count("requests.retried") > 30, "most requests were refused");
     run.check((1..20).contains(&asked), &format!("{asked} requests asked first"));

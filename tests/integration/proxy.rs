@@ -28,7 +28,7 @@ fn list<'e>(env: &'e TestEnv, endpoint: &str) -> Invocation<'e> {
 }
 
 #[test]
-fn plain_http_goes_to_the_proxy_with_the_whole_url_and_the_proxy_finds_the_server() {
+fn plain_http_requests_send_the_whole_url_to_the_proxy() {
     let archives = archives();
     let env = TestEnv::with_archives(&archives);
     let proxy = Proxy::start(None, 407);
@@ -43,7 +43,7 @@ fn plain_http_goes_to_the_proxy_with_the_whole_url_and_the_proxy_finds_the_serve
 }
 
 #[test]
-fn https_goes_through_a_tunnel_of_which_the_proxy_sees_nothing_and_certificates_are_checked_within() {
+fn https_uses_a_tunnel_and_checks_certificates_within_it() {
     let env = TestEnv::with_archives(&archives());
     let (config, certificate) = tls_of_localhost();
     let server =
@@ -78,7 +78,7 @@ fn https_goes_through_a_tunnel_of_which_the_proxy_sees_nothing_and_certificates_
 }
 
 #[test]
-fn a_proxy_that_wants_credentials_for_plain_http_says_so() {
+fn a_proxy_that_requires_credentials_is_named() {
     let env = TestEnv::with_archives(&archives());
     let proxy = Proxy::start(Some("Basic bWU6aHVudGVyMiE="), 407);
     let url = proxy.url().replace("http://", "http://me:hunter2%21@");
@@ -89,7 +89,7 @@ fn a_proxy_that_wants_credentials_for_plain_http_says_so() {
 }
 
 #[test]
-fn s3_goes_through_the_proxy_too_and_hosts_of_no_proxy_do_not() {
+fn s3_uses_the_proxy_except_for_no_proxy_hosts() {
     let env = TestEnv::with_archives(&archives());
     let bucket = Recorder::start(None, |_| {
         let body = b"<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>".to_vec();
@@ -108,7 +108,7 @@ fn s3_goes_through_the_proxy_too_and_hosts_of_no_proxy_do_not() {
 }
 
 #[test]
-fn a_proxy_of_the_environment_is_not_used_and_where_nothing_answers_that_is_said() {
+fn a_proxy_of_the_environment_is_ignored_but_mentioned_on_failure() {
     let env = TestEnv::with_archives(&archives());
     let proxy = Proxy::start(None, 407);
     for name in ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "ALL_PROXY"] {

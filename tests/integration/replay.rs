@@ -59,7 +59,7 @@ fn refused_posts_and_tombstones_are_sent_again_under_their_versions() {
 }
 
 #[test]
-fn what_came_since_stays() {
+fn later_changes_survive_a_replay() {
     let first = Archive::new("20251218_000000").with_all(posts("p", 3));
     let env = refused(std::slice::from_ref(&first), &["p0", "p1", "p2"]);
     let later = Archive::new("20251219_000000").with(post("p0", "edited")).with(delete("p1"));
@@ -73,7 +73,7 @@ fn what_came_since_stays() {
 }
 
 #[test]
-fn what_fails_anew_goes_to_a_file_of_its_own_as_it_was() {
+fn documents_refused_again_go_to_a_new_file_unchanged() {
     let archives = [
         Archive::new("20251218_000000").with_all(posts("p", 2)),
         Archive::new("20251218_000500").with_all(posts("q", 2)),
@@ -99,7 +99,7 @@ fn what_fails_anew_goes_to_a_file_of_its_own_as_it_was() {
 }
 
 #[test]
-fn lines_that_cannot_be_replayed_are_counted_and_kept() {
+fn unreplayable_lines_are_counted_and_kept() {
     let archive =
         Archive::new("20251218_000000").with_all(posts("p", 2)).with(unreadable("bad", Some("{\"no\"")));
     let env = TestEnv::with_archives(std::slice::from_ref(&archive));
@@ -126,7 +126,7 @@ fn lines_that_cannot_be_replayed_are_counted_and_kept() {
 }
 
 #[test]
-fn a_file_that_holds_no_dead_letters_is_refused_and_nothing_of_it_is_copied() {
+fn a_file_without_dead_letters_is_refused_and_not_copied() {
     let archive = Archive::new("20251218_000000").with_all(posts("p", 2));
     let env = TestEnv::with_archives(&[]);
     for content in [archive.zip(), b"PASSWORD=secret\nOTHER=secret\n".to_vec(), b"{}\n".to_vec()] {
@@ -167,7 +167,7 @@ fn an_unavailable_server_ends_the_replay_within_the_budget() {
 }
 
 #[test]
-fn confirmed_documents_are_flushed_where_they_are_not_synced() {
+fn confirmed_documents_are_flushed_if_not_synced() {
     let env = refused(&[Archive::new("20251218_000000").with_all(posts("p", 2))], &["p1"]);
     env.fake.confirm_before_sync();
     replay(&env, &[]).exits(0).counts(&[("rows.indexed", 1)]);
@@ -186,7 +186,7 @@ fn the_state_file_is_neither_read_nor_locked() {
 }
 
 #[test]
-fn what_does_not_go_with_a_replay_is_refused() {
+fn flags_that_conflict_with_a_replay_are_refused() {
     let env = TestEnv::new();
     env.write("dead", "");
     for arguments in [

@@ -35,7 +35,7 @@ fn faults() -> Vec<Fault> {
 }
 
 #[test]
-fn a_request_that_fails_is_sent_again_and_nothing_is_lost() {
+fn a_failed_request_is_retried_and_nothing_is_lost() {
     for (n, fault) in faults().into_iter().enumerate() {
         let env = TestEnv::with_archives(&archives());
         env.fake.fail(Request::is_bulk, n % 3, 2, fault.clone());
@@ -47,7 +47,7 @@ fn a_request_that_fails_is_sent_again_and_nothing_is_lost() {
 }
 
 #[test]
-fn a_look_up_that_fails_is_made_again() {
+fn a_failed_look_up_is_retried() {
     for fault in [429, 500, 503].map(Fault::status).into_iter().chain([
         Fault::CloseBefore,
         Fault::CloseAfter,
@@ -68,7 +68,7 @@ fn a_look_up_that_fails_is_made_again() {
 }
 
 #[test]
-fn a_refused_document_becomes_a_dead_letter_and_the_others_are_indexed() {
+fn only_the_refused_document_becomes_a_dead_letter() {
     let archive = Archive::new("20251218_000000").with_all(posts("p", 10));
     let env = TestEnv::with_archives(std::slice::from_ref(&archive));
     env.fake.fail_items(|item| item.id == uri("p4"), usize::MAX, 400, "document_parsing_exception");
@@ -103,7 +103,7 @@ fn dead_letters_are_replayed_under_their_versions() {
 }
 
 #[test]
-fn items_pushed_back_are_sent_again_alone() {
+fn only_items_pushed_back_are_sent_again() {
     for (status, kind) in [
         (429, "es_rejected_execution_exception"),
         (503, "unavailable_shards_exception"),
@@ -133,7 +133,7 @@ fn a_refused_tombstone_leaves_the_post_alone() {
 }
 
 #[test]
-fn lost_rights_stop_the_run_at_once() {
+fn lost_privileges_stop_the_run_at_once() {
     for status in [401, 403] {
         let env = TestEnv::with_archives(&archives());
         env.fake.fail(Request::is_bulk, 1, usize::MAX, Fault::status(status));
@@ -148,7 +148,7 @@ fn lost_rights_stop_the_run_at_once() {
 }
 
 #[test]
-fn a_key_that_a_server_refuses_right_after_an_outage_is_tried_again() {
+fn a_key_refused_right_after_an_outage_is_tried_again() {
     let env = TestEnv::with_archives(&archives());
     env.fake.fail_bulks(2, Fault::status(503));
     env.fake.fail_bulks(3, Fault::status(401));
@@ -157,7 +157,7 @@ fn a_key_that_a_server_refuses_right_after_an_outage_is_tried_again() {
 }
 
 #[test]
-fn a_key_refused_while_the_server_only_pushes_back_stops_the_run_at_once() {
+fn a_key_refused_during_push_back_stops_the_run_at_once() {
     let one_item = |env: &TestEnv| env.fake.fail_items(|_| true, 1, 429, "es_rejected_execution_exception");
     let one_request = |env: &TestEnv| env.fake.fail_bulks(1, Fault::status(429));
     for push_back in [&one_item as &dyn Fn(&TestEnv), &one_request] {
@@ -170,7 +170,7 @@ fn a_key_refused_while_the_server_only_pushes_back_stops_the_run_at_once() {
 }
 
 #[test]
-fn a_budget_that_ends_while_the_key_is_refused_ends_the_run_as_refused() {
+fn a_key_refused_until_the_budget_ends_ends_the_run_as_refused() {
     let env = TestEnv::with_archives(&archives());
     env.fake.fail_bulks(2, Fault::status(503));
     env.fake.fail_bulks(usize::MAX, Fault::status(401));
@@ -179,7 +179,7 @@ fn a_budget_that_ends_while_the_key_is_refused_ends_the_run_as_refused() {
 }
 
 #[test]
-fn a_run_that_begins_while_the_server_starts_waits_for_its_keys() {
+fn a_run_waits_for_the_keys_of_a_starting_server() {
     let env = TestEnv::with_archives(&archives());
     let any = |_: &Request| true;
     env.fake.fail(any, 0, 2, Fault::status(503));
@@ -189,7 +189,7 @@ fn a_run_that_begins_while_the_server_starts_waits_for_its_keys() {
 }
 
 #[test]
-fn unavailability_past_the_budget_ends_the_run_and_no_archive_is_to_blame() {
+fn an_outage_past_the_budget_ends_the_run_and_fails_no_archive() {
     for fault in [Fault::status(503), Fault::status(429), Fault::CloseBefore, Fault::cluster_block()] {
         let env = TestEnv::with_archives(&archives());
         env.fake.fail_bulks(usize::MAX, fault);
@@ -204,7 +204,7 @@ fn unavailability_past_the_budget_ends_the_run_and_no_archive_is_to_blame() {
 }
 
 #[test]
-fn a_server_that_is_not_there_is_unavailable() {
+fn a_missing_server_is_unavailable() {
     let env = TestEnv::with_archives(&archives());
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let url = format!("http://{free}");
@@ -225,7 +225,7 @@ fn retry_after_is_honoured() {
 }
 
 #[test]
-fn retry_after_of_a_look_up_is_honoured_and_told() {
+fn retry_after_of_a_look_up_is_honoured_and_logged() {
     let env = TestEnv::with_archives(&[Archive::new("20251218_000000").with_all(posts("p", 3))]);
     let busy = Reply::error(429, "es_rejected_execution_exception", "busy").with_header("Retry-After", "2");
     env.fake.fail(Request::is_mget, 0, 1, Fault::Reply(busy));
@@ -241,7 +241,7 @@ fn says_that_it_waits_for_about(run: &Run, seconds: f64) {
 }
 
 #[test]
-fn a_request_too_large_is_halved_down_to_the_document_that_is_to_blame() {
+fn a_request_too_large_is_halved_down_to_the_oversized_document() {
     let big = post("big", &"too long ".repeat(1000));
     let small = Archive::new("20251218_000000").with_all(posts("a", 20));
     let archive = small.clone().with(big);
@@ -280,7 +280,7 @@ fn a_look_up_too_large_for_one_post_stops_the_run() {
 }
 
 #[test]
-fn an_id_that_elasticsearch_refuses_costs_no_other_row() {
+fn an_id_that_elasticsearch_refuses_harms_no_other_row() {
     let good = Archive::new("20251218_000000").with_all(posts("p", 5));
     let env = TestEnv::with_archives(&[good.clone().with(post(&"x".repeat(600), "its id is too long"))]);
     let run = env.run(&[]).exits(3);
@@ -304,20 +304,20 @@ fn assert_stops_the_run(fault: Fault, why: &str, warning: &str) {
 }
 
 #[test]
-fn a_server_that_refuses_every_request_down_to_the_single_action_stops_the_run() {
+fn a_server_that_refuses_every_single_action_stops_the_run() {
     let refusal = Reply::error(400, "illegal_argument_exception", "unrecognized parameter: [filter_path]");
     let warning = "refuses a whole bulk request (illegal_argument_exception:";
     assert_stops_the_run(Fault::Reply(refusal), "unrecognized parameter", warning);
 }
 
 #[test]
-fn a_server_to_which_every_request_is_too_large_stops_the_run() {
+fn a_server_that_finds_every_request_too_large_stops_the_run() {
     let warning = "set --batch-bytes or --batch-docs lower";
     assert_stops_the_run(Fault::status(413), "raise http.max_content_length", warning);
 }
 
 #[test]
-fn a_server_to_which_every_request_is_too_large_from_some_time_on_stops_the_run() {
+fn a_server_that_later_finds_every_request_too_large_stops_the_run() {
     let archives = [
         Archive::new("20251218_000000").with_all(posts("p", 3)),
         Archive::new("20251219_000000")
@@ -334,7 +334,7 @@ fn a_server_to_which_every_request_is_too_large_from_some_time_on_stops_the_run(
 }
 
 #[test]
-fn a_row_whose_request_is_refused_as_a_whole_costs_no_other_row() {
+fn a_row_whose_whole_request_is_refused_harms_no_other_row() {
     let good = Archive::new("20251218_000000").with_all(posts("p", 9));
     let env = TestEnv::with_archives(&[good.clone().with(post("bad", "its id is not liked"))]);
     let refusal = Reply::error(400, "action_request_validation_exception", "not this id");
@@ -347,7 +347,7 @@ fn a_row_whose_request_is_refused_as_a_whole_costs_no_other_row() {
 }
 
 #[test]
-fn a_redirect_carries_no_credentials_elsewhere() {
+fn a_redirect_sends_no_credentials_elsewhere() {
     let elsewhere = crate::harness::fake::Fake::start();
     let env = TestEnv::with_archives(&archives());
     let target = format!("{}/_bulk", elsewhere.url());
@@ -365,7 +365,7 @@ fn many_archives(count: usize) -> Vec<Archive> {
 }
 
 #[test]
-fn nothing_but_refusals_stop_the_run_and_leave_no_dead_letters() {
+fn a_run_of_nothing_but_refusals_stops_without_dead_letters() {
     let mut archives = many_archives(12);
     archives[3] = archives[3].clone().with(delete("gone"));
     let env = TestEnv::with_archives(&archives);
@@ -388,7 +388,7 @@ fn nothing_but_refusals_stop_the_run_and_leave_no_dead_letters() {
 }
 
 #[test]
-fn fewer_refusals_in_a_row_are_dead_letters_at_the_end() {
+fn a_few_refusals_in_a_row_become_dead_letters() {
     let archives = many_archives(6);
     let env = TestEnv::with_archives(&archives);
     env.fake.fail_items(|item| item.index.starts_with("posts"), usize::MAX, 400, "mapper_exception");

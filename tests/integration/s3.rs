@@ -87,7 +87,7 @@ fn is_get_of(archive: &Archive) -> impl Fn(&Request) -> bool + Send + 'static {
 }
 
 #[test]
-fn a_bucket_gives_the_documents_that_a_folder_does() {
+fn a_bucket_and_a_folder_give_the_same_documents() {
     let archives = archives();
     let (env, s3) = with(&archives);
     s3.put("in/README.txt", "no archive");
@@ -114,7 +114,7 @@ fn a_bucket_gives_the_documents_that_a_folder_does() {
 }
 
 #[test]
-fn all_pages_of_a_listing_are_read_whatever_fails_in_between() {
+fn all_pages_of_a_listing_are_read_despite_failures() {
     let (env, s3) = with(&[]);
     for n in 0..2_500 {
         s3.put(&format!("in/a b+c%41/{n:04}.db.zip"), "x");
@@ -135,7 +135,7 @@ fn all_pages_of_a_listing_are_read_whatever_fails_in_between() {
 }
 
 #[test]
-fn a_broken_archive_fails_and_is_taken_up_again_once_it_is_another_one() {
+fn a_broken_archive_is_read_again_once_it_is_replaced() {
     let archives = archives();
     let (env, s3) = with(&archives[1..]);
     s3.put(&key(&archives[0]), "no zip");
@@ -147,7 +147,7 @@ fn a_broken_archive_fails_and_is_taken_up_again_once_it_is_another_one() {
 }
 
 #[test]
-fn a_refused_listing_ends_the_run_before_anything_is_done() {
+fn a_refused_listing_ends_the_run_at_the_start() {
     for (status, code, exit) in [
         (403, "AccessDenied", 5),
         (403, "InvalidAccessKeyId", 5),
@@ -170,7 +170,7 @@ fn a_refused_listing_ends_the_run_before_anything_is_done() {
 }
 
 #[test]
-fn credentials_that_turn_out_wrong_in_the_middle_end_the_run() {
+fn a_bad_credential_mid_run_ends_the_run() {
     let (env, s3) = with(&archives());
     s3.fail(is_object, 0, usize::MAX, Fault::Reply(error(403, "InvalidAccessKeyId")));
     let run = run(ingest(&env, &s3), &s3).exits(5).says("InvalidAccessKeyId");
@@ -178,7 +178,7 @@ fn credentials_that_turn_out_wrong_in_the_middle_end_the_run() {
 }
 
 #[test]
-fn more_keys_without_a_token_are_an_error() {
+fn a_truncated_listing_without_a_token_is_an_error() {
     let (env, s3) = with(&[]);
     let body =
         format!("<ListBucketResult><Name>{BUCKET}</Name><IsTruncated>true</IsTruncated></ListBucketResult>");
@@ -188,7 +188,7 @@ fn more_keys_without_a_token_are_an_error() {
 }
 
 #[test]
-fn of_two_keys_of_one_name_none_is_taken_and_the_others_are() {
+fn two_keys_with_one_name_are_left_out() {
     let archives = archives();
     let (env, s3) = with(&archives);
     s3.put("in/1/a.db.zip", "x");
@@ -199,7 +199,7 @@ fn of_two_keys_of_one_name_none_is_taken_and_the_others_are() {
 }
 
 #[test]
-fn nothing_found_is_told_with_what_there_is_instead() {
+fn an_empty_prefix_reports_what_else_is_there() {
     let (env, s3) = with(&archives());
     s3.put("in/notes.txt", "x");
     for (prefix, instead) in [
@@ -213,7 +213,7 @@ fn nothing_found_is_told_with_what_there_is_instead() {
 }
 
 #[test]
-fn an_unavailable_s3_ends_the_run_once_the_budget_is_spent() {
+fn an_unavailable_s3_ends_the_run_when_the_budget_is_spent() {
     for condition in [is_listing, is_object] {
         let (env, s3) = with(&archives());
         s3.fail(condition, 0, usize::MAX, Fault::Reply(error(503, "SlowDown")));
@@ -224,7 +224,7 @@ fn an_unavailable_s3_ends_the_run_once_the_budget_is_spent() {
 }
 
 #[test]
-fn a_signal_ends_the_waiting_for_s3() {
+fn a_signal_ends_the_wait_for_s3() {
     for condition in [is_listing, is_object] {
         let (env, s3) = with(&archives());
         s3.fail(condition, 0, usize::MAX, Fault::Reply(error(503, "SlowDown")));
@@ -236,7 +236,7 @@ fn a_signal_ends_the_waiting_for_s3() {
 }
 
 #[test]
-fn a_run_waits_for_s3_and_then_goes_on() {
+fn a_run_waits_for_s3_and_then_continues() {
     let archives = archives();
     let (env, s3) = with(&archives);
     s3.fail(is_object, 0, 3, Fault::Reply(error(503, "SlowDown")));
@@ -251,7 +251,7 @@ fn slow_down(seconds: u32) -> Fault {
 }
 
 #[test]
-fn a_server_is_left_alone_for_as_long_as_it_asks_for() {
+fn retry_after_is_honoured() {
     for condition in [is_listing, is_object] {
         let archives = archives();
         let (env, s3) = with(&archives[..1]);
@@ -263,7 +263,7 @@ fn a_server_is_left_alone_for_as_long_as_it_asks_for() {
 }
 
 #[test]
-fn what_a_server_asks_for_is_within_the_budget_and_ends_at_a_signal() {
+fn a_retry_after_pause_ends_with_the_budget_or_a_signal() {
     for condition in [is_listing, is_object] {
         let (env, s3) = with(&archives());
         s3.fail(condition, 0, usize::MAX, slow_down(200));
@@ -287,7 +287,7 @@ fn what_a_server_asks_for_is_within_the_budget_and_ends_at_a_signal() {
 }
 
 #[test]
-fn the_payer_header_can_be_left_out() {
+fn the_requester_pays_header_can_be_turned_off() {
     let (env, s3) = with(&archives());
     ingest(&env, &s3).var("S3_REQUEST_PAYER", "").run().exits(0);
     assert!(s3.to_bucket().iter().all(|request| request.header("x-amz-request-payer").is_none()));
@@ -304,7 +304,7 @@ fn redirects_are_not_followed() {
 }
 
 #[test]
-fn check_and_list_ask_for_no_more_than_they_need() {
+fn check_and_list_make_no_needless_requests() {
     let archives = archives();
     let (env, s3) = with(&archives);
     let list = run(ingest(&env, &s3).args(&["--list"]), &s3).exits(0);
@@ -326,7 +326,7 @@ fn check_and_list_ask_for_no_more_than_they_need() {
 }
 
 #[test]
-fn settings_of_a_bucket_are_checked() {
+fn bucket_settings_are_validated() {
     let (env, s3) = with(&[]);
     for (name, value) in [
         ("S3_SQLITE_DB_BUCKET", ""),
@@ -342,7 +342,7 @@ fn settings_of_a_bucket_are_checked() {
 }
 
 #[test]
-fn without_credentials_every_step_that_was_tried_is_told() {
+fn missing_credentials_name_every_source_that_was_tried() {
     let (env, s3) = with(&archives());
     let run = run(without_keys(&env, &s3), &s3).exits(5);
     for step in ["environment: ", "profile: ", "web identity: ", "container: ", "instance: "] {
@@ -352,7 +352,7 @@ fn without_credentials_every_step_that_was_tried_is_told() {
 }
 
 #[test]
-fn credentials_come_from_wherever_they_are_set_up() {
+fn credentials_come_from_every_supported_source() {
     let archives = archives();
     let (env, s3) = with(&archives);
     env.write("token", SECRETS[2]);
@@ -394,7 +394,7 @@ fn credentials_come_from_wherever_they_are_set_up() {
 }
 
 #[test]
-fn expired_credentials_are_renewed_and_sessions_are_told() {
+fn expired_credentials_are_renewed_and_sent_with_their_session_token() {
     let archives = archives();
     let (env, s3) = with(&archives);
     env.write("token", SECRETS[2]);
@@ -450,7 +450,7 @@ fn with_soon_expiring(
 }
 
 #[test]
-fn while_one_renews_credentials_the_others_go_on_with_those_that_are_valid() {
+fn downloads_continue_with_valid_credentials_during_a_renewal() {
     let archives = archives();
     let (_, asked) = with_soon_expiring(&archives, Fault::Hang, |env, s3| {
         // The download that renews them waits for that.
@@ -466,7 +466,7 @@ fn while_one_renews_credentials_the_others_go_on_with_those_that_are_valid() {
 }
 
 #[test]
-fn credentials_that_cannot_be_renewed_yet_are_asked_for_once_in_a_while_with_one_warning() {
+fn a_failed_renewal_is_retried_after_a_pause_with_one_warning() {
     let (run, asked) = with_soon_expiring(&archives(), Fault::Reply(error(503, "Busy")), |_, _| ());
     assert_eq!(asked, 2);
     run.check(run.stderr.matches("cannot be renewed").count() == 1, "it is told once");

@@ -14,7 +14,7 @@ fn archive() -> Archive {
 }
 
 #[test]
-fn nothing_is_needed_of_the_environment() {
+fn no_environment_variable_is_needed() {
     let env = TestEnv::with_archives(&[archive()]);
     let variables = env.ingest().command();
     let names: Vec<_> = variables.get_envs().filter_map(|(name, _)| name.to_str()).collect();
@@ -27,7 +27,7 @@ fn nothing_is_needed_of_the_environment() {
 }
 
 #[test]
-fn closed_descriptors_are_not_taken_for_files() {
+fn closed_descriptors_do_not_receive_output() {
     for closed in ["0<&-", "1>&-", "2>&-", "0<&- 1>&- 2>&-"] {
         let env = TestEnv::with_archives(&[archive()]);
         let run = env.ingest().in_shell(&format!("exec megastream_ingest {closed}")).run().exits(3);
@@ -43,7 +43,7 @@ fn closed_descriptors_are_not_taken_for_files() {
 }
 
 #[test]
-fn a_root_that_takes_no_files_is_enough() {
+fn a_read_only_root_is_enough() {
     let env = TestEnv::with_archives(&[archive()]);
     let script = "mount --bind . .; cd \"$PWD\"; mount -o remount,bind,ro /; if touch /tmp/sealed; then exit 99; fi; \
                   exec megastream_ingest";
@@ -54,7 +54,7 @@ fn a_root_that_takes_no_files_is_enough() {
 }
 
 #[test]
-fn the_first_process_of_all_ends_at_a_signal() {
+fn the_program_as_pid_1_ends_at_a_signal() {
     let may = Command::new("unshare").args(["-Urpf", "true"]).status();
     if !may.as_ref().is_ok_and(|status| status.success()) {
         println!("skipped, since no process can be the first one here: {may:?}");

@@ -132,7 +132,7 @@ const TASKS: [&[&str]; 6] =
     [&[], &["--check"], &["--list"], &["--dry-run"], &["--create-indices"], &["--bulk-load-settings"]];
 
 #[test]
-fn no_answer_of_elasticsearch_makes_the_key_known() {
+fn no_elasticsearch_reply_reveals_the_key() {
     let env = env();
     for status in [302, 400, 401, 403, 404, 408, 413, 429, 500, 503] {
         let server = echo(status);
@@ -145,7 +145,7 @@ fn no_answer_of_elasticsearch_makes_the_key_known() {
 }
 
 #[test]
-fn a_bulk_answer_that_quotes_the_key_makes_it_known_to_nobody() {
+fn a_bulk_reply_that_quotes_the_key_does_not_reveal_it() {
     for status in [200, 400, 401, 413, 500] {
         let env = env();
         // The harness's server knows its own key only, and every run is searched for that.
@@ -159,7 +159,7 @@ fn a_bulk_answer_that_quotes_the_key_makes_it_known_to_nobody() {
 }
 
 #[test]
-fn no_connection_makes_a_key_known() {
+fn no_connection_error_reveals_a_key() {
     let env = env();
     env.write("planted.pem", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
     let plain = echo(400);
@@ -177,7 +177,7 @@ fn no_connection_makes_a_key_known() {
 }
 
 #[test]
-fn no_setting_that_is_wrong_is_quoted_with_its_secret() {
+fn invalid_settings_are_reported_without_their_secrets() {
     let env = env();
     let encoded = "planted%20p%40ss%2Fword";
     let urls = [
@@ -236,7 +236,7 @@ fn chain<'e>(env: &'e TestEnv, server: &Recorder, with: &[(&str, &str)]) -> Invo
 }
 
 #[test]
-fn no_answer_of_s3_makes_credentials_known() {
+fn no_s3_reply_reveals_credentials() {
     let env = env();
     env.write(
         "planted.credentials",
@@ -275,7 +275,7 @@ fn no_answer_of_s3_makes_credentials_known() {
 }
 
 #[test]
-fn no_answer_of_the_metadata_service_or_a_container_makes_it_known() {
+fn no_metadata_or_container_reply_reveals_credentials() {
     let document = |expiration: &str| {
         format!(
             "{{\"AccessKeyId\":\"ASIAM\",\"SecretAccessKey\":\"{METADATA_SECRET}\",\"Token\":\"{METADATA_SESSION}\",\

@@ -23,7 +23,7 @@ fn is_told_once(run: &Run, text: &str) {
 }
 
 #[test]
-fn only_archives_of_the_times_asked_for_are_loaded() {
+fn only_archives_within_the_time_span_are_loaded() {
     for (from, to, expected) in [
         ("2025-12-18", "2025-12-19", &TIMES[1..3]),
         ("2025-12-18T01:00:00+01:00", "2025-12-18T12:00:00Z", &TIMES[1..2]),
@@ -51,7 +51,7 @@ fn only_archives_of_the_times_asked_for_are_loaded() {
 }
 
 #[test]
-fn the_rest_is_taken_up_by_a_later_run_and_nothing_twice() {
+fn later_runs_load_the_rest_and_nothing_twice() {
     let archives = archives();
     let env = TestEnv::with_archives(&archives);
     for expected in 1..=4 {
@@ -63,7 +63,7 @@ fn the_rest_is_taken_up_by_a_later_run_and_nothing_twice() {
 }
 
 #[test]
-fn every_task_that_reads_archives_takes_the_same() {
+fn every_task_that_reads_archives_selects_the_same() {
     let env = TestEnv::with_archives(&archives());
     let chosen = ["--from", "2025-12-18", "--limit", "2"];
     let dry = env.run(&[&["--dry-run"][..], &chosen].concat()).exits(0);
@@ -84,7 +84,7 @@ fn every_task_that_reads_archives_takes_the_same() {
 }
 
 #[test]
-fn an_archive_without_a_time_is_in_no_span() {
+fn an_archive_without_a_time_is_outside_every_time_span() {
     let env = TestEnv::with_archives(&archives());
     write_aged(&env.path("archives/timeless.db.zip"), &archives()[0].zip(), Duration::from_secs(3_600));
     let list = env.run(&["--list", "--from", "1970-01-01"]).exits(0);
@@ -94,7 +94,7 @@ fn an_archive_without_a_time_is_in_no_span() {
 }
 
 #[test]
-fn that_nothing_is_of_these_times_is_told_with_those_that_there_are() {
+fn an_empty_time_span_is_reported_with_the_times_that_exist() {
     let env = TestEnv::with_archives(&archives());
     for arguments in [&["--from", "2026-01-01"][..], &["--list", "--from", "2026-01-01"]] {
         let run = env.run(arguments).exits(0).says("none of the 4 archives found is in the span");
@@ -105,7 +105,7 @@ fn that_nothing_is_of_these_times_is_told_with_those_that_there_are() {
 }
 
 #[test]
-fn times_and_numbers_that_mean_nothing_are_refused_by_name() {
+fn invalid_times_and_limits_are_refused_by_name() {
     let env = TestEnv::with_archives(&archives());
     for (arguments, words) in [
         (&["--from", "yesterday"][..], &["--from", "yesterday", "2025-12-18"][..]),
@@ -124,7 +124,7 @@ fn times_and_numbers_that_mean_nothing_are_refused_by_name() {
 }
 
 #[test]
-fn a_list_for_programs_tells_everything_of_each_archive() {
+fn the_json_list_describes_every_archive() {
     let all = archives();
     let env = TestEnv::with_archives(&all[..2]);
     env.write(&format!("archives/{}", all[3].name()), "no zip");
@@ -162,7 +162,7 @@ fn a_list_for_programs_tells_everything_of_each_archive() {
 }
 
 #[test]
-fn whoever_has_read_enough_of_a_list_ends_it_quietly() {
+fn a_list_ends_quietly_when_its_output_is_closed() {
     let env = TestEnv::new();
     // More than a pipe holds.
     for n in 0..3_000 {
@@ -174,7 +174,7 @@ fn whoever_has_read_enough_of_a_list_ends_it_quietly() {
 }
 
 #[test]
-fn an_archive_that_has_changed_since_it_was_processed_is_told_once_and_taken_up_when_it_is_unmarked() {
+fn a_changed_archive_is_reported_once_and_loaded_once_unmarked() {
     let archives = archives();
     let env = TestEnv::with_archives(&archives);
     env.run(&[]).exits(0);
@@ -203,7 +203,7 @@ fn an_archive_that_has_changed_since_it_was_processed_is_told_once_and_taken_up_
 }
 
 #[test]
-fn two_files_of_one_name_are_left_out_and_the_rest_goes_on_in_a_spooler_too() {
+fn files_with_the_same_name_are_left_out_and_the_rest_is_loaded() {
     let all = archives();
     for spool in [false, true] {
         let env = TestEnv::with_archives(&all[..2]);
@@ -231,7 +231,7 @@ fn two_files_of_one_name_are_left_out_and_the_rest_goes_on_in_a_spooler_too() {
 }
 
 #[test]
-fn a_folder_without_archives_says_what_is_there_instead() {
+fn a_folder_without_archives_reports_what_else_is_there() {
     let env = TestEnv::new();
     for (name, words) in [
         ("", &["no archive was found in \"archives\"", "*.db.zip", "nothing is there"][..]),
@@ -254,7 +254,7 @@ fn a_folder_without_archives_says_what_is_there_instead() {
 }
 
 #[test]
-fn a_state_file_that_jq_has_rewritten_says_of_no_archive_that_it_has_changed() {
+fn a_state_file_rewritten_by_jq_marks_no_archive_as_changed() {
     let env = TestEnv::with_archives(&archives());
     env.run(&[]).exits(0);
     let script =

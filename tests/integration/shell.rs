@@ -24,7 +24,7 @@ fn run(program: &str, arguments: &[&str]) -> Option<String> {
 }
 
 #[test]
-fn the_version_tells_the_commit_or_that_it_is_unknown() {
+fn the_version_names_the_commit_or_says_unknown() {
     let run = TestEnv::new().run(&["--version"]).exits(0);
     let version = format!("megastream_ingest {} (", env!("CARGO_PKG_VERSION"));
     run.check(run.stdout.starts_with(&version) && run.stdout.ends_with(")\n"), "version and commit");
@@ -43,7 +43,7 @@ fn the_shells_accept_their_completions() {
 }
 
 #[test]
-fn the_man_page_is_in_order() {
+fn the_man_page_is_valid() {
     let page = committed("man/megastream_ingest.1");
     run("mandoc", &["-Tlint", "-Wstyle", &page]);
 }

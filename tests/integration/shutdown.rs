@@ -21,7 +21,7 @@ fn archives() -> Vec<Archive> {
 }
 
 #[test]
-fn a_signal_ends_the_waiting_for_an_unavailable_server() {
+fn a_signal_ends_the_wait_for_an_unavailable_server() {
     for (signal, code) in [("TERM", 143), ("INT", 130)] {
         let env = TestEnv::with_archives(&archives());
         env.fake.fail_bulks(usize::MAX, Fault::status(503));
@@ -37,7 +37,7 @@ fn a_signal_ends_the_waiting_for_an_unavailable_server() {
 }
 
 #[test]
-fn what_is_being_sent_is_finished_and_the_next_run_does_the_rest() {
+fn a_signal_lets_requests_finish_and_the_next_run_does_the_rest() {
     let env = TestEnv::with_archives(&archives());
     env.fake.fail(Request::is_bulk, 5, 1, Fault::Hang);
     let running = env.ingest().args(&["--batch-docs", "1", "--senders", "1", "--workers", "1"]).start();
@@ -73,7 +73,7 @@ fn a_second_signal_ends_the_run_at_once() {
 }
 
 #[test]
-fn a_second_signal_ends_a_run_whose_log_nobody_reads() {
+fn a_second_signal_ends_a_run_with_a_full_log_pipe() {
     let env = TestEnv::with_archives(&archives());
     env.fake.fail_bulks(usize::MAX, Fault::Hang);
     let (reader, mut writer) = std::io::pipe().unwrap();
@@ -113,7 +113,7 @@ fn ends_at_once(running: Running, code: i32) -> Run {
 }
 
 #[test]
-fn a_signal_ends_the_preflight_of_a_server_that_never_answers() {
+fn a_signal_ends_a_preflight_that_is_never_answered() {
     let with_all = |flags: &[&str], code: i32| {
         let env = TestEnv::with_archives(&archives());
         env.write("dead.ndjson", "");
@@ -132,7 +132,7 @@ fn a_signal_ends_the_preflight_of_a_server_that_never_answers() {
 }
 
 #[test]
-fn a_signal_ends_a_preflight_in_the_middle() {
+fn a_signal_ends_a_preflight_midway() {
     let env = TestEnv::with_archives(&archives());
     env.fake.fail(|request| request.path.starts_with("/post_tombstones"), 0, usize::MAX, Fault::Hang);
     let running = env.ingest().start();
@@ -141,7 +141,7 @@ fn a_signal_ends_a_preflight_in_the_middle() {
 }
 
 #[test]
-fn a_signal_ends_a_handshake_that_is_never_answered() {
+fn a_signal_ends_a_tls_handshake_that_is_never_answered() {
     let env = TestEnv::with_archives(&archives());
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("https://{}", listener.local_addr().unwrap());
@@ -165,7 +165,7 @@ fn hang_ups_are_ignored() -> bool {
 }
 
 #[test]
-fn a_hang_up_is_a_request_to_stop() {
+fn sighup_stops_the_run() {
     if hang_ups_are_ignored() {
         return;
     }
@@ -179,7 +179,7 @@ fn a_hang_up_is_a_request_to_stop() {
 }
 
 #[test]
-fn a_hang_up_that_is_ignored_from_the_start_stays_so() {
+fn an_ignored_sighup_stays_ignored() {
     let env = TestEnv::with_archives(&archives());
     env.fake.fail_bulks(usize::MAX, Fault::Hang);
     let running = env.ingest().in_shell("trap '' HUP; exec megastream_ingest").start();
@@ -192,7 +192,7 @@ fn a_hang_up_that_is_ignored_from_the_start_stays_so() {
 }
 
 #[test]
-fn signals_that_come_together_are_one_as_those_of_the_timeout_command() {
+fn simultaneous_signals_count_as_one() {
     let env = TestEnv::with_archives(&archives());
     env.fake.fail_bulks(usize::MAX, Fault::Hang);
     // The only worker cannot hand on all of the first archive: the others are never begun.
@@ -210,7 +210,7 @@ fn signals_that_come_together_are_one_as_those_of_the_timeout_command() {
 }
 
 #[test]
-fn a_spool_run_takes_up_what_comes_and_ends_well_by_a_signal() {
+fn a_spool_run_loads_new_archives_and_ends_cleanly_at_a_signal() {
     let all = archives();
     let env = TestEnv::with_archives(&all[..1]);
     let running = env.ingest().args(&["--mode", "spool"]).var("SPOOL_INTERVAL_SEC", "1").start();
@@ -224,7 +224,7 @@ fn a_spool_run_takes_up_what_comes_and_ends_well_by_a_signal() {
 }
 
 #[test]
-fn a_signal_ends_the_waiting_of_a_spool_run() {
+fn a_signal_ends_the_pause_of_a_spool_run() {
     let env = TestEnv::with_archives(&archives());
     let running = env.ingest().args(&["--mode", "spool"]).var("SPOOL_INTERVAL_SEC", "3600").start();
     env.wait_for_processed(&archives());
@@ -235,7 +235,7 @@ fn a_signal_ends_the_waiting_of_a_spool_run() {
 }
 
 #[test]
-fn a_signal_ends_a_listing_that_does_not_come() {
+fn a_signal_ends_a_hanging_folder_listing() {
     for arguments in [&[][..], &["--list"], &["--check"], &["--mode", "spool"]] {
         let env = TestEnv::with_archives(&archives());
         let Some(shim) = shim(&env) else { return };

@@ -54,7 +54,7 @@ fn wait_for_words(running: &Running, words: &str) {
 }
 
 #[test]
-fn a_file_that_is_still_being_written_is_left_alone_until_it_has_stopped_changing() {
+fn a_file_being_written_waits_until_it_stops_changing() {
     let [growing, others @ ..] = archives();
     let env = TestEnv::new();
     let copy = Copy::begin(&env, &growing, Duration::ZERO);
@@ -94,7 +94,7 @@ fn a_file_that_is_still_being_written_is_left_alone_until_it_has_stopped_changin
 }
 
 #[test]
-fn a_broken_file_is_not_judged_before_a_minute_without_a_change() {
+fn a_broken_file_fails_only_after_a_minute_without_a_change() {
     let all = archives();
     let env = TestEnv::with_archives(&all[1..]);
     let copy = Copy::begin(&env, &all[0], Duration::from_secs(20));
@@ -109,7 +109,7 @@ fn a_broken_file_is_not_judged_before_a_minute_without_a_change() {
 }
 
 #[test]
-fn a_copy_that_paused_for_long_is_taken_up_once_it_has_gone_on() {
+fn a_copy_that_paused_is_loaded_once_complete() {
     let all = archives();
     let env = TestEnv::with_archives(&all[1..]);
     let copy = Copy::begin(&env, &all[0], Duration::from_secs(61));
@@ -123,7 +123,7 @@ fn a_copy_that_paused_for_long_is_taken_up_once_it_has_gone_on() {
 }
 
 #[test]
-fn a_file_that_has_changed_since_it_was_found_is_left_for_a_later_look() {
+fn a_file_that_changed_since_it_was_found_waits_for_a_later_look() {
     let first = Archive::new("20251218_000000").with_all(posts("first", 40));
     let mut second = Archive::new("20251218_000100").with_all(posts("second", 1));
     let env = TestEnv::with_archives(&[first.clone(), second.clone()]);
@@ -143,7 +143,7 @@ fn a_file_that_has_changed_since_it_was_found_is_left_for_a_later_look() {
 }
 
 #[test]
-fn a_copy_that_gets_an_old_time_at_its_end_is_taken_up_at_once() {
+fn a_copy_that_keeps_its_old_time_is_loaded_at_once() {
     let all = archives();
     let env = TestEnv::with_archives(&all);
     // Were it to be looked at a second time, the test would take an hour.
@@ -154,7 +154,7 @@ fn a_copy_that_gets_an_old_time_at_its_end_is_taken_up_at_once() {
 }
 
 #[test]
-fn a_run_once_takes_a_file_as_it_is() {
+fn a_once_run_does_not_wait_for_changing_files() {
     let all = archives();
     let env = TestEnv::new();
     write_aged(&place(&env, &all[0]), &all[0].zip(), Duration::ZERO);
@@ -164,7 +164,7 @@ fn a_run_once_takes_a_file_as_it_is() {
 }
 
 #[test]
-fn a_list_tells_what_would_have_to_wait() {
+fn a_list_marks_files_that_must_wait() {
     let all = archives();
     let env = TestEnv::with_archives(&all[..1]);
     write_aged(&place(&env, &all[1]), &all[1].zip(), Duration::ZERO);
@@ -176,7 +176,7 @@ fn a_list_tells_what_would_have_to_wait() {
 }
 
 #[test]
-fn a_folder_that_is_away_for_a_while_does_not_end_the_run() {
+fn a_folder_missing_for_a_while_does_not_end_the_run() {
     let all = archives();
     let env = TestEnv::with_archives(&all[..1]);
     let running = spool(&env).start();
@@ -194,13 +194,13 @@ fn a_folder_that_is_away_for_a_while_does_not_end_the_run() {
 }
 
 #[test]
-fn a_folder_that_was_never_there_ends_the_run() {
+fn a_folder_that_never_existed_ends_the_run() {
     let env = TestEnv::new();
     spool(&env).var("LOCAL_SQLITE_DB_PATH", "elsewhere").run().exits(2).says("elsewhere");
 }
 
 #[test]
-fn what_is_passed_over_is_told_once() {
+fn skipped_files_are_reported_once() {
     let all = archives();
     let env = TestEnv::with_archives(&all[..1]);
     fs::create_dir(env.path("archives/folder.db.zip")).unwrap();
@@ -217,7 +217,7 @@ fn what_is_passed_over_is_told_once() {
 }
 
 #[test]
-fn a_run_says_at_once_what_it_watches_and_how_many_files_are_not_settled() {
+fn the_start_line_names_the_folder_and_counts_unsettled_files() {
     let all = archives();
     let env = TestEnv::with_archives(&all[..1]);
     write_aged(&place(&env, &all[1]), &all[1].zip(), Duration::ZERO);
@@ -236,7 +236,7 @@ fn a_run_says_at_once_what_it_watches_and_how_many_files_are_not_settled() {
 }
 
 #[test]
-fn a_broken_file_that_is_looked_at_again_is_told_of_once() {
+fn a_broken_file_is_reported_once_over_several_looks() {
     let all = archives();
     let env = TestEnv::new();
     let copy = Copy::begin(&env, &all[0], Duration::from_secs(20));

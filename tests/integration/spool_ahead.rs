@@ -38,7 +38,7 @@ fn wait_for_figures(env: &TestEnv, pending: usize, processed: usize) {
 }
 
 #[test]
-fn archives_that_come_while_a_request_hangs_are_loaded_and_marked_before_it_is_answered() {
+fn archives_are_loaded_and_marked_while_an_older_request_hangs() {
     let all = archives(0..11);
     let env = TestEnv::with_archives(&all[..1]);
     env.fake.fail_bulks(1, Fault::Hang);
@@ -62,7 +62,7 @@ fn archives_that_come_while_a_request_hangs_are_loaded_and_marked_before_it_is_a
 }
 
 #[test]
-fn archives_that_are_found_and_not_begun_are_pending_and_told_by_one_line_at_a_signal() {
+fn a_signal_reports_archives_not_begun_in_one_line() {
     let all = archives(0..11);
     let env = TestEnv::with_archives(&all[..1]);
     env.fake.fail_bulks(1, Fault::Hang);
@@ -84,7 +84,7 @@ fn archives_that_are_found_and_not_begun_are_pending_and_told_by_one_line_at_a_s
 }
 
 #[test]
-fn a_look_sees_that_an_alias_has_moved_while_a_batch_is_out() {
+fn a_look_notices_a_moved_alias_while_a_batch_is_in_flight() {
     let all = archives(0..2);
     let env = TestEnv::with_archives(&all[..1]);
     env.fake.fail_bulks(1, Fault::Hang);
@@ -110,7 +110,7 @@ fn a_look_sees_that_an_alias_has_moved_while_a_batch_is_out() {
 }
 
 #[test]
-fn a_look_sees_that_an_alias_has_moved_while_nothing_is_under_way() {
+fn a_look_notices_a_moved_alias_while_nothing_is_in_flight() {
     let [first, second] = [
         Archive::new("20251218_000000").with_all(posts("p", 2)),
         Archive::new("20251219_000000").with(delete("p0")).with(post("p1", "emitted anew")),
@@ -135,7 +135,7 @@ fn a_look_sees_that_an_alias_has_moved_while_nothing_is_under_way() {
 }
 
 #[test]
-fn refusals_are_decided_once_nothing_is_under_way_any_more() {
+fn refusals_become_dead_letters_once_nothing_is_in_flight() {
     let all = archives(0..2);
     let env = TestEnv::with_archives(&all[..1]);
     env.fake.fail_items(|_| true, 3, 400, "mapper_parsing_exception");
@@ -149,7 +149,7 @@ fn refusals_are_decided_once_nothing_is_under_way_any_more() {
 }
 
 #[test]
-fn a_folder_that_is_away_while_a_request_hangs_is_looked_for_again() {
+fn a_folder_missing_while_a_request_hangs_is_looked_for_again() {
     let all = archives(0..2);
     let env = TestEnv::with_archives(&all[..1]);
     env.fake.fail(Request::is_bulk, 0, 1, Fault::Hang);

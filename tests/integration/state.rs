@@ -33,7 +33,7 @@ fn a_second_run_sends_nothing() {
 }
 
 #[test]
-fn an_index_that_was_lost_does_not_look_like_success() {
+fn a_lost_index_does_not_look_like_success() {
     let archives = [archive(0), archive(1)];
     let says = "lists 2 archives as processed (10 rows)";
     let env = TestEnv::with_archives(&archives);
@@ -55,7 +55,7 @@ fn an_index_that_was_lost_does_not_look_like_success() {
 }
 
 #[test]
-fn a_cursor_of_the_established_tool_stands_for_every_archive_up_to_it() {
+fn a_cursor_of_the_established_tool_covers_every_archive_up_to_it() {
     let archives = [archive(0), archive(1), archive(2)];
     let env = TestEnv::with_archives(&archives);
     // 2025-12-18T00:00:01Z.
@@ -97,7 +97,7 @@ fn a_state_file_of_the_established_tool_is_honoured() {
 }
 
 #[test]
-fn entries_and_fields_of_others_are_kept() {
+fn unknown_entries_and_fields_are_kept() {
     let archives = [archive(0)];
     let env = TestEnv::with_archives(&archives);
     let foreign = json!({"filename": "mega_jetstream_20200101_000000.db.zip", "status": "processed",
@@ -110,7 +110,7 @@ fn entries_and_fields_of_others_are_kept() {
 }
 
 #[test]
-fn a_state_file_that_does_not_parse_stops_the_run_and_stays_as_it_is() {
+fn an_invalid_state_file_stops_the_run_and_stays_unchanged() {
     let whole = json!([entry(&archive(0), "processed")]).to_string();
     for content in
         ["", "\n", "{}", "null", "not json", &whole[..whole.len() - 1], "[1]", r#"[{"status":"x"}]"#]
@@ -124,7 +124,7 @@ fn a_state_file_that_does_not_parse_stops_the_run_and_stays_as_it_is() {
 }
 
 #[test]
-fn a_broken_archive_fails_alone() {
+fn a_broken_archive_fails_no_other_archive() {
     let archives = [archive(0), archive(2)];
     let env = TestEnv::with_archives(&archives);
     let half = archive(1).zip();
@@ -136,7 +136,7 @@ fn a_broken_archive_fails_alone() {
 }
 
 #[test]
-fn a_failed_archive_is_taken_up_again_only_when_asked_to_or_changed() {
+fn a_failed_archive_is_retried_only_on_request_or_when_changed() {
     let archive = archive(0);
     let env = TestEnv::new();
     env.write(&format!("archives/{}", archive.name()), "broken");
@@ -155,7 +155,7 @@ fn a_failed_archive_is_taken_up_again_only_when_asked_to_or_changed() {
 }
 
 #[test]
-fn an_archive_is_not_called_processed_before_it_is_confirmed() {
+fn an_archive_is_marked_processed_only_after_confirmation() {
     let archives = [archive(0)];
     let env = TestEnv::with_archives(&archives);
     env.fake.fail_bulks(1, Fault::Hang);
@@ -169,7 +169,7 @@ fn an_archive_is_not_called_processed_before_it_is_confirmed() {
 }
 
 #[test]
-fn an_asynchronous_translog_is_flushed_before_archives_are_called_processed() {
+fn an_asynchronous_translog_is_flushed_before_archives_are_marked() {
     let env = TestEnv::with_archives(&[archive(0)]);
     env.fake.confirm_before_sync();
     env.fake.fail(|request| request.path.ends_with("/_flush"), 0, 1, Fault::Hang);
@@ -201,7 +201,7 @@ fn a_second_process_is_kept_out() {
 }
 
 #[test]
-fn a_second_process_is_kept_out_also_where_it_has_another_name_for_the_file() {
+fn a_second_process_with_another_path_to_the_file_is_kept_out() {
     let env = TestEnv::with_archives(&[archive(0)]);
     env.write(STATE_FILE, "[]");
     std::os::unix::fs::symlink(STATE_FILE, env.path("link")).unwrap();
@@ -215,7 +215,7 @@ fn a_second_process_is_kept_out_also_where_it_has_another_name_for_the_file() {
 }
 
 #[test]
-fn what_a_killed_run_left_undone_the_next_one_does() {
+fn the_next_run_completes_a_killed_run() {
     let archives: Vec<Archive> =
         (0..4).map(|n| archive(n).with(delete(&format!("a{}-0", n.saturating_sub(1))))).collect();
     for bulks in [1, 3, 6, 9] {
@@ -234,7 +234,7 @@ fn what_a_killed_run_left_undone_the_next_one_does() {
 }
 
 #[test]
-fn a_list_tells_what_would_be_taken_up_and_does_nothing() {
+fn a_list_shows_what_would_be_loaded_and_changes_nothing() {
     let env = TestEnv::with_archives(&[archive(0), archive(1)]);
     let state = json!([entry(&archive(0), "processed")]).to_string();
     env.write(STATE_FILE, &state);
@@ -246,7 +246,7 @@ fn a_list_tells_what_would_be_taken_up_and_does_nothing() {
 }
 
 #[test]
-fn the_state_file_can_be_elsewhere() {
+fn the_state_file_path_can_be_set() {
     let env = TestEnv::with_archives(&[archive(0)]);
     env.ingest().var("SPOOL_STATE_FILE", "other.json").run().exits(0);
     assert_eq!(env.read(STATE_FILE), None);

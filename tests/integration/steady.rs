@@ -143,7 +143,7 @@ fn stays_flat(env: &TestEnv, running: Running, mut put: impl FnMut(&Archive, &[u
 }
 
 #[test]
-fn a_spooler_of_a_folder_takes_up_no_more_with_time() {
+fn spooling_a_folder_does_not_leak() {
     let env = TestEnv::new();
     let running = spool(&env).start().may_take(PATIENCE);
     let folder = env.path("archives");
@@ -152,7 +152,7 @@ fn a_spooler_of_a_folder_takes_up_no_more_with_time() {
 }
 
 #[test]
-fn a_spooler_of_a_bucket_takes_up_no_more_with_time() {
+fn spooling_a_bucket_does_not_leak() {
     let (env, s3) = (TestEnv::new(), FakeS3::start());
     let running = spool_bucket(&env, &s3).start().may_take(PATIENCE);
     stays_flat(&env, running, |archive, content| {
@@ -225,7 +225,7 @@ fn looks_are_cheap(env: &TestEnv, running: Running) {
 }
 
 #[test]
-fn a_look_at_a_folder_of_many_archives_that_are_done_is_cheap() {
+fn a_look_at_a_folder_of_many_processed_archives_is_cheap() {
     let env = TestEnv::new();
     all_are_known(&env);
     for name in known_names() {
@@ -236,7 +236,7 @@ fn a_look_at_a_folder_of_many_archives_that_are_done_is_cheap() {
 }
 
 #[test]
-fn a_look_at_a_bucket_of_many_archives_that_are_done_is_cheap() {
+fn a_look_at_a_bucket_of_many_processed_archives_is_cheap() {
     let (env, s3) = (TestEnv::new(), FakeS3::start());
     all_are_known(&env);
     for name in known_names() {

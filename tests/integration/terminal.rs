@@ -43,7 +43,7 @@ fn on_a_terminal(run: Invocation<'_>) -> (Option<i32>, String) {
 }
 
 #[test]
-fn a_terminal_gets_a_bar_that_is_gone_at_the_end() {
+fn the_progress_bar_is_erased_at_the_end() {
     let env = slow();
     let run = env.ingest().args(&["--senders", "1"]).var("TERM", "xterm");
     let (code, text) = on_a_terminal(run);
@@ -56,7 +56,7 @@ fn a_terminal_gets_a_bar_that_is_gone_at_the_end() {
 }
 
 #[test]
-fn a_bar_is_only_for_terminals_that_can_show_it_and_people_who_want_it() {
+fn the_progress_bar_needs_a_capable_terminal_and_text_logging() {
     for (name, value) in
         [("TERM", "dumb"), ("LOG_FORMAT", "json"), ("LOGGING_ENABLED", "false"), ("RUST_LOG", "warn")]
     {
@@ -82,7 +82,7 @@ fn no_color_is_honoured() {
 }
 
 #[test]
-fn what_a_terminal_shows_of_an_archive_fits_100_columns() {
+fn the_line_of_an_archive_fits_100_columns() {
     let doubles = posts("p", 1400).into_iter().chain(posts("p", 50));
     let archive = Archive::new("20251218_000000")
         .with_all(doubles)

@@ -100,7 +100,7 @@ fn list<'e>(env: &'e TestEnv, server: &Recorder) -> Invocation<'e> {
 }
 
 #[test]
-fn a_server_that_is_not_who_it_should_be_gets_not_one_byte() {
+fn an_impostor_receives_no_byte() {
     let authority = Authority::new();
     let env = env();
     env.write("ca.pem", &authority.pem);
@@ -128,7 +128,7 @@ fn a_server_that_is_not_who_it_should_be_gets_not_one_byte() {
 }
 
 #[test]
-fn a_plain_server_where_tls_is_expected_gets_no_key() {
+fn a_plain_server_behind_an_https_url_gets_no_key() {
     let env = env();
     env.write("ca.pem", Authority::new().pem);
     let server = Recorder::start(None, nothing);
@@ -139,7 +139,7 @@ fn a_plain_server_where_tls_is_expected_gets_no_key() {
 }
 
 #[test]
-fn a_redirect_takes_no_credentials_along() {
+fn a_redirect_sends_no_credentials() {
     let authority = Authority::new();
     let env = env();
     env.write("ca.pem", &authority.pem);
@@ -158,7 +158,7 @@ fn a_redirect_takes_no_credentials_along() {
 }
 
 #[test]
-fn the_roots_of_the_file_are_trusted_besides_those_of_the_system() {
+fn a_ca_file_adds_to_the_system_roots() {
     let [system, file] = [Authority::new(), Authority::new()];
     let env = env();
     env.write("system.pem", &system.pem);
@@ -182,7 +182,7 @@ fn the_roots_of_the_file_are_trusted_besides_those_of_the_system() {
 }
 
 #[test]
-fn certificates_that_are_not_checked_are_warned_of_in_every_run() {
+fn unchecked_certificates_are_warned_of_in_every_run() {
     let (params, key) = server_params(|_| ());
     let config = server_config(params.self_signed(&key).unwrap(), &key);
     let env = env();
@@ -203,7 +203,7 @@ fn certificates_that_are_not_checked_are_warned_of_in_every_run() {
 }
 
 #[test]
-fn a_key_over_plain_http_is_warned_of_unless_it_stays_on_this_machine() {
+fn a_key_over_plain_http_is_warned_of_unless_on_loopback() {
     let env = env();
     const WARNING: &str = "plain http";
     let server = Recorder::start(None, nothing);
@@ -246,7 +246,7 @@ fn fingerprint(certificate: &rcgen::Certificate) -> String {
 }
 
 #[test]
-fn the_servers_own_certificate_is_trusted_where_it_is_named_by_file_or_fingerprint() {
+fn a_self_signed_certificate_is_trusted_by_file_or_fingerprint() {
     let env = env();
     let (certificate, config) = own_certificate("localhost");
     env.write("own.pem", certificate.pem());
@@ -284,7 +284,7 @@ fn the_servers_own_certificate_is_trusted_where_it_is_named_by_file_or_fingerpri
 }
 
 #[test]
-fn a_certificate_that_cannot_be_read_costs_the_bundle_no_other_one_and_is_warned_of() {
+fn an_unreadable_certificate_of_a_bundle_is_skipped_with_a_warning() {
     let env = env();
     let authority = Authority::new();
     let broken = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
@@ -296,7 +296,7 @@ fn a_certificate_that_cannot_be_read_costs_the_bundle_no_other_one_and_is_warned
 }
 
 #[test]
-fn a_server_that_asks_for_a_client_certificate_gets_it_or_is_no_outage() {
+fn a_client_certificate_is_sent_and_a_missing_one_is_not_an_outage() {
     let env = env();
     let authority = Authority::new();
     env.write("ca.pem", &authority.pem);

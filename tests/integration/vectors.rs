@@ -58,7 +58,7 @@ fn expected(alone: &[bool], together: bool) -> Vec<Vec<(String, bool)>> {
 }
 
 #[test]
-fn base64_is_used_once_a_post_has_been_read_back_the_same() {
+fn base64_is_used_once_a_post_reads_back_unchanged() {
     let env = env_with(&archives(), Base64Vectors::BigEndian);
     let run = env.run(&[]).exits(0).says("vectors are sent as base64");
     run.counts(&[("rows.read", 5), ("rows.indexed", 5), ("requests.bulk", 2), ("requests.retried", 0)]);
@@ -78,7 +78,7 @@ fn a_server_that_refuses_base64_gets_arrays() {
 }
 
 #[test]
-fn where_base64_is_misread_the_post_is_replaced_at_once_and_arrays_are_sent() {
+fn misread_base64_is_replaced_at_once_and_arrays_are_sent() {
     let env = env_with(&archives(), Base64Vectors::LittleEndian);
     env.run(&[]).exits(0).says("they are read back with other values").counts(&[("rows.indexed", 5)]);
     assert_eq!(sent(&env), expected(&[true, false], false));
@@ -86,7 +86,7 @@ fn where_base64_is_misread_the_post_is_replaced_at_once_and_arrays_are_sent() {
 }
 
 #[test]
-fn no_garbage_stays_where_the_run_ends_before_the_batch_is_sent() {
+fn misread_vectors_are_replaced_even_if_the_run_ends_early() {
     let env = env_with(&archives(), Base64Vectors::LittleEndian);
     env.fake.fail(Request::is_bulk, 2, usize::MAX, Fault::status(401));
     env.run(&[]).exits(5);
@@ -96,7 +96,7 @@ fn no_garbage_stays_where_the_run_ends_before_the_batch_is_sent() {
 }
 
 #[test]
-fn what_readers_would_get_as_base64_or_not_at_all_is_sent_as_arrays() {
+fn indices_that_return_base64_or_no_vectors_get_arrays() {
     for base64 in [Base64Vectors::KeptAsSent, Base64Vectors::NotReturned] {
         let env = env_with(&archives(), base64);
         env.run(&[]).exits(0).says("vectors are sent as arrays: the index");
@@ -107,7 +107,7 @@ fn what_readers_would_get_as_base64_or_not_at_all_is_sent_as_arrays() {
 }
 
 #[test]
-fn a_post_that_is_refused_either_way_proves_nothing() {
+fn a_post_refused_in_both_encodings_proves_nothing() {
     let env = env_with(&archives(), Base64Vectors::BigEndian);
     env.fake.fail_items(|item| item.id == uri("p0"), usize::MAX, 400, "document_parsing_exception");
     let run = env.run(&[]).exits(3).says("vectors are sent as base64");
@@ -125,7 +125,7 @@ fn a_vector_of_zeros_is_not_tried() {
 }
 
 #[test]
-fn posts_without_a_statement_are_followed_by_the_next() {
+fn an_inconclusive_post_is_followed_by_the_next() {
     let deletion = Archive::new("20251217_000000").with(delete("p0"));
     let env = env_with(&[deletion], Base64Vectors::BigEndian);
     env.run(&[]).exits(0);
@@ -146,7 +146,7 @@ fn posts_without_a_statement_are_followed_by_the_next() {
 }
 
 #[test]
-fn arrays_are_sent_for_good_after_twenty_posts_without_a_statement() {
+fn arrays_are_used_for_good_after_twenty_inconclusive_posts() {
     let archives = [Archive::new("20251218_000000").with_all(with_vectors("p", 25))];
     let env = env_with(&archives, Base64Vectors::LittleEndian);
     env.fake.fail(is_read_back, 0, usize::MAX, Fault::status(403));
@@ -156,7 +156,7 @@ fn arrays_are_sent_for_good_after_twenty_posts_without_a_statement() {
 }
 
 #[test]
-fn a_server_that_is_away_for_a_moment_is_asked_again() {
+fn a_short_outage_is_retried() {
     let env = env_with(&archives(), Base64Vectors::BigEndian);
     env.fake.fail_bulks(2, Fault::status(503));
     env.run(&[]).exits(0).says("vectors are sent as base64").counts(&[("requests.retried", 2)]);
@@ -164,7 +164,7 @@ fn a_server_that_is_away_for_a_moment_is_asked_again() {
 }
 
 #[test]
-fn many_workers_find_out_once() {
+fn many_workers_test_the_encoding_once() {
     let archives: Vec<Archive> = (0..6)
         .map(|n| Archive::new(&format!("20251218_00000{n}")).with_all(with_vectors(&format!("a{n}-"), 4)))
         .collect();
@@ -177,7 +177,7 @@ fn many_workers_find_out_once() {
 }
 
 #[test]
-fn a_signal_ends_the_proof_and_the_next_run_makes_it_anew() {
+fn a_signal_ends_the_encoding_test_and_the_next_run_repeats_it() {
     let env = env_with(&archives(), Base64Vectors::BigEndian);
     env.fake.fail_bulks(usize::MAX, Fault::status(503));
     let running = env.ingest().start();
@@ -190,7 +190,7 @@ fn a_signal_ends_the_proof_and_the_next_run_makes_it_anew() {
 }
 
 #[test]
-fn what_is_asked_for_by_name_is_not_proven() {
+fn an_explicit_encoding_is_not_tested() {
     for (encoding, base64) in [("array", false), ("base64", true)] {
         let env = env_with(&archives(), Base64Vectors::BigEndian);
         env.run(&["--vector-encoding", encoding]).exits(0).counts(&[("requests.bulk", 1)]);
@@ -209,7 +209,7 @@ fn map_as_knn(env: &TestEnv) {
 }
 
 #[test]
-fn base64_by_name_is_refused_where_the_index_is_not_proven_to_take_it() {
+fn explicit_base64_is_refused_for_an_index_that_may_not_read_it() {
     let base64 = ["--vector-encoding", "base64"];
     let refused = |env: &TestEnv, why: &str| {
         for arguments in [&base64[..], &["--check", "--vector-encoding", "base64"]] {
@@ -240,7 +240,7 @@ fn dead_letters(env: &TestEnv, encoding: &str) {
 }
 
 #[test]
-fn a_replay_writes_vectors_as_the_server_takes_them() {
+fn a_replay_uses_the_encoding_the_server_reads() {
     for (before, flags, now) in [
         ("base64", &["--replay", "dead"][..], false),
         ("array", &["--replay", "dead"], false),
@@ -260,7 +260,7 @@ fn a_replay_writes_vectors_as_the_server_takes_them() {
 }
 
 #[test]
-fn other_fields_than_dense_vector_get_arrays_untried() {
+fn fields_other_than_dense_vector_get_arrays_without_a_test() {
     let env = env_with(&archives(), Base64Vectors::LittleEndian);
     map_as_knn(&env);
     env.run(&[]).exits(0).says("vectors are sent as arrays").counts(&[("requests.bulk", 1)]);
@@ -268,7 +268,7 @@ fn other_fields_than_dense_vector_get_arrays_untried() {
 }
 
 #[test]
-fn behind_an_alias_of_several_indices_the_written_one_is_read() {
+fn the_encoding_test_reads_the_write_index_of_an_alias() {
     let env = env_with(&archives(), Base64Vectors::BigEndian);
     env.fake.store(|store| {
         store.indices.remove("posts");

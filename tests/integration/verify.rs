@@ -140,7 +140,7 @@ fn assert_found_and_mended(env: &TestEnv, case: &str) {
 }
 
 #[test]
-fn what_differs_is_named_by_row_and_mended() {
+fn differences_are_named_by_row_and_repaired() {
     let env = loaded(aliases());
     assert_found_and_mended(&env, "aliases");
     // One post is another program's by now.
@@ -152,7 +152,7 @@ fn what_differs_is_named_by_row_and_mended() {
 }
 
 #[test]
-fn what_differs_is_found_wherever_posts_are_kept() {
+fn differences_are_found_in_every_index_layout() {
     let several = || {
         let mut store = aliases();
         store.add_index("posts_old", "posts", false);
@@ -203,7 +203,7 @@ fn a_post_is_looked_for_in_every_index_behind_the_alias() {
 }
 
 #[test]
-fn a_rollover_in_the_middle_is_no_difference() {
+fn a_rollover_during_verify_is_not_a_difference() {
     let env = loaded(aliases());
     env.fake.fail(Request::is_mget, 0, 1, Fault::Hang);
     let running = env.ingest().args(&["--verify", "--output", "differences"]).start();
@@ -219,7 +219,7 @@ fn a_rollover_in_the_middle_is_no_difference() {
 }
 
 #[test]
-fn reading_is_all_that_it_needs_and_a_repair_needs_more() {
+fn verify_needs_only_read_privileges_and_repair_needs_more() {
     let env = loaded(aliases());
     ["index", "delete", "view_index_metadata"].iter().for_each(|privilege| env.fake.deny(privilege));
     assert_eq!(verify(&env, &[]).code, Some(3), "one row is unreadable");
@@ -228,7 +228,7 @@ fn reading_is_all_that_it_needs_and_a_repair_needs_more() {
 }
 
 #[test]
-fn an_index_that_tells_nothing_of_itself_is_asked_by_its_name_and_with_a_routing_where_it_wants_one() {
+fn an_index_that_hides_its_settings_is_read_with_routing_if_required() {
     for routed in [false, true] {
         let env = loaded(aliases());
         let is_told = |request: &Request| {
@@ -253,7 +253,7 @@ fn an_index_that_tells_nothing_of_itself_is_asked_by_its_name_and_with_a_routing
 }
 
 #[test]
-fn trouble_on_the_way_is_waited_out_and_past_the_budget_ends_the_run() {
+fn faults_are_retried_until_the_budget_ends_the_run() {
     for fault in [Fault::status(429), Fault::status(503), Fault::CloseBefore, Fault::CutReply, Fault::Garbage]
     {
         let env = loaded(aliases());
@@ -277,7 +277,7 @@ fn trouble_on_the_way_is_waited_out_and_past_the_budget_ends_the_run() {
 }
 
 #[test]
-fn a_signal_ends_it_at_once_with_a_summary_also_while_the_server_is_silent() {
+fn a_signal_ends_verify_at_once_with_a_summary() {
     let env = loaded(aliases());
     env.fake.fail(Request::is_mget, 0, usize::MAX, Fault::Hang);
     let running = env.ingest().args(&["--verify"]).start();
@@ -292,7 +292,7 @@ fn a_signal_ends_it_at_once_with_a_summary_also_while_the_server_is_silent() {
 }
 
 #[test]
-fn a_delete_that_the_index_remembers_is_waited_for() {
+fn repair_waits_until_the_index_forgets_a_delete() {
     let env = loaded(aliases());
     env.fake.store(|store| {
         let index = store.index("posts").expect("an index");
@@ -310,7 +310,7 @@ fn a_delete_that_the_index_remembers_is_waited_for() {
 }
 
 #[test]
-fn what_the_server_refuses_is_a_dead_letter_and_stays_a_difference() {
+fn a_refused_repair_is_a_dead_letter_and_stays_a_difference() {
     let env = loaded(aliases());
     damage(&env);
     env.fake.fail_items(|item| item.id == uri("p7"), usize::MAX, 400, "document_parsing_exception");
@@ -322,7 +322,7 @@ fn what_the_server_refuses_is_a_dead_letter_and_stays_a_difference() {
 }
 
 #[test]
-fn figures_and_the_last_lines_tell_of_it() {
+fn metrics_and_the_report_show_differences() {
     let env = loaded(aliases());
     damage(&env);
     let run = verify(&env, &["--metrics-file", "m.prom"]);
@@ -333,7 +333,7 @@ fn figures_and_the_last_lines_tell_of_it() {
 }
 
 #[test]
-fn what_does_not_go_with_it_is_refused() {
+fn flags_that_conflict_with_verify_are_refused() {
     let env = TestEnv::new();
     for arguments in [
         &["--verify", "--mode", "spool"][..],

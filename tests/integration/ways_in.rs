@@ -102,7 +102,7 @@ fn check_secrets(env: &TestEnv, run: &Run) {
 }
 
 #[test]
-fn each_way_gets_in_where_it_is_right_and_is_told_what_is_wrong_where_it_is_not() {
+fn every_credential_works_and_a_refused_one_names_its_setting() {
     for way in ways() {
         let (env, archives) = env();
         env.fake.admit(way.sends.as_deref());
@@ -124,7 +124,7 @@ fn each_way_gets_in_where_it_is_right_and_is_told_what_is_wrong_where_it_is_not(
 }
 
 #[test]
-fn a_refusal_in_the_middle_of_a_run_names_the_way_too() {
+fn a_refusal_during_a_run_names_the_setting() {
     for way in ways() {
         let (env, _) = env();
         env.fake.admit(way.sends.as_deref());
@@ -135,7 +135,7 @@ fn a_refusal_in_the_middle_of_a_run_names_the_way_too() {
 }
 
 #[test]
-fn two_ways_and_none_are_usage_errors() {
+fn two_credentials_or_none_are_usage_errors() {
     let (env, _) = env();
     for (n, one) in ways().iter().enumerate() {
         for other in ways().iter().skip(n + 1).filter(|other| other.setting != one.setting) {
@@ -160,7 +160,7 @@ fn two_ways_and_none_are_usage_errors() {
 }
 
 #[test]
-fn user_and_password_in_the_url_are_cut_out_before_anything_is_told() {
+fn user_and_password_in_the_url_are_never_shown() {
     let (env, archives) = env();
     let way = &ways()[2];
     env.fake.admit(way.sends.as_deref());
@@ -183,7 +183,7 @@ fn user_and_password_in_the_url_are_cut_out_before_anything_is_told() {
 }
 
 #[test]
-fn a_secret_of_a_file_is_read_again_once_it_is_refused_so_that_no_restart_is_needed() {
+fn a_refused_secret_is_read_again_from_its_file() {
     for (setting, arguments, old, new) in [
         (
             "ELASTICSEARCH_API_KEY_FILE",
@@ -234,7 +234,7 @@ fn echo(status: u16) -> Recorder {
 }
 
 #[test]
-fn no_answer_makes_a_secret_known() {
+fn no_reply_reveals_a_secret() {
     let (env, _) = env();
     for status in [302, 400, 401, 403, 404, 500, 503] {
         let server = echo(status);
@@ -340,7 +340,7 @@ fn signed<'e>(env: &'e TestEnv, service: &str) -> Invocation<'e> {
 }
 
 #[test]
-fn requests_are_signed_for_aws_so_that_a_verifier_of_our_own_takes_each_of_them() {
+fn aws_signatures_pass_an_independent_verifier() {
     for (service, region) in [("es", "eu-west-1"), ("aoss", "us-east-1")] {
         let (env, archives) = env();
         env.fake.admit_by(move |request| {
@@ -368,7 +368,7 @@ fn requests_are_signed_for_aws_so_that_a_verifier_of_our_own_takes_each_of_them(
 }
 
 #[test]
-fn amazons_refusal_of_foreign_credentials_says_how_it_is_done_there() {
+fn a_refusal_by_amazon_suggests_aws_sigv4() {
     let (env, _) = env();
     for message in [
         "User: anonymous is not authorized to perform: es:ESHttpPost with an explicit deny",

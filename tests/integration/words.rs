@@ -78,7 +78,7 @@ fn literals(source: &str) -> Vec<String> {
 }
 
 #[test]
-fn the_documents_have_no_sentence_turned_round() {
+fn documents_have_no_inverted_sentences() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut documents = files("docs", "md");
     documents.extend([root.join("README.md"), root.join("CONTRIBUTING.md")]);
@@ -89,7 +89,7 @@ fn the_documents_have_no_sentence_turned_round() {
 }
 
 #[test]
-fn the_messages_have_no_sentence_turned_round() {
+fn messages_have_no_inverted_sentences() {
     let mut count = 0;
     for path in files("src", "rs").into_iter().filter(|path| !path.ends_with("tests.rs")) {
         for literal in literals(&fs::read_to_string(&path).unwrap()) {
@@ -106,7 +106,7 @@ fn the_messages_have_no_sentence_turned_round() {
 }
 
 #[test]
-fn a_sentence_turned_round_is_found_wherever_it_begins() {
+fn inverted_sentences_are_found_wherever_they_begin() {
     assert_eq!(
         turned_round("Fine so far. Of what is\nlisted, little stays."),
         ["Of what is listed, little stays"]

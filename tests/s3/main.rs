@@ -69,7 +69,7 @@ fn refused(run: Run, code: i32, why: &str) -> Run {
 }
 
 #[test]
-fn folder_bucket_and_spool_end_with_the_same_index_and_the_bucket_as_it_was() {
+fn folder_bucket_and_spool_give_the_same_index() {
     let archives = archives();
     let folder = TestEnv::with_archives(&archives);
     folder.run(&[]).exits(0);
@@ -97,7 +97,7 @@ fn folder_bucket_and_spool_end_with_the_same_index_and_the_bucket_as_it_was() {
 }
 
 #[test]
-fn spool_takes_up_objects_that_come_later_whatever_their_name() {
+fn spool_loads_later_objects_whatever_their_name() {
     let archives = archives();
     let (env, server) = (TestEnv::new(), Server::start());
     put(&server, &archives[1..]);
@@ -124,13 +124,13 @@ fn a_wrong_secret_is_refused_by_the_server() {
 }
 
 #[test]
-fn a_bucket_that_is_not_there_is_refused() {
+fn a_missing_bucket_is_refused() {
     let (env, server) = (TestEnv::new(), Server::start());
     refused(ingest(&env, &server).var("S3_SQLITE_DB_BUCKET", "another").run(), 2, "NoSuchBucket");
 }
 
 #[test]
-fn an_object_that_does_not_heal_is_marked_and_the_others_are_loaded() {
+fn a_broken_object_is_marked_and_the_others_are_loaded() {
     let archives = archives();
     let (env, server) = (TestEnv::new(), Server::start());
     put(&server, &archives[1..]);
@@ -155,7 +155,7 @@ fn all_pages_of_a_listing_are_read() {
 }
 
 #[test]
-fn a_check_reads_a_part_of_one_object() {
+fn a_check_reads_part_of_one_object() {
     let (env, server) = (TestEnv::new(), Server::start());
     put(&server, &archives());
     let checked = ingest(&env, &server).args(&["--check"]).run().exits(0);

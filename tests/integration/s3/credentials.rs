@@ -22,7 +22,7 @@ fn keys(name: &str, access_key: &str) -> String {
 }
 
 #[test]
-fn keys_that_were_rotated_are_read_again() {
+fn rotated_keys_are_read_again() {
     for refusal in
         ["InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidTokenId", "ExpiredToken", "AccessDenied"]
     {
@@ -49,7 +49,7 @@ fn keys_that_were_rotated_are_read_again() {
 }
 
 #[test]
-fn keys_in_files_are_read_again_when_they_are_refused() {
+fn refused_keys_from_files_are_read_again() {
     let archives = archives();
     let (env, s3) = with(&archives);
     env.write("access", "AKIDOLD\n");
@@ -69,7 +69,7 @@ fn keys_in_files_are_read_again_when_they_are_refused() {
 }
 
 #[test]
-fn who_gives_credentials_out_is_asked_anew_only_now_and_then() {
+fn credential_endpoints_are_asked_rarely() {
     let (env, s3) = with(&archives());
     env.write("token", SECRETS[2]);
     s3.fail(is_object, 0, usize::MAX, Fault::Reply(error(403, "InvalidAccessKeyId")));
@@ -86,7 +86,7 @@ fn who_gives_credentials_out_is_asked_anew_only_now_and_then() {
 }
 
 #[test]
-fn a_profile_leads_to_credentials_in_every_way_that_it_may() {
+fn profiles_support_every_kind_of_credentials() {
     let archives = archives();
     let (env, s3) = with(&archives);
     let process = format!(
@@ -154,7 +154,7 @@ fn a_profile_leads_to_credentials_in_every_way_that_it_may() {
 }
 
 #[test]
-fn profiles_that_lead_nowhere_are_told_with_what_can_be_done() {
+fn unusable_profiles_are_reported_with_advice() {
     let (env, s3) = with(&archives());
     let config = "[profile a]\nrole_arn=r\nsource_profile=b\n[profile b]\nrole_arn=r\nsource_profile=a\n\
                   [profile lost]\nrole_arn=r\nsource_profile=nowhere\n\
@@ -205,7 +205,7 @@ fn a_public_bucket_is_read_without_a_signature() {
 }
 
 #[test]
-fn white_space_around_keys_is_cut_off() {
+fn whitespace_around_keys_is_trimmed() {
     let (env, s3) = with(&archives());
     let invocation = without_keys(&env, &s3)
         .var("AWS_S3_ACCESS_KEY", &format!(" {ACCESS_KEY}\n"))
@@ -214,7 +214,7 @@ fn white_space_around_keys_is_cut_off() {
 }
 
 #[test]
-fn a_denied_listing_asks_for_other_credentials_once() {
+fn a_denied_listing_renews_credentials_once() {
     let (env, s3) = with(&archives());
     s3.fail(is_listing, 0, usize::MAX, Fault::Reply(error(403, "AccessDenied")));
     env.write("token", SECRETS[2]);

@@ -16,7 +16,7 @@ fn many(count: usize) -> Vec<Archive> {
 }
 
 #[test]
-fn a_body_that_is_cut_off_is_gone_on_with() {
+fn interrupted_downloads_resume() {
     let archives = archives();
     let (env, s3) = with(&archives);
     s3.fail(is_get_of(&archives[1]), 0, 2, Fault::CutReply);
@@ -34,7 +34,7 @@ fn a_body_that_is_cut_off_is_gone_on_with() {
 }
 
 #[test]
-fn an_object_that_is_replaced_meanwhile_is_downloaded_anew() {
+fn an_object_replaced_during_its_download_is_downloaded_again() {
     let mut archives = archives();
     archives[1] = Archive::new("20251218_000100").with_all(posts("larger", 30));
     let (env, s3) = with(&archives);
@@ -49,7 +49,7 @@ fn an_object_that_is_replaced_meanwhile_is_downloaded_anew() {
 }
 
 #[test]
-fn what_has_vanished_or_is_denied_stays_pending_and_costs_no_other_archive() {
+fn missing_or_denied_objects_stay_pending_and_harm_no_other_archive() {
     for (status, code) in [(404, "NoSuchKey"), (403, "AccessDenied"), (403, "InvalidObjectState")] {
         let archives = archives();
         let (env, s3) = with(&archives);
@@ -63,7 +63,7 @@ fn what_has_vanished_or_is_denied_stays_pending_and_costs_no_other_archive() {
 }
 
 #[test]
-fn downloads_at_once_are_bounded() {
+fn the_number_of_concurrent_downloads_is_bounded() {
     let archives = many(12);
     let (env, s3) = with(&archives);
     s3.fail(is_object, 0, 2, Fault::Hang);
@@ -75,7 +75,7 @@ fn downloads_at_once_are_bounded() {
 }
 
 #[test]
-fn an_object_that_is_replaced_by_a_larger_one_is_left_for_the_next_listing() {
+fn an_object_replaced_by_a_larger_one_waits_for_the_next_listing() {
     let mut archives = archives();
     let (env, s3) = with(&archives);
     s3.fail(is_get_of(&archives[1]), 0, 1, Fault::CutReply);
@@ -88,7 +88,7 @@ fn an_object_that_is_replaced_by_a_larger_one_is_left_for_the_next_listing() {
 }
 
 #[test]
-fn objects_that_the_budget_is_spent_on_stay_pending_and_cost_no_other_archive() {
+fn objects_past_the_retry_budget_stay_pending_and_harm_no_other_archive() {
     let archives = many(6);
     let (env, s3) = with(&archives);
     // As many as are downloaded at once.
@@ -104,7 +104,7 @@ fn objects_that_the_budget_is_spent_on_stay_pending_and_cost_no_other_archive() 
 }
 
 #[test]
-fn the_budget_of_an_s3_that_serves_nothing_is_spent_once() {
+fn the_budget_for_an_unavailable_s3_is_spent_once() {
     let archives = many(60);
     let (env, s3) = with(&archives);
     s3.fail(is_object, 0, usize::MAX, Fault::Reply(error(503, "SlowDown")));
@@ -121,7 +121,7 @@ fn is_range_of(archive: &Archive) -> impl Fn(&Request) -> bool + Send + 'static 
 }
 
 #[test]
-fn what_comes_again_and_again_is_no_progress() {
+fn repeated_bytes_are_not_progress() {
     let archives = archives();
     let (env, s3) = with(&archives);
     s3.fail(is_range_of(&archives[1]), 0, usize::MAX, Fault::Reply(error(412, "PreconditionFailed")));
@@ -132,7 +132,7 @@ fn what_comes_again_and_again_is_no_progress() {
 }
 
 #[test]
-fn the_rest_of_an_object_need_not_name_its_state_again() {
+fn a_range_reply_may_omit_the_etag() {
     let archives = archives();
     let (env, s3) = with(&archives);
     let zip = archives[1].zip();

@@ -10,7 +10,7 @@ use crate::harness::s3::{BUCKET, error, is_listing};
 use crate::harness::script::Fault;
 
 #[test]
-fn the_region_that_a_redirect_names_is_gone_to_and_told_once() {
+fn a_redirect_to_another_region_is_followed_and_reported_once() {
     let archives = archives();
     let (env, s3) = with(&archives);
     s3.is_in("eu-west-1");
@@ -26,7 +26,7 @@ fn the_region_that_a_redirect_names_is_gone_to_and_told_once() {
 }
 
 #[test]
-fn the_region_may_be_set_in_several_places() {
+fn the_region_can_be_set_in_several_places() {
     let (env, s3) = with(&archives());
     env.write("config", "[default]\nregion = eu-west-1\n[profile there]\nregion = eu-west-3\n");
     for (region, variables) in [
@@ -46,7 +46,7 @@ fn the_region_may_be_set_in_several_places() {
 }
 
 #[test]
-fn a_region_that_leads_nowhere_is_told_with_the_settings() {
+fn an_unreachable_region_is_reported_with_its_settings() {
     let (env, s3) = with(&archives());
     let here = error(400, "AuthorizationHeaderMalformed").with_header("x-amz-bucket-region", "eu-west-1");
     s3.fail(is_listing, 0, usize::MAX, Fault::Reply(here));
@@ -63,7 +63,7 @@ fn a_region_that_leads_nowhere_is_told_with_the_settings() {
 }
 
 #[test]
-fn the_bucket_may_be_part_of_the_hosts_name() {
+fn the_bucket_may_be_part_of_the_host_name() {
     let archives = archives();
     let (env, s3) = with(&archives);
     let endpoint = s3.url().replace("127.0.0.1", "localhost");
@@ -81,7 +81,7 @@ fn the_bucket_may_be_part_of_the_hosts_name() {
 }
 
 #[test]
-fn an_endpoint_that_is_none_is_told_with_the_setting() {
+fn an_endpoint_that_is_not_s3_is_reported_with_its_setting() {
     let (env, s3) = with(&archives());
     let bucket_in_it = format!("{}/{BUCKET}", s3.url());
     ingest(&env, &s3)
@@ -124,7 +124,7 @@ fn an_endpoint_that_is_none_is_told_with_the_setting() {
 }
 
 #[test]
-fn a_host_that_hangs_does_not_hold_a_signal_up() {
+fn a_hanging_host_does_not_delay_a_signal() {
     let (env, s3) = with(&archives());
     s3.fail(is_listing, 0, usize::MAX, Fault::Hang);
     for (mode, code) in [("once", 143), ("spool", 0)] {

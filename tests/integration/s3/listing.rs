@@ -42,7 +42,7 @@ fn modes<'e>(invocation: impl Fn() -> Invocation<'e>) -> [(Invocation<'e>, i32);
 }
 
 #[test]
-fn a_signal_is_heeded_between_two_pages() {
+fn a_signal_ends_a_listing_between_two_pages() {
     let (env, s3) = with(&[]);
     (0..2_500).for_each(|n| s3.put(&format!("in/{n:04}.txt"), ""));
     s3.fail(is_second_page, 0, 1, Fault::Hang);
@@ -53,7 +53,7 @@ fn a_signal_is_heeded_between_two_pages() {
 }
 
 #[test]
-fn a_signal_is_heeded_in_the_middle_of_a_page() {
+fn a_signal_ends_a_listing_within_a_page() {
     let (env, s3) = with(&archives());
     let page = Reply { status: 200, headers: vec![], body: b"<ListBucketResult>".to_vec() };
     s3.fail(is_listing, 0, usize::MAX, Fault::Dripping(long(page)));
@@ -67,7 +67,7 @@ fn a_signal_is_heeded_in_the_middle_of_a_page() {
 }
 
 #[test]
-fn an_error_reply_that_does_not_end_is_judged_by_what_has_come() {
+fn an_endless_error_reply_is_judged_by_its_beginning() {
     at_once([is_listing, is_object], |condition| {
         let (env, s3) = with(&archives());
         s3.fail(condition, 0, usize::MAX, Fault::Dripping(long(error(503, "SlowDown"))));
@@ -77,7 +77,7 @@ fn an_error_reply_that_does_not_end_is_judged_by_what_has_come() {
 }
 
 #[test]
-fn a_signal_is_heeded_while_an_error_reply_does_not_end() {
+fn a_signal_ends_an_endless_error_reply() {
     for condition in [is_listing, is_object] {
         let (env, s3) = with(&archives());
         s3.fail(condition, 0, usize::MAX, Fault::Dripping(long(error(503, "SlowDown"))));
@@ -104,7 +104,7 @@ fn page(keys: &[&str], token: &str) -> Fault {
 }
 
 #[test]
-fn a_listing_that_goes_in_a_circle_is_given_up() {
+fn a_circular_listing_is_given_up() {
     let (env, s3) = with(&[]);
     let asks_for = |token: &'static str| {
         move |request: &Request| is_listing(request) && request.param("continuation-token") == Some(token)

@@ -34,7 +34,7 @@ fn taken(env: &TestEnv, s3: &FakeS3, arguments: &[&str]) -> (Vec<String>, usize)
 }
 
 #[test]
-fn a_day_of_a_year_costs_three_requests_instead_of_a_hundred() {
+fn listing_one_day_of_a_year_takes_three_requests() {
     let (env, s3) = a_year("mega_jetstream_");
     let (all, requests) = taken(&env, &s3, &[]);
     assert_eq!(requests, all.len().div_ceil(KEYS_OF_A_PAGE));
@@ -56,14 +56,14 @@ fn a_day_of_a_year_costs_three_requests_instead_of_a_hundred() {
 }
 
 #[test]
-fn a_prefix_that_ends_before_the_time_needs_nothing_to_be_confirmed() {
+fn listing_by_a_prefix_that_ends_before_the_time_takes_two_requests() {
     let (env, s3) = a_year("");
     let (names, requests) = taken(&env, &s3, &["--from", "2025-11-30", "--to", "2025-12-01"]);
     assert_eq!((names.len(), requests), (3, 2));
 }
 
 #[test]
-fn no_archive_is_leapt_over_whatever_the_names() {
+fn no_archive_is_missed_whatever_its_name() {
     let others = [
         "in/2024/mega_jetstream_20251130_010000.db.zip",
         "in/before_20251130_010000.db.zip",
@@ -81,7 +81,7 @@ fn no_archive_is_leapt_over_whatever_the_names() {
 }
 
 #[test]
-fn a_server_that_knows_no_such_delimiter_is_asked_for_all_pages() {
+fn a_server_that_ignores_delimiters_is_asked_for_all_pages() {
     let (env, s3) = a_year("mega_jetstream_");
     s3.know_no_delimiter();
     let (names, requests) = taken(&env, &s3, &["--from", "2025-11-30", "--to", "2025-12-01"]);
@@ -90,7 +90,7 @@ fn a_server_that_knows_no_such_delimiter_is_asked_for_all_pages() {
 }
 
 #[test]
-fn a_load_takes_the_times_that_are_asked_for_and_nothing_else_is_downloaded() {
+fn only_archives_within_the_time_span_are_downloaded() {
     let archives = archives();
     let (env, s3) = with(&archives);
     let span = ["--from", "2025-12-18T00:01:00Z", "--to", "2025-12-18T00:02:00Z"];
@@ -103,7 +103,7 @@ fn a_load_takes_the_times_that_are_asked_for_and_nothing_else_is_downloaded() {
 }
 
 #[test]
-fn an_object_that_has_changed_since_it_was_processed_is_told_by_its_etag_and_left() {
+fn an_object_with_a_new_etag_is_reported_and_left() {
     let archives = archives();
     let (env, s3) = with(&archives);
     run(ingest(&env, &s3), &s3).exits(0);
@@ -120,7 +120,7 @@ fn an_object_that_has_changed_since_it_was_processed_is_told_by_its_etag_and_lef
 }
 
 #[test]
-fn a_database_with_a_log_beside_it_fails_with_the_reason() {
+fn a_database_with_an_sqlite_wal_beside_it_fails() {
     for suffix in [".db.zip-wal", ".db-wal", ".db.zip-journal"] {
         let (env, s3) = with(&[]);
         let archive: &Archive = &archives()[0];
@@ -141,7 +141,7 @@ fn a_database_with_a_log_beside_it_fails_with_the_reason() {
 }
 
 #[test]
-fn a_list_for_programs_tells_where_an_object_is_and_its_class() {
+fn the_json_list_gives_path_and_storage_class_of_each_object() {
     let (env, s3) = with(&archives()[..1]);
     s3.put("in/.db.zip/../x.db.zip", "no URL leads to it");
     let list = run(ingest(&env, &s3).args(&["--list", "--json"]), &s3).exits(0);

@@ -26,7 +26,7 @@ fn wait_until_it_is_left(running: &Running) {
 }
 
 #[test]
-fn takes_up_what_comes_later() {
+fn loads_objects_that_arrive_later() {
     let archives = archives();
     let (env, s3) = with(&archives[..1]);
     let running = spool(&env, &s3).start();
@@ -39,7 +39,7 @@ fn takes_up_what_comes_later() {
 }
 
 #[test]
-fn downloads_an_object_anew_that_is_replaced_meanwhile() {
+fn downloads_a_replaced_object_again() {
     let mut archives = archives();
     let (env, s3) = with(&archives);
     s3.fail(is_get_of(&archives[1]), 0, 1, Fault::CutReply);
@@ -53,7 +53,7 @@ fn downloads_an_object_anew_that_is_replaced_meanwhile() {
 }
 
 #[test]
-fn goes_on_whatever_becomes_of_single_objects() {
+fn survives_failures_of_single_objects() {
     for (status, code) in [(404, "NoSuchKey"), (403, "AccessDenied"), (503, "SlowDown")] {
         let archives = archives();
         let (env, s3) = with(&archives);
@@ -67,7 +67,7 @@ fn goes_on_whatever_becomes_of_single_objects() {
 }
 
 #[test]
-fn goes_on_whatever_becomes_of_later_listings() {
+fn survives_failures_of_later_listings() {
     let replies = [(403, "AccessDenied"), (404, "NoSuchBucket"), (400, "ExpiredToken"), (500, "x")];
     at_once(replies, |(status, code)| {
         let archives = archives();
@@ -84,7 +84,7 @@ fn goes_on_whatever_becomes_of_later_listings() {
 }
 
 #[test]
-fn an_object_that_cannot_be_served_is_left_for_later_and_costs_no_other_archive() {
+fn an_object_that_cannot_be_served_waits_and_harms_no_other_archive() {
     at_once([(500, "InternalError"), (307, "TemporaryRedirect")], |(status, code)| {
         let archives = archives();
         let (env, s3) = with(&archives[..2]);
@@ -103,7 +103,7 @@ fn an_object_that_cannot_be_served_is_left_for_later_and_costs_no_other_archive(
 }
 
 #[test]
-fn an_object_that_was_left_is_asked_for_once_at_each_later_look() {
+fn an_object_left_for_later_is_tried_once_per_look() {
     let archives = archives();
     let (env, s3) = with(&archives[..1]);
     s3.fail(is_object, 0, usize::MAX, Fault::Reply(error(500, "InternalError")));
@@ -126,7 +126,7 @@ fn an_object_that_was_left_is_asked_for_once_at_each_later_look() {
 }
 
 #[test]
-fn no_object_is_left_for_later_while_s3_does_not_answer_at_all() {
+fn no_object_is_left_for_later_while_s3_is_unavailable() {
     let archives = archives();
     let (env, s3) = with(&archives);
     s3.fail(is_object, 0, usize::MAX, Fault::Reply(error(503, "SlowDown")));
@@ -143,14 +143,14 @@ fn no_object_is_left_for_later_while_s3_does_not_answer_at_all() {
 }
 
 #[test]
-fn is_given_up_at_once_where_the_first_listing_is_refused() {
+fn ends_at_once_if_the_first_listing_is_refused() {
     let (env, s3) = with(&archives());
     s3.fail(is_listing, 0, usize::MAX, Fault::Reply(error(403, "AccessDenied")));
     check(spool(&env, &s3).run(), &s3).exits(5).says("AccessDenied");
 }
 
 #[test]
-fn waits_for_credentials_that_are_refused_for_a_while() {
+fn waits_out_a_temporary_refusal_of_credentials() {
     for (status, code) in [(403, "InvalidAccessKeyId"), (400, "ExpiredToken")] {
         let archives = archives();
         let (env, s3) = with(&archives);
@@ -164,7 +164,7 @@ fn waits_for_credentials_that_are_refused_for_a_while() {
 }
 
 #[test]
-fn no_part_is_taken_of_a_listing_whose_second_page_fails() {
+fn loads_nothing_from_a_listing_whose_second_page_fails() {
     let archives = archives();
     let (env, s3) = with(&archives[..1]);
     let second_page =
@@ -183,7 +183,7 @@ fn no_part_is_taken_of_a_listing_whose_second_page_fails() {
 }
 
 #[test]
-fn a_broken_object_is_judged_at_once() {
+fn marks_a_broken_object_at_once() {
     let archives = archives();
     let (env, s3) = with(&archives[1..]);
     s3.put(&key(&archives[0]), "no zip");
