@@ -1,4 +1,4 @@
-//! `--account-deletions`: with an account go all of its posts, whenever they are read and whoever is writing them.
+//! `--account-deletions`: an account deletion deletes all posts of the account, whenever and by whomever they are written.
 
 use serde_json::{Value, json};
 
@@ -11,10 +11,10 @@ use crate::harness::{DEAD_LETTERS, STATE_FILE, TestEnv, lines, posts};
 
 const OPTION: &str = "--account-deletions";
 
-/// An author whose account stays.
+/// The author of posts that stay.
 const OTHER: &str = "did:plc:zyxwvutsrqponmlkjihgfedc";
 
-/// An archive that holds nothing but the deletion of the account of [`DID`].
+/// An archive that holds only the deletion of the account [`DID`].
 fn deletion(time: &str) -> Archive {
     Archive::new(time).with(account_event())
 }
@@ -27,8 +27,8 @@ fn tombstone(at_uri: &str) -> Value {
     json!({"at_uri": at_uri, "author_did": DID, "deleted_at": "2025-12-18T00:00:01.234Z"})
 }
 
-/// The account of [`DID`] and these posts of it have tombstones of this version; apart from that the indices hold
-/// what the archives make, but for the posts of that account.
+/// Asserts that [`DID`] and its posts `at_uris` have tombstones of this version. Apart from those posts, the indices
+/// must hold what the archives say.
 #[track_caller]
 fn assert_is_gone(env: &TestEnv, archives: &[Archive], version: u64, at_uris: &[String]) {
     let (mut posts, mut tombstones) = expected(archives);
@@ -59,7 +59,7 @@ fn an_account_deletion_deletes_its_posts_and_no_others() {
     assert_is_gone(&env, &archives, archives[1].version(1), &uris("p", 25));
     run.check(env.fake.bulks().iter().all(|bulk| bulk.items.len() <= 10), "the limits of requests are kept");
 
-    // Again from the start, in whatever order: nothing changes.
+    // A second load, in another order, changes nothing.
     std::fs::remove_file(env.path(STATE_FILE)).unwrap();
     env.fake.store(|store| store.forget_deletes = true);
     env.run(&[OPTION]).exits(0).counts(&[("rows.deleted", 1)]);
@@ -134,7 +134,7 @@ fn the_next_run_deletes_posts_left_by_a_killed_run() {
     let archives = [Archive::new("20251218_000000").with(post("p", "left")), deletion("20251218_000500")];
     let env = TestEnv::with_archives(&archives[1..]);
     env.run(&[OPTION]).exits(0);
-    // Without the option nobody asks for the author: as if killed between writing and asking again.
+    // A run without the option leaves the same state as one killed between its writes and its last search.
     env.add(&archives[..1]);
     env.run(&[]).exits(0).counts(&[("rows.indexed", 1)]);
     std::fs::remove_file(env.path(STATE_FILE)).unwrap();

@@ -1,4 +1,4 @@
-//! `--check`: one line for every check, and nothing changed anywhere.
+//! `--check`: one line per check, and nothing is changed.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ fn archives() -> [Archive; 2] {
     ["20251218_000000", "20251218_000100"].map(|time| Archive::new(time).with_all(posts(time, 3)))
 }
 
-/// The lines of standard output that tell of a check, such as `warning: source: …`.
+/// The lines of standard output that begin like this, such as `warning: source: …`.
 #[track_caller]
 fn lines<'r>(run: &'r Run, beginning: &str) -> Vec<&'r str> {
     for line in run.stdout.lines() {
@@ -71,8 +71,8 @@ fn an_unavailable_server_is_retried_for_a_while() {
     env.fake.fail(|_| true, 0, usize::MAX, Fault::status(503));
     let run = env.run(&["--check", "--retry-budget", "1"]).exits(4).says("unavailable");
     run.check(lines(&run, "failed: elasticsearch: ").len() == 1, "it says so");
-    // Its time is taken from a moment after its start.
-    run.check(run.took >= Duration::from_millis(950), "it insists");
+    // `took` begins a moment after the process has started.
+    run.check(run.took >= Duration::from_millis(950), "it retries for the whole budget");
     assert!(env.fake.requests().len() > 1);
 
     env.fake.nothing_goes_wrong();
@@ -120,7 +120,7 @@ fn planned_indices_and_missing_privileges_are_reported_and_nothing_is_created() 
         lines(&run, "failed: privileges: ")[0].contains("manage on post_tombstones"),
         "what is lacking",
     );
-    // What is not to be made needs no privilege.
+    // Only the missing index needs the privilege to create it.
     let env = TestEnv::new();
     env.fake.deny("manage");
     env.run(&["--check", "--create-indices"]).exits(0);
@@ -149,7 +149,7 @@ fn a_state_file_in_use_is_a_warning() {
 #[test]
 fn an_unwritable_folder_fails_the_check() {
     let env = TestEnv::with_archives(&archives());
-    // Nobody can make files there, not even an administrator.
+    // `/proc` takes no files, not even from root.
     let run = env.ingest().args(&["--check"]).var("DEAD_LETTER_FILE", "/proc/dead_letters").run().exits(2);
     run.check(lines(&run, "failed: disk: ")[0].contains("--dead-letter"), "it names the setting");
     run.check(!lines(&run, "ok: connection: ").is_empty(), "it goes on");
@@ -188,7 +188,7 @@ fn product_and_clock_are_reported_if_the_server_shows_them() {
     run.check(lines(&run, "warning: clock: ")[0].contains("behind"), "the clock");
 }
 
-/// An index is asked for with what no server takes, so that none is made.
+/// The trial request: its settings are such that no server creates an index.
 fn is_trial(request: &Request) -> bool {
     request.json()["aliases"]
         .as_object()
@@ -206,7 +206,7 @@ fn an_index_the_server_would_refuse_fails_the_check() {
         let run = env.run(&["--check", "--create-indices"]).exits(code);
         run.check(run.stdout.contains(says), says);
         env.fake.store(|store| assert!(store.indices.is_empty()));
-        // What was promised is kept.
+        // The promise is kept.
         env.add(&archives());
         env.run(&["--create-indices"]).exits(code);
         assert_eq!(env.fake.store(|store| store.indices.len()), if code == 0 { 2 } else { 0 });

@@ -1,4 +1,4 @@
-//! Usage: what is refused before anything is done, and how.
+//! Usage errors: what is refused, and with which message.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -11,7 +11,7 @@ fn env() -> TestEnv {
     TestEnv::with_archives(&[Archive::new("20251218_000000").with_all(posts("p", 2))])
 }
 
-/// Exit code 2, an explanation that names the setting, and nothing done.
+/// Asserts exit code 2, a message that names the setting, and no request.
 #[track_caller]
 fn refuses(env: &TestEnv, run: &crate::harness::Run, setting: &str) {
     run.check(run.code == Some(2), "exit code 2");
@@ -78,7 +78,7 @@ fn wrong_variables_are_refused() {
     }
 }
 
-/// A program that is given more than what the harness can say: bytes that are no UTF-8.
+/// Runs the program with bytes that are not UTF-8, which the harness cannot pass.
 #[track_caller]
 fn refuses_bytes(setting: &str, give: impl for<'c> FnOnce(&'c mut Command, &OsStr) -> &'c mut Command) {
     let env = env();

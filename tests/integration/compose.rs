@@ -1,5 +1,5 @@
-//! `deploy/compose.yaml`, as far as it can be checked without a container engine: it names only what there is, and the
-//! program does with its arguments and variables what the file says.
+//! `deploy/compose.yaml`, checked without a container engine: everything it names exists, and its flags and variables
+//! do what it says.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -25,7 +25,7 @@ fn document() -> Value {
     as_json(&Yaml::load_from_str(&text()).unwrap()[0])
 }
 
-/// A value with the defaults of its variables: `${NAME:-default}`.
+/// Replaces `${NAME:-default}` by the default.
 fn with_defaults(value: &str) -> String {
     let Some((before, rest)) = value.split_once("${") else { return value.replace("$$", "$") };
     let (variable, after) = rest.split_once('}').expect("the end of a variable");
@@ -38,7 +38,7 @@ fn services(document: &Value) -> Vec<(&String, &Value)> {
     document["services"].as_object().unwrap().iter().collect()
 }
 
-/// The volumes of a service: what is mounted, and where.
+/// The volumes of a service, as source and mount point.
 fn mounts(service: &Value) -> Vec<(String, String)> {
     let one = |value: &Value| {
         let text = with_defaults(&string(value));
@@ -77,7 +77,7 @@ fn all_volumes_folders_and_images_exist() {
             );
         }
     }
-    assert!(declared.into_iter().eq(used.iter()), "every volume that is declared is used");
+    assert!(declared.into_iter().eq(used.iter()), "every declared volume is used");
 }
 
 #[test]
@@ -127,7 +127,7 @@ fn the_certificate_has_the_expected_path_and_host() {
     assert_eq!(ca.strip_prefix(&format!("{}/", volume("loader"))), Some(made[0]));
     let host = string(&loader["ELASTICSEARCH_URL"]).replace("https://", "").replace(":9200", "");
     assert!(of(&host).is_object() && script.contains(&format!("--dns {host} ")), "{host}");
-    // The key is for Elasticsearch, which is in the group of root.
+    // Elasticsearch runs in the group root, and must read the key.
     assert!(script.contains("-name '*.key' -exec chmod 640"), "{script}");
 }
 
@@ -174,7 +174,7 @@ fn the_loader_uses_known_flags_and_loads_the_sample_archives() {
     for (name, value) in environment {
         assert!(variables.contains(&**name), "{name}");
         run = match name.as_str() {
-            // The fake speaks plain HTTP.
+            // The fake server speaks plain HTTP.
             "ELASTICSEARCH_URL" => run,
             "ELASTICSEARCH_CA_CERT" => run,
             _ => run.var(name, &with_defaults(&string(value))),

@@ -1,5 +1,5 @@
-//! State file and dead letters on disks as they come: mount points, file systems that cannot sync a folder, syncs that
-//! fail, and state files of a hundred thousand entries.
+//! State file and dead letters on unusual disks: mount points, folders that cannot be synced, failing syncs, and state
+//! files of 100,000 entries.
 
 #![allow(clippy::print_stdout)]
 
@@ -13,14 +13,14 @@ use crate::harness::model::assert_holds;
 use crate::harness::script::Fault;
 use crate::harness::{Invocation, Run, STATE_FILE, TestEnv, posts};
 
-/// An archive with a row that has to become a dead letter.
+/// An archive with one row that becomes a dead letter.
 fn archive(n: usize) -> Archive {
     Archive::new(&format!("20251218_00000{n}"))
         .with_all(posts(&format!("a{n}-"), 5))
         .with(unreadable(&format!("odd{n}"), Some("{")))
 }
 
-/// The library of `syncs.c`; None, with a word, where there is no C compiler.
+/// The library of `syncs.c`. None, with a message, without a C compiler.
 #[expect(clippy::print_stdout, reason = "it says why a test is skipped")]
 pub(crate) fn shim(env: &TestEnv) -> Option<PathBuf> {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/integration/harness/syncs.c");
@@ -40,7 +40,7 @@ pub(crate) fn shim(env: &TestEnv) -> Option<PathBuf> {
     }
 }
 
-/// What the shim has written down.
+/// The log of the shim.
 pub(crate) fn syncs(env: &TestEnv) -> Vec<String> {
     env.read("syncs.log").unwrap_or_default().lines().map(str::to_owned).collect()
 }
@@ -66,7 +66,7 @@ fn a_failed_sync_marks_no_archive_that_is_not_on_disk() {
     let of = |words: &str| all.iter().filter(|line| line.contains(words)).count();
     assert!(
         of("dead_letters") > 0 && of(&format!("{STATE_FILE}.tmp")) > 0,
-        "the shim sees the syncs: {all:?}"
+        "the shim records syncs: {all:?}"
     );
     for n in 1..=all.len() {
         let env = TestEnv::with_archives(&[archive(0)]);
@@ -115,12 +115,12 @@ fn a_folder_that_cannot_be_synced_is_reported_once() {
     let Some(shim) = shim(&env) else { return };
     watched(&env, &shim).var("FOLDER_ERRNO", EIO).run().exits(1).says("the state file");
     assert_eq!(env.status_of(&archive(0)), "pending");
-    assert!(env.fake.bulks().is_empty(), "it is found before anything is loaded");
+    assert!(env.fake.bulks().is_empty(), "it is found before the load");
     let check = watched(&env, &shim).var("FOLDER_ERRNO", EIO).args(&["--check"]).run().exits(2);
     check.check(check.stdout.contains("failed: disk"), "the check finds it, too");
 }
 
-/// Runs a script in which there may be mounts, with a mount that it makes. None, with a word, where nobody may.
+/// Runs a script in a mount namespace. None, with a message, where namespaces are not allowed.
 #[expect(clippy::print_stdout, reason = "it says why a test is skipped")]
 pub(crate) fn with_mounts<'e>(env: &'e TestEnv, script: &str) -> Option<Invocation<'e>> {
     let may = Command::new("unshare").args(["-Urm", "sh", "-c", "mount -t tmpfs none /tmp"]).output();
@@ -146,9 +146,9 @@ fn a_mounted_state_file_is_written_in_place() {
     let written = env.read("real.json").unwrap();
     assert!(written.contains(&archive(1).name()), "{written}");
     assert_eq!(env.read(&format!("{STATE_FILE}.copy")), Some(written.clone()), "a copy stays beside it");
-    assert_eq!(env.read(STATE_FILE).unwrap(), "[]", "outside nothing is mounted");
+    assert_eq!(env.read(STATE_FILE).unwrap(), "[]", "the mount exists only in its namespace");
 
-    // What a crash in a write has torn is whole in the copy.
+    // A torn write is restored from the copy.
     env.write("real.json", &written[..written.len() / 2]);
     let run = with_mounts(&env, &script).unwrap().run().says("its copy");
     run.counts(&[("archives.already_done", 2), ("archives.pending", 0)]);
@@ -175,7 +175,7 @@ fn a_mounted_state_file_in_a_read_only_folder_is_locked_itself() {
     assert!(env.read("real.json").unwrap().contains(&archive(0).name()));
 }
 
-/// The text of a state file of so many entries, of some 200 bytes each.
+/// A state file of `count` entries, about 200 bytes each.
 fn many(count: usize) -> String {
     let entry = |n: usize| {
         json!({"filename": format!("mega_jetstream_2024{n:08}.db.zip"), "status": "processed", "rows": 1500,
@@ -185,12 +185,12 @@ fn many(count: usize) -> String {
     format!("[\n  {}\n]\n", (0..count).map(entry).collect::<Vec<_>>().join(",\n  "))
 }
 
-/// The most memory of a run until its first bulk request, in KiB.
+/// The peak memory of a run until its first bulk request, in KiB.
 fn memory_of_run(env: &TestEnv) -> u64 {
     env.fake.fail_bulks(1, Fault::Hang);
     let running = env.ingest().start();
     env.fake.wait_for_bulks(1);
-    // It takes a while to end, and its memory is looked at from now on.
+    // The peak is read while the run still waits.
     env.fake.release();
     running.wait().exits(3).most_memory_kib()
 }

@@ -1,4 +1,4 @@
-//! Runs without Elasticsearch, and what goes to standard output.
+//! Runs without Elasticsearch, and output to standard output.
 
 use crate::harness::archives::{Archive, delete, post};
 use crate::harness::client::exchange;
@@ -9,7 +9,7 @@ fn archive() -> Archive {
     Archive::new("20251218_000000").with_all(posts("p", 5)).with(post("p0", "anew")).with(delete("gone"))
 }
 
-/// A dry run with none of the settings of Elasticsearch.
+/// A dry run without any setting of Elasticsearch.
 fn dry_run<'a>(env: &'a TestEnv, arguments: &[&str]) -> Invocation<'a> {
     let plain = env.ingest().without("ELASTICSEARCH_URL").without("ELASTICSEARCH_API_KEY");
     plain.args(&["--dry-run"]).args(arguments)
@@ -69,7 +69,7 @@ fn the_summary_can_go_to_standard_output() {
     run.check_summary(&summary);
     assert_eq!(summary["rows"]["indexed"], 5);
     assert_eq!((&summary["mode"], &summary["source"]), (&"once".into(), &"local".into()));
-    assert_eq!(env.read(SUMMARY), None, "the flag takes the place of the variable");
+    assert_eq!(env.read(SUMMARY), None, "the flag overrides the variable");
 }
 
 #[test]

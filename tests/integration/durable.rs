@@ -1,4 +1,4 @@
-//! Where something cannot be written: the run stops, nothing is marked, and the next run makes good for it.
+//! Failing writes: the run stops, nothing is marked, and the next run completes the work.
 
 use std::process::Command;
 
@@ -10,7 +10,7 @@ use crate::harness::model::assert_holds;
 use crate::harness::script::Fault;
 use crate::harness::{DEAD_LETTERS, STATE_FILE, TestEnv, posts};
 
-/// An archive with a row that has to become a dead letter.
+/// An archive with one row that becomes a dead letter.
 fn archive() -> Archive {
     Archive::new("20251218_000000").with_all(posts("a", 5)).with(unreadable("odd", Some("{")))
 }
@@ -18,7 +18,7 @@ fn archive() -> Archive {
 #[test]
 fn an_archive_with_unwritable_dead_letters_is_not_marked() {
     let env = TestEnv::with_archives(&[archive()]);
-    // Nobody can make files there, not even an administrator.
+    // `/proc` takes no files, not even from root.
     let path = "/proc/dead_letters";
     let run = env.run(&["--dead-letter", path]).exits(1);
     let run = run.says("the dead-letter file /proc/dead_letters cannot be written");
@@ -44,7 +44,7 @@ fn pipes_and_devices_for_state_and_dead_letters_are_refused() {
 
 #[test]
 fn the_next_run_completes_dead_letters_cut_by_a_full_disk() {
-    // Each row has its own dead letter, all of them more than the disk has room for.
+    // The dead letters together exceed the room on the disk.
     let rows = (0..400).map(|n| unreadable(&format!("odd{n}"), Some("{")));
     let archive = Archive::new("20251218_000000").with_all(rows);
     let env = TestEnv::with_archives(std::slice::from_ref(&archive));
@@ -53,7 +53,7 @@ fn the_next_run_completes_dead_letters_cut_by_a_full_disk() {
     run.counts(&[("archives.processed", 0), ("archives.pending", 1)]);
     assert_eq!(env.read(STATE_FILE), None);
     let cut = env.read(DEAD_LETTERS).unwrap();
-    assert!(!cut.ends_with('\n'), "the disk was full in the middle of a line");
+    assert!(!cut.ends_with('\n'), "the disk was full within a line");
     env.run(&[]).exits(3).counts(&[("archives.processed", 1), ("rows.rejected", 400)]);
     let whole = env.read(DEAD_LETTERS).unwrap();
     let last_run = whole.lines().skip(cut.lines().count());
@@ -127,7 +127,7 @@ fn writes_lost_by_a_node_restart_are_sent_again_in_the_same_run() {
     env.fake.fail(|request| request.path.ends_with("/_flush"), 0, 1, Fault::Hang);
     let running = env.ingest().start();
     env.fake.wait_for(|record| record.request.path.ends_with("/_flush"), 1);
-    // The node dies between its confirmations and the flush, with all that it had not synced.
+    // The node dies between its confirmations and the flush, and loses what it had not synced.
     env.fake.store(|store| {
         store.node_starts += 1;
         store.index("posts").unwrap().documents.clear();

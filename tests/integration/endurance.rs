@@ -1,4 +1,4 @@
-//! Many events, many faults, several processes: what the indices hold in the end is the same.
+//! Many events, faults and processes: the indices end up the same.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -13,7 +13,7 @@ use crate::harness::store::Item;
 use crate::harness::vectors::vector;
 use crate::harness::{Running, TestEnv};
 
-/// Archives in which posts come again, are updated, deleted, and come again after that.
+/// Archives in which posts are created, updated, deleted and created again.
 fn archives_with_a_history() -> Vec<Archive> {
     let times =
         ["20251218_000000", "20251218_000500", "20251218_001000", "20251219_000000", "20260101_000000"];
@@ -21,7 +21,7 @@ fn archives_with_a_history() -> Vec<Archive> {
         (0..60_usize).flat_map(move |number| {
             let name = format!("p{number}");
             let text = format!("text {number} of archive {archive}");
-            // A fixed mixture that gives every order of create, update and delete.
+            // This mixture contains every order of create, update and delete.
             let first: Option<Row> = match (number * 7 + archive * 3) % 11 {
                 0 if archive > 0 => Some(delete(&name)),
                 1 | 2 => Some(update(&name, &text).into()),
@@ -50,7 +50,7 @@ fn the_result_does_not_depend_on_the_number_of_workers_and_senders() {
 fn the_result_does_not_depend_on_the_order_of_archives() {
     let archives = archives_with_a_history();
     let env = TestEnv::new();
-    // As if each archive came hours after the one before: versions of deletes are long forgotten.
+    // Deletes are forgotten at once, as if each archive came hours after the one before.
     env.fake.store(|store| store.forget_deletes = true);
     for n in [3, 1, 4, 0, 2] {
         env.add(&archives[n..=n]);
@@ -101,7 +101,7 @@ fn a_mixture_of_faults_does_not_change_the_result() {
     ];
     let env = TestEnv::with_archives(&archives);
     for (n, fault) in faults.into_iter().enumerate() {
-        // Every 23rd request of any kind that changes or looks up documents, another one for each fault.
+        // Each fault hits every 23rd bulk or look-up request, each at an offset of its own.
         let seen = AtomicUsize::new(0);
         let hits = move |request: &Request| {
             (request.is_bulk() || request.is_mget()) && seen.fetch_add(1, Ordering::Relaxed) % 23 == 2 * n
@@ -130,7 +130,7 @@ fn a_batch_older_than_gc_deletes_is_looked_up_again() {
     env.fake.fail_bulks(1, Fault::Reply(busy));
     let running = env.ingest().start();
     env.fake.wait_for_bulks(1);
-    // Another process deletes the post, and Elasticsearch forgets about it.
+    // Another process deletes the post, and Elasticsearch forgets the delete.
     let later = Archive::new("20251219_000000");
     let tombstone = json!({"index": {"_index": "post_tombstones", "_id": uri("gone"),
         "version": later.version(1), "version_type": "external_gte"}});
@@ -145,7 +145,7 @@ fn a_batch_older_than_gc_deletes_is_looked_up_again() {
 fn credentials_stay_out_of_the_most_verbose_log() {
     let env = TestEnv::with_archives(&archives_with_a_history()[..1]);
     env.fake.fail_bulks(1, Fault::CloseAfter);
-    // The harness looks for the API key in the output and the files of every run.
+    // The harness searches the output and all files of every run for the API key.
     let run = env.ingest().var("RUST_LOG", "trace").run().exits(0);
     run.check(!run.stderr.contains("ApiKey "), "no header is logged");
 }

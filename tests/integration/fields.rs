@@ -1,4 +1,4 @@
-//! Fields that are left out of documents, and further ones.
+//! `--exclude-field` and `--add-field`.
 
 use serde_json::{Value, json};
 
@@ -9,7 +9,7 @@ fn feature(kind: &str, member: &str, value: &str) -> Value {
     json!({"features": [{"$type": format!("app.bsky.richtext.facet#{kind}"), member: value}]})
 }
 
-/// A post with all that further fields are read from.
+/// A post with every source that added fields are read from.
 fn rich(name: &str) -> Event {
     let image = json!({"alt": "a cat", "aspectRatio": {"width": 3, "height": 4},
         "image": {"mimeType": "image/png", "size": 5}});

@@ -1,5 +1,5 @@
-//! Archives with one defect each (`test_data/hostile`, made by `test_data/make_hostile.py`): a broken one is `failed`
-//! with the defect for a reason, a bad row or vector costs nothing but itself, and nothing else in the run suffers.
+//! Archives with one defect each (`test_data/hostile`, made by `test_data/make_hostile.py`). A broken archive is
+//! `failed`, with the defect as reason. A bad row or vector harms nothing else.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -8,15 +8,15 @@ use std::time::Duration;
 use crate::harness::archives::{Archive, post, uri};
 use crate::harness::{DEAD_LETTERS, Run, TestEnv, lines, long_or, string};
 
-/// What a fixture comes to.
+/// The expected outcome of a fixture.
 enum Becomes {
     /// `failed`, with these words in the reason.
     Failed(&'static str),
-    /// `processed`, with so many posts.
+    /// `processed`, with this number of posts.
     Posts(u64),
-    /// `processed`, with so many posts and rows rejected as these.
+    /// `processed`, with this number of posts, and with rows rejected for these reasons.
     Rejects(u64, &'static [&'static str]),
-    /// `processed`, with three posts, from which these fields are left out.
+    /// `processed`, with three posts, which lack these fields.
     Drops(&'static [&'static str]),
 }
 
@@ -126,7 +126,7 @@ const IDS: &[(&str, Becomes)] = &[
     ("id_with_control_characters", Posts(3)),
 ];
 
-/// Those that `make_hostile.py --large` makes.
+/// The fixtures of `make_hostile.py --large`.
 const LARGE: &[(&str, Becomes)] = &[
     ("zip_bomb_of_6_gb", Failed("has 6442450944 bytes, more than")),
     ("zip_bomb_that_says_1_mib", Failed("longer than it declares")),
@@ -135,10 +135,10 @@ const LARGE: &[(&str, Becomes)] = &[
     ("row_cell_of_65_mib", Rejects(2, &["too_long"])),
 ];
 
-/// The longest that a run over one hostile archive may take.
+/// The time limit of a run over one hostile archive.
 const TIME_LIMIT: Duration = Duration::from_secs(15);
 
-/// The most memory that any run over hostile archives may take, in MiB.
+/// The memory limit of any run over hostile archives, in MiB.
 const MEMORY_LIMIT: u64 = 1024;
 
 fn folder() -> PathBuf {
@@ -149,12 +149,12 @@ fn file_name(name: &str) -> String {
     format!("{name}.db.zip")
 }
 
-/// The archive that every hostile one is accompanied by.
+/// The intact archive beside every hostile one.
 fn good() -> Archive {
     Archive::new("20251218_000000").with(post("good", "Nothing is wrong with me."))
 }
 
-/// A folder with the good archive and this file under the name of a fixture.
+/// A folder with the intact archive, and with `from` under the name of a fixture.
 fn env_with(name: &str, from: &Path) -> TestEnv {
     let env = TestEnv::with_archives(&[good()]);
     std::fs::copy(from.join(file_name(name)), env.path("archives").join(file_name(name))).unwrap();
@@ -171,7 +171,7 @@ fn check_each(fixtures: &[(&str, Becomes)]) {
     }
 }
 
-/// Checks what one fixture has come to, in a run of its own with the good archive.
+/// Checks the outcome of one fixture after a run over it and the intact archive.
 fn check(env: &TestEnv, run: &Run, name: &str, becomes: &Becomes) {
     let state = env.state();
     let entry = &state[&file_name(name)];
@@ -230,7 +230,7 @@ fn every_fixture_is_tried() {
 #[test]
 fn a_hostile_zip_harms_nothing_else() {
     check_each(ZIPS);
-    // Where the names in three of them would lead, were they taken for paths.
+    // Three fixtures have entry names that would lead here, if they were used as paths.
     assert!(!Path::new("/tmp/megastream_hostile.db").exists());
 }
 
@@ -322,7 +322,7 @@ fn all_fixtures_in_one_folder_leave_only_whole_lines() {
     assert!(env.dead_letters().len() > 10);
 }
 
-/// Makes some of the large ones. The error is that there is no Python to make them with.
+/// Makes some of the large fixtures. The error says that Python is missing.
 fn make_large(folder: &Path, names: &[&str]) -> std::io::Result<()> {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("test_data/make_hostile.py");
     let status = Command::new("python3").arg(script).arg("--large").arg(folder).args(names).status()?;

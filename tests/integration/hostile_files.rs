@@ -1,5 +1,5 @@
-//! What is no regular file never hangs or crashes a run, whatever it is named like; names never reach a terminal as
-//! they are; and no temporary file outlives the start of the next run.
+//! Files that are not regular never hang or crash a run, whatever their names. Names are escaped in all output. The
+//! next run removes temporary files.
 
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
@@ -16,7 +16,7 @@ fn make_fifo(path: &Path) {
     assert!(Command::new("mkfifo").arg(path).status().unwrap().success());
 }
 
-/// A folder with one good archive among everything else that a folder can hold.
+/// A folder with one intact archive among everything else that a folder can hold.
 fn env_with_everything() -> TestEnv {
     let env = TestEnv::with_archives(&[good()]);
     let at = |name: &str| env.path("archives").join(name);
@@ -40,7 +40,7 @@ fn only_regular_files_are_read() {
     let env = env_with_everything();
     for arguments in [&["--dry-run"][..], &["--list"], &["--check"], &[]] {
         let run = env.run(arguments);
-        // `/proc/self/mem` calls itself a regular file, and cannot be read: it stays pending.
+        // `/proc/self/mem` looks like a regular file, but cannot be read, so it stays pending.
         let code = if matches!(arguments, ["--list" | "--check"]) { 0 } else { 1 };
         run.check(run.code == Some(code), &format!("{arguments:?} ends with {code}"));
         if *arguments != ["--check"] {
@@ -51,7 +51,7 @@ fn only_regular_files_are_read() {
         }
     }
     assert_eq!(env.status_of(&good()), "processed");
-    assert_eq!(env.state().len(), 1, "nothing else was judged");
+    assert_eq!(env.state().len(), 1, "nothing else got a status");
     assert_eq!(env.fake.documents("posts").into_keys().collect::<Vec<_>>(), [uri("good")]);
 }
 
@@ -89,7 +89,7 @@ fn a_pipe_in_place_of_a_file_is_refused_without_waiting() {
     env.ingest().var("SPOOL_STATE_FILE", "device").run().exits(2).says("not a regular file");
     env.ingest().var("ELASTICSEARCH_CA_CERT", "device").run().exits(2).says("not a regular file");
     env.run(&["--replay", "device"]).exits(2).says("not a regular file");
-    // Where its record of index settings or its lock should be.
+    // A pipe in place of the record of index settings, or of the lock.
     std::fs::rename(&fifo, env.path("state.lock")).unwrap();
     env.ingest().var("SPOOL_STATE_FILE", "state").run().exits(1).says("not a regular file");
     std::fs::rename(env.path("state.lock"), env.path("state.load_settings.json")).unwrap();
@@ -160,7 +160,7 @@ fn the_next_run_removes_temporary_files_of_a_killed_run() {
         env.write(&name, "half wri");
         std::fs::File::options().write(true).open(env.path(&name)).unwrap().set_modified(old).unwrap();
     }
-    // There is nothing to do, and so nothing to save.
+    // Nothing is loaded, so nothing is saved either.
     env.run(&["--metrics-file", "m.prom"]).exits(0);
     let mut left: Vec<String> = std::fs::read_dir(env.path(""))
         .unwrap()
@@ -175,7 +175,7 @@ fn a_saved_file_keeps_its_permissions() {
     let env = TestEnv::with_archives(&[good()]);
     env.write(STATE_FILE, "[]");
     std::fs::set_permissions(env.path(STATE_FILE), std::fs::Permissions::from_mode(0o600)).unwrap();
-    // Somebody hopes that the temporary file is written through this link.
+    // An attacker's link, in the hope that the temporary file is written through it.
     env.write("victim", "not to be touched");
     symlink("victim", env.path(&format!("{STATE_FILE}.tmp"))).unwrap();
     env.run(&["--dead-letter", DEAD_LETTERS]).exits(0);

@@ -1,4 +1,4 @@
-//! Archives in, documents out: what each row becomes, and what the indices hold afterwards.
+//! Archives in, documents out: what becomes of each row, and what the indices hold.
 
 use std::collections::BTreeSet;
 
@@ -14,7 +14,7 @@ use crate::harness::store::{Base64Vectors, Item, Store};
 use crate::harness::vectors::vector;
 use crate::harness::{Run, TestEnv, posts};
 
-/// All actions sent so far, in the order of their arrival.
+/// All actions sent so far, in order of arrival.
 fn sent(fake: &Fake) -> Vec<Item> {
     fake.bulks().into_iter().flat_map(|record| record.items).collect()
 }
@@ -144,13 +144,13 @@ fn a_post_with_a_tombstone_is_looked_up_and_suppressed() {
     env.run(&[]).exits(0).counts(&[("rows.suppressed", 1), ("rows.indexed", 1)]);
     assert_holds(&env.fake, &[first, later]);
     let to_a: Vec<_> = sent(&env.fake).into_iter().filter(|item| item.id == uri("a")).collect();
-    assert!(to_a.iter().all(|item| item.operation == "delete"), "it is not even sent");
-    assert_eq!(to_a.len(), 1, "and what an interrupted run may have left behind is deleted");
+    assert!(to_a.iter().all(|item| item.operation == "delete"), "the post is not sent");
+    assert_eq!(to_a.len(), 1, "a copy left by an interrupted run is deleted");
     let requests = env.fake.requests();
     let look_up = requests.iter().find(|record| record.request.is_mget()).unwrap();
     let body = String::from_utf8_lossy(&look_up.request.body).into_owned() + &look_up.request.path;
     assert!(body.contains("post_tombstones") && body.contains(&uri("a")), "{body}");
-    assert_eq!(look_up.request.param("_source"), Some("false"), "documents are not asked for");
+    assert_eq!(look_up.request.param("_source"), Some("false"), "only the existence of documents is asked for");
 }
 
 #[test]
@@ -275,7 +275,7 @@ fn an_index_deleted_behind_its_alias_is_not_recreated() {
     env.fake.store(|store| store.indices.remove("posts_v1"));
     env.fake.release();
     running.wait().exits(5).says("create it").counts(&[("archives.processed", 0), ("archives.pending", 1)]);
-    env.fake.store(|store| assert!(!store.indices.contains_key("posts"), "it has been guessed"));
+    env.fake.store(|store| assert!(!store.indices.contains_key("posts"), "no index was created"));
 }
 
 #[test]
@@ -294,7 +294,7 @@ fn an_index_without_an_alias_is_written_to() {
     assert_eq!(
         deletes,
         [(uri("p1"), None, true)],
-        "a delete with an external version makes the index that it misses"
+        "a delete with an external version would create a missing index"
     );
 }
 
@@ -308,7 +308,7 @@ fn deletes_go_to_every_index_behind_an_alias() {
     env.add(&[Archive::new("20251219_000000").with_all(posts("new", 2))]);
     env.add(&[Archive::new("20251220_000000").with_all(deletes)]);
     env.run(&["--batch-docs", "2"]).exits(0).says("2 indices").counts(&[("rows.deleted", 2)]);
-    // Two posts are deleted from two indices in no more actions at once than any request may hold.
+    // Deletes from two indices must not exceed the limit of actions per request.
     let sizes: Vec<usize> = env.fake.bulks().iter().map(|record| record.items.len()).skip(1).collect();
     assert!(sizes.iter().all(|size| *size <= 2), "{sizes:?}");
     let ids = |index: &str| env.fake.documents(index).into_keys().collect::<Vec<_>>();

@@ -1,4 +1,4 @@
-//! How many actions and bytes a bulk request holds, and how many are open at once.
+//! How many actions and bytes a bulk request holds, and how many requests are open at once.
 
 use crate::harness::archives::{Archive, post};
 use crate::harness::model::assert_holds;
@@ -32,7 +32,7 @@ fn a_request_holds_at_most_the_configured_number_of_bytes() {
     assert_holds(&env.fake, &archives);
     let bulks = env.fake.bulks();
     assert!(bulks.iter().all(|record| record.request.body.len() <= 3000));
-    // But for the last one cut, none has room for one more of these documents, all of about the same size.
+    // The documents have about the same size, so only the last request may have room for another one.
     let largest = bulks.iter().flat_map(|record| &record.items).map(|item| item.bytes).max().unwrap();
     let with_room = bulks.iter().filter(|record| record.request.body.len() + largest <= 3000);
     assert!(with_room.count() <= 1 && bulks.len() > 2);
@@ -69,7 +69,7 @@ fn the_summary_counts_requests_and_bytes() {
     let run = env.run(&["--batch-docs=4"]).exits(0);
     let bytes: usize = env.fake.bulks().iter().map(|record| record.request.body.len()).sum();
     run.counts(&[("requests.bulk", 5)]);
-    // Compressed or not, with or without headers: some bytes were sent, and not many times as many.
+    // Compression and headers change the number, but not by orders of magnitude.
     let told = run.count("requests.bytes_sent");
     run.check((1..=2 * bytes as u64).contains(&told), &format!("{told} bytes sent of {bytes}"));
 }

@@ -1,4 +1,4 @@
-//! `--listen`: what is served while a run works, to whom, and what it says of a run that hangs.
+//! `--listen`: metrics and health during a run, and during a run that hangs.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -19,12 +19,12 @@ fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
-/// What is sent to the port comes back as this; "" where nobody answers.
+/// Sends bytes to the port and returns the reply, "" if nothing answers.
 fn ask(port: u16, request: &str) -> String {
     let mut reply = String::new();
     if let Ok(mut connection) = TcpStream::connect(("127.0.0.1", port)) {
         connection.set_read_timeout(Some(PATIENCE)).unwrap();
-        // The server may have ended meanwhile.
+        // The server may have ended in the meantime.
         let _ = connection.write_all(request.as_bytes());
         let _ = connection.read_to_string(&mut reply);
     }
@@ -35,7 +35,7 @@ fn get(port: u16, path: &str) -> String {
     ask(port, &format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"))
 }
 
-/// Asks until the answer is as it should be.
+/// Repeats a request until its reply fits.
 fn wait_for(running: &mut Running, port: u16, path: &str, is_right: impl Fn(&str) -> bool) -> String {
     let deadline = Instant::now() + PATIENCE;
     loop {
@@ -48,7 +48,7 @@ fn wait_for(running: &mut Running, port: u16, path: &str, is_right: impl Fn(&str
     }
 }
 
-/// The figures of a page or a file, without those that change by themselves.
+/// The lines of a metrics page or file, without those that change by themselves.
 fn steady(text: &str) -> Vec<&str> {
     let changes = ["lag_seconds ", "since_confirmed_request_seconds "];
     let is_steady = |line: &&str| {
@@ -87,7 +87,7 @@ fn a_spool_run_serves_its_metrics_and_health() {
     assert!(get(port, "/healthz").ends_with("\r\n\r\nok\n"));
     assert!(get(port, "/readyz").ends_with("\r\n\r\nready\n"));
 
-    // Nothing else is there, and nonsense costs nothing.
+    // Unknown paths and invalid requests do no harm.
     assert!(get(port, "/").starts_with("HTTP/1.1 404 "));
     assert!(ask(port, "POST /metrics HTTP/1.1\r\n\r\n").starts_with("HTTP/1.1 405 "));
     assert!(ask(port, "nonsense\r\n\r\n").starts_with("HTTP/1.1 400 "));
@@ -110,7 +110,7 @@ fn a_run_is_ready_after_its_preflight_unless_the_server_is_unavailable() {
     let mut away = spool.var("ELASTICSEARCH_URL", &nobody).start();
     let reply = wait_for(&mut away, port, "/readyz", |reply| !reply.is_empty());
     assert!(reply.starts_with("HTTP/1.1 503 ") && reply.contains("preflight"), "{reply}");
-    assert!(get(port, "/healthz").starts_with("HTTP/1.1 200 "), "it waits in good health");
+    assert!(get(port, "/healthz").starts_with("HTTP/1.1 200 "), "a waiting run is healthy");
     away.signal("TERM");
     away.wait();
 }

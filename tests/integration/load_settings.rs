@@ -1,4 +1,4 @@
-//! `--bulk-load-settings`: what is set for a load is put back, whatever ends it.
+//! `--bulk-load-settings`: the old settings are restored, however the load ends.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use crate::harness::{Running, STATE_FILE, TestEnv, posts};
 
 const RECORD: &str = ".processed_files.json.load_settings.json";
 
-/// What a load sets for posts; but for the first, for tombstones as well.
+/// The settings of a load for posts; all but the first are set for tombstones, too.
 const TUNED: [(&str, &str); 4] = [
     ("index.number_of_replicas", "0"),
     ("index.refresh_interval", "29999ms"),
@@ -24,7 +24,7 @@ fn archives() -> [Archive; 1] {
     [Archive::new("20251218_000000").with_all(posts("p", 3))]
 }
 
-/// A folder with an archive, and a server on which these settings of `posts` are set.
+/// A folder with an archive, and a server whose index `posts` has these settings.
 fn env_with(set: &[(&str, &str)]) -> TestEnv {
     let env = TestEnv::with_archives(&archives());
     set_by_hand(&env, set);
@@ -39,7 +39,7 @@ fn map(set: &[(&str, &str)]) -> BTreeMap<String, String> {
     set.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
 }
 
-/// The settings of an index that have been set.
+/// The explicit settings of an index.
 fn settings(env: &TestEnv, index: &str) -> BTreeMap<String, String> {
     env.fake.store(|store| store.index(index).unwrap().settings.clone())
 }
@@ -56,7 +56,7 @@ fn is_look_up(request: &Request) -> bool {
     request.method == "GET" && request.switch("flat_settings")
 }
 
-/// A load that waits for the answer to its first bulk request.
+/// A load that waits for the reply to its first bulk request.
 fn load_in_progress(env: &TestEnv) -> Running {
     env.fake.fail_bulks(1, Fault::Hang);
     let running = env.ingest().args(&["--bulk-load-settings"]).start();
@@ -148,7 +148,7 @@ fn a_second_process_leaves_the_settings_to_the_first() {
     let running = load_in_progress(&env);
     let second = env.ingest().args(&["--bulk-load-settings"]).var("SPOOL_STATE_FILE", "second.json").run();
     second.exits(0).says("another process has tuned posts");
-    assert_eq!(settings(&env, "posts"), map(&TUNED), "the first one still loads");
+    assert_eq!(settings(&env, "posts"), map(&TUNED), "the first process still loads");
     assert_eq!(env.read("second.json.load_settings.json"), None);
     env.fake.release();
     running.wait().exits(0);
@@ -279,7 +279,7 @@ fn settings_restored_by_another_process_are_tuned_again() {
 fn a_404_from_a_gateway_does_not_mean_the_index_is_gone() {
     let env = env_with(&[("index.number_of_replicas", "2")]);
     let no_such_page = Reply { status: 404, headers: vec![], body: b"no such page".to_vec() };
-    // The settings of both indices are read before and after they are set, and then no more.
+    // Both indices are read before and after the change; all later reads fail.
     env.fake.fail(is_look_up, 4, usize::MAX, Fault::Reply(no_such_page));
     env.run(&["--bulk-load-settings"]).exits(1).says("could not be put back");
     assert!(env.read(RECORD).is_some());
@@ -323,10 +323,10 @@ fn archives_are_marked_only_after_a_flush() {
     env.fake.wait_for(|record| is_flush(&record.request), 1);
     let last_bulk = env.fake.requests().iter().rposition(|r| r.request.is_bulk()).unwrap();
     let flush = env.fake.requests().iter().position(|r| is_flush(&r.request)).unwrap();
-    assert!(last_bulk < flush, "the flush follows what it is to make durable");
+    assert!(last_bulk < flush, "the flush comes after the last bulk request");
     assert_eq!(settings(&env, "posts"), map(&TUNED));
     assert!(!env.read(STATE_FILE).unwrap_or_default().contains("processed"));
-    // The node dies with all that it had confirmed and not yet synced.
+    // The node dies, and loses what it had confirmed but not synced.
     env.fake.store(|store| {
         store.node_starts += 1;
         store.index("posts").unwrap().documents.clear();
@@ -338,7 +338,7 @@ fn archives_are_marked_only_after_a_flush() {
     assert!(settings(&env, "post_tombstones").is_empty());
 }
 
-/// What a server answers on how far its two shards have synced, up to the number 7.
+/// A reply that shows both shards as synced up to a sequence number, of 7 in use.
 fn synced_up_to(on_disk: i64) -> Fault {
     let shard = json!({"shards": {"0": [{"seq_no": {"max_seq_no": 7, "local_checkpoint": on_disk}}]}});
     let body = json!({"_shards": {"failed": 0}, "indices": {"posts_v1": shard, "post_tombstones_v1": shard}});
@@ -362,7 +362,7 @@ fn archives_are_marked_without_a_flush_once_the_server_has_synced() {
     assert!(last_bulk < asked);
     let flush = requests.iter().position(|r| is_flush(&r.request)).unwrap();
     let put_back = requests[asked..].iter().position(|r| is_update(&r.request)).unwrap() + asked;
-    assert!(put_back < flush, "no flush but that of the end");
+    assert!(put_back < flush, "the only flush is that of the end");
     assert_holds(&env.fake, &archives());
 }
 
@@ -374,7 +374,7 @@ fn a_server_that_has_not_synced_in_time_is_flushed() {
     let requests = env.fake.requests();
     let asked = requests.iter().rposition(|r| is_question_after_sync(&r.request)).unwrap();
     let next = requests[asked..].iter().find(|r| is_flush(&r.request) || is_update(&r.request)).unwrap();
-    assert!(is_flush(&next.request), "it is flushed before the settings are put back");
+    assert!(is_flush(&next.request), "the flush comes before the settings are restored");
 }
 
 #[test]
@@ -435,7 +435,7 @@ fn the_record_of_an_older_version_is_restored() {
     env.write(RECORD, json!({"posts_v1": changes}).to_string());
     env.run(&[]).exits(0);
     assert_eq!(settings(&env, "posts"), map(&[("index.number_of_replicas", "2")]));
-    assert!(!env.fake.requests().iter().any(|record| is_flush(&record.request)), "nothing was async");
+    assert!(!env.fake.requests().iter().any(|record| is_flush(&record.request)), "durability was never async");
     assert_eq!(env.read(RECORD), None);
 }
 
@@ -445,7 +445,7 @@ fn a_server_that_refuses_async_durability_gets_the_other_settings() {
     let env = env_with(&before);
     let is_async =
         |request: &Request| is_update(request) && request.json()["index.translog.durability"] == "async";
-    // As OpenSearch words it where a remote store restricts it.
+    // The wording of OpenSearch with a remote store.
     let reason = "index setting [index.translog.durability=async] is not allowed as cluster setting \
                   [cluster.remote_store.index.restrict.async-durability=true]";
     let body = json!({"error": {"type": "illegal_argument_exception", "reason": reason}, "status": 400});

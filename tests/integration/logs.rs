@@ -1,4 +1,4 @@
-//! What is logged: lines for people, JSON lines, and the report at the end.
+//! Logs: text, JSON lines, and the report at the end.
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -16,7 +16,7 @@ fn archives() -> [Archive; 2] {
     ]
 }
 
-/// The log lines; each is an object with all that every line has.
+/// The JSON log lines of a run, each with the members common to all lines.
 #[track_caller]
 fn records(run: &Run) -> Vec<Value> {
     let records = lines(&run.stderr);
@@ -135,7 +135,7 @@ fn skipped_files_are_reported_once_and_ten_of_them_by_name() {
     run.check(run.stderr.matches(" is left out: ").count() == 10, "ten are named, once");
 }
 
-/// The fields of the summary, those of objects with a dot; reasons are whatever occurred.
+/// The paths of all members of the summary, joined by dots; reasons are left out, since they vary.
 fn fields(value: &Value, path: &str) -> Vec<String> {
     let below = |name: &str| if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
     match value {
@@ -154,7 +154,7 @@ fn the_summary_page_documents_exactly_its_fields() {
     let mut told: Vec<_> =
         document.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next()).collect();
     let mut found = fields(&summary, "");
-    // What only a verification has.
+    // Only a verification has these.
     found.extend(["findings".to_owned(), "repaired".to_owned()]);
     told.sort_unstable();
     found.sort_unstable();
@@ -240,7 +240,7 @@ fn archives_left_by_a_signal_are_reported_in_one_line() {
     run.check(told <= 2, "only archives that were begun have lines of their own");
 }
 
-/// Runs the program with an output that nobody reads any more, as after `| head`. Returns the exit code and standard error.
+/// Runs the program with a closed standard output, as after `| head`. Returns the exit code and standard error.
 fn read_by_nobody(run: Invocation<'_>) -> (Option<i32>, String) {
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
@@ -263,7 +263,7 @@ fn a_closed_output_is_not_an_error() {
 
 #[test]
 fn a_run_ends_quietly_when_its_output_is_closed() {
-    // More than the program keeps before it writes.
+    // More output than the program buffers.
     let all: Vec<Archive> = (0..6)
         .map(|n| Archive::new(&format!("20251218_00000{n}")).with_all(posts(&format!("{n}-"), 500)))
         .collect();
@@ -280,7 +280,7 @@ fn a_run_ends_quietly_when_its_output_is_closed() {
         let summary: Value = serde_json::from_str(&env.read(SUMMARY).unwrap()).unwrap();
         assert_eq!(summary["interrupted"], true, "{arguments:?}: {summary}");
     }
-    // A repair writes what differs, whoever reads about it.
+    // A repair works even if nobody reads its output.
     let (code, said) = read_by_nobody(env.ingest().args(&["--verify", "--repair", "--output", "-"]));
     assert!(code == Some(0) && !said.contains("ERROR"), "{code:?} {said}");
     assert_eq!(env.fake.documents("posts").len(), 6 * 500);

@@ -1,6 +1,6 @@
 //! Tests that drive the built binary against a scripted Elasticsearch.
 
-// What fails in the harness fails the test; there is nobody to hand an error to.
+// A failure in the harness fails the test, so there is no error to return.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod accounts;

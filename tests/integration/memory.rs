@@ -1,4 +1,4 @@
-//! `--memory`: archives are let in by what they declare, and together they keep to it.
+//! `--memory`: archives are admitted by their declared size, and together stay within the limit.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use crate::s3::ingest;
 
 const MIB: u64 = 1 << 20;
 
-/// The name of an archive, and its file, whose database has about so many MiB, of which little is left when it is zipped.
+/// The name and content of an archive whose database has about `mib` MiB, and whose zip is small.
 fn padded(n: usize, mib: u64) -> (String, Vec<u8>) {
     static MADE: Mutex<BTreeMap<u64, Vec<u8>>> = Mutex::new(BTreeMap::new());
     let name = Archive::new(&format!("20251218_{n:06}")).name();
@@ -25,7 +25,7 @@ fn make_padded(mib: u64) -> Vec<u8> {
     let path = folder.path().join("a.db");
     std::fs::write(&path, Archive::new("20251218_000000").with_all(posts("a", 3)).database()).unwrap();
     let database = rusqlite::Connection::open(&path).unwrap();
-    // Enough of it is noise: what is too small when it is zipped is taken for a bomb.
+    // Some of it is noise: a zip that shrinks too well counts as a bomb.
     let fill = format!(
         "CREATE TABLE fill (x);
          WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {mib})
@@ -36,7 +36,7 @@ fn make_padded(mib: u64) -> Vec<u8> {
     zip_of(&std::fs::read(&path).unwrap())
 }
 
-/// A zip with this one entry. The zip crate deflates as slowly as a debug build does all things; libdeflate doesn't.
+/// A zip with this one entry. The zip crate deflates slowly in a debug build, libdeflate does not.
 ///
 /// Source: APPNOTE.TXT 6.3.10, sections 4.3.7, 4.3.12 and 4.3.16.
 fn zip_of(database: &[u8]) -> Vec<u8> {
@@ -67,7 +67,7 @@ fn put(env: &TestEnv, (name, content): &(String, Vec<u8>)) {
     write_aged(&env.path("archives").join(name), content, std::time::Duration::from_secs(3_600));
 }
 
-/// The most memory of an idle run, in MiB: what is above it is for archives and batches.
+/// A run, and how much its peak memory exceeds that of an idle run, in MiB.
 fn memory(env: &TestEnv, arguments: &[&str]) -> (Run, u64) {
     let run = env.ingest().args(arguments).start().may_take(std::time::Duration::from_secs(120)).wait();
     let mib = run.most_memory_kib() >> 10;
@@ -82,7 +82,7 @@ fn archives_together_stay_within_the_memory_limit() {
     let (run, most) = memory(&env, &["--dry-run", "--workers", "8", "--memory", "150MiB"]);
     let run = run.exits(0);
     run.counts(&[("archives.processed", 8), ("rows.indexed", 24)]);
-    // The program itself and its batches take some 30 MiB in a debug build.
+    // The program and its batches take about 30 MiB in a debug build.
     run.check(most < 150 + 60, &format!("{most} MiB"));
     let (run, all) = memory(&env, &["--dry-run", "--workers", "8", "--memory", "2GiB"]);
     run.exits(0).counts(&[("archives.processed", 8)]);
@@ -107,7 +107,7 @@ fn an_archive_over_the_memory_limit_stays_pending_and_is_reported_once() {
     ]);
     assert_eq!(env.status_of(&small), "processed");
 
-    // Looked at again and again, it costs no word more; one that comes meanwhile is taken in.
+    // Later looks log nothing more, and a new archive is loaded.
     let running =
         env.ingest().args(&["--mode", "spool", "--memory", "32MiB"]).var("SPOOL_INTERVAL_SEC", "1").start();
     for n in 2..4 {
@@ -146,7 +146,7 @@ fn the_memory_setting_is_validated() {
 fn millions_of_tiny_rows_stay_within_the_memory_limit() {
     let env = TestEnv::new();
     let database = rusqlite::Connection::open(env.path("tiny.db")).unwrap();
-    // Some 12 bytes a row, of which each takes several times as much while they are looked through.
+    // About 12 bytes per row, but several times as much in memory while they are scanned.
     let fill = "PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; CREATE TABLE posts (at_uri, did, raw_post, inferences);
         WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1000000)
         INSERT INTO posts (at_uri) SELECT 'x' FROM n";
@@ -167,7 +167,7 @@ fn downloads_stay_within_the_memory_limit() {
         let (name, content) = padded(n, 40);
         s3.put(&format!("in/{name}"), content);
     }
-    // A file that is larger than what downloads may take is let in alone: it is stored as it is.
+    // A stored file that exceeds the room for downloads is let in alone.
     let archive = Archive::new("20251218_000100").with_all(posts("stored", 3));
     let mut stored = archive.database();
     let page = stored.len();
@@ -183,7 +183,7 @@ fn downloads_stay_within_the_memory_limit() {
     run.counts(&[("archives.processed", 6), ("archives.pending", 1)]);
 }
 
-/// A control group of its own, where this process may make one: what it is called, and its folder.
+/// A control group of its own, by its folder; None where this process may not create one.
 struct Group(PathBuf);
 
 impl Group {
@@ -204,7 +204,7 @@ impl Group {
         Some(group)
     }
 
-    /// The most that it has taken, as the kernel counts it.
+    /// The peak memory of the group, as counted by the kernel.
     fn most(&self) -> Option<u64> {
         ["memory.max_usage_in_bytes", "memory.peak"]
             .iter()
@@ -236,7 +236,7 @@ fn archives_that_would_fill_a_control_group_are_read_in_turn() {
     );
     let run = run.exits(0);
     run.counts(&[("archives.processed", 4)]);
-    // Three quarters of it, and what the program itself takes.
+    // Three quarters of the limit, and the program itself.
     run.takes_less_than_mib(300 + 60);
     let check = format!("echo $$ > {}/cgroup.procs; exec megastream_ingest --check", group.0.display());
     let check = env.ingest().in_shell(&check).run().exits(0);

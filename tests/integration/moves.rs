@@ -1,4 +1,4 @@
-//! Aliases that move while a run goes on, indices that require routing, and pipelines that do not write what was sent.
+//! Aliases that move during a run, indices that require routing, and pipelines that drop or rename documents.
 
 use std::collections::BTreeSet;
 
@@ -11,7 +11,7 @@ use crate::harness::script::Fault;
 use crate::harness::store::{Item, Pipeline, Store};
 use crate::harness::{TestEnv, at_once, long_or, posts};
 
-/// Posts, then deletions of some and re-emissions of all of them.
+/// Posts, then deletions of some, then new versions of all of them.
 fn history() -> [Archive; 3] {
     let again = (0..10).map(|n| post(&format!("p{n}"), "emitted anew"));
     [
@@ -34,7 +34,7 @@ fn ids(fake: &Fake, alias: &str) -> BTreeSet<String> {
     })
 }
 
-/// Every post is in some index, a deleted one in none, and each deletion has its tombstone.
+/// Asserts that every post is in an index, a deleted one in none, and that each deletion has a tombstone.
 #[track_caller]
 fn assert_converged(env: &TestEnv, case: &str) {
     let deleted: BTreeSet<String> = (0..5).map(|n| uri(&format!("p{n}"))).collect();
@@ -110,7 +110,7 @@ fn archives_marked_before_a_rollover_are_not_loaded_again() {
     assert_converged(&env, "spool");
     let sent = env.fake.bulks().into_iter().flat_map(|record| record.items);
     let versions: BTreeSet<u64> = sent.filter_map(|item| item.version).collect();
-    assert!(!versions.contains(&history()[0].version(1)), "the first archive is sent again");
+    assert!(!versions.contains(&history()[0].version(1)), "the first archive is not sent again");
 }
 
 #[test]
@@ -193,15 +193,15 @@ fn older_indices_with_routing_or_a_write_block_are_searched_and_named() {
     });
     env.add(&[second.with(delete("nowhere")), third]);
     let run = env.run(&[]).exits(3).says("posts_v1");
-    // Five deletions of what it holds; the sixth is of nothing. Their re-emissions find what cannot be deleted, too.
+    // Five deletions concern posts of the blocked index, which cannot be deleted or written again; the sixth does not.
     run.check(run.reasons("rejected") == ["index_takes_no_writes"], "by its name");
     assert_eq!(run.count("rows.deleted"), 1);
 }
 
-/// A load during which an index gets a pipeline: what is found before it is another matter.
+/// A load during which an index gets a pipeline, since one that exists before is found by the preflight.
 fn with_pipeline(alias: &str, pipeline: Pipeline, archive: Archive) -> Run {
     let env = TestEnv::with_archives(&[archive]);
-    // A batch of posts begins with a look-up, one of deletions does not: neither gets further before there is the pipeline.
+    // A batch begins with a look-up if it has posts, else with a bulk request. Both wait until the pipeline exists.
     let is_of_a_batch = |request: &Request| request.is_mget() || request.is_bulk();
     env.fake.fail(is_of_a_batch, 0, usize::MAX, Fault::Hang);
     let running = env.ingest().args(&["--workers", "1"]).start();

@@ -1,4 +1,4 @@
-//! Indices of other names, and pipelines that are named.
+//! Indices with other names, and named pipelines.
 
 use serde_json::json;
 
@@ -106,7 +106,7 @@ fn a_named_pipeline_is_used_by_each_index_action() {
         named += usize::from(indexes);
     }
     assert!(named > 0);
-    // The default of the index is passed over, and so is not missed.
+    // A named pipeline replaces the default of the index, so a missing default does no harm.
     let env = TestEnv::with_archives(&archives());
     env.fake.store(|store| {
         let settings = &mut store.index("posts").unwrap().settings;

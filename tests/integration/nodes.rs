@@ -1,4 +1,4 @@
-//! Several nodes of one cluster: requests go round, one that fails is left out, and nobody else is asked.
+//! Several nodes of one cluster: requests rotate, failing nodes are left out, and no other node is contacted.
 
 use std::time::Duration;
 
@@ -57,13 +57,13 @@ fn the_https_hint_is_only_given_for_nodes_that_never_answered() {
     let running =
         to(&env, &[&good, &closing]).args(&["--mode", "spool"]).var("SPOOL_INTERVAL_SEC", "1").start();
     env.wait_for_processed(&archives);
-    // From now on the other one breaks connections, too, and it has answered before.
+    // The other node, which has answered before, now breaks connections, too.
     good.conducts(Conduct::Closes);
     let more = Archive::new("20251219_000000").with_all(posts("more", 4));
     env.add(std::slice::from_ref(&more));
     let started = std::time::Instant::now();
     while !running.has_said(&format!("{} is left out", good.url())) {
-        assert!(started.elapsed() < Duration::from_secs(20), "it is missed");
+        assert!(started.elapsed() < Duration::from_secs(20), "the failing node is left out");
         std::thread::sleep(Duration::from_millis(5));
     }
     good.conducts(Conduct::HandsOn);
@@ -82,7 +82,7 @@ fn the_https_hint_is_only_given_for_nodes_that_never_answered() {
 fn a_node_that_fails_during_a_run_is_used_again_when_it_returns() {
     let (env, archives) = env();
     let nodes = [(); 2].map(|()| Front::of(&env.fake.url()));
-    // Long enough for the pause of a second to pass.
+    // The load lasts longer than the pause of 1 s.
     env.fake.fail_bulks(usize::MAX, Fault::Delay(Duration::from_millis(150)));
     let run = to(&env, &[&nodes[0], &nodes[1]]).start();
     env.fake.wait_for_bulks(3);

@@ -1,4 +1,4 @@
-//! Archives as people's machines make them: zipped while SQLite had changes beside the database, on a Mac, on Windows.
+//! Archives as people make them: zipped with an uncheckpointed WAL, on a Mac, or on Windows.
 
 use std::io::{Cursor, Write};
 use std::path::PathBuf;
@@ -8,7 +8,7 @@ use zip::write::SimpleFileOptions;
 use crate::harness::archives::{Archive, uri};
 use crate::harness::{TestEnv, posts, string};
 
-/// The files of a database in WAL mode, of whose ten posts five are in the log alone, by their suffixes.
+/// The files of a WAL-mode database by suffix. Five of its ten posts are only in the WAL.
 fn database_with_log(env: &TestEnv) -> Vec<(&'static str, Vec<u8>)> {
     let path = env.path("live.db");
     std::fs::write(&path, Archive::new("20251218_000000").with_all(posts("a", 5)).database()).unwrap();
@@ -20,13 +20,13 @@ fn database_with_log(env: &TestEnv) -> Vec<(&'static str, Vec<u8>)> {
         live.execute(insert, (row.at_uri, row.did, row.raw_post, row.inferences)).unwrap();
     }
     live.execute_batch("COMMIT").unwrap();
-    // While it is open: the last to close it would put the log into it.
+    // The last connection would checkpoint the WAL on closing, so the files are read while it is open.
     ["", "-wal", "-shm"]
         .map(|suffix| (suffix, std::fs::read(env.path(&format!("live.db{suffix}"))).unwrap()))
         .to_vec()
 }
 
-/// The same after what the advice says.
+/// The database after following the advice of the message.
 fn whole_database(env: &TestEnv, files: &[(&str, Vec<u8>)]) -> Vec<u8> {
     for (suffix, content) in files {
         env.write(&format!("mended.db{suffix}"), content);
@@ -50,7 +50,7 @@ fn archive_at(env: &TestEnv, suffix: &str) -> PathBuf {
     env.path("archives").join(format!("mega_jetstream_20251218_000000{suffix}"))
 }
 
-/// How the one archive of a run has failed.
+/// The error of the one failed archive of a run.
 fn failure(env: &TestEnv) -> String {
     let run = env.run(&[]).exits(3);
     run.counts(&[("archives.failed", 1), ("rows.read", 0)]);
@@ -106,7 +106,7 @@ fn macos_metadata_files_are_not_archives() {
     let run = env.run(&[]).exits(0);
     run.counts(&[("archives.discovered", 1), ("archives.processed", 1)]);
     run.check(!run.stderr.contains("._"), "there is no word of it");
-    // Named by whoever started the run it is told of, and the others are taken up all the same.
+    // A file named on the command line is reported, and the others are still loaded.
     let named = env.run(&[&beside, &format!("archives/{}", archive.name())]).exits(0).says("macOS");
     named.counts(&[("archives.already_done", 1)]);
 }

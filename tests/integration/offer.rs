@@ -1,4 +1,4 @@
-//! What the server itself says of documents and indices before a load.
+//! Trial documents: what the server says about documents and indices before a load.
 
 use serde_json::json;
 
@@ -18,7 +18,7 @@ fn set(env: &TestEnv, alias: &str, setting: &str, value: &str) {
     });
 }
 
-/// A load and a check end alike, say this, and leave nothing in any index.
+/// Asserts that a load and a check both fail with these words, and store nothing.
 #[track_caller]
 fn refuses(env: &TestEnv, what: &str) {
     for arguments in [&[][..], &["--check"]] {

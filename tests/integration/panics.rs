@@ -1,5 +1,5 @@
-//! A panic in any thread of the program ends the run like any failure. Debug builds panic where
-//! `MEGASTREAM_INGEST_PANIC` says; no other build can be made to.
+//! A panic in any thread ends the run like any other failure. Debug builds panic where `MEGASTREAM_INGEST_PANIC` says;
+//! other builds never do.
 
 #![cfg(debug_assertions)]
 
@@ -19,7 +19,7 @@ fn archives() -> [Archive; 2] {
     ]
 }
 
-/// A folder with archives, and a server on which something is set for posts.
+/// A folder with archives, and a server with explicit settings for `posts`.
 fn env() -> TestEnv {
     let env = TestEnv::with_archives(&archives());
     env.fake.store(|store| store.index("posts").unwrap().settings.extend(set()));
@@ -32,12 +32,12 @@ fn set() -> BTreeMap<String, String> {
         .into()
 }
 
-/// Runs with a panic in this thread, and checks that the run failed by it and has a summary.
+/// Runs with a panic in this thread, and checks exit code and summary.
 fn panics(who: &str, invocation: Invocation<'_>) -> Run {
     let run = invocation.var(PANIC, who).run().exits(1);
     let run = run.says(&format!("an internal error in {who}: asked for; please report it"));
-    // Whatever it says adds up: that is checked for every run.
-    run.check(run.summary()["exit_code"] == 1, "the summary tells of it");
+    // The harness checks for every run that the summary adds up.
+    run.check(run.summary()["exit_code"] == 1, "the summary has the exit code");
     run
 }
 

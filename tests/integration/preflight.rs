@@ -1,4 +1,4 @@
-//! What is found out before anything is sent, and what is set up when asked for.
+//! The preflight: what is found before anything is sent, and what is created on request.
 
 use serde_json::json;
 
@@ -14,7 +14,7 @@ fn archives() -> [Archive; 1] {
     [Archive::new("20251218_000000").with_all(posts("p", 3))]
 }
 
-/// Exit code 5 naming what is wrong, nothing created and nothing sent; `--check` says the same.
+/// Asserts exit code 5 with these words, and no writes; `--check` must agree.
 #[track_caller]
 fn refuses(env: &TestEnv, what: &str) {
     env.add(&archives());
@@ -129,7 +129,7 @@ fn the_https_hint_is_only_given_before_the_first_answer() {
         run.stderr.contains("does the server expect https?")
     };
     assert!(says(0));
-    assert!(!says(1), "the first question is answered, the second one is not");
+    assert!(!says(1), "the first request is answered, the second one is not");
     assert!(!says(3));
 }
 

@@ -1,4 +1,4 @@
-//! A server under pressure: what is sent again, how much, how often, and what the log says of it.
+//! A server under pressure: what is sent again, how often, how many bytes, and what is logged.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,12 +20,12 @@ fn bulk_bytes(env: &TestEnv) -> usize {
     env.fake.bulks().iter().map(|record| record.request.body.len()).sum()
 }
 
-/// Lines of the log on attempts that failed.
+/// The number of log lines about failed attempts.
 fn lines_on_failures(run: &Run) -> u64 {
     run.stderr.matches("next attempt in").count() as u64
 }
 
-/// The only dead letter: of the post of that name, with the size of its request in its reason.
+/// Asserts that this post is the only dead letter, and that its reason gives the size of its request.
 fn assert_only_dead_letter(env: &TestEnv, error_type: &str, name: &str) {
     let letters = env.dead_letters();
     assert_eq!(letters.len(), 1, "{letters:?}");
@@ -65,12 +65,12 @@ fn only_the_document_that_breaks_its_connection_becomes_a_dead_letter() {
         let env = TestEnv::with_archives(&[archive.clone().with(delete("gone")).with(big())]);
         let is_large = |request: &Request| request.is_bulk() && request.body.len() > 80_000;
         env.fake.fail(is_large, 0, usize::MAX, Fault::CloseBefore);
-        // A budget below the time that this takes: the server is not unavailable.
+        // The budget is shorter than the run, which succeeds since the server is not unavailable.
         let run = env.ingest().var("RETRY_BUDGET_SEC", "3").run().exits(3);
         run.counts(&[("rows.rejected", 1), ("rows.deleted", 1), ("archives.processed", 1)]);
         assert_holds(&env.fake, &[archive.with(delete("gone"))]);
         assert_only_dead_letter(&env, "connection_broken", "big");
-        // What is asked in between, a strict server answers, too.
+        // A strict server answers the probes in between, too.
         assert!(env.fake.bulks().iter().all(|record| !record.request.body.is_empty()));
     });
 }
@@ -81,7 +81,7 @@ fn a_request_after_a_broken_connection_expects_continue() {
     let env = TestEnv::with_archives(std::slice::from_ref(&archive));
     env.fake.fail_bulks(1, Fault::CloseBefore);
     env.run(&[]).exits(0);
-    // In between, a request without actions shows whether the server answers at all.
+    // In between, an empty bulk request probes whether the server answers at all.
     let bulks = env.fake.bulks();
     let with_actions = bulks.iter().map(|record| &record.request).filter(|request| !request.body.is_empty());
     let asked: Vec<bool> = with_actions.map(|request| request.header("expect").is_some()).collect();
@@ -139,7 +139,7 @@ fn a_server_that_breaks_every_connection_rejects_no_document() {
     assert_holds(&env.fake, &[archive()]);
 }
 
-/// A server that hangs from such a request on is given no more time than the budget, or ten seconds if that is less.
+/// Asserts that a server that hangs from such a request on gets no more time than the budget, or 10 s if that is less.
 fn assert_hanging_is_bounded(hangs: fn(&Request) -> bool) {
     let env = TestEnv::with_archives(&[archive()]);
     env.fake.fail(hangs, 0, usize::MAX, Fault::Hang);
@@ -207,7 +207,7 @@ fn a_signal_ends_the_wait_in_the_preflight() {
     assert!(env.fake.bulks().is_empty());
 }
 
-/// How many bulk requests a load of a thousand posts makes that are over a limit, which is answered by this fault.
+/// Loads 1,000 posts into a server that answers large bulk requests with this fault. Returns how many were too large.
 fn requests_over_a_limit(fault: Fault, actions: &[&str]) -> usize {
     let archives: Vec<Archive> = (0..4)
         .map(|n| {
@@ -220,7 +220,7 @@ fn requests_over_a_limit(fault: Fault, actions: &[&str]) -> usize {
     env.fake.fail(is_large, 0, usize::MAX, fault);
     let run = env.ingest().args(actions).var("RETRY_BUDGET_SEC", "60").run().exits(0);
     run.counts(&[("rows.indexed", 1000), ("archives.processed", 4)]);
-    run.check(run.stderr.matches("smaller requests are answered").count() == 1, "one warning tells of it");
+    run.check(run.stderr.matches("smaller requests are answered").count() == 1, "one warning is logged");
     assert_holds(&env.fake, &archives);
     env.fake.bulks().iter().filter(|record| record.request.body.len() > 120_000).count()
 }
@@ -228,12 +228,12 @@ fn requests_over_a_limit(fault: Fault, actions: &[&str]) -> usize {
 #[test]
 fn a_request_size_limit_is_learnt_once_for_all_senders() {
     for fault in [Fault::status(504), Fault::CloseBefore].into_iter().take(long_or(2, 1)) {
-        // Two halvings, three attempts each, by one sender; the batches that travel at the time are the others'.
+        // One sender: two halvings of three attempts each. Batches in flight meanwhile belong to other senders.
         let alone = requests_over_a_limit(fault.clone(), &["--senders", "1"]);
         assert_eq!(alone, 6, "{fault:?}");
         let together = requests_over_a_limit(fault.clone(), &["--senders", "4"]);
-        // Each may try once more per halving as long as no smaller request has been answered. If each batch learnt the
-        // limit by itself, there would be six for each of twelve batches.
+        // Each sender may try once more per halving until a smaller request has been answered. If each of the twelve batches
+        // learnt the limit by itself, six requests each would be too large.
         assert!(together <= 4 * 8, "{together} {fault:?}");
     }
 }
@@ -253,7 +253,7 @@ fn ingress_error_pages_during_a_run_are_an_outage() {
     let page = |status| Fault::Reply(Reply { status, headers: vec![], body: b"<html>no</html>".to_vec() });
     for (n, status) in [302, 400, 401, 403, 404, 405].into_iter().enumerate() {
         let env = TestEnv::with_archives(&[archive().with(delete("gone"))]);
-        // Whatever is asked: look-ups, bulk requests, what stands behind the names, the flush.
+        // All kinds of requests fail: look-ups, bulk requests, alias queries, flushes.
         env.fake.confirm_before_sync();
         let has_begun = AtomicBool::new(false);
         let in_the_middle = move |request: &Request| {
@@ -296,8 +296,8 @@ fn only_a_spool_run_waits_out_ingress_error_pages_at_the_start() {
     });
 }
 
-/// Loads thirty archives into a server that refuses such a share of bulk requests, and of items. Returns the run, the
-/// bulk requests that asked first, and how many times as many bytes were sent as without that.
+/// Loads thirty archives into a server that refuses these shares of bulk requests and of items. Returns the run, the
+/// number of bulk requests that expected a continue, and the bytes sent relative to a load without refusals.
 fn load_under_strain(
     status: u16,
     requests: f64,
@@ -325,7 +325,7 @@ fn load_under_strain(
     run.counts(&[("archives.processed", 30), ("rows.indexed", 1200)]);
     assert_holds(&env.fake, &archives);
     let sent = run.count("requests.bytes_sent");
-    run.check(sent == bulk_bytes(&env) as u64, "what is told is what has arrived");
+    run.check(sent == bulk_bytes(&env) as u64, "the summary counts the bytes that arrived");
     let asked = env.fake.bulks().iter().filter(|record| record.request.asks_first()).count();
     (run, asked, sent as f64 / clean as f64)
 }

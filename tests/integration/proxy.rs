@@ -1,4 +1,4 @@
-//! Through a proxy, around it, and what is said where one would be needed.
+//! Requests through a proxy, past a proxy, and hints where a proxy may be needed.
 
 use crate::harness::archives::{Archive, post};
 use crate::harness::fake::API_KEY;
@@ -12,7 +12,7 @@ fn archives() -> [Archive; 1] {
     [Archive::new("20251218_000000").with(post("a", "text"))]
 }
 
-/// The name is one that only a proxy knows.
+/// The same URL with a host that only the proxy can resolve.
 fn unknown_here(url: &str) -> String {
     url.replace("127.0.0.1", "es.invalid")
 }
@@ -62,7 +62,7 @@ fn https_uses_a_tunnel_and_checks_certificates_within_it() {
     );
     assert_eq!(format!("https://{}", asked[0].path), server.url());
     assert!(server.seen().contains(API_KEY) && !server.seen().to_lowercase().contains("proxy-authorization"));
-    // A server that is not trusted gets nothing through a tunnel, either.
+    // An untrusted server gets nothing through a tunnel either.
     let before = server.seen();
     with(&url, &[]).exits(5).says("certificate");
     assert_eq!(server.seen(), before);

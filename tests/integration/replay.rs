@@ -1,4 +1,4 @@
-//! `--replay`: documents that were refused are sent again, and nothing that has come since is undone.
+//! `--replay`: refused documents are sent again, and later changes survive.
 
 use serde_json::{Value, json};
 
@@ -8,12 +8,12 @@ use crate::harness::model::assert_holds;
 use crate::harness::script::Fault;
 use crate::harness::{DEAD_LETTERS, Run, STATE_FILE, TestEnv, lines, posts};
 
-/// The default for what a replay rejects.
+/// The default path for documents that a replay rejects.
 const FAILED: &str = ".dead_letters.ndjson.failed";
 
 const REFUSAL: &str = "document_parsing_exception";
 
-/// Ingests archives while the posts and tombstones of these names are refused.
+/// Loads archives while these posts and tombstones are refused.
 fn refused(archives: &[Archive], names: &'static [&'static str]) -> TestEnv {
     let env = TestEnv::with_archives(archives);
     refuse(&env, names);
@@ -28,7 +28,7 @@ fn refuse(env: &TestEnv, names: &'static [&'static str]) {
     env.fake.fail_items(move |item| names.iter().any(|name| item.id == uri(name)), usize::MAX, 400, REFUSAL);
 }
 
-/// Replays the dead letters; they and the state stay as they are.
+/// Replays the dead letters, and asserts that they and the state file stay unchanged.
 #[track_caller]
 fn replay(env: &TestEnv, arguments: &[&str]) -> Run {
     let before = (env.read(DEAD_LETTERS), env.read(STATE_FILE));
@@ -51,7 +51,7 @@ fn refused_posts_and_tombstones_are_sent_again_under_their_versions() {
     run.counts(&[("rows.read", 5), ("rows.deleted", 1), ("rows.rejected", 0)]);
     assert_holds(&env.fake, &archives);
     assert_eq!(env.read(FAILED), None);
-    // A batch holds letters of all archives; the tombstone has its own, and its delete follows.
+    // One batch holds letters of all archives; the tombstone and its delete follow separately.
     assert_eq!(env.fake.bulks().iter().map(|record| record.items.len()).collect::<Vec<_>>(), [4, 1, 1]);
 
     replay(&env, &["--batch-docs", "1", "--senders", "3"]).exits(0);
@@ -64,7 +64,7 @@ fn later_changes_survive_a_replay() {
     let env = refused(std::slice::from_ref(&first), &["p0", "p1", "p2"]);
     let later = Archive::new("20251219_000000").with(post("p0", "edited")).with(delete("p1"));
     env.add(std::slice::from_ref(&later));
-    // As an hour later: only the tombstone is left of the deletion.
+    // An hour later, the index has forgotten the delete, and only the tombstone is left.
     env.fake.store(|store| store.forget_deletes = true);
     env.run(&[]).exits(0);
     let run = replay(&env, &[]).exits(0);

@@ -1,4 +1,4 @@
-//! What Elasticsearch may answer, and that nothing is lost by it.
+//! Replies of Elasticsearch: nothing is lost, whatever they are.
 
 use serde_json::json;
 
@@ -18,7 +18,7 @@ fn archives() -> [Archive; 2] {
     ]
 }
 
-/// Every way in which a whole request goes wrong for a while.
+/// Every temporary fault of a whole request.
 fn faults() -> Vec<Fault> {
     let statuses = [408, 429, 500, 502, 503, 504].map(Fault::status);
     let others = [
@@ -232,7 +232,7 @@ fn retry_after_of_a_look_up_is_honoured_and_logged() {
     says_that_it_waits_for_about(&env.run(&[]).exits(0), 2.0);
 }
 
-/// The log names the time that passes until the next attempt, less what has passed until it is told.
+/// Asserts that the log gives about this pause; some time may pass before the line is written.
 #[track_caller]
 fn says_that_it_waits_for_about(run: &Run, seconds: f64) {
     let told = run.stderr.split_once("next attempt in ").and_then(|(_, rest)| rest.split_once(" s"));
@@ -289,8 +289,8 @@ fn an_id_that_elasticsearch_refuses_harms_no_other_row() {
     assert_eq!(env.dead_letters().len(), 1);
 }
 
-/// A server that answers every bulk request so stops the run, which says why, after one warning. Nothing is rejected or
-/// marked, and the next run makes good for it.
+/// Asserts that a server with such bulk replies stops the run with this error, after one warning. No row is rejected,
+/// no archive is marked, and the next run completes the work.
 fn assert_stops_the_run(fault: Fault, why: &str, warning: &str) {
     let env = TestEnv::with_archives(&archives());
     env.fake.fail_bulks(usize::MAX, fault);
@@ -365,11 +365,11 @@ fn many_archives(count: usize) -> Vec<Archive> {
 }
 
 #[test]
-fn a_run_of_nothing_but_refusals_stops_without_dead_letters() {
+fn a_run_of_nothing_but_refusals_stops_and_marks_nothing() {
     let mut archives = many_archives(12);
     archives[3] = archives[3].clone().with(delete("gone"));
     let env = TestEnv::with_archives(&archives);
-    // Of the first archive something is taken; tombstones are throughout.
+    // Some posts of the first archive are accepted, and all tombstones.
     let is_refused = |item: &Item| {
         item.index.starts_with("posts") && item.operation == "index" && !item.id.contains("a0-1")
     };
@@ -377,9 +377,9 @@ fn a_run_of_nothing_but_refusals_stops_without_dead_letters() {
     let run = env.run(&["--workers", "1", "--senders", "1"]).exits(1);
     let run = run.says("1000 actions in a row").says("times mapper_exception");
     let rejected = run.count("rows.rejected");
-    run.check(rejected < 150, "of the first archive alone");
-    run.check(run.count("rows.unconfirmed") >= 1000, "what it stopped for");
-    run.check(run.count("archives.processed") <= 1, "none of what was refused is marked");
+    run.check(rejected < 150, "only rows of the first archive");
+    run.check(run.count("rows.unconfirmed") >= 1000, "rejected rows are unconfirmed");
+    run.check(run.count("archives.processed") <= 1, "no refused archive is marked");
     assert_eq!(env.dead_letters().len() as u64, rejected);
     env.fake.nothing_goes_wrong();
     env.run(&["--retry-failed"]).exits(0);
@@ -388,13 +388,13 @@ fn a_run_of_nothing_but_refusals_stops_without_dead_letters() {
 }
 
 #[test]
-fn a_few_refusals_in_a_row_become_dead_letters() {
+fn fewer_than_1000_refusals_in_a_row_become_dead_letters() {
     let archives = many_archives(6);
     let env = TestEnv::with_archives(&archives);
     env.fake.fail_items(|item| item.index.starts_with("posts"), usize::MAX, 400, "mapper_exception");
     env.run(&[]).exits(3).counts(&[("rows.rejected", 900), ("archives.processed", 6)]);
     assert_eq!(env.dead_letters().len(), 900);
-    // They are refused again, and again they are fewer.
+    // A replay of them is refused again, and again they are too few to stop it.
     env.run(&["--replay", ".dead_letters.ndjson"]).exits(3).counts(&[("rows.rejected", 900)]);
     env.run(&["--replay", ".dead_letters.ndjson", "--max-rejected", "10%"])
         .exits(1)
@@ -414,9 +414,9 @@ fn more_rejected_rows_than_allowed_stop_the_run() {
             run.counts(&[("rows.rejected", rejected)]);
             if code == 1 {
                 let run = run.says("--max-rejected");
-                // What was in flight may be unconfirmed as well.
-                run.check(run.count("rows.unconfirmed") >= 3, "what it stopped for");
-                run.check(run.count("archives.pending") >= 1, "its archive");
+                // Requests in flight may be unconfirmed as well.
+                run.check(run.count("rows.unconfirmed") >= 3, "rejected rows are unconfirmed");
+                run.check(run.count("archives.pending") >= 1, "the archive is pending");
                 assert!(env.dead_letters().is_empty());
             }
         }
