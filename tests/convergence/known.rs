@@ -1,4 +1,4 @@
-//! The dangerous moments one by one, each brought about on purpose.
+//! Known dangerous interleavings, each produced on purpose.
 
 use std::thread;
 
@@ -17,12 +17,12 @@ fn created_and_deleted() -> Case {
     Case { archives, passes: Vec::new(), gc_deletes: "60s" }
 }
 
-/// Runs that are given the first archive, and the second.
+/// Passes over the first archive, and over the second.
 fn passes() -> [Pass; 2] {
     [0b01, 0b10].map(|given| Pass { given, ..Pass::last() })
 }
 
-/// Writes without a version of ours, as other programs do.
+/// Writes without an external version, as other programs do.
 fn write(world: &World, source: serde_json::Value) -> u64 {
     let item =
         Item { operation: "index".into(), index: "posts".into(), id: uri("0"), source, ..Item::default() };
@@ -36,7 +36,7 @@ fn a_forgotten_delete_still_beats_a_post_in_flight() {
     let [post, deletion] = passes();
     world.fake.fail(Request::is_bulk, 0, 1, Fault::Hang);
     thread::scope(|scope| {
-        // Has found no tombstone.
+        // This look-up finds no tombstone.
         scope.spawn(|| world.run(&post, "a"));
         world.fake.wait_for_bulks(1);
         world.run(&deletion, "b");
@@ -50,7 +50,7 @@ fn a_post_left_by_an_interrupted_run_is_deleted_when_read_again() {
     let case = created_and_deleted();
     let world = World::of(&case);
     let [post, deletion] = passes();
-    // Applied when nobody waits for it any more, after the deletion.
+    // The request is applied after the deletion, when its sender no longer waits.
     world.run(&deletion, "a");
     write(&world, json!({"content": "late"}));
     world.run(&post, "a");

@@ -1,5 +1,5 @@
-//! A verification finds exactly what is wrong: random streams of events, random damage, and findings that are worked out
-//! anew from the events and what the server holds.
+//! `--verify` finds exactly what is wrong: random events, random damage, and expected findings computed from the events
+//! and from what the server holds.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -20,7 +20,7 @@ use crate::harness::archives::uri;
 use crate::harness::store::{Document, Store};
 use crate::world::World;
 
-/// What is done to one post behind the program's back.
+/// Damage to one post by another program.
 #[derive(Clone, Copy, Debug)]
 enum Damage {
     RemovePost,
@@ -32,7 +32,7 @@ enum Damage {
     PostAgain,
 }
 
-/// What is to be found: archive time, row id, finding and field.
+/// A finding: archive time, row id, finding and field.
 type Found = BTreeSet<(String, u64, &'static str, Option<&'static str>)>;
 
 fn damage() -> impl Strategy<Value = (u8, Damage)> {
@@ -48,10 +48,10 @@ fn damage() -> impl Strategy<Value = (u8, Damage)> {
     (0..POSTS, kind)
 }
 
-/// Cases that run at once: most of a case is waiting.
+/// The number of concurrent cases, which mostly wait.
 const THREADS: u32 = 8;
 
-/// Cases of each thread; and where `LONG_TESTS` is not set.
+/// The number of cases per thread.
 const CASES: u32 = 20;
 const FEWER_CASES: u32 = 3;
 
@@ -98,10 +98,10 @@ fn try_out(case: &Case, damage: &[(u8, Damage)], two_indices: bool) -> Result<()
     Ok(())
 }
 
-/// Gives each alias a new write index, so that what there is stands in one that is not written to any more.
+/// Gives each alias a new write index, so that all documents are in an index without writes.
 fn split(store: &mut Store) {
     for name in ["posts", "post_tombstones"] {
-        // The last one by name, as `held` expects.
+        // Its name sorts last, as `held` expects.
         store.add_index(&format!("{name}_write"), name, true);
     }
 }
@@ -139,7 +139,7 @@ fn harm(store: &mut Store, id: &str, damage: Damage) {
     }
 }
 
-/// All documents behind a name, the newest of each id; of two equal ones that of the index that takes writes.
+/// All documents behind a name, the newest of each id; among equal versions that of the write index.
 fn held(world: &World, name: &str) -> BTreeMap<String, Document> {
     world.fake.store(|store| {
         let mut all: BTreeMap<String, Document> = BTreeMap::new();
@@ -155,7 +155,7 @@ fn held(world: &World, name: &str) -> BTreeMap<String, Document> {
     })
 }
 
-/// The rule of the contract, for the last event of each post of each archive.
+/// The expected findings: the contract's rule, applied to the last event of each post per archive.
 fn to_be_found(case: &Case, world: &World) -> Found {
     let (posts, tombstones) = (held(world, "posts"), held(world, "post_tombstones"));
     let mut found = Found::new();
@@ -167,7 +167,7 @@ fn to_be_found(case: &Case, world: &World) -> Found {
                 Event::Delete(id) => (*id, true),
                 Event::Unreadable(_) | Event::Account | Event::WithoutUri => continue,
             };
-            // A delete beats every other.
+            // A delete beats any other event.
             if deletes || !last.get(&id).is_some_and(|(_, deletes)| *deletes) {
                 last.insert(id, (row as u64 + 1, deletes));
             }
@@ -195,7 +195,7 @@ fn to_be_found(case: &Case, world: &World) -> Found {
     found
 }
 
-/// A verification, and what it tells.
+/// Verifies, and returns the exit code and the findings.
 fn verify(world: &World, repair: bool) -> (ExitCode, Found) {
     let Config { task, logging } = world.config(&Pass::last(), 0, "verify");
     let Task::Load(load) = task else { panic!("a load") };

@@ -1,4 +1,5 @@
-//! `--account-deletions`: an account deletion deletes all posts of the account, whenever and by whomever they are written.
+//! `--account-deletions`: an account deletion deletes all posts of the account, whenever and by whomever they are
+//! written.
 
 use serde_json::{Value, json};
 

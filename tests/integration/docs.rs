@@ -134,8 +134,8 @@ fn run_commands(path: &Path) -> usize {
         }
         let mut script = put_in_place(&block.script, &env);
         if block.mark("until stopped").is_some() {
-            // Only the start is of interest here. `--foreground` keeps `timeout` from signalling the group as well, which would
-            // count as a second signal.
+            // Only the start is of interest here. `--foreground` keeps `timeout` from signalling the group as well,
+            // which would count as a second signal.
             let seconds = long_or(5, 2);
             let stopped = format!(
                 "timeout --foreground --preserve-status --signal TERM {seconds} megastream_ingest --"

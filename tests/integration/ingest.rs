@@ -150,7 +150,7 @@ fn a_post_with_a_tombstone_is_looked_up_and_suppressed() {
     let look_up = requests.iter().find(|record| record.request.is_mget()).unwrap();
     let body = String::from_utf8_lossy(&look_up.request.body).into_owned() + &look_up.request.path;
     assert!(body.contains("post_tombstones") && body.contains(&uri("a")), "{body}");
-    assert_eq!(look_up.request.param("_source"), Some("false"), "only the existence of documents is asked for");
+    assert_eq!(look_up.request.param("_source"), Some("false"), "only ids are requested");
 }
 
 #[test]

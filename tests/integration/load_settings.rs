@@ -435,7 +435,7 @@ fn the_record_of_an_older_version_is_restored() {
     env.write(RECORD, json!({"posts_v1": changes}).to_string());
     env.run(&[]).exits(0);
     assert_eq!(settings(&env, "posts"), map(&[("index.number_of_replicas", "2")]));
-    assert!(!env.fake.requests().iter().any(|record| is_flush(&record.request)), "durability was never async");
+    assert!(!env.fake.requests().iter().any(|record| is_flush(&record.request)), "no flush is needed");
     assert_eq!(env.read(RECORD), None);
 }
 

@@ -232,8 +232,8 @@ fn a_request_size_limit_is_learnt_once_for_all_senders() {
         let alone = requests_over_a_limit(fault.clone(), &["--senders", "1"]);
         assert_eq!(alone, 6, "{fault:?}");
         let together = requests_over_a_limit(fault.clone(), &["--senders", "4"]);
-        // Each sender may try once more per halving until a smaller request has been answered. If each of the twelve batches
-        // learnt the limit by itself, six requests each would be too large.
+        // Each sender may try once more per halving until a smaller request has been answered. If each of the twelve
+        // batches learnt the limit by itself, six requests each would be too large.
         assert!(together <= 4 * 8, "{together} {fault:?}");
     }
 }

@@ -1,4 +1,4 @@
-//! `--source s3`: what is read from a bucket, and what comes of a server that fails.
+//! `--source s3`: loads from a bucket, and failures of the server.
 
 mod credentials;
 mod dialects;
@@ -16,7 +16,7 @@ use crate::harness::s3::{ACCESS_KEY, BUCKET, FakeS3, SECRETS, error, is_listing,
 use crate::harness::script::Fault;
 use crate::harness::{Invocation, Run, TestEnv, posts, string};
 
-/// Less than any wait that is tested, and enough for a run on a busy machine.
+/// Shorter than any wait that is tested, and long enough for a run on a busy machine.
 const SOON: std::time::Duration = std::time::Duration::from_secs(15);
 
 fn archives() -> [Archive; 3] {
@@ -55,7 +55,7 @@ fn without_keys<'e>(env: &'e TestEnv, s3: &FakeS3) -> Invocation<'e> {
         .var("AWS_EC2_METADATA_DISABLED", "true")
 }
 
-/// Runs to the end, and checks what holds for every run: what is asked, how, and what is not told.
+/// Runs to the end, and checks the requests and the output.
 #[track_caller]
 fn run(invocation: Invocation<'_>, s3: &FakeS3) -> Run {
     check(invocation.run(), s3)
@@ -75,7 +75,7 @@ fn check(run: Run, s3: &FakeS3) -> Run {
     run
 }
 
-/// Requests for an object.
+/// The requests for an object.
 fn gets(s3: &FakeS3, key: &str) -> Vec<Request> {
     let path = format!("/{BUCKET}/{key}");
     s3.requests().into_iter().filter(|request| request.path == path).collect()
@@ -110,7 +110,7 @@ fn a_bucket_and_a_folder_give_the_same_documents() {
     assert_eq!(sources(&env), sources(&folder));
 
     run(ingest(&env, &s3), &s3).exits(0).counts(&[("archives.already_done", 3), ("rows.read", 0)]);
-    assert_eq!(gets(&s3, &key(&archives[0])).len(), 1, "what is done is not downloaded again");
+    assert_eq!(gets(&s3, &key(&archives[0])).len(), 1, "processed archives are not downloaded again");
 }
 
 #[test]
@@ -219,7 +219,7 @@ fn an_unavailable_s3_ends_the_run_when_the_budget_is_spent() {
         s3.fail(condition, 0, usize::MAX, Fault::Reply(error(503, "SlowDown")));
         run(ingest(&env, &s3).args(&["--retry-budget", "1"]), &s3).exits(4).says("SlowDown");
         assert!(env.fake.bulks().is_empty());
-        assert!(s3.requests().len() > 2, "it was asked again");
+        assert!(s3.requests().len() > 2, "the listing was retried");
     }
 }
 
@@ -245,7 +245,7 @@ fn a_run_waits_for_s3_and_then_continues() {
     assert_holds(&env.fake, &archives);
 }
 
-/// A throttled server, which says when to come back.
+/// A throttling reply with `Retry-After`.
 fn slow_down(seconds: u32) -> Fault {
     Fault::Reply(error(503, "SlowDown").with_header("retry-after", &seconds.to_string()))
 }
@@ -322,7 +322,7 @@ fn check_and_list_make_no_needless_requests() {
     let before = s3.requests().len();
     let checked = run(ingest(&env, &s3).args(&["--check"]), &s3).exits(4);
     checked.check(checked.stdout.contains("ok: connection: "), "it goes on");
-    assert!(s3.requests().len() <= before + 2, "it is not waited for");
+    assert!(s3.requests().len() <= before + 2, "the failure is not waited out");
 }
 
 #[test]
@@ -398,7 +398,7 @@ fn expired_credentials_are_renewed_and_sent_with_their_session_token() {
     let archives = archives();
     let (env, s3) = with(&archives);
     env.write("token", SECRETS[2]);
-    // The listing is the last that the first credentials are good for.
+    // The listing is the last request that the first credentials are valid for.
     s3.expire_all_but("ASIAFIRST");
     s3.fail(is_object, 0, 1, Fault::Reply(error(400, "ExpiredToken")));
     let invocation = without_keys(&env, &s3)
@@ -422,11 +422,11 @@ fn credentials_are_renewed_before_they_expire() {
         .var("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", "token");
     run(invocation, &s3).exits(0);
     let given_out = s3.requests().iter().filter(|request| request.path == "/container").count();
-    assert_eq!(given_out, s3.to_bucket().len(), "none is signed with what is about to expire");
+    assert_eq!(given_out, s3.to_bucket().len(), "no request is signed with credentials about to expire");
 }
 
-/// A run with credentials that are good for two minutes more, whose renewal meets a fault; and how often they were asked
-/// for.
+/// A run whose credentials expire in two minutes, and whose renewal meets a fault. Returns how often credentials were
+/// requested.
 fn with_soon_expiring(
     archives: &[Archive],
     fault: Fault,
@@ -453,7 +453,7 @@ fn with_soon_expiring(
 fn downloads_continue_with_valid_credentials_during_a_renewal() {
     let archives = archives();
     let (_, asked) = with_soon_expiring(&archives, Fault::Hang, |env, s3| {
-        // The download that renews them waits for that.
+        // One download waits for the renewal.
         let others = archives.len() - 1;
         let started = std::time::Instant::now();
         while env.state().len() < others && started.elapsed() < SOON {
@@ -477,6 +477,6 @@ fn credentials_that_stay_expired_end_the_run() {
     let (env, s3) = with(&archives());
     s3.expire_all_but("ASIAOTHER");
     let run = run(ingest(&env, &s3), &s3).exits(5).says("ExpiredToken");
-    assert_eq!(s3.requests().len(), 1, "there are no others");
+    assert_eq!(s3.requests().len(), 1, "there are no other credentials");
     run.check(string(&run.summary()["source"]) == "s3", "the summary tells the source");
 }

@@ -1,5 +1,5 @@
-//! Environments with little in them, as containers have: no home, no terminal, a root that takes no files, closed
-//! descriptors, and the program as the first process of all.
+//! Minimal environments, as in containers: no home, no terminal, a read-only root, closed descriptors, and the program
+//! as PID 1.
 
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -32,13 +32,13 @@ fn closed_descriptors_do_not_receive_output() {
         let env = TestEnv::with_archives(&[archive()]);
         let run = env.ingest().in_shell(&format!("exec megastream_ingest {closed}")).run().exits(3);
         run.counts(&[("archives.processed", 1), ("rows.rejected", 1)]);
-        // Whatever got the number of a closed one is written to by nobody else.
+        // Files may get the numbers of closed descriptors, and nothing else must write to them.
         assert_eq!(env.status_of(&archive()), "processed");
         assert_eq!(env.dead_letters().len(), 1);
         let output =
             env.ingest().in_shell(&format!("exec megastream_ingest --dry-run --output out {closed}")).run();
         output.exits(0);
-        assert!(lines(&env.read("out").unwrap()).is_empty(), "the archive is done already");
+        assert!(lines(&env.read("out").unwrap()).is_empty(), "the archive is already processed");
     }
 }
 
@@ -70,7 +70,7 @@ fn the_program_as_pid_1_ends_at_a_signal() {
     let started = Instant::now();
     let children = format!("/proc/{0}/task/{0}/children", running.id());
     while env.read("m.prom").is_none_or(|text| !text.contains("last_success")) {
-        assert!(started.elapsed() < Duration::from_secs(30), "it runs");
+        assert!(started.elapsed() < Duration::from_secs(30), "the program has started");
         std::thread::sleep(Duration::from_millis(5));
     }
     let first = std::fs::read_to_string(children).unwrap();

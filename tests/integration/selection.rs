@@ -1,4 +1,4 @@
-//! Loads of exactly what is meant: times, numbers, names, and what is told of the rest.
+//! Selection of archives by time, number and name, and reports about the rest.
 
 use std::time::Duration;
 
@@ -130,7 +130,7 @@ fn the_json_list_describes_every_archive() {
     env.write(&format!("archives/{}", all[3].name()), "no zip");
     env.run(&[]).exits(3);
     env.add(&all[2..3]);
-    // One is another one by now, of which nobody has asked for more.
+    // A processed archive that has changed since.
     write_aged(&env.path("archives").join(all[0].name()), &all[0].zip(), Duration::from_secs(60));
     std::fs::create_dir(env.path("archives/folder.db.zip")).unwrap();
     let list = env.run(&["--list", "--json"]).exits(0);
@@ -164,7 +164,7 @@ fn the_json_list_describes_every_archive() {
 #[test]
 fn a_list_ends_quietly_when_its_output_is_closed() {
     let env = TestEnv::new();
-    // More than a pipe holds.
+    // More lines than a pipe holds.
     for n in 0..3_000 {
         env.write(&format!("archives/{n:0100}.db.zip"), "");
     }
@@ -187,7 +187,7 @@ fn a_changed_archive_is_reported_once_and_loaded_once_unmarked() {
     is_told_once(&run, &told);
     let check = env.run(&["--check"]).exits(0);
     check.check(check.stdout.contains("have changed since they were processed"), "check tells it, too");
-    // Again and again looked at, it is told once.
+    // Several looks report it once.
     let running = env.ingest().args(&["--mode", "spool"]).var("SPOOL_INTERVAL_SEC", "1").start();
     let late = Archive::new("20251220_000000").with_all(posts("late", 1));
     env.add(std::slice::from_ref(&late));

@@ -1,4 +1,4 @@
-//! Signals: the first lets what is being sent finish, the second doesn't.
+//! Signals: after the first, requests in flight are finished; the second ends the run at once.
 
 use std::io::Write;
 use std::net::TcpListener;
@@ -77,12 +77,12 @@ fn a_second_signal_ends_a_run_with_a_full_log_pipe() {
     let env = TestEnv::with_archives(&archives());
     env.fake.fail_bulks(usize::MAX, Fault::Hang);
     let (reader, mut writer) = std::io::pipe().unwrap();
-    // Warnings only: the first line is the one that tells of the signal.
+    // At level `warn`, the line about the signal is the first one.
     let mut command = env.ingest().var("RUST_LOG", "warn").command();
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(writer.try_clone().unwrap());
     let mut child = command.spawn().unwrap();
     drop(command);
-    // Fills the pipe, and waits for somebody who reads.
+    // Fills the pipe, and blocks.
     let filled = std::thread::spawn(move || while writer.write_all(&[b'x'; 4096]).is_ok() {});
     env.fake.wait_for_bulks(1);
     let started = Instant::now();
@@ -103,7 +103,7 @@ fn a_second_signal_ends_a_run_with_a_full_log_pipe() {
     assert_eq!(status.and_then(|status| status.code()), Some(143));
 }
 
-/// Sends SIGTERM to a run that waits for an answer, and sees it end within two seconds.
+/// Sends SIGTERM to a run that waits for a reply, and asserts that it ends within two seconds.
 fn ends_at_once(running: Running, code: i32) -> Run {
     let signalled = Instant::now();
     running.signal("TERM");
@@ -151,13 +151,13 @@ fn a_signal_ends_a_tls_handshake_that_is_never_answered() {
     drop(connection);
 }
 
-/// Sends signals, one right after the other.
+/// Sends signals in quick succession.
 fn kill(id: &str, signals: &[&str]) {
     let commands: String = signals.iter().map(|signal| format!("kill -{signal} {id}; ")).collect();
     assert!(Command::new("sh").args(["-c", &commands]).status().unwrap().success(), "{commands}");
 }
 
-/// Whether SIGHUP is ignored here, and so in all that is started from here.
+/// Whether this process, and so every process it starts, ignores SIGHUP.
 fn hang_ups_are_ignored() -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).unwrap_or_default();
@@ -195,10 +195,10 @@ fn an_ignored_sighup_stays_ignored() {
 fn simultaneous_signals_count_as_one() {
     let env = TestEnv::with_archives(&archives());
     env.fake.fail_bulks(usize::MAX, Fault::Hang);
-    // The only worker cannot hand on all of the first archive: the others are never begun.
+    // The only worker blocks within the first archive, so the others are never begun.
     let running = env.ingest().args(&["--batch-docs", "1", "--senders", "1", "--workers", "1"]).start();
     env.fake.wait_for_bulks(1);
-    // Two that wait for a process which is stopped come together, however busy the machine is.
+    // A stopped process receives both signals at once, however busy the machine is.
     kill(&running.id().to_string(), &["STOP", "TERM", "HUP", "CONT"]);
     while !running.has_said("stopping") {
         std::thread::sleep(Duration::from_millis(5));
@@ -241,7 +241,7 @@ fn a_signal_ends_a_hanging_folder_listing() {
         let Some(shim) = shim(&env) else { return };
         let mut running = watched(&env, &shim).var("SLOW_FOLDERS", "1").args(arguments).start();
         while syncs(&env).iter().all(|line| !line.starts_with("readdir")) {
-            assert!(running.is_running(), "it lists the folder");
+            assert!(running.is_running(), "the listing still hangs");
             std::thread::sleep(Duration::from_millis(5));
         }
         let signalled = Instant::now();

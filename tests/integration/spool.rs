@@ -1,4 +1,4 @@
-//! `--mode spool` on folders: files that are still being written, and a source that comes and goes.
+//! `--mode spool` on folders: files that are still being written, and folders that disappear.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -17,32 +17,32 @@ fn archives() -> [Archive; 3] {
         .map(|time| Archive::new(time).with_all(posts(time, 3)))
 }
 
-/// The program, set up to look once a second.
+/// The program, with a look every second.
 fn spool(env: &TestEnv) -> Invocation<'_> {
     env.ingest().args(&["--mode", "spool"]).var("SPOOL_INTERVAL_SEC", "1")
 }
 
-/// The place of an archive in the folder.
+/// The path of an archive in the folder.
 fn place(env: &TestEnv, archive: &Archive) -> PathBuf {
     env.path("archives").join(archive.name())
 }
 
-/// An archive whose copying breaks off in the middle.
+/// A copy of an archive that stops halfway.
 struct Copy {
     place: PathBuf,
-    /// Made once: the rows have the time at which they were written.
+    /// Stored, since rows contain the time at which they were built.
     zip: Vec<u8>,
 }
 
 impl Copy {
-    /// The first half, last changed so long ago.
+    /// Writes the first half, with a modification time `age` ago.
     fn begin(env: &TestEnv, archive: &Archive, age: Duration) -> Self {
         let copy = Self { place: place(env, archive), zip: archive.zip() };
         write_aged(&copy.place, &copy.zip[..copy.zip.len() / 2], age);
         copy
     }
 
-    /// The rest, into the same file.
+    /// Appends the rest.
     fn go_on(&self) {
         let mut file = File::options().append(true).open(&self.place).unwrap();
         file.write_all(&self.zip[self.zip.len() / 2..]).unwrap();
@@ -65,7 +65,7 @@ fn a_file_being_written_waits_until_it_stops_changing() {
             let (mut longest, mut changes) = (Duration::ZERO, 0_u32);
             while !done.load(Ordering::Relaxed) {
                 let before = Instant::now();
-                // Another time at each change, and never one that is long ago.
+                // Every change sets another recent time.
                 changes += 1;
                 file.set_modified(SystemTime::now() + Duration::from_millis(changes.into())).unwrap();
                 thread::sleep(Duration::from_millis(5));
@@ -74,7 +74,7 @@ fn a_file_being_written_waits_until_it_stops_changing() {
             longest
         });
         let running = spool(&env).start();
-        // Each of these takes a look of its own.
+        // Each of these archives takes a look of its own.
         for n in 0..others.len() {
             env.add(&others[n..=n]);
             env.wait_for_processed(&others[n..=n]);
@@ -82,8 +82,8 @@ fn a_file_being_written_waits_until_it_stops_changing() {
         let left_alone = !running.has_said("stays pending") && env.status_of(&growing) == "pending";
         done.store(true, Ordering::Relaxed);
         let longest = writer.join().unwrap();
-        // A machine that stood still for as long as a look takes has shown a file that did not change.
-        assert!(left_alone || longest > Duration::from_millis(500), "it was taken up while it changed");
+        // If the machine stood still for a whole interval, the file looked unchanged.
+        assert!(left_alone || longest > Duration::from_millis(500), "it was loaded while it changed");
         running
     });
     copy.go_on();
@@ -128,7 +128,7 @@ fn a_file_that_changed_since_it_was_found_waits_for_a_later_look() {
     let mut second = Archive::new("20251218_000100").with_all(posts("second", 1));
     let env = TestEnv::with_archives(&[first.clone(), second.clone()]);
     env.fake.fail_bulks(1, Fault::Hang);
-    // The only worker cannot hand on what it reads of the first one.
+    // The only worker blocks within the first archive.
     let running = spool(&env).args(&["--workers", "1", "--senders", "1", "--batch-docs", "1"]).start();
     env.fake.wait_for_bulks(1);
     second = second.with_all(posts("more", 2));
@@ -146,7 +146,7 @@ fn a_file_that_changed_since_it_was_found_waits_for_a_later_look() {
 fn a_copy_that_keeps_its_old_time_is_loaded_at_once() {
     let all = archives();
     let env = TestEnv::with_archives(&all);
-    // Were it to be looked at a second time, the test would take an hour.
+    // A second look would come after an hour.
     let running = env.ingest().args(&["--mode", "spool"]).var("SPOOL_INTERVAL_SEC", "3600").start();
     env.wait_for_processed(&all);
     running.signal("TERM");
@@ -246,9 +246,9 @@ fn a_broken_file_is_reported_once_over_several_looks() {
         env.add(std::slice::from_ref(&more));
         env.wait_for_processed(&[more]);
     };
-    // Each of these takes a look of its own.
+    // Each of these archives takes a look of its own.
     (0..3).for_each(looks);
-    // It has changed, and is still broken.
+    // The file changes, and is still broken.
     write_aged(&copy.place, &copy.zip[..copy.zip.len() / 3], Duration::from_secs(20));
     (3..6).for_each(looks);
     assert_eq!(env.status_of(&all[0]), "pending");

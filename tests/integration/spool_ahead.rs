@@ -1,4 +1,4 @@
-//! `--mode spool` goes on looking for archives while others are under way: what it takes up, marks and tells meanwhile.
+//! `--mode spool` looks for new archives while others are in flight.
 
 use std::time::Duration;
 
@@ -10,19 +10,19 @@ use crate::harness::{Invocation, TestEnv, posts, wait_until};
 
 const FIGURES: &str = "ingest.prom";
 
-/// Archives of so many minutes, with some posts each.
+/// Archives of these minutes, with a few posts each.
 fn archives(minutes: std::ops::Range<usize>) -> Vec<Archive> {
     minutes
         .map(|n| Archive::new(&format!("20251218_00{n:02}00")).with_all(posts(&format!("a{n}-"), 3)))
         .collect()
 }
 
-/// The program, set up to look once a second and to write its figures.
+/// The program, with a look every second and a metrics file.
 fn spool(env: &TestEnv) -> Invocation<'_> {
     env.ingest().args(&["--mode", "spool", "--metrics-file", FIGURES]).var("SPOOL_INTERVAL_SEC", "1")
 }
 
-/// Waits until the figures say that so many archives are pending and processed.
+/// Waits until the metrics show these numbers of pending and processed archives.
 #[track_caller]
 fn wait_for_figures(env: &TestEnv, pending: usize, processed: usize) {
     let all = pending + processed;
@@ -49,14 +49,14 @@ fn archives_are_loaded_and_marked_while_an_older_request_hangs() {
     assert_eq!(env.status_of(&all[0]), "pending");
     wait_for_figures(&env, 1, 10);
     let hung = env.fake.bulks().iter().filter(|record| record.answered.is_none()).count();
-    assert_eq!(hung, 1, "it still hangs");
+    assert_eq!(hung, 1, "the first request still hangs");
     env.fake.release();
     env.wait_for_processed(&all);
     wait_for_figures(&env, 0, 11);
     running.signal("TERM");
     let run = running.wait().exits(0);
     run.counts(&[("archives.processed", 11), ("archives.pending", 0), ("rows.read", 33)]);
-    // None was taken up by several looks.
+    // Several looks load no archive twice.
     run.check(env.fake.bulks().len() == 11, "each is sent once");
     assert_holds(&env.fake, &all);
 }
@@ -66,7 +66,7 @@ fn a_signal_reports_archives_not_begun_in_one_line() {
     let all = archives(0..11);
     let env = TestEnv::with_archives(&all[..1]);
     env.fake.fail_bulks(1, Fault::Hang);
-    // The only worker cannot hand on what it reads of the first one.
+    // The only worker blocks within the first archive.
     let running = spool(&env).args(&["--workers", "1", "--senders", "1", "--batch-docs", "1"]).start();
     env.add(&[Archive::new("20251218_000000").with_all(posts("a0-", 9))]);
     env.fake.wait_for_bulks(1);
@@ -91,15 +91,15 @@ fn a_look_notices_a_moved_alias_while_a_batch_is_in_flight() {
     let running = spool(&env).start();
     env.fake.wait_for_bulks(1);
     env.fake.store(|store| store.add_index("posts_v2", "posts", true));
-    // Nothing but a look asks what is behind the names now.
-    wait_until("the move is told", || running.has_said("posts is posts_v2"));
+    // Only a look queries the aliases now.
+    wait_until("the move is logged", || running.has_said("posts is posts_v2"));
     env.add(&all[1..]);
     env.wait_for_processed(&all[1..]);
     let sent = |archive: &Archive| {
         let items = env.fake.bulks().into_iter().flat_map(|record| record.items);
         items.filter(|item| item.version == Some(archive.version(1))).count()
     };
-    assert_eq!(sent(&all[1]), 1, "it was sent to the right index at once");
+    assert_eq!(sent(&all[1]), 1, "it was sent once, to the new index");
     env.fake.release();
     env.wait_for_processed(&all);
     running.signal("TERM");
@@ -119,7 +119,7 @@ fn a_look_notices_a_moved_alias_while_nothing_is_in_flight() {
     let running = spool(&env).start();
     env.wait_for_processed(std::slice::from_ref(&first));
     env.fake.store(|store| store.add_index("posts_v2", "posts", true));
-    wait_until("the move is told", || running.has_said("posts is posts_v2"));
+    wait_until("the move is logged", || running.has_said("posts is posts_v2"));
     env.fake.forget_requests();
     env.add(std::slice::from_ref(&second));
     env.wait_for_processed(std::slice::from_ref(&second));
@@ -128,7 +128,7 @@ fn a_look_notices_a_moved_alias_while_nothing_is_in_flight() {
     run.check(!run.stderr.contains("is loaded again"), "nothing was sent to the index from before");
     let indexed = env.fake.bulks().into_iter().flat_map(|record| record.items);
     assert_eq!(indexed.filter(|item| item.version == Some(second.version(2))).count(), 1);
-    // The deletion has reached the index from before.
+    // The deletion reaches the old index, too.
     let ids = |index: &str| env.fake.documents(index).into_keys().collect::<Vec<_>>();
     assert_eq!(ids("posts_v1").len(), 1);
     assert_eq!(ids("posts_v2"), ids("posts_v1"));

@@ -1,4 +1,4 @@
-//! The state file: what is done is not done again, what is not confirmed is not called done.
+//! The state file: processed archives are not loaded again, and unconfirmed ones are not marked.
 
 use serde_json::{Value, json};
 
@@ -11,7 +11,7 @@ fn archive(n: usize) -> Archive {
     Archive::new(&format!("20251218_00000{n}")).with_all(posts(&format!("a{n}-"), 5))
 }
 
-/// An entry as the established tool writes it.
+/// An entry in the format of the established tool.
 fn entry(archive: &Archive, status: &str) -> Value {
     let mut entry =
         json!({"filename": archive.name(), "status": status, "timestamp": "2025-12-18T01:02:03.456789Z"});
@@ -46,7 +46,7 @@ fn a_lost_index_does_not_look_like_success() {
     env.fake.store(|store| store.indices.clear());
     env.run(&["--create-indices"]).exits(0).says("posts_v1 was just made").says(says);
 
-    // What was marked just now may not be shown yet.
+    // Documents of archives that were marked just now may not be visible yet.
     let env = TestEnv::with_archives(&archives);
     env.run(&[]).exits(0);
     env.fake.store(|store| store.index("posts").unwrap().documents.clear());
@@ -144,7 +144,7 @@ fn a_failed_archive_is_retried_only_on_request_or_when_changed() {
     let before = env.state();
 
     env.run(&[]).counts(&[("archives.processed", 0), ("rows.read", 0)]);
-    assert_eq!(env.state(), before, "not looked at again");
+    assert_eq!(env.state(), before, "it is not read again");
     env.run(&["--retry-failed"]).exits(3).counts(&[("archives.failed", 1)]);
     assert_eq!(env.status_of(&archive), "failed");
 

@@ -1,4 +1,4 @@
-//! Who is not who it should be gets not one byte: certificates, redirects and plain http, for Elasticsearch and S3.
+//! Impostors receive no byte: certificates, redirects and plain HTTP, for Elasticsearch and S3.
 
 use std::net::{IpAddr, UdpSocket};
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use crate::harness::http::{Reply, Request};
 use crate::harness::recorder::Recorder;
 use crate::harness::{Invocation, TestEnv};
 
-/// An authority that issues certificates.
+/// A certificate authority.
 struct Authority {
     issuer: Issuer<'static, KeyPair>,
     pem: String,
@@ -28,7 +28,7 @@ impl Authority {
         Self { issuer: Issuer::new(params, key), pem }
     }
 
-    /// A server's configuration with a certificate for `localhost`, as far as `change` leaves it at that.
+    /// The configuration of a server with a certificate for `localhost`, changed by `change`.
     fn server(&self, change: impl FnOnce(&mut CertificateParams)) -> Arc<ServerConfig> {
         let (params, key) = server_params(change);
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
@@ -53,7 +53,7 @@ fn server_config(certificate: rcgen::Certificate, key: &KeyPair) -> Arc<ServerCo
     Arc::new(config)
 }
 
-/// Servers that must not be trusted by who trusts `authority`, by what is wrong with them.
+/// Servers that clients of `authority` must not trust, each with its defect.
 fn impostors(authority: &Authority) -> Vec<(&'static str, Arc<ServerConfig>)> {
     let (params, key) = server_params(|_| ());
     let other_host = |params: &mut CertificateParams| {
@@ -87,7 +87,7 @@ fn to<'e>(env: &'e TestEnv, server: &Recorder) -> Invocation<'e> {
 const ACCESS_KEY: &str = "AKIDTLSTEST";
 const SESSION_TOKEN: &str = "session-token-of-the-tls-tests";
 
-/// A listing of a bucket on that server.
+/// A listing of a bucket on this server.
 fn list<'e>(env: &'e TestEnv, server: &Recorder) -> Invocation<'e> {
     env.ingest()
         .args(&["--source", "s3", "--list", "--retry-budget", "0"])
@@ -121,10 +121,10 @@ fn an_impostor_receives_no_byte() {
     }
     let server = Recorder::start(Some(authority.server(|_| ())), nothing);
     to(&env, &server).args(&["--ca-cert", "ca.pem"]).run();
-    assert!(server.seen().contains(API_KEY), "who is who it should be gets the key");
+    assert!(server.seen().contains(API_KEY), "the genuine server gets the key");
     let server = Recorder::start(Some(authority.server(|_| ())), nothing);
     list(&env, &server).args(&["--ca-cert", "ca.pem"]).run();
-    assert!(server.seen().contains(SESSION_TOKEN), "who is who it should be gets the request");
+    assert!(server.seen().contains(SESSION_TOKEN), "the genuine server gets the request");
 }
 
 #[test]
@@ -194,7 +194,7 @@ fn unchecked_certificates_are_warned_of_in_every_run() {
         run.check(said.contains("--skip-tls-verify"), &format!("{arguments:?} warns"));
         assert!(server.seen().contains(API_KEY), "{arguments:?}");
     }
-    // It is for Elasticsearch alone.
+    // The flag applies to Elasticsearch only.
     let server = Recorder::start(Some(config), nothing);
     env.write("ca.pem", Authority::new().pem);
     let run = list(&env, &server).args(&["--skip-tls-verify", "--ca-cert", "ca.pem"]).run();
@@ -221,7 +221,7 @@ fn a_key_over_plain_http_is_warned_of_unless_on_loopback() {
     }
 }
 
-/// The address that packets to elsewhere would leave from. None is sent for it.
+/// The local address of the default route. No packet is sent.
 fn own_address() -> Option<IpAddr> {
     let socket = UdpSocket::bind("0.0.0.0:0").ok()?;
     socket.connect("198.51.100.1:9").ok()?;
@@ -229,7 +229,7 @@ fn own_address() -> Option<IpAddr> {
     (!ip.is_loopback() && !ip.is_unspecified()).then_some(ip)
 }
 
-/// A certificate that its own server has made, as `openssl req -x509` does: marked as an authority's.
+/// A self-signed certificate as `openssl req -x509` creates it: marked as an authority.
 fn own_certificate(name: &str) -> (rcgen::Certificate, Arc<ServerConfig>) {
     let (mut params, key) = server_params(|_| ());
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);

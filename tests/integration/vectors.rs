@@ -1,4 +1,4 @@
-//! `--vector-encoding auto`: base64 only where a post sent so reads back as it is, and no garbage anywhere else.
+//! `--vector-encoding auto`: base64 is used only if a post sent so reads back unchanged, and no wrong vector stays.
 
 use serde_json::{Value, json};
 
@@ -10,7 +10,7 @@ use crate::harness::store::{Base64Vectors, Document, Index, Item, mapping_of};
 use crate::harness::vectors::vector;
 use crate::harness::{DEAD_LETTERS, TestEnv, lines};
 
-/// So many posts with both vectors.
+/// `count` posts with both vectors.
 fn with_vectors(prefix: &str, count: u32) -> Vec<Event> {
     let one =
         |n| post(&format!("{prefix}{n}"), "text").vector("L6", &vector(n)).vector("L12", &vector(n + 1000));
@@ -21,14 +21,14 @@ fn archives() -> [Archive; 1] {
     [Archive::new("20251218_000000").with_all(with_vectors("p", 5))]
 }
 
-/// These archives, and a server that does this with base64.
+/// These archives, and a server that treats base64 like this.
 fn env_with(archives: &[Archive], base64: Base64Vectors) -> TestEnv {
     let env = TestEnv::with_archives(archives);
     env.fake.store(|store| store.base64 = base64);
     env
 }
 
-/// Reading back, as opposed to looking up tombstones.
+/// A request that reads a post back, as opposed to one that looks up tombstones.
 fn is_read_back(request: &Request) -> bool {
     request.is_mget() && request.param("_source_exclude_vectors").is_some()
 }
@@ -41,7 +41,7 @@ fn is_base64(item: &Item) -> bool {
     item.source["embeddings"]["all_MiniLM_L6_v2"].is_string()
 }
 
-/// For each bulk request the ids and whether their vectors are base64.
+/// The ids of each bulk request, and whether their vectors are base64.
 fn sent(env: &TestEnv) -> Vec<Vec<(String, bool)>> {
     let indexed = |item: &&Item| item.operation == "index";
     let of = |items: &[Item]| -> Vec<_> {
@@ -50,7 +50,7 @@ fn sent(env: &TestEnv) -> Vec<Vec<(String, bool)>> {
     env.fake.bulks().iter().map(|record| of(&record.items)).filter(|posts| !posts.is_empty()).collect()
 }
 
-/// What is sent of [`archives`]: one post alone in these encodings, then all of them in this one.
+/// The requests for [`archives`]: one post alone in each of these encodings, then all posts in one.
 fn expected(alone: &[bool], together: bool) -> Vec<Vec<(String, bool)>> {
     let mut expected: Vec<_> = alone.iter().map(|&base64| vec![(uri("p0"), base64)]).collect();
     expected.push((0..5).map(|n| (uri(&format!("p{n}")), together)).collect());
@@ -129,7 +129,7 @@ fn an_inconclusive_post_is_followed_by_the_next() {
     let deletion = Archive::new("20251217_000000").with(delete("p0"));
     let env = env_with(&[deletion], Base64Vectors::BigEndian);
     env.run(&[]).exits(0);
-    // The second one is there in a newer version, the third one is not read back.
+    // The index holds a newer version of the second post, and the third one cannot be read back.
     let newer = Document::new(u64::MAX >> 2, json!({}));
     env.fake.store(|store| store.index("posts").unwrap().documents.insert(uri("p1"), newer));
     env.fake.fail(is_read_back, 0, 1, Fault::status(503));
@@ -199,7 +199,7 @@ fn an_explicit_encoding_is_not_tested() {
     }
 }
 
-/// As who has made the index for OpenSearch.
+/// Changes the mapping to that of OpenSearch.
 fn map_as_knn(env: &TestEnv) {
     env.fake.store(|store| {
         let knn = json!({"type": "knn_vector", "dimension": 384});
@@ -231,7 +231,7 @@ fn explicit_base64_is_refused_for_an_index_that_may_not_read_it() {
     refused(&untold, "as far as this run can see");
 }
 
-/// Dead letters of posts whose vectors are as told, and a server that takes them now.
+/// Dead letters of posts with vectors in this encoding, and a server that accepts them now.
 fn dead_letters(env: &TestEnv, encoding: &str) {
     env.fake.fail_items(|item| item.operation == "index", usize::MAX, 400, "document_parsing_exception");
     env.run(&["--vector-encoding", encoding]).exits(3);

@@ -1,4 +1,4 @@
-//! `--verify`: the index compared with the archives, and `--repair`, which mends what differs.
+//! `--verify` compares the index with the archives; `--repair` mends the differences.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -14,7 +14,7 @@ use crate::harness::script::Fault;
 use crate::harness::store::{Base64Vectors, Document, Index, Store};
 use crate::harness::{DEAD_LETTERS, STATE_FILE, TestEnv, at_once, lines, posts};
 
-/// Posts, deletions, re-emissions, vectors, and rows that come to nothing.
+/// Posts, deletions, re-emissions, vectors, and rows without a document.
 fn history() -> Vec<Archive> {
     let vector: Vec<f32> = (0..384).map(|n| n as f32 / 512.0 - 0.1).collect();
     vec![
@@ -30,7 +30,7 @@ fn history() -> Vec<Archive> {
     ]
 }
 
-/// A server that holds what the archives say.
+/// A server with all documents of the archives.
 fn loaded(store: Store) -> TestEnv {
     let env = TestEnv::with_fake(Fake::start_with(store));
     env.add(&history());
@@ -45,7 +45,7 @@ fn aliases() -> Store {
     Store::with_aliases(&["posts", "post_tombstones"])
 }
 
-/// The findings of a run that are differences, as `finding name` and with the field where there is one.
+/// The differences that a run found, as `finding name`, with the field if there is one.
 fn differences(env: &TestEnv) -> BTreeSet<String> {
     let told = lines(&env.read("differences").expect("the output"));
     let name =
@@ -71,7 +71,7 @@ fn set(texts: &[&str]) -> BTreeSet<String> {
     texts.iter().map(|&text| text.to_owned()).collect()
 }
 
-/// Does harm of every kind, as by other programs. Returns what is to be found.
+/// Damages documents in every way that other programs might. Returns the expected differences.
 fn damage(env: &TestEnv) -> BTreeSet<String> {
     env.fake.store(|store| {
         let members = store.members("posts");
@@ -118,12 +118,12 @@ fn assert_found_and_mended(env: &TestEnv, case: &str) {
     let run = verify(env, &[]);
     assert_eq!(run.code, Some(3), "{case}");
     let mut found = differences(env);
-    // An older archive has the post, too, and its own line for what became of it.
+    // An older archive contains the post as well, and reports it in a line of its own.
     assert!(found.is_superset(&expected), "{case}: {found:?}");
     found.retain(|line| !expected.contains(line));
     assert!(found.is_subset(&set(&["missing p2"])), "{case}: {found:?}");
     let written = env.fake.requests()[before..].iter().filter(|record| record.request.is_bulk()).count();
-    assert_eq!(written, 0, "{case}: a verification writes nothing");
+    assert_eq!(written, 0, "{case}: verify writes nothing");
     assert!(env.read(STATE_FILE).is_none() && env.read(DEAD_LETTERS).is_none(), "{case}");
 
     let run = verify(env, &["--repair"]);
@@ -143,7 +143,7 @@ fn assert_found_and_mended(env: &TestEnv, case: &str) {
 fn differences_are_named_by_row_and_repaired() {
     let env = loaded(aliases());
     assert_found_and_mended(&env, "aliases");
-    // One post is another program's by now.
+    // Another program has overwritten one post.
     env.fake.store(|store| {
         let index = store.index("posts").expect("an index");
         index.documents.get_mut(&uri("p9")).expect("a post").version -= 1;
@@ -188,7 +188,7 @@ fn a_post_is_looked_for_in_every_index_behind_the_alias() {
     let env = loaded(aliases());
     env.fake.store(|store| {
         store.add_index("posts_v2", "posts", true);
-        // The same post in two of them: the newer one counts, and an old one beside a tombstone does, too.
+        // The post is in two indices: the newer version counts. An old copy beside a tombstone is a difference, too.
         let old = store.indices["posts_v1"].documents[&uri("p4")].clone();
         store.index("posts").expect("the new one").documents.insert(uri("p4"), old);
         let index = store.indices.get_mut("posts_v1").expect("the old one");
@@ -267,7 +267,7 @@ fn faults_are_retried_until_the_budget_ends_the_run() {
     };
     env.fake.fail(is_large, 0, usize::MAX, Fault::status(413));
     assert_eq!(verify(&env, &[]).code, Some(3), "one row is unreadable");
-    assert_eq!(differences(&env), BTreeSet::new(), "asked in smaller parts");
+    assert_eq!(differences(&env), BTreeSet::new(), "requests that are too large are halved");
 
     let env = loaded(aliases());
     env.fake.fail(Request::is_mget, 0, usize::MAX, Fault::status(503));

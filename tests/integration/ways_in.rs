@@ -1,4 +1,4 @@
-//! Every way to say who a run is: right, wrong, missing, half and doubled, and no secret of it in any output.
+//! All kinds of credentials: valid, refused, missing, incomplete and doubled. No output contains a secret.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::harness::recorder::Recorder;
 use crate::harness::script::Fault;
 use crate::harness::{Invocation, Run, TestEnv, posts};
 
-/// A way in: variables and arguments, what is sent as `Authorization`, and the setting that messages name.
+/// A kind of credentials: its settings, the `Authorization` header it sends, and the setting that messages name.
 struct Way {
     variables: &'static [(&'static str, &'static str)],
     arguments: &'static [&'static str],
@@ -65,7 +65,7 @@ fn env() -> (TestEnv, Vec<Archive>) {
     (TestEnv::with_archives(&archives), archives)
 }
 
-/// A run that has no credentials yet, of which everything is logged.
+/// A run without credentials, at the highest log level.
 fn bare(env: &TestEnv) -> Invocation<'_> {
     env.ingest().without("ELASTICSEARCH_API_KEY").var("RUST_LOG", "trace,ureq=trace,rustls=trace")
 }
@@ -75,7 +75,7 @@ fn with<'e>(invocation: Invocation<'e>, way: &Way) -> Invocation<'e> {
     way.variables.iter().fold(invocation, |invocation, (name, value)| invocation.var(name, value))
 }
 
-/// No secret is in what the run has written: as it is, percent-encoded, or in base64.
+/// Asserts that no output contains a secret: as it is, percent-encoded, or in base64.
 #[track_caller]
 fn check_secrets(env: &TestEnv, run: &Run) {
     let mut written = format!("{}\n{}", run.stdout, run.stderr);
@@ -175,7 +175,7 @@ fn user_and_password_in_the_url_are_never_shown() {
     let run =
         bare(&env).var("ELASTICSEARCH_URL", &url).run().exits(5).says("\"loader\"").says("ELASTICSEARCH_URL");
     check_secrets(&env, &run);
-    // The user alone, with the password from elsewhere.
+    // The URL has only the user; the password is a setting.
     env.fake.admit(way.sends.as_deref());
     let url = env.fake.url().replace("http://", "http://loader@");
     let run = bare(&env).var("ELASTICSEARCH_URL", &url).var("ELASTICSEARCH_PASSWORD", PASSWORD);
@@ -215,7 +215,7 @@ fn a_refused_secret_is_read_again_from_its_file() {
         let run = run.wait().exits(0).says("has changed");
         check_secrets(&env, &run);
         assert_holds(&env.fake, &archives);
-        // The same file, and the variable besides.
+        // The file and the variable are both set.
         let run =
             bare(&env).var(setting, "planted.secret").args(arguments).var(&setting.replace("_FILE", ""), "x");
         run.run().exits(2).says("both set");
@@ -225,7 +225,7 @@ fn a_refused_secret_is_read_again_from_its_file() {
     }
 }
 
-/// A server that quotes everything it was sent.
+/// A server that quotes every request.
 fn echo(status: u16) -> Recorder {
     Recorder::start(None, move |request: &Request| {
         let sent: Vec<_> = request.headers.iter().map(|(name, value)| format!("{name}: {value}")).collect();
@@ -262,8 +262,8 @@ fn sha256(bytes: &[u8]) -> String {
     hex(digest::digest(&digest::SHA256, bytes).as_ref())
 }
 
-/// What is wrong with the signature of a request, as the receiver sees it. Written from "Create a signed AWS API
-/// request" for these tests, and shares nothing with the program.
+/// Checks the signature of a request as its receiver does. The error says what is wrong. Written from "Create a signed
+/// AWS API request", independently of the program.
 fn verify(request: &Request, secret: &str, region: &str, service: &str) -> Result<(), String> {
     let header = |name: &str| request.header(name).ok_or(format!("no {name}"));
     let value = header("authorization")?.strip_prefix("AWS4-HMAC-SHA256 ").ok_or("another algorithm")?;

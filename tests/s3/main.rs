@@ -1,11 +1,11 @@
 //! `--source s3` against a real S3-compatible server, which checks the signature of every request.
 //!
-//! The server runs in this process: nothing has to be installed or started. What no server does on demand (bodies
-//! that break off, expired tokens, pages that fail) is tested against a scripted one, in `tests/integration/s3.rs`.
+//! The server runs in this process, so nothing has to be installed. Failures that a real server does not produce on
+//! demand (interrupted bodies, expired tokens, failing pages) are tested in `tests/integration/s3.rs`.
 
-// What fails here fails the test; there is nobody to hand an error to.
+// A failure in the harness fails the test, so there is no error to return.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-// The harness has more than is needed here.
+// Only a part of the harness is used here.
 #![allow(dead_code)]
 
 #[path = "../integration/harness/mod.rs"]
@@ -19,7 +19,7 @@ use harness::model::assert_holds;
 use harness::{Invocation, Run, TestEnv, posts};
 use server::{ACCESS_KEY, BUCKET, SECRET_KEY, Server};
 
-/// Archives in which posts come again and are deleted.
+/// Archives in which posts are created again and deleted.
 fn archives() -> [Archive; 3] {
     let archive = |time| Archive::new(time).with_all(posts(time, 40));
     [
@@ -29,7 +29,7 @@ fn archives() -> [Archive; 3] {
     ]
 }
 
-/// Where each of them is: characters that a signature is easily wrong about.
+/// The key of an archive, with characters that are often signed incorrectly.
 fn key(archive: &Archive) -> String {
     format!("in/day 1+2 %41=&é~(x)/{}", archive.name())
 }
@@ -38,7 +38,7 @@ fn put(server: &Server, archives: &[Archive]) {
     archives.iter().for_each(|archive| server.put(&key(archive), &archive.zip()));
 }
 
-/// The program, set up to read from the bucket.
+/// The program, reading from the bucket.
 fn ingest<'e>(env: &'e TestEnv, server: &Server) -> Invocation<'e> {
     env.ingest()
         .args(&["--source", "s3"])
@@ -51,7 +51,7 @@ fn ingest<'e>(env: &'e TestEnv, server: &Server) -> Invocation<'e> {
         .var("AWS_EC2_METADATA_DISABLED", "true")
 }
 
-/// The live documents of both indices with their versions, but for the time of encoding.
+/// The documents of both indices with their versions, without `indexed_at`.
 fn indices(env: &TestEnv) -> Vec<(String, u64, Value)> {
     let documents = ["posts", "post_tombstones"].map(|index| env.fake.documents(index));
     let bare = |mut source: Value| {
@@ -93,7 +93,7 @@ fn folder_bucket_and_spool_give_the_same_index() {
     running.wait().exits(0).counts(&[("archives.processed", 3), ("archives.failed", 0)]);
     assert_eq!(indices(&spool), indices(&folder));
 
-    assert!(server.snapshot() == before, "nothing in the bucket has changed");
+    assert!(server.snapshot() == before, "the bucket is unchanged");
 }
 
 #[test]
@@ -103,7 +103,7 @@ fn spool_loads_later_objects_whatever_their_name() {
     put(&server, &archives[1..]);
     let running = ingest(&env, &server).args(&["--mode", "spool"]).var("SPOOL_INTERVAL_SEC", "1").start();
     env.wait_for_processed(&archives[1..]);
-    // Its key comes before all that are done.
+    // This key sorts before all processed ones.
     put(&server, &archives[..1]);
     env.wait_for_processed(&archives);
     running.signal("TERM");

@@ -1,4 +1,4 @@
-//! The harness tested for itself: a fake that is wrong would make every other test worthless.
+//! Tests of the harness, since a wrong fake would invalidate all other tests.
 
 use std::io::{BufReader, Write};
 use std::net::TcpStream;
@@ -215,7 +215,7 @@ fn vectors_are_encoded_as_in_python() {
     let values = vector(7);
     assert_eq!((values.len(), values[2], encode(&values) == encode(&vector(8))), (384, 1.0, false));
     assert_eq!(decode(&json!(values)), Some(values));
-    assert_eq!(decode(&json!([1])), None, "an integer is no float");
+    assert_eq!(decode(&json!([1])), None, "an integer is not a float");
     assert_eq!(decode(&json!("P4AAAA==")), Some(vec![1.0]), "big-endian");
 }
 

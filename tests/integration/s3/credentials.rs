@@ -1,4 +1,4 @@
-//! `--source s3`: where credentials come from, what each exchange is, and what becomes of those that are refused.
+//! `--source s3`: sources of credentials, their endpoints, and refused credentials.
 
 use super::{archives, check, ingest, put, run, with, without_keys};
 use crate::harness::TestEnv;
@@ -7,7 +7,7 @@ use crate::harness::model::assert_holds;
 use crate::harness::s3::{ACCESS_KEY, ROLE_KEY, SECRETS, error, is_listing, is_object};
 use crate::harness::script::Fault;
 
-/// Files of the AWS tools below a home of its own.
+/// Writes configuration files of the AWS tools into a home folder of its own.
 fn home(env: &TestEnv, credentials: &str, config: &str) -> String {
     let home = env.path("home");
     std::fs::create_dir_all(home.join(".aws/sso/cache")).unwrap();
@@ -16,7 +16,7 @@ fn home(env: &TestEnv, credentials: &str, config: &str) -> String {
     home.display().to_string()
 }
 
-/// Keys of a profile.
+/// The keys section of a profile.
 fn keys(name: &str, access_key: &str) -> String {
     format!("[{name}]\naws_access_key_id={access_key}\naws_secret_access_key={}\n", SECRETS[0])
 }
@@ -82,7 +82,7 @@ fn credential_endpoints_are_asked_rarely() {
     running.signal("TERM");
     check(running.wait(), &s3).exits(0).says("InvalidAccessKeyId");
     let given_out = s3.requests().iter().filter(|request| request.path == "/container").count();
-    assert_eq!(given_out, 2, "at the start, and when they were refused first");
+    assert_eq!(given_out, 2, "at the start, and at the first refusal");
 }
 
 #[test]
@@ -126,7 +126,7 @@ fn profiles_support_every_kind_of_credentials() {
     for profile in
         ["source", "own", "environment", "process", "sso", "oldsso", "far", "instance", "container"]
     {
-        // Whoever gives credentials out for a role gives out those that may take it.
+        // These sources issue `ROLE_KEY`.
         let by_others = ["far", "instance", "container"].contains(&profile);
         s3.expire_all_but(if by_others { ROLE_KEY } else { ACCESS_KEY });
         let mut invocation = without_keys(&env, &s3)

@@ -1,4 +1,4 @@
-//! `--source s3`: what servers other than AWS say in other words, and how odd keys and bodies come.
+//! `--source s3`: servers other than AWS, with other error codes, odd keys and odd bodies.
 
 use super::{archives, gets, ingest, is_get_of, key, run, with};
 use crate::harness::archives::Archive;
@@ -30,7 +30,7 @@ fn a_server_that_refuses_the_requester_pays_header_is_asked_without_it() {
                 Fault::Reply(error(status, code)),
             );
             let run = ingest(&env, &s3).run().exits(0).says("S3_REQUEST_PAYER=none");
-            assert_eq!(run.stderr.matches("S3_REQUEST_PAYER=none").count(), 1, "it is told once");
+            assert_eq!(run.stderr.matches("S3_REQUEST_PAYER=none").count(), 1, "it is reported once");
             assert_holds(&env.fake, &archives);
             let listings = s3.requests().into_iter().filter(is_listing).count();
             assert!(
@@ -55,7 +55,7 @@ fn a_refusal_without_the_requester_pays_header_is_reported_unchanged() {
     assert_eq!(s3.requests().len(), 2);
 }
 
-/// A page in which one object is told of in the barest way, among elements of all kinds.
+/// A page that lists one object with the minimum of elements, among elements of all kinds.
 fn bare_page(archive: &Archive, token: &str) -> String {
     format!(
         "<ListBucketResult><NextMarker>m</NextMarker><KeyCount/><Contents><Key>in/</Key><Size>0</Size></Contents>\
@@ -90,7 +90,7 @@ fn odd_keys_harm_no_other_archive() {
 
 #[test]
 fn keys_that_xml_cannot_hold_are_listed_url_encoded() {
-    // As servers in Go list it, and how they do when asked for it encoded.
+    // The listing of a server in Go, and the same with `encoding-type=url`.
     for (encoded, confirms) in
         [("in/a%01%20b.db.zip", true), ("in/a%01+b.db.zip", true), ("in/a\u{1} b.db.zip", false)]
     {
@@ -141,7 +141,7 @@ fn invalid_xml_is_asked_for_url_encoded_and_a_cut_page_again() {
         page_of("<ListBucketResult><Contents><Key>in/a&b<</Key></Contents></ListBucketResult>"),
     );
     run(ingest(&env, &s3), &s3).exits(0).counts(&[("archives.processed", 3)]);
-    // Both forms of it break off, and the next attempt is whole.
+    // Both forms of the page are cut off; the next attempt is complete.
     let (env, s3) = with(&archives);
     s3.fail(is_listing, 0, 2, page_of("<ListBucketResult><Contents><Key>in/a"));
     run(ingest(&env, &s3), &s3).exits(0).says("cannot be read").counts(&[("archives.processed", 3)]);
@@ -217,7 +217,7 @@ fn a_body_compressed_by_a_gateway_is_read() {
     assert_eq!(gets(&s3, &key(&archives[1])).len(), 2);
 }
 
-/// A listing of one archive of a storage class, as AWS tells it when asked whether there is a copy.
+/// A listing of one archived object, as AWS replies when asked for restored copies.
 fn archived_page(archive: &Archive, class: &str, is_restored: bool) -> Fault {
     let restored = "<RestoreStatus><IsRestoreInProgress>false</IsRestoreInProgress>\
                     <RestoreExpiryDate>2099-01-01T00:00:00Z</RestoreExpiryDate></RestoreStatus>";
@@ -252,7 +252,7 @@ fn archived_objects_are_left_out_unless_restored() {
     s3.fail(asks_for_copies, 0, usize::MAX, archived_page(&archives[0], "GLACIER", true));
     s3.fail(is_listing, 0, usize::MAX, archived_page(&archives[0], "GLACIER", false));
     run(ingest(&env, &s3), &s3).exits(0).counts(&[("archives.processed", 1)]);
-    // A server that does not know the question.
+    // This server does not know the question for restored copies.
     let (env, s3) = with(&archives[..1]);
     s3.fail(asks_for_copies, 0, usize::MAX, Fault::Reply(error(501, "NotImplemented")));
     s3.fail(is_listing, 0, usize::MAX, archived_page(&archives[0], "GLACIER", false));

@@ -1,4 +1,4 @@
-//! `--source s3`: single downloads that fail, and what becomes of the others.
+//! `--source s3`: downloads that fail, without harm to the others.
 
 use super::{SOON, archives, check, gets, ingest, is_get_of, key, run, with};
 use crate::harness::archives::Archive;
@@ -8,7 +8,7 @@ use crate::harness::posts;
 use crate::harness::s3::{error, is_object};
 use crate::harness::script::Fault;
 
-/// So many archives with a row each.
+/// `count` archives with one row each.
 fn many(count: usize) -> Vec<Archive> {
     (0..count)
         .map(|n| Archive::new(&format!("20251218_0000{n:02}")).with_all(posts(&n.to_string(), 1)))
@@ -91,7 +91,7 @@ fn an_object_replaced_by_a_larger_one_waits_for_the_next_listing() {
 fn objects_past_the_retry_budget_stay_pending_and_harm_no_other_archive() {
     let archives = many(6);
     let (env, s3) = with(&archives);
-    // As many as are downloaded at once.
+    // As many objects as are downloaded at once.
     for archive in &archives[..2] {
         s3.fail(is_get_of(archive), 0, usize::MAX, Fault::Reply(error(500, "InternalError")));
     }
@@ -111,7 +111,7 @@ fn the_budget_for_an_unavailable_s3_is_spent_once() {
     let spent = run(ingest(&env, &s3).args(&["--retry-budget", "2", "--workers", "2"]), &s3).exits(4);
     spent.counts(&[("archives.pending", 60)]);
     spent.check(spent.took < SOON, "not each object was waited for");
-    assert!(gets(&s3, &key(&archives[59])).is_empty(), "not all were asked for");
+    assert!(gets(&s3, &key(&archives[59])).is_empty(), "the last archives are not requested");
 }
 
 /// A request for the rest of this object.
@@ -128,7 +128,7 @@ fn repeated_bytes_are_not_progress() {
     s3.fail(is_get_of(&archives[1]), 0, usize::MAX, Fault::CutReply);
     let spent = run(ingest(&env, &s3).args(&["--retry-budget", "1"]), &s3).exits(4);
     spent.counts(&[("archives.processed", 2), ("archives.pending", 1)]);
-    assert!(gets(&s3, &key(&archives[1])).len() < 100, "there is a pause between two attempts");
+    assert!(gets(&s3, &key(&archives[1])).len() < 100, "attempts are paused");
 }
 
 #[test]

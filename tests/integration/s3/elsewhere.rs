@@ -1,4 +1,4 @@
-//! `--source s3`: where the bucket is, and which setting to look at where nothing like S3 answers.
+//! `--source s3`: the region and endpoint of the bucket, and hints if nothing like S3 replies.
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
@@ -22,7 +22,7 @@ fn a_redirect_to_another_region_is_followed_and_reported_once() {
         .iter()
         .filter(|request| request.header("authorization").is_some_and(|text| text.contains("/eu-west-1/s3/")))
         .count();
-    assert_eq!(there, s3.to_bucket().len() - 1, "one request was sent elsewhere");
+    assert_eq!(there, s3.to_bucket().len() - 1, "one request went to the wrong region");
 }
 
 #[test]
@@ -51,7 +51,7 @@ fn an_unreachable_region_is_reported_with_its_settings() {
     let here = error(400, "AuthorizationHeaderMalformed").with_header("x-amz-bucket-region", "eu-west-1");
     s3.fail(is_listing, 0, usize::MAX, Fault::Reply(here));
     run(ingest(&env, &s3), &s3).exits(5).says("AWS_REGION").says("eu-west-1");
-    assert_eq!(s3.requests().len(), 2, "it was tried there");
+    assert_eq!(s3.requests().len(), 2, "the other region was tried");
     s3.heal();
     s3.fail(
         is_listing,
@@ -97,7 +97,7 @@ fn an_endpoint_that_is_not_s3_is_reported_with_its_setting() {
     let url = format!("https://{}", plain_http.local_addr().unwrap());
     let answering = std::thread::spawn(move || {
         let (mut stream, _) = plain_http.accept().unwrap();
-        // What is asked is not understood.
+        // The server does not understand the request.
         assert!(stream.read(&mut [0; 1_000]).unwrap() > 0);
         stream.write_all(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n").unwrap();
     });
@@ -111,7 +111,7 @@ fn an_endpoint_that_is_not_s3_is_reported_with_its_setting() {
     s3.fail(is_listing, 0, usize::MAX, Fault::Reply(plain));
     run(ingest(&env, &s3), &s3).exits(5).says("Client sent an HTTP request").says("https://");
     s3.heal();
-    // A TLS alert, as a port for https answers what it does not understand.
+    // The TLS alert of an https port that receives plain HTTP.
     s3.fail(is_listing, 0, usize::MAX, Fault::Bytes(b"\x15\x03\x01\x00\x02\x02\x16"));
     at(&s3.url()).exits(4).says("port of AWS_ENDPOINT_URL_S3");
     let with_user = s3.url().replace("http://", "http://user:hunter2@");

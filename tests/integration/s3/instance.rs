@@ -1,4 +1,4 @@
-//! `--source s3` with the credentials of an instance, whose metadata service fails for a while.
+//! `--source s3` with the credentials of an instance, whose metadata service fails temporarily.
 
 use super::{archives, run, with, without_keys};
 use crate::harness::http::Request;

@@ -1,4 +1,4 @@
-//! `--source s3`: listings that are long, slow or wrong, and error replies that do not end.
+//! `--source s3`: long, slow and invalid listings, and endless error replies.
 
 use super::{SOON, archives, check, ingest, key, run, with};
 use crate::harness::http::{Reply, Request};
@@ -7,7 +7,7 @@ use crate::harness::s3::{BUCKET, FakeS3, error, is_listing, is_object};
 use crate::harness::script::Fault;
 use crate::harness::{Invocation, Run, Running, at_once};
 
-/// Requests for pages of the listing.
+/// The number of requests for pages of the listing.
 fn pages_asked_for(s3: &FakeS3) -> usize {
     s3.requests().iter().filter(|request| is_listing(request)).count()
 }
@@ -16,14 +16,14 @@ fn is_second_page(request: &Request) -> bool {
     is_listing(request) && request.param("continuation-token").is_some()
 }
 
-/// A body that would take longer to drip than any run may take.
+/// A body that takes longer than any run may take.
 fn long(reply: Reply) -> Reply {
     let body = [reply.body.as_slice(), &[b' '; 10_000]].concat();
     reply.with_body(&body)
 }
 
-/// Sends SIGTERM, waits until it has been taken in, and goes on with `then`. A program that waits for nothing ends at
-/// once, perhaps before it has said so.
+/// Sends SIGTERM, waits until it is logged, and calls `then`. A program that waits for nothing may end before it logs
+/// the signal.
 #[track_caller]
 fn terminate(mut running: Running, s3: &FakeS3, then: impl FnOnce()) -> Run {
     running.signal("TERM");
@@ -36,7 +36,7 @@ fn terminate(mut running: Running, s3: &FakeS3, then: impl FnOnce()) -> Run {
     run
 }
 
-/// A run that ends once, and one that would go on.
+/// A once run and a spool run.
 fn modes<'e>(invocation: impl Fn() -> Invocation<'e>) -> [(Invocation<'e>, i32); 2] {
     [(invocation(), 143), (invocation().args(&["--mode", "spool"]), 0)]
 }
@@ -49,7 +49,7 @@ fn a_signal_ends_a_listing_between_two_pages() {
     let running = ingest(&env, &s3).start();
     s3.wait_for(is_second_page, 1);
     terminate(running, &s3, || s3.release()).exits(143);
-    assert_eq!(pages_asked_for(&s3), 2, "the third page is not asked for");
+    assert_eq!(pages_asked_for(&s3), 2, "the third page is not requested");
 }
 
 #[test]
@@ -87,7 +87,7 @@ fn a_signal_ends_an_endless_error_reply() {
     }
 }
 
-/// A page with these keys, each of one byte, after which there is another one.
+/// A page with these keys, of objects of one byte, and a token for the next page.
 fn page(keys: &[&str], token: &str) -> Fault {
     let contents = keys.iter().map(|key| {
         format!(
@@ -120,7 +120,7 @@ fn a_circular_listing_is_given_up() {
 fn a_key_on_two_pages_is_one_object() {
     let archives = archives();
     let (env, s3) = with(&archives);
-    // Since then it has been replaced; the other page is the fake's own.
+    // The object was replaced between the two pages; the second page is the fake's own.
     s3.fail(is_listing, 0, 1, page(&[&key(&archives[0])], "T"));
     run(ingest(&env, &s3), &s3).exits(0).counts(&[("archives.discovered", 3), ("archives.processed", 3)]);
     assert_holds(&env.fake, &archives);

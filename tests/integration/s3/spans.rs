@@ -1,22 +1,22 @@
-//! `--source s3` with `--from` and `--to`: no page is asked for that has none of these times, where names allow it.
+//! `--source s3` with `--from` and `--to`: pages outside the time span are skipped if the key names allow it.
 
 use super::{BUCKET, archives, ingest, put, run, with};
 use crate::harness::TestEnv;
 use crate::harness::archives::Archive;
 use crate::harness::s3::{FakeS3, is_listing, is_object};
 
-/// Pages that a year of archives every five minutes has, of which the fake has as many with fewer keys.
+/// The number of pages of a year with an archive every five minutes. The fake's pages have fewer keys.
 const PAGES: usize = 105;
 const KEYS_OF_A_PAGE: usize = 10;
 
-/// A bucket with so many pages, the archives on them 8 hours apart.
+/// A bucket with this number of pages, and an archive every 8 hours.
 fn a_year(lead: &str) -> (TestEnv, FakeS3) {
     let (env, s3) = with(&[]);
     s3.pages_of(KEYS_OF_A_PAGE);
     for n in 0..PAGES * KEYS_OF_A_PAGE {
         let (day, hour) = (n / 3, 8 * (n % 3));
         let time = format!("2025{:02}{:02}_{hour:02}0000", 1 + day / 30, 1 + day % 30);
-        // February has fewer days: those names have no time, and are no archives of this form.
+        // Days that do not exist have no time, and are not archives of this form.
         if !["20250229", "20250230"].iter().any(|day| time.starts_with(day)) {
             s3.put(&format!("in/{lead}{time}.db.zip"), "x");
         }
@@ -24,7 +24,7 @@ fn a_year(lead: &str) -> (TestEnv, FakeS3) {
     (env, s3)
 }
 
-/// The names that would be taken up, and the number of requests that it took to know.
+/// The names that would be loaded, and the number of requests that it took.
 fn taken(env: &TestEnv, s3: &FakeS3, arguments: &[&str]) -> (Vec<String>, usize) {
     let before = s3.requests().len();
     let list = run(ingest(env, s3).args(&["--list"]).args(arguments), s3).exits(0);
@@ -47,7 +47,7 @@ fn listing_one_day_of_a_year_takes_three_requests() {
         (&expected[..], 3),
         "the first page, what else there is, and that day"
     );
-    // A span without an end has all that comes behind it.
+    // An open span includes everything after its start.
     let (names, requests) = taken(&env, &s3, &["--from", "2025-11-30"]);
     assert_eq!(names, all[all.iter().position(|name| *name == expected[0]).unwrap()..]);
     assert_eq!(requests, 2 + (21usize * 3).div_ceil(KEYS_OF_A_PAGE));
@@ -107,7 +107,7 @@ fn an_object_with_a_new_etag_is_reported_and_left() {
     let archives = archives();
     let (env, s3) = with(&archives);
     run(ingest(&env, &s3), &s3).exits(0);
-    // All are listed with another time now, one of them with another ETag.
+    // All objects have new times; one has a new ETag, too.
     s3.modified_now();
     s3.put(&format!("in/{}", archives[1].name()), archives[1].zip());
     let again = run(ingest(&env, &s3).args(&["--retry-failed"]), &s3).exits(0);
@@ -131,7 +131,7 @@ fn a_database_with_an_sqlite_wal_beside_it_fails() {
         let error = env.state()[&archive.name()]["error"].to_string();
         assert!(error.contains(&log) && error.contains("wal_checkpoint(TRUNCATE)"), "{error}");
     }
-    // Beside a zip it is of no matter, nor is an empty one.
+    // A WAL beside a zip does no harm, nor does an empty one.
     let (env, s3) = with(&[]);
     put(&s3, &archives()[..1]);
     s3.put(&format!("in/{}-wal", archives()[0].name()), "x");

@@ -1,4 +1,4 @@
-//! `--source s3 --mode spool`: what comes later, and what outlives failures that end a run once.
+//! `--source s3 --mode spool`: objects that arrive later, and failures that would end a once run.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use crate::harness::s3::{FakeS3, error, is_listing, is_object};
 use crate::harness::script::Fault;
 use crate::harness::{Invocation, Running, TestEnv, at_once, posts};
 
-/// The bucket, looked at once a second.
+/// The program, with a look at the bucket every second.
 fn spool<'e>(env: &'e TestEnv, s3: &FakeS3) -> Invocation<'e> {
     ingest(env, s3).args(&["--mode", "spool"]).var("SPOOL_INTERVAL_SEC", "1")
 }
@@ -20,7 +20,7 @@ fn spool<'e>(env: &'e TestEnv, s3: &FakeS3) -> Invocation<'e> {
 fn wait_until_it_is_left(running: &Running) {
     let started = Instant::now();
     while !running.has_said("stays pending") {
-        assert!(started.elapsed() < PATIENCE, "it is left for later");
+        assert!(started.elapsed() < PATIENCE, "an object is left for later");
         std::thread::sleep(Duration::from_millis(5));
     }
 }
@@ -117,7 +117,7 @@ fn an_object_left_for_later_is_tried_once_per_look() {
     check(running.wait(), &s3).exits(0);
     assert!(
         before.iter().filter(|request| is_object(request)).count() > 1,
-        "at first it is tried for a while"
+        "the first look retries for a while"
     );
     let later = s3.requests().split_off(before.len());
     let asked: Vec<_> =
@@ -132,7 +132,7 @@ fn no_object_is_left_for_later_while_s3_is_unavailable() {
     s3.fail(is_object, 0, usize::MAX, Fault::Reply(error(503, "SlowDown")));
     s3.fail(is_listing, 1, usize::MAX, Fault::Reply(error(503, "SlowDown")));
     let running = spool(&env, &s3).start();
-    // The first is the look, the others ask whether S3 answers.
+    // The first listing is the look; the others probe whether S3 answers.
     s3.wait_for(is_listing, 3);
     s3.heal();
     env.wait_for_processed(&archives);
