@@ -82,9 +82,9 @@ fn try_out(case: &Case, damage: &[(u8, Damage)], two_indices: bool) -> Result<()
         if two_indices {
             split(store);
         }
-        damage.iter().for_each(|(id, damage)| harm(store, &uri(&id.to_string()), *damage));
+        damage.iter().for_each(|(id, damage)| apply_damage(store, &uri(&id.to_string()), *damage));
     });
-    let wanted = to_be_found(case, &world);
+    let wanted = expected_findings(case, &world);
     let (code, found) = verify(&world, false);
     prop_assert_eq!(&found, &wanted);
     prop_assert!(matches!(code, ExitCode::Done | ExitCode::DoneWithRejects), "{code:?}");
@@ -93,7 +93,7 @@ fn try_out(case: &Case, damage: &[(u8, Damage)], two_indices: bool) -> Result<()
 
     let (code, _) = verify(&world, true);
     prop_assert_eq!(code == ExitCode::Done, !has_rejects);
-    prop_assert_eq!(to_be_found(case, &world), Found::new());
+    prop_assert_eq!(expected_findings(case, &world), Found::new());
     prop_assert_eq!(verify(&world, false).1, Found::new());
     Ok(())
 }
@@ -106,7 +106,7 @@ fn split(store: &mut Store) {
     }
 }
 
-fn harm(store: &mut Store, id: &str, damage: Damage) {
+fn apply_damage(store: &mut Store, id: &str, damage: Damage) {
     let holder = |store: &Store, name: &str| {
         let members = store.members(name);
         members.into_iter().find(|index| store.indices[index].documents.contains_key(id))
@@ -156,7 +156,7 @@ fn held(world: &World, name: &str) -> BTreeMap<String, Document> {
 }
 
 /// The expected findings: the contract's rule, applied to the last event of each post per archive.
-fn to_be_found(case: &Case, world: &World) -> Found {
+fn expected_findings(case: &Case, world: &World) -> Found {
     let (posts, tombstones) = (held(world, "posts"), held(world, "post_tombstones"));
     let mut found = Found::new();
     for (n, (archive, events)) in case.archives().iter().zip(&case.archives).enumerate() {

@@ -52,7 +52,7 @@ impl World {
     /// Runs all passes of the case and the last one, and compares.
     pub(crate) fn try_out(case: &Case) -> Result<(), TestCaseError> {
         let world = Self::of(case);
-        case.passes.iter().for_each(|pass| world.carry_out(pass));
+        case.passes.iter().for_each(|pass| world.run_pass(pass));
         world.fake.settle();
         for code in world.run(&Pass::last(), STATE) {
             prop_assert!(matches!(code, ExitCode::Done | ExitCode::DoneWithRejects), "{code:?}");
@@ -68,7 +68,7 @@ impl World {
         assert_eq!((self.held("posts"), self.held("post_tombstones")), expected(case));
     }
 
-    fn carry_out(&self, pass: &Pass) {
+    fn run_pass(&self, pass: &Pass) {
         let before = self.folder.states();
         let stop = Stop::new();
         self.script(pass, &stop);
@@ -78,11 +78,11 @@ impl World {
             self.run_until(pass, STATE, &stop);
             is_over.store(true, Ordering::Relaxed);
         });
-        self.fake.nothing_goes_wrong();
+        self.fake.clear_faults();
         match pass.state {
             State::Saved => {}
-            State::Before => self.folder.put_back(&before),
-            State::Lost => self.folder.put_back(&[]),
+            State::Before => self.folder.restore_states(&before),
+            State::Lost => self.folder.restore_states(&[]),
         }
     }
 
@@ -94,7 +94,7 @@ impl World {
         let arrived = Arc::new(AtomicUsize::new(0));
         let counted = arrived.clone();
         let count = move |request: &Request| {
-            counted.fetch_add(is_concerned(request).into(), Ordering::Relaxed);
+            counted.fetch_add(looks_up_or_writes(request).into(), Ordering::Relaxed);
             false
         };
         self.fake.fail(count, 0, usize::MAX, Fault::CloseBefore);
@@ -108,7 +108,7 @@ impl World {
 
     /// Scripts the faults of a pass.
     fn script(&self, pass: &Pass, stop: &Stop) {
-        let concerned = is_concerned;
+        let concerned = looks_up_or_writes;
         if let Some((after, end)) = pass.end {
             let (stop, arrived) = (stop.clone(), AtomicUsize::new(0));
             let is_cut = move |request: &Request| {
@@ -214,7 +214,7 @@ impl World {
 }
 
 /// Whether a request looks up or writes.
-fn is_concerned(request: &Request) -> bool {
+fn looks_up_or_writes(request: &Request) -> bool {
     request.is_bulk() || request.is_mget()
 }
 
@@ -271,7 +271,7 @@ impl Folder {
     }
 
     /// Restores the state files; those that did not exist are removed.
-    fn put_back(&self, states: &[Option<Vec<u8>>]) {
+    fn restore_states(&self, states: &[Option<Vec<u8>>]) {
         for shard in 0..SHARDS {
             match states.get(shard as usize).cloned().flatten() {
                 Some(state) => fs::write(self.state_file(STATE, shard), state).expect("a state file"),

@@ -63,7 +63,7 @@ pub(crate) fn fuzz(target: &str, format: &Format, run: impl Fn(&[u8]) -> bool) {
         "{target}: {cases} cases in {:.0?}, {taken} of them taken, the slowest {slowest:.1?}; most memory of the \
          process {} MiB",
         started.elapsed(),
-        most_memory_kib() >> 10
+        peak_memory_kib() >> 10
     );
     assert!(taken >= cases / 50, "only {taken} of {cases} inputs were taken: the changes are too aggressive");
 }
@@ -108,7 +108,7 @@ impl Watched {
         let taken = result.unwrap_or_else(|panic| resume_unwind(panic));
         let took = started.elapsed();
         assert!(took < TIME_LIMIT, "the case took {took:?}");
-        let memory = if took > Duration::from_millis(1) { most_memory_kib() } else { 0 };
+        let memory = if took > Duration::from_millis(1) { peak_memory_kib() } else { 0 };
         assert!(memory < MEMORY_LIMIT_KIB, "the process has used {memory} KiB");
         (took, taken)
     }
@@ -155,7 +155,7 @@ fn number(variable: &str, default: u32) -> u32 {
 }
 
 /// The peak resident memory of this process; 0 if unknown.
-fn most_memory_kib() -> u64 {
+fn peak_memory_kib() -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
     line.and_then(|line| line.trim().trim_end_matches("kB").trim().parse().ok()).unwrap_or(0)

@@ -20,7 +20,7 @@ fn deletion(time: &str) -> Archive {
     Archive::new(time).with(account_event())
 }
 
-fn by_other(prefix: &str, count: usize) -> impl Iterator<Item = Row> {
+fn other_posts(prefix: &str, count: usize) -> impl Iterator<Item = Row> {
     posts(prefix, count).into_iter().map(|event| event.row().by(OTHER))
 }
 
@@ -31,7 +31,7 @@ fn tombstone(at_uri: &str) -> Value {
 /// Asserts that [`DID`] and its posts `at_uris` have tombstones of this version. Apart from those posts, the indices
 /// must hold what the archives say.
 #[track_caller]
-fn assert_is_gone(env: &TestEnv, archives: &[Archive], version: u64, at_uris: &[String]) {
+fn assert_account_deleted(env: &TestEnv, archives: &[Archive], version: u64, at_uris: &[String]) {
     let (mut posts, mut tombstones) = expected(archives);
     posts.retain(|_, (_, post)| post["author_did"] != DID);
     tombstones.insert(DID.to_owned(), (version, tombstone(&format!("at://{DID}"))));
@@ -48,7 +48,7 @@ fn uris(prefix: &str, count: usize) -> Vec<String> {
 #[test]
 fn an_account_deletion_deletes_its_posts_and_no_others() {
     let archives = [
-        Archive::new("20251218_000000").with_all(posts("p", 25)).with_all(by_other("q", 3)),
+        Archive::new("20251218_000000").with_all(posts("p", 25)).with_all(other_posts("q", 3)),
         deletion("20251218_000500"),
     ];
     let env = TestEnv::with_archives(&archives[..1]);
@@ -57,14 +57,14 @@ fn an_account_deletion_deletes_its_posts_and_no_others() {
     env.fake.forget_requests();
     let run = env.run(&[OPTION, "--batch-docs", "10"]).exits(0);
     run.counts(&[("rows.deleted", 1), ("rows.skipped", 0), ("archives.processed", 1)]);
-    assert_is_gone(&env, &archives, archives[1].version(1), &uris("p", 25));
+    assert_account_deleted(&env, &archives, archives[1].version(1), &uris("p", 25));
     run.check(env.fake.bulks().iter().all(|bulk| bulk.items.len() <= 10), "the limits of requests are kept");
 
     // A second load, in another order, changes nothing.
     std::fs::remove_file(env.path(STATE_FILE)).unwrap();
     env.fake.store(|store| store.forget_deletes = true);
     env.run(&[OPTION]).exits(0).counts(&[("rows.deleted", 1)]);
-    assert_is_gone(&env, &archives, archives[1].version(1), &uris("p", 25));
+    assert_account_deleted(&env, &archives, archives[1].version(1), &uris("p", 25));
 }
 
 #[test]
@@ -99,14 +99,14 @@ fn later_posts_of_a_deleted_account_are_suppressed() {
     env.ingest().var("ACCOUNT_DELETIONS", "true").run().exits(0).counts(&[("rows.deleted", 1)]);
     env.fake.store(|store| store.forget_deletes = true);
     let archives = [
-        Archive::new("20251218_000000").with_all(posts("p", 2)).with_all(by_other("q", 2)),
+        Archive::new("20251218_000000").with_all(posts("p", 2)).with_all(other_posts("q", 2)),
         account,
         Archive::new("20251218_001000").with_all(posts("r", 2)),
     ];
     env.add(&archives);
     let run = env.run(&[OPTION]).exits(0);
     run.counts(&[("rows.suppressed", 4), ("rows.indexed", 2), ("rows.deleted", 0)]);
-    assert_is_gone(&env, &archives, archives[1].version(1), &[]);
+    assert_account_deleted(&env, &archives, archives[1].version(1), &[]);
 }
 
 #[test]
@@ -127,7 +127,7 @@ fn a_post_in_flight_in_another_process_is_deleted_too() {
 
     env.fake.release();
     writing.wait().exits(0).counts(&[("rows.suppressed", 1)]);
-    assert_is_gone(&env, &archives, archives[1].version(1), &[]);
+    assert_account_deleted(&env, &archives, archives[1].version(1), &[]);
 }
 
 #[test]
@@ -141,7 +141,7 @@ fn the_next_run_deletes_posts_left_by_a_killed_run() {
     std::fs::remove_file(env.path(STATE_FILE)).unwrap();
     std::fs::remove_file(env.path("archives").join(archives[1].name())).unwrap();
     env.run(&[OPTION]).exits(0).counts(&[("rows.suppressed", 1)]);
-    assert_is_gone(&env, &archives, archives[1].version(1), &[]);
+    assert_account_deleted(&env, &archives, archives[1].version(1), &[]);
 }
 
 #[test]
@@ -157,7 +157,7 @@ fn an_account_larger_than_one_page_of_hits_is_cleared() {
     });
     env.run(&[OPTION, "--batch-docs", "500"]).exits(0).counts(&[("rows.deleted", 1)]);
     let version = archive.version(1);
-    assert_is_gone(&env, &[archive], version, &uris("p", 2300));
+    assert_account_deleted(&env, &[archive], version, &uris("p", 2300));
 }
 
 #[test]
@@ -179,7 +179,7 @@ fn a_superseded_account_deletion_still_deletes_posts() {
     env.fake.forget_requests();
     env.run(&[OPTION]).exits(0).counts(&[("rows.superseded", 1), ("rows.deleted", 0)]);
     assert!(env.fake.requests().iter().any(|record| record.request.is_search()));
-    assert_is_gone(&env, &archives, archives[1].version(1), &[]);
+    assert_account_deleted(&env, &archives, archives[1].version(1), &[]);
 }
 
 #[test]
@@ -200,7 +200,7 @@ fn failed_refreshes_and_searches_are_retried() {
         env.fake.fail(|request| request.path.ends_with("/_refresh"), 0, 2, fault.clone());
         env.fake.fail(Request::is_search, 0, 2, fault);
         env.run(&[OPTION]).exits(0).counts(&[("rows.deleted", 1)]);
-        assert_is_gone(&env, &archives, archives[1].version(1), &uris("p", 3));
+        assert_account_deleted(&env, &archives, archives[1].version(1), &uris("p", 3));
     }
 }
 
@@ -218,7 +218,7 @@ fn the_next_run_completes_an_interrupted_account_deletion() {
     assert_eq!(env.status_of(&archives[1]), "pending");
     env.fake.release();
     env.run(&[OPTION]).exits(0).counts(&[("rows.deleted", 1)]);
-    assert_is_gone(&env, &archives, archives[1].version(1), &uris("p", 3));
+    assert_account_deleted(&env, &archives, archives[1].version(1), &uris("p", 3));
 }
 
 #[test]
@@ -241,7 +241,7 @@ fn an_incomplete_account_deletion_becomes_a_replayable_dead_letter() {
     };
     replay(&[]).exits(3).counts(&[("reasons.rejected.not_replayable", 1)]);
     replay(&[OPTION]).exits(0).counts(&[("rows.deleted", 1)]);
-    assert_is_gone(&env, &archives, archives[1].version(1), &uris("p", 3));
+    assert_account_deleted(&env, &archives, archives[1].version(1), &uris("p", 3));
 }
 
 #[test]
@@ -255,7 +255,7 @@ fn a_replayed_post_of_a_deleted_account_is_suppressed() {
     env.run(&[OPTION]).exits(0).counts(&[("rows.deleted", 1)]);
     let replay = env.ingest().without("LOCAL_SQLITE_DB_PATH").args(&["--replay", DEAD_LETTERS, OPTION]);
     replay.run().exits(0).counts(&[("rows.suppressed", 1)]);
-    assert_is_gone(&env, &archives, archives[1].version(1), &[]);
+    assert_account_deleted(&env, &archives, archives[1].version(1), &[]);
 }
 
 #[test]

@@ -75,7 +75,7 @@ fn an_unavailable_server_is_retried_for_a_while() {
     run.check(run.took >= Duration::from_millis(950), "it retries for the whole budget");
     assert!(env.fake.requests().len() > 1);
 
-    env.fake.nothing_goes_wrong();
+    env.fake.clear_faults();
     env.fake.fail(|_| true, 0, 4, Fault::status(503));
     env.run(&["--check"]).exits(0);
 }

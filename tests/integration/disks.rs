@@ -45,7 +45,7 @@ pub(crate) fn syncs(env: &TestEnv) -> Vec<String> {
     env.read("syncs.log").unwrap_or_default().lines().map(str::to_owned).collect()
 }
 
-pub(crate) fn watched<'e>(env: &'e TestEnv, shim: &Path) -> Invocation<'e> {
+pub(crate) fn with_shim<'e>(env: &'e TestEnv, shim: &Path) -> Invocation<'e> {
     let log = env.path("syncs.log");
     let _ = std::fs::remove_file(&log);
     env.ingest().var("LD_PRELOAD", shim.to_str().unwrap()).var("SYNC_LOG", log.to_str().unwrap())
@@ -60,7 +60,7 @@ fn assert_nothing_was_marked_unsynced(env: &TestEnv, run: &Run) {
 fn a_failed_sync_marks_no_archive_that_is_not_on_disk() {
     let env = TestEnv::with_archives(&[archive(0)]);
     let Some(shim) = shim(&env) else { return };
-    let run = watched(&env, &shim).run().exits(3);
+    let run = with_shim(&env, &shim).run().exits(3);
     assert_nothing_was_marked_unsynced(&env, &run);
     let all = syncs(&env);
     let of = |words: &str| all.iter().filter(|line| line.contains(words)).count();
@@ -70,14 +70,14 @@ fn a_failed_sync_marks_no_archive_that_is_not_on_disk() {
     );
     for n in 1..=all.len() {
         let env = TestEnv::with_archives(&[archive(0)]);
-        let run = watched(&env, &shim).var("FAIL_SYNC", &n.to_string()).run();
+        let run = with_shim(&env, &shim).var("FAIL_SYNC", &n.to_string()).run();
         run.check(run.code == Some(1), &format!("the failure of sync {n} ends the run"));
         assert_nothing_was_marked_unsynced(&env, &run);
         let failed = &all[n - 1];
         if n < all.len() {
             run.check(env.status_of(&archive(0)) == "pending", &format!("nothing is marked after {failed}"));
         }
-        let again = watched(&env, &shim).run();
+        let again = with_shim(&env, &shim).run();
         again.check(matches!(again.code, Some(0 | 3)), "the next run makes good for it");
         assert_eq!(env.status_of(&archive(0)), "processed");
         assert!(!env.dead_letters().is_empty());
@@ -89,8 +89,8 @@ fn a_failed_sync_marks_no_archive_that_is_not_on_disk() {
 fn a_large_state_file_marks_no_archive_that_is_not_on_disk() {
     let env = TestEnv::with_archives(&[archive(0), archive(1)]);
     let Some(shim) = shim(&env) else { return };
-    env.write(STATE_FILE, many(10_000));
-    let run = watched(&env, &shim).run().exits(3);
+    env.write(STATE_FILE, state_with(10_000));
+    let run = with_shim(&env, &shim).run().exits(3);
     assert_nothing_was_marked_unsynced(&env, &run);
     assert!(syncs(&env).iter().any(|line| line.contains(".journal")), "{:?}", syncs(&env));
     assert_eq!(env.read(&format!("{STATE_FILE}.journal")), None);
@@ -104,19 +104,19 @@ fn a_folder_that_cannot_be_synced_is_reported_once() {
     for errno in [EINVAL, EOPNOTSUPP] {
         let env = TestEnv::with_archives(&[archive(0), archive(1)]);
         let Some(shim) = shim(&env) else { return };
-        let run = watched(&env, &shim).var("FOLDER_ERRNO", errno).run().exits(3);
+        let run = with_shim(&env, &shim).var("FOLDER_ERRNO", errno).run().exits(3);
         let told = run.stderr.matches("cannot be synced").count();
         run.check(told == 1, &format!("it is told once, not {told} times"));
         assert_eq!(env.status_of(&archive(1)), "processed");
-        let check = watched(&env, &shim).var("FOLDER_ERRNO", errno).args(&["--check"]).run().exits(0);
+        let check = with_shim(&env, &shim).var("FOLDER_ERRNO", errno).args(&["--check"]).run().exits(0);
         check.check(check.stdout.contains("warning: disk: SPOOL_STATE_FILE"), "the check tells of it");
     }
     let env = TestEnv::with_archives(&[archive(0)]);
     let Some(shim) = shim(&env) else { return };
-    watched(&env, &shim).var("FOLDER_ERRNO", EIO).run().exits(1).says("the state file");
+    with_shim(&env, &shim).var("FOLDER_ERRNO", EIO).run().exits(1).says("the state file");
     assert_eq!(env.status_of(&archive(0)), "pending");
     assert!(env.fake.bulks().is_empty(), "it is found before the load");
-    let check = watched(&env, &shim).var("FOLDER_ERRNO", EIO).args(&["--check"]).run().exits(2);
+    let check = with_shim(&env, &shim).var("FOLDER_ERRNO", EIO).args(&["--check"]).run().exits(2);
     check.check(check.stdout.contains("failed: disk"), "the check finds it, too");
 }
 
@@ -176,7 +176,7 @@ fn a_mounted_state_file_in_a_read_only_folder_is_locked_itself() {
 }
 
 /// A state file of `count` entries, about 200 bytes each.
-fn many(count: usize) -> String {
+fn state_with(count: usize) -> String {
     let entry = |n: usize| {
         json!({"filename": format!("mega_jetstream_2024{n:08}.db.zip"), "status": "processed", "rows": 1500,
             "timestamp": "2025-12-18T01:02:03.456Z", "host": "loader-7.example", "note": "x".repeat(30)})
@@ -186,21 +186,21 @@ fn many(count: usize) -> String {
 }
 
 /// The peak memory of a run until its first bulk request, in KiB.
-fn memory_of_run(env: &TestEnv) -> u64 {
+fn peak_memory_of_run(env: &TestEnv) -> u64 {
     env.fake.fail_bulks(1, Fault::Hang);
     let running = env.ingest().start();
     env.fake.wait_for_bulks(1);
     // The peak is read while the run still waits.
     env.fake.release();
-    running.wait().exits(3).most_memory_kib()
+    running.wait().exits(3).peak_memory_kib()
 }
 
 #[test]
 fn a_state_file_of_100_000_entries_takes_at_most_15_mib() {
-    let without = memory_of_run(&TestEnv::with_archives(&[archive(0)]));
+    let without = peak_memory_of_run(&TestEnv::with_archives(&[archive(0)]));
     let env = TestEnv::with_archives(&[archive(0)]);
-    env.write(STATE_FILE, many(100_000));
-    let more = memory_of_run(&env).saturating_sub(without);
+    env.write(STATE_FILE, state_with(100_000));
+    let more = peak_memory_of_run(&env).saturating_sub(without);
     println!("a state file of 100,000 entries takes {more} KiB");
     assert!(more <= 15 << 10, "{more} KiB");
     let state = env.state();
@@ -210,7 +210,7 @@ fn a_state_file_of_100_000_entries_takes_at_most_15_mib() {
 #[test]
 fn archives_in_the_journal_of_a_killed_run_are_not_loaded_again() {
     let env = TestEnv::with_archives(&[archive(0), archive(1)]);
-    env.write(STATE_FILE, many(10_000));
+    env.write(STATE_FILE, state_with(10_000));
     let entry = json!({"filename": archive(0).name(), "status": "processed", "timestamp": "2025-12-18T01:02:03.456Z"});
     env.write(&format!("{STATE_FILE}.journal"), format!("{entry}\n{{\"filename\":\"half"));
     let list = env.run(&["--list"]).exits(0);

@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use crate::harness::archives::{Archive, unreadable, uri};
 use crate::harness::fake::API_KEY;
 use crate::harness::s3::{ACCESS_KEY, BUCKET, FakeS3, SECRETS};
-use crate::harness::{DEAD_LETTERS, STATE_FILE, TestEnv, at_once, long_or, posts};
+use crate::harness::{DEAD_LETTERS, STATE_FILE, TestEnv, in_parallel, long_or, posts};
 
 /// A block of commands, and the comments before it.
 #[derive(Debug, PartialEq)]
@@ -56,7 +56,7 @@ fn blocks(document: &str) -> Vec<Block> {
 }
 
 /// Replaces the reader's server, key, folders and bucket by those of the test.
-fn put_in_place(script: &str, env: &TestEnv) -> String {
+fn substitute(script: &str, env: &TestEnv) -> String {
     [
         ("https://localhost:9200", env.fake.url().as_str()),
         ("ELASTICSEARCH_API_KEY=…", &format!("ELASTICSEARCH_API_KEY={API_KEY}")),
@@ -132,7 +132,7 @@ fn run_commands(path: &Path) -> usize {
         if let Some(what) = block.mark("given ") {
             prepare(&env, what);
         }
-        let mut script = put_in_place(&block.script, &env);
+        let mut script = substitute(&block.script, &env);
         if block.mark("until stopped").is_some() {
             // Only the start is of interest here. `--foreground` keeps `timeout` from signalling the group as well,
             // which would count as a second signal.
@@ -181,7 +181,7 @@ fn the_commands_of_all_other_pages_run() {
     let documents = std::fs::read_dir(document("docs")).unwrap().flatten().map(|entry| entry.path());
     let is_other =
         |path: &PathBuf| !path.ends_with("operations.md") && path.extension().is_some_and(|e| e == "md");
-    at_once(documents.filter(is_other), |path| {
+    in_parallel(documents.filter(is_other), |path| {
         count.fetch_add(run_commands(&path), Ordering::Relaxed);
     });
     assert!(count.into_inner() >= 3);

@@ -107,7 +107,7 @@ fn a_state_file_that_cannot_be_locked_stops_the_run_before_sending() {
 fn a_server_that_hides_its_shards_is_flushed_anyway() {
     for status in [400, 403, 404, 405, 501] {
         let env = TestEnv::with_archives(&[archive()]);
-        env.fake.confirm_before_sync();
+        env.fake.use_async_translog();
         let is_question = |request: &Request| request.path.ends_with("/_search_shards");
         env.fake.fail(is_question, 0, usize::MAX, Fault::status(status));
         let run = env.run(&[]).exits(3);
@@ -123,7 +123,7 @@ fn a_server_that_hides_its_shards_is_flushed_anyway() {
 #[test]
 fn writes_lost_by_a_node_restart_are_sent_again_in_the_same_run() {
     let env = TestEnv::with_archives(&[archive()]);
-    env.fake.confirm_before_sync();
+    env.fake.use_async_translog();
     env.fake.fail(|request| request.path.ends_with("/_flush"), 0, 1, Fault::Hang);
     let running = env.ingest().start();
     env.fake.wait_for(|record| record.request.path.ends_with("/_flush"), 1);

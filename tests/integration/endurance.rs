@@ -42,7 +42,7 @@ fn the_result_does_not_depend_on_the_number_of_workers_and_senders() {
         let env = TestEnv::with_archives(&archives);
         env.run(&["--workers", workers, "--senders", senders, "--batch-docs", "7"]).exits(0);
         assert_holds(&env.fake, &archives);
-        assert!(env.fake.most_open_bulks() <= senders.parse().unwrap());
+        assert!(env.fake.peak_open_bulks() <= senders.parse().unwrap());
     }
 }
 

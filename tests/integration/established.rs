@@ -62,7 +62,7 @@ impl Reader {
         let address = env.fake.url().replace("http://", "");
         let server = Recorder::start(Some(config), move |request| forward(&address, request));
         let s3 = FakeS3::start();
-        s3.is_in("us-west-2");
+        s3.set_region("us-west-2");
         Self { env, server, s3 }
     }
 
@@ -154,7 +154,7 @@ fn archives() -> [Archive; 2] {
 }
 
 /// Asserts that the sample archive was read to its end.
-fn read_the_sample(run: &Run) {
+fn assert_sample_was_read(run: &Run) {
     run.counts(&[("archives.processed", 1), ("archives.failed", 0), ("rows.rejected", 0)]);
     run.check(run.count("rows.read") > 0, "rows are read");
 }
@@ -167,7 +167,7 @@ fn a_dry_run_reads_the_sample_data_without_a_server() {
         "export LOCAL_SQLITE_DB_PATH=\"./test_data\"
          go run cmd/megastream_ingest/main.go --source local --mode once --dry-run",
     ] {
-        read_the_sample(&reader.run("", script).exits(0));
+        assert_sample_was_read(&reader.run("", script).exits(0));
     }
     assert!(reader.env.fake.requests().is_empty() && reader.server.connections() == 0);
 }
@@ -180,7 +180,7 @@ fn local_files_are_processed_once_with_and_without_tls_verification() {
     ] {
         let reader = Reader::new();
         let run = reader.run(LOCAL, command).exits(0);
-        read_the_sample(&run);
+        assert_sample_was_read(&run);
         assert!(!reader.env.fake.documents("posts").is_empty());
         // The page says that the state file is in the current folder.
         assert_eq!(reader.env.state().len(), 1);

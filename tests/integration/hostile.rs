@@ -167,7 +167,7 @@ fn check_each(fixtures: &[(&str, Becomes)]) {
         let run = env.run(&[]);
         check(&env, &run, name, becomes);
         run.check(run.took < TIME_LIMIT, &format!("{name} takes no longer than {TIME_LIMIT:?}"));
-        run.takes_less_than_mib(MEMORY_LIMIT);
+        run.uses_less_than_mib(MEMORY_LIMIT);
     }
 }
 
@@ -348,7 +348,7 @@ fn all_fixtures_together_take_less_than_1_gib() {
     let folders = [folder(), large.path().to_owned(), env.path("archives")];
     let folders: Vec<&str> = folders.iter().map(|folder| folder.to_str().unwrap()).collect();
     let run = env.run(&[&["--workers", "4"], folders.as_slice()].concat()).exits(3);
-    run.takes_less_than_mib(MEMORY_LIMIT);
+    run.uses_less_than_mib(MEMORY_LIMIT);
     run.check(env.status_of(&good()) == "processed", "the good archive is processed");
     let state = env.state();
     for (name, becomes) in LARGE {
@@ -372,7 +372,7 @@ fn rejected_rows_and_ids_of_1_mib_are_not_kept_in_memory() {
         let env = env_with(name, large.path());
         let run = env.run(&[]).exits(3);
         run.counts(&[("rows.rejected", rejected), ("rows.indexed", 3)]);
-        run.takes_less_than_mib(limit);
+        run.uses_less_than_mib(limit);
         let letters = env.read(DEAD_LETTERS).unwrap();
         run.check(letters.lines().count() as u64 == rejected, "every row has a dead letter");
         run.check(letters.lines().all(|line| line.len() < 2_000), "no dead letter is long");

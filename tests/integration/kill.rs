@@ -15,7 +15,7 @@ const KILLS: usize = 200;
 const FEWER_KILLS: usize = 20;
 
 /// Loads that are killed concurrently; most of their time is spent waiting for the server.
-const AT_ONCE: usize = 5;
+const CONCURRENT: usize = 5;
 
 /// Twenty archives with posts, updates, deletions and rejected rows.
 fn archives() -> Vec<Archive> {
@@ -101,7 +101,7 @@ fn a_run_killed_at_any_instant_loses_nothing() {
     let seed = AtomicU64::new(fastrand::u64(..u64::MAX / 2));
     let kills = AtomicUsize::new(0);
     std::thread::scope(|scope| {
-        for _ in 0..AT_ONCE {
+        for _ in 0..CONCURRENT {
             scope.spawn(|| {
                 while kills.load(Ordering::Relaxed) < wanted {
                     let seed = seed.fetch_add(1, Ordering::Relaxed);

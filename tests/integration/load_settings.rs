@@ -345,19 +345,19 @@ fn synced_up_to(on_disk: i64) -> Fault {
     Fault::Reply(Reply::json(200, &body))
 }
 
-fn is_question_after_sync(request: &Request) -> bool {
+fn is_sync_query(request: &Request) -> bool {
     request.path.contains("/_stats")
 }
 
 #[test]
 fn archives_are_marked_without_a_flush_once_the_server_has_synced() {
     let env = env_with(&[]);
-    env.fake.fail(is_question_after_sync, 0, 2, synced_up_to(3));
-    env.fake.fail(is_question_after_sync, 0, 1, synced_up_to(7));
+    env.fake.fail(is_sync_query, 0, 2, synced_up_to(3));
+    env.fake.fail(is_sync_query, 0, 1, synced_up_to(7));
     env.run(&["--bulk-load-settings"]).exits(0).counts(&[("archives.processed", 1)]);
     let requests = env.fake.requests();
-    assert_eq!(requests.iter().filter(|r| is_question_after_sync(&r.request)).count(), 3);
-    let asked = requests.iter().rposition(|r| is_question_after_sync(&r.request)).unwrap();
+    assert_eq!(requests.iter().filter(|r| is_sync_query(&r.request)).count(), 3);
+    let asked = requests.iter().rposition(|r| is_sync_query(&r.request)).unwrap();
     let last_bulk = requests.iter().rposition(|r| r.request.is_bulk()).unwrap();
     assert!(last_bulk < asked);
     let flush = requests.iter().position(|r| is_flush(&r.request)).unwrap();
@@ -369,10 +369,10 @@ fn archives_are_marked_without_a_flush_once_the_server_has_synced() {
 #[test]
 fn a_server_that_has_not_synced_in_time_is_flushed() {
     let env = env_with(&[]);
-    env.fake.fail(is_question_after_sync, 0, usize::MAX, synced_up_to(6));
+    env.fake.fail(is_sync_query, 0, usize::MAX, synced_up_to(6));
     env.run(&["--bulk-load-settings"]).exits(0).counts(&[("archives.processed", 1)]);
     let requests = env.fake.requests();
-    let asked = requests.iter().rposition(|r| is_question_after_sync(&r.request)).unwrap();
+    let asked = requests.iter().rposition(|r| is_sync_query(&r.request)).unwrap();
     let next = requests[asked..].iter().find(|r| is_flush(&r.request) || is_update(&r.request)).unwrap();
     assert!(is_flush(&next.request), "the flush comes before the settings are restored");
 }

@@ -231,7 +231,7 @@ fn archives_left_by_a_signal_are_reported_in_one_line() {
     let running = env.ingest().args(&["--workers", "1", "--senders", "1", "--batch-docs", "1"]).start();
     env.fake.wait_for_bulks(1);
     running.signal("TERM");
-    while !running.has_said("stopping") {
+    while !running.has_logged("stopping") {
         std::thread::sleep(Duration::from_millis(5));
     }
     env.fake.release();
@@ -241,7 +241,7 @@ fn archives_left_by_a_signal_are_reported_in_one_line() {
 }
 
 /// Runs the program with a closed standard output, as after `| head`. Returns the exit code and standard error.
-fn read_by_nobody(run: Invocation<'_>) -> (Option<i32>, String) {
+fn run_with_closed_output(run: Invocation<'_>) -> (Option<i32>, String) {
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
     let child = run.command().stdin(Stdio::null()).stdout(writer).stderr(Stdio::piped()).spawn().unwrap();
@@ -253,11 +253,11 @@ fn read_by_nobody(run: Invocation<'_>) -> (Option<i32>, String) {
 fn a_closed_output_is_not_an_error() {
     let env = TestEnv::with_archives(&archives()[..1]);
     for arguments in [&["--help"][..], &["--version"], &["--list"], &["--list", "--json"], &["--check"]] {
-        let (code, said) = read_by_nobody(env.ingest().args(arguments));
+        let (code, said) = run_with_closed_output(env.ingest().args(arguments));
         assert!(code == Some(0) && said.is_empty(), "{arguments:?}: {code:?} {said}");
     }
     env.fake.deny("index");
-    let (code, said) = read_by_nobody(env.ingest().args(&["--check"]));
+    let (code, said) = run_with_closed_output(env.ingest().args(&["--check"]));
     assert!(code == Some(5) && said.contains("check failed"), "{code:?} {said}");
 }
 
@@ -273,7 +273,7 @@ fn a_run_ends_quietly_when_its_output_is_closed() {
         (&["--dry-run", "--output", "/dev/stdout"], 0),
         (&["--verify", "--output", "/dev/stdout"], 3),
     ] {
-        let (code, said) = read_by_nobody(env.ingest().args(arguments).args(&["--workers", "1"]));
+        let (code, said) = run_with_closed_output(env.ingest().args(arguments).args(&["--workers", "1"]));
         assert_eq!(code, Some(expected), "{arguments:?}: {said}");
         let is_quiet = |line: &str| line.contains(" INFO ") && !line.contains("discovered");
         assert!(said.lines().all(is_quiet), "{arguments:?}: {said}");
@@ -281,7 +281,7 @@ fn a_run_ends_quietly_when_its_output_is_closed() {
         assert_eq!(summary["interrupted"], true, "{arguments:?}: {summary}");
     }
     // A repair works even if nobody reads its output.
-    let (code, said) = read_by_nobody(env.ingest().args(&["--verify", "--repair", "--output", "-"]));
+    let (code, said) = run_with_closed_output(env.ingest().args(&["--verify", "--repair", "--output", "-"]));
     assert!(code == Some(0) && !said.contains("ERROR"), "{code:?} {said}");
     assert_eq!(env.fake.documents("posts").len(), 6 * 500);
 }

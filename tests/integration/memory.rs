@@ -67,10 +67,10 @@ fn put(env: &TestEnv, (name, content): &(String, Vec<u8>)) {
     write_aged(&env.path("archives").join(name), content, std::time::Duration::from_secs(3_600));
 }
 
-/// A run, and how much its peak memory exceeds that of an idle run, in MiB.
+/// A run, and its peak memory in MiB.
 fn memory(env: &TestEnv, arguments: &[&str]) -> (Run, u64) {
     let run = env.ingest().args(arguments).start().may_take(std::time::Duration::from_secs(120)).wait();
-    let mib = run.most_memory_kib() >> 10;
+    let mib = run.peak_memory_kib() >> 10;
     (run, mib)
 }
 
@@ -79,14 +79,14 @@ fn archives_together_stay_within_the_memory_limit() {
     let env = TestEnv::new();
     let archives: Vec<_> = (0..8).map(|n| padded(n, 60)).collect();
     archives.iter().for_each(|archive| put(&env, archive));
-    let (run, most) = memory(&env, &["--dry-run", "--workers", "8", "--memory", "150MiB"]);
+    let (run, peak) = memory(&env, &["--dry-run", "--workers", "8", "--memory", "150MiB"]);
     let run = run.exits(0);
     run.counts(&[("archives.processed", 8), ("rows.indexed", 24)]);
     // The program and its batches take about 30 MiB in a debug build.
-    run.check(most < 150 + 60, &format!("{most} MiB"));
+    run.check(peak < 150 + 60, &format!("{peak} MiB"));
     let (run, all) = memory(&env, &["--dry-run", "--workers", "8", "--memory", "2GiB"]);
     run.exits(0).counts(&[("archives.processed", 8)]);
-    println!("8 archives of 60 MiB by 8 workers: {most} MiB within 150MiB, {all} MiB within 2GiB");
+    println!("8 archives of 60 MiB by 8 workers: {peak} MiB within 150MiB, {all} MiB within 2GiB");
 }
 
 #[test]
@@ -156,7 +156,7 @@ fn millions_of_tiny_rows_stay_within_the_memory_limit() {
     put(&env, &("mega_jetstream_20251218_000000.db.zip".to_owned(), bytes));
     let run = env.run(&["--dry-run", "--memory", "64MiB"]).exits(1).says("stays pending");
     run.counts(&[("archives.pending", 1), ("rows.read", 0)]);
-    run.takes_less_than_mib(64 + 60);
+    run.uses_less_than_mib(64 + 60);
 }
 
 #[test]
@@ -176,7 +176,7 @@ fn downloads_stay_within_the_memory_limit() {
         |memory: &str| ingest(&env, &s3).args(&["--workers", "6", "--dry-run", "--memory", memory]).run();
     let first = run("160MiB").exits(0);
     first.counts(&[("archives.processed", 6)]);
-    first.takes_less_than_mib(160 + 60);
+    first.uses_less_than_mib(160 + 60);
     s3.put(&format!("in/{}", archive.name()), stored);
     run("160MiB").exits(0).counts(&[("archives.processed", 7)]);
     let run = run("90MiB").exits(1);
@@ -205,7 +205,7 @@ impl Group {
     }
 
     /// The peak memory of the group, as counted by the kernel.
-    fn most(&self) -> Option<u64> {
+    fn peak(&self) -> Option<u64> {
         ["memory.max_usage_in_bytes", "memory.peak"]
             .iter()
             .find_map(|file| std::fs::read_to_string(self.0.join(file)).ok()?.trim().parse().ok())
@@ -230,14 +230,14 @@ fn archives_that_would_fill_a_control_group_are_read_in_turn() {
     let script =
         format!("echo $$ > {}/cgroup.procs; exec megastream_ingest --dry-run --workers 4", group.0.display());
     let run = env.ingest().in_shell(&script).start().may_take(std::time::Duration::from_secs(120)).wait();
-    let most = group.most().unwrap_or_default() >> 20;
+    let peak = group.peak().unwrap_or_default() >> 20;
     println!(
-        "4 archives of 150 MiB by 4 workers in a group of 400 MiB: {most} MiB at most (page cache included)"
+        "4 archives of 150 MiB by 4 workers in a group of 400 MiB: {peak} MiB at most (page cache included)"
     );
     let run = run.exits(0);
     run.counts(&[("archives.processed", 4)]);
     // Three quarters of the limit, and the program itself.
-    run.takes_less_than_mib(300 + 60);
+    run.uses_less_than_mib(300 + 60);
     let check = format!("echo $$ > {}/cgroup.procs; exec megastream_ingest --check", group.0.display());
     let check = env.ingest().in_shell(&check).run().exits(0);
     let text = string(&serde_json::Value::String(check.stdout.clone()));

@@ -22,7 +22,7 @@ const MIXTURES: u64 = 64;
 const FEWER_MIXTURES: u64 = 16;
 
 /// Mixtures that run concurrently; most of their time is spent waiting.
-const AT_ONCE: u64 = 8;
+const CONCURRENT: u64 = 8;
 
 /// The size of a document that is too large for some of the servers, in bytes.
 const LARGE: usize = 3000;
@@ -196,7 +196,7 @@ fn random_mixtures_of_faults_do_not_change_the_result() {
     drop(seeds.0);
     let retried = AtomicU64::new(0);
     std::thread::scope(|scope| {
-        for _ in 0..AT_ONCE.min(mixtures) {
+        for _ in 0..CONCURRENT.min(mixtures) {
             scope.spawn(|| {
                 for seed in &seeds.1 {
                     println!("seed {seed}");

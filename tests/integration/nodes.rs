@@ -33,7 +33,7 @@ fn requests_go_to_all_nodes_in_turn() {
 fn a_missing_node_loses_nothing_and_is_reported_once() {
     let (env, archives) = env();
     let [good, gone, closing] = [(); 3].map(|()| Front::of(&env.fake.url()));
-    closing.conducts(Conduct::Closes);
+    closing.set_conduct(Conduct::Closes);
     let url_of_gone = gone.url();
     drop(gone);
     let urls = format!("{},{url_of_gone},{}", closing.url(), good.url());
@@ -53,20 +53,20 @@ fn a_missing_node_loses_nothing_and_is_reported_once() {
 fn the_https_hint_is_only_given_for_nodes_that_never_answered() {
     let (env, archives) = env();
     let [good, closing] = [(); 2].map(|()| Front::of(&env.fake.url()));
-    closing.conducts(Conduct::Closes);
+    closing.set_conduct(Conduct::Closes);
     let running =
         to(&env, &[&good, &closing]).args(&["--mode", "spool"]).var("SPOOL_INTERVAL_SEC", "1").start();
     env.wait_for_processed(&archives);
     // The other node, which has answered before, now breaks connections, too.
-    good.conducts(Conduct::Closes);
+    good.set_conduct(Conduct::Closes);
     let more = Archive::new("20251219_000000").with_all(posts("more", 4));
     env.add(std::slice::from_ref(&more));
     let started = std::time::Instant::now();
-    while !running.has_said(&format!("{} is left out", good.url())) {
+    while !running.has_logged(&format!("{} is left out", good.url())) {
         assert!(started.elapsed() < Duration::from_secs(20), "the failing node is left out");
         std::thread::sleep(Duration::from_millis(5));
     }
-    good.conducts(Conduct::HandsOn);
+    good.set_conduct(Conduct::Forwards);
     env.wait_for_processed(std::slice::from_ref(&more));
     running.signal("TERM");
     let run = running.wait().exits(0);
@@ -86,10 +86,10 @@ fn a_node_that_fails_during_a_run_is_used_again_when_it_returns() {
     env.fake.fail_bulks(usize::MAX, Fault::Delay(Duration::from_millis(150)));
     let run = to(&env, &[&nodes[0], &nodes[1]]).start();
     env.fake.wait_for_bulks(3);
-    nodes[0].conducts(Conduct::Closes);
+    nodes[0].set_conduct(Conduct::Closes);
     env.fake.wait_for_bulks(8);
     let before = nodes[0].connections();
-    nodes[0].conducts(Conduct::HandsOn);
+    nodes[0].set_conduct(Conduct::Forwards);
     let run = run.wait().exits(0);
     run.check(nodes[0].connections() > before, "it is used again");
     run.check(run.stderr.contains(&format!("{} is left out", nodes[0].url())), "it is told of");
@@ -111,7 +111,7 @@ fn a_node_that_is_not_ready_is_left_out() {
 fn a_silent_node_is_replaced_by_another_one() {
     let (env, _) = env();
     let [silent, good] = [(); 2].map(|()| Front::of(&env.fake.url()));
-    silent.conducts(Conduct::IsSilent);
+    silent.set_conduct(Conduct::Silent);
     let run = to(&env, &[&silent, &good]).args(&["--check"]).run().exits(0);
     run.check(run.stderr.contains(&format!("{} is left out", silent.url())), "it is told of");
 }

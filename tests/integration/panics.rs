@@ -33,7 +33,7 @@ fn set() -> BTreeMap<String, String> {
 }
 
 /// Runs with a panic in this thread, and checks exit code and summary.
-fn panics(who: &str, invocation: Invocation<'_>) -> Run {
+fn run_with_panic(who: &str, invocation: Invocation<'_>) -> Run {
     let run = invocation.var(PANIC, who).run().exits(1);
     let run = run.says(&format!("an internal error in {who}: asked for; please report it"));
     // The harness checks for every run that the summary adds up.
@@ -45,7 +45,7 @@ fn panics(who: &str, invocation: Invocation<'_>) -> Run {
 fn a_panic_in_any_thread_of_a_load_restores_settings_and_loses_nothing() {
     for who in ["the load", "the reading", "a worker", "a sender", "the ledger", "the monitor"] {
         let env = env();
-        let run = panics(who, env.ingest().args(&["--bulk-load-settings", "--batch-docs", "7"]));
+        let run = run_with_panic(who, env.ingest().args(&["--bulk-load-settings", "--batch-docs", "7"]));
         let settings = env.fake.store(|store| store.index("posts").unwrap().settings.clone());
         run.check(settings == set(), &format!("{who}: the settings of the index are {settings:?}"));
         if who != "the monitor" {
@@ -59,14 +59,14 @@ fn a_panic_in_any_thread_of_a_load_restores_settings_and_loses_nothing() {
 #[test]
 fn a_panic_outside_a_load_ends_with_exit_code_1() {
     let env = env();
-    panics("the run", env.ingest());
-    panics("a worker", env.ingest().args(&["--dry-run"]));
+    run_with_panic("the run", env.ingest());
+    run_with_panic("a worker", env.ingest().args(&["--dry-run"]));
     for arguments in [&["--list"][..], &["--check"]] {
         let run = env.ingest().args(arguments).var(PANIC, "the program").run().exits(1);
         run.says("an internal error in the program");
     }
     let spool = env.ingest().args(&["--mode", "spool"]);
-    panics("the thread for signals", spool);
+    run_with_panic("the thread for signals", spool);
 }
 
 #[test]
@@ -78,7 +78,7 @@ fn a_panic_in_a_replay_leaves_the_dead_letters_in_place() {
     let letters = env.read(DEAD_LETTERS);
     let replay = || env.ingest().without("LOCAL_SQLITE_DB_PATH").args(&["--replay", DEAD_LETTERS]);
     for who in ["the reading of dead letters", "a sender", "the ledger"] {
-        let run = panics(who, replay());
+        let run = run_with_panic(who, replay());
         run.check(env.read(DEAD_LETTERS) == letters, &format!("{who}: the file is as it was"));
     }
     replay().run().exits(0);
@@ -89,7 +89,7 @@ fn a_panic_in_a_replay_leaves_the_dead_letters_in_place() {
 fn a_panic_during_downloads_ends_the_run_and_marks_nothing() {
     for who in ["the downloads", "a download"] {
         let (env, s3) = with(&archives());
-        panics(who, ingest(&env, &s3));
+        run_with_panic(who, ingest(&env, &s3));
         assert!(env.state().is_empty(), "{who}");
         ingest(&env, &s3).run().exits(0);
         assert_holds(&env.fake, &archives());
@@ -100,12 +100,12 @@ fn a_panic_during_downloads_ends_the_run_and_marks_nothing() {
 fn a_panic_is_logged_in_the_log_format() {
     let env = env();
     let json = || env.ingest().var("LOG_FORMAT", "json");
-    let run = panics("a sender", json());
+    let run = run_with_panic("a sender", json());
     let records = lines(&run.stderr);
     let place = |record: &serde_json::Value| {
         record["message"].as_str().is_some_and(|message| message.contains("src/shutdown.rs"))
     };
     run.check(records.iter().any(|record| place(record) && record["level"] == "error"), "where it is");
-    let run = panics("a sender", json().var("LOGGING_ENABLED", "false"));
+    let run = run_with_panic("a sender", json().var("LOGGING_ENABLED", "false"));
     run.check(lines(&run.stderr).len() == 1, "nothing but the failure without logging");
 }

@@ -16,7 +16,7 @@ fn archives() -> [Archive; 1] {
 
 /// Asserts exit code 5 with these words, and no writes; `--check` must agree.
 #[track_caller]
-fn refuses(env: &TestEnv, what: &str) {
+fn assert_refused(env: &TestEnv, what: &str) {
     env.add(&archives());
     let indices = |store: &mut Store| store.indices.keys().cloned().collect::<Vec<_>>();
     let before = env.fake.store(indices);
@@ -30,8 +30,8 @@ fn refuses(env: &TestEnv, what: &str) {
 
 #[test]
 fn a_missing_index_is_refused() {
-    refuses(&TestEnv::with_fake(Fake::start_with(Store::with_indices(&["post_tombstones"]))), "posts");
-    refuses(&TestEnv::with_fake(Fake::start_with(Store::with_indices(&["posts"]))), "post_tombstones");
+    assert_refused(&TestEnv::with_fake(Fake::start_with(Store::with_indices(&["post_tombstones"]))), "posts");
+    assert_refused(&TestEnv::with_fake(Fake::start_with(Store::with_indices(&["posts"]))), "post_tombstones");
 }
 
 #[test]
@@ -48,7 +48,7 @@ fn a_missing_privilege_is_refused() {
     for privilege in ["write", "index", "delete"] {
         env.fake.deny(privilege);
     }
-    refuses(&env, "privilege");
+    assert_refused(&env, "privilege");
 }
 
 #[test]
@@ -58,13 +58,13 @@ fn a_mapping_that_cannot_hold_vectors_is_refused() {
         let mapping = &mut store.index("posts").unwrap().mapping;
         mapping["properties"]["embeddings"]["properties"]["all_MiniLM_L6_v2"]["dims"] = json!(768);
     });
-    refuses(&env, "all_MiniLM_L6_v2");
+    assert_refused(&env, "all_MiniLM_L6_v2");
     let env = TestEnv::new();
     env.fake.store(|store| {
         let mapping = &mut store.index("posts").unwrap().mapping;
         mapping["properties"]["embeddings"]["properties"]["all_MiniLM_L12_v2"] = json!({"type": "text"});
     });
-    refuses(&env, "all_MiniLM_L12_v2");
+    assert_refused(&env, "all_MiniLM_L12_v2");
 }
 
 #[test]
@@ -78,7 +78,7 @@ fn an_alias_of_several_indices_without_a_write_index_is_refused() {
             store.indices.insert(name.to_owned(), index);
         }
     });
-    refuses(&env, "posts");
+    assert_refused(&env, "posts");
 }
 
 #[test]
@@ -174,7 +174,7 @@ fn a_server_that_shows_mapping_and_settings_separately_is_loaded() {
             let mapping = &mut store.index("posts").unwrap().mapping;
             mapping["properties"]["embeddings"]["properties"]["all_MiniLM_L6_v2"]["dims"] = json!(768);
         });
-        refuses(&env, "all_MiniLM_L6_v2");
+        assert_refused(&env, "all_MiniLM_L6_v2");
     }
 }
 

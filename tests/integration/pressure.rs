@@ -10,7 +10,7 @@ use crate::harness::archives::{Archive, delete, post, uri};
 use crate::harness::http::{Reply, Request};
 use crate::harness::model::assert_holds;
 use crate::harness::script::Fault;
-use crate::harness::{Run, TestEnv, at_once, long_or, posts};
+use crate::harness::{Run, TestEnv, in_parallel, long_or, posts};
 
 fn archive() -> Archive {
     Archive::new("20251218_000000").with_all(posts("a", 20))
@@ -21,7 +21,7 @@ fn bulk_bytes(env: &TestEnv) -> usize {
 }
 
 /// The number of log lines about failed attempts.
-fn lines_on_failures(run: &Run) -> u64 {
+fn failure_lines(run: &Run) -> u64 {
     run.stderr.matches("next attempt in").count() as u64
 }
 
@@ -61,7 +61,7 @@ fn items_refused_at_random_add_less_than_half_the_bytes() {
 #[test]
 fn only_the_document_that_breaks_its_connection_becomes_a_dead_letter() {
     let big = || post("big", &"too long ".repeat(10_000));
-    at_once([archive(), Archive::new("20251218_000000")], |archive| {
+    in_parallel([archive(), Archive::new("20251218_000000")], |archive| {
         let env = TestEnv::with_archives(&[archive.clone().with(delete("gone")).with(big())]);
         let is_large = |request: &Request| request.is_bulk() && request.body.len() > 80_000;
         env.fake.fail(is_large, 0, usize::MAX, Fault::CloseBefore);
@@ -98,7 +98,7 @@ fn broken_connections_on_small_requests_and_cut_replies_are_an_outage() {
         (archive(), Fault::CutReply),
         (large, Fault::CutReply),
     ];
-    at_once(cases, |(archive, fault)| {
+    in_parallel(cases, |(archive, fault)| {
         let env = TestEnv::with_archives(std::slice::from_ref(&archive));
         let has_actions = |request: &Request| request.is_bulk() && !request.body.is_empty();
         env.fake.fail(has_actions, 0, usize::MAX, fault);
@@ -164,8 +164,8 @@ fn an_outage_logs_one_line_not_one_per_attempt() {
     env.fake.fail_bulks(usize::MAX, Fault::status(503));
     let run = env.ingest().args(&["--batch-docs", "4"]).var("RETRY_BUDGET_SEC", "2").run().exits(4);
     assert!(env.fake.bulks().len() > 5);
-    run.check(lines_on_failures(&run) <= 1 + run.took.as_secs() / 10, "a line in ten seconds");
-    run.check(lines_on_failures(&run) > 0, "the first one at once");
+    run.check(failure_lines(&run) <= 1 + run.took.as_secs() / 10, "a line in ten seconds");
+    run.check(failure_lines(&run) > 0, "the first one at once");
 }
 
 #[test]
@@ -176,7 +176,7 @@ fn a_spool_run_waits_for_an_unavailable_server() {
     env.wait_for_processed(&[archive()]);
     running.signal("TERM");
     let run = running.wait().exits(0);
-    run.check(lines_on_failures(&run) == 1, "one line, for all attempts of less than a minute");
+    run.check(failure_lines(&run) == 1, "one line, for all attempts of less than a minute");
     assert_holds(&env.fake, &[archive()]);
 }
 
@@ -187,7 +187,7 @@ fn a_signal_ends_a_retry_after_pause() {
     env.fake.fail_bulks(1, Fault::Reply(busy));
     let running = env.ingest().start();
     // The reply has arrived.
-    while !running.has_said("next attempt") {
+    while !running.has_logged("next attempt") {
         std::thread::sleep(Duration::from_millis(5));
     }
     running.signal("TERM");
@@ -254,7 +254,7 @@ fn ingress_error_pages_during_a_run_are_an_outage() {
     for (n, status) in [302, 400, 401, 403, 404, 405].into_iter().enumerate() {
         let env = TestEnv::with_archives(&[archive().with(delete("gone"))]);
         // All kinds of requests fail: look-ups, bulk requests, alias queries, flushes.
-        env.fake.confirm_before_sync();
+        env.fake.use_async_translog();
         let has_begun = AtomicBool::new(false);
         let in_the_middle = move |request: &Request| {
             let begins = if n < 3 { request.is_mget() } else { request.is_bulk() };
@@ -275,7 +275,7 @@ fn ingress_error_pages_during_a_run_are_an_outage() {
 
 #[test]
 fn only_a_spool_run_waits_out_ingress_error_pages_at_the_start() {
-    at_once([200, 302, 403, 404], |status| {
+    in_parallel([200, 302, 403, 404], |status| {
         let page = || Fault::Reply(Reply { status, headers: vec![], body: b"<html>no</html>".to_vec() });
         let env = TestEnv::with_archives(&[archive()]);
         env.fake.fail(|_| true, 0, usize::MAX, page());
@@ -286,7 +286,7 @@ fn only_a_spool_run_waits_out_ingress_error_pages_at_the_start() {
         let spool =
             |budget: &str| env.ingest().args(&["--mode", "spool"]).var("RETRY_BUDGET_SEC", budget).start();
         spool("1").wait().exits(4).says("not Elasticsearch's");
-        env.fake.nothing_goes_wrong();
+        env.fake.clear_faults();
         env.fake.fail(|_| true, 0, 7, page());
         let running = spool("60");
         env.wait_for_processed(&[archive()]);
@@ -298,7 +298,7 @@ fn only_a_spool_run_waits_out_ingress_error_pages_at_the_start() {
 
 /// Loads thirty archives into a server that refuses these shares of bulk requests and of items. Returns the run, the
 /// number of bulk requests that expected a continue, and the bytes sent relative to a load without refusals.
-fn load_under_strain(
+fn load_with_refusals(
     status: u16,
     requests: f64,
     items: f64,
@@ -326,14 +326,14 @@ fn load_under_strain(
     assert_holds(&env.fake, &archives);
     let sent = run.count("requests.bytes_sent");
     run.check(sent == bulk_bytes(&env) as u64, "the summary counts the bytes that arrived");
-    let asked = env.fake.bulks().iter().filter(|record| record.request.asks_first()).count();
+    let asked = env.fake.bulks().iter().filter(|record| record.request.expects_continue()).count();
     (run, asked, sent as f64 / clean as f64)
 }
 
 #[test]
 fn refusals_before_the_body_cost_hardly_any_bytes() {
     for (status, requests, items) in [(503, 0.7, 0.0), (429, 0.6, 0.25)] {
-        let (run, asked, times) = load_under_strain(status, requests, items, Fault::Unseen);
+        let (run, asked, times) = load_with_refusals(status, requests, items, Fault::BeforeBody);
         run.check(times <= 1.5, &format!("{times} times the bytes of a clean run"));
         run.check(asked > 30 && run.count("requests.retried") > 30, "most requests were refused");
     }
@@ -341,7 +341,7 @@ fn refusals_before_the_body_cost_hardly_any_bytes() {
 
 #[test]
 fn a_server_that_refuses_after_the_body_is_rarely_asked_first() {
-    let (run, asked, _) = load_under_strain(503, 0.7, 0.0, Fault::Reply);
+    let (run, asked, _) = load_with_refusals(503, 0.7, 0.0, Fault::Reply);
     run.check(run.count("requests.retried") > 30, "most requests were refused");
     run.check((1..20).contains(&asked), &format!("{asked} requests asked first"));
 }

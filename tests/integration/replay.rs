@@ -169,7 +169,7 @@ fn an_unavailable_server_ends_the_replay_within_the_budget() {
 #[test]
 fn confirmed_documents_are_flushed_if_not_synced() {
     let env = refused(&[Archive::new("20251218_000000").with_all(posts("p", 2))], &["p1"]);
-    env.fake.confirm_before_sync();
+    env.fake.use_async_translog();
     replay(&env, &[]).exits(0).counts(&[("rows.indexed", 1)]);
     let paths: Vec<String> = env.fake.requests().iter().map(|record| record.request.path.clone()).collect();
     let last = |end: &str| paths.iter().rposition(|path| path.ends_with(end));

@@ -221,7 +221,7 @@ fn retry_after_is_honoured() {
     let times: Vec<_> = env.fake.bulks().iter().map(|record| record.arrived.time).collect();
     assert_eq!(times.len(), 2);
     assert!(times[1].duration_since(times[0]).as_millis() >= 1950, "{:?}", times[1] - times[0]);
-    says_that_it_waits_for_about(&run, 2.0);
+    assert_pause_of_about(&run, 2.0);
 }
 
 #[test]
@@ -229,12 +229,12 @@ fn retry_after_of_a_look_up_is_honoured_and_logged() {
     let env = TestEnv::with_archives(&[Archive::new("20251218_000000").with_all(posts("p", 3))]);
     let busy = Reply::error(429, "es_rejected_execution_exception", "busy").with_header("Retry-After", "2");
     env.fake.fail(Request::is_mget, 0, 1, Fault::Reply(busy));
-    says_that_it_waits_for_about(&env.run(&[]).exits(0), 2.0);
+    assert_pause_of_about(&env.run(&[]).exits(0), 2.0);
 }
 
 /// Asserts that the log gives about this pause; some time may pass before the line is written.
 #[track_caller]
-fn says_that_it_waits_for_about(run: &Run, seconds: f64) {
+fn assert_pause_of_about(run: &Run, seconds: f64) {
     let told = run.stderr.split_once("next attempt in ").and_then(|(_, rest)| rest.split_once(" s"));
     let told: Option<f64> = told.and_then(|(told, _)| told.parse().ok());
     run.check(told.is_some_and(|told| told > seconds / 2.0 && told <= seconds), "the wait is told as it is");
@@ -381,7 +381,7 @@ fn a_run_of_nothing_but_refusals_stops_and_marks_nothing() {
     run.check(run.count("rows.unconfirmed") >= 1000, "rejected rows are unconfirmed");
     run.check(run.count("archives.processed") <= 1, "no refused archive is marked");
     assert_eq!(env.dead_letters().len() as u64, rejected);
-    env.fake.nothing_goes_wrong();
+    env.fake.clear_faults();
     env.run(&["--retry-failed"]).exits(0);
     let left: Vec<Archive> = archives[1..].to_vec();
     assert!(left.iter().all(|archive| env.status_of(archive) == "processed"));

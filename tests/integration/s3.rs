@@ -416,7 +416,7 @@ fn expired_credentials_are_renewed_and_sent_with_their_session_token() {
 fn credentials_are_renewed_before_they_expire() {
     let (env, s3) = with(&archives());
     env.write("token", SECRETS[2]);
-    s3.give_out_until("2025-12-18T00:00:00Z");
+    s3.issue_until("2025-12-18T00:00:00Z");
     let invocation = without_keys(&env, &s3)
         .var("AWS_CONTAINER_CREDENTIALS_FULL_URI", &format!("{}/container", s3.url()))
         .var("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", "token");
@@ -435,7 +435,7 @@ fn with_soon_expiring(
     let (env, s3) = with(archives);
     env.write("token", SECRETS[2]);
     let until = time::OffsetDateTime::now_utc() + time::Duration::minutes(2);
-    s3.give_out_until(&until.format(&time::format_description::well_known::Rfc3339).unwrap());
+    s3.issue_until(&until.format(&time::format_description::well_known::Rfc3339).unwrap());
     s3.fail(|request| request.path == "/container", 1, usize::MAX, fault);
     let running = without_keys(&env, &s3)
         .var("AWS_CONTAINER_CREDENTIALS_FULL_URI", &format!("{}/container", s3.url()))

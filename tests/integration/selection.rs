@@ -18,7 +18,7 @@ fn processed(env: &TestEnv) -> Vec<String> {
     env.state().into_keys().map(|name| name.replace("mega_jetstream_", "").replace(".db.zip", "")).collect()
 }
 
-fn is_told_once(run: &Run, text: &str) {
+fn assert_logged_once(run: &Run, text: &str) {
     run.check(run.stderr.matches(text).count() == 1, &format!("{text} is told once"));
 }
 
@@ -184,7 +184,7 @@ fn a_changed_archive_is_reported_once_and_loaded_once_unmarked() {
     let told = format!("{name:?} has changed since it was processed");
     let run = env.run(&["--retry-failed"]).exits(0);
     run.counts(&[("archives.already_done", 4), ("rows.read", 0)]);
-    is_told_once(&run, &told);
+    assert_logged_once(&run, &told);
     let check = env.run(&["--check"]).exits(0);
     check.check(check.stdout.contains("have changed since they were processed"), "check tells it, too");
     // Several looks report it once.
@@ -193,7 +193,7 @@ fn a_changed_archive_is_reported_once_and_loaded_once_unmarked() {
     env.add(std::slice::from_ref(&late));
     env.wait_for_processed(std::slice::from_ref(&late));
     running.signal("TERM");
-    is_told_once(&running.wait().exits(0), &told);
+    assert_logged_once(&running.wait().exits(0), &told);
 
     let kept: Vec<Value> = env.state().into_values().filter(|entry| entry["filename"] != name).collect();
     env.write(STATE_FILE, serde_json::to_string(&kept).unwrap());
@@ -223,7 +223,7 @@ fn files_with_the_same_name_are_left_out_and_the_rest_is_loaded() {
         };
         run.counts(&[("archives.processed", 2), ("archives.discovered", 2)]);
         for folder in paths {
-            is_told_once(&run, &format!("\"{folder}/{}\" is left out", all[1].name()));
+            assert_logged_once(&run, &format!("\"{folder}/{}\" is left out", all[1].name()));
         }
         assert_eq!(env.status_of(&all[1]), "pending");
         assert_holds(&env.fake, &others);
@@ -246,7 +246,7 @@ fn a_folder_without_archives_reports_what_else_is_there() {
         for arguments in [&[][..], &["--list"], &["--dry-run"]] {
             let run = env.run(arguments).exits(0);
             words.iter().for_each(|word| run.check(run.stderr.contains(word), word));
-            is_told_once(&run, "no archive was found");
+            assert_logged_once(&run, "no archive was found");
         }
         let check = env.run(&["--check"]).exits(0);
         words.iter().for_each(|word| check.check(check.stdout.contains(word), word));

@@ -5,7 +5,7 @@ use std::net::TcpListener;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::disks::{shim, syncs, watched};
+use crate::disks::{shim, syncs, with_shim};
 use crate::harness::archives::Archive;
 use crate::harness::http::Request;
 use crate::harness::model::{assert_holds, assert_processed_are_held};
@@ -104,7 +104,7 @@ fn a_second_signal_ends_a_run_with_a_full_log_pipe() {
 }
 
 /// Sends SIGTERM to a run that waits for a reply, and asserts that it ends within two seconds.
-fn ends_at_once(running: Running, code: i32) -> Run {
+fn assert_ends_at_once(running: Running, code: i32) -> Run {
     let signalled = Instant::now();
     running.signal("TERM");
     let run = running.wait().exits(code);
@@ -120,7 +120,7 @@ fn a_signal_ends_a_preflight_that_is_never_answered() {
         env.fake.fail(|_| true, 0, usize::MAX, Fault::Hang);
         let running = env.ingest().args(flags).start();
         env.fake.wait_for(|_| true, 1);
-        ends_at_once(running, code);
+        assert_ends_at_once(running, code);
         assert_eq!(env.fake.requests().len(), 1, "{flags:?}");
         assert!(env.state().is_empty());
     };
@@ -137,7 +137,7 @@ fn a_signal_ends_a_preflight_midway() {
     env.fake.fail(|request| request.path.starts_with("/post_tombstones"), 0, usize::MAX, Fault::Hang);
     let running = env.ingest().start();
     env.fake.wait_for(|record| record.request.path.starts_with("/post_tombstones"), 1);
-    ends_at_once(running, 143).counts(&[("archives.pending", 3)]);
+    assert_ends_at_once(running, 143).counts(&[("archives.pending", 3)]);
 }
 
 #[test]
@@ -147,7 +147,7 @@ fn a_signal_ends_a_tls_handshake_that_is_never_answered() {
     let url = format!("https://{}", listener.local_addr().unwrap());
     let running = env.ingest().var("ELASTICSEARCH_URL", &url).args(&["--skip-tls-verify"]).start();
     let connection = listener.accept().unwrap();
-    ends_at_once(running, 143);
+    assert_ends_at_once(running, 143);
     drop(connection);
 }
 
@@ -158,7 +158,7 @@ fn kill(id: &str, signals: &[&str]) {
 }
 
 /// Whether this process, and so every process it starts, ignores SIGHUP.
-fn hang_ups_are_ignored() -> bool {
+fn ignores_sighup() -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).unwrap_or_default();
     mask.trim().ends_with(['1', '3', '5', '7', '9', 'b', 'd', 'f'])
@@ -166,7 +166,7 @@ fn hang_ups_are_ignored() -> bool {
 
 #[test]
 fn sighup_stops_the_run() {
-    if hang_ups_are_ignored() {
+    if ignores_sighup() {
         return;
     }
     let env = TestEnv::with_archives(&archives());
@@ -200,7 +200,7 @@ fn simultaneous_signals_count_as_one() {
     env.fake.wait_for_bulks(1);
     // A stopped process receives both signals at once, however busy the machine is.
     kill(&running.id().to_string(), &["STOP", "TERM", "HUP", "CONT"]);
-    while !running.has_said("stopping") {
+    while !running.has_logged("stopping") {
         std::thread::sleep(Duration::from_millis(5));
     }
     env.fake.release();
@@ -239,7 +239,7 @@ fn a_signal_ends_a_hanging_folder_listing() {
     for arguments in [&[][..], &["--list"], &["--check"], &["--mode", "spool"]] {
         let env = TestEnv::with_archives(&archives());
         let Some(shim) = shim(&env) else { return };
-        let mut running = watched(&env, &shim).var("SLOW_FOLDERS", "1").args(arguments).start();
+        let mut running = with_shim(&env, &shim).var("SLOW_FOLDERS", "1").args(arguments).start();
         while syncs(&env).iter().all(|line| !line.starts_with("readdir")) {
             assert!(running.is_running(), "the listing still hangs");
             std::thread::sleep(Duration::from_millis(5));

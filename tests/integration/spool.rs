@@ -49,8 +49,8 @@ impl Copy {
     }
 }
 
-fn wait_for_words(running: &Running, words: &str) {
-    wait_until(words, || running.has_said(words));
+fn wait_for_log(running: &Running, words: &str) {
+    wait_until(words, || running.has_logged(words));
 }
 
 #[test]
@@ -79,7 +79,7 @@ fn a_file_being_written_waits_until_it_stops_changing() {
             env.add(&others[n..=n]);
             env.wait_for_processed(&others[n..=n]);
         }
-        let left_alone = !running.has_said("stays pending") && env.status_of(&growing) == "pending";
+        let left_alone = !running.has_logged("stays pending") && env.status_of(&growing) == "pending";
         done.store(true, Ordering::Relaxed);
         let longest = writer.join().unwrap();
         // If the machine stood still for a whole interval, the file looked unchanged.
@@ -99,7 +99,7 @@ fn a_broken_file_fails_only_after_a_minute_without_a_change() {
     let env = TestEnv::with_archives(&all[1..]);
     let copy = Copy::begin(&env, &all[0], Duration::from_secs(20));
     let running = spool(&env).start();
-    wait_for_words(&running, "stays pending");
+    wait_for_log(&running, "stays pending");
     assert_eq!(env.status_of(&all[0]), "pending");
     copy.go_on();
     env.wait_for_processed(&all);
@@ -134,7 +134,7 @@ fn a_file_that_changed_since_it_was_found_waits_for_a_later_look() {
     second = second.with_all(posts("more", 2));
     env.add(std::slice::from_ref(&second));
     env.fake.release();
-    wait_for_words(&running, "still being written");
+    wait_for_log(&running, "still being written");
     let all = [first, second];
     env.wait_for_processed(&all);
     running.signal("TERM");
@@ -182,7 +182,7 @@ fn a_folder_missing_for_a_while_does_not_end_the_run() {
     let running = spool(&env).start();
     env.wait_for_processed(&all[..1]);
     fs::rename(env.path("archives"), env.path("away")).unwrap();
-    wait_for_words(&running, "the next look tries again");
+    wait_for_log(&running, "the next look tries again");
     fs::rename(env.path("away"), env.path("archives")).unwrap();
     env.add(&all[1..]);
     env.wait_for_processed(&all);

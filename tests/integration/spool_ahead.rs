@@ -73,7 +73,7 @@ fn a_signal_reports_archives_not_begun_in_one_line() {
     env.add(&all[1..]);
     wait_for_figures(&env, 11, 0);
     running.signal("TERM");
-    wait_until("the signal is told", || running.has_said("a second signal"));
+    wait_until("the signal is told", || running.has_logged("a second signal"));
     env.fake.release();
     let run = running.wait().exits(0);
     run.check(run.took < Duration::from_secs(15), "it ends soon");
@@ -92,7 +92,7 @@ fn a_look_notices_a_moved_alias_while_a_batch_is_in_flight() {
     env.fake.wait_for_bulks(1);
     env.fake.store(|store| store.add_index("posts_v2", "posts", true));
     // Only a look queries the aliases now.
-    wait_until("the move is logged", || running.has_said("posts is posts_v2"));
+    wait_until("the move is logged", || running.has_logged("posts is posts_v2"));
     env.add(&all[1..]);
     env.wait_for_processed(&all[1..]);
     let sent = |archive: &Archive| {
@@ -119,7 +119,7 @@ fn a_look_notices_a_moved_alias_while_nothing_is_in_flight() {
     let running = spool(&env).start();
     env.wait_for_processed(std::slice::from_ref(&first));
     env.fake.store(|store| store.add_index("posts_v2", "posts", true));
-    wait_until("the move is logged", || running.has_said("posts is posts_v2"));
+    wait_until("the move is logged", || running.has_logged("posts is posts_v2"));
     env.fake.forget_requests();
     env.add(std::slice::from_ref(&second));
     env.wait_for_processed(std::slice::from_ref(&second));
@@ -156,7 +156,7 @@ fn a_folder_missing_while_a_request_hangs_is_looked_for_again() {
     let running = spool(&env).start();
     env.fake.wait_for_bulks(1);
     std::fs::rename(env.path("archives"), env.path("away")).unwrap();
-    wait_until("the folder is missed", || running.has_said("the next look tries again"));
+    wait_until("the folder is missed", || running.has_logged("the next look tries again"));
     std::fs::rename(env.path("away"), env.path("archives")).unwrap();
     env.add(&all[1..]);
     env.wait_for_processed(&all[1..]);

@@ -171,7 +171,7 @@ fn an_archive_is_marked_processed_only_after_confirmation() {
 #[test]
 fn an_asynchronous_translog_is_flushed_before_archives_are_marked() {
     let env = TestEnv::with_archives(&[archive(0)]);
-    env.fake.confirm_before_sync();
+    env.fake.use_async_translog();
     env.fake.fail(|request| request.path.ends_with("/_flush"), 0, 1, Fault::Hang);
     let running = env.ingest().start();
     env.fake.wait_for(|record| record.request.path.ends_with("/_flush"), 1);

@@ -68,7 +68,7 @@ fn impostors(authority: &Authority) -> Vec<(&'static str, Arc<ServerConfig>)> {
     ]
 }
 
-fn nothing(_: &Request) -> Reply {
+fn empty_reply(_: &Request) -> Reply {
     Reply { status: 200, headers: vec![], body: b"{}".to_vec() }
 }
 
@@ -105,7 +105,7 @@ fn an_impostor_receives_no_byte() {
     let env = env();
     env.write("ca.pem", &authority.pem);
     for (what, config) in impostors(&authority) {
-        let server = Recorder::start(Some(config), nothing);
+        let server = Recorder::start(Some(config), empty_reply);
         for arguments in [&[][..], &["--check"], &["--create-indices"]] {
             let run = to(&env, &server).args(&["--ca-cert", "ca.pem"]).args(arguments).run();
             run.check(run.code == Some(5), &format!("{what}: refused"));
@@ -119,10 +119,10 @@ fn an_impostor_receives_no_byte() {
         assert!(server.connections() >= 4, "{what}");
         assert_eq!(server.seen(), "", "{what}");
     }
-    let server = Recorder::start(Some(authority.server(|_| ())), nothing);
+    let server = Recorder::start(Some(authority.server(|_| ())), empty_reply);
     to(&env, &server).args(&["--ca-cert", "ca.pem"]).run();
     assert!(server.seen().contains(API_KEY), "the genuine server gets the key");
-    let server = Recorder::start(Some(authority.server(|_| ())), nothing);
+    let server = Recorder::start(Some(authority.server(|_| ())), empty_reply);
     list(&env, &server).args(&["--ca-cert", "ca.pem"]).run();
     assert!(server.seen().contains(SESSION_TOKEN), "the genuine server gets the request");
 }
@@ -131,7 +131,7 @@ fn an_impostor_receives_no_byte() {
 fn a_plain_server_behind_an_https_url_gets_no_key() {
     let env = env();
     env.write("ca.pem", Authority::new().pem);
-    let server = Recorder::start(None, nothing);
+    let server = Recorder::start(None, empty_reply);
     let url = server.url().replace("http:", "https:");
     let run = to(&env, &server).var("ELASTICSEARCH_URL", &url).args(&["--ca-cert", "ca.pem"]).run();
     run.check(run.code != Some(0), "it fails");
@@ -144,7 +144,7 @@ fn a_redirect_sends_no_credentials() {
     let env = env();
     env.write("ca.pem", &authority.pem);
     let trusted = || Some(authority.server(|_| ()));
-    for target in [Recorder::start(None, nothing), Recorder::start(trusted(), nothing)] {
+    for target in [Recorder::start(None, empty_reply), Recorder::start(trusted(), empty_reply)] {
         for location in [target.url(), target.url().replace("localhost", "127.0.0.1")] {
             let server = Recorder::start(trusted(), redirect_to(location.clone()));
             let run = to(&env, &server).args(&["--ca-cert", "ca.pem"]).run();
@@ -164,7 +164,7 @@ fn a_ca_file_adds_to_the_system_roots() {
     env.write("system.pem", &system.pem);
     env.write("file.pem", &file.pem);
     for (what, authority) in [("the system's", &system), ("the file's", &file)] {
-        let server = Recorder::start(Some(authority.server(|_| ())), nothing);
+        let server = Recorder::start(Some(authority.server(|_| ())), empty_reply);
         let with_both = |invocation: Invocation<'_>| {
             let path = env.path("system.pem");
             invocation.var("SSL_CERT_FILE", path.to_str().unwrap()).args(&["--ca-cert", "file.pem"]).run()
@@ -175,7 +175,7 @@ fn a_ca_file_adds_to_the_system_roots() {
         assert!(server.seen().contains(SESSION_TOKEN), "{what}, for S3");
     }
     // Without the file, its root is not trusted.
-    let server = Recorder::start(Some(file.server(|_| ())), nothing);
+    let server = Recorder::start(Some(file.server(|_| ())), empty_reply);
     let path = env.path("system.pem");
     to(&env, &server).var("SSL_CERT_FILE", path.to_str().unwrap()).run().exits(5);
     assert_eq!(server.seen(), "");
@@ -188,14 +188,14 @@ fn unchecked_certificates_are_warned_of_in_every_run() {
     let env = env();
     env.write("dead", "");
     for arguments in [&[][..], &["--check"], &["--create-indices"], &["--replay", "dead"]] {
-        let server = Recorder::start(Some(Arc::clone(&config)), nothing);
+        let server = Recorder::start(Some(Arc::clone(&config)), empty_reply);
         let run = to(&env, &server).args(&["--skip-tls-verify"]).args(arguments).run();
         let said = format!("{}{}", run.stdout, run.stderr);
         run.check(said.contains("--skip-tls-verify"), &format!("{arguments:?} warns"));
         assert!(server.seen().contains(API_KEY), "{arguments:?}");
     }
     // The flag applies to Elasticsearch only.
-    let server = Recorder::start(Some(config), nothing);
+    let server = Recorder::start(Some(config), empty_reply);
     env.write("ca.pem", Authority::new().pem);
     let run = list(&env, &server).args(&["--skip-tls-verify", "--ca-cert", "ca.pem"]).run();
     run.check(run.code == Some(5), "S3 is checked all the same");
@@ -206,14 +206,14 @@ fn unchecked_certificates_are_warned_of_in_every_run() {
 fn a_key_over_plain_http_is_warned_of_unless_on_loopback() {
     let env = env();
     const WARNING: &str = "plain http";
-    let server = Recorder::start(None, nothing);
+    let server = Recorder::start(None, empty_reply);
     let run = to(&env, &server).run();
     run.check(!run.stderr.contains(WARNING), "loopback is no network");
     let Some(ip) = own_address() else {
         println!("skipped: this machine has no address but loopback");
         return;
     };
-    let server = Recorder::start_at(ip, None, nothing);
+    let server = Recorder::start_at(ip, None, empty_reply);
     for arguments in [&[][..], &["--check"]] {
         let run = to(&env, &server).args(arguments).run();
         let said = format!("{}{}", run.stdout, run.stderr);
@@ -252,7 +252,7 @@ fn a_self_signed_certificate_is_trusted_by_file_or_fingerprint() {
     env.write("own.pem", certificate.pem());
     env.write("own.der", certificate.der());
     env.write("other.pem", own_certificate("localhost").0.pem());
-    let server = Recorder::start(Some(config), nothing);
+    let server = Recorder::start(Some(config), empty_reply);
     let colons: Vec<_> = fingerprint(&certificate)
         .as_bytes()
         .chunks(2)
@@ -277,7 +277,7 @@ fn a_self_signed_certificate_is_trusted_by_file_or_fingerprint() {
     run.check(run.stderr.contains("remove one of them"), "one of them says the other's contrary");
     let (elsewhere, config) = own_certificate("elsewhere.example");
     env.write("elsewhere.pem", elsewhere.pem());
-    let impostor = Recorder::start(Some(config), nothing);
+    let impostor = Recorder::start(Some(config), empty_reply);
     to(&env, &impostor).args(&["--ca-cert", "elsewhere.pem"]).run().exits(5).says("not valid for name");
     to(&env, &impostor).args(&["--ca-fingerprint", &fingerprint(&elsewhere)]).run().exits(5);
     assert_eq!((server.seen().len(), impostor.seen().len()), (before, 0));
@@ -289,7 +289,7 @@ fn an_unreadable_certificate_of_a_bundle_is_skipped_with_a_warning() {
     let authority = Authority::new();
     let broken = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
     env.write("bundle.pem", format!("{broken}{}{broken}", authority.pem));
-    let server = Recorder::start(Some(authority.server(|_| ())), nothing);
+    let server = Recorder::start(Some(authority.server(|_| ())), empty_reply);
     let run = to(&env, &server).args(&["--ca-cert", "bundle.pem"]).run();
     run.check(run.stderr.matches("2 of 3 certificates cannot be read").count() == 1, "one warning");
     assert!(server.seen().contains(API_KEY));
@@ -326,7 +326,7 @@ fn a_client_certificate_is_sent_and_a_missing_one_is_not_an_outage() {
                 PrivateKeyDer::try_from(key.serialize_der()).unwrap(),
             )
             .unwrap();
-        let server = Recorder::start(Some(Arc::new(config)), nothing);
+        let server = Recorder::start(Some(Arc::new(config)), empty_reply);
         for task in [&["--check"][..], &[]] {
             let with = |arguments: &[&str]| {
                 let run = env.ingest().var("ELASTICSEARCH_URL", &server.url()).args(&["--ca-cert", "ca.pem"]);

@@ -12,7 +12,7 @@ use crate::harness::model::assert_holds;
 use crate::harness::run::Run;
 use crate::harness::script::Fault;
 use crate::harness::store::{Base64Vectors, Document, Index, Store};
-use crate::harness::{DEAD_LETTERS, STATE_FILE, TestEnv, at_once, lines, posts};
+use crate::harness::{DEAD_LETTERS, STATE_FILE, TestEnv, in_parallel, lines, posts};
 
 /// Posts, deletions, re-emissions, vectors, and rows without a document.
 fn history() -> Vec<Archive> {
@@ -109,7 +109,7 @@ fn damage(env: &TestEnv) -> BTreeSet<String> {
     ])
 }
 
-fn assert_found_and_mended(env: &TestEnv, case: &str) {
+fn assert_found_and_repaired(env: &TestEnv, case: &str) {
     let run = verify(env, &[]);
     assert_eq!(run.code, Some(3), "{case}: one row is unreadable");
     assert_eq!(differences(env), BTreeSet::new(), "{case}");
@@ -142,7 +142,7 @@ fn assert_found_and_mended(env: &TestEnv, case: &str) {
 #[test]
 fn differences_are_named_by_row_and_repaired() {
     let env = loaded(aliases());
-    assert_found_and_mended(&env, "aliases");
+    assert_found_and_repaired(&env, "aliases");
     // Another program has overwritten one post.
     env.fake.store(|store| {
         let index = store.index("posts").expect("an index");
@@ -177,9 +177,9 @@ fn differences_are_found_in_every_index_layout() {
         ("vectors on demand", vectors(Base64Vectors::BigEndian, aliases())),
         ("vectors as sent", vectors(Base64Vectors::KeptAsSent, aliases())),
     ];
-    at_once(cases, |(case, store)| {
+    in_parallel(cases, |(case, store)| {
         let env = loaded(store);
-        assert_found_and_mended(&env, case);
+        assert_found_and_repaired(&env, case);
     });
 }
 

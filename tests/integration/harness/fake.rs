@@ -47,7 +47,7 @@ impl Fake {
     }
 
     /// Makes the translog of all indices asynchronous.
-    pub(crate) fn confirm_before_sync(&self) {
+    pub(crate) fn use_async_translog(&self) {
         self.store(|store| {
             for index in store.indices.values_mut() {
                 index.settings.insert("index.translog.durability".to_owned(), "async".to_owned());
@@ -122,7 +122,7 @@ impl Fake {
     }
 
     /// Removes all faults.
-    pub(crate) fn nothing_goes_wrong(&self) {
+    pub(crate) fn clear_faults(&self) {
         self.shared.lock().script.clear();
     }
 
@@ -148,8 +148,8 @@ impl Fake {
     }
 
     /// The peak number of open bulk requests.
-    pub(crate) fn most_open_bulks(&self) -> usize {
-        self.shared.lock().most_open_bulks
+    pub(crate) fn peak_open_bulks(&self) -> usize {
+        self.shared.lock().peak_open_bulks
     }
 
     /// Waits for this number of bulk requests.

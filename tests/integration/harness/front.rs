@@ -12,11 +12,11 @@ use super::http::{Request, read_request};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Conduct {
     /// Forwards to the server.
-    HandsOn,
+    Forwards,
     /// Closes at once.
     Closes,
     /// Keeps them open, without a reply.
-    IsSilent,
+    Silent,
 }
 
 /// A listener in front of a server; dropping it stops it.
@@ -45,7 +45,7 @@ impl Front {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("an address");
         let shared = Arc::new(Shared {
-            conduct: Mutex::new(Conduct::HandsOn),
+            conduct: Mutex::new(Conduct::Forwards),
             open: Mutex::default(),
             connections: AtomicUsize::new(0),
             stopped: AtomicBool::new(false),
@@ -61,7 +61,7 @@ impl Front {
     }
 
     /// Changes the conduct; open connections are closed.
-    pub(crate) fn conducts(&self, conduct: Conduct) {
+    pub(crate) fn set_conduct(&self, conduct: Conduct) {
         *self.shared.conduct.lock().unwrap_or_else(PoisonError::into_inner) = conduct;
         self.shared.close_all();
     }
@@ -107,7 +107,7 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
             continue;
         }
         shared.keep(&stream);
-        if conduct == Conduct::HandsOn {
+        if conduct == Conduct::Forwards {
             let shared = Arc::clone(shared);
             std::thread::spawn(move || {
                 let _ = (shared.serve)(stream);
@@ -163,7 +163,7 @@ impl Proxy {
                     stream.get_mut().write_all(b"HTTP/1.1 200 Connected\r\nvia: proxy\r\n\r\n")?;
                     return pipe(stream.into_inner(), server);
                 }
-                stream.get_mut().write_all(&hand_on(&request, server)?)?;
+                stream.get_mut().write_all(&forward(&request, server)?)?;
             }
             Ok(())
         });
@@ -181,7 +181,7 @@ impl Proxy {
 }
 
 /// Sends a request to a server, and returns the raw reply.
-fn hand_on(request: &Request, mut server: TcpStream) -> io::Result<Vec<u8>> {
+fn forward(request: &Request, mut server: TcpStream) -> io::Result<Vec<u8>> {
     let after_scheme = request.path.split_once("://").map_or("", |(_, rest)| rest);
     let path = after_scheme.find('/').map_or("/", |at| &after_scheme[at..]);
     let query: Vec<_> = request.query.iter().map(|(name, value)| format!("{name}={value}")).collect();

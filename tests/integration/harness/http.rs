@@ -54,7 +54,7 @@ impl Request {
     }
 
     /// Whether it has `Expect: 100-continue`.
-    pub(crate) fn asks_first(&self) -> bool {
+    pub(crate) fn expects_continue(&self) -> bool {
         self.header("expect").is_some_and(|value| value.eq_ignore_ascii_case("100-continue"))
     }
 
@@ -180,7 +180,7 @@ pub(super) fn read_rest<S: Read + Write>(
     stream: &mut io::BufReader<S>,
     request: &mut Request,
 ) -> io::Result<()> {
-    if request.asks_first() {
+    if request.expects_continue() {
         stream.get_mut().write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
     }
     request.body = read_body(stream, request)?;

@@ -23,7 +23,7 @@ pub(super) trait Serve: Send + Sync + 'static {
     fn answer(&self, request: &Request) -> Answer;
 
     /// The reply to a request that expects a continue, if its body is refused.
-    fn refuse_unseen(&self, _head: &Request) -> Option<Answer> {
+    fn refuse_before_body(&self, _head: &Request) -> Option<Answer> {
         None
     }
 
@@ -94,8 +94,8 @@ fn serve(server: &impl Serve, stream: TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let mut stream = BufReader::new(stream);
     while let Some(mut request) = read_head(&mut stream)? {
-        if request.asks_first()
-            && let Some(answer) = server.refuse_unseen(&request)
+        if request.expects_continue()
+            && let Some(answer) = server.refuse_before_body(&request)
         {
             stream.get_mut().write_all(&answer.bytes)?;
             stream.get_mut().shutdown(Shutdown::Both)?;

@@ -156,7 +156,7 @@ pub(crate) fn long_or<T>(long: T, short: T) -> T {
 }
 
 /// Runs all cases concurrently; for cases that mostly wait.
-pub(crate) fn at_once<T: Send>(cases: impl IntoIterator<Item = T>, try_out: impl Fn(T) + Sync) {
+pub(crate) fn in_parallel<T: Send>(cases: impl IntoIterator<Item = T>, try_out: impl Fn(T) + Sync) {
     let try_out = &try_out;
     std::thread::scope(|scope| {
         let threads: Vec<_> = cases.into_iter().map(|case| scope.spawn(move || try_out(case))).collect();

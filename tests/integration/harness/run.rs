@@ -91,14 +91,14 @@ impl Running {
     }
 
     /// The peak resident memory so far; None if it is unknown, or if the process has ended.
-    fn most_memory_kib(&self) -> Option<u64> {
+    fn peak_memory_kib(&self) -> Option<u64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).ok()?;
         let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
         line.trim().trim_end_matches("kB").trim().parse().ok()
     }
 
     /// Whether standard error contains this text by now, ignoring case.
-    pub(crate) fn has_said(&self, text: &str) -> bool {
+    pub(crate) fn has_logged(&self, text: &str) -> bool {
         let said = std::fs::read(&self.stderr).unwrap_or_default();
         String::from_utf8_lossy(&said).to_lowercase().contains(text)
     }
@@ -107,7 +107,7 @@ impl Running {
     pub(crate) fn wait(mut self) -> Run {
         let mut peak_kib = None;
         let status = loop {
-            peak_kib = peak_kib.max(self.most_memory_kib());
+            peak_kib = peak_kib.max(self.peak_memory_kib());
             if let Some(status) = self.child.try_wait().expect("a status") {
                 break Some(status);
             }
@@ -194,7 +194,7 @@ impl Run {
 
     /// The peak memory in KiB; it must be known.
     #[track_caller]
-    pub(crate) fn most_memory_kib(&self) -> u64 {
+    pub(crate) fn peak_memory_kib(&self) -> u64 {
         let peak = self.peak_kib.unwrap_or(0);
         // Every process needs more than 1 MiB for the pages of its program.
         self.check(peak > 1 << 10, &format!("the peak memory is known: {:?} KiB", self.peak_kib));
@@ -203,8 +203,8 @@ impl Run {
 
     /// Asserts that the peak memory is below this limit.
     #[track_caller]
-    pub(crate) fn takes_less_than_mib(&self, limit: u64) {
-        let peak = self.most_memory_kib();
+    pub(crate) fn uses_less_than_mib(&self, limit: u64) {
+        let peak = self.peak_memory_kib();
         self.check(peak < limit << 10, &format!("it takes less than {limit} MiB, not {peak} KiB"));
     }
 

@@ -40,7 +40,7 @@ struct State {
     /// Keys per page.
     page: usize,
     /// Ignores delimiters, as servers do that support only those of one character.
-    knows_no_delimiter: bool,
+    ignores_delimiters: bool,
     /// The modification time of all objects in listings.
     modified: String,
     script: Script,
@@ -55,7 +55,7 @@ struct State {
     expiration: String,
     requests: Vec<Request>,
     open_gets: usize,
-    most_open_gets: usize,
+    peak_open_gets: usize,
     released: bool,
     stopped: bool,
 }
@@ -117,7 +117,7 @@ impl FakeS3 {
     }
 
     /// Removes all faults.
-    pub(crate) fn heal(&self) {
+    pub(crate) fn clear_faults(&self) {
         self.shared.lock().script.clear();
     }
 
@@ -127,12 +127,12 @@ impl FakeS3 {
     }
 
     /// Ignores delimiters from now on.
-    pub(crate) fn know_no_delimiter(&self) {
-        self.shared.lock().knows_no_delimiter = true;
+    pub(crate) fn ignore_delimiters(&self) {
+        self.shared.lock().ignores_delimiters = true;
     }
 
     /// Gives all objects the current time as modification time.
-    pub(crate) fn modified_now(&self) {
+    pub(crate) fn touch_all(&self) {
         let now = time::OffsetDateTime::now_utc().format(&time::format_description::well_known::Rfc3339);
         self.shared.lock().modified = now.expect("a time");
     }
@@ -143,7 +143,7 @@ impl FakeS3 {
     }
 
     /// The bucket is in this region.
-    pub(crate) fn is_in(&self, region: &str) {
+    pub(crate) fn set_region(&self, region: &str) {
         self.shared.lock().region = region.to_owned();
     }
 
@@ -153,7 +153,7 @@ impl FakeS3 {
     }
 
     /// Sets the expiration of credentials issued from now on.
-    pub(crate) fn give_out_until(&self, time: &str) {
+    pub(crate) fn issue_until(&self, time: &str) {
         self.shared.lock().expiration = time.to_owned();
     }
 
@@ -174,8 +174,8 @@ impl FakeS3 {
     }
 
     /// The peak number of open requests for objects.
-    pub(crate) fn most_open_gets(&self) -> usize {
-        self.shared.lock().most_open_gets
+    pub(crate) fn peak_open_gets(&self) -> usize {
+        self.shared.lock().peak_open_gets
     }
 
     /// Waits for this number of such requests.
@@ -241,7 +241,7 @@ fn handle(shared: &Shared, request: &Request) -> Answer {
     state.requests.push(request.clone());
     if is_object(request) {
         state.open_gets += 1;
-        state.most_open_gets = state.most_open_gets.max(state.open_gets);
+        state.peak_open_gets = state.peak_open_gets.max(state.open_gets);
     }
     shared.changed.notify_all();
     if matches!(fault, Some(Fault::Hang)) {
@@ -292,7 +292,7 @@ impl State {
     }
 
     fn answer(&self, request: &Request) -> Reply {
-        let Some(key) = key_of(request) else { return self.give_out(request) };
+        let Some(key) = key_of(request) else { return self.issue_credentials(request) };
         if request.method != "GET" {
             return error(405, "MethodNotAllowed");
         }
@@ -348,7 +348,7 @@ impl State {
             .range::<str, _>((Bound::Excluded(after), Bound::Unbounded))
             .skip_while(|(key, _)| key.as_str() < prefix)
             .take_while(|(key, _)| key.starts_with(prefix));
-        let delimiter = request.param("delimiter").filter(|_| !self.knows_no_delimiter);
+        let delimiter = request.param("delimiter").filter(|_| !self.ignores_delimiters);
         let group_of = |key: &str| {
             let delimiter = delimiter?;
             let at = key.get(prefix.len()..)?.find(delimiter)?;
@@ -406,7 +406,7 @@ impl State {
     }
 
     /// The endpoints of a container, the token service, and the metadata service.
-    fn give_out(&self, request: &Request) -> Reply {
+    fn issue_credentials(&self, request: &Request) -> Reply {
         let [secret, session, container, identity] = SECRETS;
         let text = |body: &str| Reply { status: 200, headers: vec![], body: body.as_bytes().to_vec() };
         let State { access_key, expiration, .. } = self;

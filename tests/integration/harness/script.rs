@@ -14,7 +14,7 @@ pub(crate) enum Fault {
     /// Replies with this; applies nothing.
     Reply(Reply),
     /// Replies with this; applies nothing. A request that expects a continue gets it before its body.
-    Unseen(Reply),
+    BeforeBody(Reply),
     /// Closes the connection; applies everything after this number of further requests, but before a look-up of one of
     /// its ids.
     ApplyLate(usize),
@@ -120,9 +120,9 @@ impl Script {
     }
 
     /// Takes the reply that refuses a request before its body.
-    pub(crate) fn take_unseen(&mut self, head: &Request) -> Option<Reply> {
-        match self.take_of(head, |fault| matches!(fault, Fault::Unseen(_))) {
-            Some(Fault::Unseen(reply)) => Some(reply),
+    pub(crate) fn take_before_body(&mut self, head: &Request) -> Option<Reply> {
+        match self.take_of(head, |fault| matches!(fault, Fault::BeforeBody(_))) {
+            Some(Fault::BeforeBody(reply)) => Some(reply),
             _ => None,
         }
     }
@@ -130,8 +130,8 @@ impl Script {
     /// Takes the fault that hits a request.
     pub(crate) fn take(&mut self, request: &Request) -> Option<Fault> {
         // Those faults have already hit a request that expects a continue.
-        let asks_first = request.asks_first();
-        self.take_of(request, |fault| !asks_first || !matches!(fault, Fault::Unseen(_)))
+        let expects_continue = request.expects_continue();
+        self.take_of(request, |fault| !expects_continue || !matches!(fault, Fault::BeforeBody(_)))
     }
 
     fn take_of(&mut self, request: &Request, counts: impl Fn(&Fault) -> bool) -> Option<Fault> {

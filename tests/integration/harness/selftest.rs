@@ -154,7 +154,7 @@ fn a_delayed_request_does_not_wait_for_ever() {
     fake.fail_bulks(1, Fault::After(1));
     assert_eq!(statuses(&fake, &index("posts", "a", 1)), [201]);
     fake.fail_bulks(1, Fault::CloseBefore);
-    fake.nothing_goes_wrong();
+    fake.clear_faults();
     assert_eq!(statuses(&fake, &index("posts", "a", 1)), [200]);
 }
 
@@ -169,7 +169,7 @@ fn a_hanging_request_continues_when_released() {
         fake.release();
         assert_eq!(client.join().unwrap(), [201]);
     });
-    assert_eq!((fake.most_open_bulks(), fake.bulks().len()), (1, 1));
+    assert_eq!((fake.peak_open_bulks(), fake.bulks().len()), (1, 1));
 }
 
 #[test]

@@ -37,7 +37,7 @@ pub(crate) struct Moment {
 pub(super) type Gate = Box<dyn Fn(&Request) -> Option<Reply> + Send>;
 
 /// How long a request of [`Fault::After`] waits for the next request.
-const A_MOMENT: Duration = Duration::from_millis(2);
+const IDLE_WAIT: Duration = Duration::from_millis(2);
 
 /// A bulk request that is applied after its sender has given up.
 struct Late {
@@ -56,7 +56,7 @@ pub(super) struct State {
     late: Vec<Late>,
     moments: u64,
     open_bulks: usize,
-    pub(super) most_open_bulks: usize,
+    pub(super) peak_open_bulks: usize,
     /// Larger bulk requests, in bytes, get status 413.
     pub(super) bulk_limit: Option<usize>,
     /// Which requests are admitted; None: those with the API key of the tests.
@@ -112,9 +112,9 @@ impl Serve for Shared {
         handle(self, request)
     }
 
-    fn refuse_unseen(&self, head: &Request) -> Option<Answer> {
+    fn refuse_before_body(&self, head: &Request) -> Option<Answer> {
         let mut state = self.lock();
-        let reply = state.script.take_unseen(head)?;
+        let reply = state.script.take_before_body(head)?;
         let (arrived, answered) = (state.now(), state.now());
         let status = Some(reply.status);
         let request = head.clone();
@@ -135,13 +135,13 @@ fn handle(shared: &Shared, request: &Request) -> Answer {
     state.records.push(Record { request: request.clone(), items, arrived, answered: None, status: None });
     if bulk {
         state.open_bulks += 1;
-        state.most_open_bulks = state.most_open_bulks.max(state.open_bulks);
+        state.peak_open_bulks = state.peak_open_bulks.max(state.open_bulks);
     }
     shared.changed.notify_all();
     if let Some(Fault::After(requests)) = fault {
         while state.records.len() <= place + requests {
             let arrived = state.records.len();
-            state = shared.changed.wait_timeout(state, A_MOMENT).unwrap_or_else(PoisonError::into_inner).0;
+            state = shared.changed.wait_timeout(state, IDLE_WAIT).unwrap_or_else(PoisonError::into_inner).0;
             if state.records.len() == arrived {
                 break;
             }
@@ -185,7 +185,7 @@ pub(super) fn unauthenticated() -> Reply {
 
 /// Applies the request as far as the fault allows, and returns the reply unless the fault prevents it.
 fn reply(state: &mut State, place: usize, request: &Request, fault: Option<&Fault>) -> Option<Reply> {
-    if let Some(Fault::Reply(reply) | Fault::Unseen(reply)) = fault {
+    if let Some(Fault::Reply(reply) | Fault::BeforeBody(reply)) = fault {
         return Some(reply.clone());
     }
     if matches!(fault, Some(Fault::CloseBefore)) {

@@ -71,7 +71,7 @@ fn the_number_of_concurrent_downloads_is_bounded() {
     s3.wait_for(is_object, 2);
     s3.release();
     check(running.wait(), &s3).exits(0).counts(&[("archives.processed", 12)]);
-    assert_eq!(s3.most_open_gets(), 2);
+    assert_eq!(s3.peak_open_gets(), 2);
 }
 
 #[test]
@@ -98,7 +98,7 @@ fn objects_past_the_retry_budget_stay_pending_and_harm_no_other_archive() {
     let spent = run(ingest(&env, &s3).args(&["--retry-budget", "1", "--workers", "2"]), &s3);
     let spent = spent.exits(4).says("InternalError");
     spent.counts(&[("archives.processed", 4), ("archives.pending", 2), ("archives.failed", 0)]);
-    s3.heal();
+    s3.clear_faults();
     run(ingest(&env, &s3), &s3).exits(0).counts(&[("archives.processed", 2)]);
     assert_holds(&env.fake, &archives);
 }

@@ -13,7 +13,7 @@ use crate::harness::script::Fault;
 fn a_redirect_to_another_region_is_followed_and_reported_once() {
     let archives = archives();
     let (env, s3) = with(&archives);
-    s3.is_in("eu-west-1");
+    s3.set_region("eu-west-1");
     let run = run(ingest(&env, &s3), &s3).exits(0).says("\"eu-west-1\"").says("set AWS_REGION");
     assert_eq!(run.stderr.matches("set AWS_REGION").count(), 1);
     assert_holds(&env.fake, &archives);
@@ -35,7 +35,7 @@ fn the_region_can_be_set_in_several_places() {
         ("eu-west-3", &[("AWS_PROFILE", "there")]),
         ("eu-west-4", &[("AWS_REGION", "eu-west-4"), ("AWS_DEFAULT_REGION", "eu-west-2")]),
     ] {
-        s3.is_in(region);
+        s3.set_region(region);
         let mut invocation = ingest(&env, &s3).args(&["--dry-run"]).var("AWS_CONFIG_FILE", "config");
         for (name, value) in variables {
             invocation = invocation.var(name, value);
@@ -52,7 +52,7 @@ fn an_unreachable_region_is_reported_with_its_settings() {
     s3.fail(is_listing, 0, usize::MAX, Fault::Reply(here));
     run(ingest(&env, &s3), &s3).exits(5).says("AWS_REGION").says("eu-west-1");
     assert_eq!(s3.requests().len(), 2, "the other region was tried");
-    s3.heal();
+    s3.clear_faults();
     s3.fail(
         is_listing,
         0,
@@ -110,7 +110,7 @@ fn an_endpoint_that_is_not_s3_is_reported_with_its_setting() {
     };
     s3.fail(is_listing, 0, usize::MAX, Fault::Reply(plain));
     run(ingest(&env, &s3), &s3).exits(5).says("Client sent an HTTP request").says("https://");
-    s3.heal();
+    s3.clear_faults();
     // The TLS alert of an https port that receives plain HTTP.
     s3.fail(is_listing, 0, usize::MAX, Fault::Bytes(b"\x15\x03\x01\x00\x02\x02\x16"));
     at(&s3.url()).exits(4).says("port of AWS_ENDPOINT_URL_S3");

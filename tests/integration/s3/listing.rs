@@ -5,7 +5,7 @@ use crate::harness::http::{Reply, Request};
 use crate::harness::model::assert_holds;
 use crate::harness::s3::{BUCKET, FakeS3, error, is_listing, is_object};
 use crate::harness::script::Fault;
-use crate::harness::{Invocation, Run, Running, at_once};
+use crate::harness::{Invocation, Run, Running, in_parallel};
 
 /// The number of requests for pages of the listing.
 fn pages_asked_for(s3: &FakeS3) -> usize {
@@ -27,7 +27,7 @@ fn long(reply: Reply) -> Reply {
 #[track_caller]
 fn terminate(mut running: Running, s3: &FakeS3, then: impl FnOnce()) -> Run {
     running.signal("TERM");
-    while !running.has_said("stopping") && running.is_running() {
+    while !running.has_logged("stopping") && running.is_running() {
         std::thread::sleep(std::time::Duration::from_millis(5));
     }
     then();
@@ -68,7 +68,7 @@ fn a_signal_ends_a_listing_within_a_page() {
 
 #[test]
 fn an_endless_error_reply_is_judged_by_its_beginning() {
-    at_once([is_listing, is_object], |condition| {
+    in_parallel([is_listing, is_object], |condition| {
         let (env, s3) = with(&archives());
         s3.fail(condition, 0, usize::MAX, Fault::Dripping(long(error(503, "SlowDown"))));
         let over = run(ingest(&env, &s3).args(&["--retry-budget", "0"]), &s3).exits(4).says("503");

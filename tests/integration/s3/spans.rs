@@ -83,7 +83,7 @@ fn no_archive_is_missed_whatever_its_name() {
 #[test]
 fn a_server_that_ignores_delimiters_is_asked_for_all_pages() {
     let (env, s3) = a_year("mega_jetstream_");
-    s3.know_no_delimiter();
+    s3.ignore_delimiters();
     let (names, requests) = taken(&env, &s3, &["--from", "2025-11-30", "--to", "2025-12-01"]);
     assert_eq!(names.len(), 3);
     assert!(requests > 100, "{requests}");
@@ -108,7 +108,7 @@ fn an_object_with_a_new_etag_is_reported_and_left() {
     let (env, s3) = with(&archives);
     run(ingest(&env, &s3), &s3).exits(0);
     // All objects have new times; one has a new ETag, too.
-    s3.modified_now();
+    s3.touch_all();
     s3.put(&format!("in/{}", archives[1].name()), archives[1].zip());
     let again = run(ingest(&env, &s3).args(&["--retry-failed"]), &s3).exits(0);
     again.counts(&[("archives.already_done", 3), ("rows.read", 0)]);

@@ -9,7 +9,7 @@ use crate::harness::http::Request;
 use crate::harness::model::assert_holds;
 use crate::harness::s3::{FakeS3, error, is_listing, is_object};
 use crate::harness::script::Fault;
-use crate::harness::{Invocation, Running, TestEnv, at_once, posts};
+use crate::harness::{Invocation, Running, TestEnv, in_parallel, posts};
 
 /// The program, with a look at the bucket every second.
 fn spool<'e>(env: &'e TestEnv, s3: &FakeS3) -> Invocation<'e> {
@@ -19,7 +19,7 @@ fn spool<'e>(env: &'e TestEnv, s3: &FakeS3) -> Invocation<'e> {
 /// Waits until an object is left for a later look.
 fn wait_until_it_is_left(running: &Running) {
     let started = Instant::now();
-    while !running.has_said("stays pending") {
+    while !running.has_logged("stays pending") {
         assert!(started.elapsed() < PATIENCE, "an object is left for later");
         std::thread::sleep(Duration::from_millis(5));
     }
@@ -69,7 +69,7 @@ fn survives_failures_of_single_objects() {
 #[test]
 fn survives_failures_of_later_listings() {
     let replies = [(403, "AccessDenied"), (404, "NoSuchBucket"), (400, "ExpiredToken"), (500, "x")];
-    at_once(replies, |(status, code)| {
+    in_parallel(replies, |(status, code)| {
         let archives = archives();
         let (env, s3) = with(&archives[..1]);
         s3.fail(is_listing, 1, 3, Fault::Reply(error(status, code)));
@@ -85,7 +85,7 @@ fn survives_failures_of_later_listings() {
 
 #[test]
 fn an_object_that_cannot_be_served_waits_and_harms_no_other_archive() {
-    at_once([(500, "InternalError"), (307, "TemporaryRedirect")], |(status, code)| {
+    in_parallel([(500, "InternalError"), (307, "TemporaryRedirect")], |(status, code)| {
         let archives = archives();
         let (env, s3) = with(&archives[..2]);
         s3.fail(is_get_of(&archives[0]), 0, usize::MAX, Fault::Reply(error(status, code)));
@@ -94,7 +94,7 @@ fn an_object_that_cannot_be_served_waits_and_harms_no_other_archive() {
         put(&s3, &archives[2..]);
         env.wait_for_processed(&archives[1..]);
         wait_until_it_is_left(&running);
-        s3.heal();
+        s3.clear_faults();
         env.wait_for_processed(&archives);
         running.signal("TERM");
         check(running.wait(), &s3).exits(0).says(code);
@@ -134,7 +134,7 @@ fn no_object_is_left_for_later_while_s3_is_unavailable() {
     let running = spool(&env, &s3).start();
     // The first listing is the look; the others probe whether S3 answers.
     s3.wait_for(is_listing, 3);
-    s3.heal();
+    s3.clear_faults();
     env.wait_for_processed(&archives);
     running.signal("TERM");
     let run = check(running.wait(), &s3).exits(0);
@@ -187,7 +187,7 @@ fn marks_a_broken_object_at_once() {
     let archives = archives();
     let (env, s3) = with(&archives[1..]);
     s3.put(&key(&archives[0]), "no zip");
-    s3.modified_now();
+    s3.touch_all();
     let running = spool(&env, &s3).start();
     env.wait_for_processed(&archives[1..]);
     running.signal("TERM");

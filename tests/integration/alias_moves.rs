@@ -9,7 +9,7 @@ use crate::harness::model::assert_holds;
 use crate::harness::run::Run;
 use crate::harness::script::Fault;
 use crate::harness::store::{Item, Pipeline, Store};
-use crate::harness::{TestEnv, at_once, long_or, posts};
+use crate::harness::{TestEnv, in_parallel, long_or, posts};
 
 /// Posts, then deletions of some, then new versions of all of them.
 fn history() -> [Archive; 3] {
@@ -45,20 +45,20 @@ fn assert_converged(env: &TestEnv, case: &str) {
 
 #[test]
 fn a_rollover_during_a_run_loses_and_resurrects_no_post() {
-    at_once([&["posts"][..], &["post_tombstones"], &["posts", "post_tombstones"]], |rolled| {
+    in_parallel([&["posts"][..], &["post_tombstones"], &["posts", "post_tombstones"]], |rolled| {
         for (before, is_async, spools) in
             [(1, false, false), (2, false, true), (1, true, true), (2, true, false)]
         {
             for hang_at in long_or(0..3, 1..2) {
                 let case =
                     format!("{rolled:?} roll, {before} before, async {is_async}, spool {spools}, {hang_at}");
-                rolls_over(rolled, before, is_async, spools, hang_at, &case);
+                assert_rollover(rolled, before, is_async, spools, hang_at, &case);
             }
         }
     });
 }
 
-fn rolls_over(rolled: &[&str], before: u32, is_async: bool, spools: bool, hang_at: usize, case: &str) {
+fn assert_rollover(rolled: &[&str], before: u32, is_async: bool, spools: bool, hang_at: usize, case: &str) {
     let [first, rest @ ..] = history();
     let env = TestEnv::with_archives(std::slice::from_ref(&first));
     env.fake.store(|store| store.forget_deletes = true);
@@ -69,7 +69,7 @@ fn rolls_over(rolled: &[&str], before: u32, is_async: bool, spools: bool, hang_a
         });
     }
     if is_async {
-        env.fake.confirm_before_sync();
+        env.fake.use_async_translog();
     }
     env.add(&rest);
     env.fake.fail(Request::is_bulk, hang_at, 1, Fault::Hang);
@@ -81,7 +81,7 @@ fn rolls_over(rolled: &[&str], before: u32, is_async: bool, spools: bool, hang_a
     env.fake
         .store(|store| rolled.iter().for_each(|alias| store.add_index(&format!("{alias}_v3"), alias, true)));
     if is_async {
-        env.fake.confirm_before_sync();
+        env.fake.use_async_translog();
     }
     env.fake.release();
     if spools {

@@ -16,7 +16,7 @@ use crate::harness::script::Fault;
 use crate::harness::{Invocation, Run, TestEnv, posts};
 
 /// A kind of credentials: its settings, the `Authorization` header it sends, and the setting that messages name.
-struct Way {
+struct Credential {
     variables: &'static [(&'static str, &'static str)],
     arguments: &'static [&'static str],
     sends: Option<String>,
@@ -29,34 +29,34 @@ const PASSWORD: &str = "planted pass:word/1";
 const TOKEN: &str = "planted.bearer.token";
 const ENCODED_KEY: &str = "aWQtb2YtdGhlLXBsYW50ZWQta2V5OnBsYW50ZWQra2V5L3NlY3JldA==";
 
-fn ways() -> [Way; 5] {
+fn credentials() -> [Credential; 5] {
     let basic = Some(format!("Basic {}", STANDARD.encode(format!("loader:{PASSWORD}"))));
     [
-        Way {
+        Credential {
             variables: &[("ELASTICSEARCH_API_KEY", ENCODED_KEY)],
             arguments: &[],
             sends: Some(format!("ApiKey {ENCODED_KEY}")),
             setting: "ELASTICSEARCH_API_KEY",
         },
-        Way {
+        Credential {
             variables: &[("ELASTICSEARCH_API_KEY", "id-of-the-planted-key:planted+key/secret\n")],
             arguments: &[],
             sends: Some(format!("ApiKey {ENCODED_KEY}")),
             setting: "ELASTICSEARCH_API_KEY",
         },
-        Way {
+        Credential {
             variables: &[("ELASTICSEARCH_PASSWORD", " planted pass:word/1\n")],
             arguments: &["--username", "loader"],
             sends: basic,
             setting: "ELASTICSEARCH_PASSWORD",
         },
-        Way {
+        Credential {
             variables: &[("ELASTICSEARCH_BEARER_TOKEN", TOKEN)],
             arguments: &[],
             sends: Some(format!("Bearer {TOKEN}")),
             setting: "ELASTICSEARCH_BEARER_TOKEN",
         },
-        Way { variables: &[], arguments: &["--no-auth"], sends: None, setting: "--no-auth" },
+        Credential { variables: &[], arguments: &["--no-auth"], sends: None, setting: "--no-auth" },
     ]
 }
 
@@ -70,9 +70,9 @@ fn bare(env: &TestEnv) -> Invocation<'_> {
     env.ingest().without("ELASTICSEARCH_API_KEY").var("RUST_LOG", "trace,ureq=trace,rustls=trace")
 }
 
-fn with<'e>(invocation: Invocation<'e>, way: &Way) -> Invocation<'e> {
-    let invocation = invocation.args(way.arguments);
-    way.variables.iter().fold(invocation, |invocation, (name, value)| invocation.var(name, value))
+fn with<'e>(invocation: Invocation<'e>, credential: &Credential) -> Invocation<'e> {
+    let invocation = invocation.args(credential.arguments);
+    credential.variables.iter().fold(invocation, |invocation, (name, value)| invocation.var(name, value))
 }
 
 /// Asserts that no output contains a secret: as it is, percent-encoded, or in base64.
@@ -103,18 +103,18 @@ fn check_secrets(env: &TestEnv, run: &Run) {
 
 #[test]
 fn every_credential_works_and_a_refused_one_names_its_setting() {
-    for way in ways() {
+    for credential in credentials() {
         let (env, archives) = env();
-        env.fake.admit(way.sends.as_deref());
-        let run = with(bare(&env), &way).args(&["--create-indices"]).run().exits(0);
+        env.fake.admit(credential.sends.as_deref());
+        let run = with(bare(&env), &credential).args(&["--create-indices"]).run().exits(0);
         check_secrets(&env, &run);
         assert_holds(&env.fake, &archives);
-        with(bare(&env), &way).args(&["--check"]).run().exits(0);
+        with(bare(&env), &credential).args(&["--check"]).run().exits(0);
         env.fake.admit(Some("another program"));
         for task in [&["--check"][..], &[]] {
-            let run = with(bare(&env), &way).args(task).run().exits(5).says(way.setting);
+            let run = with(bare(&env), &credential).args(task).run().exits(5).says(credential.setting);
             check_secrets(&env, &run);
-            let has_key = way.setting.contains("KEY");
+            let has_key = credential.setting.contains("KEY");
             run.check(
                 has_key || !run.stderr.to_lowercase().contains("the key"),
                 "nobody has a key who gave none",
@@ -125,11 +125,11 @@ fn every_credential_works_and_a_refused_one_names_its_setting() {
 
 #[test]
 fn a_refusal_during_a_run_names_the_setting() {
-    for way in ways() {
+    for credential in credentials() {
         let (env, _) = env();
-        env.fake.admit(way.sends.as_deref());
+        env.fake.admit(credential.sends.as_deref());
         env.fake.fail_bulks(usize::MAX, Fault::status(401));
-        let run = with(bare(&env), &way).run().exits(5).says(way.setting);
+        let run = with(bare(&env), &credential).run().exits(5).says(credential.setting);
         check_secrets(&env, &run);
     }
 }
@@ -137,8 +137,8 @@ fn a_refusal_during_a_run_names_the_setting() {
 #[test]
 fn two_credentials_or_none_are_usage_errors() {
     let (env, _) = env();
-    for (n, one) in ways().iter().enumerate() {
-        for other in ways().iter().skip(n + 1).filter(|other| other.setting != one.setting) {
+    for (n, one) in credentials().iter().enumerate() {
+        for other in credentials().iter().skip(n + 1).filter(|other| other.setting != one.setting) {
             let run = with(with(bare(&env), one), other).run().exits(2).says("two ways");
             check_secrets(&env, &run);
         }
@@ -150,7 +150,7 @@ fn two_credentials_or_none_are_usage_errors() {
         check_secrets(&env, &run);
     }
     let run = bare(&env).run().exits(2).says("--no-auth").says("--dry-run");
-    run.check(run.stderr.contains("ELASTICSEARCH_API_KEY"), "all ways are named");
+    run.check(run.stderr.contains("ELASTICSEARCH_API_KEY"), "all settings are named");
     bare(&env).args(&["--username", "loader"]).run().exits(2).says("ELASTICSEARCH_PASSWORD");
     let run = bare(&env).var("ELASTICSEARCH_PASSWORD", PASSWORD).run().exits(2).says("--username");
     check_secrets(&env, &run);
@@ -162,8 +162,8 @@ fn two_credentials_or_none_are_usage_errors() {
 #[test]
 fn user_and_password_in_the_url_are_never_shown() {
     let (env, archives) = env();
-    let way = &ways()[2];
-    env.fake.admit(way.sends.as_deref());
+    let credential = &credentials()[2];
+    env.fake.admit(credential.sends.as_deref());
     let url = env.fake.url().replace("http://", "http://loader:planted%20pass%3Aword%2F1@");
     let run = bare(&env).var("ELASTICSEARCH_URL", &url).run().exits(0);
     check_secrets(&env, &run);
@@ -176,7 +176,7 @@ fn user_and_password_in_the_url_are_never_shown() {
         bare(&env).var("ELASTICSEARCH_URL", &url).run().exits(5).says("\"loader\"").says("ELASTICSEARCH_URL");
     check_secrets(&env, &run);
     // The URL has only the user; the password is a setting.
-    env.fake.admit(way.sends.as_deref());
+    env.fake.admit(credential.sends.as_deref());
     let url = env.fake.url().replace("http://", "http://loader@");
     let run = bare(&env).var("ELASTICSEARCH_URL", &url).var("ELASTICSEARCH_PASSWORD", PASSWORD);
     run.args(&["--check"]).run().exits(0);
@@ -238,9 +238,10 @@ fn no_reply_reveals_a_secret() {
     let (env, _) = env();
     for status in [302, 400, 401, 403, 404, 500, 503] {
         let server = echo(status);
-        for way in ways() {
+        for credential in credentials() {
             for task in [&["--check"][..], &["--create-indices"]] {
-                let invocation = with(bare(&env), &way).var("ELASTICSEARCH_URL", &server.url()).args(task);
+                let invocation =
+                    with(bare(&env), &credential).var("ELASTICSEARCH_URL", &server.url()).args(task);
                 let run = invocation.args(&["--retry-budget", "0"]).run();
                 check_secrets(&env, &run);
             }
@@ -376,8 +377,8 @@ fn a_refusal_by_amazon_suggests_aws_sigv4() {
         "'x' not a valid key=value pair (missing equal-sign) in Authorization header: 'ApiKey x'.",
     ] {
         env.fake.admit_by(move |_| Some(amazon(403, message)));
-        for way in ways() {
-            let run = with(bare(&env), &way).run().exits(5).says("--aws-sigv4").says("--username");
+        for credential in credentials() {
+            let run = with(bare(&env), &credential).run().exits(5).says("--aws-sigv4").says("--username");
             check_secrets(&env, &run);
         }
     }

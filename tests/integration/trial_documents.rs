@@ -20,7 +20,7 @@ fn set(env: &TestEnv, alias: &str, setting: &str, value: &str) {
 
 /// Asserts that a load and a check both fail with these words, and store nothing.
 #[track_caller]
-fn refuses(env: &TestEnv, what: &str) {
+fn assert_refused(env: &TestEnv, what: &str) {
     for arguments in [&[][..], &["--check"]] {
         let run = env.run(arguments).exits(5).says(what);
         run.check(env.fake.bulks().is_empty(), "no bulk request was sent");
@@ -32,7 +32,7 @@ fn refuses(env: &TestEnv, what: &str) {
 fn a_document_the_server_would_refuse_is_found_before_the_load() {
     let env = TestEnv::with_archives(&archives());
     env.fake.store(|store| store.index("posts").unwrap().refuses = Some("failed to parse field [x]".into()));
-    refuses(&env, "failed to parse field [x]");
+    assert_refused(&env, "failed to parse field [x]");
 }
 
 #[test]
@@ -58,7 +58,7 @@ fn pipelines_of_an_index_are_named_and_a_missing_one_is_refused() {
     for setting in ["index.default_pipeline", "index.final_pipeline"] {
         let env = TestEnv::with_archives(&archives());
         set(&env, "posts", setting, "enrich");
-        refuses(&env, "pipeline enrich, but there is no such pipeline");
+        assert_refused(&env, "pipeline enrich, but there is no such pipeline");
         env.fake.store(|store| store.pipelines.insert("enrich".into()));
         env.run(&[]).exits(0).says("pipeline enrich, which documents go through");
     }
@@ -73,7 +73,7 @@ fn a_pipeline_that_drops_tombstones_or_changes_ids_is_refused() {
     ] {
         let env = TestEnv::with_archives(&archives());
         env.fake.store(|store| store.index(alias).unwrap().pipeline = pipeline);
-        refuses(&env, what);
+        assert_refused(&env, what);
     }
 }
 

@@ -37,7 +37,7 @@ fn documents_go_to_the_configured_indices() {
         let env_of_creation = run(&["--create-indices"]);
         env_of_creation.exits(0);
         if is_async {
-            env.fake.confirm_before_sync();
+            env.fake.use_async_translog();
         }
         run(&["--check"]).exits(0);
         assert_eq!((held(&env, "articles_v1"), held(&env, "post_tombstones-2_v1")), (5, 1));

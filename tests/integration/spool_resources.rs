@@ -1,7 +1,7 @@
 //! Long spool runs: memory, descriptors and threads do not grow, and a look is cheap however many archives are
 //! processed.
 
-// The figures are printed: `cargo test --test integration steady -- --nocapture`.
+// The figures are printed: `cargo test --test integration spool_resources -- --nocapture`.
 #![allow(clippy::print_stdout)]
 
 use std::fs::{self, File};
@@ -107,7 +107,7 @@ const BROKEN: &[u8] = b"no archive";
 const MORE_KIB: u64 = 4;
 
 /// Adds archives, with failures in between, and asserts that the resources do not grow after the warm-up.
-fn stays_flat(env: &TestEnv, running: Running, mut put: impl FnMut(&Archive, &[u8])) {
+fn assert_no_growth(env: &TestEnv, running: Running, mut put: impl FnMut(&Archive, &[u8])) {
     let mut early = None;
     let rounds = long_or(ROUNDS, FEWER_ROUNDS);
     for round in 0..rounds {
@@ -147,14 +147,16 @@ fn spooling_a_folder_does_not_leak() {
     let running = spool(&env).start().may_take(PATIENCE);
     let folder = env.path("archives");
     let age = Duration::from_secs(3_600);
-    stays_flat(&env, running, |archive, content| write_aged(&folder.join(archive.name()), content, age));
+    assert_no_growth(&env, running, |archive, content| {
+        write_aged(&folder.join(archive.name()), content, age)
+    });
 }
 
 #[test]
 fn spooling_a_bucket_does_not_leak() {
     let (env, s3) = (TestEnv::new(), FakeS3::start());
     let running = spool_bucket(&env, &s3).start().may_take(PATIENCE);
-    stays_flat(&env, running, |archive, content| {
+    assert_no_growth(&env, running, |archive, content| {
         if content == BROKEN {
             s3.fail(is_object, 0, 1, Fault::CutReply);
             s3.fail(is_object, 0, 1, Fault::Reply(error(503, "SlowDown")));
@@ -190,7 +192,7 @@ fn known_names() -> impl Iterator<Item = String> {
 }
 
 /// Writes a state file in which all of them are processed.
-fn all_are_known(env: &TestEnv) {
+fn mark_all_processed(env: &TestEnv) {
     let entry = |name: String| {
         format!("{{\"filename\":\"{name}\",\"status\":\"processed\",\"timestamp\":\"2025-12-18T00:00:00Z\"}}")
     };
@@ -199,7 +201,7 @@ fn all_are_known(env: &TestEnv) {
 }
 
 /// Asserts that looks take little CPU time and load nothing.
-fn looks_are_cheap(env: &TestEnv, running: Running) {
+fn assert_looks_are_cheap(env: &TestEnv, running: Running) {
     let last_look = || {
         let text = env.read(METRICS).unwrap_or_default();
         let line = text.lines().find(|line| line.starts_with("megastream_ingest_last_success"));
@@ -226,23 +228,23 @@ fn looks_are_cheap(env: &TestEnv, running: Running) {
 #[test]
 fn a_look_at_a_folder_of_many_processed_archives_is_cheap() {
     let env = TestEnv::new();
-    all_are_known(&env);
+    mark_all_processed(&env);
     for name in known_names() {
         File::create(env.path("archives").join(name)).unwrap();
     }
     let running = spool(&env).start().may_take(PATIENCE);
-    looks_are_cheap(&env, running);
+    assert_looks_are_cheap(&env, running);
 }
 
 #[test]
 fn a_look_at_a_bucket_of_many_processed_archives_is_cheap() {
     let (env, s3) = (TestEnv::new(), FakeS3::start());
-    all_are_known(&env);
+    mark_all_processed(&env);
     for name in known_names() {
         s3.put(&format!("in/{name}"), "x");
     }
     let running = spool_bucket(&env, &s3).start().may_take(PATIENCE);
-    looks_are_cheap(&env, running);
+    assert_looks_are_cheap(&env, running);
     let objects = |request: &Request| is_object(request);
     assert!(!s3.requests().iter().any(objects), "nothing is downloaded");
 }
