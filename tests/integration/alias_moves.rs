@@ -194,7 +194,7 @@ fn older_indices_with_routing_or_a_write_block_are_searched_and_named() {
     env.add(&[second.with(delete("nowhere")), third]);
     let run = env.run(&[]).exits(3).says("posts_v1");
     // Five deletions concern posts of the blocked index, which cannot be deleted or written again; the sixth does not.
-    run.check(run.reasons("rejected") == ["index_takes_no_writes"], "by its name");
+    run.check(run.reasons("rejected") == ["index_takes_no_writes"], "the reason is named");
     assert_eq!(run.count("rows.deleted"), 1);
 }
 
@@ -217,7 +217,7 @@ fn dropped_posts_become_dead_letters_and_dropped_tombstones_stop_the_run() {
         let archive = Archive::new("20251218_000000").with_all(posts("p", 3));
         let run = with_pipeline("posts", pipeline, archive).exits(3);
         run.counts(&[("rows.indexed", 0), ("rows.rejected", 3)]);
-        run.check(run.reasons("rejected") == ["dropped_by_pipeline"], "by its name");
+        run.check(run.reasons("rejected") == ["dropped_by_pipeline"], "the reason is named");
 
         let archive = Archive::new("20251218_000000").with_all(posts("p", 3)).with(delete("p0"));
         let run = with_pipeline("post_tombstones", pipeline, archive);

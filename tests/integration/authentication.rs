@@ -117,7 +117,7 @@ fn every_credential_works_and_a_refused_one_names_its_setting() {
             let has_key = credential.setting.contains("KEY");
             run.check(
                 has_key || !run.stderr.to_lowercase().contains("the key"),
-                "nobody has a key who gave none",
+                "no key is named without a key",
             );
         }
     }

@@ -70,7 +70,7 @@ fn an_unavailable_server_is_retried_for_a_while() {
     let env = TestEnv::with_archives(&archives());
     env.fake.fail(|_| true, 0, usize::MAX, Fault::status(503));
     let run = env.run(&["--check", "--retry-budget", "1"]).exits(4).says("unavailable");
-    run.check(lines(&run, "failed: elasticsearch: ").len() == 1, "it says so");
+    run.check(lines(&run, "failed: elasticsearch: ").len() == 1, "the reason is logged");
     // `took` begins a moment after the process has started.
     run.check(run.took >= Duration::from_millis(950), "it retries for the whole budget");
     assert!(env.fake.requests().len() > 1);
@@ -95,7 +95,10 @@ fn retry_after_is_honoured() {
     env.fake.forget_requests();
     env.fake.fail(|_| true, 0, usize::MAX, busy("60"));
     let run = env.run(&["--check"]).exits(4).says("unavailable");
-    run.check(lines(&run, "failed: elasticsearch: ")[0].contains("check again in 60 s"), "it says how long");
+    run.check(
+        lines(&run, "failed: elasticsearch: ")[0].contains("check again in 60 s"),
+        "the pause is logged",
+    );
     assert_eq!(env.fake.requests().len(), 1);
 }
 
@@ -112,13 +115,13 @@ fn all_missing_indices_are_reported_at_once() {
 fn planned_indices_and_missing_privileges_are_reported_and_nothing_is_created() {
     let env = TestEnv::with_fake(Fake::start_with(Store::with_indices(&["posts"])));
     let run = env.run(&["--check", "--create-indices"]).exits(0);
-    run.check(lines(&run, "ok: post_tombstones: ")[0].contains("post_tombstones_v1"), "what would be made");
-    run.check(lines(&run, "ok: posts: ")[0].contains("writes go to posts"), "what is there");
+    run.check(lines(&run, "ok: post_tombstones: ")[0].contains("post_tombstones_v1"), "the planned index");
+    run.check(lines(&run, "ok: posts: ")[0].contains("writes go to posts"), "the existing index");
     env.fake.deny("manage");
     let run = env.run(&["--check", "--create-indices"]).exits(5);
     run.check(
         lines(&run, "failed: privileges: ")[0].contains("manage on post_tombstones"),
-        "what is lacking",
+        "the missing privilege is named",
     );
     // Only the missing index needs the privilege to create it.
     let env = TestEnv::new();
@@ -140,7 +143,7 @@ fn a_state_file_in_use_is_a_warning() {
     let running = env.ingest().args(&["--bulk-load-settings"]).start();
     env.fake.wait_for_bulks(1);
     let run = env.run(&["--check"]).exits(0);
-    run.check(lines(&run, "warning: state file: ")[0].contains("locked"), "it is locked");
+    run.check(lines(&run, "warning: state file: ")[0].contains("locked"), "the lock is reported");
     run.check(lines(&run, "warning: load settings: ").len() == 1, "settings are tuned");
     env.fake.release();
     running.wait().exits(0);
@@ -151,8 +154,8 @@ fn an_unwritable_folder_fails_the_check() {
     let env = TestEnv::with_archives(&archives());
     // `/proc` takes no files, not even from root.
     let run = env.ingest().args(&["--check"]).var("DEAD_LETTER_FILE", "/proc/dead_letters").run().exits(2);
-    run.check(lines(&run, "failed: disk: ")[0].contains("--dead-letter"), "it names the setting");
-    run.check(!lines(&run, "ok: connection: ").is_empty(), "it goes on");
+    run.check(lines(&run, "failed: disk: ")[0].contains("--dead-letter"), "the setting is named");
+    run.check(!lines(&run, "ok: connection: ").is_empty(), "the other checks run");
 }
 
 #[test]
@@ -161,7 +164,7 @@ fn bulk_load_settings_need_the_manage_privilege() {
     env.fake.deny("manage");
     env.run(&["--check"]).exits(0);
     let run = env.run(&["--check", "--bulk-load-settings"]).exits(5).says("manage");
-    run.check(lines(&run, "failed: privileges: ").len() == 1, "it says which");
+    run.check(lines(&run, "failed: privileges: ").len() == 1, "the privilege is named");
 }
 
 #[test]
@@ -177,7 +180,7 @@ fn product_and_clock_are_reported_if_the_server_shows_them() {
     let env = TestEnv::with_archives(&archives());
     let run = env.run(&["--check"]).exits(0);
     run.check(lines(&run, "ok: product: ")[0].contains("does not show"), "the key must not ask");
-    run.check(!run.stdout.contains(": clock: "), "nothing is said of a clock that is not told");
+    run.check(!run.stdout.contains(": clock: "), "an unknown clock is not mentioned");
 
     let root = json!({"version": {"number": "3.2.0", "distribution": "opensearch"}});
     let mut reply = Reply::json(200, &root);

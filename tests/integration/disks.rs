@@ -78,7 +78,7 @@ fn a_failed_sync_marks_no_archive_that_is_not_on_disk() {
             run.check(env.status_of(&archive(0)) == "pending", &format!("nothing is marked after {failed}"));
         }
         let again = with_shim(&env, &shim).run();
-        again.check(matches!(again.code, Some(0 | 3)), "the next run makes good for it");
+        again.check(matches!(again.code, Some(0 | 3)), "the next run completes the work");
         assert_eq!(env.status_of(&archive(0)), "processed");
         assert!(!env.dead_letters().is_empty());
         assert_holds(&env.fake, &[archive(0)]);
@@ -109,7 +109,7 @@ fn a_folder_that_cannot_be_synced_is_reported_once() {
         run.check(told == 1, &format!("it is told once, not {told} times"));
         assert_eq!(env.status_of(&archive(1)), "processed");
         let check = with_shim(&env, &shim).var("FOLDER_ERRNO", errno).args(&["--check"]).run().exits(0);
-        check.check(check.stdout.contains("warning: disk: SPOOL_STATE_FILE"), "the check tells of it");
+        check.check(check.stdout.contains("warning: disk: SPOOL_STATE_FILE"), "the check reports it");
     }
     let env = TestEnv::with_archives(&[archive(0)]);
     let Some(shim) = shim(&env) else { return };
@@ -155,7 +155,7 @@ fn a_mounted_state_file_is_written_in_place() {
     let check = format!("{mount} megastream_ingest --check");
     env.write("real.json", &written);
     let check = with_mounts(&env, &check).unwrap().run().exits(0);
-    check.check(check.stdout.contains("is itself a mount point"), "the check tells of it");
+    check.check(check.stdout.contains("is itself a mount point"), "the check reports it");
 }
 
 #[test]
@@ -214,8 +214,8 @@ fn archives_in_the_journal_of_a_killed_run_are_not_loaded_again() {
     let entry = json!({"filename": archive(0).name(), "status": "processed", "timestamp": "2025-12-18T01:02:03.456Z"});
     env.write(&format!("{STATE_FILE}.journal"), format!("{entry}\n{{\"filename\":\"half"));
     let list = env.run(&["--list"]).exits(0);
-    list.check(list.stdout.contains(&format!("{}\t", archive(0).name())), "it is listed");
-    list.check(list.stdout.matches("leave (processed)").count() == 1, "the list knows of it");
+    list.check(list.stdout.contains(&format!("{}\t", archive(0).name())), "the archive is listed");
+    list.check(list.stdout.matches("leave (processed)").count() == 1, "the list counts it as processed");
     env.run(&[]).exits(3).counts(&[("archives.already_done", 1), ("archives.processed", 1)]);
     assert_eq!((env.state().len(), env.read(&format!("{STATE_FILE}.journal"))), (10_002, None));
 }

@@ -58,7 +58,7 @@ fn standard_output_holds_only_ndjson() {
     let env = TestEnv::with_archives(&[archive()]);
     let run = dry_run(&env, &["--output", "-"]).run().exits(0);
     run.check(lines(&run.stdout).len() >= 12, "five posts and a tombstone, two lines each");
-    run.check(run.stdout.ends_with('\n'), "the last line is ended");
+    run.check(run.stdout.ends_with('\n'), "the last line has its line end");
 }
 
 #[test]

@@ -116,7 +116,7 @@ fn a_server_that_hides_its_shards_is_flushed_anyway() {
         let flushes = env.fake.requests().iter().filter(|r| r.request.path.ends_with("/_flush")).count();
         assert!(flushes > 0, "{status}");
         let check = env.run(&["--check"]).exits(0);
-        check.check(check.stdout.contains("warning: durability: "), "it is checked, too");
+        check.check(check.stdout.contains("warning: durability: "), "a check finds it, too");
     }
 }
 

@@ -112,7 +112,7 @@ fn a_mixture_of_faults_does_not_change_the_result() {
     let every_tenth = move |_: &Item| items.fetch_add(1, Ordering::Relaxed).is_multiple_of(10);
     env.fake.fail_items(every_tenth, 40, 429, "es_rejected_execution_exception");
     let run = env.run(&["--batch-docs", "9", "--senders", "3"]).exits(0);
-    run.check(run.count("requests.retried") > 5, "the faults were met");
+    run.check(run.count("requests.retried") > 5, "requests were retried");
     assert_holds(&env.fake, &archives);
 }
 

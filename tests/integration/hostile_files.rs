@@ -112,7 +112,7 @@ fn a_pipe_for_credentials_is_refused_without_waiting() {
             .var("AWS_EC2_METADATA_DISABLED", "true")
             .var(variable, "fifo")
             .run();
-        run.check(run.code != Some(0), "it fails");
+        run.check(run.code != Some(0), "the request fails");
         run.says("not a regular file");
     }
 }
@@ -142,7 +142,7 @@ fn file_names_are_escaped_in_logs_and_on_terminals() {
         let said = format!("{}{}", run.stdout, run.stderr);
         let shown = |c: char| c == '\n' || c == '\t' || !(c.is_control() || c == '\u{202e}');
         run.check(said.chars().all(shown), "no control character is shown");
-        run.check(said.contains("forged"), "the names are told");
+        run.check(said.contains("forged"), "the names are shown");
         run.check(!said.lines().any(|line| line.starts_with("[2025")), "no line is forged");
     }
     assert_eq!(env.dead_letters().len(), 1);

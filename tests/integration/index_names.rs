@@ -113,5 +113,5 @@ fn a_named_pipeline_is_used_by_each_index_action() {
         settings.insert("index.default_pipeline".into(), "missing".into());
     });
     let run = env.ingest().var("INGEST_PIPELINE", "_none").run().exits(0);
-    run.check(!run.stderr.contains("missing"), "it is not told of");
+    run.check(!run.stderr.contains("missing"), "the default is not reported");
 }

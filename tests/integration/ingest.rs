@@ -52,7 +52,7 @@ fn documents_hold_what_the_rows_say() {
     assert_holds(&env.fake, &archives);
     run.counts(&[("rows.read", 15), ("rows.indexed", 15), ("archives.processed", 1)]);
     run.counts(&[("reasons.dropped_fields.created_at", 1), ("reasons.dropped_fields.embedding", 2)]);
-    run.check(run.stdout.is_empty(), "standard output carries only what was asked for");
+    run.check(run.stdout.is_empty(), "standard output is empty unless requested");
 }
 
 #[test]

@@ -381,7 +381,7 @@ fn a_server_that_has_not_synced_in_time_is_flushed() {
 fn a_load_without_faults_writes_everything_once_and_logs_no_durability() {
     let env = env_with(&[]);
     let run = env.run(&["--bulk-load-settings"]).exits(0);
-    run.check(!run.stderr.contains("loaded again"), "its own change is no news");
+    run.check(!run.stderr.contains("loaded again"), "its own change is not reported");
     let sent: usize = env.fake.bulks().iter().map(|bulk| bulk.request.body.len()).sum();
     let once: usize = {
         let other = env_with(&[]);
@@ -472,7 +472,7 @@ fn a_check_names_the_settings_a_load_changes() {
         run.check(line.contains(&format!("{name} {value}")), name);
     }
     let run = env.run(&["--check"]).exits(0);
-    run.check(!run.stdout.contains("load settings"), "without the option there is nothing to name");
+    run.check(!run.stdout.contains("load settings"), "without the option, nothing is named");
     assert!(!env.fake.requests().iter().any(|record| is_update(&record.request)));
 }
 

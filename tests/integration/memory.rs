@@ -97,7 +97,7 @@ fn an_archive_over_the_memory_limit_stays_pending_and_is_reported_once() {
     let small = Archive::new("20251218_000100").with_all(posts("small", 3));
     env.add(std::slice::from_ref(&small));
     let check = env.run(&["--check", "--memory", "32MiB"]).exits(0);
-    check.check(check.stdout.contains("warning: memory: 1 archives stay pending"), "the check tells of it");
+    check.check(check.stdout.contains("warning: memory: 1 archives stay pending"), "the check reports it");
     let run = env.run(&["--memory", "32MiB"]).exits(1).says("set --memory (MEMORY_LIMIT)");
     run.counts(&[
         ("archives.processed", 1),
@@ -139,7 +139,7 @@ fn the_memory_setting_is_validated() {
         env.ingest().args(&["--memory", text]).without("SUMMARY_JSON").run().exits(2).says("--memory is");
     }
     let check = env.run(&["--check"]).exits(0);
-    check.check(check.stdout.contains("for archives (auto)"), "the check tells what is taken");
+    check.check(check.stdout.contains("for archives (auto)"), "the check reports the limit");
 }
 
 #[test]

@@ -45,7 +45,7 @@ fn a_missing_node_loses_nothing_and_is_reported_once() {
         );
     }
     run.counts(&[("requests.retried", 0)]);
-    run.check(run.took < Duration::from_secs(15), "it waits for nobody");
+    run.check(run.took < Duration::from_secs(15), "no request waits for the missing nodes");
     assert_holds(&env.fake, &archives);
 }
 
@@ -75,7 +75,7 @@ fn the_https_hint_is_only_given_for_nodes_that_never_answered() {
             |line: &&str| line.contains(&node.url()) && line.contains("does the server expect https?");
         run.stderr.lines().filter(|line| line.contains("is left out")).filter(is_hint).count()
     };
-    run.check((told(&good), told(&closing)) == (0, 1), "the hint is for the one that has never answered");
+    run.check((told(&good), told(&closing)) == (0, 1), "the hint names only the node that never answered");
 }
 
 #[test]
@@ -91,8 +91,8 @@ fn a_node_that_fails_during_a_run_is_used_again_when_it_returns() {
     let before = nodes[0].connections();
     nodes[0].set_conduct(Conduct::Forwards);
     let run = run.wait().exits(0);
-    run.check(nodes[0].connections() > before, "it is used again");
-    run.check(run.stderr.contains(&format!("{} is left out", nodes[0].url())), "it is told of");
+    run.check(nodes[0].connections() > before, "the node is used again");
+    run.check(run.stderr.contains(&format!("{} is left out", nodes[0].url())), "the node is reported");
     assert_holds(&env.fake, &archives);
 }
 
@@ -113,7 +113,7 @@ fn a_silent_node_is_replaced_by_another_one() {
     let [silent, good] = [(); 2].map(|()| Front::of(&env.fake.url()));
     silent.set_conduct(Conduct::Silent);
     let run = to(&env, &[&silent, &good]).args(&["--check"]).run().exits(0);
-    run.check(run.stderr.contains(&format!("{} is left out", silent.url())), "it is told of");
+    run.check(run.stderr.contains(&format!("{} is left out", silent.url())), "the node is reported");
 }
 
 #[test]
@@ -125,7 +125,7 @@ fn the_server_is_unavailable_only_if_no_node_answers() {
     let run =
         env.ingest().var("ELASTICSEARCH_URL", &urls.join(",")).args(&["--retry-budget", "1"]).run().exits(4);
     for url in &urls {
-        run.check(run.stderr.contains(url), "every node is told with its reason");
+        run.check(run.stderr.contains(url), "every node is named with its reason");
     }
 }
 

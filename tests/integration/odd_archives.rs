@@ -105,7 +105,7 @@ fn macos_metadata_files_are_not_archives() {
     list.check(!list.stdout.contains("._"), "it is not listed");
     let run = env.run(&[]).exits(0);
     run.counts(&[("archives.discovered", 1), ("archives.processed", 1)]);
-    run.check(!run.stderr.contains("._"), "there is no word of it");
+    run.check(!run.stderr.contains("._"), "the file is not mentioned");
     // A file named on the command line is reported, and the others are still loaded.
     let named = env.run(&[&beside, &format!("archives/{}", archive.name())]).exits(0).says("macOS");
     named.counts(&[("archives.already_done", 1)]);
@@ -135,8 +135,11 @@ fn archives_of_the_same_second_are_named_in_one_warning() {
     env.wait_for_processed(&[late]);
     running.signal("TERM");
     let run = running.wait().exits(0);
-    run.check(warned(&run) == 1, "it is told once");
+    run.check(warned(&run) == 1, "one line is logged");
     let done = env.run(&[]).exits(0);
-    done.check(warned(&done) == 0, "there is nothing to warn of any more");
-    assert!(!env.run(&["--list"]).stderr.contains("20251218_000001.db.zip\" and"), "others are not");
+    done.check(warned(&done) == 0, "no warning remains");
+    assert!(
+        !env.run(&["--list"]).stderr.contains("20251218_000001.db.zip\" and"),
+        "other archives are not named"
+    );
 }

@@ -105,7 +105,10 @@ fn a_panic_is_logged_in_the_log_format() {
     let place = |record: &serde_json::Value| {
         record["message"].as_str().is_some_and(|message| message.contains("src/shutdown.rs"))
     };
-    run.check(records.iter().any(|record| place(record) && record["level"] == "error"), "where it is");
+    run.check(
+        records.iter().any(|record| place(record) && record["level"] == "error"),
+        "the location of the panic",
+    );
     let run = run_with_panic("a sender", json().var("LOGGING_ENABLED", "false"));
-    run.check(lines(&run.stderr).len() == 1, "nothing but the failure without logging");
+    run.check(lines(&run.stderr).len() == 1, "only the failure is logged");
 }

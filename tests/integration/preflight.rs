@@ -91,7 +91,7 @@ fn an_index_deleted_during_a_run_stops_it_and_is_not_recreated() {
     env.fake.store(|store| store.indices.clear());
     env.fake.release();
     let run = running.wait().exits(5);
-    run.check(run.stderr.contains("an index is missing"), "it says so");
+    run.check(run.stderr.contains("an index is missing"), "the reason is logged");
     env.fake.store(|store| assert!(store.indices.is_empty()));
     env.run(&["--create-indices"]).exits(0);
     assert_holds(&env.fake, &archives());
@@ -185,7 +185,7 @@ fn a_server_that_hides_its_indices_is_loaded_with_a_warning() {
         refuse(&env, is_whole, status);
         refuse(&env, is_part, status);
         let run = env.run(&["--check"]).exits(0);
-        run.check(run.stdout.contains("warning: posts: "), "it says so");
+        run.check(run.stdout.contains("warning: posts: "), "the reason is logged");
         env.run(&[]).exits(0).says("does not show");
         assert_holds(&env.fake, &archives());
     }

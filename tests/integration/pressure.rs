@@ -53,7 +53,7 @@ fn items_refused_at_random_add_less_than_half_the_bytes() {
     let run = env.run(&[]).exits(0);
     run.counts(&[("rows.indexed", 2000)]);
     let sent = bulk_bytes(&env);
-    run.check(sent > clean * 5 / 4, "the push-backs were met");
+    run.check(sent > clean * 5 / 4, "items were pushed back");
     run.check(sent * 2 <= clean * 3, &format!("{sent} bytes were sent instead of {clean}"));
     assert_holds(&env.fake, &archives);
 }
@@ -129,10 +129,7 @@ fn a_server_that_breaks_every_connection_rejects_no_document() {
     env.fake.fail_bulks(usize::MAX, Fault::CloseAfter);
     let run = env.ingest().args(&["--batch-docs", "1"]).var("RETRY_BUDGET_SEC", "4").run().exits(4);
     run.counts(&[("rows.rejected", 0), ("archives.pending", 1)]);
-    run.check(
-        run.took < Duration::from_secs(15),
-        "all requests together are given the budget, not each of them",
-    );
+    run.check(run.took < Duration::from_secs(15), "all requests together share the budget");
     assert!(env.dead_letters().is_empty());
     env.fake.release();
     env.run(&[]).exits(0);
@@ -144,7 +141,7 @@ fn assert_hanging_is_bounded(hangs: fn(&Request) -> bool) {
     let env = TestEnv::with_archives(&[archive()]);
     env.fake.fail(hangs, 0, usize::MAX, Fault::Hang);
     let run = env.ingest().var("RETRY_BUDGET_SEC", "1").run().exits(4).says("no reply in time");
-    run.check(run.took < Duration::from_secs(25), "it ends soon after the budget");
+    run.check(run.took < Duration::from_secs(25), "the run ends soon after the budget");
     assert!(env.state().is_empty());
 }
 
@@ -176,7 +173,7 @@ fn a_spool_run_waits_for_an_unavailable_server() {
     env.wait_for_processed(&[archive()]);
     running.signal("TERM");
     let run = running.wait().exits(0);
-    run.check(failure_lines(&run) == 1, "one line, for all attempts of less than a minute");
+    run.check(failure_lines(&run) == 1, "one line covers the attempts of a minute");
     assert_holds(&env.fake, &[archive()]);
 }
 
@@ -192,7 +189,7 @@ fn a_signal_ends_a_retry_after_pause() {
     }
     running.signal("TERM");
     let run = running.wait().exits(143);
-    run.check(run.took < Duration::from_secs(10), "it ends soon");
+    run.check(run.took < Duration::from_secs(10), "the run ends soon");
 }
 
 #[test]
@@ -203,7 +200,7 @@ fn a_signal_ends_the_wait_in_the_preflight() {
     env.fake.wait_for(|_| true, 3);
     running.signal("INT");
     let run = running.wait().exits(130);
-    run.check(run.took < Duration::from_secs(10), "it ends soon");
+    run.check(run.took < Duration::from_secs(10), "the run ends soon");
     assert!(env.fake.bulks().is_empty());
 }
 
@@ -268,7 +265,7 @@ fn ingress_error_pages_during_a_run_are_an_outage() {
             running.signal("TERM");
         }
         let run = running.wait().says("not Elasticsearch's");
-        run.check(run.code == Some(0), "it is waited out");
+        run.check(run.code == Some(0), "the outage is waited out");
         assert_holds(&env.fake, &[archive().with(delete("gone"))]);
     }
 }

@@ -68,7 +68,7 @@ fn https_uses_a_tunnel_and_checks_certificates_within_it() {
     assert_eq!(server.seen(), before);
     for wrong in [proxy.url(), url.replace("hunter2", "hunter3")] {
         let run = with(&wrong, &["--ca-cert", "ca.pem"]).exits(5).says("HTTP 407").says("INGEST_PROXY");
-        run.check(!format!("{}{}", run.stdout, run.stderr).contains("hunter"), "no password is told");
+        run.check(!format!("{}{}", run.stdout, run.stderr).contains("hunter"), "no password is shown");
     }
     let refusing = Proxy::start(Some("nobody"), 403);
     with(&refusing.url(), &["--ca-cert", "ca.pem"])
@@ -84,7 +84,7 @@ fn a_proxy_that_requires_credentials_is_named() {
     let url = proxy.url().replace("http://", "http://me:hunter2%21@");
     env.ingest().var("INGEST_PROXY", &url).run().exits(0);
     let run = env.ingest().args(&["--proxy", &url, "--check"]).run().exits(0);
-    run.check(run.stdout.contains("--proxy holds a password"), "the list of processes shows it");
+    run.check(run.stdout.contains("--proxy holds a password"), "the process list would show it");
     env.ingest().var("INGEST_PROXY", &proxy.url()).args(&["--check"]).run().exits(5).says("HTTP 407");
 }
 
@@ -124,5 +124,5 @@ fn a_proxy_of_the_environment_is_ignored_but_mentioned_on_failure() {
     let gone = proxy.url();
     drop(proxy);
     let run = env.ingest().args(&["--proxy", &gone, "--retry-budget", "0"]).run().exits(4);
-    run.check(run.stderr.contains(&format!("by the proxy {gone}")), "it is the proxy that does not answer");
+    run.check(run.stderr.contains(&format!("by the proxy {gone}")), "the proxy does not answer");
 }

@@ -18,7 +18,7 @@ fn refused(archives: &[Archive], names: &'static [&'static str]) -> TestEnv {
     let env = TestEnv::with_archives(archives);
     refuse(&env, names);
     let run = env.run(&[]).exits(3);
-    run.check(run.count("rows.rejected") >= names.len() as u64, "they are refused");
+    run.check(run.count("rows.rejected") >= names.len() as u64, "the documents are refused");
     env.fake.release();
     env.fake.forget_requests();
     env
@@ -109,9 +109,12 @@ fn unreplayable_lines_are_counted_and_kept() {
     let told = run.stderr.split_whitespace().collect::<Vec<_>>().join(" ");
     run.check(
         told.contains("once the cause is corrected, send 1 document again with --replay"),
-        "what can be sent again",
+        "replayable lines are counted",
     );
-    run.check(told.contains("1 row is damaged in the archive: there is nothing to send again"), "what not");
+    run.check(
+        told.contains("1 row is damaged in the archive: there is nothing to send again"),
+        "unreplayable lines are counted",
+    );
     env.fake.release();
     let letters = env.read(DEAD_LETTERS).unwrap();
     let decoded = letters.lines().find(|line| line.contains("\"decode\"")).unwrap();
@@ -134,7 +137,7 @@ fn a_file_without_dead_letters_is_refused_and_not_copied() {
         let run = env.run(&["--replay", "other"]).exits(2).says("has no dead letters");
         run.check(env.read("other.failed").is_none(), "nothing is copied");
         run.check(!run.stderr.contains("secret"), "nothing is quoted");
-        run.check(env.fake.requests().is_empty(), "nothing was asked of the server");
+        run.check(env.fake.requests().is_empty(), "no request was sent");
     }
 }
 
@@ -203,7 +206,7 @@ fn flags_that_conflict_with_a_replay_are_refused() {
         &["--replay", "archives"],
     ] {
         let run = env.ingest().args(arguments).run().exits(2).says("--replay");
-        run.check(env.fake.requests().is_empty(), "nothing was asked of the server");
+        run.check(env.fake.requests().is_empty(), "no request was sent");
     }
     env.ingest().var("DEAD_LETTER_FILE", "dead").args(&["--replay", "dead"]).run().exits(2);
     env.ingest().without("ELASTICSEARCH_URL").args(&["--replay", "dead"]).run().exits(2);

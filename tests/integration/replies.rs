@@ -138,7 +138,7 @@ fn lost_privileges_stop_the_run_at_once() {
         let env = TestEnv::with_archives(&archives());
         env.fake.fail(Request::is_bulk, 1, usize::MAX, Fault::status(status));
         let run = env.run(&["--batch-docs", "4", "--senders", "1"]).exits(5);
-        run.check(run.took.as_secs() < 10, "it stops at once");
+        run.check(run.took.as_secs() < 10, "the run stops at once");
         run.counts(&[("archives.processed", 0), ("archives.pending", 2), ("requests.retried", 0)]);
         assert!(env.state().is_empty());
         env.fake.release();
@@ -165,7 +165,7 @@ fn a_key_refused_during_push_back_stops_the_run_at_once() {
         push_back(&env);
         env.fake.fail(Request::is_bulk, 1, usize::MAX, Fault::status(401));
         let run = env.run(&["--senders", "1", "--vector-encoding", "array"]).exits(5);
-        run.check(run.took.as_secs() < 10, "it stops at once");
+        run.check(run.took.as_secs() < 10, "the run stops at once");
     }
 }
 
@@ -237,7 +237,10 @@ fn retry_after_of_a_look_up_is_honoured_and_logged() {
 fn assert_pause_of_about(run: &Run, seconds: f64) {
     let told = run.stderr.split_once("next attempt in ").and_then(|(_, rest)| rest.split_once(" s"));
     let told: Option<f64> = told.and_then(|(told, _)| told.parse().ok());
-    run.check(told.is_some_and(|told| told > seconds / 2.0 && told <= seconds), "the wait is told as it is");
+    run.check(
+        told.is_some_and(|told| told > seconds / 2.0 && told <= seconds),
+        "the log gives the actual pause",
+    );
 }
 
 #[test]
@@ -296,7 +299,7 @@ fn assert_stops_the_run(fault: Fault, why: &str, warning: &str) {
     env.fake.fail_bulks(usize::MAX, fault);
     let run = env.run(&[]).exits(1).says(why);
     run.counts(&[("rows.rejected", 0), ("archives.processed", 0), ("archives.pending", 2)]);
-    run.check(run.stderr.matches(warning).count() == 1, "one warning tells of it, long before the end");
+    run.check(run.stderr.matches(warning).count() == 1, "one warning is logged, long before the end");
     assert!(env.dead_letters().is_empty() && env.state().is_empty());
     env.fake.release();
     env.run(&[]).exits(0);
@@ -354,7 +357,7 @@ fn a_redirect_sends_no_credentials_elsewhere() {
     let redirect = Reply { status: 307, headers: vec![("Location", target)], body: vec![] };
     env.fake.fail(|_| true, 0, usize::MAX, Fault::Reply(redirect));
     let run = env.ingest().var("RETRY_BUDGET_SEC", "1").run();
-    run.check(run.code != Some(0), "nothing was written, and the run says so");
+    run.check(run.code != Some(0), "nothing was written, and the reason is logged");
     run.check(elsewhere.requests().is_empty(), "the other server got no request");
 }
 

@@ -67,10 +67,10 @@ fn check(run: Run, s3: &FakeS3) -> Run {
         run.check(request.method == "GET", "nothing is ever written to the bucket");
         run.check(request.header("authorization").is_some(), "every request is signed");
         let payer = request.header("x-amz-request-payer");
-        run.check(payer == Some("requester"), "every request says who pays");
+        run.check(payer == Some("requester"), "every request is requester-pays");
     }
     for secret in SECRETS {
-        run.check(!run.stdout.contains(secret) && !run.stderr.contains(secret), "no secret is told");
+        run.check(!run.stdout.contains(secret) && !run.stderr.contains(secret), "no secret is shown");
     }
     run
 }
@@ -129,7 +129,7 @@ fn all_pages_of_a_listing_are_read_despite_failures() {
     list.check(list.stdout.lines().count() == 2_500, "every key is there");
     list.check(
         list.stdout.starts_with("0000.db.zip\t-\t1 bytes, STANDARD\ttake\n"),
-        "known by the last segment, in order",
+        "archives are named by the last segment, in order",
     );
     assert_eq!(s3.to_bucket().len(), 3 + 4);
 }
@@ -257,7 +257,7 @@ fn retry_after_is_honoured() {
         let (env, s3) = with(&archives[..1]);
         s3.fail(condition, 0, 1, slow_down(2));
         let run = run(ingest(&env, &s3), &s3).exits(0);
-        run.check(run.took >= std::time::Duration::from_secs(2), "it was left alone");
+        run.check(run.took >= std::time::Duration::from_secs(2), "no request was sent during the pause");
         assert_holds(&env.fake, &archives[..1]);
     }
 }
@@ -270,11 +270,11 @@ fn a_retry_after_pause_ends_with_the_budget_or_a_signal() {
         let over = run(ingest(&env, &s3).args(&["--retry-budget", "2"]), &s3).exits(4).says("SlowDown");
         over.check(
             over.took >= std::time::Duration::from_millis(1950),
-            "the last attempt comes when the budget ends",
+            "the last attempt is at the end of the budget",
         );
-        over.check(over.took < SOON, "and not when the server would have it");
+        over.check(over.took < SOON, "the pause ends with the budget");
         let asked = s3.requests().iter().filter(|request| condition(request)).count();
-        over.check(asked >= 2, "it was asked a last time");
+        over.check(asked >= 2, "a last request was sent");
         for arguments in [&[][..], &["--mode", "spool"]] {
             let before = s3.requests().iter().filter(|request| condition(request)).count();
             let running = ingest(&env, &s3).args(arguments).start();
@@ -308,9 +308,12 @@ fn check_and_list_make_no_needless_requests() {
     let archives = archives();
     let (env, s3) = with(&archives);
     let list = run(ingest(&env, &s3).args(&["--list"]), &s3).exits(0);
-    list.check(list.stdout.lines().all(|line| line.ends_with("\ttake")), "all would be taken up");
+    list.check(
+        list.stdout.lines().all(|line| line.ends_with("\ttake")),
+        "all archives are listed as to take",
+    );
     let checked = run(ingest(&env, &s3).args(&["--check"]), &s3).exits(0);
-    checked.check(checked.stdout.contains("ok: source: 3 archives to load"), "they are counted");
+    checked.check(checked.stdout.contains("ok: source: 3 archives to load"), "the archives are counted");
     let asked = gets(&s3, &key(&archives[0]));
     assert_eq!(asked.iter().map(|r| r.header("range")).collect::<Vec<_>>(), [Some("bytes=0-0")]);
 
@@ -321,7 +324,7 @@ fn check_and_list_make_no_needless_requests() {
     s3.fail(is_listing, 0, usize::MAX, Fault::Reply(error(503, "SlowDown")));
     let before = s3.requests().len();
     let checked = run(ingest(&env, &s3).args(&["--check"]), &s3).exits(4);
-    checked.check(checked.stdout.contains("ok: connection: "), "it goes on");
+    checked.check(checked.stdout.contains("ok: connection: "), "the other checks run");
     assert!(s3.requests().len() <= before + 2, "the failure is not waited out");
 }
 
@@ -469,7 +472,7 @@ fn downloads_continue_with_valid_credentials_during_a_renewal() {
 fn a_failed_renewal_is_retried_after_a_pause_with_one_warning() {
     let (run, asked) = with_soon_expiring(&archives(), Fault::Reply(error(503, "Busy")), |_, _| ());
     assert_eq!(asked, 2);
-    run.check(run.stderr.matches("cannot be renewed").count() == 1, "it is told once");
+    run.check(run.stderr.matches("cannot be renewed").count() == 1, "one line is logged");
 }
 
 #[test]
@@ -478,5 +481,5 @@ fn credentials_that_stay_expired_end_the_run() {
     s3.expire_all_but("ASIAOTHER");
     let run = run(ingest(&env, &s3), &s3).exits(5).says("ExpiredToken");
     assert_eq!(s3.requests().len(), 1, "there are no other credentials");
-    run.check(string(&run.summary()["source"]) == "s3", "the summary tells the source");
+    run.check(string(&run.summary()["source"]) == "s3", "the summary names the source");
 }

@@ -88,7 +88,7 @@ fn an_archive_without_a_time_is_outside_every_time_span() {
     let env = TestEnv::with_archives(&archives());
     write_aged(&env.path("archives/timeless.db.zip"), &archives()[0].zip(), Duration::from_secs(3_600));
     let list = env.run(&["--list", "--from", "1970-01-01"]).exits(0);
-    list.check(list.stdout.contains("timeless.db.zip\t-\t"), "it is listed");
+    list.check(list.stdout.contains("timeless.db.zip\t-\t"), "the archive is listed");
     list.check(list.stdout.contains("it has no time in its name"), "with the reason");
     env.run(&["--from", "1970-01-01"]).exits(0).counts(&[("archives.processed", 4)]);
 }
@@ -101,7 +101,7 @@ fn an_empty_time_span_is_reported_with_the_times_that_exist() {
         run.check(run.stderr.contains("2025-12-17T23:59:59.000Z to 2025-12-19T00:00:00.000Z"), "the times");
     }
     let check = env.run(&["--check", "--from", "2026-01-01"]).exits(0);
-    check.check(check.stdout.contains("warning: source: none of the 4 archives"), "check tells it, too");
+    check.check(check.stdout.contains("warning: source: none of the 4 archives"), "a check reports it, too");
 }
 
 #[test]
@@ -186,7 +186,7 @@ fn a_changed_archive_is_reported_once_and_loaded_once_unmarked() {
     run.counts(&[("archives.already_done", 4), ("rows.read", 0)]);
     assert_logged_once(&run, &told);
     let check = env.run(&["--check"]).exits(0);
-    check.check(check.stdout.contains("have changed since they were processed"), "check tells it, too");
+    check.check(check.stdout.contains("have changed since they were processed"), "a check reports it, too");
     // Several looks report it once.
     let running = env.ingest().args(&["--mode", "spool"]).var("SPOOL_INTERVAL_SEC", "1").start();
     let late = Archive::new("20251220_000000").with_all(posts("late", 1));
@@ -199,7 +199,7 @@ fn a_changed_archive_is_reported_once_and_loaded_once_unmarked() {
     env.write(STATE_FILE, serde_json::to_string(&kept).unwrap());
     let run = env.run(&[]).exits(0);
     run.counts(&[("archives.processed", 1), ("rows.indexed", 5)]);
-    run.check(!run.stderr.contains("has changed since"), "there is nothing to warn of any more");
+    run.check(!run.stderr.contains("has changed since"), "no warning remains");
 }
 
 #[test]

@@ -29,7 +29,7 @@ fn a_signal_ends_the_wait_for_an_unavailable_server() {
         env.fake.wait_for_bulks(3);
         running.signal(signal);
         let run = running.wait().exits(code);
-        run.check(run.took < SOON, "it ends soon");
+        run.check(run.took < SOON, "the run ends soon");
         run.check(run.summary()["interrupted"] == true, "the summary says that it was interrupted");
         run.counts(&[("archives.pending", 3), ("archives.failed", 0), ("rows.indexed", 0)]);
         assert!(env.state().is_empty());
@@ -46,7 +46,7 @@ fn a_signal_lets_requests_finish_and_the_next_run_does_the_rest() {
     running.signal("TERM");
     env.fake.release();
     let run = running.wait().exits(143);
-    run.check(run.took < SOON, "it ends soon");
+    run.check(run.took < SOON, "the run ends soon");
     run.check(env.fake.documents("posts").contains_key(&being_sent.id), "the open request was finished");
     let held = env.fake.documents("posts").len() as u64;
     run.counts(&[("rows.indexed", held), ("archives.discovered", 3)]);
@@ -67,7 +67,7 @@ fn a_second_signal_ends_the_run_at_once() {
         env.fake.wait_for_bulks(1);
         running.signal_until_it_ends(signal);
         let run = running.wait().exits(code);
-        run.check(run.took < SOON, "it ends at once");
+        run.check(run.took < SOON, "the run ends at once");
         assert!(env.state().is_empty());
     }
 }
@@ -108,7 +108,7 @@ fn assert_ends_at_once(running: Running, code: i32) -> Run {
     let signalled = Instant::now();
     running.signal("TERM");
     let run = running.wait().exits(code);
-    run.check(signalled.elapsed() < Duration::from_secs(2), "it does not wait for an answer");
+    run.check(signalled.elapsed() < Duration::from_secs(2), "the run does not wait for the reply");
     run
 }
 
@@ -187,7 +187,7 @@ fn an_ignored_sighup_stays_ignored() {
     running.signal("HUP");
     env.fake.release();
     let run = running.wait().exits(0);
-    run.check(run.summary()["interrupted"] == false, "it ends by itself");
+    run.check(run.summary()["interrupted"] == false, "the run completes");
     assert_holds(&env.fake, &archives());
 }
 
@@ -205,7 +205,7 @@ fn simultaneous_signals_count_as_one() {
     }
     env.fake.release();
     let run = running.wait().exits(143);
-    run.check(run.summary()["interrupted"] == true, "it ends in order");
+    run.check(run.summary()["interrupted"] == true, "the run ends in order");
     assert_processed_are_held(&env, &archives());
 }
 
@@ -230,7 +230,7 @@ fn a_signal_ends_the_pause_of_a_spool_run() {
     env.wait_for_processed(&archives());
     running.signal("INT");
     let run = running.wait().exits(0);
-    run.check(run.took < SOON, "it ends soon");
+    run.check(run.took < SOON, "the run ends soon");
     assert_holds(&env.fake, &archives());
 }
 
@@ -247,7 +247,7 @@ fn a_signal_ends_a_hanging_folder_listing() {
         let signalled = Instant::now();
         running.signal("INT");
         let run = running.wait();
-        run.check(signalled.elapsed() < Duration::from_secs(2), "it ends within two seconds");
+        run.check(signalled.elapsed() < Duration::from_secs(2), "the run ends within two seconds");
         let code = if arguments.contains(&"spool") { 0 } else { 130 };
         run.check(run.code == Some(code), &format!("{arguments:?} ends with {code}"));
     }

@@ -172,7 +172,7 @@ fn a_list_marks_files_that_must_wait() {
     let lines: Vec<_> = list.stdout.lines().map(|line| line.rsplit('\t').next().unwrap()).collect();
     assert_eq!(lines, ["take", "take (once it has stopped changing)"]);
     let list = env.run(&["--list"]).exits(0);
-    list.check(list.stdout.lines().all(|line| line.ends_with("\ttake")), "a run once takes all");
+    list.check(list.stdout.lines().all(|line| line.ends_with("\ttake")), "a once run loads all");
 }
 
 #[test]
@@ -189,7 +189,7 @@ fn a_folder_missing_for_a_while_does_not_end_the_run() {
     running.signal("TERM");
     let run = running.wait().exits(0);
     let told = run.stderr.lines().filter(|line| line.contains("the next look tries again")).count();
-    run.check(told == 1, "an outage is a line a minute");
+    run.check(told == 1, "an outage logs one line a minute");
     assert_holds(&env.fake, &all);
 }
 
@@ -213,7 +213,7 @@ fn skipped_files_are_reported_once() {
     running.signal("TERM");
     let run = running.wait().exits(0);
     let told = run.stderr.lines().filter(|line| line.contains("is left out")).count();
-    run.check(told == 1, "the folder is told once");
+    run.check(told == 1, "the folder is reported once");
 }
 
 #[test]
@@ -255,5 +255,5 @@ fn a_broken_file_is_reported_once_over_several_looks() {
     running.signal("TERM");
     let run = running.wait().exits(0);
     let told = run.stderr.lines().filter(|line| line.contains("stays pending")).count();
-    run.check(told == 2, "it is told of when it is met, and when it has changed");
+    run.check(told == 2, "it is reported when found, and again when changed");
 }

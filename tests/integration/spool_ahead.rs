@@ -76,11 +76,11 @@ fn a_signal_reports_archives_not_begun_in_one_line() {
     wait_until("the signal is told", || running.has_logged("a second signal"));
     env.fake.release();
     let run = running.wait().exits(0);
-    run.check(run.took < Duration::from_secs(15), "it ends soon");
+    run.check(run.took < Duration::from_secs(15), "the run ends soon");
     run.counts(&[("archives.discovered", 11), ("archives.pending", 11)]);
     let told = run.stderr.lines().filter(|line| line.contains("not started")).collect::<Vec<_>>();
-    run.check(told.len() == 1 && told[0].contains("10 archives"), "one line tells of all");
-    run.check(run.count("rows.indexed") > 0, "what was being sent is finished");
+    run.check(told.len() == 1 && told[0].contains("10 archives"), "one line covers all archives");
+    run.check(run.count("rows.indexed") > 0, "the request in flight is finished");
 }
 
 #[test]
@@ -125,7 +125,7 @@ fn a_look_notices_a_moved_alias_while_nothing_is_in_flight() {
     env.wait_for_processed(std::slice::from_ref(&second));
     running.signal("TERM");
     let run = running.wait().exits(0);
-    run.check(!run.stderr.contains("is loaded again"), "nothing was sent to the index from before");
+    run.check(!run.stderr.contains("is loaded again"), "nothing was sent to the old index");
     let indexed = env.fake.bulks().into_iter().flat_map(|record| record.items);
     assert_eq!(indexed.filter(|item| item.version == Some(second.version(2))).count(), 1);
     // The deletion reaches the old index, too.

@@ -42,7 +42,7 @@ fn a_lost_index_does_not_look_like_success() {
     env.write(STATE_FILE, json!(marked).to_string());
     env.run(&[]).exits(0).says(says);
     let run = env.run(&["--check"]).exits(0);
-    run.check(run.stdout.contains(says), "so does a check");
+    run.check(run.stdout.contains(says), "a check warns, too");
     env.fake.store(|store| store.indices.clear());
     env.run(&["--create-indices"]).exits(0).says("posts_v1 was just made").says(says);
 
@@ -51,7 +51,7 @@ fn a_lost_index_does_not_look_like_success() {
     env.run(&[]).exits(0);
     env.fake.store(|store| store.index("posts").unwrap().documents.clear());
     let run = env.run(&[]).exits(0);
-    run.check(!run.stderr.contains("archives as processed ("), "it is not told too soon");
+    run.check(!run.stderr.contains("archives as processed ("), "there is no early warning");
 }
 
 #[test]
@@ -239,8 +239,8 @@ fn a_list_shows_what_would_be_loaded_and_changes_nothing() {
     let state = json!([entry(&archive(0), "processed")]).to_string();
     env.write(STATE_FILE, &state);
     let run = env.ingest().args(&["--list"]).without("ELASTICSEARCH_URL").run().exits(0);
-    run.check(run.stdout.contains(&archive(0).name()), "the one that is done is listed, too");
-    run.check(run.stdout.contains(&archive(1).name()), "the one to take up is listed");
+    run.check(run.stdout.contains(&archive(0).name()), "the processed archive is listed");
+    run.check(run.stdout.contains(&archive(1).name()), "the new archive is listed");
     assert!(env.fake.requests().is_empty());
     assert_eq!(env.read(STATE_FILE), Some(state));
 }

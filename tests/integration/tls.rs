@@ -134,7 +134,7 @@ fn a_plain_server_behind_an_https_url_gets_no_key() {
     let server = Recorder::start(None, empty_reply);
     let url = server.url().replace("http:", "https:");
     let run = to(&env, &server).var("ELASTICSEARCH_URL", &url).args(&["--ca-cert", "ca.pem"]).run();
-    run.check(run.code != Some(0), "it fails");
+    run.check(run.code != Some(0), "the request fails");
     assert!(server.connections() > 0 && !server.seen().contains("ApiKey"), "{}", server.seen());
 }
 
@@ -148,9 +148,9 @@ fn a_redirect_sends_no_credentials() {
         for location in [target.url(), target.url().replace("localhost", "127.0.0.1")] {
             let server = Recorder::start(trusted(), redirect_to(location.clone()));
             let run = to(&env, &server).args(&["--ca-cert", "ca.pem"]).run();
-            run.check(!matches!(run.code, Some(0 | 3)), "a redirect is no success");
+            run.check(!matches!(run.code, Some(0 | 3)), "a redirect is not a success");
             let run = list(&env, &server).args(&["--ca-cert", "ca.pem"]).run();
-            run.check(!matches!(run.code, Some(0 | 3)), "a redirect is no listing");
+            run.check(!matches!(run.code, Some(0 | 3)), "a redirect is not a listing");
             assert!(server.seen().contains(API_KEY) && server.seen().contains(SESSION_TOKEN));
         }
         assert_eq!((target.connections(), target.seen()), (0, String::new()));
@@ -208,7 +208,7 @@ fn a_key_over_plain_http_is_warned_of_unless_on_loopback() {
     const WARNING: &str = "plain http";
     let server = Recorder::start(None, empty_reply);
     let run = to(&env, &server).run();
-    run.check(!run.stderr.contains(WARNING), "loopback is no network");
+    run.check(!run.stderr.contains(WARNING), "loopback is not a network");
     let Some(ip) = own_address() else {
         println!("skipped: this machine has no address but loopback");
         return;
@@ -274,7 +274,7 @@ fn a_self_signed_certificate_is_trusted_by_file_or_fingerprint() {
     to(&env, &server).args(&["--ca-cert", "own.der"]).run().exits(2).says("DER form").says("openssl x509");
     to(&env, &server).args(&["--ca-fingerprint", "abc"]).run().exits(2).says("64 hexadecimal digits");
     let run = to(&env, &server).args(&["--ca-fingerprint", &other, "--skip-tls-verify"]).run().exits(2);
-    run.check(run.stderr.contains("remove one of them"), "one of them says the other's contrary");
+    run.check(run.stderr.contains("remove one of them"), "the settings contradict each other");
     let (elsewhere, config) = own_certificate("elsewhere.example");
     env.write("elsewhere.pem", elsewhere.pem());
     let impostor = Recorder::start(Some(config), empty_reply);

@@ -39,7 +39,10 @@ fn a_document_the_server_would_refuse_is_found_before_the_load() {
 fn a_trial_document_is_offered_to_both_indices_and_never_stored() {
     let env = TestEnv::with_archives(&archives());
     let run = env.run(&["--check"]).exits(0);
-    run.check(run.stdout.contains("posts accepts documents as they are sent"), "it says what was tried");
+    run.check(
+        run.stdout.contains("posts accepts documents as they are sent"),
+        "the check says what was tried",
+    );
     assert_eq!(env.fake.requests().iter().filter(|record| record.request.is_offer()).count(), 2);
     env.fake.store(|store| assert!(store.indices.values().all(|index| index.documents.is_empty())));
 }

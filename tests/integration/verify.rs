@@ -315,7 +315,7 @@ fn a_refused_repair_is_a_dead_letter_and_stays_a_difference() {
     damage(&env);
     env.fake.fail_items(|item| item.id == uri("p7"), usize::MAX, 400, "document_parsing_exception");
     let run = verify(&env, &["--repair"]);
-    assert_eq!(run.summary()["rows"]["rejected"], 2, "this one, and one that is unreadable");
+    assert_eq!(run.summary()["rows"]["rejected"], 2, "the refused row and the unreadable row");
     assert_eq!(env.dead_letters().len(), 2);
     verify(&env, &[]);
     assert_eq!(differences(&env), set(&["different p7 content"]));

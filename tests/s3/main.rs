@@ -64,7 +64,7 @@ fn indices(env: &TestEnv) -> Vec<(String, u64, Value)> {
 #[track_caller]
 fn refused(run: Run, code: i32, why: &str) -> Run {
     let run = run.exits(code).says(why);
-    run.check(!run.stderr.contains(SECRET_KEY), "no secret is told");
+    run.check(!run.stderr.contains(SECRET_KEY), "no secret is shown");
     run
 }
 
@@ -159,5 +159,5 @@ fn a_check_reads_part_of_one_object() {
     let (env, server) = (TestEnv::new(), Server::start());
     put(&server, &archives());
     let checked = ingest(&env, &server).args(&["--check"]).run().exits(0);
-    checked.check(checked.stdout.contains("ok: source: 3 archives to load"), "they are counted");
+    checked.check(checked.stdout.contains("ok: source: 3 archives to load"), "the archives are counted");
 }

@@ -129,7 +129,7 @@ impl Running {
             command: std::mem::take(&mut self.command),
             files: listing(&self.folder),
         };
-        run.check(status.is_some(), "it ended in time");
+        run.check(status.is_some(), "the run ended within the time limit");
         run.check_secrets(&self.folder);
         if let Some(summary) = run.summary_if_any() {
             run.check_summary(&summary);
@@ -218,7 +218,7 @@ impl Run {
     /// The summary, which must exist.
     #[track_caller]
     pub(crate) fn summary(&self) -> Value {
-        self.check(self.summary.is_some(), "there is a summary");
+        self.check(self.summary.is_some(), "the summary exists");
         self.summary_if_any().unwrap_or_default()
     }
 
@@ -274,15 +274,15 @@ impl Run {
         // A run may be killed between its summary and its end.
         let told = summary["exit_code"].as_i64();
         let killed = self.code == Some(128 + 9);
-        self.check(killed || told == self.code.map(i64::from), "the summary tells the exit code");
+        self.check(killed || told == self.code.map(i64::from), "the summary has the exit code");
         let signalled = matches!(self.code, Some(130 | 143));
-        self.check(!signalled || summary["interrupted"] == true, "an interrupted run says so");
-        let complete = matches!(self.code, Some(0 | 3)) && summary["interrupted"] == false;
         self.check(
-            !complete || row("unconfirmed") == 0,
-            "nothing is unconfirmed in a run that ended by itself",
+            !signalled || summary["interrupted"] == true,
+            "the summary says that the run was interrupted",
         );
-        self.check(!complete || archive("pending") == 0, "nothing is pending in a run that ended by itself");
+        let complete = matches!(self.code, Some(0 | 3)) && summary["interrupted"] == false;
+        self.check(!complete || row("unconfirmed") == 0, "a completed run leaves nothing unconfirmed");
+        self.check(!complete || archive("pending") == 0, "a completed run leaves nothing pending");
         let is_right = |name: &str| ["equal", "newer", "suppressed"].contains(&name);
         let differs = findings.iter().any(|(name, rows)| !is_right(name) && *rows > 0);
         let rejects = differs || row("rejected") + archive("failed") > 0;

@@ -149,7 +149,7 @@ fn profiles_support_every_kind_of_credentials() {
         }
         let run = run(invocation, &s3).exits(0);
         run.counts(&[("archives.processed", 3)]);
-        run.check(!run.stderr.contains("hunter2"), "what a program says is not told");
+        run.check(!run.stderr.contains("hunter2"), "the output of a program is not shown");
     }
 }
 
@@ -173,7 +173,7 @@ fn unusable_profiles_are_reported_with_advice() {
         let run = run(without_keys(&env, &s3).var("AWS_PROFILE", profile).var("HOME", &home), &s3)
             .exits(5)
             .says(why);
-        run.check(!run.stderr.contains("hunter2"), "no argument of a program is told");
+        run.check(!run.stderr.contains("hunter2"), "no argument of a program is shown");
     }
     assert!(s3.to_bucket().is_empty());
 }

@@ -51,7 +51,7 @@ fn a_refusal_without_the_requester_pays_header_is_reported_unchanged() {
     let (env, s3) = with(&archives());
     s3.fail(is_listing, 0, usize::MAX, Fault::Reply(error(400, "InvalidArgument")));
     let run = ingest(&env, &s3).run().exits(1).says("InvalidArgument");
-    run.check(!run.stderr.contains("S3_REQUEST_PAYER"), "the header is not to blame");
+    run.check(!run.stderr.contains("S3_REQUEST_PAYER"), "the header is not blamed");
     assert_eq!(s3.requests().len(), 2);
 }
 
@@ -115,7 +115,7 @@ fn keys_that_xml_cannot_hold_are_listed_url_encoded() {
 fn a_key_that_cannot_be_listed_is_left_out_by_name() {
     let archives = archives();
     let (env, s3) = with(&archives);
-    s3.put("in/a\u{fffd}.db.zip", "what is listed is not what it is called");
+    s3.put("in/a\u{fffd}.db.zip", "the listed name is not the real name");
     let run =
         run(ingest(&env, &s3), &s3).exits(0).says("in/a\u{fffd}.db.zip").says("replaces some characters");
     run.counts(&[("archives.processed", 3), ("archives.pending", 0)]);

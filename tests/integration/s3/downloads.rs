@@ -110,7 +110,7 @@ fn the_budget_for_an_unavailable_s3_is_spent_once() {
     s3.fail(is_object, 0, usize::MAX, Fault::Reply(error(503, "SlowDown")));
     let spent = run(ingest(&env, &s3).args(&["--retry-budget", "2", "--workers", "2"]), &s3).exits(4);
     spent.counts(&[("archives.pending", 60)]);
-    spent.check(spent.took < SOON, "not each object was waited for");
+    spent.check(spent.took < SOON, "the budget is not spent for each object");
     assert!(gets(&s3, &key(&archives[59])).is_empty(), "the last archives are not requested");
 }
 
@@ -156,5 +156,5 @@ fn a_signal_ends_a_download_that_trickles() {
     s3.wait_for(is_get_of(&archives[1]), 1);
     running.signal("TERM");
     let run = check(running.wait(), &s3).exits(143);
-    run.check(run.took < SOON, "it did not wait for the rest");
+    run.check(run.took < SOON, "the run did not wait for the rest");
 }

@@ -41,7 +41,7 @@ fn the_region_can_be_set_in_several_places() {
             invocation = invocation.var(name, value);
         }
         let run = run(invocation, &s3).exits(0);
-        run.check(!run.stderr.contains("set AWS_REGION"), "it is right at once");
+        run.check(!run.stderr.contains("set AWS_REGION"), "the region is right at once");
     }
 }
 
@@ -119,7 +119,7 @@ fn an_endpoint_that_is_not_s3_is_reported_with_its_setting() {
         ingest(&env, &s3).var("AWS_ENDPOINT_URL_S3", &with_user).run().exits(2).says("AWS_S3_ACCESS_KEY");
     run.check(
         !run.stderr.contains("hunter2") && !run.stderr.contains("ELASTICSEARCH"),
-        "it is a matter of S3",
+        "the error belongs to S3",
     );
 }
 

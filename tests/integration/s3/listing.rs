@@ -32,7 +32,7 @@ fn terminate(mut running: Running, s3: &FakeS3, then: impl FnOnce()) -> Run {
     }
     then();
     let run = check(running.wait(), s3);
-    run.check(run.took < SOON, "it ends soon");
+    run.check(run.took < SOON, "the run ends soon");
     run
 }
 

@@ -45,7 +45,7 @@ fn listing_one_day_of_a_year_takes_three_requests() {
     assert_eq!(
         (names.as_slice(), requests),
         (&expected[..], 3),
-        "the first page, what else there is, and that day"
+        "one page, one listing of prefixes, and that day"
     );
     // An open span includes everything after its start.
     let (names, requests) = taken(&env, &s3, &["--from", "2025-11-30"]);
@@ -112,11 +112,9 @@ fn an_object_with_a_new_etag_is_reported_and_left() {
     s3.put(&format!("in/{}", archives[1].name()), archives[1].zip());
     let again = run(ingest(&env, &s3).args(&["--retry-failed"]), &s3).exits(0);
     again.counts(&[("archives.already_done", 3), ("rows.read", 0)]);
-    again.check(
-        again.stderr.matches("has changed since it was processed").count() == 1,
-        "it is told, and once",
-    );
-    again.check(again.stderr.contains(&archives[1].name()), "by its name");
+    again
+        .check(again.stderr.matches("has changed since it was processed").count() == 1, "one line is logged");
+    again.check(again.stderr.contains(&archives[1].name()), "the reason is named");
 }
 
 #[test]
@@ -126,7 +124,7 @@ fn a_database_with_an_sqlite_wal_beside_it_fails() {
         let archive: &Archive = &archives()[0];
         s3.put(&format!("in/{}", archive.name()), archive.database());
         let log = archive.name().replace(".db.zip", suffix);
-        s3.put(&format!("in/{log}"), "what is not in the database yet");
+        s3.put(&format!("in/{log}"), "rows that are not in the database yet");
         run(ingest(&env, &s3), &s3).exits(3).counts(&[("archives.failed", 1), ("rows.read", 0)]);
         let error = env.state()[&archive.name()]["error"].to_string();
         assert!(error.contains(&log) && error.contains("wal_checkpoint(TRUNCATE)"), "{error}");
