@@ -49,13 +49,13 @@ fn wait_for(running: &mut Running, port: u16, path: &str, is_right: impl Fn(&str
 }
 
 /// The lines of a metrics page or file, without those that change by themselves.
-fn steady(text: &str) -> Vec<&str> {
+fn stable_lines(text: &str) -> Vec<&str> {
     let changes = ["lag_seconds ", "since_confirmed_request_seconds "];
-    let is_steady = |line: &&str| {
+    let is_stable = |line: &&str| {
         line.starts_with("megastream_ingest_")
             && !changes.iter().any(|name| line["megastream_ingest_".len()..].starts_with(name))
     };
-    text.lines().filter(is_steady).collect()
+    text.lines().filter(is_stable).collect()
 }
 
 #[test]
@@ -75,7 +75,7 @@ fn a_spool_run_serves_its_metrics_and_health() {
     let (head, body) = page.split_once("\r\n\r\n").unwrap();
     assert!(head.starts_with("HTTP/1.1 200 OK\r\nContent-Type: text/plain; version=0.0.4"), "{head}");
     assert!(head.contains(&format!("Content-Length: {}\r\n", body.len())), "{head}");
-    assert_eq!(steady(body), steady(&env.read("m.prom").unwrap()));
+    assert_eq!(stable_lines(body), stable_lines(&env.read("m.prom").unwrap()));
     let count = |name: &str| {
         let line = body.lines().find_map(|line| line.strip_prefix(&format!("megastream_ingest_{name} ")));
         line.and_then(|value| value.parse::<f64>().ok()).unwrap_or_default()

@@ -8,7 +8,7 @@ use crate::harness::model::assert_holds;
 use crate::harness::script::Fault;
 use crate::harness::{Invocation, TestEnv, posts, wait_until};
 
-const FIGURES: &str = "ingest.prom";
+const METRICS_FILE: &str = "ingest.prom";
 
 /// Archives of these minutes, with a few posts each.
 fn archives(minutes: std::ops::Range<usize>) -> Vec<Archive> {
@@ -19,12 +19,12 @@ fn archives(minutes: std::ops::Range<usize>) -> Vec<Archive> {
 
 /// The program, with a look every second and a metrics file.
 fn spool(env: &TestEnv) -> Invocation<'_> {
-    env.ingest().args(&["--mode", "spool", "--metrics-file", FIGURES]).var("SPOOL_INTERVAL_SEC", "1")
+    env.ingest().args(&["--mode", "spool", "--metrics-file", METRICS_FILE]).var("SPOOL_INTERVAL_SEC", "1")
 }
 
 /// Waits until the metrics show these numbers of pending and processed archives.
 #[track_caller]
-fn wait_for_figures(env: &TestEnv, pending: usize, processed: usize) {
+fn wait_for_metrics(env: &TestEnv, pending: usize, processed: usize) {
     let all = pending + processed;
     let lines = [
         format!("megastream_ingest_archives{{state=\"pending\"}} {pending}\n"),
@@ -32,8 +32,8 @@ fn wait_for_figures(env: &TestEnv, pending: usize, processed: usize) {
         format!("megastream_ingest_archives_discovered {all}\n"),
     ];
     wait_until(&format!("{pending} pending, {processed} processed"), || {
-        let figures = env.read(FIGURES).unwrap_or_default();
-        lines.iter().all(|line| figures.contains(line))
+        let metrics = env.read(METRICS_FILE).unwrap_or_default();
+        lines.iter().all(|line| metrics.contains(line))
     });
 }
 
@@ -47,12 +47,12 @@ fn archives_are_loaded_and_marked_while_an_older_request_hangs() {
     env.add(&all[1..]);
     env.wait_for_processed(&all[1..]);
     assert_eq!(env.status_of(&all[0]), "pending");
-    wait_for_figures(&env, 1, 10);
+    wait_for_metrics(&env, 1, 10);
     let hung = env.fake.bulks().iter().filter(|record| record.answered.is_none()).count();
     assert_eq!(hung, 1, "the first request still hangs");
     env.fake.release();
     env.wait_for_processed(&all);
-    wait_for_figures(&env, 0, 11);
+    wait_for_metrics(&env, 0, 11);
     running.signal("TERM");
     let run = running.wait().exits(0);
     run.counts(&[("archives.processed", 11), ("archives.pending", 0), ("rows.read", 33)]);
@@ -71,7 +71,7 @@ fn a_signal_reports_archives_not_begun_in_one_line() {
     env.add(&[Archive::new("20251218_000000").with_all(posts("a0-", 9))]);
     env.fake.wait_for_bulks(1);
     env.add(&all[1..]);
-    wait_for_figures(&env, 11, 0);
+    wait_for_metrics(&env, 11, 0);
     running.signal("TERM");
     wait_until("the signal is told", || running.has_logged("a second signal"));
     env.fake.release();

@@ -326,7 +326,7 @@ fn metrics_and_the_report_show_differences() {
     let env = loaded(aliases());
     damage(&env);
     let run = verify(&env, &["--metrics-file", "m.prom"]);
-    let metrics = env.read("m.prom").expect("the figures");
+    let metrics = env.read("m.prom").expect("the metrics file");
     assert!(metrics.contains("rows_verified_total{finding=\"undeleted\"} 1"), "{metrics}");
     assert!(run.stderr.contains("differ from the archives"), "{}", run.stderr);
     assert!(run.stderr.contains("undeleted"), "{}", run.stderr);
