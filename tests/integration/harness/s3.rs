@@ -142,7 +142,7 @@ impl FakeS3 {
         self.shared.lock().access_key = access_key.to_owned();
     }
 
-    /// The bucket is in this region.
+    /// Sets the region of the bucket.
     pub(crate) fn set_region(&self, region: &str) {
         self.shared.lock().region = region.to_owned();
     }
