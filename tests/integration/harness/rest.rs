@@ -100,7 +100,7 @@ fn search_shards(indices: &serde_json::Map<String, Value>, starts: u32) -> Reply
     Reply::json(200, &json!({"nodes": {"n1": node}, "indices": indices, "shards": shards}))
 }
 
-/// One index of a reply about several; or a reply that replaces the whole.
+/// The part of one index in a reply. The error replaces the whole reply.
 fn on_index(
     index: &mut Index,
     concrete: &str,
