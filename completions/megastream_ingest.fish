@@ -35,7 +35,7 @@ complete -c megastream_ingest -l add-field -x -d 'add a field to post documents:
 complete -c megastream_ingest -l vector-encoding -x -a 'auto base64 array' -d 'array, base64 (half the bytes, from Elasticsearch 9.3 on), or auto, which finds out what the server takes'
 complete -c megastream_ingest -l max-rejected -x -d 'stop if more than N rows are rejected, or more than P % of the rows (of 1000 if there are fewer)'
 complete -c megastream_ingest -l account-deletions -d 'also delete the posts of deleted accounts'
-complete -c megastream_ingest -l bulk-load-settings -d 'refresh, replicas and durability tuned for a first load, put back at every exit'
+complete -c megastream_ingest -l bulk-load-settings -d 'refresh and replicas tuned for a first load, put back at every exit'
 complete -c megastream_ingest -l retry-budget -x -d 'seconds to wait for an unavailable Elasticsearch or S3 in mode once; mode spool waits without limit'
 complete -c megastream_ingest -l workers -x -d 'number of archives decoded in parallel'
 complete -c megastream_ingest -l senders -x -d 'maximum number of concurrent bulk requests'

@@ -147,7 +147,7 @@ settings! {
             takes(Text("N|P%")).or(&["MAX_REJECTED"]);
         account_deletions: option bool, "also delete the posts of deleted accounts",
             takes(Switch).or(&["ACCOUNT_DELETIONS"]);
-        bulk_load_settings: option bool, "refresh, replicas and durability tuned for a first load, put back at every exit",
+        bulk_load_settings: option bool, "refresh and replicas tuned for a first load, put back at every exit",
             takes(Switch).or(&["BULK_LOAD_SETTINGS"]);
         retry_budget: option String,
             "seconds to wait for an unavailable Elasticsearch or S3 in mode `once`; mode `spool` waits \

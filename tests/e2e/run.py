@@ -388,10 +388,11 @@ class Crashes(EndToEnd):
         self.assert_holds(expected, run)
 
     def test_a_first_load_marks_no_archive_lost_by_a_killed_server(self):
-        """As above, with an index that the load itself made asynchronous. Takes 10 s."""
+        """As above, with the settings of a first load, which leave durability alone. Takes 10 s."""
         key = self.server.make_key(servers.PRIVILEGES + ["manage"])
+        own = {"index.translog.durability": "async", "index.translog.sync_interval": "60s"}
         for index in servers.INDICES.values():
-            self.server.expect("PUT", f"/{index}/_settings", {"index.translog.sync_interval": "60s"})
+            self.server.expect("PUT", f"/{index}/_settings", own)
         expected = expectation.of(self.archives)
         run = self.loader.ingest(self.archives, "--bulk-load-settings", *SLOWLY, key=key, meanwhile=self.crash)
         self.assert_code(run, DONE_WITH_REJECTS if expected.rejected else DONE)

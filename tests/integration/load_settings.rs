@@ -13,12 +13,7 @@ use crate::harness::{Running, STATE_FILE, TestEnv, posts};
 const RECORD: &str = ".processed_files.json.load_settings.json";
 
 /// The settings of a load for posts; all but the first are set for tombstones, too.
-const TUNED: [(&str, &str); 4] = [
-    ("index.number_of_replicas", "0"),
-    ("index.refresh_interval", "29999ms"),
-    ("index.translog.durability", "async"),
-    ("index.translog.sync_interval", "200ms"),
-];
+const TUNED: [(&str, &str); 2] = [("index.number_of_replicas", "0"), ("index.refresh_interval", "29999ms")];
 
 fn archives() -> [Archive; 1] {
     [Archive::new("20251218_000000").with_all(posts("p", 3))]
@@ -180,10 +175,8 @@ fn a_failed_restore_says_what_to_do_by_hand() {
     let env = env_with(&[("index.number_of_replicas", "2")]);
     env.fake.fail(is_update, 2, usize::MAX, Fault::status(403));
     let run = env.run(&["--bulk-load-settings"]).exits(1);
-    run.says(
-        r#"PUT /posts_v1/_settings {"index.number_of_replicas":"2","index.refresh_interval":null,"index.translog.durability":null,"index.translog.sync_interval":null}"#,
-    )
-    .counts(&[("archives.processed", 1)]);
+    run.says(r#"PUT /posts_v1/_settings {"index.number_of_replicas":"2","index.refresh_interval":null}"#)
+        .counts(&[("archives.processed", 1)]);
     assert!(env.read(RECORD).is_some());
     env.fake.release();
     env.run(&[]).exits(0);
@@ -226,9 +219,7 @@ fn settings_shown_nested_and_as_numbers_are_restored() {
     env.fake.store(|store| {
         store.show_settings = Some(|flat| {
             let replicas = flat["index.number_of_replicas"].as_str().and_then(|text| text.parse::<u32>().ok());
-            json!({"index": {"refresh_interval": flat["index.refresh_interval"], "number_of_replicas": replicas,
-                "translog": {"durability": flat["index.translog.durability"],
-                    "sync_interval": flat["index.translog.sync_interval"]}}})
+            json!({"index": {"refresh_interval": flat["index.refresh_interval"], "number_of_replicas": replicas}})
         });
     });
     let running = load_in_progress(&env);
@@ -315,8 +306,8 @@ fn a_spool_run_refuses_bulk_load_settings() {
 }
 
 #[test]
-fn archives_are_marked_only_after_a_flush() {
-    let before = [("index.number_of_replicas", "1")];
+fn an_index_with_async_durability_is_flushed_before_archives_are_marked() {
+    let before = [("index.number_of_replicas", "1"), ("index.translog.durability", "async")];
     let env = env_with(&before);
     env.fake.fail(is_flush, 0, 1, Fault::Hang);
     let running = env.ingest().args(&["--bulk-load-settings"]).start();
@@ -324,7 +315,6 @@ fn archives_are_marked_only_after_a_flush() {
     let last_bulk = env.fake.requests().iter().rposition(|r| r.request.is_bulk()).unwrap();
     let flush = env.fake.requests().iter().position(|r| is_flush(&r.request)).unwrap();
     assert!(last_bulk < flush, "the flush comes after the last bulk request");
-    assert_eq!(settings(&env, "posts"), map(&TUNED));
     assert!(!env.read(STATE_FILE).unwrap_or_default().contains("processed"));
     // The node dies, and loses what it had confirmed but not synced.
     env.fake.store(|store| {
@@ -336,45 +326,6 @@ fn archives_are_marked_only_after_a_flush() {
     assert_holds(&env.fake, &archives());
     assert_eq!(settings(&env, "posts"), map(&before));
     assert!(settings(&env, "post_tombstones").is_empty());
-}
-
-/// A reply that shows both shards as synced up to a sequence number, of 7 in use.
-fn synced_up_to(on_disk: i64) -> Fault {
-    let shard = json!({"shards": {"0": [{"seq_no": {"max_seq_no": 7, "local_checkpoint": on_disk}}]}});
-    let body = json!({"_shards": {"failed": 0}, "indices": {"posts_v1": shard, "post_tombstones_v1": shard}});
-    Fault::Reply(Reply::json(200, &body))
-}
-
-fn is_sync_query(request: &Request) -> bool {
-    request.path.contains("/_stats")
-}
-
-#[test]
-fn archives_are_marked_without_a_flush_once_the_server_has_synced() {
-    let env = env_with(&[]);
-    env.fake.fail(is_sync_query, 0, 2, synced_up_to(3));
-    env.fake.fail(is_sync_query, 0, 1, synced_up_to(7));
-    env.run(&["--bulk-load-settings"]).exits(0).counts(&[("archives.processed", 1)]);
-    let requests = env.fake.requests();
-    assert_eq!(requests.iter().filter(|r| is_sync_query(&r.request)).count(), 3);
-    let asked = requests.iter().rposition(|r| is_sync_query(&r.request)).unwrap();
-    let last_bulk = requests.iter().rposition(|r| r.request.is_bulk()).unwrap();
-    assert!(last_bulk < asked);
-    let flush = requests.iter().position(|r| is_flush(&r.request)).unwrap();
-    let put_back = requests[asked..].iter().position(|r| is_update(&r.request)).unwrap() + asked;
-    assert!(put_back < flush, "the only flush is that of the end");
-    assert_holds(&env.fake, &archives());
-}
-
-#[test]
-fn a_server_that_has_not_synced_in_time_is_flushed() {
-    let env = env_with(&[]);
-    env.fake.fail(is_sync_query, 0, usize::MAX, synced_up_to(6));
-    env.run(&["--bulk-load-settings"]).exits(0).counts(&[("archives.processed", 1)]);
-    let requests = env.fake.requests();
-    let asked = requests.iter().rposition(|r| is_sync_query(&r.request)).unwrap();
-    let next = requests[asked..].iter().find(|r| is_flush(&r.request) || is_update(&r.request)).unwrap();
-    assert!(is_flush(&next.request), "the flush comes before the settings are restored");
 }
 
 #[test]
@@ -392,36 +343,17 @@ fn a_load_without_faults_writes_everything_once_and_logs_no_durability() {
 }
 
 #[test]
-fn an_explicit_durability_setting_is_restored() {
+fn an_explicit_durability_setting_is_kept() {
     for durability in ["async", "request"] {
-        let before = [
-            ("index.number_of_replicas", "1"),
-            ("index.refresh_interval", "7s"),
-            ("index.translog.durability", durability),
-            ("index.translog.sync_interval", "60s"),
-        ];
+        let own = [("index.translog.durability", durability), ("index.translog.sync_interval", "60s")];
+        let replaced = [("index.number_of_replicas", "1"), ("index.refresh_interval", "7s")];
+        let before = [own, replaced].concat();
         let env = env_with(&before);
         let running = load_in_progress(&env);
-        assert_eq!(settings(&env, "posts"), map(&TUNED), "while the load runs");
+        assert_eq!(settings(&env, "posts"), map(&[own, TUNED].concat()), "while the load runs");
         env.fake.release();
         running.wait().exits(0);
         assert_eq!(settings(&env, "posts"), map(&before));
-        assert!(settings(&env, "post_tombstones").is_empty());
-    }
-}
-
-#[test]
-fn indices_are_flushed_after_their_durability_is_restored() {
-    let env = env_with(&[]);
-    env.run(&["--bulk-load-settings"]).exits(0);
-    let requests = env.fake.requests();
-    for index in ["posts_v1", "post_tombstones_v1"] {
-        let of_index = |wanted: fn(&Request) -> bool| {
-            requests
-                .iter()
-                .rposition(|r| wanted(&r.request) && r.request.path.starts_with(&format!("/{index}/")))
-        };
-        assert!(of_index(is_update).unwrap() < of_index(is_flush).unwrap(), "{index}");
     }
 }
 
@@ -440,30 +372,6 @@ fn the_record_of_an_older_version_is_restored() {
 }
 
 #[test]
-fn a_server_that_refuses_async_durability_gets_the_other_settings() {
-    let before = [("index.number_of_replicas", "2")];
-    let env = env_with(&before);
-    let is_async =
-        |request: &Request| is_update(request) && request.json()["index.translog.durability"] == "async";
-    // The wording of OpenSearch with a remote store.
-    let reason = "index setting [index.translog.durability=async] is not allowed as cluster setting \
-                  [cluster.remote_store.index.restrict.async-durability=true]";
-    let body = json!({"error": {"type": "illegal_argument_exception", "reason": reason}, "status": 400});
-    env.fake.fail(is_async, 0, usize::MAX, Fault::Reply(Reply::json(400, &body)));
-    env.fake.fail_bulks(1, Fault::Hang);
-    let running = env.ingest().args(&["--bulk-load-settings"]).start();
-    env.fake.wait_for_bulks(1);
-    let taken = [TUNED[0], TUNED[1], TUNED[3]];
-    assert_eq!(settings(&env, "posts"), map(&taken));
-    env.fake.release();
-    running.wait().exits(0).says("refuses index.translog.durability for posts_v1");
-    assert_eq!(settings(&env, "posts"), map(&before));
-    assert!(settings(&env, "post_tombstones").is_empty());
-    assert!(!env.fake.requests().iter().any(|record| is_flush(&record.request)));
-    assert_eq!(env.read(RECORD), None);
-}
-
-#[test]
 fn a_check_names_the_settings_a_load_changes() {
     let env = env_with(&[]);
     let run = env.run(&["--check", "--bulk-load-settings"]).exits(0);
@@ -473,13 +381,5 @@ fn a_check_names_the_settings_a_load_changes() {
     }
     let run = env.run(&["--check"]).exits(0);
     run.check(!run.stdout.contains("load settings"), "without the option, nothing is named");
-    assert!(!env.fake.requests().iter().any(|record| is_update(&record.request)));
-}
-
-#[test]
-fn a_load_without_the_flush_privilege_is_refused_at_the_start() {
-    let env = env_with(&[]);
-    env.fake.deny("maintenance");
-    env.run(&["--bulk-load-settings"]).exits(5).says("maintenance");
     assert!(!env.fake.requests().iter().any(|record| is_update(&record.request)));
 }

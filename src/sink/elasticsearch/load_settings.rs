@@ -20,7 +20,6 @@ use std::time::{Duration, Instant};
 
 use super::client::{Client, ContentType, Reply, RequestLimits};
 use super::flat::Values;
-use super::flush::flush;
 use super::insist::{insist, policy};
 use super::preflight::error::{PreflightError, answer};
 use crate::config;
@@ -31,10 +30,9 @@ use crate::retry::policy::Policy;
 use crate::shutdown::Stop;
 use crate::text::percent_encoded;
 use changes::Update;
-use changes::ends_async;
 pub(super) use changes::is_tuned;
 pub use changes::{Changes, LoadedIndices, describe};
-use replies::{gone, is_refused_setting, judge_update, parse_settings};
+use replies::{gone, judge_update, parse_settings};
 
 /// Time limit of a request.
 const CALL_LIMIT: Duration = Duration::from_secs(5);
@@ -94,11 +92,6 @@ impl LoadSettings {
         !self.record.is_empty()
     }
 
-    /// Whether the server has taken the setting by which it syncs often, without being asked to.
-    pub fn sync_often(&self) -> bool {
-        self.record.values().all(Changes::sync_often)
-    }
-
     /// Reads the current settings and returns what a load would change. An index that another process has tuned is left
     /// out, with a warning.
     ///
@@ -145,46 +138,25 @@ impl LoadSettings {
         })
     }
 
-    /// Makes the recorded changes and returns them as the server shows them afterwards. Forgets those that the server
-    /// refuses and a load can do without. Can be repeated.
+    /// Makes the recorded changes and returns them as the server shows them afterwards. Can be repeated.
     ///
     /// # Errors
     ///
     /// Refused if the key may not change them, unavailable if the server cannot for now.
-    pub fn apply(&mut self) -> Result<Record, PreflightError> {
+    pub fn apply(&self) -> Result<Record, PreflightError> {
         let shown = self.apply_once()?;
         // Another process may have ended in between and restored what it took for its own.
         if shown == self.record { Ok(shown) } else { self.apply_once() }
     }
 
-    fn apply_once(&mut self) -> Result<Record, PreflightError> {
+    fn apply_once(&self) -> Result<Record, PreflightError> {
         let mut shown = Record::new();
-        for (index, changes) in self.record.clone() {
-            let changes = self.apply_to(&index, changes)?;
-            let now = self.settings_of(&index)?.ok_or_else(|| gone(&index))?;
+        for (index, changes) in &self.record {
+            judge_update(index, &self.send(index, &changes.during())?)?;
+            let now = self.settings_of(index)?.ok_or_else(|| gone(index))?;
             shown.insert(index.clone(), changes.as_shown(&now));
-            self.record.insert(index, changes);
         }
         Ok(shown)
-    }
-
-    /// Makes the changes of an index, without the optional ones that the server refuses. Returns those that were made.
-    fn apply_to(&self, index: &str, mut changes: Changes) -> Result<Changes, PreflightError> {
-        let mut reply = self.send(index, &changes.during())?;
-        for name in changes.optional() {
-            if !is_refused_setting(&reply, name) {
-                continue;
-            }
-            log::warn!(
-                "--bulk-load-settings: this server refuses {name} for {index} ({}): the load continues \
-                 without it",
-                reply.reason()
-            );
-            changes = changes.without(name);
-            reply = self.send(index, &changes.during())?;
-        }
-        judge_update(index, &reply)?;
-        Ok(changes)
     }
 
     /// Checks that the applied settings read back as they were sent. Otherwise the end of the run could not tell them
@@ -287,21 +259,7 @@ impl LoadSettings {
         has_time(end)?;
         judge_update(index, &self.send(index, &update)?)?;
         log::info!("the settings of {index} are put back: {}", json(&update));
-        if ends_async(&update) {
-            self.flush_for_others(index, end);
-        }
         Ok(())
-    }
-
-    /// Flushes what other processes have written that may not have seen that confirmations did not wait for the disk.
-    /// This process flushes its own writes before it marks archives.
-    fn flush_for_others(&self, index: &str, end: Option<Instant>) {
-        if let Err(error) = has_time(end).and_then(|()| flush(&self.client, &percent_encoded(index))) {
-            log::warn!(
-                "{index} is not flushed ({error}): documents that another process has written meanwhile may \
-                 not be on disk yet"
-            );
-        }
     }
 
     /// The settings of an index; None if there is no such index.

@@ -28,7 +28,6 @@ pub mod preflight;
 pub mod primaries;
 pub mod product;
 pub mod server;
-mod synced;
 pub mod targets;
 pub mod vectors;
 pub mod verify;

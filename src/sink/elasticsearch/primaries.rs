@@ -48,14 +48,6 @@ impl Primaries {
             .map_err(|what| PreflightError::unavailable(format!("primary shards: {what}")))
     }
 
-    /// The number of primary shards; None if it is not told.
-    pub(super) fn count(&self) -> Option<usize> {
-        match self {
-            Self::Told(primaries) => Some(primaries.len()),
-            Self::Untold { .. } => None,
-        }
-    }
-
     /// Warns if restarts cannot be recognised.
     pub(super) fn judge(&self) -> Option<Check> {
         let text = "this server does not show where its shards are: the indices are flushed before archives \

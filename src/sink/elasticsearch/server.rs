@@ -1,7 +1,6 @@
 //! A connection to Elasticsearch that has passed preflight.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::config;
@@ -19,8 +18,6 @@ use crate::sink::elasticsearch::load_settings::{LoadSettings, LoadedIndices};
 use crate::sink::elasticsearch::mapping::create_missing;
 use crate::sink::elasticsearch::outcome::not_elasticsearchs;
 use crate::sink::elasticsearch::preflight::{self, Needs, PreflightError, Report, Target, past_pages};
-use crate::sink::elasticsearch::primaries::Primaries;
-use crate::sink::elasticsearch::synced;
 use crate::sink::elasticsearch::targets::{LiveTargets, Targets};
 
 /// The server that a run writes to.
@@ -42,8 +39,6 @@ pub struct Server {
     /// The indices created for this run.
     pub created: Vec<String>,
     loaded: LoadedIndices,
-    /// Whether the indices are synced often, without being asked to.
-    synced_often: AtomicBool,
     /// How long to wait for an unavailable server; None: for ever.
     pub budget: Option<Duration>,
 }
@@ -96,7 +91,6 @@ impl Server {
             pipeline: needs.pipeline,
             created,
             loaded,
-            synced_often: AtomicBool::new(false),
             budget,
         })
     }
@@ -111,7 +105,6 @@ impl Server {
         stop: &Stop,
     ) -> Result<(), Failure> {
         let retries = Retries::new(stop, policy(self.budget));
-        let changes = tunes || load_settings.are_changed();
         if load_settings.are_changed() {
             log::warn!("an earlier run has not put the index settings back: this run puts them back first");
             insist(&retries, |_| load_settings.put_back())?;
@@ -122,12 +115,6 @@ impl Server {
             load_settings.record(plan)?;
             let shown = insist(&retries, |_| load_settings.apply())?;
             load_settings.confirm(shown)?;
-        }
-        // Another process may have tuned the indices.
-        self.synced_often.store(tunes && load_settings.sync_often(), Ordering::Relaxed);
-        if changes {
-            // The preflight has seen whether confirmations wait for the disk, which may be different now.
-            insist(&retries, |call| self.targets.look_after_change(&self.client.within(call)))?;
         }
         Ok(())
     }
@@ -146,28 +133,20 @@ impl Server {
         }
     }
 
-    /// Makes sure that confirmed documents are on disk if a confirmation does not mean that already, by a flush unless
-    /// the server shows that they are, and checks that the indices behind the names are still the same. Returns the generation that counts.
+    /// Flushes the indices if a confirmation does not mean that a document is on disk, and checks that the indices behind
+    /// the names are still the same. Returns the generation that counts.
     pub fn make_durable(&self, stop: &Stop) -> Result<Generation, Failure> {
         let retries = Retries::new(stop, policy(self.budget));
         let seen = self.targets.now();
         let Names { posts, tombstones, .. } = self.names;
         let both = format!("{posts},{tombstones}");
-        if let Some(primaries) = &seen.unsynced
-            && !self.shows_synced(&both, primaries)
-        {
+        if seen.unsynced.is_some() {
             insist(&retries, |call| {
                 past_pages(&self.client.within(call).noting_pages(), |client| flush(client, &both))
             })?;
         }
         let look = |call| self.targets.look(&self.client.within(call), seen.generation);
         Ok(insist(&retries, look)?.generation)
-    }
-
-    /// Whether the server shows soon that everything confirmed is on disk.
-    fn shows_synced(&self, names: &str, primaries: &Primaries) -> bool {
-        let shards = primaries.count().filter(|_| self.synced_often.load(Ordering::Relaxed));
-        shards.is_some_and(|shards| synced::wait(&self.client, names, shards))
     }
 }
 

@@ -117,28 +117,6 @@ impl LiveTargets {
     ///
     /// Refused if a name can no longer be written to, unavailable if there is no answer for now.
     pub fn look(&self, client: &Client, seen: Generation) -> Result<Arc<Targets>, PreflightError> {
-        self.look_and_tell(client, seen, log::Level::Warn)
-    }
-
-    /// Looks the targets up again after this run has changed their settings, before it sends anything. That they flush
-    /// now before archives are marked, or do not have to, is no news then.
-    ///
-    /// # Errors
-    ///
-    /// As for [`look`](Self::look).
-    pub fn look_after_change(&self, client: &Client) -> Result<(), PreflightError> {
-        let before = self.now();
-        *self.now.lock().unwrap_or_else(PoisonError::into_inner) =
-            Arc::new(Targets { unsynced: None, ..(*before).clone() });
-        self.look_and_tell(client, before.generation, log::Level::Debug).map(|_| ())
-    }
-
-    fn look_and_tell(
-        &self,
-        client: &Client,
-        seen: Generation,
-        level: log::Level,
-    ) -> Result<Arc<Targets>, PreflightError> {
         let _looking = self.looking.lock().unwrap_or_else(PoisonError::into_inner);
         let before = self.now();
         if before.generation != seen {
@@ -156,7 +134,7 @@ impl LiveTargets {
             } else {
                 "archives that are not marked yet are loaded again"
             };
-            log::log!(level, "{why}: {what}");
+            log::warn!("{why}: {what}");
             now.generation = before.generation + 1;
         }
         let now = Arc::new(now);

@@ -58,12 +58,6 @@ pub(super) fn judge_update(index: &str, reply: &Reply) -> Result<(), PreflightEr
     }
 }
 
-/// Whether the server refuses an update because of one setting, as an OpenSearch does with what its remote store or its
-/// operator does not allow. Nothing of the update is in force then.
-pub(super) fn is_refused_setting(reply: &Reply, name: &str) -> bool {
-    reply.status == 400 && !is_serverless(reply) && reply.reason().contains(name)
-}
-
 fn not_allowed(index: &str, reply: &Reply) -> PreflightError {
     let text = format!(
         "this run may not change the settings of {index}: grant it the index privilege manage on {index} \

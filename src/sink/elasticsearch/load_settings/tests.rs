@@ -53,6 +53,6 @@ fn an_operator_reads_what_to_put_back_by_hand() {
     let mut load_settings = open(&folder.path().join("state.json")).unwrap();
     load_settings.record(plan()).unwrap();
     let text = load_settings.not_back(&PreflightError::unavailable("HTTP 503")).message;
-    let request = r#"PUT /posts_v1/_settings {"index.number_of_replicas":"2","index.refresh_interval":null,"index.translog.durability":null,"index.translog.sync_interval":null}"#;
+    let request = r#"PUT /posts_v1/_settings {"index.number_of_replicas":"2","index.refresh_interval":null}"#;
     assert!(text.contains(request) && text.contains("HTTP 503"), "{text}");
 }

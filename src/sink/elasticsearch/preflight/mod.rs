@@ -142,7 +142,7 @@ fn ask(client: &Client, needs: Needs, checks: &mut Vec<Check>) -> Result<[Target
         checks.extend(judge_search_by_author(&posts, &grants));
     }
     for target in [&posts, &tombstones].into_iter().filter(|_| !needs.reads_only) {
-        checks.extend(judge_flush(client, target, &grants, needs.manage)?);
+        checks.extend(judge_flush(client, target, &grants)?);
     }
     let of_posts = if needs.reads_only { &["read"][..] } else { &["read", "delete"] };
     for (target, needed) in [(&posts, of_posts), (&tombstones, &["read"])] {
@@ -200,16 +200,10 @@ fn judge_search_by_author(posts: &Target, grants: &Grants) -> Vec<Check> {
 }
 
 /// Judges whether a flush is possible. An index that acknowledges before it syncs, or may do so, is flushed before
-/// archives are marked, and so is one that the run sets to do so. If the server does not tell whether the run may flush,
-/// this flushes to find out.
-fn judge_flush(
-    client: &Client,
-    target: &Target,
-    grants: &Grants,
-    is_tuned: bool,
-) -> Result<Option<Check>, PreflightError> {
+/// archives are marked. If the server does not tell whether the run may flush, this flushes to find out.
+fn judge_flush(client: &Client, target: &Target, grants: &Grants) -> Result<Option<Check>, PreflightError> {
     let name = &target.name;
-    if !target.durability_async && !is_tuned {
+    if !target.durability_async {
         return Ok(None);
     }
     let ok =
