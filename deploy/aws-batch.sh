@@ -1,10 +1,10 @@
 #!/bin/sh
-# The command of a job of an AWS Batch array: one shard for each child.
+# The command of an AWS Batch array job. Each child runs one shard.
 #
 #     deploy/aws-batch.sh STATE_FOLDER [ARGUMENT...]
 #
-# AWS Batch tells a child its index (AWS_BATCH_JOB_ARRAY_INDEX, from 0), but not how many there are: set SHARD_COUNT
-# to the array's size. STATE_FOLDER is on a file system that outlives the job (EFS).
+# AWS Batch gives a child its index (AWS_BATCH_JOB_ARRAY_INDEX, from 0), but not the number of children. Set
+# SHARD_COUNT to the size of the array. STATE_FOLDER must be on a file system that outlives the job (EFS).
 set -eu
 folder=$1
 shift

@@ -1,19 +1,20 @@
 #!/usr/bin/env python3
-"""Cuts archives into jobs of about equal bytes, each a span of time, and prints the array for an engine.
+"""Divides archives into jobs of about equal bytes, and prints the jobs in the format of an engine.
 
     megastream_ingest --list --json --from 2025-01-01 --to 2026-01-01 | deploy/equal-jobs.py 8 [--for ENGINE]
 
-Standard input has one JSON object a line with `name`, `bytes` and `time` (RFC 3339) of an archive, and `take`: what
-would not be taken up (false) is in no job. One without a time in its name would be in no span: it is told of, and left.
-No job has more than its share and the bytes of one archive; archives of the same second stay together. ENGINE:
+Each job is a time range. Standard input has one JSON object per line with `name`, `bytes`, `time` (RFC 3339) and
+`take` of an archive. Archives that a run would not load (`take` is false) are left out. Archives without a time in
+their names are left out, too, and reported. A job has at most its share plus the bytes of one archive. Archives of
+the same second stay together. ENGINE is one of:
 
     table      number, FROM_TIME, TO_TIME, archives and bytes of each job, separated by tabs (the default)
     parallel   FROM_TIME and TO_TIME, for `parallel --colsep '\\t'`
     slurm      a script for sbatch
     aws-batch  a script for the command of an array job
 
-The scripts are called with STATE_FOLDER [ARGUMENT...], as the others in this folder. A run with the same listing
-prints the same; each job's state file is named after its span, so that later runs go on where it ended.
+The scripts take the arguments STATE_FOLDER [ARGUMENT...], as the others in this folder do. The same listing gives the
+same output. The state file of a job is named after its time range, so a later run continues where the job stopped.
 """
 
 import argparse
@@ -40,7 +41,7 @@ at=$folder/$FROM_TIME-to-$TO_TIME
 export SPOOL_STATE_FILE="$at.state.json" DEAD_LETTER_FILE="$at.dead_letters.ndjson" SUMMARY_JSON="$at.summary.json"
 {more}exec "${{MEGASTREAM_INGEST:-megastream_ingest}}" "$@"
 """
-# The limits are those of slurm.sbatch.
+# The same limits as in slurm.sbatch.
 SLURM_HEAD = """\
 #SBATCH --job-name=megastream
 #SBATCH --array=0-{last}
@@ -70,23 +71,24 @@ def read(lines):
             if not isinstance(size, int) or isinstance(size, bool) or size < 0:
                 raise ValueError(f"bytes is {size!r}")
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            sys.exit(f"line {number} of the listing is no object with name, bytes and time: {error!r}")
+            sys.exit(f"line {number} of the listing is not an object with name, bytes and time: {error!r}")
         archives.append((time, size))
     if timeless:
-        print(f"{len(timeless)} archives without a time in their names are in no job, as {timeless[0]!r}", file=sys.stderr)
+        print(f"{len(timeless)} archives without a time in their names are in no job, such as {timeless[0]!r}",
+              file=sys.stderr)
     if not archives:
-        sys.exit("the listing has no archive to take up")
+        sys.exit("the listing has no archive to load")
     return sorted(archives)
 
 
 def moment(text):
-    """The time of an archive, in whole seconds, as its name has it."""
+    """The time of an archive in whole seconds, as in its name."""
     time = datetime.fromisoformat(text.replace("Z", "+00:00"))
     return time.astimezone(timezone.utc).replace(microsecond=0)
 
 
 def cut(archives, count):
-    """Jobs as (from, to, archives, bytes): each second goes to the job in whose share the middle of its bytes lies."""
+    """Jobs as (from, to, archives, bytes). The middle of the bytes of a second decides which job the second goes to."""
     total = sum(size for _, size in archives) or 1
     jobs, before = {}, 0
     for time, group in itertools.groupby(archives, key=lambda archive: archive[0]):
@@ -130,9 +132,9 @@ def positive(text):
 
 
 def main():
-    parser = argparse.ArgumentParser(description="Cuts archives into jobs of about equal bytes.")
-    parser.add_argument("jobs", type=positive, help="how many; fewer where there are not as many times")
-    parser.add_argument("--for", dest="engine", choices=ENGINES, default="table", help="what to print [table]")
+    parser = argparse.ArgumentParser(description="Divides archives into jobs of about equal bytes.")
+    parser.add_argument("jobs", type=positive, help="number of jobs; fewer if there are not as many times")
+    parser.add_argument("--for", dest="engine", choices=ENGINES, default="table", help="format of the output [table]")
     options = parser.parse_args()
     sys.stdout.write(ENGINES[options.engine](cut(read(sys.stdin), options.jobs)))
 

@@ -3,12 +3,12 @@
 #
 #     deploy/shards.sh N STATE_FOLDER [ARGUMENT...]
 #
-# Settings come from the environment as always; arguments are handed on. Each shard has a state file, dead letters, a
-# summary and a log of its own in STATE_FOLDER. Ends with the highest exit code of all.
+# Settings come from the environment. The script passes the arguments on. Each shard has its own state file, dead
+# letters, summary and log in STATE_FOLDER. The script ends with the highest exit code of all shards.
 #
 #     deploy/shards.sh I/N STATE_FOLDER [ARGUMENT...]
 #
-# runs shard I alone, for something else that starts them all, such as GNU parallel. Ends with its exit code.
+# runs only shard I, and ends with its exit code. Use this if another program starts all shards, such as GNU parallel.
 set -eu
 shard=$1 folder=$2
 shift 2
@@ -39,7 +39,7 @@ worst=0
 for pid in $pids; do
     code=0
     wait "$pid" || code=$?
-    # A signal to this shell ends the wait before the process: that is waited for again.
+    # A signal to this shell ends `wait` before the process has ended. Then wait again.
     while kill -0 "$pid" 2>/dev/null; do
         code=0
         wait "$pid" || code=$?

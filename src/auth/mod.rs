@@ -1,8 +1,8 @@
-//! Authenticates a run to Elasticsearch.
+//! Authenticates requests to Elasticsearch.
 //!
-//! Everything that differs between the ways to authenticate is here: their settings, the headers they send, which of it
-//! is secret, and the advice after a refusal. To add one, add a function to `WAYS`, a variant of [`Auth`], and its
-//! flag. Exactly one way has to be given; no credentials at all must be stated, too.
+//! Everything specific to one way of authentication is in this module: its settings, its headers, its secrets, and the
+//! advice after a refusal. To add a way, add a function to `WAYS`, a variant of [`Auth`], and its flag. Users must
+//! choose exactly one way; `--no-auth` is one, too.
 
 pub mod aws;
 mod sigv4;
@@ -15,61 +15,61 @@ use ureq::http::{HeaderMap, HeaderValue, Uri};
 
 use self::aws::CredentialSources;
 use self::sigv4::Signer;
-use self::stored::Stored;
+use self::stored::StoredSecret;
 use crate::exit::Failure;
 use crate::http::url::UserInfo;
 use crate::http::{TransportError, proxy::Proxies};
 use crate::secret::Secret;
 
-/// Returns the region, which may be given, and the possible sources of credentials for it.
+/// Returns the region (the given one, if any) and the sources of credentials for it.
 pub type AwsChain<'g> = &'g dyn Fn(Option<&str>) -> Result<(String, CredentialSources), Failure>;
 
-/// The settings that authentication is read from.
-pub struct Given<'g> {
-    /// Looks up a variable.
+/// Settings that authentication is read from.
+pub struct AuthSettings<'g> {
+    /// Looks up an environment variable.
     pub variable: &'g dyn Fn(&str) -> Option<String>,
-    /// `--username`, else its variable.
+    /// Value of `--username`, else of its variable.
     pub username: Option<String>,
-    /// The part of the URL before the `@`.
+    /// User and password in the URL.
     pub user_info: Option<UserInfo>,
-    /// `--aws-sigv4`, else its variable.
+    /// Value of `--aws-sigv4`, else of its variable.
     pub aws_sigv4: Option<String>,
-    /// `--no-auth`.
+    /// Whether `--no-auth` is set.
     pub no_auth: bool,
     /// Base URLs of the server.
     pub urls: &'g [String],
-    /// The AWS chain.
+    /// Finds the AWS region and credential sources.
     pub aws: AwsChain<'g>,
-    /// The proxy for the services of the AWS chain.
+    /// The proxy for the services that provide AWS credentials.
     pub proxies: &'g Proxies,
 }
 
-/// The one way to authenticate.
+/// How requests authenticate.
 #[derive(Clone, Debug)]
 pub enum Auth {
     /// `Authorization: ApiKey …`.
-    ApiKey(Arc<Stored>),
+    ApiKey(Arc<StoredSecret>),
     /// `Authorization: Basic …`: user and password.
-    Basic(Arc<str>, Arc<Stored>),
+    Basic(Arc<str>, Arc<StoredSecret>),
     /// `Authorization: Bearer …`.
-    Bearer(Arc<Stored>),
+    Bearer(Arc<StoredSecret>),
     /// AWS Signature Version 4.
     SigV4(Arc<Signer>),
-    /// No authentication: the cluster has no security, or a proxy before it takes care of that.
-    Nobody,
+    /// No authentication: the cluster has no security, or a proxy in front of it authenticates.
+    NoAuth,
 }
 
-/// Reads the settings of one way; None where nothing is set for it.
-type Way = fn(&Given<'_>) -> Result<Option<Auth>, Failure>;
+/// Reads the settings of one way; None: nothing is set for it.
+type Way = fn(&AuthSettings<'_>) -> Result<Option<Auth>, Failure>;
 
 /// All ways, with their names in messages.
 const WAYS: [(&str, Way); 6] = [
     ("an API key (ELASTICSEARCH_API_KEY)", api_key),
     ("a user and password (--username or ELASTICSEARCH_USERNAME, with ELASTICSEARCH_PASSWORD)", basic),
-    ("a user and password in ELASTICSEARCH_URL", basic_of_url),
+    ("a user and password in ELASTICSEARCH_URL", basic_from_url),
     ("a bearer token (ELASTICSEARCH_BEARER_TOKEN)", bearer),
     ("AWS signatures (--aws-sigv4 or ELASTICSEARCH_AWS_SIGV4)", sigv4),
-    ("--no-auth", nobody),
+    ("--no-auth", no_auth),
 ];
 
 const API_KEY: &str = "ELASTICSEARCH_API_KEY";
@@ -77,8 +77,8 @@ const USERNAME: &str = "ELASTICSEARCH_USERNAME";
 const PASSWORD: &str = "ELASTICSEARCH_PASSWORD";
 const BEARER_TOKEN: &str = "ELASTICSEARCH_BEARER_TOKEN";
 
-fn api_key(given: &Given<'_>) -> Result<Option<Auth>, Failure> {
-    let key = Stored::find(API_KEY, given, |text| {
+fn api_key(given: &AuthSettings<'_>) -> Result<Option<Auth>, Failure> {
+    let key = StoredSecret::find(API_KEY, given, |text| {
         let is_key = text.bytes().all(|byte| byte.is_ascii_graphic());
         let why = "it has white space or other characters that a key cannot have: set it to the `encoded` \
         value of an API key, or to its id and api_key with a colon between them";
@@ -87,8 +87,8 @@ fn api_key(given: &Given<'_>) -> Result<Option<Auth>, Failure> {
     Ok(key.map(Auth::ApiKey))
 }
 
-fn basic(given: &Given<'_>) -> Result<Option<Auth>, Failure> {
-    let password = Stored::find(PASSWORD, given, |_| Ok(()))?;
+fn basic(given: &AuthSettings<'_>) -> Result<Option<Auth>, Failure> {
+    let password = StoredSecret::find(PASSWORD, given, |_| Ok(()))?;
     let of_url =
         given.user_info.as_ref().filter(|info| info.password.is_none()).map(|info| info.user.clone());
     match (given.username.clone().or(of_url), password) {
@@ -110,37 +110,37 @@ fn basic(given: &Given<'_>) -> Result<Option<Auth>, Failure> {
     }
 }
 
-fn basic_of_url(given: &Given<'_>) -> Result<Option<Auth>, Failure> {
+fn basic_from_url(given: &AuthSettings<'_>) -> Result<Option<Auth>, Failure> {
     let Some(UserInfo { user, password: Some(password) }) = &given.user_info else { return Ok(None) };
-    let password = Stored::of_setting("ELASTICSEARCH_URL", password.clone());
+    let password = StoredSecret::of_setting("ELASTICSEARCH_URL", password.clone());
     Ok(Some(Auth::Basic(user.as_str().into(), Arc::new(password))))
 }
 
-fn bearer(given: &Given<'_>) -> Result<Option<Auth>, Failure> {
-    let token = Stored::find(BEARER_TOKEN, given, |text| {
+fn bearer(given: &AuthSettings<'_>) -> Result<Option<Auth>, Failure> {
+    let token = StoredSecret::find(BEARER_TOKEN, given, |text| {
         let is_token = text.bytes().all(|byte| byte.is_ascii_graphic());
         if is_token { Ok(()) } else { Err("it has white space or other characters that a token cannot have") }
     })?;
     Ok(token.map(Auth::Bearer))
 }
 
-fn sigv4(given: &Given<'_>) -> Result<Option<Auth>, Failure> {
+fn sigv4(given: &AuthSettings<'_>) -> Result<Option<Auth>, Failure> {
     let Some(service) = &given.aws_sigv4 else { return Ok(None) };
     Signer::new(service, given).map(|signer| Some(Auth::SigV4(Arc::new(signer))))
 }
 
-fn nobody(given: &Given<'_>) -> Result<Option<Auth>, Failure> {
-    Ok(given.no_auth.then_some(Auth::Nobody))
+fn no_auth(given: &AuthSettings<'_>) -> Result<Option<Auth>, Failure> {
+    Ok(given.no_auth.then_some(Auth::NoAuth))
 }
 
 impl Auth {
-    /// Reads the one way that is given.
+    /// Reads the one way that is set.
     ///
     /// # Errors
     ///
-    /// A usage failure where there is none, where there are two, or where the settings of one are incomplete or cannot
-    /// be read. It holds no secret.
-    pub fn read(given: &Given<'_>) -> Result<Self, Failure> {
+    /// Returns a usage failure if no way or more than one is set, or if its settings are incomplete or cannot be read.
+    /// The failure holds no secret.
+    pub fn read(given: &AuthSettings<'_>) -> Result<Self, Failure> {
         let mut found: Option<(&str, Self)> = None;
         for (name, way) in WAYS {
             let Some(auth) = way(given)? else { continue };
@@ -161,16 +161,16 @@ impl Auth {
         })
     }
 
-    /// Creates the API key of tests and benches.
+    /// Creates an API key, for tests and benches.
     pub fn of_api_key(key: &str) -> Self {
-        Self::ApiKey(Arc::new(Stored::of_setting(API_KEY, Secret::new(key))))
+        Self::ApiKey(Arc::new(StoredSecret::of_setting(API_KEY, Secret::new(key))))
     }
 
     /// Adds the headers that authenticate a request.
     ///
     /// # Errors
     ///
-    /// Fails where there are no credentials for now, or none at all.
+    /// Fails if there are no credentials, for now or at all.
     pub(crate) fn authorize(
         &self,
         method: &str,
@@ -195,26 +195,26 @@ impl Auth {
         Ok(())
     }
 
-    /// Returns the value of `Authorization`, where it is the same for every request.
+    /// Returns the value of `Authorization`, if it is the same for every request.
     fn authorization(&self) -> Option<String> {
         let base64 = |text: &str| base64_simd::STANDARD.encode_to_string(text);
         match self {
             Self::ApiKey(key) => {
-                let key = key.now();
+                let key = key.current();
                 let key = key.expose();
                 // An encoded key is base64, which has no colon.
                 Some(format!("ApiKey {}", if key.contains(':') { base64(key) } else { key.to_owned() }))
             }
             Self::Basic(user, password) => {
-                Some(format!("Basic {}", base64(&format!("{user}:{}", password.now().expose()))))
+                Some(format!("Basic {}", base64(&format!("{user}:{}", password.current().expose()))))
             }
-            Self::Bearer(token) => Some(format!("Bearer {}", token.now().expose())),
-            Self::SigV4(_) | Self::Nobody => None,
+            Self::Bearer(token) => Some(format!("Bearer {}", token.current().expose())),
+            Self::SigV4(_) | Self::NoAuth => None,
         }
     }
 
-    /// Looks for other credentials after those in `sent` were refused: in a file that has changed, or through the AWS
-    /// chain. Returns whether there are others now.
+    /// Looks for new credentials after those in `sent` were refused: in a file that has changed, or from the AWS
+    /// sources. Returns whether there are any.
     pub(crate) fn renew(&self, sent: &HeaderMap, status: u16, body: &[u8]) -> bool {
         match self {
             Self::ApiKey(stored) | Self::Basic(_, stored) | Self::Bearer(stored) => {
@@ -225,14 +225,14 @@ impl Auth {
                 if status != 401 {
                     return false;
                 }
-                // Another thread may have read the file since, also while this one reads it.
+                // Another thread may read the file at the same time, or may have read it since.
                 if !is_another() {
-                    stored.read_again();
+                    stored.reload();
                 }
                 is_another()
             }
             Self::SigV4(signer) => matches!(status, 401 | 403) && signer.renew(sent, body),
-            Self::Nobody => false,
+            Self::NoAuth => false,
         }
     }
 
@@ -251,7 +251,6 @@ impl Auth {
         }
     }
 
-    /// Returns the advice for refused credentials.
     pub(crate) fn advice(&self) -> String {
         let setting = self.setting();
         match self {
@@ -271,7 +270,7 @@ impl Auth {
                 "the signature is refused: the server may not be an AWS service; remove --aws-sigv4"
                     .to_owned()
             }
-            Self::Nobody => {
+            Self::NoAuth => {
                 let ways: Vec<_> =
                     WAYS.iter().map(|(name, _)| *name).filter(|name| *name != "--no-auth").collect();
                 format!(
@@ -287,28 +286,28 @@ impl Auth {
         match self {
             Self::ApiKey(stored) | Self::Basic(_, stored) | Self::Bearer(stored) => stored.setting(),
             Self::SigV4(_) => "--aws-sigv4".to_owned(),
-            Self::Nobody => "--no-auth".to_owned(),
+            Self::NoAuth => "--no-auth".to_owned(),
         }
     }
 
-    /// Names what others could read and use where requests are not encrypted.
-    pub fn readable(&self) -> Option<&'static str> {
+    /// Names the secret that others could read and use if requests are not encrypted.
+    pub fn exposed_secret(&self) -> Option<&'static str> {
         match self {
             Self::ApiKey(_) => Some("the API key"),
             Self::Basic(..) => Some("the password"),
             Self::Bearer(_) => Some("the bearer token"),
-            Self::SigV4(_) | Self::Nobody => None,
+            Self::SigV4(_) | Self::NoAuth => None,
         }
     }
 
-    /// Masks current and earlier credentials wherever they occur in a foreign text.
+    /// Masks current and earlier credentials in text from outside, such as a server's reply.
     pub(crate) fn cut_out_of(&self, text: &mut Vec<u8>) {
         for secret in self.secrets() {
             secret.cut_out_of(text);
         }
     }
 
-    /// Returns everything that must not be shown.
+    /// Returns everything that has to be masked.
     fn secrets(&self) -> Vec<Secret> {
         let base64 = |text: &str| Secret::new(base64_simd::STANDARD.encode_to_string(text));
         match self {
@@ -319,12 +318,12 @@ impl Auth {
             }
             Self::Bearer(token) => token.all(),
             Self::SigV4(signer) => signer.secrets(),
-            Self::Nobody => Vec::new(),
+            Self::NoAuth => Vec::new(),
         }
     }
 }
 
-/// Returns all forms of an API key that have to be masked: `encoded`, its id with its secret, and its secret.
+/// Returns all forms of an API key that have to be masked: `encoded`, id and secret, and the secret.
 fn parts_of_key(key: &Secret) -> Vec<Secret> {
     let text = key.expose();
     let decoded = || String::from_utf8(base64_simd::STANDARD.decode_to_vec(text).ok()?).ok();
@@ -335,16 +334,15 @@ fn parts_of_key(key: &Secret) -> Vec<Secret> {
     [Some(encoded), Some(Secret::new(pair)), secret].into_iter().flatten().collect()
 }
 
-/// Refusals with texts of Amazon's services that Elasticsearch does not send.
+/// Refusals by Amazon's services. Elasticsearch does not send these texts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Amazon {
-    /// Only signed requests are accepted, or those of a user of the domain.
+    /// The service accepts only signed requests, or those of a user of the domain.
     WantsSignature,
-    /// The signature is refused.
     RefusesSignature,
 }
 
-/// Whether an answer refuses credentials with a text of Amazon's services.
+/// Returns whether an answer refuses credentials with a text of Amazon's services.
 ///
 /// Source: Amazon OpenSearch Service Developer Guide, "Troubleshooting"; IAM User Guide, "Troubleshoot Signature
 /// Version 4 signing". The texts are compared in lower case, since services write them differently.

@@ -1,8 +1,8 @@
 //! AWS Signature Version 4 for Amazon OpenSearch Service and OpenSearch Serverless.
 //!
 //! Source: IAM User Guide, "Create a signed AWS API request"; OpenSearch Serverless Developer Guide, "Signing HTTP
-//! requests with other clients". Serverless wants `x-amz-content-sha256`, and no signed length. Only parts that no
-//! proxy changes are signed: host, time, hash of the body, token.
+//! requests with other clients". Serverless requires `x-amz-content-sha256`, and allows no signed length. Signed are
+//! only parts that no proxy changes: host, time, hash of the body, token.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -13,7 +13,7 @@ use ureq::Agent;
 use ureq::http::header::{AUTHORIZATION, HOST};
 use ureq::http::{HeaderMap, HeaderValue, Uri};
 
-use super::Given;
+use super::AuthSettings;
 use crate::auth::aws::signature::{self, Signature, hash, sensitive, time_of};
 use crate::auth::aws::{CredentialError, Credentials, Provider};
 use crate::exit::Failure;
@@ -23,39 +23,38 @@ use crate::secret::Secret;
 /// Connect time-out for services that provide credentials.
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 
-/// The service names used in signatures.
+/// Service names in signatures: OpenSearch Service and OpenSearch Serverless.
 const SERVICES: [&str; 2] = ["es", "aoss"];
 
-/// Signs requests with the credentials of the AWS chain.
+/// Signs requests with credentials from the AWS sources.
 pub struct Signer {
     scope: Scope,
     provider: Provider,
-    /// All credentials used so far, to be masked.
+    /// All credentials used so far. They have to be masked.
     known: Mutex<Vec<Secret>>,
 }
 
-/// The region and service that a signature is valid for.
+/// Region and service that a signature is valid for.
 struct Scope {
     region: String,
     service: String,
 }
 
-/// The parts of a request that are signed.
 struct Request<'r> {
     method: &'r str,
-    /// The path as it is sent.
+    /// Path as it is sent.
     path: &'r str,
-    /// The query as it is sent, without its `?`.
+    /// Query as it is sent, without `?`.
     query: &'r str,
     /// Headers with lower-case names, sorted by name.
     headers: &'r [(&'r str, &'r str)],
-    /// SHA-256 of the body.
+    /// SHA-256 of the body, in hexadecimal digits.
     body: &'r str,
 }
 
 impl Signer {
-    /// Creates a signer for a service of AWS, with credentials of the chain.
-    pub(super) fn new(service: &str, given: &Given<'_>) -> Result<Self, Failure> {
+    /// Creates a signer for an AWS service.
+    pub(super) fn new(service: &str, given: &AuthSettings<'_>) -> Result<Self, Failure> {
         if !SERVICES.contains(&service) {
             return Err(Failure::usage(format!(
                 "--aws-sigv4 (ELASTICSEARCH_AWS_SIGV4) is {service:?}: it takes es (Amazon OpenSearch Service) or aoss \
@@ -69,7 +68,7 @@ impl Signer {
         Ok(Self { scope, provider: Provider::new(sources, agent), known: Mutex::default() })
     }
 
-    /// Adds the headers of a signature.
+    /// Adds the headers of a signature to a request.
     pub(super) fn sign(
         &self,
         method: &str,
@@ -125,7 +124,7 @@ impl Signer {
         Ok(credentials)
     }
 
-    /// Whether the chain has other credentials than the refused ones.
+    /// Returns whether there are other credentials than the refused ones.
     pub(super) fn renew(&self, sent: &HeaderMap, body: &[u8]) -> bool {
         if !String::from_utf8_lossy(body).to_ascii_lowercase().contains("security token") {
             return false;
@@ -135,10 +134,9 @@ impl Signer {
             value.contains(&format!("Credential={}/", credentials.access_key))
         };
         let Ok(now) = self.credentials() else { return false };
-        !was_sent(&now) || self.provider.anew(&now).is_ok_and(|others| others.is_some())
+        !was_sent(&now) || self.provider.renew_refused(&now).is_ok_and(|others| others.is_some())
     }
 
-    /// Returns the advice for a refused signature.
     pub(super) fn refusal(&self, body: &[u8]) -> String {
         let text = String::from_utf8_lossy(body).to_ascii_lowercase();
         let Scope { region, service } = &self.scope;
@@ -161,7 +159,6 @@ impl Signer {
         )
     }
 
-    /// Returns all credentials used so far.
     pub(super) fn secrets(&self) -> Vec<Secret> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -173,9 +170,9 @@ impl std::fmt::Debug for Signer {
     }
 }
 
-/// Creates the agent for services that provide credentials. Of the settings for Elasticsearch only the proxy applies to
-/// them.
-fn agent(given: &Given<'_>) -> Result<Agent, Failure> {
+/// Creates the agent for services that provide credentials. Only the proxy setting applies to them; the other
+/// connection settings are for Elasticsearch.
+fn agent(given: &AuthSettings<'_>) -> Result<Agent, Failure> {
     http::agent(&http::HttpSettings {
         ca_cert: None,
         ca_fingerprint: None,
@@ -212,13 +209,12 @@ fn host_of(uri: &Uri) -> String {
     }
 }
 
-/// Builds the value of `Authorization`.
 fn authorization(request: &Request<'_>, credentials: &Credentials, scope: &Scope, time: &str) -> String {
     let names: Vec<_> = request.headers.iter().map(|(name, _)| *name).collect();
     let names = names.join(";");
     let lines: String =
         request.headers.iter().map(|(name, value)| format!("{name}:{}\n", value.trim())).collect();
-    // Unlike for S3, the path in the canonical request is encoded once more than the path sent.
+    // Unlike for S3, the canonical request encodes the path once more than it is sent.
     let path = if request.path.is_empty() { "/".to_owned() } else { uri_encode(request.path, false) };
     let Request { method, query, body, .. } = request;
     let canonical = format!("{method}\n{path}\n{}\n{lines}\n{names}\n{body}", canonical_query(query));
@@ -230,7 +226,7 @@ fn authorization(request: &Request<'_>, credentials: &Credentials, scope: &Scope
     )
 }
 
-/// Encodes names and values anew, strictly, and sorts them in their encoded form.
+/// Builds the canonical query: encodes names and values strictly, and sorts them in their encoded form.
 fn canonical_query(query: &str) -> String {
     let pairs = url::form_urlencoded::parse(query.as_bytes());
     let mut pairs: Vec<_> =
@@ -247,7 +243,7 @@ mod tests {
     const EMPTY: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
     const TIME: &str = "20150830T123600Z";
 
-    /// The end of the signature of a request of the "AWS Signature Version 4 Test Suite", which is for the host
+    /// Returns the end of the signature of a request in the "AWS Signature Version 4 Test Suite". Its requests are to
     /// `example.amazonaws.com` in 2015.
     fn signature(method: &str, path: &str, query: &str, more: &[(&str, &str)], body: &[u8]) -> String {
         let mut headers = vec![("host", "example.amazonaws.com"), ("x-amz-date", TIME)];
@@ -315,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn paths_are_encoded_once_more_than_they_are_sent_and_queries_anew() {
+    fn paths_are_encoded_twice_and_queries_are_encoded_again() {
         assert_eq!(
             uri_encode("/posts,post%2Ctombstones/_flush", false),
             "/posts%2Cpost%252Ctombstones/_flush"
@@ -324,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn a_host_of_aws_tells_its_region() {
+    fn a_host_name_of_aws_contains_its_region() {
         for (url, region) in [
             ("https://search-x-abc.eu-west-1.es.amazonaws.com", Some("eu-west-1")),
             ("https://vpc-x-abc.cn-north-1.es.amazonaws.com.cn:443/", Some("cn-north-1")),
@@ -338,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn a_host_is_sent_without_the_port_that_goes_without_saying() {
+    fn a_host_is_sent_without_the_default_port() {
         for (url, host) in [
             ("https://a:443/", "a"),
             ("http://a:80/", "a"),

@@ -4,33 +4,33 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::Given;
+use super::AuthSettings;
 use crate::exit::Failure;
 use crate::files;
 use crate::secret::Secret;
 
-/// Limit on a secret's length (bytes).
+/// Limit on the length of a secret, in bytes.
 const LONGEST: u64 = 64 << 10;
 
-/// A secret and its source. White space around it is not part of it.
-pub struct Stored {
+/// A secret and its source. Leading and trailing white space is removed.
+pub struct StoredSecret {
     setting: &'static str,
     /// File that is read again after a refusal.
     file: Option<PathBuf>,
     check: Check,
-    /// All values so far, the current one last: a late answer may quote an earlier one.
+    /// All values so far, the current one last. A late reply may quote an earlier one.
     known: Mutex<Vec<Secret>>,
 }
 
-/// Checks a text; an error says what is wrong without repeating any of it.
+/// Checks a secret. The error says what is wrong without repeating any of it.
 type Check = fn(&str) -> Result<(), &'static str>;
 
-impl Stored {
-    /// Reads the secret in the variable `setting`, or in the file named by the same variable with `_FILE`; None where
+impl StoredSecret {
+    /// Reads the secret in the variable `setting`, or in the file named by the same variable with `_FILE`. None:
     /// neither is set.
     pub(super) fn find(
         setting: &'static str,
-        given: &Given<'_>,
+        given: &AuthSettings<'_>,
         check: Check,
     ) -> Result<Option<Arc<Self>>, Failure> {
         let file_setting = format!("{setting}_FILE");
@@ -63,7 +63,7 @@ impl Stored {
         Self { setting, file: None, check: |_| Ok(()), known: Mutex::new(vec![secret]) }
     }
 
-    /// Returns the name used in messages.
+    /// Returns the setting's name for messages.
     pub(super) fn setting(&self) -> String {
         match &self.file {
             None => self.setting.to_owned(),
@@ -71,18 +71,17 @@ impl Stored {
         }
     }
 
-    /// Returns the current value.
-    pub(super) fn now(&self) -> Secret {
+    pub(super) fn current(&self) -> Secret {
         self.known().last().cloned().unwrap_or_else(|| Secret::new(""))
     }
 
-    /// Returns all values so far.
+    /// Returns all values so far, the current one last.
     pub(super) fn all(&self) -> Vec<Secret> {
         self.known().clone()
     }
 
-    /// Reads the file again, and uses what it holds now. An invalid secret does not count.
-    pub(super) fn read_again(&self) {
+    /// Reads the file again, and uses its new content if that is valid.
+    pub(super) fn reload(&self) {
         // A pipe has been read to its end; reading it again would block.
         let Some(path) = self.file.as_deref().filter(|path| files::check(path).is_ok()) else { return };
         let text = match read(path) {
@@ -110,7 +109,7 @@ impl Stored {
     }
 }
 
-/// Reads a file. It may be a pipe (`<(…)` in a shell), but no device and no folder.
+/// Reads a file. It may be a pipe (`<(…)` in a shell), but not a device or a folder.
 fn read(path: &Path) -> Result<String, String> {
     use std::os::unix::fs::FileTypeExt;
     let metadata = fs::metadata(path).map_err(|error| error.to_string())?;
@@ -124,7 +123,7 @@ fn read(path: &Path) -> Result<String, String> {
     fs::read_to_string(path).map_err(|error| error.to_string())
 }
 
-impl std::fmt::Debug for Stored {
+impl std::fmt::Debug for StoredSecret {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}", self.setting)
     }

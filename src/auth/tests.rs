@@ -1,4 +1,4 @@
-//! Tests of which way is chosen, what it sends, and the advice after a refusal.
+//! Tests of the ways to authenticate: their choice, their headers, and the advice after a refusal.
 
 use ureq::http::header::HOST;
 
@@ -7,13 +7,16 @@ use crate::exit::ExitCode;
 
 const URL: &str = "https://es.example:9200";
 
-fn read_with(variables: &[(&str, &str)], change: impl FnOnce(&mut Given<'_>)) -> Result<Auth, Failure> {
+fn read_with(
+    variables: &[(&str, &str)],
+    change: impl FnOnce(&mut AuthSettings<'_>),
+) -> Result<Auth, Failure> {
     let variable =
         |name: &str| variables.iter().find(|(n, _)| *n == name).map(|(_, value)| (*value).to_owned());
     let urls = [URL.to_owned()];
     let aws = |_: Option<&str>| Err(Failure::usage("no chain in this test"));
     let proxies = Proxies::default();
-    let mut given = Given {
+    let mut given = AuthSettings {
         variable: &variable,
         username: variable(USERNAME),
         user_info: None,
@@ -46,7 +49,7 @@ fn user_info(user: &str, password: Option<&str>) -> Option<UserInfo> {
 }
 
 #[test]
-fn each_way_sends_what_it_should() {
+fn each_way_sends_its_header() {
     for (variables, expected) in [
         (&[(API_KEY, " aWQ6a2V5\n")][..], "ApiKey aWQ6a2V5"),
         (&[(API_KEY, "id:key")], "ApiKey aWQ6a2V5"),
@@ -92,7 +95,7 @@ fn exactly_one_way_is_given() {
 }
 
 #[test]
-fn half_of_a_way_is_told_as_such() {
+fn incomplete_credentials_are_a_usage_failure() {
     for (variables, missing) in [
         (&[(USERNAME, "elastic")][..], PASSWORD),
         (&[(PASSWORD, "hunter2hunter2")], "--username"),
@@ -192,7 +195,7 @@ fn a_secret_is_cut_out_in_every_form() {
 }
 
 #[test]
-fn advice_is_that_of_the_way_and_none_has_a_key_who_gave_none() {
+fn advice_matches_the_way_to_authenticate() {
     let ways = [
         (read(&[(API_KEY, "a")]).unwrap(), "ELASTICSEARCH_API_KEY is refused"),
         (read(&[(USERNAME, "elastic"), (PASSWORD, "a")]).unwrap(), "the user \"elastic\""),

@@ -5,7 +5,7 @@ use crate::text::plain;
 
 const HEAD: &str = "# Generated from the table of options; changes here are lost.\n";
 
-/// Returns the completions for bash 4 and newer, which need no bash-completion.
+/// Returns the completions for bash 4 and newer. They do not need the bash-completion package.
 pub fn bash() -> String {
     let names: Vec<_> = flags().map(|(flag, _)| format!("--{flag}")).collect();
     let mut cases = String::new();

@@ -1,4 +1,4 @@
-//! Every flag and variable. This is the one place where a name, a default, a range or a text is written.
+//! Every flag and variable, with its name, default, range and text.
 //!
 //! How to add one: `CONTRIBUTING.md`.
 
@@ -6,7 +6,7 @@ use super::choices::{Addressing, AwsService, Choice, LogFormat, Mode, Payer, Pla
 use super::entry::Value::{File, Number, Switch, Text, Words};
 use super::entry::{Entry, Group, settings, takes};
 
-/// The arguments that are no flags.
+/// Returns the entry of the positional arguments.
 pub fn paths() -> &'static Entry {
     static ENTRY: Entry = Entry {
         name: "paths",
@@ -70,9 +70,9 @@ settings! {
             takes(Text("TIME")).or(&["TO_TIME"]);
         limit: option String, "load at most N archives, oldest first; not with `--mode spool`",
             takes(Number("N", 1, 1 << 32));
-        shard: option String, "load only archives whose name hashes to I of N",
+        shard: option String, "load only shard I of N (I from 0); the hash of its name decides an archive's shard",
             takes(Text("I/N")).or(&["SHARD"]).default("0/1");
-        kubernetes_shard: variable, "I and N of `--shard`, if neither that nor `SHARD` is given",
+        kubernetes_shard: variable, "I and N of `--shard`, if neither `--shard` nor `SHARD` is given",
             takes(Text("N")).or(&["JOB_COMPLETION_INDEX", "SHARD_COUNT"]);
         retry_failed: switch bool, "also load archives that the state file lists as failed", takes(Switch);
     }
@@ -139,15 +139,15 @@ settings! {
              `video_transcript` or `vector:MODEL`; repeat it or use commas for several",
             takes(Text("NAME")).or(&["ADD_FIELDS"]);
         vector_encoding: option String,
-            "`array`, `base64` (half the bytes, from Elasticsearch 9.3 on), or `auto`, which finds out what the \
-             server takes",
+            "`array`, `base64` (half the bytes, from Elasticsearch 9.3 on), or `auto`, which tests what the \
+             server accepts",
             takes(Words(VectorChoice::WORDS)).or(&["VECTOR_ENCODING"]).default("auto");
         max_rejected: option String,
-            "stop if more than N rows are rejected, or more than P % of the rows (of 1000 if there are fewer)",
+            "stop if more than N rows, or more than P % of the rows, are rejected (fewer than 1000 rows count as 1000)",
             takes(Text("N|P%")).or(&["MAX_REJECTED"]);
         account_deletions: option bool, "also delete the posts of deleted accounts",
             takes(Switch).or(&["ACCOUNT_DELETIONS"]);
-        bulk_load_settings: option bool, "refresh and replicas tuned for a first load, put back at every exit",
+        bulk_load_settings: option bool, "tune refresh and replicas for a first load, and restore them at every exit",
             takes(Switch).or(&["BULK_LOAD_SETTINGS"]);
         retry_budget: option String,
             "seconds to wait for an unavailable Elasticsearch or S3 in mode `once`; mode `spool` waits \
@@ -190,7 +190,7 @@ settings! {
              means port 9464",
             takes(Text("ADDR")).or(&["LISTEN_ADDRESS"]);
         quiet: switch bool,
-            "print no line for each archive; progress, warnings, errors and the final table are still printed",
+            "leave out the line of each archive; progress, warnings, errors and the final table are still printed",
             takes(Switch);
         logging_enabled: variable, "`false`: no log and no progress; `RUST_LOG` sets log levels",
             takes(Switch).or(&["LOGGING_ENABLED"]).default("true");

@@ -114,8 +114,8 @@ fn contradictory_settings_are_refused() {
 fn a_kubernetes_index_shards_only_with_a_count() {
     let dry = || Cli { dry_run: true, ..here() };
     let index = ("JOB_COMPLETION_INDEX", "2");
-    assert_eq!(dry_run(here(), &[index]).archives.wanted.shard, Shard::ALL);
-    let shard = dry_run(here(), &[index, ("SHARD_COUNT", "4")]).archives.wanted.shard;
+    assert_eq!(dry_run(here(), &[index]).archives.criteria.shard, Shard::ALL);
+    let shard = dry_run(here(), &[index, ("SHARD_COUNT", "4")]).archives.criteria.shard;
     assert_eq!(shard, Shard::parse("2/4").unwrap());
     assert!(message(resolve(dry(), &[("SHARD_COUNT", "4")])).contains("JOB_COMPLETION_INDEX"));
 }

@@ -1,4 +1,4 @@
-//! Gzip: compresses requests where asked for, and decompresses replies that are compressed without being asked for.
+//! Gzip: compresses requests if asked to, and decompresses replies that are compressed although the client did not ask.
 
 use libdeflater::{CompressionLvl, Compressor, DecompressionError, Decompressor};
 use ureq::http::HeaderMap;
@@ -6,10 +6,10 @@ use ureq::http::header::CONTENT_ENCODING;
 
 use super::TransportError;
 
-/// Least length of a gzip member in bytes (RFC 1952: head and tail).
-const SHORTEST: usize = 18;
+/// Shortest gzip member, in bytes (RFC 1952: head and tail).
+const MIN_LENGTH: usize = 18;
 
-/// Compresses a body with gzip at a level from 1 to 9. None where it cannot be compressed; then it is sent as it is.
+/// Compresses a body with gzip at a level from 1 to 9. None: it cannot be compressed and is sent as it is.
 pub(crate) fn gzip(body: &[u8], level: u8) -> Option<Vec<u8>> {
     let mut compressor = Compressor::new(CompressionLvl::new(level.into()).ok()?);
     let mut out = vec![0; compressor.gzip_compress_bound(body.len())];
@@ -18,12 +18,12 @@ pub(crate) fn gzip(body: &[u8], level: u8) -> Option<Vec<u8>> {
     Some(out)
 }
 
-/// Returns the decoded body of a reply, of at most `limit` bytes. The client asks for `identity`; some proxies send
-/// gzip all the same.
+/// Returns the decoded body of a reply; it may have at most `limit` bytes. The client asks for `identity`, but some
+/// proxies send gzip anyway.
 ///
 /// # Errors
 ///
-/// Names an unknown encoding, or says what is wrong with invalid gzip.
+/// Names an unknown encoding, or says what is wrong with the gzip data.
 pub(crate) fn decoded(headers: &HeaderMap, body: Vec<u8>, limit: u64) -> Result<Vec<u8>, TransportError> {
     let Some(encoding) = headers.get(CONTENT_ENCODING) else { return Ok(body) };
     let encoding = String::from_utf8_lossy(encoding.as_bytes()).trim().to_ascii_lowercase();
@@ -41,9 +41,9 @@ pub(crate) fn decoded(headers: &HeaderMap, body: Vec<u8>, limit: u64) -> Result<
     }
 }
 
-/// Decompresses one gzip member. Its last four bytes are the size of its content, modulo 2^32.
+/// Decompresses one gzip member. Its last four bytes give the size of its content, modulo 2^32.
 fn gunzip(body: &[u8], limit: u64) -> Result<Vec<u8>, String> {
-    let tail = body.last_chunk().filter(|_| body.len() >= SHORTEST).ok_or("it is cut off")?;
+    let tail = body.last_chunk().filter(|_| body.len() >= MIN_LENGTH).ok_or("it is cut off")?;
     let size = u32::from_le_bytes(*tail);
     if u64::from(size) > limit {
         return Err(format!("it is larger than {limit} bytes"));
@@ -78,14 +78,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_encoded_stays_as_it_is() {
+    fn an_unencoded_body_is_unchanged() {
         for encoding in [None, Some("identity"), Some("")] {
             assert_eq!(decode(encoding, b"{}").as_deref(), Ok(&b"{}"[..]));
         }
     }
 
     #[test]
-    fn what_cannot_be_inflated_is_told() {
+    fn invalid_gzip_is_an_error() {
         let good = gzip(&[b'x'; 9_000], 1).unwrap();
         let large = gzip(&[b'x'; 10_001], 1).unwrap();
         let mut longer = good.clone();

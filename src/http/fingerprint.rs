@@ -1,4 +1,4 @@
-//! The SHA-256 of a certificate, as Elasticsearch prints it at its first start.
+//! SHA-256 fingerprint of a certificate, as Elasticsearch prints it at its first start.
 
 use std::fmt;
 
@@ -22,7 +22,7 @@ impl Fingerprint {
         (digits.len() == 64).then(|| bytes.try_into().ok().map(Self)).flatten()
     }
 
-    /// Returns the fingerprint of a certificate.
+    /// Computes the fingerprint of a certificate.
     pub(crate) fn of(der: &[u8]) -> Self {
         let mut bytes = [0; 32];
         bytes.copy_from_slice(digest(&SHA256, der).as_ref());

@@ -1,16 +1,17 @@
-//! Handles answers to `Expect: 100-continue` (RFC 9110, section 10.1.1), by which a request asks whether its body is
-//! wanted. The HTTP library mishandles two of them:
+//! Handles answers to `Expect: 100-continue` (RFC 9110, section 10.1.1). With this header a client asks whether the
+//! server wants the body. The HTTP library mishandles two answers:
 //!
-//! - `100 Continue` with headers meant for the final reply: the library never sends the body. The headers are removed.
-//! - A refusal that arrives at once and complete: the library keeps waiting for more until the time limit. It is passed
-//!   on as if it had just arrived.
+//! - `100 Continue` with headers that are meant for the final reply: the library never sends the body. The headers are
+//!   removed here.
+//! - A refusal that arrives at once and complete: the library waits for more until the time limit. It is passed on here
+//!   as if it had just arrived.
 
 use ureq::unversioned::transport::{Buffers, ConnectionDetails, Connector, NextTimeout, Transport};
 
-/// Start of an answer that agrees to the body.
+/// Start of an answer that accepts the body.
 const CONTINUE: &[u8] = b"HTTP/1.1 100";
 
-/// The answer without its headers.
+/// The accepting answer without its headers.
 const BARE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 /// Rewrites answers to `Expect` into the form that the HTTP library expects.
@@ -25,22 +26,22 @@ impl<In: Transport> Connector<In> for InterimConnector {
         _: &ConnectionDetails<'_>,
         chained: Option<In>,
     ) -> Result<Option<Self::Out>, ureq::Error> {
-        Ok(chained.map(|inner| Interim { inner, is_asked: false }))
+        Ok(chained.map(|inner| Interim { inner, awaits_answer: false }))
     }
 }
 
-/// A connection.
+/// A connection whose answers to `Expect` are rewritten.
 #[derive(Debug)]
 pub(super) struct Interim<In> {
     inner: In,
-    /// A request has asked, and nothing has arrived since.
-    is_asked: bool,
+    /// Whether a request with `Expect` was sent, and nothing has arrived since.
+    awaits_answer: bool,
 }
 
-/// Whether the output is the head of a request with `Expect`.
+/// Returns whether the output is the head of a request with `Expect`.
 ///
-/// Output is mostly bodies. Their first line shows that they are no head, so the rest is not looked at.
-fn asks_first(output: &[u8]) -> bool {
+/// Most output is bodies. Their first line already shows that they are not a head, so the rest is not searched.
+fn expects_continue(output: &[u8]) -> bool {
     let Some(line) = output.split(|&byte| byte == b'\n').next().filter(|line| line.ends_with(b" HTTP/1.1\r"))
     else {
         return false;
@@ -51,22 +52,22 @@ fn asks_first(output: &[u8]) -> bool {
     fields.windows(22).any(|window| window == b"\r\nexpect: 100-continue")
 }
 
-/// The state of an answer, judged by what has arrived so far.
+/// Judgement of an answer by what has arrived so far.
 #[derive(Debug, PartialEq, Eq)]
 enum InterimAnswer {
     /// More has to arrive.
     Incomplete,
-    /// Agreement, with a head of so many bytes.
-    Agrees(usize),
-    /// Refusal: this is the reply.
+    /// The server accepts the body; the head of its answer has so many bytes.
+    Accepts(usize),
+    /// The server refuses: this is the final reply.
     Refuses,
 }
 
 fn answer(input: &[u8]) -> InterimAnswer {
-    let agrees = input.starts_with(CONTINUE);
+    let accepts = input.starts_with(CONTINUE);
     match input.windows(4).position(|four| four == b"\r\n\r\n") {
-        None if agrees || CONTINUE.starts_with(input) => InterimAnswer::Incomplete,
-        Some(end) if agrees => InterimAnswer::Agrees(end + 4),
+        None if accepts || CONTINUE.starts_with(input) => InterimAnswer::Incomplete,
+        Some(end) if accepts => InterimAnswer::Accepts(end + 4),
         _ => InterimAnswer::Refuses,
     }
 }
@@ -75,7 +76,7 @@ fn answer(input: &[u8]) -> InterimAnswer {
 fn replace(buffers: &mut dyn Buffers, bytes: &[u8]) {
     let length = buffers.input().len();
     buffers.input_consume(length);
-    // There is room: at most a few bytes more are put in than were taken out.
+    // The buffer has room: the new bytes are at most a few more than the old ones.
     if let Some(into) = buffers.input_append_buf().get_mut(..bytes.len()) {
         into.copy_from_slice(bytes);
         buffers.input_appended(bytes.len());
@@ -88,28 +89,29 @@ impl<In: Transport> Transport for Interim<In> {
     }
 
     fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), ureq::Error> {
-        self.is_asked = asks_first(self.inner.buffers().output().get(..amount).unwrap_or_default());
+        self.awaits_answer =
+            expects_continue(self.inner.buffers().output().get(..amount).unwrap_or_default());
         self.inner.transmit_output(amount, timeout)
     }
 
     fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, ureq::Error> {
-        let mut has_come = self.inner.await_input(timeout)?;
-        while self.is_asked && has_come {
+        let mut has_input = self.inner.await_input(timeout)?;
+        while self.awaits_answer && has_input {
             let input = self.inner.buffers().input().to_vec();
             match answer(&input) {
-                InterimAnswer::Incomplete => has_come = self.inner.await_input(timeout)?,
-                InterimAnswer::Agrees(end) => {
+                InterimAnswer::Incomplete => has_input = self.inner.await_input(timeout)?,
+                InterimAnswer::Accepts(end) => {
                     let rest = input.get(end..).unwrap_or_default();
                     replace(self.inner.buffers(), &[BARE, rest].concat());
-                    self.is_asked = false;
+                    self.awaits_answer = false;
                 }
                 InterimAnswer::Refuses => {
                     replace(self.inner.buffers(), &input);
-                    self.is_asked = false;
+                    self.awaits_answer = false;
                 }
             }
         }
-        Ok(has_come)
+        Ok(has_input)
     }
 
     fn is_open(&mut self) -> bool {
@@ -126,24 +128,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_head_of_a_request_asks_first() {
-        assert!(asks_first(b"POST /_bulk HTTP/1.1\r\nhost: a\r\nExpect: 100-continue\r\n\r\n"));
+    fn only_the_head_of_a_request_expects_continue() {
+        assert!(expects_continue(b"POST /_bulk HTTP/1.1\r\nhost: a\r\nExpect: 100-continue\r\n\r\n"));
         for other in [
             &b"POST /_bulk HTTP/1.1\r\nhost: a\r\n\r\nexpect: 100-continue"[..],
             b"{\"a\":\"\r\nexpect: 100-continue\r\n\r\n\"}",
             b"",
         ] {
-            assert!(!asks_first(other));
+            assert!(!expects_continue(other));
         }
     }
 
     #[test]
-    fn an_agreement_is_told_from_a_refusal_and_from_half_of_it() {
+    fn a_continue_differs_from_a_refusal_and_from_part_of_itself() {
         let whole = b"HTTP/1.1 100 Continue\r\ndate: now\r\nserver: x\r\n\r\n";
-        assert_eq!(answer(whole), InterimAnswer::Agrees(whole.len()));
+        assert_eq!(answer(whole), InterimAnswer::Accepts(whole.len()));
         assert_eq!(
             answer(&[whole, &b"HTTP/1.1 200 OK\r\n"[..]].concat()),
-            InterimAnswer::Agrees(whole.len())
+            InterimAnswer::Accepts(whole.len())
         );
         for half in [&whole[..4], &whole[..30], b"H", b""] {
             assert_eq!(answer(half), InterimAnswer::Incomplete);

@@ -1,4 +1,4 @@
-//! Shared by requests to all servers: the one HTTP and TLS stack, what it trusts, and how requests fail.
+//! HTTP and TLS for requests to all servers: what the client trusts, and how requests fail.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use ureq::unversioned::transport::{Connector, TcpConnector};
 use self::interim::InterimConnector;
 use self::proxy::{Proxies, ProxyConnector};
 use self::reach::Reach;
-use self::resolver::Remembering;
+use self::resolver::CachingResolver;
 use crate::exit::Failure;
 
 pub(crate) mod encoding;
@@ -31,38 +31,38 @@ pub use self::transport_error::TransportError;
 
 const USER_AGENT: &str = concat!("megastream_ingest/", env!("CARGO_PKG_VERSION"));
 
-/// Connection settings of a server.
+/// Connection settings for one server.
 pub(crate) struct HttpSettings<'s> {
-    /// PEM file of certificates to trust besides the system's roots.
+    /// PEM file of certificates to trust in addition to the system's roots.
     pub(crate) ca_cert: Option<&'s Path>,
-    /// The one certificate to trust.
+    /// Fingerprint of the only certificate to trust.
     pub(crate) ca_fingerprint: Option<Fingerprint>,
-    /// PEM files of this client's certificate and key.
+    /// PEM files with this client's certificate and key.
     pub(crate) client_cert: Option<(&'s Path, &'s Path)>,
     /// Whether any request uses TLS. If not, the system's roots are not read.
     pub(crate) is_https: bool,
-    /// Whether certificates are left unchecked.
+    /// Whether the client accepts any certificate.
     pub(crate) skip_tls_verify: bool,
-    /// The proxy, and the hosts reached without it.
+    /// The proxy, and the hosts that are reached without it.
     pub(crate) proxies: &'s Proxies,
-    /// Time limit for name, TCP connection and TLS handshake together.
+    /// Time limit for name resolution, TCP connection and TLS handshake together.
     pub(crate) connect_limit: Duration,
-    /// Time limit until the head of a reply.
+    /// Time limit until the head of a reply arrives.
     pub(crate) head_limit: Option<Duration>,
-    /// Time limit between two pieces of a body.
+    /// Time limit between two pieces of a reply's body.
     pub(crate) read_limit: Option<Duration>,
-    /// Most idle connections kept.
+    /// Maximum number of idle connections that are kept.
     pub(crate) idle_connections: usize,
 }
 
 /// Creates an agent for requests to one server.
 ///
-/// Redirects are not followed, and the proxy variables of the environment are not used: credentials go to no host but
-/// the one that they are for. A reply of any status is a reply, not an error. Replies are requested uncompressed.
+/// It follows no redirects and ignores the proxy variables of the environment: credentials go only to the host that
+/// they are for. A reply of any status is a reply, not an error. Requests ask for uncompressed replies.
 ///
 /// # Errors
 ///
-/// A usage failure where a file with certificates cannot be used, or where nothing is trusted.
+/// Returns a usage failure if a certificate file cannot be used, or if nothing is trusted.
 pub(crate) fn agent(settings: &HttpSettings<'_>) -> Result<Agent, Failure> {
     let config = Agent::config_builder()
         .max_redirects(0)
@@ -82,7 +82,7 @@ pub(crate) fn agent(settings: &HttpSettings<'_>) -> Result<Agent, Failure> {
             .chain(ProxyConnector(proxies.clone()))
             .chain(tls::connector(settings)?)
             .chain(InterimConnector);
-    Ok(Agent::with_parts(config, connector, Remembering::new(proxies)))
+    Ok(Agent::with_parts(config, connector, CachingResolver::new(proxies)))
 }
 
 #[cfg(test)]

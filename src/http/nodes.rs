@@ -1,20 +1,20 @@
-//! Chooses the node of a cluster that a request goes to.
+//! Chooses the node of a cluster for each request.
 //!
-//! Requests go round. A node that fails is left out for a while, twice as long each time. Before its next request it
-//! has to answer a small one: a node that accepts connections and never answers must not cost a bulk request its whole
-//! time again and again. If all nodes are left out, all are tried.
+//! Requests go to the nodes in turn. A node that fails is left out for a while, twice as long each time. Before its
+//! next request it has to answer a small one. Otherwise a node that accepts connections but never answers would cost a
+//! bulk request its whole time limit again and again. If all nodes are left out, all are tried.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Time for which a node is left out after its first failure.
+/// How long a node is left out after its first failure.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 
-/// Longest time for which a node is left out.
+/// Longest time that a node is left out.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
-/// The nodes, at least one.
+/// The nodes of a cluster, at least one.
 #[derive(Debug)]
 pub(crate) struct Nodes {
     nodes: Vec<Node>,
@@ -25,7 +25,7 @@ pub(crate) struct Nodes {
 #[derive(Debug)]
 struct Node {
     url: String,
-    /// Whether it has ever answered, which shows that it speaks the protocol of its URL.
+    /// Whether the node has ever answered. If so, it speaks the protocol of its URL.
     has_answered: AtomicBool,
     state: Mutex<State>,
 }
@@ -34,20 +34,20 @@ struct Node {
 struct State {
     /// Failures since a request last succeeded.
     failures: u32,
-    /// End of the time for which the node is left out; None once it has answered.
+    /// Until when the node is left out; None: it has answered since its last failure.
     out_until: Option<Instant>,
-    /// Whether a thread is finding out if the node answers again.
+    /// Whether a thread is checking if the node answers again.
     is_probed: bool,
 }
 
-/// What a request does with a node.
+/// How a request treats a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Turn {
-    /// Sends the request to it.
+    /// Send the request to it.
     Ready,
-    /// The node has failed: sends it a small request first, and this one if that is answered.
+    /// The node has failed: send a small request first, and this one if the node answers.
     Probe,
-    /// Skips it: another thread is probing it right now.
+    /// Skip it: another thread is probing it right now.
     Busy,
 }
 
@@ -61,35 +61,31 @@ impl Nodes {
         Self { nodes, next: AtomicUsize::new(0) }
     }
 
-    /// Returns the number of nodes.
     pub(crate) fn len(&self) -> usize {
         self.nodes.len()
     }
 
-    /// Returns the base URL of a node.
     pub(crate) fn url(&self, node: usize) -> &str {
         self.nodes.get(node).map_or("", |node| &node.url)
     }
 
-    /// Records that a node has answered, whatever the answer.
+    /// Records that a node has answered, whatever its answer.
     pub(crate) fn answered(&self, node: usize) {
         if let Some(node) = self.nodes.get(node) {
             node.has_answered.store(true, Ordering::Relaxed);
         }
     }
 
-    /// Whether a node has ever answered.
     pub(crate) fn has_answered(&self, node: usize) -> bool {
         self.nodes.get(node).is_some_and(|node| node.has_answered.load(Ordering::Relaxed))
     }
 
-    /// Returns the base URLs of all nodes.
     pub(crate) fn urls(&self) -> impl Iterator<Item = &str> {
         self.nodes.iter().map(|node| node.url.as_str())
     }
 
-    /// Returns the order in which a request tries the nodes: round from the next one; then those that are left out, the
-    /// one whose time ends first before the others.
+    /// Returns the order in which a request tries the nodes: round robin; then the nodes that are left out, the one
+    /// that returns first before the others.
     pub(crate) fn order(&self, now: Instant) -> Vec<usize> {
         let first = self.next.fetch_add(1, Ordering::Relaxed);
         let round = (0..self.len()).map(|n| first.wrapping_add(n) % self.len());
@@ -99,7 +95,7 @@ impl Nodes {
         order
     }
 
-    /// Decides what a request does with a node.
+    /// Decides how a request treats a node.
     pub(crate) fn begin(&self, node: usize) -> Turn {
         let Some(mut state) = self.state(node) else { return Turn::Busy };
         match (state.out_until, state.is_probed) {
@@ -113,23 +109,23 @@ impl Nodes {
     }
 
     /// Records that a node has answered a small request. Its failures stay counted until it carries out a real one.
-    pub(crate) fn is_back(&self, node: usize) {
+    pub(crate) fn came_back(&self, node: usize) {
         if let Some(mut state) = self.state(node) {
             (state.is_probed, state.out_until) = (false, None);
         }
     }
 
-    /// Records that a node works: it has carried out a request, or refused it. Returns whether it had failed before.
-    pub(crate) fn works(&self, node: usize) -> bool {
+    /// Records that a node has carried out a request, or refused it. Returns whether it had failed before.
+    pub(crate) fn succeeded(&self, node: usize) -> bool {
         self.state(node).is_some_and(|mut state| std::mem::take(&mut state.failures) > 0)
     }
 
-    /// Whether a node has failed since its last successful request: it may still be starting.
+    /// Returns whether a node has failed since its last successful request. It may still be starting.
     pub(crate) fn has_failed(&self, node: usize) -> bool {
         self.state(node).is_some_and(|state| state.failures > 0)
     }
 
-    /// Records a failure of a node. Returns for how long it is left out, unless it already is.
+    /// Records a failure of a node. Returns how long the node is left out; None: it already is.
     pub(crate) fn failed(&self, node: usize, now: Instant) -> Option<Duration> {
         let mut state = self.state(node)?;
         // Several requests that fail at the same time count once.
@@ -162,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn requests_go_round() {
+    fn requests_go_to_the_nodes_in_turn() {
         let (nodes, now) = (nodes(), Instant::now());
         assert_eq!(
             [0; 4].map(|_| nodes.order(now)),
@@ -171,16 +167,16 @@ mod tests {
     }
 
     #[test]
-    fn a_node_that_fails_is_left_out_and_asked_something_small_before_it_is_used_again() {
+    fn a_node_that_fails_is_left_out_and_probed_before_it_is_used_again() {
         let (nodes, now) = (nodes(), Instant::now());
         assert_eq!(nodes.failed(1, now), Some(FIRST_PAUSE));
         assert_eq!(nodes.failed(1, now), None, "of several at a time one counts");
         assert_eq!([0; 3].map(|_| nodes.order(now)), [[0, 2, 1], [2, 0, 1], [2, 0, 1]].map(Vec::from));
         assert_eq!(nodes.order(now + FIRST_PAUSE), [0, 1, 2], "its time has come");
         assert_eq!([nodes.begin(0), nodes.begin(1), nodes.begin(1)], [Turn::Ready, Turn::Probe, Turn::Busy]);
-        nodes.is_back(1);
+        nodes.came_back(1);
         assert_eq!(nodes.begin(1), Turn::Ready);
-        assert!(nodes.has_failed(1) && nodes.works(1) && !nodes.works(1) && !nodes.has_failed(1));
+        assert!(nodes.has_failed(1) && nodes.succeeded(1) && !nodes.succeeded(1) && !nodes.has_failed(1));
     }
 
     #[test]
@@ -198,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn where_all_are_left_out_the_one_whose_time_comes_first_is_tried_first() {
+    fn if_all_nodes_are_left_out_the_one_that_returns_first_is_tried_first() {
         let (nodes, now) = (nodes(), Instant::now());
         for (node, after) in [(0, 3), (1, 1), (2, 2)] {
             nodes.failed(node, now + Duration::from_millis(after));

@@ -1,8 +1,8 @@
 //! Sends requests through a proxy, except to hosts in `NO_PROXY`.
 //!
-//! The resolver returns the proxy's addresses in place of the server's, so the proxy resolves the server's name. For
-//! https the proxy is asked for a tunnel (CONNECT), in which certificates are checked as always. Plain http is sent to
-//! it with the whole URL (RFC 9112, section 3.2.2).
+//! The resolver returns the proxy's addresses instead of the server's, so the proxy resolves the server's name. For
+//! https the proxy is asked for a tunnel (CONNECT), and certificates are checked inside it as always. Plain http goes
+//! to the proxy with the whole URL in its request line (RFC 9112, section 3.2.2).
 
 use std::fmt;
 use std::io::{self, Read, Write};
@@ -17,25 +17,25 @@ use super::transport_error::Refused;
 use super::url::{parse_base_url, split_user_info};
 use crate::secret::Secret;
 
-/// Limit on a proxy's answer to CONNECT (bytes).
+/// Longest answer of a proxy to CONNECT, in bytes.
 const LONGEST_ANSWER: usize = 16 << 10;
 
-/// Link-local hosts, the metadata services of clouds: no proxy reaches them.
+/// Link-local addresses of the clouds' metadata services, which no proxy reaches.
 const LINK_LOCAL: &str = "169.254.0.0/16,fd00:ec2::/32";
 
 /// The proxy, if any, and the hosts reached without it.
 #[derive(Clone, Debug, Default)]
 pub struct Proxies {
-    /// The proxy.
+    /// The proxy; None: every server is reached directly.
     pub proxy: Option<Proxy>,
-    /// Hosts reached without the proxy, in the form of `NO_PROXY`.
+    /// Hosts reached without the proxy, as in `NO_PROXY`.
     pub no_proxy: NoProxy,
-    /// A variable that names a proxy for other programs, which this one does not use. Mentioned where nothing answers.
+    /// A variable that names a proxy for other programs and is ignored here. Errors mention it if no server answers.
     pub unused: Option<&'static str>,
 }
 
 impl Proxies {
-    /// Returns the proxy for a URL; None where it is reached directly.
+    /// Returns the proxy for a URL; None: the server is reached directly.
     pub(crate) fn of(&self, uri: &Uri) -> Option<&Proxy> {
         self.proxy.as_ref().filter(|_| !self.no_proxy.has(uri))
     }
@@ -64,7 +64,7 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// Parses the URL of a proxy: `http://`, with `user:password@` where needed.
+    /// Parses the URL of a proxy: `http://`, optionally with `user:password@`.
     ///
     /// # Errors
     ///
@@ -86,22 +86,21 @@ impl Proxy {
         Ok(Self { url, uri, authorization })
     }
 
-    /// Returns the proxy's address.
     pub(crate) fn uri(&self) -> &Uri {
         &self.uri
     }
 
-    /// Whether credentials are set.
+    /// Returns whether the proxy has credentials.
     pub fn has_credentials(&self) -> bool {
         self.authorization.is_some()
     }
 
-    /// Returns the URL, which holds no credential.
+    /// Returns the URL, without credentials.
     pub fn url(&self) -> &str {
         &self.url
     }
 
-    /// Returns the request header line with the credentials, if there are any.
+    /// Returns the header line with the credentials; empty if there are none.
     fn authorization_line(&self) -> String {
         let line = |value: &Secret| format!("Proxy-Authorization: {}\r\n", value.expose());
         self.authorization.as_ref().map(line).unwrap_or_default()
@@ -114,7 +113,7 @@ impl fmt::Debug for Proxy {
     }
 }
 
-/// Hosts reached without a proxy: names, each with all its subdomains, addresses, and address ranges.
+/// Hosts reached without a proxy: names (each with all its subdomains), addresses and address ranges.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NoProxy(Vec<Exception>);
 
@@ -128,7 +127,7 @@ enum Exception {
 }
 
 impl NoProxy {
-    /// Parses the value of `NO_PROXY`. Unreadable parts cannot be names of hosts, and are ignored.
+    /// Parses the value of `NO_PROXY`. Ignores parts that cannot be parsed: they name no host.
     pub fn parse(text: &str) -> Self {
         let parts = text.split([',', ' ', '\t']).map(str::trim).filter(|part| !part.is_empty());
         Self(parts.filter_map(Exception::parse).collect())
@@ -139,7 +138,7 @@ impl NoProxy {
         let https = uri.scheme_str() == Some("https");
         let port = uri.port_u16().unwrap_or(if https { 443 } else { 80 });
         let near = Self::parse(LINK_LOCAL);
-        self.0.iter().chain(&near.0).any(|exception| exception.is_for(&host, port))
+        self.0.iter().chain(&near.0).any(|exception| exception.covers(&host, port))
     }
 }
 
@@ -165,7 +164,7 @@ impl Exception {
         (!name.is_empty()).then_some(Self::Name(name, port))
     }
 
-    fn is_for(&self, host: &str, port: u16) -> bool {
+    fn covers(&self, host: &str, port: u16) -> bool {
         let is_port = |wanted: &Option<u16>| wanted.is_none_or(|wanted| wanted == port);
         match self {
             Self::All => true,
@@ -174,14 +173,14 @@ impl Exception {
                 is_port(wanted) && above.is_some_and(|above| above.is_empty() || above.ends_with('.'))
             }
             Self::Range(ip, bits, wanted) => {
-                is_port(wanted) && host.parse::<IpAddr>().is_ok_and(|host| starts_alike(host, *ip, *bits))
+                is_port(wanted) && host.parse::<IpAddr>().is_ok_and(|host| share_prefix(host, *ip, *bits))
             }
         }
     }
 }
 
-/// Whether the first so many bits of two addresses are equal.
-fn starts_alike(one: IpAddr, other: IpAddr, bits: u32) -> bool {
+/// Returns whether the first `bits` bits of two addresses are equal.
+fn share_prefix(one: IpAddr, other: IpAddr, bits: u32) -> bool {
     match (one, other) {
         (IpAddr::V4(one), IpAddr::V4(other)) => {
             (one.to_bits() ^ other.to_bits()).leading_zeros() >= bits.min(32)
@@ -217,7 +216,7 @@ impl<In: Transport> Connector<In> for ProxyConnector {
     }
 }
 
-/// Asks the proxy for a tunnel to the server.
+/// Asks the proxy for a tunnel to the server (CONNECT).
 fn tunnel<In: Transport>(
     proxy: &Proxy,
     details: &ConnectionDetails<'_>,
@@ -243,7 +242,7 @@ fn tunnel<In: Transport>(
     }
 }
 
-/// Reads the head of an answer and nothing beyond it, and returns its status.
+/// Reads the head of an answer, and nothing beyond it. Returns its status.
 fn read_status(stream: &mut impl Read) -> Result<u16, ureq::Error> {
     let garbled = || ureq::Error::from(io::Error::new(io::ErrorKind::InvalidData, "no answer to CONNECT"));
     let (mut head, mut byte) = (Vec::new(), [0]);
@@ -258,16 +257,17 @@ fn read_status(stream: &mut impl Read) -> Result<u16, ureq::Error> {
     status.ok_or_else(garbled)
 }
 
-/// A connection to the proxy for plain http: writes the whole URL into the first line of each request.
+/// A plain http connection to the proxy: writes the whole URL into the first line of each request.
 pub(super) struct Forwarding<In> {
     inner: In,
     /// Scheme and host, written before the path.
     prefix: String,
-    /// Header line with the proxy's credentials; empty without any.
+    /// Header line with the proxy's credentials; empty if there are none.
     lines: String,
 }
 
-/// Returns where the target starts if the bytes are the head of a request. Bodies of this program never look like one.
+/// Returns where the request target starts; None: the bytes are not the head of a request. Bodies of this program never
+/// look like one.
 fn request_line(output: &[u8]) -> Option<usize> {
     let line = output.iter().position(|&byte| byte == b'\r')?;
     let target = output.iter().position(|&byte| byte == b' ')? + 1;
@@ -289,7 +289,7 @@ impl<In: Transport> Transport for Forwarding<In> {
         let all = [method, self.prefix.as_bytes(), line, self.lines.as_bytes(), rest].concat();
         let mut left = all.as_slice();
         while !left.is_empty() {
-            // The buffer held most of these bytes before, so it has room for a large part.
+            // Most of these bytes were in the buffer before, so it has room for a large part of them.
             let into = self.inner.buffers().output();
             let (part, rest) = left.split_at(left.len().min(into.len()));
             into[..part.len()].copy_from_slice(part);
@@ -356,7 +356,7 @@ mod tests {
     }
 
     #[test]
-    fn a_proxy_may_have_credentials_which_nobody_sees() {
+    fn credentials_of_a_proxy_are_never_shown() {
         let proxy = Proxy::parse("http://me:hunter2%21@proxy.example:3128/").unwrap();
         assert_eq!(proxy.url(), "http://proxy.example:3128");
         assert_eq!(proxy.authorization_line(), "Proxy-Authorization: Basic bWU6aHVudGVyMiE=\r\n");
@@ -381,7 +381,7 @@ mod tests {
     }
 
     #[test]
-    fn where_nothing_answers_a_proxy_for_other_programs_is_told_of() {
+    fn an_error_of_a_silent_server_mentions_the_proxy_of_other_programs() {
         let uri: Uri = "https://es.example".parse().unwrap();
         let mut proxies = Proxies { unused: Some("HTTPS_PROXY"), ..Proxies::default() };
         let text = proxies.explain(&uri, "refused");

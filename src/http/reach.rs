@@ -1,4 +1,4 @@
-//! Opens TCP connections, and explains errors where nobody answers.
+//! Opens TCP connections, and explains errors if no server answers.
 
 use std::sync::Arc;
 
@@ -28,7 +28,7 @@ impl<In: Transport> Connector<In> for Reach {
     }
 }
 
-/// Adds to a connection error what might help.
+/// Adds what might help to a connection error.
 pub(super) fn explained(proxies: &Proxies, uri: &Uri, error: ureq::Error) -> ureq::Error {
     match TransportError::from(error) {
         TransportError::Connect(why) => Unreachable::error(proxies.explain(uri, &why)),

@@ -1,8 +1,8 @@
 //! Caches the addresses of hosts.
 //!
-//! ureq resolves the host for every request, even on an open connection, and starts a thread each time: some 3 % of a
-//! run's CPU time. A run would also stop at every hiccup of the name service, though its connections are open. So
-//! addresses are kept for as long as resolvers commonly keep them, and longer where resolving fails.
+//! ureq resolves the host for every request, even on an open connection, and starts a thread each time. That takes
+//! about 3 % of a run's CPU time, and a run would stop at every hiccup of the name service, though its connections are
+//! open. So addresses are cached as long as resolvers usually cache them, and longer while resolving fails.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -18,11 +18,11 @@ use ureq::unversioned::transport::NextTimeout;
 use super::proxy::{Proxies, Proxy};
 use super::reach::explained;
 
-/// Time for which addresses are used without asking again.
-const REMEMBERED_FOR: Duration = Duration::from_secs(30);
+/// How long cached addresses are used without resolving again.
+const CACHED_FOR: Duration = Duration::from_secs(30);
 
-/// Resolves by `R`, and caches the addresses. For a server behind a proxy it returns the proxy's.
-pub(crate) struct Remembering<R = DefaultResolver> {
+/// Resolves with `R`, and caches the addresses. Returns the proxy's addresses for a server behind a proxy.
+pub(crate) struct CachingResolver<R = DefaultResolver> {
     resolver: R,
     proxies: Arc<Proxies>,
     known: Mutex<HashMap<String, CachedAddresses>>,
@@ -33,14 +33,14 @@ struct CachedAddresses {
     asked: Instant,
 }
 
-impl Remembering {
-    /// Starts with an empty cache.
+impl CachingResolver {
+    /// Creates an empty cache.
     pub(super) fn new(proxies: Arc<Proxies>) -> Self {
         Self { resolver: DefaultResolver::default(), proxies, known: Mutex::default() }
     }
 }
 
-impl<R: Resolver> Resolver for Remembering<R> {
+impl<R: Resolver> Resolver for CachingResolver<R> {
     fn resolve(
         &self,
         uri: &Uri,
@@ -50,11 +50,11 @@ impl<R: Resolver> Resolver for Remembering<R> {
         let server = uri;
         let uri = self.proxies.of(server).map_or(server, Proxy::uri);
         let host = format!("{:?} {:?}", uri.scheme_str(), uri.authority());
-        if let Some(known) = self.known().get(&host).filter(|known| known.asked.elapsed() < REMEMBERED_FOR) {
+        if let Some(known) = self.known().get(&host).filter(|known| known.asked.elapsed() < CACHED_FOR) {
             return Ok(self.array(&known.addresses));
         }
         let found =
-            self.resolver.resolve(uri, config, timeout).or_else(|error| self.of_this_host(uri).ok_or(error));
+            self.resolver.resolve(uri, config, timeout).or_else(|error| self.loopback(uri).ok_or(error));
         let mut all = self.known();
         match found {
             Ok(found) => {
@@ -74,9 +74,10 @@ impl<R: Resolver> Resolver for Remembering<R> {
     }
 }
 
-impl<R: Resolver> Remembering<R> {
-    /// Names below `localhost` are this host, though not every system resolves them (RFC 6761, section 6.3).
-    fn of_this_host(&self, uri: &Uri) -> Option<ResolvedSocketAddrs> {
+impl<R: Resolver> CachingResolver<R> {
+    /// Returns this host's address for names below `localhost`, which not every system resolves (RFC 6761, section
+    /// 6.3).
+    fn loopback(&self, uri: &Uri) -> Option<ResolvedSocketAddrs> {
         let host = uri.host()?.to_ascii_lowercase();
         let port = uri.port_u16().unwrap_or(if uri.scheme_str() == Some("https") { 443 } else { 80 });
         host.ends_with(".localhost").then(|| self.array(&[([127, 0, 0, 1], port).into()]))
@@ -86,7 +87,7 @@ impl<R: Resolver> Remembering<R> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Cannot overflow: the addresses come from such an array.
+    /// Copies addresses into the library's array. They fit: they come from such an array.
     fn array(&self, addresses: &[SocketAddr]) -> ResolvedSocketAddrs {
         let mut array = self.resolver.empty();
         addresses.iter().for_each(|address| array.push(*address));
@@ -94,7 +95,7 @@ impl<R: Resolver> Remembering<R> {
     }
 }
 
-impl<R> fmt::Debug for Remembering<R> {
+impl<R> fmt::Debug for CachingResolver<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Remembering")
     }
@@ -125,22 +126,22 @@ mod tests {
         }
     }
 
-    fn ask(resolver: &Remembering<Changing>, uri: &'static str) -> Result<u16, ureq::Error> {
+    fn ask(resolver: &CachingResolver<Changing>, uri: &'static str) -> Result<u16, ureq::Error> {
         let after = ureq::unversioned::transport::time::Duration::NotHappening;
         let timeout = NextTimeout { after, reason: Timeout::Resolve, per_read: None, per_write: None };
         let found = resolver.resolve(&Uri::from_static(uri), &Config::default(), timeout)?;
         Ok(found[0].port())
     }
 
-    fn forget_when(resolver: &Remembering<Changing>) {
+    fn forget_when(resolver: &CachingResolver<Changing>) {
         for known in resolver.known().values_mut() {
-            known.asked = Instant::now().checked_sub(REMEMBERED_FOR).unwrap();
+            known.asked = Instant::now().checked_sub(CACHED_FOR).unwrap();
         }
     }
 
     #[test]
-    fn a_host_is_asked_for_once_in_a_while_and_known_on_when_nothing_answers() {
-        let resolver = Remembering {
+    fn addresses_are_cached_and_kept_while_resolving_fails() {
+        let resolver = CachingResolver {
             resolver: Changing(AtomicU16::new(3)),
             proxies: Arc::default(),
             known: Mutex::default(),

@@ -1,4 +1,4 @@
-//! `Retry-After`: RFC 9110, section 10.2.3.
+//! Parses `Retry-After` (RFC 9110, section 10.2.3).
 
 use std::time::Duration;
 
@@ -7,8 +7,8 @@ use time::format_description::well_known::Rfc2822;
 use ureq::http::HeaderMap;
 use ureq::http::header::{DATE, RETRY_AFTER};
 
-/// Returns how long the server asks to be left alone: seconds, or until a time of day. A time of day is compared with
-/// the server's own clock where the reply has it.
+/// Returns how long the server asks the client to wait. The header has a number of seconds or a date; a date is
+/// compared with the server's own clock if the reply has it.
 pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let text = |name| headers.get(name)?.to_str().ok().map(str::trim);
     let after = text(RETRY_AFTER)?;
@@ -16,7 +16,7 @@ pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
         return Some(Duration::from_secs(seconds));
     }
     let now = text(DATE).and_then(http_date).unwrap_or_else(OffsetDateTime::now_utc);
-    // A time that has passed means no wait.
+    // A date in the past means no wait.
     Some(Duration::try_from(http_date(after)? - now).unwrap_or_default())
 }
 

@@ -1,25 +1,26 @@
-//! Classifies requests that brought no complete reply.
+//! Classifies requests that got no complete reply.
 
 use std::fmt;
 use std::io;
 
 use ureq::Timeout;
 
-/// Why a request brought no complete reply. No text in it holds a credential.
+/// Why a request got no complete reply. The texts hold no credentials.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TransportError {
-    /// The TLS connection cannot be trusted: certificate or protocol. Retrying does not help.
+    /// The certificate or the protocol of the TLS connection cannot be trusted. Retrying does not help.
     Tls(String),
-    /// The server or a proxy refuses this client, or there are no credentials to send. The text says what to do;
-    /// retrying does not help.
+    /// The server or a proxy refuses this client, or there are no credentials to send. Retrying does not help; the text
+    /// says what does.
     Refused(String),
-    /// No complete reply in time; the server may have carried the request out.
+    /// No complete reply came in time. The server may have carried out the request.
     TimedOut,
-    /// No connection, so nothing was sent.
+    /// There is no connection, so nothing was sent.
     Connect(String),
-    /// The connection broke, or the head of the reply was cut or invalid; the server may have carried the request out.
+    /// The connection broke, or the head of the reply was cut off or invalid. The server may have carried out the
+    /// request.
     Interrupted(String),
-    /// The connection broke after the head of the reply: the server has judged the request, but part of its answer is
+    /// The connection broke after the head of the reply. The server has judged the request, but part of its answer is
     /// missing.
     Cut(String),
     /// Anything else, such as a reply over the size limit.
@@ -43,8 +44,8 @@ impl fmt::Display for TransportError {
 impl std::error::Error for TransportError {}
 
 impl TransportError {
-    /// Returns the error as one that came after the head of the reply.
-    pub(crate) fn after_the_head(self) -> Self {
+    /// Returns the error in the form for one that came after the head of the reply.
+    pub(crate) fn after_head(self) -> Self {
         match self {
             Self::Interrupted(why) => Self::Cut(why),
             other => other,
@@ -71,8 +72,8 @@ impl From<ureq::Error> for TransportError {
     }
 }
 
-/// Defines an error of ours that passes through the HTTP library.
-macro_rules! passed_on {
+/// Defines an error type of this program that the HTTP library passes on.
+macro_rules! wrapped_error {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
         #[derive(Debug)]
@@ -94,11 +95,11 @@ macro_rules! passed_on {
     };
 }
 
-passed_on!(
+wrapped_error!(
     /// A server or proxy refuses this client.
     Refused
 );
-passed_on!(
+wrapped_error!(
     /// No server answers.
     Unreachable
 );

@@ -1,4 +1,4 @@
-//! Checks the base URLs that an operator gives, once, so that nothing later has to.
+//! Checks base URLs once, when settings are read, so that later code can rely on them.
 
 use std::net::IpAddr;
 
@@ -6,21 +6,21 @@ use ureq::http::Uri;
 
 use crate::secret::Secret;
 
-/// The part of a URL before the `@`.
+/// User and password of a URL: the part before the `@`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UserInfo {
-    /// The name, percent-decoded.
+    /// User name, percent-decoded.
     pub user: String,
-    /// The password, percent-decoded; None where there is no `:`.
+    /// Password, percent-decoded; None: there is no `:`.
     pub password: Option<Secret>,
 }
 
-/// Checks a list of base URLs, separated by commas. Returns them without their `user:password@`, which must be the same
-/// in all that have it.
+/// Parses a list of base URLs, separated by commas. Returns them without `user:password@`. All URLs that have user and
+/// password must have the same.
 ///
 /// # Errors
 ///
-/// Says what is wrong without repeating any of the text: it may hold a password.
+/// Says what is wrong without repeating any of the text, which may hold a password.
 pub fn parse_base_urls(text: &str) -> Result<(Vec<String>, Option<UserInfo>), String> {
     let parts: Vec<&str> = text.split(',').map(str::trim).filter(|part| !part.is_empty()).collect();
     let mut urls: Vec<String> = Vec::with_capacity(parts.len());
@@ -42,11 +42,11 @@ pub fn parse_base_urls(text: &str) -> Result<(Vec<String>, Option<UserInfo>), St
     if urls.is_empty() { Err("that is not a URL".to_owned()) } else { Ok((urls, user_info)) }
 }
 
-/// Splits a URL into the URL without `user:password@`, and those two.
+/// Splits `user:password@` off a URL. Returns the URL without it, and the decoded user and password.
 ///
 /// # Errors
 ///
-/// Fails where they are not percent-encoded correctly.
+/// Fails if user or password are not percent-encoded correctly.
 pub fn split_user_info(url: &str) -> Result<(String, Option<UserInfo>), String> {
     let Some((scheme, rest)) = url.split_once("://") else { return Ok((url.to_owned(), None)) };
     let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
@@ -62,7 +62,7 @@ pub fn split_user_info(url: &str) -> Result<(String, Option<UserInfo>), String> 
     Ok((format!("{scheme}://{host}{rest}"), Some(UserInfo { user: decode(user)?, password })))
 }
 
-/// Decodes percent encoding; None where it is invalid, or the result is not UTF-8.
+/// Decodes percent encoding; None: it is invalid, or the result is not UTF-8.
 fn percent_decode(text: &str) -> Option<String> {
     let (mut bytes, mut out) = (text.bytes(), Vec::with_capacity(text.len()));
     while let Some(byte) = bytes.next() {
@@ -76,16 +76,15 @@ fn percent_decode(text: &str) -> Option<String> {
     String::from_utf8(out).ok()
 }
 
-/// Checks the base URL of Elasticsearch and brings it into the form that paths are appended to.
-///
-/// Returns scheme, host, optional port and optional path prefix, without a trailing `/`.
+/// Checks the base URL of a server. Returns it in the form that paths are appended to: scheme, host, optional port and
+/// optional path prefix, without a trailing `/`.
 ///
 /// # Errors
 ///
-/// Says what is wrong with the URL without repeating any of it: it may hold a password.
+/// Says what is wrong without repeating any of the URL, which may hold a password.
 pub fn parse_base_url(text: &str) -> Result<String, String> {
     let text = text.trim();
-    // http::Uri drops a fragment silently.
+    // `http::Uri` drops a fragment silently.
     if text.contains('#') {
         return Err("the URL must not have a fragment (#…)".to_owned());
     }
@@ -111,9 +110,9 @@ pub fn parse_base_url(text: &str) -> Result<String, String> {
     Ok(format!("{scheme}://{authority}{}", uri.path().trim_end_matches('/')))
 }
 
-/// Whether the host of a URL names this machine, so that plain `http` shows a key to nobody else.
+/// Returns whether the host of a URL is this machine, so that plain `http` exposes no key to others.
 ///
-/// Nothing is resolved: only `localhost` and loopback addresses count, no other name.
+/// Nothing is resolved: only `localhost` and loopback addresses count.
 pub fn is_loopback(url: &str) -> bool {
     let Ok(uri) = url.parse::<Uri>() else { return false };
     let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
@@ -138,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_base_url_is_refused() {
+    fn an_invalid_base_url_is_refused() {
         for (given, why) in [
             ("", "not a URL"),
             ("es.example:9200", "http://"),

@@ -2,11 +2,11 @@
 
 use std::fmt;
 
-/// A share of the archives: those whose name hashes to `index` of `count`.
+/// A share of the archives: those for which the hash of the name, modulo `count`, is `index`.
 ///
 /// Processes with the same count and different indices never take the same archive. Together they take all archives,
-/// without communicating. The hash is FNV-1a (64 bits) of the name's bytes, modulo `count`. It never changes, since a
-/// change would assign archives to processes that do not know their state.
+/// without communicating. The hash is FNV-1a (64 bits) of the name's bytes. It must never change: a change would assign
+/// archives to processes that do not know their state.
 ///
 /// Source of the hash: RFC 9923, "The FNV Non-Cryptographic Hash Algorithm".
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,7 +19,7 @@ impl Shard {
     /// The share of all archives.
     pub const ALL: Self = Self { index: 0, count: 1 };
 
-    /// Share `index` (0-based) of `count`. None unless `index` is less than `count`.
+    /// Creates share `index` (0-based) of `count`. None unless `index` is less than `count`.
     pub fn new(index: u32, count: u32) -> Option<Self> {
         (index < count).then_some(Self { index, count })
     }
@@ -28,7 +28,7 @@ impl Shard {
     ///
     /// # Errors
     ///
-    /// What is wrong with the text, in words.
+    /// Says what is wrong with the text.
     pub fn parse(text: &str) -> Result<Self, String> {
         text.split_once('/')
             .and_then(|(index, count)| Self::new(number(index)?, number(count)?))
@@ -47,7 +47,7 @@ impl fmt::Display for Shard {
     }
 }
 
-/// Parses a number of decimal digits only.
+/// Parses decimal digits; refuses a sign.
 fn number(text: &str) -> Option<u32> {
     text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
 }
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_shard_is_refused_with_the_form_that_is_wanted() {
+    fn a_malformed_shard_is_refused_with_the_expected_form() {
         for text in [
             "",
             "/",

@@ -1,29 +1,29 @@
-//! Returns pauses between attempts. Pure: chance is passed in.
+//! Computes the pause between two attempts. Pure: the caller passes in the random number.
 
 use std::time::Duration;
 
-/// Upper limit of the first back-off.
+/// Upper limit of the first back-off, before jitter.
 const FIRST_BACK_OFF: Duration = Duration::from_millis(100);
 
 /// Upper limit of any back-off.
 const LONGEST_BACK_OFF: Duration = Duration::from_secs(30);
 
-/// Upper limit of `Retry-After`: a header must not stop the run for a day.
+/// Upper limit of `Retry-After`. A header must not stop the run for a day.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(300);
 
-/// Returns the pause after `failures` earlier failures in a row: exponential with full jitter, so that senders and
-/// hosts do not all return at once. `random` is drawn evenly from 0 to 1.
+/// Returns the pause after `failures` earlier failures in a row. It grows exponentially, with full jitter, so that
+/// senders and hosts do not all return at once. `random` is uniformly distributed between 0 and 1.
 pub fn back_off(failures: u32, random: f64) -> Duration {
     let longest = FIRST_BACK_OFF.saturating_mul(1_u32.checked_shl(failures).unwrap_or(u32::MAX));
     longest.min(LONGEST_BACK_OFF).mul_f64(random.clamp(0.0, 1.0))
 }
 
-/// Returns the longer of `pause` and `Retry-After`.
+/// Returns the longer of `pause` and `Retry-After`, which counts up to its limit.
 pub fn at_least(pause: Duration, retry_after: Option<Duration>) -> Duration {
     pause.max(retry_after.unwrap_or_default().min(LONGEST_RETRY_AFTER))
 }
 
-/// Returns the longer of the back-off and `Retry-After`.
+/// Returns the longer of the back-off and `Retry-After`, which counts up to its limit.
 pub fn pause_after(failures: u32, retry_after: Option<Duration>, random: f64) -> Duration {
     at_least(back_off(failures, random), retry_after)
 }
@@ -42,7 +42,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_is_left_alone_for_as_long_as_it_asks_for_but_not_for_ever() {
+    fn retry_after_is_honoured_up_to_its_limit() {
         let seconds = Duration::from_secs;
         assert_eq!(pause_after(0, Some(seconds(7)), 1.0), seconds(7));
         assert_eq!(pause_after(40, Some(seconds(7)), 1.0), LONGEST_BACK_OFF);

@@ -1,28 +1,29 @@
-//! Limits the requests in flight, and pauses them, by how the server answers. Pure: the time is passed in.
+//! Limits the requests in flight, and pauses them, depending on how the server answers. Pure: the caller passes in the
+//! time and the random number.
 //!
-//! The limit follows TCP congestion control (additive increase, multiplicative decrease). It grows by one once a whole
-//! window of requests has gone well, and halves as soon as the server pushes back. A window is judged once: requests
-//! that were already in flight when the limit fell tell nothing new.
+//! The limit follows TCP congestion control (additive increase, multiplicative decrease). It grows by one after a whole
+//! window of successful requests, and halves as soon as the server pushes back. A window is judged once: requests that
+//! were already in flight when the limit fell carry no new information.
 //!
-//! Some servers refuse most requests at any pace: even one at a time, with some accepted in between. Waiting longer and
-//! longer does not help then. The limiter learns how many refusals in a row are usual for such a server while it sends
-//! one request at a time. As long as there are not many more, a refusal costs only its own sender a short wait. A
-//! server that has accepted nothing teaches nothing, and gets no extra requests for this.
+//! Some servers refuse most requests at any pace, even one at a time, and accept some in between. Longer and longer
+//! pauses do not help then. While the limiter sends one request at a time, it learns how many refusals in a row are
+//! usual for such a server. As long as there are not many more, a refusal costs only its own sender a short pause. A
+//! server that has accepted nothing so far gets no such allowance.
 
 use std::time::{Duration, Instant};
 
 use crate::retry::back_off::{back_off, pause_after};
 
-/// Average refusals between two accepted requests below which refusals are not worth considering.
-const LEAST_USUAL: f64 = 0.2;
+/// Average refusals between two accepted requests below which the server counts as one that refuses none.
+const MIN_USUAL_REFUSALS: f64 = 0.2;
 
-/// Average refusals above which the server accepts next to nothing.
-const MOST_USUAL: f64 = 4.0;
+/// Highest average that is assumed. Above it the server accepts next to nothing.
+const MAX_USUAL_REFUSALS: f64 = 4.0;
 
 /// Refusals in a row that mean an outage, whatever was usual before.
-const FAR_TOO_MANY: u32 = 40;
+const OUTAGE_REFUSALS: u32 = 40;
 
-/// The adaptive limit on requests in flight, and the pause after a push-back.
+/// Adaptive limit on requests in flight, and the pause after a push-back.
 #[derive(Debug)]
 pub struct Limiter {
     most: usize,
@@ -30,24 +31,25 @@ pub struct Limiter {
     successes: usize,
     /// Number of the next request.
     next: u64,
-    /// Requests with a smaller number were in flight, or done, when the server last pushed back.
-    heard_below: u64,
+    /// Requests below this number were in flight, or done, when the server last pushed back.
+    judged_below: u64,
     /// Push-backs since the last success.
     failures: u32,
-    /// Requests refused since one was last accepted, at least in part.
-    in_a_row: u32,
-    /// How many of those travelled alone.
-    alone: u32,
-    /// Average refusals between two accepted requests, even with one request at a time.
-    usual: f64,
+    /// Requests refused since the last one that was accepted, at least in part.
+    refusals_in_a_row: u32,
+    /// How many of those were the only request in flight.
+    refusals_alone: u32,
+    /// Average refusals between two accepted requests, even with one request at a time. Zero: the server refuses none
+    /// as a rule.
+    usual_refusals: f64,
     /// Average duration of an accepted request.
-    takes: Duration,
+    request_time: Duration,
     /// No request starts before this.
     pause_until: Option<Instant>,
 }
 
 impl Limiter {
-    /// Creates a limiter that starts at its ceiling, `most` requests (at least one).
+    /// Creates a limiter that starts at its ceiling of `most` requests (at least one).
     pub fn new(most: usize) -> Self {
         let most = most.max(1);
         Self {
@@ -55,12 +57,12 @@ impl Limiter {
             limit: most,
             successes: 0,
             next: 0,
-            heard_below: 0,
+            judged_below: 0,
             failures: 0,
-            in_a_row: 0,
-            alone: 0,
-            usual: 0.0,
-            takes: Duration::ZERO,
+            refusals_in_a_row: 0,
+            refusals_alone: 0,
+            usual_refusals: 0.0,
+            request_time: Duration::ZERO,
             pause_until: None,
         }
     }
@@ -70,22 +72,22 @@ impl Limiter {
         self.limit
     }
 
-    /// Returns how long no request may start, if there is a pause.
+    /// Returns how much longer no request may start; None: there is no pause.
     pub fn pause(&self, now: Instant) -> Option<Duration> {
         self.pause_until?.checked_duration_since(now).filter(|pause| !pause.is_zero())
     }
 
-    /// Returns the number of a request that starts.
+    /// Starts a request and returns its number.
     pub fn start(&mut self) -> u64 {
         self.next += 1;
         self.next - 1
     }
 
-    /// Request `number` went well. If it was already in flight when the server pushed back, it does not show that the
-    /// push-back is over, nor does it shorten a `Retry-After`.
+    /// Records that request `number` succeeded. If it was already in flight when the server pushed back, it does not
+    /// prove that the push-back is over, and does not shorten a `Retry-After`.
     pub fn succeeded(&mut self, number: u64) {
         self.learn(0);
-        if number < self.heard_below {
+        if number < self.judged_below {
             return;
         }
         self.failures = 0;
@@ -101,81 +103,88 @@ impl Limiter {
     }
 
     /// Records the duration of an accepted request.
-    pub fn took(&mut self, time: Duration) {
-        self.takes = if self.takes.is_zero() { time } else { (self.takes * 7 + time) / 8 };
+    pub fn record_duration(&mut self, time: Duration) {
+        self.request_time =
+            if self.request_time.is_zero() { time } else { (self.request_time * 7 + time) / 8 };
     }
 
-    /// Returns how long a sender that has met `failures` earlier ones in a row waits on its own. If all senders
-    /// together have met fewer since the server last accepted something, that number counts. A usual refusal costs no
-    /// more than the duration of a request.
+    /// Returns the pause of one sender after `failures` earlier failures in a row. If all senders together have met
+    /// fewer since the server last accepted something, the smaller number counts. A usual refusal costs no more than
+    /// the duration of a request.
     pub fn own_pause(&self, failures: u32, random: f64) -> Duration {
         if self.is_usual() {
-            return back_off(0, random).min(self.takes.mul_f64(random.clamp(0.0, 1.0)));
+            return back_off(0, random).min(self.request_time.mul_f64(random.clamp(0.0, 1.0)));
         }
-        back_off(self.known(failures.min(self.failures)), random)
+        back_off(self.counted(failures.min(self.failures)), random)
     }
 
-    /// Returns the failures in a row that count. A server that refuses most requests and accepts some says little with
-    /// a few more.
-    fn known(&self, failures: u32) -> u32 {
-        if self.usual > 0.0 && self.in_a_row < FAR_TOO_MANY { failures.min(2) } else { failures }
+    /// Returns how many of the failures in a row lengthen the pause. For a server that refuses most requests and
+    /// accepts some, a few more mean little.
+    fn counted(&self, failures: u32) -> u32 {
+        if self.usual_refusals > 0.0 && self.refusals_in_a_row < OUTAGE_REFUSALS {
+            failures.min(2)
+        } else {
+            failures
+        }
     }
 
-    /// Learns from an accepted request; `besides` counts refusals other than those of whole requests.
-    fn learn(&mut self, besides: u32) {
-        let met = f64::from(self.in_a_row.saturating_add(besides));
-        let alone = f64::from(self.alone.saturating_add(besides));
-        (self.in_a_row, self.alone) = (0, 0);
-        if self.usual > 0.0 {
-            let weight = if met > self.usual { 4.0 } else { 16.0 };
-            self.usual += (met - self.usual) / weight;
-            if self.usual < LEAST_USUAL {
-                self.usual = 0.0;
+    /// Updates the average after an accepted request. `in_part` counts refusals of parts of requests.
+    fn learn(&mut self, in_part: u32) {
+        let refusals = f64::from(self.refusals_in_a_row.saturating_add(in_part));
+        let refusals_alone = f64::from(self.refusals_alone.saturating_add(in_part));
+        (self.refusals_in_a_row, self.refusals_alone) = (0, 0);
+        if self.usual_refusals > 0.0 {
+            let weight = if refusals > self.usual_refusals { 4.0 } else { 16.0 };
+            self.usual_refusals += (refusals - self.usual_refusals) / weight;
+            if self.usual_refusals < MIN_USUAL_REFUSALS {
+                self.usual_refusals = 0.0;
             }
-        } else if self.limit == 1 && alone > 0.0 {
-            self.usual = alone.min(MOST_USUAL) / 2.0;
+        } else if self.limit == 1 && refusals_alone > 0.0 {
+            self.usual_refusals = refusals_alone.min(MAX_USUAL_REFUSALS) / 2.0;
         }
     }
 
-    /// Whether the refusals in a row are no more than is common for this server. Four times the average is rare by
-    /// chance: one in some hundred where seven of ten requests are refused.
+    /// Returns whether the refusals in a row are no more than usual for this server. More than four times the average
+    /// is rare by chance: about once in a hundred requests where the server refuses seven of ten.
     fn is_usual(&self) -> bool {
-        self.usual > 0.0 && f64::from(self.in_a_row) <= (4.0 * self.usual).min(4.0 * MOST_USUAL)
+        self.usual_refusals > 0.0
+            && f64::from(self.refusals_in_a_row) <= (4.0 * self.usual_refusals).min(4.0 * MAX_USUAL_REFUSALS)
     }
 
-    /// The server pushed back on request `number`: lowers the limit at once, and pauses. `random` is drawn evenly from
-    /// 0 to 1.
+    /// Records that the server pushed back on request `number`: lowers the limit at once, and pauses. `random` is
+    /// uniformly distributed between 0 and 1.
     pub fn pushed_back(&mut self, number: u64, retry_after: Option<Duration>, now: Instant, random: f64) {
-        self.in_a_row = self.in_a_row.saturating_add(1);
-        if self.limit == 1 && number >= self.heard_below {
-            self.alone = self.alone.saturating_add(1);
+        self.refusals_in_a_row = self.refusals_in_a_row.saturating_add(1);
+        if self.limit == 1 && number >= self.judged_below {
+            self.refusals_alone = self.refusals_alone.saturating_add(1);
         }
         if self.is_usual() {
             retry_after.iter().for_each(|_| self.pause_for(pause_after(0, retry_after, random), now));
             return;
         }
-        self.hear(number);
-        self.pause_for(pause_after(self.known(self.failures.saturating_sub(1)), retry_after, random), now);
+        self.lower_limit(number);
+        self.pause_for(pause_after(self.counted(self.failures.saturating_sub(1)), retry_after, random), now);
     }
 
-    /// The server carried out part of request `number`: lowers the limit, but does not lengthen the pauses.
+    /// Records that the server carried out part of request `number`: lowers the limit, but does not lengthen the
+    /// pauses.
     pub fn pushed_back_in_part(&mut self, number: u64, now: Instant, random: f64) {
         self.learn(1);
         if self.is_usual() {
             self.count_success();
             return;
         }
-        self.hear(number);
+        self.lower_limit(number);
         self.failures = self.failures.min(1);
         self.pause_for(back_off(0, random), now);
     }
 
-    fn hear(&mut self, number: u64) {
-        if number >= self.heard_below {
+    fn lower_limit(&mut self, number: u64) {
+        if number >= self.judged_below {
             self.failures = self.failures.saturating_add(1);
             self.limit = (self.limit / 2).max(1);
             self.successes = 0;
-            self.heard_below = self.next;
+            self.judged_below = self.next;
         }
     }
 
@@ -212,18 +221,18 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_takes_part_of_every_request_is_not_waited_for_longer_and_longer() {
+    fn partial_acceptance_does_not_lengthen_the_pauses() {
         let now = Instant::now();
         let mut limiter = Limiter::new(4);
         for _ in 0..30 {
             let number = limiter.start();
             limiter.pushed_back_in_part(number, now, 1.0);
         }
-        // Going slower does not help: once that is known, all senders go on, and only the refused one waits.
+        // Going slower does not help. Once the limiter knows, all senders go on, and only the refused one waits.
         assert_eq!((limiter.limit(), limiter.pause(now)), (4, Some(back_off(0, 1.0))));
     }
 
-    /// Senders in simulated time. The server answers after 50 ms, with 429 while it is busy.
+    /// Senders in simulated time. The server answers after 50 ms, with status 429 while it is busy.
     struct Simulation {
         limiter: Limiter,
         now: Instant,
@@ -238,7 +247,7 @@ mod tests {
         failures: u32,
         /// End of the sender's own back-off.
         ready: Option<Instant>,
-        /// The request in flight, and when it is answered.
+        /// The request in flight, and the time of its answer.
         request: Option<(u64, Instant)>,
     }
 
@@ -261,7 +270,7 @@ mod tests {
             self.senders.iter().filter(|sender| sender.request.is_some()).count()
         }
 
-        /// Simulates a step in which requests are refused with this probability.
+        /// Simulates one step. The server refuses requests with this probability.
         fn step(&mut self, refuses: f64) {
             self.now += STEP;
             for n in 0..self.senders.len() {
@@ -277,7 +286,7 @@ mod tests {
                         sender.request = None;
                     }
                     Some((number, at)) if at <= self.now => {
-                        self.limiter.took(ANSWER);
+                        self.limiter.record_duration(ANSWER);
                         self.limiter.succeeded(number);
                         self.taken += 1;
                         *sender = Sender::default();
@@ -327,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_refuses_most_gets_half_of_what_it_would_take_at_least() {
+    fn a_server_that_refuses_most_requests_gets_at_least_half_of_what_it_would_accept() {
         for (senders, seed) in [1, 4, 16].into_iter().flat_map(|n| (0..5).map(move |seed| (n, seed))) {
             for refuses in [0.6, 0.7] {
                 let mut simulation = Simulation::new(senders, seed);
@@ -350,7 +359,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_takes_nothing_is_asked_no_more_often_than_each_sender_would_by_itself() {
+    fn a_server_that_accepts_nothing_gets_no_more_requests_than_from_independent_senders() {
         for seed in 0..10 {
             let mut simulation = Simulation::new(4, seed);
             for _ in 0..60_000 {
@@ -365,10 +374,10 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_takes_all_at_a_slower_pace_is_given_that_pace() {
+    fn a_server_that_accepts_everything_at_a_slower_pace_gets_that_pace() {
         let now = Instant::now();
         let mut limiter = Limiter::new(4);
-        // Requests are refused only while there are several at once: nothing is learnt from that.
+        // The server refuses requests only while there are several at once. The limiter learns nothing from that.
         for _ in 0..50 {
             let window: Vec<u64> = (0..limiter.limit()).map(|_| limiter.start()).collect();
             let is_busy = window.len() > 1;

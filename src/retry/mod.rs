@@ -1,21 +1,21 @@
-//! Retries requests to a server that is away, busy or gone.
+//! Retries requests to a server that is unreachable, not ready or overloaded.
 //!
 //! ```text
-//! patience    one request, of any kind, to any server: how long it is tried, and what the log says
+//! patience    one request of any kind, to any server: how long it is retried, and what the log says
 //!    │  └ policy     per server: name, budget, what a refusal means
-//!    ├ warnings      one line an outage, then one in a while
-//!    ├ together ◀─── throttle   several senders: how many requests and bytes are in flight, and the health they see
-//!    │                   └ limiter   fewer at once while the server pushes back
-//!    └ back_off ◀────────────┘       how long the next pause is
+//!    ├ warnings      one log line per outage, then one per interval
+//!    ├ shared_health ◀── throttle   several senders: requests and bytes in flight, and the health they see
+//!    │                       └ limiter   fewer requests at once while the server pushes back
+//!    └ back_off ◀────────────────┘       length of the next pause
 //! ```
 //!
-//! Patience sees other requests to the same server only through the trait [`together::Together`]; [`throttle`] and
-//! [`limiter`] serve only the senders of documents.
+//! Patience sees other requests to the same server only through the trait [`shared_health::SharedHealth`]. Only the
+//! senders of documents use [`throttle`] and [`limiter`].
 
 pub mod back_off;
 pub mod limiter;
 pub mod patience;
 pub mod policy;
+pub mod shared_health;
 pub mod throttle;
-pub mod together;
 mod warnings;

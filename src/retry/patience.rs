@@ -1,22 +1,22 @@
-//! Decides how long one request is tried without progress.
+//! Decides how long one request is retried without progress.
 //!
-//! The budget counts from the start of the first attempt that failed after the last progress, of this request or of all
-//! ([`Together`]). The last attempt comes when it ends.
+//! The budget starts with the first attempt that failed since the last progress, of this request or of all requests to
+//! the server ([`SharedHealth`]). The last attempt starts when the budget ends.
 
 use std::time::{Duration, Instant};
 
 use super::back_off::{at_least, back_off};
 use super::policy::Policy;
+use super::shared_health::SharedHealth;
 use super::throttle::Stopped;
-use super::together::Together;
 use super::warnings::Warnings;
 use crate::exit::{ExitCode, Failure};
 use crate::shutdown::Stop;
 
-/// Least time for an attempt, however little is left of the budget: a busy server takes some seconds.
+/// Minimum time limit of an attempt, even at the end of the budget. A busy server takes some seconds to answer.
 const SHORTEST_CALL: Duration = Duration::from_secs(10);
 
-/// A request is given up: it is refused, its budget is spent, or the run is to stop.
+/// The request is given up: the server refused it, its budget is spent, or the run is to stop.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GivenUp(pub Failure);
 
@@ -27,52 +27,52 @@ impl From<GivenUp> for Failure {
 }
 
 impl From<GivenUp> for Stopped {
-    /// Drops the failure: where giving up ends the run ([`Retries::ending_the_run`]), the run already knows it.
+    /// Drops the failure. Where giving up ends the run ([`Retries::ending_the_run`]), the run already has it.
     fn from(_: GivenUp) -> Self {
         Stopped
     }
 }
 
-/// Settings that retried requests to one server share.
+/// Settings shared by all retried requests to one server.
 pub struct Retries<'r> {
     stop: &'r Stop,
     policy: Policy,
-    together: Option<&'r dyn Together>,
+    shared_health: Option<&'r dyn SharedHealth>,
     ends_run: bool,
     warnings: Warnings,
 }
 
 impl<'r> Retries<'r> {
-    /// Creates settings for requests that are each tried on their own.
+    /// Creates settings for requests that are each retried on their own.
     pub fn new(stop: &'r Stop, policy: Policy) -> Self {
         let warnings = Warnings::new(policy.warn_every);
-        Self { stop, policy, together: None, ends_run: false, warnings }
+        Self { stop, policy, shared_health: None, ends_run: false, warnings }
     }
 
-    /// Makes the requests share one outage and its budget with others.
-    pub fn together(self, others: &'r dyn Together) -> Self {
-        Self { together: Some(others), ..self }
+    /// Makes the requests share one outage, and its budget, with other requests.
+    pub fn shared_health(self, others: &'r dyn SharedHealth) -> Self {
+        Self { shared_health: Some(others), ..self }
     }
 
-    /// Makes giving up one request stop the run at once.
+    /// Makes the run stop at once when one request is given up.
     pub fn ending_the_run(self) -> Self {
         Self { ends_run: true, ..self }
     }
 
-    /// Returns what ends all waiting.
+    /// Returns the signal that ends all waiting.
     pub fn stop(&self) -> &'r Stop {
         self.stop
     }
 
-    /// Returns the patience for a request that has not been tried yet.
+    /// Returns the patience for a new request.
     pub fn patience(&self) -> Patience<'_> {
         Patience {
             retries: self,
-            begun: Instant::now(),
+            attempt_started: Instant::now(),
             failures: 0,
             interruptions: 0,
             away: false,
-            since: None,
+            failing_since: None,
             refused_since: None,
         }
     }
@@ -88,49 +88,53 @@ impl<'r> Retries<'r> {
 /// Counts the failed attempts at one request, waits between them, and gives up when the budget is spent.
 pub struct Patience<'r> {
     retries: &'r Retries<'r>,
-    /// Start of the last attempt.
-    begun: Instant,
+    attempt_started: Instant,
     failures: u32,
-    /// Times in a row that the connection broke during this request and no other.
+    /// How often in a row the connection broke during this request and no other.
     interruptions: u32,
-    /// Whether the server was away at an attempt since the last progress.
+    /// Whether an attempt since the last progress found the server away.
     away: bool,
     /// Start of the first attempt that failed since the last progress.
-    since: Option<Instant>,
-    /// When credentials, or anything else that does not change by itself, were first refused.
+    failing_since: Option<Instant>,
+    /// When the server first refused credentials, or anything else that retrying does not change.
     refused_since: Option<Instant>,
 }
 
 impl Patience<'_> {
-    /// Starts an attempt. Returns its time limit: no longer than what is left of the budget.
+    /// Starts an attempt. Returns its [`limit`](Self::limit).
     pub fn begin(&mut self) -> Duration {
-        self.begun = Instant::now();
-        self.retries.stop.pulse().sign(Duration::ZERO);
+        self.attempt_started = Instant::now();
+        self.retries.stop.pulse().beat(Duration::ZERO);
+        self.limit()
+    }
+
+    /// Returns the time limit of a call: what is left of the budget, but at least 10 s.
+    pub fn limit(&self) -> Duration {
         self.left().map_or(Duration::MAX, |left| left.max(SHORTEST_CALL))
     }
 
-    /// Whether an attempt has failed.
+    /// Returns whether an attempt has failed.
     pub fn has_failed(&self) -> bool {
         self.failures > 0
     }
 
     /// Returns how long this request has made no progress.
-    pub fn lasts(&self) -> Duration {
-        self.since.map_or(Duration::ZERO, |since| since.elapsed())
+    pub fn failing_for(&self) -> Duration {
+        self.failing_since.map_or(Duration::ZERO, |since| since.elapsed())
     }
 
-    /// Returns how often in a row the connection broke during this request while the server answered another one right
-    /// after. A server may do that to a request that is too large for it.
+    /// Returns how often in a row the connection broke during this request, while the server answered another one right
+    /// after. A request that is too large may have that effect.
     pub fn interruptions(&self) -> u32 {
         self.interruptions
     }
 
-    /// Records that part of the result has come: budget and back-off start anew.
+    /// Records that part of the result has arrived: budget and back-off start again.
     pub fn progressed(&mut self) {
-        (self.since, self.failures, self.away) = (Some(Instant::now()), 0, false);
+        (self.failing_since, self.failures, self.away) = (Some(Instant::now()), 0, false);
     }
 
-    /// Records a failed attempt, and waits before the next one. With `progress` part of it succeeded.
+    /// Records a failed attempt, and waits before the next one. `progress`: the server carried out part of it.
     pub fn failed(&mut self, reason: &str, progress: bool) -> Result<(), GivenUp> {
         self.interruptions = 0;
         if progress {
@@ -139,45 +143,43 @@ impl Patience<'_> {
         self.wait(reason, None, None)
     }
 
-    /// As [`Self::failed`], for an attempt that found the server away: no connection, or a server that is not ready.
+    /// Like [`Self::failed`], but the attempt found the server away: no connection, or a server that is not ready.
     pub fn away(&mut self, reason: &str) -> Result<(), GivenUp> {
         self.away_for(reason, None)
     }
 
-    /// As [`Self::away`], for a server that sent `Retry-After`. Where several senders share a server, the throttle
-    /// takes care of it.
+    /// Like [`Self::away`], but the server sent `Retry-After`. Where several senders share a server, the throttle takes
+    /// care of that header.
     pub fn away_for(&mut self, reason: &str, retry_after: Option<Duration>) -> Result<(), GivenUp> {
         self.interruptions = 0;
         self.away = true;
         self.wait(reason, retry_after, None)
     }
 
-    /// As [`Self::failed`], for a connection that broke while the server answers other requests. It is not unavailable,
-    /// so this costs no budget.
+    /// Like [`Self::failed`], but the connection broke while the server answers other requests. The server is
+    /// available, so this costs no budget.
     pub fn interrupted(&mut self, reason: &str) -> Result<(), GivenUp> {
         self.interruptions = self.interruptions.saturating_add(1);
-        self.since = None;
-        // Always pauses, even if the server accepts other requests: these attempts must not all fall into one bad
-        // moment.
+        self.failing_since = None;
+        // Pauses even if the server accepts other requests: these attempts must not all fall into one bad moment.
         let pause = back_off(self.failures, fastrand::f64());
         self.failures = self.failures.saturating_add(1);
         self.pause(reason, pause)
     }
 
-    /// As [`Self::interrupted`], for an attempt without an answer in time. This costs budget, since the server may
-    /// hang.
+    /// Like [`Self::interrupted`], but no answer came in time. This costs budget, since the server may hang.
     pub fn unanswered(&mut self, reason: &str) -> Result<(), GivenUp> {
         self.interruptions = self.interruptions.saturating_add(1);
         self.wait(reason, None, None)
     }
 
-    /// The server refused credentials, or anything else that does not change by itself. If it was away until now, the
-    /// node may still be starting, so for a while this counts as any failed attempt ([`Policy::starting`]). Otherwise,
-    /// or once the budget is spent, the request is given up with `failure`.
+    /// Records that the server refused credentials, or anything else that retrying does not change. If the server was
+    /// away until now, the node may still be starting, so for a while this counts as any failed attempt
+    /// ([`Policy::starting`]). Otherwise, or once the budget is spent, the request is given up with `failure`.
     pub fn refused(&mut self, failure: Failure) -> Result<(), GivenUp> {
         self.interruptions = 0;
         let since = *self.refused_since.get_or_insert_with(Instant::now);
-        let was_away = self.away || self.retries.together.is_some_and(Together::was_away);
+        let was_away = self.away || self.retries.shared_health.is_some_and(SharedHealth::was_away);
         if was_away && since.elapsed() < self.retries.policy.starting {
             let reason = failure.message.clone();
             return self.wait(&reason, None, Some(failure));
@@ -185,37 +187,37 @@ impl Patience<'_> {
         Err(self.retries.give_up(failure))
     }
 
-    /// Waits for the next attempt. Gives up when the budget is spent: with `at_the_end`, or because the server is
-    /// unavailable.
+    /// Waits for the next attempt, or gives up once the budget is spent. The failure is then `final_failure`; None: the
+    /// server is unavailable.
     fn wait(
         &mut self,
         reason: &str,
         retry_after: Option<Duration>,
-        at_the_end: Option<Failure>,
+        final_failure: Option<Failure>,
     ) -> Result<(), GivenUp> {
-        self.since.get_or_insert(self.begun);
+        self.failing_since.get_or_insert(self.attempt_started);
         let pause = self.next_pause(retry_after);
         let left = self.left();
         if left == Some(Duration::ZERO) && !self.retries.stop.is_requested() {
-            let failure = at_the_end.unwrap_or_else(|| self.unavailable(reason));
+            let failure = final_failure.unwrap_or_else(|| self.unavailable(reason));
             return Err(self.retries.give_up(failure));
         }
         // The last attempt comes when the budget ends, not a back-off before.
         self.pause(reason, left.map_or(pause, |left| pause.min(left)))
     }
 
-    /// Returns what is left of the budget; None: there is no limit.
+    /// Returns the rest of the budget; None: there is no limit.
     fn left(&self) -> Option<Duration> {
         self.retries.policy.budget.map(|budget| budget.saturating_sub(self.waited()))
     }
 
     /// Returns how long there has been no progress, of this request or of all.
     fn waited(&self) -> Duration {
-        self.lasts().max(self.retries.together.map_or(Duration::ZERO, Together::failing_for))
+        self.failing_for().max(self.retries.shared_health.map_or(Duration::ZERO, SharedHealth::failing_for))
     }
 
     fn next_pause(&mut self, retry_after: Option<Duration>) -> Duration {
-        let own = match self.retries.together {
+        let own = match self.retries.shared_health {
             Some(others) => others.own_pause(self.failures, fastrand::f64()),
             None => back_off(self.failures, fastrand::f64()),
         };
@@ -224,17 +226,16 @@ impl Patience<'_> {
         pause
     }
 
-    /// Waits for `pause`. The log names the time to the next attempt, which may be longer: all senders may be paused.
+    /// Waits for `pause`. The log gives the time to the next attempt, which may be longer: all senders may be paused.
     fn pause(&self, reason: &str, pause: Duration) -> Result<(), GivenUp> {
-        let Retries { stop, policy, together, warnings, .. } = self.retries;
+        let Retries { stop, policy, shared_health, warnings, .. } = self.retries;
         if !stop.is_requested() {
-            let of_all = together.and_then(Together::pause);
+            let of_all = shared_health.and_then(SharedHealth::pause);
             warnings.failed(policy.server, reason, of_all.map_or(pause, |of_all| of_all.max(pause)));
         }
         if stop.wait(pause) { Ok(()) } else { Err(GivenUp(stop.as_failure())) }
     }
 
-    /// Returns the failure at the end of the budget.
     fn unavailable(&self, reason: &str) -> Failure {
         let Policy { server, budget, .. } = self.retries.policy;
         let message = if budget == Some(Duration::ZERO) {

@@ -1,24 +1,24 @@
-//! The waiting policy of each server.
+//! Retry policy of a server.
 
 use std::time::Duration;
 
-/// Interval of log lines on failed attempts, where the wait has an end.
+/// Interval of log lines on failed attempts, for a limited budget.
 const WARN_EVERY: Duration = Duration::from_secs(10);
 
-/// Interval of log lines on failed attempts, where the wait has no end.
+/// Interval of log lines on failed attempts, for an unlimited budget.
 const WARN_EVERY_FOR_EVER: Duration = Duration::from_secs(60);
 
-/// Policy of waiting for a server.
+/// How requests to a server are retried.
 #[derive(Clone, Copy, Debug)]
 pub struct Policy {
-    /// Name of the server, for the log and for failures.
+    /// Name of the server, for log lines and failures.
     pub server: &'static str,
-    /// How long a request is tried without progress; None: for ever.
+    /// How long a request is retried without progress; None: without limit.
     pub budget: Option<Duration>,
     /// Interval of log lines on failed attempts.
     pub warn_every: Duration,
-    /// Time after an outage during which a refusal counts as that of a server that is still starting. Zero: a refusal
-    /// is final.
+    /// Time after an outage during which the server may still be starting, so that a refusal is not final. Zero: every
+    /// refusal is final.
     pub starting: Duration,
 }
 

@@ -1,4 +1,4 @@
-//! The server's health as all senders share it: how many requests and bytes may be in flight, and the pause after a
+//! Shares the state of a server among all senders: its health, the requests and bytes in flight, and the pause after a
 //! push-back. All waits end as soon as the run is to stop.
 
 use std::collections::VecDeque;
@@ -8,18 +8,18 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Sender, bounded, select};
 
 use super::limiter::Limiter;
-use super::together::Together;
+use super::shared_health::SharedHealth;
 use crate::model::{Health, ServerFigures};
 use crate::shutdown::Stop;
 
 /// Limit on bytes of request bodies in flight, whatever the limit on requests. A node reserves a tenth of its heap for
-/// them (`indexing_pressure.memory.limit`); this is well below. A single larger request travels alone.
-const MOST_BYTES: usize = 64 << 20;
+/// them (`indexing_pressure.memory.limit`); this is well below. A larger request is sent while no other is in flight.
+const MAX_BYTES: usize = 64 << 20;
 
-/// Time without progress after which a server counts as unavailable, and not as pushing back.
+/// Time without progress after which a server counts as unavailable. Until then it counts as pushing back.
 const UNAVAILABLE_AFTER: Duration = Duration::from_secs(10);
 
-/// Returns the health of a server that has made no progress for `time`; None means that nothing has failed.
+/// Returns the health of a server that has made no progress for `time`; None: nothing has failed.
 fn health_without_progress_for(time: Option<Duration>) -> Health {
     match time {
         None => Health::Available,
@@ -28,11 +28,11 @@ fn health_without_progress_for(time: Option<Duration>) -> Health {
     }
 }
 
-/// The run is to stop, so the waiting request is not carried out.
+/// The run is to stop, so the request is not sent.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Stopped;
 
-/// Shared by all senders.
+/// Admits requests to a server; shared by all its senders.
 pub struct Throttle {
     stop: Stop,
     budget: Option<Duration>,
@@ -41,16 +41,16 @@ pub struct Throttle {
 
 struct State {
     limiter: Limiter,
-    /// Requests that have a [`Permit`], and the bytes of their bodies.
+    /// Number of [`Permit`]s held, and the bytes of their request bodies.
     in_flight: usize,
     bytes: usize,
     /// Requests that wait for a permit, first come first served.
     waiting: VecDeque<Waiting>,
-    /// Start of the first request that failed since one was last carried out, at least in part.
+    /// Start of the first request that failed since the server last carried one out, at least in part.
     failing_since: Option<Instant>,
     /// Whether a request since then found the server away: no connection, or a server that is not ready.
     away: bool,
-    /// When a request was last carried out, at least in part.
+    /// When the server last carried out a request, at least in part.
     progressed: Option<Instant>,
 }
 
@@ -68,18 +68,17 @@ pub struct Permit<'t> {
 }
 
 impl State {
-    /// Records a request that was carried out. If only in part, the server counts as failing from `failing_since`.
+    /// Records that the server carried out a request. `failing_since` is set if it carried out only part of it.
     fn progress(&mut self, failing_since: Option<Instant>) {
         self.failing_since = failing_since;
         self.away = false;
         self.progressed = Some(Instant::now());
     }
 
-    /// Admits all requests that may start now.
     fn admit(&mut self) {
         while let Some(next) = self.waiting.front().filter(|next| self.has_room_for(next.bytes)) {
             let bytes = next.bytes;
-            // A receiver that is gone has been told to stop.
+            // If the receiver is gone, its thread has been stopped.
             if next.admit.try_send(()).is_ok() {
                 self.in_flight += 1;
                 self.bytes += bytes;
@@ -90,13 +89,13 @@ impl State {
 
     fn has_room_for(&self, bytes: usize) -> bool {
         let alone = self.in_flight == 0;
-        alone || self.in_flight < self.limiter.limit() && self.bytes.saturating_add(bytes) <= MOST_BYTES
+        alone || self.in_flight < self.limiter.limit() && self.bytes.saturating_add(bytes) <= MAX_BYTES
     }
 }
 
 impl Throttle {
-    /// Creates a throttle of at most `most` requests. A server without progress is waited for as long as `budget`;
-    /// None: for ever.
+    /// Creates a throttle of at most `most` requests. The server may make no progress for `budget`; None: without
+    /// limit.
     pub fn new(most: usize, stop: Stop, budget: Option<Duration>) -> Self {
         let state = State {
             limiter: Limiter::new(most),
@@ -110,7 +109,7 @@ impl Throttle {
         Self { stop, budget, state: Mutex::new(state) }
     }
 
-    /// Waits for the right to send one request whose body has so many bytes.
+    /// Waits until a request with a body of `bytes` bytes may be sent.
     pub fn acquire(&self, bytes: usize) -> Result<Permit<'_>, Stopped> {
         if self.stop.is_requested() {
             return Err(Stopped);
@@ -121,23 +120,23 @@ impl Throttle {
             state.waiting.push_back(Waiting { bytes, admit });
             state.admit();
         }
-        self.stop.pulse().waits();
+        self.stop.pulse().pause();
         select! {
             recv(admitted) -> _ => {}
-            // A request admitted at this very moment stays counted, which is harmless: no other is admitted any more.
+            // A request admitted at this very moment stays counted. That is harmless: no other is admitted any more.
             recv(self.stop.channel()) -> _ => {
-                self.stop.pulse().sign(Duration::ZERO);
+                self.stop.pulse().beat(Duration::ZERO);
                 return Err(Stopped);
             }
         }
-        // From here on, dropping the permit gives the room back.
+        // From here on, dropping the permit frees its place.
         let mut permit = Permit { throttle: self, bytes, number: 0, started: Instant::now() };
         while let Some(pause) = self.pause() {
             if !self.stop.wait(pause) {
                 return Err(Stopped);
             }
         }
-        self.stop.pulse().sign(Duration::ZERO);
+        self.stop.pulse().beat(Duration::ZERO);
         permit.number = self.state().limiter.start();
         permit.started = Instant::now();
         Ok(permit)
@@ -148,7 +147,7 @@ impl Throttle {
         health_without_progress_for(self.state().failing_since.map(|since| since.elapsed()))
     }
 
-    /// Returns the reported state of the server.
+    /// Returns the server's state for the metrics.
     pub fn figures(&self) -> ServerFigures {
         let confirmed = self.state().progressed.map(|progressed| progressed.elapsed());
         ServerFigures { health: self.health(), limit: self.limit(), since_confirmed: confirmed }
@@ -164,7 +163,7 @@ impl Throttle {
     }
 }
 
-impl Together for Throttle {
+impl SharedHealth for Throttle {
     fn failing_for(&self) -> Duration {
         self.state().failing_since.map_or(Duration::ZERO, |since| since.elapsed())
     }
@@ -177,7 +176,7 @@ impl Together for Throttle {
         self.state().limiter.own_pause(failures, random)
     }
 
-    /// Returns the current pause, which never outlasts the budget: at its end the server is asked a last time.
+    /// Returns the current pause. It never outlasts the budget: when the budget ends, the server gets a last request.
     fn pause(&self) -> Option<Duration> {
         let state = self.state();
         let now = Instant::now();
@@ -189,29 +188,29 @@ impl Together for Throttle {
 }
 
 impl Permit<'_> {
-    /// The server carried out the request.
+    /// Records that the server carried out the request.
     pub fn succeeded(self) {
         let mut state = self.throttle.state();
         state.progress(None);
-        state.limiter.took(self.started.elapsed());
+        state.limiter.record_duration(self.started.elapsed());
         state.limiter.succeeded(self.number);
     }
 
-    /// The server carried out part of the request, and pushed back on the rest.
+    /// Records that the server carried out part of the request, and pushed back on the rest.
     pub fn pushed_back_in_part(self) {
         let now = Instant::now();
         let mut state = self.throttle.state();
         state.progress(Some(now));
-        state.limiter.took(self.started.elapsed());
+        state.limiter.record_duration(self.started.elapsed());
         state.limiter.pushed_back_in_part(self.number, now, fastrand::f64());
     }
 
-    /// The server pushed back: allows fewer requests at once, and none for a while.
+    /// Records that the server pushed back: allows fewer requests at once, and none for a while.
     pub fn pushed_back(self, retry_after: Option<Duration>) {
         self.failed(retry_after, false);
     }
 
-    /// As [`Self::pushed_back`], where the server cannot be reached, or is not ready.
+    /// Like [`Self::pushed_back`], but the server cannot be reached, or is not ready.
     pub fn found_away(self, retry_after: Option<Duration>) {
         self.failed(retry_after, true);
     }
@@ -227,7 +226,6 @@ impl Permit<'_> {
 }
 
 impl Drop for Permit<'_> {
-    /// Makes room for the next request.
     fn drop(&mut self) {
         let mut state = self.throttle.state();
         state.in_flight -= 1;

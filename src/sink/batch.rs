@@ -1,4 +1,4 @@
-//! Cuts a stream of bulk actions into batches by number and bytes.
+//! Groups bulk actions into batches, limited by number and bytes.
 
 use std::mem;
 use std::sync::Arc;
@@ -6,8 +6,8 @@ use std::sync::Arc;
 use crate::config::BatchLimits;
 use crate::model::{Action, Archive, Batch};
 
-/// Collects the actions of one archive into batches. Every batch keeps both limits, except that a single document over
-/// the byte limit travels alone.
+/// Groups the actions of one archive into batches. Each batch stays within both limits, except that a document over the
+/// byte limit gets a batch of its own.
 pub struct Batcher {
     archive: Arc<Archive>,
     limits: BatchLimits,
@@ -16,14 +16,14 @@ pub struct Batcher {
 }
 
 impl Batcher {
-    /// An empty batch of `archive`, written into `body`, which is cleared first.
+    /// Creates an empty batch of `archive` that is written into `body`. The buffer is cleared first.
     pub fn new(archive: Arc<Archive>, limits: BatchLimits, mut body: Vec<u8>) -> Self {
         body.clear();
         Self { archive, limits, body, actions: Vec::new() }
     }
 
-    /// Appends one action. `write` appends its lines to the buffer; the action's `lines` are set here. Returns a batch
-    /// when the action fills it or does not fit into it. `spare` provides the buffer of the next batch.
+    /// Appends one action. `write` appends its lines to the buffer; this sets the action's `lines`. Returns a batch if
+    /// the action fills it or does not fit into it. `spare` provides the buffer of the next batch.
     pub fn push(
         &mut self,
         action: Action,
@@ -47,7 +47,7 @@ impl Batcher {
         None
     }
 
-    /// Returns the last batch, if any action is left.
+    /// Returns the last batch; None: no action is left.
     pub fn finish(&mut self) -> Option<Batch> {
         self.cut(Vec::new())
     }
@@ -56,7 +56,7 @@ impl Batcher {
         next.clear();
         let mut body = mem::replace(&mut self.body, next);
         let actions = mem::take(&mut self.actions);
-        // Drops what a `write` that panicked has left behind the last action.
+        // A `write` that panicked may have left bytes behind the last action; drop them.
         body.truncate(actions.last().map_or(0, |action| action.lines.end));
         (!actions.is_empty()).then(|| Batch { archive: self.archive.clone(), body, actions })
     }

@@ -1,7 +1,6 @@
-//! Where documents go: Elasticsearch, or the NDJSON of a dry run.
+//! Sinks for documents: Elasticsearch, or the NDJSON file of a dry run.
 //!
-//! The pipeline knows a sink only by this trait. Another kind of sink is another implementation, and a line in `run/`
-//! that opens it.
+//! The pipeline knows sinks only through [`Sink`]. To add one, implement the trait and open it in `run/`.
 
 use crate::exit::Failure;
 use crate::model::{Action, Batch, Document, FieldChoice, Generation, Outcomes};
@@ -10,27 +9,27 @@ pub mod batch;
 pub mod elasticsearch;
 pub mod ndjson;
 
-/// Takes documents, batch by batch.
+/// Takes documents in batches.
 pub trait Sink: Sync {
-    /// Appends an action and its document to the body of a batch, in the form in which [`Sink::deliver`] sends it.
-    /// Called by the workers; may wait for the server.
+    /// Appends an action and its document to the body of a batch, in the form that [`Sink::deliver`] sends. Called by
+    /// the workers; may wait for the server.
     fn encode(&self, body: &mut Vec<u8>, action: &Action, document: &Document<'_>);
 
-    /// Delivers a batch: brings every action to an outcome. If the run stops first, the rest is `unconfirmed`. The
-    /// outcomes always add up to the number of actions.
+    /// Delivers a batch: every action gets an outcome. If the run stops first, the rest is `unconfirmed`. The outcomes
+    /// always add up to the number of actions.
     fn deliver(&self, batch: &Batch) -> Outcomes;
 
-    /// The fields that posts have in this sink.
+    /// Returns the fields that posts have in this sink.
     fn fields(&self) -> FieldChoice {
         FieldChoice::default()
     }
 
-    /// Flushes confirmed documents to disk if a confirmation does not mean that already. Called before archives are
-    /// marked. Returns the present generation: what was delivered to an earlier one does not count and must be
-    /// delivered again.
+    /// Flushes confirmed documents to disk, unless a confirmation already means that they are there. Called before
+    /// archives are marked. Returns the present generation: whatever was delivered to an earlier one does not count and
+    /// must be delivered again.
     ///
     /// # Errors
     ///
-    /// Nothing may be marked, and the run must stop.
+    /// Fails if nothing may be marked. The run must then stop.
     fn make_durable(&self) -> Result<Generation, Failure>;
 }

@@ -1,4 +1,4 @@
-//! The sink of a dry run: bulk NDJSON into a file, or nowhere.
+//! The sink of a dry run: writes bulk NDJSON to a file, or discards it.
 
 use std::io::Write;
 use std::sync::{Mutex, PoisonError};
@@ -15,22 +15,22 @@ use crate::timestamp::now_millis;
 
 /// Counts what would be sent, and writes it to `output` as bulk NDJSON.
 ///
-/// The delete from `posts` follows right after its tombstone. Versions make the order of lines irrelevant, so the file
-/// can be sent as it is. For the deletion of an account only its tombstone is written: only a server knows the
-/// account's posts.
+/// The delete from `posts` follows right after its tombstone. The order of lines does not matter because of the
+/// versions, so the file can be sent as it is. For a deleted account only its tombstone is written: only a server knows
+/// the account's posts.
 pub struct Ndjson<'r> {
-    /// The names to write to.
+    /// Names to write to.
     pub names: Names,
-    /// How vectors are written: there is no server to try.
+    /// Encoding of vectors. There is no server to find it out with.
     pub vectors: VectorEncoding,
-    /// The output of the NDJSON, if any.
+    /// Output of the NDJSON; None: it is discarded.
     pub output: Option<Mutex<Box<dyn Write + Send + 'r>>>,
-    /// Told when the output cannot be written.
+    /// Signal that stops the run; set here if the output cannot be written.
     pub stop: &'r Stop,
 }
 
 impl Ndjson<'_> {
-    /// Flushes the output.
+    /// Flushes the output. The run fails if it cannot be written.
     pub fn finish(self) {
         let Some(output) = self.output else { return };
         let mut output = output.into_inner().unwrap_or_else(PoisonError::into_inner);

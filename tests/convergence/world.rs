@@ -14,7 +14,7 @@ use megastream_ingest::config::{
 };
 use megastream_ingest::exit::ExitCode;
 use megastream_ingest::model::Names;
-use megastream_ingest::model::{Shard, Wanted};
+use megastream_ingest::model::{Criteria, Shard};
 use megastream_ingest::run;
 use megastream_ingest::shutdown::{Stop, StopReason};
 use proptest::test_runner::TestCaseError;
@@ -148,9 +148,9 @@ impl World {
             source: Source::Local(self.folder.archives(pass.given)),
             mode: Mode::Once,
             state_file: self.folder.state_file(state, shard),
-            wanted: Wanted {
+            criteria: Criteria {
                 shard: Shard::parse(&format!("{shard}/{}", pass.shards)).expect("a shard"),
-                ..Wanted::ALL
+                ..Criteria::ALL
             },
             retry_budget,
         };

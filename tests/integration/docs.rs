@@ -102,6 +102,12 @@ fn prepare(env: &TestEnv, what: &str) {
     }
 }
 
+/// The block of the README that saves the settings for the blocks of all other pages.
+fn settings() -> Block {
+    let readme = blocks(&std::fs::read_to_string(document("README.md")).unwrap());
+    readme.into_iter().find(|block| block.script.contains("> ~/megastream.env")).expect("the settings")
+}
+
 fn is_installed(program: &str) -> bool {
     std::env::var_os("PATH")
         .is_some_and(|path| std::env::split_paths(&path).any(|p| p.join(program).exists()))
@@ -123,6 +129,12 @@ fn run_commands(path: &Path) -> usize {
     }
     let ca = rcgen::generate_simple_self_signed(["ca.example".to_owned()]).unwrap();
     env.write("http_ca.crt", ca.cert.pem());
+    let home = env.path("home").display().to_string();
+    std::fs::create_dir(&home).unwrap();
+    if !path.ends_with("README.md") {
+        let script = substitute(&settings().script, &env);
+        env.ingest().without("SUMMARY_JSON").var("HOME", &home).in_shell(&script).run().exits(0);
+    }
     let mut count = 0;
     for block in blocks(&document) {
         let missing = block.mark("needs ").filter(|program| !is_installed(program));
@@ -150,6 +162,7 @@ fn run_commands(path: &Path) -> usize {
             .without("ELASTICSEARCH_URL")
             .without("ELASTICSEARCH_API_KEY")
             .without("LOCAL_SQLITE_DB_PATH")
+            .var("HOME", &home)
             .var("AWS_ENDPOINT_URL_S3", &s3.url())
             .var("AWS_S3_ACCESS_KEY", ACCESS_KEY)
             .var("AWS_S3_SECRET_KEY", SECRETS[0])

@@ -241,7 +241,23 @@ fn a_look_up_that_is_too_large_to_be_answered_is_halved() {
     let env = TestEnv::with_archives(std::slice::from_ref(&archive));
     let is_large = |request: &Request| request.is_mget() && request.body.len() > 2_000;
     env.fake.fail(is_large, 0, usize::MAX, Fault::status(504));
+    env.ingest().args(&["--metrics-file", "m.prom"]).var("RETRY_BUDGET_SEC", "30").run().exits(0);
+    assert_holds(&env.fake, &[archive]);
+    let metrics = env.read("m.prom").unwrap();
+    let line = metrics.lines().find(|line| line.contains(r#"retries_total{kind="unavailable"}"#)).unwrap();
+    assert_ne!(line.rsplit(' ').next(), Some("0"), "{line}");
+}
+
+#[test]
+fn slow_look_ups_do_not_make_a_bulk_request_count_as_too_large() {
+    let archive = Archive::new("20251218_000000").with_all(posts("p", 100));
+    let env = TestEnv::with_archives(std::slice::from_ref(&archive));
+    let is_large = |request: &Request| request.is_mget() && request.body.len() > 2_000;
+    env.fake.fail(is_large, 0, 2, Fault::status(504));
+    env.fake.fail(Request::is_bulk, 0, 1, Fault::status(504));
     env.ingest().var("RETRY_BUDGET_SEC", "30").run().exits(0);
+    let sizes: Vec<usize> = env.fake.bulks().iter().map(|bulk| bulk.request.body.len()).collect();
+    assert!(matches!(sizes[..], [first, second] if first == second), "sent again whole: {sizes:?}");
     assert_holds(&env.fake, &[archive]);
 }
 

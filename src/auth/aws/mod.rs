@@ -1,4 +1,4 @@
-//! AWS credentials and the signatures made with them. Shared by S3 and Amazon's search services.
+//! AWS credentials and request signatures, for S3 and Amazon's search services.
 
 mod credentials;
 pub mod shared;
@@ -6,4 +6,6 @@ pub(crate) mod signature;
 mod sources;
 
 pub(crate) use self::credentials::{CredentialError, Credentials, Provider};
-pub use self::sources::{Container, CredentialSources, Given, Keys, Profile, Sts, WebIdentity, is_region};
+pub use self::sources::{
+    Container, CredentialSources, KeySource, Keys, Profile, Sts, WebIdentity, is_region,
+};

@@ -9,16 +9,16 @@ use std::path::Path;
 use super::Profile;
 use crate::files;
 
-/// Settings of a section by lower-case name; nested ones as in `s3.addressing_style`.
+/// Settings of a section by lower-case name. Nested settings have names such as `s3.addressing_style`.
 pub type Section = BTreeMap<String, String>;
 
 impl Profile {
-    /// Returns the settings of a profile. The credentials file wins over the config file. None where there is no such
-    /// profile.
+    /// Returns the settings of a profile; None: there is no such profile. The credentials file wins over the config
+    /// file.
     ///
     /// # Errors
     ///
-    /// Fails where a file cannot be read.
+    /// Fails if a file cannot be read.
     pub fn section(&self, name: &str) -> Result<Option<Section>, String> {
         let in_config = format!("profile {name}");
         let wanted: &[&str] = if name == "default" { &["default", &in_config] } else { &[&in_config] };
@@ -32,13 +32,13 @@ impl Profile {
         })
     }
 
-    /// Returns another kind of section of the config file, as in `[sso-session name]`.
+    /// Returns a section of another kind from the config file, as in `[sso-session name]`.
     pub fn named(&self, kind: &str, name: &str) -> Option<Section> {
         section_of(self.config_file.as_deref(), &[&format!("{kind} {name}")]).ok().flatten()
     }
 }
 
-/// Returns the sections of a file by their names; None where there is no such file or section.
+/// Returns the settings of the sections with these names; None: there is no such file or section.
 fn section_of(file: Option<&Path>, wanted: &[&str]) -> Result<Option<Section>, String> {
     let Some(file) = file else { return Ok(None) };
     match files::read_to_string(file) {
@@ -48,8 +48,8 @@ fn section_of(file: Option<&Path>, wanted: &[&str]) -> Result<Option<Section>, S
     }
 }
 
-/// Parses the settings of the sections with these names; None where there is none. A line that is indented further than
-/// the setting above it belongs to that setting.
+/// Parses the settings of the sections with these names; None: there is no such section. A line that is indented
+/// further than the setting above it belongs to that setting.
 fn parse(text: &str, wanted: &[&str]) -> Option<Section> {
     let mut section = None;
     let mut is_wanted = false;
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_indented_belongs_to_the_setting_above_unless_all_is() {
+    fn an_indented_line_belongs_to_the_setting_above_unless_all_lines_are_indented() {
         let text = "[profile  a]\ns3 =\n  addressing_style = path\n\tx = y\nregion = z\n";
         let expected =
             section(&[("s3", ""), ("s3.addressing_style", "path"), ("s3.x", "y"), ("region", "z")]);

@@ -1,7 +1,7 @@
 //! Signature Version 4: signs requests to AWS.
 //!
 //! Source: AWS Identity and Access Management User Guide, "AWS Signature Version 4 for API requests". The canonical
-//! request of S3 and STS comes from rust-s3; that of other services is in [`sigv4`](crate::auth).
+//! request of S3 and STS comes from rust-s3. [`sigv4`](crate::auth) builds that of other services.
 
 use std::error::Error;
 
@@ -15,20 +15,18 @@ use url::Url;
 
 use super::credentials::Credentials;
 
-/// The region and service that a signature is valid for.
+/// Region and service that a signature is valid for.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Scope<'s> {
-    /// Region of the service.
     pub(crate) region: &'s str,
     /// Service name, as in `s3`.
     pub(crate) service: &'s str,
 }
 
-/// A signature and its scope.
 pub(crate) struct Signature {
-    /// The scope as in `Credential`, after the access key.
+    /// Scope as in `Credential`, after the access key.
     pub(crate) scope: String,
-    /// The signature in hexadecimal digits.
+    /// Signature in hexadecimal digits.
     pub(crate) signature: String,
 }
 
@@ -46,21 +44,21 @@ impl Signature {
     }
 }
 
-/// Formats a time as signatures need it.
+/// Formats a time as in signatures.
 pub(crate) fn time_of(time: OffsetDateTime) -> Result<String, time::error::Format> {
     time.format(format_description!("[year][month][day]T[hour][minute][second]Z"))
 }
 
-/// Returns the SHA-256 of a body or a canonical request, in hexadecimal digits.
+/// Returns the SHA-256 of `bytes` in hexadecimal digits.
 pub(crate) fn hash(bytes: &[u8]) -> String {
     hex(digest::digest(&digest::SHA256, bytes).as_ref())
 }
 
-/// Adds the headers of a signature to a request to S3 or STS; all `headers` are signed.
+/// Adds the headers of a signature to a request to S3 or STS. All `headers` are signed.
 ///
 /// # Errors
 ///
-/// Fails where a value cannot be put into a header.
+/// Fails if a value cannot be put into a header.
 pub(crate) fn sign(
     (method, url, body): (&str, &Url, &[u8]),
     headers: &mut HeaderMap,
@@ -118,7 +116,7 @@ mod tests {
 
     const SCOPE: Scope<'_> = Scope { region: "us-east-1", service: "s3" };
 
-    /// The credentials of the examples that AWS publishes.
+    /// Credentials of the examples that AWS publishes.
     fn published(session_token: Option<&str>) -> Credentials {
         Credentials {
             access_key: "AKIAIOSFODNN7EXAMPLE".into(),
@@ -140,7 +138,7 @@ mod tests {
 
     /// Source: Amazon S3 API Reference, "Signature Calculations for the Authorization Header", example "GET Object".
     #[test]
-    fn an_object_is_asked_for_as_in_the_published_example() {
+    fn a_request_for_an_object_is_signed_as_in_the_published_example() {
         let url = "https://examplebucket.s3.amazonaws.com/test.txt";
         assert_eq!(
             authorization(url, &[("range", "bytes=0-9")], &published(None)),
@@ -152,7 +150,7 @@ mod tests {
 
     /// Source: the same, example "Get Bucket (List Objects)".
     #[test]
-    fn a_listing_is_asked_for_as_in_the_published_example() {
+    fn a_request_for_a_listing_is_signed_as_in_the_published_example() {
         let url = "https://examplebucket.s3.amazonaws.com/?max-keys=2&prefix=J";
         assert!(
             authorization(url, &[], &published(None))

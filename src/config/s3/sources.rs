@@ -5,14 +5,14 @@ use std::path::{Path, PathBuf};
 use ureq::http::Uri;
 
 use super::Variant;
-use crate::auth::aws::{Container, CredentialSources, Given, Keys, Profile, Sts, WebIdentity};
+use crate::auth::aws::{Container, CredentialSources, KeySource, Keys, Profile, Sts, WebIdentity};
 use crate::cli::entries;
 use crate::cli::settings::Settings;
 use crate::exit::Failure;
 use crate::http::url::is_loopback;
 use crate::secret::Secret;
 
-/// Hosts, besides this machine, that may be asked for a container's credentials over plain http: those of ECS and EKS.
+/// Credential endpoints of ECS and EKS. Besides this machine, only these may be used over plain http.
 const CONTAINER_HOSTS: [&str; 3] = ["169.254.170.2", "169.254.170.23", "[fd00:ec2::23]"];
 
 impl Settings<'_> {
@@ -49,8 +49,8 @@ impl Settings<'_> {
         })
     }
 
-    /// Reads the keys of the environment. A session token beside this program's own keys belongs to them, unless AWS
-    /// keys with another access key are set as well: then it is theirs.
+    /// Reads the keys of the environment. A session token belongs to this program's own keys if they are set, unless AWS
+    /// keys with another access key are set as well.
     fn all_keys(&self) -> Result<Option<Keys>, Failure> {
         let of_aws = self.keys("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY");
         let token = self.given("AWS_SESSION_TOKEN")?.or(self.given("AWS_SECURITY_TOKEN")?);
@@ -63,7 +63,7 @@ impl Settings<'_> {
         Ok(Some(Keys { session_token: token.filter(|_| !is_of_others), ..own }))
     }
 
-    /// Reads a pair of keys: both or none.
+    /// Reads a pair of keys, of which both or none must be set.
     fn keys(&self, access: &str, secret: &str) -> Result<Option<Keys>, Failure> {
         let half = |set: &str, missing: &str| {
             Err(Failure::usage(format!("{set} is set, but {missing} is not: set both")))
@@ -79,7 +79,7 @@ impl Settings<'_> {
     }
 
     /// Reads a variable, or the file named by the same variable with `_FILE` appended.
-    fn given(&self, variable: &str) -> Result<Option<Given>, Failure> {
+    fn given(&self, variable: &str) -> Result<Option<KeySource>, Failure> {
         let by_file = format!("{variable}_FILE");
         match (self.trimmed(variable), self.trimmed(&by_file)) {
             (Some(_), Some(_)) => {
@@ -90,8 +90,8 @@ impl Settings<'_> {
                     "{variable} has white space or other characters that a key cannot have: set it again"
                 )))
             }
-            (Some(text), None) => Ok(Some(Given::Text(Secret::new(text)))),
-            (None, Some(path)) => Ok(Some(Given::File(path.into()))),
+            (Some(text), None) => Ok(Some(KeySource::Text(Secret::new(text)))),
+            (None, Some(path)) => Ok(Some(KeySource::File(path.into()))),
             (None, None) => Ok(None),
         }
     }

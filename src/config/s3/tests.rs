@@ -1,7 +1,7 @@
 //! Tests of the settings for S3.
 
 use super::*;
-use crate::auth::aws::Given;
+use crate::auth::aws::KeySource;
 use crate::cli::Cli;
 use crate::secret::Secret;
 
@@ -53,8 +53,8 @@ fn the_requester_pays_header_can_be_turned_off() {
     assert!(message(&[("S3_REQUEST_PAYER", "me")]).contains("S3_REQUEST_PAYER"));
 }
 
-fn text(text: &str) -> Given {
-    Given::Text(Secret::new(text))
+fn text(text: &str) -> KeySource {
+    KeySource::Text(Secret::new(text))
 }
 
 #[test]

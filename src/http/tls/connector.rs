@@ -1,5 +1,5 @@
-//! TLS connections for the HTTP library. Its own support neither a custom verifier nor tell whether the server has
-//! asked for a client certificate.
+//! TLS connections for the HTTP library. The library's own TLS supports no custom verifier, and does not show whether
+//! the server asked for a client certificate.
 
 use std::fmt;
 use std::io::{self, Read, Write};
@@ -16,13 +16,13 @@ use ureq::unversioned::transport::{
 
 use crate::http::transport_error::Refused;
 
-/// Advice for a server that asks for a client certificate.
-const GIVE_ONE: &str = "the server requests a client certificate, but none is given: name it and its key \
+/// Advice if the server asks for a client certificate and there is none.
+const MISSING_CERT_ADVICE: &str = "the server requests a client certificate, but none is given: name it and its key \
 with --client-cert and --client-key (ELASTICSEARCH_CLIENT_CERT, ELASTICSEARCH_CLIENT_KEY)";
-const GIVE_ANOTHER: &str = "the server refuses the client certificate of --client-cert \
+const REFUSED_CERT_ADVICE: &str = "the server refuses the client certificate of --client-cert \
 (ELASTICSEARCH_CLIENT_CERT): check whether it has expired, and whether the server trusts its issuer";
 
-/// Wraps connections in TLS where the URL asks for it.
+/// Wraps connections in TLS if the URL is https.
 pub(in crate::http) struct TlsConnector {
     config: ClientConfig,
     has_certificate: bool,
@@ -58,27 +58,27 @@ impl<In: Transport> Connector<In> for TlsConnector {
         })?;
         let (mut config, asked) = (self.config.clone(), Arc::new(AtomicBool::new(false)));
         if !self.has_certificate {
-            config.client_auth_cert_resolver = Arc::new(Nobody(asked.clone()));
+            config.client_auth_cert_resolver = Arc::new(NoClientCert(asked.clone()));
         }
         let identity = Identity { asked, has_certificate: self.has_certificate };
         let mut connection = ClientConnection::new(Arc::new(config), name)?;
         let mut sock = TransportAdapter::new(transport.boxed(), details.current_time.clone());
         sock.set_timeout(details.timeout);
         if let Err(error) = connection.complete_io(&mut sock) {
-            return Err(identity.explain(last_words(&mut connection, &mut sock, error)));
+            return Err(identity.explain(closing_alert(&mut connection, &mut sock, error)));
         }
         let (input, output) = (details.config.input_buffer_size(), details.config.output_buffer_size());
         let stream = StreamOwned { conn: connection, sock };
         let buffers = LazyBuffers::new(input, output);
-        Ok(Some(Either::B(Tls { buffers, stream, identity, has_been_answered: false })))
+        Ok(Some(Either::B(Tls { buffers, stream, identity, has_received: false })))
     }
 }
 
-/// Has no client certificate, and records that the server has asked for one.
+/// Provides no client certificate, and records that the server asked for one.
 #[derive(Debug)]
-struct Nobody(Arc<AtomicBool>);
+struct NoClientCert(Arc<AtomicBool>);
 
-impl ResolvesClientCert for Nobody {
+impl ResolvesClientCert for NoClientCert {
     fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
         self.0.store(true, Ordering::Relaxed);
         None
@@ -91,25 +91,28 @@ impl ResolvesClientCert for Nobody {
 
 /// State of client authentication.
 struct Identity {
-    /// The server has asked for a certificate, and there is none.
+    /// Whether the server asked for a certificate, and there is none.
     asked: Arc<AtomicBool>,
     has_certificate: bool,
 }
 
 impl Identity {
-    /// Explains an error that comes before the first reply: only then does a server say that it does not accept this
-    /// client.
+    /// Explains an error that came before the first reply. Only then does a server say that it rejects this client.
     fn explain(&self, error: io::Error) -> ureq::Error {
         use AlertDescription as Alert;
         let rustls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
         let asked = self.asked.load(Ordering::Relaxed);
         let Some(rustls::Error::AlertReceived(alert)) = rustls else {
             if asked && error.kind() != io::ErrorKind::TimedOut {
-                return io::Error::new(error.kind(), format!("{error} ({GIVE_ONE}, if it insists)")).into();
+                return io::Error::new(
+                    error.kind(),
+                    format!("{error} ({MISSING_CERT_ADVICE}, if it insists)"),
+                )
+                .into();
             }
             return error.into();
         };
-        let is_about_us = matches!(
+        let is_about_client = matches!(
             alert,
             Alert::CertificateRequired
                 | Alert::NoCertificate
@@ -120,28 +123,34 @@ impl Identity {
                 | Alert::CertificateUnknown
                 | Alert::UnknownCA
                 | Alert::AccessDenied
-                // The certificate's signature was made by another issuer's key.
+                // The certificate's signature was made with another issuer's key.
                 | Alert::DecryptError
         );
         match alert {
-            Alert::CertificateRequired => Refused::error(format!("{GIVE_ONE} ({alert:?})")),
-            _ if asked && (is_about_us || *alert == Alert::HandshakeFailure) => {
-                Refused::error(format!("{GIVE_ONE} ({alert:?})"))
+            Alert::CertificateRequired => Refused::error(format!("{MISSING_CERT_ADVICE} ({alert:?})")),
+            _ if asked && (is_about_client || *alert == Alert::HandshakeFailure) => {
+                Refused::error(format!("{MISSING_CERT_ADVICE} ({alert:?})"))
             }
-            _ if is_about_us && self.has_certificate => Refused::error(format!("{GIVE_ANOTHER} ({alert:?})")),
+            _ if is_about_client && self.has_certificate => {
+                Refused::error(format!("{REFUSED_CERT_ADVICE} ({alert:?})"))
+            }
             _ => error.into(),
         }
     }
 }
 
-/// Returns why nothing more can be sent: a server that closes says so first, and that message may still be unread.
-fn last_words(connection: &mut ClientConnection, sock: &mut TransportAdapter, error: io::Error) -> io::Error {
+/// Returns the error that the server sent before it closed the connection: its alert may still be unread.
+fn closing_alert(
+    connection: &mut ClientConnection,
+    sock: &mut TransportAdapter,
+    error: io::Error,
+) -> io::Error {
     use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset};
     if !matches!(error.kind(), BrokenPipe | ConnectionAborted | ConnectionReset) {
         return error;
     }
     loop {
-        // An error among what was read earlier is reported again.
+        // Repeats an error among the packets that were read earlier.
         if let Err(why) = connection.process_new_packets() {
             return io::Error::new(io::ErrorKind::InvalidData, why);
         }
@@ -151,22 +160,21 @@ fn last_words(connection: &mut ClientConnection, sock: &mut TransportAdapter, er
     }
 }
 
-/// A TLS connection.
 pub(in crate::http) struct Tls {
     buffers: LazyBuffers,
     stream: StreamOwned<ClientConnection, TransportAdapter>,
     identity: Identity,
-    /// The server has sent data within TLS, so it accepts this client.
-    has_been_answered: bool,
+    /// Whether the server has sent data within TLS, so that it accepts this client.
+    has_received: bool,
 }
 
 impl Tls {
     fn explain(&mut self, error: io::Error) -> ureq::Error {
-        if self.has_been_answered {
+        if self.has_received {
             return error.into();
         }
         let StreamOwned { conn, sock } = &mut self.stream;
-        self.identity.explain(last_words(conn, sock, error))
+        self.identity.explain(closing_alert(conn, sock, error))
     }
 }
 
@@ -186,10 +194,10 @@ impl Transport for Tls {
         let amount =
             self.stream.read(self.buffers.input_append_buf()).map_err(|error| self.explain(error))?;
         self.buffers.input_appended(amount);
-        if amount == 0 && !self.has_been_answered && self.identity.asked.load(Ordering::Relaxed) {
+        if amount == 0 && !self.has_received && self.identity.asked.load(Ordering::Relaxed) {
             return Err(self.explain(io::ErrorKind::UnexpectedEof.into()));
         }
-        self.has_been_answered |= amount > 0;
+        self.has_received |= amount > 0;
         Ok(amount > 0)
     }
 

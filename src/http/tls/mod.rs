@@ -1,4 +1,4 @@
-//! TLS: which servers are trusted, and how this client identifies itself.
+//! TLS: which servers the client trusts, and how it identifies itself.
 
 mod connector;
 mod pem;
@@ -11,16 +11,16 @@ use rustls::ClientConfig;
 use rustls::pki_types::CertificateDer;
 
 pub(super) use self::connector::TlsConnector;
-use self::verifier::{Credulous, Verifier};
+use self::verifier::{TrustAll, Verifier};
 use super::HttpSettings;
 use crate::exit::Failure;
 
-/// Builds the TLS configuration: trusts the system's roots and the certificates of the CA file, or the one fingerprint;
-/// and sends the client's certificate.
+/// Builds the TLS configuration. It trusts the system's roots and the certificates of the CA file, or only the
+/// fingerprint, and sends the client's certificate.
 ///
 /// # Errors
 ///
-/// A usage failure where a file cannot be read or does not hold what it should, or where nothing is trusted.
+/// Returns a usage failure if a file cannot be read or has the wrong content, or if nothing is trusted.
 pub(super) fn connector(settings: &HttpSettings<'_>) -> Result<TlsConnector, Failure> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let own = settings.ca_cert.map(pem::read_bundle).transpose()?.unwrap_or_default();
@@ -29,13 +29,13 @@ pub(super) fn connector(settings: &HttpSettings<'_>) -> Result<TlsConnector, Fai
         .map_err(|error| Failure::run(format!("TLS cannot be used: {error}")))?
         .dangerous();
     let builder = if settings.skip_tls_verify {
-        builder.with_custom_certificate_verifier(Arc::new(Credulous(provider)))
+        builder.with_custom_certificate_verifier(Arc::new(TrustAll(provider)))
     } else {
-        // Reading the system's roots takes milliseconds of processor time, so it is skipped where they are not used.
+        // Reading the system's roots takes milliseconds of CPU time, so it is skipped if they are not used.
         let asks = settings.is_https && settings.ca_fingerprint.is_none();
         let system = if asks { system_roots() } else { Vec::new() };
         let verifier = Verifier::new(provider, system, own, settings.ca_fingerprint);
-        if settings.is_https && !verifier.trusts_anybody() {
+        if settings.is_https && !verifier.trusts_anything() {
             return Err(Failure::usage(
                 "this system has no trusted root certificates: install them, \
                  or name a PEM file with ELASTICSEARCH_CA_CERT / --ca-cert",
@@ -54,7 +54,7 @@ pub(super) fn connector(settings: &HttpSettings<'_>) -> Result<TlsConnector, Fai
     Ok(TlsConnector::new(config, has_certificate))
 }
 
-/// Reads the system's roots, skipping unreadable ones. Honours `SSL_CERT_FILE` and `SSL_CERT_DIR`.
+/// Reads the system's roots; unreadable ones are skipped. Honours `SSL_CERT_FILE` and `SSL_CERT_DIR`.
 fn system_roots() -> Vec<CertificateDer<'static>> {
     rustls_native_certs::load_native_certs().certs
 }

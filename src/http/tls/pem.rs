@@ -1,4 +1,4 @@
-//! Reads files with certificates and keys.
+//! Reads PEM files with certificates and keys.
 
 use std::path::Path;
 use std::sync::Once;
@@ -10,20 +10,20 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use crate::exit::Failure;
 use crate::files;
 
-/// The settings that name PEM files, for messages.
+/// Settings that name PEM files, for messages.
 pub(super) const CA_CERT: &str = "ELASTICSEARCH_CA_CERT / --ca-cert";
 const CLIENT_CERT: &str = "ELASTICSEARCH_CLIENT_CERT / --client-cert";
 const CLIENT_KEY: &str = "ELASTICSEARCH_CLIENT_KEY / --client-key";
 
-/// Whether unreadable certificates have been logged. The file is read for each server; one line is enough.
-static TOLD: Once = Once::new();
+/// Logs unreadable certificates once, though the file is read for each server.
+static LOGGED: Once = Once::new();
 
-/// Reads the certificates of a bundle, at least one. Unreadable certificates are logged and left out, as in other
-/// programs: system bundles contain some.
+/// Reads the certificates of a bundle, at least one. Unreadable certificates are logged and skipped, as other programs
+/// do: system bundles contain some.
 ///
 /// # Errors
 ///
-/// A usage failure where the file cannot be read or holds no certificate.
+/// Returns a usage failure if the file cannot be read or has no certificate.
 pub(super) fn read_bundle(path: &Path) -> Result<Vec<CertificateDer<'static>>, Failure> {
     let pem = files::read(path).map_err(|error| refused(CA_CERT, path, &error.to_string()))?;
     let (good, bad) = parse_bundle(&pem);
@@ -31,7 +31,7 @@ pub(super) fn read_bundle(path: &Path) -> Result<Vec<CertificateDer<'static>>, F
         Some(why) if good.is_empty() => Err(refused(CA_CERT, path, why)),
         None if good.is_empty() => Err(refused(CA_CERT, path, &no_certificate(&pem))),
         Some(why) => {
-            TOLD.call_once(|| {
+            LOGGED.call_once(|| {
                 log::warn!(
                     "{CA_CERT} {}: {} of {} certificates cannot be read and are skipped ({why})",
                     path.display(),
@@ -61,11 +61,11 @@ fn parse_bundle(pem: &[u8]) -> (Vec<CertificateDer<'static>>, Vec<String>) {
     (good, bad)
 }
 
-/// Reads a client's certificate, with those of its issuers, and its key.
+/// Reads the client's certificate chain and its key.
 ///
 /// # Errors
 ///
-/// A usage failure where one of the files cannot be read or does not hold what it should.
+/// Returns a usage failure if a file cannot be read or has the wrong content.
 pub(super) fn read_client(
     certificate: &Path,
     key: &Path,
@@ -95,7 +95,7 @@ pub(super) fn read_client(
     Ok((chain, key_read))
 }
 
-/// Describes a file without a PEM certificate.
+/// Describes a file that has no PEM certificate.
 fn no_certificate(bytes: &[u8]) -> String {
     if RootCertStore::empty().add(CertificateDer::from(bytes)).is_ok() {
         return "it is a certificate in DER form, but PEM is needed: convert it (openssl x509 -inform der \
@@ -114,8 +114,7 @@ pub(super) fn refused(setting: &str, path: &Path, why: &str) -> Failure {
     Failure::usage(format!("{setting} {}: {why}", path.display()))
 }
 
-/// Returns the failure for a certificate and key that do not belong together, which shows only when they are used. It
-/// names both files.
+/// Returns the failure for a certificate and key that do not match. That shows only when they are used together.
 pub(super) fn unusable_client(error: &rustls::Error) -> Failure {
     Failure::usage(format!("{CLIENT_CERT} and {CLIENT_KEY} cannot be used together: {error}"))
 }
@@ -136,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn a_certificate_that_cannot_be_read_costs_no_other_one() {
+    fn an_unreadable_certificate_does_not_affect_the_others() {
         for broken in ["AAAA", "!!!!", ""] {
             let broken = format!("-----BEGIN CERTIFICATE-----\n{broken}\n-----END CERTIFICATE-----\n");
             let bundle = format!("{broken}{}{broken}{}", made("a.example").pem(), made("b.example").pem());

@@ -1,5 +1,5 @@
-//! Reads the validity period of a certificate. The TLS library checks it only where it follows a chain to an issuer; a
-//! server certificate that is trusted by itself has no such chain.
+//! Reads the validity period of a certificate. The TLS library checks it only while it follows a chain to an issuer. A
+//! server certificate that is itself trusted has no such chain.
 //!
 //! Source: RFC 5280, section 4.1, and X.690, sections 8.1 and 11.7.
 
@@ -15,14 +15,14 @@ const GENERALIZED_TIME: u8 = 0x18;
 /// `GeneralizedTime` as used in certificates; `UTCTime` is the same without the century.
 const TIME: &[BorrowedFormatItem<'_>] = format_description!("[year][month][day][hour][minute][second]Z");
 
-/// Returns the first and the last second of a DER certificate, in seconds since 1970. None where it is malformed.
+/// Returns the first and the last second of a DER certificate's validity, in seconds since 1970. None: it is malformed.
 pub(super) fn validity(certificate: &[u8]) -> Option<(i64, i64)> {
     let (certificate, _) = element(certificate, SEQUENCE)?;
     let (mut rest, _) = element(certificate, SEQUENCE)?;
     if let Some((_, after)) = element(rest, EXPLICIT_VERSION) {
         rest = after;
     }
-    // Skips serial number, signature algorithm and issuer.
+    // Skip serial number, signature algorithm and issuer.
     for _ in 0..3 {
         rest = any_element(rest)?.2;
     }
@@ -44,7 +44,7 @@ fn time_of(input: &[u8]) -> Option<(i64, &[u8])> {
     Some((time.unix_timestamp(), rest))
 }
 
-/// Returns the content of the first element, and the rest, where it has this tag.
+/// Returns the content of the first element, and the rest. None: the element has another tag.
 fn element(input: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
     any_element(input).filter(|(found, ..)| *found == tag).map(|(_, content, rest)| (content, rest))
 }
@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_cut_off_or_something_else_has_no_validity() {
+    fn a_truncated_or_foreign_file_has_no_validity() {
         let made = rcgen::generate_simple_self_signed(["a.example".to_owned()]).unwrap();
         let der = made.cert.der();
         for length in 0..der.len() {

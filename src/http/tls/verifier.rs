@@ -1,12 +1,12 @@
 //! Verifies a server's certificate. It is accepted in one of three ways:
 //!
-//! - Its chain leads to a root of the system, or of the file of `--ca-cert`.
-//! - The certificate itself is in that file, byte for byte. `openssl req -x509` marks its certificates as those of an
-//!   authority, and the TLS library accepts no such certificate from a server.
-//! - With `--ca-fingerprint` nothing else counts: a certificate of the chain, or of the file, has the fingerprint, and
-//!   is the only root.
+//! - Its chain leads to a root of the system, or to one in the file of `--ca-cert`.
+//! - The certificate itself is in that file, byte for byte. `openssl req -x509` marks its certificates as a CA's, and
+//!   the TLS library does not accept a CA certificate from a server.
+//! - With `--ca-fingerprint`, a certificate of the chain or of the file has that fingerprint. It is then the only root;
+//!   nothing else is trusted.
 //!
-//! In all cases the name has to match, and the time has to be within the certificate's validity.
+//! In each case the name has to match, and the certificate has to be valid now.
 
 use std::fmt;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ use rustls::{CertificateError, DigitallySignedStruct, Error, OtherError, RootCer
 use super::validity::validity;
 use crate::http::Fingerprint;
 
-/// The certificates that are trusted.
+/// Verifies servers against the trusted certificates.
 #[derive(Debug)]
 pub(super) struct Verifier {
     provider: Arc<CryptoProvider>,
@@ -34,7 +34,7 @@ pub(super) struct Verifier {
 }
 
 impl Verifier {
-    /// Trusts `system` and `own`; with a fingerprint, only that.
+    /// Trusts `system` and `own`, or only the fingerprint if there is one.
     pub(super) fn new(
         provider: Arc<CryptoProvider>,
         system: Vec<CertificateDer<'static>>,
@@ -46,12 +46,11 @@ impl Verifier {
         Self { provider, roots: Arc::new(roots), own, fingerprint }
     }
 
-    /// Whether anything is trusted at all.
-    pub(super) fn trusts_anybody(&self) -> bool {
+    pub(super) fn trusts_anything(&self) -> bool {
         !self.roots.is_empty() || self.fingerprint.is_some()
     }
 
-    /// Verifies that the chain leads to one of these roots.
+    /// Verifies that the chain leads to one of `roots`.
     fn verify_chain(
         &self,
         roots: Arc<RootCertStore>,
@@ -64,7 +63,7 @@ impl Verifier {
         verifier.verify_server_cert(chain.server, chain.issuers, chain.name, &[], now)
     }
 
-    /// Verifies the server by the one certificate with the fingerprint.
+    /// Verifies the server by the certificate with the fingerprint.
     fn verify_fingerprint(
         &self,
         fingerprint: Fingerprint,
@@ -86,14 +85,14 @@ impl Verifier {
     }
 }
 
-/// The certificates that a server shows.
+/// The certificates that a server presents, and the name it has to have.
 struct Chain<'c> {
     server: &'c CertificateDer<'c>,
     issuers: &'c [CertificateDer<'c>],
     name: &'c ServerName<'c>,
 }
 
-/// Checks name and time of a certificate that is trusted by itself. The handshake proves that the server has its key.
+/// Checks name and validity of a certificate that is itself trusted. The handshake proves that the server has its key.
 fn verify_own(chain: &Chain<'_>, now: UnixTime) -> Result<ServerCertVerified, Error> {
     let invalid = |why| Err(Error::InvalidCertificate(why));
     verify_server_name(&ParsedCertificate::try_from(chain.server)?, chain.name)?;
@@ -105,7 +104,7 @@ fn verify_own(chain: &Chain<'_>, now: UnixTime) -> Result<ServerCertVerified, Er
     }
 }
 
-/// Creates an error with our own text.
+/// Creates an error with a text of this program.
 fn other(why: &'static str) -> Error {
     #[derive(Debug)]
     struct Why(&'static str);
@@ -172,9 +171,9 @@ impl ServerCertVerifier for Verifier {
 
 /// Trusts any server (`--skip-tls-verify`).
 #[derive(Debug)]
-pub(super) struct Credulous(pub(super) Arc<CryptoProvider>);
+pub(super) struct TrustAll(pub(super) Arc<CryptoProvider>);
 
-impl ServerCertVerifier for Credulous {
+impl ServerCertVerifier for TrustAll {
     fn verify_server_cert(
         &self,
         _: &CertificateDer<'_>,
@@ -225,7 +224,7 @@ mod tests {
         params
     }
 
-    /// Creates a certificate as `openssl req -x509` does: marked as an authority's, with a name.
+    /// Creates a certificate as `openssl req -x509` does: marked as a CA's, with a name.
     fn as_openssl_makes_it(name: &str, change: impl FnOnce(&mut CertificateParams)) -> Certificate {
         let mut params = params(name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -233,7 +232,7 @@ mod tests {
         params.self_signed(&KeyPair::generate().unwrap()).unwrap()
     }
 
-    /// Creates an authority, and a server certificate that it has issued.
+    /// Creates a CA, and a server certificate that it has issued.
     fn issued() -> (Certificate, Certificate) {
         let (mut authority, key) = (params("authority"), KeyPair::generate().unwrap());
         authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -283,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fingerprint_is_that_of_the_root_or_of_the_server_and_the_chain_is_checked_all_the_same() {
+    fn a_fingerprint_may_be_of_the_root_or_the_server_and_the_chain_is_still_checked() {
         let (root, server) = issued();
         assert_eq!(verify(&[&root], None, &server, &[]), Ok(()));
         assert_eq!(verify(&[], Some(&root), &server, &[&root]), Ok(()));

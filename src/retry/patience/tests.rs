@@ -1,10 +1,10 @@
-//! Tests of how long a request is tried, and what ends it.
+//! Tests of how long a request is retried, and what ends that.
 
 use super::*;
 use crate::retry::throttle::Throttle;
 use crate::shutdown::StopReason;
 
-/// Policy for a server that may refuse requests for a minute after an outage.
+/// Returns the policy for a server that may refuse requests for a minute after an outage.
 fn policy(budget: Option<Duration>) -> Policy {
     Policy { starting: Duration::from_secs(60), ..Policy::new("Elasticsearch", budget) }
 }
@@ -19,7 +19,7 @@ fn given_up(mut attempt: impl FnMut() -> Result<(), GivenUp>) -> Failure {
 }
 
 #[test]
-fn a_spent_budget_is_a_failure_and_stops_the_run_where_that_cannot_go_on() {
+fn a_spent_budget_is_a_failure_and_stops_a_run_that_depends_on_the_server() {
     for ends_run in [false, true] {
         let stop = Stop::new();
         let retries = Retries::new(&stop, policy(Some(Duration::from_millis(1))));
@@ -60,7 +60,7 @@ fn senders_share_one_budget_for_a_failing_server() {
     let stop = Stop::new();
     let budget = Some(Duration::from_millis(50));
     let throttle = Throttle::new(2, stop.clone(), budget);
-    let retries = Retries::new(&stop, policy(budget)).together(&throttle);
+    let retries = Retries::new(&stop, policy(budget)).shared_health(&throttle);
     throttle.acquire(0).unwrap().pushed_back(None);
     while throttle.failing_for() < Duration::from_millis(50) {
         std::thread::yield_now();
@@ -81,17 +81,17 @@ fn the_budget_counts_from_the_start_of_the_first_attempt_that_failed() {
     let retries = Retries::new(&stop, policy(Some(budget)));
     let mut patience = retries.patience();
     assert_eq!(patience.begin(), budget);
-    patience.begun = Instant::now().checked_sub(budget).unwrap();
+    patience.attempt_started = Instant::now().checked_sub(budget).unwrap();
     assert_eq!(patience.away("no reply in time").unwrap_err().0.code, ExitCode::Unavailable);
 }
 
 #[test]
-fn an_attempt_is_given_what_is_left_of_the_budget_but_never_less_than_ten_seconds() {
+fn an_attempt_gets_the_rest_of_the_budget_but_at_least_ten_seconds() {
     let stop = Stop::new();
     let limit = |budget: Option<u64>, ago: u64| {
         let retries = Retries::new(&stop, policy(budget.map(Duration::from_secs)));
         let mut patience = retries.patience();
-        patience.since = Instant::now().checked_sub(Duration::from_secs(ago));
+        patience.failing_since = Instant::now().checked_sub(Duration::from_secs(ago));
         patience.begin()
     };
     assert_eq!(limit(None, 1000), Duration::MAX);
@@ -101,7 +101,7 @@ fn an_attempt_is_given_what_is_left_of_the_budget_but_never_less_than_ten_second
 }
 
 #[test]
-fn a_refusal_may_pass_only_where_the_server_was_away_until_now_and_only_for_a_while() {
+fn a_refusal_is_retried_only_after_an_outage_and_only_for_a_while() {
     let refused = |before: &dyn Fn(&mut Patience<'_>)| {
         let stop = Stop::new();
         let retries = Retries::new(&stop, policy(None));
@@ -128,10 +128,10 @@ fn a_refusal_may_pass_only_where_the_server_was_away_until_now_and_only_for_a_wh
 }
 
 #[test]
-fn a_refusal_may_pass_where_another_sender_found_the_server_away() {
+fn a_refusal_is_retried_if_another_sender_found_the_server_away() {
     let stop = Stop::new();
     let throttle = Throttle::new(2, stop.clone(), None);
-    let retries = Retries::new(&stop, policy(None)).together(&throttle);
+    let retries = Retries::new(&stop, policy(None)).shared_health(&throttle);
     throttle.acquire(0).unwrap().found_away(None);
     assert_eq!(retries.patience().refused(key_refused()), Ok(()));
     throttle.acquire(0).unwrap().succeeded();
@@ -149,7 +149,7 @@ fn a_budget_that_ends_with_a_refusal_ends_the_run_as_refused() {
 }
 
 #[test]
-fn a_server_is_left_alone_for_as_long_as_it_asks_for_but_not_beyond_the_budget() {
+fn retry_after_is_honoured_within_the_budget() {
     let stop = Stop::new();
     let asked = Duration::from_millis(300);
     let begun = Instant::now();
@@ -193,7 +193,7 @@ fn only_consecutive_interruptions_count() {
 }
 
 #[test]
-fn a_server_whose_refusals_are_meant_is_not_asked_again() {
+fn a_final_refusal_is_not_retried() {
     let stop = Stop::new();
     let retries = Retries::new(&stop, Policy::new("S3", None));
     let mut patience = retries.patience();
@@ -202,15 +202,15 @@ fn a_server_whose_refusals_are_meant_is_not_asked_again() {
 }
 
 #[test]
-fn what_has_come_starts_budget_and_back_off_anew() {
+fn progress_restarts_budget_and_back_off() {
     let stop = Stop::new();
     let retries = Retries::new(&stop, policy(Some(Duration::from_secs(100))));
     let mut patience = retries.patience();
-    patience.since = Instant::now().checked_sub(Duration::from_secs(99));
+    patience.failing_since = Instant::now().checked_sub(Duration::from_secs(99));
     // The start of the attempt that brought progress is long ago, which must not count.
-    patience.begun = Instant::now().checked_sub(Duration::from_secs(500)).unwrap();
+    patience.attempt_started = Instant::now().checked_sub(Duration::from_secs(500)).unwrap();
     patience.progressed();
-    assert!(!patience.has_failed() && patience.lasts() < Duration::from_secs(50));
+    assert!(!patience.has_failed() && patience.failing_for() < Duration::from_secs(50));
     patience.away("cut off").unwrap();
-    assert!(patience.lasts() < Duration::from_secs(50));
+    assert!(patience.failing_for() < Duration::from_secs(50));
 }

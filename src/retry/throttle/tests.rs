@@ -3,7 +3,7 @@
 use super::*;
 use crate::shutdown::StopReason;
 
-/// Whether a throttle with one request of `taken` bytes in flight admits one more of `bytes` at once.
+/// Returns whether a throttle with one request of `taken` bytes in flight admits one more of `bytes` at once.
 fn admits(most: usize, taken: usize, bytes: usize) -> bool {
     let throttle = Throttle::new(most, Stop::new(), None);
     let _permit = throttle.acquire(taken).unwrap();
@@ -18,7 +18,7 @@ fn acquire(throttle: &Throttle) -> Permit<'_> {
 }
 
 #[test]
-fn permits_are_as_many_as_the_limit() {
+fn there_are_as_many_permits_as_the_limit() {
     let throttle = Throttle::new(4, Stop::new(), None);
     let mut permits: Vec<Permit<'_>> = (0..4).map(|_| acquire(&throttle)).collect();
     assert!(!throttle.state().has_room_for(0));
@@ -37,16 +37,16 @@ fn permits_are_as_many_as_the_limit() {
 
 #[test]
 fn bytes_in_flight_are_bounded_but_a_large_request_is_sent_alone() {
-    assert!(admits(4, MOST_BYTES - 1, 1));
-    assert!(!admits(4, MOST_BYTES - 1, 2));
+    assert!(admits(4, MAX_BYTES - 1, 1));
+    assert!(!admits(4, MAX_BYTES - 1, 2));
     assert!(!admits(4, 1, usize::MAX));
-    assert!(Throttle::new(4, Stop::new(), None).acquire(MOST_BYTES + 1).is_ok());
+    assert!(Throttle::new(4, Stop::new(), None).acquire(MAX_BYTES + 1).is_ok());
 }
 
 #[test]
-fn who_waits_is_admitted_when_there_is_room() {
+fn a_waiting_request_is_admitted_when_there_is_room() {
     let throttle = Throttle::new(1, Stop::new(), None);
-    let held = throttle.acquire(MOST_BYTES).unwrap();
+    let held = throttle.acquire(MAX_BYTES).unwrap();
     std::thread::scope(|scope| {
         let waiting = scope.spawn(|| throttle.acquire(1).is_ok());
         while throttle.state().waiting.is_empty() {
@@ -73,7 +73,7 @@ fn a_stop_ends_the_wait_for_a_permit() {
 }
 
 #[test]
-fn a_stop_ends_a_retry_after_pause() {
+fn a_stop_ends_the_pause_that_a_server_asks_for() {
     let stop = Stop::new();
     let throttle = Throttle::new(1, stop.clone(), None);
     throttle.acquire(0).unwrap().pushed_back(Some(Duration::from_secs(3600)));
@@ -107,7 +107,7 @@ fn progress_of_any_kind_is_a_sign_of_life() {
 }
 
 #[test]
-fn an_outage_starts_with_its_first_request_after_the_last_progress() {
+fn a_server_counts_as_failing_from_the_start_of_a_request_but_not_from_before_the_last_progress() {
     let throttle = Throttle::new(2, Stop::new(), None);
     let (mut hung, mut other) = (throttle.acquire(0).unwrap(), throttle.acquire(0).unwrap());
     for permit in [&mut hung, &mut other] {
@@ -123,7 +123,7 @@ fn an_outage_starts_with_its_first_request_after_the_last_progress() {
 }
 
 #[test]
-fn all_senders_honour_retry_after() {
+fn retry_after_is_honoured_by_all() {
     let throttle = Throttle::new(4, Stop::new(), None);
     throttle.acquire(0).unwrap().pushed_back(Some(Duration::from_secs(7)));
     let pause = throttle.pause().unwrap();

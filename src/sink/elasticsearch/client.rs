@@ -1,8 +1,8 @@
-//! The HTTP client that every request to Elasticsearch goes through.
+//! The HTTP client for all requests to Elasticsearch.
 //!
-//! It sends one request and returns one reply, of any status. Callers judge, wait and retry. The client itself only
-//! repeats a request at another node after a node failed, with new credentials after they were changed, and without
-//! `Expect` if the server does not understand it.
+//! It sends one request and returns one reply, of any status. Callers judge, wait and retry. The client itself repeats
+//! a request only at another node after a node failed, with new credentials after they changed, and without `Expect` if
+//! the server does not support it.
 
 use std::borrow::Cow;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -28,50 +28,49 @@ mod request;
 
 use self::counted::Counted;
 pub use self::reply::{Reply, text_of_error};
-use self::request::{Answered, Ask, Sent};
-pub use self::request::{Asked, ContentType, Posted, RequestLimits};
+use self::request::{Answered, Outgoing, Sent};
+pub use self::request::{ContentType, ExpectAnswer, Posted, RequestLimits};
 
-/// Time for which a request that asks first waits for an answer. Then its body follows all the same.
-const ANSWER_TO_QUESTION: Duration = Duration::from_secs(1);
+/// How long a request with `Expect` waits for an answer. Then its body is sent anyway.
+const EXPECT_LIMIT: Duration = Duration::from_secs(1);
 
-/// The client. Clones share its connections.
+/// Client for one cluster. Clones share connections and state.
 #[derive(Clone, Debug)]
 pub struct Client {
     agent: Agent,
     nodes: Arc<Nodes>,
-    /// The base URLs, for messages.
     base_url: Arc<str>,
     auth: Auth,
     limits: RequestLimits,
     /// Gzip level of bulk requests; 0 sends them uncompressed.
     compression: u8,
-    /// Bytes of bulk requests as sent, after compression.
-    on_the_wire: Arc<OnceLock<Arc<AtomicU64>>>,
-    /// Whether the server, or a proxy before it, has refused `Expect`.
-    expects_nothing: Arc<AtomicBool>,
+    /// Counter of the bytes of bulk requests as sent, after compression.
+    bytes_on_wire: Arc<OnceLock<Arc<AtomicU64>>>,
+    /// Whether the server, or a proxy in front of it, has refused `Expect`.
+    refuses_expect: Arc<AtomicBool>,
     /// The product, once it is known.
     product: Arc<OnceLock<Product>>,
-    /// Requests that failed, at any node.
+    /// Number of requests that failed, at any node.
     outages: Arc<AtomicU64>,
-    /// The last answer that did not come from Elasticsearch, and whether there was one that did.
+    /// The last answer that did not come from Elasticsearch, and whether any answer came from it.
     pages: Arc<Mutex<(Option<String>, bool)>>,
 }
 
 impl Client {
-    /// Creates a client for the given server, with the limits of [`RequestLimits::default`]. Opens no connection yet.
+    /// Creates a client for the given server with [`RequestLimits::default`]. Opens no connection yet.
     ///
     /// # Errors
     ///
-    /// A usage failure if a certificate file cannot be used.
+    /// Returns a usage failure if a certificate file cannot be used.
     pub fn new(settings: &config::Elasticsearch) -> Result<Self, Failure> {
         Self::with_limits(settings, RequestLimits::default())
     }
 
-    /// As [`Client::new`], with other limits.
+    /// Like [`Client::new`], with other limits.
     ///
     /// # Errors
     ///
-    /// As for [`Client::new`].
+    /// Like [`Client::new`].
     pub fn with_limits(settings: &config::Elasticsearch, limits: RequestLimits) -> Result<Self, Failure> {
         Ok(Self {
             agent: agent(settings, limits)?,
@@ -80,78 +79,78 @@ impl Client {
             auth: settings.auth.clone(),
             limits,
             compression: settings.compression,
-            on_the_wire: Arc::default(),
-            expects_nothing: Arc::default(),
+            bytes_on_wire: Arc::default(),
+            refuses_expect: Arc::default(),
             product: Arc::default(),
             outages: Arc::default(),
             pages: Arc::default(),
         })
     }
 
-    /// Counts the bytes of bulk requests as sent, from now on.
+    /// Counts the bytes of bulk requests, as sent, into `counter`.
     pub fn count_bytes(&self, counter: Arc<AtomicU64>) {
-        // There is one run, and it has one counter.
-        let _ = self.on_the_wire.set(counter);
+        // There is one run, with one counter.
+        let _ = self.bytes_on_wire.set(counter);
     }
 
-    /// Returns the same client with at most this time for a request.
+    /// Returns a client that shares everything, but limits a request to this time.
     pub fn within(&self, call: Duration) -> Self {
         Self { limits: RequestLimits { call: call.min(self.limits.call), ..self.limits }, ..self.clone() }
     }
 
-    /// Returns the same client for a request that is made although the run is to stop.
-    pub fn in_haste(&self) -> Self {
+    /// Returns a client with a short time limit, for requests made although the run is to stop.
+    pub fn with_short_limit(&self) -> Self {
         self.within(self.limits.last_call)
     }
 
-    /// Notes for all clones that every node has answered: another client has asked them before.
-    pub fn note_answers(&self) {
+    /// Records that every node has answered, because another client has had answers from them.
+    pub fn mark_nodes_answered(&self) {
         (0..self.nodes.len()).for_each(|node| self.nodes.answered(node));
     }
 
-    /// Notes the product for all clones. The first note stays.
-    pub fn note_product(&self, product: Product) {
+    /// Records the product for all clones. Only the first call counts.
+    pub fn set_product(&self, product: Product) {
         let _ = self.product.set(product);
     }
 
-    /// The product, as far as it is known.
+    /// Returns the product; the default until it is known.
     pub fn product(&self) -> Product {
         self.product.get().copied().unwrap_or_default()
     }
 
-    /// The number of requests that failed so far because a connection broke or a node was away. If it has grown, a node
-    /// may have restarted.
+    /// Returns how many requests have failed because a connection broke or a node was away. If the number has grown, a
+    /// node may have restarted.
     pub fn outages(&self) -> u64 {
         self.outages.load(Ordering::Relaxed)
     }
 
-    /// Returns the same client with its own record of pages ([`Reply::is_page`]), starting now.
-    pub fn noting_pages(&self) -> Self {
+    /// Returns a client with its own record of pages ([`Reply::is_page`]), which starts empty.
+    pub fn recording_pages(&self) -> Self {
         Self { pages: Arc::default(), ..self.clone() }
     }
 
-    /// The last answer that was a page, as one line.
+    /// Returns the last answer that was a page, as one line.
     pub fn page(&self) -> Option<String> {
         self.pages.lock().unwrap_or_else(PoisonError::into_inner).0.clone()
     }
 
-    /// As [`Client::page`], if every answer was a page.
+    /// Like [`Client::page`], but None if any answer was not a page.
     pub fn only_page(&self) -> Option<String> {
         let pages = self.pages.lock().unwrap_or_else(PoisonError::into_inner);
         pages.0.clone().filter(|_| !pages.1)
     }
 
-    /// The base URL, or all of them, for messages. Holds no credential.
+    /// Returns the base URLs for messages. They hold no credentials.
     pub fn base_url(&self) -> &str {
         &self.base_url
     }
 
-    /// The base URLs.
+    /// Returns the base URLs.
     pub fn urls(&self) -> impl Iterator<Item = &str> {
         self.nodes.urls()
     }
 
-    /// Advice for a reply that refuses the credentials; None if it does not refuse them.
+    /// Returns advice if a reply refuses the credentials; None for any other reply.
     pub fn refusal(&self, reply: &Reply) -> Option<String> {
         self.auth.refusal(reply.status, &reply.body)
     }
@@ -161,91 +160,91 @@ impl Client {
         Failure { message: format!("{}; {}", failure.message, self.auth.advice()), ..failure }
     }
 
-    /// Sends a `GET`. The path begins with `/` and may have a query.
+    /// Sends a `GET`. The path starts with `/` and may have a query.
     ///
     /// # Errors
     ///
-    /// If there is no complete reply. A status of 4xx or 5xx is a reply.
+    /// Returns an error if there is no complete reply. A status of 4xx or 5xx is a reply.
     pub fn get(&self, path: &str) -> Result<Reply, TransportError> {
-        Ok(self.send(&Ask::get(path))?.reply)
+        Ok(self.send(&Outgoing::get(path))?.reply)
     }
 
-    /// As [`Client::get`], with the `Date` of the reply if it has one.
+    /// Like [`Client::get`]; also returns the `Date` of the reply, if it has one.
     ///
     /// # Errors
     ///
-    /// As for [`Client::get`].
+    /// Like [`Client::get`].
     pub fn get_with_date(&self, path: &str) -> Result<(Reply, Option<String>), TransportError> {
-        let Answered { reply, headers, .. } = self.send(&Ask::get(path))?;
+        let Answered { reply, headers, .. } = self.send(&Outgoing::get(path))?;
         let date = headers.get(DATE).and_then(|date| date.to_str().ok()).map(str::to_owned);
         Ok((reply, date))
     }
 
-    /// Sends a `POST`. The body is sent without a copy, with its `Content-Length`.
+    /// Sends a `POST` with `Content-Length`. The body is not copied.
     ///
     /// # Errors
     ///
-    /// As for [`Client::get`].
+    /// Like [`Client::get`].
     pub fn post(&self, path: &str, kind: ContentType, body: &[u8]) -> Result<Reply, TransportError> {
-        Ok(self.send(&Ask::with_body(Method::POST, path, kind, body))?.reply)
+        Ok(self.send(&Outgoing::with_body(Method::POST, path, kind, body))?.reply)
     }
 
-    /// Sends a `PUT`. Otherwise as [`Client::post`].
+    /// Sends a `PUT`; otherwise like [`Client::post`].
     ///
     /// # Errors
     ///
-    /// As for [`Client::get`].
+    /// Like [`Client::get`].
     pub fn put(&self, path: &str, kind: ContentType, body: &[u8]) -> Result<Reply, TransportError> {
-        Ok(self.send(&Ask::with_body(Method::PUT, path, kind, body))?.reply)
+        Ok(self.send(&Outgoing::with_body(Method::PUT, path, kind, body))?.reply)
     }
 
-    /// Sends a bulk request. If it `asks_first`, the body follows only after the server has agreed to it, or has said
-    /// nothing for a second.
+    /// Sends a bulk request. With `expects_continue` (`Expect: 100-continue`), the body follows after the server has
+    /// accepted it, or has not answered for a second.
     ///
-    /// A server that finds a body too large may answer 413 and close the connection during the upload. The reply is
-    /// then lost, and the result is [`TransportError::Interrupted`]. A server that is asked first can say so, and one
-    /// that is busy can refuse without receiving the body. This costs a round trip.
-    pub fn post_bulk(&self, path: &str, body: &[u8], asks_first: bool) -> Posted {
-        let asks_first = asks_first && !self.expects_nothing.load(Ordering::Relaxed);
+    /// A server that finds a body too large may answer 413 and close the connection during the upload. That reply is
+    /// lost, and the result is [`TransportError::Interrupted`]. Asking first gets the reply, and a busy server can
+    /// refuse without receiving the body. It costs a round trip.
+    pub fn post_bulk(&self, path: &str, body: &[u8], expects_continue: bool) -> Posted {
+        let expects_continue = expects_continue && !self.refuses_expect.load(Ordering::Relaxed);
         let counted = Sent::default();
-        let ask = Ask::with_body(Method::POST, path, ContentType::Ndjson, body);
-        let ask = self.compressed(Ask { asks_first, sent: Some(&counted), ..ask });
+        let ask = Outgoing::with_body(Method::POST, path, ContentType::Ndjson, body);
+        let ask = self.compressed(Outgoing { expects_continue, sent: Some(&counted), ..ask });
         let on_wire = ask.body.as_ref().map_or(0, |body| body.len() as u64);
         let reply = self.send(&ask).map(|answered| answered.reply);
         let sent = counted.bytes.get();
-        if let Some(counter) = self.on_the_wire.get() {
+        if let Some(counter) = self.bytes_on_wire.get() {
             counter.fetch_add(sent, Ordering::Relaxed);
         }
-        let asked = match (asks_first, sent) {
-            (false, _) => Asked::No,
-            (true, 0) if on_wire > 0 && reply.is_ok() => Asked::Refused,
-            _ if counted.unasked.get() => Asked::ToldNothing,
-            _ => Asked::Agreed,
+        let expect_answer = match (expects_continue, sent) {
+            (false, _) => ExpectAnswer::NotAsked,
+            (true, 0) if on_wire > 0 && reply.is_ok() => ExpectAnswer::Refused,
+            _ if counted.unanswered.get() => ExpectAnswer::NoAnswer,
+            _ => ExpectAnswer::Accepted,
         };
-        // What a gzip stands for, in proportion.
+        // Converts compressed bytes to bytes of the body, in proportion.
         let whole = u128::from(sent) * body.len() as u128 / u128::from(on_wire.max(1));
-        Posted { reply, sent: u64::try_from(whole).unwrap_or(u64::MAX), asked }
+        Posted { reply, sent: u64::try_from(whole).unwrap_or(u64::MAX), expect_answer }
     }
 
-    /// Sends a request to a node. Repeats it with new credentials if the old ones are refused and have been changed,
-    /// and without `Expect` if that is refused.
-    fn send_to(&self, node: usize, ask: &Ask<'_>) -> Result<Answered, TransportError> {
+    /// Sends a request to a node. Repeats it with new credentials if the old ones are refused and have changed, and
+    /// without `Expect` if that is refused.
+    fn send_to(&self, node: usize, ask: &Outgoing<'_>) -> Result<Answered, TransportError> {
         let mut answered = self.send_counted(node, ask)?;
-        let mut asks_first = ask.asks_first;
-        if answered.reply.status == 417 && asks_first {
-            self.expects_nothing.store(true, Ordering::Relaxed);
-            asks_first = false;
-            answered = self.send_once(node, &Ask { asks_first, ..ask.clone() })?;
+        let mut expects_continue = ask.expects_continue;
+        if answered.reply.status == 417 && expects_continue {
+            self.refuses_expect.store(true, Ordering::Relaxed);
+            expects_continue = false;
+            answered = self.send_once(node, &Outgoing { expects_continue, ..ask.clone() })?;
         }
         let Reply { status, body, .. } = &answered.reply;
         if self.auth.renew(&answered.sent, *status, body) {
-            answered = self.send_once(node, &Ask { asks_first, ..ask.clone() })?;
+            answered = self.send_once(node, &Outgoing { expects_continue, ..ask.clone() })?;
         }
         Ok(answered)
     }
 
     /// Sends a request once, and counts it if it fails.
-    fn send_counted(&self, node: usize, ask: &Ask<'_>) -> Result<Answered, TransportError> {
+    fn send_counted(&self, node: usize, ask: &Outgoing<'_>) -> Result<Answered, TransportError> {
         let result = self.send_once(node, ask);
         if result.as_ref().map_or(true, |answered| matches!(answered.reply.status, 502..=504)) {
             self.outages.fetch_add(1, Ordering::Relaxed);
@@ -253,7 +252,7 @@ impl Client {
         result
     }
 
-    fn send_once(&self, node: usize, ask: &Ask<'_>) -> Result<Answered, TransportError> {
+    fn send_once(&self, node: usize, ask: &Outgoing<'_>) -> Result<Answered, TransportError> {
         let uri: Uri = format!("{}{}", self.nodes.url(node), ask.path)
             .parse()
             .map_err(|_| TransportError::Other("this path does not give a URL".to_owned()))?;
@@ -266,7 +265,7 @@ impl Client {
         if ask.is_gzip {
             headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
         }
-        if ask.asks_first {
+        if ask.expects_continue {
             headers.insert(EXPECT, HeaderValue::from_static("100-continue"));
         }
         let mut request =
@@ -282,15 +281,15 @@ impl Client {
                     let body = SendBody::from_reader(&mut counted);
                     self.receive(node, request.map(|()| body), headers)
                 };
-                sent.bytes.set(sent.bytes.get() + counted.taken());
-                let is_late = counted.began_after().is_some_and(|time| time >= ANSWER_TO_QUESTION);
-                sent.unasked.set(sent.unasked.get() || ask.asks_first && is_late);
+                sent.bytes.set(sent.bytes.get() + counted.read_bytes());
+                let is_late = counted.first_read_after().is_some_and(|time| time >= EXPECT_LIMIT);
+                sent.unanswered.set(sent.unanswered.get() || ask.expects_continue && is_late);
                 answered
             }
         }
     }
 
-    /// Says what may be wrong with a node that breaks the connection and has never answered.
+    /// Adds what may be wrong to the error of a node that breaks the connection and has never answered.
     fn may_expect_https(&self, node: usize, error: TransportError) -> TransportError {
         match error {
             TransportError::Interrupted(why)
@@ -312,14 +311,14 @@ impl Client {
             .agent
             .configure_request(request)
             .timeout_global(Some(self.limits.call))
-            .timeout_await_100(Some(ANSWER_TO_QUESTION))
+            .timeout_await_100(Some(EXPECT_LIMIT))
             .build();
         let response = self.agent.run(request).map_err(|error| self.may_expect_https(node, error.into()))?;
         self.nodes.answered(node);
         let (head, mut body) = response.into_parts();
         let limit = self.limits.reply_bytes;
         let read = body.with_config().limit(limit).read_to_vec();
-        let body = read.map_err(|error| TransportError::from(error).after_the_head())?;
+        let body = read.map_err(|error| TransportError::from(error).after_head())?;
         let mut body = decoded(&head.headers, body, limit)?;
         self.auth.cut_out_of(&mut body);
         let reply = Reply { status: head.status.as_u16(), retry_after: retry_after(&head.headers), body };
@@ -333,8 +332,8 @@ impl Client {
         Ok(Answered { reply, headers: head.headers, sent })
     }
 
-    /// Compresses a body, if that is configured.
-    fn compressed<'a>(&self, mut ask: Ask<'a>) -> Ask<'a> {
+    /// Compresses a body, if compression is configured.
+    fn compressed<'a>(&self, mut ask: Outgoing<'a>) -> Outgoing<'a> {
         let gzip =
             ask.body.as_ref().filter(|_| self.compression > 0).and_then(|body| gzip(body, self.compression));
         if let Some(gzip) = gzip {
@@ -354,7 +353,7 @@ fn agent(settings: &config::Elasticsearch, limits: RequestLimits) -> Result<Agen
         skip_tls_verify: settings.skip_tls_verify,
         proxies: &settings.proxies,
         connect_limit: limits.connect,
-        // The whole request has a time limit already.
+        // The whole request already has a time limit.
         head_limit: None,
         read_limit: None,
         idle_connections: limits.idle_connections,

@@ -1,5 +1,5 @@
-//! Why a deleted post stays deleted, and why every other post ends as its last emission. This module holds no code,
-//! only the argument that [`bulk`](super::bulk) is built on and its assumptions.
+//! Proof that a deleted post stays deleted, and that every other post ends as its last emission. This module has no
+//! code: it holds the argument that [`bulk`](super::bulk) is built on, and its assumptions.
 //!
 //! The promise, for every `at_uri` ever read: if a delete was among its events, there is a tombstone and no post.
 //! Otherwise there is the post of its last emission, in the order (archive time, row id). The promise holds once every
@@ -9,8 +9,8 @@
 //! # Without a delete
 //!
 //! Each row has one version ([`Version`](crate::model::Version)), the same in every run, and is written with
-//! `external_gte`. A live document keeps its version for ever. So the highest version written to an id remains, in
-//! whatever order and however often versions are written. Only posts with a tombstone are deleted from `posts`.
+//! `external_gte`. A live document never loses its version. So the highest version written to an id remains, however
+//! often and in whatever order versions are written. Only posts with a tombstone are deleted from `posts`.
 //!
 //! # With a delete
 //!
@@ -26,47 +26,48 @@
 //! 4            delete the post ◀──────┘          a row has its outcome only after its last step
 //! ```
 //!
-//! Take the last write of a post under an id that has a deletion, and the steps that gave its row the outcome with
+//! Consider the last write of a post under an id that has a deletion, and the steps that gave its row the outcome with
 //! which the archive was marked. These steps include that write, or some of them follow it:
 //!
-//! - One of the two look-ups came after the write and found the tombstone: then step 4 deleted the post after it.
+//! - One of the two look-ups came after the write and found the tombstone. Then step 4 deleted the post after the
+//!   write.
 //! - Or the look-up of step 3 came after the write and found none. A look-up by id is realtime: it sees everything that
 //!   was confirmed before. So the tombstone was confirmed only after that look-up began. The delete that follows the
 //!   tombstone came later still, and deleted the post.
 //!
-//! Either way a delete follows the last write, so no post is left. Through an alias the delete's version is above that
-//! of every post (`1 << 62`), so only another delete can reject it (409), and then the post is gone already. Elsewhere
-//! (the older indices behind an alias, an index that is named directly) the post is looked up and deleted if it is
-//! unchanged (`if_seq_no`); if it has changed meanwhile, it is looked up again. Step 3 follows even if step 2 was
-//! rejected (409) or refused: an earlier attempt of the same row may have been carried out.
+//! In both cases a delete follows the last write, so no post is left. Through an alias, the delete's version is above
+//! that of every post (`1 << 62`), so only another delete can reject it (409), and then the post is gone already.
+//! Elsewhere (the older indices behind an alias, an index that is named directly) the post is looked up and deleted if
+//! it has not changed (`if_seq_no`); otherwise it is looked up again. Step 3 follows even if step 2 was rejected (409)
+//! or refused: an earlier attempt of the same row may have been carried out.
 //!
-//! The argument involves no time, and nothing that a server could forget. The first look-up only adds that a deleted
-//! post does not become visible even for a moment. It is repeated if a batch has waited longer than half of
-//! `index.gc_deletes`, so the version of a delete in between is remembered until the post is written.
+//! The argument involves no time, and nothing that a server could forget. The first look-up is not part of it: it only
+//! keeps a deleted post from becoming visible for a moment. It is repeated if a batch has waited longer than half of
+//! `index.gc_deletes`, so that Elasticsearch remembers the version of a delete in between until the post is written.
 //!
 //! # Kills, retries, replays
 //!
-//! A run that ends between two steps has not given the row its outcome, and the archive is not marked: the next run
+//! A run that ends between two steps has not given the row its outcome, and the archive is not marked, so the next run
 //! repeats all steps. That is why a post with a tombstone is deleted even if step 1 finds the tombstone and nothing is
 //! written: an interrupted run may have left the post there. This also repairs what another program has written.
 //!
-//! A row that became a dead letter has had no last step. The promise covers it from its replay on.
+//! A row that became a dead letter has not completed its last step. The promise covers it once it is replayed.
 //!
-//! An attempt whose answer got lost may have been carried out or not, or may be carried out during the next attempt.
-//! In each case it is a write before the look-up of step 3.
+//! An attempt whose answer was lost may have been carried out or not, or may be carried out during the next attempt. In
+//! each case it is a write before the look-up of step 3.
 //!
 //! # Several indices, and aliases that move
 //!
 //! Ids and versions are unique per concrete index. If an alias has several, tombstones are looked up in all of them,
 //! and posts are deleted from all of them. So "the tombstone" and "the post" above mean those of any index that was
-//! behind the names when the step was taken.
+//! behind the names at that step.
 //!
 //! An alias may get another index between two steps, and a step may then have missed it. So after the last step, and
 //! before an archive is marked, the indices behind the names are looked up again ([`targets`](super::targets)). If they
 //! differ from those before the first step, the archive is not marked, and all its steps are repeated with the current
-//! indices. So a marked archive has had all its steps with one and the same set of indices, that of the moment of its
-//! mark. Take a post and a deletion of the same id, both marked. The later of the two marks saw a set of indices that
-//! includes the set of the earlier one, as long as no index leaves an alias: its steps looked in all of them.
+//! indices. So all steps of a marked archive used the same set of indices: the set at the time of its mark. Consider a
+//! post and a deletion of the same id, both marked. As long as no index leaves an alias, the later mark saw all indices
+//! of the earlier one, so its steps looked in all of them.
 //!
 //! # Assumptions
 //!
@@ -84,12 +85,12 @@
 //!
 //! # What it costs
 //!
-//! Two multi gets of ids per batch of posts, without documents. Each sender waits for its own, while the other senders'
-//! batches are under way and the workers go on encoding. With several senders, look-ups overlap with the requests of
+//! Two multi gets of ids per batch of posts, without documents. Each sender waits for its own, while other senders'
+//! batches are under way and workers continue to encode. With several senders, look-ups overlap with the requests of
 //! others.
 //!
-//! Measured with 6,000 rows and batches of 100, with the loader and one node on the same two cores, in rows a second
-//! over TLS. Each number is the best of several runs that differ by a tenth and more:
+//! Measured with 6,000 rows and batches of 100, with the loader and one node on the same two cores, in rows per second
+//! over TLS. Each number is the best of several runs, which differ by 10 % and more:
 //!
 //! | | no look-up | the first only | both |
 //! |---|---|---|---|
@@ -98,4 +99,4 @@
 //! | vectors not indexed, 1 sender | 3,700 | 3,100 | 3,000 |
 //! | vectors not indexed, 4 senders | 4,500 | 4,700 | 4,400 |
 //!
-//! `tests/convergence` tries this on random streams of events; `tests/e2e/convergence.py` does so with a real server.
+//! `tests/convergence` tests this with random streams of events; `tests/e2e/convergence.py` does so with a real server.

@@ -1,4 +1,4 @@
-//! Settings in flat form, `{"index.refresh_interval": "1s"}`, whichever form a server returns.
+//! Flattens settings to the form `{"index.refresh_interval": "1s"}`, whichever form a server returns.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use serde_json::Value;
 /// Values of settings as text, by flat name.
 pub(super) type Values = BTreeMap<String, String>;
 
-/// Flattens settings of any form: nested or not, with numbers, booleans or texts.
+/// Flattens settings, nested or not, with numbers, booleans or texts.
 pub(super) fn flatten(settings: &Value) -> Values {
     let mut values = Values::new();
     add(String::new(), settings, &mut values);
@@ -26,7 +26,7 @@ fn add(name: String, value: &Value, values: &mut Values) {
         Value::String(text) => text.clone(),
         Value::Number(number) => number.to_string(),
         Value::Bool(value) => value.to_string(),
-        // No setting that is read here is a list, and null is the default.
+        // None of the settings read here is a list, and null means the default.
         Value::Array(_) | Value::Null => return,
     };
     values.insert(name, text);

@@ -7,11 +7,11 @@ use super::outcome::is_unavailable;
 use super::preflight::error::{PreflightError, answer};
 
 /// Flushes the indices behind some names, separated by commas. Elasticsearch Serverless has no flush and needs none:
-/// its store holds everything that is confirmed.
+/// its store already has everything that is confirmed.
 ///
 /// # Errors
 ///
-/// Refused if the run may not flush, unavailable if a shard is not flushed.
+/// Returns `Refused` if the run may not flush, and `Unavailable` if a shard is not flushed.
 pub(super) fn flush(client: &Client, names: &str) -> Result<(), PreflightError> {
     let reply = answer(client, client.post(&format!("/{names}/_flush"), ContentType::Json, b""))?;
     match reply.status {
@@ -25,7 +25,7 @@ pub(super) fn flush(client: &Client, names: &str) -> Result<(), PreflightError> 
     }
 }
 
-/// Why a run that may not flush is refused.
+/// Returns the message for a run that may not flush.
 pub(super) fn forbidden(client: &Client, names: &str) -> String {
     let product = client.product();
     format!(
@@ -38,7 +38,7 @@ pub(super) fn forbidden(client: &Client, names: &str) -> String {
     )
 }
 
-/// Whether the server refuses an API because it is Elasticsearch Serverless.
+/// Returns whether the server refuses an API because it is Elasticsearch Serverless.
 ///
 /// Source: Elasticsearch, `RestController` ("not available when running in serverless mode").
 pub(super) fn is_serverless(reply: &Reply) -> bool {
@@ -64,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_flush_counts_only_where_no_shard_failed() {
+    fn a_flush_counts_only_if_no_shard_failed() {
         assert!(all_shards_flushed(br#"{"_shards":{"total":4,"successful":2,"failed":0}}"#));
         assert!(!all_shards_flushed(br#"{"_shards":{"total":4,"successful":1,"failed":1}}"#));
         assert!(!all_shards_flushed(b"{}"));
@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn a_serverless_needs_no_flush() {
+    fn serverless_needs_no_flush() {
         let none = r#"{"error":{"type":"api_not_available_exception","reason":"Request for uri [/posts/_flush] with method [POST] exists but is not available when running in serverless mode"},"status":410}"#;
         assert_eq!(flush(&client(vec![(410, none)]), "posts"), Ok(()));
         assert!(flush(&client(vec![(410, "{}")]), "posts").is_err());

@@ -1,7 +1,7 @@
-//! Checks whether the indices hold about as much as the marked archives have brought.
+//! Checks whether the indices hold about as many documents as the marked archives have brought.
 //!
-//! Otherwise an index that was lost and created again looks like success: all archives are marked, and nothing is left
-//! to do.
+//! Without this check, an index that was lost and created again looks like success: all archives are marked, and
+//! nothing is left to do.
 
 use serde::Deserialize;
 
@@ -10,16 +10,17 @@ use crate::model::Done;
 use crate::model::Names;
 use crate::observe::finding::Check;
 
-/// Fewer documents than this part of the rows are suspicious. A row becomes one document at most, and posts occur
-/// several times.
-const FEWEST: u64 = 10;
+/// Rows per document above which the count is suspicious. A row becomes at most one document, and posts occur several
+/// times.
+const MAX_ROWS_PER_DOCUMENT: u64 = 10;
 
 #[derive(Deserialize)]
 struct Count {
     count: u64,
 }
 
-/// Warns if the indices hold far less than was loaded. None: all is well, or the server does not tell.
+/// Warns if the indices hold far fewer documents than were loaded. None: all is well, or the server does not show the
+/// count.
 pub fn ask(client: &Client, names: Names, brought: Done) -> Option<Check> {
     if brought.archives == 0 {
         return None;
@@ -34,12 +35,12 @@ fn judge(reply: &Reply, names: Names, brought: Done) -> Option<Check> {
         404 if reply.error_type() == "index_not_found_exception" => 0,
         _ => return None,
     };
-    let is_little = count == 0 || count.saturating_mul(FEWEST) < brought.rows;
-    is_little
+    let is_suspicious = count == 0 || count.saturating_mul(MAX_ROWS_PER_DOCUMENT) < brought.rows;
+    is_suspicious
         .then(|| lost(&format!("{} and {} hold {count} documents", names.posts, names.tombstones), brought))
 }
 
-/// The warning for an empty or nearly empty index (`what` says which) although archives are marked.
+/// Returns the warning for an empty or nearly empty index although archives are marked. `what` names the index.
 pub fn lost(what: &str, Done { archives, rows }: Done) -> Check {
     let text = format!(
         "{what}, but the state file lists {archives} archives as processed ({rows} rows): if an index was \

@@ -1,7 +1,7 @@
-//! The server's product, version and clock, as far as it tells a key with rights on two indices only.
+//! Shows the server's product, version and clock to users of `--check`.
 //!
-//! Nothing depends on the answers: `GET /` needs the cluster privilege `monitor`, which the key of a run lacks, and a
-//! node sends no `Date`, though a proxy in front of it does. They are shown to the user of `--check`.
+//! Nothing else depends on them: `GET /` needs the cluster privilege `monitor`, which the key of a run lacks, and only
+//! a proxy in front of a node sends `Date`.
 
 use serde::Deserialize;
 use time::PrimitiveDateTime;
@@ -12,10 +12,10 @@ use super::client::{Client, Reply};
 use crate::observe::finding::Check;
 use crate::timestamp::now_millis;
 
-/// Difference of clocks that is worth a warning: NTP keeps clocks within a second.
+/// Difference of clocks above which to warn, in seconds. NTP keeps clocks within a second.
 const SKEW_SECONDS: i64 = 60;
 
-/// The format of `Date` in HTTP (RFC 9110, section 5.6.7).
+/// Format of `Date` in HTTP (RFC 9110, section 5.6.7).
 const DATE: &[BorrowedFormatItem<'_>] =
     format_description!("[weekday repr:short], [day] [month repr:short] [year] [hour]:[minute]:[second] GMT");
 
@@ -30,7 +30,7 @@ struct Version {
     distribution: Option<String>,
 }
 
-/// Asks the server for its identity. A server that does not answer now was reported before.
+/// Requests the server's identity. If the server does not answer, an earlier check has reported that.
 pub fn ask(client: &Client) -> Vec<Check> {
     match client.get_with_date("/") {
         Ok((reply, date)) => {
@@ -41,7 +41,6 @@ pub fn ask(client: &Client) -> Vec<Check> {
     }
 }
 
-/// Judges the product and version, and names the differences.
 fn judge_product(reply: &Reply) -> Check {
     let root = (reply.status == 200).then(|| serde_json::from_slice::<Root>(&reply.body).ok()).flatten();
     let Some(Root { version: Version { number, distribution } }) = root else {
@@ -85,7 +84,7 @@ fn judge_product(reply: &Reply) -> Check {
     }
 }
 
-/// Compares the server's clock with this host's; None if the date cannot be read.
+/// Compares the server's clock with this host's; None: the date cannot be parsed.
 fn judge_clock(date: &str, now: i64) -> Option<Check> {
     let server = PrimitiveDateTime::parse(date, DATE).ok()?.assume_utc().unix_timestamp();
     let ahead = server.saturating_sub(now);
@@ -113,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn products_are_named_with_what_differs() {
+    fn products_are_named_with_their_differences() {
         for (number, status, text) in [
             ("7.17.0", Status::Warning, "8 or 9"),
             ("8.19.1", Status::Ok, "as arrays"),
@@ -131,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_does_not_tell_is_no_worse() {
+    fn a_server_that_does_not_show_it_is_not_a_warning() {
         for (status, body) in [(403, "{}"), (200, "{}"), (200, "<html>")] {
             let check = judge_product(&Reply { status, retry_after: None, body: body.into() });
             assert_eq!(check.status, Status::Ok);

@@ -1,11 +1,12 @@
-//! The index settings of a first load (`--bulk-load-settings`): tuned during the run, restored at its end.
+//! Index settings for a first load (`--bulk-load-settings`): tuned during the run, restored at its end.
 //!
 //! Source: Elasticsearch, "Tune for indexing speed" and "Update index settings API".
 //!
 //! - Before anything is changed, the old settings are recorded in a file beside the state file. The record is removed
-//!   only when everything is restored. So the next run with the same state file restores the settings of a killed run.
-//! - Processes that load into the same index need not talk to each other: the refresh interval of a load is a value
-//!   that nobody else would choose. A process that finds it without a record of its own knows that another process will
+//!   only after everything is restored. So the next run with the same state file restores the settings of a killed run.
+//! - Processes that load into the same index need no communication. The refresh interval of a load is a value that
+//!   nobody else would choose. If a process finds it and has no record of its own, another process will restore it, so
+//!   the first one leaves the index alone. A value is restored only if it is still as the load set it.
 //!   restore it, and leaves the index alone. Only values that are still as the load set them are restored.
 
 mod changes;
@@ -20,8 +21,8 @@ use std::time::{Duration, Instant};
 
 use super::client::{Client, ContentType, Reply, RequestLimits};
 use super::flat::Values;
-use super::insist::{insist, policy};
 use super::preflight::error::{PreflightError, answer};
+use super::retrying::{policy, retry};
 use crate::config;
 use crate::exit::Failure;
 use crate::files;
@@ -41,14 +42,14 @@ const CALL_LIMIT: Duration = Duration::from_secs(5);
 const SERVER_TIMEOUTS: &str = "master_timeout=4s&timeout=4s";
 
 /// Time limit for restoring settings at the end of a run.
-const PUT_BACK_LIMIT: Duration = Duration::from_secs(30);
+const RESTORE_LIMIT: Duration = Duration::from_secs(30);
 
 const NAME: &str = "load settings";
 
-/// The changes, by index. The record on disk is this as JSON.
+/// Changes by index. The file on disk has them as JSON.
 pub type Record = BTreeMap<String, Changes>;
 
-/// The current changes, on the server and on record.
+/// The changes made, on the server and on record.
 #[derive(Debug)]
 pub struct LoadSettings {
     client: Client,
@@ -56,11 +57,11 @@ pub struct LoadSettings {
     record: Record,
 }
 
-/// Whether an earlier run has left changed settings, according to the record beside the state file.
+/// Returns whether an earlier run has left changed settings, according to the record beside the state file.
 ///
 /// # Errors
 ///
-/// A usage failure if the record cannot be read: it is never taken for an empty one.
+/// Returns a usage failure if the record cannot be read: that never counts as an empty one.
 pub fn left_changed(state_file: &Path) -> Result<bool, Failure> {
     Ok(!read_record(&record_path(state_file))?.is_empty())
 }
@@ -74,30 +75,30 @@ impl LoadSettings {
     ///
     /// # Errors
     ///
-    /// As for [`left_changed`] and for [`Client::new`].
+    /// Like [`left_changed`] and [`Client::new`].
     pub fn open(settings: &config::Elasticsearch, state_file: &Path) -> Result<Self, Failure> {
         let client =
             Client::with_limits(settings, RequestLimits { call: CALL_LIMIT, ..RequestLimits::default() })?;
-        // These requests begin only after the preflight has passed.
-        client.note_answers();
+        // These requests start only after the preflight has passed.
+        client.mark_nodes_answered();
         let path = record_path(state_file);
         let record = read_record(&path)?;
-        // The temporary file of a killed run. If it cannot be removed, the next write reports that.
-        let _ = files::reap(&files::temporary_of(&path));
+        // Remove the temporary file of a killed run. If that fails, the next write reports it.
+        let _ = files::remove_if_exists(&files::temporary_of(&path));
         Ok(Self { client, path, record })
     }
 
-    /// Whether any settings are changed, by this run or by an earlier one that did not restore them.
+    /// Returns whether any settings are changed, by this run or by an earlier one that did not restore them.
     pub fn are_changed(&self) -> bool {
         !self.record.is_empty()
     }
 
-    /// Reads the current settings and returns what a load would change. An index that another process has tuned is left
-    /// out, with a warning.
+    /// Reads the current settings, and returns what a load would change. Warns about an index that another process has
+    /// tuned, and leaves it out.
     ///
     /// # Errors
     ///
-    /// Refused if the key may not read the settings, unavailable if the server cannot answer for now.
+    /// Returns `Refused` if the key may not read the settings, `Unavailable` if the server cannot answer for now.
     pub fn plan(&self, indices: &LoadedIndices) -> Result<Record, PreflightError> {
         let mut record = Record::new();
         for (index, during) in indices.tuned() {
@@ -118,7 +119,7 @@ impl LoadSettings {
     ///
     /// # Errors
     ///
-    /// If the record cannot be written. Then nothing must be changed.
+    /// Returns a failure if the record cannot be written. Then nothing must be changed.
     pub fn record(&mut self, plan: Record) -> Result<(), Failure> {
         if plan.is_empty() {
             return Ok(());
@@ -138,14 +139,14 @@ impl LoadSettings {
         })
     }
 
-    /// Makes the recorded changes and returns them as the server shows them afterwards. Can be repeated.
+    /// Makes the recorded changes, and returns them as the server shows them afterwards. Can be repeated.
     ///
     /// # Errors
     ///
-    /// Refused if the key may not change them, unavailable if the server cannot for now.
+    /// Returns `Refused` if the key may not change the settings, `Unavailable` if the server cannot for now.
     pub fn apply(&self) -> Result<Record, PreflightError> {
         let shown = self.apply_once()?;
-        // Another process may have ended in between and restored what it took for its own.
+        // Another process may have ended in the meantime, and restored what it took for its own changes.
         if shown == self.record { Ok(shown) } else { self.apply_once() }
     }
 
@@ -159,12 +160,13 @@ impl LoadSettings {
         Ok(shown)
     }
 
-    /// Checks that the applied settings read back as they were sent. Otherwise the end of the run could not tell them
-    /// from what an operator sets meanwhile.
+    /// Checks that the applied settings read back as they were sent. Otherwise the end of the run could not distinguish
+    /// them from settings that a user changes in the meantime.
     ///
     /// # Errors
     ///
-    /// If they differ. The settings as shown are then recorded, so they are recognised and restored.
+    /// Returns a failure if they differ. The settings as shown are then recorded, so that they are recognised and
+    /// restored.
     pub fn confirm(&mut self, shown: Record) -> Result<(), Failure> {
         if shown == self.record {
             let indices = self.record.iter();
@@ -186,21 +188,22 @@ impl LoadSettings {
     }
 
     /// Restores the recorded settings that are still as the load set them. Continues with the next index after a
-    /// failure, and can be repeated.
+    /// failure. Can be repeated.
     ///
     /// # Errors
     ///
-    /// The first failure: refused if the key may not change them, unavailable if the server cannot for now.
-    pub fn put_back(&self) -> Result<(), PreflightError> {
-        self.put_back_until(None)
+    /// Returns the first error: `Refused` if the key may not change the settings, `Unavailable` if the server cannot
+    /// for now.
+    pub fn restore(&self) -> Result<(), PreflightError> {
+        self.restore_until(None)
     }
 
     /// Removes the record after everything is restored.
     ///
     /// # Errors
     ///
-    /// If it cannot be removed.
-    pub fn forget(&mut self) -> Result<(), Failure> {
+    /// Returns a failure if the file cannot be removed.
+    pub fn remove_record(&mut self) -> Result<(), Failure> {
         self.record = Record::new();
         match fs::remove_file(&self.path).and_then(|()| files::sync_folder(&self.path)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Failure::run(format!(
@@ -218,29 +221,29 @@ impl LoadSettings {
     ///
     /// # Errors
     ///
-    /// If something is not restored. The text says what to do by hand.
+    /// Returns a failure if something is not restored. Its text says what to do by hand.
     pub fn end(mut self) -> Result<(), Failure> {
         if !self.are_changed() {
             return Ok(());
         }
-        let end = Instant::now() + PUT_BACK_LIMIT;
+        let end = Instant::now() + RESTORE_LIMIT;
         // A stop of the run does not stop this, and the last attempt has the full time of its requests.
         let never = Stop::new();
         let server = "putting the index settings back: Elasticsearch";
-        let budget = Some(PUT_BACK_LIMIT.saturating_sub(2 * CALL_LIMIT));
+        let budget = Some(RESTORE_LIMIT.saturating_sub(2 * CALL_LIMIT));
         let retries = Retries::new(&never, Policy { server, ..policy(budget) });
-        if let Err(unanswered) = insist(&retries, |_| self.put_back_until(Some(end))) {
-            return Err(self.not_back(&unanswered.last));
+        if let Err(unanswered) = retry(&retries, |_| self.restore_until(Some(end))) {
+            return Err(self.not_restored(&unanswered.last));
         }
-        self.forget()
+        self.remove_record()
     }
 
-    fn put_back_until(&self, end: Option<Instant>) -> Result<(), PreflightError> {
-        let results = self.record.iter().map(|(index, changes)| self.put_index_back(index, changes, end));
+    fn restore_until(&self, end: Option<Instant>) -> Result<(), PreflightError> {
+        let results = self.record.iter().map(|(index, changes)| self.restore_index(index, changes, end));
         results.reduce(Result::and).unwrap_or(Ok(()))
     }
 
-    fn put_index_back(
+    fn restore_index(
         &self,
         index: &str,
         changes: &Changes,
@@ -251,7 +254,7 @@ impl LoadSettings {
             log::warn!("the index {index}, whose settings a load had changed, no longer exists");
             return Ok(());
         };
-        let update = changes.to_put_back(&now);
+        let update = changes.to_restore(&now);
         if update.is_empty() {
             log::info!("the settings of {index} have been changed since the load began: they are left alone");
             return Ok(());
@@ -262,7 +265,7 @@ impl LoadSettings {
         Ok(())
     }
 
-    /// The settings of an index; None if there is no such index.
+    /// Returns the settings of an index; None: there is no such index.
     fn settings_of(&self, index: &str) -> Result<Option<Values>, PreflightError> {
         let path = format!("/{}/_settings?flat_settings=true&master_timeout=4s", percent_encoded(index));
         parse_settings(index, &answer(&self.client, self.client.get(&path))?)
@@ -273,8 +276,8 @@ impl LoadSettings {
         answer(&self.client, self.client.put(&path, ContentType::Json, json(update).as_bytes()))
     }
 
-    /// The failure that tells an operator what to do after restoring has failed.
-    fn not_back(&self, error: &PreflightError) -> Failure {
+    /// Returns the failure for settings that could not be restored, with what to do.
+    fn not_restored(&self, error: &PreflightError) -> Failure {
         let requests: Vec<_> = self
             .record
             .iter()
@@ -306,7 +309,7 @@ fn unusable(path: &Path, error: &dyn fmt::Display) -> Failure {
     ))
 }
 
-/// Fails if a request begun now might end too late.
+/// Fails if a request that starts now might end too late.
 fn has_time(end: Option<Instant>) -> Result<(), PreflightError> {
     match end {
         Some(end) if Instant::now() + CALL_LIMIT > end => {

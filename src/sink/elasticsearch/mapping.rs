@@ -23,10 +23,10 @@ struct Plan {
 
 impl Plan {
     fn of(names: Names, alias: &'static str) -> Self {
-        Self { alias, index: made_for(alias), is_of_posts: alias == names.posts, fields: names.fields }
+        Self { alias, index: index_name_for(alias), is_of_posts: alias == names.posts, fields: names.fields }
     }
 
-    /// The request body that creates the index together with its alias, with these vectors.
+    /// Returns the request body that creates the index and its alias. `vectors` is the mapping of the vectors.
     fn body(&self, product: Product, vectors: &Value) -> Value {
         let (mappings, settings) = if self.is_of_posts {
             (mappings(&kinds(post_fields(self.fields)), vectors), product.vector_settings())
@@ -40,8 +40,8 @@ impl Plan {
         format!("/{}", self.index)
     }
 
-    /// Sends the request as the assumed product needs it; if the server has no such vectors, as the other product needs
-    /// it. Returns the last reply and the product that its request was meant for.
+    /// Sends the request for the assumed product. If the server does not have that product's vector type, sends it for
+    /// the other product. Returns the last reply, and the product that its request was for.
     fn ask(&self, client: &Client, change: impl Fn(&mut Value)) -> Result<(Reply, Product), PreflightError> {
         let first = client.product();
         for product in [first, first.other()] {
@@ -52,7 +52,7 @@ impl Plan {
             let reply = answer(client, reply)?;
             if !product.lacks_vectors(&reply) {
                 if self.is_of_posts && reply.status != 403 {
-                    client.note_product(product);
+                    client.set_product(product);
                 }
                 return Ok((reply, product));
             }
@@ -60,7 +60,7 @@ impl Plan {
         Err(self.without_vectors())
     }
 
-    /// The refusal for a server without any vector fields, with what can be created there.
+    /// Returns the refusal for a server without any vector type. It says what can be created there.
     fn without_vectors(&self) -> PreflightError {
         let kept = json!({"type": "object", "enabled": false});
         let mut body = self.body(Product::OpenSearch, &kept);
@@ -75,25 +75,24 @@ impl Plan {
     }
 }
 
-/// Creates the index `NAME_v1` with the alias `NAME` for each name that means nothing yet. Never touches what exists.
-///
-/// Returns the names of the new indices.
+/// Creates the index `NAME_v1` with the alias `NAME` for each name that is neither an index nor an alias yet. Never
+/// touches what exists. Returns the names of the new indices.
 ///
 /// # Errors
 ///
-/// Refused if the server does not allow it, unavailable if it cannot for now.
+/// Returns `Refused` if the server does not allow it, `Unavailable` if it cannot for now.
 pub fn create_missing(client: &Client, names: Names) -> Result<Vec<String>, PreflightError> {
-    let mut made = Vec::new();
+    let mut created = Vec::new();
     // Posts first: their vectors are the most likely to be impossible.
     for plan in names.both().map(|alias| Plan::of(names, alias)) {
         if !exists(client, plan.alias)? && create(client, &plan)? {
-            made.push(plan.index);
+            created.push(plan.index);
         }
     }
-    Ok(made)
+    Ok(created)
 }
 
-/// The name of a query that no server knows.
+/// Name of a query that no server knows.
 const NO_QUERY: &str = "megastream_ingest_check";
 
 /// Checks whether an index could be created, without creating it: the request has an alias with an invalid filter.
@@ -107,7 +106,8 @@ pub(super) fn try_to_create(
     let plan = Plan::of(names, alias);
     let (reply, product) =
         plan.ask(client, |body| body["aliases"][alias]["filter"] = json!({NO_QUERY: {}}))?;
-    let would_make = format!("--create-indices would create the index {} with the alias {alias}", plan.index);
+    let would_create =
+        format!("--create-indices would create the index {} with the alias {alias}", plan.index);
     Ok(match reply.status {
         400 if reply.reason().contains("filter for alias") => {
             let vectors = if plan.is_of_posts {
@@ -115,13 +115,15 @@ pub(super) fn try_to_create(
             } else {
                 String::new()
             };
-            Check::ok(alias, format!("there is none yet: {would_make}{vectors}"))
+            Check::ok(alias, format!("there is none yet: {would_create}{vectors}"))
         }
         403 => not_allowed(client, &plan, &reply),
-        400 => Check::failed(alias, format!("{would_make}, but the server refuses that: {}", reply.reason())),
+        400 => {
+            Check::failed(alias, format!("{would_create}, but the server refuses that: {}", reply.reason()))
+        }
         _ => Check::warning(
             alias,
-            format!("there is none yet: {would_make}, if the server allows it ({})", reply.reason()),
+            format!("there is none yet: {would_create}, if the server allows it ({})", reply.reason()),
         ),
     })
 }
@@ -139,23 +141,23 @@ fn not_allowed(client: &Client, plan: &Plan, reply: &Reply) -> Check {
     Check::failed("privileges", text)
 }
 
-/// The name of the index that is created for a missing alias.
-pub(super) fn made_for(alias: &str) -> String {
+/// Returns the name of the index to create for a missing alias.
+pub(super) fn index_name_for(alias: &str) -> String {
     format!("{alias}_v1")
 }
 
-/// Whether the name of an alias means anything. Asks as the preflight does, and refuses if that cannot tell: what
-/// exists must never be touched, and a server that does not know `HEAD` answers it with 404 as well.
+/// Returns whether a name is an index or an alias. Looks it up as the preflight does, and refuses if the answer is
+/// unclear: what exists must never be touched, and a server that does not support `HEAD` also answers it with 404.
 fn exists(client: &Client, alias: &'static str) -> Result<bool, PreflightError> {
     match lookup::ask(client, alias)? {
         None => Ok(false),
         Some(indices) if !indices.is_empty() => Ok(true),
-        Some(_) => Err(not_told(alias)),
+        Some(_) => Err(not_shown(alias)),
     }
 }
 
-/// The refusal if the server does not tell what exists.
-pub(super) fn not_told(alias: &'static str) -> PreflightError {
+/// Returns the refusal for a server that does not show what exists.
+pub(super) fn not_shown(alias: &'static str) -> PreflightError {
     PreflightError::refused(
         alias,
         format!(
@@ -166,7 +168,7 @@ pub(super) fn not_told(alias: &'static str) -> PreflightError {
     )
 }
 
-/// The refusal if the index exists but the alias does not.
+/// Returns the refusal for an index that exists without its alias.
 pub(super) fn without_alias(alias: &'static str, index: &str) -> PreflightError {
     PreflightError::refused(
         alias,
@@ -174,12 +176,12 @@ pub(super) fn without_alias(alias: &'static str, index: &str) -> PreflightError 
     )
 }
 
-/// Creates an index together with its alias in one step. False if another process was faster.
+/// Creates an index together with its alias in one step. Returns false if another process was faster.
 fn create(client: &Client, plan: &Plan) -> Result<bool, PreflightError> {
     let (reply, _) = plan.ask(client, |_| ())?;
     match judge_created(client, plan, &reply)? {
         Created::Now => Ok(true),
-        // The other process created the alias with the index; without an alias, the index is something else.
+        // The other process created index and alias together. Without the alias, the index is something else.
         Created::Before if exists(client, plan.alias)? => Ok(false),
         Created::Before => Err(without_alias(plan.alias, &plan.index)),
     }
@@ -206,7 +208,7 @@ mod tests {
     use super::*;
     use crate::observe::finding::Status;
 
-    // Recorded from Elasticsearch 9.5.3, shortened by its root_cause.
+    // Recorded from Elasticsearch 9.5.3, without its root_cause.
     const EXISTS: &str = r#"{"error":{"type":"resource_already_exists_exception","reason":"index [posts_v1/fGDshabXTE2kJhVUjSKLag] already exists","index_uuid":"fGDshabXTE2kJhVUjSKLag","index":"posts_v1"},"status":400}"#;
     const MISSING: &str = include_str!("../../../test_data/replies/preflight_missing.json");
     const THERE: &str = include_str!("../../../test_data/replies/preflight_right.json");
@@ -217,15 +219,15 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_missing_is_made() {
+    fn only_missing_indices_are_created() {
         assert_eq!(create_missing(&client(vec![(200, THERE), (200, THERE)]), Names::default()), Ok(vec![]));
-        let made =
+        let created =
             create_missing(&client(vec![(200, THERE), (404, MISSING), (200, CREATED)]), Names::default());
-        assert_eq!(made, Ok(vec!["post_tombstones_v1".to_owned()]));
+        assert_eq!(created, Ok(vec!["post_tombstones_v1".to_owned()]));
     }
 
     #[test]
-    fn what_cannot_be_told_to_be_missing_is_left_alone_and_refused() {
+    fn an_index_that_may_exist_is_left_alone_and_refused() {
         for status in [400, 403, 405, 501] {
             let error = create_missing(&client(vec![(status, ""); 4]), Names::default()).unwrap_err();
             assert!(matches!(error, PreflightError::Refused(_)), "{error:?}");
@@ -234,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn an_index_made_by_another_process_meanwhile_is_no_error() {
+    fn an_index_created_by_another_process_is_not_an_error() {
         let replies = vec![(404, MISSING), (400, EXISTS), (200, THERE), (200, THERE)];
         assert_eq!(create_missing(&client(replies), Names::default()), Ok(vec![]));
     }
@@ -277,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_without_any_vectors_is_refused_with_what_can_be_made() {
+    fn a_server_without_vector_types_is_refused_with_advice() {
         let refused = client(vec![(404, MISSING), (400, NO_DENSE), (400, NO_KNN)]);
         let error = create_missing(&refused, Names::default()).unwrap_err();
         assert!(matches!(error, PreflightError::Refused(_)), "{error:?}");
@@ -288,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn what_could_be_made_is_told_by_a_request_that_makes_nothing() {
+    fn a_request_that_creates_nothing_shows_what_could_be_created() {
         let status = |replies| {
             let check = try_to_create(&client(replies), Names::default(), "posts").unwrap();
             (check.status, check.text)

@@ -1,7 +1,7 @@
 //! The Elasticsearch sink. Nothing outside this module knows Elasticsearch.
 //!
 //! [`server`] connects and checks, [`encode`] writes the lines of bulk requests, [`bulk`] sends them until each action
-//! has its outcome, and [`convergence`] argues why the indices end up right.
+//! has its outcome, and [`convergence`] proves that the indices end up right.
 
 use crate::config::{BatchLimits, VectorChoice};
 use crate::exit::Failure;
@@ -20,19 +20,19 @@ mod flat;
 mod flush;
 pub mod holdings;
 pub mod identity;
-pub mod insist;
 pub mod load_settings;
 pub mod mapping;
 pub(crate) mod outcome;
 pub mod preflight;
 pub mod primaries;
 pub mod product;
+pub mod retrying;
 pub mod server;
 pub mod targets;
 pub mod vectors;
 pub mod verify;
 
-use bulk::{Asking, Bulk, Notices, Sizes};
+use bulk::{Bulk, ExpectContinue, Notices, Sizes};
 use encode::VectorEncoding;
 use encode::document::write_action;
 use server::Server;
@@ -47,7 +47,7 @@ pub struct Elasticsearch<'r> {
 }
 
 impl<'r> Elasticsearch<'r> {
-    /// Creates the sink. Sends nothing yet.
+    /// Creates the sink for a server that has passed preflight. Sends nothing yet.
     pub fn new(
         server: &'r Server,
         limits: BatchLimits,
@@ -63,13 +63,13 @@ impl<'r> Elasticsearch<'r> {
             targets: &server.targets,
             pipeline: server.pipeline,
             limits,
-            retries: Retries::new(stop, insist::policy(server.budget))
-                .together(&*server.throttle)
+            retries: Retries::new(stop, retrying::policy(server.budget))
+                .shared_health(&*server.throttle)
                 .ending_the_run(),
             counters,
             notices: Notices::default(),
             sizes: Sizes::default(),
-            asking: Asking::default(),
+            expect: ExpectContinue::default(),
         };
         Self { server, bulk, vectors: decide(vectors, server), stop }
     }
@@ -82,7 +82,7 @@ impl Sink for Elasticsearch<'_> {
                 &Sample { version: action.version, post, embeddings, fields: self.server.names.fields },
                 &self.bulk,
             ),
-            // Every server takes arrays; if base64 is required, the preflight has proven it.
+            // Every server takes arrays. If base64 is required, preflight has proven that the server takes it.
             Document::Tombstone(_) | Document::Replayed(_) => match &self.vectors {
                 Vectors::Decided(encoding) => *encoding,
                 Vectors::Auto(_) => VectorEncoding::Array,
@@ -104,7 +104,7 @@ impl Sink for Elasticsearch<'_> {
     }
 }
 
-/// Decides how vectors are written.
+/// Decides how vectors are encoded.
 fn decide(choice: VectorChoice, server: &Server) -> Vectors {
     match (choice, &server.dense_vectors) {
         (VectorChoice::Array, _) => Vectors::Decided(VectorEncoding::Array),

@@ -1,24 +1,24 @@
-//! Classifies replies by their status, for any request.
+//! Classifies replies to any request by their status.
 
 use super::client::Reply;
 
 /// Advice about an answer that does not come from Elasticsearch.
-pub(crate) const NAME_ELASTICSEARCH: &str =
+pub(crate) const URL_ADVICE: &str =
     "check that ELASTICSEARCH_URL names Elasticsearch itself and not a proxy or ingress before it";
 
-/// The reason to wait after an answer that does not come from Elasticsearch. `page` is its status and text.
-pub(crate) fn not_elasticsearchs(page: &str) -> String {
+/// Returns the reason for a retry after an answer that does not come from Elasticsearch. `page` is its status and text.
+pub(crate) fn foreign_answer(page: &str) -> String {
     format!("the answer is not Elasticsearch's ({page}): check the proxy or ingress before the server")
 }
 
-/// Whether the server answers, but cannot serve the request now: waiting may help.
+/// Returns whether the server answers but cannot serve the request now, so that waiting may help.
 pub(crate) fn is_unavailable(reply: &Reply) -> bool {
     matches!(reply.status, 408 | 429 | 500 | 502..=599) || is_blocked(reply)
 }
 
-/// Whether the requested API or object is missing, not allowed or not understood. This occurs with servers that have
-/// only a part of Elasticsearch's interface, proxies in front of one, and keys with few privileges. Waiting does not
-/// help.
+/// Returns whether the requested API or object is missing, not allowed or not understood, so that waiting does not
+/// help. This occurs with servers that have only part of Elasticsearch's API, with proxies, and with keys that have few
+/// privileges.
 pub(super) fn is_not_offered(reply: &Reply) -> bool {
     match reply.status {
         // A refused key is refused for every request.
@@ -28,7 +28,7 @@ pub(super) fn is_not_offered(reply: &Reply) -> bool {
     }
 }
 
-/// Whether a cluster block refuses the request. It is lifted again, like the blocks of a starting cluster.
+/// Returns whether a cluster block refuses the request. Such a block is lifted again, like those of a starting cluster.
 fn is_blocked(reply: &Reply) -> bool {
     reply.status == 403 && reply.error_type() == "cluster_block_exception"
 }
@@ -42,7 +42,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_offered_is_told_from_what_is_not_there_now() {
+    fn a_missing_api_differs_from_an_unavailable_server() {
         for status in [400, 403, 404, 405, 410, 501] {
             let reply = reply(status, "no handler found");
             assert!(is_not_offered(&reply) && !is_unavailable(&reply), "{status}");

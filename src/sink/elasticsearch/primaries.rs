@@ -1,8 +1,8 @@
 //! Identifies the processes that hold the primary shards, to find out whether any of them has restarted.
 //!
 //! If an index acknowledges before it syncs (`index.translog.durability: async`), a node that dies loses what it has
-//! acknowledged and not yet synced, and a flush after its return cannot bring that back. So acknowledged writes count
-//! only if the shards are in the same place after the flush as before the first request.
+//! acknowledged and not yet synced. A flush after its return cannot bring that back. So acknowledged writes count only
+//! if the shards are in the same place after the flush as before the first request.
 //!
 //! Source: Elasticsearch, "Search shards API". The `ephemeral_id` of a node changes with each start, and the
 //! `allocation_id` of a shard with each allocation. The privilege is `view_index_metadata`.
@@ -17,24 +17,25 @@ use super::preflight::error::{PreflightError, answer};
 use crate::model::Names;
 use crate::observe::finding::Check;
 
-/// The primary shards.
+/// Where the primary shards are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Primaries {
-    /// One pair per shard: its allocation, and the start of its node.
-    Told(Vec<(String, String)>),
-    /// The server does not tell them. So every failed request counts as a possible restart of a node.
-    Untold {
-        /// The number of failed requests so far, as [`Client::outages`] counts them.
+    /// One pair per shard: the `allocation_id` of the shard and the `ephemeral_id` of its node.
+    Known(Vec<(String, String)>),
+    /// The server does not show them. Every failed request then counts as a possible restart of a node.
+    Unknown {
+        /// Number of failed requests so far, by [`Client::outages`].
         outages: u64,
     },
 }
 
 impl Primaries {
-    /// Asks where the primary shards are.
+    /// Requests where the primary shards are.
     ///
     /// # Errors
     ///
-    /// Refused if the key is, unavailable if a primary shard is not assigned or the server cannot answer for now.
+    /// Returns `Refused` if the server refuses the key, `Unavailable` if a primary shard is not assigned or the server
+    /// cannot answer for now.
     pub fn find(client: &Client, Names { posts, tombstones, .. }: Names) -> Result<Self, PreflightError> {
         let path = format!(
             "/{posts},{tombstones}/_search_shards?filter_path=nodes.*.ephemeral_id,shards.primary,shards.node,\
@@ -42,7 +43,7 @@ impl Primaries {
         );
         let reply = answer(client, client.get(&path))?;
         if is_not_offered(&reply) {
-            return Ok(Self::Untold { outages: client.outages() });
+            return Ok(Self::Unknown { outages: client.outages() });
         }
         Self::parse(&reply.body, client.outages())
             .map_err(|what| PreflightError::unavailable(format!("primary shards: {what}")))
@@ -55,12 +56,12 @@ impl Primaries {
         have died with rows that it had confirmed; behind a proxy that hides the death of a node such a \
         loss would not be noticed; to be safe, set index.translog.durability to request, and let this run \
         see the settings";
-        matches!(self, Self::Untold { .. }).then(|| Check::warning("durability", text))
+        matches!(self, Self::Unknown { .. }).then(|| Check::warning("durability", text))
     }
 
     fn parse(body: &[u8], outages: u64) -> Result<Self, String> {
-        // Shards of another server may have neither starts nor allocations.
-        let Ok(reply) = serde_json::from_slice::<Reply>(body) else { return Ok(Self::Untold { outages }) };
+        // Shards of another product may have neither `ephemeral_id` nor `allocation_id`.
+        let Ok(reply) = serde_json::from_slice::<Reply>(body) else { return Ok(Self::Unknown { outages }) };
         let mut primaries = Vec::with_capacity(reply.shards.len());
         for copies in reply.shards {
             let primary = copies.into_iter().find(|copy| copy.primary).ok_or("one is not assigned")?;
@@ -71,7 +72,7 @@ impl Primaries {
             return Err("there are none".to_owned());
         }
         primaries.sort();
-        Ok(Self::Told(primaries))
+        Ok(Self::Known(primaries))
     }
 }
 
@@ -79,7 +80,6 @@ impl Primaries {
 struct Reply {
     #[serde(default)]
     nodes: BTreeMap<String, Node>,
-    /// The copies of each shard.
     #[serde(default)]
     shards: Vec<Vec<Shard>>,
 }
@@ -107,7 +107,8 @@ mod tests {
 
     use super::*;
 
-    /// The answer of a cluster with two shards with these allocations, on one node with the start `start`.
+    /// Returns the answer of a cluster with two shards with these allocations, on one node with the `ephemeral_id`
+    /// `start`.
     fn primaries(start: &str, allocations: [&str; 2]) -> Primaries {
         let shard = |id: &str| {
             json!([
@@ -121,14 +122,14 @@ mod tests {
     }
 
     #[test]
-    fn a_node_that_was_started_anew_and_a_shard_that_was_allocated_anew_are_told() {
+    fn a_restarted_node_and_a_reallocated_shard_are_recognised() {
         assert_eq!(primaries("first", ["a", "b"]), primaries("first", ["b", "a"]));
         assert_ne!(primaries("first", ["a", "b"]), primaries("second", ["a", "b"]));
         assert_ne!(primaries("first", ["a", "b"]), primaries("first", ["a", "c"]));
     }
 
     #[test]
-    fn shards_without_a_primary_are_not_taken_for_unchanged() {
+    fn shards_without_a_primary_do_not_count_as_unchanged() {
         for body in [
             r#"{"nodes":{},"shards":[]}"#,
             r#"{"nodes":{"n":{"ephemeral_id":"x"}},"shards":[[]]}"#,
@@ -140,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_does_not_tell_its_shards_is_a_warning() {
+    fn a_server_that_does_not_show_its_shards_is_a_warning() {
         for body in ["<html>", "", r#"{"shards":[[{"primary":true,"node":"n"}]]}"#] {
             let found = Primaries::parse(body.as_bytes(), 3).unwrap();
             assert!(found.judge().is_some(), "{body}");

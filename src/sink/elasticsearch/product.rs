@@ -1,8 +1,8 @@
-//! The differences between Elasticsearch and OpenSearch, and how to tell them apart.
+//! Differences between Elasticsearch and OpenSearch, and how to recognise each.
 //!
-//! `GET /` is not used, because credentials made for two indices alone may not call it. Instead, OpenSearch marks the
-//! version that created an index (`index.version.created`) with the bit 0x08000000; its security plugin refuses in
-//! words of its own; and before there is an index, the server names the field types for which it has no handler.
+//! `GET /` is not used, because credentials for two indices alone may not call it. Three other signs are: OpenSearch
+//! sets the bit 0x08000000 in the version that created an index (`index.version.created`); its security plugin has its
+//! own wording of refusals; and before there is an index, the server names the field types for which it has no handler.
 //!
 //! Source: OpenSearch, `Version.java` (MASK) and "k-NN vector field type"; Elasticsearch, "Dense vector field type";
 //! both seen (2.19.4, 8.12.2, 9.5.3).
@@ -14,10 +14,10 @@ use super::client::Reply;
 /// OpenSearch sets this bit in its versions, so they are above all of Elasticsearch's.
 const OPENSEARCH_BIT: u64 = 0x0800_0000;
 
-/// The server that an index is on.
+/// The product of a server.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Product {
-    /// Elasticsearch; also assumed if nothing else is known.
+    /// Elasticsearch; also assumed if nothing is known.
     #[default]
     Elasticsearch,
     /// OpenSearch, including Amazon's service of that name.
@@ -25,13 +25,13 @@ pub enum Product {
 }
 
 impl Product {
-    /// The product that created an index, by its version; None if that is no number.
+    /// Returns the product that created an index, by its version; None: that is not a number.
     pub(super) fn of_version(created: &str) -> Option<Self> {
         let created: u64 = created.parse().ok()?;
         Some(if created & OPENSEARCH_BIT == 0 { Self::Elasticsearch } else { Self::OpenSearch })
     }
 
-    /// The product that refuses with these words; None if neither does.
+    /// Returns the product that words a refusal like this; None: neither does.
     pub(super) fn of_refusal(reply: &Reply) -> Option<Self> {
         let reason = reply.reason();
         if reply.status == 403 && reason.contains("no permissions for [") {
@@ -43,7 +43,6 @@ impl Product {
         }
     }
 
-    /// The other product.
     pub(super) fn other(self) -> Self {
         match self {
             Self::Elasticsearch => Self::OpenSearch,
@@ -51,7 +50,7 @@ impl Product {
         }
     }
 
-    /// The type of its vector fields.
+    /// Returns the type of the product's vector fields.
     pub(super) fn vector_type(self) -> &'static str {
         match self {
             Self::Elasticsearch => "dense_vector",
@@ -59,7 +58,7 @@ impl Product {
         }
     }
 
-    /// Describes the required vector field in words.
+    /// Describes the required vector field for users.
     pub(super) fn wanted_vector(self, dims: Option<u64>) -> String {
         match (self, dims) {
             (Self::Elasticsearch, Some(dims)) => format!("dense_vector of {dims} dims"),
@@ -71,8 +70,8 @@ impl Product {
         }
     }
 
-    /// The mapping of a vector field. Defaults that differ between versions are written out. Without a known dimension,
-    /// the first vector that is indexed decides; OpenSearch refuses such a field.
+    /// Returns the mapping of a vector field. Defaults that differ between versions are written out. Without a
+    /// dimension, the first vector that is indexed decides; OpenSearch refuses such a field.
     pub(super) fn vector_mapping(self, dims: Option<u64>) -> Value {
         let (mut mapping, name) = match self {
             // The default is int8_hnsw in 8.12 and bbq_hnsw in 9.1.
@@ -96,7 +95,6 @@ impl Product {
         mapping
     }
 
-    /// The settings of an index with vectors.
     pub(super) fn vector_settings(self) -> Value {
         match self {
             Self::Elasticsearch => json!({}),
@@ -104,7 +102,8 @@ impl Product {
         }
     }
 
-    /// Whether a reply says that the product lacks this field type: it is the other product, or a plugin is missing.
+    /// Returns whether a reply says that the server lacks this field type. It is then the other product, or a plugin is
+    /// missing.
     pub(super) fn lacks_vectors(self, reply: &Reply) -> bool {
         let reason = reply.reason();
         let lacks_setting = self == Self::OpenSearch && reason.contains("unknown setting [index.knn]");
@@ -112,7 +111,7 @@ impl Product {
             && (lacks_setting || reason.contains(&format!("No handler for type [{}]", self.vector_type())))
     }
 
-    /// OpenSearch's name for an index privilege of Elasticsearch.
+    /// Returns the product's name for an index privilege of Elasticsearch.
     ///
     /// Source: OpenSearch, "Permissions" and "Default action groups".
     pub(super) fn privilege(self, name: &'static str) -> &'static str {
@@ -127,7 +126,7 @@ impl Product {
         }
     }
 
-    /// The object that privileges are granted to.
+    /// Returns what privileges are granted to.
     pub(super) fn grantee(self) -> &'static str {
         match self {
             Self::Elasticsearch => "its user, role or key",
@@ -146,8 +145,8 @@ mod tests {
     }
 
     #[test]
-    fn a_bit_of_the_version_tells_opensearch() {
-        // Seen in 2.19.4, 8.12.2 and 9.5.3; the last is no version.
+    fn a_bit_of_the_version_marks_opensearch() {
+        // Seen in 2.19.4, 8.12.2 and 9.5.3; the last is not a version.
         assert_eq!(Product::of_version("136408227"), Some(Product::OpenSearch));
         assert_eq!(Product::of_version("8500010"), Some(Product::Elasticsearch));
         assert_eq!(Product::of_version("9090000"), Some(Product::Elasticsearch));
@@ -155,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn refusals_tell_the_product_by_their_words() {
+    fn the_wording_of_a_refusal_shows_the_product() {
         let opensearch = "no permissions for [indices:admin/get] and User [name=w, backend_roles=[]]";
         let elasticsearch = "action [indices:admin/get] is unauthorized for API key id [x] of user [elastic]";
         assert_eq!(Product::of_refusal(&refusal(403, opensearch)), Some(Product::OpenSearch));
@@ -165,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_type_tells_the_other_product() {
+    fn a_missing_type_shows_the_other_product() {
         let none = refusal(
             400,
             "Failed to parse mapping [_doc]: No handler for type [dense_vector] declared on field [v]",

@@ -13,38 +13,39 @@ use crate::retry::throttle::Throttle;
 use crate::shutdown::Stop;
 use crate::sink::elasticsearch::client::{Client, RequestLimits};
 use crate::sink::elasticsearch::flush::flush;
-use crate::sink::elasticsearch::insist::{insist, insist_until_stopped, policy};
 use crate::sink::elasticsearch::load_settings::{LoadSettings, LoadedIndices};
 use crate::sink::elasticsearch::mapping::create_missing;
-use crate::sink::elasticsearch::outcome::not_elasticsearchs;
-use crate::sink::elasticsearch::preflight::{self, Needs, PreflightError, Report, Target, past_pages};
+use crate::sink::elasticsearch::outcome::foreign_answer;
+use crate::sink::elasticsearch::preflight::{self, Needs, PreflightError, Report, Target, pages_as_outages};
+use crate::sink::elasticsearch::retrying::{policy, retry, retry_until_stopped};
 use crate::sink::elasticsearch::targets::{LiveTargets, Targets};
 
 /// The server that a run writes to.
 pub struct Server {
-    /// The client shared by all senders.
+    /// Client shared by all senders.
     pub client: Client,
-    /// The server's health as all senders see it.
+    /// The server's health, and the limits on requests in flight.
     pub throttle: Arc<Throttle>,
     /// The indices behind the names.
     pub targets: LiveTargets,
-    /// The checks of the preflight, in order.
+    /// Checks of the preflight, in order.
     pub checks: Vec<Check>,
-    /// The name under which posts are written to one index whose vectors are all `dense_vector`; None otherwise.
+    /// Name of the one index or alias that posts are written to, if its vectors are all `dense_vector`; None: they are
+    /// not.
     pub dense_vectors: Option<String>,
-    /// The names to write to.
+    /// Names to write to.
     pub names: Names,
-    /// The ingest pipeline that replaces the index's default.
+    /// Ingest pipeline that replaces the index's default.
     pub pipeline: Option<&'static str>,
-    /// The indices created for this run.
+    /// Indices created for this run.
     pub created: Vec<String>,
     loaded: LoadedIndices,
-    /// How long to wait for an unavailable server; None: for ever.
+    /// How long to wait for an unavailable server; None: without limit.
     pub budget: Option<Duration>,
 }
 
 impl Server {
-    /// Connects, creates missing indices if asked to, and makes all checks that precede the first document. Waits for
+    /// Connects, creates missing indices if configured, and makes all checks that precede the first document. Waits for
     /// an unavailable server within the budget.
     pub fn connect(
         settings: &config::Server,
@@ -62,14 +63,14 @@ impl Server {
         let idle_connections = senders + workers + 1;
         let client =
             Client::with_limits(settings, RequestLimits { idle_connections, ..RequestLimits::default() })?;
-        let door = Door { client: &client, stop, budget, page_budget: *page_budget };
+        let requests = PreflightRequests { client: &client, stop, budget, page_budget: *page_budget };
         let mut created = Vec::new();
         if *create_indices {
-            created = door.ask(move |client| create_missing(client, needs.names))?;
+            created = requests.ask(move |client| create_missing(client, needs.names))?;
             created.iter().for_each(|index| log::info!("created the index {index}"));
         }
         let Report { checks, posts, tombstones, unsynced } =
-            door.ask(move |client| preflight::run(client, needs))?;
+            requests.ask(move |client| preflight::run(client, needs))?;
         for check in &checks {
             let level = if check.status == Status::Warning { log::Level::Warn } else { log::Level::Debug };
             log::log!(level, "preflight: {check}");
@@ -95,7 +96,7 @@ impl Server {
         })
     }
 
-    /// Restores the settings that a killed run has left changed. Then tunes the indices for a first load, if asked to.
+    /// Restores the settings that a killed run has left changed. Then tunes the indices for a first load, if `tunes`.
     ///
     /// [`LoadSettings::end`] must follow, whatever the result.
     pub fn begin_load(
@@ -107,64 +108,63 @@ impl Server {
         let retries = Retries::new(stop, policy(self.budget));
         if load_settings.are_changed() {
             log::warn!("an earlier run has not put the index settings back: this run puts them back first");
-            insist(&retries, |_| load_settings.put_back())?;
-            load_settings.forget()?;
+            retry(&retries, |_| load_settings.restore())?;
+            load_settings.remove_record()?;
         }
         if tunes {
-            let plan = insist(&retries, |_| load_settings.plan(&self.loaded))?;
+            let plan = retry(&retries, |_| load_settings.plan(&self.loaded))?;
             load_settings.record(plan)?;
-            let shown = insist(&retries, |_| load_settings.apply())?;
+            let shown = retry(&retries, |_| load_settings.apply())?;
             load_settings.confirm(shown)?;
         }
         Ok(())
     }
 
-    /// Looks once whether the indices behind the names have changed, in haste: looks for archives go on while the server
-    /// hangs. An unavailable server is no error here: the senders wait for it. Names that cannot be written to are no error while nothing `is_to_send`: they may be fixed
-    /// until then.
+    /// Looks up once whether the indices behind the names have changed. The time limit is short, because the run looks
+    /// for archives even while the server hangs. An unavailable server is not an error here: the senders wait for it.
+    /// Names that cannot be written to are an error only if something `is_to_send`, since they may be fixed until then.
     ///
     /// # Errors
     ///
-    /// If a name can no longer be written to.
+    /// Returns a failure if a name can no longer be written to.
     pub fn look(&self, is_to_send: bool) -> Result<(), Failure> {
-        match self.targets.look(&self.client.in_haste(), self.targets.now().generation) {
+        match self.targets.refresh(&self.client.with_short_limit(), self.targets.now().generation) {
             Err(error @ PreflightError::Refused(_)) if is_to_send => Err(error.into()),
             Ok(_) | Err(_) => Ok(()),
         }
     }
 
-    /// Flushes the indices if a confirmation does not mean that a document is on disk, and checks that the indices behind
-    /// the names are still the same. Returns the generation that counts.
+    /// Flushes the indices if a confirmation does not mean that a document is on disk. Checks that the indices behind the
+    /// names are still the same, and returns the generation that counts.
     pub fn make_durable(&self, stop: &Stop) -> Result<Generation, Failure> {
         let retries = Retries::new(stop, policy(self.budget));
         let seen = self.targets.now();
         let Names { posts, tombstones, .. } = self.names;
         let both = format!("{posts},{tombstones}");
         if seen.unsynced.is_some() {
-            insist(&retries, |call| {
-                past_pages(&self.client.within(call).noting_pages(), |client| flush(client, &both))
+            retry(&retries, |call| {
+                pages_as_outages(&self.client.within(call).recording_pages(), |client| flush(client, &both))
             })?;
         }
-        let look = |call| self.targets.look(&self.client.within(call), seen.generation);
-        Ok(insist(&retries, look)?.generation)
+        let refresh = |call| self.targets.refresh(&self.client.within(call), seen.generation);
+        Ok(retry(&retries, refresh)?.generation)
     }
 }
 
-/// Limits how often a preflight is repeated while only some answers are pages. The server may come back during a
-/// preflight, and what a page hides would be taken for what the server never tells.
-const DOUBTS: u32 = 5;
+/// How often a preflight is repeated while only some answers are pages. The server may come back during a preflight,
+/// and what a page hides would count as something that the server never shows.
+const MAX_DOUBTS: u32 = 5;
 
-/// Asks the questions of a preflight.
-struct Door<'d> {
+struct PreflightRequests<'d> {
     client: &'d Client,
     stop: &'d Stop,
-    /// How long to wait for an unavailable server; None: for ever.
+    /// How long to wait for an unavailable server; None: without limit.
     budget: Option<Duration>,
-    /// How long to wait while something else answers in its place; None: refused at once.
+    /// How long to wait while something else answers instead of the server; None: this is refused at once.
     page_budget: Option<Duration>,
 }
 
-impl Door<'_> {
+impl PreflightRequests<'_> {
     /// Asks until Elasticsearch itself answers.
     fn ask<T: Send + 'static>(
         &self,
@@ -173,21 +173,21 @@ impl Door<'_> {
         let outages = Retries::new(self.stop, policy(self.budget));
         let Some(page_budget) = self.page_budget else {
             let client = self.client.clone();
-            return Ok(insist_until_stopped(&outages, move |limit| ask(&client.within(limit)))?);
+            return Ok(retry_until_stopped(&outages, move |limit| ask(&client.within(limit)))?);
         };
         let pages = Retries::new(self.stop, policy(Some(page_budget)));
         let mut patience = pages.patience();
-        let mut doubts = 0..DOUBTS;
+        let mut doubts = 0..MAX_DOUBTS;
         loop {
             let doubts_answers = doubts.next().is_some();
             let (client, ask) = (self.client.clone(), ask.clone());
-            let asked = insist_until_stopped(&outages, move |limit| {
-                let client = client.within(limit).noting_pages();
+            let asked = retry_until_stopped(&outages, move |limit| {
+                let client = client.within(limit).recording_pages();
                 match (ask(&client), client.page()) {
                     (Err(refused @ PreflightError::Refused(_)), Some(page)) => {
-                        Ok(Err(format!("{}; {refused}", not_elasticsearchs(&page))))
+                        Ok(Err(format!("{}; {refused}", foreign_answer(&page))))
                     }
-                    (Ok(_), Some(page)) if doubts_answers => Ok(Err(not_elasticsearchs(&page))),
+                    (Ok(_), Some(page)) if doubts_answers => Ok(Err(foreign_answer(&page))),
                     (answer, _) => answer.map(Ok),
                 }
             })?;
@@ -202,8 +202,8 @@ impl Door<'_> {
     }
 }
 
-/// The name under which documents written to the target are read. The alias is preferred if there is one index behind
-/// it, since the key may cover the alias only.
+/// Returns the name under which documents written to the target are read. An alias of one index is preferred, since the
+/// key may cover only the alias.
 fn single_index(target: &Target) -> String {
     let name = if target.members.len() > 1 { &target.write_index } else { &target.name };
     name.clone()

@@ -2,14 +2,14 @@
 //!
 //! An alias may get a new write index (rollover) or other members at any time. An index may be created again. If
 //! Elasticsearch acknowledges before it syncs, a restarted shard may have lost acknowledged writes. Each such change
-//! begins a new [`Generation`]. A batch counts for the generation in which its delivery began. Archives are marked only
-//! if all of their batches belong to the present generation; others are delivered again.
+//! starts a new [`Generation`]. A batch counts for the generation in which its delivery started. Archives are marked
+//! only if all their batches belong to the present generation; others are delivered again.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::client::Client;
-use super::outcome::not_elasticsearchs;
+use super::outcome::foreign_answer;
 use super::preflight::{self, PreflightError, Target};
 use super::primaries::Primaries;
 use crate::model::Names;
@@ -18,23 +18,23 @@ use crate::model::{ActionKind, Generation};
 /// The indices behind the two names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Targets {
-    /// Increases with each change.
+    /// Number of changes so far.
     pub generation: Generation,
-    /// The two names.
+    /// The names of posts and tombstones.
     pub names: Names,
-    /// Whether nothing is written to them.
+    /// Whether the run writes nothing to them.
     pub reads_only: bool,
     /// The target of posts.
     pub posts: Target,
     /// The target of tombstones.
     pub tombstones: Target,
-    /// The processes that hold the primary shards, if an index acknowledges before it syncs and so must be flushed
+    /// Processes that hold the primary shards, if an index acknowledges before it syncs, so that it must be flushed
     /// before archives are marked.
     pub unsynced: Option<Primaries>,
 }
 
 impl Targets {
-    /// The target of an action.
+    /// Returns the target of an action.
     pub fn of(&self, kind: ActionKind) -> &Target {
         match kind {
             ActionKind::Post => &self.posts,
@@ -42,18 +42,19 @@ impl Targets {
         }
     }
 
-    /// Whether both names are aliases: then one parameter of a request ensures that no index is created by accident.
+    /// Returns whether both names are aliases. One parameter of a request then ensures that no index is created by
+    /// accident.
     pub fn are_aliases(&self) -> bool {
         self.posts.is_alias() && self.tombstones.is_alias()
     }
 
-    /// How long the versions of deletes are remembered.
+    /// Returns how long the versions of deletes are remembered.
     pub fn gc_deletes(&self) -> Duration {
         self.posts.gc_deletes
     }
 
-    /// Why writes to `self` do not count for `now`; None if they do.
-    fn moved(&self, now: &Self) -> Option<String> {
+    /// Returns why writes to `self` do not count for `now`; None: they do.
+    fn change_to(&self, now: &Self) -> Option<String> {
         for (before, after) in [(&self.posts, &now.posts), (&self.tombstones, &now.tombstones)] {
             if !before.is_same(after) {
                 return Some(format!(
@@ -66,11 +67,11 @@ impl Targets {
         }
         (self.unsynced != now.unsynced).then(|| {
             match (&self.unsynced, &now.unsynced) {
-                (None, Some(Primaries::Told(_))) => {
+                (None, Some(Primaries::Known(_))) => {
                     "index.translog.durability has become async: the server may have lost rows that it had \
                      confirmed"
                 }
-                (_, Some(Primaries::Untold { .. })) => {
+                (_, Some(Primaries::Unknown { .. })) => {
                     "a request failed, so a node may have restarted, and the server shows neither the \
                      durability of the indices nor their shards: the server may have lost rows that it had \
                      confirmed"
@@ -85,8 +86,8 @@ impl Targets {
     }
 }
 
-/// The routing of a document, if its index requires one: the author's DID, which is the authority of the `at_uri` (AT
-/// Protocol, "AT URI scheme"). The `_id` of an account's tombstone is the DID itself.
+/// Returns the routing of a document, if its index requires one: the author's DID, which is the authority of the
+/// `at_uri` (AT Protocol, "AT URI scheme"). The `_id` of an account's tombstone is the DID itself.
 pub fn routing_of(id: &str, is_required: bool) -> Option<&str> {
     let rest = id.strip_prefix("at://").unwrap_or(id);
     let authority = rest.split('/').next().unwrap_or(rest);
@@ -96,38 +97,38 @@ pub fn routing_of(id: &str, is_required: bool) -> Option<&str> {
 /// The targets as last looked up, shared by all senders.
 pub struct LiveTargets {
     now: Mutex<Arc<Targets>>,
-    /// Held during a look-up: the others wait for its result.
-    looking: Mutex<()>,
+    /// Locked during a look-up, so that other threads wait for its result.
+    refreshing: Mutex<()>,
 }
 
 impl LiveTargets {
     /// Starts with the targets that the preflight found.
     pub fn new(targets: Targets) -> Self {
-        Self { now: Mutex::new(Arc::new(targets)), looking: Mutex::new(()) }
+        Self { now: Mutex::new(Arc::new(targets)), refreshing: Mutex::new(()) }
     }
 
-    /// The targets as last looked up.
+    /// Returns the targets as last looked up.
     pub fn now(&self) -> Arc<Targets> {
         self.now.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Looks the targets up again, unless somebody has done so since `seen`.
+    /// Looks the targets up again, unless another thread has done so since `seen`.
     ///
     /// # Errors
     ///
-    /// Refused if a name can no longer be written to, unavailable if there is no answer for now.
-    pub fn look(&self, client: &Client, seen: Generation) -> Result<Arc<Targets>, PreflightError> {
-        let _looking = self.looking.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Returns `Refused` if a name can no longer be written to, `Unavailable` if there is no answer for now.
+    pub fn refresh(&self, client: &Client, seen: Generation) -> Result<Arc<Targets>, PreflightError> {
+        let _refreshing = self.refreshing.lock().unwrap_or_else(PoisonError::into_inner);
         let before = self.now();
         if before.generation != seen {
             return Ok(before);
         }
-        let client = client.noting_pages();
-        let mut now = preflight::past_pages(&client, |client| preflight::look(client, &before))?;
-        if let Some(why) = before.moved(&now) {
-            // A page tells nothing about an index, and does not replace the answers from before.
+        let client = client.recording_pages();
+        let mut now = preflight::pages_as_outages(&client, |client| preflight::look(client, &before))?;
+        if let Some(why) = before.change_to(&now) {
+            // A page shows nothing about an index, and does not replace the earlier answers.
             if let Some(page) = client.page() {
-                return Err(PreflightError::unavailable(not_elasticsearchs(&page)));
+                return Err(PreflightError::unavailable(foreign_answer(&page)));
             }
             let what = if before.reads_only {
                 "that one is searched from now on"
@@ -148,7 +149,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_post_is_routed_by_its_author_and_an_account_by_itself() {
+    fn a_post_is_routed_by_its_author_and_an_account_by_its_did() {
         for (id, routing) in [
             ("at://did:plc:a/app.bsky.feed.post/b", "did:plc:a"),
             ("at://did:plc:a", "did:plc:a"),

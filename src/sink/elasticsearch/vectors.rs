@@ -1,15 +1,15 @@
-//! Decides how the vectors of posts are written: as configured, or as the server is proven to read them.
+//! Decides how the vectors of posts are encoded: as configured, or as the server is proven to read them.
 //!
 //! Base64 is less than half the size of an array and far cheaper to index. But only Elasticsearch 9.3 and later read it
 //! as big-endian f32. Others refuse the document, or read it in the other byte order, which is garbage without an
 //! error. A key without cluster privileges can ask for neither product nor version, so base64 is tried: a [`Prover`]
-//! sends one post of the run with base64 vectors, ahead of its batch, and reads it back. Until the same vectors come
-//! back, and whenever anything else does, arrays are sent.
+//! sends one post of the run with base64 vectors, ahead of its batch, and reads it back. Arrays are sent until the same
+//! vectors come back, and from then on if anything else comes back.
 //!
-//! The post is delivered like any other, and once more in its batch under the same version; only the second delivery
-//! counts. A misread post is replaced at once. If the run is killed in between, the next run replaces it, since it
-//! sends the archive again. A worker waits for the server meanwhile, and so do those that need the answer: a few round
-//! trips per run.
+//! The post is delivered like any other, and once more in its batch with the same version. Only the second delivery
+//! counts. A misread post is replaced at once. If the run is killed in between, the next run replaces the post, since
+//! it sends the archive again. A worker waits for the server during the test, and so do workers that need the result: a
+//! few round trips per run.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -28,35 +28,35 @@ use crate::model::{
 use crate::sink::elasticsearch::client::{ContentType, Reply};
 use crate::timestamp::now_millis;
 
-/// Posts tried before the server is assumed to read arrays only.
-const MOST_ATTEMPTS: u32 = 20;
+/// Maximum number of posts that are tried. After that the server is assumed to read only arrays.
+const MAX_ATTEMPTS: u32 = 20;
 
-/// A multi get, like the look-up of tombstones: the documented key may use it, and it is realtime. From 9.2 on vectors
-/// are not returned unless asked for; servers that do not know the parameter refuse base64 as well.
+/// A multi get, like the look-up of tombstones: the documented key may use it, and it is realtime. From 9.2 on, vectors
+/// are returned only on request. Servers that do not know the parameter do not read base64 either.
 const READ_BACK: &str = "/_mget?_source_includes=embeddings&_source_exclude_vectors=false\
     &filter_path=docs.found,docs._version,docs._source,docs.error.type";
 
-/// The relative error allowed between sent and returned values. Indices with cosine similarity store unit vectors and
-/// lengths separately; what they return is off by a rounding or two (2^-23), whichever way it was sent.
+/// Relative error allowed between sent and returned values. Indices with cosine similarity store unit vectors and
+/// lengths separately. What they return is off by one or two roundings (2^-23), however it was sent.
 const ROUNDING: f32 = 1e-6;
 
-/// How the vectors of posts are written.
+/// How the vectors of posts are encoded.
 pub enum Vectors {
-    /// The same way in all posts.
+    /// All posts use this encoding.
     Decided(VectorEncoding),
-    /// As arrays until a post proves that the server reads base64, then as base64.
+    /// Posts use arrays until one proves that the server reads base64, then base64.
     Auto(Prover),
 }
 
-/// A post to encode.
+/// A post that base64 may be tried with.
 pub struct Sample<'a> {
-    /// The position of its event in the order.
+    /// Version of the post: the position of its event in the order.
     pub version: Version,
     /// The post.
     pub post: &'a Post<'a>,
     /// Its vectors.
     pub embeddings: &'a Embeddings<'a>,
-    /// The choice of fields, which decides the vectors.
+    /// The chosen fields, which include vectors or not.
     pub fields: FieldChoice,
 }
 
@@ -64,23 +64,23 @@ pub struct Sample<'a> {
 pub struct Prover {
     index: String,
     decided: OnceLock<VectorEncoding>,
-    /// Posts tried so far. Locked during an attempt: the other workers wait for its result.
+    /// Posts tried so far. Locked during an attempt, so that other workers wait for its result.
     attempts: Mutex<u32>,
 }
 
-/// The result of an attempt.
+/// Result of an attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Finding {
     /// The server reads base64.
     Proven,
-    /// It does not, or it returns something that readers do not expect. The text says which.
+    /// The server does not read base64, or returns something that readers do not expect. The text says which.
     Refuted(String),
     /// The attempt showed neither. The text says why.
-    Nothing(String),
+    Inconclusive(String),
 }
 
 impl Vectors {
-    /// The encoding for the vectors of this post. If it is not decided yet, finds out by sending with `bulk`.
+    /// Returns the encoding for the vectors of this post. If it is undecided, sends the post with `bulk` to find out.
     pub fn encoding(&self, sample: &Sample<'_>, bulk: &Bulk<'_>) -> VectorEncoding {
         match self {
             Vectors::Decided(encoding) => *encoding,
@@ -90,14 +90,14 @@ impl Vectors {
 }
 
 impl Prover {
-    /// Starts undecided. Posts are read back from `index`, a name with a single index behind it, in which all vectors
-    /// are `dense_vector`.
+    /// Creates an undecided prover. Posts are read back from `index`, the name of a single index whose vectors are all
+    /// `dense_vector`.
     pub fn new(index: String) -> Self {
         Self { index, decided: OnceLock::new(), attempts: Mutex::new(0) }
     }
 
     fn encoding(&self, sample: &Sample<'_>, bulk: &Bulk<'_>) -> VectorEncoding {
-        if self.decided.get().is_none() && sample.is_telling() {
+        if self.decided.get().is_none() && sample.shows_byte_order() {
             let mut attempts = self.attempts.lock().unwrap_or_else(PoisonError::into_inner);
             // Another worker may have found out while this one waited.
             if self.decided.get().is_none() {
@@ -116,11 +116,11 @@ impl Prover {
                 "a post sent that way was read back with the same vectors".to_owned(),
             ),
             Finding::Refuted(why) => (VectorEncoding::Array, why),
-            Finding::Nothing(why) if attempts >= MOST_ATTEMPTS => {
+            Finding::Inconclusive(why) if attempts >= MAX_ATTEMPTS => {
                 let why = format!("{attempts} posts have not shown whether base64 is read; the last: {why}");
                 (VectorEncoding::Array, why)
             }
-            Finding::Nothing(why) => {
+            Finding::Inconclusive(why) => {
                 log::debug!("whether vectors can be sent as base64 is still open: {why}");
                 return;
             }
@@ -130,11 +130,11 @@ impl Prover {
             VectorEncoding::Base64 => "base64",
         };
         log::info!("vectors are sent as {name}: {why}");
-        // The lock is held, so nobody else can have decided.
+        // The lock is held, so no other thread can have decided.
         let _ = self.decided.set(encoding);
     }
 
-    /// Sends a post as base64 and checks the result. Replaces at once a post that may have been misread.
+    /// Sends a post as base64 and checks the result. Replaces the post at once if it may have been misread.
     fn attempt(&self, sample: &Sample<'_>, bulk: &Bulk<'_>) -> Finding {
         let sent = send(bulk, sample, VectorEncoding::Base64);
         if sent.tally.indexed > 0 {
@@ -144,13 +144,13 @@ impl Prover {
             }
             return finding;
         }
-        // A post refused in both encodings says nothing about the encoding.
+        // A post refused in both encodings shows nothing about the encoding.
         if let Some(refused) = sent.dead_letters.first()
             && send(bulk, sample, VectorEncoding::Array).tally.indexed > 0
         {
             return Finding::Refuted(format!("the server refuses base64 ({})", refused.error_type));
         }
-        Finding::Nothing("the post was not indexed".into())
+        Finding::Inconclusive("the post was not indexed".into())
     }
 
     fn read_back(&self, sample: &Sample<'_>, bulk: &Bulk<'_>) -> Result<Reply, TransportError> {
@@ -164,23 +164,23 @@ fn send(bulk: &Bulk<'_>, sample: &Sample<'_>, encoding: VectorEncoding) -> Outco
 }
 
 impl Sample<'_> {
-    /// Its vectors, with the names of their fields.
+    /// Returns its vectors, with the names of their fields.
     fn vectors(&self) -> impl Iterator<Item = (&'static str, &[f32])> {
         vectors(self.fields, self.embeddings)
     }
 
-    /// Whether one of its vectors would differ in the other byte order. Zeros are the same in both.
-    fn is_telling(&self) -> bool {
+    /// Returns whether one of its vectors would differ in the other byte order. Zeros are the same in both.
+    fn shows_byte_order(&self) -> bool {
         let swapped = |value: &f32| f32::from_bits(value.to_bits().swap_bytes());
         self.vectors().any(|(_, vector)| vector.iter().any(|value| !is_same(*value, swapped(value))))
     }
 
-    /// A batch of the post alone. Its archive is not reported: the post's own batch follows.
+    /// Creates a batch with only this post. Its archive is not reported: the post's own batch follows.
     fn batch(&self, names: Names, encoding: VectorEncoding) -> Batch {
         let &Sample { version, post, embeddings, .. } = self;
         let archive = Archive { name: String::new(), path: PathBuf::new(), ..Archive::default() };
         let mut body = Vec::new();
-        // The final delivery checks whether the account of its author is deleted.
+        // The final delivery checks whether the author's account is deleted.
         let action = Action::new(ActionKind::Post, version, post.at_uri);
         write_action(&mut body, names, &action, &Document::Post { post, embeddings }, encoding, now_millis());
         let action = Action { lines: 0..body.len(), ..action };
@@ -192,16 +192,16 @@ impl Sample<'_> {
 fn judge(reply: Result<Reply, TransportError>, sample: &Sample<'_>) -> Finding {
     let reply = match reply {
         Ok(reply) if reply.status == 200 => reply,
-        Ok(reply) => return Finding::Nothing(format!("it cannot be read back: {}", reply.reason())),
-        Err(error) => return Finding::Nothing(format!("it cannot be read back: {error}")),
+        Ok(reply) => return Finding::Inconclusive(format!("it cannot be read back: {}", reply.reason())),
+        Err(error) => return Finding::Inconclusive(format!("it cannot be read back: {error}")),
     };
     let body: Value = serde_json::from_slice(&reply.body).unwrap_or_default();
     let document = &body["docs"][0];
     if let Some(error) = document["error"]["type"].as_str() {
-        return Finding::Nothing(format!("it cannot be read back: {error}"));
+        return Finding::Inconclusive(format!("it cannot be read back: {error}"));
     }
     if document["found"] != true || document["_version"] != sample.version.of_index() {
-        return Finding::Nothing("another event of the post came in between".into());
+        return Finding::Inconclusive("another event of the post came in between".into());
     }
     let embeddings = &document["_source"]["embeddings"];
     for (field, vector) in sample.vectors() {
@@ -231,7 +231,7 @@ fn is_same_vector(vector: &[f32], values: &[Value]) -> bool {
             .all(|(&sent, got)| got.as_f64().is_some_and(|got| is_same(sent, got as f32)))
 }
 
-/// Whether two values are the same except for rounding. NaN is never the same.
+/// Returns whether two values are the same except for rounding. NaN is never the same.
 fn is_same(sent: f32, got: f32) -> bool {
     (sent - got).abs() <= sent.abs() * ROUNDING + f32::MIN_POSITIVE
 }

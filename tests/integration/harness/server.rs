@@ -73,6 +73,9 @@ impl State {
 
     /// Applies late requests whose turn has come.
     fn apply_late(&mut self, request: &Request) {
+        if self.late.is_empty() {
+            return;
+        }
         let body = String::from_utf8_lossy(&request.body);
         let store = &mut self.store;
         self.late.retain_mut(|late| {

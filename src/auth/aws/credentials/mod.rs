@@ -1,8 +1,8 @@
-//! AWS credentials: found by the usual chain, and renewed before they expire.
+//! AWS credentials: finds them by the usual chain, and renews them before they expire.
 //!
-//! The order is: the environment, a profile, a web identity, the container, the instance. A step that is not configured
-//! is skipped. A configured step that fails ends the search, so that a run never uses other credentials than those
-//! meant. An error lists every step.
+//! The order is: environment, profile, web identity, container, instance. A step that is not configured is skipped. A
+//! configured step that fails ends the search, so that a run never uses credentials that the user did not mean. Errors
+//! list every step.
 //!
 //! Source: AWS SDKs and Tools Reference Guide, "Standardized credential providers".
 
@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use ureq::Agent;
 
-use crate::auth::aws::{CredentialSources, Given, Keys};
+use crate::auth::aws::{CredentialSources, KeySource, Keys};
 use crate::secret::Secret;
 use crate::timestamp::now_millis;
 
@@ -23,45 +23,42 @@ mod request;
 mod sso;
 mod sts;
 
-/// Remaining validity below which credentials are renewed (milliseconds).
-const RENEWED_AHEAD: i64 = 5 * 60 * 1000;
+/// Remaining validity below which credentials are renewed, in milliseconds.
+const RENEWAL_MARGIN: i64 = 5 * 60 * 1000;
 
-/// Least interval between two searches after a refusal by a server: where credentials stay wrong, their provider must
+/// Minimum interval between two searches after a server's refusal. If the credentials stay wrong, their provider must
 /// not be flooded.
-const ANEW_EVERY: Duration = Duration::from_secs(30);
+const MIN_REFUSAL_INTERVAL: Duration = Duration::from_secs(30);
 
-/// Least interval between two renewals while the current credentials are valid: their provider may be busy.
-const RENEWED_EVERY: Duration = Duration::from_secs(30);
+/// Minimum interval between two renewals while the current credentials are valid. Their provider may be busy.
+const MIN_RENEWAL_INTERVAL: Duration = Duration::from_secs(30);
 
 /// Credentials that requests are signed with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Credentials {
-    /// The access key id.
     pub(crate) access_key: String,
-    /// The secret access key.
     pub(crate) secret_key: Secret,
-    /// The session token of temporary keys.
+    /// Session token of temporary keys.
     pub(crate) session_token: Option<Secret>,
-    /// Expiry in milliseconds since 1970; None where it is unknown.
+    /// Expiry in milliseconds since 1970; None: unknown.
     pub(crate) expires: Option<i64>,
 }
 
 impl Credentials {
-    /// Masks them wherever they occur in a server's text: it may quote the request, and with it the session token.
+    /// Masks the credentials in a server's text. It may quote the request, and with it the session token.
     pub(crate) fn cut_out_of(&self, text: &mut Vec<u8>) {
         self.secret_key.cut_out_of(text);
         self.session_token.iter().for_each(|token| token.cut_out_of(text));
     }
 
-    /// Whether they expire within `millis` milliseconds.
     fn expire_within(&self, now: i64, millis: i64) -> bool {
         self.expires.is_some_and(|expires| expires.saturating_sub(now) < millis)
     }
 }
 
-/// Reads the keys of the environment; those in files are read anew each time.
-fn of_keys(keys: &Keys) -> Result<Credentials, Step> {
-    let read = |given: &Given| given.read().map_err(Step::Refused);
+/// Reads the keys of the environment. Keys in files are read again each time.
+fn read_keys(keys: &Keys) -> Result<Credentials, StepError> {
+    let read = |given: &KeySource| given.read().map_err(StepError::Refused);
     Ok(Credentials {
         access_key: read(&keys.access_key)?.expose().to_owned(),
         secret_key: read(&keys.secret_key)?,
@@ -73,34 +70,34 @@ fn of_keys(keys: &Keys) -> Result<Credentials, Step> {
 /// Why there are no credentials, with every step of the chain that was tried.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum CredentialError {
-    /// A retry may help.
+    /// Retrying may help.
     Unavailable(String),
-    /// A retry does not help.
+    /// Retrying does not help.
     Refused(String),
 }
 
-/// Why one step of the chain has no credentials.
+/// Why a step of the chain has no credentials.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Step {
-    /// It is not configured.
+enum StepError {
+    /// The step is not configured.
     Absent(String),
-    /// It is configured, and refuses or is wrong.
+    /// The step is configured, and is refused or wrong.
     Refused(String),
-    /// It is configured, and currently does not answer.
+    /// The step is configured, but does not answer for now.
     Unavailable(String),
 }
 
-impl Step {
-    /// Returns the error for a step that was asked for by name.
-    fn when_asked_for(self) -> Self {
+impl StepError {
+    /// Returns the error of a step that the user chose by name, so that it has to be configured.
+    fn for_required_step(self) -> Self {
         match self {
-            Step::Absent(why) => Step::Refused(why),
+            StepError::Absent(why) => StepError::Refused(why),
             other => other,
         }
     }
 }
 
-/// Finds credentials, keeps them, and renews them. Shared by all threads.
+/// Finds credentials, caches them, and renews them. Shared by all threads.
 pub(crate) struct Provider {
     sources: CredentialSources,
     agent: Agent,
@@ -112,17 +109,17 @@ pub(crate) struct Provider {
 #[derive(Default)]
 struct Current {
     credentials: Option<Arc<Credentials>>,
-    /// Last search after a server's refusal.
-    anew: Option<Instant>,
+    searched_after_refusal: Option<Instant>,
     /// Start of the last renewal while the credentials were valid.
     renewed: Option<Instant>,
 }
 
 impl Current {
-    /// Whether it is time to renew credentials that are still valid. The caller that gets true renews them; all others
-    /// keep using the current ones.
-    fn is_to_be_renewed(&mut self, now: Instant) -> bool {
-        let is_due = self.renewed.is_none_or(|last| now.saturating_duration_since(last) >= RENEWED_EVERY);
+    /// Returns whether the caller has to renew credentials that are still valid. One caller gets true; all others keep
+    /// using the current credentials.
+    fn claim_renewal(&mut self, now: Instant) -> bool {
+        let is_due =
+            self.renewed.is_none_or(|last| now.saturating_duration_since(last) >= MIN_RENEWAL_INTERVAL);
         if is_due {
             self.renewed = Some(now);
         }
@@ -136,7 +133,7 @@ impl Provider {
         Self { sources, agent, current: Mutex::default(), is_instance: AtomicBool::new(false) }
     }
 
-    /// Masks the current credentials wherever they occur in a server's text.
+    /// Masks the current credentials in a server's text.
     pub(crate) fn cut_out_of(&self, text: &mut Vec<u8>) {
         if let Some(credentials) = &self.current().credentials {
             credentials.cut_out_of(text);
@@ -151,16 +148,16 @@ impl Provider {
     ///
     /// # Errors
     ///
-    /// [`CredentialError`] where there are none, or none that are still valid.
+    /// Returns [`CredentialError`] if there are no valid credentials.
     pub(crate) fn get(&self) -> Result<Arc<Credentials>, CredentialError> {
         let mut current = self.current();
         let now = now_millis();
         let valid = current.credentials.clone().filter(|credentials| !credentials.expire_within(now, 0));
         let Some(valid) = valid else {
-            // Locked during the search, so that one thread searches and the others wait for it.
+            // Locked during the search: one thread searches, the others wait for its result.
             return Ok(current.credentials.insert(Arc::new(self.find()?)).clone());
         };
-        if !valid.expire_within(now, RENEWED_AHEAD) || !current.is_to_be_renewed(Instant::now()) {
+        if !valid.expire_within(now, RENEWAL_MARGIN) || !current.claim_renewal(Instant::now()) {
             return Ok(valid);
         }
         drop(current);
@@ -173,25 +170,27 @@ impl Provider {
         }
     }
 
-    /// Returns other credentials after a server has refused these, whatever their expiry says; None where there are no
-    /// others yet. Temporary credentials count as others even if they are the same.
+    /// Returns new credentials after a server refused `refused`, even if these have not expired. None: there are no new
+    /// ones yet. Temporary credentials count as new even if they are the same.
     ///
     /// # Errors
     ///
-    /// [`CredentialError`] where there are no credentials any more.
-    pub(crate) fn anew(
+    /// Returns [`CredentialError`] if there are no credentials any more.
+    pub(crate) fn renew_refused(
         &self,
         refused: &Arc<Credentials>,
     ) -> Result<Option<Arc<Credentials>>, CredentialError> {
         let mut current = self.current();
         match &current.credentials {
-            // Another thread has already found others.
+            // Another thread has already found new ones.
             Some(others) if !Arc::ptr_eq(others, refused) => return Ok(Some(others.clone())),
-            _ if current.anew.is_some_and(|last| last.elapsed() < ANEW_EVERY) => return Ok(None),
+            _ if current.searched_after_refusal.is_some_and(|last| last.elapsed() < MIN_REFUSAL_INTERVAL) => {
+                return Ok(None);
+            }
             _ => {}
         }
         log::debug!("the AWS credentials are refused, so they are looked up again");
-        current.anew = Some(Instant::now());
+        current.searched_after_refusal = Some(Instant::now());
         current.credentials = None;
         let found = Arc::new(self.find()?);
         if *found == **refused && found.expires.is_none() {
@@ -204,33 +203,35 @@ impl Provider {
     fn find(&self) -> Result<Credentials, CredentialError> {
         let CredentialSources { keys, web_identity, sts, .. } = &self.sources;
         let from_keys = || match keys {
-            Some(_) if profile::takes_keys(&self.sources.profile) => {
-                Err(Step::Absent("the profile takes a role with them".to_owned()))
+            Some(_) if profile::uses_env_keys(&self.sources.profile) => {
+                Err(StepError::Absent("the profile takes a role with them".to_owned()))
             }
-            Some(keys) => of_keys(keys),
-            None => Err(Step::Absent("AWS_S3_ACCESS_KEY and AWS_ACCESS_KEY_ID are not set".to_owned())),
+            Some(keys) => read_keys(keys),
+            None => Err(StepError::Absent("AWS_S3_ACCESS_KEY and AWS_ACCESS_KEY_ID are not set".to_owned())),
         };
         let from_web_identity = || match web_identity {
             Some(identity) => sts::assume_by_token(&self.agent, sts, identity),
-            None => Err(Step::Absent("AWS_WEB_IDENTITY_TOKEN_FILE and AWS_ROLE_ARN are not both set".into())),
+            None => {
+                Err(StepError::Absent("AWS_WEB_IDENTITY_TOKEN_FILE and AWS_ROLE_ARN are not both set".into()))
+            }
         };
         first_of(&[
-            ("environment", &from_keys as Look<'_>),
+            ("environment", &from_keys as LookUp<'_>),
             ("profile", &|| profile::find(self)),
             ("web identity", &from_web_identity),
-            ("container", &|| self.of_container()),
-            ("instance", &|| self.of_instance()),
+            ("container", &|| self.container_credentials()),
+            ("instance", &|| self.instance_credentials()),
         ])
     }
 
-    fn of_container(&self) -> Result<Credentials, Step> {
+    fn container_credentials(&self) -> Result<Credentials, StepError> {
         match &self.sources.container {
             Some(container) => nearby::ask_container(&self.agent, container),
-            None => Err(Step::Absent("AWS_CONTAINER_CREDENTIALS_… is not set".into())),
+            None => Err(StepError::Absent("AWS_CONTAINER_CREDENTIALS_… is not set".into())),
         }
     }
 
-    fn of_instance(&self) -> Result<Credentials, Step> {
+    fn instance_credentials(&self) -> Result<Credentials, StepError> {
         match &self.sources.instance_url {
             Some(url) => {
                 let is_known = self.is_instance.load(Ordering::Relaxed);
@@ -238,19 +239,18 @@ impl Provider {
                 self.is_instance.store(true, Ordering::Relaxed);
                 Ok(found)
             }
-            None => Err(Step::Absent("AWS_EC2_METADATA_DISABLED is set".into())),
+            None => Err(StepError::Absent("AWS_EC2_METADATA_DISABLED is set".into())),
         }
     }
 }
 
-/// One step of the chain: returns credentials, or the reason why it has none.
-type Look<'f> = &'f dyn Fn() -> Result<Credentials, Step>;
+type LookUp<'f> = &'f dyn Fn() -> Result<Credentials, StepError>;
 
 /// Returns the credentials of the first configured step.
-fn first_of(steps: &[(&str, Look<'_>)]) -> Result<Credentials, CredentialError> {
+fn first_of(steps: &[(&str, LookUp<'_>)]) -> Result<Credentials, CredentialError> {
     let mut tried: Vec<String> = Vec::new();
     for (name, look) in steps {
-        let mut tell = |why: &str| {
+        let mut explain = |why: &str| {
             tried.push(format!("{name}: {why}"));
             format!("no AWS credentials: {}", tried.join("; "))
         };
@@ -259,9 +259,9 @@ fn first_of(steps: &[(&str, Look<'_>)]) -> Result<Credentials, CredentialError> 
                 log::debug!("AWS credentials: {name}");
                 return Ok(credentials);
             }
-            Err(Step::Absent(why)) => drop(tell(&why)),
-            Err(Step::Refused(why)) => return Err(CredentialError::Refused(tell(&why))),
-            Err(Step::Unavailable(why)) => return Err(CredentialError::Unavailable(tell(&why))),
+            Err(StepError::Absent(why)) => drop(explain(&why)),
+            Err(StepError::Refused(why)) => return Err(CredentialError::Refused(explain(&why))),
+            Err(StepError::Unavailable(why)) => return Err(CredentialError::Unavailable(explain(&why))),
         }
     }
     Err(CredentialError::Refused(format!("no AWS credentials: {}", tried.join("; "))))
@@ -279,9 +279,9 @@ mod tests {
     }
 
     #[test]
-    fn the_first_step_that_is_set_up_decides_and_all_before_it_are_told() {
-        let absent = || Err(Step::Absent("not set".into()));
-        let refused = || Err(Step::Refused("no such profile".into()));
+    fn the_first_configured_step_decides_and_errors_list_the_earlier_ones() {
+        let absent = || Err(StepError::Absent("not set".into()));
+        let refused = || Err(StepError::Refused("no such profile".into()));
         let found = || Ok(credentials(None));
         assert_eq!(first_of(&[("a", &absent), ("b", &found), ("c", &refused)]), Ok(credentials(None)));
         assert_eq!(
@@ -292,7 +292,7 @@ mod tests {
             first_of(&[("a", &absent), ("b", &absent)]),
             Err(CredentialError::Refused("no AWS credentials: a: not set; b: not set".into()))
         );
-        let silent = || Err(Step::Unavailable("no reply".into()));
+        let silent = || Err(StepError::Unavailable("no reply".into()));
         let later_ones_asked = AtomicUsize::new(0);
         let later = || {
             later_ones_asked.fetch_add(1, Ordering::Relaxed);
@@ -304,9 +304,9 @@ mod tests {
 
     #[test]
     fn credentials_are_renewed_five_minutes_ahead() {
-        assert!(!credentials(None).expire_within(0, RENEWED_AHEAD));
-        assert!(!credentials(Some(300_000)).expire_within(0, RENEWED_AHEAD));
-        assert!(credentials(Some(299_999)).expire_within(0, RENEWED_AHEAD));
+        assert!(!credentials(None).expire_within(0, RENEWAL_MARGIN));
+        assert!(!credentials(Some(300_000)).expire_within(0, RENEWAL_MARGIN));
+        assert!(credentials(Some(299_999)).expire_within(0, RENEWAL_MARGIN));
         assert!(credentials(Some(1)).expire_within(2, 0));
     }
 

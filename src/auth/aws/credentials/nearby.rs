@@ -6,19 +6,19 @@ use s3::signing::uri_encode;
 use ureq::Agent;
 use ureq::http::Request;
 
-use super::request::{NEARBY, ask, parse_document};
-use super::{Credentials, Step};
+use super::request::{CONNECT_LOCAL, ask, parse_document};
+use super::{Credentials, StepError};
 use crate::auth::aws::Container;
 use crate::files;
 use crate::secret::Secret;
 
-/// Asks the credentials endpoint of a container.
-pub(super) fn ask_container(agent: &Agent, container: &Container) -> Result<Credentials, Step> {
+/// Gets credentials from the endpoint of a container.
+pub(super) fn ask_container(agent: &Agent, container: &Container) -> Result<Credentials, StepError> {
     let mut request = Request::get(&container.url);
     let token = match &container.token_file {
         Some(file) => {
             Some(files::read_to_string(file).map(|token| Secret::new(token.trim())).map_err(|error| {
-                Step::Refused(format!("the token file {} cannot be read: {error}", file.display()))
+                StepError::Refused(format!("the token file {} cannot be read: {error}", file.display()))
             })?)
         }
         None => container.token.clone(),
@@ -26,47 +26,50 @@ pub(super) fn ask_container(agent: &Agent, container: &Container) -> Result<Cred
     if let Some(token) = token {
         request = request.header("authorization", token.expose());
     }
-    let (status, body) =
-        ask(agent, request.body(String::new()), NEARBY).map_err(|why| Step::Unavailable(why.to_string()))?;
+    let (status, body) = ask(agent, request.body(String::new()), CONNECT_LOCAL)
+        .map_err(|why| StepError::Unavailable(why.to_string()))?;
     match status {
-        200 => parse_document(&body).ok_or_else(|| Step::Unavailable("the reply cannot be read".to_owned())),
-        429 | 500.. => Err(Step::Unavailable(format!("the endpoint answers HTTP {status}"))),
-        _ => Err(Step::Refused(format!("the endpoint answers HTTP {status}"))),
+        200 => {
+            parse_document(&body).ok_or_else(|| StepError::Unavailable("the reply cannot be read".to_owned()))
+        }
+        429 | 500.. => Err(StepError::Unavailable(format!("the endpoint answers HTTP {status}"))),
+        _ => Err(StepError::Refused(format!("the endpoint answers HTTP {status}"))),
     }
 }
 
-/// Asks the metadata service of an instance, by version 2 of its protocol only. If nobody answers, this machine is no
-/// instance, unless it is known to be one.
-pub(super) fn ask_instance(agent: &Agent, url: &str, is_known: bool) -> Result<Credentials, Step> {
+/// Gets credentials from the metadata service of an instance, with version 2 of its protocol only. If nothing answers,
+/// this machine is not an instance, unless it is known to be one.
+pub(super) fn ask_instance(agent: &Agent, url: &str, is_known: bool) -> Result<Credentials, StepError> {
     const ROLES: &str = "latest/meta-data/iam/security-credentials";
     let token = Request::put(format!("{url}/latest/api/token"))
         .header("x-aws-ec2-metadata-token-ttl-seconds", "21600")
         .body(String::new());
-    let silent = if is_known { Step::Unavailable } else { Step::Absent };
-    let (status, token) = ask(agent, token, NEARBY)
+    let silent = if is_known { StepError::Unavailable } else { StepError::Absent };
+    let (status, token) = ask(agent, token, CONNECT_LOCAL)
         .map_err(|why| silent(format!("the metadata service cannot be asked: {why}")))?;
     let answers = |status: u16| format!("the metadata service answers HTTP {status}");
     match status {
         200 => {}
-        429 | 500.. => return Err(Step::Unavailable(answers(status))),
-        _ => return Err(Step::Absent(answers(status))),
+        429 | 500.. => return Err(StepError::Unavailable(answers(status))),
+        _ => return Err(StepError::Absent(answers(status))),
     }
     let token = String::from_utf8_lossy(&token).trim().to_owned();
     let read = |path: String| {
         let request = Request::get(format!("{url}/{path}")).header("x-aws-ec2-metadata-token", &token);
-        ask(agent, request.body(String::new()), NEARBY).map_err(|why| Step::Unavailable(why.to_string()))
+        ask(agent, request.body(String::new()), CONNECT_LOCAL)
+            .map_err(|why| StepError::Unavailable(why.to_string()))
     };
     let (status, roles) = read(format!("{ROLES}/"))?;
     if matches!(status, 429 | 500..) {
-        return Err(Step::Unavailable(answers(status)));
+        return Err(StepError::Unavailable(answers(status)));
     }
     let roles = String::from_utf8_lossy(&roles).into_owned();
     let role = roles.lines().next().map(str::trim).filter(|role| !role.is_empty() && status == 200);
-    let role = role.ok_or_else(|| Step::Absent("the instance has no role".to_owned()))?;
+    let role = role.ok_or_else(|| StepError::Absent("the instance has no role".to_owned()))?;
     match read(format!("{ROLES}/{}", uri_encode(role, true)))? {
         (200, body) => {
-            parse_document(&body).ok_or_else(|| Step::Unavailable("the reply cannot be read".to_owned()))
+            parse_document(&body).ok_or_else(|| StepError::Unavailable("the reply cannot be read".to_owned()))
         }
-        (status, _) => Err(Step::Unavailable(answers(status))),
+        (status, _) => Err(StepError::Unavailable(answers(status))),
     }
 }

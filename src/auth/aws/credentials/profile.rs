@@ -1,51 +1,49 @@
 //! Credentials of a profile in the shared files: keys, a role, a web identity, an SSO log-in, or a program.
 //!
-//! The order is that of the AWS tools: a role comes before the keys of the same profile, which may be the ones it is
-//! assumed with.
+//! The order is that of the AWS tools. A role comes before the keys of the same profile, since the role may be assumed
+//! with those keys.
 //!
 //! Source: AWS SDKs and Tools Reference Guide, "Assume role credential provider", "Process credential provider" and
 //! "IAM Identity Center credential provider"; AWS CLI User Guide, "Using an IAM role in the AWS CLI".
 
 use super::sso::Login;
 use super::sts::Role;
-use super::{Credentials, Provider, Step, of_keys, process, sso, sts};
+use super::{Credentials, Provider, StepError, process, read_keys, sso, sts};
 use crate::auth::aws::shared::Section;
 use crate::auth::aws::{CredentialSources, Profile, WebIdentity};
 use crate::secret::Secret;
 
-/// Longest chain of profiles linked by `source_profile`.
-const MOST_SOURCES: usize = 8;
+/// Maximum number of profiles in a chain of `source_profile`.
+const MAX_SOURCES: usize = 8;
 
-/// The kind of credentials that a profile has.
+/// Credentials that a profile is configured with.
 #[derive(Debug, PartialEq, Eq)]
 enum ProfileContent {
-    /// Keys.
     Keys(Credentials),
-    /// A role, and the credentials it is assumed with.
-    Role(Role, By),
+    /// A role, and the credentials that it is assumed with.
+    Role(Role, RoleSource),
     /// A role that is assumed with a token.
     WebIdentity(WebIdentity),
-    /// An SSO log-in.
     Login(Login),
     /// A program that prints the credentials.
     Process(String),
 }
 
-/// The credentials that a role is assumed with.
+/// Credentials that a role is assumed with.
 #[derive(Debug, PartialEq, Eq)]
-enum By {
-    /// Those of another profile, or of this one.
+enum RoleSource {
+    /// Credentials of another profile.
     Profile(String),
-    /// Keys of this profile.
+    /// Keys of the same profile.
     Own(Credentials),
     Environment,
     Instance,
     Container,
 }
 
-/// Whether a profile that was asked for is a role assumed with the keys of the environment. These keys are then not
-/// meant for direct use.
-pub(super) fn takes_keys(profile: &Profile) -> bool {
+/// Returns whether the profile is named by the user, and is a role assumed with the keys of the environment. These keys
+/// are then not meant for direct use.
+pub(super) fn uses_env_keys(profile: &Profile) -> bool {
     let section = || profile.section(&profile.name).ok().flatten();
     profile.asked_for
         && section().is_some_and(|section| {
@@ -54,31 +52,31 @@ pub(super) fn takes_keys(profile: &Profile) -> bool {
         })
 }
 
-/// Returns the credentials of the profile.
-pub(super) fn find(provider: &Provider) -> Result<Credentials, Step> {
+/// Returns the credentials of the configured profile.
+pub(super) fn find(provider: &Provider) -> Result<Credentials, StepError> {
     let CredentialSources { profile, .. } = &provider.sources;
     follow(provider, &profile.name, &mut Vec::new())
 }
 
-/// Returns the credentials of a profile. `before` holds the profiles that have led to it.
-fn follow(provider: &Provider, name: &str, before: &mut Vec<String>) -> Result<Credentials, Step> {
+/// Returns the credentials of a profile. `visited` holds the profiles whose `source_profile` led to it.
+fn follow(provider: &Provider, name: &str, visited: &mut Vec<String>) -> Result<Credentials, StepError> {
     let CredentialSources { profile, keys, sts, sso_url, .. } = &provider.sources;
-    let section = profile.section(name).map_err(Step::Refused)?;
+    let section = profile.section(name).map_err(StepError::Refused)?;
     let in_profile = |why: String| format!("the profile {name:?} {why}");
     let Some(section) = section else {
         let why = format!("there is no profile {name:?}");
-        let is_asked_for = profile.asked_for || !before.is_empty();
-        return Err(if is_asked_for { Step::Refused(why) } else { Step::Absent(why) });
+        let is_required = profile.asked_for || !visited.is_empty();
+        return Err(if is_required { StepError::Refused(why) } else { StepError::Absent(why) });
     };
-    let found = match found_in(&section, name, profile) {
+    let found = match parse_section(&section, name, profile) {
         Ok(Some(found)) => found,
         Ok(None) => {
             let why =
                 in_profile("has no aws_access_key_id with aws_secret_access_key, and no role".to_owned());
-            let is_asked_for = profile.asked_for || !before.is_empty();
-            return Err(if is_asked_for { Step::Refused(why) } else { Step::Absent(why) });
+            let is_required = profile.asked_for || !visited.is_empty();
+            return Err(if is_required { StepError::Refused(why) } else { StepError::Absent(why) });
         }
-        Err(why) => return Err(Step::Refused(in_profile(why))),
+        Err(why) => return Err(StepError::Refused(in_profile(why))),
     };
     let agent = &provider.agent;
     match found {
@@ -89,35 +87,39 @@ fn follow(provider: &Provider, name: &str, before: &mut Vec<String>) -> Result<C
                 |step| {
                     let hint = |why| format!("{why}: log in (aws sso login --profile {name})");
                     match step {
-                        Step::Refused(why) => Step::Refused(hint(in_profile(why))),
+                        StepError::Refused(why) => StepError::Refused(hint(in_profile(why))),
                         other => other,
                     }
                 },
             )
         }
         ProfileContent::Process(command) => {
-            process::run(&command).map_err(|why| Step::Refused(in_profile(why)))
+            process::run(&command).map_err(|why| StepError::Refused(in_profile(why)))
         }
         ProfileContent::Role(role, by) => {
             let by = match by {
-                By::Own(keys) => keys,
-                By::Environment => match keys {
-                    Some(keys) => of_keys(keys)?,
+                RoleSource::Own(keys) => keys,
+                RoleSource::Environment => match keys {
+                    Some(keys) => read_keys(keys)?,
                     None => {
                         let why = "has credential_source = Environment, and AWS_ACCESS_KEY_ID is not set"
                             .to_owned();
-                        return Err(Step::Refused(in_profile(why)));
+                        return Err(StepError::Refused(in_profile(why)));
                     }
                 },
-                By::Instance => provider.of_instance().map_err(Step::when_asked_for)?,
-                By::Container => provider.of_container().map_err(Step::when_asked_for)?,
-                By::Profile(source) => {
-                    before.push(name.to_owned());
-                    if before.contains(&source) || before.len() > MOST_SOURCES {
-                        let why = format!("leads in a circle: {} → {source}", before.join(" → "));
-                        return Err(Step::Refused(in_profile(why)));
+                RoleSource::Instance => {
+                    provider.instance_credentials().map_err(StepError::for_required_step)?
+                }
+                RoleSource::Container => {
+                    provider.container_credentials().map_err(StepError::for_required_step)?
+                }
+                RoleSource::Profile(source) => {
+                    visited.push(name.to_owned());
+                    if visited.contains(&source) || visited.len() > MAX_SOURCES {
+                        let why = format!("leads in a circle: {} → {source}", visited.join(" → "));
+                        return Err(StepError::Refused(in_profile(why)));
                     }
-                    follow(provider, &source, before)?
+                    follow(provider, &source, visited)?
                 }
             };
             sts::assume(agent, sts, &by, &role)
@@ -125,12 +127,12 @@ fn follow(provider: &Provider, name: &str, before: &mut Vec<String>) -> Result<C
     }
 }
 
-/// Reads a section; None where it has no credentials.
+/// Reads the section of a profile; None: it has no credentials.
 ///
 /// # Errors
 ///
 /// Says what is wrong with the section, or not supported.
-fn found_in(section: &Section, name: &str, profile: &Profile) -> Result<Option<ProfileContent>, String> {
+fn parse_section(section: &Section, name: &str, profile: &Profile) -> Result<Option<ProfileContent>, String> {
     let get = |setting: &str| section.get(setting).filter(|value| !value.is_empty()).cloned();
     let keys = match (get("aws_access_key_id"), get("aws_secret_access_key")) {
         (Some(access_key), Some(secret_key)) => {
@@ -149,16 +151,16 @@ fn found_in(section: &Section, name: &str, profile: &Profile) -> Result<Option<P
             return Ok(Some(ProfileContent::WebIdentity(WebIdentity { token_file, role_arn, session_name })));
         }
         if get("mfa_serial").is_some() {
-            return Err(instead("asks for a code of a device (mfa_serial)", name));
+            return Err(unsupported("asks for a code of a device (mfa_serial)", name));
         }
         let by = match (get("source_profile"), get("credential_source")) {
             (Some(_), Some(_)) => {
                 return Err("has both source_profile and credential_source: remove one of them".to_owned());
             }
-            (Some(source), None) if source != name => By::Profile(source),
+            (Some(source), None) if source != name => RoleSource::Profile(source),
             (None, Some(source)) => credential_source(&source)?,
             (_, None) => match keys {
-                Some(keys) => By::Own(keys),
+                Some(keys) => RoleSource::Own(keys),
                 None => return Err("has role_arn without source_profile or credential_source".to_owned()),
             },
         };
@@ -180,30 +182,30 @@ fn found_in(section: &Section, name: &str, profile: &Profile) -> Result<Option<P
     if let Some(command) = get("credential_process") {
         return Ok(Some(ProfileContent::Process(command)));
     }
-    match NOT_UNDERSTOOD.iter().find(|setting| get(setting).is_some()) {
+    match UNSUPPORTED.iter().find(|setting| get(setting).is_some()) {
         Some(setting) => {
-            Err(instead(&format!("asks for {setting}, which this program does not support"), name))
+            Err(unsupported(&format!("asks for {setting}, which this program does not support"), name))
         }
         None => Ok(None),
     }
 }
 
-/// Settings of credentials that are not supported.
-const NOT_UNDERSTOOD: [&str; 3] = ["login_session", "credential_source", "source_profile"];
+/// Settings that ask for credentials of unsupported kinds.
+const UNSUPPORTED: [&str; 3] = ["login_session", "credential_source", "source_profile"];
 
-/// Advice where something is not supported.
-fn instead(why: &str, name: &str) -> String {
+/// Returns the advice for an unsupported setting.
+fn unsupported(why: &str, name: &str) -> String {
     format!(
         "{why}: use another profile with credential_process = aws configure export-credentials --profile \
          {name} --format process"
     )
 }
 
-fn credential_source(text: &str) -> Result<By, String> {
+fn credential_source(text: &str) -> Result<RoleSource, String> {
     match text {
-        "Environment" => Ok(By::Environment),
-        "Ec2InstanceMetadata" => Ok(By::Instance),
-        "EcsContainer" => Ok(By::Container),
+        "Environment" => Ok(RoleSource::Environment),
+        "Ec2InstanceMetadata" => Ok(RoleSource::Instance),
+        "EcsContainer" => Ok(RoleSource::Container),
         _ => Err(format!(
             "has credential_source {text:?}: it takes Environment, Ec2InstanceMetadata or EcsContainer"
         )),

@@ -1,4 +1,4 @@
-//! Requests to providers of credentials, and the JSON that most of them answer with.
+//! Requests to services that provide credentials, and the JSON that most of them answer with.
 
 use std::time::Duration;
 
@@ -12,18 +12,18 @@ use crate::secret::Secret;
 use crate::timestamp::parse_rfc3339_millis;
 
 /// Connect time-out for services on this host.
-pub(super) const NEARBY: Duration = Duration::from_secs(1);
+pub(super) const CONNECT_LOCAL: Duration = Duration::from_secs(1);
 
 /// Connect time-out for services elsewhere.
-pub(super) const FAR: Duration = Duration::from_secs(10);
+pub(super) const CONNECT_REMOTE: Duration = Duration::from_secs(10);
 
 /// Time limit of a whole request.
 const CALL_LIMIT: Duration = Duration::from_secs(15);
 
-/// Limit on a reply (bytes).
+/// Limit on a reply, in bytes.
 const REPLY_BYTES: u64 = 256 << 10;
 
-/// Makes one request; returns status and body.
+/// Sends one request; returns status and body.
 pub(super) fn ask(
     agent: &Agent,
     request: Result<Request<String>, ureq::http::Error>,
@@ -52,7 +52,8 @@ fn send<B: AsSendBody>(
     Ok((response.status().as_u16(), body))
 }
 
-/// Parses the JSON document of a container's endpoint, an instance's metadata or a program.
+/// Parses the JSON document of a container's endpoint, an instance's metadata service, or a program. None: it is
+/// invalid.
 pub(super) fn parse_document(body: &[u8]) -> Option<Credentials> {
     #[derive(Deserialize)]
     #[serde(rename_all = "PascalCase")]

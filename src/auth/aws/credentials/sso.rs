@@ -1,4 +1,4 @@
-//! Credentials of an IAM Identity Center log-in. The log-in itself needs a browser and is made by the AWS tools, which
+//! Credentials of an IAM Identity Center (SSO) log-in. The log-in itself needs a browser: the AWS tools do it, and
 //! store the token that is read here.
 //!
 //! Source: AWS SDKs and Tools Reference Guide, "IAM Identity Center credential provider"; AWS IAM Identity Center
@@ -12,18 +12,18 @@ use serde::Deserialize;
 use ureq::Agent;
 use ureq::http::Request;
 
-use super::request::{FAR, ask};
-use super::{Credentials, Step};
+use super::request::{CONNECT_REMOTE, ask};
+use super::{Credentials, StepError};
 use crate::auth::aws::shared::Section;
 use crate::auth::aws::{Profile, is_region};
 use crate::files;
 use crate::secret::Secret;
 use crate::timestamp::{now_millis, parse_rfc3339_millis};
 
-/// Most cache files that are read.
-const MOST_FILES: usize = 1_000;
+/// Maximum number of cache files that are read.
+const MAX_FILES: usize = 1_000;
 
-/// The parameters of a log-in.
+/// Parameters of an SSO log-in.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Login {
     start_url: String,
@@ -33,7 +33,7 @@ pub(super) struct Login {
 }
 
 impl Login {
-    /// Reads the log-in of a profile; None where it has none.
+    /// Reads the log-in of a profile; None: the profile has none.
     pub(super) fn of(section: &Section, profile: &Profile) -> Result<Option<Self>, String> {
         let of_profile = |setting: &str| section.get(setting).filter(|text| !text.is_empty()).cloned();
         let session = match of_profile("sso_session") {
@@ -69,8 +69,8 @@ pub(super) fn credentials(
     url: Option<&str>,
     cache: Option<&Path>,
     login: &Login,
-) -> Result<Credentials, Step> {
-    let refused = |why: &str| Step::Refused(format!("logs in by SSO, and {why}"));
+) -> Result<Credentials, StepError> {
+    let refused = |why: &str| StepError::Refused(format!("logs in by SSO, and {why}"));
     let token = cache.and_then(|cache| token(cache, login)).ok_or_else(|| refused("nobody has logged in"))?;
     if token.expires.is_none_or(|expires| expires <= now_millis()) {
         return Err(refused("the log-in has expired"));
@@ -87,23 +87,23 @@ pub(super) fn credentials(
         .header("x-amz-sso_bearer_token", token.access_token.expose())
         .body(String::new());
     let (status, body) =
-        ask(agent, request, FAR).map_err(|why| Step::Unavailable(format!("{url}: {why}")))?;
+        ask(agent, request, CONNECT_REMOTE).map_err(|why| StepError::Unavailable(format!("{url}: {why}")))?;
     match status {
-        200 => parse(&body).ok_or_else(|| Step::Unavailable(format!("{url}: the reply cannot be read"))),
-        429 | 500.. => Err(Step::Unavailable(format!("{url} answers HTTP {status}"))),
+        200 => parse(&body).ok_or_else(|| StepError::Unavailable(format!("{url}: the reply cannot be read"))),
+        429 | 500.. => Err(StepError::Unavailable(format!("{url} answers HTTP {status}"))),
         _ => Err(refused(&format!("{url} answers HTTP {status}"))),
     }
 }
 
-/// A token in the cache.
+/// A token in the cache of the AWS tools.
 struct Token {
     access_token: Secret,
-    /// Expiry in milliseconds since 1970; None where it cannot be read.
+    /// Expiry in milliseconds since 1970; None: it cannot be parsed.
     expires: Option<i64>,
 }
 
-/// Returns the token of a log-in that is valid for longest. The tools name the files by hashes, made in several ways,
-/// so the files are matched by their content.
+/// Returns the token of a log-in; of several, the one that expires last. The tools name the files by various hashes, so
+/// files are matched by their content.
 fn token(cache: &Path, login: &Login) -> Option<Token> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
@@ -122,13 +122,13 @@ fn token(cache: &Path, login: &Login) -> Option<Token> {
         let cached: Cached = serde_json::from_str(&files::read_to_string(&path).ok()?).ok()?;
         let is_of_login = same(&cached.start_url, &login.start_url)
             && cached.region.is_none_or(|region| region == login.region);
-        // Older tools write the time zone as UTC.
+        // Older tools write `UTC` as the time zone.
         let expires = parse_rfc3339_millis(&cached.expires_at.replace("UTC", "Z"));
         is_of_login.then(|| Token { access_token: Secret::new(cached.access_token), expires })
     };
     fs::read_dir(cache)
         .ok()?
-        .take(MOST_FILES)
+        .take(MAX_FILES)
         .filter_map(|entry| read(entry.ok()?))
         .max_by_key(|token| token.expires)
 }
@@ -137,11 +137,11 @@ fn parse(body: &[u8]) -> Option<Credentials> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct Reply {
-        role_credentials: Given,
+        role_credentials: KeySource,
     }
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
-    struct Given {
+    struct KeySource {
         access_key_id: String,
         secret_access_key: String,
         session_token: String,

@@ -1,4 +1,4 @@
-//! Roles assumed through the security token service (STS), with temporary credentials.
+//! Assumes roles through the security token service (STS), which returns temporary credentials.
 //!
 //! Source: AWS STS API Reference, "AssumeRole" and "AssumeRoleWithWebIdentity".
 
@@ -12,8 +12,8 @@ use ureq::http::header::CONTENT_TYPE;
 use ureq::http::{HeaderMap, HeaderValue, Request};
 use url::Url;
 
-use super::request::{FAR, ask};
-use super::{Credentials, Step};
+use super::request::{CONNECT_REMOTE, ask};
+use super::{Credentials, StepError};
 use crate::auth::aws::signature::{Scope, sign};
 use crate::auth::aws::{Sts, WebIdentity};
 use crate::files;
@@ -29,12 +29,16 @@ pub(super) struct Role {
     pub(super) duration_seconds: Option<u32>,
 }
 
-/// Assumes the role that a token is valid for. Such a request is not signed. The token is sent in the body, since URLs
-/// are logged.
-pub(super) fn assume_by_token(agent: &Agent, sts: &Sts, identity: &WebIdentity) -> Result<Credentials, Step> {
+/// Assumes a role with a web identity token. This request is not signed. The token is sent in the body, since URLs end
+/// up in logs.
+pub(super) fn assume_by_token(
+    agent: &Agent,
+    sts: &Sts,
+    identity: &WebIdentity,
+) -> Result<Credentials, StepError> {
     let path = identity.token_file.display();
     let token = files::read_to_string(&identity.token_file)
-        .map_err(|error| Step::Refused(format!("the token file {path} cannot be read: {error}")))?;
+        .map_err(|error| StepError::Refused(format!("the token file {path} cannot be read: {error}")))?;
     let body = form(&[
         ("Action", "AssumeRoleWithWebIdentity"),
         ("Version", "2011-06-15"),
@@ -46,8 +50,13 @@ pub(super) fn assume_by_token(agent: &Agent, sts: &Sts, identity: &WebIdentity) 
     ask_sts(agent, sts, request)
 }
 
-/// Assumes a role with these credentials.
-pub(super) fn assume(agent: &Agent, sts: &Sts, by: &Credentials, role: &Role) -> Result<Credentials, Step> {
+/// Assumes a role with the credentials `by`.
+pub(super) fn assume(
+    agent: &Agent,
+    sts: &Sts,
+    by: &Credentials,
+    role: &Role,
+) -> Result<Credentials, StepError> {
     let duration = role.duration_seconds.map(|seconds| seconds.to_string());
     let mut fields = vec![
         ("Action", "AssumeRole"),
@@ -68,8 +77,8 @@ pub(super) fn assume(agent: &Agent, sts: &Sts, by: &Credentials, role: &Role) ->
         *request.headers_mut() = headers;
         Ok(request)
     };
-    let request =
-        signed().map_err(|why| Step::Refused(format!("the request for the role cannot be signed: {why}")))?;
+    let request = signed()
+        .map_err(|why| StepError::Refused(format!("the request for the role cannot be signed: {why}")))?;
     ask_sts(agent, sts, Ok(request))
 }
 
@@ -85,24 +94,25 @@ fn ask_sts(
     agent: &Agent,
     Sts { url, .. }: &Sts,
     request: Result<Request<String>, ureq::http::Error>,
-) -> Result<Credentials, Step> {
+) -> Result<Credentials, StepError> {
     let (status, body) =
-        ask(agent, request, FAR).map_err(|why| Step::Unavailable(format!("{url}: {why}")))?;
+        ask(agent, request, CONNECT_REMOTE).map_err(|why| StepError::Unavailable(format!("{url}: {why}")))?;
     match status {
-        200 => parse_role(&body).ok_or_else(|| Step::Unavailable(format!("{url}: the reply cannot be read"))),
-        429 | 500.. => Err(Step::Unavailable(format!("the token service {url} answers HTTP {status}"))),
+        200 => parse_role(&body)
+            .ok_or_else(|| StepError::Unavailable(format!("{url}: the reply cannot be read"))),
+        429 | 500.. => Err(StepError::Unavailable(format!("the token service {url} answers HTTP {status}"))),
         _ => match sts_error(&body).as_str() {
             code @ ("Throttling" | "ThrottlingException" | "RequestLimitExceeded") => {
-                Err(Step::Unavailable(format!("the token service {url} answers HTTP {status} {code}")))
+                Err(StepError::Unavailable(format!("the token service {url} answers HTTP {status} {code}")))
             }
-            code => Err(Step::Refused(
+            code => Err(StepError::Refused(
                 format!("the token service {url} answers HTTP {status} {code}").trim_end().to_owned(),
             )),
         },
     }
 }
 
-/// Parses the XML reply.
+/// Parses the XML reply; None: it is invalid.
 fn parse_role(body: &[u8]) -> Option<Credentials> {
     #[derive(Deserialize)]
     struct Reply {
@@ -112,11 +122,11 @@ fn parse_role(body: &[u8]) -> Option<Credentials> {
     #[derive(Deserialize)]
     #[serde(rename_all = "PascalCase")]
     struct Role {
-        credentials: Given,
+        credentials: KeySource,
     }
     #[derive(Deserialize)]
     #[serde(rename_all = "PascalCase")]
-    struct Given {
+    struct KeySource {
         access_key_id: String,
         secret_access_key: String,
         session_token: String,
@@ -132,8 +142,8 @@ fn parse_role(body: &[u8]) -> Option<Credentials> {
     })
 }
 
-/// Returns the error code in a reply, wherever it is: servers wrap it in different elements. The error message is left
-/// out, since it may quote the token.
+/// Returns the error code in a reply; empty if there is none. Servers wrap it in different elements. The error message
+/// is left out, since it may quote the token.
 fn sts_error(body: &[u8]) -> String {
     let text = String::from_utf8_lossy(body);
     let code = text.split_once("<Code>").and_then(|(_, rest)| rest.split_once("</Code>"));

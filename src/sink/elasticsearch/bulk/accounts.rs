@@ -1,19 +1,18 @@
-//! The deletion of an account: all posts of its author are deleted.
+//! Deletes an account: all posts of its author.
 //!
 //! The account has its own tombstone, whose `_id` is the DID. It affects posts in two ways:
 //!
-//! - Posts written afterwards meet the tombstone. With `--account-deletions` the look-ups before and after a write ask
-//!   for the author as well. A post whose author has a tombstone is suppressed, and deleted in case an earlier run
-//!   wrote it.
-//! - Posts written before are found here, by a search right after a refresh. Each post found gets a tombstone with the
-//!   version of the account's deletion and is deleted by the same code as for a deletion row.
+//! - Posts written later: with `--account-deletions`, the look-ups before and after a write ask for the author as well.
+//!   A post whose author has a tombstone is suppressed, and also deleted, in case an earlier run wrote it.
+//! - Posts written earlier: a search right after a refresh finds them. Each gets a tombstone with the version of the
+//!   account's deletion. The code for deletion rows then deletes it.
 //!
-//! No post falls in between. If the second look-up of a post misses the account's tombstone, then the post was
-//! confirmed before the tombstone, and so before the refresh that makes it visible to the search. This holds for all
-//! senders and processes that run with the option; others do not ask for authors.
-//! [`crate::sink::elasticsearch::convergence`] has the same argument for single posts, and its assumptions.
+//! No post is missed. If the second look-up of a post does not find the account's tombstone, the post was confirmed
+//! before the tombstone, and so before the refresh that makes it visible to the search. This holds for all senders and
+//! processes that run with the option; others do not look up authors. [`crate::sink::elasticsearch::convergence`] has
+//! the same argument for single posts, and its assumptions.
 //!
-//! A search returns one page of posts and is repeated until it finds none. The posts of one page are deleted before the
+//! A search returns one page of posts, and is repeated until it finds none. The posts of a page are deleted before the
 //! next search, so no sort order, cursor or point in time is needed.
 
 use std::collections::HashSet;
@@ -33,14 +32,14 @@ use crate::sink::elasticsearch::encode::VectorEncoding;
 use crate::sink::elasticsearch::encode::document::write_action;
 use crate::timestamp::now_millis;
 
-/// Posts in one page of a search: few enough for one answer, many enough that refreshes are rare.
+/// Posts per page of a search: few enough for one reply, many enough that refreshes are rare.
 const PAGE: usize = 1000;
 
-/// Returns only what is judged. A shard that cannot be searched is an error, not an empty result.
+/// Returns only the fields that are judged. A shard that cannot be searched is an error, not an empty result.
 const SEARCH: &str = "_search?allow_partial_search_results=false&filter_path=timed_out,_shards.failed,\
                       hits.total.value,hits.hits._id";
 
-/// Makes everything that is confirmed visible to searches.
+/// Makes all confirmed documents visible to searches.
 const REFRESH: &str = "_refresh?filter_path=_shards.failed";
 
 impl Bulk<'_> {
@@ -54,8 +53,8 @@ impl Bulk<'_> {
         Ok(())
     }
 
-    /// Deletes all posts of an account. A refused deletion does not stop the others. Returns why posts are left, if any
-    /// are.
+    /// Deletes all posts of an account. A refused deletion does not stop the others. Returns why posts are left; None:
+    /// none are.
     fn delete_posts_of(&self, batch: &Batch, account: &Action) -> Result<Option<Refusal>, Stopped> {
         let query = json!({
             "query": {"term": {"author_did": &*account.id}},
@@ -70,7 +69,7 @@ impl Bulk<'_> {
                 return Ok(None);
             }
             let found: HashSet<String> = found.into_iter().collect();
-            // The search found only what the last round could not delete; another round could not either.
+            // The search found only posts that the last round could not delete; another round could not either.
             if found.is_subset(&before) {
                 return Ok(Some(refusal.unwrap_or_else(|| posts_remain(found.len()))));
             }
@@ -79,7 +78,8 @@ impl Bulk<'_> {
         }
     }
 
-    /// Gives posts of an account their tombstones and deletes them, as for deletion rows. Returns the first refusal.
+    /// Writes tombstones for posts of an account and deletes the posts, as for deletion rows. Returns the first
+    /// refusal.
     fn delete_posts(
         &self,
         batch: &Batch,
@@ -100,7 +100,7 @@ impl Bulk<'_> {
         Ok(refusal)
     }
 
-    /// The tombstones of an account's posts, with the row and version of the account's deletion.
+    /// Builds the tombstones of an account's posts, with the row and version of the account's deletion.
     fn tombstones(&self, batch: &Batch, account: &Action, at_uris: &HashSet<String>) -> Vec<Batch> {
         let &Action { kind, version, ref id, .. } = account;
         let ActionKind::AccountTombstone { deleted_at } = kind else { return Vec::new() };
@@ -153,7 +153,7 @@ impl Bulk<'_> {
     }
 }
 
-/// The refusal of an account's deletion when posts are found again after their deletion was confirmed.
+/// Returns the refusal for posts that are found again after their deletion was confirmed.
 fn posts_remain(count: usize) -> Refusal {
     let reason = format!("{count} posts of the account are found again after their deletion");
     Refusal { error_type: "posts_remain".into(), reason }

@@ -1,4 +1,4 @@
-//! One attempt at each kind of request: sends it and sorts the answer into failure, refusal or result.
+//! Makes one attempt at a request, and sorts the answer into failure, refusal or result.
 
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -17,15 +17,15 @@ use crate::sink::elasticsearch::outcome::is_unavailable;
 use crate::sink::elasticsearch::preflight::PreflightError;
 use crate::text::percent_encoded;
 
-/// Returns only what is judged.
+/// Returns only the fields that are judged.
 const BULK: &str = "/_bulk?filter_path=items.*.status,items.*.result,items.*._id,items.*._index,items.*.error.type,\
                     items.*.error.reason";
 
-/// Refuses a write to a missing index. Without it Elasticsearch creates the index, with types guessed from the first
-/// document, so an index deleted during a run would come back wrong.
+/// Refuses writes to a missing index. Otherwise Elasticsearch would create an index that was deleted during a run, with
+/// types guessed from the first document.
 const REQUIRE_ALIAS: &str = "&require_alias=true";
 
-/// The outcome of one attempt at a request.
+/// Outcome of one attempt at a request.
 pub(super) enum Attempt<'t, T> {
     Read(T, Permit<'t>),
     Failed,
@@ -38,7 +38,7 @@ pub(super) enum Attempt<'t, T> {
 }
 
 impl<'r> Bulk<'r> {
-    /// One attempt at a bulk request.
+    /// Makes one attempt at a bulk request.
     pub(super) fn send(
         &self,
         permit: Permit<'r>,
@@ -61,11 +61,11 @@ impl<'r> Bulk<'r> {
         self.attempt(Request::Bulk, permit, patience, |client| {
             self.counters.bulk.fetch_add(1, Ordering::Relaxed);
             self.counters.retried.fetch_add(again.into(), Ordering::Relaxed);
-            // A server can only refuse a request unseen before the body is under way.
-            let asks_first = interrupted || self.asking.asks(Instant::now());
-            let Posted { reply, sent, asked } = client.post_bulk(&path, body, asks_first);
+            // Only before the body is under way can a server refuse a request without reading it.
+            let expects_continue = interrupted || self.expect.applies(Instant::now());
+            let Posted { reply, sent, expect_answer } = client.post_bulk(&path, body, expects_continue);
             self.counters.bytes_sent.fetch_add(sent, Ordering::Relaxed);
-            self.asking.learn(asked, reply.as_ref().is_ok_and(is_unavailable), Instant::now());
+            self.expect.learn(expect_answer, reply.as_ref().is_ok_and(is_unavailable), Instant::now());
             let reply = read(reply)?;
             judge_items(&reply.body, operation, &ids, &holds).map_err(|answer| (answer, None))
         })
@@ -107,13 +107,14 @@ impl<'r> Bulk<'r> {
                 Ok(Attempt::Interrupted(reason))
             }
             Err((Answer::TooSlow(reason), retry_after)) => {
+                traffic.again(Again::Unavailable);
                 permit.found_away(retry_after);
                 Ok(Attempt::TooSlow(reason))
             }
             Err((Answer::Moved(failure), _)) => {
                 traffic.again(Again::Moved);
                 permit.succeeded();
-                self.look_at_targets(generation, failure, patience)?;
+                self.refresh_targets(generation, failure, patience)?;
                 Ok(Attempt::Failed)
             }
             Err((Answer::Unauthenticated(failure), _)) => {
@@ -131,15 +132,15 @@ impl<'r> Bulk<'r> {
 }
 
 impl Bulk<'_> {
-    /// Looks up the indices behind the names again, since an answer says that they have changed. If they have not, the
-    /// run stops with `failure`.
-    pub(super) fn look_at_targets(
+    /// Looks up the indices behind the names again, because an answer says that they have changed. If they have not,
+    /// the run stops with `failure`.
+    pub(super) fn refresh_targets(
         &self,
         seen: Generation,
         failure: Failure,
         patience: &mut Patience<'_>,
     ) -> Result<(), Stopped> {
-        match self.targets.look(&self.client.within(patience.begin()), seen) {
+        match self.targets.refresh(&self.client.within(patience.begin()), seen) {
             Ok(targets) if targets.generation != seen => {}
             Err(PreflightError::Unavailable(outage)) => patience.away(&outage.why)?,
             Ok(_) | Err(PreflightError::Refused(_)) => patience.refused(failure)?,
@@ -148,7 +149,8 @@ impl Bulk<'_> {
     }
 }
 
-/// The answer to a request, or the meaning of its failure with the server's `Retry-After`.
+/// Returns the reply if the request was carried out. Otherwise returns what the failure means, and the server's
+/// `Retry-After`.
 pub(in crate::sink::elasticsearch) fn read(
     reply: Result<Reply, TransportError>,
 ) -> Result<Reply, (Answer, Option<Duration>)> {

@@ -1,4 +1,4 @@
-//! The outcomes of the rows of one batch.
+//! Outcomes of the rows of one batch.
 
 use std::mem;
 
@@ -7,72 +7,71 @@ use serde_json::value::RawValue;
 use super::reply::Refusal;
 use crate::model::{Action, ActionKind, Batch, DeadLetter, Outcomes, Reasons, Version};
 
-/// The final outcome of one line of a bulk request.
+/// Final outcome of one line of a bulk request.
 #[derive(Debug)]
 pub enum Final {
     /// Confirmed.
     Done,
     /// A newer version exists.
     Superseded,
-    /// Not sent, because a tombstone of this version exists.
+    /// Not sent, because a tombstone with this version exists.
     Suppressed(u64),
-    /// Refused for good.
+    /// The server refuses the action; retrying does not help.
     Refused(Refusal),
 }
 
-/// Collects the outcomes of a batch's rows. A post has its outcome after the look-up that follows its write. A post
-/// with a tombstone, or a deletion, has its outcome when all of its deletes have theirs.
+/// Collects the outcomes of a batch's rows. A post has its outcome after the look-up that follows its write. A
+/// deletion, or a post with a tombstone, has its outcome once all of its deletes have theirs.
 pub struct BatchReport<'b> {
     batch: &'b Batch,
     outcomes: Outcomes,
-    /// Posts not looked up again yet, each with the outcome of its line.
+    /// Posts to be looked up again, each with the outcome of its line.
     sent: Vec<(usize, Final)>,
-    dead: Vec<Dead>,
+    to_delete: Vec<ToDelete>,
     /// Accounts whose tombstone is confirmed, each with the tombstone's outcome.
     accounts: Vec<(usize, Final)>,
 }
 
-/// An action whose id has a tombstone, so it must be deleted from `posts`.
-struct Dead {
+/// An action whose id has a tombstone, so that it must be deleted from `posts`.
+struct ToDelete {
     action: usize,
-    /// The tombstone's version.
     version: Version,
 }
 
 impl<'b> BatchReport<'b> {
-    /// A report without any outcome.
+    /// Creates a report without any outcome.
     pub fn new(batch: &'b Batch) -> Self {
         Self {
             batch,
             outcomes: Outcomes::default(),
             sent: Vec::new(),
-            dead: Vec::new(),
+            to_delete: Vec::new(),
             accounts: Vec::new(),
         }
     }
 
-    /// Takes the outcome of an action's own line. Tombstones and posts need more steps: see [`Self::dead`],
+    /// Records the outcome of an action's own line. Tombstones and posts need more steps: see [`Self::to_delete`],
     /// [`Self::take_accounts`] and [`Self::sent`].
     pub fn indexed(&mut self, line: usize, outcome: Final) {
         let Some(action) = self.batch.actions.get(line) else { return };
         match (action.kind, outcome) {
             (ActionKind::Post, Final::Suppressed(tombstone)) => self.suppress(line, tombstone),
-            // Refused posts as well: an earlier attempt may have written the post and lost its answer.
+            // Refused posts as well: an earlier attempt may have written the post, and its answer was lost.
             (ActionKind::Post, outcome) => self.sent.push((line, outcome)),
             (_, Final::Refused(refusal)) => self.refuse(line, refusal),
             // A newer tombstone serves as well: the post must be deleted.
-            (ActionKind::Tombstone, _) => self.doom(line, action.version),
+            (ActionKind::Tombstone, _) => self.mark_for_deletion(line, action.version),
             (ActionKind::AccountTombstone { .. }, outcome) => self.accounts.push((line, outcome)),
         }
     }
 
-    /// The posts to look up again: all that were sent, whatever the answer.
+    /// Returns the posts to look up again: all that were sent, whatever the answer.
     pub fn sent(&self) -> impl Iterator<Item = &'b Action> {
         self.sent.iter().filter_map(|&(action, _)| self.batch.actions.get(action))
     }
 
-    /// Takes the result of the second look-up: for each of [`Self::sent`] the version of its tombstone, if any.
-    pub fn looked_again(&mut self, tombstones: &[Option<u64>]) {
+    /// Records the result of the second look-up: the version of the tombstone, if any, for each of [`Self::sent`].
+    pub fn looked_up_again(&mut self, tombstones: &[Option<u64>]) {
         for ((action, outcome), tombstone) in mem::take(&mut self.sent).into_iter().zip(tombstones) {
             match (outcome, *tombstone) {
                 (_, Some(tombstone)) | (Final::Suppressed(tombstone), _) => self.suppress(action, tombstone),
@@ -83,14 +82,16 @@ impl<'b> BatchReport<'b> {
         }
     }
 
-    /// The actions whose ids must be deleted from `posts`, each with the version of the tombstone.
-    pub fn dead(&self) -> impl Iterator<Item = (&'b Action, Version)> {
-        self.dead.iter().filter_map(|dead| Some((self.batch.actions.get(dead.action)?, dead.version)))
+    /// Returns the actions whose ids must be deleted from `posts`, each with the version of the tombstone.
+    pub fn to_delete(&self) -> impl Iterator<Item = (&'b Action, Version)> {
+        self.to_delete
+            .iter()
+            .filter_map(|to_delete| Some((self.batch.actions.get(to_delete.action)?, to_delete.version)))
     }
 
-    /// Takes the outcome of deleting the `nth` of [`Self::dead`] from all its indices.
+    /// Records the outcome of deleting the `nth` of [`Self::to_delete`] from all its indices.
     pub fn deleted(&mut self, nth: usize, outcome: Final) {
-        let Some(&Dead { action, .. }) = self.dead.get(nth) else { return };
+        let Some(&ToDelete { action, .. }) = self.to_delete.get(nth) else { return };
         let kind = self.batch.actions.get(action).map(|action| action.kind);
         match (kind, outcome) {
             (_, Final::Refused(refusal)) => self.refuse(action, refusal),
@@ -100,12 +101,12 @@ impl<'b> BatchReport<'b> {
         }
     }
 
-    /// Takes the accounts whose posts must be deleted, each with the outcome of its tombstone.
+    /// Takes out the accounts whose posts must be deleted, each with the outcome of its tombstone.
     pub fn take_accounts(&mut self) -> Vec<(usize, Final)> {
         mem::take(&mut self.accounts)
     }
 
-    /// Takes the outcome of deleting an account's posts: a refusal, or the outcome of the account's tombstone.
+    /// Records the outcome of deleting an account's posts: a refusal, or the outcome of the account's tombstone.
     pub fn account_deleted(&mut self, line: usize, outcome: Final) {
         match outcome {
             Final::Refused(refusal) => self.refuse(line, refusal),
@@ -123,16 +124,16 @@ impl<'b> BatchReport<'b> {
         self.outcomes
     }
 
-    /// Marks a post that has a tombstone for deletion. The tombstone may have any version if another program wrote it;
-    /// then the delete takes the version of the post.
+    /// Marks a post that has a tombstone for deletion. A tombstone by another program may have any version; the delete
+    /// then uses the version of the post.
     fn suppress(&mut self, line: usize, tombstone: u64) {
         let Some(action) = self.batch.actions.get(line) else { return };
         let version = Version::from_index_version(tombstone).unwrap_or(action.version);
-        self.doom(line, version);
+        self.mark_for_deletion(line, version);
     }
 
-    fn doom(&mut self, action: usize, version: Version) {
-        self.dead.push(Dead { action, version });
+    fn mark_for_deletion(&mut self, action: usize, version: Version) {
+        self.to_delete.push(ToDelete { action, version });
     }
 
     fn refuse(&mut self, action: usize, refusal: Refusal) {

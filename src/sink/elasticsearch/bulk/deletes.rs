@@ -1,11 +1,12 @@
 //! Deletes posts that have a tombstone from `posts`.
 //!
-//! Through an alias, a delete goes to the write index, with a version above that of every post and with
-//! `require_alias`: Elasticsearch creates a missing index on a delete with an external version. The other indices of
-//! the alias, and an index that is named directly, are searched by id first. A post found there is deleted if it is
-//! unchanged (`if_seq_no`). This creates no index and sends nothing to indices that take no writes. It is as safe as
-//! the versions are: the writer of a post looks for its tombstone afterwards, and the writer of a tombstone looks for
-//! the post afterwards ([`convergence`](crate::sink::elasticsearch::convergence)).
+//! Through an alias, a delete goes to the write index, with a version above that of every post. It uses
+//! `require_alias`, since Elasticsearch creates a missing index on a delete with an external version.
+//!
+//! The other indices of the alias, and an index that is named directly, are searched by id first. A post found there is
+//! deleted if it has not changed (`if_seq_no`). That creates no index, and sends nothing to indices that take no
+//! writes. It is as safe as versions are: the writer of a post looks for its tombstone afterwards, and the writer of a
+//! tombstone looks for the post afterwards ([`convergence`](crate::sink::elasticsearch::convergence)).
 
 use super::Bulk;
 use super::batch_report::{BatchReport, Final};
@@ -14,11 +15,11 @@ use super::reply::{Operation, Refusal};
 use super::settling::Settling;
 use crate::model::{Action, Version};
 use crate::retry::throttle::Stopped;
-use crate::sink::elasticsearch::encode::action::{Carried, write_delete, write_delete_found};
+use crate::sink::elasticsearch::encode::action::{TargetFields, write_delete, write_delete_found};
 use crate::sink::elasticsearch::preflight::Member;
 use crate::sink::elasticsearch::targets::{Targets, routing_of};
 
-/// The outcome of the deletes of one id.
+/// Outcome of the deletes of one id.
 #[derive(Default)]
 struct Deleted {
     refusal: Option<Refusal>,
@@ -37,7 +38,7 @@ impl Deleted {
         }
     }
 
-    /// Nothing to delete counts as deleted.
+    /// Returns the combined outcome. If there was nothing to delete, the id counts as deleted.
     fn outcome(self) -> Final {
         match self {
             Deleted { refusal: Some(refusal), .. } => Final::Refused(refusal),
@@ -47,7 +48,6 @@ impl Deleted {
     }
 }
 
-/// A post that was found in an index.
 struct FoundPost<'d> {
     nth: usize,
     action: &'d Action,
@@ -58,41 +58,41 @@ struct FoundPost<'d> {
 }
 
 impl Bulk<'_> {
-    /// Deletes the posts that have a tombstone from `posts`.
+    /// Deletes posts that have a tombstone from `posts`.
     pub(super) fn delete(&self, report: &mut BatchReport<'_>) -> Result<(), Stopped> {
-        let dead: Vec<(&Action, Version)> = report.dead().collect();
-        if dead.is_empty() {
+        let to_delete: Vec<(&Action, Version)> = report.to_delete().collect();
+        if to_delete.is_empty() {
             return Ok(());
         }
-        let mut deleted: Vec<Deleted> = dead.iter().map(|_| Deleted::default()).collect();
-        self.delete_through_alias(&dead, &mut deleted)?;
-        let mut left: Vec<usize> = (0..dead.len()).collect();
+        let mut deleted: Vec<Deleted> = to_delete.iter().map(|_| Deleted::default()).collect();
+        self.delete_through_alias(&to_delete, &mut deleted)?;
+        let mut left: Vec<usize> = (0..to_delete.len()).collect();
         while !left.is_empty() {
-            let found = self.find_posts(&dead, &left)?;
+            let found = self.find_posts(&to_delete, &left)?;
             left = self.delete_found(&found, &mut deleted)?;
         }
         deleted.into_iter().enumerate().for_each(|(nth, deleted)| report.deleted(nth, deleted.outcome()));
         Ok(())
     }
 
-    /// Deletes from the write index if the name is an alias.
+    /// Deletes from the write index, if the name is an alias.
     fn delete_through_alias(
         &self,
-        dead: &[(&Action, Version)],
+        to_delete: &[(&Action, Version)],
         deleted: &mut [Deleted],
     ) -> Result<(), Stopped> {
         let targets = self.targets.now();
-        if !targets.posts.is_alias() && targets.posts.is_told {
+        if !targets.posts.is_alias() && targets.posts.is_known {
             return Ok(());
         }
         let mut body = Vec::new();
-        let mut ranges = Vec::with_capacity(dead.len());
-        for (action, version) in dead {
+        let mut ranges = Vec::with_capacity(to_delete.len());
+        for (action, version) in to_delete {
             let start = body.len();
             write_delete(&mut body, &targets.posts.name, &action.id, *version);
             ranges.push(start..body.len());
         }
-        let actions = dead.iter().map(|(action, _)| *action).collect();
+        let actions = to_delete.iter().map(|(action, _)| *action).collect();
         let lines = BodyLines { operation: Operation::Delete, body: &body, ranges, actions };
         Settling::new(self, &lines, &mut |line, outcome| {
             if let Some(deleted) = deleted.get_mut(line) {
@@ -102,20 +102,20 @@ impl Bulk<'_> {
         .run()
     }
 
-    /// Looks for posts in the indices that are not written to through an alias.
+    /// Looks for posts in the indices that deletes through the alias do not reach.
     fn find_posts<'d>(
         &self,
-        dead: &[(&'d Action, Version)],
+        to_delete: &[(&'d Action, Version)],
         left: &[usize],
     ) -> Result<Vec<FoundPost<'d>>, Stopped> {
         let targets = self.targets.now();
-        let members = looked_into(&targets);
+        let members = members_to_search(&targets);
         if members.is_empty() {
             return Ok(Vec::new());
         }
         let mut asked = Vec::with_capacity(left.len() * members.len());
         for &nth in left {
-            let Some((action, _)) = dead.get(nth) else { continue };
+            let Some((action, _)) = to_delete.get(nth) else { continue };
             asked.extend(members.iter().map(|member| (nth, *action, *member)));
         }
         let ids: Vec<(&str, bool, &str)> = asked
@@ -132,7 +132,7 @@ impl Bulk<'_> {
         Ok(posts.collect())
     }
 
-    /// Deletes the posts found. Returns those to look for again because they have changed meanwhile.
+    /// Deletes the posts found. Returns those that have changed in the meantime, to look for them again.
     fn delete_found(&self, found: &[FoundPost<'_>], deleted: &mut [Deleted]) -> Result<Vec<usize>, Stopped> {
         let mut body = Vec::new();
         let (mut ranges, mut actions, mut nths) = (Vec::new(), Vec::new(), Vec::new());
@@ -143,8 +143,8 @@ impl Bulk<'_> {
             }
             let start = body.len();
             let routing = routing_of(&post.action.id, post.requires_routing);
-            let carried = Carried { routing, ..Carried::default() };
-            write_delete_found(&mut body, &post.index, &post.action.id, post.place, carried);
+            let target_fields = TargetFields { routing, ..TargetFields::default() };
+            write_delete_found(&mut body, &post.index, &post.action.id, post.place, target_fields);
             ranges.push(start..body.len());
             actions.push(post.action);
             nths.push(post.nth);
@@ -161,19 +161,20 @@ impl Bulk<'_> {
             (None, _) => {}
         })
         .run()?;
+        again.sort_unstable();
         again.dedup();
         Ok(again)
     }
 }
 
-/// The indices to search before a delete: all that are not written to through an alias.
-fn looked_into(targets: &Targets) -> Vec<&Member> {
+/// Returns the indices to search before a delete: all that deletes through the alias do not reach.
+fn members_to_search(targets: &Targets) -> Vec<&Member> {
     let posts = &targets.posts;
     let through_alias = |name: &str| posts.is_alias() && name == posts.write_index;
-    posts.members.iter().filter(|member| posts.is_told && !through_alias(&member.name)).collect()
+    posts.members.iter().filter(|member| posts.is_known && !through_alias(&member.name)).collect()
 }
 
-/// The refusal for a post in an index that takes no writes.
+/// Returns the refusal for a post in an index that takes no writes.
 fn blocked(index: &str, block: &str) -> Refusal {
     let reason =
         format!("{index} has the post and the block {block}: remove the block and replay the dead letter");

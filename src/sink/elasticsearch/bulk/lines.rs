@@ -1,4 +1,4 @@
-//! The lines of a batch, and the parts of it that are sent in one request each.
+//! Lines of a batch, and how they are split into requests.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -6,21 +6,20 @@ use std::ops::Range;
 use crate::config::BatchLimits;
 use crate::model::{Action, ActionKind};
 use crate::sink::elasticsearch::bulk::reply::Operation;
-use crate::sink::elasticsearch::encode::action::{Carried, END};
+use crate::sink::elasticsearch::encode::action::{END, TargetFields};
 use crate::sink::elasticsearch::targets::{Targets, routing_of};
 
-/// Lines of one kind, and where each of them is in the body.
+/// Lines of one operation, and their places in the body.
 pub(super) struct BodyLines<'b> {
     pub(super) operation: Operation,
     pub(super) body: &'b [u8],
     pub(super) ranges: Vec<Range<usize>>,
-    /// The action of each line.
     pub(super) actions: Vec<&'b Action>,
 }
 
 impl<'b> BodyLines<'b> {
-    /// Splits all lines into parts that keep the limits of a request, except that a line over the byte limit travels
-    /// alone. The part to send first is the last of the list.
+    /// Splits the lines into parts within the limits of a request. A line over the byte limit gets a part of its own.
+    /// The last part in the list is sent first.
     pub(super) fn parts(&self, limits: BatchLimits) -> Vec<Vec<usize>> {
         let mut parts: Vec<Vec<usize>> = Vec::new();
         let mut bytes = 0;
@@ -38,17 +37,17 @@ impl<'b> BodyLines<'b> {
         parts
     }
 
-    /// The size of some of the lines in bytes.
+    /// Returns the size of some of the lines, in bytes.
     pub(super) fn bytes(&self, part: &[usize]) -> usize {
         part.iter().filter_map(|&line| self.ranges.get(line)).map(Range::len).sum()
     }
 
-    /// The ids of some of the lines.
+    /// Returns the ids of some of the lines.
     pub(super) fn ids(&self, part: &[usize]) -> Vec<&'b str> {
         part.iter().filter_map(|&line| self.actions.get(line)).map(|action| &*action.id).collect()
     }
 
-    /// The kind of a line's action. Lines of deletes are deletions of posts.
+    /// Returns the kind of a line's action. Lines of delete operations are deletions of posts.
     pub(super) fn kind(&self, line: usize) -> ActionKind {
         match self.operation {
             Operation::Index => self.actions.get(line).map_or(ActionKind::Post, |action| action.kind),
@@ -56,7 +55,7 @@ impl<'b> BodyLines<'b> {
         }
     }
 
-    /// The lines to look up before they are sent, each with its post.
+    /// Returns the lines to look up before they are sent, each with its post.
     pub(super) fn to_look_up(&self, part: &[usize]) -> (Vec<usize>, Vec<&'b Action>) {
         let is_post =
             |action: &&&Action| self.operation == Operation::Index && action.kind == ActionKind::Post;
@@ -64,10 +63,11 @@ impl<'b> BodyLines<'b> {
         part.iter().filter_map(post_of).unzip()
     }
 
-    /// The body of a request with some of the lines. Adds what each action must carry for the current indices, so lines
-    /// need not be rewritten when an alias moves. Lines of a whole batch are sent as they are if nothing is added.
+    /// Builds the body of a request with some of the lines. Adds the fields that actions need for the current indices,
+    /// so that an alias may move without the lines being written again. The lines of a whole batch are borrowed if
+    /// nothing is added.
     pub(super) fn request(&self, part: &[usize], targets: &Targets) -> Cow<'b, [u8]> {
-        let carries = part.iter().any(|&line| !self.carried(line, targets).is_nothing());
+        let carries = part.iter().any(|&line| !self.target_fields(line, targets).is_nothing());
         if !carries && part.len() == self.ranges.len() {
             return Cow::Borrowed(self.body);
         }
@@ -80,7 +80,7 @@ impl<'b> BodyLines<'b> {
             match action.strip_suffix(END) {
                 Some(open) => {
                     body.extend_from_slice(open);
-                    self.carried(line, targets).write(&mut body);
+                    self.target_fields(line, targets).write(&mut body);
                     body.extend_from_slice(END);
                 }
                 None => body.extend_from_slice(action),
@@ -90,29 +90,29 @@ impl<'b> BodyLines<'b> {
         Cow::Owned(body)
     }
 
-    /// What an action carries: the routing if the write index requires one, and `require_alias` if its name is an
-    /// alias. If both names are aliases, a parameter of the request says so instead. Deletes of posts found in an index
-    /// already carry what they need.
-    fn carried(&self, line: usize, targets: &Targets) -> Carried<'b> {
+    /// Returns the fields that an action needs: the routing, if the write index requires it, and `require_alias`, if
+    /// its name is an alias. If both names are aliases, a parameter of the request has `require_alias` instead. Deletes
+    /// of posts found in an index already have their fields.
+    fn target_fields(&self, line: usize, targets: &Targets) -> TargetFields<'b> {
         let Some(action) = self.actions.get(line).filter(|_| self.operation != Operation::DeleteFound) else {
-            return Carried::default();
+            return TargetFields::default();
         };
         let target = targets.of(self.kind(line));
         let is_said = self.operation == Operation::Index && targets.are_aliases();
-        Carried {
+        TargetFields {
             require_alias: target.is_alias() && !is_said,
             routing: routing_of(&action.id, target.requires_routing()),
         }
     }
 }
 
-/// Splits lines into the action line and the document line, if there is one.
+/// Splits the lines of an action into the action line and the document line, which may be missing.
 fn split_action(lines: &[u8]) -> (&[u8], &[u8]) {
     let end = lines.iter().position(|&byte| byte == b'\n').map_or(lines.len(), |at| at + 1);
     lines.split_at(end)
 }
 
-/// Splits a part in half. The half to send first is the last of the list.
+/// Splits a part in half. The last half in the list is sent first.
 pub(super) fn halves(mut part: Vec<usize>) -> [Vec<usize>; 2] {
     let second = part.split_off(part.len() / 2);
     [second, part]
@@ -128,7 +128,7 @@ mod tests {
     use crate::model::{Names, Version};
     use crate::sink::elasticsearch::preflight::{Member, Returned, Target, VectorMapping};
 
-    /// An alias of one index.
+    /// Creates an alias of one index.
     fn target(name: &str, requires_routing: bool) -> Target {
         let write_index = format!("{name}_v1");
         let returned = Returned::default();
@@ -138,7 +138,7 @@ mod tests {
             name: name.into(),
             members: vec![member],
             write_index,
-            is_told: true,
+            is_known: true,
             gc_deletes: Duration::ZERO,
             durability_async: false,
             vectors: VectorMapping::default(),
@@ -146,7 +146,7 @@ mod tests {
         }
     }
 
-    /// The action lines of a request for the deletion of two posts, where posts and tombstones require routing or not.
+    /// Returns the action lines of a request that deletes two posts; posts and tombstones may require routing.
     fn action_lines(operation: Operation, posts: bool, tombstones: bool) -> Vec<Value> {
         let ids = ["at://did:plc:a/app.bsky.feed.post/1", "at://did:plc:b/app.bsky.feed.post/2"];
         let (index, document, name) = match operation {
@@ -169,8 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn a_delete_is_routed_by_the_author_where_the_index_of_posts_requires_it_whatever_that_of_tombstones_does()
-     {
+    fn a_delete_is_routed_by_the_author_if_the_index_of_posts_requires_it() {
         for tombstones in [false, true] {
             let routed = action_lines(Operation::Delete, true, tombstones);
             let routings: Vec<&Value> = routed.iter().map(|line| &line["delete"]["routing"]).collect();
@@ -182,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tombstone_is_routed_where_the_index_of_tombstones_requires_it() {
+    fn a_tombstone_is_routed_if_the_index_of_tombstones_requires_it() {
         let routing = |posts, tombstones| {
             action_lines(Operation::Index, posts, tombstones)[1]["index"]["routing"].clone()
         };
@@ -190,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn a_delete_of_a_post_that_was_found_carries_what_it_already_has() {
+    fn a_delete_of_a_found_post_keeps_its_fields() {
         let lines = action_lines(Operation::DeleteFound, true, true);
         assert!(lines.iter().all(|line| line["delete"].as_object().unwrap().len() == 2), "{lines:?}");
     }

@@ -1,4 +1,4 @@
-//! Look-ups by id: finds the posts that have a tombstone.
+//! Looks up documents by id: finds the posts that have a tombstone.
 
 use std::time::{Duration, Instant};
 
@@ -12,32 +12,32 @@ use crate::retry::patience::Patience;
 use crate::retry::throttle::{Permit, Stopped};
 use crate::sink::elasticsearch::bulk::reply::{Answer, FoundDocument, Refusal, judge_look_up};
 use crate::sink::elasticsearch::client::{Client, ContentType};
-use crate::sink::elasticsearch::encode::action::Carried;
+use crate::sink::elasticsearch::encode::action::TargetFields;
 use crate::sink::elasticsearch::encode::text::write_string;
 use crate::sink::elasticsearch::targets::routing_of;
 
-/// Returns only what is judged.
+/// Returns only the fields that are judged.
 pub(in crate::sink::elasticsearch) const LOOK_UP: &str = "/_mget?_source=false&filter_path=docs._id,docs.found,docs._version,docs._seq_no,\
                        docs._primary_term,docs.error.type,docs.error.reason";
 
-/// The reason of a failed look-up, with the server's `Retry-After`.
-pub(in crate::sink::elasticsearch) type Failed = (Answer, Option<Duration>);
+/// What the answer to a failed look-up means, with the server's `Retry-After`.
+pub(in crate::sink::elasticsearch) type FailedLookUp = (Answer, Option<Duration>);
 
 /// Looks up some of the ids, once.
-pub(in crate::sink::elasticsearch) type Ask<'a, A, T> = dyn Fn(&Client, &[A]) -> Result<Vec<T>, Failed> + 'a;
+pub(in crate::sink::elasticsearch) type Ask<'a, A, T> =
+    dyn Fn(&Client, &[A]) -> Result<Vec<T>, FailedLookUp> + 'a;
 
-/// The version of the tombstone of each post, or of its author; None if there is none.
+/// Version of the newest tombstone of each post or of its author; None: there is no tombstone.
 pub(super) type Tombstones = Vec<Option<u64>>;
 
 impl<'r> Bulk<'r> {
-    /// Looks up until there is an answer. Work already sent is finished even when the run is to stop: then the look-up
-    /// is tried once, without waiting and with a short time limit, since the request before may have used its full
-    /// time.
+    /// Looks up posts until there is an answer. Work already sent is finished even if the run is to stop. The look-up
+    /// is then tried once, without waiting and with a short time limit: the request before may have used its full time.
     pub(super) fn look_up_to_finish(&self, posts: &[&Action]) -> Result<Tombstones, Stopped> {
         let mut patience = self.retries.patience();
         loop {
             let Ok(permit) = self.throttle.acquire(0) else {
-                return self.ask_for_tombstones(&self.client_to_finish(), posts).map_err(|_| Stopped);
+                return self.get_tombstones(&self.client_to_finish(), posts).map_err(|_| Stopped);
             };
             if let Some((tombstones, permit)) = self.look_up(permit, posts, &mut patience)? {
                 permit.succeeded();
@@ -46,26 +46,28 @@ impl<'r> Bulk<'r> {
         }
     }
 
-    /// Makes one attempt to look up tombstones. Returns the permit for the next request, unless the attempt failed.
+    /// Makes one attempt to look up tombstones. Returns them, with the permit for the next request; None: the attempt
+    /// failed.
     pub(super) fn look_up(
         &self,
         permit: Permit<'r>,
         posts: &[&Action],
         patience: &mut Patience<'_>,
     ) -> Result<Option<(Tombstones, Permit<'r>)>, Stopped> {
-        self.in_halves(permit, posts, patience, &|client, posts| self.ask_for_tombstones(client, posts))
+        self.look_up_once(permit, posts, patience, &|client, posts| self.get_tombstones(client, posts))
     }
 
-    /// Looks up documents until there is an answer: each by index, whether that requires a routing, and id.
+    /// Looks up documents until there is an answer. Each is given by its index, whether that requires routing, and its
+    /// id.
     pub(super) fn look_up_documents(
         &self,
         documents: &[(&str, bool, &str)],
     ) -> Result<Vec<Option<FoundDocument>>, Stopped> {
-        self.ask_for_all(documents, &|client, part| ask_for(client, part))
+        self.look_up_all(documents, &|client, part| multi_get(client, part))
     }
 
-    /// Looks up everything asked for until there is an answer.
-    pub(in crate::sink::elasticsearch) fn ask_for_all<A, T>(
+    /// Looks up all of `asked` until there is an answer.
+    pub(in crate::sink::elasticsearch) fn look_up_all<A, T>(
         &self,
         asked: &[A],
         ask: &Ask<'_, A, T>,
@@ -73,15 +75,15 @@ impl<'r> Bulk<'r> {
         let mut patience = self.retries.patience();
         loop {
             let permit = self.throttle.acquire(0)?;
-            if let Some((found, permit)) = self.in_halves(permit, asked, &mut patience, ask)? {
+            if let Some((found, permit)) = self.look_up_once(permit, asked, &mut patience, ask)? {
                 permit.succeeded();
                 return Ok(found);
             }
         }
     }
 
-    /// Makes one attempt at a look-up, in halves if the server finds it too large.
-    fn in_halves<A, T>(
+    /// Makes one attempt at a look-up, in halves if it is too large for the server.
+    fn look_up_once<A, T>(
         &self,
         permit: Permit<'r>,
         asked: &[A],
@@ -92,12 +94,12 @@ impl<'r> Bulk<'r> {
             return Ok(Some((Vec::new(), permit)));
         }
         let sizes = self.sizes.look_up();
-        if asked.len() > sizes.most(Instant::now()) {
-            return self.by_halves(permit, asked, patience, ask);
+        if asked.len() > sizes.current(Instant::now()) {
+            return self.look_up_halves(permit, asked, patience, ask);
         }
         match self.attempt(Request::LookUp, permit, patience, |client| ask(client, asked))? {
             Attempt::Failed => Ok(None),
-            Attempt::TooSlow(reason) if asked.len() > 1 && self.answers_small_requests()? => {
+            Attempt::TooSlow(reason) if asked.len() > 1 && self.answers_small_requests(patience)? => {
                 patience.unanswered(&reason)?;
                 if patience.interruptions() >= INTERRUPTIONS_BEFORE_DIVIDING {
                     sizes.divided(asked.len(), Instant::now());
@@ -110,7 +112,7 @@ impl<'r> Bulk<'r> {
             }
             Attempt::Divide(_, permit) | Attempt::TooLarge(_, permit) if asked.len() > 1 => {
                 self.counters.traffic.again(Again::TooLarge);
-                self.by_halves(permit, asked, patience, ask)
+                self.look_up_halves(permit, asked, patience, ask)
             }
             Attempt::Divide(Refusal { error_type, reason }, _)
             | Attempt::TooLarge(Refusal { error_type, reason }, _) => {
@@ -123,7 +125,7 @@ impl<'r> Bulk<'r> {
     }
 
     /// Makes one attempt at the look-up of each half.
-    fn by_halves<A, T>(
+    fn look_up_halves<A, T>(
         &self,
         permit: Permit<'r>,
         asked: &[A],
@@ -131,18 +133,18 @@ impl<'r> Bulk<'r> {
         ask: &Ask<'_, A, T>,
     ) -> Result<Option<(Vec<T>, Permit<'r>)>, Stopped> {
         let (first, second) = asked.split_at(asked.len() / 2);
-        let Some((mut found, permit)) = self.in_halves(permit, first, patience, ask)? else {
+        let Some((mut found, permit)) = self.look_up_once(permit, first, patience, ask)? else {
             return Ok(None);
         };
-        let Some((others, permit)) = self.in_halves(permit, second, patience, ask)? else {
+        let Some((others, permit)) = self.look_up_once(permit, second, patience, ask)? else {
             return Ok(None);
         };
         found.extend(others);
         Ok(Some((found, permit)))
     }
 
-    /// Looks posts up, once.
-    fn ask_for_tombstones(
+    /// Looks up the tombstones of posts, once.
+    fn get_tombstones(
         &self,
         client: &Client,
         posts: &[&Action],
@@ -152,22 +154,22 @@ impl<'r> Bulk<'r> {
         let ids = posts.iter().flat_map(|post| post.tombstone_ids());
         let asked: Vec<(&str, bool, &str)> =
             ids.flat_map(|id| indices.iter().map(move |(index, routed)| (*index, *routed, id))).collect();
-        let mut found = ask_for(client, &asked)?.into_iter().map(|found| Some(found?.version));
-        // The author's tombstone may be older than the post's own, and indices may differ: the newest counts.
+        let mut found = multi_get(client, &asked)?.into_iter().map(|found| Some(found?.version));
+        // The author's tombstone may be older than the post's own, and indices may differ. The newest counts.
         let newest = |post: &&Action| {
             found.by_ref().take(post.tombstone_ids().count() * indices.len()).max().flatten()
         };
         Ok(posts.iter().map(newest).collect())
     }
 
-    /// Whether the server answers a minimal request. If it does, a connection that broke just before was broken because
-    /// of its request.
-    pub(super) fn answers_small_requests(&self) -> Result<bool, Stopped> {
+    /// Returns whether the server answers a minimal request. If it does, a connection that broke just before did so
+    /// because of its request.
+    pub(super) fn answers_small_requests(&self, patience: &Patience<'_>) -> Result<bool, Stopped> {
         let permit = self.throttle.acquire(0)?;
         let targets = self.targets.now();
         let asked: Vec<_> =
             targets.tombstones.look_up_in().map(|(index, routed)| (index, routed, "-")).collect();
-        let answers = ask_for(self.client, &asked).is_ok();
+        let answers = multi_get(&self.client.within(patience.limit()), &asked).is_ok();
         if answers {
             permit.succeeded();
         } else {
@@ -177,8 +179,8 @@ impl<'r> Bulk<'r> {
     }
 }
 
-/// Looks documents up, once.
-fn ask_for(
+/// Looks up documents, once.
+fn multi_get(
     client: &Client,
     documents: &[(&str, bool, &str)],
 ) -> Result<Vec<Option<FoundDocument>>, (Answer, Option<Duration>)> {
@@ -187,7 +189,7 @@ fn ask_for(
     judge_look_up(&reply.body, &ids).map_err(|answer| (answer, None))
 }
 
-/// The body of a multi get.
+/// Builds the body of a multi get.
 pub(in crate::sink::elasticsearch) fn look_up_body(documents: &[(&str, bool, &str)]) -> Vec<u8> {
     let mut body = b"{\"docs\":[".to_vec();
     for (n, (index, requires_routing, id)) in documents.iter().enumerate() {
@@ -195,7 +197,8 @@ pub(in crate::sink::elasticsearch) fn look_up_body(documents: &[(&str, bool, &st
         write_string(&mut body, index);
         body.extend_from_slice(b",\"_id\":");
         write_string(&mut body, id);
-        Carried { routing: routing_of(id, *requires_routing), ..Carried::default() }.write(&mut body);
+        TargetFields { routing: routing_of(id, *requires_routing), ..TargetFields::default() }
+            .write(&mut body);
         body.push(b'}');
     }
     body.extend_from_slice(b"]}");

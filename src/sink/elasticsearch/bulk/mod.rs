@@ -1,20 +1,25 @@
-//! Delivery to Elasticsearch: look-up, bulk requests, retries, and the delete that follows a tombstone.
+//! Delivers batches to Elasticsearch: look-ups, bulk requests, retries, and the deletes that follow tombstones.
 //!
-//! A batch takes four requests. Its posts' ids are looked up in `post_tombstones`. Tombstones, and posts without a
-//! tombstone, are indexed. The posts sent are looked up again. Posts that have a tombstone by then are deleted from
-//! `posts`. A row has its outcome after the last request that concerns it. A run killed in between repeats them all,
-//! and all can be repeated (external versions).
+//! A batch takes four steps:
+//!
+//! 1. Look up the ids of its posts in `post_tombstones`.
+//! 2. Index the tombstones, and the posts that have none.
+//! 3. Look up the posts just sent again.
+//! 4. Delete from `posts` those that have a tombstone now.
+//!
+//! A row gets its outcome after the last request that concerns it. A run that is killed in between repeats them all.
+//! That is safe, since versions are external.
 //!
 //! The deletion of an account takes more requests, see [`accounts`].
 //!
 //! The first look-up keeps a deleted post from becoming visible. The second makes sure that none stays: the writer of a
 //! post looks for a tombstone afterwards, and the writer of a tombstone deletes the post afterwards, so the later of
-//! the two finds what the other wrote. A part that has waited longer than half of `index.gc_deletes` since its look-up
-//! is looked up again before it is sent.
+//! the two finds what the other wrote. Actions that have waited longer than half of `index.gc_deletes` since their
+//! look-up are looked up again before they are sent.
 
-pub use self::asking::Asking;
 use self::attempt::{Attempt, read};
 use self::batch_report::BatchReport;
+pub use self::expect::ExpectContinue;
 use self::lines::BodyLines;
 pub use self::refused::Notices;
 use self::reply::Operation;
@@ -30,10 +35,10 @@ use crate::sink::elasticsearch::client::Client;
 use crate::sink::elasticsearch::targets::LiveTargets;
 
 pub mod accounts;
-mod asking;
 pub(super) mod attempt;
 pub mod batch_report;
 mod deletes;
+mod expect;
 mod lines;
 pub(super) mod look_up;
 mod refused;
@@ -41,42 +46,42 @@ pub mod reply;
 mod settling;
 mod sizes;
 
-/// Delivers to Elasticsearch.
+/// Delivers batches to Elasticsearch.
 pub struct Bulk<'r> {
-    /// The client shared by all senders.
+    /// Client shared by all senders.
     pub client: &'r Client,
-    /// The server's health as all senders see it.
+    /// The server's health, and the limits on requests in flight.
     pub throttle: &'r Throttle,
-    /// Told when the run cannot go on.
+    /// Signal that stops the run; set here if the run cannot go on.
     pub stop: &'r Stop,
     /// The indices behind the names.
     pub targets: &'r LiveTargets,
-    /// The ingest pipeline that replaces the index's default.
+    /// Ingest pipeline that replaces the index's default.
     pub pipeline: Option<&'r str>,
     /// Limits of a bulk request.
     pub limits: BatchLimits,
     /// How long a request is retried without progress.
     pub retries: Retries<'r>,
-    /// Requests made.
+    /// Counters of requests and bytes.
     pub counters: &'r RequestCounters,
-    /// The notices about the server that were logged.
+    /// Notices about the server that were logged already.
     pub notices: Notices,
-    /// The sizes of requests that the server takes.
+    /// Sizes of requests that the server accepts.
     pub sizes: Sizes,
-    /// Whether requests ask before they send their bodies.
-    pub asking: Asking,
+    /// Decides whether requests use `Expect: 100-continue`.
+    pub expect: ExpectContinue,
 }
 
 impl Bulk<'_> {
-    /// Delivers a batch: brings every action to an outcome.
+    /// Delivers a batch: every action gets an outcome.
     pub fn deliver(&self, batch: &Batch) -> Outcomes {
-        // Read before the first request: a later move of an alias may have been missed.
+        // Read before the first request, so that no later move of an alias is missed.
         let generation = self.targets.now().generation;
         let mut report = BatchReport::new(batch);
-        // `stop` holds the reason; unfinished actions are counted as unconfirmed.
+        // `stop` has the reason. Unfinished actions count as unconfirmed.
         let _ = self
             .index(batch, &mut report)
-            .and_then(|()| self.look_again(&mut report))
+            .and_then(|()| self.look_up_again(&mut report))
             .and_then(|()| self.delete(&mut report))
             .and_then(|()| self.delete_accounts(batch, &mut report));
         Outcomes { generation: Some(generation), ..report.finish() }
@@ -84,13 +89,12 @@ impl Bulk<'_> {
 }
 
 impl Bulk<'_> {
-    /// The client for a request that follows up on sent actions. When the run is to stop, its time limit is short,
-    /// since the request before may have used its full time.
+    /// Returns the client for a request that follows up on actions already sent. If the run is to stop, its time limit
+    /// is short: the request before may have used its full time.
     pub fn client_to_finish(&self) -> Client {
-        if self.stop.is_requested() { self.client.in_haste() } else { self.client.clone() }
+        if self.stop.is_requested() { self.client.with_short_limit() } else { self.client.clone() }
     }
 
-    /// Indexes posts and tombstones.
     pub(super) fn index(&self, batch: &Batch, report: &mut BatchReport<'_>) -> Result<(), Stopped> {
         let lines = BodyLines {
             operation: Operation::Index,
@@ -101,12 +105,12 @@ impl Bulk<'_> {
         Settling::new(self, &lines, &mut |line, outcome| report.indexed(line, outcome)).run()
     }
 
-    /// Looks up which of the posts sent have a tombstone by now. Those are deleted like the rest.
-    fn look_again(&self, report: &mut BatchReport<'_>) -> Result<(), Stopped> {
+    /// Looks up which of the posts just sent have a tombstone by now. These are then deleted, too.
+    fn look_up_again(&self, report: &mut BatchReport<'_>) -> Result<(), Stopped> {
         let posts: Vec<&Action> = report.sent().collect();
         if !posts.is_empty() {
             let tombstones = self.look_up_to_finish(&posts)?;
-            report.looked_again(&tombstones);
+            report.looked_up_again(&tombstones);
         }
         Ok(())
     }

@@ -1,14 +1,14 @@
-//! Bulk requests refused as a whole: tells whether an action is to blame or the server refuses everything.
+//! Bulk requests refused as a whole: decides whether an action is to blame, or the server refuses everything.
 
 use std::sync::Once;
 
 use crate::exit::Failure;
 use crate::sink::elasticsearch::bulk::reply::Refusal;
 
-/// The size in bytes of an action that any working server takes: the smallest posts are about this large.
+/// Size in bytes of an action that any working server accepts. The smallest posts are about this large.
 const NEVER_TOO_LARGE: usize = 1 << 10;
 
-/// What the log has said about a server so far.
+/// Logs each kind of notice about a server once.
 #[derive(Debug)]
 pub struct Notices {
     refused: Once,
@@ -23,7 +23,7 @@ impl Default for Notices {
 }
 
 impl Notices {
-    /// Logs the first 400: it may take long until its meaning is known.
+    /// Logs the first response with status 400. It may take long until its cause is found.
     pub(super) fn refused(&self, Refusal { error_type, reason }: &Refusal) {
         self.refused.call_once(|| {
             log::warn!(
@@ -44,7 +44,7 @@ impl Notices {
         });
     }
 
-    /// Logs the first request, with its actions and bytes, that was answered with 413.
+    /// Logs the first request, with its actions and bytes, that was answered with status 413.
     pub(super) fn too_large(&self, actions: usize, bytes: usize, Refusal { reason, .. }: &Refusal) {
         self.too_large.call_once(|| {
             log::warn!(
@@ -55,32 +55,31 @@ impl Notices {
     }
 }
 
-/// An action whose request was refused although the request held nothing else.
+/// An action that was refused as the only one in its request.
 #[derive(Debug)]
 pub(super) struct Refused {
     pub(super) line: usize,
     pub(super) refusal: Refusal,
-    pub(super) what: What,
+    pub(super) what: RefusedPart,
 }
 
-/// The part of a request that is refused.
+/// What the server refuses about a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum What {
-    /// Its content or form (400).
+pub(super) enum RefusedPart {
+    /// Its content or form (status 400).
     Content,
-    /// Its size, in bytes.
     Size(usize),
 }
 
-/// The reason to stop the run when the server has judged no action of a batch and refused these. Stopping keeps every
-/// row from becoming a dead letter. None: the actions are to blame.
+/// Decides whether the server refuses everything, after it has judged no action of a batch and refused these. If so,
+/// returns the failure that stops the run, so that not every row becomes a dead letter. None: the actions are to blame.
 ///
 /// - If the server refuses the content of several actions, the requests are wrong (an unknown parameter, a wrong path).
 ///   One action proves nothing.
-/// - If it refuses the size of several actions of [`NEVER_TOO_LARGE`], it takes no requests at all.
-pub(super) fn everything_is_refused(refused: &[Refused]) -> Option<Failure> {
-    let of = |counts: fn(What) -> bool| refused.iter().filter(move |refused| counts(refused.what));
-    let mut small = of(|what| matches!(what, What::Size(bytes) if bytes <= NEVER_TOO_LARGE));
+/// - If it refuses the size of several actions of [`NEVER_TOO_LARGE`], it accepts no requests at all.
+pub(super) fn refuses_everything(refused: &[Refused]) -> Option<Failure> {
+    let of = |counts: fn(RefusedPart) -> bool| refused.iter().filter(move |refused| counts(refused.what));
+    let mut small = of(|what| matches!(what, RefusedPart::Size(bytes) if bytes <= NEVER_TOO_LARGE));
     if let (Some(Refused { refusal: Refusal { reason, .. }, .. }), Some(_)) = (small.next(), small.next()) {
         return Some(Failure::run(format!(
             "every bulk request is refused as too large (413), down to the single action, which is \
@@ -88,7 +87,7 @@ pub(super) fn everything_is_refused(refused: &[Refused]) -> Option<Failure> {
              unconfirmed archives stay pending"
         )));
     }
-    let mut content = of(|what| what == What::Content);
+    let mut content = of(|what| what == RefusedPart::Content);
     let (Some(first), Some(_)) = (content.next(), content.next()) else { return None };
     let Refusal { error_type, reason } = &first.refusal;
     Some(Failure::run(format!(
@@ -101,34 +100,34 @@ pub(super) fn everything_is_refused(refused: &[Refused]) -> Option<Failure> {
 mod tests {
     use super::*;
 
-    fn stops(whats: &[What]) -> Option<String> {
+    fn stops(whats: &[RefusedPart]) -> Option<String> {
         let refusal = |_| Refusal { error_type: "bad".into(), reason: "since".into() };
         let refused =
             whats.iter().enumerate().map(|(line, &what)| Refused { line, refusal: refusal(line), what });
         let refused: Vec<Refused> = refused.collect();
-        everything_is_refused(&refused).map(|failure| failure.message)
+        refuses_everything(&refused).map(|failure| failure.message)
     }
 
     #[test]
-    fn a_document_is_to_blame_where_it_is_large_or_the_only_one() {
-        let large = What::Size(NEVER_TOO_LARGE + 1);
+    fn a_document_is_to_blame_if_it_is_large_or_the_only_one() {
+        let large = RefusedPart::Size(NEVER_TOO_LARGE + 1);
         for whats in [
             &[][..],
             &[large; 3],
-            &[What::Size(1)],
-            &[What::Size(1), large],
-            &[What::Content],
-            &[What::Content, large],
+            &[RefusedPart::Size(1)],
+            &[RefusedPart::Size(1), large],
+            &[RefusedPart::Content],
+            &[RefusedPart::Content, large],
         ] {
             assert_eq!(stops(whats), None, "{whats:?}");
         }
     }
 
     #[test]
-    fn the_server_refuses_everything_where_several_are_no_different() {
+    fn the_server_refuses_everything_if_it_refuses_several_ordinary_actions() {
         for (whats, why) in [
-            (&[What::Size(NEVER_TOO_LARGE); 2], "http.max_content_length"),
-            (&[What::Content; 2], "bad: since"),
+            (&[RefusedPart::Size(NEVER_TOO_LARGE); 2], "http.max_content_length"),
+            (&[RefusedPart::Content; 2], "bad: since"),
         ] {
             let message = stops(whats).unwrap_or_default();
             assert!(message.contains(why), "{whats:?}: {message}");

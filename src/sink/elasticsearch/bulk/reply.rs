@@ -9,67 +9,67 @@ use serde_json::{Number, Value};
 
 use crate::exit::{ExitCode, Failure};
 use crate::sink::elasticsearch::client::{Reply, text_of_error};
-use crate::sink::elasticsearch::outcome::{NAME_ELASTICSEARCH, not_elasticsearchs};
+use crate::sink::elasticsearch::outcome::{URL_ADVICE, foreign_answer};
 
-/// The operation of all actions of a bulk request. A request never mixes them.
+/// Operation of all actions of a bulk request. A request never mixes operations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operation {
     /// Index a document.
     Index,
-    /// Delete a document under a version above all others.
+    /// Delete a document with a version above all others.
     Delete,
-    /// Delete a document that was found, if it is unchanged.
+    /// Delete a document that was found, if it has not changed.
     DeleteFound,
 }
 
-/// Classifies answers that are not simply read.
+/// Meaning of an answer that is not a result.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// The same request may succeed later. The text says why it did not.
+    /// The same request may succeed later. The text is the reason.
     Retry(String),
-    /// As [`Answer::Retry`]; the server is away or not ready for anything.
+    /// Like [`Answer::Retry`], but the server cannot be reached, or is not ready for any request.
     Away(String),
-    /// As [`Answer::Away`], but the connection broke. A server may also refuse a large request this way.
+    /// Like [`Answer::Away`], but the connection broke. A server may also refuse a large request this way.
     Interrupted(String),
-    /// As [`Answer::Retry`], but no answer came in time. The request may have been too large.
+    /// Like [`Answer::Retry`], but no answer came in time. The request may have been too large.
     TooSlow(String),
-    /// Something in the request is refused; smaller requests find out what. A request of one action is refused for
-    /// good, with this reason.
+    /// The server refuses something in the request; smaller requests show what. If the request has one action, the
+    /// server refuses that action, for this reason.
     Divide(Refusal),
-    /// As [`Answer::Divide`], because of its size.
+    /// Like [`Answer::Divide`], but the server refuses the size of the request.
     TooLarge(Refusal),
-    /// The indices behind a name have changed since the last look. If they have not, the run stops with this failure.
+    /// The indices behind a name have changed since the last look-up. If they have not, the run stops with this
+    /// failure.
     Moved(Failure),
-    /// The credentials are refused: no request will succeed, unless the server was away until now.
+    /// The server refuses the credentials. No request will succeed, unless the server was away until now.
     Unauthenticated(Failure),
     /// No request will succeed.
     Stop(Failure),
 }
 
-/// The reason why one action is refused for good.
+/// Why the server refuses an action for good.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
-    /// Elasticsearch's `error.type`, or a name of our own in its style.
+    /// Elasticsearch's `error.type`, or a name of this program in that style.
     pub error_type: String,
     /// Elasticsearch's `error.reason`.
     pub reason: String,
 }
 
-/// The outcome of one action.
+/// Outcome of one action.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Item {
-    /// Confirmed. A deleted document is gone or was never there.
+    /// Confirmed. A deleted document is gone or never existed.
     Done,
     /// Confirmed, but written to this index, which is not known to be behind the name.
     Elsewhere(String),
-    /// Answered as a success, but the document was not written as it was sent (because of a pipeline). The text says
-    /// what happened instead.
+    /// Confirmed, but a pipeline changed or dropped the document. The text says what happened instead.
     Dropped(String),
-    /// A newer version exists (409): a normal outcome.
+    /// A newer version exists (status 409): a normal outcome.
     Superseded,
-    /// The same action may succeed later.
+    /// The same action may succeed later. The text is the reason.
     Retry(String),
-    /// Refused for good.
+    /// The server refuses the action; retrying does not help.
     Refused(Refusal),
 }
 
@@ -83,7 +83,7 @@ pub fn judge_answer(reply: &Reply) -> Option<Answer> {
     Some(match reply.status {
         400 | 401 | 403 if error.is_block() => Answer::Retry(described()),
         408 | 413 | 429 | 500..=599 => judge_outage(reply, described()),
-        _ if reply.is_page() => Answer::Away(not_elasticsearchs(&described())),
+        _ if reply.is_page() => Answer::Away(foreign_answer(&described())),
         401 => Answer::Unauthenticated(refused(format!(
             "Elasticsearch does not accept the credentials of this run ({})",
             described()
@@ -94,22 +94,20 @@ pub fn judge_answer(reply: &Reply) -> Option<Answer> {
             described()
         ))),
         403 => Answer::Stop(refused(format!(
-            "access is denied, but not by Elasticsearch itself ({}): {NAME_ELASTICSEARCH}",
+            "access is denied, but not by Elasticsearch itself ({}): {URL_ADVICE}",
             described()
         ))),
         400 => Answer::Divide(error.into_refusal()),
-        _ => {
-            Answer::Stop(Failure::run(format!("Elasticsearch answers {}: {NAME_ELASTICSEARCH}", described())))
-        }
+        _ => Answer::Stop(Failure::run(format!("Elasticsearch answers {}: {URL_ADVICE}", described()))),
     })
 }
 
-/// Judges the statuses that any server, or any proxy before it, may return.
+/// Judges statuses that any server may return, or any proxy in front of it.
 fn judge_outage(reply: &Reply, described: String) -> Answer {
     match reply.status {
         413 => Answer::TooLarge(Refusal {
             error_type: "request_entity_too_large".into(),
-            // Some servers name their limit.
+            // Some servers mention their limit in the description.
             reason: format!("larger than the server accepts in one request ({described})"),
         }),
         503 => Answer::Away(described),
@@ -118,12 +116,13 @@ fn judge_outage(reply: &Reply, described: String) -> Answer {
     }
 }
 
-/// Judges the items of a bulk answer to actions with these ids. `holds` tells whether an index is known to be behind
+/// Judges the items of a bulk answer to actions with these ids. `holds` returns whether an index is known to be behind
 /// the name that was written to.
 ///
 /// # Errors
 ///
-/// `Answer::Retry` if the answer cannot be read or does not fit the request: nothing is guessed.
+/// Returns `Answer::Retry` if the answer cannot be read or does not fit the request: nothing is guessed. Other answers
+/// come from items that concern the whole run, such as a missing privilege.
 pub fn judge_items(
     body: &[u8],
     operation: Operation,
@@ -149,7 +148,7 @@ pub fn judge_items(
         .collect()
 }
 
-/// Judges where a confirmed item says its document is.
+/// Judges a confirmed item by the place that its document was written to.
 fn judge_confirmed(result: ItemResult, id: &str, holds: &dyn Fn(&str) -> bool) -> Item {
     let ItemResult { result, id: got, index, .. } = result;
     match (result.as_deref(), got, index) {
@@ -173,7 +172,7 @@ fn judge_item(
     Ok(match result.status {
         200..=299 if operation == Operation::Index => judge_confirmed(result, id, holds),
         200..=299 => Item::Done,
-        // There was nothing to delete. A missing index is reported as an error instead.
+        // There was nothing to delete. A missing index is an error instead.
         404 if operation != Operation::Index && !is_error => Item::Done,
         409 => Item::Superseded,
         408 | 429 | 500..=599 => Item::Retry(format!("status {}: {}", result.status, error.describe())),
@@ -181,7 +180,7 @@ fn judge_item(
             Item::Refused(error.into_refusal())
         }
         _ if error.is_block() => Item::Retry(error.describe()),
-        _ if error.tells_of_a_move() => return Err(Answer::Moved(refused(error.as_move()))),
+        _ if error.means_move() => return Err(Answer::Moved(refused(error.move_message()))),
         401 | 403 => {
             return Err(Answer::Stop(refused(format!("this run lacks a privilege ({})", error.describe()))));
         }
@@ -189,12 +188,16 @@ fn judge_item(
     })
 }
 
-/// Stands for the version of a tombstone that is reported without one. No write of this program has this version, so
-/// the tombstone counts as another program's.
+/// Version of a tombstone that the server reports without one. No write of this program has this version, so the
+/// tombstone counts as another program's.
 pub const UNKNOWN_VERSION: u64 = u64::MAX;
 
-/// Reads the answer to a multi get: the document of each id, None if there is none. `Err(Answer::Retry)` if the answer
-/// cannot be read or does not fit the request.
+/// Parses the answer to a multi get. Returns the document of each id; None: there is none.
+///
+/// # Errors
+///
+/// Returns `Answer::Retry` if the answer cannot be read or does not fit the request. An error of a document becomes the
+/// answer for the whole look-up.
 pub fn judge_look_up(body: &[u8], ids: &[&str]) -> Result<Vec<Option<FoundDocument>>, Answer> {
     let unreadable = |what: String| Answer::Retry(format!("an answer that does not fit the look-up: {what}"));
     let reply: MultiGetReply = serde_json::from_slice(body).map_err(|error| unreadable(error.to_string()))?;
@@ -206,7 +209,7 @@ pub fn judge_look_up(body: &[u8], ids: &[&str]) -> Result<Vec<Option<FoundDocume
         .into_iter()
         .zip(ids)
         .map(|(doc, id)| match doc {
-            MultiGetDoc { error: Some(error), .. } => Err(error.of_look_up()),
+            MultiGetDoc { error: Some(error), .. } => Err(error.look_up_answer()),
             MultiGetDoc { id: got, found: Some(false), .. } if got == *id => Ok(None),
             MultiGetDoc { id: got, found: Some(true), version, seq_no, primary_term, .. } if got == *id => {
                 let version = version.and_then(|version| version.as_u64()).unwrap_or(UNKNOWN_VERSION);
@@ -220,13 +223,13 @@ pub fn judge_look_up(body: &[u8], ids: &[&str]) -> Result<Vec<Option<FoundDocume
 /// A document that a look-up has found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct FoundDocument {
-    /// Its version.
+    /// Version of the document.
     pub version: u64,
-    /// Its `_seq_no` and `_primary_term`, used to delete it only if it is unchanged.
+    /// Its `_seq_no` and `_primary_term`. A delete with these succeeds only if the document has not changed.
     pub place: Option<(u64, u64)>,
 }
 
-/// Checks that a refresh or flush has reached every shard. `Err(Answer::Retry)` if not.
+/// Checks that a refresh or flush has reached every shard. Returns `Answer::Retry` if not.
 pub fn judge_shards(body: &[u8]) -> Result<(), Answer> {
     match serde_json::from_slice::<ShardsReply>(body) {
         Ok(reply) if reply.shards.failed == 0 => Ok(()),
@@ -235,7 +238,7 @@ pub fn judge_shards(body: &[u8]) -> Result<(), Answer> {
     }
 }
 
-/// Returns the ids on one page of a search. `Err(Answer::Retry)` if the answer cannot be read or does not cover all
+/// Returns the ids on one page of a search, or `Answer::Retry` if the answer cannot be read or does not cover all
 /// shards.
 pub fn judge_search(body: &[u8]) -> Result<Vec<String>, Answer> {
     judge_shards(body)?;
@@ -268,11 +271,10 @@ enum BulkItem {
 #[derive(Deserialize)]
 struct ItemResult {
     status: u16,
-    /// What was done, for example `created`.
+    /// What was done, such as `created`.
     result: Option<String>,
     #[serde(rename = "_id")]
     id: Option<String>,
-    /// The concrete index.
     #[serde(rename = "_index")]
     index: Option<String>,
     error: Option<ItemError>,
@@ -317,7 +319,7 @@ struct SearchReply {
 #[derive(Deserialize)]
 struct Hits {
     total: Total,
-    /// Absent from a filtered answer if there are none.
+    /// Missing from a filtered answer if there are none.
     #[serde(default)]
     hits: Vec<Hit>,
 }
@@ -333,8 +335,8 @@ struct Hit {
     id: String,
 }
 
-/// The error of one action or look-up. Missing or null parts do not make the answer unreadable: the status counts, and
-/// one odd error must not cost the other items their outcome.
+/// Error of one action or look-up. Missing or null parts do not make the answer unreadable: the status counts, and one
+/// odd error must not cost the other items their outcome.
 #[derive(Default, Deserialize)]
 #[serde(from = "Value")]
 struct ItemError {
@@ -349,7 +351,7 @@ impl From<Value> for ItemError {
     }
 }
 
-/// Limits the characters of a server's text in a log line.
+/// Maximum length of a server's text in a log line, in characters.
 const LONGEST_REASON: usize = 500;
 
 impl ItemError {
@@ -358,22 +360,22 @@ impl ItemError {
         format!("{}: {reason}", self.kind)
     }
 
-    /// Whether an index is blocked or closed. A block is lifted again, and an index closed to change its settings is
-    /// opened again. Neither is the document's fault.
+    /// Returns whether an index is blocked or closed. Both pass: blocks are lifted, and an index that is closed to
+    /// change its settings is opened again. Neither is the document's fault.
     fn is_block(&self) -> bool {
         matches!(self.kind.as_str(), "cluster_block_exception" | "index_closed_exception")
     }
 
-    /// Whether somebody set the block, so that it stays until somebody removes it. The block of a full disk goes by
-    /// itself.
+    /// Returns whether somebody set the block, so that it stays until somebody removes it. The block of a full disk is
+    /// lifted automatically.
     fn is_lasting_block(&self) -> bool {
         self.is_block()
             && ["index write (api)", "index read-only (api)"].iter().any(|b| self.reason.contains(b))
     }
 
-    /// Whether the error says that the indices behind a name have changed. Source: seen in Elasticsearch 8.12 to 9.5
-    /// and OpenSearch 2.19 to 3.9.
-    fn tells_of_a_move(&self) -> bool {
+    /// Returns whether the error means that the indices behind a name have changed. Source: seen in Elasticsearch 8.12
+    /// to 9.5 and OpenSearch 2.19 to 3.9.
+    fn means_move(&self) -> bool {
         match self.kind.as_str() {
             "index_not_found_exception" | "routing_missing_exception" => true,
             "illegal_argument_exception" => {
@@ -384,8 +386,8 @@ impl ItemError {
         }
     }
 
-    /// The reason to stop the run if nothing has changed.
-    fn as_move(&self) -> String {
+    /// Returns the message that stops the run if nothing has changed.
+    fn move_message(&self) -> String {
         let what = self.describe();
         match self.kind.as_str() {
             "index_not_found_exception" if self.reason.contains("is not an alias") => format!(
@@ -407,13 +409,13 @@ impl ItemError {
     }
 
     /// Classifies the error of one document of a look-up.
-    fn of_look_up(&self) -> Answer {
+    fn look_up_answer(&self) -> Answer {
         match self.kind.as_str() {
             "security_exception" => Answer::Stop(refused(format!(
                 "this run may not read an index ({}): grant read on it",
                 self.describe()
             ))),
-            _ if self.tells_of_a_move() => Answer::Moved(refused(self.as_move())),
+            _ if self.means_move() => Answer::Moved(refused(self.move_message())),
             _ => Answer::Retry(self.describe()),
         }
     }

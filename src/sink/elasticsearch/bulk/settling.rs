@@ -1,11 +1,11 @@
-//! Sends lines until each has a final outcome: in one request, in smaller ones if the server requires it, and again
+//! Sends lines until each has its final outcome: in one request, in smaller ones if the server requires that, and again
 //! after a failed attempt.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
 
 use super::lines::{BodyLines, halves};
-use super::refused::{Refused, What, everything_is_refused};
+use super::refused::{Refused, RefusedPart, refuses_everything};
 use super::{Attempt, Bulk};
 use crate::exit::{ExitCode, Failure};
 use crate::model::ActionKind;
@@ -16,25 +16,27 @@ use crate::sink::elasticsearch::bulk::batch_report::Final;
 use crate::sink::elasticsearch::bulk::reply::{Item, Refusal};
 use crate::sink::elasticsearch::preflight::PreflightError;
 
-/// Above this size in bytes a broken connection may mean "request too large". Common limits are far above (nginx: 1 MiB
-/// by default). Below it a broken connection is an outage, however often it happens, and no document is to blame.
+/// Size in bytes above which a broken connection may mean "request too large". Common limits are far above (nginx: 1
+/// MiB by default). Below it a broken connection is an outage, however often it happens, and no document is to blame.
 const MAY_BE_TOO_LARGE: usize = 64 << 10;
 
-/// A request of several actions is sent in halves after its connection broke this often in a row while the server
-/// answered other requests: it may be too large.
+/// Broken connections in a row, while the server answers other requests, after which a request of several actions is
+/// sent in halves. It may be too large.
 pub(super) const INTERRUPTIONS_BEFORE_DIVIDING: u32 = 3;
 
-/// A request of one action is refused after this many, which takes some seconds: chance alone hardly causes it.
+/// Broken connections in a row after which a request of one action counts as refused. They take some seconds, so they
+/// are hardly a coincidence.
 const INTERRUPTIONS_BEFORE_REFUSING: u32 = 8;
 
-/// Lines that are being brought to their outcomes.
+/// Sends lines until each has its outcome.
 pub(super) struct Settling<'s, 'r> {
     bulk: &'s Bulk<'r>,
     lines: &'s BodyLines<'s>,
     on_final: &'s mut dyn FnMut(usize, Final),
     /// Whether the server has judged any action.
     judged: bool,
-    /// Judged at the end: then it is known whether these are to blame or the server refuses everything.
+    /// Actions refused on their own. They are judged at the end, when it is known whether they are to blame or the
+    /// server refuses everything.
     refused: Vec<Refused>,
 }
 
@@ -44,7 +46,7 @@ enum Left {
     InHalves(Vec<usize>),
 }
 
-/// The consequence of a connection that broke during a request.
+/// What follows from a connection that broke during a request.
 #[derive(Debug, PartialEq, Eq)]
 enum Consequence {
     Again,
@@ -53,7 +55,7 @@ enum Consequence {
 }
 
 impl<'s, 'r> Settling<'s, 'r> {
-    /// Starts with no outcome for any line. Each outcome is reported as soon as it is known.
+    /// Creates the state in which no line has an outcome. `on_final` gets each outcome as soon as it is known.
     pub(super) fn new(
         bulk: &'s Bulk<'r>,
         lines: &'s BodyLines<'s>,
@@ -72,11 +74,11 @@ impl<'s, 'r> Settling<'s, 'r> {
         self.settle_refused()
     }
 
-    /// Gives their outcomes to the actions refused on their own, unless the server refuses everything.
+    /// Reports the actions refused on their own, unless the server refuses everything.
     fn settle_refused(self) -> Result<(), Stopped> {
         let Bulk { stop, .. } = self.bulk;
         if !self.judged
-            && let Some(failure) = everything_is_refused(&self.refused)
+            && let Some(failure) = refuses_everything(&self.refused)
         {
             stop.fail(failure);
             return Err(Stopped);
@@ -87,27 +89,32 @@ impl<'s, 'r> Settling<'s, 'r> {
         Ok(())
     }
 
-    /// Whether a part is larger than the server is known to take.
+    /// Returns whether a part is larger than the server is known to accept.
     fn is_too_large(&self, part: &[usize]) -> bool {
-        part.len() > 1 && self.lines.bytes(part) > self.bulk.sizes.bulk().most(Instant::now())
+        part.len() > 1 && self.lines.bytes(part) > self.bulk.sizes.bulk().current(Instant::now())
     }
 
-    /// Sends a part until each line has an outcome or the part must be divided.
+    /// Sends a part until each line has an outcome, or until the part must be divided: then returns its halves.
     fn settle(&mut self, mut part: Vec<usize>) -> Result<Option<[Vec<usize>; 2]>, Stopped> {
         let mut patience = self.bulk.retries.patience();
+        // What look-ups meet must not count against the size of the bulk request, nor the other way round.
+        let mut look_up_patience = self.bulk.retries.patience();
         let mut looked_up: Option<Instant> = None;
         while !part.is_empty() {
-            // Another sender may have learnt a limit meanwhile.
+            // Another sender may have learnt a limit in the meantime.
             if patience.interruptions() > 0 && self.is_too_large(&part) {
                 return Ok(Some(halves(part)));
             }
             let mut permit = self.bulk.throttle.acquire(self.lines.bytes(&part))?;
-            // The time that the lines have waited is only known once the permit is there.
+            // How long the lines have waited is known only once there is a permit.
             if looked_up.is_none_or(|at| at.elapsed() > self.bulk.targets.now().gc_deletes() / 2) {
                 let begun = Instant::now();
-                let Some(given_back) = self.suppress(permit, &mut part, &mut patience)? else { continue };
+                let Some(returned) = self.suppress(permit, &mut part, &mut look_up_patience)? else {
+                    continue;
+                };
                 looked_up = Some(begun);
-                permit = given_back;
+                look_up_patience = self.bulk.retries.patience();
+                permit = returned;
                 if part.is_empty() {
                     permit.succeeded();
                     break;
@@ -121,7 +128,7 @@ impl<'s, 'r> Settling<'s, 'r> {
         Ok(None)
     }
 
-    /// Looks up a part's posts and removes those that have a tombstone. None: try again.
+    /// Looks up a part's posts, and removes those that have a tombstone. None: the attempt failed; try again.
     fn suppress(
         &mut self,
         permit: Permit<'r>,
@@ -139,11 +146,10 @@ impl<'s, 'r> Settling<'s, 'r> {
         for (line, version) in suppressed {
             (self.on_final)(line, Final::Suppressed(version));
         }
-        // After a signal, one more request would double the time to end with a server that hangs.
+        // After a signal, another request to a server that hangs would double the time until the end.
         if self.bulk.stop.is_requested() { Err(Stopped) } else { Ok(Some(permit)) }
     }
 
-    /// Sends a part once and judges the answer.
     fn send(
         &mut self,
         permit: Permit<'r>,
@@ -158,7 +164,7 @@ impl<'s, 'r> Settling<'s, 'r> {
             Attempt::Divide(refusal, permit) => {
                 permit.succeeded();
                 self.bulk.notices.refused(&refusal);
-                Ok(self.divide(part, refusal, What::Content))
+                Ok(self.divide(part, refusal, RefusedPart::Content))
             }
             Attempt::TooLarge(refusal, permit) => {
                 permit.succeeded();
@@ -166,19 +172,19 @@ impl<'s, 'r> Settling<'s, 'r> {
                 if part.len() > 1 {
                     self.bulk.notices.too_large(part.len(), bytes, &refusal);
                 }
-                Ok(self.divide(part, refusal, What::Size(bytes)))
+                Ok(self.divide(part, refusal, RefusedPart::Size(bytes)))
             }
         }
     }
 
     /// Divides a refused part in halves. A single action is refused on its own.
-    fn divide(&mut self, part: Vec<usize>, refusal: Refusal, what: What) -> Left {
+    fn divide(&mut self, part: Vec<usize>, refusal: Refusal, what: RefusedPart) -> Left {
         let [line] = part[..] else {
             self.bulk.counters.traffic.again(match what {
-                What::Size(_) => Again::TooLarge,
-                What::Content => Again::Divided,
+                RefusedPart::Size(_) => Again::TooLarge,
+                RefusedPart::Content => Again::Divided,
             });
-            if let What::Size(bytes) = what {
+            if let RefusedPart::Size(bytes) = what {
                 self.bulk.sizes.bulk().divided(bytes, Instant::now());
             }
             return Left::InHalves(part);
@@ -187,7 +193,7 @@ impl<'s, 'r> Settling<'s, 'r> {
         Left::Again(Vec::new())
     }
 
-    /// Adds the size of the refused request, most of which is the document.
+    /// Adds the size of the refused request, which is mostly that of the document.
     fn with_size(&self, line: usize, mut refusal: Refusal) -> Refusal {
         refusal.reason.push_str(&format!("; the request has {} bytes", self.lines.bytes(&[line])));
         refusal
@@ -201,15 +207,15 @@ impl<'s, 'r> Settling<'s, 'r> {
         patience: &mut Patience<'_>,
     ) -> Result<Left, Stopped> {
         let bytes = self.lines.bytes(&part);
-        if bytes <= MAY_BE_TOO_LARGE || !self.bulk.answers_small_requests()? {
+        if bytes <= MAY_BE_TOO_LARGE || !self.bulk.answers_small_requests(patience)? {
             patience.away(reason)?;
             return Ok(Left::Again(part));
         }
         patience.interrupted(reason)?;
         Ok(match after_interruptions(patience.interruptions(), part.len()) {
             Consequence::Again => Left::Again(part),
-            Consequence::Divide => self.divide_for_good(part, reason),
-            Consequence::Refuse => self.divide(part, breaks_connection(reason), What::Size(bytes)),
+            Consequence::Divide => self.divide_and_remember(part, reason),
+            Consequence::Refuse => self.divide(part, breaks_connection(reason), RefusedPart::Size(bytes)),
         })
     }
 
@@ -220,20 +226,20 @@ impl<'s, 'r> Settling<'s, 'r> {
         reason: &str,
         patience: &mut Patience<'_>,
     ) -> Result<Left, Stopped> {
-        if part.len() == 1 || !self.bulk.answers_small_requests()? {
+        if part.len() == 1 || !self.bulk.answers_small_requests(patience)? {
             patience.failed(reason, false)?;
             return Ok(Left::Again(part));
         }
         patience.unanswered(reason)?;
         Ok(match after_interruptions(patience.interruptions(), part.len()) {
-            Consequence::Divide => self.divide_for_good(part, reason),
+            Consequence::Divide => self.divide_and_remember(part, reason),
             Consequence::Again | Consequence::Refuse => Left::Again(part),
         })
     }
 
-    /// Divides a part that was repeatedly not answered while smaller requests were. All senders send smaller ones from
-    /// now on.
-    fn divide_for_good(&self, part: Vec<usize>, reason: &str) -> Left {
+    /// Divides a part that was repeatedly not answered while smaller requests were. From now on all senders send
+    /// smaller parts.
+    fn divide_and_remember(&self, part: Vec<usize>, reason: &str) -> Left {
         let bytes = self.lines.bytes(&part);
         if self.bulk.sizes.bulk().divided(bytes, Instant::now()) {
             self.bulk.notices.unanswered(part.len(), bytes, reason);
@@ -241,7 +247,7 @@ impl<'s, 'r> Settling<'s, 'r> {
         Left::InHalves(part)
     }
 
-    /// Handles a document that was written to an index not known to be behind the name: the alias has moved, or a
+    /// Handles a document that was written to an index not known to be behind the name. The alias has moved, or a
     /// pipeline sends the document elsewhere.
     fn written_elsewhere(
         &mut self,
@@ -256,7 +262,7 @@ impl<'s, 'r> Settling<'s, 'r> {
                 (self.on_final)(line, Final::Done);
                 return Ok(());
             }
-            match self.bulk.targets.look(&self.bulk.client.within(patience.begin()), targets.generation) {
+            match self.bulk.targets.refresh(&self.bulk.client.within(patience.begin()), targets.generation) {
                 Ok(now) if now.of(kind).holds(index) => {}
                 Ok(now) => {
                     let name = &now.of(kind).name;
@@ -269,7 +275,7 @@ impl<'s, 'r> Settling<'s, 'r> {
         }
     }
 
-    /// Handles a document that was not written as it was sent. A post becomes a dead letter; a lost tombstone stops the
+    /// Handles a document that was not written as it was sent. A post becomes a dead letter. A lost tombstone stops the
     /// run, because no deletion is final without it.
     fn dropped(&mut self, line: usize, what: String) -> Result<(), Stopped> {
         if self.lines.kind(line) == ActionKind::Post {
@@ -328,7 +334,7 @@ impl<'s, 'r> Settling<'s, 'r> {
 }
 
 /// Decides what follows after the connection broke this often in a row during a large request of so many actions, while
-/// the server answered a small one each time.
+/// the server answered a small request each time.
 fn after_interruptions(in_a_row: u32, actions: usize) -> Consequence {
     match (in_a_row, actions) {
         (INTERRUPTIONS_BEFORE_REFUSING.., 1) => Consequence::Refuse,
@@ -337,7 +343,7 @@ fn after_interruptions(in_a_row: u32, actions: usize) -> Consequence {
     }
 }
 
-/// The refusal of a document that makes the server break the connection every time.
+/// Returns the refusal of a document that makes the server break the connection every time.
 fn breaks_connection(reason: &str) -> Refusal {
     let reason = format!(
         "the server breaks the connection at this document every time, while it answers other requests; the \
@@ -351,7 +357,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_large_request_over_which_the_connection_breaks_is_divided_soon_and_refused_late() {
+    fn a_large_request_that_breaks_the_connection_is_divided_early_and_refused_late() {
         let kinds: Vec<Consequence> = (1..=9).map(|n| after_interruptions(n, 2)).collect();
         assert_eq!(kinds[..3], [Consequence::Again, Consequence::Again, Consequence::Divide]);
         assert_eq!(kinds[8], Consequence::Divide);

@@ -1,53 +1,53 @@
-//! The request size that the server, or a proxy before it, is known to take. All senders share what one learns. Pure
-//! except for the lock; the time is passed in.
+//! Learns the request size that the server, or a proxy in front of it, accepts. All senders share what one learns. Pure
+//! except for the lock; the caller passes in the time.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Age after which a limit is tried again: a temporary slowness must not make requests small for ever.
+/// Age at which a limit is raised again. A temporary slowness must not keep requests small.
 const TRUSTED_FOR: Duration = Duration::from_secs(3600);
 
-/// The largest request that is sent, in bytes, and the largest look-up, in ids.
+/// Largest bulk request, in bytes, and largest look-up, in ids.
 #[derive(Debug, Default)]
 pub struct Sizes {
-    bulk: Size,
-    look_up: Size,
+    bulk: SizeLimit,
+    look_up: SizeLimit,
 }
 
-/// A limit, and when it was learnt.
+/// A limit, and when it was learnt; None: no limit is known.
 #[derive(Debug, Default)]
-pub(super) struct Size(Mutex<Option<(usize, Instant)>>);
+pub(super) struct SizeLimit(Mutex<Option<(usize, Instant)>>);
 
 impl Sizes {
-    /// The limit of a bulk request, in bytes.
-    pub(super) fn bulk(&self) -> &Size {
+    /// Returns the limit of a bulk request, in bytes.
+    pub(super) fn bulk(&self) -> &SizeLimit {
         &self.bulk
     }
 
-    /// The limit of a look-up, in ids.
-    pub(super) fn look_up(&self) -> &Size {
+    /// Returns the limit of a look-up, in ids.
+    pub(super) fn look_up(&self) -> &SizeLimit {
         &self.look_up
     }
 }
 
-impl Size {
-    /// The largest size to send now. Doubles a limit each time it has become too old.
-    pub(super) fn most(&self, now: Instant) -> usize {
+impl SizeLimit {
+    /// Returns the largest size to send now. A limit that has become too old is doubled.
+    pub(super) fn current(&self, now: Instant) -> usize {
         let mut limit = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((most, since)) = &mut *limit
+        if let Some((current, since)) = &mut *limit
             && now.saturating_duration_since(*since) >= TRUSTED_FOR
         {
-            (*most, *since) = (most.saturating_mul(2), now);
+            (*current, *since) = (current.saturating_mul(2), now);
         }
-        limit.map_or(usize::MAX, |(most, _)| most)
+        limit.map_or(usize::MAX, |(current, _)| current)
     }
 
-    /// Notes that a request of this size was divided: from now on none is larger than its halves. Returns whether that
-    /// is news.
+    /// Records that a request of this size was divided: from now on none is larger than half of it. Returns whether the
+    /// limit is new.
     pub(super) fn divided(&self, size: usize, now: Instant) -> bool {
         let mut limit = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let half = (size / 2).max(1);
-        let is_news = limit.is_none_or(|(most, _)| half < most);
+        let is_news = limit.is_none_or(|(current, _)| half < current);
         if is_news {
             *limit = Some((half, now));
         }
@@ -61,15 +61,15 @@ mod tests {
 
     #[test]
     fn the_smallest_half_counts_and_is_doubled_when_it_has_grown_old() {
-        let (size, now) = (Size::default(), Instant::now());
-        assert_eq!(size.most(now), usize::MAX);
+        let (size, now) = (SizeLimit::default(), Instant::now());
+        assert_eq!(size.current(now), usize::MAX);
         assert!(size.divided(100, now) && !size.divided(100, now) && !size.divided(300, now));
-        assert_eq!(size.most(now), 50);
+        assert_eq!(size.current(now), 50);
         assert!(size.divided(50, now));
-        assert_eq!(size.most(now + TRUSTED_FOR - Duration::from_millis(1)), 25);
-        assert_eq!(size.most(now + TRUSTED_FOR), 50);
-        assert_eq!(size.most(now + TRUSTED_FOR + Duration::from_secs(1)), 50);
+        assert_eq!(size.current(now + TRUSTED_FOR - Duration::from_millis(1)), 25);
+        assert_eq!(size.current(now + TRUSTED_FOR), 50);
+        assert_eq!(size.current(now + TRUSTED_FOR + Duration::from_secs(1)), 50);
         assert!(size.divided(1, now));
-        assert_eq!(size.most(now), 1);
+        assert_eq!(size.current(now), 1);
     }
 }

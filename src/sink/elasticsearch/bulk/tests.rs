@@ -17,7 +17,7 @@ use crate::sink::elasticsearch::client::RequestLimits;
 use crate::sink::elasticsearch::preflight::{Member, Returned, Target, VectorMapping};
 use crate::sink::elasticsearch::targets::Targets;
 
-/// A batch with one post.
+/// Creates a batch with one post.
 fn batch() -> Batch {
     let archive =
         Archive { name: "a".into(), path: "a".into(), seconds: None, bytes: 0, modified_ns: 0, etag: None };
@@ -35,12 +35,10 @@ fn batch() -> Batch {
     Batch { archive: Arc::new(archive), body, actions: vec![action] }
 }
 
-/// Limits with this time for a request.
 fn within(call: Duration) -> RequestLimits {
     RequestLimits { call, ..RequestLimits::default() }
 }
 
-/// Reads to the end of a request.
 fn read_request(stream: &mut TcpStream, end: &[u8]) {
     let mut request = Vec::new();
     while !request.ends_with(end) {
@@ -57,8 +55,8 @@ fn answer(stream: &mut TcpStream, body: &str) {
 const LOOK_UP_END: &[u8] = b"]}";
 const NOT_FOUND: &str = r#"{"docs":[{"_id":"x","found":false}]}"#;
 
-/// Delivers a post to `listener` with these limits while `serve` takes the connection. Returns the outcome, and the
-/// connection with everything received since.
+/// Delivers a post to `listener` with these limits while `serve` handles the connection. Returns the
+/// outcomes, and the connection, so that the test can read what arrived later.
 fn deliver(
     listener: &TcpListener,
     limits: RequestLimits,
@@ -78,7 +76,7 @@ fn deliver(
             returned: Returned::default(),
         }],
         write_index: format!("{name}_v1"),
-        is_told: true,
+        is_known: true,
         gc_deletes: Duration::from_secs(60),
         durability_async: false,
         vectors: VectorMapping::default(),
@@ -104,7 +102,7 @@ fn deliver(
         counters: &RequestCounters::default(),
         notices: Notices::default(),
         sizes: Sizes::default(),
-        asking: Asking::default(),
+        expect: ExpectContinue::default(),
     };
     thread::scope(|scope| {
         let serving = scope.spawn(|| {
@@ -130,7 +128,7 @@ fn after_a_signal_a_server_that_hangs_is_waited_for_until_the_request_in_flight_
 }
 
 #[test]
-fn after_a_signal_a_look_up_that_is_answered_is_not_followed_by_another_request() {
+fn after_a_signal_no_request_follows_an_answered_look_up() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let stop = Stop::new();
     let (outcomes, mut stream) = deliver(&listener, within(Duration::from_secs(5)), &stop, |stream| {
@@ -145,7 +143,7 @@ fn after_a_signal_a_look_up_that_is_answered_is_not_followed_by_another_request(
 }
 
 #[test]
-fn after_a_signal_what_was_sent_is_looked_up_again_in_haste() {
+fn after_a_signal_sent_posts_are_looked_up_again_with_a_short_time_limit() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let (stop, last_call) = (Stop::new(), Duration::from_millis(300));
     let limits = RequestLimits { last_call, ..RequestLimits::default() };

@@ -1,29 +1,28 @@
-//! Counts what is sent of a body.
+//! Counts the bytes of a body that are sent.
 
 use std::io::{self, Read};
 use std::time::{Duration, Instant};
 
-/// A body, read by the HTTP library as it is sent.
+/// A body that the HTTP library reads while sending it.
 pub(super) struct Counted<'b> {
     left: &'b [u8],
-    taken: u64,
+    read_bytes: u64,
     made: Instant,
     began: Option<Instant>,
 }
 
 impl<'b> Counted<'b> {
-    /// A body of which nothing is sent yet.
     pub(super) fn new(body: &'b [u8]) -> Self {
-        Self { left: body, taken: 0, made: Instant::now(), began: None }
+        Self { left: body, read_bytes: 0, made: Instant::now(), began: None }
     }
 
-    /// Number of bytes that were taken to be sent.
-    pub(super) fn taken(&self) -> u64 {
-        self.taken
+    /// Returns how many bytes the library has read.
+    pub(super) fn read_bytes(&self) -> u64 {
+        self.read_bytes
     }
 
-    /// How long after this was made the first byte was taken. None: none was.
-    pub(super) fn began_after(&self) -> Option<Duration> {
+    /// Returns the time from creation to the first read; None: nothing was read.
+    pub(super) fn first_read_after(&self) -> Option<Duration> {
         self.began.map(|began| began.saturating_duration_since(self.made))
     }
 }
@@ -32,7 +31,7 @@ impl Read for Counted<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.began.get_or_insert_with(Instant::now);
         let count = self.left.read(buffer)?;
-        self.taken += count as u64;
+        self.read_bytes += count as u64;
         Ok(count)
     }
 }

@@ -1,9 +1,9 @@
-//! The choice of a node: the next one in turn, and the others if it fails.
+//! Chooses a node for a request: the next one in turn, and the others if it fails.
 
 use std::time::{Duration, Instant};
 
 use super::Client;
-use super::request::{Answered, Ask};
+use super::request::{Answered, Outgoing};
 use crate::http::TransportError;
 use crate::http::nodes::Turn;
 
@@ -11,20 +11,20 @@ use crate::http::nodes::Turn;
 const PROBE: Duration = Duration::from_secs(10);
 
 impl Client {
-    /// Sends a request to one node, and after a failure to the others in turn. There is no reply only if none answers.
-    pub(super) fn send(&self, ask: &Ask<'_>) -> Result<Answered, TransportError> {
+    /// Sends a request to one node and, after a failure, to the others in turn. Fails only if no node answers.
+    pub(super) fn send(&self, ask: &Outgoing<'_>) -> Result<Answered, TransportError> {
         if self.nodes.len() == 1 {
             return self.send_to(0, ask);
         }
-        let mut failed = NoneAnswers::default();
+        let mut failed = FailedNodes::default();
         for node in self.nodes.order(Instant::now()) {
-            if !self.is_there(node) {
-                failed.left_out(self.nodes.url(node));
+            if !self.is_usable(node) {
+                failed.skipped(self.nodes.url(node));
                 continue;
             }
             let result = self.send_to(node, ask);
             let Some(why) = self.failure_of_node(node, &result) else {
-                if self.nodes.works(node) {
+                if self.nodes.succeeded(node) {
                     log::info!("{} answers again", self.nodes.url(node));
                 }
                 return result;
@@ -35,17 +35,17 @@ impl Client {
         failed.result()
     }
 
-    /// Whether a request can be sent to a node. A node that has failed is tested first.
-    fn is_there(&self, node: usize) -> bool {
+    /// Returns whether a request can be sent to a node. A node that has failed is probed first.
+    fn is_usable(&self, node: usize) -> bool {
         match self.nodes.begin(node) {
             Turn::Ready => return true,
             Turn::Busy => return false,
             Turn::Probe => {}
         }
-        let result = self.within(PROBE).send_to(node, &Ask::get("/"));
+        let result = self.within(PROBE).send_to(node, &Outgoing::get("/"));
         match self.failure_of_node(node, &result) {
             None => {
-                self.nodes.is_back(node);
+                self.nodes.came_back(node);
                 true
             }
             Some(why) => {
@@ -63,10 +63,10 @@ impl Client {
         }
     }
 
-    /// The reason if a node is to blame for the result of a request; None if it is not.
+    /// Returns why a node is to blame for the result of a request; None: it is not.
     fn failure_of_node(&self, node: usize, result: &Result<Answered, TransportError>) -> Option<String> {
         match result {
-            // A node that has just come back may not know its users and keys yet.
+            // A node that has just started may not know its users and keys yet.
             Ok(Answered { reply, .. }) if reply.status == 401 && self.nodes.has_failed(node) => {
                 Some(reply.reason())
             }
@@ -77,24 +77,22 @@ impl Client {
     }
 }
 
-/// The results of a request at nodes that have failed.
+/// Results of a request at nodes that failed.
 #[derive(Default)]
-struct NoneAnswers {
-    /// The last reply: it says more than an error.
+struct FailedNodes {
+    /// The last reply. It says more than an error.
     reply: Option<Answered>,
-    /// The last error; a temporary one takes precedence over a permanent one.
+    /// The last error. A temporary one takes precedence over a permanent one.
     error: Option<TransportError>,
-    /// Each node's reason.
-    whys: Vec<String>,
+    reasons: Vec<String>,
 }
 
-impl NoneAnswers {
-    /// Adds a node that has failed.
+impl FailedNodes {
     fn add(&mut self, url: &str, result: Result<Answered, TransportError>) {
         match result {
             Ok(answered) => self.reply = Some(answered),
             Err(error) => {
-                self.whys.push(format!("{url}: {error}"));
+                self.reasons.push(format!("{url}: {error}"));
                 if self.error.is_none() || !matches!(error, TransportError::Tls(_)) {
                     self.error = Some(error);
                 }
@@ -102,20 +100,20 @@ impl NoneAnswers {
         }
     }
 
-    /// Adds a node that is skipped because it has failed and not answered since.
-    fn left_out(&mut self, url: &str) {
-        self.whys.push(format!("{url}: left out because it has failed"));
+    /// Adds a node that is skipped because it has failed and has not answered since.
+    fn skipped(&mut self, url: &str) {
+        self.reasons.push(format!("{url}: left out because it has failed"));
     }
 
     fn result(self) -> Result<Answered, TransportError> {
-        let whys = self.whys.join("; ");
+        let reasons = self.reasons.join("; ");
         match (self.reply, self.error) {
             (Some(answered), _) => Ok(answered),
-            (None, Some(TransportError::Tls(_))) => Err(TransportError::Tls(whys)),
-            (None, Some(TransportError::Interrupted(_))) => Err(TransportError::Interrupted(whys)),
-            (None, Some(TransportError::Cut(_))) => Err(TransportError::Cut(whys)),
+            (None, Some(TransportError::Tls(_))) => Err(TransportError::Tls(reasons)),
+            (None, Some(TransportError::Interrupted(_))) => Err(TransportError::Interrupted(reasons)),
+            (None, Some(TransportError::Cut(_))) => Err(TransportError::Cut(reasons)),
             (None, Some(TransportError::TimedOut)) => Err(TransportError::TimedOut),
-            (None, _) => Err(TransportError::Connect(whys)),
+            (None, _) => Err(TransportError::Connect(reasons)),
         }
     }
 }

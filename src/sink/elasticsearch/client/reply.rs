@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use crate::auth;
 
-/// Limits the characters of a server's error text that are passed on.
+/// Maximum length of a server's error text that is passed on, in characters.
 pub(super) const MAX_REASON_CHARS: usize = 400;
 
 /// A complete reply, of any status.
@@ -14,24 +14,25 @@ pub(super) const MAX_REASON_CHARS: usize = 400;
 pub struct Reply {
     /// HTTP status.
     pub status: u16,
-    /// How long the server asks to wait.
+    /// How long the server asks the client to wait.
     pub retry_after: Option<Duration>,
     /// The body.
     pub body: Vec<u8>,
 }
 
 impl Reply {
-    /// The name of the error in an Elasticsearch reply (`error.type`), `""` if there is none.
+    /// Returns the name of the error in an Elasticsearch reply (`error.type`); `""` if there is none.
     pub fn error_type(&self) -> String {
         self.error_field("type").unwrap_or_default()
     }
 
-    /// Whether the reply describes an error as Elasticsearch does. A proxy does not.
+    /// Returns whether the reply describes an error as Elasticsearch does. Proxies do not.
     pub fn has_error(&self) -> bool {
         self.error_field("reason").is_some()
     }
 
-    /// Whether a proxy answered in place of Elasticsearch: a page of an ingress, a redirect, a gateway without a route.
+    /// Returns whether a proxy answered instead of Elasticsearch: an ingress's error page, a redirect, a gateway
+    /// without a route.
     pub fn is_page(&self) -> bool {
         let is_html = || self.body.trim_ascii_start().starts_with(b"<");
         match self.status {
@@ -40,18 +41,18 @@ impl Reply {
             300..=399 => true,
             400 | 403 if auth::is_amazons(self.status, &self.body) => false,
             _ => match serde_json::from_slice::<Value>(&self.body) {
-                // Elasticsearch answers with an empty object if nothing that was asked for exists.
+                // Elasticsearch answers with an empty object if nothing matches the request.
                 Ok(body) => body.get("error").is_none() && body != Value::Object(Map::new()),
                 Err(_) => true,
             },
         }
     }
 
-    /// The error as one short line for an operator.
+    /// Returns the error as one short line for users.
     pub fn reason(&self) -> String {
         let mut text =
             self.error_field("reason").unwrap_or_else(|| String::from_utf8_lossy(&self.body).into());
-        // The reason only says that a key is refused; this field says why, for example that it has expired.
+        // The reason only says that a key is refused. This field says why, for example that it has expired.
         if let Some(why) = self.error_field("additional_unsuccessful_credentials") {
             text = format!("{why}: {text}");
         }
@@ -66,7 +67,7 @@ impl Reply {
     }
 }
 
-/// A text of an `error` object. If `error` is itself a text, that text is the reason.
+/// Returns a text field of an `error` object. If `error` is itself a text, that text is the reason.
 pub fn text_of_error<'e>(error: &'e Value, name: &str) -> Option<&'e str> {
     let text = if name == "reason" && error.is_string() { error } else { error.get(name)? };
     text.as_str()
@@ -77,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_page_is_told_from_an_answer_of_elasticsearch() {
+    fn a_page_differs_from_an_answer_of_elasticsearch() {
         let error = r#"{"error":{"type":"x","reason":"y"},"status":404}"#;
         let is_page = |status, body: &str| {
             Reply { status, retry_after: None, body: body.as_bytes().to_vec() }.is_page()

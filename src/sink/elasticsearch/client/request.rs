@@ -1,4 +1,4 @@
-//! A request to Elasticsearch and what it comes to.
+//! A request to Elasticsearch and its result.
 
 use std::borrow::Cow;
 use std::cell::Cell;
@@ -9,26 +9,26 @@ use ureq::http::{HeaderMap, HeaderValue, Method};
 use super::Reply;
 use crate::http::TransportError;
 
-/// The bounds of one request.
+/// Limits of one request.
 #[derive(Clone, Copy, Debug)]
 pub struct RequestLimits {
-    /// Time for name lookup, TCP connection and TLS handshake.
+    /// Time limit for name resolution, TCP connection and TLS handshake.
     pub connect: Duration,
-    /// Time for the whole request, from the first byte sent to the last one received.
+    /// Time limit for the whole request, from the first byte sent to the last one received.
     pub call: Duration,
-    /// As `call`, for a request made although the run is to stop.
+    /// Like `call`, for requests made although the run is to stop.
     pub last_call: Duration,
-    /// Largest body of a reply in bytes. More is an error, so that no server can exhaust the memory.
+    /// Largest body of a reply, in bytes. A larger one is an error, so that no server can exhaust the memory.
     pub reply_bytes: u64,
-    /// Idle connections kept at most. Should equal the number of sending threads, or some reconnect for each
-    /// request.
+    /// Maximum number of idle connections. Should equal the number of sending threads; otherwise some reconnect for
+    /// each request.
     pub idle_connections: usize,
 }
 
 impl Default for RequestLimits {
-    /// The limits for one thread: 10 s to connect; 90 s for a request, above the minute that Elasticsearch itself waits
-    /// for a primary shard; 10 s for a request that delays the end of a run; 64 MiB for a reply, many times that of the
-    /// largest bulk request.
+    /// Returns the limits for one thread: 10 s to connect; 90 s for a request, more than the minute that Elasticsearch
+    /// itself waits for a primary shard; 10 s for a request that delays the end of a run; 64 MiB for a reply, many
+    /// times that of the largest bulk request.
     fn default() -> Self {
         Self {
             connect: Duration::from_secs(10),
@@ -40,12 +40,12 @@ impl Default for RequestLimits {
     }
 }
 
-/// The type of a request body.
+/// Type of a request body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ContentType {
     /// One JSON value.
     Json,
-    /// One JSON value per line, as `_bulk` takes it.
+    /// One JSON value per line, as for `_bulk`.
     Ndjson,
 }
 
@@ -58,53 +58,51 @@ impl ContentType {
     }
 }
 
-/// What a server has said to a request that asks whether its body is wanted (`Expect: 100-continue`, RFC 9110, section
-/// 10.1.1).
+/// Answer of a server to `Expect: 100-continue`, which asks whether it wants the body (RFC 9110, section 10.1.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Asked {
-    /// It was not asked.
-    No,
-    /// It has agreed, or it does not know the question, which a second request without it has shown.
-    Agreed,
-    /// It has answered the request without the body.
+pub enum ExpectAnswer {
+    /// The request had no `Expect`.
+    NotAsked,
+    /// The server accepted the body. Also used if it does not support `Expect`, and a second request without it was
+    /// sent.
+    Accepted,
+    /// The server answered the request without the body.
     Refused,
-    /// Nothing, for as long as is waited for that.
-    ToldNothing,
+    /// The server sent no answer before the time limit, and the body was sent anyway.
+    NoAnswer,
 }
 
-/// A bulk request, and what it has come to.
+/// Result of a bulk request.
 pub struct Posted {
-    /// The reply; an error where there is no complete one.
+    /// The reply, or an error if there is no complete one.
     pub reply: Result<Reply, TransportError>,
-    /// Bytes of the body that were sent, before compression. As often as it was sent, if to several nodes.
+    /// Bytes of the body that were sent, before compression. A body sent to several nodes counts for each.
     pub sent: u64,
-    /// The answer to the question that came first.
-    pub asked: Asked,
+    /// Answer to `Expect`.
+    pub expect_answer: ExpectAnswer,
 }
 
-/// A request without node and credentials.
+/// A request, without node and credentials.
 #[derive(Clone, Debug)]
-pub(super) struct Ask<'a> {
+pub(super) struct Outgoing<'a> {
     pub(super) method: Method,
     pub(super) path: &'a str,
     pub(super) kind: Option<ContentType>,
-    /// None if there is no body.
     pub(super) body: Option<Cow<'a, [u8]>>,
     pub(super) is_gzip: bool,
-    pub(super) asks_first: bool,
-    /// Counts the bytes of the body that are sent.
+    pub(super) expects_continue: bool,
     pub(super) sent: Option<&'a Sent>,
 }
 
-/// What has been sent of a body.
+/// How much of a body has been sent.
 #[derive(Debug, Default)]
 pub(super) struct Sent {
     pub(super) bytes: Cell<u64>,
-    /// Whether it was sent although the server had said nothing to the question for it.
-    pub(super) unasked: Cell<bool>,
+    /// Whether the body was sent although the server had not answered `Expect`.
+    pub(super) unanswered: Cell<bool>,
 }
 
-impl<'a> Ask<'a> {
+impl<'a> Outgoing<'a> {
     pub(super) fn get(path: &'a str) -> Self {
         Self {
             method: Method::GET,
@@ -112,18 +110,18 @@ impl<'a> Ask<'a> {
             kind: None,
             body: None,
             is_gzip: false,
-            asks_first: false,
+            expects_continue: false,
             sent: None,
         }
     }
 
     pub(super) fn with_body(method: Method, path: &'a str, kind: ContentType, body: &'a [u8]) -> Self {
         let body = Some(Cow::Borrowed(body));
-        Self { method, path, kind: Some(kind), body, is_gzip: false, asks_first: false, sent: None }
+        Self { method, path, kind: Some(kind), body, is_gzip: false, expects_continue: false, sent: None }
     }
 }
 
-/// A reply with its headers, and the headers of the request that it answers.
+/// A reply with its headers, and the headers of its request.
 pub(super) struct Answered {
     pub(super) reply: Reply,
     pub(super) headers: HeaderMap,

@@ -36,14 +36,14 @@ fn read_request(stream: &mut impl Read) -> String {
     text
 }
 
-/// A server for one connection. Returns its base URL and what `serve` returns.
+/// Starts a server for one connection. Returns its base URL and what `serve` returns.
 fn server<T: Send + 'static>(serve: impl FnOnce(TcpStream) -> T + Send + 'static) -> (String, JoinHandle<T>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     (url, thread::spawn(move || serve(listener.accept().unwrap().0)))
 }
 
-/// A server that answers one request with the given bytes, closes, and returns the request.
+/// Starts a server that answers one request with the given bytes, closes, and returns the request.
 fn answer(reply: &'static str) -> (String, JoinHandle<String>) {
     server(move |mut stream| {
         let request = read_request(&mut stream);
@@ -83,7 +83,7 @@ fn a_body_is_sent_under_its_length_with_the_key() {
 }
 
 #[test]
-fn a_server_that_is_asked_first_can_refuse_a_body_unseen() {
+fn a_server_can_refuse_a_body_before_it_is_sent() {
     let (url, server) = server(|mut stream| {
         let (mut head, mut byte) = (Vec::new(), [0]);
         while !head.ends_with(b"\r\n\r\n") && stream.read(&mut byte).unwrap() == 1 {
@@ -93,8 +93,8 @@ fn a_server_that_is_asked_first_can_refuse_a_body_unseen() {
         String::from_utf8(head).unwrap()
     });
     let body = vec![b'x'; 4 << 20];
-    let Posted { reply, sent, asked } = client(url).post_bulk("/_bulk", &body, true);
-    assert_eq!((reply.unwrap().status, sent, asked), (413, 0, Asked::Refused));
+    let Posted { reply, sent, expect_answer } = client(url).post_bulk("/_bulk", &body, true);
+    assert_eq!((reply.unwrap().status, sent, expect_answer), (413, 0, ExpectAnswer::Refused));
     let head = server.join().unwrap();
     assert!(
         head.contains("expect: 100-continue\r\n") && head.contains("content-length: 4194304\r\n"),
@@ -103,7 +103,7 @@ fn a_server_that_is_asked_first_can_refuse_a_body_unseen() {
 }
 
 #[test]
-fn a_server_that_is_asked_first_and_agrees_gets_the_body() {
+fn a_server_that_answers_continue_gets_the_body() {
     let (url, server) = server(|mut stream| {
         stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").unwrap();
         let request = read_request(&mut stream);
@@ -115,8 +115,7 @@ fn a_server_that_is_asked_first_and_agrees_gets_the_body() {
     assert!(server.join().unwrap().ends_with("\r\n\r\n{}\n"));
 }
 
-/// Sends a request whose client waits to be asked for the body, to a server that first says this. Returns the result
-/// and the whole request.
+/// Sends a request with `Expect` to a server whose first answer is `says`. Returns the result and the whole request.
 fn asked_first(says: &'static str) -> (Result<Reply, TransportError>, String) {
     let (url, server) = server(move |mut stream| {
         stream.write_all(says.as_bytes()).unwrap();
@@ -130,19 +129,19 @@ fn asked_first(says: &'static str) -> (Result<Reply, TransportError>, String) {
 }
 
 #[test]
-fn a_server_that_says_nothing_to_the_question_gets_the_body_after_a_second_and_that_is_told() {
+fn a_server_that_does_not_answer_expect_gets_the_body_after_a_second() {
     let (url, server) = server(|mut stream| {
         let request = read_request(&mut stream);
         stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").unwrap();
         request
     });
-    let Posted { reply, sent, asked } = client(url).post_bulk("/_bulk", b"{}\n", true);
-    assert_eq!((reply.unwrap().status, sent, asked), (200, 3, Asked::ToldNothing));
+    let Posted { reply, sent, expect_answer } = client(url).post_bulk("/_bulk", b"{}\n", true);
+    assert_eq!((reply.unwrap().status, sent, expect_answer), (200, 3, ExpectAnswer::NoAnswer));
     assert!(server.join().unwrap().ends_with("\r\n\r\n{}\n"));
 }
 
 #[test]
-fn what_was_sent_before_the_connection_broke_is_counted() {
+fn bytes_sent_before_the_connection_broke_are_counted() {
     let (url, server) = server(drop);
     let Posted { reply, sent, .. } = client(url).post_bulk("/_bulk", &vec![b'x'; 64 << 20], false);
     assert!(reply.is_err());
@@ -151,7 +150,7 @@ fn what_was_sent_before_the_connection_broke_is_counted() {
 }
 
 #[test]
-fn an_agreement_may_have_headers() {
+fn a_continue_may_have_headers() {
     for says in [
         "HTTP/1.1 100 Continue\r\nserver: proxy\r\ndate: now\r\n\r\n",
         "HTTP/1.1 100 \r\nconnection: keep-alive\r\n\r\n",
@@ -164,7 +163,7 @@ fn an_agreement_may_have_headers() {
 }
 
 #[test]
-fn who_does_not_know_what_is_expected_gets_the_same_request_without_and_is_not_asked_again() {
+fn a_server_that_refuses_expect_gets_the_request_without_it_from_then_on() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let server = thread::spawn(move || {
@@ -201,7 +200,7 @@ fn who_does_not_know_what_is_expected_gets_the_same_request_without_and_is_not_a
 }
 
 #[test]
-fn a_reply_that_is_compressed_though_nobody_asked_is_read_or_its_encoding_named() {
+fn an_unrequested_encoding_is_decoded_or_named() {
     let gzip = gzip(b"{\"a\":1}", 6).unwrap();
     for (encoding, body, expected) in [("gzip", &gzip[..], Some(&b"{\"a\":1}"[..])), ("br", b"{}", None)] {
         let body = body.to_vec();
@@ -222,7 +221,7 @@ fn a_reply_that_is_compressed_though_nobody_asked_is_read_or_its_encoding_named(
 }
 
 #[test]
-fn bulk_requests_are_compressed_where_asked_for_and_counted_as_sent() {
+fn bulk_requests_are_compressed_if_configured_and_counted_as_sent() {
     let body = "{\"index\":{}}\n{}\n".repeat(1000);
     for (compression, kind) in [(0, ContentType::Ndjson), (3, ContentType::Ndjson), (3, ContentType::Json)] {
         let (url, server) = server(|stream| {
@@ -240,10 +239,11 @@ fn bulk_requests_are_compressed_where_asked_for_and_counted_as_sent() {
         let counter = Arc::new(AtomicU64::new(0));
         let client = Client::new(&config::Elasticsearch { compression, ..settings(url) }).unwrap();
         client.count_bytes(counter.clone());
-        let told = match kind {
+        let reported = match kind {
             ContentType::Ndjson => {
-                let Posted { reply, sent, asked } = client.post_bulk("/_bulk", body.as_bytes(), false);
-                assert_eq!((reply.unwrap().status, asked), (200, Asked::No));
+                let Posted { reply, sent, expect_answer } =
+                    client.post_bulk("/_bulk", body.as_bytes(), false);
+                assert_eq!((reply.unwrap().status, expect_answer), (200, ExpectAnswer::NotAsked));
                 sent
             }
             ContentType::Json => {
@@ -251,7 +251,7 @@ fn bulk_requests_are_compressed_where_asked_for_and_counted_as_sent() {
                 body.len() as u64
             }
         };
-        assert_eq!(told, body.len() as u64, "what is told is the size before compression");
+        assert_eq!(reported, body.len() as u64, "the reported size is that before compression");
         let (head, sent) = server.join().unwrap();
         let is_gzip = compression > 0 && kind == ContentType::Ndjson;
         assert_eq!(head.contains("content-encoding: gzip\r\n"), is_gzip);
@@ -280,7 +280,7 @@ fn a_redirect_is_a_reply_and_nothing_goes_to_its_target() {
 }
 
 #[test]
-fn a_connection_that_breaks_is_told_from_a_reply_cut_after_its_head() {
+fn a_broken_connection_differs_from_a_reply_cut_off_after_its_head() {
     for reply in ["", "HTTP/1.1 200 O", "\x15\x03\x03 not HTTP\r\n\r\n"] {
         let (url, _server) = answer(reply);
         let error = client(url).get("/").unwrap_err();
@@ -297,7 +297,7 @@ fn a_connection_that_breaks_is_told_from_a_reply_cut_after_its_head() {
 }
 
 #[test]
-fn a_port_where_nobody_listens_is_no_connection() {
+fn a_closed_port_is_a_connection_error() {
     let error = client("http://127.0.0.1:1".to_owned()).get("/").unwrap_err();
     assert!(matches!(error, TransportError::Connect(_)), "{error:?}");
 }
@@ -328,7 +328,7 @@ fn a_time_limit_is_only_ever_shortened() {
         client.clone(),
         client.within(Duration::MAX),
         client.within(Duration::from_secs(3)),
-        client.in_haste(),
+        client.with_short_limit(),
     ];
     assert_eq!(calls.map(|client| client.limits.call.as_secs()), [7, 7, 3, 2]);
 }
@@ -400,7 +400,8 @@ mod with_tls {
 
     use super::*;
 
-    /// A TLS server for one request with a certificate for `name`: its URL, its certificate, its request.
+    /// Starts a TLS server for one request, with a certificate for `name`. Returns its URL, its certificate, and the
+    /// request.
     fn tls_server(name: &str) -> (String, String, JoinHandle<String>) {
         let made = rcgen::generate_simple_self_signed([name.to_owned()]).unwrap();
         let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
@@ -459,7 +460,7 @@ mod with_tls {
     }
 
     #[test]
-    fn no_certificate_is_checked_when_told_so() {
+    fn no_certificate_is_checked_with_skip_tls_verify() {
         let (url, _pem, server) = tls_server("other.example");
         let settings = config::Elasticsearch { skip_tls_verify: true, ..settings(url) };
         assert_eq!(Client::new(&settings).unwrap().get("/").unwrap().status, 200);

@@ -1,27 +1,27 @@
-//! The action lines of bulk requests.
+//! Writes the action lines of bulk requests.
 
 use super::text::{write_number, write_string};
 use crate::model::Version;
 
-/// The end of an action line. [`Carried`] inserts more before it.
+/// End of an action line. [`TargetFields`] inserts fields before it.
 pub const END: &[u8] = b"}}\n";
 
-/// What an action carries because of the index or alias that it writes to.
+/// Fields of an action that depend on the index or alias it writes to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Carried<'c> {
-    /// Whether the name must be an alias.
+pub struct TargetFields<'c> {
+    /// Whether the name has to be an alias.
     pub require_alias: bool,
-    /// The routing, if the index requires one.
+    /// The routing; None: the index does not require one.
     pub routing: Option<&'c str>,
 }
 
-impl Carried<'_> {
-    /// Whether there is nothing to write.
+impl TargetFields<'_> {
+    /// Returns whether there is nothing to write.
     pub fn is_nothing(self) -> bool {
         self == Self::default()
     }
 
-    /// Appends these to an action line that has no [`END`] yet.
+    /// Appends the fields to an action line that has no [`END`] yet.
     pub fn write(self, out: &mut Vec<u8>) {
         if self.require_alias {
             out.extend_from_slice(b",\"require_alias\":true");
@@ -33,35 +33,35 @@ impl Carried<'_> {
     }
 }
 
-/// Appends the line that indexes the document on the next line into `index`.
+/// Appends the action line that indexes the document on the next line into `index`.
 pub fn write_index(out: &mut Vec<u8>, index: &str, at_uri: &str, version: Version) {
     begin(out, "index", index, at_uri);
     write_version(out, version.of_index());
-    end(out, Carried::default());
+    end(out, TargetFields::default());
 }
 
-/// Appends the line that deletes a post from `index` under a version above that of every post.
+/// Appends the action line that deletes a post from `index`, with a version above that of every post.
 pub fn write_delete(out: &mut Vec<u8>, index: &str, at_uri: &str, version: Version) {
     begin(out, "delete", index, at_uri);
     write_version(out, version.of_delete());
-    end(out, Carried::default());
+    end(out, TargetFields::default());
 }
 
-/// Appends the line that deletes a post that was found, if it is unchanged: `place` is its `_seq_no` and
-/// `_primary_term`.
+/// Appends the action line that deletes a post if it has not changed. `place` is the `_seq_no` and `_primary_term` that
+/// a look-up found.
 pub fn write_delete_found(
     out: &mut Vec<u8>,
     index: &str,
     at_uri: &str,
     (seq_no, primary_term): (u64, u64),
-    carried: Carried<'_>,
+    target_fields: TargetFields<'_>,
 ) {
     begin(out, "delete", index, at_uri);
     out.extend_from_slice(b",\"if_seq_no\":");
     write_number(out, seq_no);
     out.extend_from_slice(b",\"if_primary_term\":");
     write_number(out, primary_term);
-    end(out, carried);
+    end(out, target_fields);
 }
 
 fn begin(out: &mut Vec<u8>, action: &str, index: &str, id: &str) {
@@ -73,14 +73,15 @@ fn begin(out: &mut Vec<u8>, action: &str, index: &str, id: &str) {
     write_string(out, id);
 }
 
-/// Appends a version as `external_gte`: a repeated request with the same version succeeds instead of conflicting.
+/// Appends a version with `external_gte`, so that repeating a request with the same version succeeds instead of
+/// conflicting.
 fn write_version(out: &mut Vec<u8>, version: u64) {
     out.extend_from_slice(b",\"version\":");
     write_number(out, version);
     out.extend_from_slice(b",\"version_type\":\"external_gte\"");
 }
 
-fn end(out: &mut Vec<u8>, carried: Carried<'_>) {
-    carried.write(out);
+fn end(out: &mut Vec<u8>, target_fields: TargetFields<'_>) {
+    target_fields.write(out);
     out.extend_from_slice(END);
 }

@@ -1,4 +1,4 @@
-//! The two lines of a post or a tombstone in a bulk request: action and document.
+//! Writes the two lines of a post or a tombstone in a bulk request: action and document.
 //!
 //! [`schema`](crate::model::schema) defines the documents and the order of their fields.
 
@@ -36,7 +36,7 @@ pub fn write_action(
     out.push(b'\n');
 }
 
-/// A document that is being written, field by field.
+/// Writes a document field by field.
 struct Fields<'o> {
     out: &'o mut Vec<u8>,
     choice: FieldChoice,
@@ -97,7 +97,7 @@ fn write_embeddings(
     out.push(b'}');
 }
 
-/// Appends a vector as the value of its field.
+/// Appends a vector in the given encoding.
 pub fn write_vector(out: &mut Vec<u8>, vector: &[f32], encoding: VectorEncoding) {
     match encoding {
         VectorEncoding::Array => write_vector_array(out, vector),
@@ -105,7 +105,7 @@ pub fn write_vector(out: &mut Vec<u8>, vector: &[f32], encoding: VectorEncoding)
     }
 }
 
-/// Appends a field's name and colon. Names are ours and need no escape.
+/// Appends a field's name and colon. The program's field names need no escape.
 fn write_name(out: &mut Vec<u8>, name: &str) {
     out.push(b'"');
     out.extend_from_slice(name.as_bytes());

@@ -1,20 +1,20 @@
-//! The decimal text of an f32.
+//! Writes the decimal text of an f32.
 //!
 //! All embeddings seen so far hold f16 values widened to f32. There are 65,536 of those, so their texts are computed
 //! once: copying one costs a third of printing it. Any other value is printed.
 
 use std::sync::LazyLock;
 
-/// Room for the longest shortest decimal of an f32, as in `-1.1754944e-38`, and a byte for its length.
+/// Room for the longest shortest decimal of an f32, such as `-1.1754944e-38`, and a byte for its length.
 const ENTRY: usize = 16;
 
-/// The texts of the normal f16 values, by [`index_of`]; the last byte of each is its length.
+/// Texts of the normal f16 values, by [`index_of`]. The last byte of each is its length.
 static TEXTS: LazyLock<Box<[[u8; ENTRY]]>> = LazyLock::new(|| (0..1 << 16).map(entry).collect());
 
-/// The difference between the exponent biases of an f32 and an f16.
+/// Difference between the exponent biases of f32 and f16.
 const EXPONENT_BIAS: u32 = 127 - 15;
 
-/// Appends the shortest decimal that reads back as the same f32, always with a decimal point: an integer could make a
+/// Appends the shortest decimal that reads back as the same f32. It always has a decimal point: an integer could make a
 /// dynamic mapping `long`. The value must be finite.
 pub fn write_float(out: &mut Vec<u8>, value: f32) {
     let Some(text) = index_of(value).and_then(|index| TEXTS.get(index)) else {
@@ -27,7 +27,7 @@ pub fn write_float(out: &mut Vec<u8>, value: f32) {
     out.truncate(end);
 }
 
-/// The index of a value in the table; None for values that are no f16, or subnormal.
+/// Returns the index of a value in the table; None: the value is not an f16, or it is subnormal.
 fn index_of(value: f32) -> Option<usize> {
     let bits = value.to_bits();
     let exponent = (bits >> 23) & 0xff;
@@ -37,7 +37,7 @@ fn index_of(value: f32) -> Option<usize> {
     (is_zero || is_normal).then_some((bits >> 31 << 15 | magnitude) as usize)
 }
 
-/// The entry at `index`. Subnormal values, infinities and NaN have entries that are never looked up.
+/// Computes the entry at `index`. Subnormal values, infinities and NaN have entries that are never looked up.
 fn entry(index: u32) -> [u8; ENTRY] {
     let (sign, exponent, fraction) = (index >> 15, index >> 10 & 0x1f, index & 0x3ff);
     let magnitude = if exponent == 0 { 0 } else { (exponent + EXPONENT_BIAS) << 23 | fraction << 13 };
@@ -85,7 +85,7 @@ mod tests {
         }
     }
 
-    /// The value of an f16, by its definition (IEEE 754, binary16).
+    /// Returns the value of an f16 by its definition (IEEE 754, binary16).
     fn f16(bits: u16) -> f32 {
         let (exponent, fraction) = (i32::from(bits >> 10 & 0x1f), f32::from(bits & 0x3ff));
         let magnitude = match exponent {

@@ -1,5 +1,5 @@
-//! Rewrites a refused document in the form that the server takes now: its vectors may be base64, which few servers
-//! read, or arrays.
+//! Rewrites a refused document for the server as it is now. Its vectors may be base64, which few servers read, or
+//! arrays.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -17,8 +17,8 @@ struct Document<'d> {
     embeddings: Option<BTreeMap<Cow<'d, str>, &'d RawValue>>,
 }
 
-/// Appends a document with each vector in the given encoding. Everything else is copied, and so is a vector field that
-/// holds no vector.
+/// Appends a document with each vector in the given encoding. Everything else is copied, including vector fields that
+/// do not hold a vector.
 pub fn write_replayed(out: &mut Vec<u8>, document: &str, encoding: VectorEncoding) {
     let mut done = 0;
     for (start, text) in vectors(document) {
@@ -30,7 +30,7 @@ pub fn write_replayed(out: &mut Vec<u8>, document: &str, encoding: VectorEncodin
     out.extend_from_slice(document.get(done..).unwrap_or_default().as_bytes());
 }
 
-/// The vectors of a document with the offsets where they begin, in order.
+/// Returns the vectors of a document with their byte offsets, in order.
 fn vectors(document: &str) -> Vec<(usize, &str)> {
     let embeddings =
         serde_json::from_str::<Document<'_>>(document).ok().and_then(|document| document.embeddings);
@@ -42,7 +42,7 @@ fn vectors(document: &str) -> Vec<(usize, &str)> {
     found
 }
 
-/// Reads a vector that is not in the wanted encoding; None if it is, or if it is no vector. What is no vector is copied,
+/// Parses a vector that is not in the wanted encoding. None: it already is, or it is not a vector; then it is copied,
 /// and the server refuses it.
 fn other_encoding(text: &str, wanted: VectorEncoding) -> Option<Vec<f32>> {
     let found = if text.starts_with('"') { VectorEncoding::Base64 } else { VectorEncoding::Array };
@@ -76,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn vectors_are_written_as_told_and_all_else_stays_to_the_byte() {
+    fn vectors_are_encoded_as_configured_and_everything_else_is_unchanged() {
         let (arrays, base64) = (document(VectorEncoding::Array), document(VectorEncoding::Base64));
         for stands in [&arrays, &base64] {
             assert_eq!(replayed(stands, VectorEncoding::Array), arrays);
@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_vector_stays_as_it_stands() {
+    fn a_value_that_is_not_a_vector_is_unchanged() {
         for text in [
             r#"{"at_uri":"a"}"#,
             r#"{"embeddings":null}"#,

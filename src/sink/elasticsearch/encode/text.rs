@@ -1,11 +1,11 @@
-//! Writes JSON text byte by byte into a buffer: strings, numbers and vectors.
+//! Writes JSON strings, numbers and vectors into a buffer.
 
 use base64_simd::{AsOut, STANDARD};
 
 use super::float::write_float;
 use crate::model::{DIMENSIONS, Vector};
 
-/// Appends `text` as a JSON string, quotes included (RFC 8259, section 7).
+/// Appends `text` as a JSON string, with quotes (RFC 8259, section 7).
 pub fn write_string(out: &mut Vec<u8>, text: &str) {
     out.push(b'"');
     let bytes = text.as_bytes();
@@ -38,7 +38,7 @@ fn write_escape(out: &mut Vec<u8>, byte: u8) {
     out.extend_from_slice(&[b'\\', short]);
 }
 
-/// Appends a whole number.
+/// Appends an integer.
 pub fn write_number(out: &mut Vec<u8>, mut number: u64) {
     let mut digits = [0; 20];
     let mut start = digits.len();
@@ -53,8 +53,7 @@ pub fn write_number(out: &mut Vec<u8>, mut number: u64) {
     out.extend_from_slice(&digits[start..]);
 }
 
-/// Appends a vector as a JSON array: each value as the shortest decimal that reads back as the same f32,
-/// always with a decimal point (an integer could make a dynamic mapping `long`).
+/// Appends a vector as a JSON array, each value as by [`write_float`].
 pub fn write_vector_array(out: &mut Vec<u8>, vector: &[f32]) {
     out.push(b'[');
     for (i, &value) in vector.iter().enumerate() {
@@ -66,8 +65,8 @@ pub fn write_vector_array(out: &mut Vec<u8>, vector: &[f32]) {
     out.push(b']');
 }
 
-/// Appends a vector as a JSON string: standard base64 of its big-endian f32, as Elasticsearch 9.3 and later reads a
-/// `dense_vector`.
+/// Appends a vector as a JSON string: standard base64 of its big-endian f32 values, as Elasticsearch 9.3 and later
+/// reads them in `dense_vector` fields.
 pub fn write_vector_base64(out: &mut Vec<u8>, vector: &[f32]) {
     let mut bytes = [0; size_of::<Vector>()];
     out.push(b'"');
@@ -86,7 +85,7 @@ pub fn write_vector_base64(out: &mut Vec<u8>, vector: &[f32]) {
     out.push(b'"');
 }
 
-/// The values of a vector: an array of numbers, or a base64 string of big-endian f32. None for anything else.
+/// Parses a vector: an array of numbers, or a base64 string of big-endian f32 values. None: it is neither.
 pub fn read_vector(text: &str) -> Option<Vec<f32>> {
     if let Some(base64) = text.strip_prefix('"') {
         let bytes = STANDARD.decode_to_vec(base64.strip_suffix('"')?).ok()?;
@@ -94,7 +93,7 @@ pub fn read_vector(text: &str) -> Option<Vec<f32>> {
         return rest.is_empty().then(|| values.iter().map(|bytes| f32::from_be_bytes(*bytes)).collect());
     }
     let values = text.strip_prefix('[')?.strip_suffix(']')?;
-    // Parses each directly as the nearest f32; going through f64 would round twice.
+    // Parses each value directly as the nearest f32. Parsing as f64 first would round twice.
     values.split(',').map(|value| value.trim().parse().ok()).collect()
 }
 

@@ -10,30 +10,31 @@ use crate::sink::elasticsearch::flat::Values;
 const REFRESH_INTERVAL: &str = "index.refresh_interval";
 const REPLICAS: &str = "index.number_of_replicas";
 
-/// The refresh interval of a load: 30 s minus one millisecond, which marks it as ours.
+/// Refresh interval of a load: 30 s minus one millisecond, which marks it as this program's.
 ///
 /// It is not `-1`. Refreshing twice a minute costs next to nothing, because a full indexing buffer creates segments
 /// more often than that. The program reads its own writes by id and needs no refresh. But after a kill without a next
-/// run, an index at `-1` would silently hide new documents from every search.
+/// run, an index at `-1` would hide new documents from every search.
 const LOAD_REFRESH: &str = "29999ms";
 
-/// The settings for posts. Without replicas every document is indexed once instead of twice.
+/// Settings for posts. Without replicas, each document is indexed once instead of twice.
 ///
-/// Durability is left alone. `async` saved no measurable time even where an fsync takes 5 ms, because few requests wait
-/// for the disk and other senders go on meanwhile. The flushes that it needs before archives are marked cost more.
-const OF_POSTS: [(&str, &str); 2] = [(REFRESH_INTERVAL, LOAD_REFRESH), (REPLICAS, "0")];
+/// Durability is left alone. `async` saves no measurable time even if an fsync takes 5 ms, because few requests wait for
+/// the disk and other senders continue in the meantime. The flushes that `async` needs before archives are marked cost
+/// more.
+const POST_SETTINGS: [(&str, &str); 2] = [(REFRESH_INTERVAL, LOAD_REFRESH), (REPLICAS, "0")];
 
-/// The settings for tombstones. They keep their replicas: they are few and small, and a tombstone lost with a node
-/// would let a deleted post come back.
-const OF_TOMBSTONES: [(&str, &str); 1] = [(REFRESH_INTERVAL, LOAD_REFRESH)];
+/// Settings for tombstones. They keep their replicas: they are few and small, and a tombstone lost with a node would
+/// let a deleted post come back.
+const TOMBSTONE_SETTINGS: [(&str, &str); 1] = [(REFRESH_INTERVAL, LOAD_REFRESH)];
 
-/// Settings to send, by flat name; None stands for the default.
+/// Settings to send, by flat name; None: the default.
 pub(super) type Update<'a> = BTreeMap<&'a str, Option<&'a str>>;
 
 /// The concrete indices that a load writes to.
 ///
-/// Deletes also go to the other indices behind an alias. Those keep their settings: tuning them would mean copying all
-/// their shards anew.
+/// Deletes also go to the other indices behind an alias. Those keep their settings, because tuning them would mean
+/// copying all their shards again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LoadedIndices {
     /// The index that takes the posts.
@@ -43,22 +44,22 @@ pub struct LoadedIndices {
 }
 
 impl LoadedIndices {
-    /// Each index with the settings of a load.
+    /// Returns each index with the settings of a load.
     pub(super) fn tuned(&self) -> [(&str, &'static [(&'static str, &'static str)]); 2] {
-        [(self.posts.as_str(), &OF_POSTS), (self.tombstones.as_str(), &OF_TOMBSTONES)]
+        [(self.posts.as_str(), &POST_SETTINGS), (self.tombstones.as_str(), &TOMBSTONE_SETTINGS)]
     }
 }
 
-/// The settings of a load, for an operator.
+/// Describes the settings of a load for users.
 pub fn describe() -> String {
     let list = |settings: &[(&str, &str)]| {
         let texts: Vec<_> = settings.iter().map(|(name, value)| format!("{name} {value}")).collect();
         texts.join(", ")
     };
-    format!("{} for posts; {} for tombstones", list(&OF_POSTS), list(&OF_TOMBSTONES))
+    format!("{} for posts; {} for tombstones", list(&POST_SETTINGS), list(&TOMBSTONE_SETTINGS))
 }
 
-/// Whether the current settings come from a load: nobody else would choose this refresh interval.
+/// Returns whether the current settings come from a load: nobody else would choose this refresh interval.
 pub(in crate::sink::elasticsearch) fn is_tuned(now: &Values) -> bool {
     now.get(REFRESH_INTERVAL).is_some_and(|value| value == LOAD_REFRESH)
 }
@@ -69,15 +70,15 @@ pub struct Changes(BTreeMap<String, Change>);
 
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 struct Change {
-    /// The value before; None if the default was in force.
+    /// The value before the load; None: the default was in force.
     before: Option<String>,
-    /// The value during the load, as the server shows it; None if it shows nothing. Never missing in a record.
+    /// The value during the load, as the server shows it; None: it shows none. Never missing in a record.
     #[serde(deserialize_with = "Option::deserialize")]
     during: Option<String>,
 }
 
 impl Changes {
-    /// The changes from the current settings to those of a load.
+    /// Computes the changes from the current settings to those of a load.
     pub(super) fn new(now: &Values, during: &[(&str, &str)]) -> Self {
         let change = |(name, during): &(&str, &str)| {
             let change = Change { before: now.get(*name).cloned(), during: Some((*during).to_owned()) };
@@ -86,12 +87,12 @@ impl Changes {
         Self(during.iter().map(change).collect())
     }
 
-    /// The settings to send at the beginning of a load.
+    /// Returns the settings to send when a load starts.
     pub(super) fn during(&self) -> Update<'_> {
         self.update(|_, change| Some(change.during.as_deref()))
     }
 
-    /// The same changes, with the current settings as the values set by the load.
+    /// Returns the changes with the current settings as the values during the load.
     pub(super) fn as_shown(&self, now: &Values) -> Self {
         let shown = |(name, change): (&String, &Change)| {
             (name.clone(), Change { before: change.before.clone(), during: now.get(name).cloned() })
@@ -99,13 +100,13 @@ impl Changes {
         Self(self.0.iter().map(shown).collect())
     }
 
-    /// The settings to send to restore everything.
+    /// Returns the settings to send to restore everything.
     pub(super) fn before(&self) -> Update<'_> {
         self.update(|_, change| Some(change.before.as_deref()))
     }
 
-    /// The settings to send to restore everything except what another process or an operator has set since.
-    pub(super) fn to_put_back(&self, now: &Values) -> Update<'_> {
+    /// Returns the settings to send to restore everything except what another process or a user has changed since.
+    pub(super) fn to_restore(&self, now: &Values) -> Update<'_> {
         self.update(|name, change| {
             (now.get(name) == change.during.as_ref()).then_some(change.before.as_deref())
         })
@@ -116,7 +117,7 @@ impl Changes {
     }
 }
 
-/// Shows the changes to an operator.
+/// Describes the changes for users.
 impl fmt::Display for Changes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (i, (name, Change { before, during })) in self.0.iter().enumerate() {
@@ -136,36 +137,33 @@ mod tests {
     }
 
     fn of_posts(now: &[(&str, &str)]) -> Changes {
-        Changes::new(&values(now), &OF_POSTS)
+        Changes::new(&values(now), &POST_SETTINGS)
     }
 
     #[test]
-    fn what_was_set_is_put_back_and_what_was_not_is_unset() {
+    fn set_values_are_restored_and_unset_ones_are_unset() {
         let changes = of_posts(&[(REPLICAS, "2")]);
-        let now = values(&OF_POSTS);
+        let now = values(&POST_SETTINGS);
         assert_eq!(
             changes.during(),
             Update::from([(REFRESH_INTERVAL, Some(LOAD_REFRESH)), (REPLICAS, Some("0"))])
         );
         assert!(is_tuned(&now));
-        assert_eq!(
-            changes.to_put_back(&now),
-            Update::from([(REFRESH_INTERVAL, None), (REPLICAS, Some("2"))])
-        );
-        assert_eq!(changes.before(), changes.to_put_back(&now));
+        assert_eq!(changes.to_restore(&now), Update::from([(REFRESH_INTERVAL, None), (REPLICAS, Some("2"))]));
+        assert_eq!(changes.before(), changes.to_restore(&now));
     }
 
     #[test]
-    fn what_somebody_else_has_set_since_is_left_alone() {
+    fn values_that_others_have_set_since_are_left_alone() {
         let changes = of_posts(&[(REFRESH_INTERVAL, "5s"), (REPLICAS, "1")]);
         let by_hand = values(&[(REFRESH_INTERVAL, "1s"), (REPLICAS, "0")]);
-        assert_eq!(changes.to_put_back(&by_hand), Update::from([(REPLICAS, Some("1"))]));
+        assert_eq!(changes.to_restore(&by_hand), Update::from([(REPLICAS, Some("1"))]));
         let all_back = values(&[(REFRESH_INTERVAL, "5s"), (REPLICAS, "1")]);
-        assert!(changes.to_put_back(&all_back).is_empty());
+        assert!(changes.to_restore(&all_back).is_empty());
     }
 
     #[test]
-    fn only_the_mark_of_a_load_is_taken_for_one() {
+    fn only_the_refresh_interval_of_a_load_marks_one() {
         for (refresh, tuned) in [("29999ms", true), ("30s", false), ("-1", false)] {
             assert_eq!(
                 is_tuned(&values(&[(REFRESH_INTERVAL, refresh), (REPLICAS, "0")])),

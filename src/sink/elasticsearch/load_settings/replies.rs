@@ -1,4 +1,4 @@
-//! Reads the server's replies about the settings of an index. Pure.
+//! Parses the server's replies about the settings of an index. Pure.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use crate::sink::elasticsearch::flat::{Values, flatten};
 use crate::sink::elasticsearch::flush::is_serverless;
 use crate::sink::elasticsearch::preflight::PreflightError;
 
-/// The settings of an index; None if there is no such index.
+/// Returns the settings of an index; None: there is no such index.
 pub(super) fn parse_settings(index: &str, reply: &Reply) -> Result<Option<Values>, PreflightError> {
     #[derive(Deserialize)]
     struct Index {
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn an_index_is_gone_only_where_the_server_says_so() {
+    fn an_index_is_gone_only_if_the_server_says_so() {
         let gone = r#"{"error":{"type":"index_not_found_exception","reason":"no such index [posts_v1]"}}"#;
         assert_eq!(parse_settings("posts_v1", &reply(404, gone)), Ok(None));
         for (status, body) in [(404, "{}"), (200, "<html>"), (200, "{}"), (204, "")] {
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn a_serverless_is_told_to_go_without() {
+    fn serverless_is_refused_with_advice() {
         let body = r#"{"error":{"type":"illegal_argument_exception","reason":"Settings [index.number_of_replicas] are not available when running in serverless mode"}}"#;
         let error = judge_update("posts_v1", &reply(400, body)).unwrap_err();
         assert!(error.to_string().contains("remove the option"), "{error}");

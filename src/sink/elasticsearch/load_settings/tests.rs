@@ -1,4 +1,4 @@
-//! Tests of the record and of the replies that decide what happens to it.
+//! Tests of the record, and of the replies that decide whether it is kept.
 
 use super::*;
 use crate::auth::Auth;
@@ -16,7 +16,7 @@ fn plan() -> Record {
 }
 
 #[test]
-fn a_record_outlives_the_run_and_goes_when_all_is_back() {
+fn a_record_outlives_the_run_until_everything_is_restored() {
     let folder = tempfile::tempdir().unwrap();
     let state_file = folder.path().join("state.json");
     let mut first = open(&state_file).unwrap();
@@ -24,13 +24,13 @@ fn a_record_outlives_the_run_and_goes_when_all_is_back() {
     first.record(plan()).unwrap();
     let mut next = open(&state_file).unwrap();
     assert_eq!(next.record, plan());
-    next.forget().unwrap();
+    next.remove_record().unwrap();
     assert!(!open(&state_file).unwrap().are_changed());
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
 }
 
 #[test]
-fn what_is_no_record_is_never_taken_for_an_empty_one() {
+fn an_unreadable_record_is_not_an_empty_one() {
     for text in ["", "[]", "{\"posts\":1}", "{\"posts\":{\"index.x\":{\"before\":null}}}"] {
         let folder = tempfile::tempdir().unwrap();
         let state_file = folder.path().join("state.json");
@@ -40,7 +40,7 @@ fn what_is_no_record_is_never_taken_for_an_empty_one() {
 }
 
 #[test]
-fn nothing_is_changed_where_the_record_cannot_be_written() {
+fn nothing_is_changed_if_the_record_cannot_be_written() {
     let folder = tempfile::tempdir().unwrap();
     let mut load_settings = open(&folder.path().join("missing/state.json")).unwrap();
     assert_eq!(load_settings.record(plan()).unwrap_err().code, ExitCode::Failed);
@@ -48,11 +48,11 @@ fn nothing_is_changed_where_the_record_cannot_be_written() {
 }
 
 #[test]
-fn an_operator_reads_what_to_put_back_by_hand() {
+fn the_failure_lists_the_settings_to_restore_by_hand() {
     let folder = tempfile::tempdir().unwrap();
     let mut load_settings = open(&folder.path().join("state.json")).unwrap();
     load_settings.record(plan()).unwrap();
-    let text = load_settings.not_back(&PreflightError::unavailable("HTTP 503")).message;
+    let text = load_settings.not_restored(&PreflightError::unavailable("HTTP 503")).message;
     let request = r#"PUT /posts_v1/_settings {"index.number_of_replicas":"2","index.refresh_interval":null}"#;
     assert!(text.contains(request) && text.contains("HTTP 503"), "{text}");
 }

@@ -1,21 +1,21 @@
-//! The mapping that follows from the list of fields.
+//! Builds the mapping from the list of fields.
 
 use serde_json::{Map, Value as Json, json};
 
 use crate::model::FieldChoice;
 use crate::model::schema::{Kind, vector_names};
 
-/// Limits keywords that are indexed. Lucene refuses a document with a term of more than 32766 bytes, and a UTF-8
-/// character has up to four. A longer value stays in the source and is not indexed.
+/// Longest keyword that is indexed, in characters. Lucene refuses a document with a term of more than 32766 bytes, and
+/// a UTF-8 character has up to four. A longer value stays in `_source` and is not indexed.
 const MAX_KEYWORD_CHARS: u32 = 32_766 / 4;
 
-/// Limits links that are indexed. A longer link stays in the source and is not indexed.
+/// Longest link that is indexed, in characters. A longer one stays in `_source` and is not indexed.
 const MAX_LINK_CHARS: u32 = 1_024;
 
-/// The mapping of an index with these fields. `vectors` is the mapping of the object that holds the vectors.
+/// Returns the mapping of an index with these fields. `vectors` is the mapping of the object that holds the vectors.
 ///
-/// Unknown fields are kept in the source and not indexed (`dynamic: false`). So one wrong document cannot fix a wrong
-/// type for good, and many cannot make the mapping grow without end.
+/// Unknown fields stay in `_source` and are not indexed (`dynamic: false`). So one wrong document cannot fix a wrong
+/// type forever, and many cannot make the mapping grow without limit.
 pub(super) fn mappings(fields: &[(&'static str, Kind)], vectors: &Json) -> Json {
     json!({"dynamic": false, "properties": properties(fields, vectors)})
 }
@@ -42,7 +42,8 @@ fn mapping_of(kind: Kind, vectors: &Json) -> Json {
     }
 }
 
-/// The mapping of the object that holds the vectors. `mapping` returns that of one vector by its dimension, if known.
+/// Returns the mapping of the object that holds the vectors. `mapping` returns the mapping of one vector of a given
+/// dimension; None: the dimension is unknown.
 pub(super) fn vectors_mapped(choice: FieldChoice, mapping: impl Fn(Option<u64>) -> Json) -> Json {
     let names = vector_names(choice).into_iter();
     let fields: Map<String, Json> =
@@ -63,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_out_is_not_mapped() {
+    fn omitted_fields_are_not_mapped() {
         let excluded = &["thread_root_post", "embeddings.all_MiniLM_L6_v2"];
         let mapping = mapping(FieldChoice { excluded, ..FieldChoice::default() });
         assert_eq!(mapping.pointer("/properties/thread_root_post"), None);
@@ -74,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn further_fields_are_mapped_where_they_are_asked_for() {
+    fn additional_fields_are_mapped_if_configured() {
         let model =
             Model::new("all-mpnet-base-v2", "embeddings.all_mpnet_base_v2", "vector:all-mpnet-base-v2");
         let models = vec![model].leak();

@@ -1,4 +1,4 @@
-//! The errors of requests made before the first document.
+//! Errors of requests made before the first document.
 
 use std::fmt;
 use std::time::Duration;
@@ -7,34 +7,34 @@ use crate::exit::{ExitCode, Failure};
 use crate::http::TransportError;
 use crate::observe::finding::{Check, Status};
 use crate::sink::elasticsearch::client::{Client, Reply};
-use crate::sink::elasticsearch::outcome::{is_unavailable, not_elasticsearchs};
+use crate::sink::elasticsearch::outcome::{foreign_answer, is_unavailable};
 use crate::sink::elasticsearch::product::Product;
 
-/// The reason why there is no [`Report`](super::Report).
+/// Why there is no [`Report`](super::Report).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PreflightError {
-    /// At least one check failed; waiting does not change that.
+    /// At least one check failed. Waiting does not change that.
     Refused(Vec<Check>),
     /// Elasticsearch cannot be reached, or cannot answer for now.
     Unavailable(Outage),
 }
 
-/// The reason why Elasticsearch has no answer for now.
+/// Why Elasticsearch has no answer for now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outage {
-    /// What happened, as one line.
+    /// What happened, in one line.
     pub why: String,
-    /// How long the server asks to be left alone.
+    /// How long the server asks the client to wait.
     pub retry_after: Option<Duration>,
 }
 
 impl PreflightError {
-    /// No answer for now, without a time to wait from the server.
+    /// Creates the error for no answer, if the server gives no time to wait.
     pub fn unavailable(why: impl Into<String>) -> Self {
         Self::Unavailable(Outage { why: why.into(), retry_after: None })
     }
 
-    /// No answer for now, according to this reply.
+    /// Creates the error for no answer, with the time to wait in this reply.
     pub fn unavailable_as(why: impl Into<String>, reply: &Reply) -> Self {
         Self::Unavailable(Outage { why: why.into(), retry_after: reply.retry_after })
     }
@@ -43,7 +43,7 @@ impl PreflightError {
         Self::Refused(vec![Check::failed(name, text)])
     }
 
-    /// The error for a reply that does not answer the question.
+    /// Creates the error for a reply that does not answer the request.
     pub(in crate::sink::elasticsearch) fn unexpected(
         name: &'static str,
         question: &str,
@@ -80,26 +80,27 @@ impl From<PreflightError> for Failure {
     }
 }
 
-/// Asks, and treats a refusal that rests on a page (of an ingress, a redirect) as an outage: the server has answered
-/// before.
-pub(in crate::sink::elasticsearch) fn past_pages<T>(
+/// Runs `ask`, and treats a refusal that came with a proxy's page (an ingress, a redirect) as an outage: the server
+/// itself has answered before.
+pub(in crate::sink::elasticsearch) fn pages_as_outages<T>(
     client: &Client,
     ask: impl FnOnce(&Client) -> Result<T, PreflightError>,
 ) -> Result<T, PreflightError> {
     ask(client).map_err(|error| match (error, client.page()) {
-        (PreflightError::Refused(_), Some(page)) => PreflightError::unavailable(not_elasticsearchs(&page)),
+        (PreflightError::Refused(_), Some(page)) => PreflightError::unavailable(foreign_answer(&page)),
         (error, _) => error,
     })
 }
 
-/// Returns the errors that stand for no answer: a failed transport, a refused key, a server that cannot answer now.
+/// Returns the reply, or an error if there is no usable one: the transport failed, the key is refused, or the server
+/// cannot answer now.
 pub(in crate::sink::elasticsearch) fn answer(
     client: &Client,
     result: Result<Reply, TransportError>,
 ) -> Result<Reply, PreflightError> {
     let url = client.base_url();
     if let Some(product) = result.as_ref().ok().and_then(Product::of_refusal) {
-        client.note_product(product);
+        client.set_product(product);
     }
     match result {
         Ok(reply) if client.urls().any(|url| has_stray_path(url, &reply)) => Err(PreflightError::refused(
@@ -113,7 +114,7 @@ pub(in crate::sink::elasticsearch) fn answer(
             Some(what_to_do) => {
                 Err(PreflightError::refused("credentials", format!("{what_to_do} ({})", reply.reason())))
             }
-            None => sort_out(reply),
+            None => judge_status(reply),
         },
         Err(TransportError::Refused(why)) => {
             Err(PreflightError::refused("connection", format!("{url}: {why}")))
@@ -129,9 +130,9 @@ pub(in crate::sink::elasticsearch) fn answer(
     }
 }
 
-/// Whether Elasticsearch itself receives the path of the base URL and does not know it. Bulk requests would still work
-/// there (`/<index>/_bulk`, where each action names its own index), but the indices could not be inspected. A proxy
-/// with Elasticsearch below a path removes that path.
+/// Returns whether Elasticsearch itself gets the path of the base URL and does not know it. Bulk requests would still
+/// work (`/<index>/_bulk`, where each action names its own index), but the indices could not be inspected. A proxy in
+/// front of Elasticsearch removes that path.
 pub(super) fn has_stray_path(url: &str, reply: &Reply) -> bool {
     let path = url.split_once("://").and_then(|(_, rest)| rest.split_once('/')).map_or("", |(_, path)| path);
     let path = path.trim_end_matches('/');
@@ -139,8 +140,8 @@ pub(super) fn has_stray_path(url: &str, reply: &Reply) -> bool {
     reply.status == 400 && !path.is_empty() && reply.reason().contains(&seen)
 }
 
-/// The part of [`answer`] that judges statuses with the same meaning for every request.
-fn sort_out(reply: Reply) -> Result<Reply, PreflightError> {
+/// Judges statuses that have the same meaning for every request; part of [`answer`].
+fn judge_status(reply: Reply) -> Result<Reply, PreflightError> {
     match reply.status {
         300..=399 => Err(PreflightError::refused(
             "connection",

@@ -1,4 +1,4 @@
-//! Checks whether the mapping of an index takes the documents as they are sent.
+//! Checks whether the mapping of an index accepts the documents as they are sent.
 
 use serde_json::Value;
 
@@ -10,30 +10,30 @@ use crate::sink::elasticsearch::product::Product;
 
 const NAME: &str = "mapping";
 
-/// What an index does with a field that its mapping doesn't name.
+/// How an index treats a field that its mapping does not have.
 ///
 /// Source: Elasticsearch's mapping parameter `dynamic`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Dynamic {
-    /// Its type is guessed from the first value.
+    /// It guesses the type from the first value.
     Guess,
-    /// It is kept in the source and not indexed.
+    /// It keeps the field in `_source` and does not index it.
     Keep,
-    /// The document is rejected.
+    /// It rejects the document.
     Reject,
 }
 
 impl Dynamic {
-    /// Reads the value of an object, or inherits it.
+    /// Parses the value of an object, or inherits it.
     fn of(object: &Value, inherited: Self) -> Self {
         match object.get("dynamic") {
             Some(Value::Bool(true)) => Dynamic::Guess,
             Some(Value::Bool(false)) => Dynamic::Keep,
             Some(Value::String(text)) => match text.to_ascii_lowercase().as_str() {
                 "true" => Dynamic::Guess,
-                // OpenSearch has `strict_allow_templates`: fields that no template names are rejected.
+                // OpenSearch's `strict_allow_templates` rejects fields that match no template.
                 "strict" | "strict_allow_templates" => Dynamic::Reject,
-                // `runtime` creates fields that are computed from the source during a search.
+                // `runtime` creates fields that are computed from `_source` during a search.
                 _ => Dynamic::Keep,
             },
             _ => inherited,
@@ -44,7 +44,7 @@ impl Dynamic {
 /// A field that is sent, and its kind.
 pub(super) type Sent = (&'static str, Kind);
 
-/// Judges the mapping of everything but the vectors.
+/// Judges the mapping of all fields except the vectors.
 pub(super) fn judge(index: &str, mappings: &Value, fields: &[Sent]) -> Vec<Check> {
     let mut checks = Vec::new();
     checks.extend(judge_unmapped(index, mappings, fields));
@@ -81,8 +81,8 @@ fn judge_field(index: &str, name: &str, kind: Kind, mapping: &Value) -> Vec<Chec
     checks
 }
 
-/// Warns about the fields of another writer. A document that another writer has extended is replaced by one without
-/// those fields, since this program's versions are above those that Elasticsearch counts itself.
+/// Warns about fields of another writer. A document that another writer has extended is replaced by one without those
+/// fields: this program's versions are above those that Elasticsearch counts itself.
 pub(super) fn judge_foreign(
     index: &str,
     mappings: &Value,
@@ -90,7 +90,7 @@ pub(super) fn judge_foreign(
     choice: FieldChoice,
 ) -> Option<Check> {
     const NAMED: usize = 10;
-    let is_ours = |name: &str| fields.iter().any(|&(field, _)| field == name);
+    let is_written = |name: &str| fields.iter().any(|&(field, _)| field == name);
     let ours = vector_names(choice);
     let is_vector = |name: &str| ours.iter().any(|field| field.name == name);
     let names = |object: Option<&Value>| -> Vec<String> {
@@ -99,7 +99,7 @@ pub(super) fn judge_foreign(
     };
     let dotted = |name: &str| name.strip_prefix("embeddings.").is_some_and(is_vector);
     let mut foreign: Vec<String> =
-        names(Some(mappings)).into_iter().filter(|name| !is_ours(name) && !dotted(name)).collect();
+        names(Some(mappings)).into_iter().filter(|name| !is_written(name) && !dotted(name)).collect();
     let vectors = names(property(mappings, "embeddings")).into_iter().filter(|name| !is_vector(name));
     foreign.extend(vectors.map(|name| format!("embeddings.{name}")));
     if foreign.is_empty() {
@@ -116,12 +116,12 @@ pub(super) fn judge_foreign(
     Some(Check::warning(NAME, text))
 }
 
-/// Whether every action and look-up of a document must carry a routing.
+/// Returns whether every action and look-up of a document must have a routing.
 pub(super) fn requires_routing(mappings: &Value) -> bool {
     mappings.pointer("/_routing/required") == Some(&Value::Bool(true))
 }
 
-/// Fails if the mapping is strict and does not name every field: it would reject every document.
+/// Fails if the mapping is strict and lacks a field: it would reject every document.
 fn judge_unmapped(index: &str, mappings: &Value, fields: &[Sent]) -> Option<Check> {
     let names = fields.iter().map(|&(name, _)| name);
     let unmapped: Vec<_> = names.filter(|field| property(mappings, field).is_none()).collect();
@@ -132,19 +132,19 @@ fn judge_unmapped(index: &str, mappings: &Value, fields: &[Sent]) -> Option<Chec
     })
 }
 
-/// Checks the mapping of `at_uri`, by which readers look posts up, apart from `_id`.
+/// Checks the mapping of `at_uri`. Readers look posts up by it, as well as by `_id`.
 fn judge_at_uri(index: &str, mappings: &Value) -> Option<Check> {
     let wrong = match property(mappings, "at_uri").map(type_of) {
         Some("keyword" | "wildcard" | "constant_keyword") => return None,
         Some("text") => "maps at_uri as text: exact searches for it need keyword".to_owned(),
-        // `judge_value` judges whether it takes a text at all, as for every field.
+        // `judge_value` judges whether the field accepts texts, as for every field.
         Some(_) => return None,
         None => "does not map at_uri as keyword".to_owned(),
     };
     Some(Check::warning(NAME, format!("{index} {wrong}")))
 }
 
-/// Types that take every text.
+/// Types that accept every text.
 const TEXTS: [&str; 11] = [
     "keyword",
     "text",
@@ -159,12 +159,12 @@ const TEXTS: [&str; 11] = [
     "version",
 ];
 
-/// Types that take every number in the media of posts.
+/// Types that accept every number in the media of posts.
 const NUMBERS: [&str; 7] =
     ["long", "integer", "unsigned_long", "double", "float", "scaled_float", "rank_feature"];
 
-/// Types that take no text, or only texts that stand for a number, a place and the like.
-const NO_TEXTS: [&str; 26] = [
+/// Types that accept no texts, or only texts that stand for a number, a place and the like.
+const NON_TEXTS: [&str; 26] = [
     "long",
     "integer",
     "short",
@@ -193,7 +193,7 @@ const NO_TEXTS: [&str; 26] = [
     "join",
 ];
 
-/// Judges the mapping of a field that holds a text or a time. The server judges types that are not known here.
+/// Judges the mapping of a field that holds a text or a time. The server judges types that are not in these lists.
 fn judge_value(index: &str, name: &str, kind: Kind, mapping: &Value) -> Option<Check> {
     let wanted = match kind {
         Kind::Vectors => return None,
@@ -218,7 +218,7 @@ fn judge_value(index: &str, name: &str, kind: Kind, mapping: &Value) -> Option<C
         "object" if is("enabled", false) => not_indexed("it is an object with enabled: false".to_owned()),
         "date" | "date_nanos" => {
             let format = mapping.get("format").and_then(Value::as_str);
-            if kind == Kind::Date && !format.is_some_and(refuses_our_times) {
+            if kind == Kind::Date && !format.is_some_and(refuses_written_times) {
                 return None;
             }
             if is("ignore_malformed", true) {
@@ -233,17 +233,17 @@ fn judge_value(index: &str, name: &str, kind: Kind, mapping: &Value) -> Option<C
         texts if TEXTS.contains(&texts) && !is_object => None,
         "alias" => failed("as an alias of another field, which accepts no values".to_owned()),
         "object" | "nested" => failed(format!("as {}", type_of(mapping))),
-        other if !NO_TEXTS.contains(&other) && !TEXTS.contains(&other) => None,
+        other if !NON_TEXTS.contains(&other) && !TEXTS.contains(&other) => None,
         other if is("ignore_malformed", true) => not_indexed(format!("it is a {other}")),
         other => failed(format!("as {other}")),
     }
 }
 
-/// Whether a date format takes none of our times, such as `2025-10-30T12:34:56.789Z`. The server judges formats that
-/// are not known here.
+/// Returns whether a date format accepts no time of this program, such as `2025-10-30T12:34:56.789Z`. The server judges
+/// formats that are not in this list.
 ///
 /// Source: Elasticsearch's mapping parameter `format`.
-fn refuses_our_times(format: &str) -> bool {
+fn refuses_written_times(format: &str) -> bool {
     format.split("||").map(str::trim).all(|format| {
         let name = format.strip_prefix("strict_").unwrap_or(format);
         name.starts_with("epoch_")
@@ -256,10 +256,10 @@ fn refuses_our_times(format: &str) -> bool {
     })
 }
 
-/// The reason why posts cannot be searched by their exact author, and what to do.
+/// Returns why posts cannot be searched by their exact author, and what to do; None: they can.
 ///
-/// A `text` field is searched by its words, and an unmapped field silently finds nothing. A keyword can be searched by
-/// its index or, more slowly, by its doc values.
+/// A `text` field is searched by its words, and a search in an unmapped field finds nothing. A keyword can be searched
+/// by its index or, more slowly, by its doc values.
 pub(super) fn judge_author(index: &str, mappings: &Value) -> Option<String> {
     let author = property(mappings, "author_did");
     let is_off = |parameter| author.and_then(|author| author.get(parameter)) == Some(&Value::Bool(false));
@@ -277,7 +277,6 @@ pub(super) fn judge_author(index: &str, mappings: &Value) -> Option<String> {
     ))
 }
 
-/// Judges the mapping of the vectors.
 pub(super) fn judge_vectors(
     index: &str,
     mappings: &Value,
@@ -303,7 +302,7 @@ pub(super) fn judge_vectors(
             }
             (None, Some(other)) => {
                 let text = format!(
-                    "{index} maps embeddings as {other}: create the index again with {wanted} {ANEW}"
+                    "{index} maps embeddings as {other}: create the index again with {wanted} {RECREATE_HINT}"
                 );
                 (false, Some(Check::failed(NAME, text)))
             }
@@ -314,13 +313,13 @@ pub(super) fn judge_vectors(
     (checks, VectorMapping { dense })
 }
 
-/// The hint for a mapping that exists already.
-const ANEW: &str =
+/// Hint for a mapping that already exists.
+const RECREATE_HINT: &str =
     "(a mapping cannot be changed; --create-indices creates the right one if the index is missing)";
 
-/// Judges the mapping of a vector field: whether it is a `dense_vector`, and what is wrong with it.
+/// Judges the mapping of a vector field. Returns whether it is a `dense_vector`, and what is wrong with it.
 ///
-/// For a further model, the dimension in the mapping becomes that of this run's vectors.
+/// For an additional model, the mapping's dimension becomes that of this run's vectors.
 fn judge_vector(
     index: &str,
     name: &str,
@@ -333,7 +332,7 @@ fn judge_vector(
     let element = text("element_type").or(text("data_type")).unwrap_or("float");
     let is_vector = match type_of(mapping) {
         "dense_vector" => matches!(element, "float" | "bfloat16"),
-        // OpenSearch's type takes the same arrays, but reads base64 in the other byte order.
+        // OpenSearch's type accepts the same arrays, but reads base64 in the other byte order.
         "knn_vector" => !matches!(element, "byte" | "binary"),
         _ => false,
     };
@@ -349,10 +348,10 @@ fn judge_vector(
     let wanted = product.wanted_vector(vector.dims);
     let problem = if !is_vector {
         let kind = if element == "float" { type_of(mapping) } else { element };
-        format!("{index} maps {name} as {kind}: create the index again with {wanted} {ANEW}")
+        format!("{index} maps {name} as {kind}: create the index again with {wanted} {RECREATE_HINT}")
     } else if dims.is_some_and(|dims| vector.dims.is_some() && dims != vector.dims) {
         let dims = dims.flatten().unwrap_or_default();
-        format!("{index} maps {name} with {dims} dims: create the index again with {wanted} {ANEW}")
+        format!("{index} maps {name} with {dims} dims: create the index again with {wanted} {RECREATE_HINT}")
     } else {
         let wants_length = text("similarity") == Some("dot_product");
         let warning = wants_length.then(|| {
@@ -369,7 +368,7 @@ fn judge_vector(
 
 /// Judges a vector field without a mapping.
 ///
-/// A guessed type is refused: Elasticsearch guesses `dense_vector` since 8.11, but older versions and OpenSearch guess
+/// A guessed type is refused. Elasticsearch guesses `dense_vector` since 8.11, but older versions and OpenSearch guess
 /// `float`, and every version guesses `text` from base64. A mapping cannot be changed afterwards.
 fn judge_no_vector(index: &str, name: &str, dynamic: Dynamic, wanted: &str) -> Check {
     match dynamic {
@@ -392,7 +391,7 @@ pub(super) fn property<'a>(object: &'a Value, name: &str) -> Option<&'a Value> {
     object.get("properties")?.get(name)
 }
 
-/// The type of a field; a field without a type is an object.
+/// Returns the type of a field. A field without a type is an object.
 fn type_of(field: &Value) -> &str {
     field.get("type").and_then(Value::as_str).unwrap_or("object")
 }

@@ -1,4 +1,4 @@
-//! Reads what the server tells about the indices behind a name.
+//! Looks up the indices behind a name.
 //!
 //! Source: Elasticsearch's "Get index information" API. It resolves aliases, and returns aliases, mapping and settings
 //! of every concrete index in one reply. If the server does not offer it or returns less, each part is requested
@@ -12,22 +12,22 @@ use serde_json::Value;
 
 use super::error::{PreflightError, answer};
 use crate::sink::elasticsearch::client::{Client, Reply};
-use crate::sink::elasticsearch::outcome::{NAME_ELASTICSEARCH, is_not_offered};
+use crate::sink::elasticsearch::outcome::{URL_ADVICE, is_not_offered};
 
-/// Returns only what is judged: the full reply has hundreds of settings per index. The UUID makes sure that the filter
-/// leaves no index out of the reply.
+/// Returns only the fields that are judged: the full reply has hundreds of settings per index. The UUID makes sure that
+/// the filter leaves no index out of the reply.
 const FILTER: &str = "include_defaults=true&filter_path=*.aliases,*.mappings,*.settings.index.uuid,*.settings.index.version.created,\
     *.*.index.gc_deletes,*.*.index.translog.durability,*.settings.index.blocks,\
     *.settings.index.default_pipeline,*.settings.index.final_pipeline,*.settings.index.refresh_interval,\
     *.settings.index.verified_before_close";
 
-/// The separate request of each part.
+/// The separate requests, one for each part.
 const PARTS: [&str; 3] = ["_mapping", "_settings?include_defaults=true", "_alias"];
 
-/// The concrete indices behind a name. An empty map means that the server does not tell whether there are any.
+/// Concrete indices behind a name. An empty map means that the server does not show whether there are any.
 pub(in crate::sink::elasticsearch) type Indices = BTreeMap<String, Index>;
 
-/// The parts known about a concrete index; None if the server does not tell.
+/// What is known about a concrete index; None: the server does not show that part.
 #[derive(Debug, Default, PartialEq, Deserialize)]
 pub(in crate::sink::elasticsearch) struct Index {
     pub(super) aliases: Option<BTreeMap<String, Alias>>,
@@ -43,7 +43,7 @@ pub(super) struct Alias {
 }
 
 impl Index {
-    /// Whether every part that is judged is known.
+    /// Returns whether every part that is judged is known.
     fn is_complete(&self) -> bool {
         self.aliases.is_some() && self.mappings.is_some() && self.settings.is_some()
     }
@@ -56,7 +56,7 @@ impl Index {
     }
 }
 
-/// Asks for the indices behind a name; None if there is no such index or alias.
+/// Looks up the indices behind a name; None: there is no such index or alias.
 pub(in crate::sink::elasticsearch) fn ask(
     client: &Client,
     name: &'static str,
@@ -64,7 +64,7 @@ pub(in crate::sink::elasticsearch) fn ask(
     ask_about(client, name, name)
 }
 
-/// As [`ask`], about another index related to the name.
+/// Like [`ask`], for another index related to the name. `checked` names the check.
 pub(super) fn ask_about(
     client: &Client,
     checked: &'static str,
@@ -76,38 +76,36 @@ pub(super) fn ask_about(
         return Ok(Some(indices));
     }
     let mut all_missing = whole.status == 404;
-    // If the server has told the rest of an index, it has told all the settings it offers, as Serverless does.
-    let has_told = |part: &str| {
+    // If the server has shown the rest of an index, it has shown all the settings that it offers, as Serverless does.
+    let has_shown = |part: &str| {
         part.starts_with("_settings")
             && !indices.is_empty()
             && indices.values().all(|index| index.aliases.is_some() && index.mappings.is_some())
     };
-    let parts: Vec<_> = PARTS.into_iter().filter(|part| !has_told(part)).collect();
+    let parts: Vec<_> = PARTS.into_iter().filter(|part| !has_shown(part)).collect();
     for part in parts {
         let reply = answer(client, client.get(&format!("/{name}/{part}")))?;
         all_missing &= reply.status == 404;
         let question = format!("GET /{name}/{part}");
-        let Some(told) = parse(checked, &question, &reply)? else { return Ok(None) };
-        for (index, part) in told {
+        let Some(found) = parse(checked, &question, &reply)? else { return Ok(None) };
+        for (index, part) in found {
             indices.entry(index).or_default().fill_in(part);
         }
     }
     if all_missing && is_foreign(&whole) {
-        let text = format!(
-            "the answer to GET /{name} is not Elasticsearch's ({}): {NAME_ELASTICSEARCH}",
-            whole.reason()
-        );
+        let text =
+            format!("the answer to GET /{name} is not Elasticsearch's ({}): {URL_ADVICE}", whole.reason());
         return Err(PreflightError::refused("connection", text));
     }
     Ok((!all_missing).then_some(indices))
 }
 
-/// Whether a reply is a page for people, such as those of proxies.
+/// Returns whether a reply is a page for people, such as those of proxies.
 fn is_foreign(reply: &Reply) -> bool {
     !reply.body.is_empty() && serde_json::from_slice::<IgnoredAny>(&reply.body).is_err()
 }
 
-/// Reads one reply; None if it says that there is no such index.
+/// Parses one reply; None: it says that there is no such index.
 pub(super) fn parse(
     name: &'static str,
     question: &str,
@@ -125,8 +123,8 @@ pub(super) fn parse(
     }
 }
 
-/// The concrete indices behind a name if nothing else is known: the right to read them is enough for this. Returns the
-/// name itself if it is one index, or if the server does not tell.
+/// Returns the concrete indices behind a name if nothing else is known; this needs only the right to read them. Returns
+/// the name itself if it is one index, or if the server does not show the indices.
 ///
 /// Source: Elasticsearch's "Resolve index" API.
 pub(super) fn resolve(client: &Client, name: &'static str) -> Result<Vec<String>, PreflightError> {
@@ -143,7 +141,7 @@ pub(super) fn resolve(client: &Client, name: &'static str) -> Result<Vec<String>
     let resolved: Option<Resolved> = serde_json::from_slice(&reply.body).ok().filter(|_| reply.status == 200);
     let mut indices: Vec<String> =
         resolved.into_iter().flat_map(|resolved| resolved.aliases).flat_map(|alias| alias.indices).collect();
-    // A key made for an alias only can read the one index behind it only by the alias.
+    // A key that covers only the alias can read a single index only through the alias.
     if indices.len() < 2 {
         indices = vec![name.to_owned()];
     }

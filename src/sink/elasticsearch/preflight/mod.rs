@@ -1,8 +1,8 @@
-//! The checks before the first archive is opened, in this order: connection, certificate, key, privileges, targets,
-//! mapping, settings.
+//! Checks the server before the first archive is opened, in this order: connection, certificate, key, privileges,
+//! targets, mapping, settings.
 //!
-//! Every check is a pure function from replies to [`Check`]s; [`run`] only asks. Nothing is written, and no question
-//! needs a cluster privilege: `GET /` answers 403 to a key made for the indices alone.
+//! Every check is a pure function from replies to [`Check`]s; [`run`] only sends the requests. Nothing is written, and
+//! no request needs a cluster privilege: `GET /` answers 403 to a key that is for the indices alone.
 
 pub(super) mod error;
 mod fields;
@@ -15,50 +15,51 @@ mod target;
 
 use super::client::Client;
 use super::flush::{flush, forbidden};
-use super::outcome::NAME_ELASTICSEARCH;
+use super::outcome::URL_ADVICE;
 use super::primaries::Primaries;
 use super::targets::Targets;
 use crate::model::Names;
 use crate::observe::finding::{Check, Status};
 
-pub(super) use error::past_pages;
+pub(super) use error::pages_as_outages;
 pub use error::{Outage, PreflightError};
 use privileges::Grants;
 pub use returned::{Returned, Rounding};
 pub use target::{Member, Target, VectorMapping};
 
-/// What the run needs beyond reading and writing documents.
+/// What the run needs besides reading and writing documents.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Needs {
-    /// Whether index settings will be changed (`--bulk-load-settings`), which requires the privilege `manage`.
+    /// Whether index settings will be changed (`--bulk-load-settings`). This requires the privilege `manage`.
     pub manage: bool,
-    /// Whether posts will be searched by their author (`--account-deletions`). This requires a mapping that allows it
-    /// and, to find the latest posts, the privilege `maintenance`.
+    /// Whether posts will be searched by author (`--account-deletions`). This requires a suitable mapping and, to find
+    /// the latest posts, the privilege `maintenance`.
     pub search_by_author: bool,
-    /// Whether missing indices would be created (`--check --create-indices`): they are no failure if that is possible.
+    /// Whether missing indices would be created (`--check --create-indices`). They are then not a failure, if creating
+    /// them is possible.
     pub create: bool,
-    /// Whether vectors will be sent as base64 (`--vector-encoding base64`), which must be proven.
+    /// Whether vectors will be sent as base64 (`--vector-encoding base64`). That must be proven to work.
     pub base64: bool,
-    /// Whether the server judges a document that no index keeps.
+    /// Whether to send a document that the server judges, but that no index keeps.
     pub offer: bool,
-    /// Whether documents are only looked up and nothing is written.
+    /// Whether the run only looks up documents and writes nothing.
     pub reads_only: bool,
-    /// The names to write to.
+    /// Names of the aliases or indices to write to.
     pub names: Names,
     /// The ingest pipeline that replaces the index's default.
     pub pipeline: Option<&'static str>,
 }
 
-/// The result of a preflight that did not refuse.
+/// Result of a preflight that did not refuse.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {
-    /// The checks in the order in which they were made; none has failed.
+    /// The checks in the order in which they were made. None has failed.
     pub checks: Vec<Check>,
     /// The target of posts.
     pub posts: Target,
     /// The target of tombstones.
     pub tombstones: Target,
-    /// The processes that hold the primary shards, if either target acknowledges before it syncs.
+    /// Processes that hold the primary shards, if a target acknowledges before it syncs.
     pub unsynced: Option<Primaries>,
 }
 
@@ -66,7 +67,7 @@ pub struct Report {
 ///
 /// # Errors
 ///
-/// Refused, with all checks made so far; or unavailable, which the caller may retry within its budget.
+/// Returns `Refused` with all checks made so far, or `Unavailable`, which the caller may retry within its budget.
 pub fn run(client: &Client, needs: Needs) -> Result<Report, PreflightError> {
     let mut checks = Vec::new();
     match ask(client, needs, &mut checks) {
@@ -76,7 +77,7 @@ pub fn run(client: &Client, needs: Needs) -> Result<Report, PreflightError> {
             let unsynced = acknowledges_early.then(|| Primaries::find(client, needs.names)).transpose()?;
             checks.extend(unsynced.as_ref().and_then(Primaries::judge));
             if let Some(page) = client.only_page() {
-                let text = format!("the answer is not Elasticsearch's ({page}): {NAME_ELASTICSEARCH}");
+                let text = format!("the answer is not Elasticsearch's ({page}): {URL_ADVICE}");
                 return Err(PreflightError::refused("connection", text));
             }
             Ok(Report { checks, posts, tombstones, unsynced })
@@ -90,11 +91,11 @@ pub fn run(client: &Client, needs: Needs) -> Result<Report, PreflightError> {
     }
 }
 
-/// Makes all checks that can be made, and returns failed ones as well.
+/// Makes all checks that are possible, and returns the failed ones as well.
 ///
 /// # Errors
 ///
-/// If there is no answer for now.
+/// Returns the outage if there is no answer for now.
 pub fn check(client: &Client, needs: Needs) -> Result<Vec<Check>, Outage> {
     match run(client, needs) {
         Ok(report) => Ok(report.checks),
@@ -103,11 +104,11 @@ pub fn check(client: &Client, needs: Needs) -> Result<Vec<Check>, Outage> {
     }
 }
 
-/// Looks up the indices behind the names of `before` again, without judging what cannot change.
+/// Looks up the indices behind the names of `before` again. Does not judge what cannot change.
 ///
 /// # Errors
 ///
-/// Refused if a name can no longer be written to, unavailable if there is no answer for now.
+/// Returns `Refused` if a name can no longer be written to, `Unavailable` if there is no answer for now.
 pub fn look(client: &Client, before: &Targets) -> Result<Targets, PreflightError> {
     let needs = Needs { names: before.names, reads_only: before.reads_only, ..Needs::default() };
     let [posts, tombstones] = before.names.both().map(|name| target::ask(client, name, needs));
@@ -122,7 +123,7 @@ pub fn look(client: &Client, before: &Targets) -> Result<Targets, PreflightError
     if !checks.is_empty() {
         return Err(PreflightError::Refused(checks));
     }
-    // What was acknowledged early stays so after the durability has changed back.
+    // Documents acknowledged early stay so after the durability has changed back.
     let acknowledges_early =
         posts.durability_async || tombstones.durability_async || before.unsynced.is_some();
     let acknowledges_early = acknowledges_early && !needs.reads_only;
@@ -131,7 +132,7 @@ pub fn look(client: &Client, before: &Targets) -> Result<Targets, PreflightError
     Ok(Targets { generation, names, reads_only, posts, tombstones, unsynced })
 }
 
-/// Asks one question after the other, as long as the answers allow the next one.
+/// Sends one request after the other, as long as the answers allow the next one.
 fn ask(client: &Client, needs: Needs, checks: &mut Vec<Check>) -> Result<[Target; 2], PreflightError> {
     let grants = privileges::ask(client, &needs.names.both())?;
     checks.push(Check::ok("connection", format!("{} answers", client.base_url())));
@@ -154,7 +155,7 @@ fn ask(client: &Client, needs: Needs, checks: &mut Vec<Check>) -> Result<[Target
     Ok([posts, tombstones])
 }
 
-/// Looks at both targets even if one of them is refused: the operator should learn everything to fix at once.
+/// Looks at both targets even if one of them is refused, so that users learn at once everything that they have to fix.
 fn ask_for_targets(
     client: &Client,
     needs: Needs,
@@ -178,7 +179,7 @@ fn ask_for_targets(
     }
 }
 
-/// Judges searches by author: a deleted account's posts are searched for in every index of `posts`, right after a
+/// Judges searches by author. The posts of a deleted account are searched for in every index of `posts`, right after a
 /// refresh.
 fn judge_search_by_author(posts: &Target, grants: &Grants) -> Vec<Check> {
     let mut checks: Vec<Check> =
@@ -199,8 +200,8 @@ fn judge_search_by_author(posts: &Target, grants: &Grants) -> Vec<Check> {
     checks
 }
 
-/// Judges whether a flush is possible. An index that acknowledges before it syncs, or may do so, is flushed before
-/// archives are marked. If the server does not tell whether the run may flush, this flushes to find out.
+/// Judges whether the run may flush. It flushes an index before it marks archives if the index may acknowledge before
+/// it syncs. If the server does not show whether the run may flush, this flushes to find out.
 fn judge_flush(client: &Client, target: &Target, grants: &Grants) -> Result<Option<Check>, PreflightError> {
     let name = &target.name;
     if !target.durability_async {
@@ -208,7 +209,7 @@ fn judge_flush(client: &Client, target: &Target, grants: &Grants) -> Result<Opti
     }
     let ok =
         || Check::ok("durability", format!("{name} may acknowledge before it syncs: it will be flushed"));
-    Ok(Some(match grants.told(name, "maintenance") {
+    Ok(Some(match grants.has(name, "maintenance") {
         Some(true) => ok(),
         Some(false) => Check::failed("durability", forbidden(client, name)),
         None => match flush(client, name) {

@@ -17,23 +17,23 @@ const PATH: &str = "/_security/user/_has_privileges?filter_path=has_all_requeste
 /// Index privileges of every run: it reads look-ups and settings, indexes posts and tombstones, and deletes posts.
 const NEEDED: [&str; 4] = ["read", "index", "delete", "view_index_metadata"];
 
-/// Index privileges of some runs: to flush, and to change index settings.
-const ASKED_TOO: [&str; 2] = ["maintenance", "manage"];
+/// Index privileges that some runs need: to flush, and to change index settings.
+const OPTIONAL: [&str; 2] = ["maintenance", "manage"];
 
-/// The index privileges of the run, as far as the server tells them.
+/// Index privileges of the run, as far as the server shows them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 pub(super) struct Grants {
-    /// Whether it has every privilege in the request.
+    /// Whether the run has every privilege in the request.
     #[serde(default, rename = "has_all_requested")]
     all: bool,
-    /// By index or alias, then by privilege.
+    /// Privileges by index or alias, then by name.
     #[serde(default)]
     index: BTreeMap<String, BTreeMap<String, bool>>,
 }
 
-/// Asks for the run's privileges on the given indices or aliases.
+/// Requests the run's privileges on the given indices or aliases.
 pub(super) fn ask(client: &Client, names: &[&str]) -> Result<Grants, PreflightError> {
-    let privileges: Vec<_> = NEEDED.iter().chain(&ASKED_TOO).collect();
+    let privileges: Vec<_> = NEEDED.iter().chain(&OPTIONAL).collect();
     let body = json!({"index": [{"names": names, "privileges": privileges}]}).to_string();
     match client.post(PATH, ContentType::Json, body.as_bytes()) {
         Ok(reply) if has_no_security(&reply) => Ok(Grants::default()),
@@ -41,22 +41,22 @@ pub(super) fn ask(client: &Client, names: &[&str]) -> Result<Grants, PreflightEr
     }
 }
 
-/// Whether the reply is the 500 of versions that know the path but have security switched off.
+/// Returns whether the reply is the status 500 of versions that know the path but have security switched off.
 fn has_no_security(reply: &Reply) -> bool {
     let reason = reply.reason().to_ascii_lowercase();
     reply.status == 500
         && (reason.contains("no handler found") || reason.contains("security") && reason.contains("enabled"))
 }
 
-/// Reads the reply. A server without Elasticsearch's security, or a proxy, may answer anything.
+/// Parses the reply. A server without Elasticsearch's security, or a proxy, may answer anything.
 fn parse(reply: &Reply) -> Grants {
-    let told = (reply.status == 200).then(|| serde_json::from_slice(&reply.body).ok()).flatten();
-    told.unwrap_or_default()
+    let grants = (reply.status == 200).then(|| serde_json::from_slice(&reply.body).ok()).flatten();
+    grants.unwrap_or_default()
 }
 
 impl Grants {
-    /// Whether the run has a privilege on an index or alias; None if the server does not tell.
-    pub(super) fn told(&self, name: &str, privilege: &str) -> Option<bool> {
+    /// Returns whether the run has a privilege on an index or alias; None: the server does not show it.
+    pub(super) fn has(&self, name: &str, privilege: &str) -> Option<bool> {
         if self.all {
             return Some(true);
         }
@@ -68,9 +68,9 @@ impl Grants {
         if wider.iter().any(is_granted) { Some(true) } else { granted.get(privilege).copied() }
     }
 
-    /// Whether the run may have a privilege on an index or alias. True if the server does not tell.
+    /// Returns whether the run may have a privilege on an index or alias. True if the server does not show it.
     pub(super) fn may(&self, name: &str, privilege: &str) -> bool {
-        self.told(name, privilege).unwrap_or(true)
+        self.has(name, privilege).unwrap_or(true)
     }
 
     /// Checks that the run has the privileges for these needs on every index or alias.
@@ -78,14 +78,14 @@ impl Grants {
         let mut wanted = if needs.reads_only { vec!["read"] } else { NEEDED.to_vec() };
         wanted.extend(needs.manage.then_some("manage"));
         let missing: Vec<_> = names.iter().filter_map(|name| self.missing(name, &wanted)).collect();
-        let is_told = |name| wanted.iter().all(|privilege| self.told(name, privilege).is_some());
+        let is_known = |name| wanted.iter().all(|privilege| self.has(name, privilege).is_some());
         if !missing.is_empty() {
             let missing = missing.join("; ");
             Check::failed(
                 "privileges",
                 format!("this run lacks index privileges: {missing}: grant them to its user, role or key"),
             )
-        } else if !names.iter().all(|name| is_told(name)) {
+        } else if !names.iter().all(|name| is_known(name)) {
             Check::warning("privileges", "this server does not show the privileges of this run")
         } else {
             Check::ok("privileges", format!("this run has {}", wanted.join(", ")))
@@ -103,14 +103,14 @@ impl Grants {
         })
     }
 
-    /// Fails if the server says that the run may not create an index with an alias.
+    /// Fails if the run may not create an index with an alias.
     pub(super) fn judge_creation(&self, alias: &'static str, index: &str) -> Option<Check> {
         let missing: Vec<_> =
             [alias, index].iter().filter_map(|name| self.missing(name, &["manage"])).collect();
-        let would_make = format!("--create-indices would create the index {index} with the alias {alias}");
+        let would_create = format!("--create-indices would create the index {index} with the alias {alias}");
         (!missing.is_empty()).then(|| {
             let missing = missing.join("; ");
-            Check::failed("privileges", format!("this run lacks index privileges: {missing}: {would_make}"))
+            Check::failed("privileges", format!("this run lacks index privileges: {missing}: {would_create}"))
         })
     }
 
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_does_not_tell_is_a_warning() {
+    fn a_server_that_does_not_show_the_privileges_is_a_warning() {
         for (status, body) in [
             (400, NO_HANDLER),
             (403, "{}"),
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn what_includes_a_privilege_counts_for_it() {
+    fn a_wider_privilege_includes_a_narrower_one() {
         let writer = r#"{"read":true,"write":true,"view_index_metadata":true}"#;
         for body in [
             r#"{"has_all_requested":true}"#.to_owned(),

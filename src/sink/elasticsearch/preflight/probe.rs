@@ -1,9 +1,9 @@
-//! Offers the server a document to judge, which no index keeps.
+//! Sends the server a document to judge, which no index keeps.
 //!
 //! Rules about mappings are never complete: plugins have their own types, formats and pipelines. So a real document is
-//! offered under a condition that cannot be met (`if_seq_no` of a document that does not exist). The server parses a
-//! document before it checks the condition. It answers 409 to a document that it would take and 400 to one that it
-//! refuses, and keeps neither. Fields that the mapping does not name are left out, since the server would add them to
+//! sent under a condition that cannot hold (`if_seq_no` of a document that does not exist). The server parses a
+//! document before it checks the condition. It answers 409 to a document that it would accept and 400 to one that it
+//! refuses, and keeps neither. Fields that the mapping does not have are left out, since the server would add them to
 //! it.
 //!
 //! Source: Elasticsearch, "Optimistic concurrency control"; seen in 9.5.3.
@@ -28,10 +28,10 @@ use crate::text::percent_encoded;
 /// The document's `_id`, which no real document has.
 const ID: &str = "megastream_ingest-check";
 
-/// A value of `_seq_no` that no document reaches.
+/// A `_seq_no` that no document reaches.
 const NEVER: u64 = 1 << 62;
 
-/// Offers a document to a target and judges the answer. None: the answer shows nothing.
+/// Sends a document to a target, and judges the answer. None: the answer shows nothing.
 pub(super) fn offer(
     client: &Client,
     target: &Target,
@@ -43,7 +43,7 @@ pub(super) fn offer(
     judge(&target.name, target.name == needs.names.tombstones, &reply)
 }
 
-/// Offers a post with base64 vectors. Returns whether it is taken; None: the answer shows nothing.
+/// Sends a post with base64 vectors. Returns whether the server accepts it; None: the answer shows nothing.
 pub(super) fn offer_base64(
     client: &Client,
     target: &Target,
@@ -58,7 +58,7 @@ pub(super) fn offer_base64(
     }
 }
 
-/// Judges whether vectors can be sent as base64. Only a `dense_vector` is known to read it as it is sent.
+/// Judges whether vectors can be sent as base64. Only a `dense_vector` is known to read it correctly.
 pub(super) fn judge_base64(target: &Target, vectors: VectorMapping, taken: Option<bool>) -> Check {
     let name = &target.name;
     let why = match (vectors.dense, taken) {
@@ -106,7 +106,7 @@ fn ask(
     client.put(&path, ContentType::Json, document.as_bytes()).ok()
 }
 
-/// A document with a value for each field in the mapping.
+/// Builds a document with a value for each field in the mapping.
 fn document(mappings: &Value, sent: &[Sent], choice: FieldChoice, encoding: VectorEncoding) -> Value {
     let mut document = Map::new();
     for &(name, kind) in sent {
@@ -129,9 +129,8 @@ fn document(mappings: &Value, sent: &[Sent], choice: FieldChoice, encoding: Vect
     Value::Object(document)
 }
 
-/// Vectors of length 1 for the fields in the mapping.
-///
-/// Leaves out a vector that would fix the dimension of its field.
+/// Builds vectors of length 1 for the fields in the mapping. Leaves out a vector that would fix the dimension of its
+/// field.
 fn vectors(mappings: &Value, object: &str, choice: FieldChoice, encoding: VectorEncoding) -> Value {
     let unit = |dims: u64| {
         let mut vector = vec![0.0_f32; usize::try_from(dims).unwrap_or_default()];
@@ -151,7 +150,7 @@ fn vectors(mappings: &Value, object: &str, choice: FieldChoice, encoding: Vector
         .into()
 }
 
-/// Judges the answer to an offered document.
+/// Judges the answer to the document.
 fn judge(name: &str, is_tombstones: bool, reply: &Reply) -> Option<Check> {
     let (kind, reason) = (reply.error_type(), reply.reason());
     let what = "a document that no index keeps was tried";
@@ -192,7 +191,7 @@ fn is_noop(reply: &Reply) -> bool {
     serde_json::from_slice::<Value>(&reply.body).is_ok_and(|body| body["result"] == "noop")
 }
 
-/// Names the pipelines of an index and refuses missing ones, if the server tells.
+/// Names the pipelines of an index, and refuses missing ones if the server shows that.
 pub(super) fn judge_pipelines(
     client: &Client,
     is_tombstones: bool,
@@ -202,7 +201,7 @@ pub(super) fn judge_pipelines(
     let mut checks = Vec::new();
     for (setting, pipeline) in pipelines {
         let reply = answer(client, client.get(&format!("/_ingest/pipeline/{}", percent_encoded(pipeline))))?;
-        // The server does not answer this to a key without cluster privileges.
+        // The server does not answer this request for a key without cluster privileges.
         let is_missing = reply.status == 404 && serde_json::from_slice::<IgnoredAny>(&reply.body).is_ok();
         checks.push(if is_missing {
             let text = format!(
@@ -248,7 +247,7 @@ mod tests {
     const DROPPED: &str = r#"{"_index":"a1","_id":"probe","_version":-3,"result":"noop","_shards":{"total":0,"successful":0,"failed":0},"_seq_no":-2,"_primary_term":0}"#;
 
     #[test]
-    fn the_answer_to_a_document_that_no_index_keeps_says_whether_documents_are_taken() {
+    fn the_answer_to_a_probe_shows_whether_documents_are_accepted() {
         for (http, body, of_posts, of_tombstones) in [
             (409, TAKEN, Some(Fine), Some(Fine)),
             (409, RENAMED, Some(Failed), Some(Failed)),

@@ -1,17 +1,17 @@
-//! The differences between a written document and the one returned, as far as the mapping tells.
+//! Determines from the mapping how a returned document differs from the one written.
 
 use serde_json::Value;
 
 use super::fields::property;
 use crate::model::schema::VECTORS;
 
-/// The part of a vector's values that is lost between writing and reading.
+/// Precision that a vector's values lose between writing and reading.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Rounding {
-    /// Nothing.
+    /// None is lost.
     None,
     /// The last bits of an f32. An index with cosine similarity stores unit vectors and lengths separately, and returns
-    /// their product. This is also assumed if the mapping is not known.
+    /// their product. Also assumed if the mapping is unknown.
     #[default]
     LastBits,
     /// The lower half of an f32 (`element_type: bfloat16`).
@@ -21,11 +21,11 @@ pub enum Rounding {
 /// How an index returns documents.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Returned {
-    /// The loss of vectors.
+    /// Precision that vectors lose.
     pub rounding: Rounding,
-    /// Patterns of fields that are left out of the stored source.
+    /// Patterns of fields that are left out of the stored `_source`.
     pub excludes: Vec<String>,
-    /// Patterns of the only fields that are stored. If empty, all are.
+    /// Patterns of the only fields that are stored. Empty: all are.
     pub includes: Vec<String>,
 }
 
@@ -51,7 +51,7 @@ impl Returned {
         Self { rounding, excludes, includes: patterns("includes") }
     }
 
-    /// Whether a field is left out of the stored source. A nested field has a dotted name.
+    /// Returns whether a field is left out of the stored `_source`. A nested field has a dotted name.
     pub fn leaves_out(&self, field: &str) -> bool {
         let is_named = |pattern: &String| {
             let ancestors = field.match_indices('.').filter_map(|(at, _)| field.get(..at));
@@ -62,7 +62,7 @@ impl Returned {
     }
 }
 
-/// The loss of a vector with this mapping.
+/// Returns the precision that a vector with this mapping loses.
 fn rounding(mapping: &Value) -> Rounding {
     let text = |parameter: &str| mapping.get(parameter).and_then(Value::as_str);
     if text("type") != Some("dense_vector") {
@@ -77,7 +77,7 @@ fn rounding(mapping: &Value) -> Rounding {
     }
 }
 
-/// Whether a pattern, in which `*` stands for anything, matches the whole name.
+/// Returns whether a pattern matches the whole name. `*` stands for any text.
 fn matches(pattern: &str, name: &str) -> bool {
     match pattern.split_once('*') {
         None => pattern == name,
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_an_index_is_known_to_lose_is_taken_for_a_rounding() {
+    fn only_the_precision_that_an_index_loses_counts_as_rounding() {
         for (vector, rounding) in [
             (json!({"type": "dense_vector"}), Rounding::LastBits),
             (json!({"type": "dense_vector", "similarity": "cosine"}), Rounding::LastBits),
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn fields_that_the_source_is_kept_without_are_known() {
+    fn fields_excluded_from_the_source_are_recognised() {
         let excludes = |pattern: &str| Returned::of(&json!({"_source": {"excludes": [pattern]}}));
         for pattern in ["embeddings", "embeddings.*", "emb*", "*_v2", "*"] {
             assert!(excludes(pattern).leaves_out("embeddings.all_MiniLM_L12_v2"), "{pattern}");

@@ -1,4 +1,4 @@
-//! The index settings that decide how safe a write is.
+//! Judges the index settings that decide how safe a write is.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::sink::elasticsearch::flat::flatten;
 use crate::sink::elasticsearch::load_settings::is_tuned;
 use crate::sink::elasticsearch::product::Product;
 
-/// Elasticsearch's own default of `index.gc_deletes`.
+/// Elasticsearch's default of `index.gc_deletes`.
 const DEFAULT_GC_DELETES: Duration = Duration::from_secs(60);
 
 /// Below this, the time between the look-up of tombstones and the write that relies on it is too short.
@@ -18,7 +18,7 @@ const SHORT_GC_DELETES: Duration = Duration::from_secs(10);
 /// Blocks that prevent writes.
 const BLOCKS: [&str; 3] = ["read_only", "read_only_allow_delete", "write"];
 
-/// Ingest pipelines by name, each with the words for its setting.
+/// Ingest pipelines by name, each with the term for its setting.
 pub(super) type Pipelines = Vec<(&'static str, String)>;
 
 const PIPELINES: [(&str, &str); 2] =
@@ -31,24 +31,23 @@ pub(super) struct IndexSettings {
     pub(super) gc_deletes: Duration,
     /// Whether writes are acknowledged before they are synced.
     pub(super) durability_async: bool,
-    /// The `index.uuid`.
     pub(super) uuid: Option<String>,
-    /// A block that prevents writes until somebody removes it. (The block of a full disk goes by itself.)
+    /// A block that prevents writes until somebody removes it. (The block of a full disk is lifted automatically.)
     pub(super) block: Option<&'static str>,
     /// Whether `--bulk-load-settings` has set them.
     pub(super) tuned: bool,
-    /// The ingest pipelines that documents go through.
+    /// Ingest pipelines that documents go through.
     pub(super) pipelines: Pipelines,
-    /// Notes for an operator.
+    /// Notes for users.
     pub(super) checks: Vec<Check>,
 }
 
-/// The product, by the version that created an index.
+/// Returns the product, by the version that created an index.
 pub(super) fn product(settings: &Value) -> Option<Product> {
     Product::of_version(flatten(settings).get("index.version.created")?)
 }
 
-/// Judges the `settings` of an index, with its `defaults` for values that are not set.
+/// Judges the `settings` of an index. `defaults` has the values of those that are not set.
 pub(super) fn judge(index: &str, settings: &Value, defaults: &Value) -> IndexSettings {
     let (settings, defaults) = (flatten(settings), flatten(defaults));
     let setting = |name: &str| settings.get(name).or_else(|| defaults.get(name)).map(String::as_str);
@@ -90,8 +89,7 @@ pub(super) fn judge(index: &str, settings: &Value, defaults: &Value) -> IndexSet
     }
 }
 
-/// Notes for an operator about an index that posts or tombstones are no longer written to. A block there prevents
-/// deletes and nothing else.
+/// Returns the notes about an index that is no longer written to. A block there prevents only deletes.
 pub(super) fn of_older(name: &str, index: &str, settings: IndexSettings) -> Vec<Check> {
     let Some(block) = settings.block else { return settings.checks };
     let text = format!(
@@ -102,7 +100,7 @@ pub(super) fn of_older(name: &str, index: &str, settings: IndexSettings) -> Vec<
     others.chain([Check::warning("settings", text)]).collect()
 }
 
-/// Replaces the default pipeline with the one that requests name, as `--pipeline` does.
+/// Replaces the default pipeline with the one that requests name, as with `--pipeline`.
 pub(super) fn name_pipeline(pipelines: &mut Pipelines, named: &str) {
     pipelines.retain(|(setting, _)| *setting != "default pipeline");
     if named != "_none" {
@@ -110,7 +108,7 @@ pub(super) fn name_pipeline(pipelines: &mut Pipelines, named: &str) {
     }
 }
 
-/// The warning about an index that is tuned for a load and that this run does not restore.
+/// Returns the warning about an index that is tuned for a load and that this run does not restore.
 pub(super) fn judge_tuned(index: &str) -> Check {
     let text = format!(
         "{index} has the settings of a load with --bulk-load-settings, such as no replicas: such a load \
@@ -121,7 +119,7 @@ pub(super) fn judge_tuned(index: &str) -> Check {
     Check::warning("load settings", text)
 }
 
-/// Parses a time value of Elasticsearch, such as `60s`. A negative one is zero. None if it is not understood.
+/// Parses a time value of Elasticsearch, such as `60s`. A negative one is zero. None: it cannot be parsed.
 fn parse_time(text: &str) -> Option<Duration> {
     let digits = text.trim().find(|c: char| c.is_ascii_alphabetic()).unwrap_or(text.trim().len());
     let (number, unit) = text.trim().split_at(digits);
@@ -166,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_set_wins_over_the_default() {
+    fn a_set_value_wins_over_the_default() {
         let defaults = json!({"index": {"gc_deletes": "60s", "translog": {"durability": "REQUEST"}}});
         let set = json!({"index": {"gc_deletes": "5m", "translog": {"durability": "async"}}});
         let plain = judge("posts", &json!({}), &defaults);

@@ -1,4 +1,4 @@
-//! The indices behind a name that is written to.
+//! Looks up and judges the indices behind a name that is written to.
 
 use std::time::Duration;
 
@@ -17,56 +17,56 @@ use crate::sink::elasticsearch::product::Product;
 /// An index or alias that is written to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
-    /// The name to write to.
+    /// Name to write to.
     pub name: String,
-    /// The concrete indices behind it, sorted by name, at least one.
+    /// Concrete indices behind the name, sorted by name, at least one.
     pub members: Vec<Member>,
-    /// The concrete index that takes new documents.
+    /// Concrete index that takes new documents.
     pub write_index: String,
-    /// Whether the server has told all this. If not, one index without problems is assumed.
-    pub is_told: bool,
-    /// How long deletes are remembered (`index.gc_deletes`): the shortest time of all indices, zero if unknown.
+    /// Whether the server has shown all this. If not, one index without problems is assumed.
+    pub is_known: bool,
+    /// How long deletes are remembered (`index.gc_deletes`): the shortest time of all indices; zero if unknown.
     pub gc_deletes: Duration,
     /// Whether any of the indices acknowledges before it syncs (`index.translog.durability: async`), or may do so.
     pub durability_async: bool,
     /// How the write index maps vectors. Tombstones have none.
     pub vectors: VectorMapping,
-    /// Why posts cannot be searched by their author, and what to do: one text for each index concerned.
+    /// Why posts cannot be searched by author, and what to do: one text for each such index.
     pub unsearchable: Vec<String>,
 }
 
 /// A concrete index behind a name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Member {
-    /// Its name.
+    /// Name of the index.
     pub name: String,
-    /// Its UUID, which changes when the index is created again; None if unknown.
+    /// UUID of the index, which changes when the index is created again; None: unknown.
     pub uuid: Option<String>,
-    /// Whether every action and look-up must carry a routing (`_routing.required`).
+    /// Whether every action and look-up must have a routing (`_routing.required`).
     pub requires_routing: bool,
-    /// The block that prevents writes until somebody removes it.
+    /// Block that prevents writes until somebody removes it.
     pub block: Option<&'static str>,
-    /// How it returns documents.
+    /// How the index returns documents.
     pub returned: Returned,
 }
 
 impl Member {
-    /// An index of which nothing is known.
-    fn untold(name: &str) -> Self {
+    /// Creates an index of which nothing is known.
+    fn unknown(name: &str) -> Self {
         let returned = Returned::default();
         Self { name: name.to_owned(), uuid: None, requires_routing: false, block: None, returned }
     }
 }
 
 impl Target {
-    /// Whether the name is an alias.
+    /// Returns whether the name is an alias.
     pub fn is_alias(&self) -> bool {
-        self.is_told && self.members.iter().all(|member| member.name != self.name)
+        self.is_known && self.members.iter().all(|member| member.name != self.name)
     }
 
-    /// The names under which documents are looked up, each with whether that requires a routing. Ids are unique per
-    /// index only, so all indices of an alias are named. The alias is preferred if there is one index behind it, since
-    /// the credentials may cover the alias only.
+    /// Returns the names under which documents are looked up, and whether each requires routing. Ids are unique only
+    /// per index, so all indices of an alias are listed. An alias of one index is listed itself, since the credentials
+    /// may cover only the alias.
     pub fn look_up_in(&self) -> impl Iterator<Item = (&str, bool)> {
         let by_name = self.members.len() < 2;
         self.members
@@ -74,17 +74,17 @@ impl Target {
             .map(move |member| (if by_name { &*self.name } else { &*member.name }, member.requires_routing))
     }
 
-    /// Whether writes under the name must carry a routing.
+    /// Returns whether writes to the name must have a routing.
     pub fn requires_routing(&self) -> bool {
         self.members.iter().any(|member| member.name == self.write_index && member.requires_routing)
     }
 
-    /// Whether an index is behind the name, as far as is known.
+    /// Returns whether an index is behind the name, as far as is known.
     pub fn holds(&self, index: &str) -> bool {
-        !self.is_told || self.members.iter().any(|member| member.name == index)
+        !self.is_known || self.members.iter().any(|member| member.name == index)
     }
 
-    /// Whether the same indices are behind the name and the same one takes writes. A block may come and go.
+    /// Returns whether the same indices are behind the name and the same one takes writes. A block may come and go.
     pub fn is_same(&self, other: &Self) -> bool {
         let key = |member: &Member| (member.name.clone(), member.uuid.clone(), member.requires_routing);
         self.write_index == other.write_index
@@ -109,29 +109,29 @@ impl Target {
 /// How an index maps the vectors.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct VectorMapping {
-    /// All of them are Elasticsearch's `dense_vector`, which base64 requires.
+    /// Whether all of them are Elasticsearch's `dense_vector`, which base64 requires.
     pub dense: bool,
 }
 
-/// Asks for the indices behind a name and judges them.
+/// Looks up the indices behind a name, and judges them.
 pub(super) fn ask(
     client: &Client,
     name: &'static str,
     needs: Needs,
 ) -> Result<(Target, Vec<Check>), PreflightError> {
     let found = lookup::ask(client, name)?;
-    let told = found.iter().flat_map(Indices::values).filter_map(|index| index.settings.as_ref());
-    told.filter_map(settings::product).for_each(|product| client.note_product(product));
+    let settings = found.iter().flat_map(Indices::values).filter_map(|index| index.settings.as_ref());
+    settings.filter_map(settings::product).for_each(|product| client.set_product(product));
     let product = client.product();
     match found {
-        Some(indices) if indices.is_empty() && needs.create => Err(mapping::not_told(name)),
+        Some(indices) if indices.is_empty() && needs.create => Err(mapping::not_shown(name)),
         Some(indices) if needs.reads_only => {
             let (mut target, mut checks) = judge(name, &indices, needs, product)?;
-            if !target.is_told {
+            if !target.is_known {
                 let resolved = lookup::resolve(client, name)?;
-                target.members = resolved.iter().map(|index| Member::untold(index)).collect();
+                target.members = resolved.iter().map(|index| Member::unknown(index)).collect();
             }
-            // It does not matter here whether documents could be written.
+            // A run that only reads does not care whether documents could be written.
             checks.retain(|check| check.status == Status::Ok);
             Ok((target, checks))
         }
@@ -147,7 +147,7 @@ pub(super) fn ask(
     }
 }
 
-/// Lets the server judge a document, unless something must be fixed first.
+/// Sends the server a document to judge, unless something must be fixed first.
 fn offer(
     client: &Client,
     target: &Target,
@@ -165,7 +165,7 @@ fn offer(
         settings::name_pipeline(&mut settings.pipelines, pipeline);
     }
     let mut checks = probe::judge_pipelines(client, is_tombstones, &target.write_index, &settings.pipelines)?;
-    // A pipeline may send it to another index, which the server would create unless an alias is required.
+    // A pipeline may send the document to another index, which the server would create unless an alias is required.
     let may_go_elsewhere = !settings.pipelines.is_empty() && !target.is_alias();
     let is_blocked = settings.checks.iter().any(|check| check.text.contains("index.blocks."));
     if !may_go_elsewhere && !is_blocked && checks.iter().all(|check| check.status != Status::Failed) {
@@ -183,7 +183,7 @@ fn offer(
 
 /// Judges whether `--create-indices` could create what is missing. Creates nothing.
 fn judge_creation(client: &Client, name: &'static str, needs: Needs) -> Result<Check, PreflightError> {
-    let index = mapping::made_for(name);
+    let index = mapping::index_name_for(name);
     if lookup::ask_about(client, name, &index)?.is_some_and(|found| !found.is_empty()) {
         return Err(mapping::without_alias(name, &index));
     }
@@ -201,7 +201,7 @@ pub(super) fn judge(
     product: Product,
 ) -> Result<(Target, Vec<Check>), PreflightError> {
     if indices.is_empty() {
-        return Ok(untold(name, product));
+        return Ok(unknown(name, product));
     }
     let write_index = write_index(name, indices)?;
     let mut checks = vec![judge_indices(name, &write_index, indices)?];
@@ -225,7 +225,7 @@ pub(super) fn judge(
                 settings::of_older(name, index, settings)
             });
         } else {
-            checks.push(not_told("settings", index, product));
+            checks.push(not_shown("settings", index, product));
             gc_deletes = Duration::ZERO;
             durability_async = true;
         }
@@ -234,7 +234,7 @@ pub(super) fn judge(
     let mappings = indices.get(&write_index).and_then(|found| found.mappings.as_ref());
     let (mapping_checks, vectors) = match mappings {
         Some(mappings) => judge_mapping(needs, name, &write_index, mappings, product),
-        None => (vec![not_told("mapping", &write_index, product)], VectorMapping::default()),
+        None => (vec![not_shown("mapping", &write_index, product)], VectorMapping::default()),
     };
     checks.extend(mapping_checks);
 
@@ -246,7 +246,7 @@ pub(super) fn judge(
         name,
         members,
         write_index,
-        is_told: true,
+        is_known: true,
         gc_deletes,
         durability_async,
         vectors,
@@ -255,13 +255,13 @@ pub(super) fn judge(
     Ok((target, checks))
 }
 
-/// The assumption if the server tells nothing about a name: one index without problems.
-fn untold(name: &'static str, product: Product) -> (Target, Vec<Check>) {
+/// Returns what is assumed if the server shows nothing about a name: one index without problems.
+fn unknown(name: &'static str, product: Product) -> (Target, Vec<Check>) {
     let target = Target {
         name: name.to_owned(),
-        members: vec![Member::untold(name)],
+        members: vec![Member::unknown(name)],
         write_index: name.to_owned(),
-        is_told: false,
+        is_known: false,
         gc_deletes: Duration::ZERO,
         durability_async: true,
         vectors: VectorMapping::default(),
@@ -276,7 +276,7 @@ fn untold(name: &'static str, product: Product) -> (Target, Vec<Check>) {
     (target, vec![Check::warning(name, text)])
 }
 
-fn not_told(what: &'static str, index: &str, product: Product) -> Check {
+fn not_shown(what: &'static str, index: &str, product: Product) -> Check {
     Check::warning(
         what,
         format!(
@@ -293,13 +293,13 @@ fn missing(name: &'static str) -> PreflightError {
     PreflightError::refused(name, text)
 }
 
-/// The concrete index that takes new documents under a name.
+/// Returns the concrete index that takes new documents under a name.
 fn write_index(name: &'static str, indices: &Indices) -> Result<String, PreflightError> {
     let refused = |text: &str| Err(PreflightError::refused(name, format!("{name} {text}")));
     if indices.contains_key(name) {
         return Ok(name.to_owned());
     }
-    // If the server tells no aliases, a single index is the one. The index of a data stream would have another name.
+    // If the server shows no aliases, a single index takes the writes, unless it belongs to a data stream.
     if let Some((index, Index { aliases: None, .. })) = indices.first_key_value()
         && indices.len() == 1
         && !index.starts_with(".ds-")
@@ -327,7 +327,7 @@ fn alias<'a>(name: &str, found: &'a Index) -> Option<&'a Alias> {
     found.aliases.as_ref()?.get(name)
 }
 
-/// Reports several indices behind one name, since ids and versions are unique per concrete index only.
+/// Reports several indices behind one name, since ids and versions are unique only per concrete index.
 fn judge_indices(name: &'static str, write_index: &str, indices: &Indices) -> Result<Check, PreflightError> {
     let count = indices.len();
     if count == 1 {
@@ -348,7 +348,7 @@ fn judge_indices(name: &'static str, write_index: &str, indices: &Indices) -> Re
     Ok(Check::warning(name, text))
 }
 
-/// The fields that are sent to an index.
+/// Returns the fields that are sent to an index.
 fn sent(is_tombstones: bool, choice: FieldChoice) -> Vec<fields::Sent> {
     if is_tombstones { kinds(TOMBSTONE_FIELDS) } else { kinds(post_fields(choice)) }
 }

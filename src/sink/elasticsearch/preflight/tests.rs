@@ -46,7 +46,7 @@ fn statuses(checks: &[Check]) -> Vec<Status> {
     checks.iter().map(|check| check.status).collect()
 }
 
-/// A client of a server that answers each request with the next of the given replies.
+/// Returns a client of a server that answers each request with the next of the given replies.
 pub(in crate::sink::elasticsearch) fn client(replies: Vec<(u16, &'static str)>) -> Client {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
@@ -110,7 +110,7 @@ fn a_missing_index_is_refused_with_what_to_do() {
 }
 
 #[test]
-fn both_indices_are_looked_at_also_where_the_first_is_refused() {
+fn both_indices_are_checked_even_if_the_first_is_refused() {
     let replies = vec![(200, GRANTED), (404, MISSING), (404, MISSING)];
     let error = run(&client(replies), Needs::default()).unwrap_err().to_string();
     for name in ["no index or alias posts:", "no index or alias post_tombstones:"] {
@@ -151,13 +151,13 @@ fn an_index_that_acknowledges_before_it_syncs_needs_the_privilege_to_flush() {
     let shards = r#"{"nodes":{"n":{"ephemeral_id":"x"}},
         "shards":[[{"primary":true,"node":"n","allocation_id":{"id":"a"}}]]}"#;
     let mut unknown = replies();
-    // The server does not tell whether the run may flush, so the flush is tried.
+    // The server does not show whether the run may flush, so a flush is tried.
     unknown.push((200, r#"{"_shards":{"total":2,"successful":1,"failed":0}}"#));
     unknown.push((200, shards));
     unknown[0] = (400, r#"{"error":"no handler found for uri [/_security/user/_has_privileges]"}"#);
     let report = run(&client(unknown), Needs::default()).unwrap();
     assert!(report.posts.durability_async && !report.tombstones.durability_async);
-    // No privileges known, gc_deletes of 5 s, a write block.
+    // Unknown privileges, gc_deletes of 5 s, and a write block.
     assert_eq!(
         report.checks.iter().filter(|check| check.status == Warning).count(),
         3,
@@ -187,7 +187,7 @@ fn a_data_stream_is_refused() {
     assert!(judge_posts(backing).unwrap_err().to_string().contains("data stream"));
 }
 
-/// Asks for the target of `posts`, with these replies to its requests in turn.
+/// Looks up the target of `posts`, with these replies to its requests in turn.
 fn ask_for_posts(replies: Vec<(u16, &'static str)>) -> Result<(Target, Vec<Check>), PreflightError> {
     target::ask(&client(replies), "posts", Needs::default())
 }
@@ -195,7 +195,7 @@ fn ask_for_posts(replies: Vec<(u16, &'static str)>) -> Result<(Target, Vec<Check
 const MAPPING: &str = include_str!("../../../../test_data/replies/200_mapping.json");
 
 #[test]
-fn where_the_whole_is_not_told_its_parts_are_asked_for() {
+fn the_parts_are_requested_if_the_whole_is_not_shown() {
     const SET: &str =
         r#"{"posts_v1":{"settings":{"index.translog.durability":"async","index.gc_deletes":"30s"}}}"#;
     const ALIASES: &str = r#"{"posts_v1":{"aliases":{"posts":{}}}}"#;
@@ -212,7 +212,7 @@ fn where_the_whole_is_not_told_its_parts_are_asked_for() {
 }
 
 #[test]
-fn what_no_reply_tells_is_a_warning() {
+fn a_part_that_no_reply_shows_is_a_warning() {
     let forbidden = || (403, r#"{"error":{"type":"security_exception","reason":"unauthorized"}}"#);
     let (target, checks) = ask_for_posts(vec![forbidden(), forbidden(), (405, ""), (404, "")]).unwrap();
     assert_eq!((statuses(&checks), names(&target)), (vec![Warning], vec!["posts"]));
@@ -227,7 +227,7 @@ fn what_no_reply_tells_is_a_warning() {
 }
 
 #[test]
-fn what_is_missing_is_refused_whichever_reply_says_so() {
+fn a_missing_index_is_refused_whichever_reply_says_so() {
     for replies in [
         vec![(404, MISSING)],
         vec![(405, ""), (404, MISSING)],
@@ -239,7 +239,7 @@ fn what_is_missing_is_refused_whichever_reply_says_so() {
 }
 
 #[test]
-fn a_single_index_whose_aliases_are_not_told_is_written_to() {
+fn a_single_index_whose_aliases_are_not_shown_takes_the_writes() {
     let body = r#"{"posts_v1":{"mappings":{"dynamic":false}}}"#;
     assert_eq!(judge_posts(body).unwrap().0.write_index, "posts_v1");
     let several = r#"{"posts_v1":{"mappings":{}},"posts_v2":{"mappings":{}}}"#;
@@ -275,7 +275,7 @@ fn an_address_with_a_path_that_elasticsearch_sees_is_refused() {
         ("https://node:9200/es", "/es/posts", true),
         ("https://node:9200/es/", "/es/_security/user/_has_privileges", true),
         ("https://node:9200/es/x", "/es/x/posts", true),
-        // Below a proxy, and from a server that does not offer this API.
+        // Behind a proxy, and from a server that does not offer this API.
         ("https://proxy/es", "/posts", false),
         ("https://node:9200", "/_security/user/_has_privileges", false),
         ("https://node:9200/", "/posts", false),

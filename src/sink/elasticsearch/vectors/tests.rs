@@ -1,4 +1,4 @@
-//! Tests of the judgement of a document that was read back.
+//! Tests of how a document that was read back is judged.
 
 use std::borrow::Cow;
 
@@ -37,7 +37,7 @@ fn with_sample<T>(l12: Option<&Vector>, l6: Option<&Vector>, f: impl FnOnce(&Sam
     })
 }
 
-/// A vector like real embeddings: values around 0, with zeros.
+/// Returns a vector like real embeddings: values around 0, with zeros.
 fn vector() -> Vector {
     std::array::from_fn(|n| (n as f32 - 100.0) / 1024.0)
 }
@@ -63,8 +63,8 @@ fn the_same_vectors_are_a_proof() {
 }
 
 #[test]
-fn the_rounding_of_unit_vectors_is_no_difference() {
-    // Recorded from Elasticsearch 9.5.3 with cosine similarity: off by 1.06e-7 of the value at most.
+fn the_rounding_of_unit_vectors_is_not_a_difference() {
+    // Recorded from Elasticsearch 9.5.3 with cosine similarity: a relative error of at most 1.06e-7.
     assert_eq!(judged_values(|value| value * (1.0 + 1.06e-7)), Finding::Proven);
     // bfloat16 returns a different vector.
     let cut = |value: f32| f32::from_bits((value * 1.001).to_bits() & 0xffff_0000);
@@ -89,26 +89,26 @@ fn anything_but_all_vectors_as_arrays_is_refuted() {
 
 #[test]
 fn a_document_of_another_version_or_none_shows_nothing() {
-    assert!(matches!(judged((1 << 28) + 8, json!({})), Finding::Nothing(_)));
+    assert!(matches!(judged((1 << 28) + 8, json!({})), Finding::Inconclusive(_)));
     let error = json!({"error": {"type": "security_exception"}});
     for (status, document) in
         [(200, json!({"found": false})), (200, error), (503, json!({"found": true})), (200, json!(null))]
     {
         let reply = reply(status, &json!({"docs": [document]}));
         let finding = with_sample(Some(&vector()), None, |sample| judge(reply, sample));
-        assert!(matches!(finding, Finding::Nothing(_)), "{document}: {finding:?}");
+        assert!(matches!(finding, Finding::Inconclusive(_)), "{document}: {finding:?}");
     }
     let broken = Err(TransportError::TimedOut);
     let finding = with_sample(Some(&vector()), None, |sample| judge(broken, sample));
-    assert!(matches!(finding, Finding::Nothing(_)), "{finding:?}");
+    assert!(matches!(finding, Finding::Inconclusive(_)), "{finding:?}");
 }
 
 #[test]
 fn vectors_that_are_the_same_in_both_byte_orders_are_not_tried() {
     let zeros = [0.0; DIMENSIONS];
-    assert!(!with_sample(None, None, |sample| sample.is_telling()));
-    assert!(!with_sample(Some(&zeros), Some(&[-0.0; DIMENSIONS]), |sample| sample.is_telling()));
-    assert!(with_sample(Some(&zeros), Some(&vector()), |sample| sample.is_telling()));
+    assert!(!with_sample(None, None, |sample| sample.shows_byte_order()));
+    assert!(!with_sample(Some(&zeros), Some(&[-0.0; DIMENSIONS]), |sample| sample.shows_byte_order()));
+    assert!(with_sample(Some(&zeros), Some(&vector()), |sample| sample.shows_byte_order()));
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Compares a document with the stored one. Pure.
 //!
-//! The fields are those of [`schema`](crate::model::schema). Each is compared by its kind, since a server
-//! may return another text for the same value.
+//! The fields are those of [`schema`](crate::model::schema). Each is compared by its kind, since a server may return
+//! another text for the same value.
 
 use std::collections::HashMap;
 
@@ -14,11 +14,11 @@ use crate::sink::elasticsearch::encode::text::read_vector;
 use crate::sink::elasticsearch::preflight::{Returned, Rounding};
 use crate::timestamp::parse_rfc3339_millis;
 
-/// An object of which only the fields are read.
+/// An object whose fields are read, but not their values.
 type Object<'o> = HashMap<String, &'o RawValue>;
 
-/// Returns the first field in which a stored post differs from the expected document. Skips fields that the index
-/// stores no source of, fields of other writers, and fields that posts should not have.
+/// Returns the first field in which a stored post differs from the expected document. Skips fields that the index does
+/// not store, fields of other writers, and fields that posts should not have.
 pub(super) fn first_difference(
     choice: FieldChoice,
     document: &[u8],
@@ -39,7 +39,7 @@ pub(super) fn first_difference(
     })
 }
 
-/// The text of a value; None if it is absent or null, which means the same.
+/// Returns the text of a value; None: it is missing or null, which mean the same.
 fn text<'v>(value: Option<&&'v RawValue>) -> Option<&'v str> {
     value.map(|value| value.get()).filter(|value| *value != "null")
 }
@@ -56,7 +56,7 @@ fn is_same(kind: Kind, wanted: Option<&str>, got: Option<&str>) -> bool {
             millis.is_some() && millis == parse_rfc3339_millis(&got)
         }
         Some((wanted, got)) => wanted == got,
-        // A server may rewrite lists and objects with other spaces and in another order.
+        // A server may rewrite lists and objects with other white space and in another order.
         None => same_json(wanted, got),
     }
 }
@@ -82,7 +82,7 @@ fn differing_vector(
     vector_names(choice).iter().find_map(|field| {
         let wanted = wanted.get(field.name).map(|value| value.get());
         let got = got.get(field.name).map(|value| value.get());
-        // A vector excluded from the source is returned under its full name.
+        // A vector excluded from `_source` is returned under its full name.
         let got = got.or_else(|| stored.get(field.path).map(|value| value.get()));
         let got = got.filter(|got| *got != "null");
         let is_same = match (wanted, got) {
@@ -97,7 +97,7 @@ fn differing_vector(
     })
 }
 
-/// Whether two vectors are the same except for the known loss of the index.
+/// Returns whether two vectors are the same except for the precision that the index loses.
 fn is_same_vector(wanted: &[f32], got: &[f32], rounding: Rounding) -> bool {
     if wanted.len() != got.len() {
         return false;
@@ -109,7 +109,7 @@ fn is_same_vector(wanted: &[f32], got: &[f32], rounding: Rounding) -> bool {
         Rounding::LowerHalf => 1.0 / 128.0,
     };
     let length = wanted.iter().map(|value| f64::from(*value).powi(2)).sum::<f64>().sqrt();
-    // Values that are tiny beside the others lose their last bits in the unit vector.
+    // Values that are tiny compared with the others lose their last bits in the unit vector.
     let least = f64::from(f32::MIN_POSITIVE) * length.max(1.0);
     wanted.iter().zip(got).all(|(a, b)| {
         let (a, b) = (f64::from(*a), f64::from(*b));
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn every_field_counts_but_the_time_of_writing_and_those_of_others() {
+    fn every_field_counts_except_the_time_of_writing_and_foreign_fields() {
         let exact = Returned { rounding: Rounding::None, ..Returned::default() };
         assert_eq!(difference(&document(), &exact), None);
         assert_eq!(difference(&with("indexed_at", json!("1999-01-01T00:00:00Z")), &exact), None);
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn another_text_of_the_same_value_is_no_difference() {
+    fn another_text_of_the_same_value_is_not_a_difference() {
         let exact = Returned { rounding: Rounding::None, ..Returned::default() };
         for (field, value) in [
             ("created_at", json!("2025-10-30T13:34:56.789+01:00")),
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn a_source_that_is_none_differs() {
+    fn a_missing_source_differs() {
         assert_eq!(
             first_difference(FieldChoice::default(), b"{}", "[]", &Returned::default()),
             Some("_source")

@@ -1,4 +1,4 @@
-//! Fetches the posts that have the expected version and compares their content.
+//! Fetches the posts that have the expected version, and compares their content.
 
 use std::sync::atomic::Ordering;
 
@@ -8,17 +8,17 @@ use super::held::Place;
 use super::judge::Verdict;
 use crate::model::{Action, Batch, FieldChoice, Finding};
 use crate::retry::throttle::Stopped;
-use crate::sink::elasticsearch::bulk::look_up::{Failed, look_up_body};
+use crate::sink::elasticsearch::bulk::look_up::{FailedLookUp, look_up_body};
 use crate::sink::elasticsearch::bulk::reply::contents::{FoundContent, judge_contents};
 use crate::sink::elasticsearch::bulk::reply::{Answer, UNKNOWN_VERSION};
 use crate::sink::elasticsearch::client::{Client, Reply};
 use crate::sink::elasticsearch::preflight::Returned;
 use crate::sink::elasticsearch::targets::Targets;
 
-/// Posts fetched in one request: some megabytes.
-const MOST_POSTS: usize = 100;
+/// Maximum number of posts in one request: some megabytes.
+const MAX_POSTS: usize = 100;
 
-/// From Elasticsearch 9.2 on, vectors are only returned if asked for.
+/// From Elasticsearch 9.2 on, vectors are returned only on request.
 const WITH_VECTORS: &str = "/_mget?_source_exclude_vectors=false";
 
 /// Other servers refuse the parameter, and return vectors as they were sent.
@@ -35,27 +35,27 @@ impl Verifier<'_> {
         posts: &[ToCompare<'_>],
     ) -> Result<Vec<(usize, Option<Verdict>)>, Stopped> {
         let mut verdicts = Vec::with_capacity(posts.len());
-        for part in posts.chunks(MOST_POSTS) {
+        for part in posts.chunks(MAX_POSTS) {
             let ask = |client: &Client, part: &[ToCompare<'_>]| self.fetch(client, batch, part);
-            verdicts.extend(self.elasticsearch.bulk.ask_for_all(part, &ask)?);
+            verdicts.extend(self.elasticsearch.bulk.look_up_all(part, &ask)?);
         }
         Ok(verdicts)
     }
 
-    /// Fetches the posts once and compares them.
+    /// Fetches the posts once, and compares them.
     fn fetch(
         &self,
         client: &Client,
         batch: &Batch,
         posts: &[ToCompare<'_>],
-    ) -> Result<Vec<(usize, Option<Verdict>)>, Failed> {
+    ) -> Result<Vec<(usize, Option<Verdict>)>, FailedLookUp> {
         let targets = self.elasticsearch.server.targets.now();
-        let questions: Vec<(&str, bool, &str)> = posts
+        let look_ups: Vec<(&str, bool, &str)> = posts
             .iter()
             .map(|(_, action, place)| (&*place.index, place.requires_routing, &*action.id))
             .collect();
-        let ids: Vec<&str> = questions.iter().map(|(.., id)| *id).collect();
-        let reply = self.post_for_vectors(client, &look_up_body(&questions))?;
+        let ids: Vec<&str> = look_ups.iter().map(|(.., id)| *id).collect();
+        let reply = self.post_for_vectors(client, &look_up_body(&look_ups))?;
         let found = match judge_contents(&reply.body, &ids) {
             Ok(found) => found,
             // The index is no longer behind the name: all posts are looked up again.
@@ -72,8 +72,8 @@ impl Verifier<'_> {
         Ok(verdicts.collect())
     }
 
-    /// Requests sources including their vectors, with the parameter if the server knows it.
-    fn post_for_vectors(&self, client: &Client, body: &[u8]) -> Result<Reply, Failed> {
+    /// Requests `_source` including vectors, with the parameter if the server knows it.
+    fn post_for_vectors(&self, client: &Client, body: &[u8]) -> Result<Reply, FailedLookUp> {
         if !self.returns_vectors.load(Ordering::Relaxed) {
             match self.post(client, WITH_VECTORS.to_owned(), body.to_vec()) {
                 Err((Answer::Divide(refusal), _)) if refusal.reason.contains("_source_exclude_vectors") => {
@@ -86,7 +86,7 @@ impl Verifier<'_> {
     }
 }
 
-/// How the index of a post returns documents.
+/// Returns how the index of a post returns documents.
 fn returned(targets: &Targets, place: &Place) -> Returned {
     let members = &targets.posts.members;
     // A single index is read by the name of its alias.

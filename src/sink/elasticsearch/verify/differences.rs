@@ -1,4 +1,4 @@
-//! Writes the differences, one JSON object per line.
+//! Writes differences, one JSON object per line.
 
 use std::io::{self, ErrorKind, Write};
 use std::sync::{Mutex, PoisonError};
@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::judge::Verdict;
 use crate::model::Action;
 
-/// The output of differences, if any. Shared by all senders.
+/// Output of differences, if any. Shared by all senders.
 pub(super) struct Differences(pub(super) Option<Mutex<Box<dyn Write + Send>>>);
 
 /// One difference. Source: contract, section 8.
@@ -27,7 +27,6 @@ struct Line<'l> {
 }
 
 impl Differences {
-    /// Writes one difference.
     pub(super) fn write(
         &self,
         archive: &str,
@@ -49,14 +48,13 @@ impl Differences {
         let mut output = output.lock().unwrap_or_else(PoisonError::into_inner);
         let written = write_line(&mut **output, &line);
         if repaired.is_some() && written.as_ref().is_err_and(|error| error.kind() == ErrorKind::BrokenPipe) {
-            // A repair goes on to its end, whoever reads about it.
+            // A repair goes on even if nobody reads its output any more.
             *output = Box::new(io::sink());
             return Ok(());
         }
         written
     }
 
-    /// Flushes the buffer.
     pub(super) fn finish(self) -> io::Result<()> {
         let Some(output) = self.0 else { return Ok(()) };
         output.into_inner().unwrap_or_else(PoisonError::into_inner).flush()

@@ -1,4 +1,4 @@
-//! Looks up what the indices hold for ids, without sources.
+//! Looks up which documents the indices hold for ids, without `_source`.
 
 use std::sync::atomic::Ordering;
 
@@ -6,21 +6,21 @@ use super::Verifier;
 use crate::model::{Action, ActionKind};
 use crate::retry::throttle::Stopped;
 use crate::sink::elasticsearch::bulk::attempt::read;
-use crate::sink::elasticsearch::bulk::look_up::{Failed, LOOK_UP, look_up_body};
+use crate::sink::elasticsearch::bulk::look_up::{FailedLookUp, LOOK_UP, look_up_body};
 use crate::sink::elasticsearch::bulk::reply::{Answer, FoundDocument, UNKNOWN_VERSION, judge_look_up};
 use crate::sink::elasticsearch::client::{Client, ContentType, Reply};
 use crate::sink::elasticsearch::preflight::Target;
 use crate::sink::elasticsearch::targets::Targets;
 
-/// Ids in one request: a thousand take some ten milliseconds and an answer of some hundred kilobytes.
-const MOST_IDS: usize = 500;
+/// Maximum number of ids in one request. A thousand take some ten milliseconds, and a reply of some hundred kilobytes.
+const MAX_IDS: usize = 500;
 
-/// What the indices hold for an id.
+/// Documents that the indices hold for an id.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Held {
     /// The newest post in any of the indices.
     pub(super) post: Option<Place>,
-    /// The version of the newest tombstone of the post, or of its author.
+    /// Version of the newest tombstone of the post or of its author.
     pub(super) tombstone: Option<u64>,
 }
 
@@ -32,48 +32,47 @@ pub(super) struct Place {
     pub(super) version: u64,
 }
 
-/// A question: index, whether that requires a routing, and id.
-type Question<'q> = (&'q str, bool, &'q str);
+/// A document to look up: index, whether that requires routing, and id.
+type LookUp<'q> = (&'q str, bool, &'q str);
 
 impl Verifier<'_> {
-    /// Looks up what the indices hold for the id of each action.
-    pub(super) fn ask_what_is_held(&self, actions: &[&Action]) -> Result<Vec<Held>, Stopped> {
+    /// Looks up which documents the indices hold for the id of each action.
+    pub(super) fn look_up_held(&self, actions: &[&Action]) -> Result<Vec<Held>, Stopped> {
         let mut held = Vec::with_capacity(actions.len());
-        for part in actions.chunks(MOST_IDS) {
+        for part in actions.chunks(MAX_IDS) {
             held.extend(
-                self.elasticsearch.bulk.ask_for_all(part, &|client, part| self.ask_ids(client, part))?,
+                self.elasticsearch.bulk.look_up_all(part, &|client, part| self.look_up_ids(client, part))?,
             );
         }
         Ok(held)
     }
 
-    /// Asks once.
-    fn ask_ids(&self, client: &Client, actions: &[&Action]) -> Result<Vec<Held>, Failed> {
+    fn look_up_ids(&self, client: &Client, actions: &[&Action]) -> Result<Vec<Held>, FailedLookUp> {
         let targets = self.elasticsearch.server.targets.now();
         let routed = self.requires_routing.load(Ordering::Relaxed);
-        let questions: Vec<Question<'_>> =
-            actions.iter().flat_map(|action| questions(action, &targets, routed)).collect();
-        let ids: Vec<&str> = questions.iter().map(|(.., id)| *id).collect();
-        let reply = self.post(client, LOOK_UP.to_owned(), look_up_body(&questions))?;
+        let look_ups: Vec<LookUp<'_>> =
+            actions.iter().flat_map(|action| look_ups(action, &targets, routed)).collect();
+        let ids: Vec<&str> = look_ups.iter().map(|(.., id)| *id).collect();
+        let reply = self.post(client, LOOK_UP.to_owned(), look_up_body(&look_ups))?;
         let found = judge_look_up(&reply.body, &ids)
             .map_err(|answer| self.learn_routing(answer, &targets, routed))?;
-        let mut answers = questions.iter().zip(found);
+        let mut answers = look_ups.iter().zip(found);
         Ok(actions
             .iter()
             .map(|action| {
-                let count = self::questions(action, &targets, routed).count();
-                held(answers.by_ref().take(count), &targets.posts, wants_posts(action, &targets))
+                let count = self::look_ups(action, &targets, routed).count();
+                held(answers.by_ref().take(count), &targets.posts, post_look_ups(action, &targets))
             })
             .collect())
     }
 
-    /// Turns an answer into a retry with a routing if an index of which nothing is known turns out to require one.
-    /// `routed` says whether this request had one.
-    fn learn_routing(&self, answer: Answer, targets: &Targets, routed: bool) -> Failed {
-        let is_untold = !targets.posts.is_told || !targets.tombstones.is_told;
+    /// Returns what a failed look-up means. If an index of which nothing is known turns out to require routing, that is
+    /// a retry with routing. `routed`: the request already had it.
+    fn learn_routing(&self, answer: Answer, targets: &Targets, routed: bool) -> FailedLookUp {
+        let is_unknown = !targets.posts.is_known || !targets.tombstones.is_known;
         match answer {
             Answer::Moved(failure)
-                if is_untold && !routed && failure.message.contains("requires routing") =>
+                if is_unknown && !routed && failure.message.contains("requires routing") =>
             {
                 self.requires_routing.store(true, Ordering::Relaxed);
                 (
@@ -87,8 +86,8 @@ impl Verifier<'_> {
         }
     }
 
-    /// Posts a question. A stop of the run does not wait for the answer, since nothing depends on it.
-    pub(super) fn post(&self, client: &Client, path: String, body: Vec<u8>) -> Result<Reply, Failed> {
+    /// Posts a look-up. A stop of the run does not wait for its reply, since nothing depends on it.
+    pub(super) fn post(&self, client: &Client, path: String, body: Vec<u8>) -> Result<Reply, FailedLookUp> {
         let client = client.clone();
         let ask = move || client.post(&path, ContentType::Json, &body);
         match self.elasticsearch.stop.unless_requested(ask) {
@@ -99,29 +98,25 @@ impl Verifier<'_> {
     }
 }
 
-/// The number of questions about an action that ask for posts.
-fn wants_posts(action: &Action, targets: &Targets) -> usize {
+/// Returns how many of an action's look-ups are for posts.
+fn post_look_ups(action: &Action, targets: &Targets) -> usize {
     let is_of_account = matches!(action.kind, ActionKind::AccountTombstone { .. });
     if is_of_account { 0 } else { targets.posts.members.len() }
 }
 
-/// The questions about an action: for posts, then for tombstones.
-fn questions<'q>(
-    action: &'q Action,
-    targets: &'q Targets,
-    routed: bool,
-) -> impl Iterator<Item = Question<'q>> {
+/// Returns the look-ups for an action: first posts, then tombstones.
+fn look_ups<'q>(action: &'q Action, targets: &'q Targets, routed: bool) -> impl Iterator<Item = LookUp<'q>> {
     let in_all = move |target: &'q Target, id: &'q str| {
-        let untold = routed && !target.is_told;
-        target.look_up_in().map(move |(index, requires)| (index, requires || untold, id))
+        let unknown = routed && !target.is_known;
+        target.look_up_in().map(move |(index, requires)| (index, requires || unknown, id))
     };
-    let posts = in_all(&targets.posts, &action.id).take(wants_posts(action, targets));
+    let posts = in_all(&targets.posts, &action.id).take(post_look_ups(action, targets));
     posts.chain(action.tombstone_ids().flat_map(move |id| in_all(&targets.tombstones, id)))
 }
 
-/// Evaluates the answers about an action. The first answers are about posts.
+/// Combines the results for an action. The first `about_posts` are for posts.
 fn held<'q>(
-    answers: impl Iterator<Item = (&'q Question<'q>, Option<FoundDocument>)>,
+    answers: impl Iterator<Item = (&'q LookUp<'q>, Option<FoundDocument>)>,
     posts: &Target,
     about_posts: usize,
 ) -> Held {
@@ -140,8 +135,8 @@ fn held<'q>(
     held
 }
 
-/// Ranks posts: the newest counts, and of two equal ones the one that a repair would replace. A post without a version
-/// is older than any.
+/// Ranks posts: the newest counts; of two equal ones, the one that a repair would replace. A post without a version is
+/// older than any other.
 fn rank(place: &Place, posts: &Target) -> (u64, bool) {
     let version = if place.version == UNKNOWN_VERSION { 0 } else { place.version };
     (version, place.index == posts.write_index)

@@ -6,30 +6,29 @@ use super::held::{Held, Place};
 use crate::model::{Action, ActionKind, Finding};
 use crate::sink::elasticsearch::bulk::reply::UNKNOWN_VERSION;
 
-/// How often a post beside its tombstone is looked up again: a running load may be about to delete it.
-pub(super) const SECOND_LOOKS: u32 = 2;
+/// How often a post with a tombstone is looked up again. A running load may be about to delete the post.
+pub(super) const MAX_SECOND_LOOKS: u32 = 2;
 
-/// The wait before each second look.
-pub(super) const SECOND_LOOK_AFTER: Duration = Duration::from_millis(300);
+/// Pause before each second look.
+pub(super) const SECOND_LOOK_PAUSE: Duration = Duration::from_millis(300);
 
 /// The finding for a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Verdict {
     pub(super) finding: Finding,
-    /// The version of the stored post, else of the tombstone; None if there is neither, or no version.
+    /// Version of the stored post, else of the tombstone; None: there is neither, or no version.
     pub(super) version: Option<u64>,
 }
 
 impl Verdict {
-    /// Nothing is stored.
     pub(super) const UNSEEN: Self = Self { finding: Finding::Missing, version: None };
 }
 
-/// The result of a look-up by id.
+/// Result of a look-up by id.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Judged {
     Settled(Verdict),
-    /// The post has the expected version: its content decides.
+    /// The post has the expected version, so its content decides.
     Compare(Place),
 }
 
@@ -90,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn a_deletion_wants_a_tombstone_and_no_post() {
+    fn a_deletion_needs_a_tombstone_and_no_post() {
         for (post, tombstone, expected) in [
             (None, Some(1), Finding::Equal),
             (None, None, Finding::Undeleted),

@@ -1,9 +1,9 @@
 //! Checks whether the indices hold what the archives say. Looks up each batch, judges and reports the result, and sends
-//! again what differs, if asked to.
+//! differing rows again if configured.
 //!
 //! A batch takes one or two requests. The ids are looked up in every index of posts and of tombstones (`held`). That
-//! settles everything except posts that have the expected version (`judge`). Those are fetched and compared field by
-//! field (`content`, `compare`).
+//! decides everything except posts with the expected version (`judge`). These are fetched and compared field by field
+//! (`content`, `compare`).
 //!
 //! The verifier is a sink like any other, so archives are read, ordered and counted as in a load.
 
@@ -17,7 +17,7 @@ use self::judge::{Judged, Verdict, judge};
 use super::Elasticsearch;
 use super::encode::VectorEncoding;
 use super::encode::document::write_action;
-use super::insist::{insist, policy};
+use super::retrying::{policy, retry};
 use crate::exit::Failure;
 use crate::model::{Action, Batch, Document, FieldChoice, Finding, Generation, Outcomes};
 use crate::retry::patience::Retries;
@@ -32,21 +32,21 @@ mod held;
 mod judge;
 mod repair;
 
-/// Compares the documents it is given with what the indices hold.
+/// Compares documents with what the indices hold.
 pub struct Verifier<'r> {
     elasticsearch: Elasticsearch<'r>,
-    /// The encoding of vectors that are sent again; None: nothing is sent.
+    /// Encoding of vectors that are sent again; None: nothing is sent.
     repair: Option<VectorEncoding>,
     differences: Differences,
-    /// Whether the server does not know the parameter that asks for vectors, and returns them without it.
+    /// Whether the server does not know the parameter that requests vectors, and returns them without it.
     returns_vectors: AtomicBool,
-    /// Whether an index of which nothing is known has turned out to require a routing.
+    /// Whether an index of which nothing is known has turned out to require routing.
     requires_routing: AtomicBool,
 }
 
 impl<'r> Verifier<'r> {
-    /// Creates a verifier. Sends nothing yet. Differences go to `output`, one JSON object per line. With `repair`,
-    /// which is the encoding of vectors, what differs is sent again.
+    /// Creates a verifier. Sends nothing yet. Writes differences to `output`, one JSON object per line. With `repair`,
+    /// the encoding of vectors, differing rows are sent again.
     pub fn new(
         elasticsearch: Elasticsearch<'r>,
         repair: Option<VectorEncoding>,
@@ -71,7 +71,7 @@ impl<'r> Verifier<'r> {
     /// Looks up and judges some actions of a batch.
     fn find(&self, batch: &Batch, actions: &[&Action]) -> Result<Vec<Verdict>, Stopped> {
         let mut verdicts: Vec<Option<Verdict>> = vec![None; actions.len()];
-        let mut retries = judge::SECOND_LOOKS;
+        let mut retries = judge::MAX_SECOND_LOOKS;
         let mut open: Vec<usize> = (0..actions.len()).collect();
         while !open.is_empty() {
             let seen = self.elasticsearch.server.targets.now().generation;
@@ -81,7 +81,7 @@ impl<'r> Verifier<'r> {
             let mut again: Vec<usize> = open.iter().copied().filter(is_open).collect();
             let differs = |nth: &usize| finding_of(&verdicts, *nth).is_some_and(Finding::is_difference);
             let differing: Vec<usize> = open.iter().copied().filter(differs).collect();
-            if !differing.is_empty() && self.have_moved(seen)? {
+            if !differing.is_empty() && self.have_targets_changed(seen)? {
                 again.extend(differing);
             } else {
                 // A running load may have written the tombstone and be about to delete the post.
@@ -89,7 +89,7 @@ impl<'r> Verifier<'r> {
                 let transient: Vec<usize> = differing.into_iter().filter(is_transient).collect();
                 if !transient.is_empty() && retries > 0 {
                     retries -= 1;
-                    self.wait(judge::SECOND_LOOK_AFTER)?;
+                    self.wait(judge::SECOND_LOOK_PAUSE)?;
                     again.extend(transient);
                 }
             }
@@ -99,7 +99,7 @@ impl<'r> Verifier<'r> {
         Ok(verdicts.into_iter().map(|verdict| verdict.unwrap_or(Verdict::UNSEEN)).collect())
     }
 
-    /// Looks once, by id and, if that is not enough, by content.
+    /// Looks actions up once, by id and, if that is not enough, by content.
     fn look(
         &self,
         batch: &Batch,
@@ -111,7 +111,7 @@ impl<'r> Verifier<'r> {
             open.iter().filter_map(|&nth| Some((nth, *actions.get(nth)?))).collect();
         let posts: Vec<&Action> = asked.iter().map(|(_, action)| *action).collect();
         let mut to_compare = Vec::new();
-        for ((nth, action), held) in asked.iter().zip(self.ask_what_is_held(&posts)?) {
+        for ((nth, action), held) in asked.iter().zip(self.look_up_held(&posts)?) {
             let verdict = match judge(action, &held) {
                 Judged::Settled(verdict) => Some(verdict),
                 Judged::Compare(place) => {
@@ -131,12 +131,13 @@ impl<'r> Verifier<'r> {
         Ok(())
     }
 
-    /// Whether the indices behind the names have changed since something was not found: it may be in the new ones.
-    fn have_moved(&self, seen: Generation) -> Result<bool, Stopped> {
+    /// Returns whether the indices behind the names have changed since something was not found: it may be in the new
+    /// ones.
+    fn have_targets_changed(&self, seen: Generation) -> Result<bool, Stopped> {
         let Elasticsearch { server, stop, .. } = &self.elasticsearch;
         let retries = Retries::new(stop, policy(server.budget));
-        let look = |call| server.targets.look(&server.client.within(call), seen);
-        match insist(&retries, look) {
+        let refresh = |call| server.targets.refresh(&server.client.within(call), seen);
+        match retry(&retries, refresh) {
             Ok(now) => Ok(now.generation != seen),
             Err(unanswered) => {
                 stop.fail(unanswered.into());
@@ -149,14 +150,14 @@ impl<'r> Verifier<'r> {
         if self.elasticsearch.stop.wait(time) { Ok(()) } else { Err(Stopped) }
     }
 
-    /// Looks up a batch, and repairs it if asked to.
-    fn settle(&self, batch: &Batch, outcomes: &mut Outcomes) -> Result<(), Stopped> {
+    /// Looks up a batch, and repairs it if configured.
+    fn verify(&self, batch: &Batch, outcomes: &mut Outcomes) -> Result<(), Stopped> {
         let actions: Vec<&Action> = batch.actions.iter().collect();
         let found = self.find(batch, &actions)?;
         let (differing, right): (Vec<_>, Vec<_>) =
             actions.into_iter().zip(found).partition(|(_, verdict)| verdict.finding.is_difference());
         let repaired = match self.repair {
-            Some(vectors) if !differing.is_empty() => self.mend(batch, &differing, vectors, outcomes)?,
+            Some(vectors) if !differing.is_empty() => self.resend(batch, &differing, vectors, outcomes)?,
             _ => differing.iter().map(|(_, verdict)| Some(verdict.finding)).collect(),
         };
         right.iter().for_each(|(_, verdict)| outcomes.tally.findings.count(verdict.finding));
@@ -167,27 +168,27 @@ impl<'r> Verifier<'r> {
             if !after.is_difference() {
                 outcomes.tally.repaired.count(before.finding);
             }
-            let is_mended = self.repair.map(|_| !after.is_difference());
-            self.tell(batch, action, before, is_mended)?;
+            let is_repaired = self.repair.map(|_| !after.is_difference());
+            self.report(batch, action, before, is_repaired)?;
         }
         Ok(())
     }
 
     /// Writes a difference to the output.
-    fn tell(
+    fn report(
         &self,
         batch: &Batch,
         action: &Action,
         verdict: &Verdict,
-        is_mended: Option<bool>,
+        is_repaired: Option<bool>,
     ) -> Result<(), Stopped> {
-        self.differences.write(&batch.archive.name, action, verdict, is_mended).map_err(|error| {
+        self.differences.write(&batch.archive.name, action, verdict, is_repaired).map_err(|error| {
             self.elasticsearch.stop.output_failed(&error);
             Stopped
         })
     }
 
-    /// The ids of rows that were rejected.
+    /// Returns the ids of rows that were rejected.
     fn rejected_rows(outcomes: &Outcomes) -> HashSet<i64> {
         outcomes.dead_letters.iter().map(|letter| letter.row_id).collect()
     }
@@ -198,8 +199,8 @@ fn finding_of(verdicts: &[Option<Verdict>], nth: usize) -> Option<Finding> {
 }
 
 impl Sink for Verifier<'_> {
-    /// Encodes as in a load, with vectors in their shortest form. Only rows sent again are encoded as the server reads
-    /// them.
+    /// Encodes as in a load, with vectors in their shortest form. Rows that are sent again are encoded once more, as
+    /// the server reads them.
     fn encode(&self, body: &mut Vec<u8>, action: &Action, document: &Document<'_>) {
         let names = self.elasticsearch.server.names;
         write_action(body, names, action, document, VectorEncoding::Base64, now_millis());
@@ -211,8 +212,8 @@ impl Sink for Verifier<'_> {
 
     fn deliver(&self, batch: &Batch) -> Outcomes {
         let mut outcomes = Outcomes::default();
-        // `stop` holds the reason; unfinished actions are counted as unconfirmed.
-        let _ = self.settle(batch, &mut outcomes);
+        // `stop` has the reason. Unfinished actions count as unconfirmed.
+        let _ = self.verify(batch, &mut outcomes);
         let tally = &mut outcomes.tally;
         tally.unconfirmed = (batch.actions.len() as u64).saturating_sub(tally.settled());
         outcomes

@@ -1,4 +1,4 @@
-//! Sends rows that differ again, in the same way as a load, and checks them again.
+//! Sends differing rows again, in the same way as a load, and checks them once more.
 
 use std::time::{Duration, Instant};
 
@@ -9,13 +9,13 @@ use crate::retry::throttle::Stopped;
 use crate::sink::elasticsearch::encode::VectorEncoding;
 use crate::sink::elasticsearch::encode::replayed::write_replayed;
 
-/// The wait before a retry while an index still remembers the delete of a post.
-const AGAIN_AFTER: Duration = Duration::from_secs(5);
+/// Pause before a retry while an index still remembers the delete of a post.
+const RETRY_PAUSE: Duration = Duration::from_secs(5);
 
 impl Verifier<'_> {
-    /// Sends the rows of a batch that differ again. Returns the finding for each afterwards; None for a rejected row,
-    /// which is in `outcomes`.
-    pub(super) fn mend(
+    /// Sends the differing rows of a batch again. Returns the finding for each afterwards; None: the row was rejected
+    /// and is in `outcomes`.
+    pub(super) fn resend(
         &self,
         batch: &Batch,
         differing: &[(&Action, Verdict)],
@@ -28,11 +28,11 @@ impl Verifier<'_> {
         let begun = Instant::now();
         loop {
             let actions: Vec<&Action> = open.iter().filter_map(|&nth| Some(differing.get(nth)?.0)).collect();
-            let sent = self.elasticsearch.bulk.deliver(&again(batch, &actions, vectors));
+            let sent = self.elasticsearch.bulk.deliver(&batch_of(batch, &actions, vectors));
             let was_cut_short = sent.tally.unconfirmed > 0;
             let superseded = sent.tally.superseded > 0;
             let rejected = Self::rejected_rows(&sent);
-            take_over(outcomes, sent);
+            add_rejected(outcomes, sent);
             if was_cut_short {
                 return Err(Stopped);
             }
@@ -50,8 +50,8 @@ impl Verifier<'_> {
                     *finding = Some(verdict.finding);
                 }
             }
-            // Elasticsearch takes no older version while it remembers a delete. A post refused for this reason is
-            // counted as superseded. A tombstone is not: the refusal is taken for a newer tombstone.
+            // Elasticsearch accepts no older version while it remembers a delete. A post refused for this reason counts
+            // as superseded. A tombstone does not: the refusal looks as if a newer tombstone existed.
             let is_refused = |nth: &usize| match findings.get(*nth) {
                 Some(Some(Finding::Missing)) => superseded,
                 Some(Some(Finding::Undeleted)) => true,
@@ -60,7 +60,7 @@ impl Verifier<'_> {
             open.retain(is_refused);
             let targets = self.elasticsearch.server.targets.now();
             let remembered = targets.posts.gc_deletes.max(targets.tombstones.gc_deletes);
-            if open.is_empty() || begun.elapsed() > remembered + AGAIN_AFTER {
+            if open.is_empty() || begun.elapsed() > remembered + RETRY_PAUSE {
                 return Ok(findings);
             }
             log::info!(
@@ -68,21 +68,21 @@ impl Verifier<'_> {
                  once it has forgotten the deletions (index.gc_deletes)",
                 open.len()
             );
-            self.wait(AGAIN_AFTER)?;
+            self.wait(RETRY_PAUSE)?;
         }
     }
 }
 
 /// Takes over the results of rejected rows. The look-up that follows reports everything else.
-fn take_over(outcomes: &mut Outcomes, sent: Outcomes) {
+fn add_rejected(outcomes: &mut Outcomes, sent: Outcomes) {
     outcomes.generation = outcomes.generation.into_iter().chain(sent.generation).min();
     outcomes.tally.rejected += sent.tally.rejected;
     outcomes.reasons += sent.reasons;
     outcomes.dead_letters.extend(sent.dead_letters);
 }
 
-/// A batch of some actions of another, with vectors in the encoding to send.
-fn again(batch: &Batch, actions: &[&Action], vectors: VectorEncoding) -> Batch {
+/// Creates a batch with some actions of another, with vectors in the encoding to send.
+fn batch_of(batch: &Batch, actions: &[&Action], vectors: VectorEncoding) -> Batch {
     let mut body = Vec::new();
     let mut taken = Vec::with_capacity(actions.len());
     for action in actions {

@@ -1,4 +1,4 @@
-//! Tests of how sections of profiles are read, and of which files must exist.
+//! Tests of how profiles are read, and of which files must exist.
 
 use std::fs;
 use std::path::Path;
@@ -34,7 +34,7 @@ fn found(name: &str) -> Result<Option<ProfileContent>, String> {
         sso_cache: None,
     };
     let section = profile.section(name).unwrap().unwrap_or_default();
-    found_in(&section, name, &profile)
+    parse_section(&section, name, &profile)
 }
 
 fn keys(access_key: &str, secret_key: &str, token: Option<&str>) -> Credentials {
@@ -56,7 +56,7 @@ fn role(external_id: Option<&str>, duration_seconds: Option<u32>) -> Role {
 }
 
 #[test]
-fn a_profile_leads_to_what_it_says() {
+fn each_kind_of_profile_is_parsed() {
     assert_eq!(found("default"), Ok(Some(ProfileContent::Keys(keys("A", "B/+=", None)))));
     assert_eq!(found("temporary"), Ok(Some(ProfileContent::Keys(keys("C", "D", Some("E"))))));
     assert_eq!(found("region"), Ok(None));
@@ -70,18 +70,18 @@ fn a_profile_leads_to_what_it_says() {
 }
 
 #[test]
-fn a_role_goes_before_the_keys_of_its_profile() {
+fn a_role_comes_before_the_keys_of_its_profile() {
     assert_eq!(
         found("both"),
-        Ok(Some(ProfileContent::Role(role(None, None), By::Own(keys("F", "G", None)))))
+        Ok(Some(ProfileContent::Role(role(None, None), RoleSource::Own(keys("F", "G", None)))))
     );
-    let by_profile = ProfileContent::Role(role(Some("x"), Some(900)), By::Profile("default".into()));
+    let by_profile = ProfileContent::Role(role(Some("x"), Some(900)), RoleSource::Profile("default".into()));
     assert_eq!(found("self"), Ok(Some(by_profile)));
-    assert_eq!(found("instance"), Ok(Some(ProfileContent::Role(role(None, None), By::Instance))));
+    assert_eq!(found("instance"), Ok(Some(ProfileContent::Role(role(None, None), RoleSource::Instance))));
 }
 
 #[test]
-fn what_cannot_be_used_is_told_with_what_can_be_done() {
+fn unusable_profiles_are_reported_with_advice() {
     for (name, why) in [
         ("half", "aws_secret_access_key"),
         ("mfa", "aws configure export-credentials --profile mfa"),

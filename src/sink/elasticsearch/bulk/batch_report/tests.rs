@@ -1,4 +1,4 @@
-//! Tests of the outcomes of a batch after each of its requests.
+//! Tests of the outcomes of a batch after each request.
 
 use std::sync::Arc;
 
@@ -30,7 +30,7 @@ fn rows_without_an_outcome_are_unconfirmed() {
     let mut report = BatchReport::new(&batch);
     report.indexed(0, Final::Done);
     report.indexed(2, Final::Done);
-    report.looked_again(&[None]);
+    report.looked_up_again(&[None]);
     let tally = report.finish().tally;
     assert_eq!((tally.indexed, tally.unconfirmed, tally.settled()), (1, 2, 1));
 }
@@ -40,7 +40,7 @@ fn a_deletion_is_done_when_its_deletes_are() {
     let batch = batch(&[ActionKind::Tombstone, ActionKind::Tombstone]);
     let mut report = BatchReport::new(&batch);
     report.indexed(1, Final::Superseded);
-    assert_eq!(report.dead().map(|(action, _)| action.row_id).collect::<Vec<_>>(), [1]);
+    assert_eq!(report.to_delete().map(|(action, _)| action.row_id).collect::<Vec<_>>(), [1]);
     assert_eq!(report.outcomes.tally.settled(), 0);
     report.deleted(0, Final::Done);
     assert_eq!(report.outcomes.tally.deleted, 1);
@@ -64,9 +64,9 @@ fn a_post_is_suppressed_only_once_its_deletes_under_the_tombstones_version_are_d
     report.indexed(1, Final::Done);
     report.indexed(2, Final::Superseded);
     assert_eq!(report.sent().map(|action| action.row_id).collect::<Vec<_>>(), [1, 2]);
-    report.looked_again(&[None, Some(u64::MAX)]);
-    let dead: Vec<_> = report.dead().map(|(action, version)| (action.row_id, version)).collect();
-    assert_eq!(dead, [(0, tombstone), (2, batch.actions[2].version)]);
+    report.looked_up_again(&[None, Some(u64::MAX)]);
+    let to_delete: Vec<_> = report.to_delete().map(|(action, version)| (action.row_id, version)).collect();
+    assert_eq!(to_delete, [(0, tombstone), (2, batch.actions[2].version)]);
     assert_eq!(report.outcomes.tally.settled(), 1);
     report.deleted(0, Final::Done);
     report.deleted(1, Final::Superseded);
@@ -79,7 +79,7 @@ fn every_post_that_a_newer_event_supersedes_is_counted() {
     let batch = batch(&[ActionKind::Post; 3]);
     let mut report = BatchReport::new(&batch);
     (0..3).for_each(|line| report.indexed(line, Final::Superseded));
-    report.looked_again(&[None; 3]);
+    report.looked_up_again(&[None; 3]);
     assert_eq!(report.finish().tally, Tally { superseded: 3, ..Tally::default() });
 }
 
@@ -92,14 +92,14 @@ fn a_post_that_has_not_been_looked_up_again_is_unconfirmed() {
 }
 
 #[test]
-fn a_refused_post_may_have_been_written_and_is_deleted_where_it_has_a_tombstone() {
+fn a_refused_post_with_a_tombstone_is_deleted_since_it_may_have_been_written() {
     let batch = batch(&[ActionKind::Post, ActionKind::Post]);
     let mut report = BatchReport::new(&batch);
     report.indexed(0, refused());
     report.indexed(1, refused());
     assert_eq!((report.sent().count(), report.outcomes.tally.settled()), (2, 0));
-    report.looked_again(&[Some(1), None]);
-    assert_eq!(report.dead().map(|(action, _)| action.row_id).collect::<Vec<_>>(), [0]);
+    report.looked_up_again(&[Some(1), None]);
+    assert_eq!(report.to_delete().map(|(action, _)| action.row_id).collect::<Vec<_>>(), [0]);
     report.deleted(0, Final::Done);
     let outcomes = report.finish();
     assert_eq!((outcomes.tally.suppressed, outcomes.tally.rejected, outcomes.dead_letters.len()), (1, 1, 1));
@@ -113,7 +113,7 @@ fn the_deletion_of_an_account_has_its_outcome_once_its_posts_are_deleted() {
     report.indexed(1, Final::Superseded);
     report.indexed(2, Final::Done);
     report.indexed(3, Final::Done);
-    assert_eq!((report.outcomes.tally.settled(), report.dead().count()), (0, 0));
+    assert_eq!((report.outcomes.tally.settled(), report.to_delete().count()), (0, 0));
     let accounts = report.take_accounts();
     assert_eq!(accounts.iter().map(|(line, _)| *line).collect::<Vec<_>>(), [0, 1, 2, 3]);
     for (line, outcome) in accounts.into_iter().take(2) {
@@ -130,7 +130,7 @@ fn a_refused_row_is_counted_once_and_kept_with_action_and_document() {
     let mut report = BatchReport::new(&batch);
     report.indexed(0, refused());
     report.indexed(1, Final::Done);
-    report.looked_again(&[None]);
+    report.looked_up_again(&[None]);
     report.deleted(0, refused());
     let outcomes = report.finish();
     assert_eq!((outcomes.tally.rejected, outcomes.tally.unconfirmed), (2, 0));

@@ -1,4 +1,4 @@
-//! Reads the answer to a multi get with sources. Pure.
+//! Parses the answer to a multi get with `_source`. Pure.
 
 use std::borrow::Cow;
 
@@ -8,12 +8,12 @@ use serde_json::value::RawValue;
 
 use super::{Answer, ItemError, UNKNOWN_VERSION};
 
-/// A document that was found.
+/// A document that was found, with its content.
 #[derive(Clone, Copy, Debug)]
 pub struct FoundContent<'b> {
-    /// Its version.
+    /// Version of the document.
     pub version: u64,
-    /// Its source as the server returns it; None if it returns none.
+    /// `_source` as the server returns it; None: the server returns none.
     pub source: Option<&'b RawValue>,
 }
 
@@ -35,8 +35,12 @@ struct Doc<'b> {
     error: Option<ItemError>,
 }
 
-/// Returns the document of each id, None if there is none. `Err(Answer::Retry)` if the answer cannot be read or does
-/// not fit the request.
+/// Returns the document of each id; None: there is none.
+///
+/// # Errors
+///
+/// Returns `Answer::Retry` if the answer cannot be read or does not fit the request. An error of a document becomes the
+/// answer for the whole look-up.
 pub fn judge_contents<'b>(body: &'b [u8], ids: &[&str]) -> Result<Vec<Option<FoundContent<'b>>>, Answer> {
     let unreadable = |what: String| Answer::Retry(format!("an answer that does not fit the look-up: {what}"));
     let reply: Reply<'b> = serde_json::from_slice(body).map_err(|error| unreadable(error.to_string()))?;
@@ -44,7 +48,7 @@ pub fn judge_contents<'b>(body: &'b [u8], ids: &[&str]) -> Result<Vec<Option<Fou
         return Err(unreadable(format!("{} documents for {} ids", reply.docs.len(), ids.len())));
     }
     let judge = |(doc, id): (Doc<'b>, &&str)| match doc {
-        Doc { error: Some(error), .. } => Err(error.of_look_up()),
+        Doc { error: Some(error), .. } => Err(error.look_up_answer()),
         Doc { id: got, found: Some(false), .. } if got == **id => Ok(None),
         Doc { id: got, found: Some(true), version, source, .. } if got == **id => {
             let version = version.and_then(|version| version.as_u64()).unwrap_or(UNKNOWN_VERSION);
@@ -60,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sources_come_back_as_they_stand() {
+    fn sources_are_returned_unchanged() {
         let body = br#"{"docs":[{"_id":"a","found":true,"_version":7,"_source":{"x": 1}},{"_id":"b","found":false}]}"#;
         let found = judge_contents(body, &["a", "b"]).unwrap();
         let first = found[0].unwrap();
@@ -69,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_to_another_question_is_asked_for_again() {
+    fn an_answer_to_another_request_is_retried() {
         let body = br#"{"docs":[{"_id":"a","found":true,"_version":7}]}"#;
         for ids in [&["b"][..], &["a", "b"], &[]] {
             assert!(matches!(judge_contents(body, ids), Err(Answer::Retry(_))), "{ids:?}");

@@ -1,4 +1,4 @@
-//! Tests of the judgement of answers, recorded from a real Elasticsearch 9.5.3 in `test_data/replies`.
+//! Tests of how answers are judged; these were recorded from a real Elasticsearch 9.5.3 in `test_data/replies`.
 
 use super::*;
 
@@ -6,10 +6,10 @@ fn reply(status: u16, body: &str) -> Reply {
     Reply { status, retry_after: None, body: body.into() }
 }
 
-/// Judges an answer to so many actions, with the answer's own ids and every index known to be behind the names.
+/// Judges an answer to this number of actions, with the answer's own ids and every index known to be behind the names.
 fn judged(body: &[u8], operation: Operation, actions: usize) -> Result<Vec<Item>, Answer> {
-    let told: Value = serde_json::from_slice(body).unwrap_or_default();
-    let id = |n: usize| told["items"][n].as_object()?.values().next()?["_id"].as_str();
+    let reported: Value = serde_json::from_slice(body).unwrap_or_default();
+    let id = |n: usize| reported["items"][n].as_object()?.values().next()?["_id"].as_str();
     let ids: Vec<&str> = (0..actions).map(|n| id(n).unwrap_or("x")).collect();
     judge_items(body, operation, &ids, &|_| true)
 }
@@ -18,7 +18,7 @@ fn items(body: &str, operation: Operation, actions: usize) -> Vec<Item> {
     judged(body.as_bytes(), operation, actions).unwrap()
 }
 
-/// A document found under a version, without a place.
+/// Returns a document found with a version, without a place.
 fn found(version: u64) -> Option<FoundDocument> {
     Some(FoundDocument { version, place: None })
 }
@@ -53,7 +53,7 @@ fn items_are_judged_one_by_one() {
 }
 
 #[test]
-fn an_item_is_read_whatever_its_error_leaves_out() {
+fn an_item_is_read_even_if_its_error_is_incomplete() {
     for error in [
         r#"{"type":"document_parsing_exception","reason":null}"#,
         r#"{"type":null,"reason":7}"#,
@@ -75,7 +75,7 @@ fn an_item_is_read_whatever_its_error_leaves_out() {
 }
 
 #[test]
-fn deleting_what_is_absent_is_done_but_a_missing_index_stops() {
+fn deleting_a_missing_document_succeeds_but_a_missing_index_stops() {
     for rest in [r#","result":"not_found""#, r#","result":null"#, r#","error":null"#, ""] {
         let body = format!(r#"{{"items":[{{"delete":{{"status":404{rest}}}}}]}}"#);
         assert_eq!(items(&body, Operation::Delete, 1), [Item::Done], "{rest}");
@@ -101,7 +101,7 @@ fn a_block_and_a_closed_index_are_waited_out_and_a_missing_privilege_is_not() {
 }
 
 #[test]
-fn whatever_becomes_of_an_item_its_error_is_told_with_type_and_reason() {
+fn every_item_reports_the_type_and_reason_of_its_error() {
     for (status, kind) in [
         (429, "es_rejected_execution_exception"),
         (503, "unavailable_shards_exception"),
@@ -111,24 +111,24 @@ fn whatever_becomes_of_an_item_its_error_is_told_with_type_and_reason() {
         (400, "document_parsing_exception"),
     ] {
         let body = format!(r#"{{"items":[{}]}}"#, item(status, &error(kind)));
-        let told = match judged(body.as_bytes(), Operation::Index, 1).as_deref() {
+        let reported = match judged(body.as_bytes(), Operation::Index, 1).as_deref() {
             Ok([Item::Retry(why)]) => why.clone(),
             Ok([Item::Refused(refusal)]) => format!("{}: {}", refusal.error_type, refusal.reason),
             Err(Answer::Stop(failure) | Answer::Moved(failure)) => failure.message.clone(),
             other => panic!("{other:?}"),
         };
-        assert!(told.contains(&format!("{kind}: since")), "{told}");
-        assert!(status < 429 || told.contains(&status.to_string()), "{told}");
+        assert!(reported.contains(&format!("{kind}: since")), "{reported}");
+        assert!(status < 429 || reported.contains(&status.to_string()), "{reported}");
     }
     // Only the beginning of a very long reason goes into the log.
     let long = format!(r#","error":{{"type":"x","reason":"{}"}}"#, "ü".repeat(LONGEST_REASON + 1));
     let body = format!(r#"{{"items":[{}]}}"#, item(429, &long));
-    let told = format!("status 429: x: {}", "ü".repeat(LONGEST_REASON));
-    assert_eq!(items(&body, Operation::Index, 1), [Item::Retry(told)]);
+    let reported = format!("status 429: x: {}", "ü".repeat(LONGEST_REASON));
+    assert_eq!(items(&body, Operation::Index, 1), [Item::Retry(reported)]);
 }
 
 #[test]
-fn an_item_without_an_error_of_a_status_that_is_none_of_success_is_refused_as_it_is() {
+fn an_unsuccessful_item_without_an_error_is_refused() {
     let body = format!(r#"{{"items":[{}]}}"#, item(304, ""));
     let refusal = Refusal { error_type: "refused".into(), reason: String::new() };
     assert_eq!(items(&body, Operation::Index, 1), [Item::Refused(refusal)]);
@@ -180,14 +180,14 @@ fn refused_credentials_stop_at_once_but_not_a_cluster_block() {
     }
     let block = reply(403, r#"{"error":{"type":"cluster_block_exception","reason":"read-only"}}"#);
     assert!(matches!(judge_answer(&block), Some(Answer::Retry(_))));
-    // Amazon refuses the key in its own words, with the same meaning.
+    // Amazon words the refusal of a key differently.
     let amazons = r#"{"Message":"User: anonymous is not authorized to perform: es:ESHttpPost"}"#;
     let Some(Answer::Stop(failure)) = judge_answer(&reply(403, amazons)) else { panic!() };
     assert_eq!(failure.code, ExitCode::Refused);
 }
 
 #[test]
-fn a_page_of_what_stands_before_the_server_is_an_outage() {
+fn a_page_of_a_proxy_is_an_outage() {
     for status in [302, 307, 400, 403, 404, 405, 410, 417] {
         for body in ["", "<html>Please sign in</html>", "404 page not found"] {
             let Some(Answer::Away(why)) = judge_answer(&reply(status, body)) else {
@@ -201,7 +201,7 @@ fn a_page_of_what_stands_before_the_server_is_an_outage() {
 }
 
 #[test]
-fn what_a_request_as_a_whole_is_refused_for_is_found_by_dividing_it() {
+fn a_refused_request_is_divided_to_find_the_cause() {
     let error = r#"{"error":{"type":"x","reason":"y"}}"#;
     assert!(matches!(judge_answer(&reply(400, error)), Some(Answer::Divide(_))));
     assert!(matches!(judge_answer(&reply(413, "")), Some(Answer::TooLarge(_))));
@@ -222,29 +222,29 @@ fn a_look_up_pairs_by_id() {
 }
 
 #[test]
-fn a_look_up_that_fails_tells_type_and_reason() {
+fn a_failed_look_up_reports_type_and_reason() {
     for kind in ["no_shard_available_action_exception", "index_not_found_exception"] {
         let body = format!(r#"{{"docs":[{{"_id":"a"{}}}]}}"#, error(kind));
-        let told = match judge_look_up(body.as_bytes(), &["a"]) {
+        let reported = match judge_look_up(body.as_bytes(), &["a"]) {
             Err(Answer::Retry(why)) => why,
             Err(Answer::Stop(failure) | Answer::Moved(failure)) => failure.message,
             other => panic!("{other:?}"),
         };
-        assert!(told.contains(&format!("{kind}: since")), "{told}");
+        assert!(reported.contains(&format!("{kind}: since")), "{reported}");
     }
 }
 
 #[test]
-fn a_tombstone_is_found_whatever_is_said_of_its_version() {
+fn a_tombstone_is_found_whatever_its_version() {
     for version in ["", r#","_version":null"#, r#","_version":-1"#] {
         let body = format!(r#"{{"docs":[{{"_id":"a","found":true{version}}},{{"_id":"b","found":false}}]}}"#);
-        let told = judge_look_up(body.as_bytes(), &["a", "b"]);
-        assert_eq!(told, Ok(vec![found(UNKNOWN_VERSION), None]), "{version}");
+        let reported = judge_look_up(body.as_bytes(), &["a", "b"]);
+        assert_eq!(reported, Ok(vec![found(UNKNOWN_VERSION), None]), "{version}");
     }
 }
 
 #[test]
-fn a_look_up_that_fails_for_one_id_is_made_again_whatever_its_error_leaves_out() {
+fn a_look_up_that_fails_for_one_id_is_retried_even_if_its_error_is_incomplete() {
     for error in [r#"{"type":null,"reason":null}"#, r#""a text""#, "{}"] {
         let body = format!(r#"{{"docs":[{{"_id":"a","error":{error}}}]}}"#);
         let judged = judge_look_up(body.as_bytes(), &["a"]);
@@ -252,14 +252,14 @@ fn a_look_up_that_fails_for_one_id_is_made_again_whatever_its_error_leaves_out()
     }
 }
 
-/// A recorded answer; its name starts with its HTTP status.
+/// Reads a recorded answer; its name starts with its HTTP status.
 fn recorded(name: &str) -> Reply {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/test_data/replies/");
     let body = std::fs::read_to_string(format!("{folder}{name}.json")).unwrap();
     reply(name[..3].parse().unwrap(), &body)
 }
 
-/// One letter per item: done, superseded, again, refused.
+/// Returns one letter per item: done, superseded, again, refused.
 fn letters(name: &str, operation: Operation, actions: usize) -> String {
     let letter = |item| match item {
         Item::Done => 'd',
@@ -272,7 +272,7 @@ fn letters(name: &str, operation: Operation, actions: usize) -> String {
 }
 
 #[test]
-fn recorded_items_are_judged_for_what_they_are() {
+fn recorded_items_are_judged_correctly() {
     for (name, operation, expected) in [
         ("200_bulk_created_updated_superseded", Operation::Index, "dds"),
         ("200_bulk_index_after_delete", Operation::Index, "s"),
@@ -315,17 +315,17 @@ fn a_recorded_cluster_block_is_waited_out_and_a_refused_request_divided() {
 }
 
 #[test]
-fn recorded_look_ups_are_judged_for_what_they_are() {
+fn recorded_look_ups_are_judged_correctly() {
     let ids = ["t", "absent"];
     assert_eq!(judge_look_up(&recorded("200_mget").body, &ids), Ok(vec![found(100), None]));
     let missing = judge_look_up(&recorded("200_mget_index_missing").body, &ids);
     assert!(matches!(missing, Err(Answer::Moved(f)) if f.code == ExitCode::Refused));
 }
 
-// The answers to a refresh and a search have the form that Elasticsearch 9.5.3 filters them to.
+// Elasticsearch 9.5.3 filters the answers to a refresh and a search to this form.
 
 #[test]
-fn a_refresh_counts_only_where_no_shard_failed() {
+fn a_refresh_counts_only_if_no_shard_failed() {
     assert_eq!(judge_shards(br#"{"_shards":{"failed":0}}"#), Ok(()));
     for body in [&br#"{"_shards":{"failed":1}}"#[..], b"{}", b"", br#"{"_shards":{"failed":0}"#] {
         assert!(matches!(judge_shards(body), Err(Answer::Retry(_))));
@@ -351,7 +351,7 @@ fn a_search_that_not_all_shards_have_answered_has_found_nothing_yet() {
 }
 
 #[test]
-fn a_document_that_is_not_written_as_it_was_sent_is_no_success() {
+fn a_document_that_is_not_written_as_it_was_sent_is_not_a_success() {
     let judge = |rest: &str| {
         let body = format!(r#"{{"items":[{}]}}"#, item(200, rest));
         judge_items(body.as_bytes(), Operation::Index, &["x"], &|index| index == "posts_v1")
@@ -366,7 +366,7 @@ fn a_document_that_is_not_written_as_it_was_sent_is_no_success() {
 }
 
 #[test]
-fn errors_of_what_no_longer_stands_behind_a_name_ask_for_a_look() {
+fn errors_about_moved_indices_lead_to_a_look_up() {
     let reason =
         |reason: &str| format!(r#","error":{{"type":"illegal_argument_exception","reason":"{reason}"}}"#);
     for error in [
@@ -396,7 +396,7 @@ fn a_document_that_must_not_be_looked_up_stops_the_run() {
 }
 
 #[test]
-fn a_post_in_an_older_index_that_takes_no_writes_is_refused_and_one_on_a_full_disk_waited_for() {
+fn a_post_in_a_blocked_older_index_is_refused_and_one_on_a_full_disk_is_retried() {
     for (block, refused) in [
         ("FORBIDDEN/8/index write (api)", true),
         ("FORBIDDEN/5/index read-only (api)", true),

@@ -1,4 +1,4 @@
-//! Tests of mappings that take the documents and of mappings that do not.
+//! Tests of mappings that accept the documents and of mappings that do not.
 
 use serde_json::json;
 
@@ -136,14 +136,14 @@ fn a_strict_mapping_without_a_field_that_is_sent_is_refused() {
 }
 
 #[test]
-fn required_routing_is_no_reason_to_refuse() {
+fn required_routing_is_not_refused() {
     let mappings = json!({"_routing": {"required": true}, "properties": {"at_uri": {"type": "keyword"}}});
     assert!(requires_routing(&mappings) && !requires_routing(&json!({"_routing": {"required": false}})));
     assert_eq!(judge("posts", &mappings, &kinds(post_fields(FieldChoice::default()))), []);
 }
 
 #[test]
-fn vectors_of_the_length_1_alone_are_a_warning() {
+fn dot_product_similarity_is_a_warning() {
     let vector = json!({"type": "dense_vector", "dims": 384, "similarity": "dot_product"});
     let (checks, vectors) = judge_vectors("posts", &with_vectors(json!(false), vector), Product::default());
     assert_eq!((statuses(&checks), vectors.dense), (vec![Warning, Warning], true));
@@ -151,7 +151,7 @@ fn vectors_of_the_length_1_alone_are_a_warning() {
 }
 
 #[test]
-fn a_field_that_takes_no_text_is_refused_and_one_that_keeps_it_only_is_a_warning() {
+fn a_field_that_accepts_no_text_is_refused_and_one_that_does_not_index_it_is_a_warning() {
     for (mapping, expected) in [
         (json!({"type": "text", "analyzer": "content_analyzer"}), None),
         (json!({"type": "match_only_text"}), None),
@@ -173,7 +173,7 @@ fn a_field_that_takes_no_text_is_refused_and_one_that_keeps_it_only_is_a_warning
 }
 
 #[test]
-fn a_date_format_takes_our_times_or_is_refused() {
+fn a_date_format_accepts_written_times_or_is_refused() {
     for (mapping, expected) in [
         (json!({"type": "date"}), None),
         (json!({"type": "date_nanos"}), None),

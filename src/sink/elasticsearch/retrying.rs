@@ -1,4 +1,4 @@
-//! Requests outside of bulk: repeated until there is an answer or the retry budget is spent.
+//! Repeats requests other than bulk requests until there is an answer or the retry budget is spent.
 
 use std::time::Duration;
 
@@ -11,17 +11,17 @@ use crate::retry::policy::Policy;
 /// indices yet, and refuses what it accepts a moment later (401, seen in 9.5.3 after a crash).
 const STARTING: Duration = Duration::from_secs(60);
 
-/// The retry policy for Elasticsearch.
+/// Returns the retry policy for Elasticsearch.
 pub fn policy(budget: Option<Duration>) -> Policy {
     Policy { starting: STARTING, ..Policy::new("Elasticsearch", budget) }
 }
 
-/// No answer, and no further attempt.
+/// There is no answer, and there will be no further attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unanswered {
-    /// The result of the last attempt.
+    /// Result of the last attempt.
     pub last: PreflightError,
-    /// The reason why there is no further attempt.
+    /// Why there is no further attempt.
     pub failure: Failure,
 }
 
@@ -31,13 +31,13 @@ impl From<Unanswered> for Failure {
     }
 }
 
-/// Asks until the answer is not "unavailable". Honours the time for which the server asks to be left alone. `ask` gets
-/// the time limit of the request.
+/// Repeats a request until the answer is not "unavailable". Honours `Retry-After`. `ask` gets the time limit of the
+/// request.
 ///
 /// # Errors
 ///
-/// If the server refuses, the budget is spent, or the run is to stop.
-pub fn insist<T>(
+/// Returns an error if the server refuses, the budget is spent, or the run is to stop.
+pub fn retry<T>(
     retries: &Retries<'_>,
     mut ask: impl FnMut(Duration) -> Result<T, PreflightError>,
 ) -> Result<T, Unanswered> {
@@ -57,17 +57,17 @@ pub fn insist<T>(
     }
 }
 
-/// As [`insist`], for questions whose answers are useless once the run is to stop, such as those of a preflight. A stop
-/// then does not wait for a silent server.
+/// Like [`retry`], for requests whose answers are useless once the run is to stop, such as those of a preflight. A
+/// stop then does not wait for a silent server.
 ///
 /// # Errors
 ///
-/// As for [`insist`].
-pub fn insist_until_stopped<T: Send + 'static>(
+/// Like [`retry`].
+pub fn retry_until_stopped<T: Send + 'static>(
     retries: &Retries<'_>,
     ask: impl Fn(Duration) -> Result<T, PreflightError> + Clone + Send + 'static,
 ) -> Result<T, Unanswered> {
-    insist(retries, |limit| {
+    retry(retries, |limit| {
         let ask = ask.clone();
         match retries.stop().unless_requested(move || ask(limit)) {
             Ok(Some(answer)) => answer,
