@@ -43,7 +43,7 @@ import server as servers  # noqa: E402
 WAYS = ["", "--vector-encoding array", "--senders 1", "--senders 2", "--senders 8", "--batch-docs 250",
         "--batch-docs 1000", "--bulk-load-settings"]
 PROFILE = ["", "--batch-docs 500", "--bulk-load-settings"]
-SENDERS = ["--senders 4", "--senders 8", "--senders 12", "--senders 16"]
+SENDERS = ["--senders 4", "--senders 8", "--senders 16", "--senders auto"]
 
 
 def cpu_of(node):

@@ -44,6 +44,8 @@ pub enum Value {
     Words(&'static [&'static str]),
     /// A whole number, with its placeholder, minimum and maximum.
     Number(&'static str, u64, u64),
+    /// Like `Number`, or the word `auto`.
+    NumberOrAuto(&'static str, u64, u64),
     /// The path of a file.
     File,
     /// Any other text, with a placeholder.
@@ -57,7 +59,7 @@ impl Value {
             Value::Switch => String::new(),
             Value::Words(words) => words.join("|"),
             Value::File => "PATH".to_owned(),
-            Value::Number(name, ..) | Value::Text(name) => name.to_owned(),
+            Value::Number(name, ..) | Value::NumberOrAuto(name, ..) | Value::Text(name) => name.to_owned(),
         }
     }
 }

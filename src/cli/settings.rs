@@ -31,6 +31,11 @@ impl Settings<'_> {
         entry.variables.iter().find_map(|name| Some(((*name).to_owned(), self.get(name)?)))
     }
 
+    /// Returns the value of a setting, or its default, with the name of the flag or variable that sets it.
+    pub fn set_or_default(&self, entry: &Entry) -> (String, String) {
+        self.set(entry).unwrap_or_else(|| (entry.full_name(), entry.default.to_owned()))
+    }
+
     /// Returns the value of a setting without its default.
     pub fn value(&self, entry: &Entry) -> Option<String> {
         self.set(entry).map(|(_, text)| text)
@@ -62,7 +67,12 @@ impl Settings<'_> {
 
     /// Returns a whole number, checked against the entry's range.
     pub fn number<T: TryFrom<u64>>(&self, entry: &Entry) -> Result<T, Failure> {
-        number(entry, self.set(entry).unwrap_or_else(|| (entry.full_name(), entry.default.to_owned())))
+        number(entry, self.set_or_default(entry))
+    }
+
+    /// Like [`Self::number`]; None: `auto`.
+    pub fn number_or_auto<T: TryFrom<u64>>(&self, entry: &Entry) -> Result<Option<T>, Failure> {
+        number_or_auto(entry, self.set_or_default(entry))
     }
 
     /// Like [`Self::number`], with a computed default.
@@ -88,6 +98,7 @@ impl Settings<'_> {
             let Some(set) = self.set(entry) else { continue };
             match entry.value {
                 Value::Number(..) => drop(number::<u64>(entry, set)?),
+                Value::NumberOrAuto(..) => drop(number_or_auto::<u64>(entry, set)?),
                 Value::Words(words) => drop(place(entry, words, &set.1)?),
                 Value::Switch => drop(switch(set)?),
                 // With an empty name, the file would silently not be written.
@@ -101,13 +112,22 @@ impl Settings<'_> {
     }
 }
 
+fn number_or_auto<T: TryFrom<u64>>(entry: &Entry, set: (String, String)) -> Result<Option<T>, Failure> {
+    if set.1.trim() == "auto" {
+        return Ok(None);
+    }
+    number(entry, set).map(Some)
+}
+
 fn number<T: TryFrom<u64>>(entry: &Entry, (name, text): (String, String)) -> Result<T, Failure> {
-    let Value::Number(_, least, most) = entry.value else {
-        return Err(Failure::usage(format!("{name} is not a number")));
+    let (least, most, or_auto) = match entry.value {
+        Value::Number(_, least, most) => (least, most, ""),
+        Value::NumberOrAuto(_, least, most) => (least, most, ", or `auto`"),
+        _ => return Err(Failure::usage(format!("{name} is not a number"))),
     };
     let number = text.trim().parse().ok().filter(|number| (least..=most).contains(number));
     number.and_then(|number| T::try_from(number).ok()).ok_or_else(|| {
-        Failure::usage(format!("{name} is {text:?}: it takes a whole number from {least} to {most}"))
+        Failure::usage(format!("{name} is {text:?}: it takes a whole number from {least} to {most}{or_auto}"))
     })
 }
 

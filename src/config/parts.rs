@@ -10,7 +10,7 @@ use super::{Elasticsearch, ListenAddress, LogFormat, Memory, Mode, Output, Place
 use crate::cli::entries;
 use crate::cli::settings::Settings;
 use crate::exit::Failure;
-use crate::model::{Criteria, Names, Shard, Span};
+use crate::model::{Criteria, Names, Senders, Shard, Span};
 use crate::timestamp::parse_time_or_date_millis;
 
 /// Settings of the log.
@@ -62,7 +62,7 @@ pub struct Intake {
     /// Number of worker threads.
     pub workers: usize,
     /// Maximum number of concurrent bulk requests.
-    pub senders: usize,
+    pub senders: Senders,
     /// Limits of one bulk request.
     pub batch: BatchLimits,
     /// Memory that the archives being read may take together.
@@ -250,7 +250,7 @@ impl Intake {
         let cores = available_parallelism().map_or(1, NonZeroUsize::get);
         Ok(Self {
             workers: settings.number_or(entries::workers(), cores)?,
-            senders: settings.number(entries::senders())?,
+            senders: read_senders(settings)?,
             batch: BatchLimits::read(settings)?,
             memory: read_memory(settings)?,
             account_deletions: settings.is_on(entries::account_deletions())?,
@@ -259,9 +259,16 @@ impl Intake {
     }
 }
 
+/// The senders that `auto` starts with, which is the default number, and the most that it tries. Each holds up to three
+/// batches in memory.
+const AUTO_SENDERS: Senders = Senders { start: 4, max: 16 };
+
+pub(super) fn read_senders(settings: Settings<'_>) -> Result<Senders, Failure> {
+    Ok(settings.number_or_auto(entries::senders())?.map_or(AUTO_SENDERS, Senders::fixed))
+}
+
 fn read_memory(settings: Settings<'_>) -> Result<Memory, Failure> {
-    let entry = entries::memory();
-    let (name, text) = settings.set(entry).unwrap_or_else(|| (entry.full_name(), entry.default.to_owned()));
+    let (name, text) = settings.set_or_default(entries::memory());
     Memory::parse(&name, &text)
 }
 

@@ -2,13 +2,13 @@
 
 use std::path::PathBuf;
 
-use super::parts::{Archives, BatchLimits, Intake, Job, Reports, Server, read_names};
+use super::parts::{Archives, BatchLimits, Intake, Job, Reports, Server, read_names, read_senders};
 use super::{Mode, Output, VectorChoice, rules};
 use crate::cli::entries;
 use crate::cli::settings::Settings;
 use crate::exit::Failure;
 use crate::files::beside;
-use crate::model::Names;
+use crate::model::{Names, Senders};
 
 /// The task of a run.
 #[derive(Clone, Debug)]
@@ -71,7 +71,7 @@ pub struct Replay {
     /// Encoding of vectors.
     pub vectors: VectorChoice,
     /// Maximum number of concurrent bulk requests.
-    pub senders: usize,
+    pub senders: Senders,
     /// Limits of one bulk request.
     pub batch: BatchLimits,
     /// Whether the deletion of an account deletes all its posts.
@@ -173,7 +173,7 @@ impl Replay {
         Ok(Self {
             server: Server::read(settings)?,
             vectors: settings.choice(entries::vector_encoding())?,
-            senders: settings.number(entries::senders())?,
+            senders: read_senders(settings)?,
             batch: BatchLimits::read(settings)?,
             account_deletions: settings.is_on(entries::account_deletions())?,
             reports: Reports::read(Job::Replay, Some(beside(&path, ".failed")), settings)?,

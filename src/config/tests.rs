@@ -8,6 +8,7 @@ use super::*;
 use crate::cli::entries::paths;
 use crate::cli::{Cli, all};
 use crate::exit::Failure;
+use crate::model::Senders;
 use crate::model::Shard;
 
 const SERVER: [(&str, &str); 2] =
@@ -71,7 +72,7 @@ fn a_flag_overrides_its_variable_and_an_empty_variable_is_unset() {
     let both = Cli { workers: Some("3".into()), ..here() };
     assert_eq!(dry_run(both, &[("WORKERS", "5")]).intake.workers, 3);
     assert_eq!(dry_run(here(), &[("WORKERS", "5")]).intake.workers, 5);
-    assert_eq!(dry_run(here(), &[("SENDERS", "")]).intake.senders, 4);
+    assert_eq!(dry_run(here(), &[("SENDERS", "")]).intake.senders, Senders::fixed(4));
 }
 
 #[test]

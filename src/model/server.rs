@@ -24,6 +24,32 @@ impl fmt::Display for Health {
     }
 }
 
+/// The number of concurrent requests that send documents.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Senders {
+    /// The number at the start.
+    pub start: usize,
+    /// The largest number, and the number of threads. If it is larger than `start`, the run looks for the best number.
+    pub max: usize,
+}
+
+impl Senders {
+    /// Returns a fixed number of senders.
+    pub fn fixed(number: usize) -> Self {
+        Self { start: number, max: number }
+    }
+}
+
+impl fmt::Display for Senders {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.start == self.max {
+            write!(f, "{} senders", self.start)
+        } else {
+            write!(f, "{} to {} senders (auto)", self.start, self.max)
+        }
+    }
+}
+
 /// The server's state at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ServerFigures {

@@ -2,12 +2,15 @@
 //!
 //! Source: node exporter, "Textfile collector".
 
-use std::fs;
+use std::fs::{self, OpenOptions};
 use std::io::{self, Read, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+use rustix::fs::OFlags;
 
 use crate::config::{Job, Mode, Reports};
 use crate::exit::ExitCode;
@@ -65,11 +68,17 @@ impl MetricsFile {
     }
 }
 
-/// Replaces a file atomically.
+/// Replaces a file atomically. Writes to a device or pipe, such as `/dev/stdout`: renaming a file over it would remove it
+/// from the system.
 ///
 /// The temporary name does not end in `.prom`, so the collector ignores it. Nothing is synced to disk: figures are
 /// worthless after a power failure.
 fn replace(path: &Path, text: &str) -> io::Result<()> {
+    if fs::metadata(path).is_ok_and(|metadata| !metadata.is_file()) {
+        // A pipe that nobody reads is an error at once, and does not hang.
+        let flags = OFlags::NONBLOCK.bits().cast_signed();
+        return OpenOptions::new().write(true).custom_flags(flags).open(path)?.write_all(text.as_bytes());
+    }
     let temporary = files::beside(path, &format!(".{}.tmp", process::id()));
     files::replace_by(&temporary, path, |file| file.write_all(text.as_bytes()))
 }

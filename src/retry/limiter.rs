@@ -67,6 +67,13 @@ impl Limiter {
         }
     }
 
+    /// Changes the ceiling. A limit that a push-back has lowered does not rise with it.
+    pub fn set_ceiling(&mut self, most: usize) {
+        let is_lowered = self.limit < self.most;
+        self.most = most.max(1);
+        self.limit = if is_lowered { self.limit.min(self.most) } else { self.most };
+    }
+
     /// Returns how many requests may be in flight now, at least 1.
     pub fn limit(&self) -> usize {
         self.limit
@@ -206,6 +213,19 @@ mod tests {
         let window: Vec<u64> = (0..8).map(|_| limiter.start()).collect();
         window.iter().for_each(|&number| limiter.pushed_back(number, None, Instant::now(), 1.0));
         assert_eq!((limiter.limit(), limiter.failures), (4, 1));
+    }
+
+    #[test]
+    fn a_new_ceiling_lifts_the_limit_only_if_nothing_has_lowered_it() {
+        let mut limiter = Limiter::new(4);
+        limiter.set_ceiling(6);
+        assert_eq!(limiter.limit(), 6);
+        let number = limiter.start();
+        limiter.pushed_back(number, None, Instant::now(), 1.0);
+        limiter.set_ceiling(9);
+        assert_eq!(limiter.limit(), 3);
+        limiter.set_ceiling(2);
+        assert_eq!(limiter.limit(), 2);
     }
 
     #[test]

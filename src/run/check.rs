@@ -100,7 +100,7 @@ fn one_line(text: &str) -> String {
 fn check_settings(load: &Load) -> Vec<Check> {
     let Load { archives, intake, server, .. } = load;
     let text = format!(
-        "{} workers, {} senders, {} actions and {} bytes a bulk request at most, shard {}, state file {:?}",
+        "{} workers, {}, {} actions and {} bytes a bulk request at most, shard {}, state file {:?}",
         intake.workers,
         intake.senders,
         intake.batch.docs,

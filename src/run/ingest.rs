@@ -191,7 +191,7 @@ impl Run<'_> {
         self.progress.set_memory_source(store.admission.figures());
         let Intake { workers, senders, batch, account_deletions, spool_interval, .. } = *intake;
         let mut queued = Ok(());
-        let again = stages(senders, workers, sink, ledger, self.stop, |batches, events, buffers| {
+        let again = stages(senders.max, workers, sink, ledger, self.stop, |batches, events, buffers| {
             let stage = Workers {
                 pool,
                 admission: &store.admission,

@@ -13,8 +13,7 @@ use megastream_ingest::config::{
     Reports, Server, Source, Task, VectorChoice,
 };
 use megastream_ingest::exit::ExitCode;
-use megastream_ingest::model::Names;
-use megastream_ingest::model::{Criteria, Shard};
+use megastream_ingest::model::{Criteria, Names, Senders, Shard};
 use megastream_ingest::run;
 use megastream_ingest::shutdown::{Stop, StopReason};
 use proptest::test_runner::TestCaseError;
@@ -156,7 +155,7 @@ impl World {
         };
         let intake = Intake {
             workers: pass.workers,
-            senders: pass.senders,
+            senders: Senders::fixed(pass.senders),
             batch: BatchLimits { docs: pass.batch_docs, bytes: 1 << 20 },
             memory: Memory { bytes: 1 << 30, is_auto: false },
             account_deletions: false,

@@ -1,6 +1,10 @@
 //! The metrics file, compared with the summary of the same run.
 
 use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::{FileTypeExt as _, symlink};
+use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::harness::archives::{Archive, delete};
@@ -123,4 +127,20 @@ fn an_unwritable_metrics_file_is_only_a_warning() {
     let run = env.ingest().args(&["--metrics-file", &long]).run().exits(0).says("METRICS_FILE");
     let warnings = run.stderr.lines().filter(|line| line.contains("METRICS_FILE")).count();
     run.check(warnings == 1, "there is one warning");
+}
+
+#[test]
+fn a_device_or_pipe_is_written_to_and_never_replaced() {
+    let env = TestEnv::with_archives(&[Archive::new("20251218_000000").with_all(posts("p", 2))]);
+    let devices = [("null", "/dev/null"), ("full", "/dev/full")];
+    for (name, device) in devices {
+        symlink(device, env.path(name)).unwrap();
+        env.run(&["--metrics-file", name]).exits(0);
+        assert_eq!(fs::read_link(env.path(name)).unwrap(), Path::new(device));
+    }
+    assert!(Command::new("mkfifo").arg(env.path("pipe")).status().unwrap().success());
+    env.run(&["--metrics-file", "pipe"])
+        .exits(0)
+        .says("--metrics-file (METRICS_FILE) pipe cannot be written");
+    assert!(fs::metadata(env.path("pipe")).unwrap().file_type().is_fifo());
 }
