@@ -51,7 +51,7 @@ fn a_dry_run_needs_only_a_path() {
 }
 
 #[test]
-fn a_first_load_has_larger_requests_unless_told_otherwise() {
+fn a_first_load_has_larger_requests_by_default() {
     let docs = |typed: Option<&str>| {
         let cli = Cli { bulk_load_settings: Some(true), batch_docs: typed.map(str::to_owned), ..here() };
         let Task::Load(load) = resolve(cli, &SERVER).unwrap().task else { panic!("no load") };
@@ -227,7 +227,7 @@ fn the_entries_have_exactly_the_variables_that_are_read() {
 }
 
 #[test]
-fn a_wrong_value_is_refused_also_where_the_task_has_no_use_for_it() {
+fn an_invalid_value_is_refused_even_if_unused() {
     let list = |workers: Option<&str>| Cli { list: true, workers: workers.map(str::to_owned), ..here() };
     assert!(message(resolve(list(Some("0")), &[])).contains("--workers is \"0\""));
     assert!(message(resolve(list(None), &[("SENDERS", "many")])).contains("SENDERS is \"many\""));

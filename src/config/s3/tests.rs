@@ -30,7 +30,7 @@ fn a_bucket_and_a_prefix_are_enough() {
 }
 
 #[test]
-fn what_could_lead_to_another_host_is_refused() {
+fn names_that_could_lead_to_another_host_are_refused() {
     for bucket in ["", "ab", "s3://bucket", "bucket/prefix", "evil.example#", "a@b"] {
         assert!(message(&[("S3_SQLITE_DB_BUCKET", bucket)]).contains("S3_SQLITE_DB_BUCKET"), "{bucket:?}");
     }
@@ -104,7 +104,7 @@ fn keys_in_files_are_read_when_needed() {
 }
 
 #[test]
-fn a_user_name_in_a_url_is_told_with_the_settings_of_s3() {
+fn a_user_name_in_an_endpoint_is_refused_with_the_s3_settings() {
     for variable in ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_STS"] {
         let told = message(&[(variable, "https://user:hunter2@s3.example")]);
         assert!(told.contains(variable) && told.contains("AWS_S3_ACCESS_KEY"), "{told}");
@@ -136,7 +136,7 @@ fn the_region_comes_from_the_first_source_that_has_one() {
 }
 
 #[test]
-fn the_endpoint_may_come_from_the_profile_unless_it_is_not_to() {
+fn the_endpoint_comes_from_the_profile_unless_disabled() {
     let config = "[default]\nendpoint_url = http://all:1\n[profile p]\nservices = s\nendpoint_url=http://all:2\n\
                   [services s]\ns3 =\n  endpoint_url = http://s3:3/\n";
     let endpoint = |variables: &[(&str, &str)]| with_config(config, variables).unwrap().endpoint;
@@ -162,7 +162,7 @@ fn endpoint_variants_are_honoured_or_refused() {
 }
 
 #[test]
-fn addressing_is_typed_set_or_the_profiles_and_has_to_lead_somewhere() {
+fn addressing_comes_from_flag_variable_or_profile_and_is_validated() {
     let of = |variables: &[(&str, &str)]| s3(variables).unwrap().addressing;
     assert_eq!(of(&[]), Addressing::Auto);
     assert_eq!(of(&[("S3_ADDRESSING", "virtual")]), Addressing::Virtual);
@@ -177,7 +177,7 @@ fn addressing_is_typed_set_or_the_profiles_and_has_to_lead_somewhere() {
 }
 
 #[test]
-fn access_points_are_taken_and_what_cannot_be_read_is_refused_as_what_it_is() {
+fn access_points_are_accepted_and_other_arns_are_refused_by_kind() {
     let bucket = |arn: &str| s3(&[("S3_SQLITE_DB_BUCKET", arn), ("AWS_REGION", "eu-west-2")]);
     for arn in
         ["arn:aws:s3:eu-west-1:123456789012:accesspoint/mine", "arn:aws:s3:eu-west-1:1:accesspoint:mine"]
