@@ -97,7 +97,7 @@ fn an_archive_without_a_time_is_outside_every_time_span() {
 fn an_empty_time_span_is_reported_with_the_times_that_exist() {
     let env = TestEnv::with_archives(&archives());
     for arguments in [&["--from", "2026-01-01"][..], &["--list", "--from", "2026-01-01"]] {
-        let run = env.run(arguments).exits(0).says("none of the 4 archives found is in the span");
+        let run = env.run(arguments).exits(0).says("none of the 4 archives found is between --from and --to");
         run.check(run.stderr.contains("2025-12-17T23:59:59.000Z to 2025-12-19T00:00:00.000Z"), "the times");
     }
     let check = env.run(&["--check", "--from", "2026-01-01"]).exits(0);
