@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn no_file_that_is_written_is_an_archive() {
+    fn no_written_file_may_be_an_archive() {
         let folder = folder();
         let given = [at(&folder, ""), at(&folder, "below/b.db.zip")];
         let state = at(&folder, "state");

@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn the_least_of_machine_and_control_groups_counts() {
+    fn the_smallest_limit_of_machine_and_control_groups_counts() {
         let machine = ("/proc/meminfo", "MemFree: 1 kB\nMemTotal:       8388608 kB\n");
         assert_eq!(found(&[machine]), Some(8 << 30));
         assert_eq!(found(&[]), None);

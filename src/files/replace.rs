@@ -235,7 +235,7 @@ fn check_replaceable(path: &Path) -> io::Result<()> {
     }
     let user = rustix::process::geteuid().as_raw();
     if folder.mode() & STICKY != 0 && ![0, file.uid(), folder.uid()].contains(&user) {
-        let why = "it is another user's, in a folder where only its owner may replace it";
+        let why = "it belongs to another user, and in this folder only its owner may replace it";
         return Err(io::Error::new(ErrorKind::PermissionDenied, why));
     }
     Ok(())

@@ -90,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_vector_of_a_model_decides_how_many_values_they_have() {
+    fn the_first_vector_of_a_model_sets_its_dimensions() {
         let model = Model::new("a-b", "embeddings.a_b", "vector:a-b");
         assert_eq!(model.dims(), None);
         assert!(model.has_dims(768) && !model.has_dims(384) && model.has_dims(768));

@@ -70,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn an_archive_belongs_to_the_same_shard_for_ever() {
+    fn the_shard_of_an_archive_never_changes() {
         let shard_of = |name| (0..8).find(|index| Shard { index: *index, count: 8 }.takes(name));
         assert_eq!(shard_of("mega_jetstream_20251218_000000.db.zip"), Some(3));
         assert_eq!(shard_of("mega_jetstream_20251218_000500.db.zip"), Some(2));
@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn shards_share_archives_out_evenly_and_each_to_one() {
+    fn shards_divide_archives_evenly_and_without_overlap() {
         let shards: Vec<_> = (0..4).map(|index| Shard::parse(&format!("{index}/4")).unwrap()).collect();
         let mut taken = [0; 4];
         for hour in 0..24 {
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn a_shard_is_printed_as_it_is_read() {
+    fn a_shard_prints_as_it_parses() {
         assert_eq!(Shard::parse("3/16").unwrap().to_string(), "3/16");
         assert!(Shard::ALL.takes("any.db.zip"));
     }

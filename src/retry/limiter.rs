@@ -208,7 +208,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_window_of_push_backs_halves_once() {
+    fn push_backs_of_one_window_halve_the_limit_once() {
         let mut limiter = Limiter::new(8);
         let window: Vec<u64> = (0..8).map(|_| limiter.start()).collect();
         window.iter().for_each(|&number| limiter.pushed_back(number, None, Instant::now(), 1.0));
@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn a_retry_after_outlasts_the_successes_of_requests_that_were_in_flight() {
+    fn successes_in_flight_do_not_end_a_retry_after() {
         let now = Instant::now();
         let mut limiter = Limiter::new(8);
         let (refused, done) = (limiter.start(), limiter.start());
@@ -342,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn a_busy_minute_is_met_by_one_request_at_a_time_and_all_of_them_are_back_within_a_minute() {
+    fn a_busy_server_gets_one_request_at_a_time_and_all_a_minute_later() {
         for (senders, seed) in [1, 4, 16].into_iter().flat_map(|n| (0..10).map(move |seed| (n, seed))) {
             let mut simulation = Simulation::new(senders, seed);
             assert_eq!(simulation.run(Duration::from_secs(5), false).0, senders);

@@ -96,7 +96,7 @@ impl<'s> Looks<'s> {
             count += 1;
         }
         if count > MAX_NAMED {
-            log::warn!("{} more times belong to several archives", count - MAX_NAMED);
+            log::warn!("{} more times are shared by several archives", count - MAX_NAMED);
         }
         self.shared_times = shared;
     }

@@ -105,7 +105,7 @@ pub fn nothing_in_span(archives: &[Archive], judged: &[Option<NotTaken>]) -> Opt
         (Some(first), Some(last)) => format!("their times are {} to {}", shown(first), shown(last)),
         _ => "their names have no time".to_owned(),
     };
-    Some(format!("none of the {} archives found is in the span of --from and --to: {times}", archives.len()))
+    Some(format!("none of the {} archives found is between --from and --to: {times}", archives.len()))
 }
 
 /// Selects from the discovered archives, which are in order.

@@ -22,7 +22,7 @@ fn excluded_fields_are_in_no_list() {
 }
 
 #[test]
-fn vectors_may_be_called_as_in_documents_or_as_in_archives() {
+fn vector_names_of_documents_and_archives_are_accepted() {
     for name in ["embeddings.all_MiniLM_L6_v2", "all_MiniLM_L6_v2", "all-MiniLM-L6-v2"] {
         assert_eq!(chosen(&[name], &[]).unwrap().excluded, ["embeddings.all_MiniLM_L6_v2"]);
     }

@@ -111,12 +111,12 @@ fn rejected_advice(reports: &Reports, rows: u64, reasons: &Reasons) -> String {
         text.push_str(&format!("; once the cause is corrected, send{which} again with --replay {path}"));
     }
     if others > 0 {
-        let be = if others == 1 { "is" } else { "are" };
+        let (be, hold) = if others == 1 { ("is", "holds") } else { ("are", "hold") };
         text.push_str(&match reports.job {
             // Most of these rows are damaged in their archive; RUST_LOG=debug shows why the others are kept.
             Job::Replay => {
                 format!(
-                    "; {} {be} no document that can be sent again (RUST_LOG=debug says why)",
+                    "; {} {hold} no document that can be sent again (RUST_LOG=debug says why)",
                     counted(others, "line")
                 )
             }
@@ -407,7 +407,7 @@ signal
         reports.job = Job::Replay;
         let nothing = advice(&reports, 2, 0);
         assert!(
-            nothing.ends_with("2 lines are no document that can be sent again (RUST_LOG=debug says why)")
+            nothing.ends_with("2 lines hold no document that can be sent again (RUST_LOG=debug says why)")
         );
         reports.job = Job::DryRun;
         assert!(advice(&reports, 2, 0).ends_with(": see dead"));

@@ -303,7 +303,7 @@ fn save(open: &mut Open, finished: &[Finished]) -> Result<(), Failure> {
 
 /// Returns the failure of a run whose archives cannot be marked, however often they are repeated.
 pub fn moves_for_ever() -> Failure {
-    let message = "the aliases of the indices move again and again before archives can be marked: find out \
+    let message = "the aliases of the indices keep moving before archives can be marked: find out \
     who changes them, and run again";
     Failure::new(ExitCode::Unavailable, message)
 }

@@ -91,7 +91,10 @@ pub fn discover(paths: &[PathBuf]) -> Result<Discovery, SourceError> {
         if fs::metadata(path).map_err(unreadable)?.is_dir() {
             list_folder(path, &mut found, &mut left_out, &mut seen).map_err(unreadable)?;
         } else if path.file_name().is_some_and(|name| is_metadata_file(name.as_encoded_bytes())) {
-            left_out.push(LeftOut::new(path, "macOS keeps it beside a file on other file systems"));
+            left_out.push(LeftOut::new(
+                path,
+                "macOS writes such files beside the real ones on other file systems",
+            ));
         } else {
             let real = fs::canonicalize(path).map_err(unreadable)?;
             let not_an_archive = |reason| SourceError::NotAnArchive { path: path.clone(), reason };

@@ -46,7 +46,7 @@ fn without_a_budget_the_first_failure_is_the_last() {
 }
 
 #[test]
-fn the_last_attempt_comes_when_the_budget_ends() {
+fn the_last_attempt_is_at_the_end_of_the_budget() {
     let stop = Stop::new();
     let budget = Duration::from_millis(200);
     let retries = Retries::new(&stop, policy(Some(budget)));
@@ -57,7 +57,7 @@ fn the_last_attempt_comes_when_the_budget_ends() {
 }
 
 #[test]
-fn a_server_that_fails_all_senders_is_given_the_budget_once() {
+fn senders_share_one_budget_for_a_failing_server() {
     let stop = Stop::new();
     let budget = Some(Duration::from_millis(50));
     let throttle = Throttle::new(Senders::fixed(2), stop.clone(), budget);
@@ -179,7 +179,7 @@ fn a_stop_ends_the_wait() {
 }
 
 #[test]
-fn interruptions_count_only_in_a_row() {
+fn only_consecutive_interruptions_count() {
     let stop = Stop::new();
     let retries = Retries::new(&stop, policy(None));
     let mut patience = retries.patience();

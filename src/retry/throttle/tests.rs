@@ -36,7 +36,7 @@ fn there_are_as_many_permits_as_the_limit() {
 }
 
 #[test]
-fn bytes_in_flight_are_bounded_but_a_large_request_travels_alone() {
+fn bytes_in_flight_are_bounded_but_a_large_request_is_sent_alone() {
     assert!(admits(4, MAX_BYTES - 1, 1));
     assert!(!admits(4, MAX_BYTES - 1, 2));
     assert!(!admits(4, 1, usize::MAX));
@@ -73,7 +73,7 @@ fn a_stop_ends_the_wait_for_a_permit() {
 }
 
 #[test]
-fn a_stop_ends_the_pause_that_a_server_asks_for() {
+fn a_stop_ends_a_retry_after_pause() {
     let stop = Stop::new();
     let throttle = Throttle::new(Senders::fixed(1), stop.clone(), None);
     throttle.acquire(0).unwrap().pushed_back(Some(Duration::from_secs(3600)));
@@ -107,7 +107,7 @@ fn progress_of_any_kind_is_a_sign_of_life() {
 }
 
 #[test]
-fn a_server_counts_as_failing_from_the_start_of_a_request_but_not_from_before_the_last_progress() {
+fn an_outage_starts_with_its_first_request_after_the_last_progress() {
     let throttle = Throttle::new(Senders::fixed(2), Stop::new(), None);
     let (mut hung, mut other) = (throttle.acquire(0).unwrap(), throttle.acquire(0).unwrap());
     for permit in [&mut hung, &mut other] {
@@ -123,7 +123,7 @@ fn a_server_counts_as_failing_from_the_start_of_a_request_but_not_from_before_th
 }
 
 #[test]
-fn retry_after_is_honoured_by_all() {
+fn all_senders_honour_retry_after() {
     let throttle = Throttle::new(Senders::fixed(4), Stop::new(), None);
     throttle.acquire(0).unwrap().pushed_back(Some(Duration::from_secs(7)));
     let pause = throttle.pause().unwrap();

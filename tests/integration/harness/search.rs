@@ -1,11 +1,11 @@
-//! `_search` of the fake server: one `term` query, over what the last refresh has made visible.
+//! `_search` of the fake server: one `term` query over the documents of the last refresh.
 
 use serde_json::{Value, json};
 
 use super::http::{Reply, Request};
 use super::store::Store;
 
-/// Hits of a search that names no size.
+/// The number of hits without a `size`.
 const DEFAULT_SIZE: u64 = 10;
 
 /// The indices behind names, which are separated by commas.
@@ -19,7 +19,7 @@ fn is_shown(alias: &Option<&Value>, source: &Value) -> bool {
     filter.into_iter().flatten().all(|(field, wanted)| &source[field] == wanted)
 }
 
-/// Answers a search; anything but a `term` query is refused.
+/// Answers a search; only `term` queries are supported.
 pub(super) fn answer(store: &Store, name: &str, request: &Request) -> Reply {
     let body = request.json();
     let term = body["query"]["term"].as_object().and_then(|term| term.iter().next());
@@ -31,7 +31,7 @@ pub(super) fn answer(store: &Store, name: &str, request: &Request) -> Reply {
     }
     let mut found: Vec<Value> = Vec::new();
     for (concrete, index) in store.indices.iter().filter(|(concrete, _)| members.contains(concrete)) {
-        // Only a keyword is compared as a whole.
+        // Only keywords are compared as a whole.
         let is_keyword = index.mapping["properties"][field]["type"] == "keyword";
         let is_shown = |source: &Value| is_shown(&index.aliases.get(name), source);
         let fits = |source: &Value| is_keyword && &source[field] == wanted && is_shown(source);

@@ -139,10 +139,9 @@ fn cannot_list(bucket: &BucketName, error: GetError) -> Failure {
         }
         GetError::Missing(why) => (ExitCode::Usage, why),
         GetError::Unavailable { why, .. } | GetError::Other(why) => (ExitCode::Failed, why),
-        GetError::Changed => (
-            ExitCode::Failed,
-            "S3 answers as to a conditional request, but the request had no condition".to_owned(),
-        ),
+        GetError::Changed => {
+            (ExitCode::Failed, "S3 answers as if the request had a condition, but it had none".to_owned())
+        }
     };
     Failure::new(
         code,

@@ -100,8 +100,11 @@ fn at_uri_is_a_keyword() {
         (json!({"at_uri": {"type": "long"}}), vec![Failed]),
         (json!({}), vec![Warning]),
     ] {
-        let checks =
-            judge("posts", &json!({"properties": mapping}), &kinds(post_fields(FieldChoice::default())));
+        let checks = judge(
+            "posts",
+            &json!({"dynamic": false, "properties": mapping}),
+            &kinds(post_fields(FieldChoice::default())),
+        );
         assert_eq!(statuses(&checks), expected, "{mapping}");
     }
 }
