@@ -10,8 +10,16 @@ pub fn plain(text: &str) -> String {
 
 /// Percent-encodes a text as a path segment or a query value (RFC 3986, section 2.3).
 pub fn percent_encoded(text: &str) -> String {
-    let is_unreserved = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~".contains(byte);
-    let one = |byte: u8| if is_unreserved(&byte) { char::from(byte).into() } else { format!("%{byte:02X}") };
+    encoded(text, |byte| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte))
+}
+
+/// Percent-encodes what is not ASCII. Servers do not agree how they read such bytes in a path.
+pub fn ascii_encoded(text: &str) -> String {
+    encoded(text, |byte| byte.is_ascii())
+}
+
+fn encoded(text: &str, is_kept: impl Fn(u8) -> bool) -> String {
+    let one = |byte: u8| if is_kept(byte) { char::from(byte).into() } else { format!("%{byte:02X}") };
     text.bytes().map(one).collect()
 }
 

@@ -4,10 +4,11 @@
 use serde_json::{Value, json};
 
 use crate::harness::archives::{Archive, DID, Row, account_event, delete, post, uri};
+use crate::harness::fake::Fake;
 use crate::harness::http::{Reply, Request};
 use crate::harness::model::{Documents, expected, held};
 use crate::harness::script::Fault;
-use crate::harness::store::Document;
+use crate::harness::store::{Document, Store};
 use crate::harness::{DEAD_LETTERS, STATE_FILE, TestEnv, lines, posts};
 
 const OPTION: &str = "--account-deletions";
@@ -43,6 +44,21 @@ fn assert_account_deleted(env: &TestEnv, archives: &[Archive], version: u64, at_
 
 fn uris(prefix: &str, count: usize) -> Vec<String> {
     (0..count).map(|n| uri(&format!("{prefix}{n}"))).collect()
+}
+
+#[test]
+fn posts_that_the_filter_of_an_alias_hides_go_too() {
+    let archives = [Archive::new("20251218_000000").with_all(posts("p", 3)), deletion("20251218_000500")];
+    let env = TestEnv::with_fake(Fake::start_with(Store::with_aliases(&["posts", "post_tombstones"])));
+    env.fake.store(|store| {
+        let aliases = &mut store.index("posts").expect("an index").aliases;
+        aliases.insert("posts".to_owned(), json!({"filter": {"term": {"content": "none has this text"}}}));
+    });
+    env.add(&archives[..1]);
+    env.run(&[]).exits(0);
+    env.add(&archives[1..]);
+    env.run(&[OPTION]).exits(0).counts(&[("rows.deleted", 1)]);
+    assert_account_deleted(&env, &archives, archives[1].version(1), &uris("p", 3));
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::harness::archives::Archive;
 use crate::harness::front::{Conduct, Front};
+use crate::harness::http::{Reply, Request};
 use crate::harness::model::assert_holds;
 use crate::harness::script::Fault;
 use crate::harness::{Invocation, TestEnv, posts};
@@ -104,6 +105,33 @@ fn a_node_that_is_not_ready_is_left_out() {
     let urls = format!("{},{}", other.fake.url(), env.fake.url());
     let run = env.ingest().var("ELASTICSEARCH_URL", &urls).run().exits(0);
     run.counts(&[("requests.retried", 0)]);
+    assert_holds(&env.fake, &archives);
+}
+
+#[test]
+fn a_node_that_answers_with_pages_is_left_out_while_others_answer() {
+    for status in [200, 302, 401, 403, 404] {
+        let (env, archives) = env();
+        let other = TestEnv::new();
+        let page = Reply { status, headers: vec![], body: b"<html>nothing here</html>".to_vec() };
+        other.fake.fail(|_| true, 0, usize::MAX, Fault::Reply(page));
+        let urls = format!("{},{}", other.fake.url(), env.fake.url());
+        let run = env.ingest().var("ELASTICSEARCH_URL", &urls).run().exits(0);
+        run.counts(&[("requests.retried", 0)]);
+        run.check(run.stderr.contains(&format!("{} is left out", other.fake.url())), "it is told of");
+        assert_holds(&env.fake, &archives);
+    }
+}
+
+#[test]
+fn a_request_that_is_too_large_for_one_node_leaves_none_out() {
+    let (env, archives) = env();
+    let other = Front::of(&env.fake.url());
+    let is_large = |request: &Request| request.is_bulk() && request.body.len() > 3_000;
+    env.fake.fail(is_large, 0, usize::MAX, Fault::status(413));
+    let urls = format!("{},{}", env.fake.url(), other.url());
+    let run = env.ingest().var("ELASTICSEARCH_URL", &urls).run().exits(0);
+    run.check(!run.stderr.contains("is left out"), "no node is to blame");
     assert_holds(&env.fake, &archives);
 }
 

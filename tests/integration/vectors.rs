@@ -67,6 +67,16 @@ fn base64_is_used_once_a_post_reads_back_unchanged() {
 }
 
 #[test]
+fn base64_is_used_where_the_index_requires_routing_too() {
+    let env = env_with(&archives(), Base64Vectors::BigEndian);
+    env.fake.store(|store| {
+        store.indices.values_mut().for_each(|index| index.mapping["_routing"] = json!({"required": true}));
+    });
+    env.run(&[]).exits(0).says("vectors are sent as base64").counts(&[("requests.bulk", 2)]);
+    assert_eq!(sent(&env), expected(&[true], true));
+}
+
+#[test]
 fn a_server_that_refuses_base64_gets_arrays() {
     let env = env_with(&archives(), Base64Vectors::Refused);
     let run = env.run(&[]).exits(0).says("vectors are sent as arrays").says("document_parsing_exception");

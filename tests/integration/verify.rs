@@ -228,6 +228,17 @@ fn verify_needs_only_read_privileges_and_repair_needs_more() {
 }
 
 #[test]
+fn a_closed_index_is_refused_at_once() {
+    let env = loaded(aliases());
+    env.fake.store(|store| {
+        let settings = &mut store.index("posts").expect("an index").settings;
+        settings.insert("index.verified_before_close".into(), "true".into());
+    });
+    let run = verify(&env, &[]);
+    run.exits(5).says("posts_v1 is closed: open it");
+}
+
+#[test]
 fn an_index_that_hides_its_settings_is_read_with_routing_if_required() {
     for routed in [false, true] {
         let env = loaded(aliases());

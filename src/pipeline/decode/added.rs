@@ -16,6 +16,13 @@ const MEMBERS: [&str; 4] = ["embed", "facets", "langs", "tags"];
 /// Maximum number of languages per post.
 const MOST_LANGS: usize = 3;
 
+/// The most images of one post that are indexed. Clients write up to 4. Each is a document of its own inside the index,
+/// and an index refuses a post with too many (`index.mapping.nested_objects.limit`, 10,000 by default).
+const MOST_IMAGES: usize = 100;
+
+/// The largest size and side of an image or video: what a field of the type `integer` accepts. None is as large.
+const LARGEST: u64 = i32::MAX as u64;
+
 /// The reader for one name of `--add-field`.
 struct Reader {
     /// The name.
@@ -83,6 +90,10 @@ impl Found {
 
     fn text<'j>(&mut self, value: Option<&'j Json>) -> Option<&'j str> {
         self.typed(value, Json::as_str)
+    }
+
+    fn number(&mut self, value: Option<&Json>) -> Option<u64> {
+        self.typed(value, |value| value.as_u64().filter(|&number| number <= LARGEST))
     }
 
     fn elements<'j>(&mut self, value: Option<&'j Json>) -> &'j [Json] {
@@ -216,7 +227,10 @@ fn external_embed(record: &Json, found: &mut Found) {
 fn media(record: &Json, found: &mut Found) {
     let (mut media, mut videos) = (Vec::new(), 0_u64);
     if let Some(embed) = embed(record, found) {
-        for image in found.elements(embed.get("images")) {
+        let images = found.elements(embed.get("images"));
+        found.is_unreadable |= images.len() > MOST_IMAGES;
+        for image in images.iter().take(MOST_IMAGES) {
+            let Some(image) = found.object(Some(image)) else { continue };
             let blob = found.object(image.get("image"));
             media.push(medium("image", image.get("alt"), image.get("aspectRatio"), blob, found));
         }
@@ -250,10 +264,10 @@ fn medium(
     let member = |name: &str| blob.and_then(|blob| blob.get(name));
     put("media_type", Some(json!(media_type)));
     put("mime_type", found.text(member("mimeType")).map(Json::from));
-    put("size", found.typed(member("size"), Json::as_u64).map(Json::from));
+    put("size", found.number(member("size")).map(Json::from));
     for side in ["width", "height"] {
         let length = ratio.and_then(|ratio| ratio.get(side));
-        put(side, found.typed(length, Json::as_u64).map(Json::from));
+        put(side, found.number(length).map(Json::from));
     }
     put("alt_text", found.text(alt).filter(|alt| !alt.is_empty()).map(Json::from));
     Json::Object(medium)

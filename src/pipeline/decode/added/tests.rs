@@ -130,6 +130,15 @@ fn unreadable_fields_are_left_out_and_counted_once_by_name() {
 }
 
 #[test]
+fn what_an_index_would_refuse_with_its_post_is_left_out() {
+    let record = json!({"embed": {"images": [7, {"image": {"size": 1_u64 << 31}, "aspectRatio": {"width": u64::MAX}}]}});
+    assert_eq!(of(&record, &json!({})), (json!({"media": [{"media_type": "image"}]}), vec!["media"]));
+    let record = json!({"embed": {"images": vec![json!({}); 20_000]}});
+    let (fields, dropped) = of(&record, &json!({}));
+    assert_eq!((fields["media"].as_array().map(Vec::len), dropped), (Some(MOST_IMAGES), vec!["media"]));
+}
+
+#[test]
 fn half_a_surrogate_pair_does_not_affect_the_rest() {
     let added = added(ALL, r#"{"tags": ["a\ud83d"], "langs": ["en"]}"#, "");
     assert_eq!(added.get("hashtags"), Some(&json!(["a\u{fffd}"])));

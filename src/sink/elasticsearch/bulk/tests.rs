@@ -81,6 +81,7 @@ fn deliver(
         durability_async: false,
         vectors: VectorMapping::default(),
         unsearchable: Vec::new(),
+        hides_documents: false,
     };
     let (posts, tombstones) = (target("posts"), target("post_tombstones"));
     let targets = LiveTargets::new(Targets {
