@@ -23,15 +23,16 @@ impl Named {
         Self { setting, path: path.to_owned(), real: real_path(path) }
     }
 
-    /// Whether its content must not be lost: a pipe or a device keeps none.
-    fn is_kept(&self) -> bool {
-        [entries::spool_state_file(), entries::dead_letter()].contains(&self.setting)
+    /// Whether it must be a regular file. A pipe or a device keeps no content, and a file that is replaced as a whole
+    /// would take the place of the device itself.
+    fn must_be_regular(&self) -> bool {
+        [entries::spool_state_file(), entries::dead_letter(), entries::metrics_file()].contains(&self.setting)
     }
 }
 
 impl Task {
     /// Checks the files that the run writes. No two may be the same, none may be an archive or the file being replayed,
-    /// and their folders must exist. Files that have to last must be regular files.
+    /// and their folders must exist. Files that have to last, or are replaced as a whole, must be regular files.
     pub(super) fn check_files(&self, state_file: &Path) -> Result<(), Failure> {
         let files = self.named_files();
         let archives = self.archives();
@@ -52,13 +53,13 @@ impl Task {
                         .into(),
                 );
             }
-            if *setting != entries::replay() && is_archive(path, real, archives) {
-                return wrong("which is an archive; archives are never changed: name another file".into());
-            }
             if path.is_dir() {
                 return wrong("which is a folder: name a file".into());
             }
-            if file.is_kept() && path.exists() && !path.is_file() {
+            if *setting != entries::replay() && is_archive(path, real, archives) {
+                return wrong("which is an archive; archives are never changed: name another file".into());
+            }
+            if file.must_be_regular() && path.exists() && !path.is_file() {
                 return wrong("which is not a regular file: name a file".into());
             }
             let folder = folder_of(path);
@@ -177,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_to_last_is_not_written_to_a_device_and_all_else_may_be() {
+    fn what_has_to_last_or_is_replaced_is_not_written_to_a_device_and_all_else_may_be() {
         let folder = folder();
         let state = at(&folder, "state");
         symlink("/dev/zero", at(&folder, "device")).unwrap();
@@ -192,7 +193,8 @@ mod tests {
                 set(&mut cli, path.clone());
                 let message = message(cli, &state);
                 let is_refused = message.contains("not a regular file: name a file");
-                assert_eq!(is_refused, setting == "--dead-letter", "{setting} {path}: {message}");
+                let must_be_regular = ["--dead-letter", "--metrics-file"].contains(&setting);
+                assert_eq!(is_refused, must_be_regular, "{setting} {path}: {message}");
                 assert!(is_refused || message.is_empty(), "{message}");
             }
         }

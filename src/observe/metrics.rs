@@ -58,24 +58,26 @@ impl MetricsFile {
             *warned = Some(Instant::now());
             log::warn!(
                 "--metrics-file (METRICS_FILE) {} cannot be written: {error}; the run continues without it; \
-                 make its folder writable",
+                 make room for it, or its folder writable",
                 self.path.display()
             );
         }
     }
 }
 
-/// Replaces a file: readers find either the old or the new one, complete.
+/// Replaces a file: readers find either the old or the new one, complete. Follows links, so that a link stays one.
 ///
 /// The temporary name does not end in `.prom`, so that the collector ignores it. Nothing is synced to disk: the figures
 /// are of the moment, and worthless after a power failure.
 fn replace(path: &Path, text: &str) -> io::Result<()> {
-    let temporary = files::beside(path, &format!(".{}.tmp", process::id()));
-    files::replace_by(&temporary, path, |file| file.write_all(text.as_bytes()))
+    let path = files::real_path(path);
+    let temporary = files::beside(&path, &format!(".{}.tmp", process::id()));
+    files::replace_by(&temporary, &path, |file| file.write_all(text.as_bytes()))
 }
 
 /// Removes temporary files that killed runs have left. Files of the last minute may belong to a running process.
 fn reap_temporaries(path: &Path) {
+    let path = &files::real_path(path);
     let Some(name) = path.file_name().and_then(|name| name.to_str()) else { return };
     let is_temporary = |file: &str| {
         let id = file.strip_prefix(name).and_then(|rest| rest.strip_prefix('.')?.strip_suffix(".tmp"));

@@ -126,6 +126,36 @@ fn dead_letters_are_written_to_a_file_only() {
 }
 
 #[test]
+fn figures_take_the_place_of_no_device_and_of_no_link() {
+    let env = TestEnv::with_archives(&[good()]);
+    make_fifo(&env.path("fifo"));
+    symlink("/dev/null", env.path("device")).unwrap();
+    for name in ["fifo", "device"] {
+        env.run(&["--metrics-file", name]).exits(2).says("METRICS_FILE").says("not a regular file");
+        assert!(!env.path(name).is_file(), "{name} is still what it was");
+    }
+    std::fs::create_dir(env.path("collected")).unwrap();
+    for target in ["collected/old.prom", "collected/new.prom"] {
+        symlink(target, env.path("link.prom")).unwrap();
+        env.run(&["--metrics-file", "link.prom"]).exits(0);
+        assert!(env.path("link.prom").is_symlink(), "the link stays one");
+        assert!(env.read(target).is_some_and(|text| text.contains("exit_code 0")), "{target}");
+        std::fs::remove_file(env.path("link.prom")).unwrap();
+    }
+}
+
+#[test]
+fn a_path_that_cannot_be_looked_at_is_not_called_missing() {
+    let env = TestEnv::new();
+    symlink("loop", env.path("loop")).unwrap();
+    for arguments in [&["--dry-run", "loop"][..], &["--replay", "loop"]] {
+        let run = env.run(arguments).exits(2).says("cannot be read").says("symbolic link");
+        run.check(!run.stderr.contains("does not exist"), "it is not called missing");
+    }
+    env.run(&["--dry-run", "gone"]).exits(2).says("does not exist");
+}
+
+#[test]
 fn names_of_files_forge_no_lines_and_reach_no_terminal_as_they_are() {
     let env = TestEnv::with_archives(&[good()]);
     let hostile = "x\n[2025-12-18T00:00:00Z ERROR] forged \u{1b}[2J\u{202e}\u{7f}_20251218_000100";

@@ -124,6 +124,16 @@ fn a_state_file_that_does_not_parse_stops_the_run_and_stays_as_it_is() {
 }
 
 #[test]
+fn a_state_file_that_an_editor_has_saved_with_a_byte_order_mark_is_told_as_that() {
+    let env = TestEnv::with_archives(&[archive(0)]);
+    for content in [b"\xEF\xBB\xBF[]".as_slice(), b"\xFF\xFE[\0]\0", b"\xFE\xFF\0[\0]"] {
+        env.write(STATE_FILE, content);
+        env.run(&[]).exits(2).says(STATE_FILE).says("byte order mark").says("UTF-8");
+        assert_eq!(std::fs::read(env.path(STATE_FILE)).unwrap(), content);
+    }
+}
+
+#[test]
 fn a_broken_archive_fails_alone() {
     let archives = [archive(0), archive(2)];
     let env = TestEnv::with_archives(&archives);
