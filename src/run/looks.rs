@@ -120,8 +120,8 @@ impl<'s> Looks<'s> {
         let mut new = changed.iter().filter(|name| !self.changed.contains(*name));
         for name in new.by_ref().take(PASSED_OVER_NAMED) {
             log::warn!(
-                "{name:?} has changed since it was processed, but is not loaded again: remove its entry \
-                 from the state file to load it"
+                "{name:?} has changed since it was processed, but is not loaded again: to load it, remove its \
+                 entry from the state file while no run uses that file"
             );
         }
         let others = new.count();

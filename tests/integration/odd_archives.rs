@@ -69,6 +69,8 @@ fn a_zip_with_a_log_of_sqlite_is_failed_and_whole_once_that_is_in_the_database()
     .unwrap();
     let error = failure(&env);
     assert!(error.contains("a.db-wal") && error.contains("wal_checkpoint(TRUNCATE)"), "{error}");
+    // A journal of mode PERSIST stays after that.
+    assert!(error.contains("zip the database alone"), "{error}");
 
     std::fs::write(
         archive_at(&env, ".db.zip"),

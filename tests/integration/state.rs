@@ -134,6 +134,18 @@ fn a_state_file_that_an_editor_has_saved_with_a_byte_order_mark_is_told_as_that(
 }
 
 #[test]
+fn a_state_file_that_is_edited_during_a_run_ends_it_and_is_left_as_it_is() {
+    let env = TestEnv::with_archives(&[archive(0)]);
+    let running = env.ingest().args(&["--mode", "spool"]).var("SPOOL_INTERVAL_SEC", "1").start();
+    env.wait_for_processed(&[archive(0)]);
+    env.write(STATE_FILE, "[]");
+    env.add(&[archive(1)]);
+    let run = running.wait().exits(1).says("has changed it during the run").says("while no run uses it");
+    run.check(!run.stderr.contains("free the disk"), "it does not blame the disk");
+    assert_eq!(env.read(STATE_FILE).as_deref(), Some("[]"));
+}
+
+#[test]
 fn a_broken_archive_fails_alone() {
     let archives = [archive(0), archive(2)];
     let env = TestEnv::with_archives(&archives);

@@ -146,6 +146,18 @@ fn enriched_posts_is_taken_where_there_are_both_tables() {
 }
 
 #[test]
+fn of_both_tables_the_one_with_rows_is_taken() {
+    let enriched = "CREATE TABLE enriched_posts (at_uri, did, raw_post, inferences);";
+    let older = "CREATE TABLE posts (at_uri, did, raw_post, inferences);";
+    let row = "INSERT INTO posts VALUES ('a', 'b', 'c', 'd')";
+    assert_eq!(ids(&open_sql(&format!("{enriched} {older} {row}")).unwrap()).unwrap(), [1]);
+    // What has no rows, or is no table of posts, is not read in place of an empty one.
+    for other in [older, "CREATE TABLE posts (x)", "CREATE VIEW posts AS SELECT 1"] {
+        assert!(ids(&open_sql(&format!("{enriched} {other}")).unwrap()).unwrap().is_empty(), "{other}");
+    }
+}
+
+#[test]
 fn null_blob_and_number_are_told_from_text() {
     let database = open_sql(
         "CREATE TABLE posts (at_uri, did, raw_post, inferences);
