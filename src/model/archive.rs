@@ -47,6 +47,8 @@ pub struct Selection {
     pub settling: u64,
     /// To be read once there is more memory. Reported before.
     pub too_large: u64,
+    /// To be read once they can be looked at. Reported before.
+    pub unreadable: u64,
     /// Marked `processed`.
     pub already_done: u64,
     /// The latest time of those, in seconds since 1970.

@@ -154,7 +154,6 @@ impl<'s> Looks<'s> {
         under_way: impl Fn(&str) -> bool,
     ) -> Selection {
         self.warn_of(&left_out);
-        self.passed_over = left_out.into_iter().map(|left_out| left_out.path).collect();
         let judged = selection::judge(&found, state, &archives.wanted);
         self.warn_of_nothing(nothing.or_else(|| selection::nothing_of_the_span(&found, &judged)));
         let all = || found.iter().zip(&judged);
@@ -165,6 +164,8 @@ impl<'s> Looks<'s> {
         self.warn_of_shared_times(&found, |archive| taken.contains(&*archive.name));
         self.warn_of_changed(changed);
         let mut selection = selection::sort_out(found, judged);
+        selection::count_unreadable(&mut selection, &left_out, state, &archives.wanted);
+        self.passed_over = left_out.into_iter().map(|left_out| left_out.path).collect();
         selection.take.retain(|archive| !under_way(&archive.name));
         let found = selection.take.len();
         selection.take.retain(|archive| !self.store.admission.has_shut_out(archive));

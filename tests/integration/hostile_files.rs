@@ -78,6 +78,28 @@ fn a_file_that_must_not_be_read_stays_pending() {
 }
 
 #[test]
+fn an_archive_that_cannot_be_looked_at_stays_pending_unless_it_is_done() {
+    let env = TestEnv::with_archives(&[good()]);
+    let behind = Archive::new("20251218_000100").with(post("behind", "x"));
+    let link = env.path("archives").join(behind.name());
+    // No error that a missing file gives, whoever asks: as in a folder that may not be entered, or on a dead mount.
+    symlink(format!("{}/x", "x".repeat(300)), &link).unwrap();
+    for arguments in [&["--dry-run"][..], &[], &[], &["--verify"]] {
+        let run = env.run(arguments).exits(1).says(&behind.name()).says("cannot be read for now");
+        run.counts(&[("archives.pending", 1), ("archives.failed", 0)]);
+    }
+    env.run(&["--to", "2025-12-18"]).exits(0).counts(&[("archives.pending", 0)]);
+    let list = env.run(&["--list"]).exits(0);
+    list.check(list.stdout.contains("cannot be read for now"), "the list has the reason");
+    std::fs::remove_file(&link).unwrap();
+    env.add(std::slice::from_ref(&behind));
+    env.run(&[]).exits(0).counts(&[("archives.processed", 1), ("archives.pending", 0)]);
+    std::fs::remove_file(&link).unwrap();
+    symlink("x".repeat(300), &link).unwrap();
+    env.run(&[]).exits(0).counts(&[("archives.already_done", 2), ("archives.pending", 0)]);
+}
+
+#[test]
 fn a_pipe_in_the_place_of_a_file_is_refused_and_not_waited_for() {
     let env = TestEnv::with_archives(&[good()]);
     let fifo = env.path("fifo");

@@ -140,7 +140,10 @@ impl<'b> Found<'b> {
         sort(&mut listing.discovery.archives);
         let left_out = self.left_out.into_iter();
         listing.discovery.left_out = left_out
-            .map(|(address, (reason, storage_class))| LeftOut { path: address.into(), reason, storage_class })
+            .map(|(address, (reason, storage_class))| LeftOut {
+                storage_class,
+                ..LeftOut::new(address, reason)
+            })
             .collect();
         listing
     }
