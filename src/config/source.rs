@@ -20,7 +20,7 @@ pub enum Source {
 }
 
 impl Source {
-    /// Reads the source chosen by `--source`, with the paths of the command line.
+    /// Reads the source that `--source` names, and the paths of the command line.
     pub(super) fn read(settings: Settings<'_>) -> Result<Self, Failure> {
         if settings.choice::<Place>(entries::source())? == Place::Local {
             return read_paths(settings).map(Source::Local);

@@ -12,25 +12,25 @@ use rustix::io::Errno;
 
 use super::order;
 use super::seen::Seen;
-use crate::model::{ARCHIVE_SUFFIX, Archive, archive_seconds, has_archive_suffix, is_litter};
+use crate::model::{ARCHIVE_SUFFIX, Archive, archive_seconds, has_archive_suffix, is_metadata_file};
 
 /// The result of a search for archives.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Discovery {
     /// The archives in processing order: by time, then by name.
     pub archives: Vec<Archive>,
-    /// Entries named like an archive that cannot be read as one. In no particular order.
+    /// Entries named like an archive that cannot be read as one, in no particular order.
     pub left_out: Vec<LeftOut>,
-    /// The message if there is neither: where, what was looked for, and what is there instead.
+    /// The message if nothing was found: the places, the names looked for, and what is there instead.
     pub nothing: Option<String>,
 }
 
 /// An entry that is named like an archive, but is left out.
 #[derive(Debug, PartialEq, Eq)]
 pub struct LeftOut {
-    /// Its path; for an object `s3://bucket/key`, for messages only.
+    /// Its path, or `s3://bucket/key`, for messages.
     pub path: PathBuf,
-    /// Why it is left out, in words.
+    /// Why it is left out.
     pub reason: String,
     /// Storage class of an object, if known.
     pub storage_class: Option<String>,
@@ -83,18 +83,18 @@ impl NoArchive {
 /// Why archives cannot be listed.
 #[derive(Debug)]
 pub enum SourceError {
-    /// A requested path or folder does not exist or cannot be read.
+    /// A named path does not exist or cannot be read.
     Unreadable {
-        /// The requested path.
+        /// The path.
         path: PathBuf,
         /// Why it cannot be read.
         error: io::Error,
     },
-    /// A file requested by name is no archive.
+    /// A named file is not an archive.
     NotAnArchive {
-        /// The requested path.
+        /// The path.
         path: PathBuf,
-        /// Why it is none, in words.
+        /// Why it is not one.
         reason: String,
     },
 }
@@ -114,13 +114,13 @@ impl std::error::Error for SourceError {}
 
 /// Finds the archives among `paths`: files, and folders with files directly in them, named `*.db.zip`.
 ///
-/// Opens nothing. Ignores what macOS adds (`._*`). Follows symbolic links to files. An archive without a time in its
-/// name is placed by the time of its last modification. A file that is reached several times is one archive.
+/// Opens no file. Ignores metadata files of macOS (`._*`). Follows symbolic links to files. A file that is reached
+/// several times is one archive. Entries that cannot be archives are left out with a reason, and so are different files
+/// of the same name.
 ///
 /// # Errors
 ///
-/// [`SourceError`] for a path that was requested itself. Other entries that cannot be archives are left out with the
-/// reason, and so are different files of the same name.
+/// [`SourceError`] for one of the `paths` themselves.
 pub fn discover(paths: &[PathBuf]) -> Result<Discovery, SourceError> {
     let mut found = Vec::new();
     let mut left_out = Vec::new();
@@ -129,8 +129,11 @@ pub fn discover(paths: &[PathBuf]) -> Result<Discovery, SourceError> {
         let unreadable = |error| SourceError::Unreadable { path: path.clone(), error };
         if fs::metadata(path).map_err(unreadable)?.is_dir() {
             list_folder(path, &mut found, &mut left_out, &mut seen).map_err(unreadable)?;
-        } else if path.file_name().is_some_and(|name| is_litter(name.as_encoded_bytes())) {
-            left_out.push(LeftOut::new(path, "macOS keeps it beside a file on other file systems"));
+        } else if path.file_name().is_some_and(|name| is_metadata_file(name.as_encoded_bytes())) {
+            left_out.push(LeftOut::new(
+                path,
+                "macOS writes such files beside the real ones on other file systems",
+            ));
         } else {
             let real = fs::canonicalize(path).map_err(unreadable)?;
             let not_an_archive =
@@ -140,7 +143,7 @@ pub fn discover(paths: &[PathBuf]) -> Result<Discovery, SourceError> {
     }
     found.sort_by(|a, b| order(&a.archive).cmp(&order(&b.archive)));
     let archives = without_repetitions(found, &mut left_out);
-    let nothing = (archives.is_empty() && left_out.is_empty()).then(|| seen.instead_of_archives(paths));
+    let nothing = (archives.is_empty() && left_out.is_empty()).then(|| seen.message(paths));
     Ok(Discovery { archives, left_out, nothing })
 }
 
@@ -160,13 +163,13 @@ fn list_folder(
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
         let name = entry.file_name();
-        if !has_archive_suffix(&name) || is_litter(name.as_encoded_bytes()) {
-            seen.other(&entry);
+        if !has_archive_suffix(&name) || is_metadata_file(name.as_encoded_bytes()) {
+            seen.add(&entry);
             continue;
         }
         let path = entry.path();
         match inspect(&path) {
-            // Resolving a path costs many system calls, and only links need it.
+            // Only links are resolved: resolving a path takes many system calls.
             Ok(archive) => match real_path(&real_folder, &entry) {
                 Ok(real) => found.push(Candidate { archive, real }),
                 Err(error) => left_out.push(NoArchive::of_error(&error).at(path)),
@@ -211,10 +214,9 @@ fn inspect(path: &Path) -> Result<Archive, NoArchive> {
     Ok(Archive { name, path: path.to_owned(), seconds, bytes: metadata.len(), modified_ns, etag: None })
 }
 
-/// Keeps one archive for each file. Archives are told apart by name, so none of several files with the same name is
-/// kept.
+/// Keeps one archive for each file. The name identifies an archive, so of several files with the same name none is kept.
 fn without_repetitions(found: Vec<Candidate>, left_out: &mut Vec<LeftOut>) -> Vec<Archive> {
-    // As text: a `Path` is hashed component by component, which takes several times as long.
+    // The key is text, since hashing a `Path` component by component takes several times as long.
     let mut by_file: HashMap<OsString, usize> = HashMap::with_capacity(found.len());
     let mut by_name: HashMap<String, usize> = HashMap::with_capacity(found.len());
     let mut archives: Vec<Archive> = Vec::with_capacity(found.len());

@@ -1,14 +1,14 @@
-//! `_search` of the fake server: one `term` query, over what the last refresh has made visible.
+//! `_search` of the fake server: one `term` query over the documents of the last refresh.
 
 use serde_json::{Value, json};
 
 use super::http::{Reply, Request};
 use super::store::Store;
 
-/// Hits of a search that names no size.
+/// The number of hits without a `size`.
 const DEFAULT_SIZE: u64 = 10;
 
-/// Answers a search; anything but a `term` query is refused.
+/// Answers a search; only `term` queries are supported.
 pub(super) fn answer(store: &Store, name: &str, request: &Request) -> Reply {
     let body = request.json();
     let term = body["query"]["term"].as_object().and_then(|term| term.iter().next());
@@ -20,7 +20,7 @@ pub(super) fn answer(store: &Store, name: &str, request: &Request) -> Reply {
     }
     let mut found: Vec<Value> = Vec::new();
     for (concrete, index) in store.indices.iter().filter(|(concrete, _)| members.contains(concrete)) {
-        // Only a keyword is compared as a whole.
+        // Only keywords are compared as a whole.
         let is_keyword = index.mapping["properties"][field]["type"] == "keyword";
         let fits = |source: &Value| is_keyword && &source[field] == wanted;
         let hits = index.searchable.iter().filter(|(_, source)| fits(source));

@@ -93,7 +93,7 @@ fn deliver(
     });
     let bulk = Bulk {
         client: &client,
-        throttle: &Throttle::new(1, stop.clone(), None),
+        throttle: &Throttle::new(crate::model::Senders::fixed(1), stop.clone(), None),
         stop,
         targets: &targets,
         pipeline: None,

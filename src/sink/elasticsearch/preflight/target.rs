@@ -268,8 +268,8 @@ fn unknown(name: &'static str, product: Product) -> (Target, Vec<Check>) {
         unsearchable: Vec::new(),
     };
     let text = format!(
-        "this server does not show this key whether {name} exists and is right, so the run assumes that it \
-         is: make sure of that, or grant {} {}",
+        "this server does not show this key whether {name} exists and has the right mapping; the run \
+         assumes so: make sure of that, or grant {} {}",
         product.grantee(),
         product.privilege("view_index_metadata")
     );
