@@ -52,11 +52,11 @@ impl Task {
                         .into(),
                 );
             }
-            if *setting != entries::replay() && is_archive(path, real, archives) {
-                return wrong("which is an archive; archives are never changed: name another file".into());
-            }
             if path.is_dir() {
                 return wrong("which is a folder: name a file".into());
+            }
+            if *setting != entries::replay() && is_archive(path, real, archives) {
+                return wrong("which is an archive; archives are never changed: name another file".into());
             }
             if file.is_kept() && path.exists() && !path.is_file() {
                 return wrong("which is not a regular file: name a file".into());

@@ -1,7 +1,6 @@
 //! Checks combinations of settings.
 
-use std::path::Path;
-
+use super::source::check_exists;
 use super::{Mode, Server};
 use crate::cli::Cli;
 use crate::cli::entries;
@@ -125,10 +124,7 @@ pub(super) fn check_replay(cli: &Cli) -> Result<(), Failure> {
             )));
         }
     }
-    if !Path::new(path).exists() {
-        return Err(Failure::usage(format!("--replay names {path:?}, which does not exist")));
-    }
-    Ok(())
+    check_exists("--replay", path)
 }
 
 #[cfg(test)]

@@ -47,6 +47,8 @@ pub struct Selection {
     pub settling: u64,
     /// Archives that need more memory than there is. They have already been reported.
     pub too_large: u64,
+    /// Archives whose files cannot be looked at for now. They have already been reported.
+    pub unreadable: u64,
     /// Archives marked `processed`.
     pub already_done: u64,
     /// The latest time of the processed archives, in seconds since 1970.

@@ -61,7 +61,7 @@ impl MetricsFile {
             *warned = Some(Instant::now());
             log::warn!(
                 "--metrics-file (METRICS_FILE) {} cannot be written: {error}; the run continues without it; \
-                 make its folder writable",
+                 make room for it, or its folder writable",
                 self.path.display()
             );
         }
@@ -69,7 +69,8 @@ impl MetricsFile {
 }
 
 /// Replaces a file atomically. Writes to a device or pipe, such as `/dev/stdout`: renaming a file over it would remove it
-/// from the system.
+/// from the system. Follows links, so that a
+/// link stays one.
 ///
 /// The temporary name does not end in `.prom`, so the collector ignores it. Nothing is synced to disk: figures are
 /// worthless after a power failure.
@@ -79,12 +80,14 @@ fn replace(path: &Path, text: &str) -> io::Result<()> {
         let flags = OFlags::NONBLOCK.bits().cast_signed();
         return OpenOptions::new().write(true).custom_flags(flags).open(path)?.write_all(text.as_bytes());
     }
-    let temporary = files::beside(path, &format!(".{}.tmp", process::id()));
-    files::replace_by(&temporary, path, |file| file.write_all(text.as_bytes()))
+    let path = files::real_path(path);
+    let temporary = files::beside(&path, &format!(".{}.tmp", process::id()));
+    files::replace_by(&temporary, &path, |file| file.write_all(text.as_bytes()))
 }
 
 /// Removes temporary files that killed runs have left. Newer ones may belong to a running process.
 fn reap_temporaries(path: &Path) {
+    let path = &files::real_path(path);
     let Some(name) = path.file_name().and_then(|name| name.to_str()) else { return };
     let is_temporary = |file: &str| {
         let id = file.strip_prefix(name).and_then(|rest| rest.strip_prefix('.')?.strip_suffix(".tmp"));

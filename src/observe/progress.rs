@@ -123,7 +123,7 @@ impl Progress {
             already_done: selection.already_done.saturating_sub(processed).max(already_done),
             processed,
             failed: selection.failed,
-            pending: to_do + selection.settling + selection.too_large,
+            pending: to_do + selection.settling + selection.too_large + selection.unreadable,
             discovered: 0,
         };
         counts.archives.count_discovered();

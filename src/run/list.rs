@@ -101,10 +101,10 @@ fn line_of<'l>(
 }
 
 fn line_of_left_out(left_out: &LeftOut) -> Line<'_> {
-    let LeftOut { path, reason, storage_class } = left_out;
+    let LeftOut { path, reason, storage_class, .. } = left_out;
     Line {
         // Also the right part of an object's key.
-        name: path.file_name().and_then(|name| name.to_str()).unwrap_or_default(),
+        name: left_out.name(),
         path: path.to_string_lossy().into_owned(),
         time: None,
         bytes: None,

@@ -119,8 +119,8 @@ impl<'s> Looks<'s> {
         let mut new = changed.iter().filter(|name| !self.changed.contains(*name));
         for name in new.by_ref().take(MAX_NAMED) {
             log::warn!(
-                "{name:?} has changed since it was processed, but is not loaded again: remove its entry \
-                 from the state file to load it"
+                "{name:?} has changed since it was processed, but is not loaded again: to load it, remove its \
+                 entry from the state file while no run uses that file"
             );
         }
         let others = new.count();
@@ -152,7 +152,6 @@ impl<'s> Looks<'s> {
         under_way: impl Fn(&str) -> bool,
     ) -> Selection {
         self.warn_of(&left_out);
-        self.left_out_before = left_out.into_iter().map(|left_out| left_out.path).collect();
         let judged = selection::judge(&found, state, &archives.criteria);
         self.warn_of_nothing(nothing.or_else(|| selection::nothing_in_span(&found, &judged)));
         let all = || found.iter().zip(&judged);
@@ -163,6 +162,8 @@ impl<'s> Looks<'s> {
         self.warn_of_shared_times(&found, |archive| taken.contains(&*archive.name));
         self.warn_of_changed(changed);
         let mut selection = selection::partition(found, judged);
+        selection::count_unreadable(&mut selection, &left_out, state, &archives.criteria);
+        self.left_out_before = left_out.into_iter().map(|left_out| left_out.path).collect();
         selection.take.retain(|archive| !under_way(&archive.name));
         let found = selection.take.len();
         selection.take.retain(|archive| !self.store.admission.is_too_large(archive));

@@ -3,8 +3,9 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::model::{Archive, Criteria, Outside, Selection};
+use crate::model::{Archive, Criteria, Outside, Selection, archive_seconds};
 use crate::pipeline::ledger::state_file::{Mark, StateFile};
+use crate::pipeline::source::LeftOut;
 use crate::timestamp::rfc3339_millis;
 
 /// Why an archive is not taken.
@@ -90,6 +91,24 @@ fn why_not_taken(archive: &Archive, state: &StateFile, criteria: &Criteria) -> O
             (!criteria.retry_failed && !has_changed).then(|| NotTaken::Failed(error.clone()))
         }
     }
+}
+
+/// Counts the archives that cannot be looked at: those to take up later, and those that are done. Their size and time
+/// are unknown, so one that is marked as failed counts as changed.
+pub fn count_unreadable(
+    selection: &mut Selection,
+    left_out: &[LeftOut],
+    state: &StateFile,
+    criteria: &Criteria,
+) {
+    let archive = |left_out: &LeftOut| {
+        let name = left_out.name().to_owned();
+        Archive { seconds: archive_seconds(&name), name, ..Archive::default() }
+    };
+    let archives = left_out.iter().filter(|left_out| left_out.is_for_now).map(archive).collect();
+    let selected = select(archives, state, criteria);
+    selection.unreadable = selected.take.len() as u64;
+    selection.already_done += selected.already_done;
 }
 
 /// Returns a warning if there are archives, but none in the time range.

@@ -78,6 +78,28 @@ fn an_unreadable_file_stays_pending() {
 }
 
 #[test]
+fn an_archive_that_cannot_be_looked_at_stays_pending_unless_it_is_done() {
+    let env = TestEnv::with_archives(&[good()]);
+    let behind = Archive::new("20251218_000100").with(post("behind", "x"));
+    let link = env.path("archives").join(behind.name());
+    // No error that a missing file gives, whoever asks: as in a folder that may not be entered, or on a dead mount.
+    symlink(format!("{}/x", "x".repeat(300)), &link).unwrap();
+    for arguments in [&["--dry-run"][..], &[], &[], &["--verify"]] {
+        let run = env.run(arguments).exits(1).says(&behind.name()).says("cannot be read for now");
+        run.counts(&[("archives.pending", 1), ("archives.failed", 0)]);
+    }
+    env.run(&["--to", "2025-12-18"]).exits(0).counts(&[("archives.pending", 0)]);
+    let list = env.run(&["--list"]).exits(0);
+    list.check(list.stdout.contains("cannot be read for now"), "the list has the reason");
+    std::fs::remove_file(&link).unwrap();
+    env.add(std::slice::from_ref(&behind));
+    env.run(&[]).exits(0).counts(&[("archives.processed", 1), ("archives.pending", 0)]);
+    std::fs::remove_file(&link).unwrap();
+    symlink("x".repeat(300), &link).unwrap();
+    env.run(&[]).exits(0).counts(&[("archives.already_done", 2), ("archives.pending", 0)]);
+}
+
+#[test]
 fn a_pipe_in_place_of_a_file_is_refused_without_waiting() {
     let env = TestEnv::with_archives(&[good()]);
     let fifo = env.path("fifo");
@@ -123,6 +145,30 @@ fn dead_letters_are_only_written_to_regular_files() {
     make_fifo(&env.path("fifo"));
     env.run(&["--dead-letter", "fifo"]).exits(2).says("not a regular file");
     assert_eq!(env.status_of(&good()), "pending");
+}
+
+#[test]
+fn a_metrics_file_that_is_a_link_stays_one() {
+    let env = TestEnv::with_archives(&[good()]);
+    std::fs::create_dir(env.path("collected")).unwrap();
+    for target in ["collected/old.prom", "collected/new.prom"] {
+        symlink(target, env.path("link.prom")).unwrap();
+        env.run(&["--metrics-file", "link.prom"]).exits(0);
+        assert!(env.path("link.prom").is_symlink(), "the link stays one");
+        assert!(env.read(target).is_some_and(|text| text.contains("exit_code 0")), "{target}");
+        std::fs::remove_file(env.path("link.prom")).unwrap();
+    }
+}
+
+#[test]
+fn a_path_that_cannot_be_looked_at_is_not_called_missing() {
+    let env = TestEnv::new();
+    symlink("loop", env.path("loop")).unwrap();
+    for arguments in [&["--dry-run", "loop"][..], &["--replay", "loop"]] {
+        let run = env.run(arguments).exits(2).says("cannot be read").says("symbolic link");
+        run.check(!run.stderr.contains("does not exist"), "it is not called missing");
+    }
+    env.run(&["--dry-run", "gone"]).exits(2).says("does not exist");
 }
 
 #[test]

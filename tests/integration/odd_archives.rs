@@ -69,6 +69,8 @@ fn a_zip_with_an_sqlite_wal_fails_until_the_wal_is_checkpointed() {
     .unwrap();
     let error = failure(&env);
     assert!(error.contains("a.db-wal") && error.contains("wal_checkpoint(TRUNCATE)"), "{error}");
+    // A journal of mode PERSIST stays after that.
+    assert!(error.contains("zip the database alone"), "{error}");
 
     std::fs::write(
         archive_at(&env, ".db.zip"),

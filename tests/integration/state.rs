@@ -124,6 +124,28 @@ fn an_invalid_state_file_stops_the_run_and_stays_unchanged() {
 }
 
 #[test]
+fn a_state_file_that_an_editor_has_saved_with_a_byte_order_mark_is_told_as_that() {
+    let env = TestEnv::with_archives(&[archive(0)]);
+    for content in [b"\xEF\xBB\xBF[]".as_slice(), b"\xFF\xFE[\0]\0", b"\xFE\xFF\0[\0]"] {
+        env.write(STATE_FILE, content);
+        env.run(&[]).exits(2).says(STATE_FILE).says("byte order mark").says("UTF-8");
+        assert_eq!(std::fs::read(env.path(STATE_FILE)).unwrap(), content);
+    }
+}
+
+#[test]
+fn a_state_file_that_is_edited_during_a_run_ends_it_and_is_left_as_it_is() {
+    let env = TestEnv::with_archives(&[archive(0)]);
+    let running = env.ingest().args(&["--mode", "spool"]).var("SPOOL_INTERVAL_SEC", "1").start();
+    env.wait_for_processed(&[archive(0)]);
+    env.write(STATE_FILE, "[]");
+    env.add(&[archive(1)]);
+    let run = running.wait().exits(1).says("has changed it during the run").says("while no run uses it");
+    run.check(!run.stderr.contains("free the disk"), "it does not blame the disk");
+    assert_eq!(env.read(STATE_FILE).as_deref(), Some("[]"));
+}
+
+#[test]
 fn a_broken_archive_fails_no_other_archive() {
     let archives = [archive(0), archive(2)];
     let env = TestEnv::with_archives(&archives);

@@ -76,14 +76,35 @@ pub(super) struct Table {
 }
 
 impl Table {
-    /// Finds the table. Refuses a view or virtual table of its name.
+    /// Finds the table. Refuses a view or a virtual table of its name.
+    ///
+    /// A newer program may have created `enriched_posts` in a database whose rows are still in `posts`. So an empty
+    /// table counts only if the other one has no rows to read either.
     pub(super) fn find(connection: &Connection) -> Result<Self, ArchiveError> {
-        for name in ["enriched_posts", "posts"] {
-            if Self::exists(connection, name)? {
-                return Self::check_columns(connection, name);
-            }
+        let [enriched, older] = ["enriched_posts", "posts"].map(|name| move || Self::named(connection, name));
+        match enriched()? {
+            Some(table) if table.is_empty(connection)? => match older() {
+                Ok(Some(older)) if !older.is_empty(connection)? => Ok(older),
+                _ => Ok(table),
+            },
+            Some(table) => Ok(table),
+            None => older()?
+                .ok_or_else(|| ArchiveError::broken("the database has no table enriched_posts or posts")),
         }
-        Err(ArchiveError::broken("the database has no table enriched_posts or posts"))
+    }
+
+    /// The table of this name, if there is one.
+    fn named(connection: &Connection, name: &'static str) -> Result<Option<Self>, ArchiveError> {
+        if Self::exists(connection, name)? {
+            Self::check_columns(connection, name).map(Some)
+        } else {
+            Ok(None)
+        }
+    }
+
+    fn is_empty(&self, connection: &Connection) -> Result<bool, ArchiveError> {
+        let any = format!("SELECT NOT EXISTS (SELECT 1 FROM {} NOT INDEXED)", self.name);
+        Ok(connection.query_row(&any, [], |row| row.get(0))?)
     }
 
     /// Whether there is a table of this name. A view or virtual table is an error.

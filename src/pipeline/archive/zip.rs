@@ -211,7 +211,7 @@ pub(super) fn is_bare(file: &[u8]) -> bool {
 pub(super) fn changes_beside(beside: &str, log: &str) -> ArchiveError {
     broken(format!(
         "{beside} {log:?}, without which the database is incomplete: open it with sqlite3 in the folder of \
-         both, run PRAGMA wal_checkpoint(TRUNCATE), and zip it again"
+         both, run PRAGMA wal_checkpoint(TRUNCATE), and zip the database alone"
     ))
 }
 

@@ -318,6 +318,8 @@ fn cannot_write(what: &str, path: &Path, error: &io::Error) -> Failure {
         ErrorKind::InvalidInput => "name another one",
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => "free the disk",
         ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => "make it and its folder writable",
+        // Not of the system, but of this program: see `Text::write`.
+        ErrorKind::Other => "edit it only while no run uses it",
         _ => "free the disk or make its folder writable",
     };
     Failure::run(format!(

@@ -4,9 +4,11 @@ use std::collections::HashMap;
 use std::ffi::OsString;
 use std::fmt;
 use std::fs;
-use std::io;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
+
+use rustix::io::Errno;
 
 use super::order;
 use super::seen::Seen;
@@ -32,12 +34,49 @@ pub struct LeftOut {
     pub reason: String,
     /// Storage class of an object, if known.
     pub storage_class: Option<String>,
+    /// It may well be an archive that can be read later, so a run without it is not done.
+    pub is_for_now: bool,
 }
 
 impl LeftOut {
-    /// Creates an entry without a storage class.
+    /// An entry without a storage class, which is no archive.
     pub fn new(path: impl Into<PathBuf>, reason: impl Into<String>) -> Self {
-        Self { path: path.into(), reason: reason.into(), storage_class: None }
+        Self { path: path.into(), reason: reason.into(), storage_class: None, is_for_now: false }
+    }
+
+    /// The last segment of its path, which identifies an archive.
+    pub fn name(&self) -> &str {
+        self.path.file_name().and_then(|name| name.to_str()).unwrap_or_default()
+    }
+}
+
+/// Why there is no archive at a path.
+struct NoArchive {
+    /// In words.
+    reason: String,
+    /// See [`LeftOut::is_for_now`].
+    is_for_now: bool,
+}
+
+impl NoArchive {
+    fn for_good(reason: impl Into<String>) -> Self {
+        Self { reason: reason.into(), is_for_now: false }
+    }
+
+    /// A link that leads nowhere is no archive. For any other error the file may be there: this user may not look at
+    /// it, or its disk or server is away.
+    fn of_error(error: &io::Error) -> Self {
+        let is_loop = error.raw_os_error() == Some(Errno::LOOP.raw_os_error());
+        match error.kind() {
+            ErrorKind::NotFound => Self::for_good("it is a link to a missing file, or has just been deleted"),
+            ErrorKind::NotADirectory => Self::for_good(error.to_string()),
+            _ if is_loop => Self::for_good(error.to_string()),
+            _ => Self { reason: format!("it cannot be read for now: {error}"), is_for_now: true },
+        }
+    }
+
+    fn at(self, path: PathBuf) -> LeftOut {
+        LeftOut { is_for_now: self.is_for_now, ..LeftOut::new(path, self.reason) }
     }
 }
 
@@ -97,7 +136,8 @@ pub fn discover(paths: &[PathBuf]) -> Result<Discovery, SourceError> {
             ));
         } else {
             let real = fs::canonicalize(path).map_err(unreadable)?;
-            let not_an_archive = |reason| SourceError::NotAnArchive { path: path.clone(), reason };
+            let not_an_archive =
+                |NoArchive { reason, .. }| SourceError::NotAnArchive { path: path.clone(), reason };
             found.push(Candidate { archive: inspect(path).map_err(not_an_archive)?, real });
         }
     }
@@ -132,9 +172,9 @@ fn list_folder(
             // Only links are resolved: resolving a path takes many system calls.
             Ok(archive) => match real_path(&real_folder, &entry) {
                 Ok(real) => found.push(Candidate { archive, real }),
-                Err(error) => left_out.push(LeftOut::new(path, error.to_string())),
+                Err(error) => left_out.push(NoArchive::of_error(&error).at(path)),
             },
-            Err(reason) => left_out.push(LeftOut::new(path, reason)),
+            Err(why) => left_out.push(why.at(path)),
         }
     }
     Ok(())
@@ -154,21 +194,18 @@ pub fn has_changed(archive: &Archive) -> bool {
         .is_ok_and(|now| (now.bytes, now.modified_ns) != (archive.bytes, archive.modified_ns))
 }
 
-/// Returns the archive at `path`, or why it is not one.
-fn inspect(path: &Path) -> Result<Archive, String> {
+/// The archive at `path`, or why there is none.
+fn inspect(path: &Path) -> Result<Archive, NoArchive> {
     let name = path.file_name().unwrap_or_default();
     if !has_archive_suffix(name) {
-        return Err(format!("its name does not end in {ARCHIVE_SUFFIX}"));
+        return Err(NoArchive::for_good(format!("its name does not end in {ARCHIVE_SUFFIX}")));
     }
-    let name = name.to_str().ok_or("its name is not UTF-8")?.to_owned();
-    let metadata = fs::metadata(path).map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound => "it is a link to a missing file, or has just been deleted".to_owned(),
-        _ => error.to_string(),
-    })?;
+    let name = name.to_str().ok_or_else(|| NoArchive::for_good("its name is not UTF-8"))?.to_owned();
+    let metadata = fs::metadata(path).map_err(|error| NoArchive::of_error(&error))?;
     if !metadata.is_file() {
-        return Err("it is not a regular file".to_owned());
+        return Err(NoArchive::for_good("it is not a regular file"));
     }
-    let modified = metadata.modified().map_err(|error| error.to_string())?;
+    let modified = metadata.modified().map_err(|error| NoArchive::for_good(error.to_string()))?;
     let modified_ns = match modified.duration_since(UNIX_EPOCH) {
         Ok(after) => after.as_nanos() as i128,
         Err(before) => -(before.duration().as_nanos() as i128),

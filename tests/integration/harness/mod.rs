@@ -242,9 +242,15 @@ impl Invocation<'_> {
         {
             return None;
         }
+        // A file that cannot be looked at may be there.
+        let is_there = |path: &Path| match std::fs::metadata(path) {
+            Ok(metadata) => metadata.is_file(),
+            Err(error) => error.kind() == std::io::ErrorKind::InvalidFilename,
+        };
         let is_archive = |path: &Path| {
             let name = path.file_name().unwrap_or_default().to_string_lossy();
-            path.is_file() && !name.starts_with("._") && (name.ends_with(".db.zip") || name.ends_with(".db"))
+            let is_litter = name.starts_with("._");
+            is_there(path) && !is_litter && (name.ends_with(".db.zip") || name.ends_with(".db"))
         };
         let entries = std::fs::read_dir(self.env.path("archives")).ok()?;
         Some(entries.flatten().filter(|entry| is_archive(&entry.path())).count() as u64)

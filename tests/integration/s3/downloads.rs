@@ -34,6 +34,21 @@ fn interrupted_downloads_resume() {
 }
 
 #[test]
+fn an_object_is_downloaded_as_a_whole_where_a_server_does_not_say_what_part_it_sends() {
+    let archives = archives();
+    let (env, s3) = with(&archives);
+    s3.fail(is_get_of(&archives[1]), 0, 1, Fault::CutReply);
+    let is_for_a_part = |request: &Request| is_object(request) && request.header("range").is_some();
+    let part = Reply { status: 206, headers: vec![], body: b"which part?".to_vec() };
+    s3.fail(is_for_a_part, 0, usize::MAX, Fault::Reply(part));
+    run(ingest(&env, &s3), &s3).exits(0);
+    assert_holds(&env.fake, &archives);
+    let ranges =
+        gets(&s3, &key(&archives[1])).iter().map(|r| r.header("range").is_some()).collect::<Vec<_>>();
+    assert_eq!(ranges, [false, true, false]);
+}
+
+#[test]
 fn an_object_replaced_during_its_download_is_downloaded_again() {
     let mut archives = archives();
     archives[1] = Archive::new("20251218_000100").with_all(posts("larger", 30));

@@ -103,12 +103,25 @@ fn page(keys: &[&str], token: &str) -> Fault {
     Fault::Reply(Reply { status: 200, headers: vec![], body: body.into_bytes() })
 }
 
+/// Whether a request is for the page of this token.
+fn asks_for(token: &'static str) -> impl Fn(&Request) -> bool + Send + Sync + 'static {
+    move |request| is_listing(request) && request.param("continuation-token") == Some(token)
+}
+
+#[test]
+fn a_listing_whose_page_comes_again_under_another_token_is_given_up() {
+    let (env, s3) = with(&[]);
+    s3.fail(asks_for("A"), 0, usize::MAX, page(&["in/1.txt"], "B"));
+    s3.fail(asks_for("B"), 0, usize::MAX, page(&["in/2.txt"], "C"));
+    s3.fail(asks_for("C"), 0, usize::MAX, page(&["in/2.txt"], "D"));
+    s3.fail(is_listing, 0, usize::MAX, page(&[], "A"));
+    run(ingest(&env, &s3), &s3).exits(1).says("has the same keys as the page before");
+    assert_eq!(pages_asked_for(&s3), 4);
+}
+
 #[test]
 fn a_circular_listing_is_given_up() {
     let (env, s3) = with(&[]);
-    let asks_for = |token: &'static str| {
-        move |request: &Request| is_listing(request) && request.param("continuation-token") == Some(token)
-    };
     s3.fail(asks_for("A"), 0, usize::MAX, page(&[], "B"));
     s3.fail(asks_for("B"), 0, usize::MAX, page(&[], "A"));
     s3.fail(is_listing, 0, usize::MAX, page(&[], "A"));

@@ -61,6 +61,18 @@ fn an_older_table_without_an_id_column_has_row_ids() {
 }
 
 #[test]
+fn of_two_tables_the_one_with_rows_is_read() {
+    let enriched = "CREATE TABLE enriched_posts (at_uri, did, raw_post, inferences);";
+    let older = "CREATE TABLE posts (at_uri, did, raw_post, inferences);";
+    let row = "INSERT INTO posts VALUES ('a', 'b', 'c', 'd')";
+    assert_eq!(ids(&open_sql(&format!("{enriched} {older} {row}")).unwrap()).unwrap(), [1]);
+    // What has no rows, or is no table of posts, is not read in place of an empty one.
+    for other in [older, "CREATE TABLE posts (x)", "CREATE VIEW posts AS SELECT 1"] {
+        assert!(ids(&open_sql(&format!("{enriched} {other}")).unwrap()).unwrap().is_empty(), "{other}");
+    }
+}
+
+#[test]
 fn enriched_posts_is_read_if_there_are_both_tables() {
     let database =
         open_sql(&format!("CREATE TABLE posts (at_uri, did, raw_post, inferences); {THREE_ROWS}")).unwrap();

@@ -66,9 +66,7 @@ pub(super) fn objects(
             }
             rest = behind;
             let before = next;
-            next = step(before, *byte).ok_or_else(|| {
-                invalid(format!("not an array of objects at byte {at} ({:?})", char::from(*byte)))
-            })?;
+            next = step(before, *byte).ok_or_else(|| invalid(misplaced(at, *byte)))?;
             if matches!(next, Next::Inside { .. }) || matches!(before, Next::Inside { .. }) {
                 object.push(*byte);
             }
@@ -92,6 +90,16 @@ pub(super) fn objects(
         }
         _ => Err(invalid(format!("it is cut off, after {} entries", shape.count))),
     }
+}
+
+/// Why a byte cannot stand at this place.
+fn misplaced(at: u64, byte: u8) -> String {
+    // The first bytes of a byte order mark in UTF-8 and in both orders of UTF-16.
+    if at == 0 && matches!(byte, 0xEF | 0xFE | 0xFF) {
+        return "it begins with a byte order mark, as some editors write: save it as UTF-8 without one"
+            .to_owned();
+    }
+    format!("not an array of objects at byte {at} ({:?})", char::from(byte))
 }
 
 /// Returns the number of bytes within an object that do not change the state.

@@ -107,7 +107,8 @@ fn attempt(
     service: &Service<'_>,
 ) -> Result<(), GetError> {
     let mut response = client.get(&object.key, &[], &part.headers())?;
-    let answer = ObjectHead::of(&response)?;
+    // Without that, the server cannot resume a download: the next attempt requests the whole object.
+    let answer = ObjectHead::of(&response).inspect_err(|_| part.forget())?;
     part.begin(answer, object)?;
     read_on(&mut response, part, stop, service)
 }

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::hash::BuildHasher;
 use std::io::Read;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ureq::http::HeaderName;
 
@@ -30,6 +30,10 @@ const PAGE_BYTES: u64 = 16 << 20;
 
 /// Time limit for the body of one page.
 const PAGE_LIMIT: Duration = Duration::from_secs(90);
+
+/// Interval of log lines about a listing that goes on. Some servers return many pages with few keys or none, for
+/// example where many objects have been deleted.
+const TELL_EVERY: Duration = Duration::from_secs(10);
 
 /// Maximum number of keys in the message that there is no archive.
 const EXAMPLES: &str = "5";
@@ -58,6 +62,7 @@ pub(super) fn list(
     let mut pages = Pages::default();
     let mut lead = None;
     let mut is_first = true;
+    let mut length = Length::begin(Instant::now());
     loop {
         // Checked here, since a listing of fast pages never waits.
         if stop.is_requested() {
@@ -81,6 +86,10 @@ pub(super) fn list(
         }
         if lead.as_ref().is_some_and(|lead| lead.is_the_last(settings.span, &page)) {
             page.next = None;
+        }
+        length.add(&page);
+        if let Some(so_far) = length.tell(Instant::now()) {
+            log::info!("the listing of {bucket} goes on: {so_far}");
         }
         found.add(page.keys, page.unreadable);
         match (start, page.next) {
@@ -179,6 +188,33 @@ fn page(
     })
 }
 
+/// The length of a listing so far, and when it was last logged.
+struct Length {
+    pages: u64,
+    keys: u64,
+    told: Instant,
+}
+
+impl Length {
+    fn begin(now: Instant) -> Self {
+        Self { pages: 0, keys: 0, told: now }
+    }
+
+    fn add(&mut self, page: &Page) {
+        self.pages += 1;
+        self.keys += page.keys.len() as u64;
+    }
+
+    /// The length in words, if it has not been logged for a while.
+    fn tell(&mut self, now: Instant) -> Option<String> {
+        if now.duration_since(self.told) < TELL_EVERY {
+            return None;
+        }
+        self.told = now;
+        Some(format!("{} pages with {} keys so far", self.pages, self.keys))
+    }
+}
+
 /// The position in a listing, and how pages are requested.
 #[derive(Default)]
 struct Pages {
@@ -188,6 +224,8 @@ struct Pages {
     start_after: Option<String>,
     /// The tokens so far, as hashes, since a listing may have very many pages.
     seen: HashSet<u64>,
+    /// Hash of the keys of the last page, if it had any and was not leapt from.
+    last_keys: Option<u64>,
     /// Whether pages are requested with the restore status, because there are archived objects.
     asks_for_copies: bool,
 }
@@ -208,7 +246,24 @@ impl Pages {
 
     /// Restarts the listing after a key.
     fn skip_to(&mut self, key: String) {
-        (self.token, self.start_after) = (None, Some(key));
+        (self.token, self.start_after, self.last_keys) = (None, Some(key), None);
+    }
+
+    /// Refuses a page with the very keys of the page before: a server that ignores tokens, and makes up a new one each
+    /// time, would be asked for ever.
+    fn check_moves_on(&mut self, page: &Page) -> Result<(), GetError> {
+        let keys = (!page.keys.is_empty()).then(|| {
+            let keys: Vec<&str> = page.keys.iter().map(|key| key.key.as_str()).collect();
+            self.seen.hasher().hash_one(keys)
+        });
+        if keys.is_some() && keys == self.last_keys {
+            return Err(GetError::Other(
+                "the next page has the same keys as the page before (does the server support list-type=2?)"
+                    .to_owned(),
+            ));
+        }
+        self.last_keys = keys;
+        Ok(())
     }
 
     /// Requests the next page.
@@ -241,7 +296,7 @@ impl Pages {
         }
         match page.broken.take() {
             Some(why) => Err(GetError::unavailable(why)),
-            None => Ok(page),
+            None => self.check_moves_on(&page).map(|()| page),
         }
     }
 

@@ -140,7 +140,10 @@ impl<'b> Found<'b> {
         sort(&mut listing.discovery.archives);
         let left_out = self.left_out.into_iter();
         listing.discovery.left_out = left_out
-            .map(|(address, (reason, storage_class))| LeftOut { path: address.into(), reason, storage_class })
+            .map(|(address, (reason, storage_class))| LeftOut {
+                storage_class,
+                ..LeftOut::new(address, reason)
+            })
             .collect();
         listing
     }
@@ -219,13 +222,22 @@ pub(super) fn nothing(
         },
         (seen, _) => format!("there are other keys, such as {}", named(seen)),
     };
-    let slash = if settings.prefix.starts_with('/') {
-        "; S3_SQLITE_DB_PREFIX begins with a slash, but keys rarely do: remove it"
-    } else {
-        ""
-    };
+    let hint = hint_about(&settings.prefix);
     format!(
         "no archive was found in {where_to:?}: the program looked for keys that end in {ARCHIVE_SUFFIX}; \
-         {instead}{slash}"
+         {instead}{hint}"
     )
+}
+
+/// What is probably wrong with a prefix below which there is no archive.
+fn hint_about(prefix: &str) -> &'static str {
+    if prefix.starts_with("s3://") {
+        "; S3_SQLITE_DB_PREFIX is a URL: give only the part behind the bucket's name"
+    } else if prefix.starts_with('/') {
+        "; S3_SQLITE_DB_PREFIX begins with a slash, but keys rarely do: remove it"
+    } else if prefix.trim() != prefix {
+        "; S3_SQLITE_DB_PREFIX begins or ends with white space, but keys rarely have any there: remove it"
+    } else {
+        ""
+    }
 }

@@ -127,3 +127,29 @@ fn cycles_of_pages_of_any_length_are_noticed() {
     }
     assert_eq!(pages.token.as_deref(), Some("99"));
 }
+
+#[test]
+fn a_listing_that_goes_on_is_told_of_now_and_then() {
+    let start = Instant::now();
+    let mut length = Length::begin(start);
+    let page = Page { keys: vec![key("a"), key("b")], ..Page::default() };
+    (0..3).for_each(|_| length.add(&page));
+    let after = |seconds| start + Duration::from_secs(seconds);
+    assert_eq!(length.tell(after(9)), None);
+    assert_eq!(length.tell(after(10)).as_deref(), Some("3 pages with 6 keys so far"));
+    length.add(&Page::default());
+    assert_eq!(length.tell(after(19)), None);
+    assert_eq!(length.tell(after(25)).as_deref(), Some("4 pages with 6 keys so far"));
+}
+
+#[test]
+fn a_page_has_other_keys_than_the_one_before_unless_it_has_none_or_begins_elsewhere() {
+    let page = |keys: &[&str]| Page { keys: keys.iter().map(|name| key(name)).collect(), ..Page::default() };
+    let mut pages = Pages::default();
+    for keys in [&[][..], &[], &["a", "b"], &["b", "a"], &["a"], &[], &["a"]] {
+        pages.check_moves_on(&page(keys)).unwrap();
+    }
+    assert!(matches!(pages.check_moves_on(&page(&["a"])), Err(GetError::Other(_))));
+    pages.skip_to("0".to_owned());
+    pages.check_moves_on(&page(&["a"])).unwrap();
+}
