@@ -50,6 +50,10 @@ impl Plan {
             change(&mut body);
             let reply = client.put(&self.path(), ContentType::Json, body.to_string().as_bytes());
             let reply = answer(client, reply)?;
+            // Seen in OpenSearch 2.19.4.
+            if reply.status == 400 && reply.reason().contains("Dimension value missing") {
+                return Err(self.without_dimension(&reply));
+            }
             if !product.lacks_vectors(&reply) {
                 if self.is_of_posts && reply.status != 403 {
                     client.set_product(product);
@@ -58,6 +62,18 @@ impl Plan {
             }
         }
         Err(self.without_vectors())
+    }
+
+    /// Returns the refusal for a server that maps no vector without its dimension, which a further model has only in the
+    /// rows.
+    fn without_dimension(&self, reply: &Reply) -> PreflightError {
+        let text = format!(
+            "--create-indices cannot map the vectors of a further model (--add-field vector:MODEL) on this server, \
+             which requires their dimension ({}): run once without vector:MODEL, then add the field to the mapping of {}",
+            reply.reason(),
+            self.index
+        );
+        PreflightError::refused(self.alias, text)
     }
 
     /// Returns the refusal for a server without any vector type. It says what can be created there.
@@ -304,5 +320,13 @@ mod tests {
         let limit = r#"{"error":{"type":"validation_exception","reason":"maximum shards open"}}"#;
         assert_eq!(status(vec![(400, limit)]).0, Status::Failed);
         assert_eq!(status(vec![(405, "")]).0, Status::Warning);
+    }
+
+    #[test]
+    fn a_server_that_requires_the_dimension_of_a_further_model_is_reported() {
+        let reply = r#"{"error":{"type":"mapper_parsing_exception","reason":"Failed to parse mapping [_doc]: Dimension value missing for vector: m"},"status":400}"#;
+        let client = client(vec![(404, MISSING), (400, reply)]);
+        let error = create_missing(&client, Names::default()).unwrap_err().to_string();
+        assert!(error.contains("vector:MODEL") && error.contains("add the field"), "{error}");
     }
 }
