@@ -9,6 +9,8 @@ use crossbeam_channel::unbounded;
 use super::state_file::{Mark, StateFile};
 use super::*;
 use crate::model::{Action, Archive, ArchiveEnd, Batch, DeadLetter, Document, Generation, Tally};
+use crate::observe::captured::lines_of;
+use crate::shutdown::StopReason;
 
 /// The present generation of the sink.
 const PRESENT: Generation = 3;
@@ -212,4 +214,169 @@ fn a_file_that_cannot_be_written_is_named_with_what_to_do() {
         assert!(message.starts_with("the state file a/b cannot be written: "), "{message}");
         assert!(message.contains(what_to_do), "{message}");
     }
+}
+
+/// An archive whose one row is refused by the server.
+fn refused(name: &str) -> Event {
+    let letter = DeadLetter {
+        archive: name.into(),
+        row_id: 7,
+        at_uri: String::new(),
+        stage: "elasticsearch".into(),
+        error_type: "mapper_exception".into(),
+        reason: String::new(),
+        action: None,
+        document: None,
+    };
+    let tally = Tally { read: 1, rejected: 1, ..Tally::default() };
+    let outcomes = Outcomes { tally, dead_letters: vec![letter], ..Outcomes::default() };
+    Event::Archive { archive: archive(name), outcomes, batches: 0, end: ArchiveEnd::Complete }
+}
+
+/// A sink in which everything is durable at once.
+fn durable() -> Result<(), Failure> {
+    Ok(())
+}
+
+/// Books over an empty state in `folder`, in which these archives are under way.
+fn books_of(folder: &Path, most_rounds: Option<u32>, names: &[&str]) -> (Books, Receiver<Arc<Archive>>) {
+    let state = StateFile::load(&folder.join("state.json")).unwrap();
+    let (books, archives) = Books::new(state, most_rounds);
+    books.open().enter(&names.iter().map(|name| archive(name)).collect::<Vec<_>>());
+    (books, archives)
+}
+
+#[test]
+fn once_nothing_is_under_way_archives_are_marked_at_once_and_refusals_held_back_are_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    let (books, _archives) = books_of(folder.path(), None, &["a", "b"]);
+    let (progress, stop, refusals) = (Progress::new(), Stop::new(), Refusals::new(None));
+    let sink = Fake(&durable);
+    let mut ledger = Ledger::new(Some(&books), None, &sink, &progress, &stop).watched_by(&refusals);
+    ledger.mark_within = Duration::from_secs(3_600);
+    let (sender, receiver) = unbounded();
+    thread::scope(|scope| {
+        scope.spawn(|| ledger.run(receiver));
+        [complete("a"), refused("b")].into_iter().for_each(|event| sender.send(event).unwrap());
+        let settled = books.settled().recv_timeout(Duration::from_secs(30));
+        drop(sender);
+        settled.unwrap();
+    });
+    assert_eq!(progress.figures().totals.rows.rejected, 1);
+    assert!(["a", "b"].iter().all(|name| books.open().state.get(name) == Some(&Mark::Processed)));
+}
+
+#[test]
+fn a_pass_is_not_over_while_an_archive_is_under_way() {
+    let folder = tempfile::tempdir().unwrap();
+    let (books, _archives) = books_of(folder.path(), None, &["a", "b"]);
+    let (progress, stop) = (Progress::new(), Stop::new());
+    let (sender, receiver) = unbounded();
+    sender.send(complete("a")).unwrap();
+    drop(sender);
+    Ledger::new(Some(&books), None, &Fake(&durable), &progress, &stop).run(receiver);
+    assert!(books.settled().try_recv().is_err());
+    assert!(books.open().has("b") && !books.open().has("a"));
+}
+
+#[test]
+fn more_rejected_rows_than_are_allowed_stop_the_run_and_leave_their_archive_pending() {
+    let folder = tempfile::tempdir().unwrap();
+    let (books, _archives) = books_of(folder.path(), None, &["a"]);
+    let (progress, stop) = (Progress::new(), Stop::new());
+    let refusals = Refusals::new(crate::config::RejectedLimit::parse("0"));
+    let (sender, receiver) = unbounded();
+    sender.send(refused("a")).unwrap();
+    drop(sender);
+    Ledger::new(Some(&books), None, &Fake(&durable), &progress, &stop).watched_by(&refusals).run(receiver);
+    assert!(stop.is_requested());
+    let rows = progress.figures().totals.rows;
+    assert_eq!((rows.rejected, rows.unconfirmed, books.open().state.get("a")), (0, 1, None));
+}
+
+/// An archive that was delivered to an earlier generation of the sink.
+fn of_earlier_generation(name: &str) -> Event {
+    let mut event = complete(name);
+    event.outcomes_mut().generation = Some(PRESENT - 1);
+    event
+}
+
+#[test]
+fn an_archive_to_be_done_again_is_handed_out_again_until_that_is_no_longer_allowed() {
+    let folder = tempfile::tempdir().unwrap();
+    for (most_rounds, ends_run, is_stopped) in [(1, false, false), (0, true, false), (1, true, true)] {
+        let (books, archives) = books_of(folder.path(), Some(most_rounds), &["a"]);
+        let (progress, stop) = (Progress::new(), Stop::new());
+        if is_stopped {
+            stop.request(StopReason::Terminate);
+        }
+        let (sender, receiver) = unbounded();
+        sender.send(of_earlier_generation("a")).unwrap();
+        drop(sender);
+        let again = Ledger::new(Some(&books), None, &Fake(&durable), &progress, &stop).run(receiver);
+        assert!(again.is_empty(), "the books have it");
+        assert_eq!(stop.is_requested(), ends_run);
+        assert_eq!(books.open().has("a"), !is_stopped, "a stopped run does not begin it again");
+        if !is_stopped {
+            assert_eq!(archives.try_recv().unwrap().name, "a");
+            assert_eq!(stop.is_requested() && stop.as_failure() == moves_for_ever(), ends_run);
+        }
+    }
+}
+
+#[test]
+fn without_books_an_archive_to_be_done_again_is_returned() {
+    let (progress, stop) = (Progress::new(), Stop::new());
+    let (sender, receiver) = unbounded();
+    [complete("a"), of_earlier_generation("b")].into_iter().for_each(|event| sender.send(event).unwrap());
+    drop(sender);
+    let again = Ledger::new(None, None, &Fake(&durable), &progress, &stop).run(receiver);
+    assert_eq!(again.iter().map(|archive| &*archive.name).collect::<Vec<_>>(), ["b"]);
+}
+
+/// What a ledger logs about these events in a run that stops for `reason`, if any. The archive "never" is never handed
+/// out.
+fn logged(reason: Option<StopReason>, events: Vec<Event>) -> Vec<String> {
+    let folder = tempfile::tempdir().unwrap();
+    let (books, _archives) = books_of(folder.path(), None, &["never"]);
+    let (progress, stop) = (Progress::new(), Stop::new());
+    if let Some(reason) = reason {
+        stop.request(reason);
+    }
+    let (sender, receiver) = unbounded();
+    events.into_iter().for_each(|event| sender.send(event).unwrap());
+    drop(sender);
+    lines_of(|| drop(Ledger::new(Some(&books), None, &Fake(&durable), &progress, &stop).run(receiver)))
+}
+
+#[test]
+fn archives_that_a_stopped_run_has_not_begun_are_counted_and_all_others_have_a_line() {
+    let abandoned = |name, rows| read(name, rows, ArchiveEnd::Abandoned("stopping".into()));
+    let events = || {
+        let (done, empty) = (complete("done"), read("empty", 0, ArchiveEnd::Complete));
+        vec![abandoned("a", 0), abandoned("b", 0), abandoned("begun", 2), done, empty]
+    };
+    let begun = "\"begun\" stays pending: stopping; 2 skipped";
+    let (done, empty) = ("\"done\": 1 skipped", "\"empty\": no rows");
+    assert_eq!(
+        logged(Some(StopReason::Terminate), events()),
+        [begun, done, empty, "3 archives were not started: the next run loads them"]
+    );
+    let pending = ["\"a\" stays pending: stopping", "\"b\" stays pending: stopping"];
+    assert_eq!(logged(None, events()), [pending[0], pending[1], begun, done, empty]);
+    assert_eq!(logged(Some(StopReason::Unread), events()), [done, empty], "nobody reads what is left");
+}
+
+#[test]
+fn what_keeps_an_archive_pending_is_logged_once_in_several_looks() {
+    let (progress, stop, lines) = (Progress::new(), Stop::new(), Lines::default());
+    let look = || {
+        let (sender, receiver) = unbounded();
+        sender.send(read("a", 1, ArchiveEnd::Abandoned("being written".into()))).unwrap();
+        drop(sender);
+        let sink = Fake(&durable);
+        lines_of(|| drop(Ledger::new(None, None, &sink, &progress, &stop).logs_once(&lines).run(receiver)))
+    };
+    assert_eq!(look(), ["\"a\" stays pending: being written; 1 skipped"]);
+    assert!(look().is_empty());
 }

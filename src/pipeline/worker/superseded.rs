@@ -211,6 +211,14 @@ mod tests {
         Database::open(&Arc::new(ArchiveBuffers::new().unpack(&bytes).unwrap())).unwrap()
     }
 
+    #[test]
+    fn only_rows_that_share_their_id_take_memory() {
+        let database = database(&[Some((0, false)), Some((1, false)), Some((2, true)), Some((1, true))]);
+        let superseded = Superseded::find(&database, |_| Ok(())).unwrap();
+        let rows: Vec<i64> = superseded.rows.iter().map(|&(_, row_id)| row_id).collect();
+        assert_eq!(rows, [1, 3]);
+    }
+
     proptest! {
         #[test]
         fn the_order_of_look_ups_does_not_matter(

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::model::Senders;
+use crate::observe::captured::lines_of;
 use crate::retry::throttle::Throttle;
 use crate::shutdown::StopReason;
 
@@ -214,4 +215,29 @@ fn progress_restarts_budget_and_back_off() {
     assert!(!patience.has_failed() && patience.failing_for() < Duration::from_secs(50));
     patience.away("cut off").unwrap();
     assert!(patience.failing_for() < Duration::from_secs(50));
+}
+
+#[test]
+fn an_answer_that_does_not_come_costs_budget_and_counts_as_an_interruption() {
+    let stop = Stop::new();
+    let retries = Retries::new(&stop, policy(None));
+    let mut patience = retries.patience();
+    patience.unanswered("no answer in time").unwrap();
+    assert!(patience.has_failed() && patience.failing_since.is_some());
+    assert_eq!(patience.interruptions(), 1);
+    let retries = Retries::new(&stop, policy(Some(Duration::ZERO)));
+    let GivenUp(failure) = retries.patience().unanswered("no answer in time").unwrap_err();
+    assert_eq!(failure.message, "Elasticsearch is unavailable: no answer in time");
+}
+
+#[test]
+fn a_failed_attempt_is_logged_unless_the_run_is_to_stop() {
+    let stop = Stop::new();
+    let retries = Retries::new(&stop, policy(None));
+    let logged = || lines_of(|| drop(retries.patience().failed("status 503", false)));
+    let lines = logged();
+    assert!(matches!(&lines[..], [line] if line.starts_with("Elasticsearch: status 503; next")), "{lines:?}");
+    stop.request(StopReason::Terminate);
+    assert!(retries.stop().is_requested(), "there is one signal");
+    assert!(logged().is_empty());
 }

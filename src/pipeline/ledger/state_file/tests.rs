@@ -340,3 +340,51 @@ fn the_later_forms_of_the_established_tool_are_read_and_their_cursor_is_kept() {
         assert_eq!(StateFile::load(&path).unwrap_err().code, ExitCode::Usage, "{text}");
     }
 }
+
+#[test]
+fn what_earlier_runs_have_done_is_summed_up_and_apart_what_an_index_shows_by_now() {
+    let entry = |name: &str, status: &str, minutes_ago: i64, rows: u64| {
+        let timestamp = rfc3339_millis(now_millis() - minutes_ago * 60_000);
+        format!(r#"{{"filename":"{name}","status":"{status}","timestamp":"{timestamp}","rows":{rows}}}"#)
+    };
+    let (_folder, path) = written(&format!(
+        r#"[{},{},{},{},{},{{"filename":"old","status":"processed","timestamp":"2025-09-25T01:10:00Z"}}]"#,
+        entry("a", "processed", 11, 5),
+        entry("b", "processed", 12, 6),
+        entry("c", "processed", 5, 7),
+        entry("d", "failed", 11, 100),
+        entry(CURSOR, "processed", 11, 1_000),
+    ));
+    let mut state = StateFile::load(&path).unwrap();
+    let done = |archives, rows| Done { archives, rows };
+    assert_eq!(state.done(), (done(4, 18), done(3, 11)));
+    state.mark_processed(&archive("e"), 8);
+    state.save().unwrap();
+    assert_eq!(StateFile::load(&path).unwrap().done(), (done(5, 26), done(3, 11)), "rows are recorded");
+}
+
+#[test]
+fn an_entry_of_the_very_second_from_which_on_it_may_not_be_shown_is_not_earlier() {
+    let mut sums = Sums::new();
+    let timestamp = String::from_utf8(sums.since.clone()).unwrap();
+    sums.add(&StateEntry { timestamp, ..entry_of(&archive("a"), "processed") });
+    assert_eq!((sums.all.archives, sums.earlier.archives), (1, 0));
+}
+
+#[test]
+fn a_torn_file_that_is_no_mount_point_is_refused_even_with_a_copy_beside_it() {
+    let (_folder, path) = written(r#"[{"filename":"a","#);
+    fs::write(files::copy_of(&path), "[]").unwrap();
+    assert_eq!(StateFile::load(&path).unwrap_err().code, ExitCode::Usage);
+}
+
+#[test]
+fn a_large_file_is_rewritten_once_in_as_many_seconds_as_it_has_mebibytes() {
+    let (_folder, path) = written(&large(3 << 20));
+    let mut state = StateFile::load(&path).unwrap();
+    let mut is_due_after = |seconds| {
+        state.written = Instant::now().checked_sub(Duration::from_secs(seconds)).unwrap();
+        state.is_due()
+    };
+    assert!(is_due_after(3) && !is_due_after(1));
+}

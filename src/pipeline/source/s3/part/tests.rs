@@ -48,6 +48,17 @@ fn heads_of_replies_are_read() {
 }
 
 #[test]
+fn a_reply_of_status_206_must_say_which_part_it_is() {
+    let reply = |status: u16, range: &str| {
+        let head = Response::builder().status(status).header(CONTENT_RANGE, range);
+        ObjectHead::of(&head.body(Body::builder().data("")).unwrap())
+    };
+    assert_eq!(reply(206, "bytes 5-9/10").unwrap().start, Some(5));
+    assert!(matches!(reply(206, ""), Err(GetError::Unavailable { .. })));
+    assert_eq!(reply(200, "").unwrap().start, None);
+}
+
+#[test]
 fn the_rest_is_requested_only_of_the_same_object() {
     assert_eq!(half().headers(), [(RANGE, "bytes=5-".into()), (IF_MATCH, "\"1\"".into())]);
     assert!(Part::default().headers().is_empty());
@@ -67,6 +78,12 @@ fn a_body_continues_only_at_the_right_offset() {
     ] {
         assert_eq!(half().begin(other, &object(10)), Err(GetError::Changed));
     }
+}
+
+#[test]
+fn a_part_from_the_middle_does_not_begin_an_object() {
+    let rest = ObjectHead { start: Some(5), ..whole(10, "\"1\"") };
+    assert_eq!(Part::default().begin(rest, &object(10)), Err(GetError::Changed));
 }
 
 #[test]
@@ -124,11 +141,12 @@ fn without_a_length_the_listed_one_decides() {
     for (etag, is_framed) in [("\"1\"", true), ("1", false), ("W/\"1\"", false)] {
         let mut part = begun(etag, is_framed);
         part.take(&[0; 4]);
-        assert!(matches!(part.ends(), Err(GetError::Unavailable { .. })), "{etag}");
+        assert_eq!(part.ends(), Err(GetError::unavailable("cut off after 4 of 10 bytes (end of the body)")));
         part.take(&[0; 6]);
         assert_eq!(part.ends(), Ok(()));
         assert!(part.may_be_longer());
     }
+    assert!(!half().may_be_longer(), "the reply gave the length");
     // Replaced by a shorter object: complete only if the body marks its own end.
     let mut framed = begun("\"2\"", true);
     framed.take(&[0; 4]);
@@ -162,6 +180,31 @@ fn bodies_compressed_in_transit_are_inflated_and_others_are_kept() {
     assert_eq!(received(&stored, None), (Ok(()), true));
     assert_eq!(received(&stored, Some(1_000)), (Ok(()), true));
     assert!(matches!(received(&packed[..100], None), (Err(GetError::Unavailable { .. }), _)));
+    let mut short = vec![0; 2_000];
+    let length = libdeflater::Compressor::default().gzip_compress(&stored[..900], &mut short).unwrap();
+    let (ends, _) = received(&short[..length], None);
+    assert!(matches!(ends, Err(GetError::Unavailable { .. })), "it is too short once inflated");
     let huge = ObjectHead { length: Some(5_000), may_be_gzip: true, ..whole(0, "\"1\"") };
     assert!(Part::default().begin(huge, &object(1_000)).is_err());
+}
+
+#[test]
+fn compressed_bytes_may_be_a_little_more_than_the_listed_ones() {
+    let begins = |length| {
+        let head = ObjectHead { may_be_gzip: true, ..whole(length, "\"1\"") };
+        Part::default().begin(head, &object(10_000))
+    };
+    // A hundredth and 1 KiB.
+    assert_eq!(begins(11_124), Ok(()));
+    assert!(matches!(begins(11_125), Err(GetError::Other(why)) if why.contains("a larger one")));
+}
+
+#[test]
+fn compressed_bytes_that_come_again_are_no_progress() {
+    let mut part = Part::default();
+    let head = || ObjectHead { length: None, may_be_gzip: true, ..whole(0, "\"1\"") };
+    part.begin(head(), &object(10)).unwrap();
+    assert!(part.take(&[0; 5]));
+    part.begin(head(), &object(10)).unwrap();
+    assert!(!part.take(&[0; 5]) && part.take(&[0; 1]));
 }
