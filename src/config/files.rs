@@ -1,5 +1,7 @@
 //! Checks the files that a run writes: all are different, and none of them is an archive.
 
+use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use super::{Archives, Output, Source, Task};
@@ -62,8 +64,13 @@ impl Task {
                 return wrong("which is not a regular file: name a file".into());
             }
             let folder = folder_of(path);
-            if !folder.is_dir() {
-                return wrong(format!("but there is no folder {}: create it", folder.display()));
+            match fs::metadata(folder) {
+                Ok(metadata) if metadata.is_dir() => {}
+                // A folder that this user may not see is not missing.
+                Err(error) if error.kind() != ErrorKind::NotFound => {
+                    return wrong(format!("but the folder {} cannot be read: {error}", folder.display()));
+                }
+                _ => return wrong(format!("but there is no folder {}: create it", folder.display())),
             }
         }
         Ok(())

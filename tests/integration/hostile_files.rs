@@ -164,7 +164,7 @@ fn a_metrics_file_that_is_a_link_stays_one() {
 fn a_path_that_cannot_be_looked_at_is_not_called_missing() {
     let env = TestEnv::new();
     symlink("loop", env.path("loop")).unwrap();
-    for arguments in [&["--dry-run", "loop"][..], &["--replay", "loop"]] {
+    for arguments in [&["--dry-run", "loop"][..], &["--replay", "loop"], &["--dead-letter", "loop/file"]] {
         let run = env.run(arguments).exits(2).says("cannot be read").says("symbolic link");
         run.check(!run.stderr.contains("does not exist"), "it is not called missing");
     }
