@@ -1,23 +1,23 @@
 #!/usr/bin/env python3
-"""Loads archives into a real Elasticsearch, in several ways, and says how fast and at what cost to both sides.
+"""Compares loads of the same archives into a real Elasticsearch with different options: speed, and CPU time of both sides.
 
     benches/against_server.py FOLDER [--pairs 3] [--way="--senders 1" --way="--senders 4" …]
     benches/against_server.py FOLDER --profile [--fsync-ms 5]
     benches/against_server.py FOLDER --senders [--round-trip-ms 20]
     benches/against_server.py FOLDER --verify
 
-The server is that of the end-to-end tests (see tests/e2e/server.py: ELASTICSEARCH_TEST_URL, or one of its own);
-its indices are made anew before each load, with vectors indexed by HNSW. The ways are taken in turn. Of each, the
-median and the best are printed, and the median ratio to the first way of the same round: rows a second from start to
-exit, CPU time of the program, and CPU time of the server where it runs on this machine as our own, until it has
-nothing left to do. Needs a release build of the program.
+The server is the one of the end-to-end tests (tests/e2e/server.py): ELASTICSEARCH_TEST_URL, or one that this script
+starts. Its indices are created anew before each load, with vectors indexed by HNSW. Each round tries every way once.
+The output has, for each way, the median and best rows per second from start to exit, the median ratio to the first way
+of the same round, the CPU time of the program, and the CPU time of the server until it is idle (only of a server that
+this script starts). Needs a release build of the program.
 
---verify compares the time of a verification with that of the load before it: with contents, and by ids alone, which is
-what a verification comes to if the index holds later versions (the same archives, renamed, are loaded for that).
+--verify compares the time of a verification with the time of the load before it: with contents, and by ids alone. A
+verification compares only ids if the index holds later versions, so the same archives are loaded under later names.
 
-A way is a text of arguments. `+NAME=VALUE` among them is a setting of both indices before the load, and `@PATH`
-another build of the program. --fsync-ms makes each fsync of a server of our own take longer (slow_disk.c, which needs
-a C compiler), --round-trip-ms makes the server seem far away (far_server.py).
+A way is a string of arguments. `+NAME=VALUE` in it sets an index setting before the load, and `@PATH` names another
+build of the program. --fsync-ms slows each fsync of the started server down (slow_disk.c, which needs a C compiler).
+--round-trip-ms simulates a distant server (far_server.py).
 """
 
 import argparse
@@ -43,11 +43,11 @@ import server as servers  # noqa: E402
 WAYS = ["", "--vector-encoding array", "--senders 1", "--senders 2", "--senders 8", "--batch-docs 250",
         "--batch-docs 1000", "--bulk-load-settings"]
 PROFILE = ["", "--batch-docs 500", "--bulk-load-settings"]
-SENDERS = ["--senders 4", "--senders 8", "--senders 12", "--senders 16"]
+SENDERS = ["--senders 4", "--senders 8", "--senders 16", "--senders auto"]
 
 
 def cpu_of(node):
-    """CPU seconds of a node of our own so far; None of another."""
+    """CPU seconds that a node has used so far; None if this script did not start it."""
     if node is None:
         return None
     fields = Path(f"/proc/{(node.data / 'pid').read_text().strip()}/stat").read_text().rsplit(")", 1)[1].split()
@@ -55,7 +55,7 @@ def cpu_of(node):
 
 
 def settled(node):
-    """CPU seconds of a node once it has come to rest (merges end some time after a load), or after a minute."""
+    """Waits until a node is idle (merges end some time after a load), at most a minute. Returns its CPU seconds."""
     before = cpu_of(node)
     for _ in range(60):
         time.sleep(1)
@@ -67,7 +67,7 @@ def settled(node):
 
 
 def load(server, url, folder, way):
-    """Rows a second, and the CPU seconds of the program and of the server."""
+    """Loads a folder once. Returns rows per second, and the CPU seconds of the program and of the server."""
     words = shlex.split(way)
     arguments = [word for word in words if word[0] not in "+@"]
     program = next((word[1:] for word in words if word[0] == "@"), None)
@@ -86,7 +86,7 @@ def load(server, url, folder, way):
 
 
 def verify(server, url, folder, scratch):
-    """Seconds of a load, of a verification with contents, and of one by ids alone."""
+    """Returns the seconds of a load, of a verification with contents, and of one by ids alone."""
     later = tempfile.mkdtemp(dir=scratch)
     for path in Path(folder).glob("*.db.zip"):
         os.link(path, Path(later) / re.sub(r"_(\d{4})", lambda year: f"_{int(year[1]) + 1}", path.name, count=1))
@@ -105,7 +105,7 @@ def verify(server, url, folder, scratch):
 
 
 def slow_disk(scratch, ms):
-    """Makes the nodes that are started from now on wait for their disk."""
+    """Makes each fsync of nodes started from now on take `ms` milliseconds longer."""
     library = os.path.join(scratch, "slow_disk.so")
     source = os.path.join(os.path.dirname(os.path.abspath(__file__)), "slow_disk.c")
     subprocess.run([os.environ.get("CC", "cc"), "-shared", "-fPIC", "-o", library, source, "-ldl"], check=True)
@@ -114,7 +114,7 @@ def slow_disk(scratch, ms):
 
 @contextlib.contextmanager
 def seen_from_afar(url, round_trip_ms):
-    """The URL of a server as somebody sees it who has this round-trip time."""
+    """Yields a URL that reaches a server with this round-trip time."""
     if not round_trip_ms:
         yield url
         return
@@ -153,16 +153,16 @@ def main():
                     print(f"{what:28} {statistics.median(times):6.2f} s, {ratio:.2f} of the load")
                 return
             rounds = [[load(server, url, options.folder, way) for way in ways] for _ in range(options.pairs)]
-    told = {}
+    figures = {}
     for way, loads in zip(ways, zip(*rounds)):
         rates, ours, theirs = zip(*loads)
         ratio = statistics.median(rate / first for rate, ((first, *_), *_) in zip(rates, rounds))
         median, best = statistics.median(rates), max(rates)
-        told[way] = {"median": round(median), "best": round(best), "ratio": round(ratio, 3)}
+        figures[way] = {"median": round(median), "best": round(best), "ratio": round(ratio, 3)}
         print(f"{way or 'as it comes':40} {median:6.0f} rows/s (best {best:6.0f}, {ratio:.2f} times the first), "
               f"{statistics.median(ours):6.2f} CPU s here, {statistics.median(theirs):6.1f} CPU s there", flush=True)
     if options.json:
-        Path(options.json).write_text(json.dumps(told, indent=1) + "\n")
+        Path(options.json).write_text(json.dumps(figures, indent=1) + "\n")
 
 
 if __name__ == "__main__":

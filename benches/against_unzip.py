@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
-"""Compares the CPU time of a whole run with that of `unzip -p` of the same archives, pair by pair.
+"""Compares the CPU time of whole runs with that of `unzip -p` on the same archives.
 
     benches/against_unzip.py FOLDER [--pairs 5] [--arguments "--vector-encoding base64"]
 
-The run goes against a sink that answers at once and only counts (examples/counting_sink.rs), HTTP and all.
-Needs a release build of the program and of the sink: cargo build --release --locked --bins --examples
-Prints the median of each and of the ratios. The pairs are taken in turn, so that a machine whose speed
-drifts does not favour one of the two.
+The run sends over HTTP to a sink that answers at once and only counts (examples/counting_sink.rs). Needs a release build
+of the program and of the sink: cargo build --release --locked --bins --examples
+
+Prints the medians of both and of their ratios. Runs and unzip alternate, so that a machine whose speed drifts favours
+neither.
 """
 
 import argparse

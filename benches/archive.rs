@@ -1,6 +1,6 @@
-//! From a file to its rows: unzip, open, scan. Throughput is in bytes of the database.
+//! Reads an archive: unzip, open, scan. Throughput is in bytes of the database.
 
-#![expect(clippy::expect_used, clippy::print_stdout, reason = "a bench has nobody to hand an error to")]
+#![expect(clippy::expect_used, clippy::print_stdout, reason = "a benchmark panics on errors")]
 
 use std::hint::black_box;
 use std::ops::ControlFlow;
@@ -22,7 +22,7 @@ fn length(field: Field<'_>) -> usize {
     if let Field::Text(text) = field { text.len() } else { 0 }
 }
 
-/// Bytes of all four columns of all rows.
+/// Returns the number of bytes in all four columns of all rows.
 fn scan(database: &Database) -> Result<usize, ArchiveError> {
     let mut bytes = 0;
     database.for_each_row(&ALL_ROWS, |row: &Row<'_>| {

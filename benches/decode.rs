@@ -1,4 +1,4 @@
-//! Rows to documents: JSON, embeddings and the whole of it, in bytes of column text a second.
+//! Decodes rows: JSON, embeddings, and both together. Throughput is in bytes of column text.
 
 use std::hint::black_box;
 
@@ -11,10 +11,10 @@ use megastream_ingest::pipeline::decode::{EmbeddingDecoder, Verdict, classify};
 use megastream_ingest::timestamp;
 use serde::de::IgnoredAny;
 
-/// Rows enough that the caches of a core do not hold them.
+/// Number of rows: more than fit into a core's caches.
 const ROWS: usize = 200;
 
-/// The texts of a row, as real rows are: ASCII-escaped JSON as Python writes it, some 20 KB and 14 KB.
+/// The texts of a row, similar to real ones: ASCII-escaped JSON as Python writes it, about 20 KB and 14 KB.
 struct Texts {
     raw_post: String,
     inferences: String,
@@ -85,14 +85,14 @@ fn user(rng: &mut Rng) -> String {
     )
 }
 
-/// Scores by class, as the shortest texts of f16 widened to f64.
+/// Formats scores by class, as the shortest texts of f16 values widened to f64.
 fn scores(rng: &mut Rng, classes: usize) -> String {
     let scores: Vec<_> =
         (0..classes).map(|n| format!(r#""Topic {n} & Interest": {}"#, f64::from(half(rng)) * 5.0)).collect();
     format!("{{{}}}", scores.join(", "))
 }
 
-/// A small value with the 11 significant bits of an f16.
+/// Returns a small random value with the 11 significant bits of an f16.
 fn half(rng: &mut Rng) -> f32 {
     let sum: f32 = (0..12).map(|_| rng.f32()).sum();
     f32::from_bits(((sum - 6.0) * 0.06).to_bits() & 0xFFFF_E000)
@@ -130,7 +130,7 @@ fn json(criterion: &mut Criterion) {
         bencher
             .iter(|| rows.iter().filter(|row| Cursor::new(black_box(&row.raw_post)).skip().is_ok()).count());
     });
-    // A yardstick: what the usual library takes to check the same texts.
+    // For comparison: the usual library on the same texts.
     group.bench_function("serde_json", |bencher| {
         bencher.iter(|| {
             rows.iter()

@@ -1,4 +1,4 @@
-//! Encoding: posts and tombstones into bulk NDJSON, vectors as arrays and as base64, cut into batches.
+//! Encodes posts as batches of bulk NDJSON, with vectors as arrays and as base64.
 
 use std::borrow::Cow;
 use std::hint::black_box;
@@ -17,11 +17,11 @@ use megastream_ingest::sink::elasticsearch::encode::document::write_action;
 
 const POSTS: usize = 1000;
 
-/// Values as archives hold them: small f16 widened to f32.
+/// Returns a random vector with values as in archives: small f16 widened to f32.
 fn vector(rng: &mut fastrand::Rng) -> Vector {
     std::array::from_fn::<_, DIMENSIONS, _>(|_| {
         let value = (rng.f32() - 0.5) * 0.2;
-        // Ten bits of fraction are what an f16 keeps.
+        // An f16 has ten bits of fraction.
         f32::from_bits(value.to_bits() & !0x1fff)
     })
 }

@@ -1,4 +1,4 @@
-"""A TCP proxy that makes a server seem far away: everything arrives later, in both directions."""
+"""A TCP proxy that simulates a distant server: it delays all data, in both directions."""
 
 import asyncio
 import contextlib
@@ -6,7 +6,7 @@ import threading
 
 
 async def carry(reader, writer, seconds):
-    """Hands on what comes, each piece this much later. Reading goes on meanwhile, so the bandwidth stays what it is."""
+    """Forwards data, each piece delayed by `seconds`. Reading continues meanwhile, so the bandwidth does not change."""
     loop = asyncio.get_running_loop()
     with contextlib.suppress(ConnectionError):
         while piece := await reader.read(1 << 18):
@@ -16,7 +16,7 @@ async def carry(reader, writer, seconds):
 
 @contextlib.contextmanager
 def far(port, round_trip):
-    """The port of a proxy to a port of this machine with this round-trip time in seconds, for as long as it is needed."""
+    """Runs a proxy to a port of this machine, with this round-trip time in seconds. Yields the proxy's port."""
 
     async def meet(reader, writer):
         there, back = await asyncio.open_connection("127.0.0.1", port, limit=1 << 20)

@@ -1,4 +1,4 @@
-"""Runs of the program against a sink that only counts, and what they cost: shared by the comparisons here.
+"""Runs the program against a counting sink and measures the cost. Shared by the scripts in this folder.
 
 Needs a release build of the program and of the sink: cargo build --release --locked --bins --examples
 """
@@ -18,14 +18,14 @@ RELEASE = os.path.join(os.environ.get("CARGO_TARGET_DIR", os.path.join(ROOT, "ta
 
 @dataclass
 class Cost:
-    """What a process has cost: CPU time (user and system) and wall-clock time in seconds."""
+    """The cost of a process in seconds: CPU time (user and system) and wall-clock time."""
 
     cpu: float
     wall: float
 
 
 def cost_of(command, ends=(0,), **options):
-    """Runs a command to its end, which must be with one of these exit codes."""
+    """Runs a command and returns its cost. Exits if the command's exit code is not in `ends`."""
     before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
     process = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, **options)
     after, ended = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
@@ -42,7 +42,7 @@ class Sink:
         self.url = process.stdout.readline().strip()
 
     def pin(self, cores):
-        """Makes it run on these cores only; threads yet to come, too."""
+        """Restricts the process to these cores, with all present and future threads."""
         for task in os.listdir(f"/proc/{self.process.pid}/task"):
             with contextlib.suppress(ProcessLookupError):  # a thread that has ended meanwhile
                 os.sched_setaffinity(int(task), cores)
@@ -50,7 +50,7 @@ class Sink:
 
 @contextlib.contextmanager
 def sink():
-    """A sink, for as long as it is needed."""
+    """Runs a sink."""
     process = subprocess.Popen([os.path.join(RELEASE, "examples", "counting_sink")], stdin=subprocess.PIPE,
                                stdout=subprocess.PIPE, text=True)
     try:
@@ -60,8 +60,11 @@ def sink():
 
 
 def load(folder, url, arguments=(), state=None, cores=None, environment=None, program=None):
-    """Loads a folder of archives. `state` is the text of a state file to begin with, `cores` those to run on, `program`
-    another build than the release build of this project."""
+    """Loads a folder of archives and returns the cost.
+
+    `state`: text of an initial state file. `cores`: cores to run on. `program`: path of the program, if it is not this
+    project's release build.
+    """
     with tempfile.TemporaryDirectory() as scratch:
         if state is not None:
             with open(os.path.join(scratch, ".processed_files.json"), "w") as file:

@@ -1,6 +1,6 @@
-//! The whole path of a run, by number of workers: archives in a folder, HTTP, and a far end that answers at once.
+//! Measures whole runs by number of workers: archives in a folder, sent over HTTP to a sink that only counts.
 
-#![expect(clippy::expect_used, reason = "a bench has nobody to hand an error to")]
+#![expect(clippy::expect_used, reason = "a benchmark panics on errors")]
 
 use std::error::Error;
 use std::fs;
@@ -20,11 +20,12 @@ mod archives;
 #[path = "support/sink.rs"]
 mod sink;
 
-/// Archives in the folder, and rows in each of them.
+/// Number of archives.
 const ARCHIVES: usize = 4;
+/// Number of rows per archive.
 const ROWS: u32 = 500;
 
-/// A folder with the archives.
+/// Creates a folder with the archives.
 fn folder() -> Result<TempDir, Box<dyn Error>> {
     let folder = tempfile::tempdir()?;
     let archive = archives::archive(ROWS)?;
@@ -41,7 +42,7 @@ fn ingest(
     workers: usize,
     vectors: &str,
 ) -> Result<ExitCode, Box<dyn Error>> {
-    // A run starts anew, without what the one before has marked.
+    // Each run loads all archives again.
     let _ = fs::remove_file(state);
     let cli = Cli {
         paths: vec![folder.to_string_lossy().into_owned()],
@@ -74,7 +75,7 @@ fn pipeline(criterion: &mut Criterion) {
                 group.bench_function(format!("{vectors}/{workers}"), |bencher| {
                     bencher.iter(|| {
                         let ended = ingest(folder.path(), &url, &state, workers, vectors);
-                        // Anything else would not be the run to measure.
+                        // The time of a failed run means nothing.
                         assert!(matches!(ended, Ok(ExitCode::Done)), "{ended:?}");
                     });
                 });

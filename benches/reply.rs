@@ -1,16 +1,16 @@
-//! Judging replies: what each bulk request and each look-up costs besides its sending.
+//! Parses replies to bulk requests and look-ups.
 
-#![expect(clippy::expect_used, reason = "a bench has nobody to hand an error to")]
+#![expect(clippy::expect_used, reason = "a benchmark panics on errors")]
 
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use megastream_ingest::sink::elasticsearch::bulk::reply::{Operation, judge_items, judge_look_up};
 
-/// Actions of a request.
+/// Number of actions per request.
 const ACTIONS: usize = 1_000;
 
-/// The items of a reply, as `filter_path` leaves them.
+/// Formats a reply of equal items, reduced as by `filter_path`.
 fn reply(item: &str) -> Vec<u8> {
     format!("{{\"items\":[{}]}}", vec![item; ACTIONS].join(",")).into_bytes()
 }

@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
-"""How the cost of a run grows: with the archives, with the state file, and with the cores.
+"""Measures how the cost of a run scales with the number of archives, the size of the state file, and the cores.
 
     benches/scaling.py FOLDER [--pairs 5] [--arguments "--vector-encoding base64"]
 
-FOLDER holds archives of one size. Runs go against a sink that only counts, as in against_unzip.py, and need
-the same build. Three tables, each of medians of runs taken in turn:
+FOLDER holds archives of one size. Runs send to a sink that only counts, as in against_unzip.py, and need the same build.
+Prints three tables of medians; the runs of a table alternate:
 
-- CPU time an archive for 1, 10 and 100 archives (the first one of the folder under as many names)
+- CPU time per archive for 1, 10 and 100 archives (copies of the first one in the folder)
 - CPU time of a run that finds nothing new, with 1, 1,000 and 100,000 entries in the state file
-- wall-clock time on one core and on two, of the whole folder and of a single archive with all of its rows
+- wall-clock time on one core and on two, for the whole folder and for a single archive with all of its rows
 """
 
 import argparse
@@ -25,7 +25,7 @@ import measure
 
 
 def medians(pairs, runs):
-    """The median cost of each of several runs, taken in turn."""
+    """Returns the median cost of each run. The runs alternate, after one round to warm up."""
     costs = [[run() for run in runs] for _ in range(pairs + 1)][1:]
     return [measure.Cost(statistics.median(cost.cpu for cost in of_run), statistics.median(cost.wall for cost in of_run))
             for of_run in zip(*costs)]
@@ -36,7 +36,7 @@ def name(number):
 
 
 def copies(scratch, archive, count):
-    """A folder with an archive under so many names."""
+    """Creates a folder with `count` copies of an archive."""
     folder = os.path.join(scratch, f"copies-{count}")
     os.mkdir(folder)
     for number in range(count):
@@ -45,7 +45,7 @@ def copies(scratch, archive, count):
 
 
 def one_of_many(scratch, archives):
-    """A folder with one archive that holds the rows of all these."""
+    """Creates a folder with a single archive that holds the rows of all archives."""
     folder = os.path.join(scratch, "one")
     os.mkdir(folder)
     path = os.path.join(scratch, "one.db")
@@ -69,7 +69,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder")
     parser.add_argument("--pairs", type=int, default=5)
-    # A sink holds no documents, so how it reads vectors cannot be found out.
+    # A sink holds no documents, so the program cannot find out whether it reads base64.
     parser.add_argument("--arguments", default="--vector-encoding base64")
     options = parser.parse_args()
     arguments = options.arguments.split()
@@ -98,7 +98,7 @@ def main():
             print("one core only: nothing to compare")
             return
         for what, folder in (("the folder", options.folder), ("one large archive", one)):
-            # The sink shares the cores: what it takes of them is part of what a run costs.
+            # The sink shares the cores, so its CPU time is part of the cost of a run.
             def run(count, folder=folder):
                 sink.pin(cores[:count])
                 return measure.load(folder, sink.url, [*arguments, "--workers", str(count)], cores=cores[:count])

@@ -1,13 +1,12 @@
 #!/usr/bin/env python3
-"""Loads archives into a server that refuses most requests, and says what it gets and what that costs.
+"""Loads archives into a server that refuses most requests, and measures throughput and wasted bytes.
 
     benches/under_strain.py [--archives 60] [--rows 200] [--delay 0.05] [--program PATH]
 
-The server is the small one of tests/deploy/fake.py. It takes `--delay` seconds for a bulk request, accepted or refused,
-and decides by a coin. It refuses either after it has read the body, as Elasticsearch does, or by the head of the request
-where that asks first (`Expect: 100-continue`), as the rate limit of a proxy does. Printed are: requests that it has
-accepted, as a share of what it would have accepted from senders that never pause, and bytes of bulk requests that it has
-received, against a run without refusals.
+The server is the fake of tests/deploy/fake.py. It takes `--delay` seconds for each bulk request and refuses at random:
+either after it has read the body, as Elasticsearch does, or after the head of a request with `Expect: 100-continue`, as
+a proxy's rate limit does. The output has the accepted requests, as a share of those it would accept from senders that
+never pause, and the received bytes relative to a run without refusals.
 """
 
 import argparse
@@ -29,12 +28,12 @@ from convergence import raw_post, write_archive  # noqa: E402
 
 SENDERS = 4
 
-# Status, share of requests and of items that are refused.
+# Status, share of refused requests, share of refused items.
 STRAINS = [(503, 0.7, 0.0), (429, 0.6, 0.25)]
 
 
 class Strained(fake.Fake):
-    """The server. `by_head` tells whether it refuses before it has read the body."""
+    """The server. `by_head`: whether it refuses before it has read the body."""
 
     def __init__(self, delay, status=503, requests=0.0, items=0.0, by_head=False):
         super().__init__(delay)
@@ -44,7 +43,7 @@ class Strained(fake.Fake):
         server = self
 
         def expects(handler):
-            """Called by the library for a request that asks first."""
+            """Handles `Expect: 100-continue`; called by http.server."""
             if by_head and server.is_bulk(handler) and server.refuses():
                 handler.close_connection = True
                 server.refuse(handler)
@@ -94,13 +93,13 @@ class Strained(fake.Fake):
 
     def item(self, operation, action, source):
         if self.coin.random() < self.items:
-            told = {"_index": fake.INDICES[action["_index"]], "_id": action["_id"], "status": 429}
-            return {**told, "error": {"type": "es_rejected_execution_exception", "reason": "busy"}}
+            item = {"_index": fake.INDICES[action["_index"]], "_id": action["_id"], "status": 429}
+            return {**item, "error": {"type": "es_rejected_execution_exception", "reason": "busy"}}
         return super().item(operation, action, source)
 
 
 def load(program, folder, server, seconds):
-    """Loads the archives; (rows, seconds)."""
+    """Loads the archives. Returns the number of rows and the seconds."""
     with tempfile.TemporaryDirectory() as work:
         settings = {**os.environ, "ELASTICSEARCH_URL": server.url, "ELASTICSEARCH_API_KEY": fake.API_KEY,
                     "SPOOL_STATE_FILE": f"{work}/state.json", "DEAD_LETTER_FILE": f"{work}/dead.ndjson",
@@ -133,7 +132,7 @@ def main():
             for by_head in (False, True):
                 server = Strained(options.delay, status, requests, items, by_head)
                 rows, wall = load(options.program, folder, server, options.seconds)
-                # Each request takes a sender the same time, whatever comes of it.
+                # Each request takes a sender the same time, accepted or refused.
                 share = (server.accepted + server.refused) * options.delay / SENDERS / wall
                 print(f"{status} for {requests:.0%} of requests, {items:.0%} of items, "
                       f"{'by the head' if by_head else 'after the body'}: {rows} rows in {wall:.1f} s, "

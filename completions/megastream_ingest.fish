@@ -38,7 +38,7 @@ complete -c megastream_ingest -l account-deletions -d 'also delete the posts of 
 complete -c megastream_ingest -l bulk-load-settings -d 'tune refresh and replicas for a first load, and restore them at every exit'
 complete -c megastream_ingest -l retry-budget -x -d 'seconds to wait for an unavailable Elasticsearch or S3 in mode once; mode spool waits without limit'
 complete -c megastream_ingest -l workers -x -d 'number of archives decoded in parallel'
-complete -c megastream_ingest -l senders -x -d 'maximum number of concurrent bulk requests'
+complete -c megastream_ingest -l senders -x -d 'maximum number of concurrent bulk requests; auto: 4 to 16, as many as make the load faster'
 complete -c megastream_ingest -l batch-docs -x -d 'maximum number of actions in a bulk request; 500 by default with --bulk-load-settings'
 complete -c megastream_ingest -l batch-bytes -x -d 'maximum size of a bulk request in bytes, uncompressed'
 complete -c megastream_ingest -l compress -x -d 'gzip level of bulk requests; 0: no compression'

@@ -1,5 +1,5 @@
-//! Serves the far end of the benches, for measuring the whole program from outside: prints its URL, then counts
-//! until standard input ends, and prints what has arrived.
+//! Runs the benchmarks' counting sink as a process: prints its URL, counts until standard input ends, then prints the
+//! counters.
 
 use std::error::Error;
 use std::io::{Read, Write, stdin, stdout};

@@ -1,6 +1,6 @@
-//! Writes what is made from the settings: completions, the man page, and the tables of docs/configuration.md.
+//! Generates completions, the man page and the tables of docs/configuration.md from the list of settings.
 //!
-//! `cargo run --example generate`, in the root of the repository, after a change of `src/cli/entries.rs`.
+//! Run `cargo run --example generate` in the root of the repository after a change of `src/cli/entries.rs`.
 
 use std::error::Error;
 use std::fs;

@@ -1,4 +1,4 @@
-//! How a run ends: the exit codes of contract section 1, and the failures that lead to them.
+//! Exit codes (contract, section 1) and the failures that lead to them.
 
 use std::fmt;
 
@@ -58,9 +58,9 @@ pub const EXIT_CODES: &[(ExitCode, &str)] = &[
     (ExitCode::Terminated, "a `once` run was stopped by SIGTERM or SIGHUP before its end"),
 ];
 
-/// Why a run could not go on: an exit code, and a message for the operator.
+/// Why a run cannot continue: an exit code and a message for the operator.
 ///
-/// The message names what failed and which setting, archive or server is concerned, and says what to do.
+/// The message names what failed and the setting, archive or server, and says what to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
     /// The exit code.

@@ -43,8 +43,8 @@ fn main() -> ExitCode {
     ExitCode::from(run(&config, &stop).number())
 }
 
-/// Resolves the configuration. A variable that cannot be read is an error, never treated as unset: the default may be
-/// the opposite of what is meant.
+/// Resolves the configuration. A variable that is not UTF-8 is an error and never treated as unset: the default may be
+/// the opposite of what the user wants.
 fn resolve(cli: Cli) -> Result<Config, Failure> {
     let unreadable = RefCell::new(None);
     let environment = |name: &str| match env::var(name) {
@@ -77,6 +77,6 @@ fn fail(failure: &Failure) -> ExitCode {
     let [name] = entries::log_format().names();
     let is_json = env::var(name).is_ok_and(|format| format == LogFormat::Json.name());
     let format = if is_json { LogFormat::Json } else { LogFormat::Text };
-    logging::tell(failure, format);
+    logging::report_failure(failure, format);
     ExitCode::from(failure.code.number())
 }

@@ -1,16 +1,16 @@
-//! Signs of life of the threads that a run needs: the look for archives, the senders, the ledger.
+//! Heartbeats of the threads that a run needs: the look for archives, the senders and the ledger.
 //!
-//! A thread gives a sign at the start of every attempt and every pause ([`crate::retry::patience`],
-//! [`crate::shutdown::Stop::wait`]). Waiting for hours for a server that is away thus counts as healthy. A thread that
-//! waits for another thread is not watched meanwhile: the other one is. What remains are threads that hang: in a file
-//! system that does not answer, in a request that outlasts its time-outs, in a lock.
+//! A thread sends a heartbeat at the start of every attempt and every pause ([`crate::retry::patience`],
+//! [`crate::shutdown::Stop::wait`]), so waiting for hours for an unavailable server counts as healthy. While a thread
+//! waits for another thread, only the other one is watched. This leaves the threads that hang: in an unresponsive file
+//! system, in a request that outlasts its time-outs, or in a lock.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
 
-/// Time without a sign after which a working thread counts as stuck. A request takes 100 s at most at each node, a page
+/// Time without a heartbeat after which a working thread counts as stuck. A request takes at most 100 s per node, a page
 /// of a listing less, and a disk that needs longer than this for a few writes is broken.
 const LONGEST_SILENCE: Duration = Duration::from_secs(600);
 
@@ -39,17 +39,17 @@ impl Stage {
     }
 }
 
-/// The watched threads, and when each last gave a sign of life.
+/// The watched threads, each with its last heartbeat.
 #[derive(Debug)]
 pub struct Pulse {
     longest: Duration,
-    threads: Mutex<HashMap<ThreadId, Sign>>,
+    threads: Mutex<HashMap<ThreadId, Watched>>,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Sign {
+struct Watched {
     stage: Stage,
-    /// Start of the silence. None: the thread waits for another one.
+    /// When the current silence starts. None while the thread waits for another one.
     since: Option<Instant>,
 }
 
@@ -59,7 +59,7 @@ impl Default for Pulse {
     }
 }
 
-/// The limit on silence. Debug builds can lower it, see `tests/integration/listen.rs`.
+/// Returns the limit on silence. Debug builds can lower it, see `tests/integration/listen.rs`.
 fn longest_silence() -> Duration {
     #[cfg(debug_assertions)]
     if let Some(millis) =
@@ -73,46 +73,47 @@ fn longest_silence() -> Duration {
 impl Pulse {
     /// Watches this thread until the returned guard is dropped.
     pub fn watch(&self, stage: Stage) -> Watch<'_> {
-        self.threads().insert(thread::current().id(), Sign { stage, since: Some(Instant::now()) });
+        self.threads().insert(thread::current().id(), Watched { stage, since: Some(Instant::now()) });
         Watch { pulse: self }
     }
 
-    /// Gives a sign of life; the thread may then be silent for `quiet`. Does nothing where the thread is not watched.
-    pub fn sign(&self, quiet: Duration) {
-        // A pause beyond the range of the clock never ends, so its end cannot be missed.
+    /// Sends a heartbeat. The thread may be silent for another `quiet`. Does nothing if the thread is not watched.
+    pub fn beat(&self, quiet: Duration) {
+        // None, which pauses the watch, stands for an end beyond the range of the clock.
         self.note(Instant::now().checked_add(quiet));
     }
 
-    /// Pauses the watch until the next sign, while this thread waits for another one.
-    pub fn waits(&self) {
+    /// Pauses the watch until the next heartbeat, while this thread waits for another one.
+    pub fn pause(&self) {
         self.note(None);
     }
 
     fn note(&self, since: Option<Instant>) {
-        if let Some(sign) = self.threads().get_mut(&thread::current().id()) {
-            sign.since = since;
+        if let Some(thread) = self.threads().get_mut(&thread::current().id()) {
+            thread.since = since;
         }
     }
 
-    /// Returns how long the most silent thread of a stage has given no sign, where that exceeds the limit.
+    /// Returns the longest silence of a stage's threads if it exceeds the limit.
     pub fn stuck(&self, stage: Stage, now: Instant) -> Option<Duration> {
         let threads = self.threads();
-        let of_stage = threads.values().filter(|sign| sign.stage == stage).filter_map(|sign| sign.since);
+        let of_stage =
+            threads.values().filter(|thread| thread.stage == stage).filter_map(|thread| thread.since);
         let silence = of_stage.map(|since| now.saturating_duration_since(since)).max()?;
         (silence > self.longest).then_some(silence)
     }
 
-    /// Returns all stuck stages, and for how long each has been stuck.
+    /// Returns all stuck stages, each with its longest silence.
     pub fn all_stuck(&self, now: Instant) -> Vec<(Stage, Duration)> {
         Stage::ALL.into_iter().filter_map(|stage| Some((stage, self.stuck(stage, now)?))).collect()
     }
 
-    fn threads(&self) -> MutexGuard<'_, HashMap<ThreadId, Sign>> {
+    fn threads(&self) -> MutexGuard<'_, HashMap<ThreadId, Watched>> {
         self.threads.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Guard of a watched thread: ends the watch on drop.
+/// Guard of a watched thread; ends the watch on drop.
 #[must_use]
 #[derive(Debug)]
 pub struct Watch<'p> {
@@ -147,17 +148,17 @@ mod tests {
     }
 
     #[test]
-    fn a_pause_that_was_told_and_a_wait_for_others_are_no_silence() {
+    fn announced_pauses_and_waits_for_other_threads_do_not_count_as_silence() {
         let pulse = Pulse::default();
         let _watch = pulse.watch(Stage::Sender);
-        pulse.sign(300 * SECOND);
+        pulse.beat(300 * SECOND);
         assert_eq!(stuck(&pulse, LONGEST_SILENCE + 299 * SECOND), []);
         assert_eq!(stuck(&pulse, LONGEST_SILENCE + 301 * SECOND), [Stage::Sender]);
-        pulse.waits();
+        pulse.pause();
         assert_eq!(stuck(&pulse, 100 * LONGEST_SILENCE), []);
-        pulse.sign(Duration::ZERO);
+        pulse.beat(Duration::ZERO);
         assert_eq!(stuck(&pulse, LONGEST_SILENCE + SECOND), [Stage::Sender]);
-        pulse.sign(Duration::MAX);
+        pulse.beat(Duration::MAX);
         assert_eq!(stuck(&pulse, 100 * LONGEST_SILENCE), []);
     }
 
@@ -168,16 +169,16 @@ mod tests {
         thread::scope(|scope| {
             scope.spawn(|| {
                 let _works = pulse.watch(Stage::Sender);
-                pulse.sign(2 * LONGEST_SILENCE);
+                pulse.beat(2 * LONGEST_SILENCE);
                 assert_eq!(stuck(&pulse, LONGEST_SILENCE + SECOND), [Stage::Sender]);
             });
         });
     }
 
     #[test]
-    fn a_sign_of_a_thread_that_is_not_watched_is_nothing() {
+    fn a_heartbeat_of_an_unwatched_thread_is_ignored() {
         let pulse = Pulse::default();
-        pulse.sign(Duration::ZERO);
+        pulse.beat(Duration::ZERO);
         assert_eq!(stuck(&pulse, 2 * LONGEST_SILENCE), []);
     }
 }

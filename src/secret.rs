@@ -1,4 +1,4 @@
-//! A value that cannot be printed.
+//! Credentials that cannot be printed by accident.
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use memchr::memmem::Finder;
 
 use crate::text::percent_encoded;
 
-/// A credential. Neither `Debug` nor anything else prints it; [`Secret::expose`] is the only way to its text.
+/// A credential. `Debug` hides it, and only [`Secret::expose`] returns its text.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 
@@ -22,32 +22,31 @@ impl Secret {
     }
 }
 
-/// Length below which a credential is not masked (bytes): it is no secret, and would match unrelated text.
-const SHORTEST_CUT_OUT: usize = 8;
+/// The minimum length of a masked credential, in bytes. A shorter one would match unrelated text.
+const MIN_MASKED_BYTES: usize = 8;
 
 /// Replacement for a credential.
 const MASK: &[u8] = b"[secret]";
 
 impl Secret {
-    /// Masks the credential wherever it occurs in a foreign text. A server, or a proxy before it, may quote what it was
-    /// sent, and its replies end up in logs and dead letters. Masks the plain, percent-encoded, JSON-escaped and base64
-    /// forms.
+    /// Masks the credential wherever it occurs in a reply, in plain, percent-encoded, JSON-escaped and base64 form. A
+    /// server or proxy may quote the request, and replies end up in logs and dead letters.
     pub fn cut_out_of(&self, text: &mut Vec<u8>) {
         let mut forms = vec![self.0.clone()];
         let mut add = |form: String| (!forms.contains(&form)).then(|| forms.push(form));
         add(percent_encoded(&self.0));
         add(self.0.replace('\\', "\\\\").replace('"', "\\\""));
         add(self.0.replace('/', "\\/"));
-        // The padding depends on what follows.
+        // Without padding, which is only there at the end of the encoded text.
         add(base64_simd::STANDARD.encode_to_string(&self.0).trim_end_matches('=').to_owned());
         for form in &forms {
-            cut_out(form.as_bytes(), text);
+            mask(form.as_bytes(), text);
         }
     }
 }
 
-fn cut_out(form: &[u8], text: &mut Vec<u8>) {
-    if form.len() < SHORTEST_CUT_OUT {
+fn mask(form: &[u8], text: &mut Vec<u8>) {
+    if form.len() < MIN_MASKED_BYTES {
         return;
     }
     let mut from = 0;
@@ -75,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_is_cut_out_wherever_it_is_quoted() {
+    fn a_secret_is_masked_wherever_it_is_quoted() {
         for (secret, text, left) in [
             ("hunter2hunter2", "key hunter2hunter2, again hunter2hunter2", "key [secret], again [secret]"),
             ("hunter2hunter2", "hunter2hunter2hunter2hunter2", "[secret][secret]"),

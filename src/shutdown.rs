@@ -1,9 +1,7 @@
-//! Stops a run: on a signal, or when a stage cannot go on.
+//! Stops a run: on a signal, on a failure of a stage, or on a panic in any thread ([`Stop::guard`]).
 //!
-//! All waits in the program wait on one channel that nobody sends on. It closes when the run is to stop, so every wait
-//! ends at once and nothing polls.
-//!
-//! A panic in any thread also stops the run, see [`Stop::guard`].
+//! Every wait in the program also waits on one channel that never carries a message. It closes when the run is to stop,
+//! so every wait ends at once and nothing polls.
 
 use std::any::Any;
 use std::fs;
@@ -22,8 +20,8 @@ use crate::config::Mode;
 use crate::exit::{ExitCode, Failure};
 use crate::pulse::Pulse;
 
-/// Time within which further signals count as the same request: `timeout` signals first the program, then its process
-/// group.
+/// Time within which further signals count as the same request: `timeout` signals the program first and then its
+/// process group.
 const ONE_REQUEST: Duration = Duration::from_millis(50);
 
 /// Why a run stops before its end.
@@ -33,7 +31,7 @@ pub enum StopReason {
     Interrupt,
     /// SIGTERM or SIGHUP.
     Terminate,
-    /// Whoever read the run's output has gone, as `head` does: the rest is not wanted.
+    /// The reader of the run's output has closed the pipe, as `head` does.
     Unread,
     /// A failure that the run cannot recover from.
     Fatal(Failure),
@@ -57,19 +55,18 @@ impl StopReason {
     }
 }
 
-/// Shared by all threads of a run: whether and why it is to stop. Also holds the threads' signs of life, since they
-/// wait here.
+/// Whether and why a run is to stop, shared by all its threads. Also holds their heartbeats, since they wait here.
 #[derive(Clone)]
 pub struct Stop {
     shared: Arc<Shared>,
 }
 
 struct Shared {
-    /// Why the run is to stop. The first reason stays.
+    /// The first reason to stop; later ones are ignored.
     reason: OnceLock<StopReason>,
-    /// When the first signal came.
+    /// When the first signal arrived.
     signalled: OnceLock<Instant>,
-    /// Dropped on the first reason, which closes the channel.
+    /// The sending end. The first request drops it, which closes the channel.
     open: Mutex<Option<Sender<()>>>,
     closed: Receiver<()>,
     pulse: Pulse,
@@ -82,7 +79,7 @@ impl Default for Stop {
 }
 
 impl Stop {
-    /// Creates the state of a run that nobody has asked to stop.
+    /// Creates the state of a run that is not to stop.
     pub fn new() -> Self {
         let (sender, closed) = bounded(0);
         let (reason, signalled, open) = (OnceLock::new(), OnceLock::new(), Mutex::new(Some(sender)));
@@ -90,7 +87,7 @@ impl Stop {
         Self { shared: Arc::new(Shared { reason, signalled, open, closed, pulse }) }
     }
 
-    /// Asks the run to stop. Returns whether this was the first request; only the first reason counts.
+    /// Asks the run to stop. Returns whether this is the first request; only the first reason counts.
     pub fn request(&self, reason: StopReason) -> bool {
         let is_first = self.shared.reason.set(reason).is_ok();
         if is_first {
@@ -104,7 +101,7 @@ impl Stop {
         self.request(StopReason::Fatal(failure));
     }
 
-    /// Stops the run, as `error` says that its output cannot be written. A reader that has gone is no failure.
+    /// Stops the run after an error in writing its output. A closed pipe is not a failure.
     pub fn output_failed(&self, error: &io::Error) {
         if error.kind() == ErrorKind::BrokenPipe {
             self.request(StopReason::Unread);
@@ -113,20 +110,20 @@ impl Stop {
         }
     }
 
-    /// Whether the run stops because nobody reads its output any more.
+    /// Whether the run stops because the reader of its output has closed the pipe.
     pub fn is_unread(&self) -> bool {
         self.reason() == Some(StopReason::Unread)
     }
 
-    /// Does one thread's share of the work; None where it panics. A panic is a bug, and ends the run like any failure:
-    /// the other threads finish what they hold, and none waits for the one that is gone.
+    /// Runs one thread's work; returns None if it panics. A panic is a bug and stops the run like any failure: the other
+    /// threads finish their current work, and none waits for the one that panicked.
     ///
-    /// Shared state stays usable after a panic: no lock is held across code that can panic, and poisoned locks are
-    /// taken all the same.
+    /// Shared state stays usable after a panic: no lock is held across code that can panic, and the poison flag of locks
+    /// is ignored.
     pub fn guard<T>(&self, who: &str, work: impl FnOnce() -> T) -> Option<T> {
         let done = catch_unwind(AssertUnwindSafe(|| {
             #[cfg(debug_assertions)]
-            panic_if_asked(who);
+            panic_if_requested(who);
             work()
         }));
         done.map_err(|panic| self.panicked(who, &*panic)).ok()
@@ -139,7 +136,7 @@ impl Stop {
             "an internal error in {who}: {text}; please report it, and run again: archives that are not \
              marked are loaded again, nothing is lost"
         ));
-        // A run that stops for another reason reports that one at its end, so this failure is logged here.
+        // If the run already stops for another reason, its end reports only that one.
         if !self.request(StopReason::Fatal(failure.clone())) {
             log::error!("{failure}");
         }
@@ -155,7 +152,7 @@ impl Stop {
         self.shared.reason.get().cloned()
     }
 
-    /// Returns the reason for stopping as a failure, for functions that fail because of it.
+    /// Returns the reason to stop as a failure, for functions that fail because of it.
     pub fn as_failure(&self) -> Failure {
         match self.reason() {
             Some(StopReason::Fatal(failure)) => failure,
@@ -165,7 +162,7 @@ impl Stop {
         }
     }
 
-    /// Returns the signs of life of the run's threads.
+    /// Returns the heartbeats of the run's threads.
     pub fn pulse(&self) -> &Pulse {
         &self.shared.pulse
     }
@@ -175,20 +172,20 @@ impl Stop {
         &self.shared.closed
     }
 
-    /// Waits for `time`. Returns true when it has passed, false as soon as the run is to stop.
+    /// Waits for `time`. Returns true once it has passed, or false as soon as the run is to stop.
     pub fn wait(&self, time: Duration) -> bool {
-        self.pulse().sign(time);
+        self.pulse().beat(time);
         matches!(self.shared.closed.recv_timeout(time), Err(RecvTimeoutError::Timeout))
     }
 
-    /// Does `work` on a thread of its own. Returns None once the run is to stop, without waiting for the thread.
+    /// Does `work` on a thread of its own. Returns None as soon as the run is to stop, without waiting for the thread.
     ///
-    /// Meant for questions to a server whose answers are useless to a run that ends. A request cannot be cancelled from
-    /// outside: name, connection, TLS handshake and reply each have a time-out, and none is short.
+    /// Meant for requests whose replies are useless to a run that ends. A request cannot be cancelled from outside, and
+    /// its time-outs (name resolution, connection, TLS handshake, reply) are long.
     ///
     /// # Errors
     ///
-    /// Fails where no thread can be started.
+    /// Fails if no thread can be started.
     pub fn unless_requested<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,
@@ -198,14 +195,14 @@ impl Stop {
         }
         let (sender, done) = bounded(1);
         let working = thread::Builder::new().name("question".into()).spawn(move || {
-            // Nobody listens once the run is to stop, so an error is ignored.
+            // The receiver is gone once the run is to stop.
             let _ = sender.send(work());
         })?;
         let answer = select! {
             recv(done) -> answer => answer.ok(),
             recv(self.channel()) -> _ => return Ok(None),
         };
-        // The thread ended without an answer, so it has panicked; the panic continues here.
+        // If the work has panicked, the panic continues here.
         if let Err(panic) = working.join() {
             std::panic::resume_unwind(panic);
         }
@@ -213,15 +210,15 @@ impl Stop {
     }
 
     /// Handles signals: the first SIGINT, SIGTERM or SIGHUP asks the run to stop, a second one exits at once. A SIGHUP
-    /// that is ignored at the start stays ignored: `nohup` means that the run outlives its terminal.
+    /// that is ignored at the start stays ignored, so that a run under `nohup` outlives its terminal.
     ///
-    /// `ctrlc` does not report which signal came, but the exit codes differ. So it watches SIGINT only, and
+    /// `ctrlc` does not report which signal arrived, but the exit codes differ. So `ctrlc` handles SIGINT only, and
     /// `signal-hook` the other two.
     pub fn listen_to_signals(&self, mode: Mode) -> Result<(), Failure> {
         let cannot = |error: &dyn std::fmt::Display| Failure::run(format!("cannot receive signals: {error}"));
-        self.tell_of_signals().map_err(|e| cannot(&e))?;
-        // Caught, so that exceeding the file size limit (`ulimit -f`) is a write error like a full disk, and does not
-        // kill the process.
+        self.log_signals().map_err(|e| cannot(&e))?;
+        // With SIGXFSZ caught, exceeding the file size limit (`ulimit -f`) is a write error, as on a full disk, and does
+        // not kill the process.
         signal_hook::flag::register(SIGXFSZ, Arc::default()).map_err(|e| cannot(&e))?;
         let stop = self.clone();
         ctrlc::set_handler(move || stop.on_signal(StopReason::Interrupt, mode)).map_err(|e| cannot(&e))?;
@@ -239,29 +236,29 @@ impl Stop {
         Ok(())
     }
 
-    /// Logs signals on a thread of its own. Writing to a log that nobody reads may block for ever, and the threads that
-    /// wait for signals must notice the second one.
-    fn tell_of_signals(&self) -> io::Result<()> {
+    /// Logs signals on a thread of its own: writing to a log that nobody reads may block for ever, and the threads that
+    /// handle signals must notice a second one.
+    fn log_signals(&self) -> io::Result<()> {
         let stop = self.clone();
-        let tell = move || {
+        let log = move || {
             let _ = stop.channel().recv();
             if stop.reason().is_some_and(|reason| reason.is_signal()) {
                 log::warn!("stopping: requests in flight are finished first; a second signal exits at once");
             }
         };
-        thread::Builder::new().name("stopping".into()).spawn(tell)?;
+        thread::Builder::new().name("stopping".into()).spawn(log)?;
         Ok(())
     }
 
     fn on_signal(&self, reason: StopReason, mode: Mode) {
         let code = reason.exit_code(mode);
         if self.take_signal(reason, Instant::now()) {
-            // Skips the clean-up of an orderly exit: a buffer that nobody reads must not delay the end.
+            // Skips the clean-up of an orderly exit, which might block on flushing a buffer that nobody reads.
             low_level::exit(code.number().into());
         }
     }
 
-    /// Takes in a signal that comes `now`. Returns whether it is a second request.
+    /// Records a signal that arrives `now`. Returns whether it is a second request.
     fn take_signal(&self, reason: StopReason, now: Instant) -> bool {
         let first = *self.shared.signalled.get_or_init(|| now);
         self.request(reason);
@@ -269,16 +266,16 @@ impl Stop {
     }
 }
 
-/// Panics on request of the end-to-end tests. Debug builds only.
+/// Panics if a test asks for it. Debug builds only.
 #[cfg(debug_assertions)]
 #[allow(clippy::panic)]
-fn panic_if_asked(who: &str) {
+fn panic_if_requested(who: &str) {
     if std::env::var_os("MEGASTREAM_INGEST_PANIC").is_some_and(|asked| asked == who) {
         panic!("asked for");
     }
 }
 
-/// Whether this process ignores a signal. False where the system does not tell.
+/// Whether this process ignores a signal. False if the system does not report it.
 fn is_ignored(signal: i32) -> bool {
     fs::read_to_string("/proc/self/status").is_ok_and(|status| ignores(&status, signal))
 }
@@ -331,7 +328,7 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "of the work")]
-    fn a_panic_of_the_work_is_that_of_who_waits_for_it() {
+    fn a_panic_of_the_work_continues_in_the_caller() {
         let _ = Stop::new().unless_requested(|| panic!("of the work"));
     }
 
@@ -347,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_signal_in_a_run_that_stops_already_is_no_second_one() {
+    fn the_first_signal_in_a_stopping_run_is_not_a_second_one() {
         let stop = Stop::new();
         stop.fail(Failure::run("the disk is gone"));
         let now = Instant::now();

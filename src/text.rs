@@ -1,22 +1,30 @@
-//! Formats text for a terminal (wrapped lines, documentation without its markup) and for URLs.
+//! Formats text for terminals and URLs.
 
 /// Width of a line, in columns.
 pub const WIDTH: usize = 80;
 
-/// Returns a text in ASCII, without its back-ticks.
+/// Removes back-ticks and replaces `…` by three dots.
 pub fn plain(text: &str) -> String {
     text.replace('`', "").replace('…', "...")
 }
 
 /// Percent-encodes a text as a path segment or a query value (RFC 3986, section 2.3).
 pub fn percent_encoded(text: &str) -> String {
-    let is_unreserved = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~".contains(byte);
-    let one = |byte: u8| if is_unreserved(&byte) { char::from(byte).into() } else { format!("%{byte:02X}") };
+    encoded(text, |byte| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte))
+}
+
+/// Percent-encodes what is not ASCII. Servers do not agree how they read such bytes in a path.
+pub fn ascii_encoded(text: &str) -> String {
+    encoded(text, |byte| byte.is_ascii())
+}
+
+fn encoded(text: &str, is_kept: impl Fn(u8) -> bool) -> String {
+    let one = |byte: u8| if is_kept(byte) { char::from(byte).into() } else { format!("%{byte:02X}") };
     text.bytes().map(one).collect()
 }
 
-/// Returns a number of bytes in the largest unit of which it has at least one.
-pub fn in_bytes(bytes: u64) -> String {
+/// Formats a number of bytes in a binary unit: bytes, MiB or GiB.
+pub fn format_bytes(bytes: u64) -> String {
     match bytes {
         ..0x10_0000 => format!("{bytes} bytes"),
         0x10_0000..0x4000_0000 => format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20)),
@@ -24,7 +32,7 @@ pub fn in_bytes(bytes: u64) -> String {
     }
 }
 
-/// Returns a number of bytes in decimal units, as progress is shown.
+/// Formats a number of bytes in a decimal unit: MB or GB. Progress is shown in these.
 pub fn megabytes(bytes: u64) -> String {
     let bytes = bytes as f64;
     if bytes < 1e9 { format!("{:.1} MB", bytes / 1e6) } else { format!("{:.2} GB", bytes / 1e9) }

@@ -1,6 +1,6 @@
-//! Times: reads and writes RFC 3339 in milliseconds since 1970 (UTC), and reads the times in archive names.
+//! Parses and formats RFC 3339 times, and parses the times in archive names. Times are in milliseconds since 1970 (UTC).
 //!
-//! Only the years 0 to 9999 are supported: RFC 3339 cannot write others.
+//! Only the years 0 to 9999 are supported, as in RFC 3339.
 
 use std::ops::Range;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -17,7 +17,7 @@ const MAX_MILLIS: i64 = 253_402_300_799_999;
 /// Parses an RFC 3339 time with any offset into milliseconds since 1970. Digits beyond milliseconds are cut off.
 ///
 /// The separator is `T`, `t` or a space. A leap second (`23:59:60` UTC at the end of a month) becomes the last
-/// millisecond before it. None where the text is no such time, or its year in UTC is not in 0 to 9999.
+/// millisecond before it. None if the text is not such a time, or if its year in UTC is outside 0 to 9999.
 pub fn parse_rfc3339_millis(text: &str) -> Option<i64> {
     // The parser accepts any separator.
     if !matches!(text.as_bytes().get(10), Some(b'T' | b't' | b' ')) {
@@ -28,7 +28,7 @@ pub fn parse_rfc3339_millis(text: &str) -> Option<i64> {
     in_range(millis)
 }
 
-/// Parses as [`parse_rfc3339_millis`] does; a date alone means its start in UTC.
+/// Like [`parse_rfc3339_millis`], but also accepts a date, which means its midnight in UTC.
 pub fn parse_time_or_date_millis(text: &str) -> Option<i64> {
     let is_date = text.len() == "YYYY-MM-DD".len();
     if is_date { parse_rfc3339_millis(&format!("{text}T00:00:00Z")) } else { parse_rfc3339_millis(text) }
@@ -78,10 +78,10 @@ fn in_range(millis: i64) -> Option<i64> {
     (MIN_MILLIS..=MAX_MILLIS).contains(&millis).then_some(millis)
 }
 
-/// Returns the `YYYYMMDD_HHMMSS` (UTC) in an archive's file name, in seconds since 1970.
+/// Parses the `YYYYMMDD_HHMMSS` (UTC) in an archive's file name, in seconds since 1970.
 ///
-/// A group counts where no digit touches it, it is a real date and time, and it is in `range`. The last such group is
-/// taken.
+/// A group counts if no digit is next to it, if it is a real date and time, and if it is in `range`. The last such group
+/// wins.
 pub fn last_in_name(name: &str, range: Range<i64>) -> Option<i64> {
     const LENGTH: usize = "YYYYMMDD_HHMMSS".len();
     let name = name.as_bytes();
@@ -113,7 +113,7 @@ fn utc_seconds(year: [u8; 4], rest: [[u8; 2]; 5]) -> Option<i64> {
     Some(PrimitiveDateTime::new(date, time).assume_utc().unix_timestamp())
 }
 
-/// Parses a few decimal digits.
+/// Parses decimal digits.
 fn number(digits: &[u8]) -> Option<u32> {
     digits
         .iter()
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_rfc_3339_time_is_none() {
+    fn other_forms_are_refused() {
         for text in [
             "",
             "yesterday",
@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn the_time_of_an_archive_is_in_its_name() {
+    fn the_time_of_an_archive_comes_from_its_name() {
         let expected = Some(datetime!(2025-12-18 01:02:03 UTC).unix_timestamp());
         for name in [
             "mega_jetstream_20251218_010203.db.zip",
@@ -281,7 +281,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_is_read_back(millis in MIN_MILLIS..=MAX_MILLIS) {
+        fn written_times_are_read_back(millis in MIN_MILLIS..=MAX_MILLIS) {
             prop_assert_eq!(parse_rfc3339_millis(&written(millis)), Some(millis));
         }
 
@@ -303,7 +303,7 @@ mod tests {
         }
 
         #[test]
-        fn archive_names_are_read_for_what_they_were_written(seconds in 0..MAX_ARCHIVE_SECONDS) {
+        fn times_written_in_archive_names_are_read_back(seconds in 0..MAX_ARCHIVE_SECONDS) {
             let time = OffsetDateTime::from_unix_timestamp(seconds).unwrap();
             let name = time.format(format_description!("mega_[year][month][day]_[hour][minute][second].db.zip"));
             prop_assert_eq!(archive_seconds(&name.unwrap()), Some(seconds));

@@ -1,4 +1,4 @@
-//! Archives of any number of rows, from the small one of `test_data`: its rows again and again.
+//! Creates archives of any number of rows by repeating the rows of a small one in `test_data`.
 
 use std::error::Error;
 use std::fs;
@@ -11,8 +11,8 @@ use zip::write::SimpleFileOptions;
 
 const SMALL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/test_data/mega_jetstream_20251218_000000.db.zip");
 
-/// An archive with so many rows. Equal ones are far enough apart (more than the 32 KiB that deflate looks back) for
-/// the zip to be as hard to unpack as any.
+/// Creates an archive of `rows` rows. Equal rows are farther apart than the 32 KiB window of deflate, so that they do not
+/// make unpacking easier.
 pub(crate) fn archive(rows: u32) -> Result<Vec<u8>, Box<dyn Error>> {
     let image = ArchiveBuffers::new().unpack(&fs::read(SMALL)?)?;
     let mut small = Connection::open_in_memory()?;

@@ -1,4 +1,4 @@
-//! A far end that answers at once and only counts: what is measured against it is the program alone.
+//! A fake Elasticsearch that answers at once and only counts, so that a benchmark measures the program alone.
 
 use std::io::{BufRead, BufReader, Read, Result, Write};
 use std::net::{TcpListener, TcpStream};
@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
-/// What has arrived.
+/// Counters of what has arrived.
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
     /// Bulk actions.
@@ -15,14 +15,14 @@ pub(crate) struct Counters {
     pub(crate) bytes: AtomicU64,
 }
 
-/// Serves on a free port of the loopback address, for ever. Returns the base URL.
+/// Serves on a free port of the loopback address until the process ends. Returns the base URL.
 pub(crate) fn start(counters: Arc<Counters>) -> Result<String> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let url = format!("http://{}", listener.local_addr()?);
     thread::spawn(move || {
         for stream in listener.incoming().flatten() {
             let counters = counters.clone();
-            // A client that hangs up ends its thread, nothing else.
+            // An error ends only the client's thread.
             thread::spawn(move || serve(&stream, &counters));
         }
     });
@@ -82,7 +82,8 @@ fn answer(request: &str, body: &[u8], counters: &Counters) -> (&'static str, Str
     }
 }
 
-/// Takes the document that the checks offer, which no index keeps: its condition cannot be met.
+/// Answers the document that preflight sends to see whether the index accepts it. No server keeps that document, since
+/// its version condition cannot be met.
 fn judged(path: &str) -> String {
     let id = path.rsplit('/').next().and_then(|rest| rest.split('?').next()).unwrap_or_default();
     format!(
@@ -90,7 +91,7 @@ fn judged(path: &str) -> String {
     )
 }
 
-/// Confirms every action. A document's line follows each action but a delete's.
+/// Confirms every action. A document line follows each action except a delete.
 fn bulk(body: &[u8], counters: &Counters) -> String {
     let mut items = Vec::new();
     let mut lines = body.split(|&byte| byte == b'\n').filter(|line| !line.is_empty());
@@ -106,7 +107,7 @@ fn bulk(body: &[u8], counters: &Counters) -> String {
     format!(r#"{{"items":[{}]}}"#, items.join(","))
 }
 
-/// Finds nothing.
+/// Answers a look-up: no document is found.
 fn look_up(body: &[u8]) -> String {
     let body = String::from_utf8_lossy(body);
     let ids = body.split(r#""_id":""#).skip(1).filter_map(|rest| rest.split('"').next());

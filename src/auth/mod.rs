@@ -79,12 +79,17 @@ const BEARER_TOKEN: &str = "ELASTICSEARCH_BEARER_TOKEN";
 
 fn api_key(given: &AuthSettings<'_>) -> Result<Option<Auth>, Failure> {
     let key = StoredSecret::find(API_KEY, given, |text| {
-        let is_key = text.bytes().all(|byte| byte.is_ascii_graphic());
-        let why = "it has white space or other characters that a key cannot have: set it to the `encoded` \
+        let why = "it has white space, quotes or other characters that a key cannot have: set it to the `encoded` \
         value of an API key, or to its id and api_key with a colon between them";
-        if is_key { Ok(()) } else { Err(why) }
+        if may_be_token(text) { Ok(()) } else { Err(why) }
     })?;
     Ok(key.map(Auth::ApiKey))
+}
+
+/// Whether a text may be a key or a token. Quotes are what a shell would have removed, but `docker --env-file` and systemd
+/// credentials keep; braces are those of a whole reply with a key in it.
+fn may_be_token(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_graphic() && !br#""'`{}"#.contains(&byte))
 }
 
 fn basic(given: &AuthSettings<'_>) -> Result<Option<Auth>, Failure> {
@@ -118,8 +123,8 @@ fn basic_from_url(given: &AuthSettings<'_>) -> Result<Option<Auth>, Failure> {
 
 fn bearer(given: &AuthSettings<'_>) -> Result<Option<Auth>, Failure> {
     let token = StoredSecret::find(BEARER_TOKEN, given, |text| {
-        let is_token = text.bytes().all(|byte| byte.is_ascii_graphic());
-        if is_token { Ok(()) } else { Err("it has white space or other characters that a token cannot have") }
+        let why = "it has white space, quotes or other characters that a token cannot have";
+        if may_be_token(text) { Ok(()) } else { Err(why) }
     })?;
     Ok(token.map(Auth::Bearer))
 }

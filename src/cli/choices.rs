@@ -29,9 +29,9 @@ macro_rules! choice {
 }
 
 choice! {
-    /// Whether the run ends by itself.
+    /// Whether the run keeps looking for new archives.
     Mode {
-        /// Takes up the archives that are there, then ends.
+        /// Loads the archives that are there, then ends.
         Once = "once",
         /// Keeps looking for new archives until a signal.
         Spool = "spool",
@@ -59,9 +59,9 @@ choice! {
 }
 
 choice! {
-    /// Where the bucket's name goes.
+    /// Where URLs have the bucket's name.
     Addressing {
-        /// In the host on AWS, where that is possible; in the path elsewhere.
+        /// In the host on AWS if possible; otherwise in the path.
         Auto = "auto",
         /// In the path.
         Path = "path",
@@ -73,9 +73,9 @@ choice! {
 choice! {
     /// Encoding of vectors.
     VectorChoice {
-        /// As base64 once the server is proven to read it, else as arrays.
+        /// As base64 if a test shows that the server reads it, otherwise as arrays.
         Auto = "auto",
-        /// As base64, unproven.
+        /// As base64, without a test.
         Base64 = "base64",
         /// As arrays.
         Array = "array",
@@ -83,7 +83,7 @@ choice! {
 }
 
 choice! {
-    /// The AWS service that requests are signed for, by its name in signatures.
+    /// The AWS service that requests are signed for. The words are the service names in signatures.
     AwsService {
         /// Amazon OpenSearch Service.
         Es = "es",

@@ -5,7 +5,7 @@ use crate::text::plain;
 
 const HEAD: &str = "# Generated from the table of options; changes here are lost.\n";
 
-/// Returns the completions for bash 4 and newer, which need no bash-completion.
+/// Returns the completions for bash 4 and newer. They do not need the bash-completion package.
 pub fn bash() -> String {
     let names: Vec<_> = flags().map(|(flag, _)| format!("--{flag}")).collect();
     let mut cases = String::new();
@@ -19,7 +19,7 @@ pub fn bash() -> String {
                 "compopt -o filenames 2>/dev/null; mapfile -t COMPREPLY < <(compgen -f -- \"$cur\")"
                     .to_owned()
             }
-            Value::Number(..) | Value::Text(_) => ":".to_owned(),
+            Value::Number(..) | Value::NumberOrAuto(..) | Value::Text(_) => ":".to_owned(),
         };
         cases.push_str(&format!("        --{flag}) {reply}; return ;;\n"));
     }
@@ -59,7 +59,9 @@ pub fn zsh() -> String {
             Value::Switch => String::new(),
             Value::Words(words) => format!(":{flag}:({})", words.join(" ")),
             Value::File => ":file:_files".to_owned(),
-            Value::Number(name, ..) | Value::Text(name) => format!(":{name}: "),
+            Value::Number(name, ..) | Value::NumberOrAuto(name, ..) | Value::Text(name) => {
+                format!(":{name}: ")
+            }
         };
         let equals = if entry.is_switch() { "" } else { "=" };
         specs.push_str(&format!("    '--{flag}{equals}[{text}]{value}' \\\n"));
@@ -87,7 +89,7 @@ fn fish_value(entry: &Entry) -> String {
         Value::Switch => String::new(),
         Value::Words(words) => format!(" -x -a '{}'", words.join(" ")),
         Value::File => " -r -F".to_owned(),
-        Value::Number(..) | Value::Text(_) => " -x".to_owned(),
+        Value::Number(..) | Value::NumberOrAuto(..) | Value::Text(_) => " -x".to_owned(),
     }
 }
 

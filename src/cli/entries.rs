@@ -1,12 +1,12 @@
-//! Every flag and variable. This is the one place where a name, a default, a range or a text is written.
+//! Every flag and variable, with its name, default, range and text.
 //!
 //! How to add one: `CONTRIBUTING.md`.
 
 use super::choices::{Addressing, AwsService, Choice, LogFormat, Mode, Payer, Place, VectorChoice};
-use super::entry::Value::{File, Number, Switch, Text, Words};
+use super::entry::Value::{File, Number, NumberOrAuto, Switch, Text, Words};
 use super::entry::{Entry, Group, settings, takes};
 
-/// The arguments that are no flags.
+/// Returns the entry of the positional arguments.
 pub fn paths() -> &'static Entry {
     static ENTRY: Entry = Entry {
         name: "paths",
@@ -157,8 +157,9 @@ settings! {
     "Speed and memory" {
         workers: option String, "number of archives decoded in parallel",
             takes(Number("N", 1, 1024)).or(&["WORKERS"]).default("cores");
-        senders: option String, "maximum number of concurrent bulk requests",
-            takes(Number("N", 1, 256)).or(&["SENDERS"]).default("4");
+        senders: option String,
+            "maximum number of concurrent bulk requests; `auto`: 4 to 16, as many as make the load faster",
+            takes(NumberOrAuto("N|auto", 1, 256)).or(&["SENDERS"]).default("4");
         batch_docs: option String,
             "maximum number of actions in a bulk request; 500 by default with `--bulk-load-settings`",
             takes(Number("N", 1, 100_000)).or(&["BATCH_DOCS"]).default("100");

@@ -1,4 +1,4 @@
-//! The description of a setting, and the macro that generates code from the list of settings.
+//! The definition of a setting, and the macro that generates code from the list of settings.
 
 use super::entries::{Cli, GROUPS};
 
@@ -18,32 +18,34 @@ impl Group {
     }
 }
 
-/// One setting: a flag, a variable, or both with one meaning.
+/// One setting: a flag, variables, or both.
 #[derive(Debug)]
 pub struct Entry {
     /// Its name in the program: the flag's, with underscores.
     pub name: &'static str,
     /// The kind of value.
     pub value: Value,
-    /// Variables of the same meaning. The first one set wins, unless the text says otherwise.
+    /// Its variables. The first one set wins, unless the text says otherwise.
     pub variables: &'static [&'static str],
-    /// The default, as it would be typed or in words; `""` where there is none.
+    /// The default, as it would be typed or in words; `""` if there is none.
     pub default: &'static str,
-    /// The meaning, as half a sentence; back-ticks mark literal words.
+    /// The meaning, in lower case and without a full stop; back-ticks mark literal words.
     pub text: &'static str,
-    /// Returns what was typed; None: there is no flag.
+    /// Returns the flag's value on the command line. None for a setting without a flag.
     pub typed: Option<fn(&Cli) -> Option<String>>,
 }
 
 /// The kind of value that a flag or variable takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Value {
-    /// None: the flag is there or not. As a variable: true or false.
+    /// A switch. Its variable is true or false.
     Switch,
-    /// One of a few words, those of a [`super::choices::Choice`].
+    /// One of the words of a [`super::choices::Choice`].
     Words(&'static [&'static str]),
-    /// A whole number: its placeholder, minimum and maximum.
+    /// A whole number, with its placeholder, minimum and maximum.
     Number(&'static str, u64, u64),
+    /// Like `Number`, or the word `auto`.
+    NumberOrAuto(&'static str, u64, u64),
     /// The path of a file.
     File,
     /// Any other text, with a placeholder.
@@ -57,12 +59,12 @@ impl Value {
             Value::Switch => String::new(),
             Value::Words(words) => words.join("|"),
             Value::File => "PATH".to_owned(),
-            Value::Number(name, ..) | Value::Text(name) => name.to_owned(),
+            Value::Number(name, ..) | Value::NumberOrAuto(name, ..) | Value::Text(name) => name.to_owned(),
         }
     }
 }
 
-/// Creates a setting with a kind of value, without variables and default.
+/// Creates a setting without variables and default.
 pub(super) const fn takes(value: Value) -> Entry {
     Entry { name: "", value, variables: &[], default: "", text: "", typed: None }
 }
@@ -74,7 +76,7 @@ impl PartialEq for Entry {
 }
 
 impl Entry {
-    /// Adds variables of the same meaning.
+    /// Adds variables.
     pub(super) const fn or(self, variables: &'static [&'static str]) -> Self {
         Self { variables, ..self }
     }
@@ -108,7 +110,7 @@ impl Entry {
         }
     }
 
-    /// Returns its first `N` variables; `""` for those it does not have.
+    /// Returns the first `N` variables; `""` for missing ones.
     pub fn names<const N: usize>(&self) -> [&'static str; N] {
         std::array::from_fn(|n| self.variables.get(n).copied().unwrap_or_default())
     }
@@ -129,20 +131,20 @@ pub fn flags() -> impl Iterator<Item = (String, &'static Entry)> {
     all().filter_map(|entry| Some((entry.flag()?, entry)))
 }
 
-/// Generates from the list of settings: the struct that argh fills, a function for each entry, and their groups.
+/// Generates the struct that argh fills, a function for each entry, and their groups.
 ///
-/// A setting is `name: kind, text, entry;`. The kind says what is typed, and becomes the field of [`Cli`]:
+/// A setting is `name: kind, text, entry;`. The kind becomes the type of a field of [`Cli`]:
 ///
 /// - `option String` takes a value.
 /// - `several String` takes a value each time it is typed.
 /// - `option bool` is a switch with a variable, `switch bool` one without.
 /// - `variable` has no flag.
-/// - `trigger` is argh's own: it asks for help.
+/// - `trigger` is a flag that prints the help, handled by argh.
 macro_rules! settings {
     ($( $title:literal { $(
         $name:ident: $(option $option:ident)? $(several $several:ident)? $(switch $switch:ident)? $(trigger $trigger:tt)? $(variable)?, $text:literal, $entry:expr;
     )* } )*) => {
-        /// What was typed. Nothing is looked up or checked here.
+        /// The parsed command line. Values are not checked here.
         #[derive(argh::FromArgs, Debug, Default)]
         #[argh(help_triggers($($($($trigger)?)*)*))]
         pub struct Cli {

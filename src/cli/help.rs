@@ -44,7 +44,7 @@ fn name(setting: &Entry) -> String {
     if setting.typed.is_none() { setting.variables.join(",\n  ") } else { setting.usage() }
 }
 
-/// Returns the meaning of a setting, its variables if it has another name, and its default.
+/// Returns the meaning of a setting with its default, and with its variables unless they already name it.
 fn explanation(setting: &Entry) -> String {
     let mut notes = Vec::new();
     let is_named_by_variables = setting.typed.is_none() && setting.name != paths().name;
@@ -58,7 +58,7 @@ fn explanation(setting: &Entry) -> String {
     if notes.is_empty() { text } else { format!("{text} [{}]", notes.join("; ")) }
 }
 
-/// Appends a name, with its meaning to the right.
+/// Appends a name with its meaning to the right, or below if the name is too long.
 fn entry(text: &mut String, name: &str, meaning: &str) {
     let name = format!("  {name}");
     let last = name.lines().last().unwrap_or_default().chars().count();

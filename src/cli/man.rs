@@ -6,7 +6,7 @@ use super::texts::{EXAMPLES, PURPOSE};
 use crate::exit::EXIT_CODES;
 use crate::text::WIDTH;
 
-/// Date of the last change of the program that the page describes.
+/// Date of the page's last change.
 const DATE: &str = "2026-11-27";
 
 /// Returns the whole page.
@@ -79,14 +79,14 @@ fn entry(page: &mut String, name: &str, setting: &Entry) {
     }
 }
 
-/// Turns half a sentence into a whole one.
+/// Formats a meaning as a sentence.
 fn sentence(text: &str) -> String {
     let mut letters = text.chars();
     let first: String = letters.next().into_iter().flat_map(char::to_uppercase).collect();
     format!("{}.", Roff(&format!("{first}{}", letters.as_str())))
 }
 
-/// Appends a text in lines, none of which roff may read as a request.
+/// Appends a text in lines. Escapes those that roff would read as a request.
 fn line(page: &mut String, text: &str) {
     let mut length = 0;
     for word in text.split(' ') {
@@ -106,7 +106,7 @@ fn line(page: &mut String, text: &str) {
     page.push('\n');
 }
 
-/// A text of the table for roff: words in back-ticks become bold.
+/// Formats an entry's text for roff: words in back-ticks become bold.
 struct Roff<'a>(&'a str);
 
 impl std::fmt::Display for Roff<'_> {
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_is_never_taken_for_a_request() {
+    fn text_never_becomes_a_request() {
         let mut page = String::new();
         line(&mut page, &format!("{}", Roff(".db - it's `a\\b` …")));
         assert_eq!(page, "\\&.db \\- it\\(aqs \\fBa\\eb\\fR \\[u2026]\n");

@@ -1,7 +1,7 @@
-//! The command line and the variables. Each is defined once, in [`entries`]; everything else is generated from that.
+//! Flags and variables. Each is defined once, in [`entries`]; everything else is generated from there.
 //!
-//! - [`parse`] reads what was typed, by argh.
-//! - [`settings::Settings`] looks a setting up: what was typed, else its variable, else its default.
+//! - [`parse`] parses the command line with argh.
+//! - [`settings::Settings`] looks a setting up: the flag, else its variable, else its default.
 //! - [`help`], [`man`], [`completions`] and [`tables`] describe the settings.
 
 use argh::FromArgs;
@@ -33,7 +33,7 @@ pub enum Parsed {
 
 /// Parses the arguments that follow the program's name.
 pub fn parse(arguments: impl IntoIterator<Item = String>) -> Parsed {
-    let words = match in_words_of_argh(arguments) {
+    let words = match for_argh(arguments) {
         Ok(words) => words,
         Err(message) => return Parsed::Wrong(message),
     };
@@ -46,8 +46,8 @@ pub fn parse(arguments: impl IntoIterator<Item = String>) -> Parsed {
 }
 
 /// Rewrites arguments into the forms that argh supports: `--flag value` and `--switch`. The established tool also
-/// accepts `-flag`, `--flag=value` and `--switch=true`. All other words stay as typed, and argh judges them.
-fn in_words_of_argh(arguments: impl IntoIterator<Item = String>) -> Result<Vec<String>, String> {
+/// accepts `-flag`, `--flag=value` and `--switch=true`. All other words are left to argh.
+fn for_argh(arguments: impl IntoIterator<Item = String>) -> Result<Vec<String>, String> {
     let mut words = Vec::new();
     let mut arguments = arguments.into_iter();
     while let Some(word) = arguments.next() {
@@ -64,7 +64,7 @@ fn in_words_of_argh(arguments: impl IntoIterator<Item = String>) -> Result<Vec<S
             words.extend(switch(entry, flag, value.as_deref())?);
             continue;
         }
-        // The next word is its value, whatever it looks like.
+        // The next word is the value, even if it looks like a flag.
         let value = value.or_else(|| arguments.next());
         let value = value.ok_or_else(|| format!("{flag} is the last word: its value is missing"))?;
         words.extend([flag, value]);
@@ -72,7 +72,7 @@ fn in_words_of_argh(arguments: impl IntoIterator<Item = String>) -> Result<Vec<S
     Ok(words)
 }
 
-/// Returns the flag that a word names, in argh's form, and the value after its equals sign.
+/// Parses a word that is a flag: its entry, the flag in argh's form, and the value after an equals sign.
 fn flag_of(word: &str) -> Option<(&'static Entry, String, Option<String>)> {
     let name = word.strip_prefix("--").or(word.strip_prefix('-'))?;
     let (name, value) = match name.split_once('=') {
@@ -84,7 +84,7 @@ fn flag_of(word: &str) -> Option<(&'static Entry, String, Option<String>)> {
     Some((entry, format!("--{name}"), value))
 }
 
-/// Handles a switch with a value. A switch that has a variable may be `false`, which differs from not being typed.
+/// Rewrites a switch. If it has a variable, `false` differs from an absent switch.
 fn switch(entry: &Entry, flag: String, value: Option<&str>) -> Result<Vec<String>, String> {
     let is_on = value.map_or(Some(true), parse_switch);
     let is_on =
@@ -96,7 +96,7 @@ fn switch(entry: &Entry, flag: String, value: Option<&str>) -> Result<Vec<String
     })
 }
 
-/// Returns the files generated from the entries, by their paths in the repository.
+/// Returns the files generated from the entries: path in the repository, and content.
 pub fn generated() -> [(&'static str, String); 4] {
     [
         ("completions/megastream_ingest.bash", completions::bash()),

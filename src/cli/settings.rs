@@ -1,4 +1,4 @@
-//! Looks settings up: what was typed, else the variable, else the default.
+//! Looks settings up: the flag, else the variable, else the default.
 
 use std::path::PathBuf;
 
@@ -7,10 +7,10 @@ use super::entry::{Entry, Value, all};
 use crate::cli::Cli;
 use crate::exit::Failure;
 
-/// The typed flags and the environment. Every error names the setting.
+/// The command line and the environment. Every error names the setting.
 #[derive(Clone, Copy)]
 pub struct Settings<'a> {
-    /// The typed flags.
+    /// The command line.
     pub cli: &'a Cli,
     /// Looks up a variable.
     pub environment: &'a dyn Fn(&str) -> Option<String>,
@@ -24,24 +24,29 @@ impl Settings<'_> {
 
     /// Returns the value of a setting, with the name of the flag or variable that sets it.
     pub fn set(&self, entry: &Entry) -> Option<(String, String)> {
-        // What was typed counts even if it is empty.
+        // An empty value on the command line still counts as set.
         if let Some(text) = entry.typed.and_then(|typed| typed(self.cli)) {
             return Some((format!("--{}", entry.flag()?), text));
         }
         entry.variables.iter().find_map(|name| Some(((*name).to_owned(), self.get(name)?)))
     }
 
+    /// Returns the value of a setting, or its default, with the name of the flag or variable that sets it.
+    pub fn set_or_default(&self, entry: &Entry) -> (String, String) {
+        self.set(entry).unwrap_or_else(|| (entry.full_name(), entry.default.to_owned()))
+    }
+
     /// Returns the value of a setting without its default.
-    pub fn asked_for(&self, entry: &Entry) -> Option<String> {
+    pub fn value(&self, entry: &Entry) -> Option<String> {
         self.set(entry).map(|(_, text)| text)
     }
 
     /// Returns the text of a setting, or its default.
     pub fn text(&self, entry: &Entry) -> String {
-        self.asked_for(entry).unwrap_or_else(|| entry.default.to_owned())
+        self.value(entry).unwrap_or_else(|| entry.default.to_owned())
     }
 
-    /// Returns several texts, separated by commas.
+    /// Returns the comma-separated items of a setting.
     pub fn several(&self, entry: &Entry) -> Vec<String> {
         let text = self.text(entry);
         text.split(',').map(str::trim).filter(|text| !text.is_empty()).map(str::to_owned).collect()
@@ -49,28 +54,33 @@ impl Settings<'_> {
 
     /// Returns the file that a setting names, without its default.
     pub fn file(&self, entry: &Entry) -> Option<PathBuf> {
-        self.asked_for(entry).map(PathBuf::from)
+        self.value(entry).map(PathBuf::from)
     }
 
-    /// Returns a required text; `what` is the advice where it is missing.
+    /// Returns a required text; `what` is the advice if it is missing.
     pub fn needed(&self, entry: &Entry, what: &str) -> Result<String, Failure> {
         let name = entry.full_name();
-        self.asked_for(entry).ok_or_else(|| {
+        self.value(entry).ok_or_else(|| {
             Failure::usage(format!("{name} is not set: {what}, or use --dry-run to write nothing"))
         })
     }
 
-    /// Returns a whole number in the range of the entry.
+    /// Returns a whole number, checked against the entry's range.
     pub fn number<T: TryFrom<u64>>(&self, entry: &Entry) -> Result<T, Failure> {
-        number(entry, self.set(entry).unwrap_or_else(|| (entry.full_name(), entry.default.to_owned())))
+        number(entry, self.set_or_default(entry))
     }
 
-    /// As [`Self::number`], with a computed default.
+    /// Like [`Self::number`]; None: `auto`.
+    pub fn number_or_auto<T: TryFrom<u64>>(&self, entry: &Entry) -> Result<Option<T>, Failure> {
+        number_or_auto(entry, self.set_or_default(entry))
+    }
+
+    /// Like [`Self::number`], with a computed default.
     pub fn number_or<T: TryFrom<u64>>(&self, entry: &Entry, default: T) -> Result<T, Failure> {
         self.set(entry).map_or(Ok(default), |set| number(entry, set))
     }
 
-    /// Returns one of a few words.
+    /// Returns the value of a setting that takes one of a few words.
     pub fn choice<T: Choice>(&self, entry: &Entry) -> Result<T, Failure> {
         let text = self.text(entry);
         let place = place(entry, T::WORDS, &text)?;
@@ -88,9 +98,10 @@ impl Settings<'_> {
             let Some(set) = self.set(entry) else { continue };
             match entry.value {
                 Value::Number(..) => drop(number::<u64>(entry, set)?),
+                Value::NumberOrAuto(..) => drop(number_or_auto::<u64>(entry, set)?),
                 Value::Words(words) => drop(place(entry, words, &set.1)?),
                 Value::Switch => drop(switch(set)?),
-                // With an empty name the file would silently not be written.
+                // With an empty name, the file would silently not be written.
                 Value::File if set.1.is_empty() => {
                     return Err(Failure::usage(format!("{} is empty: name a file, or remove it", set.0)));
                 }
@@ -101,17 +112,26 @@ impl Settings<'_> {
     }
 }
 
+fn number_or_auto<T: TryFrom<u64>>(entry: &Entry, set: (String, String)) -> Result<Option<T>, Failure> {
+    if set.1.trim() == "auto" {
+        return Ok(None);
+    }
+    number(entry, set).map(Some)
+}
+
 fn number<T: TryFrom<u64>>(entry: &Entry, (name, text): (String, String)) -> Result<T, Failure> {
-    let Value::Number(_, least, most) = entry.value else {
-        return Err(Failure::usage(format!("{name} is not a number")));
+    let (least, most, or_auto) = match entry.value {
+        Value::Number(_, least, most) => (least, most, ""),
+        Value::NumberOrAuto(_, least, most) => (least, most, ", or `auto`"),
+        _ => return Err(Failure::usage(format!("{name} is not a number"))),
     };
     let number = text.trim().parse().ok().filter(|number| (least..=most).contains(number));
     number.and_then(|number| T::try_from(number).ok()).ok_or_else(|| {
-        Failure::usage(format!("{name} is {text:?}: it takes a whole number from {least} to {most}"))
+        Failure::usage(format!("{name} is {text:?}: it takes a whole number from {least} to {most}{or_auto}"))
     })
 }
 
-/// Returns the position of a text in the words.
+/// Returns the index of a text in the words.
 fn place(entry: &Entry, words: &[&str], text: &str) -> Result<usize, Failure> {
     words.iter().position(|word| *word == text).ok_or_else(|| {
         Failure::usage(format!("{} is {text:?}: it takes {}", entry.full_name(), words.join(" or ")))
@@ -122,7 +142,7 @@ fn switch((name, text): (String, String)) -> Result<bool, Failure> {
     parse_switch(&text).ok_or_else(|| Failure::usage(format!("{name} is {text:?}: it takes true or false")))
 }
 
-/// Parses a boolean as people write it.
+/// Parses a boolean in one of its usual spellings.
 pub fn parse_switch(text: &str) -> Option<bool> {
     match text.to_ascii_lowercase().as_str() {
         "true" | "t" | "1" | "yes" | "on" => Some(true),

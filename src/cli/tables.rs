@@ -4,7 +4,7 @@ use super::entries::paths;
 use super::entry::{Entry, all};
 use crate::exit::EXIT_CODES;
 
-/// Returns the mark before a generated part, by its name.
+/// Returns the mark before the generated part of this name.
 pub fn begin(name: &str) -> String {
     format!("<!-- generated: {name} -->\n")
 }
@@ -70,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_stands_between_the_marks_is_replaced() {
+    fn only_text_between_the_marks_is_replaced() {
         let text = format!("a\n{}worn\n{END}b\n{}{END}c\n", begin("options"), begin("exit codes"));
         let filled = fill(&text).unwrap();
         assert!(filled.starts_with("a\n") && filled.ends_with(&format!("{END}c\n")));

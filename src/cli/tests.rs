@@ -1,4 +1,4 @@
-//! Tests of the parser, and of what is generated from the entries.
+//! Tests of the parser and of the generated files.
 
 use super::*;
 use crate::exit::{EXIT_CODES, ExitCode};
@@ -15,7 +15,7 @@ fn is_wrong(arguments: &[&str]) -> bool {
 }
 
 #[test]
-fn a_value_follows_its_flag_or_an_equals_sign() {
+fn a_value_is_the_next_word_or_follows_an_equals_sign() {
     assert_eq!(cli(&["--source", "s3"]).source.as_deref(), Some("s3"));
     assert_eq!(cli(&["--source=s3"]).source.as_deref(), Some("s3"));
     assert_eq!(cli(&["-source=s3"]).source.as_deref(), Some("s3"));
@@ -23,7 +23,7 @@ fn a_value_follows_its_flag_or_an_equals_sign() {
 }
 
 #[test]
-fn what_follows_a_flag_is_its_value_whatever_it_looks_like() {
+fn the_word_after_a_flag_is_its_value_even_if_it_looks_like_a_flag() {
     assert_eq!(cli(&["--output", "-foo.nd"]).output.as_deref(), Some("-foo.nd"));
     assert_eq!(cli(&["-output", "--a=b", "c"]).output.as_deref(), Some("--a=b"));
     assert_eq!(cli(&["--workers", "-12"]).workers.as_deref(), Some("-12"));
@@ -47,7 +47,7 @@ fn switches_take_a_boolean_as_the_established_tool_does() {
 }
 
 #[test]
-fn a_switch_that_has_a_variable_is_typed_on_or_off_or_not_at_all() {
+fn a_switch_that_has_a_variable_is_on_off_or_absent() {
     assert_eq!(cli(&[]).account_deletions, None);
     assert_eq!(cli(&["--account-deletions"]).account_deletions, Some(true));
     assert_eq!(cli(&["--account-deletions=no", "a"]).account_deletions, Some(false));
@@ -56,14 +56,14 @@ fn a_switch_that_has_a_variable_is_typed_on_or_off_or_not_at_all() {
 }
 
 #[test]
-fn paths_stand_anywhere_and_behind_two_dashes_everything_is_a_path() {
+fn paths_may_be_anywhere_and_everything_after_two_dashes_is_a_path() {
     assert_eq!(cli(&["a", "--dry-run", "b.db.zip"]).paths, ["a", "b.db.zip"]);
     assert_eq!(cli(&["a", "--dry-run", "--", "--odd=name", "--"]).paths, ["a", "--odd=name", "--"]);
     assert_eq!(cli(&["help", "--dry-run"]).paths, ["help"]);
 }
 
 #[test]
-fn unknown_flags_are_wrong_and_help_is_not() {
+fn unknown_flags_are_refused_but_not_help() {
     for flag in ["--no-such-flag", "--no-such-flag=1", "-x", "-", "--=a"] {
         let parsed = parse([flag.to_owned()]);
         assert!(matches!(parsed, Parsed::Wrong(text) if text.contains("--help")), "{flag}");
@@ -100,7 +100,7 @@ fn every_exit_code_is_explained_once() {
 }
 
 #[test]
-fn what_is_committed_is_what_the_entries_make() {
+fn generated_files_are_up_to_date() {
     let again = "run `cargo run --example generate` and commit what it writes";
     let read = |path: &str| {
         std::fs::read_to_string(format!("{}/{path}", env!("CARGO_MANIFEST_DIR"))).unwrap_or_default()

@@ -13,29 +13,29 @@ use crate::http::url::{UserInfo, is_loopback, parse_base_urls};
 /// Connection settings of Elasticsearch.
 #[derive(Clone, Debug)]
 pub struct Elasticsearch {
-    /// Base URLs of the nodes, at least one: `http` or `https`, with host, optional port and path prefix; no user info,
-    /// no trailing `/`.
+    /// Base URLs of the nodes, at least one: `http` or `https`, with host, optional port and path prefix; without user
+    /// info and trailing `/`.
     pub urls: Vec<String>,
-    /// Authentication of the run.
+    /// The authentication.
     pub auth: Auth,
-    /// Whether certificates are left unchecked.
+    /// Whether certificates are not checked.
     pub skip_tls_verify: bool,
-    /// PEM file of certificates to trust besides the system's roots.
+    /// PEM file with certificates to trust besides the system's roots.
     pub ca_cert: Option<PathBuf>,
     /// The only certificate to trust.
     pub ca_fingerprint: Option<Fingerprint>,
-    /// PEM files of this client's certificate and key.
+    /// PEM files with the client certificate and its key.
     pub client_cert: Option<(PathBuf, PathBuf)>,
-    /// The proxy, and the hosts reached without it.
+    /// The proxy, and the hosts to reach without it.
     pub proxies: Proxies,
-    /// Whether a proxy password is on the command line, where all users of the machine can see it.
+    /// Whether the command line holds a proxy password, where all users of the machine can see it.
     pub shows_password: bool,
     /// Gzip level of bulk requests; 0: uncompressed.
     pub compression: u8,
 }
 
-/// Variables that name a proxy for other programs.
-const FOR_OTHERS: [&str; 6] =
+/// Proxy variables of other programs. They are not used, but may be mentioned.
+const OTHER_PROXY_VARIABLES: [&str; 6] =
     ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"];
 
 impl Elasticsearch {
@@ -54,7 +54,7 @@ impl Elasticsearch {
         }
     }
 
-    /// Lists what makes the connection less safe than possible, each with advice.
+    /// Lists the insecure settings, each with advice.
     pub fn insecurities(&self) -> Vec<String> {
         let mut found = Vec::new();
         if self.skip_tls_verify {
@@ -85,9 +85,9 @@ impl Elasticsearch {
         let proxies = Proxies::read(settings)?;
         let auth = Auth::read(&AuthSettings {
             variable: &|name| settings.get(name),
-            username: settings.asked_for(entries::username()),
+            username: settings.value(entries::username()),
             user_info,
-            aws_sigv4: settings.asked_for(entries::aws_sigv4()),
+            aws_sigv4: settings.value(entries::aws_sigv4()),
             no_auth: settings.cli.no_auth,
             urls: &urls,
             aws: &|region| settings.aws_chain(region),
@@ -121,12 +121,12 @@ impl Proxies {
     pub(super) fn read(settings: Settings<'_>) -> Result<Self, Failure> {
         let unusable =
             |why| Failure::usage(format!("{} cannot be used: {why}", entries::proxy().full_name()));
-        let proxy = settings.asked_for(entries::proxy()).map(|url| Proxy::parse(&url).map_err(unusable));
+        let proxy = settings.value(entries::proxy()).map(|url| Proxy::parse(&url).map_err(unusable));
         let no_proxy = settings.get("NO_PROXY").or_else(|| settings.get("no_proxy")).unwrap_or_default();
         Ok(Self {
             proxy: proxy.transpose()?,
             no_proxy: NoProxy::parse(&no_proxy),
-            unused: FOR_OTHERS.into_iter().find(|name| settings.get(name).is_some()),
+            unused: OTHER_PROXY_VARIABLES.into_iter().find(|name| settings.get(name).is_some()),
         })
     }
 }
@@ -134,7 +134,7 @@ impl Proxies {
 fn read_urls(settings: Settings<'_>) -> Result<(Vec<String>, Option<UserInfo>), Failure> {
     let unusable = |name: &str, why: &str| Failure::usage(format!("{name} cannot be used: {why}"));
     let [url, cloud_id] = [entries::elasticsearch_url(), entries::elasticsearch_cloud_id()];
-    match (settings.asked_for(url), settings.asked_for(cloud_id)) {
+    match (settings.value(url), settings.value(cloud_id)) {
         (Some(_), Some(_)) => Err(Failure::usage(
             "ELASTICSEARCH_URL and ELASTICSEARCH_CLOUD_ID both say where Elasticsearch is: remove one of \
              them",
@@ -177,8 +177,8 @@ fn read_client_cert(settings: Settings<'_>) -> Result<Option<(PathBuf, PathBuf)>
     }
 }
 
-/// Returns the URL of a Cloud ID. After a name and a colon, the ID holds in base64, separated by `$`: the domain, the
-/// id of the deployment's Elasticsearch, and that of its Kibana. Both domain and id may have a port.
+/// Returns the URL of a Cloud ID: a name, a colon, and in base64 the domain, the id of Elasticsearch and the id of Kibana,
+/// separated by `$`. Domain and ids may have a port.
 fn cloud_url(id: &str) -> Option<String> {
     let encoded = id.trim().rsplit_once(':').map_or(id.trim(), |(_, encoded)| encoded);
     let padded = format!("{encoded}{}", "=".repeat((4 - encoded.len() % 4) % 4));

@@ -1,27 +1,27 @@
-//! The fields to leave out and to add, as the options name them.
+//! Reads `--exclude-field` and `--add-field`.
 
 use crate::exit::Failure;
 use crate::model::schema::{POST_FIELDS, VECTORS};
 use crate::model::{FieldChoice, Model};
 
-/// The field by which posts are found; it cannot be left out.
-const NEEDED: &str = "at_uri";
+/// The field that identifies a post and cannot be excluded.
+const REQUIRED: &str = "at_uri";
 
-/// The prefix that asks for the vectors of a further model, before the model's name.
-const VECTOR: &str = "vector:";
+/// The prefix of a model's name, to add its vectors.
+const VECTOR_PREFIX: &str = "vector:";
 
-/// Reads the fields to leave out and the fields to add, as they were typed.
+/// Parses the names of fields to exclude and to add.
 ///
 /// # Errors
 ///
-/// Unknown names, fields that cannot be left out, and names that contradict each other.
+/// A usage failure for unknown names, for fields that cannot be excluded, and for names that contradict each other.
 pub(super) fn choose(excluded: &[String], added: &[String]) -> Result<FieldChoice, Failure> {
     let mut choice = FieldChoice::default();
     let mut models = Vec::new();
     let mut names = Vec::new();
     for name in added {
-        if let Some(model) = name.strip_prefix(VECTOR) {
-            models.push(further_model(model, &models)?);
+        if let Some(model) = name.strip_prefix(VECTOR_PREFIX) {
+            models.push(new_model(model, &models)?);
         } else if let Some(asked) =
             POST_FIELDS.iter().filter_map(|field| field.asked).find(|asked| asked == name)
         {
@@ -43,7 +43,7 @@ pub(super) fn choose(excluded: &[String], added: &[String]) -> Result<FieldChoic
     Ok(choice)
 }
 
-/// The names that `--add-field` takes.
+/// Returns the names that `--add-field` accepts.
 fn addable() -> Vec<&'static str> {
     let mut names: Vec<_> = POST_FIELDS.iter().filter_map(|field| field.asked).collect();
     names.dedup();
@@ -51,11 +51,11 @@ fn addable() -> Vec<&'static str> {
     names
 }
 
-/// The model whose vectors were asked for.
-fn further_model(model: &str, before: &[Model]) -> Result<Model, Failure> {
+/// Creates the model of this name. `before` are the models already added.
+fn new_model(model: &str, before: &[Model]) -> Result<Model, Failure> {
     let wrong =
         |why: &str| Err(Failure::usage(format!("--add-field (ADD_FIELDS) names vector:{model}: {why}")));
-    // A dot would make an object of the part before it.
+    // A dot in a field name would create an object.
     let field: String =
         model.chars().map(|c| if matches!(c, '-' | '.' | '/' | ':') { '_' } else { c }).collect();
     if model.is_empty()
@@ -72,24 +72,24 @@ fn further_model(model: &str, before: &[Model]) -> Result<Model, Failure> {
     Ok(Model::new(
         model.to_owned().leak(),
         format!("embeddings.{field}").leak(),
-        format!("{VECTOR}{model}").leak(),
+        format!("{VECTOR_PREFIX}{model}").leak(),
     ))
 }
 
-/// The name of a field to leave out. Vectors may have their name in documents or in archives, with or without
+/// Returns the field to exclude. A vector may be called by its name in documents or in archives, with or without
 /// `embeddings.` before it.
 fn excludable(name: &str) -> Result<&'static str, Failure> {
     let vector = name.strip_prefix("embeddings.").unwrap_or(name).replace('-', "_");
     if let Some(field) = VECTORS.iter().find(|field| field.name == vector) {
         return Ok(field.path);
     }
-    let usual = || POST_FIELDS.iter().filter(|field| field.asked.is_none() && field.name != NEEDED);
+    let usual = || POST_FIELDS.iter().filter(|field| field.asked.is_none() && field.name != REQUIRED);
     if let Some(field) = usual().find(|field| field.name == name) {
         return Ok(field.name);
     }
     let vectors = VECTORS.iter().map(|field| field.path);
     let known: Vec<&str> = usual().map(|field| field.name).chain(vectors).collect();
-    let why = if name == NEEDED { ", which every post needs" } else { "" };
+    let why = if name == REQUIRED { ", which every post needs" } else { "" };
     Err(Failure::usage(format!(
         "--exclude-field (EXCLUDE_FIELDS) names {name:?}{why}: it takes {}",
         known.join(", ")

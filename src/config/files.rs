@@ -1,4 +1,4 @@
-//! Checks the files that a run writes: all are different, and none is an archive.
+//! Checks the files that a run writes: all are different, and none of them is an archive.
 
 use std::path::{Path, PathBuf};
 
@@ -6,15 +6,15 @@ use super::{Archives, Output, Source, Task};
 use crate::cli::Entry;
 use crate::cli::entries;
 use crate::exit::Failure;
-use crate::files::{BESIDE_STATE_FILE, beside, folder_of, real_path};
+use crate::files::{STATE_FILE_SUFFIXES, beside, folder_of, real_path};
 use crate::model::has_archive_suffix;
 
-/// A file that a run writes, or one that must not change.
+/// A file that a run writes, or the file of `--replay`, which must not change.
 struct Named {
     /// The setting that names it.
     setting: &'static Entry,
     path: PathBuf,
-    /// Its path with all links resolved.
+    /// The path with all links resolved.
     real: PathBuf,
 }
 
@@ -23,7 +23,7 @@ impl Named {
         Self { setting, path: path.to_owned(), real: real_path(path) }
     }
 
-    /// Whether its content must not be lost: a pipe or a device keeps none.
+    /// Whether the file must be a regular one, since a pipe or device would not keep its content.
     fn is_kept(&self) -> bool {
         [entries::spool_state_file(), entries::dead_letter()].contains(&self.setting)
     }
@@ -31,11 +31,11 @@ impl Named {
 
 impl Task {
     /// Checks the files that the run writes. No two may be the same, none may be an archive or the file being replayed,
-    /// and their folders must exist. Files that have to last must be regular files.
+    /// and their folders must exist. State file and dead-letter file must be regular files.
     pub(super) fn check_files(&self, state_file: &Path) -> Result<(), Failure> {
         let files = self.named_files();
         let archives = self.archives();
-        let beside_state_file = BESIDE_STATE_FILE.map(|suffix| beside(&real_path(state_file), suffix));
+        let beside_state_file = STATE_FILE_SUFFIXES.map(|suffix| beside(&real_path(state_file), suffix));
         for (i, file) in files.iter().enumerate() {
             let Named { setting, path, real } = file;
             let wrong = |what: String| {
@@ -52,11 +52,11 @@ impl Task {
                         .into(),
                 );
             }
-            if *setting != entries::replay() && is_archive(path, real, archives) {
-                return wrong("which is an archive; archives are never changed: name another file".into());
-            }
             if path.is_dir() {
                 return wrong("which is a folder: name a file".into());
+            }
+            if *setting != entries::replay() && is_archive(path, real, archives) {
+                return wrong("which is an archive; archives are never changed: name another file".into());
             }
             if file.is_kept() && path.exists() && !path.is_file() {
                 return wrong("which is not a regular file: name a file".into());
@@ -69,7 +69,7 @@ impl Task {
         Ok(())
     }
 
-    /// Returns the archives that are taken up; None in a replay, which also leaves the state file alone.
+    /// Returns the selection of archives; None for a replay, which uses neither archives nor a state file.
     fn archives(&self) -> Option<&Archives> {
         match self {
             Task::Load(load) | Task::Check(load) => Some(&load.archives),
@@ -80,7 +80,7 @@ impl Task {
         }
     }
 
-    /// Returns the file that is replayed, if any, and the files that are written.
+    /// Returns the file being replayed, if any, and the files that the run writes.
     fn named_files(&self) -> Vec<Named> {
         let (replayed, output, reports) = match self {
             Task::Load(load) | Task::Check(load) => (None, None, Some(&load.reports)),
@@ -104,7 +104,7 @@ impl Task {
     }
 }
 
-/// Whether a file is an archive: by its name, or because it was given as one under another name.
+/// Whether a file is an archive: by its name or its target's name, or because it was named as an archive.
 fn is_archive(path: &Path, real: &Path, archives: Option<&Archives>) -> bool {
     let has_suffix = |path: &Path| path.file_name().is_some_and(has_archive_suffix);
     let is_given = match archives.map(|archives| &archives.source) {
@@ -124,7 +124,7 @@ mod tests {
     use crate::cli::Cli;
     use crate::config::Config;
 
-    /// A folder with an archive, a folder below it, and an archive that is a link to a file of another name.
+    /// Creates a folder with an archive, a folder below it, and an archive that is a link to a file of another name.
     fn folder() -> TempDir {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("a.db.zip"), "").unwrap();
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn no_file_that_is_written_is_an_archive() {
+    fn no_written_file_may_be_an_archive() {
         let folder = folder();
         let given = [at(&folder, ""), at(&folder, "below/b.db.zip")];
         let state = at(&folder, "state");
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_to_last_is_not_written_to_a_device_and_all_else_may_be() {
+    fn only_state_and_dead_letters_may_not_go_to_a_device() {
         let folder = folder();
         let state = at(&folder, "state");
         symlink("/dev/zero", at(&folder, "device")).unwrap();
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn two_settings_are_one_file_also_before_it_is_there() {
+    fn two_settings_must_not_name_the_same_file_even_if_it_does_not_exist_yet() {
         let folder = folder();
         for (one, other) in [
             ("new", "new"),

@@ -4,16 +4,16 @@ use std::fmt;
 use std::io;
 use std::net::{Ipv6Addr, SocketAddr, ToSocketAddrs};
 
-/// Default port: one of those free for exporters.
+/// Default port, from Prometheus' range for exporters.
 const PORT: u16 = 9464;
 
-/// Default host: no other machine reaches it.
+/// Default host, which no other machine can reach.
 const LOOPBACK: &str = "127.0.0.1";
 
-/// An address to listen to.
+/// An address to listen on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListenAddress {
-    /// A name, or an address without brackets.
+    /// A host name, or an IP address without brackets.
     host: String,
     port: u16,
 }
@@ -50,7 +50,7 @@ impl ListenAddress {
     ///
     /// # Errors
     ///
-    /// Fails where the name cannot be resolved.
+    /// Fails if the name cannot be resolved.
     pub fn resolve(&self) -> io::Result<Vec<SocketAddr>> {
         Ok((self.host.as_str(), self.port).to_socket_addrs()?.collect())
     }
@@ -63,7 +63,7 @@ impl fmt::Display for ListenAddress {
     }
 }
 
-/// Parses a port without a sign.
+/// Parses a port; refuses a sign.
 fn number(text: &str) -> Option<u16> {
     text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
 }
@@ -73,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_not_said_is_loopback_and_the_default_port() {
+    fn loopback_and_the_default_port_fill_in() {
         for (text, expected) in [
             ("9999", "127.0.0.1:9999"),
             (":9464", "127.0.0.1:9464"),

@@ -1,39 +1,39 @@
-//! `--memory`: the memory that archives may take, and how much the system grants this process.
+//! `--memory`: the memory that archives may take, and the memory available to this process.
 
 use std::fs;
 use std::path::Path;
 
 use crate::exit::Failure;
 
-/// Memory assumed where neither a setting nor the system says how much there is (bytes).
+/// Memory assumed if the system does not report any, in bytes.
 const UNKNOWN_BYTES: u64 = 4 << 30;
 
-/// Least memory (bytes): with less, not even a small archive could be admitted.
-const LEAST_BYTES: u64 = 16 << 20;
+/// Minimum memory, in bytes. Less would not even admit a small archive.
+const MIN_BYTES: u64 = 16 << 20;
 
-/// Memory that archives being read may take together.
+/// The memory that the archives being read may take together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Memory {
-    /// Bytes.
+    /// Number of bytes.
     pub bytes: u64,
-    /// Whether it is not set, and thus a share of the available memory.
+    /// Whether it is `auto`: a share of the available memory.
     pub is_auto: bool,
 }
 
 impl Memory {
-    /// Parses `auto`, or a number of bytes, KiB, MiB or GiB. `name` is the setting, for messages.
+    /// Parses `auto`, or a number of bytes, KiB, MiB or GiB. `name` is the setting's name in messages.
     ///
     /// # Errors
     ///
-    /// A usage failure for anything else, and for too little.
+    /// A usage failure for anything else, and for less than 16 MiB.
     pub fn parse(name: &str, text: &str) -> Result<Self, Failure> {
         let text = text.trim();
         if text == "auto" {
-            let bytes = share(there_is(&|path| fs::read_to_string(path).ok()));
+            let bytes = share(available(&|path| fs::read_to_string(path).ok()));
             return Ok(Self { bytes, is_auto: true });
         }
         match size(text) {
-            Some(bytes) if bytes >= LEAST_BYTES => Ok(Self { bytes, is_auto: false }),
+            Some(bytes) if bytes >= MIN_BYTES => Ok(Self { bytes, is_auto: false }),
             Some(_) => Err(Failure::usage(format!("{name} is {text:?}: archives need 16MiB at least"))),
             None => Err(Failure::usage(format!(
                 "{name} is {text:?}: it takes `auto`, or a whole number of bytes, KiB, MiB or GiB, such as \
@@ -43,7 +43,7 @@ impl Memory {
     }
 }
 
-/// Parses a size in bytes, as written in settings.
+/// Parses a size with an optional unit, in bytes.
 fn size(text: &str) -> Option<u64> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at_checked(digits)?;
@@ -57,16 +57,18 @@ fn size(text: &str) -> Option<u64> {
     number.parse::<u64>().ok()?.checked_mul(unit)
 }
 
-/// Returns the share of the available memory that archives may take: the rest is for batches, and for other programs.
-fn share(there_is: Option<u64>) -> u64 {
-    (there_is.unwrap_or(UNKNOWN_BYTES) / 4 * 3).max(LEAST_BYTES)
+/// Returns three quarters of the available memory, in bytes. The rest is for batches and for other programs.
+fn share(available: Option<u64>) -> u64 {
+    (available.unwrap_or(UNKNOWN_BYTES) / 4 * 3).max(MIN_BYTES)
 }
 
-/// Returns the available memory: the least of the machine's memory and the limits of this process's control groups.
+/// Returns the memory available to this process, in bytes: the machine's memory, or the lowest limit of its control
+/// groups if that is less.
 ///
-/// Source: Linux, "cgroup-v2" (memory.max) and "cgroup-v1/memory" (memory.limit_in_bytes). A limit applies to all
-/// groups below it. In a container the path may be that of the host, of whose ancestors only the last ones exist there.
-fn there_is(read: &dyn Fn(&Path) -> Option<String>) -> Option<u64> {
+/// A limit applies to all groups below it, so all ancestors are read. In a container the path may be the host's, of
+/// whose ancestors only the topmost exist. Source: Linux, "cgroup-v2" (memory.max) and "cgroup-v1/memory"
+/// (memory.limit_in_bytes).
+fn available(read: &dyn Fn(&Path) -> Option<String>) -> Option<u64> {
     let machine = read(Path::new("/proc/meminfo")).and_then(|text| {
         let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:").map(str::to_owned))?;
         line.trim().trim_end_matches("kB").trim().parse::<u64>().ok()?.checked_mul(1 << 10)
@@ -80,7 +82,7 @@ fn there_is(read: &dyn Fn(&Path) -> Option<String>) -> Option<u64> {
     limits.chain(machine).min()
 }
 
-/// Returns where a line of `/proc/self/cgroup` puts its memory limits: folder, file name, and group.
+/// Parses a line of `/proc/self/cgroup` that has memory limits, into their root folder, their file name and the group.
 fn memory_group(line: &str) -> Option<(&'static str, &'static str, &str)> {
     let mut parts = line.splitn(3, ':').skip(1);
     let (controllers, group) = (parts.next()?, parts.next()?);
@@ -120,15 +122,15 @@ mod tests {
         assert!(Memory::parse("x", "auto").unwrap().is_auto);
     }
 
-    /// Returns the available memory on a system with these files.
+    /// Returns the memory available on a system with these files.
     fn found(files: &[(&str, &str)]) -> Option<u64> {
-        there_is(&|path| {
+        available(&|path| {
             files.iter().find(|(name, _)| Path::new(name) == path).map(|(_, text)| (*text).to_owned())
         })
     }
 
     #[test]
-    fn the_least_of_machine_and_control_groups_counts() {
+    fn the_smallest_limit_of_machine_and_control_groups_counts() {
         let machine = ("/proc/meminfo", "MemFree: 1 kB\nMemTotal:       8388608 kB\n");
         assert_eq!(found(&[machine]), Some(8 << 30));
         assert_eq!(found(&[]), None);
@@ -148,7 +150,7 @@ mod tests {
     #[test]
     fn archives_may_take_three_quarters() {
         assert_eq!(share(Some(4 << 30)), 3 << 30);
-        assert_eq!(share(Some(1 << 20)), LEAST_BYTES);
+        assert_eq!(share(Some(1 << 20)), MIN_BYTES);
         assert_eq!(share(None), 3 << 30);
     }
 }

@@ -1,9 +1,7 @@
-//! The configuration of a run: the command line wins over the environment, and that over the defaults. It is checked as
-//! a whole.
+//! The configuration of a run. The command line overrides the environment, which overrides the defaults.
 //!
-//! Each task has a struct of its own with the settings that it uses, made of parts that tasks share. All errors in the
-//! settings themselves are found here. Errors in the files that they name are also found before the first archive is
-//! opened.
+//! Each task has its own struct with the settings that it uses, made of parts that tasks share. All errors in settings
+//! are found here, and errors in the files that they name before the first archive is opened.
 
 mod elasticsearch;
 mod fields;
@@ -21,7 +19,7 @@ use std::path::{Path, PathBuf};
 pub use self::elasticsearch::Elasticsearch;
 pub use self::listen::ListenAddress;
 pub use self::memory::Memory;
-pub use self::parts::{Archives, BatchLimits, Intake, Job, Logging, MostRejected, Reports, Server};
+pub use self::parts::{Archives, BatchLimits, Intake, Job, Logging, RejectedLimit, Reports, Server};
 pub use self::source::Source;
 pub use self::tasks::{DryRun, List, Load, Replay, Task, Verify};
 use crate::cli::Cli;
@@ -35,7 +33,7 @@ use crate::exit::Failure;
 pub enum Output {
     /// Standard output, written `-`.
     Stdout,
-    /// A file, which is replaced.
+    /// A file, which is overwritten.
     File(PathBuf),
 }
 

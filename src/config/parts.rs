@@ -10,7 +10,7 @@ use super::{Elasticsearch, ListenAddress, LogFormat, Memory, Mode, Output, Place
 use crate::cli::entries;
 use crate::cli::settings::Settings;
 use crate::exit::Failure;
-use crate::model::{Names, Shard, Span, Wanted};
+use crate::model::{Criteria, Names, Senders, Shard, Span};
 use crate::timestamp::parse_time_or_date_millis;
 
 /// Settings of the log.
@@ -18,7 +18,7 @@ use crate::timestamp::parse_time_or_date_millis;
 pub struct Logging {
     /// Whether anything is logged.
     pub enabled: bool,
-    /// Whether archives that went well are left out.
+    /// Whether lines about archives without failures are left out.
     pub quiet: bool,
     /// Format of the log.
     pub format: LogFormat,
@@ -31,41 +31,41 @@ pub struct Server {
     pub elasticsearch: Elasticsearch,
     /// Names of the indices or aliases.
     pub names: Names,
-    /// Ingest pipeline of bulk requests; None: the index's own.
+    /// Ingest pipeline of bulk requests; None: the index's default pipeline.
     pub pipeline: Option<&'static str>,
     /// Whether missing indices are created.
     pub create_indices: bool,
-    /// How long an unavailable server is waited for; None: for ever.
+    /// How long to wait for an unavailable server; None: for ever.
     pub retry_budget: Option<Duration>,
-    /// How long the start waits while something else answers in the server's place; None: fails at once.
+    /// How long the start waits while something other than Elasticsearch answers; None: fails at once.
     pub page_budget: Option<Duration>,
 }
 
-/// Selection of the archives.
+/// The source of the archives, and their selection.
 #[derive(Clone, Debug)]
 pub struct Archives {
     /// Where they come from.
     pub source: Source,
-    /// Whether to look for new archives again and again.
+    /// Whether to keep looking for new archives.
     pub mode: Mode,
-    /// File with the state of each archive.
+    /// The state file.
     pub state_file: PathBuf,
-    /// Shard, times and limit asked for.
-    pub wanted: Wanted,
-    /// How long an unavailable source is waited for; None: for ever.
+    /// Shard, time range and limit.
+    pub criteria: Criteria,
+    /// How long to wait for an unavailable source; None: for ever.
     pub retry_budget: Option<Duration>,
 }
 
 /// Settings of reading, decoding and sending.
 #[derive(Clone, Copy, Debug)]
 pub struct Intake {
-    /// Archives decoded in parallel.
+    /// Number of worker threads.
     pub workers: usize,
-    /// Most concurrent bulk requests.
-    pub senders: usize,
+    /// Maximum number of concurrent bulk requests.
+    pub senders: Senders,
     /// Limits of one bulk request.
     pub batch: BatchLimits,
-    /// Memory that archives being read may take together.
+    /// Memory that the archives being read may take together.
     pub memory: Memory,
     /// Whether the deletion of an account deletes all its posts.
     pub account_deletions: bool,
@@ -76,25 +76,25 @@ pub struct Intake {
 /// Limits of one bulk request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BatchLimits {
-    /// Most actions.
+    /// Maximum number of actions.
     pub docs: usize,
-    /// Most bytes, uncompressed. A single larger document travels alone.
+    /// Maximum number of bytes, uncompressed. A larger document is sent alone.
     pub bytes: usize,
 }
 
-/// The most rows that may be rejected.
+/// The limit of rejected rows (`--max-rejected`).
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum MostRejected {
+pub enum RejectedLimit {
     /// A number of rows.
     Rows(u64),
     /// A percentage of the rows.
     Percent(f64),
 }
 
-/// Least number of rows that a percentage is taken of: a share of fewer rows says little.
-const LEAST_BASE: u64 = 1000;
+/// The number of rows that a percentage refers to at least: a share of fewer rows says little.
+const MIN_BASE: u64 = 1000;
 
-impl MostRejected {
+impl RejectedLimit {
     /// Parses a number or a percentage.
     pub fn parse(text: &str) -> Option<Self> {
         match text.strip_suffix('%') {
@@ -110,7 +110,7 @@ impl MostRejected {
     pub fn of(self, rows: u64) -> u64 {
         match self {
             Self::Rows(most) => most,
-            Self::Percent(percent) => (rows.max(LEAST_BASE) as f64 * percent / 100.0).floor() as u64,
+            Self::Percent(percent) => (rows.max(MIN_BASE) as f64 * percent / 100.0).floor() as u64,
         }
     }
 
@@ -122,11 +122,11 @@ impl MostRejected {
                 ))
             })
         };
-        settings.asked_for(entries::max_rejected()).map(parse).transpose()
+        settings.value(entries::max_rejected()).map(parse).transpose()
     }
 }
 
-impl fmt::Display for MostRejected {
+impl fmt::Display for RejectedLimit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Rows(rows) => write!(f, "{rows}"),
@@ -146,7 +146,7 @@ pub enum Job {
     Replay,
     /// A verification, which writes nothing.
     Verify,
-    /// A verification that sends again what differs.
+    /// A verification that sends rows that differ again.
     Repair,
 }
 
@@ -162,21 +162,21 @@ impl Job {
 pub struct Reports {
     /// The kind of run.
     pub job: Job,
-    /// Whether the run ends by itself.
+    /// Whether the run is a spool run.
     pub mode: Mode,
-    /// Where the archives are.
+    /// Where the archives are stored.
     pub source: Place,
-    /// Whether documents are written to standard output.
+    /// Whether `--output` goes to standard output.
     pub shows_documents: bool,
-    /// File of rejected rows. None: they are only counted (dry runs that name no file).
+    /// The dead-letter file. None: rejected rows are only counted.
     pub dead_letters: Option<PathBuf>,
-    /// Where the summary is written, besides the log.
+    /// Destination of the summary besides the log.
     pub summary: Option<Output>,
-    /// Rejected rows above which the run stops; None: no limit.
-    pub max_rejected: Option<MostRejected>,
-    /// File with metrics in Prometheus text format.
+    /// Limit of rejected rows, above which the run stops; None: no limit.
+    pub max_rejected: Option<RejectedLimit>,
+    /// File for metrics in Prometheus text format.
     pub metrics_file: Option<PathBuf>,
-    /// Address at which metrics are served over HTTP.
+    /// Address to serve metrics at, over HTTP.
     pub listen: Option<ListenAddress>,
 }
 
@@ -195,7 +195,7 @@ impl Server {
         Ok(Self {
             elasticsearch: Elasticsearch::read(settings)?,
             names: read_names(settings)?,
-            pipeline: settings.asked_for(entries::pipeline()).map(|name| &*name.leak()),
+            pipeline: settings.value(entries::pipeline()).map(|name| &*name.leak()),
             create_indices: settings.is_on(entries::create_indices())?,
             retry_budget: budget(settings)?,
             page_budget: page_budget(settings)?,
@@ -208,7 +208,7 @@ pub(super) fn read_names(settings: Settings<'_>) -> Result<Names, Failure> {
     let read = |flag, entry| {
         let name = settings.text(entry);
         rules::check_index_name(flag, &name)?;
-        // Leaked: they are read once, and needed to the end.
+        // Leaked, since the names are needed until the process ends.
         Ok::<&'static str, Failure>(name.leak())
     };
     let names = Names {
@@ -231,7 +231,7 @@ impl Archives {
             source: Source::read(settings)?,
             mode: settings.choice(entries::mode())?,
             state_file: settings.text(entries::spool_state_file()).into(),
-            wanted: Wanted {
+            criteria: Criteria {
                 shard: read_shard(settings)?,
                 span: read_span(settings)?,
                 limit: settings
@@ -250,7 +250,7 @@ impl Intake {
         let cores = available_parallelism().map_or(1, NonZeroUsize::get);
         Ok(Self {
             workers: settings.number_or(entries::workers(), cores)?,
-            senders: settings.number(entries::senders())?,
+            senders: read_senders(settings)?,
             batch: BatchLimits::read(settings)?,
             memory: read_memory(settings)?,
             account_deletions: settings.is_on(entries::account_deletions())?,
@@ -259,13 +259,20 @@ impl Intake {
     }
 }
 
+/// The senders that `auto` starts with, which is the default number, and the most that it tries. Each holds up to three
+/// batches in memory.
+const AUTO_SENDERS: Senders = Senders { start: 4, max: 16 };
+
+pub(super) fn read_senders(settings: Settings<'_>) -> Result<Senders, Failure> {
+    Ok(settings.number_or_auto(entries::senders())?.map_or(AUTO_SENDERS, Senders::fixed))
+}
+
 fn read_memory(settings: Settings<'_>) -> Result<Memory, Failure> {
-    let entry = entries::memory();
-    let (name, text) = settings.set(entry).unwrap_or_else(|| (entry.full_name(), entry.default.to_owned()));
+    let (name, text) = settings.set_or_default(entries::memory());
     Memory::parse(&name, &text)
 }
 
-/// Actions of a request in a first load, unless another number is given. Larger requests cost the server less.
+/// Default of `--batch-docs` with `--bulk-load-settings`. Larger requests cost the server less.
 const BULK_LOAD_DOCS: usize = 500;
 
 impl BatchLimits {
@@ -281,7 +288,7 @@ impl BatchLimits {
 }
 
 impl Reports {
-    /// Reads the settings of reports. `dead_letters` is the default file of rejected rows.
+    /// Reads the settings of reports. `dead_letters` is the default dead-letter file.
     pub(super) fn read(
         job: Job,
         dead_letters: Option<PathBuf>,
@@ -293,8 +300,8 @@ impl Reports {
             source: settings.choice(entries::source())?,
             shows_documents: false,
             dead_letters: settings.file(entries::dead_letter()).or(dead_letters),
-            summary: settings.asked_for(entries::summary_json()).map(Output::parse),
-            max_rejected: MostRejected::read(settings)?,
+            summary: settings.value(entries::summary_json()).map(Output::parse),
+            max_rejected: RejectedLimit::read(settings)?,
             metrics_file: settings.file(entries::metrics_file()),
             listen: read_listen(settings)?,
         })
@@ -318,7 +325,7 @@ fn budget(settings: Settings<'_>) -> Result<Option<Duration>, Failure> {
     Ok((settings.choice::<Mode>(entries::mode())? == Mode::Once).then_some(seconds))
 }
 
-/// Reads the time span asked for.
+/// Reads the time range of `--from` and `--to`.
 pub(super) fn read_span(settings: Settings<'_>) -> Result<Span, Failure> {
     let read = |entry| {
         let Some((name, text)) = settings.set(entry) else { return Ok(None) };
@@ -338,8 +345,8 @@ pub(super) fn read_span(settings: Settings<'_>) -> Result<Span, Failure> {
     }
 }
 
-/// Returns how long the start waits for a wrong answer to pass. Somebody has just started a `once` run, so it reports a
-/// wrong address at once; a spooler may be restarted while the server is away.
+/// Returns how long the start waits while something other than Elasticsearch answers. A `once` run reports a wrong
+/// address at once to the user who has just started it. A spool run may be restarted while the server is down.
 fn page_budget(settings: Settings<'_>) -> Result<Option<Duration>, Failure> {
     let seconds = Duration::from_secs(settings.number(entries::retry_budget())?);
     Ok((settings.choice::<Mode>(entries::mode())? == Mode::Spool).then_some(seconds))
@@ -358,7 +365,7 @@ fn read_shard(settings: Settings<'_>) -> Result<Shard, Failure> {
         (None, Some(_)) => {
             Err(Failure::usage(format!("{count} is set, but {index} is not: set both, or SHARD, or neither")))
         }
-        // Kubernetes sets the index in every indexed job, whether or not it is meant for sharding.
+        // Kubernetes sets the index in every indexed job, whether or not that shards the archives.
         (_, None) => parse("the default of --shard", entries::shard().default),
     }
 }

@@ -1,7 +1,6 @@
 //! Checks combinations of settings.
 
-use std::path::Path;
-
+use super::source::check_exists;
 use super::{Mode, Server};
 use crate::cli::Cli;
 use crate::cli::entries;
@@ -11,7 +10,7 @@ use crate::exit::Failure;
 /// Refuses flags that contradict each other.
 pub(super) fn check_combination(settings: Settings<'_>) -> Result<(), Failure> {
     let cli = settings.cli;
-    let summary = settings.asked_for(entries::summary_json());
+    let summary = settings.value(entries::summary_json());
     let wrong = |message: &str| Err(Failure::usage(message));
     if cli.output.is_some() && !cli.dry_run && !cli.verify {
         return wrong("--output works only with --dry-run or --verify: add one of them, or remove --output");
@@ -19,7 +18,7 @@ pub(super) fn check_combination(settings: Settings<'_>) -> Result<(), Failure> {
     if cli.output.as_deref() == Some("-") && summary.as_deref() == Some("-") {
         return wrong("--output - and --summary-json - would mix on standard output: name a file for one");
     }
-    if [cli.dry_run, cli.check, cli.list, cli.verify].into_iter().filter(|&asked_for| asked_for).count() > 1 {
+    if [cli.dry_run, cli.check, cli.list, cli.verify].into_iter().filter(|&is_set| is_set).count() > 1 {
         return wrong("--dry-run, --check, --list and --verify exclude each other: choose one");
     }
     if cli.repair && !cli.verify {
@@ -42,7 +41,7 @@ pub(super) fn check_combination(settings: Settings<'_>) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Refuses text that cannot be the name of an index or alias, or that means several.
+/// Refuses text that cannot be the name of an index or alias, and patterns that match several.
 ///
 /// Source: Elasticsearch, "Create index" API.
 pub(super) fn check_index_name(flag: &str, name: &str) -> Result<(), Failure> {
@@ -57,7 +56,7 @@ pub(super) fn check_index_name(flag: &str, name: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Refuses to leave out the field by which a deleted account's posts are found.
+/// Refuses `--account-deletions` if the field that it searches is excluded.
 pub(super) fn check_fields(server: &Server, account_deletions: bool) -> Result<(), Failure> {
     if account_deletions && server.names.fields.excludes("author_did") {
         return Err(Failure::usage(
@@ -68,7 +67,7 @@ pub(super) fn check_fields(server: &Server, account_deletions: bool) -> Result<(
     Ok(())
 }
 
-/// Refuses the settings of a first load in a mode without an end at which to put them back.
+/// Refuses `--bulk-load-settings` in spool mode, which has no end at which to restore the index settings.
 pub(super) fn check_load(bulk_load_settings: bool, mode: Mode) -> Result<(), Failure> {
     if bulk_load_settings && mode == Mode::Spool {
         return Err(Failure::usage(
@@ -79,7 +78,7 @@ pub(super) fn check_load(bulk_load_settings: bool, mode: Mode) -> Result<(), Fai
     Ok(())
 }
 
-/// Refuses flags that make no sense with `--verify`. Variables are allowed: they may be set for other runs.
+/// Refuses flags that make no sense with `--verify`. Variables are ignored, since they may be set for other runs.
 pub(super) fn check_verify(settings: Settings<'_>) -> Result<(), Failure> {
     let cli = settings.cli;
     for (given, flag) in [
@@ -98,8 +97,7 @@ pub(super) fn check_verify(settings: Settings<'_>) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Refuses flags that make no sense with `--replay`. Variables of the same meaning are ignored: they may be set for
-/// other runs.
+/// Refuses flags that make no sense with `--replay`. Variables are ignored, since they may be set for other runs.
 pub(super) fn check_replay(cli: &Cli) -> Result<(), Failure> {
     let Some(path) = &cli.replay else { return Ok(()) };
     let spool = cli.mode.as_deref() == Some("spool");
@@ -126,10 +124,7 @@ pub(super) fn check_replay(cli: &Cli) -> Result<(), Failure> {
             )));
         }
     }
-    if !Path::new(path).exists() {
-        return Err(Failure::usage(format!("--replay names {path:?}, which does not exist")));
-    }
-    Ok(())
+    check_exists("--replay", path)
 }
 
 #[cfg(test)]
@@ -164,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_go_with_a_replay_or_would_change_its_file_is_refused() {
+    fn flags_that_contradict_a_replay_or_would_change_its_file_are_refused() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("dead");
         let below = folder.path().join("below");

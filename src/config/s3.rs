@@ -1,8 +1,8 @@
 //! Settings of the bucket, and the possible sources of its credentials.
 //!
-//! The variables are those of the AWS SDKs; only `AWS_S3_…` and those that begin with `S3_` belong to this program. Of
-//! the shared files, only the location of the bucket is read here; their credentials are read when they are needed. No
-//! server is asked.
+//! The variables are those of the AWS SDKs; only `AWS_S3_…` and `S3_…` are this program's own. From the shared files,
+//! only the settings of the bucket's location are read here. Credentials are read when they are needed. No server is
+//! contacted.
 //!
 //! Source: AWS SDKs and Tools Reference Guide, "Settings reference".
 
@@ -32,13 +32,13 @@ pub struct S3 {
     pub bucket: BucketName,
     /// Prefix of the archives' keys; empty: the whole bucket.
     pub prefix: String,
-    /// Time span of the archives asked for.
+    /// Time range of the archives.
     pub span: Span,
     /// Region of the bucket.
     pub region: Region,
-    /// Base URL of an S3-compatible server or of an AWS endpoint, without a trailing `/`; None: AWS.
+    /// Base URL of an S3-compatible server or an AWS endpoint, without a trailing `/`; None: AWS.
     pub endpoint: Option<String>,
-    /// Whether the bucket's name goes into the host or the path.
+    /// Whether the bucket's name is part of the host or of the path.
     pub addressing: Addressing,
     /// Variants of the AWS endpoints.
     pub variant: Variant,
@@ -46,9 +46,9 @@ pub struct S3 {
     pub requester_pays: bool,
     /// Whether requests are unsigned.
     pub anonymous: bool,
-    /// PEM file of roots to trust besides the system's.
+    /// PEM file with roots to trust besides the system's.
     pub ca_cert: Option<CaFile>,
-    /// The proxy, and the hosts reached without it.
+    /// The proxy, and the hosts to reach without it.
     pub proxies: Proxies,
     /// The possible sources of credentials.
     pub credentials: CredentialSources,
@@ -59,20 +59,20 @@ pub struct S3 {
 pub struct Region {
     /// Its name.
     pub name: String,
-    /// The setting; `""` where none is set.
+    /// The setting; `""` if none is set.
     pub setting: &'static str,
 }
 
 /// Variants of the AWS endpoints.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Variant {
-    /// Endpoints with cryptography validated by FIPS 140.
+    /// Whether the endpoints with FIPS 140 validated cryptography are used.
     pub fips: bool,
-    /// Endpoints with both IPv4 and IPv6 addresses.
+    /// Whether the endpoints with both IPv4 and IPv6 addresses are used.
     pub dual_stack: bool,
 }
 
-/// A PEM file of roots, and the setting that names it.
+/// A PEM file with roots, and the setting that names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CaFile {
     /// The file.
@@ -86,7 +86,7 @@ impl Settings<'_> {
     pub(super) fn s3(&self) -> Result<S3, Failure> {
         let bucket = self.bucket()?;
         let profile = self.profile();
-        // An unreadable file is reported when credentials are searched.
+        // An unreadable file is reported when credentials are looked up.
         let section = profile.section(&profile.name).ok().flatten().unwrap_or_default();
         let of_profile = |setting: &str| section.get(setting).filter(|text| !text.is_empty()).cloned();
         let region = self.region(&bucket, of_profile("region"))?;
@@ -121,8 +121,8 @@ impl Settings<'_> {
         })
     }
 
-    /// Returns the region, `region` if given and else the configured one, and the possible sources of credentials for
-    /// it. Meant for AWS services other than S3.
+    /// Returns `region` or else the configured region, and the possible sources of credentials there. For AWS services
+    /// other than S3.
     pub(super) fn aws_chain(&self, region: Option<&str>) -> Result<(String, CredentialSources), Failure> {
         let profile = self.profile();
         let section = profile.section(&profile.name).ok().flatten().unwrap_or_default();
@@ -177,7 +177,7 @@ impl Settings<'_> {
 
     fn addressing(&self, of_profile: Option<String>) -> Result<Addressing, Failure> {
         let entry = entries::s3_addressing();
-        match (self.asked_for(entry), of_profile) {
+        match (self.value(entry), of_profile) {
             (None, Some(text)) => {
                 let place = Addressing::WORDS.iter().position(|word| *word == text);
                 let found = place.and_then(|place| Addressing::ALL.get(place)).copied();
@@ -190,8 +190,8 @@ impl Settings<'_> {
         }
     }
 
-    /// Reads the prefix. Unlike elsewhere, an empty variable does not count as unset: a whole bucket may be far more
-    /// than was meant, so it has to be asked for.
+    /// Reads the prefix. Unlike elsewhere, an empty variable does not count as unset: it requests the whole bucket, which
+    /// may be far too much for a default.
     fn prefix(&self) -> Result<String, Failure> {
         let [_, name] = entries::s3_sqlite_db().names();
         (self.environment)(name).ok_or_else(|| {
@@ -202,7 +202,8 @@ impl Settings<'_> {
         })
     }
 
-    /// Reads who pays. Unlike elsewhere, an empty variable does not count as unset: it turns the header off.
+    /// Reads whether requests are requester-pays. Unlike elsewhere, an empty variable does not count as unset: it turns
+    /// the header off.
     fn requester_pays(&self) -> Result<bool, Failure> {
         let [name] = entries::s3_request_payer().names();
         let is_empty = (self.environment)(name).is_some_and(|value| value.is_empty());
@@ -216,7 +217,7 @@ impl Settings<'_> {
             .ok_or_else(|| Failure::usage(format!("{variable} is {text:?}: it takes true or false")))
     }
 
-    /// Returns the CA file for S3. `AWS_CA_BUNDLE` replaces `--ca-cert` here, which may be set for Elasticsearch.
+    /// Returns the CA file for S3. `AWS_CA_BUNDLE` overrides `--ca-cert`, which may be set for Elasticsearch.
     fn ca_file(&self, of_profile: Option<String>) -> Option<CaFile> {
         let file = |path: String, setting| CaFile { path: path.into(), setting };
         let [name] = entries::aws_ca_bundle().names();
@@ -231,14 +232,14 @@ impl Settings<'_> {
             })
     }
 
-    /// Returns the value of a variable, trimmed: much of it comes from files.
+    /// Returns the value of a variable, trimmed, since values often come from files.
     fn trimmed(&self, variable: &str) -> Option<String> {
         let text = self.get(variable)?.trim().to_owned();
         (!text.is_empty()).then_some(text)
     }
 
-    /// Returns the base URL in the first of these variables that is set, else that of the profile. None where
-    /// configured URLs are to be ignored.
+    /// Returns the base URL in the first of these variables that is set, or else the profile's. None if configured URLs
+    /// are to be ignored.
     fn endpoint(
         &self,
         variables: &[&str],
@@ -259,7 +260,7 @@ impl Settings<'_> {
     }
 }
 
-/// Checks a base URL of S3 or of a provider of its credentials.
+/// Parses a base URL of S3 or of a provider of its credentials.
 fn base_url(setting: &str, url: &str) -> Result<String, Failure> {
     let after_scheme = url.split_once("://").map_or(url, |(_, rest)| rest);
     let authority = after_scheme.split(['/', '?', '#']).next().unwrap_or_default();
@@ -272,7 +273,7 @@ fn base_url(setting: &str, url: &str) -> Result<String, Failure> {
     parse_base_url(url).map_err(|error| Failure::usage(format!("{setting} cannot be used: {error}")))
 }
 
-/// Returns the region in the host of an AWS endpoint, where no other is set.
+/// Returns the region in the host of an AWS endpoint if no other region is set, or else `region`.
 fn region_of(endpoint: Option<&str>, region: Region) -> Region {
     let named = || {
         let host = host_of(endpoint?);
@@ -287,7 +288,7 @@ fn region_of(endpoint: Option<&str>, region: Region) -> Region {
     }
 }
 
-/// Returns the host of a URL with its port, without user info.
+/// Returns the host and port of a URL without user info.
 pub fn host_of(url: &str) -> &str {
     let after_scheme = url.split_once("://").map_or(url, |(_, rest)| rest);
     after_scheme.split('/').next().unwrap_or_default()

@@ -1,6 +1,8 @@
 //! The source of archives.
 
-use std::path::{Path, PathBuf};
+use std::fs;
+use std::io::ErrorKind;
+use std::path::PathBuf;
 
 use super::Place;
 use super::s3::S3;
@@ -18,7 +20,7 @@ pub enum Source {
 }
 
 impl Source {
-    /// Reads the source chosen by `--source`, with the paths of the command line.
+    /// Reads the source that `--source` names, and the paths of the command line.
     pub(super) fn read(settings: Settings<'_>) -> Result<Self, Failure> {
         if settings.choice::<Place>(entries::source())? == Place::Local {
             return read_paths(settings).map(Source::Local);
@@ -44,8 +46,20 @@ fn read_paths(settings: Settings<'_>) -> Result<Vec<PathBuf>, Failure> {
         }
         typed => ("the command line".to_owned(), typed.clone()),
     };
-    match given.iter().find(|path| !Path::new(path).exists()) {
-        Some(missing) => Err(Failure::usage(format!("{name} names {missing:?}, which does not exist"))),
-        None => Ok(given.into_iter().map(PathBuf::from).collect()),
+    for path in &given {
+        check_exists(&name, path)?;
+    }
+    Ok(given.into_iter().map(PathBuf::from).collect())
+}
+
+/// Refuses a path, named by the setting `name`, that does not exist or cannot be looked at. The two differ: a file that
+/// this user may not see is not missing.
+pub(super) fn check_exists(name: &str, path: &str) -> Result<(), Failure> {
+    match fs::metadata(path) {
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            Err(Failure::usage(format!("{name} names {path:?}, which does not exist")))
+        }
+        Err(error) => Err(Failure::usage(format!("{name} names {path:?}, which cannot be read: {error}"))),
     }
 }

@@ -2,13 +2,13 @@
 
 use std::path::PathBuf;
 
-use super::parts::{Archives, BatchLimits, Intake, Job, Reports, Server, read_names};
+use super::parts::{Archives, BatchLimits, Intake, Job, Reports, Server, read_names, read_senders};
 use super::{Mode, Output, VectorChoice, rules};
 use crate::cli::entries;
 use crate::cli::settings::Settings;
 use crate::exit::Failure;
 use crate::files::beside;
-use crate::model::Names;
+use crate::model::{Names, Senders};
 
 /// The task of a run.
 #[derive(Clone, Debug)]
@@ -21,9 +21,9 @@ pub enum Task {
     Replay(Box<Replay>),
     /// Compares the index with the archives.
     Verify(Box<Verify>),
-    /// Checks whether a load could do its work, then ends.
+    /// Checks whether a load could work.
     Check(Box<Load>),
-    /// Prints which archives would be taken up.
+    /// Prints which archives a load would take.
     List(Box<List>),
 }
 
@@ -38,7 +38,7 @@ pub struct Load {
     pub vectors: VectorChoice,
     /// Where the documents go.
     pub server: Server,
-    /// Whether refresh and replicas are tuned for a first load, and put back at the end.
+    /// Whether index settings are tuned for a first load, and restored at its end.
     pub bulk_load_settings: bool,
     /// Reports of the run.
     pub reports: Reports,
@@ -53,9 +53,9 @@ pub struct DryRun {
     pub intake: Intake,
     /// Encoding of vectors.
     pub vectors: VectorChoice,
-    /// Names of the indices or aliases that would be written to.
+    /// Names of the indices or aliases that a load would write to.
     pub names: Names,
-    /// Where the bulk NDJSON is written; None: nowhere.
+    /// Destination of the bulk NDJSON; None: it is discarded.
     pub output: Option<Output>,
     /// Reports of the run.
     pub reports: Reports,
@@ -64,14 +64,14 @@ pub struct DryRun {
 /// Configuration of a replay.
 #[derive(Clone, Debug)]
 pub struct Replay {
-    /// The dead-letter file; never changed.
+    /// The dead-letter file to read. It is never changed.
     pub path: PathBuf,
     /// Where the documents go.
     pub server: Server,
     /// Encoding of vectors.
     pub vectors: VectorChoice,
-    /// Most concurrent bulk requests.
-    pub senders: usize,
+    /// Maximum number of concurrent bulk requests.
+    pub senders: Senders,
     /// Limits of one bulk request.
     pub batch: BatchLimits,
     /// Whether the deletion of an account deletes all its posts.
@@ -83,23 +83,23 @@ pub struct Replay {
 /// Configuration of a verification.
 #[derive(Clone, Debug)]
 pub struct Verify {
-    /// Archives that the index is compared with.
+    /// Selection of the archives that the index is compared with.
     pub archives: Archives,
-    /// Settings of reading, and of the size of requests.
+    /// Settings of reading and decoding, and limits of requests.
     pub intake: Intake,
-    /// Server that is compared with them.
+    /// The server to compare.
     pub server: Server,
-    /// Whether rows that differ are sent again, and compared again.
+    /// Whether rows that differ are sent again and then compared again.
     pub repair: bool,
-    /// Encoding of vectors that are sent again.
+    /// Encoding of vectors in rows that are sent again.
     pub vectors: VectorChoice,
-    /// Where differences are written, one JSON object per line; None: they are only counted.
+    /// Destination of the differences, one JSON object per line; None: they are only counted.
     pub output: Option<Output>,
     /// Reports of the run.
     pub reports: Reports,
 }
 
-/// Configuration of a list of archives.
+/// Configuration of `--list`.
 #[derive(Clone, Debug)]
 pub struct List {
     /// Selection of the archives.
@@ -109,7 +109,7 @@ pub struct List {
 }
 
 impl Task {
-    /// Reads the task asked for. Contradicting flags have been refused before.
+    /// Reads the task. Contradicting flags have already been refused.
     pub(super) fn read(settings: Settings<'_>) -> Result<Self, Failure> {
         let cli = settings.cli;
         Ok(match &cli.replay {
@@ -124,7 +124,7 @@ impl Task {
         })
     }
 
-    /// Whether the run ends by itself.
+    /// Returns the mode of the run.
     pub fn mode(&self) -> Mode {
         match self {
             Task::Load(load) | Task::Check(load) => load.archives.mode,
@@ -154,8 +154,8 @@ impl Load {
 
 impl DryRun {
     fn read(settings: Settings<'_>) -> Result<Self, Failure> {
-        let output = settings.asked_for(entries::output()).map(Output::parse);
-        // A dry run leaves no files that were not asked for by name.
+        let output = settings.value(entries::output()).map(Output::parse);
+        // A dry run writes no file unless it is named.
         let reports = Reports::read(Job::DryRun, None, settings)?;
         Ok(Self {
             archives: Archives::read(settings)?,
@@ -173,7 +173,7 @@ impl Replay {
         Ok(Self {
             server: Server::read(settings)?,
             vectors: settings.choice(entries::vector_encoding())?,
-            senders: settings.number(entries::senders())?,
+            senders: read_senders(settings)?,
             batch: BatchLimits::read(settings)?,
             account_deletions: settings.is_on(entries::account_deletions())?,
             reports: Reports::read(Job::Replay, Some(beside(&path, ".failed")), settings)?,
@@ -186,27 +186,23 @@ impl Verify {
     fn read(settings: Settings<'_>) -> Result<Self, Failure> {
         rules::check_verify(settings)?;
         let repair = settings.cli.repair;
-        let output = settings.asked_for(entries::output()).map(Output::parse);
+        let output = settings.value(entries::output()).map(Output::parse);
         let server = Server::read(settings)?;
         let (job, dead_letters) = match repair {
             true => (Job::Repair, Some(entries::dead_letter().default.into())),
-            // A verification leaves no files that were not asked for by name.
+            // A verification writes no file unless it is named.
             false => (Job::Verify, None),
         };
         let reports = Reports::read(job, dead_letters, settings)?;
         Ok(Self {
             archives: Archives::read(settings)?,
             intake: Intake::read(settings)?,
-            server: which_makes_indices_if(repair, server),
+            // A verification that only reads creates no index, even if a variable asks for it for other runs.
+            server: Server { create_indices: server.create_indices && repair, ..server },
             repair,
             vectors: settings.choice(entries::vector_encoding())?,
             reports: Reports { shows_documents: output == Some(Output::Stdout), ..reports },
             output,
         })
     }
-}
-
-/// A task that only reads creates no index, even where a variable asks for it for other runs.
-fn which_makes_indices_if(repair: bool, server: Server) -> Server {
-    Server { create_indices: server.create_indices && repair, ..server }
 }

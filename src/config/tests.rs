@@ -8,6 +8,7 @@ use super::*;
 use crate::cli::entries::paths;
 use crate::cli::{Cli, all};
 use crate::exit::Failure;
+use crate::model::Senders;
 use crate::model::Shard;
 
 const SERVER: [(&str, &str); 2] =
@@ -42,7 +43,7 @@ fn message(result: Result<Config, Failure>) -> String {
 }
 
 #[test]
-fn a_dry_run_needs_nothing_but_a_path() {
+fn a_dry_run_needs_only_a_path() {
     let task = dry_run(here(), &[]);
     assert_eq!(task.reports.job, Job::DryRun);
     assert_eq!(task.reports.dead_letters, None);
@@ -50,7 +51,7 @@ fn a_dry_run_needs_nothing_but_a_path() {
 }
 
 #[test]
-fn a_first_load_has_larger_requests_unless_told_otherwise() {
+fn a_first_load_has_larger_requests_by_default() {
     let docs = |typed: Option<&str>| {
         let cli = Cli { bulk_load_settings: Some(true), batch_docs: typed.map(str::to_owned), ..here() };
         let Task::Load(load) = resolve(cli, &SERVER).unwrap().task else { panic!("no load") };
@@ -60,22 +61,22 @@ fn a_first_load_has_larger_requests_unless_told_otherwise() {
 }
 
 #[test]
-fn a_run_needs_a_server_and_a_key_and_says_which_is_missing() {
+fn a_missing_server_or_key_is_named() {
     assert!(message(resolve(here(), &[])).contains("ELASTICSEARCH_URL"));
     assert!(message(resolve(here(), &SERVER[..1])).contains("ELASTICSEARCH_API_KEY"));
     assert!(resolve(here(), &SERVER).is_ok());
 }
 
 #[test]
-fn a_flag_wins_over_its_variable_and_an_empty_variable_is_none() {
+fn a_flag_overrides_its_variable_and_an_empty_variable_is_unset() {
     let both = Cli { workers: Some("3".into()), ..here() };
     assert_eq!(dry_run(both, &[("WORKERS", "5")]).intake.workers, 3);
     assert_eq!(dry_run(here(), &[("WORKERS", "5")]).intake.workers, 5);
-    assert_eq!(dry_run(here(), &[("SENDERS", "")]).intake.senders, 4);
+    assert_eq!(dry_run(here(), &[("SENDERS", "")]).intake.senders, Senders::fixed(4));
 }
 
 #[test]
-fn a_typed_switch_wins_over_its_variable() {
+fn a_switch_on_the_command_line_overrides_its_variable() {
     let variables = [("ACCOUNT_DELETIONS", "true"), ("BULK_LOAD_SETTINGS", "true"), SERVER[0], SERVER[1]];
     let switches = |typed| {
         let cli = Cli { account_deletions: typed, bulk_load_settings: typed, ..here() };
@@ -99,7 +100,7 @@ fn numbers_out_of_range_name_their_setting() {
 }
 
 #[test]
-fn contradictions_are_refused() {
+fn contradictory_settings_are_refused() {
     let output = Cli { output: Some("x".into()), ..here() };
     assert!(message(resolve(output, &SERVER)).contains("--output"));
     let same = Cli { dead_letter: Some("a".into()), summary_json: Some("a".into()), ..here() };
@@ -114,14 +115,14 @@ fn contradictions_are_refused() {
 fn a_kubernetes_index_shards_only_with_a_count() {
     let dry = || Cli { dry_run: true, ..here() };
     let index = ("JOB_COMPLETION_INDEX", "2");
-    assert_eq!(dry_run(here(), &[index]).archives.wanted.shard, Shard::ALL);
-    let shard = dry_run(here(), &[index, ("SHARD_COUNT", "4")]).archives.wanted.shard;
+    assert_eq!(dry_run(here(), &[index]).archives.criteria.shard, Shard::ALL);
+    let shard = dry_run(here(), &[index, ("SHARD_COUNT", "4")]).archives.criteria.shard;
     assert_eq!(shard, Shard::parse("2/4").unwrap());
     assert!(message(resolve(dry(), &[("SHARD_COUNT", "4")])).contains("JOB_COMPLETION_INDEX"));
 }
 
 #[test]
-fn spool_waits_for_ever() {
+fn only_a_spool_run_retries_without_a_budget() {
     let spool = Cli { mode: Some("spool".into()), ..here() };
     let budgets = |load: Load| [load.server.retry_budget, load.archives.retry_budget];
     assert_eq!(budgets(load(spool, &SERVER)), [None; 2]);
@@ -196,7 +197,7 @@ const PROXIES: &[&str] = &[
 ];
 
 #[test]
-fn the_entries_have_the_variables_that_are_read_and_no_others() {
+fn the_entries_have_exactly_the_variables_that_are_read() {
     let asked: RefCell<BTreeSet<String>> = RefCell::default();
     for source in ["local", "s3"] {
         let look_up = |name: &str| {
@@ -226,7 +227,7 @@ fn the_entries_have_the_variables_that_are_read_and_no_others() {
 }
 
 #[test]
-fn a_wrong_value_is_refused_also_where_the_task_has_no_use_for_it() {
+fn an_invalid_value_is_refused_even_if_unused() {
     let list = |workers: Option<&str>| Cli { list: true, workers: workers.map(str::to_owned), ..here() };
     assert!(message(resolve(list(Some("0")), &[])).contains("--workers is \"0\""));
     assert!(message(resolve(list(None), &[("SENDERS", "many")])).contains("SENDERS is \"many\""));

@@ -1,5 +1,5 @@
-//! Files named by an operator or the environment. They are read only if they are regular files, since a pipe or a
-//! device may block a run for ever. They are replaced as a whole, by temporary files that nobody else can tamper with.
+//! Reads and replaces files that the operator names. Only regular files are read, since a pipe or device may block a run
+//! for ever. Files are replaced as a whole, by temporary files that nobody else can tamper with.
 
 use std::fs::{self, File};
 use std::io;
@@ -9,14 +9,14 @@ mod replace;
 
 pub use replace::*;
 
-/// Most links followed in a row, as many as the kernel follows.
-const MOST_LINKS: usize = 40;
+/// The maximum number of links followed in a row, as in the kernel.
+const MAX_LINKS: usize = 40;
 
-/// Returns the real path of a file: follows links, also to what does not exist yet. A path that leads nowhere is
-/// returned as far as it could be followed.
+/// Returns the path of a file with all links resolved, even if the file does not exist yet. A path that leads nowhere is
+/// resolved as far as possible.
 pub fn real_path(path: &Path) -> PathBuf {
     let mut path = path.to_owned();
-    for _ in 0..MOST_LINKS {
+    for _ in 0..MAX_LINKS {
         if let Ok(real) = fs::canonicalize(&path) {
             return real;
         }
@@ -38,7 +38,7 @@ pub fn folder_of(path: &Path) -> &Path {
 ///
 /// # Errors
 ///
-/// Fails where it cannot be read, or is no regular file.
+/// Fails if it cannot be read or is not a regular file.
 pub fn open(path: &Path) -> io::Result<File> {
     check(path)?;
     File::open(path)
@@ -48,7 +48,7 @@ pub fn open(path: &Path) -> io::Result<File> {
 ///
 /// # Errors
 ///
-/// As for [`open`].
+/// See [`open`].
 pub fn read(path: &Path) -> io::Result<Vec<u8>> {
     check(path)?;
     fs::read(path)
@@ -58,17 +58,17 @@ pub fn read(path: &Path) -> io::Result<Vec<u8>> {
 ///
 /// # Errors
 ///
-/// As for [`open`], and where it is not UTF-8.
+/// See [`open`]; also fails if it is not UTF-8.
 pub fn read_to_string(path: &Path) -> io::Result<String> {
     check(path)?;
     fs::read_to_string(path)
 }
 
-/// Checks a file before it is opened, since opening a pipe would wait for its other end.
+/// Checks that a path is a regular file before it is opened: opening a pipe would wait for its other end.
 ///
 /// # Errors
 ///
-/// Fails where there is none, or it is no regular file.
+/// Fails if there is no such file, or if it is not a regular one.
 pub fn check(path: &Path) -> io::Result<()> {
     if fs::metadata(path)?.is_file() {
         return Ok(());
@@ -82,17 +82,17 @@ pub const LOCK: &str = ".lock";
 /// Suffix of the temporary file that the next state is written to.
 const TEMPORARY: &str = ".tmp";
 
-/// Suffix of the whole copy, where the file itself can only be written in place.
+/// Suffix of the copy of a file that can only be written in place.
 const COPY: &str = ".copy";
 
-/// Suffix of the journal: what a run has added and not yet written to the file.
+/// Suffix of the journal: the marks that a run has not written to the state file yet.
 pub const JOURNAL: &str = ".journal";
 
-/// Suffix of the file with the index settings that a run has changed and has to put back.
+/// Suffix of the file with the index settings that a run has changed and has to restore.
 pub const LOAD_SETTINGS: &str = ".load_settings.json";
 
 /// All suffixes of files beside the state file.
-pub const BESIDE_STATE_FILE: [&str; 5] = [LOCK, TEMPORARY, COPY, JOURNAL, LOAD_SETTINGS];
+pub const STATE_FILE_SUFFIXES: [&str; 5] = [LOCK, TEMPORARY, COPY, JOURNAL, LOAD_SETTINGS];
 
 /// Returns the path of a file beside another: its path with a suffix.
 pub fn beside(path: &Path, suffix: &str) -> PathBuf {
@@ -101,8 +101,8 @@ pub fn beside(path: &Path, suffix: &str) -> PathBuf {
     name.into()
 }
 
-/// Returns the temporary file by which a file is replaced. It is always the same, so that the next one replaces what a
-/// crash has left.
+/// Returns the path of the temporary file that replaces a file. It is always the same, so that the next one overwrites
+/// one that a crash has left.
 pub fn temporary_of(path: &Path) -> PathBuf {
     beside(path, TEMPORARY)
 }
@@ -111,8 +111,8 @@ pub fn temporary_of(path: &Path) -> PathBuf {
 ///
 /// # Errors
 ///
-/// Fails where it cannot be removed.
-pub fn reap(path: &Path) -> io::Result<()> {
+/// Fails if it exists and cannot be removed.
+pub fn remove_if_exists(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_has_one_path_whether_or_not_it_is_there() {
+    fn a_file_has_one_real_path_whether_or_not_it_exists() {
         let folder = tempfile::tempdir().unwrap();
         let real = fs::canonicalize(folder.path()).unwrap();
         let at = |name: &str| folder.path().join(name);
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn a_temporary_file_is_as_private_as_what_it_replaces_and_follows_no_link() {
+    fn a_temporary_file_has_the_permissions_of_the_file_it_replaces_and_follows_no_link() {
         let folder = tempfile::tempdir().unwrap();
         let [path, temporary, other] = ["state", "state.tmp", "other"].map(|name| folder.path().join(name));
         fs::write(&path, "").unwrap();
@@ -184,8 +184,8 @@ mod tests {
         assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
         assert!(fs::symlink_metadata(&temporary).unwrap().is_file());
         assert_eq!(fs::read_to_string(other).unwrap(), "not to be touched");
-        reap(&temporary).unwrap();
-        reap(&temporary).unwrap();
+        remove_if_exists(&temporary).unwrap();
+        remove_if_exists(&temporary).unwrap();
         assert!(!temporary.exists());
     }
 }

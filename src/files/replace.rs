@@ -1,12 +1,11 @@
-//! Replaces whole files durably, wherever an operator has put them.
+//! Replaces whole files durably.
 //!
-//! Usually: write a temporary file, fsync, rename, and fsync the folder. Two kinds of places do not allow that:
+//! Usually: write a temporary file, fsync it, rename it, and fsync the folder. That does not work in two cases:
 //!
 //! - A file that is itself a mount point (`docker -v state.json:/state.json`, a `subPath` of Kubernetes) cannot be
-//!   replaced by a rename. It is written in place, which a crash may interrupt and leave a torn file. So a whole copy
-//!   stays beside it, if there is room for one.
-//! - Some file systems (CIFS, some of FUSE, VirtualBox) cannot sync a folder. Whether a renamed file survives a power
-//!   cut there is unknown. That is logged once, and the work goes on.
+//!   replaced by a rename. It is written in place, and a crash may leave it torn. So a copy stays beside it if possible.
+//! - Some file systems (CIFS, some of FUSE, VirtualBox) cannot sync a folder. A renamed file may not survive a power cut
+//!   there. That is logged once, and the run continues.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
@@ -14,30 +13,30 @@ use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::Once;
 
-use super::{COPY, beside, folder_of, reap, temporary_of};
+use super::{COPY, beside, folder_of, remove_if_exists, temporary_of};
 
-/// Bytes copied at a time.
+/// Number of bytes copied at a time.
 const CHUNK_BYTES: usize = 256 << 10;
 
-/// Writes the whole new content of a file. May be called more than once.
+/// Writes the new content of a file. May be called more than once.
 pub type Writing<'w> = &'w dyn Fn(&mut dyn Write) -> io::Result<()>;
 
-/// Replaces or creates a file durably. After a crash either the old or the new content is there, complete; or, where
-/// the file can only be written in place, a whole copy beside it.
+/// Replaces or creates a file durably. After a crash, the file has either its old or its new content. A file that can
+/// only be written in place may be torn, but then the copy beside it is complete.
 ///
 /// # Errors
 ///
-/// Fails where the file cannot be replaced. The files are then in the same state as after a crash.
+/// Fails if the file cannot be replaced. The files are then in a state as after a crash.
 pub fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     replace_with(path, &|out| out.write_all(content))
 }
 
-/// As [`replace`], with the content that `write` writes. It must not open the file itself; a file opened before may be
-/// read.
+/// Like [`replace`], with content from `write`, which may read the file through a handle opened before but must not
+/// open it.
 ///
 /// # Errors
 ///
-/// As [`replace`].
+/// See [`replace`].
 pub fn replace_with(path: &Path, write: Writing<'_>) -> io::Result<()> {
     if is_mount_point(path) {
         return write_in_place(path, write);
@@ -57,10 +56,10 @@ fn put(path: &Path, write: Writing<'_>) -> io::Result<()> {
 
 /// Writes a file in place, after a copy of the new content has been written beside it.
 fn write_in_place(path: &Path, write: Writing<'_>) -> io::Result<()> {
-    static TOLD: Once = Once::new();
+    static LOGGED: Once = Once::new();
     let copy = beside(path, COPY);
     let copied = put(&copy, write);
-    TOLD.call_once(|| {
+    LOGGED.call_once(|| {
         let beside = match &copied {
             Ok(()) => format!("a whole copy stays in {}", copy.display()),
             Err(error) => format!("there is no copy beside it ({error}), and a crash in a write may tear it"),
@@ -70,7 +69,7 @@ fn write_in_place(path: &Path, write: Writing<'_>) -> io::Result<()> {
     let mut content = match copied {
         Ok(()) => Content::File(File::open(copy)?),
         Err(_) => {
-            // Collected in memory first, since `write` may read from this very file.
+            // Collected in memory first, since `write` may read from the file itself.
             let mut bytes = Vec::new();
             write(&mut bytes)?;
             Content::Bytes(bytes)
@@ -102,8 +101,8 @@ impl Content {
     }
 }
 
-/// Reserves disk space for a file, so that the disk does not fill up in the middle of writing. Where the file system
-/// does not support it, writing will tell.
+/// Reserves disk space for a file, so that the disk does not fill up in the middle of writing. Does nothing if the file
+/// system does not support it.
 #[cfg(target_os = "linux")]
 fn reserve(file: &File, length: u64) -> io::Result<()> {
     use rustix::fs::{FallocateFlags, fallocate};
@@ -123,7 +122,7 @@ fn reserve(_: &File, _: u64) -> io::Result<()> {
 ///
 /// # Errors
 ///
-/// Fails where it cannot be read or written, or where the file is too short.
+/// Fails if it cannot be read or written, or if the file is too short.
 pub fn copy_bytes(mut from: &File, range: std::ops::Range<u64>, to: &mut dyn Write) -> io::Result<()> {
     from.seek(SeekFrom::Start(range.start))?;
     let mut left = range.end.saturating_sub(range.start);
@@ -138,12 +137,11 @@ pub fn copy_bytes(mut from: &File, range: std::ops::Range<u64>, to: &mut dyn Wri
     Ok(())
 }
 
-/// Replaces a file by a temporary one that `write` writes: readers find either the old or the new one, complete.
-/// Nothing is synced here.
+/// Replaces a file atomically by a temporary one that `write` writes. Does not sync anything.
 ///
 /// # Errors
 ///
-/// Fails where the file cannot be replaced; the old one is still there, and the temporary one is removed.
+/// Fails if the file cannot be replaced. The old one is then still there, and the temporary one is removed.
 pub fn replace_by(
     temporary: &Path,
     path: &Path,
@@ -152,22 +150,22 @@ pub fn replace_by(
     let written = create_temporary(temporary, path).and_then(|mut file| write(&mut file));
     let replaced = written.and_then(|()| fs::rename(temporary, path));
     if replaced.is_err() {
-        // The temporary file must not stay behind; the error to report is the first one.
+        // The first error is the one to report, so an error here is ignored.
         let _ = fs::remove_file(temporary);
     }
     replaced
 }
 
-/// Makes the renaming, creation or removal of a file durable, where its file system can. Where it cannot, logs so once.
+/// Makes the renaming, creation or removal of a file durable. If its file system cannot do that, logs it once.
 ///
 /// # Errors
 ///
-/// Fails where the folder can be synced, but syncing failed.
+/// Fails if the file system can sync folders, but syncing failed.
 pub fn sync_folder(path: &Path) -> io::Result<()> {
-    static TOLD: Once = Once::new();
+    static LOGGED: Once = Once::new();
     match try_to_sync_folder(path)? {
         None => {}
-        Some(why) => TOLD.call_once(|| log::warn!("{}", unsynced(folder_of(path), &why))),
+        Some(why) => LOGGED.call_once(|| log::warn!("{}", unsynced(folder_of(path), &why))),
     }
     Ok(())
 }
@@ -181,7 +179,7 @@ pub fn unsynced(folder: &Path, why: &io::Error) -> String {
     )
 }
 
-/// Syncs the folder of a file. Some: the folder cannot be synced.
+/// Syncs the folder of a file. Returns the error if the folder cannot be synced at all.
 fn try_to_sync_folder(path: &Path) -> io::Result<Option<io::Error>> {
     let folder = match File::open(folder_of(path)) {
         // The folder may be writable, but not readable.
@@ -196,28 +194,28 @@ fn try_to_sync_folder(path: &Path) -> io::Result<Option<io::Error>> {
     }
 }
 
-/// Does everything that [`replace`] does on files beside `path`, and leaves nothing. Some: it would work, but the
-/// folder cannot be synced.
+/// Tries every step of [`replace`] on temporary files beside `path`, and removes them again. Returns the error if the
+/// folder cannot be synced, which does not prevent a replacement.
 ///
 /// # Errors
 ///
-/// Fails where the file could not be replaced.
+/// Fails if the file could not be replaced.
 pub fn try_to_replace(path: &Path) -> io::Result<Option<io::Error>> {
     if is_mount_point(path) {
         OpenOptions::new().write(true).open(path)?.sync_all()?;
         return Ok(None);
     }
     check_replaceable(path)?;
-    // Uses names of this process only: another one may be working on the file.
+    // The names hold the process id, since another process may be working on the file.
     let [temporary, tried] = ["try", "tried"].map(|name| beside(path, &format!(".{}.{name}", process::id())));
     let tried_out =
         replace_by(&temporary, &tried, |file| file.write_all(b"[]\n").and_then(|()| file.sync_all()))
             .and_then(|()| try_to_sync_folder(path));
-    reap(&tried)?;
+    remove_if_exists(&tried)?;
     tried_out
 }
 
-/// Whether a file can be replaced by a rename, as far as that depends on the file and not on its folder.
+/// Checks whether a rename may replace a file, as far as that depends on the file's attributes and owner.
 #[cfg(target_os = "linux")]
 fn check_replaceable(path: &Path) -> io::Result<()> {
     use std::os::unix::fs::MetadataExt;
@@ -237,7 +235,7 @@ fn check_replaceable(path: &Path) -> io::Result<()> {
     }
     let user = rustix::process::geteuid().as_raw();
     if folder.mode() & STICKY != 0 && ![0, file.uid(), folder.uid()].contains(&user) {
-        let why = "it is another user's, in a folder where only its owner may replace it";
+        let why = "it belongs to another user, and in this folder only its owner may replace it";
         return Err(io::Error::new(ErrorKind::PermissionDenied, why));
     }
     Ok(())
@@ -248,7 +246,7 @@ fn check_replaceable(_: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Whether a file is itself a mount point. False where the system does not tell; the rename will show it.
+/// Whether a file is itself a mount point. False if the system does not report it; then the rename fails.
 #[cfg(target_os = "linux")]
 pub fn is_mount_point(path: &Path) -> bool {
     use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags, statx};
@@ -261,18 +259,18 @@ pub fn is_mount_point(_: &Path) -> bool {
     false
 }
 
-/// Creates a temporary file that is to replace the one at `path`; removes one that a killed run may have left. It gets
-/// the permissions of the file at `path`, if there is one, and is never a link to another file.
+/// Creates a temporary file that is to replace the file at `path`, with its permissions if it exists. Removes one that a
+/// killed run has left, and never follows a link.
 ///
 /// # Errors
 ///
-/// Fails where it cannot be created.
+/// Fails if it cannot be created.
 pub fn create_temporary(temporary: &Path, path: &Path) -> io::Result<File> {
-    reap(temporary)?;
+    remove_if_exists(temporary)?;
     let file = File::create_new(temporary)?;
     if let Ok(metadata) = fs::metadata(path) {
         let wanted = metadata.permissions();
-        // Some file systems know no permissions, and refuse to set even those already in place.
+        // Some file systems have no permissions, and refuse to set even the present ones.
         if file.metadata()?.permissions() != wanted {
             file.set_permissions(wanted)?;
         }

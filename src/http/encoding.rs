@@ -51,7 +51,7 @@ fn gunzip(body: &[u8], limit: u64) -> Result<Vec<u8>, String> {
     let mut out = vec![0; usize::try_from(size).unwrap_or(usize::MAX)];
     let length = Decompressor::new().gzip_decompress(body, &mut out).map_err(|error| match error {
         DecompressionError::BadData => "it is damaged",
-        DecompressionError::InsufficientSpace => "it is longer than it says",
+        DecompressionError::InsufficientSpace => "it is longer than its trailer says",
     })?;
     out.truncate(length);
     Ok(out)

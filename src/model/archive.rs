@@ -7,15 +7,15 @@ use std::sync::Arc;
 use super::MAX_ARCHIVE_SECONDS;
 use crate::timestamp;
 
-/// The ending of an archive's file name.
+/// The suffix of archive file names.
 pub const ARCHIVE_SUFFIX: &str = ".db.zip";
 
-/// Whether a file is named like an archive.
+/// Whether a file name has the suffix of an archive.
 pub fn has_archive_suffix(name: &OsStr) -> bool {
     name.as_encoded_bytes().ends_with(ARCHIVE_SUFFIX.as_bytes())
 }
 
-/// The time in an archive's file name, in seconds since 1970: the last `YYYYMMDD_HHMMSS` (UTC) in it that fits into a
+/// Parses the time in an archive's file name, in seconds since 1970: the last `YYYYMMDD_HHMMSS` (UTC) that fits into a
 /// [`Version`](super::Version).
 pub fn archive_seconds(name: &str) -> Option<i64> {
     timestamp::last_in_name(name, 0..MAX_ARCHIVE_SECONDS)
@@ -24,59 +24,61 @@ pub fn archive_seconds(name: &str) -> Option<i64> {
 /// An archive: where it is and what identifies it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Archive {
-    /// The file name without a folder. Identifies the archive in the state file.
+    /// The file name without its folder. Identifies the archive in the state file.
     pub name: String,
-    /// Path to read it from; empty for an object, whose key is not a path.
+    /// The path to read it from; empty for an object in a bucket.
     pub path: PathBuf,
-    /// The time in its name, in seconds since 1970 (UTC), if there is one that fits into a version.
+    /// The time in its name, in seconds since 1970 (UTC); None if there is none that fits into a version.
     pub seconds: Option<i64>,
-    /// Size in bytes when it was found.
+    /// The size when it was found, in bytes.
     pub bytes: u64,
-    /// Time of the last modification when it was found, in nanoseconds since 1970.
+    /// The modification time when it was found, in nanoseconds since 1970.
     pub modified_ns: i128,
-    /// Identifies the state of an object. None: a file, or the listing has no ETag.
+    /// The ETag of an object. None for a file, or if the listing has no ETag.
     pub etag: Option<Box<str>>,
 }
 
-/// Found archives by what to do with them.
+/// The archives that a look found, by what to do with them.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Selection {
-    /// To be read, in order.
+    /// Archives to read, in order.
     pub take: Vec<Arc<Archive>>,
-    /// To be read once they have stopped changing.
+    /// Archives that may still be changing. A later look takes them.
     pub settling: u64,
-    /// To be read once there is more memory. Reported before.
+    /// Archives that need more memory than there is. They have already been reported.
     pub too_large: u64,
-    /// Marked `processed`.
+    /// Archives whose files cannot be looked at for now. They have already been reported.
+    pub unreadable: u64,
+    /// Archives marked `processed`.
     pub already_done: u64,
-    /// The latest time of those, in seconds since 1970.
+    /// The latest time of the processed archives, in seconds since 1970.
     pub newest_done: Option<i64>,
-    /// Marked `failed`, and not retried.
+    /// Archives marked `failed`, which are not retried.
     pub failed: u64,
-    /// Belong to another shard.
+    /// Archives of other shards.
     pub other_shard: u64,
-    /// Outside of the requested times, or without a time if some are requested.
+    /// Archives outside the requested time range, or without a time if a range is requested.
     pub other_times: u64,
-    /// Beyond the requested number.
+    /// Archives beyond `--limit`.
     pub beyond_limit: u64,
-    /// Taken up by earlier looks, and not done yet. None of them is counted elsewhere.
+    /// Archives that earlier looks took and that are not done yet. They are counted nowhere else.
     pub under_way: UnderWay,
 }
 
-/// Archives that have been taken up and are not done yet.
+/// Archives that have been taken but are not done yet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct UnderWay {
-    /// Their number.
+    /// Number of archives.
     pub archives: u64,
-    /// Their size together (bytes).
+    /// Their total size, in bytes.
     pub bytes: u64,
 }
 
-/// The sums of the archives marked as processed.
+/// Totals over the archives marked `processed`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Done {
     /// Number of archives.
     pub archives: u64,
-    /// Rows of the archives for which they are recorded.
+    /// Number of rows, over the archives for which it is recorded.
     pub rows: u64,
 }

@@ -1,16 +1,16 @@
-//! The documents that rows become: posts and tombstones, and the vectors of posts. Source: contract, section 3.
+//! Posts, tombstones and embeddings as decoded from rows. Source: contract, section 3.
 
 use std::borrow::Cow;
 
 use super::Added;
 
-/// The longest `_id` in bytes. Elasticsearch refuses the whole bulk request if one is longer.
+/// The maximum length of an `_id`, in bytes. Elasticsearch refuses the whole bulk request if one is longer.
 pub const MAX_ID_BYTES: usize = 512;
 
-/// Number of values of an embedding.
+/// Number of dimensions of an embedding.
 pub const DIMENSIONS: usize = 384;
 
-/// An embedding. All values are finite. Its length is finite and not 0.
+/// An embedding. All values are finite, and its magnitude is finite and not 0.
 pub type Vector = [f32; DIMENSIONS];
 
 /// A created or updated post. [`EmbeddingDecoder`](crate::pipeline::decode::EmbeddingDecoder) decodes its embeddings.
@@ -22,7 +22,7 @@ pub struct Post<'a> {
     pub author_did: Cow<'a, str>,
     /// The text.
     pub content: Cow<'a, str>,
-    /// The time of writing that the author's client reports, in milliseconds since 1970, in the years 0 to 9999.
+    /// The creation time that the author's client reports, in milliseconds since 1970 (years 0 to 9999).
     pub created_at: Option<i64>,
     /// The URI of the thread's first post.
     pub thread_root_post: Option<Cow<'a, str>>,
@@ -30,14 +30,14 @@ pub struct Post<'a> {
     pub thread_parent_post: Option<Cow<'a, str>>,
     /// The URI of the quoted post.
     pub quote_post: Option<Cow<'a, str>>,
-    /// The fields that were left out.
+    /// The fields that were left out of it.
     pub dropped: Dropped,
     /// The JSON text of its record.
     pub record: &'a str,
-    /// The JSON text of `inferences.text` in its `raw_post`, which the column `inferences` usually repeats; `""` if there
-    /// is none.
+    /// The JSON text of `inferences.text` in its `raw_post`; `""` if there is none. The column `inferences` usually
+    /// repeats it.
     pub scores: &'a str,
-    /// Its further fields, as far as they have been read.
+    /// The values of `--add-field`, as far as they have been read.
     pub added: Added,
 }
 
@@ -48,18 +48,18 @@ pub struct Deletion<'a> {
     pub at_uri: &'a str,
     /// The DID of the author; `""` if unknown.
     pub author_did: Cow<'a, str>,
-    /// The time of deletion in milliseconds since 1970, in the years 0 to 9999. None: the row has none, and the
-    /// archive's time is used.
+    /// The time of deletion, in milliseconds since 1970 (years 0 to 9999). If the row has none, the archive's time is
+    /// used.
     pub deleted_at: Option<i64>,
 }
 
 /// A deleted account.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AccountDeletion<'a> {
-    /// The DID of the account: begins with `did:` and is at most [`MAX_ID_BYTES`] long. So it can be an `_id` beside
-    /// those of posts, which begin with `at:`.
+    /// The DID of the account: begins with `did:`, at most [`MAX_ID_BYTES`] long. It is used as an `_id` and cannot
+    /// collide with those of posts, which begin with `at:`.
     pub did: Cow<'a, str>,
-    /// As for a [`Deletion`].
+    /// The time of deletion, as in [`Deletion::deleted_at`].
     pub deleted_at: Option<i64>,
 }
 
@@ -70,31 +70,31 @@ pub struct Embeddings<'s> {
     pub all_minilm_l12_v2: Option<&'s Vector>,
     /// The embedding `all-MiniLM-L6-v2`.
     pub all_minilm_l6_v2: Option<&'s Vector>,
-    /// Embeddings of further models, in the order of the request; empty if none was requested.
+    /// Embeddings of the models in `--add-field`, in that order; empty if there are none.
     pub others: &'s [Option<Vec<f32>>],
-    /// Embeddings that were there but unreadable.
+    /// Embeddings that could not be decoded.
     pub dropped: Dropped,
-    /// Likewise for further models: the names that they were requested by.
+    /// The requested names of further models whose embeddings could not be decoded.
     pub dropped_others: &'s [&'static str],
-    /// The JSON text of `inferences.video` if it was requested; else `""`.
+    /// The JSON text of `inferences.video`; `""` if it was not requested.
     pub video: &'s str,
 }
 
 /// How often each field was left out of a document.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Dropped {
-    /// A text that is not a string.
+    /// The text is not a string.
     pub content: u8,
-    /// A creation time that is absent or not in RFC 3339.
+    /// The creation time is absent or not in RFC 3339.
     pub created_at: u8,
-    /// Inferences that are not JSON.
+    /// The inferences are not JSON.
     pub inferences: u8,
-    /// An embedding that cannot be decoded.
+    /// An embedding cannot be decoded.
     pub embedding: u8,
 }
 
 impl Dropped {
-    /// The names that left-out fields are counted under, each as often as its field was left out.
+    /// Returns the name of each left-out field, once for each time it was left out.
     pub fn fields(self) -> impl Iterator<Item = &'static str> {
         [
             ("content", self.content),
@@ -118,7 +118,7 @@ pub struct Tombstone<'a> {
     pub deleted_at: i64,
 }
 
-/// The document of an action, for a sink to write.
+/// The document of a bulk action.
 #[derive(Clone, Copy, Debug)]
 pub enum Document<'a> {
     /// A post.
@@ -130,6 +130,6 @@ pub enum Document<'a> {
     },
     /// A tombstone.
     Tombstone(&'a Tombstone<'a>),
-    /// A document that was refused before, as in the dead-letter file: JSON on one line.
+    /// The refused document of a dead letter: JSON on one line.
     Replayed(&'a str),
 }

@@ -1,17 +1,17 @@
-//! The fields of the documents of posts.
+//! Which fields post documents have.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::Value as Json;
 
-/// A choice of fields that differs from the usual documents. It lives as long as the process.
+/// The choice made by `--exclude-field` and `--add-field`. It lives as long as the process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FieldChoice {
-    /// Fields to leave out; vectors as `embeddings.NAME`.
+    /// Fields to leave out. Vectors are called `embeddings.NAME`.
     pub excluded: &'static [&'static str],
-    /// Further fields, by their requested names.
+    /// Fields to add, by their names in `--add-field`.
     pub added: &'static [&'static str],
-    /// Further vectors.
+    /// Models whose vectors are added.
     pub models: &'static [Model],
 }
 
@@ -21,41 +21,40 @@ impl FieldChoice {
         self.excluded.contains(&name)
     }
 
-    /// Whether further fields were requested under this name.
+    /// Whether `--add-field` has this name.
     pub fn adds(&self, name: &str) -> bool {
         self.added.contains(&name)
     }
 }
 
-/// A model whose vectors are requested.
+/// A model whose vectors are added to documents.
 #[derive(Debug)]
 pub struct Model {
     /// Its name in `inferences.text_embeddings`.
     pub name: &'static str,
     /// The name of its vectors below `embeddings`.
     pub field: &'static str,
-    /// The path of its vectors in a document: `embeddings.` and that name.
+    /// The path of its vectors in a document: `embeddings.` and [`Self::field`].
     pub path: &'static str,
-    /// The name that it was requested by, under which left-out vectors are counted.
+    /// Its name in `--add-field`. Left-out vectors are counted under it.
     pub asked: &'static str,
-    /// Number of values of a vector. 0: not known yet.
+    /// Number of dimensions; 0 if not known yet.
     dims: AtomicUsize,
 }
 
 impl Model {
-    /// A model whose dimensions are not known yet. `path` is that of its vectors in a document, `asked` the requested
-    /// name.
+    /// Creates a model whose number of dimensions is not known yet. The arguments are the fields of the same names.
     pub fn new(name: &'static str, path: &'static str, asked: &'static str) -> Self {
         let field = path.strip_prefix("embeddings.").unwrap_or(path);
         Self { name, field, path, asked, dims: AtomicUsize::new(0) }
     }
 
-    /// Number of values of a vector, if known.
+    /// Returns the number of dimensions, if known.
     pub fn dims(&self) -> Option<usize> {
         Some(self.dims.load(Ordering::Relaxed)).filter(|&dims| dims > 0)
     }
 
-    /// Whether vectors have this many values. The first call decides for all.
+    /// Whether vectors have this many dimensions. The first call sets the number.
     pub fn has_dims(&self, dims: usize) -> bool {
         let before = self.dims.compare_exchange(0, dims, Ordering::Relaxed, Ordering::Relaxed);
         before.err().is_none_or(|known| known == dims)
@@ -70,17 +69,17 @@ impl PartialEq for Model {
 
 impl Eq for Model {}
 
-/// Further fields of one post.
+/// The values of `--add-field` for one post.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Added {
-    /// The values that are there, by field name.
+    /// The values, by field name.
     pub values: Vec<(&'static str, Json)>,
-    /// The requested names of unreadable fields.
+    /// The names in `--add-field` of fields that could not be read.
     pub dropped: Vec<&'static str>,
 }
 
 impl Added {
-    /// The value of a field, if there is one.
+    /// Returns the value of a field, if there is one.
     pub fn get(&self, name: &str) -> Option<&Json> {
         self.values.iter().find(|(field, _)| *field == name).map(|(_, value)| value)
     }
@@ -91,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_vector_of_a_model_decides_how_many_values_they_have() {
+    fn the_first_vector_of_a_model_sets_its_dimensions() {
         let model = Model::new("a-b", "embeddings.a_b", "vector:a-b");
         assert_eq!(model.dims(), None);
         assert!(model.has_dims(768) && !model.has_dims(384) && model.has_dims(768));

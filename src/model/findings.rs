@@ -1,10 +1,10 @@
-//! What a verification finds. Source: contract, section 8.
+//! The findings of a verification. Source: contract, section 8.
 
 use std::ops::AddAssign;
 
 use serde::Serialize;
 
-/// The result of comparing the index with the last event of an id.
+/// The result of comparing the index with the latest event of an id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Finding {
     /// The index is as it should be.
@@ -17,16 +17,16 @@ pub enum Finding {
     Missing,
     /// The post has an older version, or one that this program never writes.
     Stale,
-    /// The post has this version, but this field has another value.
+    /// The post has the same version, but this field has another value.
     Different(&'static str),
     /// The post is there although it was deleted.
     Resurrected,
-    /// The event is a delete, but there is no tombstone.
+    /// The event is a deletion, but there is no tombstone.
     Undeleted,
 }
 
 impl Finding {
-    /// The name in messages.
+    /// Returns the name used in messages.
     pub fn name(self) -> &'static str {
         match self {
             Finding::Equal => "equal",
@@ -40,7 +40,7 @@ impl Finding {
         }
     }
 
-    /// The field that differs.
+    /// Returns the field that differs.
     pub fn field(self) -> Option<&'static str> {
         match self {
             Finding::Different(field) => Some(field),
@@ -57,21 +57,21 @@ impl Finding {
 /// The number of rows of each finding.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Findings {
-    /// As they should be.
+    /// See [`Finding::Equal`].
     pub equal: u64,
-    /// The index holds a later version.
+    /// See [`Finding::Newer`].
     pub newer: u64,
-    /// No post, because there is a tombstone.
+    /// See [`Finding::Suppressed`].
     pub suppressed: u64,
-    /// Neither a post nor a tombstone.
+    /// See [`Finding::Missing`].
     pub missing: u64,
-    /// The post has an older version, or another program's.
+    /// See [`Finding::Stale`].
     pub stale: u64,
-    /// This version, but other content.
+    /// See [`Finding::Different`].
     pub different: u64,
-    /// The post is there although it was deleted.
+    /// See [`Finding::Resurrected`].
     pub resurrected: u64,
-    /// A delete without a tombstone.
+    /// See [`Finding::Undeleted`].
     pub undeleted: u64,
 }
 
@@ -90,7 +90,7 @@ impl Findings {
         } += 1;
     }
 
-    /// All counters, in the order of messages.
+    /// Returns all counters with their names, in the order of messages.
     pub fn all(&self) -> [(&'static str, u64); 8] {
         [
             ("equal", self.equal),
@@ -104,18 +104,18 @@ impl Findings {
         ]
     }
 
-    /// The counters of differences.
+    /// Returns the counters of differences with their names.
     pub fn differences(&self) -> [(&'static str, u64); 5] {
         let [_, _, _, differences @ ..] = self.all();
         differences
     }
 
-    /// Rows compared.
+    /// Returns the number of rows compared.
     pub fn total(&self) -> u64 {
         self.all().iter().map(|(_, rows)| rows).sum()
     }
 
-    /// Rows for which the index is not as it should be.
+    /// Returns the number of rows for which the index is not as it should be.
     pub fn total_differences(&self) -> u64 {
         self.differences().iter().map(|(_, rows)| rows).sum()
     }

@@ -16,47 +16,46 @@ pub enum ActionKind {
     Post,
     /// Index a tombstone into `post_tombstones`; the delete from `posts` follows its confirmation.
     Tombstone,
-    /// Index the tombstone of an account into `post_tombstones`; the deletion of all its posts follows its
-    /// confirmation.
+    /// Index the tombstone of an account into `post_tombstones`; deleting all its posts follows its confirmation.
     AccountTombstone {
-        /// When the account was deleted, milliseconds since 1970.
+        /// When the account was deleted, in milliseconds since 1970.
         deleted_at: i64,
     },
 }
 
-/// One bulk action of a [`Batch`], and the receipt of the row that it came from.
+/// One bulk action of a [`Batch`], with the receipt of its row: archive, row id and version.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Action {
     /// What it does.
     pub kind: ActionKind,
     /// The row it came from.
     pub row_id: i64,
-    /// Name of its archive if that is not the batch's. A replay mixes archives.
+    /// The name of the row's archive if it is not the batch's: a replay mixes archives.
     pub origin: Option<Arc<str>>,
-    /// The position of the row's event in the order.
+    /// The version of the row's event.
     pub version: Version,
     /// The `_id`, unescaped: the row's `at_uri`, or the DID of an account.
     pub id: Box<str>,
-    /// The DID of a post's author, if it matters whether that account is deleted (`--account-deletions`).
+    /// The DID of a post's author. Set only with `--account-deletions`, where a deleted account suppresses its posts.
     pub author: Option<Box<str>>,
     /// The byte range of its two lines in [`Batch::body`], including both line ends.
     pub lines: Range<usize>,
 }
 
 impl Action {
-    /// An action of the row in `version`, from the batch's own archive. Its lines are not set yet.
+    /// Creates an action for the row in `version`, from the batch's own archive. Its lines are not set yet.
     pub fn new(kind: ActionKind, version: Version, id: &str) -> Self {
         let row_id = version.row_id();
         Self { kind, row_id, origin: None, version, id: id.into(), author: None, lines: 0..0 }
     }
 
-    /// The ids that a tombstone for a post may have: the post's and its author's.
+    /// Returns the ids of the tombstones that would suppress a post: its own id and its author's DID.
     pub fn tombstone_ids(&self) -> impl Iterator<Item = &str> {
         iter::once(&*self.id).chain(self.author.as_deref())
     }
 }
 
-/// Bulk actions of one archive, ready to send, with their receipts.
+/// Bulk actions of one archive, ready to send.
 #[derive(Clone, Debug)]
 pub struct Batch {
     /// The archive of all actions. In a replay, the dead-letter file.
@@ -67,7 +66,7 @@ pub struct Batch {
     pub actions: Vec<Action>,
 }
 
-/// The record of a row that cannot be indexed. One line of the dead-letter file.
+/// A row that cannot be indexed: one line of the dead-letter file.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct DeadLetter {
     /// Name of the archive.
@@ -78,7 +77,7 @@ pub struct DeadLetter {
     pub at_uri: String,
     /// The stage that refused the row: `decode`, `elasticsearch` or `replay`.
     pub stage: Cow<'static, str>,
-    /// Short name of the error: a reason of the decoder or Elasticsearch's `error.type`.
+    /// The short name of the error: a reason of the decoder, or Elasticsearch's `error.type`.
     pub error_type: String,
     /// What is wrong, in words.
     pub reason: String,
@@ -90,36 +89,36 @@ pub struct DeadLetter {
     pub document: Option<Box<serde_json::value::RawValue>>,
 }
 
-/// Goes up whenever the indices behind a sink's names have changed or may have lost writes. What was delivered to an
-/// earlier generation no longer counts.
+/// A counter that increases whenever the indices behind a sink's names have changed or may have lost writes. Deliveries
+/// to an earlier generation no longer count.
 pub type Generation = u64;
 
-/// Outcomes of rows of one archive, and their reasons.
+/// Outcomes of some rows of one archive, and the reasons for them.
 #[derive(Debug, Default)]
 pub struct Outcomes {
     /// The counters.
     pub tally: Tally,
-    /// The reasons behind them.
+    /// The reasons for skipped and rejected rows.
     pub reasons: Reasons,
-    /// The rejected rows. Together with the kept lines, as many as [`Tally::rejected`].
+    /// The rejected rows. Dead letters and kept lines together are as many as [`Tally::rejected`].
     pub dead_letters: Vec<DeadLetter>,
-    /// The generation of the sink that they were delivered to, the earliest of several. None: nothing was delivered.
+    /// The sink's generation that the rows were delivered to, the earliest if several. None: nothing was delivered.
     pub generation: Option<Generation>,
-    /// Whether they belong to a batch of deletions.
+    /// Whether the rows belong to a batch of deletions.
     pub of_deletions: bool,
-    /// Lines of a replayed dead-letter file that cannot be replayed, unchanged, each with its line end.
+    /// Lines of a replayed dead-letter file that cannot be sent again: unchanged, each with its line end.
     pub kept_lines: Vec<u8>,
 }
 
 impl Outcomes {
-    /// The outcome of `rows` rows of which nothing is known.
+    /// Creates outcomes for `rows` rows whose outcome is unknown.
     pub fn unconfirmed(rows: usize) -> Self {
         Self { tally: Tally { unconfirmed: rows as u64, ..Tally::default() }, ..Self::default() }
     }
 }
 
 impl Event {
-    /// The event's outcomes.
+    /// Returns the event's outcomes.
     pub fn outcomes_mut(&mut self) -> &mut Outcomes {
         let (Event::Batch { outcomes, .. } | Event::Archive { outcomes, .. }) = self;
         outcomes
@@ -139,21 +138,21 @@ impl AddAssign<Outcomes> for Outcomes {
 /// A message to the ledger.
 #[derive(Debug)]
 pub enum Event {
-    /// Every row of a batch has an outcome, or the run ended first (then some are `unconfirmed`). A worker also sends
-    /// it before the archive's end, for outcomes of rows that are in no batch.
+    /// Every row of a batch has an outcome; rows are `unconfirmed` if the run ended first. A worker also sends this
+    /// event for rows that are in no batch, before the archive's end.
     Batch {
         /// The archive of the batch.
         archive: Arc<Archive>,
-        /// Outcomes of the batch's rows. `tally.read` is 0: rows read are reported at the archive's end.
+        /// Outcomes of the batch's rows. `tally.read` is 0, since the archive's end reports the rows read.
         outcomes: Outcomes,
     },
-    /// An archive has been read to its end, or as far as this run reads it.
+    /// The reading of an archive has ended.
     Archive {
         /// The archive.
         archive: Arc<Archive>,
-        /// Outcomes of rows that are in no batch and not reported before, and the number of all rows read.
+        /// Outcomes of rows that are in no batch and not reported yet, and the number of all rows read.
         outcomes: Outcomes,
-        /// The number of its [`Event::Batch`]es: one for each batch handed to the senders, and those of the worker.
+        /// The number of the archive's [`Event::Batch`]es, those sent by its worker included.
         batches: u64,
         /// How the reading ended.
         end: ArchiveEnd,
@@ -165,8 +164,8 @@ pub enum Event {
 pub enum ArchiveEnd {
     /// Every row was read.
     Complete,
-    /// The archive is broken for good; the text says how.
+    /// The archive is damaged for good; the text says how.
     Broken(String),
-    /// The run is ending, or the archive could not be read for now. It stays pending. The text says why.
+    /// The run is ending, or the archive cannot be read for now; the text says why. The archive stays pending.
     Abandoned(String),
 }

@@ -1,10 +1,8 @@
-//! The names of the indices or aliases that are written to.
+//! The names of the target indices or aliases.
 
 use super::{ActionKind, FieldChoice};
 
-/// The names of the indices or aliases that are written to, and the fields that posts have there.
-///
-/// They live as long as the process, so that anything can hold them.
+/// The names of the target indices or aliases, and the fields that posts have there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Names {
     /// Name for posts.
@@ -22,12 +20,12 @@ impl Default for Names {
 }
 
 impl Names {
-    /// Both names.
+    /// Returns both names, posts first.
     pub fn both(self) -> [&'static str; 2] {
         [self.posts, self.tombstones]
     }
 
-    /// The name that an action writes to.
+    /// Returns the name that an action writes to.
     pub fn of(self, kind: ActionKind) -> &'static str {
         match kind {
             ActionKind::Post => self.posts,

@@ -1,4 +1,4 @@
-//! The fields of the documents, each listed once. Writer, mapping, checks and verification follow this list.
+//! The fields of posts and tombstones. Encoder, mapping, preflight and verification all use this one list.
 //!
 //! Source: contract, section 3.
 
@@ -6,33 +6,33 @@ use serde_json::Value as Json;
 
 use super::{Embeddings, FieldChoice, Model, Post, Tombstone, Vector};
 
-/// The dimension of a vector.
+/// Number of dimensions of the default vectors.
 pub const VECTOR_DIMS: u64 = 384;
 
 /// A field of a document.
 pub struct Field<Read> {
     /// Its name.
     pub name: &'static str,
-    /// Its content.
+    /// The kind of its content.
     pub kind: Kind,
-    /// The name that asks for it in `--add-field`; None for the fields that posts have by default.
+    /// Its name in `--add-field`; None for a default field.
     pub asked: Option<&'static str>,
     /// Reads its value.
     pub read: Read,
 }
 
-/// The content of a field, which decides its mapping.
+/// The kind of a field's content, which decides its mapping.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// A string that is searched as a whole.
+    /// A string that is matched as a whole.
     Keyword,
-    /// A text that is searched by its words.
+    /// A text with full-text search.
     Text,
     /// A time.
     Date,
-    /// An object with the vectors.
+    /// The object with the vectors.
     Vectors,
-    /// A web address, which may be very long.
+    /// A URL, which may be very long.
     Link,
     /// A text that is searched by its words only.
     Words,
@@ -40,7 +40,7 @@ pub enum Kind {
     Boolean,
     /// A whole number.
     Integer,
-    /// Objects with these members, each searched on its own.
+    /// A list of objects with these members, each searched separately.
     Nested(&'static [(&'static str, Kind)]),
     /// An object with these members.
     Object(&'static [(&'static str, Kind)]),
@@ -57,7 +57,7 @@ pub enum Value<'d> {
     Time(i64),
     /// The time of encoding.
     Now,
-    /// An object of vectors; left out if there is none.
+    /// The object with the vectors; left out if there are none.
     Vectors(&'d Embeddings<'d>),
     /// Any JSON value.
     Json(&'d Json),
@@ -69,7 +69,7 @@ pub type ReadPost = for<'d> fn(&'d Post<'d>, &'d Embeddings<'d>) -> Value<'d>;
 /// Reads a field of a tombstone.
 pub type ReadTombstone = for<'d> fn(&'d Tombstone<'d>) -> Value<'d>;
 
-/// The time at which a document was written: the one field that does not come from the data read.
+/// The field with the time at which a document was written: the only one that does not come from the archive.
 pub const WRITTEN_AT: &str = "indexed_at";
 
 /// The fields of a post, in the order in which they are written.
@@ -121,7 +121,7 @@ pub const POST_FIELDS: &[Field<ReadPost>] = &[
     }),
 ];
 
-/// A field that must be asked for.
+/// Creates a field that only `--add-field` adds.
 const fn further(name: &'static str, kind: Kind, asked: &'static str, read: ReadPost) -> Field<ReadPost> {
     Field { name, kind, asked: Some(asked), read }
 }
@@ -136,7 +136,7 @@ const MEDIUM: &[(&str, Kind)] = &[
     ("alt_text", Kind::Words),
 ];
 
-/// The members of a page that a post shows.
+/// The members of an embedded web page.
 const EXTERNAL: &[(&str, Kind)] =
     &[("uri", Kind::Link), ("title", Kind::Words), ("description", Kind::Words)];
 
@@ -167,7 +167,7 @@ pub const TOMBSTONE_FIELDS: &[Field<ReadTombstone>] = &[
 pub struct VectorField {
     /// Its name.
     pub name: &'static str,
-    /// Its name with the name of the parent field.
+    /// Its path in a document: `embeddings.` and its name.
     pub path: &'static str,
     /// Reads it from the embeddings of a row.
     pub read: for<'d> fn(&Embeddings<'d>) -> Option<&'d Vector>,
@@ -187,7 +187,7 @@ pub const VECTORS: &[VectorField] = &[
     },
 ];
 
-/// The fields of posts.
+/// Returns the fields of posts.
 pub fn post_fields(choice: FieldChoice) -> impl Iterator<Item = &'static Field<ReadPost>> {
     POST_FIELDS.iter().filter(move |field| {
         field.asked.is_none_or(|asked| choice.adds(asked)) && !choice.excludes(field.name)
@@ -201,13 +201,13 @@ pub struct VectorName {
     pub name: &'static str,
     /// Its path in a document: `embeddings.` and its name.
     pub path: &'static str,
-    /// Its dimension, if known.
+    /// Its number of dimensions, if known.
     pub dims: Option<u64>,
-    /// Its model, if it was asked for.
+    /// Its model; None for a default vector.
     pub model: Option<&'static Model>,
 }
 
-/// The names of the vectors of posts.
+/// Returns the names of the vectors of posts.
 pub fn vector_names(choice: FieldChoice) -> Vec<VectorName> {
     if choice.excludes("embeddings") {
         return Vec::new();
@@ -228,7 +228,7 @@ pub fn vector_names(choice: FieldChoice) -> Vec<VectorName> {
     usual.chain(others).collect()
 }
 
-/// The vectors of a post, with their names. Excluded vectors have not been decoded.
+/// Returns the vectors of a post with their names. Excluded vectors have not been decoded, so they are not among them.
 pub fn vectors<'d>(
     choice: FieldChoice,
     embeddings: &Embeddings<'d>,
@@ -241,7 +241,7 @@ pub fn vectors<'d>(
     usual.chain(others.filter_map(|(model, vector)| Some((model.field, vector.as_deref()?))))
 }
 
-/// The names and kinds of some fields.
+/// Returns the names and kinds of fields.
 pub fn kinds<Read>(fields: impl IntoIterator<Item = &'static Field<Read>>) -> Vec<(&'static str, Kind)>
 where
     Read: 'static,
@@ -249,7 +249,7 @@ where
     fields.into_iter().map(|field| (field.name, field.kind)).collect()
 }
 
-/// Lists the names of the fields of posts.
+/// Lists the names of the fields of posts, separated by commas.
 pub fn describe(choice: FieldChoice) -> String {
     let mut names = Vec::new();
     for field in post_fields(choice) {

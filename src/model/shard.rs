@@ -2,11 +2,11 @@
 
 use std::fmt;
 
-/// A share of the archives: those whose name hashes to `index` of `count`.
+/// A share of the archives: those for which the hash of the name, modulo `count`, is `index`.
 ///
 /// Processes with the same count and different indices never take the same archive. Together they take all archives,
-/// without communicating. The hash is FNV-1a (64 bits) of the name's bytes, modulo `count`. It never changes, since a
-/// change would assign archives to processes that do not know their state.
+/// without communicating. The hash is FNV-1a (64 bits) of the name's bytes. It must never change: a change would assign
+/// archives to processes that do not know their state.
 ///
 /// Source of the hash: RFC 9923, "The FNV Non-Cryptographic Hash Algorithm".
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,7 +19,7 @@ impl Shard {
     /// The share of all archives.
     pub const ALL: Self = Self { index: 0, count: 1 };
 
-    /// Share `index` (0-based) of `count`. None unless `index` is less than `count`.
+    /// Creates share `index` (0-based) of `count`. None unless `index` is less than `count`.
     pub fn new(index: u32, count: u32) -> Option<Self> {
         (index < count).then_some(Self { index, count })
     }
@@ -28,7 +28,7 @@ impl Shard {
     ///
     /// # Errors
     ///
-    /// What is wrong with the text, in words.
+    /// Says what is wrong with the text.
     pub fn parse(text: &str) -> Result<Self, String> {
         text.split_once('/')
             .and_then(|(index, count)| Self::new(number(index)?, number(count)?))
@@ -47,7 +47,7 @@ impl fmt::Display for Shard {
     }
 }
 
-/// Parses a number of decimal digits only.
+/// Parses decimal digits; refuses a sign.
 fn number(text: &str) -> Option<u32> {
     text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
 }
@@ -70,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn an_archive_belongs_to_the_same_shard_for_ever() {
+    fn the_shard_of_an_archive_never_changes() {
         let shard_of = |name| (0..8).find(|index| Shard { index: *index, count: 8 }.takes(name));
         assert_eq!(shard_of("mega_jetstream_20251218_000000.db.zip"), Some(3));
         assert_eq!(shard_of("mega_jetstream_20251218_000500.db.zip"), Some(2));
@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn shards_share_archives_out_evenly_and_each_to_one() {
+    fn shards_divide_archives_evenly_and_without_overlap() {
         let shards: Vec<_> = (0..4).map(|index| Shard::parse(&format!("{index}/4")).unwrap()).collect();
         let mut taken = [0; 4];
         for hour in 0..24 {
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_shard_is_refused_with_the_form_that_is_wanted() {
+    fn a_malformed_shard_is_refused_with_the_expected_form() {
         for text in [
             "",
             "/",
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn a_shard_is_printed_as_it_is_read() {
+    fn a_shard_prints_as_it_parses() {
         assert_eq!(Shard::parse("3/16").unwrap().to_string(), "3/16");
         assert!(Shard::ALL.takes("any.db.zip"));
     }

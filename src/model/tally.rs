@@ -1,4 +1,4 @@
-//! The outcomes of the rows of an archive or of a run. Every row is in exactly one counter.
+//! Counters of row outcomes, for an archive or a run. Every row is in exactly one counter.
 
 use std::collections::BTreeMap;
 use std::ops::AddAssign;
@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::Findings;
 
-/// Number of rows by final outcome.
+/// Numbers of rows by final outcome.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Tally {
     /// Rows read from archives.
@@ -16,7 +16,7 @@ pub struct Tally {
     pub indexed: u64,
     /// Deletions that Elasticsearch confirmed: tombstone and delete.
     pub deleted: u64,
-    /// Rows that a later event of the same `at_uri` makes irrelevant: within the archive, or by a 409.
+    /// Rows that a later event of the same `at_uri` makes irrelevant, within the archive or by a version conflict (409).
     pub superseded: u64,
     /// Posts not indexed because there is a tombstone for them.
     pub suppressed: u64,
@@ -24,12 +24,12 @@ pub struct Tally {
     pub skipped: u64,
     /// Rows that became dead letters.
     pub rejected: u64,
-    /// Rows read whose outcome is unknown because the run ended early.
+    /// Rows whose outcome is unknown because the run ended early.
     pub unconfirmed: u64,
-    /// The findings of a verification. Empty in a load. The summary reports them separately.
+    /// The findings of a verification; empty in a load. The summary reports them separately.
     #[serde(skip)]
     pub findings: Findings,
-    /// Findings before the repair, for rows that a verification has repaired.
+    /// The findings before the repair, for rows that `--repair` has repaired.
     #[serde(skip)]
     pub repaired: Findings,
 }
@@ -40,12 +40,12 @@ impl Tally {
         self.read == self.settled() + self.unconfirmed
     }
 
-    /// Number of rows with a final outcome.
+    /// Returns the number of rows with a final outcome.
     pub fn settled(&self) -> u64 {
         self.outcomes().iter().map(|(_, rows)| rows).sum::<u64>() - self.unconfirmed + self.findings.total()
     }
 
-    /// The outcomes in the order of messages, and their numbers of rows.
+    /// Returns the outcomes with their numbers of rows, in the order of messages.
     pub fn outcomes(&self) -> [(&'static str, u64); 7] {
         [
             ("indexed", self.indexed),
@@ -58,7 +58,7 @@ impl Tally {
         ]
     }
 
-    /// The counters without zeros. What went wrong comes first.
+    /// Returns the counters that are not zero, failures first.
     pub fn counts(&self) -> Vec<(&'static str, u64)> {
         let [done @ .., rejected, unconfirmed] = self.outcomes();
         let [equal, newer, suppressed, differences @ ..] = self.findings.all();
@@ -67,12 +67,12 @@ impl Tally {
         wrong.chain(right).filter(|(_, rows)| *rows > 0).collect()
     }
 
-    /// The counters in words: `7 indexed, 0 deleted, …`.
+    /// Formats the counters: `7 indexed, 0 deleted, …`.
     pub fn words(&self) -> String {
         let counts: Vec<(&str, u64)> = if self.findings.total() == 0 {
             self.outcomes().to_vec()
         } else {
-            // Rows that were compared were not written.
+            // A verification writes nothing, so outcomes without rows are left out.
             let others = self.outcomes().into_iter().filter(|(_, rows)| *rows > 0);
             self.findings.all().into_iter().chain(others).collect()
         };
@@ -105,11 +105,11 @@ pub struct Reasons {
     pub skipped: ReasonCounts,
     /// Rejected rows by reason; adds up to [`Tally::rejected`].
     pub rejected: ReasonCounts,
-    /// Rejected rows whose dead letter holds a document, so that it can be sent again. Used only for the advice at the
-    /// end of a run.
+    /// Rejected rows whose dead letter holds a document, which can be sent again. Only used for the advice at the end
+    /// of a run.
     #[serde(skip)]
     pub can_be_replayed: u64,
-    /// Fields left out of documents that were still indexed, by field. Not the outcome of a row.
+    /// Fields left out of documents that were still indexed, by field. These are not outcomes of rows.
     pub dropped_fields: ReasonCounts,
 }
 
@@ -145,6 +145,6 @@ impl AddAssign<Reasons> for Reasons {
 pub struct Totals {
     /// Rows of all archives.
     pub rows: Tally,
-    /// Reasons behind them.
+    /// The reasons for skipped and rejected rows.
     pub reasons: Reasons,
 }

@@ -1,4 +1,4 @@
-//! The progress bar on a terminal: progress of the current archives, and speed.
+//! The progress bar on a terminal.
 
 use std::collections::VecDeque;
 use std::env;
@@ -11,27 +11,27 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use crate::config::LogFormat;
 use crate::model::Health;
 use crate::observe::logging;
-use crate::observe::progress::{AtHand, Figures, in_words};
+use crate::observe::progress::{Backlog, Figures, format_seconds};
 use crate::text::megabytes;
 
 /// Window over which rows per second are measured.
 const RECENT: Duration = Duration::from_secs(10);
 
-/// Greatest width of the bar, in columns: it is read at a glance.
-const WIDEST: usize = 100;
+/// Maximum width of a line, in columns: a wider one cannot be read at a glance.
+const MAX_WIDTH: usize = 100;
 
-/// Least width of the bar with its brackets, in columns. Numbers are left out before it gets shorter.
-const NARROWEST_BAR: usize = 12;
+/// Minimum width of the bar with its brackets, in columns. On a narrow terminal numbers are left out instead.
+const MIN_BAR_WIDTH: usize = 12;
 
-/// Progress on a terminal. Removed from the screen on drop.
+/// Progress on a terminal; removed from the screen on drop.
 pub struct Bar {
     bar: Option<ProgressBar>,
     recent: Recent,
 }
 
 impl Bar {
-    /// Creates a bar where it makes sense: standard error is a terminal that can show one, the log is text for people,
-    /// and no documents are written to the same screen. The bar has no colours, so `NO_COLOR` needs no handling.
+    /// Creates a bar if standard error is a terminal that can show one, the log is text, and no documents are written to
+    /// the same screen. The bar has no colours, so `NO_COLOR` needs no handling.
     pub fn new(format: LogFormat, shows_documents: bool) -> Option<Self> {
         let shows_documents = shows_documents && std::io::stdout().is_terminal();
         let can_show = std::io::stderr().is_terminal() && env::var("TERM").is_ok_and(|term| term != "dumb");
@@ -39,30 +39,30 @@ impl Bar {
         (is_text && can_show && !shows_documents).then(|| Self { bar: None, recent: Recent::default() })
     }
 
-    /// Shows these figures; hides the bar where no archives are being taken up.
+    /// Shows these figures; hides the bar if no archives are being processed.
     pub fn show(&mut self, figures: &Figures) {
         self.recent.add(figures.elapsed, figures.totals.rows.settled());
-        let Some(at_hand) = figures.at_hand else { return self.take_away() };
-        let width = usize::from(Term::stderr().size().1).clamp(1, WIDEST + 1) - 1;
+        let Some(backlog) = figures.backlog else { return self.hide() };
+        let width = usize::from(Term::stderr().size().1).clamp(1, MAX_WIDTH + 1) - 1;
         let bar = self.bar.get_or_insert_with(|| {
             let bar = ProgressBar::with_draw_target(Some(1), ProgressDrawTarget::stderr());
-            logging::stand_above(Some(bar.clone()));
+            logging::set_bar(Some(bar.clone()));
             bar
         });
-        let shown = Shown::new(figures, &at_hand, self.recent.rows_per_second(), width);
+        let shown = Shown::new(figures, &backlog, self.recent.rows_per_second(), width);
         if let Ok(style) = ProgressStyle::with_template(&shown.template()) {
             bar.set_style(style.progress_chars("=> "));
         }
-        bar.set_length(at_hand.bytes.max(1));
+        bar.set_length(backlog.bytes.max(1));
         bar.set_message(shown.beside);
         bar.set_prefix(shown.below);
-        bar.set_position(at_hand.settled_bytes());
+        bar.set_position(backlog.settled_bytes());
         bar.tick();
     }
 
-    fn take_away(&mut self) {
+    fn hide(&mut self) {
         if let Some(bar) = self.bar.take() {
-            logging::stand_above(None);
+            logging::set_bar(None);
             bar.finish_and_clear();
         }
     }
@@ -70,14 +70,14 @@ impl Bar {
 
 impl Drop for Bar {
     fn drop(&mut self) {
-        self.take_away();
+        self.hide();
     }
 }
 
-/// The parts shown: two lines for archives; one for a dead-letter file, whose length is unknown.
+/// The text shown: two lines for archives, but only one for a dead-letter file, whose length is unknown.
 #[derive(Debug)]
 struct Shown {
-    /// Width of the bar in characters; None: there is no bar.
+    /// Width of the bar in characters; None if there is no bar.
     bar: Option<usize>,
     /// Text to the right of the bar.
     beside: String,
@@ -86,18 +86,18 @@ struct Shown {
 }
 
 impl Shown {
-    fn new(figures: &Figures, at_hand: &AtHand, rows_per_second: f64, width: usize) -> Self {
-        let below = fit(&rows(figures, at_hand, rows_per_second), width);
-        if at_hand.archives == 0 {
+    fn new(figures: &Figures, backlog: &Backlog, rows_per_second: f64, width: usize) -> Self {
+        let below = fit(&rows(figures, backlog, rows_per_second), width);
+        if backlog.archives == 0 {
             return Self { bar: None, beside: String::new(), below };
         }
-        let beside = fit(&numbers(figures, at_hand), width.saturating_sub(NARROWEST_BAR));
+        let beside = fit(&numbers(figures, backlog), width.saturating_sub(MIN_BAR_WIDTH));
         let bar = width.saturating_sub(beside.chars().count() + "[] ".len());
         Self { bar: Some(bar), beside, below }
     }
 
-    /// The template starts with an empty line. The bar ends in the last column, where the terminal's `^C` moves it up
-    /// by one line; without the empty line its first line would stay on the screen when the bar is removed.
+    /// Returns the template. It starts with an empty line: the bar ends in the last column, where a `^C` from the
+    /// terminal moves it up by one line. Without the empty line, the bar's first line would stay on the screen then.
     fn template(&self) -> String {
         match self.bar {
             Some(width) => format!("\n[{{bar:{width}}}] {{msg}}\n{{prefix}}"),
@@ -106,25 +106,25 @@ impl Shown {
     }
 }
 
-/// Returns the progress, most important part first.
-fn numbers(figures: &Figures, at_hand: &AtHand) -> Vec<String> {
-    let mut numbers = vec![format!("{:.0}%", (at_hand.share() * 100.0).floor())];
-    if let Some(left) = at_hand.left(figures.elapsed) {
-        numbers.push(format!("{} left", in_words(left.as_secs().try_into().unwrap_or(i64::MAX))));
+/// Returns the text beside the bar, most important part first.
+fn numbers(figures: &Figures, backlog: &Backlog) -> Vec<String> {
+    let mut numbers = vec![format!("{:.0}%", (backlog.share() * 100.0).floor())];
+    if let Some(left) = backlog.left(figures.elapsed) {
+        numbers.push(format!("{} left", format_seconds(left.as_secs().try_into().unwrap_or(i64::MAX))));
     }
-    numbers.push(format!("{} of {}", megabytes(at_hand.settled_bytes()), megabytes(at_hand.bytes)));
+    numbers.push(format!("{} of {}", megabytes(backlog.settled_bytes()), megabytes(backlog.bytes)));
     numbers
 }
 
-/// Returns rows and speed, most important part first. An unhealthy server comes before all else.
-fn rows(figures: &Figures, at_hand: &AtHand, rows_per_second: f64) -> Vec<String> {
+/// Returns the text below the bar, most important part first. The server comes first if it is not available.
+fn rows(figures: &Figures, backlog: &Backlog, rows_per_second: f64) -> Vec<String> {
     let rows = &figures.totals.rows;
     let mut parts = Vec::new();
     let server = figures.server.map(|server| (server.health, format!("Elasticsearch {}", server.health)));
     let is_well = matches!(&server, None | Some((Health::Available, _)));
     parts.extend(server.clone().filter(|_| !is_well).map(|(_, text)| text));
-    if at_hand.archives > 0 {
-        parts.push(format!("{}/{} archives", at_hand.done, at_hand.archives));
+    if backlog.archives > 0 {
+        parts.push(format!("{}/{} archives", backlog.done, backlog.archives));
     }
     parts.push(format!("{} rows", rows.settled()));
     parts.push(format!("{rows_per_second:.0} rows/s"));
@@ -134,8 +134,8 @@ fn rows(figures: &Figures, at_hand: &AtHand, rows_per_second: f64) -> Vec<String
     if figures.requests.retried > 0 {
         parts.push(format!("{} retried", figures.requests.retried));
     }
-    if at_hand.archives > 0 {
-        parts.push(format!("{:.1} MB/s", at_hand.bytes_per_second(figures.elapsed) / 1e6));
+    if backlog.archives > 0 {
+        parts.push(format!("{:.1} MB/s", backlog.bytes_per_second(figures.elapsed) / 1e6));
     }
     parts.extend(server.filter(|_| is_well).map(|(_, text)| text));
     parts
@@ -155,7 +155,7 @@ fn fit(parts: &[String], width: usize) -> String {
     line
 }
 
-/// Rows settled at each moment of the last few seconds.
+/// Samples of the last few seconds: the duration of the run, and the rows settled.
 #[derive(Default)]
 struct Recent(VecDeque<(Duration, u64)>);
 
@@ -191,20 +191,20 @@ mod tests {
         }
     }
 
-    fn at_hand() -> AtHand {
-        AtHand {
+    fn backlog() -> Backlog {
+        Backlog {
             archives: 40,
             bytes: 4_000_000_000,
             done: 10,
             done_bytes: 1_000_000_000,
             since: Duration::from_secs(20),
-            ..AtHand::default()
+            ..Backlog::default()
         }
     }
 
     #[test]
     fn a_wide_terminal_has_room_for_everything() {
-        let shown = Shown::new(&figures(Health::Available), &at_hand(), 3000.0, 100);
+        let shown = Shown::new(&figures(Health::Available), &backlog(), 3000.0, 100);
         assert_eq!(shown.beside, "25%  60 s left  1.00 GB of 4.00 GB");
         assert_eq!(shown.bar, Some(100 - shown.beside.len() - 3));
         assert_eq!(
@@ -214,9 +214,9 @@ mod tests {
     }
 
     #[test]
-    fn no_line_is_longer_than_the_terminal_is_wide_and_the_share_is_the_last_to_go() {
+    fn lines_fit_the_terminal_and_the_share_is_left_out_last() {
         for width in 3..120 {
-            let shown = Shown::new(&figures(Health::Available), &at_hand(), 3000.0, width);
+            let shown = Shown::new(&figures(Health::Available), &backlog(), 3000.0, width);
             let first = shown.bar.unwrap_or_default() + "[] ".len() + shown.beside.chars().count();
             assert!(first <= width && shown.below.chars().count() <= width, "{width}: {shown:?}");
             assert!(width < 16 || shown.beside.starts_with("25%"), "{width}: {shown:?}");
@@ -225,14 +225,14 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_is_not_well_comes_first() {
-        let shown = Shown::new(&figures(Health::Unavailable), &at_hand(), 0.0, 40);
+    fn an_unavailable_server_comes_first() {
+        let shown = Shown::new(&figures(Health::Unavailable), &backlog(), 0.0, 40);
         assert!(shown.below.starts_with("Elasticsearch unavailable  "), "{shown:?}");
     }
 
     #[test]
-    fn a_dead_letter_file_has_rows_alone() {
-        let shown = Shown::new(&figures(Health::Available), &AtHand::default(), 10.0, 80);
+    fn a_replay_shows_only_rows() {
+        let shown = Shown::new(&figures(Health::Available), &Backlog::default(), 10.0, 80);
         assert!(
             shown.below.starts_with("120002 rows  10 rows/s") && shown.template() == "\n{prefix}",
             "{shown:?}"
@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn the_speed_is_that_of_the_last_seconds() {
+    fn the_speed_covers_only_the_last_seconds() {
         let mut recent = Recent::default();
         assert_eq!(recent.rows_per_second(), 0.0);
         for second in 0..100_u64 {

@@ -1,4 +1,4 @@
-//! Writes the figures of a run in Prometheus' text exposition format.
+//! Formats the figures of a run in Prometheus' text exposition format.
 //!
 //! Sources: Prometheus, "Exposition formats" (text format 0.0.4) and "Metric and label naming". `docs/metrics.md`
 //! explains each figure.
@@ -20,19 +20,19 @@ pub(super) const PREFIX: &str = "megastream_ingest_";
 /// Name of the metric that is carried over from an earlier run's file.
 pub(super) const LAST_SUCCESS: &str = "last_success_timestamp_seconds";
 
-/// Facts about a run that are written besides its figures.
+/// The facts about a run that are exposed besides its figures.
 #[derive(Clone, Copy, Debug)]
 pub struct Exposition {
     /// Mode of the run.
     pub mode: Mode,
     /// Whether the run sends nothing.
     pub dry_run: bool,
-    /// Last success of earlier runs, in milliseconds since 1970. Kept when this run fails.
+    /// The last success of earlier runs, in milliseconds since 1970. Exposed until this run has a success of its own.
     pub earlier_success: Option<i64>,
 }
 
 impl Exposition {
-    /// Returns the whole text, with the exit code once the run has ended. The order of lines is always the same.
+    /// Returns the whole text, with the exit code once the run has ended. The lines always have the same order.
     pub fn text(self, figures: &Figures, code: Option<ExitCode>) -> String {
         let mut text = Text(String::with_capacity(16 << 10));
         text.run(self, figures, code);
@@ -55,7 +55,7 @@ fn seconds(millis: i64) -> String {
     format!("{}.{:03}", millis.div_euclid(1000), millis.rem_euclid(1000))
 }
 
-/// The metric types of the format that are used here.
+/// The metric types used here.
 #[derive(Clone, Copy)]
 enum Kind {
     Counter,
@@ -206,13 +206,13 @@ impl Text {
         }
     }
 
-    /// Writes a family of one sample without labels.
+    /// Writes a metric family of one sample without labels.
     fn one(&mut self, kind: Kind, name: &str, help: &str, value: impl Display) {
         self.head(kind, name, help);
         self.sample(name, &[], value);
     }
 
-    /// Writes a family with one sample per label value. Without values no family is written.
+    /// Writes a metric family with one sample per label value. Writes nothing if there are no values.
     fn by<'v>(
         &mut self,
         kind: Kind,
@@ -254,7 +254,7 @@ impl Text {
     }
 }
 
-/// Escapes a label value as the format requires between quotes.
+/// Escapes a label value for its quotes.
 fn escape(text: &str) -> String {
     text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }

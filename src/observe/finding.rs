@@ -7,9 +7,9 @@ use std::fmt;
 pub enum Status {
     /// Nothing to do.
     Ok,
-    /// The run can go on; the operator should know.
+    /// The run can continue, but the operator should know.
     Warning,
-    /// The run would lose or spoil data, or fail.
+    /// The run would lose or corrupt data, or fail.
     Failed,
 }
 
@@ -39,7 +39,7 @@ impl Check {
         Self::new(name, Status::Warning, text)
     }
 
-    /// Creates a result that prevents a run, or a correct one.
+    /// Creates a result that prevents the run.
     pub(crate) fn failed(name: &'static str, text: impl Into<String>) -> Self {
         Self::new(name, Status::Failed, text)
     }

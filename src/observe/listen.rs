@@ -1,7 +1,7 @@
 //! A small HTTP server for pages of a few kilobytes: GET and HEAD, one request per connection.
 //!
 //! Clients cannot exhaust it: requests are limited in size and time. Beyond the limit on connections, the newest one
-//! replaces the oldest, so clients that connect and stay silent keep nobody out.
+//! replaces the oldest, so idle connections do not keep other clients out.
 //!
 //! Source: RFC 9112.
 
@@ -12,16 +12,16 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Limit on the head of a request (bytes).
-const MOST_BYTES: usize = 8 << 10;
+/// The largest head of a request, in bytes.
+const MAX_BYTES: usize = 8 << 10;
 
 /// Time limit of a connection.
-const MOST_TIME: Duration = Duration::from_secs(5);
+const MAX_TIME: Duration = Duration::from_secs(5);
 
-/// Limit on open connections.
-const MOST_CONNECTIONS: usize = 16;
+/// The largest number of open connections.
+const MAX_CONNECTIONS: usize = 16;
 
-/// Pause after a failed accept, for example when the process has no file descriptor left.
+/// Pause after a failed accept, for example if the process has no file descriptors left.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// A response.
@@ -42,14 +42,14 @@ impl Page {
     }
 }
 
-/// Returns the page at a path; None where there is none.
+/// Returns the page at a path; None if there is none.
 pub type Pages = dyn Fn(&str) -> Option<Page> + Send + Sync;
 
 /// Binds to an address, and answers on threads of its own until the process ends.
 ///
 /// # Errors
 ///
-/// Fails where the address cannot be bound, or no thread can be started.
+/// Fails if the address cannot be bound, or no thread can be started.
 pub fn listen(addresses: &[SocketAddr], pages: Arc<Pages>) -> io::Result<SocketAddr> {
     let listener = TcpListener::bind(addresses)?;
     let address = listener.local_addr()?;
@@ -70,18 +70,18 @@ fn accept(listener: &TcpListener, pages: &Arc<Pages>) {
         };
         let connection = Arc::new(connection);
         open.retain(|other| Arc::strong_count(other) > 1);
-        if open.len() >= MOST_CONNECTIONS
+        if open.len() >= MAX_CONNECTIONS
             && let Some(oldest) = open.pop_front()
         {
-            // The connection's thread notices the end of it.
+            // The connection's thread notices that, and ends.
             let _ = oldest.shutdown(Shutdown::Both);
         }
         open.push_back(connection.clone());
         let pages = pages.clone();
-        // Without a thread the connection is closed, and the client tries again.
+        // If no thread can be started, the connection is closed, and the client tries again.
         let _ = spawn(move || {
-            // An error means that the client is gone, which does not matter here.
-            let _ = serve(&connection, Instant::now() + MOST_TIME, &*pages);
+            // An error only means that the client is gone.
+            let _ = serve(&connection, Instant::now() + MAX_TIME, &*pages);
             let _ = connection.shutdown(Shutdown::Both);
         });
     }
@@ -90,9 +90,9 @@ fn accept(listener: &TcpListener, pages: &Arc<Pages>) {
 fn serve(mut connection: &TcpStream, end: Instant, pages: &Pages) -> io::Result<()> {
     let mut head = Vec::new();
     let mut piece = [0; 1024];
-    while !is_whole(&head) && head.len() < MOST_BYTES {
+    while !is_whole(&head) && head.len() < MAX_BYTES {
         let left = end.saturating_duration_since(Instant::now());
-        // A zero would mean no time-out at all.
+        // Zero would be refused as a time-out.
         connection.set_read_timeout(Some(left.max(Duration::from_millis(1))))?;
         let read = if left.is_zero() { 0 } else { connection.read(&mut piece)? };
         if read == 0 {
@@ -110,8 +110,8 @@ fn serve(mut connection: &TcpStream, end: Instant, pages: &Pages) -> io::Result<
     if has_body {
         reply.push_str(&text);
     }
-    // A reply of some kilobytes fits into the socket's buffer, so a client that does not read causes no wait.
-    connection.set_write_timeout(Some(MOST_TIME))?;
+    // A reply of a few kilobytes fits into the socket's buffer, so a client that does not read causes no wait.
+    connection.set_write_timeout(Some(MAX_TIME))?;
     connection.write_all(reply.as_bytes())
 }
 
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn requests_are_read_as_they_are_meant_or_refused() {
+    fn every_request_has_its_status() {
         for (head, expected) in [
             (&b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n"[..], "200"),
             (b"GET /a HTTP/1.0\n\n", "200"),
@@ -170,20 +170,19 @@ mod tests {
         assert!(!answer(b"HEAD /a HTTP/1.1\r\n\r\n", &pages).1);
     }
 
-    /// Returns what comes back over a connection; "" where it is closed or not answered in time.
+    /// Returns the reply on a connection; "" if it is closed or not answered in time.
     fn read(mut connection: TcpStream) -> String {
         let mut text = String::new();
         let _ = connection
-            .set_read_timeout(Some(MOST_TIME / 2))
+            .set_read_timeout(Some(MAX_TIME / 2))
             .and_then(|()| connection.read_to_string(&mut text));
         text
     }
 
     #[test]
-    fn those_who_connect_and_say_nothing_keep_nobody_out() {
+    fn idle_connections_do_not_keep_other_clients_out() {
         let address = listen(&["127.0.0.1:0".parse().unwrap()], Arc::new(pages)).unwrap();
-        let silent: Vec<_> =
-            (0..5 * MOST_CONNECTIONS).map(|_| TcpStream::connect(address).unwrap()).collect();
+        let silent: Vec<_> = (0..5 * MAX_CONNECTIONS).map(|_| TcpStream::connect(address).unwrap()).collect();
         for _ in 0..3 {
             let mut asking = TcpStream::connect(address).unwrap();
             asking.write_all(b"GET /a HTTP/1.1\r\n\r\n").unwrap();
@@ -195,10 +194,10 @@ mod tests {
     }
 
     #[test]
-    fn a_request_without_end_is_cut_off_by_its_size() {
+    fn a_request_that_is_too_large_is_refused() {
         let address = listen(&["127.0.0.1:0".parse().unwrap()], Arc::new(pages)).unwrap();
         let mut endless = TcpStream::connect(address).unwrap();
-        endless.write_all(&[b'x'; MOST_BYTES]).unwrap();
+        endless.write_all(&[b'x'; MAX_BYTES]).unwrap();
         assert!(read(endless).starts_with("HTTP/1.1 431 "));
     }
 

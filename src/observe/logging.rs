@@ -14,38 +14,38 @@ use crate::config::{LogFormat, Logging};
 use crate::exit::Failure;
 use crate::timestamp::{now_millis, write_rfc3339_millis};
 
-/// Name of the log field whose text is already JSON.
+/// Name of the log field whose value is already JSON.
 pub const SUMMARY: &str = "summary";
 
-/// The target of the lines about one archive each.
+/// The log target of lines about a single archive.
 pub const ARCHIVES: &str = "megastream_ingest::archives";
 
-/// Columns that a line of the log may take on a terminal.
-const WIDEST: usize = 100;
+/// Maximum width of a line on a terminal, in columns.
+const MAX_WIDTH: usize = 100;
 
-/// Columns of what stands before the text: `[2025-12-18T00:00:00Z INFO ] `.
-const BEFORE_TEXT: usize = 29;
+/// Width of the part before the text, in columns: `[2025-12-18T00:00:00Z INFO ] `.
+const PREFIX_WIDTH: usize = 29;
 
-/// Returns the columns that the text of a line about an archive may take. Without a limit where it is no terminal that
-/// shows it: a file has room for everything.
+/// Returns the maximum width of the text of a line about an archive, in columns. Unlimited unless standard error is a
+/// terminal.
 pub fn columns() -> usize {
-    if io::stderr().is_terminal() { WIDEST - BEFORE_TEXT } else { usize::MAX }
+    if io::stderr().is_terminal() { MAX_WIDTH - PREFIX_WIDTH } else { usize::MAX }
 }
 
 /// The bar below the log.
 static BAR: RwLock<Option<ProgressBar>> = RwLock::new(None);
 
-/// Starts logging to standard error. Where logging is not `enabled`, nothing is logged, whatever `RUST_LOG` says.
+/// Starts logging to standard error. Unless logging is `enabled`, nothing is logged, whatever `RUST_LOG` says.
 ///
-/// `RUST_LOG` chooses the levels of this program. The HTTP and TLS libraries stay at warnings, since their debug output
-/// shows headers, and with them credentials.
+/// `RUST_LOG` sets the levels of this program. The HTTP and TLS libraries only log warnings, since their debug output
+/// shows headers and thus credentials.
 ///
-/// A `quiet` log has no line for an archive that went well.
+/// A `quiet` log has no lines for archives without failures.
 pub fn start(Logging { enabled, quiet, format }: Logging) {
-    // Where nothing is logged, a panic is reported as the failure that it leads to.
+    // If nothing is logged, only the failure that a panic leads to is reported.
     panic::set_hook(Box::new(move |panic| {
         if enabled {
-            tell_of_panic(panic, format);
+            report_panic(panic, format);
         }
     }));
     if !enabled {
@@ -64,20 +64,19 @@ pub fn start(Logging { enabled, quiet, format }: Logging) {
     }
     let logger = builder.build();
     let level = logger.filter();
-    // A process has one log. Starting a second one would be a bug of this program that users cannot fix, so it is
-    // ignored.
+    // Fails only if this process has a logger already. Users could not fix that, so it is ignored.
     if log::set_boxed_logger(Box::new(AboveBar(logger))).is_ok() {
         log::set_max_level(level);
     }
 }
 
-/// Reports why the program ends where nothing is logged (yet): an exit code alone helps nobody.
-pub fn tell(failure: &Failure, format: LogFormat) {
+/// Reports why the program ends. For use when nothing is logged or the log is not open yet.
+pub fn report_failure(failure: &Failure, format: LogFormat) {
     write_error(&failure.message, &[("exit_code", failure.code.number())], format);
 }
 
 /// Reports where a panic happened. Bypasses the log: the panicking code may hold its locks.
-fn tell_of_panic(panic: &PanicHookInfo<'_>, format: LogFormat) {
+fn report_panic(panic: &PanicHookInfo<'_>, format: LogFormat) {
     let backtrace = match Backtrace::capture() {
         trace if trace.status() == BacktraceStatus::Captured => format!("\n{trace}"),
         _ => String::new(),
@@ -99,12 +98,12 @@ fn write_error(message: &str, fields: &[(&str, u8)], format: LogFormat) {
             now_millis(),
         ),
     };
-    // Standard error is closed: nobody can be told.
+    // If standard error is closed, there is nowhere left to report to.
     let _ = io::stderr().write_all(line.as_bytes());
 }
 
-/// Sets the bar below the log; None removes it.
-pub(crate) fn stand_above(bar: Option<ProgressBar>) {
+/// Sets the bar that log lines are written above; None removes it.
+pub(crate) fn set_bar(bar: Option<ProgressBar>) {
     *BAR.write().unwrap_or_else(PoisonError::into_inner) = bar;
 }
 
@@ -193,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_summary_is_taken_for_json() {
+    fn only_the_summary_is_written_as_json() {
         for (key, text, expected) in [
             (SUMMARY, "{\"rows\":1}", "{\"rows\":1}"),
             (SUMMARY, "{\"rows\"", "\"{\\\"rows\\\"\""),

@@ -2,12 +2,15 @@
 //!
 //! Source: node exporter, "Textfile collector".
 
-use std::fs;
+use std::fs::{self, OpenOptions};
 use std::io::{self, Read, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+use rustix::fs::OFlags;
 
 use crate::config::{Job, Mode, Reports};
 use crate::exit::ExitCode;
@@ -18,21 +21,21 @@ use crate::observe::progress::Figures;
 #[cfg(test)]
 mod tests;
 
-/// Interval of warnings about a file that cannot be written.
+/// Interval between warnings about a file that cannot be written.
 const WARN_EVERY: Duration = Duration::from_secs(300);
 
-/// Age after which an unchanged temporary file counts as abandoned: a running process rewrites its own at once.
+/// Age after which a temporary file counts as abandoned. A running process renames its own at once.
 const LEFT_BEHIND_AFTER: Duration = Duration::from_secs(60);
 
-/// Limit on what is read of an earlier run's file (bytes).
-const MOST_READ: u64 = 1 << 20;
+/// Maximum number of bytes read of an earlier run's file.
+const MAX_READ: u64 = 1 << 20;
 
-/// The metrics file. A failure to write never ends the run.
+/// The metrics file. A failure to write it never ends the run.
 #[derive(Debug)]
 pub struct MetricsFile {
     path: PathBuf,
     exposition: Exposition,
-    /// When a failure to write was last logged. Locked while writing, so there is one writer at a time.
+    /// When a failure to write was last logged. Locked while writing, so that there is one writer at a time.
     warned: Mutex<Option<Instant>>,
 }
 
@@ -42,7 +45,7 @@ impl MetricsFile {
         Some(Self::new(reports.metrics_file.clone()?, reports.mode, reports.job == Job::DryRun))
     }
 
-    /// Creates the file's writer. Takes the time of the last success over from an existing file.
+    /// Creates a writer, which takes the time of the last success over from an existing file.
     pub fn new(path: PathBuf, mode: Mode, dry_run: bool) -> Self {
         let exposition = Exposition { mode, dry_run, earlier_success: earlier_success(&path) };
         reap_temporaries(&path);
@@ -58,24 +61,33 @@ impl MetricsFile {
             *warned = Some(Instant::now());
             log::warn!(
                 "--metrics-file (METRICS_FILE) {} cannot be written: {error}; the run continues without it; \
-                 make its folder writable",
+                 make room for it, or its folder writable",
                 self.path.display()
             );
         }
     }
 }
 
-/// Replaces a file: readers find either the old or the new one, complete.
+/// Replaces a file atomically. Writes to a device or pipe, such as `/dev/stdout`: renaming a file over it would remove it
+/// from the system. Follows links, so that a
+/// link stays one.
 ///
-/// The temporary name does not end in `.prom`, so that the collector ignores it. Nothing is synced to disk: the figures
-/// are of the moment, and worthless after a power failure.
+/// The temporary name does not end in `.prom`, so the collector ignores it. Nothing is synced to disk: figures are
+/// worthless after a power failure.
 fn replace(path: &Path, text: &str) -> io::Result<()> {
-    let temporary = files::beside(path, &format!(".{}.tmp", process::id()));
-    files::replace_by(&temporary, path, |file| file.write_all(text.as_bytes()))
+    if fs::metadata(path).is_ok_and(|metadata| !metadata.is_file()) {
+        // A pipe that nobody reads is an error at once, and does not hang.
+        let flags = OFlags::NONBLOCK.bits().cast_signed();
+        return OpenOptions::new().write(true).custom_flags(flags).open(path)?.write_all(text.as_bytes());
+    }
+    let path = files::real_path(path);
+    let temporary = files::beside(&path, &format!(".{}.tmp", process::id()));
+    files::replace_by(&temporary, &path, |file| file.write_all(text.as_bytes()))
 }
 
-/// Removes temporary files that killed runs have left. Files of the last minute may belong to a running process.
+/// Removes temporary files that killed runs have left. Newer ones may belong to a running process.
 fn reap_temporaries(path: &Path) {
+    let path = &files::real_path(path);
     let Some(name) = path.file_name().and_then(|name| name.to_str()) else { return };
     let is_temporary = |file: &str| {
         let id = file.strip_prefix(name).and_then(|rest| rest.strip_prefix('.')?.strip_suffix(".tmp"));
@@ -86,23 +98,23 @@ fn reap_temporaries(path: &Path) {
         let is_old =
             modified.and_then(|time| time.elapsed().ok()).is_some_and(|age| age >= LEFT_BEHIND_AFTER);
         if is_old && entry.file_name().to_str().is_some_and(is_temporary) {
-            // A leftover does no harm; the next run tries again.
+            // A leftover does no harm, and the next run tries again.
             let _ = fs::remove_file(entry.path());
         }
     }
 }
 
-/// Returns what describes the run in the exposition, also where no file is written.
+/// Returns the facts about a run for its exposition, whether or not it writes a metrics file.
 pub fn exposition(reports: &Reports) -> Exposition {
     let earlier_success = reports.metrics_file.as_deref().and_then(earlier_success);
     Exposition { mode: reports.mode, dry_run: reports.job == Job::DryRun, earlier_success }
 }
 
-/// Returns the last success recorded in an earlier run's file, in milliseconds since 1970. None where the file cannot
-/// be read or is something else.
+/// Returns the last success recorded in an earlier run's file, in milliseconds since 1970. None if the file cannot be
+/// read or holds something else.
 fn earlier_success(path: &Path) -> Option<i64> {
     let mut bytes = Vec::new();
-    files::open(path).ok()?.take(MOST_READ).read_to_end(&mut bytes).ok()?;
+    files::open(path).ok()?.take(MAX_READ).read_to_end(&mut bytes).ok()?;
     let text = String::from_utf8(bytes).ok()?;
     let value =
         text.lines().find_map(|l| l.strip_prefix(PREFIX)?.strip_prefix(LAST_SUCCESS)?.strip_prefix(' '));

@@ -1,4 +1,4 @@
-//! Reporting: progress, summary, metrics, bar and log. Knows figures, not the stages that produce them.
+//! Reporting: progress, summary, metrics, bar and log. Independent of the stages that produce the figures.
 
 pub mod bar;
 #[cfg(test)]

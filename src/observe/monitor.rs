@@ -1,4 +1,4 @@
-//! The thread that reports progress: a bar on a terminal, else regular log lines, and the metrics file.
+//! The thread that reports progress: a bar on a terminal or else log lines, and the metrics file.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ use crate::observe::metrics::MetricsFile;
 use crate::observe::progress::{Figures, Progress};
 use crate::shutdown::Stop;
 
-/// Interval at which the metrics file is written, and at which a `once` run logs a line.
+/// Interval at which the metrics file is written, and a `once` run logs a line.
 const TICK: Duration = Duration::from_secs(10);
 
 /// Ticks per log line of a spool run, which mostly waits.
@@ -32,19 +32,19 @@ pub struct Monitor<'r> {
 }
 
 impl<'r> Monitor<'r> {
-    /// Reports `progress` as configured. A panic of the monitor stops the run.
+    /// Creates a monitor of `progress`. A panic of its thread stops the run.
     pub fn new(reports: &'r Reports, format: LogFormat, progress: &'r Progress, stop: &'r Stop) -> Self {
         Self { reports, format, progress, stop, metrics: MetricsFile::of(reports), tick: TICK }
     }
 
-    /// Does the run's work, and reports progress until it returns; also while a stopped run finishes what is being
-    /// sent. Starts no thread where nothing is logged and no metrics file asked for.
+    /// Does the run's work and reports progress until it returns, also while a stopped run finishes its requests. Starts
+    /// no thread if nothing is logged and there is no metrics file.
     pub fn during<T>(&self, work: impl FnOnce() -> T) -> T {
         if self.metrics.is_none() && !log::log_enabled!(log::Level::Info) {
             return work();
         }
         thread::scope(|scope| {
-            // The sending end is dropped even if the work panics, and so the thread ends.
+            // The sending end is dropped even if the work panics, so the thread ends in any case.
             let (_end, ended) = bounded(0);
             scope.spawn(move || self.stop.guard("the monitor", || self.watch(&ended)));
             work()
@@ -56,7 +56,7 @@ impl<'r> Monitor<'r> {
         let mut bar = Bar::new(self.format, self.reports.shows_documents);
         let ticks_per_line = match self.reports.mode {
             Mode::Spool => Some(TICKS_PER_SPOOL_LINE),
-            // The bar shows all that the lines would.
+            // The bar shows everything that the lines would.
             Mode::Once if bar.is_some() => None,
             Mode::Once => Some(1),
         };
@@ -85,12 +85,12 @@ impl<'r> Monitor<'r> {
         }
     }
 
-    /// Writes the metrics file, if one is asked for.
+    /// Writes the metrics file, if there is one.
     pub fn publish(&self) {
         self.write(None);
     }
 
-    /// Writes the metrics file for the last time.
+    /// Writes the metrics file for the last time, with the exit code.
     pub fn finish(&self, code: ExitCode) {
         self.write(Some(code));
     }
@@ -103,8 +103,7 @@ impl<'r> Monitor<'r> {
     }
 }
 
-/// Ticks at a steady rate. Ticks missed while the process was stopped (SIGSTOP, a suspended machine) are skipped: there
-/// is nothing to report of them.
+/// Ticks at a steady rate. Ticks missed while the process was stopped (SIGSTOP, a suspended machine) are skipped.
 struct Clock {
     every: Duration,
     next: Instant,
@@ -115,7 +114,7 @@ impl Clock {
         Self { every, next: now + every }
     }
 
-    /// Whether a tick is due; counts it.
+    /// Whether a tick is due. If so, schedules the next one.
     fn ticks(&mut self, now: Instant) -> bool {
         let is_due = now >= self.next;
         if is_due {
@@ -134,7 +133,7 @@ mod tests {
     use crate::model::{Reasons, Tally};
 
     #[test]
-    fn a_process_that_has_slept_ticks_once() {
+    fn missed_ticks_are_skipped() {
         let (start, second) = (Instant::now(), Duration::from_secs(1));
         let mut clock = Clock::new(10 * second, start);
         let ticks = |clock: &mut Clock, seconds| clock.ticks(start + seconds * second);

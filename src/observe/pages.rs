@@ -20,7 +20,7 @@ const FIGURES: &str = "text/plain; version=0.0.4; charset=utf-8";
 ///
 /// # Errors
 ///
-/// A usage failure where the address cannot be bound.
+/// A usage failure if the address cannot be bound.
 pub fn serve(reports: &Reports, progress: &Arc<Progress>, stop: &Stop) -> Result<(), Failure> {
     let Some(address) = &reports.listen else { return Ok(()) };
     let pages = Pages {
@@ -56,7 +56,7 @@ fn cannot_listen(address: &ListenAddress, error: &std::io::Error) -> Failure {
 
 struct Pages {
     exposition: Exposition,
-    /// Whether the run depends on a server that may be away.
+    /// Whether the run is ready only while Elasticsearch is available.
     needs_server: bool,
     progress: Arc<Progress>,
     stop: Stop,
@@ -118,14 +118,14 @@ mod tests {
     }
 
     #[test]
-    fn a_run_is_ready_from_its_preflight_on_unless_the_server_is_away() {
+    fn a_run_is_ready_after_its_preflight_while_the_server_is_available() {
         let pages = pages(true);
         let status = || pages.readiness().status[..3].to_owned();
         assert_eq!(status(), "503");
         let health = Arc::new(Mutex::new(Health::Available));
-        let told = health.clone();
-        pages.progress.connected(move || ServerFigures {
-            health: *told.lock().unwrap(),
+        let reported = health.clone();
+        pages.progress.set_server_source(move || ServerFigures {
+            health: *reported.lock().unwrap(),
             limit: 1,
             since_confirmed: None,
         });
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn a_dry_run_waits_for_nobody() {
+    fn a_dry_run_is_ready_at_once() {
         let pages = pages(false);
         assert_eq!(pages.readiness().status, "200 OK");
         assert_eq!(pages.health().status, "200 OK");

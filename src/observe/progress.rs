@@ -1,14 +1,13 @@
-//! The figures of a run, in one place.
+//! The figures of a run, from which progress, metrics and summary are all taken.
 //!
-//! The ledger updates them once per event (a batch judged, an archive read), never once per row. The summary is taken
-//! from the same place, so progress and summary cannot differ.
+//! The ledger updates them once per event (a batch is settled, an archive is read), never once per row.
 
-mod at_hand;
+mod backlog;
 
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-pub use self::at_hand::AtHand;
+pub use self::backlog::Backlog;
 use crate::model::{Archive, MemoryFigures, Reasons, Selection, ServerFigures, Tally, Totals};
 use crate::observe::report::{Archives, RequestCounters, Requests};
 use crate::observe::traffic::TrafficFigures;
@@ -19,9 +18,9 @@ use crate::timestamp::{now_millis, write_rfc3339_millis};
 pub struct Progress {
     clock: Instant,
     started: i64,
-    /// Whether archives are taken up, and not a dead-letter file.
+    /// Whether the run reads archives. False for a replay, which reads a dead-letter file.
     counts_archives: bool,
-    /// Counters of requests, written by the senders.
+    /// Counters of requests, which the senders update.
     pub requests: RequestCounters,
     server: OnceLock<ServerSource>,
     memory: OnceLock<MemorySource>,
@@ -41,7 +40,7 @@ struct Counts {
     totals: Totals,
     newest_archive: Option<i64>,
     last_success: Option<i64>,
-    at_hand: Option<AtHand>,
+    backlog: Option<Backlog>,
 }
 
 /// The figures at one moment.
@@ -55,8 +54,8 @@ pub struct Figures {
     pub elapsed: Duration,
     /// Archives by outcome.
     pub archives: Archives,
-    /// Rows by outcome. An archive's rows count as read only once it is read to its end, so during a run more rows may
-    /// be settled than read.
+    /// Rows by outcome. An archive's rows count as read once its end is reached, so more rows may be settled than read
+    /// during a run.
     pub totals: Totals,
     /// Counts of requests.
     pub requests: Requests,
@@ -66,14 +65,13 @@ pub struct Figures {
     pub newest_archive: Option<i64>,
     /// When this run last had nothing left to do, in milliseconds since 1970.
     pub last_success: Option<i64>,
-    /// The archives being taken up now, if any.
-    pub at_hand: Option<AtHand>,
+    /// The archives being processed now, if any.
+    pub backlog: Option<Backlog>,
     /// State of Elasticsearch. None before it has passed preflight, and in a dry run.
     pub server: Option<ServerFigures>,
-    /// Threads that have given no sign of life for too long, and for how long. Filled in by the caller that knows the
-    /// run's threads.
+    /// Stuck stages, each with its silence. Left empty here; the caller fills it in.
     pub stuck: Vec<(Stage, Duration)>,
-    /// Memory that archives take. None before any could be admitted, and in a replay.
+    /// Memory that archives take. None before archives are admitted, and in a replay.
     pub memory: Option<MemoryFigures>,
 }
 
@@ -97,21 +95,21 @@ impl Progress {
         }
     }
 
-    /// As [`Self::new`], for a run that takes up a dead-letter file and no archives.
-    pub fn of_replay() -> Self {
-        let counts = Counts { at_hand: Some(AtHand::default()), ..Counts::default() };
+    /// Starts the figures of a replay, which reads a dead-letter file and no archives.
+    pub fn for_replay() -> Self {
+        let counts = Counts { backlog: Some(Backlog::default()), ..Counts::default() };
         Self { counts_archives: false, counts: Mutex::new(counts), ..Self::new() }
     }
 
     /// Records that the server has passed preflight; `figures` returns its state.
-    pub fn connected(&self, figures: impl Fn() -> ServerFigures + Send + Sync + 'static) {
-        // A run connects once. On a second call the first source stays.
+    pub fn set_server_source(&self, figures: impl Fn() -> ServerFigures + Send + Sync + 'static) {
+        // A run connects once. A second call changes nothing.
         let _ = self.server.set(Box::new(figures));
     }
 
     /// Records that archives are admitted from now on; `figures` returns the memory they take.
-    pub fn lets_in(&self, figures: impl Fn() -> MemoryFigures + Send + Sync + 'static) {
-        // As for the server: the first source stays.
+    pub fn set_memory_source(&self, figures: impl Fn() -> MemoryFigures + Send + Sync + 'static) {
+        // As above, a second call changes nothing.
         let _ = self.memory.set(Box::new(figures));
     }
 
@@ -121,29 +119,29 @@ impl Progress {
         let Archives { already_done, processed, .. } = counts.archives;
         let to_do = selection.take.len() as u64 + selection.under_way.archives;
         counts.archives = Archives {
-            // Done archives may be moved away between two looks; they still count as done.
+            // Archives that are moved away between two looks still count as done.
             already_done: selection.already_done.saturating_sub(processed).max(already_done),
             processed,
             failed: selection.failed,
-            pending: to_do + selection.settling + selection.too_large,
+            pending: to_do + selection.settling + selection.too_large + selection.unreadable,
             discovered: 0,
         };
         counts.archives.count_discovered();
         counts.newest_archive = counts.newest_archive.max(selection.newest_done);
         if to_do == 0 {
-            counts.at_hand = None;
+            counts.backlog = None;
             return;
         }
-        let fresh = AtHand {
+        let fresh = Backlog {
             settled_before: counts.totals.rows.settled(),
             since: self.clock.elapsed(),
-            ..AtHand::default()
+            ..Backlog::default()
         };
-        // Goes on while archives of earlier looks are under way.
-        let at_hand = counts.at_hand.get_or_insert(fresh);
+        // Kept while archives of earlier looks are under way.
+        let backlog = counts.backlog.get_or_insert(fresh);
         let bytes: u64 = selection.take.iter().map(|archive| archive.bytes).sum();
-        at_hand.archives = at_hand.done + to_do;
-        at_hand.bytes = at_hand.done_bytes + selection.under_way.bytes + bytes;
+        backlog.archives = backlog.done + to_do;
+        backlog.bytes = backlog.done_bytes + selection.under_way.bytes + bytes;
     }
 
     /// Adds outcomes of rows.
@@ -155,9 +153,9 @@ impl Progress {
 
     /// Records that an archive with `rows` rows has been opened.
     pub fn opened(&self, archive: &Archive, rows: u64) {
-        if let Some(at_hand) = &mut self.counts().at_hand {
-            at_hand.opened_bytes += archive.bytes;
-            at_hand.opened_rows += rows;
+        if let Some(backlog) = &mut self.counts().backlog {
+            backlog.opened_bytes += archive.bytes;
+            backlog.opened_rows += rows;
         }
     }
 
@@ -181,11 +179,11 @@ impl Progress {
         counts.finished(archive);
     }
 
-    /// Records that all archives found have been taken up. It is a success if none of them stays pending, and if a
-    /// verification has found the index as it should be.
+    /// Records that a pass over all archives found has ended. It is a success if no archive stays pending and if a
+    /// verification found no differences.
     pub fn passed(&self) {
         let mut counts = self.counts();
-        counts.at_hand = None;
+        counts.backlog = None;
         if counts.archives.pending == 0 && counts.totals.rows.findings.total_differences() == 0 {
             counts.last_success = Some(now_millis());
         }
@@ -206,7 +204,7 @@ impl Progress {
             traffic: self.requests.traffic.figures(),
             newest_archive: counts.newest_archive,
             last_success: counts.last_success,
-            at_hand: counts.at_hand.map(|at_hand| at_hand.with_settled(counts.totals.rows.settled())),
+            backlog: counts.backlog.map(|backlog| backlog.with_settled(counts.totals.rows.settled())),
             server,
             stuck: Vec::new(),
             memory,
@@ -226,16 +224,15 @@ impl Progress {
 impl Counts {
     /// Counts one of the current archives as done or broken.
     fn finished(&mut self, archive: &Archive) {
-        if let Some(at_hand) = &mut self.at_hand {
-            at_hand.done += 1;
-            at_hand.done_bytes += archive.bytes;
+        if let Some(backlog) = &mut self.backlog {
+            backlog.done += 1;
+            backlog.done_bytes += archive.bytes;
         }
     }
 }
 
 impl Figures {
-    /// Formats one line for the log. `before` are the figures of the previous line, from which the figures of the
-    /// interval follow.
+    /// Formats one line for the log. Rates of the interval are relative to `before`, the figures of the previous line.
     pub fn line(&self, before: &Figures) -> String {
         let Archives { discovered, already_done, processed, failed, pending } = self.archives;
         let settled = self.totals.rows.settled();
@@ -259,7 +256,7 @@ impl Figures {
             line.push_str(&format!(
                 "; newest archive: {}, {} old",
                 String::from_utf8_lossy(&time),
-                in_words(age)
+                format_seconds(age)
             ));
         }
         if let Some(ServerFigures { health, limit, .. }) = self.server {
@@ -274,8 +271,8 @@ fn rate(rows: u64, time: Duration) -> f64 {
     if time.is_zero() { 0.0 } else { rows as f64 / time.as_secs_f64() }
 }
 
-/// Formats seconds in the largest unit of which there are at least two.
-pub fn in_words(seconds: i64) -> String {
+/// Formats seconds in the largest unit that fits at least twice.
+pub fn format_seconds(seconds: i64) -> String {
     match seconds {
         ..120 => format!("{seconds} s"),
         120..7_200 => format!("{} min", seconds / 60),

@@ -1,4 +1,4 @@
-//! The outcome of a run: its summary, and the exit code that follows from it.
+//! The summary of a run, and its exit code.
 
 mod table;
 
@@ -16,7 +16,7 @@ use crate::model::{Findings, Reasons, Tally, Totals};
 use crate::observe::traffic::Traffic;
 use crate::shutdown::StopReason;
 
-/// Version of the summary's schema. Increased when a field is removed or changes its meaning, not when one is added.
+/// Version of the summary's schema. Increased when a field is removed or changes its meaning, but not for a new field.
 const SCHEMA_VERSION: u32 = 1;
 
 /// The summary of a run (contract section 6). `docs/summary.md` explains every field.
@@ -30,9 +30,9 @@ pub struct Summary {
     pub mode: &'static str,
     /// `local` or `s3`.
     pub source: &'static str,
-    /// Nothing was written to Elasticsearch; the counters say what would have been.
+    /// Whether this was a dry run: the counters say what a load would have written.
     pub dry_run: bool,
-    /// The run was stopped before its end, by a signal or because nobody read its output any more.
+    /// Whether a signal, or the reader of its output closing the pipe, stopped the run.
     pub interrupted: bool,
     /// The exit code.
     pub exit_code: u8,
@@ -42,10 +42,10 @@ pub struct Summary {
     pub archives: Archives,
     /// Rows by outcome.
     pub rows: Tally,
-    /// Rows by the final finding of a verification; None for any other run.
+    /// Rows by final finding, of a verification only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub findings: Option<Findings>,
-    /// Rows that a verification with `--repair` has repaired, by the finding before the repair.
+    /// Repaired rows by their finding before the repair, of `--repair` only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub repaired: Option<Findings>,
     /// Reasons for outcomes of rows.
@@ -57,31 +57,31 @@ pub struct Summary {
 /// Archives: `discovered = already_done + processed + failed + pending`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Archives {
-    /// Found in the source, and belonging to this shard.
+    /// Found in the source and belonging to this shard.
     pub discovered: u64,
     /// Marked `processed` before this run.
     pub already_done: u64,
     /// Done by this run.
     pub processed: u64,
-    /// Broken: found by this run, or left alone since an earlier one.
+    /// Damaged: found by this run, or skipped since an earlier one.
     pub failed: u64,
-    /// To be taken up again by the next run.
+    /// Left to the next run.
     pub pending: u64,
 }
 
 impl Archives {
-    /// Sets `discovered`: every archive discovered is in exactly one of the other counters.
+    /// Sets `discovered` to the sum of the other counters: each archive is in exactly one of them.
     pub fn count_discovered(&mut self) {
         self.discovered = self.already_done + self.processed + self.failed + self.pending;
     }
 }
 
-/// Counts of a run's requests.
+/// The counts of a run's requests.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Requests {
     /// Bulk requests.
     pub bulk: u64,
-    /// Bulk requests that sent something again.
+    /// Bulk requests that retried something.
     pub retried: u64,
     /// Bytes of request bodies before compression.
     pub bytes_sent: u64,
@@ -89,18 +89,18 @@ pub struct Requests {
     pub bytes_on_wire: u64,
 }
 
-/// Counters of a run's requests.
+/// The counters of a run's requests, which the senders update.
 #[derive(Debug, Default)]
 pub struct RequestCounters {
     /// Bulk requests sent.
     pub bulk: AtomicU64,
-    /// Bulk requests that sent something again.
+    /// Bulk requests that retried something.
     pub retried: AtomicU64,
     /// Bytes of request bodies before compression.
     pub bytes_sent: AtomicU64,
-    /// Bytes of request bodies as sent; counted where they are sent.
+    /// Bytes of request bodies as sent. Shared with the request body, which counts them.
     pub bytes_on_wire: Arc<AtomicU64>,
-    /// Durations of requests, and what was sent again.
+    /// Durations and retries of requests.
     pub traffic: Traffic,
 }
 
@@ -160,11 +160,11 @@ impl Summary {
 
     /// Returns the summary as one line of JSON.
     pub fn json(&self) -> String {
-        // Cannot fail: there is nothing but numbers and names of reasons.
+        // Cannot fail: a summary holds only numbers and texts.
         serde_json::to_string(self).unwrap_or_default()
     }
 
-    /// Whether the run was refused before it did anything: a table would hold nothing but zeros.
+    /// Whether the run failed before it did anything, so that a table would hold only zeros.
     pub fn is_empty(&self) -> bool {
         let is_refusal = [ExitCode::Usage, ExitCode::Refused, ExitCode::Locked]
             .iter()
@@ -172,7 +172,7 @@ impl Summary {
         is_refusal && self.rows == Tally::default() && self.requests == Requests::default()
     }
 
-    /// Returns the summary for people: failures first, with what to do, then all counters.
+    /// Returns the summary for people: failures first, with advice, then all counters.
     pub fn table(&self, reports: &Reports) -> String {
         table::of(self, reports)
     }
@@ -211,8 +211,8 @@ impl Summary {
     }
 }
 
-/// Returns the exit code of a run, not counting a summary that cannot be written. A run that is `cut_short` ended
-/// before it took anything up, so that nothing is pending then means nothing.
+/// Returns the exit code of a run. A run that was `cut_short` ended before its work was done, even if nothing is
+/// pending. A summary that cannot be written is not considered here.
 pub fn exit_code(
     mode: Mode,
     stopped: Option<&StopReason>,
@@ -221,12 +221,12 @@ pub fn exit_code(
     rows: &Tally,
 ) -> ExitCode {
     let unfinished = cut_short || archives.pending > 0 || rows.unconfirmed > 0;
-    // What nobody reads any more was not asked for.
+    // Once the reader of the output has closed the pipe, the rest is not wanted.
     let unfinished = unfinished && stopped != Some(&StopReason::Unread);
     match stopped {
         Some(StopReason::Fatal(failure)) => failure.code,
         Some(signal) if unfinished || mode == Mode::Spool => signal.exit_code(mode),
-        // The signal came when everything was done.
+        // Signals that left nothing unfinished do not count from here on.
         _ if unfinished => ExitCode::Failed,
         _ if archives.failed > 0 || rows.rejected > 0 || rows.findings.total_differences() > 0 => {
             ExitCode::DoneWithRejects
@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_that_ends_by_itself_says_whether_anything_was_left_out() {
+    fn the_exit_code_of_an_undisturbed_run_shows_failures_and_pending_archives() {
         assert_eq!(code(Mode::Once, None, 0, 0, 0), ExitCode::Done);
         assert_eq!(code(Mode::Once, None, 0, 0, 1), ExitCode::DoneWithRejects);
         assert_eq!(code(Mode::Once, None, 1, 0, 0), ExitCode::DoneWithRejects);
@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn a_signal_counts_only_where_it_left_work_undone() {
+    fn a_signal_counts_only_if_it_left_work_undone() {
         assert_eq!(code(Mode::Once, Some(StopReason::Interrupt), 0, 1, 0), ExitCode::Interrupted);
         assert_eq!(code(Mode::Once, Some(StopReason::Terminate), 0, 1, 0), ExitCode::Terminated);
         assert_eq!(code(Mode::Once, Some(StopReason::Terminate), 0, 0, 0), ExitCode::Done);
@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn a_replay_that_is_cut_short_has_no_archive_pending_and_still_is_not_done() {
+    fn an_interrupted_replay_is_not_done_although_no_archive_is_pending() {
         let rows = Tally { unconfirmed: 1, ..Tally::default() };
         let stopped = StopReason::Terminate;
         assert_eq!(
@@ -276,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn a_signal_before_anything_was_looked_for_left_all_undone() {
+    fn a_signal_before_the_first_look_leaves_everything_undone() {
         let code = |mode| {
             let (archives, rows) = (Archives::default(), Tally::default());
             exit_code(mode, Some(&StopReason::Interrupt), true, archives, &rows)

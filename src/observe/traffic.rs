@@ -1,24 +1,24 @@
-//! Requests to Elasticsearch: their durations, and what is sent again.
+//! Counts requests to Elasticsearch: durations, and retries by reason.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// Upper bounds of the duration classes, in seconds; one more class holds what takes longer. A request takes 90 s at
-/// most at each node.
+/// Upper bounds of the histogram's buckets, in seconds; one more bucket holds longer durations. A request takes at most
+/// 90 s per node.
 pub const BOUNDS: [f64; 14] =
     [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 90.0];
 
-/// Number of duration classes.
+/// Number of buckets.
 const CLASSES: usize = BOUNDS.len() + 1;
 
 /// The kinds of requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Request {
-    /// Bulk actions.
+    /// A bulk request.
     Bulk,
-    /// Documents by their ids.
+    /// A look-up of documents by their ids.
     LookUp,
-    /// The posts of an account.
+    /// A search for the posts of an account.
     Search,
 }
 
@@ -36,24 +36,24 @@ impl Request {
     }
 }
 
-/// The reasons for sending something again.
+/// The reasons for a retry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Again {
     /// The request was refused for now: 429, or 5xx from a server that is up.
     PushedBack,
     /// The request was carried out, but some of its actions were refused for now.
     InPart,
-    /// No connection, no answer in time, or a server that is not ready.
+    /// There was no connection or no reply in time, or the server is not ready.
     Unavailable,
     /// The connection broke.
     Interrupted,
     /// The index behind a name has changed.
     Moved,
-    /// The credentials were refused, which may pass after an outage.
+    /// The credentials were refused. After an outage that may be temporary.
     Unauthenticated,
-    /// The request was refused for its size; it is sent in halves.
+    /// The request was too large; it is sent in halves.
     TooLarge,
-    /// The request was refused for something in it; it is sent in halves to find out what.
+    /// The request was refused because of its content; it is sent in halves to find the cause.
     Divided,
 }
 
@@ -85,7 +85,7 @@ impl Again {
     }
 }
 
-/// Counts requests; written by the senders.
+/// Counters of requests, which the senders update.
 #[derive(Debug, Default)]
 pub struct Traffic {
     again: [AtomicU64; Again::ALL.len()],
@@ -108,14 +108,15 @@ pub struct TrafficFigures {
 /// Durations of the requests of one kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Durations {
-    /// Requests per class: above the previous and up to this one of [`BOUNDS`]; the last class is above all bounds.
+    /// Number of requests per bucket: longer than the previous bound of [`BOUNDS`], up to this one. The last bucket has no
+    /// bound.
     pub classes: [u64; CLASSES],
     /// Sum of all durations.
     pub sum: Duration,
 }
 
 impl Traffic {
-    /// Records a request that was answered or failed after `time`.
+    /// Records a request that got its reply or failed after `time`.
     pub fn took(&self, request: Request, time: Duration) {
         let times = &self.took[request as usize];
         let class = BOUNDS.iter().position(|bound| time.as_secs_f64() <= *bound).unwrap_or(BOUNDS.len());
@@ -123,7 +124,7 @@ impl Traffic {
         times.micros.fetch_add(u64::try_from(time.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
-    /// Counts a request, or part of one, that is to be sent again.
+    /// Counts a retry of a request or of part of one.
     pub fn again(&self, why: Again) {
         self.again[why as usize].fetch_add(1, Ordering::Relaxed);
     }
@@ -142,12 +143,12 @@ impl Traffic {
 }
 
 impl TrafficFigures {
-    /// Returns each reason for sending something again, with its count.
+    /// Returns the number of retries for each reason.
     pub fn again(&self) -> impl Iterator<Item = (&'static str, u64)> {
         Again::ALL.into_iter().map(|why| (why.name(), self.again[why as usize]))
     }
 
-    /// Returns each kind of request, with its durations.
+    /// Returns the durations for each kind of request.
     pub fn durations(&self) -> impl Iterator<Item = (&'static str, &Durations)> {
         Request::ALL.into_iter().map(|request| (request.name(), &self.took[request as usize]))
     }
@@ -158,7 +159,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_duration_is_in_the_class_whose_bound_it_does_not_pass() {
+    fn a_duration_is_in_the_first_bucket_whose_bound_it_does_not_exceed() {
         let traffic = Traffic::default();
         for millis in [5, 6, 1000, 1001, 90_000, 90_001, 3_600_000] {
             traffic.took(Request::LookUp, Duration::from_millis(millis));
@@ -172,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn each_reason_and_each_request_has_a_number_of_its_own() {
+    fn each_reason_and_each_request_has_its_own_counter() {
         let traffic = Traffic::default();
         for (n, why) in Again::ALL.into_iter().enumerate() {
             (0..=n).for_each(|_| traffic.again(why));

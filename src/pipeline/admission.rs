@@ -1,4 +1,4 @@
-//! Admits archives to reading, so that all of them together stay within `--memory`.
+//! Admits archives for reading, so that all of them together stay within `--memory`.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,52 +7,52 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::archive::{ArchiveError, NoRoom, Room, Rooms, bytes_to_read};
 use crate::model::{Archive, MemoryFigures};
 use crate::shutdown::Stop;
-use crate::text::in_bytes;
+use crate::text::format_bytes;
 
-/// The most bytes that downloads waiting to be unzipped may take. A quarter of all memory is a further limit.
+/// Limit of downloads that wait to be unzipped, in bytes. A quarter of the memory is a further limit.
 const DOWNLOADED_BYTES: u64 = 512 << 20;
 
-/// Pieces of memory kept for each worker: one for a file, one for its database.
+/// Number of buffers kept for each worker: one for a file, one for its database.
 const KEPT_PER_WORKER: usize = 2;
 
-/// The memory for archives, and the archives that need more than all of it.
+/// The memory for archives, and the archives that are too large for it.
 #[derive(Debug)]
 pub struct Admission {
     memory: u64,
-    /// The part of it reserved for downloaded files.
+    /// The part of it reserved for downloaded files, in bytes.
     downloads: u64,
-    /// How much of that part is taken.
+    /// Bytes of that part in use.
     downloaded: Arc<AtomicU64>,
     rooms: Rooms,
-    /// Size and time of the archives that can never be admitted, by name.
+    /// Size and modification time of the archives that can never be admitted, by name.
     too_large: Mutex<HashMap<String, (u64, i128)>>,
 }
 
 impl Admission {
-    /// Shares `memory` bytes among `workers` readers. Where archives are `downloaded`, their files are in memory before
-    /// their turn to be read.
+    /// Divides `memory` bytes among `workers` workers. If archives are `downloaded`, a part is reserved for files that wait
+    /// to be read.
     pub fn new(memory: u64, workers: usize, downloaded: bool) -> Self {
         let downloads = if downloaded { DOWNLOADED_BYTES.min(memory / 4) } else { 0 };
         let rooms = Rooms::new(memory - downloads, KEPT_PER_WORKER * workers);
         Self { memory, downloads, downloaded: Arc::default(), rooms, too_large: Mutex::default() }
     }
 
-    /// Room for databases being read. Includes their files where these are not downloaded.
+    /// Returns the memory for archives being read: databases, and files unless these are downloaded.
     pub fn rooms(&self) -> &Rooms {
         &self.rooms
     }
 
-    /// Bytes reserved for downloaded files.
+    /// Returns the number of bytes reserved for downloaded files.
     pub fn downloads(&self) -> u64 {
         self.downloads
     }
 
-    /// The counter of bytes that downloaded files take.
+    /// Returns the counter of bytes in downloaded files.
     pub fn downloaded(&self) -> &Arc<AtomicU64> {
         &self.downloaded
     }
 
-    /// Returns a function that reports the memory in use. It works after `self` is gone.
+    /// Returns a function that reports the memory in use. It outlives `self`.
     pub fn figures(&self) -> impl Fn() -> MemoryFigures + Send + Sync + 'static {
         let (limit, rooms, downloaded) = (self.memory, self.rooms.clone(), self.downloaded.clone());
         move || MemoryFigures {
@@ -61,47 +61,47 @@ impl Admission {
         }
     }
 
-    /// Whether a file alone needs more memory than there is.
+    /// Whether a file of this size needs more memory than there is, even without its database.
     pub fn excludes_file(&self, bytes: u64) -> bool {
         bytes_to_read(bytes, 0) > self.memory
     }
 
-    /// Waits for room for an archive. `file` is the size of its file, which is counted elsewhere already.
+    /// Waits for `bytes` of memory for an archive. `file` is the size of its file, which is already counted elsewhere.
     ///
     /// # Errors
     ///
     /// [`ArchiveError::NoRoom`] if there never will be room, [`ArchiveError::Unavailable`] if the run is to stop.
-    pub fn let_in(&self, file: u64, bytes: u64, stop: &Stop) -> Result<Room, ArchiveError> {
+    pub fn admit(&self, file: u64, bytes: u64, stop: &Stop) -> Result<Room, ArchiveError> {
         self.rooms.acquire(bytes, stop).map_err(|why| match why {
             NoRoom::TooLarge => ArchiveError::NoRoom(file.saturating_add(bytes)),
             NoRoom::Stopping => ArchiveError::Unavailable("the run was stopped".to_owned()),
         })
     }
 
-    /// Waits until nothing else is being read: for a file larger than all memory for downloads. None: the run is to
+    /// Waits until nothing else is being read, for a file larger than the memory for downloads. None if the run is to
     /// stop.
-    pub fn let_in_alone(&self, stop: &Stop) -> Option<Room> {
+    pub fn admit_alone(&self, stop: &Stop) -> Option<Room> {
         self.rooms.acquire(self.rooms.total(), stop).ok()
     }
 
-    /// Checks what an archive takes that was admitted alone, together with its file.
+    /// Checks the memory of an archive that was admitted alone, together with its file.
     ///
     /// # Errors
     ///
-    /// [`ArchiveError::NoRoom`] if that is more than all memory.
+    /// [`ArchiveError::NoRoom`] if it needs more memory than there is.
     pub fn check_alone(&self, file: u64, bytes: u64) -> Result<(), ArchiveError> {
         let needed = file.saturating_add(bytes);
         if needed > self.memory { Err(ArchiveError::NoRoom(needed)) } else { Ok(()) }
     }
 
-    /// Remembers an archive that can never be admitted. Returns the message about it.
-    pub fn shut_out(&self, archive: &Archive, needed: u64) -> String {
+    /// Remembers an archive that can never be admitted. Returns the message to report.
+    pub fn mark_too_large(&self, archive: &Archive, needed: u64) -> String {
         self.too_large().insert(archive.name.clone(), state_of(archive));
         too_large(needed, self.memory)
     }
 
-    /// Whether an archive was too large before and has not changed since.
-    pub fn has_shut_out(&self, archive: &Archive) -> bool {
+    /// Whether an archive is known to be too large and has not changed since.
+    pub fn is_too_large(&self, archive: &Archive) -> bool {
         self.too_large().get(&archive.name) == Some(&state_of(archive))
     }
 
@@ -114,13 +114,13 @@ fn state_of(archive: &Archive) -> (u64, i128) {
     (archive.bytes, archive.modified_ns)
 }
 
-/// The message about an archive that needs more than all memory.
+/// Returns the message for an archive that needs more memory than there is.
 pub fn too_large(needed: u64, memory: u64) -> String {
     format!(
         "reading it takes {} of memory, but all archives together may take {}: set --memory (MEMORY_LIMIT) \
          higher, if the machine has as much",
-        in_bytes(needed),
-        in_bytes(memory)
+        format_bytes(needed),
+        format_bytes(memory)
     )
 }
 
@@ -141,10 +141,10 @@ mod tests {
     }
 
     #[test]
-    fn what_is_taken_is_told_of_databases_and_downloads_together() {
+    fn the_figures_add_databases_and_downloads() {
         let admission = Admission::new(GIB, 4, true);
         let figures = admission.figures();
-        let room = admission.let_in(0, 700, &Stop::new()).unwrap();
+        let room = admission.admit(0, 700, &Stop::new()).unwrap();
         admission.downloaded().fetch_add(50, Ordering::Relaxed);
         assert_eq!(figures(), MemoryFigures { limit: GIB, admitted: 750 });
         drop(room);
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn an_archive_that_never_gets_in_is_remembered_until_it_changes() {
+    fn an_archive_that_is_too_large_is_remembered_until_it_changes() {
         let admission = Admission::new(GIB, 1, false);
         let archive = Archive {
             name: "a".into(),
@@ -162,12 +162,12 @@ mod tests {
             modified_ns: 9,
             etag: None,
         };
-        assert!(!admission.has_shut_out(&archive));
-        let error = admission.let_in(0, 2 * GIB, &Stop::new()).unwrap_err();
+        assert!(!admission.is_too_large(&archive));
+        let error = admission.admit(0, 2 * GIB, &Stop::new()).unwrap_err();
         assert_eq!(error, ArchiveError::NoRoom(2 * GIB));
-        let text = admission.shut_out(&archive, 2 * GIB);
+        let text = admission.mark_too_large(&archive, 2 * GIB);
         assert!(text.contains("takes 2.0 GiB of memory") && text.contains("may take 1.0 GiB"), "{text}");
-        assert!(admission.has_shut_out(&archive));
-        assert!(!admission.has_shut_out(&Archive { bytes: 8, ..archive }));
+        assert!(admission.is_too_large(&archive));
+        assert!(!admission.is_too_large(&Archive { bytes: 8, ..archive }));
     }
 }

@@ -1,14 +1,14 @@
-//! The pipeline: six stages in the order of the data flow, and the messages between them.
+//! The pipeline: six stages, in the order of the data flow.
 //!
 //! ```text
 //! source → archive → decode → encode ══ Batch, bounded ══▶ sender ══ Event ══▶ ledger
-//! └──── Rayon pool, one archive a task ────┘            N plain threads     run's own thread
+//! └─── Rayon pool, one archive per task ───┘            N plain threads     run's own thread
 //! ```
 //!
-//! Every row that a stage has read reaches the ledger exactly once, as part of an [`Event`](crate::model::Event),
-//! either settled or explicitly unsettled. This makes the summary add up.
+//! Every row read reaches the ledger exactly once, as part of an [`Event`](crate::model::Event): either settled or
+//! explicitly unconfirmed. This makes the summary add up.
 
-// The stages in order. `worker` and `replay` carry out the first three.
+// The stages.
 
 pub mod source;
 
@@ -20,7 +20,7 @@ pub mod sender;
 
 pub mod ledger;
 
-// The readers, of archives on the pool or of a dead-letter file, and the outlet that both use.
+// Workers and replays read rows and run the stages up to `encode`. Both hand batches on through an outlet.
 
 pub mod worker;
 
@@ -32,7 +32,7 @@ pub mod outlet;
 
 pub mod buffers;
 
-// The threads of the stages, and their channels.
+// Threads and channels.
 
 pub mod stages;
 

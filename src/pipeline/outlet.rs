@@ -1,9 +1,9 @@
-//! The end of stages 1 to 4: the readers of rows (workers, or a replay) hand on actions and outcomes here.
+//! Where workers and replays hand on actions to the senders, in batches, and outcomes to the ledger.
 //!
-//! Actions go to the senders in batches. Posts and deletions are batched separately: a deletion takes one more request
-//! than a post, the delete after its tombstone. Deletions of one batch share that request. In mixed batches, each batch
-//! would cause a small one of its own (half of all bulk requests, with one deletion in twenty rows). The order of posts
-//! and deletions does not matter, see [`convergence`](crate::sink::elasticsearch::convergence).
+//! Posts and deletions are batched separately. A deletion takes one more request than a post, the delete after its
+//! tombstone, and the deletions of a batch share it. If batches were mixed, each would cause a small extra request: half
+//! of all bulk requests if one row in twenty is a deletion. The order of posts and deletions does not matter, see
+//! [`convergence`](crate::sink::elasticsearch::convergence).
 
 use std::mem;
 use std::sync::Arc;
@@ -16,9 +16,9 @@ use crate::model::{Action, ActionKind, Archive, Batch, Document, Event, Outcomes
 use crate::sink::Sink;
 use crate::sink::batch::Batcher;
 
-/// Hands on the actions and outcomes of one archive, for one of its readers.
+/// Hands on the actions and outcomes of one archive, or of one of its row ranges.
 pub struct Outlet<'p> {
-    /// Outcomes of rows that are not sent, as far as the ledger has not received them; and the number of all rows.
+    /// The number of rows read, and outcomes of rows that are in no batch and not reported yet.
     pub outcomes: Outcomes,
     archive: Arc<Archive>,
     sink: &'p dyn Sink,
@@ -27,12 +27,12 @@ pub struct Outlet<'p> {
     buffers: &'p BufferPool,
     posts: Batcher,
     deletions: Batcher,
-    /// Batches handed to the senders, and outcomes reported before the end.
-    handed_on: u64,
+    /// Number of batches sent, and of outcomes reported before the end.
+    sent: u64,
 }
 
 impl<'p> Outlet<'p> {
-    /// An outlet that has handed on nothing yet.
+    /// Creates an outlet for an archive.
     pub fn new(
         archive: &Arc<Archive>,
         sink: &'p dyn Sink,
@@ -49,13 +49,13 @@ impl<'p> Outlet<'p> {
             events,
             buffers,
             posts: Batcher::new(archive.clone(), limits, buffers.take()),
-            // Deletions are small even in a full batch, so they need no reused buffer of megabytes.
+            // A batch of deletions is small, so it needs no pooled buffer of megabytes.
             deletions: Batcher::new(archive.clone(), limits, Vec::new()),
-            handed_on: 0,
+            sent: 0,
         }
     }
 
-    /// Adds an action to its batch. Hands on a batch that is full.
+    /// Adds an action to its batch. Sends the batch if it is full.
     pub fn push(&mut self, action: Action, document: &Document<'_>) {
         let write = |body: &mut Vec<u8>, action: &Action| self.sink.encode(body, action, document);
         let full = match action.kind {
@@ -67,30 +67,30 @@ impl<'p> Outlet<'p> {
         self.send(full);
     }
 
-    /// Reports the outcomes so far to the ledger. Keeps the number of rows read, which is reported at the end.
-    pub fn tell_outcomes(&mut self) {
+    /// Reports the outcomes so far to the ledger, except for the number of rows read, which is reported at the end.
+    pub fn report_outcomes(&mut self) {
         let mut outcomes = mem::take(&mut self.outcomes);
         self.outcomes.tally.read = mem::take(&mut outcomes.tally.read);
-        // The ledger listens until all senders of events are gone.
+        // Fails only if the ledger is gone, and it receives events until the last sending end is dropped.
         let _ = self.events.send(Event::Batch { archive: self.archive.clone(), outcomes });
-        self.handed_on += 1;
+        self.sent += 1;
     }
 
-    /// Hands on the last batches. Returns the outcomes not reported yet, and the number of batches and outcomes handed
-    /// on.
+    /// Sends the last batches. Returns the outcomes not reported yet, and the number of batches sent and outcomes
+    /// reported.
     pub fn finish(mut self) -> (Outcomes, u64) {
         for last in [self.posts.finish(), self.deletions.finish()] {
             self.send(last);
         }
-        (self.outcomes, self.handed_on)
+        (self.outcomes, self.sent)
     }
 
     fn send(&mut self, batch: Option<Batch>) {
         let Some(batch) = batch else { return };
         let rows = batch.actions.len() as u64;
         match self.batches.send(batch) {
-            Ok(()) => self.handed_on += 1,
-            // The channel outlives its producers. Rows that could not be handed on are still reported.
+            Ok(()) => self.sent += 1,
+            // The channel outlives its producers. If it did not, the rows would still be reported.
             Err(_) => self.outcomes.tally.unconfirmed += rows,
         }
     }
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn posts_and_deletions_travel_apart() {
+    fn posts_and_deletions_are_batched_separately() {
         let (batches, _) = with_outlet(2, |mut outlet| {
             for row_id in 0..3 {
                 push(&mut outlet, ActionKind::Post, row_id);
@@ -135,20 +135,20 @@ mod tests {
     }
 
     #[test]
-    fn outcomes_told_early_leave_the_number_of_rows_for_the_end() {
+    fn outcomes_reported_early_leave_the_number_of_rows_for_the_end() {
         let (_, events) = with_outlet(2, |mut outlet| {
             outlet.outcomes.tally.read = 5;
             outlet.outcomes.tally.skipped = 2;
-            outlet.tell_outcomes();
-            let (outcomes, handed_on) = outlet.finish();
-            assert_eq!((outcomes.tally.read, outcomes.tally.skipped, handed_on), (5, 0, 1));
+            outlet.report_outcomes();
+            let (outcomes, sent) = outlet.finish();
+            assert_eq!((outcomes.tally.read, outcomes.tally.skipped, sent), (5, 0, 1));
         });
-        let Ok(Event::Batch { outcomes, .. }) = events.recv() else { panic!("nothing was told") };
+        let Ok(Event::Batch { outcomes, .. }) = events.recv() else { panic!("no batch event") };
         assert_eq!((outcomes.tally.read, outcomes.tally.skipped), (0, 2));
     }
 
     #[test]
-    fn rows_that_nobody_takes_are_unconfirmed() {
+    fn rows_that_cannot_be_sent_are_unconfirmed() {
         let ((batch_sender, batches), (event_sender, _events)) = (unbounded(), unbounded());
         drop(batches);
         let limits = BatchLimits { docs: 10, bytes: 1 << 20 };
@@ -156,7 +156,7 @@ mod tests {
         let mut outlet = Outlet::new(&archive(), &NullSink, limits, &batch_sender, &event_sender, &buffers);
         push(&mut outlet, ActionKind::Post, 1);
         push(&mut outlet, ActionKind::Tombstone, 2);
-        let (outcomes, handed_on) = outlet.finish();
-        assert_eq!((outcomes.tally.unconfirmed, handed_on), (2, 0));
+        let (outcomes, sent) = outlet.finish();
+        assert_eq!((outcomes.tally.unconfirmed, sent), (2, 0));
     }
 }

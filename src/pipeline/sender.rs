@@ -1,4 +1,4 @@
-//! Stage 5: turns batches into outcomes, on plain threads with at most one request each in flight.
+//! Stage 5: delivers batches, on plain threads with at most one request in flight each.
 
 use crossbeam_channel::{Receiver, Sender};
 
@@ -8,8 +8,8 @@ use crate::pulse::Stage;
 use crate::shutdown::Stop;
 use crate::sink::Sink;
 
-/// Runs one sender until the channel of batches closes. A run that is to stop still drains it, so that every batch is
-/// reported. A batch whose delivery panics is reported as unconfirmed.
+/// Runs one sender until the batch channel closes. The channel is drained even if the run is to stop, so that every batch
+/// is reported. If a delivery panics, its rows are reported as unconfirmed.
 pub fn run(
     sink: &dyn Sink,
     batches: Receiver<Batch>,
@@ -23,8 +23,8 @@ pub fn run(
             sink.deliver(&batch)
         });
         let outcomes = delivered.unwrap_or_else(|| Outcomes::unconfirmed(batch.actions.len()));
-        buffers.give_back(batch.body);
-        // The ledger outlives all senders. If it were gone, there would be nobody to report to.
+        buffers.put_back(batch.body);
+        // Fails only if the ledger is gone, and it outlives all senders.
         let _ = events.send(Event::Batch { archive: batch.archive, outcomes });
     }
 }

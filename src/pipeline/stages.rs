@@ -1,4 +1,4 @@
-//! Starts the stages behind the workers, owns both channels, and joins the threads.
+//! Runs the threads of all stages, connected by two channels.
 
 use std::sync::Arc;
 use std::thread;
@@ -12,12 +12,12 @@ use crate::pipeline::sender;
 use crate::shutdown::Stop;
 use crate::sink::Sink;
 
-/// Batches waiting for each sender: enough that no sender waits for a worker, few enough to bound memory.
+/// Capacity of the batch channel per sender: enough that no sender waits for a worker, few enough to bound memory.
 const BATCHES_PER_SENDER: usize = 2;
 
-/// Runs the stages behind `produce`, which hands on batches and drops its ends of the channels when it is done.
-/// `workers` is the number of threads that make them. Returns when the ledger has received every batch, with the
-/// archives to do again. A panic in any of the threads stops the run.
+/// Runs `produce`, which sends batches from `workers` threads, together with the senders and the ledger. Returns the
+/// archives to do again, once `produce` has dropped its ends of the channels and the ledger has received every event. A
+/// panic in any of the threads stops the run.
 pub fn stages(
     senders: usize,
     workers: usize,
@@ -38,7 +38,7 @@ pub fn stages(
         scope.spawn(move || {
             stop.guard("the reading", || produce(batch_sender, event_sender, buffers));
         });
-        // Owns the receiving end: if the ledger is gone, nobody waits for it.
+        // The ledger owns the receiving end, so no thread blocks on the channel if the ledger is gone.
         ledger.run(events)
     })
 }

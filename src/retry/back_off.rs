@@ -33,7 +33,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn back_off_doubles_up_to_its_limit_and_is_jittered_down_to_nothing() {
+    fn back_off_doubles_up_to_its_limit_with_full_jitter() {
         let longest: Vec<u128> = (0..12).map(|n| back_off(n, 1.0).as_millis()).collect();
         assert_eq!(longest[..4], [100, 200, 400, 800]);
         assert_eq!(longest[9..], [30_000; 3]);

@@ -67,6 +67,13 @@ impl Limiter {
         }
     }
 
+    /// Changes the ceiling. A limit that a push-back has lowered does not rise with it.
+    pub fn set_ceiling(&mut self, most: usize) {
+        let is_lowered = self.limit < self.most;
+        self.most = most.max(1);
+        self.limit = if is_lowered { self.limit.min(self.most) } else { self.most };
+    }
+
     /// Returns how many requests may be in flight now, at least 1.
     pub fn limit(&self) -> usize {
         self.limit
@@ -201,7 +208,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_window_of_push_backs_halves_once() {
+    fn push_backs_of_one_window_halve_the_limit_once() {
         let mut limiter = Limiter::new(8);
         let window: Vec<u64> = (0..8).map(|_| limiter.start()).collect();
         window.iter().for_each(|&number| limiter.pushed_back(number, None, Instant::now(), 1.0));
@@ -209,7 +216,20 @@ mod tests {
     }
 
     #[test]
-    fn a_retry_after_outlasts_the_successes_of_requests_that_were_in_flight() {
+    fn a_new_ceiling_lifts_the_limit_only_if_nothing_has_lowered_it() {
+        let mut limiter = Limiter::new(4);
+        limiter.set_ceiling(6);
+        assert_eq!(limiter.limit(), 6);
+        let number = limiter.start();
+        limiter.pushed_back(number, None, Instant::now(), 1.0);
+        limiter.set_ceiling(9);
+        assert_eq!(limiter.limit(), 3);
+        limiter.set_ceiling(2);
+        assert_eq!(limiter.limit(), 2);
+    }
+
+    #[test]
+    fn successes_in_flight_do_not_end_a_retry_after() {
         let now = Instant::now();
         let mut limiter = Limiter::new(8);
         let (refused, done) = (limiter.start(), limiter.start());
@@ -322,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn a_busy_minute_is_met_by_one_request_at_a_time_and_all_of_them_are_back_within_a_minute() {
+    fn a_busy_server_gets_one_request_at_a_time_and_all_a_minute_later() {
         for (senders, seed) in [1, 4, 16].into_iter().flat_map(|n| (0..10).map(move |seed| (n, seed))) {
             let mut simulation = Simulation::new(senders, seed);
             assert_eq!(simulation.run(Duration::from_secs(5), false).0, senders);

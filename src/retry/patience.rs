@@ -104,7 +104,7 @@ impl Patience<'_> {
     /// Starts an attempt. Returns its [`limit`](Self::limit).
     pub fn begin(&mut self) -> Duration {
         self.attempt_started = Instant::now();
-        self.retries.stop.pulse().sign(Duration::ZERO);
+        self.retries.stop.pulse().beat(Duration::ZERO);
         self.limit()
     }
 

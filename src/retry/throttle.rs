@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Sender, bounded, select};
 
+use super::growth::Growth;
 use super::limiter::Limiter;
 use super::shared_health::SharedHealth;
-use crate::model::{Health, ServerFigures};
+use crate::model::{Health, Senders, ServerFigures};
 use crate::shutdown::Stop;
 
 /// Limit on bytes of request bodies in flight, whatever the limit on requests. A node reserves a tenth of its heap for
@@ -41,6 +42,8 @@ pub struct Throttle {
 
 struct State {
     limiter: Limiter,
+    /// Looks for the best ceiling of the limiter; None: it is fixed.
+    growth: Option<Growth>,
     /// Number of [`Permit`]s held, and the bytes of their request bodies.
     in_flight: usize,
     bytes: usize,
@@ -75,6 +78,15 @@ impl State {
         self.progressed = Some(Instant::now());
     }
 
+    /// Sets the limiter's ceiling, if it has changed.
+    fn set_ceiling(&mut self, ceiling: Option<usize>) {
+        if let Some(ceiling) = ceiling {
+            log::debug!("--senders auto: at most {ceiling} concurrent requests from now on");
+            self.limiter.set_ceiling(ceiling);
+            self.admit();
+        }
+    }
+
     fn admit(&mut self) {
         while let Some(next) = self.waiting.front().filter(|next| self.has_room_for(next.bytes)) {
             let bytes = next.bytes;
@@ -94,11 +106,12 @@ impl State {
 }
 
 impl Throttle {
-    /// Creates a throttle of at most `most` requests. The server may make no progress for `budget`; None: without
-    /// limit.
-    pub fn new(most: usize, stop: Stop, budget: Option<Duration>) -> Self {
+    /// Creates a throttle for this many senders. The server may make no progress for `budget`; None: without limit.
+    pub fn new(senders: Senders, stop: Stop, budget: Option<Duration>) -> Self {
+        let Senders { start, max } = senders;
         let state = State {
-            limiter: Limiter::new(most),
+            limiter: Limiter::new(start),
+            growth: (start < max).then(|| Growth::new(start, max)),
             in_flight: 0,
             bytes: 0,
             waiting: VecDeque::new(),
@@ -120,12 +133,12 @@ impl Throttle {
             state.waiting.push_back(Waiting { bytes, admit });
             state.admit();
         }
-        self.stop.pulse().waits();
+        self.stop.pulse().pause();
         select! {
             recv(admitted) -> _ => {}
             // A request admitted at this very moment stays counted. That is harmless: no other is admitted any more.
             recv(self.stop.channel()) -> _ => {
-                self.stop.pulse().sign(Duration::ZERO);
+                self.stop.pulse().beat(Duration::ZERO);
                 return Err(Stopped);
             }
         }
@@ -136,7 +149,7 @@ impl Throttle {
                 return Err(Stopped);
             }
         }
-        self.stop.pulse().sign(Duration::ZERO);
+        self.stop.pulse().beat(Duration::ZERO);
         permit.number = self.state().limiter.start();
         permit.started = Instant::now();
         Ok(permit)
@@ -194,6 +207,10 @@ impl Permit<'_> {
         state.progress(None);
         state.limiter.record_duration(self.started.elapsed());
         state.limiter.succeeded(self.number);
+        let is_needed = !state.waiting.is_empty();
+        let ceiling =
+            state.growth.as_mut().and_then(|growth| growth.succeeded(self.bytes, is_needed, Instant::now()));
+        state.set_ceiling(ceiling);
     }
 
     /// Records that the server carried out part of the request, and pushed back on the rest.
@@ -203,6 +220,8 @@ impl Permit<'_> {
         state.progress(Some(now));
         state.limiter.record_duration(self.started.elapsed());
         state.limiter.pushed_back_in_part(self.number, now, fastrand::f64());
+        let ceiling = state.growth.as_mut().and_then(|growth| growth.failed(now));
+        state.set_ceiling(ceiling);
     }
 
     /// Records that the server pushed back: allows fewer requests at once, and none for a while.
@@ -221,7 +240,10 @@ impl Permit<'_> {
         let since = state.progressed.map_or(self.started, |progressed| progressed.max(self.started));
         state.failing_since.get_or_insert(since);
         state.away |= away;
-        state.limiter.pushed_back(self.number, retry_after, Instant::now(), fastrand::f64());
+        let now = Instant::now();
+        state.limiter.pushed_back(self.number, retry_after, now, fastrand::f64());
+        let ceiling = state.growth.as_mut().and_then(|growth| growth.failed(now));
+        state.set_ceiling(ceiling);
     }
 }
 

@@ -50,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_log_has_a_line_at_once_and_then_one_in_a_while_with_a_count() {
+    fn the_first_warning_is_immediate_and_later_ones_have_a_count() {
         let (start, second) = (Instant::now(), Duration::from_secs(1));
         let mut due = Due { interval: 10 * second, last: None, unlogged: 0 };
         let said: Vec<Option<u64>> = (0..25).map(|n| due.after(start + n * second)).collect();

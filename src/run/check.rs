@@ -1,7 +1,7 @@
-//! `--check`: finds out whether a run could do its work, and prints one line per check on standard output.
+//! `--check`: checks whether a run could work, and prints one line per check on standard output.
 //!
-//! Archives are listed and opened but not read, and nothing is left behind. Whether files can be written is tried in
-//! the same way as a run writes them, beside them.
+//! Archives are listed and opened but not read. Nothing is left behind: files are tried by writing temporary ones beside
+//! them, in the same way as a run does.
 
 mod disk;
 
@@ -21,24 +21,24 @@ use crate::pipeline::ledger::state_file::StateFile;
 use crate::pipeline::source::Source;
 use crate::retry::patience::Retries;
 use crate::run::needs;
-use crate::run::selection::{self, LeftAlone};
+use crate::run::selection::{self, NotTaken};
 use crate::shutdown::Stop;
 use crate::sink::elasticsearch::client::{Client, RequestLimits};
 use crate::sink::elasticsearch::preflight::{self, Needs, Outage, PreflightError};
 use crate::sink::elasticsearch::retrying::{policy, retry_until_stopped};
 use crate::sink::elasticsearch::{holdings, identity, load_settings};
-use crate::text::in_bytes;
+use crate::text::format_bytes;
 
 /// Time limit of a single request.
 const CALL_LIMIT: Duration = Duration::from_secs(20);
 
-/// Time for which an unavailable server is asked again: one that is busy or has just started answers a moment later.
-const INSIST_FOR: Duration = Duration::from_secs(10);
+/// Time for which an unavailable server is retried: one that is busy or has just started answers a moment later.
+const RETRY_FOR: Duration = Duration::from_secs(10);
 
-/// Number of zips whose declared sizes are read.
-const ZIPS_LOOKED_AT: usize = 1_000;
+/// Maximum number of zips whose declared sizes are read.
+const MAX_ZIPS: usize = 1_000;
 
-/// Runs all checks, also after one has failed.
+/// Runs all checks, even after one has failed.
 ///
 /// # Errors
 ///
@@ -64,8 +64,8 @@ struct Findings<'r> {
 }
 
 impl Findings<'_> {
-    /// Prints checks as soon as they are done, since the next ones may take time. Checks that a signal has interrupted
-    /// are left out: they tell nothing.
+    /// Prints checks as soon as they are done, since the next ones may take time. Leaves out checks that a signal may
+    /// have interrupted: their result means nothing.
     fn add(&mut self, code_of_failed: ExitCode, checks: Vec<Check>) -> Result<(), Failure> {
         if self.stop.is_requested() {
             return Err(self.stop.as_failure());
@@ -73,7 +73,7 @@ impl Findings<'_> {
         let text: String = checks.iter().map(|check| format!("{}\n", one_line(&check.to_string()))).collect();
         let mut stdout = io::stdout().lock();
         match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
-            // The reader has closed the pipe, as `head` does. The exit code still tells of all checks.
+            // The reader has closed the pipe, as `head` does. The exit code still covers all checks.
             Err(error) if error.kind() == ErrorKind::BrokenPipe => {}
             written => written
                 .map_err(|error| Failure::run(format!("standard output cannot be written: {error}")))?,
@@ -91,21 +91,21 @@ impl Findings<'_> {
     }
 }
 
-/// Replaces control characters by spaces: paths and servers' texts may hold any.
+/// Replaces control characters by spaces: paths and texts of servers may hold any.
 fn one_line(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
-/// Shows the settings for people to read. Invalid ones have been refused before.
+/// Describes the settings. Invalid ones have already been refused.
 fn check_settings(load: &Load) -> Vec<Check> {
     let Load { archives, intake, server, .. } = load;
     let text = format!(
-        "{} workers, {} senders, {} actions and {} bytes a bulk request at most, shard {}, state file {:?}",
+        "{} workers, {}, {} actions and {} bytes a bulk request at most, shard {}, state file {:?}",
         intake.workers,
         intake.senders,
         intake.batch.docs,
         intake.batch.bytes,
-        archives.wanted.shard,
+        archives.criteria.shard,
         archives.state_file
     );
     let fields = format!("posts are written with {}", schema::describe(server.names.fields));
@@ -113,7 +113,7 @@ fn check_settings(load: &Load) -> Vec<Check> {
         server.elasticsearch.insecurities().into_iter().map(|text| Check::warning("settings", text));
     let tuned = load.bulk_load_settings.then(|| {
         let text = format!(
-            "a load sets {}; the present settings are put back at its end",
+            "a load sets {}, and puts the present settings back at its end",
             load_settings::describe()
         );
         Check::ok("load settings", text)
@@ -173,11 +173,11 @@ fn check_source(
         checks.push(Check::ok("source", format!("{} archives", discovery.archives.len())));
         return (ExitCode::Usage, checks);
     };
-    let judged = selection::judge(&discovery.archives, state, &archives.wanted);
-    let nothing = selection::nothing_of_the_span(&discovery.archives, &judged);
+    let judged = selection::judge(&discovery.archives, state, &archives.criteria);
+    let nothing = selection::nothing_in_span(&discovery.archives, &judged);
     checks.extend(nothing.map(|nothing| Check::warning("source", nothing)));
     checks.extend(check_changed(&discovery.archives, &judged));
-    let selection = selection::sort_out(discovery.archives, judged);
+    let selection = selection::partition(discovery.archives, judged);
     checks.extend(check_selection(&selection));
     let code = match source {
         Source::Local(_) => {
@@ -186,7 +186,7 @@ fn check_source(
             ExitCode::Usage
         }
         Source::S3(bucket) => {
-            // The zips of a bucket are not at hand, so their sizes are unknown.
+            // The declared sizes of zips in a bucket are unknown until they are downloaded.
             checks.extend(check_memory(&[], intake.memory, intake.workers));
             match selection.take.first().map(|archive| bucket.try_to_read(archive)) {
                 Some(Err(failure)) => {
@@ -200,24 +200,25 @@ fn check_source(
     (code, checks)
 }
 
-/// Reports how many archives may be read at once, by what the first zips declare, and whether some never can be.
+/// Reports how many archives may be read at once, by the declared sizes of the first zips, and whether some are too
+/// large to be read at all.
 fn check_memory(archives: &[Arc<Archive>], memory: Memory, workers: usize) -> Vec<Check> {
     let needs: Vec<(u64, &Archive)> = archives
         .iter()
-        .take(ZIPS_LOOKED_AT)
+        .take(MAX_ZIPS)
         .filter_map(|archive| Some((bytes_declared(&archive.path).ok()?, &**archive)))
         .collect();
     let how = if memory.is_auto { "auto" } else { "--memory" };
     let Some((largest, archive)) = needs.iter().max_by_key(|(bytes, _)| bytes) else {
-        let text = format!("{} for archives ({how})", in_bytes(memory.bytes));
+        let text = format!("{} for archives ({how})", format_bytes(memory.bytes));
         return vec![Check::ok("memory", text)];
     };
     let at_once = usize::try_from(memory.bytes / largest).unwrap_or(usize::MAX).min(workers);
     let text = format!(
         "{} for archives ({how}): {at_once} at once of the largest, {:?}, which takes {} ({workers} workers)",
-        in_bytes(memory.bytes),
+        format_bytes(memory.bytes),
         archive.name,
-        in_bytes(*largest)
+        format_bytes(*largest)
     );
     let larger: Vec<_> = needs.iter().filter(|(bytes, _)| *bytes > memory.bytes).collect();
     match larger.first() {
@@ -245,7 +246,7 @@ fn check_selection(selection: &Selection) -> Vec<Check> {
              other shards{}",
             take.len(),
             bytes as f64 / 1e6,
-            not_asked_for(*other_times, *beyond_limit)
+            not_selected(*other_times, *beyond_limit)
         ),
     )];
     if *broken > 0 {
@@ -259,16 +260,16 @@ fn check_selection(selection: &Selection) -> Vec<Check> {
 }
 
 /// Describes the archives that --from, --to and --limit leave out.
-fn not_asked_for(other_times: u64, beyond_limit: u64) -> String {
+fn not_selected(other_times: u64, beyond_limit: u64) -> String {
     let of = |count: u64, what: &str| if count > 0 { format!(", {count} {what}") } else { String::new() };
     of(other_times, "of other times") + &of(beyond_limit, "beyond --limit")
 }
 
 /// Reports archives that have changed since they were done.
-fn check_changed(archives: &[Archive], judged: &[Option<LeftAlone>]) -> Option<Check> {
+fn check_changed(archives: &[Archive], judged: &[Option<NotTaken>]) -> Option<Check> {
     let all = archives.iter().zip(judged);
     let mut changed =
-        all.filter(|(_, why)| **why == Some(LeftAlone::Processed { has_changed: true })).peekable();
+        all.filter(|(_, why)| **why == Some(NotTaken::Processed { has_changed: true })).peekable();
     let (first, _) = *changed.peek()?;
     let text = format!(
         "{:?} and {} others have changed since they were processed (--list names all): remove their entries \
@@ -300,7 +301,7 @@ fn check_elasticsearch(load: &Load, state: Option<&StateFile>, stop: &Stop) -> (
         Ok(client) => client,
         Err(failure) => return (failure.code, vec![Check::failed("settings", failure.message)]),
     };
-    let limit = load.server.retry_budget.map_or(INSIST_FOR, |budget| budget.min(INSIST_FOR));
+    let limit = load.server.retry_budget.map_or(RETRY_FOR, |budget| budget.min(RETRY_FOR));
     let needs = Needs { create: load.server.create_indices, ..needs(load) };
     match ask(&client, needs, limit, stop) {
         Ok(mut checks) => {
@@ -326,7 +327,8 @@ fn check_elasticsearch(load: &Load, state: Option<&StateFile>, stop: &Stop) -> (
     }
 }
 
-/// Asks an unavailable server again, until the limit. A server whose `Retry-After` is longer is not asked again.
+/// Runs the preflight, and retries an unavailable server until the limit. A server whose `Retry-After` is longer than
+/// that is not retried.
 fn ask(client: &Client, needs: Needs, limit: Duration, stop: &Stop) -> Result<Vec<Check>, Outage> {
     let retries = Retries::new(stop, policy(Some(limit)));
     let client = client.clone();
@@ -361,7 +363,7 @@ mod tests {
     }
 
     #[test]
-    fn archives_are_counted_by_what_is_to_be_done_with_them() {
+    fn archives_are_counted_by_their_selection() {
         let folder = tempfile::tempdir().unwrap();
         let there = folder.path().join("a.db.zip");
         fs::write(&there, "").unwrap();

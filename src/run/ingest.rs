@@ -1,4 +1,4 @@
-//! The load: finds, selects and takes up archives, once or in spool mode.
+//! Loads and dry runs: looks for archives and runs the stages.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
@@ -10,7 +10,7 @@ use crossbeam_channel::{Receiver, select, unbounded};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use super::looks::{Looks, Store};
-use super::{MOST_ROUNDS, Run, judge_holdings, needs, start};
+use super::{MAX_ROUNDS, Run, judge_holdings, needs, start};
 use crate::config::{Archives, DryRun, Intake, Load, Mode, Output, VectorChoice};
 use crate::exit::Failure;
 use crate::files;
@@ -30,14 +30,14 @@ use crate::sink::elasticsearch::load_settings::LoadSettings;
 use crate::sink::elasticsearch::server::Server;
 use crate::sink::ndjson::Ndjson;
 
-/// Time for which a broken file must be unchanged before a spool run judges it: the copying may have paused.
+/// Time for which a damaged file must be unchanged before a spool run marks it as failed: copying may have paused.
 const UNCHANGED_BEFORE_JUDGED: Duration = Duration::from_secs(60);
 
-/// Interval of warnings about a source that cannot be read, in spool mode.
-const TELL_EVERY: Duration = Duration::from_secs(60);
+/// Interval between warnings about a source that cannot be read, in spool mode.
+const WARN_EVERY: Duration = Duration::from_secs(60);
 
 impl Run<'_> {
-    /// Takes up the archives that are there; in spool mode, also those that come later.
+    /// Loads the archives that are there and, in spool mode, those that come later.
     pub(super) fn load(&self, task: &Load) -> Result<(), Failure> {
         let Load { archives, intake, server: settings, .. } = task;
         let _lock = StateFile::lock(&archives.state_file)?;
@@ -45,8 +45,8 @@ impl Run<'_> {
         files::try_to_replace(state.path()).map_err(|error| state_not_written(state.path(), &error))?;
         let store = Store::new(self.source(archives)?, archives.mode == Mode::Spool, intake);
         let mut looks = Looks::new(&store);
-        // A spooler has no end that would have to be reached.
-        let (books, queue) = Books::new(state, (archives.mode == Mode::Once).then_some(MOST_ROUNDS));
+        // A spool run never gives up.
+        let (books, queue) = Books::new(state, (archives.mode == Mode::Once).then_some(MAX_ROUNDS));
         let lines = Lines::default();
         let first = self.look(&mut looks, archives, &books, &lines)?;
         log::info!("{}", start::of_load(task, &first));
@@ -58,9 +58,9 @@ impl Run<'_> {
         let done = self.stop.guard("the load", || {
             server.begin_load(&mut load_settings, task.bulk_load_settings, self.stop)?;
             let looker = Looker { run: self, task, server: &server, books: &books, lines: &lines };
-            self.take_up_all(&looker, &store, &queue, looks, first.take)
+            self.load_all(&looker, &store, &queue, looks, first.take)
         });
-        // Reported before the settings are put back, so that a failure to do that does not replace this one.
+        // Reported before the settings are restored, so that a failure to do so does not replace this one.
         if let Some(Err(failure)) = done {
             self.stop.fail(failure);
         }
@@ -69,8 +69,8 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Takes up all archives that the looks find, until these end.
-    fn take_up_all(
+    /// Loads all archives that the looks find, until the looks end.
+    fn load_all(
         &self,
         looker: &Looker<'_>,
         store: &Store,
@@ -85,13 +85,13 @@ impl Run<'_> {
         let ledger = Ledger::new(Some(books), self.dead_letters(), &sink, self.progress, self.stop)
             .watched_by(&self.refusals)
             .logs_once(lines);
-        let taken_up = self.take_up(intake, store, queue, &pool, &sink, ledger, || looker.run(looks, first));
+        let ended = self.run_stages(intake, store, queue, &pool, &sink, ledger, || looker.run(looks, first));
         self.progress.passed();
         self.monitor.publish();
-        taken_up.map(drop)
+        ended.map(drop)
     }
 
-    /// Writes all marks into the state file. If that fails, its journal keeps them for the next run.
+    /// Writes all marks to the state file. If that fails, the journal keeps them for the next run.
     fn finish(&self, state: &mut StateFile) {
         if matches!(self.stop.reason(), Some(StopReason::Fatal(_))) {
             return;
@@ -101,8 +101,8 @@ impl Run<'_> {
         }
     }
 
-    /// Puts the index settings back, however the load has ended. A failure to do so ends the run, unless it ends for
-    /// another reason; it is logged in either case.
+    /// Restores the index settings, however the load has ended. A failure to do so is the failure of the run, or is
+    /// logged if the run has failed for another reason.
     fn end_load(&self, load_settings: LoadSettings) {
         if let Err(failure) = load_settings.end()
             && !self.stop.request(StopReason::Fatal(failure.clone()))
@@ -111,7 +111,7 @@ impl Run<'_> {
         }
     }
 
-    /// Takes up the archives that are there, and sends nothing to Elasticsearch.
+    /// Reads the archives that are there as a load does, but sends nothing to Elasticsearch.
     pub(super) fn dry_run(&self, task: &DryRun) -> Result<(), Failure> {
         let DryRun { archives, intake, names, .. } = task;
         let state = StateFile::load(&archives.state_file)?;
@@ -127,16 +127,16 @@ impl Run<'_> {
         let sink = Ndjson { names: *names, vectors, output, stop: self.stop };
         let ledger = Ledger::new(None, self.dead_letters(), &sink, self.progress, self.stop)
             .watched_by(&self.refusals);
-        let taken_up = self.take_up(intake, &store, &queue_of(selection.take), &pool, &sink, ledger, || {});
+        let ended = self.run_stages(intake, &store, &queue_of(selection.take), &pool, &sink, ledger, || {});
         sink.finish();
-        taken_up.map(drop)
+        ended.map(drop)
     }
 
     pub(super) fn source(&self, archives: &Archives) -> Result<Source, Failure> {
         Source::open(&archives.source, archives.retry_budget, self.stop)
     }
 
-    /// Looks for archives. Enters those to be taken up into the books, and returns them.
+    /// Looks for archives, and enters those to load into the books.
     fn look(
         &self,
         looks: &mut Looks<'_>,
@@ -146,7 +146,7 @@ impl Run<'_> {
     ) -> Result<Selection, Failure> {
         let _watch = self.stop.pulse().watch(Stage::Look);
         let found = looks.find(self.stop)?;
-        // Nothing is marked while it is judged what is done.
+        // Locked until the selection is entered, so that no archive is marked in between.
         let mut open = books.open();
         let mut selection = looks.select(found, archives, &open.state, |name| open.has(name));
         selection.under_way = open.under_way();
@@ -156,7 +156,7 @@ impl Run<'_> {
         Ok(selection)
     }
 
-    /// Looks for archives, of a run that marks none.
+    /// Looks for archives, for a run that marks none.
     pub(super) fn look_once(
         &self,
         store: &Store,
@@ -171,11 +171,14 @@ impl Run<'_> {
         Ok(selection)
     }
 
-    /// Runs all stages until the queue has ended and its last archive is read and delivered. `looks` run alongside.
-    /// Returns the archives that have to be done again and are in no books. If the source stays unavailable for some
-    /// archives past the budget, the error is returned after all others are done.
+    /// Runs all stages until the queue has ended and its last archive is delivered. Runs `looks` at the same time.
+    /// Returns the archives to do again if there are no books to enter them in.
+    ///
+    /// # Errors
+    ///
+    /// Fails after all other archives are done, if the source was unavailable past the budget for some.
     #[expect(clippy::too_many_arguments, reason = "the parts of a run come together here")]
-    pub(super) fn take_up(
+    pub(super) fn run_stages(
         &self,
         intake: &Intake,
         store: &Store,
@@ -185,10 +188,10 @@ impl Run<'_> {
         ledger: Ledger<'_>,
         looks: impl FnOnce() + Send,
     ) -> Result<Vec<Arc<Archive>>, Failure> {
-        self.progress.lets_in(store.admission.figures());
+        self.progress.set_memory_source(store.admission.figures());
         let Intake { workers, senders, batch, account_deletions, spool_interval, .. } = *intake;
-        let mut handed_out = Ok(());
-        let again = stages(senders, workers, sink, ledger, self.stop, |batches, events, buffers| {
+        let mut queued = Ok(());
+        let again = stages(senders.max, workers, sink, ledger, self.stop, |batches, events, buffers| {
             let stage = Workers {
                 pool,
                 admission: &store.admission,
@@ -203,17 +206,16 @@ impl Run<'_> {
             };
             thread::scope(|scope| {
                 scope.spawn(looks);
-                handed_out =
-                    store.source.hand_out(queue, workers, &store.admission, spool_interval, |next| {
-                        stage.run(next, batches, events);
-                    });
+                queued = store.source.with_queue(queue, workers, &store.admission, spool_interval, |next| {
+                    stage.run(next, batches, events);
+                });
             });
         });
-        handed_out.map(|()| again)
+        queued.map(|()| again)
     }
 }
 
-/// Looks for archives on a thread of its own, while those that it has found are taken up.
+/// Looks for archives, on its own thread, while the stages process those found before.
 struct Looker<'r> {
     run: &'r Run<'r>,
     task: &'r Load,
@@ -223,12 +225,12 @@ struct Looker<'r> {
 }
 
 impl Looker<'_> {
-    /// Hands out archives until the last one is done; in spool mode, until the run is to stop. Then closes the books.
+    /// Queues archives until the last one is done or, in spool mode, until the run is to stop. Then closes the books.
     fn run(&self, mut looks: Looks<'_>, first: Vec<Arc<Archive>>) {
         let stop = self.run.stop;
         let looked = stop.guard("the looks for archives", || match self.task.archives.mode {
             Mode::Once => {
-                self.hand_out(first);
+                self.enqueue(first);
                 self.wait_until_all_is_done();
                 Ok(())
             }
@@ -243,7 +245,7 @@ impl Looker<'_> {
     fn spool(&self, looks: &mut Looks<'_>, first: Vec<Arc<Archive>>) -> Result<(), Failure> {
         let mut found = Some(first);
         while let Some(archives) = found {
-            self.hand_out(archives);
+            self.enqueue(archives);
             found = self.next_look(looks);
             if let Some(archives) = &found {
                 self.server.look(!archives.is_empty())?;
@@ -252,10 +254,10 @@ impl Looker<'_> {
         Ok(())
     }
 
-    /// Hands out the archives of a look. One with nothing under way is a success.
-    fn hand_out(&self, archives: Vec<Arc<Archive>>) {
+    /// Queues the archives of a look. A look that leaves nothing under way is a success.
+    fn enqueue(&self, archives: Vec<Arc<Archive>>) {
         let open = self.books.open();
-        open.hand_out(archives);
+        open.enqueue(archives);
         if open.under_way().archives == 0 {
             self.run.progress.passed();
         }
@@ -272,17 +274,17 @@ impl Looker<'_> {
         }
     }
 
-    /// Waits, and looks again; None when the run is to stop. The source has been readable before, so a look that fails
-    /// is repeated after the next wait.
+    /// Waits and looks again; returns None when the run is to stop. A failed look is repeated after the next wait, since
+    /// the source has been readable before.
     fn next_look(&self, looks: &mut Looks<'_>) -> Option<Vec<Arc<Archive>>> {
-        let mut told: Option<Instant> = None;
+        let mut warned: Option<Instant> = None;
         while self.wait(looks.pause(self.task.intake.spool_interval)) {
             match self.run.look(looks, &self.task.archives, self.books, self.lines) {
                 Ok(selection) => return Some(selection.take),
                 Err(_) if self.run.stop.is_requested() => return None,
                 Err(failure) => {
-                    if told.is_none_or(|told| told.elapsed() >= TELL_EVERY) {
-                        told = Some(Instant::now());
+                    if warned.is_none_or(|warned| warned.elapsed() >= WARN_EVERY) {
+                        warned = Some(Instant::now());
                         log::error!("{failure}; the next look tries again");
                     }
                 }
@@ -291,8 +293,8 @@ impl Looker<'_> {
         None
     }
 
-    /// Waits for `time`, and publishes the figures when all is done in between. Returns false as soon as the run is to
-    /// stop.
+    /// Waits for `time`, and publishes the figures whenever the last archive under way is done. Returns false as soon as
+    /// the run is to stop.
     fn wait(&self, time: Duration) -> bool {
         let begun = Instant::now();
         loop {
@@ -305,10 +307,10 @@ impl Looker<'_> {
     }
 }
 
-/// A queue of these archives, to which nothing is added.
+/// Creates a queue of these archives, which ends after the last one.
 pub(super) fn queue_of(archives: Vec<Arc<Archive>>) -> Receiver<Arc<Archive>> {
     let (sender, queue) = unbounded();
-    // The receiver is there.
+    // Cannot fail, since the receiver exists.
     archives.into_iter().for_each(|archive| drop(sender.send(archive)));
     queue
 }

@@ -1,4 +1,4 @@
-//! `--list`: prints which archives would be taken up, and why the others are not.
+//! `--list`: prints which archives would be loaded, and why the others would not.
 
 use std::io::{self, BufWriter, ErrorKind, Write};
 
@@ -10,7 +10,7 @@ use crate::model::Archive;
 use crate::pipeline::ledger::state_file::{Mark, StateFile};
 use crate::pipeline::source::settling::is_settled;
 use crate::pipeline::source::{LeftOut, Source};
-use crate::run::selection::{self, LeftAlone};
+use crate::run::selection::{self, NotTaken};
 use crate::shutdown::Stop;
 use crate::timestamp::{now_millis, rfc3339_millis};
 
@@ -20,20 +20,20 @@ struct Line<'l> {
     name: &'l str,
     /// Path of the file, or address of the object.
     path: String,
-    /// Time in its name.
+    /// The time in its name.
     time: Option<String>,
     bytes: Option<u64>,
     modified: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     storage_class: Option<Box<str>>,
-    /// State in the state file; None where it has no entry.
+    /// Its mark in the state file, if there is one.
     state: Option<&'static str>,
     /// Whether it has changed since it was marked.
     changed: bool,
     take: bool,
-    /// Why it is not taken, as a word for programs.
+    /// The reason why it is not taken, as a keyword.
     left: Option<&'static str>,
-    /// Why it is not taken, as a sentence.
+    /// The reason why it is not taken, for people.
     why: Option<String>,
 }
 
@@ -43,8 +43,8 @@ pub(super) fn list(task: &List, stop: &Stop) -> Result<(), Failure> {
     let state = StateFile::load(&archives.state_file)?;
     let source = Source::open(&archives.source, archives.retry_budget, stop)?;
     let discovery = source.discover(stop)?;
-    let judged = selection::judge(&discovery.archives, &state, &archives.wanted);
-    let nothing = selection::nothing_of_the_span(&discovery.archives, &judged);
+    let judged = selection::judge(&discovery.archives, &state, &archives.criteria);
+    let nothing = selection::nothing_in_span(&discovery.archives, &judged);
     discovery.nothing.iter().chain(&nothing).for_each(|nothing| log::warn!("{nothing}"));
     let waits = |archive: &Archive| {
         archives.mode == Mode::Spool && source.is_local() && !is_settled(archive, now_millis())
@@ -59,7 +59,7 @@ pub(super) fn list(task: &List, stop: &Stop) -> Result<(), Failure> {
         .try_for_each(|line| write_line(&mut out, &line, task.json))
         .and_then(|()| out.flush());
     match written {
-        // The reader has closed the pipe, as `head` does: not an error.
+        // The reader has closed the pipe, as `head` does, which is not an error.
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
         written => {
             written.map_err(|error| Failure::run(format!("standard output cannot be written: {error}")))
@@ -69,7 +69,7 @@ pub(super) fn list(task: &List, stop: &Stop) -> Result<(), Failure> {
 
 fn line_of<'l>(
     archive: &'l Archive,
-    why: Option<&LeftAlone>,
+    why: Option<&NotTaken>,
     waits: bool,
     state: &StateFile,
     source: &Source,
@@ -91,7 +91,7 @@ fn line_of<'l>(
         state: known,
         changed: state.has_changed(archive),
         take: why.is_none(),
-        left: if waits { Some("settling") } else { why.map(LeftAlone::code) },
+        left: if waits { Some("settling") } else { why.map(NotTaken::code) },
         why: if waits {
             Some("once it has stopped changing".to_owned())
         } else {
@@ -101,10 +101,10 @@ fn line_of<'l>(
 }
 
 fn line_of_left_out(left_out: &LeftOut) -> Line<'_> {
-    let LeftOut { path, reason, storage_class } = left_out;
+    let LeftOut { path, reason, storage_class, .. } = left_out;
     Line {
-        // This works for object keys as well: the part after the last slash.
-        name: path.file_name().and_then(|name| name.to_str()).unwrap_or_default(),
+        // Also the right part of an object's key.
+        name: left_out.name(),
         path: path.to_string_lossy().into_owned(),
         time: None,
         bytes: None,
@@ -118,7 +118,7 @@ fn line_of_left_out(left_out: &LeftOut) -> Line<'_> {
     }
 }
 
-/// Writes the line as a JSON object, or for people: name, time, size and status, separated by tabs.
+/// Writes a line as a JSON object, or as name, time, size and status separated by tabs.
 fn write_line(out: &mut impl Write, line: &Line<'_>, as_json: bool) -> io::Result<()> {
     if as_json {
         serde_json::to_writer(&mut *out, line)?;

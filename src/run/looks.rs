@@ -1,4 +1,4 @@
-//! Looks for archives, once or repeatedly, and remembers what the last look has found.
+//! Looks for archives, once or repeatedly, and remembers what the last look found.
 
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -11,69 +11,68 @@ use crate::pipeline::admission::Admission;
 use crate::pipeline::ledger::state_file::StateFile;
 use crate::pipeline::source::settling::UnsettledFiles;
 use crate::pipeline::source::{Discovery, LeftOut, Source};
-use crate::run::selection::{self, LeftAlone};
+use crate::run::selection::{self, NotTaken};
 use crate::shutdown::Stop;
 use crate::timestamp::now_millis;
 
-/// Number of files passed over by one look that the log names.
-const PASSED_OVER_NAMED: usize = 10;
+/// Maximum number of files that the log names for one look.
+const MAX_NAMED: usize = 10;
 
-/// A source, and the memory for what is read from it.
+/// A source, and the memory for its archives.
 pub(super) struct Store {
     pub(super) source: Source,
-    /// Admits archives by memory, and remembers those that can never be admitted.
+    /// Admits archives if there is memory, and remembers those that are too large.
     pub(super) admission: Admission,
-    /// Whether there is more than one look.
+    /// Whether this is a spool run.
     spools: bool,
 }
 
 impl Store {
-    /// The store at `source`. `spools` means that there is more than one look.
+    /// Creates the store at `source`. `spools`: whether this is a spool run.
     pub(super) fn new(source: Source, spools: bool, intake: &Intake) -> Self {
         let admission = Admission::new(intake.memory.bytes, intake.workers, !source.is_local());
         Self { source, admission, spools }
     }
 
-    /// Whether files may still be being written, so that a later look judges them. Objects of a bucket are either
-    /// complete or absent.
+    /// Whether a file may be incomplete, so that it is left to a later look. Objects in a bucket are always complete.
     pub(super) fn judges_late(&self) -> bool {
         self.spools && self.source.is_local()
     }
 }
 
-/// Looks at a store, and what the last one has found. Memory does not grow with the number of looks.
+/// The looks at a store, and what the last one found. Its size does not grow with the number of looks.
 pub(super) struct Looks<'s> {
     store: &'s Store,
-    /// Files that may still be written; None: files are taken as they are.
+    /// Files that may be incomplete; None: all files count as complete.
     settling: Option<UnsettledFiles>,
-    /// What the last look passed over. A file is logged when it is first passed over, not at every look.
-    passed_over: HashSet<PathBuf>,
-    /// Times, in seconds since 1970, that several archives of the last look share. Logged once each.
+    /// Files that the last look left out. Each is logged once.
+    left_out_before: HashSet<PathBuf>,
+    /// Times that several archives of the last look share, in seconds since 1970. Each is logged once.
     shared_times: HashSet<i64>,
-    /// Archives that have changed since they were done. Logged once each.
+    /// Archives that have changed since they were done. Each is logged once.
     changed: HashSet<String>,
-    /// The last look's warning that it found nothing, or nothing that was asked for.
+    /// The last look's warning that it found no archives, or none in the time range.
     nothing: Option<String>,
 }
 
 impl<'s> Looks<'s> {
-    /// Begins to look at a store.
+    /// Prepares looks at a store.
     pub(super) fn new(store: &'s Store) -> Self {
         Self {
             store,
             settling: store.judges_late().then(UnsettledFiles::default),
-            passed_over: HashSet::new(),
+            left_out_before: HashSet::new(),
             shared_times: HashSet::new(),
             changed: HashSet::new(),
             nothing: None,
         }
     }
 
-    /// Warns of archives that share a time, if one of them is to be taken up: events with equal row ids then have no
-    /// order. `archives` are in order.
+    /// Warns of archives with the same time, if one of them is taken: their events with equal row ids have no order.
+    /// `archives` are in order.
     fn warn_of_shared_times(&mut self, archives: &[Archive], is_taken: impl Fn(&Archive) -> bool) {
         let mut shared = HashSet::new();
-        let mut told = 0;
+        let mut count = 0;
         for same in archives.chunk_by(|a, b| a.seconds.is_some() && a.seconds == b.seconds) {
             let ([first, second, ..], Some(seconds)) = (same, same.first().and_then(|first| first.seconds))
             else {
@@ -86,7 +85,7 @@ impl<'s> Looks<'s> {
             if self.shared_times.contains(&seconds) {
                 continue;
             }
-            if told < PASSED_OVER_NAMED {
+            if count < MAX_NAMED {
                 log::warn!(
                     "{:?} and {:?} have the same time: events of a post with equal row ids have no order; \
                      rename one archive if you know which is newer",
@@ -94,18 +93,18 @@ impl<'s> Looks<'s> {
                     second.name
                 );
             }
-            told += 1;
+            count += 1;
         }
-        if told > PASSED_OVER_NAMED {
-            log::warn!("{} more times belong to several archives", told - PASSED_OVER_NAMED);
+        if count > MAX_NAMED {
+            log::warn!("{} more times are shared by several archives", count - MAX_NAMED);
         }
         self.shared_times = shared;
     }
 
-    /// Logs files that are passed over for the first time; where there are many, names only the first.
+    /// Logs files that are left out for the first time. If there are many, names only the first.
     fn warn_of(&self, left_out: &[LeftOut]) {
-        let mut new = left_out.iter().filter(|left_out| !self.passed_over.contains(&left_out.path));
-        for left_out in new.by_ref().take(PASSED_OVER_NAMED) {
+        let mut new = left_out.iter().filter(|left_out| !self.left_out_before.contains(&left_out.path));
+        for left_out in new.by_ref().take(MAX_NAMED) {
             log::warn!("{:?} is left out: {}", left_out.path, left_out.reason);
         }
         let others = new.count();
@@ -114,14 +113,14 @@ impl<'s> Looks<'s> {
         }
     }
 
-    /// Logs archives that have changed since they were done; where there are many, names only the first. They are not
-    /// taken up again: replacing a file is no request to load it.
+    /// Logs archives that have changed since they were done. If there are many, names only the first. They are not
+    /// loaded again: replacing a file is not a request to load it.
     fn warn_of_changed(&mut self, changed: Vec<String>) {
         let mut new = changed.iter().filter(|name| !self.changed.contains(*name));
-        for name in new.by_ref().take(PASSED_OVER_NAMED) {
+        for name in new.by_ref().take(MAX_NAMED) {
             log::warn!(
-                "{name:?} has changed since it was processed, but is not loaded again: remove its entry \
-                 from the state file to load it"
+                "{name:?} has changed since it was processed, but is not loaded again: to load it, remove its \
+                 entry from the state file while no run uses that file"
             );
         }
         let others = new.count();
@@ -131,7 +130,7 @@ impl<'s> Looks<'s> {
         self.changed = changed.into_iter().collect();
     }
 
-    /// Warns once that there is nothing, or nothing that was asked for.
+    /// Warns once that there are no archives, or none in the time range.
     fn warn_of_nothing(&mut self, nothing: Option<String>) {
         if nothing != self.nothing {
             nothing.iter().for_each(|nothing| log::warn!("{nothing}"));
@@ -139,13 +138,12 @@ impl<'s> Looks<'s> {
         }
     }
 
-    /// Lists the archives.
+    /// Lists the archives of the source.
     pub(super) fn find(&self, stop: &Stop) -> Result<Discovery, Failure> {
         self.store.source.discover(stop)
     }
 
-    /// Selects those to be taken up from the archives that were found. Those that are `under_way` are left to whoever
-    /// has them.
+    /// Selects the archives to take from those found. Archives that are `under_way` are not taken again.
     pub(super) fn select(
         &mut self,
         Discovery { archives: found, left_out, nothing }: Discovery,
@@ -154,20 +152,21 @@ impl<'s> Looks<'s> {
         under_way: impl Fn(&str) -> bool,
     ) -> Selection {
         self.warn_of(&left_out);
-        self.passed_over = left_out.into_iter().map(|left_out| left_out.path).collect();
-        let judged = selection::judge(&found, state, &archives.wanted);
-        self.warn_of_nothing(nothing.or_else(|| selection::nothing_of_the_span(&found, &judged)));
+        let judged = selection::judge(&found, state, &archives.criteria);
+        self.warn_of_nothing(nothing.or_else(|| selection::nothing_in_span(&found, &judged)));
         let all = || found.iter().zip(&judged);
         let taken: HashSet<&str> =
             all().filter(|(_, why)| why.is_none()).map(|(archive, _)| &*archive.name).collect();
-        let changed = all().filter(|(_, why)| **why == Some(LeftAlone::Processed { has_changed: true }));
+        let changed = all().filter(|(_, why)| **why == Some(NotTaken::Processed { has_changed: true }));
         let changed = changed.map(|(archive, _)| archive.name.clone()).collect();
         self.warn_of_shared_times(&found, |archive| taken.contains(&*archive.name));
         self.warn_of_changed(changed);
-        let mut selection = selection::sort_out(found, judged);
+        let mut selection = selection::partition(found, judged);
+        selection::count_unreadable(&mut selection, &left_out, state, &archives.criteria);
+        self.left_out_before = left_out.into_iter().map(|left_out| left_out.path).collect();
         selection.take.retain(|archive| !under_way(&archive.name));
         let found = selection.take.len();
-        selection.take.retain(|archive| !self.store.admission.has_shut_out(archive));
+        selection.take.retain(|archive| !self.store.admission.is_too_large(archive));
         selection.too_large = (found - selection.take.len()) as u64;
         if let Some(settling) = &mut self.settling {
             selection.settling = settling.hold_back(&mut selection.take, now_millis());

@@ -1,4 +1,4 @@
-//! A run from its start to its summary.
+//! Runs a task from start to summary.
 
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -29,15 +29,15 @@ pub mod selection;
 mod start;
 mod verify;
 
-/// Most rounds in a row in which the index behind a name has changed before archives could be marked; then the run
-/// gives up.
-const MOST_ROUNDS: u32 = 20;
+/// Maximum number of rounds in a row in which the index behind a name changes before archives can be marked. After that
+/// the run gives up.
+const MAX_ROUNDS: u32 = 20;
 
-/// Runs what the configuration asks for, and returns the exit code.
+/// Runs the configured task and returns the exit code.
 pub fn run(config: &Config, stop: &Stop) -> ExitCode {
     stop.guard("the program", || carry_out(config, stop)).unwrap_or_else(|| {
         let failure = stop.as_failure();
-        tell(config.logging, &failure);
+        report_failure(config.logging, &failure);
         failure.code
     })
 }
@@ -57,28 +57,28 @@ fn carry_out(config: &Config, stop: &Stop) -> ExitCode {
             return report(logging, &task.reports, stop, Progress::new(), |run| run.verify(task));
         }
         Task::Replay(task) => {
-            return report(logging, &task.reports, stop, Progress::of_replay(), |run| run.replay(task));
+            return report(logging, &task.reports, stop, Progress::for_replay(), |run| run.replay(task));
         }
     };
     match done {
         Ok(()) => ExitCode::Done,
         Err(failure) => {
-            tell(logging, &failure);
+            report_failure(logging, &failure);
             failure.code
         }
     }
 }
 
-/// Reports why a run could not go on, even where logging is off.
-fn tell(logging: Logging, failure: &Failure) {
+/// Reports why a run cannot continue, even if logging is off.
+fn report_failure(logging: Logging, failure: &Failure) {
     if logging.enabled {
         log::error!(exit_code = failure.code.number(); "{failure}");
     } else {
-        logging::tell(failure, logging.format);
+        logging::report_failure(failure, logging.format);
     }
 }
 
-/// Carries out a run, and reports its outcome.
+/// Carries out a run with its reports, and returns the exit code.
 fn report(
     logging: Logging,
     reports: &Reports,
@@ -105,12 +105,12 @@ fn report(
     let mut code = exit_code(reports.mode, stopped.as_ref(), cut_short, archives, &totals.rows);
     let mut summary = Summary::new(reports, stopped.as_ref(), code, archives, totals, requests, elapsed);
     let shows_table = logging.format == LogFormat::Text && log::log_enabled!(log::Level::Info);
-    // People get the error alone where nothing was done, and nothing where nobody reads on.
+    // People only see the error if nothing was done, and nothing if the output has no reader any more.
     if !(shows_table && (summary.is_empty() || stop.is_unread())) {
         log::info!(summary = summary.json(); "{}", summary.line());
     }
     if let Some(StopReason::Fatal(failure)) = &stopped {
-        tell(logging, failure);
+        report_failure(logging, failure);
     }
     if let Some(output) = &reports.summary
         && let Err(error) = summary.write(output)
@@ -118,17 +118,17 @@ fn report(
         code = if code == ExitCode::Done { ExitCode::Failed } else { code };
         summary.exit_code = code.number();
         let message = format!("--summary-json (SUMMARY_JSON) cannot be written: {error}");
-        tell(logging, &Failure::new(code, message));
+        report_failure(logging, &Failure::new(code, message));
     }
     monitor.finish(code);
     if shows_table && !stop.is_unread() {
-        // The table comes last, so that it is what stays on the screen. A write error is ignored: nobody would read it.
+        // The table comes last, so that it stays visible on the screen. If it cannot be written, nobody reads it.
         let _ = io::stderr().write_all(summary.table(reports).as_bytes());
     }
     code
 }
 
-/// Warns where the indices hold far fewer documents than the marked archives have brought, or were only just created.
+/// Warns if the indices hold far fewer documents than the marked archives should have brought, or were just created.
 fn judge_holdings(server: &Server, state: &StateFile) -> Option<Check> {
     let (all, earlier) = state.done();
     match server.created.first() {
@@ -137,13 +137,13 @@ fn judge_holdings(server: &Server, state: &StateFile) -> Option<Check> {
     }
 }
 
-/// The privileges that a load needs beyond reading and writing documents.
+/// Returns the privileges that a load needs beyond reading and writing documents.
 fn needs(load: &Load) -> Needs {
     let left_changed = || load_settings::left_changed(&load.archives.state_file).unwrap_or(true);
     Needs {
         manage: load.bulk_load_settings || left_changed(),
         search_by_author: load.intake.account_deletions,
-        // A load has created the indices by then.
+        // Connecting creates the indices before this is checked.
         create: false,
         base64: load.vectors == VectorChoice::Base64,
         offer: true,
@@ -163,7 +163,7 @@ struct Run<'r> {
 }
 
 impl Run<'_> {
-    /// A sink that writes to a server that has passed preflight.
+    /// Creates a sink that writes to a server which has passed preflight.
     fn sink<'s>(
         &'s self,
         server: &'s Server,
@@ -171,7 +171,7 @@ impl Run<'_> {
         vectors: VectorChoice,
     ) -> Elasticsearch<'s> {
         let throttle = server.throttle.clone();
-        self.progress.connected(move || throttle.figures());
+        self.progress.set_server_source(move || throttle.figures());
         Elasticsearch::new(server, batch, vectors, self.stop, &self.progress.requests)
     }
 

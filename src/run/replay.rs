@@ -13,12 +13,11 @@ use crate::pipeline::stages::stages;
 use crate::sink::elasticsearch::preflight::Needs;
 use crate::sink::elasticsearch::server::Server;
 
-/// Number of readers: one thread reads a file of lines.
+/// Number of threads that read the file.
 const READERS: usize = 1;
 
 impl Run<'_> {
-    /// Sends the documents of a dead-letter file again. The state file is neither read nor written: archives stay as
-    /// they are marked.
+    /// Sends the documents of a dead-letter file again. The state file is neither read nor written.
     pub(super) fn replay(&self, task: &config::Replay) -> Result<(), Failure> {
         let config::Replay { path, senders, batch: limits, account_deletions, .. } = task;
         let unreadable = |error| {
@@ -26,7 +25,7 @@ impl Run<'_> {
         };
         let open = || DeadLetterLines::open(path).map_err(unreadable);
         let mut lines = open()?;
-        // Lines that cannot be replayed are copied, so any other file is refused: it may hold secrets.
+        // Lines that cannot be sent are copied to another file. A file of anything else is refused: it may hold secrets.
         if !lines.are_dead_letters().map_err(unreadable)? {
             return Err(Failure::usage(format!(
                 "--replay names {}, which has no dead letters: name a file that --dead-letter has written",
@@ -43,8 +42,8 @@ impl Run<'_> {
             ..Needs::default()
         };
         let server = Server::connect(&task.server, *senders, READERS, needs, self.stop)?;
-        // The documents were encoded for the server of that time. Vectors are sent as arrays, unless base64 is asked
-        // for and has been proven to work.
+        // The dead letters may come from a load into another server. Vectors are sent as arrays, unless base64 is
+        // requested, which preflight has tested.
         let vectors = if needs.base64 { VectorChoice::Base64 } else { VectorChoice::Array };
         let sink = self.sink(&server, *limits, vectors);
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -54,7 +53,7 @@ impl Run<'_> {
             let ledger = Ledger::new(None, self.dead_letters(), &sink, self.progress, self.stop)
                 .watched_by(&self.refusals);
             let file = file.clone();
-            let again = stages(*senders, READERS, &sink, ledger, stop, |batches, events, buffers| {
+            let again = stages(senders.max, READERS, &sink, ledger, stop, |batches, events, buffers| {
                 Replay { file, names: needs.names, sink: &sink, limits, buffers, account_deletions, stop }
                     .run(lines, batches, events);
             });

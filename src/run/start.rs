@@ -1,4 +1,4 @@
-//! The first line of a run: which archives it takes up, from where, to where, and where it remembers what is done.
+//! The first line of a run: number of archives, source, destination and state file.
 
 use std::path::{Path, absolute};
 
@@ -6,10 +6,10 @@ use crate::config::{self, Archives, DryRun, Elasticsearch, Load, Mode, Source, V
 use crate::model::Selection;
 use crate::text::megabytes;
 
-/// Number of folders and files that are named.
-const NAMED: usize = 3;
+/// Maximum number of folders and files that are named.
+const MAX_NAMED: usize = 3;
 
-/// The first line of a load.
+/// Formats the first line of a load.
 pub(super) fn of_load(task: &Load, selection: &Selection) -> String {
     let Load { archives, intake, server, .. } = task;
     let what = format!("{} into {}", counted(selection), nodes(&server.elasticsearch));
@@ -26,7 +26,7 @@ pub(super) fn of_load(task: &Load, selection: &Selection) -> String {
     format!("watching {place} every {interval} s, loading {what}{settling}; {state}")
 }
 
-/// The first line of a dry run.
+/// Formats the first line of a dry run.
 pub(super) fn of_dry_run(task: &DryRun, selection: &Selection) -> String {
     let Archives { source, .. } = &task.archives;
     format!(
@@ -37,7 +37,7 @@ pub(super) fn of_dry_run(task: &DryRun, selection: &Selection) -> String {
     )
 }
 
-/// The first line of a verification.
+/// Formats the first line of a verification.
 pub(super) fn of_verification(task: &Verify, selection: &Selection) -> String {
     let Verify { archives, server, .. } = task;
     format!(
@@ -48,13 +48,13 @@ pub(super) fn of_verification(task: &Verify, selection: &Selection) -> String {
     )
 }
 
-/// The first line of a replay.
+/// Formats the first line of a replay.
 pub(super) fn of_replay(task: &config::Replay) -> String {
     let server = &task.server.elasticsearch;
     format!("sending the documents of {} to {} again", shown(&task.path), nodes(server))
 }
 
-/// Names the archives to be taken up by number and size, and says how many are done already.
+/// Formats the number and size of the archives to load, and how many are already done.
 fn counted(selection: &Selection) -> String {
     let bytes: u64 = selection.take.iter().map(|archive| archive.bytes).sum();
     let mut text = match selection.take.len() {
@@ -68,12 +68,12 @@ fn counted(selection: &Selection) -> String {
     text
 }
 
-/// Names the folders and files, or the bucket.
+/// Formats the folders and files, or the bucket.
 fn place(source: &Source) -> String {
     match source {
         Source::Local(paths) => {
-            let named: Vec<String> = paths.iter().take(NAMED).map(|path| shown(path)).collect();
-            match paths.len().saturating_sub(NAMED) {
+            let named: Vec<String> = paths.iter().take(MAX_NAMED).map(|path| shown(path)).collect();
+            match paths.len().saturating_sub(MAX_NAMED) {
                 0 => named.join(", "),
                 others => format!("{} and {others} more", named.join(", ")),
             }
@@ -85,7 +85,7 @@ fn place(source: &Source) -> String {
     }
 }
 
-/// Names the nodes. Credentials are no part of their URLs: those are taken out when the settings are read.
+/// Formats the URLs of the nodes. They hold no credentials: those are removed when the settings are read.
 fn nodes(server: &Elasticsearch) -> String {
     server.urls.join(", ")
 }
@@ -94,7 +94,7 @@ fn state_file(archives: &Archives) -> String {
     format!("state file: {}", shown(&archives.state_file))
 }
 
-/// The path from the root: a scheduler may start the program in another folder than is thought.
+/// Formats a path as an absolute one: a scheduler may start the program in an unexpected folder.
 fn shown(path: &Path) -> String {
     absolute(path).unwrap_or_else(|_| path.to_owned()).display().to_string()
 }
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn many_paths_are_not_all_named() {
+    fn only_the_first_of_many_paths_are_named() {
         let paths = |n: usize| Source::Local((0..n).map(|n| format!("/data/{n}").into()).collect());
         assert_eq!(place(&paths(2)), "/data/0, /data/1");
         assert_eq!(place(&paths(9)), "/data/0, /data/1, /data/2 and 6 more");

@@ -1,8 +1,8 @@
-//! `--verify`: compares the index with the archives. With `--repair`, rows that differ are sent again.
+//! `--verify`: compares the index with the archives. `--repair` sends rows that differ again.
 
 use super::ingest::{open, pool, queue_of};
 use super::looks::Store;
-use super::{MOST_ROUNDS, Run, start};
+use super::{MAX_ROUNDS, Run, start};
 use crate::config::{VectorChoice, Verify};
 use crate::exit::Failure;
 use crate::pipeline::ledger::state_file::StateFile;
@@ -13,10 +13,10 @@ use crate::sink::elasticsearch::server::Server;
 use crate::sink::elasticsearch::verify::Verifier;
 
 impl Run<'_> {
-    /// Reads all archives as a load does, whatever the state file says, and looks their rows up in the index.
+    /// Reads all archives as a load does, whatever the state file says, and compares their rows with the index.
     pub(super) fn verify(&self, task: &Verify) -> Result<(), Failure> {
         let Verify { archives, intake, server: settings, .. } = task;
-        let nothing_done = StateFile::of_nothing(&archives.state_file);
+        let nothing_done = StateFile::empty(&archives.state_file);
         let store = Store::new(self.source(archives)?, false, intake);
         let selection = self.look_once(&store, archives, &nothing_done)?;
         log::info!("{}", start::of_verification(task, &selection));
@@ -29,11 +29,11 @@ impl Run<'_> {
             task.repair.then(|| vectors(task.vectors)),
             output,
         );
-        for _ in 0..=MOST_ROUNDS {
+        for _ in 0..=MAX_ROUNDS {
             let ledger = Ledger::new(None, self.dead_letters(), &verifier, self.progress, self.stop);
-            let again = self.take_up(intake, &store, &queue_of(take), &pool, &verifier, ledger, || {})?;
-            // Rows that were sent again may have gone to an index that has been replaced since. Their archives are
-            // taken up again, with the index that is there now.
+            let again = self.run_stages(intake, &store, &queue_of(take), &pool, &verifier, ledger, || {})?;
+            // Repaired rows may have gone to an index that has been replaced since. Their archives are verified again,
+            // against the new index.
             if again.is_empty() || self.stop.is_requested() {
                 self.progress.passed();
                 verifier.finish();
@@ -45,7 +45,7 @@ impl Run<'_> {
     }
 }
 
-/// The privileges that the task needs. A verification without a repair needs no more than the right to read.
+/// Returns the privileges that the task needs. A verification without repair only needs to read.
 fn needs(task: &Verify) -> Needs {
     let Verify { server, repair, intake, .. } = task;
     Needs {
@@ -58,7 +58,7 @@ fn needs(task: &Verify) -> Needs {
     }
 }
 
-/// The vector encoding for rows that are sent again. They are few, so no encoding is tried out for them.
+/// Returns the vector encoding for rows that are sent again. They are few, so base64 is not tested for them.
 fn vectors(choice: VectorChoice) -> VectorEncoding {
     match choice {
         VectorChoice::Base64 => VectorEncoding::Base64,

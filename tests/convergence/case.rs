@@ -1,4 +1,4 @@
-//! What a case is made of, and the rule that says what the indices hold after it.
+//! Test cases, and the rule that gives the expected contents of the indices.
 
 use std::collections::BTreeMap;
 
@@ -12,13 +12,13 @@ use crate::harness::archives::{
 };
 use crate::harness::script::Fault;
 
-/// Posts that events are about: few, so that much happens to each.
+/// The number of posts; few, so that each has many events.
 pub(crate) const POSTS: u8 = 3;
 
-/// Archives at most.
+/// The maximum number of archives.
 const ARCHIVES: usize = 4;
 
-/// Processes that run at once, at most.
+/// The maximum number of concurrent processes.
 pub(crate) const SHARDS: u32 = 3;
 
 /// A row of an archive.
@@ -27,44 +27,44 @@ pub(crate) enum Event {
     Create(u8),
     Update(u8),
     Delete(u8),
-    /// A row about that post that cannot be read.
+    /// An unreadable row of this post.
     Unreadable(u8),
-    /// Rows that are about none.
+    /// A row without a post.
     Account,
     WithoutUri,
 }
 
-/// A case: archives, and what is done with them before a last run takes up what is left.
+/// A test case: archives, and passes over them. A last pass without faults loads what is left.
 #[derive(Clone, Debug)]
 pub(crate) struct Case {
     /// The events of each archive, in order.
     pub(crate) archives: Vec<Vec<Event>>,
     pub(crate) passes: Vec<Pass>,
-    /// What the server says of `index.gc_deletes`; it forgets at once in any case.
+    /// The value of `index.gc_deletes` that the server reports; it forgets deletes at once in any case.
     pub(crate) gc_deletes: &'static str,
 }
 
-/// Processes that run at the same time, each with a shard of its own.
+/// Concurrent processes, each with its own shard.
 #[derive(Clone, Debug)]
 pub(crate) struct Pass {
     pub(crate) shards: u32,
-    /// Whether each process is given each archive, by bits.
+    /// The archives that each process is given, as bits.
     pub(crate) given: u8,
     pub(crate) workers: usize,
     pub(crate) senders: usize,
     pub(crate) batch_docs: usize,
-    /// What befalls the requests that look up or write, by their number.
+    /// Faults of look-ups and writes, by request number.
     pub(crate) faults: Vec<(usize, Trouble)>,
-    /// Aliases that get a new write index, each when so many of those requests have arrived.
+    /// Rollovers, each after this number of look-ups and writes.
     pub(crate) rolls: Vec<(usize, Roll)>,
-    /// All end when so many of those requests have arrived, if not by themselves.
+    /// The end of all processes, after this number of look-ups and writes; None if they run to their ends.
     pub(crate) end: Option<(usize, End)>,
-    /// What is left of the state files afterwards.
+    /// What happens to the state files afterwards.
     pub(crate) state: State,
 }
 
 impl Pass {
-    /// One process is given everything, and nothing happens to it.
+    /// One process with all archives and no faults.
     pub(crate) fn last() -> Self {
         Self {
             shards: 1,
@@ -80,15 +80,15 @@ impl Pass {
     }
 }
 
-/// An alias gets a new write index.
+/// A rollover of an alias to a new write index.
 #[derive(Clone, Debug)]
 pub(crate) struct Roll {
     pub(crate) alias: &'static str,
-    /// The new index requires routing.
+    /// Whether the new index requires routing.
     pub(crate) requires_routing: bool,
 }
 
-/// What befalls a request.
+/// A fault of a request.
 #[derive(Clone, Debug)]
 pub(crate) enum Trouble {
     Status(u16),
@@ -121,20 +121,20 @@ impl Trouble {
 /// How processes end.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum End {
-    /// They are asked to stop.
+    /// They receive a signal.
     Stopped,
-    /// None of their requests arrives any more.
+    /// None of their later requests arrives.
     Killed,
 }
 
-/// What is left of the state files after a pass.
+/// The state files after a pass.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum State {
-    /// What the processes saved.
+    /// As the processes saved them.
     Saved,
-    /// What there was before: they were killed before they saved.
+    /// As before the pass: the processes were killed before they saved.
     Before,
-    /// Nothing: everything is read again.
+    /// Removed: everything is read again.
     Lost,
 }
 
@@ -194,7 +194,7 @@ fn trouble() -> impl Strategy<Value = Trouble> {
 }
 
 impl Case {
-    /// The archives, in the order of their times. A post's text tells which row it is from.
+    /// The archives in order of time. The text of a post names its row.
     pub(crate) fn archives(&self) -> Vec<Archive> {
         let archive = |(n, events): (usize, &Vec<Event>)| {
             let rows = events.iter().enumerate().map(|(row, event)| event.row(&format!("{n}/{row}")));
@@ -217,11 +217,11 @@ impl Event {
     }
 }
 
-/// What an index holds: version and text by id. A tombstone has no text.
+/// The contents of an index: version and text by id. A tombstone has no text.
 pub(crate) type Held = BTreeMap<String, (u64, String)>;
 
-/// The rule: for every `at_uri` ever read, if a delete was among its events, a tombstone and no post; else the post
-/// of its last emission. Returns the posts and the tombstones.
+/// The rule: an `at_uri` with a delete among its events has a tombstone and no post; any other has the post of its last
+/// event. Returns posts and tombstones.
 pub(crate) fn expected(case: &Case) -> (Held, Held) {
     let (mut posts, mut tombstones) = (Held::new(), Held::new());
     for (n, (archive, events)) in case.archives().iter().zip(&case.archives).enumerate() {

@@ -1,6 +1,6 @@
 //! The scripted server and the archives of the integration tests.
 
-// Each target uses a part of them.
+// Only a part of the harness is used here.
 #![allow(dead_code)]
 
 #[path = "../integration/harness/archives.rs"]

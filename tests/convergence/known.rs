@@ -1,4 +1,4 @@
-//! The dangerous moments one by one, each brought about on purpose.
+//! Known dangerous interleavings, each produced on purpose.
 
 use std::thread;
 
@@ -17,12 +17,12 @@ fn created_and_deleted() -> Case {
     Case { archives, passes: Vec::new(), gc_deletes: "60s" }
 }
 
-/// Runs that are given the first archive, and the second.
+/// Passes over the first archive, and over the second.
 fn passes() -> [Pass; 2] {
     [0b01, 0b10].map(|given| Pass { given, ..Pass::last() })
 }
 
-/// Writes without a version of ours, as other programs do.
+/// Writes without an external version, as other programs do.
 fn write(world: &World, source: serde_json::Value) -> u64 {
     let item =
         Item { operation: "index".into(), index: "posts".into(), id: uri("0"), source, ..Item::default() };
@@ -30,13 +30,13 @@ fn write(world: &World, source: serde_json::Value) -> u64 {
 }
 
 #[test]
-fn a_deletion_that_comes_and_is_forgotten_while_the_post_is_under_way_wins() {
+fn a_forgotten_delete_still_beats_a_post_in_flight() {
     let case = created_and_deleted();
     let world = World::of(&case);
     let [post, deletion] = passes();
     world.fake.fail(Request::is_bulk, 0, 1, Fault::Hang);
     thread::scope(|scope| {
-        // Has found no tombstone.
+        // This look-up finds no tombstone.
         scope.spawn(|| world.run(&post, "a"));
         world.fake.wait_for_bulks(1);
         world.run(&deletion, "b");
@@ -46,11 +46,11 @@ fn a_deletion_that_comes_and_is_forgotten_while_the_post_is_under_way_wins() {
 }
 
 #[test]
-fn a_post_that_an_interrupted_run_left_behind_goes_when_it_is_read_again() {
+fn a_post_left_by_an_interrupted_run_is_deleted_when_read_again() {
     let case = created_and_deleted();
     let world = World::of(&case);
     let [post, deletion] = passes();
-    // Applied when nobody waits for it any more, after the deletion.
+    // The request is applied after the deletion, when its sender no longer waits.
     world.run(&deletion, "a");
     write(&world, json!({"content": "late"}));
     world.run(&post, "a");
@@ -67,7 +67,7 @@ fn documents_of_other_programs_are_taken_over() {
 }
 
 #[test]
-fn what_others_add_to_a_document_outlives_a_replay() {
+fn fields_added_by_other_programs_survive_a_replay() {
     let case = Case { archives: vec![vec![Event::Create(0)]], passes: Vec::new(), gc_deletes: "60s" };
     let world = World::of(&case);
     world.run(&Pass::last(), "a");

@@ -1,5 +1,5 @@
-//! A verification finds exactly what is wrong: random streams of events, random damage, and findings that are worked out
-//! anew from the events and what the server holds.
+//! `--verify` finds exactly what is wrong: random events, random damage, and expected findings computed from the events
+//! and from what the server holds.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -20,7 +20,7 @@ use crate::harness::archives::uri;
 use crate::harness::store::{Document, Store};
 use crate::world::World;
 
-/// What is done to one post behind the program's back.
+/// Damage to one post by another program.
 #[derive(Clone, Copy, Debug)]
 enum Damage {
     RemovePost,
@@ -32,7 +32,7 @@ enum Damage {
     PostAgain,
 }
 
-/// What is to be found: archive time, row id, finding and field.
+/// A finding: archive time, row id, finding and field.
 type Found = BTreeSet<(String, u64, &'static str, Option<&'static str>)>;
 
 fn damage() -> impl Strategy<Value = (u8, Damage)> {
@@ -48,15 +48,15 @@ fn damage() -> impl Strategy<Value = (u8, Damage)> {
     (0..POSTS, kind)
 }
 
-/// Cases that run at once: most of a case is waiting.
+/// The number of concurrent cases, which mostly wait.
 const THREADS: u32 = 8;
 
-/// Cases of each thread; and where `LONG_TESTS` is not set.
+/// The number of cases per thread.
 const CASES: u32 = 20;
 const FEWER_CASES: u32 = 3;
 
 #[test]
-fn a_verification_finds_what_is_wrong_and_a_repair_leaves_nothing_of_it() {
+fn verify_finds_all_damage_and_repair_mends_it() {
     thread::scope(|scope| {
         let threads: Vec<_> = (0..THREADS).map(|_| scope.spawn(run_cases)).collect();
         threads.into_iter().for_each(|thread| thread.join().expect("cases that hold"));
@@ -82,9 +82,9 @@ fn try_out(case: &Case, damage: &[(u8, Damage)], two_indices: bool) -> Result<()
         if two_indices {
             split(store);
         }
-        damage.iter().for_each(|(id, damage)| harm(store, &uri(&id.to_string()), *damage));
+        damage.iter().for_each(|(id, damage)| apply_damage(store, &uri(&id.to_string()), *damage));
     });
-    let wanted = to_be_found(case, &world);
+    let wanted = expected_findings(case, &world);
     let (code, found) = verify(&world, false);
     prop_assert_eq!(&found, &wanted);
     prop_assert!(matches!(code, ExitCode::Done | ExitCode::DoneWithRejects), "{code:?}");
@@ -93,20 +93,20 @@ fn try_out(case: &Case, damage: &[(u8, Damage)], two_indices: bool) -> Result<()
 
     let (code, _) = verify(&world, true);
     prop_assert_eq!(code == ExitCode::Done, !has_rejects);
-    prop_assert_eq!(to_be_found(case, &world), Found::new());
+    prop_assert_eq!(expected_findings(case, &world), Found::new());
     prop_assert_eq!(verify(&world, false).1, Found::new());
     Ok(())
 }
 
-/// Gives each alias a new write index, so that what there is stands in one that is not written to any more.
+/// Gives each alias a new write index, so that all documents are in an index without writes.
 fn split(store: &mut Store) {
     for name in ["posts", "post_tombstones"] {
-        // The last one by name, as `held` expects.
+        // Its name sorts last, as `held` expects.
         store.add_index(&format!("{name}_write"), name, true);
     }
 }
 
-fn harm(store: &mut Store, id: &str, damage: Damage) {
+fn apply_damage(store: &mut Store, id: &str, damage: Damage) {
     let holder = |store: &Store, name: &str| {
         let members = store.members(name);
         members.into_iter().find(|index| store.indices[index].documents.contains_key(id))
@@ -139,7 +139,7 @@ fn harm(store: &mut Store, id: &str, damage: Damage) {
     }
 }
 
-/// All documents behind a name, the newest of each id; of two equal ones that of the index that takes writes.
+/// All documents behind a name, the newest of each id; among equal versions that of the write index.
 fn held(world: &World, name: &str) -> BTreeMap<String, Document> {
     world.fake.store(|store| {
         let mut all: BTreeMap<String, Document> = BTreeMap::new();
@@ -155,8 +155,8 @@ fn held(world: &World, name: &str) -> BTreeMap<String, Document> {
     })
 }
 
-/// The rule of the contract, for the last event of each post of each archive.
-fn to_be_found(case: &Case, world: &World) -> Found {
+/// The expected findings: the contract's rule, applied to the last event of each post per archive.
+fn expected_findings(case: &Case, world: &World) -> Found {
     let (posts, tombstones) = (held(world, "posts"), held(world, "post_tombstones"));
     let mut found = Found::new();
     for (n, (archive, events)) in case.archives().iter().zip(&case.archives).enumerate() {
@@ -167,7 +167,7 @@ fn to_be_found(case: &Case, world: &World) -> Found {
                 Event::Delete(id) => (*id, true),
                 Event::Unreadable(_) | Event::Account | Event::WithoutUri => continue,
             };
-            // A delete beats every other.
+            // A delete beats any other event.
             if deletes || !last.get(&id).is_some_and(|(_, deletes)| *deletes) {
                 last.insert(id, (row as u64 + 1, deletes));
             }
@@ -195,7 +195,7 @@ fn to_be_found(case: &Case, world: &World) -> Found {
     found
 }
 
-/// A verification, and what it tells.
+/// Verifies, and returns the exit code and the findings.
 fn verify(world: &World, repair: bool) -> (ExitCode, Found) {
     let Config { task, logging } = world.config(&Pass::last(), 0, "verify");
     let Task::Load(load) = task else { panic!("a load") };

@@ -1,4 +1,4 @@
-//! Where cases are tried out: a folder, a server, and the program's own `run` on threads of this process.
+//! Runs cases: a folder, a server, and the program's own `run` on threads of this process.
 
 use std::fs;
 use std::path::PathBuf;
@@ -13,8 +13,7 @@ use megastream_ingest::config::{
     Reports, Server, Source, Task, VectorChoice,
 };
 use megastream_ingest::exit::ExitCode;
-use megastream_ingest::model::Names;
-use megastream_ingest::model::{Shard, Wanted};
+use megastream_ingest::model::{Criteria, Names, Senders, Shard};
 use megastream_ingest::run;
 use megastream_ingest::shutdown::{Stop, StopReason};
 use proptest::test_runner::TestCaseError;
@@ -28,7 +27,7 @@ use crate::harness::http::Request;
 use crate::harness::script::Fault;
 use crate::harness::store::Store;
 
-/// What the state files of a case are named after.
+/// The name of a case's state files.
 const STATE: &str = "state";
 
 /// A server and a folder for one case.
@@ -39,7 +38,7 @@ pub(crate) struct World {
 }
 
 impl World {
-    /// Empty indices that forget the versions of deletes at once, and a folder with the archives of the case.
+    /// Empty indices that forget deletes at once, and a folder with the archives of the case.
     pub(crate) fn of(case: &Case) -> Self {
         let mut store = Store::with_indices(&[]);
         store.forget_deletes = true;
@@ -49,10 +48,10 @@ impl World {
         Self { gc_deletes: case.gc_deletes, fake: Fake::start_with(store), folder: Folder::new(case) }
     }
 
-    /// Does what the case says, then takes up what is left, and compares.
+    /// Runs all passes of the case and the last one, and compares.
     pub(crate) fn try_out(case: &Case) -> Result<(), TestCaseError> {
         let world = Self::of(case);
-        case.passes.iter().for_each(|pass| world.carry_out(pass));
+        case.passes.iter().for_each(|pass| world.run_pass(pass));
         world.fake.settle();
         for code in world.run(&Pass::last(), STATE) {
             prop_assert!(matches!(code, ExitCode::Done | ExitCode::DoneWithRejects), "{code:?}");
@@ -63,12 +62,12 @@ impl World {
         Ok(())
     }
 
-    /// Asserts that the indices hold what the rule says.
+    /// Asserts that the indices follow the rule.
     pub(crate) fn assert_holds(&self, case: &Case) {
         assert_eq!((self.held("posts"), self.held("post_tombstones")), expected(case));
     }
 
-    fn carry_out(&self, pass: &Pass) {
+    fn run_pass(&self, pass: &Pass) {
         let before = self.folder.states();
         let stop = Stop::new();
         self.script(pass, &stop);
@@ -78,15 +77,15 @@ impl World {
             self.run_until(pass, STATE, &stop);
             is_over.store(true, Ordering::Relaxed);
         });
-        self.fake.nothing_goes_wrong();
+        self.fake.clear_faults();
         match pass.state {
             State::Saved => {}
-            State::Before => self.folder.put_back(&before),
-            State::Lost => self.folder.put_back(&[]),
+            State::Before => self.folder.restore_states(&before),
+            State::Lost => self.folder.restore_states(&[]),
         }
     }
 
-    /// Gives aliases new write indices in the middle of a pass, or at its end.
+    /// Rolls aliases over during a pass, or at its end.
     fn roll_over(&self, rolls: &[(usize, Roll)], is_over: &AtomicBool) {
         if rolls.is_empty() {
             return;
@@ -94,7 +93,7 @@ impl World {
         let arrived = Arc::new(AtomicUsize::new(0));
         let counted = arrived.clone();
         let count = move |request: &Request| {
-            counted.fetch_add(is_concerned(request).into(), Ordering::Relaxed);
+            counted.fetch_add(looks_up_or_writes(request).into(), Ordering::Relaxed);
             false
         };
         self.fake.fail(count, 0, usize::MAX, Fault::CloseBefore);
@@ -106,9 +105,9 @@ impl World {
         }
     }
 
-    /// Tells the server what is to go wrong.
+    /// Scripts the faults of a pass.
     fn script(&self, pass: &Pass, stop: &Stop) {
-        let concerned = is_concerned;
+        let concerned = looks_up_or_writes;
         if let Some((after, end)) = pass.end {
             let (stop, arrived) = (stop.clone(), AtomicUsize::new(0));
             let is_cut = move |request: &Request| {
@@ -125,12 +124,12 @@ impl World {
         }
     }
 
-    /// Runs all processes of a pass at once, each to its end. Their state files are named after `state`.
+    /// Runs all processes of a pass concurrently to their ends. `state` names their state files.
     pub(crate) fn run(&self, pass: &Pass, state: &str) -> Vec<ExitCode> {
         self.run_until(pass, state, &Stop::new())
     }
 
-    /// As [`Self::run`], unless they are stopped.
+    /// As [`Self::run`], with a stop.
     fn run_until(&self, pass: &Pass, state: &str, stop: &Stop) -> Vec<ExitCode> {
         thread::scope(|scope| {
             let processes: Vec<_> = (0..pass.shards)
@@ -148,15 +147,15 @@ impl World {
             source: Source::Local(self.folder.archives(pass.given)),
             mode: Mode::Once,
             state_file: self.folder.state_file(state, shard),
-            wanted: Wanted {
+            criteria: Criteria {
                 shard: Shard::parse(&format!("{shard}/{}", pass.shards)).expect("a shard"),
-                ..Wanted::ALL
+                ..Criteria::ALL
             },
             retry_budget,
         };
         let intake = Intake {
             workers: pass.workers,
-            senders: pass.senders,
+            senders: Senders::fixed(pass.senders),
             batch: BatchLimits { docs: pass.batch_docs, bytes: 1 << 20 },
             memory: Memory { bytes: 1 << 30, is_auto: false },
             account_deletions: false,
@@ -197,7 +196,7 @@ impl World {
         self.folder.path(name)
     }
 
-    /// What the indices behind an alias hold: of a post that stands in several of them the last emission.
+    /// The contents behind an alias: the latest event of a post that is in several indices.
     fn held(&self, alias: &str) -> Held {
         let text = |source: &serde_json::Value| source["content"].as_str().unwrap_or_default().to_owned();
         let mut held = Held::new();
@@ -214,11 +213,11 @@ impl World {
 }
 
 /// Whether a request looks up or writes.
-fn is_concerned(request: &Request) -> bool {
+fn looks_up_or_writes(request: &Request) -> bool {
     request.is_bulk() || request.is_mget()
 }
 
-/// Gives an alias a new write index.
+/// Rolls an alias over to a new write index.
 fn roll(store: &mut Store, roll: &Roll, gc_deletes: &str) {
     let index = format!("{}_v{}", roll.alias, store.indices.len());
     store.add_index(&index, roll.alias, true);
@@ -237,11 +236,11 @@ struct Folder {
 }
 
 impl Folder {
-    /// With the archives of the case in it.
+    /// A folder with the archives of the case.
     fn new(case: &Case) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let archives = case.archives();
-        // As bare databases: making a zip is the one thing here that takes long without optimisation.
+        // Bare databases, since zipping is slow without optimization.
         let write = |archive: &Archive| {
             let path = folder.path().join(archive.name());
             fs::write(&path, archive.database()).expect("an archive");
@@ -265,13 +264,13 @@ impl Folder {
         self.archives.iter().enumerate().filter(given).map(|(_, path)| path.clone()).collect()
     }
 
-    /// The state files of all shards, as they are.
+    /// The contents of the state files of all shards.
     fn states(&self) -> Vec<Option<Vec<u8>>> {
         (0..SHARDS).map(|shard| fs::read(self.state_file(STATE, shard)).ok()).collect()
     }
 
-    /// Makes the state files what they were; those of shards that are not told of are removed.
-    fn put_back(&self, states: &[Option<Vec<u8>>]) {
+    /// Restores the state files; those that did not exist are removed.
+    fn restore_states(&self, states: &[Option<Vec<u8>>]) {
         for shard in 0..SHARDS {
             match states.get(shard as usize).cloned().flatten() {
                 Some(state) => fs::write(self.state_file(STATE, shard), state).expect("a state file"),

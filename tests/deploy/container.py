@@ -1,7 +1,7 @@
-"""What the manifests ask of a container, by the runtime that most clusters use (runc), on a static build.
+"""The container settings of the manifests, run by runc (the runtime of most clusters) with a static build.
 
-The root is read-only and holds nothing but the program; the user, the limits, the capabilities and the seccomp
-profile are those of the manifest. The network is the machine's.
+The root is read-only and holds only the program. User, limits, capabilities and seccomp profile are those of the
+manifest; the network is that of the machine.
 """
 
 import contextlib
@@ -18,14 +18,14 @@ import fleet
 import kubernetes
 import need
 
-# The profile that `RuntimeDefault` stands for in podman and CRI-O, from Debian's golang-github-containers-common.
+# The `RuntimeDefault` profile of podman and CRI-O, from Debian's golang-github-containers-common.
 SECCOMP = Path(need.SECCOMP)
 UNITS = {"Mi": 2**20, "Gi": 2**30}
 GRACE_SECONDS = 120
 
 
 def seccomp():
-    """The profile as runc reads it, for a container without capabilities; None where there is none."""
+    """The profile in runc's format, for a container without capabilities; None if it is not installed."""
     if not SECCOMP.exists():
         return None
     profile = json.loads(SECCOMP.read_text())
@@ -55,7 +55,7 @@ class Container(fleet.Fleet):
         self.document = kubernetes.job(self.manifest)
         self.state = self.folder / "state"
         self.state.mkdir()
-        # What fsGroup does for a volume.
+        # Kubernetes does this for a volume because of fsGroup.
         os.chown(self.state, 65532, 65532)
         self.root = self.folder / "root"
         program = self.root / "usr/local/bin/megastream_ingest"
@@ -73,9 +73,9 @@ class Container(fleet.Fleet):
         return self.archives
 
     def settings(self, **more):
-        """Those of the manifest for index 0 of 1, and what a secret would hold."""
+        """The variables of the manifest for index 0 of 1, and those of the secret."""
         given = {**kubernetes.settings(self.document, index="0"), "SHARD_COUNT": "1"}
-        # Each pod has a network of its own; here they share one with the machine.
+        # Pods have networks of their own; here all share that of the machine.
         given["LISTEN_ADDRESS"] = "127.0.0.1:0"
         given = {name: value.replace("0-of-8", "0-of-1") for name, value in given.items()}
         secret = {"ELASTICSEARCH_URL": self.server.url, "ELASTICSEARCH_API_KEY": self.server.api_key}
@@ -117,7 +117,7 @@ class Container(fleet.Fleet):
 
     @contextlib.contextmanager
     def running(self, *arguments, memory=None, **settings):
-        """A container that has been started; its process is to be waited for."""
+        """Starts a container; returns its process."""
         folder = self.folder / "bundle"
         folder.mkdir(exist_ok=True)
         (folder / "config.json").write_text(json.dumps(self.bundle(arguments, self.settings(**settings), memory)))
@@ -140,7 +140,7 @@ class Container(fleet.Fleet):
         return (self.folder / "log").read_text()
 
     def log(self):
-        """Its end, for messages."""
+        """The end of the log, for messages."""
         return self.whole_log()[-3000:]
 
     def run_to_end(self, code, *arguments, memory=None, **settings):
@@ -169,7 +169,7 @@ class Container(fleet.Fleet):
         self.assertIn("0-of-1.state.json", {path.name for path in self.state.iterdir()})
         self.assert_holds(self.archives)
 
-    def test_what_is_in_flight_is_finished_within_the_grace_period(self):
+    def test_requests_in_flight_finish_within_the_grace_period(self):
         self.make_archives()
         self.server.hold()
         with self.running() as process:
@@ -183,7 +183,7 @@ class Container(fleet.Fleet):
         self.run_to_end(0)
         self.assert_holds(self.archives)
 
-    def test_the_spooler_ends_with_0_when_it_is_told_to(self):
+    def test_the_spooler_ends_with_0_at_sigterm(self):
         self.make_archives()
         with self.running("--mode", "spool") as process:
             state = self.state / "0-of-1.state.json"
@@ -196,7 +196,7 @@ class Container(fleet.Fleet):
             self.assertEqual(process.wait(GRACE_SECONDS), 0, self.log())
         self.assert_holds(self.archives)
 
-    def test_exit_codes_lead_to_what_the_policy_is_meant_for(self):
+    def test_exit_codes_match_the_failure_policy(self):
         self.make_archives()
         away = "http://127.0.0.1:9"
         for code, meant, arguments, settings in [
@@ -212,8 +212,8 @@ class Container(fleet.Fleet):
         self.run_to_end(3)
         self.assertEqual(kubernetes.action(self.document, 3), "FailIndex")
 
-    def test_a_second_pod_of_the_same_index_waits_for_its_turn(self):
-        """As happens where a node is thought dead and is not: the first one goes on, the second is tried again."""
+    def test_a_second_pod_of_the_same_index_waits(self):
+        """If a node is wrongly taken for dead, the first pod continues, and the second one is retried."""
         self.make_archives()
         self.server.hold()
         with self.running() as first:
@@ -225,7 +225,7 @@ class Container(fleet.Fleet):
         self.run_to_end(0)
         self.assert_holds(self.archives)
 
-    def test_a_pod_killed_for_its_memory_is_tried_again_and_loses_nothing(self):
+    def test_a_pod_killed_for_memory_is_retried_and_loses_nothing(self):
         self.make_archives(count=2, rows=1200)
         self.run_to_end(128 + signal.SIGKILL, memory=16 * 2**20)
         self.assertEqual(kubernetes.action(self.document, 137), "Count")

@@ -1,4 +1,4 @@
-"""deploy/equal-jobs.py: a year is cut into spans of equal bytes, without a gap, and the scripts it prints run."""
+"""deploy/equal-jobs.py cuts a year into gapless spans of equal bytes, and prints scripts that run."""
 
 import json
 import random
@@ -14,14 +14,14 @@ YEAR = datetime(2025, 1, 1, tzinfo=timezone.utc)
 
 
 def listing(archives):
-    """The lines of `--list --json` for (time, bytes)."""
+    """The output of `--list --json` for archives of (time, bytes)."""
     line = lambda time, size: {"name": f"mega_jetstream_{time:%Y%m%d_%H%M%S}.db.zip", "bytes": size,
                                "time": f"{time:%Y-%m-%dT%H:%M:%S}.000Z"}
     return "".join(json.dumps(line(*archive)) + "\n" for archive in archives)
 
 
 def a_year(seed=1, every=timedelta(minutes=30)):
-    """Archives that grow during the year, and are large by day."""
+    """Archives that grow during the year, and are larger by day."""
     chance = random.Random(seed)
     count = timedelta(days=365) // every
     times = [YEAR + every * number for number in range(count)]
@@ -52,7 +52,7 @@ class EqualJobs(unittest.TestCase):
             jobs = table(count, text=listing(shuffled))
             self.assertEqual(len(jobs), count)
             self.assertEqual([job[1] for job in jobs[:-1]], [job[0] for job in jobs[1:]], "a gap or an overlap")
-            # As the program chooses: [from, to).
+            # The program selects [from, to).
             for begins, end, number, size in jobs:
                 of_job = [archive for archive in archives if begins <= archive[0] < end]
                 self.assertEqual((len(of_job), sum(size for _, size in of_job)), (number, size))
@@ -67,7 +67,7 @@ class EqualJobs(unittest.TestCase):
         self.assertEqual([job[2:] for job in jobs], [(2, 10), (2, 90)])
         self.assertEqual(table(4, text=listing([(YEAR, 0), (later, 0)]))[-1][1], later + timedelta(seconds=1))
 
-    def test_what_is_no_listing_is_refused_by_its_line(self):
+    def test_an_invalid_listing_is_refused_with_its_line(self):
         good = listing([(YEAR, 5)])
         for bad in ("no JSON\n", "[]\n", '{"name": "a", "bytes": 5}\n', '{"bytes": -1, "time": "2025-01-01T00:00:00Z"}\n',
                     '{"bytes": null, "time": "2025-01-01T00:00:00Z"}\n', '{"bytes": 5, "time": "soon"}\n'):
@@ -75,7 +75,7 @@ class EqualJobs(unittest.TestCase):
         self.assertIn("no archive", call(3, text="", code=1))
         call(0, text=good, code=2)
 
-    def test_what_would_not_be_taken_up_is_in_no_job_and_what_has_no_time_is_told_of(self):
+    def test_archives_left_out_are_in_no_job_and_those_without_a_time_are_named(self):
         line = json.loads(listing([(YEAR, 5)]))
         others = [{**line, "bytes": 90, "take": False}, {**line, "bytes": 90, "time": None, "name": "timeless.db.zip"},
                   {"name": "folder.db.zip", "bytes": None, "time": None, "take": False}]
@@ -85,7 +85,7 @@ class EqualJobs(unittest.TestCase):
         self.assertIn("timeless.db.zip", done.stderr)
         self.assertNotIn("folder.db.zip", done.stderr)
 
-    def test_the_listing_of_the_program_is_cut_and_its_spans_take_every_archive_once(self):
+    def test_spans_of_a_real_listing_select_every_archive_once(self):
         program = fleet.binary()
         if program is None:
             self.skipTest("the program is not built")
@@ -107,12 +107,12 @@ class EqualJobs(unittest.TestCase):
             largest = max(path.stat().st_size for path in archives)
             self.assertLessEqual(max(sizes), sum(sizes) / 4 + largest)
 
-    def test_the_spans_for_parallel_are_those_of_the_table(self):
+    def test_spans_for_parallel_equal_the_table(self):
         text = listing(a_year(every=timedelta(days=1)))
         rows = [line.split("\t")[1:3] for line in call(8, text=text).splitlines()]
         self.assertEqual([line.split("\t") for line in call(8, "--for", "parallel", text=text).splitlines()], rows)
 
-    def test_the_scripts_hand_each_task_its_span_and_files_of_its_own(self):
+    def test_scripts_give_each_task_its_span_and_its_own_files(self):
         text = listing(a_year(every=timedelta(days=1)))
         spans = [line.split("\t") for line in call(8, "--for", "parallel", text=text).splitlines()]
         for engine, index in (("slurm", "SLURM_ARRAY_TASK_ID"), ("aws-batch", "AWS_BATCH_JOB_ARRAY_INDEX")):
@@ -135,7 +135,7 @@ class EqualJobs(unittest.TestCase):
                 self.assertEqual(beyond.returncode, 2)
         self.assertIn("#SBATCH --array=0-7\n", call(8, "--for", "slurm", text=text))
 
-    def test_the_limits_for_slurm_are_those_of_the_script_in_the_repository(self):
+    def test_limits_for_slurm_equal_those_of_the_repository_script(self):
         made = call(1, "--for", "slurm", text=listing([(YEAR, 5)]))
         ours = (fleet.DEPLOY / "slurm.sbatch").read_text()
         options = lambda text: {line for line in text.splitlines() if line.startswith("#SBATCH") and "--array" not in line}

@@ -1,7 +1,7 @@
-"""A small Elasticsearch of these tests' own, for what no real one is needed for, and where none is to be had.
+"""A small fake Elasticsearch, where no real one is needed or available.
 
-It holds documents under external versions, remembers the versions of deletes, and answers what the program
-asks before, while and after it writes. It takes no vectors as base64, as Elasticsearch before 9.3.
+It keeps documents with external versions, remembers versions of deletes, and answers all other requests of the
+program. It refuses base64 vectors, as Elasticsearch before 9.3 does.
 """
 
 import contextlib
@@ -39,7 +39,7 @@ class Index:
         self.mappings = {"dynamic": False, "properties": properties}
 
     def write(self, operation, name, version, source):
-        """One action under `external_gte`: (status, version, result), or None where a later version is in the way."""
+        """Applies one action with `external_gte`: (status, version, result), or None if the stored version is newer."""
         live = self.documents.get(name)
         current = live[0] if live else self.deletes.get(name)
         if current is not None and version < current:
@@ -53,7 +53,7 @@ class Index:
 
 
 class Fake:
-    """The server. `delay` is how long a bulk request takes, in seconds: a number, or a range to choose from."""
+    """The server. `delay` is the time that a bulk request takes, in seconds: a number, or a range to choose from."""
 
     def __init__(self, delay=0.0):
         self.delay = delay
@@ -106,14 +106,14 @@ class Fake:
             return dict(self.indices[alias].documents)
 
     def hold(self):
-        """Bulk requests are read and not answered until `release`."""
+        """Reads bulk requests without a reply until `release`."""
         self.free.clear()
 
     def release(self):
         self.free.set()
 
     def wait_for_bulk(self, count=1, seconds=60):
-        """Until that many bulk requests have arrived, from now on; those that are held have arrived, too."""
+        """Waits until this number of bulk requests has arrived from now on, including those that are held."""
         with self.started:
             wanted = self.bulk_requests + count
             if not self.started.wait_for(lambda: self.bulk_requests >= wanted, seconds):
@@ -234,7 +234,7 @@ class Fake:
 
 
 def privileges(body):
-    """Whatever is asked of indices is granted, and nothing on the cluster: as the documented key."""
+    """Grants all index privileges and no cluster privilege, as for the documented key."""
     groups = body.get("index") or []
     granted = {name: {one: True for one in group["privileges"]} for group in groups for name in group["names"]}
     cluster = {one: False for one in body.get("cluster") or []}
@@ -243,7 +243,7 @@ def privileges(body):
 
 
 def shaped(settings, flat):
-    """Settings by their full names, or one object in another."""
+    """Settings by full name, or as nested objects."""
     if flat:
         return settings
     nested = {}

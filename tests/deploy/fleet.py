@@ -1,4 +1,4 @@
-"""What the engines have in common: archives, a server, its gate, and the proof that the index holds all of them."""
+"""The common part of all engines: archives, a server, its gate, and a check of the index."""
 
 import base64
 import contextlib
@@ -32,9 +32,9 @@ BEGINNING = datetime(2025, 12, 18, tzinfo=timezone.utc)
 
 
 def make_archives(folder, archives, rows, seed=1, rows_of=lambda _: None):
-    """Archives of five minutes each. Posts recur, also in later archives, and some of them are deleted.
+    """Archives every five minutes. Posts recur, also in later archives, and some are deleted.
 
-    `rows_of` gives the rows of the archive of that number, where it is not to be `rows`.
+    `rows_of` gives the number of rows of an archive by its number, if not `rows`.
     """
     chance = random.Random(seed)
     folder.mkdir(parents=True, exist_ok=True)
@@ -83,13 +83,13 @@ def write_archive(path, lines):
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
         archive.write(database, path.name.removesuffix(".zip"))
     database.unlink()
-    # A spooler leaves alone what has just been written.
+    # A spool run waits for files that have just been written.
     hour_ago = time.time() - 3600
     os.utime(path, (hour_ago, hour_ago))
 
 
 def hash_of(name):
-    """FNV-1a, 64 bits, as docs/sharding.md tells."""
+    """64-bit FNV-1a, as in docs/sharding.md."""
     value = 0xCBF29CE484222325
     for byte in name.encode():
         value = (value ^ byte) * 0x100000001B3 % 2**64
@@ -97,13 +97,13 @@ def hash_of(name):
 
 
 def shard_of(archive, count):
-    """The shard that takes an archive up."""
+    """The shard of an archive."""
     return hash_of(archive.name) % count
 
 
 @contextlib.contextmanager
 def server():
-    """A real server where there is one to be had, else the fake."""
+    """A real server if available, or else the fake."""
     if servers.available() and not os.environ.get("FLEET_FAKE"):
         with servers.running() as real:
             yield real
@@ -116,7 +116,7 @@ def server():
 
 
 class Fleet(unittest.TestCase):
-    """A folder, a server and the gate before it. `needs` are the programs without which a case is skipped."""
+    """A folder, a server and its gate. A case is skipped if a program of `needs` is missing."""
 
     longMessage = False
     needs = ()
@@ -147,7 +147,7 @@ class Fleet(unittest.TestCase):
         self.began = time.time()
 
     def environment(self, **more):
-        """That of a submitter: settings, and no more of this process's own than a path."""
+        """The environment of a submitter: settings, and of this process's own variables only a path."""
         settings = {"ELASTICSEARCH_URL": self.gate.url, "ELASTICSEARCH_API_KEY": self.server.api_key,
                     "MEGASTREAM_INGEST": str(binary()), "PATH": PATH, "HOME": str(self.folder), "LANG": "C.UTF-8"}
         if self.server.ca:
@@ -164,7 +164,7 @@ class Fleet(unittest.TestCase):
         return done.stdout
 
     def wait_until(self, holds, what, seconds=PATIENCE):
-        """The first true value of `holds`."""
+        """Waits for the first true value of `holds`."""
         until = time.monotonic() + seconds
         while not (value := holds()):
             if time.monotonic() > until:
@@ -173,7 +173,7 @@ class Fleet(unittest.TestCase):
         return value
 
     def assert_holds(self, archives):
-        """The index has what an independent reading of the archives expects, to the last bit."""
+        """Asserts that the index holds what an independent reading of the archives expects, bit for bit."""
         expected = expectation.of(archives)
         span = type("Span", (), {"began": self.began, "ended": time.time()})
         for alias, wanted in (("posts", expected.posts), ("post_tombstones", expected.tombstones)):
@@ -188,7 +188,7 @@ _open = contextlib.ExitStack()
 
 
 def shared_server():
-    """The one server of all cases that want a real one; it ends with `finish`."""
+    """The one real server of all cases; `finish` stops it."""
     return _open.enter_context(server())
 
 
@@ -197,7 +197,7 @@ def finish():
 
 
 def static_binary():
-    """The newest build that needs nothing of the system; None without one."""
+    """The newest static build; None without one."""
     built = servers.TARGET.glob("*-linux-musl/*/megastream_ingest")
     return max(built, key=lambda path: path.stat().st_mtime, default=None)
 
@@ -213,7 +213,7 @@ def which(program):
 
 
 def read(path):
-    """The text of a file, "" where there is none (yet)."""
+    """The text of a file; "" if it does not exist (yet)."""
     try:
         return Path(path).read_text(errors="replace")
     except OSError:
@@ -221,7 +221,7 @@ def read(path):
 
 
 def processed(state_file):
-    """How many archives a state file calls processed."""
+    """The number of processed archives in a state file."""
     try:
         return sum(entry["status"] == "processed" for entry in json.loads(state_file.read_text()))
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""What stands between the program and its server: a way that can be made slow, and opened again."""
+"""A TCP proxy between the program and its server, which can be slowed down."""
 
 import contextlib
 import socket
@@ -9,9 +9,9 @@ CHUNK = 16 * 1024
 
 
 class Gate:
-    """Hands bytes on between its own port and the server's; what goes to the server may be slowed down.
+    """Forwards bytes between its own port and the server's, and can slow down those to the server.
 
-    A load that takes seconds can so be met in the middle, whatever the machine.
+    So a load takes long enough to be interrupted, on any machine.
     """
 
     def __init__(self, url):
@@ -26,12 +26,12 @@ class Gate:
         threading.Thread(target=self.accept, daemon=True).start()
 
     def slow(self, bytes_per_second):
-        """All connections together send no faster from now on."""
+        """Limits the speed of all connections together from now on."""
         self.bytes_per_second = bytes_per_second
         self.opened.clear()
 
     def hold(self):
-        """Next to nothing gets through from now on."""
+        """Lets almost nothing through from now on."""
         self.slow(1)
 
     def open(self):
@@ -56,7 +56,7 @@ class Gate:
             threading.Thread(target=self.connect, args=(client, server), daemon=True).start()
 
     def connect(self, client, server):
-        """Both ways of one connection, until both have ended."""
+        """Forwards both directions of a connection until both have ended."""
         with client, server:
             back = threading.Thread(target=self.carry, args=(server, client, False), daemon=True)
             back.start()

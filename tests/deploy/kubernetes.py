@@ -1,4 +1,4 @@
-"""The manifests: against the schemas of the versions in use, and what a Job makes of the program's ends."""
+"""The manifests: validated by the schemas of supported versions, and the failure policy of a Job."""
 
 import importlib
 import random
@@ -12,7 +12,7 @@ from pathlib import Path
 import fleet
 import yaml
 
-# The oldest version that the manifests say they need; every newer one that kubernetes-validate knows is tried.
+# The oldest version that the manifests support; all newer ones of kubernetes-validate are tried.
 OLDEST = (1, 33)
 MANIFESTS = sorted(fleet.DEPLOY.glob("kubernetes*.yaml"))
 
@@ -40,7 +40,7 @@ def container(document):
 
 
 def settings(document, **index):
-    """The environment of a pod, `$(NAME)` filled in from what stands above, as kubelet does it."""
+    """The environment of a pod, with `$(NAME)` expanded from earlier variables, as kubelet does."""
     told = {}
     for entry in container(document)["env"]:
         value = index["index"] if "valueFrom" in entry else entry["value"]
@@ -49,7 +49,7 @@ def settings(document, **index):
 
 
 def action(document, code, disrupted=False):
-    """What the policy of a Job makes of a pod that failed, `Count` where no rule says anything."""
+    """What the policy of a Job does with a failed pod; `Count` if no rule matches."""
     for rule in document["spec"]["podFailurePolicy"]["rules"]:
         if "onExitCodes" in rule:
             values, operator = rule["onExitCodes"]["values"], rule["onExitCodes"]["operator"]
@@ -63,7 +63,7 @@ def action(document, code, disrupted=False):
 class Schemas(unittest.TestCase):
     longMessage = False
 
-    def test_every_manifest_is_valid_in_every_version_in_use(self):
+    def test_every_manifest_is_valid_in_every_supported_version(self):
         try:
             validator = importlib.import_module("kubernetes_validate")
         except ImportError:
@@ -79,7 +79,7 @@ class Schemas(unittest.TestCase):
                         validator.validate(document, f"{major}.{minor}", strict=True)
 
     def test_a_manifest_with_a_wrong_field_is_found(self):
-        """The schemas would otherwise prove nothing."""
+        """Otherwise the schemas would prove nothing."""
         try:
             validator = importlib.import_module("kubernetes_validate")
         except ImportError:
@@ -91,11 +91,11 @@ class Schemas(unittest.TestCase):
 
 
 class Rules(unittest.TestCase):
-    """What the API server asks for beyond its schemas, and what the exit codes are to mean."""
+    """Rules of the API server beyond its schemas, and the meaning of exit codes."""
 
     longMessage = False
 
-    def test_policies_are_such_as_the_server_takes(self):
+    def test_policies_are_accepted_by_the_server(self):
         self.assertEqual(len(jobs()), 2)
         for name, document in jobs():
             spec = document["spec"]
@@ -110,12 +110,12 @@ class Rules(unittest.TestCase):
                     self.assertIn("backoffLimitPerIndex", spec, f"{name}: FailIndex needs it")
                     self.assertEqual(spec["completionMode"], "Indexed")
 
-    def test_the_number_of_shards_is_the_number_of_completions(self):
+    def test_shards_equal_completions(self):
         document = job("kubernetes.yaml")
         self.assertEqual(settings(document, index="3")["SHARD_COUNT"], str(document["spec"]["completions"]))
         self.assertEqual(settings(document, index="3")["SPOOL_STATE_FILE"], "/state/3-of-8.state.json")
 
-    def test_probes_ask_what_the_program_serves_at_the_port_that_it_listens_to(self):
+    def test_probes_use_paths_and_port_of_the_program(self):
         for name, pod in pods():
             (one,) = pod["containers"]
             (port,) = one["ports"]
@@ -125,18 +125,18 @@ class Rules(unittest.TestCase):
                 if probe == "livenessProbe" or name == "kubernetes-spooler.yaml":
                     self.assertEqual(one[probe]["httpGet"], {"path": path, "port": port["name"]}, f"{name}: {probe}")
 
-    def test_exit_codes_are_read_as_documented(self):
+    def test_exit_codes_have_the_documented_effect(self):
         failed = {"kubernetes.yaml": "FailIndex", "kubernetes-once.yaml": "FailJob"}
         for name, document in jobs():
             for code in (2, 3, 5):
                 self.assertEqual(action(document, code), failed[name], f"{name}: {code}")
-            # 137: killed, by the kernel for its memory or by kubelet after the grace period.
+            # 137: killed by the kernel for its memory, or by kubelet after the grace period.
             for code in (1, 4, 6, 130, 137, 143):
                 self.assertEqual(action(document, code), "Count", f"{name}: {code}")
                 self.assertEqual(action(document, code, disrupted=True), "Ignore", f"{name}: {code}")
 
-    def test_pods_keep_to_the_restricted_standard(self):
-        """A namespace with `pod-security.kubernetes.io/enforce: restricted` takes them."""
+    def test_pods_meet_the_restricted_standard(self):
+        """The pods are accepted by a namespace with `pod-security.kubernetes.io/enforce: restricted`."""
         for name, pod in pods():
             security = pod["securityContext"]
             self.assertTrue(security["runAsNonRoot"], name)
@@ -166,15 +166,15 @@ class Pod:
         self.lost = False
 
     def lose(self):
-        """The machine goes: with a notice (SIGTERM), or without."""
+        """The machine disappears: with a notice (SIGTERM), or without."""
         self.lost = True
         self.process.send_signal(signal.SIGTERM if self.noticed else signal.SIGKILL)
 
 
 class Spot(fleet.Fleet):
-    """The Job of kubernetes.yaml with 100 completions, on machines that go at random."""
+    """The Job of kubernetes.yaml with 100 completions, on machines that disappear at random."""
 
-    def test_a_hundred_shards_survive_machines_that_go_at_random(self):
+    def test_100_shards_survive_the_random_loss_of_machines(self):
         seed = random.randrange(2**32)
         chance = random.Random(seed)
         self.server.delay = (0.0, 0.1)
@@ -223,7 +223,7 @@ class Spot(fleet.Fleet):
             {**entry, "value": str(COMPLETIONS)} if entry["name"] == "SHARD_COUNT" else entry
             for entry in container(self.document)["env"]]
         of_pod = settings(self.document, index=str(index))
-        # Each pod has a network of its own; here they share one.
+        # Pods have networks of their own; here all share one.
         of_pod.pop("LISTEN_ADDRESS")
         inside = {"/state": str(self.folder / "state"), "/archives": str(self.folder / "archives")}
         for name, value in of_pod.items():

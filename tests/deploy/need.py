@@ -1,4 +1,4 @@
-"""What each group of cases needs to have installed, and how it is got."""
+"""What each group of cases needs, and how to install it."""
 
 import importlib.util
 import os
@@ -6,22 +6,22 @@ import shutil
 import subprocess
 import sys
 
-# The profile that `RuntimeDefault` stands for.
+# The `RuntimeDefault` profile.
 SECCOMP = "/usr/share/containers/seccomp.json"
-# Debian packages by group, each with a program or file that tells whether it is there.
+# Debian packages by group, each with a program or file that shows whether it is installed.
 DEBIAN = {
     "parallel": {"parallel": "parallel"},
     "container": {"runc": "runc", "musl-gcc": "musl-tools", SECCOMP: "golang-github-containers-common"},
     "systemd": {"systemd-analyze": "systemd", "systemd-nspawn": "systemd-container"},
-    "watched": {"promtool": "prometheus"},
+    "monitoring": {"promtool": "prometheus"},
     "packages": {"lintian": "lintian", "rpm": "rpm", "musl-gcc": "musl-tools"},
     "slurm": {"slurmctld": "slurm-wlm", "munged": "munge"},
 }
-# Packages of PyPI by group, with the name that they are imported by. They are put into a folder of the build's.
+# PyPI packages by group, with their import names. They are installed below `target`.
 PYTHON = {"kubernetes": {"kubernetes_validate": "kubernetes-validate"}}
-PYTHON["watched"] = {"yaml": "PyYAML"}
+PYTHON["monitoring"] = {"yaml": "PyYAML"}
 PYTHON["container"] = PYTHON["kubernetes"]
-# Packages of the Rust registry by group. They are built in little time rather than for speed.
+# Crates by group, built quickly rather than for speed.
 CARGO = {"packages": {"cargo-deb": "cargo-deb@3.8.0", "cargo-generate-rpm": "cargo-generate-rpm@0.21.1"}}
 STATIC = {"container", "packages"}
 STATIC_TARGET = "x86_64-unknown-linux-musl"
@@ -33,7 +33,7 @@ def is_there(program):
 
 
 def install(groups, python_folder):
-    """Gets what is missing, where that is possible."""
+    """Installs what is missing, if possible."""
     modules = {package for group in groups for module, package in PYTHON.get(group, {}).items()
                if not importlib.util.find_spec(module)}
     if modules:
@@ -57,7 +57,7 @@ def install(groups, python_folder):
 
 
 def build_static():
-    """The program without anything of the system's, in a debug build: what is tried is how it is linked."""
+    """A static debug build; the linking is tested, not the speed."""
     targets = subprocess.run(["rustup", "target", "list", "--installed"], stdout=subprocess.PIPE, text=True, check=False)
     if STATIC_TARGET not in targets.stdout:
         subprocess.run(["rustup", "target", "add", STATIC_TARGET], check=False)

@@ -1,6 +1,6 @@
-"""The packages, and the static build: made, judged, installed into an empty tree, run there, and removed.
+"""The packages and the static build: built, checked, installed into an empty tree, run there, and removed.
 
-The packages take up target/release, as it is. A tree is empty but for the system's libraries that the program names.
+The packages contain target/release as it is. A tree is empty except for the system libraries that the program links.
 """
 
 import hashlib
@@ -29,7 +29,7 @@ OF_RPM = ("usr/share/man/man1/megastream_ingest.1", "usr/share/zsh/site-function
 
 
 class InATree(fleet.Fleet):
-    """A tree to install into, and to change root to."""
+    """A tree to install into, and to chroot into."""
 
     @classmethod
     def setUpClass(cls):
@@ -43,20 +43,20 @@ class InATree(fleet.Fleet):
         self.tree.mkdir()
 
     def files(self):
-        """What is in the tree, but for the package managers' own records."""
+        """The files of the tree, without records of the package managers."""
         records = ("var/lib/dpkg", "var/lib/rpm", "var/log", "usr/lib/sysimage")
         paths = {str(path.relative_to(self.tree)) for path in self.tree.rglob("*") if not path.is_dir()}
         return {path for path in paths if not path.startswith(records)}
 
     def add_libraries(self):
-        """Those that the program names, where it looks for them."""
+        """Adds the libraries that the program links, where it looks for them."""
         for path in re.findall(r"(/\S+) \(0x", self.call("ldd", self.tree / "usr/bin/megastream_ingest")):
             to = self.tree / path.lstrip("/")
             to.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(path, to)
 
     def assert_it_runs(self, program):
-        """Prints its version, and loads archives as nobody, with its root in the tree."""
+        """Chroots into the tree as nobody, prints the version, and loads archives."""
         archives = fleet.make_archives(self.tree / "archives", 4, rows=20)
         state = self.tree / "state"
         state.mkdir()
@@ -89,7 +89,7 @@ class Packaged(InATree):
             raise unittest.SkipTest("there is no release build")
 
     def cargo(self, *words):
-        """In the project, with the environment of who calls."""
+        """Runs cargo in the project, with the environment of the caller."""
         done = subprocess.run(["cargo", *map(str, words)], cwd=fleet.PROJECT, stdout=subprocess.PIPE,
                               stderr=subprocess.STDOUT, text=True, timeout=fleet.PATIENCE)
         self.assertEqual(done.returncode, 0, done.stdout)
@@ -99,7 +99,7 @@ class Packaged(InATree):
 class Deb(Packaged):
     needs = ("cargo-deb", "dpkg", "lintian")
 
-    def test_it_is_built_judged_installed_run_and_removed(self):
+    def test_it_is_built_checked_installed_run_and_removed(self):
         package = self.folder / "megastream.deb"
         self.cargo("deb", "--no-build", "--no-strip", "--fast", "--output", package)
         said = self.call("lintian", "--allow-root", "--suppress-tags", NOT_FOR_US, "--fail-on", "error,warning", package, code=None)
@@ -126,9 +126,9 @@ class Rpm(Packaged):
 
     def test_it_is_built_installed_run_and_removed(self):
         package = self.folder / "megastream.rpm"
-        # What is tried is what is in the package; the tool is a debug build, and slow at compressing.
+        # The package is tested as built; the tool is a debug build, and compresses slowly.
         self.cargo("generate-rpm", "--payload-compress", "none", "--output", package)
-        # Debian's rpm knows of no library that is installed here.
+        # Debian's rpm does not know the installed libraries.
         rpm = ("rpm", "--root", self.tree, "--dbpath", "/var/lib/rpm", "--nodeps", "--nosignature")
         self.call(*rpm, "--install", package)
         self.assert_installed(*OF_RPM)
@@ -142,7 +142,7 @@ class Rpm(Packaged):
 
 
 class Static(InATree):
-    def test_it_runs_in_a_root_with_nothing_else(self):
+    def test_it_runs_in_an_empty_root(self):
         program = fleet.static_binary()
         if not program:
             self.skipTest("no static build: cargo build --target x86_64-unknown-linux-musl")
@@ -151,7 +151,7 @@ class Static(InATree):
         self.assert_it_runs("/megastream_ingest")
         self.assertEqual(self.files(), {"megastream_ingest"})
 
-    def test_a_root_without_certificates_is_told(self):
+    def test_missing_certificates_are_reported(self):
         program = fleet.static_binary()
         if not program:
             self.skipTest("no static build: cargo build --target x86_64-unknown-linux-musl")

@@ -1,4 +1,4 @@
-"""deploy/shards.sh by itself and under GNU parallel."""
+"""deploy/shards.sh, alone and under GNU parallel."""
 
 import os
 import signal
@@ -12,7 +12,7 @@ ARCHIVES = 60
 
 
 class OfShards(fleet.Fleet):
-    """What the cases share."""
+    """The base of all cases."""
 
     real = True
 
@@ -23,11 +23,11 @@ class OfShards(fleet.Fleet):
         self.of_shard = [sum(fleet.shard_of(path, COUNT) == shard for path in self.archives) for shard in range(COUNT)]
 
     def done(self):
-        """How many archives each shard has marked."""
+        """The number of processed archives of each shard."""
         return [fleet.processed(self.state / f"{shard}-of-{COUNT}.state.json") for shard in range(COUNT)]
 
     def midway(self):
-        """The shards that have done some of their archives and not all."""
+        """The shards with some but not all archives processed."""
         return [shard for shard, done in enumerate(self.done()) if 0 < done < self.of_shard[shard]]
 
     def start(self, *command):
@@ -47,7 +47,7 @@ class OfShards(fleet.Fleet):
         return "\n".join(f"{path.name}: {path.read_text()[-1500:]}" for path in texts if path.exists())
 
     def shard_processes(self):
-        """The processes of the program that work in this case's folder, by shard."""
+        """The processes of the program in this case's folder, by shard."""
         found = {}
         for place in Path("/proc").glob("[0-9]*"):
             try:
@@ -61,9 +61,9 @@ class OfShards(fleet.Fleet):
 
 
 class Shards(OfShards):
-    """The script alone, which starts all shards by itself."""
+    """The script alone, which starts all shards."""
 
-    def test_the_script_starts_all_shards_and_hands_a_signal_on(self):
+    def test_the_script_starts_all_shards_and_forwards_a_signal(self):
         self.gate.slow(100_000)
         command = (fleet.DEPLOY / "shards.sh", COUNT, self.state, self.folder / "archives")
         process = self.start(*command)
@@ -78,7 +78,7 @@ class Shards(OfShards):
 
 
 class Parallel(OfShards):
-    """The lines of docs/sharding.md, with a shard that is killed."""
+    """The commands of docs/sharding.md, with a killed shard."""
 
     needs = ("parallel",)
 
@@ -104,7 +104,7 @@ class Parallel(OfShards):
         self.assertLess(self.done()[victim], self.of_shard[victim], "the shard was killed after its end")
         self.assertEqual(self.jobs(), [(shard, 0, signal.SIGKILL * (shard == victim)) for shard in range(COUNT)])
         self.call(*self.command("--resume-failed"))
-        # Only the one that failed was run again.
+        # Only the failed shard was run again.
         self.assertEqual([job for job in self.jobs() if job[0] != victim],
                          [(shard, 0, 0) for shard in range(COUNT) if shard != victim])
         self.assertIn((victim, 0, 0), self.jobs())

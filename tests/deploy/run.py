@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""What is in deploy/, run by the engines that it is for.
+"""The files of deploy/, run by the engines that they are for.
 
     cargo build --release && python3 tests/deploy/run.py [-v] [--install] [NAME...]
 
-NAME selects cases, as unittest does: `slurm`, `slurm.Slurm.test_...`. What is not installed is skipped with a word
-of what is missing; `--install` gets it before (Debian and root). The program is the one that MEGASTREAM_INGEST
-names, else the newest build. Slurm and GNU parallel load into a real Elasticsearch where one is to be had (see
-tests/e2e/server.py), and into the fake of fake.py where none is, or where FLEET_FAKE is set.
+NAME selects cases as in unittest: `slurm`, `slurm.Slurm.test_...`. Cases whose programs are missing are skipped with
+a message; `--install` installs them first (Debian, as root). The program is that of MEGASTREAM_INGEST, or else the
+newest build. Slurm and GNU parallel load into a real Elasticsearch if available (see tests/e2e/server.py), else, or if
+FLEET_FAKE is set, into the fake of fake.py.
 """
 
 import sys
@@ -30,11 +30,11 @@ sys.path.append(str(PYTHON_FOLDER))
 import fleet
 import need
 
-CASES = ["equal_jobs", "parallel", "slurm", "kubernetes", "container", "systemd", "watched", "packages"]
+CASES = ["equal_jobs", "parallel", "slurm", "kubernetes", "container", "systemd", "monitoring", "packages"]
 
 
 class Result(unittest.TextTestResult):
-    """Tells how long each took, and names what was left out."""
+    """Prints how long each case took, and names the skipped ones."""
 
     def startTest(self, test):
         self.started = time.monotonic()
@@ -47,12 +47,12 @@ class Result(unittest.TextTestResult):
 
 
 def stop(*_):
-    """Ends as an interrupt does, so that what was started is stopped."""
+    """Ends like an interrupt, so that all started processes are stopped."""
     raise KeyboardInterrupt
 
 
 def importable(group):
-    """Whether the modules of others that a group needs are there; says so where one is not."""
+    """Whether the third-party modules of a group are installed; prints a message if not."""
     try:
         importlib.import_module(group)
     except ModuleNotFoundError as error:
@@ -69,7 +69,7 @@ def main():
         need.install({name.split(".")[0] for name in names}, PYTHON_FOLDER)
     names = [name for name in names if importable(name.split(".")[0])]
     with tempfile.TemporaryDirectory(prefix="megastream_ingest-deploy-") as scratch:
-        # Read by users other than root, too.
+        # Other users than root read it, too.
         os.chmod(scratch, 0o755)
         tempfile.tempdir = scratch
         try:

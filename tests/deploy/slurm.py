@@ -1,4 +1,4 @@
-"""deploy/slurm.sbatch under a real Slurm: one controller and one node, as Debian packages them."""
+"""deploy/slurm.sbatch under a real Slurm: a controller and a node, from Debian's packages."""
 
 import contextlib
 import os
@@ -23,8 +23,8 @@ def free_port():
         return listener.getsockname()[1]
 
 
-# The node claims more than the machine has, so that all tasks run at once. A task that is requeued waits until
-# its credential is out of date, which is two minutes unless told otherwise.
+# The node claims more than the machine has, so all tasks run at once. A requeued task waits until its credential
+# expires, after two minutes by default.
 CONFIGURATION = """
 ClusterName=tests
 SlurmctldHost={host}(127.0.0.1)
@@ -74,9 +74,9 @@ class Slurm(fleet.Fleet):
         self.wait_until(lambda: "idle" in self.slurm("sinfo", "--noheader", "--format=%t", code=None), self.logs)
 
     def start_munge(self):
-        """With a key and a socket of its own, as the user of the package.
+        """Starts munge with its own key and socket, as the user of the package.
 
-        Its folder lies in /tmp itself: that user reaches no temporary folder which only root may enter.
+        Its folder is directly in /tmp, since that user cannot enter temporary folders of root.
         """
         user = pwd.getpwnam("munge")
         place = Path(tempfile.mkdtemp(prefix="fleet-munge-", dir="/tmp"))
@@ -94,7 +94,7 @@ class Slurm(fleet.Fleet):
         self.wait_until(self.socket.exists, self.logs, seconds=30)
 
     def daemon(self, *command, **options):
-        """In the foreground of a process group of its own, which ends with the case."""
+        """Starts a daemon in the foreground, in its own process group, which ends with the case."""
         log = (self.folder / f"{command[0]}.out").open("wb")
         environment = {"PATH": fleet.PATH, "SLURM_CONF": str(getattr(self, "configuration", ""))}
         options.setdefault("cwd", self.folder)
@@ -120,7 +120,7 @@ class Slurm(fleet.Fleet):
         return self.call(*command, environment=environment, **options)
 
     def submit(self, *options, script=fleet.DEPLOY / "slurm.sbatch"):
-        """The script, as it is in the repository; the number of the job."""
+        """Submits the script of the repository; the number of the job."""
         said = self.slurm("sbatch", "--parsable", "--chdir", self.folder, "--output=task-%a.txt", *options,
                           script, self.folder / "state", self.folder / "archives")
         job = int(said.strip())
@@ -128,12 +128,12 @@ class Slurm(fleet.Fleet):
         return job
 
     def cancel(self, job):
-        """Nothing of it is left behind, neither its processes nor those of Slurm that watch over them."""
+        """Cancels a job, and waits until neither its processes nor their Slurm stewards are left."""
         self.slurm("scancel", job, code=None)
         self.wait_until(lambda: not self.slurm("squeue", "--noheader", f"--jobs={job}", code=None).strip(), self.logs)
 
     def task(self, job, index):
-        """What Slurm tells of a task, by name; {} where it has not become a job of its own."""
+        """The fields of a task in Slurm; {} until the task has become a job of its own."""
         for line in self.slurm("scontrol", "--oneliner", "show", "job", job).splitlines():
             told = dict(re.findall(r"(\w+)=(\S*)", line))
             if told.get("ArrayTaskId") == str(index):
@@ -172,8 +172,8 @@ class Slurm(fleet.Fleet):
         self.assertEqual(self.task(job, victim)["Restarts"], "1")
         self.assert_holds(archives)
 
-    def test_a_task_at_its_time_limit_ends_in_order_and_goes_on_when_requeued(self):
-        """The signal of the script comes before the limit, and finishes what is in flight."""
+    def test_a_task_at_its_time_limit_ends_in_order_and_continues_when_requeued(self):
+        """The script's signal comes before the limit, and requests in flight are finished."""
         archives = fleet.make_archives(self.folder / "archives", 8, rows=100)
         self.gate.slow(20_000)
         job = self.submit("--array=0-0", "--time=2")

@@ -1,4 +1,4 @@
-"""The unit: judged by systemd-analyze, and run by a real systemd in a container of this machine's own system."""
+"""The unit: checked by systemd-analyze, and run by a real systemd in a container with the files of this machine."""
 
 import json
 import os
@@ -25,7 +25,7 @@ class Analysis(unittest.TestCase):
         self.assertEqual(done.returncode, 0, done.stdout)
         return done.stdout
 
-    def test_the_unit_is_in_order(self):
+    def test_the_unit_is_valid(self):
         with fleet.folder() as root:
             program = root / "usr/local/bin/megastream_ingest"
             program.parent.mkdir(parents=True)
@@ -44,7 +44,7 @@ class Analysis(unittest.TestCase):
 
 
 class Booted(fleet.Fleet):
-    """The spooler as a service: a systemd booted from this machine's own files, what it writes kept apart."""
+    """The spooler as a service of a systemd that is booted from this machine's files; its writes are kept apart."""
 
     needs = ("systemd-nspawn", "nsenter")
 
@@ -71,7 +71,7 @@ class Booted(fleet.Fleet):
         self.boot()
 
     def install(self):
-        """The four lines of the unit's comment."""
+        """Runs the four commands in the unit's comment."""
         self.call("install", "-m", "755", fleet.binary(), self.root / "usr/local/bin/megastream_ingest")
         self.call("install", "-m", "644", UNIT, self.root / "etc/systemd/system")
         environment = self.folder / "environment"
@@ -81,7 +81,7 @@ class Booted(fleet.Fleet):
         (self.root / "srv/archives").mkdir(parents=True, exist_ok=True)
 
     def boot(self):
-        """Without the services of this machine: only what a unit may count on."""
+        """Boots without the services of this machine, so that the unit has only what it may rely on."""
         log = (self.folder / "boot.log").open("wb")
         command = ["systemd-nspawn", "--quiet", f"--directory={self.root}", f"--bind-ro={self.folder / 'archives'}:/srv/archives",
                    "--register=no", "--keep-unit", "--link-journal=no", "--console=pipe", "--boot", "--", "--unit=basic.target"]
@@ -116,7 +116,7 @@ class Booted(fleet.Fleet):
     def journal(self):
         return self.inside("journalctl", "--no-pager", "-u", UNIT.stem, code=None)[-3000:]
 
-    def test_the_service_loads_stops_in_order_and_is_started_anew_after_a_kill(self):
+    def test_the_service_loads_stops_in_order_and_restarts_after_a_kill(self):
         self.systemctl("start", UNIT.stem)
         state = self.root / "var/lib/private/megastream_ingest/processed_files.json"
         self.wait_until(lambda: fleet.processed(state) == len(self.archives), self.journal)
@@ -127,7 +127,7 @@ class Booted(fleet.Fleet):
         figures = f"/proc/{self.leader}/root/run/megastream_ingest/megastream_ingest.prom"
         self.wait_until(lambda: "megastream_ingest_running 1" in fleet.read(figures), self.journal)
 
-        # As `kill -9`: systemd starts it again, 30 s later; nobody waits for that here.
+        # Like `kill -9`. systemd restarts it 30 s later, which this test does not wait for.
         before = self.told("MainPID")
         self.systemctl("kill", "--signal=KILL", UNIT.stem)
         self.wait_until(lambda: self.told("SubState") == "auto-restart", self.journal)
@@ -138,7 +138,7 @@ class Booted(fleet.Fleet):
         self.assertEqual((self.told("ActiveState"), self.told("Result"), self.told("ExecMainStatus")),
                          ("inactive", "success", "0"), self.journal())
 
-    def test_what_a_restart_does_not_mend_is_not_started_again(self):
+    def test_errors_that_a_restart_cannot_fix_cause_no_restart(self):
         drop_in = self.root / "etc/systemd/system" / f"{UNIT.name}.d"
         drop_in.mkdir()
         (drop_in / "key.conf").write_text("[Service]\nEnvironment=WORKERS=none\nEnvironmentFile=\n")

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""End-to-end runs: indices as they are met in the field, and aliases that move while a load runs.
+"""End-to-end runs: index layouts from production, and aliases that move during a load.
 
     cargo build --release && python3 tests/e2e/clusters.py [-v] [NAME...]
 
-Takes the same words and environment as run.py. Ids are unique per concrete index only, so what is expected is
-worked out, and compared, for each of them.
+Takes the same arguments and environment as run.py. Ids are unique only per concrete index, so the expected documents
+are computed and compared for each of them.
 """
 
 import sys
@@ -37,12 +37,12 @@ PATIENCE_SECONDS = 60
 
 @functools.cache
 def expected_of(archives):
-    """What the indices are to hold; most archives are loaded by several cases."""
+    """The expected documents; cached, since several cases load most archives."""
     return expectation.of(archives)
 
 
 class Case(runs.EndToEnd):
-    """What the cases share. Each makes its own indices."""
+    """The base of all cases. Each creates its own indices."""
 
     @property
     def server(self):
@@ -57,7 +57,7 @@ class Case(runs.EndToEnd):
         self.began = time.time()
 
     def ingest(self, archives, *flags, code=DONE, **options):
-        """A run that ends with this code; its summary adds up."""
+        """A run with this exit code, whose summary adds up."""
         run = self.loader.ingest(archives, *flags, **{"key": self.key, **options})
         if run.code not in (code if isinstance(code, tuple) else (code,)):
             self.fail(f"exit code {code} was expected: {run}")
@@ -71,7 +71,7 @@ class Case(runs.EndToEnd):
     def rejected(self, expected):
         return DONE_WITH_REJECTS if expected.rejected else DONE
 
-    # Fields that posts are loaded without.
+    # Fields that the loads exclude.
     excluded = ()
 
     def without_excluded(self, document):
@@ -85,14 +85,14 @@ class Case(runs.EndToEnd):
         return {name: (version, self.without_excluded(source)) for name, (version, source) in documents.items()}
 
     def assert_indices(self, wanted, exact=True):
-        """Each concrete index holds these documents."""
+        """Asserts that each concrete index holds these documents."""
         for index, documents in wanted.items():
             documents = self.without(documents)
             found = self.server.documents(index)
             self.assert_none(comparison.documents(documents, found, self.run_of, exact), index)
 
     def assert_converged(self, archives, posts, tombstones):
-        """No deleted post is in any index, no post is missing, and each is there as it was emitted last."""
+        """Asserts that no index holds a deleted post, no post is missing, and each has its last version."""
         expected = expected_of(tuple(archives))
         for alias, members, wanted in (("posts", posts, expected.posts),
                                        ("post_tombstones", tombstones, expected.tombstones)):
@@ -103,7 +103,7 @@ class Case(runs.EndToEnd):
             self.assert_none(comparison.documents(self.without(wanted), newest, self.run_of), alias)
 
     def move(self, alias, to, make=None):
-        """A rollover: an index, made if `make` gives its body, becomes the write index of an alias."""
+        """A rollover: `to` becomes the write index of an alias; it is created first if `make` gives its body."""
         members = self.server.ask("GET", f"/_alias/{alias}")[1]
         if make:
             self.server.make_index(to, make)
@@ -112,10 +112,10 @@ class Case(runs.EndToEnd):
         self.server.expect("POST", "/_aliases", {"actions": actions})
 
 
-# ---- indices of the field ---------------------------------------------------------------------
+# ---- layouts from production ------------------------------------------------------------------
 
 class Field(Case):
-    """The folders of ../shared/clusters, with the archives of ../shared/archives and made ones."""
+    """The folders of ../shared/clusters, with the archives of ../shared/archives and generated ones."""
 
     @classmethod
     def setUpClass(cls):
@@ -126,16 +126,17 @@ class Field(Case):
         cls.made = make_archives(runs.MAKER, Path(folder) / "made", "--archives", 6, "--rows", 150, "--seed", 21)
 
     def make(self, folder):
-        """The indices of a folder."""
+        """Creates the indices of a folder."""
         for file in sorted((CLUSTERS / folder).glob("post*.json")):
             body = json.loads(file.read_text())
             self.server.make_index(file.stem, body)
 
     def load(self, folder, older, newer, exact=True, flags=(), last=None):
-        """Loads some archives while the older indices take writes, the others into the newer ones (and the last of them
-        while `last` are put in their place), compares, and does all of it again.
+        """Loads some archives while the older indices are write indices, the others into the newer ones. Compares, and
+        loads everything again.
 
-        `older`, `newer` and `last` are each the indices of posts and tombstones.
+        `older` and `newer` are pairs of the indices of posts and tombstones. `last` is called with the process of the
+        last load.
         """
         self.make(folder)
         groups = [(older, runs.SAMPLES + self.made[:2]), (newer, self.made[2:4])]
@@ -157,13 +158,13 @@ class Field(Case):
         all_of = expected_of(tuple(everything))
         if not last:
             self.assert_indices(self.expected(groups, all_of), exact)
-        # All of it again, without the state file: everything is written to the newest indices.
+        # A second load without the state file writes everything to the newest indices.
         self.loader.state_file.unlink()
         self.ingest(everything, *flags)
         return all_of
 
     def expected(self, groups, all_of):
-        """The documents of each index: what was emitted while it took writes, and was never deleted."""
+        """The documents of each index: those written while it was the write index, without deleted ones."""
         wanted = {}
         for (posts, tombstones), archives in groups:
             of_group = expected_of(tuple(archives))
@@ -174,7 +175,7 @@ class Field(Case):
     def assert_newest(self, all_of, posts, tombstones, exact=True):
         self.assert_indices({posts: all_of.posts, tombstones: all_of.tombstones}, exact)
 
-    def test_made_under_a_template_that_requires_routing(self):
+    def test_template_that_requires_routing(self):
         template = {"index_patterns": ["post*"], "template": {"mappings": {"_routing": {"required": True}}}}
         self.server.expect("PUT", "/_index_template/e2e-routing", template)
         self.addCleanup(self.server.ask, "DELETE", "/_index_template/e2e-routing")
@@ -212,7 +213,7 @@ class Field(Case):
                 self.server.make_index(index.replace("w32", "w33"), {**body, "aliases": {}})
             self.server.expect("POST", "/_aliases", json.loads((CLUSTERS / "periods" / "rollover.json").read_text()))
 
-        # These indices have none of them.
+        # These indices have none of these fields.
         self.excluded = ("thread_root_post", "thread_parent_post", "embeddings.all_MiniLM_L6_v2")
         flags = ("--exclude-field", ",".join(self.excluded))
         all_of = self.load("periods", week(31), week(32), flags=flags, last=roll_over)
@@ -237,11 +238,11 @@ def author(at_uri):
 
 
 def stream(rng, folder, archives, rows, posts=150):
-    """Archives in which posts are emitted, emitted again, deleted, and emitted again after that."""
+    """Archives in which posts are created, updated, deleted and created again."""
     about = [f"at://{did(n)}/app.bsky.feed.post/{n}" for n in range(posts)]
     made = []
     for n in range(archives):
-        # The first archives hold the old posts, so that later ones delete and emit what is in older indices.
+        # The first archives hold the old posts, so that later ones delete and update documents of older indices.
         deletes = 0 if n < 2 else 3
         events = []
         for row in range(rows):
@@ -254,7 +255,7 @@ def stream(rng, folder, archives, rows, posts=150):
 
 
 class Moving(Case):
-    """Indices behind aliases that get other ones."""
+    """Indices behind aliases that move."""
 
     def body(self, alias, is_async, write):
         properties = dict(servers.PROPERTIES[alias])
@@ -272,11 +273,11 @@ class Moving(Case):
         self.move(alias, f"{alias}_v{version}", self.body(alias, is_async, write=False))
 
     def roll_all(self, rolled, version, is_async):
-        """All of them at once, as by one POST /_aliases, or one after the other."""
+        """Moves all aliases at once, as one POST /_aliases does, or one after the other."""
         for alias in rolled:
             self.roll(alias, version, is_async)
 
-    def come_in(self, folder, archives):
+    def add_archives(self, folder, archives):
         for archive in archives:
             part = folder / (archive.name + ".part")
             shutil.copy(archive, part)
@@ -298,9 +299,9 @@ class Moving(Case):
 
 
 class Rollover(Moving):
-    """An alias gets a new write index in the middle of a load that deletes and emits old posts."""
+    """An alias gets a new write index during a load that deletes and updates old posts."""
 
-    def carry_out(self, mode, is_async, rolled, before):
+    def run_case(self, mode, is_async, rolled, before):
         folder = self.loader.folder / "all"
         folder.mkdir()
         seed = f"{mode} {is_async} {rolled} {before}"
@@ -309,16 +310,16 @@ class Rollover(Moving):
             self.server.make_index(f"{alias}_v1", self.body(alias, is_async, write=True))
         incoming = self.loader.folder / "incoming"
         incoming.mkdir()
-        self.come_in(incoming, archives[:1])
+        self.add_archives(incoming, archives[:1])
         self.ingest([incoming])
         if before == 2:
             self.roll_all(servers.INDICES, 2, is_async)
-        self.come_in(incoming, archives[1:2])
+        self.add_archives(incoming, archives[1:2])
         self.ingest([incoming])
 
         def meanwhile(process):
             if mode == "spool":
-                self.come_in(incoming, archives[2:])
+                self.add_archives(incoming, archives[2:])
             self.wait_for_more(process)
             self.roll_all(rolled, 3, is_async)
             if mode == "spool":
@@ -326,7 +327,7 @@ class Rollover(Moving):
                 process.send_signal(signal.SIGTERM)
 
         if mode == "once":
-            self.come_in(incoming, archives[2:])
+            self.add_archives(incoming, archives[2:])
         self.ingest([incoming], "--mode", mode, "--batch-docs", "5", "--senders", "1", "--workers", "2",
                     variables={"SPOOL_INTERVAL_SEC": "1"}, meanwhile=meanwhile)
         self.assertEqual(self.loader.marked(), len(archives), "archives that are marked")
@@ -344,17 +345,17 @@ def add_rollovers():
                 for before in (1, 2):
                     durability = "async" if is_async else "request"
                     name = f"test_{mode}_{durability}_{'_and_'.join(rolled)}_of_{before}"
-                    case = lambda self, args=(mode, is_async, rolled, before): self.carry_out(*args)
+                    case = lambda self, args=(mode, is_async, rolled, before): self.run_case(*args)
                     setattr(Rollover, name, case)
 
 
 add_rollovers()
 
 
-# ---- what else is between a load and its documents --------------------------------------------
+# ---- between a load and its documents ---------------------------------------------------------
 
 class Between(Moving):
-    """Pipelines, blocks, indices that go away, and keys that do not see all of an alias."""
+    """Pipelines, blocks, deleted indices, and keys that cannot read all indices of an alias."""
 
     def setUp(self):
         super().setUp()
@@ -362,12 +363,12 @@ class Between(Moving):
         folder.mkdir()
         self.archives = stream(random.Random(self.id()), folder, 4, 100)
         self.expected = expected_of(tuple(self.archives))
-        # Authors of a post that stays, and of one that is deleted.
+        # The author of a post that stays, and the author of one that is deleted.
         self.alive = author(min(self.expected.posts))
         self.dead = author(min(self.expected.tombstones))
 
     def make(self, **settings):
-        """A plain index behind each alias; `settings` are for posts."""
+        """Creates an index behind each alias; `settings` are for posts."""
         for alias in servers.INDICES:
             body = self.body(alias, is_async=False, write=True)
             if alias == "posts":
@@ -380,27 +381,27 @@ class Between(Moving):
         self.addCleanup(self.server.expect, "DELETE", f"/_ingest/pipeline/{name}", allowed=(200, 400, 404))
         return name
 
-    def test_posts_that_a_pipeline_drops_become_dead_letters(self):
+    def test_posts_dropped_by_a_pipeline_become_dead_letters(self):
         self.assert_dropped("drop", "default_pipeline")
 
-    def test_posts_that_a_pipeline_gives_another_id_become_dead_letters(self):
+    def test_posts_with_an_id_changed_by_a_pipeline_become_dead_letters(self):
         self.assert_dropped("setid", "default_pipeline")
 
-    def test_posts_that_a_final_pipeline_drops_become_dead_letters(self):
+    def test_posts_dropped_by_a_final_pipeline_become_dead_letters(self):
         self.assert_dropped("drop", "final_pipeline")
 
-    def test_posts_that_a_pipeline_sends_to_another_alias_become_dead_letters(self):
+    def test_posts_rerouted_to_another_alias_become_dead_letters(self):
         self.server.make_index("posts_elsewhere_v1", {"aliases": {"posts_elsewhere": {}}})
         self.assert_dropped("reroute", "default_pipeline")
 
-    def test_a_pipeline_that_sends_posts_to_what_is_no_alias_makes_no_index_and_stops_the_run(self):
+    def test_posts_rerouted_to_a_missing_alias_stop_the_run_and_create_no_index(self):
         self.make(default_pipeline=self.pipeline("reroute", "author_did", self.alive))
         run = self.ingest(self.archives, code=REFUSED)
         self.assertIn("pipeline sends", run.log)
         self.assertEqual(self.server.index_names(), sorted(servers.INDICES.values()))
 
     def assert_dropped(self, processor, setting):
-        """One author's posts are concerned; all others are as they should be."""
+        """Asserts that the posts of one author are rejected, and all others are written."""
         victim = self.alive
         self.make(**{setting: self.pipeline(processor, "author_did", victim)})
         run = self.ingest(self.archives, code=DONE_WITH_REJECTS)
@@ -411,7 +412,7 @@ class Between(Moving):
         self.assert_none(comparison.documents(posts, found, self.run_of), "posts_v1")
         self.assert_indices({"post_tombstones_v1": self.expected.tombstones})
 
-    def test_posts_that_a_pipeline_fails_over_become_dead_letters(self):
+    def test_posts_that_fail_in_a_pipeline_become_dead_letters(self):
         self.make(default_pipeline=self.pipeline("fail", "author_did", self.alive))
         run = self.ingest(self.archives, code=DONE_WITH_REJECTS)
         self.assertEqual({author(letter["at_uri"]) for letter in run.dead_letters}, {self.alive})
@@ -427,7 +428,7 @@ class Between(Moving):
         self.ingest(self.archives)
         self.assert_converged(self.archives, ["posts_v1"], ["post_tombstones_v1"])
 
-    def test_an_older_index_that_takes_no_writes_is_named_and_stalls_nothing(self):
+    def test_an_older_index_with_a_write_block_is_named_and_stalls_nothing(self):
         self.make()
         self.ingest(self.archives[:1])
         self.roll("posts", 2, is_async=False)
@@ -439,14 +440,14 @@ class Between(Moving):
         self.assertEqual({letter["at_uri"] for letter in run.dead_letters}, dead)
         self.assertEqual({letter["error_type"] for letter in run.dead_letters}, {"index_takes_no_writes"})
         self.assert_none([name for name in self.server.documents("posts_v2") if name in self.expected.tombstones], "posts_v2")
-        # The dead letters make good for it once the block is gone.
+        # A replay completes the work once the block is removed.
         letters = self.loader.folder / "kept.ndjson"
         letters.write_text("".join(json.dumps(letter) + "\n" for letter in run.dead_letters))
         self.server.expect("PUT", "/posts_v1/_settings", {"index.blocks.write": None})
         self.ingest([], "--replay", letters)
         self.assert_converged(self.archives, ["posts_v1", "posts_v2"], ["post_tombstones_v1"])
 
-    def test_a_block_that_comes_in_the_middle_of_a_load_is_found_out(self):
+    def test_a_write_block_set_during_a_load_is_detected(self):
         self.make()
         self.ingest(self.archives[:1])
         self.roll("posts", 2, is_async=False)
@@ -461,7 +462,7 @@ class Between(Moving):
         self.assertTrue(dead)
         self.assertEqual({letter["at_uri"] for letter in run.dead_letters}, dead)
 
-    def test_an_index_that_is_deleted_in_the_middle_is_not_made_anew(self):
+    def test_an_index_deleted_during_a_load_is_not_recreated(self):
         for alias in servers.INDICES:
             with self.subTest(alias):
                 self.server.drop_indices()
@@ -477,8 +478,8 @@ class Between(Moving):
                 others = [index for index in servers.INDICES.values() if not index.startswith(f"{alias}_v")]
                 self.assertEqual(self.server.index_names(), others)
 
-    def test_a_concrete_index_that_is_deleted_in_the_middle_is_not_made_anew_by_deletes(self):
-        """Without aliases nothing tells the server not to make an index, but for deletes nothing makes one either."""
+    def test_a_concrete_index_deleted_during_a_load_is_not_recreated_by_deletes(self):
+        """Without aliases, the server would create a missing index for a write, but not for a delete."""
         for alias in servers.INDICES:
             body = self.body(alias, is_async=False, write=False)
             self.server.make_index(alias, body)
@@ -486,7 +487,7 @@ class Between(Moving):
         self.ingest(self.archives)
         self.assert_converged(self.archives, ["posts"], ["post_tombstones"])
 
-    def test_indices_that_are_made_anew_in_the_middle_get_what_is_not_marked(self):
+    def test_indices_recreated_during_a_load_get_all_unmarked_archives(self):
         self.make()
 
         def make_anew(process):
@@ -496,15 +497,15 @@ class Between(Moving):
             self.server.make_index("posts_v1", body)
 
         run = self.ingest(self.archives, "--batch-docs", "5", "--senders", "1", code=(DONE, REFUSED), meanwhile=make_anew)
-        if run.code == REFUSED:  # it met the moment in which there was none
+        if run.code == REFUSED:  # it ran into the moment without an index
             self.ingest(self.archives)
         marked_before = '.db.zip": ' in run.log.split("loaded again")[0]
         if not marked_before:
             self.assert_converged(self.archives, ["posts_v1"], ["post_tombstones_v1"])
 
-    def test_a_key_that_may_not_read_the_second_index_of_tombstones_is_refused(self):
+    def test_a_key_that_cannot_read_every_tombstone_index_is_refused(self):
         self.make()
-        # The privileges on an alias count for what it points to, but where that is named itself.
+        # Privileges on an alias cover its indices, but not requests that name an index itself.
         self.key = self.server.make_key(PRIVILEGES, ["posts*", "post_tombstones", "post_tombstones_v1"])
         self.ingest(self.archives[:1])
         other = self.body("post_tombstones", is_async=False, write=False)
@@ -516,7 +517,7 @@ class Between(Moving):
             run = self.ingest(self.archives, *flags, code=REFUSED)
             self.assertIn("read on post-tombstones-old", run.log)
 
-    def test_a_key_that_may_not_read_an_index_that_comes_in_the_middle_stops_the_run(self):
+    def test_a_key_that_cannot_read_an_index_added_during_a_load_stops_the_run(self):
         self.make()
         self.key = self.server.make_key(PRIVILEGES, ["posts*", "post_tombstones", "post_tombstones_v1"])
 

@@ -1,4 +1,4 @@
-"""Differences between what was expected and what was found, as lines to read."""
+"""Differences between expected and found values, as readable lines."""
 
 import math
 import re
@@ -8,21 +8,21 @@ from datetime import datetime
 MILLISECONDS = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 SHOWN = 5
 
-# An index with cosine similarity keeps normalised vectors: what it returns is off by a few units in the last place.
+# With cosine similarity an index returns normalised vectors, which differ in the last bits.
 COSINE_TOLERANCE = 1e-6
 
 
 def first(differences):
-    """The first of some differences, and how many more there are; "" where there is none."""
+    """The first few differences, and the number of the others; "" without differences."""
     shown = "".join(f"\n  {line}" for line in differences[:SHOWN])
     more = len(differences) - SHOWN
     return shown + (f"\n  and {more} more" if more > 0 else "")
 
 
 def documents(expected, found, run, exact=True):
-    """Differences of all documents of an index, as {_id: (version, source)}.
+    """The differences between all documents of an index, as {_id: (version, source)}.
 
-    `indexed_at` is only to be a time within the run. `exact` asks for every bit of every vector.
+    `indexed_at` must be a time within the run. With `exact`, every bit of every vector must agree.
     """
     lines = [f"{name}: is missing" for name in expected.keys() - found.keys()]
     lines += [f"{name}: is there, but should not be" for name in found.keys() - expected.keys()]
@@ -35,7 +35,7 @@ def documents(expected, found, run, exact=True):
 
 
 def fields(wanted, source, run, exact):
-    """Differences of one document."""
+    """The differences of one document."""
     source = dict(source)
     indexed_at = source.pop("indexed_at", None)
     if not indexed_within(indexed_at, run):
@@ -54,7 +54,7 @@ def fields(wanted, source, run, exact):
 
 
 def vector(wanted, found, exact):
-    """The difference of two vectors, None where there is none."""
+    """The difference between two vectors; None if they agree."""
     if wanted is None or found is None:
         return f"{absence(found)} instead of {absence(wanted)}"
     if len(wanted) != len(found):
@@ -68,10 +68,10 @@ def vector(wanted, found, exact):
 
 
 def summary(expected, run, archives):
-    """Differences of a run's summary from the expected counters, and from itself.
+    """The differences between a run's summary and the expected counters, and within the summary.
 
-    How posts and deletes end (indexed, suppressed, superseded) depends on the order in which archives arrive
-    at the server, so for those the bounds are checked that hold for each order.
+    The results of posts and deletions (indexed, suppressed, superseded) depend on the order in which archives reach the
+    server, so bounds are checked that hold for every order.
     """
     if run.summary is None:
         return ["no summary was written"]
@@ -105,7 +105,7 @@ def summary(expected, run, archives):
 
 
 def indexed_within(text, run):
-    """Whether a text is a time in milliseconds within a run (its last bit may be cut off)."""
+    """Whether a text is a time in milliseconds within a run, whose last bit may be truncated."""
     if not isinstance(text, str) or not MILLISECONDS.fullmatch(text):
         return False
     return run.began - 0.001 <= datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp() <= run.ended

@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""The index is right whatever happened: random runs of the built program against a real Elasticsearch.
+"""The index is correct after any history: random runs of the built program against a real Elasticsearch.
 
     python3 tests/e2e/convergence.py [--cases 20] [--seed 1]
 
-Each case makes archives from a random stream of events about few posts, and takes them up in rounds. In a round
-several processes run at once, each with a shard and a state file of its own, in random order; some are killed or
-terminated, some are given part of the archives, some read again what is done. The indices forget the versions of
-deletes after a second (`index.gc_deletes`), and some rounds begin only after that. When a last round has taken up what
-is left, the indices are read back and compared with expectation.py. A case that fails is repeated by its seed.
+Each case generates archives from random events of a few posts, and loads them in rounds. In a round several processes
+run concurrently, in random order, each with its own shard and state file. Some are killed or terminated, some get only
+a part of the archives, some read processed archives again. The indices forget versions of deletes after a second
+(`index.gc_deletes`), and some rounds wait for that. After a last round, the indices are compared with expectation.py.
+The seed of a failed case repeats it.
 """
 
 import sys
@@ -56,7 +56,7 @@ def uris(count):
 
 
 def random_row(rng, about, deletes, number):
-    """A row (at_uri, did, raw_post, inferences); most are events of one of the posts."""
+    """A row (at_uri, did, raw_post, inferences), in most cases an event of one of the posts."""
     at_uri = rng.choice(about)
     event = raw_post(at_uri, rng.choices(["create", "update", "delete"], [6, 2, deletes])[0], number)
     odd = rng.random()
@@ -68,7 +68,7 @@ def random_row(rng, about, deletes, number):
 
 
 def random_archives(rng, folder):
-    """Some archives of one stream, in order."""
+    """A few archives of one stream, in order."""
     about = uris(rng.choice([5, 40, 150]))
     deletes = rng.choice([0.1, 0.5, 3])  # to 8 creates and updates
     numbers = itertools.count()
@@ -77,7 +77,7 @@ def random_archives(rng, folder):
 
 
 def write_archive(folder, n, rows):
-    """The n-th archive."""
+    """Writes the n-th archive."""
     stamp = (START + timedelta(minutes=5 * n)).strftime("%Y%m%d_%H%M%S")
     database = folder / f"mega_jetstream_{stamp}.db"
     with contextlib.closing(sqlite3.connect(database)) as connection, connection:
@@ -95,7 +95,7 @@ def write_archive(folder, n, rows):
 # ---- rounds -----------------------------------------------------------------------------------
 
 class Case:
-    """One random case, repeatable by its seed as far as chance at the server allows."""
+    """A random case. Its seed repeats it, apart from timing on the server."""
 
     def __init__(self, server, seed):
         self.server, self.rng = server, random.Random(seed)
@@ -110,7 +110,7 @@ class Case:
             loader.remove()
 
     def process(self, shard, archives, ending):
-        """One process with one shard; `ending` is (signal, seconds after its start), or None."""
+        """Runs one process with one shard; `ending` is (signal, seconds after the start), or None."""
 
         def end(process):
             with_signal, after = ending
@@ -152,8 +152,8 @@ class Case:
         for process in processes:
             process.join()
 
-    def carry_out(self, folder):
-        """The differences between what the indices hold in the end and what they are to hold."""
+    def run_case(self, folder):
+        """The differences between the final and the expected contents of the indices."""
         self.server.fresh_indices()
         for index in servers.INDICES.values():
             self.server.expect("PUT", f"/{index}/_settings", {"index.gc_deletes": f"{GC_DELETES_SECONDS}s"})
@@ -170,10 +170,10 @@ class Case:
                f"{len(expected.tombstones)} tombstones; {self.processes} processes, {self.killed} ended by a signal"
 
 
-# ---- what others write ------------------------------------------------------------------------
+# ---- writes of other programs -----------------------------------------------------------------
 
-def versions_of_others(server, folder):
-    """Documents of an earlier tool are taken over; partial updates in between are not overwritten by a replay."""
+def check_versions_of_others(server, folder):
+    """Documents of an earlier tool are replaced; a replay does not undo partial updates."""
     server.fresh_indices()
     ids = uris(20)
     archives = [write_archive(folder, n, [(name, DID, raw_post(name, "create", n), None) for name in ids])
@@ -200,7 +200,7 @@ def versions_of_others(server, folder):
 
 
 class Span:
-    """The time in which documents were made."""
+    """The time span in which documents were written."""
 
     def __init__(self, began):
         self.began, self.ended = began, time.time()
@@ -212,20 +212,20 @@ def compare(server, expected, began):
             for line in comparison.documents(documents, server.documents(alias), Span(began), exact=True)]
 
 
-# ---- all of it --------------------------------------------------------------------------------
+# ---- main -------------------------------------------------------------------------------------
 
 def run_cases(server, first, count):
-    """The number of cases that failed."""
+    """Runs the cases; the number of failed ones."""
     failed = 0
     with tempfile.TemporaryDirectory() as folder:
-        problems = versions_of_others(server, Path(folder))
+        problems = check_versions_of_others(server, Path(folder))
     print("versions of others:", comparison.first(problems).strip() or "ok", flush=True)
     failed += bool(problems)
     for seed in range(first, first + count):
         case = Case(server, seed)
         try:
             with tempfile.TemporaryDirectory() as folder:
-                told = case.carry_out(Path(folder))
+                told = case.run_case(Path(folder))
         finally:
             case.remove()
         print(f"seed {seed}: {told}: {comparison.first(case.problems).strip() or 'ok'}", flush=True)
@@ -244,9 +244,9 @@ def main():
     if not binary():
         print("There is no build of the program to run: cargo build --release", file=sys.stderr)
         return 1
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that a server of our own is stopped, too
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that our own server is stopped, too
     with tempfile.TemporaryDirectory(prefix="megastream_ingest-e2e-") as scratch:
-        tempfile.tempdir = scratch  # nothing is left behind, however the runs end
+        tempfile.tempdir = scratch  # removed however the runs end
         with servers.running() as server:
             print(f"{binary()} against {server.url}", flush=True)
             failed = run_cases(server, options.seed, options.cases)

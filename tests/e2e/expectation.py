@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""What Elasticsearch is to hold after archives were ingested, worked out independently of the program.
+"""The expected contents of Elasticsearch after a load, computed independently of the program.
 
     python3 tests/e2e/expectation.py ARCHIVE...
 
-prints the counters of a dry run over the archives. Archives are read as a whole, in the order of their
-time and name; nothing is optimised, so that each rule can be read where it stands.
+prints the counters of a dry run. Archives are read as a whole, in order of time and name; nothing is optimised, so
+that each rule is easy to read.
 """
 
 import base64
@@ -27,31 +27,31 @@ ROW_ID_BITS = 28
 MAX_ID_BYTES = 512
 POSTS = "app.bsky.feed.post"
 MODELS = {"all-MiniLM-L12-v2": "all_MiniLM_L12_v2", "all-MiniLM-L6-v2": "all_MiniLM_L6_v2"}
-# Not modelled, and not in the test archives: the year 0 and leap seconds, which Python's datetime has not.
+# Not modelled, and not in the test archives: year 0 and leap seconds, which Python's datetime does not support.
 RFC3339 = re.compile(r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:\d\d)(\.\d+)?([Zz]|[+-]\d\d:\d\d)")
 EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 
 @dataclass
 class Expectation:
-    """Documents by `_id`, and counters as the program's summary names them."""
+    """Documents by `_id`, and counters with the names of the summary."""
 
     posts: dict = field(default_factory=dict)  # _id: (version, document without indexed_at)
     tombstones: dict = field(default_factory=dict)
     read: int = 0
     posts_sent: int = 0
     deletes_sent: int = 0
-    superseded: int = 0  # within archives; at the server there may be more
+    superseded: int = 0  # within archives; the server may supersede more
     skipped: Counter = field(default_factory=Counter)
     rejected: Counter = field(default_factory=Counter)
     dropped_fields: Counter = field(default_factory=Counter)
 
     def reasons(self):
-        """The summary's `reasons`."""
+        """The `reasons` of the summary."""
         return {name: dict(sorted(getattr(self, name).items())) for name in ("skipped", "rejected", "dropped_fields")}
 
     def dry_run(self):
-        """The summary's `rows` and `reasons` where Elasticsearch has no say."""
+        """The `rows` and `reasons` of a dry run's summary."""
         rows = {"read": self.read, "indexed": self.posts_sent, "deleted": self.deletes_sent,
                 "superseded": self.superseded, "suppressed": 0, "skipped": self.skipped.total(),
                 "rejected": self.rejected.total(), "unconfirmed": 0}
@@ -60,7 +60,7 @@ class Expectation:
 
 @dataclass
 class Event:
-    """A row that means something for the index."""
+    """A row with an effect on the index."""
 
     row_id: int
     at_uri: str
@@ -82,13 +82,13 @@ def of(paths):
 # ---- reading ----------------------------------------------------------------------------------
 
 def archive_time(path):
-    """The time in an archive's name, seconds since 1970."""
+    """The time in an archive's name, in seconds since 1970."""
     stamp = re.search(r"\d{8}_\d{6}", path.name).group()
     return int(datetime.strptime(stamp + "+0000", "%Y%m%d_%H%M%S%z").timestamp())
 
 
 def read_rows(path):
-    """(row id, at_uri, did, raw_post, inferences) of all rows, in order."""
+    """All rows in order, as (row id, at_uri, did, raw_post, inferences)."""
     with tempfile.TemporaryDirectory() as folder, zipfile.ZipFile(path) as archive:
         (name,) = (name for name in archive.namelist() if name.endswith(".db"))
         database = Path(folder) / "archive.db"
@@ -103,7 +103,7 @@ def read_rows(path):
 
 
 def parse(text):
-    """The value of a JSON text; ValueError where it is none. Python's NaN and Infinity are no JSON."""
+    """The value of a JSON text, or ValueError. Python's NaN and Infinity are not JSON."""
 
     def refuse(name):
         raise ValueError(name)
@@ -112,7 +112,7 @@ def parse(text):
 
 
 def member(value, *names):
-    """The value under a path of object keys, None where there is none."""
+    """The value under a path of object keys; None if it is missing."""
     for name in names:
         value = value.get(name) if isinstance(value, dict) else None
     return value
@@ -121,7 +121,7 @@ def member(value, *names):
 # ---- events -----------------------------------------------------------------------------------
 
 def judge(row):
-    """What a row is: ("skipped" or "rejected", reason) or ("event", Event)."""
+    """Classifies a row as ("skipped" or "rejected", reason) or ("event", Event)."""
     row_id, at_uri, did, raw_text, inferences = row
     try:
         raw_post = None if raw_text is None else parse(raw_text)
@@ -153,7 +153,7 @@ def judge(row):
 
 
 def deciding_events(expected, rows):
-    """The event of each at_uri of one archive that is sent: the last delete, else the last event."""
+    """The event of each at_uri of one archive that is sent: the last delete, or else the last event."""
     events = {}
     for row in rows:
         expected.read += 1
@@ -169,7 +169,7 @@ def deciding_events(expected, rows):
 
 
 def apply(expected, at_uri, event, seconds):
-    """One event that is sent, after everything that was sent before it."""
+    """Applies an event, after all events that were sent before it."""
     version = seconds << ROW_ID_BITS | event.row_id
     if event.operation == "delete":
         expected.deletes_sent += 1
@@ -185,7 +185,7 @@ def apply(expected, at_uri, event, seconds):
 # ---- documents --------------------------------------------------------------------------------
 
 def tombstone(event, seconds):
-    """The document for `post_tombstones`, but for `indexed_at`."""
+    """The document for `post_tombstones`, without `indexed_at`."""
     time_us = member(event.raw_post, "message", "time_us")
     known = isinstance(time_us, int) and not isinstance(time_us, bool)
     deleted_at = EPOCH + (timedelta(microseconds=time_us) if known else timedelta(seconds=seconds))
@@ -193,7 +193,7 @@ def tombstone(event, seconds):
 
 
 def post(event, dropped):
-    """The document for `posts`, but for `indexed_at`; fields that had to be left out are counted."""
+    """The document for `posts`, without `indexed_at`; dropped fields are counted."""
     record = event.raw_post["message"]["commit"]["record"]
     text = record.get("text")
     document = {"at_uri": event.at_uri, "author_did": event.author_did,
@@ -211,7 +211,7 @@ def post(event, dropped):
 
 
 def links(raw_post, record):
-    """The fields that name other posts: hydrated, else as the record has them."""
+    """The fields with links to other posts: hydrated, or else from the record."""
     hydrated = raw_post.get("hydrated_metadata")
     candidates = {
         "thread_root_post": [member(hydrated, "reply_post", "uri"), member(record, "reply", "root", "uri")],
@@ -227,18 +227,18 @@ def links(raw_post, record):
 
 
 def collection(uri):
-    """The collection that an URI names, None where it names none."""
+    """The collection in a URI; None without one."""
     found = re.match("at://[^/]*/([^/]*)/", uri) if isinstance(uri, str) else None
     return found and found.group(1)
 
 
 def scalar_values(text):
-    """Lone surrogates, which no UTF-8 can hold, become U+FFFD. (The JSON parser has joined the pairs.)"""
+    """Replaces lone surrogates, which UTF-8 cannot hold, by U+FFFD. (The JSON parser has joined pairs.)"""
     return re.sub("[\ud800-\udfff]", "\ufffd", text)
 
 
 def rfc3339(value):
-    """An RFC 3339 time in UTC, truncated to milliseconds; None where the value is none."""
+    """An RFC 3339 time in UTC, truncated to milliseconds; None if the value is not one."""
     found = RFC3339.fullmatch(value) if isinstance(value, str) else None
     if not found:
         return None
@@ -251,13 +251,13 @@ def rfc3339(value):
 
 
 def milliseconds(time):
-    """A time as documents hold it."""
+    """A time in the format of documents."""
     utc = time.astimezone(timezone.utc)
     return f"{utc.year:04}-{utc:%m-%dT%H:%M:%S}.{utc.microsecond // 1000:03}Z"
 
 
 def vectors(text, dropped):
-    """The vectors of an `inferences` column by document field, as lists of f32 values."""
+    """The vectors of `inferences` by document field, as lists of f32 values."""
     if text is None:
         return {}
     try:
@@ -279,7 +279,7 @@ def vectors(text, dropped):
 
 
 def decode_vector(encoded):
-    """base85 of a zlib stream of little-endian f32; None where it is not 384 finite numbers with a length."""
+    """Decodes base85 of a zlib stream of little-endian f32; None unless it has 384 finite values and a length."""
     try:
         data = zlib.decompress(base64.b85decode(encoded))
         vector = struct.unpack(f"<{DIMS}f", data)
@@ -287,7 +287,7 @@ def decode_vector(encoded):
         return None
     if not all(map(math.isfinite, vector)):
         return None
-    # Each square and their sum as an f32, as an index with cosine similarity works the length out.
+    # Squares and their sum are rounded to f32, as an index with cosine similarity computes the length.
     squared = 0.0
     for value in vector:
         squared = f32(squared + f32(value * value))
@@ -295,7 +295,7 @@ def decode_vector(encoded):
 
 
 def f32(value):
-    """A number as an f32 holds it."""
+    """A number rounded to f32."""
     try:
         return struct.unpack("<f", struct.pack("<f", value))[0]
     except OverflowError:

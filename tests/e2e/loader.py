@@ -1,4 +1,4 @@
-"""Runs the built program as its users do: by command line, environment, exit code, and summary."""
+"""Runs the built program as users do: command line, environment, exit code, and summary."""
 
 import json
 import os
@@ -15,7 +15,7 @@ TIMEOUT_SECONDS = 300
 
 
 def binary():
-    """The program under test: the one that the environment names, else the newest build. None without one."""
+    """The program under test: that of the environment, or else the newest build; None without one."""
     if named := os.environ.get("MEGASTREAM_INGEST"):
         return Path(named).resolve()
     built = [TARGET / profile / "megastream_ingest" for profile in ("release", "debug")]
@@ -25,7 +25,7 @@ def binary():
 
 @dataclass
 class Run:
-    """What a finished run left behind."""
+    """A finished run."""
 
     code: int
     log: str
@@ -39,7 +39,7 @@ class Run:
 
 
 class Loader:
-    """A working folder, with the state file in it, in which the program is run."""
+    """A working folder for the program, with its state file."""
 
     def __init__(self, server):
         self.server = server
@@ -47,7 +47,7 @@ class Loader:
         self.state_file = self.folder / "state.json"
 
     def marked(self):
-        """How many archives the state file calls processed."""
+        """The number of processed archives in the state file."""
         if not self.state_file.exists():
             return 0
         return sum(entry["status"] == "processed" for entry in json.loads(self.state_file.read_text()))
@@ -56,7 +56,7 @@ class Loader:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def ingest(self, archives, *flags, key=None, ca="the server's", path="", meanwhile=None, variables=()):
-        """A run that writes to the server; `meanwhile` is called with its process as soon as that has started."""
+        """A run into the server; `meanwhile` is called with the process once it has started."""
         settings = {"ELASTICSEARCH_URL": self.server.url + path, "ELASTICSEARCH_API_KEY": key or self.server.api_key}
         ca = self.server.ca if ca == "the server's" else ca
         if ca:
@@ -64,7 +64,7 @@ class Loader:
         return self.run(archives, flags, {**settings, **dict(variables)}, meanwhile)
 
     def dry_run(self, archives, *flags):
-        """A dry run; it is told nothing of any server."""
+        """A dry run, without any setting of a server."""
         return self.run(archives, ("--dry-run", *flags), {})
 
     def run(self, archives, flags, settings, meanwhile=None):
@@ -92,7 +92,7 @@ class Loader:
 
 
 def make_archives(tool, folder, *options):
-    """Made archives in a folder, in order."""
+    """Generates archives in a folder, in order."""
     subprocess.run([tool, "--out", folder, *map(str, options)], check=True)
     return sorted(Path(folder).glob("*.db.zip"))
 

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Writes `test_data/replies/*.json`: what a real server answers, for the unit tests of the reply parser.
+"""Writes `test_data/replies/*.json`: replies of a real server, for the unit tests of the parser.
 
     python3 tests/e2e/record_replies.py
 
-Needs a server that it may start, or one with an administrator (see server.py). Each file is the literal
-body of one reply; its name is the HTTP status, the API, and the case.
+Needs a server that it can start, or one with an administrator (see server.py). Each file is the literal body of one
+reply, named by HTTP status, API and case.
 """
 
 import sys
@@ -62,7 +62,7 @@ class Recorder:
         self.record(status, f"bulk_{name}", "POST", "/_bulk" + options, b"".join(bodies), authorization)
 
     def items(self):
-        """A request that was taken, judged item by item."""
+        """An accepted request with results per item."""
         self.bulk(200, "created_updated_superseded", index("a"), index("a", version=101), index("a", version=99))
         self.bulk(200, "deleted_and_absent", delete("a"), delete("absent"))
         self.bulk(200, "index_after_delete", index("a", version=102))
@@ -84,7 +84,7 @@ class Recorder:
         self.bulk(200, "no_delete_privilege", index("b"), delete("b"), authorization=self.header(["read", "index"]))
 
     def blocks(self):
-        """An index or the cluster that takes no writes for now."""
+        """A temporary write block of an index or of the cluster."""
         for name, block in [("write", "write"), ("flood_stage", "read_only_allow_delete")]:
             self.server.expect("PUT", "/posts_v1/_settings", {f"index.blocks.{block}": True})
             self.bulk(200, f"block_{name}", index("b"), index("t", {}, alias="post_tombstones"))
@@ -99,7 +99,7 @@ class Recorder:
         self.server.expect("PUT", "/_cluster/settings", {"persistent": {"cluster.blocks.read_only": value}})
 
     def refused(self):
-        """A request refused as a whole."""
+        """A request that is refused as a whole."""
         self.bulk(400, "id_too_long", index("x" * 513), index("b"))
         self.bulk(400, "no_final_newline", index("b")[:-1])
         self.bulk(400, "empty", b"")
@@ -111,7 +111,7 @@ class Recorder:
         self.record(200, "root", "GET", "/", authorization=self.server.admin)
 
     def others(self):
-        """The tombstone look-up and what preflight reads."""
+        """Tombstone look-ups, and the requests of the preflight."""
         ids = {"ids": ["t", "absent"]}
         path = "/post_tombstones/_mget?_source=false&filter_path=docs._id,docs.found,docs._version,docs.error"
         self.record(200, "mget", "POST", path, ids)

@@ -3,9 +3,9 @@
 
     cargo build --release && python3 tests/e2e/run.py [-v] [NAME...]
 
-The program is the one that MEGASTREAM_INGEST names, else the newest build. server.py says which server
-is used, expectation.py what the indices are to hold afterwards. Where there is no server to be had, the
-runs are left out. NAME selects cases, as unittest does: `Corpora`, `Corpora.test_...`.
+The program is that of MEGASTREAM_INGEST, or else the newest build. server.py chooses the server, and expectation.py
+computes the expected documents. Without a server, the runs are skipped. NAME selects cases as in unittest: `Corpora`,
+`Corpora.test_...`.
 """
 
 import sys
@@ -30,14 +30,14 @@ TEST_DATA = sorted((servers.PROJECT / "test_data").rglob("mega_jetstream_*.db.zi
 SAMPLES = sorted((servers.SHARED / "archives").glob("*.db.zip"))
 MAKER = servers.SHARED / "tools" / "make_archives.py"
 
-# Keeps every bit of a vector; the documented mapping's cosine similarity does not.
+# This mapping keeps every bit of a vector; the cosine similarity of the documented one does not.
 EXACT = "l2_norm"
 
 DONE, DONE_WITH_REJECTS, UNAVAILABLE, REFUSED, TERMINATED = 0, 3, 4, 5, 143
 
 
 class EndToEnd(unittest.TestCase):
-    """What the cases share. Each starts with fresh indices and an empty working folder."""
+    """The base of all cases. Each starts with fresh indices and an empty working folder."""
 
     server = None  # set by main
     longMessage = False
@@ -56,7 +56,7 @@ class EndToEnd(unittest.TestCase):
             self.fail(f"exit code {code} was expected: {run}")
 
     def assert_ingested(self, archives, *flags, exact=True):
-        """Ingests archives and compares exit code, summary, dead letters and every document."""
+        """Loads archives, and compares exit code, summary, dead letters and every document."""
         expected = expectation.of(archives)
         run = self.loader.ingest(archives, *flags)
         self.assert_code(run, DONE_WITH_REJECTS if expected.rejected else DONE)
@@ -72,7 +72,7 @@ class EndToEnd(unittest.TestCase):
             self.assert_none(comparison.documents(wanted, found, run, exact), alias)
 
     def assert_refused(self, *flags, **credentials):
-        """Preflight refuses: exit code 5, and nothing is sent."""
+        """Asserts that the preflight refuses with exit code 5, and nothing is sent."""
         run = self.loader.ingest(TEST_DATA, *flags, **credentials)
         self.assert_code(run, REFUSED)
         if run.summary is not None:
@@ -84,13 +84,13 @@ class EndToEnd(unittest.TestCase):
 
 
 class TestData(EndToEnd):
-    """The archives of test_data, which are always there."""
+    """The archives of test_data, which always exist."""
 
     def test_documented_mapping(self):
         run = self.assert_ingested(TEST_DATA, exact=False)
         self.assertIn("vectors are sent as base64", run.log, "auto should end in base64")
 
-    def test_an_index_that_returns_vectors_as_they_were_sent_gets_arrays(self):
+    def test_an_index_that_returns_vectors_as_sent_gets_arrays(self):
         self.server.fresh_indices(settings={"mapping.exclude_source_vectors": False})
         run = self.assert_ingested(TEST_DATA)
         self.assertIn("vectors are sent as arrays", run.log, "readers should get arrays")
@@ -132,7 +132,7 @@ class TestData(EndToEnd):
         self.assert_code(run, DONE)
         self.assertEqual(self.server.documents("posts"), {}, "--check wrote documents")
 
-    def test_indices_are_created_when_asked_for(self):
+    def test_missing_indices_are_created_on_request(self):
         self.server.drop_indices()
         key = self.server.make_key(servers.PRIVILEGES + ["manage"])
         self.addCleanup(self.server.adopt_indices)
@@ -143,7 +143,7 @@ class TestData(EndToEnd):
 
 
 class Samples(EndToEnd):
-    """Two archives of the real stream, read where they are."""
+    """Two archives of the real stream."""
 
     def test_samples(self):
         if not SAMPLES:
@@ -153,7 +153,7 @@ class Samples(EndToEnd):
 
 
 class Corpora(EndToEnd):
-    """Larger made archives, in which posts recur, change and go from one archive to the next."""
+    """Larger generated archives, in which posts are updated and deleted from one archive to the next."""
 
     @classmethod
     def setUpClass(cls):
@@ -176,7 +176,7 @@ class Corpora(EndToEnd):
     def test_odd_rows(self):
         self.assert_ingested(self.odd)
 
-    def test_table_of_older_archives(self):
+    def test_older_table_name(self):
         self.assert_ingested(self.older)
 
     def test_one_worker_and_sender_with_small_batches(self):
@@ -186,7 +186,7 @@ class Corpora(EndToEnd):
         self.assert_ingested(self.plain, "--workers", "4", "--senders", "8", "--batch-bytes", "100000")
 
     def test_every_encoding_gives_the_same_documents(self):
-        held, sent = [], []  # for each encoding, the documents by _id, and the bytes
+        held, sent = [], []  # per encoding: the documents by _id, and the bytes
         for encoding in ("array", "base64", "auto"):
             self.server.fresh_indices(similarity=EXACT)
             self.loader.state_file.unlink(missing_ok=True)
@@ -200,8 +200,8 @@ class Corpora(EndToEnd):
         self.assertLess(sent[1], 0.7 * sent[0], "base64 should be far smaller than arrays")
         self.assertLess(sent[2], 1.1 * sent[1], "auto should end in base64")
 
-    def test_the_latest_archive_first(self):
-        """Deletes come before their posts; the server has forgotten their versions, but not the tombstones."""
+    def test_latest_archive_first(self):
+        """Deletes arrive before their posts; the server has forgotten their versions, but not the tombstones."""
         for index in servers.INDICES.values():
             self.server.expect("PUT", f"/{index}/_settings", {"index.gc_deletes": "1s"})
         runs = []
@@ -225,14 +225,14 @@ class Corpora(EndToEnd):
         second.began = first.began
         self.assert_holds(expected, second)
 
-    def test_killed_again_and_again(self):
+    def test_killed_repeatedly(self):
         self.assert_survives(signal.SIGKILL, -signal.SIGKILL)
 
-    def test_terminated_again_and_again(self):
+    def test_terminated_repeatedly(self):
         self.assert_survives(signal.SIGTERM, TERMINATED)
 
     def assert_survives(self, with_signal, code):
-        """Runs that end by a signal as soon as they have written something, and a last one that ends by itself."""
+        """Several runs, each ended by a signal after its first writes, and a last one that completes."""
 
         def stop(process):
             before = self.server.actions_taken("posts")
@@ -253,8 +253,8 @@ class Corpora(EndToEnd):
         last.began = runs[0].began
         self.assert_holds(expectation.of(self.plain), last)
 
-    def test_documents_that_the_server_refuses_cost_no_other(self):
-        """The mapping is fine for all but a few: times in nanoseconds begin in 1970."""
+    def test_refused_documents_harm_no_other(self):
+        """A few times are out of range for the mapping: times in nanoseconds begin in 1970."""
         self.server.fresh_indices(created_at={"type": "date_nanos"})
         expected = expectation.of(self.odd)
         created = {name: document.get("created_at", "") for name, (_, document) in expected.posts.items()}
@@ -271,7 +271,7 @@ class Corpora(EndToEnd):
             del expected.posts[name]
         self.assert_holds(expected, run, exact=False)
 
-    def test_the_output_of_a_dry_run_is_what_bulk_takes(self):
+    def test_the_dry_run_output_is_a_valid_bulk_body(self):
         expected = expectation.of(self.odd)
         output = self.loader.folder / "bulk.ndjson"
         run = self.loader.dry_run(self.odd, "--output", output, "--workers", "1")
@@ -279,7 +279,7 @@ class Corpora(EndToEnd):
         self.assertEqual(run.summary["rows"], expected.dry_run()["rows"], "rows")
         status, reply = self.server.ask("POST", "/_bulk", output.read_bytes(), f"ApiKey {self.server.api_key}")
         self.assertEqual(status, 200, f"_bulk answered {status}: {str(reply)[:500]}")
-        # Normal outcomes besides success: a post that is not there to delete, and one that was deleted before.
+        # Besides success, two results are normal: a delete of a missing post, and of one deleted before.
         normal = {("delete", 404), ("index", 409)}
         outcomes = [(kind, item["status"], item) for entry in reply["items"] for kind, item in entry.items()]
         refused = [str(item) for kind, status, item in outcomes if status >= 300 and (kind, status) not in normal]
@@ -288,16 +288,16 @@ class Corpora(EndToEnd):
 
 
 class Faults(EndToEnd):
-    """What goes wrong at the server while a run is under way."""
+    """Faults of the server during a run."""
 
-    def test_a_write_block_costs_time_only(self):
+    def test_a_write_block_costs_only_time(self):
         self.assert_waited_out("index.blocks.write")
 
-    def test_a_full_disk_costs_time_only(self):
+    def test_a_full_disk_costs_only_time(self):
         self.assert_waited_out("index.blocks.read_only_allow_delete")
 
     def assert_waited_out(self, block):
-        """A block outlasts the budget of one run; the next one, without the block, makes good for all of it."""
+        """A block outlasts the budget of one run; the next run completes the work."""
         self.server.expect("PUT", "/posts_v1/_settings", {block: True})
         run = self.loader.ingest(TEST_DATA, "--retry-budget", "1")
         self.assert_code(run, UNAVAILABLE)
@@ -311,12 +311,12 @@ class Faults(EndToEnd):
         self.assert_holds(expectation.of(TEST_DATA), run, exact=False)
 
 
-# One request at a time for every two rows: slow enough for a server to be killed in the middle of it.
+# One request at a time, every two rows: slow enough to kill the server during the load.
 SLOWLY = ("--batch-docs", "2", "--senders", "1", "--workers", "1")
 
 
 class Crashes(EndToEnd):
-    """A server that is killed in the middle of a load, and started anew, or does not take anything for a moment."""
+    """The server is killed and restarted during a load, or closes its indices for a moment."""
 
     def setUp(self):
         if not self.server.node:
@@ -328,11 +328,11 @@ class Crashes(EndToEnd):
         self.archives = make_archives(MAKER, self.loader.folder / "made", "--archives", 6, "--rows", 1500, "--seed", 14)
 
     def assert_met(self, run):
-        """It may have been a look-up that failed: those are no bulk requests."""
+        """Asserts that the fault hit a request; it may have been a look-up, which is not a bulk request."""
         self.assertIn("next attempt", run.log, "the load has met nothing")
 
     def wait_for_more(self, process):
-        """Until some more has been written."""
+        """Waits until more has been written."""
         before = self.server.actions_taken("posts")
         while process.poll() is None and self.server.actions_taken("posts") < before + 150:
             pass
@@ -344,7 +344,7 @@ class Crashes(EndToEnd):
         self.server.node.crash(self.server)
 
     def close_for_a_second(self, process):
-        """As who changes a setting that only a closed index takes."""
+        """Closes the indices for a second, as changing some settings requires."""
         self.wait_for_more(process)
         for name in servers.INDICES.values():
             self.server.expect("POST", f"/{name}/_close")
@@ -356,7 +356,7 @@ class Crashes(EndToEnd):
         self.crash(process)
         self.crash(process)
 
-    def test_a_killed_server_costs_time_only(self):
+    def test_a_killed_server_costs_only_time(self):
         expected = expectation.of(self.archives)
         flags = SLOWLY
         run = self.loader.ingest(self.archives, *flags, meanwhile=self.crash_twice)
@@ -365,7 +365,7 @@ class Crashes(EndToEnd):
         self.assert_none(comparison.summary(expected, run, len(self.archives)), "summary")
         self.assert_holds(expected, run)
 
-    def test_indices_that_are_closed_for_a_moment_cost_time_only(self):
+    def test_briefly_closed_indices_cost_only_time(self):
         expected = expectation.of(self.archives)
         run = self.loader.ingest(self.archives, *SLOWLY, meanwhile=self.close_for_a_second)
         self.assert_code(run, DONE_WITH_REJECTS if expected.rejected else DONE)
@@ -373,8 +373,8 @@ class Crashes(EndToEnd):
         self.assert_none(comparison.summary(expected, run, len(self.archives)), "summary")
         self.assert_holds(expected, run)
 
-    def test_what_a_killed_server_confirmed_before_it_synced_is_done_again_in_the_same_run(self):
-        """What it had confirmed is gone with it; the program must not build on that."""
+    def test_writes_lost_by_a_killed_server_are_sent_again_in_the_same_run(self):
+        """The server confirms writes before it syncs, and loses them; the program must not rely on them."""
         key = self.server.make_key(servers.PRIVILEGES + ["maintenance"])
         for index in servers.INDICES.values():
             settings = {"index.translog.durability": "async", "index.translog.sync_interval": "60s"}
@@ -387,7 +387,7 @@ class Crashes(EndToEnd):
         self.assertEqual(run.summary["archives"]["pending"], 0, "archives that are left to the next run")
         self.assert_holds(expected, run)
 
-    def test_a_first_load_marks_nothing_that_a_killed_server_has_lost(self):
+    def test_a_first_load_marks_no_archive_lost_by_a_killed_server(self):
         """As above, with the settings of a first load, which leave durability alone. Takes 10 s."""
         key = self.server.make_key(servers.PRIVILEGES + ["manage"])
         own = {"index.translog.durability": "async", "index.translog.sync_interval": "60s"}
@@ -406,7 +406,7 @@ class Crashes(EndToEnd):
 
 
 class Refusals(EndToEnd):
-    """What preflight finds, before anything is sent."""
+    """Errors that the preflight finds before anything is sent."""
 
     def test_unknown_key(self):
         self.assert_refused(key="dW5rbm93bjp1bmtub3du")
@@ -422,8 +422,8 @@ class Refusals(EndToEnd):
         self.assert_refused(key=self.server.make_key(servers.PRIVILEGES + ["auto_configure", "create_index"]))
         self.assertEqual(self.server.index_names(), [], "an index was created")
 
-    def test_an_address_with_a_path(self):
-        """Bulk requests are taken there, and what is asked before them is not."""
+    def test_a_url_with_a_path(self):
+        """Under this address bulk requests succeed, and all requests before them fail."""
         self.server.expect("DELETE", "/posts_v1")
         key = self.server.make_key(servers.PRIVILEGES + ["auto_configure", "create_index"])
         for path in ("/posts", "/posts/", "/some/where"):
@@ -452,7 +452,7 @@ class Refusals(EndToEnd):
 
 
 class Result(unittest.TextTestResult):
-    """Counts what passed, too: `testsRun` leaves out cases whose class was skipped or could not be set up."""
+    """Counts passed cases, too: `testsRun` leaves out cases whose class was skipped or failed in set-up."""
 
     passed = 0
 
@@ -462,7 +462,7 @@ class Result(unittest.TextTestResult):
 
 
 def run_all(module, names, verbosity):
-    """Runs the cases of a module; the number of those that passed, failed and were skipped."""
+    """Runs the cases of a module; the numbers of passed, failed and skipped ones."""
     find = unittest.defaultTestLoader
     suite = find.loadTestsFromNames(names, module) if names else find.loadTestsFromModule(module)
     result = unittest.TextTestRunner(sys.stdout, verbosity=verbosity, resultclass=Result).run(suite)
@@ -470,7 +470,7 @@ def run_all(module, names, verbosity):
 
 
 def main(module):
-    """Runs the cases of a module that the command line names, else all; the exit code."""
+    """Runs the cases that the command line names, or all; the exit code."""
     names = [word for word in sys.argv[1:] if not word.startswith("-")]
     if not servers.available():
         print("No ELASTICSEARCH_TEST_URL is set and there is no ../shared: the end-to-end runs are left out.")
@@ -478,9 +478,9 @@ def main(module):
     if not binary():
         print("There is no build of the program to run: cargo build --release", file=sys.stderr)
         return 1
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that a server of our own is stopped, too
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that our own server is stopped, too
     with tempfile.TemporaryDirectory(prefix="megastream_ingest-e2e-") as scratch:
-        tempfile.tempdir = scratch  # nothing is left behind, however the runs end
+        tempfile.tempdir = scratch  # removed however the runs end
         with servers.running() as server:
             print(f"{binary()} against {server.url}", flush=True)
             EndToEnd.server = server

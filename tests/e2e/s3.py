@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""The built program against real servers that speak S3: versitygw and moto, both on loopback.
+"""The built program against real S3 servers: versitygw and moto, both on loopback.
 
     cargo build && python3 tests/e2e/s3.py [-v] [NAME...]
 
-The program is the one that MEGASTREAM_INGEST names, else the newest build; it reads the buckets in dry runs, so that
-no Elasticsearch is needed. versitygw is the one that VERSITYGW names, else it is built once by Go into
-`target/s3-servers`; moto is installed there by pip, with the client that fills the buckets. Where Go or pip are
-missing, or nothing can be had by them, the cases of that server are left out with a word.
+The program is that of MEGASTREAM_INGEST, or else the newest build. It reads the buckets in dry runs, so no
+Elasticsearch is needed. versitygw is that of VERSITYGW, or else Go builds it once into `target/s3-servers`; pip
+installs moto there, and the client that fills the buckets. Without Go, pip or a network, the cases of that server are
+skipped with a message.
 """
 
 import sys
@@ -38,12 +38,12 @@ BUCKET, REGION = "megastream-test", "eu-central-1"
 ROOT = ("AKIDROOT", "root+secret/not=to.be.seen")
 DONE, FAILED, USAGE, DONE_WITH_FAILED, UNAVAILABLE, REFUSED = 0, 1, 2, 3, 4, 5
 
-# What a signature, a URL or a page of a listing is easily wrong about.
+# Keys that are often handled incorrectly in signatures, URLs and listings.
 ODD = ["a b", "a+b", "100%", "%41", "&amp;<>\"'", "(x)!*~", "é/ü", "\U0001f331", ";:@=$,?#[]", "\\^`{|}", "  ", "\x7f"]
 
 
 def install():
-    """Puts the servers and the client into place; what cannot be had is None, and the reason is told."""
+    """Installs the servers and the client. Those that cannot be installed are None, and the reason is printed."""
     gateway = os.environ.get("VERSITYGW") or TOOLS / "bin" / "versitygw"
     if not Path(gateway).exists():
         gateway = None
@@ -75,7 +75,7 @@ def free_port():
 
 
 class Process:
-    """A server in a process of its own, until it is ended."""
+    """A server process, until it is stopped."""
 
     def __init__(self, command, environment=None):
         self.port = free_port()
@@ -106,12 +106,12 @@ class Process:
 
 
 class Between:
-    """Stands between the program and a server, and does to connections what it is told to."""
+    """A proxy between program and server that cuts connections as scripted."""
 
     def __init__(self, port):
         self.to = port
-        self.cuts = []  # for each of the next replies with an object: bytes after which it is cut
-        self.before_object = None  # called once, before the next object is asked for
+        self.cuts = []  # for each of the next objects: the number of bytes before the cut
+        self.before_object = None  # called once, before the next object is requested
         self.lock = threading.Lock()
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self.listener.getsockname()[1]}"
@@ -174,7 +174,7 @@ class Between:
 
 
 class Run:
-    """What a run of the program left behind."""
+    """A finished run of the program."""
 
     def __init__(self, done, summary, ndjson):
         self.code, self.out, self.log = done.returncode, done.stdout, done.stderr
@@ -189,7 +189,7 @@ class Run:
 
 
 class S3(unittest.TestCase):
-    """What the cases of both servers share: a bucket, an empty home, and the program."""
+    """The base of all cases: a bucket, an empty home, and the program."""
 
     longMessage = False
     url = None  # set by each case
@@ -214,7 +214,7 @@ class S3(unittest.TestCase):
         )
 
     def program(self, *flags, url=None, keys=ROOT, **variables):
-        """A run in an environment of its own."""
+        """A run with its own environment."""
         environment = {
             "PATH": os.environ["PATH"],
             "HOME": str(self.folder),
@@ -252,7 +252,7 @@ class S3(unittest.TestCase):
         return run
 
     def assert_loaded(self, run, code=DONE_WITH_FAILED):
-        """Everything that the archives hold has come, as from a folder (some of their rows are rejected)."""
+        """Asserts that the run gave the same documents as a folder; some rows of the archives are rejected."""
         self.assert_run(run, code)
         self.assertEqual(run.lines, self.expected(), f"other documents than from a folder: {run}")
         return run
@@ -275,7 +275,7 @@ class S3(unittest.TestCase):
 
 
 def shown(name):
-    """A name as `--list` shows it."""
+    """A name in the format of `--list`."""
     for plain, escaped in (("\\", "\\\\"), ('"', '\\"'), ("'", "\\'"), ("\x7f", "\\u{7f}")):
         name = name.replace(plain, escaped)
     return name
@@ -324,7 +324,7 @@ class Versitygw(S3):
         allow["Resource"] = [f"arn:aws:s3:::{BUCKET}", f"arn:aws:s3:::{BUCKET}/*"]
         self.s3.put_bucket_policy(Bucket=BUCKET, Policy=json.dumps({"Statement": [allow]}))
 
-    def test_a_bucket_is_read_as_a_folder_is(self):
+    def test_a_bucket_is_read_like_a_folder(self):
         self.put_archives("in/2025 12+18/é&%41/")
         self.s3.put_object(Bucket=BUCKET, Key="in/README.txt", Body=b"no archive")
         run = self.assert_loaded(self.program())
@@ -338,22 +338,22 @@ class Versitygw(S3):
         listed = [line.split("\t")[0] for line in run.out.splitlines()]
         self.assertEqual(len(listed), len(names))
         self.assertEqual(sorted(listed), sorted(map(shown, names)))
-        # Each of them can be asked for: it is there, and no archive.
+        # Each object can be read: it exists, and is not an archive.
         for name in names[len(ODD) :]:
             self.s3.delete_object(Bucket=BUCKET, Key=f"in/{name}")
         run = self.assert_run(self.program(), DONE_WITH_FAILED)
         self.assertEqual(run.summary["archives"]["failed"], len(ODD), run)
 
-    def test_control_characters_in_keys_cost_no_archive(self):
+    def test_control_characters_in_keys_harm_no_archive(self):
         self.put_archives()
         for n, odd in enumerate(["\x01", "\x0b\x1f", "a\tb", "a\rb", "a\nb"]):
             self.s3.put_object(Bucket=BUCKET, Key=f"in/{n}{odd}.db.zip", Body=b"no zip")
         run = self.assert_loaded(self.program())
-        # XML has no room for the first two, and this server no other way to write them.
+        # XML cannot hold the first two, and this server cannot encode them.
         self.assertEqual(run.summary["archives"]["failed"], 3, run)
         self.assertEqual(run.log.count("replaces some characters"), 2, run)
 
-    def test_downloads_that_are_cut_are_gone_on_with(self):
+    def test_interrupted_downloads_resume(self):
         self.put_archives()
         between = Between(self.server.port)
         self.addCleanup(between.end)
@@ -362,7 +362,7 @@ class Versitygw(S3):
         self.assertIn("cut off after", run.log)
         self.assertEqual(between.cuts, [])
 
-    def test_an_object_that_is_replaced_in_the_middle_is_read_as_one_or_the_other(self):
+    def test_an_object_replaced_during_its_download_is_read_in_one_version(self):
         first, other = ARCHIVES[0].read_bytes(), ARCHIVES[1].read_bytes()
         key = f"in/{ARCHIVES[1].name}"
         large, small = sorted((first, other), key=len, reverse=True)
@@ -382,7 +382,7 @@ class Versitygw(S3):
         self.assertIn(run.code, (DONE, DONE_WITH_FAILED), run)
         self.assertEqual(run.summary["archives"]["processed"], 1, run)
 
-    def test_only_what_is_current_is_read(self):
+    def test_only_current_versions_are_read(self):
         self.s3.put_bucket_versioning(Bucket=BUCKET, VersioningConfiguration={"Status": "Enabled"})
         self.put_archives()
         self.s3.put_object(Bucket=BUCKET, Key="in/gone.db.zip", Body=b"deleted later")
@@ -391,11 +391,11 @@ class Versitygw(S3):
             self.s3.put_object(Bucket=BUCKET, Key=f"in/{ARCHIVES[0].name}", Body=content)
         self.assert_loaded(self.program())
 
-    def test_objects_of_several_parts_are_read(self):
+    def test_multipart_objects_are_read(self):
         body = ARCHIVES[0].read_bytes()
         key = {"Bucket": BUCKET, "Key": "in/mega_jetstream_20251219_000000.db.zip"}
         upload = self.s3.create_multipart_upload(**key)["UploadId"]
-        # A comment behind the archive makes it long enough for two parts.
+        # A comment after the archive makes it long enough for two parts.
         comment = b"\0" * (6 << 20)
         whole = body + comment
         parts = []
@@ -407,11 +407,11 @@ class Versitygw(S3):
         self.addCleanup(between.end)
         between.cuts = [1 << 20, 2 << 20]
         run = self.program(url=between.url)
-        # What stands behind an archive makes it broken: so it has come whole.
+        # Trailing bytes make an archive invalid, so the download was complete.
         self.assertEqual(run.summary["archives"]["failed"] + run.summary["archives"]["processed"], 1, run)
         self.assertNotIn("than listed", run.log)
 
-    def test_keys_that_are_rotated_in_the_middle_are_read_again(self):
+    def test_keys_rotated_during_a_run_are_read_again(self):
         old, new = ("AKIDOLD", "old-secret-not-seen"), ("AKIDNEW", "new-secret-not-seen")
         self.secrets = (old[1], new[1])
         self.make_user(old)
@@ -430,7 +430,7 @@ class Versitygw(S3):
         between.before_object = rotate
         self.assert_loaded(self.program(url=between.url, keys=None))
 
-    def test_what_is_wrong_is_told_with_the_setting(self):
+    def test_errors_name_the_setting(self):
         self.put_archives()
         wrong = "wrong-secret-not-seen"
         self.assert_run(self.program(keys=(ROOT[0], wrong)), REFUSED, "SignatureDoesNotMatch")
@@ -443,19 +443,19 @@ class Versitygw(S3):
         self.make_user(stranger)
         self.assert_run(self.program(keys=stranger), REFUSED, "AccessDenied")
 
-    def test_another_region_is_gone_to_or_told(self):
+    def test_another_region_is_used_or_named(self):
         self.put_archives()
         self.assert_run(self.program(AWS_REGION="eu-west-3"), DONE_WITH_FAILED, REGION, "AWS_REGION")
         self.profile("", f"[default]\nregion = {REGION}\n")
         self.assert_loaded(self.program(AWS_REGION=None))
 
-    def test_a_public_bucket_is_read_by_nobody_in_particular(self):
+    def test_a_public_bucket_is_read_without_credentials(self):
         self.put_archives()
         self.assert_run(self.program("--s3-anonymous", keys=None), REFUSED)
         self.let_in("*")
         self.assert_loaded(self.program("--s3-anonymous", keys=None))
 
-    def test_white_space_around_keys_and_keys_in_files(self):
+    def test_whitespace_around_keys_and_keys_in_files(self):
         self.put_archives()
         self.assert_loaded(self.program(keys=(f"{ROOT[0]}\n", f" {ROOT[1]}\r\n")))
         (self.folder / "secret").write_text(f"{ROOT[1]}\n")
@@ -464,7 +464,7 @@ class Versitygw(S3):
 
 
 class Moto(S3):
-    """A server that gives out roles, and lets in only those that it knows."""
+    """A server that issues roles, and accepts only known users."""
 
     @classmethod
     def setUpClass(cls):
@@ -476,7 +476,7 @@ class Moto(S3):
         cls.server_url = cls.server.url
 
     def post(self, path, body=b""):
-        # As plain text: what looks like a form is not read.
+        # As plain text, since form data is not read.
         request = urllib.request.Request(f"{self.server_url}{path}", body, {"content-type": "text/plain"}, method="POST")
         urllib.request.urlopen(request).read()
 
@@ -497,10 +497,10 @@ class Moto(S3):
         self.s3.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION})
         for archive in ARCHIVES:
             self.s3.put_object(Bucket=BUCKET, Key=f"in/{archive.name}", Body=archive.read_bytes())
-        # From now on everybody has to be somebody.
+        # From now on requests need credentials.
         self.post("/moto-api/reset-auth", b"0")
 
-    def test_keys_of_a_user_and_no_others(self):
+    def test_only_keys_of_a_known_user_are_accepted(self):
         self.assert_loaded(self.program(keys=self.keys))
         self.assert_run(self.program(keys=(self.keys[0], "wrong-secret-not-seen")), REFUSED, "SignatureDoesNotMatch")
         self.assert_run(self.program(keys=("AKIDWRONG", "wrong-secret-not-seen")), REFUSED, "InvalidAccessKeyId")
@@ -522,10 +522,10 @@ class Moto(S3):
     def test_a_web_identity(self):
         (self.folder / "token").write_text("header.payload.signature\n")
         named = {"AWS_WEB_IDENTITY_TOKEN_FILE": "token", "AWS_ROLE_ARN": self.role}
-        self.post("/moto-api/reset-auth", b"1")  # The exchange itself is not signed.
+        self.post("/moto-api/reset-auth", b"1")  # the exchange itself is not signed
         self.assert_loaded(self.program(keys=None, AWS_ENDPOINT_URL_STS=self.server_url, **named))
 
-    def test_a_session_beside_the_own_keys(self):
+    def test_a_session_token_with_its_keys(self):
         self.post("/moto-api/reset-auth", b"inf")
         given = self.sts.assume_role(RoleArn=self.role, RoleSessionName="test")["Credentials"]
         self.post("/moto-api/reset-auth", b"0")
@@ -539,14 +539,14 @@ class Moto(S3):
         self.profile("", f'[default]\ncredential_process = cat "{self.folder}/keys.json"\n')
         self.assert_loaded(self.program(keys=None))
 
-    def test_archived_objects_are_left_out_until_they_are_restored(self):
+    def test_archived_objects_are_left_out_until_restored(self):
         self.post("/moto-api/reset-auth", b"inf")
         key = {"Bucket": BUCKET, "Key": f"in/{ARCHIVES[0].name}"}
         self.s3.put_object(**key, Body=ARCHIVES[0].read_bytes(), StorageClass="GLACIER")
         run = self.assert_run(self.program("--list", keys=self.keys), DONE, "GLACIER", "restore")
         self.assertEqual(sum(line.endswith("\ttake") for line in run.out.splitlines()), len(ARCHIVES) - 1)
 
-    def test_the_bucket_in_the_hosts_name(self):
+    def test_the_bucket_in_the_host_name(self):
         url = self.server_url.replace("127.0.0.1", "localhost")
         self.assert_run(self.program("--s3-addressing", "virtual", keys=self.keys), USAGE, "--s3-addressing")
         self.assert_loaded(self.program("--s3-addressing", "virtual", url=url, keys=self.keys))
@@ -557,7 +557,7 @@ def main():
         sys.exit("there is no program to test: cargo build")
     gateway, python = (os.environ.get("S3_PY_GATEWAY"), sys.executable) if "S3_PY_GATEWAY" in os.environ else install()
     if python is not None and "S3_PY_GATEWAY" not in os.environ:
-        # The client is where moto is.
+        # The client is installed with moto.
         os.environ["S3_PY_GATEWAY"] = str(gateway or "")
         os.execv(python, [str(python), *sys.argv])
     S3.has_client = python is not None

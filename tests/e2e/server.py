@@ -1,13 +1,12 @@
-"""The Elasticsearch server that the end-to-end runs write to: found or started, asked and cleaned.
+"""The Elasticsearch server of the end-to-end runs: found or started, queried and cleaned up.
 
-Given by the environment: ELASTICSEARCH_TEST_URL, with ELASTICSEARCH_TEST_CA (PEM file), and either an
-administrator (ELASTICSEARCH_TEST_USER and ELASTICSEARCH_TEST_PASSWORD), a ready API key for the program
-(ELASTICSEARCH_TEST_API_KEY, the `encoded` form), or both. Without an administrator the key does everything
-and needs the privilege `manage` on the indices. Otherwise a server of its own is started from
-`../shared/elasticsearch`, and stopped at the end.
+The environment may name it: ELASTICSEARCH_TEST_URL, ELASTICSEARCH_TEST_CA (PEM file), and an administrator
+(ELASTICSEARCH_TEST_USER, ELASTICSEARCH_TEST_PASSWORD), an API key for the program (ELASTICSEARCH_TEST_API_KEY, in the
+`encoded` form), or both. Without an administrator the key is used for everything, and needs the privilege `manage` on
+the indices. Without ELASTICSEARCH_TEST_URL, a server is started from `../shared/elasticsearch`, and stopped at the end.
 
-The program's index names are fixed, so the runs delete and create `posts_v1` and `post_tombstones_v1`. An
-index that these runs did not make is never deleted: they stop instead.
+The index names are fixed, so the runs delete and create `posts_v1` and `post_tombstones_v1`. If one of these indices
+was not created by such a run, the run stops instead of deleting it.
 """
 
 import base64
@@ -35,12 +34,12 @@ MARK = {"made_by": "megastream_ingest end-to-end tests"}
 
 INDICES = {"posts": "posts_v1", "post_tombstones": "post_tombstones_v1"}
 
-# The names of all indices that these runs make, those of clusters.py included.
+# The names of all indices that these runs create, including clusters.py.
 NAMES = ("posts*", "post_tombstones*", "post-tombstones*")
 PATTERN = ",".join(NAMES)
 
-# What the program's key may do, and no more (no cluster privilege at all):
-#   read                 _mget of tombstones before posts are indexed, and the proof of the vector encoding
+# The privileges of the program's key (none on the cluster):
+#   read                 _mget of tombstones before posts are indexed, and the test of the vector encoding
 #   index                index actions
 #   delete               delete actions
 #   view_index_metadata  preflight: aliases, mappings, settings
@@ -53,7 +52,7 @@ PROPERTIES = {
     "posts": {
         "at_uri": KEYWORD,
         "author_did": KEYWORD,
-        # Lucene refuses a term over 32,766 bytes, and with it the whole document: longer texts stay out of it.
+        # Lucene refuses terms over 32,766 bytes, and so the whole document; longer texts are not indexed.
         "content": {"type": "text", "fields": {"keyword": {"type": "keyword", "ignore_above": 8191}}},
         "created_at": DATE,
         "thread_root_post": KEYWORD,
@@ -66,7 +65,7 @@ PROPERTIES = {
 
 
 class Unexpected(Exception):
-    """The server answered with a status that the caller has no use for."""
+    """The server replied with an unexpected status."""
 
 
 @dataclass
@@ -77,7 +76,7 @@ class Server:
     ca: str | None
     admin: str  # Authorization header
     api_key: str  # the `encoded` form
-    node: "Node | None" = None  # where it is one of these runs' own
+    node: "Node | None" = None  # if these runs started it
 
     def connection(self, seconds):
         """A new connection with this time limit."""
@@ -88,7 +87,7 @@ class Server:
         return http.client.HTTPConnection(parts.netloc, timeout=seconds)
 
     def ask(self, method, path, body=None, authorization=None):
-        """One request; (status, parsed JSON reply). `body` is an object, or NDJSON as bytes."""
+        """Sends a request; (status, parsed JSON reply). `body` is an object, or NDJSON as bytes."""
         parts = urllib.parse.urlsplit(self.url)
         connection = self.connection(120)
         headers = {"Authorization": authorization or self.admin, "Content-Type": "application/json"}
@@ -103,14 +102,14 @@ class Server:
         return reply.status, json.loads(text) if text else None
 
     def expect(self, method, path, body=None, allowed=(200,)):
-        """The reply to a request of the administrator that must end with one of the allowed statuses."""
+        """The reply to a request of the administrator, which must have one of the allowed statuses."""
         status, reply = self.ask(method, path, body)
         if status not in allowed:
             raise Unexpected(f"{method} {path}: {status} {json.dumps(reply)[:500]}")
         return reply
 
     def make_key(self, privileges, names=NAMES):
-        """A new API key (the `encoded` form) with the given privileges on indices and none on the cluster."""
+        """A new API key (the `encoded` form) with these privileges on indices and none on the cluster."""
         if self.admin.startswith("ApiKey"):
             raise unittest.SkipTest("needs an administrator: a key cannot make keys with privileges")
         role = {"cluster": [], "indices": [{"names": list(names), "privileges": privileges}]}
@@ -118,7 +117,7 @@ class Server:
         return self.expect("POST", "/_security/api_key", body)["encoded"]
 
     def drop_indices(self):
-        """Removes the indices of an earlier test."""
+        """Deletes the indices of an earlier test."""
         found = self.expect("GET", f"/{PATTERN}/_mapping?expand_wildcards=all")
         for index, entry in found.items():
             if entry["mappings"].get("_meta") != MARK:
@@ -127,7 +126,7 @@ class Server:
             self.expect("DELETE", f"/{index}")
 
     def fresh_indices(self, similarity="cosine", vector=None, settings=None, **posts):
-        """Empty indices with the documented mapping, but for that of vectors or other fields of posts if given.
+        """Creates empty indices with the documented mapping, with other vectors or fields of posts if given.
 
         `settings` are for `posts` only.
         """
@@ -144,25 +143,25 @@ class Server:
             self.expect("PUT", f"/{index}", {"aliases": {alias: {}}, "mappings": mappings, "settings": of_index})
 
     def adopt_indices(self):
-        """Marks indices that the program has created at these tests' request as theirs."""
+        """Marks indices that the program created for these tests as theirs."""
         for index in self.index_names():
             self.expect("PUT", f"/{index}/_mapping", {"_meta": MARK})
 
     def index_names(self):
-        """The names of all indices that could be the program's."""
+        """The names of all indices that may belong to the program."""
         return sorted(self.expect("GET", f"/{PATTERN}/_mapping?expand_wildcards=all"))
 
     def actions_taken(self, alias):
-        """How many index actions an alias has seen so far."""
+        """The number of index actions of an alias so far."""
         return self.expect("GET", f"/{alias}/_stats/indexing")["_all"]["primaries"]["indexing"]["index_total"]
 
     def make_index(self, index, body):
-        """An index with this body, marked as these runs' own."""
+        """Creates an index with this body, marked as one of these tests."""
         mappings = {**body.get("mappings", {}), "_meta": MARK}
         self.expect("PUT", f"/{index}", {**body, "mappings": mappings})
 
     def documents(self, alias):
-        """Everything an alias or index holds, as {_id: (version, source)}, vectors included."""
+        """All documents of an alias or index, as {_id: (version, source)}, with vectors."""
         self.expect("POST", f"/{alias}/_refresh")
         pit = self.expect("POST", f"/{alias}/_pit?keep_alive=5m")["id"]
         query = {
@@ -186,7 +185,7 @@ class Server:
 
 
 def nested(source):
-    """A source with its vectors where they were sent: those that `_source.excludes` keeps out come under a dotted name."""
+    """A source with vectors in their place: those that `_source.excludes` leaves out are returned under a dotted name."""
     for name in [name for name in source if name.startswith("embeddings.")]:
         source.setdefault("embeddings", {})[name.removeprefix("embeddings.")] = source.pop(name)
     return source
@@ -198,7 +197,7 @@ def basic(user, password):
 
 
 def given(environment):
-    """The server that the environment names."""
+    """The server of the environment."""
     user, password = environment.get("ELASTICSEARCH_TEST_USER"), environment.get("ELASTICSEARCH_TEST_PASSWORD")
     key = environment.get("ELASTICSEARCH_TEST_API_KEY")
     if not key and not (user and password):
@@ -211,13 +210,13 @@ def given(environment):
 
 
 def available():
-    """Whether there is a server to be had."""
+    """Whether a server is available."""
     return bool(os.environ.get("ELASTICSEARCH_TEST_URL")) or STARTER.exists()
 
 
 @contextlib.contextmanager
 def running():
-    """The server of these runs, as long as they last."""
+    """The server of these runs, for their duration."""
     if os.environ.get("ELASTICSEARCH_TEST_URL"):
         server = given(os.environ)
         yield server
@@ -228,7 +227,7 @@ def running():
 
 
 class Node:
-    """A node of these runs' own, in a folder that goes away with it."""
+    """A node in a temporary folder."""
 
     starter = STARTER
     build = {"ES_HERE_BUILD": str(TARGET / "elasticsearch")}
@@ -243,11 +242,11 @@ class Node:
         return subprocess.run(words, env=environment, stdout=subprocess.PIPE, text=True, check=True).stdout
 
     def start(self, port=0):
-        """Starts it; what it says of itself."""
+        """Starts it; returns its description."""
         return dict(line.split(": ", 1) for line in self.run("start", "--tls", "--port", str(port)).splitlines())
 
     def crash(self, server):
-        """Kills it without a chance to tidy up, and starts it anew on the same port."""
+        """Kills it without warning, and restarts it on the same port."""
         os.kill(int((self.data / "pid").read_text()), signal.SIGKILL)
         port = urllib.parse.urlsplit(server.url).port
         with contextlib.suppress(OSError):
@@ -263,7 +262,7 @@ class Node:
 
 @contextlib.contextmanager
 def own():
-    """A server started for these runs, with TLS."""
+    """A server for these runs, with TLS."""
     node = Node()
     try:
         said = node.start()

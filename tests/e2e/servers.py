@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""The built program against a real server of each kind and version: from no index at all to every vector read back.
+"""The built program against real servers of each kind and version, from an empty server to every vector read back.
 
     cargo build && python3 tests/e2e/servers.py --server es-8.19.21 --server os-2.19.4
 
-The servers are put together by ../shared/elasticsearch and ../shared/opensearch, out of what registries publish; where
-those are not there, the runs are left out. The program is the one that MEGASTREAM_INGEST names, else the newest build.
-Without --server those of CI are tried. `--server all` tries each.
+../shared/elasticsearch and ../shared/opensearch build the servers from package registries; without these folders, the
+runs are skipped. The program is that of MEGASTREAM_INGEST, or else the newest build. Without --server those of CI are
+tried; `--server all` tries each.
 """
 
 import sys
@@ -33,27 +33,27 @@ DONE, DONE_WITH_REJECTS, REFUSED = 0, 3, 5
 
 USER, PASSWORD = "ingest", "an-Ingest-Passw0rd"
 NAMES = ["posts", "posts_v*", "post_tombstones", "post_tombstones_v*"]
-# What a run with --create-indices needs, and flushing where an index acknowledges before it syncs.
+# The privileges of a run with --create-indices, and of flushing where an index confirms before it syncs.
 PRIVILEGES = ["read", "index", "delete", "view_index_metadata", "maintenance", "manage"]
-# The same in OpenSearch's words: action groups, and actions by their names.
+# The same for OpenSearch: action groups, and names of actions.
 ACTIONS = ["read", "index", "delete", "manage", "indices:admin/get", "indices:admin/mappings/get",
            "indices:monitor/settings/get", "indices:admin/aliases*", "indices:admin/shards/search_shards",
            "indices:admin/flush*", "indices:admin/refresh*"]
 CLUSTER_ACTIONS = ["indices:data/write/bulk", "indices:data/read/mget"]
 
-# One request at a time for every five rows: slow enough for a server to be killed in the middle of it.
+# One request at a time, every five rows: slow enough to kill the server during the load.
 SLOWLY = ("--batch-docs", "5", "--senders", "1", "--workers", "1")
 
 
 @dataclass(frozen=True)
 class Kind:
-    """A server to be tried."""
+    """A kind of server."""
 
     product: str
     version: str
     options: tuple
     secure: bool
-    vectors: bool = True  # whether it can index them
+    vectors: bool = True  # whether it can index vectors
 
     @property
     def starter(self):
@@ -78,11 +78,11 @@ OF_CI = ("es-8.19.21", "os-2.19.4")
 
 
 class Wrong(Exception):
-    """Something is not as it should be."""
+    """A check has failed."""
 
 
 class Node(servers.Node):
-    """A node of these runs' own, of any kind."""
+    """A node of any kind, started by these runs."""
 
     def __init__(self, kind):
         super().__init__(kind.product.lower())
@@ -94,7 +94,7 @@ class Node(servers.Node):
 
 
 class Basic(Loader):
-    """Runs with user and password, or without any where the server has no security."""
+    """Runs with user and password, or without credentials if the server has no security."""
 
     def __init__(self, server, user):
         super().__init__(server)
@@ -113,7 +113,7 @@ class Basic(Loader):
 
 
 def make_user(server, kind, name, privileges):
-    """A user with these privileges on the indices, in the words of the product; (name, password)."""
+    """Creates a user with these privileges on the indices; (name, password)."""
     if kind.product == "OpenSearch":
         api = "/_plugins/_security/api"
         role = {"cluster_permissions": CLUSTER_ACTIONS,
@@ -129,7 +129,7 @@ def make_user(server, kind, name, privileges):
 
 
 def documents(server, alias):
-    """Everything an alias holds, as {_id: (version, source)}; `at_uri` alone sorts them, as it is unique."""
+    """All documents of an alias, as {_id: (version, source)}, sorted by the unique `at_uri`."""
     server.expect("POST", f"/{alias}/_refresh")
     query = {"size": 500, "version": True, "sort": [{"at_uri": "asc"}]}
     if server.excludes_vectors:
@@ -143,7 +143,7 @@ def documents(server, alias):
 
 
 class Trial:
-    """One server, tried from the beginning to the end."""
+    """All steps on one server."""
 
     def __init__(self, kind, node, said):
         self.kind, self.node = kind, node
@@ -170,7 +170,7 @@ class Trial:
             raise Wrong(f"{what}{f': {run}' if run else ''}")
 
     def holds(self, expected, run, began):
-        """Every document, and every value of every vector."""
+        """Compares every document, and every value of every vector."""
         run.began = began
         count = 0
         for alias, wanted in (("posts", expected.posts), ("post_tombstones", expected.tombstones)):
@@ -182,7 +182,7 @@ class Trial:
         return f"{count} documents and {vectors} vectors read back"
 
     def write_posts(self):
-        """How many index actions have come so far."""
+        """The number of index actions so far."""
         return self.server.actions_taken("posts")
 
     # ---- the steps -----------------------------------------------------------------------------
@@ -210,7 +210,7 @@ class Trial:
         return "taken" if takes else "exit 5"
 
     def replays(self):
-        """Posts are refused by a field that is too small for them, and sent again into an index as it should be."""
+        """A field that is too small refuses some posts, and a replay sends them into a proper index."""
         self.drop()
         loader = self.loader()
         run = loader.ingest(TEST_DATA[:1], "--create-indices")
@@ -218,7 +218,7 @@ class Trial:
         mapping = self.server.expect("GET", "/posts")["posts_v1"]
         properties = mapping["mappings"]["properties"]
         self.drop()
-        # Times in nanoseconds begin in 1970: some posts of the corpus are older.
+        # Times in nanoseconds begin in 1970, and some posts of the corpus are older.
         properties["created_at"] = {"type": "date_nanos"}
         settings = {"index": {"knn": True}} if self.kind.product == "OpenSearch" else {}
         body = {"aliases": {"posts": {}}, "mappings": mapping["mappings"], "settings": settings}
@@ -233,7 +233,7 @@ class Trial:
         refused = [letter for letter in run.dead_letters if letter["stage"] == "elasticsearch"]
         self.check({letter["at_uri"] for letter in refused} == old, "others are refused", run)
         letters = loader.folder / "letters.ndjson"
-        # As if they had been written for a server that reads base64.
+        # Changed, as if they had been written for a server that reads base64.
         letters.write_text("".join(json.dumps(as_base64(letter)) + "\n" for letter in refused))
         self.drop()
         loader.state_file.unlink()
@@ -242,7 +242,7 @@ class Trial:
         self.check(run.code in (DONE, DONE_WITH_REJECTS), "a load anew", run)
         for name in old:
             self.server.expect("DELETE", f"/posts/_doc/{urllib.parse.quote(name, safe='')}")
-        # A plain delete leaves a version of its own, that of the document plus one, for a minute.
+        # The index remembers the version of a plain delete, that of the document plus one, for a minute.
         self.server.expect("PUT", "/posts_v1/_settings", {"index.gc_deletes": "0s"})
         time.sleep(1.5)
         run = loader.ingest([], "--replay", str(letters))
@@ -250,7 +250,7 @@ class Trial:
         return f"{len(old)} dead letters with base64 sent again; {self.holds(expected, run, began)}"
 
     def verifies_and_repairs(self):
-        """One post is deleted and another one changed by plain requests: they are found, named and repaired."""
+        """Plain requests delete one post and change another; both are found, named and repaired."""
         self.drop()
         loader = self.loader()
         archives = make_archives(MAKER, loader.folder / "made", "--archives", 2, "--rows", 100, "--seed", 15)
@@ -310,13 +310,13 @@ class Trial:
         return self.survives_a_kill(ASYNC, self.user, "archives in flight loaded again")
 
     def survives_a_kill_where_nothing_is_told(self):
-        """Of the silent loss: a user that sees no setting, and may flush."""
+        """A silent loss: the user cannot see the settings, but may flush."""
         actions = ["read", "index", "delete", "indices:admin/flush*"]
         blind = make_user(self.server, self.kind, "blind", actions)
         return self.survives_a_kill(ASYNC, blind, "archives in flight loaded again")
 
     def refuses_where_the_flush_is_forbidden(self):
-        """A user that sees no setting and must not flush."""
+        """A user who cannot see the settings, and may not flush."""
         bound = make_user(self.server, self.kind, "bound", ["read", "index", "delete"])
         run = self.loader().ingest(TEST_DATA, user=bound)
         self.check(run.code == REFUSED and "indices:admin/flush*" in run.log, "a forbidden flush", run)
@@ -327,7 +327,7 @@ class Trial:
             run = self.loader().ingest(TEST_DATA, *flags)
             self.check(run.code == REFUSED and "k-NN plugin" in run.log, " ".join(flags), run)
         self.check(self.server.ask("GET", "/posts")[0] == 404, "an index was made")
-        # What it says can be made is made, and loaded.
+        # What the message offers can be created and loaded.
         request = run.log.split("PUT /posts_v1 ")[1]
         body, _ = json.JSONDecoder().raw_decode(request)
         self.server.expect("PUT", "/posts_v1", body)
@@ -351,7 +351,7 @@ ASYNC = {"index.translog.durability": "async", "index.translog.sync_interval": "
 
 
 def as_base64(letter):
-    """A dead letter as a run with base64 vectors would have left it: big-endian f32."""
+    """A dead letter of a run with base64 vectors: big-endian f32."""
     import base64
     import struct
     vectors = letter["document"].get("embeddings", {})
@@ -362,7 +362,7 @@ def as_base64(letter):
 
 
 def try_server(name):
-    """Whether all is as it should be."""
+    """Tries a server; whether all steps succeeded."""
     kind = KINDS[name]
     if not kind.starter.exists():
         print(f"{name}: left out, since {kind.starter.relative_to(servers.PROJECT.parent)} is not there")

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""End-to-end runs: --verify and --repair, after plain requests have done harm of every kind.
+"""End-to-end runs: --verify and --repair, after plain requests have damaged documents in every way.
 
     cargo build --release && python3 tests/e2e/verify.py [-v] [NAME...]
 
-Takes the same words and environment as run.py. What is to be found of each row is worked out here, from the archives
-and from what the indices hold.
+Takes the same arguments and environment as run.py. The expected findings of each row are computed here, from the
+archives and the contents of the indices.
 """
 
 import sys
@@ -35,7 +35,7 @@ FINDINGS = ("missing", "stale", "different", "resurrected", "undeleted")
 
 
 class Verify(runs.EndToEnd):
-    """What the cases share: archives, indices that hold them, harm, and what is to be found."""
+    """The base of all cases: archives, loaded indices, damage, and the expected findings."""
 
     similarity = "cosine"
     routed = False
@@ -51,7 +51,7 @@ class Verify(runs.EndToEnd):
 
     def setUp(self):
         super().setUp()
-        # So that what is deleted here does not keep a repair waiting for a minute.
+        # A short memory of deletes, so that a repair need not wait for a minute.
         self.server.fresh_indices(similarity=self.similarity)
         for index in servers.INDICES.values():
             self.server.expect("PUT", f"/{index}/_settings", {"index.gc_deletes": "1s"})
@@ -69,7 +69,7 @@ class Verify(runs.EndToEnd):
             self.server.make_index(index, body)
 
     def body(self, index, alias, is_write_index=True):
-        """What an index was made with."""
+        """The body of an index."""
         told = self.server.expect("GET", f"/{index}")[index]
         settings = {"number_of_shards": 1, "number_of_replicas": 0, "gc_deletes": "1s"}
         return {"mappings": told["mappings"], "settings": settings,
@@ -89,13 +89,13 @@ class Verify(runs.EndToEnd):
             self.roll_over()
         self.assert_code(self.loader.ingest(self.archives[half:], key=self.key), DONE)
 
-    # ---- what is there, and plain requests that change it --------------------------------------
+    # ---- contents, and plain requests that change them -----------------------------------------
 
     def members(self, alias):
         return sorted(self.server.expect("GET", f"/_alias/{alias}"))
 
     def held(self, alias):
-        """By id, and then by index: (version, source)."""
+        """Documents by id and then by index: (version, source)."""
         found = collections.defaultdict(dict)
         for index in self.members(alias):
             for name, document in self.server.documents(index).items():
@@ -110,7 +110,7 @@ class Verify(runs.EndToEnd):
     def write(self, index, name, version, source):
         self.request("PUT", index, name, f"&version={version}&version_type=external_gte", source)
 
-    def harm(self):
+    def damage(self):
         """Deletes 5 posts, overwrites 3 under a lower version, changes a field of 2 and one float of a vector of 1 under
         the same version, indexes 4 deleted posts again, and deletes 2 tombstones."""
         chance = random.Random(7)
@@ -143,10 +143,10 @@ class Verify(runs.EndToEnd):
         for name in dead[:4]:
             self.write(self.members("posts")[0], name, 7, {"at_uri": name, "content": "back again"})
 
-    # ---- what is to be found ------------------------------------------------------------------
+    # ---- expected findings --------------------------------------------------------------------
 
-    def to_be_found(self, archives=None):
-        """(archive, row id, at_uri, finding, field) of every row that is not as it should be."""
+    def expected_findings(self, archives=None):
+        """(archive, row id, at_uri, finding, field) of every row with a difference."""
         posts, tombstones = self.held("posts"), self.held("post_tombstones")
         found = set()
         for path in archives or self.archives:
@@ -165,7 +165,7 @@ class Verify(runs.EndToEnd):
             return ("resurrected", None) if posts else None
         if not posts:
             return "missing", None
-        # What is mended is in the index that takes writes, under the same version.
+        # Repaired documents are in the write index, with the same version.
         there, source = max(posts.items(), key=lambda found: (found[1][0], found[0]))[1]
         if there != version:
             return ("stale", None) if there < version else None
@@ -186,7 +186,7 @@ class Verify(runs.EndToEnd):
     # ---- runs ----------------------------------------------------------------------------------
 
     def verify(self, *flags, code, key=None, archives=None, **options):
-        """A verification; what it has found, as `to_be_found`."""
+        """Verifies, and returns the findings in the form of `expected_findings`."""
         output = self.loader.folder / "differences"
         output.unlink(missing_ok=True)
         run = self.loader.ingest(archives or self.archives, "--verify", "--output", output, *flags,
@@ -208,58 +208,58 @@ class Verify(runs.EndToEnd):
         lines = [f"not found: {line}" for line in wanted - found] + [f"found: {line}" for line in found - wanted]
         self.assert_none(sorted(lines), "differences")
 
-    def assert_found_and_mended(self, **options):
+    def assert_found_and_repaired(self, **options):
         self.load()
         self.assert_found(self.verify(code=DONE, **options), set())
-        self.harm()
-        wanted = self.to_be_found()
+        self.damage()
+        wanted = self.expected_findings()
         kinds = collections.Counter(line[3] for line in wanted)
         self.assertEqual(set(kinds), set(FINDINGS), kinds)
         self.assert_found(self.verify(code=DIFFERENT, **options), wanted)
-        # A post has rows in several archives: one may find what the repair of another has left of it.
+        # A post has rows in several archives: one row may find the result of another one's repair.
         mended = self.verify("--repair", code=DONE)
         self.assertEqual({line[2] for line in mended}, {line[2] for line in wanted})
         self.assertGreaterEqual(sum(self.run_of.summary["repaired"].values()), 17)
         self.assert_found(self.verify(code=DONE, **options), set())
-        self.assertEqual(self.to_be_found(), set())
+        self.assertEqual(self.expected_findings(), set())
 
 
-class Harm(Verify):
-    """The issue's list of harm, with the indices of the field."""
+class Damage(Verify):
+    """All kinds of damage, in several index layouts."""
 
-    def test_of_an_index_with_cosine_similarity(self):
-        self.assert_found_and_mended(key=self.reader)
+    def test_index_with_cosine_similarity(self):
+        self.assert_found_and_repaired(key=self.reader)
 
     def test_a_spot_check_of_one_archive(self):
         self.load()
-        self.harm()
+        self.damage()
         one = self.archives[-1:]
-        wanted = self.to_be_found(one)
+        wanted = self.expected_findings(one)
         self.assert_found(self.verify(code=DIFFERENT if wanted else DONE, archives=one), wanted)
 
-    def test_the_key_of_a_reader_mends_nothing(self):
+    def test_a_read_only_key_repairs_nothing(self):
         self.load()
-        self.harm()
-        before = self.to_be_found()
+        self.damage()
+        before = self.expected_findings()
         run = self.loader.ingest(self.archives, "--verify", "--repair", key=self.reader)
         self.assert_code(run, REFUSED)
-        self.assertEqual(self.to_be_found(), before)
+        self.assertEqual(self.expected_findings(), before)
 
 
 class Exact(Verify):
     similarity = runs.EXACT
 
-    def test_of_an_index_that_keeps_every_bit(self):
-        self.assert_found_and_mended()
+    def test_index_that_keeps_every_bit(self):
+        self.assert_found_and_repaired()
 
 
 class Routed(Verify):
     routed = True
 
-    def test_of_indices_that_require_routing(self):
-        self.assert_found_and_mended()
+    def test_indices_that_require_routing(self):
+        self.assert_found_and_repaired()
 
-    def test_of_indices_that_require_routing_and_do_not_tell_it_to_a_reader(self):
+    def test_indices_that_require_routing_with_a_read_only_key(self):
         self.load()
         self.assert_found(self.verify(code=DONE, key=self.reader), set())
 
@@ -267,18 +267,18 @@ class Routed(Verify):
 class Rolled(Verify):
     rolls = True
 
-    def test_of_two_indices_behind_each_alias(self):
-        self.assert_found_and_mended()
+    def test_two_indices_behind_each_alias(self):
+        self.assert_found_and_repaired()
 
-    def test_of_two_indices_that_a_reader_is_not_told_of(self):
+    def test_two_indices_with_a_read_only_key(self):
         self.load()
         self.assert_found(self.verify(code=DONE, key=self.reader), set())
 
 
 class Meanwhile(Verify):
-    """A verification while something else happens."""
+    """A verification during other activity."""
 
-    def test_in_the_middle_of_a_load_only_what_is_in_flight_may_differ(self):
+    def test_only_archives_in_flight_differ_during_a_load(self):
         incoming = self.loader.folder / "incoming"
         incoming.mkdir()
         for path in self.archives:
@@ -306,16 +306,16 @@ class Meanwhile(Verify):
             self.assertIn(run.code, (DONE, DIFFERENT), run)
             wrong = [line for line in lines if line["archive"] in marked]
             self.assertEqual(wrong, [], "rows of archives that are done")
-            # A post that an archive in flight emits anew is stale until then, and one that it deletes is there.
+            # Until an archive in flight is done, a post that it updates is stale, and one that it deletes exists.
             self.assertNotIn("different", {line["finding"] for line in lines})
         self.assert_found(self.verify(code=DONE), set())
 
-    def test_restarts_of_the_node_cost_time_only(self):
+    def test_node_restarts_cost_only_time(self):
         if not self.server.node:
             self.skipTest("the server is not these runs' own")
         self.load()
-        self.harm()
-        wanted = self.to_be_found()
+        self.damage()
+        wanted = self.expected_findings()
 
         def looked_up():
             return self.server.expect("GET", "/posts/_stats/get")["_all"]["primaries"]["get"]["total"]
@@ -331,10 +331,10 @@ class Meanwhile(Verify):
         self.assert_found(found, wanted)
         self.assertIn("next attempt", self.run_of.log, "the verification has met nothing")
 
-    def test_a_server_that_pushes_back_costs_time_only(self):
+    def test_push_back_costs_only_time(self):
         self.load()
-        self.harm()
-        wanted = self.to_be_found()
+        self.damage()
+        wanted = self.expected_findings()
         with Busy(self.server) as busy:
             variables = {"ELASTICSEARCH_URL": busy.url}
             found = self.verify("--batch-docs", "20", code=DIFFERENT, variables=variables)
@@ -343,7 +343,7 @@ class Meanwhile(Verify):
 
 
 class Busy(http.server.ThreadingHTTPServer):
-    """In front of a server: every third look-up is answered by 429."""
+    """A proxy that answers every third look-up with 429."""
 
     daemon_threads = True
 

@@ -1,4 +1,4 @@
-//! Texts of embeddings, and the values that they are made of.
+//! Encoded embeddings, and the values they decode to.
 
 use megastream_ingest::model::DIMENSIONS;
 use megastream_ingest::pipeline::decode::base85;
@@ -43,7 +43,7 @@ fn embeddings() {
     });
 }
 
-/// What these bytes are encoded to is decoded to their values, bit for bit, if they are 384 that are finite.
+/// Asserts that the encoded bytes decode to their values, bit for bit, if they are 384 finite ones.
 fn check_values(bytes: &[u8], decoder: &mut VectorDecoder) -> bool {
     let (values, rest) = bytes.as_chunks();
     let given: Vec<f32> = values.iter().map(|value| f32::from_le_bytes(*value)).collect();
@@ -51,7 +51,7 @@ fn check_values(bytes: &[u8], decoder: &mut VectorDecoder) -> bool {
     let result = decoder.decode(&encode(&zlib(bytes)), &mut decoded);
     let expected =
         rest.is_empty() && given.len() == DIMENSIONS && given.iter().all(|value| value.is_finite());
-    // One without a length is refused, which depends on the order of adding near the ends of what an f32 holds.
+    // Vectors of length zero are refused. At the limits of f32, the length depends on the order of the sum.
     let squared: f64 = given.iter().map(|value| f64::from(*value).powi(2)).sum();
     let is_plain = expected && squared > 1e-30 && squared < 1e30;
     assert!(result.is_ok() || !is_plain, "{result:?}");
@@ -63,7 +63,7 @@ fn check_values(bytes: &[u8], decoder: &mut VectorDecoder) -> bool {
     expected
 }
 
-/// Base85 in its plainest words.
+/// The plainest base85 decoder.
 fn reference(text: &[u8]) -> Option<Vec<u8>> {
     const DIGITS: &[u8; 85] =
         b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz!#$%&()*+-;<=>?@^_`{|}~";

@@ -1,4 +1,4 @@
-//! Bytes of an SQLite database.
+//! Bytes of SQLite databases.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -64,7 +64,7 @@ fn databases() {
     fuzz("sqlite", &format, is_readable);
 }
 
-/// Does with a file what workers do. Whether every row of it can be read.
+/// Reads a file as workers do. Returns whether every row is readable.
 pub(crate) fn is_readable(file: &[u8]) -> bool {
     read_all(file).is_ok()
 }
@@ -79,7 +79,7 @@ fn read_all(file: &[u8]) -> Result<(), ArchiveError> {
         (first, last) = (first.min(row_id), row_id);
         Ok(())
     })?;
-    // As a worker that helps: by a connection of its own, and by a range of row ids.
+    // A helping worker has its own connection, and reads a range of row ids.
     let database = Database::open(&image)?;
     let mut end = Ok(());
     database.for_each_row(&(first..=last), |row| {
@@ -91,7 +91,7 @@ fn read_all(file: &[u8]) -> Result<(), ArchiveError> {
     end
 }
 
-/// A database of such pages, with so many rows; long ones among them, and ids that repeat.
+/// A database with this page size and number of rows; some rows are long, and some ids repeat.
 pub(crate) fn database(page_size: u32, schema: &str, rows: usize) -> Vec<u8> {
     let mut connection = Connection::open_in_memory().unwrap();
     connection.execute_batch(&format!("PRAGMA page_size = {page_size}; {schema}")).unwrap();
@@ -110,7 +110,7 @@ pub(crate) fn database(page_size: u32, schema: &str, rows: usize) -> Vec<u8> {
     connection.serialize(MAIN_DB).unwrap().to_vec()
 }
 
-/// The header of the file, the headers of its pages and what follows them: the places of their cells.
+/// The offsets of cells: the header of the file, the headers of its pages, and what follows them.
 /// Source: SQLite, "Database File Format", sections 1.3 and 1.6.
 fn fields(bytes: &[u8]) -> Vec<usize> {
     let page_size = match bytes.get(16..18) {

@@ -1,4 +1,4 @@
-//! Runs the cases of a target, bounds their time and memory, and keeps what fails.
+//! Runs the cases of a target, limits their time and memory, and saves failing inputs.
 
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -11,18 +11,18 @@ use proptest::test_runner::{Config, RngAlgorithm, TestError, TestRng, TestRunner
 
 use super::mutation::{Format, case};
 
-/// The longest that a case may take. Most take microseconds; a busy machine is slow.
+/// The time limit of a case. Most cases take microseconds, but a machine may be busy.
 const TIME_LIMIT: Duration = Duration::from_secs(5);
 
-/// A case that takes so long will not end. It is written down, and the process with it.
+/// A case that takes this long will not end. It is saved, and the process is aborted.
 const HANGS_AFTER: Duration = Duration::from_secs(60);
 
-/// Most memory that the process may have used, for all targets at once: 64 MiB that any small zip may ask for, and
-/// as much again for what is made of them, for each of them.
+/// The memory limit of the process, for all targets together: 64 MiB that any small zip may request, and as much again
+/// for its content, for each target.
 const MEMORY_LIMIT_KIB: u64 = 512 << 10;
 
-/// Tries the corpus of a target, then as many cases as asked for. `run` tells whether an input was taken for a good
-/// one, which some of them have to be: else nothing behind the first check is tried.
+/// Tries the corpus of a target, then the configured number of cases. `run` returns whether it accepted the input. Some
+/// inputs must be accepted; otherwise only the first check is tested.
 pub(crate) fn fuzz(target: &str, format: &Format, run: impl Fn(&[u8]) -> bool) {
     let watched = Watched::new(target);
     let started = Instant::now();
@@ -63,12 +63,12 @@ pub(crate) fn fuzz(target: &str, format: &Format, run: impl Fn(&[u8]) -> bool) {
         "{target}: {cases} cases in {:.0?}, {taken} of them taken, the slowest {slowest:.1?}; most memory of the \
          process {} MiB",
         started.elapsed(),
-        most_memory_kib() >> 10
+        peak_memory_kib() >> 10
     );
-    assert!(taken >= cases / 50, "only {taken} of {cases} inputs were taken: the changes are too wild");
+    assert!(taken >= cases / 50, "only {taken} of {cases} inputs were taken: the changes are too aggressive");
 }
 
-/// The input that is being tried, for the case that it does not come to an end.
+/// The current input, saved if it does not end.
 struct Watched {
     target: String,
     input: Mutex<(Vec<u8>, Instant)>,
@@ -93,7 +93,7 @@ impl Watched {
         watched
     }
 
-    /// Tries one input. A panic goes on to whoever called, with the limits of time and memory made panics.
+    /// Tries one input. Panics are passed on, and exceeded limits become panics.
     fn run(&self, input: &[u8], run: &impl Fn(&[u8]) -> bool) -> (Duration, bool) {
         let started = Instant::now();
         {
@@ -107,8 +107,8 @@ impl Watched {
         self.idle.store(true, Ordering::SeqCst);
         let taken = result.unwrap_or_else(|panic| resume_unwind(panic));
         let took = started.elapsed();
-        assert!(took < TIME_LIMIT, "it took {took:?}");
-        let memory = if took > Duration::from_millis(1) { most_memory_kib() } else { 0 };
+        assert!(took < TIME_LIMIT, "the case took {took:?}");
+        let memory = if took > Duration::from_millis(1) { peak_memory_kib() } else { 0 };
         assert!(memory < MEMORY_LIMIT_KIB, "the process has used {memory} KiB");
         (took, taken)
     }
@@ -127,7 +127,7 @@ impl Watched {
         }
     }
 
-    /// Writes an input into the corpus, under a name that its content makes.
+    /// Saves an input in the corpus, named by its content.
     fn keep(&self, input: &[u8]) -> PathBuf {
         let sum = input.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
             (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3)
@@ -154,8 +154,8 @@ fn number(variable: &str, default: u32) -> u32 {
     std::env::var(variable).map_or(default, |text| text.parse().expect("a whole number"))
 }
 
-/// The most memory that this process has had resident so far; 0 where the system does not tell.
-fn most_memory_kib() -> u64 {
+/// The peak resident memory of this process; 0 if unknown.
+fn peak_memory_kib() -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
     line.and_then(|line| line.trim().trim_end_matches("kB").trim().parse().ok()).unwrap_or(0)

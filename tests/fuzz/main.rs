@@ -1,16 +1,16 @@
-//! Whatever the bytes, nothing panics, hangs, or takes more memory than it should: random changes of valid inputs,
-//! by a million for each reader of foreign bytes where somebody has the time.
+//! No input makes the program panic, hang, or use too much memory: random changes of valid inputs, for each parser of
+//! untrusted bytes.
 //!
-//! `FUZZ_CASES` is the number of cases of each target, 2,000 unless it says otherwise; `FUZZ_SEED` draws others. The
-//! corpus is tried first. What fails is simplified and left in the corpus, to be kept there once it is mended:
+//! `FUZZ_CASES` sets the number of cases per target, 2,000 by default; `FUZZ_SEED` selects others. The corpus is tried
+//! first. A failing input is simplified and saved in the corpus, where it stays as a regression test:
 //!
 //! ```sh
 //! FUZZ_CASES=1000000 cargo test --profile fuzz --test fuzz -- --nocapture
 //! ```
 
-// What fails here fails the test; there is nobody to hand an error to.
+// A failure here fails the test, so there is no error to return.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-// Figures are printed, and the place of an input that hangs.
+// Figures are printed, and the path of an input that hangs.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 mod base85;

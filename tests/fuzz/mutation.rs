@@ -1,12 +1,12 @@
-//! Changes of bytes: blind ones, and ones that know where the format has its fields.
+//! Random changes of bytes, some at the fields of the format.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-/// An input that is longer is cut off: length is for the integration tests.
+/// Longer inputs are cut off; the integration tests cover length.
 const LONGEST: usize = 256 << 10;
 
-/// Numbers at which programs go wrong.
+/// Values at which parsers often fail.
 const NUMBERS: [u64; 16] = [
     0,
     1,
@@ -26,7 +26,7 @@ const NUMBERS: [u64; 16] = [
     u64::MAX,
 ];
 
-/// One change. What the numbers mean depends on the kind and on what is changed.
+/// A change. The meaning of its numbers depends on the kind and on the input.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Change {
     kind: u8,
@@ -35,14 +35,14 @@ pub(crate) struct Change {
     number: u64,
 }
 
-/// An input in the making: one of the valid ones, and what is done to it.
+/// An input: a valid one, and the changes to it.
 #[derive(Clone, Debug)]
 pub(crate) struct Case {
     base: u32,
     changes: Vec<Change>,
 }
 
-/// Cases of up to a dozen changes, mostly of a few: the more there are, the sooner an input is refused.
+/// Cases of up to a dozen changes, mostly of a few: with more changes, inputs are refused earlier.
 pub(crate) fn case() -> impl Strategy<Value = Case> {
     let change = (0..12_u8, any::<u32>(), any::<u32>(), any::<u64>())
         .prop_map(|(kind, place, other, number)| Change { kind, place, other, number });
@@ -50,18 +50,18 @@ pub(crate) fn case() -> impl Strategy<Value = Case> {
     (any::<u32>(), changes).prop_map(|(base, changes)| Case { base, changes })
 }
 
-/// What a format's inputs are made of.
+/// A description of an input format.
 pub(crate) struct Format {
     /// Valid inputs.
     pub(crate) bases: Vec<Vec<u8>>,
-    /// Words that mean something in it.
+    /// Words with a meaning in the format.
     pub(crate) words: Vec<Vec<u8>>,
-    /// Where its fields are.
+    /// The offsets of its fields.
     pub(crate) fields: fn(&[u8]) -> Vec<usize>,
 }
 
 impl Format {
-    /// Carries out the changes of a case.
+    /// Applies the changes of a case.
     pub(crate) fn make(&self, case: &Case) -> Vec<u8> {
         let mut bytes = pick(&self.bases, case.base).cloned().unwrap_or_default();
         for change in &case.changes {
@@ -86,7 +86,7 @@ impl Format {
                     *byte = number as u8;
                 }
             }
-            // A number in a field, little-endian or big-endian, of 1, 2, 4 or 8 bytes.
+            // Writes a number into a field, little-endian or big-endian, of 1, 2, 4 or 8 bytes.
             2..=4 => {
                 let fields = (self.fields)(bytes);
                 let at = pick(&fields, place).copied().unwrap_or(at);
@@ -115,7 +115,7 @@ impl Format {
             }
             9 => bytes[from..to].reverse(),
             10 => bytes.truncate(at),
-            // The front of one input and the back of another.
+            // Joins the front of one input and the back of another.
             _ => {
                 if let Some(base) = pick(&self.bases, number as u32) {
                     bytes.truncate(at);
@@ -126,12 +126,12 @@ impl Format {
     }
 }
 
-/// Formats without fields at known places.
+/// For formats without fields at known offsets.
 pub(crate) fn no_fields(_: &[u8]) -> Vec<usize> {
     Vec::new()
 }
 
-/// The words, as bytes.
+/// Words as bytes.
 pub(crate) fn words(words: &[&str]) -> Vec<Vec<u8>> {
     words.iter().map(|word| word.as_bytes().to_vec()).collect()
 }
@@ -140,12 +140,12 @@ fn pick<T>(values: &[T], number: u32) -> Option<&T> {
     values.get(within(number, values.len()))
 }
 
-/// A number below `end`, spread evenly: neighbours stay neighbours, which helps to simplify a case.
+/// Maps a number evenly to 0..`end`. Neighbours stay neighbours, which helps to simplify cases.
 fn within(number: u32, end: usize) -> usize {
     ((u64::from(number) * end as u64) >> 32) as usize
 }
 
-/// A piece of `length` bytes; mostly a short one.
+/// A range within `length` bytes, mostly a short one.
 fn range(place: u32, other: u32, length: usize) -> (usize, usize) {
     let from = within(place, length + 1);
     let longest = if other.is_multiple_of(4) { length } else { 24 };

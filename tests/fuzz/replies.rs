@@ -1,4 +1,4 @@
-//! Bodies of Elasticsearch's answers.
+//! Bodies of Elasticsearch replies.
 
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! Rows: an `at_uri`, a `raw_post` and `inferences`, with a NUL between them.
+//! Rows: `at_uri`, `raw_post` and `inferences`, separated by NUL.
 
 use std::cell::RefCell;
 
@@ -108,7 +108,7 @@ fn check(bytes: &[u8], decoder: &mut EmbeddingDecoder) -> bool {
     let verdict = classify(&row);
     match &verdict {
         Verdict::Post(post) => {
-            assert!(is_json(raw_post), "what is no JSON became a post");
+            assert!(is_json(raw_post), "invalid JSON became a post");
             let embeddings = decoder.decode(inferences, post.scores);
             assert_eq!(embeddings.dropped.inferences == 0, is_json_of_some_depth(inferences, is_json));
             for encoding in [VectorEncoding::Array, VectorEncoding::Base64] {
@@ -119,7 +119,7 @@ fn check(bytes: &[u8], decoder: &mut EmbeddingDecoder) -> bool {
             check_lines(&lines, 4, at_uri);
         }
         Verdict::Delete(deletion) => {
-            assert!(is_json(raw_post), "what is no JSON became a deletion");
+            assert!(is_json(raw_post), "invalid JSON became a deletion");
             let (at_uri_of, author_did) = (deletion.at_uri.into(), deletion.author_did.clone());
             let tombstone = Tombstone { at_uri: at_uri_of, author_did, deleted_at: 0 };
             let action = Action::new(ActionKind::Tombstone, version, deletion.at_uri);
@@ -137,21 +137,21 @@ fn check(bytes: &[u8], decoder: &mut EmbeddingDecoder) -> bool {
             check_lines(&lines, 1, at_uri);
         }
         Verdict::Reject(rejection) if rejection.name == "invalid_json" => {
-            assert!(!is_json(raw_post), "JSON was rejected as none: {}", rejection.reason);
+            assert!(!is_json(raw_post), "valid JSON was rejected as invalid: {}", rejection.reason);
         }
         Verdict::DeleteAccount(_) | Verdict::Skip(_) | Verdict::Reject(_) => {}
     }
     matches!(verdict, Verdict::Post(_) | Verdict::Delete(_))
 }
 
-/// Inferences are read where they are absent or JSON; too many levels are the only JSON that is not.
+/// Asserts that inferences are readable if absent or JSON; only JSON with too many levels is not.
 fn is_json_of_some_depth(inferences: Field<'_>, is_json: impl Fn(Field<'_>) -> bool) -> bool {
     let Some(bytes) = inferences.bytes() else { return inferences == Field::Null };
     let deepest = bytes.iter().scan(0_i64, |depth, byte| {
         *depth += i64::from(matches!(byte, b'[' | b'{')) - i64::from(matches!(byte, b']' | b'}'));
         Some(*depth)
     });
-    // Brackets in strings count here, too; such an input proves nothing.
+    // Brackets within strings count here, too, so such an input proves nothing.
     if deepest.max().unwrap_or(0) > 128 {
         let mut decoder = EmbeddingDecoder::new();
         return decoder.decode(inferences, "").dropped.inferences == 0;
@@ -159,7 +159,7 @@ fn is_json_of_some_depth(inferences: Field<'_>, is_json: impl Fn(Field<'_>) -> b
     is_json(inferences)
 }
 
-/// So many lines, each of them a JSON object; the first and the document name the row.
+/// Asserts that there are `count` lines of JSON objects, and that the first and the document name the row.
 fn check_lines(lines: &[u8], count: usize, at_uri: Field<'_>) {
     let text = std::str::from_utf8(lines).expect("a body in UTF-8");
     assert!(text.ends_with('\n'));

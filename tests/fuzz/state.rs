@@ -25,7 +25,7 @@ fn state_files() {
         ]),
         fields: no_fields,
     };
-    // In memory, where there is such a place: every save is synced.
+    // Every save is synced, so a folder in memory is faster.
     let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
     let path = folder.path().join("state.json");
     fuzz("state", &format, |bytes| {
@@ -33,7 +33,7 @@ fn state_files() {
         let Ok(mut state) = StateFile::load(&path) else { return false };
         let names = ["a.db.zip", "b.db.zip", "", "\u{feff}", "\n\"\\"];
         let before: Vec<Option<Mark>> = names.iter().map(|name| state.get(name).cloned()).collect();
-        // What is read is kept, and what is added is there.
+        // Existing entries are kept, and the new one is added.
         let new = Archive {
             name: "new.db.zip".into(),
             path: "".into(),

@@ -1,4 +1,4 @@
-//! Bytes of a file that should be an archive: the zip around the database.
+//! Bytes of zip files, around the database.
 
 use std::io::{Cursor, Write};
 
@@ -11,7 +11,7 @@ use super::databases::{database, is_readable};
 use super::harness::fuzz;
 use super::mutation::{Format, words};
 
-/// The signatures of a zip's structures. Source: APPNOTE.TXT 6.3.10, section 4.3.
+/// The signatures of zip structures. Source: APPNOTE.TXT 6.3.10, section 4.3.
 const SIGNATURES: [&[u8; 4]; 6] =
     [b"PK\x01\x02", b"PK\x03\x04", b"PK\x05\x06", b"PK\x06\x06", b"PK\x06\x07", b"PK\x07\x08"];
 
@@ -72,7 +72,7 @@ fn zips() {
     });
 }
 
-/// The first bytes of every structure: its fields are within 56 bytes.
+/// The first bytes of every structure; its fields are within 56 bytes.
 fn fields(bytes: &[u8]) -> Vec<usize> {
     let starts = bytes.windows(4).enumerate().filter(|(_, window)| SIGNATURES.iter().any(|s| window == s));
     starts.flat_map(|(at, _)| at + 4..at + 56).collect()

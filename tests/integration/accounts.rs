@@ -1,25 +1,27 @@
-//! `--account-deletions`: with an account go all of its posts, whenever they are read and whoever is writing them.
+//! `--account-deletions`: an account deletion deletes all posts of the account, whenever and by whomever they are
+//! written.
 
 use serde_json::{Value, json};
 
 use crate::harness::archives::{Archive, DID, Row, account_event, delete, post, uri};
+use crate::harness::fake::Fake;
 use crate::harness::http::{Reply, Request};
 use crate::harness::model::{Documents, expected, held};
 use crate::harness::script::Fault;
-use crate::harness::store::Document;
+use crate::harness::store::{Document, Store};
 use crate::harness::{DEAD_LETTERS, STATE_FILE, TestEnv, lines, posts};
 
 const OPTION: &str = "--account-deletions";
 
-/// An author whose account stays.
+/// The author of posts that stay.
 const OTHER: &str = "did:plc:zyxwvutsrqponmlkjihgfedc";
 
-/// An archive that holds nothing but the deletion of the account of [`DID`].
+/// An archive that holds only the deletion of the account [`DID`].
 fn deletion(time: &str) -> Archive {
     Archive::new(time).with(account_event())
 }
 
-fn by_other(prefix: &str, count: usize) -> impl Iterator<Item = Row> {
+fn other_posts(prefix: &str, count: usize) -> impl Iterator<Item = Row> {
     posts(prefix, count).into_iter().map(|event| event.row().by(OTHER))
 }
 
@@ -27,10 +29,10 @@ fn tombstone(at_uri: &str) -> Value {
     json!({"at_uri": at_uri, "author_did": DID, "deleted_at": "2025-12-18T00:00:01.234Z"})
 }
 
-/// The account of [`DID`] and these posts of it have tombstones of this version; apart from that the indices hold
-/// what the archives make, but for the posts of that account.
+/// Asserts that [`DID`] and its posts `at_uris` have tombstones of this version. Apart from those posts, the indices
+/// must hold what the archives say.
 #[track_caller]
-fn assert_is_gone(env: &TestEnv, archives: &[Archive], version: u64, at_uris: &[String]) {
+fn assert_account_deleted(env: &TestEnv, archives: &[Archive], version: u64, at_uris: &[String]) {
     let (mut posts, mut tombstones) = expected(archives);
     posts.retain(|_, (_, post)| post["author_did"] != DID);
     tombstones.insert(DID.to_owned(), (version, tombstone(&format!("at://{DID}"))));
@@ -45,9 +47,24 @@ fn uris(prefix: &str, count: usize) -> Vec<String> {
 }
 
 #[test]
-fn with_an_account_go_all_of_its_posts_and_no_others() {
+fn posts_that_the_filter_of_an_alias_hides_go_too() {
+    let archives = [Archive::new("20251218_000000").with_all(posts("p", 3)), deletion("20251218_000500")];
+    let env = TestEnv::with_fake(Fake::start_with(Store::with_aliases(&["posts", "post_tombstones"])));
+    env.fake.store(|store| {
+        let aliases = &mut store.index("posts").expect("an index").aliases;
+        aliases.insert("posts".to_owned(), json!({"filter": {"term": {"content": "none has this text"}}}));
+    });
+    env.add(&archives[..1]);
+    env.run(&[]).exits(0);
+    env.add(&archives[1..]);
+    env.run(&[OPTION]).exits(0).counts(&[("rows.deleted", 1)]);
+    assert_account_deleted(&env, &archives, archives[1].version(1), &uris("p", 3));
+}
+
+#[test]
+fn an_account_deletion_deletes_its_posts_and_no_others() {
     let archives = [
-        Archive::new("20251218_000000").with_all(posts("p", 25)).with_all(by_other("q", 3)),
+        Archive::new("20251218_000000").with_all(posts("p", 25)).with_all(other_posts("q", 3)),
         deletion("20251218_000500"),
     ];
     let env = TestEnv::with_archives(&archives[..1]);
@@ -56,18 +73,18 @@ fn with_an_account_go_all_of_its_posts_and_no_others() {
     env.fake.forget_requests();
     let run = env.run(&[OPTION, "--batch-docs", "10"]).exits(0);
     run.counts(&[("rows.deleted", 1), ("rows.skipped", 0), ("archives.processed", 1)]);
-    assert_is_gone(&env, &archives, archives[1].version(1), &uris("p", 25));
+    assert_account_deleted(&env, &archives, archives[1].version(1), &uris("p", 25));
     run.check(env.fake.bulks().iter().all(|bulk| bulk.items.len() <= 10), "the limits of requests are kept");
 
-    // Again from the start, in whatever order: nothing changes.
+    // A second load, in another order, changes nothing.
     std::fs::remove_file(env.path(STATE_FILE)).unwrap();
     env.fake.store(|store| store.forget_deletes = true);
     env.run(&[OPTION]).exits(0).counts(&[("rows.deleted", 1)]);
-    assert_is_gone(&env, &archives, archives[1].version(1), &uris("p", 25));
+    assert_account_deleted(&env, &archives, archives[1].version(1), &uris("p", 25));
 }
 
 #[test]
-fn what_does_not_say_when_it_was_deleted_was_so_at_the_time_of_its_archive() {
+fn a_deletion_without_a_time_has_the_time_of_its_archive() {
     let rows = [delete("gone"), account_event()].map(Row::without_time);
     let env = TestEnv::with_archives(&[Archive::new("20251218_000500").with_all(rows)]);
     env.run(&[OPTION]).exits(0).counts(&[("rows.deleted", 2)]);
@@ -78,7 +95,7 @@ fn what_does_not_say_when_it_was_deleted_was_so_at_the_time_of_its_archive() {
 }
 
 #[test]
-fn without_the_option_an_account_event_is_skipped_and_costs_nothing() {
+fn account_events_are_skipped_without_the_option() {
     let archives = [deletion("20251218_000000").with_all(posts("p", 2))];
     let env = TestEnv::with_archives(&archives);
     env.run(&[]).exits(0).counts(&[("reasons.skipped.account_event", 1), ("rows.indexed", 2)]);
@@ -92,24 +109,24 @@ fn without_the_option_an_account_event_is_skipped_and_costs_nothing() {
 }
 
 #[test]
-fn posts_of_a_deleted_account_that_are_read_later_are_suppressed() {
+fn later_posts_of_a_deleted_account_are_suppressed() {
     let account = deletion("20251218_000500");
     let env = TestEnv::with_archives(std::slice::from_ref(&account));
     env.ingest().var("ACCOUNT_DELETIONS", "true").run().exits(0).counts(&[("rows.deleted", 1)]);
     env.fake.store(|store| store.forget_deletes = true);
     let archives = [
-        Archive::new("20251218_000000").with_all(posts("p", 2)).with_all(by_other("q", 2)),
+        Archive::new("20251218_000000").with_all(posts("p", 2)).with_all(other_posts("q", 2)),
         account,
         Archive::new("20251218_001000").with_all(posts("r", 2)),
     ];
     env.add(&archives);
     let run = env.run(&[OPTION]).exits(0);
     run.counts(&[("rows.suppressed", 4), ("rows.indexed", 2), ("rows.deleted", 0)]);
-    assert_is_gone(&env, &archives, archives[1].version(1), &[]);
+    assert_account_deleted(&env, &archives, archives[1].version(1), &[]);
 }
 
 #[test]
-fn a_post_that_another_process_is_writing_while_the_search_finds_nothing_goes_as_well() {
+fn a_post_in_flight_in_another_process_is_deleted_too() {
     let archives = [Archive::new("20251218_000000").with(post("late", "late")), deletion("20251218_000500")];
     let env = TestEnv::with_archives(&archives[..1]);
     env.fake.store(|store| store.forget_deletes = true);
@@ -126,25 +143,25 @@ fn a_post_that_another_process_is_writing_while_the_search_finds_nothing_goes_as
 
     env.fake.release();
     writing.wait().exits(0).counts(&[("rows.suppressed", 1)]);
-    assert_is_gone(&env, &archives, archives[1].version(1), &[]);
+    assert_account_deleted(&env, &archives, archives[1].version(1), &[]);
 }
 
 #[test]
-fn a_post_that_a_killed_run_has_left_is_deleted_by_the_next_one() {
+fn the_next_run_deletes_posts_left_by_a_killed_run() {
     let archives = [Archive::new("20251218_000000").with(post("p", "left")), deletion("20251218_000500")];
     let env = TestEnv::with_archives(&archives[1..]);
     env.run(&[OPTION]).exits(0);
-    // Without the option nobody asks for the author: as if killed between writing and asking again.
+    // A run without the option leaves the same state as one killed between its writes and its last search.
     env.add(&archives[..1]);
     env.run(&[]).exits(0).counts(&[("rows.indexed", 1)]);
     std::fs::remove_file(env.path(STATE_FILE)).unwrap();
     std::fs::remove_file(env.path("archives").join(archives[1].name())).unwrap();
     env.run(&[OPTION]).exits(0).counts(&[("rows.suppressed", 1)]);
-    assert_is_gone(&env, &archives, archives[1].version(1), &[]);
+    assert_account_deleted(&env, &archives, archives[1].version(1), &[]);
 }
 
 #[test]
-fn an_account_with_more_posts_than_one_search_tells_is_cleared() {
+fn an_account_larger_than_one_page_of_hits_is_cleared() {
     let archive = deletion("20251218_000500");
     let env = TestEnv::with_archives(std::slice::from_ref(&archive));
     env.fake.store(|store| {
@@ -156,11 +173,11 @@ fn an_account_with_more_posts_than_one_search_tells_is_cleared() {
     });
     env.run(&[OPTION, "--batch-docs", "500"]).exits(0).counts(&[("rows.deleted", 1)]);
     let version = archive.version(1);
-    assert_is_gone(&env, &[archive], version, &uris("p", 2300));
+    assert_account_deleted(&env, &[archive], version, &uris("p", 2300));
 }
 
 #[test]
-fn the_last_deletion_of_an_account_in_an_archive_decides() {
+fn the_last_account_deletion_of_an_archive_wins() {
     let archive = deletion("20251218_000000").with(account_event().by(OTHER)).with(account_event());
     let env = TestEnv::with_archives(std::slice::from_ref(&archive));
     env.run(&[OPTION]).exits(0).counts(&[("rows.deleted", 2), ("rows.superseded", 1)]);
@@ -170,7 +187,7 @@ fn the_last_deletion_of_an_account_in_an_archive_decides() {
 }
 
 #[test]
-fn an_older_deletion_is_superseded_and_carried_out_all_the_same() {
+fn a_superseded_account_deletion_still_deletes_posts() {
     let archives = [deletion("20251218_000000"), deletion("20251218_000500")];
     let env = TestEnv::with_archives(&archives[1..]);
     env.run(&[OPTION]).exits(0);
@@ -178,11 +195,11 @@ fn an_older_deletion_is_superseded_and_carried_out_all_the_same() {
     env.fake.forget_requests();
     env.run(&[OPTION]).exits(0).counts(&[("rows.superseded", 1), ("rows.deleted", 0)]);
     assert!(env.fake.requests().iter().any(|record| record.request.is_search()));
-    assert_is_gone(&env, &archives, archives[1].version(1), &[]);
+    assert_account_deleted(&env, &archives, archives[1].version(1), &[]);
 }
 
 #[test]
-fn refreshes_and_searches_that_fail_for_now_are_repeated() {
+fn failed_refreshes_and_searches_are_retried() {
     let told = |answer: Value| Fault::Reply(Reply::json(200, &answer));
     for fault in [
         Fault::status(429),
@@ -199,12 +216,12 @@ fn refreshes_and_searches_that_fail_for_now_are_repeated() {
         env.fake.fail(|request| request.path.ends_with("/_refresh"), 0, 2, fault.clone());
         env.fake.fail(Request::is_search, 0, 2, fault);
         env.run(&[OPTION]).exits(0).counts(&[("rows.deleted", 1)]);
-        assert_is_gone(&env, &archives, archives[1].version(1), &uris("p", 3));
+        assert_account_deleted(&env, &archives, archives[1].version(1), &uris("p", 3));
     }
 }
 
 #[test]
-fn a_deletion_that_a_signal_interrupts_is_unconfirmed_and_done_by_the_next_run() {
+fn the_next_run_completes_an_interrupted_account_deletion() {
     let archives = [Archive::new("20251218_000000").with_all(posts("p", 3)), deletion("20251218_000500")];
     let env = TestEnv::with_archives(&archives[..1]);
     env.run(&[]).exits(0);
@@ -217,11 +234,11 @@ fn a_deletion_that_a_signal_interrupts_is_unconfirmed_and_done_by_the_next_run()
     assert_eq!(env.status_of(&archives[1]), "pending");
     env.fake.release();
     env.run(&[OPTION]).exits(0).counts(&[("rows.deleted", 1)]);
-    assert_is_gone(&env, &archives, archives[1].version(1), &uris("p", 3));
+    assert_account_deleted(&env, &archives, archives[1].version(1), &uris("p", 3));
 }
 
 #[test]
-fn an_account_whose_posts_cannot_all_be_deleted_is_a_dead_letter_that_can_be_replayed() {
+fn an_incomplete_account_deletion_becomes_a_replayable_dead_letter() {
     let archives = [Archive::new("20251218_000000").with_all(posts("p", 3)), deletion("20251218_000500")];
     let env = TestEnv::with_archives(&archives[..1]);
     env.run(&[]).exits(0);
@@ -240,7 +257,7 @@ fn an_account_whose_posts_cannot_all_be_deleted_is_a_dead_letter_that_can_be_rep
     };
     replay(&[]).exits(3).counts(&[("reasons.rejected.not_replayable", 1)]);
     replay(&[OPTION]).exits(0).counts(&[("rows.deleted", 1)]);
-    assert_is_gone(&env, &archives, archives[1].version(1), &uris("p", 3));
+    assert_account_deleted(&env, &archives, archives[1].version(1), &uris("p", 3));
 }
 
 #[test]
@@ -254,11 +271,11 @@ fn a_replayed_post_of_a_deleted_account_is_suppressed() {
     env.run(&[OPTION]).exits(0).counts(&[("rows.deleted", 1)]);
     let replay = env.ingest().without("LOCAL_SQLITE_DB_PATH").args(&["--replay", DEAD_LETTERS, OPTION]);
     replay.run().exits(0).counts(&[("rows.suppressed", 1)]);
-    assert_is_gone(&env, &archives, archives[1].version(1), &[]);
+    assert_account_deleted(&env, &archives, archives[1].version(1), &[]);
 }
 
 #[test]
-fn posts_that_come_back_again_and_again_do_not_keep_the_run_for_ever() {
+fn reappearing_posts_do_not_keep_the_run_for_ever() {
     let env = TestEnv::with_archives(&[deletion("20251218_000000")]);
     let found = json!({"timed_out": false, "_shards": {"failed": 0},
         "hits": {"total": {"value": 1}, "hits": [{"_id": uri("undying")}]}});
@@ -267,7 +284,7 @@ fn posts_that_come_back_again_and_again_do_not_keep_the_run_for_ever() {
 }
 
 #[test]
-fn a_dry_run_writes_the_tombstone_of_the_account() {
+fn a_dry_run_writes_the_account_tombstone() {
     let archive = deletion("20251218_000000").with_all(posts("p", 1));
     let env = TestEnv::with_archives(std::slice::from_ref(&archive));
     let run = env.run(&["--dry-run", "--output", "-", OPTION]).exits(0);
@@ -279,7 +296,7 @@ fn a_dry_run_writes_the_tombstone_of_the_account() {
 }
 
 #[test]
-fn a_mapping_or_key_that_does_not_allow_it_is_refused_where_it_is_asked_for() {
+fn an_unsuitable_mapping_or_key_is_refused_only_with_the_option() {
     let archives = [deletion("20251218_000000").with_all(posts("p", 1))];
     let without_refresh = TestEnv::with_archives(&archives);
     without_refresh.fake.deny("maintenance");

@@ -1,4 +1,4 @@
-//! `--check`: one line for every check, and nothing changed anywhere.
+//! `--check`: one line per check, and nothing is changed.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ fn archives() -> [Archive; 2] {
     ["20251218_000000", "20251218_000100"].map(|time| Archive::new(time).with_all(posts(time, 3)))
 }
 
-/// The lines of standard output that tell of a check, such as `warning: source: …`.
+/// The lines of standard output that begin like this, such as `warning: source: …`.
 #[track_caller]
 fn lines<'r>(run: &'r Run, beginning: &str) -> Vec<&'r str> {
     for line in run.stdout.lines() {
@@ -26,7 +26,7 @@ fn lines<'r>(run: &'r Run, beginning: &str) -> Vec<&'r str> {
 }
 
 #[test]
-fn a_check_reads_and_writes_nothing_else() {
+fn a_check_writes_nothing() {
     let env = TestEnv::with_archives(&archives());
     let run = env.run(&["--check"]).exits(0);
     for name in ["settings", "source", "state file", "disk", "connection", "privileges", "mapping"] {
@@ -42,7 +42,7 @@ fn a_check_reads_and_writes_nothing_else() {
 }
 
 #[test]
-fn archives_are_told_by_what_is_to_be_done_with_them() {
+fn archives_are_counted_by_planned_action() {
     let env = TestEnv::with_archives(&archives());
     let [done, broken] = archives();
     let entry = |archive: &Archive, status: &str| json!({"filename": archive.name(), "status": status});
@@ -54,7 +54,7 @@ fn archives_are_told_by_what_is_to_be_done_with_them() {
 }
 
 #[test]
-fn checks_go_on_after_a_failure_and_the_first_one_decides_the_exit_code() {
+fn all_checks_run_and_the_first_failure_decides_the_exit_code() {
     let env = TestEnv::with_archives(&archives());
     env.fake.deny("index");
     env.write(STATE_FILE, "no JSON");
@@ -66,22 +66,22 @@ fn checks_go_on_after_a_failure_and_the_first_one_decides_the_exit_code() {
 }
 
 #[test]
-fn an_unavailable_server_is_asked_again_for_a_while() {
+fn an_unavailable_server_is_retried_for_a_while() {
     let env = TestEnv::with_archives(&archives());
     env.fake.fail(|_| true, 0, usize::MAX, Fault::status(503));
     let run = env.run(&["--check", "--retry-budget", "1"]).exits(4).says("unavailable");
-    run.check(lines(&run, "failed: elasticsearch: ").len() == 1, "it says so");
-    // Its time is taken from a moment after its start.
-    run.check(run.took >= Duration::from_millis(950), "it insists");
+    run.check(lines(&run, "failed: elasticsearch: ").len() == 1, "the reason is logged");
+    // `took` begins a moment after the process has started.
+    run.check(run.took >= Duration::from_millis(950), "it retries for the whole budget");
     assert!(env.fake.requests().len() > 1);
 
-    env.fake.nothing_goes_wrong();
+    env.fake.clear_faults();
     env.fake.fail(|_| true, 0, 4, Fault::status(503));
     env.run(&["--check"]).exits(0);
 }
 
 #[test]
-fn a_server_that_asks_to_be_left_alone_is_left_alone() {
+fn retry_after_is_honoured() {
     let env = TestEnv::with_archives(&archives());
     let busy = |seconds: &str| {
         let reply = Reply::error(429, "es_rejected_execution_exception", "busy");
@@ -95,12 +95,15 @@ fn a_server_that_asks_to_be_left_alone_is_left_alone() {
     env.fake.forget_requests();
     env.fake.fail(|_| true, 0, usize::MAX, busy("60"));
     let run = env.run(&["--check"]).exits(4).says("unavailable");
-    run.check(lines(&run, "failed: elasticsearch: ")[0].contains("check again in 60 s"), "it says how long");
+    run.check(
+        lines(&run, "failed: elasticsearch: ")[0].contains("check again in 60 s"),
+        "the pause is logged",
+    );
     assert_eq!(env.fake.requests().len(), 1);
 }
 
 #[test]
-fn all_that_is_missing_is_told_at_once() {
+fn all_missing_indices_are_reported_at_once() {
     let env = TestEnv::with_fake(Fake::start_with(Store::default()));
     let run = env.run(&["--check"]).exits(5);
     for name in ["posts", "post_tombstones"] {
@@ -109,18 +112,18 @@ fn all_that_is_missing_is_told_at_once() {
 }
 
 #[test]
-fn what_would_be_created_is_told_and_whether_the_key_may_and_nothing_is_created() {
+fn planned_indices_and_missing_privileges_are_reported_and_nothing_is_created() {
     let env = TestEnv::with_fake(Fake::start_with(Store::with_indices(&["posts"])));
     let run = env.run(&["--check", "--create-indices"]).exits(0);
-    run.check(lines(&run, "ok: post_tombstones: ")[0].contains("post_tombstones_v1"), "what would be made");
-    run.check(lines(&run, "ok: posts: ")[0].contains("writes go to posts"), "what is there");
+    run.check(lines(&run, "ok: post_tombstones: ")[0].contains("post_tombstones_v1"), "the planned index");
+    run.check(lines(&run, "ok: posts: ")[0].contains("writes go to posts"), "the existing index");
     env.fake.deny("manage");
     let run = env.run(&["--check", "--create-indices"]).exits(5);
     run.check(
         lines(&run, "failed: privileges: ")[0].contains("manage on post_tombstones"),
-        "what is lacking",
+        "the missing privilege is named",
     );
-    // What is not to be made needs no privilege.
+    // Only the missing index needs the privilege to create it.
     let env = TestEnv::new();
     env.fake.deny("manage");
     env.run(&["--check", "--create-indices"]).exits(0);
@@ -140,32 +143,32 @@ fn a_state_file_in_use_is_a_warning() {
     let running = env.ingest().args(&["--bulk-load-settings"]).start();
     env.fake.wait_for_bulks(1);
     let run = env.run(&["--check"]).exits(0);
-    run.check(lines(&run, "warning: state file: ")[0].contains("locked"), "it is locked");
+    run.check(lines(&run, "warning: state file: ")[0].contains("locked"), "the lock is reported");
     run.check(lines(&run, "warning: load settings: ").len() == 1, "settings are tuned");
     env.fake.release();
     running.wait().exits(0);
 }
 
 #[test]
-fn a_folder_that_cannot_be_written_to_fails() {
+fn an_unwritable_folder_fails_the_check() {
     let env = TestEnv::with_archives(&archives());
-    // Nobody can make files there, not even an administrator.
+    // `/proc` takes no files, not even from root.
     let run = env.ingest().args(&["--check"]).var("DEAD_LETTER_FILE", "/proc/dead_letters").run().exits(2);
-    run.check(lines(&run, "failed: disk: ")[0].contains("--dead-letter"), "it names the setting");
-    run.check(!lines(&run, "ok: connection: ").is_empty(), "it goes on");
+    run.check(lines(&run, "failed: disk: ")[0].contains("--dead-letter"), "the setting is named");
+    run.check(!lines(&run, "ok: connection: ").is_empty(), "the other checks run");
 }
 
 #[test]
-fn a_load_needs_the_privilege_manage() {
+fn bulk_load_settings_need_the_manage_privilege() {
     let env = TestEnv::with_archives(&archives());
     env.fake.deny("manage");
     env.run(&["--check"]).exits(0);
     let run = env.run(&["--check", "--bulk-load-settings"]).exits(5).says("manage");
-    run.check(lines(&run, "failed: privileges: ").len() == 1, "it says which");
+    run.check(lines(&run, "failed: privileges: ").len() == 1, "the privilege is named");
 }
 
 #[test]
-fn free_space_is_told() {
+fn free_space_is_reported() {
     let env = TestEnv::with_archives(&archives());
     let run = env.run(&["--check"]).exits(0);
     let told = run.stdout.lines().filter(|line| line.contains("GB free in")).count();
@@ -173,11 +176,11 @@ fn free_space_is_told() {
 }
 
 #[test]
-fn the_servers_product_and_clock_are_told_where_it_tells_them() {
+fn product_and_clock_are_reported_if_the_server_shows_them() {
     let env = TestEnv::with_archives(&archives());
     let run = env.run(&["--check"]).exits(0);
     run.check(lines(&run, "ok: product: ")[0].contains("does not show"), "the key must not ask");
-    run.check(!run.stdout.contains(": clock: "), "nothing is said of a clock that is not told");
+    run.check(!run.stdout.contains(": clock: "), "an unknown clock is not mentioned");
 
     let root = json!({"version": {"number": "3.2.0", "distribution": "opensearch"}});
     let mut reply = Reply::json(200, &root);
@@ -188,7 +191,7 @@ fn the_servers_product_and_clock_are_told_where_it_tells_them() {
     run.check(lines(&run, "warning: clock: ")[0].contains("behind"), "the clock");
 }
 
-/// An index is asked for with what no server takes, so that none is made.
+/// The trial request: its settings are such that no server creates an index.
 fn is_trial(request: &Request) -> bool {
     request.json()["aliases"]
         .as_object()
@@ -196,7 +199,7 @@ fn is_trial(request: &Request) -> bool {
 }
 
 #[test]
-fn a_check_promises_no_index_that_the_server_would_refuse() {
+fn an_index_the_server_would_refuse_fails_the_check() {
     for (unknown, code, says) in [
         (&["dense_vector"][..], 0, "vectors as knn_vector"),
         (&["knn_vector"], 0, "vectors as dense_vector"),
@@ -206,7 +209,7 @@ fn a_check_promises_no_index_that_the_server_would_refuse() {
         let run = env.run(&["--check", "--create-indices"]).exits(code);
         run.check(run.stdout.contains(says), says);
         env.fake.store(|store| assert!(store.indices.is_empty()));
-        // What was promised is kept.
+        // The promise is kept.
         env.add(&archives());
         env.run(&["--create-indices"]).exits(code);
         assert_eq!(env.fake.store(|store| store.indices.len()), if code == 0 { 2 } else { 0 });

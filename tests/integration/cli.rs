@@ -1,4 +1,4 @@
-//! Usage: what is refused before anything is done, and how.
+//! Usage errors: what is refused, and with which message.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -11,9 +11,9 @@ fn env() -> TestEnv {
     TestEnv::with_archives(&[Archive::new("20251218_000000").with_all(posts("p", 2))])
 }
 
-/// Exit code 2, an explanation that names the setting, and nothing done.
+/// Asserts exit code 2, a message that names the setting, and no request.
 #[track_caller]
-fn refuses(env: &TestEnv, run: &crate::harness::Run, setting: &str) {
+fn assert_refused(env: &TestEnv, run: &crate::harness::Run, setting: &str) {
     run.check(run.code == Some(2), "exit code 2");
     let said = run.stderr.to_lowercase();
     run.check(said.contains(&setting.to_lowercase()), &format!("standard error names {setting}"));
@@ -51,7 +51,7 @@ fn wrong_flags_are_refused() {
         (&["--ca-cert", "no-such.pem"], "no-such.pem"),
     ] {
         let env = env();
-        refuses(&env, &env.run(arguments), setting);
+        assert_refused(&env, &env.run(arguments), setting);
     }
 }
 
@@ -74,13 +74,16 @@ fn wrong_variables_are_refused() {
         ("LOCAL_SQLITE_DB_PATH", "no/such/folder"),
     ] {
         let env = env();
-        refuses(&env, &env.ingest().var(name, value).run(), name);
+        assert_refused(&env, &env.ingest().var(name, value).run(), name);
     }
 }
 
-/// A program that is given more than what the harness can say: bytes that are no UTF-8.
+/// Runs the program with bytes that are not UTF-8, which the harness cannot pass.
 #[track_caller]
-fn refuses_bytes(setting: &str, give: impl for<'c> FnOnce(&'c mut Command, &OsStr) -> &'c mut Command) {
+fn assert_bytes_refused(
+    setting: &str,
+    give: impl for<'c> FnOnce(&'c mut Command, &OsStr) -> &'c mut Command,
+) {
     let env = env();
     let mut command = env.ingest().command();
     let output = give(&mut command, OsStr::from_bytes(b"f\xfcr")).output().unwrap();
@@ -91,32 +94,32 @@ fn refuses_bytes(setting: &str, give: impl for<'c> FnOnce(&'c mut Command, &OsSt
 }
 
 #[test]
-fn what_is_no_utf_8_is_refused_and_not_taken_for_unset() {
+fn values_that_are_not_utf_8_are_refused() {
     for name in ["ACCOUNT_DELETIONS", "DEAD_LETTER_FILE", "ELASTICSEARCH_API_KEY", "LOG_FORMAT"] {
-        refuses_bytes(name, |command, bytes| command.env(name, bytes));
+        assert_bytes_refused(name, |command, bytes| command.env(name, bytes));
     }
-    refuses_bytes("f\\xFCr", |command, bytes| command.arg(bytes));
+    assert_bytes_refused("f\\xFCr", |command, bytes| command.arg(bytes));
 }
 
 #[test]
-fn what_is_needed_is_named_when_it_is_missing() {
+fn missing_settings_are_named() {
     for name in ["ELASTICSEARCH_URL", "ELASTICSEARCH_API_KEY", "LOCAL_SQLITE_DB_PATH"] {
         let env = env();
-        refuses(&env, &env.ingest().without(name).run(), name);
-        refuses(&env, &env.ingest().var(name, "").run(), name);
+        assert_refused(&env, &env.ingest().without(name).run(), name);
+        assert_refused(&env, &env.ingest().var(name, "").run(), name);
     }
 }
 
 #[test]
-fn the_bucket_and_its_prefix_are_named_when_they_are_missing() {
+fn a_missing_bucket_and_prefix_are_named() {
     let env = env();
-    refuses(&env, &env.run(&["--source", "s3"]), "S3_SQLITE_DB_BUCKET");
+    assert_refused(&env, &env.run(&["--source", "s3"]), "S3_SQLITE_DB_BUCKET");
     let without_prefix = env.ingest().args(&["--source", "s3"]).var("S3_SQLITE_DB_BUCKET", "bucket").run();
-    refuses(&env, &without_prefix, "S3_SQLITE_DB_PREFIX");
+    assert_refused(&env, &without_prefix, "S3_SQLITE_DB_PREFIX");
 }
 
 #[test]
-fn a_flag_takes_the_place_of_its_variable() {
+fn a_flag_overrides_its_variable() {
     let env = env();
     env.ingest().var("BATCH_DOCS", "2").args(&["--batch-docs=1"]).run().exits(0);
     assert_eq!(env.fake.bulks().len(), 2);
@@ -127,12 +130,12 @@ fn credentials_in_the_url_are_refused_and_not_printed() {
     let env = env();
     let url = env.fake.url().replace("http://", "http://someone:hunter2@");
     let run = env.ingest().var("ELASTICSEARCH_URL", &url).run();
-    refuses(&env, &run, "ELASTICSEARCH_URL");
+    assert_refused(&env, &run, "ELASTICSEARCH_URL");
     run.check(!run.stderr.contains("hunter2"), "the password is not printed");
 }
 
 #[test]
-fn a_switch_that_is_typed_as_off_is_off_whatever_its_variable_says() {
+fn a_switch_turned_off_on_the_command_line_overrides_its_variable() {
     let archive = Archive::new("20251218_000000").with(account_event());
     let env = TestEnv::with_archives(&[archive]);
     let dry_run =
@@ -142,9 +145,9 @@ fn a_switch_that_is_typed_as_off_is_off_whatever_its_variable_says() {
 }
 
 #[test]
-fn values_and_paths_are_taken_as_they_are_typed() {
+fn values_and_paths_are_used_as_typed() {
     let env = env();
-    refuses(&env, &env.run(&["--workers", "-12"]), "\"-12\"");
+    assert_refused(&env, &env.run(&["--workers", "-12"]), "\"-12\"");
     env.run(&["--dry-run", "--output", "-foo.nd"]).exits(0);
     assert!(env.read("-foo.nd").is_some());
     std::fs::create_dir(env.path("help")).unwrap();
@@ -157,9 +160,13 @@ fn an_archive_is_never_written_to() {
     let name = format!("archives/{}", Archive::new("20251218_000000").name());
     let before = std::fs::read(env.path(&name)).unwrap();
     for flag in ["--output", "--summary-json", "--metrics-file", "--dead-letter"] {
-        refuses(&env, &env.ingest().without("SUMMARY_JSON").args(&["--dry-run", flag, &name]).run(), flag);
+        assert_refused(
+            &env,
+            &env.ingest().without("SUMMARY_JSON").args(&["--dry-run", flag, &name]).run(),
+            flag,
+        );
     }
-    refuses(&env, &env.ingest().var("SPOOL_STATE_FILE", &name).run(), "SPOOL_STATE_FILE");
+    assert_refused(&env, &env.ingest().var("SPOOL_STATE_FILE", &name).run(), "SPOOL_STATE_FILE");
     assert_eq!(std::fs::read(env.path(&name)).unwrap(), before);
 }
 
@@ -177,7 +184,7 @@ fn help_goes_to_standard_output() {
 }
 
 #[test]
-fn help_explains_the_rarer_flags() {
+fn help_explains_the_rare_flags() {
     let run = env().run(&["--help"]).exits(0);
     for flag in ["replay", "account-deletions", "bulk-load-settings", "metrics-file"] {
         run.check(run.stdout.contains(&format!("--{flag}")), &format!("--{flag} is explained"));
@@ -192,7 +199,7 @@ fn an_empty_folder_is_nothing_to_do() {
 }
 
 #[test]
-fn metrics_are_written_as_prometheus_reads_them() {
+fn metrics_have_the_prometheus_format() {
     let env = env();
     env.run(&["--metrics-file", "metrics.prom"]).exits(0);
     let text = env.read("metrics.prom").unwrap_or_default();

@@ -1,5 +1,5 @@
-//! `deploy/compose.yaml`, as far as it can be checked without a container engine: it names only what there is, and the
-//! program does with its arguments and variables what the file says.
+//! `deploy/compose.yaml`, checked without a container engine: everything it names exists, and its flags and variables
+//! do what it says.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -25,7 +25,7 @@ fn document() -> Value {
     as_json(&Yaml::load_from_str(&text()).unwrap()[0])
 }
 
-/// A value with the defaults of its variables: `${NAME:-default}`.
+/// Replaces `${NAME:-default}` by the default.
 fn with_defaults(value: &str) -> String {
     let Some((before, rest)) = value.split_once("${") else { return value.replace("$$", "$") };
     let (variable, after) = rest.split_once('}').expect("the end of a variable");
@@ -38,7 +38,7 @@ fn services(document: &Value) -> Vec<(&String, &Value)> {
     document["services"].as_object().unwrap().iter().collect()
 }
 
-/// The volumes of a service: what is mounted, and where.
+/// The volumes of a service, as source and mount point.
 fn mounts(service: &Value) -> Vec<(String, String)> {
     let one = |value: &Value| {
         let text = with_defaults(&string(value));
@@ -49,7 +49,7 @@ fn mounts(service: &Value) -> Vec<(String, String)> {
 }
 
 #[test]
-fn every_volume_folder_and_image_is_there() {
+fn all_volumes_folders_and_images_exist() {
     let document = document();
     let declared: BTreeSet<&String> = document["volumes"].as_object().unwrap().keys().collect();
     let mut used = BTreeSet::new();
@@ -77,11 +77,11 @@ fn every_volume_folder_and_image_is_there() {
             );
         }
     }
-    assert!(declared.into_iter().eq(used.iter()), "every volume that is declared is used");
+    assert!(declared.into_iter().eq(used.iter()), "every declared volume is used");
 }
 
 #[test]
-fn services_wait_for_others_by_conditions_that_those_can_meet() {
+fn services_wait_on_conditions_that_can_be_met() {
     let document = document();
     for (name, service) in services(&document) {
         for (other, condition) in service["depends_on"].as_object().into_iter().flatten() {
@@ -97,7 +97,7 @@ fn services_wait_for_others_by_conditions_that_those_can_meet() {
 }
 
 #[test]
-fn the_certificate_is_made_where_it_is_looked_for_and_for_the_host_that_is_asked() {
+fn the_certificate_has_the_expected_path_and_host() {
     let document = document();
     let of = |name: &str| &document["services"][name];
     let script = string(&of("certificates")["command"][0]);
@@ -127,12 +127,12 @@ fn the_certificate_is_made_where_it_is_looked_for_and_for_the_host_that_is_asked
     assert_eq!(ca.strip_prefix(&format!("{}/", volume("loader"))), Some(made[0]));
     let host = string(&loader["ELASTICSEARCH_URL"]).replace("https://", "").replace(":9200", "");
     assert!(of(&host).is_object() && script.contains(&format!("--dns {host} ")), "{host}");
-    // The key is for Elasticsearch, which is in the group of root.
+    // Elasticsearch runs in the group root, and must read the key.
     assert!(script.contains("-name '*.key' -exec chmod 640"), "{script}");
 }
 
 #[test]
-fn what_the_image_writes_lies_in_a_volume() {
+fn all_files_the_image_writes_are_in_a_volume() {
     let document = document();
     let loader = &document["services"]["loader"];
     assert_eq!(loader["read_only"], true);
@@ -150,7 +150,7 @@ fn what_the_image_writes_lies_in_a_volume() {
 }
 
 #[test]
-fn the_loader_is_asked_for_what_the_program_has_and_loads_the_sample_archives() {
+fn the_loader_uses_known_flags_and_loads_the_sample_archives() {
     let document = document();
     let loader = &document["services"]["loader"];
     let help = help();
@@ -174,7 +174,7 @@ fn the_loader_is_asked_for_what_the_program_has_and_loads_the_sample_archives() 
     for (name, value) in environment {
         assert!(variables.contains(&**name), "{name}");
         run = match name.as_str() {
-            // The fake speaks plain HTTP.
+            // The fake server speaks plain HTTP.
             "ELASTICSEARCH_URL" => run,
             "ELASTICSEARCH_CA_CERT" => run,
             _ => run.var(name, &with_defaults(&string(value))),

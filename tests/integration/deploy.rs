@@ -1,4 +1,4 @@
-//! What is in `deploy`: files that parse, and that name only what the program and the files themselves have.
+//! The files of `deploy/` parse, and name only flags, variables and volumes that exist.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 
 use crate::harness::{TestEnv, string};
 
-/// Words in capitals that are no variables of the program: those of schedulers and systemd, and of the files.
+/// Words in capitals that are not variables of the program: those of schedulers, of systemd and of the files.
 const OTHERS: &[&str] = &[
     "AF_INET",
     "AF_INET6",
@@ -39,7 +39,7 @@ fn files() -> Vec<(String, String)> {
     entries.map(|path| (name(&path), fs::read_to_string(path).unwrap())).collect()
 }
 
-/// The documents of all manifests, with the name of their file.
+/// The documents of all manifests, with their file names.
 fn documents() -> Vec<(String, Value)> {
     let yaml = files().into_iter().filter(|(name, _)| name.starts_with("kubernetes"));
     yaml.flat_map(|(name, text)| {
@@ -64,7 +64,7 @@ pub(crate) fn as_json(yaml: &Yaml<'_>) -> Value {
     number.or(truth).or(yaml.as_str().map(Value::from)).unwrap_or_default()
 }
 
-/// The pods of the manifests, with what their volumes can be besides those of the pod.
+/// The pods of the manifests, each with the volume claim templates of its workload.
 fn pods() -> Vec<(String, Value, Value)> {
     let of = |(name, document): (String, Value)| {
         let spec = &document["spec"];
@@ -83,13 +83,13 @@ pub(crate) fn help() -> String {
     env.ingest().without("SUMMARY_JSON").args(&["--help"]).run().exits(0).stdout
 }
 
-/// Words of such characters in a text.
+/// The words of a text that consist of these characters.
 pub(crate) fn words(text: &str, of_word: impl Fn(char) -> bool) -> BTreeSet<&str> {
     text.split(|c| !of_word(c)).filter(|word| !word.is_empty()).collect()
 }
 
 #[test]
-fn every_variable_is_one_of_the_program() {
+fn every_variable_exists_in_the_program() {
     let help = help();
     let of_word = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_';
     let known = words(&help, of_word);
@@ -108,7 +108,7 @@ fn every_variable_is_one_of_the_program() {
 }
 
 #[test]
-fn every_argument_is_one_of_the_program() {
+fn every_flag_exists_in_the_program() {
     let help = help();
     let known = words(&help, |c| c.is_ascii_lowercase() || c == '-');
     let mut arguments: Vec<(String, String)> = Vec::new();
@@ -128,7 +128,7 @@ fn every_argument_is_one_of_the_program() {
 }
 
 #[test]
-fn manifests_are_complete_and_every_mount_has_its_volume() {
+fn manifests_are_complete_and_every_mount_has_a_volume() {
     for (name, document) in documents() {
         for field in ["/apiVersion", "/kind", "/metadata/name", "/spec"] {
             assert!(document.pointer(field).is_some(), "{name}: {field}");
@@ -146,7 +146,7 @@ fn manifests_are_complete_and_every_mount_has_its_volume() {
             let security = &container["securityContext"];
             assert_eq!(security["readOnlyRootFilesystem"], true, "{name}");
             assert_eq!(security["allowPrivilegeEscalation"], false, "{name}");
-            // Nothing but what is mounted can be written to.
+            // Only mounted paths are writable.
             let writable: Vec<_> = items(&container["env"])
                 .iter()
                 .filter(|variable| string(&variable["name"]).ends_with("_FILE"))
@@ -156,7 +156,7 @@ fn manifests_are_complete_and_every_mount_has_its_volume() {
             );
         }
         assert_eq!(pod["securityContext"]["runAsNonRoot"], true, "{name}");
-        // Requests in flight take 90 s at most.
+        // A request in flight takes up to 90 s.
         assert!(pod["terminationGracePeriodSeconds"].as_i64() > Some(90), "{name}");
     }
 }

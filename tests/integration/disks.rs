@@ -1,5 +1,5 @@
-//! State file and dead letters on disks as they come: mount points, file systems that cannot sync a folder, syncs that
-//! fail, and state files of a hundred thousand entries.
+//! State file and dead letters on unusual disks: mount points, folders that cannot be synced, failing syncs, and state
+//! files of 100,000 entries.
 
 #![allow(clippy::print_stdout)]
 
@@ -13,14 +13,14 @@ use crate::harness::model::assert_holds;
 use crate::harness::script::Fault;
 use crate::harness::{Invocation, Run, STATE_FILE, TestEnv, posts};
 
-/// An archive with a row that has to become a dead letter.
+/// An archive with one row that becomes a dead letter.
 fn archive(n: usize) -> Archive {
     Archive::new(&format!("20251218_00000{n}"))
         .with_all(posts(&format!("a{n}-"), 5))
         .with(unreadable(&format!("odd{n}"), Some("{")))
 }
 
-/// The library of `syncs.c`; None, with a word, where there is no C compiler.
+/// The library of `syncs.c`. None, with a message, without a C compiler.
 #[expect(clippy::print_stdout, reason = "it says why a test is skipped")]
 pub(crate) fn shim(env: &TestEnv) -> Option<PathBuf> {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/integration/harness/syncs.c");
@@ -40,12 +40,12 @@ pub(crate) fn shim(env: &TestEnv) -> Option<PathBuf> {
     }
 }
 
-/// What the shim has written down.
+/// The log of the shim.
 pub(crate) fn syncs(env: &TestEnv) -> Vec<String> {
     env.read("syncs.log").unwrap_or_default().lines().map(str::to_owned).collect()
 }
 
-pub(crate) fn watched<'e>(env: &'e TestEnv, shim: &Path) -> Invocation<'e> {
+pub(crate) fn with_shim<'e>(env: &'e TestEnv, shim: &Path) -> Invocation<'e> {
     let log = env.path("syncs.log");
     let _ = std::fs::remove_file(&log);
     env.ingest().var("LD_PRELOAD", shim.to_str().unwrap()).var("SYNC_LOG", log.to_str().unwrap())
@@ -57,28 +57,28 @@ fn assert_nothing_was_marked_unsynced(env: &TestEnv, run: &Run) {
 }
 
 #[test]
-fn whichever_sync_fails_nothing_is_marked_that_is_not_on_disk() {
+fn a_failed_sync_marks_no_archive_that_is_not_on_disk() {
     let env = TestEnv::with_archives(&[archive(0)]);
     let Some(shim) = shim(&env) else { return };
-    let run = watched(&env, &shim).run().exits(3);
+    let run = with_shim(&env, &shim).run().exits(3);
     assert_nothing_was_marked_unsynced(&env, &run);
     let all = syncs(&env);
     let of = |words: &str| all.iter().filter(|line| line.contains(words)).count();
     assert!(
         of("dead_letters") > 0 && of(&format!("{STATE_FILE}.tmp")) > 0,
-        "the shim sees the syncs: {all:?}"
+        "the shim records syncs: {all:?}"
     );
     for n in 1..=all.len() {
         let env = TestEnv::with_archives(&[archive(0)]);
-        let run = watched(&env, &shim).var("FAIL_SYNC", &n.to_string()).run();
+        let run = with_shim(&env, &shim).var("FAIL_SYNC", &n.to_string()).run();
         run.check(run.code == Some(1), &format!("the failure of sync {n} ends the run"));
         assert_nothing_was_marked_unsynced(&env, &run);
         let failed = &all[n - 1];
         if n < all.len() {
             run.check(env.status_of(&archive(0)) == "pending", &format!("nothing is marked after {failed}"));
         }
-        let again = watched(&env, &shim).run();
-        again.check(matches!(again.code, Some(0 | 3)), "the next run makes good for it");
+        let again = with_shim(&env, &shim).run();
+        again.check(matches!(again.code, Some(0 | 3)), "the next run completes the work");
         assert_eq!(env.status_of(&archive(0)), "processed");
         assert!(!env.dead_letters().is_empty());
         assert_holds(&env.fake, &[archive(0)]);
@@ -86,41 +86,41 @@ fn whichever_sync_fails_nothing_is_marked_that_is_not_on_disk() {
 }
 
 #[test]
-fn a_large_state_file_is_not_marked_before_all_is_on_disk_either() {
+fn a_large_state_file_marks_no_archive_that_is_not_on_disk() {
     let env = TestEnv::with_archives(&[archive(0), archive(1)]);
     let Some(shim) = shim(&env) else { return };
-    env.write(STATE_FILE, many(10_000));
-    let run = watched(&env, &shim).run().exits(3);
+    env.write(STATE_FILE, state_with(10_000));
+    let run = with_shim(&env, &shim).run().exits(3);
     assert_nothing_was_marked_unsynced(&env, &run);
     assert!(syncs(&env).iter().any(|line| line.contains(".journal")), "{:?}", syncs(&env));
     assert_eq!(env.read(&format!("{STATE_FILE}.journal")), None);
 }
 
 #[test]
-fn a_folder_that_cannot_be_synced_is_told_of_once() {
+fn a_folder_that_cannot_be_synced_is_reported_once() {
     const EINVAL: &str = "22";
     const EOPNOTSUPP: &str = "95";
     const EIO: &str = "5";
     for errno in [EINVAL, EOPNOTSUPP] {
         let env = TestEnv::with_archives(&[archive(0), archive(1)]);
         let Some(shim) = shim(&env) else { return };
-        let run = watched(&env, &shim).var("FOLDER_ERRNO", errno).run().exits(3);
+        let run = with_shim(&env, &shim).var("FOLDER_ERRNO", errno).run().exits(3);
         let told = run.stderr.matches("cannot be synced").count();
         run.check(told == 1, &format!("it is told once, not {told} times"));
         assert_eq!(env.status_of(&archive(1)), "processed");
-        let check = watched(&env, &shim).var("FOLDER_ERRNO", errno).args(&["--check"]).run().exits(0);
-        check.check(check.stdout.contains("warning: disk: SPOOL_STATE_FILE"), "the check tells of it");
+        let check = with_shim(&env, &shim).var("FOLDER_ERRNO", errno).args(&["--check"]).run().exits(0);
+        check.check(check.stdout.contains("warning: disk: SPOOL_STATE_FILE"), "the check reports it");
     }
     let env = TestEnv::with_archives(&[archive(0)]);
     let Some(shim) = shim(&env) else { return };
-    watched(&env, &shim).var("FOLDER_ERRNO", EIO).run().exits(1).says("the state file");
+    with_shim(&env, &shim).var("FOLDER_ERRNO", EIO).run().exits(1).says("the state file");
     assert_eq!(env.status_of(&archive(0)), "pending");
-    assert!(env.fake.bulks().is_empty(), "it is found before anything is loaded");
-    let check = watched(&env, &shim).var("FOLDER_ERRNO", EIO).args(&["--check"]).run().exits(2);
+    assert!(env.fake.bulks().is_empty(), "it is found before the load");
+    let check = with_shim(&env, &shim).var("FOLDER_ERRNO", EIO).args(&["--check"]).run().exits(2);
     check.check(check.stdout.contains("failed: disk"), "the check finds it, too");
 }
 
-/// Runs a script in which there may be mounts, with a mount that it makes. None, with a word, where nobody may.
+/// Runs a script in a mount namespace. None, with a message, where namespaces are not allowed.
 #[expect(clippy::print_stdout, reason = "it says why a test is skipped")]
 pub(crate) fn with_mounts<'e>(env: &'e TestEnv, script: &str) -> Option<Invocation<'e>> {
     let may = Command::new("unshare").args(["-Urm", "sh", "-c", "mount -t tmpfs none /tmp"]).output();
@@ -132,7 +132,7 @@ pub(crate) fn with_mounts<'e>(env: &'e TestEnv, script: &str) -> Option<Invocati
 }
 
 #[test]
-fn a_state_file_that_is_a_mount_point_is_written_in_place() {
+fn a_mounted_state_file_is_written_in_place() {
     let env = TestEnv::with_archives(&[archive(0), archive(1)]);
     env.write("real.json", "[]");
     env.write(STATE_FILE, "[]");
@@ -146,20 +146,20 @@ fn a_state_file_that_is_a_mount_point_is_written_in_place() {
     let written = env.read("real.json").unwrap();
     assert!(written.contains(&archive(1).name()), "{written}");
     assert_eq!(env.read(&format!("{STATE_FILE}.copy")), Some(written.clone()), "a copy stays beside it");
-    assert_eq!(env.read(STATE_FILE).unwrap(), "[]", "outside nothing is mounted");
+    assert_eq!(env.read(STATE_FILE).unwrap(), "[]", "the mount exists only in its namespace");
 
-    // What a crash in a write has torn is whole in the copy.
+    // A torn write is restored from the copy.
     env.write("real.json", &written[..written.len() / 2]);
     let run = with_mounts(&env, &script).unwrap().run().says("its copy");
     run.counts(&[("archives.already_done", 2), ("archives.pending", 0)]);
     let check = format!("{mount} megastream_ingest --check");
     env.write("real.json", &written);
     let check = with_mounts(&env, &check).unwrap().run().exits(0);
-    check.check(check.stdout.contains("is itself a mount point"), "the check tells of it");
+    check.check(check.stdout.contains("is itself a mount point"), "the check reports it");
 }
 
 #[test]
-fn a_mounted_state_file_in_a_folder_that_takes_no_files_is_locked_and_written_itself() {
+fn a_mounted_state_file_in_a_read_only_folder_is_locked_itself() {
     let env = TestEnv::with_archives(&[archive(0)]);
     env.write("real.json", "[]");
     for name in ["sealed", "out"] {
@@ -175,8 +175,8 @@ fn a_mounted_state_file_in_a_folder_that_takes_no_files_is_locked_and_written_it
     assert!(env.read("real.json").unwrap().contains(&archive(0).name()));
 }
 
-/// The text of a state file of so many entries, of some 200 bytes each.
-fn many(count: usize) -> String {
+/// A state file of `count` entries, about 200 bytes each.
+fn state_with(count: usize) -> String {
     let entry = |n: usize| {
         json!({"filename": format!("mega_jetstream_2024{n:08}.db.zip"), "status": "processed", "rows": 1500,
             "timestamp": "2025-12-18T01:02:03.456Z", "host": "loader-7.example", "note": "x".repeat(30)})
@@ -185,22 +185,22 @@ fn many(count: usize) -> String {
     format!("[\n  {}\n]\n", (0..count).map(entry).collect::<Vec<_>>().join(",\n  "))
 }
 
-/// The most memory of a run until its first bulk request, in KiB.
-fn memory_of_run(env: &TestEnv) -> u64 {
+/// The peak memory of a run until its first bulk request, in KiB.
+fn peak_memory_of_run(env: &TestEnv) -> u64 {
     env.fake.fail_bulks(1, Fault::Hang);
     let running = env.ingest().start();
     env.fake.wait_for_bulks(1);
-    // It takes a while to end, and its memory is looked at from now on.
+    // The peak is read while the run still waits.
     env.fake.release();
-    running.wait().exits(3).most_memory_kib()
+    running.wait().exits(3).peak_memory_kib()
 }
 
 #[test]
-fn a_state_file_of_a_hundred_thousand_entries_takes_15_mib_at_most() {
-    let without = memory_of_run(&TestEnv::with_archives(&[archive(0)]));
+fn a_state_file_of_100_000_entries_takes_at_most_15_mib() {
+    let without = peak_memory_of_run(&TestEnv::with_archives(&[archive(0)]));
     let env = TestEnv::with_archives(&[archive(0)]);
-    env.write(STATE_FILE, many(100_000));
-    let more = memory_of_run(&env).saturating_sub(without);
+    env.write(STATE_FILE, state_with(100_000));
+    let more = peak_memory_of_run(&env).saturating_sub(without);
     println!("a state file of 100,000 entries takes {more} KiB");
     assert!(more <= 15 << 10, "{more} KiB");
     let state = env.state();
@@ -208,14 +208,14 @@ fn a_state_file_of_a_hundred_thousand_entries_takes_15_mib_at_most() {
 }
 
 #[test]
-fn what_a_killed_run_left_in_the_journal_is_not_done_again() {
+fn archives_in_the_journal_of_a_killed_run_are_not_loaded_again() {
     let env = TestEnv::with_archives(&[archive(0), archive(1)]);
-    env.write(STATE_FILE, many(10_000));
+    env.write(STATE_FILE, state_with(10_000));
     let entry = json!({"filename": archive(0).name(), "status": "processed", "timestamp": "2025-12-18T01:02:03.456Z"});
     env.write(&format!("{STATE_FILE}.journal"), format!("{entry}\n{{\"filename\":\"half"));
     let list = env.run(&["--list"]).exits(0);
-    list.check(list.stdout.contains(&format!("{}\t", archive(0).name())), "it is listed");
-    list.check(list.stdout.matches("leave (processed)").count() == 1, "the list knows of it");
+    list.check(list.stdout.contains(&format!("{}\t", archive(0).name())), "the archive is listed");
+    list.check(list.stdout.matches("leave (processed)").count() == 1, "the list counts it as processed");
     env.run(&[]).exits(3).counts(&[("archives.already_done", 1), ("archives.processed", 1)]);
     assert_eq!((env.state().len(), env.read(&format!("{STATE_FILE}.journal"))), (10_002, None));
 }

@@ -1,12 +1,12 @@
-//! Every command of the README and of `docs/` does what is said of it.
+//! The commands of the README and of `docs/` do what the text says.
 //!
-//! The blocks marked as `sh` are run in order, those of a document in one folder, against a server and a bucket of its
-//! own. What a reader does not see stands in comments before a block: `<!-- test: … -->` with
+//! The blocks marked `sh` of a page run in order, in one folder, with a server and a bucket of their own. A comment
+//! before a block, `<!-- test: … -->`, which readers do not see, tells the test:
 //!
 //! - `exits N`: the exit code, if not 0;
-//! - `until stopped`: it goes on until a signal comes;
-//! - `given WHAT`: what has happened before;
-//! - `needs PROGRAM`: it is not run where that is missing;
+//! - `until stopped`: the command runs until a signal;
+//! - `given WHAT`: a state to prepare;
+//! - `needs PROGRAM`: the block is skipped if the program is missing;
 //! - `not run: WHY`.
 
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use crate::harness::archives::{Archive, unreadable, uri};
 use crate::harness::fake::API_KEY;
 use crate::harness::s3::{ACCESS_KEY, BUCKET, FakeS3, SECRETS};
-use crate::harness::{DEAD_LETTERS, STATE_FILE, TestEnv, at_once, long_or, posts};
+use crate::harness::{DEAD_LETTERS, STATE_FILE, TestEnv, in_parallel, long_or, posts};
 
 /// A block of commands, and the comments before it.
 #[derive(Debug, PartialEq)]
@@ -31,7 +31,7 @@ impl Block {
     }
 }
 
-/// The blocks of a document. Blocks of another shell are none that are run, so there must be none.
+/// The `sh` blocks of a document. Blocks of other shells are an error: they would not be run.
 fn blocks(document: &str) -> Vec<Block> {
     let mut blocks = Vec::new();
     let mut marks = Vec::new();
@@ -55,8 +55,8 @@ fn blocks(document: &str) -> Vec<Block> {
     blocks
 }
 
-/// The command as it can be run here: the reader's server, key, folders and bucket are those of the test.
-fn put_in_place(script: &str, env: &TestEnv) -> String {
+/// Replaces the reader's server, key, folders and bucket by those of the test.
+fn substitute(script: &str, env: &TestEnv) -> String {
     [
         ("https://localhost:9200", env.fake.url().as_str()),
         ("ELASTICSEARCH_API_KEY=…", &format!("ELASTICSEARCH_API_KEY={API_KEY}")),
@@ -69,11 +69,11 @@ fn put_in_place(script: &str, env: &TestEnv) -> String {
     .fold(script.to_owned(), |script, (told, here)| script.replace(told, here))
 }
 
-/// What is said to have happened before a block.
+/// Prepares the state that `given WHAT` names.
 fn prepare(env: &TestEnv, what: &str) {
     match what {
         "rejected rows" => {
-            // One row can be sent again, the other one cannot.
+            // One row can be replayed, the other cannot.
             let damaged = unreadable("damaged", Some("{"));
             let archive = Archive::new("20251218_010000").with_all(posts("refused", 1)).with(damaged);
             env.add(std::slice::from_ref(&archive));
@@ -87,7 +87,7 @@ fn prepare(env: &TestEnv, what: &str) {
             env.run(&[]).exits(3);
             env.fake.release();
             assert!(env.read(DEAD_LETTERS).is_some());
-            // Whoever reads everything again later finds nothing to reject.
+            // Later blocks read the folder again, and must find nothing to reject.
             std::fs::remove_file(env.path("archives").join(archive.name())).unwrap();
         }
         "a broken archive" => {
@@ -98,11 +98,11 @@ fn prepare(env: &TestEnv, what: &str) {
             let _ = std::fs::remove_file(env.path("archives/mega_jetstream_20251218_020000.db.zip"));
         }
         "a load" => drop(env.run(&[]).exits(0)),
-        other => panic!("nobody knows how to prepare {other:?}"),
+        other => panic!("unknown state to prepare: {other:?}"),
     }
 }
 
-/// The block of the README that saves the settings that the blocks of all other pages read.
+/// The block of the README that saves the settings for the blocks of all other pages.
 fn settings() -> Block {
     let readme = blocks(&std::fs::read_to_string(document("README.md")).unwrap());
     readme.into_iter().find(|block| block.script.contains("> ~/megastream.env")).expect("the settings")
@@ -113,7 +113,7 @@ fn is_installed(program: &str) -> bool {
         .is_some_and(|path| std::env::split_paths(&path).any(|p| p.join(program).exists()))
 }
 
-/// Runs the blocks of a document. Says how many.
+/// Runs the blocks of a document, and returns their number.
 fn run_commands(path: &Path) -> usize {
     let document = std::fs::read_to_string(path).unwrap();
     let env = TestEnv::with_archives(&[
@@ -132,7 +132,7 @@ fn run_commands(path: &Path) -> usize {
     let home = env.path("home").display().to_string();
     std::fs::create_dir(&home).unwrap();
     if !path.ends_with("README.md") {
-        let script = put_in_place(&settings().script, &env);
+        let script = substitute(&settings().script, &env);
         env.ingest().without("SUMMARY_JSON").var("HOME", &home).in_shell(&script).run().exits(0);
     }
     let mut count = 0;
@@ -144,10 +144,10 @@ fn run_commands(path: &Path) -> usize {
         if let Some(what) = block.mark("given ") {
             prepare(&env, what);
         }
-        let mut script = put_in_place(&block.script, &env);
+        let mut script = substitute(&block.script, &env);
         if block.mark("until stopped").is_some() {
-            // Long enough to begin; what it does until the signal is for other tests. Without `--foreground` the signal
-            // comes twice, once to the process and once to its group.
+            // Only the start is of interest here. `--foreground` keeps `timeout` from signalling the group as well,
+            // which would count as a second signal.
             let seconds = long_or(5, 2);
             let stopped = format!(
                 "timeout --foreground --preserve-status --signal TERM {seconds} megastream_ingest --"
@@ -158,7 +158,7 @@ fn run_commands(path: &Path) -> usize {
         let run = env
             .ingest()
             .without("SUMMARY_JSON")
-            // A block sets what it needs.
+            // Each block sets what it needs.
             .without("ELASTICSEARCH_URL")
             .without("ELASTICSEARCH_API_KEY")
             .without("LOCAL_SQLITE_DB_PATH")
@@ -179,29 +179,29 @@ fn document(name: &str) -> PathBuf {
 }
 
 #[test]
-fn the_commands_of_the_readme_run() {
+fn the_readme_commands_run() {
     assert!(run_commands(&document("README.md")) >= 4);
 }
 
 #[test]
-fn the_commands_of_the_operations_guide_run() {
+fn the_operations_guide_commands_run() {
     assert!(run_commands(&document("docs/operations.md")) >= 10);
 }
 
 #[test]
-fn the_commands_of_all_other_documents_run() {
+fn the_commands_of_all_other_pages_run() {
     let count = AtomicUsize::new(0);
     let documents = std::fs::read_dir(document("docs")).unwrap().flatten().map(|entry| entry.path());
     let is_other =
         |path: &PathBuf| !path.ends_with("operations.md") && path.extension().is_some_and(|e| e == "md");
-    at_once(documents.filter(is_other), |path| {
+    in_parallel(documents.filter(is_other), |path| {
         count.fetch_add(run_commands(&path), Ordering::Relaxed);
     });
     assert!(count.into_inner() >= 3);
 }
 
 #[test]
-fn links_between_the_documents_lead_somewhere() {
+fn links_between_documents_resolve() {
     let docs = std::fs::read_dir(document("docs")).unwrap().flatten().map(|entry| entry.path());
     for path in docs.chain([document("README.md")]).filter(|path| path.extension().is_some_and(|e| e == "md"))
     {
@@ -222,7 +222,7 @@ fn links_between_the_documents_lead_somewhere() {
     }
 }
 
-/// The anchor of a heading, as forges make it.
+/// The anchor that forges make for a heading.
 fn anchor_of(heading: &str) -> String {
     let kept = heading.chars().filter(|c| c.is_alphanumeric() || " -_".contains(*c));
     kept.collect::<String>().to_lowercase().replace(' ', "-")

@@ -1,4 +1,4 @@
-//! Runs without Elasticsearch, and what goes to standard output.
+//! Runs without Elasticsearch, and output to standard output.
 
 use crate::harness::archives::{Archive, delete, post};
 use crate::harness::client::exchange;
@@ -9,7 +9,7 @@ fn archive() -> Archive {
     Archive::new("20251218_000000").with_all(posts("p", 5)).with(post("p0", "anew")).with(delete("gone"))
 }
 
-/// A dry run with none of the settings of Elasticsearch.
+/// A dry run without any setting of Elasticsearch.
 fn dry_run<'a>(env: &'a TestEnv, arguments: &[&str]) -> Invocation<'a> {
     let plain = env.ingest().without("ELASTICSEARCH_URL").without("ELASTICSEARCH_API_KEY");
     plain.args(&["--dry-run"]).args(arguments)
@@ -26,7 +26,7 @@ fn a_dry_run_needs_no_elasticsearch_and_leaves_no_state() {
 }
 
 #[test]
-fn a_dry_run_touches_no_server_even_if_one_is_set() {
+fn a_dry_run_contacts_no_server_even_if_one_is_set() {
     let env = TestEnv::with_archives(&[archive()]);
     env.run(&["--dry-run"]).exits(0);
     assert!(env.fake.requests().is_empty());
@@ -43,7 +43,7 @@ fn a_dry_run_honours_the_state_file() {
 }
 
 #[test]
-fn the_output_of_a_dry_run_is_a_bulk_body() {
+fn the_dry_run_output_is_a_bulk_body() {
     let archives = [archive()];
     let env = TestEnv::with_archives(&archives);
     dry_run(&env, &["--output", "bulk.ndjson"]).run().exits(0);
@@ -54,11 +54,11 @@ fn the_output_of_a_dry_run_is_a_bulk_body() {
 }
 
 #[test]
-fn output_to_standard_output_is_pure_ndjson() {
+fn standard_output_holds_only_ndjson() {
     let env = TestEnv::with_archives(&[archive()]);
     let run = dry_run(&env, &["--output", "-"]).run().exits(0);
     run.check(lines(&run.stdout).len() >= 12, "five posts and a tombstone, two lines each");
-    run.check(run.stdout.ends_with('\n'), "the last line is ended");
+    run.check(run.stdout.ends_with('\n'), "the last line has its line end");
 }
 
 #[test]
@@ -69,18 +69,18 @@ fn the_summary_can_go_to_standard_output() {
     run.check_summary(&summary);
     assert_eq!(summary["rows"]["indexed"], 5);
     assert_eq!((&summary["mode"], &summary["source"]), (&"once".into(), &"local".into()));
-    assert_eq!(env.read(SUMMARY), None, "the flag takes the place of the variable");
+    assert_eq!(env.read(SUMMARY), None, "the flag overrides the variable");
 }
 
 #[test]
-fn without_logging_standard_error_is_silent() {
+fn standard_error_is_silent_without_logging() {
     let env = TestEnv::with_archives(&[archive()]);
     let run = env.ingest().var("LOGGING_ENABLED", "false").run().exits(0);
     run.check(run.stderr.is_empty(), "standard error is empty");
 }
 
 #[test]
-fn positional_paths_take_the_place_of_the_folder() {
+fn positional_paths_replace_the_folder() {
     let env = TestEnv::with_archives(&[archive()]);
     std::fs::create_dir(env.path("elsewhere")).unwrap();
     Archive::new("20251219_000000").with_all(posts("x", 3)).write(&env.path("elsewhere"));
@@ -93,7 +93,7 @@ fn positional_paths_take_the_place_of_the_folder() {
 }
 
 #[test]
-fn other_files_are_no_archives() {
+fn other_files_are_not_archives() {
     let env = TestEnv::with_archives(&[archive()]);
     env.write("archives/readme.txt", "not an archive");
     env.write("archives/mega_jetstream_20251218_000000.db.zip.part", "not yet an archive");

@@ -1,4 +1,4 @@
-//! Where something cannot be written: the run stops, nothing is marked, and the next run makes good for it.
+//! Failing writes: the run stops, nothing is marked, and the next run completes the work.
 
 use std::process::Command;
 
@@ -10,15 +10,15 @@ use crate::harness::model::assert_holds;
 use crate::harness::script::Fault;
 use crate::harness::{DEAD_LETTERS, STATE_FILE, TestEnv, posts};
 
-/// An archive with a row that has to become a dead letter.
+/// An archive with one row that becomes a dead letter.
 fn archive() -> Archive {
     Archive::new("20251218_000000").with_all(posts("a", 5)).with(unreadable("odd", Some("{")))
 }
 
 #[test]
-fn an_archive_is_not_marked_while_its_dead_letters_cannot_be_written() {
+fn an_archive_with_unwritable_dead_letters_is_not_marked() {
     let env = TestEnv::with_archives(&[archive()]);
-    // Nobody can make files there, not even an administrator.
+    // `/proc` takes no files, not even from root.
     let path = "/proc/dead_letters";
     let run = env.run(&["--dead-letter", path]).exits(1);
     let run = run.says("the dead-letter file /proc/dead_letters cannot be written");
@@ -30,7 +30,7 @@ fn an_archive_is_not_marked_while_its_dead_letters_cannot_be_written() {
 }
 
 #[test]
-fn dead_letters_and_state_that_would_not_last_are_refused_from_the_start() {
+fn pipes_and_devices_for_state_and_dead_letters_are_refused() {
     let env = TestEnv::with_archives(&[archive()]);
     assert!(Command::new("mkfifo").arg(env.path("pipe")).status().unwrap().success());
     for path in ["/dev/full", "/dev/null", "pipe"] {
@@ -43,8 +43,8 @@ fn dead_letters_and_state_that_would_not_last_are_refused_from_the_start() {
 }
 
 #[test]
-fn dead_letters_that_end_on_a_full_disk_leave_the_archive_unmarked_and_are_whole_after_the_next_run() {
-    // Each row has its own dead letter, all of them more than the disk has room for.
+fn the_next_run_completes_dead_letters_cut_by_a_full_disk() {
+    // The dead letters together exceed the room on the disk.
     let rows = (0..400).map(|n| unreadable(&format!("odd{n}"), Some("{")));
     let archive = Archive::new("20251218_000000").with_all(rows);
     let env = TestEnv::with_archives(std::slice::from_ref(&archive));
@@ -53,7 +53,7 @@ fn dead_letters_that_end_on_a_full_disk_leave_the_archive_unmarked_and_are_whole
     run.counts(&[("archives.processed", 0), ("archives.pending", 1)]);
     assert_eq!(env.read(STATE_FILE), None);
     let cut = env.read(DEAD_LETTERS).unwrap();
-    assert!(!cut.ends_with('\n'), "the disk was full in the middle of a line");
+    assert!(!cut.ends_with('\n'), "the disk was full within a line");
     env.run(&[]).exits(3).counts(&[("archives.processed", 1), ("rows.rejected", 400)]);
     let whole = env.read(DEAD_LETTERS).unwrap();
     let last_run = whole.lines().skip(cut.lines().count());
@@ -61,7 +61,7 @@ fn dead_letters_that_end_on_a_full_disk_leave_the_archive_unmarked_and_are_whole
 }
 
 #[test]
-fn a_state_file_that_cannot_be_replaced_stays_as_it_is() {
+fn a_state_file_that_cannot_be_replaced_stays_unchanged() {
     let entry = json!({"filename": "mega_jetstream_20200101_000000.db.zip", "status": "processed",
         "timestamp": "2020-01-01T00:00:00Z"});
     let before = json!([entry]).to_string();
@@ -78,7 +78,7 @@ fn a_state_file_that_cannot_be_replaced_stays_as_it_is() {
 }
 
 #[test]
-fn a_state_file_too_large_for_the_disk_stays_as_it_is_and_leaves_nothing_half_written() {
+fn a_state_file_too_large_for_the_disk_stays_unchanged() {
     let entry = |n: u32| {
         json!({"filename": format!("mega_jetstream_20200101_{n:06}.db.zip"), "status": "processed",
             "timestamp": "2020-01-01T00:00:00Z"})
@@ -95,7 +95,7 @@ fn a_state_file_too_large_for_the_disk_stays_as_it_is_and_leaves_nothing_half_wr
 }
 
 #[test]
-fn a_state_file_that_cannot_be_locked_stops_the_run_before_anything_is_sent() {
+fn a_state_file_that_cannot_be_locked_stops_the_run_before_sending() {
     for (path, code) in [("no/such/folder/state.json", 2), ("/proc/state.json", 1)] {
         let env = TestEnv::with_archives(&[archive()]);
         env.ingest().var("SPOOL_STATE_FILE", path).run().exits(code).says(path);
@@ -104,10 +104,10 @@ fn a_state_file_that_cannot_be_locked_stops_the_run_before_anything_is_sent() {
 }
 
 #[test]
-fn a_server_that_does_not_tell_its_shards_is_flushed_all_the_same() {
+fn a_server_that_hides_its_shards_is_flushed_anyway() {
     for status in [400, 403, 404, 405, 501] {
         let env = TestEnv::with_archives(&[archive()]);
-        env.fake.confirm_before_sync();
+        env.fake.use_async_translog();
         let is_question = |request: &Request| request.path.ends_with("/_search_shards");
         env.fake.fail(is_question, 0, usize::MAX, Fault::status(status));
         let run = env.run(&[]).exits(3);
@@ -116,18 +116,18 @@ fn a_server_that_does_not_tell_its_shards_is_flushed_all_the_same() {
         let flushes = env.fake.requests().iter().filter(|r| r.request.path.ends_with("/_flush")).count();
         assert!(flushes > 0, "{status}");
         let check = env.run(&["--check"]).exits(0);
-        check.check(check.stdout.contains("warning: durability: "), "it is checked, too");
+        check.check(check.stdout.contains("warning: durability: "), "a check finds it, too");
     }
 }
 
 #[test]
-fn what_a_node_confirmed_before_it_synced_is_done_again_in_the_same_run_once_it_was_started_anew() {
+fn writes_lost_by_a_node_restart_are_sent_again_in_the_same_run() {
     let env = TestEnv::with_archives(&[archive()]);
-    env.fake.confirm_before_sync();
+    env.fake.use_async_translog();
     env.fake.fail(|request| request.path.ends_with("/_flush"), 0, 1, Fault::Hang);
     let running = env.ingest().start();
     env.fake.wait_for(|record| record.request.path.ends_with("/_flush"), 1);
-    // The node dies between its confirmations and the flush, with all that it had not synced.
+    // The node dies between its confirmations and the flush, and loses what it had not synced.
     env.fake.store(|store| {
         store.node_starts += 1;
         store.index("posts").unwrap().documents.clear();

@@ -1,4 +1,4 @@
-//! Many events, many faults, several processes: what the indices hold in the end is the same.
+//! Many events, faults and processes: the indices end up the same.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -13,7 +13,7 @@ use crate::harness::store::Item;
 use crate::harness::vectors::vector;
 use crate::harness::{Running, TestEnv};
 
-/// Archives in which posts come again, are updated, deleted, and come again after that.
+/// Archives in which posts are created, updated, deleted and created again.
 fn archives_with_a_history() -> Vec<Archive> {
     let times =
         ["20251218_000000", "20251218_000500", "20251218_001000", "20251219_000000", "20260101_000000"];
@@ -21,7 +21,7 @@ fn archives_with_a_history() -> Vec<Archive> {
         (0..60_usize).flat_map(move |number| {
             let name = format!("p{number}");
             let text = format!("text {number} of archive {archive}");
-            // A fixed mixture that gives every order of create, update and delete.
+            // This mixture contains every order of create, update and delete.
             let first: Option<Row> = match (number * 7 + archive * 3) % 11 {
                 0 if archive > 0 => Some(delete(&name)),
                 1 | 2 => Some(update(&name, &text).into()),
@@ -36,21 +36,21 @@ fn archives_with_a_history() -> Vec<Archive> {
 }
 
 #[test]
-fn the_result_is_the_same_for_any_number_of_workers_and_senders() {
+fn the_result_does_not_depend_on_the_number_of_workers_and_senders() {
     let archives = archives_with_a_history();
     for (workers, senders) in [("1", "1"), ("4", "8"), ("2", "3")] {
         let env = TestEnv::with_archives(&archives);
         env.run(&["--workers", workers, "--senders", senders, "--batch-docs", "7"]).exits(0);
         assert_holds(&env.fake, &archives);
-        assert!(env.fake.most_open_bulks() <= senders.parse().unwrap());
+        assert!(env.fake.peak_open_bulks() <= senders.parse().unwrap());
     }
 }
 
 #[test]
-fn the_result_is_the_same_in_whatever_order_the_archives_come() {
+fn the_result_does_not_depend_on_the_order_of_archives() {
     let archives = archives_with_a_history();
     let env = TestEnv::new();
-    // As if each archive came hours after the one before: versions of deletes are long forgotten.
+    // Deletes are forgotten at once, as if each archive came hours after the one before.
     env.fake.store(|store| store.forget_deletes = true);
     for n in [3, 1, 4, 0, 2] {
         env.add(&archives[n..=n]);
@@ -60,7 +60,7 @@ fn the_result_is_the_same_in_whatever_order_the_archives_come() {
 }
 
 #[test]
-fn a_replay_of_everything_changes_nothing() {
+fn loading_everything_again_changes_nothing() {
     let archives = archives_with_a_history();
     let env = TestEnv::with_archives(&archives);
     env.run(&[]).exits(0);
@@ -70,7 +70,7 @@ fn a_replay_of_everything_changes_nothing() {
 }
 
 #[test]
-fn the_result_is_the_same_for_several_processes_at_once() {
+fn concurrent_processes_reach_the_same_result() {
     let archives = archives_with_a_history();
     let env = TestEnv::with_archives(&archives);
     let shards = [("0/3", "zero"), ("1/3", "one"), ("2/3", "two")];
@@ -87,7 +87,7 @@ fn the_result_is_the_same_for_several_processes_at_once() {
 }
 
 #[test]
-fn the_result_is_the_same_under_any_mixture_of_faults() {
+fn a_mixture_of_faults_does_not_change_the_result() {
     let archives = archives_with_a_history();
     let faults = [
         Fault::status(429),
@@ -101,7 +101,7 @@ fn the_result_is_the_same_under_any_mixture_of_faults() {
     ];
     let env = TestEnv::with_archives(&archives);
     for (n, fault) in faults.into_iter().enumerate() {
-        // Every 23rd request of any kind that changes or looks up documents, another one for each fault.
+        // Each fault hits every 23rd bulk or look-up request, each at an offset of its own.
         let seen = AtomicUsize::new(0);
         let hits = move |request: &Request| {
             (request.is_bulk() || request.is_mget()) && seen.fetch_add(1, Ordering::Relaxed) % 23 == 2 * n
@@ -112,12 +112,12 @@ fn the_result_is_the_same_under_any_mixture_of_faults() {
     let every_tenth = move |_: &Item| items.fetch_add(1, Ordering::Relaxed).is_multiple_of(10);
     env.fake.fail_items(every_tenth, 40, 429, "es_rejected_execution_exception");
     let run = env.run(&["--batch-docs", "9", "--senders", "3"]).exits(0);
-    run.check(run.count("requests.retried") > 5, "the faults were met");
+    run.check(run.count("requests.retried") > 5, "requests were retried");
     assert_holds(&env.fake, &archives);
 }
 
 #[test]
-fn a_batch_that_waited_longer_than_deletes_are_remembered_is_looked_up_again() {
+fn a_batch_older_than_gc_deletes_is_looked_up_again() {
     let archive =
         Archive::new("20251218_000000").with(post("gone", "deleted meanwhile")).with(post("b", "b"));
     let env = TestEnv::with_archives(std::slice::from_ref(&archive));
@@ -130,7 +130,7 @@ fn a_batch_that_waited_longer_than_deletes_are_remembered_is_looked_up_again() {
     env.fake.fail_bulks(1, Fault::Reply(busy));
     let running = env.ingest().start();
     env.fake.wait_for_bulks(1);
-    // Another process deletes the post, and Elasticsearch forgets about it.
+    // Another process deletes the post, and Elasticsearch forgets the delete.
     let later = Archive::new("20251219_000000");
     let tombstone = json!({"index": {"_index": "post_tombstones", "_id": uri("gone"),
         "version": later.version(1), "version_type": "external_gte"}});
@@ -145,7 +145,7 @@ fn a_batch_that_waited_longer_than_deletes_are_remembered_is_looked_up_again() {
 fn credentials_stay_out_of_the_most_verbose_log() {
     let env = TestEnv::with_archives(&archives_with_a_history()[..1]);
     env.fake.fail_bulks(1, Fault::CloseAfter);
-    // The harness looks for the API key in the output and the files of every run.
+    // The harness searches the output and all files of every run for the API key.
     let run = env.ingest().var("RUST_LOG", "trace").run().exits(0);
     run.check(!run.stderr.contains("ApiKey "), "no header is logged");
 }

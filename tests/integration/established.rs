@@ -1,6 +1,5 @@
-//! The commands of the established tool's own page do here what that page says of them: its flags, its variables, once
-//! and spooling, from a folder and from a bucket. Only the places of a reader's own are put in: the program's, the
-//! server's and the bucket's.
+//! The commands of the established tool's page work here as that page says: its flags and variables, once and spooling,
+//! from a folder and from a bucket. Only the paths of the program, the server and the bucket are replaced.
 //!
 //! Source: `ingest/cmd/megastream_ingest/README.md` and `ingest/README.md` of github.com/greenearth-social/ingex, under
 //! "Basic Usage", "Examples", "Example Configuration", "Continuous Ingestion" and "Testing".
@@ -41,7 +40,7 @@ export ELASTICSEARCH_URL="https://localhost:9200"
 export ELASTICSEARCH_API_KEY="your-api-key"
 "#;
 
-/// A folder with the program and `test_data` in it, an Elasticsearch behind TLS, and a bucket.
+/// A folder with the program and `test_data`, an Elasticsearch behind TLS, and a bucket.
 struct Reader {
     env: TestEnv,
     server: Recorder,
@@ -63,7 +62,7 @@ impl Reader {
         let address = env.fake.url().replace("http://", "");
         let server = Recorder::start(Some(config), move |request| forward(&address, request));
         let s3 = FakeS3::start();
-        s3.is_in("us-west-2");
+        s3.set_region("us-west-2");
         Self { env, server, s3 }
     }
 
@@ -74,7 +73,7 @@ impl Reader {
         }
     }
 
-    /// Settings and a command as printed, with the places of this reader.
+    /// Runs a command of the page with its settings.
     fn invocation(&self, settings: &str, command: &str) -> Invocation<'_> {
         let script = [
             ("https://localhost:9200", self.server.url().as_str()),
@@ -83,7 +82,7 @@ impl Reader {
             ("/path/to/megastream/", "archives/"),
             ("my-bucket", BUCKET),
             ("go run cmd/megastream_ingest/main.go", "./megastream_ingest"),
-            // So that a signal reaches the program and not the shell.
+            // With `exec`, a signal reaches the program, not the shell.
             ("./megastream_ingest", "exec ./megastream_ingest"),
         ]
         .iter()
@@ -93,7 +92,7 @@ impl Reader {
             .without("ELASTICSEARCH_URL")
             .without("ELASTICSEARCH_API_KEY")
             .without("LOCAL_SQLITE_DB_PATH")
-            // What the page leaves to the reader's machine: whom it trusts, and the chain of AWS.
+            // The page does not set these: the trusted CA, and the credential chain of AWS.
             .var("ELASTICSEARCH_CA_CERT", if command.contains("--skip-tls-verify") { "" } else { "ca.pem" })
             .var("AWS_ENDPOINT_URL_S3", &self.s3.url())
             .var("AWS_ACCESS_KEY_ID", ACCESS_KEY)
@@ -105,7 +104,7 @@ impl Reader {
         self.invocation(settings, command).run()
     }
 
-    /// Runs a spooler until these archives are processed.
+    /// Spools until these archives are processed.
     fn spool(&self, settings: &str, command: &str, archives: &[Archive]) {
         let running = self.invocation(settings, command).start();
         self.env.wait_for_processed(archives);
@@ -115,7 +114,7 @@ impl Reader {
     }
 }
 
-/// Sends a request on to the fake, which speaks plain HTTP, and returns its reply.
+/// Forwards a request to the fake, which speaks plain HTTP.
 fn forward(address: &str, request: &Request) -> Reply {
     let encoded = |text: &str| megastream_ingest::text::percent_encoded(text);
     let path: Vec<String> = request.path.split('/').map(encoded).collect();
@@ -154,36 +153,36 @@ fn archives() -> [Archive; 2] {
     ["20251218_000000", "20251218_000100"].map(|time| Archive::new(time).with_all(posts(time, 3)))
 }
 
-/// The sample archive was found and read to its end.
-fn read_the_sample(run: &Run) {
+/// Asserts that the sample archive was read to its end.
+fn assert_sample_was_read(run: &Run) {
     run.counts(&[("archives.processed", 1), ("archives.failed", 0), ("rows.rejected", 0)]);
     run.check(run.count("rows.read") > 0, "rows are read");
 }
 
 #[test]
-fn a_dry_run_with_the_sample_data_reads_it_and_needs_no_server() {
+fn a_dry_run_reads_the_sample_data_without_a_server() {
     let reader = Reader::new();
     for script in [
         "LOCAL_SQLITE_DB_PATH=./test_data ./megastream_ingest --source local --mode once --dry-run",
         "export LOCAL_SQLITE_DB_PATH=\"./test_data\"
          go run cmd/megastream_ingest/main.go --source local --mode once --dry-run",
     ] {
-        read_the_sample(&reader.run("", script).exits(0));
+        assert_sample_was_read(&reader.run("", script).exits(0));
     }
     assert!(reader.env.fake.requests().is_empty() && reader.server.connections() == 0);
 }
 
 #[test]
-fn local_files_are_processed_once_with_the_certificate_checked_or_not() {
+fn local_files_are_processed_once_with_and_without_tls_verification() {
     for command in [
         "./megastream_ingest --source local --mode once",
         "# Run against local ES cluster\n./megastream_ingest --source local --mode once --skip-tls-verify",
     ] {
         let reader = Reader::new();
         let run = reader.run(LOCAL, command).exits(0);
-        read_the_sample(&run);
+        assert_sample_was_read(&run);
         assert!(!reader.env.fake.documents("posts").is_empty());
-        // As the page says: the state file is in the current folder.
+        // The page says that the state file is in the current folder.
         assert_eq!(reader.env.state().len(), 1);
         run.check(
             run.stderr.contains("WARN") == command.contains("--skip-tls-verify"),
@@ -218,7 +217,7 @@ fn a_bucket_is_processed_once_and_monitored() {
     let run = reader.run(S3, "# Run once\n./megastream_ingest --source s3 --mode once").exits(0);
     run.counts(&[("archives.processed", 2), ("rows.indexed", 6)]);
     assert_holds(&reader.env.fake, &archives());
-    // A spooler goes on where that has ended.
+    // A spool run continues where the once run ended.
     let later =
         [archives().to_vec(), vec![Archive::new("20251218_000200").with_all(posts("later", 2))]].concat();
     reader.put(&later[2..]);
@@ -226,7 +225,7 @@ fn a_bucket_is_processed_once_and_monitored() {
 }
 
 #[test]
-fn the_state_file_is_where_its_variable_says_and_logging_can_be_turned_off() {
+fn variables_move_the_state_file_and_turn_off_logging() {
     let reader = Reader::new();
     let settings = LOCAL.replace("LOGGING_ENABLED=\"true\"", "LOGGING_ENABLED=\"false\"");
     let settings = format!("{settings}export SPOOL_STATE_FILE=\"elsewhere.json\"\n");

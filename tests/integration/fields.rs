@@ -1,4 +1,4 @@
-//! Fields that are left out of documents, and further ones.
+//! `--exclude-field` and `--add-field`.
 
 use serde_json::{Value, json};
 
@@ -9,11 +9,11 @@ fn feature(kind: &str, member: &str, value: &str) -> Value {
     json!({"features": [{"$type": format!("app.bsky.richtext.facet#{kind}"), member: value}]})
 }
 
-/// A post with all that further fields are read from.
-fn rich(name: &str) -> Event {
+/// A post with every source that added fields are read from.
+fn full_post(name: &str) -> Event {
     let image = json!({"alt": "a cat", "aspectRatio": {"width": 3, "height": 4},
         "image": {"mimeType": "image/png", "size": 5}});
-    post(name, "rich")
+    post(name, "full")
         .vector("L6", &vectors::vector(1))
         .vector("L12", &vectors::vector(2))
         .hydrated("root", &uri("root"))
@@ -35,8 +35,8 @@ fn documents(env: &TestEnv, flags: &[&str]) -> Vec<Value> {
 }
 
 #[test]
-fn what_is_left_out_is_in_no_document_and_no_mapping() {
-    let env = TestEnv::with_archives(&[Archive::new("20251218_000000").with(rich("p"))]);
+fn excluded_fields_are_in_no_document_and_no_mapping() {
+    let env = TestEnv::with_archives(&[Archive::new("20251218_000000").with(full_post("p"))]);
     env.fake.store(|store| store.indices.clear());
     let excluded = "thread_root_post,thread_parent_post,all-MiniLM-L6-v2";
     env.run(&["--create-indices", "--exclude-field", excluded, "--exclude-field", "content"]).exits(0);
@@ -56,8 +56,8 @@ fn what_is_left_out_is_in_no_document_and_no_mapping() {
 }
 
 #[test]
-fn a_strict_index_without_a_field_is_loaded_where_the_field_is_left_out() {
-    let env = TestEnv::with_archives(&[Archive::new("20251218_000000").with(rich("p"))]);
+fn a_strict_index_without_a_field_loads_if_the_field_is_excluded() {
+    let env = TestEnv::with_archives(&[Archive::new("20251218_000000").with(full_post("p"))]);
     env.fake.store(|store| {
         let mapping = &mut store.index("posts").unwrap().mapping;
         mapping["dynamic"] = json!("strict");
@@ -71,7 +71,7 @@ fn a_strict_index_without_a_field_is_loaded_where_the_field_is_left_out() {
 }
 
 #[test]
-fn a_field_that_is_not_known_or_needed_is_a_usage_error() {
+fn excluding_required_or_adding_unknown_fields_is_a_usage_error() {
     let env = TestEnv::with_archives(&[]);
     env.run(&["--dry-run", "--exclude-field", "at_uri"])
         .exits(2)
@@ -82,11 +82,11 @@ fn a_field_that_is_not_known_or_needed_is_a_usage_error() {
 }
 
 #[test]
-fn further_fields_are_written_and_change_nothing_else() {
-    let env = TestEnv::with_archives(&[Archive::new("20251218_000000").with(rich("p"))]);
+fn added_fields_are_written_and_change_nothing_else() {
+    let env = TestEnv::with_archives(&[Archive::new("20251218_000000").with(full_post("p"))]);
     let plain = &documents(&env, &[])[0];
     let all = "langs,hashtags,links,mentions,media,external_embed,video_transcript,vector:all-mpnet-base-v2";
-    let mut rich = documents(&env, &["--add-field", all]).remove(0);
+    let mut full = documents(&env, &["--add-field", all]).remove(0);
     let further = json!({
         "langs": ["en"], "hashtags": ["rust"], "links": ["https://a.example", "https://b.example"],
         "mentions": [DID], "contains_images": true, "contains_video": false, "image_count": 1, "video_count": 0,
@@ -95,18 +95,20 @@ fn further_fields_are_written_and_change_nothing_else() {
         "external_embed": {"uri": "https://b.example", "title": "T"},
         "video_transcript": "spoken", "video_transcript_language": "english"});
     for (name, value) in further.as_object().unwrap() {
-        assert_eq!(rich.as_object_mut().unwrap().remove(name).as_ref(), Some(value), "{name}");
+        assert_eq!(full.as_object_mut().unwrap().remove(name).as_ref(), Some(value), "{name}");
     }
-    let vector = rich["embeddings"].as_object_mut().unwrap().remove("all_mpnet_base_v2").unwrap();
+    let vector = full["embeddings"].as_object_mut().unwrap().remove("all_mpnet_base_v2").unwrap();
     assert_eq!(vector, json!(vec![0.5; 768]));
-    rich["indexed_at"] = plain["indexed_at"].clone();
-    assert_eq!(rich, *plain);
+    full["indexed_at"] = plain["indexed_at"].clone();
+    assert_eq!(full, *plain);
 }
 
 #[test]
-fn further_fields_that_cannot_be_read_are_left_out_and_counted_by_name() {
-    let rows =
-        [rich("a"), rich("b").record("langs", json!("en")).other_vector("all-mpnet-base-v2", &[0.5; 384])];
+fn unreadable_added_fields_are_dropped_and_counted_by_name() {
+    let rows = [
+        full_post("a"),
+        full_post("b").record("langs", json!("en")).other_vector("all-mpnet-base-v2", &[0.5; 384]),
+    ];
     let env = TestEnv::with_archives(&[Archive::new("20251218_000000").with_all(rows)]);
     env.fake.store(|store| store.indices.clear());
     env.run(&["--create-indices", "--workers", "1", "--add-field", "langs,vector:all-mpnet-base-v2"])
@@ -119,8 +121,8 @@ fn further_fields_that_cannot_be_read_are_left_out_and_counted_by_name() {
 }
 
 #[test]
-fn further_fields_are_mapped_and_judged() {
-    let env = TestEnv::with_archives(&[Archive::new("20251218_000000").with(rich("p"))]);
+fn added_fields_are_mapped_and_checked() {
+    let env = TestEnv::with_archives(&[Archive::new("20251218_000000").with(full_post("p"))]);
     env.fake.store(|store| store.indices.clear());
     let added = ["--add-field", "media,langs,vector:all-mpnet-base-v2"];
     env.run(&[&["--create-indices"], &added[..]].concat()).exits(0).counts(&[("rows.indexed", 1)]);

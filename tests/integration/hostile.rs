@@ -1,5 +1,5 @@
-//! Archives with one defect each (`test_data/hostile`, made by `test_data/make_hostile.py`): a broken one is `failed`
-//! with the defect for a reason, a bad row or vector costs nothing but itself, and nothing else in the run suffers.
+//! Archives with one defect each (`test_data/hostile`, made by `test_data/make_hostile.py`). A broken archive is
+//! `failed`, with the defect as reason. A bad row or vector harms nothing else.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -8,15 +8,15 @@ use std::time::Duration;
 use crate::harness::archives::{Archive, post, uri};
 use crate::harness::{DEAD_LETTERS, Run, TestEnv, lines, long_or, string};
 
-/// What a fixture comes to.
+/// The expected outcome of a fixture.
 enum Becomes {
     /// `failed`, with these words in the reason.
     Failed(&'static str),
-    /// `processed`, with so many posts.
+    /// `processed`, with this number of posts.
     Posts(u64),
-    /// `processed`, with so many posts and rows rejected as these.
+    /// `processed`, with this number of posts, and with rows rejected for these reasons.
     Rejects(u64, &'static [&'static str]),
-    /// `processed`, with three posts, from which these fields are left out.
+    /// `processed`, with three posts, which lack these fields.
     Drops(&'static [&'static str]),
 }
 
@@ -126,7 +126,7 @@ const IDS: &[(&str, Becomes)] = &[
     ("id_with_control_characters", Posts(3)),
 ];
 
-/// Those that `make_hostile.py --large` makes.
+/// The fixtures of `make_hostile.py --large`.
 const LARGE: &[(&str, Becomes)] = &[
     ("zip_bomb_of_6_gb", Failed("has 6442450944 bytes, more than")),
     ("zip_bomb_that_says_1_mib", Failed("longer than it declares")),
@@ -135,10 +135,10 @@ const LARGE: &[(&str, Becomes)] = &[
     ("row_cell_of_65_mib", Rejects(2, &["too_long"])),
 ];
 
-/// The longest that a run over one hostile archive may take.
+/// The time limit of a run over one hostile archive.
 const TIME_LIMIT: Duration = Duration::from_secs(15);
 
-/// The most memory that any run over hostile archives may take, in MiB.
+/// The memory limit of any run over hostile archives, in MiB.
 const MEMORY_LIMIT: u64 = 1024;
 
 fn folder() -> PathBuf {
@@ -149,12 +149,12 @@ fn file_name(name: &str) -> String {
     format!("{name}.db.zip")
 }
 
-/// The archive that every hostile one is accompanied by.
+/// The intact archive beside every hostile one.
 fn good() -> Archive {
     Archive::new("20251218_000000").with(post("good", "Nothing is wrong with me."))
 }
 
-/// A folder with the good archive and this file under the name of a fixture.
+/// A folder with the intact archive, and with `from` under the name of a fixture.
 fn env_with(name: &str, from: &Path) -> TestEnv {
     let env = TestEnv::with_archives(&[good()]);
     std::fs::copy(from.join(file_name(name)), env.path("archives").join(file_name(name))).unwrap();
@@ -167,11 +167,11 @@ fn check_each(fixtures: &[(&str, Becomes)]) {
         let run = env.run(&[]);
         check(&env, &run, name, becomes);
         run.check(run.took < TIME_LIMIT, &format!("{name} takes no longer than {TIME_LIMIT:?}"));
-        run.takes_less_than_mib(MEMORY_LIMIT);
+        run.uses_less_than_mib(MEMORY_LIMIT);
     }
 }
 
-/// Checks what one fixture has come to, in a run of its own with the good archive.
+/// Checks the outcome of one fixture after a run over it and the intact archive.
 fn check(env: &TestEnv, run: &Run, name: &str, becomes: &Becomes) {
     let state = env.state();
     let entry = &state[&file_name(name)];
@@ -228,24 +228,24 @@ fn every_fixture_is_tried() {
 }
 
 #[test]
-fn a_hostile_zip_costs_nothing_but_itself() {
+fn a_hostile_zip_harms_nothing_else() {
     check_each(ZIPS);
-    // Where the names in three of them would lead, were they taken for paths.
+    // Three fixtures have entry names that would lead here, if they were used as paths.
     assert!(!Path::new("/tmp/megastream_hostile.db").exists());
 }
 
 #[test]
-fn a_hostile_database_costs_nothing_but_itself() {
+fn a_hostile_database_harms_nothing_else() {
     check_each(DATABASES);
 }
 
 #[test]
-fn a_hostile_row_costs_nothing_but_itself() {
+fn a_hostile_row_harms_nothing_else() {
     check_each(ROWS);
 }
 
 #[test]
-fn a_hostile_vector_costs_nothing_but_itself() {
+fn a_hostile_vector_harms_nothing_else() {
     check_each(VECTORS);
 }
 
@@ -270,7 +270,7 @@ fn a_hostile_id_breaks_no_bulk_body() {
 }
 
 #[test]
-fn an_id_that_elasticsearch_must_refuse_is_never_sent() {
+fn an_id_too_long_for_elasticsearch_is_never_sent() {
     let env = TestEnv::new();
     for (name, _) in IDS {
         let name = file_name(name);
@@ -283,7 +283,7 @@ fn an_id_that_elasticsearch_must_refuse_is_never_sent() {
 }
 
 #[test]
-fn a_json_text_means_what_it_means_elsewhere() {
+fn json_is_read_as_other_parsers_read_it() {
     let content_of = |name: &str| {
         let env = env_with(name, &folder());
         env.run(&[]).exits(0);
@@ -294,7 +294,7 @@ fn a_json_text_means_what_it_means_elsewhere() {
 }
 
 #[test]
-fn what_was_sent_before_a_defect_was_met_is_put_right_by_the_whole_archive() {
+fn the_whole_archive_corrects_what_its_damaged_copy_sent() {
     let env = TestEnv::new();
     let whole = Archive::new("20251218_000100")
         .with_all(["first", "long", "last"].map(|name| post(name, &format!("{name} of the whole archive"))));
@@ -314,7 +314,7 @@ fn what_was_sent_before_a_defect_was_met_is_put_right_by_the_whole_archive() {
 }
 
 #[test]
-fn all_of_them_in_one_folder_leave_whole_lines_behind() {
+fn all_fixtures_in_one_folder_leave_only_whole_lines() {
     let env = TestEnv::with_archives(&[good()]);
     env.run(&["--dry-run", "--output", "out", "--dead-letter", DEAD_LETTERS, folder().to_str().unwrap()])
         .exits(3);
@@ -322,7 +322,7 @@ fn all_of_them_in_one_folder_leave_whole_lines_behind() {
     assert!(env.dead_letters().len() > 10);
 }
 
-/// Makes some of the large ones. The error is that there is no Python to make them with.
+/// Makes some of the large fixtures. The error says that Python is missing.
 fn make_large(folder: &Path, names: &[&str]) -> std::io::Result<()> {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("test_data/make_hostile.py");
     let status = Command::new("python3").arg(script).arg("--large").arg(folder).args(names).status()?;
@@ -331,7 +331,7 @@ fn make_large(folder: &Path, names: &[&str]) -> std::io::Result<()> {
 }
 
 #[test]
-fn the_whole_hostile_set_takes_less_than_a_gibibyte() {
+fn all_fixtures_together_take_less_than_1_gib() {
     let large = tempfile::tempdir().unwrap();
     let names: Vec<&str> = LARGE.iter().map(|(name, _)| *name).collect();
     if let Err(error) = make_large(large.path(), &names) {
@@ -348,7 +348,7 @@ fn the_whole_hostile_set_takes_less_than_a_gibibyte() {
     let folders = [folder(), large.path().to_owned(), env.path("archives")];
     let folders: Vec<&str> = folders.iter().map(|folder| folder.to_str().unwrap()).collect();
     let run = env.run(&[&["--workers", "4"], folders.as_slice()].concat()).exits(3);
-    run.takes_less_than_mib(MEMORY_LIMIT);
+    run.uses_less_than_mib(MEMORY_LIMIT);
     run.check(env.status_of(&good()) == "processed", "the good archive is processed");
     let state = env.state();
     for (name, becomes) in LARGE {
@@ -360,7 +360,7 @@ fn the_whole_hostile_set_takes_less_than_a_gibibyte() {
 }
 
 #[test]
-fn rejected_rows_and_ids_of_a_mebibyte_take_no_memory_of_their_own() {
+fn rejected_rows_and_ids_of_1_mib_are_not_kept_in_memory() {
     let large = tempfile::tempdir().unwrap();
     let many = long_or(("row_300000_rejected", 300_000, 80), ("row_30000_rejected", 30_000, 80));
     let cases = [many, ("id_of_1_mib_in_55_rows", 55, 250)];
@@ -372,7 +372,7 @@ fn rejected_rows_and_ids_of_a_mebibyte_take_no_memory_of_their_own() {
         let env = env_with(name, large.path());
         let run = env.run(&[]).exits(3);
         run.counts(&[("rows.rejected", rejected), ("rows.indexed", 3)]);
-        run.takes_less_than_mib(limit);
+        run.uses_less_than_mib(limit);
         let letters = env.read(DEAD_LETTERS).unwrap();
         run.check(letters.lines().count() as u64 == rejected, "every row has a dead letter");
         run.check(letters.lines().all(|line| line.len() < 2_000), "no dead letter is long");

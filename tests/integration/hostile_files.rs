@@ -1,5 +1,5 @@
-//! What is no regular file never hangs or crashes a run, whatever it is named like; names never reach a terminal as
-//! they are; and no temporary file outlives the start of the next run.
+//! Files that are not regular never hang or crash a run, whatever their names. Names are escaped in all output. The
+//! next run removes temporary files.
 
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
@@ -16,7 +16,7 @@ fn make_fifo(path: &Path) {
     assert!(Command::new("mkfifo").arg(path).status().unwrap().success());
 }
 
-/// A folder with one good archive among everything else that a folder can hold.
+/// A folder with one intact archive among everything else that a folder can hold.
 fn env_with_everything() -> TestEnv {
     let env = TestEnv::with_archives(&[good()]);
     let at = |name: &str| env.path("archives").join(name);
@@ -36,11 +36,11 @@ const PASSED_OVER: [&str; 8] =
     ["folder", "fifo", "device", "terminal", "dangling", "loop_a", "loop_b", "socket"];
 
 #[test]
-fn what_is_no_regular_file_is_passed_over() {
+fn only_regular_files_are_read() {
     let env = env_with_everything();
     for arguments in [&["--dry-run"][..], &["--list"], &["--check"], &[]] {
         let run = env.run(arguments);
-        // `/proc/self/mem` calls itself a regular file, and cannot be read: it stays pending.
+        // `/proc/self/mem` looks like a regular file, but cannot be read, so it stays pending.
         let code = if matches!(arguments, ["--list" | "--check"]) { 0 } else { 1 };
         run.check(run.code == Some(code), &format!("{arguments:?} ends with {code}"));
         if *arguments != ["--check"] {
@@ -51,12 +51,12 @@ fn what_is_no_regular_file_is_passed_over() {
         }
     }
     assert_eq!(env.status_of(&good()), "processed");
-    assert_eq!(env.state().len(), 1, "nothing else was judged");
+    assert_eq!(env.state().len(), 1, "nothing else got a status");
     assert_eq!(env.fake.documents("posts").into_keys().collect::<Vec<_>>(), [uri("good")]);
 }
 
 #[test]
-fn a_spooler_passes_it_over_too_and_ends_when_asked_to() {
+fn a_spool_run_reads_only_regular_files_and_stops_on_request() {
     let env = env_with_everything();
     let running = env.ingest().args(&["--mode", "spool"]).var("SPOOL_INTERVAL_SEC", "1").start();
     env.wait_for_processed(&[good()]);
@@ -65,7 +65,7 @@ fn a_spooler_passes_it_over_too_and_ends_when_asked_to() {
 }
 
 #[test]
-fn a_file_that_must_not_be_read_stays_pending() {
+fn an_unreadable_file_stays_pending() {
     let env = TestEnv::with_archives(&[good(), Archive::new("20251218_000100").with(post("secret", "x"))]);
     let secret = env.path("archives/mega_jetstream_20251218_000100.db.zip");
     std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0o000)).unwrap();
@@ -78,7 +78,29 @@ fn a_file_that_must_not_be_read_stays_pending() {
 }
 
 #[test]
-fn a_pipe_in_the_place_of_a_file_is_refused_and_not_waited_for() {
+fn an_archive_that_cannot_be_looked_at_stays_pending_unless_it_is_done() {
+    let env = TestEnv::with_archives(&[good()]);
+    let behind = Archive::new("20251218_000100").with(post("behind", "x"));
+    let link = env.path("archives").join(behind.name());
+    // No error that a missing file gives, whoever asks: as in a folder that may not be entered, or on a dead mount.
+    symlink(format!("{}/x", "x".repeat(300)), &link).unwrap();
+    for arguments in [&["--dry-run"][..], &[], &[], &["--verify"]] {
+        let run = env.run(arguments).exits(1).says(&behind.name()).says("cannot be read for now");
+        run.counts(&[("archives.pending", 1), ("archives.failed", 0)]);
+    }
+    env.run(&["--to", "2025-12-18"]).exits(0).counts(&[("archives.pending", 0)]);
+    let list = env.run(&["--list"]).exits(0);
+    list.check(list.stdout.contains("cannot be read for now"), "the list has the reason");
+    std::fs::remove_file(&link).unwrap();
+    env.add(std::slice::from_ref(&behind));
+    env.run(&[]).exits(0).counts(&[("archives.processed", 1), ("archives.pending", 0)]);
+    std::fs::remove_file(&link).unwrap();
+    symlink("x".repeat(300), &link).unwrap();
+    env.run(&[]).exits(0).counts(&[("archives.already_done", 2), ("archives.pending", 0)]);
+}
+
+#[test]
+fn a_pipe_in_place_of_a_file_is_refused_without_waiting() {
     let env = TestEnv::with_archives(&[good()]);
     let fifo = env.path("fifo");
     make_fifo(&fifo);
@@ -89,7 +111,7 @@ fn a_pipe_in_the_place_of_a_file_is_refused_and_not_waited_for() {
     env.ingest().var("SPOOL_STATE_FILE", "device").run().exits(2).says("not a regular file");
     env.ingest().var("ELASTICSEARCH_CA_CERT", "device").run().exits(2).says("not a regular file");
     env.run(&["--replay", "device"]).exits(2).says("not a regular file");
-    // Where its record of index settings or its lock should be.
+    // A pipe in place of the record of index settings, or of the lock.
     std::fs::rename(&fifo, env.path("state.lock")).unwrap();
     env.ingest().var("SPOOL_STATE_FILE", "state").run().exits(1).says("not a regular file");
     std::fs::rename(env.path("state.lock"), env.path("state.load_settings.json")).unwrap();
@@ -98,7 +120,7 @@ fn a_pipe_in_the_place_of_a_file_is_refused_and_not_waited_for() {
 }
 
 #[test]
-fn a_pipe_for_credentials_is_refused_and_not_waited_for() {
+fn a_pipe_for_credentials_is_refused_without_waiting() {
     let env = TestEnv::new();
     make_fifo(&env.path("fifo"));
     for variable in ["AWS_SHARED_CREDENTIALS_FILE", "AWS_WEB_IDENTITY_TOKEN_FILE"] {
@@ -112,13 +134,13 @@ fn a_pipe_for_credentials_is_refused_and_not_waited_for() {
             .var("AWS_EC2_METADATA_DISABLED", "true")
             .var(variable, "fifo")
             .run();
-        run.check(run.code != Some(0), "it fails");
+        run.check(run.code != Some(0), "the request fails");
         run.says("not a regular file");
     }
 }
 
 #[test]
-fn dead_letters_are_written_to_a_file_only() {
+fn dead_letters_are_only_written_to_regular_files() {
     let env = TestEnv::with_archives(&[good().with(unreadable("bad", Some("no JSON")))]);
     make_fifo(&env.path("fifo"));
     env.run(&["--dead-letter", "fifo"]).exits(2).says("not a regular file");
@@ -126,7 +148,31 @@ fn dead_letters_are_written_to_a_file_only() {
 }
 
 #[test]
-fn names_of_files_forge_no_lines_and_reach_no_terminal_as_they_are() {
+fn a_metrics_file_that_is_a_link_stays_one() {
+    let env = TestEnv::with_archives(&[good()]);
+    std::fs::create_dir(env.path("collected")).unwrap();
+    for target in ["collected/old.prom", "collected/new.prom"] {
+        symlink(target, env.path("link.prom")).unwrap();
+        env.run(&["--metrics-file", "link.prom"]).exits(0);
+        assert!(env.path("link.prom").is_symlink(), "the link stays one");
+        assert!(env.read(target).is_some_and(|text| text.contains("exit_code 0")), "{target}");
+        std::fs::remove_file(env.path("link.prom")).unwrap();
+    }
+}
+
+#[test]
+fn a_path_that_cannot_be_looked_at_is_not_called_missing() {
+    let env = TestEnv::new();
+    symlink("loop", env.path("loop")).unwrap();
+    for arguments in [&["--dry-run", "loop"][..], &["--replay", "loop"]] {
+        let run = env.run(arguments).exits(2).says("cannot be read").says("symbolic link");
+        run.check(!run.stderr.contains("does not exist"), "it is not called missing");
+    }
+    env.run(&["--dry-run", "gone"]).exits(2).says("does not exist");
+}
+
+#[test]
+fn file_names_are_escaped_in_logs_and_on_terminals() {
     let env = TestEnv::with_archives(&[good()]);
     let hostile = "x\n[2025-12-18T00:00:00Z ERROR] forged \u{1b}[2J\u{202e}\u{7f}_20251218_000100";
     let archive = Archive::new("20251218_000100").with(unreadable("bad", None));
@@ -142,7 +188,7 @@ fn names_of_files_forge_no_lines_and_reach_no_terminal_as_they_are() {
         let said = format!("{}{}", run.stdout, run.stderr);
         let shown = |c: char| c == '\n' || c == '\t' || !(c.is_control() || c == '\u{202e}');
         run.check(said.chars().all(shown), "no control character is shown");
-        run.check(said.contains("forged"), "the names are told");
+        run.check(said.contains("forged"), "the names are shown");
         run.check(!said.lines().any(|line| line.starts_with("[2025")), "no line is forged");
     }
     assert_eq!(env.dead_letters().len(), 1);
@@ -150,7 +196,7 @@ fn names_of_files_forge_no_lines_and_reach_no_terminal_as_they_are() {
 }
 
 #[test]
-fn what_a_killed_run_left_half_written_is_gone_after_the_next_start() {
+fn the_next_run_removes_temporary_files_of_a_killed_run() {
     let env = TestEnv::with_archives(&[good()]);
     env.run(&["--metrics-file", "m.prom"]).exits(0);
     let old = std::time::SystemTime::now() - std::time::Duration::from_secs(100);
@@ -160,7 +206,7 @@ fn what_a_killed_run_left_half_written_is_gone_after_the_next_start() {
         env.write(&name, "half wri");
         std::fs::File::options().write(true).open(env.path(&name)).unwrap().set_modified(old).unwrap();
     }
-    // There is nothing to do, and so nothing to save.
+    // Nothing is loaded, so nothing is saved either.
     env.run(&["--metrics-file", "m.prom"]).exits(0);
     let mut left: Vec<String> = std::fs::read_dir(env.path(""))
         .unwrap()
@@ -171,11 +217,11 @@ fn what_a_killed_run_left_half_written_is_gone_after_the_next_start() {
 }
 
 #[test]
-fn a_saved_file_is_as_private_as_it_was() {
+fn a_saved_file_keeps_its_permissions() {
     let env = TestEnv::with_archives(&[good()]);
     env.write(STATE_FILE, "[]");
     std::fs::set_permissions(env.path(STATE_FILE), std::fs::Permissions::from_mode(0o600)).unwrap();
-    // Somebody hopes that the temporary file is written through this link.
+    // An attacker's link, in the hope that the temporary file is written through it.
     env.write("victim", "not to be touched");
     symlink("victim", env.path(&format!("{STATE_FILE}.tmp"))).unwrap();
     env.run(&["--dead-letter", DEAD_LETTERS]).exits(0);

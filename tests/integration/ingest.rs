@@ -1,4 +1,4 @@
-//! Archives in, documents out: what each row becomes, and what the indices hold afterwards.
+//! Archives in, documents out: what becomes of each row, and what the indices hold.
 
 use std::collections::BTreeSet;
 
@@ -14,7 +14,7 @@ use crate::harness::store::{Base64Vectors, Item, Store};
 use crate::harness::vectors::vector;
 use crate::harness::{Run, TestEnv, posts};
 
-/// All actions sent so far, in the order of their arrival.
+/// All actions sent so far, in order of arrival.
 fn sent(fake: &Fake) -> Vec<Item> {
     fake.bulks().into_iter().flat_map(|record| record.items).collect()
 }
@@ -52,11 +52,11 @@ fn documents_hold_what_the_rows_say() {
     assert_holds(&env.fake, &archives);
     run.counts(&[("rows.read", 15), ("rows.indexed", 15), ("archives.processed", 1)]);
     run.counts(&[("reasons.dropped_fields.created_at", 1), ("reasons.dropped_fields.embedding", 2)]);
-    run.check(run.stdout.is_empty(), "standard output carries only what was asked for");
+    run.check(run.stdout.is_empty(), "standard output is empty unless requested");
 }
 
 #[test]
-fn vectors_of_a_wrong_length_or_not_finite_are_left_out_and_counted() {
+fn vectors_of_a_wrong_length_or_not_finite_are_dropped_and_counted() {
     let encoded = crate::harness::vectors::encode;
     let (mut infinite, mut not_a_number) = (vector(1), vector(1));
     infinite[100] = f32::INFINITY;
@@ -72,7 +72,7 @@ fn vectors_of_a_wrong_length_or_not_finite_are_left_out_and_counted() {
 }
 
 #[test]
-fn base64_vectors_are_the_same_bits() {
+fn base64_vectors_keep_every_bit() {
     let archives = [archive_of_every_kind_of_post()];
     let env = TestEnv::with_archives(&archives);
     env.fake.store(|store| store.base64 = Base64Vectors::BigEndian);
@@ -94,7 +94,7 @@ fn an_older_table_name_and_a_bare_database_are_read() {
 }
 
 #[test]
-fn within_an_archive_only_the_last_event_is_sent() {
+fn only_the_last_event_of_a_post_per_archive_is_sent() {
     let archive = Archive::new("20251218_000000")
         .with(post("a", "first"))
         .with(post("b", "only"))
@@ -144,13 +144,13 @@ fn a_post_with_a_tombstone_is_looked_up_and_suppressed() {
     env.run(&[]).exits(0).counts(&[("rows.suppressed", 1), ("rows.indexed", 1)]);
     assert_holds(&env.fake, &[first, later]);
     let to_a: Vec<_> = sent(&env.fake).into_iter().filter(|item| item.id == uri("a")).collect();
-    assert!(to_a.iter().all(|item| item.operation == "delete"), "it is not even sent");
-    assert_eq!(to_a.len(), 1, "and what an interrupted run may have left behind is deleted");
+    assert!(to_a.iter().all(|item| item.operation == "delete"), "the post is not sent");
+    assert_eq!(to_a.len(), 1, "a copy left by an interrupted run is deleted");
     let requests = env.fake.requests();
     let look_up = requests.iter().find(|record| record.request.is_mget()).unwrap();
     let body = String::from_utf8_lossy(&look_up.request.body).into_owned() + &look_up.request.path;
     assert!(body.contains("post_tombstones") && body.contains(&uri("a")), "{body}");
-    assert_eq!(look_up.request.param("_source"), Some("false"), "documents are not asked for");
+    assert_eq!(look_up.request.param("_source"), Some("false"), "only ids are requested");
 }
 
 #[test]
@@ -182,7 +182,7 @@ fn a_post_is_deleted_only_after_its_tombstone_is_confirmed() {
 }
 
 #[test]
-fn versions_are_archive_time_and_row_and_deletes_stand_above_all_posts() {
+fn versions_order_by_archive_time_and_row_with_deletes_above_posts() {
     let archive = Archive::new("20251218_000000").with(post("a", "a post")).with(delete("b"));
     let env = TestEnv::with_archives(std::slice::from_ref(&archive));
     env.run(&[]).exits(0);
@@ -222,7 +222,7 @@ fn run_with_odd_rows(env: &TestEnv) -> Run {
 }
 
 #[test]
-fn odd_rows_are_counted_by_reason_and_cost_no_other_row() {
+fn odd_rows_are_counted_by_reason_and_harm_no_other_row() {
     let env = TestEnv::new();
     let run = run_with_odd_rows(&env);
     run.counts(&[("rows.read", 10), ("rows.indexed", 3), ("rows.skipped", 2), ("rows.rejected", 5)]);
@@ -252,7 +252,7 @@ fn rejected_rows_become_dead_letters() {
 }
 
 #[test]
-fn shards_take_every_archive_once() {
+fn each_archive_belongs_to_exactly_one_shard() {
     let archives: Vec<Archive> = (0..8)
         .map(|n| Archive::new(&format!("20251218_00000{n}")).with_all(posts(&format!("s{n}-"), 2)))
         .collect();
@@ -267,7 +267,7 @@ fn shards_take_every_archive_once() {
 }
 
 #[test]
-fn an_index_behind_an_alias_that_is_deleted_meanwhile_is_not_made_anew() {
+fn an_index_deleted_behind_its_alias_is_not_recreated() {
     let env = TestEnv::with_archives(&[Archive::new("20251218_000000").with_all(posts("p", 3))]);
     env.fake.fail_bulks(1, Fault::Hang);
     let running = env.ingest().start();
@@ -275,11 +275,11 @@ fn an_index_behind_an_alias_that_is_deleted_meanwhile_is_not_made_anew() {
     env.fake.store(|store| store.indices.remove("posts_v1"));
     env.fake.release();
     running.wait().exits(5).says("create it").counts(&[("archives.processed", 0), ("archives.pending", 1)]);
-    env.fake.store(|store| assert!(!store.indices.contains_key("posts"), "it has been guessed"));
+    env.fake.store(|store| assert!(!store.indices.contains_key("posts"), "no index was created"));
 }
 
 #[test]
-fn an_index_is_written_to_by_its_own_name() {
+fn an_index_without_an_alias_is_written_to() {
     let env = TestEnv::with_fake(Fake::start_with(Store::with_indices(&["posts", "post_tombstones"])));
     let first = Archive::new("20251218_000000").with_all(posts("p", 3)).with(delete("never"));
     let later = Archive::new("20251219_000000").with(delete("p1"));
@@ -294,12 +294,12 @@ fn an_index_is_written_to_by_its_own_name() {
     assert_eq!(
         deletes,
         [(uri("p1"), None, true)],
-        "a delete with an external version makes the index that it misses"
+        "a delete with an external version would create a missing index"
     );
 }
 
 #[test]
-fn with_several_indices_behind_an_alias_deletes_go_to_every_one_of_them() {
+fn deletes_go_to_every_index_behind_an_alias() {
     let old = Archive::new("20251218_000000").with_all(posts("old", 3));
     let env = TestEnv::with_archives(std::slice::from_ref(&old));
     env.run(&[]).exits(0).counts(&[("rows.indexed", 3)]);
@@ -308,7 +308,7 @@ fn with_several_indices_behind_an_alias_deletes_go_to_every_one_of_them() {
     env.add(&[Archive::new("20251219_000000").with_all(posts("new", 2))]);
     env.add(&[Archive::new("20251220_000000").with_all(deletes)]);
     env.run(&["--batch-docs", "2"]).exits(0).says("2 indices").counts(&[("rows.deleted", 2)]);
-    // Two posts are deleted from two indices in no more actions at once than any request may hold.
+    // Deletes from two indices must not exceed the limit of actions per request.
     let sizes: Vec<usize> = env.fake.bulks().iter().map(|record| record.items.len()).skip(1).collect();
     assert!(sizes.iter().all(|size| *size <= 2), "{sizes:?}");
     let ids = |index: &str| env.fake.documents(index).into_keys().collect::<Vec<_>>();

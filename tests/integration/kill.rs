@@ -1,4 +1,4 @@
-//! The program is killed, without a chance to tidy up, at any instant, and started anew until it is done.
+//! The program is killed without warning at any instant, and restarted until it is done.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -10,18 +10,18 @@ use crate::harness::model::{assert_holds, assert_processed_are_held};
 use crate::harness::script::Fault;
 use crate::harness::{DEAD_LETTERS, Invocation, STATE_FILE, TestEnv, long_or};
 
-/// How many times the program is killed, unless `KILLS` says otherwise; and where `LONG_TESTS` is not set.
+/// How often the program is killed, unless `KILLS` says otherwise.
 const KILLS: usize = 200;
 const FEWER_KILLS: usize = 20;
 
-/// So many loads are killed at the same time. They wait for the server most of the time.
-const AT_ONCE: usize = 5;
+/// Loads that are killed concurrently; most of their time is spent waiting for the server.
+const CONCURRENT: usize = 5;
 
-/// Twenty archives with everything in them: posts, updates, deletions, rows that are rejected.
+/// Twenty archives with posts, updates, deletions and rejected rows.
 fn archives() -> Vec<Archive> {
     let rows = |archive: usize| {
         let own = (0..10).map(move |n| post(&format!("a{archive}-{n}"), "first").row());
-        // What earlier archives have brought comes again, changes, or goes.
+        // Posts of earlier archives are created again, updated or deleted.
         let earlier = archive.saturating_sub(1);
         let later = [
             update(&format!("a{earlier}-1"), "second").row(),
@@ -34,7 +34,7 @@ fn archives() -> Vec<Archive> {
     (0..20).map(|n| Archive::new(&format!("20251218_0000{n:02}")).with_all(rows(n))).collect()
 }
 
-/// A server that takes its time, so that a run lasts for several saves of the state file.
+/// A slow server, so that a run saves the state file several times.
 fn slow_env(archives: &[Archive]) -> TestEnv {
     let env = TestEnv::with_archives(archives);
     let writes_or_looks_up = |request: &Request| request.is_bulk() || request.is_mget();
@@ -46,9 +46,9 @@ fn load(env: &TestEnv) -> Invocation<'_> {
     env.ingest().args(&["--batch-docs", "4", "--senders", "2", "--workers", "2"])
 }
 
-/// What holds at every instant: the state file can be read, and what it calls processed is all there.
+/// Asserts what holds at every instant: the state file is valid, and every processed archive is in the index.
 fn assert_nothing_is_lost(env: &TestEnv, archives: &[Archive]) {
-    // The rejected row of each archive has no document; it is among the dead letters.
+    // The rejected row of each archive is a dead letter, not a document.
     let letters = env.read(DEAD_LETTERS).unwrap_or_default();
     let with_documents: Vec<Archive> = archives
         .iter()
@@ -63,8 +63,7 @@ fn assert_nothing_is_lost(env: &TestEnv, archives: &[Archive]) {
     assert_processed_are_held(env, &with_documents);
 }
 
-/// Kills a load at random instants until a run of it comes to its end, and looks at the result. Returns how often it
-/// was killed.
+/// Kills a load at random instants until one run completes, and checks the result. Returns the number of kills.
 fn kill_until_done(archives: &[Archive], typical: Duration, seed: u64) -> usize {
     let mut random = fastrand::Rng::with_seed(seed);
     let env = slow_env(archives);
@@ -79,8 +78,8 @@ fn kill_until_done(archives: &[Archive], typical: Duration, seed: u64) -> usize 
         assert!(done.is_subset(&now), "an archive was forgotten: {done:?}, then {now:?}");
         done = now;
         if run.code != Some(128 + 9) {
-            // It has ended just before, or all was done: the rejected rows may be those of an earlier run.
-            run.check(matches!(run.code, Some(0 | 3)), "it is done");
+            // The last kill may have come after the end of the work, so the rejected rows may belong to an earlier run.
+            run.check(matches!(run.code, Some(0 | 3)), "the load is complete");
             assert_eq!(done.len(), archives.len());
             assert!(!env.path(&format!("{STATE_FILE}.tmp")).exists());
             assert_holds(&env.fake, archives);
@@ -91,7 +90,7 @@ fn kill_until_done(archives: &[Archive], typical: Duration, seed: u64) -> usize 
 }
 
 #[test]
-fn killed_at_any_instant_and_started_anew_the_program_loses_nothing() {
+fn a_run_killed_at_any_instant_loses_nothing() {
     let archives = &archives();
     let undisturbed = slow_env(archives);
     let typical = load(&undisturbed).run().exits(3).took;
@@ -102,7 +101,7 @@ fn killed_at_any_instant_and_started_anew_the_program_loses_nothing() {
     let seed = AtomicU64::new(fastrand::u64(..u64::MAX / 2));
     let kills = AtomicUsize::new(0);
     std::thread::scope(|scope| {
-        for _ in 0..AT_ONCE {
+        for _ in 0..CONCURRENT {
             scope.spawn(|| {
                 while kills.load(Ordering::Relaxed) < wanted {
                     let seed = seed.fetch_add(1, Ordering::Relaxed);

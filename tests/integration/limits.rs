@@ -1,11 +1,11 @@
-//! How many actions and bytes a bulk request holds, and how many are open at once.
+//! How many actions and bytes a bulk request holds, and how many requests are open at once.
 
 use crate::harness::archives::{Archive, post};
 use crate::harness::model::assert_holds;
 use crate::harness::{TestEnv, posts};
 
 #[test]
-fn a_request_holds_no_more_actions_than_configured() {
+fn a_request_holds_at_most_the_configured_number_of_actions() {
     let archives = [Archive::new("20251218_000000").with_all(posts("p", 50))];
     let env = TestEnv::with_archives(&archives);
     let run = env.ingest().var("BATCH_DOCS", "8").run().exits(0);
@@ -16,7 +16,7 @@ fn a_request_holds_no_more_actions_than_configured() {
 }
 
 #[test]
-fn the_default_is_a_hundred_actions() {
+fn the_default_limit_is_100_actions() {
     let env = TestEnv::with_archives(&[Archive::new("20251218_000000").with_all(posts("p", 150))]);
     env.run(&[]).exits(0);
     let mut sizes: Vec<usize> = env.fake.bulks().iter().map(|record| record.items.len()).collect();
@@ -25,21 +25,21 @@ fn the_default_is_a_hundred_actions() {
 }
 
 #[test]
-fn a_request_holds_no_more_bytes_than_configured() {
+fn a_request_holds_at_most_the_configured_number_of_bytes() {
     let archives = [Archive::new("20251218_000000").with_all(posts("p", 50))];
     let env = TestEnv::with_archives(&archives);
     env.ingest().var("BATCH_BYTES", "3000").run().exits(0);
     assert_holds(&env.fake, &archives);
     let bulks = env.fake.bulks();
     assert!(bulks.iter().all(|record| record.request.body.len() <= 3000));
-    // But for the last one cut, none has room for one more of these documents, all of about the same size.
+    // The documents have about the same size, so only the last request may have room for another one.
     let largest = bulks.iter().flat_map(|record| &record.items).map(|item| item.bytes).max().unwrap();
     let with_room = bulks.iter().filter(|record| record.request.body.len() + largest <= 3000);
     assert!(with_room.count() <= 1 && bulks.len() > 2);
 }
 
 #[test]
-fn a_document_over_the_byte_limit_travels_alone() {
+fn a_document_over_the_byte_limit_is_sent_alone() {
     let big = post("big", &"long ".repeat(2000));
     let archives =
         [Archive::new("20251218_000000").with_all(posts("a", 5)).with(big).with_all(posts("b", 5))];
@@ -53,23 +53,23 @@ fn a_document_over_the_byte_limit_travels_alone() {
 }
 
 #[test]
-fn no_more_requests_are_open_than_there_are_senders() {
+fn open_requests_never_outnumber_senders() {
     let archives: Vec<Archive> = (0..4)
         .map(|n| Archive::new(&format!("20251218_00000{n}")).with_all(posts(&format!("p{n}-"), 30)))
         .collect();
     let env = TestEnv::with_archives(&archives);
     env.ingest().var("SENDERS", "2").var("BATCH_DOCS", "1").run().exits(0);
-    assert!((1..=2).contains(&env.fake.most_open_bulks()), "{}", env.fake.most_open_bulks());
+    assert!((1..=2).contains(&env.fake.peak_open_bulks()), "{}", env.fake.peak_open_bulks());
     assert_holds(&env.fake, &archives);
 }
 
 #[test]
-fn the_summary_tells_requests_and_bytes() {
+fn the_summary_counts_requests_and_bytes() {
     let env = TestEnv::with_archives(&[Archive::new("20251218_000000").with_all(posts("p", 20))]);
     let run = env.run(&["--batch-docs=4"]).exits(0);
     let bytes: usize = env.fake.bulks().iter().map(|record| record.request.body.len()).sum();
     run.counts(&[("requests.bulk", 5)]);
-    // Compressed or not, with or without headers: some bytes were sent, and not many times as many.
+    // Compression and headers change the number, but not by orders of magnitude.
     let told = run.count("requests.bytes_sent");
     run.check((1..=2 * bytes as u64).contains(&told), &format!("{told} bytes sent of {bytes}"));
 }

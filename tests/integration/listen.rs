@@ -1,4 +1,4 @@
-//! `--listen`: what is served while a run works, to whom, and what it says of a run that hangs.
+//! `--listen`: metrics and health during a run, and during a run that hangs.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -19,12 +19,12 @@ fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
-/// What is sent to the port comes back as this; "" where nobody answers.
+/// Sends bytes to the port and returns the reply, "" if nothing answers.
 fn ask(port: u16, request: &str) -> String {
     let mut reply = String::new();
     if let Ok(mut connection) = TcpStream::connect(("127.0.0.1", port)) {
         connection.set_read_timeout(Some(PATIENCE)).unwrap();
-        // The server may have ended meanwhile.
+        // The server may have ended in the meantime.
         let _ = connection.write_all(request.as_bytes());
         let _ = connection.read_to_string(&mut reply);
     }
@@ -35,7 +35,7 @@ fn get(port: u16, path: &str) -> String {
     ask(port, &format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"))
 }
 
-/// Asks until the answer is as it should be.
+/// Repeats a request until its reply fits.
 fn wait_for(running: &mut Running, port: u16, path: &str, is_right: impl Fn(&str) -> bool) -> String {
     let deadline = Instant::now() + PATIENCE;
     loop {
@@ -48,18 +48,18 @@ fn wait_for(running: &mut Running, port: u16, path: &str, is_right: impl Fn(&str
     }
 }
 
-/// The figures of a page or a file, without those that change by themselves.
-fn steady(text: &str) -> Vec<&str> {
+/// The lines of a metrics page or file, without those that change by themselves.
+fn stable_lines(text: &str) -> Vec<&str> {
     let changes = ["lag_seconds ", "since_confirmed_request_seconds "];
-    let is_steady = |line: &&str| {
+    let is_stable = |line: &&str| {
         line.starts_with("megastream_ingest_")
             && !changes.iter().any(|name| line["megastream_ingest_".len()..].starts_with(name))
     };
-    text.lines().filter(is_steady).collect()
+    text.lines().filter(is_stable).collect()
 }
 
 #[test]
-fn a_spooler_serves_the_figures_of_its_file_and_that_it_is_well() {
+fn a_spool_run_serves_its_metrics_and_health() {
     let env = TestEnv::with_archives(&[archive()]);
     let port = free_port();
     let text = port.to_string();
@@ -75,7 +75,7 @@ fn a_spooler_serves_the_figures_of_its_file_and_that_it_is_well() {
     let (head, body) = page.split_once("\r\n\r\n").unwrap();
     assert!(head.starts_with("HTTP/1.1 200 OK\r\nContent-Type: text/plain; version=0.0.4"), "{head}");
     assert!(head.contains(&format!("Content-Length: {}\r\n", body.len())), "{head}");
-    assert_eq!(steady(body), steady(&env.read("m.prom").unwrap()));
+    assert_eq!(stable_lines(body), stable_lines(&env.read("m.prom").unwrap()));
     let count = |name: &str| {
         let line = body.lines().find_map(|line| line.strip_prefix(&format!("megastream_ingest_{name} ")));
         line.and_then(|value| value.parse::<f64>().ok()).unwrap_or_default()
@@ -87,7 +87,7 @@ fn a_spooler_serves_the_figures_of_its_file_and_that_it_is_well() {
     assert!(get(port, "/healthz").ends_with("\r\n\r\nok\n"));
     assert!(get(port, "/readyz").ends_with("\r\n\r\nready\n"));
 
-    // Nothing else is there, and nonsense costs nothing.
+    // Unknown paths and invalid requests do no harm.
     assert!(get(port, "/").starts_with("HTTP/1.1 404 "));
     assert!(ask(port, "POST /metrics HTTP/1.1\r\n\r\n").starts_with("HTTP/1.1 405 "));
     assert!(ask(port, "nonsense\r\n\r\n").starts_with("HTTP/1.1 400 "));
@@ -101,7 +101,7 @@ fn a_spooler_serves_the_figures_of_its_file_and_that_it_is_well() {
 }
 
 #[test]
-fn a_run_is_ready_once_it_has_passed_its_preflight_and_not_while_the_server_is_away() {
+fn a_run_is_ready_after_its_preflight_unless_the_server_is_unavailable() {
     let env = TestEnv::with_archives(&[archive()]);
     let port = free_port();
     let nobody = format!("http://127.0.0.1:{}", free_port());
@@ -110,13 +110,13 @@ fn a_run_is_ready_once_it_has_passed_its_preflight_and_not_while_the_server_is_a
     let mut away = spool.var("ELASTICSEARCH_URL", &nobody).start();
     let reply = wait_for(&mut away, port, "/readyz", |reply| !reply.is_empty());
     assert!(reply.starts_with("HTTP/1.1 503 ") && reply.contains("preflight"), "{reply}");
-    assert!(get(port, "/healthz").starts_with("HTTP/1.1 200 "), "it waits in good health");
+    assert!(get(port, "/healthz").starts_with("HTTP/1.1 200 "), "a waiting run is healthy");
     away.signal("TERM");
     away.wait();
 }
 
 #[test]
-fn a_port_in_use_ends_the_run_before_anything_is_read_and_says_what_to_do() {
+fn a_port_in_use_ends_the_run_at_the_start_with_advice() {
     let env = TestEnv::with_archives(&[archive()]);
     let other = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = other.local_addr().unwrap().to_string();
@@ -129,7 +129,7 @@ fn a_port_in_use_ends_the_run_before_anything_is_read_and_says_what_to_do() {
 
 #[test]
 #[cfg(debug_assertions)]
-fn a_sender_that_hangs_makes_the_run_unwell_until_it_goes_on() {
+fn a_stuck_sender_makes_the_run_unhealthy_until_it_continues() {
     let env = TestEnv::with_archives(&[archive()]);
     env.fake.fail_bulks(1, Fault::Hang);
     let port = free_port();

@@ -1,4 +1,4 @@
-//! `--bulk-load-settings`: what is set for a load is put back, whatever ends it.
+//! `--bulk-load-settings`: the old settings are restored, however the load ends.
 
 use std::collections::BTreeMap;
 
@@ -12,14 +12,14 @@ use crate::harness::{Running, STATE_FILE, TestEnv, posts};
 
 const RECORD: &str = ".processed_files.json.load_settings.json";
 
-/// What a load sets for posts; but for the first, for tombstones as well.
+/// The settings of a load for posts; all but the first are set for tombstones, too.
 const TUNED: [(&str, &str); 2] = [("index.number_of_replicas", "0"), ("index.refresh_interval", "29999ms")];
 
 fn archives() -> [Archive; 1] {
     [Archive::new("20251218_000000").with_all(posts("p", 3))]
 }
 
-/// A folder with an archive, and a server on which these settings of `posts` are set.
+/// A folder with an archive, and a server whose index `posts` has these settings.
 fn env_with(set: &[(&str, &str)]) -> TestEnv {
     let env = TestEnv::with_archives(&archives());
     set_by_hand(&env, set);
@@ -34,7 +34,7 @@ fn map(set: &[(&str, &str)]) -> BTreeMap<String, String> {
     set.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
 }
 
-/// The settings of an index that have been set.
+/// The explicit settings of an index.
 fn settings(env: &TestEnv, index: &str) -> BTreeMap<String, String> {
     env.fake.store(|store| store.index(index).unwrap().settings.clone())
 }
@@ -51,7 +51,7 @@ fn is_look_up(request: &Request) -> bool {
     request.method == "GET" && request.switch("flat_settings")
 }
 
-/// A load that waits for the answer to its first bulk request.
+/// A load that waits for the reply to its first bulk request.
 fn load_in_progress(env: &TestEnv) -> Running {
     env.fake.fail_bulks(1, Fault::Hang);
     let running = env.ingest().args(&["--bulk-load-settings"]).start();
@@ -60,7 +60,7 @@ fn load_in_progress(env: &TestEnv) -> Running {
 }
 
 #[test]
-fn settings_are_tuned_for_the_load_and_put_back_at_its_end() {
+fn settings_are_tuned_for_the_load_and_restored_at_its_end() {
     let before = [("index.refresh_interval", "7s"), ("index.number_of_replicas", "2")];
     let env = env_with(&before);
     let running = load_in_progress(&env);
@@ -76,7 +76,7 @@ fn settings_are_tuned_for_the_load_and_put_back_at_its_end() {
 }
 
 #[test]
-fn what_was_set_is_on_record_before_anything_is_changed() {
+fn old_settings_are_recorded_before_any_change() {
     let env = env_with(&[]);
     env.fake.fail(is_update, 0, 1, Fault::Hang);
     let running = env.ingest().args(&["--bulk-load-settings"]).start();
@@ -87,7 +87,7 @@ fn what_was_set_is_on_record_before_anything_is_changed() {
 }
 
 #[test]
-fn settings_are_put_back_after_a_signal_and_a_failure() {
+fn settings_are_restored_after_a_signal_and_a_failure() {
     let before = [("index.number_of_replicas", "1")];
     let env = env_with(&before);
     env.fake.fail_bulks(usize::MAX, Fault::status(503));
@@ -103,7 +103,7 @@ fn settings_are_put_back_after_a_signal_and_a_failure() {
 }
 
 #[test]
-fn a_run_after_a_kill_puts_them_back_first_with_or_without_the_flag() {
+fn the_run_after_a_kill_restores_settings_first_even_without_the_flag() {
     for flags in [&[][..], &["--bulk-load-settings"]] {
         let before = [("index.number_of_replicas", "2")];
         let env = env_with(&before);
@@ -143,7 +143,7 @@ fn a_second_process_leaves_the_settings_to_the_first() {
     let running = load_in_progress(&env);
     let second = env.ingest().args(&["--bulk-load-settings"]).var("SPOOL_STATE_FILE", "second.json").run();
     second.exits(0).says("another process has tuned posts");
-    assert_eq!(settings(&env, "posts"), map(&TUNED), "the first one still loads");
+    assert_eq!(settings(&env, "posts"), map(&TUNED), "the first process still loads");
     assert_eq!(env.read("second.json.load_settings.json"), None);
     env.fake.release();
     running.wait().exits(0);
@@ -151,7 +151,7 @@ fn a_second_process_leaves_the_settings_to_the_first() {
 }
 
 #[test]
-fn what_an_operator_sets_during_the_load_stays() {
+fn changes_by_an_operator_during_the_load_stay() {
     let env = env_with(&[("index.refresh_interval", "7s"), ("index.number_of_replicas", "2")]);
     let running = load_in_progress(&env);
     set_by_hand(&env, &[("index.refresh_interval", "1s")]);
@@ -162,7 +162,7 @@ fn what_an_operator_sets_during_the_load_stays() {
 }
 
 #[test]
-fn a_server_that_is_away_for_a_moment_does_not_keep_them_from_being_put_back() {
+fn settings_are_restored_despite_a_short_outage() {
     let env = env_with(&[("index.number_of_replicas", "2")]);
     env.fake.fail(is_update, 2, 3, Fault::status(503));
     env.run(&["--bulk-load-settings"]).exits(0);
@@ -171,7 +171,7 @@ fn a_server_that_is_away_for_a_moment_does_not_keep_them_from_being_put_back() {
 }
 
 #[test]
-fn what_cannot_be_put_back_is_told_with_what_to_do_by_hand() {
+fn a_failed_restore_says_what_to_do_by_hand() {
     let env = env_with(&[("index.number_of_replicas", "2")]);
     env.fake.fail(is_update, 2, usize::MAX, Fault::status(403));
     let run = env.run(&["--bulk-load-settings"]).exits(1);
@@ -184,7 +184,7 @@ fn what_cannot_be_put_back_is_told_with_what_to_do_by_hand() {
 }
 
 #[test]
-fn settings_are_changed_only_with_the_privilege_to_put_them_back() {
+fn settings_are_changed_only_with_the_privilege_to_restore_them() {
     let env = env_with(&[]);
     env.fake.deny("manage");
     env.run(&["--bulk-load-settings"]).exits(5).says("manage");
@@ -193,7 +193,7 @@ fn settings_are_changed_only_with_the_privilege_to_put_them_back() {
 }
 
 #[test]
-fn what_one_index_has_taken_is_put_back_where_the_other_refuses() {
+fn settings_of_one_index_are_restored_if_the_other_refuses() {
     let env = env_with(&[]);
     let of_posts = |request: &Request| is_update(request) && request.path.starts_with("/posts_v1/");
     env.fake.fail(of_posts, 0, usize::MAX, Fault::status(403));
@@ -204,7 +204,7 @@ fn what_one_index_has_taken_is_put_back_where_the_other_refuses() {
 }
 
 #[test]
-fn a_failure_to_put_back_does_not_hide_what_has_ended_the_run() {
+fn a_failed_restore_does_not_hide_the_cause_of_the_end() {
     let env = env_with(&[]);
     env.fake.fail(is_update, 1, usize::MAX, Fault::status(403));
     let run = env.run(&["--bulk-load-settings"]).exits(5).says("preflight refused: load settings");
@@ -213,7 +213,7 @@ fn a_failure_to_put_back_does_not_hide_what_has_ended_the_run() {
 }
 
 #[test]
-fn settings_are_put_back_on_a_server_that_shows_them_nested_and_as_numbers() {
+fn settings_shown_nested_and_as_numbers_are_restored() {
     let before = [("index.refresh_interval", "7s"), ("index.number_of_replicas", "2")];
     let env = env_with(&before);
     env.fake.store(|store| {
@@ -231,7 +231,7 @@ fn settings_are_put_back_on_a_server_that_shows_them_nested_and_as_numbers() {
 }
 
 #[test]
-fn settings_that_do_not_read_back_are_put_back_before_anything_is_sent() {
+fn settings_that_do_not_read_back_are_restored_before_sending() {
     let before = [("index.refresh_interval", "7s"), ("index.number_of_replicas", "2")];
     let rounded = |flat: &serde_json::Value| {
         let mut shown = flat.clone();
@@ -253,7 +253,7 @@ fn settings_that_do_not_read_back_are_put_back_before_anything_is_sent() {
 }
 
 #[test]
-fn what_another_process_has_put_back_meanwhile_is_tuned_again() {
+fn settings_restored_by_another_process_are_tuned_again() {
     let before = [("index.number_of_replicas", "2")];
     let env = env_with(&before);
     env.fake.fail(is_update, 1, 1, Fault::Reply(Reply::json(200, &json!({"acknowledged": true}))));
@@ -267,10 +267,10 @@ fn what_another_process_has_put_back_meanwhile_is_tuned_again() {
 }
 
 #[test]
-fn a_reply_that_is_none_does_not_mean_that_the_index_is_gone() {
+fn a_404_from_a_gateway_does_not_mean_the_index_is_gone() {
     let env = env_with(&[("index.number_of_replicas", "2")]);
     let no_such_page = Reply { status: 404, headers: vec![], body: b"no such page".to_vec() };
-    // The settings of both indices are read before and after they are set, and then no more.
+    // Both indices are read before and after the change; all later reads fail.
     env.fake.fail(is_look_up, 4, usize::MAX, Fault::Reply(no_such_page));
     env.run(&["--bulk-load-settings"]).exits(1).says("could not be put back");
     assert!(env.read(RECORD).is_some());
@@ -280,7 +280,7 @@ fn a_reply_that_is_none_does_not_mean_that_the_index_is_gone() {
 }
 
 #[test]
-fn a_record_that_cannot_be_read_stops_the_run() {
+fn an_unreadable_record_stops_the_run() {
     let env = env_with(&[]);
     env.write(RECORD, "{");
     env.run(&[]).exits(2).says(RECORD);
@@ -290,7 +290,7 @@ fn a_record_that_cannot_be_read_stops_the_run() {
 }
 
 #[test]
-fn the_record_of_an_index_that_is_gone_is_done_with() {
+fn the_record_of_a_deleted_index_is_removed() {
     let env = env_with(&[]);
     let change = json!({"index.number_of_replicas": {"before": "1", "during": "0"}});
     env.write(RECORD, json!({"posts_v0": change}).to_string());
@@ -299,7 +299,7 @@ fn the_record_of_an_index_that_is_gone_is_done_with() {
 }
 
 #[test]
-fn a_spool_run_has_no_first_load() {
+fn a_spool_run_refuses_bulk_load_settings() {
     let env = env_with(&[]);
     env.run(&["--bulk-load-settings", "--mode", "spool"]).exits(2).says("--bulk-load-settings");
     assert!(env.fake.requests().is_empty());
@@ -314,9 +314,9 @@ fn an_index_with_async_durability_is_flushed_before_archives_are_marked() {
     env.fake.wait_for(|record| is_flush(&record.request), 1);
     let last_bulk = env.fake.requests().iter().rposition(|r| r.request.is_bulk()).unwrap();
     let flush = env.fake.requests().iter().position(|r| is_flush(&r.request)).unwrap();
-    assert!(last_bulk < flush, "the flush follows what it is to make durable");
+    assert!(last_bulk < flush, "the flush comes after the last bulk request");
     assert!(!env.read(STATE_FILE).unwrap_or_default().contains("processed"));
-    // The node dies with all that it had confirmed and not yet synced.
+    // The node dies, and loses what it had confirmed but not synced.
     env.fake.store(|store| {
         store.node_starts += 1;
         store.index("posts").unwrap().documents.clear();
@@ -329,10 +329,10 @@ fn an_index_with_async_durability_is_flushed_before_archives_are_marked() {
 }
 
 #[test]
-fn a_load_on_a_quiet_server_writes_everything_once_and_says_nothing_of_durability() {
+fn a_load_without_faults_writes_everything_once_and_logs_no_durability() {
     let env = env_with(&[]);
     let run = env.run(&["--bulk-load-settings"]).exits(0);
-    run.check(!run.stderr.contains("loaded again"), "its own change is no news");
+    run.check(!run.stderr.contains("loaded again"), "its own change is not reported");
     let sent: usize = env.fake.bulks().iter().map(|bulk| bulk.request.body.len()).sum();
     let once: usize = {
         let other = env_with(&[]);
@@ -343,7 +343,7 @@ fn a_load_on_a_quiet_server_writes_everything_once_and_says_nothing_of_durabilit
 }
 
 #[test]
-fn an_index_with_a_durability_of_its_own_keeps_it() {
+fn an_explicit_durability_setting_is_kept() {
     for durability in ["async", "request"] {
         let own = [("index.translog.durability", durability), ("index.translog.sync_interval", "60s")];
         let replaced = [("index.number_of_replicas", "1"), ("index.refresh_interval", "7s")];
@@ -358,7 +358,7 @@ fn an_index_with_a_durability_of_its_own_keeps_it() {
 }
 
 #[test]
-fn the_record_of_an_older_version_is_put_back_as_it_is() {
+fn the_record_of_an_older_version_is_restored() {
     let env = env_with(&[("index.number_of_replicas", "0"), ("index.refresh_interval", "29999ms")]);
     let changes = json!({
         "index.number_of_replicas": {"before": "2", "during": "0"},
@@ -367,12 +367,12 @@ fn the_record_of_an_older_version_is_put_back_as_it_is() {
     env.write(RECORD, json!({"posts_v1": changes}).to_string());
     env.run(&[]).exits(0);
     assert_eq!(settings(&env, "posts"), map(&[("index.number_of_replicas", "2")]));
-    assert!(!env.fake.requests().iter().any(|record| is_flush(&record.request)), "nothing was async");
+    assert!(!env.fake.requests().iter().any(|record| is_flush(&record.request)), "no flush is needed");
     assert_eq!(env.read(RECORD), None);
 }
 
 #[test]
-fn a_check_names_what_a_load_sets() {
+fn a_check_names_the_settings_a_load_changes() {
     let env = env_with(&[]);
     let run = env.run(&["--check", "--bulk-load-settings"]).exits(0);
     let line = run.stdout.lines().find(|line| line.starts_with("ok: load settings: ")).unwrap();
@@ -380,6 +380,6 @@ fn a_check_names_what_a_load_sets() {
         run.check(line.contains(&format!("{name} {value}")), name);
     }
     let run = env.run(&["--check"]).exits(0);
-    run.check(!run.stdout.contains("load settings"), "without the option there is nothing to name");
+    run.check(!run.stdout.contains("load settings"), "without the option, nothing is named");
     assert!(!env.fake.requests().iter().any(|record| is_update(&record.request)));
 }

@@ -1,4 +1,4 @@
-//! What is logged: lines for people, JSON lines, and the report at the end.
+//! Logs: text, JSON lines, and the report at the end.
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -16,7 +16,7 @@ fn archives() -> [Archive; 2] {
     ]
 }
 
-/// The log lines; each is an object with all that every line has.
+/// The JSON log lines of a run, each with the members common to all lines.
 #[track_caller]
 fn records(run: &Run) -> Vec<Value> {
     let records = lines(&run.stderr);
@@ -31,7 +31,7 @@ fn records(run: &Run) -> Vec<Value> {
 }
 
 #[test]
-fn json_lines_tell_archives_and_end_with_the_summary() {
+fn json_lines_report_archives_and_end_with_the_summary() {
     let env = TestEnv::with_archives(&archives());
     let run = env.ingest().var("LOG_FORMAT", "json").run().exits(3);
     let records = records(&run);
@@ -54,7 +54,7 @@ fn json_lines_tell_archives_and_end_with_the_summary() {
 }
 
 #[test]
-fn json_lines_tell_why_a_run_could_not_begin_and_why_it_failed() {
+fn json_lines_say_why_a_run_was_refused_or_failed() {
     let env = TestEnv::with_archives(&archives());
     for (name, value) in [("WORKERS", "many"), ("LOGGING_ENABLED", "never")] {
         let run = env.ingest().var("LOG_FORMAT", "json").var(name, value).run().exits(2);
@@ -71,7 +71,7 @@ fn json_lines_tell_why_a_run_could_not_begin_and_why_it_failed() {
 }
 
 #[test]
-fn the_report_has_failures_first_and_what_to_do() {
+fn the_report_lists_failures_first_with_advice() {
     let env = TestEnv::with_archives(&archives());
     env.write("archives/mega_jetstream_20251218_000200.db.zip", "no archive");
     let run = env.run(&[]).exits(3);
@@ -89,7 +89,7 @@ fn the_report_has_failures_first_and_what_to_do() {
 }
 
 #[test]
-fn without_logging_a_run_says_nothing() {
+fn a_run_without_logging_is_silent() {
     let env = TestEnv::with_archives(&archives());
     for level in ["", "debug", "megastream_ingest=trace", "ureq=warn"] {
         let run = env.ingest().var("LOGGING_ENABLED", "false").var("RUST_LOG", level).run().exits(3);
@@ -99,7 +99,7 @@ fn without_logging_a_run_says_nothing() {
 }
 
 #[test]
-fn a_summary_that_cannot_be_written_is_told_with_and_without_logging() {
+fn an_unwritable_summary_is_reported_even_without_logging() {
     let env = TestEnv::with_archives(&archives()[..1]);
     for logging in ["true", "false"] {
         let run = env.ingest().without("SUMMARY_JSON").args(&["--summary-json", "/dev/full"]);
@@ -110,7 +110,7 @@ fn a_summary_that_cannot_be_written_is_told_with_and_without_logging() {
 }
 
 #[test]
-fn the_level_can_be_chosen() {
+fn the_log_level_can_be_chosen() {
     let env = TestEnv::with_archives(&archives()[..1]);
     let run = env.ingest().var("RUST_LOG", "error").run().exits(0);
     run.check(run.stderr.is_empty(), "there is no error");
@@ -119,7 +119,7 @@ fn the_level_can_be_chosen() {
 }
 
 #[test]
-fn what_is_passed_over_is_told_once_and_only_some_of_it_by_name() {
+fn skipped_files_are_reported_once_and_ten_of_them_by_name() {
     let env = TestEnv::with_archives(&archives()[..1]);
     for n in 0..15 {
         std::fs::create_dir(env.path(&format!("archives/folder{n:02}.db.zip"))).unwrap();
@@ -135,7 +135,7 @@ fn what_is_passed_over_is_told_once_and_only_some_of_it_by_name() {
     run.check(run.stderr.matches(" is left out: ").count() == 10, "ten are named, once");
 }
 
-/// The fields of the summary, those of objects with a dot; reasons are whatever occurred.
+/// The paths of all members of the summary, joined by dots; reasons are left out, since they vary.
 fn fields(value: &Value, path: &str) -> Vec<String> {
     let below = |name: &str| if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
     match value {
@@ -147,14 +147,14 @@ fn fields(value: &Value, path: &str) -> Vec<String> {
 }
 
 #[test]
-fn the_document_on_the_summary_has_exactly_its_fields() {
+fn the_summary_page_documents_exactly_its_fields() {
     let env = TestEnv::with_archives(&archives());
     let summary = env.run(&[]).exits(3).summary();
     let document = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/summary.md")).unwrap();
     let mut told: Vec<_> =
         document.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next()).collect();
     let mut found = fields(&summary, "");
-    // What only a verification has.
+    // Only a verification has these.
     found.extend(["findings".to_owned(), "repaired".to_owned()]);
     told.sort_unstable();
     found.sort_unstable();
@@ -163,7 +163,7 @@ fn the_document_on_the_summary_has_exactly_its_fields() {
 }
 
 #[test]
-fn a_quiet_run_tells_the_end_and_what_went_wrong_alone() {
+fn a_quiet_run_reports_only_problems_and_the_end() {
     let env = TestEnv::with_archives(&archives());
     let is_told = |run: &Run, archive: &str| {
         run.stderr.lines().any(|line| line.contains(&format!("{archive}.db.zip\": ")))
@@ -178,7 +178,7 @@ fn a_quiet_run_tells_the_end_and_what_went_wrong_alone() {
 }
 
 #[test]
-fn a_run_begins_by_saying_what_it_takes_from_where_to_where() {
+fn the_start_line_names_source_and_destination() {
     let env = TestEnv::with_archives(&archives());
     let (folder, state, url) = (env.path("archives"), env.path(STATE_FILE), env.fake.url());
     let (folder, state) = (folder.display(), state.display());
@@ -201,7 +201,7 @@ fn a_run_begins_by_saying_what_it_takes_from_where_to_where() {
 }
 
 #[test]
-fn a_run_that_is_refused_before_it_begins_shows_no_zeros() {
+fn a_refused_run_shows_no_table_of_zeros() {
     let env = TestEnv::with_archives(&archives());
     let shows_no_zeros = |run: Run, code: i32| {
         run.check(run.stderr.contains(&format!("Exit code {code}: ")), "the exit code is explained");
@@ -223,7 +223,7 @@ fn a_run_that_is_refused_before_it_begins_shows_no_zeros() {
 }
 
 #[test]
-fn archives_that_a_signal_leaves_are_one_line() {
+fn archives_left_by_a_signal_are_reported_in_one_line() {
     let all: Vec<Archive> =
         (0..30).map(|n| Archive::new(&format!("20251218_0000{n:02}")).with_all(posts("p", 3))).collect();
     let env = TestEnv::with_archives(&all);
@@ -231,7 +231,7 @@ fn archives_that_a_signal_leaves_are_one_line() {
     let running = env.ingest().args(&["--workers", "1", "--senders", "1", "--batch-docs", "1"]).start();
     env.fake.wait_for_bulks(1);
     running.signal("TERM");
-    while !running.has_said("stopping") {
+    while !running.has_logged("stopping") {
         std::thread::sleep(Duration::from_millis(5));
     }
     env.fake.release();
@@ -240,8 +240,8 @@ fn archives_that_a_signal_leaves_are_one_line() {
     run.check(told <= 2, "only archives that were begun have lines of their own");
 }
 
-/// Runs the program with an output that nobody reads any more, as after `| head`. Returns the exit code and standard error.
-fn read_by_nobody(run: Invocation<'_>) -> (Option<i32>, String) {
+/// Runs the program with a closed standard output, as after `| head`. Returns the exit code and standard error.
+fn run_with_closed_output(run: Invocation<'_>) -> (Option<i32>, String) {
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
     let child = run.command().stdin(Stdio::null()).stdout(writer).stderr(Stdio::piped()).spawn().unwrap();
@@ -250,20 +250,20 @@ fn read_by_nobody(run: Invocation<'_>) -> (Option<i32>, String) {
 }
 
 #[test]
-fn a_reader_that_goes_early_is_no_error() {
+fn a_closed_output_is_not_an_error() {
     let env = TestEnv::with_archives(&archives()[..1]);
     for arguments in [&["--help"][..], &["--version"], &["--list"], &["--list", "--json"], &["--check"]] {
-        let (code, said) = read_by_nobody(env.ingest().args(arguments));
+        let (code, said) = run_with_closed_output(env.ingest().args(arguments));
         assert!(code == Some(0) && said.is_empty(), "{arguments:?}: {code:?} {said}");
     }
     env.fake.deny("index");
-    let (code, said) = read_by_nobody(env.ingest().args(&["--check"]));
+    let (code, said) = run_with_closed_output(env.ingest().args(&["--check"]));
     assert!(code == Some(5) && said.contains("check failed"), "{code:?} {said}");
 }
 
 #[test]
-fn a_run_ends_quietly_once_nobody_reads_its_output() {
-    // More than the program keeps before it writes.
+fn a_run_ends_quietly_when_its_output_is_closed() {
+    // More output than the program buffers.
     let all: Vec<Archive> = (0..6)
         .map(|n| Archive::new(&format!("20251218_00000{n}")).with_all(posts(&format!("{n}-"), 500)))
         .collect();
@@ -273,15 +273,15 @@ fn a_run_ends_quietly_once_nobody_reads_its_output() {
         (&["--dry-run", "--output", "/dev/stdout"], 0),
         (&["--verify", "--output", "/dev/stdout"], 3),
     ] {
-        let (code, said) = read_by_nobody(env.ingest().args(arguments).args(&["--workers", "1"]));
+        let (code, said) = run_with_closed_output(env.ingest().args(arguments).args(&["--workers", "1"]));
         assert_eq!(code, Some(expected), "{arguments:?}: {said}");
         let is_quiet = |line: &str| line.contains(" INFO ") && !line.contains("discovered");
         assert!(said.lines().all(is_quiet), "{arguments:?}: {said}");
         let summary: Value = serde_json::from_str(&env.read(SUMMARY).unwrap()).unwrap();
         assert_eq!(summary["interrupted"], true, "{arguments:?}: {summary}");
     }
-    // A repair writes what differs, whoever reads about it.
-    let (code, said) = read_by_nobody(env.ingest().args(&["--verify", "--repair", "--output", "-"]));
+    // A repair works even if nobody reads its output.
+    let (code, said) = run_with_closed_output(env.ingest().args(&["--verify", "--repair", "--output", "-"]));
     assert!(code == Some(0) && !said.contains("ERROR"), "{code:?} {said}");
     assert_eq!(env.fake.documents("posts").len(), 6 * 500);
 }

@@ -1,9 +1,12 @@
 //! Tests that drive the built binary against a scripted Elasticsearch.
 
-// What fails in the harness fails the test; there is nobody to hand an error to.
+// A failure in the harness fails the test, so there is no error to return.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod accounts;
+mod alias_moves;
+mod authentication;
+mod bare_environments;
 mod check;
 mod cli;
 mod compose;
@@ -18,6 +21,7 @@ mod fields;
 mod harness;
 mod hostile;
 mod hostile_files;
+mod index_names;
 mod ingest;
 mod kill;
 mod limits;
@@ -27,11 +31,8 @@ mod logs;
 mod memory;
 mod metrics;
 mod mixtures;
-mod moves;
-mod names;
 mod nodes;
 mod odd_archives;
-mod offer;
 mod panics;
 mod preflight;
 mod pressure;
@@ -39,18 +40,17 @@ mod proxy;
 mod replay;
 mod replies;
 mod s3;
-mod sealed;
 mod secrets;
 mod selection;
 mod shell;
 mod shutdown;
 mod spool;
 mod spool_ahead;
+mod spool_resources;
 mod state;
-mod steady;
 mod terminal;
 mod tls;
+mod trial_documents;
 mod vectors;
 mod verify;
-mod ways_in;
-mod words;
+mod wording;

@@ -1,4 +1,4 @@
-//! `--memory`: archives are let in by what they declare, and together they keep to it.
+//! `--memory`: archives are admitted by their declared size, and together stay within the limit.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use crate::s3::ingest;
 
 const MIB: u64 = 1 << 20;
 
-/// The name of an archive, and its file, whose database has about so many MiB, of which little is left when it is zipped.
+/// The name and content of an archive whose database has about `mib` MiB, and whose zip is small.
 fn padded(n: usize, mib: u64) -> (String, Vec<u8>) {
     static MADE: Mutex<BTreeMap<u64, Vec<u8>>> = Mutex::new(BTreeMap::new());
     let name = Archive::new(&format!("20251218_{n:06}")).name();
@@ -25,7 +25,7 @@ fn make_padded(mib: u64) -> Vec<u8> {
     let path = folder.path().join("a.db");
     std::fs::write(&path, Archive::new("20251218_000000").with_all(posts("a", 3)).database()).unwrap();
     let database = rusqlite::Connection::open(&path).unwrap();
-    // Enough of it is noise: what is too small when it is zipped is taken for a bomb.
+    // Some of it is noise: a zip that shrinks too well counts as a bomb.
     let fill = format!(
         "CREATE TABLE fill (x);
          WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {mib})
@@ -36,7 +36,7 @@ fn make_padded(mib: u64) -> Vec<u8> {
     zip_of(&std::fs::read(&path).unwrap())
 }
 
-/// A zip with this one entry. The zip crate deflates as slowly as a debug build does all things; libdeflate doesn't.
+/// A zip with this one entry. The zip crate deflates slowly in a debug build, libdeflate does not.
 ///
 /// Source: APPNOTE.TXT 6.3.10, sections 4.3.7, 4.3.12 and 4.3.16.
 fn zip_of(database: &[u8]) -> Vec<u8> {
@@ -67,37 +67,37 @@ fn put(env: &TestEnv, (name, content): &(String, Vec<u8>)) {
     write_aged(&env.path("archives").join(name), content, std::time::Duration::from_secs(3_600));
 }
 
-/// The most memory of an idle run, in MiB: what is above it is for archives and batches.
+/// A run, and its peak memory in MiB.
 fn memory(env: &TestEnv, arguments: &[&str]) -> (Run, u64) {
     let run = env.ingest().args(arguments).start().may_take(std::time::Duration::from_secs(120)).wait();
-    let mib = run.most_memory_kib() >> 10;
+    let mib = run.peak_memory_kib() >> 10;
     (run, mib)
 }
 
 #[test]
-fn archives_together_keep_to_the_memory_that_they_may_take() {
+fn archives_together_stay_within_the_memory_limit() {
     let env = TestEnv::new();
     let archives: Vec<_> = (0..8).map(|n| padded(n, 60)).collect();
     archives.iter().for_each(|archive| put(&env, archive));
-    let (run, most) = memory(&env, &["--dry-run", "--workers", "8", "--memory", "150MiB"]);
+    let (run, peak) = memory(&env, &["--dry-run", "--workers", "8", "--memory", "150MiB"]);
     let run = run.exits(0);
     run.counts(&[("archives.processed", 8), ("rows.indexed", 24)]);
-    // The program itself and its batches take some 30 MiB in a debug build.
-    run.check(most < 150 + 60, &format!("{most} MiB"));
+    // The program and its batches take about 30 MiB in a debug build.
+    run.check(peak < 150 + 60, &format!("{peak} MiB"));
     let (run, all) = memory(&env, &["--dry-run", "--workers", "8", "--memory", "2GiB"]);
     run.exits(0).counts(&[("archives.processed", 8)]);
-    println!("8 archives of 60 MiB by 8 workers: {most} MiB within 150MiB, {all} MiB within 2GiB");
+    println!("8 archives of 60 MiB by 8 workers: {peak} MiB within 150MiB, {all} MiB within 2GiB");
 }
 
 #[test]
-fn an_archive_that_needs_more_than_all_of_it_stays_pending_and_is_told_of_once() {
+fn an_archive_over_the_memory_limit_stays_pending_and_is_reported_once() {
     let env = TestEnv::new();
     let large = padded(0, 60);
     put(&env, &large);
     let small = Archive::new("20251218_000100").with_all(posts("small", 3));
     env.add(std::slice::from_ref(&small));
     let check = env.run(&["--check", "--memory", "32MiB"]).exits(0);
-    check.check(check.stdout.contains("warning: memory: 1 archives stay pending"), "the check tells of it");
+    check.check(check.stdout.contains("warning: memory: 1 archives stay pending"), "the check reports it");
     let run = env.run(&["--memory", "32MiB"]).exits(1).says("set --memory (MEMORY_LIMIT)");
     run.counts(&[
         ("archives.processed", 1),
@@ -107,7 +107,7 @@ fn an_archive_that_needs_more_than_all_of_it_stays_pending_and_is_told_of_once()
     ]);
     assert_eq!(env.status_of(&small), "processed");
 
-    // Looked at again and again, it costs no word more; one that comes meanwhile is taken in.
+    // Later looks log nothing more, and a new archive is loaded.
     let running =
         env.ingest().args(&["--mode", "spool", "--memory", "32MiB"]).var("SPOOL_INTERVAL_SEC", "1").start();
     for n in 2..4 {
@@ -125,7 +125,7 @@ fn an_archive_that_needs_more_than_all_of_it_stays_pending_and_is_told_of_once()
 }
 
 #[test]
-fn what_memory_takes_is_checked() {
+fn the_memory_setting_is_validated() {
     let env = TestEnv::new();
     for text in ["2GB", "-1", "", "1MiB", "lots"] {
         if !text.is_empty() {
@@ -139,14 +139,14 @@ fn what_memory_takes_is_checked() {
         env.ingest().args(&["--memory", text]).without("SUMMARY_JSON").run().exits(2).says("--memory is");
     }
     let check = env.run(&["--check"]).exits(0);
-    check.check(check.stdout.contains("for archives (auto)"), "the check tells what is taken");
+    check.check(check.stdout.contains("for archives (auto)"), "the check reports the limit");
 }
 
 #[test]
-fn millions_of_tiny_rows_take_no_more_than_there_is() {
+fn millions_of_tiny_rows_stay_within_the_memory_limit() {
     let env = TestEnv::new();
     let database = rusqlite::Connection::open(env.path("tiny.db")).unwrap();
-    // Some 12 bytes a row, of which each takes several times as much while they are looked through.
+    // About 12 bytes per row, but several times as much in memory while they are scanned.
     let fill = "PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; CREATE TABLE posts (at_uri, did, raw_post, inferences);
         WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1000000)
         INSERT INTO posts (at_uri) SELECT 'x' FROM n";
@@ -156,18 +156,18 @@ fn millions_of_tiny_rows_take_no_more_than_there_is() {
     put(&env, &("mega_jetstream_20251218_000000.db.zip".to_owned(), bytes));
     let run = env.run(&["--dry-run", "--memory", "64MiB"]).exits(1).says("stays pending");
     run.counts(&[("archives.pending", 1), ("rows.read", 0)]);
-    run.takes_less_than_mib(64 + 60);
+    run.uses_less_than_mib(64 + 60);
 }
 
 #[test]
-fn downloads_are_within_the_memory_too() {
+fn downloads_stay_within_the_memory_limit() {
     let s3 = FakeS3::start();
     let env = TestEnv::new();
     for n in 0..6 {
         let (name, content) = padded(n, 40);
         s3.put(&format!("in/{name}"), content);
     }
-    // A file that is larger than what downloads may take is let in alone: it is stored as it is.
+    // A stored file that exceeds the room for downloads is let in alone.
     let archive = Archive::new("20251218_000100").with_all(posts("stored", 3));
     let mut stored = archive.database();
     let page = stored.len();
@@ -176,14 +176,14 @@ fn downloads_are_within_the_memory_too() {
         |memory: &str| ingest(&env, &s3).args(&["--workers", "6", "--dry-run", "--memory", memory]).run();
     let first = run("160MiB").exits(0);
     first.counts(&[("archives.processed", 6)]);
-    first.takes_less_than_mib(160 + 60);
+    first.uses_less_than_mib(160 + 60);
     s3.put(&format!("in/{}", archive.name()), stored);
     run("160MiB").exits(0).counts(&[("archives.processed", 7)]);
     let run = run("90MiB").exits(1);
     run.counts(&[("archives.processed", 6), ("archives.pending", 1)]);
 }
 
-/// A control group of its own, where this process may make one: what it is called, and its folder.
+/// A control group of its own, by its folder; None where this process may not create one.
 struct Group(PathBuf);
 
 impl Group {
@@ -204,8 +204,8 @@ impl Group {
         Some(group)
     }
 
-    /// The most that it has taken, as the kernel counts it.
-    fn most(&self) -> Option<u64> {
+    /// The peak memory of the group, as counted by the kernel.
+    fn peak(&self) -> Option<u64> {
         ["memory.max_usage_in_bytes", "memory.peak"]
             .iter()
             .find_map(|file| std::fs::read_to_string(self.0.join(file)).ok()?.trim().parse().ok())
@@ -219,7 +219,7 @@ impl Drop for Group {
 }
 
 #[test]
-fn in_a_control_group_archives_that_would_fill_it_are_read_one_after_the_other() {
+fn archives_that_would_fill_a_control_group_are_read_in_turn() {
     let Some(group) = Group::new(400 * MIB) else {
         println!("skipped, since no control group can be made here");
         return;
@@ -230,14 +230,14 @@ fn in_a_control_group_archives_that_would_fill_it_are_read_one_after_the_other()
     let script =
         format!("echo $$ > {}/cgroup.procs; exec megastream_ingest --dry-run --workers 4", group.0.display());
     let run = env.ingest().in_shell(&script).start().may_take(std::time::Duration::from_secs(120)).wait();
-    let most = group.most().unwrap_or_default() >> 20;
+    let peak = group.peak().unwrap_or_default() >> 20;
     println!(
-        "4 archives of 150 MiB by 4 workers in a group of 400 MiB: {most} MiB at most (page cache included)"
+        "4 archives of 150 MiB by 4 workers in a group of 400 MiB: {peak} MiB at most (page cache included)"
     );
     let run = run.exits(0);
     run.counts(&[("archives.processed", 4)]);
-    // Three quarters of it, and what the program itself takes.
-    run.takes_less_than_mib(300 + 60);
+    // Three quarters of the limit, and the program itself.
+    run.uses_less_than_mib(300 + 60);
     let check = format!("echo $$ > {}/cgroup.procs; exec megastream_ingest --check", group.0.display());
     let check = env.ingest().in_shell(&check).run().exits(0);
     let text = string(&serde_json::Value::String(check.stdout.clone()));

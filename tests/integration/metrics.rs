@@ -1,6 +1,10 @@
-//! The metrics file, against the summary of the same run.
+//! The metrics file, compared with the summary of the same run.
 
 use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::{FileTypeExt as _, symlink};
+use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::harness::archives::{Archive, delete};
@@ -12,7 +16,7 @@ fn archive() -> Archive {
     Archive::new("20251218_000000").with_all(posts("p", 5)).with(delete("gone"))
 }
 
-/// The samples of the metrics file by name and labels, without the prefix of all names.
+/// The samples of the metrics file by name and labels, without the common prefix.
 fn samples(env: &TestEnv) -> BTreeMap<String, f64> {
     let text = env.read(FILE).unwrap_or_default();
     let sample = |line: &str| {
@@ -23,7 +27,7 @@ fn samples(env: &TestEnv) -> BTreeMap<String, f64> {
     text.lines().filter(|line| !line.starts_with('#')).map(sample).collect()
 }
 
-/// Asserts that every count of the summary is in the metrics file, too.
+/// Asserts that every count of the summary is also in the metrics file.
 fn assert_equal(samples: &BTreeMap<String, f64>, run: &Run) {
     let mut pairs = vec![
         ("archives_discovered".to_owned(), "archives.discovered".to_owned()),
@@ -54,7 +58,7 @@ fn assert_equal(samples: &BTreeMap<String, f64>, run: &Run) {
 }
 
 #[test]
-fn the_figures_of_a_dry_run_equal_its_summary() {
+fn the_metrics_of_a_dry_run_equal_its_summary() {
     let broken = Archive::new("20251219_000000").with_all(posts("q", 2));
     let env = TestEnv::with_archives(&[archive()]);
     env.write(&format!("archives/{}", broken.name()), "no archive");
@@ -65,11 +69,11 @@ fn the_figures_of_a_dry_run_equal_its_summary() {
     assert_eq!(samples.get("archives{state=\"failed\"}"), Some(&1.0));
     assert_eq!(samples.get("newest_archive_timestamp_seconds"), Some(&1_766_016_000.0));
     assert!(!samples.keys().any(|name| name.starts_with("elasticsearch_state")), "{samples:?}");
-    assert!(!samples.contains_key("last_success_timestamp_seconds"), "a dry run is no success");
+    assert!(!samples.contains_key("last_success_timestamp_seconds"), "a dry run is not a success");
 }
 
 #[test]
-fn the_figures_of_a_run_equal_its_summary_and_a_later_failure_keeps_the_last_success() {
+fn metrics_equal_the_summary_and_keep_the_last_success() {
     let env = TestEnv::with_archives(&[archive()]);
     let run = env.ingest().args(&["--metrics-file", FILE]).run().exits(0);
     let first = samples(&env);
@@ -79,7 +83,7 @@ fn the_figures_of_a_run_equal_its_summary_and_a_later_failure_keeps_the_last_suc
     let success = first.get("last_success_timestamp_seconds");
     assert!(success.is_some());
 
-    // A key that the server does not know.
+    // The server does not know this key.
     let refused =
         env.ingest().var("METRICS_FILE", FILE).var("ELASTICSEARCH_API_KEY", "d3Jvbmc=").run().exits(5);
     let second = samples(&env);
@@ -90,7 +94,7 @@ fn the_figures_of_a_run_equal_its_summary_and_a_later_failure_keeps_the_last_suc
 }
 
 #[test]
-fn a_spool_run_publishes_each_look_and_its_end() {
+fn a_spool_run_publishes_metrics_after_each_look_and_at_its_end() {
     let env = TestEnv::with_archives(&[archive()]);
     let spool =
         env.ingest().args(&["--mode", "spool", "--metrics-file", FILE]).var("SPOOL_INTERVAL_SEC", "1");
@@ -116,11 +120,27 @@ fn a_spool_run_publishes_each_look_and_its_end() {
 }
 
 #[test]
-fn a_metrics_file_that_cannot_be_written_is_a_warning_and_no_more() {
+fn an_unwritable_metrics_file_is_only_a_warning() {
     let env = TestEnv::with_archives(&[archive()]);
-    // The name is as long as a name may be: there is no room for the temporary file's.
+    // The name has the maximum length, so the temporary file's name is too long.
     let long = "m".repeat(255);
     let run = env.ingest().args(&["--metrics-file", &long]).run().exits(0).says("METRICS_FILE");
     let warnings = run.stderr.lines().filter(|line| line.contains("METRICS_FILE")).count();
     run.check(warnings == 1, "there is one warning");
+}
+
+#[test]
+fn a_device_or_pipe_is_written_to_and_never_replaced() {
+    let env = TestEnv::with_archives(&[Archive::new("20251218_000000").with_all(posts("p", 2))]);
+    let devices = [("null", "/dev/null"), ("full", "/dev/full")];
+    for (name, device) in devices {
+        symlink(device, env.path(name)).unwrap();
+        env.run(&["--metrics-file", name]).exits(0);
+        assert_eq!(fs::read_link(env.path(name)).unwrap(), Path::new(device));
+    }
+    assert!(Command::new("mkfifo").arg(env.path("pipe")).status().unwrap().success());
+    env.run(&["--metrics-file", "pipe"])
+        .exits(0)
+        .says("--metrics-file (METRICS_FILE) pipe cannot be written");
+    assert!(fs::metadata(env.path("pipe")).unwrap().file_type().is_fifo());
 }

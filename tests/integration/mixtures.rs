@@ -1,4 +1,4 @@
-//! Random archives under random mixtures of faults: whatever happens, the result is the one of a calm run.
+//! Random archives under random faults: the result is that of a run without faults.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
@@ -17,17 +17,17 @@ use crate::harness::script::Fault;
 use crate::harness::store::Item;
 use crate::harness::{Invocation, TestEnv, long_or};
 
-/// How many mixtures there are, unless `MIXTURES` says otherwise; and where `LONG_TESTS` is not set.
+/// The number of mixtures, unless `MIXTURES` says otherwise.
 const MIXTURES: u64 = 64;
 const FEWER_MIXTURES: u64 = 16;
 
-/// So many of them run at the same time. They wait most of the time.
-const AT_ONCE: u64 = 8;
+/// Mixtures that run concurrently; most of their time is spent waiting.
+const CONCURRENT: u64 = 8;
 
-/// Of a document that is too large for some of the servers.
+/// The size of a document that is too large for some of the servers, in bytes.
 const LARGE: usize = 3000;
 
-/// A few archives in which a few posts come, change, go, and come again.
+/// A few archives in which a few posts are created, updated, deleted and created again.
 fn archives(random: &mut Rng) -> Vec<Archive> {
     let times = ["20251218_000000", "20251218_000500", "20251219_000000", "20260101_000000"];
     let posts = random.usize(5..40);
@@ -52,7 +52,7 @@ fn archives(random: &mut Rng) -> Vec<Archive> {
     archives
 }
 
-/// Any of the faults that a whole request can meet, or a pause.
+/// Any fault of a whole request, or a pause.
 fn fault(random: &mut Rng) -> Fault {
     let statuses = [408, 429, 500, 502, 503, 504];
     let asks_to_wait =
@@ -72,7 +72,7 @@ fn fault(random: &mut Rng) -> Fault {
     }
 }
 
-/// What goes wrong until the fake is released.
+/// Scripts the faults that last until the fake is released.
 fn script(fake: &Fake, random: &mut Rng) {
     for _ in 0..random.u8(..5) {
         let (share, own) = (random.f64() * 0.15, Mutex::new(random.fork()));
@@ -93,7 +93,7 @@ fn script(fake: &Fake, random: &mut Rng) {
         fake.fail_items(move |_| own.lock().unwrap().f64() < share, usize::MAX, status, error_type);
     }
     if random.bool() {
-        // The same documents whenever they are sent: a server does not refuse what it has taken before.
+        // The choice depends on the id alone: a server does not refuse a document that it has accepted before.
         let salt = random.u64(..);
         let chosen = move |item: &Item| BuildHasherDefault::<DefaultHasher>::new().hash_one((salt, &item.id));
         let refused = move |item: &Item| item.operation == "index" && chosen(item).is_multiple_of(16);
@@ -101,8 +101,8 @@ fn script(fake: &Fake, random: &mut Rng) {
     }
 }
 
-/// The archives as if what Elasticsearch refused had never been in them. Of the events of a post within an archive
-/// only the deciding one is sent, so with it all of them are gone.
+/// The archives without the documents that Elasticsearch refused. Only the last event of a post per archive is sent, so
+/// its refusal drops all events of that post in the archive.
 fn without_refused(archives: &[Archive], letters: &[Value]) -> Vec<Archive> {
     let by_server = letters.iter().filter(|letter| letter["stage"] == "elasticsearch");
     let refused: BTreeSet<(&str, u64)> = by_server
@@ -123,7 +123,7 @@ fn without_refused(archives: &[Archive], letters: &[Value]) -> Vec<Archive> {
     archives
 }
 
-/// Archives with only those rows whose `at_uri` the indices must hold in some form.
+/// The archives with only those rows that must be in an index.
 fn with_documents(archives: &[Archive]) -> Vec<Archive> {
     let mut archives = archives.to_vec();
     for archive in &mut archives {
@@ -138,8 +138,8 @@ fn load<'e>(env: &'e TestEnv, random: &mut Rng) -> Invocation<'e> {
     env.ingest().args(&["--batch-docs", &docs, "--senders", &senders, "--workers", &workers])
 }
 
-/// One mixture: the archives come in any order and in several runs, between which deletes are forgotten. Returns how
-/// many requests had to be sent again.
+/// Runs one mixture: the archives arrive in random order and in several runs, between which deletes are forgotten.
+/// Returns the number of retried requests.
 fn mix(seed: u64) -> u64 {
     let mut random = Rng::with_seed(seed);
     let archives = archives(&mut random);
@@ -159,7 +159,7 @@ fn mix(seed: u64) -> u64 {
         std::thread::sleep(Duration::from_millis(random.u64(200..2000)));
         env.fake.release();
         let run = running.wait();
-        run.check(matches!(run.code, Some(0 | 3)), "it ends by itself");
+        run.check(matches!(run.code, Some(0 | 3)), "the run completes");
         run.counts(&[
             ("archives.processed", now.len() as u64),
             ("archives.failed", 0),
@@ -183,7 +183,7 @@ fn mix(seed: u64) -> u64 {
 }
 
 #[test]
-fn the_result_is_the_same_under_random_mixtures_of_faults() {
+fn random_mixtures_of_faults_do_not_change_the_result() {
     let mixtures = std::env::var("MIXTURES")
         .ok()
         .and_then(|number| number.parse().ok())
@@ -196,7 +196,7 @@ fn the_result_is_the_same_under_random_mixtures_of_faults() {
     drop(seeds.0);
     let retried = AtomicU64::new(0);
     std::thread::scope(|scope| {
-        for _ in 0..AT_ONCE.min(mixtures) {
+        for _ in 0..CONCURRENT.min(mixtures) {
             scope.spawn(|| {
                 for seed in &seeds.1 {
                     println!("seed {seed}");
@@ -206,5 +206,5 @@ fn the_result_is_the_same_under_random_mixtures_of_faults() {
             });
         }
     });
-    assert!(retried.into_inner() > mixtures, "hardly any fault was met");
+    assert!(retried.into_inner() > mixtures, "the faults hit hardly any request");
 }

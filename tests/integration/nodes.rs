@@ -1,9 +1,10 @@
-//! Several nodes of one cluster: requests go round, one that fails is left out, and nobody else is asked.
+//! Several nodes of one cluster: requests rotate, failing nodes are left out, and no other node is contacted.
 
 use std::time::Duration;
 
 use crate::harness::archives::Archive;
 use crate::harness::front::{Conduct, Front};
+use crate::harness::http::{Reply, Request};
 use crate::harness::model::assert_holds;
 use crate::harness::script::Fault;
 use crate::harness::{Invocation, TestEnv, posts};
@@ -21,7 +22,7 @@ fn to<'e>(env: &'e TestEnv, nodes: &[&Front]) -> Invocation<'e> {
 }
 
 #[test]
-fn requests_go_round() {
+fn requests_go_to_all_nodes_in_turn() {
     let (env, archives) = env();
     let nodes = [(); 3].map(|()| Front::of(&env.fake.url()));
     to(&env, &[&nodes[0], &nodes[1], &nodes[2]]).run().exits(0);
@@ -30,10 +31,10 @@ fn requests_go_round() {
 }
 
 #[test]
-fn a_node_that_is_not_there_costs_nothing_and_is_told_of_once() {
+fn a_missing_node_loses_nothing_and_is_reported_once() {
     let (env, archives) = env();
     let [good, gone, closing] = [(); 3].map(|()| Front::of(&env.fake.url()));
-    closing.conducts(Conduct::Closes);
+    closing.set_conduct(Conduct::Closes);
     let url_of_gone = gone.url();
     drop(gone);
     let urls = format!("{},{url_of_gone},{}", closing.url(), good.url());
@@ -45,28 +46,28 @@ fn a_node_that_is_not_there_costs_nothing_and_is_told_of_once() {
         );
     }
     run.counts(&[("requests.retried", 0)]);
-    run.check(run.took < Duration::from_secs(15), "it waits for nobody");
+    run.check(run.took < Duration::from_secs(15), "no request waits for the missing nodes");
     assert_holds(&env.fake, &archives);
 }
 
 #[test]
-fn only_a_node_that_has_never_answered_may_expect_https() {
+fn the_https_hint_is_only_given_for_nodes_that_never_answered() {
     let (env, archives) = env();
     let [good, closing] = [(); 2].map(|()| Front::of(&env.fake.url()));
-    closing.conducts(Conduct::Closes);
+    closing.set_conduct(Conduct::Closes);
     let running =
         to(&env, &[&good, &closing]).args(&["--mode", "spool"]).var("SPOOL_INTERVAL_SEC", "1").start();
     env.wait_for_processed(&archives);
-    // From now on the other one breaks connections, too, and it has answered before.
-    good.conducts(Conduct::Closes);
+    // The other node, which has answered before, now breaks connections, too.
+    good.set_conduct(Conduct::Closes);
     let more = Archive::new("20251219_000000").with_all(posts("more", 4));
     env.add(std::slice::from_ref(&more));
     let started = std::time::Instant::now();
-    while !running.has_said(&format!("{} is left out", good.url())) {
-        assert!(started.elapsed() < Duration::from_secs(20), "it is missed");
+    while !running.has_logged(&format!("{} is left out", good.url())) {
+        assert!(started.elapsed() < Duration::from_secs(20), "the failing node is left out");
         std::thread::sleep(Duration::from_millis(5));
     }
-    good.conducts(Conduct::HandsOn);
+    good.set_conduct(Conduct::Forwards);
     env.wait_for_processed(std::slice::from_ref(&more));
     running.signal("TERM");
     let run = running.wait().exits(0);
@@ -75,29 +76,29 @@ fn only_a_node_that_has_never_answered_may_expect_https() {
             |line: &&str| line.contains(&node.url()) && line.contains("does the server expect https?");
         run.stderr.lines().filter(|line| line.contains("is left out")).filter(is_hint).count()
     };
-    run.check((told(&good), told(&closing)) == (0, 1), "the hint is for the one that has never answered");
+    run.check((told(&good), told(&closing)) == (0, 1), "the hint names only the node that never answered");
 }
 
 #[test]
-fn a_node_that_goes_away_in_the_middle_costs_no_row_and_is_used_again_when_it_is_back() {
+fn a_node_that_fails_during_a_run_is_used_again_when_it_returns() {
     let (env, archives) = env();
     let nodes = [(); 2].map(|()| Front::of(&env.fake.url()));
-    // Long enough for the pause of a second to pass.
+    // The load lasts longer than the pause of 1 s.
     env.fake.fail_bulks(usize::MAX, Fault::Delay(Duration::from_millis(150)));
     let run = to(&env, &[&nodes[0], &nodes[1]]).start();
     env.fake.wait_for_bulks(3);
-    nodes[0].conducts(Conduct::Closes);
+    nodes[0].set_conduct(Conduct::Closes);
     env.fake.wait_for_bulks(8);
     let before = nodes[0].connections();
-    nodes[0].conducts(Conduct::HandsOn);
+    nodes[0].set_conduct(Conduct::Forwards);
     let run = run.wait().exits(0);
-    run.check(nodes[0].connections() > before, "it is used again");
-    run.check(run.stderr.contains(&format!("{} is left out", nodes[0].url())), "it is told of");
+    run.check(nodes[0].connections() > before, "the node is used again");
+    run.check(run.stderr.contains(&format!("{} is left out", nodes[0].url())), "the node is reported");
     assert_holds(&env.fake, &archives);
 }
 
 #[test]
-fn a_node_whose_answer_is_that_it_is_not_ready_is_left_out_too() {
+fn a_node_that_is_not_ready_is_left_out() {
     let (env, archives) = env();
     let other = TestEnv::new();
     other.fake.fail(|_| true, 0, usize::MAX, Fault::status(503));
@@ -108,16 +109,43 @@ fn a_node_whose_answer_is_that_it_is_not_ready_is_left_out_too() {
 }
 
 #[test]
-fn a_node_that_takes_connections_and_says_nothing_is_given_up_for_another_one() {
-    let (env, _) = env();
-    let [silent, good] = [(); 2].map(|()| Front::of(&env.fake.url()));
-    silent.conducts(Conduct::IsSilent);
-    let run = to(&env, &[&silent, &good]).args(&["--check"]).run().exits(0);
-    run.check(run.stderr.contains(&format!("{} is left out", silent.url())), "it is told of");
+fn a_node_that_answers_with_pages_is_left_out_while_others_answer() {
+    for status in [200, 302, 401, 403, 404] {
+        let (env, archives) = env();
+        let other = TestEnv::new();
+        let page = Reply { status, headers: vec![], body: b"<html>nothing here</html>".to_vec() };
+        other.fake.fail(|_| true, 0, usize::MAX, Fault::Reply(page));
+        let urls = format!("{},{}", other.fake.url(), env.fake.url());
+        let run = env.ingest().var("ELASTICSEARCH_URL", &urls).run().exits(0);
+        run.counts(&[("requests.retried", 0)]);
+        run.check(run.stderr.contains(&format!("{} is left out", other.fake.url())), "it is told of");
+        assert_holds(&env.fake, &archives);
+    }
 }
 
 #[test]
-fn only_where_no_node_answers_is_the_server_away() {
+fn a_request_that_is_too_large_for_one_node_leaves_none_out() {
+    let (env, archives) = env();
+    let other = Front::of(&env.fake.url());
+    let is_large = |request: &Request| request.is_bulk() && request.body.len() > 3_000;
+    env.fake.fail(is_large, 0, usize::MAX, Fault::status(413));
+    let urls = format!("{},{}", env.fake.url(), other.url());
+    let run = env.ingest().var("ELASTICSEARCH_URL", &urls).run().exits(0);
+    run.check(!run.stderr.contains("is left out"), "no node is to blame");
+    assert_holds(&env.fake, &archives);
+}
+
+#[test]
+fn a_silent_node_is_replaced_by_another_one() {
+    let (env, _) = env();
+    let [silent, good] = [(); 2].map(|()| Front::of(&env.fake.url()));
+    silent.set_conduct(Conduct::Silent);
+    let run = to(&env, &[&silent, &good]).args(&["--check"]).run().exits(0);
+    run.check(run.stderr.contains(&format!("{} is left out", silent.url())), "the node is reported");
+}
+
+#[test]
+fn the_server_is_unavailable_only_if_no_node_answers() {
     let (env, _) = env();
     let [one, other] = [(); 2].map(|()| Front::of(&env.fake.url()));
     let urls = [one.url(), other.url()];
@@ -125,12 +153,12 @@ fn only_where_no_node_answers_is_the_server_away() {
     let run =
         env.ingest().var("ELASTICSEARCH_URL", &urls.join(",")).args(&["--retry-budget", "1"]).run().exits(4);
     for url in &urls {
-        run.check(run.stderr.contains(url), "every node is told with its reason");
+        run.check(run.stderr.contains(url), "every node is named with its reason");
     }
 }
 
 #[test]
-fn nobody_is_asked_but_the_nodes_that_are_given() {
+fn only_the_configured_nodes_are_contacted() {
     let (env, archives) = env();
     let node = Front::of(&env.fake.url());
     env.fake.forget_requests();

@@ -1,4 +1,4 @@
-//! Archives as people's machines make them: zipped while SQLite had changes beside the database, on a Mac, on Windows.
+//! Archives as people make them: zipped with an uncheckpointed WAL, on a Mac, or on Windows.
 
 use std::io::{Cursor, Write};
 use std::path::PathBuf;
@@ -8,7 +8,7 @@ use zip::write::SimpleFileOptions;
 use crate::harness::archives::{Archive, uri};
 use crate::harness::{TestEnv, posts, string};
 
-/// The files of a database in WAL mode, of whose ten posts five are in the log alone, by their suffixes.
+/// The files of a WAL-mode database by suffix. Five of its ten posts are only in the WAL.
 fn database_with_log(env: &TestEnv) -> Vec<(&'static str, Vec<u8>)> {
     let path = env.path("live.db");
     std::fs::write(&path, Archive::new("20251218_000000").with_all(posts("a", 5)).database()).unwrap();
@@ -20,13 +20,13 @@ fn database_with_log(env: &TestEnv) -> Vec<(&'static str, Vec<u8>)> {
         live.execute(insert, (row.at_uri, row.did, row.raw_post, row.inferences)).unwrap();
     }
     live.execute_batch("COMMIT").unwrap();
-    // While it is open: the last to close it would put the log into it.
+    // The last connection would checkpoint the WAL on closing, so the files are read while it is open.
     ["", "-wal", "-shm"]
         .map(|suffix| (suffix, std::fs::read(env.path(&format!("live.db{suffix}"))).unwrap()))
         .to_vec()
 }
 
-/// The same after what the advice says.
+/// The database after following the advice of the message.
 fn whole_database(env: &TestEnv, files: &[(&str, Vec<u8>)]) -> Vec<u8> {
     for (suffix, content) in files {
         env.write(&format!("mended.db{suffix}"), content);
@@ -50,7 +50,7 @@ fn archive_at(env: &TestEnv, suffix: &str) -> PathBuf {
     env.path("archives").join(format!("mega_jetstream_20251218_000000{suffix}"))
 }
 
-/// How the one archive of a run has failed.
+/// The error of the one failed archive of a run.
 fn failure(env: &TestEnv) -> String {
     let run = env.run(&[]).exits(3);
     run.counts(&[("archives.failed", 1), ("rows.read", 0)]);
@@ -58,7 +58,7 @@ fn failure(env: &TestEnv) -> String {
 }
 
 #[test]
-fn a_zip_with_a_log_of_sqlite_is_failed_and_whole_once_that_is_in_the_database() {
+fn a_zip_with_an_sqlite_wal_fails_until_the_wal_is_checkpointed() {
     let env = TestEnv::new();
     let files = database_with_log(&env);
     let [(_, database), (_, wal), (_, shm)] = &files[..] else { panic!() };
@@ -69,6 +69,8 @@ fn a_zip_with_a_log_of_sqlite_is_failed_and_whole_once_that_is_in_the_database()
     .unwrap();
     let error = failure(&env);
     assert!(error.contains("a.db-wal") && error.contains("wal_checkpoint(TRUNCATE)"), "{error}");
+    // A journal of mode PERSIST stays after that.
+    assert!(error.contains("zip the database alone"), "{error}");
 
     std::fs::write(
         archive_at(&env, ".db.zip"),
@@ -80,7 +82,7 @@ fn a_zip_with_a_log_of_sqlite_is_failed_and_whole_once_that_is_in_the_database()
 }
 
 #[test]
-fn a_bare_database_with_a_log_beside_it_is_failed_and_whole_once_that_is_in_the_database() {
+fn a_database_with_an_sqlite_wal_fails_until_the_wal_is_checkpointed() {
     for name in [".db.zip", ".db"] {
         let env = TestEnv::new();
         let files = database_with_log(&env);
@@ -96,7 +98,7 @@ fn a_bare_database_with_a_log_beside_it_is_failed_and_whole_once_that_is_in_the_
 }
 
 #[test]
-fn what_macos_puts_beside_archives_is_no_archive() {
+fn macos_metadata_files_are_not_archives() {
     let archive = Archive::new("20251218_000000").with_all(posts("a", 3));
     let env = TestEnv::with_archives(std::slice::from_ref(&archive));
     let beside = format!("archives/._{}", archive.name());
@@ -105,14 +107,14 @@ fn what_macos_puts_beside_archives_is_no_archive() {
     list.check(!list.stdout.contains("._"), "it is not listed");
     let run = env.run(&[]).exits(0);
     run.counts(&[("archives.discovered", 1), ("archives.processed", 1)]);
-    run.check(!run.stderr.contains("._"), "there is no word of it");
-    // Named by whoever started the run it is told of, and the others are taken up all the same.
+    run.check(!run.stderr.contains("._"), "the file is not mentioned");
+    // A file named on the command line is reported, and the others are still loaded.
     let named = env.run(&[&beside, &format!("archives/{}", archive.name())]).exits(0).says("macOS");
     named.counts(&[("archives.already_done", 1)]);
 }
 
 #[test]
-fn archives_of_the_same_second_are_warned_of_by_name_and_once() {
+fn archives_of_the_same_second_are_named_in_one_warning() {
     let archive = Archive::new("20251218_000000").with_all(posts("a", 3));
     let other = "other_20251218_000000.db.zip";
     let env =
@@ -135,8 +137,11 @@ fn archives_of_the_same_second_are_warned_of_by_name_and_once() {
     env.wait_for_processed(&[late]);
     running.signal("TERM");
     let run = running.wait().exits(0);
-    run.check(warned(&run) == 1, "it is told once");
+    run.check(warned(&run) == 1, "one line is logged");
     let done = env.run(&[]).exits(0);
-    done.check(warned(&done) == 0, "there is nothing to warn of any more");
-    assert!(!env.run(&["--list"]).stderr.contains("20251218_000001.db.zip\" and"), "others are not");
+    done.check(warned(&done) == 0, "no warning remains");
+    assert!(
+        !env.run(&["--list"]).stderr.contains("20251218_000001.db.zip\" and"),
+        "other archives are not named"
+    );
 }

@@ -1,4 +1,4 @@
-//! What is found out before anything is sent, and what is set up when asked for.
+//! The preflight: what is found before anything is sent, and what is created on request.
 
 use serde_json::json;
 
@@ -14,9 +14,9 @@ fn archives() -> [Archive; 1] {
     [Archive::new("20251218_000000").with_all(posts("p", 3))]
 }
 
-/// Exit code 5 naming what is wrong, nothing created and nothing sent; `--check` says the same.
+/// Asserts exit code 5 with these words, and no writes; `--check` must agree.
 #[track_caller]
-fn refuses(env: &TestEnv, what: &str) {
+fn assert_refused(env: &TestEnv, what: &str) {
     env.add(&archives());
     let indices = |store: &mut Store| store.indices.keys().cloned().collect::<Vec<_>>();
     let before = env.fake.store(indices);
@@ -30,8 +30,8 @@ fn refuses(env: &TestEnv, what: &str) {
 
 #[test]
 fn a_missing_index_is_refused() {
-    refuses(&TestEnv::with_fake(Fake::start_with(Store::with_indices(&["post_tombstones"]))), "posts");
-    refuses(&TestEnv::with_fake(Fake::start_with(Store::with_indices(&["posts"]))), "post_tombstones");
+    assert_refused(&TestEnv::with_fake(Fake::start_with(Store::with_indices(&["post_tombstones"]))), "posts");
+    assert_refused(&TestEnv::with_fake(Fake::start_with(Store::with_indices(&["posts"]))), "post_tombstones");
 }
 
 #[test]
@@ -48,23 +48,23 @@ fn a_missing_privilege_is_refused() {
     for privilege in ["write", "index", "delete"] {
         env.fake.deny(privilege);
     }
-    refuses(&env, "privilege");
+    assert_refused(&env, "privilege");
 }
 
 #[test]
-fn a_mapping_that_cannot_hold_the_vectors_is_refused() {
+fn a_mapping_that_cannot_hold_vectors_is_refused() {
     let env = TestEnv::new();
     env.fake.store(|store| {
         let mapping = &mut store.index("posts").unwrap().mapping;
         mapping["properties"]["embeddings"]["properties"]["all_MiniLM_L6_v2"]["dims"] = json!(768);
     });
-    refuses(&env, "all_MiniLM_L6_v2");
+    assert_refused(&env, "all_MiniLM_L6_v2");
     let env = TestEnv::new();
     env.fake.store(|store| {
         let mapping = &mut store.index("posts").unwrap().mapping;
         mapping["properties"]["embeddings"]["properties"]["all_MiniLM_L12_v2"] = json!({"type": "text"});
     });
-    refuses(&env, "all_MiniLM_L12_v2");
+    assert_refused(&env, "all_MiniLM_L12_v2");
 }
 
 #[test]
@@ -78,11 +78,11 @@ fn an_alias_of_several_indices_without_a_write_index_is_refused() {
             store.indices.insert(name.to_owned(), index);
         }
     });
-    refuses(&env, "posts");
+    assert_refused(&env, "posts");
 }
 
 #[test]
-fn an_index_deleted_in_the_middle_of_a_run_stops_it_and_is_not_made_anew() {
+fn an_index_deleted_during_a_run_stops_it_and_is_not_recreated() {
     let env = TestEnv::with_fake(Fake::start_with(Store::default()));
     env.add(&archives());
     env.fake.fail_bulks(1, Fault::Hang);
@@ -91,14 +91,14 @@ fn an_index_deleted_in_the_middle_of_a_run_stops_it_and_is_not_made_anew() {
     env.fake.store(|store| store.indices.clear());
     env.fake.release();
     let run = running.wait().exits(5);
-    run.check(run.stderr.contains("an index is missing"), "it says so");
+    run.check(run.stderr.contains("an index is missing"), "the reason is logged");
     env.fake.store(|store| assert!(store.indices.is_empty()));
     env.run(&["--create-indices"]).exits(0);
     assert_holds(&env.fake, &archives());
 }
 
 #[test]
-fn missing_indices_are_created_when_asked_for() {
+fn missing_indices_are_created_on_request() {
     let env = TestEnv::with_fake(Fake::start_with(Store::default()));
     env.add(&archives());
     env.run(&["--create-indices"]).exits(0);
@@ -121,7 +121,7 @@ fn missing_indices_are_created_when_asked_for() {
 }
 
 #[test]
-fn only_who_has_never_answered_may_expect_https() {
+fn the_https_hint_is_only_given_before_the_first_answer() {
     let says = |answers: usize| {
         let env = TestEnv::with_archives(&archives());
         env.fake.fail(|_| true, answers, 1, Fault::CloseBefore);
@@ -129,12 +129,12 @@ fn only_who_has_never_answered_may_expect_https() {
         run.stderr.contains("does the server expect https?")
     };
     assert!(says(0));
-    assert!(!says(1), "the first question is answered, the second one is not");
+    assert!(!says(1), "the first request is answered, the second one is not");
     assert!(!says(3));
 }
 
 #[test]
-fn what_the_server_asks_for_by_retry_after_is_waited_for() {
+fn retry_after_is_honoured() {
     let env = TestEnv::with_archives(&archives());
     let busy = Reply::error(503, "busy", "busy").with_header("Retry-After", "1");
     env.fake.fail(|_| true, 0, 1, Fault::Reply(busy));
@@ -158,7 +158,7 @@ fn is_part(request: &Request) -> bool {
 }
 
 #[test]
-fn a_server_that_tells_mapping_and_settings_only_by_themselves_is_loaded() {
+fn a_server_that_shows_mapping_and_settings_separately_is_loaded() {
     for status in [400, 403, 404, 405, 501] {
         let env = TestEnv::with_archives(&archives());
         refuse(&env, is_whole, status);
@@ -174,25 +174,25 @@ fn a_server_that_tells_mapping_and_settings_only_by_themselves_is_loaded() {
             let mapping = &mut store.index("posts").unwrap().mapping;
             mapping["properties"]["embeddings"]["properties"]["all_MiniLM_L6_v2"]["dims"] = json!(768);
         });
-        refuses(&env, "all_MiniLM_L6_v2");
+        assert_refused(&env, "all_MiniLM_L6_v2");
     }
 }
 
 #[test]
-fn a_server_that_tells_nothing_of_its_indices_is_loaded_with_a_warning() {
+fn a_server_that_hides_its_indices_is_loaded_with_a_warning() {
     for status in [400, 403, 405, 501] {
         let env = TestEnv::with_archives(&archives());
         refuse(&env, is_whole, status);
         refuse(&env, is_part, status);
         let run = env.run(&["--check"]).exits(0);
-        run.check(run.stdout.contains("warning: posts: "), "it says so");
+        run.check(run.stdout.contains("warning: posts: "), "the reason is logged");
         env.run(&[]).exits(0).says("does not show");
         assert_holds(&env.fake, &archives());
     }
 }
 
 #[test]
-fn nothing_is_created_where_it_is_not_told_what_exists() {
+fn no_index_is_created_if_existing_ones_are_hidden() {
     for status in [400, 403, 405, 501] {
         let env = TestEnv::with_fake(Fake::start_with(Store::default()));
         env.add(&archives());
@@ -205,7 +205,7 @@ fn nothing_is_created_where_it_is_not_told_what_exists() {
 }
 
 #[test]
-fn a_server_that_does_not_tell_privileges_in_full_is_loaded() {
+fn a_server_that_hides_some_privileges_is_loaded() {
     let told = [
         json!({"has_all_requested": true}),
         json!({"has_all_requested": true, "index": {}}),

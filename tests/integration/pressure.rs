@@ -1,4 +1,4 @@
-//! A server under pressure: what is sent again, how much, how often, and what the log says of it.
+//! A server under pressure: what is sent again, how often, how many bytes, and what is logged.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,7 +10,7 @@ use crate::harness::archives::{Archive, delete, post, uri};
 use crate::harness::http::{Reply, Request};
 use crate::harness::model::assert_holds;
 use crate::harness::script::Fault;
-use crate::harness::{Run, TestEnv, at_once, long_or, posts};
+use crate::harness::{Run, TestEnv, in_parallel, long_or, posts};
 
 fn archive() -> Archive {
     Archive::new("20251218_000000").with_all(posts("a", 20))
@@ -20,12 +20,12 @@ fn bulk_bytes(env: &TestEnv) -> usize {
     env.fake.bulks().iter().map(|record| record.request.body.len()).sum()
 }
 
-/// Lines of the log on attempts that failed.
-fn lines_on_failures(run: &Run) -> u64 {
+/// The number of log lines about failed attempts.
+fn failure_lines(run: &Run) -> u64 {
     run.stderr.matches("next attempt in").count() as u64
 }
 
-/// The only dead letter: of the post of that name, with the size of its request in its reason.
+/// Asserts that this post is the only dead letter, and that its reason gives the size of its request.
 fn assert_only_dead_letter(env: &TestEnv, error_type: &str, name: &str) {
     let letters = env.dead_letters();
     assert_eq!(letters.len(), 1, "{letters:?}");
@@ -38,7 +38,7 @@ fn assert_only_dead_letter(env: &TestEnv, error_type: &str, name: &str) {
 }
 
 #[test]
-fn a_third_of_the_items_pushed_back_at_random_costs_less_than_half_as_many_bytes_again() {
+fn items_refused_at_random_add_less_than_half_the_bytes() {
     let archives: Vec<Archive> = (0..4)
         .map(|n| Archive::new(&format!("20251218_00000{n}")).with_all(posts(&format!("a{n}-"), 500)))
         .collect();
@@ -53,35 +53,35 @@ fn a_third_of_the_items_pushed_back_at_random_costs_less_than_half_as_many_bytes
     let run = env.run(&[]).exits(0);
     run.counts(&[("rows.indexed", 2000)]);
     let sent = bulk_bytes(&env);
-    run.check(sent > clean * 5 / 4, "the push-backs were met");
+    run.check(sent > clean * 5 / 4, "items were pushed back");
     run.check(sent * 2 <= clean * 3, &format!("{sent} bytes were sent instead of {clean}"));
     assert_holds(&env.fake, &archives);
 }
 
 #[test]
-fn a_large_document_over_which_the_connection_breaks_becomes_a_dead_letter_and_the_others_are_indexed() {
+fn only_the_document_that_breaks_its_connection_becomes_a_dead_letter() {
     let big = || post("big", &"too long ".repeat(10_000));
-    at_once([archive(), Archive::new("20251218_000000")], |archive| {
+    in_parallel([archive(), Archive::new("20251218_000000")], |archive| {
         let env = TestEnv::with_archives(&[archive.clone().with(delete("gone")).with(big())]);
         let is_large = |request: &Request| request.is_bulk() && request.body.len() > 80_000;
         env.fake.fail(is_large, 0, usize::MAX, Fault::CloseBefore);
-        // A budget below the time that this takes: the server is not unavailable.
+        // The budget is shorter than the run, which succeeds since the server is not unavailable.
         let run = env.ingest().var("RETRY_BUDGET_SEC", "3").run().exits(3);
         run.counts(&[("rows.rejected", 1), ("rows.deleted", 1), ("archives.processed", 1)]);
         assert_holds(&env.fake, &[archive.with(delete("gone"))]);
         assert_only_dead_letter(&env, "connection_broken", "big");
-        // What is asked in between, a strict server answers, too.
+        // A strict server answers the probes in between, too.
         assert!(env.fake.bulks().iter().all(|record| !record.request.body.is_empty()));
     });
 }
 
 #[test]
-fn after_a_connection_that_broke_the_server_is_asked_before_the_body_follows() {
+fn a_request_after_a_broken_connection_expects_continue() {
     let archive = archive().with(post("big", &"long ".repeat(20_000)));
     let env = TestEnv::with_archives(std::slice::from_ref(&archive));
     env.fake.fail_bulks(1, Fault::CloseBefore);
     env.run(&[]).exits(0);
-    // In between, a request without actions shows whether the server answers at all.
+    // In between, an empty bulk request probes whether the server answers at all.
     let bulks = env.fake.bulks();
     let with_actions = bulks.iter().map(|record| &record.request).filter(|request| !request.body.is_empty());
     let asked: Vec<bool> = with_actions.map(|request| request.header("expect").is_some()).collect();
@@ -90,7 +90,7 @@ fn after_a_connection_that_broke_the_server_is_asked_before_the_body_follows() {
 }
 
 #[test]
-fn connections_that_break_over_small_requests_or_replies_that_are_cut_are_an_outage() {
+fn broken_connections_on_small_requests_and_cut_replies_are_an_outage() {
     let large = Archive::new("20251218_000000").with(post("big", &"too long ".repeat(10_000)));
     let cases = [
         (archive(), Fault::CloseBefore),
@@ -98,7 +98,7 @@ fn connections_that_break_over_small_requests_or_replies_that_are_cut_are_an_out
         (archive(), Fault::CutReply),
         (large, Fault::CutReply),
     ];
-    at_once(cases, |(archive, fault)| {
+    in_parallel(cases, |(archive, fault)| {
         let env = TestEnv::with_archives(std::slice::from_ref(&archive));
         let has_actions = |request: &Request| request.is_bulk() && !request.body.is_empty();
         env.fake.fail(has_actions, 0, usize::MAX, fault);
@@ -112,7 +112,7 @@ fn connections_that_break_over_small_requests_or_replies_that_are_cut_are_an_out
 }
 
 #[test]
-fn a_document_too_large_by_itself_becomes_a_dead_letter_that_names_its_size_and_what_the_server_says() {
+fn the_dead_letter_of_an_oversized_document_names_its_size_and_the_reply() {
     let env = TestEnv::with_archives(&[archive().with(post("big", &"too long ".repeat(1000)))]);
     let too_large = Reply::error(413, "too_large", "at most 6000 bytes");
     let is_large = |request: &Request| request.is_bulk() && request.body.len() > 6000;
@@ -124,90 +124,87 @@ fn a_document_too_large_by_itself_becomes_a_dead_letter_that_names_its_size_and_
 }
 
 #[test]
-fn a_server_that_breaks_every_connection_is_down_and_no_document_is_to_blame() {
+fn a_server_that_breaks_every_connection_rejects_no_document() {
     let env = TestEnv::with_archives(&[archive()]);
     env.fake.fail_bulks(usize::MAX, Fault::CloseAfter);
     let run = env.ingest().args(&["--batch-docs", "1"]).var("RETRY_BUDGET_SEC", "4").run().exits(4);
     run.counts(&[("rows.rejected", 0), ("archives.pending", 1)]);
-    run.check(
-        run.took < Duration::from_secs(15),
-        "all requests together are given the budget, not each of them",
-    );
+    run.check(run.took < Duration::from_secs(15), "all requests together share the budget");
     assert!(env.dead_letters().is_empty());
     env.fake.release();
     env.run(&[]).exits(0);
     assert_holds(&env.fake, &[archive()]);
 }
 
-/// A server that hangs from such a request on is given no more time than the budget, or ten seconds if that is less.
+/// Asserts that a server that hangs from such a request on gets no more time than the budget, or 10 s if that is less.
 fn assert_hanging_is_bounded(hangs: fn(&Request) -> bool) {
     let env = TestEnv::with_archives(&[archive()]);
     env.fake.fail(hangs, 0, usize::MAX, Fault::Hang);
     let run = env.ingest().var("RETRY_BUDGET_SEC", "1").run().exits(4).says("no reply in time");
-    run.check(run.took < Duration::from_secs(25), "it ends soon after the budget");
+    run.check(run.took < Duration::from_secs(25), "the run ends soon after the budget");
     assert!(env.state().is_empty());
 }
 
 #[test]
-fn a_server_that_hangs_is_given_no_more_time_than_the_budget() {
+fn a_hanging_server_gets_no_more_time_than_the_budget() {
     assert_hanging_is_bounded(Request::is_bulk);
 }
 
 #[test]
-fn a_server_that_hangs_in_the_preflight_is_given_no_more_time_than_the_budget() {
+fn a_server_hanging_in_the_preflight_gets_no_more_time_than_the_budget() {
     assert_hanging_is_bounded(|_| true);
 }
 
 #[test]
-fn an_outage_costs_a_line_and_not_one_for_each_attempt() {
+fn an_outage_logs_one_line_not_one_per_attempt() {
     let env = TestEnv::with_archives(&[archive()]);
     env.fake.fail_bulks(usize::MAX, Fault::status(503));
     let run = env.ingest().args(&["--batch-docs", "4"]).var("RETRY_BUDGET_SEC", "2").run().exits(4);
     assert!(env.fake.bulks().len() > 5);
-    run.check(lines_on_failures(&run) <= 1 + run.took.as_secs() / 10, "a line in ten seconds");
-    run.check(lines_on_failures(&run) > 0, "the first one at once");
+    run.check(failure_lines(&run) <= 1 + run.took.as_secs() / 10, "a line in ten seconds");
+    run.check(failure_lines(&run) > 0, "the first one at once");
 }
 
 #[test]
-fn a_spool_run_waits_for_an_unavailable_server_with_a_line_a_minute() {
+fn a_spool_run_waits_for_an_unavailable_server() {
     let env = TestEnv::with_archives(&[archive()]);
     env.fake.fail_bulks(6, Fault::cluster_block());
     let running = env.ingest().args(&["--mode", "spool"]).var("RETRY_BUDGET_SEC", "0").start();
     env.wait_for_processed(&[archive()]);
     running.signal("TERM");
     let run = running.wait().exits(0);
-    run.check(lines_on_failures(&run) == 1, "one line, for all attempts of less than a minute");
+    run.check(failure_lines(&run) == 1, "one line covers the attempts of a minute");
     assert_holds(&env.fake, &[archive()]);
 }
 
 #[test]
-fn a_signal_ends_the_time_that_a_server_asks_for() {
+fn a_signal_ends_a_retry_after_pause() {
     let env = TestEnv::with_archives(&[archive()]);
     let busy = Reply::error(429, "es_rejected_execution_exception", "busy").with_header("Retry-After", "250");
     env.fake.fail_bulks(1, Fault::Reply(busy));
     let running = env.ingest().start();
     // The reply has arrived.
-    while !running.has_said("next attempt") {
+    while !running.has_logged("next attempt") {
         std::thread::sleep(Duration::from_millis(5));
     }
     running.signal("TERM");
     let run = running.wait().exits(143);
-    run.check(run.took < Duration::from_secs(10), "it ends soon");
+    run.check(run.took < Duration::from_secs(10), "the run ends soon");
 }
 
 #[test]
-fn a_signal_ends_the_waiting_of_the_preflight() {
+fn a_signal_ends_the_wait_in_the_preflight() {
     let env = TestEnv::with_archives(&[archive()]);
     env.fake.fail(|_| true, 0, usize::MAX, Fault::status(503));
     let running = env.ingest().start();
     env.fake.wait_for(|_| true, 3);
     running.signal("INT");
     let run = running.wait().exits(130);
-    run.check(run.took < Duration::from_secs(10), "it ends soon");
+    run.check(run.took < Duration::from_secs(10), "the run ends soon");
     assert!(env.fake.bulks().is_empty());
 }
 
-/// How many bulk requests a load of a thousand posts makes that are over a limit, which is answered by this fault.
+/// Loads 1,000 posts into a server that answers large bulk requests with this fault. Returns how many were too large.
 fn requests_over_a_limit(fault: Fault, actions: &[&str]) -> usize {
     let archives: Vec<Archive> = (0..4)
         .map(|n| {
@@ -220,34 +217,34 @@ fn requests_over_a_limit(fault: Fault, actions: &[&str]) -> usize {
     env.fake.fail(is_large, 0, usize::MAX, fault);
     let run = env.ingest().args(actions).var("RETRY_BUDGET_SEC", "60").run().exits(0);
     run.counts(&[("rows.indexed", 1000), ("archives.processed", 4)]);
-    run.check(run.stderr.matches("smaller requests are answered").count() == 1, "one warning tells of it");
+    run.check(run.stderr.matches("smaller requests are answered").count() == 1, "one warning is logged");
     assert_holds(&env.fake, &archives);
     env.fake.bulks().iter().filter(|record| record.request.body.len() > 120_000).count()
 }
 
 #[test]
-fn a_size_that_is_not_answered_while_smaller_ones_are_is_learnt_once_for_all_senders() {
+fn a_request_size_limit_is_learnt_once_for_all_senders() {
     for fault in [Fault::status(504), Fault::CloseBefore].into_iter().take(long_or(2, 1)) {
-        // Two halvings, three attempts each, by one sender; the batches that travel at the time are the others'.
+        // One sender: two halvings of three attempts each. Batches in flight meanwhile belong to other senders.
         let alone = requests_over_a_limit(fault.clone(), &["--senders", "1"]);
         assert_eq!(alone, 6, "{fault:?}");
         let together = requests_over_a_limit(fault.clone(), &["--senders", "4"]);
-        // Each may try once more per halving as long as no smaller request has been answered. If each batch learnt the
-        // limit by itself, there would be six for each of twelve batches.
+        // Each sender may try once more per halving until a smaller request has been answered. If each of the twelve
+        // batches learnt the limit by itself, six requests each would be too large.
         assert!(together <= 4 * 8, "{together} {fault:?}");
     }
 }
 
 #[test]
-fn a_look_up_that_is_not_answered_while_smaller_ones_are_is_divided() {
+fn a_look_up_that_is_too_large_to_be_answered_is_halved() {
     let archive = Archive::new("20251218_000000").with_all(posts("p", 100));
     let env = TestEnv::with_archives(std::slice::from_ref(&archive));
     let is_large = |request: &Request| request.is_mget() && request.body.len() > 2_000;
     env.fake.fail(is_large, 0, usize::MAX, Fault::status(504));
-    env.ingest().args(&["--metrics-file", "figures"]).var("RETRY_BUDGET_SEC", "30").run().exits(0);
+    env.ingest().args(&["--metrics-file", "m.prom"]).var("RETRY_BUDGET_SEC", "30").run().exits(0);
     assert_holds(&env.fake, &[archive]);
-    let figures = env.read("figures").unwrap();
-    let line = figures.lines().find(|line| line.contains(r#"retries_total{kind="unavailable"}"#)).unwrap();
+    let metrics = env.read("m.prom").unwrap();
+    let line = metrics.lines().find(|line| line.contains(r#"retries_total{kind="unavailable"}"#)).unwrap();
     assert_ne!(line.rsplit(' ').next(), Some("0"), "{line}");
 }
 
@@ -265,12 +262,12 @@ fn slow_look_ups_do_not_make_a_bulk_request_count_as_too_large() {
 }
 
 #[test]
-fn pages_of_an_ingress_in_the_middle_of_a_run_are_an_outage() {
+fn ingress_error_pages_during_a_run_are_an_outage() {
     let page = |status| Fault::Reply(Reply { status, headers: vec![], body: b"<html>no</html>".to_vec() });
     for (n, status) in [302, 400, 401, 403, 404, 405].into_iter().enumerate() {
         let env = TestEnv::with_archives(&[archive().with(delete("gone"))]);
-        // Whatever is asked: look-ups, bulk requests, what stands behind the names, the flush.
-        env.fake.confirm_before_sync();
+        // All kinds of requests fail: look-ups, bulk requests, alias queries, flushes.
+        env.fake.use_async_translog();
         let has_begun = AtomicBool::new(false);
         let in_the_middle = move |request: &Request| {
             let begins = if n < 3 { request.is_mget() } else { request.is_bulk() };
@@ -284,14 +281,14 @@ fn pages_of_an_ingress_in_the_middle_of_a_run_are_an_outage() {
             running.signal("TERM");
         }
         let run = running.wait().says("not Elasticsearch's");
-        run.check(run.code == Some(0), "it is waited out");
+        run.check(run.code == Some(0), "the outage is waited out");
         assert_holds(&env.fake, &[archive().with(delete("gone"))]);
     }
 }
 
 #[test]
-fn pages_of_an_ingress_at_the_start_are_waited_for_by_a_spooler_and_refused_to_a_once_run_at_once() {
-    at_once([200, 302, 403, 404], |status| {
+fn only_a_spool_run_waits_out_ingress_error_pages_at_the_start() {
+    in_parallel([200, 302, 403, 404], |status| {
         let page = || Fault::Reply(Reply { status, headers: vec![], body: b"<html>no</html>".to_vec() });
         let env = TestEnv::with_archives(&[archive()]);
         env.fake.fail(|_| true, 0, usize::MAX, page());
@@ -302,7 +299,7 @@ fn pages_of_an_ingress_at_the_start_are_waited_for_by_a_spooler_and_refused_to_a
         let spool =
             |budget: &str| env.ingest().args(&["--mode", "spool"]).var("RETRY_BUDGET_SEC", budget).start();
         spool("1").wait().exits(4).says("not Elasticsearch's");
-        env.fake.nothing_goes_wrong();
+        env.fake.clear_faults();
         env.fake.fail(|_| true, 0, 7, page());
         let running = spool("60");
         env.wait_for_processed(&[archive()]);
@@ -312,9 +309,9 @@ fn pages_of_an_ingress_at_the_start_are_waited_for_by_a_spooler_and_refused_to_a
     });
 }
 
-/// Loads thirty archives into a server that refuses such a share of bulk requests, and of items. Returns the run, the
-/// bulk requests that asked first, and how many times as many bytes were sent as without that.
-fn load_under_strain(
+/// Loads thirty archives into a server that refuses these shares of bulk requests and of items. Returns the run, the
+/// number of bulk requests that expected a continue, and the bytes sent relative to a load without refusals.
+fn load_with_refusals(
     status: u16,
     requests: f64,
     items: f64,
@@ -341,23 +338,23 @@ fn load_under_strain(
     run.counts(&[("archives.processed", 30), ("rows.indexed", 1200)]);
     assert_holds(&env.fake, &archives);
     let sent = run.count("requests.bytes_sent");
-    run.check(sent == bulk_bytes(&env) as u64, "what is told is what has arrived");
-    let asked = env.fake.bulks().iter().filter(|record| record.request.asks_first()).count();
+    run.check(sent == bulk_bytes(&env) as u64, "the summary counts the bytes that arrived");
+    let asked = env.fake.bulks().iter().filter(|record| record.request.expects_continue()).count();
     (run, asked, sent as f64 / clean as f64)
 }
 
 #[test]
-fn refusals_by_a_server_that_needs_no_body_for_that_cost_hardly_any_bytes() {
+fn refusals_before_the_body_cost_hardly_any_bytes() {
     for (status, requests, items) in [(503, 0.7, 0.0), (429, 0.6, 0.25)] {
-        let (run, asked, times) = load_under_strain(status, requests, items, Fault::Unseen);
+        let (run, asked, times) = load_with_refusals(status, requests, items, Fault::BeforeBody);
         run.check(times <= 1.5, &format!("{times} times the bytes of a clean run"));
         run.check(asked > 30 && run.count("requests.retried") > 30, "most requests were refused");
     }
 }
 
 #[test]
-fn a_server_that_refuses_only_after_the_body_is_asked_a_few_times_in_vain() {
-    let (run, asked, _) = load_under_strain(503, 0.7, 0.0, Fault::Reply);
+fn a_server_that_refuses_after_the_body_is_rarely_asked_first() {
+    let (run, asked, _) = load_with_refusals(503, 0.7, 0.0, Fault::Reply);
     run.check(run.count("requests.retried") > 30, "most requests were refused");
     run.check((1..20).contains(&asked), &format!("{asked} requests asked first"));
 }

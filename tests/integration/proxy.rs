@@ -1,4 +1,4 @@
-//! Through a proxy, around it, and what is said where one would be needed.
+//! Requests through a proxy, past a proxy, and hints where a proxy may be needed.
 
 use crate::harness::archives::{Archive, post};
 use crate::harness::fake::API_KEY;
@@ -12,7 +12,7 @@ fn archives() -> [Archive; 1] {
     [Archive::new("20251218_000000").with(post("a", "text"))]
 }
 
-/// The name is one that only a proxy knows.
+/// The same URL with a host that only the proxy can resolve.
 fn unknown_here(url: &str) -> String {
     url.replace("127.0.0.1", "es.invalid")
 }
@@ -28,7 +28,7 @@ fn list<'e>(env: &'e TestEnv, endpoint: &str) -> Invocation<'e> {
 }
 
 #[test]
-fn plain_http_goes_to_the_proxy_with_the_whole_url_and_the_proxy_finds_the_server() {
+fn plain_http_requests_send_the_whole_url_to_the_proxy() {
     let archives = archives();
     let env = TestEnv::with_archives(&archives);
     let proxy = Proxy::start(None, 407);
@@ -43,7 +43,7 @@ fn plain_http_goes_to_the_proxy_with_the_whole_url_and_the_proxy_finds_the_serve
 }
 
 #[test]
-fn https_goes_through_a_tunnel_of_which_the_proxy_sees_nothing_and_certificates_are_checked_within() {
+fn https_uses_a_tunnel_and_checks_certificates_within_it() {
     let env = TestEnv::with_archives(&archives());
     let (config, certificate) = tls_of_localhost();
     let server =
@@ -62,13 +62,13 @@ fn https_goes_through_a_tunnel_of_which_the_proxy_sees_nothing_and_certificates_
     );
     assert_eq!(format!("https://{}", asked[0].path), server.url());
     assert!(server.seen().contains(API_KEY) && !server.seen().to_lowercase().contains("proxy-authorization"));
-    // A server that is not trusted gets nothing through a tunnel, either.
+    // An untrusted server gets nothing through a tunnel either.
     let before = server.seen();
     with(&url, &[]).exits(5).says("certificate");
     assert_eq!(server.seen(), before);
     for wrong in [proxy.url(), url.replace("hunter2", "hunter3")] {
         let run = with(&wrong, &["--ca-cert", "ca.pem"]).exits(5).says("HTTP 407").says("INGEST_PROXY");
-        run.check(!format!("{}{}", run.stdout, run.stderr).contains("hunter"), "no password is told");
+        run.check(!format!("{}{}", run.stdout, run.stderr).contains("hunter"), "no password is shown");
     }
     let refusing = Proxy::start(Some("nobody"), 403);
     with(&refusing.url(), &["--ca-cert", "ca.pem"])
@@ -78,18 +78,18 @@ fn https_goes_through_a_tunnel_of_which_the_proxy_sees_nothing_and_certificates_
 }
 
 #[test]
-fn a_proxy_that_wants_credentials_for_plain_http_says_so() {
+fn a_proxy_that_requires_credentials_is_named() {
     let env = TestEnv::with_archives(&archives());
     let proxy = Proxy::start(Some("Basic bWU6aHVudGVyMiE="), 407);
     let url = proxy.url().replace("http://", "http://me:hunter2%21@");
     env.ingest().var("INGEST_PROXY", &url).run().exits(0);
     let run = env.ingest().args(&["--proxy", &url, "--check"]).run().exits(0);
-    run.check(run.stdout.contains("--proxy holds a password"), "the list of processes shows it");
+    run.check(run.stdout.contains("--proxy holds a password"), "the process list would show it");
     env.ingest().var("INGEST_PROXY", &proxy.url()).args(&["--check"]).run().exits(5).says("HTTP 407");
 }
 
 #[test]
-fn s3_goes_through_the_proxy_too_and_hosts_of_no_proxy_do_not() {
+fn s3_uses_the_proxy_except_for_no_proxy_hosts() {
     let env = TestEnv::with_archives(&archives());
     let bucket = Recorder::start(None, |_| {
         let body = b"<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>".to_vec();
@@ -108,7 +108,7 @@ fn s3_goes_through_the_proxy_too_and_hosts_of_no_proxy_do_not() {
 }
 
 #[test]
-fn a_proxy_of_the_environment_is_not_used_and_where_nothing_answers_that_is_said() {
+fn a_proxy_of_the_environment_is_ignored_but_mentioned_on_failure() {
     let env = TestEnv::with_archives(&archives());
     let proxy = Proxy::start(None, 407);
     for name in ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "ALL_PROXY"] {
@@ -124,5 +124,5 @@ fn a_proxy_of_the_environment_is_not_used_and_where_nothing_answers_that_is_said
     let gone = proxy.url();
     drop(proxy);
     let run = env.ingest().args(&["--proxy", &gone, "--retry-budget", "0"]).run().exits(4);
-    run.check(run.stderr.contains(&format!("by the proxy {gone}")), "it is the proxy that does not answer");
+    run.check(run.stderr.contains(&format!("by the proxy {gone}")), "the proxy does not answer");
 }

@@ -1,4 +1,4 @@
-//! `--replay`: documents that were refused are sent again, and nothing that has come since is undone.
+//! `--replay`: refused documents are sent again, and later changes survive.
 
 use serde_json::{Value, json};
 
@@ -8,17 +8,17 @@ use crate::harness::model::assert_holds;
 use crate::harness::script::Fault;
 use crate::harness::{DEAD_LETTERS, Run, STATE_FILE, TestEnv, lines, posts};
 
-/// The default for what a replay rejects.
+/// The default path for documents that a replay rejects.
 const FAILED: &str = ".dead_letters.ndjson.failed";
 
 const REFUSAL: &str = "document_parsing_exception";
 
-/// Ingests archives while the posts and tombstones of these names are refused.
+/// Loads archives while these posts and tombstones are refused.
 fn refused(archives: &[Archive], names: &'static [&'static str]) -> TestEnv {
     let env = TestEnv::with_archives(archives);
     refuse(&env, names);
     let run = env.run(&[]).exits(3);
-    run.check(run.count("rows.rejected") >= names.len() as u64, "they are refused");
+    run.check(run.count("rows.rejected") >= names.len() as u64, "the documents are refused");
     env.fake.release();
     env.fake.forget_requests();
     env
@@ -28,7 +28,7 @@ fn refuse(env: &TestEnv, names: &'static [&'static str]) {
     env.fake.fail_items(move |item| names.iter().any(|name| item.id == uri(name)), usize::MAX, 400, REFUSAL);
 }
 
-/// Replays the dead letters; they and the state stay as they are.
+/// Replays the dead letters, and asserts that they and the state file stay unchanged.
 #[track_caller]
 fn replay(env: &TestEnv, arguments: &[&str]) -> Run {
     let before = (env.read(DEAD_LETTERS), env.read(STATE_FILE));
@@ -51,7 +51,7 @@ fn refused_posts_and_tombstones_are_sent_again_under_their_versions() {
     run.counts(&[("rows.read", 5), ("rows.deleted", 1), ("rows.rejected", 0)]);
     assert_holds(&env.fake, &archives);
     assert_eq!(env.read(FAILED), None);
-    // A batch holds letters of all archives; the tombstone has its own, and its delete follows.
+    // One batch holds letters of all archives; the tombstone and its delete follow separately.
     assert_eq!(env.fake.bulks().iter().map(|record| record.items.len()).collect::<Vec<_>>(), [4, 1, 1]);
 
     replay(&env, &["--batch-docs", "1", "--senders", "3"]).exits(0);
@@ -59,12 +59,12 @@ fn refused_posts_and_tombstones_are_sent_again_under_their_versions() {
 }
 
 #[test]
-fn what_came_since_stays() {
+fn later_changes_survive_a_replay() {
     let first = Archive::new("20251218_000000").with_all(posts("p", 3));
     let env = refused(std::slice::from_ref(&first), &["p0", "p1", "p2"]);
     let later = Archive::new("20251219_000000").with(post("p0", "edited")).with(delete("p1"));
     env.add(std::slice::from_ref(&later));
-    // As an hour later: only the tombstone is left of the deletion.
+    // An hour later, the index has forgotten the delete, and only the tombstone is left.
     env.fake.store(|store| store.forget_deletes = true);
     env.run(&[]).exits(0);
     let run = replay(&env, &[]).exits(0);
@@ -73,7 +73,7 @@ fn what_came_since_stays() {
 }
 
 #[test]
-fn what_fails_anew_goes_to_a_file_of_its_own_as_it_was() {
+fn documents_refused_again_go_to_a_new_file_unchanged() {
     let archives = [
         Archive::new("20251218_000000").with_all(posts("p", 2)),
         Archive::new("20251218_000500").with_all(posts("q", 2)),
@@ -99,7 +99,7 @@ fn what_fails_anew_goes_to_a_file_of_its_own_as_it_was() {
 }
 
 #[test]
-fn lines_that_cannot_be_replayed_are_counted_and_kept() {
+fn unreplayable_lines_are_counted_and_kept() {
     let archive =
         Archive::new("20251218_000000").with_all(posts("p", 2)).with(unreadable("bad", Some("{\"no\"")));
     let env = TestEnv::with_archives(std::slice::from_ref(&archive));
@@ -109,9 +109,12 @@ fn lines_that_cannot_be_replayed_are_counted_and_kept() {
     let told = run.stderr.split_whitespace().collect::<Vec<_>>().join(" ");
     run.check(
         told.contains("once the cause is corrected, send 1 document again with --replay"),
-        "what can be sent again",
+        "replayable lines are counted",
     );
-    run.check(told.contains("1 row is damaged in the archive: there is nothing to send again"), "what not");
+    run.check(
+        told.contains("1 row is damaged in the archive: there is nothing to send again"),
+        "unreplayable lines are counted",
+    );
     env.fake.release();
     let letters = env.read(DEAD_LETTERS).unwrap();
     let decoded = letters.lines().find(|line| line.contains("\"decode\"")).unwrap();
@@ -126,7 +129,7 @@ fn lines_that_cannot_be_replayed_are_counted_and_kept() {
 }
 
 #[test]
-fn a_file_that_holds_no_dead_letters_is_refused_and_nothing_of_it_is_copied() {
+fn a_file_without_dead_letters_is_refused_and_not_copied() {
     let archive = Archive::new("20251218_000000").with_all(posts("p", 2));
     let env = TestEnv::with_archives(&[]);
     for content in [archive.zip(), b"PASSWORD=secret\nOTHER=secret\n".to_vec(), b"{}\n".to_vec()] {
@@ -134,7 +137,7 @@ fn a_file_that_holds_no_dead_letters_is_refused_and_nothing_of_it_is_copied() {
         let run = env.run(&["--replay", "other"]).exits(2).says("has no dead letters");
         run.check(env.read("other.failed").is_none(), "nothing is copied");
         run.check(!run.stderr.contains("secret"), "nothing is quoted");
-        run.check(env.fake.requests().is_empty(), "nothing was asked of the server");
+        run.check(env.fake.requests().is_empty(), "no request was sent");
     }
 }
 
@@ -167,9 +170,9 @@ fn an_unavailable_server_ends_the_replay_within_the_budget() {
 }
 
 #[test]
-fn confirmed_documents_are_flushed_where_they_are_not_synced() {
+fn confirmed_documents_are_flushed_if_not_synced() {
     let env = refused(&[Archive::new("20251218_000000").with_all(posts("p", 2))], &["p1"]);
-    env.fake.confirm_before_sync();
+    env.fake.use_async_translog();
     replay(&env, &[]).exits(0).counts(&[("rows.indexed", 1)]);
     let paths: Vec<String> = env.fake.requests().iter().map(|record| record.request.path.clone()).collect();
     let last = |end: &str| paths.iter().rposition(|path| path.ends_with(end));
@@ -186,7 +189,7 @@ fn the_state_file_is_neither_read_nor_locked() {
 }
 
 #[test]
-fn what_does_not_go_with_a_replay_is_refused() {
+fn flags_that_conflict_with_a_replay_are_refused() {
     let env = TestEnv::new();
     env.write("dead", "");
     for arguments in [
@@ -203,7 +206,7 @@ fn what_does_not_go_with_a_replay_is_refused() {
         &["--replay", "archives"],
     ] {
         let run = env.ingest().args(arguments).run().exits(2).says("--replay");
-        run.check(env.fake.requests().is_empty(), "nothing was asked of the server");
+        run.check(env.fake.requests().is_empty(), "no request was sent");
     }
     env.ingest().var("DEAD_LETTER_FILE", "dead").args(&["--replay", "dead"]).run().exits(2);
     env.ingest().without("ELASTICSEARCH_URL").args(&["--replay", "dead"]).run().exits(2);

@@ -1,4 +1,4 @@
-//! What Elasticsearch may answer, and that nothing is lost by it.
+//! Replies of Elasticsearch: nothing is lost, whatever they are.
 
 use serde_json::json;
 
@@ -18,7 +18,7 @@ fn archives() -> [Archive; 2] {
     ]
 }
 
-/// Every way in which a whole request goes wrong for a while.
+/// Every temporary fault of a whole request.
 fn faults() -> Vec<Fault> {
     let statuses = [408, 429, 500, 502, 503, 504].map(Fault::status);
     let others = [
@@ -35,7 +35,7 @@ fn faults() -> Vec<Fault> {
 }
 
 #[test]
-fn a_request_that_fails_is_sent_again_and_nothing_is_lost() {
+fn a_failed_request_is_retried_and_nothing_is_lost() {
     for (n, fault) in faults().into_iter().enumerate() {
         let env = TestEnv::with_archives(&archives());
         env.fake.fail(Request::is_bulk, n % 3, 2, fault.clone());
@@ -47,7 +47,7 @@ fn a_request_that_fails_is_sent_again_and_nothing_is_lost() {
 }
 
 #[test]
-fn a_look_up_that_fails_is_made_again() {
+fn a_failed_look_up_is_retried() {
     for fault in [429, 500, 503].map(Fault::status).into_iter().chain([
         Fault::CloseBefore,
         Fault::CloseAfter,
@@ -68,7 +68,7 @@ fn a_look_up_that_fails_is_made_again() {
 }
 
 #[test]
-fn a_refused_document_becomes_a_dead_letter_and_the_others_are_indexed() {
+fn only_the_refused_document_becomes_a_dead_letter() {
     let archive = Archive::new("20251218_000000").with_all(posts("p", 10));
     let env = TestEnv::with_archives(std::slice::from_ref(&archive));
     env.fake.fail_items(|item| item.id == uri("p4"), usize::MAX, 400, "document_parsing_exception");
@@ -103,7 +103,7 @@ fn dead_letters_are_replayed_under_their_versions() {
 }
 
 #[test]
-fn items_pushed_back_are_sent_again_alone() {
+fn only_items_pushed_back_are_sent_again() {
     for (status, kind) in [
         (429, "es_rejected_execution_exception"),
         (503, "unavailable_shards_exception"),
@@ -133,12 +133,12 @@ fn a_refused_tombstone_leaves_the_post_alone() {
 }
 
 #[test]
-fn lost_rights_stop_the_run_at_once() {
+fn lost_privileges_stop_the_run_at_once() {
     for status in [401, 403] {
         let env = TestEnv::with_archives(&archives());
         env.fake.fail(Request::is_bulk, 1, usize::MAX, Fault::status(status));
         let run = env.run(&["--batch-docs", "4", "--senders", "1"]).exits(5);
-        run.check(run.took.as_secs() < 10, "it stops at once");
+        run.check(run.took.as_secs() < 10, "the run stops at once");
         run.counts(&[("archives.processed", 0), ("archives.pending", 2), ("requests.retried", 0)]);
         assert!(env.state().is_empty());
         env.fake.release();
@@ -148,7 +148,7 @@ fn lost_rights_stop_the_run_at_once() {
 }
 
 #[test]
-fn a_key_that_a_server_refuses_right_after_an_outage_is_tried_again() {
+fn a_key_refused_right_after_an_outage_is_tried_again() {
     let env = TestEnv::with_archives(&archives());
     env.fake.fail_bulks(2, Fault::status(503));
     env.fake.fail_bulks(3, Fault::status(401));
@@ -157,7 +157,7 @@ fn a_key_that_a_server_refuses_right_after_an_outage_is_tried_again() {
 }
 
 #[test]
-fn a_key_refused_while_the_server_only_pushes_back_stops_the_run_at_once() {
+fn a_key_refused_during_push_back_stops_the_run_at_once() {
     let one_item = |env: &TestEnv| env.fake.fail_items(|_| true, 1, 429, "es_rejected_execution_exception");
     let one_request = |env: &TestEnv| env.fake.fail_bulks(1, Fault::status(429));
     for push_back in [&one_item as &dyn Fn(&TestEnv), &one_request] {
@@ -165,12 +165,12 @@ fn a_key_refused_while_the_server_only_pushes_back_stops_the_run_at_once() {
         push_back(&env);
         env.fake.fail(Request::is_bulk, 1, usize::MAX, Fault::status(401));
         let run = env.run(&["--senders", "1", "--vector-encoding", "array"]).exits(5);
-        run.check(run.took.as_secs() < 10, "it stops at once");
+        run.check(run.took.as_secs() < 10, "the run stops at once");
     }
 }
 
 #[test]
-fn a_budget_that_ends_while_the_key_is_refused_ends_the_run_as_refused() {
+fn a_key_refused_until_the_budget_ends_ends_the_run_as_refused() {
     let env = TestEnv::with_archives(&archives());
     env.fake.fail_bulks(2, Fault::status(503));
     env.fake.fail_bulks(usize::MAX, Fault::status(401));
@@ -179,7 +179,7 @@ fn a_budget_that_ends_while_the_key_is_refused_ends_the_run_as_refused() {
 }
 
 #[test]
-fn a_run_that_begins_while_the_server_starts_waits_for_its_keys() {
+fn a_run_waits_for_the_keys_of_a_starting_server() {
     let env = TestEnv::with_archives(&archives());
     let any = |_: &Request| true;
     env.fake.fail(any, 0, 2, Fault::status(503));
@@ -189,7 +189,7 @@ fn a_run_that_begins_while_the_server_starts_waits_for_its_keys() {
 }
 
 #[test]
-fn unavailability_past_the_budget_ends_the_run_and_no_archive_is_to_blame() {
+fn an_outage_past_the_budget_ends_the_run_and_fails_no_archive() {
     for fault in [Fault::status(503), Fault::status(429), Fault::CloseBefore, Fault::cluster_block()] {
         let env = TestEnv::with_archives(&archives());
         env.fake.fail_bulks(usize::MAX, fault);
@@ -204,7 +204,7 @@ fn unavailability_past_the_budget_ends_the_run_and_no_archive_is_to_blame() {
 }
 
 #[test]
-fn a_server_that_is_not_there_is_unavailable() {
+fn a_missing_server_is_unavailable() {
     let env = TestEnv::with_archives(&archives());
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let url = format!("http://{free}");
@@ -221,27 +221,30 @@ fn retry_after_is_honoured() {
     let times: Vec<_> = env.fake.bulks().iter().map(|record| record.arrived.time).collect();
     assert_eq!(times.len(), 2);
     assert!(times[1].duration_since(times[0]).as_millis() >= 1950, "{:?}", times[1] - times[0]);
-    says_that_it_waits_for_about(&run, 2.0);
+    assert_pause_of_about(&run, 2.0);
 }
 
 #[test]
-fn retry_after_of_a_look_up_is_honoured_and_told() {
+fn retry_after_of_a_look_up_is_honoured_and_logged() {
     let env = TestEnv::with_archives(&[Archive::new("20251218_000000").with_all(posts("p", 3))]);
     let busy = Reply::error(429, "es_rejected_execution_exception", "busy").with_header("Retry-After", "2");
     env.fake.fail(Request::is_mget, 0, 1, Fault::Reply(busy));
-    says_that_it_waits_for_about(&env.run(&[]).exits(0), 2.0);
+    assert_pause_of_about(&env.run(&[]).exits(0), 2.0);
 }
 
-/// The log names the time that passes until the next attempt, less what has passed until it is told.
+/// Asserts that the log gives about this pause; some time may pass before the line is written.
 #[track_caller]
-fn says_that_it_waits_for_about(run: &Run, seconds: f64) {
+fn assert_pause_of_about(run: &Run, seconds: f64) {
     let told = run.stderr.split_once("next attempt in ").and_then(|(_, rest)| rest.split_once(" s"));
     let told: Option<f64> = told.and_then(|(told, _)| told.parse().ok());
-    run.check(told.is_some_and(|told| told > seconds / 2.0 && told <= seconds), "the wait is told as it is");
+    run.check(
+        told.is_some_and(|told| told > seconds / 2.0 && told <= seconds),
+        "the log gives the actual pause",
+    );
 }
 
 #[test]
-fn a_request_too_large_is_halved_down_to_the_document_that_is_to_blame() {
+fn a_request_too_large_is_halved_down_to_the_oversized_document() {
     let big = post("big", &"too long ".repeat(1000));
     let small = Archive::new("20251218_000000").with_all(posts("a", 20));
     let archive = small.clone().with(big);
@@ -280,7 +283,7 @@ fn a_look_up_too_large_for_one_post_stops_the_run() {
 }
 
 #[test]
-fn an_id_that_elasticsearch_refuses_costs_no_other_row() {
+fn an_id_that_elasticsearch_refuses_harms_no_other_row() {
     let good = Archive::new("20251218_000000").with_all(posts("p", 5));
     let env = TestEnv::with_archives(&[good.clone().with(post(&"x".repeat(600), "its id is too long"))]);
     let run = env.run(&[]).exits(3);
@@ -289,14 +292,14 @@ fn an_id_that_elasticsearch_refuses_costs_no_other_row() {
     assert_eq!(env.dead_letters().len(), 1);
 }
 
-/// A server that answers every bulk request so stops the run, which says why, after one warning. Nothing is rejected or
-/// marked, and the next run makes good for it.
+/// Asserts that a server with such bulk replies stops the run with this error, after one warning. No row is rejected,
+/// no archive is marked, and the next run completes the work.
 fn assert_stops_the_run(fault: Fault, why: &str, warning: &str) {
     let env = TestEnv::with_archives(&archives());
     env.fake.fail_bulks(usize::MAX, fault);
     let run = env.run(&[]).exits(1).says(why);
     run.counts(&[("rows.rejected", 0), ("archives.processed", 0), ("archives.pending", 2)]);
-    run.check(run.stderr.matches(warning).count() == 1, "one warning tells of it, long before the end");
+    run.check(run.stderr.matches(warning).count() == 1, "one warning is logged, long before the end");
     assert!(env.dead_letters().is_empty() && env.state().is_empty());
     env.fake.release();
     env.run(&[]).exits(0);
@@ -304,20 +307,20 @@ fn assert_stops_the_run(fault: Fault, why: &str, warning: &str) {
 }
 
 #[test]
-fn a_server_that_refuses_every_request_down_to_the_single_action_stops_the_run() {
+fn a_server_that_refuses_every_single_action_stops_the_run() {
     let refusal = Reply::error(400, "illegal_argument_exception", "unrecognized parameter: [filter_path]");
     let warning = "refuses a whole bulk request (illegal_argument_exception:";
     assert_stops_the_run(Fault::Reply(refusal), "unrecognized parameter", warning);
 }
 
 #[test]
-fn a_server_to_which_every_request_is_too_large_stops_the_run() {
+fn a_server_that_finds_every_request_too_large_stops_the_run() {
     let warning = "set --batch-bytes or --batch-docs lower";
     assert_stops_the_run(Fault::status(413), "raise http.max_content_length", warning);
 }
 
 #[test]
-fn a_server_to_which_every_request_is_too_large_from_some_time_on_stops_the_run() {
+fn a_server_that_later_finds_every_request_too_large_stops_the_run() {
     let archives = [
         Archive::new("20251218_000000").with_all(posts("p", 3)),
         Archive::new("20251219_000000")
@@ -334,7 +337,7 @@ fn a_server_to_which_every_request_is_too_large_from_some_time_on_stops_the_run(
 }
 
 #[test]
-fn a_row_whose_request_is_refused_as_a_whole_costs_no_other_row() {
+fn a_row_whose_whole_request_is_refused_harms_no_other_row() {
     let good = Archive::new("20251218_000000").with_all(posts("p", 9));
     let env = TestEnv::with_archives(&[good.clone().with(post("bad", "its id is not liked"))]);
     let refusal = Reply::error(400, "action_request_validation_exception", "not this id");
@@ -347,14 +350,14 @@ fn a_row_whose_request_is_refused_as_a_whole_costs_no_other_row() {
 }
 
 #[test]
-fn a_redirect_carries_no_credentials_elsewhere() {
+fn a_redirect_sends_no_credentials_elsewhere() {
     let elsewhere = crate::harness::fake::Fake::start();
     let env = TestEnv::with_archives(&archives());
     let target = format!("{}/_bulk", elsewhere.url());
     let redirect = Reply { status: 307, headers: vec![("Location", target)], body: vec![] };
     env.fake.fail(|_| true, 0, usize::MAX, Fault::Reply(redirect));
     let run = env.ingest().var("RETRY_BUDGET_SEC", "1").run();
-    run.check(run.code != Some(0), "nothing was written, and the run says so");
+    run.check(run.code != Some(0), "nothing was written, and the reason is logged");
     run.check(elsewhere.requests().is_empty(), "the other server got no request");
 }
 
@@ -365,11 +368,11 @@ fn many_archives(count: usize) -> Vec<Archive> {
 }
 
 #[test]
-fn nothing_but_refusals_stop_the_run_and_leave_no_dead_letters() {
+fn a_run_of_nothing_but_refusals_stops_and_marks_nothing() {
     let mut archives = many_archives(12);
     archives[3] = archives[3].clone().with(delete("gone"));
     let env = TestEnv::with_archives(&archives);
-    // Of the first archive something is taken; tombstones are throughout.
+    // Some posts of the first archive are accepted, and all tombstones.
     let is_refused = |item: &Item| {
         item.index.starts_with("posts") && item.operation == "index" && !item.id.contains("a0-1")
     };
@@ -377,24 +380,24 @@ fn nothing_but_refusals_stop_the_run_and_leave_no_dead_letters() {
     let run = env.run(&["--workers", "1", "--senders", "1"]).exits(1);
     let run = run.says("1000 actions in a row").says("times mapper_exception");
     let rejected = run.count("rows.rejected");
-    run.check(rejected < 150, "of the first archive alone");
-    run.check(run.count("rows.unconfirmed") >= 1000, "what it stopped for");
-    run.check(run.count("archives.processed") <= 1, "none of what was refused is marked");
+    run.check(rejected < 150, "only rows of the first archive");
+    run.check(run.count("rows.unconfirmed") >= 1000, "rejected rows are unconfirmed");
+    run.check(run.count("archives.processed") <= 1, "no refused archive is marked");
     assert_eq!(env.dead_letters().len() as u64, rejected);
-    env.fake.nothing_goes_wrong();
+    env.fake.clear_faults();
     env.run(&["--retry-failed"]).exits(0);
     let left: Vec<Archive> = archives[1..].to_vec();
     assert!(left.iter().all(|archive| env.status_of(archive) == "processed"));
 }
 
 #[test]
-fn fewer_refusals_in_a_row_are_dead_letters_at_the_end() {
+fn fewer_than_1000_refusals_in_a_row_become_dead_letters() {
     let archives = many_archives(6);
     let env = TestEnv::with_archives(&archives);
     env.fake.fail_items(|item| item.index.starts_with("posts"), usize::MAX, 400, "mapper_exception");
     env.run(&[]).exits(3).counts(&[("rows.rejected", 900), ("archives.processed", 6)]);
     assert_eq!(env.dead_letters().len(), 900);
-    // They are refused again, and again they are fewer.
+    // A replay of them is refused again, and again they are too few to stop it.
     env.run(&["--replay", ".dead_letters.ndjson"]).exits(3).counts(&[("rows.rejected", 900)]);
     env.run(&["--replay", ".dead_letters.ndjson", "--max-rejected", "10%"])
         .exits(1)
@@ -414,9 +417,9 @@ fn more_rejected_rows_than_allowed_stop_the_run() {
             run.counts(&[("rows.rejected", rejected)]);
             if code == 1 {
                 let run = run.says("--max-rejected");
-                // What was in flight may be unconfirmed as well.
-                run.check(run.count("rows.unconfirmed") >= 3, "what it stopped for");
-                run.check(run.count("archives.pending") >= 1, "its archive");
+                // Requests in flight may be unconfirmed as well.
+                run.check(run.count("rows.unconfirmed") >= 3, "rejected rows are unconfirmed");
+                run.check(run.count("archives.pending") >= 1, "the archive is pending");
                 assert!(env.dead_letters().is_empty());
             }
         }

@@ -1,4 +1,4 @@
-//! `--source s3`: what is read from a bucket, and what comes of a server that fails.
+//! `--source s3`: loads from a bucket, and failures of the server.
 
 mod credentials;
 mod dialects;
@@ -16,7 +16,7 @@ use crate::harness::s3::{ACCESS_KEY, BUCKET, FakeS3, SECRETS, error, is_listing,
 use crate::harness::script::Fault;
 use crate::harness::{Invocation, Run, TestEnv, posts, string};
 
-/// Less than any wait that is tested, and enough for a run on a busy machine.
+/// Shorter than any wait that is tested, and long enough for a run on a busy machine.
 const SOON: std::time::Duration = std::time::Duration::from_secs(15);
 
 fn archives() -> [Archive; 3] {
@@ -55,7 +55,7 @@ fn without_keys<'e>(env: &'e TestEnv, s3: &FakeS3) -> Invocation<'e> {
         .var("AWS_EC2_METADATA_DISABLED", "true")
 }
 
-/// Runs to the end, and checks what holds for every run: what is asked, how, and what is not told.
+/// Runs to the end, and checks the requests and the output.
 #[track_caller]
 fn run(invocation: Invocation<'_>, s3: &FakeS3) -> Run {
     check(invocation.run(), s3)
@@ -67,15 +67,15 @@ fn check(run: Run, s3: &FakeS3) -> Run {
         run.check(request.method == "GET", "nothing is ever written to the bucket");
         run.check(request.header("authorization").is_some(), "every request is signed");
         let payer = request.header("x-amz-request-payer");
-        run.check(payer == Some("requester"), "every request says who pays");
+        run.check(payer == Some("requester"), "every request is requester-pays");
     }
     for secret in SECRETS {
-        run.check(!run.stdout.contains(secret) && !run.stderr.contains(secret), "no secret is told");
+        run.check(!run.stdout.contains(secret) && !run.stderr.contains(secret), "no secret is shown");
     }
     run
 }
 
-/// Requests for an object.
+/// The requests for an object.
 fn gets(s3: &FakeS3, key: &str) -> Vec<Request> {
     let path = format!("/{BUCKET}/{key}");
     s3.requests().into_iter().filter(|request| request.path == path).collect()
@@ -87,7 +87,7 @@ fn is_get_of(archive: &Archive) -> impl Fn(&Request) -> bool + Send + 'static {
 }
 
 #[test]
-fn a_bucket_gives_the_documents_that_a_folder_does() {
+fn a_bucket_and_a_folder_give_the_same_documents() {
     let archives = archives();
     let (env, s3) = with(&archives);
     s3.put("in/README.txt", "no archive");
@@ -110,11 +110,11 @@ fn a_bucket_gives_the_documents_that_a_folder_does() {
     assert_eq!(sources(&env), sources(&folder));
 
     run(ingest(&env, &s3), &s3).exits(0).counts(&[("archives.already_done", 3), ("rows.read", 0)]);
-    assert_eq!(gets(&s3, &key(&archives[0])).len(), 1, "what is done is not downloaded again");
+    assert_eq!(gets(&s3, &key(&archives[0])).len(), 1, "processed archives are not downloaded again");
 }
 
 #[test]
-fn all_pages_of_a_listing_are_read_whatever_fails_in_between() {
+fn all_pages_of_a_listing_are_read_despite_failures() {
     let (env, s3) = with(&[]);
     for n in 0..2_500 {
         s3.put(&format!("in/a b+c%41/{n:04}.db.zip"), "x");
@@ -129,13 +129,13 @@ fn all_pages_of_a_listing_are_read_whatever_fails_in_between() {
     list.check(list.stdout.lines().count() == 2_500, "every key is there");
     list.check(
         list.stdout.starts_with("0000.db.zip\t-\t1 bytes, STANDARD\ttake\n"),
-        "known by the last segment, in order",
+        "archives are named by the last segment, in order",
     );
     assert_eq!(s3.to_bucket().len(), 3 + 4);
 }
 
 #[test]
-fn a_broken_archive_fails_and_is_taken_up_again_once_it_is_another_one() {
+fn a_broken_archive_is_read_again_once_it_is_replaced() {
     let archives = archives();
     let (env, s3) = with(&archives[1..]);
     s3.put(&key(&archives[0]), "no zip");
@@ -147,7 +147,7 @@ fn a_broken_archive_fails_and_is_taken_up_again_once_it_is_another_one() {
 }
 
 #[test]
-fn a_refused_listing_ends_the_run_before_anything_is_done() {
+fn a_refused_listing_ends_the_run_at_the_start() {
     for (status, code, exit) in [
         (403, "AccessDenied", 5),
         (403, "InvalidAccessKeyId", 5),
@@ -170,7 +170,7 @@ fn a_refused_listing_ends_the_run_before_anything_is_done() {
 }
 
 #[test]
-fn credentials_that_turn_out_wrong_in_the_middle_end_the_run() {
+fn a_bad_credential_mid_run_ends_the_run() {
     let (env, s3) = with(&archives());
     s3.fail(is_object, 0, usize::MAX, Fault::Reply(error(403, "InvalidAccessKeyId")));
     let run = run(ingest(&env, &s3), &s3).exits(5).says("InvalidAccessKeyId");
@@ -178,7 +178,7 @@ fn credentials_that_turn_out_wrong_in_the_middle_end_the_run() {
 }
 
 #[test]
-fn more_keys_without_a_token_are_an_error() {
+fn a_truncated_listing_without_a_token_is_an_error() {
     let (env, s3) = with(&[]);
     let body =
         format!("<ListBucketResult><Name>{BUCKET}</Name><IsTruncated>true</IsTruncated></ListBucketResult>");
@@ -188,7 +188,7 @@ fn more_keys_without_a_token_are_an_error() {
 }
 
 #[test]
-fn of_two_keys_of_one_name_none_is_taken_and_the_others_are() {
+fn two_keys_with_one_name_are_left_out() {
     let archives = archives();
     let (env, s3) = with(&archives);
     s3.put("in/1/a.db.zip", "x");
@@ -199,12 +199,14 @@ fn of_two_keys_of_one_name_none_is_taken_and_the_others_are() {
 }
 
 #[test]
-fn nothing_found_is_told_with_what_there_is_instead() {
+fn an_empty_prefix_reports_what_else_is_there() {
     let (env, s3) = with(&archives());
     s3.put("in/notes.txt", "x");
     for (prefix, instead) in [
         ("in/notes", "in/notes.txt"),
         ("/in/", "begins with a slash"),
+        (" in/", "begins or ends with white space"),
+        (&format!("s3://{BUCKET}/in/"), "only the part behind the bucket's name"),
         ("elsewhere/", "the bucket has \"in/mega_jetstream_20251218_000000.db.zip\""),
     ] {
         let run = run(ingest(&env, &s3).var("S3_SQLITE_DB_PREFIX", prefix), &s3).exits(0);
@@ -213,18 +215,18 @@ fn nothing_found_is_told_with_what_there_is_instead() {
 }
 
 #[test]
-fn an_unavailable_s3_ends_the_run_once_the_budget_is_spent() {
+fn an_unavailable_s3_ends_the_run_when_the_budget_is_spent() {
     for condition in [is_listing, is_object] {
         let (env, s3) = with(&archives());
         s3.fail(condition, 0, usize::MAX, Fault::Reply(error(503, "SlowDown")));
         run(ingest(&env, &s3).args(&["--retry-budget", "1"]), &s3).exits(4).says("SlowDown");
         assert!(env.fake.bulks().is_empty());
-        assert!(s3.requests().len() > 2, "it was asked again");
+        assert!(s3.requests().len() > 2, "the listing was retried");
     }
 }
 
 #[test]
-fn a_signal_ends_the_waiting_for_s3() {
+fn a_signal_ends_the_wait_for_s3() {
     for condition in [is_listing, is_object] {
         let (env, s3) = with(&archives());
         s3.fail(condition, 0, usize::MAX, Fault::Reply(error(503, "SlowDown")));
@@ -236,7 +238,7 @@ fn a_signal_ends_the_waiting_for_s3() {
 }
 
 #[test]
-fn a_run_waits_for_s3_and_then_goes_on() {
+fn a_run_waits_for_s3_and_then_continues() {
     let archives = archives();
     let (env, s3) = with(&archives);
     s3.fail(is_object, 0, 3, Fault::Reply(error(503, "SlowDown")));
@@ -245,36 +247,36 @@ fn a_run_waits_for_s3_and_then_goes_on() {
     assert_holds(&env.fake, &archives);
 }
 
-/// A throttled server, which says when to come back.
+/// A throttling reply with `Retry-After`.
 fn slow_down(seconds: u32) -> Fault {
     Fault::Reply(error(503, "SlowDown").with_header("retry-after", &seconds.to_string()))
 }
 
 #[test]
-fn a_server_is_left_alone_for_as_long_as_it_asks_for() {
+fn retry_after_is_honoured() {
     for condition in [is_listing, is_object] {
         let archives = archives();
         let (env, s3) = with(&archives[..1]);
         s3.fail(condition, 0, 1, slow_down(2));
         let run = run(ingest(&env, &s3), &s3).exits(0);
-        run.check(run.took >= std::time::Duration::from_secs(2), "it was left alone");
+        run.check(run.took >= std::time::Duration::from_secs(2), "no request was sent during the pause");
         assert_holds(&env.fake, &archives[..1]);
     }
 }
 
 #[test]
-fn what_a_server_asks_for_is_within_the_budget_and_ends_at_a_signal() {
+fn a_retry_after_pause_ends_with_the_budget_or_a_signal() {
     for condition in [is_listing, is_object] {
         let (env, s3) = with(&archives());
         s3.fail(condition, 0, usize::MAX, slow_down(200));
         let over = run(ingest(&env, &s3).args(&["--retry-budget", "2"]), &s3).exits(4).says("SlowDown");
         over.check(
             over.took >= std::time::Duration::from_millis(1950),
-            "the last attempt comes when the budget ends",
+            "the last attempt is at the end of the budget",
         );
-        over.check(over.took < SOON, "and not when the server would have it");
+        over.check(over.took < SOON, "the pause ends with the budget");
         let asked = s3.requests().iter().filter(|request| condition(request)).count();
-        over.check(asked >= 2, "it was asked a last time");
+        over.check(asked >= 2, "a last request was sent");
         for arguments in [&[][..], &["--mode", "spool"]] {
             let before = s3.requests().iter().filter(|request| condition(request)).count();
             let running = ingest(&env, &s3).args(arguments).start();
@@ -287,7 +289,7 @@ fn what_a_server_asks_for_is_within_the_budget_and_ends_at_a_signal() {
 }
 
 #[test]
-fn the_payer_header_can_be_left_out() {
+fn the_requester_pays_header_can_be_turned_off() {
     let (env, s3) = with(&archives());
     ingest(&env, &s3).var("S3_REQUEST_PAYER", "").run().exits(0);
     assert!(s3.to_bucket().iter().all(|request| request.header("x-amz-request-payer").is_none()));
@@ -304,13 +306,16 @@ fn redirects_are_not_followed() {
 }
 
 #[test]
-fn check_and_list_ask_for_no_more_than_they_need() {
+fn check_and_list_make_no_needless_requests() {
     let archives = archives();
     let (env, s3) = with(&archives);
     let list = run(ingest(&env, &s3).args(&["--list"]), &s3).exits(0);
-    list.check(list.stdout.lines().all(|line| line.ends_with("\ttake")), "all would be taken up");
+    list.check(
+        list.stdout.lines().all(|line| line.ends_with("\ttake")),
+        "all archives are listed as to take",
+    );
     let checked = run(ingest(&env, &s3).args(&["--check"]), &s3).exits(0);
-    checked.check(checked.stdout.contains("ok: source: 3 archives to load"), "they are counted");
+    checked.check(checked.stdout.contains("ok: source: 3 archives to load"), "the archives are counted");
     let asked = gets(&s3, &key(&archives[0]));
     assert_eq!(asked.iter().map(|r| r.header("range")).collect::<Vec<_>>(), [Some("bytes=0-0")]);
 
@@ -321,12 +326,12 @@ fn check_and_list_ask_for_no_more_than_they_need() {
     s3.fail(is_listing, 0, usize::MAX, Fault::Reply(error(503, "SlowDown")));
     let before = s3.requests().len();
     let checked = run(ingest(&env, &s3).args(&["--check"]), &s3).exits(4);
-    checked.check(checked.stdout.contains("ok: connection: "), "it goes on");
-    assert!(s3.requests().len() <= before + 2, "it is not waited for");
+    checked.check(checked.stdout.contains("ok: connection: "), "the other checks run");
+    assert!(s3.requests().len() <= before + 2, "the failure is not waited out");
 }
 
 #[test]
-fn settings_of_a_bucket_are_checked() {
+fn bucket_settings_are_validated() {
     let (env, s3) = with(&[]);
     for (name, value) in [
         ("S3_SQLITE_DB_BUCKET", ""),
@@ -342,7 +347,7 @@ fn settings_of_a_bucket_are_checked() {
 }
 
 #[test]
-fn without_credentials_every_step_that_was_tried_is_told() {
+fn missing_credentials_name_every_source_that_was_tried() {
     let (env, s3) = with(&archives());
     let run = run(without_keys(&env, &s3), &s3).exits(5);
     for step in ["environment: ", "profile: ", "web identity: ", "container: ", "instance: "] {
@@ -352,7 +357,7 @@ fn without_credentials_every_step_that_was_tried_is_told() {
 }
 
 #[test]
-fn credentials_come_from_wherever_they_are_set_up() {
+fn credentials_come_from_every_supported_source() {
     let archives = archives();
     let (env, s3) = with(&archives);
     env.write("token", SECRETS[2]);
@@ -394,11 +399,11 @@ fn credentials_come_from_wherever_they_are_set_up() {
 }
 
 #[test]
-fn expired_credentials_are_renewed_and_sessions_are_told() {
+fn expired_credentials_are_renewed_and_sent_with_their_session_token() {
     let archives = archives();
     let (env, s3) = with(&archives);
     env.write("token", SECRETS[2]);
-    // The listing is the last that the first credentials are good for.
+    // The listing is the last request that the first credentials are valid for.
     s3.expire_all_but("ASIAFIRST");
     s3.fail(is_object, 0, 1, Fault::Reply(error(400, "ExpiredToken")));
     let invocation = without_keys(&env, &s3)
@@ -416,17 +421,17 @@ fn expired_credentials_are_renewed_and_sessions_are_told() {
 fn credentials_are_renewed_before_they_expire() {
     let (env, s3) = with(&archives());
     env.write("token", SECRETS[2]);
-    s3.give_out_until("2025-12-18T00:00:00Z");
+    s3.issue_until("2025-12-18T00:00:00Z");
     let invocation = without_keys(&env, &s3)
         .var("AWS_CONTAINER_CREDENTIALS_FULL_URI", &format!("{}/container", s3.url()))
         .var("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", "token");
     run(invocation, &s3).exits(0);
     let given_out = s3.requests().iter().filter(|request| request.path == "/container").count();
-    assert_eq!(given_out, s3.to_bucket().len(), "none is signed with what is about to expire");
+    assert_eq!(given_out, s3.to_bucket().len(), "no request is signed with credentials about to expire");
 }
 
-/// A run with credentials that are good for two minutes more, whose renewal meets a fault; and how often they were asked
-/// for.
+/// A run whose credentials expire in two minutes, and whose renewal meets a fault. Returns how often credentials were
+/// requested.
 fn with_soon_expiring(
     archives: &[Archive],
     fault: Fault,
@@ -435,7 +440,7 @@ fn with_soon_expiring(
     let (env, s3) = with(archives);
     env.write("token", SECRETS[2]);
     let until = time::OffsetDateTime::now_utc() + time::Duration::minutes(2);
-    s3.give_out_until(&until.format(&time::format_description::well_known::Rfc3339).unwrap());
+    s3.issue_until(&until.format(&time::format_description::well_known::Rfc3339).unwrap());
     s3.fail(|request| request.path == "/container", 1, usize::MAX, fault);
     let running = without_keys(&env, &s3)
         .var("AWS_CONTAINER_CREDENTIALS_FULL_URI", &format!("{}/container", s3.url()))
@@ -450,10 +455,10 @@ fn with_soon_expiring(
 }
 
 #[test]
-fn while_one_renews_credentials_the_others_go_on_with_those_that_are_valid() {
+fn downloads_continue_with_valid_credentials_during_a_renewal() {
     let archives = archives();
     let (_, asked) = with_soon_expiring(&archives, Fault::Hang, |env, s3| {
-        // The download that renews them waits for that.
+        // One download waits for the renewal.
         let others = archives.len() - 1;
         let started = std::time::Instant::now();
         while env.state().len() < others && started.elapsed() < SOON {
@@ -466,10 +471,10 @@ fn while_one_renews_credentials_the_others_go_on_with_those_that_are_valid() {
 }
 
 #[test]
-fn credentials_that_cannot_be_renewed_yet_are_asked_for_once_in_a_while_with_one_warning() {
+fn a_failed_renewal_is_retried_after_a_pause_with_one_warning() {
     let (run, asked) = with_soon_expiring(&archives(), Fault::Reply(error(503, "Busy")), |_, _| ());
     assert_eq!(asked, 2);
-    run.check(run.stderr.matches("cannot be renewed").count() == 1, "it is told once");
+    run.check(run.stderr.matches("cannot be renewed").count() == 1, "one line is logged");
 }
 
 #[test]
@@ -477,6 +482,6 @@ fn credentials_that_stay_expired_end_the_run() {
     let (env, s3) = with(&archives());
     s3.expire_all_but("ASIAOTHER");
     let run = run(ingest(&env, &s3), &s3).exits(5).says("ExpiredToken");
-    assert_eq!(s3.requests().len(), 1, "there are no others");
-    run.check(string(&run.summary()["source"]) == "s3", "the summary tells the source");
+    assert_eq!(s3.requests().len(), 1, "there are no other credentials");
+    run.check(string(&run.summary()["source"]) == "s3", "the summary names the source");
 }

@@ -1,5 +1,5 @@
-//! No credential is ever told: secrets in every setting, every way to fail, servers that quote what they were sent, and
-//! all that the program writes searched for all of them, in all their forms, at the highest level of logging.
+//! No output contains a credential. Secrets are in every setting, servers quote what they receive, everything fails in
+//! turn, and all output at the highest log level is searched for every form of every secret.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -11,7 +11,7 @@ use crate::harness::recorder::Recorder;
 use crate::harness::script::Fault;
 use crate::harness::{Invocation, Run, TestEnv};
 
-/// The decoded API key; its `encoded` value is what is configured.
+/// The decoded API key; the setting is its `encoded` value.
 const API_KEY_PLAIN: &str = "planted-key-id:planted-key-secret";
 const SECRET_KEY: &str = "planted/secret+access=key";
 const OWN_SECRET_KEY: &str = "planted/own+secret=key";
@@ -37,7 +37,7 @@ const ALL: [&str; 10] = [
     PASSWORD,
 ];
 
-/// Everything is asked for, of the libraries by name: a filter for a whole library must not be outdone by that.
+/// The highest log level, also for single libraries: a filter of a whole library must not be overridden by that.
 const LOUDEST: &str = "trace,ureq=trace,ureq::run=trace,ureq::pool=trace,ureq::tls=trace,ureq_proto=trace,\
     ureq_proto::client=trace,ureq_proto::client::sendrequest=trace,ureq_proto::util=trace,rustls=trace,\
     rustls::client=trace,rustls::conn=trace,s3=trace,s3::signing=trace,quick_xml=trace,megastream_ingest=trace";
@@ -46,8 +46,8 @@ fn api_key() -> String {
     STANDARD.encode(API_KEY_PLAIN)
 }
 
-/// A secret as it may turn up: as it is, percent-encoded, in base64 (of a key or password, with its user, too), escaped
-/// for JSON or by Rust.
+/// The forms in which a secret may appear: as it is, percent-encoded, in base64 (a password also with its user),
+/// escaped for JSON and by Rust.
 fn forms(secret: &str) -> Vec<String> {
     let percent = |keep: fn(u8) -> bool| -> String {
         let one = |byte: u8| if keep(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") };
@@ -67,7 +67,7 @@ fn forms(secret: &str) -> Vec<String> {
     forms
 }
 
-/// Nothing that the run has written has a secret in it.
+/// Asserts that no file and no output of the run contains a secret.
 #[track_caller]
 fn check(env: &TestEnv, run: &Run, what: &str) {
     let mut written = vec![
@@ -76,7 +76,7 @@ fn check(env: &TestEnv, run: &Run, what: &str) {
     ];
     for entry in std::fs::read_dir(env.path("")).unwrap().flatten() {
         let name = entry.file_name().into_string().unwrap();
-        // What the secrets were planted in.
+        // These files are the settings.
         if !name.starts_with("planted") {
             written.push((
                 name,
@@ -95,7 +95,7 @@ fn check(env: &TestEnv, run: &Run, what: &str) {
     }
 }
 
-/// A server that quotes everything it was sent, in every place of a reply.
+/// A server that quotes every request in all parts of its reply.
 fn echo(status: u16) -> Recorder {
     Recorder::start(None, move |request: &Request| {
         let sent: Vec<String> =
@@ -118,7 +118,7 @@ fn env() -> TestEnv {
     env
 }
 
-/// Everything is logged and written that can be.
+/// Logs and writes as much as possible.
 fn loud<'e>(env: &'e TestEnv) -> Invocation<'e> {
     env.ingest()
         .var("RUST_LOG", LOUDEST)
@@ -132,7 +132,7 @@ const TASKS: [&[&str]; 6] =
     [&[], &["--check"], &["--list"], &["--dry-run"], &["--create-indices"], &["--bulk-load-settings"]];
 
 #[test]
-fn no_answer_of_elasticsearch_makes_the_key_known() {
+fn no_elasticsearch_reply_reveals_the_key() {
     let env = env();
     for status in [302, 400, 401, 403, 404, 408, 413, 429, 500, 503] {
         let server = echo(status);
@@ -145,21 +145,21 @@ fn no_answer_of_elasticsearch_makes_the_key_known() {
 }
 
 #[test]
-fn a_bulk_answer_that_quotes_the_key_makes_it_known_to_nobody() {
+fn a_bulk_reply_that_quotes_the_key_does_not_reveal_it() {
     for status in [200, 400, 401, 413, 500] {
         let env = env();
-        // The harness's server knows its own key only, and every run is searched for that.
+        // The harness searches every run for this key.
         let quoted = Reply::error(status, "quoted", &format!("Authorization: ApiKey {API_KEY}"));
         env.fake.fail(Request::is_mget, 1, 1, Fault::Reply(quoted.clone()));
         env.fake.fail(Request::is_bulk, 0, 1, Fault::Reply(quoted));
-        // Of an answer that is a success, an item may quote it; so will a dead letter.
+        // A success may quote the key in an item, and so in a dead letter.
         env.fake.fail_items(|_| true, 1, 400, API_KEY);
         loud(&env).var("ELASTICSEARCH_API_KEY", API_KEY).args(&["--retry-budget", "5"]).run();
     }
 }
 
 #[test]
-fn no_connection_makes_a_key_known() {
+fn no_connection_error_reveals_a_key() {
     let env = env();
     env.write("planted.pem", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
     let plain = echo(400);
@@ -177,7 +177,7 @@ fn no_connection_makes_a_key_known() {
 }
 
 #[test]
-fn no_setting_that_is_wrong_is_quoted_with_its_secret() {
+fn invalid_settings_are_reported_without_their_secrets() {
     let env = env();
     let encoded = "planted%20p%40ss%2Fword";
     let urls = [
@@ -222,7 +222,7 @@ fn no_setting_that_is_wrong_is_quoted_with_its_secret() {
     }
 }
 
-/// All that a chain of credentials may be made of, with nothing but `with` set.
+/// A run with only these settings of the credential chain.
 fn chain<'e>(env: &'e TestEnv, server: &Recorder, with: &[(&str, &str)]) -> Invocation<'e> {
     let url = server.url();
     let loud = loud(env)
@@ -236,7 +236,7 @@ fn chain<'e>(env: &'e TestEnv, server: &Recorder, with: &[(&str, &str)]) -> Invo
 }
 
 #[test]
-fn no_answer_of_s3_makes_credentials_known() {
+fn no_s3_reply_reveals_credentials() {
     let env = env();
     env.write(
         "planted.credentials",
@@ -275,14 +275,14 @@ fn no_answer_of_s3_makes_credentials_known() {
 }
 
 #[test]
-fn no_answer_of_the_metadata_service_or_a_container_makes_it_known() {
+fn no_metadata_or_container_reply_reveals_credentials() {
     let document = |expiration: &str| {
         format!(
             "{{\"AccessKeyId\":\"ASIAM\",\"SecretAccessKey\":\"{METADATA_SECRET}\",\"Token\":\"{METADATA_SESSION}\",\
              \"Expiration\":{expiration}}}"
         )
     };
-    // A good one, one that has expired, one of a wrong type, and one that is cut off.
+    // A valid document, an expired one, one with a wrong type, and one that is cut off.
     let cut = document("\"2999-01-01T00:00:00Z\"").replace("\"Expiration\"", "");
     for document in
         [document("\"2999-01-01T00:00:00Z\""), document("\"2001-01-01T00:00:00Z\""), document("{}"), cut]

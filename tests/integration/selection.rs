@@ -1,4 +1,4 @@
-//! Loads of exactly what is meant: times, numbers, names, and what is told of the rest.
+//! Selection of archives by time, number and name, and reports about the rest.
 
 use std::time::Duration;
 
@@ -18,12 +18,12 @@ fn processed(env: &TestEnv) -> Vec<String> {
     env.state().into_keys().map(|name| name.replace("mega_jetstream_", "").replace(".db.zip", "")).collect()
 }
 
-fn is_told_once(run: &Run, text: &str) {
+fn assert_logged_once(run: &Run, text: &str) {
     run.check(run.stderr.matches(text).count() == 1, &format!("{text} is told once"));
 }
 
 #[test]
-fn only_archives_of_the_times_asked_for_are_loaded() {
+fn only_archives_within_the_time_span_are_loaded() {
     for (from, to, expected) in [
         ("2025-12-18", "2025-12-19", &TIMES[1..3]),
         ("2025-12-18T01:00:00+01:00", "2025-12-18T12:00:00Z", &TIMES[1..2]),
@@ -51,7 +51,7 @@ fn only_archives_of_the_times_asked_for_are_loaded() {
 }
 
 #[test]
-fn the_rest_is_taken_up_by_a_later_run_and_nothing_twice() {
+fn later_runs_load_the_rest_and_nothing_twice() {
     let archives = archives();
     let env = TestEnv::with_archives(&archives);
     for expected in 1..=4 {
@@ -63,7 +63,7 @@ fn the_rest_is_taken_up_by_a_later_run_and_nothing_twice() {
 }
 
 #[test]
-fn every_task_that_reads_archives_takes_the_same() {
+fn every_task_that_reads_archives_selects_the_same() {
     let env = TestEnv::with_archives(&archives());
     let chosen = ["--from", "2025-12-18", "--limit", "2"];
     let dry = env.run(&[&["--dry-run"][..], &chosen].concat()).exits(0);
@@ -84,28 +84,28 @@ fn every_task_that_reads_archives_takes_the_same() {
 }
 
 #[test]
-fn an_archive_without_a_time_is_in_no_span() {
+fn an_archive_without_a_time_is_outside_every_time_span() {
     let env = TestEnv::with_archives(&archives());
     write_aged(&env.path("archives/timeless.db.zip"), &archives()[0].zip(), Duration::from_secs(3_600));
     let list = env.run(&["--list", "--from", "1970-01-01"]).exits(0);
-    list.check(list.stdout.contains("timeless.db.zip\t-\t"), "it is listed");
+    list.check(list.stdout.contains("timeless.db.zip\t-\t"), "the archive is listed");
     list.check(list.stdout.contains("it has no time in its name"), "with the reason");
     env.run(&["--from", "1970-01-01"]).exits(0).counts(&[("archives.processed", 4)]);
 }
 
 #[test]
-fn that_nothing_is_of_these_times_is_told_with_those_that_there_are() {
+fn an_empty_time_span_is_reported_with_the_times_that_exist() {
     let env = TestEnv::with_archives(&archives());
     for arguments in [&["--from", "2026-01-01"][..], &["--list", "--from", "2026-01-01"]] {
-        let run = env.run(arguments).exits(0).says("none of the 4 archives found is in the span");
+        let run = env.run(arguments).exits(0).says("none of the 4 archives found is between --from and --to");
         run.check(run.stderr.contains("2025-12-17T23:59:59.000Z to 2025-12-19T00:00:00.000Z"), "the times");
     }
     let check = env.run(&["--check", "--from", "2026-01-01"]).exits(0);
-    check.check(check.stdout.contains("warning: source: none of the 4 archives"), "check tells it, too");
+    check.check(check.stdout.contains("warning: source: none of the 4 archives"), "a check reports it, too");
 }
 
 #[test]
-fn times_and_numbers_that_mean_nothing_are_refused_by_name() {
+fn invalid_times_and_limits_are_refused_by_name() {
     let env = TestEnv::with_archives(&archives());
     for (arguments, words) in [
         (&["--from", "yesterday"][..], &["--from", "yesterday", "2025-12-18"][..]),
@@ -124,13 +124,13 @@ fn times_and_numbers_that_mean_nothing_are_refused_by_name() {
 }
 
 #[test]
-fn a_list_for_programs_tells_everything_of_each_archive() {
+fn the_json_list_describes_every_archive() {
     let all = archives();
     let env = TestEnv::with_archives(&all[..2]);
     env.write(&format!("archives/{}", all[3].name()), "no zip");
     env.run(&[]).exits(3);
     env.add(&all[2..3]);
-    // One is another one by now, of which nobody has asked for more.
+    // A processed archive that has changed since.
     write_aged(&env.path("archives").join(all[0].name()), &all[0].zip(), Duration::from_secs(60));
     std::fs::create_dir(env.path("archives/folder.db.zip")).unwrap();
     let list = env.run(&["--list", "--json"]).exits(0);
@@ -162,9 +162,9 @@ fn a_list_for_programs_tells_everything_of_each_archive() {
 }
 
 #[test]
-fn whoever_has_read_enough_of_a_list_ends_it_quietly() {
+fn a_list_ends_quietly_when_its_output_is_closed() {
     let env = TestEnv::new();
-    // More than a pipe holds.
+    // More lines than a pipe holds.
     for n in 0..3_000 {
         env.write(&format!("archives/{n:0100}.db.zip"), "");
     }
@@ -174,7 +174,7 @@ fn whoever_has_read_enough_of_a_list_ends_it_quietly() {
 }
 
 #[test]
-fn an_archive_that_has_changed_since_it_was_processed_is_told_once_and_taken_up_when_it_is_unmarked() {
+fn a_changed_archive_is_reported_once_and_loaded_once_unmarked() {
     let archives = archives();
     let env = TestEnv::with_archives(&archives);
     env.run(&[]).exits(0);
@@ -184,26 +184,26 @@ fn an_archive_that_has_changed_since_it_was_processed_is_told_once_and_taken_up_
     let told = format!("{name:?} has changed since it was processed");
     let run = env.run(&["--retry-failed"]).exits(0);
     run.counts(&[("archives.already_done", 4), ("rows.read", 0)]);
-    is_told_once(&run, &told);
+    assert_logged_once(&run, &told);
     let check = env.run(&["--check"]).exits(0);
-    check.check(check.stdout.contains("have changed since they were processed"), "check tells it, too");
-    // Again and again looked at, it is told once.
+    check.check(check.stdout.contains("have changed since they were processed"), "a check reports it, too");
+    // Several looks report it once.
     let running = env.ingest().args(&["--mode", "spool"]).var("SPOOL_INTERVAL_SEC", "1").start();
     let late = Archive::new("20251220_000000").with_all(posts("late", 1));
     env.add(std::slice::from_ref(&late));
     env.wait_for_processed(std::slice::from_ref(&late));
     running.signal("TERM");
-    is_told_once(&running.wait().exits(0), &told);
+    assert_logged_once(&running.wait().exits(0), &told);
 
     let kept: Vec<Value> = env.state().into_values().filter(|entry| entry["filename"] != name).collect();
     env.write(STATE_FILE, serde_json::to_string(&kept).unwrap());
     let run = env.run(&[]).exits(0);
     run.counts(&[("archives.processed", 1), ("rows.indexed", 5)]);
-    run.check(!run.stderr.contains("has changed since"), "there is nothing to warn of any more");
+    run.check(!run.stderr.contains("has changed since"), "no warning remains");
 }
 
 #[test]
-fn two_files_of_one_name_are_left_out_and_the_rest_goes_on_in_a_spooler_too() {
+fn files_with_the_same_name_are_left_out_and_the_rest_is_loaded() {
     let all = archives();
     for spool in [false, true] {
         let env = TestEnv::with_archives(&all[..2]);
@@ -223,7 +223,7 @@ fn two_files_of_one_name_are_left_out_and_the_rest_goes_on_in_a_spooler_too() {
         };
         run.counts(&[("archives.processed", 2), ("archives.discovered", 2)]);
         for folder in paths {
-            is_told_once(&run, &format!("\"{folder}/{}\" is left out", all[1].name()));
+            assert_logged_once(&run, &format!("\"{folder}/{}\" is left out", all[1].name()));
         }
         assert_eq!(env.status_of(&all[1]), "pending");
         assert_holds(&env.fake, &others);
@@ -231,7 +231,7 @@ fn two_files_of_one_name_are_left_out_and_the_rest_goes_on_in_a_spooler_too() {
 }
 
 #[test]
-fn a_folder_without_archives_says_what_is_there_instead() {
+fn a_folder_without_archives_reports_what_else_is_there() {
     let env = TestEnv::new();
     for (name, words) in [
         ("", &["no archive was found in \"archives\"", "*.db.zip", "nothing is there"][..]),
@@ -246,7 +246,7 @@ fn a_folder_without_archives_says_what_is_there_instead() {
         for arguments in [&[][..], &["--list"], &["--dry-run"]] {
             let run = env.run(arguments).exits(0);
             words.iter().for_each(|word| run.check(run.stderr.contains(word), word));
-            is_told_once(&run, "no archive was found");
+            assert_logged_once(&run, "no archive was found");
         }
         let check = env.run(&["--check"]).exits(0);
         words.iter().for_each(|word| check.check(check.stdout.contains(word), word));
@@ -254,7 +254,7 @@ fn a_folder_without_archives_says_what_is_there_instead() {
 }
 
 #[test]
-fn a_state_file_that_jq_has_rewritten_says_of_no_archive_that_it_has_changed() {
+fn a_state_file_rewritten_by_jq_marks_no_archive_as_changed() {
     let env = TestEnv::with_archives(&archives());
     env.run(&[]).exits(0);
     let script =

@@ -1,4 +1,4 @@
-//! What a shell sees beside runs: the version, completions, the man page.
+//! Version, completions and man page.
 
 use std::io::ErrorKind;
 use std::process::Command;
@@ -10,7 +10,7 @@ fn committed(path: &str) -> String {
     format!("{}/{path}", env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Runs a program that may not be installed here; None where it is not.
+/// Runs a program; None if it is not installed.
 #[track_caller]
 fn run(program: &str, arguments: &[&str]) -> Option<String> {
     let output = match Command::new(program).args(arguments).env("LC_ALL", "C.UTF-8").output() {
@@ -24,7 +24,7 @@ fn run(program: &str, arguments: &[&str]) -> Option<String> {
 }
 
 #[test]
-fn the_version_tells_the_commit_or_that_it_is_unknown() {
+fn the_version_names_the_commit_or_says_unknown() {
     let run = TestEnv::new().run(&["--version"]).exits(0);
     let version = format!("megastream_ingest {} (", env!("CARGO_PKG_VERSION"));
     run.check(run.stdout.starts_with(&version) && run.stdout.ends_with(")\n"), "version and commit");
@@ -43,12 +43,12 @@ fn the_shells_accept_their_completions() {
 }
 
 #[test]
-fn the_man_page_is_in_order() {
+fn the_man_page_is_valid() {
     let page = committed("man/megastream_ingest.1");
     run("mandoc", &["-Tlint", "-Wstyle", &page]);
 }
 
-/// What bash offers for these words, the last of which is being typed.
+/// The completions of bash for these words, the last of which is incomplete.
 fn offered(env: &TestEnv, words: &[&str]) -> Vec<String> {
     let script = "cd \"$2\" && source \"$1\" && shift 2 && complete -p megastream_ingest >/dev/null \
                   && COMP_WORDS=(megastream_ingest \"$@\") COMP_CWORD=$# && _megastream_ingest \

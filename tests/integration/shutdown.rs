@@ -1,11 +1,11 @@
-//! Signals: the first lets what is being sent finish, the second doesn't.
+//! Signals: after the first, requests in flight are finished; the second ends the run at once.
 
 use std::io::Write;
 use std::net::TcpListener;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::disks::{shim, syncs, watched};
+use crate::disks::{shim, syncs, with_shim};
 use crate::harness::archives::Archive;
 use crate::harness::http::Request;
 use crate::harness::model::{assert_holds, assert_processed_are_held};
@@ -21,7 +21,7 @@ fn archives() -> Vec<Archive> {
 }
 
 #[test]
-fn a_signal_ends_the_waiting_for_an_unavailable_server() {
+fn a_signal_ends_the_wait_for_an_unavailable_server() {
     for (signal, code) in [("TERM", 143), ("INT", 130)] {
         let env = TestEnv::with_archives(&archives());
         env.fake.fail_bulks(usize::MAX, Fault::status(503));
@@ -29,7 +29,7 @@ fn a_signal_ends_the_waiting_for_an_unavailable_server() {
         env.fake.wait_for_bulks(3);
         running.signal(signal);
         let run = running.wait().exits(code);
-        run.check(run.took < SOON, "it ends soon");
+        run.check(run.took < SOON, "the run ends soon");
         run.check(run.summary()["interrupted"] == true, "the summary says that it was interrupted");
         run.counts(&[("archives.pending", 3), ("archives.failed", 0), ("rows.indexed", 0)]);
         assert!(env.state().is_empty());
@@ -37,7 +37,7 @@ fn a_signal_ends_the_waiting_for_an_unavailable_server() {
 }
 
 #[test]
-fn what_is_being_sent_is_finished_and_the_next_run_does_the_rest() {
+fn a_signal_lets_requests_finish_and_the_next_run_does_the_rest() {
     let env = TestEnv::with_archives(&archives());
     env.fake.fail(Request::is_bulk, 5, 1, Fault::Hang);
     let running = env.ingest().args(&["--batch-docs", "1", "--senders", "1", "--workers", "1"]).start();
@@ -46,7 +46,7 @@ fn what_is_being_sent_is_finished_and_the_next_run_does_the_rest() {
     running.signal("TERM");
     env.fake.release();
     let run = running.wait().exits(143);
-    run.check(run.took < SOON, "it ends soon");
+    run.check(run.took < SOON, "the run ends soon");
     run.check(env.fake.documents("posts").contains_key(&being_sent.id), "the open request was finished");
     let held = env.fake.documents("posts").len() as u64;
     run.counts(&[("rows.indexed", held), ("archives.discovered", 3)]);
@@ -67,22 +67,22 @@ fn a_second_signal_ends_the_run_at_once() {
         env.fake.wait_for_bulks(1);
         running.signal_until_it_ends(signal);
         let run = running.wait().exits(code);
-        run.check(run.took < SOON, "it ends at once");
+        run.check(run.took < SOON, "the run ends at once");
         assert!(env.state().is_empty());
     }
 }
 
 #[test]
-fn a_second_signal_ends_a_run_whose_log_nobody_reads() {
+fn a_second_signal_ends_a_run_with_a_full_log_pipe() {
     let env = TestEnv::with_archives(&archives());
     env.fake.fail_bulks(usize::MAX, Fault::Hang);
     let (reader, mut writer) = std::io::pipe().unwrap();
-    // Warnings only: the first line is the one that tells of the signal.
+    // At level `warn`, the line about the signal is the first one.
     let mut command = env.ingest().var("RUST_LOG", "warn").command();
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(writer.try_clone().unwrap());
     let mut child = command.spawn().unwrap();
     drop(command);
-    // Fills the pipe, and waits for somebody who reads.
+    // Fills the pipe, and blocks.
     let filled = std::thread::spawn(move || while writer.write_all(&[b'x'; 4096]).is_ok() {});
     env.fake.wait_for_bulks(1);
     let started = Instant::now();
@@ -103,24 +103,24 @@ fn a_second_signal_ends_a_run_whose_log_nobody_reads() {
     assert_eq!(status.and_then(|status| status.code()), Some(143));
 }
 
-/// Sends SIGTERM to a run that waits for an answer, and sees it end within two seconds.
-fn ends_at_once(running: Running, code: i32) -> Run {
+/// Sends SIGTERM to a run that waits for a reply, and asserts that it ends within two seconds.
+fn assert_ends_at_once(running: Running, code: i32) -> Run {
     let signalled = Instant::now();
     running.signal("TERM");
     let run = running.wait().exits(code);
-    run.check(signalled.elapsed() < Duration::from_secs(2), "it does not wait for an answer");
+    run.check(signalled.elapsed() < Duration::from_secs(2), "the run does not wait for the reply");
     run
 }
 
 #[test]
-fn a_signal_ends_the_preflight_of_a_server_that_never_answers() {
+fn a_signal_ends_a_preflight_that_is_never_answered() {
     let with_all = |flags: &[&str], code: i32| {
         let env = TestEnv::with_archives(&archives());
         env.write("dead.ndjson", "");
         env.fake.fail(|_| true, 0, usize::MAX, Fault::Hang);
         let running = env.ingest().args(flags).start();
         env.fake.wait_for(|_| true, 1);
-        ends_at_once(running, code);
+        assert_ends_at_once(running, code);
         assert_eq!(env.fake.requests().len(), 1, "{flags:?}");
         assert!(env.state().is_empty());
     };
@@ -132,41 +132,41 @@ fn a_signal_ends_the_preflight_of_a_server_that_never_answers() {
 }
 
 #[test]
-fn a_signal_ends_a_preflight_in_the_middle() {
+fn a_signal_ends_a_preflight_midway() {
     let env = TestEnv::with_archives(&archives());
     env.fake.fail(|request| request.path.starts_with("/post_tombstones"), 0, usize::MAX, Fault::Hang);
     let running = env.ingest().start();
     env.fake.wait_for(|record| record.request.path.starts_with("/post_tombstones"), 1);
-    ends_at_once(running, 143).counts(&[("archives.pending", 3)]);
+    assert_ends_at_once(running, 143).counts(&[("archives.pending", 3)]);
 }
 
 #[test]
-fn a_signal_ends_a_handshake_that_is_never_answered() {
+fn a_signal_ends_a_tls_handshake_that_is_never_answered() {
     let env = TestEnv::with_archives(&archives());
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("https://{}", listener.local_addr().unwrap());
     let running = env.ingest().var("ELASTICSEARCH_URL", &url).args(&["--skip-tls-verify"]).start();
     let connection = listener.accept().unwrap();
-    ends_at_once(running, 143);
+    assert_ends_at_once(running, 143);
     drop(connection);
 }
 
-/// Sends signals, one right after the other.
+/// Sends signals in quick succession.
 fn kill(id: &str, signals: &[&str]) {
     let commands: String = signals.iter().map(|signal| format!("kill -{signal} {id}; ")).collect();
     assert!(Command::new("sh").args(["-c", &commands]).status().unwrap().success(), "{commands}");
 }
 
-/// Whether SIGHUP is ignored here, and so in all that is started from here.
-fn hang_ups_are_ignored() -> bool {
+/// Whether this process, and so every process it starts, ignores SIGHUP.
+fn ignores_sighup() -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).unwrap_or_default();
     mask.trim().ends_with(['1', '3', '5', '7', '9', 'b', 'd', 'f'])
 }
 
 #[test]
-fn a_hang_up_is_a_request_to_stop() {
-    if hang_ups_are_ignored() {
+fn sighup_stops_the_run() {
+    if ignores_sighup() {
         return;
     }
     let env = TestEnv::with_archives(&archives());
@@ -179,7 +179,7 @@ fn a_hang_up_is_a_request_to_stop() {
 }
 
 #[test]
-fn a_hang_up_that_is_ignored_from_the_start_stays_so() {
+fn an_ignored_sighup_stays_ignored() {
     let env = TestEnv::with_archives(&archives());
     env.fake.fail_bulks(usize::MAX, Fault::Hang);
     let running = env.ingest().in_shell("trap '' HUP; exec megastream_ingest").start();
@@ -187,30 +187,30 @@ fn a_hang_up_that_is_ignored_from_the_start_stays_so() {
     running.signal("HUP");
     env.fake.release();
     let run = running.wait().exits(0);
-    run.check(run.summary()["interrupted"] == false, "it ends by itself");
+    run.check(run.summary()["interrupted"] == false, "the run completes");
     assert_holds(&env.fake, &archives());
 }
 
 #[test]
-fn signals_that_come_together_are_one_as_those_of_the_timeout_command() {
+fn simultaneous_signals_count_as_one() {
     let env = TestEnv::with_archives(&archives());
     env.fake.fail_bulks(usize::MAX, Fault::Hang);
-    // The only worker cannot hand on all of the first archive: the others are never begun.
+    // The only worker blocks within the first archive, so the others are never begun.
     let running = env.ingest().args(&["--batch-docs", "1", "--senders", "1", "--workers", "1"]).start();
     env.fake.wait_for_bulks(1);
-    // Two that wait for a process which is stopped come together, however busy the machine is.
+    // A stopped process receives both signals at once, however busy the machine is.
     kill(&running.id().to_string(), &["STOP", "TERM", "HUP", "CONT"]);
-    while !running.has_said("stopping") {
+    while !running.has_logged("stopping") {
         std::thread::sleep(Duration::from_millis(5));
     }
     env.fake.release();
     let run = running.wait().exits(143);
-    run.check(run.summary()["interrupted"] == true, "it ends in order");
+    run.check(run.summary()["interrupted"] == true, "the run ends in order");
     assert_processed_are_held(&env, &archives());
 }
 
 #[test]
-fn a_spool_run_takes_up_what_comes_and_ends_well_by_a_signal() {
+fn a_spool_run_loads_new_archives_and_ends_cleanly_at_a_signal() {
     let all = archives();
     let env = TestEnv::with_archives(&all[..1]);
     let running = env.ingest().args(&["--mode", "spool"]).var("SPOOL_INTERVAL_SEC", "1").start();
@@ -224,30 +224,30 @@ fn a_spool_run_takes_up_what_comes_and_ends_well_by_a_signal() {
 }
 
 #[test]
-fn a_signal_ends_the_waiting_of_a_spool_run() {
+fn a_signal_ends_the_pause_of_a_spool_run() {
     let env = TestEnv::with_archives(&archives());
     let running = env.ingest().args(&["--mode", "spool"]).var("SPOOL_INTERVAL_SEC", "3600").start();
     env.wait_for_processed(&archives());
     running.signal("INT");
     let run = running.wait().exits(0);
-    run.check(run.took < SOON, "it ends soon");
+    run.check(run.took < SOON, "the run ends soon");
     assert_holds(&env.fake, &archives());
 }
 
 #[test]
-fn a_signal_ends_a_listing_that_does_not_come() {
+fn a_signal_ends_a_hanging_folder_listing() {
     for arguments in [&[][..], &["--list"], &["--check"], &["--mode", "spool"]] {
         let env = TestEnv::with_archives(&archives());
         let Some(shim) = shim(&env) else { return };
-        let mut running = watched(&env, &shim).var("SLOW_FOLDERS", "1").args(arguments).start();
+        let mut running = with_shim(&env, &shim).var("SLOW_FOLDERS", "1").args(arguments).start();
         while syncs(&env).iter().all(|line| !line.starts_with("readdir")) {
-            assert!(running.is_running(), "it lists the folder");
+            assert!(running.is_running(), "the listing still hangs");
             std::thread::sleep(Duration::from_millis(5));
         }
         let signalled = Instant::now();
         running.signal("INT");
         let run = running.wait();
-        run.check(signalled.elapsed() < Duration::from_secs(2), "it ends within two seconds");
+        run.check(signalled.elapsed() < Duration::from_secs(2), "the run ends within two seconds");
         let code = if arguments.contains(&"spool") { 0 } else { 130 };
         run.check(run.code == Some(code), &format!("{arguments:?} ends with {code}"));
     }

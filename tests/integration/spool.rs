@@ -1,4 +1,4 @@
-//! `--mode spool` on folders: files that are still being written, and a source that comes and goes.
+//! `--mode spool` on folders: files that are still being written, and folders that disappear.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -17,44 +17,44 @@ fn archives() -> [Archive; 3] {
         .map(|time| Archive::new(time).with_all(posts(time, 3)))
 }
 
-/// The program, set up to look once a second.
+/// The program, with a look every second.
 fn spool(env: &TestEnv) -> Invocation<'_> {
     env.ingest().args(&["--mode", "spool"]).var("SPOOL_INTERVAL_SEC", "1")
 }
 
-/// The place of an archive in the folder.
+/// The path of an archive in the folder.
 fn place(env: &TestEnv, archive: &Archive) -> PathBuf {
     env.path("archives").join(archive.name())
 }
 
-/// An archive whose copying breaks off in the middle.
+/// A copy of an archive that stops halfway.
 struct Copy {
     place: PathBuf,
-    /// Made once: the rows have the time at which they were written.
+    /// Stored, since rows contain the time at which they were built.
     zip: Vec<u8>,
 }
 
 impl Copy {
-    /// The first half, last changed so long ago.
+    /// Writes the first half, with a modification time `age` ago.
     fn begin(env: &TestEnv, archive: &Archive, age: Duration) -> Self {
         let copy = Self { place: place(env, archive), zip: archive.zip() };
         write_aged(&copy.place, &copy.zip[..copy.zip.len() / 2], age);
         copy
     }
 
-    /// The rest, into the same file.
+    /// Appends the rest.
     fn go_on(&self) {
         let mut file = File::options().append(true).open(&self.place).unwrap();
         file.write_all(&self.zip[self.zip.len() / 2..]).unwrap();
     }
 }
 
-fn wait_for_words(running: &Running, words: &str) {
-    wait_until(words, || running.has_said(words));
+fn wait_for_log(running: &Running, words: &str) {
+    wait_until(words, || running.has_logged(words));
 }
 
 #[test]
-fn a_file_that_is_still_being_written_is_left_alone_until_it_has_stopped_changing() {
+fn a_file_being_written_waits_until_it_stops_changing() {
     let [growing, others @ ..] = archives();
     let env = TestEnv::new();
     let copy = Copy::begin(&env, &growing, Duration::ZERO);
@@ -65,7 +65,7 @@ fn a_file_that_is_still_being_written_is_left_alone_until_it_has_stopped_changin
             let (mut longest, mut changes) = (Duration::ZERO, 0_u32);
             while !done.load(Ordering::Relaxed) {
                 let before = Instant::now();
-                // Another time at each change, and never one that is long ago.
+                // Every change sets another recent time.
                 changes += 1;
                 file.set_modified(SystemTime::now() + Duration::from_millis(changes.into())).unwrap();
                 thread::sleep(Duration::from_millis(5));
@@ -74,16 +74,16 @@ fn a_file_that_is_still_being_written_is_left_alone_until_it_has_stopped_changin
             longest
         });
         let running = spool(&env).start();
-        // Each of these takes a look of its own.
+        // Each of these archives takes a look of its own.
         for n in 0..others.len() {
             env.add(&others[n..=n]);
             env.wait_for_processed(&others[n..=n]);
         }
-        let left_alone = !running.has_said("stays pending") && env.status_of(&growing) == "pending";
+        let left_alone = !running.has_logged("stays pending") && env.status_of(&growing) == "pending";
         done.store(true, Ordering::Relaxed);
         let longest = writer.join().unwrap();
-        // A machine that stood still for as long as a look takes has shown a file that did not change.
-        assert!(left_alone || longest > Duration::from_millis(500), "it was taken up while it changed");
+        // If the machine stood still for a whole interval, the file looked unchanged.
+        assert!(left_alone || longest > Duration::from_millis(500), "it was loaded while it changed");
         running
     });
     copy.go_on();
@@ -94,12 +94,12 @@ fn a_file_that_is_still_being_written_is_left_alone_until_it_has_stopped_changin
 }
 
 #[test]
-fn a_broken_file_is_not_judged_before_a_minute_without_a_change() {
+fn a_broken_file_fails_only_after_a_minute_without_a_change() {
     let all = archives();
     let env = TestEnv::with_archives(&all[1..]);
     let copy = Copy::begin(&env, &all[0], Duration::from_secs(20));
     let running = spool(&env).start();
-    wait_for_words(&running, "stays pending");
+    wait_for_log(&running, "stays pending");
     assert_eq!(env.status_of(&all[0]), "pending");
     copy.go_on();
     env.wait_for_processed(&all);
@@ -109,7 +109,7 @@ fn a_broken_file_is_not_judged_before_a_minute_without_a_change() {
 }
 
 #[test]
-fn a_copy_that_paused_for_long_is_taken_up_once_it_has_gone_on() {
+fn a_copy_that_paused_is_loaded_once_complete() {
     let all = archives();
     let env = TestEnv::with_archives(&all[1..]);
     let copy = Copy::begin(&env, &all[0], Duration::from_secs(61));
@@ -123,18 +123,18 @@ fn a_copy_that_paused_for_long_is_taken_up_once_it_has_gone_on() {
 }
 
 #[test]
-fn a_file_that_has_changed_since_it_was_found_is_left_for_a_later_look() {
+fn a_file_that_changed_since_it_was_found_waits_for_a_later_look() {
     let first = Archive::new("20251218_000000").with_all(posts("first", 40));
     let mut second = Archive::new("20251218_000100").with_all(posts("second", 1));
     let env = TestEnv::with_archives(&[first.clone(), second.clone()]);
     env.fake.fail_bulks(1, Fault::Hang);
-    // The only worker cannot hand on what it reads of the first one.
+    // The only worker blocks within the first archive.
     let running = spool(&env).args(&["--workers", "1", "--senders", "1", "--batch-docs", "1"]).start();
     env.fake.wait_for_bulks(1);
     second = second.with_all(posts("more", 2));
     env.add(std::slice::from_ref(&second));
     env.fake.release();
-    wait_for_words(&running, "still being written");
+    wait_for_log(&running, "still being written");
     let all = [first, second];
     env.wait_for_processed(&all);
     running.signal("TERM");
@@ -143,10 +143,10 @@ fn a_file_that_has_changed_since_it_was_found_is_left_for_a_later_look() {
 }
 
 #[test]
-fn a_copy_that_gets_an_old_time_at_its_end_is_taken_up_at_once() {
+fn a_copy_that_keeps_its_old_time_is_loaded_at_once() {
     let all = archives();
     let env = TestEnv::with_archives(&all);
-    // Were it to be looked at a second time, the test would take an hour.
+    // A second look would come after an hour.
     let running = env.ingest().args(&["--mode", "spool"]).var("SPOOL_INTERVAL_SEC", "3600").start();
     env.wait_for_processed(&all);
     running.signal("TERM");
@@ -154,7 +154,7 @@ fn a_copy_that_gets_an_old_time_at_its_end_is_taken_up_at_once() {
 }
 
 #[test]
-fn a_run_once_takes_a_file_as_it_is() {
+fn a_once_run_does_not_wait_for_changing_files() {
     let all = archives();
     let env = TestEnv::new();
     write_aged(&place(&env, &all[0]), &all[0].zip(), Duration::ZERO);
@@ -164,7 +164,7 @@ fn a_run_once_takes_a_file_as_it_is() {
 }
 
 #[test]
-fn a_list_tells_what_would_have_to_wait() {
+fn a_list_marks_files_that_must_wait() {
     let all = archives();
     let env = TestEnv::with_archives(&all[..1]);
     write_aged(&place(&env, &all[1]), &all[1].zip(), Duration::ZERO);
@@ -172,35 +172,35 @@ fn a_list_tells_what_would_have_to_wait() {
     let lines: Vec<_> = list.stdout.lines().map(|line| line.rsplit('\t').next().unwrap()).collect();
     assert_eq!(lines, ["take", "take (once it has stopped changing)"]);
     let list = env.run(&["--list"]).exits(0);
-    list.check(list.stdout.lines().all(|line| line.ends_with("\ttake")), "a run once takes all");
+    list.check(list.stdout.lines().all(|line| line.ends_with("\ttake")), "a once run loads all");
 }
 
 #[test]
-fn a_folder_that_is_away_for_a_while_does_not_end_the_run() {
+fn a_folder_missing_for_a_while_does_not_end_the_run() {
     let all = archives();
     let env = TestEnv::with_archives(&all[..1]);
     let running = spool(&env).start();
     env.wait_for_processed(&all[..1]);
     fs::rename(env.path("archives"), env.path("away")).unwrap();
-    wait_for_words(&running, "the next look tries again");
+    wait_for_log(&running, "the next look tries again");
     fs::rename(env.path("away"), env.path("archives")).unwrap();
     env.add(&all[1..]);
     env.wait_for_processed(&all);
     running.signal("TERM");
     let run = running.wait().exits(0);
     let told = run.stderr.lines().filter(|line| line.contains("the next look tries again")).count();
-    run.check(told == 1, "an outage is a line a minute");
+    run.check(told == 1, "an outage logs one line a minute");
     assert_holds(&env.fake, &all);
 }
 
 #[test]
-fn a_folder_that_was_never_there_ends_the_run() {
+fn a_folder_that_never_existed_ends_the_run() {
     let env = TestEnv::new();
     spool(&env).var("LOCAL_SQLITE_DB_PATH", "elsewhere").run().exits(2).says("elsewhere");
 }
 
 #[test]
-fn what_is_passed_over_is_told_once() {
+fn skipped_files_are_reported_once() {
     let all = archives();
     let env = TestEnv::with_archives(&all[..1]);
     fs::create_dir(env.path("archives/folder.db.zip")).unwrap();
@@ -213,11 +213,11 @@ fn what_is_passed_over_is_told_once() {
     running.signal("TERM");
     let run = running.wait().exits(0);
     let told = run.stderr.lines().filter(|line| line.contains("is left out")).count();
-    run.check(told == 1, "the folder is told once");
+    run.check(told == 1, "the folder is reported once");
 }
 
 #[test]
-fn a_run_says_at_once_what_it_watches_and_how_many_files_are_not_settled() {
+fn the_start_line_names_the_folder_and_counts_unsettled_files() {
     let all = archives();
     let env = TestEnv::with_archives(&all[..1]);
     write_aged(&place(&env, &all[1]), &all[1].zip(), Duration::ZERO);
@@ -236,7 +236,7 @@ fn a_run_says_at_once_what_it_watches_and_how_many_files_are_not_settled() {
 }
 
 #[test]
-fn a_broken_file_that_is_looked_at_again_is_told_of_once() {
+fn a_broken_file_is_reported_once_over_several_looks() {
     let all = archives();
     let env = TestEnv::new();
     let copy = Copy::begin(&env, &all[0], Duration::from_secs(20));
@@ -246,14 +246,14 @@ fn a_broken_file_that_is_looked_at_again_is_told_of_once() {
         env.add(std::slice::from_ref(&more));
         env.wait_for_processed(&[more]);
     };
-    // Each of these takes a look of its own.
+    // Each of these archives takes a look of its own.
     (0..3).for_each(looks);
-    // It has changed, and is still broken.
+    // The file changes, and is still broken.
     write_aged(&copy.place, &copy.zip[..copy.zip.len() / 3], Duration::from_secs(20));
     (3..6).for_each(looks);
     assert_eq!(env.status_of(&all[0]), "pending");
     running.signal("TERM");
     let run = running.wait().exits(0);
     let told = run.stderr.lines().filter(|line| line.contains("stays pending")).count();
-    run.check(told == 2, "it is told of when it is met, and when it has changed");
+    run.check(told == 2, "it is reported when found, and again when changed");
 }

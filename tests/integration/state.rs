@@ -1,4 +1,4 @@
-//! The state file: what is done is not done again, what is not confirmed is not called done.
+//! The state file: processed archives are not loaded again, and unconfirmed ones are not marked.
 
 use serde_json::{Value, json};
 
@@ -11,7 +11,7 @@ fn archive(n: usize) -> Archive {
     Archive::new(&format!("20251218_00000{n}")).with_all(posts(&format!("a{n}-"), 5))
 }
 
-/// An entry as the established tool writes it.
+/// An entry in the format of the established tool.
 fn entry(archive: &Archive, status: &str) -> Value {
     let mut entry =
         json!({"filename": archive.name(), "status": status, "timestamp": "2025-12-18T01:02:03.456789Z"});
@@ -33,7 +33,7 @@ fn a_second_run_sends_nothing() {
 }
 
 #[test]
-fn an_index_that_was_lost_does_not_look_like_success() {
+fn a_lost_index_does_not_look_like_success() {
     let archives = [archive(0), archive(1)];
     let says = "lists 2 archives as processed (10 rows)";
     let env = TestEnv::with_archives(&archives);
@@ -42,20 +42,20 @@ fn an_index_that_was_lost_does_not_look_like_success() {
     env.write(STATE_FILE, json!(marked).to_string());
     env.run(&[]).exits(0).says(says);
     let run = env.run(&["--check"]).exits(0);
-    run.check(run.stdout.contains(says), "so does a check");
+    run.check(run.stdout.contains(says), "a check warns, too");
     env.fake.store(|store| store.indices.clear());
     env.run(&["--create-indices"]).exits(0).says("posts_v1 was just made").says(says);
 
-    // What was marked just now may not be shown yet.
+    // Documents of archives that were marked just now may not be visible yet.
     let env = TestEnv::with_archives(&archives);
     env.run(&[]).exits(0);
     env.fake.store(|store| store.index("posts").unwrap().documents.clear());
     let run = env.run(&[]).exits(0);
-    run.check(!run.stderr.contains("archives as processed ("), "it is not told too soon");
+    run.check(!run.stderr.contains("archives as processed ("), "there is no early warning");
 }
 
 #[test]
-fn a_cursor_of_the_established_tool_stands_for_every_archive_up_to_it() {
+fn a_cursor_of_the_established_tool_covers_every_archive_up_to_it() {
     let archives = [archive(0), archive(1), archive(2)];
     let env = TestEnv::with_archives(&archives);
     // 2025-12-18T00:00:01Z.
@@ -97,7 +97,7 @@ fn a_state_file_of_the_established_tool_is_honoured() {
 }
 
 #[test]
-fn entries_and_fields_of_others_are_kept() {
+fn unknown_entries_and_fields_are_kept() {
     let archives = [archive(0)];
     let env = TestEnv::with_archives(&archives);
     let foreign = json!({"filename": "mega_jetstream_20200101_000000.db.zip", "status": "processed",
@@ -110,7 +110,7 @@ fn entries_and_fields_of_others_are_kept() {
 }
 
 #[test]
-fn a_state_file_that_does_not_parse_stops_the_run_and_stays_as_it_is() {
+fn an_invalid_state_file_stops_the_run_and_stays_unchanged() {
     let whole = json!([entry(&archive(0), "processed")]).to_string();
     for content in
         ["", "\n", "{}", "null", "not json", &whole[..whole.len() - 1], "[1]", r#"[{"status":"x"}]"#]
@@ -124,7 +124,29 @@ fn a_state_file_that_does_not_parse_stops_the_run_and_stays_as_it_is() {
 }
 
 #[test]
-fn a_broken_archive_fails_alone() {
+fn a_state_file_that_an_editor_has_saved_with_a_byte_order_mark_is_told_as_that() {
+    let env = TestEnv::with_archives(&[archive(0)]);
+    for content in [b"\xEF\xBB\xBF[]".as_slice(), b"\xFF\xFE[\0]\0", b"\xFE\xFF\0[\0]"] {
+        env.write(STATE_FILE, content);
+        env.run(&[]).exits(2).says(STATE_FILE).says("byte order mark").says("UTF-8");
+        assert_eq!(std::fs::read(env.path(STATE_FILE)).unwrap(), content);
+    }
+}
+
+#[test]
+fn a_state_file_that_is_edited_during_a_run_ends_it_and_is_left_as_it_is() {
+    let env = TestEnv::with_archives(&[archive(0)]);
+    let running = env.ingest().args(&["--mode", "spool"]).var("SPOOL_INTERVAL_SEC", "1").start();
+    env.wait_for_processed(&[archive(0)]);
+    env.write(STATE_FILE, "[]");
+    env.add(&[archive(1)]);
+    let run = running.wait().exits(1).says("has changed it during the run").says("while no run uses it");
+    run.check(!run.stderr.contains("free the disk"), "it does not blame the disk");
+    assert_eq!(env.read(STATE_FILE).as_deref(), Some("[]"));
+}
+
+#[test]
+fn a_broken_archive_fails_no_other_archive() {
     let archives = [archive(0), archive(2)];
     let env = TestEnv::with_archives(&archives);
     let half = archive(1).zip();
@@ -136,7 +158,7 @@ fn a_broken_archive_fails_alone() {
 }
 
 #[test]
-fn a_failed_archive_is_taken_up_again_only_when_asked_to_or_changed() {
+fn a_failed_archive_is_retried_only_on_request_or_when_changed() {
     let archive = archive(0);
     let env = TestEnv::new();
     env.write(&format!("archives/{}", archive.name()), "broken");
@@ -144,7 +166,7 @@ fn a_failed_archive_is_taken_up_again_only_when_asked_to_or_changed() {
     let before = env.state();
 
     env.run(&[]).counts(&[("archives.processed", 0), ("rows.read", 0)]);
-    assert_eq!(env.state(), before, "not looked at again");
+    assert_eq!(env.state(), before, "it is not read again");
     env.run(&["--retry-failed"]).exits(3).counts(&[("archives.failed", 1)]);
     assert_eq!(env.status_of(&archive), "failed");
 
@@ -155,7 +177,7 @@ fn a_failed_archive_is_taken_up_again_only_when_asked_to_or_changed() {
 }
 
 #[test]
-fn an_archive_is_not_called_processed_before_it_is_confirmed() {
+fn an_archive_is_marked_processed_only_after_confirmation() {
     let archives = [archive(0)];
     let env = TestEnv::with_archives(&archives);
     env.fake.fail_bulks(1, Fault::Hang);
@@ -169,9 +191,9 @@ fn an_archive_is_not_called_processed_before_it_is_confirmed() {
 }
 
 #[test]
-fn an_asynchronous_translog_is_flushed_before_archives_are_called_processed() {
+fn an_asynchronous_translog_is_flushed_before_archives_are_marked() {
     let env = TestEnv::with_archives(&[archive(0)]);
-    env.fake.confirm_before_sync();
+    env.fake.use_async_translog();
     env.fake.fail(|request| request.path.ends_with("/_flush"), 0, 1, Fault::Hang);
     let running = env.ingest().start();
     env.fake.wait_for(|record| record.request.path.ends_with("/_flush"), 1);
@@ -201,7 +223,7 @@ fn a_second_process_is_kept_out() {
 }
 
 #[test]
-fn a_second_process_is_kept_out_also_where_it_has_another_name_for_the_file() {
+fn a_second_process_with_another_path_to_the_file_is_kept_out() {
     let env = TestEnv::with_archives(&[archive(0)]);
     env.write(STATE_FILE, "[]");
     std::os::unix::fs::symlink(STATE_FILE, env.path("link")).unwrap();
@@ -215,7 +237,7 @@ fn a_second_process_is_kept_out_also_where_it_has_another_name_for_the_file() {
 }
 
 #[test]
-fn what_a_killed_run_left_undone_the_next_one_does() {
+fn the_next_run_completes_a_killed_run() {
     let archives: Vec<Archive> =
         (0..4).map(|n| archive(n).with(delete(&format!("a{}-0", n.saturating_sub(1))))).collect();
     for bulks in [1, 3, 6, 9] {
@@ -234,19 +256,19 @@ fn what_a_killed_run_left_undone_the_next_one_does() {
 }
 
 #[test]
-fn a_list_tells_what_would_be_taken_up_and_does_nothing() {
+fn a_list_shows_what_would_be_loaded_and_changes_nothing() {
     let env = TestEnv::with_archives(&[archive(0), archive(1)]);
     let state = json!([entry(&archive(0), "processed")]).to_string();
     env.write(STATE_FILE, &state);
     let run = env.ingest().args(&["--list"]).without("ELASTICSEARCH_URL").run().exits(0);
-    run.check(run.stdout.contains(&archive(0).name()), "the one that is done is listed, too");
-    run.check(run.stdout.contains(&archive(1).name()), "the one to take up is listed");
+    run.check(run.stdout.contains(&archive(0).name()), "the processed archive is listed");
+    run.check(run.stdout.contains(&archive(1).name()), "the new archive is listed");
     assert!(env.fake.requests().is_empty());
     assert_eq!(env.read(STATE_FILE), Some(state));
 }
 
 #[test]
-fn the_state_file_can_be_elsewhere() {
+fn the_state_file_path_can_be_set() {
     let env = TestEnv::with_archives(&[archive(0)]);
     env.ingest().var("SPOOL_STATE_FILE", "other.json").run().exits(0);
     assert_eq!(env.read(STATE_FILE), None);

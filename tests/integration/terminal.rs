@@ -1,4 +1,4 @@
-//! The progress bar, on a terminal made for it.
+//! The progress bar on a pseudo-terminal.
 
 use std::fs::{File, OpenOptions};
 use std::io::Read;
@@ -17,14 +17,14 @@ fn archives() -> [Archive; 3] {
         .map(|time| Archive::new(time).with_all(posts(time, 3)))
 }
 
-/// A server that takes its time over each bulk request.
+/// A server that delays every bulk request.
 fn slow() -> TestEnv {
     let env = TestEnv::with_archives(&archives());
     env.fake.fail_bulks(usize::MAX, Fault::Delay(Duration::from_millis(500)));
     env
 }
 
-/// The exit code of a run, and what it wrote to a terminal of 60 columns.
+/// Runs on a terminal of 60 columns. Returns the exit code and the output.
 fn on_a_terminal(run: Invocation<'_>) -> (Option<i32>, String) {
     let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
     grantpt(&terminal).unwrap();
@@ -34,29 +34,29 @@ fn on_a_terminal(run: Invocation<'_>) -> (Option<i32>, String) {
     tcsetwinsize(&stderr, Winsize { ws_row: 24, ws_col: 60, ws_xpixel: 0, ws_ypixel: 0 }).unwrap();
     let mut command = run.command();
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr).spawn().unwrap();
-    // The last copy of the other end has to be the child's, or reading never ends.
+    // Reading ends only when the child holds the last copy of the other end.
     drop(command);
     let mut written = Vec::new();
-    // Reading from a terminal whose other end is closed is an error on Linux.
+    // On Linux, reading fails once the other end is closed.
     let _ = File::from(terminal).read_to_end(&mut written);
     (child.wait().unwrap().code(), String::from_utf8_lossy(&written).into_owned())
 }
 
 #[test]
-fn a_terminal_gets_a_bar_that_is_gone_at_the_end() {
+fn the_progress_bar_is_erased_at_the_end() {
     let env = slow();
     let run = env.ingest().args(&["--senders", "1"]).var("TERM", "xterm");
     let (code, text) = on_a_terminal(run);
     assert_eq!(code, Some(0), "{text}");
     assert!(text.contains("] 0%  ") && text.contains("/3 archives"), "{text}");
     let (before, report) = text.split_once("Exit code 0").unwrap();
-    // Erased line by line.
+    // The bar is erased line by line.
     assert!(before.rfind("\x1b[2K") > before.rfind("/3 archives"), "{text}");
     assert!(!report.contains('\x1b'), "{report}");
 }
 
 #[test]
-fn a_bar_is_only_for_terminals_that_can_show_it_and_people_who_want_it() {
+fn the_progress_bar_needs_a_capable_terminal_and_text_logging() {
     for (name, value) in
         [("TERM", "dumb"), ("LOG_FORMAT", "json"), ("LOGGING_ENABLED", "false"), ("RUST_LOG", "warn")]
     {
@@ -72,7 +72,7 @@ fn a_bar_is_only_for_terminals_that_can_show_it_and_people_who_want_it() {
 fn no_color_is_honoured() {
     let env = slow();
     let (_, text) = on_a_terminal(env.ingest().var("TERM", "xterm").var("NO_COLOR", "1"));
-    // Colours are set by sequences that end in m.
+    // Colour sequences end in m.
     let coloured = text
         .split("\x1b[")
         .skip(1)
@@ -82,7 +82,7 @@ fn no_color_is_honoured() {
 }
 
 #[test]
-fn what_a_terminal_shows_of_an_archive_fits_100_columns() {
+fn the_line_of_an_archive_fits_100_columns() {
     let doubles = posts("p", 1400).into_iter().chain(posts("p", 50));
     let archive = Archive::new("20251218_000000")
         .with_all(doubles)

@@ -1,4 +1,4 @@
-//! Who is not who it should be gets not one byte: certificates, redirects and plain http, for Elasticsearch and S3.
+//! Impostors receive no byte: certificates, redirects and plain HTTP, for Elasticsearch and S3.
 
 use std::net::{IpAddr, UdpSocket};
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use crate::harness::http::{Reply, Request};
 use crate::harness::recorder::Recorder;
 use crate::harness::{Invocation, TestEnv};
 
-/// An authority that issues certificates.
+/// A certificate authority.
 struct Authority {
     issuer: Issuer<'static, KeyPair>,
     pem: String,
@@ -28,7 +28,7 @@ impl Authority {
         Self { issuer: Issuer::new(params, key), pem }
     }
 
-    /// A server's configuration with a certificate for `localhost`, as far as `change` leaves it at that.
+    /// The configuration of a server with a certificate for `localhost`, changed by `change`.
     fn server(&self, change: impl FnOnce(&mut CertificateParams)) -> Arc<ServerConfig> {
         let (params, key) = server_params(change);
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
@@ -53,7 +53,7 @@ fn server_config(certificate: rcgen::Certificate, key: &KeyPair) -> Arc<ServerCo
     Arc::new(config)
 }
 
-/// Servers that must not be trusted by who trusts `authority`, by what is wrong with them.
+/// Servers that clients of `authority` must not trust, each with its defect.
 fn impostors(authority: &Authority) -> Vec<(&'static str, Arc<ServerConfig>)> {
     let (params, key) = server_params(|_| ());
     let other_host = |params: &mut CertificateParams| {
@@ -68,7 +68,7 @@ fn impostors(authority: &Authority) -> Vec<(&'static str, Arc<ServerConfig>)> {
     ]
 }
 
-fn nothing(_: &Request) -> Reply {
+fn empty_reply(_: &Request) -> Reply {
     Reply { status: 200, headers: vec![], body: b"{}".to_vec() }
 }
 
@@ -87,7 +87,7 @@ fn to<'e>(env: &'e TestEnv, server: &Recorder) -> Invocation<'e> {
 const ACCESS_KEY: &str = "AKIDTLSTEST";
 const SESSION_TOKEN: &str = "session-token-of-the-tls-tests";
 
-/// A listing of a bucket on that server.
+/// A listing of a bucket on this server.
 fn list<'e>(env: &'e TestEnv, server: &Recorder) -> Invocation<'e> {
     env.ingest()
         .args(&["--source", "s3", "--list", "--retry-budget", "0"])
@@ -100,12 +100,12 @@ fn list<'e>(env: &'e TestEnv, server: &Recorder) -> Invocation<'e> {
 }
 
 #[test]
-fn a_server_that_is_not_who_it_should_be_gets_not_one_byte() {
+fn an_impostor_receives_no_byte() {
     let authority = Authority::new();
     let env = env();
     env.write("ca.pem", &authority.pem);
     for (what, config) in impostors(&authority) {
-        let server = Recorder::start(Some(config), nothing);
+        let server = Recorder::start(Some(config), empty_reply);
         for arguments in [&[][..], &["--check"], &["--create-indices"]] {
             let run = to(&env, &server).args(&["--ca-cert", "ca.pem"]).args(arguments).run();
             run.check(run.code == Some(5), &format!("{what}: refused"));
@@ -119,38 +119,38 @@ fn a_server_that_is_not_who_it_should_be_gets_not_one_byte() {
         assert!(server.connections() >= 4, "{what}");
         assert_eq!(server.seen(), "", "{what}");
     }
-    let server = Recorder::start(Some(authority.server(|_| ())), nothing);
+    let server = Recorder::start(Some(authority.server(|_| ())), empty_reply);
     to(&env, &server).args(&["--ca-cert", "ca.pem"]).run();
-    assert!(server.seen().contains(API_KEY), "who is who it should be gets the key");
-    let server = Recorder::start(Some(authority.server(|_| ())), nothing);
+    assert!(server.seen().contains(API_KEY), "the genuine server gets the key");
+    let server = Recorder::start(Some(authority.server(|_| ())), empty_reply);
     list(&env, &server).args(&["--ca-cert", "ca.pem"]).run();
-    assert!(server.seen().contains(SESSION_TOKEN), "who is who it should be gets the request");
+    assert!(server.seen().contains(SESSION_TOKEN), "the genuine server gets the request");
 }
 
 #[test]
-fn a_plain_server_where_tls_is_expected_gets_no_key() {
+fn a_plain_server_behind_an_https_url_gets_no_key() {
     let env = env();
     env.write("ca.pem", Authority::new().pem);
-    let server = Recorder::start(None, nothing);
+    let server = Recorder::start(None, empty_reply);
     let url = server.url().replace("http:", "https:");
     let run = to(&env, &server).var("ELASTICSEARCH_URL", &url).args(&["--ca-cert", "ca.pem"]).run();
-    run.check(run.code != Some(0), "it fails");
+    run.check(run.code != Some(0), "the request fails");
     assert!(server.connections() > 0 && !server.seen().contains("ApiKey"), "{}", server.seen());
 }
 
 #[test]
-fn a_redirect_takes_no_credentials_along() {
+fn a_redirect_sends_no_credentials() {
     let authority = Authority::new();
     let env = env();
     env.write("ca.pem", &authority.pem);
     let trusted = || Some(authority.server(|_| ()));
-    for target in [Recorder::start(None, nothing), Recorder::start(trusted(), nothing)] {
+    for target in [Recorder::start(None, empty_reply), Recorder::start(trusted(), empty_reply)] {
         for location in [target.url(), target.url().replace("localhost", "127.0.0.1")] {
             let server = Recorder::start(trusted(), redirect_to(location.clone()));
             let run = to(&env, &server).args(&["--ca-cert", "ca.pem"]).run();
-            run.check(!matches!(run.code, Some(0 | 3)), "a redirect is no success");
+            run.check(!matches!(run.code, Some(0 | 3)), "a redirect is not a success");
             let run = list(&env, &server).args(&["--ca-cert", "ca.pem"]).run();
-            run.check(!matches!(run.code, Some(0 | 3)), "a redirect is no listing");
+            run.check(!matches!(run.code, Some(0 | 3)), "a redirect is not a listing");
             assert!(server.seen().contains(API_KEY) && server.seen().contains(SESSION_TOKEN));
         }
         assert_eq!((target.connections(), target.seen()), (0, String::new()));
@@ -158,13 +158,13 @@ fn a_redirect_takes_no_credentials_along() {
 }
 
 #[test]
-fn the_roots_of_the_file_are_trusted_besides_those_of_the_system() {
+fn a_ca_file_adds_to_the_system_roots() {
     let [system, file] = [Authority::new(), Authority::new()];
     let env = env();
     env.write("system.pem", &system.pem);
     env.write("file.pem", &file.pem);
     for (what, authority) in [("the system's", &system), ("the file's", &file)] {
-        let server = Recorder::start(Some(authority.server(|_| ())), nothing);
+        let server = Recorder::start(Some(authority.server(|_| ())), empty_reply);
         let with_both = |invocation: Invocation<'_>| {
             let path = env.path("system.pem");
             invocation.var("SSL_CERT_FILE", path.to_str().unwrap()).args(&["--ca-cert", "file.pem"]).run()
@@ -175,27 +175,27 @@ fn the_roots_of_the_file_are_trusted_besides_those_of_the_system() {
         assert!(server.seen().contains(SESSION_TOKEN), "{what}, for S3");
     }
     // Without the file, its root is not trusted.
-    let server = Recorder::start(Some(file.server(|_| ())), nothing);
+    let server = Recorder::start(Some(file.server(|_| ())), empty_reply);
     let path = env.path("system.pem");
     to(&env, &server).var("SSL_CERT_FILE", path.to_str().unwrap()).run().exits(5);
     assert_eq!(server.seen(), "");
 }
 
 #[test]
-fn certificates_that_are_not_checked_are_warned_of_in_every_run() {
+fn unchecked_certificates_are_warned_of_in_every_run() {
     let (params, key) = server_params(|_| ());
     let config = server_config(params.self_signed(&key).unwrap(), &key);
     let env = env();
     env.write("dead", "");
     for arguments in [&[][..], &["--check"], &["--create-indices"], &["--replay", "dead"]] {
-        let server = Recorder::start(Some(Arc::clone(&config)), nothing);
+        let server = Recorder::start(Some(Arc::clone(&config)), empty_reply);
         let run = to(&env, &server).args(&["--skip-tls-verify"]).args(arguments).run();
         let said = format!("{}{}", run.stdout, run.stderr);
         run.check(said.contains("--skip-tls-verify"), &format!("{arguments:?} warns"));
         assert!(server.seen().contains(API_KEY), "{arguments:?}");
     }
-    // It is for Elasticsearch alone.
-    let server = Recorder::start(Some(config), nothing);
+    // The flag applies to Elasticsearch only.
+    let server = Recorder::start(Some(config), empty_reply);
     env.write("ca.pem", Authority::new().pem);
     let run = list(&env, &server).args(&["--skip-tls-verify", "--ca-cert", "ca.pem"]).run();
     run.check(run.code == Some(5), "S3 is checked all the same");
@@ -203,17 +203,17 @@ fn certificates_that_are_not_checked_are_warned_of_in_every_run() {
 }
 
 #[test]
-fn a_key_over_plain_http_is_warned_of_unless_it_stays_on_this_machine() {
+fn a_key_over_plain_http_is_warned_of_unless_on_loopback() {
     let env = env();
     const WARNING: &str = "plain http";
-    let server = Recorder::start(None, nothing);
+    let server = Recorder::start(None, empty_reply);
     let run = to(&env, &server).run();
-    run.check(!run.stderr.contains(WARNING), "loopback is no network");
+    run.check(!run.stderr.contains(WARNING), "loopback is not a network");
     let Some(ip) = own_address() else {
         println!("skipped: this machine has no address but loopback");
         return;
     };
-    let server = Recorder::start_at(ip, None, nothing);
+    let server = Recorder::start_at(ip, None, empty_reply);
     for arguments in [&[][..], &["--check"]] {
         let run = to(&env, &server).args(arguments).run();
         let said = format!("{}{}", run.stdout, run.stderr);
@@ -221,7 +221,7 @@ fn a_key_over_plain_http_is_warned_of_unless_it_stays_on_this_machine() {
     }
 }
 
-/// The address that packets to elsewhere would leave from. None is sent for it.
+/// The local address of the default route. No packet is sent.
 fn own_address() -> Option<IpAddr> {
     let socket = UdpSocket::bind("0.0.0.0:0").ok()?;
     socket.connect("198.51.100.1:9").ok()?;
@@ -229,7 +229,7 @@ fn own_address() -> Option<IpAddr> {
     (!ip.is_loopback() && !ip.is_unspecified()).then_some(ip)
 }
 
-/// A certificate that its own server has made, as `openssl req -x509` does: marked as an authority's.
+/// A self-signed certificate as `openssl req -x509` creates it: marked as an authority.
 fn own_certificate(name: &str) -> (rcgen::Certificate, Arc<ServerConfig>) {
     let (mut params, key) = server_params(|_| ());
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -246,13 +246,13 @@ fn fingerprint(certificate: &rcgen::Certificate) -> String {
 }
 
 #[test]
-fn the_servers_own_certificate_is_trusted_where_it_is_named_by_file_or_fingerprint() {
+fn a_self_signed_certificate_is_trusted_by_file_or_fingerprint() {
     let env = env();
     let (certificate, config) = own_certificate("localhost");
     env.write("own.pem", certificate.pem());
     env.write("own.der", certificate.der());
     env.write("other.pem", own_certificate("localhost").0.pem());
-    let server = Recorder::start(Some(config), nothing);
+    let server = Recorder::start(Some(config), empty_reply);
     let colons: Vec<_> = fingerprint(&certificate)
         .as_bytes()
         .chunks(2)
@@ -274,29 +274,29 @@ fn the_servers_own_certificate_is_trusted_where_it_is_named_by_file_or_fingerpri
     to(&env, &server).args(&["--ca-cert", "own.der"]).run().exits(2).says("DER form").says("openssl x509");
     to(&env, &server).args(&["--ca-fingerprint", "abc"]).run().exits(2).says("64 hexadecimal digits");
     let run = to(&env, &server).args(&["--ca-fingerprint", &other, "--skip-tls-verify"]).run().exits(2);
-    run.check(run.stderr.contains("remove one of them"), "one of them says the other's contrary");
+    run.check(run.stderr.contains("remove one of them"), "the settings contradict each other");
     let (elsewhere, config) = own_certificate("elsewhere.example");
     env.write("elsewhere.pem", elsewhere.pem());
-    let impostor = Recorder::start(Some(config), nothing);
+    let impostor = Recorder::start(Some(config), empty_reply);
     to(&env, &impostor).args(&["--ca-cert", "elsewhere.pem"]).run().exits(5).says("not valid for name");
     to(&env, &impostor).args(&["--ca-fingerprint", &fingerprint(&elsewhere)]).run().exits(5);
     assert_eq!((server.seen().len(), impostor.seen().len()), (before, 0));
 }
 
 #[test]
-fn a_certificate_that_cannot_be_read_costs_the_bundle_no_other_one_and_is_warned_of() {
+fn an_unreadable_certificate_of_a_bundle_is_skipped_with_a_warning() {
     let env = env();
     let authority = Authority::new();
     let broken = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
     env.write("bundle.pem", format!("{broken}{}{broken}", authority.pem));
-    let server = Recorder::start(Some(authority.server(|_| ())), nothing);
+    let server = Recorder::start(Some(authority.server(|_| ())), empty_reply);
     let run = to(&env, &server).args(&["--ca-cert", "bundle.pem"]).run();
     run.check(run.stderr.matches("2 of 3 certificates cannot be read").count() == 1, "one warning");
     assert!(server.seen().contains(API_KEY));
 }
 
 #[test]
-fn a_server_that_asks_for_a_client_certificate_gets_it_or_is_no_outage() {
+fn a_client_certificate_is_sent_and_a_missing_one_is_not_an_outage() {
     let env = env();
     let authority = Authority::new();
     env.write("ca.pem", &authority.pem);
@@ -326,7 +326,7 @@ fn a_server_that_asks_for_a_client_certificate_gets_it_or_is_no_outage() {
                 PrivateKeyDer::try_from(key.serialize_der()).unwrap(),
             )
             .unwrap();
-        let server = Recorder::start(Some(Arc::new(config)), nothing);
+        let server = Recorder::start(Some(Arc::new(config)), empty_reply);
         for task in [&["--check"][..], &[]] {
             let with = |arguments: &[&str]| {
                 let run = env.ingest().var("ELASTICSEARCH_URL", &server.url()).args(&["--ca-cert", "ca.pem"]);

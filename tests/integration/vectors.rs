@@ -1,4 +1,4 @@
-//! `--vector-encoding auto`: base64 only where a post sent so reads back as it is, and no garbage anywhere else.
+//! `--vector-encoding auto`: base64 is used only if a post sent so reads back unchanged, and no wrong vector stays.
 
 use serde_json::{Value, json};
 
@@ -10,7 +10,7 @@ use crate::harness::store::{Base64Vectors, Document, Index, Item, mapping_of};
 use crate::harness::vectors::vector;
 use crate::harness::{DEAD_LETTERS, TestEnv, lines};
 
-/// So many posts with both vectors.
+/// `count` posts with both vectors.
 fn with_vectors(prefix: &str, count: u32) -> Vec<Event> {
     let one =
         |n| post(&format!("{prefix}{n}"), "text").vector("L6", &vector(n)).vector("L12", &vector(n + 1000));
@@ -21,14 +21,14 @@ fn archives() -> [Archive; 1] {
     [Archive::new("20251218_000000").with_all(with_vectors("p", 5))]
 }
 
-/// These archives, and a server that does this with base64.
+/// These archives, and a server that treats base64 like this.
 fn env_with(archives: &[Archive], base64: Base64Vectors) -> TestEnv {
     let env = TestEnv::with_archives(archives);
     env.fake.store(|store| store.base64 = base64);
     env
 }
 
-/// Reading back, as opposed to looking up tombstones.
+/// A request that reads a post back, as opposed to one that looks up tombstones.
 fn is_read_back(request: &Request) -> bool {
     request.is_mget() && request.param("_source_exclude_vectors").is_some()
 }
@@ -41,7 +41,7 @@ fn is_base64(item: &Item) -> bool {
     item.source["embeddings"]["all_MiniLM_L6_v2"].is_string()
 }
 
-/// For each bulk request the ids and whether their vectors are base64.
+/// The ids of each bulk request, and whether their vectors are base64.
 fn sent(env: &TestEnv) -> Vec<Vec<(String, bool)>> {
     let indexed = |item: &&Item| item.operation == "index";
     let of = |items: &[Item]| -> Vec<_> {
@@ -50,7 +50,7 @@ fn sent(env: &TestEnv) -> Vec<Vec<(String, bool)>> {
     env.fake.bulks().iter().map(|record| of(&record.items)).filter(|posts| !posts.is_empty()).collect()
 }
 
-/// What is sent of [`archives`]: one post alone in these encodings, then all of them in this one.
+/// The requests for [`archives`]: one post alone in each of these encodings, then all posts in one.
 fn expected(alone: &[bool], together: bool) -> Vec<Vec<(String, bool)>> {
     let mut expected: Vec<_> = alone.iter().map(|&base64| vec![(uri("p0"), base64)]).collect();
     expected.push((0..5).map(|n| (uri(&format!("p{n}")), together)).collect());
@@ -58,12 +58,22 @@ fn expected(alone: &[bool], together: bool) -> Vec<Vec<(String, bool)>> {
 }
 
 #[test]
-fn base64_is_used_once_a_post_has_been_read_back_the_same() {
+fn base64_is_used_once_a_post_reads_back_unchanged() {
     let env = env_with(&archives(), Base64Vectors::BigEndian);
     let run = env.run(&[]).exits(0).says("vectors are sent as base64");
     run.counts(&[("rows.read", 5), ("rows.indexed", 5), ("requests.bulk", 2), ("requests.retried", 0)]);
     assert_eq!(sent(&env), expected(&[true], true));
     assert_holds(&env.fake, &archives());
+}
+
+#[test]
+fn base64_is_used_where_the_index_requires_routing_too() {
+    let env = env_with(&archives(), Base64Vectors::BigEndian);
+    env.fake.store(|store| {
+        store.indices.values_mut().for_each(|index| index.mapping["_routing"] = json!({"required": true}));
+    });
+    env.run(&[]).exits(0).says("vectors are sent as base64").counts(&[("requests.bulk", 2)]);
+    assert_eq!(sent(&env), expected(&[true], true));
 }
 
 #[test]
@@ -78,7 +88,7 @@ fn a_server_that_refuses_base64_gets_arrays() {
 }
 
 #[test]
-fn where_base64_is_misread_the_post_is_replaced_at_once_and_arrays_are_sent() {
+fn misread_base64_is_replaced_at_once_and_arrays_are_sent() {
     let env = env_with(&archives(), Base64Vectors::LittleEndian);
     env.run(&[]).exits(0).says("they are read back with other values").counts(&[("rows.indexed", 5)]);
     assert_eq!(sent(&env), expected(&[true, false], false));
@@ -86,7 +96,7 @@ fn where_base64_is_misread_the_post_is_replaced_at_once_and_arrays_are_sent() {
 }
 
 #[test]
-fn no_garbage_stays_where_the_run_ends_before_the_batch_is_sent() {
+fn misread_vectors_are_replaced_even_if_the_run_ends_early() {
     let env = env_with(&archives(), Base64Vectors::LittleEndian);
     env.fake.fail(Request::is_bulk, 2, usize::MAX, Fault::status(401));
     env.run(&[]).exits(5);
@@ -96,7 +106,7 @@ fn no_garbage_stays_where_the_run_ends_before_the_batch_is_sent() {
 }
 
 #[test]
-fn what_readers_would_get_as_base64_or_not_at_all_is_sent_as_arrays() {
+fn indices_that_return_base64_or_no_vectors_get_arrays() {
     for base64 in [Base64Vectors::KeptAsSent, Base64Vectors::NotReturned] {
         let env = env_with(&archives(), base64);
         env.run(&[]).exits(0).says("vectors are sent as arrays: the index");
@@ -107,7 +117,7 @@ fn what_readers_would_get_as_base64_or_not_at_all_is_sent_as_arrays() {
 }
 
 #[test]
-fn a_post_that_is_refused_either_way_proves_nothing() {
+fn a_post_refused_in_both_encodings_proves_nothing() {
     let env = env_with(&archives(), Base64Vectors::BigEndian);
     env.fake.fail_items(|item| item.id == uri("p0"), usize::MAX, 400, "document_parsing_exception");
     let run = env.run(&[]).exits(3).says("vectors are sent as base64");
@@ -125,11 +135,11 @@ fn a_vector_of_zeros_is_not_tried() {
 }
 
 #[test]
-fn posts_without_a_statement_are_followed_by_the_next() {
+fn an_inconclusive_post_is_followed_by_the_next() {
     let deletion = Archive::new("20251217_000000").with(delete("p0"));
     let env = env_with(&[deletion], Base64Vectors::BigEndian);
     env.run(&[]).exits(0);
-    // The second one is there in a newer version, the third one is not read back.
+    // The index holds a newer version of the second post, and the third one cannot be read back.
     let newer = Document::new(u64::MAX >> 2, json!({}));
     env.fake.store(|store| store.index("posts").unwrap().documents.insert(uri("p1"), newer));
     env.fake.fail(is_read_back, 0, 1, Fault::status(503));
@@ -146,7 +156,7 @@ fn posts_without_a_statement_are_followed_by_the_next() {
 }
 
 #[test]
-fn arrays_are_sent_for_good_after_twenty_posts_without_a_statement() {
+fn arrays_are_used_for_good_after_twenty_inconclusive_posts() {
     let archives = [Archive::new("20251218_000000").with_all(with_vectors("p", 25))];
     let env = env_with(&archives, Base64Vectors::LittleEndian);
     env.fake.fail(is_read_back, 0, usize::MAX, Fault::status(403));
@@ -156,7 +166,7 @@ fn arrays_are_sent_for_good_after_twenty_posts_without_a_statement() {
 }
 
 #[test]
-fn a_server_that_is_away_for_a_moment_is_asked_again() {
+fn a_short_outage_is_retried() {
     let env = env_with(&archives(), Base64Vectors::BigEndian);
     env.fake.fail_bulks(2, Fault::status(503));
     env.run(&[]).exits(0).says("vectors are sent as base64").counts(&[("requests.retried", 2)]);
@@ -164,7 +174,7 @@ fn a_server_that_is_away_for_a_moment_is_asked_again() {
 }
 
 #[test]
-fn many_workers_find_out_once() {
+fn many_workers_test_the_encoding_once() {
     let archives: Vec<Archive> = (0..6)
         .map(|n| Archive::new(&format!("20251218_00000{n}")).with_all(with_vectors(&format!("a{n}-"), 4)))
         .collect();
@@ -177,7 +187,7 @@ fn many_workers_find_out_once() {
 }
 
 #[test]
-fn a_signal_ends_the_proof_and_the_next_run_makes_it_anew() {
+fn a_signal_ends_the_encoding_test_and_the_next_run_repeats_it() {
     let env = env_with(&archives(), Base64Vectors::BigEndian);
     env.fake.fail_bulks(usize::MAX, Fault::status(503));
     let running = env.ingest().start();
@@ -190,7 +200,7 @@ fn a_signal_ends_the_proof_and_the_next_run_makes_it_anew() {
 }
 
 #[test]
-fn what_is_asked_for_by_name_is_not_proven() {
+fn an_explicit_encoding_is_not_tested() {
     for (encoding, base64) in [("array", false), ("base64", true)] {
         let env = env_with(&archives(), Base64Vectors::BigEndian);
         env.run(&["--vector-encoding", encoding]).exits(0).counts(&[("requests.bulk", 1)]);
@@ -199,7 +209,7 @@ fn what_is_asked_for_by_name_is_not_proven() {
     }
 }
 
-/// As who has made the index for OpenSearch.
+/// Changes the mapping to that of OpenSearch.
 fn map_as_knn(env: &TestEnv) {
     env.fake.store(|store| {
         let knn = json!({"type": "knn_vector", "dimension": 384});
@@ -209,7 +219,7 @@ fn map_as_knn(env: &TestEnv) {
 }
 
 #[test]
-fn base64_by_name_is_refused_where_the_index_is_not_proven_to_take_it() {
+fn explicit_base64_is_refused_for_an_index_that_may_not_read_it() {
     let base64 = ["--vector-encoding", "base64"];
     let refused = |env: &TestEnv, why: &str| {
         for arguments in [&base64[..], &["--check", "--vector-encoding", "base64"]] {
@@ -231,7 +241,7 @@ fn base64_by_name_is_refused_where_the_index_is_not_proven_to_take_it() {
     refused(&untold, "as far as this run can see");
 }
 
-/// Dead letters of posts whose vectors are as told, and a server that takes them now.
+/// Dead letters of posts with vectors in this encoding, and a server that accepts them now.
 fn dead_letters(env: &TestEnv, encoding: &str) {
     env.fake.fail_items(|item| item.operation == "index", usize::MAX, 400, "document_parsing_exception");
     env.run(&["--vector-encoding", encoding]).exits(3);
@@ -240,7 +250,7 @@ fn dead_letters(env: &TestEnv, encoding: &str) {
 }
 
 #[test]
-fn a_replay_writes_vectors_as_the_server_takes_them() {
+fn a_replay_uses_the_encoding_the_server_reads() {
     for (before, flags, now) in [
         ("base64", &["--replay", "dead"][..], false),
         ("array", &["--replay", "dead"], false),
@@ -260,7 +270,7 @@ fn a_replay_writes_vectors_as_the_server_takes_them() {
 }
 
 #[test]
-fn other_fields_than_dense_vector_get_arrays_untried() {
+fn fields_other_than_dense_vector_get_arrays_without_a_test() {
     let env = env_with(&archives(), Base64Vectors::LittleEndian);
     map_as_knn(&env);
     env.run(&[]).exits(0).says("vectors are sent as arrays").counts(&[("requests.bulk", 1)]);
@@ -268,7 +278,7 @@ fn other_fields_than_dense_vector_get_arrays_untried() {
 }
 
 #[test]
-fn behind_an_alias_of_several_indices_the_written_one_is_read() {
+fn the_encoding_test_reads_the_write_index_of_an_alias() {
     let env = env_with(&archives(), Base64Vectors::BigEndian);
     env.fake.store(|store| {
         store.indices.remove("posts");

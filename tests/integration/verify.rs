@@ -1,4 +1,4 @@
-//! `--verify`: the index compared with the archives, and `--repair`, which mends what differs.
+//! `--verify` compares the index with the archives; `--repair` mends the differences.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -12,9 +12,9 @@ use crate::harness::model::assert_holds;
 use crate::harness::run::Run;
 use crate::harness::script::Fault;
 use crate::harness::store::{Base64Vectors, Document, Index, Store};
-use crate::harness::{DEAD_LETTERS, STATE_FILE, TestEnv, at_once, lines, posts};
+use crate::harness::{DEAD_LETTERS, STATE_FILE, TestEnv, in_parallel, lines, posts};
 
-/// Posts, deletions, re-emissions, vectors, and rows that come to nothing.
+/// Posts, deletions, re-emissions, vectors, and rows without a document.
 fn history() -> Vec<Archive> {
     let vector: Vec<f32> = (0..384).map(|n| n as f32 / 512.0 - 0.1).collect();
     vec![
@@ -30,7 +30,7 @@ fn history() -> Vec<Archive> {
     ]
 }
 
-/// A server that holds what the archives say.
+/// A server with all documents of the archives.
 fn loaded(store: Store) -> TestEnv {
     let env = TestEnv::with_fake(Fake::start_with(store));
     env.add(&history());
@@ -45,7 +45,7 @@ fn aliases() -> Store {
     Store::with_aliases(&["posts", "post_tombstones"])
 }
 
-/// The findings of a run that are differences, as `finding name` and with the field where there is one.
+/// The differences that a run found, as `finding name`, with the field if there is one.
 fn differences(env: &TestEnv) -> BTreeSet<String> {
     let told = lines(&env.read("differences").expect("the output"));
     let name =
@@ -71,7 +71,7 @@ fn set(texts: &[&str]) -> BTreeSet<String> {
     texts.iter().map(|&text| text.to_owned()).collect()
 }
 
-/// Does harm of every kind, as by other programs. Returns what is to be found.
+/// Damages documents in every way that other programs might. Returns the expected differences.
 fn damage(env: &TestEnv) -> BTreeSet<String> {
     env.fake.store(|store| {
         let members = store.members("posts");
@@ -109,7 +109,7 @@ fn damage(env: &TestEnv) -> BTreeSet<String> {
     ])
 }
 
-fn assert_found_and_mended(env: &TestEnv, case: &str) {
+fn assert_found_and_repaired(env: &TestEnv, case: &str) {
     let run = verify(env, &[]);
     assert_eq!(run.code, Some(3), "{case}: one row is unreadable");
     assert_eq!(differences(env), BTreeSet::new(), "{case}");
@@ -118,12 +118,12 @@ fn assert_found_and_mended(env: &TestEnv, case: &str) {
     let run = verify(env, &[]);
     assert_eq!(run.code, Some(3), "{case}");
     let mut found = differences(env);
-    // An older archive has the post, too, and its own line for what became of it.
+    // An older archive contains the post as well, and reports it in a line of its own.
     assert!(found.is_superset(&expected), "{case}: {found:?}");
     found.retain(|line| !expected.contains(line));
     assert!(found.is_subset(&set(&["missing p2"])), "{case}: {found:?}");
     let written = env.fake.requests()[before..].iter().filter(|record| record.request.is_bulk()).count();
-    assert_eq!(written, 0, "{case}: a verification writes nothing");
+    assert_eq!(written, 0, "{case}: verify writes nothing");
     assert!(env.read(STATE_FILE).is_none() && env.read(DEAD_LETTERS).is_none(), "{case}");
 
     let run = verify(env, &["--repair"]);
@@ -140,10 +140,10 @@ fn assert_found_and_mended(env: &TestEnv, case: &str) {
 }
 
 #[test]
-fn what_differs_is_named_by_row_and_mended() {
+fn differences_are_named_by_row_and_repaired() {
     let env = loaded(aliases());
-    assert_found_and_mended(&env, "aliases");
-    // One post is another program's by now.
+    assert_found_and_repaired(&env, "aliases");
+    // Another program has overwritten one post.
     env.fake.store(|store| {
         let index = store.index("posts").expect("an index");
         index.documents.get_mut(&uri("p9")).expect("a post").version -= 1;
@@ -152,7 +152,7 @@ fn what_differs_is_named_by_row_and_mended() {
 }
 
 #[test]
-fn what_differs_is_found_wherever_posts_are_kept() {
+fn differences_are_found_in_every_index_layout() {
     let several = || {
         let mut store = aliases();
         store.add_index("posts_old", "posts", false);
@@ -177,9 +177,9 @@ fn what_differs_is_found_wherever_posts_are_kept() {
         ("vectors on demand", vectors(Base64Vectors::BigEndian, aliases())),
         ("vectors as sent", vectors(Base64Vectors::KeptAsSent, aliases())),
     ];
-    at_once(cases, |(case, store)| {
+    in_parallel(cases, |(case, store)| {
         let env = loaded(store);
-        assert_found_and_mended(&env, case);
+        assert_found_and_repaired(&env, case);
     });
 }
 
@@ -188,7 +188,7 @@ fn a_post_is_looked_for_in_every_index_behind_the_alias() {
     let env = loaded(aliases());
     env.fake.store(|store| {
         store.add_index("posts_v2", "posts", true);
-        // The same post in two of them: the newer one counts, and an old one beside a tombstone does, too.
+        // The post is in two indices: the newer version counts. An old copy beside a tombstone is a difference, too.
         let old = store.indices["posts_v1"].documents[&uri("p4")].clone();
         store.index("posts").expect("the new one").documents.insert(uri("p4"), old);
         let index = store.indices.get_mut("posts_v1").expect("the old one");
@@ -203,7 +203,7 @@ fn a_post_is_looked_for_in_every_index_behind_the_alias() {
 }
 
 #[test]
-fn a_rollover_in_the_middle_is_no_difference() {
+fn a_rollover_during_verify_is_not_a_difference() {
     let env = loaded(aliases());
     env.fake.fail(Request::is_mget, 0, 1, Fault::Hang);
     let running = env.ingest().args(&["--verify", "--output", "differences"]).start();
@@ -219,7 +219,7 @@ fn a_rollover_in_the_middle_is_no_difference() {
 }
 
 #[test]
-fn reading_is_all_that_it_needs_and_a_repair_needs_more() {
+fn verify_needs_only_read_privileges_and_repair_needs_more() {
     let env = loaded(aliases());
     ["index", "delete", "view_index_metadata"].iter().for_each(|privilege| env.fake.deny(privilege));
     assert_eq!(verify(&env, &[]).code, Some(3), "one row is unreadable");
@@ -228,7 +228,18 @@ fn reading_is_all_that_it_needs_and_a_repair_needs_more() {
 }
 
 #[test]
-fn an_index_that_tells_nothing_of_itself_is_asked_by_its_name_and_with_a_routing_where_it_wants_one() {
+fn a_closed_index_is_refused_at_once() {
+    let env = loaded(aliases());
+    env.fake.store(|store| {
+        let settings = &mut store.index("posts").expect("an index").settings;
+        settings.insert("index.verified_before_close".into(), "true".into());
+    });
+    let run = verify(&env, &[]);
+    run.exits(5).says("posts_v1 is closed: open it");
+}
+
+#[test]
+fn an_index_that_hides_its_settings_is_read_with_routing_if_required() {
     for routed in [false, true] {
         let env = loaded(aliases());
         let is_told = |request: &Request| {
@@ -253,7 +264,7 @@ fn an_index_that_tells_nothing_of_itself_is_asked_by_its_name_and_with_a_routing
 }
 
 #[test]
-fn trouble_on_the_way_is_waited_out_and_past_the_budget_ends_the_run() {
+fn faults_are_retried_until_the_budget_ends_the_run() {
     for fault in [Fault::status(429), Fault::status(503), Fault::CloseBefore, Fault::CutReply, Fault::Garbage]
     {
         let env = loaded(aliases());
@@ -267,7 +278,7 @@ fn trouble_on_the_way_is_waited_out_and_past_the_budget_ends_the_run() {
     };
     env.fake.fail(is_large, 0, usize::MAX, Fault::status(413));
     assert_eq!(verify(&env, &[]).code, Some(3), "one row is unreadable");
-    assert_eq!(differences(&env), BTreeSet::new(), "asked in smaller parts");
+    assert_eq!(differences(&env), BTreeSet::new(), "requests that are too large are halved");
 
     let env = loaded(aliases());
     env.fake.fail(Request::is_mget, 0, usize::MAX, Fault::status(503));
@@ -277,7 +288,7 @@ fn trouble_on_the_way_is_waited_out_and_past_the_budget_ends_the_run() {
 }
 
 #[test]
-fn a_signal_ends_it_at_once_with_a_summary_also_while_the_server_is_silent() {
+fn a_signal_ends_verify_at_once_with_a_summary() {
     let env = loaded(aliases());
     env.fake.fail(Request::is_mget, 0, usize::MAX, Fault::Hang);
     let running = env.ingest().args(&["--verify"]).start();
@@ -292,7 +303,7 @@ fn a_signal_ends_it_at_once_with_a_summary_also_while_the_server_is_silent() {
 }
 
 #[test]
-fn a_delete_that_the_index_remembers_is_waited_for() {
+fn repair_waits_until_the_index_forgets_a_delete() {
     let env = loaded(aliases());
     env.fake.store(|store| {
         let index = store.index("posts").expect("an index");
@@ -310,30 +321,30 @@ fn a_delete_that_the_index_remembers_is_waited_for() {
 }
 
 #[test]
-fn what_the_server_refuses_is_a_dead_letter_and_stays_a_difference() {
+fn a_refused_repair_is_a_dead_letter_and_stays_a_difference() {
     let env = loaded(aliases());
     damage(&env);
     env.fake.fail_items(|item| item.id == uri("p7"), usize::MAX, 400, "document_parsing_exception");
     let run = verify(&env, &["--repair"]);
-    assert_eq!(run.summary()["rows"]["rejected"], 2, "this one, and one that is unreadable");
+    assert_eq!(run.summary()["rows"]["rejected"], 2, "the refused row and the unreadable row");
     assert_eq!(env.dead_letters().len(), 2);
     verify(&env, &[]);
     assert_eq!(differences(&env), set(&["different p7 content"]));
 }
 
 #[test]
-fn figures_and_the_last_lines_tell_of_it() {
+fn metrics_and_the_report_show_differences() {
     let env = loaded(aliases());
     damage(&env);
     let run = verify(&env, &["--metrics-file", "m.prom"]);
-    let metrics = env.read("m.prom").expect("the figures");
+    let metrics = env.read("m.prom").expect("the metrics file");
     assert!(metrics.contains("rows_verified_total{finding=\"undeleted\"} 1"), "{metrics}");
     assert!(run.stderr.contains("differ from the archives"), "{}", run.stderr);
     assert!(run.stderr.contains("undeleted"), "{}", run.stderr);
 }
 
 #[test]
-fn what_does_not_go_with_it_is_refused() {
+fn flags_that_conflict_with_verify_are_refused() {
     let env = TestEnv::new();
     for arguments in [
         &["--verify", "--mode", "spool"][..],

@@ -1,11 +1,11 @@
 //! `--source s3` against a real S3-compatible server, which checks the signature of every request.
 //!
-//! The server runs in this process: nothing has to be installed or started. What no server does on demand (bodies
-//! that break off, expired tokens, pages that fail) is tested against a scripted one, in `tests/integration/s3.rs`.
+//! The server runs in this process, so nothing has to be installed. Failures that a real server does not produce on
+//! demand (interrupted bodies, expired tokens, failing pages) are tested in `tests/integration/s3.rs`.
 
-// What fails here fails the test; there is nobody to hand an error to.
+// A failure in the harness fails the test, so there is no error to return.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-// The harness has more than is needed here.
+// Only a part of the harness is used here.
 #![allow(dead_code)]
 
 #[path = "../integration/harness/mod.rs"]
@@ -19,7 +19,7 @@ use harness::model::assert_holds;
 use harness::{Invocation, Run, TestEnv, posts};
 use server::{ACCESS_KEY, BUCKET, SECRET_KEY, Server};
 
-/// Archives in which posts come again and are deleted.
+/// Archives in which posts are created again and deleted.
 fn archives() -> [Archive; 3] {
     let archive = |time| Archive::new(time).with_all(posts(time, 40));
     [
@@ -29,7 +29,7 @@ fn archives() -> [Archive; 3] {
     ]
 }
 
-/// Where each of them is: characters that a signature is easily wrong about.
+/// The key of an archive, with characters that are often signed incorrectly.
 fn key(archive: &Archive) -> String {
     format!("in/day 1+2 %41=&é~(x)/{}", archive.name())
 }
@@ -38,7 +38,7 @@ fn put(server: &Server, archives: &[Archive]) {
     archives.iter().for_each(|archive| server.put(&key(archive), &archive.zip()));
 }
 
-/// The program, set up to read from the bucket.
+/// The program, reading from the bucket.
 fn ingest<'e>(env: &'e TestEnv, server: &Server) -> Invocation<'e> {
     env.ingest()
         .args(&["--source", "s3"])
@@ -51,7 +51,7 @@ fn ingest<'e>(env: &'e TestEnv, server: &Server) -> Invocation<'e> {
         .var("AWS_EC2_METADATA_DISABLED", "true")
 }
 
-/// The live documents of both indices with their versions, but for the time of encoding.
+/// The documents of both indices with their versions, without `indexed_at`.
 fn indices(env: &TestEnv) -> Vec<(String, u64, Value)> {
     let documents = ["posts", "post_tombstones"].map(|index| env.fake.documents(index));
     let bare = |mut source: Value| {
@@ -64,12 +64,12 @@ fn indices(env: &TestEnv) -> Vec<(String, u64, Value)> {
 #[track_caller]
 fn refused(run: Run, code: i32, why: &str) -> Run {
     let run = run.exits(code).says(why);
-    run.check(!run.stderr.contains(SECRET_KEY), "no secret is told");
+    run.check(!run.stderr.contains(SECRET_KEY), "no secret is shown");
     run
 }
 
 #[test]
-fn folder_bucket_and_spool_end_with_the_same_index_and_the_bucket_as_it_was() {
+fn folder_bucket_and_spool_give_the_same_index() {
     let archives = archives();
     let folder = TestEnv::with_archives(&archives);
     folder.run(&[]).exits(0);
@@ -93,17 +93,17 @@ fn folder_bucket_and_spool_end_with_the_same_index_and_the_bucket_as_it_was() {
     running.wait().exits(0).counts(&[("archives.processed", 3), ("archives.failed", 0)]);
     assert_eq!(indices(&spool), indices(&folder));
 
-    assert!(server.snapshot() == before, "nothing in the bucket has changed");
+    assert!(server.snapshot() == before, "the bucket is unchanged");
 }
 
 #[test]
-fn spool_takes_up_objects_that_come_later_whatever_their_name() {
+fn spool_loads_later_objects_whatever_their_name() {
     let archives = archives();
     let (env, server) = (TestEnv::new(), Server::start());
     put(&server, &archives[1..]);
     let running = ingest(&env, &server).args(&["--mode", "spool"]).var("SPOOL_INTERVAL_SEC", "1").start();
     env.wait_for_processed(&archives[1..]);
-    // Its key comes before all that are done.
+    // This key sorts before all processed ones.
     put(&server, &archives[..1]);
     env.wait_for_processed(&archives);
     running.signal("TERM");
@@ -124,13 +124,13 @@ fn a_wrong_secret_is_refused_by_the_server() {
 }
 
 #[test]
-fn a_bucket_that_is_not_there_is_refused() {
+fn a_missing_bucket_is_refused() {
     let (env, server) = (TestEnv::new(), Server::start());
     refused(ingest(&env, &server).var("S3_SQLITE_DB_BUCKET", "another").run(), 2, "NoSuchBucket");
 }
 
 #[test]
-fn an_object_that_does_not_heal_is_marked_and_the_others_are_loaded() {
+fn a_broken_object_is_marked_and_the_others_are_loaded() {
     let archives = archives();
     let (env, server) = (TestEnv::new(), Server::start());
     put(&server, &archives[1..]);
@@ -155,9 +155,9 @@ fn all_pages_of_a_listing_are_read() {
 }
 
 #[test]
-fn a_check_reads_a_part_of_one_object() {
+fn a_check_reads_part_of_one_object() {
     let (env, server) = (TestEnv::new(), Server::start());
     put(&server, &archives());
     let checked = ingest(&env, &server).args(&["--check"]).run().exits(0);
-    checked.check(checked.stdout.contains("ok: source: 3 archives to load"), "they are counted");
+    checked.check(checked.stdout.contains("ok: source: 3 archives to load"), "the archives are counted");
 }

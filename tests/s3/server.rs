@@ -1,4 +1,4 @@
-//! A real S3-compatible server on loopback (s3s-fs): it keeps objects as files, and checks every signature.
+//! A real S3-compatible server on loopback (s3s-fs) that keeps objects as files and checks every signature.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -18,14 +18,14 @@ use tokio::runtime::Runtime;
 /// The bucket.
 pub(crate) const BUCKET: &str = "megastream-test";
 
-/// The keys that the server knows.
+/// The keys that the server accepts.
 pub(crate) const ACCESS_KEY: &str = "AKIDTESTONLY";
 pub(crate) const SECRET_KEY: &str = "notTo/BeSeen+secret";
 
-/// Content and time of all that the server keeps, by path.
+/// Content and modification time of all objects, by path.
 pub(crate) type Snapshot = BTreeMap<String, (Vec<u8>, SystemTime)>;
 
-/// The running server; it ends with this value.
+/// The running server; dropping it stops it.
 pub(crate) struct Server {
     root: TempDir,
     address: SocketAddr,
@@ -54,13 +54,13 @@ impl Server {
     pub(crate) fn put(&self, key: &str, body: &[u8]) {
         let path = self.root.path().join(BUCKET).join(key);
         fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
-        // An object is there as a whole or not at all: other names than archives' are not looked at.
+        // The rename makes the object appear as a whole; names without `.db.zip` are ignored.
         let temporary = path.with_extension("part");
         fs::write(&temporary, body).expect("an object");
         fs::rename(temporary, path).expect("its name");
     }
 
-    /// Everything that the server keeps.
+    /// All objects.
     pub(crate) fn snapshot(&self) -> Snapshot {
         let mut snapshot = Snapshot::new();
         add(self.root.path(), &mut snapshot);
@@ -80,7 +80,7 @@ async fn serve(listener: TcpListener, service: S3Service) {
     while let Ok((socket, _)) = listener.accept().await {
         let service = service.clone();
         tokio::spawn(async move {
-            // The client going away is its own affair.
+            // A disconnected client is not an error of the server.
             let _ = Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(socket), service).await;
         });
     }

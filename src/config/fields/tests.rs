@@ -1,4 +1,4 @@
-//! Tests of the choice of fields: what it leaves out and adds, and which names it takes.
+//! Tests of `--exclude-field` and `--add-field`.
 
 use super::*;
 use crate::model::schema::{post_fields, vector_names};
@@ -13,7 +13,7 @@ fn names(choice: FieldChoice) -> Vec<&'static str> {
 }
 
 #[test]
-fn what_is_left_out_is_in_no_list() {
+fn excluded_fields_are_in_no_list() {
     let choice = chosen(&["thread_root_post", "embeddings.all_MiniLM_L6_v2"], &[]).unwrap();
     assert!(!names(choice).contains(&"thread_root_post") && names(choice).contains(&"thread_parent_post"));
     let vectors = |choice| vector_names(choice).iter().map(|vector| vector.name).collect::<Vec<_>>();
@@ -22,14 +22,14 @@ fn what_is_left_out_is_in_no_list() {
 }
 
 #[test]
-fn vectors_may_be_called_as_in_documents_or_as_in_archives() {
+fn vector_names_of_documents_and_archives_are_accepted() {
     for name in ["embeddings.all_MiniLM_L6_v2", "all_MiniLM_L6_v2", "all-MiniLM-L6-v2"] {
         assert_eq!(chosen(&[name], &[]).unwrap().excluded, ["embeddings.all_MiniLM_L6_v2"]);
     }
 }
 
 #[test]
-fn what_cannot_be_left_out_or_added_is_a_usage_error_that_names_what_can() {
+fn other_names_are_a_usage_error_that_lists_the_accepted_names() {
     for (excluded, added, text) in [
         (&["at_uri"][..], &[][..], "which every post needs"),
         (&["text"], &[], "author_did, content, created_at"),

@@ -12,7 +12,7 @@ use crate::exit::Failure;
 /// The value of `S3_SQLITE_DB_BUCKET`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BucketName {
-    /// A bucket, or the alias of an access point, which works the same.
+    /// A bucket, or an access point by its alias, which works like a bucket.
     Plain(String),
     /// An access point.
     AccessPoint(AccessPoint),
@@ -23,9 +23,9 @@ pub enum BucketName {
 pub struct AccessPoint {
     /// The whole ARN.
     pub arn: String,
-    /// Region of its bucket.
+    /// Its region.
     pub region: String,
-    /// Account that owns it.
+    /// The id of the account that owns it.
     pub account: String,
     /// Its name.
     pub name: String,
@@ -51,7 +51,7 @@ impl Settings<'_> {
 }
 
 impl BucketName {
-    /// Parses a name. It becomes part of a URL, so nothing is accepted that could lead to another host.
+    /// Parses a name. It becomes part of a URL, so anything that could lead to another host is refused.
     fn parse(text: &str) -> Result<Self, String> {
         if text.starts_with("arn:") {
             return AccessPoint::parse(text).map(Self::AccessPoint);
@@ -63,7 +63,7 @@ impl BucketName {
         Ok(Self::Plain(text.to_owned()))
     }
 
-    /// Whether the name can be part of a host name that the host's wildcard certificate covers.
+    /// Whether the name can be a label of a host name that the wildcard certificate of AWS covers.
     pub fn is_label(&self) -> bool {
         match self {
             BucketName::Plain(name) => {
@@ -74,7 +74,7 @@ impl BucketName {
         }
     }
 
-    /// Refuses names that cannot work with these settings.
+    /// Refuses names that do not work with these settings.
     pub(super) fn check(&self, addressing: Addressing, endpoint: Option<&str>) -> Result<(), Failure> {
         let wrong = |why: String| Err(Failure::usage(why));
         let is_in_host = addressing == Addressing::Virtual || matches!(self, BucketName::AccessPoint(_));
@@ -85,7 +85,7 @@ impl BucketName {
                         .to_owned(),
                 );
             }
-            // Directory buckets need sessions of their own kind, and list without order.
+            // Directory buckets need a session protocol of their own, and their listings have no order.
             BucketName::Plain(name) if endpoint.is_none() && name.ends_with("--x-s3") => {
                 return wrong(format!(
                     "S3_SQLITE_DB_BUCKET is {name:?}, a directory bucket (S3 Express One Zone), which this program \

@@ -12,7 +12,7 @@ use crate::exit::Failure;
 use crate::http::url::is_loopback;
 use crate::secret::Secret;
 
-/// Hosts, besides this machine, that may be asked for a container's credentials over plain http: those of ECS and EKS.
+/// Credential endpoints of ECS and EKS. Besides this machine, only these may be used over plain http.
 const CONTAINER_HOSTS: [&str; 3] = ["169.254.170.2", "169.254.170.23", "[fd00:ec2::23]"];
 
 impl Settings<'_> {
@@ -49,8 +49,8 @@ impl Settings<'_> {
         })
     }
 
-    /// Reads the keys of the environment. A session token beside this program's own keys belongs to them, unless AWS
-    /// keys with another access key are set as well: then it is theirs.
+    /// Reads the keys of the environment. A session token belongs to this program's own keys if they are set, unless AWS
+    /// keys with another access key are set as well.
     fn all_keys(&self) -> Result<Option<Keys>, Failure> {
         let of_aws = self.keys("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY");
         let token = self.given("AWS_SESSION_TOKEN")?.or(self.given("AWS_SECURITY_TOKEN")?);
@@ -63,7 +63,7 @@ impl Settings<'_> {
         Ok(Some(Keys { session_token: token.filter(|_| !is_of_others), ..own }))
     }
 
-    /// Reads a pair of keys: both or none.
+    /// Reads a pair of keys, of which both or none must be set.
     fn keys(&self, access: &str, secret: &str) -> Result<Option<Keys>, Failure> {
         let half = |set: &str, missing: &str| {
             Err(Failure::usage(format!("{set} is set, but {missing} is not: set both")))

@@ -30,7 +30,7 @@ fn a_bucket_and_a_prefix_are_enough() {
 }
 
 #[test]
-fn what_could_lead_to_another_host_is_refused() {
+fn names_that_could_lead_to_another_host_are_refused() {
     for bucket in ["", "ab", "s3://bucket", "bucket/prefix", "evil.example#", "a@b"] {
         assert!(message(&[("S3_SQLITE_DB_BUCKET", bucket)]).contains("S3_SQLITE_DB_BUCKET"), "{bucket:?}");
     }
@@ -46,7 +46,7 @@ fn what_could_lead_to_another_host_is_refused() {
 }
 
 #[test]
-fn the_payer_header_can_be_turned_off() {
+fn the_requester_pays_header_can_be_turned_off() {
     for (value, expected) in [("requester", true), ("", false), ("none", false)] {
         assert_eq!(s3(&[("S3_REQUEST_PAYER", value)]).unwrap().requester_pays, expected, "{value:?}");
     }
@@ -58,7 +58,7 @@ fn text(text: &str) -> KeySource {
 }
 
 #[test]
-fn the_own_keys_win_over_those_of_the_environment_and_half_a_pair_is_refused() {
+fn own_keys_override_the_environment_and_half_a_pair_is_refused() {
     let aws = [("AWS_ACCESS_KEY_ID", "A"), ("AWS_SECRET_ACCESS_KEY", "B"), ("AWS_SESSION_TOKEN", "C")];
     let keys = s3(&aws).unwrap().credentials.keys.unwrap();
     assert_eq!((keys.access_key, keys.session_token), (text("A"), Some(text("C"))));
@@ -72,7 +72,7 @@ fn the_own_keys_win_over_those_of_the_environment_and_half_a_pair_is_refused() {
 }
 
 #[test]
-fn white_space_around_settings_is_cut_off_and_within_keys_it_is_refused() {
+fn whitespace_is_trimmed_around_settings_and_refused_within_keys() {
     let given = [
         ("AWS_S3_ACCESS_KEY", " D\n"),
         ("AWS_S3_SECRET_KEY", "E\r\n"),
@@ -90,7 +90,7 @@ fn white_space_around_settings_is_cut_off_and_within_keys_it_is_refused() {
 }
 
 #[test]
-fn keys_may_be_in_files_which_are_read_when_they_are_needed() {
+fn keys_in_files_are_read_when_needed() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("secret");
     let file = path.to_str().unwrap();
@@ -104,7 +104,7 @@ fn keys_may_be_in_files_which_are_read_when_they_are_needed() {
 }
 
 #[test]
-fn a_user_name_in_a_url_is_told_with_the_settings_of_s3() {
+fn a_user_name_in_an_endpoint_is_refused_with_the_s3_settings() {
     for variable in ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_STS"] {
         let told = message(&[(variable, "https://user:hunter2@s3.example")]);
         assert!(told.contains(variable) && told.contains("AWS_S3_ACCESS_KEY"), "{told}");
@@ -121,7 +121,7 @@ fn with_config(config: &str, variables: &[(&str, &str)]) -> Result<S3, Failure> 
 }
 
 #[test]
-fn the_region_is_that_of_the_first_place_that_has_one() {
+fn the_region_comes_from_the_first_source_that_has_one() {
     let config = "[default]\nregion=eu-west-3\n[profile p]\nregion=eu-west-2\n";
     let all =
         [("AWS_REGION", "eu-west-1"), ("AWS_DEFAULT_REGION", "eu-north-1"), ("AWS_DEFAULT_PROFILE", "p")];
@@ -136,7 +136,7 @@ fn the_region_is_that_of_the_first_place_that_has_one() {
 }
 
 #[test]
-fn the_endpoint_may_come_from_the_profile_unless_it_is_not_to() {
+fn the_endpoint_comes_from_the_profile_unless_disabled() {
     let config = "[default]\nendpoint_url = http://all:1\n[profile p]\nservices = s\nendpoint_url=http://all:2\n\
                   [services s]\ns3 =\n  endpoint_url = http://s3:3/\n";
     let endpoint = |variables: &[(&str, &str)]| with_config(config, variables).unwrap().endpoint;
@@ -150,7 +150,7 @@ fn the_endpoint_may_come_from_the_profile_unless_it_is_not_to() {
 }
 
 #[test]
-fn the_variant_of_an_endpoint_is_honoured_or_refused() {
+fn endpoint_variants_are_honoured_or_refused() {
     let both = [("AWS_USE_FIPS_ENDPOINT", "true"), ("AWS_USE_DUALSTACK_ENDPOINT", "true")];
     assert_eq!(s3(&both).unwrap().variant, Variant { fips: true, dual_stack: true });
     let of_profile = with_config("[default]\nuse_fips_endpoint=true\n", &[]).unwrap();
@@ -162,7 +162,7 @@ fn the_variant_of_an_endpoint_is_honoured_or_refused() {
 }
 
 #[test]
-fn addressing_is_typed_set_or_the_profiles_and_has_to_lead_somewhere() {
+fn addressing_comes_from_flag_variable_or_profile_and_is_validated() {
     let of = |variables: &[(&str, &str)]| s3(variables).unwrap().addressing;
     assert_eq!(of(&[]), Addressing::Auto);
     assert_eq!(of(&[("S3_ADDRESSING", "virtual")]), Addressing::Virtual);
@@ -177,7 +177,7 @@ fn addressing_is_typed_set_or_the_profiles_and_has_to_lead_somewhere() {
 }
 
 #[test]
-fn access_points_are_taken_and_what_cannot_be_read_is_refused_as_what_it_is() {
+fn access_points_are_accepted_and_other_arns_are_refused_by_kind() {
     let bucket = |arn: &str| s3(&[("S3_SQLITE_DB_BUCKET", arn), ("AWS_REGION", "eu-west-2")]);
     for arn in
         ["arn:aws:s3:eu-west-1:123456789012:accesspoint/mine", "arn:aws:s3:eu-west-1:1:accesspoint:mine"]
@@ -202,7 +202,7 @@ fn access_points_are_taken_and_what_cannot_be_read_is_refused_as_what_it_is() {
 }
 
 #[test]
-fn another_ca_file_may_be_named_for_s3() {
+fn s3_may_have_its_own_ca_file() {
     let file =
         |variables: &[(&str, &str)]| s3(variables).unwrap().ca_cert.map(|file| (file.path, file.setting));
     let es = ("ELASTICSEARCH_CA_CERT", "es.pem");

@@ -106,7 +106,7 @@ impl Identity {
             if asked && error.kind() != io::ErrorKind::TimedOut {
                 return io::Error::new(
                     error.kind(),
-                    format!("{error} ({MISSING_CERT_ADVICE}, if it insists)"),
+                    format!("{error} ({MISSING_CERT_ADVICE}, if it requires one)"),
                 )
                 .into();
             }

@@ -1,5 +1,4 @@
-//! Tests of the metrics. The text is read back by a strict parser of the format; files are written to temporary
-//! folders.
+//! Tests of the metrics. A strict parser of the format reads the text back.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::PermissionsExt;
@@ -13,14 +12,15 @@ use crate::pulse::Stage;
 
 const RUN: Exposition = Exposition { mode: Mode::Spool, dry_run: false, earlier_success: None };
 
-/// A family of the text: its type, and its samples by the text of their labels.
+/// A metric family: its type, and its samples by their labels as text.
 #[derive(Debug, Default, PartialEq)]
 struct Family {
     kind: String,
     samples: BTreeMap<String, f64>,
 }
 
-/// Parses the format strictly: HELP, then TYPE, then samples; each family once, every line ended, no sample twice.
+/// Parses the format strictly: HELP, then TYPE, then samples. Each family and each sample occurs once, and every line has
+/// an end.
 fn parse(text: &str) -> BTreeMap<String, Family> {
     let mut families: BTreeMap<String, Family> = BTreeMap::new();
     let mut open: Option<String> = None;
@@ -51,7 +51,7 @@ fn parse(text: &str) -> BTreeMap<String, Family> {
     families
 }
 
-/// Returns name, labels (as `name=value`, unescaped, separated by commas) and value of a sample.
+/// Returns the name, labels (`name=value`, unescaped, separated by commas) and value of a sample.
 fn sample(line: &str) -> (&str, String, f64) {
     let is_name = |text: &str| {
         !text.is_empty() && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
@@ -80,7 +80,7 @@ fn sample(line: &str) -> (&str, String, f64) {
     (name, labels.join(","), value)
 }
 
-/// Returns the text up to the closing quote, unescaped, and what follows the quote.
+/// Returns the unescaped text up to the closing quote, and the rest after the quote.
 fn quoted(text: &str) -> (String, &str) {
     let mut value = String::new();
     let mut chars = text.char_indices();
@@ -110,7 +110,7 @@ fn traffic() -> TrafficFigures {
 fn figures() -> Figures {
     let counts = |pairs: &[(&str, u64)]| pairs.iter().map(|&(name, n)| (name.to_owned(), n)).collect();
     Figures {
-        at_hand: None,
+        backlog: None,
         now: 1_766_016_020_250,
         started: 1_766_016_000_250,
         elapsed: Duration::from_millis(20_000),
@@ -235,7 +235,7 @@ fn exactly_one_state_of_elasticsearch_holds() {
 }
 
 #[test]
-fn what_is_not_known_is_not_there() {
+fn unknown_figures_are_left_out() {
     let run = Exposition { mode: Mode::Once, dry_run: true, earlier_success: None };
     let families = parse(&run.text(&Figures::default(), None));
     for name in [
@@ -257,7 +257,7 @@ fn what_is_not_known_is_not_there() {
 }
 
 #[test]
-fn every_figure_is_documented_and_nothing_else_is() {
+fn exactly_the_existing_figures_are_documented() {
     let documented: BTreeSet<String> = include_str!("../../../docs/metrics.md")
         .lines()
         .filter_map(|line| Some(line.strip_prefix("| `")?.split(['`', '{']).next()?.to_owned()))
@@ -270,7 +270,7 @@ fn every_figure_is_documented_and_nothing_else_is() {
 }
 
 #[test]
-fn a_failing_run_does_not_make_an_earlier_success_forgotten() {
+fn a_failing_run_keeps_the_time_of_an_earlier_success() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("m.prom");
     let last_success = || earlier_success(&path);
@@ -301,7 +301,7 @@ fn a_file_of_something_else_has_no_earlier_success() {
 }
 
 #[test]
-fn the_file_is_replaced_whole_readable_and_nothing_is_left_beside_it() {
+fn the_file_is_replaced_readable_for_others_and_leaves_nothing_beside_it() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("m.prom");
     fs::write(&path, "of something else, and much longer\n".repeat(1000)).unwrap();
@@ -317,7 +317,7 @@ fn the_file_is_replaced_whole_readable_and_nothing_is_left_beside_it() {
 }
 
 #[test]
-fn a_file_that_cannot_be_written_is_warned_of_once_in_a_while_and_leaves_nothing_behind() {
+fn a_failure_to_write_is_logged_once_in_a_while_and_leaves_nothing_behind() {
     let folder = tempfile::tempdir().unwrap();
     // A folder has the file's name: the temporary file can be written, but the rename fails.
     let path = folder.path().join("m.prom");
@@ -334,7 +334,7 @@ fn a_file_that_cannot_be_written_is_warned_of_once_in_a_while_and_leaves_nothing
 }
 
 #[test]
-fn temporary_files_of_killed_runs_are_removed_and_nothing_else() {
+fn only_temporary_files_of_killed_runs_are_removed() {
     let folder = tempfile::tempdir().unwrap();
     let old = std::time::SystemTime::now() - Duration::from_secs(120);
     for name in ["m.prom", "m.prom.12.tmp", "m.prom.x.tmp", "m.prom..tmp", "n.prom.12.tmp", "m.prom.tmp"] {

@@ -43,25 +43,25 @@ fn archives_that_leave_the_folder_stay_done() {
     assert_eq!(seen(3, 5), (5, 0));
     (0..3).for_each(|_| progress.processed(&archive(None)));
     assert_eq!(seen(0, 8), (5, 3));
-    // First the archive that this run has done is moved away, then the rest.
+    // First the archives that this run has done are moved away, then the rest.
     assert_eq!(seen(0, 5), (5, 3));
     assert_eq!(seen(1, 0), (5, 3));
 }
 
 #[test]
-fn what_is_at_hand_is_known_from_a_look_to_the_end_of_its_archives() {
+fn current_archives_are_known_from_a_look_until_they_are_done() {
     let archive = |bytes| Arc::new(Archive { bytes, ..(*archive(None)).clone() });
     let progress = Progress::new();
     progress.looked(&Selection { take: vec![archive(30), archive(70)], ..Selection::default() });
     progress.failed(&archive(30));
-    let at_hand = progress.figures().at_hand.unwrap();
-    assert_eq!((at_hand.archives, at_hand.bytes, at_hand.done, at_hand.done_bytes), (2, 100, 1, 30));
-    assert_eq!(at_hand.share(), 0.3);
+    let backlog = progress.figures().backlog.unwrap();
+    assert_eq!((backlog.archives, backlog.bytes, backlog.done, backlog.done_bytes), (2, 100, 1, 30));
+    assert_eq!(backlog.share(), 0.3);
     progress.processed(&archive(70));
     progress.passed();
-    assert_eq!(progress.figures().at_hand, None);
+    assert_eq!(progress.figures().backlog, None);
     progress.looked(&Selection::default());
-    assert_eq!(progress.figures().at_hand, None);
+    assert_eq!(progress.figures().backlog, None);
 }
 
 #[test]
@@ -70,7 +70,7 @@ fn archives_of_earlier_looks_that_are_under_way_are_pending_and_stay_at_hand() {
     let progress = Progress::new();
     progress.looked(&Selection { take: vec![archive(30), archive(70)], ..Selection::default() });
     progress.processed(&archive(30));
-    let since = progress.figures().at_hand.unwrap().since;
+    let since = progress.figures().backlog.unwrap().since;
     let under_way = UnderWay { archives: 1, bytes: 70 };
     progress.looked(&Selection {
         take: vec![archive(5)],
@@ -81,8 +81,8 @@ fn archives_of_earlier_looks_that_are_under_way_are_pending_and_stay_at_hand() {
     let figures = progress.figures();
     let Archives { discovered, already_done, processed, pending, .. } = figures.archives;
     assert_eq!((discovered, already_done, processed, pending), (3, 0, 1, 2));
-    let at_hand = figures.at_hand.unwrap();
-    assert_eq!((at_hand.archives, at_hand.bytes, at_hand.done_bytes, at_hand.since), (3, 105, 30, since));
+    let backlog = figures.backlog.unwrap();
+    assert_eq!((backlog.archives, backlog.bytes, backlog.done_bytes, backlog.since), (3, 105, 30, since));
     progress.passed();
     assert_eq!(progress.figures().last_success, None);
 }
@@ -92,7 +92,7 @@ fn an_archive_that_is_open_counts_by_its_rows() {
     let archive = Archive { bytes: 1000, ..(*archive(None)).clone() };
     let rows = |indexed| Tally { indexed, ..Tally::default() };
     let progress = Progress::new();
-    let share = || progress.figures().at_hand.unwrap().share();
+    let share = || progress.figures().backlog.unwrap().share();
     progress.count_rows(&rows(77), Reasons::default());
     progress.looked(&Selection {
         take: vec![Arc::new(archive.clone()), Arc::new(archive.clone())],
@@ -123,7 +123,7 @@ fn the_newest_archive_is_the_newest_of_all_that_are_done() {
 }
 
 #[test]
-fn a_pass_that_leaves_something_pending_is_no_success() {
+fn a_pass_that_leaves_archives_pending_is_not_a_success() {
     let progress = Progress::new();
     progress.looked(&selection(2, 0, 0));
     progress.processed(&archive(None));
@@ -135,7 +135,7 @@ fn a_pass_that_leaves_something_pending_is_no_success() {
 }
 
 #[test]
-fn a_line_tells_the_interval_the_age_and_the_server() {
+fn a_line_has_the_rate_of_the_interval_the_age_and_the_server() {
     let rows = |indexed| Tally { indexed, rejected: 1, ..Tally::default() };
     let figures = |seconds, indexed| Figures {
         now: 1_766_016_300_500,
@@ -165,13 +165,13 @@ fn a_line_tells_the_interval_the_age_and_the_server() {
 fn the_server_is_unknown_until_it_is_connected() {
     let progress = Progress::new();
     assert_eq!(progress.figures().server, None);
-    let told = ServerFigures { health: Health::PushingBack, limit: 3, since_confirmed: None };
-    progress.connected(move || told);
-    assert_eq!(progress.figures().server, Some(told));
+    let server = ServerFigures { health: Health::PushingBack, limit: 3, since_confirmed: None };
+    progress.set_server_source(move || server);
+    assert_eq!(progress.figures().server, Some(server));
 }
 
 #[test]
-fn times_are_told_in_the_largest_unit_that_fits_twice() {
-    let told = [-1, 119, 120, 7_199, 7_200, 172_800].map(in_words);
-    assert_eq!(told, ["-1 s", "119 s", "2 min", "119 min", "2 h", "2 d"]);
+fn times_are_shown_in_the_largest_unit_that_fits_twice() {
+    let shown = [-1, 119, 120, 7_199, 7_200, 172_800].map(format_seconds);
+    assert_eq!(shown, ["-1 s", "119 s", "2 min", "119 min", "2 h", "2 d"]);
 }

@@ -1,4 +1,4 @@
-//! The summary for people: what went wrong and what to do, then a table of all counters.
+//! The summary for people: failures with advice, then a table of all counters.
 
 use std::path::Path;
 
@@ -8,8 +8,8 @@ use crate::exit::{EXIT_CODES, ExitCode};
 use crate::model::Reasons;
 use crate::text::{plain, wrap};
 
-/// Greatest width of the table, in columns: half a screen, or a narrow window.
-const WIDEST: usize = 50;
+/// Maximum width of the table, in columns: fits a narrow window.
+const MAX_WIDTH: usize = 50;
 
 /// Columns between a name and its number, and before a block.
 const GAP: usize = 2;
@@ -32,7 +32,7 @@ pub(super) fn of(summary: &Summary, reports: &Reports) -> String {
     text
 }
 
-/// Lists what is left to do, most serious first.
+/// Lists failures, each with what to do about it, most serious first.
 fn advice(summary: &Summary, reports: &Reports) -> Vec<String> {
     let Summary { archives, rows, reasons, .. } = summary;
     let mut advice = Vec::new();
@@ -43,13 +43,13 @@ fn advice(summary: &Summary, reports: &Reports) -> Vec<String> {
         ));
     }
     if rows.rejected > 0 {
-        advice.push(rejected(reports, rows.rejected, reasons));
+        advice.push(rejected_advice(reports, rows.rejected, reasons));
     }
     if archives.pending > 0 {
         advice.push(format!(
             "{} pending: run again{}",
             counted(archives.pending, "archive"),
-            once_mended(summary)
+            when_to_run_again(summary)
         ));
     } else if rows.unconfirmed > 0 {
         advice.push(format!(
@@ -58,10 +58,10 @@ fn advice(summary: &Summary, reports: &Reports) -> Vec<String> {
         ));
     }
     if let Some(findings) = &summary.findings {
-        advice.extend(differing(reports.job, findings.total_differences()));
+        advice.extend(difference_advice(reports.job, findings.total_differences()));
     }
     if let Some(repaired) = summary.repaired.as_ref().filter(|repaired| repaired.total() > 0) {
-        let counts = of_each(&repaired.differences());
+        let counts = format_counts(&repaired.differences());
         advice.push(format!("{} repaired: {counts}", counted(repaired.total(), "row")));
     }
     if summary.dry_run {
@@ -71,8 +71,8 @@ fn advice(summary: &Summary, reports: &Reports) -> Vec<String> {
     advice
 }
 
-/// Says what to do where the index differs from the archives.
-fn differing(job: Job, rows: u64) -> Option<String> {
+/// Says how many rows differ from the archives, and what to do about it.
+fn difference_advice(job: Job, rows: u64) -> Option<String> {
     let what_to_do = if job == Job::Repair {
         "sending them again did not help, see the log"
     } else {
@@ -81,13 +81,13 @@ fn differing(job: Job, rows: u64) -> Option<String> {
     (rows > 0).then(|| format!("{} differ from the archives: {what_to_do}", counted(rows, "row")))
 }
 
-fn of_each(counts: &[(&'static str, u64)]) -> String {
+fn format_counts(counts: &[(&'static str, u64)]) -> String {
     let counts = counts.iter().filter(|(_, rows)| *rows > 0);
     counts.map(|(name, rows)| format!("{} {name}", grouped(*rows))).collect::<Vec<_>>().join(", ")
 }
 
-/// Says where the rejected rows are, and how to send those again that hold a document.
-fn rejected(reports: &Reports, rows: u64, reasons: &Reasons) -> String {
+/// Says where the rejected rows are, and how to send their documents again.
+fn rejected_advice(reports: &Reports, rows: u64, reasons: &Reasons) -> String {
     let mut counts: Vec<_> = reasons.rejected.iter().collect();
     counts.sort_by(|a, b| b.1.cmp(a.1).then(a.0.cmp(b.0)));
     let mut why: Vec<_> = counts.iter().take(3).map(|(reason, count)| format!("{reason} {count}")).collect();
@@ -111,12 +111,12 @@ fn rejected(reports: &Reports, rows: u64, reasons: &Reasons) -> String {
         text.push_str(&format!("; once the cause is corrected, send{which} again with --replay {path}"));
     }
     if others > 0 {
-        let be = if others == 1 { "is" } else { "are" };
+        let (be, hold) = if others == 1 { ("is", "holds") } else { ("are", "hold") };
         text.push_str(&match reports.job {
-            // Most of these rows are damaged in their archive; RUST_LOG=debug shows the others.
+            // Most of these rows are damaged in their archive; RUST_LOG=debug shows why the others are kept.
             Job::Replay => {
                 format!(
-                    "; {} {be} no document that can be sent again (RUST_LOG=debug says why)",
+                    "; {} {hold} no document that can be sent again (RUST_LOG=debug says why)",
                     counted(others, "line")
                 )
             }
@@ -129,7 +129,7 @@ fn rejected(reports: &Reports, rows: u64, reasons: &Reasons) -> String {
     text
 }
 
-fn once_mended(summary: &Summary) -> &'static str {
+fn when_to_run_again(summary: &Summary) -> &'static str {
     let code = |code: ExitCode| code.number() == summary.exit_code;
     match () {
         () if code(ExitCode::Unavailable) => " once the server is back",
@@ -141,7 +141,7 @@ fn once_mended(summary: &Summary) -> &'static str {
     }
 }
 
-/// Quotes a path as one word of a shell.
+/// Quotes a path for a shell.
 fn shown(path: &Path) -> String {
     let path = path.display().to_string();
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-+=:@%,".contains(c);
@@ -158,12 +158,12 @@ type Block = (&'static str, Vec<(&'static str, String)>);
 fn blocks(summary: &Summary, job: Job) -> Vec<Block> {
     let Summary { archives: a, rows, requests, elapsed_seconds, .. } = summary;
     let per_second = if *elapsed_seconds > 0.0 { rows.read as f64 / elapsed_seconds } else { 0.0 };
-    // What went wrong comes first.
+    // Failures come first.
     let [done @ .., rejected, unconfirmed] = rows.outcomes();
     let done: Vec<_> = match &summary.findings {
         None => done.to_vec(),
-        // A comparison writes nothing, and the result of a repair shows in the findings, so the counts of writes are
-        // left out.
+        // A verification writes nothing, and the findings show the result of a repair, so the counts of writes are left
+        // out.
         Some(findings) => {
             let written = ["indexed", "deleted", "suppressed"];
             let [equal, newer, suppressed, differences @ ..] = findings.all();
@@ -197,19 +197,19 @@ fn blocks(summary: &Summary, job: Job) -> Vec<Block> {
     blocks
 }
 
-/// Formats counts for people, without those that are zero and tell nothing by that.
+/// Formats counts for people. Leaves zeros out, except for the counts that everybody expects.
 fn numbers(counts: &[(&'static str, u64)]) -> Vec<(&'static str, String)> {
-    let tells = |name: &str, count| count > 0 || ["processed", "discovered", "read"].contains(&name);
-    let told = counts.iter().filter(|(name, count)| tells(name, *count));
-    told.map(|&(name, count)| (name, grouped(count))).collect()
+    let is_shown = |name: &str, count| count > 0 || ["processed", "discovered", "read"].contains(&name);
+    let shown = counts.iter().filter(|(name, count)| is_shown(name, *count));
+    shown.map(|&(name, count)| (name, grouped(count))).collect()
 }
 
-/// Lays blocks out side by side as far as they fit, and the others below.
+/// Lays blocks out side by side as far as they fit, and the others below them.
 fn columns(blocks: &[Block]) -> String {
     let mut text = String::new();
     let mut left = blocks;
     while !left.is_empty() {
-        let fitting = (1..=left.len()).rev().find(|n| width(left.get(..*n).unwrap_or_default()) <= WIDEST);
+        let fitting = (1..=left.len()).rev().find(|n| width(left.get(..*n).unwrap_or_default()) <= MAX_WIDTH);
         let (first, others) = left.split_at(fitting.unwrap_or(1));
         if !text.is_empty() {
             text.push('\n');
@@ -220,14 +220,14 @@ fn columns(blocks: &[Block]) -> String {
     text
 }
 
-/// Width of the name and of the number of a block, in columns.
+/// Returns the widths of a block's names and numbers, in columns.
 fn widths((title, rows): &Block) -> (usize, usize) {
     let name = rows.iter().map(|(name, _)| name.len()).max().unwrap_or_default();
     let number = rows.iter().map(|(_, number)| number.len()).max().unwrap_or_default();
     (name.max(title.len().saturating_sub(number + GAP)), number)
 }
 
-/// Width of blocks side by side, in columns.
+/// Returns the width of blocks side by side, in columns.
 fn width(blocks: &[Block]) -> usize {
     let of_block = |block| {
         let (name, number) = widths(block);
@@ -236,7 +236,7 @@ fn width(blocks: &[Block]) -> usize {
     blocks.iter().map(of_block).sum::<usize>() + blocks.len().saturating_sub(1) * GAP
 }
 
-/// Lays blocks out side by side, names to the left and numbers to the right.
+/// Lays blocks out side by side, names aligned to the left and numbers to the right.
 fn side_by_side(blocks: &[Block]) -> String {
     let height = blocks.iter().map(|(_, rows)| rows.len()).max().unwrap_or_default();
     let mut lines = vec![String::new(); height + 1];
@@ -334,14 +334,14 @@ signal
         let rows = Tally { skipped: n, rejected: n, unconfirmed: n, ..rows };
         let text = text(ExitCode::Failed, archives, rows, &reports("dead"));
         let table = &text[text.find("  Archives").unwrap()..];
-        assert!(table.lines().all(|line| line.len() <= WIDEST), "{table}");
+        assert!(table.lines().all(|line| line.len() <= MAX_WIDTH), "{table}");
         for name in ["failed", "pending", "already done", "rejected", "unconfirmed", "suppressed"] {
             assert!(table.contains(&format!("{name} ")), "{name}: {table}");
         }
     }
 
     #[test]
-    fn a_run_that_was_refused_before_it_began_has_no_table_of_zeros() {
+    fn a_run_that_did_nothing_has_no_table_of_zeros() {
         let table = |code, rows| {
             let summary = Summary::new(
                 &reports("dead"),
@@ -384,15 +384,15 @@ signal
             ..Reasons::default()
         };
         let reports = reports("dead");
-        assert!(rejected(&reports, 9, &reasons(3)).contains("(r3 3, r2 2, r1 1)"));
-        assert!(rejected(&reports, 9, &reasons(4)).contains("(r4 4, r3 3, r2 2, 1 other reason)"));
-        assert!(rejected(&reports, 9, &reasons(5)).contains("(r5 5, r4 4, r3 3, 2 other reasons)"));
+        assert!(rejected_advice(&reports, 9, &reasons(3)).contains("(r3 3, r2 2, r1 1)"));
+        assert!(rejected_advice(&reports, 9, &reasons(4)).contains("(r4 4, r3 3, r2 2, 1 other reason)"));
+        assert!(rejected_advice(&reports, 9, &reasons(5)).contains("(r5 5, r4 4, r3 3, 2 other reasons)"));
     }
 
     #[test]
-    fn only_rows_with_a_document_are_to_be_sent_again() {
+    fn the_advice_to_replay_covers_only_rows_with_a_document() {
         let advice = |reports: &Reports, rows, can_be_replayed| {
-            rejected(reports, rows, &Reasons { can_be_replayed, ..Reasons::default() })
+            rejected_advice(reports, rows, &Reasons { can_be_replayed, ..Reasons::default() })
         };
         let mut reports = reports("dead");
         assert_eq!(
@@ -407,14 +407,14 @@ signal
         reports.job = Job::Replay;
         let nothing = advice(&reports, 2, 0);
         assert!(
-            nothing.ends_with("2 lines are no document that can be sent again (RUST_LOG=debug says why)")
+            nothing.ends_with("2 lines hold no document that can be sent again (RUST_LOG=debug says why)")
         );
         reports.job = Job::DryRun;
         assert!(advice(&reports, 2, 0).ends_with(": see dead"));
     }
 
     #[test]
-    fn digits_stand_in_groups_of_three() {
+    fn digits_are_grouped_by_three() {
         let numbers = [0, 999, 1_000, 12_345, 1_234_567].map(grouped);
         assert_eq!(numbers, ["0", "999", "1,000", "12,345", "1,234,567"]);
     }

@@ -1,4 +1,4 @@
-//! Reads a file into the image of its database, and reuses the memory.
+//! Reads and unpacks archives, and reuses the memory.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -13,19 +13,19 @@ use super::zip::{self, LOG_SUFFIXES};
 use super::{ArchiveError, ArchiveLimits, Packed};
 use crate::files;
 
-/// The state that a worker keeps between archives, and the source of its memory.
+/// The state that a worker keeps between archives, and the pool of its memory.
 pub struct ArchiveBuffers {
     rooms: Rooms,
     inflater: Decompressor,
 }
 
 impl ArchiveBuffers {
-    /// Buffers without a memory limit.
+    /// Creates buffers without a memory limit.
     pub fn new() -> Self {
         Self::within(&Rooms::unlimited())
     }
 
-    /// Buffers that share their memory limit with others. The caller acquires room before it reads.
+    /// Creates buffers that share a memory limit. The caller must reserve the memory before it reads.
     pub fn within(rooms: &Rooms) -> Self {
         Self { rooms: rooms.clone(), inflater: Decompressor::new() }
     }
@@ -34,17 +34,17 @@ impl ArchiveBuffers {
     ///
     /// # Errors
     ///
-    /// [`ArchiveError::Unavailable`] if the file cannot be read or there is no memory for it,
-    /// [`ArchiveError::Broken`] if it holds no database.
+    /// [`ArchiveError::Unavailable`] if the file cannot be read or there is no memory for it, [`ArchiveError::Broken`] if
+    /// it holds no database.
     pub fn read(&mut self, path: &Path) -> Result<Image, ArchiveError> {
         self.read_within(path, u64::MAX)
     }
 
-    /// As [`ArchiveBuffers::read`], within `room` bytes of memory.
+    /// Like [`ArchiveBuffers::read`], but with at most `room` bytes of memory.
     ///
     /// # Errors
     ///
-    /// As [`ArchiveBuffers::read`], and [`ArchiveError::NoRoom`] if it takes more.
+    /// See [`ArchiveBuffers::read`]; also [`ArchiveError::NoRoom`] if it takes more.
     pub fn read_within(&mut self, path: &Path, room: u64) -> Result<Image, ArchiveError> {
         let file = read_file(path, ArchiveLimits::DEFAULT.file_bytes.min(room), &self.rooms)?;
         if file.len() as u64 > room {
@@ -60,16 +60,16 @@ impl ArchiveBuffers {
     ///
     /// # Errors
     ///
-    /// As [`ArchiveBuffers::read`].
+    /// See [`ArchiveBuffers::read`].
     pub fn unpack(&mut self, file: &[u8]) -> Result<Image, ArchiveError> {
         self.unpack_within(file, u64::MAX)
     }
 
-    /// As [`ArchiveBuffers::unpack`], where the file and the database together may take `room` bytes of memory.
+    /// Like [`ArchiveBuffers::unpack`], but the file and the database together may take at most `room` bytes of memory.
     ///
     /// # Errors
     ///
-    /// As [`ArchiveBuffers::read_within`].
+    /// See [`ArchiveBuffers::read_within`].
     pub fn unpack_within(&mut self, file: &[u8], room: u64) -> Result<Image, ArchiveError> {
         let packed = Packed::find(file, &ArchiveLimits::DEFAULT)?;
         let needed = bytes_to_read(file.len() as u64, packed.len() as u64);
@@ -80,20 +80,20 @@ impl ArchiveBuffers {
     }
 }
 
-/// The memory in bytes that an archive declares to need beside its `file`, which is already in memory.
+/// Returns the memory, in bytes, that an archive declares to need besides its `file`, which is already in memory.
 ///
 /// # Errors
 ///
-/// As [`ArchiveBuffers::unpack`].
+/// See [`ArchiveBuffers::unpack`].
 pub fn bytes_declared_in(file: &[u8]) -> Result<u64, ArchiveError> {
     Ok(bytes_to_read(0, Packed::find(file, &ArchiveLimits::DEFAULT)?.len() as u64))
 }
 
-/// The memory in bytes that the archive at `path` declares to need. Reads little of the file.
+/// Returns the memory, in bytes, that the archive at `path` declares to need. Reads only a small part of the file.
 ///
 /// # Errors
 ///
-/// As [`ArchiveBuffers::read`].
+/// See [`ArchiveBuffers::read`].
 pub fn bytes_declared(path: &Path) -> Result<u64, ArchiveError> {
     let (file, length) = open(path)?;
     let declared = zip::declared(&file, length, &ArchiveLimits::DEFAULT)?;
@@ -106,8 +106,8 @@ impl Default for ArchiveBuffers {
     }
 }
 
-/// Refuses a bare database with a log beside it, since the log holds changes that are not in the database. The log has
-/// the archive's name, or the name without `.zip`.
+/// Refuses a bare database with a log beside it, which holds changes that are not in the database. The log's name begins
+/// with the archive's name, with or without `.zip`.
 fn check_beside(path: &Path) -> Result<(), ArchiveError> {
     for database in [path.to_owned(), path.with_extension("")] {
         for suffix in LOG_SUFFIXES {
@@ -121,9 +121,9 @@ fn check_beside(path: &Path) -> Result<(), ArchiveError> {
     Ok(())
 }
 
-/// Opens a regular file. Returns its length, too.
+/// Opens a regular file. Also returns its length.
 fn open(path: &Path) -> Result<(File, u64), ArchiveError> {
-    // Checked before opening: opening a FIFO would wait for its writer.
+    // Checked before opening, since opening a FIFO would wait for its writer.
     let metadata = fs::metadata(path).map_err(unavailable)?;
     if !metadata.is_file() {
         return Err(ArchiveError::Unavailable("cannot be read: not a regular file".to_owned()));
@@ -138,7 +138,7 @@ fn unavailable(error: io::Error) -> ArchiveError {
 /// Reads a file up to one byte beyond `limit`, which is enough to see that it is too large.
 fn read_file(path: &Path, limit: u64, rooms: &Rooms) -> Result<Memory, ArchiveError> {
     let (file, length) = open(path)?;
-    // One byte more than the length: a file that fills it has grown since.
+    // One byte more than the length, to notice a file that has grown since.
     let expected = length.min(limit).saturating_add(1);
     let expected = usize::try_from(expected).map_err(|_| ArchiveError::out_of_memory())?;
     let mut memory = Memory::take(rooms, expected)?;
@@ -150,7 +150,7 @@ fn read_file(path: &Path, limit: u64, rooms: &Rooms) -> Result<Memory, ArchiveEr
     Ok(memory)
 }
 
-/// Reads to the end of a file, or until the memory is full.
+/// Reads to the end of a file, or until the memory is full. Returns the number of bytes read.
 fn read_all(mut file: &File, mut memory: &mut [u8]) -> io::Result<usize> {
     let mut read = 0;
     while !memory.is_empty() {

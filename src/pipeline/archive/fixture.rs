@@ -1,4 +1,4 @@
-//! Valid and broken archives for the tests of this stage, made in memory.
+//! Creates valid and damaged archives in memory, for the tests of this stage.
 
 use std::io::{Cursor, Write};
 
@@ -17,19 +17,19 @@ pub(super) const THREE_ROWS: &str = "
         ('at://b', 'did:b', '{\"b\":1}', '{}', '2025-10-30 12:34:58'),
         ('at://c', 'did:c', '{\"c\":1}', '{}', '2025-10-30 12:34:57');";
 
-/// The bytes of a database made by `sql`.
+/// Returns the bytes of a database created by `sql`.
 pub(super) fn database(sql: &str) -> Vec<u8> {
     let mut connection = Connection::open_in_memory().unwrap();
     connection.execute_batch(sql).unwrap();
     connection.serialize(MAIN_DB).unwrap().to_vec()
 }
 
-/// A zip with the given entries, deflated.
+/// Creates a zip with these entries, deflated.
 pub(super) fn zip(entries: &[(&str, &[u8])]) -> Vec<u8> {
     zip_by(CompressionMethod::Deflated, entries)
 }
 
-/// A zip with the given entries, compressed by `method`.
+/// Creates a zip with these entries, compressed by `method`.
 pub(super) fn zip_by(method: CompressionMethod, entries: &[(&str, &[u8])]) -> Vec<u8> {
     let mut writer = ZipWriter::new(Cursor::new(Vec::new()));
     for (name, content) in entries {
@@ -39,7 +39,7 @@ pub(super) fn zip_by(method: CompressionMethod, entries: &[(&str, &[u8])]) -> Ve
     writer.finish().unwrap().into_inner()
 }
 
-/// Overwrites bytes of the central directory's first header, `at` bytes after its start.
+/// Overwrites bytes of the first header in the central directory, `at` bytes after its start.
 pub(super) fn patch_central_header(zip: &mut [u8], at: usize, bytes: &[u8]) {
     let header = zip.windows(4).position(|window| window == b"PK\x01\x02").unwrap();
     zip[header + at..header + at + bytes.len()].copy_from_slice(bytes);

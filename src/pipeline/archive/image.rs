@@ -1,4 +1,4 @@
-//! The memory that holds an inflated database. SQLite reads it in place.
+//! An unpacked database in memory, which SQLite reads in place.
 
 use std::fmt;
 use std::ops::Deref;
@@ -9,18 +9,18 @@ use super::memory::Memory;
 use super::room::Rooms;
 use super::{ArchiveError, Packed};
 
-/// SQLite may read up to 256 bytes beyond the end of a corrupt page before it notices. Source: the rule for files in
-/// memory in its `unixFetch()`.
+/// Bytes after the database: SQLite may read up to 256 bytes beyond the end of a corrupt page before it notices. Source:
+/// its `unixFetch()`, which has the same rule for mapped files.
 const SLACK_BYTES: usize = 256;
 
-/// An inflated database.
+/// An unpacked database in memory.
 pub struct Image {
     memory: Memory,
     len: usize,
 }
 
 impl Image {
-    /// Unpacks a database and prepares it for SQLite to open in memory.
+    /// Unpacks a database and prepares it for SQLite.
     pub(super) fn unpack(
         packed: &Packed<'_>,
         inflater: &mut Decompressor,
@@ -35,7 +35,7 @@ impl Image {
         let (database, slack) = memory.split_at_mut_checked(len).ok_or_else(ArchiveError::out_of_memory)?;
         check_last_page(database)?;
         forget_wal_mode(database);
-        // Clears what an earlier archive left behind the end of this one.
+        // Clears bytes of an earlier archive after the end of this one.
         slack.fill(0);
         Ok(Self { memory, len })
     }
@@ -55,7 +55,7 @@ impl fmt::Debug for Image {
     }
 }
 
-/// Refuses a database that ends within a page: SQLite would read zeros for the missing bytes without an error.
+/// Refuses a database that ends within a page, since SQLite would read zeros for the missing bytes without an error.
 ///
 /// Source: SQLite, "Database File Format", section 1.3.2: bytes 16 and 17 are the page size, 1 means 65,536.
 fn check_last_page(database: &[u8]) -> Result<(), ArchiveError> {
@@ -72,9 +72,9 @@ fn check_last_page(database: &[u8]) -> Result<(), ArchiveError> {
 
 /// Marks a database in WAL mode as one with a rollback journal.
 ///
-/// SQLite refuses to open a database in WAL mode from memory. A cleanly closed database has an empty WAL, and one with
-/// a WAL beside it has been refused before. Source: SQLite, "Database File Format", section 1.3.3, and
-/// `sqlite3_deserialize()`, whose documentation recommends this.
+/// SQLite cannot open a database in WAL mode from memory. A cleanly closed database has no WAL, and one with a WAL beside
+/// it has already been refused. Source: SQLite, "Database File Format", section 1.3.3, and `sqlite3_deserialize()`, whose
+/// documentation recommends this.
 fn forget_wal_mode(database: &mut [u8]) {
     if let Some([2, 2]) = database.get(18..20)
         && let Some(versions) = database.get_mut(18..20)

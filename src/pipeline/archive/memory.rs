@@ -1,10 +1,10 @@
-//! Memory for archives: megabytes at a time, reused for the next archive. Large pieces are provided ahead of their
-//! first use, and given back by two threads.
+//! Memory for archives, reused for the next archive. A second thread populates large mappings ahead of their first use,
+//! and helps to release them.
 //!
-//! The system provides a page when it is first written to. With fresh memory for each archive, page faults cost a
-//! fifth of the CPU time of a whole run (measured: 22 % of 1.1 s for 8 archives of 40 MB). So a worker keeps its
-//! memory from one archive to the next. Large pages save a few per cent on a machine with memory to spare. They cost
-//! half of a run where the system has to make room for them, so they are not requested.
+//! The system provides a page when it is first written to. With new memory for each archive, page faults take a fifth of
+//! the CPU time of a run (measured: 22 % of 1.1 s for 8 archives of 40 MB). So a worker reuses its memory. Huge pages
+//! save a few per cent on a machine with enough free memory. They cost half of a run if the system has to make room for
+//! them, so they are not requested.
 
 use std::mem;
 use std::ops::{Deref, DerefMut};
@@ -18,37 +18,37 @@ use rustix::mm::Advice;
 use super::ArchiveError;
 use super::room::Rooms;
 
-/// Below this many bytes, fresh memory is neither provided nor given back by a second thread: with many archives all
-/// cores are busy anyway.
+/// The smallest mapping that gets a second thread, in bytes. Archives are smaller if there are many, and then all cores
+/// are busy anyway.
 const AHEAD_BYTES: usize = 64 << 20;
 
-/// Bytes that the system is asked to provide at once, a multiple of its page size. An archive that lies about its size
-/// costs hardly more than that.
+/// Number of bytes to populate at once, a multiple of the page size. If an archive declares a wrong size, hardly more
+/// than this is populated in vain.
 const ADVISED_BYTES: usize = 4 << 20;
 
-/// A piece of memory. Returned to its pool on drop.
+/// A buffer, returned to its pool on drop.
 pub(super) struct Memory {
-    /// Always present until drop.
+    /// Present until drop.
     map: Option<Mapping>,
-    /// Bytes that were requested.
+    /// The requested length, in bytes.
     len: usize,
     is_fresh: bool,
     home: Rooms,
 }
 
 impl Memory {
-    /// Memory of `bytes` bytes with arbitrary content.
+    /// Takes a buffer of `bytes` bytes, with arbitrary content.
     ///
     /// # Errors
     ///
-    /// If there is none.
+    /// [`ArchiveError::Unavailable`] if there is no memory.
     pub(super) fn take(home: &Rooms, bytes: usize) -> Result<Self, ArchiveError> {
         let home = home.clone();
         if let Some(mut kept) = home.take_kept(bytes) {
-            kept.give_back_behind(bytes);
+            kept.release_after(bytes);
             return Ok(Self { map: Some(kept), len: bytes, is_fresh: false, home });
         }
-        // Leaves room for a somewhat larger archive: successive archives are of similar size.
+        // A bit larger than requested, since the next archive may be slightly larger.
         let fresh = Mapping::new(bytes.saturating_add(bytes / 8).max(1))?;
         Ok(Self { map: Some(fresh), len: bytes, is_fresh: true, home })
     }
@@ -58,12 +58,12 @@ impl Memory {
         self.len = self.len.min(len);
     }
 
-    /// Lets `fill` write to the memory from front to back. The pages of fresh memory are requested before, all at once,
-    /// which costs less than one fault for each.
+    /// Lets `fill` write to the memory from front to back. New memory is populated before that, all at once, which takes
+    /// less time than one page fault for each page.
     ///
-    /// If the memory is large, another thread requests them ahead of the writing. Otherwise the writing thread would be
-    /// the only one with work while a single archive is read and unzipped. (Measured on two cores with an archive of
-    /// 360 MB: 0.50 s instead of 0.61 s for the whole run, which takes 0.75 s on one core.)
+    /// Large memory is populated by another thread, ahead of the writing, since other cores are idle while a single
+    /// archive is read and unzipped. Measured on two cores with an archive of 360 MB: a whole run takes 0.50 s instead of
+    /// 0.61 s (0.75 s on one core).
     pub(super) fn fill<T>(&mut self, fill: impl FnOnce(&mut [u8]) -> T) -> T {
         let is_fresh = mem::take(&mut self.is_fresh);
         if !is_fresh {
@@ -79,8 +79,8 @@ impl Memory {
     }
 }
 
-/// Runs `fill` while another thread provides `len` bytes from front to back, in pieces given by offset and length. The
-/// thread ends when `fill` does, or when a piece cannot be provided.
+/// Runs `fill` while another thread populates `len` bytes from front to back. `provide` gets the offset and length of
+/// each piece. The thread ends when `fill` does, or when `provide` returns false.
 fn while_providing<T>(
     len: usize,
     provide: impl Fn(usize, usize) -> bool + Sync,
@@ -97,7 +97,7 @@ fn while_providing<T>(
         }
     };
     thread::scope(|scope| {
-        // Without the second thread, filling only takes longer.
+        // If the thread cannot be started, filling only takes longer.
         let _ = thread::Builder::new().name("memory".into()).spawn_scoped(scope, provide_all);
         let filled = fill();
         is_filled.store(true, Ordering::Relaxed);
@@ -105,34 +105,34 @@ fn while_providing<T>(
     })
 }
 
-/// Pages of the system.
+/// An anonymous memory mapping.
 #[derive(Debug)]
 pub(super) struct Mapping(MmapMut);
 
 impl Mapping {
-    /// Maps `bytes` fresh bytes.
+    /// Maps `bytes` bytes of new memory.
     pub(super) fn new(bytes: usize) -> Result<Self, ArchiveError> {
         MmapMut::map_anon(bytes).map(Self).map_err(|_| ArchiveError::out_of_memory())
     }
 
-    /// Length in bytes.
+    /// Returns the length, in bytes.
     pub(super) fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Gives back the pages behind the first `bytes` bytes: nobody asked for them, and nobody counts them.
-    fn give_back_behind(&mut self, bytes: usize) {
+    /// Releases the pages after the first `bytes` bytes, since the next user has not reserved them.
+    fn release_after(&mut self, bytes: usize) {
         let kept = bytes.next_multiple_of(ADVISED_BYTES);
         let (start, len) = (self.0.as_mut_ptr().expose_provenance(), self.0.len());
         if kept < len {
-            give_back(start + kept, len - kept);
+            release(start + kept, len - kept);
         }
     }
 }
 
 impl Drop for Mapping {
-    /// Gives the pages back; many of them from both ends at once, since this is the last step of a run with one large
-    /// archive. (Measured on two cores with an archive of 360 MB: 3 % of the wall-clock time of the whole run.)
+    /// Releases the pages; those of a large mapping on two threads, since this is the last step of a run with one large
+    /// archive. Measured on two cores with an archive of 360 MB: saves 3 % of the wall-clock time of the run.
     fn drop(&mut self) {
         let (start, len) = (self.0.as_mut_ptr().expose_provenance(), self.0.len());
         if len < AHEAD_BYTES {
@@ -140,33 +140,33 @@ impl Drop for Mapping {
         }
         let middle = len / 2 / ADVISED_BYTES * ADVISED_BYTES;
         thread::scope(|scope| {
-            let give_back = move || give_back(start + middle, len - middle);
-            let _ = thread::Builder::new().name("memory".into()).spawn_scoped(scope, give_back);
-            self::give_back(start, middle);
+            let release = move || release(start + middle, len - middle);
+            let _ = thread::Builder::new().name("memory".into()).spawn_scoped(scope, release);
+            self::release(start, middle);
         });
     }
 }
 
-/// Asks the system to provide the pages of a range. Returns whether it did.
+/// Populates the pages of a range. Returns whether the system did so.
 #[cfg(target_os = "linux")]
 fn provide(start: usize, len: usize) -> bool {
     advise(start, len, Advice::LinuxPopulateWrite)
 }
 
-/// Gives the pages of a range back to the system. Their content is lost; the mapping stays.
+/// Releases the pages of a range. Their content is lost, but the mapping stays.
 #[cfg(target_os = "linux")]
-fn give_back(start: usize, len: usize) {
-    // If that is refused, the pages go with the mapping.
+fn release(start: usize, len: usize) {
+    // If it is refused, the pages are released with the mapping.
     let _ = advise(start, len, Advice::LinuxDontNeed);
 }
 
-/// Advises the system about a range, which must begin at a page. Returns whether it agrees.
+/// Calls `madvise` on a range, which must begin at a page. Returns whether that succeeded.
 #[cfg(target_os = "linux")]
 #[allow(unsafe_code)]
 fn advise(start: usize, len: usize, advice: Advice) -> bool {
     let start = std::ptr::with_exposed_provenance_mut(start);
-    // SAFETY: the memory stays mapped until the caller's scope ends. No byte of it is changed, or none is looked at
-    // any more.
+    // SAFETY: the memory stays mapped until the caller's scope ends. Populating changes no byte of it, and released bytes
+    // are not read any more.
     unsafe { rustix::mm::madvise(start, len, advice) }.is_ok()
 }
 
@@ -176,7 +176,7 @@ fn provide(_: usize, _: usize) -> bool {
 }
 
 #[cfg(not(target_os = "linux"))]
-fn give_back(_: usize, _: usize) {}
+fn release(_: usize, _: usize) {}
 
 impl Deref for Memory {
     type Target = [u8];
@@ -212,7 +212,7 @@ mod tests {
     const PATIENCE: Duration = Duration::from_secs(20);
 
     #[test]
-    fn memory_is_used_again_unless_it_is_too_small_or_far_too_large() {
+    fn memory_is_reused_unless_it_is_too_small_or_far_too_large() {
         let rooms = Rooms::unlimited();
         let address = |memory: &Memory| memory.as_ptr() as usize;
         let first = Memory::take(&rooms, 1 << 20).unwrap();
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_filled_ahead_holds_what_was_written() {
+    fn memory_populated_ahead_keeps_what_was_written() {
         let rooms = Rooms::unlimited();
         for bytes in [0, 1, 4_097, AHEAD_BYTES - 1, AHEAD_BYTES + 1] {
             let mut memory = Memory::take(&rooms, bytes).unwrap();
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn all_of_it_is_provided_piece_by_piece() {
+    fn all_memory_is_populated_piece_by_piece() {
         for len in [1, ADVISED_BYTES, 3 * ADVISED_BYTES + 7] {
             let (all, provided) = bounded(1);
             let end = AtomicUsize::new(0);
@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_more_is_provided_once_it_is_filled_or_the_system_refuses() {
+    fn populating_ends_once_the_memory_is_filled_or_the_system_refuses() {
         let until = Instant::now() + PATIENCE;
         let (begins, has_begun) = bounded(1);
         let provide = |_, _| {
@@ -261,7 +261,7 @@ mod tests {
             assert!(Instant::now() < until, "what is filled is still being provided");
             true
         };
-        // More pieces than can be provided in a lifetime.
+        // More pieces than could ever be populated.
         while_providing(usize::MAX / 2, provide, || has_begun.recv_timeout(PATIENCE).unwrap());
         let (asks, asked) = bounded(2);
         let refuse = |_, _| asks.try_send(()).is_err();
@@ -273,14 +273,14 @@ mod tests {
 
     #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
     #[test]
-    fn what_is_provided_is_there_before_it_is_written_to() {
+    fn populated_pages_are_present_before_they_are_written_to() {
         use std::io::{Read, Seek, SeekFrom};
 
         const PAGE: usize = 4 << 10;
         let memory = Memory::take(&Rooms::unlimited(), 16 * PAGE).unwrap();
         let start = memory.as_ptr().expose_provenance();
         let present = || {
-            // Source: Linux, "pagemap": 8 bytes for each page. The highest bit means that the page is present.
+            // Source: Linux, "pagemap": 8 bytes per page, whose highest bit says that the page is present.
             let mut map = std::fs::File::open("/proc/self/pagemap").unwrap();
             map.seek(SeekFrom::Start((start / PAGE * 8) as u64)).unwrap();
             let mut pages = [0; 16 * 8];

@@ -1,11 +1,11 @@
-//! Stage 2: from a file to its rows.
+//! Stage 2: reads the rows of an archive's file.
 //!
 //! ```text
 //! file ──read──▶ ArchiveBuffers ──zip.rs──▶ Image (image.rs), which SQLite reads in place ──sqlite.rs──▶ rows
 //! ```
 //!
-//! Archives are hostile until proven otherwise (contract, section 7): everything that is read has a
-//! limit, nothing is written to disk, and no name in an archive is ever used as a path.
+//! Archives count as hostile (contract, section 7): everything read has a limit, nothing is written to disk, and no name
+//! in an archive is ever used as a path.
 
 use std::fmt;
 
@@ -30,14 +30,14 @@ pub use self::schema::MAX_FIELD_BYTES;
 pub use self::sqlite::{ALL_ROWS, Database};
 pub use self::zip::{ArchiveLimits, LOG_SUFFIXES, Packed, check_downloaded};
 
-/// Why an archive could not be read. The text names the defect, not the archive.
+/// Why an archive cannot be read. The text names the defect, not the archive.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ArchiveError {
-    /// The archive is broken for good: no zip, no SQLite database, no table, a corrupt page.
+    /// The archive is damaged for good: not a zip, not an SQLite database, without the table, or with a corrupt page.
     Broken(String),
     /// The archive may be fine: it could not be opened or read, or there was no memory for it.
     Unavailable(String),
-    /// Reading it takes this many bytes, which is more than there is room for now.
+    /// Reading it takes this many bytes of memory, which is more than there is.
     NoRoom(u64),
 }
 

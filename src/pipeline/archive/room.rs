@@ -1,12 +1,12 @@
-//! Shares `--memory` among the archives being read. Each declares what it needs and is admitted in turn.
+//! Shares `--memory` among the archives being read. Each reader reserves the bytes that it needs, in order of arrival.
 //!
 //! ```text
 //! need ──acquire──▶ waits in line ──▶ Room ──▶ reading ──▶ shrink, drop ──▶ the next in line
-//!                                                 └─ memory ─▶ kept, as far as nobody needs its room
+//!                                                 └─ memory ─▶ kept for reuse, unless others need the bytes
 //! ```
 //!
-//! A holder of room never waits for more, so nobody waits for ever. Memory kept for the next archive counts, too: it is
-//! freed when somebody needs its room.
+//! A reader that holds a reservation never waits for more, so there is no deadlock. Memory kept for reuse counts as well,
+//! and is freed when its bytes are reserved.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -17,24 +17,24 @@ use crossbeam_channel::{Receiver, Sender, bounded, select};
 use super::memory::Mapping;
 use crate::shutdown::Stop;
 
-/// Larger pieces of memory, in bytes, are never kept.
+/// The largest mapping that is kept for reuse, in bytes.
 const KEPT_BYTES: usize = 512 << 20;
 
-/// A kept piece is reused if it is at most this many times larger than the request.
-const MOST_TIMES_LARGER: usize = 4;
+/// A kept mapping is reused if it is at most this many times larger than the request.
+const MAX_TIMES_LARGER: usize = 4;
 
-/// Bytes that reading takes beside the database: statements, and what is remembered of each row of ordinary size.
-/// Smaller rows need more; it is requested while they are counted.
+/// Returns the bytes that reading takes besides the database: for statements, and for the hash of each row of usual size.
+/// If rows are smaller and there are more of them, more is reserved while they are counted.
 pub fn beside_database(database: u64) -> u64 {
     (1 << 20) + database / 16
 }
 
-/// Bytes that reading an archive takes, given the sizes of its file and its database.
+/// Returns the bytes of memory that reading an archive takes, given the sizes of its file and database.
 pub fn bytes_to_read(file: u64, database: u64) -> u64 {
     file.saturating_add(database).saturating_add(beside_database(database))
 }
 
-/// Room for archives, shared by all readers.
+/// The memory for archives, shared by all readers. Clones share the same memory.
 #[derive(Clone)]
 pub struct Rooms(Arc<Shared>);
 
@@ -60,37 +60,37 @@ struct Waiting {
     granted: Sender<()>,
 }
 
-/// Why there is no room.
+/// Why memory could not be reserved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NoRoom {
-    /// There never will be: the request is larger than all memory.
+    /// The request is larger than all memory.
     TooLarge,
     /// The run is to stop.
     Stopping,
 }
 
 impl Rooms {
-    /// Room for `total` bytes in all. At most `most_kept` pieces of memory are kept for reuse.
+    /// Creates memory of `total` bytes. At most `most_kept` mappings are kept for reuse.
     pub fn new(total: u64, most_kept: usize) -> Self {
         Self(Arc::new(Shared { total, most_kept, state: Mutex::default() }))
     }
 
-    /// Room without a limit.
+    /// Creates memory without a limit.
     pub fn unlimited() -> Self {
         Self::new(u64::MAX, 2)
     }
 
-    /// The limit in bytes.
+    /// Returns the limit, in bytes.
     pub fn total(&self) -> u64 {
         self.0.total
     }
 
-    /// Bytes in use.
+    /// Returns the number of reserved bytes.
     pub fn used(&self) -> u64 {
         self.state().used
     }
 
-    /// Waits for room, in order of arrival.
+    /// Reserves memory. Waits for it in order of arrival.
     ///
     /// # Errors
     ///
@@ -105,7 +105,7 @@ impl Rooms {
             recv(granted) -> granted => granted.is_ok(),
             recv(stop.channel()) -> _ => !self.leave_line(number),
         };
-        // If the run is to stop, room granted meanwhile is given back here.
+        // If the run is to stop, memory granted meanwhile is released here.
         let room = is_granted.then(|| Room { bytes, rooms: self.clone() });
         room.filter(|_| !stop.is_requested()).ok_or(NoRoom::Stopping)
     }
@@ -126,21 +126,21 @@ impl Rooms {
         state.waiting.retain(|waiting| waiting.number != number);
         let was_in_line = state.waiting.len() < before;
         drop(state);
-        // Those behind may have waited only for this one.
+        // Readers behind may have waited only for this one.
         self.settle();
         was_in_line
     }
 
-    /// Admits all readers that there is room for. Frees kept memory where they need its room.
+    /// Admits readers from the front of the line while there is memory. Frees kept mappings if that takes their bytes.
     fn settle(&self) {
         let mut state = self.state();
-        let mut let_in = Vec::new();
+        let mut admitted = Vec::new();
         while let Some(first) = state.waiting.front()
             && state.used.saturating_add(first.bytes) <= self.0.total
         {
             let Some(first) = state.waiting.pop_front() else { break };
             state.used = state.used.saturating_add(first.bytes);
-            let_in.push(first.granted);
+            admitted.push(first.granted);
         }
         let mut spent = Vec::new();
         while state.used.saturating_add(state.kept_bytes) > self.0.total
@@ -150,15 +150,15 @@ impl Rooms {
             spent.push(oldest);
         }
         drop(state);
-        // Freed before anybody takes new memory.
+        // Freed before the admitted readers take new memory.
         drop(spent);
-        for granted in let_in {
-            // A reader that has left the line meanwhile sees that it was admitted, and gives the room back.
+        for granted in admitted {
+            // A reader that leaves the line meanwhile notices that it was admitted, and releases the memory.
             let _ = granted.send(());
         }
     }
 
-    /// Keeps memory for reuse. Must be called before its room is given back.
+    /// Keeps a mapping for reuse. Must be called before its reservation is released.
     pub(super) fn keep(&self, memory: Mapping) {
         if memory.len() > KEPT_BYTES {
             return;
@@ -171,11 +171,11 @@ impl Rooms {
         drop(state);
     }
 
-    /// The smallest kept piece that fits a request of `bytes`.
+    /// Takes the smallest kept mapping that fits a request of `bytes`.
     pub(super) fn take_kept(&self, bytes: usize) -> Option<Mapping> {
         let mut state = self.state();
         let fits =
-            |memory: &Mapping| (bytes..=bytes.saturating_mul(MOST_TIMES_LARGER)).contains(&memory.len());
+            |memory: &Mapping| (bytes..=bytes.saturating_mul(MAX_TIMES_LARGER)).contains(&memory.len());
         let fitting = state.kept.iter().enumerate().filter(|(_, memory)| fits(memory));
         let (place, _) = fitting.min_by_key(|(_, memory)| memory.len())?;
         let memory = state.kept.remove(place)?;
@@ -194,7 +194,7 @@ impl fmt::Debug for Rooms {
     }
 }
 
-/// Room for one archive. Given back on drop.
+/// A reservation of memory, released on drop.
 #[derive(Debug)]
 pub struct Room {
     bytes: u64,
@@ -202,12 +202,12 @@ pub struct Room {
 }
 
 impl Room {
-    /// Bytes held.
+    /// Returns the number of reserved bytes.
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
 
-    /// Gives back all but `bytes` bytes.
+    /// Releases all but `bytes` bytes.
     pub fn shrink_to(&mut self, bytes: u64) {
         let given_back = self.bytes.saturating_sub(bytes);
         self.bytes -= given_back;
@@ -215,7 +215,7 @@ impl Room {
         self.rooms.settle();
     }
 
-    /// Takes more room if there is some now, ahead of all who wait. Returns whether there was.
+    /// Reserves more bytes without waiting, ahead of the line. Returns whether there were enough.
     pub fn try_grow(&mut self, bytes: u64) -> bool {
         let mut state = self.rooms.state();
         let grown = state.used.saturating_add(bytes);
@@ -248,7 +248,7 @@ mod tests {
     const MIB: usize = 1 << 20;
 
     #[test]
-    fn room_is_given_in_turn_and_never_more_than_there_is() {
+    fn no_more_is_reserved_than_there_is() {
         let (rooms, stop) = (Rooms::new(100, 0), Stop::new());
         let (now, most) = (AtomicU64::new(0), AtomicU64::new(0));
         thread::scope(|scope| {
@@ -273,14 +273,14 @@ mod tests {
     }
 
     #[test]
-    fn what_needs_more_than_all_never_gets_in() {
+    fn a_request_larger_than_all_memory_fails() {
         let rooms = Rooms::new(100, 0);
         assert_eq!(rooms.acquire(101, &Stop::new()).unwrap_err(), NoRoom::TooLarge);
         assert!(rooms.acquire(100, &Stop::new()).is_ok());
     }
 
     #[test]
-    fn a_small_one_does_not_pass_a_large_one_in_line() {
+    fn a_small_request_does_not_overtake_a_large_one() {
         let (rooms, stop) = (Rooms::new(100, 0), Stop::new());
         let first = rooms.acquire(60, &stop).unwrap();
         let (large, granted) = rooms.stand_in_line(80);
@@ -293,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stop_ends_the_waiting_and_leaves_nothing_taken() {
+    fn a_stop_ends_the_wait_and_leaves_nothing_reserved() {
         let (rooms, stop) = (Rooms::new(100, 0), Stop::new());
         let held = rooms.acquire(100, &stop).unwrap();
         thread::scope(|scope| {
@@ -306,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn room_grows_if_there_is_some() {
+    fn a_reservation_grows_if_there_is_memory() {
         let (rooms, stop) = (Rooms::new(100, 0), Stop::new());
         let mut one = rooms.acquire(60, &stop).unwrap();
         let other = rooms.acquire(30, &stop).unwrap();
@@ -317,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_is_kept_only_while_nobody_needs_its_room() {
+    fn mappings_are_kept_only_while_their_bytes_are_not_reserved() {
         let (rooms, stop) = (Rooms::new(10 * MIB as u64, 4), Stop::new());
         let room = rooms.acquire(8 * MIB as u64, &stop).unwrap();
         drop(Memory::take(&rooms, 3 * MIB).unwrap());

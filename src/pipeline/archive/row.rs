@@ -5,16 +5,16 @@
 pub enum Field<'a> {
     /// NULL.
     Null,
-    /// A text. SQLite does not guarantee UTF-8.
+    /// A text. SQLite does not guarantee that it is UTF-8.
     Text(&'a [u8]),
-    /// A text or blob of this many bytes, over [`MAX_FIELD_BYTES`](super::MAX_FIELD_BYTES). It was not read.
+    /// A text or blob of this many bytes, more than [`MAX_FIELD_BYTES`](super::MAX_FIELD_BYTES). It was not read.
     TooLong(u64),
     /// A blob, an integer or a real.
     Other,
 }
 
 impl<'a> Field<'a> {
-    /// The bytes of a text.
+    /// Returns the bytes of a text.
     pub fn bytes(self) -> Option<&'a [u8]> {
         match self {
             Field::Text(bytes) => Some(bytes),
@@ -28,13 +28,12 @@ impl<'a> Field<'a> {
 pub struct Row<'a> {
     /// The row id.
     pub id: i64,
-    /// URI of the post that the event is about.
+    /// The URI of the post.
     pub at_uri: Field<'a>,
-    /// DID of the author.
+    /// The DID of the author.
     pub did: Field<'a>,
-    /// The event: a JSON text.
+    /// The event, as JSON text.
     pub raw_post: Field<'a>,
-    /// The models' results for the post: a JSON text. Ignored by
-    /// [`classify`](crate::pipeline::decode::classify).
+    /// The results of models for the post, as JSON text. [`classify`](crate::pipeline::decode::classify) ignores it.
     pub inferences: Field<'a>,
 }

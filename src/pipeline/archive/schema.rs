@@ -1,7 +1,7 @@
-//! The table in an archive's database. SQLite is set up to trust nothing in it.
+//! Finds the table in an archive's database, and sets SQLite up for untrusted databases.
 //!
-//! The measures are those of SQLite's "Defense Against The Dark Arts" (sqlite.org/security.html) that apply to a
-//! database nobody else can change while it is read.
+//! Source: SQLite, "Defense Against The Dark Arts" (sqlite.org/security.html), as far as it applies to a database that
+//! nobody else can change while it is read.
 
 use rusqlite::config::DbConfig;
 use rusqlite::limits::Limit;
@@ -9,14 +9,14 @@ use rusqlite::{Connection, OptionalExtension};
 
 use super::ArchiveError;
 
-/// The longest text in bytes that is read. A longer one becomes [`Field::TooLong`](super::Field::TooLong).
-/// Real ones have some 30 KB.
+/// The longest text that is read, in bytes. A longer one becomes [`Field::TooLong`](super::Field::TooLong). Real texts
+/// have about 30 KB.
 pub const MAX_FIELD_BYTES: i32 = 64 << 20;
 
-/// SQLite operations between two checks whether to go on.
-const OPERATIONS_A_CHECK: i32 = 1_000;
+/// Number of SQLite operations between two checks of their limit.
+const OPERATIONS_PER_CHECK: i32 = 1_000;
 
-/// Operations allowed for reading the schema. Real archives take some 200.
+/// Limit of SQLite operations for reading the schema. Real archives take about 200.
 pub(super) const SCHEMA_OPERATIONS: u64 = 20_000;
 
 /// Disables all SQLite features that reading one plain table does not need. Must be called before the schema is read.
@@ -32,9 +32,9 @@ pub(super) fn harden(connection: &Connection) -> Result<(), ArchiveError> {
         connection.set_db_config(option, value)?;
     }
     for (limit, value) in [
-        // A row may hold several fields, and the schema's SQL counts as a field, too.
+        // Applies to each field, including the SQL in the schema.
         (Limit::SQLITE_LIMIT_LENGTH, MAX_FIELD_BYTES),
-        // A real table's SQL has 500 bytes. Parsing takes many times its length in memory.
+        // The SQL of a real table has 500 bytes. Parsing takes many times as much memory.
         (Limit::SQLITE_LIMIT_SQL_LENGTH, 16 << 10),
         (Limit::SQLITE_LIMIT_SCHEMA, 200),
         (Limit::SQLITE_LIMIT_COLUMN, 200),
@@ -54,22 +54,22 @@ pub(super) fn harden(connection: &Connection) -> Result<(), ArchiveError> {
     Ok(())
 }
 
-/// Interrupts SQLite after about `operations` of its operations, counted from now.
+/// Interrupts SQLite after about this many of its operations, counted from now.
 ///
-/// A time limit would break archives on a busy machine, or with a sender that cannot keep up.
+/// A time limit would fail good archives on a busy machine or behind slow senders.
 pub(super) fn limit_operations(connection: &mut Connection, operations: u64) -> Result<(), ArchiveError> {
-    let mut checks_left = operations / OPERATIONS_A_CHECK.unsigned_abs() as u64;
+    let mut checks_left = operations / OPERATIONS_PER_CHECK.unsigned_abs() as u64;
     let spent = move || {
         checks_left = checks_left.saturating_sub(1);
         checks_left == 0
     };
-    Ok(connection.progress_handler(OPERATIONS_A_CHECK, Some(spent))?)
+    Ok(connection.progress_handler(OPERATIONS_PER_CHECK, Some(spent))?)
 }
 
 /// The table that holds the rows.
 pub(super) struct Table {
     name: &'static str,
-    /// A name of the row id that is not also a column's name.
+    /// A name of the row id that no column has.
     row_id: &'static str,
     /// Whether there is a column `created_at`.
     created_at: bool,
@@ -77,19 +77,40 @@ pub(super) struct Table {
 
 impl Table {
     /// Finds the table. Refuses a view or a virtual table of its name.
+    ///
+    /// A newer program may have created `enriched_posts` in a database whose rows are still in `posts`. So an empty
+    /// table counts only if the other one has no rows to read either.
     pub(super) fn find(connection: &Connection) -> Result<Self, ArchiveError> {
-        for name in ["enriched_posts", "posts"] {
-            if Self::exists(connection, name)? {
-                return Self::check_columns(connection, name);
-            }
+        let [enriched, older] = ["enriched_posts", "posts"].map(|name| move || Self::named(connection, name));
+        match enriched()? {
+            Some(table) if table.is_empty(connection)? => match older() {
+                Ok(Some(older)) if !older.is_empty(connection)? => Ok(older),
+                _ => Ok(table),
+            },
+            Some(table) => Ok(table),
+            None => older()?
+                .ok_or_else(|| ArchiveError::broken("the database has no table enriched_posts or posts")),
         }
-        Err(ArchiveError::broken("the database has no table enriched_posts or posts"))
     }
 
-    /// Whether there is a table of this name. A view or a virtual table is an error.
+    /// The table of this name, if there is one.
+    fn named(connection: &Connection, name: &'static str) -> Result<Option<Self>, ArchiveError> {
+        if Self::exists(connection, name)? {
+            Self::check_columns(connection, name).map(Some)
+        } else {
+            Ok(None)
+        }
+    }
+
+    fn is_empty(&self, connection: &Connection) -> Result<bool, ArchiveError> {
+        let any = format!("SELECT NOT EXISTS (SELECT 1 FROM {} NOT INDEXED)", self.name);
+        Ok(connection.query_row(&any, [], |row| row.get(0))?)
+    }
+
+    /// Whether there is a table of this name. A view or virtual table is an error.
     ///
-    /// SQLite checks `type` and `name` against `sql` when it reads the schema. A virtual table has the type `table`,
-    /// too, but SQLite always stores the SQL of a plain table with exactly this beginning.
+    /// SQLite checks `type` and `name` against `sql` when it reads the schema. A virtual table also has the type `table`,
+    /// but only the SQL of a plain table begins with `CREATE TABLE `, since SQLite normalizes it.
     fn exists(connection: &Connection, name: &str) -> Result<bool, ArchiveError> {
         let plain = connection
             .query_row(
@@ -134,7 +155,7 @@ impl Table {
     }
 }
 
-/// The queries on the table. They never use an index, which may differ from its table.
+/// The queries on the table. They never use an index, which may not match the table in a crafted database.
 #[derive(Debug)]
 pub(super) struct Queries {
     pub(super) ids: String,
@@ -168,8 +189,8 @@ impl Queries {
     }
 }
 
-/// Two expressions for a column: its value and its length in bytes. A value that is too long becomes an empty blob, so
-/// that it does not end the query. The length is in the row's header, so SQLite does not read the field for it.
+/// Formats two expressions for a column: its value, and its length in bytes. A value that is too long becomes an empty
+/// blob, so that it does not end the query. SQLite takes the length from the row's header, without reading the field.
 fn unless_too_long(column: &str) -> String {
     format!("iif(octet_length({column}) > {MAX_FIELD_BYTES}, x'', {column}), octet_length({column})")
 }

@@ -1,4 +1,4 @@
-//! The rows of an archive's database, which is in memory as a whole.
+//! Reads the rows of an archive's database in memory.
 
 use std::ops::{ControlFlow, RangeInclusive};
 use std::sync::Arc;
@@ -11,18 +11,17 @@ use super::image::Image;
 use super::row::{Field, Row};
 use super::schema::{Queries, SCHEMA_OPERATIONS, Table, harden, limit_operations};
 
-/// Operations allowed for reading the rows, per byte of the database: the smallest row has some 9 bytes and takes some
-/// 50 operations if each method is called once.
-const OPERATIONS_A_BYTE: u64 = 8;
+/// Limit of SQLite operations for reading rows, per byte of the database. The smallest row has about 9 bytes, and calling
+/// each method once takes about 50 operations per row.
+const OPERATIONS_PER_BYTE: u64 = 8;
 
 /// All row ids that a table can have.
 pub const ALL_ROWS: RangeInclusive<i64> = i64::MIN..=i64::MAX;
 
-/// The database of one archive, open for reading in the memory that it was inflated into. Several may read the same
-/// image at once.
+/// The database of one archive, opened in place for reading. Several may read the same image at once.
 #[derive(Debug)]
 pub struct Database {
-    // Declared before the image, which it reads: it is dropped, and so closed, first.
+    // Declared before the image that it reads, so that it is dropped and closed first.
     connection: Connection,
     queries: Queries,
     _image: Arc<Image>,
@@ -38,13 +37,13 @@ impl Database {
         let mut connection = Connection::open_in_memory()?;
         connection.deserialize_bytes(MAIN_DB, outlive_connection(image))?;
         harden(&connection)?;
-        // SQLite reads pages in place instead of copying them first.
+        // Lets SQLite read pages in place instead of copying them.
         connection.pragma_update(None, "mmap_size", i64::MAX)?;
         limit_operations(&mut connection, SCHEMA_OPERATIONS)?;
         let queries = Queries::of(&Table::find(&connection)?);
         limit_operations(
             &mut connection,
-            (image.len() as u64).saturating_mul(OPERATIONS_A_BYTE).max(SCHEMA_OPERATIONS),
+            (image.len() as u64).saturating_mul(OPERATIONS_PER_BYTE).max(SCHEMA_OPERATIONS),
         )?;
         Ok(Self { connection, queries, _image: image.clone() })
     }
@@ -53,7 +52,7 @@ impl Database {
     ///
     /// # Errors
     ///
-    /// [`ArchiveError`]. `f` has then been called for the rows before the defect.
+    /// [`ArchiveError`], after `f` has been called for the rows before the defect.
     pub fn for_each_id(
         &self,
         mut f: impl FnMut(i64, Field<'_>) -> ControlFlow<()>,
@@ -61,12 +60,11 @@ impl Database {
         self.scan(&self.queries.ids, [], |id, row| Ok(f(id, field(row, 1)?)))
     }
 
-    /// Calls `f` with every row whose id is in the range, in order of row ids, until `f` breaks. Texts are borrowed
-    /// from SQLite.
+    /// Calls `f` with every row whose id is in the range, in order of row ids, until `f` breaks.
     ///
     /// # Errors
     ///
-    /// As [`Database::for_each_id`].
+    /// See [`Database::for_each_id`].
     pub fn for_each_row(
         &self,
         ids: &RangeInclusive<i64>,
@@ -75,20 +73,20 @@ impl Database {
         self.scan(&self.queries.rows, [ids.start(), ids.end()], |id, row| Ok(f(&whole_row(id, row)?)))
     }
 
-    /// Calls `f` with the row of the given id, without its inferences, which are half of its bytes. None: there is no
-    /// such row.
+    /// Calls `f` with the row of this id, without its inferences, which are half of its bytes. Returns None if there is
+    /// no such row.
     ///
     /// # Errors
     ///
-    /// [`ArchiveError`]. `f` has then not been called.
+    /// [`ArchiveError`] if the row cannot be read. `f` is not called then.
     pub fn with_event<T>(&self, id: i64, f: impl FnOnce(&Row<'_>) -> T) -> Result<Option<T>, ArchiveError> {
         let mut statement = self.connection.prepare_cached(&self.queries.event)?;
         Ok(statement.query_row([id], |row| Ok(f(&whole_row(id, row)?))).optional()?)
     }
 
-    /// The newest `created_at` of all rows, in seconds since 1970. SQLite set it (UTC) when the row was written.
+    /// Returns the newest `created_at` of all rows, in seconds since 1970: when SQLite wrote the row (UTC).
     ///
-    /// None if the table has no such column, or no value that SQLite reads as a time.
+    /// None if the table has no such column, or if no value is a time for SQLite.
     ///
     /// # Errors
     ///
@@ -100,10 +98,8 @@ impl Database {
         }
     }
 
-    /// Runs a query whose first column is the row id.
-    ///
-    /// Pages that are their own siblings can make a small database hold endlessly many rows. Their row ids repeat,
-    /// which ends the scan.
+    /// Runs a query whose first column is the row id. Refuses row ids that are not in order: in a crafted database, pages
+    /// may refer to each other, so that its rows never end.
     fn scan(
         &self,
         sql: &str,
@@ -127,17 +123,17 @@ impl Database {
     }
 }
 
-/// The bytes of an image, for a connection that is closed before the image is dropped.
+/// Returns the bytes of an image for a connection that is closed before the image is dropped.
 ///
-/// Safe Rust cannot express that a field borrows from its neighbour. The alternative is memory owned by SQLite: then
-/// each archive takes new memory (page faults take 22 % of a run's CPU time), and only one thread can read it, so that
-/// a single large archive keeps only one core busy.
+/// Safe Rust cannot express that a field borrows from its neighbour. The alternative is memory owned by SQLite. Then each
+/// archive would take new memory (page faults take 22 % of a run's CPU time), and only one thread could read it, so a
+/// single large archive would keep only one core busy.
 #[allow(unsafe_code)]
 fn outlive_connection(image: &Arc<Image>) -> &'static [u8] {
     let bytes: &[u8] = image;
-    // SAFETY: the memory of an image never moves, nor is it written to once the image is made. The connection that
-    // is given this slice is a field of a `Database`, before the image's own field: fields are dropped in order, so
-    // the connection is closed while the image is still there. It opens the slice read-only.
+    // SAFETY: the memory of an image never moves and is not written to once the image is created. The connection that
+    // gets this slice is a field of `Database` before the field that holds the image. Fields are dropped in order, so the
+    // connection is closed while the image still exists. It opens the slice read-only.
     unsafe { std::slice::from_raw_parts(bytes.as_ptr(), bytes.len()) }
 }
 
@@ -151,7 +147,7 @@ fn whole_row<'a>(id: i64, row: &'a rusqlite::Row<'_>) -> rusqlite::Result<Row<'a
     })
 }
 
-/// Reads a column. Its length is the next column.
+/// Reads a column, whose length is in the next column.
 fn field<'a>(row: &'a rusqlite::Row<'_>, column: usize) -> rusqlite::Result<Field<'a>> {
     Ok(match row.get_ref(column)? {
         ValueRef::Null => Field::Null,

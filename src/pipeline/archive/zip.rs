@@ -1,8 +1,7 @@
-//! Finds the database of a zip, its one `.db` entry, without trusting the zip. Inflates it as a whole into memory that
-//! the caller provides.
+//! Finds the database in a zip, its only `.db` entry, without trusting the zip, and inflates it into memory.
 //!
-//! Source: PKWARE's APPNOTE.TXT 6.3.10 (central directory 4.3.12, zip64 4.3.14). The `zip` crate reads the central
-//! directory entry by entry, so its memory does not grow with their number. libdeflate inflates.
+//! The `zip` crate reads the central directory entry by entry, so its memory does not grow with their number. libdeflate
+//! inflates. Source: PKWARE's APPNOTE.TXT 6.3.10 (central directory 4.3.12, zip64 4.3.14).
 
 use std::fs::File;
 use std::io::{BufReader, Cursor, ErrorKind, Read, Seek};
@@ -13,37 +12,35 @@ use ::zip::{CompressionMethod, HasZipMetadata};
 use libdeflater::{DecompressionError, Decompressor};
 
 use super::ArchiveError;
-use crate::model::is_litter;
+use crate::model::is_metadata_file;
 
 /// The first bytes of every SQLite database. Source: SQLite, "Database File Format", section 1.3.1.
 const SQLITE_MAGIC: &[u8] = b"SQLite format 3\0";
 
-/// Length of an SQLite database header. Anything shorter is no database.
+/// Length of an SQLite database header, in bytes. Anything shorter is not a database.
 const SQLITE_HEADER_BYTES: u64 = 100;
 
-/// This many bytes of an inflated entry include [`SQLITE_MAGIC`] however it was deflated: the longest stored block of a
-/// deflate stream has 65,535 bytes.
+/// Size of a buffer, in bytes, that can always hold the inflated [`SQLITE_MAGIC`]: the longest stored block of a deflate
+/// stream has 65,535 bytes.
 const BEGINNING_BYTES: usize = (64 << 10) + SQLITE_MAGIC.len();
 
-/// The limits of an archive. The defaults are far above what real archives need.
+/// The limits of an archive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ArchiveLimits {
-    /// Bytes of the file on disk.
+    /// The largest file, in bytes.
     pub file_bytes: u64,
-    /// Bytes of the database in it.
+    /// The largest database, in bytes.
     pub database_bytes: u64,
-    /// Bytes of the database per byte of its compressed form.
+    /// The largest ratio of the database to its compressed form.
     pub ratio: u64,
-    /// A database of up to this many bytes may have any ratio.
+    /// The largest database that may have any ratio, in bytes.
     pub any_ratio_bytes: u64,
-    /// Entries of the zip, of any kind.
+    /// The largest number of entries in the zip, of any kind.
     pub entries: usize,
 }
 
 impl ArchiveLimits {
-    /// The limits that the program uses.
-    ///
-    /// Real archives have some 10 to 80 MB, and inflate about 4-fold, into memory.
+    /// The limits that the program uses, far above what real archives need: 10 to 80 MB, inflated about 4-fold.
     pub const DEFAULT: Self = Self {
         file_bytes: 1 << 30,
         database_bytes: 2 << 30,
@@ -53,26 +50,26 @@ impl ArchiveLimits {
     };
 }
 
-/// A database as it is stored in a file. Its declared length has been checked against the limits, its content has not.
+/// A packed database in a file. Its declared length has been checked against the limits, its content has not.
 #[derive(Clone, Copy, Debug)]
 pub struct Packed<'a> {
     /// The stored bytes.
     bytes: &'a [u8],
-    /// Whether they are deflated; else they are stored as they are.
+    /// Whether they are deflated. If not, they are stored uncompressed.
     deflated: bool,
-    /// Declared length of the database.
+    /// The declared length of the database.
     len: usize,
-    /// Declared CRC-32 of the database, if there is one.
+    /// The declared CRC-32 of the database, if there is one.
     crc32: Option<u32>,
 }
 
 impl<'a> Packed<'a> {
-    /// Finds the database in `file`: the `.db` entry of a zip, or the file itself. Of several `.db` entries it is the
-    /// one that begins as an SQLite database.
+    /// Finds the database in `file`: the `.db` entry of a zip, or the file itself. If there are several `.db` entries, only
+    /// one may begin like an SQLite database.
     ///
     /// # Errors
     ///
-    /// [`ArchiveError::Broken`] if there is no such entry, or two databases, or a log with changes that are not in the
+    /// [`ArchiveError::Broken`] if there is no database or more than one, if a log holds changes that are not in the
     /// database, or if an entry is encrypted, cut off, compressed by anything but deflate, or beyond `limits`.
     pub fn find(file: &'a [u8], limits: &ArchiveLimits) -> Result<Self, ArchiveError> {
         if file.len() as u64 > limits.file_bytes {
@@ -87,7 +84,7 @@ impl<'a> Packed<'a> {
         Ok(packed)
     }
 
-    /// The database in a zip, and its declared length.
+    /// Finds the database in a zip. Also returns its declared length.
     fn in_zip(file: &'a [u8], limits: &ArchiveLimits) -> Result<(Self, u64), ArchiveError> {
         let Entries { mut databases, logs } = Entries::of(Cursor::new(file), limits)?;
         if databases.len() > 1 {
@@ -100,12 +97,12 @@ impl<'a> Packed<'a> {
         Ok((Self::of_entry(file, entry)?, entry.size()))
     }
 
-    /// Whether the database begins as an SQLite database. Inflates only that much of it.
+    /// Whether the content begins like an SQLite database. Inflates only the beginning.
     fn has_magic(&self, inflater: &mut Decompressor) -> bool {
         if !self.deflated {
             return self.bytes.starts_with(SQLITE_MAGIC);
         }
-        // May be too small for the whole entry, but holds its beginning, which has no repetitions to leave out.
+        // Fails if the buffer is too small for the whole entry, but has written the beginning by then.
         let mut beginning = vec![0; BEGINNING_BYTES];
         let _ = inflater.deflate_decompress(self.bytes, &mut beginning);
         beginning.starts_with(SQLITE_MAGIC)
@@ -117,7 +114,7 @@ impl<'a> Packed<'a> {
         }
         let deflated = match entry.compression() {
             CompressionMethod::Stored => false,
-            // The `zip` crate is built without decompressors, so it reports a method only as a number.
+            // The `zip` crate is built without decompressors, so it reports other methods as numbers.
             method if method == CompressionMethod::DEFLATE => true,
             method => {
                 return Err(broken(format!("the .db entry has the unsupported compression method {method}")));
@@ -133,20 +130,18 @@ impl<'a> Packed<'a> {
         Ok(Self { bytes, deflated, len, crc32: Some(entry.crc32()) })
     }
 
-    /// Declared length of the database in bytes, which [`Packed::unpack_into`] needs.
-    ///
-    /// Never 0: a database has at least its header.
+    /// Returns the declared length of the database, in bytes. Never 0, since a database has at least its header.
     #[allow(clippy::len_without_is_empty)]
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Writes the database into `out`, which must have [`Packed::len`] bytes.
+    /// Unpacks the database into `out`, which must have [`Packed::len`] bytes.
     ///
     /// # Errors
     ///
-    /// [`ArchiveError::Broken`] if the content does not have the declared length or CRC-32, or is no SQLite database.
-    /// The content of `out` is then unusable.
+    /// [`ArchiveError::Broken`] if the content does not have the declared length or CRC-32, or is not an SQLite database.
+    /// The content of `out` is then undefined.
     pub fn unpack_into(&self, inflater: &mut Decompressor, out: &mut [u8]) -> Result<(), ArchiveError> {
         let length = if self.deflated {
             inflater.deflate_decompress(self.bytes, out).map_err(|error| match error {
@@ -172,7 +167,7 @@ impl<'a> Packed<'a> {
     }
 }
 
-/// Refuses a declared length that is impossible for `packed` bytes, or beyond the limits.
+/// Refuses a declared length that is beyond the limits, `packed` being the compressed length.
 fn check_declared_length(packed: u64, declared: u64, limits: &ArchiveLimits) -> Result<(), ArchiveError> {
     let ratio_limit = packed.saturating_mul(limits.ratio).max(limits.any_ratio_bytes);
     if declared < SQLITE_HEADER_BYTES {
@@ -186,7 +181,8 @@ fn check_declared_length(packed: u64, declared: u64, limits: &ArchiveLimits) -> 
     }
 }
 
-/// The declared length of the database in a file: the largest of its `.db` entries. Reads only the zip's directory.
+/// Returns the declared length of the database in a file: the largest of its `.db` entries. Reads only the zip's central
+/// directory.
 pub(super) fn declared(file: &File, length: u64, limits: &ArchiveLimits) -> Result<u64, ArchiveError> {
     let mut reader = BufReader::new(file);
     let mut beginning = Vec::new();
@@ -196,7 +192,7 @@ pub(super) fn declared(file: &File, length: u64, limits: &ArchiveLimits) -> Resu
         return Ok(length);
     }
     let entries = Entries::of(reader, limits)?;
-    // Entries beyond the limits are refused before anything is unpacked.
+    // Entries beyond the limits are left out, since they are refused before anything is unpacked.
     let sizes = entries
         .databases
         .iter()
@@ -204,24 +200,23 @@ pub(super) fn declared(file: &File, length: u64, limits: &ArchiveLimits) -> Resu
     Ok(sizes.map(ZipFileEntry::size).max().unwrap_or(0))
 }
 
-/// Whether a file is itself a database, not a zip of one.
+/// Whether a file is a database itself and not a zip.
 pub(super) fn is_bare(file: &[u8]) -> bool {
     file.starts_with(SQLITE_MAGIC)
 }
 
-/// The error for a database with a `-wal` or `-journal` of SQLite. `beside` says where that is.
+/// Returns the error for a database with a `-wal` or `-journal` file. `beside` says where that is.
 ///
-/// The changes in it cannot be read without writing to the database. Without this error their rows would be missing
-/// silently.
+/// The changes in it cannot be read without writing to the database. Without this error, rows would be missing silently.
 pub(super) fn changes_beside(beside: &str, log: &str) -> ArchiveError {
     broken(format!(
         "{beside} {log:?}, without which the database is incomplete: open it with sqlite3 in the folder of \
-         both, run PRAGMA wal_checkpoint(TRUNCATE), and zip it again"
+         both, run PRAGMA wal_checkpoint(TRUNCATE), and zip the database alone"
     ))
 }
 
-/// Refuses a downloaded bare database if `log` is given: the key of an object beside it with changes that are not in
-/// it.
+/// Refuses a downloaded bare database if there is a `log` beside it: the key of an object with changes that are not in the
+/// database.
 ///
 /// # Errors
 ///
@@ -233,15 +228,15 @@ pub fn check_downloaded(file: &[u8], log: Option<&str>) -> Result<(), ArchiveErr
     }
 }
 
-/// Suffixes of SQLite's logs: changes that are not in the database yet, or are to be undone.
+/// Suffixes of SQLite logs, which hold changes that are not in the database yet, or are to be undone.
 pub const LOG_SUFFIXES: [&str; 2] = ["-wal", "-journal"];
 
-/// The entries of a zip that matter. All others are ignored.
+/// The relevant entries of a zip.
 #[derive(Default)]
 struct Entries {
     /// Entries whose names end in `.db`.
     databases: Vec<ZipFileEntry<'static>>,
-    /// Names of their logs that are not empty.
+    /// Names of their non-empty logs.
     logs: Vec<Vec<u8>>,
 }
 
@@ -256,7 +251,7 @@ impl Entries {
         let mut entries = Self::default();
         for entry in zip.files().map_err(invalid)? {
             let entry = entry.map_err(invalid)?;
-            if is_litter(entry.name_raw()) {
+            if is_metadata_file(entry.name_raw()) {
                 continue;
             }
             let name = entry.name_raw().to_ascii_lowercase();
@@ -270,7 +265,7 @@ impl Entries {
     }
 }
 
-/// Whether an entry of this lower-case name is a log of a `.db` entry.
+/// Whether an entry is a log of a `.db` entry, by its lower-case name.
 fn is_log(name: &[u8]) -> bool {
     LOG_SUFFIXES
         .iter()
@@ -278,7 +273,7 @@ fn is_log(name: &[u8]) -> bool {
         .any(|database| database.ends_with(b".db"))
 }
 
-/// The one of several `.db` entries that is a database.
+/// Returns the only one of several `.db` entries that is a database.
 fn databases_among(
     file: &[u8],
     entries: Vec<ZipFileEntry<'static>>,
@@ -306,7 +301,7 @@ fn broken(defect: impl Into<String>) -> ArchiveError {
 
 fn invalid(error: ::zip::result::ZipError) -> ArchiveError {
     match error {
-        // A failing disk does not make the archive broken.
+        // A read error of the disk says nothing about the archive.
         ::zip::result::ZipError::Io(error)
             if !matches!(
                 error.kind(),

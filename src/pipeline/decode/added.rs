@@ -1,4 +1,4 @@
-//! Further fields of posts: one reader for each name that `--add-field` takes.
+//! Reads the fields of `--add-field`: one reader for each name.
 //!
 //! They are read in a second pass over the record, and only for posts that are sent. Without `--add-field` they cost
 //! nothing.
@@ -13,29 +13,36 @@ use crate::model::{Added, Embeddings, FieldChoice, Post};
 /// The members of a record that the readers use.
 const MEMBERS: [&str; 4] = ["embed", "facets", "langs", "tags"];
 
-/// The most languages of one post that are indexed.
+/// Maximum number of languages per post.
 const MOST_LANGS: usize = 3;
+
+/// The most images of one post that are indexed. Clients write up to 4. Each is a document of its own inside the index,
+/// and an index refuses a post with too many (`index.mapping.nested_objects.limit`, 10,000 by default).
+const MOST_IMAGES: usize = 100;
+
+/// The largest size and side of an image or video: what a field of the type `integer` accepts. None is as large.
+const LARGEST: u64 = i32::MAX as u64;
 
 /// The reader for one name of `--add-field`.
 struct Reader {
     /// The name.
     asked: &'static str,
-    /// Where it reads from.
+    /// The part that it reads.
     source: Source,
     /// Reads the value.
     read: fn(&Json, &mut Found),
 }
 
-/// Where a field is read from.
+/// The part of a row that a field is read from.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Source {
-    /// In `message.commit.record`.
+    /// `message.commit.record`.
     Record,
-    /// In `inferences.video`.
+    /// `inferences.video`.
     Video,
 }
 
-/// The readers. Vectors of further models are read with the others, see [`super::EmbeddingDecoder`].
+/// The readers. Vectors of further models are read by [`super::EmbeddingDecoder`].
 const READERS: &[Reader] = &[
     Reader { asked: "langs", source: Source::Record, read: langs },
     Reader { asked: "hashtags", source: Source::Record, read: hashtags },
@@ -50,7 +57,7 @@ const READERS: &[Reader] = &[
 #[derive(Default)]
 struct Found {
     values: Vec<(&'static str, Json)>,
-    /// Something was there but could not be read.
+    /// Whether something could not be read.
     is_unreadable: bool,
 }
 
@@ -59,7 +66,7 @@ impl Found {
         self.values.push((name, value.into()));
     }
 
-    /// Adds the distinct, non-empty texts, at most `most` of them, if there are any.
+    /// Adds the distinct, non-empty texts, at most `most` of them. Adds nothing if there are none.
     fn put_texts(&mut self, name: &'static str, texts: impl IntoIterator<Item = String>, most: usize) {
         let mut seen = HashSet::new();
         let is_new = |text: &String| !text.is_empty() && seen.insert(text.clone());
@@ -69,7 +76,7 @@ impl Found {
         }
     }
 
-    /// The value, if it has the type. A value of another type counts as unreadable, null as absent.
+    /// Returns the value if it has the type. A value of another type counts as unreadable, null as absent.
     fn typed<'j, T>(
         &mut self,
         value: Option<&'j Json>,
@@ -85,6 +92,10 @@ impl Found {
         self.typed(value, Json::as_str)
     }
 
+    fn number(&mut self, value: Option<&Json>) -> Option<u64> {
+        self.typed(value, |value| value.as_u64().filter(|&number| number <= LARGEST))
+    }
+
     fn elements<'j>(&mut self, value: Option<&'j Json>) -> &'j [Json] {
         self.typed(value, Json::as_array).map_or(&[], Vec::as_slice)
     }
@@ -94,7 +105,7 @@ impl Found {
     }
 }
 
-/// Reads the requested further fields of a post.
+/// Reads the fields of `--add-field` for a post.
 pub fn read(fields: FieldChoice, post: &Post<'_>, embeddings: &Embeddings<'_>) -> Added {
     let mut added = Added::default();
     if fields.added.is_empty() {
@@ -119,7 +130,7 @@ pub fn read(fields: FieldChoice, post: &Post<'_>, embeddings: &Embeddings<'_>) -
     added
 }
 
-/// The [`MEMBERS`] of a record. The record has been parsed before, so it is valid JSON.
+/// Returns the [`MEMBERS`] of a record. The record has already been parsed, so it is valid JSON.
 fn members(record: &str) -> Json {
     let mut members = Map::new();
     let _ = Cursor::new(record).object_or_skip(|key, cursor| {
@@ -174,7 +185,7 @@ fn mentions(record: &Json, found: &mut Found) {
     found.put_texts("mentions", mentions.into_iter().map(str::to_owned), usize::MAX);
 }
 
-/// The values of `member` in the record's features of one type, in order.
+/// Returns the values of `member` in the record's features of one type, in order.
 fn features<'j>(record: &'j Json, kind: &str, member: &str, found: &mut Found) -> Vec<&'j str> {
     let mut texts = Vec::new();
     for facet in found.elements(record.get("facets")) {
@@ -187,7 +198,7 @@ fn features<'j>(record: &'j Json, kind: &str, member: &str, found: &mut Found) -
     texts
 }
 
-/// The embedded content, without a quoted post.
+/// Returns the embedded media or page, without a quoted post.
 fn embed<'j>(record: &'j Json, found: &mut Found) -> Option<&'j Map<String, Json>> {
     let embed = found.object(record.get("embed"))?;
     match embed.get("media") {
@@ -216,7 +227,10 @@ fn external_embed(record: &Json, found: &mut Found) {
 fn media(record: &Json, found: &mut Found) {
     let (mut media, mut videos) = (Vec::new(), 0_u64);
     if let Some(embed) = embed(record, found) {
-        for image in found.elements(embed.get("images")) {
+        let images = found.elements(embed.get("images"));
+        found.is_unreadable |= images.len() > MOST_IMAGES;
+        for image in images.iter().take(MOST_IMAGES) {
+            let Some(image) = found.object(Some(image)) else { continue };
             let blob = found.object(image.get("image"));
             media.push(medium("image", image.get("alt"), image.get("aspectRatio"), blob, found));
         }
@@ -235,7 +249,7 @@ fn media(record: &Json, found: &mut Found) {
     found.put("video_count", videos);
 }
 
-/// An image or a video. Absent values are left out.
+/// Creates the entry of an image or a video. Absent values are left out.
 fn medium(
     media_type: &str,
     alt: Option<&Json>,
@@ -250,10 +264,10 @@ fn medium(
     let member = |name: &str| blob.and_then(|blob| blob.get(name));
     put("media_type", Some(json!(media_type)));
     put("mime_type", found.text(member("mimeType")).map(Json::from));
-    put("size", found.typed(member("size"), Json::as_u64).map(Json::from));
+    put("size", found.number(member("size")).map(Json::from));
     for side in ["width", "height"] {
         let length = ratio.and_then(|ratio| ratio.get(side));
-        put(side, found.typed(length, Json::as_u64).map(Json::from));
+        put(side, found.number(length).map(Json::from));
     }
     put("alt_text", found.text(alt).filter(|alt| !alt.is_empty()).map(Json::from));
     Json::Object(medium)

@@ -1,7 +1,7 @@
 //! Base85 with the alphabet of RFC 1924, as Python's `base64.b85encode` writes it.
 //!
-//! Five characters encode four bytes, big-endian. A last group of n characters encodes n - 1 bytes. (RFC 1924 itself
-//! encodes one number of 128 bits; only its alphabet is used.)
+//! Five characters encode four bytes, big-endian. A last group of n characters encodes n - 1 bytes. RFC 1924 itself
+//! encodes a single number of 128 bits; only its alphabet is used here.
 
 use std::fmt;
 
@@ -9,7 +9,7 @@ use std::fmt;
 const ALPHABET: [u8; 85] =
     *b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz!#$%&()*+-;<=>?@^_`{|}~";
 
-/// Marks a character that is not a digit. Its high bit distinguishes it from every digit.
+/// The mark of a character that is not a digit. Its high bit distinguishes it from every digit.
 const NO_DIGIT: u8 = 0xFF;
 
 /// The value of each character.
@@ -46,10 +46,11 @@ impl fmt::Display for Base85Error {
 
 impl std::error::Error for Base85Error {}
 
-/// Decodes a text into `out` and replaces its content.
+/// Decodes a text into `out`, replacing its content.
 ///
 /// # Errors
-/// The text is not base85. The content of `out` is then unusable.
+///
+/// Fails if the text is not base85. The content of `out` is then undefined.
 pub fn decode(text: &[u8], out: &mut Vec<u8>) -> Result<(), Base85Error> {
     let (groups, last) = text.as_chunks::<5>();
     out.clear();
@@ -62,7 +63,7 @@ pub fn decode(text: &[u8], out: &mut Vec<u8>) -> Result<(), Base85Error> {
         1 => return Err(Base85Error::Length),
         characters => characters - 1,
     };
-    // A short group is padded with the highest digit, and the bytes that the padding adds are cut off.
+    // A short group is padded with the highest digit. The bytes that this adds are cut off.
     let mut group = [b'~'; 5];
     for (place, character) in group.iter_mut().zip(last) {
         *place = *character;
@@ -71,7 +72,7 @@ pub fn decode(text: &[u8], out: &mut Vec<u8>) -> Result<(), Base85Error> {
     Ok(())
 }
 
-/// The four bytes of a whole group.
+/// Decodes a group of five characters to four bytes.
 fn decode_group(group: &[u8; 5]) -> Result<[u8; 4], Base85Error> {
     let digits = group.map(|character| VALUES[usize::from(character)]);
     if digits.iter().fold(0, |any, digit| any | digit) > 0x7F {
@@ -93,7 +94,7 @@ pub(super) mod tests {
         Ok(out)
     }
 
-    /// Python's `base64.b85encode`.
+    /// Encodes like Python's `base64.b85encode`.
     pub(in super::super) fn encode(bytes: &[u8]) -> String {
         let mut text = String::new();
         for chunk in bytes.chunks(4) {
@@ -133,7 +134,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_short_last_group_need_not_be_written_as_python_writes_it() {
+    fn a_short_last_group_may_differ_from_pythons_encoding() {
         // b85decode("0~") == b"\x03" and b85decode("01") == b"\x00".
         assert_eq!(decoded("0~").as_deref(), Ok(&b"\x03"[..]));
         assert_eq!(decoded("01").as_deref(), Ok(&b"\x00"[..]));

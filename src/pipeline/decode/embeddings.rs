@@ -5,7 +5,7 @@ use super::vector::VectorDecoder;
 use crate::model::{DIMENSIONS, Dropped, Embeddings, FieldChoice, Model, Vector};
 use crate::pipeline::archive::Field;
 
-/// Decodes the embeddings of one row after the other into reused buffers.
+/// Decodes the embeddings of rows into reused buffers.
 pub struct EmbeddingDecoder {
     decoder: VectorDecoder,
     l12: Vector,
@@ -15,7 +15,7 @@ pub struct EmbeddingDecoder {
     dropped_others: Vec<&'static str>,
 }
 
-/// What to read of a row's inferences.
+/// The parts of a row's inferences to read.
 #[derive(Clone, Copy)]
 struct Wanted {
     l12: bool,
@@ -37,12 +37,12 @@ impl Wanted {
 }
 
 impl EmbeddingDecoder {
-    /// A decoder with empty buffers.
+    /// Creates a decoder for posts with the default fields.
     pub fn new() -> Self {
         Self::of(FieldChoice::default())
     }
 
-    /// A decoder for posts with these fields.
+    /// Creates a decoder for posts with these fields.
     pub fn of(fields: FieldChoice) -> Self {
         Self {
             decoder: VectorDecoder::new(),
@@ -54,9 +54,9 @@ impl EmbeddingDecoder {
         }
     }
 
-    /// Decodes the embeddings of the column `inferences`. `scores` is that of the [`Post`](crate::model::Post), or `""`.
+    /// Decodes the embeddings in the column `inferences`. `scores` are those of the [`Post`](crate::model::Post), or `""`.
     ///
-    /// Unreadable parts are left out and counted: a column that is not JSON as one `inferences`, every embedding as one
+    /// Unreadable parts are left out and counted: a column that is not JSON once as `inferences`, each embedding as
     /// `embedding`.
     pub fn decode<'s>(&'s mut self, inferences: Field<'s>, scores: &str) -> Embeddings<'s> {
         let mut dropped = Dropped::default();
@@ -75,7 +75,7 @@ impl EmbeddingDecoder {
         }
     }
 
-    /// Decodes the embeddings of further models. Each must be as long as its model's first one.
+    /// Decodes the embeddings of further models. Each must have as many dimensions as the first one of its model.
     fn decode_others(&mut self, texts: &[MaybeString<'_>]) {
         self.others.clear();
         self.dropped_others.clear();
@@ -108,13 +108,13 @@ impl Default for EmbeddingDecoder {
 struct Texts<'a> {
     l12: MaybeString<'a>,
     l6: MaybeString<'a>,
-    /// Embeddings of the requested further models, in their order; empty if there are none.
+    /// Embeddings of further models, in their order; empty if there are none.
     others: Vec<MaybeString<'a>>,
     /// The JSON text of `inferences.video`.
     video: &'a str,
 }
 
-/// Reads the column. None: it holds something that is not JSON.
+/// Reads the column. None if it holds something other than JSON.
 fn read_column<'a>(inferences: Field<'a>, scores: &str, wanted: Wanted) -> Option<Texts<'a>> {
     match inferences {
         Field::Null => Some(Texts::default()),
@@ -188,7 +188,7 @@ mod tests {
     use super::super::vector::tests::embedding;
     use super::*;
 
-    /// The first values of the L12 and the L6 embedding, and the names of the fields left out.
+    /// Returns the first values of the L12 and the L6 embedding, and the names of the fields left out.
     fn decoded(inferences: Field<'_>) -> (Option<f32>, Option<f32>, Vec<&'static str>) {
         let mut decoder = EmbeddingDecoder::new();
         let embeddings = decoder.decode(inferences, "");
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn one_embedding_does_without_the_other() {
+    fn one_embedding_may_be_missing() {
         let half = half();
         let text = format!(r#"{{"text_embeddings": {{"all-MiniLM-L12-v2": "{half}"}}}}"#);
         assert_eq!(decoded_text(&text), (Some(0.5), None, vec![]));
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn scores_that_raw_post_has_already_shown_change_nothing() {
+    fn scores_already_seen_in_raw_post_do_not_matter() {
         let text =
             format!(r#"{{"text": {{"a": [1]}}, "text_embeddings": {{"all-MiniLM-L12-v2": "{}"}}}}"#, half());
         let broken = text.replace("[1]", "[1");
@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn where_there_are_none_nothing_is_counted() {
+    fn missing_embeddings_are_not_counted() {
         assert_eq!(decoded(Field::Null), (None, None, vec![]));
         for text in ["{}", "[]", "null", "17", r#"{"text_embeddings": null}"#, r#"{"text_embeddings": "x"}"#]
         {
@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn inferences_that_are_no_json_text_are_counted_once() {
+    fn inferences_that_are_not_json_are_counted_once() {
         let nothing = (None, None, vec!["inferences"]);
         assert_eq!(decoded(Field::Other), nothing);
         assert_eq!(decoded(Field::TooLong(1 << 30)), nothing);
@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn of_duplicate_keys_the_last_counts() {
+    fn the_last_of_duplicate_keys_wins() {
         let (half, quarter) = (half(), quarter());
         let text = format!(
             r#"{{"text_embeddings": {{"all-MiniLM-L6-v2": "{half}", "all-MiniLM-L12-v2": "{half}"}},

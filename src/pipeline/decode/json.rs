@@ -1,7 +1,7 @@
-//! A validating, borrowing JSON cursor: reads the few values that matter and skips the rest fast.
+//! A validating, borrowing JSON cursor, for reading a few values and skipping the rest quickly.
 //!
-//! Rows hold lone surrogates, wrong types and duplicate keys, which derived structs refuse. Only a dozen fields of some
-//! ten kilobytes are needed. So the caller walks the objects that it knows, and everything else is skipped, but still
+//! Rows hold lone surrogates, wrong types and duplicate keys, which derived structs refuse, and only a dozen fields of
+//! about ten kilobytes are needed. So the caller walks the objects that it knows. Everything else is skipped, but still
 //! validated. The cursor accepts exactly the JSON of RFC 8259, up to a maximum depth. `\u` escapes may encode lone
 //! surrogates, which are read as U+FFFD.
 
@@ -18,7 +18,7 @@ pub use self::string::{MaybeString, RawStr};
 /// The maximum nesting of arrays and objects.
 pub const MAX_DEPTH: usize = 128;
 
-/// Why a text is not accepted as JSON. Positions are byte offsets.
+/// Why a text is not accepted as JSON. Positions are in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum JsonError {
     /// The text is not JSON.
@@ -30,7 +30,7 @@ pub enum JsonError {
     },
     /// More than [`MAX_DEPTH`] levels.
     TooDeep {
-        /// Where the first level too deep begins.
+        /// The position of the first bracket too deep.
         at: usize,
     },
 }
@@ -46,9 +46,7 @@ impl fmt::Display for JsonError {
 
 impl std::error::Error for JsonError {}
 
-/// A position in a JSON document, between its values.
-///
-/// After an error the cursor is unusable.
+/// A position in a JSON document, before or after a value. Unusable after an error.
 #[derive(Debug)]
 pub struct Cursor<'a> {
     text: &'a str,
@@ -57,17 +55,18 @@ pub struct Cursor<'a> {
 }
 
 impl<'a> Cursor<'a> {
-    /// A cursor before the first value.
+    /// Creates a cursor before the first value.
     pub fn new(text: &'a str) -> Self {
         Self { text, at: 0, depth: 0 }
     }
 
-    /// Reads an object. Calls `member` with each key in turn; `member` must read exactly one value.
+    /// Reads an object. Calls `member` with each key, which must read exactly one value.
     ///
-    /// A duplicate key is passed each time; by JSON's custom, the last one counts.
+    /// Duplicate keys are passed each time; by convention, the last one counts.
     ///
     /// # Errors
-    /// The next value is not an object, or `member` returns an error.
+    ///
+    /// Fails if the next value is not an object, or if `member` fails.
     pub fn object(
         &mut self,
         mut member: impl FnMut(RawStr<'a>, &mut Self) -> Result<(), JsonError>,
@@ -91,10 +90,11 @@ impl<'a> Cursor<'a> {
         Ok(())
     }
 
-    /// Reads an object as [`Cursor::object`] does, or skips a value of another type. Returns whether it was an object.
+    /// Reads an object like [`Cursor::object`], or skips a value of another type. Returns whether it was an object.
     ///
     /// # Errors
-    /// Those of [`Cursor::object`] and [`Cursor::skip`].
+    ///
+    /// See [`Cursor::object`] and [`Cursor::skip`].
     pub fn object_or_skip(
         &mut self,
         member: impl FnMut(RawStr<'a>, &mut Self) -> Result<(), JsonError>,
@@ -112,7 +112,8 @@ impl<'a> Cursor<'a> {
     /// Reads a string.
     ///
     /// # Errors
-    /// The next value is not a string.
+    ///
+    /// Fails if the next value is not a string.
     pub fn string(&mut self) -> Result<RawStr<'a>, JsonError> {
         self.skip_space();
         self.expect(b'"', "a string")?;
@@ -126,7 +127,8 @@ impl<'a> Cursor<'a> {
     /// Reads a string, or skips a value of another type.
     ///
     /// # Errors
-    /// The next value is not JSON.
+    ///
+    /// Fails if the next value is not JSON.
     pub fn string_or_skip(&mut self) -> Result<MaybeString<'a>, JsonError> {
         self.skip_space();
         match self.peek() {
@@ -136,10 +138,11 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// Reads an integer, or skips a value that is none or does not fit into an `i64`.
+    /// Reads an integer that fits into an `i64`, or skips any other value.
     ///
     /// # Errors
-    /// The next value is not JSON.
+    ///
+    /// Fails if the next value is not JSON.
     pub fn integer_or_skip(&mut self) -> Result<Option<i64>, JsonError> {
         self.skip_space();
         let start = self.at;
@@ -150,9 +153,10 @@ impl<'a> Cursor<'a> {
     /// Skips and validates a value of any type.
     ///
     /// # Errors
-    /// The next value is not JSON, or nested too deep.
+    ///
+    /// Fails if the next value is not JSON, or is nested too deep.
     pub fn skip(&mut self) -> Result<(), JsonError> {
-        // The open containers within this value, one bit each, the innermost lowest. A set bit is an object.
+        // The open containers within this value, one bit each, innermost lowest: 1 for an object, 0 for an array.
         let mut objects = 0_u128;
         let outside = self.depth;
         loop {
@@ -191,7 +195,7 @@ impl<'a> Cursor<'a> {
                 Some(b'n') => self.skip_literal("null")?,
                 _ => return Err(self.expected("a value")),
             }
-            // A value has ended, and maybe the containers that it was the last value of.
+            // A value has ended, and maybe containers with it.
             loop {
                 if self.depth == outside {
                     return Ok(());
@@ -215,15 +219,16 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// Skips a value that may be the repetition of an object: `earlier` is the text of an object that has been validated
-    /// at this depth or a greater one. Comparing is several times as fast as validating.
+    /// Skips a value that may repeat `earlier`, the text of an object that has been validated at this depth or deeper.
+    /// Comparing is several times as fast as validating.
     ///
     /// # Errors
-    /// Those of [`Cursor::skip`].
+    ///
+    /// See [`Cursor::skip`].
     pub fn skip_repeated(&mut self, earlier: &str) -> Result<(), JsonError> {
         self.skip_space();
         let rest = self.text.get(self.at..).unwrap_or_default();
-        // Only brackets and quotes show where a value ends: `12` begins `123`, too.
+        // Holds only for objects: `123` also begins with `12`, but is another value.
         if earlier.starts_with('{') && rest.starts_with(earlier) {
             self.at += earlier.len();
             return Ok(());
@@ -231,11 +236,12 @@ impl<'a> Cursor<'a> {
         self.skip()
     }
 
-    /// Reads an array, or skips a value of another type. `element` must read exactly one value. Returns whether it was
-    /// an array.
+    /// Reads an array, or skips a value of another type. `element` must read exactly one value. Returns whether it was an
+    /// array.
     ///
     /// # Errors
-    /// Those of [`Cursor::skip`], and errors of `element`.
+    ///
+    /// See [`Cursor::skip`]; also fails if `element` does.
     pub fn array_or_skip(
         &mut self,
         mut element: impl FnMut(&mut Self) -> Result<(), JsonError>,
@@ -261,10 +267,11 @@ impl<'a> Cursor<'a> {
         Ok(true)
     }
 
-    /// Reads a value of any type with everything in it. A number that does not fit into an `i64` becomes null.
+    /// Reads a value of any type. A number that is not an `i64` becomes null.
     ///
     /// # Errors
-    /// Those of [`Cursor::skip`].
+    ///
+    /// See [`Cursor::skip`].
     pub fn value(&mut self) -> Result<Value, JsonError> {
         self.skip_space();
         match self.peek() {
@@ -293,13 +300,13 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// The text from a [`Cursor::place`] to the cursor, without white space before it.
+    /// Returns the text from a [`Cursor::place`] to the cursor, without leading white space.
     pub fn since(&self, place: usize) -> &'a str {
         let text = self.text.get(place..self.at).unwrap_or_default();
         text.trim_start_matches([' ', '\n', '\r', '\t'])
     }
 
-    /// The byte offset of the cursor.
+    /// Returns the position of the cursor, in bytes.
     pub fn place(&self) -> usize {
         self.at
     }
@@ -307,7 +314,8 @@ impl<'a> Cursor<'a> {
     /// Checks that only white space is left.
     ///
     /// # Errors
-    /// Something else follows.
+    ///
+    /// Fails if anything else follows.
     pub fn end(&mut self) -> Result<(), JsonError> {
         self.skip_space();
         if self.at == self.text.len() { Ok(()) } else { Err(self.expected("the end of the document")) }
@@ -332,7 +340,7 @@ impl<'a> Cursor<'a> {
         JsonError::Syntax { at: self.at, expected }
     }
 
-    /// Enters a container whose bracket has been read.
+    /// Enters a container after its opening bracket.
     fn enter(&mut self) -> Result<(), JsonError> {
         if self.depth >= MAX_DEPTH {
             return Err(JsonError::TooDeep { at: self.at - 1 });

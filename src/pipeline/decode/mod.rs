@@ -1,10 +1,10 @@
-//! Stage 3: decides what a row means. Pure.
+//! Stage 3: decodes rows. Pure.
 //!
-//! Only [`classify`] decides what a row means by itself: a post, a deletion, nothing, or a dead letter. Other rows of
-//! the archive and settings may still make it irrelevant ([`super::worker`]). Embeddings are expensive to decode, and
-//! rows are often superseded. So [`EmbeddingDecoder`] decodes them separately, and only for posts that are sent.
+//! [`classify`] decides what a row is on its own: a post, a deletion, nothing, or a dead letter. Other rows of the archive
+//! or settings may still make it irrelevant ([`super::worker`]). Embeddings are expensive to decode, and rows are often
+//! superseded, so [`EmbeddingDecoder`] decodes them separately, for posts that are sent.
 //!
-//! Source of the rules: contract, sections 2 and 3.
+//! Source: contract, sections 2 and 3.
 
 use std::borrow::Cow;
 use std::str;
@@ -26,7 +26,7 @@ mod verdict;
 pub use self::embeddings::EmbeddingDecoder;
 pub use self::verdict::{Rejection, SkipReason, Verdict};
 
-/// Decides what a row becomes.
+/// Classifies a row.
 pub fn classify<'a>(row: &Row<'a>) -> Verdict<'a> {
     let raw_post = read_raw_post(row.raw_post);
     if let Ok(RawPost { message, .. }) = &raw_post
@@ -35,7 +35,7 @@ pub fn classify<'a>(row: &Row<'a>) -> Verdict<'a> {
         let deletion = account_deletion(row.did, message);
         return deletion.map_or(Verdict::Skip(SkipReason::AccountEvent), Verdict::DeleteAccount);
     }
-    // Applies even if `raw_post` is broken: nothing could ever be sent for the row.
+    // Even if `raw_post` is broken: without an `_id` nothing could ever be sent.
     if let Field::Null | Field::Text([]) = row.at_uri {
         return Verdict::Skip(SkipReason::EmptyAtUri);
     }
@@ -53,7 +53,7 @@ fn is_of_another_collection(commit: &Commit<'_>) -> bool {
     !collection.is_empty() && collection != raw_post::POSTS
 }
 
-/// The deletion that an account event means. None: another status, or no usable DID.
+/// Returns the deletion of an account event. None if the account has another status, or if there is no usable DID.
 fn account_deletion<'a>(column: Field<'a>, message: &Message<'a>) -> Option<AccountDeletion<'a>> {
     let account = message.account.as_ref().filter(|account| is(account.status, "deleted"))?;
     let of_column = column.bytes().and_then(|did| str::from_utf8(did).ok()).map(Cow::Borrowed);
@@ -151,7 +151,7 @@ fn read_at_uri(at_uri: Field<'_>) -> Result<&str, Rejection> {
     Ok(text)
 }
 
-/// The DID of the column, else of the message, else `""`.
+/// Returns the DID of the column, else of the message, else `""`.
 fn author_did<'a>(column: Field<'a>, message: Option<RawStr<'a>>) -> Cow<'a, str> {
     let of_column = match column {
         Field::Text(bytes) => str::from_utf8(bytes).ok().filter(|did| !did.is_empty()),

@@ -1,7 +1,7 @@
-//! Reads the few members of `raw_post` that matter. Source: contract, sections 2 and 3.
+//! Parses the members of `raw_post` that are needed. Source: contract, sections 2 and 3.
 //!
-//! Reading is lenient: a value of an unexpected type counts as absent. Each object is read into a fresh value, so the
-//! last of duplicate keys counts as a whole.
+//! Parsing is lenient: a value of an unexpected type counts as absent. Each object is read into a new value, so the last
+//! of duplicate keys wins, with none of the earlier one's members.
 
 use super::json::{Cursor, JsonError, MaybeString, RawStr};
 
@@ -63,7 +63,7 @@ pub(super) struct Links<'a> {
 }
 
 impl Links<'_> {
-    /// These links; `other` fills in the missing ones.
+    /// Fills missing links in from `other`.
     pub(super) fn or(self, other: Self) -> Self {
         Self {
             root: self.root.or(other.root),
@@ -73,7 +73,7 @@ impl Links<'_> {
     }
 }
 
-/// Parses a whole document.
+/// Parses a `raw_post`.
 pub(super) fn read(text: &str) -> Result<RawPost<'_>, JsonError> {
     let mut cursor = Cursor::new(text);
     let post = read_object(&mut cursor, |post: &mut RawPost<'_>, key, cursor| {
@@ -143,10 +143,10 @@ fn read_record<'a>(cursor: &mut Cursor<'a>) -> Result<Option<Record<'a>>, JsonEr
     })
 }
 
-/// A string of the document, if there is one.
+/// The URI of another post, if there is one.
 type Uri<'a> = Option<RawStr<'a>>;
 
-/// The URIs of a reply's root and parent.
+/// Reads the URIs of a reply's root and parent.
 fn read_reply<'a>(cursor: &mut Cursor<'a>) -> Result<Option<(Uri<'a>, Uri<'a>)>, JsonError> {
     read_object(cursor, |(root, parent): &mut (Uri<'a>, Uri<'a>), key, cursor| {
         match key {
@@ -158,8 +158,8 @@ fn read_reply<'a>(cursor: &mut Cursor<'a>) -> Result<Option<(Uri<'a>, Uri<'a>)>,
     })
 }
 
-/// The URI of an embedded post: `record.uri`, or `record.record.uri` for a record with media. Embedded lists, feeds and
-/// starter packs look alike and are no quotes.
+/// Reads the URI of an embedded post: `record.uri`, or `record.record.uri` for a record with media. Embedded lists, feeds
+/// and starter packs have the same form but are not quotes.
 fn read_embed<'a>(cursor: &mut Cursor<'a>) -> Result<Option<Uri<'a>>, JsonError> {
     read_object(cursor, |quote: &mut Uri<'a>, key, cursor| {
         match key {
@@ -183,19 +183,19 @@ fn read_embedded_record<'a>(cursor: &mut Cursor<'a>) -> Result<Uri<'a>, JsonErro
     Ok(uris.and_then(|(outer, inner)| [outer, inner].into_iter().flatten().find(names_post)))
 }
 
-/// Whether a URI names something other than a post. A URI without a collection is taken for a post.
+/// Whether a URI names something other than a post. A URI without a collection counts as a post.
 fn names_no_post(uri: &str) -> bool {
     collection(uri).is_some_and(|collection| collection != POSTS)
 }
 
-/// The collection in a URI: `at://AUTHOR/COLLECTION/KEY`.
+/// Returns the collection in a URI: `at://AUTHOR/COLLECTION/KEY`.
 fn collection(uri: &str) -> Option<&str> {
     let mut segments = uri.strip_prefix("at://")?.splitn(3, '/').skip(1);
     let collection = segments.next()?;
     segments.next().map(|_| collection)
 }
 
-/// The JSON text of the member `text`.
+/// Reads the JSON text of the member `text`.
 fn read_scores<'a>(cursor: &mut Cursor<'a>) -> Result<Option<&'a str>, JsonError> {
     read_object(cursor, |scores: &mut &'a str, key, cursor| {
         let place = cursor.place();
@@ -219,7 +219,7 @@ fn read_hydrated<'a>(cursor: &mut Cursor<'a>) -> Result<Option<Links<'a>>, JsonE
     })
 }
 
-/// The `uri` of an object.
+/// Reads the `uri` of an object.
 fn read_linked<'a>(cursor: &mut Cursor<'a>) -> Result<Uri<'a>, JsonError> {
     let uri = read_object(cursor, |uri: &mut Uri<'a>, key, cursor| {
         match key {
@@ -231,12 +231,12 @@ fn read_linked<'a>(cursor: &mut Cursor<'a>) -> Result<Uri<'a>, JsonError> {
     Ok(uri.flatten())
 }
 
-/// A non-empty string.
+/// Reads a non-empty string.
 fn read_uri<'a>(cursor: &mut Cursor<'a>) -> Result<Uri<'a>, JsonError> {
     Ok(cursor.string_or_skip()?.string().filter(|uri| !uri.is_empty()))
 }
 
-/// Reads an object, member by member, into a fresh value. None: it is not an object.
+/// Reads an object, member by member, into a new value. None if it is not an object.
 fn read_object<'a, T: Default>(
     cursor: &mut Cursor<'a>,
     mut member: impl FnMut(&mut T, &str, &mut Cursor<'a>) -> Result<(), JsonError>,

@@ -1,4 +1,4 @@
-//! Decodes one embedding: from base85 of a zlib stream of little-endian f32 to a vector.
+//! Decodes an embedding: base85 of a zlib stream of little-endian f32 values.
 
 use std::fmt;
 
@@ -7,13 +7,13 @@ use libdeflater::{DecompressionError, Decompressor};
 use super::base85::{self, Base85Error};
 use crate::model::{DIMENSIONS, Vector};
 
-/// Bytes of a vector.
+/// Size of a vector, in bytes.
 const VECTOR_BYTES: usize = DIMENSIONS * size_of::<f32>();
 
-/// The longest text of an embedding, in bytes: twice the text of an incompressible vector.
+/// The longest text of an embedding, in bytes: twice that of an incompressible vector.
 const MAX_TEXT_BYTES: usize = 4096;
 
-/// The most dimensions of any model's vector. Source: Elasticsearch's `dense_vector`, parameter `dims`.
+/// Maximum number of dimensions. Source: Elasticsearch's `dense_vector`, parameter `dims`.
 const MAX_DIMS: usize = 4096;
 
 /// Why a text is not an embedding.
@@ -29,7 +29,7 @@ pub enum VectorError {
     Dimensions,
     /// A value is NaN or infinite.
     NotFinite,
-    /// Its length is 0, or too large for an f32, so it has no usable direction.
+    /// Its magnitude is 0 or too large for an f32, so it has no usable direction.
     Length,
 }
 
@@ -63,7 +63,7 @@ impl From<DecompressionError> for VectorError {
     }
 }
 
-/// Decodes one embedding after the other with reused buffers.
+/// Decodes embeddings with reused buffers.
 pub struct VectorDecoder {
     inflater: Decompressor,
     deflated: Vec<u8>,
@@ -72,7 +72,7 @@ pub struct VectorDecoder {
 }
 
 impl VectorDecoder {
-    /// A decoder with empty buffers.
+    /// Creates a decoder with empty buffers.
     pub fn new() -> Self {
         Self {
             inflater: Decompressor::new(),
@@ -82,12 +82,11 @@ impl VectorDecoder {
         }
     }
 
-    /// Decodes an embedding, bit for bit.
-    ///
-    /// Stops inflating at the size of a vector, however long the stream is.
+    /// Decodes an embedding, bit for bit. Inflates at most the size of a vector.
     ///
     /// # Errors
-    /// The text is not an embedding. The content of `out` is then unusable.
+    ///
+    /// Fails if the text is not an embedding. The content of `out` is then undefined.
     pub fn decode(&mut self, text: &str, out: &mut Vector) -> Result<(), VectorError> {
         if text.len() > MAX_TEXT_BYTES {
             return Err(VectorError::TooLong);
@@ -111,10 +110,11 @@ impl VectorDecoder {
 }
 
 impl VectorDecoder {
-    /// Decodes an embedding with any number of values that an index takes, otherwise as [`VectorDecoder::decode`].
+    /// Decodes an embedding with any number of dimensions that an index accepts, otherwise like [`VectorDecoder::decode`].
     ///
     /// # Errors
-    /// The text is not an embedding.
+    ///
+    /// Fails if the text is not an embedding.
     pub fn decode_any(&mut self, text: &str) -> Result<Vec<f32>, VectorError> {
         if text.len() > MAX_TEXT_BYTES * MAX_DIMS / DIMENSIONS {
             return Err(VectorError::TooLong);
@@ -137,8 +137,8 @@ impl VectorDecoder {
     }
 }
 
-/// The square of a vector's length, as an f32. An index with cosine similarity computes it, and refuses the whole post
-/// if it is 0 or not finite.
+/// Returns the square of a vector's magnitude, as an f32. An index with cosine similarity computes it, and refuses the
+/// whole post if it is 0 or not finite.
 ///
 /// Eight sums let the compiler generate vector instructions.
 fn squared_length(vector: &[f32]) -> f32 {
@@ -166,7 +166,7 @@ pub(super) mod tests {
     use super::*;
     use crate::pipeline::decode::base85::tests::encode;
 
-    /// The text of an embedding with any number of values.
+    /// Returns the text of an embedding with any number of values.
     pub(in super::super) fn embedding(values: &[f32]) -> String {
         encode(&deflate(&bytes(values), 6))
     }
@@ -235,7 +235,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_vector_without_a_length_is_an_error() {
+    fn a_vector_without_a_magnitude_is_an_error() {
         let one_of = |value: f32| -> Vector { std::array::from_fn(|n| if n == 383 { value } else { 0.0 }) };
         for vector in [
             [0.0; DIMENSIONS],
@@ -274,7 +274,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn what_is_no_embedding_is_named() {
+    fn other_texts_are_refused_by_kind() {
         assert_eq!(decoded("not base85 é"), Err(VectorError::Base85(Base85Error::Character)));
         assert_eq!(decoded(""), Err(VectorError::Zlib));
         assert_eq!(decoded("0000000000"), Err(VectorError::Zlib));

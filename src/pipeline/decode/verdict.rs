@@ -1,4 +1,4 @@
-//! The possible meanings of a row.
+//! The possible results of classifying a row.
 
 use crate::model::{AccountDeletion, Deletion, MAX_ROW_ID, Post};
 
@@ -9,9 +9,9 @@ pub enum Verdict<'a> {
     Post(Post<'a>),
     /// A tombstone, and a delete from `posts`.
     Delete(Deletion<'a>),
-    /// The deletion of an account and all its posts, if that is enabled; else [`SkipReason::AccountEvent`].
+    /// The deletion of an account and all its posts. Skipped as [`SkipReason::AccountEvent`] unless that is enabled.
     DeleteAccount(AccountDeletion<'a>),
-    /// Nothing.
+    /// Nothing: the row has no effect.
     Skip(SkipReason),
     /// A dead letter.
     Reject(Rejection),
@@ -20,16 +20,16 @@ pub enum Verdict<'a> {
 /// Why a row has no effect on the index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SkipReason {
-    /// An event of an account, not of a post. It is not a deletion, or account deletions are not enabled.
+    /// It is an account event: not a deletion, or account deletions are not enabled.
     AccountEvent,
-    /// There is no `_id` to index it under.
+    /// It has no `at_uri`, which would be the `_id`.
     EmptyAtUri,
-    /// A commit of a collection other than posts.
+    /// It is a commit of a collection other than posts.
     OtherCollection,
 }
 
 impl SkipReason {
-    /// The name that it is counted under.
+    /// Returns the name that it is counted under.
     pub fn name(self) -> &'static str {
         match self {
             SkipReason::AccountEvent => "account_event",
@@ -44,7 +44,7 @@ impl SkipReason {
 pub struct Rejection {
     /// The name that it is counted under.
     pub name: &'static str,
-    /// What is wrong, in words.
+    /// What is wrong.
     pub reason: String,
 }
 
@@ -53,7 +53,7 @@ impl Rejection {
         Self { name, reason: reason.into() }
     }
 
-    /// The rejection of a row whose id does not fit into a version.
+    /// Creates the rejection of a row whose id does not fit into a version.
     pub fn row_id_out_of_range(row_id: i64) -> Self {
         let reason =
             format!("row id {row_id} is not in 0 to {}: it does not fit into a version", MAX_ROW_ID - 1);

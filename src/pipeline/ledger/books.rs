@@ -1,7 +1,7 @@
 //! The books of a load: which archives are done, and which are under way.
 //!
-//! A spooler looks for archives while others are under way. Its looks and the ledger share the books under one lock, so
-//! that every archive is in one place at any time: not begun, under way, or done. No look takes an archive up twice.
+//! A spool run looks for archives while others are under way. The looks and the ledger share the books under one lock, so
+//! that every archive is in exactly one state: not taken, under way, or done. No look takes an archive twice.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,64 +11,64 @@ use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use super::state_file::StateFile;
 use crate::model::{Archive, UnderWay};
 
-/// Shared by looks and ledger.
+/// The books, shared by the looks and the ledger.
 pub struct Books {
     state: Mutex<Open>,
-    /// Has something in it after nothing was under way any more.
+    /// Carries a message whenever the last archive under way is done.
     settled: (Sender<()>, Receiver<()>),
-    /// How often an archive is done again at most, as the indices behind the names have changed. None: without end.
+    /// How often an archive is repeated at most because the indices behind the names have changed. None: no limit.
     most_rounds: Option<u32>,
 }
 
-/// The books in the hands of one thread.
+/// The content of the books, while one thread holds their lock.
 pub struct Open {
-    /// The marks of the archives that are done.
+    /// The marks of archives.
     pub state: StateFile,
-    /// The archives under way by name, and how often each has been done again.
+    /// The archives under way by name, each with the number of its repetitions.
     under_way: HashMap<String, (Arc<Archive>, u32)>,
-    /// Their size.
+    /// Total size of the archives under way, in bytes.
     bytes: u64,
-    /// Leads to the workers. None once no more archives are taken up.
+    /// The queue of the workers. None once the books are closed.
     queue: Option<Sender<Arc<Archive>>>,
 }
 
 impl Books {
-    /// Books in which nothing is under way, and the archives that they hand out.
+    /// Creates books in which nothing is under way. Also returns the receiving end of their queue of archives.
     pub fn new(state: StateFile, most_rounds: Option<u32>) -> (Self, Receiver<Arc<Archive>>) {
         let (queue, archives) = unbounded();
         let open = Open { state, under_way: HashMap::new(), bytes: 0, queue: Some(queue) };
         (Self { state: Mutex::new(open), settled: bounded(1), most_rounds }, archives)
     }
 
-    /// Opens the books. Nobody else sees or changes them meanwhile.
+    /// Locks the books.
     pub fn open(&self) -> MutexGuard<'_, Open> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Receives something each time that nothing is under way any more.
+    /// Returns a channel that carries a message whenever the last archive under way is done.
     pub fn settled(&self) -> &Receiver<()> {
         &self.settled.1
     }
 
-    /// Tells that nothing is under way any more.
-    pub(super) fn tell_settled(&self) {
-        // It is enough that it is told.
+    /// Reports that the last archive under way is done.
+    pub(super) fn notify_settled(&self) {
+        // If the channel is full, a message is already waiting.
         let _ = self.settled.0.try_send(());
     }
 
-    /// Whether an archive that has been done again so often may be done once more.
+    /// Whether an archive may be repeated for the `rounds`th time.
     pub(super) fn allows(&self, rounds: u32) -> bool {
         self.most_rounds.is_none_or(|most| rounds <= most)
     }
 
-    /// Closes the books at the end of a run.
+    /// Returns the state file, at the end of a run.
     pub fn into_state(self) -> StateFile {
         self.state.into_inner().unwrap_or_else(PoisonError::into_inner).state
     }
 }
 
 impl Open {
-    /// Enters archives that are to be taken up. None of them is under way.
+    /// Enters archives as under way. None of them may already be.
     pub fn enter(&mut self, archives: &[Arc<Archive>]) {
         for archive in archives {
             self.bytes += archive.bytes;
@@ -76,16 +76,16 @@ impl Open {
         }
     }
 
-    /// Hands archives out that have been entered.
-    pub fn hand_out(&self, archives: impl IntoIterator<Item = Arc<Archive>>) {
+    /// Queues archives that have been entered.
+    pub fn enqueue(&self, archives: impl IntoIterator<Item = Arc<Archive>>) {
         let Some(queue) = &self.queue else { return };
         for archive in archives {
-            // Without workers the run ends.
+            // Fails only if the workers are gone, and then the run ends.
             let _ = queue.send(archive);
         }
     }
 
-    /// Hands nothing out any more. What was handed out before is still received.
+    /// Closes the queue. Archives already in it are still received.
     pub fn close(&mut self) {
         self.queue = None;
     }
@@ -95,24 +95,24 @@ impl Open {
         self.under_way.contains_key(name)
     }
 
-    /// The archives under way.
+    /// Returns the number and size of the archives under way.
     pub fn under_way(&self) -> UnderWay {
         UnderWay { archives: self.under_way.len() as u64, bytes: self.bytes }
     }
 
-    /// An archive is no longer under way.
+    /// Removes an archive from those under way.
     pub(super) fn leave(&mut self, archive: &Archive) {
         if let Some((entered, _)) = self.under_way.remove(&archive.name) {
             self.bytes -= entered.bytes;
         }
     }
 
-    /// Hands an archive out again. Returns how often that has happened.
-    pub(super) fn again(&mut self, archive: &Archive) -> u32 {
+    /// Queues an archive again. Returns the number of its repetitions.
+    pub(super) fn enqueue_again(&mut self, archive: &Archive) -> u32 {
         let Some((entered, rounds)) = self.under_way.get_mut(&archive.name) else { return 0 };
         *rounds += 1;
         let (entered, rounds) = (entered.clone(), *rounds);
-        self.hand_out([entered]);
+        self.enqueue([entered]);
         rounds
     }
 }
@@ -126,7 +126,7 @@ mod tests {
     }
 
     fn books() -> (Books, Receiver<Arc<Archive>>) {
-        Books::new(StateFile::of_nothing("state".as_ref()), Some(2))
+        Books::new(StateFile::empty("state".as_ref()), Some(2))
     }
 
     #[test]
@@ -137,7 +137,7 @@ mod tests {
         open.enter(&[a.clone(), b.clone()]);
         assert_eq!(open.under_way(), UnderWay { archives: 2, bytes: 7 });
         assert!(archives.is_empty(), "nothing is handed out yet");
-        open.hand_out([a.clone(), b]);
+        open.enqueue([a.clone(), b]);
         assert_eq!(archives.try_iter().map(|archive| archive.name.clone()).collect::<String>(), "ab");
         open.leave(&a);
         open.leave(&a);
@@ -146,15 +146,15 @@ mod tests {
     }
 
     #[test]
-    fn an_archive_is_handed_out_again_as_often_as_is_allowed_and_not_once_the_books_are_closed() {
+    fn an_archive_is_queued_again_up_to_the_limit_and_until_the_books_are_closed() {
         let (books, archives) = books();
         let a = archive("a", 3);
         let mut open = books.open();
         open.enter(std::slice::from_ref(&a));
-        let allowed: Vec<bool> = (0..3).map(|_| books.allows(open.again(&a))).collect();
+        let allowed: Vec<bool> = (0..3).map(|_| books.allows(open.enqueue_again(&a))).collect();
         assert_eq!((allowed, archives.try_iter().count()), (vec![true, true, false], 3));
         open.close();
-        open.again(&a);
+        open.enqueue_again(&a);
         assert!(archives.recv().is_err());
         assert!(open.has("a"), "it stays under way: it is not done");
     }

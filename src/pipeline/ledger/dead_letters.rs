@@ -1,4 +1,4 @@
-//! The dead-letter file: rejected rows, one JSON object a line.
+//! The dead-letter file: rejected rows, one JSON object per line.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::files;
 use crate::model::DeadLetter;
 
-/// Appends dead letters to a file. The first one creates it.
+/// Appends dead letters to a file, which the first one creates.
 pub struct DeadLetterFile {
     path: PathBuf,
     file: Option<File>,
@@ -15,12 +15,12 @@ pub struct DeadLetterFile {
 }
 
 impl DeadLetterFile {
-    /// The file at `path`, which need not exist.
+    /// Creates a writer for the file at `path`, which need not exist.
     pub fn new(path: PathBuf) -> Self {
         Self { path, file: None, unsynced: false }
     }
 
-    /// The file's path.
+    /// Returns the file's path.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -35,7 +35,7 @@ impl DeadLetterFile {
         self.append_lines(&lines)
     }
 
-    /// Appends whole lines as they are, each with its line end. They are on disk only after the next [`Self::sync`].
+    /// Appends whole lines unchanged, each with its line end. They are on disk only after the next [`Self::sync`].
     pub fn append_lines(&mut self, lines: &[u8]) -> io::Result<()> {
         if lines.is_empty() {
             return Ok(());
@@ -56,12 +56,12 @@ impl DeadLetterFile {
         Ok(())
     }
 
-    /// Opens the file for appending. Ends its last line first if a crash has cut it off.
+    /// Opens the file for appending. Adds a missing line end, in case a crash has cut the last line off.
     fn open(&self) -> io::Result<File> {
         let mut file = OpenOptions::new().create(true).read(true).append(true).open(&self.path)?;
         let metadata = file.metadata()?;
         if !metadata.is_file() {
-            // A pipe or a device keeps nothing, and may block the run for ever.
+            // A pipe or device would not keep the rows, and may block the run for ever.
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"));
         }
         if metadata.len() > 0 {
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn letters_are_whole_lines_even_behind_half_of_one() {
+    fn letters_are_whole_lines_even_after_a_torn_one() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("dead");
         fs::write(&path, "{\"half").unwrap();

@@ -1,4 +1,4 @@
-//! The one log line about each archive.
+//! The log line about each archive.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -9,11 +9,11 @@ use super::tracker::Fate;
 use crate::model::{Archive, Tally};
 use crate::observe::logging::{self, ARCHIVES};
 
-/// What the log says of archives that stay pending, so that a spool run says it once and not at every look.
+/// What has been logged about archives that stay pending, so that a spool run logs it once and not at every look.
 #[derive(Debug, Default)]
 pub struct Lines(Mutex<HashMap<String, Line>>);
 
-/// The state of an archive, and what the log says of it.
+/// The state of an archive, and what has been logged about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Line {
     bytes: u64,
@@ -23,7 +23,8 @@ struct Line {
 }
 
 impl Lines {
-    /// Whether the log does not say this yet: the archive is a new one, or it has changed, or its fate has. Remembers it.
+    /// Whether this has not been logged yet: the archive is new, or the archive or its fate has changed. Remembers it as
+    /// logged.
     pub fn is_new(&self, archive: &Archive, fate: &Fate) -> bool {
         let Archive { bytes, modified_ns, etag, .. } = archive;
         let line = Line { bytes: *bytes, modified_ns: *modified_ns, etag: etag.clone(), fate: fate.clone() };
@@ -32,25 +33,25 @@ impl Lines {
         before != Some(line)
     }
 
-    /// Forgets all archives but those with these names, so that memory does not grow with the number of looks.
+    /// Forgets all archives except those with these names, so that memory does not grow with the number of looks.
     pub fn forget_unless(&self, is_there: impl Fn(&str) -> bool) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|name, _| is_there(name));
     }
 }
 
-/// Logs one line about an archive. `--quiet` leaves out lines at the level `info`.
+/// Logs one line about an archive. `--quiet` leaves out those of level `info`.
 pub(super) fn log_archive(name: &str, tally: &Tally, fate: &Fate) {
     let (level, what) = line_of(tally, fate);
     let before = format!("{name:?}{what}");
     let room = logging::columns().saturating_sub(before.chars().count());
     let counts = tally.counts();
     log::log!(
-        target: ARCHIVES, level, archive = name, rows = tally.read, counts = in_words(&counts, usize::MAX);
-        "{before}{}", in_words(&counts, room)
+        target: ARCHIVES, level, archive = name, rows = tally.read, counts = format_counts(&counts, usize::MAX);
+        "{before}{}", format_counts(&counts, room)
     );
 }
 
-/// The log level and the text about an archive, up to its counts.
+/// Returns the log level, and the text up to the counts.
 fn line_of(tally: &Tally, fate: &Fate) -> (Level, String) {
     let rows = if tally.counts().is_empty() { "" } else { "; " };
     match fate {
@@ -65,8 +66,8 @@ fn line_of(tally: &Tally, fate: &Fate) -> (Level, String) {
     }
 }
 
-/// Formats counts in their order. Those that do not fit into `columns` are one sum; at least one count is named.
-fn in_words(counts: &[(&str, u64)], columns: usize) -> String {
+/// Formats counts in order. Those that do not fit into `columns` are summed up; at least one count is named.
+fn format_counts(counts: &[(&str, u64)], columns: usize) -> String {
     let named = |counts: &[(&str, u64)]| {
         counts.iter().map(|(name, rows)| format!("{rows} {name}")).collect::<Vec<_>>().join(", ")
     };
@@ -90,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn what_stays_as_it_was_is_logged_once() {
+    fn an_unchanged_fate_is_logged_once() {
         let pending = |why: &str| Fate::Pending(why.to_owned());
         let lines = Lines::default();
         let at_look = |modified_ns, why: &str| {
@@ -106,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_archive_has_come_to_is_as_grave_as_what_is_to_be_done_about_it() {
+    fn the_level_of_a_line_follows_from_the_fate() {
         let tally = |rejected| Tally { read: 2, rejected, indexed: 2 - rejected, ..Tally::default() };
         let line = |rejected, fate| line_of(&tally(rejected), &fate);
         assert_eq!(line(0, Fate::Processed), (Level::Info, ": ".into()));
@@ -119,14 +120,14 @@ mod tests {
     }
 
     #[test]
-    fn as_many_counts_are_named_as_fit() {
+    fn counts_that_do_not_fit_are_summed_up() {
         let counts = [("rejected", 3), ("indexed", 1463), ("deleted", 17), ("superseded", 17)];
-        assert_eq!(in_words(&counts, 60), "3 rejected, 1463 indexed, 17 deleted, 17 superseded");
-        assert_eq!(in_words(&counts, 50), "3 rejected, 1463 indexed, 17 deleted, 17 others");
-        assert_eq!(in_words(&counts, 40), "3 rejected, 1463 indexed, 34 others");
-        assert_eq!(in_words(&counts, 30), "3 rejected, 1497 others");
-        assert_eq!(in_words(&counts, 5), "3 rejected, 1497 others");
-        assert_eq!(in_words(&counts[..1], 5), "3 rejected");
-        assert_eq!(in_words(&[], 5), "");
+        assert_eq!(format_counts(&counts, 60), "3 rejected, 1463 indexed, 17 deleted, 17 superseded");
+        assert_eq!(format_counts(&counts, 50), "3 rejected, 1463 indexed, 17 deleted, 17 others");
+        assert_eq!(format_counts(&counts, 40), "3 rejected, 1463 indexed, 34 others");
+        assert_eq!(format_counts(&counts, 30), "3 rejected, 1497 others");
+        assert_eq!(format_counts(&counts, 5), "3 rejected, 1497 others");
+        assert_eq!(format_counts(&counts[..1], 5), "3 rejected");
+        assert_eq!(format_counts(&[], 5), "");
     }
 }

@@ -1,7 +1,7 @@
 //! Stage 6: turns events into counters, dead letters and marks in the state file.
 //!
-//! Durable writes have an order: dead letters first, then a flush of the indices (if Elasticsearch acknowledges before
-//! it syncs), then the state file. A crash in between repeats work and loses none.
+//! Durable writes have an order: first the dead letters, then a flush of the indices (if Elasticsearch acknowledges
+//! before it syncs), then the state file. After a crash in between, work is repeated but none is lost.
 
 use std::io::{self, ErrorKind};
 use std::path::Path;
@@ -30,44 +30,42 @@ use lines::Lines;
 use refusals::Refusals;
 use tracker::{Arrivals, Fate, Finished, Tracker};
 
-/// The longest time until a finished archive is marked. A crash repeats only what finished in this time.
+/// Maximum time until a finished archive is marked. After a crash, only archives finished in this time are repeated.
 const MARK_WITHIN: Duration = Duration::from_millis(900);
 
-/// Receives the events of all stages until the last stage has ended.
+/// Receives the events of all stages until the last one has ended.
 pub struct Ledger<'r> {
-    /// Where archives are marked. None: nowhere (a dry run, a verification, a replay).
+    /// The books in which archives are marked. None for a run that marks none (dry run, verification, replay).
     books: Option<&'r Books>,
-    /// Where rejected rows go. None: nowhere.
+    /// The file for rejected rows, if any.
     dead_letters: Option<DeadLetterFile>,
-    /// Makes its confirmed writes durable before they are marked.
+    /// The sink, whose writes must be durable before archives are marked.
     sink: &'r dyn Sink,
-    /// The run's counters.
     progress: &'r Progress,
-    /// Stops the run if something cannot be written.
     stop: &'r Stop,
     /// Why nothing may be marked any more. A later successful write does not undo a failed one: the kernel reports a
     /// failed write-back to only one fsync, so rejected rows would be lost.
     failed: Option<Failure>,
-    /// Archives to do again that are not in any books.
+    /// Archives to do again, if there are no books to enter them in.
     again: Vec<Arc<Archive>>,
-    /// Archives that were not begun before the run was stopped.
+    /// Number of archives that were not begun before the run was stopped.
     not_begun: u64,
-    /// Stops the run if too much is rejected.
+    /// Stops the run if too many rows are rejected.
     refusals: Option<&'r Refusals>,
-    /// Remembers over several looks what has been logged about archives.
+    /// What has been logged about archives at earlier looks.
     lines: Option<&'r Lines>,
     arrivals: Arrivals,
     tracker: Tracker,
-    /// Archives that are finished and not marked yet.
+    /// Finished archives that are not marked yet.
     unmarked: Vec<Finished>,
-    /// When to mark them, if there are any.
+    /// When to mark them. None if there are none.
     mark_at: Option<Instant>,
     mark_within: Duration,
 }
 
 impl<'r> Ledger<'r> {
-    /// A ledger that marks archives in `books` and writes rejected rows to `dead_letters`, if given. Counts everything
-    /// in `progress`.
+    /// Creates a ledger that marks archives in `books` and writes rejected rows to `dead_letters`, if given. Counts
+    /// everything in `progress`.
     pub fn new(
         books: Option<&'r Books>,
         dead_letters: Option<DeadLetterFile>,
@@ -94,20 +92,20 @@ impl<'r> Ledger<'r> {
         }
     }
 
-    /// Lets `refusals` watch the rejected rows.
+    /// Stops the run if `refusals` finds too many rejected rows.
     pub fn watched_by(self, refusals: &'r Refusals) -> Self {
         Self { refusals: Some(refusals), ..self }
     }
 
-    /// Does not log about an archive what `lines` says has been logged before.
+    /// Does not log what `lines` has already logged about an archive.
     pub fn logs_once(self, lines: &'r Lines) -> Self {
         Self { lines: Some(lines), ..self }
     }
 
-    /// Receives events until the channel closes. Archives that were delivered to an earlier generation of the sink, which
-    /// no longer counts, are to be done again: the books hand them out; without books, they are returned.
+    /// Receives events until the channel closes. Archives that were delivered to an earlier generation of the sink are to
+    /// be done again. They go back to the queue of the books; without books, they are returned.
     ///
-    /// A panic stops the run, and nothing is marked from then on. Events are still received, so that nobody blocks and
+    /// A panic stops the run, and nothing is marked from then on. Events are still received, so that no sender blocks and
     /// every row is counted.
     pub fn run(mut self, events: Receiver<Event>) -> Vec<Arc<Archive>> {
         loop {
@@ -126,21 +124,21 @@ impl<'r> Ledger<'r> {
                 self.guarded(None);
             }
             if is_last {
-                self.tell_not_begun();
+                self.log_not_begun();
                 return self.again;
             }
         }
     }
 
-    /// Whether nothing is on its way here after this event, unless more archives are taken up.
+    /// Whether this is the last event of all archives under way.
     fn drains(&mut self, event: &Event) -> bool {
         let Some(books) = self.books else { return false };
         self.arrivals.note(event) && books.open().under_way().archives == self.arrivals.complete()
     }
 
-    /// Tells how many archives were found and not begun, as the run was stopped.
-    fn tell_not_begun(&self) {
-        // Some were never handed out.
+    /// Logs how many archives were found but not begun before the run was stopped.
+    fn log_not_begun(&self) {
+        // Archives that never left the queue have no events.
         let left = self.books.map_or(0, |books| books.open().under_way().archives);
         let not_begun = self.not_begun + if self.stop.is_requested() { left } else { 0 };
         if not_begun > 0 && !self.stop.is_unread() {
@@ -148,7 +146,7 @@ impl<'r> Ledger<'r> {
         }
     }
 
-    /// The events that are decided by this event, or as no more are on their way.
+    /// Returns the events whose outcomes are final after this event. Refused ones may be held back until the last event.
     fn decided(&self, event: Option<Event>, is_last: bool) -> Vec<Event> {
         let Some(refusals) = self.refusals else { return event.into_iter().collect() };
         let mut decided = event.map_or_else(Vec::new, |event| refusals.judge(event, self.stop));
@@ -163,22 +161,22 @@ impl<'r> Ledger<'r> {
         if let Some(outcomes) = event.as_mut().map(Event::outcomes_mut) {
             self.progress.count_rows(&outcomes.tally, std::mem::take(&mut outcomes.reasons));
         }
-        let taken_in = stop.guard("the ledger", || {
+        let handled = stop.guard("the ledger", || {
             let _watch = stop.pulse().watch(Stage::Ledger);
-            self.take_in(event);
+            self.handle(event);
         });
-        if taken_in.is_none() {
+        if handled.is_none() {
             self.failed.get_or_insert_with(|| stop.as_failure());
         }
     }
 
-    /// Handles an event. None: no event is waiting, or none will come, so finished archives are marked.
-    fn take_in(&mut self, event: Option<Event>) {
+    /// Handles an event. None means that no event is waiting, so finished archives are marked now.
+    fn handle(&mut self, event: Option<Event>) {
         let is_idle = event.is_none();
         if let Some(event) = event {
             let finished = self.tracker.apply(&event);
             let (Event::Batch { outcomes, .. } | Event::Archive { outcomes, .. }) = event;
-            self.keep_rejected(&outcomes);
+            self.write_rejected(&outcomes);
             if let Some(finished) = finished {
                 self.unmarked.push(finished);
                 self.mark_at.get_or_insert_with(|| Instant::now() + self.mark_within);
@@ -191,7 +189,7 @@ impl<'r> Ledger<'r> {
         }
     }
 
-    fn keep_rejected(&mut self, outcomes: &Outcomes) {
+    fn write_rejected(&mut self, outcomes: &Outcomes) {
         let Some(file) = &mut self.dead_letters else { return };
         let appended =
             file.append(&outcomes.dead_letters).and_then(|()| file.append_lines(&outcomes.kept_lines));
@@ -206,14 +204,14 @@ impl<'r> Ledger<'r> {
         self.failed.get_or_insert(failure);
     }
 
-    /// Marks finished archives with one save.
+    /// Marks finished archives, with a single save of the state file.
     fn mark(&mut self, mut finished: Vec<Finished>) {
         if finished.is_empty() {
             return;
         }
         self.arrivals.dealt_with(finished.len() as u64);
         let durable = self.make_durable(&mut finished);
-        // From here on no look sees an archive that is neither under way nor done, or both.
+        // Locked until all are marked, so that every look sees each archive either under way or done.
         let mut open = self.books.map(Books::open);
         let marked = durable.and_then(|()| open.as_mut().map_or(Ok(()), |open| save(open, &finished)));
         if let Err(failure) = &marked {
@@ -228,7 +226,7 @@ impl<'r> Ledger<'r> {
             if archive.tally.read == 0 && is_pending && self.stop.is_requested() {
                 self.not_begun += 1;
             } else if !is_pending || self.lines.is_none_or(|lines| lines.is_new(&archive.archive, &fate)) {
-                // Whoever has gone has no use for the rest, and need not be told that it is left.
+                // If the reader of the output is gone, pending archives are expected and not logged.
                 if !(is_pending && self.stop.is_unread()) {
                     lines::log_archive(&archive.archive.name, &archive.tally, &fate);
                 }
@@ -250,7 +248,7 @@ impl<'r> Ledger<'r> {
             && open.under_way().archives == 0
         {
             self.progress.passed();
-            books.tell_settled();
+            books.notify_settled();
         }
     }
 
@@ -258,12 +256,12 @@ impl<'r> Ledger<'r> {
         let Some((open, books)) = open.zip(self.books) else { return self.again.push(archive) };
         if self.stop.is_requested() {
             open.leave(&archive);
-        } else if !books.allows(open.again(&archive)) {
+        } else if !books.allows(open.enqueue_again(&archive)) {
             self.stop.fail(moves_for_ever());
         }
     }
 
-    /// Makes durable what the marks stand on. Finds out which archives have to be done again.
+    /// Makes dead letters and documents durable before archives are marked. Finds the archives to do again.
     fn make_durable(&mut self, finished: &mut [Finished]) -> Result<(), Failure> {
         if finished.iter().all(|archive| matches!(archive.fate, Fate::Pending(_))) {
             return Ok(());
@@ -276,7 +274,7 @@ impl<'r> Ledger<'r> {
         }
         let present = self.sink.make_durable()?;
         for archive in finished.iter_mut().filter(|archive| !archive.counts_for(present)) {
-            // A failed archive, too: some of its rows were delivered before it turned out to be broken.
+            // Includes failed archives: some of their rows may have been delivered before the damage.
             if matches!(archive.fate, Fate::Processed | Fate::Failed(_)) {
                 archive.fate = Fate::Again;
             }
@@ -285,7 +283,7 @@ impl<'r> Ledger<'r> {
     }
 }
 
-/// Marks archives in the state file, and saves it.
+/// Marks archives in the state file and saves it.
 fn save(open: &mut Open, finished: &[Finished]) -> Result<(), Failure> {
     let state = &mut open.state;
     let mut is_new = false;
@@ -303,14 +301,14 @@ fn save(open: &mut Open, finished: &[Finished]) -> Result<(), Failure> {
     state.save().map_err(|error| state_not_written(state.path(), &error))
 }
 
-/// The failure if archives could not be marked, however often they were done again.
+/// Returns the failure of a run whose archives cannot be marked, however often they are repeated.
 pub fn moves_for_ever() -> Failure {
-    let message = "the aliases of the indices move again and again before archives can be marked: find out \
+    let message = "the aliases of the indices keep moving before archives can be marked: find out \
     who changes them, and run again";
     Failure::new(ExitCode::Unavailable, message)
 }
 
-/// The failure if the state file cannot be written.
+/// Returns the failure of a run whose state file cannot be written.
 pub fn state_not_written(path: &Path, error: &io::Error) -> Failure {
     cannot_write("the state file", path, error)
 }
@@ -320,6 +318,8 @@ fn cannot_write(what: &str, path: &Path, error: &io::Error) -> Failure {
         ErrorKind::InvalidInput => "name another one",
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => "free the disk",
         ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => "make it and its folder writable",
+        // Not of the system, but of this program: see `Text::write`.
+        ErrorKind::Other => "edit it only while no run uses it",
         _ => "free the disk or make its folder writable",
     };
     Failure::run(format!(

@@ -1,30 +1,31 @@
-//! Stops a run in which so much is refused that every row would become a dead letter. There are two limits:
+//! Stops a run if too many rows are rejected, so that a wrong setup does not turn every row into a dead letter. There are
+//! two limits:
 //!
-//! - The server refuses [`NOTHING_BUT_REFUSALS`] actions in a row and accepts none. Until that is decided, the refused
-//!   events are held back: their archives are not marked, and their rows are not yet dead letters. Posts and deletions
-//!   are counted separately, since a server that accepts tombstones may refuse all posts.
+//! - The server refuses [`MAX_REFUSALS_IN_A_ROW`] actions in a row and accepts none. Until that is decided, refused events
+//!   are held back: their archives are not marked, and their rows are not dead letters yet. Posts and deletions are
+//!   counted separately, since a server that accepts tombstones may refuse all posts.
 //! - More rows are rejected than `--max-rejected` allows.
 //!
-//! Beyond a limit, refused rows count as unconfirmed, so that their archives stay pending.
+//! Once a limit is exceeded, rejected rows count as unconfirmed, so that their archives stay pending.
 
 use std::collections::BTreeMap;
 use std::mem;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::config::MostRejected;
+use crate::config::RejectedLimit;
 use crate::exit::Failure;
 use crate::model::{Event, Outcomes, Tally};
 use crate::shutdown::Stop;
 
-/// This many refusals in a row, with no action accepted in between, cannot be due to the content.
-pub const NOTHING_BUT_REFUSALS: u64 = 1000;
+/// Number of refusals in a row, with no action accepted in between, that cannot be due to the content.
+pub const MAX_REFUSALS_IN_A_ROW: u64 = 1000;
 
-/// The most types of refusals that are told apart.
-const MOST_TYPES: usize = 100;
+/// Maximum number of error types that are counted.
+const MAX_TYPES: usize = 100;
 
 /// Watches the rejected rows of a whole run.
 pub struct Refusals {
-    most: Option<MostRejected>,
+    most: Option<RejectedLimit>,
     state: Mutex<State>,
 }
 
@@ -32,20 +33,22 @@ pub struct Refusals {
 struct State {
     /// Rows whose outcome is decided.
     rows: Tally,
-    /// For posts and for deletions: the refusals since the last accepted action, and the events held back.
+    /// One for posts and one for deletions.
     kinds: [Kind; 2],
-    /// Whether a limit was exceeded and the run is to stop.
-    is_over: bool,
+    /// Whether a limit is exceeded.
+    is_exceeded: bool,
     types: Types,
 }
 
 #[derive(Default)]
 struct Kind {
+    /// Number of refusals since the last accepted action.
     in_a_row: u64,
+    /// The events held back.
     held: Vec<Event>,
 }
 
-/// The number of rejections and the first reason, by type of error.
+/// The number of rejections and the first reason, by error type.
 #[derive(Default)]
 struct Types(BTreeMap<String, (u64, String)>);
 
@@ -54,13 +57,13 @@ impl Types {
         for letter in &outcomes.dead_letters {
             if let Some((count, _)) = self.0.get_mut(&letter.error_type) {
                 *count += 1;
-            } else if self.0.len() < MOST_TYPES {
+            } else if self.0.len() < MAX_TYPES {
                 self.0.insert(letter.error_type.clone(), (1, letter.reason.clone()));
             }
         }
     }
 
-    /// The most frequent rejection, in words.
+    /// Formats the most frequent rejection.
     fn most(&self) -> String {
         let most = self.0.iter().max_by_key(|(_, (count, _))| *count);
         most.map_or_else(String::new, |(kind, (count, reason))| format!("{count} times {kind}: {reason}"))
@@ -68,18 +71,18 @@ impl Types {
 }
 
 impl Refusals {
-    /// A watch that has seen no event yet. `most` limits the rejected rows.
-    pub fn new(most: Option<MostRejected>) -> Self {
+    /// Creates a watch. `most` is the limit of rejected rows.
+    pub fn new(most: Option<RejectedLimit>) -> Self {
         Self { most, state: Mutex::default() }
     }
 
-    /// Judges an event. Returns the events that it decides, in order: none, only itself, or earlier ones, too.
+    /// Takes an event. Returns, in order, the events whose outcomes are final now. Stops the run if a limit is exceeded.
     pub fn judge(&self, mut event: Event, stop: &Stop) -> Vec<Event> {
         let mut state = self.state();
         let outcomes = event.outcomes_mut();
         let (refused, taken) = (refused_by_server(outcomes), taken(&outcomes.tally));
         let nth = usize::from(outcomes.of_deletions);
-        if state.is_over {
+        if state.is_exceeded {
             unconfirm(outcomes);
             return vec![event];
         }
@@ -88,11 +91,11 @@ impl Refusals {
             let Some(kind) = state.kinds.get_mut(nth) else { return vec![event] };
             kind.in_a_row += refused;
             kind.held.push(event);
-            if kind.in_a_row >= NOTHING_BUT_REFUSALS {
-                state.is_over = true;
+            if kind.in_a_row >= MAX_REFUSALS_IN_A_ROW {
+                state.is_exceeded = true;
                 let mut types = Types::default();
                 kind_outcomes(&mut state.kinds, nth).for_each(|outcomes| types.add(outcomes));
-                stop.fail(nothing_but_refusals(&types.most()));
+                stop.fail(too_many_in_a_row(&types.most()));
                 for kind in &mut state.kinds {
                     decided.append(&mut kind.held);
                 }
@@ -110,27 +113,27 @@ impl Refusals {
         self.within_limit(&mut state, decided, stop)
     }
 
-    /// Decides the events held back, since no more are to come.
+    /// Returns the events held back, once no more events are on their way.
     pub fn finish(&self, stop: &Stop) -> Vec<Event> {
         let mut state = self.state();
         let held: Vec<Event> = state.kinds.iter_mut().flat_map(|kind| mem::take(&mut kind.held)).collect();
         self.within_limit(&mut state, held, stop)
     }
 
-    /// Counts events. Stops the run at the one that exceeds the limit.
+    /// Counts the rejected rows of events. Stops the run at the event that exceeds `--max-rejected`.
     fn within_limit(&self, state: &mut State, mut events: Vec<Event>, stop: &Stop) -> Vec<Event> {
         let Some(most) = self.most else { return events };
         for event in &mut events {
             let outcomes = event.outcomes_mut();
-            if !state.is_over && outcomes.tally.rejected > 0 {
+            if !state.is_exceeded && outcomes.tally.rejected > 0 {
                 state.types.add(outcomes);
                 let rejected = state.rows.rejected + outcomes.tally.rejected;
                 if rejected > most.of(state.rows.settled() + outcomes.tally.settled()) {
-                    state.is_over = true;
-                    stop.fail(too_many(most, rejected, &state.types.most()));
+                    state.is_exceeded = true;
+                    stop.fail(too_many_rejected(most, rejected, &state.types.most()));
                 }
             }
-            if state.is_over {
+            if state.is_exceeded {
                 unconfirm(outcomes);
             }
             state.rows += &outcomes.tally;
@@ -151,12 +154,12 @@ fn kind_outcomes(kinds: &mut [Kind; 2], nth: usize) -> impl Iterator<Item = &Out
         .flat_map(|kind| kind.held.iter_mut().map(|event| &*event.outcomes_mut()))
 }
 
-/// Number of actions that the server carried out, or that were older than what it has.
+/// Returns the number of actions that the server carried out or found outdated.
 fn taken(tally: &Tally) -> u64 {
     tally.indexed + tally.deleted + tally.superseded
 }
 
-/// Number of actions that the server refused. Excludes rows that were rejected before sending.
+/// Returns the number of actions that the server refused, without rows that were rejected before sending.
 fn refused_by_server(outcomes: &Outcomes) -> u64 {
     outcomes.dead_letters.iter().filter(|letter| letter.stage == "elasticsearch").count() as u64
 }
@@ -171,15 +174,15 @@ fn unconfirm(outcomes: &mut Outcomes) {
     outcomes.reasons.can_be_replayed = 0;
 }
 
-fn nothing_but_refusals(most: &str) -> Failure {
+fn too_many_in_a_row(most: &str) -> Failure {
     Failure::run(format!(
-        "Elasticsearch has refused {NOTHING_BUT_REFUSALS} actions in a row and accepted none ({most}): \
+        "Elasticsearch has refused {MAX_REFUSALS_IN_A_ROW} actions in a row and accepted none ({most}): \
          check the index, its mapping and its ingest pipeline; these rows are not in the dead-letter file, \
          and their archives stay pending: run again once it accepts documents"
     ))
 }
 
-fn too_many(most: MostRejected, rejected: u64, said: &str) -> Failure {
+fn too_many_rejected(most: RejectedLimit, rejected: u64, said: &str) -> Failure {
     Failure::run(format!(
         "{rejected} rows are rejected, more than --max-rejected {most} allows (most often: {said}): look at \
          the dead-letter file, and run again with a higher limit if you expect these rows; the archives of \
@@ -219,7 +222,7 @@ mod tests {
         event
     }
 
-    /// The number of decided events, and their rejected and unconfirmed rows.
+    /// Returns the number of events, and their rejected and unconfirmed rows.
     fn decided(events: Vec<Event>) -> (usize, u64, u64) {
         let mut all = Outcomes::default();
         let count = events.len();
@@ -229,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn refusals_in_a_row_are_held_back_until_something_is_taken() {
+    fn refusals_in_a_row_are_held_back_until_an_action_is_accepted() {
         let (refusals, stop) = (Refusals::new(None), Stop::new());
         let judge = |event| decided(refusals.judge(event, &stop));
         assert_eq!(judge(event(0, 999, "elasticsearch")), (0, 0, 0));
@@ -244,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_but_refusals_stop_the_run_and_are_no_dead_letters() {
+    fn too_many_refusals_in_a_row_stop_the_run_and_are_not_dead_letters() {
         let (refusals, stop) = (Refusals::new(None), Stop::new());
         for _ in 0..9 {
             assert!(refusals.judge(event(0, 100, "elasticsearch"), &stop).is_empty());
@@ -261,11 +264,11 @@ mod tests {
     }
 
     #[test]
-    fn more_than_is_allowed_stops_the_run_with_what_goes_over_it() {
+    fn more_rejected_rows_than_allowed_stop_the_run_and_stay_unconfirmed() {
         for (most, allowed, rows) in
             [("0", 0, 0), ("20", 20, 0), ("1%", 10, 0), ("1%", 10, 500), ("1%", 50, 4_950)]
         {
-            let (refusals, stop) = (Refusals::new(Some(MostRejected::parse(most).unwrap())), Stop::new());
+            let (refusals, stop) = (Refusals::new(Some(RejectedLimit::parse(most).unwrap())), Stop::new());
             decided(refusals.judge(event(rows, 0, ""), &stop));
             assert_eq!(
                 decided(refusals.judge(event(1, allowed, "decode"), &stop)),

@@ -1,16 +1,16 @@
 //! The state file: which archives are done.
 //!
 //! It is a JSON array of `{"filename", "status": "processed"|"failed", "timestamp", "error"?}`, as the established tool
-//! writes it. We add fields of our own (`rows`, `size`, `modified_ns`, `etag`) where they are useful. Other entries are
+//! writes it. This program adds the fields `rows`, `size`, `modified_ns` and `etag`. Entries that it does not change are
 //! kept byte for byte.
 //!
-//! Later versions of that tool write an object: `{"files": […], "cursor": {"last_time_us": …}}`, then only the cursor.
-//! A cursor marks every archive up to its time as done. The first save turns such a file into an array, in which the
-//! cursor is an entry of its own.
+//! Later versions of that tool write an object: `{"files": […], "cursor": {"last_time_us": …}}`, or only the cursor. A
+//! cursor marks every archive up to its time as done. The first save turns such a file into an array with an entry for
+//! the cursor.
 //!
-//! The text stays on disk. Memory holds only each archive's name and its mark. A small file is rewritten at each save.
-//! A large file is rewritten only so often that it costs nothing. In between, new entries go to a journal beside it,
-//! which every reader of the file reads as well.
+//! The text stays on disk; memory only holds each archive's name and mark. A small file is rewritten at each save. A
+//! large file is rewritten at a limited rate, so that the cost is negligible. In between, new entries go to a journal
+//! beside it. Whoever reads the file also reads the journal.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -38,13 +38,13 @@ mod text;
 pub use lock::Lock;
 pub use stamp::Stamp;
 
-/// A file of up to this many bytes is rewritten at each save.
+/// The largest file that is rewritten at each save, in bytes.
 const SMALL_BYTES: u64 = 1 << 20;
 
-/// The average rate limit for rewriting a larger file, in bytes a second.
-const BYTES_A_SECOND: u64 = 1 << 20;
+/// Average rate limit for rewriting a larger file, in bytes per second.
+const BYTES_PER_SECOND: u64 = 1 << 20;
 
-/// Bytes per read.
+/// Number of bytes per read.
 const READ_BYTES: usize = 64 << 10;
 
 /// An archive's mark in the file.
@@ -52,9 +52,9 @@ const READ_BYTES: usize = 64 << 10;
 pub enum Mark {
     /// Done.
     Processed,
-    /// The archive was broken when it was last read.
+    /// The archive was damaged when it was last read.
     Failed {
-        /// Why.
+        /// What was wrong.
         error: String,
         /// Its stamp at that time, if recorded.
         stamp: Option<Stamp>,
@@ -82,7 +82,7 @@ struct StateEntry {
     last_time_us: Option<i64>,
 }
 
-/// The `filename` of the entry that is a cursor. No archive has this name.
+/// The `filename` of the cursor's entry. No archive has this name.
 const CURSOR: &str = ".cursor";
 
 /// The object that later versions of the established tool write.
@@ -99,20 +99,20 @@ struct Cursor {
     last_time_us: i64,
 }
 
-/// What the entries hold besides the marks.
+/// The cursor, and totals over the entries.
 #[derive(Debug)]
 struct Sums {
-    /// Every archive up to this time is done; microseconds since 1970.
+    /// The cursor in microseconds since 1970. Every archive up to this time is done.
     cursor_us: Option<i64>,
     all: Done,
-    /// The sums of entries that were marked some minutes before the file was read.
+    /// Totals over the entries with a timestamp before `since`.
     earlier: Done,
-    /// Entries from this time on do not count as earlier. Written as in the file.
+    /// Some minutes before the file was read, formatted as a timestamp.
     since: Vec<u8>,
 }
 
 impl Sums {
-    /// Most indices refresh within minutes, so entries marked before this time are visible.
+    /// Time after which an index shows the documents of a marked archive: most indices refresh within minutes.
     const SHOWN_AFTER_MILLIS: i64 = 10 * 60 * 1000;
 
     fn new() -> Self {
@@ -128,7 +128,7 @@ impl Sums {
         }
         let rows = entry.rows.unwrap_or_default();
         self.all = Done { archives: self.all.archives + 1, rows: self.all.rows.saturating_add(rows) };
-        // Both are UTC, and written alike down to the second.
+        // Both are UTC, in the same format down to the second.
         if entry.timestamp.as_bytes().get(..19) < self.since.get(..19) {
             self.earlier =
                 Done { archives: self.earlier.archives + 1, rows: self.earlier.rows.saturating_add(rows) };
@@ -141,24 +141,24 @@ impl Sums {
 pub struct StateFile {
     path: PathBuf,
     text: Text,
-    /// By archive name.
+    /// The archives with an entry, by name.
     known: HashMap<Box<str>, ArchiveState>,
-    /// Entries since the last save, one a line.
+    /// Entries since the last save, one per line.
     unsaved: Vec<u8>,
     sums: Sums,
     journal: Journal,
-    /// Whether there is a journal, of this run or an earlier one, with entries that are not in the file.
+    /// Whether a journal, of this run or an earlier one, has entries that are not in the file.
     has_journal: bool,
     /// When the file was last read or written.
     written: Instant,
 }
 
-/// The state of an archive. Small in most cases, so that a hundred thousand archives take little memory.
+/// The mark of an archive. Kept small, since there may be a hundred thousand processed archives.
 #[derive(Debug)]
 enum ArchiveState {
-    /// With its stamp, if recorded.
+    /// The stamp, if recorded.
     Processed(Option<Stamp>),
-    /// With the place of its entry, whose text will change some day.
+    /// The mark, and the place of the entry, which is replaced when the archive is marked again.
     Failed(Box<(Mark, Place)>),
 }
 
@@ -196,7 +196,7 @@ impl ArchiveState {
 }
 
 impl StateEntry {
-    /// Parses an entry: the archive's name, its mark and its stamp.
+    /// Parses an entry into the archive's name, mark and stamp.
     fn read(text: &[u8], sums: &mut Sums) -> Result<(String, Mark, Option<Stamp>), String> {
         let entry: Self = serde_json::from_slice(text).map_err(|error| error.to_string())?;
         sums.add(&entry);
@@ -211,10 +211,13 @@ impl StateEntry {
 }
 
 impl StateFile {
-    /// Reads the file. A missing file is empty. Anything that is not a state file is an error (exit code 2) and never
-    /// taken for an empty one.
+    /// Reads the file. A missing file counts as empty.
+    ///
+    /// # Errors
+    ///
+    /// Fails with exit code 2 if the file is anything but a state file. An unreadable file never counts as empty.
     pub fn load(path: &Path) -> Result<Self, Failure> {
-        let path = followed(path)?;
+        let path = resolve_links(path)?;
         let state = match Self::read(&path, &path) {
             Ok(state) => state,
             Err(error) => {
@@ -224,8 +227,8 @@ impl StateFile {
         state.with_journal()
     }
 
-    /// A state in which nothing is done, for listing all archives. Must never be saved.
-    pub fn of_nothing(path: &Path) -> Self {
+    /// Creates a state in which nothing is done, for runs that read all archives. Must never be saved.
+    pub fn empty(path: &Path) -> Self {
         let (text, known, sums) = (Text::new(), HashMap::new(), Sums::new());
         let (unsaved, journal, written) = (Vec::new(), Journal::of(path), Instant::now());
         Self { path: path.to_owned(), text, known, unsaved, sums, journal, has_journal: false, written }
@@ -242,7 +245,7 @@ impl StateFile {
                 if is_object(&mut file)? {
                     return Self::read_object(path, file);
                 }
-                // The last of several entries of an archive counts.
+                // If an archive has several entries, the last one counts.
                 let shape = scan::objects(BufReader::with_capacity(READ_BYTES, &file), |at, entry| {
                     let (name, mark, stamp) = StateEntry::read(entry, &mut sums)?;
                     let place = Place { at, length: entry.len() as u64 };
@@ -256,7 +259,7 @@ impl StateFile {
         Ok(Self { path: path.to_owned(), text, known, unsaved, sums, journal, has_journal: false, written })
     }
 
-    /// Reads the formats with a cursor. They hold little besides it.
+    /// Reads the formats with a cursor. Such a file is small, so it is read as a whole.
     fn read_object(path: &Path, mut file: File) -> io::Result<Self> {
         let wrong = |what: String| io::Error::new(io::ErrorKind::InvalidData, what);
         let mut text = String::new();
@@ -286,8 +289,8 @@ impl StateFile {
         Ok(state)
     }
 
-    /// Reads the copy beside a file that can only be written in place, after a write was cut off. None: there is no
-    /// copy, or it is not whole either.
+    /// Reads the copy beside a file that can only be written in place and that a crash has torn. None if there is no
+    /// copy, or if it is not complete.
     fn read_copy(path: &Path, error: &io::Error) -> Option<Self> {
         let copy = files::copy_of(path);
         if !files::is_mount_point(path) || !copy.is_file() {
@@ -303,8 +306,7 @@ impl StateFile {
         Some(state)
     }
 
-    /// Adds the entries of the journal: those that an earlier run, or one that is still running, has not put into the
-    /// file.
+    /// Adds the entries of the journal, which an earlier run, or one that is still running, has not written to the file.
     fn with_journal(mut self) -> Result<Self, Failure> {
         let left = self.journal.left().map_err(|error| {
             unusable(&self.path, &format!("its journal, beside it, cannot be read: {error}"))
@@ -313,7 +315,7 @@ impl StateFile {
             let (name, mark, stamp) = StateEntry::read(line, &mut self.sums).map_err(|why| {
                 unusable(&self.path, &format!("its journal, beside it, holds another line: {why}"))
             })?;
-            // An outdated journal says nothing new, and processed archives stay processed.
+            // An outdated journal only repeats the file, and processed archives stay processed.
             if self.get(&name).is_none_or(|known| *known != mark && *known != Mark::Processed) {
                 self.put(&name, line, mark, stamp);
                 self.has_journal = true;
@@ -322,25 +324,24 @@ impl StateFile {
         Ok(self)
     }
 
-    /// The mark of the archive with this name.
+    /// Returns the mark of the archive with this name.
     pub fn get(&self, name: &str) -> Option<&Mark> {
         self.known.get(name).map(ArchiveState::mark)
     }
 
-    /// Whether an archive has changed since it was marked: the size or time of a file, or the size or ETag of an
-    /// object.
+    /// Whether an archive has changed since it was marked: the size or time of a file, the size or ETag of an object.
     pub fn has_changed(&self, archive: &Archive) -> bool {
         let stamp = self.known.get(&*archive.name).and_then(ArchiveState::stamp);
         stamp.is_some_and(|stamp| stamp.differs(archive))
     }
 
-    /// The sums of the archives that were processed when the file was read. The second value covers only those marked
-    /// some minutes before, whose documents an index shows by now.
+    /// Returns totals over the archives that were processed when the file was read: all of them, and those marked some
+    /// minutes before, whose documents an index shows by now.
     pub fn done(&self) -> (Done, Done) {
         (self.sums.all, self.sums.earlier)
     }
 
-    /// Whether the file has a cursor at or after this archive's time.
+    /// Whether the archive's time is at or before the file's cursor.
     pub fn is_before_cursor(&self, archive: &Archive) -> bool {
         let micros = archive.seconds.and_then(|seconds| seconds.checked_mul(1_000_000));
         micros.zip(self.sums.cursor_us).is_some_and(|(micros, cursor)| micros <= cursor)
@@ -360,14 +361,14 @@ impl StateFile {
     }
 
     fn mark(&mut self, entry: &StateEntry, mark: Mark, stamp: Option<Stamp>) {
-        // An entry holds only text and numbers, so writing it as JSON cannot fail.
+        // An entry holds only text and numbers, so this cannot fail.
         let text = serde_json::to_vec(entry).unwrap_or_default();
         self.unsaved.extend_from_slice(&text);
         self.unsaved.push(b'\n');
         self.put(&entry.filename, &text, mark, stamp);
     }
 
-    /// Replaces the entry of an archive, or appends it behind all others.
+    /// Replaces the entry of an archive, or appends one.
     fn put(&mut self, name: &str, text: &[u8], mark: Mark, stamp: Option<Stamp>) {
         let old = self.known.get_mut(name).and_then(ArchiveState::place).copied();
         let place = match old {
@@ -386,16 +387,16 @@ impl StateFile {
         self.known.insert(name.into(), ArchiveState::new(mark, stamp, place));
     }
 
-    /// The file's path, without any link.
+    /// Returns the file's path, with all links resolved.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Saves all marks to disk: into the file, which is replaced as a whole, or for now into its journal.
+    /// Saves all marks durably, by replacing the file or by appending to its journal.
     ///
     /// # Errors
     ///
-    /// The marks are not on disk.
+    /// Fails if the marks may not be on disk.
     pub fn save(&mut self) -> io::Result<()> {
         if self.is_due() || self.journal.append(&self.unsaved).is_err() {
             return self.write();
@@ -405,19 +406,18 @@ impl StateFile {
         Ok(())
     }
 
-    /// Writes all marks into the file itself. Call it at the end of a run.
+    /// Writes all marks to the file itself, at the end of a run.
     ///
     /// # Errors
     ///
-    /// The marks are not in the file.
+    /// Fails if the marks may not be in the file.
     pub fn finish(&mut self) -> io::Result<()> {
         if self.has_journal { self.write() } else { Ok(()) }
     }
 
-    /// Whether to rewrite the file now: it is small, or was last written long enough ago, or an earlier run has left a
-    /// journal.
+    /// Whether to rewrite the file now: it is small, it was written long enough ago, or an earlier run has left a journal.
     fn is_due(&self) -> bool {
-        let pause = Duration::from_secs(self.text.len() / BYTES_A_SECOND);
+        let pause = Duration::from_secs(self.text.len() / BYTES_PER_SECOND);
         let is_left = self.has_journal && !self.journal.is_open();
         is_left || self.text.len() <= SMALL_BYTES || self.written.elapsed() >= pause
     }
@@ -439,9 +439,9 @@ impl StateFile {
     }
 }
 
-/// Follows links to the state file once and for all. So a save replaces the file and not the link, and there is one
-/// lock whichever name is used. A dangling link is an error, not an empty file: its volume may not be mounted.
-fn followed(path: &Path) -> Result<PathBuf, Failure> {
+/// Resolves links to the state file, so that a save replaces the file and not the link, and the lock does not depend on
+/// the name used. A dangling link is an error and not an empty file: its volume may not be mounted.
+fn resolve_links(path: &Path) -> Result<PathBuf, Failure> {
     if path.is_symlink() && !path.exists() {
         let what = "it is a link to a missing file; if there has never been a state file, write [] into it";
         return Err(unusable(path, what));
@@ -456,7 +456,7 @@ fn unusable(path: &Path, what: &str) -> Failure {
     ))
 }
 
-/// The file name that identifies an archive. Other tools may have written a path or a key.
+/// Returns the file name that identifies an archive: other tools may have written a path or a key.
 fn base_name(filename: &str) -> &str {
     filename.rsplit('/').next().unwrap_or(filename)
 }
@@ -470,14 +470,14 @@ fn entry_of(archive: &Archive, status: &str) -> StateEntry {
         error: None,
         rows: None,
         size: Some(archive.bytes),
-        // The time of an object is when it was put there, which is useless.
+        // An object's time is its upload time, which says nothing about its content.
         modified_ns: recorded_ns(archive).filter(|_| etag.is_none()),
         etag,
         last_time_us: None,
     }
 }
 
-/// Whether a file begins as a JSON object. Rewinds it to its start.
+/// Whether a file begins like a JSON object. Rewinds the file.
 fn is_object(file: &mut File) -> io::Result<bool> {
     let mut start = [0; 64];
     let length = file.read(&mut start)?;

@@ -1,4 +1,4 @@
-//! Tests when archives are marked, in which order, and what is reported about them.
+//! Tests of the ledger: when archives are marked, in which order, and what is reported.
 
 use std::sync::Mutex;
 use std::sync::mpsc;
@@ -35,7 +35,7 @@ fn archive(name: &str) -> std::sync::Arc<Archive> {
         .into()
 }
 
-/// The end of an archive of `rows` rows, all of them skipped.
+/// Creates the end event of an archive of `rows` rows, all of them skipped.
 fn read(name: &str, rows: u64, end: ArchiveEnd) -> Event {
     let tally = Tally { read: rows, skipped: rows, ..Tally::default() };
     let outcomes = Outcomes { tally, ..Outcomes::default() };
@@ -46,8 +46,8 @@ fn complete(name: &str) -> Event {
     read(name, 1, ArchiveEnd::Complete)
 }
 
-/// Runs a ledger that marks within `within` over `events`. Returns the number of rows counted at each marking, and the
-/// state file.
+/// Runs a ledger with the marking interval `within` over `events`. Returns the number of rows counted at each marking,
+/// and the state file.
 fn marked(within: Duration, events: Vec<Event>) -> (Vec<u64>, StateFile) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("state.json");
@@ -69,20 +69,20 @@ fn marked(within: Duration, events: Vec<Event>) -> (Vec<u64>, StateFile) {
 }
 
 #[test]
-fn archives_that_finish_one_soon_after_the_other_are_marked_together() {
+fn archives_that_finish_shortly_after_each_other_are_marked_together() {
     let (markings, state) = marked(Duration::from_secs(3_600), ["a", "b", "c"].map(complete).into());
     assert_eq!(markings, [3]);
     assert!(["a", "b", "c"].iter().all(|name| state.get(name) == Some(&Mark::Processed)));
 }
 
 #[test]
-fn a_ledger_that_always_has_something_to_take_in_marks_in_time_all_the_same() {
+fn a_busy_ledger_marks_in_time() {
     let (markings, _) = marked(Duration::ZERO, ["a", "b", "c"].map(complete).into());
     assert_eq!(markings, [1, 2, 3]);
 }
 
 #[test]
-fn a_ledger_that_has_nothing_to_take_in_marks_in_time() {
+fn an_idle_ledger_marks_in_time() {
     let (progress, stop) = (Progress::new(), Stop::new());
     let (marks, marking) = mpsc::sync_channel(1);
     let make_durable = || {
@@ -100,7 +100,7 @@ fn a_ledger_that_has_nothing_to_take_in_marks_in_time() {
 }
 
 #[test]
-fn what_was_delivered_to_an_earlier_generation_is_done_again_unless_it_is_pending() {
+fn archives_delivered_to_an_earlier_generation_are_repeated_unless_pending() {
     let (complete, broken) = (ArchiveEnd::Complete, ArchiveEnd::Broken("no table".into()));
     let events = [
         ("earlier", complete.clone(), Some(PRESENT - 1)),
@@ -122,7 +122,7 @@ fn what_was_delivered_to_an_earlier_generation_is_done_again_unless_it_is_pendin
 }
 
 #[test]
-fn archives_that_are_all_pending_have_nothing_made_durable() {
+fn nothing_is_made_durable_if_all_archives_are_pending() {
     let abandoned = |name| read(name, 1, ArchiveEnd::Abandoned("stopping".into()));
     let (markings, state) = marked(Duration::ZERO, ["a", "b"].map(abandoned).into());
     assert_eq!((markings, state.get("a")), (vec![], None));
@@ -132,7 +132,8 @@ fn archives_that_are_all_pending_have_nothing_made_durable() {
     assert!(matches!(state.get("c"), Some(Mark::Failed { error, .. }) if error == "no table"));
 }
 
-/// Runs a ledger that marks two archives, one after the other. The first marking fails. Returns why the run stops.
+/// Runs a ledger that marks two archives, one after the other. The first marking fails with `fails`. Returns why the run
+/// stops.
 fn first_marking(fails: impl Fn() -> Result<(), Failure> + Sync) -> String {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("state.json");
@@ -156,7 +157,7 @@ fn first_marking(fails: impl Fn() -> Result<(), Failure> + Sync) -> String {
 }
 
 #[test]
-fn after_a_failure_or_a_panic_nothing_is_marked_even_where_a_later_attempt_would_succeed() {
+fn after_a_failure_or_a_panic_nothing_is_marked_even_if_a_later_attempt_would_succeed() {
     assert_eq!(first_marking(|| Err(Failure::run("the disk is gone"))), "the disk is gone");
     let told = first_marking(|| panic!("provoked"));
     assert!(told.starts_with("an internal error in the ledger: provoked"), "{told}");
@@ -283,7 +284,7 @@ fn more_rejected_rows_than_are_allowed_stop_the_run_and_leave_their_archive_pend
     let folder = tempfile::tempdir().unwrap();
     let (books, _archives) = books_of(folder.path(), None, &["a"]);
     let (progress, stop) = (Progress::new(), Stop::new());
-    let refusals = Refusals::new(crate::config::MostRejected::parse("0"));
+    let refusals = Refusals::new(crate::config::RejectedLimit::parse("0"));
     let (sender, receiver) = unbounded();
     sender.send(refused("a")).unwrap();
     drop(sender);

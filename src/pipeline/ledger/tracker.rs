@@ -20,7 +20,7 @@ struct OpenArchive {
     end: Option<(ArchiveEnd, u64)>,
 }
 
-/// An archive that gets no more events in this run.
+/// An archive whose events have all arrived.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Finished {
     /// The archive.
@@ -29,33 +29,33 @@ pub struct Finished {
     pub tally: Tally,
     /// The earliest generation of the sink that received any of its rows. None: none was delivered.
     pub generation: Option<Generation>,
-    /// What is to become of it.
+    /// What to do with it.
     pub fate: Fate,
 }
 
-/// What becomes of an archive.
+/// What to do with an archive.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fate {
-    /// Every row has a final outcome: mark it `processed`.
+    /// Mark it `processed`: every row has a final outcome.
     Processed,
-    /// It is broken for good: mark it `failed`, with the reason.
+    /// Mark it `failed`, for this reason: it is damaged.
     Failed(String),
-    /// The next run takes it up again, for this reason.
+    /// Leave it pending, for this reason: the next run loads it again.
     Pending(String),
-    /// It is done again in this run: what it was delivered to no longer counts.
+    /// Repeat it in this run: its documents went to an index that has been replaced since.
     Again,
 }
 
 impl Finished {
-    /// Whether its deliveries count for the present generation of the sink. Otherwise it is done again.
+    /// Whether its deliveries count in the sink's present generation. If not, it has to be repeated.
     pub fn counts_for(&self, present: Generation) -> bool {
         self.generation.is_none_or(|generation| generation >= present)
     }
 }
 
 impl Tracker {
-    /// Applies an event. Returns the archive if the event finishes it. Events of an archive may come in any order: its
-    /// end may overtake its last batches.
+    /// Applies an event. Returns the archive if this is its last event. Events may arrive in any order: the end of an
+    /// archive may overtake its last batches.
     pub fn apply(&mut self, event: &Event) -> Option<Finished> {
         let (archive, outcomes) = match event {
             Event::Batch { archive, outcomes } | Event::Archive { archive, outcomes, .. } => {
@@ -85,22 +85,22 @@ impl Tracker {
         Some(Finished { archive: archive.clone(), tally, generation, fate })
     }
 
-    /// Number of archives with more events to come.
+    /// Returns the number of archives with more events to come.
     pub fn open(&self) -> usize {
         self.open.len()
     }
 }
 
-/// Knows which archives have had all their events, whether or not it is decided yet what these come to.
+/// Counts archives whose events have all arrived, including events that are held back.
 #[derive(Default)]
 pub struct Arrivals {
-    /// Batches so far, and how many there are if the archive has been read.
+    /// By archive name: number of batches so far, and in total once the archive has been read.
     open: HashMap<String, (u64, Option<u64>)>,
     complete: u64,
 }
 
 impl Arrivals {
-    /// Notes an event. Returns whether it is the last one of its archive.
+    /// Counts an event. Returns whether it is the last one of its archive.
     pub fn note(&mut self, event: &Event) -> bool {
         let (Event::Batch { archive, .. } | Event::Archive { archive, .. }) = event;
         let (so_far, all) = self.open.entry(archive.name.clone()).or_default();
@@ -116,12 +116,12 @@ impl Arrivals {
         is_last
     }
 
-    /// The archives that have had their last event and are not dealt with.
+    /// Returns the number of archives whose events have all arrived and that have not been dealt with.
     pub fn complete(&self) -> u64 {
         self.complete
     }
 
-    /// So many archives have been dealt with.
+    /// Records that this many archives have been dealt with.
     pub fn dealt_with(&mut self, archives: u64) {
         self.complete = self.complete.saturating_sub(archives);
     }
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn an_archive_has_arrived_with_its_last_event_whatever_that_is() {
+    fn an_archive_is_complete_with_its_last_event_in_any_order() {
         let mut arrivals = Arrivals::default();
         let (batch, end) = (batch("a", 1, 0), end("a", 2, 2, ArchiveEnd::Complete));
         assert_eq!([&batch, &end, &batch].map(|event| arrivals.note(event)), [false, false, true]);
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn one_unconfirmed_row_leaves_the_archive_pending_even_a_broken_one() {
+    fn one_unconfirmed_row_leaves_even_a_broken_archive_pending() {
         for how in [ArchiveEnd::Complete, ArchiveEnd::Broken("x".into())] {
             let events = [batch("a", 1, 1), end("a", 2, 1, how)];
             assert!(matches!(fate(&events), Some(Fate::Pending(_))));
@@ -197,7 +197,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_archive_finishes_once_with_all_its_rows_in_whatever_order_events_come(
+        fn every_archive_finishes_once_with_all_its_rows_in_any_order_of_events(
             sizes in prop::collection::vec(prop::collection::vec(0_u64..5, 0..6), 1..6),
             seed in any::<u64>(),
         ) {

@@ -1,7 +1,7 @@
-//! Reads the dead-letter file as a source: line by line, and the document to send again of each.
+//! Reads a dead-letter file: line by line, each with the document to send again.
 //!
-//! The file is NDJSON, one [`DeadLetter`] a line. Only lines of this program are sent again: an action line that
-//! differs in anything from ours makes its line not replayable.
+//! The file is NDJSON, one [`DeadLetter`] per line. Only lines of this program are sent again: a line cannot be replayed
+//! if its bulk action differs in anything from what this program writes.
 
 use std::borrow::Cow;
 use std::fs::File;
@@ -17,23 +17,23 @@ use crate::model::Names;
 use crate::model::{ActionKind, DeadLetter, Version};
 use crate::timestamp::parse_rfc3339_millis;
 
-/// The longest line that is read, in bytes without its end. Documents have some 100 KB at most, so this program writes
-/// no longer line.
-pub const LONGEST_LINE: usize = 64 << 20;
+/// The longest line that is read, in bytes without its end. Documents have at most about 100 KB, so this program writes
+/// no longer lines.
+pub const MAX_LINE_BYTES: usize = 64 << 20;
 
-/// Rejects a file whose first lines, this many, hold no dead letter. A crash damages only a line or two.
+/// Rejects a file if its first lines, this many, hold no dead letter. A crash damages only a line or two.
 const FIRST_LINES: usize = 10;
 
 /// A line that is not blank.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Line<'l> {
-    /// Its number in the file, counted from 1. Blank lines count.
+    /// Its number in the file, from 1, including blank lines.
     pub number: u64,
-    /// The line without its end. None: it is over the limit.
+    /// The line without its end. None if it is over the limit.
     pub content: Option<&'l [u8]>,
 }
 
-/// Reads a file line by line and holds only one line in memory.
+/// Reads a file line by line. Only one line is in memory.
 pub struct DeadLetterLines<R> {
     reader: R,
     longest: usize,
@@ -44,7 +44,7 @@ pub struct DeadLetterLines<R> {
 impl DeadLetterLines<BufReader<File>> {
     /// Opens a file for reading.
     pub fn open(path: &Path) -> io::Result<Self> {
-        Ok(Self::new(BufReader::with_capacity(1 << 20, files::open(path)?), LONGEST_LINE))
+        Ok(Self::new(BufReader::with_capacity(1 << 20, files::open(path)?), MAX_LINE_BYTES))
     }
 }
 
@@ -54,7 +54,7 @@ impl<R: BufRead> DeadLetterLines<R> {
         Self { reader, longest, line: Vec::new(), number: 0 }
     }
 
-    /// The next line that is not blank. None: the end of the file. The last line needs no line end.
+    /// Returns the next line that is not blank, or None at the end of the file. The last line needs no line end.
     pub fn next_line(&mut self) -> io::Result<Option<Line<'_>>> {
         loop {
             self.line.clear();
@@ -77,12 +77,11 @@ impl<R: BufRead> DeadLetterLines<R> {
 }
 
 impl<R: BufRead + Seek> DeadLetterLines<R> {
-    /// Whether the file's first lines hold a dead letter. A file without lines passes. Afterwards all lines are still
-    /// to be read.
+    /// Whether the file's first lines hold a dead letter, or the file has no lines. Rewinds the file.
     ///
     /// # Errors
     ///
-    /// The file cannot be read.
+    /// Fails if the file cannot be read.
     pub fn are_dead_letters(&mut self) -> io::Result<bool> {
         let mut is_empty = true;
         let mut any = false;
@@ -100,9 +99,9 @@ impl<R: BufRead + Seek> DeadLetterLines<R> {
 /// A document to send again.
 #[derive(Debug)]
 pub struct Entry {
-    /// Name of the archive that it came from.
+    /// Name of the row's archive.
     pub archive: String,
-    /// Row id within it.
+    /// Row id within the archive.
     pub row_id: i64,
     /// The kind of its action.
     pub kind: ActionKind,
@@ -112,7 +111,7 @@ pub struct Entry {
     pub id: String,
     /// The DID of a post's author, if known.
     pub author: Option<String>,
-    /// The document as it is in the file, on one line.
+    /// The document, unchanged and on one line.
     pub document: Box<RawValue>,
 }
 
@@ -149,7 +148,7 @@ struct SentDocument<'d> {
 ///
 /// # Errors
 ///
-/// Why the line cannot be replayed, in words.
+/// Says why the line cannot be replayed.
 pub fn parse(line: &[u8], names: Names) -> Result<Entry, String> {
     let letter: DeadLetter =
         serde_json::from_slice(line).map_err(|error| format!("it is not a dead letter: {error}"))?;
@@ -187,7 +186,7 @@ pub fn parse(line: &[u8], names: Names) -> Result<Entry, String> {
     Ok(Entry { archive: letter.archive, row_id: letter.row_id, kind, version, id, author, document })
 }
 
-/// The kind of an action, by its index and `_id`. The `_id` of an account is a DID, that of a post is not.
+/// Returns the kind of an action by its index and `_id`. The `_id` of an account is a DID, the `_id` of a post is not.
 fn kind(names: Names, index: &str, id: &str, document: &SentDocument<'_>) -> Result<ActionKind, String> {
     match index {
         posts if posts == names.posts => Ok(ActionKind::Post),

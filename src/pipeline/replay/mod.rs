@@ -1,14 +1,14 @@
-//! A replay replaces stages 1 to 4: it reads the lines of a dead-letter file into batches.
+//! Replays a dead-letter file, in place of stages 1 to 4: reads its lines into batches.
 //!
-//! The senders and the ledger see the file as one archive. Each action carries the name of the archive that its row
-//! came from, so that a document refused again becomes the same dead letter.
+//! For the senders and the ledger, the file is a single archive. Each action carries the name of its row's archive, so
+//! that a document which is refused again becomes the same dead letter.
 
 use std::io::{self, BufRead};
 use std::sync::Arc;
 
 use crossbeam_channel::Sender;
 
-use self::dead_letters::{DeadLetterLines, Entry, LONGEST_LINE, Line, parse};
+use self::dead_letters::{DeadLetterLines, Entry, Line, MAX_LINE_BYTES, parse};
 use super::buffers::BufferPool;
 use super::outlet::Outlet;
 use crate::config::BatchLimits;
@@ -20,33 +20,32 @@ use crate::sink::Sink;
 
 pub mod dead_letters;
 
-/// The reason under which lines that cannot be replayed are counted.
+/// The reason that lines are counted under if they cannot be replayed.
 pub const NOT_REPLAYABLE: &str = "not_replayable";
 
-/// Bytes of kept lines after which they go to the ledger.
+/// Number of bytes of kept lines that are held before they go to the ledger.
 const KEPT_BYTES: usize = 1 << 20;
 
 /// A replay.
 pub struct Replay<'r> {
     /// The dead-letter file, as an archive.
     pub file: Arc<Archive>,
-    /// The indices that are written to.
+    /// The target indices.
     pub names: Names,
     /// Encodes documents.
     pub sink: &'r dyn Sink,
     /// Limits of one batch.
     pub limits: BatchLimits,
-    /// Spent batch bodies.
+    /// Buffers for batch bodies.
     pub buffers: &'r BufferPool,
     /// Whether deletions of accounts are replayed, too.
     pub account_deletions: bool,
-    /// Checked between lines.
+    /// Checked before each line.
     pub stop: &'r Stop,
 }
 
 impl Replay<'_> {
-    /// Reads all lines, or as many as possible before the run is to stop. A full channel blocks the reading, which
-    /// bounds memory.
+    /// Reads lines until the end of the file, or until the run is to stop. A full channel blocks, which bounds memory.
     pub fn run(
         &self,
         mut lines: DeadLetterLines<impl BufRead>,
@@ -61,7 +60,7 @@ impl Replay<'_> {
         let end = self.stop.guard("the reading of dead letters", || reading.read(&mut lines));
         let end = end.unwrap_or_else(|| ArchiveEnd::Abandoned("an internal error (please report it)".into()));
         let (outcomes, batches) = reading.outlet.finish();
-        // The ledger listens until all senders of events are gone.
+        // Fails only if the ledger is gone, and it receives events until the last sending end is dropped.
         let _ = events.send(Event::Archive { archive: self.file.clone(), outcomes, batches, end });
     }
 }
@@ -70,7 +69,7 @@ impl Replay<'_> {
 struct OpenFile<'r> {
     replay: &'r Replay<'r>,
     outlet: Outlet<'r>,
-    /// The archive of the line before. Neighbours mostly share it.
+    /// The archive of the previous line. Most lines have the same one.
     origin: Arc<str>,
 }
 
@@ -96,9 +95,9 @@ impl OpenFile<'_> {
                 }
                 Some(Ok(entry)) => self.push(entry),
                 Some(Err(reason)) => self.keep(line, &reason),
-                None => self.keep(line, &format!("it is over {} MiB", LONGEST_LINE >> 20)),
+                None => self.keep(line, &format!("it is over {} MiB", MAX_LINE_BYTES >> 20)),
             }
-            // Last, so that a line whose reading panics is not counted without an outcome.
+            // Counted last: if a line causes a panic, it is not counted without an outcome.
             self.outlet.outcomes.tally.read += 1;
         }
     }
@@ -123,8 +122,8 @@ impl OpenFile<'_> {
         self.outlet.push(action, &Document::Replayed(document.get()));
     }
 
-    /// Counts and keeps a line that cannot be replayed. A line too long for memory stays in the replayed file, and a
-    /// dead letter says so.
+    /// Rejects a line that cannot be replayed, and copies it to the dead-letter file. A line too long for memory is not
+    /// copied; a dead letter says where it is.
     fn keep(&mut self, Line { number, content }: Line<'_>, reason: &str) {
         let name = &self.replay.file.name;
         log::debug!("{name:?}, line {number} cannot be replayed: {reason}");
@@ -148,7 +147,7 @@ impl OpenFile<'_> {
             }),
         }
         if outcomes.kept_lines.len() >= KEPT_BYTES {
-            self.outlet.tell_outcomes();
+            self.outlet.report_outcomes();
         }
     }
 }
@@ -165,7 +164,7 @@ mod tests {
     use crate::pipeline::tests::NullSink;
     use crate::shutdown::StopReason;
 
-    /// A line as the ledger writes it.
+    /// Formats a line as the ledger does.
     fn line(archive: &str, index: &str, row_id: u64) -> String {
         let id = format!("at://x/{row_id}");
         let letter = json!({
@@ -176,7 +175,7 @@ mod tests {
         format!("{letter}\n")
     }
 
-    struct Came {
+    struct Observed {
         batches: Vec<Batch>,
         /// Outcomes reported before the end.
         chunks: Vec<Outcomes>,
@@ -185,7 +184,7 @@ mod tests {
         end: ArchiveEnd,
     }
 
-    fn replay(reader: impl BufRead, longest: usize, stop: &Stop) -> Came {
+    fn replay(reader: impl BufRead, longest: usize, stop: &Stop) -> Observed {
         let file = Archive { name: "dead".into(), path: "dead".into(), ..Archive::default() };
         let limits = BatchLimits { docs: 2, bytes: 1 << 20 };
         let buffers = &BufferPool::new(1);
@@ -206,21 +205,21 @@ mod tests {
         for event in events {
             match event {
                 Event::Batch { outcomes, .. } => chunks.push(outcomes),
-                Event::Archive { outcomes, end, batches: told, .. } => {
-                    assert_eq!(told as usize, batches.len() + chunks.len());
-                    return Came { batches, chunks, outcomes, end };
+                Event::Archive { outcomes, end, batches: reported, .. } => {
+                    assert_eq!(reported as usize, batches.len() + chunks.len());
+                    return Observed { batches, chunks, outcomes, end };
                 }
             }
         }
-        panic!("no end was told");
+        panic!("no end event");
     }
 
     #[test]
-    fn documents_travel_as_they_stand_under_their_versions_and_know_their_archive() {
+    fn documents_are_sent_unchanged_with_their_versions_and_archives() {
         let text = [line("a", "posts", 1), line("b", "posts", 2), line("a", "post_tombstones", 3)].concat();
-        let came = replay(text.as_bytes(), 1000, &Stop::new());
+        let observed = replay(text.as_bytes(), 1000, &Stop::new());
         let bodies: String =
-            came.batches.iter().map(|batch| String::from_utf8(batch.body.clone()).unwrap()).collect();
+            observed.batches.iter().map(|batch| String::from_utf8(batch.body.clone()).unwrap()).collect();
         let lines = |index: &str, row_id: u64| {
             format!(
                 "{{\"index\":{{\"_index\":\"{index}\",\"_id\":\"at://x/{row_id}\",\"version\":{row_id},\
@@ -228,50 +227,53 @@ mod tests {
             )
         };
         assert_eq!(bodies, [lines("posts", 1), lines("posts", 2), lines("post_tombstones", 3)].concat());
-        let actions: Vec<&Action> = came.batches.iter().flat_map(|batch| &batch.actions).collect();
+        let actions: Vec<&Action> = observed.batches.iter().flat_map(|batch| &batch.actions).collect();
         let origins: Vec<_> = actions.iter().map(|action| action.origin.as_deref()).collect();
         assert_eq!(origins, [Some("a"), Some("b"), Some("a")]);
         assert_eq!(actions[2].kind, ActionKind::Tombstone);
-        assert_eq!((came.outcomes.tally.read, came.outcomes.tally.settled()), (3, 0));
-        assert_eq!(came.end, ArchiveEnd::Complete);
+        assert_eq!((observed.outcomes.tally.read, observed.outcomes.tally.settled()), (3, 0));
+        assert_eq!(observed.end, ArchiveEnd::Complete);
     }
 
     #[test]
-    fn what_cannot_be_replayed_is_counted_and_kept_to_the_byte_in_chunks() {
+    fn lines_that_cannot_be_replayed_are_counted_and_copied_to_the_byte() {
         let long = vec![b'x'; KEPT_BYTES];
         let text = [b"\xff{\r\n", &long[..], b"\n\nlast"].concat();
-        let came = replay(&text[..], 2 * KEPT_BYTES, &Stop::new());
-        assert_eq!(came.chunks.len(), 1);
-        let all = came.chunks.iter().chain([&came.outcomes]);
+        let observed = replay(&text[..], 2 * KEPT_BYTES, &Stop::new());
+        assert_eq!(observed.chunks.len(), 1);
+        let all = observed.chunks.iter().chain([&observed.outcomes]);
         let kept: Vec<u8> = all.clone().flat_map(|outcomes| outcomes.kept_lines.clone()).collect();
         assert!(kept == [b"\xff{\r\n", &long[..], b"\nlast\n"].concat());
         assert_eq!(all.clone().map(|outcomes| outcomes.tally.rejected).sum::<u64>(), 3);
         assert_eq!(all.map(|outcomes| outcomes.reasons.rejected[NOT_REPLAYABLE]).sum::<u64>(), 3);
-        assert_eq!(came.outcomes.tally.read, 3);
+        assert_eq!(observed.outcomes.tally.read, 3);
     }
 
     #[test]
-    fn a_line_too_long_to_be_held_leaves_a_letter_that_says_where_it_is() {
+    fn a_line_too_long_for_memory_leaves_a_letter_that_says_where_it_is() {
         let text = format!("\n{}{}", "x".repeat(1001) + "\n", line("a", "posts", 1));
-        let came = replay(text.as_bytes(), 1000, &Stop::new());
-        let letter = &came.outcomes.dead_letters[0];
+        let observed = replay(text.as_bytes(), 1000, &Stop::new());
+        let letter = &observed.outcomes.dead_letters[0];
         assert_eq!((letter.row_id, &*letter.error_type), (2, NOT_REPLAYABLE));
-        assert_eq!((came.batches.len(), came.outcomes.tally.rejected, came.outcomes.tally.read), (1, 1, 2));
+        assert_eq!(
+            (observed.batches.len(), observed.outcomes.tally.rejected, observed.outcomes.tally.read),
+            (1, 1, 2)
+        );
     }
 
     #[test]
-    fn a_stop_leaves_the_line_unconfirmed_that_it_found() {
+    fn the_next_line_after_a_stop_is_unconfirmed() {
         let stop = Stop::new();
         stop.request(StopReason::Terminate);
         let text = line("a", "posts", 1) + &line("a", "posts", 2);
-        let came = replay(text.as_bytes(), 1000, &stop);
-        assert!(matches!(came.end, ArchiveEnd::Abandoned(_)));
-        assert_eq!((came.outcomes.tally.read, came.outcomes.tally.unconfirmed), (1, 1));
-        assert!(came.batches.is_empty());
+        let observed = replay(text.as_bytes(), 1000, &stop);
+        assert!(matches!(observed.end, ArchiveEnd::Abandoned(_)));
+        assert_eq!((observed.outcomes.tally.read, observed.outcomes.tally.unconfirmed), (1, 1));
+        assert!(observed.batches.is_empty());
     }
 
     #[test]
-    fn a_file_that_cannot_be_read_on_fails_the_run() {
+    fn a_read_error_fails_the_run() {
         struct Broken;
         impl Read for Broken {
             fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
@@ -279,9 +281,9 @@ mod tests {
             }
         }
         let stop = Stop::new();
-        let came = replay(BufReader::new(line("a", "posts", 1).as_bytes().chain(Broken)), 1000, &stop);
-        assert_eq!(came.batches.len(), 1);
+        let observed = replay(BufReader::new(line("a", "posts", 1).as_bytes().chain(Broken)), 1000, &stop);
+        assert_eq!(observed.batches.len(), 1);
         assert!(stop.as_failure().message.contains("the disk is gone"));
-        assert!(matches!(came.end, ArchiveEnd::Abandoned(_)));
+        assert!(matches!(observed.end, ArchiveEnd::Abandoned(_)));
     }
 }

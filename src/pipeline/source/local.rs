@@ -4,58 +4,97 @@ use std::collections::HashMap;
 use std::ffi::OsString;
 use std::fmt;
 use std::fs;
-use std::io;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
+use rustix::io::Errno;
+
 use super::order;
 use super::seen::Seen;
-use crate::model::{ARCHIVE_SUFFIX, Archive, archive_seconds, has_archive_suffix, is_litter};
+use crate::model::{ARCHIVE_SUFFIX, Archive, archive_seconds, has_archive_suffix, is_metadata_file};
 
 /// The result of a search for archives.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Discovery {
     /// The archives in processing order: by time, then by name.
     pub archives: Vec<Archive>,
-    /// Entries named like an archive that cannot be read as one. In no particular order.
+    /// Entries named like an archive that cannot be read as one, in no particular order.
     pub left_out: Vec<LeftOut>,
-    /// The message if there is neither: where, what was looked for, and what is there instead.
+    /// The message if nothing was found: the places, the names looked for, and what is there instead.
     pub nothing: Option<String>,
 }
 
 /// An entry that is named like an archive, but is left out.
 #[derive(Debug, PartialEq, Eq)]
 pub struct LeftOut {
-    /// Its path; for an object `s3://bucket/key`, for messages only.
+    /// Its path, or `s3://bucket/key`, for messages.
     pub path: PathBuf,
-    /// Why it is left out, in words.
+    /// Why it is left out.
     pub reason: String,
     /// Storage class of an object, if known.
     pub storage_class: Option<String>,
+    /// It may well be an archive that can be read later, so a run without it is not done.
+    pub is_for_now: bool,
 }
 
 impl LeftOut {
-    /// An entry without a storage class.
+    /// An entry without a storage class, which is no archive.
     pub fn new(path: impl Into<PathBuf>, reason: impl Into<String>) -> Self {
-        Self { path: path.into(), reason: reason.into(), storage_class: None }
+        Self { path: path.into(), reason: reason.into(), storage_class: None, is_for_now: false }
+    }
+
+    /// The last segment of its path, which identifies an archive.
+    pub fn name(&self) -> &str {
+        self.path.file_name().and_then(|name| name.to_str()).unwrap_or_default()
+    }
+}
+
+/// Why there is no archive at a path.
+struct NoArchive {
+    /// In words.
+    reason: String,
+    /// See [`LeftOut::is_for_now`].
+    is_for_now: bool,
+}
+
+impl NoArchive {
+    fn for_good(reason: impl Into<String>) -> Self {
+        Self { reason: reason.into(), is_for_now: false }
+    }
+
+    /// A link that leads nowhere is no archive. For any other error the file may be there: this user may not look at
+    /// it, or its disk or server is away.
+    fn of_error(error: &io::Error) -> Self {
+        let is_loop = error.raw_os_error() == Some(Errno::LOOP.raw_os_error());
+        match error.kind() {
+            ErrorKind::NotFound => Self::for_good("it is a link to a missing file, or has just been deleted"),
+            ErrorKind::NotADirectory => Self::for_good(error.to_string()),
+            _ if is_loop => Self::for_good(error.to_string()),
+            _ => Self { reason: format!("it cannot be read for now: {error}"), is_for_now: true },
+        }
+    }
+
+    fn at(self, path: PathBuf) -> LeftOut {
+        LeftOut { is_for_now: self.is_for_now, ..LeftOut::new(path, self.reason) }
     }
 }
 
 /// Why archives cannot be listed.
 #[derive(Debug)]
 pub enum SourceError {
-    /// A requested path or folder does not exist or cannot be read.
+    /// A named path does not exist or cannot be read.
     Unreadable {
-        /// The requested path.
+        /// The path.
         path: PathBuf,
         /// Why it cannot be read.
         error: io::Error,
     },
-    /// A file requested by name is no archive.
+    /// A named file is not an archive.
     NotAnArchive {
-        /// The requested path.
+        /// The path.
         path: PathBuf,
-        /// Why it is none, in words.
+        /// Why it is not one.
         reason: String,
     },
 }
@@ -75,13 +114,13 @@ impl std::error::Error for SourceError {}
 
 /// Finds the archives among `paths`: files, and folders with files directly in them, named `*.db.zip`.
 ///
-/// Opens nothing. Ignores what macOS adds (`._*`). Follows symbolic links to files. An archive without a time in its
-/// name is placed by the time of its last modification. A file that is reached several times is one archive.
+/// Opens no file. Ignores metadata files of macOS (`._*`). Follows symbolic links to files. A file that is reached
+/// several times is one archive. Entries that cannot be archives are left out with a reason, and so are different files
+/// of the same name.
 ///
 /// # Errors
 ///
-/// [`SourceError`] for a path that was requested itself. Other entries that cannot be archives are left out with the
-/// reason, and so are different files of the same name.
+/// [`SourceError`] for one of the `paths` themselves.
 pub fn discover(paths: &[PathBuf]) -> Result<Discovery, SourceError> {
     let mut found = Vec::new();
     let mut left_out = Vec::new();
@@ -90,17 +129,21 @@ pub fn discover(paths: &[PathBuf]) -> Result<Discovery, SourceError> {
         let unreadable = |error| SourceError::Unreadable { path: path.clone(), error };
         if fs::metadata(path).map_err(unreadable)?.is_dir() {
             list_folder(path, &mut found, &mut left_out, &mut seen).map_err(unreadable)?;
-        } else if path.file_name().is_some_and(|name| is_litter(name.as_encoded_bytes())) {
-            left_out.push(LeftOut::new(path, "macOS keeps it beside a file on other file systems"));
+        } else if path.file_name().is_some_and(|name| is_metadata_file(name.as_encoded_bytes())) {
+            left_out.push(LeftOut::new(
+                path,
+                "macOS writes such files beside the real ones on other file systems",
+            ));
         } else {
             let real = fs::canonicalize(path).map_err(unreadable)?;
-            let not_an_archive = |reason| SourceError::NotAnArchive { path: path.clone(), reason };
+            let not_an_archive =
+                |NoArchive { reason, .. }| SourceError::NotAnArchive { path: path.clone(), reason };
             found.push(Candidate { archive: inspect(path).map_err(not_an_archive)?, real });
         }
     }
     found.sort_by(|a, b| order(&a.archive).cmp(&order(&b.archive)));
     let archives = without_repetitions(found, &mut left_out);
-    let nothing = (archives.is_empty() && left_out.is_empty()).then(|| seen.instead_of_archives(paths));
+    let nothing = (archives.is_empty() && left_out.is_empty()).then(|| seen.message(paths));
     Ok(Discovery { archives, left_out, nothing })
 }
 
@@ -120,18 +163,18 @@ fn list_folder(
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
         let name = entry.file_name();
-        if !has_archive_suffix(&name) || is_litter(name.as_encoded_bytes()) {
-            seen.other(&entry);
+        if !has_archive_suffix(&name) || is_metadata_file(name.as_encoded_bytes()) {
+            seen.add(&entry);
             continue;
         }
         let path = entry.path();
         match inspect(&path) {
-            // Resolving a path costs many system calls, and only links need it.
+            // Only links are resolved: resolving a path takes many system calls.
             Ok(archive) => match real_path(&real_folder, &entry) {
                 Ok(real) => found.push(Candidate { archive, real }),
-                Err(error) => left_out.push(LeftOut::new(path, error.to_string())),
+                Err(error) => left_out.push(NoArchive::of_error(&error).at(path)),
             },
-            Err(reason) => left_out.push(LeftOut::new(path, reason)),
+            Err(why) => left_out.push(why.at(path)),
         }
     }
     Ok(())
@@ -151,21 +194,18 @@ pub fn has_changed(archive: &Archive) -> bool {
         .is_ok_and(|now| (now.bytes, now.modified_ns) != (archive.bytes, archive.modified_ns))
 }
 
-/// The archive at `path`, or why it is none.
-fn inspect(path: &Path) -> Result<Archive, String> {
+/// The archive at `path`, or why there is none.
+fn inspect(path: &Path) -> Result<Archive, NoArchive> {
     let name = path.file_name().unwrap_or_default();
     if !has_archive_suffix(name) {
-        return Err(format!("its name does not end in {ARCHIVE_SUFFIX}"));
+        return Err(NoArchive::for_good(format!("its name does not end in {ARCHIVE_SUFFIX}")));
     }
-    let name = name.to_str().ok_or("its name is not UTF-8")?.to_owned();
-    let metadata = fs::metadata(path).map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound => "it is a link to a missing file, or has just been deleted".to_owned(),
-        _ => error.to_string(),
-    })?;
+    let name = name.to_str().ok_or_else(|| NoArchive::for_good("its name is not UTF-8"))?.to_owned();
+    let metadata = fs::metadata(path).map_err(|error| NoArchive::of_error(&error))?;
     if !metadata.is_file() {
-        return Err("it is not a regular file".to_owned());
+        return Err(NoArchive::for_good("it is not a regular file"));
     }
-    let modified = metadata.modified().map_err(|error| error.to_string())?;
+    let modified = metadata.modified().map_err(|error| NoArchive::for_good(error.to_string()))?;
     let modified_ns = match modified.duration_since(UNIX_EPOCH) {
         Ok(after) => after.as_nanos() as i128,
         Err(before) => -(before.duration().as_nanos() as i128),
@@ -174,10 +214,9 @@ fn inspect(path: &Path) -> Result<Archive, String> {
     Ok(Archive { name, path: path.to_owned(), seconds, bytes: metadata.len(), modified_ns, etag: None })
 }
 
-/// Keeps one archive for each file. Archives are told apart by name, so none of several files with the same name is
-/// kept.
+/// Keeps one archive for each file. The name identifies an archive, so of several files with the same name none is kept.
 fn without_repetitions(found: Vec<Candidate>, left_out: &mut Vec<LeftOut>) -> Vec<Archive> {
-    // As text: a `Path` is hashed component by component, which takes several times as long.
+    // The key is text, since hashing a `Path` component by component takes several times as long.
     let mut by_file: HashMap<OsString, usize> = HashMap::with_capacity(found.len());
     let mut by_name: HashMap<String, usize> = HashMap::with_capacity(found.len());
     let mut archives: Vec<Archive> = Vec::with_capacity(found.len());

@@ -1,4 +1,4 @@
-//! Stage 1: finds the archives and selects those that this process takes.
+//! Stage 1: finds archives and passes them to the workers.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -38,20 +38,20 @@ pub struct Work {
     pub content: Content,
 }
 
-/// The archives that wait for a worker. Ends once no more are to come.
+/// A queue of archives for the workers.
 pub trait Queue: Sync {
-    /// The next archive, each to one worker, if one waits now.
+    /// Takes the next archive, without waiting.
     ///
     /// # Errors
     ///
-    /// `Empty` if none waits now, `Disconnected` if none is to come.
+    /// `Empty` if there is none now, `Disconnected` if there will be no more.
     fn next(&self) -> Result<Work, TryRecvError>;
 
-    /// Waits until an archive may be waiting, the queue has ended, or there is `news`.
+    /// Waits until there is an archive, until the queue has ended, or until `news` has a message.
     fn wait(&self, news: &Receiver<()>);
 }
 
-/// Local files, which the worker reads by itself.
+/// Local files, which the worker reads itself.
 impl Queue for Receiver<Arc<Archive>> {
     fn next(&self) -> Result<Work, TryRecvError> {
         self.try_recv().map(|archive| Work { archive, content: Content::AtPath })
@@ -82,15 +82,15 @@ fn wait_for<T>(queue: &Receiver<T>, news: &Receiver<()>) {
 
 /// Where an archive's file is.
 pub enum Content {
-    /// At the archive's path.
+    /// In the file system, at the archive's path.
     AtPath,
     /// In memory, or the error of its download.
     Downloaded(Result<Download, ArchiveError>),
 }
 
 impl Source {
-    /// The source of these settings. Looks for nothing yet. Waits for an unavailable server within the budget (None:
-    /// for ever), or until the run is to stop.
+    /// Creates the source of these settings, without looking for archives yet. Later requests wait for an unavailable
+    /// server within `budget` (None: for ever), or until the run is to stop.
     ///
     /// # Errors
     ///
@@ -102,7 +102,7 @@ impl Source {
         })
     }
 
-    /// Whether archives are local files, which may still be being written when they are found.
+    /// Whether archives are local files, which may be incomplete when they are found.
     pub fn is_local(&self) -> bool {
         matches!(self, Self::Local(_))
     }
@@ -111,7 +111,7 @@ impl Source {
     ///
     /// # Errors
     ///
-    /// They cannot be listed, or the run is to stop.
+    /// Fails if they cannot be listed, or if the run is to stop.
     pub fn discover(&self, stop: &Stop) -> Result<Discovery, Failure> {
         match self {
             Self::Local(paths) => discover_until(paths, stop),
@@ -119,7 +119,7 @@ impl Source {
         }
     }
 
-    /// The location of a found archive, for messages; and the storage class of an object, if known.
+    /// Returns the location of a found archive, for messages, and the storage class of an object, if known.
     pub fn whereabouts(&self, archive: &Archive) -> (String, Option<Box<str>>) {
         match self {
             Self::Local(_) => (archive.path.to_string_lossy().into_owned(), None),
@@ -127,13 +127,13 @@ impl Source {
         }
     }
 
-    /// Calls `work` with a queue of `archives`, in their order, for so many `workers`. It ends when the channel does.
-    /// `admission` admits downloads. Without a budget, the source is looked at again after `next_look`.
+    /// Calls `work` with a queue of `archives`, in order, for this many `workers`. The queue ends when the channel does.
+    /// `admission` limits the memory of downloads. A source without a budget is looked at again after `next_look`.
     ///
     /// # Errors
     ///
-    /// The budget was spent on some archives. All others have been handed out by then.
-    pub fn hand_out(
+    /// Fails after all other archives are queued, if the budget was spent on some.
+    pub fn with_queue(
         &self,
         archives: &Receiver<Arc<Archive>>,
         workers: usize,
@@ -146,13 +146,13 @@ impl Source {
                 work(archives);
                 Ok(())
             }
-            Self::S3(bucket) => bucket.hand_out(archives, workers, admission, next_look, work),
+            Self::S3(bucket) => bucket.with_queue(archives, workers, admission, next_look, work),
         }
     }
 }
 
-/// Finds archives among `paths`, without waiting for a file server that does not answer once the run is to stop. The
-/// thread that still looks ends with the process.
+/// Finds archives among `paths`. If the run is to stop, does not wait for an unresponsive file server: the listing
+/// thread ends with the process.
 fn discover_until(paths: &[PathBuf], stop: &Stop) -> Result<Discovery, Failure> {
     let (found, finding) = bounded(1);
     let paths = paths.to_vec();
@@ -175,7 +175,7 @@ fn sort(archives: &mut [Archive]) {
     archives.sort_by(|a, b| order(a).cmp(&order(b)));
 }
 
-/// The sort key. An archive without a time in its name is placed by the time of its last modification.
+/// Returns the sort key. An archive without a time in its name is sorted by its modification time.
 fn order(archive: &Archive) -> (i128, &str) {
     let seconds = match archive.seconds {
         Some(seconds) => seconds.into(),

@@ -1,14 +1,14 @@
-//! Collects what is in folders without archives, for the message to a user who expected some.
+//! Collects what is in folders without archives, for the message to a user who expects some.
 
 use std::fs::{self, DirEntry};
 use std::path::{Path, PathBuf};
 
-use crate::model::{ARCHIVE_SUFFIX, has_archive_suffix, is_litter};
+use crate::model::{ARCHIVE_SUFFIX, has_archive_suffix, is_metadata_file};
 
-/// The most subfolders that are looked into.
-const FOLDERS_LOOKED_INTO: usize = 100;
+/// Maximum number of subfolders that are searched.
+const MAX_FOLDERS: usize = 100;
 
-/// The entries that are no archives.
+/// The entries that are not archives.
 #[derive(Debug, Default)]
 pub(super) struct Seen {
     entries: u64,
@@ -20,22 +20,22 @@ pub(super) struct Seen {
 
 impl Seen {
     /// Records an entry that is not named like an archive.
-    pub(super) fn other(&mut self, entry: &DirEntry) {
+    pub(super) fn add(&mut self, entry: &DirEntry) {
         self.entries += 1;
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            if self.folders.len() < FOLDERS_LOOKED_INTO {
+            if self.folders.len() < MAX_FOLDERS {
                 self.folders.push(entry.path());
             }
         } else if entry.file_name().as_encoded_bytes().to_ascii_lowercase().ends_with(b".zip")
-            && !is_litter(entry.file_name().as_encoded_bytes())
+            && !is_metadata_file(entry.file_name().as_encoded_bytes())
         {
             self.zips += 1;
             self.zip.get_or_insert_with(|| entry.path());
         }
     }
 
-    /// The message: where, what was looked for, and what is there instead.
-    pub(super) fn instead_of_archives(&self, paths: &[PathBuf]) -> String {
+    /// Formats the message: the places, the names looked for, and what is there instead.
+    pub(super) fn message(&self, paths: &[PathBuf]) -> String {
         let paths: Vec<String> = paths.iter().map(|path| format!("{path:?}")).collect();
         let entries = match self.entries {
             0 => "nothing is there".to_owned(),
@@ -63,9 +63,10 @@ impl Seen {
     }
 }
 
-/// Number of archives directly in a folder. None: there are none, or it cannot be read.
+/// Returns the number of archives directly in a folder. None if there are none, or if it cannot be read.
 fn archives_in(folder: &Path) -> Option<usize> {
     let names = fs::read_dir(folder).ok()?.flatten().map(|entry| entry.file_name());
-    let count = names.filter(|name| has_archive_suffix(name) && !is_litter(name.as_encoded_bytes())).count();
+    let count =
+        names.filter(|name| has_archive_suffix(name) && !is_metadata_file(name.as_encoded_bytes())).count();
     (count > 0).then_some(count)
 }

@@ -1,9 +1,9 @@
-//! Detects local files that are still being written, as far as their size and time tell. Pure.
+//! Detects local files that are still being written, by their size and modification time. Pure.
 //!
-//! A spooler leaves a file alone until it has stopped changing: its last change is a while ago, or a second look finds
-//! it unchanged. The second look is for clocks that differ, such as a file server's. Neither is proof, since a copy may
-//! pause. So a file is compared once more after it has been read, and a broken one is judged only after a minute
-//! without a change (see `worker`).
+//! A spool run takes a file once it has settled: its last change is a while ago, or a second look finds it unchanged. The
+//! second criterion is for clocks that differ, such as a file server's. Neither is proof, since copying may pause. So a
+//! file is compared again after it has been read, and a damaged one is marked as failed only after a minute without a
+//! change (see `worker`).
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use crate::model::Archive;
 
-/// The age of the last change after which a file counts as settled. While a file has not settled, the next look comes
-/// after this time at the latest.
+/// Age of the last change at which a file counts as settled. Also the maximum pause before the next look while a file
+/// has not settled.
 pub const SETTLED_AFTER: Duration = Duration::from_secs(10);
 
 /// The files of the last look that had not settled.
@@ -21,12 +21,12 @@ pub struct UnsettledFiles {
     seen: HashMap<String, State>,
 }
 
-/// Size in bytes, and time of the last modification.
+/// Size in bytes, and modification time.
 type State = (u64, i128);
 
 impl UnsettledFiles {
-    /// Removes from `archives` those that have not settled at `now` (milliseconds since 1970), and returns their
-    /// number. Call it once for each look, with everything found.
+    /// Removes the archives that have not settled at `now` (milliseconds since 1970), and returns their number. Must be
+    /// called once for each look, with all archives that it selects.
     pub fn hold_back(&mut self, archives: &mut Vec<Arc<Archive>>, now: i64) -> u64 {
         let before = std::mem::take(&mut self.seen);
         archives.retain(|archive| {
@@ -40,13 +40,13 @@ impl UnsettledFiles {
         self.seen.len() as u64
     }
 
-    /// The pause before the next look: `interval`, or less while files have not settled.
+    /// Returns the pause before the next look: `interval`, or less while files have not settled.
     pub fn pause(&self, interval: Duration) -> Duration {
         if self.seen.is_empty() { interval } else { interval.min(SETTLED_AFTER) }
     }
 }
 
-/// Whether a file's last change is long enough ago. A time in the future means another clock, and proves nothing.
+/// Whether a file's last change is long enough ago. False for a time in the future, which comes from another clock.
 pub fn is_settled(archive: &Archive, now: i64) -> bool {
     let age = i128::from(now) - archive.modified_ns / 1_000_000;
     age >= SETTLED_AFTER.as_millis() as i128
@@ -63,7 +63,7 @@ mod tests {
         Archive { name: name.into(), path: name.into(), seconds: None, bytes, modified_ns, etag: None }
     }
 
-    /// The names of the archives that are not held back.
+    /// Returns the names of the archives that are not held back.
     fn taken(settling: &mut UnsettledFiles, archives: &[Archive]) -> Vec<String> {
         let mut all: Vec<_> = archives.iter().cloned().map(Arc::new).collect();
         let held = settling.hold_back(&mut all, NOW);
@@ -72,13 +72,13 @@ mod tests {
     }
 
     #[test]
-    fn what_has_not_changed_for_a_while_is_taken_at_once() {
+    fn a_file_that_has_not_changed_for_a_while_is_taken_at_once() {
         let found = [changed("old", 10, 1), changed("new", 9, 1), changed("to come", -3_600, 1)];
         assert_eq!(taken(&mut UnsettledFiles::default(), &found), ["old"]);
     }
 
     #[test]
-    fn what_is_as_it_was_at_the_last_look_is_taken_whatever_its_time_says() {
+    fn a_file_that_is_unchanged_since_the_last_look_is_taken_whatever_its_time() {
         let mut settling = UnsettledFiles::default();
         let found = [changed("a", 0, 1), changed("b", -3_600, 1), changed("c", 0, 1)];
         assert!(taken(&mut settling, &found).is_empty());
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn the_next_look_comes_sooner_where_something_is_held_back() {
+    fn the_next_look_comes_sooner_if_a_file_is_held_back() {
         let (hour, second) = (Duration::from_secs(3_600), Duration::from_secs(1));
         let mut settling = UnsettledFiles::default();
         assert_eq!(settling.pause(hour), hour);

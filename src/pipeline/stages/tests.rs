@@ -1,4 +1,4 @@
-//! After a panic in any thread, nobody waits for ever, every row is counted, and nothing unconfirmed is marked.
+//! Tests that after a panic in any thread no thread hangs, every row is counted, and no unconfirmed archive is marked.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,16 +13,16 @@ use crate::pipeline::ledger::books::Books;
 use crate::pipeline::ledger::state_file::{Mark, StateFile};
 use crate::shutdown::StopReason;
 
-/// Far more batches than fit between the stages.
+/// Number of batches: far more than fit into the channels.
 const BATCHES: u64 = 200;
 
-/// Rows of each batch.
+/// Number of rows per batch.
 const ROWS: u64 = 3;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Panics {
     Nowhere,
-    /// The sender panics, with the first batch.
+    /// The sender panics on the first batch.
     OnDelivery,
     /// The ledger panics when it marks archives.
     OnMarking,
@@ -70,15 +70,15 @@ fn read(name: &str, batches: &Sender<Batch>, events: &Sender<Event>) {
 }
 
 /// The result of a run.
-struct Came {
+struct Observed {
     figures: Figures,
     stopped: Option<StopReason>,
     /// The archives marked as processed.
     marked: Vec<&'static str>,
 }
 
-/// Runs all stages over two archives. Fails if they do not end.
-fn run(panics: Panics) -> Came {
+/// Runs all stages over two archives. Panics if they do not end.
+fn run(panics: Panics) -> Observed {
     let (sender, ended) = bounded(1);
     thread::spawn(move || {
         let folder = tempfile::tempdir().unwrap();
@@ -95,45 +95,45 @@ fn run(panics: Panics) -> Came {
         let state = StateFile::load(&path).unwrap();
         let marked = ["a", "b"].into_iter().filter(|name| state.get(name) == Some(&Mark::Processed));
         sender
-            .send(Came { figures: progress.figures(), stopped: stop.reason(), marked: marked.collect() })
+            .send(Observed { figures: progress.figures(), stopped: stop.reason(), marked: marked.collect() })
             .unwrap();
     });
     ended.recv_timeout(Duration::from_secs(60)).expect("the stages end")
 }
 
 /// Asserts that the run failed for this reason, with these outcomes of rows.
-fn assert_failed(came: &Came, who: &str, indexed: u64, unconfirmed: u64) {
-    let Some(StopReason::Fatal(failure)) = &came.stopped else { panic!("{:?}", came.stopped) };
+fn assert_failed(observed: &Observed, who: &str, indexed: u64, unconfirmed: u64) {
+    let Some(StopReason::Fatal(failure)) = &observed.stopped else { panic!("{:?}", observed.stopped) };
     assert_eq!(failure.code, ExitCode::Failed);
     assert!(failure.message.starts_with(&format!("an internal error in {who}; ")), "{failure}");
     let read = indexed + unconfirmed;
     let expected = Tally { read, indexed, unconfirmed, ..Tally::default() };
-    assert_eq!(came.figures.totals.rows, expected);
+    assert_eq!(observed.figures.totals.rows, expected);
 }
 
 #[test]
-fn without_a_panic_all_is_marked() {
-    let came = run(Panics::Nowhere);
-    assert_eq!((came.stopped, came.marked), (None, vec!["a", "b"]));
+fn without_a_panic_everything_is_marked() {
+    let observed = run(Panics::Nowhere);
+    assert_eq!((observed.stopped, observed.marked), (None, vec!["a", "b"]));
 }
 
 #[test]
 fn a_sender_that_panics_leaves_its_batch_unconfirmed_and_its_archive_unmarked() {
-    let came = run(Panics::OnDelivery);
-    assert_failed(&came, "a sender: in the delivery", (2 * BATCHES - 1) * ROWS, ROWS);
-    assert_eq!(came.marked, ["b"]);
+    let observed = run(Panics::OnDelivery);
+    assert_failed(&observed, "a sender: in the delivery", (2 * BATCHES - 1) * ROWS, ROWS);
+    assert_eq!(observed.marked, ["b"]);
 }
 
 #[test]
-fn a_ledger_that_panics_marks_nothing_and_counts_on() {
-    let came = run(Panics::OnMarking);
-    assert_failed(&came, "the ledger: when it marks", 2 * BATCHES * ROWS, 0);
-    assert_eq!(came.marked, [""; 0]);
+fn a_ledger_that_panics_marks_nothing_but_still_counts() {
+    let observed = run(Panics::OnMarking);
+    assert_failed(&observed, "the ledger: when it marks", 2 * BATCHES * ROWS, 0);
+    assert_eq!(observed.marked, [""; 0]);
 }
 
 #[test]
-fn a_reading_that_panics_costs_none_of_what_was_read_before() {
-    let came = run(Panics::OnReading);
-    assert_failed(&came, "the reading: in the reading", BATCHES * ROWS, 0);
-    assert_eq!(came.marked, ["a"]);
+fn a_reader_that_panics_does_not_affect_archives_read_before() {
+    let observed = run(Panics::OnReading);
+    assert_failed(&observed, "the reading: in the reading", BATCHES * ROWS, 0);
+    assert_eq!(observed.marked, ["a"]);
 }

@@ -1,4 +1,4 @@
-//! The archives being read. Workers without another archive to open help with them.
+//! The archives being read, for workers that have none to open and can help.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
@@ -10,7 +10,7 @@ use super::shared::Shared;
 pub(super) struct Board {
     state: Mutex<State>,
     changed: Condvar,
-    /// One place for each worker: full if there are archives that it does not know of yet.
+    /// A channel for each worker, which has a message after an archive has been put on the board.
     news: Vec<(Sender<()>, Receiver<()>)>,
 }
 
@@ -21,13 +21,13 @@ struct State {
 }
 
 impl State {
-    /// An archive of which the calling worker is a reader now.
+    /// Makes the calling worker a reader of an archive, if one needs help.
     fn joined(&self) -> Option<Arc<Shared>> {
         self.archives.iter().find(|archive| archive.join()).cloned()
     }
 }
 
-/// A worker that may still open an archive.
+/// The guard of a worker that may still open archives.
 pub(super) struct Opener<'b>(&'b Board);
 
 impl Drop for Opener<'_> {
@@ -38,7 +38,7 @@ impl Drop for Opener<'_> {
 }
 
 impl Board {
-    /// An empty board for this many workers, each of which takes an [`Opener`].
+    /// Creates a board for this many workers, each of which takes an [`Opener`].
     pub(super) fn new(workers: usize) -> Self {
         let state = Mutex::new(State { archives: Vec::new(), openers: workers });
         Self { state, changed: Condvar::new(), news: (0..workers).map(|_| bounded(1)).collect() }
@@ -48,34 +48,34 @@ impl Board {
     pub(super) fn put(&self, archive: &Arc<Shared>) {
         self.state().archives.push(archive.clone());
         self.changed.notify_all();
-        for (tell, _) in &self.news {
-            // A full place is news already.
-            let _ = tell.try_send(());
+        for (sender, _) in &self.news {
+            // If the channel is full, a message is already waiting.
+            let _ = sender.try_send(());
         }
     }
 
-    /// The place of a worker in which there is something once an archive has been put on the board.
+    /// Returns a worker's channel, which has a message after an archive has been put on the board.
     pub(super) fn news(&self, worker: usize) -> Option<&Receiver<()>> {
         self.news.get(worker).map(|(_, news)| news)
     }
 
-    /// An archive to help with now, if there is one.
+    /// Joins an archive that needs help, if there is one.
     pub(super) fn try_take(&self) -> Option<Arc<Shared>> {
         self.state().joined()
     }
 
-    /// Removes an archive, since all its ranges are taken.
+    /// Removes an archive, after all its ranges are taken.
     pub(super) fn remove(&self, archive: &Arc<Shared>) {
         self.state().archives.retain(|other| !Arc::ptr_eq(other, archive));
     }
 
-    /// The calling worker's right to open archives. It ends on drop, also in a panic, since the others wait for its
-    /// end.
+    /// Returns the guard of a worker that may still open archives. Dropped also by a panic, since the other workers wait
+    /// for that.
     pub(super) fn opener(&self) -> Opener<'_> {
         Opener(self)
     }
 
-    /// Waits for an archive to help with. None: there will be no more.
+    /// Waits for an archive to help with, and joins it. None if there will be no more.
     pub(super) fn take(&self) -> Option<Arc<Shared>> {
         let mut state = self.state();
         loop {

@@ -1,9 +1,9 @@
-//! Stages 2 to 4: read archives into batches.
+//! Stages 2 to 4: reads archives into batches.
 //!
-//! Each worker opens one archive at a time and reads it to its end. While none waits to be opened, a worker helps with
-//! those of the others (`board.rs`). For that, an archive's rows are divided into ranges (`shared.rs`), and each of its
-//! readers takes one range after the other (`reading.rs`). So a single large archive keeps all cores busy once it is
-//! unzipped, and no run waits for its last archive on one core.
+//! Each worker opens one archive at a time and reads it to its end. While there is none to open, a worker helps others
+//! with theirs (`board.rs`). For that, an archive's rows are divided into ranges (`shared.rs`), and each of its readers
+//! takes one range after the other (`reading.rs`). So a single large archive keeps all cores busy once it is unzipped,
+//! and no run waits for its last archive on one core.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -36,9 +36,9 @@ pub mod superseded;
 
 /// The state shared by all workers.
 pub struct Workers<'r> {
-    /// The thread pool, one archive a thread.
+    /// The thread pool, with one thread per worker.
     pub pool: &'r ThreadPool,
-    /// Admits archives.
+    /// Admits archives if there is memory.
     pub admission: &'r Admission,
     /// Counts opened archives.
     pub progress: &'r Progress,
@@ -46,34 +46,34 @@ pub struct Workers<'r> {
     pub limits: BatchLimits,
     /// Encodes documents.
     pub sink: &'r dyn Sink,
-    /// Whether the deletion of an account deletes all its posts; else it is skipped.
+    /// Whether the deletion of an account deletes all its posts. If not, such rows are skipped.
     pub account_deletions: bool,
     /// The fields of posts.
     pub fields: FieldChoice,
-    /// Spent batch bodies.
+    /// Buffers for batch bodies.
     pub buffers: &'r BufferPool,
-    /// Files may still be being written. One that has changed since it was found is left for a later look, and a broken
-    /// one is judged only after this time without a change. None: files are taken as they are.
+    /// Time without a change after which a damaged file is marked as failed. A file that has changed since it was found
+    /// is left for a later look. None: all files count as complete.
     pub unchanged: Option<Duration>,
-    /// Checked between rows: a run that is to stop abandons the archives being read.
+    /// Checked before each row: a run that is to stop abandons the archives being read.
     pub stop: &'r Stop,
 }
 
 impl Workers<'_> {
-    /// Reads the archives of the queue, one at a time on each thread of the pool. Returns when the queue has ended and
-    /// the last archive is read. The channel of batches closes with the given senders. A full channel blocks the
+    /// Reads the archives of the queue, one at a time on each thread of the pool. Returns once the queue has ended and
+    /// the last archive is read. Drops `batches` and `events` then, which closes the channels. A full channel blocks the
     /// workers, which bounds memory.
     pub fn run(&self, queue: &dyn Queue, batches: Sender<Batch>, events: Sender<Event>) {
         let board = Board::new(self.pool.current_num_threads());
         let out = Out { batches: &batches, events: &events };
         self.pool.broadcast(|worker| {
-            // Taken before anything can panic: the other workers wait until it is dropped.
+            // Created before anything can panic: the other workers wait until it is dropped.
             let opener = board.opener();
             self.stop.guard("a worker", || self.work(worker.index(), queue, &board, &out, opener));
         });
     }
 
-    /// Runs one worker: opens archives as long as there are any to come, and helps with those of the others.
+    /// Runs one worker: opens archives until the queue has ended, and helps others with theirs.
     fn work(&self, worker: usize, queue: &dyn Queue, board: &Board, out: &Out<'_>, opener: Opener<'_>) {
         let mut scratch = Scratch {
             archive: archive::ArchiveBuffers::within(self.admission.rooms()),
@@ -83,7 +83,7 @@ impl Workers<'_> {
         let news = board.news(worker).unwrap_or(&nothing);
         loop {
             match queue.next() {
-                Ok(work) => self.take_up(work, board, out, &mut scratch),
+                Ok(work) => self.process(work, board, out, &mut scratch),
                 Err(TryRecvError::Empty) => self.help(queue, board, news, out, &mut scratch.embeddings),
                 Err(TryRecvError::Disconnected) => break,
             }
@@ -103,7 +103,7 @@ impl Workers<'_> {
         out: &Out<'_>,
         embeddings: &mut EmbeddingDecoder,
     ) {
-        // Read before the board: what is put on it from now on is news again.
+        // Cleared before looking at the board, so that later archives count as news again.
         let _ = news.try_recv();
         match board.try_take() {
             Some(shared) => self.read(&shared, None, out, embeddings),
@@ -111,8 +111,8 @@ impl Workers<'_> {
         }
     }
 
-    /// Reads one archive to its end, or as far as possible.
-    fn take_up(&self, work: Work, board: &Board, out: &Out<'_>, scratch: &mut Scratch) {
+    /// Opens and reads one archive.
+    fn process(&self, work: Work, board: &Board, out: &Out<'_>, scratch: &mut Scratch) {
         let Work { archive, content } = work;
         let opened = contain_panic(|| self.open(&archive, content, &mut scratch.archive));
         let (shared, database) = match opened {
@@ -143,40 +143,41 @@ impl Workers<'_> {
             }
         };
         let (shared, database) = opened.map_err(|error| match error {
-            ArchiveError::NoRoom(needed) => ArchiveEnd::Abandoned(self.admission.shut_out(archive, needed)),
+            ArchiveError::NoRoom(needed) => {
+                ArchiveEnd::Abandoned(self.admission.mark_too_large(archive, needed))
+            }
             error => end_by(error),
         })?;
         self.progress.opened(archive, shared.rows());
         Ok((shared, database))
     }
 
-    /// Reads and unzips a file once it is admitted. If it turns out to need more room than that, and the room exists,
-    /// the file waits for it again.
+    /// Reads and unzips a file once it is admitted. If it turns out to need more memory, waits for that and starts again.
     fn read_file(
         &self,
         archive: &Arc<Archive>,
         buffers: &mut archive::ArchiveBuffers,
     ) -> Result<(Shared, Database), ArchiveError> {
         let mut needed = self.unless_changed(archive, bytes_declared(&archive.path))?;
-        // Bytes needed after unzipping, if that turns out to be more than usual.
+        // The memory needed after unzipping, in bytes, if it turns out to be more than usual.
         let mut beside = 0;
         loop {
-            let mut room = self.admission.let_in(0, needed, self.stop)?;
+            let mut room = self.admission.admit(0, needed, self.stop)?;
             let read = buffers.read_within(&archive.path, room.bytes());
             let image = self.unless_changed(archive, read)?;
-            // The file is no longer needed, and the need of its rows is known now.
+            // The file is no longer in memory, and the size of the database is known now.
             room.shrink_to(beside.max(bytes_to_read(0, image.len() as u64)));
-            match self.look_through(archive, image, room) {
+            match self.scan(archive, image, room) {
                 Err(ArchiveError::NoRoom(more)) if more > beside => {
                     beside = more;
                     needed = needed.max(more);
                 }
-                looked_through => return looked_through,
+                scanned => return scanned,
             }
         }
     }
 
-    /// Unzips a download once it is admitted. Then drops the file, so that the next download can begin.
+    /// Unzips a download once it is admitted, and drops the file, so that the next download can begin.
     fn unpack(
         &self,
         archive: &Arc<Archive>,
@@ -189,16 +190,16 @@ impl Workers<'_> {
                 self.admission.check_alone(archive.bytes, needed)?;
                 room
             }
-            None => self.admission.let_in(archive.bytes, needed, self.stop)?,
+            None => self.admission.admit(archive.bytes, needed, self.stop)?,
         };
         let image = buffers.unpack(download.bytes())?;
         drop(download);
         room.shrink_to(needed);
-        self.look_through(archive, image, room)
+        self.scan(archive, image, room)
     }
 
     /// Scans an archive and divides it into ranges.
-    fn look_through(
+    fn scan(
         &self,
         archive: &Arc<Archive>,
         image: Image,
@@ -211,8 +212,8 @@ impl Workers<'_> {
         Ok((shared, database))
     }
 
-    /// Passes on the result of reading if the file has not changed since it was found. A changed file may have been
-    /// half written, even if it was read without an error.
+    /// Returns the result of reading, unless the file has changed since it was found. A changed file may have been
+    /// incomplete, even if it was read without an error.
     fn unless_changed<T>(&self, archive: &Archive, read: Result<T, ArchiveError>) -> Result<T, ArchiveError> {
         if self.unchanged.is_some() && has_changed(archive) {
             let why = "it is still being written; the next look checks it again";
@@ -235,7 +236,7 @@ impl Workers<'_> {
             reading.rows(&database, embeddings)
         });
         if let Some(mut all) = shared.leave(reading.finish(end.err())) {
-            // The last deletion of each account is known only now.
+            // Only now is the last deletion of each account known.
             let accounts = std::mem::take(&mut all.accounts);
             if !accounts.is_empty() {
                 let mut reading = Reading::new(self, shared, out);
@@ -258,11 +259,11 @@ impl Workers<'_> {
             end => end.unwrap_or(ArchiveEnd::Complete),
         };
         let ReadRows { outcomes, batches, .. } = found;
-        // The ledger listens until all senders of events are gone.
+        // Fails only if the ledger is gone, and it receives events until the last sending end is dropped.
         let _ = out.events.send(Event::Archive { archive, outcomes, batches, end });
     }
 
-    /// Whether the file changed so recently that it may still be being written.
+    /// Whether the file has changed so recently that it may be incomplete.
     fn may_be_unfinished(&self, archive: &Archive) -> bool {
         let age_ms = i128::from(now_millis()) - archive.modified_ns / 1_000_000;
         self.unchanged.is_some_and(|unchanged| age_ms.unsigned_abs() < unchanged.as_millis())
@@ -281,7 +282,8 @@ struct Out<'w> {
     events: &'w Sender<Event>,
 }
 
-/// The archive's time in seconds since 1970: from its name, else the newest `created_at` of its rows, else the file's.
+/// Returns the archive's time, in seconds since 1970: from its name, else the newest `created_at` of its rows, else the
+/// modification time of the file.
 fn archive_seconds(archive: &Archive, database: &Database) -> Result<i64, ArchiveError> {
     if let Some(seconds) = archive.seconds {
         return Ok(seconds);
@@ -298,13 +300,13 @@ fn archive_seconds(archive: &Archive, database: &Database) -> Result<i64, Archiv
     })
 }
 
-/// Turns a panic, which is a bug of ours, into the failure of only this archive.
+/// Turns a panic into a failure of this archive only.
 fn contain_panic<T>(f: impl FnOnce() -> Result<T, ArchiveEnd>) -> Result<T, ArchiveEnd> {
     catch_unwind(AssertUnwindSafe(f))
         .unwrap_or_else(|_| Err(ArchiveEnd::Abandoned("an internal error (please report it)".into())))
 }
 
-/// How an archive ends after a read error.
+/// Converts a read error to the end of an archive.
 fn end_by(error: ArchiveError) -> ArchiveEnd {
     match error {
         ArchiveError::Broken(reason) => ArchiveEnd::Broken(reason),

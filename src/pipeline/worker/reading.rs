@@ -13,7 +13,7 @@ use crate::pipeline::archive::{ArchiveError, Database, Row};
 use crate::pipeline::decode::{EmbeddingDecoder, Rejection, SkipReason, Verdict, added, classify};
 use crate::pipeline::outlet::Outlet;
 
-/// The most dead letters that a reader holds. An archive of a few MB may hold millions of rows to reject.
+/// Maximum number of dead letters that a reader holds: an archive of a few MB may have millions of rejected rows.
 const DEAD_LETTERS_AT_ONCE: usize = 256;
 
 /// One reader's work on an archive.
@@ -26,7 +26,7 @@ pub(super) struct Reading<'w> {
 }
 
 impl<'w> Reading<'w> {
-    /// A reader that has read nothing yet.
+    /// Creates a reader of an archive.
     pub(super) fn new(workers: &'w Workers<'w>, shared: &'w Shared, out: &'w Out<'w>) -> Self {
         let Out { batches, events } = out;
         let outlet =
@@ -34,7 +34,7 @@ impl<'w> Reading<'w> {
         Self { workers, shared, outlet, accounts: Accounts::new() }
     }
 
-    /// Reads one range after the other, until none is left or the run is to stop.
+    /// Reads one range after the other until none is left, or until the run is to stop.
     pub(super) fn rows(
         &mut self,
         database: &Database,
@@ -44,27 +44,27 @@ impl<'w> Reading<'w> {
         while end.is_ok()
             && let Some(range) = self.shared.next_range()
         {
-            let take_in = |row: &Row<'_>| {
+            let read_row = |row: &Row<'_>| {
                 end = if self.workers.stop.is_requested() {
                     Err(stopping())
                 } else {
-                    self.take_in(row, database, embeddings).map_err(end_by)
+                    self.read_row(row, database, embeddings).map_err(end_by)
                 };
                 if end.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
             };
-            database.for_each_row(&range, take_in).map_err(end_by)?;
+            database.for_each_row(&range, read_row).map_err(end_by)?;
         }
         end
     }
 
-    /// Hands on the last batches. `end` is the reason if the reader stopped before the last row.
+    /// Sends the last batches. `end` is the reason if the reader stopped before the last row.
     pub(super) fn finish(self, end: Option<ArchiveEnd>) -> ReadRows {
         let (outcomes, batches) = self.outlet.finish();
         ReadRows { outcomes, accounts: self.accounts, batches, end }
     }
 
     /// Turns one row into its outcome, or into an action in a batch.
-    fn take_in(
+    fn read_row(
         &mut self,
         row: &Row<'_>,
         database: &Database,
@@ -87,7 +87,7 @@ impl<'w> Reading<'w> {
             (Verdict::DeleteAccount(deletion), Some(version)) => self.delete_account(deletion, version),
             (_, None) => self.reject(row, Rejection::row_id_out_of_range(row.id)),
         }
-        // Last, so that a row whose reading panics is not counted without an outcome.
+        // Counted last: if a row causes a panic, it is not counted without an outcome.
         self.outlet.outcomes.tally.read += 1;
         Ok(())
     }
@@ -112,7 +112,7 @@ impl<'w> Reading<'w> {
             document: None,
         });
         if self.outlet.outcomes.dead_letters.len() >= DEAD_LETTERS_AT_ONCE {
-            self.outlet.tell_outcomes();
+            self.outlet.report_outcomes();
         }
     }
 
@@ -154,9 +154,9 @@ impl<'w> Reading<'w> {
         self.outlet.outcomes.tally.superseded += u64::from(superseded);
     }
 
-    /// Hands on the deletions of accounts.
+    /// Adds the deletions of accounts to batches.
     pub(super) fn push_accounts(&mut self, accounts: Accounts) {
-        // Unconfirmed until handed on, so that a panic leaves no row without an outcome.
+        // Unconfirmed until added, so that a panic leaves no row without an outcome.
         self.outlet.outcomes.tally.unconfirmed += accounts.len() as u64;
         for (did, (version, deleted_at)) in accounts {
             let action = Action::new(ActionKind::AccountTombstone { deleted_at }, version, &did);
@@ -170,7 +170,7 @@ impl<'w> Reading<'w> {
     }
 }
 
-/// An `at_uri` for a dead letter, cut to the longest `_id`: the column may hold megabytes.
+/// Formats an `at_uri` for a dead letter, cut to the longest `_id`, since the column may hold megabytes.
 fn shortened(at_uri: &[u8]) -> String {
     match at_uri.get(..MAX_ID_BYTES) {
         Some(beginning) if at_uri.len() > MAX_ID_BYTES => {
@@ -180,7 +180,7 @@ fn shortened(at_uri: &[u8]) -> String {
     }
 }
 
-/// The end of an archive when the run is stopped.
+/// Returns the end of an archive in a run that is stopped.
 pub(super) fn stopping() -> ArchiveEnd {
     ArchiveEnd::Abandoned("the run was stopped".into())
 }

@@ -1,4 +1,4 @@
-//! One archive that several workers may read at once: the ranges of its rows, and the results of its readers.
+//! An archive that several workers may read at once: the ranges of its rows, and the results of its readers.
 
 use std::collections::BTreeMap;
 use std::mem;
@@ -9,15 +9,15 @@ use super::superseded::Superseded;
 use crate::model::{Archive, ArchiveEnd, Outcomes, Version};
 use crate::pipeline::archive::{ArchiveError, Database, Image, Room};
 
-/// Rows of a range. They take some milliseconds, so that readers end at about the same time. That is far more than
-/// finding the first row costs. They fill several batches, so that small archives do not cause smaller batches.
+/// Number of rows in a range. It takes a few milliseconds, so readers end at about the same time, and finding its first
+/// row takes far less. It fills several batches, so small archives do not cause smaller ones.
 const RANGE_ROWS: u64 = 256;
 
-/// Bytes of memory for each row while an archive is read: its hash, twice while the list grows, and its status.
+/// Memory for each row while an archive is read, in bytes: its hash, twice while the list grows, and its status.
 const ROW_BYTES: u64 = 65;
 
-/// Rows between two requests for more memory.
-const ROWS_A_CHECK: u64 = 1 << 16;
+/// Number of rows between two checks for more memory.
+const ROWS_PER_CHECK: u64 = 1 << 16;
 
 /// The last deletion of each account by DID: version, and time in milliseconds since 1970.
 pub(super) type Accounts = BTreeMap<String, (Version, i64)>;
@@ -26,9 +26,9 @@ pub(super) type Accounts = BTreeMap<String, (Version, i64)>;
 pub(super) struct Shared {
     pub(super) archive: Arc<Archive>,
     pub(super) image: Arc<Image>,
-    /// Given back after the image is dropped.
+    /// Memory reserved for the archive. Declared after the image, so that it is released later.
     _room: Room,
-    /// The archive's time in seconds since 1970.
+    /// The archive's time, in seconds since 1970.
     pub(super) seconds: i64,
     pub(super) superseded: Superseded,
     /// Number of all rows.
@@ -37,7 +37,7 @@ pub(super) struct Shared {
 }
 
 struct State {
-    /// Ranges of row ids that no reader has taken yet, the next one last.
+    /// Ranges of row ids that no reader has taken yet, in reverse order.
     ranges: Vec<RangeInclusive<i64>>,
     readers: usize,
     found: ReadRows,
@@ -48,9 +48,9 @@ struct State {
 pub(super) struct ReadRows {
     pub(super) outcomes: Outcomes,
     pub(super) accounts: Accounts,
-    /// Number of batches handed to the senders, and of outcomes reported before the end.
+    /// Number of batches sent, and of outcomes reported before the end.
     pub(super) batches: u64,
-    /// Why the reading is not complete, if so.
+    /// Why the reading is not complete. None if it is.
     pub(super) end: Option<ArchiveEnd>,
 }
 
@@ -63,7 +63,7 @@ impl ReadRows {
             let superseded = keep_last(&mut self.accounts, did, deletion);
             self.outcomes.tally.superseded += u64::from(superseded);
         }
-        // A broken archive stays broken, whatever ended the other readers.
+        // A damaged archive counts as damaged, whatever ended the other readers.
         let is_broken = |end: &Option<ArchiveEnd>| matches!(end, Some(ArchiveEnd::Broken(_)));
         if self.end.is_none() || is_broken(&other.end) && !is_broken(&self.end) {
             self.end = other.end;
@@ -71,8 +71,7 @@ impl ReadRows {
     }
 }
 
-/// Keeps the last deletion of an account: the one with the highest version. Returns whether there were two, of which
-/// one is superseded.
+/// Keeps the last deletion of an account, the one with the highest version. Returns whether that supersedes one.
 pub(super) fn keep_last(accounts: &mut Accounts, did: String, deletion: (Version, i64)) -> bool {
     let earlier = accounts.get(&did).copied();
     accounts.insert(did, earlier.map_or(deletion, |earlier| earlier.max(deletion)));
@@ -96,14 +95,14 @@ impl Shared {
                 None => ranges.push(row_id..=row_id),
             }
             rows += 1;
-            if rows % ROWS_A_CHECK == 0 { make_room(&mut room, image.len() as u64, rows) } else { Ok(()) }
+            if rows % ROWS_PER_CHECK == 0 { make_room(&mut room, image.len() as u64, rows) } else { Ok(()) }
         })?;
         ranges.reverse();
         let state = Mutex::new(State { ranges, readers: 1, found: ReadRows::default() });
         Ok(Self { archive, image, _room: room, seconds, superseded, rows, state })
     }
 
-    /// Number of all rows.
+    /// Returns the number of all rows.
     pub(super) fn rows(&self) -> u64 {
         self.rows
     }
@@ -126,7 +125,7 @@ impl Shared {
         self.state().ranges.pop()
     }
 
-    /// Adds the results of a reader that leaves. Returns those of all readers to the last one.
+    /// Adds the results of a reader that has finished. Returns the results of all readers if it is the last one.
     pub(super) fn leave(&self, found: ReadRows) -> Option<ReadRows> {
         let mut state = self.state();
         if found.end.is_some() {
@@ -139,8 +138,8 @@ impl Shared {
         }
         let mut all = mem::take(&mut state.found);
         all.outcomes.dead_letters.sort_by_key(|dead_letter| dead_letter.row_id);
-        // SQLite finds a range by the tree's inner pages. If these do not lead to every row of its leaves, rows would
-        // be missing without an error.
+        // SQLite finds a range by the tree's interior pages. If these are corrupt and do not lead to every row, rows
+        // would be missing without an error.
         if all.end.is_none() && all.outcomes.tally.read != self.rows {
             let (read, rows) = (all.outcomes.tally.read, self.rows);
             let reason = format!("the table is corrupt: {read} of its {rows} rows can be found by their ids");
@@ -156,8 +155,8 @@ impl Shared {
 
 /// Requests more memory if an archive has more rows than usual for its size.
 fn make_room(room: &mut Room, database: u64, rows: u64) -> Result<(), ArchiveError> {
-    // Includes the rows that come before the next check, since their list doubles.
-    let needed = database + (rows + ROWS_A_CHECK) * ROW_BYTES;
+    // Includes the rows before the next check, since their list doubles.
+    let needed = database + (rows + ROWS_PER_CHECK) * ROW_BYTES;
     let lacking = needed.saturating_sub(room.bytes());
     if lacking == 0 || room.try_grow(lacking) {
         Ok(())
@@ -173,7 +172,7 @@ mod tests {
     use crate::pipeline::archive::Rooms;
     use crate::shutdown::Stop;
 
-    /// An archive of `rows` rows that this many readers have joined.
+    /// Creates an archive of `rows` rows that this many readers have joined.
     fn shared(rows: u64, readers: usize) -> Shared {
         let image = crate::pipeline::archive::ArchiveBuffers::new().unpack(&table(rows)).unwrap();
         let archive = Archive { name: "a".into(), path: "a".into(), seconds: Some(1), ..Archive::default() };
@@ -224,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn an_archive_asks_for_help_where_there_is_more_than_one_range_and_tells_its_rows() {
+    fn an_archive_with_more_than_one_range_wants_help() {
         for (rows, wants_help) in [(0, false), (1, false), (RANGE_ROWS, false), (RANGE_ROWS + 1, true)] {
             let shared = shared(rows, 1);
             assert_eq!((shared.rows(), shared.wants_help()), (rows, wants_help));
@@ -232,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_reader_to_leave_gets_what_all_have_found() {
+    fn the_last_reader_to_leave_gets_the_results_of_all() {
         let shared = shared(2 * RANGE_ROWS, 2);
         while shared.next_range().is_some() {}
         assert!(!shared.join());
@@ -256,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn an_archive_that_is_left_before_its_end_is_not_taken_for_a_corrupt_one() {
+    fn an_archive_that_is_abandoned_does_not_count_as_corrupt() {
         let stopping = super::super::reading::stopping;
         let alone = shared(9 * RANGE_ROWS, 1);
         assert_eq!(alone.leave(found(0, Some(stopping()))).unwrap().end, Some(stopping()));
@@ -269,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn dead_letters_of_all_readers_are_in_the_order_of_rows() {
+    fn dead_letters_of_all_readers_are_sorted_by_row() {
         let shared = shared(2 * RANGE_ROWS, 2);
         let with_letter = |row_id: i64| {
             let mut found = found(RANGE_ROWS, None);
@@ -293,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn an_archive_that_is_read_to_its_end_is_on_the_board_no_longer() {
+    fn an_archive_that_has_been_read_is_removed_from_the_board() {
         let board = super::super::board::Board::new(1);
         let archive = Arc::new(shared(2 * RANGE_ROWS, 1));
         board.put(&archive);
@@ -303,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_that_fails_leaves_the_others_nothing_to_read_and_what_is_broken_counts() {
+    fn a_reader_that_fails_ends_the_others_and_damage_counts_first() {
         let shared = shared(9 * RANGE_ROWS, 3);
         assert!(shared.leave(found(0, Some(super::super::reading::stopping()))).is_none());
         assert!(shared.next_range().is_none());

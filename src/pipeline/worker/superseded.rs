@@ -1,5 +1,5 @@
-//! Decides which row of an archive counts for an `at_uri`. Only the last event of each is sent, and a delete beats
-//! every other event (contract, section 4). The rule is pure; the rows to compare are read as needed.
+//! Finds the rows of an archive that another row supersedes. For each `at_uri` only the last event is sent, and a delete
+//! beats every other event (contract, section 4).
 
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
@@ -9,29 +9,29 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use crate::pipeline::archive::{ArchiveError, Database};
 use crate::pipeline::decode::{Verdict, classify};
 
-/// The rows of an archive that another row of it makes irrelevant.
+/// The rows of an archive that another row supersedes.
 ///
-/// They are found in two steps, which take 16 bytes a row, and 17 more for each candidate. First all ids are hashed.
-/// Rows that share a hash are candidates: they are read and compared when a reader meets the first of them. That takes
-/// as long as reading them does, so it is shared by all readers of an archive.
+/// They are found in two steps, which take 16 bytes per row and 17 more per candidate. First all ids are hashed. Rows
+/// that share a hash are candidates: they are read and compared when a reader reaches the first of them. That takes as
+/// long as reading them, so all readers of an archive share the work.
 #[derive(Debug, Default)]
 pub struct Superseded {
-    /// A new key for each archive, so that nobody can craft ids that collide.
+    /// Has a random key for each archive, so that nobody can craft ids that collide.
     hasher: RandomState,
-    /// Hash and row id of each row that shares its hash with another row, sorted.
+    /// The candidates, sorted: hash and row id of each row that shares its hash with another one.
     rows: Vec<(u64, i64)>,
-    /// Status of each of them. Two readers may compare the same rows at once; their results are equal.
+    /// The status of each candidate. Two readers may compare the same rows at once; their results are equal.
     known: Vec<AtomicU8>,
 }
 
 /// The row has not been compared yet.
 const UNKNOWN: u8 = 0;
-/// No other row of the same `at_uri` decides.
+/// The row is sent.
 const DECIDES: u8 = 1;
-/// Another row decides, or this one is no event.
+/// Another row supersedes it, or it is not an event of a post.
 const SUPERSEDED: u8 = 2;
 
-/// A row's event for a post: new content, or its end.
+/// A row's event for a post: new content or a delete.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RowEvent<'a> {
     at_uri: &'a str,
@@ -39,19 +39,19 @@ pub struct RowEvent<'a> {
 }
 
 impl<'a> RowEvent<'a> {
-    /// The event of a row. None: the row decides nothing.
+    /// Returns the event of a row. None if it is not an event of a post.
     pub fn of(verdict: &Verdict<'a>) -> Option<Self> {
         match verdict {
             Verdict::Post(post) => Some(Self { at_uri: post.at_uri, is_delete: false }),
             Verdict::Delete(deletion) => Some(Self { at_uri: deletion.at_uri, is_delete: true }),
-            // Account deletions are told apart by DID, not by `at_uri`.
+            // Account deletions have a DID and no `at_uri`.
             Verdict::DeleteAccount(_) | Verdict::Skip(_) | Verdict::Reject(_) => None,
         }
     }
 }
 
 impl Superseded {
-    /// Runs the first step. Calls `on_row` with each row id in order; an error of it ends the scan.
+    /// Hashes the ids of all rows. Calls `on_row` with each row id in order; its error ends the scan.
     ///
     /// # Errors
     ///
@@ -81,7 +81,7 @@ impl Superseded {
         Ok(Self { hasher, rows, known })
     }
 
-    /// Whether another row counts for this row's `at_uri`. `event` is this row's event.
+    /// Whether another row supersedes this one. `event` is this row's event.
     ///
     /// # Errors
     ///
@@ -104,7 +104,7 @@ impl Superseded {
         self.known.get(place).is_some_and(|known| known.load(Ordering::Relaxed) == what)
     }
 
-    /// Runs the second step for all rows of a hash. The event of one of them is known.
+    /// Compares all rows of a hash. The event of the row `of` is known; the others are read.
     fn compare(
         &self,
         database: &Database,
@@ -134,12 +134,12 @@ impl Superseded {
     }
 }
 
-/// The rows that count, one for each `at_uri`, and whether they are deletes.
+/// The rows to send: for each `at_uri` the row id, and whether it is a delete.
 #[derive(Debug, Default)]
 struct Deciding(HashMap<String, (i64, bool)>);
 
 impl Deciding {
-    /// Adds the next event, in order of row ids.
+    /// Adds the next event. Events must be added in order of row ids.
     fn enter(&mut self, row_id: i64, event: RowEvent<'_>) {
         match self.0.get_mut(event.at_uri) {
             None => {
@@ -164,7 +164,7 @@ mod tests {
     use super::*;
     use crate::pipeline::archive::ArchiveBuffers;
 
-    /// The rows that count, by the plainest form of the rule.
+    /// Returns the rows to send, by the simplest form of the rule.
     fn model(events: &[Option<(u8, bool)>]) -> HashSet<i64> {
         let rows = |id: u8, deletes_only: bool| {
             events.iter().enumerate().rev().find_map(move |(row, event)| {
@@ -189,7 +189,7 @@ mod tests {
         }
     }
 
-    /// A database with a row for each of these, including those that are no event.
+    /// Creates a database with a row for each of these; None stands for a row that is not an event.
     fn database(events: &[Option<(u8, bool)>]) -> Database {
         let mut connection = rusqlite::Connection::open_in_memory().unwrap();
         connection.execute_batch("CREATE TABLE posts (at_uri, did, raw_post, inferences)").unwrap();
@@ -221,7 +221,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_does_not_matter_which_row_is_asked_about_first(
+        fn the_order_of_look_ups_does_not_matter(
             (events, order) in prop::collection::vec(prop::option::weighted(0.8, (0_u8..3, any::<bool>())), 1..9)
                 .prop_flat_map(|events| {
                     let order = (0..events.len()).collect::<Vec<_>>();

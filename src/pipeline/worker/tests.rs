@@ -1,4 +1,4 @@
-//! Runs workers on archives, with a sink that observes them.
+//! Tests of workers on archives, with a sink that observes them.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -56,37 +56,37 @@ fn write(path: &Path, posts: i64, accounts: i64) -> Arc<Archive> {
 }
 
 /// The result of a run of the workers.
-struct Came {
+struct Observed {
     batches: Receiver<Batch>,
     events: Receiver<Event>,
     stop: Stop,
     progress: Progress,
 }
 
-impl Came {
-    /// The end and the rows of the only archive.
+impl Observed {
+    /// Returns the end and the rows of the only archive.
     fn end(&self) -> (ArchiveEnd, Tally) {
         let events: Vec<Event> = self.events.try_iter().collect();
         let [Event::Archive { outcomes, end, .. }] = &events[..] else { panic!("{events:?}") };
         (end.clone(), outcomes.tally.clone())
     }
 
-    /// Number of rows in batches.
+    /// Returns the number of rows in batches.
     fn sent(&self) -> u64 {
         self.batches.try_iter().map(|batch| batch.actions.len() as u64).sum()
     }
 }
 
-/// Lets two workers read an archive.
-fn work(archive: &Arc<Archive>, encode: impl Fn(&Document<'_>) + Sync) -> Came {
+/// Runs two workers on an archive.
+fn work(archive: &Arc<Archive>, encode: impl Fn(&Document<'_>) + Sync) -> Observed {
     let (found, archives) = unbounded();
     found.send(archive.clone()).unwrap();
     drop(found);
     work_through(archive, &archives, encode)
 }
 
-/// Lets two workers read what is in a queue, of which the first archive is known.
-fn work_through(first: &Arc<Archive>, queue: &dyn Queue, encode: impl Fn(&Document<'_>) + Sync) -> Came {
+/// Runs two workers on a queue whose first archive is `first`.
+fn work_through(first: &Arc<Archive>, queue: &dyn Queue, encode: impl Fn(&Document<'_>) + Sync) -> Observed {
     let (batch_sender, batches) = unbounded();
     let (event_sender, events) = unbounded();
     let (stop, progress) = (Stop::new(), Progress::new());
@@ -104,7 +104,7 @@ fn work_through(first: &Arc<Archive>, queue: &dyn Queue, encode: impl Fn(&Docume
         stop: &stop,
     };
     workers.run(queue, batch_sender, event_sender);
-    Came { batches, events, stop, progress }
+    Observed { batches, events, stop, progress }
 }
 
 /// A queue that panics.
@@ -119,7 +119,7 @@ impl Queue for Panics {
 }
 
 #[test]
-fn a_worker_without_an_archive_of_its_own_helps_with_that_of_another() {
+fn a_worker_without_an_archive_helps_another() {
     let folder = tempfile::tempdir().unwrap();
     let archive = write(&folder.path().join("a.db.zip"), 1000, 0);
     let (seen, changed) = (Mutex::new(HashSet::<ThreadId>::new()), Condvar::new());
@@ -130,8 +130,8 @@ fn a_worker_without_an_archive_of_its_own_helps_with_that_of_another() {
         let (found, archives) = unbounded();
         found.send(archive.clone()).unwrap();
         let found = Mutex::new(more_may_come.then_some(found));
-        // Neither goes on before both have come.
-        let came = work_through(&archive, &archives, |_| {
+        // Neither continues before both have arrived.
+        let observed = work_through(&archive, &archives, |_| {
             let mut seen = seen.lock().unwrap();
             seen.insert(thread::current().id());
             changed.notify_all();
@@ -140,53 +140,53 @@ fn a_worker_without_an_archive_of_its_own_helps_with_that_of_another() {
             *found.lock().unwrap() = None;
         });
         assert_eq!(seen.lock().unwrap().len(), 2);
-        assert_eq!((came.end().0, came.sent()), (ArchiveEnd::Complete, 1000));
+        assert_eq!((observed.end().0, observed.sent()), (ArchiveEnd::Complete, 1000));
     }
 }
 
 #[test]
-fn the_progress_is_told_how_many_rows_an_archive_has() {
+fn the_progress_knows_the_rows_of_an_open_archive() {
     let folder = tempfile::tempdir().unwrap();
     for rows in [0, 1, 7, 600] {
         let archive = write(&folder.path().join(format!("{rows}.db.zip")), rows, 0);
-        let came = work(&archive, |_| {});
-        let at_hand = came.progress.figures().at_hand.unwrap();
-        assert_eq!((at_hand.opened_rows, at_hand.opened_bytes), (rows as u64, 1));
+        let observed = work(&archive, |_| {});
+        let backlog = observed.progress.figures().backlog.unwrap();
+        assert_eq!((backlog.opened_rows, backlog.opened_bytes), (rows as u64, 1));
     }
 }
 
 #[test]
-fn a_row_whose_encoding_panics_costs_its_archive_and_not_the_run() {
+fn a_row_whose_encoding_panics_fails_its_archive_but_not_the_run() {
     let folder = tempfile::tempdir().unwrap();
     let archive = write(&folder.path().join("a.db.zip"), 5, 0);
-    let came = work(&archive, |document| {
+    let observed = work(&archive, |document| {
         assert!(!matches!(document, Document::Post { post, .. } if post.at_uri == "at://2"), "provoked");
     });
-    let (end, tally) = came.end();
+    let (end, tally) = observed.end();
     assert!(matches!(end, ArchiveEnd::Abandoned(reason) if reason.contains("internal error")));
-    assert_eq!((tally.read, tally.settled(), came.sent()), (2, 0, 2));
-    assert_eq!(came.stop.reason(), None);
+    assert_eq!((tally.read, tally.settled(), observed.sent()), (2, 0, 2));
+    assert_eq!(observed.stop.reason(), None);
 }
 
 #[test]
 fn an_account_whose_encoding_panics_leaves_no_row_without_an_outcome() {
     let folder = tempfile::tempdir().unwrap();
     let archive = write(&folder.path().join("a.db.zip"), 5, 3);
-    let came = work(&archive, |document| {
+    let observed = work(&archive, |document| {
         let is_second = matches!(document, Document::Tombstone(tombstone) if tombstone.author_did == "did:1");
         assert!(!is_second, "provoked");
     });
-    let (end, tally) = came.end();
+    let (end, tally) = observed.end();
     assert!(matches!(end, ArchiveEnd::Abandoned(reason) if reason.contains("internal error")));
-    assert_eq!((tally.read, tally.unconfirmed, came.sent()), (8, 2, 6));
+    assert_eq!((tally.read, tally.unconfirmed, observed.sent()), (8, 2, 6));
 }
 
 #[test]
-fn a_worker_that_panics_stops_the_run_and_holds_up_no_other() {
+fn a_worker_that_panics_stops_the_run_and_blocks_no_other() {
     let folder = tempfile::tempdir().unwrap();
     let archive = write(&folder.path().join("a.db.zip"), 5, 0);
-    let came = work_through(&archive, &Panics, |_| {});
-    let Some(StopReason::Fatal(failure)) = came.stop.reason() else { panic!("the run goes on") };
+    let observed = work_through(&archive, &Panics, |_| {});
+    let Some(StopReason::Fatal(failure)) = observed.stop.reason() else { panic!("the run goes on") };
     assert!(failure.message.contains("an internal error in a worker: provoked"), "{failure}");
-    assert_eq!(came.events.len(), 0);
+    assert_eq!(observed.events.len(), 0);
 }

@@ -1,6 +1,7 @@
 //! Tests of how long a request is retried, and what ends that.
 
 use super::*;
+use crate::model::Senders;
 use crate::observe::captured::lines_of;
 use crate::retry::throttle::Throttle;
 use crate::shutdown::StopReason;
@@ -46,7 +47,7 @@ fn without_a_budget_the_first_failure_is_the_last() {
 }
 
 #[test]
-fn the_last_attempt_comes_when_the_budget_ends() {
+fn the_last_attempt_is_at_the_end_of_the_budget() {
     let stop = Stop::new();
     let budget = Duration::from_millis(200);
     let retries = Retries::new(&stop, policy(Some(budget)));
@@ -57,10 +58,10 @@ fn the_last_attempt_comes_when_the_budget_ends() {
 }
 
 #[test]
-fn a_server_that_fails_all_senders_is_given_the_budget_once() {
+fn senders_share_one_budget_for_a_failing_server() {
     let stop = Stop::new();
     let budget = Some(Duration::from_millis(50));
-    let throttle = Throttle::new(2, stop.clone(), budget);
+    let throttle = Throttle::new(Senders::fixed(2), stop.clone(), budget);
     let retries = Retries::new(&stop, policy(budget)).shared_health(&throttle);
     throttle.acquire(0).unwrap().pushed_back(None);
     while throttle.failing_for() < Duration::from_millis(50) {
@@ -131,7 +132,7 @@ fn a_refusal_is_retried_only_after_an_outage_and_only_for_a_while() {
 #[test]
 fn a_refusal_is_retried_if_another_sender_found_the_server_away() {
     let stop = Stop::new();
-    let throttle = Throttle::new(2, stop.clone(), None);
+    let throttle = Throttle::new(Senders::fixed(2), stop.clone(), None);
     let retries = Retries::new(&stop, policy(None)).shared_health(&throttle);
     throttle.acquire(0).unwrap().found_away(None);
     assert_eq!(retries.patience().refused(key_refused()), Ok(()));
@@ -179,7 +180,7 @@ fn a_stop_ends_the_wait() {
 }
 
 #[test]
-fn interruptions_count_only_in_a_row() {
+fn only_consecutive_interruptions_count() {
     let stop = Stop::new();
     let retries = Retries::new(&stop, policy(None));
     let mut patience = retries.patience();

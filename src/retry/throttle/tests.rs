@@ -5,7 +5,7 @@ use crate::shutdown::StopReason;
 
 /// Returns whether a throttle with one request of `taken` bytes in flight admits one more of `bytes` at once.
 fn admits(most: usize, taken: usize, bytes: usize) -> bool {
-    let throttle = Throttle::new(most, Stop::new(), None);
+    let throttle = Throttle::new(Senders::fixed(most), Stop::new(), None);
     let _permit = throttle.acquire(taken).unwrap();
     throttle.state().has_room_for(bytes)
 }
@@ -19,7 +19,7 @@ fn acquire(throttle: &Throttle) -> Permit<'_> {
 
 #[test]
 fn there_are_as_many_permits_as_the_limit() {
-    let throttle = Throttle::new(4, Stop::new(), None);
+    let throttle = Throttle::new(Senders::fixed(4), Stop::new(), None);
     let mut permits: Vec<Permit<'_>> = (0..4).map(|_| acquire(&throttle)).collect();
     assert!(!throttle.state().has_room_for(0));
     permits.pop().unwrap().pushed_back(None);
@@ -36,16 +36,16 @@ fn there_are_as_many_permits_as_the_limit() {
 }
 
 #[test]
-fn bytes_in_flight_are_bounded_but_a_large_request_travels_alone() {
+fn bytes_in_flight_are_bounded_but_a_large_request_is_sent_alone() {
     assert!(admits(4, MAX_BYTES - 1, 1));
     assert!(!admits(4, MAX_BYTES - 1, 2));
     assert!(!admits(4, 1, usize::MAX));
-    assert!(Throttle::new(4, Stop::new(), None).acquire(MAX_BYTES + 1).is_ok());
+    assert!(Throttle::new(Senders::fixed(4), Stop::new(), None).acquire(MAX_BYTES + 1).is_ok());
 }
 
 #[test]
 fn a_waiting_request_is_admitted_when_there_is_room() {
-    let throttle = Throttle::new(1, Stop::new(), None);
+    let throttle = Throttle::new(Senders::fixed(1), Stop::new(), None);
     let held = throttle.acquire(MAX_BYTES).unwrap();
     std::thread::scope(|scope| {
         let waiting = scope.spawn(|| throttle.acquire(1).is_ok());
@@ -62,7 +62,7 @@ fn a_waiting_request_is_admitted_when_there_is_room() {
 #[test]
 fn a_stop_ends_the_wait_for_a_permit() {
     let stop = Stop::new();
-    let throttle = Throttle::new(1, stop.clone(), None);
+    let throttle = Throttle::new(Senders::fixed(1), stop.clone(), None);
     let held = throttle.acquire(0).unwrap();
     std::thread::scope(|scope| {
         let waiting = scope.spawn(|| throttle.acquire(0).is_err());
@@ -73,9 +73,9 @@ fn a_stop_ends_the_wait_for_a_permit() {
 }
 
 #[test]
-fn a_stop_ends_the_pause_that_a_server_asks_for() {
+fn a_stop_ends_a_retry_after_pause() {
     let stop = Stop::new();
-    let throttle = Throttle::new(1, stop.clone(), None);
+    let throttle = Throttle::new(Senders::fixed(1), stop.clone(), None);
     throttle.acquire(0).unwrap().pushed_back(Some(Duration::from_secs(3600)));
     std::thread::scope(|scope| {
         let waiting = scope.spawn(|| throttle.acquire(0).is_err());
@@ -92,7 +92,7 @@ fn a_server_is_unavailable_only_after_a_while_without_progress() {
 
 #[test]
 fn progress_of_any_kind_is_a_sign_of_life() {
-    let throttle = Throttle::new(2, Stop::new(), None);
+    let throttle = Throttle::new(Senders::fixed(2), Stop::new(), None);
     let acquire = || throttle.acquire(0).unwrap();
     let long_ago = Instant::now().checked_sub(UNAVAILABLE_AFTER).unwrap();
     acquire().pushed_back(None);
@@ -107,8 +107,8 @@ fn progress_of_any_kind_is_a_sign_of_life() {
 }
 
 #[test]
-fn a_server_counts_as_failing_from_the_start_of_a_request_but_not_from_before_the_last_progress() {
-    let throttle = Throttle::new(2, Stop::new(), None);
+fn an_outage_starts_with_its_first_request_after_the_last_progress() {
+    let throttle = Throttle::new(Senders::fixed(2), Stop::new(), None);
     let (mut hung, mut other) = (throttle.acquire(0).unwrap(), throttle.acquire(0).unwrap());
     for permit in [&mut hung, &mut other] {
         permit.started = Instant::now().checked_sub(UNAVAILABLE_AFTER).unwrap();
@@ -123,8 +123,8 @@ fn a_server_counts_as_failing_from_the_start_of_a_request_but_not_from_before_th
 }
 
 #[test]
-fn retry_after_is_honoured_by_all() {
-    let throttle = Throttle::new(4, Stop::new(), None);
+fn all_senders_honour_retry_after() {
+    let throttle = Throttle::new(Senders::fixed(4), Stop::new(), None);
     throttle.acquire(0).unwrap().pushed_back(Some(Duration::from_secs(7)));
     let pause = throttle.pause().unwrap();
     assert!(pause > Duration::from_secs(6) && pause <= Duration::from_secs(7), "{pause:?}");
@@ -132,7 +132,7 @@ fn retry_after_is_honoured_by_all() {
 
 #[test]
 fn no_pause_outlasts_the_budget() {
-    let throttle = Throttle::new(4, Stop::new(), Some(Duration::from_secs(2)));
+    let throttle = Throttle::new(Senders::fixed(4), Stop::new(), Some(Duration::from_secs(2)));
     throttle.acquire(0).unwrap().pushed_back(Some(Duration::from_secs(200)));
     let pause = throttle.pause().unwrap();
     assert!(pause > Duration::from_secs(1) && pause <= Duration::from_secs(2), "{pause:?}");

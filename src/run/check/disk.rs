@@ -1,4 +1,4 @@
-//! Checks whether the files of a run can be written, and how much space there is. Leaves nothing behind.
+//! Checks whether the files of a run can be written, and how much disk space is free. Leaves nothing behind.
 
 use std::collections::BTreeSet;
 use std::fs::OpenOptions;
@@ -9,16 +9,16 @@ use crate::config::{Load, Output, Reports};
 use crate::files::{self, folder_of};
 use crate::observe::finding::{Check, Status};
 
-/// Free space below which the check says so (bytes). It holds some 20,000 dead letters with their documents. It also
-/// holds the state of millions of archives twice, as needed while the state file is replaced.
+/// Free space below which the check warns, in bytes. It is enough for some 20,000 dead letters with their documents, and
+/// for two state files of millions of archives, as needed while one replaces the other.
 const LITTLE_SPACE: u64 = 1 << 30;
 
 /// How a file is written.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Written {
-    /// Written in place; created if missing.
+    /// It is written in place, and created if missing.
     InPlace,
-    /// Replaced by a new file.
+    /// It is replaced by a new file.
     Replaced,
 }
 
@@ -33,7 +33,7 @@ fn written_files(load: &Load) -> Vec<(&'static str, &Path, Written)> {
     files
 }
 
-/// Checks whether the files of a run can be written, and how much space there is for them.
+/// Checks whether the files of a run can be written, and how much space is free for them.
 pub(super) fn check_disk(load: &Load) -> Vec<Check> {
     let files = written_files(load);
     let names: Vec<_> = files.iter().map(|(setting, ..)| *setting).collect();
@@ -47,7 +47,7 @@ pub(super) fn check_disk(load: &Load) -> Vec<Check> {
     [written].into_iter().chain(checks).chain(space).collect()
 }
 
-/// Checks one file; None where there is nothing to report.
+/// Checks one file; returns None if there is nothing to report.
 fn check_file(setting: &str, path: &Path, written: Written) -> Option<Check> {
     match try_to_write(path, written) {
         Err(error) => {
@@ -70,13 +70,13 @@ fn check_file(setting: &str, path: &Path, written: Written) -> Option<Check> {
     }
 }
 
-/// Reports the free space of the file systems that files are written to, each once.
+/// Reports the free space of each file system that files are written to.
 fn check_space<'p>(files: impl Iterator<Item = &'p Path>) -> Vec<Check> {
     let mut seen = BTreeSet::new();
     let mut checks = Vec::new();
     for folder in files.map(folder_of) {
         let Ok(space) = rustix::fs::statvfs(folder) else { continue };
-        // Kernel file systems, such as /dev, have no size.
+        // Virtual file systems such as /proc have no size.
         if space.f_blocks > 0 && seen.insert(space.f_fsid) {
             checks.push(judge_space(folder, space.f_bavail.saturating_mul(space.f_frsize)));
         }
@@ -98,7 +98,8 @@ fn judge_space(folder: &Path, free: u64) -> Check {
     )
 }
 
-/// Writes as a run does, in the same place, and leaves nothing behind. Some: it works, but the folder cannot be synced.
+/// Tries to write as a run does, in the same place, and leaves nothing behind. Returns the error if the folder cannot be
+/// synced, which does not prevent writing.
 fn try_to_write(path: &Path, written: Written) -> io::Result<Option<io::Error>> {
     let path = &files::real_path(path);
     if written == Written::Replaced || !path.exists() {
@@ -140,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn little_space_is_a_warning_and_a_file_system_is_told_of_once() {
+    fn little_space_is_a_warning_and_each_file_system_is_reported_once() {
         let folder = Path::new("/x");
         assert_eq!(judge_space(folder, LITTLE_SPACE).status, Status::Ok);
         let little = judge_space(folder, LITTLE_SPACE - 1);

@@ -20,6 +20,7 @@ use crate::exit::Failure;
 use crate::http::encoding::{decoded, gzip};
 use crate::http::nodes::Nodes;
 use crate::http::{self, TransportError, retry_after};
+use crate::text::ascii_encoded;
 
 mod counted;
 mod failover;
@@ -253,7 +254,7 @@ impl Client {
     }
 
     fn send_once(&self, node: usize, ask: &Outgoing<'_>) -> Result<Answered, TransportError> {
-        let uri: Uri = format!("{}{}", self.nodes.url(node), ask.path)
+        let uri: Uri = format!("{}{}", self.nodes.url(node), ascii_encoded(ask.path))
             .parse()
             .map_err(|_| TransportError::Other("this path does not give a URL".to_owned()))?;
         let mut headers = HeaderMap::new();
@@ -322,14 +323,17 @@ impl Client {
         let mut body = decoded(&head.headers, body, limit)?;
         self.auth.cut_out_of(&mut body);
         let reply = Reply { status: head.status.as_u16(), retry_after: retry_after(&head.headers), body };
+        Ok(Answered { reply, headers: head.headers, sent })
+    }
+
+    /// Records whether the reply to a request was a page.
+    fn record_page(&self, reply: &Reply) {
         let mut pages = self.pages.lock().unwrap_or_else(PoisonError::into_inner);
         if reply.is_page() {
             pages.0 = Some(reply.reason());
         } else {
             pages.1 = true;
         }
-        drop(pages);
-        Ok(Answered { reply, headers: head.headers, sent })
     }
 
     /// Compresses a body, if compression is configured.

@@ -84,7 +84,7 @@ impl LoadSettings {
         let path = record_path(state_file);
         let record = read_record(&path)?;
         // Remove the temporary file of a killed run. If that fails, the next write reports it.
-        let _ = files::reap(&files::temporary_of(&path));
+        let _ = files::remove_if_exists(&files::temporary_of(&path));
         Ok(Self { client, path, record })
     }
 

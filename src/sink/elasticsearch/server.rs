@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use crate::config;
 use crate::exit::Failure;
-use crate::model::Generation;
-use crate::model::Names;
+use crate::model::{Generation, Names, Senders};
 use crate::observe::finding::{Check, Status};
 use crate::retry::patience::Retries;
 use crate::retry::throttle::Throttle;
@@ -49,7 +48,7 @@ impl Server {
     /// an unavailable server within the budget.
     pub fn connect(
         settings: &config::Server,
-        senders: usize,
+        senders: Senders,
         workers: usize,
         needs: Needs,
         stop: &Stop,
@@ -60,7 +59,7 @@ impl Server {
         let budget = *budget;
         settings.insecurities().iter().for_each(|text| log::warn!("{text}"));
         // Senders send posts, workers find out how vectors are read, and the ledger flushes.
-        let idle_connections = senders + workers + 1;
+        let idle_connections = senders.max + workers + 1;
         let client =
             Client::with_limits(settings, RequestLimits { idle_connections, ..RequestLimits::default() })?;
         let requests = PreflightRequests { client: &client, stop, budget, page_budget: *page_budget };

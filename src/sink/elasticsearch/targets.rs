@@ -57,12 +57,7 @@ impl Targets {
     fn change_to(&self, now: &Self) -> Option<String> {
         for (before, after) in [(&self.posts, &now.posts), (&self.tombstones, &now.tombstones)] {
             if !before.is_same(after) {
-                return Some(format!(
-                    "{} is {} now, and was {}",
-                    after.name,
-                    after.describe(),
-                    before.describe()
-                ));
+                return Some(describe_change(before, after));
             }
         }
         (self.unsynced != now.unsynced).then(|| {
@@ -84,6 +79,21 @@ impl Targets {
             .to_owned()
         })
     }
+}
+
+fn describe_change(before: &Target, after: &Target) -> String {
+    let (name, indices) = (&after.name, after.describe());
+    if before.describe() != indices {
+        return format!("{name} is {indices} now, and was {}", before.describe());
+    }
+    let uuids = |target: &Target| target.members.iter().map(|member| member.uuid.clone()).collect::<Vec<_>>();
+    if uuids(before) == uuids(after) {
+        return format!("{indices} behind {name} has changed whether it requires routing");
+    }
+    format!(
+        "{indices} behind {name} is another index of the same name: it was deleted and created again, or the URLs \
+         in ELASTICSEARCH_URL belong to different clusters"
+    )
 }
 
 /// Returns the routing of a document, if its index requires one: the author's DID, which is the authority of the
@@ -147,6 +157,40 @@ impl LiveTargets {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sink::elasticsearch::preflight::{Member, Returned, VectorMapping};
+
+    #[test]
+    fn a_change_of_indices_is_described() {
+        let target = |uuid: &str, requires_routing| {
+            let member = Member {
+                name: "posts_v1".into(),
+                uuid: Some(uuid.into()),
+                requires_routing,
+                block: None,
+                returned: Returned::default(),
+            };
+            Target {
+                name: "posts".into(),
+                members: vec![member],
+                write_index: "posts_v1".into(),
+                is_known: true,
+                gc_deletes: Duration::ZERO,
+                durability_async: false,
+                vectors: VectorMapping::default(),
+                unsearchable: Vec::new(),
+                hides_documents: false,
+            }
+        };
+        let rolled = Target { write_index: "posts_v2".into(), ..target("a", false) };
+        for (after, text) in [
+            (rolled, "posts is posts_v2 (and posts_v1) now, and was posts_v1"),
+            (target("b", false), "deleted and created again"),
+            (target("a", true), "requires routing"),
+        ] {
+            let described = describe_change(&target("a", false), &after);
+            assert!(described.contains(text), "{described}");
+        }
+    }
 
     #[test]
     fn a_post_is_routed_by_its_author_and_an_account_by_its_did() {

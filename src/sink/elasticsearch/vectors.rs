@@ -14,9 +14,10 @@
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::bulk::Bulk;
+use super::bulk::look_up::look_up_body;
 use super::encode::VectorEncoding;
 use super::encode::document::write_action;
 use crate::http::TransportError;
@@ -154,8 +155,9 @@ impl Prover {
     }
 
     fn read_back(&self, sample: &Sample<'_>, bulk: &Bulk<'_>) -> Result<Reply, TransportError> {
-        let body = json!({"docs": [{"_index": self.index, "_id": sample.post.at_uri}]}).to_string();
-        bulk.client_to_finish().post(READ_BACK, ContentType::Json, body.as_bytes())
+        let requires_routing = bulk.targets.now().posts.requires_routing();
+        let body = look_up_body(&[(&self.index, requires_routing, sample.post.at_uri)]);
+        bulk.client_to_finish().post(READ_BACK, ContentType::Json, &body)
     }
 }
 

@@ -1,4 +1,4 @@
-//! Builds archives from a few words: rows, their order, the time in the name.
+//! Builds archives from a few words: rows in order, and the time in the name.
 
 use std::io::{Cursor, Write};
 use std::path::Path;
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::vectors::encode;
 
-/// A row as it stands in the table, and what is to become of it.
+/// A row of the table, and its expected result.
 #[derive(Clone, Debug)]
 pub(crate) struct Row {
     pub(crate) at_uri: Option<String>,
@@ -18,7 +18,7 @@ pub(crate) struct Row {
     pub(crate) meaning: Meaning,
 }
 
-/// What a row means for the index. Documents are without `indexed_at`, vectors as arrays.
+/// The expected result of a row. Documents have no `indexed_at`, and vectors are arrays.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Meaning {
     Post(Value),
@@ -30,12 +30,12 @@ pub(crate) enum Meaning {
 /// The author of every post.
 pub(crate) const DID: &str = "did:plc:abcdefghijklmnopqrstuvwx";
 
-/// A full URI from a short name.
+/// The URI of a short name.
 pub(crate) fn uri(name: &str) -> String {
     format!("at://{DID}/app.bsky.feed.post/{name}")
 }
 
-/// Something that happened to a post; a [`Row`] once it is complete.
+/// An event of a post; a [`Row`] when complete.
 #[derive(Clone, Debug)]
 pub(crate) struct Event {
     at_uri: String,
@@ -44,7 +44,7 @@ pub(crate) struct Event {
     document: Value,
 }
 
-/// A post is created.
+/// The creation of a post.
 pub(crate) fn post(name: &str, text: &str) -> Event {
     let at_uri = uri(name);
     let record = json!({"$type": "app.bsky.feed.post", "text": text, "langs": ["en"],
@@ -55,14 +55,14 @@ pub(crate) fn post(name: &str, text: &str) -> Event {
     Event { at_uri, raw, inferences: json!({"text": {"topic": {"Music": 0.25}}}), document }
 }
 
-/// A post is updated.
+/// The update of a post.
 pub(crate) fn update(name: &str, text: &str) -> Event {
     let mut event = post(name, text);
     event.raw["message"]["commit"]["operation"] = json!("update");
     event
 }
 
-/// A post is deleted, at 2025-12-18T00:00:01.234567Z.
+/// The deletion of a post at 2025-12-18T00:00:01.234567Z.
 pub(crate) fn delete(name: &str) -> Row {
     let at_uri = uri(name);
     let raw = raw_post(&at_uri, "delete", None);
@@ -70,7 +70,7 @@ pub(crate) fn delete(name: &str) -> Row {
     row(Some(at_uri), Some(raw.to_string()), Some("{}".to_owned()), Meaning::Delete(document))
 }
 
-/// An account is deleted, at 2025-12-18T00:00:01.234567Z, which means nothing without `--account-deletions`.
+/// The deletion of an account at 2025-12-18T00:00:01.234567Z; skipped without `--account-deletions`.
 pub(crate) fn account_event() -> Row {
     let message = json!({"did": DID, "kind": "account", "time_us": 1_766_016_001_234_567_i64,
         "account": {"active": false, "status": "deleted", "did": DID}});
@@ -84,7 +84,7 @@ pub(crate) fn without_uri() -> Row {
     made
 }
 
-/// A row with this in its `raw_post`, which cannot become a document.
+/// A row with this `raw_post`, which is rejected.
 pub(crate) fn unreadable(name: &str, raw_post: Option<&str>) -> Row {
     row(Some(uri(name)), raw_post.map(str::to_owned), Some("{}".to_owned()), Meaning::Rejected)
 }
@@ -112,13 +112,13 @@ fn raw_post(at_uri: &str, operation: &str, record: Option<Value>) -> Value {
 }
 
 impl Row {
-    /// The same of an event that does not say when it happened.
+    /// Removes the time of the event.
     pub(crate) fn without_time(mut self) -> Self {
         self.raw_post = self.raw_post.map(|raw| raw.replace("1766016001234567", "null"));
         self
     }
 
-    /// The same of another author.
+    /// Changes the author.
     pub(crate) fn by(mut self, did: &str) -> Self {
         for text in [&mut self.at_uri, &mut self.did, &mut self.raw_post].into_iter().flatten() {
             *text = text.replace(DID, did);
@@ -131,7 +131,7 @@ impl Row {
 }
 
 impl Event {
-    /// With another `createdAt`, which stands in the document as given (none: left out).
+    /// Sets `createdAt`, and the `created_at` of the document; None drops the field.
     pub(crate) fn created_at(mut self, written: Value, expected: Option<&str>) -> Self {
         self.raw["message"]["commit"]["record"]["createdAt"] = written;
         self.document.as_object_mut().expect("an object").remove("created_at");
@@ -141,7 +141,7 @@ impl Event {
         self
     }
 
-    /// Linked by its hydrated metadata: `root`, `parent` or `quote`.
+    /// Sets the hydrated link `root`, `parent` or `quote`.
     pub(crate) fn hydrated(mut self, link: &str, target: &str) -> Self {
         let key = if link == "root" { "reply_post".to_owned() } else { format!("{link}_post") };
         self.raw["hydrated_metadata"][key] = json!({"uri": target, "author": {"did": DID}});
@@ -149,7 +149,7 @@ impl Event {
         self
     }
 
-    /// Linked by its record only: `root`, `parent` or `quote`.
+    /// Sets the link `root`, `parent` or `quote` of the record only.
     pub(crate) fn recorded(mut self, link: &str, target: &str) -> Self {
         let record = &mut self.raw["message"]["commit"]["record"];
         match link {
@@ -160,38 +160,38 @@ impl Event {
         self
     }
 
-    /// With a vector of the model `L6` or `L12`.
+    /// Adds a vector of the model `L6` or `L12`.
     pub(crate) fn vector(mut self, model: &str, values: &[f32]) -> Self {
         self.inferences["text_embeddings"][format!("all-MiniLM-{model}-v2")] = json!(encode(values));
         self.document["embeddings"][format!("all_MiniLM_{model}_v2")] = json!(values);
         self
     }
 
-    /// With a member of the record that means nothing without `--add-field`.
+    /// Adds a member of the record; only `--add-field` reads it.
     pub(crate) fn record(mut self, member: &str, value: Value) -> Self {
         self.raw["message"]["commit"]["record"][member] = value;
         self
     }
 
-    /// With a member of the inferences that means nothing without `--add-field`.
+    /// Adds a member of the inferences; only `--add-field` reads it.
     pub(crate) fn inferred(mut self, member: &str, value: Value) -> Self {
         self.inferences[member] = value;
         self
     }
 
-    /// With a vector of another model.
+    /// Adds a vector of another model.
     pub(crate) fn other_vector(mut self, model: &str, values: &[f32]) -> Self {
         self.inferences["text_embeddings"][model] = json!(encode(values));
         self
     }
 
-    /// With something for a vector that is none, and is left out.
+    /// Adds an invalid vector, which is dropped.
     pub(crate) fn bad_vector(mut self, model: &str, written: &str) -> Self {
         self.inferences["text_embeddings"][format!("all-MiniLM-{model}-v2")] = json!(written);
         self
     }
 
-    /// With this as the text of a record, in JSON, and that as the content.
+    /// Sets the text of the record as written in JSON, and the expected content.
     pub(crate) fn raw_text(mut self, written: &str, expected: &str) -> Row {
         self.raw["message"]["commit"]["record"]["text"] = json!("THE-TEXT");
         self.document["content"] = json!(expected);
@@ -200,7 +200,7 @@ impl Event {
         row
     }
 
-    /// Complete.
+    /// Completes the row.
     pub(crate) fn row(self) -> Row {
         let raw = ascii(&self.raw.to_string());
         row(Some(self.at_uri), Some(raw), Some(self.inferences.to_string()), Meaning::Post(self.document))
@@ -221,7 +221,7 @@ fn link_field(link: &str) -> &'static str {
     }
 }
 
-/// JSON escaped to ASCII, as real archives hold it.
+/// JSON escaped to ASCII, as in real archives.
 fn ascii(json: &str) -> String {
     let mut out = String::with_capacity(json.len());
     for unit in json.encode_utf16() {
@@ -233,7 +233,7 @@ fn ascii(json: &str) -> String {
     out
 }
 
-/// An archive to be: its rows have the ids 1, 2, 3 and so on.
+/// An archive; its rows have the ids 1, 2, 3 and so on.
 #[derive(Clone, Debug)]
 pub(crate) struct Archive {
     /// `YYYYMMDD_HHMMSS`.
@@ -243,24 +243,24 @@ pub(crate) struct Archive {
 }
 
 impl Archive {
-    /// An archive of that time.
+    /// An empty archive of this time.
     pub(crate) fn new(time: &str) -> Self {
         Self { time: time.to_owned(), rows: Vec::new(), table: "enriched_posts" }
     }
 
-    /// With one more row.
+    /// Adds a row.
     pub(crate) fn with(mut self, row: impl Into<Row>) -> Self {
         self.rows.push(row.into());
         self
     }
 
-    /// With more rows.
+    /// Adds rows.
     pub(crate) fn with_all<R: Into<Row>>(mut self, rows: impl IntoIterator<Item = R>) -> Self {
         self.rows.extend(rows.into_iter().map(Into::into));
         self
     }
 
-    /// In the table of that name.
+    /// Names the table.
     pub(crate) fn table(mut self, table: &'static str) -> Self {
         self.table = table;
         self
@@ -281,7 +281,7 @@ impl Archive {
         let mut db = rusqlite::Connection::open_in_memory().expect("SQLite in memory");
         let columns = "id INTEGER PRIMARY KEY AUTOINCREMENT, at_uri TEXT, did TEXT, time_us INTEGER, \
             raw_post TEXT, inferences TEXT, created_at TIMESTAMP DEFAULT CURRENT_TIMESTAMP";
-        // Older archives have the four columns only, no key of their own.
+        // Older archives have only the four columns, without a primary key.
         let columns = if self.table == "posts" {
             "at_uri TEXT, did TEXT, raw_post TEXT, inferences TEXT"
         } else {
@@ -297,7 +297,7 @@ impl Archive {
         db.serialize("main").expect("a database").to_vec()
     }
 
-    /// The zip with the database as its one entry.
+    /// The zip with the database as its only entry.
     pub(crate) fn zip(&self) -> Vec<u8> {
         let mut zip = zip::ZipWriter::new(Cursor::new(Vec::new()));
         let entry = self.name().trim_end_matches(".zip").to_owned();
@@ -306,13 +306,13 @@ impl Archive {
         zip.finish().expect("a zip").into_inner()
     }
 
-    /// Writes the zip into a folder, as if that had been done a while ago.
+    /// Writes the zip into a folder, with an old modification time.
     pub(crate) fn write(&self, folder: &Path) {
         write_aged(&folder.join(self.name()), &self.zip(), Duration::from_secs(3_600));
     }
 }
 
-/// Writes a file that was last changed so long ago. It has its age from the moment on that it has its name.
+/// Writes a file with a modification time `age` ago. The rename gives it its name and its age at once.
 pub(crate) fn write_aged(path: &Path, content: &[u8], age: Duration) {
     let temporary = path.with_extension("part");
     std::fs::write(&temporary, content).expect("a file to write");
@@ -321,7 +321,7 @@ pub(crate) fn write_aged(path: &Path, content: &[u8], age: Duration) {
     std::fs::rename(&temporary, path).expect("its name");
 }
 
-/// Seconds since 1970 of `YYYYMMDD_HHMMSS`, by the calendar rule of counting days from March on.
+/// Seconds since 1970 of `YYYYMMDD_HHMMSS`, by the calendar rule that counts days from March.
 pub(crate) fn seconds(time: &str) -> u64 {
     let part = |from: usize, to: usize| time[from..to].parse::<u64>().expect("digits");
     let (year, month, day) = (part(0, 4), part(4, 6), part(6, 8));

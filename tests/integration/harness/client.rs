@@ -1,4 +1,4 @@
-//! A client with nothing between it and the wire, for what the program does not send itself.
+//! A raw HTTP client, for requests that the program does not send.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::fake::{API_KEY, Fake};
 
-/// A reply as a raw client sees it: None where the connection ended before its end.
+/// Sends a request; None if the connection ends before the reply does.
 pub(crate) fn exchange(fake: &Fake, head: &str, body: &[u8]) -> Option<(u16, Value)> {
     let mut stream = TcpStream::connect(fake.url().trim_start_matches("http://")).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();

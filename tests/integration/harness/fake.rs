@@ -1,5 +1,5 @@
-//! A scripted Elasticsearch on loopback: keeps documents and versions as the real one does, records every
-//! request, and does wrong what it is told to.
+//! A scripted Elasticsearch on loopback. It keeps documents and versions like the real one, records every request, and
+//! fails as scripted.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
@@ -11,13 +11,13 @@ use super::script::{Fault, ItemRule, Rule};
 use super::server::{Record, Shared, State, unauthenticated};
 use super::store::{Document, Item, Store};
 
-/// The API key that the server accepts, and that must turn up in no output.
+/// The API key that the server accepts, and that no output may contain.
 pub(crate) const API_KEY: &str = "VGhlLWtleS1vZi10aGUtdGVzdHM6bm90LXRvLWJlLXNlZW4=";
 
-/// How long a test waits for something to happen on the server.
+/// How long a test waits for an event on the server.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
-/// The running server; it ends with this value.
+/// The running server; dropping it stops it.
 pub(crate) struct Fake {
     shared: Arc<Shared>,
     listener: Listener,
@@ -29,7 +29,7 @@ impl Fake {
         Self::start_with(Store::with_aliases(&["posts", "post_tombstones"]))
     }
 
-    /// Starts a server that holds this.
+    /// Starts a server with this content.
     pub(crate) fn start_with(store: Store) -> Self {
         let shared = Arc::new(Shared::default());
         shared.lock().store = store;
@@ -41,13 +41,13 @@ impl Fake {
         format!("http://{}", self.listener.address())
     }
 
-    /// Looks at or changes what the server holds.
+    /// Reads or changes the content of the server.
     pub(crate) fn store<T>(&self, f: impl FnOnce(&mut Store) -> T) -> T {
         f(&mut self.shared.lock().store)
     }
 
-    /// From now on all indices have an asynchronous translog.
-    pub(crate) fn confirm_before_sync(&self) {
+    /// Makes the translog of all indices asynchronous.
+    pub(crate) fn use_async_translog(&self) {
         self.store(|store| {
             for index in store.indices.values_mut() {
                 index.settings.insert("index.translog.durability".to_owned(), "async".to_owned());
@@ -60,7 +60,7 @@ impl Fake {
         self.store(|store| store.index(index).map(|index| index.documents.clone()).unwrap_or_default())
     }
 
-    /// Lets in who sends this as `Authorization`, None for nothing at all, from now on.
+    /// Accepts only this `Authorization` from now on; None stands for none at all.
     pub(crate) fn admit(&self, authorization: Option<&str>) {
         let wanted = authorization.map(str::to_owned);
         self.admit_by(move |request| {
@@ -68,17 +68,17 @@ impl Fake {
         });
     }
 
-    /// Lets in whom this does not refuse, from now on.
+    /// Accepts all requests that this does not refuse, from now on.
     pub(crate) fn admit_by(&self, refuses: impl Fn(&Request) -> Option<Reply> + Send + 'static) {
         self.shared.lock().gate = Some(Box::new(refuses));
     }
 
-    /// `_has_privileges` denies this index privilege from now on.
+    /// Denies an index privilege in `_has_privileges` from now on.
     pub(crate) fn deny(&self, privilege: &str) {
         self.shared.lock().privileges.denied.push(privilege.to_owned());
     }
 
-    /// Bulk requests with more bytes get a 413 from now on.
+    /// Answers larger bulk requests with 413 from now on.
     pub(crate) fn limit_bulk_bytes(&self, limit: usize) {
         self.shared.lock().bulk_limit = Some(limit);
     }
@@ -88,7 +88,7 @@ impl Fake {
         self.fail(Request::is_bulk, 0, times, fault);
     }
 
-    /// Of the requests that fulfil a condition, `after` pass, the next `times` meet this fault.
+    /// After `after` requests that match, the next `times` meet this fault.
     pub(crate) fn fail(
         &self,
         condition: impl Fn(&Request) -> bool + Send + 'static,
@@ -101,7 +101,7 @@ impl Fake {
         state.script.add(Rule { condition: Box::new(condition), times, after, fault });
     }
 
-    /// The next `times` items that fulfil a condition are refused.
+    /// The next `times` matching items are refused.
     pub(crate) fn fail_items(
         &self,
         condition: impl Fn(&Item) -> bool + Send + 'static,
@@ -113,7 +113,7 @@ impl Fake {
         self.shared.lock().script.add_items(rule);
     }
 
-    /// Nothing goes wrong any more, until told anew, and what hangs goes on.
+    /// Removes all faults, and lets hanging requests continue.
     pub(crate) fn release(&self) {
         let mut state = self.shared.lock();
         state.script.clear();
@@ -121,12 +121,12 @@ impl Fake {
         self.shared.changed.notify_all();
     }
 
-    /// Nothing goes wrong from now on.
-    pub(crate) fn nothing_goes_wrong(&self) {
+    /// Removes all faults.
+    pub(crate) fn clear_faults(&self) {
         self.shared.lock().script.clear();
     }
 
-    /// What was to be applied late is applied.
+    /// Applies all late requests.
     pub(crate) fn settle(&self) {
         let mut state = self.shared.lock();
         state.settle();
@@ -147,17 +147,17 @@ impl Fake {
         self.shared.lock().records.clear();
     }
 
-    /// Bulk requests that were open at the same time, at most.
-    pub(crate) fn most_open_bulks(&self) -> usize {
-        self.shared.lock().most_open_bulks
+    /// The peak number of open bulk requests.
+    pub(crate) fn peak_open_bulks(&self) -> usize {
+        self.shared.lock().peak_open_bulks
     }
 
-    /// Waits until so many bulk requests have arrived.
+    /// Waits for this number of bulk requests.
     pub(crate) fn wait_for_bulks(&self, count: usize) {
         self.wait_for(|record| record.request.is_bulk(), count);
     }
 
-    /// Waits until so many such requests have arrived.
+    /// Waits for this number of such requests.
     pub(crate) fn wait_for(&self, wanted: impl Fn(&Record) -> bool, count: usize) {
         let missing =
             |state: &mut State| state.records.iter().filter(|record| wanted(record)).count() < count;

@@ -1,4 +1,4 @@
-//! What may stand between the program and a server: nodes that hand on, refuse or say nothing, and an HTTP proxy.
+//! Servers in front of a server: nodes that forward, refuse or stay silent, and an HTTP proxy.
 
 use std::io::{self, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -8,18 +8,18 @@ use std::thread::JoinHandle;
 
 use super::http::{Request, read_request};
 
-/// What a front does with connections.
+/// What a node does with connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Conduct {
-    /// What comes goes on to the server.
-    HandsOn,
-    /// They are closed at once.
+    /// Forwards to the server.
+    Forwards,
+    /// Closes at once.
     Closes,
-    /// They are kept, and nothing is said.
-    IsSilent,
+    /// Keeps them open, without a reply.
+    Silent,
 }
 
-/// Listens in front of a server; it ends with this value.
+/// A listener in front of a server; dropping it stops it.
 pub(crate) struct Front {
     address: SocketAddr,
     shared: Arc<Shared>,
@@ -45,7 +45,7 @@ impl Front {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("an address");
         let shared = Arc::new(Shared {
-            conduct: Mutex::new(Conduct::HandsOn),
+            conduct: Mutex::new(Conduct::Forwards),
             open: Mutex::default(),
             connections: AtomicUsize::new(0),
             stopped: AtomicBool::new(false),
@@ -60,13 +60,13 @@ impl Front {
         format!("http://{}", self.address)
     }
 
-    /// From now on; connections that are open end.
-    pub(crate) fn conducts(&self, conduct: Conduct) {
+    /// Changes the conduct; open connections are closed.
+    pub(crate) fn set_conduct(&self, conduct: Conduct) {
         *self.shared.conduct.lock().unwrap_or_else(PoisonError::into_inner) = conduct;
         self.shared.close_all();
     }
 
-    /// Connections so far.
+    /// The number of connections so far.
     pub(crate) fn connections(&self) -> usize {
         self.shared.connections.load(Ordering::SeqCst)
     }
@@ -76,7 +76,7 @@ impl Drop for Front {
     fn drop(&mut self) {
         self.shared.stopped.store(true, Ordering::SeqCst);
         self.shared.close_all();
-        // Wakes the acceptor, which then sees that it is to end.
+        // Wakes the acceptor, which then ends.
         let _ = TcpStream::connect(self.address);
         if let Some(acceptor) = self.acceptor.take() {
             let _ = acceptor.join();
@@ -107,7 +107,7 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
             continue;
         }
         shared.keep(&stream);
-        if conduct == Conduct::HandsOn {
+        if conduct == Conduct::Forwards {
             let shared = Arc::clone(shared);
             std::thread::spawn(move || {
                 let _ = (shared.serve)(stream);
@@ -116,7 +116,7 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
     }
 }
 
-/// Hands bytes on in both directions until either ends.
+/// Copies bytes in both directions until either end closes.
 fn pipe(one: TcpStream, other: TcpStream) -> io::Result<()> {
     let (mut from, mut to) = (one.try_clone()?, other.try_clone()?);
     let back = std::thread::spawn(move || {
@@ -134,14 +134,14 @@ fn address_of(url: &str) -> String {
     rest.split('/').next().unwrap_or_default().to_owned()
 }
 
-/// An HTTP proxy. Whatever host is asked for is looked for on this machine.
+/// An HTTP proxy that resolves every host to this machine.
 pub(crate) struct Proxy {
     pub(crate) front: Front,
     asked: Arc<Mutex<Vec<Request>>>,
 }
 
 impl Proxy {
-    /// One that takes whoever sends this as `Proxy-Authorization`, None: everybody, and answers others with this status.
+    /// Starts a proxy that accepts this `Proxy-Authorization`, None: any, and refuses others with this status.
     pub(crate) fn start(authorization: Option<&'static str>, refusal: u16) -> Self {
         let asked: Arc<Mutex<Vec<Request>>> = Arc::default();
         let for_front = Arc::clone(&asked);
@@ -163,7 +163,7 @@ impl Proxy {
                     stream.get_mut().write_all(b"HTTP/1.1 200 Connected\r\nvia: proxy\r\n\r\n")?;
                     return pipe(stream.into_inner(), server);
                 }
-                stream.get_mut().write_all(&hand_on(&request, server)?)?;
+                stream.get_mut().write_all(&forward(&request, server)?)?;
             }
             Ok(())
         });
@@ -174,14 +174,14 @@ impl Proxy {
         self.front.url()
     }
 
-    /// What it was asked for so far.
+    /// The requests so far.
     pub(crate) fn asked(&self) -> Vec<Request> {
         self.asked.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
-/// Asks a server, and returns its reply as it came.
-fn hand_on(request: &Request, mut server: TcpStream) -> io::Result<Vec<u8>> {
+/// Sends a request to a server, and returns the raw reply.
+fn forward(request: &Request, mut server: TcpStream) -> io::Result<Vec<u8>> {
     let after_scheme = request.path.split_once("://").map_or("", |(_, rest)| rest);
     let path = after_scheme.find('/').map_or("/", |at| &after_scheme[at..]);
     let query: Vec<_> = request.query.iter().map(|(name, value)| format!("{name}={value}")).collect();

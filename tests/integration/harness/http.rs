@@ -1,10 +1,10 @@
-//! The HTTP/1.1 that the fake server speaks: requests in, replies out.
+//! HTTP/1.1 for the fake servers: parses requests, writes replies.
 
 use std::io::{self, BufRead, Read, Write};
 
 use serde_json::Value;
 
-/// A request, its body decoded (chunks joined, gzip inflated).
+/// A request with its decoded body (chunks joined, gzip inflated).
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Request {
     pub(crate) method: String,
@@ -28,7 +28,7 @@ impl Request {
         find(&self.query, name)
     }
 
-    /// A query parameter that is there and not `false`.
+    /// Whether a query parameter is present and not `false`.
     pub(crate) fn switch(&self, name: &str) -> bool {
         self.param(name).is_some_and(|value| value != "false")
     }
@@ -38,12 +38,12 @@ impl Request {
         self.path == "/_bulk" || self.path.ends_with("/_bulk")
     }
 
-    /// Whether it looks documents up.
+    /// Whether it looks up documents.
     pub(crate) fn is_mget(&self) -> bool {
         self.path.ends_with("/_mget")
     }
 
-    /// Whether it offers a document that no index keeps, since its condition is not met.
+    /// Whether it offers a trial document, whose condition is never met.
     pub(crate) fn is_offer(&self) -> bool {
         self.param("if_seq_no").is_some()
     }
@@ -53,12 +53,12 @@ impl Request {
         self.path.ends_with("/_search")
     }
 
-    /// Whether it asks if its body is wanted.
-    pub(crate) fn asks_first(&self) -> bool {
+    /// Whether it has `Expect: 100-continue`.
+    pub(crate) fn expects_continue(&self) -> bool {
         self.header("expect").is_some_and(|value| value.eq_ignore_ascii_case("100-continue"))
     }
 
-    /// The body as JSON, null where it is none.
+    /// The body as JSON; null if it is not JSON.
     pub(crate) fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or(Value::Null)
     }
@@ -93,13 +93,13 @@ impl Reply {
         Self::json(status, &serde_json::json!({"error": with_cause, "status": status}))
     }
 
-    /// The same with one more header.
+    /// Adds a header.
     pub(crate) fn with_header(mut self, name: &'static str, value: &str) -> Self {
         self.headers.push((name, value.to_owned()));
         self
     }
 
-    /// The same with another body.
+    /// Replaces the body.
     pub(crate) fn with_body(mut self, body: &[u8]) -> Self {
         self.body = body.to_vec();
         self
@@ -115,12 +115,12 @@ impl Reply {
         out.into_bytes()
     }
 
-    /// With no length told, so many bytes of the body: the end of the connection is its end.
+    /// Without a length, and with only this many bytes of the body; the connection is to be closed after them.
     pub(crate) fn unframed(&self, bytes: usize) -> Vec<u8> {
         [self.head("connection: close\r\n"), self.body[..bytes.min(self.body.len())].to_vec()].concat()
     }
 
-    /// In chunks.
+    /// With a chunked body.
     pub(crate) fn chunked(&self) -> Vec<u8> {
         let mut out = self.head("transfer-encoding: chunked\r\n");
         for chunk in self.body.chunks(1_000) {
@@ -132,7 +132,7 @@ impl Reply {
         out
     }
 
-    /// As sent; a reply to HEAD has no body.
+    /// As sent; the reply to a HEAD request has no body.
     pub(crate) fn bytes(&self, to_head: bool) -> Vec<u8> {
         let mut out = self.head(&format!("content-length: {}\r\n", self.body.len()));
         if !to_head {
@@ -142,14 +142,14 @@ impl Reply {
     }
 }
 
-/// Reads the next request of a connection, None at its end.
+/// Reads the next request; None at the end of the connection.
 pub(crate) fn read_request<S: Read + Write>(stream: &mut io::BufReader<S>) -> io::Result<Option<Request>> {
     let Some(mut request) = read_head(stream)? else { return Ok(None) };
     read_rest(stream, &mut request)?;
     Ok(Some(request))
 }
 
-/// Reads the next request of a connection without its body, None at the end.
+/// Reads the next request without its body; None at the end of the connection.
 pub(super) fn read_head(stream: &mut impl BufRead) -> io::Result<Option<Request>> {
     let first = read_line(stream)?;
     if first.is_empty() {
@@ -175,12 +175,12 @@ pub(super) fn read_head(stream: &mut impl BufRead) -> io::Result<Option<Request>
     Ok(Some(request))
 }
 
-/// Agrees to the body of a request that asks for that, and reads it.
+/// Sends `100 Continue` if expected, and reads the body.
 pub(super) fn read_rest<S: Read + Write>(
     stream: &mut io::BufReader<S>,
     request: &mut Request,
 ) -> io::Result<()> {
-    if request.asks_first() {
+    if request.expects_continue() {
         stream.get_mut().write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
     }
     request.body = read_body(stream, request)?;
@@ -215,14 +215,14 @@ fn read_exactly(stream: &mut impl BufRead, size: u64, out: &mut Vec<u8>) -> io::
     if read as u64 == size { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
 }
 
-/// One line without its end; empty at the end of the stream, too.
+/// A line without its end; also empty at the end of the stream.
 fn read_line(stream: &mut impl BufRead) -> io::Result<String> {
     let mut line = String::new();
     stream.read_line(&mut line)?;
     Ok(line.trim_end_matches(['\r', '\n']).to_owned())
 }
 
-/// Inflates one gzip member; its last four bytes are the size of its content (RFC 1952).
+/// Inflates one gzip member, whose last four bytes are the inflated size (RFC 1952).
 fn gunzip(body: &[u8]) -> io::Result<Vec<u8>> {
     let tail = body.last_chunk().ok_or_else(|| invalid("gzip"))?;
     let mut out = vec![0; u32::from_le_bytes(*tail) as usize];

@@ -1,4 +1,4 @@
-//! JSON as Elasticsearch shapes it: `filter_path`, and settings flat or nested.
+//! JSON as Elasticsearch returns it: `filter_path`, flat and nested settings.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 /// Keeps what a `filter_path` names (paths by comma, segments by dot, `*` within a segment).
 ///
-/// An array's elements are filtered one by one; those with nothing left are left out.
+/// Elements of arrays are filtered one by one, and empty ones are dropped.
 pub(crate) fn filter(value: &Value, filter_path: &str) -> Value {
     let paths: Vec<Vec<&str>> = filter_path.split(',').map(|path| path.split('.').collect()).collect();
     let paths: Vec<&[&str]> = paths.iter().map(Vec::as_slice).collect();
@@ -41,7 +41,7 @@ fn keep(value: &Value, paths: &[&[&str]]) -> Option<Value> {
     }
 }
 
-/// Whether a name fits a pattern with at most one `*`.
+/// Whether a name matches a pattern with at most one `*`.
 pub(crate) fn matches(pattern: &str, name: &str) -> bool {
     match pattern.split_once('*') {
         None => pattern == name,

@@ -1,4 +1,4 @@
-//! What all servers of the tests have: a port on loopback, a thread for each connection, and an end.
+//! The common part of all test servers: a loopback port, a thread per connection, and a shutdown.
 
 use std::io::{self, BufReader, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -8,30 +8,30 @@ use std::thread::JoinHandle;
 use super::http::{Request, read_head, read_rest};
 use super::script::DRIP;
 
-/// What is written to a connection, and whether that stays open.
+/// The bytes of a reply, and whether the connection stays open.
 #[derive(Default)]
 pub(crate) struct Answer {
     pub(crate) bytes: Vec<u8>,
-    /// What follows, a byte every [`DRIP`].
+    /// The rest, sent one byte every [`DRIP`].
     pub(crate) dripping: Vec<u8>,
     pub(crate) keep_alive: bool,
 }
 
-/// How a server answers.
+/// How a server replies.
 pub(super) trait Serve: Send + Sync + 'static {
-    /// The answer to a request; it may take as long as it likes.
+    /// The reply to a request; it may block.
     fn answer(&self, request: &Request) -> Answer;
 
-    /// The answer to a request that asks first, if its body is not wanted.
-    fn refuse_unseen(&self, _head: &Request) -> Option<Answer> {
+    /// The reply to a request that expects a continue, if its body is refused.
+    fn refuse_before_body(&self, _head: &Request) -> Option<Answer> {
         None
     }
 
-    /// The answer has been written, as far as that was possible.
+    /// Called when the reply has been written as far as possible.
     fn answered(&self, _request: &Request) {}
 }
 
-/// The connections that are open; None once the server has ended.
+/// The open connections; None after the shutdown.
 type Open = Arc<Mutex<Option<Vec<TcpStream>>>>;
 
 /// A listening server.
@@ -42,7 +42,7 @@ pub(super) struct Listener {
 }
 
 impl Listener {
-    /// Listens to a port that is free.
+    /// Listens on a free port.
     pub(super) fn start(server: Arc<impl Serve>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("an address");
@@ -56,13 +56,13 @@ impl Listener {
         self.address
     }
 
-    /// Closes all connections and waits for their threads. Nobody may wait for anything but a connection by then.
+    /// Closes all connections and waits for their threads, which must not block on anything else by then.
     pub(super) fn end(&mut self) {
         let open = self.open.lock().unwrap_or_else(PoisonError::into_inner).take();
         for connection in open.into_iter().flatten() {
             let _ = connection.shutdown(Shutdown::Both);
         }
-        // Wakes the acceptor, which then sees that it is to end.
+        // Wakes the acceptor, which then ends.
         let _ = TcpStream::connect(self.address);
         if let Some(acceptor) = self.acceptor.take() {
             let _ = acceptor.join();
@@ -70,7 +70,7 @@ impl Listener {
     }
 }
 
-/// Serves each connection by a thread of its own.
+/// Serves each connection on its own thread.
 fn accept(listener: &TcpListener, open: &Open, server: &Arc<impl Serve>) {
     let mut threads = Vec::new();
     for stream in listener.incoming() {
@@ -81,7 +81,7 @@ fn accept(listener: &TcpListener, open: &Open, server: &Arc<impl Serve>) {
         }
         let server = Arc::clone(server);
         threads.push(std::thread::spawn(move || {
-            // The client going away is its own affair.
+            // A disconnected client is not an error of the server.
             let _ = serve(&*server, stream);
         }));
     }
@@ -94,8 +94,8 @@ fn serve(server: &impl Serve, stream: TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let mut stream = BufReader::new(stream);
     while let Some(mut request) = read_head(&mut stream)? {
-        if request.asks_first()
-            && let Some(answer) = server.refuse_unseen(&request)
+        if request.expects_continue()
+            && let Some(answer) = server.refuse_before_body(&request)
         {
             stream.get_mut().write_all(&answer.bytes)?;
             stream.get_mut().shutdown(Shutdown::Both)?;

@@ -1,5 +1,5 @@
-//! What the tests are made with: a folder and a fake Elasticsearch for each, the program run in them, and
-//! every run checked for what holds for all runs.
+//! The test harness: each test gets a folder and a fake Elasticsearch, runs the program there, and every run is checked
+//! for what must always hold.
 
 pub(crate) mod archives;
 pub(crate) mod client;
@@ -32,7 +32,7 @@ use archives::{Archive, post};
 use fake::{API_KEY, Fake};
 pub(crate) use run::{Run, Running};
 
-/// Waits until something holds; fails if that takes too long.
+/// Waits until a condition holds; fails after a time limit.
 #[track_caller]
 pub(crate) fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
     let started = Instant::now();
@@ -42,7 +42,7 @@ pub(crate) fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
-/// A folder of its own, with a server of its own.
+/// A folder and a server for one test.
 pub(crate) struct TestEnv {
     folder: TempDir,
     pub(crate) fake: Fake,
@@ -63,41 +63,41 @@ impl TestEnv {
         Self { folder, fake }
     }
 
-    /// The same with these archives in it.
+    /// A folder `archives` with these archives, and a server with both indices.
     pub(crate) fn with_archives(archives: &[Archive]) -> Self {
         let env = Self::new();
         env.add(archives);
         env
     }
 
-    /// Puts archives into the folder.
+    /// Writes archives into the folder `archives`.
     pub(crate) fn add(&self, archives: &[Archive]) {
         archives.iter().for_each(|archive| archive.write(&self.path("archives")));
     }
 
-    /// A path in the folder that the program runs in.
+    /// A path below the working folder.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join("work").join(name)
     }
 
-    /// Writes a file there.
+    /// Writes a file below the working folder.
     pub(crate) fn write(&self, name: &str, content: impl AsRef<[u8]>) {
         std::fs::write(self.path(name), content).expect("a file to write");
     }
 
-    /// Reads a file there, None where there is none.
+    /// Reads a file below the working folder; None if it is missing.
     pub(crate) fn read(&self, name: &str) -> Option<String> {
         std::fs::read_to_string(self.path(name)).ok()
     }
 
-    /// The entries of the state file by file name, empty where there is no state file.
+    /// The entries of the state file by archive name; empty without a state file.
     pub(crate) fn state(&self) -> BTreeMap<String, Value> {
         let text = self.read(STATE_FILE).unwrap_or_else(|| "[]".to_owned());
         let entries: Vec<Value> = serde_json::from_str(&text).expect("the state file is a JSON array");
         entries.into_iter().map(|entry| (string(&entry["filename"]), entry)).collect()
     }
 
-    /// The status of an archive in the state file, `pending` where it has none.
+    /// The status of an archive in the state file; `pending` if it has none.
     pub(crate) fn status_of(&self, archive: &Archive) -> String {
         self.state().get(&archive.name()).map_or("pending".to_owned(), |entry| string(&entry["status"]))
     }
@@ -116,7 +116,7 @@ impl TestEnv {
         lines(&self.read(DEAD_LETTERS).unwrap_or_default())
     }
 
-    /// The program, set up to send the archives of the folder to the fake.
+    /// The program, set up to load `archives` into the fake.
     pub(crate) fn ingest(&self) -> Invocation<'_> {
         Invocation {
             env: self,
@@ -127,7 +127,7 @@ impl TestEnv {
         }
     }
 
-    /// The program with these arguments, run to its end.
+    /// Runs the program with these arguments to its end.
     pub(crate) fn run(&self, arguments: &[&str]) -> Run {
         self.ingest().args(arguments).run()
     }
@@ -142,7 +142,7 @@ impl TestEnv {
         .into_iter()
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .collect();
-        // The rest of the environment is kept away; these two are for the machine, not for the program.
+        // No other variable of the environment is passed on; these two concern the machine, not the program.
         for name in ["PATH", "LLVM_PROFILE_FILE"] {
             settings.extend(std::env::var(name).ok().map(|value| (name.to_owned(), value)));
         }
@@ -150,13 +150,13 @@ impl TestEnv {
     }
 }
 
-/// How much a test does: `long` where the variable `LONG_TESTS` is set, as CI sets it, else `short`.
+/// The scale of a test: `long` with the variable `LONG_TESTS`, as in CI, else `short`.
 pub(crate) fn long_or<T>(long: T, short: T) -> T {
     if std::env::var_os("LONG_TESTS").is_some_and(|is_set| !is_set.is_empty()) { long } else { short }
 }
 
-/// Tries all cases at the same time, for those that wait most of the time.
-pub(crate) fn at_once<T: Send>(cases: impl IntoIterator<Item = T>, try_out: impl Fn(T) + Sync) {
+/// Runs all cases concurrently; for cases that mostly wait.
+pub(crate) fn in_parallel<T: Send>(cases: impl IntoIterator<Item = T>, try_out: impl Fn(T) + Sync) {
     let try_out = &try_out;
     std::thread::scope(|scope| {
         let threads: Vec<_> = cases.into_iter().map(|case| scope.spawn(move || try_out(case))).collect();
@@ -168,14 +168,14 @@ pub(crate) fn at_once<T: Send>(cases: impl IntoIterator<Item = T>, try_out: impl
     });
 }
 
-/// Where the state is kept, unless told otherwise.
+/// The default path of the state file.
 pub(crate) const STATE_FILE: &str = ".processed_files.json";
-/// Where rejected rows go, unless told otherwise.
+/// The default path of the dead-letter file.
 pub(crate) const DEAD_LETTERS: &str = ".dead_letters.ndjson";
-/// Where the harness asks for the summary.
+/// The summary file that the harness asks for.
 pub(crate) const SUMMARY: &str = "summary.json";
 
-/// A call of the program in the making.
+/// A call of the program, being built.
 pub(crate) struct Invocation<'a> {
     env: &'a TestEnv,
     arguments: Vec<String>,
@@ -185,31 +185,31 @@ pub(crate) struct Invocation<'a> {
 }
 
 impl Invocation<'_> {
-    /// With these arguments, too.
+    /// Adds arguments.
     pub(crate) fn args(mut self, arguments: &[&str]) -> Self {
         self.arguments.extend(arguments.iter().map(|argument| (*argument).to_owned()));
         self
     }
 
-    /// With a variable of the environment.
+    /// Sets a variable of the environment.
     pub(crate) fn var(mut self, name: &str, value: &str) -> Self {
         self.variables.insert(name.to_owned(), value.to_owned());
         self
     }
 
-    /// Without a variable of the environment.
+    /// Removes a variable of the environment.
     pub(crate) fn without(mut self, name: &str) -> Self {
         self.variables.remove(name);
         self
     }
 
-    /// Where no file can grow beyond so many KiB, as if the disk were full then.
+    /// Limits the size of every file, as a full disk would.
     pub(crate) fn largest_file(mut self, kib: u64) -> Self {
         self.largest_file = Some(kib);
         self
     }
 
-    /// Not the program alone, but a script in which it has its name.
+    /// Runs a shell script in which `megastream_ingest` is the program.
     pub(crate) fn in_shell(mut self, script: &str) -> Self {
         self.script = Some(script.to_owned());
         self
@@ -220,15 +220,14 @@ impl Invocation<'_> {
         self.start().wait()
     }
 
-    /// Starts, and returns at once.
+    /// Starts the program, and returns at once.
     pub(crate) fn start(self) -> Running {
         let summary = self.variables.get("SUMMARY_JSON").map(|name| self.env.path(name));
         let (folder, output) = (self.env.path(""), self.env.folder.path().join("output"));
         Running::start(self.command(), summary, self.archives(), &folder, &output)
     }
 
-    /// The archives that there are for it. None where it is told of others than those in the folder, or takes up what
-    /// comes later.
+    /// The number of archives that the run should find; None if it reads other folders, or spools.
     fn archives(&self) -> Option<u64> {
         let others = ["--source", "--replay", "--mode", "--shard", "--spool", "--from", "--to", "--limit"];
         let is_other = |argument: &String| {
@@ -243,20 +242,26 @@ impl Invocation<'_> {
         {
             return None;
         }
+        // A file that cannot be looked at may be there.
+        let is_there = |path: &Path| match std::fs::metadata(path) {
+            Ok(metadata) => metadata.is_file(),
+            Err(error) => error.kind() == std::io::ErrorKind::InvalidFilename,
+        };
         let is_archive = |path: &Path| {
             let name = path.file_name().unwrap_or_default().to_string_lossy();
-            path.is_file() && !name.starts_with("._") && (name.ends_with(".db.zip") || name.ends_with(".db"))
+            let is_litter = name.starts_with("._");
+            is_there(path) && !is_litter && (name.ends_with(".db.zip") || name.ends_with(".db"))
         };
         let entries = std::fs::read_dir(self.env.path("archives")).ok()?;
         Some(entries.flatten().filter(|entry| is_archive(&entry.path())).count() as u64)
     }
 
-    /// What would be started.
+    /// The command to start.
     pub(crate) fn command(&self) -> Command {
         let program = env!("CARGO_BIN_EXE_megastream_ingest");
         let mut command = Command::new(program);
         if let Some(kib) = self.largest_file {
-            // `ulimit` counts in 512 bytes.
+            // The unit of `ulimit -f` is 512 bytes.
             let limited = format!("ulimit -f {}; exec \"$0\" \"$@\"", 2 * kib);
             command = Command::new("sh");
             command.args(["-c", &limited, program]);
@@ -274,23 +279,23 @@ impl Invocation<'_> {
     }
 }
 
-/// So many posts, `prefix0`, `prefix1` and so on.
+/// `count` posts named `prefix0`, `prefix1` and so on.
 pub(crate) fn posts(prefix: &str, count: usize) -> Vec<archives::Event> {
     (0..count).map(|n| post(&format!("{prefix}{n}"), &format!("Post {n} of {prefix}"))).collect()
 }
 
-/// The JSON values of NDJSON; every line must be one.
+/// The values of NDJSON text; every line must be valid.
 pub(crate) fn lines(text: &str) -> Vec<Value> {
     let one = |line: &str| serde_json::from_str(line).unwrap_or_else(|e| panic!("no JSON ({e}): {line}"));
     text.lines().map(one).collect()
 }
 
-/// A JSON string's text, `""` for anything else.
+/// The text of a JSON string; `""` for other values.
 pub(crate) fn string(value: &Value) -> String {
     value.as_str().unwrap_or_default().to_owned()
 }
 
-/// Names of all files below a folder, for messages.
+/// The names of all files below a folder, for messages.
 fn listing(folder: &Path) -> Vec<String> {
     let mut names = Vec::new();
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {

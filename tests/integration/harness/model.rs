@@ -1,4 +1,4 @@
-//! What the indices are to hold in the end: contract section 4, computed from the rows in the plainest way.
+//! The expected contents of the indices: section 4 of the contract, computed from the rows in the plainest way.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,10 +9,10 @@ use super::archives::{Archive, Meaning};
 use super::fake::Fake;
 use super::vectors;
 
-/// Documents by id: version and source. Vectors are bit patterns, `indexed_at` is left out.
+/// Documents by id, with version and source. Vectors are bit patterns; `indexed_at` is left out.
 pub(crate) type Documents = BTreeMap<String, (u64, Value)>;
 
-/// For every `at_uri`: if a delete was among its events, a tombstone and no post; else the last emission.
+/// An `at_uri` with a delete among its events has a tombstone and no post; any other has the post of its last event.
 pub(crate) fn expected(archives: &[Archive]) -> (Documents, Documents) {
     let mut in_order: Vec<&Archive> = archives.iter().collect();
     in_order.sort_by_key(|archive| archive.name());
@@ -32,7 +32,7 @@ pub(crate) fn expected(archives: &[Archive]) -> (Documents, Documents) {
     (posts, tombstones)
 }
 
-/// What the fake holds under a name, in the same form. Every document must have a fresh `indexed_at`.
+/// The documents of the fake in the same form. Asserts that every `indexed_at` is fresh.
 pub(crate) fn held(fake: &Fake, index: &str) -> Documents {
     let documents = fake.documents(index).into_iter();
     documents
@@ -45,14 +45,14 @@ pub(crate) fn held(fake: &Fake, index: &str) -> Documents {
         .collect()
 }
 
-/// Asserts that the fake holds what these archives make.
+/// Asserts that the fake holds what the archives say.
 pub(crate) fn assert_holds(fake: &Fake, archives: &[Archive]) {
     let (posts, tombstones) = expected(archives);
     assert_same("posts", &held(fake, "posts"), &posts);
     assert_same("post_tombstones", &held(fake, "post_tombstones"), &tombstones);
 }
 
-/// Asserts that of each archive that the state file calls processed, every row is in one of the indices.
+/// Asserts that every row of every processed archive is in an index.
 pub(crate) fn assert_processed_are_held(env: &TestEnv, archives: &[Archive]) {
     let held = [env.fake.documents("posts"), env.fake.documents("post_tombstones")];
     for archive in archives.iter().filter(|archive| env.status_of(archive) == "processed") {
@@ -74,21 +74,21 @@ fn assert_same(index: &str, held: &Documents, expected: &Documents) {
     }
 }
 
-/// A document whose vectors, however they are written, are lists of bit patterns.
+/// A document in which vectors, in either encoding, are lists of bit patterns.
 pub(crate) fn comparable(document: &Value) -> Value {
     let mut document = document.clone();
     for (_, vector) in document["embeddings"].as_object_mut().into_iter().flatten() {
         let values = vectors::decode(vector).unwrap_or_default();
         *vector = values.iter().map(|value| value.to_bits()).collect();
     }
-    // Looking for embeddings has left a null where there were none.
+    // The mutable lookup has inserted a null if there were none.
     if document["embeddings"].is_null() {
         document.as_object_mut().and_then(|object| object.remove("embeddings"));
     }
     document
 }
 
-/// Whether it is a time in UTC with milliseconds, within the last hour.
+/// Whether it is a time in UTC with milliseconds, from the last hour.
 fn is_fresh(time: Option<&Value>) -> bool {
     use std::time::{SystemTime, UNIX_EPOCH};
     let Some(text) = time.and_then(Value::as_str) else { return false };

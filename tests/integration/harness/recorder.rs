@@ -1,4 +1,4 @@
-//! Servers that keep every byte that arrives: plain ones, and ones behind TLS, of whose bytes it is those within.
+//! Servers that record every byte they receive, in plain text also with TLS.
 
 use std::io::{self, BufReader, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -14,7 +14,7 @@ use super::http::{Reply, Request, read_request};
 
 type Answer = dyn Fn(&Request) -> Reply + Send + Sync;
 
-/// A running server; it ends with this value.
+/// The running server; dropping it stops it.
 pub(crate) struct Recorder {
     address: SocketAddr,
     is_tls: bool,
@@ -30,7 +30,7 @@ struct Shared {
     stopped: AtomicBool,
 }
 
-/// The settings of a TLS server with a certificate of its own for `localhost`, and that certificate (PEM).
+/// A TLS configuration with its own certificate for `localhost`, and that certificate (PEM).
 pub(crate) fn tls_of_localhost() -> (Arc<ServerConfig>, String) {
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
@@ -44,7 +44,7 @@ pub(crate) fn tls_of_localhost() -> (Arc<ServerConfig>, String) {
 }
 
 impl Recorder {
-    /// A server on loopback, behind TLS where there is a configuration for it.
+    /// Starts a server on loopback, with TLS if there is a configuration for it.
     pub(crate) fn start(
         tls: Option<Arc<ServerConfig>>,
         answer: impl Fn(&Request) -> Reply + Send + Sync + 'static,
@@ -52,7 +52,7 @@ impl Recorder {
         Self::start_at(Ipv4Addr::LOCALHOST.into(), tls, answer)
     }
 
-    /// A server on another address of this machine.
+    /// Starts a server on another address of this machine.
     pub(crate) fn start_at(
         ip: IpAddr,
         tls: Option<Arc<ServerConfig>>,
@@ -76,7 +76,7 @@ impl Recorder {
                 }
                 for_acceptor.connections.fetch_add(1, Ordering::SeqCst);
                 let shared = Arc::clone(&for_acceptor);
-                // It ends with the client's connection, or when that says nothing for too long.
+                // The thread ends with the connection, or after a read time-out.
                 std::thread::spawn(move || {
                     let _ = shared.serve(stream);
                 });
@@ -88,19 +88,19 @@ impl Recorder {
     pub(crate) fn url(&self) -> String {
         let scheme = if self.is_tls { "https" } else { "http" };
         match self.address.ip() {
-            // A certificate is for a name.
+            // The certificate is for this name.
             ip if ip.is_loopback() => format!("{scheme}://localhost:{}", self.address.port()),
             ip => format!("{scheme}://{ip}:{}", self.address.port()),
         }
     }
 
-    /// Every byte that has arrived so far.
+    /// All bytes received so far.
     pub(crate) fn seen(&self) -> String {
         let seen = self.shared.seen.lock().unwrap_or_else(PoisonError::into_inner);
         String::from_utf8_lossy(&seen).into_owned()
     }
 
-    /// Connections so far.
+    /// The number of connections so far.
     pub(crate) fn connections(&self) -> usize {
         self.shared.connections.load(Ordering::SeqCst)
     }
@@ -109,7 +109,7 @@ impl Recorder {
 impl Drop for Recorder {
     fn drop(&mut self) {
         self.shared.stopped.store(true, Ordering::SeqCst);
-        // Wakes the acceptor, which then sees that it is to stop.
+        // Wakes the acceptor, which then ends.
         let _ = TcpStream::connect(self.address);
         if let Some(acceptor) = self.acceptor.take() {
             let _ = acceptor.join();
@@ -139,7 +139,7 @@ impl Shared {
     }
 }
 
-/// A stream that keeps what is read from it.
+/// A stream that records what is read from it.
 struct Recorded<'s, S> {
     stream: S,
     seen: &'s Mutex<Vec<u8>>,

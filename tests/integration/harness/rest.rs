@@ -1,4 +1,4 @@
-//! The REST interface of the fake server, other than `_bulk`: replies as recorded from Elasticsearch 9.5.3.
+//! The REST interface of the fake server except `_bulk`, with replies as recorded from Elasticsearch 9.5.3.
 
 use std::collections::BTreeMap;
 
@@ -9,12 +9,12 @@ use super::json::{filter, flatten, matches, nest};
 use super::search;
 use super::store::{Base64Vectors, Index, Pipeline, Store, check_document, mapping_of};
 
-/// `index.version.created` of an Elasticsearch 8.19, which reads vectors as arrays only.
+/// `index.version.created` of Elasticsearch 8.19, which reads vectors only as arrays.
 const VERSION_WITHOUT_BASE64: &str = "8534000";
 /// `index.version.created` of Elasticsearch 9.5.3.
 const VERSION_WITH_BASE64: &str = "9111000";
 
-/// What an API key with the documented privileges may do, and what this one lacks.
+/// The privileges of the API key, as the documentation lists them, and those it lacks.
 #[derive(Debug, Default)]
 pub(crate) struct Privileges {
     /// Index privileges that `_has_privileges` denies.
@@ -89,7 +89,7 @@ fn on_indices(store: &mut Store, names: &str, rest: &[&str], request: &Request) 
     }
 }
 
-/// One shard for each index, on the one node.
+/// One shard for each index, all on one node.
 fn search_shards(indices: &serde_json::Map<String, Value>, starts: u32) -> Reply {
     let node = json!({"name": "node-1", "ephemeral_id": format!("start-{starts}")});
     let shard = |index: &String| {
@@ -100,7 +100,7 @@ fn search_shards(indices: &serde_json::Map<String, Value>, starts: u32) -> Reply
     Reply::json(200, &json!({"nodes": {"n1": node}, "indices": indices, "shards": shards}))
 }
 
-/// What is told of one index among others, or the reply to a request that tells nothing of single ones.
+/// The part of one index in a reply. The error replaces the whole reply.
 fn on_index(
     index: &mut Index,
     concrete: &str,
@@ -138,9 +138,9 @@ fn on_index(
     })
 }
 
-/// A document under a condition that is not met: it is judged, and never kept.
+/// A trial document: judged, never stored.
 fn offered(index: &Index, id: &str, base64: Base64Vectors, request: &Request) -> Reply {
-    assert!(request.is_offer(), "documents are written by bulk requests alone");
+    assert!(request.is_offer(), "documents are only written by bulk requests");
     if let Some(reason) = &index.refuses {
         return Reply::error(400, "document_parsing_exception", reason);
     }
@@ -157,10 +157,10 @@ fn offered(index: &Index, id: &str, base64: Base64Vectors, request: &Request) ->
     Reply::error(409, "version_conflict_engine_exception", &reason)
 }
 
-/// An index, an id and a routing.
+/// Index, id and routing.
 type AskedFor = (String, String, Option<String>);
 
-/// The indices and ids asked for; None where the body is not of either form.
+/// The documents that a request names; None if its body has neither form.
 fn asked_for(default_index: Option<&str>, request: &Request) -> Option<Vec<AskedFor>> {
     let body = request.json();
     let one = |index: &Value, id: &Value, routing: &Value| {
@@ -176,7 +176,7 @@ fn asked_for(default_index: Option<&str>, request: &Request) -> Option<Vec<Asked
     }
 }
 
-/// A missing index is told for each document, under a 200.
+/// A missing index is an error per document, under status 200.
 fn mget(store: &Store, default_index: Option<&str>, request: &Request) -> Reply {
     let Some(docs) = asked_for(default_index, request).filter(|docs| !docs.is_empty()) else {
         let reason = "Validation Failed: 1: no documents to get;";
@@ -220,7 +220,7 @@ fn document(index: &Index, concrete: &str, id: &str, base64: Base64Vectors, requ
     told
 }
 
-/// A document's source as it is returned: from 9.2 on without vectors, unless they are asked for.
+/// The source of a document as returned: from 9.2 on without vectors, unless they are requested.
 fn source(source: &Value, base64: Base64Vectors, request: &Request) -> Value {
     let mut source = source.clone();
     let wanted = match base64 {
@@ -271,7 +271,7 @@ fn settings(index: &Index, base64: Base64Vectors, wanted: &str, request: &Reques
     told
 }
 
-/// Names may be given with and without `index.`; null puts the default back.
+/// Names may lack the prefix `index.`; null restores the default.
 fn set_settings(index: &mut Index, body: &Value) {
     let body = body.get("settings").unwrap_or(body);
     let mut with_prefix = serde_json::Map::new();
@@ -347,7 +347,7 @@ fn has_privileges(privileges: &Privileges, request: &Request) -> Reply {
     )
 }
 
-/// The documented API key has no cluster privilege.
+/// The API key of the documentation has no cluster privilege.
 fn not_granted(path: &str) -> Reply {
     let reason = format!("action for [{path}] is unauthorized for API key id [kXLRCKIBp5o2l78S_8Xv]");
     Reply::error(403, "security_exception", &reason)

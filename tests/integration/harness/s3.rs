@@ -1,5 +1,5 @@
-//! A scripted S3 on loopback, and the places that give out credentials for it: lists and serves objects under the
-//! bucket's path, records every request, and does wrong what it is told to.
+//! A scripted S3 on loopback, with the endpoints that issue credentials. It lists and serves objects under the bucket's
+//! path, records every request, and fails as scripted.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -12,18 +12,18 @@ use super::script::{Fault, Rule, Script};
 /// The bucket.
 pub(crate) const BUCKET: &str = "megastream-test";
 
-/// The access key that is accepted at first.
+/// The access key that is valid at first.
 pub(crate) const ACCESS_KEY: &str = "AKIDTESTONLY";
 
-/// What must turn up in no output: the secret key, the session token, the token of the container and that of the web
+/// Secrets that no output may contain: the secret key, the session token, the tokens of the container and of the web
 /// identity.
 pub(crate) const SECRETS: [&str; 4] =
     ["notTo/BeSeen+secret", "notToBeSeen-session", "notToBeSeen-container", "notToBeSeen-identity"];
 
-/// The access key by which roles may be taken.
+/// The access key that may assume roles.
 pub(crate) const ROLE_KEY: &str = "AKIDROLETAKER";
 
-/// Keys of a page.
+/// Keys per page.
 const PAGE: usize = 1_000;
 
 /// An object.
@@ -37,25 +37,25 @@ struct Object {
 struct State {
     objects: BTreeMap<String, Object>,
     puts: usize,
-    /// Keys of a page.
+    /// Keys per page.
     page: usize,
-    /// Delimiters are passed over, as by servers that know none of several characters.
-    knows_no_delimiter: bool,
-    /// When all objects were put, as listings tell it.
+    /// Ignores delimiters, as servers do that support only those of one character.
+    ignores_delimiters: bool,
+    /// The modification time of all objects in listings.
     modified: String,
     script: Script,
-    /// What is put in place of an object when a reply has been cut.
+    /// Replaces an object once a reply has been cut.
     after_cut: Option<(String, Vec<u8>)>,
     access_key: String,
-    /// The region that requests have to be signed for.
+    /// The region that signatures must name.
     region: String,
-    /// Requests need not be signed.
+    /// Whether unsigned requests are accepted.
     is_public: bool,
-    /// When credentials that are given out expire.
+    /// The expiration of issued credentials.
     expiration: String,
     requests: Vec<Request>,
     open_gets: usize,
-    most_open_gets: usize,
+    peak_open_gets: usize,
     released: bool,
     stopped: bool,
 }
@@ -72,7 +72,7 @@ impl Shared {
     }
 }
 
-/// The running server; it ends with this value.
+/// The running server; dropping it stops it.
 pub(crate) struct FakeS3 {
     shared: Arc<Shared>,
     listener: Listener,
@@ -100,12 +100,12 @@ impl FakeS3 {
         self.shared.lock().put(key, body.into());
     }
 
-    /// As soon as a reply has been cut, the object has this content.
+    /// Replaces the object once a reply has been cut.
     pub(crate) fn replace_after_cut(&self, key: &str, body: impl Into<Vec<u8>>) {
         self.shared.lock().after_cut = Some((key.to_owned(), body.into()));
     }
 
-    /// Of the requests that fulfil a condition, `after` pass, the next `times` meet this fault.
+    /// After `after` requests that match, the next `times` meet this fault.
     pub(crate) fn fail(
         &self,
         condition: impl Fn(&Request) -> bool + Send + 'static,
@@ -116,48 +116,48 @@ impl FakeS3 {
         self.shared.lock().script.add(Rule { condition: Box::new(condition), times, after, fault });
     }
 
-    /// Nothing goes wrong from now on.
-    pub(crate) fn heal(&self) {
+    /// Removes all faults.
+    pub(crate) fn clear_faults(&self) {
         self.shared.lock().script.clear();
     }
 
-    /// A page of the listing has so many keys from now on.
+    /// Sets the number of keys per page.
     pub(crate) fn pages_of(&self, keys: usize) {
         self.shared.lock().page = keys;
     }
 
-    /// Delimiters change nothing from now on.
-    pub(crate) fn know_no_delimiter(&self) {
-        self.shared.lock().knows_no_delimiter = true;
+    /// Ignores delimiters from now on.
+    pub(crate) fn ignore_delimiters(&self) {
+        self.shared.lock().ignores_delimiters = true;
     }
 
-    /// Listings tell from now on that all objects have just been put.
-    pub(crate) fn modified_now(&self) {
+    /// Gives all objects the current time as modification time.
+    pub(crate) fn touch_all(&self) {
         let now = time::OffsetDateTime::now_utc().format(&time::format_description::well_known::Rfc3339);
         self.shared.lock().modified = now.expect("a time");
     }
 
-    /// From now on this access key is the only one that is valid; others have expired.
+    /// Makes this access key the only valid one; others have expired.
     pub(crate) fn expire_all_but(&self, access_key: &str) {
         self.shared.lock().access_key = access_key.to_owned();
     }
 
-    /// The bucket is in this region.
-    pub(crate) fn is_in(&self, region: &str) {
+    /// Sets the region of the bucket.
+    pub(crate) fn set_region(&self, region: &str) {
         self.shared.lock().region = region.to_owned();
     }
 
-    /// Everybody may read from now on.
+    /// Accepts unsigned requests from now on.
     pub(crate) fn make_public(&self) {
         self.shared.lock().is_public = true;
     }
 
-    /// Credentials that are given out from now on expire then.
-    pub(crate) fn give_out_until(&self, time: &str) {
+    /// Sets the expiration of credentials issued from now on.
+    pub(crate) fn issue_until(&self, time: &str) {
         self.shared.lock().expiration = time.to_owned();
     }
 
-    /// What hangs goes on.
+    /// Lets hanging requests continue.
     pub(crate) fn release(&self) {
         self.shared.lock().released = true;
         self.shared.changed.notify_all();
@@ -168,17 +168,17 @@ impl FakeS3 {
         self.shared.lock().requests.clone()
     }
 
-    /// Those of them that are to the bucket.
+    /// The requests to the bucket.
     pub(crate) fn to_bucket(&self) -> Vec<Request> {
         self.requests().into_iter().filter(|request| key_of(request).is_some()).collect()
     }
 
-    /// Requests for objects that were open at the same time, at most.
-    pub(crate) fn most_open_gets(&self) -> usize {
-        self.shared.lock().most_open_gets
+    /// The peak number of open requests for objects.
+    pub(crate) fn peak_open_gets(&self) -> usize {
+        self.shared.lock().peak_open_gets
     }
 
-    /// Waits until so many such requests have arrived.
+    /// Waits for this number of such requests.
     pub(crate) fn wait_for(&self, wanted: impl Fn(&Request) -> bool, count: usize) {
         let missing =
             |state: &mut State| state.requests.iter().filter(|request| wanted(request)).count() < count;
@@ -209,13 +209,13 @@ pub(crate) fn is_object(request: &Request) -> bool {
     key_of(request).is_some_and(|key| !key.is_empty())
 }
 
-/// An error as S3 tells it.
+/// An S3 error reply.
 pub(crate) fn error(status: u16, code: &str) -> Reply {
     let body = format!("<Error><Code>{code}</Code><Message>scripted</Message></Error>");
     Reply { status, headers: vec![("content-type", "application/xml".to_owned())], body: body.into_bytes() }
 }
 
-/// The key; the bucket stands before it, or in the host's name.
+/// The key; the bucket is in the path or in the host name.
 fn key_of(request: &Request) -> Option<&str> {
     if request.header("host").is_some_and(|host| host.starts_with(&format!("{BUCKET}."))) {
         return request.path.strip_prefix('/');
@@ -241,7 +241,7 @@ fn handle(shared: &Shared, request: &Request) -> Answer {
     state.requests.push(request.clone());
     if is_object(request) {
         state.open_gets += 1;
-        state.most_open_gets = state.most_open_gets.max(state.open_gets);
+        state.peak_open_gets = state.peak_open_gets.max(state.open_gets);
     }
     shared.changed.notify_all();
     if matches!(fault, Some(Fault::Hang)) {
@@ -292,7 +292,7 @@ impl State {
     }
 
     fn answer(&self, request: &Request) -> Reply {
-        let Some(key) = key_of(request) else { return self.give_out(request) };
+        let Some(key) = key_of(request) else { return self.issue_credentials(request) };
         if request.method != "GET" {
             return error(405, "MethodNotAllowed");
         }
@@ -302,7 +302,7 @@ impl State {
         if key.is_empty() { self.list(request) } else { self.get(key, request) }
     }
 
-    /// Whether the request is not signed as it has to be, and by whom it is.
+    /// The error for a request without a valid signature.
     fn refuse(&self, request: &Request) -> Option<Reply> {
         let authorization = request.header("authorization").unwrap_or_default();
         if self.is_public && authorization.is_empty() {
@@ -348,7 +348,7 @@ impl State {
             .range::<str, _>((Bound::Excluded(after), Bound::Unbounded))
             .skip_while(|(key, _)| key.as_str() < prefix)
             .take_while(|(key, _)| key.starts_with(prefix));
-        let delimiter = request.param("delimiter").filter(|_| !self.knows_no_delimiter);
+        let delimiter = request.param("delimiter").filter(|_| !self.ignores_delimiters);
         let group_of = |key: &str| {
             let delimiter = delimiter?;
             let at = key.get(prefix.len()..)?.find(delimiter)?;
@@ -405,8 +405,8 @@ impl State {
         reply
     }
 
-    /// The endpoint of a container, the security token service, and the metadata service of an instance.
-    fn give_out(&self, request: &Request) -> Reply {
+    /// The endpoints of a container, the token service, and the metadata service.
+    fn issue_credentials(&self, request: &Request) -> Reply {
         let [secret, session, container, identity] = SECRETS;
         let text = |body: &str| Reply { status: 200, headers: vec![], body: body.as_bytes().to_vec() };
         let State { access_key, expiration, .. } = self;
@@ -423,7 +423,7 @@ impl State {
             ("POST", "/sts/") if String::from_utf8_lossy(&request.body).contains(identity) => {
                 text(&role_reply("AssumeRoleWithWebIdentity", access_key, expiration))
             }
-            // Only who signs as ROLE_KEY may take the role.
+            // Only ROLE_KEY may assume the role.
             ("POST", "/roles/") if is_by_role_key(request) => {
                 text(&role_reply("AssumeRole", access_key, expiration))
             }

@@ -1,59 +1,59 @@
-//! What the fake server is told to do wrong, and to which requests.
+//! Scripted faults of the fake server, and the requests they hit.
 
 use std::time::Duration;
 
 use super::http::{Reply, Request};
 use super::store::Item;
 
-/// Between two bytes of a body that drips.
+/// The pause between two bytes of a slow body.
 pub(crate) const DRIP: Duration = Duration::from_millis(100);
 
-/// What happens to one request instead of a proper reply.
+/// A fault that replaces the normal reply to a request.
 #[derive(Clone, Debug)]
 pub(crate) enum Fault {
-    /// This reply; nothing is applied.
+    /// Replies with this; applies nothing.
     Reply(Reply),
-    /// This reply; nothing is applied. A request that asks first gets it in place of the agreement to its body.
-    Unseen(Reply),
-    /// The connection is closed at once; everything is applied later, when so many more requests have arrived, but
-    /// before one that looks up one of its ids.
+    /// Replies with this; applies nothing. A request that expects a continue gets it before its body.
+    BeforeBody(Reply),
+    /// Closes the connection; applies everything after this number of further requests, but before a look-up of one of
+    /// its ids.
     ApplyLate(usize),
-    /// Answered after so many more requests have arrived, or when none has for a moment.
+    /// Replies after this number of further requests, or when none arrives for a moment.
     After(usize),
-    /// The connection is closed; nothing is applied.
+    /// Closes the connection; applies nothing.
     CloseBefore,
-    /// Everything is applied, the connection is closed without a reply.
+    /// Applies everything; closes the connection without a reply.
     CloseAfter,
-    /// The first half of the actions is applied, then the connection is closed.
+    /// Applies the first half of the actions; closes the connection.
     CloseHalfway,
-    /// No reply until the fake is released; then as if nothing had been.
+    /// Replies normally, once the fake is released.
     Hang,
-    /// As if nothing had been, but only after this long.
+    /// Replies normally, after this time.
     Delay(Duration),
-    /// This reply, a byte of its body every [`DRIP`]; nothing is applied.
+    /// Replies with this, one byte of the body every [`DRIP`]; applies nothing.
     Dripping(Reply),
-    /// Applied; the reply breaks off in the middle of its body.
+    /// Applies everything; the reply breaks off within its body.
     CutReply,
-    /// The second half of the reply's body comes byte by byte, for hours.
+    /// Replies normally, but the second half of the body takes hours.
     Trickle,
-    /// The reply in chunks, with no length told.
+    /// Replies normally, with a chunked body.
     Chunked,
-    /// The reply with no length told; the end of the connection is its end.
+    /// Replies normally, without a length; the end of the connection ends the body.
     Unframed,
-    /// The same, of whose body only so many bytes come.
+    /// As `Unframed`, but with only this many bytes of the body.
     UnframedCut(usize),
-    /// These bytes, whatever they are, and the end of the connection.
+    /// Sends these bytes and closes the connection.
     Bytes(&'static [u8]),
-    /// Applied; the reply is a 200 whose body is no JSON.
+    /// Applies everything; the reply is a 200 whose body is not JSON.
     Garbage,
-    /// Applied; the reply lacks the last item.
+    /// Applies everything; the reply lacks the last item.
     ItemFewer,
-    /// Applied; the reply has one item more than there were actions.
+    /// Applies everything; the reply has one item too many.
     ItemMore,
 }
 
 impl Fault {
-    /// A whole request answered with a status and the error that goes with it.
+    /// The error reply of Elasticsearch with this status.
     pub(crate) fn status(status: u16) -> Self {
         let kind = match status {
             401 | 403 => "security_exception",
@@ -61,14 +61,14 @@ impl Fault {
             503 => "no_shard_available_action_exception",
             _ => "scripted_exception",
         };
-        // A proxy's own replies, and that to an oversized request, are no JSON.
+        // Replies of proxies, and those to oversized requests, are not JSON.
         if [408, 413, 502, 504].contains(&status) {
             return Self::Reply(Reply { status, headers: vec![], body: b"<html>scripted</html>".to_vec() });
         }
         Self::Reply(Reply::error(status, kind, "scripted"))
     }
 
-    /// A write block of the whole request: 403, yet not a matter of privileges.
+    /// A write block: 403, but not for lack of privileges.
     pub(crate) fn cluster_block() -> Self {
         let reason =
             "index [posts] blocked by: [TOO_MANY_REQUESTS/12/disk usage exceeded flood-stage watermark]";
@@ -76,15 +76,15 @@ impl Fault {
     }
 }
 
-/// Which requests a fault meets.
+/// Which requests a fault hits.
 type Condition = Box<dyn Fn(&Request) -> bool + Send>;
 
-/// A fault and its occasions.
+/// A fault, and the requests it hits.
 pub(crate) struct Rule {
     pub(crate) condition: Condition,
-    /// How many requests it meets, once others of them have been let pass.
+    /// How many matching requests it hits, after those that pass.
     pub(crate) times: usize,
-    /// How many requests that fulfil the condition are let pass first.
+    /// How many matching requests pass first.
     pub(crate) after: usize,
     pub(crate) fault: Fault,
 }
@@ -97,7 +97,7 @@ pub(crate) struct ItemRule {
     pub(crate) error_type: &'static str,
 }
 
-/// Everything that is to go wrong.
+/// All faults.
 #[derive(Default)]
 pub(crate) struct Script {
     rules: Vec<Rule>,
@@ -113,25 +113,25 @@ impl Script {
         self.items.push(rule);
     }
 
-    /// Nothing goes wrong from now on.
+    /// Removes all faults.
     pub(crate) fn clear(&mut self) {
         self.rules.clear();
         self.items.clear();
     }
 
-    /// The reply to a request that asks first and whose body is not wanted, spent by it.
-    pub(crate) fn take_unseen(&mut self, head: &Request) -> Option<Reply> {
-        match self.take_of(head, |fault| matches!(fault, Fault::Unseen(_))) {
-            Some(Fault::Unseen(reply)) => Some(reply),
+    /// Takes the reply that refuses a request before its body.
+    pub(crate) fn take_before_body(&mut self, head: &Request) -> Option<Reply> {
+        match self.take_of(head, |fault| matches!(fault, Fault::BeforeBody(_))) {
+            Some(Fault::BeforeBody(reply)) => Some(reply),
             _ => None,
         }
     }
 
-    /// The fault that meets a request, spent by it.
+    /// Takes the fault that hits a request.
     pub(crate) fn take(&mut self, request: &Request) -> Option<Fault> {
-        // What has asked first has met those.
-        let asks_first = request.asks_first();
-        self.take_of(request, |fault| !asks_first || !matches!(fault, Fault::Unseen(_)))
+        // Those faults have already hit a request that expects a continue.
+        let expects_continue = request.expects_continue();
+        self.take_of(request, |fault| !expects_continue || !matches!(fault, Fault::BeforeBody(_)))
     }
 
     fn take_of(&mut self, request: &Request, counts: impl Fn(&Fault) -> bool) -> Option<Fault> {
@@ -149,7 +149,7 @@ impl Script {
         None
     }
 
-    /// The status and type of the error that meets an item.
+    /// Takes the error that hits an item.
     pub(crate) fn take_item(&mut self, item: &Item) -> Option<(u16, &'static str)> {
         let rule = self.items.iter_mut().find(|rule| rule.times > 0 && (rule.condition)(item))?;
         rule.times = rule.times.saturating_sub(1);

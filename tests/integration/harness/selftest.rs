@@ -1,4 +1,4 @@
-//! The harness tested for itself: a fake that is wrong would make every other test worthless.
+//! Tests of the harness, since a wrong fake would invalidate all other tests.
 
 use std::io::{BufReader, Write};
 use std::net::TcpStream;
@@ -42,7 +42,7 @@ fn the_fake_judges_external_versions_as_elasticsearch_does() {
 }
 
 #[test]
-fn the_fake_makes_an_index_that_a_write_misses_unless_it_wants_an_alias() {
+fn the_fake_creates_missing_indices_unless_an_alias_is_required() {
     let fake = Fake::start();
     let to_alias = index("nowhere", "a", 9).replacen("\"_id\"", "\"require_alias\":true,\"_id\"", 1);
     assert_eq!(statuses(&fake, &to_alias), [404]);
@@ -66,7 +66,7 @@ fn the_fake_refuses_the_whole_request_for_one_long_id() {
 }
 
 #[test]
-fn the_fake_knows_its_api_key() {
+fn the_fake_checks_its_api_key() {
     let fake = Fake::start();
     let mut stream = TcpStream::connect(fake.url().trim_start_matches("http://")).unwrap();
     stream.write_all(b"GET /posts/_mapping HTTP/1.1\r\nAuthorization: ApiKey wrong\r\n\r\n").unwrap();
@@ -97,7 +97,7 @@ fn the_fake_reads_chunked_and_compressed_bodies_on_one_connection() {
 }
 
 #[test]
-fn each_fault_applies_as_much_as_it_says() {
+fn each_fault_applies_the_actions_it_should() {
     let body = index("posts", "a", 1) + &index("posts", "b", 1);
     for (fault, documents, answered) in [
         (Fault::status(503), 0, Some(503)),
@@ -126,7 +126,7 @@ fn each_fault_applies_as_much_as_it_says() {
 }
 
 #[test]
-fn a_late_request_is_applied_before_a_look_up_of_its_ids_or_after_so_many_others() {
+fn a_late_request_is_applied_before_a_look_up_or_after_n_requests() {
     let fake = Fake::start();
     let late = |id: &str, requests| {
         fake.fail_bulks(1, Fault::ApplyLate(requests));
@@ -149,17 +149,17 @@ fn a_late_request_is_applied_before_a_look_up_of_its_ids_or_after_so_many_others
 }
 
 #[test]
-fn a_request_that_comes_after_others_waits_for_them_but_not_for_ever() {
+fn a_delayed_request_does_not_wait_for_ever() {
     let fake = Fake::start();
     fake.fail_bulks(1, Fault::After(1));
     assert_eq!(statuses(&fake, &index("posts", "a", 1)), [201]);
     fake.fail_bulks(1, Fault::CloseBefore);
-    fake.nothing_goes_wrong();
+    fake.clear_faults();
     assert_eq!(statuses(&fake, &index("posts", "a", 1)), [200]);
 }
 
 #[test]
-fn a_hanging_request_goes_on_when_released() {
+fn a_hanging_request_continues_when_released() {
     let fake = Fake::start();
     fake.fail_bulks(1, Fault::Hang);
     std::thread::scope(|scope| {
@@ -169,11 +169,11 @@ fn a_hanging_request_goes_on_when_released() {
         fake.release();
         assert_eq!(client.join().unwrap(), [201]);
     });
-    assert_eq!((fake.most_open_bulks(), fake.bulks().len()), (1, 1));
+    assert_eq!((fake.peak_open_bulks(), fake.bulks().len()), (1, 1));
 }
 
 #[test]
-fn item_faults_meet_the_items_they_name() {
+fn item_faults_hit_the_named_items() {
     let fake = Fake::start();
     fake.fail_items(|item| item.id == "b", 1, 429, "es_rejected_execution_exception");
     let body = index("posts", "a", 1) + &index("posts", "b", 1);
@@ -182,7 +182,7 @@ fn item_faults_meet_the_items_they_name() {
 }
 
 #[test]
-fn settings_and_aliases_are_told_as_recorded() {
+fn settings_and_aliases_are_shown_as_recorded() {
     let fake = Fake::start();
     let get = |target: &str| exchange(&fake, &format!("GET {target}"), b"").unwrap();
     let (_, told) = get("/posts/_settings?include_defaults=true&filter_path=*.defaults.index.gc_deletes");
@@ -200,7 +200,7 @@ fn settings_and_aliases_are_told_as_recorded() {
 }
 
 #[test]
-fn filter_path_keeps_what_it_names() {
+fn filter_path_keeps_only_the_named_fields() {
     let value =
         json!({"took": 1, "items": [{"index": {"_id": "a", "status": 200}}, {"delete": {"_id": "b"}}]});
     assert_eq!(filter(&value, "items.*.status"), json!({"items": [{"index": {"status": 200}}]}));
@@ -209,18 +209,18 @@ fn filter_path_keeps_what_it_names() {
 }
 
 #[test]
-fn vectors_are_encoded_as_python_does() {
+fn vectors_are_encoded_as_in_python() {
     // base64.b85encode(b"hello world"), and of b"\0".
     assert_eq!((base85(b"hello world").as_str(), base85(b"\0").as_str()), ("Xk~0{Zy<MXa%^M", "00"));
     let values = vector(7);
     assert_eq!((values.len(), values[2], encode(&values) == encode(&vector(8))), (384, 1.0, false));
     assert_eq!(decode(&json!(values)), Some(values));
-    assert_eq!(decode(&json!([1])), None, "an integer is no float");
+    assert_eq!(decode(&json!([1])), None, "an integer is not a float");
     assert_eq!(decode(&json!("P4AAAA==")), Some(vec![1.0]), "big-endian");
 }
 
 #[test]
-fn an_archive_is_a_zip_of_one_database_with_its_rows_numbered() {
+fn an_archive_is_a_zip_of_one_database_with_numbered_rows() {
     assert_eq!(seconds("20251218_000000"), 1_766_016_000);
     assert_eq!(seconds("20240229_235959"), 1_709_251_199);
     let archive = Archive::new("20251218_000000").with(post("a", "ü 🌱")).with(delete("a"));
@@ -240,7 +240,7 @@ fn an_archive_is_a_zip_of_one_database_with_its_rows_numbered() {
 }
 
 #[test]
-fn the_fake_finds_by_whole_keywords_what_has_been_refreshed() {
+fn the_fake_finds_refreshed_documents_by_whole_keywords() {
     let fake = Fake::start();
     let post = |id: &str, author: &str| {
         let action = json!({"index": {"_index": "posts", "_id": id}});

@@ -1,4 +1,4 @@
-//! The fake server's inside: its state, its connections, and how a request is answered or not.
+//! The inside of the fake server: state, connections, and replies.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -13,40 +13,40 @@ use super::rest::{self, Privileges};
 use super::script::{Fault, Script};
 use super::store::{Item, Store, parse_bulk, refused};
 
-/// A request as it was received, and what became of it.
+/// A received request and its result.
 #[derive(Clone, Debug)]
 pub(crate) struct Record {
     pub(crate) request: Request,
     /// The actions of a bulk request.
     pub(crate) items: Vec<Item>,
     pub(crate) arrived: Moment,
-    /// Just before the reply was sent; none where there was none.
+    /// Just before the reply was sent; None without a reply.
     pub(crate) answered: Option<Moment>,
     /// The status of the reply.
     pub(crate) status: Option<u16>,
 }
 
-/// A point in time, and its place in the order of everything that happened on this server.
+/// A point in time, and its position among all events of this server.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Moment {
     pub(crate) order: u64,
     pub(crate) time: Instant,
 }
 
-/// Judges a request by who sends it: None lets it in.
+/// Admits a request (None), or refuses it with a reply.
 pub(super) type Gate = Box<dyn Fn(&Request) -> Option<Reply> + Send>;
 
-/// How long a request that is to come after others waits for the next of them.
-const A_MOMENT: Duration = Duration::from_millis(2);
+/// How long a request of [`Fault::After`] waits for the next request.
+const IDLE_WAIT: Duration = Duration::from_millis(2);
 
-/// A bulk request that nobody waits for any more, and that is applied all the same.
+/// A bulk request that is applied after its sender has given up.
 struct Late {
     items: Vec<Item>,
-    /// Requests to arrive first.
+    /// The number of requests that must arrive first.
     requests: usize,
 }
 
-/// Everything that the server knows.
+/// The state of the server.
 #[derive(Default)]
 pub(super) struct State {
     pub(super) store: Store,
@@ -56,10 +56,10 @@ pub(super) struct State {
     late: Vec<Late>,
     moments: u64,
     open_bulks: usize,
-    pub(super) most_open_bulks: usize,
-    /// Bulk requests with more bytes are answered with 413.
+    pub(super) peak_open_bulks: usize,
+    /// Larger bulk requests, in bytes, get status 413.
     pub(super) bulk_limit: Option<usize>,
-    /// Who is let in; None: who has the API key of the tests.
+    /// Which requests are admitted; None: those with the API key of the tests.
     pub(super) gate: Option<Gate>,
     pub(super) released: bool,
     pub(super) stopped: bool,
@@ -71,8 +71,11 @@ impl State {
         Moment { order: self.moments, time: Instant::now() }
     }
 
-    /// Applies the late requests whose time has come with this one.
+    /// Applies late requests whose turn has come.
     fn apply_late(&mut self, request: &Request) {
+        if self.late.is_empty() {
+            return;
+        }
         let body = String::from_utf8_lossy(&request.body);
         let store = &mut self.store;
         self.late.retain_mut(|late| {
@@ -86,7 +89,7 @@ impl State {
         });
     }
 
-    /// Applies what is late.
+    /// Applies all late requests.
     pub(super) fn settle(&mut self) {
         for item in self.late.drain(..).flat_map(|late| late.items) {
             self.store.apply(&item);
@@ -94,7 +97,7 @@ impl State {
     }
 }
 
-/// The state, and the news that it has changed.
+/// The state, and a signal of its changes.
 #[derive(Default)]
 pub(super) struct Shared {
     pub(super) state: Mutex<State>,
@@ -112,9 +115,9 @@ impl Serve for Shared {
         handle(self, request)
     }
 
-    fn refuse_unseen(&self, head: &Request) -> Option<Answer> {
+    fn refuse_before_body(&self, head: &Request) -> Option<Answer> {
         let mut state = self.lock();
-        let reply = state.script.take_unseen(head)?;
+        let reply = state.script.take_before_body(head)?;
         let (arrived, answered) = (state.now(), state.now());
         let status = Some(reply.status);
         let request = head.clone();
@@ -135,13 +138,13 @@ fn handle(shared: &Shared, request: &Request) -> Answer {
     state.records.push(Record { request: request.clone(), items, arrived, answered: None, status: None });
     if bulk {
         state.open_bulks += 1;
-        state.most_open_bulks = state.most_open_bulks.max(state.open_bulks);
+        state.peak_open_bulks = state.peak_open_bulks.max(state.open_bulks);
     }
     shared.changed.notify_all();
     if let Some(Fault::After(requests)) = fault {
         while state.records.len() <= place + requests {
             let arrived = state.records.len();
-            state = shared.changed.wait_timeout(state, A_MOMENT).unwrap_or_else(PoisonError::into_inner).0;
+            state = shared.changed.wait_timeout(state, IDLE_WAIT).unwrap_or_else(PoisonError::into_inner).0;
             if state.records.len() == arrived {
                 break;
             }
@@ -177,15 +180,15 @@ fn handle(shared: &Shared, request: &Request) -> Answer {
     }
 }
 
-/// As Elasticsearch says that it does not know somebody.
+/// The reply of Elasticsearch to invalid credentials.
 pub(super) fn unauthenticated() -> Reply {
     let reason = "unable to authenticate with provided credentials for this request";
     Reply::error(401, "security_exception", reason)
 }
 
-/// Applies the request as far as the fault lets it, and replies unless the fault forbids it.
+/// Applies the request as far as the fault allows, and returns the reply unless the fault prevents it.
 fn reply(state: &mut State, place: usize, request: &Request, fault: Option<&Fault>) -> Option<Reply> {
-    if let Some(Fault::Reply(reply) | Fault::Unseen(reply)) = fault {
+    if let Some(Fault::Reply(reply) | Fault::BeforeBody(reply)) = fault {
         return Some(reply.clone());
     }
     if matches!(fault, Some(Fault::CloseBefore)) {
@@ -228,7 +231,7 @@ fn reply(state: &mut State, place: usize, request: &Request, fault: Option<&Faul
     Some(Reply::json(200, &body))
 }
 
-/// Applies the actions of a bulk request in their order, all or the first half, and tells each result.
+/// Applies all actions of a bulk request, or the first half, and returns the results.
 fn bulk(state: &mut State, place: usize, request: &Request, half: bool) -> Result<Vec<Value>, String> {
     let mut items = actions(request)?;
     let applied = if half { items.len() / 2 } else { items.len() };

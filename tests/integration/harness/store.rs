@@ -1,7 +1,7 @@
-//! What the fake server holds: indices, documents and the versions that decide which write wins.
+//! The content of the fake server: indices, documents, and the versions that decide which write wins.
 //!
-//! The rules are those of Elasticsearch 9.5.3 as recorded from a real node: external versions, versions of
-//! deletes remembered (until `index.gc_deletes`), per-item errors.
+//! The rules are recorded from a real Elasticsearch 9.5.3: external versions, versions of deletes remembered until
+//! `index.gc_deletes`, errors per item.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,39 +10,39 @@ use serde_json::{Value, json};
 
 use super::vectors;
 
-/// The longest `_id` in bytes.
+/// The maximum length of an `_id`, in bytes.
 pub(crate) const MAX_ID_BYTES: usize = 512;
 
-/// Everything that the server holds.
+/// The content of the server.
 #[derive(Debug, Default)]
 pub(crate) struct Store {
     pub(crate) indices: BTreeMap<String, Index>,
-    /// Versions of deletes are forgotten at once, as real ones are after `index.gc_deletes`.
+    /// Forgets versions of deletes at once, as a real server does after `index.gc_deletes`.
     pub(crate) forget_deletes: bool,
-    /// The ingest pipelines that there are.
+    /// The names of the ingest pipelines.
     pub(crate) pipelines: BTreeSet<String>,
-    /// How often the node was started anew.
+    /// How often the node has restarted.
     pub(crate) node_starts: u32,
     pub(crate) base64: Base64Vectors,
-    /// Types of fields that it has no handler of.
+    /// Field types that the server does not know.
     pub(crate) unknown_types: &'static [&'static str],
-    /// How the settings of an index are shown that are asked for in flat form, where not as Elasticsearch does.
+    /// How flat settings are shown, if not as by Elasticsearch.
     pub(crate) show_settings: Option<fn(&Value) -> Value>,
 }
 
-/// What the server does with a vector that is sent as base64.
+/// How the server treats base64 vectors.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Base64Vectors {
-    /// It refuses the document, as Elasticsearch before 9.3.
+    /// Refuses the document, as Elasticsearch before 9.3.
     #[default]
     Refused,
-    /// It reads big-endian values, as Elasticsearch from 9.3 on.
+    /// Reads big-endian values, as Elasticsearch from 9.3 on.
     BigEndian,
-    /// It reads little-endian values, as OpenSearch.
+    /// Reads little-endian values, as OpenSearch.
     LittleEndian,
-    /// It reads them, and returns them as they were sent (`index.mapping.exclude_source_vectors: false`).
+    /// Accepts them, and returns them as sent (`index.mapping.exclude_source_vectors: false`).
     KeptAsSent,
-    /// It reads them, and never returns any (`_source.excludes` in the mapping).
+    /// Accepts them, and never returns vectors (`_source.excludes` in the mapping).
     NotReturned,
 }
 
@@ -50,20 +50,20 @@ pub(crate) enum Base64Vectors {
 #[derive(Debug, Default)]
 pub(crate) struct Index {
     pub(crate) documents: BTreeMap<String, Document>,
-    /// What searches see: the documents of the last refresh.
+    /// The documents that searches see: those of the last refresh.
     pub(super) searchable: BTreeMap<String, Value>,
     /// Versions of deletes, by id.
     deletes: BTreeMap<String, u64>,
-    /// Another one for each index that is made.
+    /// Different for each index that is created.
     pub(crate) uuid: String,
-    /// What was written last has this `_seq_no`.
+    /// The `_seq_no` of the last write.
     seq_no: u64,
-    /// What an ingest pipeline of the index does.
+    /// What the ingest pipeline of the index does.
     pub(crate) pipeline: Pipeline,
-    /// Why a document that is offered to be judged is refused.
+    /// Why trial documents are refused.
     pub(crate) refuses: Option<String>,
     pub(crate) mapping: Value,
-    /// Flat settings that were set, such as `index.gc_deletes`.
+    /// Explicit settings in flat form, such as `index.gc_deletes`.
     pub(crate) settings: BTreeMap<String, String>,
     pub(crate) aliases: BTreeMap<String, Value>,
 }
@@ -73,9 +73,9 @@ pub(crate) struct Index {
 pub(crate) enum Pipeline {
     #[default]
     None,
-    /// It drops it, which is answered by 200 and `noop`.
+    /// Drops it; the reply is 200 and `noop`.
     Drop,
-    /// It writes it under another `_id`.
+    /// Changes its `_id`.
     OtherId,
 }
 
@@ -83,14 +83,14 @@ pub(crate) enum Pipeline {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Document {
     pub(crate) seq_no: u64,
-    /// The routing that it was written with.
+    /// The routing of the last write.
     pub(crate) routing: Option<String>,
     pub(crate) version: u64,
     pub(crate) source: Value,
 }
 
 impl Document {
-    /// A document that another program has written.
+    /// A document of another program.
     pub(crate) fn new(version: u64, source: Value) -> Self {
         Self { seq_no: 0, routing: None, version, source }
     }
@@ -108,16 +108,16 @@ pub(crate) struct Item {
     pub(crate) require_alias: bool,
     pub(crate) routing: Option<String>,
     pub(crate) if_seq_no: Option<u64>,
-    /// The document of an index action, null where it is no JSON.
+    /// The document of an index action; null if it is not JSON.
     pub(crate) source: Value,
-    /// Bytes of its lines.
+    /// The size of its lines in bytes.
     pub(crate) bytes: usize,
-    /// The status that the item was answered with, none where the request was not applied that far.
+    /// The status of the item; None if the request was not applied that far.
     pub(crate) status: Option<u16>,
 }
 
 impl Item {
-    /// A confirmed write: what a client may build on.
+    /// Whether the write is confirmed, so that a client may rely on it.
     pub(crate) fn is_confirmed(&self) -> bool {
         self.status.is_some_and(|status| (200..300).contains(&status))
     }
@@ -185,7 +185,7 @@ fn parse_action(line: &str, default_index: Option<&str>) -> Result<Item, String>
 }
 
 impl Base64Vectors {
-    /// A document as it is kept.
+    /// A document as it is stored.
     fn keep(self, source: &Value) -> Value {
         let mut source = source.clone();
         for vector in source.get_mut("embeddings").and_then(Value::as_object_mut).into_iter().flatten() {
@@ -202,7 +202,7 @@ impl Base64Vectors {
 }
 
 impl Store {
-    /// A store with the given empty indices.
+    /// A store with these empty indices.
     pub(crate) fn with_indices(names: &[&str]) -> Self {
         let mut store = Self::default();
         for name in names {
@@ -211,14 +211,14 @@ impl Store {
         store
     }
 
-    /// A store with an empty index `NAME_v1` behind each of the given aliases.
+    /// A store with an empty index `NAME_v1` behind each of these aliases.
     pub(crate) fn with_aliases(names: &[&str]) -> Self {
         let mut store = Self::default();
         names.iter().for_each(|name| store.add_index(&format!("{name}_v1"), name, true));
         store
     }
 
-    /// Adds an empty index to an alias. One that is to be written to takes that from the others.
+    /// Adds an empty index to an alias; a new write index replaces the old one.
     pub(crate) fn add_index(&mut self, index: &str, alias: &str, is_write_index: bool) {
         if is_write_index {
             for other in self.indices.values_mut() {
@@ -232,18 +232,18 @@ impl Store {
         self.indices.insert(index.to_owned(), content);
     }
 
-    /// Forgets the versions of all deletes so far, as if `index.gc_deletes` had passed.
+    /// Forgets the versions of all deletes so far, as after `index.gc_deletes`.
     pub(crate) fn forget_deletes_so_far(&mut self) {
         self.indices.values_mut().for_each(|index| index.deletes.clear());
     }
 
-    /// The concrete indices behind a name: the index itself, or all that have it as an alias.
+    /// The concrete indices of a name: the index itself, or all indices of the alias.
     pub(crate) fn members(&self, name: &str) -> Vec<String> {
         let has = |(index, content): &(&String, &Index)| *index == name || content.aliases.contains_key(name);
         self.indices.iter().filter(has).map(|(index, _)| index.clone()).collect()
     }
 
-    /// The one index that is written to or read from under a name, or the error that there is none.
+    /// The index that a name writes to or reads from, or the error.
     pub(crate) fn target(&self, name: &str) -> Result<String, (u16, &'static str, String)> {
         let members = self.members(name);
         let writes = |index: &&String| self.indices[*index].aliases[name]["is_write_index"] == true;
@@ -257,20 +257,20 @@ impl Store {
         }
     }
 
-    /// An index by its concrete name or an alias that only it has.
+    /// The index of a concrete name, or of an alias with one index.
     pub(crate) fn index(&mut self, name: &str) -> Option<&mut Index> {
         let concrete = self.target(name).ok()?;
         self.indices.get_mut(&concrete)
     }
 
-    /// The type of a vector in these mappings that it has no handler of.
+    /// A vector type in these mappings that the server does not know.
     pub(super) fn unknown_type(&self, mappings: &Value) -> Option<&str> {
         let vectors = mappings["properties"]["embeddings"]["properties"].as_object()?;
         let types = vectors.values().filter_map(|field| field["type"].as_str());
         types.filter_map(|kind| self.unknown_types.iter().copied().find(|unknown| *unknown == kind)).next()
     }
 
-    /// Applies one action. Returns its status and what is said about it, without the action's name.
+    /// Applies an action. Returns its status and result, without the name of the action.
     pub(crate) fn apply(&mut self, item: &Item) -> (u16, Value) {
         let base64 = self.base64;
         let forget = self.forget_deletes;
@@ -280,7 +280,7 @@ impl Store {
                 format!("[require_alias] request flag is [true] and [{}] is not an alias", item.index);
             return refused(item, &item.index, 404, "index_not_found_exception", &reason);
         }
-        // A write makes the index that it misses, whatever its mapping, but for a delete without an external version.
+        // A write creates a missing index, whatever its mapping; only deletes without an external version do not.
         if members.is_empty() {
             if item.operation == "delete" && item.version.is_none() {
                 let reason = format!("no such index [{}]", item.index);
@@ -333,7 +333,7 @@ impl Store {
     }
 }
 
-/// A refused item, as a bulk reply tells it.
+/// The result of a refused item in a bulk reply.
 pub(crate) fn refused(item: &Item, index: &str, status: u16, kind: &str, reason: &str) -> (u16, Value) {
     let error = json!({"type": kind, "reason": reason, "index": index});
     (status, json!({"_index": index, "_id": item.id, "status": status, "error": error}))
@@ -347,23 +347,23 @@ impl Index {
         Self { mapping, uuid, ..Self::default() }
     }
 
-    /// Whether every action and look-up has to carry a routing.
+    /// Whether actions and look-ups must have a routing.
     pub(crate) fn requires_routing(&self) -> bool {
         self.mapping["_routing"]["required"] == true
     }
 
-    /// Lets searches see the documents that are there now.
+    /// Makes the current documents visible to searches.
     pub(super) fn refresh(&mut self) {
         let sources = self.documents.iter().map(|(id, document)| (id.clone(), document.source.clone()));
         self.searchable = sources.collect();
     }
 
-    /// A delete under this version has just been.
+    /// Remembers a delete with this version.
     pub(crate) fn remember_delete(&mut self, id: &str, version: u64) {
         self.deletes.insert(id.to_owned(), version);
     }
 
-    /// Writes under the version rules: the status, the new version and the result, or the version in the way.
+    /// Writes by the version rules. Returns status, new version and result; the error is the current version.
     fn write(&mut self, item: &Item, source: Value) -> Result<(u16, u64, &'static str), u64> {
         let live = self.documents.get(&item.id).map(|document| document.version);
         let current = live.or(self.deletes.get(&item.id).copied());
@@ -396,7 +396,7 @@ impl Index {
     }
 }
 
-/// What a mapping with `dense_vector` fields of 384 dimensions refuses, and one of 768 for the larger model.
+/// The error of a mapping with `dense_vector` fields of 384 dimensions, and of 768 for the larger model.
 pub(crate) fn check_document(source: &Value, base64: bool) -> Result<(), String> {
     if !source.is_object() {
         return Err("failed to parse: not an object".to_owned());
@@ -416,7 +416,7 @@ pub(crate) fn check_document(source: &Value, base64: bool) -> Result<(), String>
     Ok(())
 }
 
-/// The mapping that the index of that name is documented with.
+/// The documented mapping of an index.
 pub(crate) fn mapping_of(index: &str) -> Value {
     let field = |kind: &str| json!({"type": kind});
     if index.starts_with("post_tombstones") {

@@ -1,10 +1,10 @@
-/* Watches what a program brings to disk, and lets it fail. Loaded before the C library (LD_PRELOAD).
+/* Records the syncs of a program, and makes them fail. Loaded before the C library (LD_PRELOAD).
  *
  * FAIL_SYNC=N       the N-th fsync or fdatasync fails with EIO
- * SLOW_FOLDERS=1    listing a folder takes an hour, and "readdir" stands in the log
- * FOLDER_ERRNO=N    each fsync of a folder fails with this error
- * SYNC_LOG=PATH     a line for each sync; and "UNSYNCED PATH" where the state file, or its journal, is written while
- *                   what was written to another file of the run is not on disk
+ * SLOW_FOLDERS=1    listing a folder takes an hour, and "readdir" is logged
+ * FOLDER_ERRNO=N    every fsync of a folder fails with this error
+ * SYNC_LOG=PATH     the log: a line for each sync, and "UNSYNCED PATH" if the state file or its journal is written
+ *                   before another file of the run is on disk
  */
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -21,7 +21,7 @@
 
 #define FDS 1024
 static char dirty[FDS];
-/* The last file that was closed with something that is not on disk. */
+/* The last file that was closed before it was synced. */
 static char lost[PATH_MAX];
 static int syncs;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -35,7 +35,7 @@ static void path_of(int fd, char *path) {
     path[length < 0 ? 0 : length] = 0;
 }
 
-/* Whether it is a file that must be on disk before anything is marked. */
+/* Whether the file must be on disk before an archive is marked. */
 static int is_kept(const char *path) {
     return strstr(path, "dead_letters") || strstr(path, "processed_files");
 }
@@ -52,7 +52,7 @@ static void say(const char *what, const char *path) {
     }
 }
 
-static void say_what_is_unsynced(int but) {
+static void say_unsynced(int but) {
     char path[PATH_MAX];
     for (int fd = 0; fd < FDS; fd++) {
         if (!dirty[fd] || fd == but) continue;
@@ -65,7 +65,7 @@ ssize_t write(int fd, const void *bytes, size_t count) {
     char path[PATH_MAX];
     path_of(fd, path);
     pthread_mutex_lock(&lock);
-    if (strstr(path, ".journal")) say_what_is_unsynced(fd);
+    if (strstr(path, ".journal")) say_unsynced(fd);
     if (fd >= 0 && fd < FDS) dirty[fd] = 1;
     pthread_mutex_unlock(&lock);
     return NEXT(write)(fd, bytes, count);
@@ -74,7 +74,7 @@ ssize_t write(int fd, const void *bytes, size_t count) {
 int rename(const char *from, const char *to) {
     pthread_mutex_lock(&lock);
     if (is_kept(to)) {
-        say_what_is_unsynced(-1);
+        say_unsynced(-1);
         if (!strcmp(lost, from) || strstr(lost, "dead_letters")) say("UNSYNCED", lost);
     }
     pthread_mutex_unlock(&lock);

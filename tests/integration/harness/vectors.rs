@@ -1,4 +1,4 @@
-//! Embeddings as archives hold them, encoded independently of the program.
+//! Embeddings as in archives, encoded independently of the program.
 
 use libdeflater::{CompressionLvl, Compressor};
 
@@ -6,7 +6,7 @@ use libdeflater::{CompressionLvl, Compressor};
 const BASE85: &[u8; 85] =
     b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz!#$%&()*+-;<=>?@^_`{|}~";
 
-/// A vector of 384 values that f16 can hold, different for each seed; zeros and ones are among them.
+/// 384 values that f16 can hold, different for each seed; zeros and ones are among them.
 pub(crate) fn vector(seed: u32) -> Vec<f32> {
     let mut values: Vec<f32> = (0..384u32)
         .map(|n| {
@@ -33,7 +33,7 @@ pub(crate) fn zlib(bytes: &[u8]) -> Vec<u8> {
     out
 }
 
-/// Four bytes, big-endian, make five digits; a last group of n bytes makes n + 1.
+/// Base85: four bytes, big-endian, make five digits; a last group of n bytes makes n + 1.
 pub(crate) fn base85(bytes: &[u8]) -> String {
     let mut out = String::new();
     for group in bytes.chunks(4) {
@@ -58,7 +58,7 @@ pub(crate) fn decode(vector: &serde_json::Value) -> Option<Vec<f32>> {
         let (values, rest) = bytes.as_chunks();
         return rest.is_empty().then(|| values.iter().map(|value| f32::from_be_bytes(*value)).collect());
     }
-    // serde_json keeps an integer apart from a float, so an integer is none.
+    // serde_json distinguishes integers from floats, so an integer is not accepted.
     let one = |value: &serde_json::Value| value.is_f64().then(|| value.to_string().parse().ok())?;
     vector.as_array()?.iter().map(one).collect()
 }

@@ -1,4 +1,4 @@
-//! `--source s3`: where credentials come from, what each exchange is, and what becomes of those that are refused.
+//! `--source s3`: sources of credentials, their endpoints, and refused credentials.
 
 use super::{archives, check, ingest, put, run, with, without_keys};
 use crate::harness::TestEnv;
@@ -7,7 +7,7 @@ use crate::harness::model::assert_holds;
 use crate::harness::s3::{ACCESS_KEY, ROLE_KEY, SECRETS, error, is_listing, is_object};
 use crate::harness::script::Fault;
 
-/// Files of the AWS tools below a home of its own.
+/// Writes configuration files of the AWS tools into a home folder of its own.
 fn home(env: &TestEnv, credentials: &str, config: &str) -> String {
     let home = env.path("home");
     std::fs::create_dir_all(home.join(".aws/sso/cache")).unwrap();
@@ -16,13 +16,13 @@ fn home(env: &TestEnv, credentials: &str, config: &str) -> String {
     home.display().to_string()
 }
 
-/// Keys of a profile.
+/// The keys section of a profile.
 fn keys(name: &str, access_key: &str) -> String {
     format!("[{name}]\naws_access_key_id={access_key}\naws_secret_access_key={}\n", SECRETS[0])
 }
 
 #[test]
-fn keys_that_were_rotated_are_read_again() {
+fn rotated_keys_are_read_again() {
     for refusal in
         ["InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidTokenId", "ExpiredToken", "AccessDenied"]
     {
@@ -49,7 +49,7 @@ fn keys_that_were_rotated_are_read_again() {
 }
 
 #[test]
-fn keys_in_files_are_read_again_when_they_are_refused() {
+fn refused_keys_from_files_are_read_again() {
     let archives = archives();
     let (env, s3) = with(&archives);
     env.write("access", "AKIDOLD\n");
@@ -69,7 +69,7 @@ fn keys_in_files_are_read_again_when_they_are_refused() {
 }
 
 #[test]
-fn who_gives_credentials_out_is_asked_anew_only_now_and_then() {
+fn credential_endpoints_are_asked_rarely() {
     let (env, s3) = with(&archives());
     env.write("token", SECRETS[2]);
     s3.fail(is_object, 0, usize::MAX, Fault::Reply(error(403, "InvalidAccessKeyId")));
@@ -82,11 +82,11 @@ fn who_gives_credentials_out_is_asked_anew_only_now_and_then() {
     running.signal("TERM");
     check(running.wait(), &s3).exits(0).says("InvalidAccessKeyId");
     let given_out = s3.requests().iter().filter(|request| request.path == "/container").count();
-    assert_eq!(given_out, 2, "at the start, and when they were refused first");
+    assert_eq!(given_out, 2, "at the start, and at the first refusal");
 }
 
 #[test]
-fn a_profile_leads_to_credentials_in_every_way_that_it_may() {
+fn profiles_support_every_kind_of_credentials() {
     let archives = archives();
     let (env, s3) = with(&archives);
     let process = format!(
@@ -126,7 +126,7 @@ fn a_profile_leads_to_credentials_in_every_way_that_it_may() {
     for profile in
         ["source", "own", "environment", "process", "sso", "oldsso", "far", "instance", "container"]
     {
-        // Whoever gives credentials out for a role gives out those that may take it.
+        // These sources issue `ROLE_KEY`.
         let by_others = ["far", "instance", "container"].contains(&profile);
         s3.expire_all_but(if by_others { ROLE_KEY } else { ACCESS_KEY });
         let mut invocation = without_keys(&env, &s3)
@@ -149,12 +149,12 @@ fn a_profile_leads_to_credentials_in_every_way_that_it_may() {
         }
         let run = run(invocation, &s3).exits(0);
         run.counts(&[("archives.processed", 3)]);
-        run.check(!run.stderr.contains("hunter2"), "what a program says is not told");
+        run.check(!run.stderr.contains("hunter2"), "the output of a program is not shown");
     }
 }
 
 #[test]
-fn profiles_that_lead_nowhere_are_told_with_what_can_be_done() {
+fn unusable_profiles_are_reported_with_advice() {
     let (env, s3) = with(&archives());
     let config = "[profile a]\nrole_arn=r\nsource_profile=b\n[profile b]\nrole_arn=r\nsource_profile=a\n\
                   [profile lost]\nrole_arn=r\nsource_profile=nowhere\n\
@@ -173,7 +173,7 @@ fn profiles_that_lead_nowhere_are_told_with_what_can_be_done() {
         let run = run(without_keys(&env, &s3).var("AWS_PROFILE", profile).var("HOME", &home), &s3)
             .exits(5)
             .says(why);
-        run.check(!run.stderr.contains("hunter2"), "no argument of a program is told");
+        run.check(!run.stderr.contains("hunter2"), "no argument of a program is shown");
     }
     assert!(s3.to_bucket().is_empty());
 }
@@ -205,7 +205,7 @@ fn a_public_bucket_is_read_without_a_signature() {
 }
 
 #[test]
-fn white_space_around_keys_is_cut_off() {
+fn whitespace_around_keys_is_trimmed() {
     let (env, s3) = with(&archives());
     let invocation = without_keys(&env, &s3)
         .var("AWS_S3_ACCESS_KEY", &format!(" {ACCESS_KEY}\n"))
@@ -214,7 +214,7 @@ fn white_space_around_keys_is_cut_off() {
 }
 
 #[test]
-fn a_denied_listing_asks_for_other_credentials_once() {
+fn a_denied_listing_renews_credentials_once() {
     let (env, s3) = with(&archives());
     s3.fail(is_listing, 0, usize::MAX, Fault::Reply(error(403, "AccessDenied")));
     env.write("token", SECRETS[2]);

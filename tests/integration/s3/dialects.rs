@@ -1,4 +1,4 @@
-//! `--source s3`: what servers other than AWS say in other words, and how odd keys and bodies come.
+//! `--source s3`: servers other than AWS, with other error codes, odd keys and odd bodies.
 
 use super::{archives, gets, ingest, is_get_of, key, run, with};
 use crate::harness::archives::Archive;
@@ -17,7 +17,7 @@ fn has_payer(request: &Request) -> bool {
 }
 
 #[test]
-fn a_server_that_refuses_to_hear_who_pays_is_asked_without_that() {
+fn a_server_that_refuses_the_requester_pays_header_is_asked_without_it() {
     let refusals = [(501, "NotImplemented"), (400, "InvalidArgument"), (400, ""), (501, "")];
     for (status, code) in refusals {
         for condition in [is_listing, is_object] {
@@ -30,7 +30,7 @@ fn a_server_that_refuses_to_hear_who_pays_is_asked_without_that() {
                 Fault::Reply(error(status, code)),
             );
             let run = ingest(&env, &s3).run().exits(0).says("S3_REQUEST_PAYER=none");
-            assert_eq!(run.stderr.matches("S3_REQUEST_PAYER=none").count(), 1, "it is told once");
+            assert_eq!(run.stderr.matches("S3_REQUEST_PAYER=none").count(), 1, "it is reported once");
             assert_holds(&env.fake, &archives);
             let listings = s3.requests().into_iter().filter(is_listing).count();
             assert!(
@@ -47,15 +47,15 @@ fn a_server_that_refuses_to_hear_who_pays_is_asked_without_that() {
 }
 
 #[test]
-fn what_is_refused_without_the_payer_as_well_is_told_as_it_is() {
+fn a_refusal_without_the_requester_pays_header_is_reported_unchanged() {
     let (env, s3) = with(&archives());
     s3.fail(is_listing, 0, usize::MAX, Fault::Reply(error(400, "InvalidArgument")));
     let run = ingest(&env, &s3).run().exits(1).says("InvalidArgument");
-    run.check(!run.stderr.contains("S3_REQUEST_PAYER"), "the header is not to blame");
+    run.check(!run.stderr.contains("S3_REQUEST_PAYER"), "the header is not blamed");
     assert_eq!(s3.requests().len(), 2);
 }
 
-/// A page in which one object is told of in the barest way, among elements of all kinds.
+/// A page that lists one object with the minimum of elements, among elements of all kinds.
 fn bare_page(archive: &Archive, token: &str) -> String {
     format!(
         "<ListBucketResult><NextMarker>m</NextMarker><KeyCount/><Contents><Key>in/</Key><Size>0</Size></Contents>\
@@ -67,7 +67,7 @@ fn bare_page(archive: &Archive, token: &str) -> String {
 }
 
 #[test]
-fn of_a_listing_only_what_is_used_has_to_be_there() {
+fn a_listing_needs_only_the_elements_that_are_used() {
     let archives = archives();
     let (env, s3) = with(&archives);
     let token = "<IsTruncated>true</IsTruncated><NextContinuationToken>after+/=in/a</NextContinuationToken>";
@@ -77,7 +77,7 @@ fn of_a_listing_only_what_is_used_has_to_be_there() {
 }
 
 #[test]
-fn odd_keys_cost_no_other_archive() {
+fn odd_keys_harm_no_other_archive() {
     let archives = archives();
     let (env, s3) = with(&archives);
     s3.put("in/\u{1}\u{8}\u{1b}.txt", "x");
@@ -89,8 +89,8 @@ fn odd_keys_cost_no_other_archive() {
 }
 
 #[test]
-fn characters_that_a_server_cannot_write_are_asked_for_encoded() {
-    // As servers in Go list it, and how they do when asked for it encoded.
+fn keys_that_xml_cannot_hold_are_listed_url_encoded() {
+    // The listing of a server in Go, and the same with `encoding-type=url`.
     for (encoded, confirms) in
         [("in/a%01%20b.db.zip", true), ("in/a%01+b.db.zip", true), ("in/a\u{1} b.db.zip", false)]
     {
@@ -112,17 +112,17 @@ fn characters_that_a_server_cannot_write_are_asked_for_encoded() {
 }
 
 #[test]
-fn a_key_that_a_server_can_write_in_no_way_is_left_out_by_name() {
+fn a_key_that_cannot_be_listed_is_left_out_by_name() {
     let archives = archives();
     let (env, s3) = with(&archives);
-    s3.put("in/a\u{fffd}.db.zip", "what is listed is not what it is called");
+    s3.put("in/a\u{fffd}.db.zip", "the listed name is not the real name");
     let run =
         run(ingest(&env, &s3), &s3).exits(0).says("in/a\u{fffd}.db.zip").says("replaces some characters");
     run.counts(&[("archives.processed", 3), ("archives.pending", 0)]);
 }
 
 #[test]
-fn a_page_that_is_no_xml_is_asked_for_encoded_and_one_that_is_cut_off_again() {
+fn invalid_xml_is_asked_for_url_encoded_and_a_cut_page_again() {
     let archives = archives();
     let (env, s3) = with(&archives);
     let asks_encoded = |request: &Request| is_listing(request) && request.param("encoding-type").is_some();
@@ -141,14 +141,14 @@ fn a_page_that_is_no_xml_is_asked_for_encoded_and_one_that_is_cut_off_again() {
         page_of("<ListBucketResult><Contents><Key>in/a&b<</Key></Contents></ListBucketResult>"),
     );
     run(ingest(&env, &s3), &s3).exits(0).counts(&[("archives.processed", 3)]);
-    // Both forms of it break off, and the next attempt is whole.
+    // Both forms of the page are cut off; the next attempt is complete.
     let (env, s3) = with(&archives);
     s3.fail(is_listing, 0, 2, page_of("<ListBucketResult><Contents><Key>in/a"));
     run(ingest(&env, &s3), &s3).exits(0).says("cannot be read").counts(&[("archives.processed", 3)]);
 }
 
 #[test]
-fn a_page_that_is_no_listing_is_named_and_not_waited_for() {
+fn a_page_that_is_not_a_listing_ends_the_run_at_once() {
     for body in
         ["<html><title>Console</title></html>", "{\"cluster_name\":\"x\"}", "", "<ListAllMyBucketsResult/>"]
     {
@@ -163,7 +163,7 @@ fn a_page_that_is_no_listing_is_named_and_not_waited_for() {
 }
 
 #[test]
-fn a_body_whose_length_is_not_told_is_read_to_its_end() {
+fn a_body_without_a_length_is_read_to_its_end() {
     for fault in [Fault::Chunked, Fault::Unframed] {
         let archives = archives();
         let (env, s3) = with(&archives);
@@ -176,7 +176,7 @@ fn a_body_whose_length_is_not_told_is_read_to_its_end() {
 }
 
 #[test]
-fn a_body_of_no_told_length_that_breaks_off_is_gone_on_with() {
+fn an_interrupted_body_without_a_length_resumes() {
     let archives = archives();
     let (env, s3) = with(&archives);
     s3.fail(is_get_of(&archives[1]), 0, 2, Fault::UnframedCut(200));
@@ -190,7 +190,7 @@ fn a_body_of_no_told_length_that_breaks_off_is_gone_on_with() {
 }
 
 #[test]
-fn a_body_of_no_told_length_has_to_be_as_long_as_it_is_listed() {
+fn a_body_without_a_length_must_have_the_listed_size() {
     let archives = archives();
     let (env, s3) = with(&archives);
     let larger = Reply { status: 200, headers: vec![], body: [archives[1].zip(), b"more".to_vec()].concat() };
@@ -202,7 +202,7 @@ fn a_body_of_no_told_length_has_to_be_as_long_as_it_is_listed() {
 }
 
 #[test]
-fn a_body_that_a_gateway_compresses_is_read() {
+fn a_body_compressed_by_a_gateway_is_read() {
     let archives = archives();
     let (env, s3) = with(&archives);
     let zip = archives[1].zip();
@@ -217,7 +217,7 @@ fn a_body_that_a_gateway_compresses_is_read() {
     assert_eq!(gets(&s3, &key(&archives[1])).len(), 2);
 }
 
-/// A listing of one archive of a storage class, as AWS tells it when asked whether there is a copy.
+/// A listing of one archived object, as AWS replies when asked for restored copies.
 fn archived_page(archive: &Archive, class: &str, is_restored: bool) -> Fault {
     let restored = "<RestoreStatus><IsRestoreInProgress>false</IsRestoreInProgress>\
                     <RestoreExpiryDate>2099-01-01T00:00:00Z</RestoreExpiryDate></RestoreStatus>";
@@ -235,7 +235,7 @@ fn asks_for_copies(request: &Request) -> bool {
 }
 
 #[test]
-fn archived_objects_are_left_out_unless_a_copy_is_at_hand() {
+fn archived_objects_are_left_out_unless_restored() {
     let archives = archives();
     for class in ["GLACIER", "DEEP_ARCHIVE"] {
         let (env, s3) = with(&archives[..1]);
@@ -252,7 +252,7 @@ fn archived_objects_are_left_out_unless_a_copy_is_at_hand() {
     s3.fail(asks_for_copies, 0, usize::MAX, archived_page(&archives[0], "GLACIER", true));
     s3.fail(is_listing, 0, usize::MAX, archived_page(&archives[0], "GLACIER", false));
     run(ingest(&env, &s3), &s3).exits(0).counts(&[("archives.processed", 1)]);
-    // A server that does not know the question.
+    // This server does not know the question for restored copies.
     let (env, s3) = with(&archives[..1]);
     s3.fail(asks_for_copies, 0, usize::MAX, Fault::Reply(error(501, "NotImplemented")));
     s3.fail(is_listing, 0, usize::MAX, archived_page(&archives[0], "GLACIER", false));
@@ -260,7 +260,7 @@ fn archived_objects_are_left_out_unless_a_copy_is_at_hand() {
 }
 
 #[test]
-fn an_object_that_turns_out_archived_stays_pending_and_says_so() {
+fn an_object_archived_since_the_listing_stays_pending() {
     let archives = archives();
     let (env, s3) = with(&archives);
     s3.fail(is_get_of(&archives[1]), 0, 1, Fault::Reply(error(403, "InvalidObjectState")));
@@ -269,7 +269,7 @@ fn an_object_that_turns_out_archived_stays_pending_and_says_so() {
 }
 
 #[test]
-fn etags_may_be_written_in_several_ways() {
+fn etags_are_compared_regardless_of_their_notation() {
     let mut archives = archives();
     archives[1] = Archive::new("20251218_000100").with_all(posts("larger", 30));
     let (env, s3) = with(&archives);
@@ -290,7 +290,7 @@ fn etags_may_be_written_in_several_ways() {
 }
 
 #[test]
-fn every_error_of_a_server_is_told_with_its_host_and_what_was_asked_for() {
+fn server_errors_name_the_host_and_the_object() {
     let (env, s3) = with(&archives());
     let host = s3.url().replace("http://", "");
     s3.fail(is_object, 0, usize::MAX, Fault::Reply(error(404, "NoSuchKey")));

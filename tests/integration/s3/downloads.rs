@@ -1,4 +1,4 @@
-//! `--source s3`: single downloads that fail, and what becomes of the others.
+//! `--source s3`: downloads that fail, without harm to the others.
 
 use super::{SOON, archives, check, gets, ingest, is_get_of, key, run, with};
 use crate::harness::archives::Archive;
@@ -8,7 +8,7 @@ use crate::harness::posts;
 use crate::harness::s3::{error, is_object};
 use crate::harness::script::Fault;
 
-/// So many archives with a row each.
+/// `count` archives with one row each.
 fn many(count: usize) -> Vec<Archive> {
     (0..count)
         .map(|n| Archive::new(&format!("20251218_0000{n:02}")).with_all(posts(&n.to_string(), 1)))
@@ -16,7 +16,7 @@ fn many(count: usize) -> Vec<Archive> {
 }
 
 #[test]
-fn a_body_that_is_cut_off_is_gone_on_with() {
+fn interrupted_downloads_resume() {
     let archives = archives();
     let (env, s3) = with(&archives);
     s3.fail(is_get_of(&archives[1]), 0, 2, Fault::CutReply);
@@ -34,7 +34,22 @@ fn a_body_that_is_cut_off_is_gone_on_with() {
 }
 
 #[test]
-fn an_object_that_is_replaced_meanwhile_is_downloaded_anew() {
+fn an_object_is_downloaded_as_a_whole_where_a_server_does_not_say_what_part_it_sends() {
+    let archives = archives();
+    let (env, s3) = with(&archives);
+    s3.fail(is_get_of(&archives[1]), 0, 1, Fault::CutReply);
+    let is_for_a_part = |request: &Request| is_object(request) && request.header("range").is_some();
+    let part = Reply { status: 206, headers: vec![], body: b"which part?".to_vec() };
+    s3.fail(is_for_a_part, 0, usize::MAX, Fault::Reply(part));
+    run(ingest(&env, &s3), &s3).exits(0);
+    assert_holds(&env.fake, &archives);
+    let ranges =
+        gets(&s3, &key(&archives[1])).iter().map(|r| r.header("range").is_some()).collect::<Vec<_>>();
+    assert_eq!(ranges, [false, true, false]);
+}
+
+#[test]
+fn an_object_replaced_during_its_download_is_downloaded_again() {
     let mut archives = archives();
     archives[1] = Archive::new("20251218_000100").with_all(posts("larger", 30));
     let (env, s3) = with(&archives);
@@ -49,7 +64,7 @@ fn an_object_that_is_replaced_meanwhile_is_downloaded_anew() {
 }
 
 #[test]
-fn what_has_vanished_or_is_denied_stays_pending_and_costs_no_other_archive() {
+fn missing_or_denied_objects_stay_pending_and_harm_no_other_archive() {
     for (status, code) in [(404, "NoSuchKey"), (403, "AccessDenied"), (403, "InvalidObjectState")] {
         let archives = archives();
         let (env, s3) = with(&archives);
@@ -63,7 +78,7 @@ fn what_has_vanished_or_is_denied_stays_pending_and_costs_no_other_archive() {
 }
 
 #[test]
-fn downloads_at_once_are_bounded() {
+fn the_number_of_concurrent_downloads_is_bounded() {
     let archives = many(12);
     let (env, s3) = with(&archives);
     s3.fail(is_object, 0, 2, Fault::Hang);
@@ -71,11 +86,11 @@ fn downloads_at_once_are_bounded() {
     s3.wait_for(is_object, 2);
     s3.release();
     check(running.wait(), &s3).exits(0).counts(&[("archives.processed", 12)]);
-    assert_eq!(s3.most_open_gets(), 2);
+    assert_eq!(s3.peak_open_gets(), 2);
 }
 
 #[test]
-fn an_object_that_is_replaced_by_a_larger_one_is_left_for_the_next_listing() {
+fn an_object_replaced_by_a_larger_one_waits_for_the_next_listing() {
     let mut archives = archives();
     let (env, s3) = with(&archives);
     s3.fail(is_get_of(&archives[1]), 0, 1, Fault::CutReply);
@@ -88,30 +103,30 @@ fn an_object_that_is_replaced_by_a_larger_one_is_left_for_the_next_listing() {
 }
 
 #[test]
-fn objects_that_the_budget_is_spent_on_stay_pending_and_cost_no_other_archive() {
+fn objects_past_the_retry_budget_stay_pending_and_harm_no_other_archive() {
     let archives = many(6);
     let (env, s3) = with(&archives);
-    // As many as are downloaded at once.
+    // As many objects as are downloaded at once.
     for archive in &archives[..2] {
         s3.fail(is_get_of(archive), 0, usize::MAX, Fault::Reply(error(500, "InternalError")));
     }
     let spent = run(ingest(&env, &s3).args(&["--retry-budget", "1", "--workers", "2"]), &s3);
     let spent = spent.exits(4).says("InternalError");
     spent.counts(&[("archives.processed", 4), ("archives.pending", 2), ("archives.failed", 0)]);
-    s3.heal();
+    s3.clear_faults();
     run(ingest(&env, &s3), &s3).exits(0).counts(&[("archives.processed", 2)]);
     assert_holds(&env.fake, &archives);
 }
 
 #[test]
-fn the_budget_of_an_s3_that_serves_nothing_is_spent_once() {
+fn the_budget_for_an_unavailable_s3_is_spent_once() {
     let archives = many(60);
     let (env, s3) = with(&archives);
     s3.fail(is_object, 0, usize::MAX, Fault::Reply(error(503, "SlowDown")));
     let spent = run(ingest(&env, &s3).args(&["--retry-budget", "2", "--workers", "2"]), &s3).exits(4);
     spent.counts(&[("archives.pending", 60)]);
-    spent.check(spent.took < SOON, "not each object was waited for");
-    assert!(gets(&s3, &key(&archives[59])).is_empty(), "not all were asked for");
+    spent.check(spent.took < SOON, "the budget is not spent for each object");
+    assert!(gets(&s3, &key(&archives[59])).is_empty(), "the last archives are not requested");
 }
 
 /// A request for the rest of this object.
@@ -121,18 +136,18 @@ fn is_range_of(archive: &Archive) -> impl Fn(&Request) -> bool + Send + 'static 
 }
 
 #[test]
-fn what_comes_again_and_again_is_no_progress() {
+fn repeated_bytes_are_not_progress() {
     let archives = archives();
     let (env, s3) = with(&archives);
     s3.fail(is_range_of(&archives[1]), 0, usize::MAX, Fault::Reply(error(412, "PreconditionFailed")));
     s3.fail(is_get_of(&archives[1]), 0, usize::MAX, Fault::CutReply);
     let spent = run(ingest(&env, &s3).args(&["--retry-budget", "1"]), &s3).exits(4);
     spent.counts(&[("archives.processed", 2), ("archives.pending", 1)]);
-    assert!(gets(&s3, &key(&archives[1])).len() < 100, "there is a pause between two attempts");
+    assert!(gets(&s3, &key(&archives[1])).len() < 100, "attempts are paused");
 }
 
 #[test]
-fn the_rest_of_an_object_need_not_name_its_state_again() {
+fn a_range_reply_may_omit_the_etag() {
     let archives = archives();
     let (env, s3) = with(&archives);
     let zip = archives[1].zip();
@@ -156,5 +171,5 @@ fn a_signal_ends_a_download_that_trickles() {
     s3.wait_for(is_get_of(&archives[1]), 1);
     running.signal("TERM");
     let run = check(running.wait(), &s3).exits(143);
-    run.check(run.took < SOON, "it did not wait for the rest");
+    run.check(run.took < SOON, "the run did not wait for the rest");
 }

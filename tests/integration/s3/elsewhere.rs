@@ -1,4 +1,4 @@
-//! `--source s3`: where the bucket is, and which setting to look at where nothing like S3 answers.
+//! `--source s3`: the region and endpoint of the bucket, and hints if nothing like S3 replies.
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
@@ -10,10 +10,10 @@ use crate::harness::s3::{BUCKET, error, is_listing};
 use crate::harness::script::Fault;
 
 #[test]
-fn the_region_that_a_redirect_names_is_gone_to_and_told_once() {
+fn a_redirect_to_another_region_is_followed_and_reported_once() {
     let archives = archives();
     let (env, s3) = with(&archives);
-    s3.is_in("eu-west-1");
+    s3.set_region("eu-west-1");
     let run = run(ingest(&env, &s3), &s3).exits(0).says("\"eu-west-1\"").says("set AWS_REGION");
     assert_eq!(run.stderr.matches("set AWS_REGION").count(), 1);
     assert_holds(&env.fake, &archives);
@@ -22,11 +22,11 @@ fn the_region_that_a_redirect_names_is_gone_to_and_told_once() {
         .iter()
         .filter(|request| request.header("authorization").is_some_and(|text| text.contains("/eu-west-1/s3/")))
         .count();
-    assert_eq!(there, s3.to_bucket().len() - 1, "one request was sent elsewhere");
+    assert_eq!(there, s3.to_bucket().len() - 1, "one request went to the wrong region");
 }
 
 #[test]
-fn the_region_may_be_set_in_several_places() {
+fn the_region_can_be_set_in_several_places() {
     let (env, s3) = with(&archives());
     env.write("config", "[default]\nregion = eu-west-1\n[profile there]\nregion = eu-west-3\n");
     for (region, variables) in [
@@ -35,24 +35,24 @@ fn the_region_may_be_set_in_several_places() {
         ("eu-west-3", &[("AWS_PROFILE", "there")]),
         ("eu-west-4", &[("AWS_REGION", "eu-west-4"), ("AWS_DEFAULT_REGION", "eu-west-2")]),
     ] {
-        s3.is_in(region);
+        s3.set_region(region);
         let mut invocation = ingest(&env, &s3).args(&["--dry-run"]).var("AWS_CONFIG_FILE", "config");
         for (name, value) in variables {
             invocation = invocation.var(name, value);
         }
         let run = run(invocation, &s3).exits(0);
-        run.check(!run.stderr.contains("set AWS_REGION"), "it is right at once");
+        run.check(!run.stderr.contains("set AWS_REGION"), "the region is right at once");
     }
 }
 
 #[test]
-fn a_region_that_leads_nowhere_is_told_with_the_settings() {
+fn an_unreachable_region_is_reported_with_its_settings() {
     let (env, s3) = with(&archives());
     let here = error(400, "AuthorizationHeaderMalformed").with_header("x-amz-bucket-region", "eu-west-1");
     s3.fail(is_listing, 0, usize::MAX, Fault::Reply(here));
     run(ingest(&env, &s3), &s3).exits(5).says("AWS_REGION").says("eu-west-1");
-    assert_eq!(s3.requests().len(), 2, "it was tried there");
-    s3.heal();
+    assert_eq!(s3.requests().len(), 2, "the other region was tried");
+    s3.clear_faults();
     s3.fail(
         is_listing,
         0,
@@ -63,7 +63,7 @@ fn a_region_that_leads_nowhere_is_told_with_the_settings() {
 }
 
 #[test]
-fn the_bucket_may_be_part_of_the_hosts_name() {
+fn the_bucket_may_be_part_of_the_host_name() {
     let archives = archives();
     let (env, s3) = with(&archives);
     let endpoint = s3.url().replace("127.0.0.1", "localhost");
@@ -81,7 +81,7 @@ fn the_bucket_may_be_part_of_the_hosts_name() {
 }
 
 #[test]
-fn an_endpoint_that_is_none_is_told_with_the_setting() {
+fn an_endpoint_that_is_not_s3_is_reported_with_its_setting() {
     let (env, s3) = with(&archives());
     let bucket_in_it = format!("{}/{BUCKET}", s3.url());
     ingest(&env, &s3)
@@ -97,7 +97,7 @@ fn an_endpoint_that_is_none_is_told_with_the_setting() {
     let url = format!("https://{}", plain_http.local_addr().unwrap());
     let answering = std::thread::spawn(move || {
         let (mut stream, _) = plain_http.accept().unwrap();
-        // What is asked is not understood.
+        // The server does not understand the request.
         assert!(stream.read(&mut [0; 1_000]).unwrap() > 0);
         stream.write_all(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n").unwrap();
     });
@@ -110,8 +110,8 @@ fn an_endpoint_that_is_none_is_told_with_the_setting() {
     };
     s3.fail(is_listing, 0, usize::MAX, Fault::Reply(plain));
     run(ingest(&env, &s3), &s3).exits(5).says("Client sent an HTTP request").says("https://");
-    s3.heal();
-    // A TLS alert, as a port for https answers what it does not understand.
+    s3.clear_faults();
+    // The TLS alert of an https port that receives plain HTTP.
     s3.fail(is_listing, 0, usize::MAX, Fault::Bytes(b"\x15\x03\x01\x00\x02\x02\x16"));
     at(&s3.url()).exits(4).says("port of AWS_ENDPOINT_URL_S3");
     let with_user = s3.url().replace("http://", "http://user:hunter2@");
@@ -119,12 +119,12 @@ fn an_endpoint_that_is_none_is_told_with_the_setting() {
         ingest(&env, &s3).var("AWS_ENDPOINT_URL_S3", &with_user).run().exits(2).says("AWS_S3_ACCESS_KEY");
     run.check(
         !run.stderr.contains("hunter2") && !run.stderr.contains("ELASTICSEARCH"),
-        "it is a matter of S3",
+        "the error belongs to S3",
     );
 }
 
 #[test]
-fn a_host_that_hangs_does_not_hold_a_signal_up() {
+fn a_hanging_host_does_not_delay_a_signal() {
     let (env, s3) = with(&archives());
     s3.fail(is_listing, 0, usize::MAX, Fault::Hang);
     for (mode, code) in [("once", 143), ("spool", 0)] {

@@ -1,4 +1,4 @@
-//! `--source s3` with the credentials of an instance, whose metadata service fails for a while.
+//! `--source s3` with the credentials of an instance, whose metadata service fails temporarily.
 
 use super::{archives, run, with, without_keys};
 use crate::harness::http::Request;
@@ -23,7 +23,7 @@ fn is_for(path: &'static str) -> impl Fn(&Request) -> bool + Send + 'static {
 }
 
 #[test]
-fn a_metadata_service_that_is_overloaded_is_waited_for() {
+fn an_overloaded_metadata_service_is_retried() {
     for (path, status) in [(TOKEN, 503), (TOKEN, 429), (ROLES, 500), (ROLES, 429), (ROLE, 503)] {
         let archives = archives();
         let (env, s3) = with(&archives[..1]);
@@ -34,7 +34,7 @@ fn a_metadata_service_that_is_overloaded_is_waited_for() {
 }
 
 #[test]
-fn a_metadata_service_that_stays_overloaded_ends_the_run_once_the_budget_is_spent() {
+fn an_overloaded_metadata_service_ends_the_run_past_the_budget() {
     for path in [TOKEN, ROLES] {
         let (env, s3) = with(&archives());
         s3.fail(is_for(path), 0, usize::MAX, Fault::Reply(error(503, "Busy")));
@@ -43,7 +43,7 @@ fn a_metadata_service_that_stays_overloaded_ends_the_run_once_the_budget_is_spen
 }
 
 #[test]
-fn where_nobody_answers_or_there_is_no_role_this_is_no_instance() {
+fn a_missing_metadata_service_or_role_means_no_instance() {
     for (path, fault) in [(TOKEN, Fault::CloseBefore), (ROLES, Fault::Reply(error(404, "NotFound")))] {
         let (env, s3) = with(&archives());
         s3.fail(is_for(path), 0, usize::MAX, fault);
@@ -53,7 +53,7 @@ fn where_nobody_answers_or_there_is_no_role_this_is_no_instance() {
 }
 
 #[test]
-fn an_instance_is_known_by_the_credentials_that_it_has_given_out() {
+fn a_metadata_service_that_answered_once_is_retried() {
     let archives = archives();
     let (env, s3) = with(&archives);
     s3.fail(is_object, 0, 1, Fault::Reply(error(400, "ExpiredToken")));

@@ -1,22 +1,22 @@
-//! `--source s3` with `--from` and `--to`: no page is asked for that has none of these times, where names allow it.
+//! `--source s3` with `--from` and `--to`: pages outside the time span are skipped if the key names allow it.
 
 use super::{BUCKET, archives, ingest, put, run, with};
 use crate::harness::TestEnv;
 use crate::harness::archives::Archive;
 use crate::harness::s3::{FakeS3, is_listing, is_object};
 
-/// Pages that a year of archives every five minutes has, of which the fake has as many with fewer keys.
+/// The number of pages of a year with an archive every five minutes. The fake's pages have fewer keys.
 const PAGES: usize = 105;
 const KEYS_OF_A_PAGE: usize = 10;
 
-/// A bucket with so many pages, the archives on them 8 hours apart.
+/// A bucket with this number of pages, and an archive every 8 hours.
 fn a_year(lead: &str) -> (TestEnv, FakeS3) {
     let (env, s3) = with(&[]);
     s3.pages_of(KEYS_OF_A_PAGE);
     for n in 0..PAGES * KEYS_OF_A_PAGE {
         let (day, hour) = (n / 3, 8 * (n % 3));
         let time = format!("2025{:02}{:02}_{hour:02}0000", 1 + day / 30, 1 + day % 30);
-        // February has fewer days: those names have no time, and are no archives of this form.
+        // Days that do not exist have no time, and are not archives of this form.
         if !["20250229", "20250230"].iter().any(|day| time.starts_with(day)) {
             s3.put(&format!("in/{lead}{time}.db.zip"), "x");
         }
@@ -24,7 +24,7 @@ fn a_year(lead: &str) -> (TestEnv, FakeS3) {
     (env, s3)
 }
 
-/// The names that would be taken up, and the number of requests that it took to know.
+/// The names that would be loaded, and the number of requests that it took.
 fn taken(env: &TestEnv, s3: &FakeS3, arguments: &[&str]) -> (Vec<String>, usize) {
     let before = s3.requests().len();
     let list = run(ingest(env, s3).args(&["--list"]).args(arguments), s3).exits(0);
@@ -34,7 +34,7 @@ fn taken(env: &TestEnv, s3: &FakeS3, arguments: &[&str]) -> (Vec<String>, usize)
 }
 
 #[test]
-fn a_day_of_a_year_costs_three_requests_instead_of_a_hundred() {
+fn listing_one_day_of_a_year_takes_three_requests() {
     let (env, s3) = a_year("mega_jetstream_");
     let (all, requests) = taken(&env, &s3, &[]);
     assert_eq!(requests, all.len().div_ceil(KEYS_OF_A_PAGE));
@@ -45,9 +45,9 @@ fn a_day_of_a_year_costs_three_requests_instead_of_a_hundred() {
     assert_eq!(
         (names.as_slice(), requests),
         (&expected[..], 3),
-        "the first page, what else there is, and that day"
+        "one page, one listing of prefixes, and that day"
     );
-    // A span without an end has all that comes behind it.
+    // An open span includes everything after its start.
     let (names, requests) = taken(&env, &s3, &["--from", "2025-11-30"]);
     assert_eq!(names, all[all.iter().position(|name| *name == expected[0]).unwrap()..]);
     assert_eq!(requests, 2 + (21usize * 3).div_ceil(KEYS_OF_A_PAGE));
@@ -56,14 +56,14 @@ fn a_day_of_a_year_costs_three_requests_instead_of_a_hundred() {
 }
 
 #[test]
-fn a_prefix_that_ends_before_the_time_needs_nothing_to_be_confirmed() {
+fn listing_by_a_prefix_that_ends_before_the_time_takes_two_requests() {
     let (env, s3) = a_year("");
     let (names, requests) = taken(&env, &s3, &["--from", "2025-11-30", "--to", "2025-12-01"]);
     assert_eq!((names.len(), requests), (3, 2));
 }
 
 #[test]
-fn no_archive_is_leapt_over_whatever_the_names() {
+fn no_archive_is_missed_whatever_its_name() {
     let others = [
         "in/2024/mega_jetstream_20251130_010000.db.zip",
         "in/before_20251130_010000.db.zip",
@@ -81,16 +81,16 @@ fn no_archive_is_leapt_over_whatever_the_names() {
 }
 
 #[test]
-fn a_server_that_knows_no_such_delimiter_is_asked_for_all_pages() {
+fn a_server_that_ignores_delimiters_is_asked_for_all_pages() {
     let (env, s3) = a_year("mega_jetstream_");
-    s3.know_no_delimiter();
+    s3.ignore_delimiters();
     let (names, requests) = taken(&env, &s3, &["--from", "2025-11-30", "--to", "2025-12-01"]);
     assert_eq!(names.len(), 3);
     assert!(requests > 100, "{requests}");
 }
 
 #[test]
-fn a_load_takes_the_times_that_are_asked_for_and_nothing_else_is_downloaded() {
+fn only_archives_within_the_time_span_are_downloaded() {
     let archives = archives();
     let (env, s3) = with(&archives);
     let span = ["--from", "2025-12-18T00:01:00Z", "--to", "2025-12-18T00:02:00Z"];
@@ -103,35 +103,33 @@ fn a_load_takes_the_times_that_are_asked_for_and_nothing_else_is_downloaded() {
 }
 
 #[test]
-fn an_object_that_has_changed_since_it_was_processed_is_told_by_its_etag_and_left() {
+fn an_object_with_a_new_etag_is_reported_and_left() {
     let archives = archives();
     let (env, s3) = with(&archives);
     run(ingest(&env, &s3), &s3).exits(0);
-    // All are listed with another time now, one of them with another ETag.
-    s3.modified_now();
+    // All objects have new times; one has a new ETag, too.
+    s3.touch_all();
     s3.put(&format!("in/{}", archives[1].name()), archives[1].zip());
     let again = run(ingest(&env, &s3).args(&["--retry-failed"]), &s3).exits(0);
     again.counts(&[("archives.already_done", 3), ("rows.read", 0)]);
-    again.check(
-        again.stderr.matches("has changed since it was processed").count() == 1,
-        "it is told, and once",
-    );
-    again.check(again.stderr.contains(&archives[1].name()), "by its name");
+    again
+        .check(again.stderr.matches("has changed since it was processed").count() == 1, "one line is logged");
+    again.check(again.stderr.contains(&archives[1].name()), "the reason is named");
 }
 
 #[test]
-fn a_database_with_a_log_beside_it_fails_with_the_reason() {
+fn a_database_with_an_sqlite_wal_beside_it_fails() {
     for suffix in [".db.zip-wal", ".db-wal", ".db.zip-journal"] {
         let (env, s3) = with(&[]);
         let archive: &Archive = &archives()[0];
         s3.put(&format!("in/{}", archive.name()), archive.database());
         let log = archive.name().replace(".db.zip", suffix);
-        s3.put(&format!("in/{log}"), "what is not in the database yet");
+        s3.put(&format!("in/{log}"), "rows that are not in the database yet");
         run(ingest(&env, &s3), &s3).exits(3).counts(&[("archives.failed", 1), ("rows.read", 0)]);
         let error = env.state()[&archive.name()]["error"].to_string();
         assert!(error.contains(&log) && error.contains("wal_checkpoint(TRUNCATE)"), "{error}");
     }
-    // Beside a zip it is of no matter, nor is an empty one.
+    // A WAL beside a zip does no harm, nor does an empty one.
     let (env, s3) = with(&[]);
     put(&s3, &archives()[..1]);
     s3.put(&format!("in/{}-wal", archives()[0].name()), "x");
@@ -141,7 +139,7 @@ fn a_database_with_a_log_beside_it_fails_with_the_reason() {
 }
 
 #[test]
-fn a_list_for_programs_tells_where_an_object_is_and_its_class() {
+fn the_json_list_gives_path_and_storage_class_of_each_object() {
     let (env, s3) = with(&archives()[..1]);
     s3.put("in/.db.zip/../x.db.zip", "no URL leads to it");
     let list = run(ingest(&env, &s3).args(&["--list", "--json"]), &s3).exits(0);

@@ -1,4 +1,4 @@
-//! `--source s3 --mode spool`: what comes later, and what outlives failures that end a run once.
+//! `--source s3 --mode spool`: objects that arrive later, and failures that would end a once run.
 
 use std::time::{Duration, Instant};
 
@@ -9,9 +9,9 @@ use crate::harness::http::Request;
 use crate::harness::model::assert_holds;
 use crate::harness::s3::{FakeS3, error, is_listing, is_object};
 use crate::harness::script::Fault;
-use crate::harness::{Invocation, Running, TestEnv, at_once, posts};
+use crate::harness::{Invocation, Running, TestEnv, in_parallel, posts};
 
-/// The bucket, looked at once a second.
+/// The program, with a look at the bucket every second.
 fn spool<'e>(env: &'e TestEnv, s3: &FakeS3) -> Invocation<'e> {
     ingest(env, s3).args(&["--mode", "spool"]).var("SPOOL_INTERVAL_SEC", "1")
 }
@@ -19,14 +19,14 @@ fn spool<'e>(env: &'e TestEnv, s3: &FakeS3) -> Invocation<'e> {
 /// Waits until an object is left for a later look.
 fn wait_until_it_is_left(running: &Running) {
     let started = Instant::now();
-    while !running.has_said("stays pending") {
-        assert!(started.elapsed() < PATIENCE, "it is left for later");
+    while !running.has_logged("stays pending") {
+        assert!(started.elapsed() < PATIENCE, "an object is left for later");
         std::thread::sleep(Duration::from_millis(5));
     }
 }
 
 #[test]
-fn takes_up_what_comes_later() {
+fn loads_objects_that_arrive_later() {
     let archives = archives();
     let (env, s3) = with(&archives[..1]);
     let running = spool(&env, &s3).start();
@@ -39,7 +39,7 @@ fn takes_up_what_comes_later() {
 }
 
 #[test]
-fn downloads_an_object_anew_that_is_replaced_meanwhile() {
+fn downloads_a_replaced_object_again() {
     let mut archives = archives();
     let (env, s3) = with(&archives);
     s3.fail(is_get_of(&archives[1]), 0, 1, Fault::CutReply);
@@ -53,7 +53,7 @@ fn downloads_an_object_anew_that_is_replaced_meanwhile() {
 }
 
 #[test]
-fn goes_on_whatever_becomes_of_single_objects() {
+fn survives_failures_of_single_objects() {
     for (status, code) in [(404, "NoSuchKey"), (403, "AccessDenied"), (503, "SlowDown")] {
         let archives = archives();
         let (env, s3) = with(&archives);
@@ -67,9 +67,9 @@ fn goes_on_whatever_becomes_of_single_objects() {
 }
 
 #[test]
-fn goes_on_whatever_becomes_of_later_listings() {
+fn survives_failures_of_later_listings() {
     let replies = [(403, "AccessDenied"), (404, "NoSuchBucket"), (400, "ExpiredToken"), (500, "x")];
-    at_once(replies, |(status, code)| {
+    in_parallel(replies, |(status, code)| {
         let archives = archives();
         let (env, s3) = with(&archives[..1]);
         s3.fail(is_listing, 1, 3, Fault::Reply(error(status, code)));
@@ -84,8 +84,8 @@ fn goes_on_whatever_becomes_of_later_listings() {
 }
 
 #[test]
-fn an_object_that_cannot_be_served_is_left_for_later_and_costs_no_other_archive() {
-    at_once([(500, "InternalError"), (307, "TemporaryRedirect")], |(status, code)| {
+fn an_object_that_cannot_be_served_waits_and_harms_no_other_archive() {
+    in_parallel([(500, "InternalError"), (307, "TemporaryRedirect")], |(status, code)| {
         let archives = archives();
         let (env, s3) = with(&archives[..2]);
         s3.fail(is_get_of(&archives[0]), 0, usize::MAX, Fault::Reply(error(status, code)));
@@ -94,7 +94,7 @@ fn an_object_that_cannot_be_served_is_left_for_later_and_costs_no_other_archive(
         put(&s3, &archives[2..]);
         env.wait_for_processed(&archives[1..]);
         wait_until_it_is_left(&running);
-        s3.heal();
+        s3.clear_faults();
         env.wait_for_processed(&archives);
         running.signal("TERM");
         check(running.wait(), &s3).exits(0).says(code);
@@ -103,7 +103,7 @@ fn an_object_that_cannot_be_served_is_left_for_later_and_costs_no_other_archive(
 }
 
 #[test]
-fn an_object_that_was_left_is_asked_for_once_at_each_later_look() {
+fn an_object_left_for_later_is_tried_once_per_look() {
     let archives = archives();
     let (env, s3) = with(&archives[..1]);
     s3.fail(is_object, 0, usize::MAX, Fault::Reply(error(500, "InternalError")));
@@ -117,7 +117,7 @@ fn an_object_that_was_left_is_asked_for_once_at_each_later_look() {
     check(running.wait(), &s3).exits(0);
     assert!(
         before.iter().filter(|request| is_object(request)).count() > 1,
-        "at first it is tried for a while"
+        "the first look retries for a while"
     );
     let later = s3.requests().split_off(before.len());
     let asked: Vec<_> =
@@ -126,15 +126,15 @@ fn an_object_that_was_left_is_asked_for_once_at_each_later_look() {
 }
 
 #[test]
-fn no_object_is_left_for_later_while_s3_does_not_answer_at_all() {
+fn no_object_is_left_for_later_while_s3_is_unavailable() {
     let archives = archives();
     let (env, s3) = with(&archives);
     s3.fail(is_object, 0, usize::MAX, Fault::Reply(error(503, "SlowDown")));
     s3.fail(is_listing, 1, usize::MAX, Fault::Reply(error(503, "SlowDown")));
     let running = spool(&env, &s3).start();
-    // The first is the look, the others ask whether S3 answers.
+    // The first listing is the look; the others probe whether S3 answers.
     s3.wait_for(is_listing, 3);
-    s3.heal();
+    s3.clear_faults();
     env.wait_for_processed(&archives);
     running.signal("TERM");
     let run = check(running.wait(), &s3).exits(0);
@@ -143,14 +143,14 @@ fn no_object_is_left_for_later_while_s3_does_not_answer_at_all() {
 }
 
 #[test]
-fn is_given_up_at_once_where_the_first_listing_is_refused() {
+fn ends_at_once_if_the_first_listing_is_refused() {
     let (env, s3) = with(&archives());
     s3.fail(is_listing, 0, usize::MAX, Fault::Reply(error(403, "AccessDenied")));
     check(spool(&env, &s3).run(), &s3).exits(5).says("AccessDenied");
 }
 
 #[test]
-fn waits_for_credentials_that_are_refused_for_a_while() {
+fn waits_out_a_temporary_refusal_of_credentials() {
     for (status, code) in [(403, "InvalidAccessKeyId"), (400, "ExpiredToken")] {
         let archives = archives();
         let (env, s3) = with(&archives);
@@ -164,7 +164,7 @@ fn waits_for_credentials_that_are_refused_for_a_while() {
 }
 
 #[test]
-fn no_part_is_taken_of_a_listing_whose_second_page_fails() {
+fn loads_nothing_from_a_listing_whose_second_page_fails() {
     let archives = archives();
     let (env, s3) = with(&archives[..1]);
     let second_page =
@@ -183,11 +183,11 @@ fn no_part_is_taken_of_a_listing_whose_second_page_fails() {
 }
 
 #[test]
-fn a_broken_object_is_judged_at_once() {
+fn marks_a_broken_object_at_once() {
     let archives = archives();
     let (env, s3) = with(&archives[1..]);
     s3.put(&key(&archives[0]), "no zip");
-    s3.modified_now();
+    s3.touch_all();
     let running = spool(&env, &s3).start();
     env.wait_for_processed(&archives[1..]);
     running.signal("TERM");

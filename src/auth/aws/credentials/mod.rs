@@ -204,7 +204,7 @@ impl Provider {
         let CredentialSources { keys, web_identity, sts, .. } = &self.sources;
         let from_keys = || match keys {
             Some(_) if profile::uses_env_keys(&self.sources.profile) => {
-                Err(StepError::Absent("the profile takes a role with them".to_owned()))
+                Err(StepError::Absent("the profile assumes a role with these keys".to_owned()))
             }
             Some(keys) => read_keys(keys),
             None => Err(StepError::Absent("AWS_S3_ACCESS_KEY and AWS_ACCESS_KEY_ID are not set".to_owned())),

@@ -49,7 +49,7 @@ impl Login {
             None => return Ok(None),
         };
         let of_session = |setting: &str| session.get(setting).filter(|text| !text.is_empty()).cloned();
-        let missing = |setting: &str| format!("logs in by SSO, and has no {setting}");
+        let missing = |setting: &str| format!("uses SSO, but has no {setting}");
         let region = of_session("sso_region").ok_or_else(|| missing("sso_region"))?;
         if !is_region(&region) {
             return Err(format!("has sso_region {region:?}, which is not a region"));
@@ -70,8 +70,8 @@ pub(super) fn credentials(
     cache: Option<&Path>,
     login: &Login,
 ) -> Result<Credentials, StepError> {
-    let refused = |why: &str| StepError::Refused(format!("logs in by SSO, and {why}"));
-    let token = cache.and_then(|cache| token(cache, login)).ok_or_else(|| refused("nobody has logged in"))?;
+    let refused = |why: &str| StepError::Refused(format!("uses SSO, but {why}"));
+    let token = cache.and_then(|cache| token(cache, login)).ok_or_else(|| refused("there is no log-in"))?;
     if token.expires.is_none_or(|expires| expires <= now_millis()) {
         return Err(refused("the log-in has expired"));
     }

@@ -1,4 +1,4 @@
-//! Zips that are whole, and zips that lie, are cut off or ask for too much.
+//! Tests of good zips, and of those with wrong sizes, torn ones and bombs.
 
 use super::super::fixture::{THREE_ROWS, database, patch_central_header, zip, zip_by};
 use super::*;
@@ -30,7 +30,7 @@ fn assert_broken(result: Result<Vec<u8>, ArchiveError>, words: &str) {
     }
 }
 
-/// A zip of a small database, with bytes of the entry's central header overwritten.
+/// Creates a zip of a small database, and overwrites bytes of the entry's header in the central directory.
 fn patched(at: usize, bytes: &[u8]) -> Vec<u8> {
     let mut file = zip(&[("a.db", &database(THREE_ROWS))]);
     patch_central_header(&mut file, at, bytes);
@@ -50,7 +50,7 @@ fn a_deflated_a_stored_and_a_bare_database_unpack_to_the_same() {
 }
 
 #[test]
-fn entries_that_are_no_database_and_folders_in_names_do_not_matter() {
+fn other_entries_and_folders_in_names_do_not_matter() {
     let database = database(THREE_ROWS);
     let file = zip(&[("README.txt", b"hello"), ("../../etc/a.db", &database), ("a.db-wal", b"")]);
     assert!(unpack(&file).unwrap() == database);
@@ -65,7 +65,7 @@ fn a_zip_without_a_db_entry_and_one_with_several_are_broken() {
 }
 
 #[test]
-fn what_systems_add_to_a_zip_does_not_matter() {
+fn metadata_files_in_a_zip_do_not_matter() {
     let database = database(THREE_ROWS);
     let file = zip(&[
         ("__MACOSX/", b""),
@@ -82,7 +82,7 @@ fn what_systems_add_to_a_zip_does_not_matter() {
 }
 
 #[test]
-fn of_several_db_entries_the_one_database_counts() {
+fn the_only_database_among_several_db_entries_counts() {
     let large = database(&format!("{THREE_ROWS} CREATE TABLE t AS SELECT randomblob(300000)"));
     let others: [(&str, &[u8]); 4] =
         [("b.db", b""), ("c.db", b"SQLite format"), ("d.db", b"SQLite format 2\0"), ("e.db", &[7; 200_000])];
@@ -99,13 +99,13 @@ fn of_several_db_entries_the_one_database_counts() {
 }
 
 #[test]
-fn the_beginning_of_an_entry_is_seen_however_it_was_deflated() {
+fn the_beginning_of_an_entry_is_recognized_however_it_was_deflated() {
     let database = database(&format!("{THREE_ROWS} CREATE TABLE t AS SELECT randomblob(300000)"));
     for level in 0..=12 {
         let mut compressor = libdeflater::Compressor::new(libdeflater::CompressionLvl::new(level).unwrap());
         let mut bytes = vec![0; compressor.deflate_compress_bound(database.len())];
         let length = compressor.deflate_compress(&database, &mut bytes).unwrap();
-        // Also behind empty blocks: stored, and with fixed codes.
+        // Also after empty blocks: stored, and with fixed codes.
         for before in [&b""[..], b"\0\0\0\xff\xff\0\0\0\xff\xff"] {
             let bytes = [before, &bytes[..length]].concat();
             let packed = Packed { bytes: &bytes, deflated: true, len: database.len(), crc32: None };
@@ -115,7 +115,7 @@ fn the_beginning_of_an_entry_is_seen_however_it_was_deflated() {
 }
 
 #[test]
-fn an_entry_that_cannot_be_looked_into_may_be_a_database() {
+fn an_entry_that_cannot_be_read_may_be_a_database() {
     let database = database(THREE_ROWS);
     let mut file = zip(&[("a.db", &database), ("b.db", &database)]);
     patch_central_header(&mut file, FLAGS, &[1]);
@@ -135,7 +135,7 @@ fn a_database_with_a_log_beside_it_in_the_zip_is_broken() {
 }
 
 #[test]
-fn a_file_that_is_no_zip_is_broken() {
+fn a_file_that_is_not_a_zip_is_broken() {
     assert_broken(unpack(b""), "not a valid zip");
     assert_broken(unpack(&[0; 5_000]), "not a valid zip");
     assert_broken(unpack(b"<html>503 Service Unavailable</html>"), "not a valid zip");
@@ -160,7 +160,7 @@ fn an_entry_of_another_compression_method_is_broken() {
 }
 
 #[test]
-fn a_size_that_lies_is_broken() {
+fn a_wrong_size_is_broken() {
     let size = database(THREE_ROWS).len() as u32;
     assert_broken(unpack(&patched(SIZE, &(size - 1).to_le_bytes())), "longer than it declares");
     assert_broken(unpack(&patched(SIZE, &(size + 1).to_le_bytes())), "not as long as it declares");
@@ -183,7 +183,7 @@ fn a_header_offset_outside_of_the_file_is_broken() {
 }
 
 #[test]
-fn an_entry_that_is_no_database_is_broken() {
+fn an_entry_that_is_not_a_database_is_broken() {
     assert_broken(unpack(&zip(&[("a.db", b"")])), "too short");
     assert_broken(unpack(&zip(&[("a.db", &[0; 4_096])])), "not an SQLite database");
 }
@@ -218,7 +218,7 @@ fn too_many_entries_are_refused_by_their_declared_number() {
 }
 
 #[test]
-fn many_false_ends_of_the_central_directory_cost_no_time() {
+fn many_false_ends_of_the_central_directory_take_no_time() {
     let mut file = vec![0; 16 << 20];
     let end = b"PK\x05\x06\0\0\0\0\x01\0\x01\0\xff\xff\0\0\x00\0\0\0\0\0";
     let start = file.len() - 65_000;

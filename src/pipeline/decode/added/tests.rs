@@ -1,4 +1,4 @@
-//! Tests of the readers of further fields.
+//! Tests of the readers of `--add-field`.
 
 use super::*;
 use crate::model::Dropped;
@@ -35,7 +35,7 @@ fn added(choice: FieldChoice, record: &str, video: &str) -> Added {
     read(choice, &post, &embeddings)
 }
 
-/// The fields and the names of unreadable ones. Omits the fields that `media` adds to every post.
+/// Returns the fields, and the names of unreadable ones. Omits the fields that `media` adds to every post.
 fn of(record: &Json, video: &Json) -> (Json, Vec<&'static str>) {
     let added = added(ALL, &record.to_string(), &video.to_string());
     let without = ["contains_images", "contains_video", "image_count", "video_count"];
@@ -48,7 +48,7 @@ fn feature(kind: &str, member: &str, value: impl Into<Json>) -> Json {
 }
 
 #[test]
-fn every_field_is_read_where_it_stands() {
+fn every_field_is_read() {
     let record = json!({
         "text": "not read",
         "langs": ["en", "pt-BR", "EN", "ja", "de"],
@@ -75,7 +75,7 @@ fn every_field_is_read_where_it_stands() {
 }
 
 #[test]
-fn images_and_videos_are_told_also_beside_a_quote() {
+fn images_and_videos_are_read_even_with_a_quote() {
     let image = |alt: &str| {
         json!({"alt": alt, "aspectRatio": {"width": 3, "height": 4},
         "image": {"mimeType": "image/jpeg", "size": 5, "ref": {}}})
@@ -104,7 +104,7 @@ fn images_and_videos_are_told_also_beside_a_quote() {
 }
 
 #[test]
-fn what_cannot_be_read_is_left_out_and_counted_once_by_its_name() {
+fn unreadable_fields_are_left_out_and_counted_once_by_name() {
     for (record, video, fields, dropped) in [
         (json!({"langs": "en"}), json!(null), json!({}), &["langs"][..]),
         (json!({"langs": ["en", 7, "e_n"]}), json!({}), json!({"langs": ["en"]}), &["langs"]),
@@ -130,13 +130,22 @@ fn what_cannot_be_read_is_left_out_and_counted_once_by_its_name() {
 }
 
 #[test]
-fn half_a_surrogate_pair_costs_nothing_but_itself() {
+fn what_an_index_would_refuse_with_its_post_is_left_out() {
+    let record = json!({"embed": {"images": [7, {"image": {"size": 1_u64 << 31}, "aspectRatio": {"width": u64::MAX}}]}});
+    assert_eq!(of(&record, &json!({})), (json!({"media": [{"media_type": "image"}]}), vec!["media"]));
+    let record = json!({"embed": {"images": vec![json!({}); 20_000]}});
+    let (fields, dropped) = of(&record, &json!({}));
+    assert_eq!((fields["media"].as_array().map(Vec::len), dropped), (Some(MOST_IMAGES), vec!["media"]));
+}
+
+#[test]
+fn half_a_surrogate_pair_does_not_affect_the_rest() {
     let added = added(ALL, r#"{"tags": ["a\ud83d"], "langs": ["en"]}"#, "");
     assert_eq!(added.get("hashtags"), Some(&json!(["a\u{fffd}"])));
 }
 
 #[test]
-fn what_is_not_asked_for_is_not_read() {
+fn fields_that_are_not_requested_are_not_read() {
     let choice = FieldChoice { added: &["langs"], ..FieldChoice::default() };
     let record = r#"{"langs": ["en"], "tags": ["a"], "facets": 1}"#;
     assert_eq!(added(choice, record, "{").values, [("langs", json!(["en"]))]);
@@ -144,7 +153,7 @@ fn what_is_not_asked_for_is_not_read() {
 }
 
 #[test]
-fn every_name_that_can_be_asked_for_has_a_reader() {
+fn every_name_of_add_field_has_a_reader() {
     let mut asked: Vec<_> = POST_FIELDS.iter().filter_map(|field| field.asked).collect();
     asked.dedup();
     assert_eq!(asked, READERS.iter().map(|reader| reader.asked).collect::<Vec<_>>());

@@ -1,18 +1,18 @@
-//! The inner loops of the cursor: find the end of a string's plain part or of a run of digits, many bytes at a time.
+//! The inner loops of the cursor, which scan many bytes at a time for the end of plain text or digits.
 
-/// A word whose bytes are all `byte`.
+/// Returns a word whose bytes are all `byte`.
 const fn splat(byte: u8) -> u64 {
     u64::from_le_bytes([byte; 8])
 }
 
-/// The eight bytes at an index, the first in the lowest bits.
+/// Returns the eight bytes at an index, the first one in the lowest bits.
 fn word(bytes: &[u8], at: usize) -> Option<u64> {
     bytes.get(at..)?.first_chunk().copied().map(u64::from_le_bytes)
 }
 
-/// Index of the first quote, backslash or control character at or after `at`, else the end.
+/// Returns the index of the first quote, backslash or control character at or after `at`, or else the length.
 pub(super) fn plain_end(bytes: &[u8], mut at: usize) -> usize {
-    // Most keys and texts are short, and words find their end sooner than blocks do.
+    // Most keys and texts are short, and words find their end faster than blocks.
     let long = at.saturating_add(32);
     while let Some(word) = word(bytes, at) {
         let special = specials(word);
@@ -28,10 +28,10 @@ pub(super) fn plain_end(bytes: &[u8], mut at: usize) -> usize {
     at + rest.iter().position(|&byte| is_special(byte)).unwrap_or(rest.len())
 }
 
-/// Index of the first block of 32 bytes, counted from `at`, that is not all plain.
+/// Returns the index of the first block of 32 bytes from `at` on that is not all plain.
 ///
-/// There is no branch within a block, and it is read as words, not bytes. So the compiler generates vector instructions
-/// (15 GB/s instead of 2.5 GB/s).
+/// Each block is read as words and without branches, so that the compiler generates vector instructions (15 GB/s instead
+/// of 2.5 GB/s).
 fn skip_plain_blocks(bytes: &[u8], at: usize) -> usize {
     let (blocks, _) = bytes.get(at..).unwrap_or_default().as_chunks::<32>();
     let is_plain = |block: &[u8; 32]| {
@@ -46,7 +46,7 @@ fn is_special(byte: u8) -> bool {
     byte == b'"' || byte == b'\\' || byte < 0x20
 }
 
-/// The high bit of the first (lowest) special byte of a word. Bits of higher bytes may be set by mistake.
+/// Returns a word with the high bit of the first (lowest) special byte set. Bits of higher bytes may be set by mistake.
 ///
 /// Source: the test for bytes less than n in S. Anderson, "Bit Twiddling Hacks".
 fn specials(word: u64) -> u64 {
@@ -56,10 +56,10 @@ fn specials(word: u64) -> u64 {
     (quote_or_control | backslash) & !word & splat(0x80)
 }
 
-/// Index of the first byte at or after `at` that is not a digit, else the end.
+/// Returns the index of the first byte at or after `at` that is not a digit, or else the length.
 pub(super) fn digits_end(bytes: &[u8], mut at: usize) -> usize {
     while let Some(word) = word(bytes, at) {
-        // A digit leaves 0 to 9. Adding 0x76 sets the high bit of everything above, and carries only upwards.
+        // A digit becomes 0 to 9. Adding 0x76 sets the high bit of anything larger, and carries only upwards.
         let value = word ^ splat(b'0');
         let others = (value | value.wrapping_add(splat(0x76))) & splat(0x80);
         if others != 0 {
@@ -76,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_byte_is_found_where_it_is_special_and_only_there() {
+    fn exactly_the_special_bytes_are_found_at_every_place() {
         for byte in 0..=u8::MAX {
             for (length, place) in [(8, 0), (8, 7), (31, 30), (100, 3), (100, 33), (100, 67), (100, 99)] {
                 let mut bytes = vec![b'a'; length];

@@ -12,7 +12,7 @@ pub struct RawStr<'a> {
 }
 
 impl<'a> RawStr<'a> {
-    /// The unescaped text. Every lone surrogate becomes U+FFFD.
+    /// Returns the unescaped text. Every lone surrogate becomes U+FFFD.
     pub fn unescape(self) -> Cow<'a, str> {
         if self.escaped { Cow::Owned(unescape(self.raw)) } else { Cow::Borrowed(self.raw) }
     }
@@ -23,12 +23,12 @@ impl<'a> RawStr<'a> {
     }
 }
 
-/// The value found where a string is expected.
+/// A value that should be a string.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum MaybeString<'a> {
     /// A string.
     String(RawStr<'a>),
-    /// `null`, or no value at all.
+    /// `null`, or no value.
     #[default]
     Null,
     /// A value of another type.
@@ -36,7 +36,7 @@ pub enum MaybeString<'a> {
 }
 
 impl<'a> MaybeString<'a> {
-    /// The string, if it is one.
+    /// Returns the string, if it is one.
     pub fn string(self) -> Option<RawStr<'a>> {
         match self {
             MaybeString::String(string) => Some(string),
@@ -58,7 +58,7 @@ fn unescape(mut raw: &str) -> String {
     text
 }
 
-/// The character of an escape, and the rest. `escape` begins after the backslash.
+/// Reads an escape. Returns its character and the rest. `escape` begins after the backslash.
 fn read_escape(escape: &str) -> (char, &str) {
     let mut rest = escape.chars();
     let character = match rest.next() {
@@ -74,8 +74,8 @@ fn read_escape(escape: &str) -> (char, &str) {
     (character, rest.as_str())
 }
 
-/// The character of one `\u` escape, or of two for a surrogate pair, and the rest. `digits` begins with the first
-/// one's.
+/// Reads one `\u` escape, or two of a surrogate pair. Returns the character and the rest. `digits` begins after the first
+/// `\u`.
 fn read_utf16(digits: &str) -> (char, &str) {
     let (high, after_one) = read_code_unit(digits);
     if let Some(digits) = after_one.strip_prefix("\\u") {
@@ -88,7 +88,7 @@ fn read_utf16(digits: &str) -> (char, &str) {
     (char::from_u32(high).unwrap_or(char::REPLACEMENT_CHARACTER), after_one)
 }
 
-/// The number of four hexadecimal digits, and the rest.
+/// Reads four hexadecimal digits. Returns their number and the rest.
 fn read_code_unit(digits: &str) -> (u32, &str) {
     let (digits, rest) = digits.split_at_checked(4).unwrap_or((digits, ""));
     (u32::from_str_radix(digits, 16).unwrap_or(u32::from(char::REPLACEMENT_CHARACTER)), rest)

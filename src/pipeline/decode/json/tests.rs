@@ -1,4 +1,4 @@
-//! Tests the cursor by examples, and against serde_json.
+//! Tests of the cursor: by examples, and against serde_json.
 
 use std::borrow::Cow;
 
@@ -50,7 +50,7 @@ fn every_kind_of_value_is_json() {
 }
 
 #[test]
-fn what_is_not_json_is_refused() {
+fn anything_but_json_is_refused() {
     for text in [
         "",
         " ",
@@ -167,7 +167,7 @@ fn depth_is_bounded_at_128_levels() {
 }
 
 #[test]
-fn walked_levels_count_as_skipped_ones_do() {
+fn walked_levels_count_like_skipped_ones() {
     let inside = |levels: usize| {
         let text = format!("{{\"a\":{}{}}}", "[".repeat(levels), "]".repeat(levels));
         Cursor::new(&text).object(|_, cursor| cursor.skip())
@@ -191,7 +191,7 @@ fn keys_are_compared_after_unescaping() {
 }
 
 #[test]
-fn lenient_readers_skip_what_they_do_not_look_for() {
+fn lenient_readers_skip_values_of_other_types() {
     for text in ["null", "true", "1", "1.5", "\"text\"", "[1, {}]", "{\"a\": [2]}", "\"5\""] {
         let mut cursor = Cursor::new(text);
         assert_eq!(cursor.object_or_skip(|_, cursor| cursor.skip()), Ok(text.starts_with('{')));
@@ -218,7 +218,7 @@ fn a_repeated_object_is_skipped_as_a_whole() {
 }
 
 #[test]
-fn what_only_begins_like_an_earlier_value_is_validated() {
+fn a_value_that_only_begins_like_an_earlier_one_is_validated() {
     for (text, earlier) in [("123x", "12"), (r#"{"a": x}"#, r#"{"a": 1}"#), ("[1, x]", "[1, "), ("x", "")] {
         let mut cursor = Cursor::new(text);
         assert!(cursor.skip_repeated(earlier).and_then(|()| cursor.end()).is_err(), "{text}");
@@ -230,14 +230,14 @@ fn what_only_begins_like_an_earlier_value_is_validated() {
 }
 
 #[test]
-fn integers_without_room_are_none() {
+fn integers_that_do_not_fit_are_none() {
     assert_eq!(Cursor::new("9223372036854775807").integer_or_skip(), Ok(Some(i64::MAX)));
     assert_eq!(Cursor::new("-9223372036854775808").integer_or_skip(), Ok(Some(i64::MIN)));
     assert_eq!(Cursor::new("9223372036854775808").integer_or_skip(), Ok(None));
     assert_eq!(Cursor::new(&"9".repeat(100_000)).integer_or_skip(), Ok(None));
 }
 
-/// Any JSON document, written with and without white space.
+/// Generates any JSON document, with and without white space.
 fn documents() -> impl Strategy<Value = String> {
     let text = prop_oneof![any::<String>(), "[a-z\"\\\\\n\u{1}]{0,60}"];
     let leaf = prop_oneof![
@@ -259,7 +259,7 @@ fn documents() -> impl Strategy<Value = String> {
     })
 }
 
-/// Pieces that break documents.
+/// Generates sequences of JSON tokens, mostly invalid.
 fn soup() -> impl Strategy<Value = String> {
     const PIECES: [&str; 34] = [
         "{",
@@ -300,7 +300,7 @@ fn soup() -> impl Strategy<Value = String> {
     prop::collection::vec(prop::sample::select(&PIECES[..]), 0..12).prop_map(|pieces| pieces.concat())
 }
 
-/// A document with one to three places overwritten.
+/// Generates documents with one to three places overwritten.
 fn mutated_documents() -> impl Strategy<Value = String> {
     let cut = (any::<prop::sample::Index>(), 0..4_usize, soup());
     (documents(), prop::collection::vec(cut, 1..4)).prop_map(|(mut text, cuts)| {
@@ -322,23 +322,23 @@ proptest! {
     }
 
     #[test]
-    fn broken_documents_are_judged_as_serde_json_judges_them(text in mutated_documents()) {
+    fn broken_documents_are_judged_like_serde_json(text in mutated_documents()) {
         prop_assert_eq!(check(&text).is_ok(), serde_accepts(&text));
     }
 
     #[test]
-    fn pieces_of_json_are_judged_as_serde_json_judges_them(text in soup()) {
+    fn pieces_of_json_are_judged_like_serde_json(text in soup()) {
         prop_assert_eq!(check(&text).is_ok(), serde_accepts(&text));
     }
 
     #[test]
-    fn arbitrary_bytes_are_judged_as_serde_json_judges_them(bytes in any::<Vec<u8>>()) {
+    fn arbitrary_bytes_are_judged_like_serde_json(bytes in any::<Vec<u8>>()) {
         let text = String::from_utf8_lossy(&bytes);
         prop_assert_eq!(check(&text).is_ok(), serde_accepts(&text));
     }
 
     #[test]
-    fn strings_are_unescaped_as_serde_json_unescapes_them(pieces in prop::collection::vec(
+    fn strings_are_unescaped_like_serde_json(pieces in prop::collection::vec(
         prop_oneof![any::<String>(), "\\\\u(0[0-9a-f]{3}|[0-9A-C][0-9A-F]{3}|d83d\\\\ude0[0-9a-f])", "\\\\[\"\\\\/bfnrt]"], 0..8,
     )) {
         let text = format!("\"{}\"", pieces.concat());
@@ -351,7 +351,7 @@ proptest! {
     }
 
     #[test]
-    fn objects_are_walked_as_serde_json_reads_them(text in documents()) {
+    fn objects_are_walked_like_serde_json(text in documents()) {
         let expected = serde_json::from_str::<Map<String, Value>>(&text).ok();
         let mut members = Map::new();
         let mut cursor = Cursor::new(&text);

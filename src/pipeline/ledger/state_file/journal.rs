@@ -1,4 +1,4 @@
-//! The journal beside a large state file: new entries, one a line, until the file itself is rewritten.
+//! The journal beside a large state file: new entries, one per line, until the file itself is rewritten.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -15,21 +15,21 @@ pub(super) struct Journal {
 }
 
 impl Journal {
-    /// The journal of the state file at `path`. It need not exist.
+    /// Returns the journal of the state file at `path`, which need not exist.
     pub(super) fn of(path: &Path) -> Self {
         Self { path: files::beside(path, files::JOURNAL), state_file: path.to_owned(), file: None }
     }
 
-    /// Whether this run has begun it.
+    /// Whether this run has written to it.
     pub(super) fn is_open(&self) -> bool {
         self.file.is_some()
     }
 
-    /// The whole lines that an earlier run has left. A crash may have cut off the last line.
+    /// Reads the lines that an earlier run has left, except for a last line that a crash has cut off.
     ///
     /// # Errors
     ///
-    /// It exists but cannot be read.
+    /// Fails if the journal exists but cannot be read.
     pub(super) fn left(&self) -> io::Result<Vec<u8>> {
         let mut lines = match files::read(&self.path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -40,24 +40,24 @@ impl Journal {
         Ok(lines)
     }
 
-    /// Appends lines, durably.
+    /// Appends lines durably.
     ///
     /// # Errors
     ///
-    /// The lines are not on disk.
+    /// Fails if the lines may not be on disk.
     pub(super) fn append(&mut self, lines: &[u8]) -> io::Result<()> {
         if self.file.is_none() {
-            // Starts anew: the entries of an earlier run are in the file by now.
+            // Starts a new journal, since the state file has the entries of an earlier one by now.
             self.file = Some(files::create_temporary(&self.path, &self.state_file)?);
             files::sync_folder(&self.path)?;
         }
         self.file.as_mut().map_or(Ok(()), |file| file.write_all(lines).and_then(|()| file.sync_data()))
     }
 
-    /// Removes the journal, since all its entries are in the file.
+    /// Removes the journal. All its entries must be in the state file.
     pub(super) fn clear(&mut self) {
         self.file = None;
-        // If that fails, the journal only repeats what its readers know already.
+        // If that fails, the journal only repeats entries of the state file.
         let _ = fs::remove_file(&self.path);
     }
 }

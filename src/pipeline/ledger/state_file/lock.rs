@@ -4,23 +4,26 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::{StateFile, followed};
+use super::{StateFile, resolve_links};
 use crate::exit::{ExitCode, Failure};
 use crate::files::{self, real_path};
 
-/// Keeps other processes from the same state file until it is dropped or the process ends.
+/// The lock of a state file, held until it is dropped or the process ends.
 #[derive(Debug)]
 pub struct Lock {
     _file: File,
 }
 
 impl StateFile {
-    /// Locks the state file at `path` against other processes. Exit code 6 if another process holds the lock.
+    /// Locks the state file at `path`. Removes a temporary file that a killed process has left.
     ///
-    /// The lock is on a file beside the state file, because every save replaces the state file itself. The kernel
-    /// releases the lock when its holder ends, however that happens. Removes what a killed holder was about to save.
+    /// The kernel releases the lock when the process ends, even if it is killed.
+    ///
+    /// # Errors
+    ///
+    /// Exit code 6 if another process holds the lock. Also fails if the lock file cannot be opened.
     pub fn lock(path: &Path) -> Result<Lock, Failure> {
-        let state_file = followed(path)?;
+        let state_file = resolve_links(path)?;
         let path = lock_of(&state_file);
         let cannot = |error: &dyn std::fmt::Display| {
             Failure::run(format!(
@@ -42,8 +45,8 @@ impl StateFile {
             .map_err(|error| cannot(&error))?;
         match file.try_lock() {
             Ok(()) => {
-                // If it cannot be removed, saving will report that.
-                let _ = files::reap(&files::temporary_of(&state_file));
+                // If it cannot be removed, saving reports that.
+                let _ = files::remove_if_exists(&files::temporary_of(&state_file));
                 Ok(Lock { _file: file })
             }
             Err(TryLockError::WouldBlock) => Err(Failure::new(
@@ -58,8 +61,8 @@ impl StateFile {
         }
     }
 
-    /// Whether a process holds the lock of the state file at `path`. Creates no lock file. An existing one is locked
-    /// and released at once.
+    /// Whether a process holds the lock of the state file at `path`. Does not create a lock file; an existing one is
+    /// locked and released at once.
     pub fn is_locked(path: &Path) -> io::Result<bool> {
         match files::open(&lock_of(path)) {
             Ok(file) => Ok(matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock))),
@@ -69,8 +72,8 @@ impl StateFile {
     }
 }
 
-/// The file to lock for a state file, which itself is replaced by every save. A state file that is a mount point is
-/// never replaced, and is all that containers share, so it is locked itself.
+/// Returns the file to lock: one beside the state file, since saves replace the state file itself. A state file that is a
+/// mount point is locked itself: it is never replaced, and containers share nothing else.
 fn lock_of(path: &Path) -> PathBuf {
     let path = real_path(path);
     if files::is_mount_point(&path) { path } else { files::beside(&path, files::LOCK) }

@@ -1,9 +1,9 @@
-//! Splits a JSON array into its objects, one after the other, so that a state file of a hundred thousand entries is
-//! never in memory as a whole. Pure.
+//! Splits a JSON array into its objects, one at a time, so that a state file of a hundred thousand entries is never in
+//! memory as a whole.
 
 use std::io::{self, BufRead, ErrorKind};
 
-/// The end of an array's content.
+/// The end of an array's content, and its length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Shape {
     /// Offset of the end of its last object, or of the opening bracket if there is none.
@@ -12,14 +12,16 @@ pub(super) struct Shape {
     pub(super) count: u64,
 }
 
-/// What may come next.
+/// The state of the scanner: what it expects next.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Next {
+    /// The opening bracket.
     Array,
-    /// An object or the end of the array: nothing has come yet.
+    /// The first object or the closing bracket.
     First,
+    /// An object after a comma.
     Object,
-    /// Within an object, this many brackets deep.
+    /// The rest of an object, `depth` brackets deep.
     Inside {
         depth: u32,
         string: bool,
@@ -29,12 +31,12 @@ enum Next {
     Nothing,
 }
 
-/// Calls `each` with the place and the text of every object of the array in `reader`. Checks only the brackets and
-/// strings of an object; the rest is up to `each`.
+/// Calls `each` with the offset and text of every object of the array in `reader`. Checks only brackets and strings; the
+/// rest is up to `each`.
 ///
 /// # Errors
 ///
-/// Read errors; and [`ErrorKind::InvalidData`] if it is no array of objects, or with the error of `each`.
+/// Read errors, and [`ErrorKind::InvalidData`] if the text is not an array of objects or if `each` fails.
 pub(super) fn objects(
     mut reader: impl BufRead,
     mut each: impl FnMut(u64, &[u8]) -> Result<(), String>,
@@ -54,7 +56,7 @@ pub(super) fn objects(
         let length = bytes.len();
         let mut rest = bytes;
         while let Some((byte, behind)) = rest.split_first() {
-            // Most bytes belong to strings and numbers, which change nothing.
+            // Most bytes belong to strings and numbers, which do not change the state.
             let plain = plain(next, rest);
             if plain > 0 {
                 object.extend_from_slice(rest.get(..plain).unwrap_or_default());
@@ -64,9 +66,7 @@ pub(super) fn objects(
             }
             rest = behind;
             let before = next;
-            next = step(before, *byte).ok_or_else(|| {
-                invalid(format!("not an array of objects at byte {at} ({:?})", char::from(*byte)))
-            })?;
+            next = step(before, *byte).ok_or_else(|| invalid(misplaced(at, *byte)))?;
             if matches!(next, Next::Inside { .. }) || matches!(before, Next::Inside { .. }) {
                 object.push(*byte);
             }
@@ -92,7 +92,17 @@ pub(super) fn objects(
     }
 }
 
-/// Number of bytes within an object that change nothing.
+/// Why a byte cannot stand at this place.
+fn misplaced(at: u64, byte: u8) -> String {
+    // The first bytes of a byte order mark in UTF-8 and in both orders of UTF-16.
+    if at == 0 && matches!(byte, 0xEF | 0xFE | 0xFF) {
+        return "it begins with a byte order mark, as some editors write: save it as UTF-8 without one"
+            .to_owned();
+    }
+    format!("not an array of objects at byte {at} ({:?})", char::from(byte))
+}
+
+/// Returns the number of bytes within an object that do not change the state.
 fn plain(next: Next, bytes: &[u8]) -> usize {
     let plain = match next {
         Next::Inside { string: true, escaped: false, .. } => {
@@ -106,7 +116,7 @@ fn plain(next: Next, bytes: &[u8]) -> usize {
     plain.unwrap_or(bytes.len())
 }
 
-/// What may come after a byte. None: the byte is not allowed here.
+/// Returns the state after a byte. None if the byte is not allowed here.
 fn step(next: Next, byte: u8) -> Option<Next> {
     let is_space = matches!(byte, b' ' | b'\t' | b'\n' | b'\r');
     Some(match next {
@@ -154,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn objects_come_with_their_places_however_the_file_is_read() {
+    fn objects_have_their_offsets_for_any_size_of_reads() {
         let text = br#" [ {"a":"]},{\"\\"} ,{"b":[{},{"c":1}]},{}]
 "#;
         let objects = [(3, r#"{"a":"]},{\"\\"}"#), (21, r#"{"b":[{},{"c":1}]}"#), (40, "{}")];
@@ -166,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_array_of_objects_is_refused() {
+    fn anything_but_an_array_of_objects_is_refused() {
         for text in [
             "",
             " \n",
@@ -195,7 +205,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_serde_takes_for_an_array_of_objects_is_one_and_nothing_else(
+        fn arrays_of_objects_are_recognized_as_by_serde(
             text in r#"[\[\]{},:"\\a1 \n]{0,24}"#,
         ) {
             let parsed: Result<Vec<serde_json::Map<String, serde_json::Value>>, _> = serde_json::from_str(&text);

@@ -1,4 +1,4 @@
-//! Tests what the state file reads, keeps, refuses and replaces.
+//! Tests of the state file: what is read, kept, refused and replaced.
 
 use super::*;
 use crate::exit::ExitCode;
@@ -45,7 +45,7 @@ fn an_archive_has_one_entry_however_often_it_is_marked() {
 }
 
 #[test]
-fn a_failed_archive_that_changes_is_another_one() {
+fn a_change_of_a_failed_archive_is_detected() {
     let (_folder, path) = written("[]");
     let mut state = StateFile::load(&path).unwrap();
     state.mark_failed(&archive("a"), "broken");
@@ -57,7 +57,7 @@ fn a_failed_archive_that_changes_is_another_one() {
 }
 
 #[test]
-fn that_a_processed_archive_has_changed_is_known_after_reading_the_file_anew() {
+fn a_change_of_a_processed_archive_is_detected_after_reading_the_file_again() {
     let (_folder, path) = written(r#"[{"filename":"old","status":"processed"}]"#);
     let object = |etag: &str| Archive { etag: Some(etag.into()), ..archive("object") };
     let mut state = StateFile::load(&path).unwrap();
@@ -77,7 +77,7 @@ fn that_a_processed_archive_has_changed_is_known_after_reading_the_file_anew() {
 }
 
 #[test]
-fn what_is_no_state_file_is_never_taken_for_an_empty_one() {
+fn a_file_of_something_else_never_counts_as_empty() {
     for text in ["", "{}", "null", "[1]", "[{}]", "[{\"filename\":\"a\",\"status\":\"done\"}]", "[", "[] x"] {
         let (_folder, path) = written(text);
         let failure = StateFile::load(&path).unwrap_err();
@@ -87,7 +87,7 @@ fn what_is_no_state_file_is_never_taken_for_an_empty_one() {
 }
 
 #[test]
-fn a_file_that_is_there_and_cannot_be_read_is_never_taken_for_an_empty_one() {
+fn an_unreadable_file_never_counts_as_empty() {
     use std::os::unix::fs::PermissionsExt;
 
     let (folder, unreadable) = written("[]");
@@ -108,7 +108,7 @@ fn a_file_that_is_there_and_cannot_be_read_is_never_taken_for_an_empty_one() {
 }
 
 #[test]
-fn a_missing_file_is_empty_and_a_save_makes_it() {
+fn a_missing_file_is_empty_and_a_save_creates_it() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("state.json");
     let mut state = StateFile::load(&path).unwrap();
@@ -130,7 +130,7 @@ fn only_one_at_a_time_has_the_lock() {
 }
 
 #[test]
-fn by_whatever_name_there_is_one_lock() {
+fn the_lock_does_not_depend_on_the_name_used() {
     let folder = tempfile::tempdir().unwrap();
     let [path, link] = ["state.json", "link"].map(|name| folder.path().join(name));
     fs::write(&path, "[]").unwrap();
@@ -143,7 +143,7 @@ fn by_whatever_name_there_is_one_lock() {
 }
 
 #[test]
-fn a_link_that_leads_nowhere_is_not_taken_for_an_empty_file() {
+fn a_dangling_link_does_not_count_as_empty() {
     let folder = tempfile::tempdir().unwrap();
     let link = folder.path().join("link");
     for target in ["not_there", "not/mounted"] {
@@ -158,7 +158,7 @@ fn a_link_that_leads_nowhere_is_not_taken_for_an_empty_file() {
 }
 
 #[test]
-fn entries_that_change_their_length_move_those_behind_them() {
+fn an_entry_that_changes_its_length_moves_those_after_it() {
     let (_folder, path) = written("[]");
     let mut state = StateFile::load(&path).unwrap();
     for name in ["a", "b", "c"] {
@@ -195,7 +195,7 @@ fn of_several_entries_of_an_archive_the_last_one_counts() {
     assert_eq!(StateFile::load(&path).unwrap().known.len(), 2);
 }
 
-/// A file of at least `bytes` bytes.
+/// Returns the text of a state file of at least `bytes` bytes.
 fn large(bytes: usize) -> String {
     let entry =
         |n: usize| format!(r#"{{"filename":"x/{n}","status":"processed","note":"{}"}}"#, "x".repeat(1_000));
@@ -203,7 +203,7 @@ fn large(bytes: usize) -> String {
 }
 
 #[test]
-fn what_is_added_to_a_large_file_goes_to_its_journal_first() {
+fn new_entries_of_a_large_file_go_to_its_journal_first() {
     let text = large(3 << 20);
     let (folder, path) = written(&text);
     let mut state = StateFile::load(&path).unwrap();
@@ -242,7 +242,7 @@ fn what_is_added_to_a_large_file_goes_to_its_journal_first() {
 }
 
 #[test]
-fn what_a_killed_run_has_left_in_the_journal_counts_and_is_put_into_the_file_with_the_next_mark() {
+fn a_journal_left_by_a_killed_run_counts_and_is_merged_with_the_next_mark() {
     let (folder, path) = written(&large(3 << 20));
     let journal = folder.path().join("state.json.journal");
     let line = |name: &str, status: &str| format!("{{\"filename\":\"{name}\",\"status\":\"{status}\"}}\n");
@@ -263,7 +263,7 @@ fn what_a_killed_run_has_left_in_the_journal_counts_and_is_put_into_the_file_wit
 }
 
 #[test]
-fn a_file_that_somebody_else_changes_meanwhile_is_not_mixed_with_what_was_read() {
+fn a_file_that_another_program_changes_meanwhile_is_not_overwritten() {
     let (_folder, path) = written("[]");
     let mut state = StateFile::load(&path).unwrap();
     fs::write(&path, r#"[{"filename":"a","status":"processed"}]"#).unwrap();
@@ -275,14 +275,14 @@ fn a_file_that_somebody_else_changes_meanwhile_is_not_mixed_with_what_was_read()
     assert_eq!(StateFile::load(&path).unwrap().get("b"), Some(&Mark::Processed));
 }
 
-/// CPU time of this thread so far, from the kernel's accounting. None: not available.
+/// Returns the CPU time of this thread so far, from the kernel's accounting. None if it is not available.
 fn cpu_time() -> Option<std::time::Duration> {
     let text = fs::read_to_string("/proc/thread-self/schedstat").ok()?;
     Some(std::time::Duration::from_nanos(text.split(' ').next()?.parse().ok()?))
 }
 
 #[test]
-fn with_a_hundred_thousand_entries_a_save_costs_less_than_a_hundredth_of_the_time_between_two() {
+fn saves_of_a_hundred_thousand_entries_take_less_than_a_hundredth_of_the_time() {
     const SAVES: u32 = 15;
     let (_folder, path) = written("[]");
     let mut state = StateFile::load(&path).unwrap();
@@ -296,10 +296,10 @@ fn with_a_hundred_thousand_entries_a_save_costs_less_than_a_hundredth_of_the_tim
     }
     let each = cpu_time().unwrap().saturating_sub(before) / SAVES;
     println!("{each:?} of CPU time for each save of {} bytes", fs::metadata(&path).unwrap().len());
-    // Relative to the two cores that a run has at least.
+    // Relative to two cores, the least that a run has.
     assert!(each < 2 * super::super::MARK_WITHIN / 100, "{each:?}");
     // From time to time the file itself is rewritten.
-    let pause = Duration::from_secs(state.text.len() / BYTES_A_SECOND);
+    let pause = Duration::from_secs(state.text.len() / BYTES_PER_SECOND);
     let before = cpu_time().unwrap();
     state.finish().unwrap();
     let whole = cpu_time().unwrap().saturating_sub(before);

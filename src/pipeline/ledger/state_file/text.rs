@@ -8,51 +8,51 @@ use std::path::Path;
 use super::scan::Shape;
 use crate::files::{self, copy_bytes};
 
-/// The text behind the last entry.
+/// The text after the last entry.
 const END: &[u8] = b"\n]\n";
 
-/// The place of an entry: in the file, or in the added text behind it.
+/// The place of an entry, in the file or in the added text after it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Place {
     pub(super) at: u64,
     pub(super) length: u64,
 }
 
-/// The text of a state file as it will be written next.
+/// The text of a state file as the next write will write it.
 #[derive(Debug)]
 pub(super) struct Text {
-    /// The file as it was read or last written. None: there is none yet.
+    /// The file as it was read or last written. None if it does not exist yet.
     file: Option<File>,
-    /// Its length in bytes.
+    /// Its length, in bytes.
     length: u64,
-    /// Bytes of it that are kept, up to the end of its last entry.
+    /// Offset of the end of its last entry.
     body: u64,
     is_empty: bool,
-    /// New entries, each with the separator before it.
+    /// New entries, each after its separator.
     added: Vec<u8>,
-    /// Replaced entries of the file, by offset: the old length and the new text.
+    /// Replaced entries of the file, by offset: old length and new text.
     edits: BTreeMap<u64, (u64, Vec<u8>)>,
 }
 
 impl Text {
-    /// The text of a file that does not exist yet.
+    /// Creates the text of a file that does not exist yet.
     pub(super) fn new() -> Self {
-        // Counts the opening bracket as if it were there.
+        // `body` counts the opening bracket, which the first write adds.
         Self { file: None, length: 0, body: 1, is_empty: true, added: Vec::new(), edits: BTreeMap::new() }
     }
 
-    /// The text of a file that has been read.
+    /// Creates the text of a file that has been read.
     pub(super) fn of(file: File, shape: Shape) -> io::Result<Self> {
         let length = file.metadata()?.len();
         Ok(Self { file: Some(file), length, body: shape.end, is_empty: shape.count == 0, ..Self::new() })
     }
 
-    /// Length in bytes once written.
+    /// Returns the length up to the end of the last entry, in bytes.
     pub(super) fn len(&self) -> u64 {
         self.body + self.added.len() as u64
     }
 
-    /// Sets the text to be written to `path` instead of the file that it was read from.
+    /// Prepares the text for writing to `path`, which is not the file that it was read from.
     pub(super) fn replacement(&mut self, path: &Path) -> io::Result<()> {
         self.length = std::fs::metadata(path)?.len();
         Ok(())
@@ -67,7 +67,7 @@ impl Text {
         place
     }
 
-    /// Replaces the text of an entry. Returns how far that moves the entries behind it, and the new length.
+    /// Replaces the text of an entry. Returns which entries move by that, and the entry's new place.
     pub(super) fn replace(&mut self, place: Place, entry: &[u8]) -> Moved {
         let Some(start) = place.at.checked_sub(self.body).and_then(|start| usize::try_from(start).ok())
         else {
@@ -80,11 +80,11 @@ impl Text {
         Moved { behind: place.at, by: length as i64 - place.length as i64, place: Place { length, ..place } }
     }
 
-    /// Rewrites the file, durably. Returns where its entries are now.
+    /// Rewrites the file durably. Returns the new places of its entries.
     ///
     /// # Errors
     ///
-    /// It cannot be written, or another process has changed it.
+    /// Fails if the file cannot be written, or if another process has changed it.
     pub(super) fn write(&mut self, path: &Path) -> io::Result<Places> {
         if self.file.is_some() && std::fs::metadata(path).is_ok_and(|now| now.len() != self.length) {
             return Err(io::Error::other("another program has changed it during the run"));
@@ -116,16 +116,17 @@ impl Text {
     }
 }
 
-/// The entries that move when the text of one changes.
+/// How entries move when the text of one changes.
 pub(super) struct Moved {
-    /// Entries behind this offset move.
+    /// Entries after this offset move.
     pub(super) behind: u64,
+    /// Number of bytes by which they move.
     pub(super) by: i64,
-    /// Place of the changed entry.
+    /// The new place of the changed entry.
     pub(super) place: Place,
 }
 
-/// Where entries are after the file was written.
+/// The places of entries after the file was written.
 pub(super) struct Places(BTreeMap<u64, (u64, Vec<u8>)>);
 
 impl Places {
@@ -134,7 +135,7 @@ impl Places {
         self.0.is_empty()
     }
 
-    /// The new place of an entry.
+    /// Returns the new place of an entry.
     pub(super) fn of(&self, old: Place) -> Place {
         let before = self.0.range(..old.at).map(|(_, (length, entry))| entry.len() as i64 - *length as i64);
         let at = old.at.saturating_add_signed(before.sum());

@@ -1,4 +1,4 @@
-//! Reads and parses lines of a dead-letter file.
+//! Tests of reading and parsing lines of a dead-letter file.
 
 use serde_json::{Value, json};
 
@@ -18,13 +18,13 @@ fn whole(number: u64, line: &[u8]) -> (u64, Option<Vec<u8>>) {
 }
 
 #[test]
-fn blank_lines_are_no_lines_and_the_last_one_needs_no_end() {
+fn blank_lines_are_skipped_and_the_last_line_needs_no_end() {
     assert_eq!(lines(b"\n  \na\n\t\r\n\n b\xff\r", 9), [whole(3, b"a"), whole(6, b" b\xff\r")]);
     assert_eq!(lines(b"", 9), []);
 }
 
 #[test]
-fn a_line_over_the_limit_costs_no_other() {
+fn a_line_over_the_limit_does_not_affect_others() {
     assert_eq!(lines(b"1234\n12345\n1234", 4), [whole(1, b"1234"), (2, None), whole(3, b"1234")]);
     assert_eq!(lines(b"1\n123456789", 4), [whole(1, b"1"), (2, None)]);
 }
@@ -44,7 +44,7 @@ fn parsed(letter: &Value) -> Result<Entry, String> {
 }
 
 #[test]
-fn a_refused_document_is_sent_as_it_stands() {
+fn a_refused_document_is_sent_unchanged() {
     let line = letter().to_string().replace("\"text\"", r#""\ud83d  \u0041""#);
     let entry = parse(line.as_bytes(), Names::default()).unwrap();
     assert_eq!((entry.archive.as_str(), entry.row_id), ("a_20251218_000000.db.zip", 7));
@@ -54,14 +54,14 @@ fn a_refused_document_is_sent_as_it_stands() {
 }
 
 #[test]
-fn a_tombstone_is_known_by_its_index() {
+fn a_tombstone_is_recognized_by_its_index() {
     let mut tombstone = letter();
     tombstone["action"]["index"]["_index"] = json!("post_tombstones");
     assert_eq!(parsed(&tombstone).unwrap().kind, ActionKind::Tombstone);
 }
 
 #[test]
-fn the_tombstone_of_an_account_is_known_by_its_did() {
+fn the_tombstone_of_an_account_is_recognized_by_its_did() {
     let mut tombstone = letter();
     tombstone["action"]["index"]["_index"] = json!("post_tombstones");
     tombstone["action"]["index"]["_id"] = json!("did:plc:x");
@@ -76,7 +76,7 @@ fn the_tombstone_of_an_account_is_known_by_its_did() {
 }
 
 #[test]
-fn the_author_of_a_post_is_known_by_its_document() {
+fn the_author_of_a_post_comes_from_its_document() {
     let mut post = letter();
     assert_eq!(parsed(&post).unwrap().author, None);
     post["document"]["author_did"] = json!("did:plc:x");
@@ -84,7 +84,7 @@ fn the_author_of_a_post_is_known_by_its_document() {
 }
 
 #[test]
-fn what_this_program_did_not_write_is_not_sent() {
+fn lines_of_other_programs_are_not_sent() {
     let long = "x".repeat(MAX_ID_BYTES + 1);
     for (pointer, value, why) in [
         ("/stage", json!("decode"), "decode"),
@@ -117,11 +117,11 @@ fn what_this_program_did_not_write_is_not_sent() {
 }
 
 #[test]
-fn a_file_with_a_dead_letter_among_its_first_lines_is_one_of_them() {
+fn a_file_is_recognized_by_a_dead_letter_among_its_first_lines() {
     let is_dead_letters = |text: &str| {
         let mut lines = DeadLetterLines::new(io::Cursor::new(text.as_bytes().to_vec()), 9999);
         let is = lines.are_dead_letters().unwrap();
-        // The check leaves all lines to be read.
+        // The check rewinds the file.
         let first = lines.next_line().unwrap().map(|line| line.number);
         assert_eq!(first, (!text.is_empty()).then_some(1));
         is

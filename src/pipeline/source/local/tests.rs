@@ -1,4 +1,4 @@
-//! Finds archives in folders and by name, and checks what is left out.
+//! Tests of finding archives in folders and by name, and of what is left out.
 
 use std::fs::File;
 use std::os::unix::ffi::OsStringExt;
@@ -30,7 +30,7 @@ fn error_of(paths: &[&Path]) -> String {
 }
 
 #[test]
-fn archives_come_in_the_order_of_time_then_name() {
+fn archives_are_sorted_by_time_then_name() {
     let folder = folder();
     for name in ["z_20250101_000000.db.zip", "b_20250102_000000.db.zip", "a_20250102_000000.db.zip"] {
         put(folder.path(), name);
@@ -42,7 +42,7 @@ fn archives_come_in_the_order_of_time_then_name() {
 }
 
 #[test]
-fn an_archive_without_a_time_has_its_place_by_modification() {
+fn an_archive_without_a_time_is_sorted_by_modification_time() {
     let folder = folder();
     put(folder.path(), "a_20250101_000000.db.zip");
     put(folder.path(), "b_20250103_000000.db.zip");
@@ -61,7 +61,7 @@ fn an_archive_without_a_time_has_its_place_by_modification() {
 }
 
 #[test]
-fn other_names_and_deeper_folders_are_not_looked_at() {
+fn other_names_and_deeper_folders_are_ignored() {
     let folder = folder();
     put(folder.path(), "a.db");
     put(folder.path(), "a.zip");
@@ -73,10 +73,10 @@ fn other_names_and_deeper_folders_are_not_looked_at() {
 }
 
 #[test]
-fn where_nothing_is_found_it_is_told_what_is_there_instead() {
+fn if_nothing_is_found_the_message_says_what_is_there_instead() {
     let empty = folder();
-    let told = |paths: &[&Path]| found_in(paths).nothing.unwrap();
-    let text = told(&[empty.path()]);
+    let message_of = |paths: &[&Path]| found_in(paths).nothing.unwrap();
+    let text = message_of(&[empty.path()]);
     assert!(text.contains(empty.path().to_str().unwrap()) && text.contains("*.db.zip"), "{text}");
     assert!(text.contains("nothing is there"), "{text}");
 
@@ -86,7 +86,7 @@ fn where_nothing_is_found_it_is_told_what_is_there_instead() {
     }
     let deeper = other.path().join("deeper");
     fs::create_dir(&deeper).unwrap();
-    let text = told(&[other.path()]);
+    let text = message_of(&[other.path()]);
     assert!(
         text.contains("5 other entries") && text.contains("2 of them are named *.zip without .db"),
         "{text}"
@@ -94,7 +94,7 @@ fn where_nothing_is_found_it_is_told_what_is_there_instead() {
     assert!(!text.contains("level deeper"), "{text}");
     put(&deeper, "e.db.zip");
     put(&deeper, "f.db.zip");
-    let text = told(&[empty.path(), other.path()]);
+    let text = message_of(&[empty.path(), other.path()]);
     assert!(
         text.contains("2 archives are a level deeper") && text.contains(deeper.to_str().unwrap()),
         "{text}"
@@ -104,7 +104,7 @@ fn where_nothing_is_found_it_is_told_what_is_there_instead() {
 }
 
 #[test]
-fn what_is_no_regular_file_is_left_out_with_the_reason_and_never_opened() {
+fn anything_but_a_regular_file_is_left_out_with_a_reason_and_never_opened() {
     let folder = folder();
     fs::create_dir(folder.path().join("folder.db.zip")).unwrap();
     symlink("nowhere", folder.path().join("dangling.db.zip")).unwrap();
@@ -152,14 +152,14 @@ fn a_file_reached_twice_is_one_archive() {
 }
 
 #[test]
-fn of_different_files_of_the_same_name_none_is_taken_and_all_others_are() {
+fn different_files_of_the_same_name_are_all_left_out() {
     let folders = [folder(), folder(), folder()];
     let paths: Vec<PathBuf> = folders.iter().map(|folder| put(folder.path(), "a.db.zip")).collect();
     put(folders[0].path(), "b.db.zip");
     put(folders[2].path(), "c.db.zip");
     // A file that is reached again is still one file.
-    let asked_for = [folders[0].path(), folders[1].path(), folders[2].path(), &paths[1], folders[0].path()];
-    let mut found = found_in(&asked_for);
+    let paths_given = [folders[0].path(), folders[1].path(), folders[2].path(), &paths[1], folders[0].path()];
+    let mut found = found_in(&paths_given);
     assert_eq!(names(&found).len(), 2);
     assert!(names(&found).contains(&"b.db.zip") && names(&found).contains(&"c.db.zip"));
     found.left_out.sort_by(|a, b| a.path.cmp(&b.path));
@@ -177,7 +177,7 @@ fn of_different_files_of_the_same_name_none_is_taken_and_all_others_are() {
 }
 
 #[test]
-fn what_was_asked_for_by_its_path_must_be_an_archive() {
+fn a_file_named_by_its_path_must_be_an_archive() {
     let folder = folder();
     let text = error_of(&[&put(folder.path(), "a.zip")]);
     assert!(text.contains("a.zip is not an archive: its name does not end in .db.zip"), "{text}");
@@ -198,7 +198,7 @@ fn a_folder_may_be_named_like_an_archive() {
 }
 
 #[test]
-fn a_folder_of_many_thousand_archives_is_listed_whole() {
+fn a_folder_of_many_thousand_archives_is_listed_completely() {
     let folder = folder();
     for n in 0..5_000 {
         File::create(folder.path().join(format!("a_20250101_{n:06}.db.zip"))).unwrap();

@@ -1,4 +1,4 @@
-//! Signed GET requests to one bucket. No other method is implemented, so nothing can be written to it.
+//! Sends signed GET requests to one bucket. No other method is implemented, so nothing can be written to it.
 
 use std::error::Error;
 use std::io::Read;
@@ -28,30 +28,28 @@ mod error;
 mod hints;
 mod place;
 
-pub(super) use self::answer::{for_the_eye, judge_late};
+pub(super) use self::answer::{judge_late, printable};
 pub(super) use self::error::GetError;
 
 /// Time limit for name lookup, TCP connection and TLS handshake.
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 
-/// Time limit for the head of a reply, the same as in other clients. A page of a large listing is slow, and so is an
-/// object that nobody has requested for years.
+/// Time limit for the head of a reply, as in other clients. Large listings and rarely requested objects are slow.
 const REPLY_LIMIT: Duration = Duration::from_secs(60);
 
-/// Time limit for the next bytes of a body. A whole body has no limit: an archive may take as long as it likes while
-/// bytes arrive.
+/// Time limit for the next bytes of a body. A whole body has no limit as long as bytes arrive.
 const READ_LIMIT: Duration = Duration::from_secs(15);
 
-/// The most downloads at once.
-pub(super) const MOST_DOWNLOADS: usize = 16;
+/// Maximum number of concurrent downloads.
+pub(super) const MAX_DOWNLOADS: usize = 16;
 
-/// Bytes of an error reply that are read.
+/// Maximum number of bytes read of an error reply.
 const ERROR_BYTES: u64 = 64 << 10;
 
-/// Time limit for the body of an error reply. Its status is there already, and is enough to decide.
+/// Time limit for the body of an error reply. Its status has already arrived, and is enough to classify it.
 const ERROR_LIMIT: Duration = Duration::from_secs(3);
 
-/// The client. All threads share its connections.
+/// A client for one bucket. Clones share their connections.
 #[derive(Clone)]
 pub(super) struct Client {
     shared: Arc<Shared>,
@@ -61,23 +59,23 @@ pub(super) struct Client {
 struct Shared {
     agent: Agent,
     settings: S3,
-    /// Where the bucket is, as far as is known.
+    /// The known place of the bucket.
     place: RwLock<Arc<Place>>,
     requester_pays: AtomicBool,
-    /// None: requests are not signed.
+    /// The credentials; None if requests are not signed.
     credentials: Option<Provider>,
 }
 
 /// A request to make.
-struct Wanted {
-    /// Key of the object; empty for a listing.
+struct GetRequest {
+    /// The key of the object; empty for a listing.
     key: String,
     query: Vec<(&'static str, String)>,
     headers: Vec<(HeaderName, String)>,
 }
 
 impl Client {
-    /// A client for the given bucket. Opens no connection yet. Requests end early when the run is to stop.
+    /// Creates a client for a bucket, without opening a connection yet. Requests end early if the run is to stop.
     ///
     /// # Errors
     ///
@@ -96,11 +94,11 @@ impl Client {
         Ok(Self { shared: Arc::new(shared), stop: stop.clone() })
     }
 
-    /// Requests an object, or a listing if the key is empty. The reply is a success; its body is still to be read.
+    /// Requests an object, or a listing if the key is empty. Returns a successful reply whose body has not been read.
     ///
     /// # Errors
     ///
-    /// [`GetError`].
+    /// [`GetError`], also for any other reply.
     pub(super) fn get(
         &self,
         key: &str,
@@ -108,13 +106,13 @@ impl Client {
         headers: &[(HeaderName, String)],
     ) -> Result<Response<Body>, GetError> {
         let query = query.iter().map(|&(name, value)| (name, value.to_owned())).collect();
-        let wanted = Wanted { key: key.to_owned(), query, headers: headers.to_vec() };
+        let wanted = GetRequest { key: key.to_owned(), query, headers: headers.to_vec() };
         let shared = self.shared.clone();
         self.unless_stopped(move || shared.get(&wanted))
     }
 
-    /// Does `work` on its own thread and stops waiting for it when the run is to stop: name lookups, heads of replies
-    /// and programs that provide credentials may take a minute.
+    /// Does `work` on its own thread, and does not wait for it if the run is to stop: name resolution, heads of replies
+    /// and credential processes may take a minute.
     pub(super) fn unless_stopped<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> Result<T, GetError> + Send + 'static,
@@ -126,24 +124,24 @@ impl Client {
     }
 
     /// Masks the credentials wherever they appear in a server's text.
-    pub(super) fn cut_credentials_out_of(&self, text: &mut Vec<u8>) {
+    pub(super) fn mask_credentials_in(&self, text: &mut Vec<u8>) {
         self.shared.credentials.iter().for_each(|credentials| credentials.cut_out_of(text));
     }
 
-    /// The address of a key for messages: its bucket and the key.
+    /// Returns the address of a key for messages: the bucket and the key.
     pub(super) fn address(&self, key: &str) -> String {
         super::address(&self.shared.settings.bucket, key)
     }
 
-    /// The host that requests go to, for messages.
+    /// Returns the host that requests go to, for messages.
     pub(super) fn host(&self) -> String {
         self.shared.place().host().to_owned()
     }
 }
 
 impl Shared {
-    /// Sends a request. If the credentials are refused, looks for new ones, and retries once if there are others.
-    fn get(&self, wanted: &Wanted) -> Result<Response<Body>, GetError> {
+    /// Sends a request. If the credentials are refused, looks for new ones and retries once with those.
+    fn get(&self, wanted: &GetRequest) -> Result<Response<Body>, GetError> {
         let Some(provider) = &self.credentials else { return self.ask(wanted, None) };
         let credentials = provider.get()?;
         let error = match self.ask(wanted, Some(&credentials)) {
@@ -157,8 +155,12 @@ impl Shared {
         }
     }
 
-    /// Sends a request, and follows the bucket to the region that the reply names.
-    fn ask(&self, wanted: &Wanted, credentials: Option<&Credentials>) -> Result<Response<Body>, GetError> {
+    /// Sends a request. If the reply names another region for the bucket, retries there.
+    fn ask(
+        &self,
+        wanted: &GetRequest,
+        credentials: Option<&Credentials>,
+    ) -> Result<Response<Body>, GetError> {
         let place = self.place();
         let refusal = match self.ask_at(&place, wanted, credentials) {
             Ok(response) => return Ok(response),
@@ -168,7 +170,7 @@ impl Shared {
         let there = Place::of(&self.settings, &region);
         let answer = self.ask_at(&there, wanted, credentials);
         match answer {
-            // The other region names yet another one: the first answer counts.
+            // If the other region names yet another one, the first reply counts.
             Err(Refusal { region: Some(_), .. }) => Err(refusal.error),
             Err(Refusal { error: GetError::Unavailable { .. }, .. }) => {
                 answer.map_err(|refusal| refusal.error)
@@ -202,11 +204,11 @@ impl Shared {
         }
     }
 
-    /// Sends a request. If the requester-pays header may be the cause of a refusal, retries without it.
+    /// Sends a request. If the requester-pays header may have caused a refusal, retries without it.
     fn ask_at(
         &self,
         place: &Place,
-        wanted: &Wanted,
+        wanted: &GetRequest,
         credentials: Option<&Credentials>,
     ) -> Result<Response<Body>, Refusal> {
         let pays = self.requester_pays.load(Ordering::Relaxed);
@@ -237,7 +239,7 @@ impl Shared {
     fn send(
         &self,
         place: &Place,
-        wanted: &Wanted,
+        wanted: &GetRequest,
         credentials: Option<&Credentials>,
         pays: bool,
     ) -> Result<Response<Body>, Refusal> {
@@ -265,7 +267,7 @@ impl Shared {
 fn request(
     place: &Place,
     url: &Url,
-    wanted: &Wanted,
+    wanted: &GetRequest,
     credentials: Option<&Credentials>,
     pays: bool,
 ) -> Result<Request<()>, Box<dyn Error>> {
@@ -280,14 +282,14 @@ fn request(
         let scope = Scope { region: &place.region, service: "s3" };
         sign(("GET", url, b""), &mut all, credentials, scope, OffsetDateTime::now_utc())?;
     }
-    // Not signed, because gateways change it. Requests the bytes as they are stored.
+    // Requests the bytes as they are stored. Not signed, since gateways change this header.
     all.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     let mut request = Request::get(url.as_str()).body(())?;
     *request.headers_mut() = all;
     Ok(request)
 }
 
-fn url(place: &Place, wanted: &Wanted) -> Result<Url, GetError> {
+fn url(place: &Place, wanted: &GetRequest) -> Result<Url, GetError> {
     let mut text = format!("{}{}", place.base, uri_encode(&wanted.key, false));
     for (n, (name, value)) in wanted.query.iter().enumerate() {
         let separator = if n == 0 { '?' } else { '&' };
@@ -296,7 +298,7 @@ fn url(place: &Place, wanted: &Wanted) -> Result<Url, GetError> {
     Url::parse(&text).map_err(|error| GetError::Other(error.to_string()))
 }
 
-/// Whether a key can be requested. A URL with a segment `.` or `..` means another key, so such a key has none.
+/// Whether a key can be requested. Clients resolve `.` and `..` in a URL, so a key with such a segment cannot.
 pub(super) fn has_url(key: &str) -> bool {
     key.split('/').all(|segment| segment != "." && segment != "..")
 }
@@ -317,10 +319,9 @@ fn agent(settings: &S3) -> Result<Agent, Failure> {
         connect_limit: CONNECT_LIMIT,
         head_limit: Some(REPLY_LIMIT),
         read_limit: Some(READ_LIMIT),
-        // One for each download.
-        idle_connections: MOST_DOWNLOADS,
+        idle_connections: MAX_DOWNLOADS,
     })
-    // The failure's own text is about Elasticsearch's setting.
+    // The text of the failure names Elasticsearch's setting.
     .map_err(|failure| match &settings.ca_cert {
         Some(file) => {
             let message = failure.message.replace("ELASTICSEARCH_CA_CERT / --ca-cert", file.setting);

@@ -1,7 +1,7 @@
-//! Downloads one object into memory, as a whole or not at all.
+//! Downloads one object into memory.
 //!
-//! Interrupted downloads resume where they broke off (`Range`), provided that the object is still the same
-//! (`If-Match`). If it has changed, the download starts again.
+//! Interrupted downloads resume (`Range`) if the object is still the same (`If-Match`). If it has changed, the download
+//! starts again.
 
 use std::io::{self, Read};
 
@@ -18,7 +18,7 @@ use crate::pipeline::archive::{ArchiveError, ArchiveLimits};
 use crate::retry::patience::{GivenUp, Retries};
 use crate::shutdown::Stop;
 
-/// The most bytes per read.
+/// Maximum number of bytes per read.
 const CHUNK_BYTES: usize = 64 << 10;
 
 /// Why an object could not be downloaded.
@@ -26,19 +26,19 @@ const CHUNK_BYTES: usize = 64 << 10;
 pub(super) enum DownloadError {
     /// The archive cannot be read, now or for good.
     Archive(ArchiveError),
-    /// The retry budget is spent on it. Other objects may still be served.
+    /// The retry budget is spent on the object. Other objects may still be served.
     GivenUp(Failure),
-    /// The run cannot go on.
+    /// The run cannot continue.
     Run(Failure),
 }
 
-/// Downloads an object. Retries as long as `service` allows, counted from the last progress: when more bytes of it were
-/// there than ever before.
+/// Downloads an object. Retries as long as `service` allows, counted from the last progress: a new maximum of its bytes
+/// received.
 ///
 /// # Errors
 ///
-/// [`DownloadError`]. A missing or unreadable object is an error of its archive. Refused credentials are an error of
-/// the run, and so is an S3 that serves nothing at all.
+/// [`DownloadError`]. A missing or unreadable object fails only its archive. Refused credentials fail the run, and so
+/// does an S3 that serves nothing at all.
 pub(super) fn download(
     client: &Client,
     object: &Object,
@@ -65,8 +65,8 @@ pub(super) fn download(
                 part.forget();
                 ("it has changed in the meantime".to_owned(), None)
             }
-            // The listing was allowed a moment ago. A run with a budget ends here. A run without one waits until the
-            // keys are renewed or the role is granted again.
+            // The credentials were accepted for the listing. A run with a budget ends here. A run without one waits until
+            // the keys are renewed or the role is granted again.
             Err(GetError::Refused(why) | GetError::Credentials(why)) if service.budget.is_none() => {
                 (why, None)
             }
@@ -107,13 +107,14 @@ fn attempt(
     service: &Service<'_>,
 ) -> Result<(), GetError> {
     let mut response = client.get(&object.key, &[], &part.headers())?;
-    let answer = ObjectHead::of(&response)?;
+    // Without that, the server cannot resume a download: the next attempt requests the whole object.
+    let answer = ObjectHead::of(&response).inspect_err(|_| part.forget())?;
     part.begin(answer, object)?;
     read_on(&mut response, part, stop, service)
 }
 
-/// Reads the missing bytes, and keeps what has arrived in any case. Checks for a stop after every read, however few
-/// bytes it brought: a trickling body must not hold up a run.
+/// Reads the missing bytes, and keeps those received even if it fails. Checks for a stop before every read, so that a
+/// slow body does not delay the end of a run.
 fn read_on(
     response: &mut Response<Body>,
     part: &mut Part,
@@ -134,10 +135,10 @@ fn read_on(
             Err(error) => return Err(GetError::unavailable(cut_off(part, error))),
         }
     }
-    if part.may_go_on() {
-        // All listed bytes are there. The body must end here; if it breaks off now, it is whole.
+    if part.may_be_longer() {
+        // All listed bytes are there, so the body must end here. An error now does not matter.
         if let Ok(1..) = reader.read(&mut chunk[..1]) {
-            return Err(part.goes_on());
+            return Err(part.too_long());
         }
     }
     part.ends()

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::hash::BuildHasher;
 use std::io::Read;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ureq::http::HeaderName;
 
@@ -25,28 +25,32 @@ mod found;
 mod leap;
 mod page;
 
-/// The most bytes of one page. A thousand keys of the longest kind, encoded, have some 4 MB.
+/// Maximum size of one page, in bytes. A thousand keys of maximum length, encoded, have about 4 MB.
 const PAGE_BYTES: u64 = 16 << 20;
 
-/// Time limit for the body of one page. A slower server is useless.
+/// Time limit for the body of one page.
 const PAGE_LIMIT: Duration = Duration::from_secs(90);
 
-/// The most keys that are named when there is no archive.
+/// Interval of log lines about a listing that goes on. Some servers return many pages with few keys or none, for
+/// example where many objects have been deleted.
+const TELL_EVERY: Duration = Duration::from_secs(10);
+
+/// Maximum number of keys in the message that there is no archive.
 const EXAMPLES: &str = "5";
 
-/// Archives, and their objects by archive name.
+/// The archives found, and their objects by archive name.
 #[derive(Debug, Default)]
 pub(super) struct Listing {
     pub(super) discovery: Discovery,
     pub(super) objects: HashMap<String, Object>,
 }
 
-/// Lists all archives below the prefix. May skip archives outside of the requested span, if names allow it.
+/// Lists all archives below the prefix. Skips archives outside the time range if their names allow it.
 ///
 /// # Errors
 ///
-/// The listing is refused (exit code 5), S3 is unavailable past the budget (4), the bucket does not exist (2), the
-/// listing leads nowhere (1), or the run is to stop.
+/// Exit code 5 if the listing is refused, 4 if S3 is unavailable past the budget, 2 if the bucket does not exist, 1 if
+/// replies make no sense. Also fails if the run is to stop.
 pub(super) fn list(
     client: &Client,
     settings: &S3,
@@ -58,8 +62,9 @@ pub(super) fn list(
     let mut pages = Pages::default();
     let mut lead = None;
     let mut is_first = true;
+    let mut length = Length::begin(Instant::now());
     loop {
-        // Fast pages never wait, so a stop would go unnoticed.
+        // Checked here, since a listing of fast pages never waits.
         if stop.is_requested() {
             return Err(stop.as_failure());
         }
@@ -82,28 +87,32 @@ pub(super) fn list(
         if lead.as_ref().is_some_and(|lead| lead.is_the_last(settings.span, &page)) {
             page.next = None;
         }
-        found.take_up(page.keys, page.unreadable);
+        length.add(&page);
+        if let Some(so_far) = length.tell(Instant::now()) {
+            log::info!("the listing of {bucket} goes on: {so_far}");
+        }
+        found.add(page.keys, page.unreadable);
         match (start, page.next) {
             (Some(start), _) => {
                 log::debug!("the listing of {bucket} continues after {start:?}");
-                pages.leap_to(start);
+                pages.skip_to(start);
             }
-            (None, Some(token)) => pages.go_on(token).map_err(|error| cannot_list(bucket, error))?,
+            (None, Some(token)) => pages.continue_with(token).map_err(|error| cannot_list(bucket, error))?,
             (None, None) => break,
         }
     }
     let seen = found.first_keys();
     let mut listing = found.in_order();
     if listing.objects.is_empty() && listing.discovery.left_out.is_empty() {
-        // The prefix may match nothing at all: then the bucket's first keys are shown.
+        // If nothing matches the prefix, the message shows the first keys of the bucket.
         let elsewhere = || first_keys(client, stop).filter(|_| !settings.prefix.is_empty());
         listing.discovery.nothing = Some(found::nothing(settings, &seen, elsewhere));
     }
     Ok(listing)
 }
 
-/// The key text before the time, if the first page shows the same one for all archives and S3 confirms it. Takes up the
-/// other keys that S3 lists for that.
+/// Returns the common lead of all archives, if the first page shows one and S3 confirms it. Adds the other keys that S3
+/// lists for that to `found`.
 fn lead_of_all(
     client: &Client,
     settings: &S3,
@@ -118,13 +127,13 @@ fn lead_of_all(
     if !prefix.is_empty() {
         query.push(("prefix", prefix.clone()));
     }
-    // On an error, all pages are listed, which waits for an unavailable server.
+    // After an error all pages are listed, with retries.
     let others = self::page(client, query, None, stop).ok().filter(|others| lead.is_confirmed_by(others))?;
-    found.take_up(others.keys, 0);
+    found.add(others.keys, 0);
     Some(lead)
 }
 
-/// The first keys of the whole bucket, if it may be listed.
+/// Returns the first keys of the whole bucket, if it may be listed.
 fn first_keys(client: &Client, stop: &Stop) -> Option<Vec<String>> {
     let query = vec![("list-type", "2".to_owned()), ("max-keys", EXAMPLES.to_owned())];
     let page = page(client, query, None, stop).ok()?;
@@ -139,10 +148,9 @@ fn cannot_list(bucket: &BucketName, error: GetError) -> Failure {
         }
         GetError::Missing(why) => (ExitCode::Usage, why),
         GetError::Unavailable { why, .. } | GetError::Other(why) => (ExitCode::Failed, why),
-        GetError::Changed => (
-            ExitCode::Failed,
-            "S3 answers as to a conditional request, but the request had no condition".to_owned(),
-        ),
+        GetError::Changed => {
+            (ExitCode::Failed, "S3 answers as if the request had a condition, but it had none".to_owned())
+        }
     };
     Failure::new(
         code,
@@ -173,33 +181,62 @@ fn page(
                 GetError::unavailable(format!("{host}: {}", TransportError::from(ureq::Error::from(error))))
             })?;
         page::parse(&host, &body).or_else(|_| {
-            // If it is no listing, it is quoted in a message, and may quote the request.
-            asking.cut_credentials_out_of(&mut body);
+            // The error message quotes the reply, which may in turn quote the request.
+            asking.mask_credentials_in(&mut body);
             page::parse(&host, &body)
         })
     })
 }
 
+/// The length of a listing so far, and when it was last logged.
+struct Length {
+    pages: u64,
+    keys: u64,
+    told: Instant,
+}
+
+impl Length {
+    fn begin(now: Instant) -> Self {
+        Self { pages: 0, keys: 0, told: now }
+    }
+
+    fn add(&mut self, page: &Page) {
+        self.pages += 1;
+        self.keys += page.keys.len() as u64;
+    }
+
+    /// The length in words, if it has not been logged for a while.
+    fn tell(&mut self, now: Instant) -> Option<String> {
+        if now.duration_since(self.told) < TELL_EVERY {
+            return None;
+        }
+        self.told = now;
+        Some(format!("{} pages with {} keys so far", self.pages, self.keys))
+    }
+}
+
 /// The position in a listing, and how pages are requested.
 #[derive(Default)]
 struct Pages {
-    /// The token for the next page. None: the first page.
+    /// The token for the next page. None for the first page.
     token: Option<String>,
     /// The key after which the first page begins.
     start_after: Option<String>,
-    /// Hashes of all tokens so far: a listing may have very many pages.
+    /// The tokens so far, as hashes, since a listing may have very many pages.
     seen: HashSet<u64>,
-    /// There are archived objects, so the listing also requests whether they are restored.
+    /// Hash of the keys of the last page, if it had any and was not leapt from.
+    last_keys: Option<u64>,
+    /// Whether pages are requested with the restore status, because there are archived objects.
     asks_for_copies: bool,
 }
 
 impl Pages {
-    /// Goes on to the page of this token.
+    /// Continues with the page of this token.
     ///
     /// # Errors
     ///
-    /// The token was there before: a server that goes in a circle would be asked for ever.
-    fn go_on(&mut self, token: String) -> Result<(), GetError> {
+    /// Fails if the token has occurred before, since the listing would never end.
+    fn continue_with(&mut self, token: String) -> Result<(), GetError> {
         if !self.seen.insert(self.seen.hasher().hash_one(&token)) {
             return Err(GetError::Other("the next page has been read before".to_owned()));
         }
@@ -207,15 +244,32 @@ impl Pages {
         Ok(())
     }
 
-    /// Starts again after a key.
-    fn leap_to(&mut self, key: String) {
-        (self.token, self.start_after) = (None, Some(key));
+    /// Restarts the listing after a key.
+    fn skip_to(&mut self, key: String) {
+        (self.token, self.start_after, self.last_keys) = (None, Some(key), None);
+    }
+
+    /// Refuses a page with the very keys of the page before: a server that ignores tokens, and makes up a new one each
+    /// time, would be asked for ever.
+    fn check_moves_on(&mut self, page: &Page) -> Result<(), GetError> {
+        let keys = (!page.keys.is_empty()).then(|| {
+            let keys: Vec<&str> = page.keys.iter().map(|key| key.key.as_str()).collect();
+            self.seen.hasher().hash_one(keys)
+        });
+        if keys.is_some() && keys == self.last_keys {
+            return Err(GetError::Other(
+                "the next page has the same keys as the page before (does the server support list-type=2?)"
+                    .to_owned(),
+            ));
+        }
+        self.last_keys = keys;
+        Ok(())
     }
 
     /// Requests the next page.
     ///
-    /// Some servers confirm `encoding-type=url` without encoding, so that encoded and literal text cannot be told
-    /// apart. Encoding is therefore requested only if keys have characters that a page cannot hold otherwise.
+    /// Some servers confirm `encoding-type=url` without encoding, so that encoded and literal text cannot be told apart.
+    /// So encoding is requested only if keys have characters that a page cannot hold otherwise.
     fn read(&mut self, client: &Client, prefix: &str, stop: &Stop) -> Result<Page, GetError> {
         let mut query = vec![("list-type", "2".to_owned())];
         if !prefix.is_empty() {
@@ -231,18 +285,18 @@ impl Pages {
             self.asks_for_copies = true;
             page = self.ask(client, &query, stop)?;
         }
-        if page.may_be_mended() {
+        if page.may_need_encoding() {
             query.push(("encoding-type", "url".to_owned()));
             match self.ask(client, &query, stop) {
                 Ok(encoded) => page = encoded,
                 Err(error @ GetError::Unavailable { .. }) => return Err(error),
                 Err(error) => log::debug!("the server cannot encode the listing: {error:?}"),
             }
-            page.cannot_be_mended();
+            page.mark_garbled();
         }
         match page.broken.take() {
             Some(why) => Err(GetError::unavailable(why)),
-            None => Ok(page),
+            None => self.check_moves_on(&page).map(|()| page),
         }
     }
 
@@ -250,7 +304,7 @@ impl Pages {
         if self.asks_for_copies {
             let header = HeaderName::from_static("x-amz-optional-object-attributes");
             match page(client, query.to_vec(), Some((header, "RestoreStatus".to_owned())), stop) {
-                // A server other than AWS does not know this header: retry without it.
+                // Servers other than AWS may not know this header.
                 Err(GetError::Other(why)) => {
                     log::debug!("the server does not report restored copies of archived objects: {why}")
                 }

@@ -5,9 +5,9 @@
 //!     └────────────── client: signed GETs ◀── signature ◀── credentials ────────┘
 //! ```
 //!
-//! Nothing is written to the bucket or to disk, and no key is used as a path. A listing begins at the first key, also
-//! in a spooler: `start-after` would miss archives that arrive late under an earlier name. Only times that are not
-//! requested (`--from`, `--to`) are skipped, if names allow it; see `listing::leap`.
+//! Nothing is written to the bucket or to disk, and no key is used as a path. Every listing begins at the first key, even
+//! in a spool run: `start-after` would miss archives that arrive late under an earlier name. Only times outside `--from`
+//! and `--to` are skipped, if names allow it; see `listing::leap`.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -42,17 +42,16 @@ use crate::shutdown::Stop;
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Object {
     key: String,
-    /// Identifies the listed state of the object.
     etag: Option<String>,
     bytes: u64,
-    /// If the listing tells it.
+    /// The storage class, if the listing has it.
     storage_class: Option<Box<str>>,
-    /// The key of a log of SQLite beside it, which holds changes that are not in the database.
+    /// The key of an SQLite log beside it, which holds changes that are not in the database.
     log: Option<Box<str>>,
 }
 
 impl Object {
-    /// Whether this is the state of the object in which the archive was found.
+    /// Whether the object has not changed since the archive was found.
     fn is_state_of(&self, archive: &Archive) -> bool {
         let tags = self.etag.as_deref().zip(archive.etag.as_deref());
         self.bytes == archive.bytes && tags.is_none_or(|(now, found)| now == found)
@@ -62,20 +61,20 @@ impl Object {
 /// Objects by archive name.
 type Objects = HashMap<String, Object>;
 
-/// A bucket, and the objects that were last found in it.
+/// A bucket, and the objects that the last look found in it.
 pub struct Bucket {
     settings: S3,
     client: Client,
     stop: Stop,
     budget: Option<Duration>,
     objects: Mutex<Arc<Objects>>,
-    /// Keys that were left for a later look, because S3 did not serve them.
+    /// Keys that S3 did not serve and that were left for a later look.
     left: Mutex<HashSet<String>>,
 }
 
 impl Bucket {
-    /// The bucket of these settings. Sends no request yet. Waits for an unavailable S3 within the budget (None: for
-    /// ever), or until the run is to stop.
+    /// Creates the bucket of these settings, without sending requests yet. Later requests wait for an unavailable S3
+    /// within `budget` (None: for ever), or until the run is to stop.
     ///
     /// # Errors
     ///
@@ -105,7 +104,7 @@ impl Bucket {
         Ok(listing.discovery)
     }
 
-    /// Forgets keys that were left, where they are no longer listed.
+    /// Forgets left keys that are no longer listed.
     fn forget_left(&self, objects: &Objects) {
         let mut left = service::lock(&self.left);
         if !left.is_empty() {
@@ -114,12 +113,12 @@ impl Bucket {
         }
     }
 
-    /// The objects of the last look.
+    /// Returns the objects of the last look.
     fn objects(&self) -> Arc<Objects> {
         self.objects.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The address of a found archive, and its storage class.
+    /// Returns the address of a found archive, and its storage class.
     pub fn whereabouts(&self, archive: &Archive) -> (String, Option<Box<str>>) {
         match self.objects().get(&archive.name) {
             Some(object) => (address(&self.settings.bucket, &object.key), object.storage_class.clone()),
@@ -127,13 +126,13 @@ impl Bucket {
         }
     }
 
-    /// Downloads `archives`, which [`Bucket::discover`] has found, and queues them. Without a budget, the next look at
-    /// the bucket comes after `next_look`.
+    /// Downloads `archives`, which [`Bucket::discover`] has found, and queues them for `work`. Without a budget, the next
+    /// look at the bucket comes after `next_look`.
     ///
     /// # Errors
     ///
-    /// Exit code 4 if the budget was spent on some of them, once all others have been handed out.
-    pub fn hand_out(
+    /// Exit code 4 if the budget was spent on some archives, after all others have been queued.
+    pub fn with_queue(
         &self,
         archives: &Receiver<Arc<Archive>>,
         workers: usize,
@@ -183,12 +182,12 @@ impl Bucket {
     }
 }
 
-/// The retry policy for S3. Refusals are not retried.
+/// Returns the retry policy for S3.
 fn policy(budget: Option<Duration>) -> Policy {
     Policy::new("S3", budget)
 }
 
-/// The address of a key, for messages.
+/// Formats the address of a key, for messages.
 fn address(bucket: &BucketName, key: &str) -> String {
     format!("s3://{bucket}/{key}")
 }

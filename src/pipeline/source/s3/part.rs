@@ -1,4 +1,4 @@
-//! The bytes of an object so far, and whether a reply continues them.
+//! The bytes of an object received so far, and whether a reply continues them.
 
 use libdeflater::Decompressor;
 use ureq::Body;
@@ -13,13 +13,14 @@ use super::client::GetError;
 /// The facts about an object in the head of a successful reply.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct ObjectHead {
-    /// Offset of the body in the object. None: the body is the whole object.
+    /// Offset of the body in the object. None if the body is the whole object.
     start: Option<usize>,
     /// Length of the whole object, if the head has it.
     length: Option<usize>,
-    /// The body marks its own end, so that a cut-off body is never taken for whole.
+    /// Whether the body marks its own end, so that a body cut off is recognized.
     is_framed: bool,
-    /// The body may be compressed in transit, though that was not requested. The object may also be stored compressed.
+    /// Whether the body has `Content-Encoding: gzip`. It may be compressed in transit although that was not requested, or
+    /// the object may be stored with this header.
     may_be_gzip: bool,
     etag: Option<String>,
 }
@@ -29,7 +30,7 @@ impl ObjectHead {
     ///
     /// # Errors
     ///
-    /// It does not say which bytes of the object follow.
+    /// Fails if it does not say which bytes of the object follow.
     pub(super) fn of(response: &Response<Body>) -> Result<Self, GetError> {
         let headers = response.headers();
         let partial = response.status().as_u16() == 206;
@@ -47,7 +48,7 @@ impl ObjectHead {
         if !partial {
             return Some(Self { start: None, length, is_framed, may_be_gzip, etag });
         }
-        // For example `bytes 100-999/1000`. The whole length may be `*`.
+        // For example `bytes 100-999/1000`. The total length may be `*`.
         let (range, length) = text(CONTENT_RANGE)?.strip_prefix("bytes ")?.split_once('/')?;
         let (start, _) = range.split_once('-')?;
         let length = if length == "*" { None } else { Some(length.parse().ok()?) };
@@ -55,29 +56,30 @@ impl ObjectHead {
     }
 }
 
-/// The bytes of an object so far.
+/// The bytes of an object received so far.
 #[derive(Debug, Default)]
 pub(super) struct Part {
     bytes: Vec<u8>,
-    /// Length of the whole object, or an upper limit of it.
+    /// Length of the whole object, or an upper limit.
     length: usize,
-    /// The length is from the reply; else it is the listed one.
-    is_told: bool,
-    /// The body being read marks its own end.
+    /// Whether the length is from the reply and not from the listing.
+    is_length_known: bool,
+    /// Whether the current body marks its own end.
     is_framed: bool,
-    /// The object is not the one that was listed.
+    /// Whether the object has been replaced since it was listed.
     is_replaced: bool,
-    /// The bytes are compressed. The value is their length once inflated.
+    /// The inflated length, if the bytes are compressed.
     inflated: Option<usize>,
-    /// The ETag of the state that the bytes belong to.
+    /// The ETag of the object that the bytes belong to.
     etag: Option<String>,
-    /// The most bytes that were ever there. Bytes are discarded if a server knows no ranges or the object has changed,
-    /// and arrive again. Only bytes beyond this count as progress.
+    /// The maximum of bytes received. If a server does not support ranges, or if the object has changed, bytes are
+    /// discarded and arrive again. Only bytes beyond the maximum count as progress.
     most: usize,
 }
 
 impl Part {
-    /// Request headers for the rest of this very object, or for all of any. Weak ETags never match a condition.
+    /// Returns the request headers for the rest of the same object, or none to request the whole object. Weak ETags never
+    /// match a condition, so they cannot be used.
     pub(super) fn headers(&self) -> Vec<(HeaderName, String)> {
         match &self.etag {
             Some(etag) if !self.bytes.is_empty() && self.inflated.is_none() && !etag.starts_with("W/") => {
@@ -87,15 +89,15 @@ impl Part {
         }
     }
 
-    /// Starts a body: the missing rest, or everything again.
+    /// Starts a body, which is the rest or the whole object.
     ///
     /// # Errors
     ///
-    /// The body is useless, since it is of another part or of another object than the listed one.
+    /// Fails if the body is of another part, or of an object that does not fit the listed size.
     pub(super) fn begin(&mut self, answer: ObjectHead, object: &Object) -> Result<(), GetError> {
-        // A range that begins at 0 is everything if there are no bytes yet.
+        // If there are no bytes yet, a range from 0 is the whole object.
         if let Some(start) = answer.start.filter(|&start| start > 0 || !self.bytes.is_empty()) {
-            // A server may leave out the ETag: it has honoured the request's condition.
+            // A server may leave the ETag out, since it has honoured the request's condition.
             let fits = start == self.bytes.len()
                 && answer.length.is_none_or(|length| length == self.length)
                 && (answer.etag.is_none() || bare(&answer.etag) == bare(&self.etag));
@@ -113,13 +115,13 @@ impl Part {
             if !is_replaced {
                 return Err(GetError::Other(format!("it has {length} bytes, but is listed with {listed}")));
             }
-            // Memory was reserved for the listed length only.
+            // Memory is reserved for the listed length only.
             if length as u64 > listed {
                 return Err(larger(&format!("{length} bytes"), listed));
             }
         }
         self.bytes.clear();
-        self.is_told = answer.length.is_some();
+        self.is_length_known = answer.length.is_some();
         self.length = answer.length.unwrap_or(usize::try_from(listed).unwrap_or(usize::MAX));
         (self.is_framed, self.is_replaced, self.etag) = (answer.is_framed, is_replaced, answer.etag);
         self.bytes
@@ -127,7 +129,7 @@ impl Part {
             .map_err(|_| GetError::Other("there is no memory for it".to_owned()))
     }
 
-    /// Starts a compressed body. Its length is known only at its end. Incompressible content grows a little.
+    /// Starts a compressed body. Its length may be known only at its end. Incompressible content grows a little.
     fn begin_compressed(&mut self, answer: ObjectHead, object: &Object) -> Result<(), GetError> {
         let listed = usize::try_from(object.bytes).unwrap_or(usize::MAX);
         let most = listed.saturating_add(listed / 100).saturating_add(1024);
@@ -136,14 +138,16 @@ impl Part {
         }
         *self = Self { most: self.most, ..Self::default() };
         self.length = answer.length.unwrap_or(most);
-        (self.is_told, self.is_framed, self.etag) = (answer.length.is_some(), answer.is_framed, answer.etag);
+        (self.is_length_known, self.is_framed, self.etag) =
+            (answer.length.is_some(), answer.is_framed, answer.etag);
         self.inflated = Some(listed);
         self.bytes
             .try_reserve_exact(self.length)
             .map_err(|_| GetError::Other("there is no memory for it".to_owned()))
     }
 
-    /// Inflates the bytes. Content that was stored under that name without being compressed stays as it is.
+    /// Inflates the bytes, unless they already have the listed length: then only the header says that they are
+    /// compressed.
     fn inflate(&mut self, listed: usize) -> Result<(), GetError> {
         if self.bytes.len() != listed {
             let mut inflated = Vec::new();
@@ -171,7 +175,7 @@ impl Part {
     ///
     /// # Errors
     ///
-    /// The object is not complete.
+    /// Fails if the object is not complete.
     pub(super) fn ends(&mut self) -> Result<(), GetError> {
         if let Some(listed) = self.inflated {
             return self.inflate(listed);
@@ -179,8 +183,8 @@ impl Part {
         if self.missing() == 0 {
             return Ok(());
         }
-        if !self.is_told && self.is_replaced {
-            // The body marked its own end, so the object has this length.
+        if !self.is_length_known && self.is_replaced {
+            // The body has marked its own end, so the object has this length.
             if self.is_framed {
                 self.length = self.bytes.len();
                 return Ok(());
@@ -193,26 +197,26 @@ impl Part {
     }
 
     /// Whether the body may be longer than the object, because no reply gave its length.
-    pub(super) fn may_go_on(&self) -> bool {
-        !self.is_told
+    pub(super) fn may_be_longer(&self) -> bool {
+        !self.is_length_known
     }
 
-    /// The error for an object longer than listed.
-    pub(super) fn goes_on(&self) -> GetError {
+    /// Returns the error for an object longer than listed.
+    pub(super) fn too_long(&self) -> GetError {
         if self.is_replaced {
             return larger("more bytes", self.length as u64);
         }
         GetError::Other(format!("it has more bytes than listed ({})", self.length))
     }
 
-    /// Number of missing bytes.
+    /// Returns the number of missing bytes.
     pub(super) fn missing(&self) -> usize {
         self.length.saturating_sub(self.bytes.len())
     }
 
-    /// Appends bytes of a body. Returns whether there are more bytes now than ever before.
-    pub(super) fn take(&mut self, came: &[u8]) -> bool {
-        self.bytes.extend_from_slice(came);
+    /// Appends bytes of a body. Returns whether that is progress: a new maximum.
+    pub(super) fn take(&mut self, received: &[u8]) -> bool {
+        self.bytes.extend_from_slice(received);
         let is_progress = self.bytes.len() > self.most;
         self.most = self.most.max(self.bytes.len());
         is_progress
@@ -223,12 +227,12 @@ impl Part {
         *self = Self { most: self.most, ..Self::default() };
     }
 
-    /// The progress, for messages.
+    /// Formats the progress, for messages.
     pub(super) fn state(&self) -> String {
         format!("{} of {} bytes", self.bytes.len(), self.length)
     }
 
-    /// The most bytes that were ever there.
+    /// Returns the maximum of bytes received.
     pub(super) fn most(&self) -> usize {
         self.most
     }
@@ -246,7 +250,7 @@ fn larger(what: &str, listed: u64) -> GetError {
     ))
 }
 
-/// An ETag as it can be compared: servers write it with quotes, without, or as a weak one, in one place or another.
+/// Returns an ETag without quotes and weakness mark, for comparison: servers write the same one in different forms.
 fn bare(etag: &Option<String>) -> Option<&str> {
     etag.as_deref().map(|etag| etag.trim().trim_start_matches("W/").trim_matches('"'))
 }

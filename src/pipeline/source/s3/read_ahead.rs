@@ -1,17 +1,16 @@
-//! Downloads run ahead of the workers, on their own threads.
+//! Downloads archives ahead of the workers, on separate threads.
 //!
 //! ```text
 //! dispatcher ══ jobs, in order ══▶ N downloaders ══ downloads ══▶ workers
 //!      ▲                                                             │
-//!      └──────────── bytes that are no longer needed ────────────────┘
+//!      └──────────────── bytes that are free again ──────────────────┘
 //! ```
 //!
-//! The dispatcher starts a download only when there is room for all of it. So the objects being downloaded, waiting for
-//! a worker or being unzipped stay within the share of `--memory` for downloads. A larger object is admitted alone:
-//! nothing else is downloaded or read meanwhile.
+//! The dispatcher starts a download only if there is memory for all of it. So the objects that are being downloaded, wait
+//! for a worker or are being unzipped stay within the share of `--memory` for downloads. A larger object is admitted
+//! alone: nothing else is downloaded or read meanwhile.
 //!
-//! A spooler looks for more archives meanwhile. An object that has changed or gone by the time of its download is left
-//! for the next look.
+//! If an object has changed or vanished by the time of its download, it is left for the next look.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -19,7 +18,7 @@ use std::thread;
 
 use crossbeam_channel::{Receiver, Sender, bounded, select, unbounded};
 
-use super::client::{Client, MOST_DOWNLOADS};
+use super::client::{Client, MAX_DOWNLOADS};
 use super::download::{DownloadError, download};
 use super::service::Service;
 use super::{Object, Objects, policy};
@@ -31,13 +30,13 @@ use crate::pipeline::source::{Content, Queue, Work};
 use crate::retry::patience::Retries;
 use crate::shutdown::Stop;
 
-/// The number of downloads at once: as many as workers, since a download is about as fast as a worker. A single worker
-/// gets two, and the maximum keeps S3 from slowing down.
+/// Returns the number of concurrent downloads: one per worker, since a download is about as fast as a worker, but at
+/// least two. The maximum keeps S3 from throttling.
 pub(super) fn downloads_at_once(workers: usize) -> usize {
-    workers.clamp(2, MOST_DOWNLOADS)
+    workers.clamp(2, MAX_DOWNLOADS)
 }
 
-/// The bytes of a file and their room, which is given back on drop.
+/// The bytes of a file, and the memory reserved for them until drop.
 #[derive(Debug)]
 pub struct Download {
     bytes: Vec<u8>,
@@ -46,38 +45,38 @@ pub struct Download {
 }
 
 impl Download {
-    /// The bytes of the archive's file.
+    /// Returns the bytes of the archive's file.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 
-    /// Takes the room for all archives, if this one is read alone. Call it once.
+    /// Takes the reservation of all memory, if this archive is read alone. Returns it only once.
     pub fn alone(&mut self) -> Option<archive::Room> {
         self.alone.take()
     }
 }
 
-/// Room for a download.
+/// Memory reserved for a download, returned on drop.
 #[derive(Debug)]
 struct Room {
     bytes: u64,
-    given_back: Sender<u64>,
-    /// Total bytes of all downloads.
+    freed: Sender<u64>,
+    /// Counter of the bytes of all downloads.
     counted: Arc<AtomicU64>,
 }
 
 impl Room {
-    fn new(bytes: u64, given_back: Sender<u64>, counted: Arc<AtomicU64>) -> Self {
+    fn new(bytes: u64, freed: Sender<u64>, counted: Arc<AtomicU64>) -> Self {
         counted.fetch_add(bytes, Ordering::Relaxed);
-        Self { bytes, given_back, counted }
+        Self { bytes, freed, counted }
     }
 }
 
 impl Drop for Room {
     fn drop(&mut self) {
         self.counted.fetch_sub(self.bytes, Ordering::Relaxed);
-        // Nobody listens once the last download has begun.
-        let _ = self.given_back.send(self.bytes);
+        // The receiver is gone once the last download has begun.
+        let _ = self.freed.send(self.bytes);
     }
 }
 
@@ -86,7 +85,7 @@ struct Job {
     archive: Arc<Archive>,
     object: Object,
     room: Room,
-    /// All other room, for an object larger than the share for downloads.
+    /// The reservation of all other memory, for an object larger than the share for downloads.
     alone: Option<archive::Room>,
 }
 
@@ -97,17 +96,17 @@ pub(super) struct ReadAhead<'r> {
     pub(super) objects: &'r (dyn Fn() -> Arc<Objects> + Sync),
     pub(super) stop: &'r Stop,
     pub(super) service: Service<'r>,
-    /// The failure of the first object that the budget was spent on.
+    /// The failure of the first object whose budget was spent.
     pub(super) given_up: OnceLock<Failure>,
-    /// Number of downloads at once.
+    /// Number of concurrent downloads.
     pub(super) at_once: usize,
-    /// Limits the bytes that are ahead, and admits a larger object alone.
+    /// Limits the memory of downloads.
     pub(super) admission: &'r Admission,
 }
 
 impl ReadAhead<'_> {
-    /// Downloads `archives` in order while `work` takes them. Once the run is to stop, archives whose download has not
-    /// begun are never handed out.
+    /// Downloads `archives` in order, while `work` takes the downloads. Once the run is to stop, no more downloads begin,
+    /// and the remaining archives are never queued.
     pub(super) fn run(&self, archives: &Receiver<Arc<Archive>>, work: impl FnOnce(&dyn Queue)) {
         let retries = &Retries::new(self.stop, policy(self.service.budget)).shared_health(&self.service);
         let (job_sender, jobs) = bounded(0);
@@ -125,7 +124,7 @@ impl ReadAhead<'_> {
             }
             drop((jobs, done_sender));
             work(&done);
-            // Downloaders that still hold something must not wait for a worker that never comes.
+            // Unblocks downloaders that still have a download to pass on.
             drop(done);
         });
     }
@@ -145,7 +144,7 @@ impl ReadAhead<'_> {
                     .map(|()| Download { bytes, alone, _room: room }),
                 Some(Err(DownloadError::Archive(error))) => Err(error),
                 Some(Err(DownloadError::GivenUp(failure))) => {
-                    // Only the first failure is reported at the end, so a second one is ignored here.
+                    // Keeps the first failure, the only one that is reported.
                     let _ = self.given_up.set(failure.clone());
                     Err(ArchiveError::Unavailable(failure.message))
                 }
@@ -162,7 +161,7 @@ impl ReadAhead<'_> {
     }
 }
 
-/// Hands jobs out in order, each once there is room for it. Archives that cannot be downloaded as they were found go to
+/// Sends jobs in order, each as soon as there is memory for it. Archives that have changed since they were found go to
 /// `left`.
 fn dispatch(
     archives: &Receiver<Arc<Archive>>,
@@ -173,7 +172,7 @@ fn dispatch(
     left: &Sender<Work>,
 ) {
     let limit = admission.downloads();
-    let (given_back, returns) = unbounded();
+    let (freed, returns) = unbounded();
     let mut taken: u64 = 0;
     loop {
         let archive = select! {
@@ -193,7 +192,7 @@ fn dispatch(
             }
             continue;
         };
-        // What has come back in the meantime.
+        // Subtracts bytes that are free again.
         taken = returns.try_iter().fold(taken, u64::saturating_sub);
         while taken > 0 && taken.saturating_add(object.bytes) > limit {
             select! {
@@ -202,10 +201,10 @@ fn dispatch(
             }
         }
         taken = taken.saturating_add(object.bytes);
-        let room = Room::new(object.bytes, given_back.clone(), admission.downloaded().clone());
-        // Requested when no download is left, so that no download waits behind this one.
+        let room = Room::new(object.bytes, freed.clone(), admission.downloaded().clone());
+        // No download is in memory at this point, so none waits for memory behind this one.
         let is_alone = object.bytes > limit && !admission.excludes_file(object.bytes);
-        let alone = if is_alone { admission.let_in_alone(stop) } else { None };
+        let alone = if is_alone { admission.admit_alone(stop) } else { None };
         if is_alone && alone.is_none() {
             return;
         }
@@ -226,7 +225,7 @@ mod tests {
 
     const MIB: u64 = 1 << 20;
 
-    /// Runs the dispatcher over objects of these sizes in MiB, with room for 10 MiB.
+    /// Runs the dispatcher over objects of these sizes in MiB, with memory for 10 MiB.
     fn dispatching(sizes: &[u64], stop: &Stop, check: impl FnOnce(&Receiver<Job>)) {
         let name = |n: usize| n.to_string();
         let archive = |(n, bytes): (usize, &u64)| {
@@ -262,13 +261,13 @@ mod tests {
         jobs.recv_timeout(Duration::from_secs(20)).unwrap()
     }
 
-    /// Asserts that no job comes. A dispatcher that hands one out does so at once.
+    /// Asserts that no job is sent. A dispatcher that has memory for one sends it at once.
     fn assert_none_waits(jobs: &Receiver<Job>) {
         assert!(jobs.recv_timeout(Duration::from_millis(50)).is_err());
     }
 
     #[test]
-    fn a_download_begins_once_there_is_room_for_all_of_it() {
+    fn a_download_begins_once_there_is_memory_for_all_of_it() {
         dispatching(&[6, 4, 1, 9], &Stop::new(), |jobs| {
             let (first, second) = (next(jobs), next(jobs));
             assert_none_waits(jobs);
@@ -283,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn an_object_that_is_larger_than_all_room_is_let_through_alone() {
+    fn an_object_larger_than_the_share_for_downloads_is_admitted_alone() {
         dispatching(&[1, 30, 1], &Stop::new(), |jobs| {
             let small = next(jobs);
             assert_none_waits(jobs);
@@ -296,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stop_ends_the_waiting_for_room() {
+    fn a_stop_ends_the_wait_for_memory() {
         let stop = Stop::new();
         dispatching(&[10, 10], &stop, |jobs| {
             let held = next(jobs);

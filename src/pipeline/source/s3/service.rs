@@ -1,7 +1,7 @@
 //! Decides how long to retry an object, and when S3 as a whole is unavailable.
 //!
-//! An object that S3 cannot serve must not block others. A run with a budget spends it on such an object, leaves it,
-//! and tries the next ones. S3 counts as unavailable only if these get nothing either. A spooler leaves the object for
+//! An object that S3 cannot serve must not block others. A run with a budget spends it on such an object, gives it up and
+//! tries the next ones. S3 counts as unavailable only if these fail as well. A run without a budget leaves the object for
 //! the next look, provided that S3 answers at all.
 
 use std::collections::HashSet;
@@ -9,35 +9,36 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::Object;
-use super::client::{Client, GetError, MOST_DOWNLOADS};
+use super::client::{Client, GetError, MAX_DOWNLOADS};
 use crate::retry::shared_health::SharedHealth;
 
-/// Objects given up in a row, with nothing served in between, before the run gives up: those being downloaded, and as
-/// many others. The budget is spent by then, so each of the others is requested only once.
-const GIVEN_UP_IN_A_ROW: usize = 2 * MOST_DOWNLOADS;
+/// Number of objects given up in a row, with nothing served in between, after which the run gives up: all current
+/// downloads and as many others. The budget is spent by then, so each of the others is requested only once.
+const GIVEN_UP_IN_A_ROW: usize = 2 * MAX_DOWNLOADS;
 
-/// The longest that a spooler retries one object. Back-off has reached half a minute by then, so that longer retries
-/// would hardly differ from the next look.
-const LONGEST_PATIENCE: Duration = Duration::from_secs(60);
+/// Maximum time that a run without a budget retries one object. The back-off has reached half a minute by then, so longer
+/// retries would hardly differ from the next look.
+const MAX_PATIENCE: Duration = Duration::from_secs(60);
 
 /// The state of S3 that all downloads share.
 pub(super) struct Service<'r> {
-    /// How long to wait for an unavailable S3. None: for ever, and for single objects as long as `patience`.
+    /// How long to wait for an unavailable S3. None: for ever.
     pub(super) budget: Option<Duration>,
+    /// How long to retry a single object if there is no budget.
     patience: Duration,
     client: &'r Client,
     prefix: &'r str,
     outage: Mutex<Outage>,
-    /// Keys that were left when they were last tried.
+    /// Keys of objects that were left at their last try.
     left: &'r Mutex<HashSet<String>>,
 }
 
-/// A time of failing requests in which no bytes of any object arrive.
+/// A period in which requests fail and no bytes of any object arrive.
 #[derive(Default)]
 struct Outage {
-    /// Start of the outage. None: there is none.
+    /// The start of the outage. None if there is none.
     since: Option<Instant>,
-    /// Objects given up since then.
+    /// Number of objects given up since then.
     given_up: usize,
 }
 
@@ -49,8 +50,8 @@ impl Outage {
 }
 
 impl<'r> Service<'r> {
-    /// S3 as reached by `client`. Without a budget, the next look comes after `next_look`. `left` keeps the keys of
-    /// objects that were left, for their next try.
+    /// Creates the state of an S3 reached by `client`. Without a budget, the next look comes after `next_look`. `left`
+    /// keeps the keys of left objects between looks.
     pub(super) fn new(
         client: &'r Client,
         prefix: &'r str,
@@ -58,17 +59,10 @@ impl<'r> Service<'r> {
         next_look: Duration,
         left: &'r Mutex<HashSet<String>>,
     ) -> Self {
-        Self {
-            budget,
-            patience: next_look.min(LONGEST_PATIENCE),
-            client,
-            prefix,
-            outage: Mutex::default(),
-            left,
-        }
+        Self { budget, patience: next_look.min(MAX_PATIENCE), client, prefix, outage: Mutex::default(), left }
     }
 
-    /// Records progress: more bytes of an object than ever before.
+    /// Records progress of any object.
     pub(super) fn served(&self) {
         *lock(&self.outage) = Outage::default();
     }
@@ -83,8 +77,8 @@ impl<'r> Service<'r> {
         lock(&self.outage).gives_up()
     }
 
-    /// Whether to leave an object that has failed for this long, after one more request. If S3 does not answer at all,
-    /// no object is left: waiting costs no archive its turn.
+    /// Whether to leave an object that has failed for this long, after one more request. Without an answer from S3 no
+    /// object is left, since no other could be downloaded instead.
     pub(super) fn is_out_of_patience(&self, failing: Duration) -> bool {
         self.budget.is_none() && failing >= self.patience && self.answers()
     }
@@ -94,13 +88,13 @@ impl<'r> Service<'r> {
         lock(self.left).insert(object.key.clone());
     }
 
-    /// Begins to try an object. Returns whether it was left the last time. It was retried then, and many such objects
-    /// must not delay new ones at every look.
+    /// Returns whether an object was left at its last try, and forgets that. Such an object is requested only once, so
+    /// that many of them do not delay new ones at every look.
     pub(super) fn was_left(&self, object: &Object) -> bool {
         lock(self.left).remove(&object.key)
     }
 
-    /// Whether S3 answers the shortest listing. If credentials are refused, it does not.
+    /// Whether S3 answers a minimal listing. Refused credentials do not count as an answer.
     fn answers(&self) -> bool {
         let query = [("list-type", "2"), ("max-keys", "1"), ("prefix", self.prefix)];
         let answer = self.client.get("", &query, &[]);
@@ -123,7 +117,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn objects_are_given_up_in_a_row_until_it_is_s3_that_is() {
+    fn after_many_objects_in_a_row_the_run_gives_up() {
         let mut outage = Outage::default();
         assert!((0..GIVEN_UP_IN_A_ROW).all(|_| outage.gives_up()));
         assert!(!outage.gives_up());

@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 
 use crate::shutdown::Stop;
 
-/// A reader that fails once its time is over or the run is to stop. The bytes read before that are valid.
+/// A reader that fails once its time is over or the run is to stop. Bytes read before that are valid.
 ///
-/// Checks happen between reads, so each read needs its own limit, which the client sets. That limit alone does not end
-/// a server that sends a byte now and then.
+/// It checks between reads, so each read needs a time limit of its own, which the client sets. That limit alone does not
+/// stop a server that sends a byte now and then.
 pub(super) struct Watched<'s, R> {
     reader: R,
     until: Instant,
@@ -16,7 +16,7 @@ pub(super) struct Watched<'s, R> {
 }
 
 impl<'s, R: Read> Watched<'s, R> {
-    /// Starts the time now. Without a `stop`, only the time counts.
+    /// Wraps a reader for at most `limit` from now. Without a `stop`, only the time counts.
     pub(super) fn new(reader: R, limit: Duration, stop: Option<&'s Stop>) -> Self {
         Self { reader, until: Instant::now() + limit, stop }
     }
@@ -41,7 +41,7 @@ mod tests {
 
     const LONG: Duration = Duration::from_secs(3600);
 
-    /// A body that never ends, one byte at a time. Calls the function when it reads byte 2.
+    /// An endless body that returns one byte per read. Calls the function on the third.
     struct Endless<F>(u8, F);
 
     impl<F: FnMut()> Read for Endless<F> {
@@ -56,7 +56,7 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_in_time_is_read_to_its_end() {
+    fn a_body_that_arrives_in_time_is_read_to_its_end() {
         let stop = Stop::new();
         let mut body = String::new();
         Watched::new(&b"whole"[..], LONG, Some(&stop)).read_to_string(&mut body).unwrap();
@@ -64,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stop_ends_a_body_and_what_has_come_is_kept() {
+    fn a_stop_ends_a_body_and_keeps_the_bytes_received() {
         let stop = Stop::new();
         let endless = Endless(0, || {
             stop.request(StopReason::Terminate);
@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_that_trickles_ends_when_its_time_is_over() {
+    fn a_slow_body_ends_when_its_time_is_over() {
         let limit = Duration::from_millis(20);
         let started = Instant::now();
         let endless = Endless(0, || std::thread::sleep(limit));

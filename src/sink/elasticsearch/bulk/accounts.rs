@@ -127,7 +127,7 @@ impl Bulk<'_> {
         body: &[u8],
         judge: impl Fn(&[u8]) -> Result<T, Answer>,
     ) -> Result<T, Stopped> {
-        let path = format!("/{}/{what}", self.targets.now().names.posts);
+        let path = format!("/{}/{what}", self.targets.now().posts.search_in());
         let mut patience = self.retries.patience();
         loop {
             let permit = self.throttle.acquire(body.len())?;

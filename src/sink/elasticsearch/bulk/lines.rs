@@ -143,6 +143,7 @@ mod tests {
             durability_async: false,
             vectors: VectorMapping::default(),
             unsearchable: Vec::new(),
+            hides_documents: false,
         }
     }
 

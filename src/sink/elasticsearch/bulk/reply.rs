@@ -76,7 +76,7 @@ pub enum Item {
 /// Judges the status and error of any answer. None: the request was carried out, and its body is to be read.
 pub fn judge_answer(reply: &Reply) -> Option<Answer> {
     if (200..300).contains(&reply.status) {
-        return None;
+        return reply.is_page().then(|| Answer::Away(foreign_answer(&reply.reason())));
     }
     let error = ItemError { kind: reply.error_type(), reason: reply.reason() };
     let described = || error.reason.clone();

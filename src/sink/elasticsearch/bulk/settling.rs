@@ -346,7 +346,7 @@ fn after_interruptions(in_a_row: u32, actions: usize) -> Consequence {
 /// Returns the refusal of a document that makes the server break the connection every time.
 fn breaks_connection(reason: &str) -> Refusal {
     let reason = format!(
-        "the server breaks the connection at this document every time, while it answers other requests; the \
+        "the server breaks the connection each time it gets this document, but answers other requests; the \
          document may be too large for it ({reason})"
     );
     Refusal { error_type: "connection_broken".into(), reason }

@@ -81,6 +81,7 @@ fn deliver(
         durability_async: false,
         vectors: VectorMapping::default(),
         unsearchable: Vec::new(),
+        hides_documents: false,
     };
     let (posts, tombstones) = (target("posts"), target("post_tombstones"));
     let targets = LiveTargets::new(Targets {
@@ -93,7 +94,7 @@ fn deliver(
     });
     let bulk = Bulk {
         client: &client,
-        throttle: &Throttle::new(1, stop.clone(), None),
+        throttle: &Throttle::new(crate::model::Senders::fixed(1), stop.clone(), None),
         stop,
         targets: &targets,
         pipeline: None,

@@ -6,6 +6,7 @@ use super::Client;
 use super::request::{Answered, Outgoing};
 use crate::http::TransportError;
 use crate::http::nodes::Turn;
+use crate::sink::elasticsearch::outcome::foreign_answer;
 
 /// Time limit of the small request that checks whether a node is back.
 const PROBE: Duration = Duration::from_secs(10);
@@ -13,23 +14,34 @@ const PROBE: Duration = Duration::from_secs(10);
 impl Client {
     /// Sends a request to one node and, after a failure, to the others in turn. Fails only if no node answers.
     pub(super) fn send(&self, ask: &Outgoing<'_>) -> Result<Answered, TransportError> {
-        if self.nodes.len() == 1 {
-            return self.send_to(0, ask);
+        let result = if self.nodes.len() == 1 { self.send_to(0, ask) } else { self.send_to_any(ask) };
+        if let Ok(answered) = &result {
+            self.record_page(&answered.reply);
         }
+        result
+    }
+
+    fn send_to_any(&self, ask: &Outgoing<'_>) -> Result<Answered, TransportError> {
         let mut failed = FailedNodes::default();
+        // A page says that its node is wrong only if another node has an answer to the same request.
+        let mut pages: Vec<(usize, String)> = Vec::new();
         for node in self.nodes.order(Instant::now()) {
             if !self.is_usable(node) {
                 failed.skipped(self.nodes.url(node));
                 continue;
             }
             let result = self.send_to(node, ask);
-            let Some(why) = self.failure_of_node(node, &result) else {
+            if let Some(page) = page(&result) {
+                pages.push((node, page));
+            } else if let Some(why) = self.failure_of_node(node, &result) {
+                self.leave_out(node, &why);
+            } else {
                 if self.nodes.succeeded(node) {
                     log::info!("{} answers again", self.nodes.url(node));
                 }
+                pages.iter().for_each(|(node, page)| self.leave_out(*node, &foreign_answer(page)));
                 return result;
-            };
-            self.leave_out(node, &why);
+            }
             failed.add(self.nodes.url(node), result);
         }
         failed.result()
@@ -75,6 +87,14 @@ impl Client {
             Err(error) => Some(error.to_string()),
         }
     }
+}
+
+/// Returns the answer if it is a page that says nothing about the request. Proxies also answer requests that are too
+/// large or too many, or that the server does not answer, in their own words.
+fn page(result: &Result<Answered, TransportError>) -> Option<String> {
+    let reply = &result.as_ref().ok()?.reply;
+    let is_about_request = matches!(reply.status, 408 | 413 | 429 | 500..=599);
+    (reply.is_page() && !is_about_request).then(|| reply.reason())
 }
 
 /// Results of a request at nodes that failed.

@@ -52,6 +52,12 @@ impl Reply {
     pub fn reason(&self) -> String {
         let mut text =
             self.error_field("reason").unwrap_or_else(|| String::from_utf8_lossy(&self.body).into());
+        // The reason of a search says only that it failed (`all shards failed`).
+        if self.error_type() == "search_phase_execution_exception"
+            && let Some(cause) = self.root_cause()
+        {
+            text = format!("{text}: {cause}");
+        }
         // The reason only says that a key is refused. This field says why, for example that it has expired.
         if let Some(why) = self.error_field("additional_unsuccessful_credentials") {
             text = format!("{why}: {text}");
@@ -59,6 +65,11 @@ impl Reply {
         // Control characters could forge log lines.
         let text = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(MAX_REASON_CHARS);
         format!("HTTP {} {}", self.status, text.collect::<String>()).trim_end().to_owned()
+    }
+
+    fn root_cause(&self) -> Option<String> {
+        let body: Value = serde_json::from_slice(&self.body).ok()?;
+        Some(body.pointer("/error/root_cause/0/reason")?.as_str()?.to_owned())
     }
 
     fn error_field(&self, name: &str) -> Option<String> {
@@ -76,6 +87,14 @@ pub fn text_of_error<'e>(error: &'e Value, name: &str) -> Option<&'e str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_reason_of_a_failed_search_names_its_cause() {
+        let body = br#"{"error":{"root_cause":[{"type":"illegal_argument_exception","reason":"Result window is too large"}],
+            "type":"search_phase_execution_exception","reason":"all shards failed"},"status":400}"#;
+        let reply = Reply { status: 400, retry_after: None, body: body.to_vec() };
+        assert_eq!(reply.reason(), "HTTP 400 all shards failed: Result window is too large");
+    }
 
     #[test]
     fn a_page_differs_from_an_answer_of_elasticsearch() {

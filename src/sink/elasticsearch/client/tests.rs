@@ -63,6 +63,14 @@ fn a_status_is_kept_with_its_body() {
 }
 
 #[test]
+fn a_path_is_sent_as_ascii() {
+    let (url, server) = answer("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}");
+    client(url).get("/données/_mapping?a=*.b").unwrap();
+    let request = server.join().unwrap();
+    assert!(request.starts_with("GET /donn%C3%A9es/_mapping?a=*.b HTTP/1.1\r\n"), "{request}");
+}
+
+#[test]
 fn a_body_is_sent_under_its_length_with_the_key() {
     let (url, server) = answer("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}");
     let body = "{\"index\":{}}\n{}\n".repeat(50_000);

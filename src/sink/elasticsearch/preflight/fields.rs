@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::VectorMapping;
 use crate::model::FieldChoice;
-use crate::model::schema::{Kind, VectorName, vector_names};
+use crate::model::schema::{Kind, POST_FIELDS, VectorName, vector_names};
 use crate::observe::finding::Check;
 use crate::sink::elasticsearch::product::Product;
 
@@ -121,14 +121,44 @@ pub(super) fn requires_routing(mappings: &Value) -> bool {
     mappings.pointer("/_routing/required") == Some(&Value::Bool(true))
 }
 
-/// Fails if the mapping is strict and lacks a field: it would reject every document.
+/// Judges fields that the mapping lacks. A strict one would reject every document. One that guesses takes a text that
+/// looks like a date for a date, and refuses other texts from then on. Otherwise fields that somebody asked for cannot
+/// be searched.
 fn judge_unmapped(index: &str, mappings: &Value, fields: &[Sent]) -> Option<Check> {
-    let names = fields.iter().map(|&(name, _)| name);
-    let unmapped: Vec<_> = names.filter(|field| property(mappings, field).is_none()).collect();
-    let rejected = Dynamic::of(mappings, Dynamic::Guess) == Dynamic::Reject && !unmapped.is_empty();
-    rejected.then(|| {
-        let unmapped = unmapped.join(", ");
-        Check::failed(NAME, format!("{index} is strict and does not map {unmapped}: add them to its mapping"))
+    let dynamic = Dynamic::of(mappings, Dynamic::Guess);
+    let guesses_dates = mappings.get("date_detection") != Some(&Value::Bool(false));
+    let is_judged = |&(name, kind): &Sent| match dynamic {
+        Dynamic::Reject => true,
+        Dynamic::Guess => guesses_dates && matches!(kind, Kind::Text | Kind::Words),
+        Dynamic::Keep => POST_FIELDS.iter().any(|field| field.name == name && field.asked.is_some()),
+    };
+    let unmapped: Vec<_> = fields
+        .iter()
+        .filter(|sent| property(mappings, sent.0).is_none() && is_judged(sent))
+        .map(|sent| sent.0)
+        .collect();
+    if unmapped.is_empty() {
+        return None;
+    }
+    let unmapped = unmapped.join(", ");
+    Some(match dynamic {
+        Dynamic::Reject => Check::failed(
+            NAME,
+            format!("{index} is strict and does not map {unmapped}: add them to its mapping"),
+        ),
+        Dynamic::Guess => Check::warning(
+            NAME,
+            format!(
+                "{index} does not map {unmapped} and guesses the type from the first post: if its text looks like a \
+                 date, other posts are refused; add them to its mapping"
+            ),
+        ),
+        Dynamic::Keep => Check::warning(
+            NAME,
+            format!(
+                "{index} keeps {unmapped} but does not index them, so they cannot be searched: add them to its mapping"
+            ),
+        ),
     })
 }
 
@@ -160,8 +190,7 @@ const TEXTS: [&str; 11] = [
 ];
 
 /// Types that accept every number in the media of posts.
-const NUMBERS: [&str; 7] =
-    ["long", "integer", "unsigned_long", "double", "float", "scaled_float", "rank_feature"];
+const NUMBERS: [&str; 6] = ["long", "integer", "unsigned_long", "double", "float", "scaled_float"];
 
 /// Types that accept no texts, or only texts that stand for a number, a place and the like.
 const NON_TEXTS: [&str; 26] = [
@@ -219,7 +248,7 @@ fn judge_value(index: &str, name: &str, kind: Kind, mapping: &Value) -> Option<C
         "date" | "date_nanos" => {
             let format = mapping.get("format").and_then(Value::as_str);
             if kind == Kind::Date && !format.is_some_and(refuses_written_times) {
-                return None;
+                return judge_nanoseconds(index, name, mapping);
             }
             if is("ignore_malformed", true) {
                 return not_indexed(format!("its format is {}", format.unwrap_or("a time")));
@@ -237,6 +266,22 @@ fn judge_value(index: &str, name: &str, kind: Kind, mapping: &Value) -> Option<C
         other if is("ignore_malformed", true) => not_indexed(format!("it is a {other}")),
         other => failed(format!("as {other}")),
     }
+}
+
+/// Warns if a field of `date_nanos` would refuse posts: the authors' clients write any time. Times that this program or
+/// the stream writes are in its range.
+///
+/// Source: Elasticsearch, "Date nanoseconds field type".
+fn judge_nanoseconds(index: &str, name: &str, mapping: &Value) -> Option<Check> {
+    let is_malformed_ignored = mapping.get("ignore_malformed") == Some(&Value::Bool(true));
+    let is_refused = type_of(mapping) == "date_nanos" && name == "created_at" && !is_malformed_ignored;
+    is_refused.then(|| {
+        let text = format!(
+            "{index} maps {name} as date_nanos, which accepts only times from 1970 to 2262 and refuses posts \
+             with others: use date, or expect rejected rows"
+        );
+        Check::warning(NAME, text)
+    })
 }
 
 /// Returns whether a date format accepts no time of this program, such as `2025-10-30T12:34:56.789Z`. The server judges

@@ -40,6 +40,15 @@ pub(in crate::sink::elasticsearch) struct Index {
 pub(super) struct Alias {
     pub(super) is_write_index: Option<bool>,
     pub(super) index_routing: Option<String>,
+    search_routing: Option<String>,
+    filter: Option<IgnoredAny>,
+}
+
+impl Alias {
+    /// Returns whether a search through the alias may miss documents that were written through it.
+    pub(super) fn hides_documents(&self) -> bool {
+        self.filter.is_some() || self.search_routing != self.index_routing
+    }
 }
 
 impl Index {

@@ -3,7 +3,6 @@
 use serde_json::Value;
 
 use super::fields::property;
-use crate::model::schema::VECTORS;
 
 /// Precision that a vector's values lose between writing and reading.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -32,12 +31,14 @@ pub struct Returned {
 impl Returned {
     /// Reads the mapping of an index.
     pub(super) fn of(mappings: &Value) -> Self {
-        let embeddings = property(mappings, "embeddings");
-        let rounding_of = |name: &str| {
-            let dotted = format!("embeddings.{name}");
-            let mapped = embeddings.and_then(|object| property(object, name));
-            mapped.or_else(|| property(mappings, &dotted)).map_or(Rounding::None, rounding)
+        let fields = |object: Option<&Value>| {
+            let fields = object.and_then(|object| object.get("properties")).and_then(Value::as_object);
+            fields.cloned().into_iter().flatten()
         };
+        // Vectors of further models count, too, whatever their names.
+        let dotted = fields(Some(mappings)).filter(|(name, _)| name.starts_with("embeddings."));
+        let vectors = fields(property(mappings, "embeddings")).chain(dotted);
+        let rounding = vectors.map(|(_, mapping)| rounding(&mapping)).max().unwrap_or(Rounding::None);
         let patterns = |name: &str| -> Vec<String> {
             let listed = mappings.pointer("/_source").and_then(|source| source.get(name));
             let patterns = listed.and_then(Value::as_array).into_iter().flatten().chain(listed);
@@ -47,7 +48,6 @@ impl Returned {
         if mappings.pointer("/_source/enabled") == Some(&Value::Bool(false)) {
             excludes.push("*".to_owned());
         }
-        let rounding = VECTORS.iter().map(|field| rounding_of(field.name)).max().unwrap_or_default();
         Self { rounding, excludes, includes: patterns("includes") }
     }
 
@@ -111,6 +111,10 @@ mod tests {
             assert_eq!(Returned::of(&mapping(vector.clone())).rounding, rounding, "{vector}");
         }
         assert_eq!(Returned::default().rounding, Rounding::LastBits);
+        let another = json!({"all_MiniLM_L12_v2": {"type": "dense_vector", "index": false},
+            "all_mpnet_base_v2": {"type": "dense_vector"}});
+        let mapping = json!({"properties": {"embeddings": {"properties": another}}});
+        assert_eq!(Returned::of(&mapping).rounding, Rounding::LastBits, "a further model's");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::observe::finding::Check;
-use crate::sink::elasticsearch::flat::flatten;
+use crate::sink::elasticsearch::flat::{Values, flatten};
 use crate::sink::elasticsearch::load_settings::is_tuned;
 use crate::sink::elasticsearch::product::Product;
 
@@ -66,9 +66,7 @@ pub(super) fn judge(index: &str, settings: &Value, defaults: &Value) -> IndexSet
             checks.push(Check::warning("settings", text));
         }
     }
-    if setting("index.verified_before_close") == Some("true") {
-        checks.push(Check::failed("settings", format!("{index} is closed: open it")));
-    }
+    checks.extend(judge_closed(index, &settings));
     // An unknown value counts as the worst case.
     let durability = setting("index.translog.durability").unwrap_or("async");
     let block = ["index.blocks.read_only", "index.blocks.write"]
@@ -87,6 +85,17 @@ pub(super) fn judge(index: &str, settings: &Value, defaults: &Value) -> IndexSet
         block,
         checks,
     }
+}
+
+/// Fails if an index is closed: it can be neither written to nor read. `settings` are flat.
+fn judge_closed(index: &str, settings: &Values) -> Option<Check> {
+    let is_closed = settings.get("index.verified_before_close").is_some_and(|value| value == "true");
+    is_closed.then(|| Check::failed("settings", format!("{index} is closed: open it")))
+}
+
+/// Like [`judge`], but judges only whether the index can be read.
+pub(super) fn judge_to_read(index: &str, settings: &Value) -> Option<Check> {
+    judge_closed(index, &flatten(settings))
 }
 
 /// Returns the notes about an index that is no longer written to. A block there prevents only deletes.

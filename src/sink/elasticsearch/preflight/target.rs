@@ -33,6 +33,8 @@ pub struct Target {
     pub vectors: VectorMapping,
     /// Why posts cannot be searched by author, and what to do: one text for each such index.
     pub unsearchable: Vec<String>,
+    /// Whether searches through the name may miss documents: the alias has a filter, or searches only some shards.
+    pub hides_documents: bool,
 }
 
 /// A concrete index behind a name.
@@ -72,6 +74,15 @@ impl Target {
         self.members
             .iter()
             .map(move |member| (if by_name { &*self.name } else { &*member.name }, member.requires_routing))
+    }
+
+    /// Returns the names to search, separated by commas: the name itself, or its indices if the name hides documents.
+    pub fn search_in(&self) -> String {
+        if !self.hides_documents {
+            return self.name.clone();
+        }
+        let members: Vec<&str> = self.members.iter().map(|member| &*member.name).collect();
+        members.join(",")
     }
 
     /// Returns whether writes to the name must have a routing.
@@ -133,6 +144,9 @@ pub(super) fn ask(
             }
             // A run that only reads does not care whether documents could be written.
             checks.retain(|check| check.status == Status::Ok);
+            let closed =
+                |(index, found): (&String, &Index)| settings::judge_to_read(index, found.settings.as_ref()?);
+            checks.extend(indices.iter().filter_map(closed));
             Ok((target, checks))
         }
         Some(indices) if needs.offer => {
@@ -241,6 +255,7 @@ pub(super) fn judge(
     let judge_author =
         |(index, found): (&String, &Index)| fields::judge_author(index, found.mappings.as_ref()?);
     let unsearchable = indices.iter().filter_map(judge_author).collect();
+    let hides_documents = indices.values().filter_map(|found| alias(name, found)).any(Alias::hides_documents);
     let name = name.to_owned();
     let target = Target {
         name,
@@ -251,6 +266,7 @@ pub(super) fn judge(
         durability_async,
         vectors,
         unsearchable,
+        hides_documents,
     };
     Ok((target, checks))
 }
@@ -266,10 +282,11 @@ fn unknown(name: &'static str, product: Product) -> (Target, Vec<Check>) {
         durability_async: true,
         vectors: VectorMapping::default(),
         unsearchable: Vec::new(),
+        hides_documents: false,
     };
     let text = format!(
-        "this server does not show this key whether {name} exists and is right, so the run assumes that it \
-         is: make sure of that, or grant {} {}",
+        "this server does not show this key whether {name} exists and has the right mapping; the run \
+         assumes so: make sure of that, or grant {} {}",
         product.grantee(),
         product.privilege("view_index_metadata")
     );
@@ -330,11 +347,20 @@ fn alias<'a>(name: &str, found: &'a Index) -> Option<&'a Alias> {
 /// Reports several indices behind one name, since ids and versions are unique only per concrete index.
 fn judge_indices(name: &'static str, write_index: &str, indices: &Indices) -> Result<Check, PreflightError> {
     let count = indices.len();
+    let has_routing =
+        indices.values().any(|found| alias(name, found).is_some_and(|alias| alias.index_routing.is_some()));
     if count == 1 {
         let through = if name == write_index { "an index" } else { "an alias of one index" };
+        if has_routing {
+            let text = format!(
+                "{through} with routing, writes go to {write_index}: deletes miss posts that were written without that \
+                 routing, for example before it was set"
+            );
+            return Ok(Check::warning(name, text));
+        }
         return Ok(Check::ok(name, format!("{through}, writes go to {write_index}")));
     }
-    if indices.values().any(|found| alias(name, found).is_some_and(|alias| alias.index_routing.is_some())) {
+    if has_routing {
         let text = format!(
             "{name} is an alias of {count} indices with routing, so deletes would miss posts: \
             remove the routing from the alias"

@@ -169,7 +169,8 @@ fn an_index_that_acknowledges_before_it_syncs_needs_the_privilege_to_flush() {
 #[test]
 fn float_vectors_are_refused_field_by_field() {
     let (target, checks) = judge_posts(FLOAT).unwrap();
-    assert_eq!(statuses(&checks), [Fine, Failed, Failed, Warning]);
+    // Last, unmapped fields and those of another writer.
+    assert_eq!(statuses(&checks), [Fine, Failed, Failed, Warning, Warning]);
     assert!(checks[1].text.contains("embeddings.all_MiniLM_L12_v2 as float"), "{}", checks[1]);
     assert!(checks[2].text.contains("embeddings.all_MiniLM_L6_v2 with 512 dims"), "{}", checks[2]);
     assert!(!target.vectors.dense);
@@ -235,6 +236,25 @@ fn a_missing_index_is_refused_whichever_reply_says_so() {
     ] {
         let error = ask_for_posts(replies).unwrap_err().to_string();
         assert!(error.contains("no index or alias posts"), "{error}");
+    }
+}
+
+#[test]
+fn the_routing_of_an_alias_is_a_warning_and_its_filter_hides_documents() {
+    let of = |alias: &str| {
+        let body =
+            format!(r#"{{"posts_v1":{{"aliases":{{"posts":{alias}}},"mappings":{{}},"settings":{{}}}}}}"#);
+        let (target, checks) = judge_posts(&body).unwrap();
+        (target.search_in(), checks[0].status)
+    };
+    for (alias, searched, status) in [
+        ("{}", "posts", Fine),
+        (r#"{"index_routing":"7","search_routing":"7"}"#, "posts", Warning),
+        (r#"{"index_routing":"7","search_routing":"8"}"#, "posts_v1", Warning),
+        (r#"{"search_routing":"8"}"#, "posts_v1", Fine),
+        (r#"{"filter":{"term":{"a":"b"}}}"#, "posts_v1", Fine),
+    ] {
+        assert_eq!(of(alias), (searched.to_owned(), status), "{alias}");
     }
 }
 

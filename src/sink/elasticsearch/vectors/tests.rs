@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use serde_json::json;
+
 use super::*;
 use crate::model::{Added, DIMENSIONS, Dropped, Vector};
 

@@ -1,6 +1,6 @@
 //! Classifies error replies.
 //!
-//! Source: Amazon S3 API Reference, "Error responses". Other servers' replies were found by asking them.
+//! Source: Amazon S3 API Reference, "Error responses". Replies of other servers were observed.
 
 use serde::Deserialize;
 use ureq::http::HeaderMap;
@@ -10,17 +10,17 @@ use super::place::{Place, is_of_aws};
 use crate::auth::aws::is_region;
 use crate::http::retry_after;
 
-/// The most characters of a server's error text that are passed on.
+/// Maximum length of a server's error text in messages, in characters.
 const MAX_REASON_CHARS: usize = 400;
 
 /// A classified error reply.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Refusal {
-    /// Its meaning.
+    /// The error.
     pub(super) error: GetError,
-    /// The region that the bucket is in, if the request was for another one.
+    /// The region of the bucket, if the request was for another one.
     pub(super) region: Option<String>,
-    /// A request header may be the cause: the server does not understand the request.
+    /// Whether a request header may be the cause: the server does not understand the request.
     pub(super) may_be_a_header: bool,
 }
 
@@ -47,19 +47,19 @@ pub(super) fn judge(place: &Place, status: u16, headers: &HeaderMap, body: &[u8]
     let is_known = parsed.as_ref().is_some_and(|body| !body.code.is_empty());
     let body = parsed.unwrap_or_default();
     let said = match is_known {
-        true => for_the_eye(&format!("{} {}", body.code, body.message)),
+        true => printable(&format!("{} {}", body.code, body.message)),
         false if text.trim().is_empty() => String::new(),
-        false => format!("without an S3 error, but with {:?}", for_the_eye(&text)),
+        false => format!("without an S3 error, but with {:?}", printable(&text)),
     };
     let why = format!("{} answers HTTP {status} {said}", place.host()).trim_end().to_owned();
-    let region = told_region(place, headers, &body);
+    let region = named_region(place, headers, &body);
     let unavailable = |why| GetError::Unavailable { why, retry_after: retry_after(headers) };
     let mut may_be_a_header = false;
     let error = match (status, body.code.as_str()) {
-        // Only the bucket's owner can fix this, not the server.
+        // Retries do not help: the owner of the bucket has to restore the object.
         (_, "InvalidObjectState") => {
             let class =
-                body.storage_class.map(|class| format!(" ({})", for_the_eye(&class))).unwrap_or_default();
+                body.storage_class.map(|class| format!(" ({})", printable(&class))).unwrap_or_default();
             GetError::Denied(format!(
                 "{why}: the object is archived{class}: restore it (s3:RestoreObject), then run again"
             ))
@@ -94,7 +94,7 @@ pub(super) fn judge(place: &Place, status: u16, headers: &HeaderMap, body: &[u8]
 
 /// Classifies an error in the body of a successful reply: S3 may fail after it has sent the status.
 pub(in super::super) fn judge_late(host: &str, code: &str, message: &str) -> GetError {
-    let why = format!("{host} answers HTTP 200 with an error: {}", for_the_eye(&format!("{code} {message}")));
+    let why = format!("{host} answers HTTP 200 with an error: {}", printable(&format!("{code} {message}")));
     match code {
         code if HAS_WRONG_CREDENTIALS.contains(&code) => GetError::Credentials(why),
         "AccessDenied" => GetError::Denied(why),
@@ -170,8 +170,8 @@ fn elsewhere(place: &Place, why: String, region: Option<&str>) -> GetError {
     })
 }
 
-/// The region that a reply names for the bucket, if it is another one.
-fn told_region(place: &Place, headers: &HeaderMap, body: &ErrorBody) -> Option<String> {
+/// Returns the region that a reply names for the bucket, if it is another one.
+fn named_region(place: &Place, headers: &HeaderMap, body: &ErrorBody) -> Option<String> {
     let header = headers.get("x-amz-bucket-region").and_then(|value| value.to_str().ok()).map(str::to_owned);
     // For example: the region 'us-east-1' is wrong; expecting 'eu-west-1'.
     let quoted = || {
@@ -179,13 +179,13 @@ fn told_region(place: &Place, headers: &HeaderMap, body: &ErrorBody) -> Option<S
         let mut parts = after.trim_start().split(['\'', '"']);
         parts.nth(1).map(str::to_owned)
     };
-    let told = header.or_else(|| body.region.clone()).or_else(quoted)?;
-    let told = told.trim();
-    (is_region(told) && told != place.region).then(|| told.to_owned())
+    let region = header.or_else(|| body.region.clone()).or_else(quoted)?;
+    let region = region.trim();
+    (is_region(region) && region != place.region).then(|| region.to_owned())
 }
 
-/// A server's text on one line. Control characters are replaced, since they could forge log lines.
-pub(in super::super) fn for_the_eye(text: &str) -> String {
+/// Formats a server's text on one line. Replaces control characters, since they could forge log lines.
+pub(in super::super) fn printable(text: &str) -> String {
     let one_line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     one_line.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(MAX_REASON_CHARS).collect()
 }

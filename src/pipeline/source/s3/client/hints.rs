@@ -1,4 +1,4 @@
-//! Hints in error messages: which setting to check when a server does not answer as S3 does.
+//! Adds hints to error messages: which setting to check if a server does not answer as S3 does.
 
 use super::GetError;
 use super::answer::Refusal;
@@ -6,7 +6,7 @@ use super::place::{Place, is_of_aws};
 use crate::config::s3::{Addressing, BucketName, S3, host_of};
 use crate::http::TransportError;
 
-/// The error for a request without a reply. Names the server and the setting to check.
+/// Returns the error for a request without a reply, with the server and the setting to check.
 pub(super) fn of_transport(settings: &S3, place: &Place, error: TransportError) -> GetError {
     let host = place.host();
     match &error {
@@ -60,7 +60,7 @@ fn is_dotted(settings: &S3) -> bool {
     matches!(&settings.bucket, BucketName::Plain(name) if name.contains('.'))
 }
 
-/// Adds to a refusal what may have caused it.
+/// Adds the likely cause to a refusal, if a setting is known to cause it.
 pub(super) fn of_answer(settings: &S3, place: &Place, mut refusal: Refusal) -> Refusal {
     let (GetError::Missing(why) | GetError::Other(why) | GetError::Denied(why)) = &mut refusal.error else {
         return refusal;
@@ -71,7 +71,7 @@ pub(super) fn of_answer(settings: &S3, place: &Place, mut refusal: Refusal) -> R
     refusal
 }
 
-/// The hint that the endpoint already contains the bucket, if it does.
+/// Returns a hint if the endpoint already contains the bucket.
 pub(super) fn twice(settings: &S3, place: &Place) -> Option<String> {
     let endpoint = settings.endpoint.as_deref()?;
     let BucketName::Plain(bucket) = &settings.bucket else { return None };

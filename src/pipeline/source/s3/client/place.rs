@@ -12,12 +12,12 @@ pub(super) struct Place {
 }
 
 impl Place {
-    /// The place of a bucket in a region.
+    /// Returns the place of a bucket in a region.
     pub(super) fn of(settings: &S3, region: &str) -> Self {
         Self { base: base_url(settings, region), region: region.to_owned() }
     }
 
-    /// The host and its port.
+    /// Returns the host with its port.
     pub(super) fn host(&self) -> &str {
         host_of(&self.base)
     }
@@ -28,8 +28,8 @@ impl Place {
     }
 }
 
-/// The URL that keys are appended to. The bucket is part of the path for servers other than AWS, and for names that the
-/// wildcard certificate of AWS does not cover.
+/// Returns the URL that keys are appended to. By default the bucket is part of the path for servers other than AWS, and
+/// for names that the wildcard certificate of AWS does not cover.
 ///
 /// Source: Amazon S3 User Guide, "Virtual hosting of general purpose buckets"; AWS General Reference, "Amazon S3
 /// endpoints and quotas".
@@ -68,7 +68,7 @@ fn base_url(settings: &S3, region: &str) -> String {
     }
 }
 
-/// Whether a server's name is one of AWS.
+/// Whether a server belongs to AWS, by its name.
 pub(super) fn is_of_aws(server: &str) -> bool {
     let host = host_of(server);
     host.ends_with(".amazonaws.com") || host.ends_with(".amazonaws.com.cn")

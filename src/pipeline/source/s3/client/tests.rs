@@ -1,4 +1,4 @@
-//! Tests the classification of S3's error replies, and the URLs of requests.
+//! Tests of the classification of error replies, and of the URLs of requests.
 
 use super::*;
 use crate::auth::aws::{CredentialSources, Profile, Sts};
@@ -65,7 +65,7 @@ fn judged(status: u16, body: &[u8]) -> GetError {
 }
 
 #[test]
-fn a_reply_is_judged_by_its_code_and_else_by_its_status() {
+fn a_reply_is_classified_by_its_code_or_else_by_its_status() {
     let mut headers = HeaderMap::new();
     headers.insert("retry-after", HeaderValue::from_static("7"));
     let wait = Some(Duration::from_secs(7));
@@ -105,7 +105,7 @@ fn a_reply_is_judged_by_its_code_and_else_by_its_status() {
 }
 
 #[test]
-fn an_archived_object_is_told_as_that() {
+fn an_archived_object_is_reported_as_archived() {
     let GetError::Denied(why) =
         judged(403, &body("InvalidObjectState", "<StorageClass>GLACIER</StorageClass>"))
     else {
@@ -115,7 +115,7 @@ fn an_archived_object_is_told_as_that() {
 }
 
 #[test]
-fn what_is_no_error_of_s3_is_quoted_on_one_line() {
+fn an_error_of_another_server_is_quoted_on_one_line() {
     let GetError::Missing(why) = judged(404, b"<html>\n404 nginx") else { panic!() };
     assert!(why.contains("<html> 404 nginx") && !why.contains('\n'), "{why}");
     let GetError::Refused(why) = judged(400, b"Client sent an HTTP request to an HTTPS server.\n") else {
@@ -128,7 +128,7 @@ fn what_is_no_error_of_s3_is_quoted_on_one_line() {
 }
 
 #[test]
-fn a_bucket_elsewhere_is_told_with_its_region_wherever_that_stands() {
+fn the_region_of_a_bucket_is_found_anywhere_in_the_reply() {
     let in_header = |status, code: &str| {
         let mut headers = HeaderMap::new();
         headers.insert("x-amz-bucket-region", HeaderValue::from_static("eu-west-1"));
@@ -158,7 +158,7 @@ fn a_bucket_elsewhere_is_told_with_its_region_wherever_that_stands() {
 }
 
 #[test]
-fn a_header_may_be_what_is_refused_only_where_nothing_else_is() {
+fn a_header_may_be_the_cause_only_if_the_reply_names_no_other() {
     for (status, code, may_be) in [
         (501, "NotImplemented", true),
         (400, "InvalidArgument", true),
@@ -174,7 +174,7 @@ fn a_header_may_be_what_is_refused_only_where_nothing_else_is() {
 }
 
 #[test]
-fn the_bucket_is_part_of_the_host_where_a_certificate_covers_that_or_it_is_asked_for() {
+fn the_bucket_is_part_of_the_host_if_a_certificate_covers_it_or_on_request() {
     use Addressing::{Auto, Path, Virtual};
 
     let fips = Variant { fips: true, dual_stack: false };
@@ -214,7 +214,7 @@ fn the_bucket_is_part_of_the_host_where_a_certificate_covers_that_or_it_is_asked
 }
 
 #[test]
-fn a_bucket_that_is_in_the_endpoint_already_is_told() {
+fn a_bucket_that_is_already_in_the_endpoint_is_reported() {
     let hint = |endpoint: &str| {
         let settings = settings("bucket", Some(endpoint), Addressing::Auto, Variant::default());
         let refusal = GetError::Missing("NoSuchKey".into()).into();
@@ -230,7 +230,7 @@ fn a_bucket_that_is_in_the_endpoint_already_is_told() {
 }
 
 #[test]
-fn dots_as_segments_have_no_url() {
+fn keys_with_dot_segments_have_no_url() {
     assert!(has_url("a/b..c/.d.db.zip") && has_url("//a"));
     assert!(!has_url("a/../b.db.zip") && !has_url("./b.db.zip"));
 }

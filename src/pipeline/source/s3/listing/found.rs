@@ -10,34 +10,34 @@ use super::super::{Object, address};
 use super::Listing;
 use super::page::Key;
 use crate::config::s3::{BucketName, S3};
-use crate::model::{ARCHIVE_SUFFIX, Archive, archive_seconds, is_litter};
+use crate::model::{ARCHIVE_SUFFIX, Archive, archive_seconds, is_metadata_file};
 use crate::pipeline::archive::LOG_SUFFIXES;
 use crate::pipeline::source::{LeftOut, sort};
 use crate::timestamp::parse_rfc3339_millis;
 
-/// Other keys remembered for messages, at most.
+/// Maximum number of keys that are kept for messages.
 const EXAMPLES: usize = 5;
 
-/// Storage classes whose objects must be restored before they can be read. Objects of Intelligent-Tiering may need it,
-/// too; that shows when they are read.
+/// Storage classes whose objects must be restored before they can be read. Objects of Intelligent-Tiering may also need
+/// that, which shows only when they are read.
 ///
 /// Source: Amazon S3 User Guide, "Working with archived objects".
 const ARCHIVED: [&str; 2] = ["GLACIER", "DEEP_ARCHIVE"];
 
-/// The keys found so far. Only archives are kept: some buckets hold many other objects.
+/// The archives found so far. Other keys are not kept, since a bucket may hold very many.
 pub(super) struct Found<'b> {
     bucket: &'b BucketName,
     prefix: &'b str,
     /// Archives by name.
     archives: HashMap<String, Key>,
-    /// Further keys with the name of an archive that is already there, by name.
+    /// Further keys with the name of an archive in `archives`, by name.
     same: BTreeMap<String, Vec<String>>,
-    /// The reason and the storage class, by address.
+    /// Reason and storage class of keys that are left out, by address.
     left_out: BTreeMap<String, (String, Option<String>)>,
-    /// Keys of SQLite's logs.
+    /// Keys of SQLite logs.
     logs: HashSet<String>,
     unreadable: usize,
-    /// The first keys, of any kind.
+    /// The first keys of any kind.
     first: Vec<String>,
 }
 
@@ -55,9 +55,9 @@ impl<'b> Found<'b> {
         }
     }
 
-    /// Takes up the archives among `keys`. A key that is listed again is the same object, and its last listing counts.
-    /// Keys outside of the prefix are ignored.
-    pub(super) fn take_up(&mut self, keys: Vec<Key>, unreadable: usize) {
+    /// Adds the archives among `keys`. If a key is listed again, the last listing counts. Keys outside the prefix are
+    /// ignored.
+    pub(super) fn add(&mut self, keys: Vec<Key>, unreadable: usize) {
         self.unreadable += unreadable;
         for key in keys {
             if self.first.len() < EXAMPLES {
@@ -68,7 +68,7 @@ impl<'b> Found<'b> {
                 self.logs.insert(key.key);
                 continue;
             }
-            let is_archive = name.ends_with(ARCHIVE_SUFFIX) && !is_litter(key.key.as_bytes());
+            let is_archive = name.ends_with(ARCHIVE_SUFFIX) && !is_metadata_file(key.key.as_bytes());
             if !is_archive || !key.key.starts_with(self.prefix) {
                 continue;
             }
@@ -92,13 +92,13 @@ impl<'b> Found<'b> {
         }
     }
 
-    /// The first keys, of any kind.
+    /// Returns the first keys of any kind.
     pub(super) fn first_keys(&self) -> Vec<String> {
         self.first.clone()
     }
 
-    /// The archives in processing order. Archives are told apart by name, so none of several with the same name is
-    /// taken.
+    /// Returns the archives in processing order. The name identifies an archive, so of several keys with the same name
+    /// none is taken.
     pub(super) fn in_order(mut self) -> Listing {
         for (name, others) in std::mem::take(&mut self.same) {
             let first = self.archives.remove(&name).map(|first| first.key);
@@ -140,19 +140,22 @@ impl<'b> Found<'b> {
         sort(&mut listing.discovery.archives);
         let left_out = self.left_out.into_iter();
         listing.discovery.left_out = left_out
-            .map(|(address, (reason, storage_class))| LeftOut { path: address.into(), reason, storage_class })
+            .map(|(address, (reason, storage_class))| LeftOut {
+                storage_class,
+                ..LeftOut::new(address, reason)
+            })
             .collect();
         listing
     }
 }
 
-/// Whether an object of this name may be a log of SQLite: changes that are not in a database yet, or are to be undone.
+/// Whether an object of this name may be an SQLite log: changes that are not in the database yet, or are to be undone.
 fn is_log(name: &str) -> bool {
     let bases = LOG_SUFFIXES.iter().filter_map(|suffix| name.strip_suffix(suffix));
     bases.into_iter().any(|base| base.ends_with(ARCHIVE_SUFFIX) || base.ends_with(".db"))
 }
 
-/// The key of the log beside an archive. It matters if the archive is a bare database.
+/// Returns the key of the log beside an archive. It matters if the archive turns out to be a bare database.
 fn log_beside(key: &str, logs: &HashSet<String>) -> Option<Box<str>> {
     if logs.is_empty() {
         return None;
@@ -171,7 +174,7 @@ pub(super) fn is_archived_archive(key: &Key) -> bool {
     name_of(&key.key).ends_with(ARCHIVE_SUFFIX) && ARCHIVED.contains(&key.storage_class.as_str())
 }
 
-/// Why an archive cannot be read, if so.
+/// Returns why an archive cannot be read; None if it can.
 fn why_not(key: &Key) -> Option<String> {
     if !has_url(&key.key) {
         return Some("no URL can address a key with . or .. between its slashes".to_owned());
@@ -193,13 +196,13 @@ fn why_not(key: &Key) -> Option<String> {
     })
 }
 
-/// Parses a time as servers write it, to milliseconds since 1970; 0 if that fails.
+/// Parses a time as servers write it, in milliseconds since 1970; 0 if that fails.
 fn millis(text: &str) -> i64 {
     let of_mails = || OffsetDateTime::parse(text, &Rfc2822).ok().map(|time| time.unix_timestamp() * 1000);
     parse_rfc3339_millis(text).or_else(of_mails).unwrap_or_default()
 }
 
-/// The message when no archive was found: where, what was looked for, and what is there instead.
+/// Formats the message that no archive was found: the place, the names looked for, and what is there instead.
 pub(super) fn nothing(
     settings: &S3,
     seen: &[String],
@@ -219,13 +222,22 @@ pub(super) fn nothing(
         },
         (seen, _) => format!("there are other keys, such as {}", named(seen)),
     };
-    let slash = if settings.prefix.starts_with('/') {
-        "; S3_SQLITE_DB_PREFIX begins with a slash, but keys rarely do: remove it"
-    } else {
-        ""
-    };
+    let hint = hint_about(&settings.prefix);
     format!(
         "no archive was found in {where_to:?}: the program looked for keys that end in {ARCHIVE_SUFFIX}; \
-         {instead}{slash}"
+         {instead}{hint}"
     )
+}
+
+/// What is probably wrong with a prefix below which there is no archive.
+fn hint_about(prefix: &str) -> &'static str {
+    if prefix.starts_with("s3://") {
+        "; S3_SQLITE_DB_PREFIX is a URL: give only the part behind the bucket's name"
+    } else if prefix.starts_with('/') {
+        "; S3_SQLITE_DB_PREFIX begins with a slash, but keys rarely do: remove it"
+    } else if prefix.trim() != prefix {
+        "; S3_SQLITE_DB_PREFIX begins or ends with white space, but keys rarely have any there: remove it"
+    } else {
+        ""
+    }
 }

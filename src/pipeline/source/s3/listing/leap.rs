@@ -1,26 +1,26 @@
-//! Skips the pages of times that are not requested, if names allow it.
+//! Skips pages outside the requested time range, if names allow it.
 //!
-//! A bucket of a year has some hundred pages, and a day needs one of them. Keys are listed in byte order, so keys of
-//! the form `LEADyyyymmdd_hhmmss.db.zip` are in the order of their times. A listing can then begin after the keys that
-//! are too old, and end before those that are too new.
+//! The archives of a year fill about a hundred pages, of which a day needs one. Keys are listed in byte order, so keys of
+//! the form `LEADyyyymmdd_hhmmss.db.zip` are in the order of their times. A listing can then start after the keys that
+//! are too old and end before those that are too new.
 //!
-//! Two conditions must hold. Every archive on the first page has this form, with the same lead. And one request lists
-//! all keys below the prefix that begin differently: with the lead as the delimiter, S3 lists only these and groups the
-//! rest. Otherwise all pages are listed.
+//! That requires two things. All archives on the first page have this form, with the same lead. And one further request
+//! lists all keys below the prefix that do not have this lead: with the lead as the delimiter, S3 lists only these and
+//! groups the others. Otherwise all pages are listed.
 
 use super::page::{Key, Page};
 use crate::model::{ARCHIVE_SUFFIX, Span, archive_seconds};
 use crate::timestamp::rfc3339_millis;
 
-/// Bytes of the time in a key.
+/// Length of the time in a key, in bytes.
 const TIME_BYTES: usize = "yyyymmdd_hhmmss".len();
 
-/// The text before the time, which the keys of all archives begin with.
+/// The text before the time, common to the keys of all archives.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Lead(String);
 
 impl Lead {
-    /// The common lead of all archives on `page`, the first one below this prefix.
+    /// Returns the common lead of all archives on `page`, the first page below this prefix.
     pub(super) fn of(page: &Page, prefix: &str) -> Option<Self> {
         if !is_in_order(page) {
             return None;
@@ -31,7 +31,7 @@ impl Lead {
         is_only_one.then(|| Self(lead.to_owned()))
     }
 
-    /// The delimiter that makes S3 list the keys below the prefix without this lead. None: all keys have it.
+    /// Returns the delimiter that makes S3 list the keys without this lead. None if all keys below the prefix have it.
     pub(super) fn delimiter(&self, prefix: &str) -> Option<&str> {
         self.0.strip_prefix(prefix).filter(|delimiter| !delimiter.is_empty())
     }
@@ -44,7 +44,7 @@ impl Lead {
             && !page.keys.iter().any(|key| key.key.starts_with(&self.0))
     }
 
-    /// The key after which a listing may begin, if that is not on this page.
+    /// Returns the key after which the listing may continue, if it is beyond this page.
     pub(super) fn start(&self, span: Span, page: &Page) -> Option<String> {
         let start = self.key_at(span.from?);
         page.keys.last().is_some_and(|last| last.key < start).then_some(start)
@@ -56,7 +56,7 @@ impl Lead {
         end.zip(page.keys.last()).is_some_and(|(end, last)| last.key >= end) && is_in_order(page)
     }
 
-    /// The text that keys of this time and later are not below. Times in keys are whole seconds, so it is rounded up.
+    /// Returns the lowest key of this time or later. Times in keys are whole seconds, so the time is rounded up.
     fn key_at(&self, millis: i64) -> String {
         let seconds = millis.div_euclid(1000) + i64::from(millis.rem_euclid(1000) > 0);
         let text = rfc3339_millis(seconds.saturating_mul(1000));
@@ -66,7 +66,7 @@ impl Lead {
     }
 }
 
-/// The text before the time in an archive's key, if the key has this form.
+/// Returns the text before the time in an archive's key, if the key has this form.
 fn lead_of(key: &Key) -> Option<&str> {
     let stem = key.key.strip_suffix(ARCHIVE_SUFFIX)?;
     let (lead, time) = stem.split_at_checked(stem.len().checked_sub(TIME_BYTES)?)?;
@@ -98,14 +98,14 @@ mod tests {
     }
 
     #[test]
-    fn archives_of_one_lead_have_it_whatever_else_there_is() {
+    fn the_lead_is_common_to_all_archives_whatever_else_there_is() {
         let keys = ["in/", "in/README", "in/mega_20251218_000000.db.zip", "in/mega_20251218_000500.db.zip"];
         assert_eq!(lead(&keys).as_deref(), Some("in/mega_"));
         assert_eq!(lead(&["in/20251218_000000.db.zip"]).as_deref(), Some("in/"));
     }
 
     #[test]
-    fn other_names_allow_no_leap() {
+    fn other_names_have_no_lead() {
         let one = "in/mega_20251218_000000.db.zip";
         for keys in [
             &[][..],
@@ -116,7 +116,7 @@ mod tests {
             &["in/a.db.zip", one],
             &["in/mega_20251318_000000.db.zip"],
             &["in/mega_120251218_000000.db.zip"],
-            // A page in another order, the server's own.
+            // A server with another order.
             &["in/mega_20251218_000500.db.zip", one],
             &["out/mega_20251218_000000.db.zip"],
         ] {
@@ -125,23 +125,25 @@ mod tests {
     }
 
     #[test]
-    fn a_lead_is_confirmed_where_nothing_else_can_stand_before_a_time() {
+    fn a_lead_is_confirmed_if_all_other_keys_are_listed() {
         let lead = Lead("in/mega_".into());
         assert_eq!((lead.delimiter("in/"), lead.delimiter("in/mega_")), (Some("mega_"), None));
-        let told = |groups: &[&str], keys: &[&str]| {
+        let confirmed = |groups: &[&str], keys: &[&str]| {
             let groups = groups.iter().map(|group| (*group).to_owned()).collect();
             lead.is_confirmed_by(&Page { groups, ..page(keys) })
         };
-        assert!(told(&["in/mega_"], &[]) && told(&["in/mega_"], &["in/other_20251218_000000.db.zip"]));
-        assert!(!told(&["in/mega_", "in/2025/mega_"], &[]) && !told(&["in/m"], &[]));
+        assert!(
+            confirmed(&["in/mega_"], &[]) && confirmed(&["in/mega_"], &["in/other_20251218_000000.db.zip"])
+        );
+        assert!(!confirmed(&["in/mega_", "in/2025/mega_"], &[]) && !confirmed(&["in/m"], &[]));
         // A server that does not support delimiters of several characters.
-        assert!(!told(&[], &["in/mega_20251218_000000.db.zip"]));
+        assert!(!confirmed(&[], &["in/mega_20251218_000000.db.zip"]));
         let cut = Page { next: Some("t".into()), groups: vec!["in/mega_".into()], ..Page::default() };
         assert!(!lead.is_confirmed_by(&cut));
     }
 
     #[test]
-    fn a_listing_begins_behind_what_is_too_old_and_ends_with_what_is_too_new() {
+    fn a_listing_starts_after_keys_that_are_too_old_and_ends_at_those_too_new() {
         let lead = Lead("in/mega_".into());
         let page = page(&["in/mega_20251218_000000.db.zip", "in/mega_20251218_000500.db.zip"]);
         let start = |from: &str| lead.start(span(from, ""), &page);

@@ -1,24 +1,24 @@
-//! Parses one page of a listing. Only the few elements in use are read; others may be present or missing.
+//! Parses one page of a listing. Elements that are not used may be present or missing.
 //!
-//! Source: Amazon S3 API Reference, "ListObjectsV2". Other servers' behaviour was found by asking them.
+//! Source: Amazon S3 API Reference, "ListObjectsV2". Replies of other servers were observed.
 
 use quick_xml::Reader;
 use quick_xml::escape::resolve_predefined_entity;
 use quick_xml::events::{BytesRef, Event};
 
-use super::super::client::{GetError, for_the_eye, judge_late};
+use super::super::client::{GetError, judge_late, printable};
 
 /// One page.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Page {
     pub(super) keys: Vec<Key>,
-    /// Common prefixes of keys, listed if a delimiter was requested.
+    /// Common prefixes of keys, if a delimiter was requested.
     pub(super) groups: Vec<String>,
     /// The token for the next page.
     pub(super) next: Option<String>,
-    /// Number of entries whose key is missing or is no text.
+    /// Number of entries whose key is missing or not UTF-8.
     pub(super) unreadable: usize,
-    /// Why it could not be read to its end: it is cut off, or has characters that XML does not allow.
+    /// Why it could not be read to its end: it is cut off, or it is not valid XML.
     pub(super) broken: Option<String>,
     /// Whether keys were encoded.
     pub(super) is_encoded: bool,
@@ -29,27 +29,27 @@ pub(super) struct Page {
 pub(super) struct Key {
     pub(super) key: String,
     pub(super) etag: Option<String>,
-    /// Size in bytes. None: missing or not a number.
+    /// Size in bytes. None if it is missing or not a number.
     pub(super) bytes: Option<u64>,
-    /// Time of the last modification as listed; empty if missing.
+    /// Modification time as listed; empty if missing.
     pub(super) modified: String,
-    /// Empty if missing.
+    /// Storage class; empty if missing.
     pub(super) storage_class: String,
-    /// A restored copy of an archived object is available for a while.
+    /// Whether an archived object has a restored copy, which is available for a while.
     pub(super) is_restored: bool,
-    /// The server may have replaced some characters.
+    /// Whether the server may have replaced some characters of the key.
     pub(super) is_garbled: bool,
 }
 
 impl Page {
-    /// Whether the server may have replaced characters that XML cannot hold, and an encoded listing may help.
-    pub(super) fn may_be_mended(&self) -> bool {
+    /// Whether an encoded listing may help: the server may have replaced characters that XML cannot hold.
+    pub(super) fn may_need_encoding(&self) -> bool {
         !self.is_encoded
             && (self.broken.is_some() || self.unreadable > 0 || self.keys.iter().any(Key::may_be_garbled))
     }
 
-    /// Records that an encoded listing is not available either.
-    pub(super) fn cannot_be_mended(&mut self) {
+    /// Marks keys as garbled, after an encoded listing was not available either.
+    pub(super) fn mark_garbled(&mut self) {
         if !self.is_encoded {
             self.keys.iter_mut().for_each(|key| key.is_garbled = key.may_be_garbled());
         }
@@ -62,9 +62,9 @@ impl Key {
     }
 }
 
-/// The elements in use, as far as the page has been read.
+/// The elements read so far.
 #[derive(Default)]
-struct Told {
+struct Elements {
     keys: Vec<ListedKey>,
     groups: Vec<String>,
     is_truncated: Option<bool>,
@@ -73,60 +73,60 @@ struct Told {
     error: (String, String),
 }
 
-/// The elements of one key.
+/// The elements of one entry.
 #[derive(Default)]
 struct ListedKey {
     key: Option<Vec<u8>>,
     rest: Key,
 }
 
-/// Parses a server's page.
+/// Parses a page. `host` is for messages.
 ///
 /// # Errors
 ///
-/// [`GetError`].
+/// [`GetError`] if the reply is not a listing, or reports an error.
 pub(super) fn parse(host: &str, body: &[u8]) -> Result<Page, GetError> {
-    let told = match read(host, body) {
-        Ok(told) => told,
+    let elements = match read(host, body) {
+        Ok(elements) => elements,
         Err(Unread::Broken(why)) => return Ok(Page { broken: Some(why), ..Page::default() }),
         Err(Unread::Other(error)) => return Err(error),
     };
-    // A server that confirms encoding and does not encode is no rarity.
-    let is_encoded =
-        told.is_encoded && told.keys.iter().flat_map(|told| &told.key).all(|key| is_url_encoded(key));
-    let mut page = Page { is_encoded, groups: told.groups, ..Page::default() };
-    for ListedKey { key, rest } in told.keys {
+    // Some servers confirm encoding but do not encode.
+    let is_encoded = elements.is_encoded
+        && elements.keys.iter().flat_map(|listed| &listed.key).all(|key| is_url_encoded(key));
+    let mut page = Page { is_encoded, groups: elements.groups, ..Page::default() };
+    for ListedKey { key, rest } in elements.keys {
         let key = key.map(|key| if is_encoded { url_decoded(&key) } else { key });
         match key.and_then(|key| String::from_utf8(key).ok()) {
             Some(key) => page.keys.push(Key { key, ..rest }),
             None => page.unreadable += 1,
         }
     }
-    let next = told.next.filter(|token| !token.is_empty());
-    if told.is_truncated == Some(true) && next.is_none() {
+    let next = elements.next.filter(|token| !token.is_empty());
+    if elements.is_truncated == Some(true) && next.is_none() {
         let why = format!(
             "{host} says that there are more keys, but gives no token for the next page (does it support \
              list-type=2?)"
         );
         return Err(GetError::Other(why));
     }
-    page.next = next.filter(|_| told.is_truncated != Some(false));
+    page.next = next.filter(|_| elements.is_truncated != Some(false));
     Ok(page)
 }
 
 /// Why a page was not parsed.
 enum Unread {
-    /// It is a listing, but is cut off or is no XML.
+    /// It is a listing, but cut off or not valid XML.
     Broken(String),
-    /// It is something else.
+    /// It is not a listing.
     Other(GetError),
 }
 
-/// Walks through the elements. Ignores name spaces.
-fn read(host: &str, body: &[u8]) -> Result<Told, Unread> {
+/// Reads the elements. Ignores namespaces.
+fn read(host: &str, body: &[u8]) -> Result<Elements, Unread> {
     let broken = |why: String| Unread::Broken(format!("{host}: a page of the listing cannot be read: {why}"));
     let no_listing = || {
-        let text = for_the_eye(&String::from_utf8_lossy(body.get(..1000).unwrap_or(body)));
+        let text = printable(&String::from_utf8_lossy(body.get(..1000).unwrap_or(body)));
         Unread::Other(GetError::Other(format!(
             "the answer of {host} is not a listing of S3: {text:?}; check AWS_ENDPOINT_URL_S3 (host, port, \
              path)"
@@ -135,7 +135,7 @@ fn read(host: &str, body: &[u8]) -> Result<Told, Unread> {
     let mut reader = Reader::from_reader(body);
     reader.config_mut().check_end_names = false;
     reader.config_mut().allow_unmatched_ends = true;
-    let mut told = Told::default();
+    let mut elements = Elements::default();
     let mut path: Vec<Vec<u8>> = Vec::new();
     let mut text: Vec<u8> = Vec::new();
     let mut is_listing = false;
@@ -154,22 +154,22 @@ fn read(host: &str, body: &[u8]) -> Result<Told, Unread> {
                         return Err(no_listing());
                     }
                 }
-                begin(&mut told, &path, &name);
+                begin(&mut elements, &path, &name);
                 path.push(name);
                 text.clear();
             }
             Event::Empty(element) => {
                 let name = element.local_name().as_ref().to_vec();
                 if path.is_empty() {
-                    return if name == b"ListBucketResult" { Ok(told) } else { Err(no_listing()) };
+                    return if name == b"ListBucketResult" { Ok(elements) } else { Err(no_listing()) };
                 }
-                begin(&mut told, &path, &name);
+                begin(&mut elements, &path, &name);
             }
             Event::Text(part) => text.extend_from_slice(&part),
             Event::CData(part) => text.extend_from_slice(&part),
             Event::GeneralRef(reference) => text.extend(resolve(&reference)),
             Event::End(_) => {
-                end(&mut told, &path, std::mem::take(&mut text));
+                end(&mut elements, &path, std::mem::take(&mut text));
                 path.pop();
                 if path.is_empty() {
                     break;
@@ -180,29 +180,35 @@ fn read(host: &str, body: &[u8]) -> Result<Told, Unread> {
             Event::Decl(_) | Event::PI(_) | Event::DocType(_) | Event::Comment(_) => {}
         }
     }
-    if is_listing { Ok(told) } else { Err(Unread::Other(judge_late(host, &told.error.0, &told.error.1))) }
+    if is_listing {
+        Ok(elements)
+    } else {
+        Err(Unread::Other(judge_late(host, &elements.error.0, &elements.error.1)))
+    }
 }
 
 /// Handles the start of an element below `path`.
-fn begin(told: &mut Told, path: &[Vec<u8>], name: &[u8]) {
+fn begin(elements: &mut Elements, path: &[Vec<u8>], name: &[u8]) {
     if path.len() == 1 && name == b"Contents" {
-        told.keys.push(ListedKey::default());
+        elements.keys.push(ListedKey::default());
     }
 }
 
 /// Handles the end of the last element of `path`, with its text.
-fn end(told: &mut Told, path: &[Vec<u8>], text: Vec<u8>) {
+fn end(elements: &mut Elements, path: &[Vec<u8>], text: Vec<u8>) {
     let names: Vec<&[u8]> = path.iter().skip(1).map(Vec::as_slice).collect();
     let words = || String::from_utf8_lossy(&text).trim().to_owned();
     match names[..] {
-        [b"IsTruncated"] => told.is_truncated = Some(words().eq_ignore_ascii_case("true") || words() == "1"),
-        [b"NextContinuationToken"] => told.next = Some(words()),
-        [b"EncodingType"] => told.is_encoded = words().eq_ignore_ascii_case("url"),
-        [b"CommonPrefixes", b"Prefix"] => told.groups.push(String::from_utf8_lossy(&text).into_owned()),
-        [b"Code"] => told.error.0 = words(),
-        [b"Message"] => told.error.1 = words(),
+        [b"IsTruncated"] => {
+            elements.is_truncated = Some(words().eq_ignore_ascii_case("true") || words() == "1")
+        }
+        [b"NextContinuationToken"] => elements.next = Some(words()),
+        [b"EncodingType"] => elements.is_encoded = words().eq_ignore_ascii_case("url"),
+        [b"CommonPrefixes", b"Prefix"] => elements.groups.push(String::from_utf8_lossy(&text).into_owned()),
+        [b"Code"] => elements.error.0 = words(),
+        [b"Message"] => elements.error.1 = words(),
         [b"Contents", ref below @ ..] => {
-            let Some(ListedKey { key, rest }) = told.keys.last_mut() else { return };
+            let Some(ListedKey { key, rest }) = elements.keys.last_mut() else { return };
             match below {
                 [b"Key"] => *key = Some(text),
                 [b"ETag"] => rest.etag = Some(words()).filter(|etag| !etag.is_empty()),
@@ -217,7 +223,7 @@ fn end(told: &mut Told, path: &[Vec<u8>], text: Vec<u8>) {
     }
 }
 
-/// The character of a reference, even one that XML does not allow. Keeps an unknown reference as it is.
+/// Resolves a reference, even to a character that XML does not allow. Keeps an unknown reference unchanged.
 fn resolve(reference: &BytesRef<'_>) -> Vec<u8> {
     let name = reference.as_ref();
     let text = std::str::from_utf8(name).unwrap_or_default();
@@ -232,8 +238,8 @@ fn resolve(reference: &BytesRef<'_>) -> Vec<u8> {
     }
 }
 
-/// Whether a text may be URL-encoded: no encoder keeps blanks, quotes or letters of other alphabets, nor a literal
-/// percent sign.
+/// Whether a text may be URL-encoded: it has none of the characters that every encoder replaces, such as blanks, quotes,
+/// non-ASCII letters or a literal percent sign.
 fn is_url_encoded(text: &[u8]) -> bool {
     let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.~*/+!'(),:@$;=".contains(byte);
     let mut rest = text;
@@ -250,7 +256,7 @@ fn is_url_encoded(text: &[u8]) -> bool {
     true
 }
 
-/// Undoes `encoding-type=url`. Some servers write a blank as `+`; all write a plus sign as `%2B`.
+/// Decodes `encoding-type=url`. Some servers write a blank as `+`; all write a plus sign as `%2B`.
 fn url_decoded(text: &[u8]) -> Vec<u8> {
     let with_blanks: Vec<u8> = text.iter().map(|&byte| if byte == b'+' { b' ' } else { byte }).collect();
     percent_encoding::percent_decode(&with_blanks).collect()

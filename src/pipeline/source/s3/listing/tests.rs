@@ -1,4 +1,4 @@
-//! Tests how a listing continues, and which keys become archives.
+//! Tests of how a listing continues, and of which keys become archives.
 
 use super::found::Found;
 use super::page::Key;
@@ -16,7 +16,7 @@ fn bucket() -> BucketName {
 fn found(keys: Vec<Key>) -> Listing {
     let bucket = bucket();
     let mut found = Found::nothing(&bucket, "");
-    found.take_up(keys, 0);
+    found.add(keys, 0);
     found.in_order()
 }
 
@@ -28,14 +28,14 @@ fn names(listing: &Listing) -> Vec<&str> {
     listing.discovery.archives.iter().map(|archive| archive.name.as_str()).collect()
 }
 
-/// Address and reason of what was left out.
+/// Returns the addresses and reasons of keys that were left out.
 fn left_out(listing: &Listing) -> Vec<(String, &str)> {
     let left_out = listing.discovery.left_out.iter();
     left_out.map(|left_out| (left_out.path.display().to_string(), left_out.reason.as_str())).collect()
 }
 
 #[test]
-fn archives_are_known_by_the_last_segment_and_come_in_the_order_of_time() {
+fn archives_are_named_by_the_last_segment_and_sorted_by_time() {
     let listing = named(&[
         "p/z.db.zip",
         "p/2/b_20251218_000200.db.zip",
@@ -55,7 +55,7 @@ fn archives_are_known_by_the_last_segment_and_come_in_the_order_of_time() {
 }
 
 #[test]
-fn of_keys_of_one_name_none_is_taken_and_all_others_are() {
+fn keys_of_the_same_name_are_all_left_out() {
     let listing = named(&["1/a.db.zip", "2/a.db.zip", "3/a.db.zip", "1/b.db.zip", "2/a.db.zip"]);
     assert_eq!(names(&listing), ["b.db.zip"]);
     assert_eq!(listing.objects.len(), 1);
@@ -72,7 +72,7 @@ fn of_keys_of_one_name_none_is_taken_and_all_others_are() {
 }
 
 #[test]
-fn what_cannot_be_read_is_left_out_with_the_reason() {
+fn unreadable_archives_are_left_out_with_a_reason() {
     let archived =
         |class: &str, is_restored| Key { storage_class: class.into(), is_restored, ..key("g.db.zip") };
     for (odd, why) in [
@@ -92,7 +92,7 @@ fn what_cannot_be_read_is_left_out_with_the_reason() {
 }
 
 #[test]
-fn a_key_that_is_listed_twice_is_one_object_in_its_later_state() {
+fn if_a_key_is_listed_twice_the_later_listing_counts() {
     let listing = found(vec![key("a.db.zip"), Key { bytes: Some(8), etag: None, ..key("a.db.zip") }]);
     let later = Object { key: "a.db.zip".into(), etag: None, bytes: 8, storage_class: None, log: None };
     assert_eq!(listing.objects["a.db.zip"], later);
@@ -100,30 +100,56 @@ fn a_key_that_is_listed_twice_is_one_object_in_its_later_state() {
 }
 
 #[test]
-fn what_was_not_asked_for_is_not_taken() {
+fn keys_outside_the_prefix_are_ignored() {
     let bucket = bucket();
     let mut found = Found::nothing(&bucket, "in/");
-    found.take_up(vec![key("in/a.db.zip"), key("out/b.db.zip"), key("in/c.txt")], 0);
+    found.add(vec![key("in/a.db.zip"), key("out/b.db.zip"), key("in/c.txt")], 0);
     assert_eq!(found.first_keys().len(), 3);
     assert_eq!(names(&found.in_order()), ["a.db.zip"]);
 }
 
 #[test]
-fn times_are_read_in_whatever_form_they_are_told() {
-    for told in ["2025-12-18T00:00:00Z", "2025-12-18T01:00:00+01:00", "Thu, 18 Dec 2025 00:00:00 GMT"] {
-        let listing = found(vec![Key { modified: told.into(), ..key("a.db.zip") }]);
-        assert_eq!(listing.discovery.archives[0].modified_ns, 1_766_016_000_000_000_000, "{told}");
+fn times_are_read_in_every_known_form() {
+    for text in ["2025-12-18T00:00:00Z", "2025-12-18T01:00:00+01:00", "Thu, 18 Dec 2025 00:00:00 GMT"] {
+        let listing = found(vec![Key { modified: text.into(), ..key("a.db.zip") }]);
+        assert_eq!(listing.discovery.archives[0].modified_ns, 1_766_016_000_000_000_000, "{text}");
     }
     let listing = found(vec![Key { modified: "yesterday".into(), ..key("a.db.zip") }]);
     assert_eq!(listing.discovery.archives[0].modified_ns, 0);
 }
 
 #[test]
-fn pages_that_go_in_a_circle_of_any_length_are_noticed() {
+fn cycles_of_pages_of_any_length_are_noticed() {
     let mut pages = Pages::default();
-    (0..100).for_each(|n| pages.go_on(n.to_string()).unwrap());
+    (0..100).for_each(|n| pages.continue_with(n.to_string()).unwrap());
     for n in [99, 98, 0] {
-        assert!(matches!(pages.go_on(n.to_string()), Err(GetError::Other(_))));
+        assert!(matches!(pages.continue_with(n.to_string()), Err(GetError::Other(_))));
     }
     assert_eq!(pages.token.as_deref(), Some("99"));
+}
+
+#[test]
+fn a_listing_that_goes_on_is_told_of_now_and_then() {
+    let start = Instant::now();
+    let mut length = Length::begin(start);
+    let page = Page { keys: vec![key("a"), key("b")], ..Page::default() };
+    (0..3).for_each(|_| length.add(&page));
+    let after = |seconds| start + Duration::from_secs(seconds);
+    assert_eq!(length.tell(after(9)), None);
+    assert_eq!(length.tell(after(10)).as_deref(), Some("3 pages with 6 keys so far"));
+    length.add(&Page::default());
+    assert_eq!(length.tell(after(19)), None);
+    assert_eq!(length.tell(after(25)).as_deref(), Some("4 pages with 6 keys so far"));
+}
+
+#[test]
+fn a_page_has_other_keys_than_the_one_before_unless_it_has_none_or_begins_elsewhere() {
+    let page = |keys: &[&str]| Page { keys: keys.iter().map(|name| key(name)).collect(), ..Page::default() };
+    let mut pages = Pages::default();
+    for keys in [&[][..], &[], &["a", "b"], &["b", "a"], &["a"], &[], &["a"]] {
+        pages.check_moves_on(&page(keys)).unwrap();
+    }
+    assert!(matches!(pages.check_moves_on(&page(&["a"])), Err(GetError::Other(_))));
+    pages.skip_to("0".to_owned());
+    pages.check_moves_on(&page(&["a"])).unwrap();
 }

@@ -1,4 +1,4 @@
-//! Tests heads of replies and the handling of their bodies.
+//! Tests of reading heads of replies and collecting their bodies.
 
 use super::*;
 
@@ -18,7 +18,7 @@ fn whole(length: usize, etag: &str) -> ObjectHead {
 
 fn half() -> Part {
     let part = Part { bytes: vec![0; 5], length: 10, etag: Some("\"1\"".into()), most: 5, ..Part::default() };
-    Part { is_told: true, is_framed: true, ..part }
+    Part { is_length_known: true, is_framed: true, ..part }
 }
 
 #[test]
@@ -48,7 +48,7 @@ fn heads_of_replies_are_read() {
 }
 
 #[test]
-fn a_reply_of_status_206_is_a_part_and_has_to_say_which() {
+fn a_reply_of_status_206_must_say_which_part_it_is() {
     let reply = |status: u16, range: &str| {
         let head = Response::builder().status(status).header(CONTENT_RANGE, range);
         ObjectHead::of(&head.body(Body::builder().data("")).unwrap())
@@ -59,14 +59,14 @@ fn a_reply_of_status_206_is_a_part_and_has_to_say_which() {
 }
 
 #[test]
-fn the_rest_is_asked_for_only_of_the_same_object() {
+fn the_rest_is_requested_only_of_the_same_object() {
     assert_eq!(half().headers(), [(RANGE, "bytes=5-".into()), (IF_MATCH, "\"1\"".into())]);
     assert!(Part::default().headers().is_empty());
     assert!(Part { etag: None, ..half() }.headers().is_empty());
 }
 
 #[test]
-fn the_rest_goes_on_where_it_fits_and_nowhere_else() {
+fn a_body_continues_only_at_the_right_offset() {
     let rest = ObjectHead { start: Some(5), ..whole(10, "\"1\"") };
     let mut part = half();
     part.begin(rest.clone(), &object(10)).unwrap();
@@ -95,7 +95,7 @@ fn a_server_that_has_honoured_the_condition_need_not_repeat_the_etag() {
 }
 
 #[test]
-fn what_comes_again_is_no_progress() {
+fn bytes_received_again_are_not_progress() {
     let mut part = half();
     part.forget();
     assert!(part.headers().is_empty() && part.missing() == 0);
@@ -107,14 +107,14 @@ fn what_comes_again_is_no_progress() {
 }
 
 #[test]
-fn a_server_that_knows_no_ranges_sends_everything_again() {
+fn a_server_without_ranges_sends_everything_again() {
     let mut part = half();
     part.begin(whole(10, "\"1\""), &object(10)).unwrap();
     assert!(part.bytes.is_empty() && part.bytes.capacity() >= 10);
 }
 
 #[test]
-fn the_length_has_to_be_the_listed_one_unless_the_object_was_replaced_by_one_that_fits() {
+fn the_length_must_be_the_listed_one_unless_a_smaller_object_replaced_it() {
     let other = Part::default().begin(whole(9, "\"1\""), &object(10));
     assert!(matches!(other, Err(GetError::Other(why)) if why.contains("9 bytes")));
     assert_eq!(Part::default().begin(whole(9, "\"2\""), &object(10)), Ok(()));
@@ -125,7 +125,7 @@ fn the_length_has_to_be_the_listed_one_unless_the_object_was_replaced_by_one_tha
 }
 
 #[test]
-fn a_part_that_is_everything_is_the_object() {
+fn a_range_of_the_whole_object_is_the_object() {
     let mut part = Part::default();
     part.begin(ObjectHead { start: Some(0), ..whole(10, "\"1\"") }, &object(10)).unwrap();
     assert_eq!(part.missing(), 10);
@@ -144,9 +144,9 @@ fn without_a_length_the_listed_one_decides() {
         assert_eq!(part.ends(), Err(GetError::unavailable("cut off after 4 of 10 bytes (end of the body)")));
         part.take(&[0; 6]);
         assert_eq!(part.ends(), Ok(()));
-        assert!(part.may_go_on());
+        assert!(part.may_be_longer());
     }
-    assert!(!half().may_go_on(), "the reply gave the length");
+    assert!(!half().may_be_longer(), "the reply gave the length");
     // Replaced by a shorter object: complete only if the body marks its own end.
     let mut framed = begun("\"2\"", true);
     framed.take(&[0; 4]);
@@ -157,12 +157,12 @@ fn without_a_length_the_listed_one_decides() {
 }
 
 #[test]
-fn weak_etags_make_no_condition() {
+fn weak_etags_are_not_used_as_a_condition() {
     assert!(Part { etag: Some("W/\"1\"".into()), ..half() }.headers().is_empty());
 }
 
 #[test]
-fn what_was_compressed_on_its_way_is_inflated_and_what_was_not_stays() {
+fn bodies_compressed_in_transit_are_inflated_and_others_are_kept() {
     let stored: Vec<u8> = (0..1_000).map(|n| (n % 251) as u8).collect();
     let mut packed = vec![0; 2_000];
     let length = libdeflater::Compressor::default().gzip_compress(&stored, &mut packed).unwrap();

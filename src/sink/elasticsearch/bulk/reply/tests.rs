@@ -197,6 +197,7 @@ fn a_page_of_a_proxy_is_an_outage() {
         }
     }
     assert!(matches!(judge_answer(&reply(401, "<html>")), Some(Answer::Away(_))));
+    assert!(matches!(judge_answer(&reply(200, "<html>502 Bad Gateway</html>")), Some(Answer::Away(_))));
     assert!(matches!(judge_answer(&reply(401, "Unauthorized")), Some(Answer::Unauthenticated(_))));
 }
 

@@ -100,8 +100,11 @@ fn at_uri_is_a_keyword() {
         (json!({"at_uri": {"type": "long"}}), vec![Failed]),
         (json!({}), vec![Warning]),
     ] {
-        let checks =
-            judge("posts", &json!({"properties": mapping}), &kinds(post_fields(FieldChoice::default())));
+        let checks = judge(
+            "posts",
+            &json!({"dynamic": false, "properties": mapping}),
+            &kinds(post_fields(FieldChoice::default())),
+        );
         assert_eq!(statuses(&checks), expected, "{mapping}");
     }
 }
@@ -136,8 +139,26 @@ fn a_strict_mapping_without_a_field_that_is_sent_is_refused() {
 }
 
 #[test]
+fn unmapped_fields_that_are_guessed_or_not_searchable_are_a_warning() {
+    let fields = kinds(post_fields(FieldChoice { added: &["langs"], ..FieldChoice::default() }));
+    let judged = |dynamic: Value, date_detection: bool| {
+        let properties = json!({"at_uri": {"type": "keyword"}});
+        let mappings =
+            json!({"dynamic": dynamic, "date_detection": date_detection, "properties": properties});
+        let checks = judge("posts_v1", &mappings, &fields);
+        assert!(checks.len() < 2 && checks.iter().all(|check| check.status == Warning), "{checks:?}");
+        checks.into_iter().next().map(|check| check.text)
+    };
+    assert!(judged(json!(true), true).is_some_and(|text| text.contains("does not map content and guesses")));
+    assert_eq!(judged(json!(true), false), None);
+    assert!(judged(json!(false), true).is_some_and(|text| text.contains("keeps langs but")));
+    assert!(judged(json!("runtime"), true).is_some_and(|text| text.contains("keeps langs but")));
+}
+
+#[test]
 fn required_routing_is_not_refused() {
-    let mappings = json!({"_routing": {"required": true}, "properties": {"at_uri": {"type": "keyword"}}});
+    let mappings = json!({"_routing": {"required": true}, "dynamic": false,
+        "properties": {"at_uri": {"type": "keyword"}}});
     assert!(requires_routing(&mappings) && !requires_routing(&json!({"_routing": {"required": false}})));
     assert_eq!(judge("posts", &mappings, &kinds(post_fields(FieldChoice::default()))), []);
 }
@@ -176,7 +197,8 @@ fn a_field_that_accepts_no_text_is_refused_and_one_that_does_not_index_it_is_a_w
 fn a_date_format_accepts_written_times_or_is_refused() {
     for (mapping, expected) in [
         (json!({"type": "date"}), None),
-        (json!({"type": "date_nanos"}), None),
+        (json!({"type": "date_nanos"}), Some(Warning)),
+        (json!({"type": "date_nanos", "ignore_malformed": true}), None),
         (json!({"type": "keyword"}), None),
         (json!({"type": "date", "format": "iso8601"}), None),
         (json!({"type": "date", "format": "strict_date_optional_time||epoch_millis"}), None),

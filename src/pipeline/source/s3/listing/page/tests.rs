@@ -1,4 +1,4 @@
-//! Parses pages as servers write them.
+//! Tests of parsing pages as servers write them.
 
 use super::*;
 
@@ -10,7 +10,7 @@ fn keys(body: &str) -> Vec<String> {
     page(body).unwrap().keys.into_iter().map(|key| key.key).collect()
 }
 
-/// A page with this content, in the form that most servers write.
+/// Formats a page with this content as most servers do.
 fn listing(inner: &str) -> String {
     format!(
         "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<ListBucketResult \
@@ -23,7 +23,7 @@ fn contents(keys: &[&str]) -> String {
 }
 
 #[test]
-fn what_is_used_is_read_wherever_it_stands() {
+fn used_elements_are_read_in_any_order() {
     let body = listing(
         "<Contents><Owner><DisplayName>x</DisplayName><Key>not this</Key></Owner><Size> 7 </Size><Key>a</Key>\
          <LastModified>2025-12-18T00:00:00.000Z</LastModified><ETag>&quot;e&quot;</ETag>\
@@ -49,7 +49,7 @@ fn what_is_used_is_read_wherever_it_stands() {
 }
 
 #[test]
-fn name_spaces_and_missing_elements_change_nothing() {
+fn namespaces_and_missing_elements_do_not_matter() {
     let body = "<s3:ListBucketResult xmlns:s3=\"x\"><s3:Contents><s3:Key>a</s3:Key></s3:Contents></s3:ListBucketResult>";
     assert_eq!(keys(body), ["a"]);
     for empty in ["<ListBucketResult/>", "<ListBucketResult></ListBucketResult>"] {
@@ -62,7 +62,7 @@ fn name_spaces_and_missing_elements_change_nothing() {
 }
 
 #[test]
-fn characters_that_xml_has_not_and_white_space_are_part_of_a_key() {
+fn control_characters_and_white_space_are_part_of_a_key() {
     let body = listing(&contents(&[
         "a/ b+%2B\u{1f331}&#x1;&#10;&#13;.db.zip",
         " a &amp;&lt;&#x41; ",
@@ -73,7 +73,7 @@ fn characters_that_xml_has_not_and_white_space_are_part_of_a_key() {
 }
 
 #[test]
-fn keys_are_decoded_where_the_reply_says_that_they_are_encoded_and_they_are() {
+fn keys_are_decoded_only_if_the_reply_says_so_and_they_are_encoded() {
     let encoded = |keys: &[&str]| listing(&format!("<EncodingType>url</EncodingType>{}", contents(keys)));
     assert_eq!(keys(&encoded(&["a%20b%2Bc/%01", "a+b"])), ["a b+c/\u{1}", "a b"]);
     assert_eq!(keys(&encoded(&["a b+%41"])), ["a b+%41"], "it says so, and does not");
@@ -84,7 +84,7 @@ fn keys_are_decoded_where_the_reply_says_that_they_are_encoded_and_they_are() {
 }
 
 #[test]
-fn what_is_no_text_is_counted_and_what_may_be_another_character_is_noticed() {
+fn keys_that_are_not_utf_8_are_counted_and_replaced_characters_are_noticed() {
     let body = [
         listing("<Contents><Key>").as_bytes().strip_suffix(b"</ListBucketResult>").unwrap(),
         b"\xff</Key></Contents></ListBucketResult>",
@@ -92,13 +92,13 @@ fn what_is_no_text_is_counted_and_what_may_be_another_character_is_noticed() {
     .concat();
     let page_of_bytes = parse("host", &body).unwrap();
     assert_eq!(page_of_bytes.unreadable, 1);
-    assert!(page_of_bytes.may_be_mended());
-    assert!(page(&listing(&contents(&["a\u{fffd}b"]))).unwrap().may_be_mended());
-    assert!(!page(&listing(&contents(&["a\u{1}b"]))).unwrap().may_be_mended());
+    assert!(page_of_bytes.may_need_encoding());
+    assert!(page(&listing(&contents(&["a\u{fffd}b"]))).unwrap().may_need_encoding());
+    assert!(!page(&listing(&contents(&["a\u{1}b"]))).unwrap().may_need_encoding());
 }
 
 #[test]
-fn there_is_another_page_where_that_is_said_or_a_token_given() {
+fn there_is_another_page_if_the_reply_says_so_or_has_a_token() {
     let next = |inner: &str| page(&listing(inner)).map(|page| page.next);
     let token = "<NextContinuationToken>t</NextContinuationToken>";
     assert_eq!(next(token), Ok(Some("t".into())));
@@ -114,11 +114,11 @@ fn there_is_another_page_where_that_is_said_or_a_token_given() {
 }
 
 #[test]
-fn what_is_cut_off_is_asked_for_again_and_what_is_no_listing_is_not() {
+fn a_torn_listing_is_requested_again_and_another_text_is_not() {
     let whole = listing(&contents(&["a"]));
     for length in [whole.len() - 1, whole.len() - 20, whole.len() - 40] {
         let cut = page(&whole[..length]).unwrap();
-        assert!(cut.broken.is_some() && cut.may_be_mended() && cut.keys.is_empty(), "{length}");
+        assert!(cut.broken.is_some() && cut.may_need_encoding() && cut.keys.is_empty(), "{length}");
     }
     for other in [
         "",
@@ -135,7 +135,7 @@ fn what_is_cut_off_is_asked_for_again_and_what_is_no_listing_is_not() {
 }
 
 #[test]
-fn an_error_that_comes_late_is_an_error() {
+fn an_error_in_a_successful_reply_is_an_error() {
     let error =
         |code: &str| page(&format!("<Error><Code>{code}</Code><Message>m</Message></Error>")).unwrap_err();
     assert!(matches!(error("InternalError"), GetError::Unavailable { .. }));

@@ -1,11 +1,11 @@
-//! Progress of the archives being taken up. Pure.
+//! Progress of the archives being processed.
 
 use std::time::Duration;
 
-/// The archives taken up since there was last nothing to do.
+/// The archives taken since there was last nothing to do.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct AtHand {
-    /// Number of archives; 0 where a dead-letter file is replayed.
+pub struct Backlog {
+    /// Number of archives; 0 in a replay.
     pub archives: u64,
     /// Size of all archives (bytes).
     pub bytes: u64,
@@ -25,30 +25,30 @@ pub struct AtHand {
     pub since: Duration,
 }
 
-impl AtHand {
+impl Backlog {
     pub(super) fn with_settled(self, all: u64) -> Self {
         Self { settled: all.saturating_sub(self.settled_before), ..self }
     }
 
-    /// Returns the bytes dealt with: all of finished archives, and of open ones in proportion to their settled rows.
+    /// Returns the bytes processed: all of finished archives, and of open ones in proportion to their settled rows.
     pub fn settled_bytes(&self) -> u64 {
         let share = if self.opened_rows == 0 { 0.0 } else { self.settled as f64 / self.opened_rows as f64 };
         let of_opened = self.opened_bytes as f64 * share.min(1.0);
         (of_opened as u64).max(self.done_bytes).min(self.bytes)
     }
 
-    /// Returns the share of bytes dealt with, from 0 to 1.
+    /// Returns the share of bytes processed, from 0 to 1.
     pub fn share(&self) -> f64 {
         if self.bytes == 0 { 0.0 } else { self.settled_bytes() as f64 / self.bytes as f64 }
     }
 
-    /// Returns archive bytes dealt with per second; `elapsed` is the duration of the run.
+    /// Returns the bytes processed per second; `elapsed` is the duration of the run.
     pub fn bytes_per_second(&self, elapsed: Duration) -> f64 {
         let time = elapsed.saturating_sub(self.since).as_secs_f64();
         if time > 0.0 { self.settled_bytes() as f64 / time } else { 0.0 }
     }
 
-    /// Estimates the remaining time at the speed so far; None before anything is done.
+    /// Estimates the remaining time from the speed so far; None before anything is done.
     pub fn left(&self, elapsed: Duration) -> Option<Duration> {
         let speed = self.bytes_per_second(elapsed);
         let left = self.bytes.saturating_sub(self.settled_bytes()) as f64;
@@ -61,12 +61,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_rest_takes_as_long_as_the_speed_so_far_says() {
+    fn the_remaining_time_follows_from_the_speed_so_far() {
         let since = Duration::from_secs(100);
-        let at_hand =
-            AtHand { archives: 4, bytes: 400, done: 1, done_bytes: 100, since, ..AtHand::default() };
-        assert_eq!(at_hand.left(since + Duration::from_secs(10)), Some(Duration::from_secs(30)));
-        assert_eq!(AtHand { done_bytes: 0, ..at_hand }.left(2 * since), None);
-        assert_eq!(at_hand.left(since), None);
+        let backlog =
+            Backlog { archives: 4, bytes: 400, done: 1, done_bytes: 100, since, ..Backlog::default() };
+        assert_eq!(backlog.left(since + Duration::from_secs(10)), Some(Duration::from_secs(30)));
+        assert_eq!(Backlog { done_bytes: 0, ..backlog }.left(2 * since), None);
+        assert_eq!(backlog.left(since), None);
     }
 }

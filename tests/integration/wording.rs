@@ -1,10 +1,10 @@
-//! Documents and messages are written plainly: subject first, and no sentence turned round.
+//! Documents and messages are written plainly: no sentence is inverted.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Openings of sentences that are turned round. Lower case.
-const TURNED_ROUND: &[&str] = &[
+/// Openings of inverted sentences, in lower case.
+const INVERTED_OPENINGS: &[&str] = &[
     "of what is ",
     "of what has ",
     "read are ",
@@ -45,20 +45,20 @@ fn sentences(text: &str) -> impl Iterator<Item = &str> {
         .map(|sentence| sentence.trim_start_matches(|c: char| c.is_whitespace() || "-*#>`(".contains(c)))
 }
 
-fn turned_round(text: &str) -> Vec<String> {
-    // A line's end is no end of a sentence; the end of a paragraph or of an item is.
+fn inverted_sentences(text: &str) -> Vec<String> {
+    // Paragraphs and items end a sentence; lines do not.
     let flowing = text.replace("\n- ", ". ").replace("\n\n", ". ").replace('\n', " ");
     sentences(&flowing)
         .filter(|sentence| {
             let sentence = sentence.to_lowercase();
-            let names_before_it_tells = sentence.starts_with("what a ") && sentence.contains(" that is ");
-            names_before_it_tells || TURNED_ROUND.iter().any(|opening| sentence.starts_with(opening))
+            let names_before_verb = sentence.starts_with("what a ") && sentence.contains(" that is ");
+            names_before_verb || INVERTED_OPENINGS.iter().any(|opening| sentence.starts_with(opening))
         })
         .map(|sentence| sentence.chars().take(60).collect())
         .collect()
 }
 
-/// The string literals of a source file, without those of its tests.
+/// The string literals of a source file outside its tests.
 fn literals(source: &str) -> Vec<String> {
     let source = source.split("#[cfg(test)]\nmod tests {").next().unwrap_or(source);
     let mut found = Vec::new();
@@ -78,27 +78,28 @@ fn literals(source: &str) -> Vec<String> {
 }
 
 #[test]
-fn the_documents_have_no_sentence_turned_round() {
+fn documents_have_no_inverted_sentences() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut documents = files("docs", "md");
     documents.extend([root.join("README.md"), root.join("CONTRIBUTING.md")]);
     for path in documents {
-        let found = turned_round(&fs::read_to_string(&path).unwrap());
+        let found = inverted_sentences(&fs::read_to_string(&path).unwrap());
         assert!(found.is_empty(), "{}: {found:?}", path.display());
     }
 }
 
 #[test]
-fn the_messages_have_no_sentence_turned_round() {
+fn messages_have_no_inverted_sentences() {
     let mut count = 0;
-    for path in files("src", "rs").into_iter().filter(|path| !path.ends_with("tests.rs")) {
+    let is_of_tests = |path: &PathBuf| path.ends_with("tests.rs") || path.iter().any(|part| part == "tests");
+    for path in files("src", "rs").into_iter().filter(|path| !is_of_tests(path)) {
         for literal in literals(&fs::read_to_string(&path).unwrap()) {
             count += 1;
-            // `cargo test --test integration words -- --nocapture` lists them all.
+            // `cargo test --test integration wording -- --nocapture` lists them all.
             if literal.contains(' ') {
                 println!("{literal}");
             }
-            let found = turned_round(&literal);
+            let found = inverted_sentences(&literal);
             assert!(found.is_empty(), "{}: {found:?}", path.display());
         }
     }
@@ -106,15 +107,15 @@ fn the_messages_have_no_sentence_turned_round() {
 }
 
 #[test]
-fn a_sentence_turned_round_is_found_wherever_it_begins() {
+fn inverted_sentences_are_found_wherever_they_begin() {
     assert_eq!(
-        turned_round("Fine so far. Of what is\nlisted, little stays."),
+        inverted_sentences("Fine so far. Of what is\nlisted, little stays."),
         ["Of what is listed, little stays"]
     );
-    assert_eq!(turned_round("- Read are files"), ["Read are files"]);
+    assert_eq!(inverted_sentences("- Read are files"), ["Read are files"]);
     assert_eq!(
-        turned_round("What a reply means that is no success"),
+        inverted_sentences("What a reply means that is no success"),
         ["What a reply means that is no success"]
     );
-    assert!(turned_round("Files are read. They are what is kept.").is_empty());
+    assert!(inverted_sentences("Files are read. They are what is kept.").is_empty());
 }

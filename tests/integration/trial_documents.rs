@@ -1,4 +1,4 @@
-//! What the server itself says of documents and indices before a load.
+//! Trial documents: what the server says about documents and indices before a load.
 
 use serde_json::json;
 
@@ -18,9 +18,9 @@ fn set(env: &TestEnv, alias: &str, setting: &str, value: &str) {
     });
 }
 
-/// A load and a check end alike, say this, and leave nothing in any index.
+/// Asserts that a load and a check both fail with these words, and store nothing.
 #[track_caller]
-fn refuses(env: &TestEnv, what: &str) {
+fn assert_refused(env: &TestEnv, what: &str) {
     for arguments in [&[][..], &["--check"]] {
         let run = env.run(arguments).exits(5).says(what);
         run.check(env.fake.bulks().is_empty(), "no bulk request was sent");
@@ -29,23 +29,26 @@ fn refuses(env: &TestEnv, what: &str) {
 }
 
 #[test]
-fn a_document_that_the_server_would_refuse_is_found_out_before_the_first_one() {
+fn a_document_the_server_would_refuse_is_found_before_the_load() {
     let env = TestEnv::with_archives(&archives());
     env.fake.store(|store| store.index("posts").unwrap().refuses = Some("failed to parse field [x]".into()));
-    refuses(&env, "failed to parse field [x]");
+    assert_refused(&env, "failed to parse field [x]");
 }
 
 #[test]
-fn a_document_is_offered_to_both_indices_and_kept_by_none() {
+fn a_trial_document_is_offered_to_both_indices_and_never_stored() {
     let env = TestEnv::with_archives(&archives());
     let run = env.run(&["--check"]).exits(0);
-    run.check(run.stdout.contains("posts accepts documents as they are sent"), "it says what was tried");
+    run.check(
+        run.stdout.contains("posts accepts documents as they are sent"),
+        "the check says what was tried",
+    );
     assert_eq!(env.fake.requests().iter().filter(|record| record.request.is_offer()).count(), 2);
     env.fake.store(|store| assert!(store.indices.values().all(|index| index.documents.is_empty())));
 }
 
 #[test]
-fn a_server_that_does_not_judge_a_document_takes_it_all_the_same() {
+fn a_server_that_does_not_judge_trial_documents_is_loaded() {
     for status in [403, 404, 405, 503] {
         let env = TestEnv::with_archives(&archives());
         env.fake.fail(Request::is_offer, 0, 2, Fault::status(status));
@@ -54,11 +57,11 @@ fn a_server_that_does_not_judge_a_document_takes_it_all_the_same() {
 }
 
 #[test]
-fn the_pipelines_of_an_index_are_named_and_a_missing_one_is_refused() {
+fn pipelines_of_an_index_are_named_and_a_missing_one_is_refused() {
     for setting in ["index.default_pipeline", "index.final_pipeline"] {
         let env = TestEnv::with_archives(&archives());
         set(&env, "posts", setting, "enrich");
-        refuses(&env, "pipeline enrich, but there is no such pipeline");
+        assert_refused(&env, "pipeline enrich, but there is no such pipeline");
         env.fake.store(|store| store.pipelines.insert("enrich".into()));
         env.run(&[]).exits(0).says("pipeline enrich, which documents go through");
     }
@@ -73,12 +76,12 @@ fn a_pipeline_that_drops_tombstones_or_changes_ids_is_refused() {
     ] {
         let env = TestEnv::with_archives(&archives());
         env.fake.store(|store| store.index(alias).unwrap().pipeline = pipeline);
-        refuses(&env, what);
+        assert_refused(&env, what);
     }
 }
 
 #[test]
-fn settings_that_a_killed_load_with_another_state_file_has_left_are_named() {
+fn settings_left_by_a_killed_load_are_reported() {
     let env = TestEnv::with_archives(&archives());
     set(&env, "posts", "index.refresh_interval", "29999ms");
     set(&env, "posts", "index.number_of_replicas", "0");
@@ -87,7 +90,7 @@ fn settings_that_a_killed_load_with_another_state_file_has_left_are_named() {
 }
 
 #[test]
-fn fields_of_another_writer_are_named() {
+fn mapped_fields_of_other_writers_are_named() {
     let env = TestEnv::with_archives(&archives());
     env.fake.store(|store| {
         store.index("posts").unwrap().mapping["properties"]["like_count"] = json!({"type": "integer"});

@@ -1,4 +1,4 @@
-"""The alerts and the dashboard: every figure that they name is documented, and the alerts fire when they should."""
+"""The alerts and the dashboard: every metric that they use is documented, and the alerts fire when they should."""
 
 import json
 import os
@@ -13,25 +13,25 @@ import yaml
 ALERTS = fleet.DEPLOY / "prometheus-alerts.yaml"
 DASHBOARD = fleet.DEPLOY / "grafana-dashboard.json"
 PREFIX = "megastream_ingest_"
-# Figures of others.
+# Metrics of other programs.
 OTHERS = {"node_textfile_mtime_seconds"}
-# What a spooler has not: the end of a run, and what a verification finds.
+# Metrics that a spool run lacks: the end of a run, and the findings of a verification.
 OF_OTHER_RUNS = {PREFIX + name for name in ("exit_code", "rows_verified_total", "rows_repaired_total")}
-# Rows that are rejected, skipped, and kept without a field.
+# Rows that are rejected, skipped, or stored without a field.
 ODD = [
     "no JSON",
     json.dumps({"message": {"kind": "account", "did": "did:plc:odd"}}),
     json.dumps({"message": {"kind": "commit", "did": "did:plc:odd", "time_us": 1, "commit": {
         "operation": "create", "collection": "app.bsky.feed.post", "record": {"text": "", "createdAt": "never"}}}}),
 ]
-# What a histogram's series are called beside its own name.
+# The suffixes of a histogram's series.
 OF_HISTOGRAMS = ("_bucket", "_sum", "_count")
 
 
 def documented():
-    """The figures of docs/metrics.md, {name: (labels, {label: values that are named})}.
+    """The metrics of docs/metrics.md, {name: (labels, {label: documented values})}.
 
-    Values are the words in backquotes in the row's text; they are checked only where there are any.
+    Values are the backquoted words in the text of the row; they are checked only if there are any.
     """
     text = (fleet.PROJECT / "docs" / "metrics.md").read_text()
     found = {}
@@ -52,7 +52,7 @@ def expressions_of_alerts():
 
 
 def panels():
-    """All panels, those in rows too."""
+    """All panels, including those in rows."""
     def each(some):
         for panel in some:
             yield panel
@@ -64,8 +64,8 @@ def expressions_of_the_dashboard():
     return [(panel["title"], target["expr"]) for panel in panels() for target in panel.get("targets", ())]
 
 
-def figures(expression):
-    """(name, {label: value}) of each series that an expression selects."""
+def metrics_of(expression):
+    """(name, {label: value}) of each series in an expression."""
     for name, selector in re.findall(r"\b((?:megastream_ingest|node)_\w+)(?:\{([^}]*)\})?", expression):
         yield name, dict(re.findall(r'(\w+)\s*=~?\s*"([^"]*)"', selector))
 
@@ -73,14 +73,14 @@ def figures(expression):
 class Names(unittest.TestCase):
     longMessage = False
 
-    def test_the_documented_figures_are_found(self):
+    def test_documented_metrics_are_found(self):
         self.assertIn("megastream_ingest_rows_total", documented())
         self.assertEqual(documented()["megastream_ingest_archives"][0], {"state"})
 
-    def test_every_figure_is_documented_with_its_labels_and_their_values(self):
+    def test_every_metric_is_documented_with_labels_and_values(self):
         known = documented()
         for where, expression in expressions_of_alerts() + expressions_of_the_dashboard():
-            selected = list(figures(expression))
+            selected = list(metrics_of(expression))
             self.assertTrue(selected, f"{where}: no figure in {expression}")
             for name, labels in selected:
                 if name in OTHERS:
@@ -94,21 +94,21 @@ class Names(unittest.TestCase):
                     if values and not value.startswith("$"):
                         self.assertLessEqual(set(value.split("|")), values, f"{where}: {name}{{{label}}}")
 
-    def test_legends_name_labels_that_the_figures_have(self):
+    def test_legends_use_existing_labels(self):
         known = documented()
         for panel in panels():
             for target in panel.get("targets", ()):
-                labels = {label for name, _ in figures(target["expr"]) for label in known[name][0]}
+                labels = {label for name, _ in metrics_of(target["expr"]) for label in known[name][0]}
                 for label in re.findall(r"\{\{\s*(\w+)\s*\}\}", target.get("legendFormat", "")):
                     self.assertIn(label, labels | {"job", "instance"}, panel["title"])
 
-    def test_the_dashboard_shows_every_figure_but_those_of_a_run_as_a_whole(self):
-        shown = {name for _, expression in expressions_of_the_dashboard() for name, _ in figures(expression)}
+    def test_the_dashboard_shows_every_metric_of_a_spool_run(self):
+        shown = {name for _, expression in expressions_of_the_dashboard() for name, _ in metrics_of(expression)}
         plain = {re.sub("_(bucket|sum|count)$", "", name) for name in shown}
         missing = {name for name in documented() if re.sub("_(bucket|sum|count)$", "", name) not in plain}
         self.assertEqual(missing - {PREFIX + "info", PREFIX + "start_timestamp_seconds"}, set())
 
-    def test_panels_have_titles_and_numbers_of_their_own_and_do_not_overlap(self):
+    def test_panels_have_unique_titles_and_ids_and_do_not_overlap(self):
         places, numbers = set(), set()
         for panel in panels():
             self.assertTrue(panel["title"])
@@ -132,14 +132,14 @@ class Promtool(fleet.Fleet):
         test.write_text(f"rule_files: [{json.dumps(str(ALERTS))}]\n{text}")
         self.assertIn("SUCCESS", self.call("promtool", "test", "rules", test))
 
-    def test_every_alert_has_a_case_in_which_it_fires(self):
+    def test_every_alert_fires_in_a_case(self):
         text = (fleet.PROJECT / "tests" / "deploy" / "alerts_test.yaml").read_text()
         cases = [case for test in yaml.safe_load(text)["tests"] for case in test["alert_rule_test"]]
         fired = {case["alertname"] for case in cases if case["exp_alerts"]}
         self.assertEqual(fired, {name for name, _ in expressions_of_alerts()})
 
-    def test_prometheus_takes_the_queries_of_the_dashboard(self):
-        """As expressions of rules, which it parses as it does queries; the dashboard's variables filled in."""
+    def test_prometheus_accepts_the_queries_of_the_dashboard(self):
+        """Prometheus parses them as expressions of rules; variables of the dashboard are filled in."""
         fill = lambda text: re.sub(r"\$(\w+)", lambda found: {"__rate_interval": "5m"}.get(found[1], ".*"), text)
         rules = [{"record": f"query_{number}", "expr": fill(expression)}
                  for number, (_, expression) in enumerate(expressions_of_the_dashboard())]
@@ -147,14 +147,14 @@ class Promtool(fleet.Fleet):
         path.write_text(yaml.safe_dump({"groups": [{"name": "dashboard", "rules": rules}]}))
         self.assertIn(f"{len(rules)} rules found", self.call("promtool", "check", "rules", path))
 
-    def test_the_file_of_a_real_run_is_clean_and_has_what_the_alerts_ask_for(self):
+    def test_the_metrics_file_of_a_real_run_is_valid_and_serves_the_alerts(self):
         archives = fleet.make_archives(self.folder / "archives", 2, rows=20)
         figures_file = self.folder / "run.prom"
         self.call(fleet.binary(), "--metrics-file", figures_file, *archives)
-        self.assert_has_what_is_asked_for(figures_file.read_text())
+        self.assert_serves_queries(figures_file.read_text())
 
-    def test_the_page_of_a_real_run_is_clean_and_has_what_the_alerts_and_the_dashboard_ask_for(self):
-        """A spooler that has rejected something and waits, asked as Prometheus asks it."""
+    def test_the_metrics_page_of_a_real_run_is_valid_and_serves_all_queries(self):
+        """The page of a spool run that has rejected rows and waits, requested as Prometheus does it."""
         archives = fleet.make_archives(self.folder / "archives", 2, rows=20)
         (self.folder / "archives" / "broken_20251231_000000.db.zip").write_text("no archive")
         os.utime(self.folder / "archives" / "broken_20251231_000000.db.zip", (0, 0))
@@ -175,14 +175,14 @@ class Promtool(fleet.Fleet):
             self.assertEqual((page("/healthz"), page("/readyz")), ("ok\n", "ready\n"))
         self.assertIn('rows_total{outcome="deleted"}', text)
         self.assertEqual(len(archives), 2)
-        self.assert_has_what_is_asked_for(text, expressions_of_the_dashboard(), OF_OTHER_RUNS)
+        self.assert_serves_queries(text, expressions_of_the_dashboard(), OF_OTHER_RUNS)
 
-    def assert_has_what_is_asked_for(self, text, more=(), absent=frozenset({PREFIX + "rows_rejected_total"})):
-        """`absent` are those without a value in this run."""
+    def assert_serves_queries(self, text, more=(), absent=frozenset({PREFIX + "rows_rejected_total"})):
+        """`absent` are metrics without a value in this run."""
         done = subprocess.run(["promtool", "check", "metrics"], input=text, stdout=subprocess.PIPE,
                               stderr=subprocess.STDOUT, text=True, timeout=fleet.PATIENCE)
         self.assertEqual((done.returncode, done.stdout), (0, ""))
         written = {re.match(r"\w+", line)[0] for line in text.splitlines() if not line.startswith("#")}
         self.assertLessEqual(written, set(documented()), "figures that are not documented")
         for name, expression in [*expressions_of_alerts(), *more]:
-            self.assertLessEqual({figure for figure, _ in figures(expression)} - OTHERS - absent, written, name)
+            self.assertLessEqual({figure for figure, _ in metrics_of(expression)} - OTHERS - absent, written, name)

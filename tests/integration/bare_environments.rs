@@ -1,5 +1,5 @@
-//! Environments with little in them, as containers have: no home, no terminal, a root that takes no files, closed
-//! descriptors, and the program as the first process of all.
+//! Minimal environments, as in containers: no home, no terminal, a read-only root, closed descriptors, and the program
+//! as PID 1.
 
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -14,7 +14,7 @@ fn archive() -> Archive {
 }
 
 #[test]
-fn nothing_is_needed_of_the_environment() {
+fn no_environment_variable_is_needed() {
     let env = TestEnv::with_archives(&[archive()]);
     let variables = env.ingest().command();
     let names: Vec<_> = variables.get_envs().filter_map(|(name, _)| name.to_str()).collect();
@@ -27,23 +27,23 @@ fn nothing_is_needed_of_the_environment() {
 }
 
 #[test]
-fn closed_descriptors_are_not_taken_for_files() {
+fn closed_descriptors_do_not_receive_output() {
     for closed in ["0<&-", "1>&-", "2>&-", "0<&- 1>&- 2>&-"] {
         let env = TestEnv::with_archives(&[archive()]);
         let run = env.ingest().in_shell(&format!("exec megastream_ingest {closed}")).run().exits(3);
         run.counts(&[("archives.processed", 1), ("rows.rejected", 1)]);
-        // Whatever got the number of a closed one is written to by nobody else.
+        // Files may get the numbers of closed descriptors, and nothing else must write to them.
         assert_eq!(env.status_of(&archive()), "processed");
         assert_eq!(env.dead_letters().len(), 1);
         let output =
             env.ingest().in_shell(&format!("exec megastream_ingest --dry-run --output out {closed}")).run();
         output.exits(0);
-        assert!(lines(&env.read("out").unwrap()).is_empty(), "the archive is done already");
+        assert!(lines(&env.read("out").unwrap()).is_empty(), "the archive is already processed");
     }
 }
 
 #[test]
-fn a_root_that_takes_no_files_is_enough() {
+fn a_read_only_root_is_enough() {
     let env = TestEnv::with_archives(&[archive()]);
     let script = "mount --bind . .; cd \"$PWD\"; mount -o remount,bind,ro /; if touch /tmp/sealed; then exit 99; fi; \
                   exec megastream_ingest";
@@ -54,7 +54,7 @@ fn a_root_that_takes_no_files_is_enough() {
 }
 
 #[test]
-fn the_first_process_of_all_ends_at_a_signal() {
+fn the_program_as_pid_1_ends_at_a_signal() {
     let may = Command::new("unshare").args(["-Urpf", "true"]).status();
     if !may.as_ref().is_ok_and(|status| status.success()) {
         println!("skipped, since no process can be the first one here: {may:?}");
@@ -70,7 +70,7 @@ fn the_first_process_of_all_ends_at_a_signal() {
     let started = Instant::now();
     let children = format!("/proc/{0}/task/{0}/children", running.id());
     while env.read("m.prom").is_none_or(|text| !text.contains("last_success")) {
-        assert!(started.elapsed() < Duration::from_secs(30), "it runs");
+        assert!(started.elapsed() < Duration::from_secs(30), "the program has started");
         std::thread::sleep(Duration::from_millis(5));
     }
     let first = std::fs::read_to_string(children).unwrap();

@@ -1,7 +1,7 @@
-//! A spooler that runs for long: its memory, descriptors and threads stay as they are, and a look costs little
-//! however many archives are done.
+//! Long spool runs: memory, descriptors and threads do not grow, and a look is cheap however many archives are
+//! processed.
 
-// The figures are for whoever wants to see them: `cargo test --test integration steady -- --nocapture`.
+// The figures are printed: `cargo test --test integration spool_resources -- --nocapture`.
 #![allow(clippy::print_stdout)]
 
 use std::fs::{self, File};
@@ -14,7 +14,7 @@ use crate::harness::s3::{ACCESS_KEY, BUCKET, FakeS3, SECRETS, error, is_listing,
 use crate::harness::script::Fault;
 use crate::harness::{Invocation, Running, TestEnv, long_or, posts};
 
-/// What a process takes up, at rest.
+/// The resources of a process.
 #[derive(Clone, Copy, Debug)]
 struct Usage {
     descriptors: usize,
@@ -23,8 +23,8 @@ struct Usage {
 }
 
 impl Usage {
-    /// The least of some moments, so that a pass that is just being made does not count; of more of them as long as it
-    /// is not `enough`, since on a busy machine a pass takes its time.
+    /// The minimum over some moments, so that a look in progress does not count. More moments are taken until `enough`
+    /// holds, since a look takes longer on a busy machine.
     fn at_rest(running: &Running, enough: impl Fn(Self) -> bool) -> Self {
         let started = Instant::now();
         let mut least = Self::now(running.id());
@@ -51,11 +51,11 @@ impl Usage {
     }
 }
 
-/// CPU time that a process has taken so far.
+/// The CPU time of a process so far.
 fn cpu_time(running: &Running) -> Duration {
     let stat = fs::read_to_string(format!("/proc/{}/stat", running.id())).unwrap();
     let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
-    // User and system time, in hundredths of a second: fields 14 and 15 of proc(5), 2 of which stand before.
+    // User and system time in ticks of 10 ms: fields 14 and 15 of proc(5); the split drops the first two.
     let ticks: u64 = fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap();
     Duration::from_millis(ticks * 10)
 }
@@ -69,12 +69,12 @@ fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
-/// The program, set up to look once a second.
+/// The program, with a look every second.
 fn spool(env: &TestEnv) -> Invocation<'_> {
     env.ingest()
         .args(&["--mode", "spool", "--metrics-file", METRICS])
         .var("SPOOL_INTERVAL_SEC", "1")
-        // With an arena for each thread, glibc holds back twice as much as is asked about here.
+        // With one arena per thread, glibc holds back twice as much memory as the test allows.
         .var("MALLOC_ARENA_MAX", "1")
 }
 
@@ -89,26 +89,25 @@ fn spool_bucket<'e>(env: &'e TestEnv, s3: &FakeS3) -> Invocation<'e> {
         .var("AWS_S3_SECRET_KEY", SECRETS[0])
 }
 
-/// The longest that anything here may take, on a machine that does much else.
+/// The time limit of every wait, for a busy machine.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 const METRICS: &str = "spool.prom";
 
-/// Looks at which archives come; and where `LONG_TESTS` is not set.
+/// The number of looks with new archives.
 const ROUNDS: usize = 20;
 const FEWER_ROUNDS: usize = 8;
-/// Those after which everything that is kept has been made.
+/// The number of looks after which all lasting allocations exist.
 const WARM_UP: usize = 6;
-/// Archives that come at each; the first one is broken.
+/// The number of new archives per look; the first one is broken.
 const ARCHIVES: usize = 40;
 const BROKEN: &[u8] = b"no archive";
-/// What may be added to the resident memory for each archive from the warm-up to the end: a page. Up to 1.6 KiB have
-/// been seen (its entry in the state file, and what the allocator holds back). Its database alone has two pages.
+/// How much the resident memory may grow per archive after the warm-up. Up to 1.6 KiB were measured, for its entry in
+/// the state file and for the allocator. A leaked database would add at least two pages of 4 KiB.
 const MORE_KIB: u64 = 4;
 
-/// Lets archives come, with failures in between, and asserts that the spooler takes up no more at the end than after
-/// the warm-up.
-fn stays_flat(env: &TestEnv, running: Running, mut put: impl FnMut(&Archive, &[u8])) {
+/// Adds archives, with failures in between, and asserts that the resources do not grow after the warm-up.
+fn assert_no_growth(env: &TestEnv, running: Running, mut put: impl FnMut(&Archive, &[u8])) {
     let mut early = None;
     let rounds = long_or(ROUNDS, FEWER_ROUNDS);
     for round in 0..rounds {
@@ -121,14 +120,14 @@ fn stays_flat(env: &TestEnv, running: Running, mut put: impl FnMut(&Archive, &[u
             put(&archive, &content);
         }
         wait_until("all are done", || env.state().len() == (round + 1) * ARCHIVES);
-        // The fake is to have little to look through.
+        // Keeps the fake fast.
         env.fake.forget_requests();
         if round + 1 == WARM_UP {
             early = Some(Usage::at_rest(&running, |_| true));
         }
     }
     let early = early.expect("a warm-up");
-    // A connection more or less may be open.
+    // The number of open connections may vary.
     let are_as_many =
         |late: Usage| late.descriptors <= early.descriptors + 3 && late.threads <= early.threads;
     let late = Usage::at_rest(&running, are_as_many);
@@ -143,19 +142,21 @@ fn stays_flat(env: &TestEnv, running: Running, mut put: impl FnMut(&Archive, &[u
 }
 
 #[test]
-fn a_spooler_of_a_folder_takes_up_no_more_with_time() {
+fn spooling_a_folder_does_not_leak() {
     let env = TestEnv::new();
     let running = spool(&env).start().may_take(PATIENCE);
     let folder = env.path("archives");
     let age = Duration::from_secs(3_600);
-    stays_flat(&env, running, |archive, content| write_aged(&folder.join(archive.name()), content, age));
+    assert_no_growth(&env, running, |archive, content| {
+        write_aged(&folder.join(archive.name()), content, age)
+    });
 }
 
 #[test]
-fn a_spooler_of_a_bucket_takes_up_no_more_with_time() {
+fn spooling_a_bucket_does_not_leak() {
     let (env, s3) = (TestEnv::new(), FakeS3::start());
     let running = spool_bucket(&env, &s3).start().may_take(PATIENCE);
-    stays_flat(&env, running, |archive, content| {
+    assert_no_growth(&env, running, |archive, content| {
         if content == BROKEN {
             s3.fail(is_object, 0, 1, Fault::CutReply);
             s3.fail(is_object, 0, 1, Fault::Reply(error(503, "SlowDown")));
@@ -165,15 +166,15 @@ fn a_spooler_of_a_bucket_takes_up_no_more_with_time() {
     });
 }
 
-/// Archives that are done; a tenth where `LONG_TESTS` is not set.
+/// The number of processed archives; a tenth unless `LONG_TESTS` is set.
 fn known() -> usize {
     long_or(100_000, 10_000)
 }
 
-/// What a look at 100,000 of them may cost: a second, and more where the program is not optimized.
+/// The CPU time that a look at 100,000 archives may take; a debug build is slower.
 const LOOK: Duration = Duration::from_secs(if cfg!(debug_assertions) { 10 } else { 1 });
 
-/// Looks that are measured.
+/// The number of looks that are measured.
 const LOOKS: u32 = 2;
 
 fn known_names() -> impl Iterator<Item = String> {
@@ -190,8 +191,8 @@ fn known_names() -> impl Iterator<Item = String> {
     })
 }
 
-/// Writes a state file that calls all of them processed.
-fn all_are_known(env: &TestEnv) {
+/// Writes a state file in which all of them are processed.
+fn mark_all_processed(env: &TestEnv) {
     let entry = |name: String| {
         format!("{{\"filename\":\"{name}\",\"status\":\"processed\",\"timestamp\":\"2025-12-18T00:00:00Z\"}}")
     };
@@ -199,8 +200,8 @@ fn all_are_known(env: &TestEnv) {
     env.write(crate::harness::STATE_FILE, format!("[{}]", entries.join(",\n")));
 }
 
-/// Asserts what a look costs, and that nothing is taken up.
-fn looks_are_cheap(env: &TestEnv, running: Running) {
+/// Asserts that looks take little CPU time and load nothing.
+fn assert_looks_are_cheap(env: &TestEnv, running: Running) {
     let last_look = || {
         let text = env.read(METRICS).unwrap_or_default();
         let line = text.lines().find(|line| line.starts_with("megastream_ingest_last_success"));
@@ -225,25 +226,25 @@ fn looks_are_cheap(env: &TestEnv, running: Running) {
 }
 
 #[test]
-fn a_look_at_a_folder_of_many_archives_that_are_done_is_cheap() {
+fn a_look_at_a_folder_of_many_processed_archives_is_cheap() {
     let env = TestEnv::new();
-    all_are_known(&env);
+    mark_all_processed(&env);
     for name in known_names() {
         File::create(env.path("archives").join(name)).unwrap();
     }
     let running = spool(&env).start().may_take(PATIENCE);
-    looks_are_cheap(&env, running);
+    assert_looks_are_cheap(&env, running);
 }
 
 #[test]
-fn a_look_at_a_bucket_of_many_archives_that_are_done_is_cheap() {
+fn a_look_at_a_bucket_of_many_processed_archives_is_cheap() {
     let (env, s3) = (TestEnv::new(), FakeS3::start());
-    all_are_known(&env);
+    mark_all_processed(&env);
     for name in known_names() {
         s3.put(&format!("in/{name}"), "x");
     }
     let running = spool_bucket(&env, &s3).start().may_take(PATIENCE);
-    looks_are_cheap(&env, running);
+    assert_looks_are_cheap(&env, running);
     let objects = |request: &Request| is_object(request);
     assert!(!s3.requests().iter().any(objects), "nothing is downloaded");
 }

@@ -1,4 +1,4 @@
-//! Aliases that move while a run goes on, indices that require routing, and pipelines that do not write what was sent.
+//! Aliases that move during a run, indices that require routing, and pipelines that drop or rename documents.
 
 use std::collections::BTreeSet;
 
@@ -9,9 +9,9 @@ use crate::harness::model::assert_holds;
 use crate::harness::run::Run;
 use crate::harness::script::Fault;
 use crate::harness::store::{Item, Pipeline, Store};
-use crate::harness::{TestEnv, at_once, long_or, posts};
+use crate::harness::{TestEnv, in_parallel, long_or, posts};
 
-/// Posts, then deletions of some and re-emissions of all of them.
+/// Posts, then deletions of some, then new versions of all of them.
 fn history() -> [Archive; 3] {
     let again = (0..10).map(|n| post(&format!("p{n}"), "emitted anew"));
     [
@@ -34,7 +34,7 @@ fn ids(fake: &Fake, alias: &str) -> BTreeSet<String> {
     })
 }
 
-/// Every post is in some index, a deleted one in none, and each deletion has its tombstone.
+/// Asserts that every post is in an index, a deleted one in none, and that each deletion has a tombstone.
 #[track_caller]
 fn assert_converged(env: &TestEnv, case: &str) {
     let deleted: BTreeSet<String> = (0..5).map(|n| uri(&format!("p{n}"))).collect();
@@ -44,21 +44,21 @@ fn assert_converged(env: &TestEnv, case: &str) {
 }
 
 #[test]
-fn a_rollover_in_the_middle_brings_no_deleted_post_back_and_loses_none() {
-    at_once([&["posts"][..], &["post_tombstones"], &["posts", "post_tombstones"]], |rolled| {
+fn a_rollover_during_a_run_loses_and_resurrects_no_post() {
+    in_parallel([&["posts"][..], &["post_tombstones"], &["posts", "post_tombstones"]], |rolled| {
         for (before, is_async, spools) in
             [(1, false, false), (2, false, true), (1, true, true), (2, true, false)]
         {
             for hang_at in long_or(0..3, 1..2) {
                 let case =
                     format!("{rolled:?} roll, {before} before, async {is_async}, spool {spools}, {hang_at}");
-                rolls_over(rolled, before, is_async, spools, hang_at, &case);
+                assert_rollover(rolled, before, is_async, spools, hang_at, &case);
             }
         }
     });
 }
 
-fn rolls_over(rolled: &[&str], before: u32, is_async: bool, spools: bool, hang_at: usize, case: &str) {
+fn assert_rollover(rolled: &[&str], before: u32, is_async: bool, spools: bool, hang_at: usize, case: &str) {
     let [first, rest @ ..] = history();
     let env = TestEnv::with_archives(std::slice::from_ref(&first));
     env.fake.store(|store| store.forget_deletes = true);
@@ -69,7 +69,7 @@ fn rolls_over(rolled: &[&str], before: u32, is_async: bool, spools: bool, hang_a
         });
     }
     if is_async {
-        env.fake.confirm_before_sync();
+        env.fake.use_async_translog();
     }
     env.add(&rest);
     env.fake.fail(Request::is_bulk, hang_at, 1, Fault::Hang);
@@ -81,7 +81,7 @@ fn rolls_over(rolled: &[&str], before: u32, is_async: bool, spools: bool, hang_a
     env.fake
         .store(|store| rolled.iter().for_each(|alias| store.add_index(&format!("{alias}_v3"), alias, true)));
     if is_async {
-        env.fake.confirm_before_sync();
+        env.fake.use_async_translog();
     }
     env.fake.release();
     if spools {
@@ -96,7 +96,7 @@ fn rolls_over(rolled: &[&str], before: u32, is_async: bool, spools: bool, hang_a
 }
 
 #[test]
-fn archives_that_were_marked_before_an_alias_moved_are_not_done_again() {
+fn archives_marked_before_a_rollover_are_not_loaded_again() {
     let [first, second, third] = history();
     let env = TestEnv::with_archives(&[first]);
     let running = env.ingest().args(&["--mode", "spool"]).var("SPOOL_INTERVAL_SEC", "1").start();
@@ -110,11 +110,11 @@ fn archives_that_were_marked_before_an_alias_moved_are_not_done_again() {
     assert_converged(&env, "spool");
     let sent = env.fake.bulks().into_iter().flat_map(|record| record.items);
     let versions: BTreeSet<u64> = sent.filter_map(|item| item.version).collect();
-    assert!(!versions.contains(&history()[0].version(1)), "the first archive is sent again");
+    assert!(!versions.contains(&history()[0].version(1)), "the first archive is not sent again");
 }
 
 #[test]
-fn an_alias_that_has_no_write_index_for_a_moment_costs_no_document() {
+fn an_alias_briefly_without_a_write_index_loses_no_document() {
     let archives = [Archive::new("20251218_000000").with_all(posts("p", 3))];
     let env = TestEnv::with_archives(&archives);
     env.fake.fail(Request::is_bulk, 0, 1, Fault::Hang);
@@ -137,7 +137,7 @@ fn require_routing(store: &mut Store, index: &str) {
 }
 
 #[test]
-fn where_an_index_requires_routing_everything_carries_the_author() {
+fn an_index_that_requires_routing_gets_the_author() {
     let archives = history();
     for required in [&["posts_v1", "post_tombstones_v1"][..], &["posts_v1"], &["post_tombstones_v1"]] {
         let env = TestEnv::with_archives(&archives);
@@ -154,7 +154,7 @@ fn where_an_index_requires_routing_everything_carries_the_author() {
 }
 
 #[test]
-fn an_index_that_requires_routing_from_the_rollover_on_gets_it() {
+fn an_index_that_requires_routing_after_a_rollover_gets_it() {
     let archives = [Archive::new("20251218_000000").with_all(posts("p", 6))];
     let env = TestEnv::with_archives(&archives);
     env.fake.fail(Request::is_bulk, 0, 1, Fault::Hang);
@@ -171,7 +171,7 @@ fn an_index_that_requires_routing_from_the_rollover_on_gets_it() {
 }
 
 #[test]
-fn an_older_index_that_requires_routing_or_takes_no_writes_is_looked_into_and_named() {
+fn older_indices_with_routing_or_a_write_block_are_searched_and_named() {
     let [first, second, third] = history();
     let env = TestEnv::with_archives(&[first]);
     env.run(&[]).exits(0);
@@ -193,15 +193,15 @@ fn an_older_index_that_requires_routing_or_takes_no_writes_is_looked_into_and_na
     });
     env.add(&[second.with(delete("nowhere")), third]);
     let run = env.run(&[]).exits(3).says("posts_v1");
-    // Five deletions of what it holds; the sixth is of nothing. Their re-emissions find what cannot be deleted, too.
-    run.check(run.reasons("rejected") == ["index_takes_no_writes"], "by its name");
+    // Five deletions concern posts of the blocked index, which cannot be deleted or written again; the sixth does not.
+    run.check(run.reasons("rejected") == ["index_takes_no_writes"], "the reason is named");
     assert_eq!(run.count("rows.deleted"), 1);
 }
 
-/// A load during which an index gets a pipeline: what is found before it is another matter.
+/// A load during which an index gets a pipeline, since one that exists before is found by the preflight.
 fn with_pipeline(alias: &str, pipeline: Pipeline, archive: Archive) -> Run {
     let env = TestEnv::with_archives(&[archive]);
-    // A batch of posts begins with a look-up, one of deletions does not: neither gets further before there is the pipeline.
+    // A batch begins with a look-up if it has posts, else with a bulk request. Both wait until the pipeline exists.
     let is_of_a_batch = |request: &Request| request.is_mget() || request.is_bulk();
     env.fake.fail(is_of_a_batch, 0, usize::MAX, Fault::Hang);
     let running = env.ingest().args(&["--workers", "1"]).start();
@@ -212,12 +212,12 @@ fn with_pipeline(alias: &str, pipeline: Pipeline, archive: Archive) -> Run {
 }
 
 #[test]
-fn a_pipeline_that_drops_posts_makes_dead_letters_and_one_that_drops_tombstones_stops_the_run() {
+fn dropped_posts_become_dead_letters_and_dropped_tombstones_stop_the_run() {
     for pipeline in [Pipeline::Drop, Pipeline::OtherId] {
         let archive = Archive::new("20251218_000000").with_all(posts("p", 3));
         let run = with_pipeline("posts", pipeline, archive).exits(3);
         run.counts(&[("rows.indexed", 0), ("rows.rejected", 3)]);
-        run.check(run.reasons("rejected") == ["dropped_by_pipeline"], "by its name");
+        run.check(run.reasons("rejected") == ["dropped_by_pipeline"], "the reason is named");
 
         let archive = Archive::new("20251218_000000").with_all(posts("p", 3)).with(delete("p0"));
         let run = with_pipeline("post_tombstones", pipeline, archive);
@@ -226,7 +226,7 @@ fn a_pipeline_that_drops_posts_makes_dead_letters_and_one_that_drops_tombstones_
 }
 
 #[test]
-fn only_one_of_the_names_is_an_alias_and_no_index_is_made_by_accident() {
+fn writes_to_an_alias_require_the_alias() {
     let mut store = Store::with_indices(&["post_tombstones"]);
     store.add_index("posts_v1", "posts", true);
     let env = TestEnv::with_fake(Fake::start_with(store));

@@ -1,4 +1,4 @@
-//! Every way to say who a run is: right, wrong, missing, half and doubled, and no secret of it in any output.
+//! All kinds of credentials: valid, refused, missing, incomplete and doubled. No output contains a secret.
 
 use std::time::Duration;
 
@@ -15,8 +15,8 @@ use crate::harness::recorder::Recorder;
 use crate::harness::script::Fault;
 use crate::harness::{Invocation, Run, TestEnv, posts};
 
-/// A way in: variables and arguments, what is sent as `Authorization`, and the setting that messages name.
-struct Way {
+/// A kind of credentials: its settings, the `Authorization` header it sends, and the setting that messages name.
+struct Credential {
     variables: &'static [(&'static str, &'static str)],
     arguments: &'static [&'static str],
     sends: Option<String>,
@@ -29,34 +29,34 @@ const PASSWORD: &str = "planted pass:word/1";
 const TOKEN: &str = "planted.bearer.token";
 const ENCODED_KEY: &str = "aWQtb2YtdGhlLXBsYW50ZWQta2V5OnBsYW50ZWQra2V5L3NlY3JldA==";
 
-fn ways() -> [Way; 5] {
+fn credentials() -> [Credential; 5] {
     let basic = Some(format!("Basic {}", STANDARD.encode(format!("loader:{PASSWORD}"))));
     [
-        Way {
+        Credential {
             variables: &[("ELASTICSEARCH_API_KEY", ENCODED_KEY)],
             arguments: &[],
             sends: Some(format!("ApiKey {ENCODED_KEY}")),
             setting: "ELASTICSEARCH_API_KEY",
         },
-        Way {
+        Credential {
             variables: &[("ELASTICSEARCH_API_KEY", "id-of-the-planted-key:planted+key/secret\n")],
             arguments: &[],
             sends: Some(format!("ApiKey {ENCODED_KEY}")),
             setting: "ELASTICSEARCH_API_KEY",
         },
-        Way {
+        Credential {
             variables: &[("ELASTICSEARCH_PASSWORD", " planted pass:word/1\n")],
             arguments: &["--username", "loader"],
             sends: basic,
             setting: "ELASTICSEARCH_PASSWORD",
         },
-        Way {
+        Credential {
             variables: &[("ELASTICSEARCH_BEARER_TOKEN", TOKEN)],
             arguments: &[],
             sends: Some(format!("Bearer {TOKEN}")),
             setting: "ELASTICSEARCH_BEARER_TOKEN",
         },
-        Way { variables: &[], arguments: &["--no-auth"], sends: None, setting: "--no-auth" },
+        Credential { variables: &[], arguments: &["--no-auth"], sends: None, setting: "--no-auth" },
     ]
 }
 
@@ -65,17 +65,17 @@ fn env() -> (TestEnv, Vec<Archive>) {
     (TestEnv::with_archives(&archives), archives)
 }
 
-/// A run that has no credentials yet, of which everything is logged.
+/// A run without credentials, at the highest log level.
 fn bare(env: &TestEnv) -> Invocation<'_> {
     env.ingest().without("ELASTICSEARCH_API_KEY").var("RUST_LOG", "trace,ureq=trace,rustls=trace")
 }
 
-fn with<'e>(invocation: Invocation<'e>, way: &Way) -> Invocation<'e> {
-    let invocation = invocation.args(way.arguments);
-    way.variables.iter().fold(invocation, |invocation, (name, value)| invocation.var(name, value))
+fn with<'e>(invocation: Invocation<'e>, credential: &Credential) -> Invocation<'e> {
+    let invocation = invocation.args(credential.arguments);
+    credential.variables.iter().fold(invocation, |invocation, (name, value)| invocation.var(name, value))
 }
 
-/// No secret is in what the run has written: as it is, percent-encoded, or in base64.
+/// Asserts that no output contains a secret: as it is, percent-encoded, or in base64.
 #[track_caller]
 fn check_secrets(env: &TestEnv, run: &Run) {
     let mut written = format!("{}\n{}", run.stdout, run.stderr);
@@ -102,43 +102,43 @@ fn check_secrets(env: &TestEnv, run: &Run) {
 }
 
 #[test]
-fn each_way_gets_in_where_it_is_right_and_is_told_what_is_wrong_where_it_is_not() {
-    for way in ways() {
+fn every_credential_works_and_a_refused_one_names_its_setting() {
+    for credential in credentials() {
         let (env, archives) = env();
-        env.fake.admit(way.sends.as_deref());
-        let run = with(bare(&env), &way).args(&["--create-indices"]).run().exits(0);
+        env.fake.admit(credential.sends.as_deref());
+        let run = with(bare(&env), &credential).args(&["--create-indices"]).run().exits(0);
         check_secrets(&env, &run);
         assert_holds(&env.fake, &archives);
-        with(bare(&env), &way).args(&["--check"]).run().exits(0);
+        with(bare(&env), &credential).args(&["--check"]).run().exits(0);
         env.fake.admit(Some("another program"));
         for task in [&["--check"][..], &[]] {
-            let run = with(bare(&env), &way).args(task).run().exits(5).says(way.setting);
+            let run = with(bare(&env), &credential).args(task).run().exits(5).says(credential.setting);
             check_secrets(&env, &run);
-            let has_key = way.setting.contains("KEY");
+            let has_key = credential.setting.contains("KEY");
             run.check(
                 has_key || !run.stderr.to_lowercase().contains("the key"),
-                "nobody has a key who gave none",
+                "no key is named without a key",
             );
         }
     }
 }
 
 #[test]
-fn a_refusal_in_the_middle_of_a_run_names_the_way_too() {
-    for way in ways() {
+fn a_refusal_during_a_run_names_the_setting() {
+    for credential in credentials() {
         let (env, _) = env();
-        env.fake.admit(way.sends.as_deref());
+        env.fake.admit(credential.sends.as_deref());
         env.fake.fail_bulks(usize::MAX, Fault::status(401));
-        let run = with(bare(&env), &way).run().exits(5).says(way.setting);
+        let run = with(bare(&env), &credential).run().exits(5).says(credential.setting);
         check_secrets(&env, &run);
     }
 }
 
 #[test]
-fn two_ways_and_none_are_usage_errors() {
+fn two_credentials_or_none_are_usage_errors() {
     let (env, _) = env();
-    for (n, one) in ways().iter().enumerate() {
-        for other in ways().iter().skip(n + 1).filter(|other| other.setting != one.setting) {
+    for (n, one) in credentials().iter().enumerate() {
+        for other in credentials().iter().skip(n + 1).filter(|other| other.setting != one.setting) {
             let run = with(with(bare(&env), one), other).run().exits(2).says("two ways");
             check_secrets(&env, &run);
         }
@@ -150,7 +150,7 @@ fn two_ways_and_none_are_usage_errors() {
         check_secrets(&env, &run);
     }
     let run = bare(&env).run().exits(2).says("--no-auth").says("--dry-run");
-    run.check(run.stderr.contains("ELASTICSEARCH_API_KEY"), "all ways are named");
+    run.check(run.stderr.contains("ELASTICSEARCH_API_KEY"), "all settings are named");
     bare(&env).args(&["--username", "loader"]).run().exits(2).says("ELASTICSEARCH_PASSWORD");
     let run = bare(&env).var("ELASTICSEARCH_PASSWORD", PASSWORD).run().exits(2).says("--username");
     check_secrets(&env, &run);
@@ -160,10 +160,10 @@ fn two_ways_and_none_are_usage_errors() {
 }
 
 #[test]
-fn user_and_password_in_the_url_are_cut_out_before_anything_is_told() {
+fn user_and_password_in_the_url_are_never_shown() {
     let (env, archives) = env();
-    let way = &ways()[2];
-    env.fake.admit(way.sends.as_deref());
+    let credential = &credentials()[2];
+    env.fake.admit(credential.sends.as_deref());
     let url = env.fake.url().replace("http://", "http://loader:planted%20pass%3Aword%2F1@");
     let run = bare(&env).var("ELASTICSEARCH_URL", &url).run().exits(0);
     check_secrets(&env, &run);
@@ -175,15 +175,15 @@ fn user_and_password_in_the_url_are_cut_out_before_anything_is_told() {
     let run =
         bare(&env).var("ELASTICSEARCH_URL", &url).run().exits(5).says("\"loader\"").says("ELASTICSEARCH_URL");
     check_secrets(&env, &run);
-    // The user alone, with the password from elsewhere.
-    env.fake.admit(way.sends.as_deref());
+    // The URL has only the user; the password is a setting.
+    env.fake.admit(credential.sends.as_deref());
     let url = env.fake.url().replace("http://", "http://loader@");
     let run = bare(&env).var("ELASTICSEARCH_URL", &url).var("ELASTICSEARCH_PASSWORD", PASSWORD);
     run.args(&["--check"]).run().exits(0);
 }
 
 #[test]
-fn a_secret_of_a_file_is_read_again_once_it_is_refused_so_that_no_restart_is_needed() {
+fn a_refused_secret_is_read_again_from_its_file() {
     for (setting, arguments, old, new) in [
         (
             "ELASTICSEARCH_API_KEY_FILE",
@@ -215,7 +215,7 @@ fn a_secret_of_a_file_is_read_again_once_it_is_refused_so_that_no_restart_is_nee
         let run = run.wait().exits(0).says("has changed");
         check_secrets(&env, &run);
         assert_holds(&env.fake, &archives);
-        // The same file, and the variable besides.
+        // The file and the variable are both set.
         let run =
             bare(&env).var(setting, "planted.secret").args(arguments).var(&setting.replace("_FILE", ""), "x");
         run.run().exits(2).says("both set");
@@ -225,7 +225,7 @@ fn a_secret_of_a_file_is_read_again_once_it_is_refused_so_that_no_restart_is_nee
     }
 }
 
-/// A server that quotes everything it was sent.
+/// A server that quotes every request.
 fn echo(status: u16) -> Recorder {
     Recorder::start(None, move |request: &Request| {
         let sent: Vec<_> = request.headers.iter().map(|(name, value)| format!("{name}: {value}")).collect();
@@ -234,13 +234,14 @@ fn echo(status: u16) -> Recorder {
 }
 
 #[test]
-fn no_answer_makes_a_secret_known() {
+fn no_reply_reveals_a_secret() {
     let (env, _) = env();
     for status in [302, 400, 401, 403, 404, 500, 503] {
         let server = echo(status);
-        for way in ways() {
+        for credential in credentials() {
             for task in [&["--check"][..], &["--create-indices"]] {
-                let invocation = with(bare(&env), &way).var("ELASTICSEARCH_URL", &server.url()).args(task);
+                let invocation =
+                    with(bare(&env), &credential).var("ELASTICSEARCH_URL", &server.url()).args(task);
                 let run = invocation.args(&["--retry-budget", "0"]).run();
                 check_secrets(&env, &run);
             }
@@ -262,8 +263,8 @@ fn sha256(bytes: &[u8]) -> String {
     hex(digest::digest(&digest::SHA256, bytes).as_ref())
 }
 
-/// What is wrong with the signature of a request, as the receiver sees it. Written from "Create a signed AWS API
-/// request" for these tests, and shares nothing with the program.
+/// Checks the signature of a request as its receiver does. The error says what is wrong. Written from "Create a signed
+/// AWS API request", independently of the program.
 fn verify(request: &Request, secret: &str, region: &str, service: &str) -> Result<(), String> {
     let header = |name: &str| request.header(name).ok_or(format!("no {name}"));
     let value = header("authorization")?.strip_prefix("AWS4-HMAC-SHA256 ").ok_or("another algorithm")?;
@@ -340,7 +341,7 @@ fn signed<'e>(env: &'e TestEnv, service: &str) -> Invocation<'e> {
 }
 
 #[test]
-fn requests_are_signed_for_aws_so_that_a_verifier_of_our_own_takes_each_of_them() {
+fn aws_signatures_pass_an_independent_verifier() {
     for (service, region) in [("es", "eu-west-1"), ("aoss", "us-east-1")] {
         let (env, archives) = env();
         env.fake.admit_by(move |request| {
@@ -368,7 +369,7 @@ fn requests_are_signed_for_aws_so_that_a_verifier_of_our_own_takes_each_of_them(
 }
 
 #[test]
-fn amazons_refusal_of_foreign_credentials_says_how_it_is_done_there() {
+fn a_refusal_by_amazon_suggests_aws_sigv4() {
     let (env, _) = env();
     for message in [
         "User: anonymous is not authorized to perform: es:ESHttpPost with an explicit deny",
@@ -376,8 +377,8 @@ fn amazons_refusal_of_foreign_credentials_says_how_it_is_done_there() {
         "'x' not a valid key=value pair (missing equal-sign) in Authorization header: 'ApiKey x'.",
     ] {
         env.fake.admit_by(move |_| Some(amazon(403, message)));
-        for way in ways() {
-            let run = with(bare(&env), &way).run().exits(5).says("--aws-sigv4").says("--username");
+        for credential in credentials() {
+            let run = with(bare(&env), &credential).run().exits(5).says("--aws-sigv4").says("--username");
             check_secrets(&env, &run);
         }
     }

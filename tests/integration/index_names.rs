@@ -1,4 +1,4 @@
-//! Indices of other names, and pipelines that are named.
+//! Indices with other names, and named pipelines.
 
 use serde_json::json;
 
@@ -21,7 +21,7 @@ fn held(env: &TestEnv, index: &str) -> usize {
 }
 
 #[test]
-fn documents_go_to_the_indices_that_are_named() {
+fn documents_go_to_the_configured_indices() {
     for is_async in [false, true] {
         let env = TestEnv::with_fake(Fake::start_with(Store::default()));
         env.add(&archives());
@@ -37,7 +37,7 @@ fn documents_go_to_the_indices_that_are_named() {
         let env_of_creation = run(&["--create-indices"]);
         env_of_creation.exits(0);
         if is_async {
-            env.fake.confirm_before_sync();
+            env.fake.use_async_translog();
         }
         run(&["--check"]).exits(0);
         assert_eq!((held(&env, "articles_v1"), held(&env, "post_tombstones-2_v1")), (5, 1));
@@ -48,7 +48,7 @@ fn documents_go_to_the_indices_that_are_named() {
 }
 
 #[test]
-fn the_names_may_come_from_the_environment_and_a_dry_run_writes_them() {
+fn index_names_from_the_environment_are_used_by_a_dry_run() {
     let env = TestEnv::with_archives(&archives());
     let run = env
         .ingest()
@@ -65,7 +65,7 @@ fn the_names_may_come_from_the_environment_and_a_dry_run_writes_them() {
 }
 
 #[test]
-fn dead_letters_are_replayed_to_the_indices_that_they_were_written_for() {
+fn dead_letters_are_replayed_to_their_original_indices() {
     let env = TestEnv::with_fake(Fake::start_with(Store::with_indices(&["articles", "post_tombstones-2"])));
     env.fake.store(|store| {
         let mapping = Store::with_aliases(&["posts"]).indices["posts_v1"].mapping.clone();
@@ -84,7 +84,7 @@ fn dead_letters_are_replayed_to_the_indices_that_they_were_written_for() {
 }
 
 #[test]
-fn what_is_no_name_of_one_index_is_refused() {
+fn invalid_index_names_are_refused() {
     let env = TestEnv::with_archives(&archives());
     for name in ["a,b", "posts*", "Posts", "_all", ""] {
         env.run(&["--posts-index", name]).exits(2).says("--posts-index");
@@ -93,7 +93,7 @@ fn what_is_no_name_of_one_index_is_refused() {
 }
 
 #[test]
-fn a_pipeline_that_is_named_goes_with_each_index_action() {
+fn a_named_pipeline_is_used_by_each_index_action() {
     let env = TestEnv::with_archives(&archives());
     env.run(&["--pipeline", "my pipe"]).exits(5).says("pipeline my pipe, but there is no such pipeline");
     env.fake.store(|store| store.pipelines.insert("my pipe".into()));
@@ -106,12 +106,12 @@ fn a_pipeline_that_is_named_goes_with_each_index_action() {
         named += usize::from(indexes);
     }
     assert!(named > 0);
-    // The default of the index is passed over, and so is not missed.
+    // A named pipeline replaces the default of the index, so a missing default does no harm.
     let env = TestEnv::with_archives(&archives());
     env.fake.store(|store| {
         let settings = &mut store.index("posts").unwrap().settings;
         settings.insert("index.default_pipeline".into(), "missing".into());
     });
     let run = env.ingest().var("INGEST_PIPELINE", "_none").run().exits(0);
-    run.check(!run.stderr.contains("missing"), "it is not told of");
+    run.check(!run.stderr.contains("missing"), "the default is not reported");
 }
