@@ -378,6 +378,56 @@ fn a_torn_file_that_is_no_mount_point_is_refused_even_with_a_copy_beside_it() {
     assert_eq!(StateFile::load(&path).unwrap_err().code, ExitCode::Usage);
 }
 
+/// Runs a test of this module again, with the file at `path` as a mount point. False, with a word, where nobody may
+/// mount.
+fn passes_with_mount(test: &str, path: &Path) -> bool {
+    let in_namespace = |script: &str| {
+        let mut command = std::process::Command::new("unshare");
+        command.args(["-Urm", "sh", "-euc", script]).arg(std::env::current_exe().unwrap());
+        command.env("MOUNTED_STATE", path).arg(format!("pipeline::ledger::state_file::tests::{test}"));
+        command.output()
+    };
+    let mount = r#"mount --bind "$MOUNTED_STATE" "$MOUNTED_STATE""#;
+    let may = in_namespace(mount);
+    if !may.as_ref().is_ok_and(|output| output.status.success()) {
+        println!("skipped, since nothing can be mounted here: {may:?}");
+        return false;
+    }
+    let output = in_namespace(&format!(r#"{mount}; exec "$0" --exact "$1""#)).unwrap();
+    let told = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && told.contains(" 1 passed"), "{told}");
+    true
+}
+
+#[test]
+fn a_torn_file_that_is_a_mount_point_is_read_from_its_copy() {
+    const WHOLE: &str = r#"[{"filename":"a","status":"processed"}]"#;
+    if let Some(path) = std::env::var_os("MOUNTED_STATE").map(PathBuf::from) {
+        assert_eq!(StateFile::load(&path).unwrap().get("a"), Some(&Mark::Processed));
+        fs::write(files::copy_of(&path), &WHOLE[..20]).unwrap();
+        assert_eq!(StateFile::load(&path).unwrap_err().code, ExitCode::Usage, "the copy is torn, too");
+        fs::remove_file(files::copy_of(&path)).unwrap();
+        assert_eq!(StateFile::load(&path).unwrap_err().code, ExitCode::Usage, "there is no copy");
+        return;
+    }
+    let (_folder, path) = written(&WHOLE[..20]);
+    fs::write(files::copy_of(&path), WHOLE).unwrap();
+    if passes_with_mount("a_torn_file_that_is_a_mount_point_is_read_from_its_copy", &path) {
+        assert!(!files::copy_of(&path).exists(), "the test ran to its end");
+    }
+}
+
+#[test]
+fn a_file_of_one_mebibyte_is_still_rewritten_at_each_save() {
+    let (_folder, path) = written("[]");
+    let mut state = StateFile::load(&path).unwrap();
+    state.mark_failed(&archive("a"), "");
+    let missing = usize::try_from(SMALL_BYTES - state.text.len()).unwrap();
+    state.mark_failed(&archive("a"), &"x".repeat(missing));
+    assert_eq!(state.text.len(), SMALL_BYTES);
+    assert!(state.is_due());
+}
+
 #[test]
 fn a_large_file_is_rewritten_once_in_as_many_seconds_as_it_has_mebibytes() {
     let (_folder, path) = written(&large(3 << 20));
