@@ -2,11 +2,16 @@
 
 use serde_json::Value;
 
-use super::VectorMapping;
 use crate::model::FieldChoice;
-use crate::model::schema::{Kind, POST_FIELDS, VectorName, vector_names};
+use crate::model::schema::{Kind, POST_FIELDS, vector_names};
 use crate::observe::finding::Check;
-use crate::sink::elasticsearch::product::Product;
+
+mod values;
+mod vectors;
+
+pub(super) use vectors::judge_vectors;
+
+use values::judge_value;
 
 const NAME: &str = "mapping";
 
@@ -174,133 +179,6 @@ fn judge_at_uri(index: &str, mappings: &Value) -> Option<Check> {
     Some(Check::warning(NAME, format!("{index} {wrong}")))
 }
 
-/// Types that accept every text.
-const TEXTS: [&str; 11] = [
-    "keyword",
-    "text",
-    "wildcard",
-    "match_only_text",
-    "search_as_you_type",
-    "annotated_text",
-    "counted_keyword",
-    "pattern_text",
-    "icu_collation_keyword",
-    "token_count",
-    "version",
-];
-
-/// Types that accept every number in the media of posts.
-const NUMBERS: [&str; 6] = ["long", "integer", "unsigned_long", "double", "float", "scaled_float"];
-
-/// Types that accept no texts, or only texts that stand for a number, a place and the like.
-const NON_TEXTS: [&str; 26] = [
-    "long",
-    "integer",
-    "short",
-    "byte",
-    "double",
-    "float",
-    "half_float",
-    "scaled_float",
-    "unsigned_long",
-    "boolean",
-    "binary",
-    "ip",
-    "geo_point",
-    "geo_shape",
-    "point",
-    "shape",
-    "flattened",
-    "flat_object",
-    "dense_vector",
-    "sparse_vector",
-    "knn_vector",
-    "rank_feature",
-    "rank_features",
-    "constant_keyword",
-    "histogram",
-    "join",
-];
-
-/// Judges the mapping of a field that holds a text or a time. The server judges types that are not in these lists.
-fn judge_value(index: &str, name: &str, kind: Kind, mapping: &Value) -> Option<Check> {
-    let wanted = match kind {
-        Kind::Vectors => return None,
-        Kind::Keyword | Kind::Link => "keyword",
-        Kind::Text | Kind::Words => "text",
-        Kind::Date => "date",
-        Kind::Boolean => "boolean",
-        Kind::Integer => "long",
-        Kind::Nested(_) => "nested",
-        Kind::Object(_) => "an object",
-    };
-    let is = |parameter: &str, value: bool| mapping.get(parameter) == Some(&Value::Bool(value));
-    let failed = |how: String| {
-        let text = format!("{index} maps {name} {how}: create the index again with {wanted}");
-        Some(Check::failed(NAME, text))
-    };
-    let not_indexed = |why: String| {
-        Some(Check::warning(NAME, format!("{index} keeps {name} but does not index it: {why}")))
-    };
-    let is_object = matches!(kind, Kind::Nested(_) | Kind::Object(_));
-    match type_of(mapping) {
-        "object" if is("enabled", false) => not_indexed("it is an object with enabled: false".to_owned()),
-        "date" | "date_nanos" => {
-            let format = mapping.get("format").and_then(Value::as_str);
-            if kind == Kind::Date && !format.is_some_and(refuses_written_times) {
-                return judge_nanoseconds(index, name, mapping);
-            }
-            if is("ignore_malformed", true) {
-                return not_indexed(format!("its format is {}", format.unwrap_or("a time")));
-            }
-            let how = format.map_or("as date".to_owned(), |format| format!("as date of the format {format}"));
-            failed(how)
-        }
-        "object" | "nested" | "flattened" | "flat_object" if is_object => None,
-        "boolean" if kind == Kind::Boolean => None,
-        number if kind == Kind::Integer && NUMBERS.contains(&number) => None,
-        texts if TEXTS.contains(&texts) && !is_object => None,
-        "alias" => failed("as an alias of another field, which accepts no values".to_owned()),
-        "object" | "nested" => failed(format!("as {}", type_of(mapping))),
-        other if !NON_TEXTS.contains(&other) && !TEXTS.contains(&other) => None,
-        other if is("ignore_malformed", true) => not_indexed(format!("it is a {other}")),
-        other => failed(format!("as {other}")),
-    }
-}
-
-/// Warns if a field of `date_nanos` would refuse posts: the authors' clients write any time. Times that this program or
-/// the stream writes are in its range.
-///
-/// Source: Elasticsearch, "Date nanoseconds field type".
-fn judge_nanoseconds(index: &str, name: &str, mapping: &Value) -> Option<Check> {
-    let is_malformed_ignored = mapping.get("ignore_malformed") == Some(&Value::Bool(true));
-    let is_refused = type_of(mapping) == "date_nanos" && name == "created_at" && !is_malformed_ignored;
-    is_refused.then(|| {
-        let text = format!(
-            "{index} maps {name} as date_nanos, which accepts only times from 1970 to 2262 and refuses posts \
-             with others: use date, or expect rejected rows"
-        );
-        Check::warning(NAME, text)
-    })
-}
-
-/// Returns whether a date format accepts no time of this program, such as `2025-10-30T12:34:56.789Z`. The server judges
-/// formats that are not in this list.
-///
-/// Source: Elasticsearch's mapping parameter `format`.
-fn refuses_written_times(format: &str) -> bool {
-    format.split("||").map(str::trim).all(|format| {
-        let name = format.strip_prefix("strict_").unwrap_or(format);
-        name.starts_with("epoch_")
-            || name.starts_with("basic_")
-            || name.ends_with("_no_millis")
-            || ["date", "time", "t_time", "year", "year_month", "year_month_day", "yyyy-MM-dd"]
-                .contains(&name)
-            || ["weekyear", "week_date", "ordinal_date", "hour", "hour_minute"].contains(&name)
-            || ["yyyy-MM-dd HH:mm:ss", "yyyy/MM/dd", "date_hour", "date_hour_minute_second"].contains(&name)
-    })
-}
-
 /// Returns why posts cannot be searched by their exact author, and what to do; None: they can.
 ///
 /// A `text` field is searched by its words, and a search in an unmapped field finds nothing. A keyword can be searched
@@ -320,116 +198,6 @@ pub(super) fn judge_author(index: &str, mappings: &Value) -> Option<String> {
         "{index} {why}, so an author's posts cannot be found: create the index again with keyword, or \
          remove --account-deletions"
     ))
-}
-
-pub(super) fn judge_vectors(
-    index: &str,
-    mappings: &Value,
-    choice: FieldChoice,
-    product: Product,
-) -> (Vec<Check>, VectorMapping) {
-    let embeddings = property(mappings, "embeddings");
-    let dynamic = Dynamic::of(embeddings.unwrap_or(&Value::Null), Dynamic::of(mappings, Dynamic::Guess));
-    let mut checks = Vec::new();
-    let mut dense = true;
-    for vector in vector_names(choice) {
-        let (field, wanted) = (vector.name, product.wanted_vector(vector.dims));
-        let name = format!("embeddings.{field}");
-        let mapped =
-            embeddings.and_then(|object| property(object, field)).or_else(|| property(mappings, &name));
-        let (is_dense, check) = match (mapped, embeddings.map(type_of)) {
-            _ if embeddings.is_some_and(|object| object.get("enabled") == Some(&Value::Bool(false))) => {
-                (false, Some(judge_no_vector(index, &name, Dynamic::Keep, &wanted)))
-            }
-            (Some(mapping), _) => judge_vector(index, &name, vector, mapping, product),
-            (None, None | Some("object" | "nested")) => {
-                (false, Some(judge_no_vector(index, &name, dynamic, &wanted)))
-            }
-            (None, Some(other)) => {
-                let text = format!(
-                    "{index} maps embeddings as {other}: create the index again with {wanted} {RECREATE_HINT}"
-                );
-                (false, Some(Check::failed(NAME, text)))
-            }
-        };
-        dense &= is_dense;
-        checks.extend(check);
-    }
-    (checks, VectorMapping { dense })
-}
-
-/// Hint for a mapping that already exists.
-const RECREATE_HINT: &str =
-    "(a mapping cannot be changed; --create-indices creates the right one if the index is missing)";
-
-/// Judges the mapping of a vector field. Returns whether it is a `dense_vector`, and what is wrong with it.
-///
-/// For an additional model, the mapping's dimension becomes that of this run's vectors.
-fn judge_vector(
-    index: &str,
-    name: &str,
-    vector: VectorName,
-    mapping: &Value,
-    product: Product,
-) -> (bool, Option<Check>) {
-    let dims = mapping.get("dims").or(mapping.get("dimension")).map(|dims| dims.as_u64());
-    let text = |parameter: &str| mapping.get(parameter).and_then(Value::as_str);
-    let element = text("element_type").or(text("data_type")).unwrap_or("float");
-    let is_vector = match type_of(mapping) {
-        "dense_vector" => matches!(element, "float" | "bfloat16"),
-        // OpenSearch's type accepts the same arrays, but reads base64 in the other byte order.
-        "knn_vector" => !matches!(element, "byte" | "binary"),
-        _ => false,
-    };
-    if let (Some(model), Some(Some(dims))) = (vector.model, dims)
-        && is_vector
-    {
-        model.has_dims(usize::try_from(dims).unwrap_or_default());
-    }
-    let vector = VectorName {
-        dims: vector.model.map_or(vector.dims, |model| model.dims().map(|dims| dims as u64)),
-        ..vector
-    };
-    let wanted = product.wanted_vector(vector.dims);
-    let problem = if !is_vector {
-        let kind = if element == "float" { type_of(mapping) } else { element };
-        format!("{index} maps {name} as {kind}: create the index again with {wanted} {RECREATE_HINT}")
-    } else if dims.is_some_and(|dims| vector.dims.is_some() && dims != vector.dims) {
-        let dims = dims.flatten().unwrap_or_default();
-        format!("{index} maps {name} with {dims} dims: create the index again with {wanted} {RECREATE_HINT}")
-    } else {
-        let wants_length = text("similarity") == Some("dot_product");
-        let warning = wants_length.then(|| {
-            let text = format!(
-                "{index} maps {name} with the similarity dot_product, which accepts only vectors of length \
-                 1 and refuses other posts: use cosine, or expect rejected rows"
-            );
-            Check::warning(NAME, text)
-        });
-        return (type_of(mapping) == "dense_vector", warning);
-    };
-    (false, Some(Check::failed(NAME, problem)))
-}
-
-/// Judges a vector field without a mapping.
-///
-/// A guessed type is refused. Elasticsearch guesses `dense_vector` since 8.11, but older versions and OpenSearch guess
-/// `float`, and every version guesses `text` from base64. A mapping cannot be changed afterwards.
-fn judge_no_vector(index: &str, name: &str, dynamic: Dynamic, wanted: &str) -> Check {
-    match dynamic {
-        Dynamic::Keep => Check::warning(NAME, format!("{index} does not index {name}: it is not searchable")),
-        Dynamic::Guess => Check::failed(
-            NAME,
-            format!(
-                "{index} does not map {name} and would guess its type from the first post: \
-                 add it to the mapping as {wanted}"
-            ),
-        ),
-        Dynamic::Reject => Check::failed(
-            NAME,
-            format!("{index} is strict and does not map {name}: add it to the mapping as {wanted}"),
-        ),
-    }
 }
 
 pub(super) fn property<'a>(object: &'a Value, name: &str) -> Option<&'a Value> {

@@ -5,6 +5,8 @@ use serde_json::json;
 use super::*;
 use crate::model::schema::{TOMBSTONE_FIELDS, kinds, post_fields};
 use crate::observe::finding::Status::{self, *};
+use crate::sink::elasticsearch::preflight::VectorMapping;
+use crate::sink::elasticsearch::product::Product;
 
 /// Judges the vectors with the default fields.
 fn judge_vectors(index: &str, mappings: &Value, product: Product) -> (Vec<Check>, VectorMapping) {
