@@ -30,7 +30,7 @@ struct Reader {
     /// The part that it reads.
     source: Source,
     /// Reads the value.
-    read: fn(&Json, &mut Found),
+    read: fn(&Json, &mut FieldValues),
 }
 
 /// The part of a row that a field is read from.
@@ -55,13 +55,13 @@ const READERS: &[Reader] = &[
 
 /// The result of a reader.
 #[derive(Default)]
-struct Found {
+struct FieldValues {
     values: Vec<(&'static str, Json)>,
     /// Whether something could not be read.
     is_unreadable: bool,
 }
 
-impl Found {
+impl FieldValues {
     fn put(&mut self, name: &'static str, value: impl Into<Json>) {
         self.values.push((name, value.into()));
     }
@@ -121,7 +121,7 @@ pub fn read(fields: FieldChoice, post: &Post<'_>, embeddings: &Embeddings<'_>) -
             Source::Video => Cursor::new(text).value().unwrap_or_default(),
         };
         for reader in asked(source) {
-            let mut found = Found::default();
+            let mut found = FieldValues::default();
             (reader.read)(&value, &mut found);
             added.values.append(&mut found.values);
             added.dropped.extend(found.is_unreadable.then_some(reader.asked));
@@ -143,17 +143,17 @@ fn members(record: &str) -> Json {
     Json::Object(members)
 }
 
-fn langs(record: &Json, found: &mut Found) {
+fn langs(record: &Json, values: &mut FieldValues) {
     let mut langs = Vec::new();
-    for lang in found.elements(record.get("langs")) {
-        let Some(lang) = found.text(Some(lang)).map(str::to_ascii_lowercase) else { continue };
+    for lang in values.elements(record.get("langs")) {
+        let Some(lang) = values.text(Some(lang)).map(str::to_ascii_lowercase) else { continue };
         if is_language(&lang) {
             langs.push(lang);
         } else {
-            found.is_unreadable = true;
+            values.is_unreadable = true;
         }
     }
-    found.put_texts("langs", langs, MOST_LANGS);
+    values.put_texts("langs", langs, MOST_LANGS);
 }
 
 /// Whether a lower-case text has the form of a language tag (BCP 47, RFC 5646, section 2.1).
@@ -164,34 +164,34 @@ fn is_language(tag: &str) -> bool {
     tag.split('-').all(is_part) && first.bytes().all(|byte| byte.is_ascii_alphabetic())
 }
 
-fn hashtags(record: &Json, found: &mut Found) {
-    let mut tags = features(record, "app.bsky.richtext.facet#tag", "tag", found);
-    for tag in found.elements(record.get("tags")) {
-        tags.extend(found.text(Some(tag)));
+fn hashtags(record: &Json, values: &mut FieldValues) {
+    let mut tags = features(record, "app.bsky.richtext.facet#tag", "tag", values);
+    for tag in values.elements(record.get("tags")) {
+        tags.extend(values.text(Some(tag)));
     }
-    found.put_texts("hashtags", tags.into_iter().map(str::to_lowercase), usize::MAX);
+    values.put_texts("hashtags", tags.into_iter().map(str::to_lowercase), usize::MAX);
 }
 
-fn links(record: &Json, found: &mut Found) {
-    let mut links = features(record, "app.bsky.richtext.facet#link", "uri", found);
-    if let Some(external) = external(record, found) {
-        links.extend(found.text(external.get("uri")));
+fn links(record: &Json, values: &mut FieldValues) {
+    let mut links = features(record, "app.bsky.richtext.facet#link", "uri", values);
+    if let Some(external) = external(record, values) {
+        links.extend(values.text(external.get("uri")));
     }
-    found.put_texts("links", links.into_iter().map(str::to_owned), usize::MAX);
+    values.put_texts("links", links.into_iter().map(str::to_owned), usize::MAX);
 }
 
-fn mentions(record: &Json, found: &mut Found) {
-    let mentions = features(record, "app.bsky.richtext.facet#mention", "did", found);
-    found.put_texts("mentions", mentions.into_iter().map(str::to_owned), usize::MAX);
+fn mentions(record: &Json, values: &mut FieldValues) {
+    let mentions = features(record, "app.bsky.richtext.facet#mention", "did", values);
+    values.put_texts("mentions", mentions.into_iter().map(str::to_owned), usize::MAX);
 }
 
 /// Returns the values of `member` in the record's features of one type, in order.
-fn features<'j>(record: &'j Json, kind: &str, member: &str, found: &mut Found) -> Vec<&'j str> {
+fn features<'j>(record: &'j Json, kind: &str, member: &str, values: &mut FieldValues) -> Vec<&'j str> {
     let mut texts = Vec::new();
-    for facet in found.elements(record.get("facets")) {
-        for feature in found.elements(facet.get("features")) {
+    for facet in values.elements(record.get("facets")) {
+        for feature in values.elements(facet.get("features")) {
             if feature.get("$type").and_then(Json::as_str) == Some(kind) {
-                texts.extend(found.text(feature.get(member)));
+                texts.extend(values.text(feature.get(member)));
             }
         }
     }
@@ -199,54 +199,54 @@ fn features<'j>(record: &'j Json, kind: &str, member: &str, found: &mut Found) -
 }
 
 /// Returns the embedded media or page, without a quoted post.
-fn embed<'j>(record: &'j Json, found: &mut Found) -> Option<&'j Map<String, Json>> {
-    let embed = found.object(record.get("embed"))?;
+fn embed<'j>(record: &'j Json, values: &mut FieldValues) -> Option<&'j Map<String, Json>> {
+    let embed = values.object(record.get("embed"))?;
     match embed.get("media") {
         None | Some(Json::Null) => Some(embed),
-        media => found.object(media),
+        media => values.object(media),
     }
 }
 
-fn external<'j>(record: &'j Json, found: &mut Found) -> Option<&'j Map<String, Json>> {
-    embed(record, found).and_then(|embed| found.object(embed.get("external")))
+fn external<'j>(record: &'j Json, values: &mut FieldValues) -> Option<&'j Map<String, Json>> {
+    embed(record, values).and_then(|embed| values.object(embed.get("external")))
 }
 
-fn external_embed(record: &Json, found: &mut Found) {
-    let Some(external) = external(record, found) else { return };
+fn external_embed(record: &Json, values: &mut FieldValues) {
+    let Some(external) = external(record, values) else { return };
     let mut embed = Map::new();
     for name in ["uri", "title", "description"] {
-        if let Some(text) = found.text(external.get(name)) {
+        if let Some(text) = values.text(external.get(name)) {
             embed.insert(name.to_owned(), text.into());
         }
     }
     if !embed.is_empty() {
-        found.put("external_embed", embed);
+        values.put("external_embed", embed);
     }
 }
 
-fn media(record: &Json, found: &mut Found) {
+fn media(record: &Json, values: &mut FieldValues) {
     let (mut media, mut videos) = (Vec::new(), 0_u64);
-    if let Some(embed) = embed(record, found) {
-        let images = found.elements(embed.get("images"));
-        found.is_unreadable |= images.len() > MOST_IMAGES;
+    if let Some(embed) = embed(record, values) {
+        let images = values.elements(embed.get("images"));
+        values.is_unreadable |= images.len() > MOST_IMAGES;
         for image in images.iter().take(MOST_IMAGES) {
-            let Some(image) = found.object(Some(image)) else { continue };
-            let blob = found.object(image.get("image"));
-            media.push(medium("image", image.get("alt"), image.get("aspectRatio"), blob, found));
+            let Some(image) = values.object(Some(image)) else { continue };
+            let blob = values.object(image.get("image"));
+            media.push(medium("image", image.get("alt"), image.get("aspectRatio"), blob, values));
         }
-        if let Some(video) = found.object(embed.get("video")) {
+        if let Some(video) = values.object(embed.get("video")) {
             videos = 1;
-            media.push(medium("video", embed.get("alt"), embed.get("aspectRatio"), Some(video), found));
+            media.push(medium("video", embed.get("alt"), embed.get("aspectRatio"), Some(video), values));
         }
     }
     let images = media.len() as u64 - videos;
     if !media.is_empty() {
-        found.put("media", media);
+        values.put("media", media);
     }
-    found.put("contains_images", images > 0);
-    found.put("contains_video", videos > 0);
-    found.put("image_count", images);
-    found.put("video_count", videos);
+    values.put("contains_images", images > 0);
+    values.put("contains_video", videos > 0);
+    values.put("image_count", images);
+    values.put("video_count", videos);
 }
 
 /// Creates the entry of an image or a video. Absent values are left out.
@@ -255,7 +255,7 @@ fn medium(
     alt: Option<&Json>,
     ratio: Option<&Json>,
     blob: Option<&Map<String, Json>>,
-    found: &mut Found,
+    values: &mut FieldValues,
 ) -> Json {
     let mut medium = Map::new();
     let mut put = |name: &str, value: Option<Json>| {
@@ -263,22 +263,22 @@ fn medium(
     };
     let member = |name: &str| blob.and_then(|blob| blob.get(name));
     put("media_type", Some(json!(media_type)));
-    put("mime_type", found.text(member("mimeType")).map(Json::from));
-    put("size", found.number(member("size")).map(Json::from));
+    put("mime_type", values.text(member("mimeType")).map(Json::from));
+    put("size", values.number(member("size")).map(Json::from));
     for side in ["width", "height"] {
         let length = ratio.and_then(|ratio| ratio.get(side));
-        put(side, found.number(length).map(Json::from));
+        put(side, values.number(length).map(Json::from));
     }
-    put("alt_text", found.text(alt).filter(|alt| !alt.is_empty()).map(Json::from));
+    put("alt_text", values.text(alt).filter(|alt| !alt.is_empty()).map(Json::from));
     Json::Object(medium)
 }
 
-fn video_transcript(video: &Json, found: &mut Found) {
-    let Some(transcription) = found.object(video.get("audio_transcription")) else { return };
+fn video_transcript(video: &Json, values: &mut FieldValues) {
+    let Some(transcription) = values.object(video.get("audio_transcription")) else { return };
     for (name, member) in [("video_transcript", "text"), ("video_transcript_language", "language")] {
-        let text = found.text(transcription.get(member)).filter(|text| !text.trim().is_empty());
+        let text = values.text(transcription.get(member)).filter(|text| !text.trim().is_empty());
         if let Some(text) = text {
-            found.put(name, text);
+            values.put(name, text);
         }
     }
 }
