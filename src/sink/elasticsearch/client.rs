@@ -24,7 +24,7 @@ use crate::text::ascii_encoded;
 
 mod counted;
 mod failover;
-mod reply;
+pub(super) mod reply;
 mod request;
 
 use self::counted::Counted;

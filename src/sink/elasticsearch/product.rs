@@ -9,7 +9,7 @@
 
 use serde_json::{Value, json};
 
-use super::client::Reply;
+use super::client::reply::Reply;
 
 /// OpenSearch sets this bit in its versions, so they are above all of Elasticsearch's.
 const OPENSEARCH_BIT: u64 = 0x0800_0000;

@@ -5,7 +5,7 @@
 use super::VectorEncoding;
 use super::action::write_index;
 use super::replayed::write_replayed;
-use super::text::{write_string, write_vector_array, write_vector_base64};
+use super::text::{write_string, write_vector};
 use crate::model::schema::{TOMBSTONE_FIELDS, Value, post_fields, vectors};
 use crate::model::{Action, Document, Embeddings, FieldChoice, Names};
 use crate::timestamp::write_rfc3339_millis;
@@ -95,14 +95,6 @@ fn write_embeddings(
         before = b',';
     }
     out.push(b'}');
-}
-
-/// Appends a vector in the given encoding.
-pub fn write_vector(out: &mut Vec<u8>, vector: &[f32], encoding: VectorEncoding) {
-    match encoding {
-        VectorEncoding::Array => write_vector_array(out, vector),
-        VectorEncoding::Base64 => write_vector_base64(out, vector),
-    }
 }
 
 /// Appends a field's name and colon. The program's field names need no escape.

@@ -8,8 +8,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::VectorEncoding;
-use super::document::write_vector;
-use super::text::read_vector;
+use super::text::{read_vector, write_vector};
 
 #[derive(Deserialize)]
 struct Document<'d> {

@@ -2,6 +2,7 @@
 
 use base64_simd::{AsOut, STANDARD};
 
+use super::VectorEncoding;
 use super::float::write_float;
 use crate::model::{DIMENSIONS, Vector};
 
@@ -53,8 +54,16 @@ pub fn write_number(out: &mut Vec<u8>, mut number: u64) {
     out.extend_from_slice(&digits[start..]);
 }
 
+/// Appends a vector in the given encoding.
+pub fn write_vector(out: &mut Vec<u8>, vector: &[f32], encoding: VectorEncoding) {
+    match encoding {
+        VectorEncoding::Array => write_vector_array(out, vector),
+        VectorEncoding::Base64 => write_vector_base64(out, vector),
+    }
+}
+
 /// Appends a vector as a JSON array, each value as by [`write_float`].
-pub fn write_vector_array(out: &mut Vec<u8>, vector: &[f32]) {
+fn write_vector_array(out: &mut Vec<u8>, vector: &[f32]) {
     out.push(b'[');
     for (i, &value) in vector.iter().enumerate() {
         if i > 0 {
@@ -67,7 +76,7 @@ pub fn write_vector_array(out: &mut Vec<u8>, vector: &[f32]) {
 
 /// Appends a vector as a JSON string: standard base64 of its big-endian f32 values, as Elasticsearch 9.3 and later
 /// reads them in `dense_vector` fields.
-pub fn write_vector_base64(out: &mut Vec<u8>, vector: &[f32]) {
+fn write_vector_base64(out: &mut Vec<u8>, vector: &[f32]) {
     let mut bytes = [0; size_of::<Vector>()];
     out.push(b'"');
     // Every part but the last has a multiple of three bytes, so only the last may end in padding.

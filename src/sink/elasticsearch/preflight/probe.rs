@@ -20,7 +20,7 @@ use crate::model::schema::{Kind, vector_names};
 use crate::observe::finding::Check;
 use crate::sink::elasticsearch::client::{Client, ContentType, Reply};
 use crate::sink::elasticsearch::encode::VectorEncoding;
-use crate::sink::elasticsearch::encode::document::write_vector;
+use crate::sink::elasticsearch::encode::text::write_vector;
 use crate::sink::elasticsearch::preflight::error::answer;
 use crate::sink::elasticsearch::targets::routing_of;
 use crate::text::percent_encoded;
