@@ -18,23 +18,21 @@ use std::io::{self, BufReader, Read, Seek};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
-
+use self::entry::{ArchiveState, CURSOR, StateEntry, Sums, WithCursor, entry_of};
 use self::journal::Journal;
-use self::stamp::recorded_ns;
 use self::text::{Moved, Place, Text};
 use crate::exit::Failure;
 use crate::files::{self, real_path};
 use crate::model::{Archive, Done};
-use crate::timestamp::{now_millis, rfc3339_millis, write_rfc3339_millis};
 
+mod entry;
 mod journal;
 mod lock;
 mod scan;
 mod stamp;
 mod text;
 
+pub use entry::Mark;
 pub use lock::Lock;
 pub use stamp::Stamp;
 
@@ -46,95 +44,6 @@ const BYTES_PER_SECOND: u64 = 1 << 20;
 
 /// Number of bytes per read.
 const READ_BYTES: usize = 64 << 10;
-
-/// An archive's mark in the file.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Mark {
-    /// Done.
-    Processed,
-    /// The archive was damaged when it was last read.
-    Failed {
-        /// What was wrong.
-        error: String,
-        /// Its stamp at that time, if recorded.
-        stamp: Option<Stamp>,
-    },
-}
-
-/// An entry in the file.
-#[derive(Deserialize, Serialize)]
-struct StateEntry {
-    filename: String,
-    status: String,
-    #[serde(default)]
-    timestamp: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    error: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    rows: Option<u64>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    size: Option<u64>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    modified_ns: Option<i64>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    etag: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    last_time_us: Option<i64>,
-}
-
-/// The `filename` of the cursor's entry. No archive has this name.
-const CURSOR: &str = ".cursor";
-
-/// The object that later versions of the established tool write.
-#[derive(Deserialize)]
-struct WithCursor<'t> {
-    #[serde(borrow, default)]
-    files: Option<Vec<&'t RawValue>>,
-    cursor: Option<Cursor>,
-    last_time_us: Option<i64>,
-}
-
-#[derive(Deserialize)]
-struct Cursor {
-    last_time_us: i64,
-}
-
-/// The cursor, and totals over the entries.
-#[derive(Debug)]
-struct Sums {
-    /// The cursor in microseconds since 1970. Every archive up to this time is done.
-    cursor_us: Option<i64>,
-    all: Done,
-    /// Totals over the entries with a timestamp before `since`.
-    earlier: Done,
-    /// Some minutes before the file was read, formatted as a timestamp.
-    since: Vec<u8>,
-}
-
-impl Sums {
-    /// Time after which an index shows the documents of a marked archive: most indices refresh within minutes.
-    const SHOWN_AFTER_MILLIS: i64 = 10 * 60 * 1000;
-
-    fn new() -> Self {
-        let mut since = Vec::new();
-        write_rfc3339_millis(&mut since, now_millis() - Self::SHOWN_AFTER_MILLIS);
-        Self { cursor_us: None, all: Done::default(), earlier: Done::default(), since }
-    }
-
-    fn add(&mut self, entry: &StateEntry) {
-        self.cursor_us = self.cursor_us.max(entry.last_time_us);
-        if entry.status != "processed" || entry.filename == CURSOR {
-            return;
-        }
-        let rows = entry.rows.unwrap_or_default();
-        self.all = Done { archives: self.all.archives + 1, rows: self.all.rows.saturating_add(rows) };
-        // Both are UTC, in the same format down to the second.
-        if entry.timestamp.as_bytes().get(..19) < self.since.get(..19) {
-            self.earlier =
-                Done { archives: self.earlier.archives + 1, rows: self.earlier.rows.saturating_add(rows) };
-        }
-    }
-}
 
 /// The state file in memory.
 #[derive(Debug)]
@@ -151,63 +60,6 @@ pub struct StateFile {
     has_journal: bool,
     /// When the file was last read or written.
     written: Instant,
-}
-
-/// The mark of an archive. Kept small, since there may be a hundred thousand processed archives.
-#[derive(Debug)]
-enum ArchiveState {
-    /// The stamp, if recorded.
-    Processed(Option<Stamp>),
-    /// The mark, and the place of the entry, which is replaced when the archive is marked again.
-    Failed(Box<(Mark, Place)>),
-}
-
-impl ArchiveState {
-    fn new(mark: Mark, stamp: Option<Stamp>, place: Place) -> Self {
-        match mark {
-            Mark::Processed => ArchiveState::Processed(stamp),
-            failed @ Mark::Failed { .. } => ArchiveState::Failed(Box::new((failed, place))),
-        }
-    }
-
-    fn mark(&self) -> &Mark {
-        match self {
-            ArchiveState::Processed(_) => &Mark::Processed,
-            ArchiveState::Failed(failed) => &failed.0,
-        }
-    }
-
-    fn stamp(&self) -> Option<Stamp> {
-        match self {
-            ArchiveState::Processed(stamp) => *stamp,
-            ArchiveState::Failed(failed) => match &failed.0 {
-                Mark::Failed { stamp, .. } => *stamp,
-                Mark::Processed => None,
-            },
-        }
-    }
-
-    fn place(&mut self) -> Option<&mut Place> {
-        match self {
-            ArchiveState::Processed(_) => None,
-            ArchiveState::Failed(failed) => Some(&mut failed.1),
-        }
-    }
-}
-
-impl StateEntry {
-    /// Parses an entry into the archive's name, mark and stamp.
-    fn read(text: &[u8], sums: &mut Sums) -> Result<(String, Mark, Option<Stamp>), String> {
-        let entry: Self = serde_json::from_slice(text).map_err(|error| error.to_string())?;
-        sums.add(&entry);
-        let stamp = Stamp::recorded(entry.size, entry.modified_ns, entry.etag.as_deref());
-        let mark = match entry.status.as_str() {
-            "processed" => Mark::Processed,
-            "failed" => Mark::Failed { error: entry.error.unwrap_or_default(), stamp },
-            other => return Err(format!("it has the unknown status {other:?}")),
-        };
-        Ok((base_name(&entry.filename).to_owned(), mark, stamp))
-    }
 }
 
 impl StateFile {
@@ -454,27 +306,6 @@ fn unusable(path: &Path, what: &str) -> Failure {
         "the state file {} cannot be used: {what}; repair it, restore a copy, or name another one in SPOOL_STATE_FILE",
         path.display()
     ))
-}
-
-/// Returns the file name that identifies an archive: other tools may have written a path or a key.
-fn base_name(filename: &str) -> &str {
-    filename.rsplit('/').next().unwrap_or(filename)
-}
-
-fn entry_of(archive: &Archive, status: &str) -> StateEntry {
-    let etag = archive.etag.as_deref().map(str::to_owned);
-    StateEntry {
-        filename: archive.name.clone(),
-        status: status.to_owned(),
-        timestamp: rfc3339_millis(now_millis()),
-        error: None,
-        rows: None,
-        size: Some(archive.bytes),
-        // An object's time is its upload time, which says nothing about its content.
-        modified_ns: recorded_ns(archive).filter(|_| etag.is_none()),
-        etag,
-        last_time_us: None,
-    }
 }
 
 /// Whether a file begins like a JSON object. Rewinds the file.

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::exit::ExitCode;
+use crate::timestamp::{now_millis, rfc3339_millis};
 use std::fs;
 
 fn archive(name: &str) -> Archive {

@@ -1,0 +1,176 @@
+//! The entries of the state file, and what they say together.
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use super::stamp::{Stamp, recorded_ns};
+use super::text::Place;
+use crate::model::{Archive, Done};
+use crate::timestamp::{now_millis, rfc3339_millis, write_rfc3339_millis};
+
+/// An archive's mark in the file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Mark {
+    /// Done.
+    Processed,
+    /// The archive was damaged when it was last read.
+    Failed {
+        /// What was wrong.
+        error: String,
+        /// Its stamp at that time, if recorded.
+        stamp: Option<Stamp>,
+    },
+}
+
+/// An entry in the file.
+#[derive(Deserialize, Serialize)]
+pub(super) struct StateEntry {
+    pub(super) filename: String,
+    pub(super) status: String,
+    #[serde(default)]
+    pub(super) timestamp: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) error: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) rows: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) size: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) modified_ns: Option<i64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) etag: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) last_time_us: Option<i64>,
+}
+
+/// The `filename` of the cursor's entry. No archive has this name.
+pub(super) const CURSOR: &str = ".cursor";
+
+/// The object that later versions of the established tool write.
+#[derive(Deserialize)]
+pub(super) struct WithCursor<'t> {
+    #[serde(borrow, default)]
+    pub(super) files: Option<Vec<&'t RawValue>>,
+    pub(super) cursor: Option<Cursor>,
+    pub(super) last_time_us: Option<i64>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Cursor {
+    pub(super) last_time_us: i64,
+}
+
+/// The cursor, and totals over the entries.
+#[derive(Debug)]
+pub(super) struct Sums {
+    /// The cursor in microseconds since 1970. Every archive up to this time is done.
+    pub(super) cursor_us: Option<i64>,
+    pub(super) all: Done,
+    /// Totals over the entries with a timestamp before `since`.
+    pub(super) earlier: Done,
+    /// Some minutes before the file was read, formatted as a timestamp.
+    pub(super) since: Vec<u8>,
+}
+
+impl Sums {
+    /// Time after which an index shows the documents of a marked archive: most indices refresh within minutes.
+    const SHOWN_AFTER_MILLIS: i64 = 10 * 60 * 1000;
+
+    pub(super) fn new() -> Self {
+        let mut since = Vec::new();
+        write_rfc3339_millis(&mut since, now_millis() - Self::SHOWN_AFTER_MILLIS);
+        Self { cursor_us: None, all: Done::default(), earlier: Done::default(), since }
+    }
+
+    pub(super) fn add(&mut self, entry: &StateEntry) {
+        self.cursor_us = self.cursor_us.max(entry.last_time_us);
+        if entry.status != "processed" || entry.filename == CURSOR {
+            return;
+        }
+        let rows = entry.rows.unwrap_or_default();
+        self.all = Done { archives: self.all.archives + 1, rows: self.all.rows.saturating_add(rows) };
+        // Both are UTC, in the same format down to the second.
+        if entry.timestamp.as_bytes().get(..19) < self.since.get(..19) {
+            self.earlier =
+                Done { archives: self.earlier.archives + 1, rows: self.earlier.rows.saturating_add(rows) };
+        }
+    }
+}
+
+/// The mark of an archive. Kept small, since there may be a hundred thousand processed archives.
+#[derive(Debug)]
+pub(super) enum ArchiveState {
+    /// The stamp, if recorded.
+    Processed(Option<Stamp>),
+    /// The mark, and the place of the entry, which is replaced when the archive is marked again.
+    Failed(Box<(Mark, Place)>),
+}
+
+impl ArchiveState {
+    pub(super) fn new(mark: Mark, stamp: Option<Stamp>, place: Place) -> Self {
+        match mark {
+            Mark::Processed => ArchiveState::Processed(stamp),
+            failed @ Mark::Failed { .. } => ArchiveState::Failed(Box::new((failed, place))),
+        }
+    }
+
+    pub(super) fn mark(&self) -> &Mark {
+        match self {
+            ArchiveState::Processed(_) => &Mark::Processed,
+            ArchiveState::Failed(failed) => &failed.0,
+        }
+    }
+
+    pub(super) fn stamp(&self) -> Option<Stamp> {
+        match self {
+            ArchiveState::Processed(stamp) => *stamp,
+            ArchiveState::Failed(failed) => match &failed.0 {
+                Mark::Failed { stamp, .. } => *stamp,
+                Mark::Processed => None,
+            },
+        }
+    }
+
+    pub(super) fn place(&mut self) -> Option<&mut Place> {
+        match self {
+            ArchiveState::Processed(_) => None,
+            ArchiveState::Failed(failed) => Some(&mut failed.1),
+        }
+    }
+}
+
+impl StateEntry {
+    /// Parses an entry into the archive's name, mark and stamp.
+    pub(super) fn read(text: &[u8], sums: &mut Sums) -> Result<(String, Mark, Option<Stamp>), String> {
+        let entry: Self = serde_json::from_slice(text).map_err(|error| error.to_string())?;
+        sums.add(&entry);
+        let stamp = Stamp::recorded(entry.size, entry.modified_ns, entry.etag.as_deref());
+        let mark = match entry.status.as_str() {
+            "processed" => Mark::Processed,
+            "failed" => Mark::Failed { error: entry.error.unwrap_or_default(), stamp },
+            other => return Err(format!("it has the unknown status {other:?}")),
+        };
+        Ok((base_name(&entry.filename).to_owned(), mark, stamp))
+    }
+}
+
+/// Returns the file name that identifies an archive: other tools may have written a path or a key.
+pub(super) fn base_name(filename: &str) -> &str {
+    filename.rsplit('/').next().unwrap_or(filename)
+}
+
+pub(super) fn entry_of(archive: &Archive, status: &str) -> StateEntry {
+    let etag = archive.etag.as_deref().map(str::to_owned);
+    StateEntry {
+        filename: archive.name.clone(),
+        status: status.to_owned(),
+        timestamp: rfc3339_millis(now_millis()),
+        error: None,
+        rows: None,
+        size: Some(archive.bytes),
+        // An object's time is its upload time, which says nothing about its content.
+        modified_ns: recorded_ns(archive).filter(|_| etag.is_none()),
+        etag,
+        last_time_us: None,
+    }
+}
