@@ -86,13 +86,20 @@ impl Text {
     ///
     /// Fails if the file cannot be written, or if another process has changed it.
     pub(super) fn write(&mut self, path: &Path) -> io::Result<Places> {
+        let changed = || io::Error::other("another program has changed it during the run");
         if self.file.is_some() && std::fs::metadata(path).is_ok_and(|now| now.len() != self.length) {
-            return Err(io::Error::other("another program has changed it during the run"));
+            return Err(changed());
         }
         files::replace_with(path, &|out| self.write_to(out))?;
+        let edits = self.edits.values().map(|(length, entry)| entry.len() as i64 - *length as i64);
+        let body = self.len().saturating_add_signed(edits.sum());
+        let length = body + END.len() as u64;
         let file = files::open(path)?;
-        self.length = file.metadata()?.len();
-        self.body = self.length.saturating_sub(END.len() as u64);
+        // Another program may have written to the new file already.
+        if file.metadata()?.len() != length {
+            return Err(changed());
+        }
+        (self.length, self.body) = (length, body);
         self.file = Some(file);
         self.added.clear();
         Ok(Places(std::mem::take(&mut self.edits)))

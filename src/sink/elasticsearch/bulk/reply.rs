@@ -3,12 +3,13 @@
 //! Source: contract section 5; Elasticsearch, "Bulk API": the items of an answer are in the order of the request's
 //! actions, and the HTTP status says nothing about them.
 
-use serde::Deserialize;
-use serde::de::IgnoredAny;
-use serde_json::{Number, Value};
+mod wire;
 
+use self::wire::{
+    BulkItem, BulkReply, ItemError, ItemResult, MultiGetDoc, MultiGetReply, SearchReply, ShardsReply,
+};
 use crate::exit::{ExitCode, Failure};
-use crate::sink::elasticsearch::client::{Reply, text_of_error};
+use crate::sink::elasticsearch::client::Reply;
 use crate::sink::elasticsearch::outcome::{URL_ADVICE, foreign_answer};
 
 /// Operation of all actions of a bulk request. A request never mixes operations.
@@ -252,103 +253,6 @@ pub fn judge_search(body: &[u8]) -> Result<Vec<String>, Answer> {
 
 fn refused(message: String) -> Failure {
     Failure::new(ExitCode::Refused, message)
-}
-
-#[derive(Deserialize)]
-struct BulkReply {
-    items: Vec<BulkItem>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum BulkItem {
-    Index(ItemResult),
-    Delete(ItemResult),
-    Create(IgnoredAny),
-    Update(IgnoredAny),
-}
-
-#[derive(Deserialize)]
-struct ItemResult {
-    status: u16,
-    /// What was done, such as `created`.
-    result: Option<String>,
-    #[serde(rename = "_id")]
-    id: Option<String>,
-    #[serde(rename = "_index")]
-    index: Option<String>,
-    error: Option<ItemError>,
-}
-
-#[derive(Deserialize)]
-struct MultiGetReply {
-    docs: Vec<MultiGetDoc>,
-}
-
-#[derive(Deserialize)]
-struct MultiGetDoc {
-    #[serde(rename = "_id")]
-    id: String,
-    found: Option<bool>,
-    #[serde(rename = "_version")]
-    version: Option<Number>,
-    #[serde(rename = "_seq_no")]
-    seq_no: Option<u64>,
-    #[serde(rename = "_primary_term")]
-    primary_term: Option<u64>,
-    error: Option<ItemError>,
-}
-
-#[derive(Deserialize)]
-struct ShardsReply {
-    #[serde(rename = "_shards")]
-    shards: Shards,
-}
-
-#[derive(Deserialize)]
-struct Shards {
-    failed: u64,
-}
-
-#[derive(Deserialize)]
-struct SearchReply {
-    timed_out: bool,
-    hits: Hits,
-}
-
-#[derive(Deserialize)]
-struct Hits {
-    total: Total,
-    /// Missing from a filtered answer if there are none.
-    #[serde(default)]
-    hits: Vec<Hit>,
-}
-
-#[derive(Deserialize)]
-struct Total {
-    value: u64,
-}
-
-#[derive(Deserialize)]
-struct Hit {
-    #[serde(rename = "_id")]
-    id: String,
-}
-
-/// Error of one action or look-up. Missing or null parts do not make the answer unreadable: the status counts, and one
-/// odd error must not cost the other items their outcome.
-#[derive(Default, Deserialize)]
-#[serde(from = "Value")]
-struct ItemError {
-    kind: String,
-    reason: String,
-}
-
-impl From<Value> for ItemError {
-    fn from(error: Value) -> Self {
-        let text = |field| text_of_error(&error, field).unwrap_or_default().to_owned();
-        Self { kind: text("type"), reason: text("reason") }
-    }
 }
 
 /// Maximum length of a server's text in a log line, in characters.

@@ -1,5 +1,7 @@
 //! Tests of how answers are judged; these were recorded from a real Elasticsearch 9.5.3 in `test_data/replies`.
 
+use serde_json::Value;
+
 use super::*;
 
 fn reply(status: u16, body: &str) -> Reply {

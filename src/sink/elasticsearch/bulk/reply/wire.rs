@@ -1,0 +1,104 @@
+//! The replies of Elasticsearch to bulk requests, look-ups and searches, as far as they are read.
+
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use serde_json::{Number, Value};
+
+use crate::sink::elasticsearch::client::text_of_error;
+
+#[derive(Deserialize)]
+pub(super) struct BulkReply {
+    pub(super) items: Vec<BulkItem>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum BulkItem {
+    Index(ItemResult),
+    Delete(ItemResult),
+    Create(IgnoredAny),
+    Update(IgnoredAny),
+}
+
+#[derive(Deserialize)]
+pub(super) struct ItemResult {
+    pub(super) status: u16,
+    /// What was done, such as `created`.
+    pub(super) result: Option<String>,
+    #[serde(rename = "_id")]
+    pub(super) id: Option<String>,
+    #[serde(rename = "_index")]
+    pub(super) index: Option<String>,
+    pub(super) error: Option<ItemError>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct MultiGetReply {
+    pub(super) docs: Vec<MultiGetDoc>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct MultiGetDoc {
+    #[serde(rename = "_id")]
+    pub(super) id: String,
+    pub(super) found: Option<bool>,
+    #[serde(rename = "_version")]
+    pub(super) version: Option<Number>,
+    #[serde(rename = "_seq_no")]
+    pub(super) seq_no: Option<u64>,
+    #[serde(rename = "_primary_term")]
+    pub(super) primary_term: Option<u64>,
+    pub(super) error: Option<ItemError>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct ShardsReply {
+    #[serde(rename = "_shards")]
+    pub(super) shards: Shards,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Shards {
+    pub(super) failed: u64,
+}
+
+#[derive(Deserialize)]
+pub(super) struct SearchReply {
+    pub(super) timed_out: bool,
+    pub(super) hits: Hits,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Hits {
+    pub(super) total: Total,
+    /// Missing from a filtered answer if there are none.
+    #[serde(default)]
+    pub(super) hits: Vec<Hit>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Total {
+    pub(super) value: u64,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Hit {
+    #[serde(rename = "_id")]
+    pub(super) id: String,
+}
+
+/// Error of one action or look-up. Missing or null parts do not make the answer unreadable: the status counts, and one
+/// odd error must not cost the other items their outcome.
+#[derive(Default, Deserialize)]
+#[serde(from = "Value")]
+pub(super) struct ItemError {
+    pub(super) kind: String,
+    pub(super) reason: String,
+}
+
+impl From<Value> for ItemError {
+    fn from(error: Value) -> Self {
+        let text = |field| text_of_error(&error, field).unwrap_or_default().to_owned();
+        Self { kind: text("type"), reason: text("reason") }
+    }
+}
