@@ -78,7 +78,8 @@ fn difference_advice(job: Job, rows: u64) -> Option<String> {
     } else {
         "--output lists each, --repair sends them again"
     };
-    (rows > 0).then(|| format!("{} differ from the archives: {what_to_do}", counted(rows, "row")))
+    let differ = if rows == 1 { "differs" } else { "differ" };
+    (rows > 0).then(|| format!("{} {differ} from the archives: {what_to_do}", counted(rows, "row")))
 }
 
 fn format_counts(counts: &[(&'static str, u64)]) -> String {
@@ -116,7 +117,7 @@ fn rejected_advice(reports: &Reports, rows: u64, reasons: &Reasons) -> String {
             // Most of these rows are damaged in their archive; RUST_LOG=debug shows why the others are kept.
             Job::Replay => {
                 format!(
-                    "; {} {hold} no document that can be sent again (RUST_LOG=debug says why)",
+                    "; {} {hold} no document, or one for other indices (RUST_LOG=debug says why)",
                     counted(others, "line")
                 )
             }
@@ -407,7 +408,7 @@ signal
         reports.job = Job::Replay;
         let nothing = advice(&reports, 2, 0);
         assert!(
-            nothing.ends_with("2 lines hold no document that can be sent again (RUST_LOG=debug says why)")
+            nothing.ends_with("2 lines hold no document, or one for other indices (RUST_LOG=debug says why)")
         );
         reports.job = Job::DryRun;
         assert!(advice(&reports, 2, 0).ends_with(": see dead"));

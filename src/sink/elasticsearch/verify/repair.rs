@@ -1,5 +1,6 @@
 //! Sends differing rows again, in the same way as a load, and checks them once more.
 
+use std::mem;
 use std::time::{Duration, Instant};
 
 use super::Verifier;
@@ -26,6 +27,7 @@ impl Verifier<'_> {
             differing.iter().map(|(_, verdict)| Some(verdict.finding)).collect();
         let mut open: Vec<usize> = (0..differing.len()).collect();
         let begun = Instant::now();
+        let mut has_logged = false;
         loop {
             let actions: Vec<&Action> = open.iter().filter_map(|&nth| Some(differing.get(nth)?.0)).collect();
             let sent = self.elasticsearch.bulk.deliver(&batch_of(batch, &actions, vectors));
@@ -63,11 +65,14 @@ impl Verifier<'_> {
             if open.is_empty() || begun.elapsed() > remembered + RETRY_PAUSE {
                 return Ok(findings);
             }
-            log::info!(
-                "{} documents were deleted so recently that the index refuses them: they are sent again \
-                 once it has forgotten the deletions (index.gc_deletes)",
-                open.len()
-            );
+            if !mem::replace(&mut has_logged, true) {
+                log::info!(
+                    "documents ({}) were deleted so recently that the index refuses them: they are sent again \
+                     once it has forgotten the deletions (index.gc_deletes), within {} s",
+                    open.len(),
+                    remembered.as_secs()
+                );
+            }
             self.wait(RETRY_PAUSE)?;
         }
     }
