@@ -53,7 +53,7 @@ impl Run<'_> {
         let mut load_settings = LoadSettings::open(&settings.elasticsearch, &archives.state_file)?;
         let server = Server::connect(settings, intake.senders, intake.workers, needs(task), self.stop)?;
         if let Some(lost) = judge_holdings(&server, &books.open().state) {
-            log::warn!("{lost}");
+            log::warn!("preflight: {lost}");
         }
         let done = self.stop.guard("the load", || {
             server.begin_load(&mut load_settings, task.bulk_load_settings, self.stop)?;
