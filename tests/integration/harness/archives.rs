@@ -278,9 +278,10 @@ impl Archive {
 
     /// The SQLite database.
     pub(crate) fn database(&self) -> Vec<u8> {
+        // `created_at` is fixed: a test may make an archive again to know its bytes.
         let mut db = rusqlite::Connection::open_in_memory().expect("SQLite in memory");
         let columns = "id INTEGER PRIMARY KEY AUTOINCREMENT, at_uri TEXT, did TEXT, time_us INTEGER, \
-            raw_post TEXT, inferences TEXT, created_at TIMESTAMP DEFAULT CURRENT_TIMESTAMP";
+            raw_post TEXT, inferences TEXT, created_at TIMESTAMP DEFAULT '2025-12-18 00:00:00'";
         // Older archives have only the four columns, without a primary key.
         let columns = if self.table == "posts" {
             "at_uri TEXT, did TEXT, raw_post TEXT, inferences TEXT"
