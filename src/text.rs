@@ -1,5 +1,7 @@
 //! Formats text for terminals and URLs.
 
+use std::borrow::Cow;
+
 /// Width of a line, in columns.
 pub const WIDTH: usize = 80;
 
@@ -14,8 +16,9 @@ pub fn percent_encoded(text: &str) -> String {
 }
 
 /// Percent-encodes what is not ASCII. Servers do not agree how they read such bytes in a path.
-pub fn ascii_encoded(text: &str) -> String {
-    encoded(text, |byte| byte.is_ascii())
+pub fn ascii_encoded(text: &str) -> Cow<'_, str> {
+    // Nearly every path is ASCII already.
+    if text.is_ascii() { text.into() } else { encoded(text, |byte| byte.is_ascii()).into() }
 }
 
 fn encoded(text: &str, is_kept: impl Fn(u8) -> bool) -> String {

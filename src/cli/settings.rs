@@ -43,7 +43,7 @@ impl Settings<'_> {
 
     /// Returns the text of a setting, or its default.
     pub fn text(&self, entry: &Entry) -> String {
-        self.value(entry).unwrap_or_else(|| entry.default.to_owned())
+        self.set_or_default(entry).1
     }
 
     /// Returns the comma-separated items of a setting.

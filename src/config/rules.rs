@@ -1,6 +1,8 @@
-//! Checks combinations of settings.
+//! Checks settings and their combinations.
 
-use super::source::check_exists;
+use std::fs;
+use std::io::ErrorKind;
+
 use super::{Mode, Server};
 use crate::cli::Cli;
 use crate::cli::entries;
@@ -125,6 +127,18 @@ pub(super) fn check_replay(cli: &Cli) -> Result<(), Failure> {
         }
     }
     check_exists("--replay", path)
+}
+
+/// Refuses a path, named by the setting `name`, that does not exist or cannot be looked at. The two differ: a file that
+/// this user may not see is not missing.
+pub(super) fn check_exists(name: &str, path: &str) -> Result<(), Failure> {
+    match fs::metadata(path) {
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            Err(Failure::usage(format!("{name} names {path:?}, which does not exist")))
+        }
+        Err(error) => Err(Failure::usage(format!("{name} names {path:?}, which cannot be read: {error}"))),
+    }
 }
 
 #[cfg(test)]

@@ -1,10 +1,9 @@
 //! The source of archives.
 
-use std::fs;
-use std::io::ErrorKind;
 use std::path::PathBuf;
 
 use super::Place;
+use super::rules::check_exists;
 use super::s3::S3;
 use crate::cli::entries;
 use crate::cli::settings::Settings;
@@ -50,16 +49,4 @@ fn read_paths(settings: Settings<'_>) -> Result<Vec<PathBuf>, Failure> {
         check_exists(&name, path)?;
     }
     Ok(given.into_iter().map(PathBuf::from).collect())
-}
-
-/// Refuses a path, named by the setting `name`, that does not exist or cannot be looked at. The two differ: a file that
-/// this user may not see is not missing.
-pub(super) fn check_exists(name: &str, path: &str) -> Result<(), Failure> {
-    match fs::metadata(path) {
-        Ok(_) => Ok(()),
-        Err(error) if error.kind() == ErrorKind::NotFound => {
-            Err(Failure::usage(format!("{name} names {path:?}, which does not exist")))
-        }
-        Err(error) => Err(Failure::usage(format!("{name} names {path:?}, which cannot be read: {error}"))),
-    }
 }

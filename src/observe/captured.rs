@@ -1,4 +1,4 @@
-//! The log of one thread, for tests of what is logged.
+//! Captures the log lines of one thread, for unit tests.
 
 use std::cell::RefCell;
 use std::sync::Once;
@@ -6,7 +6,7 @@ use std::sync::Once;
 use log::{LevelFilter, Log, Metadata, Record};
 
 thread_local! {
-    /// The lines of this thread. None: nobody wants them.
+    /// The lines of this thread; None: they are not captured.
     static LINES: RefCell<Option<Vec<String>>> = const { RefCell::new(None) };
 }
 
@@ -28,7 +28,8 @@ impl Log for Captured {
     fn flush(&self) {}
 }
 
-/// Returns what this thread logs meanwhile, without levels. Other threads, and so other tests, do not disturb it.
+/// Returns the lines that this thread logs during `act`, without levels. Other tests run in other threads, and do not
+/// disturb it.
 pub(crate) fn lines_of(act: impl FnOnce()) -> Vec<String> {
     static START: Once = Once::new();
     START.call_once(|| {

@@ -41,10 +41,9 @@ struct Measurement {
 }
 
 impl Growth {
-    /// Starts with `start` concurrent requests, and allows at most `max`.
+    /// Starts with `start` concurrent requests, at least one, and allows at most `max`.
     pub fn new(start: usize, max: usize) -> Self {
-        let allowed = start.clamp(1, max.max(1));
-        Self { allowed, max: max.max(1), before: None, unmeasured: 0, measurement: None, resting_until: None }
+        Self { allowed: start, max, before: None, unmeasured: 0, measurement: None, resting_until: None }
     }
 
     /// Records that the server took a request of `bytes` bytes. `is_needed`: other requests were waiting, so that more
@@ -62,9 +61,11 @@ impl Growth {
             self.unmeasured -= 1;
             return None;
         }
-        let measurement =
-            self.measurement.get_or_insert(Measurement { began: now, requests: 0, bytes: -(bytes as f64) });
-        // The first request ends where the measurement begins: it counts as taken before.
+        let Some(measurement) = &mut self.measurement else {
+            // The measurement begins where this request ends, so its bytes do not count.
+            self.measurement = Some(Measurement { began: now, requests: 1, bytes: 0.0 });
+            return None;
+        };
         measurement.requests += 1;
         measurement.bytes += bytes as f64;
         let time = now - measurement.began;

@@ -78,12 +78,12 @@ impl State {
         self.progressed = Some(Instant::now());
     }
 
-    /// Sets the limiter's ceiling, if it has changed.
-    fn set_ceiling(&mut self, ceiling: Option<usize>) {
-        if let Some(ceiling) = ceiling {
+    /// Passes an outcome to the search for the best ceiling, and sets the ceiling that follows. The end of the permit
+    /// admits more requests.
+    fn grow(&mut self, outcome: impl FnOnce(&mut Growth) -> Option<usize>) {
+        if let Some(ceiling) = self.growth.as_mut().and_then(outcome) {
             log::debug!("--senders auto: at most {ceiling} concurrent requests from now on");
             self.limiter.set_ceiling(ceiling);
-            self.admit();
         }
     }
 
@@ -208,9 +208,7 @@ impl Permit<'_> {
         state.limiter.record_duration(self.started.elapsed());
         state.limiter.succeeded(self.number);
         let is_needed = !state.waiting.is_empty();
-        let ceiling =
-            state.growth.as_mut().and_then(|growth| growth.succeeded(self.bytes, is_needed, Instant::now()));
-        state.set_ceiling(ceiling);
+        state.grow(|growth| growth.succeeded(self.bytes, is_needed, Instant::now()));
     }
 
     /// Records that the server carried out part of the request, and pushed back on the rest.
@@ -220,8 +218,7 @@ impl Permit<'_> {
         state.progress(Some(now));
         state.limiter.record_duration(self.started.elapsed());
         state.limiter.pushed_back_in_part(self.number, now, fastrand::f64());
-        let ceiling = state.growth.as_mut().and_then(|growth| growth.failed(now));
-        state.set_ceiling(ceiling);
+        state.grow(|growth| growth.failed(now));
     }
 
     /// Records that the server pushed back: allows fewer requests at once, and none for a while.
@@ -242,8 +239,7 @@ impl Permit<'_> {
         state.away |= away;
         let now = Instant::now();
         state.limiter.pushed_back(self.number, retry_after, now, fastrand::f64());
-        let ceiling = state.growth.as_mut().and_then(|growth| growth.failed(now));
-        state.set_ceiling(ceiling);
+        state.grow(|growth| growth.failed(now));
     }
 }
 

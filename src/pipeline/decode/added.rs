@@ -14,14 +14,14 @@ use crate::model::{Added, Embeddings, FieldChoice, Post};
 const MEMBERS: [&str; 4] = ["embed", "facets", "langs", "tags"];
 
 /// Maximum number of languages per post.
-const MOST_LANGS: usize = 3;
+const MAX_LANGS: usize = 3;
 
 /// The most images of one post that are indexed. Clients write up to 4. Each is a document of its own inside the index,
 /// and an index refuses a post with too many (`index.mapping.nested_objects.limit`, 10,000 by default).
-const MOST_IMAGES: usize = 100;
+const MAX_IMAGES: usize = 100;
 
 /// The largest size and side of an image or video: what a field of the type `integer` accepts. None is as large.
-const LARGEST: u64 = i32::MAX as u64;
+const MAX_NUMBER: u64 = i32::MAX as u64;
 
 /// The reader for one name of `--add-field`.
 struct Reader {
@@ -93,7 +93,7 @@ impl FieldValues {
     }
 
     fn number(&mut self, value: Option<&Json>) -> Option<u64> {
-        self.typed(value, |value| value.as_u64().filter(|&number| number <= LARGEST))
+        self.typed(value, |value| value.as_u64().filter(|&number| number <= MAX_NUMBER))
     }
 
     fn elements<'j>(&mut self, value: Option<&'j Json>) -> &'j [Json] {
@@ -153,7 +153,7 @@ fn langs(record: &Json, values: &mut FieldValues) {
             values.is_unreadable = true;
         }
     }
-    values.put_texts("langs", langs, MOST_LANGS);
+    values.put_texts("langs", langs, MAX_LANGS);
 }
 
 /// Whether a lower-case text has the form of a language tag (BCP 47, RFC 5646, section 2.1).
@@ -228,8 +228,8 @@ fn media(record: &Json, values: &mut FieldValues) {
     let (mut media, mut videos) = (Vec::new(), 0_u64);
     if let Some(embed) = embed(record, values) {
         let images = values.elements(embed.get("images"));
-        values.is_unreadable |= images.len() > MOST_IMAGES;
-        for image in images.iter().take(MOST_IMAGES) {
+        values.is_unreadable |= images.len() > MAX_IMAGES;
+        for image in images.iter().take(MAX_IMAGES) {
             let Some(image) = values.object(Some(image)) else { continue };
             let blob = values.object(image.get("image"));
             media.push(medium("image", image.get("alt"), image.get("aspectRatio"), blob, values));

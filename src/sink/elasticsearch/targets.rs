@@ -157,29 +157,15 @@ impl LiveTargets {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sink::elasticsearch::preflight::{Member, Returned, VectorMapping};
 
     #[test]
     fn a_change_of_indices_is_described() {
         let target = |uuid: &str, requires_routing| {
-            let member = Member {
-                name: "posts_v1".into(),
-                uuid: Some(uuid.into()),
-                requires_routing,
-                block: None,
-                returned: Returned::default(),
-            };
-            Target {
-                name: "posts".into(),
-                members: vec![member],
-                write_index: "posts_v1".into(),
-                is_known: true,
-                gc_deletes: Duration::ZERO,
-                durability_async: false,
-                vectors: VectorMapping::default(),
-                unsearchable: Vec::new(),
-                hides_documents: false,
+            let mut target = Target::of_one_index("posts");
+            for member in &mut target.members {
+                (member.uuid, member.requires_routing) = (Some(uuid.into()), requires_routing);
             }
+            target
         };
         let rolled = Target { write_index: "posts_v2".into(), ..target("a", false) };
         for (after, text) in [

@@ -91,8 +91,7 @@ impl Text {
             return Err(changed());
         }
         files::replace_with(path, &|out| self.write_to(out))?;
-        let edits = self.edits.values().map(|(length, entry)| entry.len() as i64 - *length as i64);
-        let body = self.len().saturating_add_signed(edits.sum());
+        let body = self.len().saturating_add_signed(self.edits.values().map(growth).sum());
         let length = body + END.len() as u64;
         let file = files::open(path)?;
         // Another program may have written to the new file already.
@@ -123,6 +122,11 @@ impl Text {
     }
 }
 
+/// Returns by how many bytes an edit lengthens the file.
+fn growth((length, entry): &(u64, Vec<u8>)) -> i64 {
+    entry.len() as i64 - *length as i64
+}
+
 /// How entries move when the text of one changes.
 pub(super) struct Moved {
     /// Entries after this offset move.
@@ -144,7 +148,7 @@ impl Places {
 
     /// Returns the new place of an entry.
     pub(super) fn of(&self, old: Place) -> Place {
-        let before = self.0.range(..old.at).map(|(_, (length, entry))| entry.len() as i64 - *length as i64);
+        let before = self.0.range(..old.at).map(|(_, edit)| growth(edit));
         let at = old.at.saturating_add_signed(before.sum());
         let length = self.0.get(&old.at).map_or(old.length, |(_, entry)| entry.len() as u64);
         Place { at, length }

@@ -1,4 +1,4 @@
-//! Tests of finding archives in folders and by name, and of what is left out.
+//! Tests how archives are found in folders and by name, and which files are left out.
 
 use std::fs::File;
 use std::os::unix::ffi::OsStringExt;

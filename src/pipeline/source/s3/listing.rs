@@ -33,7 +33,7 @@ const PAGE_LIMIT: Duration = Duration::from_secs(90);
 
 /// Interval of log lines about a listing that goes on. Some servers return many pages with few keys or none, for
 /// example where many objects have been deleted.
-const TELL_EVERY: Duration = Duration::from_secs(10);
+const LOG_EVERY: Duration = Duration::from_secs(10);
 
 /// Maximum number of keys in the message that there is no archive.
 const EXAMPLES: &str = "5";
@@ -88,7 +88,7 @@ pub(super) fn list(
             page.next = None;
         }
         length.add(&page);
-        if let Some(so_far) = length.tell(Instant::now()) {
+        if let Some(so_far) = length.line_if_due(Instant::now()) {
             log::info!("the listing of {bucket} goes on: {so_far}");
         }
         found.add(page.keys, page.unreadable);
@@ -192,12 +192,12 @@ fn page(
 struct Length {
     pages: u64,
     keys: u64,
-    told: Instant,
+    logged: Instant,
 }
 
 impl Length {
     fn begin(now: Instant) -> Self {
-        Self { pages: 0, keys: 0, told: now }
+        Self { pages: 0, keys: 0, logged: now }
     }
 
     fn add(&mut self, page: &Page) {
@@ -205,12 +205,12 @@ impl Length {
         self.keys += page.keys.len() as u64;
     }
 
-    /// The length in words, if it has not been logged for a while.
-    fn tell(&mut self, now: Instant) -> Option<String> {
-        if now.duration_since(self.told) < TELL_EVERY {
+    /// Returns the text of a log line, if one is due.
+    fn line_if_due(&mut self, now: Instant) -> Option<String> {
+        if now.duration_since(self.logged) < LOG_EVERY {
             return None;
         }
-        self.told = now;
+        self.logged = now;
         Some(format!("{} pages with {} keys so far", self.pages, self.keys))
     }
 }

@@ -120,31 +120,18 @@ pub(super) fn halves(mut part: Vec<usize>) -> [Vec<usize>; 2] {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
 
     use serde_json::{Value, json};
 
     use super::*;
     use crate::model::{Names, Version};
-    use crate::sink::elasticsearch::preflight::{Member, Returned, Target, VectorMapping};
+    use crate::sink::elasticsearch::preflight::Target;
 
     /// Creates an alias of one index.
     fn target(name: &str, requires_routing: bool) -> Target {
-        let write_index = format!("{name}_v1");
-        let returned = Returned::default();
-        let member =
-            Member { name: write_index.clone(), uuid: None, requires_routing, block: None, returned };
-        Target {
-            name: name.into(),
-            members: vec![member],
-            write_index,
-            is_known: true,
-            gc_deletes: Duration::ZERO,
-            durability_async: false,
-            vectors: VectorMapping::default(),
-            unsearchable: Vec::new(),
-            hides_documents: false,
-        }
+        let mut target = Target::of_one_index(name);
+        target.members.iter_mut().for_each(|member| member.requires_routing = requires_routing);
+        target
     }
 
     /// Returns the action lines of a request that deletes two posts; posts and tombstones may require routing.

@@ -14,7 +14,7 @@ use crate::model::{ActionKind, Archive, Version};
 use crate::retry::policy::Policy;
 use crate::shutdown::StopReason;
 use crate::sink::elasticsearch::client::RequestLimits;
-use crate::sink::elasticsearch::preflight::{Member, Returned, Target, VectorMapping};
+use crate::sink::elasticsearch::preflight::Target;
 use crate::sink::elasticsearch::targets::Targets;
 
 /// Creates a batch with one post.
@@ -66,23 +66,7 @@ fn deliver(
     let url = format!("http://{}", listener.local_addr().unwrap());
     let settings = config::Elasticsearch::at(url, Auth::of_api_key("a2V5"));
     let client = Client::with_limits(&settings, limits).unwrap();
-    let target = |name: &str| Target {
-        name: name.into(),
-        members: vec![Member {
-            name: format!("{name}_v1"),
-            uuid: None,
-            requires_routing: false,
-            block: None,
-            returned: Returned::default(),
-        }],
-        write_index: format!("{name}_v1"),
-        is_known: true,
-        gc_deletes: Duration::from_secs(60),
-        durability_async: false,
-        vectors: VectorMapping::default(),
-        unsearchable: Vec::new(),
-        hides_documents: false,
-    };
+    let target = |name| Target { gc_deletes: Duration::from_secs(60), ..Target::of_one_index(name) };
     let (posts, tombstones) = (target("posts"), target("post_tombstones"));
     let targets = LiveTargets::new(Targets {
         reads_only: false,

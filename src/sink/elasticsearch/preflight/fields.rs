@@ -200,6 +200,11 @@ pub(super) fn judge_author(index: &str, mappings: &Value) -> Option<String> {
     ))
 }
 
+/// Returns the mapped fields of an object, by name.
+pub(super) fn properties(object: &Value) -> impl Iterator<Item = (&String, &Value)> {
+    object.get("properties").and_then(Value::as_object).into_iter().flatten()
+}
+
 pub(super) fn property<'a>(object: &'a Value, name: &str) -> Option<&'a Value> {
     object.get("properties")?.get(name)
 }

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::fields::property;
+use super::fields::{properties, property};
 
 /// Precision that a vector's values lose between writing and reading.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -31,14 +31,11 @@ pub struct Returned {
 impl Returned {
     /// Reads the mapping of an index.
     pub(super) fn of(mappings: &Value) -> Self {
-        let fields = |object: Option<&Value>| {
-            let fields = object.and_then(|object| object.get("properties")).and_then(Value::as_object);
-            fields.cloned().into_iter().flatten()
-        };
         // Vectors of further models count, too, whatever their names.
-        let dotted = fields(Some(mappings)).filter(|(name, _)| name.starts_with("embeddings."));
-        let vectors = fields(property(mappings, "embeddings")).chain(dotted);
-        let rounding = vectors.map(|(_, mapping)| rounding(&mapping)).max().unwrap_or(Rounding::None);
+        let dotted = properties(mappings).filter(|(name, _)| name.starts_with("embeddings."));
+        let nested = property(mappings, "embeddings").into_iter().flat_map(properties);
+        let rounding =
+            nested.chain(dotted).map(|(_, mapping)| rounding(mapping)).max().unwrap_or(Rounding::None);
         let patterns = |name: &str| -> Vec<String> {
             let listed = mappings.pointer("/_source").and_then(|source| source.get(name));
             let patterns = listed.and_then(Value::as_array).into_iter().flatten().chain(listed);

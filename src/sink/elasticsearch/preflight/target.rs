@@ -60,6 +60,25 @@ impl Member {
     }
 }
 
+#[cfg(test)]
+impl Target {
+    /// Creates an alias of the one index `{name}_v1`.
+    pub(in crate::sink::elasticsearch) fn of_one_index(name: &str) -> Self {
+        let write_index = format!("{name}_v1");
+        Self {
+            name: name.to_owned(),
+            members: vec![Member::unknown(&write_index)],
+            write_index,
+            is_known: true,
+            gc_deletes: Duration::ZERO,
+            durability_async: false,
+            vectors: VectorMapping::default(),
+            unsearchable: Vec::new(),
+            hides_documents: false,
+        }
+    }
+}
+
 impl Target {
     /// Returns whether the name is an alias.
     pub fn is_alias(&self) -> bool {

@@ -129,17 +129,17 @@ fn cycles_of_pages_of_any_length_are_noticed() {
 }
 
 #[test]
-fn a_listing_that_goes_on_is_told_of_now_and_then() {
+fn a_long_listing_is_logged_now_and_then() {
     let start = Instant::now();
     let mut length = Length::begin(start);
     let page = Page { keys: vec![key("a"), key("b")], ..Page::default() };
     (0..3).for_each(|_| length.add(&page));
     let after = |seconds| start + Duration::from_secs(seconds);
-    assert_eq!(length.tell(after(9)), None);
-    assert_eq!(length.tell(after(10)).as_deref(), Some("3 pages with 6 keys so far"));
+    assert_eq!(length.line_if_due(after(9)), None);
+    assert_eq!(length.line_if_due(after(10)).as_deref(), Some("3 pages with 6 keys so far"));
     length.add(&Page::default());
-    assert_eq!(length.tell(after(19)), None);
-    assert_eq!(length.tell(after(25)).as_deref(), Some("4 pages with 6 keys so far"));
+    assert_eq!(length.line_if_due(after(19)), None);
+    assert_eq!(length.line_if_due(after(25)).as_deref(), Some("4 pages with 6 keys so far"));
 }
 
 #[test]
