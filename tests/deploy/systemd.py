@@ -1,5 +1,6 @@
 """The unit: checked by systemd-analyze, and run by a real systemd in a container with the files of this machine."""
 
+import contextlib
 import json
 import os
 import subprocess
@@ -88,9 +89,17 @@ class Booted(fleet.Fleet):
         self.nspawn = subprocess.Popen(list(map(str, command)), stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         log.close()
         self.addCleanup(self.halt)
-        children = f"/proc/{self.nspawn.pid}/task/{self.nspawn.pid}/children"
-        self.leader = self.wait_until(lambda: fleet.read(children).split(), self.boot_log)[0]
-        self.wait_until(lambda: self.systemctl("is-system-running", code=None).strip() in ("running", "degraded"), self.boot_log)
+        self.leader = self.wait_until(self.first_process, self.boot_log)
+        said = lambda: self.systemctl("is-system-running", code=None).strip()
+        self.wait_until(lambda: said() in ("running", "degraded"), lambda: f"{said()}\n{self.boot_log()}")
+
+    def first_process(self):
+        """The booted systemd; None before it is there. systemd-nspawn first has a child that only starts it and ends."""
+        for child in fleet.read(f"/proc/{self.nspawn.pid}/task/{self.nspawn.pid}/children").split():
+            with contextlib.suppress(OSError):
+                if os.readlink(f"/proc/{child}/ns/pid") != os.readlink("/proc/self/ns/pid"):
+                    return child
+        return None
 
     def halt(self):
         if self.nspawn.poll() is None:
