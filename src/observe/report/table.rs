@@ -37,10 +37,7 @@ fn advice(summary: &Summary, reports: &Reports) -> Vec<String> {
     let Summary { archives, rows, reasons, .. } = summary;
     let mut advice = Vec::new();
     if archives.failed > 0 {
-        advice.push(format!(
-            "{} failed: --list says why; replace them by whole files, or try again with --retry-failed",
-            counted(archives.failed, "archive")
-        ));
+        advice.push(failed_advice(reports.job, archives.failed));
     }
     if rows.rejected > 0 {
         advice.push(rejected_advice(reports, rows.rejected, reasons));
@@ -69,6 +66,22 @@ fn advice(summary: &Summary, reports: &Reports) -> Vec<String> {
             .push("dry run: nothing was written; the counters say what a load would have written".to_owned());
     }
     advice
+}
+
+/// Says how many archives are broken, and what to do about it.
+fn failed_advice(job: Job, archives: u64) -> String {
+    let what_to_do = match job {
+        Job::Load | Job::Replay => {
+            "--list says why; replace broken files by whole ones, or try again with --retry-failed"
+        }
+        // The state file does not have what a dry run finds.
+        Job::DryRun => "the log or --list says why; replace broken files by whole ones",
+        // A verification ignores the state file, so neither --list nor --retry-failed helps.
+        Job::Verify | Job::Repair => {
+            "the log says why, and some rows were not compared; replace broken files by whole ones, and verify again"
+        }
+    };
+    format!("{} failed: {what_to_do}", counted(archives, "archive"))
 }
 
 /// Says how many rows differ from the archives, and what to do about it.
@@ -369,13 +382,22 @@ signal
         let reports = reports("my dead");
         let text = text(ExitCode::Unavailable, archives, rows, &reports);
         let advice = "
-  - 1 archive failed: --list says why; replace them by whole files, or try again
-    with --retry-failed
+  - 1 archive failed: --list says why; replace broken files by whole ones, or try
+    again with --retry-failed
   - 12 rows rejected (mapper_exception 12): see 'my dead'; once the cause is
     corrected, send them again with --replay 'my dead'
   - 2 archives pending: run again once the server is back
 ";
         assert!(text.contains(advice), "{text}");
+    }
+
+    #[test]
+    fn the_advice_on_broken_archives_fits_the_task() {
+        assert!(failed_advice(Job::Load, 2).ends_with("or try again with --retry-failed"));
+        for job in [Job::Verify, Job::Repair] {
+            let advice = failed_advice(job, 1);
+            assert!(advice.contains("the log says why") && !advice.contains("--"), "{advice}");
+        }
     }
 
     #[test]
