@@ -122,7 +122,7 @@ impl Prover {
                 (VectorEncoding::Array, why)
             }
             Finding::Inconclusive(why) => {
-                log::debug!("whether vectors can be sent as base64 is still open: {why}");
+                log::debug!("it is not known yet whether vectors can be sent as base64: {why}");
                 return;
             }
         };

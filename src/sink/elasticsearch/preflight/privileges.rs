@@ -110,10 +110,13 @@ impl Grants {
     pub(super) fn judge_creation(&self, alias: &'static str, index: &str) -> Option<Check> {
         let missing: Vec<_> =
             [alias, index].iter().filter_map(|name| self.missing(name, &["manage"])).collect();
-        let would_create = format!("--create-indices would create the index {index} with the alias {alias}");
+        let why = format!(
+            "grant them to its user, role or key, because --create-indices would create the index {index} with the alias \
+             {alias}"
+        );
         (!missing.is_empty()).then(|| {
             let missing = missing.join("; ");
-            Check::failed("privileges", format!("this run lacks index privileges: {missing}: {would_create}"))
+            Check::failed("privileges", format!("this run lacks index privileges: {missing}: {why}"))
         })
     }
 
