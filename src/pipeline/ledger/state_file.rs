@@ -165,7 +165,10 @@ impl StateFile {
         })?;
         for line in left.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
             let (name, mark, stamp) = StateEntry::read(line, &mut self.sums).map_err(|why| {
-                unusable(&self.path, &format!("its journal, beside it, has a line that is not an entry: {why}"))
+                unusable(
+                    &self.path,
+                    &format!("its journal, beside it, has a line that is not an entry: {why}"),
+                )
             })?;
             // An outdated journal only repeats the file, and processed archives stay processed.
             if self.get(&name).is_none_or(|known| *known != mark && *known != Mark::Processed) {

@@ -78,7 +78,8 @@ impl Grants {
         let mut wanted = if needs.reads_only { vec!["read"] } else { NEEDED.to_vec() };
         wanted.extend(needs.manage.then_some("manage"));
         let missing: Vec<_> = names.iter().filter_map(|name| self.missing(name, &wanted)).collect();
-        let is_known = names.iter().all(|name| wanted.iter().all(|privilege| self.has(name, privilege).is_some()));
+        let is_known =
+            names.iter().all(|name| wanted.iter().all(|privilege| self.has(name, privilege).is_some()));
         if !missing.is_empty() {
             let missing = missing.join("; ");
             Check::failed(
