@@ -111,7 +111,7 @@ fn rejected_advice(reports: &Reports, rows: u64, reasons: &Reasons) -> String {
     }
     let mut text = format!("{} rejected ({}): ", counted(rows, "row"), why.join(", "));
     let Some(path) = reports.dead_letters.as_deref().map(shown) else {
-        return text + "name a file with --dead-letter to see them";
+        return text + "name a file with --dead-letter to see the rows";
     };
     text.push_str(&format!("see {path}"));
     if matches!(reports.job, Job::DryRun | Job::Verify) {
@@ -382,8 +382,8 @@ signal
         let reports = reports("my dead");
         let text = text(ExitCode::Unavailable, archives, rows, &reports);
         let advice = "
-  - 1 archive failed: --list says why; replace broken files by whole ones, or try
-    again with --retry-failed
+  - 1 archive failed: --list says why; replace broken files by whole ones, or
+    try again with --retry-failed
   - 12 rows rejected (mapper_exception 12): see 'my dead'; once the cause is
     corrected, send them again with --replay 'my dead'
   - 2 archives pending: run again once the server is back
