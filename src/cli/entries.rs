@@ -33,7 +33,7 @@ settings! {
         json: switch bool, "with `--list`: print one JSON object per line", takes(Switch);
         verify: switch bool, "compare the index with the archives, whatever the state file says; nothing is written",
             takes(Switch);
-        repair: switch bool, "with `--verify`: send the rows that differ once more, then verify them", takes(Switch);
+        repair: switch bool, "with `--verify`: correct differences by sending their rows again, then compare them again", takes(Switch);
         replay: option String, "send the documents of a dead-letter file again, under the same versions",
             takes(File);
     }
@@ -70,7 +70,7 @@ settings! {
             takes(Text("TIME")).or(&["TO_TIME"]);
         limit: option String, "load at most N archives, oldest first; not with `--mode spool`",
             takes(Number("N", 1, 1 << 32));
-        shard: option String, "load only shard I of N (I from 0); the hash of its name decides an archive's shard",
+        shard: option String, "load only shard I of N (I from 0); the hash of an archive's name decides its shard",
             takes(Text("I/N")).or(&["SHARD"]).default("0/1");
         kubernetes_shard: variable, "I and N of `--shard`, if neither `--shard` nor `SHARD` is given",
             takes(Text("N")).or(&["JOB_COMPLETION_INDEX", "SHARD_COUNT"]);
@@ -147,7 +147,7 @@ settings! {
             takes(Text("N|P%")).or(&["MAX_REJECTED"]);
         account_deletions: option bool, "also delete the posts of deleted accounts",
             takes(Switch).or(&["ACCOUNT_DELETIONS"]);
-        bulk_load_settings: option bool, "tune refresh and replicas for a first load, and restore them at every exit",
+        bulk_load_settings: option bool, "tune refresh and replicas for a first load, and restore them when the run ends",
             takes(Switch).or(&["BULK_LOAD_SETTINGS"]);
         retry_budget: option String,
             "seconds to wait for an unavailable Elasticsearch or S3 in mode `once`; mode `spool` waits \

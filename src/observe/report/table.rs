@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::Summary;
-use crate::config::{Job, Reports};
+use crate::config::{Job, Mode, Reports};
 use crate::exit::{EXIT_CODES, ExitCode};
 use crate::model::Reasons;
 use crate::text::{plain, wrap};
@@ -16,10 +16,8 @@ const GAP: usize = 2;
 
 /// Returns the whole text, ending in a new line.
 pub(super) fn of(summary: &Summary, reports: &Reports) -> String {
-    let meaning = EXIT_CODES.iter().find(|(code, _)| code.number() == summary.exit_code);
-    let meaning = plain(meaning.map_or("", |(_, meaning)| meaning));
     let mut text = "\n".to_owned();
-    wrap(&mut text, "", &format!("Exit code {}: {meaning}", summary.exit_code));
+    wrap(&mut text, "", &format!("Exit code {}: {}", summary.exit_code, meaning(summary, reports)));
     for advice in advice(summary, reports) {
         let mut lines = String::new();
         wrap(&mut lines, "    ", &advice);
@@ -30,6 +28,20 @@ pub(super) fn of(summary: &Summary, reports: &Reports) -> String {
         text.push_str(&columns(&blocks(summary, reports.job)));
     }
     text
+}
+
+/// Returns what the exit code means for this run.
+fn meaning(summary: &Summary, reports: &Reports) -> String {
+    if summary.exit_code == ExitCode::Done.number() {
+        let meaning = match reports.job {
+            Job::Verify | Job::Repair => "the index matches the archives",
+            Job::Load if reports.mode == Mode::Spool => "a signal stopped the spooler",
+            Job::Load | Job::DryRun | Job::Replay => "everything asked for is done",
+        };
+        return meaning.to_owned();
+    }
+    let meaning = EXIT_CODES.iter().find(|(code, _)| code.number() == summary.exit_code);
+    plain(meaning.map_or("", |(_, meaning)| meaning))
 }
 
 /// Lists failures, each with what to do about it, most serious first.
@@ -287,7 +299,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::config::{Mode, Place};
+    use crate::config::Place;
     use crate::model::{Tally, Totals};
     use crate::observe::report::{Archives, Requests};
 
@@ -322,8 +334,7 @@ mod tests {
         assert_eq!(
             text,
             "
-Exit code 0: everything asked for is done, or a spool run was stopped by a
-signal
+Exit code 0: everything asked for is done
 
   Archives         Rows
   processed   8    indexed  12,000
@@ -337,6 +348,19 @@ signal
   rows/s         6,000
 "
         );
+    }
+
+    #[test]
+    fn exit_code_0_is_explained_for_the_task() {
+        for (job, mode, meaning) in [
+            (Job::Load, Mode::Once, "everything asked for is done"),
+            (Job::Load, Mode::Spool, "a signal stopped the spooler"),
+            (Job::Verify, Mode::Once, "the index matches the archives"),
+        ] {
+            let reports = Reports { job, mode, ..reports("dead") };
+            let text = text(ExitCode::Done, Archives::default(), Tally::default(), &reports);
+            assert!(text.starts_with(&format!("\nExit code 0: {meaning}\n")), "{text}");
+        }
     }
 
     #[test]
