@@ -84,13 +84,13 @@ fn advice(summary: &Summary, reports: &Reports) -> Vec<String> {
 fn failed_advice(job: Job, archives: u64) -> String {
     let what_to_do = match job {
         Job::Load | Job::Replay => {
-            "--list says why; replace broken files by whole ones, or try again with --retry-failed"
+            "--list says why; replace broken files with whole ones, or try again with --retry-failed"
         }
         // The state file does not have what a dry run finds.
-        Job::DryRun => "the log or --list says why; replace broken files by whole ones",
+        Job::DryRun => "the log or --list says why; replace broken files with whole ones",
         // A verification ignores the state file, so neither --list nor --retry-failed helps.
         Job::Verify | Job::Repair => {
-            "the log says why, and some rows were not compared; replace broken files by whole ones, and verify again"
+            "the log says why, and some rows were not compared; replace broken files with whole ones, and verify again"
         }
     };
     format!("{} failed: {what_to_do}", counted(archives, "archive"))
@@ -406,7 +406,7 @@ Exit code 0: everything asked for is done
         let reports = reports("my dead");
         let text = text(ExitCode::Unavailable, archives, rows, &reports);
         let advice = "
-  - 1 archive failed: --list says why; replace broken files by whole ones, or
+  - 1 archive failed: --list says why; replace broken files with whole ones, or
     try again with --retry-failed
   - 12 rows rejected (mapper_exception 12): see 'my dead'; once the cause is
     corrected, send them again with --replay 'my dead'
