@@ -123,7 +123,7 @@ pub(in crate::sink::elasticsearch) fn answer(
             }
             None => judge_status(reply),
         },
-        Err(TransportError::Refused(why)) => {
+        Err(TransportError::Refused(why) | TransportError::RefusedByProxy(why)) => {
             Err(PreflightError::refused("connection", format!("{url}: {why}")))
         }
         Err(error @ TransportError::Tls(_)) => Err(PreflightError::refused(
