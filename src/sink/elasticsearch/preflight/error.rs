@@ -7,7 +7,7 @@ use crate::exit::{ExitCode, Failure};
 use crate::http::TransportError;
 use crate::observe::finding::{Check, Status};
 use crate::sink::elasticsearch::client::{Client, Reply};
-use crate::sink::elasticsearch::outcome::{foreign_answer, is_unavailable};
+use crate::sink::elasticsearch::outcome::{URL_ADVICE, foreign_answer, is_unavailable};
 use crate::sink::elasticsearch::product::Product;
 
 /// Why there is no [`Report`](super::Report).
@@ -50,6 +50,13 @@ impl PreflightError {
         reply: &Reply,
     ) -> Self {
         Self::refused(name, format!("unexpected answer to {question}: {}", reply.reason()))
+    }
+
+    /// Creates the error for a reply that comes from something else than Elasticsearch.
+    pub(in crate::sink::elasticsearch) fn not_elasticsearchs(question: &str, reply: &Reply) -> Self {
+        let text =
+            format!("the answer to {question} is not Elasticsearch's ({}): {URL_ADVICE}", reply.reason());
+        Self::refused("connection", text)
     }
 }
 
@@ -116,7 +123,7 @@ pub(in crate::sink::elasticsearch) fn answer(
             }
             None => judge_status(reply),
         },
-        Err(TransportError::Refused(why)) => {
+        Err(TransportError::Refused(why) | TransportError::RefusedByProxy(why)) => {
             Err(PreflightError::refused("connection", format!("{url}: {why}")))
         }
         Err(error @ TransportError::Tls(_)) => Err(PreflightError::refused(
