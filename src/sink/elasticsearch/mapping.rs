@@ -5,9 +5,9 @@ mod fields;
 use serde_json::{Value, json};
 
 use self::fields::{mappings, vectors_mapped};
+use super::answer::{PreflightError, answer};
 use super::client::{Client, ContentType, Reply};
-use super::preflight::error::{PreflightError, answer};
-use super::preflight::lookup;
+use super::lookup;
 use super::product::Product;
 use crate::model::schema::{TOMBSTONE_FIELDS, kinds, post_fields};
 use crate::model::{FieldChoice, Names};

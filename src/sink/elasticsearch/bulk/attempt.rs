@@ -11,10 +11,10 @@ use crate::model::Generation;
 use crate::observe::traffic::{Again, Request};
 use crate::retry::patience::Patience;
 use crate::retry::throttle::{Permit, Stopped};
+use crate::sink::elasticsearch::answer::PreflightError;
 use crate::sink::elasticsearch::bulk::reply::{Answer, Item, Operation, Refusal, judge_answer, judge_items};
 use crate::sink::elasticsearch::client::{Client, Posted, Reply};
 use crate::sink::elasticsearch::outcome::is_unavailable;
-use crate::sink::elasticsearch::preflight::PreflightError;
 use crate::text::percent_encoded;
 
 /// Returns only the fields that are judged.

@@ -12,9 +12,9 @@ use crate::model::ActionKind;
 use crate::observe::traffic::Again;
 use crate::retry::patience::Patience;
 use crate::retry::throttle::{Permit, Stopped};
+use crate::sink::elasticsearch::answer::PreflightError;
 use crate::sink::elasticsearch::bulk::batch_report::Final;
 use crate::sink::elasticsearch::bulk::reply::{Item, Refusal};
-use crate::sink::elasticsearch::preflight::PreflightError;
 
 /// Size in bytes above which a broken connection may mean "request too large". Common limits are far above (nginx: 1
 /// MiB by default). Below it a broken connection is an outage, however often it happens, and no document is to blame.

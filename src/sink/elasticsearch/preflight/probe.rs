@@ -11,18 +11,18 @@
 use serde::de::IgnoredAny;
 use serde_json::{Map, Value, json};
 
-use super::fields::{Sent, property};
-use super::lookup::Index;
+use super::Needs;
+use super::fields::Sent;
 use super::settings::Pipelines;
-use super::{Needs, PreflightError, Target, VectorMapping};
 use crate::model::FieldChoice;
 use crate::model::schema::{Kind, vector_names};
 use crate::observe::finding::Check;
+use crate::sink::elasticsearch::answer::{PreflightError, answer};
 use crate::sink::elasticsearch::client::{Client, ContentType, Reply};
 use crate::sink::elasticsearch::encode::VectorEncoding;
 use crate::sink::elasticsearch::encode::text::write_vector;
-use crate::sink::elasticsearch::preflight::error::answer;
-use crate::sink::elasticsearch::targets::routing_of;
+use crate::sink::elasticsearch::lookup::{Index, property};
+use crate::sink::elasticsearch::targets::{Target, routing_of};
 use crate::text::percent_encoded;
 
 /// The document's `_id`, which no real document has.
@@ -59,9 +59,9 @@ pub(super) fn offer_base64(
 }
 
 /// Judges whether vectors can be sent as base64. Only a `dense_vector` is known to read it correctly.
-pub(super) fn judge_base64(target: &Target, vectors: VectorMapping, taken: Option<bool>) -> Check {
+pub(super) fn judge_base64(target: &Target, taken: Option<bool>) -> Check {
     let name = &target.name;
-    let why = match (vectors.dense, taken) {
+    let why = match (target.dense_vectors, taken) {
         (true, Some(true)) => {
             return Check::ok(
                 "vectors",

@@ -12,7 +12,7 @@ use crate::sink::elasticsearch::bulk::look_up::{FailedLookUp, look_up_body};
 use crate::sink::elasticsearch::bulk::reply::contents::{FoundContent, judge_contents};
 use crate::sink::elasticsearch::bulk::reply::{Answer, UNKNOWN_VERSION};
 use crate::sink::elasticsearch::client::{Client, Reply};
-use crate::sink::elasticsearch::preflight::Returned;
+use crate::sink::elasticsearch::returned::Returned;
 use crate::sink::elasticsearch::targets::Targets;
 
 /// Maximum number of posts in one request: some megabytes.

@@ -9,7 +9,7 @@ use crate::sink::elasticsearch::bulk::attempt::read;
 use crate::sink::elasticsearch::bulk::look_up::{FailedLookUp, LOOK_UP, look_up_body};
 use crate::sink::elasticsearch::bulk::reply::{Answer, FoundDocument, UNKNOWN_VERSION, judge_look_up};
 use crate::sink::elasticsearch::client::{Client, ContentType, Reply};
-use crate::sink::elasticsearch::preflight::Target;
+use crate::sink::elasticsearch::targets::Target;
 use crate::sink::elasticsearch::targets::Targets;
 
 /// Maximum number of ids in one request. A thousand take some ten milliseconds, and a reply of some hundred kilobytes.
