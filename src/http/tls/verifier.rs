@@ -14,7 +14,9 @@ use std::sync::Arc;
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::verify_server_name;
-use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::crypto::{
+    CryptoProvider, WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature,
+};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, DigitallySignedStruct, Error, OtherError, RootCertStore, SignatureScheme};
@@ -22,10 +24,17 @@ use rustls::{CertificateError, DigitallySignedStruct, Error, OtherError, RootCer
 use super::validity::validity;
 use crate::http::Fingerprint;
 
-/// Verifies servers against the trusted certificates.
+/// Verifies servers.
 #[derive(Debug)]
 pub(super) struct Verifier {
     provider: Arc<CryptoProvider>,
+    /// None: any server is trusted (`--skip-tls-verify`).
+    trust: Option<Trust>,
+}
+
+/// The trusted certificates.
+#[derive(Debug)]
+pub(super) struct Trust {
     /// Roots of the system and of the file.
     roots: Arc<RootCertStore>,
     /// The certificates of the file.
@@ -33,21 +42,38 @@ pub(super) struct Verifier {
     fingerprint: Option<Fingerprint>,
 }
 
-impl Verifier {
+impl Trust {
     /// Trusts `system` and `own`, or only the fingerprint if there is one.
     pub(super) fn new(
-        provider: Arc<CryptoProvider>,
         system: Vec<CertificateDer<'static>>,
         own: Vec<CertificateDer<'static>>,
         fingerprint: Option<Fingerprint>,
     ) -> Self {
         let mut roots = RootCertStore::empty();
         roots.add_parsable_certificates(own.iter().cloned().chain(system));
-        Self { provider, roots: Arc::new(roots), own, fingerprint }
+        Self { roots: Arc::new(roots), own, fingerprint }
     }
 
-    pub(super) fn trusts_anything(&self) -> bool {
-        !self.roots.is_empty() || self.fingerprint.is_some()
+    /// Returns whether no server at all is trusted.
+    pub(super) fn is_empty(&self) -> bool {
+        self.roots.is_empty() && self.fingerprint.is_none()
+    }
+}
+
+impl Verifier {
+    pub(super) fn new(provider: Arc<CryptoProvider>, trust: Option<Trust>) -> Self {
+        Self { provider, trust }
+    }
+
+    /// Verifies a signature of the handshake with the function of its TLS version.
+    fn verify_signature(
+        &self,
+        verify: impl FnOnce(&WebPkiSupportedAlgorithms) -> Result<HandshakeSignatureValid, Error>,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        match self.trust {
+            Some(_) => verify(&self.provider.signature_verification_algorithms),
+            None => Ok(HandshakeSignatureValid::assertion()),
+        }
     }
 
     /// Verifies that the chain leads to one of `roots`.
@@ -66,6 +92,7 @@ impl Verifier {
     /// Verifies the server by the certificate with the fingerprint.
     fn verify_fingerprint(
         &self,
+        own: &[CertificateDer<'_>],
         fingerprint: Fingerprint,
         chain: &Chain<'_>,
         now: UnixTime,
@@ -73,7 +100,7 @@ impl Verifier {
         if Fingerprint::of(chain.server) == fingerprint {
             return verify_own(chain, now);
         }
-        let mut candidates = chain.issuers.iter().chain(&self.own);
+        let mut candidates = chain.issuers.iter().chain(own);
         let Some(root) = candidates.find(|certificate| Fingerprint::of(certificate) == fingerprint) else {
             return Err(other(
                 "no certificate of its chain has the fingerprint of --ca-fingerprint (ELASTICSEARCH_CA_FINGERPRINT)",
@@ -126,14 +153,17 @@ impl ServerCertVerifier for Verifier {
         _ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
+        let Some(Trust { roots, own, fingerprint }) = &self.trust else {
+            return Ok(ServerCertVerified::assertion());
+        };
         let chain = Chain { server: end_entity, issuers: intermediates, name: server_name };
-        if let Some(fingerprint) = self.fingerprint {
-            return self.verify_fingerprint(fingerprint, &chain, now);
+        if let Some(fingerprint) = fingerprint {
+            return self.verify_fingerprint(own, *fingerprint, &chain, now);
         }
-        if self.own.iter().any(|own| own == end_entity) {
+        if own.iter().any(|own| own == end_entity) {
             return verify_own(&chain, now);
         }
-        self.verify_chain(self.roots.clone(), &chain, now)
+        self.verify_chain(roots.clone(), &chain, now)
     }
 
     fn verify_tls12_signature(
@@ -142,12 +172,7 @@ impl ServerCertVerifier for Verifier {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(
-            message,
-            certificate,
-            signature,
-            &self.provider.signature_verification_algorithms,
-        )
+        self.verify_signature(|all| verify_tls12_signature(message, certificate, signature, all))
     }
 
     fn verify_tls13_signature(
@@ -156,55 +181,11 @@ impl ServerCertVerifier for Verifier {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(
-            message,
-            certificate,
-            signature,
-            &self.provider.signature_verification_algorithms,
-        )
+        self.verify_signature(|all| verify_tls13_signature(message, certificate, signature, all))
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.provider.signature_verification_algorithms.supported_schemes()
-    }
-}
-
-/// Trusts any server (`--skip-tls-verify`).
-#[derive(Debug)]
-pub(super) struct TrustAll(pub(super) Arc<CryptoProvider>);
-
-impl ServerCertVerifier for TrustAll {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
     }
 }
 
@@ -252,7 +233,7 @@ mod tests {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let ders = |all: &[&Certificate]| all.iter().map(|one| one.der().clone()).collect::<Vec<_>>();
         let fingerprint = fingerprint.map(|certificate| Fingerprint::of(certificate.der()));
-        let verifier = Verifier::new(provider, Vec::new(), ders(own), fingerprint);
+        let verifier = Verifier::new(provider, Some(Trust::new(Vec::new(), ders(own), fingerprint)));
         let now = UnixTime::since_unix_epoch(Duration::from_secs(NOW));
         let name = ServerName::try_from("localhost").unwrap();
         verifier
