@@ -76,12 +76,10 @@ impl<'s, 'r> Settling<'s, 'r> {
 
     /// Reports the actions refused on their own, unless the server refuses everything.
     fn settle_refused(self) -> Result<(), Stopped> {
-        let Bulk { stop, .. } = self.bulk;
         if !self.judged
             && let Some(failure) = refuses_everything(&self.refused)
         {
-            stop.fail(failure);
-            return Err(Stopped);
+            return self.bulk.fail(failure);
         }
         for Refused { line, refusal, .. } in self.refused {
             (self.on_final)(line, Final::Refused(refusal));
@@ -287,8 +285,7 @@ impl<'s, 'r> Settling<'s, 'r> {
             "a tombstone was not written as it was sent ({what}), so deleted posts would come back: remove \
              the ingest pipeline from the index of tombstones"
         );
-        self.bulk.stop.fail(Failure::new(ExitCode::Refused, message));
-        Err(Stopped)
+        self.bulk.fail(Failure::new(ExitCode::Refused, message))
     }
 
     /// Reports the outcomes of a request's items. Returns the lines to send again.

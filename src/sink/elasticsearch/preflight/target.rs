@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::{Needs, fields, privileges, probe, settings};
+use super::probe::{self, Probe};
+use super::{Needs, fields, privileges, settings};
 use crate::model::FieldChoice;
 use crate::model::schema::{TOMBSTONE_FIELDS, kinds, post_fields};
 use crate::observe::finding::{Check, Status};
@@ -74,12 +75,10 @@ fn offer(
     let may_go_elsewhere = !settings.pipelines.is_empty() && !target.is_alias();
     let is_blocked = settings.checks.iter().any(|check| check.text.contains("index.blocks."));
     if !may_go_elsewhere && !is_blocked && checks.iter().all(|check| check.status != Status::Failed) {
-        let sent = sent(is_tombstones, needs.names.fields);
-        checks.extend(probe::offer(client, target, found, needs, &sent));
-        if is_base64 {
-            let taken = probe::offer_base64(client, target, found, needs, &sent);
-            checks.push(probe::judge_base64(target, taken));
-        }
+        let fields = sent(is_tombstones, needs.names.fields);
+        let probe = Probe { client, target, index: found, needs, fields };
+        checks.extend(probe.offer());
+        checks.extend(is_base64.then(|| probe::judge_base64(target, probe.offer_base64())));
     } else if is_base64 {
         checks.push(probe::judge_base64(target, None));
     }
