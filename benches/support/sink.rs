@@ -74,12 +74,23 @@ fn answer(request: &str, body: &[u8], counters: &Counters) -> (&'static str, Str
     } else if path.contains("/_doc/") {
         ("409 Conflict", judged(path))
     } else if path.starts_with("/posts?") {
-        ("200 OK", include_str!("../../test_data/replies/preflight_right.json").to_owned())
+        ("200 OK", posts_index())
     } else if path.starts_with("/post_tombstones?") {
         ("200 OK", include_str!("../../test_data/replies/preflight_tombstones.json").to_owned())
     } else {
         ("400 Bad Request", r#"{"error":"no handler found"}"#.to_owned())
     }
+}
+
+/// Describes the index of posts, with a further vector for `benches/further_fields.py`.
+fn posts_index() -> String {
+    let first = r#""all_MiniLM_L12_v2":"#;
+    let further = r#""all_mpnet_base_v2": { "type": "dense_vector", "dims": 768, "index": false },"#;
+    include_str!("../../test_data/replies/preflight_right.json").replacen(
+        first,
+        &format!("{further} {first}"),
+        1,
+    )
 }
 
 /// Answers the document that preflight sends to see whether the index accepts it. No server keeps that document, since

@@ -106,7 +106,7 @@ fn check_settings(load: &Load) -> Vec<Check> {
         server.elasticsearch.insecurities().into_iter().map(|text| Check::warning("settings", text));
     let tuned = load.bulk_load_settings.then(|| {
         let text = format!(
-            "a load sets {}, and puts the present settings back at its end",
+            "a load sets {}, and puts the current settings back at its end",
             load_settings::describe()
         );
         Check::ok("load settings", text)

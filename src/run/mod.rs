@@ -124,7 +124,7 @@ fn report(
 fn judge_holdings(server: &Server, state: &StateFile) -> Option<Check> {
     let (all, earlier) = state.done();
     match server.created.first() {
-        Some(index) if all.archives > 0 => Some(holdings::lost(&format!("{index} was just made"), all)),
+        Some(index) if all.archives > 0 => Some(holdings::lost(&format!("{index} was just created"), all)),
         _ => holdings::ask(&server.client, server.names, earlier),
     }
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::Summary;
-use crate::config::{Job, Reports};
+use crate::config::{Job, Mode, Reports};
 use crate::exit::{EXIT_CODES, ExitCode};
 use crate::model::Reasons;
 use crate::text::{plain, wrap};
@@ -16,10 +16,8 @@ const GAP: usize = 2;
 
 /// Returns the whole text, ending in a new line.
 pub(super) fn of(summary: &Summary, reports: &Reports) -> String {
-    let meaning = EXIT_CODES.iter().find(|(code, _)| code.number() == summary.exit_code);
-    let meaning = plain(meaning.map_or("", |(_, meaning)| meaning));
     let mut text = "\n".to_owned();
-    wrap(&mut text, "", &format!("Exit code {}: {meaning}", summary.exit_code));
+    wrap(&mut text, "", &format!("Exit code {}: {}", summary.exit_code, meaning(summary, reports)));
     for advice in advice(summary, reports) {
         let mut lines = String::new();
         wrap(&mut lines, "    ", &advice);
@@ -32,15 +30,26 @@ pub(super) fn of(summary: &Summary, reports: &Reports) -> String {
     text
 }
 
+/// Returns what the exit code means for this run.
+fn meaning(summary: &Summary, reports: &Reports) -> String {
+    if summary.exit_code == ExitCode::Done.number() {
+        let meaning = match reports.job {
+            Job::Verify | Job::Repair => "the index matches the archives",
+            Job::Load if reports.mode == Mode::Spool => "a signal stopped the spooler",
+            Job::Load | Job::DryRun | Job::Replay => "everything asked for is done",
+        };
+        return meaning.to_owned();
+    }
+    let meaning = EXIT_CODES.iter().find(|(code, _)| code.number() == summary.exit_code);
+    plain(meaning.map_or("", |(_, meaning)| meaning))
+}
+
 /// Lists failures, each with what to do about it, most serious first.
 fn advice(summary: &Summary, reports: &Reports) -> Vec<String> {
     let Summary { archives, rows, reasons, .. } = summary;
     let mut advice = Vec::new();
     if archives.failed > 0 {
-        advice.push(format!(
-            "{} failed: --list says why; replace them by whole files, or try again with --retry-failed",
-            counted(archives.failed, "archive")
-        ));
+        advice.push(failed_advice(reports.job, archives.failed));
     }
     if rows.rejected > 0 {
         advice.push(rejected_advice(reports, rows.rejected, reasons));
@@ -71,6 +80,22 @@ fn advice(summary: &Summary, reports: &Reports) -> Vec<String> {
     advice
 }
 
+/// Says how many archives are broken, and what to do about it.
+fn failed_advice(job: Job, archives: u64) -> String {
+    let what_to_do = match job {
+        Job::Load | Job::Replay => {
+            "--list says why; replace broken files with whole ones, or try again with --retry-failed"
+        }
+        // The state file does not have what a dry run finds.
+        Job::DryRun => "the log or --list says why; replace broken files with whole ones",
+        // A verification ignores the state file, so neither --list nor --retry-failed helps.
+        Job::Verify | Job::Repair => {
+            "the log says why, and some rows were not compared; replace broken files with whole ones, and verify again"
+        }
+    };
+    format!("{} failed: {what_to_do}", counted(archives, "archive"))
+}
+
 /// Says how many rows differ from the archives, and what to do about it.
 fn difference_advice(job: Job, rows: u64) -> Option<String> {
     let what_to_do = if job == Job::Repair {
@@ -98,7 +123,7 @@ fn rejected_advice(reports: &Reports, rows: u64, reasons: &Reasons) -> String {
     }
     let mut text = format!("{} rejected ({}): ", counted(rows, "row"), why.join(", "));
     let Some(path) = reports.dead_letters.as_deref().map(shown) else {
-        return text + "name a file with --dead-letter to see them";
+        return text + "name a file with --dead-letter to see the rows";
     };
     text.push_str(&format!("see {path}"));
     if matches!(reports.job, Job::DryRun | Job::Verify) {

@@ -149,7 +149,7 @@ impl StateFile {
         }
         let mut state = Self::read(path, &copy).ok()?;
         log::warn!(
-            "the state file {} is torn ({error}): its copy {} is used",
+            "the state file {} is damaged ({error}): its copy {} is used",
             path.display(),
             copy.display()
         );
@@ -164,7 +164,10 @@ impl StateFile {
         })?;
         for line in left.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
             let (name, mark, stamp) = StateEntry::read(line, &mut self.sums).map_err(|why| {
-                unusable(&self.path, &format!("its journal, beside it, holds another line: {why}"))
+                unusable(
+                    &self.path,
+                    &format!("its journal, beside it, has a line that is not an entry: {why}"),
+                )
             })?;
             // An outdated journal only repeats the file, and processed archives stay processed.
             if self.get(&name).is_none_or(|known| *known != mark && *known != Mark::Processed) {

@@ -131,7 +131,7 @@ impl LoadSettings {
         let text = serde_json::to_vec_pretty(&self.record).map_err(io::Error::from);
         text.and_then(|text| files::replace(&self.path, &text)).map_err(|error| {
             Failure::run(format!(
-                "--bulk-load-settings: no index setting is changed, because the present settings cannot be \
+                "--bulk-load-settings: no index setting is changed, because the current settings cannot be \
                  saved in {}: {error}; make its folder writable",
                 self.path.display()
             ))

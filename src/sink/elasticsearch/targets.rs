@@ -3,7 +3,7 @@
 //! An alias may get a new write index (rollover) or other members at any time. An index may be created again. If
 //! Elasticsearch acknowledges before it syncs, a restarted shard may have lost acknowledged writes. Each such change
 //! starts a new [`Generation`]. A batch counts for the generation in which its delivery started. Archives are marked
-//! only if all their batches belong to the present generation; others are delivered again.
+//! only if all their batches belong to the current generation; others are delivered again.
 
 use std::time::Duration;
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::config::{Mode, Place};
+use crate::config::Place;
 use crate::model::{Tally, Totals};
 use crate::observe::report::{Archives, Requests};
 
@@ -38,8 +38,7 @@ fn a_run_without_failures_has_no_advice() {
     assert_eq!(
         text,
         "
-Exit code 0: everything asked for is done, or a spool run was stopped by a
-signal
+Exit code 0: everything asked for is done
 
   Archives         Rows
   processed   8    indexed  12,000
@@ -53,6 +52,19 @@ signal
   rows/s         6,000
 "
     );
+}
+
+#[test]
+fn exit_code_0_is_explained_for_the_task() {
+    for (job, mode, meaning) in [
+        (Job::Load, Mode::Once, "everything asked for is done"),
+        (Job::Load, Mode::Spool, "a signal stopped the spooler"),
+        (Job::Verify, Mode::Once, "the index matches the archives"),
+    ] {
+        let reports = Reports { job, mode, ..reports("dead") };
+        let text = text(ExitCode::Done, Archives::default(), Tally::default(), &reports);
+        assert!(text.starts_with(&format!("\nExit code 0: {meaning}\n")), "{text}");
+    }
 }
 
 #[test]
@@ -97,13 +109,22 @@ fn failures_come_first_and_say_what_to_do() {
     let reports = reports("my dead");
     let text = text(ExitCode::Unavailable, archives, rows, &reports);
     let advice = "
-  - 1 archive failed: --list says why; replace them by whole files, or try again
-    with --retry-failed
+  - 1 archive failed: --list says why; replace broken files with whole ones, or
+    try again with --retry-failed
   - 12 rows rejected (mapper_exception 12): see 'my dead'; once the cause is
     corrected, send them again with --replay 'my dead'
   - 2 archives pending: run again once the server is back
 ";
     assert!(text.contains(advice), "{text}");
+}
+
+#[test]
+fn the_advice_on_broken_archives_fits_the_task() {
+    assert!(failed_advice(Job::Load, 2).ends_with("or try again with --retry-failed"));
+    for job in [Job::Verify, Job::Repair] {
+        let advice = failed_advice(job, 1);
+        assert!(advice.contains("the log says why") && !advice.contains("--"), "{advice}");
+    }
 }
 
 #[test]

@@ -80,7 +80,7 @@ pub(super) fn twice(settings: &S3, place: &Place) -> Option<String> {
     let what = if begins_with_it { "begins with" } else { "ends in" };
     (ends_in_it || begins_with_it).then(|| {
         let without = if is_of_aws(&place.base) || begins_with_it {
-            "name the server alone"
+            "name only the server"
         } else {
             "remove the bucket"
         };
