@@ -2,9 +2,9 @@
 
 use serde::Deserialize;
 
+use super::answer::{PreflightError, answer};
 use super::client::{Client, ContentType, Reply};
 use super::outcome::is_unavailable;
-use super::preflight::error::{PreflightError, answer};
 
 /// Flushes the indices behind some names, separated by commas. Elasticsearch Serverless has no flush and needs none:
 /// its store already has everything that is confirmed.
