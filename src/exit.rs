@@ -46,13 +46,10 @@ impl ExitCode {
 pub const EXIT_CODES: &[(ExitCode, &str)] = &[
     (ExitCode::Done, "everything asked for is done, or a spool run was stopped by a signal"),
     (ExitCode::Failed, "the run failed, or archives could not be read for now"),
-    (ExitCode::Usage, "usage or configuration; nothing was done"),
+    (ExitCode::Usage, "a setting, or a file that it names, cannot be used; nothing was done"),
     (ExitCode::DoneWithRejects, "done, with rejected rows, failed archives or differences found"),
     (ExitCode::Unavailable, "Elasticsearch or S3 was unavailable for longer than the retry budget"),
-    (
-        ExitCode::Refused,
-        "Elasticsearch or S3 refuses: certificate, credentials, privileges, indices, mapping",
-    ),
+    (ExitCode::Refused, "refused because of a certificate, credentials, privileges, indices or the mapping"),
     (ExitCode::Locked, "the state file is locked by another process"),
     (ExitCode::Interrupted, "a `once` run was stopped by SIGINT before its end"),
     (ExitCode::Terminated, "a `once` run was stopped by SIGTERM or SIGHUP before its end"),

@@ -16,6 +16,16 @@ pub fn paths() -> &'static Entry {
     &ENTRY
 }
 
+/// Returns all settings in the order in which they are explained.
+pub fn all() -> impl Iterator<Item = &'static Entry> {
+    GROUPS.iter().flat_map(Group::entries)
+}
+
+/// Returns the settings with a flag, each with the flag's name without dashes.
+pub fn flags() -> impl Iterator<Item = (String, &'static Entry)> {
+    all().filter_map(|entry| Some((entry.flag()?, entry)))
+}
+
 settings! {
     "Task" {
         mode: option String,
@@ -33,7 +43,7 @@ settings! {
         json: switch bool, "with `--list`: print one JSON object per line", takes(Switch);
         verify: switch bool, "compare the index with the archives, whatever the state file says; nothing is written",
             takes(Switch);
-        repair: switch bool, "with `--verify`: send rows that differ again, then verify them again", takes(Switch);
+        repair: switch bool, "with `--verify`: correct differences by sending their rows again, then compare them again", takes(Switch);
         replay: option String, "send the documents of a dead-letter file again, under the same versions",
             takes(File);
     }
@@ -46,15 +56,15 @@ settings! {
         aws_region: variable, "region of the bucket; by default the one of the AWS profile",
             takes(Text("NAME")).or(&["AWS_REGION", "AWS_DEFAULT_REGION"]).default("us-east-1");
         aws_s3_keys: variable,
-            "credentials for S3; by default `AWS_ACCESS_KEY_ID` and the like, `AWS_PROFILE`, a web identity, the \
-             container's or the instance's; append `_FILE` to the name to read a file",
+            "credentials for S3; by default those of `AWS_ACCESS_KEY_ID`, `AWS_PROFILE`, a web identity, the container \
+             or the instance; a name with `_FILE` appended names a file that holds the key",
             takes(Text("KEY")).or(&["AWS_S3_ACCESS_KEY", "AWS_S3_SECRET_KEY"]).default("the AWS chain");
         s3_anonymous: option bool, "do not sign requests to S3, for public buckets",
             takes(Switch).or(&["AWS_S3_ANONYMOUS"]);
         aws_endpoint_url: variable, "URL of an S3-compatible server or of an AWS endpoint",
             takes(Text("URL")).or(&["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"]);
         s3_addressing: option String,
-            "whether the bucket's name is part of the path or of the host name; `auto`: of the host name on AWS",
+            "whether the bucket's name is part of the path or of the host name; `auto`: host name on AWS, path elsewhere",
             takes(Words(Addressing::WORDS)).or(&["S3_ADDRESSING"]).default("auto");
         aws_ca_bundle: variable,
             "PEM file of root certificates to trust for S3 besides the system's, instead of `--ca-cert`",
@@ -70,7 +80,7 @@ settings! {
             takes(Text("TIME")).or(&["TO_TIME"]);
         limit: option String, "load at most N archives, oldest first; not with `--mode spool`",
             takes(Number("N", 1, 1 << 32));
-        shard: option String, "load only shard I of N (I from 0); the hash of its name decides an archive's shard",
+        shard: option String, "load only shard I of N (I from 0); the hash of an archive's name decides its shard",
             takes(Text("I/N")).or(&["SHARD"]).default("0/1");
         kubernetes_shard: variable, "I and N of `--shard`, if neither `--shard` nor `SHARD` is given",
             takes(Text("N")).or(&["JOB_COMPLETION_INDEX", "SHARD_COUNT"]);
@@ -86,7 +96,7 @@ settings! {
             takes(Text("ID")).or(&["ELASTICSEARCH_CLOUD_ID"]);
         elasticsearch_api_key: variable,
             "API key, as `encoded` or `id:api_key`, or a file that holds it; exactly one way to authenticate is \
-             needed: this one or one of the next four",
+             needed: this one, a user name, a bearer token, `--aws-sigv4` or `--no-auth`",
             takes(Text("KEY")).or(&["ELASTICSEARCH_API_KEY", "ELASTICSEARCH_API_KEY_FILE"]);
         username: option String,
             "user name for basic authentication; `user:password@` in the URL works, too",
@@ -147,7 +157,7 @@ settings! {
             takes(Text("N|P%")).or(&["MAX_REJECTED"]);
         account_deletions: option bool, "also delete the posts of deleted accounts",
             takes(Switch).or(&["ACCOUNT_DELETIONS"]);
-        bulk_load_settings: option bool, "tune refresh and replicas for a first load, and restore them at every exit",
+        bulk_load_settings: option bool, "tune refresh and replicas for a first load, and restore them when the run ends",
             takes(Switch).or(&["BULK_LOAD_SETTINGS"]);
         retry_budget: option String,
             "seconds to wait for an unavailable Elasticsearch or S3 in mode `once`; mode `spool` waits \
@@ -184,7 +194,7 @@ settings! {
             takes(File).or(&["DEAD_LETTER_FILE"]).default(".dead_letters.ndjson");
         summary_json: option String, "file for the summary of the run (`-`: standard output)",
             takes(File).or(&["SUMMARY_JSON"]);
-        metrics_file: option String, "file for figures in Prometheus text format, written every ten seconds",
+        metrics_file: option String, "file for metrics in Prometheus text format, written every ten seconds",
             takes(File).or(&["METRICS_FILE"]);
         listen: option String,
             "serve `/metrics`, `/healthz` and `/readyz` over HTTP; a port alone means 127.0.0.1, an address alone \

@@ -7,7 +7,7 @@ pub(super) const PURPOSE: &str = "Reads Megastream archives (zipped SQLite datab
 /// Example command lines, and what each does.
 pub(super) const EXAMPLES: &[(&str, &str)] = &[
     ("megastream_ingest --dry-run /data/megastream", "read everything, write nothing, need no server"),
-    ("megastream_ingest --check /data/megastream", "check whether a run could work"),
+    ("megastream_ingest --check /data/megastream", "check whether a load would work"),
     ("megastream_ingest --create-indices /data/megastream", "load a folder"),
     ("megastream_ingest --source s3 --mode spool", "load a bucket, and then new archives in it"),
     (

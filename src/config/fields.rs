@@ -37,7 +37,7 @@ pub(super) fn choose(excluded: &[String], added: &[String]) -> Result<FieldChoic
     choice.excluded = excluded?.leak();
     if choice.excludes("embeddings") && !choice.models.is_empty() {
         return Err(Failure::usage(
-            "--exclude-field embeddings and --add-field vector:… exclude each other: choose",
+            "--exclude-field embeddings and --add-field vector:… exclude each other: choose one",
         ));
     }
     Ok(choice)

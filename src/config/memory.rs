@@ -34,7 +34,7 @@ impl Memory {
         }
         match size(text) {
             Some(bytes) if bytes >= MIN_BYTES => Ok(Self { bytes, is_auto: false }),
-            Some(_) => Err(Failure::usage(format!("{name} is {text:?}: archives need 16MiB at least"))),
+            Some(_) => Err(Failure::usage(format!("{name} is {text:?}: archives need at least 16MiB"))),
             None => Err(Failure::usage(format!(
                 "{name} is {text:?}: it takes `auto`, or a whole number of bytes, KiB, MiB or GiB, such as \
                  2GiB"

@@ -61,8 +61,10 @@ fn write_in_place(path: &Path, write: Writing<'_>) -> io::Result<()> {
     let copied = put(&copy, write);
     LOGGED.call_once(|| {
         let beside = match &copied {
-            Ok(()) => format!("a whole copy stays in {}", copy.display()),
-            Err(error) => format!("there is no copy beside it ({error}), and a crash in a write may tear it"),
+            Ok(()) => format!("there is a copy of it in {}", copy.display()),
+            Err(error) => {
+                format!("there is no copy beside it ({error}), and a crash during a write may damage it")
+            }
         };
         log::warn!("{} is itself a mount point, so it is written in place: {beside}", path.display());
     });

@@ -61,7 +61,7 @@ impl MetricsFile {
             *warned = Some(Instant::now());
             log::warn!(
                 "--metrics-file (METRICS_FILE) {} cannot be written: {error}; the run continues without it; \
-                 make room for it, or its folder writable",
+                 free some disk space, or make its folder writable",
                 self.path.display()
             );
         }

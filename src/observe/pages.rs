@@ -33,7 +33,7 @@ pub fn serve(reports: &Reports, progress: &Arc<Progress>, stop: &Stop) -> Result
         .resolve()
         .and_then(|addresses| listen::listen(&addresses, Arc::new(move |path: &str| pages.page(path))))
         .map_err(|error| cannot_listen(address, &error))?;
-    log::info!("figures are at http://{bound}/metrics, with /healthz and /readyz beside them");
+    log::info!("metrics are at http://{bound}/metrics, with /healthz and /readyz beside them");
     Ok(())
 }
 

@@ -239,7 +239,7 @@ impl Figures {
         let interval = self.elapsed.saturating_sub(before.elapsed);
         let mut line = format!(
             "archives: {processed} processed, {failed} failed, {pending} pending, {already_done} already done of \
-             {discovered}; rows: {settled} settled, {} rejected, {:.0} rows/s, {:.0} rows/s since the start; \
+             {discovered}; rows: {settled} done, {} rejected, {:.0} rows/s, {:.0} rows/s since the start; \
              requests: {} bulk, {} retried, {:.1} MB",
             self.totals.rows.rejected,
             rate(settled.saturating_sub(before.totals.rows.settled()), interval),

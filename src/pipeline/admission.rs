@@ -118,7 +118,7 @@ fn state_of(archive: &Archive) -> (u64, i128) {
 pub fn too_large(needed: u64, memory: u64) -> String {
     format!(
         "reading it takes {} of memory, but all archives together may take {}: set --memory (MEMORY_LIMIT) \
-         higher, if the machine has as much",
+         higher, if the machine has enough memory",
         format_bytes(needed),
         format_bytes(memory)
     )

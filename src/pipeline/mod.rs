@@ -5,8 +5,8 @@
 //! └─── Rayon pool, one archive per task ───┘            N plain threads     run's own thread
 //! ```
 //!
-//! Every row read reaches the ledger exactly once, as part of an [`Event`](crate::model::Event): either settled or
-//! explicitly unconfirmed. This makes the summary add up.
+//! Every row read reaches the ledger exactly once, as part of an [`Event`](crate::model::Event): with its outcome, or
+//! as unconfirmed. This makes the summary add up.
 
 // The stages.
 

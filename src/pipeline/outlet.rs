@@ -1,4 +1,4 @@
-//! Where workers and replays hand on actions to the senders, in batches, and outcomes to the ledger.
+//! Passes the actions of workers and replays to the senders, in batches, and their outcomes to the ledger.
 //!
 //! Posts and deletions are batched separately. A deletion takes one more request than a post, the delete after its
 //! tombstone, and the deletions of a batch share it. If batches were mixed, each would cause a small extra request: half

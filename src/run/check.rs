@@ -19,8 +19,9 @@ use crate::pipeline::ledger::state_file::StateFile;
 use crate::retry::patience::Retries;
 use crate::run::needs;
 use crate::shutdown::Stop;
+use crate::sink::elasticsearch::answer::{Outage, PreflightError};
 use crate::sink::elasticsearch::client::{Client, RequestLimits};
-use crate::sink::elasticsearch::preflight::{self, Needs, Outage, PreflightError};
+use crate::sink::elasticsearch::preflight::{self, Needs};
 use crate::sink::elasticsearch::retrying::{policy, retry_until_stopped};
 use crate::sink::elasticsearch::{holdings, identity, load_settings};
 
@@ -105,7 +106,7 @@ fn check_settings(load: &Load) -> Vec<Check> {
         server.elasticsearch.insecurities().into_iter().map(|text| Check::warning("settings", text));
     let tuned = load.bulk_load_settings.then(|| {
         let text = format!(
-            "a load sets {}, and puts the present settings back at its end",
+            "a load sets {}, and puts the current settings back at its end",
             load_settings::describe()
         );
         Check::ok("load settings", text)

@@ -50,10 +50,10 @@ impl fmt::Display for NotTaken {
             ),
             NotTaken::Failed(error) => write!(f, "failed: {error} (--retry-failed loads it)"),
             NotTaken::OtherShard => f.write_str("of another shard"),
-            NotTaken::OtherTime(Outside::Before) => f.write_str("older than --from"),
-            NotTaken::OtherTime(Outside::After) => f.write_str("not older than --to"),
+            NotTaken::OtherTime(Outside::Before) => f.write_str("before --from"),
+            NotTaken::OtherTime(Outside::After) => f.write_str("not before --to"),
             NotTaken::OtherTime(Outside::NoTime) => {
-                f.write_str("it has no time in its name, so it is in no span of --from and --to")
+                f.write_str("it has no time in its name, so it is in no time range")
             }
             NotTaken::BeyondLimit => f.write_str("newer than the archives that --limit allows"),
         }

@@ -19,11 +19,12 @@ pub(super) fn of_load(task: &Load, selection: &Selection) -> String {
         return format!("loading {what} from {place}; {state}");
     }
     let interval = intake.spool_interval.as_secs();
-    let settling = match selection.settling {
+    let waiting = match selection.settling {
         0 => String::new(),
-        files => format!("; not settled yet: {files}"),
+        1 => "; 1 file is loaded once it has stopped changing".to_owned(),
+        files => format!("; {files} files are loaded once they have stopped changing"),
     };
-    format!("watching {place} every {interval} s, loading {what}{settling}; {state}")
+    format!("watching {place} every {interval} s, loading {what}{waiting}; {state}")
 }
 
 /// Formats the first line of a dry run.

@@ -188,7 +188,7 @@ class Container(fleet.Fleet):
         with self.running("--mode", "spool") as process:
             state = self.state / "0-of-1.state.json"
             self.wait_until(lambda: fleet.processed(state) == len(self.archives), self.log)
-            address = re.search(r"figures are at (http://\S+)/metrics", self.whole_log())[1]
+            address = re.search(r"metrics are at (http://\S+)/metrics", self.whole_log())[1]
             for path in ("/healthz", "/readyz"):
                 with urllib.request.urlopen(address + path, timeout=10) as answer:
                     self.assertEqual(answer.status, 200, path)

@@ -166,7 +166,7 @@ class Promtool(fleet.Fleet):
                                        stderr=log)
             self.addCleanup(spooler.wait)
             self.addCleanup(spooler.kill)
-            said = lambda: re.search(r"figures are at (http://\S+)/metrics", fleet.read(self.folder / "log"))
+            said = lambda: re.search(r"metrics are at (http://\S+)/metrics", fleet.read(self.folder / "log"))
             address = self.wait_until(said, "the address")[1]
             page = lambda path: urllib.request.urlopen(address + path, timeout=10).read().decode()
             is_done = lambda: re.search(r"last_success_timestamp_seconds \d", page("/metrics"))
@@ -183,6 +183,6 @@ class Promtool(fleet.Fleet):
                               stderr=subprocess.STDOUT, text=True, timeout=fleet.PATIENCE)
         self.assertEqual((done.returncode, done.stdout), (0, ""))
         written = {re.match(r"\w+", line)[0] for line in text.splitlines() if not line.startswith("#")}
-        self.assertLessEqual(written, set(documented()), "figures that are not documented")
+        self.assertLessEqual(written, set(documented()), "metrics that are not documented")
         for name, expression in [*expressions_of_alerts(), *more]:
             self.assertLessEqual({figure for figure, _ in metrics_of(expression)} - OTHERS - absent, written, name)

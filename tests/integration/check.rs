@@ -116,6 +116,7 @@ fn planned_indices_and_missing_privileges_are_reported_and_nothing_is_created() 
     let env = TestEnv::with_fake(Fake::start_with(Store::with_indices(&["posts"])));
     let run = env.run(&["--check", "--create-indices"]).exits(0);
     run.check(lines(&run, "ok: post_tombstones: ")[0].contains("post_tombstones_v1"), "the planned index");
+    run.check(lines(&run, "ok: privileges: ")[0].contains("manage"), "the privilege to create it");
     run.check(lines(&run, "ok: posts: ")[0].contains("writes go to posts"), "the existing index");
     env.fake.deny("manage");
     let run = env.run(&["--check", "--create-indices"]).exits(5);

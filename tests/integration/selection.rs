@@ -72,12 +72,12 @@ fn every_task_that_reads_archives_selects_the_same() {
     let told: Vec<&str> = list.stdout.lines().map(|line| line.rsplit('\t').next().unwrap()).collect();
     assert_eq!(
         told,
-        ["leave (older than --from)", "take", "take", "leave (newer than the archives that --limit allows)"]
+        ["leave (before --from)", "take", "take", "leave (newer than the archives that --limit allows)"]
     );
     let check = env.run(&[&["--check"][..], &chosen].concat()).exits(0);
     check.check(
         check.stdout.contains("2 archives to load")
-            && check.stdout.contains("1 of other times, 1 beyond --limit"),
+            && check.stdout.contains("1 outside --from and --to, 1 beyond --limit"),
         "check counts them",
     );
     env.run(&chosen).exits(0).counts(&[("archives.processed", 2)]);

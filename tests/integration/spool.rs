@@ -217,7 +217,7 @@ fn skipped_files_are_reported_once() {
 }
 
 #[test]
-fn the_start_line_names_the_folder_and_counts_unsettled_files() {
+fn the_start_line_names_the_folder_and_counts_files_that_are_still_changing() {
     let all = archives();
     let env = TestEnv::with_archives(&all[..1]);
     write_aged(&place(&env, &all[1]), &all[1].zip(), Duration::ZERO);
@@ -227,7 +227,8 @@ fn the_start_line_names_the_folder_and_counts_unsettled_files() {
     let run = running.wait().exits(0);
     let first = run.stderr.lines().next().unwrap_or_default();
     let start = format!(
-        "watching {} every 3600 s, loading 1 archive (0.0 MB) into {}; not settled yet: 1; state file: {}",
+        "watching {} every 3600 s, loading 1 archive (0.0 MB) into {}; 1 file is loaded once it has \
+         stopped changing; state file: {}",
         env.path("archives").display(),
         env.fake.url(),
         env.path(STATE_FILE).display()

@@ -44,7 +44,7 @@ fn a_lost_index_does_not_look_like_success() {
     let run = env.run(&["--check"]).exits(0);
     run.check(run.stdout.contains(says), "a check warns, too");
     env.fake.store(|store| store.indices.clear());
-    env.run(&["--create-indices"]).exits(0).says("posts_v1 was just made").says(says);
+    env.run(&["--create-indices"]).exits(0).says("posts_v1 was just created").says(says);
 
     // Documents of archives that were marked just now may not be visible yet.
     let env = TestEnv::with_archives(&archives);

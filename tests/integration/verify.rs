@@ -225,6 +225,25 @@ fn verify_needs_only_read_privileges_and_repair_needs_more() {
     assert_eq!(verify(&env, &[]).code, Some(3), "one row is unreadable");
     assert_eq!(differences(&env), BTreeSet::new());
     assert_eq!(verify(&env, &["--repair"]).code, Some(5));
+    // --check checks what a load needs.
+    let run = env.run(&["--check"]).exits(5);
+    run.check(
+        run.stdout.contains("index, delete, view_index_metadata on posts"),
+        "the missing ones are named",
+    );
+}
+
+#[test]
+fn the_advice_on_a_broken_archive_does_not_name_the_state_file() {
+    let env = loaded(aliases());
+    let broken = Archive::new("20251221_000000");
+    env.write(&format!("archives/{}", broken.name()), "no archive");
+    let run = verify(&env, &[]).exits(3).says("failed: not a valid zip");
+    run.check(run.stderr.contains("some rows were not compared"), "the advice fits");
+    run.check(
+        !run.stderr.contains("--retry-failed") && !run.stderr.contains("--list"),
+        "nothing that does not help",
+    );
 }
 
 #[test]

@@ -151,7 +151,7 @@ fn a_line_has_the_rate_of_the_interval_the_age_and_the_server() {
     };
     let line = now.line(&before);
     for part in [
-        "1500 settled, 1 rejected, 50 rows/s, 75 rows/s since the start",
+        "1500 done, 1 rejected, 50 rows/s, 75 rows/s since the start",
         "newest archive: 2025-12-18T00:00:00.000Z, 5 min old",
         "Elasticsearch is pushing back, 2 requests at once",
     ] {

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::Summary;
-use crate::config::{Job, Reports};
+use crate::config::{Job, Mode, Reports};
 use crate::exit::{EXIT_CODES, ExitCode};
 use crate::model::Reasons;
 use crate::text::{plain, wrap};
@@ -16,10 +16,8 @@ const GAP: usize = 2;
 
 /// Returns the whole text, ending in a new line.
 pub(super) fn of(summary: &Summary, reports: &Reports) -> String {
-    let meaning = EXIT_CODES.iter().find(|(code, _)| code.number() == summary.exit_code);
-    let meaning = plain(meaning.map_or("", |(_, meaning)| meaning));
     let mut text = "\n".to_owned();
-    wrap(&mut text, "", &format!("Exit code {}: {meaning}", summary.exit_code));
+    wrap(&mut text, "", &format!("Exit code {}: {}", summary.exit_code, meaning(summary, reports)));
     for advice in advice(summary, reports) {
         let mut lines = String::new();
         wrap(&mut lines, "    ", &advice);
@@ -32,15 +30,26 @@ pub(super) fn of(summary: &Summary, reports: &Reports) -> String {
     text
 }
 
+/// Returns what the exit code means for this run.
+fn meaning(summary: &Summary, reports: &Reports) -> String {
+    if summary.exit_code == ExitCode::Done.number() {
+        let meaning = match reports.job {
+            Job::Verify | Job::Repair => "the index matches the archives",
+            Job::Load if reports.mode == Mode::Spool => "a signal stopped the spooler",
+            Job::Load | Job::DryRun | Job::Replay => "everything asked for is done",
+        };
+        return meaning.to_owned();
+    }
+    let meaning = EXIT_CODES.iter().find(|(code, _)| code.number() == summary.exit_code);
+    plain(meaning.map_or("", |(_, meaning)| meaning))
+}
+
 /// Lists failures, each with what to do about it, most serious first.
 fn advice(summary: &Summary, reports: &Reports) -> Vec<String> {
     let Summary { archives, rows, reasons, .. } = summary;
     let mut advice = Vec::new();
     if archives.failed > 0 {
-        advice.push(format!(
-            "{} failed: --list says why; replace them by whole files, or try again with --retry-failed",
-            counted(archives.failed, "archive")
-        ));
+        advice.push(failed_advice(reports.job, archives.failed));
     }
     if rows.rejected > 0 {
         advice.push(rejected_advice(reports, rows.rejected, reasons));
@@ -71,6 +80,22 @@ fn advice(summary: &Summary, reports: &Reports) -> Vec<String> {
     advice
 }
 
+/// Says how many archives are broken, and what to do about it.
+fn failed_advice(job: Job, archives: u64) -> String {
+    let what_to_do = match job {
+        Job::Load | Job::Replay => {
+            "--list says why; replace broken files with whole ones, or try again with --retry-failed"
+        }
+        // The state file does not have what a dry run finds.
+        Job::DryRun => "the log or --list says why; replace broken files with whole ones",
+        // A verification ignores the state file, so neither --list nor --retry-failed helps.
+        Job::Verify | Job::Repair => {
+            "the log says why, and some rows were not compared; replace broken files with whole ones, and verify again"
+        }
+    };
+    format!("{} failed: {what_to_do}", counted(archives, "archive"))
+}
+
 /// Says how many rows differ from the archives, and what to do about it.
 fn difference_advice(job: Job, rows: u64) -> Option<String> {
     let what_to_do = if job == Job::Repair {
@@ -98,7 +123,7 @@ fn rejected_advice(reports: &Reports, rows: u64, reasons: &Reasons) -> String {
     }
     let mut text = format!("{} rejected ({}): ", counted(rows, "row"), why.join(", "));
     let Some(path) = reports.dead_letters.as_deref().map(shown) else {
-        return text + "name a file with --dead-letter to see them";
+        return text + "name a file with --dead-letter to see the rows";
     };
     text.push_str(&format!("see {path}"));
     if matches!(reports.job, Job::DryRun | Job::Verify) {
@@ -270,153 +295,4 @@ fn grouped(number: u64) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use super::*;
-    use crate::config::{Mode, Place};
-    use crate::model::{Tally, Totals};
-    use crate::observe::report::{Archives, Requests};
-
-    fn reports(dead_letter: &str) -> Reports {
-        Reports {
-            job: Job::Load,
-            mode: Mode::Once,
-            source: Place::Local,
-            shows_documents: false,
-            dead_letters: Some(dead_letter.into()),
-            summary: None,
-            max_rejected: None,
-            metrics_file: None,
-            listen: None,
-        }
-    }
-
-    fn text(code: ExitCode, archives: Archives, rows: Tally, reports: &Reports) -> String {
-        let rejected = [("mapper_exception".to_owned(), rows.rejected)].into_iter().filter(|(_, n)| *n > 0);
-        let can_be_replayed = rows.rejected;
-        let reasons = Reasons { rejected: rejected.collect(), can_be_replayed, ..Reasons::default() };
-        let totals = Totals { rows, reasons };
-        let requests = Requests { bulk: 1200, retried: 1, bytes_sent: 1_500_000, bytes_on_wire: 1_500_000 };
-        Summary::new(reports, None, code, archives, totals, requests, Duration::from_secs(2)).table(reports)
-    }
-
-    #[test]
-    fn a_run_without_failures_has_no_advice() {
-        let archives = Archives { discovered: 8, processed: 8, ..Archives::default() };
-        let rows = Tally { read: 12_000, indexed: 12_000, ..Tally::default() };
-        let text = text(ExitCode::Done, archives, rows, &reports("dead"));
-        assert_eq!(
-            text,
-            "
-Exit code 0: everything asked for is done, or a spool run was stopped by a
-signal
-
-  Archives         Rows
-  processed   8    indexed  12,000
-  discovered  8    read     12,000
-
-  Run
-  bulk requests  1,200
-  retried            1
-  MB sent          1.5
-  seconds          2.0
-  rows/s         6,000
-"
-        );
-    }
-
-    #[test]
-    fn the_table_fits_a_narrow_window_and_names_what_went_wrong() {
-        let n = 1_234_567_890;
-        let archives = Archives { discovered: n, already_done: n, processed: n, failed: n, pending: n };
-        let rows =
-            Tally { read: n, indexed: n, deleted: n, superseded: n, suppressed: n, ..Tally::default() };
-        let rows = Tally { skipped: n, rejected: n, unconfirmed: n, ..rows };
-        let text = text(ExitCode::Failed, archives, rows, &reports("dead"));
-        let table = &text[text.find("  Archives").unwrap()..];
-        assert!(table.lines().all(|line| line.len() <= MAX_WIDTH), "{table}");
-        for name in ["failed", "pending", "already done", "rejected", "unconfirmed", "suppressed"] {
-            assert!(table.contains(&format!("{name} ")), "{name}: {table}");
-        }
-    }
-
-    #[test]
-    fn a_run_that_did_nothing_has_no_table_of_zeros() {
-        let table = |code, rows| {
-            let summary = Summary::new(
-                &reports("dead"),
-                None,
-                code,
-                Archives::default(),
-                Totals { rows, ..Totals::default() },
-                Requests::default(),
-                Duration::from_secs(1),
-            );
-            summary.table(&reports("dead")).contains("Rows")
-        };
-        for code in [ExitCode::Usage, ExitCode::Refused, ExitCode::Locked] {
-            assert!(!table(code, Tally::default()), "{code:?}");
-            assert!(table(code, Tally { read: 1, indexed: 1, ..Tally::default() }), "{code:?}");
-        }
-        assert!(table(ExitCode::Done, Tally::default()));
-    }
-
-    #[test]
-    fn failures_come_first_and_say_what_to_do() {
-        let archives = Archives { discovered: 5, failed: 1, pending: 2, processed: 2, ..Archives::default() };
-        let rows = Tally { read: 12, rejected: 12, ..Tally::default() };
-        let reports = reports("my dead");
-        let text = text(ExitCode::Unavailable, archives, rows, &reports);
-        let advice = "
-  - 1 archive failed: --list says why; replace them by whole files, or try again
-    with --retry-failed
-  - 12 rows rejected (mapper_exception 12): see 'my dead'; once the cause is
-    corrected, send them again with --replay 'my dead'
-  - 2 archives pending: run again once the server is back
-";
-        assert!(text.contains(advice), "{text}");
-    }
-
-    #[test]
-    fn the_most_frequent_reasons_are_named_and_the_others_counted() {
-        let reasons = |count: u64| Reasons {
-            rejected: (1..=count).map(|n| (format!("r{n}"), n)).collect(),
-            ..Reasons::default()
-        };
-        let reports = reports("dead");
-        assert!(rejected_advice(&reports, 9, &reasons(3)).contains("(r3 3, r2 2, r1 1)"));
-        assert!(rejected_advice(&reports, 9, &reasons(4)).contains("(r4 4, r3 3, r2 2, 1 other reason)"));
-        assert!(rejected_advice(&reports, 9, &reasons(5)).contains("(r5 5, r4 4, r3 3, 2 other reasons)"));
-    }
-
-    #[test]
-    fn the_advice_to_replay_covers_only_rows_with_a_document() {
-        let advice = |reports: &Reports, rows, can_be_replayed| {
-            rejected_advice(reports, rows, &Reasons { can_be_replayed, ..Reasons::default() })
-        };
-        let mut reports = reports("dead");
-        assert_eq!(
-            advice(&reports, 3, 1),
-            "3 rows rejected (): see dead; once the cause is corrected, send 1 document again with --replay dead; 2 rows are \
-             damaged in the archive: there is nothing to send again"
-        );
-        let nothing = advice(&reports, 1, 0);
-        assert!(
-            nothing.ends_with("see dead; 1 row is damaged in the archive: there is nothing to send again")
-        );
-        reports.job = Job::Replay;
-        let nothing = advice(&reports, 2, 0);
-        assert!(
-            nothing.ends_with("2 lines hold no document, or one for other indices (RUST_LOG=debug says why)")
-        );
-        reports.job = Job::DryRun;
-        assert!(advice(&reports, 2, 0).ends_with(": see dead"));
-    }
-
-    #[test]
-    fn digits_are_grouped_by_three() {
-        let numbers = [0, 999, 1_000, 12_345, 1_234_567].map(grouped);
-        assert_eq!(numbers, ["0", "999", "1,000", "12,345", "1,234,567"]);
-    }
-}
+mod tests;

@@ -132,7 +132,7 @@ fn check_selection(selection: &Selection) -> Vec<Check> {
 /// Describes the archives that --from, --to and --limit leave out.
 fn not_selected(other_times: u64, beyond_limit: u64) -> String {
     let of = |count: u64, what: &str| if count > 0 { format!(", {count} {what}") } else { String::new() };
-    of(other_times, "of other times") + &of(beyond_limit, "beyond --limit")
+    of(other_times, "outside --from and --to") + &of(beyond_limit, "beyond --limit")
 }
 
 /// Reports archives that have changed since they were done.

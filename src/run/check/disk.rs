@@ -93,7 +93,7 @@ fn judge_space(folder: &Path, free: u64) -> Check {
         "disk",
         format!(
             "{text}: a run stops, and marks nothing more, if the state file or the dead-letter file cannot \
-             be written; free some"
+             be written; free some disk space"
         ),
     )
 }

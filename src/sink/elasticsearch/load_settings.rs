@@ -7,7 +7,6 @@
 //! - Processes that load into the same index need no communication. The refresh interval of a load is a value that
 //!   nobody else would choose. If a process finds it and has no record of its own, another process will restore it, so
 //!   the first one leaves the index alone. A value is restored only if it is still as the load set it.
-//!   restore it, and leaves the index alone. Only values that are still as the load set them are restored.
 
 mod changes;
 mod replies;
@@ -19,9 +18,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use super::answer::{PreflightError, answer};
 use super::client::{Client, ContentType, Reply, RequestLimits};
 use super::flat::Values;
-use super::preflight::error::{PreflightError, answer};
 use super::retrying::{policy, retry};
 use crate::config;
 use crate::exit::Failure;
@@ -132,7 +131,7 @@ impl LoadSettings {
         let text = serde_json::to_vec_pretty(&self.record).map_err(io::Error::from);
         text.and_then(|text| files::replace(&self.path, &text)).map_err(|error| {
             Failure::run(format!(
-                "--bulk-load-settings: no index setting is changed, because the present settings cannot be \
+                "--bulk-load-settings: no index setting is changed, because the current settings cannot be \
                  saved in {}: {error}; make its folder writable",
                 self.path.display()
             ))

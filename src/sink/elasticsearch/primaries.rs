@@ -5,15 +5,15 @@
 //! if the shards are in the same place after the flush as before the first request.
 //!
 //! Source: Elasticsearch, "Search shards API". The `ephemeral_id` of a node changes with each start, and the
-//! `allocation_id` of a shard with each allocation. The privilege is `view_index_metadata`.
+//! `allocation_id` of a shard with each allocation. The request needs the privilege `view_index_metadata`.
 
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
+use super::answer::{PreflightError, answer};
 use super::client::Client;
 use super::outcome::is_not_offered;
-use super::preflight::error::{PreflightError, answer};
 use crate::model::Names;
 use crate::observe::finding::Check;
 

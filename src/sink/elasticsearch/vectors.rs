@@ -1,4 +1,4 @@
-//! Decides how the vectors of posts are encoded: as configured, or as the server is proven to read them.
+//! Decides how the vectors of posts are encoded: as configured, or as a test shows that the server reads them.
 //!
 //! Base64 is less than half the size of an array and far cheaper to index. But only Elasticsearch 9.3 and later read it
 //! as big-endian f32. Others refuse the document, or read it in the other byte order, which is garbage without an
@@ -122,7 +122,7 @@ impl Prover {
                 (VectorEncoding::Array, why)
             }
             Finding::Inconclusive(why) => {
-                log::debug!("whether vectors can be sent as base64 is still open: {why}");
+                log::debug!("it is not known yet whether vectors can be sent as base64: {why}");
                 return;
             }
         };

@@ -46,7 +46,7 @@ pub(super) fn ask_instance(agent: &Agent, url: &str, is_known: bool) -> Result<C
         .body(String::new());
     let silent = if is_known { StepError::Unavailable } else { StepError::Absent };
     let (status, token) = ask(agent, token, CONNECT_LOCAL)
-        .map_err(|why| silent(format!("the metadata service cannot be asked: {why}")))?;
+        .map_err(|why| silent(format!("the metadata service cannot be reached: {why}")))?;
     let answers = |status: u16| format!("the metadata service answers HTTP {status}");
     match status {
         200 => {}

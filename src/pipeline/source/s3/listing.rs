@@ -89,7 +89,7 @@ pub(super) fn list(
         }
         length.add(&page);
         if let Some(so_far) = length.line_if_due(Instant::now()) {
-            log::info!("the listing of {bucket} goes on: {so_far}");
+            log::info!("the listing of {bucket} is not complete yet: {so_far}");
         }
         found.add(page.keys, page.unreadable);
         match (start, page.next) {

@@ -8,8 +8,8 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::Needs;
-use super::error::{PreflightError, answer};
 use crate::observe::finding::Check;
+use crate::sink::elasticsearch::answer::{PreflightError, answer};
 use crate::sink::elasticsearch::client::{Client, ContentType, Reply};
 
 const PATH: &str = "/_security/user/_has_privileges?filter_path=has_all_requested,index";
@@ -78,16 +78,20 @@ impl Grants {
         let mut wanted = if needs.reads_only { vec!["read"] } else { NEEDED.to_vec() };
         wanted.extend(needs.manage.then_some("manage"));
         let missing: Vec<_> = names.iter().filter_map(|name| self.missing(name, &wanted)).collect();
-        let is_known = |name| wanted.iter().all(|privilege| self.has(name, privilege).is_some());
+        let is_known =
+            names.iter().all(|name| wanted.iter().all(|privilege| self.has(name, privilege).is_some()));
         if !missing.is_empty() {
             let missing = missing.join("; ");
             Check::failed(
                 "privileges",
                 format!("this run lacks index privileges: {missing}: grant them to its user, role or key"),
             )
-        } else if !names.iter().all(|name| is_known(name)) {
+        } else if !is_known {
             Check::warning("privileges", "this server does not show the privileges of this run")
         } else {
+            // Only a missing index needs this, and its own check fails without it.
+            let may_create = needs.create && names.iter().all(|name| self.has(name, "manage") == Some(true));
+            wanted.extend((may_create && !needs.manage).then_some("manage"));
             Check::ok("privileges", format!("this run has {}", wanted.join(", ")))
         }
     }
@@ -107,10 +111,13 @@ impl Grants {
     pub(super) fn judge_creation(&self, alias: &'static str, index: &str) -> Option<Check> {
         let missing: Vec<_> =
             [alias, index].iter().filter_map(|name| self.missing(name, &["manage"])).collect();
-        let would_create = format!("--create-indices would create the index {index} with the alias {alias}");
+        let why = format!(
+            "grant them to its user, role or key, because --create-indices would create the index {index} with the alias \
+             {alias}"
+        );
         (!missing.is_empty()).then(|| {
             let missing = missing.join("; ");
-            Check::failed("privileges", format!("this run lacks index privileges: {missing}: {would_create}"))
+            Check::failed("privileges", format!("this run lacks index privileges: {missing}: {why}"))
         })
     }
 
@@ -153,6 +160,17 @@ mod tests {
     fn changing_settings_needs_manage() {
         let check = parse(&reply(200, GRANTED)).judge(&NAMES, Needs { manage: true, ..Needs::default() });
         assert!(check.status == Status::Failed && check.text.contains("manage on posts"), "{check}");
+    }
+
+    #[test]
+    fn creating_indices_shows_manage_if_it_is_granted() {
+        let creates = Needs { create: true, ..Needs::default() };
+        let check = |body: &str| parse(&reply(200, body)).judge(&NAMES, creates);
+        let all = check(&GRANTED.replace(r#""manage":false"#, r#""manage":true"#));
+        assert!(all.status == Status::Ok && all.text.ends_with("view_index_metadata, manage"), "{all}");
+        // Existing indices do not need it.
+        let without = check(GRANTED);
+        assert!(without.status == Status::Ok && !without.text.contains("manage"), "{without}");
     }
 
     #[test]

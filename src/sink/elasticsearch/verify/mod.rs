@@ -1,5 +1,5 @@
-//! Checks whether the indices hold what the archives say. Looks up each batch, judges and reports the result, and sends
-//! differing rows again if configured.
+//! Compares the indices with the archives. Looks up each batch, judges and reports the result, and repairs differences
+//! if configured.
 //!
 //! A batch takes one or two requests. The ids are looked up in every index of posts and of tombstones (`held`). That
 //! decides everything except posts with the expected version (`judge`). These are fetched and compared field by field

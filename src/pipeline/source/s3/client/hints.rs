@@ -23,7 +23,9 @@ pub(super) fn of_transport(settings: &S3, place: &Place, error: TransportError) 
             "{host}: {error}: add the root with --ca-cert (ELASTICSEARCH_CA_CERT), which applies to S3, \
              too, or with AWS_CA_BUNDLE"
         )),
-        TransportError::Refused(why) => GetError::Refused(format!("{host}: {why}")),
+        TransportError::Refused(why) | TransportError::RefusedByProxy(why) => {
+            GetError::Refused(format!("{host}: {why}"))
+        }
         TransportError::Connect(why) => {
             GetError::unavailable(format!("{host}: {error}{}", connect(settings, place, why)))
         }
@@ -80,7 +82,7 @@ pub(super) fn twice(settings: &S3, place: &Place) -> Option<String> {
     let what = if begins_with_it { "begins with" } else { "ends in" };
     (ends_in_it || begins_with_it).then(|| {
         let without = if is_of_aws(&place.base) || begins_with_it {
-            "name the server alone"
+            "name only the server"
         } else {
             "remove the bucket"
         };
