@@ -144,7 +144,9 @@ impl StateFile {
     /// copy, or if it is not complete.
     fn read_copy(path: &Path, error: &io::Error) -> Option<Self> {
         let copy = files::copy_of(path);
-        if !files::is_mount_point(path) || !copy.is_file() {
+        // No crash empties a file that is written in place, so somebody has, perhaps to load everything again.
+        let is_emptied = std::fs::metadata(path).is_ok_and(|file| file.len() == 0);
+        if is_emptied || !files::is_mount_point(path) || !copy.is_file() {
             return None;
         }
         let mut state = Self::read(path, &copy).ok()?;

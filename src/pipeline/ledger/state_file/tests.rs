@@ -431,6 +431,10 @@ fn a_torn_file_that_is_a_mount_point_is_read_from_its_copy() {
     const WHOLE: &str = r#"[{"filename":"a","status":"processed"}]"#;
     if let Some(path) = std::env::var_os("MOUNTED_STATE").map(PathBuf::from) {
         assert_eq!(StateFile::load(&path).unwrap().get("a"), Some(&Mark::Processed));
+        fs::write(&path, "").unwrap();
+        let error = StateFile::load(&path).unwrap_err();
+        assert!(error.message.contains("write [] into it"), "somebody has emptied it: {error}");
+        fs::write(&path, &WHOLE[..20]).unwrap();
         fs::write(files::copy_of(&path), &WHOLE[..20]).unwrap();
         assert_eq!(StateFile::load(&path).unwrap_err().code, ExitCode::Usage, "the copy is torn, too");
         fs::remove_file(files::copy_of(&path)).unwrap();
