@@ -66,16 +66,22 @@ impl Admission {
         bytes_to_read(bytes, 0) > self.memory
     }
 
-    /// Waits for `bytes` of memory for an archive. `file` is the size of its file, which is already counted elsewhere.
+    /// Waits for `bytes` of memory for an archive. A downloaded file is already counted elsewhere.
     ///
     /// # Errors
     ///
     /// [`ArchiveError::NoRoom`] if there never will be room, [`ArchiveError::Unavailable`] if the run is to stop.
-    pub fn admit(&self, file: u64, bytes: u64, stop: &Stop) -> Result<Room, ArchiveError> {
+    pub fn admit(&self, bytes: u64, stop: &Stop) -> Result<Room, ArchiveError> {
         self.rooms.acquire(bytes, stop).map_err(|why| match why {
-            NoRoom::TooLarge => ArchiveError::NoRoom(file.saturating_add(bytes)),
+            NoRoom::TooLarge => ArchiveError::NoRoom(self.memory_with(bytes)),
             NoRoom::Stopping => ArchiveError::Unavailable("the run was stopped".to_owned()),
         })
+    }
+
+    /// Returns the memory that leaves `bytes` for archives being read, besides the part for downloaded files.
+    fn memory_with(&self, bytes: u64) -> u64 {
+        let downloads = if self.downloads > 0 { DOWNLOADED_BYTES.min(bytes / 3 + 1) } else { 0 };
+        bytes.saturating_add(downloads)
     }
 
     /// Waits until nothing else is being read, for a file larger than the memory for downloads. None if the run is to
@@ -141,10 +147,24 @@ mod tests {
     }
 
     #[test]
+    fn the_memory_that_is_reported_as_needed_is_enough() {
+        for bytes in [GIB, 5 * GIB / 4, 8 * GIB + 1] {
+            for downloaded in [false, true] {
+                let admission = Admission::new(bytes - 1, 4, downloaded);
+                let error = admission.admit(bytes, &Stop::new()).unwrap_err();
+                let ArchiveError::NoRoom(needed) = error else { panic!("{error}") };
+                assert!(needed > bytes - 1, "more than there is");
+                assert!(Admission::new(needed, 4, downloaded).admit(bytes, &Stop::new()).is_ok(), "{needed}");
+                assert!(needed <= bytes + bytes / 3 + 1);
+            }
+        }
+    }
+
+    #[test]
     fn the_figures_add_databases_and_downloads() {
         let admission = Admission::new(GIB, 4, true);
         let figures = admission.figures();
-        let room = admission.admit(0, 700, &Stop::new()).unwrap();
+        let room = admission.admit(700, &Stop::new()).unwrap();
         admission.downloaded().fetch_add(50, Ordering::Relaxed);
         assert_eq!(figures(), MemoryFigures { limit: GIB, admitted: 750 });
         drop(room);
@@ -163,7 +183,7 @@ mod tests {
             etag: None,
         };
         assert!(!admission.is_too_large(&archive));
-        let error = admission.admit(0, 2 * GIB, &Stop::new()).unwrap_err();
+        let error = admission.admit(2 * GIB, &Stop::new()).unwrap_err();
         assert_eq!(error, ArchiveError::NoRoom(2 * GIB));
         let text = admission.mark_too_large(&archive, 2 * GIB);
         assert!(text.contains("takes 2.0 GiB of memory") && text.contains("may take 1.0 GiB"), "{text}");

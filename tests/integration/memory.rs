@@ -191,6 +191,21 @@ fn downloads_stay_within_the_memory_limit() {
 }
 
 #[test]
+fn an_object_that_needs_the_share_of_downloads_reports_the_memory_that_is_enough() {
+    let s3 = FakeS3::start();
+    let env = TestEnv::new();
+    let (name, content) = padded(0, 60);
+    s3.put(&format!("in/{name}"), content);
+    // Reading it takes about 63 MiB, but a quarter of the memory is for downloads.
+    let run = |memory: &str| ingest(&env, &s3).args(&["--dry-run", "--memory", memory]).run();
+    let refused = run("70MiB").exits(1).says("set --memory (MEMORY_LIMIT)");
+    let told = refused.stderr.split("reading it takes ").nth(1).and_then(|rest| rest.split(" MiB").next());
+    let needed: f64 = told.and_then(|number| number.parse().ok()).expect("a number of MiB");
+    refused.check(needed > 70.0, "it takes more than there is");
+    run(&format!("{}MiB", needed.ceil())).exits(0).counts(&[("archives.processed", 1)]);
+}
+
+#[test]
 fn an_object_with_many_rows_waits_for_memory_that_others_use() {
     let s3 = FakeS3::start();
     let env = TestEnv::new();

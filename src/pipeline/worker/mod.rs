@@ -162,7 +162,7 @@ impl Workers<'_> {
         // The memory needed after unzipping, in bytes, if it turns out to be more than usual.
         let mut beside = 0;
         loop {
-            let mut room = self.admission.admit(0, needed, self.stop)?;
+            let mut room = self.admission.admit(needed, self.stop)?;
             let read = buffers.read_within(&archive.path, room.bytes());
             let image = self.unless_changed(archive, read)?;
             // The file is no longer in memory, and the size of the database is known now.
@@ -189,7 +189,7 @@ impl Workers<'_> {
             return self.unpack_alone(archive, download, needed, room, buffers);
         }
         loop {
-            let room = self.admission.admit(archive.bytes, needed, self.stop)?;
+            let room = self.admission.admit(needed, self.stop)?;
             let image = buffers.unpack(download.bytes())?;
             match self.scan(archive, image, room) {
                 Err(ArchiveError::NoRoom(more)) if more > needed => needed = more,
