@@ -6,7 +6,7 @@ use s3::signing::uri_encode;
 use ureq::Agent;
 use ureq::http::Request;
 
-use super::request::{CONNECT_LOCAL, ask, parse_document};
+use super::request::{CONNECT_LOCAL, ask, read_document, refusal};
 use super::{Credentials, StepError};
 use crate::auth::aws::Container;
 use crate::files;
@@ -29,11 +29,12 @@ pub(super) fn ask_container(agent: &Agent, container: &Container) -> Result<Cred
     let (status, body) = ask(agent, request.body(String::new()), CONNECT_LOCAL)
         .map_err(|why| StepError::Unavailable(why.to_string()))?;
     match status {
-        200 => {
-            parse_document(&body).ok_or_else(|| StepError::Unavailable("the reply cannot be read".to_owned()))
-        }
+        200 => read_document(&body),
         429 | 500.. => Err(StepError::Unavailable(format!("the endpoint answers HTTP {status}"))),
-        _ => Err(StepError::Refused(format!("the endpoint answers HTTP {status}"))),
+        _ => {
+            let why = refusal(&body).map(|why| format!(" ({why})")).unwrap_or_default();
+            Err(StepError::Refused(format!("the endpoint answers HTTP {status}{why}")))
+        }
     }
 }
 
@@ -67,9 +68,7 @@ pub(super) fn ask_instance(agent: &Agent, url: &str, is_known: bool) -> Result<C
     let role = roles.lines().next().map(str::trim).filter(|role| !role.is_empty() && status == 200);
     let role = role.ok_or_else(|| StepError::Absent("the instance has no role".to_owned()))?;
     match read(format!("{ROLES}/{}", uri_encode(role, true)))? {
-        (200, body) => {
-            parse_document(&body).ok_or_else(|| StepError::Unavailable("the reply cannot be read".to_owned()))
-        }
+        (200, body) => read_document(&body),
         (status, _) => Err(StepError::Unavailable(answers(status))),
     }
 }

@@ -6,9 +6,10 @@ use serde::Deserialize;
 use ureq::http::Request;
 use ureq::{Agent, AsSendBody};
 
-use super::Credentials;
+use super::{Credentials, StepError};
 use crate::http::TransportError;
 use crate::secret::Secret;
+use crate::text::on_one_line;
 use crate::timestamp::parse_rfc3339_millis;
 
 /// Connect time-out for services on this host.
@@ -22,6 +23,9 @@ const CALL_LIMIT: Duration = Duration::from_secs(15);
 
 /// Limit on a reply, in bytes.
 const REPLY_BYTES: u64 = 256 << 10;
+
+/// Maximum length of a service's error text in messages, in characters.
+const MAX_REASON_CHARS: usize = 300;
 
 /// Sends one request; returns status and body.
 pub(super) fn ask(
@@ -73,6 +77,34 @@ pub(super) fn parse_document(body: &[u8]) -> Option<Credentials> {
     })
 }
 
+/// Parses such a document.
+///
+/// # Errors
+///
+/// Says why it holds no credentials, as far as the document does.
+pub(super) fn read_document(body: &[u8]) -> Result<Credentials, StepError> {
+    parse_document(body).ok_or_else(|| {
+        StepError::Unavailable(match refusal(body) {
+            Some(why) => format!("the reply has no keys, but {why}"),
+            None => "the reply cannot be read".to_owned(),
+        })
+    })
+}
+
+/// Returns the code and the message of a document that reports an error. None: it reports none.
+pub(super) fn refusal(body: &[u8]) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Refusal {
+        #[serde(alias = "Code")]
+        code: String,
+        #[serde(alias = "Message")]
+        message: Option<String>,
+    }
+    let Refusal { code, message } = serde_json::from_slice(body).ok()?;
+    let text = format!("{code} {}", message.unwrap_or_default());
+    Some(on_one_line(text.trim_end(), MAX_REASON_CHARS))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -91,6 +123,13 @@ mod tests {
         let body = br#"{"Version":1,"AccessKeyId":"ASIA1","SecretAccessKey":"secret","SessionToken":"token",
             "Expiration":"2026-06-13T14:00:00+02:00"}"#;
         assert_eq!(parse_document(body), Some(expected));
-        assert_eq!(parse_document(br#"{"Code":"AssumeRoleUnauthorizedAccess"}"#), None);
+        let told = |body: &str| read_document(body.as_bytes());
+        let unavailable = |why: &str| Err(StepError::Unavailable(why.to_owned()));
+        assert_eq!(
+            told(r#"{"Code":"AssumeRoleUnauthorizedAccess","Message":"EC2 cannot\nassume it"}"#),
+            unavailable("the reply has no keys, but AssumeRoleUnauthorizedAccess EC2 cannot\\nassume it")
+        );
+        assert_eq!(told(r#"{"code":"Failed"}"#), unavailable("the reply has no keys, but Failed"));
+        assert_eq!(told("<html>"), unavailable("the reply cannot be read"));
     }
 }
