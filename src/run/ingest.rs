@@ -11,7 +11,7 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use super::looks::{Looks, Store};
 use super::{MAX_ROUNDS, Run, judge_holdings, needs, start};
-use crate::config::{Archives, DryRun, Intake, Load, Mode, Output, VectorChoice};
+use crate::config::{Archives, DryRun, Intake, Load, Mode, Output};
 use crate::exit::Failure;
 use crate::files;
 use crate::model::{Archive, Selection};
@@ -120,10 +120,7 @@ impl Run<'_> {
         log::info!("{}", start::of_dry_run(task, &selection));
         let pool = pool(intake.workers)?;
         let output = task.output.as_ref().map(open).transpose()?.map(Mutex::new);
-        let vectors = match task.vectors {
-            VectorChoice::Base64 => VectorEncoding::Base64,
-            VectorChoice::Auto | VectorChoice::Array => VectorEncoding::Array,
-        };
+        let vectors = VectorEncoding::untested(task.vectors);
         let sink = Ndjson { names: *names, vectors, output, stop: self.stop };
         let ledger = Ledger::new(None, self.dead_letters(), &sink, self.progress, self.stop)
             .watched_by(&self.refusals);

@@ -81,38 +81,41 @@ impl StateFile {
 
     /// Creates a state in which nothing is done, for runs that read all archives. Must never be saved.
     pub fn empty(path: &Path) -> Self {
-        let (text, known, sums) = (Text::new(), HashMap::new(), Sums::new());
-        let (unsaved, journal, written) = (Vec::new(), Journal::of(path), Instant::now());
-        Self { path: path.to_owned(), text, known, unsaved, sums, journal, has_journal: false, written }
+        Self {
+            path: path.to_owned(),
+            text: Text::new(),
+            known: HashMap::new(),
+            unsaved: Vec::new(),
+            sums: Sums::new(),
+            journal: Journal::of(path),
+            has_journal: false,
+            written: Instant::now(),
+        }
     }
 
     /// Reads the text at `from` as the state file at `path`.
     fn read(path: &Path, from: &Path) -> io::Result<Self> {
-        let mut known = HashMap::new();
-        let mut sums = Sums::new();
-        let text = match files::open(from) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Text::new(),
-            file => {
-                let mut file = file?;
-                if is_object(&mut file)? {
-                    return Self::read_object(path, file);
-                }
-                // If an archive has several entries, the last one counts.
-                let shape = scan::objects(BufReader::with_capacity(READ_BYTES, &file), |at, entry| {
-                    let (name, mark, stamp) = StateEntry::read(entry, &mut sums)?;
-                    let place = Place { at, length: entry.len() as u64 };
-                    known.insert(name.into_boxed_str(), ArchiveState::new(mark, stamp, place));
-                    Ok(())
-                })?;
-                Text::of(file, shape)?
-            }
+        let mut state = Self::empty(path);
+        let mut file = match files::open(from) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(state),
+            file => file?,
         };
-        let (unsaved, journal, written) = (Vec::new(), Journal::of(path), Instant::now());
-        Ok(Self { path: path.to_owned(), text, known, unsaved, sums, journal, has_journal: false, written })
+        if is_object(&mut file)? {
+            return state.read_object(file);
+        }
+        // If an archive has several entries, the last one counts.
+        let shape = scan::objects(BufReader::with_capacity(READ_BYTES, &file), |at, entry| {
+            let (name, mark, stamp) = StateEntry::read(entry, &mut state.sums)?;
+            let place = Place { at, length: entry.len() as u64 };
+            state.known.insert(name.into_boxed_str(), ArchiveState::new(mark, stamp, place));
+            Ok(())
+        })?;
+        state.text = Text::of(file, shape)?;
+        Ok(state)
     }
 
     /// Reads the formats with a cursor. Such a file is small, so it is read as a whole.
-    fn read_object(path: &Path, mut file: File) -> io::Result<Self> {
+    fn read_object(mut self, mut file: File) -> io::Result<Self> {
         let wrong = |what: String| io::Error::new(io::ErrorKind::InvalidData, what);
         let mut text = String::new();
         file.read_to_string(&mut text)?;
@@ -122,23 +125,19 @@ impl StateFile {
         if files.is_none() && cursor.is_none() {
             return Err(wrong("it is an object with neither files nor a cursor".to_owned()));
         }
-        let (unsaved, journal, written) = (Vec::new(), Journal::of(path), Instant::now());
-        let (text, known, sums) = (Text::new(), HashMap::new(), Sums::new());
-        let mut state =
-            Self { path: path.to_owned(), text, known, unsaved, sums, journal, has_journal: false, written };
         for entry in files.unwrap_or_default() {
             let entry = entry.get().as_bytes();
-            let (name, mark, stamp) = StateEntry::read(entry, &mut state.sums).map_err(wrong)?;
-            state.put(&name, entry, mark, stamp);
+            let (name, mark, stamp) = StateEntry::read(entry, &mut self.sums).map_err(wrong)?;
+            self.put(&name, entry, mark, stamp);
         }
         if let Some(cursor) = cursor {
             let entry = format!(
                 r#"{{"filename":"{CURSOR}","status":"processed","timestamp":"","last_time_us":{cursor}}}"#
             );
-            state.sums.cursor_us = Some(cursor);
-            state.put(CURSOR, entry.as_bytes(), Mark::Processed, None);
+            self.sums.cursor_us = Some(cursor);
+            self.put(CURSOR, entry.as_bytes(), Mark::Processed, None);
         }
-        Ok(state)
+        Ok(self)
     }
 
     /// Reads the copy beside a file that can only be written in place and that a crash has torn. None if there is no

@@ -336,6 +336,11 @@ impl Client {
         }
     }
 
+    /// Records that a proxy has answered instead of the server, without a connection to it.
+    fn record_refusal(&self, why: &str) {
+        self.pages.lock().unwrap_or_else(PoisonError::into_inner).0 = Some(why.to_owned());
+    }
+
     /// Compresses a body, if compression is configured.
     fn compressed<'a>(&self, mut ask: Outgoing<'a>) -> Outgoing<'a> {
         let gzip =
@@ -355,12 +360,8 @@ fn agent(settings: &config::Elasticsearch, limits: RequestLimits) -> Result<Agen
         client_cert: client_cert.map(|(certificate, key)| (certificate.as_path(), key.as_path())),
         is_https: settings.urls.iter().any(|url| url.starts_with("https:")),
         skip_tls_verify: settings.skip_tls_verify,
-        proxies: &settings.proxies,
-        connect_limit: limits.connect,
-        // The whole request already has a time limit.
-        head_limit: None,
-        read_limit: None,
         idle_connections: limits.idle_connections,
+        ..http::HttpSettings::new(&settings.proxies, limits.connect)
     })
 }
 

@@ -2,9 +2,9 @@
 
 use serde::Deserialize;
 
+use super::answer::{PreflightError, answer};
 use super::client::{Client, ContentType, Reply};
 use super::outcome::is_unavailable;
-use super::preflight::error::{PreflightError, answer};
 
 /// Flushes the indices behind some names, separated by commas. Elasticsearch Serverless has no flush and needs none:
 /// its store already has everything that is confirmed.
@@ -17,11 +17,14 @@ pub(super) fn flush(client: &Client, names: &str) -> Result<(), PreflightError> 
     match reply.status {
         200 if all_shards_flushed(&reply.body) => Ok(()),
         410 if is_serverless(&reply) => Ok(()),
+        _ if reply.is_page() && !is_unavailable(&reply) => {
+            Err(PreflightError::not_elasticsearchs(&format!("POST /{names}/_flush"), &reply))
+        }
         401 | 403 if !is_unavailable(&reply) => {
             let why = format!("{} ({})", forbidden(client, names), reply.reason());
             Err(PreflightError::refused("durability", why))
         }
-        status => Err(PreflightError::unavailable_as(format!("the flush answers status {status}"), &reply)),
+        _ => Err(PreflightError::unavailable_as(format!("the flush answers {}", reply.reason()), &reply)),
     }
 }
 

@@ -18,9 +18,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use super::answer::{PreflightError, answer};
 use super::client::{Client, ContentType, Reply, RequestLimits};
 use super::flat::Values;
-use super::preflight::error::{PreflightError, answer};
 use super::retrying::{policy, retry};
 use crate::config;
 use crate::exit::Failure;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::preflight::{Outage, PreflightError};
+use super::answer::{Outage, PreflightError};
 use crate::exit::Failure;
 use crate::retry::patience::{GivenUp, Retries};
 use crate::retry::policy::Policy;

@@ -311,15 +311,11 @@ fn agent(settings: &S3) -> Result<Agent, Failure> {
         || sources.container.as_ref().is_some_and(|container| container.url.starts_with("https:"));
     http::agent(&http::HttpSettings {
         ca_cert: settings.ca_cert.as_ref().map(|file| file.path.as_path()),
-        ca_fingerprint: None,
-        client_cert: None,
         is_https,
-        skip_tls_verify: false,
-        proxies: &settings.proxies,
-        connect_limit: CONNECT_LIMIT,
         head_limit: Some(REPLY_LIMIT),
         read_limit: Some(READ_LIMIT),
         idle_connections: MAX_DOWNLOADS,
+        ..http::HttpSettings::new(&settings.proxies, CONNECT_LIMIT)
     })
     // The text of the failure names Elasticsearch's setting.
     .map_err(|failure| match &settings.ca_cert {

@@ -5,6 +5,9 @@
 
 mod wire;
 
+use serde_json::Number;
+use serde_json::value::RawValue;
+
 use self::wire::{
     BulkItem, BulkReply, ItemError, ItemResult, MultiGetDoc, MultiGetReply, SearchReply, ShardsReply,
 };
@@ -98,6 +101,7 @@ pub fn judge_answer(reply: &Reply) -> Option<Answer> {
             "access is denied, but not by Elasticsearch itself ({}): {URL_ADVICE}",
             described()
         ))),
+        404 if error.means_move() => Answer::Moved(refused(error.move_message())),
         400 => Answer::Divide(error.into_refusal()),
         _ => Answer::Stop(Failure::run(format!("Elasticsearch answers {}: {URL_ADVICE}", described()))),
     })
@@ -193,32 +197,46 @@ fn judge_item(
 /// tombstone counts as another program's.
 pub const UNKNOWN_VERSION: u64 = u64::MAX;
 
-/// Parses the answer to a multi get. Returns the document of each id; None: there is none.
+/// Parses the answer to a multi get without `_source`. Returns the document of each id; None: there is none.
 ///
 /// # Errors
 ///
 /// Returns `Answer::Retry` if the answer cannot be read or does not fit the request. An error of a document becomes the
 /// answer for the whole look-up.
 pub fn judge_look_up(body: &[u8], ids: &[&str]) -> Result<Vec<Option<FoundDocument>>, Answer> {
+    let place = |doc: &MultiGetDoc<'_>| doc.seq_no.zip(doc.primary_term);
+    judge_documents(body, ids, |version, doc| FoundDocument { version, place: place(&doc) })
+}
+
+/// Like [`judge_look_up`], with `_source`.
+///
+/// # Errors
+///
+/// See [`judge_look_up`].
+pub fn judge_contents<'b>(body: &'b [u8], ids: &[&str]) -> Result<Vec<Option<FoundContent<'b>>>, Answer> {
+    judge_documents(body, ids, |version, doc| FoundContent { version, source: doc.source })
+}
+
+fn judge_documents<'b, T>(
+    body: &'b [u8],
+    ids: &[&str],
+    found: impl Fn(u64, MultiGetDoc<'b>) -> T,
+) -> Result<Vec<Option<T>>, Answer> {
     let unreadable = |what: String| Answer::Retry(format!("an answer that does not fit the look-up: {what}"));
-    let reply: MultiGetReply = serde_json::from_slice(body).map_err(|error| unreadable(error.to_string()))?;
+    let reply: MultiGetReply<'b> =
+        serde_json::from_slice(body).map_err(|error| unreadable(error.to_string()))?;
     if reply.docs.len() != ids.len() {
         return Err(unreadable(format!("{} documents for {} ids", reply.docs.len(), ids.len())));
     }
-    reply
-        .docs
-        .into_iter()
-        .zip(ids)
-        .map(|(doc, id)| match doc {
-            MultiGetDoc { error: Some(error), .. } => Err(error.look_up_answer()),
-            MultiGetDoc { id: got, found: Some(false), .. } if got == *id => Ok(None),
-            MultiGetDoc { id: got, found: Some(true), version, seq_no, primary_term, .. } if got == *id => {
-                let version = version.and_then(|version| version.as_u64()).unwrap_or(UNKNOWN_VERSION);
-                Ok(Some(FoundDocument { version, place: seq_no.zip(primary_term) }))
-            }
-            _ => Err(unreadable("a document that was not requested".into())),
-        })
-        .collect()
+    let judge = |(doc, id): (MultiGetDoc<'b>, &&str)| match (&doc.error, doc.found) {
+        (Some(error), _) => Err(error.look_up_answer()),
+        (None, Some(is_found)) if doc.id == **id => {
+            let version = doc.version.as_ref().and_then(Number::as_u64).unwrap_or(UNKNOWN_VERSION);
+            Ok(is_found.then(|| found(version, doc)))
+        }
+        _ => Err(unreadable("a document that was not requested".into())),
+    };
+    reply.docs.into_iter().zip(ids).map(judge).collect()
 }
 
 /// A document that a look-up has found.
@@ -228,6 +246,15 @@ pub struct FoundDocument {
     pub version: u64,
     /// Its `_seq_no` and `_primary_term`. A delete with these succeeds only if the document has not changed.
     pub place: Option<(u64, u64)>,
+}
+
+/// A document that was found, with its content.
+#[derive(Clone, Copy, Debug)]
+pub struct FoundContent<'b> {
+    /// Version of the document.
+    pub version: u64,
+    /// `_source` as the server returns it; None: the server returns none.
+    pub source: Option<&'b RawValue>,
 }
 
 /// Checks that a refresh or flush has reached every shard. Returns `Answer::Retry` if not.
@@ -329,8 +356,6 @@ impl ItemError {
         Refusal { error_type, reason: self.reason }
     }
 }
-
-pub mod contents;
 
 #[cfg(test)]
 mod tests;

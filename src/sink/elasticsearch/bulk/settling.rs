@@ -12,9 +12,9 @@ use crate::model::ActionKind;
 use crate::observe::traffic::Again;
 use crate::retry::patience::Patience;
 use crate::retry::throttle::{Permit, Stopped};
+use crate::sink::elasticsearch::answer::PreflightError;
 use crate::sink::elasticsearch::bulk::batch_report::Final;
 use crate::sink::elasticsearch::bulk::reply::{Item, Refusal};
-use crate::sink::elasticsearch::preflight::PreflightError;
 
 /// Size in bytes above which a broken connection may mean "request too large". Common limits are far above (nginx: 1
 /// MiB by default). Below it a broken connection is an outage, however often it happens, and no document is to blame.
@@ -76,12 +76,10 @@ impl<'s, 'r> Settling<'s, 'r> {
 
     /// Reports the actions refused on their own, unless the server refuses everything.
     fn settle_refused(self) -> Result<(), Stopped> {
-        let Bulk { stop, .. } = self.bulk;
         if !self.judged
             && let Some(failure) = refuses_everything(&self.refused)
         {
-            stop.fail(failure);
-            return Err(Stopped);
+            return self.bulk.fail(failure);
         }
         for Refused { line, refusal, .. } in self.refused {
             (self.on_final)(line, Final::Refused(refusal));
@@ -287,8 +285,7 @@ impl<'s, 'r> Settling<'s, 'r> {
             "a tombstone was not written as it was sent ({what}), so deleted posts would come back: remove \
              the ingest pipeline from the index of tombstones"
         );
-        self.bulk.stop.fail(Failure::new(ExitCode::Refused, message));
-        Err(Stopped)
+        self.bulk.fail(Failure::new(ExitCode::Refused, message))
     }
 
     /// Reports the outcomes of a request's items. Returns the lines to send again.

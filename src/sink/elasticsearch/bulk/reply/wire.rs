@@ -1,7 +1,10 @@
 //! The replies of Elasticsearch to bulk requests, look-ups and searches, as far as they are read.
 
+use std::borrow::Cow;
+
 use serde::Deserialize;
 use serde::de::IgnoredAny;
+use serde_json::value::RawValue;
 use serde_json::{Number, Value};
 
 use crate::sink::elasticsearch::client::text_of_error;
@@ -33,14 +36,15 @@ pub(super) struct ItemResult {
 }
 
 #[derive(Deserialize)]
-pub(super) struct MultiGetReply {
-    pub(super) docs: Vec<MultiGetDoc>,
+pub(super) struct MultiGetReply<'b> {
+    #[serde(borrow)]
+    pub(super) docs: Vec<MultiGetDoc<'b>>,
 }
 
 #[derive(Deserialize)]
-pub(super) struct MultiGetDoc {
-    #[serde(rename = "_id")]
-    pub(super) id: String,
+pub(super) struct MultiGetDoc<'b> {
+    #[serde(borrow, rename = "_id")]
+    pub(super) id: Cow<'b, str>,
     pub(super) found: Option<bool>,
     #[serde(rename = "_version")]
     pub(super) version: Option<Number>,
@@ -48,6 +52,8 @@ pub(super) struct MultiGetDoc {
     pub(super) seq_no: Option<u64>,
     #[serde(rename = "_primary_term")]
     pub(super) primary_term: Option<u64>,
+    #[serde(borrow, rename = "_source")]
+    pub(super) source: Option<&'b RawValue>,
     pub(super) error: Option<ItemError>,
 }
 

@@ -10,9 +10,9 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::Value;
 
-use super::error::{PreflightError, answer};
-use crate::sink::elasticsearch::client::{Client, Reply};
-use crate::sink::elasticsearch::outcome::{URL_ADVICE, is_not_offered};
+use super::answer::{PreflightError, answer};
+use super::client::{Client, Reply};
+use super::outcome::is_not_offered;
 
 /// Returns only the fields that are judged: the full reply has hundreds of settings per index. The UUID makes sure that
 /// the filter leaves no index out of the reply.
@@ -25,11 +25,11 @@ const FILTER: &str = "include_defaults=true&filter_path=*.aliases,*.mappings,*.s
 const PARTS: [&str; 3] = ["_mapping", "_settings?include_defaults=true", "_alias"];
 
 /// Concrete indices behind a name. An empty map means that the server does not show whether there are any.
-pub(in crate::sink::elasticsearch) type Indices = BTreeMap<String, Index>;
+pub(super) type Indices = BTreeMap<String, Index>;
 
 /// What is known about a concrete index; None: the server does not show that part.
 #[derive(Debug, Default, PartialEq, Deserialize)]
-pub(in crate::sink::elasticsearch) struct Index {
+pub(super) struct Index {
     pub(super) aliases: Option<BTreeMap<String, Alias>>,
     pub(super) mappings: Option<Value>,
     pub(super) settings: Option<Value>,
@@ -66,10 +66,7 @@ impl Index {
 }
 
 /// Looks up the indices behind a name; None: there is no such index or alias.
-pub(in crate::sink::elasticsearch) fn ask(
-    client: &Client,
-    name: &'static str,
-) -> Result<Option<Indices>, PreflightError> {
+pub(super) fn ask(client: &Client, name: &'static str) -> Result<Option<Indices>, PreflightError> {
     ask_about(client, name, name)
 }
 
@@ -101,17 +98,11 @@ pub(super) fn ask_about(
             indices.entry(index).or_default().fill_in(part);
         }
     }
-    if all_missing && is_foreign(&whole) {
-        let text =
-            format!("the answer to GET /{name} is not Elasticsearch's ({}): {URL_ADVICE}", whole.reason());
-        return Err(PreflightError::refused("connection", text));
+    // A server that offers none of these APIs may answer with an empty body.
+    if all_missing && !whole.body.is_empty() && whole.is_page() {
+        return Err(PreflightError::not_elasticsearchs(&format!("GET /{name}"), &whole));
     }
     Ok((!all_missing).then_some(indices))
-}
-
-/// Returns whether a reply is a page for people, such as those of proxies.
-fn is_foreign(reply: &Reply) -> bool {
-    !reply.body.is_empty() && serde_json::from_slice::<IgnoredAny>(&reply.body).is_err()
 }
 
 /// Parses one reply; None: it says that there is no such index.
@@ -156,4 +147,14 @@ pub(super) fn resolve(client: &Client, name: &'static str) -> Result<Vec<String>
     }
     indices.sort();
     Ok(indices)
+}
+
+/// Returns the mapped fields of an object, by name.
+pub(super) fn properties(object: &Value) -> impl Iterator<Item = (&String, &Value)> {
+    object.get("properties").and_then(Value::as_object).into_iter().flatten()
+}
+
+/// Returns the mapping of a field of an object.
+pub(super) fn property<'a>(object: &'a Value, name: &str) -> Option<&'a Value> {
+    object.get("properties")?.get(name)
 }
