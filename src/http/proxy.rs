@@ -13,7 +13,7 @@ use ureq::unversioned::transport::{
     Buffers, ConnectionDetails, Connector, Either, NextTimeout, Transport, TransportAdapter,
 };
 
-use super::transport_error::Refused;
+use super::transport_error::RefusedByProxy;
 use super::url::{parse_base_url, split_user_info};
 use crate::secret::Secret;
 
@@ -233,12 +233,14 @@ fn tunnel<In: Transport>(
     let answers = format!("the proxy {} answers HTTP {status} to CONNECT {host}", proxy.url);
     match status {
         200..=299 => Ok(stream.into_inner()),
-        407 if proxy.has_credentials() => Err(Refused::error(format!(
+        407 if proxy.has_credentials() => Err(RefusedByProxy::error(format!(
             "{answers}: it refuses the user or password in --proxy (INGEST_PROXY)"
         ))),
-        407 => Err(Refused::error(format!("{answers}: give it http://user:password@… in INGEST_PROXY"))),
+        407 => {
+            Err(RefusedByProxy::error(format!("{answers}: give it http://user:password@… in INGEST_PROXY")))
+        }
         408 | 429 | 500..=599 => Err(io::Error::new(io::ErrorKind::HostUnreachable, answers).into()),
-        _ => Err(Refused::error(format!("{answers}: allow this host there, or add it to NO_PROXY"))),
+        _ => Err(RefusedByProxy::error(format!("{answers}: allow this host there, or add it to NO_PROXY"))),
     }
 }
 

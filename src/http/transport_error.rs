@@ -13,6 +13,8 @@ pub enum TransportError {
     /// The server or a proxy refuses this client, or there are no credentials to send. Retrying does not help; the text
     /// says what does.
     Refused(String),
+    /// The proxy opens no connection to the server. It may do so later; the text says what helps.
+    RefusedByProxy(String),
     /// No complete reply came in time. The server may have carried out the request.
     TimedOut,
     /// There is no connection, so nothing was sent.
@@ -31,7 +33,7 @@ impl fmt::Display for TransportError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             TransportError::Tls(why) => write!(f, "no trusted TLS connection: {why}"),
-            TransportError::Refused(why) => f.write_str(why),
+            TransportError::Refused(why) | TransportError::RefusedByProxy(why) => f.write_str(why),
             TransportError::TimedOut => f.write_str("no reply in time"),
             TransportError::Connect(why) => write!(f, "no connection: {why}"),
             TransportError::Interrupted(why) => write!(f, "connection interrupted: {why}"),
@@ -66,6 +68,7 @@ impl From<ureq::Error> for TransportError {
             ureq::Error::Rustls(why) => from_rustls(&why),
             ureq::Error::Io(why) => from_io(&why),
             ureq::Error::Other(why) if why.is::<Refused>() => Self::Refused(why.to_string()),
+            ureq::Error::Other(why) if why.is::<RefusedByProxy>() => Self::RefusedByProxy(why.to_string()),
             ureq::Error::Other(why) if why.is::<Unreachable>() => Self::Connect(why.to_string()),
             other => Self::Other(other.to_string()),
         }
@@ -96,8 +99,12 @@ macro_rules! wrapped_error {
 }
 
 wrapped_error!(
-    /// A server or proxy refuses this client.
+    /// A server refuses this client.
     Refused
+);
+wrapped_error!(
+    /// A proxy opens no connection to the server.
+    RefusedByProxy
 );
 wrapped_error!(
     /// No server answers.

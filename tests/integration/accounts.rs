@@ -62,6 +62,31 @@ fn posts_that_the_filter_of_an_alias_hides_go_too() {
 }
 
 #[test]
+fn an_index_that_leaves_the_alias_during_an_account_deletion_ends_no_run() {
+    let archives = [Archive::new("20251218_000000").with_all(posts("p", 3)), deletion("20251218_000500")];
+    let env = TestEnv::with_fake(Fake::start_with(Store::with_aliases(&["posts", "post_tombstones"])));
+    env.add(&archives[..1]);
+    env.run(&[]).exits(0);
+    // The filter hides posts, so the indices are searched by their own names.
+    env.fake.store(|store| {
+        store.add_index("posts_v0", "posts", false);
+        for (index, is_write_index) in [("posts_v0", false), ("posts_v1", true)] {
+            let alias = json!({"is_write_index": is_write_index, "filter": {"term": {"content": "none"}}});
+            store.indices.get_mut(index).unwrap().aliases.insert("posts".to_owned(), alias);
+        }
+    });
+    env.add(&archives[1..]);
+    let is_refresh = |request: &Request| request.path.ends_with("/_refresh");
+    env.fake.fail(is_refresh, 0, 1, Fault::Hang);
+    let running = env.ingest().args(&[OPTION]).start();
+    env.fake.wait_for(move |record| is_refresh(&record.request), 1);
+    env.fake.store(|store| store.indices.remove("posts_v0"));
+    env.fake.release();
+    running.wait().exits(0);
+    assert_account_deleted(&env, &archives, archives[1].version(1), &uris("p", 3));
+}
+
+#[test]
 fn an_account_deletion_deletes_its_posts_and_no_others() {
     let archives = [
         Archive::new("20251218_000000").with_all(posts("p", 25)).with_all(other_posts("q", 3)),

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::harness::archives::Archive;
+use crate::harness::archives::{Archive, delete, post};
 use crate::harness::fake::Fake;
 use crate::harness::http::{Reply, Request};
 use crate::harness::model::assert_holds;
@@ -79,6 +79,38 @@ fn an_alias_of_several_indices_without_a_write_index_is_refused() {
         }
     });
     assert_refused(&env, "posts");
+}
+
+/// Tombstones have the ids of their posts: in one index, each would replace or delete the other.
+#[test]
+fn an_index_behind_both_names_is_refused() {
+    for (alias, index) in [("posts", "post_tombstones_v1"), ("post_tombstones", "posts_v1")] {
+        let env = TestEnv::with_fake(Fake::start_with(Store::with_aliases(&["posts", "post_tombstones"])));
+        env.fake.store(|store| {
+            let aliases = &mut store.indices.get_mut(index).unwrap().aliases;
+            aliases.insert(alias.to_owned(), json!({"is_write_index": false}));
+        });
+        assert_refused(&env, &format!("the index {index} is behind both"));
+        env.run(&["--verify"]).exits(5).says("behind both");
+    }
+}
+
+#[test]
+fn an_index_put_behind_both_names_during_a_run_stops_it_and_keeps_the_tombstones() {
+    let archive = Archive::new("20251218_000000").with(delete("a")).with(post("b", "text"));
+    let env = TestEnv::with_fake(Fake::start_with(Store::with_aliases(&["posts", "post_tombstones"])));
+    env.add(std::slice::from_ref(&archive));
+    env.fake.fail_bulks(1, Fault::Hang);
+    let running = env.ingest().start();
+    env.fake.wait_for_bulks(1);
+    env.fake.store(|store| {
+        let aliases = &mut store.indices.get_mut("post_tombstones_v1").unwrap().aliases;
+        aliases.insert("posts".to_owned(), json!({"is_write_index": false}));
+    });
+    env.fake.release();
+    running.wait().exits(5).says("behind both");
+    assert!(env.state().is_empty(), "nothing is marked");
+    assert_eq!(env.fake.documents("post_tombstones_v1").len(), 1);
 }
 
 #[test]

@@ -261,10 +261,26 @@ fn slow_look_ups_do_not_make_a_bulk_request_count_as_too_large() {
     assert_holds(&env.fake, &[archive]);
 }
 
+/// Errors as gateways write them: for people, or as JSON that is not Elasticsearch's.
+const PAGES: [(u16, &str); 9] = [
+    (302, "<html>no</html>"),
+    (400, "<html>no</html>"),
+    (401, "<html>no</html>"),
+    (403, "<html>no</html>"),
+    (404, "<html>no</html>"),
+    (405, "<html>no</html>"),
+    (403, r#"{"error":{"code":403,"message":"Permission denied","status":"PERMISSION_DENIED"}}"#),
+    (404, r#"{"statusCode":404,"message":"Cannot POST /_bulk","error":"Not Found"}"#),
+    (421, "misdirected"),
+];
+
+fn page((status, body): (u16, &str)) -> Fault {
+    Fault::Reply(Reply { status, headers: vec![], body: body.as_bytes().to_vec() })
+}
+
 #[test]
 fn ingress_error_pages_during_a_run_are_an_outage() {
-    let page = |status| Fault::Reply(Reply { status, headers: vec![], body: b"<html>no</html>".to_vec() });
-    for (n, status) in [302, 400, 401, 403, 404, 405].into_iter().enumerate() {
+    for (n, error) in PAGES.into_iter().enumerate() {
         let env = TestEnv::with_archives(&[archive().with(delete("gone"))]);
         // All kinds of requests fail: look-ups, bulk requests, alias queries, flushes.
         env.fake.use_async_translog();
@@ -273,7 +289,7 @@ fn ingress_error_pages_during_a_run_are_an_outage() {
             let begins = if n < 3 { request.is_mget() } else { request.is_bulk() };
             has_begun.fetch_or(begins, Ordering::Relaxed) || (begins && n < 3)
         };
-        env.fake.fail(in_the_middle, 0, 5, page(status));
+        env.fake.fail(in_the_middle, 0, 5, page(error));
         let arguments: &[&str] = if n % 2 == 0 { &[] } else { &["--mode", "spool"] };
         let running = env.ingest().args(arguments).start();
         env.wait_for_processed(&[archive()]);
@@ -288,10 +304,9 @@ fn ingress_error_pages_during_a_run_are_an_outage() {
 
 #[test]
 fn only_a_spool_run_waits_out_ingress_error_pages_at_the_start() {
-    in_parallel([200, 302, 403, 404], |status| {
-        let page = || Fault::Reply(Reply { status, headers: vec![], body: b"<html>no</html>".to_vec() });
+    in_parallel([[(200, "<html>no</html>")].as_slice(), &PAGES[..1], &PAGES[3..]].concat(), |error| {
         let env = TestEnv::with_archives(&[archive()]);
-        env.fake.fail(|_| true, 0, usize::MAX, page());
+        env.fake.fail(|_| true, 0, usize::MAX, page(error));
         for arguments in [&[][..], &["--check"], &["--create-indices"]] {
             let run = env.run(arguments).exits(5);
             run.check(run.took < Duration::from_secs(5), "at once");
@@ -300,7 +315,7 @@ fn only_a_spool_run_waits_out_ingress_error_pages_at_the_start() {
             |budget: &str| env.ingest().args(&["--mode", "spool"]).var("RETRY_BUDGET_SEC", budget).start();
         spool("1").wait().exits(4).says("not Elasticsearch's");
         env.fake.clear_faults();
-        env.fake.fail(|_| true, 0, 7, page());
+        env.fake.fail(|_| true, 0, 7, page(error));
         let running = spool("60");
         env.wait_for_processed(&[archive()]);
         running.signal("TERM");

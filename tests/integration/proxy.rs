@@ -1,12 +1,15 @@
 //! Requests through a proxy, past a proxy, and hints where a proxy may be needed.
 
+use std::sync::Arc;
+
 use crate::harness::archives::{Archive, post};
 use crate::harness::fake::API_KEY;
-use crate::harness::front::Proxy;
+use crate::harness::front::{Front, Proxy};
 use crate::harness::http::{Reply, Request};
 use crate::harness::model::assert_holds;
 use crate::harness::recorder::{Recorder, tls_of_localhost};
-use crate::harness::{Invocation, TestEnv};
+use crate::harness::script::Fault;
+use crate::harness::{Invocation, TestEnv, in_parallel};
 
 fn archives() -> [Archive; 1] {
     [Archive::new("20251218_000000").with(post("a", "text"))]
@@ -75,6 +78,86 @@ fn https_uses_a_tunnel_and_checks_certificates_within_it() {
         .exits(5)
         .says("answers HTTP 403 to CONNECT")
         .says("NO_PROXY");
+}
+
+/// Starts nodes with TLS before the fake. Returns them with their URLs.
+fn tls_nodes<const N: usize>(env: &TestEnv) -> [(Front, String); N] {
+    let (config, certificate) = tls_of_localhost();
+    env.write("ca.pem", certificate);
+    [(); N].map(|()| {
+        let node = Front::with_tls(&env.fake.url(), Arc::clone(&config));
+        let url = node.url().replace("http://127.0.0.1", "https://localhost");
+        (node, url)
+    })
+}
+
+fn host(url: &str) -> &str {
+    url.strip_prefix("https://").unwrap()
+}
+
+#[test]
+fn a_proxy_that_refuses_tunnels_during_a_run_is_an_outage() {
+    in_parallel(["once", "spool"], |mode| {
+        let archives = archives();
+        let env = TestEnv::with_archives(&archives);
+        let [(_node, url)] = tls_nodes(&env);
+        let proxy = Proxy::start(None, 407);
+        env.fake.fail(Request::is_bulk, 0, 1, Fault::Hang);
+        let running = env
+            .ingest()
+            .args(&["--ca-cert", "ca.pem", "--proxy", &proxy.url(), "--mode", mode])
+            .var("ELASTICSEARCH_URL", &url)
+            .start();
+        env.fake.wait_for_bulks(1);
+        proxy.refuse_tunnels(host(&url), 4);
+        env.fake.release();
+        env.wait_for_processed(&archives);
+        if mode == "spool" {
+            running.signal("TERM");
+        }
+        running.wait().exits(0);
+        assert!(proxy.asked().len() > 5, "tunnels are refused during the run");
+        assert_holds(&env.fake, &archives);
+    });
+}
+
+#[test]
+fn a_node_that_the_proxy_refuses_is_left_out() {
+    let archives = archives();
+    let env = TestEnv::with_archives(&archives);
+    let [(_good, good), (_refused, refused)] = tls_nodes(&env);
+    let proxy = Proxy::start(None, 407);
+    proxy.refuse_tunnels(host(&refused), usize::MAX);
+    let run = env
+        .ingest()
+        .args(&["--ca-cert", "ca.pem", "--proxy", &proxy.url()])
+        .var("ELASTICSEARCH_URL", &format!("{refused},{good}"))
+        .run();
+    run.exits(0).says(&format!("{refused} is left out")).says("answers HTTP 403 to CONNECT");
+    assert_holds(&env.fake, &archives);
+}
+
+#[test]
+fn a_spool_run_waits_for_a_proxy_that_refuses_tunnels_at_the_start() {
+    let archives = archives();
+    let env = TestEnv::with_archives(&archives);
+    let [(_node, url)] = tls_nodes(&env);
+    let proxy = Proxy::start(None, 407);
+    let spool = |budget: &str| {
+        env.ingest()
+            .args(&["--ca-cert", "ca.pem", "--proxy", &proxy.url(), "--mode", "spool"])
+            .var("ELASTICSEARCH_URL", &url)
+            .var("RETRY_BUDGET_SEC", budget)
+            .start()
+    };
+    proxy.refuse_tunnels(host(&url), usize::MAX);
+    spool("1").wait().exits(4).says("answers HTTP 403 to CONNECT");
+    proxy.refuse_tunnels(host(&url), 3);
+    let running = spool("60");
+    env.wait_for_processed(&archives);
+    running.signal("TERM");
+    running.wait().exits(0);
+    assert_holds(&env.fake, &archives);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::client::{Client, Reply};
-use super::outcome::{foreign_answer, is_unavailable};
+use super::outcome::{URL_ADVICE, foreign_answer, is_unavailable};
 use super::product::Product;
 use crate::exit::{ExitCode, Failure};
 use crate::http::TransportError;
@@ -46,6 +46,13 @@ impl PreflightError {
     /// Creates the error for a reply that does not answer the request.
     pub(super) fn unexpected(name: &'static str, question: &str, reply: &Reply) -> Self {
         Self::refused(name, format!("unexpected answer to {question}: {}", reply.reason()))
+    }
+
+    /// Creates the error for a reply that comes from something else than Elasticsearch.
+    pub(super) fn not_elasticsearchs(question: &str, reply: &Reply) -> Self {
+        let text =
+            format!("the answer to {question} is not Elasticsearch's ({}): {URL_ADVICE}", reply.reason());
+        Self::refused("connection", text)
     }
 }
 
@@ -112,7 +119,7 @@ pub(super) fn answer(
             }
             None => judge_status(reply),
         },
-        Err(TransportError::Refused(why)) => {
+        Err(TransportError::Refused(why) | TransportError::RefusedByProxy(why)) => {
             Err(PreflightError::refused("connection", format!("{url}: {why}")))
         }
         Err(error @ TransportError::Tls(_)) => Err(PreflightError::refused(

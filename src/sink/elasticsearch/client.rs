@@ -336,6 +336,11 @@ impl Client {
         }
     }
 
+    /// Records that a proxy has answered instead of the server, without a connection to it.
+    fn record_refusal(&self, why: &str) {
+        self.pages.lock().unwrap_or_else(PoisonError::into_inner).0 = Some(why.to_owned());
+    }
+
     /// Compresses a body, if compression is configured.
     fn compressed<'a>(&self, mut ask: Outgoing<'a>) -> Outgoing<'a> {
         let gzip =

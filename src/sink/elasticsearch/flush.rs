@@ -17,11 +17,14 @@ pub(super) fn flush(client: &Client, names: &str) -> Result<(), PreflightError> 
     match reply.status {
         200 if all_shards_flushed(&reply.body) => Ok(()),
         410 if is_serverless(&reply) => Ok(()),
+        _ if reply.is_page() && !is_unavailable(&reply) => {
+            Err(PreflightError::not_elasticsearchs(&format!("POST /{names}/_flush"), &reply))
+        }
         401 | 403 if !is_unavailable(&reply) => {
             let why = format!("{} ({})", forbidden(client, names), reply.reason());
             Err(PreflightError::refused("durability", why))
         }
-        status => Err(PreflightError::unavailable_as(format!("the flush answers status {status}"), &reply)),
+        _ => Err(PreflightError::unavailable_as(format!("the flush answers {}", reply.reason()), &reply)),
     }
 }
 

@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::answer::{PreflightError, answer};
 use super::client::{Client, Reply};
-use super::outcome::{URL_ADVICE, is_not_offered};
+use super::outcome::is_not_offered;
 
 /// Returns only the fields that are judged: the full reply has hundreds of settings per index. The UUID makes sure that
 /// the filter leaves no index out of the reply.
@@ -98,17 +98,11 @@ pub(super) fn ask_about(
             indices.entry(index).or_default().fill_in(part);
         }
     }
-    if all_missing && is_foreign(&whole) {
-        let text =
-            format!("the answer to GET /{name} is not Elasticsearch's ({}): {URL_ADVICE}", whole.reason());
-        return Err(PreflightError::refused("connection", text));
+    // A server that offers none of these APIs may answer with an empty body.
+    if all_missing && !whole.body.is_empty() && whole.is_page() {
+        return Err(PreflightError::not_elasticsearchs(&format!("GET /{name}"), &whole));
     }
     Ok((!all_missing).then_some(indices))
-}
-
-/// Returns whether a reply is a page for people, such as those of proxies.
-fn is_foreign(reply: &Reply) -> bool {
-    !reply.body.is_empty() && serde_json::from_slice::<IgnoredAny>(&reply.body).is_err()
 }
 
 /// Parses one reply; None: it says that there is no such index.

@@ -1,10 +1,13 @@
 //! Servers in front of a server: nodes that forward, refuse or stay silent, and an HTTP proxy.
 
+use std::collections::BTreeMap;
 use std::io::{self, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
+
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 use super::http::{Request, read_request};
 
@@ -39,6 +42,19 @@ impl Front {
     pub(crate) fn of(url: &str) -> Self {
         let server = address_of(url);
         Self::start(move |stream| pipe(stream, TcpStream::connect(&server)?))
+    }
+
+    /// A node of the cluster behind this URL that speaks TLS.
+    pub(crate) fn with_tls(url: &str, config: Arc<ServerConfig>) -> Self {
+        let server = address_of(url);
+        Self::start(move |stream| {
+            let connection = ServerConnection::new(Arc::clone(&config)).map_err(io::Error::other)?;
+            let mut stream = BufReader::new(StreamOwned::new(connection, stream));
+            while let Some(request) = read_request(&mut stream)? {
+                stream.get_mut().write_all(&forward(&request, TcpStream::connect(&server)?)?)?;
+            }
+            Ok(())
+        })
     }
 
     fn start(serve: impl Fn(TcpStream) -> io::Result<()> + Send + Sync + 'static) -> Self {
@@ -129,6 +145,10 @@ fn pipe(one: TcpStream, other: TcpStream) -> io::Result<()> {
     Ok(())
 }
 
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 fn address_of(url: &str) -> String {
     let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
     rest.split('/').next().unwrap_or_default().to_owned()
@@ -138,6 +158,8 @@ fn address_of(url: &str) -> String {
 pub(crate) struct Proxy {
     pub(crate) front: Front,
     asked: Arc<Mutex<Vec<Request>>>,
+    /// How many tunnels to a host are still refused.
+    refused: Arc<Mutex<BTreeMap<String, usize>>>,
 }
 
 impl Proxy {
@@ -145,6 +167,8 @@ impl Proxy {
     pub(crate) fn start(authorization: Option<&'static str>, refusal: u16) -> Self {
         let asked: Arc<Mutex<Vec<Request>>> = Arc::default();
         let for_front = Arc::clone(&asked);
+        let refused: Arc<Mutex<BTreeMap<String, usize>>> = Arc::default();
+        let refuses = Arc::clone(&refused);
         let front = Front::start(move |stream| {
             let mut stream = BufReader::new(stream);
             while let Some(request) = read_request(&mut stream)? {
@@ -156,6 +180,10 @@ impl Proxy {
                     continue;
                 }
                 let is_tunnel = request.method == "CONNECT";
+                if let Some(times) = lock(&refuses).get_mut(&request.path).filter(|times| **times > 0) {
+                    *times -= 1;
+                    return stream.get_mut().write_all(b"HTTP/1.1 403 No\r\ncontent-length: 0\r\n\r\n");
+                }
                 let host = if is_tunnel { request.path.clone() } else { address_of(&request.path) };
                 let port = host.rsplit_once(':').map_or("80", |(_, port)| port);
                 let server = TcpStream::connect(format!("127.0.0.1:{port}"))?;
@@ -167,7 +195,13 @@ impl Proxy {
             }
             Ok(())
         });
-        Self { front, asked }
+        Self { front, asked, refused }
+    }
+
+    /// Closes all tunnels, and refuses as many to this host with status 403.
+    pub(crate) fn refuse_tunnels(&self, host: &str, times: usize) {
+        lock(&self.refused).insert(host.to_owned(), times);
+        self.front.set_conduct(Conduct::Forwards);
     }
 
     pub(crate) fn url(&self) -> String {
@@ -182,7 +216,7 @@ impl Proxy {
 
 /// Sends a request to a server, and returns the raw reply.
 fn forward(request: &Request, mut server: TcpStream) -> io::Result<Vec<u8>> {
-    let after_scheme = request.path.split_once("://").map_or("", |(_, rest)| rest);
+    let after_scheme = request.path.split_once("://").map_or(&*request.path, |(_, rest)| rest);
     let path = after_scheme.find('/').map_or("/", |at| &after_scheme[at..]);
     let query: Vec<_> = request.query.iter().map(|(name, value)| format!("{name}={value}")).collect();
     let query = if query.is_empty() { String::new() } else { format!("?{}", query.join("&")) };

@@ -126,9 +126,9 @@ impl Bulk<'_> {
         body: &[u8],
         judge: impl Fn(&[u8]) -> Result<T, Answer>,
     ) -> Result<T, Stopped> {
-        let path = format!("/{}/{what}", self.targets.now().posts.search_in());
         let mut patience = self.retries.patience();
         loop {
+            let path = format!("/{}/{what}", self.targets.now().posts.search_in());
             let permit = self.throttle.acquire(body.len())?;
             let attempt = self.attempt(Request::Search, permit, &mut patience, |client| {
                 let reply = read(client.post(&path, ContentType::Json, body))?;

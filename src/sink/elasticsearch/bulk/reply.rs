@@ -101,6 +101,7 @@ pub fn judge_answer(reply: &Reply) -> Option<Answer> {
             "access is denied, but not by Elasticsearch itself ({}): {URL_ADVICE}",
             described()
         ))),
+        404 if error.means_move() => Answer::Moved(refused(error.move_message())),
         400 => Answer::Divide(error.into_refusal()),
         _ => Answer::Stop(Failure::run(format!("Elasticsearch answers {}: {URL_ADVICE}", described()))),
     })

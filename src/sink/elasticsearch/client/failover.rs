@@ -15,8 +15,10 @@ impl Client {
     /// Sends a request to one node and, after a failure, to the others in turn. Fails only if no node answers.
     pub(super) fn send(&self, ask: &Outgoing<'_>) -> Result<Answered, TransportError> {
         let result = if self.nodes.len() == 1 { self.send_to(0, ask) } else { self.send_to_any(ask) };
-        if let Ok(answered) = &result {
-            self.record_page(&answered.reply);
+        match &result {
+            Ok(answered) => self.record_page(&answered.reply),
+            Err(TransportError::RefusedByProxy(why)) => self.record_refusal(why),
+            Err(_) => {}
         }
         result
     }
@@ -113,7 +115,9 @@ impl FailedNodes {
             Ok(answered) => self.reply = Some(answered),
             Err(error) => {
                 self.reasons.push(format!("{url}: {error}"));
-                if self.error.is_none() || !matches!(error, TransportError::Tls(_)) {
+                if self.error.is_none()
+                    || !matches!(error, TransportError::Tls(_) | TransportError::RefusedByProxy(_))
+                {
                     self.error = Some(error);
                 }
             }
@@ -130,6 +134,7 @@ impl FailedNodes {
         match (self.reply, self.error) {
             (Some(answered), _) => Ok(answered),
             (None, Some(TransportError::Tls(_))) => Err(TransportError::Tls(reasons)),
+            (None, Some(TransportError::RefusedByProxy(_))) => Err(TransportError::RefusedByProxy(reasons)),
             (None, Some(TransportError::Interrupted(_))) => Err(TransportError::Interrupted(reasons)),
             (None, Some(TransportError::Cut(_))) => Err(TransportError::Cut(reasons)),
             (None, Some(TransportError::TimedOut)) => Err(TransportError::TimedOut),

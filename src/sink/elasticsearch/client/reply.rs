@@ -42,7 +42,9 @@ impl Reply {
             400 | 403 if auth::is_amazons(self.status, &self.body) => false,
             _ => match serde_json::from_slice::<Value>(&self.body) {
                 // Elasticsearch answers with an empty object if nothing matches the request.
-                Ok(body) => body.get("error").is_none() && body != Value::Object(Map::new()),
+                Ok(body) => {
+                    body != Value::Object(Map::new()) && !body.get("error").is_some_and(is_elasticsearchs)
+                }
                 Err(_) => true,
             },
         }
@@ -78,6 +80,17 @@ impl Reply {
     }
 }
 
+/// Returns whether an `error` is written as by Elasticsearch. Gateways write their errors as JSON, too. Elasticsearch's
+/// have a type; those that are only a text quote something in brackets, or name an exception.
+///
+/// Source: Elasticsearch, `RestController` and `ElasticsearchException`.
+fn is_elasticsearchs(error: &Value) -> bool {
+    match error {
+        Value::String(text) => text.contains('[') || text.contains("Exception"),
+        error => error.get("type").is_some_and(Value::is_string),
+    }
+}
+
 /// Returns a text field of an `error` object. If `error` is itself a text, that text is the reason.
 pub fn text_of_error<'e>(error: &'e Value, name: &str) -> Option<&'e str> {
     let text = if name == "reason" && error.is_string() { error } else { error.get(name)? };
@@ -103,12 +116,26 @@ mod tests {
             Reply { status, retry_after: None, body: body.as_bytes().to_vec() }.is_page()
         };
         for status in [302, 307, 400, 403, 404, 405, 410, 417] {
-            for body in ["", "<html>", "404 page not found", r#"{"message":"no Route matched"}"#] {
+            for body in [
+                "",
+                "<html>",
+                "404 page not found",
+                r#"{"message":"no Route matched"}"#,
+                r#"{"statusCode":404,"message":"Cannot POST /_bulk","error":"Not Found"}"#,
+                r#"{"error":{"code":403,"message":"no","status":"PERMISSION_DENIED"}}"#,
+                r#"{"error":null}"#,
+            ] {
                 assert!(is_page(status, body), "{status} {body}");
             }
         }
         for status in [400, 403, 404, 405] {
-            for body in [error, r#"{"error":"Incorrect HTTP method","status":405}"#, "{}"] {
+            for body in [
+                error,
+                r#"{"error":"Incorrect HTTP method for uri [/] and method [PUT], allowed: [GET]","status":405}"#,
+                r#"{"error":"alias [posts] missing","status":404}"#,
+                r#"{"error":"No ElasticsearchException found","status":403}"#,
+                "{}",
+            ] {
                 assert!(!is_page(status, body), "{status} {body}");
             }
         }

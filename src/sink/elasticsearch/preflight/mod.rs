@@ -102,6 +102,7 @@ pub fn look(client: &Client, before: &Targets) -> Result<Targets, PreflightError
     let [posts, tombstones] = before.names.both().map(|name| target::ask(client, name, needs));
     let ((posts, mut checks), (tombstones, more)) = (posts?, tombstones?);
     checks.extend(more);
+    checks.extend(judge_shared(&posts, &tombstones));
     checks.retain(|check| check.status == Status::Failed);
     if before.posts.dense_vectors != posts.dense_vectors && !needs.reads_only {
         let text =
@@ -137,6 +138,7 @@ fn ask(client: &Client, needs: Needs, checks: &mut Vec<Check>) -> Result<[Target
     checks.push(grants.judge(&needs.names.both(), needs));
 
     let [posts, tombstones] = ask_for_targets(client, needs, checks)?;
+    checks.extend(judge_shared(&posts, &tombstones));
     if needs.search_by_author {
         checks.extend(judge_search_by_author(&posts, &grants));
     }
@@ -175,6 +177,18 @@ fn ask_for_targets(
         // The reason is among the checks.
         _ => Err(PreflightError::Refused(Vec::new())),
     }
+}
+
+/// Fails if an index is behind both names. A tombstone has the `_id` of its post, so there the tombstone would replace
+/// the post, and the delete of the post would delete the tombstone.
+fn judge_shared(posts: &Target, tombstones: &Target) -> Option<Check> {
+    let shared = posts.members.iter().find(|post| tombstones.members.iter().any(|t| t.name == post.name))?;
+    let text = format!(
+        "the index {} is behind both {} and {}, where they would replace and delete each other: remove it from one of the \
+         aliases, or name another index",
+        shared.name, posts.name, tombstones.name
+    );
+    Some(Check::failed("indices", text))
 }
 
 /// Judges searches by author. The posts of a deleted account are searched for in every index of `posts`, right after a

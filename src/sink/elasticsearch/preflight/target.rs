@@ -113,7 +113,9 @@ pub(super) fn judge(
     let mut durability_async = false;
     let mut members = Vec::with_capacity(indices.len());
     for (index, found) in indices {
-        let requires_routing = found.mappings.as_ref().is_some_and(fields::requires_routing);
+        // An alias with routing provides it itself, and refuses any other.
+        let is_routed = alias(name, found).is_some_and(|alias| alias.index_routing.is_some());
+        let requires_routing = !is_routed && found.mappings.as_ref().is_some_and(fields::requires_routing);
         let returned = found.mappings.as_ref().map(Returned::of).unwrap_or_default();
         let mut member = Member { name: index.clone(), uuid: None, requires_routing, block: None, returned };
         if let Some(set) = &found.settings {

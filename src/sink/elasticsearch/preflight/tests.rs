@@ -266,6 +266,17 @@ fn the_routing_of_an_alias_is_a_warning_and_its_filter_hides_documents() {
 }
 
 #[test]
+fn an_alias_with_routing_provides_the_routing_that_its_index_requires() {
+    for (alias, is_sent) in [("{}", true), (r#"{"index_routing":"7","search_routing":"7"}"#, false)] {
+        let body = format!(
+            r#"{{"posts_v1":{{"aliases":{{"posts":{alias}}},"mappings":{{"_routing":{{"required":true}}}},
+                "settings":{{}}}}}}"#
+        );
+        assert_eq!(judge_posts(&body).unwrap().0.requires_routing(), is_sent, "{alias}");
+    }
+}
+
+#[test]
 fn a_single_index_whose_aliases_are_not_shown_takes_the_writes() {
     let body = r#"{"posts_v1":{"mappings":{"dynamic":false}}}"#;
     assert_eq!(judge_posts(body).unwrap().0.write_index, "posts_v1");

@@ -23,7 +23,9 @@ pub(super) fn of_transport(settings: &S3, place: &Place, error: TransportError) 
             "{host}: {error}: add the root with --ca-cert (ELASTICSEARCH_CA_CERT), which applies to S3, \
              too, or with AWS_CA_BUNDLE"
         )),
-        TransportError::Refused(why) => GetError::Refused(format!("{host}: {why}")),
+        TransportError::Refused(why) | TransportError::RefusedByProxy(why) => {
+            GetError::Refused(format!("{host}: {why}"))
+        }
         TransportError::Connect(why) => {
             GetError::unavailable(format!("{host}: {error}{}", connect(settings, place, why)))
         }
