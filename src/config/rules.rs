@@ -8,6 +8,7 @@ use crate::cli::Cli;
 use crate::cli::entries;
 use crate::cli::settings::Settings;
 use crate::exit::Failure;
+use crate::files::may_pass;
 
 /// Refuses flags that contradict each other.
 pub(super) fn check_combination(settings: Settings<'_>) -> Result<(), Failure> {
@@ -130,13 +131,16 @@ pub(super) fn check_replay(cli: &Cli) -> Result<(), Failure> {
 }
 
 /// Refuses a path, named by the setting `name`, that does not exist or cannot be looked at. The two differ: a file that
-/// this user may not see is not missing.
+/// this user may not see is not missing, and one on a mount that is away may come back.
 pub(super) fn check_exists(name: &str, path: &str) -> Result<(), Failure> {
     match fs::metadata(path) {
         Ok(_) => Ok(()),
         Err(error) if error.kind() == ErrorKind::NotFound => {
             Err(Failure::usage(format!("{name} names {path:?}, which does not exist")))
         }
+        Err(error) if may_pass(&error) => Err(Failure::run(format!(
+            "{name} names {path:?}, which cannot be read: {error}; run again once its disk or file server answers"
+        ))),
         Err(error) => Err(Failure::usage(format!("{name} names {path:?}, which cannot be read: {error}"))),
     }
 }

@@ -5,6 +5,8 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use rustix::io::Errno;
+
 mod replace;
 
 pub use replace::*;
@@ -74,6 +76,18 @@ pub fn check(path: &Path) -> io::Result<()> {
         return Ok(());
     }
     Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"))
+}
+
+/// Whether an error may pass without a change of the settings: a disk or file server is away, or the system has run out
+/// of something. A path that leads nowhere, or that this user may not use, stays as it is until somebody acts.
+pub fn may_pass(error: &io::Error) -> bool {
+    use io::ErrorKind::{InvalidFilename, InvalidInput, NotADirectory, NotFound, PermissionDenied};
+    let is_loop = error.raw_os_error() == Some(Errno::LOOP.raw_os_error());
+    !is_loop
+        && !matches!(
+            error.kind(),
+            NotFound | NotADirectory | PermissionDenied | InvalidInput | InvalidFilename
+        )
 }
 
 /// Suffix of the lock beside the state file, which keeps a second process out.

@@ -120,6 +120,24 @@ fn a_folder_that_cannot_be_synced_is_reported_once() {
     check.check(check.stdout.contains("failed: disk"), "the check finds it, too");
 }
 
+#[test]
+fn a_folder_that_cannot_be_listed_for_now_does_not_count_as_a_wrong_setting() {
+    const EIO: &str = "5";
+    const ENOTCONN: &str = "107";
+    const ESTALE: &str = "116";
+    const EACCES: &str = "13";
+    let env = TestEnv::with_archives(&[archive(0)]);
+    let Some(shim) = shim(&env) else { return };
+    for arguments in [&[][..], &["--list"], &["--check"], &["--mode", "spool"]] {
+        for (errno, code) in [(EIO, 1), (ENOTCONN, 1), (ESTALE, 1), (EACCES, 2)] {
+            let run = with_shim(&env, &shim).var("LIST_ERRNO", errno).args(arguments).run();
+            let run = run.exits(code).says("archives cannot be read");
+            run.check(run.stderr.contains("run again once") == (code == 1), "it says what to do");
+        }
+    }
+    assert_eq!(env.status_of(&archive(0)), "pending");
+}
+
 /// Runs a script in a mount namespace. None, with a message, where namespaces are not allowed.
 #[expect(clippy::print_stdout, reason = "it says why a test is skipped")]
 pub(crate) fn with_mounts<'e>(env: &'e TestEnv, script: &str) -> Option<Invocation<'e>> {

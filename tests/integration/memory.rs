@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
+use std::time::Duration;
 
 use libdeflater::{CompressionLvl, Compressor};
 
 use crate::harness::archives::{Archive, write_aged};
 use crate::harness::s3::FakeS3;
+use crate::harness::script::Fault;
 use crate::harness::{Run, TestEnv, posts, string};
 use crate::s3::ingest;
 
@@ -21,9 +23,14 @@ fn padded(n: usize, mib: u64) -> (String, Vec<u8>) {
 }
 
 fn make_padded(mib: u64) -> Vec<u8> {
+    pad(&Archive::new("20251218_000000").with_all(posts("a", 3)), mib)
+}
+
+/// The zip of an archive whose database has about `mib` MiB more than its rows need.
+fn pad(archive: &Archive, mib: u64) -> Vec<u8> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.db");
-    std::fs::write(&path, Archive::new("20251218_000000").with_all(posts("a", 3)).database()).unwrap();
+    std::fs::write(&path, archive.database()).unwrap();
     let database = rusqlite::Connection::open(&path).unwrap();
     // Some of it is noise: a zip that shrinks too well counts as a bomb.
     let fill = format!(
@@ -181,6 +188,33 @@ fn downloads_stay_within_the_memory_limit() {
     run("160MiB").exits(0).counts(&[("archives.processed", 7)]);
     let run = run("90MiB").exits(1);
     run.counts(&[("archives.processed", 6), ("archives.pending", 1)]);
+}
+
+#[test]
+fn an_object_with_many_rows_waits_for_memory_that_others_use() {
+    let s3 = FakeS3::start();
+    let env = TestEnv::new();
+    let large = Archive::new("20251218_000000").with_all(posts("large", 200));
+    s3.put(&format!("in/{}", large.name()), pad(&large, 40));
+    let mut many = rusqlite::Connection::open_in_memory().unwrap();
+    // Its rows take several times as much memory as its size suggests, which shows only while they are counted.
+    let fill = "CREATE TABLE posts (at_uri, did, raw_post, inferences);
+        WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 70000)
+        INSERT INTO posts (at_uri) SELECT '' FROM n";
+    many.execute_batch(fill).unwrap();
+    let many = many.serialize("main").unwrap().to_vec();
+    s3.put("in/mega_jetstream_20251218_000100.db.zip", many);
+    // The first archive keeps its memory for as long as its first request hangs.
+    env.fake.fail_bulks(1, Fault::Hang);
+    let settings = ["--workers", "2", "--senders", "1", "--batch-docs", "1", "--memory", "64MiB"];
+    let running = ingest(&env, &s3).args(&settings).start();
+    env.fake.wait_for_bulks(1);
+    s3.wait_for(|request| request.path.ends_with("000100.db.zip"), 1);
+    // Time for a wrong refusal.
+    std::thread::sleep(Duration::from_millis(300));
+    env.fake.release();
+    let run = running.wait().exits(0);
+    run.counts(&[("archives.processed", 2), ("rows.indexed", 200), ("rows.skipped", 70_000)]);
 }
 
 /// A control group of its own, by its folder; None where this process may not create one.

@@ -198,7 +198,7 @@ impl<'a> Cursor<'a> {
         Ok(true)
     }
 
-    /// Reads a value of any type. A number that is not an `i64` becomes null.
+    /// Reads a value of any type. A number that is not an `i64` becomes the nearest `f64`.
     ///
     /// # Errors
     ///
@@ -224,7 +224,11 @@ impl<'a> Cursor<'a> {
             }
             Some(b'"') => self.string().map(|string| Value::String(string.unescape().into_owned())),
             Some(b'-' | b'0'..=b'9') => {
-                self.integer_or_skip().map(|number| number.map_or(Value::Null, Value::from))
+                let place = self.place();
+                self.skip()?;
+                let text = self.since(place);
+                let integer = text.parse::<i64>().map(Value::from);
+                Ok(integer.unwrap_or_else(|_| text.parse::<f64>().unwrap_or_default().into()))
             }
             Some(first @ (b't' | b'f')) => self.skip().map(|()| Value::Bool(first == b't')),
             _ => self.skip().map(|()| Value::Null),

@@ -1,13 +1,15 @@
 //! The dead-letter file: rejected rows, one JSON object per line.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use crate::files;
 use crate::model::DeadLetter;
 
-/// Appends dead letters to a file, which the first one creates.
+/// Appends dead letters to a file, which the first one creates. If somebody moves or removes the file during the run,
+/// the next dead letter creates it again.
 pub struct DeadLetterFile {
     path: PathBuf,
     file: Option<File>,
@@ -40,7 +42,9 @@ impl DeadLetterFile {
         if lines.is_empty() {
             return Ok(());
         }
-        if self.file.is_none() {
+        if !self.is_in_place() {
+            // Its last lines may belong to archives that are marked next.
+            self.sync()?;
             self.file = Some(self.open()?);
         }
         self.unsynced = true;
@@ -54,6 +58,13 @@ impl DeadLetterFile {
             self.unsynced = false;
         }
         Ok(())
+    }
+
+    /// Whether the file is open, and still the one at its path.
+    fn is_in_place(&self) -> bool {
+        let identity = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
+        let opened = self.file.as_ref().and_then(|file| file.metadata().ok()).map(identity);
+        opened.is_some() && opened == fs::metadata(&self.path).ok().map(identity)
     }
 
     /// Opens the file for appending. Adds a missing line end, in case a crash has cut the last line off.
@@ -79,8 +90,6 @@ impl DeadLetterFile {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-
     use super::*;
 
     fn letter(row_id: i64) -> DeadLetter {
@@ -112,6 +121,28 @@ mod tests {
         for line in &lines[1..] {
             serde_json::from_str::<serde_json::Value>(line).unwrap();
         }
+    }
+
+    #[test]
+    fn a_file_that_is_moved_or_removed_is_created_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let [path, moved] = ["dead", "moved"].map(|name| folder.path().join(name));
+        let mut file = DeadLetterFile::new(path.clone());
+        let lines = |path: &Path| fs::read_to_string(path).unwrap().lines().count();
+        file.append(&[letter(1)]).unwrap();
+        file.append(&[letter(2)]).unwrap();
+        fs::rename(&path, &moved).unwrap();
+        file.append(&[letter(3)]).unwrap();
+        assert_eq!((lines(&moved), lines(&path)), (2, 1));
+        fs::remove_file(&path).unwrap();
+        file.append(&[letter(4)]).unwrap();
+        assert_eq!(lines(&path), 1);
+        // As `logrotate` does with `create`.
+        fs::rename(&path, &moved).unwrap();
+        fs::write(&path, "").unwrap();
+        file.append(&[letter(5)]).unwrap();
+        file.sync().unwrap();
+        assert_eq!((lines(&moved), lines(&path)), (1, 1));
     }
 
     #[test]

@@ -11,6 +11,7 @@ use super::admission::Admission;
 use super::archive::ArchiveError;
 use crate::config;
 use crate::exit::Failure;
+use crate::files;
 use crate::model::Archive;
 use crate::shutdown::Stop;
 
@@ -163,7 +164,12 @@ fn discover_until(paths: &[PathBuf], stop: &Stop) -> Result<Discovery, Failure> 
         .map_err(|error| Failure::run(format!("cannot start a thread: {error}")))?;
     select! {
         recv(finding) -> found => match found {
-            Ok(found) => found.map_err(|error| Failure::usage(error.to_string())),
+            Ok(found) => found.map_err(|error| match &error {
+                SourceError::Unreadable { error: why, .. } if files::may_pass(why) => {
+                    Failure::run(format!("{error}; run again once its disk or file server answers"))
+                }
+                _ => Failure::usage(error.to_string()),
+            }),
             Err(_) => Err(Failure::run("an internal error ended the listing (please report it)")),
         },
         recv(stop.channel()) -> _ => Err(stop.as_failure()),

@@ -177,21 +177,37 @@ impl Workers<'_> {
         }
     }
 
-    /// Unzips a download once it is admitted, and drops the file, so that the next download can begin.
+    /// Unzips a download once it is admitted. If it turns out to need more memory, waits for that and starts again.
     fn unpack(
         &self,
         archive: &Arc<Archive>,
         mut download: Download,
         buffers: &mut archive::ArchiveBuffers,
     ) -> Result<(Shared, Database), ArchiveError> {
-        let needed = bytes_declared_in(download.bytes())?;
-        let mut room = match download.alone() {
-            Some(room) => {
-                self.admission.check_alone(archive.bytes, needed)?;
-                room
+        let mut needed = bytes_declared_in(download.bytes())?;
+        if let Some(room) = download.alone() {
+            return self.unpack_alone(archive, download, needed, room, buffers);
+        }
+        loop {
+            let room = self.admission.admit(archive.bytes, needed, self.stop)?;
+            let image = buffers.unpack(download.bytes())?;
+            match self.scan(archive, image, room) {
+                Err(ArchiveError::NoRoom(more)) if more > needed => needed = more,
+                scanned => return scanned,
             }
-            None => self.admission.admit(archive.bytes, needed, self.stop)?,
-        };
+        }
+    }
+
+    /// Unzips a download for which all memory was reserved. Drops the file then, so that others can be read.
+    fn unpack_alone(
+        &self,
+        archive: &Arc<Archive>,
+        download: Download,
+        needed: u64,
+        mut room: Room,
+        buffers: &mut archive::ArchiveBuffers,
+    ) -> Result<(Shared, Database), ArchiveError> {
+        self.admission.check_alone(archive.bytes, needed)?;
         let image = buffers.unpack(download.bytes())?;
         drop(download);
         room.shrink_to(needed);

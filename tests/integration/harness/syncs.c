@@ -2,6 +2,7 @@
  *
  * FAIL_SYNC=N       the N-th fsync or fdatasync fails with EIO
  * SLOW_FOLDERS=1    listing a folder takes an hour, and "readdir" is logged
+ * LIST_ERRNO=N      listing a folder fails with this error
  * FOLDER_ERRNO=N    every fsync of a folder fails with this error
  * SYNC_LOG=PATH     the log: a line for each sync, and "UNSYNCED PATH" if the state file or its journal is written
  *                   before another file of the run is on disk
@@ -120,6 +121,11 @@ struct dirent64 *readdir64(DIR *folder) {
     if (getenv("SLOW_FOLDERS")) {
         say("readdir", "");
         sleep(3600);
+    }
+    const char *error = getenv("LIST_ERRNO");
+    if (error) {
+        errno = atoi(error);
+        return NULL;
     }
     return NEXT(readdir64)(folder);
 }

@@ -123,6 +123,12 @@ fn unreadable_fields_are_left_out_and_counted_once_by_name() {
             json!({"media": [{"media_type": "image"}]}),
             &["media"],
         ),
+        (
+            json!({"langs": [1.5], "embed": {"images": [{"image": {"size": 2.5}, "aspectRatio": {"width": 1e30}}]}}),
+            json!({}),
+            json!({"media": [{"media_type": "image"}]}),
+            &["langs", "media"],
+        ),
         (json!({}), json!({"audio_transcription": {"text": " "}}), json!({}), &[]),
     ] {
         assert_eq!(of(&record, &video), (fields, dropped.to_vec()), "{record} {video}");

@@ -28,7 +28,7 @@ impl StateFile {
         let cannot = |error: &dyn std::fmt::Display| {
             Failure::run(format!(
                 "the state file cannot be locked by {}: {error}; make its folder writable, or name another one in \
-                 SPOOL_STATE_FILE",
+                 SPOOL_STATE_FILE, on a file system that supports locks (flock)",
                 path.display()
             ))
         };
