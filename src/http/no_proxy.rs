@@ -4,6 +4,8 @@ use std::net::IpAddr;
 
 use ureq::http::Uri;
 
+use super::url::default_port;
+
 /// Link-local addresses of the clouds' metadata services, which no proxy reaches.
 const LINK_LOCAL: &str = "169.254.0.0/16,fd00:ec2::/32";
 
@@ -29,8 +31,7 @@ impl NoProxy {
 
     pub(super) fn has(&self, uri: &Uri) -> bool {
         let host = uri.host().unwrap_or_default().trim_matches(['[', ']']).to_ascii_lowercase();
-        let https = uri.scheme_str() == Some("https");
-        let port = uri.port_u16().unwrap_or(if https { 443 } else { 80 });
+        let port = uri.port_u16().unwrap_or(default_port(uri));
         let near = Self::parse(LINK_LOCAL);
         self.0.iter().chain(&near.0).any(|exception| exception.covers(&host, port))
     }
