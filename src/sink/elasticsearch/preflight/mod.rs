@@ -7,6 +7,7 @@
 pub(super) mod error;
 mod fields;
 pub(super) mod lookup;
+pub(super) mod nodes;
 mod privileges;
 mod probe;
 mod returned;
@@ -137,6 +138,7 @@ pub fn look(client: &Client, before: &Targets) -> Result<Targets, PreflightError
 fn ask(client: &Client, needs: Needs, checks: &mut Vec<Check>) -> Result<[Target; 2], PreflightError> {
     let grants = privileges::ask(client, &needs.names.both())?;
     checks.push(Check::ok("connection", format!("{} answers", client.base_url())));
+    checks.extend(nodes::disagreement(client, needs.names).map(|text| Check::failed("connection", text)));
     checks.push(grants.judge(&needs.names.both(), needs));
 
     let [posts, tombstones] = ask_for_targets(client, needs, checks)?;
