@@ -16,6 +16,7 @@ use super::AuthSettings;
 use crate::auth::aws::signature::{Scope, Signature, hash, sensitive, time_of};
 use crate::auth::aws::{CredentialError, Credentials, Provider};
 use crate::exit::Failure;
+use crate::http::url::default_port;
 use crate::http::{self, HttpSettings, TransportError};
 use crate::secret::Secret;
 
@@ -182,8 +183,7 @@ fn region_of_host(url: &str) -> Option<String> {
 /// Returns the host as it is sent: without the scheme's default port.
 fn host_of(uri: &Uri) -> String {
     let host = uri.host().unwrap_or_default();
-    let default = if uri.scheme_str() == Some("https") { 443 } else { 80 };
-    match uri.port_u16().filter(|port| *port != default) {
+    match uri.port_u16().filter(|port| *port != default_port(uri)) {
         Some(port) => format!("{host}:{port}"),
         None => host.to_owned(),
     }

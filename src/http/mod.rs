@@ -16,6 +16,7 @@ use crate::exit::Failure;
 pub(crate) mod encoding;
 mod fingerprint;
 mod interim;
+mod no_proxy;
 pub(crate) mod nodes;
 pub mod proxy;
 mod reach;

@@ -23,6 +23,7 @@ use crate::sink::elasticsearch::{Elasticsearch, load_settings};
 pub mod check;
 mod ingest;
 mod list;
+mod looker;
 mod looks;
 mod replay;
 pub mod selection;

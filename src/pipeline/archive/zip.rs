@@ -315,6 +315,8 @@ fn invalid(error: ::zip::result::ZipError) -> ArchiveError {
         {
             ArchiveError::Unavailable(format!("cannot be read: {error}"))
         }
+        // The library's own text of this error only repeats that the zip is not valid.
+        ::zip::result::ZipError::InvalidArchive(why) => broken(format!("not a valid zip: {why}")),
         error => broken(format!("not a valid zip: {error}")),
     }
 }

@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use super::item_error::LONGEST_REASON;
 use super::*;
 
 fn reply(status: u16, body: &str) -> Reply {

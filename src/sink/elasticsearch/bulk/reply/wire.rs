@@ -4,10 +4,10 @@ use std::borrow::Cow;
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;
+use serde_json::Number;
 use serde_json::value::RawValue;
-use serde_json::{Number, Value};
 
-use crate::sink::elasticsearch::client::text_of_error;
+use super::item_error::ItemError;
 
 #[derive(Deserialize)]
 pub(super) struct BulkReply {
@@ -91,20 +91,4 @@ pub(super) struct Total {
 pub(super) struct Hit {
     #[serde(rename = "_id")]
     pub(super) id: String,
-}
-
-/// Error of one action or look-up. Missing or null parts do not make the answer unreadable: the status counts, and one
-/// odd error must not cost the other items their outcome.
-#[derive(Default, Deserialize)]
-#[serde(from = "Value")]
-pub(super) struct ItemError {
-    pub(super) kind: String,
-    pub(super) reason: String,
-}
-
-impl From<Value> for ItemError {
-    fn from(error: Value) -> Self {
-        let text = |field| text_of_error(&error, field).unwrap_or_default().to_owned();
-        Self { kind: text("type"), reason: text("reason") }
-    }
 }
