@@ -8,7 +8,7 @@ use crate::cli::Cli;
 use crate::cli::entries;
 use crate::cli::settings::Settings;
 use crate::exit::Failure;
-use crate::files::may_pass;
+use crate::files::{ONCE_IT_PASSES, may_pass};
 
 /// Refuses flags that contradict each other.
 pub(super) fn check_combination(settings: Settings<'_>) -> Result<(), Failure> {
@@ -139,7 +139,7 @@ pub(super) fn check_exists(name: &str, path: &str) -> Result<(), Failure> {
             Err(Failure::usage(format!("{name} names {path:?}, which does not exist")))
         }
         Err(error) if may_pass(&error) => Err(Failure::run(format!(
-            "{name} names {path:?}, which cannot be read: {error}; run again once its disk or file server answers"
+            "{name} names {path:?}, which cannot be read: {error}; {ONCE_IT_PASSES}"
         ))),
         Err(error) => Err(Failure::usage(format!("{name} names {path:?}, which cannot be read: {error}"))),
     }

@@ -82,13 +82,16 @@ pub fn check(path: &Path) -> io::Result<()> {
 /// of something. A path that leads nowhere, or that this user may not use, stays as it is until somebody acts.
 pub fn may_pass(error: &io::Error) -> bool {
     use io::ErrorKind::{InvalidFilename, InvalidInput, NotADirectory, NotFound, PermissionDenied};
-    let is_loop = error.raw_os_error() == Some(Errno::LOOP.raw_os_error());
-    !is_loop
+    let of_system = error.raw_os_error().filter(|errno| *errno != Errno::LOOP.raw_os_error());
+    of_system.is_some()
         && !matches!(
             error.kind(),
             NotFound | NotADirectory | PermissionDenied | InvalidInput | InvalidFilename
         )
 }
+
+/// The advice about an error that [`may_pass`].
+pub const ONCE_IT_PASSES: &str = "run again once its disk or file server answers";
 
 /// Suffix of the lock beside the state file, which keeps a second process out.
 pub const LOCK: &str = ".lock";
@@ -157,6 +160,19 @@ mod tests {
             assert!(open(path).is_err() && read_to_string(path).is_err());
         }
         assert_eq!(read(&folder.path().join("none")).unwrap_err().kind(), io::ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn an_error_may_pass_if_nothing_is_wrong_with_the_path() {
+        for errno in [Errno::IO, Errno::STALE, Errno::NOTCONN, Errno::TIMEDOUT, Errno::NOMEM, Errno::MFILE] {
+            assert!(may_pass(&errno.into()), "{errno}");
+        }
+        for errno in
+            [Errno::NOENT, Errno::NOTDIR, Errno::ACCESS, Errno::PERM, Errno::LOOP, Errno::NAMETOOLONG]
+        {
+            assert!(!may_pass(&errno.into()), "{errno}");
+        }
+        assert!(!may_pass(&io::Error::new(io::ErrorKind::InvalidData, "not a state file")));
     }
 
     #[test]

@@ -72,9 +72,7 @@ impl StateFile {
         let path = resolve_links(path)?;
         let state = match Self::read(&path, &path) {
             Ok(state) => state,
-            Err(error) => {
-                Self::read_copy(&path, &error).ok_or_else(|| unusable(&path, &error.to_string()))?
-            }
+            Err(error) => Self::read_copy(&path, &error).ok_or_else(|| unreadable(&path, &error))?,
         };
         state.with_journal()
     }
@@ -166,9 +164,10 @@ impl StateFile {
     fn with_journal(mut self) -> Result<Self, Failure> {
         let is_outdated = self.journal.is_outdated();
         let mut ignored = 0;
-        let left = self.journal.left().map_err(|error| {
-            unusable(&self.path, &format!("its journal, beside it, cannot be read: {error}"))
-        })?;
+        let left = self
+            .journal
+            .left()
+            .map_err(|error| unreadable(&files::beside(&self.path, files::JOURNAL), &error))?;
         for line in left.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
             let sums = if is_outdated { &mut Sums::new() } else { &mut self.sums };
             let (name, mark, stamp) = StateEntry::read(line, sums).map_err(|why| {
@@ -328,6 +327,16 @@ fn unusable(path: &Path, what: &str) -> Failure {
         "the state file {} cannot be used: {what}; repair it, restore a copy, or name another one in SPOOL_STATE_FILE",
         path.display()
     ))
+}
+
+/// Returns the failure of reading the state file or its journal. An error of the system may pass, and a scheduler may try
+/// again then.
+fn unreadable(path: &Path, error: &io::Error) -> Failure {
+    if files::may_pass(error) {
+        let what = files::ONCE_IT_PASSES;
+        return Failure::run(format!("the state file {} cannot be read: {error}; {what}", path.display()));
+    }
+    unusable(path, &error.to_string())
 }
 
 /// Whether a file begins like a JSON object. Rewinds the file.

@@ -11,7 +11,7 @@ use super::admission::Admission;
 use super::archive::ArchiveError;
 use crate::config;
 use crate::exit::Failure;
-use crate::files;
+use crate::files::{ONCE_IT_PASSES, may_pass};
 use crate::model::Archive;
 use crate::shutdown::Stop;
 
@@ -165,8 +165,8 @@ fn discover_until(paths: &[PathBuf], stop: &Stop) -> Result<Discovery, Failure> 
     select! {
         recv(finding) -> found => match found {
             Ok(found) => found.map_err(|error| match &error {
-                SourceError::Unreadable { error: why, .. } if files::may_pass(why) => {
-                    Failure::run(format!("{error}; run again once its disk or file server answers"))
+                SourceError::Unreadable { error: why, .. } if may_pass(why) => {
+                    Failure::run(format!("{error}; {ONCE_IT_PASSES}"))
                 }
                 _ => Failure::usage(error.to_string()),
             }),

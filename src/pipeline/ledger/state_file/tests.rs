@@ -88,6 +88,14 @@ fn a_file_of_something_else_never_counts_as_empty() {
 }
 
 #[test]
+fn a_file_whose_disk_does_not_answer_is_no_wrong_setting() {
+    // Its first bytes are at no address of this process, so reading them is an error of the system (EIO).
+    let error = StateFile::load(Path::new("/proc/self/mem")).unwrap_err();
+    assert_eq!(error.code, ExitCode::Failed, "{error}");
+    assert!(error.message.contains("run again once"), "{error}");
+}
+
+#[test]
 fn an_unreadable_file_never_counts_as_empty() {
     use std::os::unix::fs::PermissionsExt;
 

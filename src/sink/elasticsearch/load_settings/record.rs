@@ -31,6 +31,10 @@ pub(super) fn read(path: &Path) -> Result<Record, Failure> {
     let text = match files::read(path) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Record::new()),
+        Err(error) if files::may_pass(&error) => {
+            let what = files::ONCE_IT_PASSES;
+            return Err(Failure::run(format!("{} cannot be read: {error}; {what}", path.display())));
+        }
         Err(error) => return Err(unusable(path, &error)),
     };
     serde_json::from_slice(&text).map_err(|error| unusable(path, &error))
