@@ -3,7 +3,7 @@
 mod table;
 
 use std::fs;
-use std::io::{self, Write};
+use std::io::{self, ErrorKind, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -148,13 +148,17 @@ impl Summary {
     pub fn write(&self, output: &Output) -> io::Result<()> {
         let mut text = serde_json::to_vec_pretty(self)?;
         text.push(b'\n');
-        match output {
+        let written = match output {
             Output::Stdout => {
                 let mut stdout = io::stdout().lock();
-                stdout.write_all(&text)?;
-                stdout.flush()
+                stdout.write_all(&text).and_then(|()| stdout.flush())
             }
             Output::File(path) => fs::write(path, text),
+        };
+        match written {
+            // The reader has closed the pipe, as `head` does, which is not an error.
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+            written => written,
         }
     }
 

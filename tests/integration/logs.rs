@@ -256,6 +256,10 @@ fn a_closed_output_is_not_an_error() {
         let (code, said) = run_with_closed_output(env.ingest().args(arguments));
         assert!(code == Some(0) && said.is_empty(), "{arguments:?}: {code:?} {said}");
     }
+    for path in ["-", "/dev/stdout"] {
+        let (code, said) = run_with_closed_output(env.ingest().args(&["--summary-json", path]));
+        assert!(code == Some(0) && !said.contains("ERROR"), "{path}: {code:?} {said}");
+    }
     env.fake.deny("index");
     let (code, said) = run_with_closed_output(env.ingest().args(&["--check"]));
     assert!(code == Some(5) && said.contains("check failed"), "{code:?} {said}");
