@@ -11,7 +11,9 @@ use serde::de::IgnoredAny;
 use serde_json::Value;
 
 use super::error::{PreflightError, answer};
-use crate::sink::elasticsearch::client::{Client, Reply};
+use crate::sink::elasticsearch::bulk::look_up::{LOOK_UP, look_up_body};
+use crate::sink::elasticsearch::bulk::reply::{Answer, judge_look_up};
+use crate::sink::elasticsearch::client::{Client, ContentType, Reply};
 use crate::sink::elasticsearch::outcome::is_not_offered;
 
 /// Returns only the fields that are judged: the full reply has hundreds of settings per index. The UUID makes sure that
@@ -150,4 +152,29 @@ pub(super) fn resolve(client: &Client, name: &'static str) -> Result<Vec<String>
     }
     indices.sort();
     Ok(indices)
+}
+
+/// Refuses a name of which the server shows nothing if a look-up by id shows that it cannot be written to. Above all, an
+/// alias of several indices: deletes through the alias would reach only one of them.
+pub(super) fn refuse_unusable(client: &Client, name: &'static str) -> Result<(), PreflightError> {
+    const NO_ID: &str = "-";
+    let body = look_up_body(&[(name, false, NO_ID)]);
+    let reply = answer(client, client.post(LOOK_UP, ContentType::Json, &body))?;
+    match judge_look_up(&reply.body, &[NO_ID]) {
+        Err(Answer::Moved(failure)) if failure.message.contains("has more than one ind") => {
+            let product = client.product();
+            let text = format!(
+                "{name} is an alias of several indices, and the server does not show them to this run, so deletes \
+                 would reach only one of them: grant {} {}",
+                product.grantee(),
+                product.privilege("view_index_metadata")
+            );
+            Err(PreflightError::refused(name, text))
+        }
+        Err(Answer::Moved(failure) | Answer::Stop(failure)) => {
+            Err(PreflightError::refused(name, failure.message))
+        }
+        // Requests of the run itself report everything else.
+        _ => Ok(()),
+    }
 }

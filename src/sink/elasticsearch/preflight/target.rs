@@ -168,12 +168,16 @@ pub(super) fn ask(
             checks.extend(indices.iter().filter_map(closed));
             Ok((target, checks))
         }
-        Some(indices) if needs.offer => {
+        Some(indices) => {
             let (target, mut checks) = judge(name, &indices, needs, product)?;
-            checks.extend(offer(client, &target, &indices, needs)?);
+            if !target.is_known {
+                lookup::refuse_unusable(client, name)?;
+            }
+            if needs.offer {
+                checks.extend(offer(client, &target, &indices, needs)?);
+            }
             Ok((target, checks))
         }
-        Some(indices) => judge(name, &indices, needs, product),
         // No target exists yet.
         None if needs.create => Err(PreflightError::Refused(vec![judge_creation(client, name, needs)?])),
         None => Err(missing(name)),

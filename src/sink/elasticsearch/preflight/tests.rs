@@ -215,7 +215,9 @@ fn the_parts_are_requested_if_the_whole_is_not_shown() {
 #[test]
 fn a_part_that_no_reply_shows_is_a_warning() {
     let forbidden = || (403, r#"{"error":{"type":"security_exception","reason":"unauthorized"}}"#);
-    let (target, checks) = ask_for_posts(vec![forbidden(), forbidden(), (405, ""), (404, "")]).unwrap();
+    let none = || (200, r#"{"docs":[{"_id":"-","found":false}]}"#);
+    let (target, checks) =
+        ask_for_posts(vec![forbidden(), forbidden(), (405, ""), (404, ""), none()]).unwrap();
     assert_eq!((statuses(&checks), names(&target)), (vec![Warning], vec!["posts"]));
     assert!(target.gc_deletes.is_zero() && !target.vectors.dense);
     assert!(checks[0].text.contains("view_index_metadata"), "{}", checks[0]);
@@ -225,6 +227,29 @@ fn a_part_that_no_reply_shows_is_a_warning() {
     let set = r#"{"posts":{"settings":{"index":{}}}}"#;
     let (_, checks) = ask_for_posts(vec![forbidden(), forbidden(), (200, set), forbidden()]).unwrap();
     assert_eq!(statuses(&checks), [Fine, Warning], "{checks:?}");
+}
+
+#[test]
+fn hidden_indices_are_refused_if_a_look_up_shows_that_they_cannot_be_used() {
+    let forbidden = || (403, r#"{"error":{"type":"security_exception","reason":"unauthorized"}}"#);
+    for (look_up, why) in [
+        (
+            r#"{"docs":[{"_id":"-","error":{"type":"illegal_argument_exception","reason":"alias [posts] has more than one index associated with it [a, b]"}}]}"#,
+            "is an alias of several indices",
+        ),
+        (
+            r#"{"docs":[{"_id":"-","error":{"type":"index_not_found_exception","reason":"no such index [posts]"}}]}"#,
+            "is missing",
+        ),
+        (
+            r#"{"docs":[{"_id":"-","error":{"type":"security_exception","reason":"no permissions"}}]}"#,
+            "may not read",
+        ),
+    ] {
+        let replies = vec![forbidden(), forbidden(), forbidden(), forbidden(), (200, look_up)];
+        let error = ask_for_posts(replies).unwrap_err();
+        assert!(matches!(error, PreflightError::Refused(_)) && error.to_string().contains(why), "{error}");
+    }
 }
 
 #[test]
