@@ -96,6 +96,23 @@ fn assert_rollover(rolled: &[&str], before: u32, is_async: bool, spools: bool, h
 }
 
 #[test]
+fn a_rollover_to_an_index_that_indexes_vectors_goes_on() {
+    let archives = [Archive::new("20251218_000000").with_all(posts("p", 3))];
+    let env = TestEnv::with_archives(&archives);
+    env.fake.store(|store| {
+        let properties = &mut store.index("posts").unwrap().mapping["properties"];
+        properties["embeddings"] = serde_json::json!({"type": "object", "enabled": false});
+    });
+    env.fake.fail(Request::is_bulk, 0, 1, Fault::Hang);
+    let running = env.ingest().start();
+    env.fake.wait_for_bulks(1);
+    env.fake.store(|store| store.add_index("posts_v2", "posts", true));
+    env.fake.release();
+    running.wait().exits(0).says("posts is posts_v2");
+    assert_eq!(env.fake.documents("posts_v2").len(), 3);
+}
+
+#[test]
 fn archives_marked_before_a_rollover_are_not_loaded_again() {
     let [first, second, third] = history();
     let env = TestEnv::with_archives(&[first]);

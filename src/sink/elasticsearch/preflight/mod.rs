@@ -117,7 +117,8 @@ pub fn look(client: &Client, before: &Targets) -> Result<Targets, PreflightError
     checks.extend(more);
     checks.extend(judge_shared(&posts, &tombstones));
     checks.retain(|check| check.status == Status::Failed);
-    if before.posts.vectors != posts.vectors && !needs.reads_only {
+    // Every mapping accepts arrays, which are what an earlier one that is not `dense_vector` got.
+    if before.posts.vectors.dense && !posts.vectors.dense && !needs.reads_only {
         let text =
             format!("{} maps vectors differently from the earlier index: run again", posts.write_index);
         checks.push(Check::failed("mapping", text));
