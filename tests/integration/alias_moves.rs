@@ -215,6 +215,22 @@ fn older_indices_with_routing_or_a_write_block_are_searched_and_named() {
     assert_eq!(run.count("rows.deleted"), 1);
 }
 
+/// The server takes every tombstone, so this is not a server that refuses everything.
+#[test]
+fn many_deletions_of_posts_in_a_blocked_older_index_become_dead_letters() {
+    let env = TestEnv::with_archives(&[Archive::new("20251218_000000").with_all(posts("p", 1_050))]);
+    env.run(&[]).exits(0);
+    env.fake.store(|store| {
+        let old = store.indices.get_mut("posts_v1").unwrap();
+        old.settings.insert("index.blocks.write".into(), "true".into());
+        store.add_index("posts_v2", "posts", true);
+    });
+    let deletions = (0..1_050).map(|n| delete(&format!("p{n}")));
+    env.add(&[Archive::new("20251219_000000").with_all(deletions)]);
+    env.run(&[]).exits(3).counts(&[("rows.rejected", 1_050), ("archives.processed", 1)]);
+    assert_eq!(ids(&env.fake, "post_tombstones").len(), 1_050);
+}
+
 /// A load during which an index gets a pipeline, since one that exists before is found by the preflight.
 fn with_pipeline(alias: &str, pipeline: Pipeline, archive: Archive) -> Run {
     let env = TestEnv::with_archives(&[archive]);
