@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use ureq::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, DATE, EXPECT};
-use ureq::http::{HeaderMap, HeaderValue, Method, Request, Uri};
+use ureq::http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri};
 use ureq::{Agent, AsSendBody, SendBody};
 
 use super::product::Product;
@@ -55,6 +55,9 @@ pub struct Client {
     outages: Arc<AtomicU64>,
     /// The last answer that did not come from Elasticsearch, and whether any answer came from it.
     pages: Arc<Mutex<(Option<String>, bool)>>,
+    /// Whether credentials are masked in replies of status 200, too. Only documents that are compared are read as they
+    /// are: a password may be a word of a post.
+    masks_content: bool,
 }
 
 impl Client {
@@ -85,6 +88,7 @@ impl Client {
             product: Arc::default(),
             outages: Arc::default(),
             pages: Arc::default(),
+            masks_content: true,
         })
     }
 
@@ -123,6 +127,16 @@ impl Client {
     /// node may have restarted.
     pub fn outages(&self) -> u64 {
         self.outages.load(Ordering::Relaxed)
+    }
+
+    /// Returns a client whose replies of status 200 have to be masked before anything of them is shown.
+    pub fn without_masks(&self) -> Self {
+        Self { masks_content: false, ..self.clone() }
+    }
+
+    /// Masks credentials in text from outside.
+    pub fn mask(&self, text: &mut Vec<u8>) {
+        self.auth.cut_out_of(text);
     }
 
     /// Returns a client with its own record of pages ([`Reply::is_page`]), which starts empty.
@@ -321,7 +335,9 @@ impl Client {
         let read = body.with_config().limit(limit).read_to_vec();
         let body = read.map_err(|error| TransportError::from(error).after_head())?;
         let mut body = decoded(&head.headers, body, limit)?;
-        self.auth.cut_out_of(&mut body);
+        if self.masks_content || head.status != StatusCode::OK {
+            self.mask(&mut body);
+        }
         let reply = Reply { status: head.status.as_u16(), retry_after: retry_after(&head.headers), body };
         Ok(Answered { reply, headers: head.headers, sent })
     }
